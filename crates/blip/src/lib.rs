@@ -1,0 +1,1 @@
+//! The BLIP model on LibTorch.

@@ -1,0 +1,1 @@
+//! Requests of all clients in, batches out.
