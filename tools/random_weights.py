@@ -1,0 +1,40 @@
+"""Random weights that make a network worth comparing.
+
+The library's own initialisation (standard deviation 0.02, or 1e-10 in the vision tower) leaves
+every logit nearly equal, so a wrong implementation would pass. Here every layer keeps its signal
+at about unit variance, biases and norms are not trivial, and logits have a spread of a few units.
+"""
+
+import math
+
+import torch
+
+LOGIT_SPREAD = 2.5
+
+
+def tensor(name, shape, generator, gain=1.0):
+    """One random f32 tensor for a BLIP state-dict entry; the name decides its scale."""
+    noise = torch.randn(tuple(shape), generator=generator)
+    leaf = name.rsplit(".", 1)[-1]
+    owner = name.rsplit(".", 2)[-2]
+    if "norm" in owner.lower():
+        return 1.0 + 0.1 * noise if leaf == "weight" else 0.1 * noise
+    if leaf in ("class_embedding", "position_embedding"):
+        return 0.5 * noise
+    if owner in ("word_embeddings", "decoder") and leaf == "weight":
+        # The head multiplies a normalised state, of length sqrt(hidden), with these rows.
+        return LOGIT_SPREAD / math.sqrt(shape[-1]) * noise
+    if owner == "position_embeddings":
+        return 0.5 * LOGIT_SPREAD / math.sqrt(shape[-1]) * noise
+    if leaf == "weight":
+        fan_in = math.prod(shape[1:])
+        return gain / math.sqrt(fan_in) * noise
+    return 0.1 * noise
+
+
+def fill(model, seed, gain=1.0):
+    """Overwrites every parameter of a model, reproducibly; tied parameters stay tied."""
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            parameter.copy_(tensor(name, parameter.shape, generator, gain))
