@@ -1,0 +1,99 @@
+//! What is asked of the scheduler, and what comes back.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+/// Identity of an image: the BLAKE3 digest of its bytes.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ImageKey(pub [u8; 32]);
+
+impl fmt::Debug for ImageKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.0;
+        write!(f, "ImageKey({a:02x}{b:02x}{c:02x}{d:02x}..)")
+    }
+}
+
+/// Whom a job is counted to: an API key, or a connection where there are no keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ClientId(pub u64);
+
+/// The class of a job. Classes share an engine 64 : 8 : 1 while all of them have work waiting.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Priority {
+    /// Somebody is waiting at a screen.
+    High,
+    /// The ordinary case.
+    #[default]
+    Normal,
+    /// May wait: what engines do when nothing else is there.
+    Low,
+}
+
+impl Priority {
+    /// All classes, the most urgent one first.
+    pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
+
+    /// The class's part of an engine while every class has work waiting, in 73rds.
+    pub const fn share(self) -> u64 {
+        match self {
+            Self::High => 64,
+            Self::Normal => 8,
+            Self::Low => 1,
+        }
+    }
+
+    /// The class as a label of a metric.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::High => "high",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+}
+
+/// One question about one image.
+#[derive(Debug)]
+pub struct Job<I, Q> {
+    /// Whom it is counted to.
+    pub client: ClientId,
+    /// Its class.
+    pub priority: Priority,
+    /// The client's weight among the clients of the class; 0 counts as 1.
+    pub weight: u32,
+    /// When its answer is worthless. Answered with [`DeadlineExceeded`](crate::JobError) at that moment.
+    pub deadline: Option<Instant>,
+    /// Identity of the image.
+    pub image: ImageKey,
+    /// The image.
+    pub image_payload: Arc<I>,
+    /// What the image's payload takes in memory, in bytes; counted once while several jobs wait on it.
+    pub image_bytes: usize,
+    /// The question.
+    pub question: Arc<Q>,
+    /// Identity of the question's text and options. Jobs equal in this and in the image are computed once.
+    pub question_key: [u8; 32],
+    /// Length of the question in tokens.
+    pub tokens: u32,
+}
+
+/// An answer, and what it cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Done<A> {
+    /// The engine's answer.
+    pub answer: A,
+    /// From submission to the start of the batch; zero for a job that joined a running row.
+    pub queue: Duration,
+    /// From the start of the batch (or from joining it) to this row's end.
+    pub engine: Duration,
+    /// Distinct images in the batch.
+    pub batch_images: u32,
+    /// Questions in the batch.
+    pub batch_questions: u32,
+    /// True when another job had asked for the same and this one was answered along with it.
+    pub shared: bool,
+}

@@ -1,0 +1,70 @@
+//! The asker's end of a job.
+
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use tokio::sync::oneshot;
+
+use crate::error::JobError;
+use crate::job::Done;
+
+/// The way an outcome travels from the scheduler to its ticket.
+pub(crate) type Reply<A> = oneshot::Sender<Result<Done<A>, JobError>>;
+
+/// Number of a job, in the order of submission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct JobId(pub u64);
+
+/// Takes back a job.
+pub(crate) trait Cancel: Send + Sync {
+    /// Drops the job wherever it is; does nothing for one that is settled.
+    fn cancel(&self, job: JobId);
+}
+
+/// A job that was taken. Await it for the outcome; drop it to cancel the job.
+#[must_use = "dropping a ticket cancels its job"]
+pub struct Ticket<A> {
+    reply: oneshot::Receiver<Result<Done<A>, JobError>>,
+    job: JobId,
+    /// Whom to tell when the ticket is dropped before its outcome is there; gone once it is.
+    canceller: Option<Arc<dyn Cancel>>,
+}
+
+impl<A> Ticket<A> {
+    pub(crate) fn new(
+        reply: oneshot::Receiver<Result<Done<A>, JobError>>,
+        job: JobId,
+        canceller: Arc<dyn Cancel>,
+    ) -> Self {
+        Self { reply, job, canceller: Some(canceller) }
+    }
+}
+
+impl<A> Future for Ticket<A> {
+    type Output = Result<Done<A>, JobError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        Pin::new(&mut self.reply).poll(cx).map(|outcome| {
+            self.canceller = None;
+            // The sender is dropped without a word only when the scheduler itself went away.
+            outcome.unwrap_or(Err(JobError::ShuttingDown))
+        })
+    }
+}
+
+impl<A> Drop for Ticket<A> {
+    fn drop(&mut self) {
+        if let Some(canceller) = self.canceller.take() {
+            canceller.cancel(self.job);
+        }
+    }
+}
+
+impl<A> fmt::Debug for Ticket<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("job", &self.job).field("settled", &self.canceller.is_none()).finish()
+    }
+}

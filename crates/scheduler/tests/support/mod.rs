@@ -1,0 +1,181 @@
+//! A fake engine that a test drives step by step, on paused time.
+//!
+//! The engine's thread stops at the start of each batch and obeys the test: finish a row, move the
+//! clock, fail, panic. A blocking task is held open for the whole test, because tokio advances a
+//! paused clock by itself only while no blocking task runs; so time moves when a test says so and
+//! at no other moment.
+
+use std::sync::Arc;
+use std::sync::mpsc as std_mpsc;
+
+use scheduler::{
+    Batch, ClientId, Engine, EngineError, EngineErrorKind, EngineFactory, ImageKey, Job, Priority, Refused,
+    Rows, Scheduler, SchedulerConfig, Ticket,
+};
+use tokio::sync::{mpsc, oneshot};
+
+/// A batch as the test sees it: each row's image and question.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Seen {
+    pub engine: usize,
+    pub images: Vec<u8>,
+    pub rows: Vec<(u8, String)>,
+}
+
+impl Seen {
+    pub fn questions(&self) -> Vec<&str> {
+        self.rows.iter().map(|(_, question)| question.as_str()).collect()
+    }
+}
+
+type Order = Box<dyn FnOnce(&mut dyn Rows<String>) -> Option<Result<(), EngineError>> + Send>;
+
+/// The test's end of a batch that runs.
+pub struct RunningBatch {
+    pub seen: Seen,
+    orders: std_mpsc::Sender<Order>,
+}
+
+impl RunningBatch {
+    /// Runs something on the engine's thread and waits until it is done.
+    pub async fn with_rows<T: Send + 'static>(
+        &self,
+        action: impl FnOnce(&mut dyn Rows<String>) -> T + Send + 'static,
+    ) -> T {
+        let (done, is_done) = oneshot::channel();
+        self.orders
+            .send(Box::new(move |rows| {
+                drop(done.send(action(rows)));
+                None
+            }))
+            .unwrap();
+        is_done.await.unwrap()
+    }
+
+    /// Finishes one row with its natural answer.
+    pub async fn answer(&self, row: usize) {
+        let answer = format!("answer to {}", self.seen.rows[row].1);
+        self.with_rows(move |rows| rows.finish(row, Ok(answer))).await;
+    }
+
+    /// Finishes the batch: every open row gets its answer.
+    pub fn complete(self) {
+        let seen = self.seen.clone();
+        self.end(move |rows| {
+            for (row, (_, question)) in seen.rows.iter().enumerate() {
+                if !rows.is_cancelled(row) {
+                    rows.finish(row, Ok(format!("answer to {question}")));
+                }
+            }
+            Ok(())
+        });
+    }
+
+    /// Ends the batch with an error.
+    pub fn fail(self, kind: EngineErrorKind) {
+        self.end(move |_| Err(EngineError::new(kind, "made to fail")));
+    }
+
+    /// Ends the batch in whatever way; the action may panic.
+    pub fn end(self, action: impl FnOnce(&mut dyn Rows<String>) -> Result<(), EngineError> + Send + 'static) {
+        self.orders.send(Box::new(move |rows| Some(action(rows)))).unwrap();
+    }
+}
+
+/// The engine's half.
+pub struct Puppet {
+    index: usize,
+    batches: mpsc::UnboundedSender<RunningBatch>,
+}
+
+impl Engine for Puppet {
+    type Image = u8;
+    type Question = String;
+    type Answer = String;
+
+    fn run(&mut self, batch: &Batch<u8, String>, rows: &mut dyn Rows<String>) -> Result<(), EngineError> {
+        let seen = Seen {
+            engine: self.index,
+            images: batch.images.iter().map(|image| *image.payload).collect(),
+            rows: batch
+                .questions
+                .iter()
+                .map(|question| (*batch.images[question.image].payload, question.payload.to_string()))
+                .collect(),
+        };
+        let (orders, obey) = std_mpsc::channel();
+        drop(self.batches.send(RunningBatch { seen, orders }));
+        while let Ok(order) = obey.recv() {
+            if let Some(result) = order(rows) {
+                return result;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A scheduler over puppets, with time in the test's hand.
+pub struct Stage {
+    pub scheduler: Scheduler<Puppet>,
+    pub batches: mpsc::UnboundedReceiver<RunningBatch>,
+    _time_stands_still: std_mpsc::Sender<()>,
+}
+
+impl Stage {
+    pub async fn with_engines(config: SchedulerConfig, engines: usize) -> Self {
+        let (hold, held) = std_mpsc::channel::<()>();
+        drop(tokio::task::spawn_blocking(move || held.recv()));
+        let (sender, batches) = mpsc::unbounded_channel();
+        let factories = (0..engines)
+            .map(|index| {
+                let batches = sender.clone();
+                Box::new(move || Ok(Puppet { index, batches: batches.clone() })) as EngineFactory<Puppet>
+            })
+            .collect();
+        let scheduler = Scheduler::start(config, factories).await.unwrap();
+        Self { scheduler, batches, _time_stands_still: hold }
+    }
+
+    pub async fn new(config: SchedulerConfig) -> Self {
+        Self::with_engines(config, 1).await
+    }
+
+    /// The next batch that an engine starts.
+    pub async fn batch(&mut self) -> RunningBatch {
+        self.batches.recv().await.unwrap()
+    }
+
+    /// Asks `question` about `image` as client 1.
+    pub fn ask(&self, image: u8, question: &str) -> Ticket<String> {
+        self.submit(job(image, question)).unwrap()
+    }
+
+    pub fn submit(&self, job: Job<u8, String>) -> Result<Ticket<String>, Refused> {
+        self.scheduler.submit(job)
+    }
+}
+
+/// The digest that stands for an image in these tests.
+pub fn image_key(image: u8) -> ImageKey {
+    ImageKey([image; 32])
+}
+
+/// A question about an image: client 1, ordinary class, no deadline.
+pub fn job(image: u8, question: &str) -> Job<u8, String> {
+    let mut question_key = [0; 32];
+    for (place, byte) in question_key.iter_mut().zip(question.bytes()) {
+        *place = byte;
+    }
+    Job {
+        client: ClientId(1),
+        priority: Priority::Normal,
+        weight: 1,
+        deadline: None,
+        image: image_key(image),
+        image_payload: Arc::new(image),
+        image_bytes: 1000,
+        question: Arc::new(question.to_owned()),
+        question_key,
+        tokens: 8,
+    }
+}
