@@ -1,1 +1,25 @@
-//! Image bytes in, decoded RGB pixels out.
+//! Image bytes in, decoded RGB pixels out: every limit on hostile input lives here.
+//!
+//! A stranger's bytes are named by their [`digest()`], decoded by a [`Decoder`] that refuses a file
+//! by its header before it allocates for it, on a [`CpuPool`] that is bounded and drops the work of
+//! callers who have left. Pixels equal those of the reference's `Image.open(..).convert("RGB")`
+//! (Pillow 12.3): see `docs/decisions/image-modes.md`.
+
+mod codec;
+mod cpu_pool;
+mod decoder;
+mod digest;
+mod error;
+mod format;
+mod limits;
+mod packed;
+mod quota;
+mod rgb;
+
+pub use cpu_pool::{CpuPool, PoolCounters, PoolError};
+pub use decoder::Decoder;
+pub use digest::{Digest, digest};
+pub use error::DecodeError;
+pub use format::Format;
+pub use limits::Limits;
+pub use rgb::RgbImage;

@@ -1,0 +1,40 @@
+//! WebP, lossy and lossless; of an animated file, the first frame.
+
+use std::io::{Cursor, ErrorKind};
+
+use image_webp::{DecodingError, WebPDecoder};
+
+use crate::decoder::Admission;
+use crate::rgb::push_first_three;
+use crate::{DecodeError, Format, RgbImage};
+
+pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {
+    let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(refusal)?;
+    // Planes of the lossy frame or the lossless frame's words, and an animation's canvas beside it.
+    let scratch = if decoder.is_animated() { 12 } else { 8 };
+    let admitted = admission.admit(decoder.dimensions(), scratch)?;
+    let samples = decoder.output_buffer_size().unwrap_or_default();
+    let mut pixels = vec![0; samples];
+    if decoder.is_animated() {
+        decoder.read_frame(&mut pixels).map_err(refusal)?;
+    } else {
+        decoder.read_image(&mut pixels).map_err(refusal)?;
+    }
+    let rgb = if decoder.has_alpha() {
+        let mut rgb = admitted.buffer();
+        push_first_three::<4>(&mut rgb, &pixels);
+        rgb
+    } else {
+        pixels
+    };
+    admitted.finish(Format::WebP, rgb)
+}
+
+fn refusal(error: DecodingError) -> DecodeError {
+    match error {
+        DecodingError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
+            DecodeError::Truncated { format: Format::WebP }
+        }
+        other => DecodeError::corrupt(Format::WebP, other),
+    }
+}

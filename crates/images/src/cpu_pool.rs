@@ -1,0 +1,326 @@
+//! A bounded pool of threads for heavy, blocking work on behalf of async callers.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::oneshot;
+
+/// Threads and a queue, both bounded. Work whose caller has left is skipped, and a panic is the
+/// error of its own caller only. Clones share the pool; the last one to go lets the queue run dry
+/// and waits for the threads.
+#[derive(Clone, Debug)]
+pub struct CpuPool {
+    threads: Arc<Threads>,
+}
+
+/// Why a closure did not give its result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PoolError {
+    /// As many closures wait as may.
+    #[error("cpu pool queue is full, the limit is {limit}")]
+    QueueFull {
+        /// The most closures that may wait.
+        limit: usize,
+    },
+    /// The closure panicked.
+    #[error("work on the cpu pool panicked")]
+    Panicked,
+}
+
+/// What has become of the closures so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolCounters {
+    /// Ran to their end.
+    pub finished: u64,
+    /// Never ran: their callers had left.
+    pub skipped: u64,
+    /// Panicked.
+    pub panicked: u64,
+    /// Were refused because the queue was full.
+    pub refused: u64,
+    /// Wait now.
+    pub queued: u64,
+}
+
+impl CpuPool {
+    /// A pool of `threads` threads (at least one) before which at most `queue_limit` closures wait.
+    ///
+    /// # Errors
+    /// The operating system's, if it gives no thread.
+    pub fn new(threads: usize, queue_limit: usize) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared {
+            queue_limit,
+            queue: Mutex::new(Queue { work: VecDeque::new(), idle: 0, closed: false }),
+            arrived: Condvar::new(),
+            tally: Tally::default(),
+        });
+        let mut pool = Threads { shared, handles: Vec::new() };
+        for n in 0..threads.max(1) {
+            let shared = Arc::clone(&pool.shared);
+            let thread = thread::Builder::new().name(format!("images-cpu-{n}"));
+            pool.handles.push(thread.spawn(move || shared.work())?);
+        }
+        Ok(Self { threads: Arc::new(pool) })
+    }
+
+    /// Queues `work` and gives its result. Dropping the future drops work that has not begun.
+    ///
+    /// # Errors
+    /// [`PoolError`]; a full queue is told at the first poll, without waiting.
+    pub async fn run<T, F>(&self, work: F) -> Result<T, PoolError>
+    where
+        T: Send + 'static,
+        F: FnOnce() -> T + Send + 'static,
+    {
+        let (sender, receiver) = oneshot::channel();
+        self.threads.shared.push(Box::new(Closure { work, sender }))?;
+        // The sender goes without a word only if the closure's panic took it along.
+        receiver.await.map_err(|_| PoolError::Panicked)
+    }
+
+    /// What has become of the closures so far.
+    #[must_use]
+    pub fn counters(&self) -> PoolCounters {
+        let shared = &self.threads.shared;
+        let Tally { finished, skipped, panicked, refused } = &shared.tally;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        PoolCounters {
+            finished: read(finished),
+            skipped: read(skipped),
+            panicked: read(panicked),
+            refused: read(refused),
+            queued: shared.queue().work.len() as u64,
+        }
+    }
+}
+
+struct Threads {
+    shared: Arc<Shared>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl fmt::Debug for Threads {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Threads").field("threads", &self.handles.len()).finish_non_exhaustive()
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.shared.queue().closed = true;
+        self.shared.arrived.notify_all();
+        let here = thread::current().id();
+        for handle in self.handles.drain(..) {
+            // The last handle may be dropped by the pool's own work, which cannot wait for itself.
+            if handle.thread().id() != here {
+                // A worker catches its work's panics; there is nothing left to report.
+                let _ = handle.join();
+            }
+        }
+    }
+}
+
+struct Shared {
+    queue_limit: usize,
+    queue: Mutex<Queue>,
+    arrived: Condvar,
+    tally: Tally,
+}
+
+struct Queue {
+    work: VecDeque<Box<dyn Work>>,
+    /// Threads that wait for work and that no queued closure is meant for yet.
+    idle: usize,
+    closed: bool,
+}
+
+#[derive(Default)]
+struct Tally {
+    finished: AtomicU64,
+    skipped: AtomicU64,
+    panicked: AtomicU64,
+    refused: AtomicU64,
+}
+
+impl Shared {
+    fn push(&self, work: Box<dyn Work>) -> Result<(), PoolError> {
+        let mut queue = self.queue();
+        // What callers have left makes room for those who have not.
+        if queue.work.len() >= self.queue_limit + queue.idle {
+            let before = queue.work.len();
+            queue.work.retain(|waiting| !waiting.is_abandoned());
+            add(&self.tally.skipped, (before - queue.work.len()) as u64);
+        }
+        if queue.work.len() >= self.queue_limit + queue.idle {
+            add(&self.tally.refused, 1);
+            return Err(PoolError::QueueFull { limit: self.queue_limit });
+        }
+        queue.work.push_back(work);
+        drop(queue);
+        self.arrived.notify_one();
+        Ok(())
+    }
+
+    fn work(&self) {
+        while let Some(work) = self.next() {
+            if work.is_abandoned() {
+                add(&self.tally.skipped, 1);
+                continue;
+            }
+            match catch_unwind(AssertUnwindSafe(|| work.run(&self.tally))) {
+                Ok(()) => {}
+                Err(_) => add(&self.tally.panicked, 1),
+            }
+        }
+    }
+
+    /// The next closure, as soon as there is one; `None` once the pool is closed and its queue dry.
+    fn next(&self) -> Option<Box<dyn Work>> {
+        let mut queue = self.queue();
+        loop {
+            if let Some(work) = queue.work.pop_front() {
+                return Some(work);
+            }
+            if queue.closed {
+                return None;
+            }
+            queue.idle += 1;
+            queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue.idle -= 1;
+        }
+    }
+
+    // Work runs outside of the lock, so a panic cannot leave the queue half-changed.
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn add(counter: &AtomicU64, amount: u64) {
+    counter.fetch_add(amount, Ordering::Relaxed);
+}
+
+trait Work: Send {
+    fn is_abandoned(&self) -> bool;
+    fn run(self: Box<Self>, tally: &Tally);
+}
+
+struct Closure<F, T> {
+    work: F,
+    sender: oneshot::Sender<T>,
+}
+
+impl<F, T> Work for Closure<F, T>
+where
+    F: FnOnce() -> T + Send,
+    T: Send,
+{
+    fn is_abandoned(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    fn run(self: Box<Self>, tally: &Tally) {
+        let result = (self.work)();
+        // Counted before it is told, so that who has the result sees the count.
+        add(&tally.finished, 1);
+        // A caller who has just left does not need it.
+        let _ = self.sender.send(result);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    /// A pool of one thread that is held until the returned sender is dropped.
+    async fn held_pool(queue_limit: usize) -> (CpuPool, mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
+        let pool = CpuPool::new(1, queue_limit).unwrap();
+        let (release, hold) = mpsc::channel::<()>();
+        let (started, has_started) = oneshot::channel();
+        let holder = pool.clone();
+        let task = tokio::spawn(async move {
+            let held = holder.run(move || {
+                let _ = started.send(());
+                let _ = hold.recv();
+            });
+            held.await.unwrap();
+        });
+        has_started.await.unwrap();
+        (pool, release, task)
+    }
+
+    #[tokio::test]
+    async fn result_comes_back_to_its_caller() {
+        let pool = CpuPool::new(2, 8).unwrap();
+        let (two, three) = tokio::join!(pool.run(|| 2), pool.run(|| 3));
+        assert_eq!((two, three), (Ok(2), Ok(3)));
+        assert_eq!(pool.counters().finished, 2);
+    }
+
+    #[tokio::test]
+    async fn panic_is_the_error_of_its_own_caller_only() {
+        let pool = CpuPool::new(1, 8).unwrap();
+        assert_eq!(
+            pool.run(|| std::panic::resume_unwind(Box::new("poison"))).await,
+            Err::<(), _>(PoolError::Panicked)
+        );
+        assert_eq!(pool.run(|| 1).await, Ok(1));
+        assert_eq!(pool.counters().panicked, 1);
+    }
+
+    #[tokio::test]
+    async fn full_queue_refuses_at_once_and_names_its_limit() {
+        let (pool, release, task) = held_pool(1).await;
+        let mut waiting = Box::pin(pool.run(|| 1));
+        assert!(futures_poll(&mut waiting).is_none());
+        assert_eq!(pool.run(|| 2).await, Err(PoolError::QueueFull { limit: 1 }));
+        drop(release);
+        assert_eq!(waiting.await, Ok(1));
+        task.await.unwrap();
+        assert_eq!(pool.counters().refused, 1);
+    }
+
+    #[tokio::test]
+    async fn work_of_a_caller_who_left_is_never_run() {
+        let (pool, release, task) = held_pool(1).await;
+        let (ran, has_run) = mpsc::channel::<()>();
+        let mut abandoned = Box::pin(pool.run(move || ran.send(())));
+        assert!(futures_poll(&mut abandoned).is_none());
+        drop(abandoned);
+        // Its place in the queue is free again, too.
+        let mut next = Box::pin(pool.run(|| 1));
+        assert!(futures_poll(&mut next).is_none());
+        drop(release);
+        assert_eq!(next.await, Ok(1));
+        task.await.unwrap();
+        assert!(has_run.recv().is_err());
+        assert_eq!(pool.counters(), PoolCounters { finished: 2, skipped: 1, ..PoolCounters::default() });
+    }
+
+    #[tokio::test]
+    async fn pool_that_goes_finishes_what_it_took() {
+        let (pool, release, task) = held_pool(4).await;
+        let work = pool.clone();
+        let mut queued = Box::pin(async move { work.run(|| 7).await });
+        assert!(futures_poll(&mut queued).is_none());
+        drop(pool);
+        drop(release);
+        assert_eq!(queued.await, Ok(7));
+        task.await.unwrap();
+    }
+
+    /// Polls once.
+    fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+        let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+        match std::pin::Pin::new(future).poll(&mut context) {
+            std::task::Poll::Ready(output) => Some(output),
+            std::task::Poll::Pending => None,
+        }
+    }
+}
