@@ -1,4 +1,89 @@
-//! Compiles the public contract and passes LibTorch's folder to the linker.
+//! Compiles the public contract (no `protoc` to install), lists the demo model's files for embedding, records what was
+//! built, and passes LibTorch's folder to the linker as run path.
 
-fn main() {
+use std::{
+    env, fs, io,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use protox::prost::Message;
+
+type Failure = Box<dyn std::error::Error>;
+
+fn main() -> Result<(), Failure> {
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
+    compile_contract(&root, &out)?;
+    embed_demo_model(&root, &out)?;
+    record_build(&root)?;
+    link_libtorch();
+    Ok(())
+}
+
+/// `proto/` to Rust, and to the descriptor set that server reflection serves. The error details are in the set, too,
+/// so that a client which knows nothing of us can read them.
+fn compile_contract(root: &Path, out: &Path) -> Result<(), Failure> {
+    let proto = root.join("proto");
+    println!("cargo::rerun-if-changed={}", proto.display());
+    let files = ["blip/v1/blip.proto", "google/rpc/error_details.proto"];
+    let mut compiler = protox::Compiler::new([&proto])?;
+    let compiled = compiler.include_imports(true).include_source_info(true).open_files(files)?;
+    let descriptors = compiled.file_descriptor_set();
+    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
+    tonic_prost_build::configure()
+        // An image stays a slice of the buffer that it arrived in.
+        .bytes(".blip.v1")
+        .codec_path("crate::codec::BoundedCodec")
+        .extern_path(".google.rpc", "::tonic_types::pb")
+        .compile_fds(descriptors)?;
+    Ok(())
+}
+
+/// Writes `demo_model.rs`: a slice of (file name, contents) of `models/demo`, whatever files that folder holds.
+fn embed_demo_model(root: &Path, out: &Path) -> io::Result<()> {
+    let folder = root.join("models/demo");
+    println!("cargo::rerun-if-changed={}", folder.display());
+    let mut files = Vec::new();
+    for entry in fs::read_dir(&folder)? {
+        let path = entry?.path();
+        // The model card is for readers of the folder, not for the program.
+        if path.extension().is_some_and(|extension| extension != "md") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    let mut list = String::from("&[\n");
+    for path in files {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        list.push_str(&format!("    ({name:?}, include_bytes!({path:?}).as_slice()),\n"));
+    }
+    list.push_str("]\n");
+    fs::write(out.join("demo_model.rs"), list)
+}
+
+/// `BLIP_SERVE_COMMIT`: the commit built, or "unknown" outside a checkout.
+fn record_build(root: &Path) -> io::Result<()> {
+    let git = |arguments: &[&str]| {
+        let output = Command::new("git").current_dir(root).args(arguments).output().ok()?;
+        let text = String::from_utf8(output.stdout).ok()?;
+        (output.status.success() && !text.trim().is_empty()).then(|| text.trim().to_owned())
+    };
+    let commit = env::var("BLIP_SERVE_COMMIT").ok().or_else(|| git(&["rev-parse", "--short=12", "HEAD"]));
+    println!("cargo::rustc-env=BLIP_SERVE_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
+    println!("cargo::rerun-if-env-changed=BLIP_SERVE_COMMIT");
+    // Moves with every commit and checkout; a path that is missing would make every build rerun this script.
+    for path in [git(&["rev-parse", "--git-path", "logs/HEAD"])].into_iter().flatten() {
+        if root.join(&path).exists() {
+            println!("cargo::rerun-if-changed={path}");
+        }
+    }
+    Ok(())
+}
+
+/// Nobody should need `LD_LIBRARY_PATH`: every program and test of this package knows where LibTorch was at build time.
+fn link_libtorch() {
+    println!("cargo::rerun-if-env-changed=DEP_BLIP_LIBTORCH_LIB");
+    let Ok(folder) = env::var("DEP_BLIP_LIBTORCH_LIB") else { return };
+    println!("cargo::rustc-link-arg=-Wl,-rpath,{folder}");
 }

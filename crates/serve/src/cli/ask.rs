@@ -1,0 +1,103 @@
+//! `blip-serve ask`.
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Context as _;
+use clap::{Args, ValueHint};
+use tonic::{Request, Status, transport::Endpoint};
+
+use super::print::{Format, Printer};
+use crate::{
+    errors::code_name,
+    exit::Exit,
+    proto::{
+        AskRequest, Image, ImageQuestions, Question, blip_service_client::BlipServiceClient, image::Source,
+    },
+};
+
+/// How long to try to reach the server.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Ask a running server questions about images.
+///
+/// Every question is asked about every image. Answers are printed as they arrive, which is not the order of asking.
+#[derive(Args, Debug)]
+#[command(after_help = "Examples:
+  blip-serve ask --image cat.jpg --question \"what colour is the cat?\"
+  blip-serve ask --image a.png --image b.png --question \"is it red?\" --question \"how many?\" --json")]
+pub struct AskCommand {
+    /// An image file; may be given several times
+    #[arg(long = "image", value_name = "FILE", required = true, value_hint = ValueHint::FilePath)]
+    images: Vec<PathBuf>,
+
+    /// A question; may be given several times
+    #[arg(long = "question", value_name = "TEXT", required = true)]
+    questions: Vec<String>,
+
+    /// The server to ask
+    #[arg(long, value_name = "URL", env = "BLIP_SERVE__SERVER", default_value = "http://127.0.0.1:50051")]
+    server: String,
+
+    /// Print one JSON object a line, errors too
+    #[arg(long)]
+    json: bool,
+
+    /// When to give up, in seconds [default: never]
+    #[arg(long, value_name = "SECONDS")]
+    timeout_s: Option<u64>,
+}
+
+impl AskCommand {
+    pub(super) async fn run(self) -> anyhow::Result<Exit> {
+        let request = self.request().await?;
+        let endpoint = Endpoint::from_shared(self.server.clone())
+            .with_context(|| format!("server {:?} is not a URL", self.server))?
+            .connect_timeout(CONNECT_TIMEOUT);
+        let channel = endpoint.connect().await.map_err(|error| {
+            anyhow::anyhow!(
+                "cannot reach {}: {} (is blip-serve serve running there?)",
+                self.server,
+                root(&error)
+            )
+        })?;
+        let mut responses = BlipServiceClient::new(channel).ask(request).await.map_err(told)?.into_inner();
+        let format = if self.json { Format::Json } else { Format::Text };
+        let mut printer = Printer::new(format, &self.images, &self.questions);
+        while let Some(response) = responses.message().await.map_err(told)? {
+            printer.print(&response).context("cannot print")?;
+        }
+        Ok(if printer.all_answered() { Exit::Clean } else { Exit::Failed })
+    }
+
+    async fn request(&self) -> anyhow::Result<Request<AskRequest>> {
+        let mut inputs = Vec::with_capacity(self.images.len());
+        for path in &self.images {
+            let file = tokio::fs::read(path)
+                .await
+                .with_context(|| format!("cannot read image {}", path.display()))?;
+            inputs.push(ImageQuestions {
+                image: Some(Image { source: Some(Source::Data(file.into())) }),
+                questions: self.questions.iter().map(|text| Question { text: text.clone() }).collect(),
+            });
+        }
+        let mut request = Request::new(AskRequest { inputs });
+        if let Some(seconds) = self.timeout_s {
+            request.set_timeout(Duration::from_secs(seconds));
+        }
+        Ok(request)
+    }
+}
+
+/// A call's status in one line.
+fn told(status: Status) -> anyhow::Error {
+    anyhow::anyhow!("the server answered {}: {}", code_name(status.code()), status.message())
+}
+
+/// What lies at the bottom of an error: transport errors say nothing themselves.
+fn root(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(deeper) = cause.source() {
+        cause = deeper;
+    }
+    cause.to_string()
+}

@@ -1,0 +1,176 @@
+//! The protobuf codec, with the count of messages checked before any of them is built.
+//!
+//! A request of two-byte empty messages grows some forty times when it is decoded, so a message within the byte limit
+//! could still take gigabytes. Counting walks over the bytes and builds nothing.
+
+use std::marker::PhantomData;
+
+use prost::{
+    DecodeError, Message,
+    bytes::Buf as _,
+    encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field},
+};
+use tonic::{
+    Status,
+    codec::{Codec, DecodeBuf, Decoder},
+};
+use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+
+use crate::{
+    errors::{Reason, Refusal},
+    proto::{AskRequest, AskResponse},
+};
+
+/// Most images and questions, taken together, that a request is decoded with. The limits on requests are lower; this
+/// one bounds what can be built before they are looked at.
+pub const MAX_MESSAGES: usize = 1 << 16;
+
+/// A message that can be refused by its bytes alone.
+pub trait Bounded {
+    /// # Errors
+    /// A [`Refusal`] of the call if decoding these bytes would build too much.
+    fn check(bytes: &[u8]) -> Result<(), Refusal>;
+}
+
+impl Bounded for AskRequest {
+    fn check(bytes: &[u8]) -> Result<(), Refusal> {
+        let mut messages = 0;
+        // What is malformed is reported by the decoder, which gets no further than the count did.
+        let _ = each_field(bytes, INPUTS, &mut |input| {
+            messages += 1;
+            each_field(input, QUESTIONS, &mut |_| {
+                messages += 1;
+                Ok(())
+            })
+        });
+        if messages > MAX_MESSAGES {
+            return Err(Refusal::new(Reason::TooManyQuestions)
+                .field("inputs")
+                .value(format!("{messages} images and questions"))
+                .limit(format!("{MAX_MESSAGES} images and questions")));
+        }
+        Ok(())
+    }
+}
+
+impl Bounded for AskResponse {
+    fn check(_: &[u8]) -> Result<(), Refusal> {
+        Ok(())
+    }
+}
+
+/// Field number of `AskRequest.inputs`.
+const INPUTS: u32 = 1;
+/// Field number of `ImageQuestions.questions`.
+const QUESTIONS: u32 = 2;
+
+/// Calls `visit` with the bytes of each length-delimited field `number` of the message in `bytes`.
+fn each_field(
+    mut bytes: &[u8],
+    number: u32,
+    visit: &mut dyn FnMut(&[u8]) -> Result<(), DecodeError>,
+) -> Result<(), DecodeError> {
+    while bytes.has_remaining() {
+        let (tag, wire_type) = decode_key(&mut bytes)?;
+        if tag != number || wire_type != WireType::LengthDelimited {
+            skip_field(wire_type, tag, &mut bytes, DecodeContext::default())?;
+            continue;
+        }
+        let length = usize::try_from(decode_varint(&mut bytes)?).unwrap_or(usize::MAX);
+        // A field that runs past the end is the decoder's to report, too.
+        let Some((field, rest)) = bytes.split_at_checked(length) else { return Ok(()) };
+        visit(field)?;
+        bytes = rest;
+    }
+    Ok(())
+}
+
+/// [`ProstCodec`] with [`Bounded::check`] ahead of decoding.
+#[derive(Debug)]
+pub struct BoundedCodec<T, U>(PhantomData<(T, U)>);
+
+impl<T, U> Default for BoundedCodec<T, U> {
+    fn default() -> Self {
+        Self(PhantomData)
+    }
+}
+
+impl<T, U> Codec for BoundedCodec<T, U>
+where
+    T: Message + Send + 'static,
+    U: Message + Default + Bounded + Send + 'static,
+{
+    type Encode = T;
+    type Decode = U;
+    type Encoder = ProstEncoder<T>;
+    type Decoder = BoundedDecoder<U>;
+
+    fn encoder(&mut self) -> Self::Encoder {
+        ProstCodec::<T, U>::default().encoder()
+    }
+
+    fn decoder(&mut self) -> Self::Decoder {
+        BoundedDecoder { inner: ProstCodec::<T, U>::default().decoder() }
+    }
+}
+
+/// The decoder of [`BoundedCodec`].
+#[derive(Debug)]
+pub struct BoundedDecoder<U> {
+    inner: ProstDecoder<U>,
+}
+
+impl<U: Message + Default + Bounded> Decoder for BoundedDecoder<U> {
+    type Item = U;
+    type Error = Status;
+
+    fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
+        // The buffer is one piece: tonic decodes out of one `BytesMut`.
+        U::check(source.chunk())?;
+        self.inner.decode(source)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::proto::{ImageQuestions, Question};
+
+    fn request(inputs: usize, questions: usize) -> Vec<u8> {
+        let input = ImageQuestions { image: None, questions: vec![Question::default(); questions] };
+        AskRequest { inputs: vec![input; inputs] }.encode_to_vec()
+    }
+
+    #[test]
+    fn images_and_questions_are_counted_together() {
+        assert_eq!(AskRequest::check(&request(0, 0)), Ok(()));
+        assert_eq!(AskRequest::check(&request(MAX_MESSAGES, 0)), Ok(()));
+        assert_eq!(AskRequest::check(&request(1 << 8, (1 << 8) - 1)), Ok(()));
+        for bytes in [request(MAX_MESSAGES + 1, 0), request(1 << 8, 1 << 8)] {
+            assert_eq!(AskRequest::check(&bytes).unwrap_err().reason(), Reason::TooManyQuestions);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_can_be_counted(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let _ = AskRequest::check(&bytes);
+        }
+
+        #[test]
+        fn what_is_decoded_was_counted(bytes in proptest::collection::vec(prop_oneof![0x08_u8..0x14, 0_u8..4], 0..60)) {
+            let mut counted = 0;
+            let whole = each_field(&bytes, INPUTS, &mut |input| {
+                counted += 1;
+                each_field(input, QUESTIONS, &mut |_| { counted += 1; Ok(()) })
+            });
+            if let Ok(request) = AskRequest::decode(bytes.as_slice()) {
+                prop_assert!(whole.is_ok());
+                let built: usize = request.inputs.iter().map(|input| 1 + input.questions.len()).sum();
+                prop_assert_eq!(built, counted);
+            }
+        }
+    }
+}

@@ -1,0 +1,263 @@
+//! The caller's deadline: read from `grpc-timeout`, put beside the request, and answered as `DEADLINE_EXCEEDED`.
+//!
+//! Tonic's own timer answers `CANCELLED` and ends its watch when a stream's headers have gone out. The layer here lies
+//! inside it and is polled first, so it always speaks first; [`Deadline::bound`] watches over the stream itself.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures::Stream;
+use http::{HeaderMap, Request, Response};
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep};
+use tonic::Status;
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::errors::{Reason, Refusal};
+
+const HEADER: &str = "grpc-timeout";
+
+/// When a call's answers stop being of use to its caller; an extension of every request that has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Deadline(pub Instant);
+
+impl Deadline {
+    /// Passes `items` on until the deadline, then ends them with `DEADLINE_EXCEEDED` and drops what is left.
+    pub fn bound<S>(deadline: Option<Self>, items: S) -> Bounded<S> {
+        Bounded { items: Some(items), sleep: deadline.map(|deadline| tokio::time::sleep_until(deadline.0)) }
+    }
+}
+
+/// The `grpc-timeout` header of the gRPC specification: 1 to 8 digits and a unit. `None` without the header.
+pub fn parse_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
+    let Some(header) = headers.get(HEADER) else { return Ok(None) };
+    let text = String::from_utf8_lossy(header.as_bytes());
+    let invalid = || Refusal::new(Reason::InvalidDeadline).field(HEADER).value(text.as_ref());
+    let unit = text.chars().next_back().ok_or_else(invalid)?;
+    let digits = text.strip_suffix(unit).unwrap_or_default();
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(invalid());
+    }
+    let amount: u64 = digits.parse().map_err(|_| invalid())?;
+    match unit {
+        'H' => Ok(Some(Duration::from_secs(amount * 3600))),
+        'M' => Ok(Some(Duration::from_secs(amount * 60))),
+        'S' => Ok(Some(Duration::from_secs(amount))),
+        'm' => Ok(Some(Duration::from_millis(amount))),
+        'u' => Ok(Some(Duration::from_micros(amount))),
+        'n' => Ok(Some(Duration::from_nanos(amount))),
+        _ => Err(invalid()),
+    }
+}
+
+/// Puts a [`Deadline`] into each request that has one, and answers a call whose handler is later than it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeadlineLayer;
+
+impl<S> Layer<S> for DeadlineLayer {
+    type Service = DeadlineService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        DeadlineService { inner }
+    }
+}
+
+/// The service that [`DeadlineLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct DeadlineService<S> {
+    inner: S,
+}
+
+impl<S, Body, ResponseBody> Service<Request<Body>> for DeadlineService<S>
+where
+    S: Service<Request<Body>, Response = Response<ResponseBody>>,
+    ResponseBody: Default,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Headers<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let timeout = match parse_timeout(request.headers()) {
+            Ok(timeout) => timeout,
+            Err(refusal) => return Headers { handler: None, sleep: None, refusal: Some(refusal) },
+        };
+        // Centuries away is no deadline.
+        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+        if let Some(deadline) = deadline {
+            request.extensions_mut().insert(Deadline(deadline));
+        }
+        let handler = Some(self.inner.call(request));
+        Headers { handler, sleep: deadline.map(tokio::time::sleep_until), refusal: None }
+    }
+}
+
+pin_project! {
+    /// A call up to its response headers.
+    #[derive(Debug)]
+    pub struct Headers<F> {
+        // Absent when the deadline could not be read: then the call is refused.
+        #[pin]
+        handler: Option<F>,
+        #[pin]
+        sleep: Option<Sleep>,
+        refusal: Option<Refusal>,
+    }
+}
+
+impl<F, E, Body> Future for Headers<F>
+where
+    F: Future<Output = Result<Response<Body>, E>>,
+    Body: Default,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Some(refusal) = this.refusal.take() {
+            return Poll::Ready(Ok(refusal.to_status().into_http()));
+        }
+        if let Some(handler) = this.handler.as_pin_mut()
+            && let ready @ Poll::Ready(_) = handler.poll(cx)
+        {
+            return ready;
+        }
+        let Some(sleep) = this.sleep.as_pin_mut() else { return Poll::Pending };
+        ready!(poll_passed(sleep, cx));
+        Poll::Ready(Ok(exceeded().into_http()))
+    }
+}
+
+pin_project! {
+    /// The stream that [`Deadline::bound`] makes.
+    #[derive(Debug)]
+    pub struct Bounded<S> {
+        #[pin]
+        items: Option<S>,
+        #[pin]
+        sleep: Option<Sleep>,
+    }
+}
+
+impl<S, T> Stream for Bounded<S>
+where
+    S: Stream<Item = Result<T, Status>>,
+{
+    type Item = S::Item;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        let mut this = self.project();
+        let Some(items) = this.items.as_mut().as_pin_mut() else { return Poll::Ready(None) };
+        // What is ready goes out even in the last moment.
+        if let Poll::Ready(item) = items.poll_next(cx) {
+            return Poll::Ready(item);
+        }
+        let Some(sleep) = this.sleep.as_pin_mut() else { return Poll::Pending };
+        ready!(poll_passed(sleep, cx));
+        this.items.set(None);
+        Poll::Ready(Some(Err(exceeded())))
+    }
+}
+
+/// Ready from the very deadline on: the timer itself wakes up to a millisecond later, and tonic's could win.
+fn poll_passed(sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+    if Instant::now() >= sleep.deadline() {
+        return Poll::Ready(());
+    }
+    sleep.poll(cx)
+}
+
+fn exceeded() -> Status {
+    Refusal::new(Reason::DeadlineExceeded).to_status()
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{StreamExt as _, stream};
+    use http::HeaderValue;
+    use proptest::prelude::*;
+    use tonic::Code;
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Option<Duration>, Refusal> {
+        let mut headers = HeaderMap::new();
+        headers.insert(HEADER, HeaderValue::from_str(text).unwrap());
+        parse_timeout(&headers)
+    }
+
+    #[test]
+    fn each_unit_of_the_specification_is_read() {
+        assert_eq!(parse_timeout(&HeaderMap::new()), Ok(None));
+        for (text, seconds) in
+            [("2H", 7200.0), ("3M", 180.0), ("4S", 4.0), ("5m", 5e-3), ("6u", 6e-6), ("7n", 7e-9)]
+        {
+            assert_eq!(parse(text), Ok(Some(Duration::from_secs_f64(seconds))), "{text}");
+        }
+        assert_eq!(parse("99999999H"), Ok(Some(Duration::from_secs(99_999_999 * 3600))));
+    }
+
+    #[test]
+    fn what_is_no_timeout_is_refused_by_name() {
+        for text in ["", "S", "1", "123456789S", "-1S", "+1S", "1.5S", "1s", "1 S", "1SS", "\u{661}S"] {
+            let refusal = parse(text).unwrap_err();
+            assert_eq!(refusal.reason(), Reason::InvalidDeadline, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_amount_in_any_unit_is_read_back(amount in 0_u64..=99_999_999, unit in 0_usize..6) {
+            let (letter, nanoseconds) = [("H", 3_600_000_000_000_u128), ("M", 60_000_000_000), ("S", 1_000_000_000),
+                ("m", 1_000_000), ("u", 1_000), ("n", 1)][unit];
+            let parsed = parse(&format!("{amount}{letter}")).unwrap().unwrap();
+            prop_assert_eq!(parsed.as_nanos(), u128::from(amount) * nanoseconds);
+        }
+
+        #[test]
+        fn no_header_makes_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..20)) {
+            if let Ok(value) = HeaderValue::from_bytes(&bytes) {
+                let mut headers = HeaderMap::new();
+                headers.insert(HEADER, value);
+                let _ = parse_timeout(&headers);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_is_late_is_answered_deadline_exceeded() {
+        let never = tower::service_fn(|request: Request<()>| async move {
+            assert!(request.extensions().get::<Deadline>().is_some());
+            futures::future::pending::<Result<Response<String>, std::convert::Infallible>>().await
+        });
+        let request = Request::builder().header(HEADER, "1S").body(()).unwrap();
+        let response = DeadlineLayer.layer(never).call(request).await.unwrap();
+        let status = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_gives_what_was_ready_and_then_deadline_exceeded() {
+        let items = stream::iter([Ok(1), Ok(2)]).chain(stream::pending());
+        let deadline = Deadline(Instant::now() + Duration::from_secs(5));
+        let seen: Vec<Result<i32, Status>> = Deadline::bound(Some(deadline), items).collect().await;
+        let [Ok(1), Ok(2), Err(status)] = seen.as_slice() else { panic!("{seen:?}") };
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        assert_eq!(Instant::now(), deadline.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_deadline_a_stream_is_left_alone() {
+        let items = stream::iter([Ok::<_, Status>(1)]);
+        assert_eq!(Deadline::bound(None, items).count().await, 1);
+    }
+}

@@ -1,0 +1,114 @@
+//! How a server stops: health says NOT_SERVING first, then no more calls are taken, those in flight are answered, and
+//! all of it is bounded.
+
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tonic_health::{ServingStatus, server::HealthReporter};
+
+use crate::{exit::Exit, settings::DrainSettings};
+
+/// The names under which health is reported: the whole server, and its service.
+pub const HEALTH_NAMES: [&str; 2] = ["", "blip.v1.BlipService"];
+
+/// Reports all names as `SERVING` or `NOT_SERVING`.
+pub async fn report(health: &HealthReporter, serving: bool) {
+    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
+    for name in HEALTH_NAMES {
+        health.set_service_status(name, status).await;
+    }
+}
+
+/// A running server, as far as stopping it goes.
+#[derive(Debug)]
+pub struct Running {
+    /// Tells the world.
+    pub health: HealthReporter,
+    /// Cancelled: the listener closes, connections are told to go away, and streams in flight run to their ends.
+    pub stop: CancellationToken,
+    /// Calls in flight.
+    pub in_flight: TaskTracker,
+    /// Ends when all connections have.
+    pub connections: JoinHandle<Result<(), tonic::transport::Error>>,
+}
+
+impl Running {
+    /// Stops the server: `drain_grace_s` of lame duck, then at most `drain_limit_s` for what is in flight.
+    pub async fn drain(mut self, settings: &DrainSettings) -> Exit {
+        report(&self.health, false).await;
+        tracing::info!(calls_in_flight = self.in_flight.len(), ?settings, "draining");
+        tokio::time::sleep(Duration::from_secs(settings.drain_grace_s)).await;
+        self.finish(Duration::from_secs(settings.drain_limit_s)).await
+    }
+
+    /// Takes no more calls and waits for those in flight, at most `limit`.
+    pub async fn finish(&mut self, limit: Duration) -> Exit {
+        // Ends the health watches, which would keep their connections open for ever.
+        for name in HEALTH_NAMES {
+            self.health.clear_service_status(name).await;
+        }
+        self.stop.cancel();
+        self.in_flight.close();
+        let ended = async {
+            self.in_flight.wait().await;
+            // The last answers are still on their way out of the connections.
+            (&mut self.connections).await
+        };
+        match tokio::time::timeout(limit, ended).await {
+            Err(_) if !self.in_flight.is_empty() => {
+                tracing::warn!(calls_abandoned = self.in_flight.len(), "drain limit reached");
+                Exit::DrainLimit
+            }
+            _ => Exit::Clean,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tonic::transport::Error;
+
+    use super::*;
+
+    fn running(connections: impl Future<Output = Result<(), Error>> + Send + 'static) -> Running {
+        Running {
+            health: HealthReporter::new(),
+            stop: CancellationToken::new(),
+            in_flight: TaskTracker::new(),
+            connections: tokio::spawn(connections),
+        }
+    }
+
+    const SETTINGS: DrainSettings = DrainSettings { drain_grace_s: 5, drain_limit_s: 30 };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_in_flight_is_waited_for_and_the_grace_comes_first() {
+        let begin = tokio::time::Instant::now();
+        let running = running(async { Ok(()) });
+        let (token, stop) = (running.in_flight.token(), running.stop.clone());
+        let call = tokio::spawn(async move {
+            stop.cancelled().await;
+            assert_eq!(begin.elapsed(), Duration::from_secs(5));
+            tokio::time::sleep(Duration::from_secs(20)).await;
+            drop(token);
+        });
+        assert_eq!(running.drain(&SETTINGS).await, Exit::Clean);
+        assert_eq!(begin.elapsed(), Duration::from_secs(25));
+        call.await.unwrap();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_call_that_does_not_end_is_abandoned_at_the_limit() {
+        let begin = tokio::time::Instant::now();
+        let running = running(async { Ok(()) });
+        let _never = running.in_flight.token();
+        assert_eq!(running.drain(&SETTINGS).await, Exit::DrainLimit);
+        assert_eq!(begin.elapsed(), Duration::from_secs(35));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_left_open_without_a_call_costs_the_limit_but_no_answer() {
+        assert_eq!(running(std::future::pending()).drain(&SETTINGS).await, Exit::Clean);
+    }
+}

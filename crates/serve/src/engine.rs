@@ -1,0 +1,115 @@
+//! The joint between scheduler and model: the scheduler's `Engine`, on `blip::Model`.
+
+use std::sync::Arc;
+
+use blip::{
+    Checkpoint, Dtype, ImageInput, Model, ModelError, ModelOptions, Pixels, QuestionInput, RowAnswer,
+    RowError, RowSink,
+};
+use scheduler::{Batch, Engine, EngineError, EngineErrorKind, EngineFactory, ImageKey, Rows};
+
+use crate::intake::TokenIds;
+
+/// A model on its device, on the engine thread that loaded it.
+#[derive(Debug)]
+pub struct BlipEngine {
+    model: Model,
+}
+
+/// Where and how a checkpoint is to be loaded.
+#[derive(Clone, Copy, Debug)]
+pub struct Placement {
+    /// The device.
+    pub device: tch::Device,
+    /// The number format of weights and activations.
+    pub dtype: Dtype,
+    /// Memory for features, and sizes of passes.
+    pub options: ModelOptions,
+}
+
+impl BlipEngine {
+    /// Loads the checkpoint on the thread that calls it, and loads it anew when the scheduler asks for that.
+    #[must_use]
+    pub fn factory(checkpoint: Arc<Checkpoint>, placement: Placement) -> EngineFactory<Self> {
+        Box::new(move || {
+            let Placement { device, dtype, options } = placement;
+            match Model::load(&checkpoint, device, dtype, options) {
+                Ok(model) => Ok(Self { model }),
+                Err(error) => Err(EngineError::new(EngineErrorKind::Fatal, error.to_string())),
+            }
+        })
+    }
+}
+
+impl Engine for BlipEngine {
+    type Image = Pixels;
+    type Question = TokenIds;
+    type Answer = RowAnswer;
+
+    fn run(
+        &mut self,
+        batch: &Batch<Pixels, TokenIds>,
+        rows: &mut dyn Rows<RowAnswer>,
+    ) -> Result<(), EngineError> {
+        let images: Vec<ImageInput<'_>> = batch
+            .images
+            .iter()
+            .map(|image| ImageInput { key: image.key.0, pixels: &image.payload })
+            .collect();
+        let questions: Vec<QuestionInput<'_>> = batch
+            .questions
+            .iter()
+            .map(|question| QuestionInput { image: question.image, token_ids: &question.payload.0 })
+            .collect();
+        self.model.run(&images, &questions, &mut Sink { rows }).map_err(|error| engine_error(&error))
+    }
+}
+
+/// What a model's error means for the rows of its batch.
+fn engine_error(error: &ModelError) -> EngineError {
+    let kind = match error {
+        ModelError::OutOfMemory { .. } => EngineErrorKind::OutOfMemory,
+        ModelError::Fatal(_) => EngineErrorKind::Fatal,
+        ModelError::BadBatch(_) | ModelError::Torch(_) => EngineErrorKind::Batch,
+    };
+    EngineError::new(kind, error.to_string())
+}
+
+/// The model's rows, handed on as the scheduler's.
+struct Sink<'a> {
+    rows: &'a mut dyn Rows<RowAnswer>,
+}
+
+impl RowSink for Sink<'_> {
+    fn finish(&mut self, row: usize, outcome: Result<RowAnswer, RowError>) {
+        let outcome = outcome.map_err(|error| EngineError::new(EngineErrorKind::Row, error.to_string()));
+        self.rows.finish(row, outcome);
+    }
+
+    fn is_cancelled(&self, row: usize) -> bool {
+        self.rows.is_cancelled(row)
+    }
+
+    fn image_cached(&mut self, key: &blip::ImageKey, bytes: usize) {
+        self.rows.image_cached(ImageKey(*key), bytes);
+    }
+
+    fn image_evicted(&mut self, key: &blip::ImageKey) {
+        self.rows.image_evicted(ImageKey(*key));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_lost_device_is_fatal() {
+        let kind = |error| engine_error(&error).kind;
+        assert_eq!(kind(ModelError::Fatal("gone".into())), EngineErrorKind::Fatal);
+        assert_eq!(kind(ModelError::Torch("shapes".into())), EngineErrorKind::Batch);
+        assert_eq!(kind(ModelError::BadBatch("too many".into())), EngineErrorKind::Batch);
+        let out_of_memory = ModelError::OutOfMemory { device: "cuda:0".into(), message: "20 MiB".into() };
+        assert_eq!(kind(out_of_memory), EngineErrorKind::OutOfMemory);
+    }
+}

@@ -1,0 +1,183 @@
+//! From a caller's bytes to what an engine takes: image files to pixels at the model's size, questions to token ids.
+//! All of it runs on the CPU pool, never on the server's own workers and never on an engine's thread.
+
+use std::{num::NonZeroUsize, sync::Arc, time::Duration};
+
+use blip::{Pixels, Preprocessor, RgbView, TokenizeError, Tokenizer};
+use images::{CpuPool, DecodeError, Decoder, PoolError, RgbImage};
+use scheduler::ImageKey;
+use tokio::time::Instant;
+
+use crate::{
+    errors::{Reason, Refusal},
+    settings::PreprocessSettings,
+    validate::{Input, image_field, question_field},
+};
+
+/// When a caller should come back who found the CPU pool's queue full: it moves on by many images a second.
+const RETRY_AFTER: Duration = Duration::from_millis(500);
+
+/// The way in: decoder, scaler and tokenizer of one model, with the threads that they run on.
+#[derive(Clone, Debug)]
+pub struct Intake {
+    tools: Arc<Tools>,
+    pool: CpuPool,
+    threads: NonZeroUsize,
+}
+
+#[derive(Debug)]
+struct Tools {
+    decoder: Decoder,
+    preprocessor: Preprocessor,
+    tokenizer: Tokenizer,
+}
+
+/// A question as an engine takes it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenIds(pub Vec<i64>);
+
+impl TokenIds {
+    /// Identity of the question: two texts that the model cannot tell apart are one question.
+    fn key(&self) -> [u8; 32] {
+        let bytes: Vec<u8> = self.0.iter().flat_map(|id| id.to_le_bytes()).collect();
+        images::digest(&bytes).0
+    }
+}
+
+/// An image as an engine takes it.
+#[derive(Clone, Debug)]
+pub struct ReadyImage {
+    /// Digest of the file's bytes.
+    pub key: ImageKey,
+    /// Pixels at the model's size.
+    pub pixels: Arc<Pixels>,
+}
+
+/// A question as an engine takes it.
+#[derive(Clone, Debug)]
+pub struct ReadyQuestion {
+    /// Digest of the token ids.
+    pub key: [u8; 32],
+    /// The token ids, `[CLS]` to `[SEP]`.
+    pub ids: Arc<TokenIds>,
+}
+
+/// An [`Input`] made ready, or refused part by part.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// Position in `AskRequest.inputs`.
+    pub index: u32,
+    /// The image, or why there is none.
+    pub image: Result<ReadyImage, Refusal>,
+    /// The questions, by their positions.
+    pub questions: Vec<Result<ReadyQuestion, Refusal>>,
+    /// How long decoding and scaling the image took.
+    pub preprocess: Duration,
+}
+
+impl Intake {
+    /// The way in to a model, with threads as `settings` says.
+    ///
+    /// # Errors
+    /// The operating system's, if it gives no thread.
+    pub fn new(
+        decoder: Decoder,
+        preprocessor: Preprocessor,
+        tokenizer: Tokenizer,
+        settings: &PreprocessSettings,
+    ) -> std::io::Result<Self> {
+        let threads = settings.threads();
+        let pool = CpuPool::new(threads.get(), settings.preprocess_queue)?;
+        Ok(Self { tools: Arc::new(Tools { decoder, preprocessor, tokenizer }), pool, threads })
+    }
+
+    /// Images of one call that are worked on at a time: enough to keep every thread busy, too few for one call to
+    /// fill the pool's queue.
+    #[must_use]
+    pub fn images_at_a_time(&self) -> usize {
+        self.threads.get()
+    }
+
+    /// Makes an input ready. If the future is dropped before its turn has come, nothing is done.
+    pub async fn prepare(&self, input: Input) -> Ready {
+        let index = input.index;
+        let questions = input.questions.len();
+        let tools = Arc::clone(&self.tools);
+        let refusal = match self.pool.run(move || tools.prepare(input)).await {
+            Ok(ready) => return ready,
+            Err(PoolError::QueueFull { .. }) => {
+                Refusal::new(Reason::PreprocessingBusy).retry_after(RETRY_AFTER)
+            }
+            Err(error) => Refusal::new(Reason::InternalError).cause(error),
+        };
+        Ready {
+            index,
+            image: Err(refusal.clone()),
+            questions: vec![Err(refusal); questions],
+            preprocess: Duration::ZERO,
+        }
+    }
+
+    /// The text of an answer's token ids.
+    #[must_use]
+    pub fn answer_text(&self, ids: &[i64]) -> String {
+        self.tools.tokenizer.decode(ids)
+    }
+}
+
+impl Tools {
+    fn prepare(&self, input: Input) -> Ready {
+        let Input { index, image, questions } = input;
+        let start = Instant::now();
+        let image = image.and_then(|file| self.image(&file).map_err(|error| refuse_image(index, &error)));
+        let preprocess = start.elapsed();
+        let questions = questions.into_iter().enumerate();
+        let questions = questions.map(|(position, text)| self.question(index, position, &text?)).collect();
+        Ready { index, image, questions, preprocess }
+    }
+
+    fn image(&self, file: &[u8]) -> Result<ReadyImage, DecodeError> {
+        let RgbImage { width, height, data } = self.decoder.decode(file)?;
+        let pixels = Arc::new(self.preprocessor.resize(RgbView { width, height, data: &data }));
+        Ok(ReadyImage { key: ImageKey(images::digest(file).0), pixels })
+    }
+
+    fn question(&self, index: u32, position: usize, text: &str) -> Result<ReadyQuestion, Refusal> {
+        match self.tokenizer.encode(text) {
+            Ok(ids) => {
+                let ids = TokenIds(ids);
+                Ok(ReadyQuestion { key: ids.key(), ids: Arc::new(ids) })
+            }
+            Err(error) => Err(refuse_question(index, position, &error)),
+        }
+    }
+}
+
+fn refuse_question(index: u32, position: usize, error: &TokenizeError) -> Refusal {
+    let field = question_field(index, position);
+    match error {
+        TokenizeError::TooLong { tokens, limit } => Refusal::new(Reason::QuestionTooLong)
+            .field(field)
+            .value(format!("{tokens} tokens"))
+            .limit(format!("{limit} tokens")),
+        TokenizeError::Tokenizer(_) => Refusal::new(Reason::QuestionUnreadable).field(field).cause(error),
+    }
+}
+
+fn refuse_image(index: u32, error: &DecodeError) -> Refusal {
+    let reason = match error {
+        DecodeError::Empty => Reason::ImageEmpty,
+        DecodeError::TooManyBytes { bytes, limit } => {
+            return Refusal::new(Reason::ImageTooLarge)
+                .field(image_field(index))
+                .value(format!("{bytes} bytes"))
+                .limit(format!("{limit} bytes"));
+        }
+        DecodeError::UnknownFormat | DecodeError::Unsupported { .. } => Reason::ImageFormatUnknown,
+        DecodeError::SideTooLong { .. }
+        | DecodeError::TooManyPixels { .. }
+        | DecodeError::TooMuchMemory { .. } => Reason::ImageTooManyPixels,
+        DecodeError::Truncated { .. } | DecodeError::Corrupt { .. } => Reason::ImageUnreadable,
+    };
+    Refusal::new(reason).field(image_field(index)).cause(error)
+}

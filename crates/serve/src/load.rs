@@ -1,0 +1,85 @@
+//! From settings to a model that answers: device, checkpoint, engine thread, CPU pool.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anyhow::Context as _;
+use blip::{Checkpoint, ChosenDevice, Dtype, ModelFiles, ModelOptions};
+use images::{Decoder, Limits};
+use scheduler::Scheduler;
+
+use crate::{
+    ask::Pipeline,
+    demo::DEMO_MODEL,
+    engine::{BlipEngine, Placement},
+    intake::Intake,
+    settings::{DtypeRequest, Settings},
+};
+
+/// The `--model` that stands for the model inside this program.
+pub const DEMO: &str = "demo";
+
+/// What was loaded, for people.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Description {
+    /// The `--model` asked for.
+    pub model: String,
+    /// The device in use.
+    pub device: String,
+    /// The number format in use.
+    pub dtype: String,
+}
+
+/// Loads the model that `settings` ask for and starts what it needs to answer.
+///
+/// # Errors
+/// What is wrong with the device, the model's files or the machine, in one line.
+pub async fn load(settings: &Settings) -> anyhow::Result<(Pipeline<BlipEngine>, Description)> {
+    let model = settings.model.clone();
+    let opened = tokio::task::spawn_blocking(move || {
+        // LibTorch's CUDA half has to be there before LibTorch's first call.
+        let device = blip::open_device(model.device)?;
+        let checkpoint = Checkpoint::open(&model_files(&model.model))
+            .with_context(|| format!("cannot load model {:?}", model.model))?;
+        anyhow::Ok((device, checkpoint))
+    });
+    let (ChosenDevice { device, reason }, checkpoint) = opened.await.context("loading ended early")??;
+    let dtype = match settings.model.dtype {
+        DtypeRequest::Auto => Dtype::auto(device),
+        DtypeRequest::Exactly(dtype) => dtype,
+    };
+    tracing::info!(?device, reason, %dtype, "device chosen");
+
+    let config = settings.scheduler.config();
+    let mut options = ModelOptions::for_device(device);
+    // The scheduler counts images that are encoded already as free, so a batch can have one for each question.
+    options.max_batch_images = config.batch.max_images.max(config.batch.max_questions);
+    let decoder = Decoder::new(Limits { max_bytes: settings.limits.max_image_bytes, ..Limits::default() });
+    let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
+    let intake = Intake::new(decoder, preprocessor, tokenizer, &settings.preprocess)
+        .context("cannot start preprocessing threads")?;
+    let factory = BlipEngine::factory(Arc::new(checkpoint), Placement { device, dtype, options });
+    let scheduler = Scheduler::start(config, vec![factory])
+        .await
+        .with_context(|| format!("cannot load model {:?}", settings.model.model))?;
+    let description = Description {
+        model: settings.model.model.clone(),
+        device: device_name(device),
+        dtype: dtype.to_string(),
+    };
+    Ok((Pipeline { intake, scheduler }, description))
+}
+
+fn model_files(model: &str) -> ModelFiles {
+    match model {
+        DEMO => ModelFiles::Embedded(DEMO_MODEL),
+        folder => ModelFiles::Folder(PathBuf::from(folder)),
+    }
+}
+
+fn device_name(device: tch::Device) -> String {
+    match device {
+        tch::Device::Cuda(index) => format!("cuda:{index}"),
+        tch::Device::Cpu => "cpu".to_owned(),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}

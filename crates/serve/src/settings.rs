@@ -1,0 +1,282 @@
+//! Everything that can be set about a server. A setting is defined once, here: its name with its unit, its default, its
+//! environment variable, its help.
+
+use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
+
+use clap::{Args, Parser, ValueHint};
+
+/// All settings of `blip-serve serve`.
+#[derive(Args, Clone, Debug)]
+pub struct Settings {
+    /// Which model on which device.
+    #[command(flatten)]
+    pub model: ModelSettings,
+    /// The gRPC listener.
+    #[command(flatten)]
+    pub grpc: GrpcSettings,
+    /// What one request may hold.
+    #[command(flatten)]
+    pub limits: RequestLimits,
+    /// Work done on the CPU ahead of the engine.
+    #[command(flatten)]
+    pub preprocess: PreprocessSettings,
+    /// What may wait for the engine and what a batch may hold.
+    #[command(flatten)]
+    pub scheduler: SchedulerSettings,
+    /// How the server stops.
+    #[command(flatten)]
+    pub drain: DrainSettings,
+}
+
+impl Default for Settings {
+    /// The defaults of the command line, without the environment's say.
+    fn default() -> Self {
+        #[derive(Parser)]
+        struct Bare {
+            #[command(flatten)]
+            settings: Settings,
+        }
+        let command =
+            <Bare as clap::CommandFactory>::command().mut_args(|argument| argument.env(None::<&str>));
+        let matches = command.get_matches_from(["blip-serve"]);
+        match <Bare as clap::FromArgMatches>::from_arg_matches(&matches) {
+            Ok(bare) => bare.settings,
+            Err(error) => error.exit(),
+        }
+    }
+}
+
+/// Which model on which device, in which number format.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Model")]
+pub struct ModelSettings {
+    /// `demo`, the small model inside this program, or a folder in Hugging Face's layout (config.json,
+    /// preprocessor_config.json, tokenizer.json or vocab.txt, model.safetensors)
+    #[arg(long, value_name = "demo|DIR", env = "BLIP_SERVE__MODEL__SOURCE", default_value = "demo",
+          value_hint = ValueHint::DirPath)]
+    pub model: String,
+
+    /// Where the model runs; `auto` takes the first CUDA device, or the CPU when there is none
+    #[arg(
+        long,
+        value_name = "auto|cpu|cuda|cuda:N",
+        env = "BLIP_SERVE__MODEL__DEVICE",
+        default_value = "auto"
+    )]
+    pub device: blip::DeviceRequest,
+
+    /// Number format of weights and activations; `auto` is f16 on CUDA and f32 on the CPU
+    #[arg(long, value_name = "auto|f32|f16|bf16", env = "BLIP_SERVE__MODEL__DTYPE", default_value = "auto")]
+    pub dtype: DtypeRequest,
+}
+
+/// A number format, or the one that suits the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DtypeRequest {
+    /// Whatever suits the device.
+    Auto,
+    /// This one.
+    Exactly(blip::Dtype),
+}
+
+impl std::str::FromStr for DtypeRequest {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            _ => text
+                .parse()
+                .map(Self::Exactly)
+                .map_err(|error: String| error.replace("expected", "expected auto,")),
+        }
+    }
+}
+
+/// The gRPC listener and its HTTP/2 connections.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "gRPC")]
+pub struct GrpcSettings {
+    /// Address and port to listen on; port 0 takes a free one and says which
+    #[arg(
+        long = "grpc-listen",
+        value_name = "ADDRESS",
+        env = "BLIP_SERVE__GRPC__LISTEN",
+        default_value = "127.0.0.1:50051"
+    )]
+    pub listen: SocketAddr,
+
+    /// Longest request message, in bytes
+    #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__GRPC__MAX_MESSAGE_BYTES", default_value_t = 64 << 20)]
+    pub max_message_bytes: usize,
+
+    /// Request messages held in memory at a time, of all callers together, in bytes; a call that finds no room is
+    /// refused before its message is read
+    #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__GRPC__MAX_HELD_BYTES", default_value_t = 512 << 20)]
+    pub max_held_bytes: usize,
+
+    /// Calls at a time on one connection
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__GRPC__MAX_CONCURRENT_STREAMS", default_value_t = 256)]
+    pub max_concurrent_streams: u32,
+
+    /// How long a connection may be silent before it is pinged, in seconds; dead ones are found and closed this way
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "BLIP_SERVE__GRPC__KEEPALIVE_INTERVAL_S",
+        default_value_t = 60
+    )]
+    pub keepalive_interval_s: u64,
+
+    /// How long a ping may stay unanswered before the connection is closed, in seconds
+    #[arg(long, value_name = "SECONDS", env = "BLIP_SERVE__GRPC__KEEPALIVE_TIMEOUT_S", default_value_t = 20)]
+    pub keepalive_timeout_s: u64,
+
+    /// Largest block of request headers, in bytes
+    #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__GRPC__MAX_HEADER_BYTES", default_value_t = 16 << 10)]
+    pub max_header_bytes: u32,
+}
+
+/// What one request may hold.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Request limits")]
+pub struct RequestLimits {
+    /// Images in one request
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__LIMITS__MAX_IMAGES_PER_REQUEST", default_value_t = 64)]
+    pub max_images_per_request: usize,
+
+    /// Questions in one request, those of all its images together
+    #[arg(
+        long,
+        value_name = "N",
+        env = "BLIP_SERVE__LIMITS__MAX_QUESTIONS_PER_REQUEST",
+        default_value_t = 1024
+    )]
+    pub max_questions_per_request: usize,
+
+    /// Size of one image file, in bytes
+    #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__LIMITS__MAX_IMAGE_BYTES", default_value_t = 20 << 20)]
+    pub max_image_bytes: usize,
+
+    /// Length of one question's text, in bytes; the model has a limit of its own in tokens
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "BLIP_SERVE__LIMITS__MAX_QUESTION_BYTES",
+        default_value_t = 4096
+    )]
+    pub max_question_bytes: usize,
+}
+
+/// Decoding, scaling and tokenizing, on threads of their own.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Preprocessing")]
+pub struct PreprocessSettings {
+    /// Threads that decode and scale images [default: one for each CPU]
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__PREPROCESS__THREADS")]
+    pub preprocess_threads: Option<NonZeroUsize>,
+
+    /// Images of all callers that may wait for such a thread
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__PREPROCESS__QUEUE", default_value_t = 1024)]
+    pub preprocess_queue: usize,
+}
+
+impl PreprocessSettings {
+    /// The threads asked for, or one for each CPU.
+    #[must_use]
+    pub fn threads(&self) -> NonZeroUsize {
+        let cpus = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.preprocess_threads.unwrap_or_else(cpus)
+    }
+}
+
+/// The queue before the engine, and the batches that leave it.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Scheduling")]
+pub struct SchedulerSettings {
+    /// Questions that may wait or run, of all callers
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__SCHEDULER__MAX_QUEUED_QUESTIONS",
+          default_value_t = scheduler::SchedulerConfig::default().queue.max_jobs)]
+    pub max_queued_questions: usize,
+
+    /// Questions that may wait or run, of one connection
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__SCHEDULER__MAX_QUEUED_QUESTIONS_PER_CLIENT",
+          default_value_t = scheduler::SchedulerConfig::default().queue.max_jobs_per_client)]
+    pub max_queued_questions_per_client: usize,
+
+    /// Scaled images that waiting questions hold in memory, in bytes
+    #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__SCHEDULER__MAX_QUEUED_BYTES",
+          default_value_t = scheduler::SchedulerConfig::default().queue.max_bytes)]
+    pub max_queued_bytes: usize,
+
+    /// Distinct images in one batch
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__SCHEDULER__MAX_BATCH_IMAGES",
+          default_value_t = scheduler::SchedulerConfig::default().batch.max_images)]
+    pub max_batch_images: usize,
+
+    /// Questions in one batch
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__SCHEDULER__MAX_BATCH_QUESTIONS",
+          default_value_t = scheduler::SchedulerConfig::default().batch.max_questions)]
+    pub max_batch_questions: usize,
+
+    /// How long a batch that is not full waits for company, in milliseconds; a free engine need not wait
+    #[arg(long, value_name = "MS", env = "BLIP_SERVE__SCHEDULER__QUEUE_DELAY_MS", default_value_t = 0)]
+    pub queue_delay_ms: u64,
+}
+
+impl SchedulerSettings {
+    /// The same as the scheduler's own configuration.
+    #[must_use]
+    pub fn config(&self) -> scheduler::SchedulerConfig {
+        let mut config = scheduler::SchedulerConfig::default();
+        config.queue.max_jobs = self.max_queued_questions;
+        config.queue.max_jobs_per_client = self.max_queued_questions_per_client;
+        config.queue.max_bytes = self.max_queued_bytes;
+        config.batch.max_images = self.max_batch_images;
+        config.batch.max_questions = self.max_batch_questions;
+        config.queue_delay = Duration::from_millis(self.queue_delay_ms);
+        config
+    }
+}
+
+/// How the server stops.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Stopping")]
+pub struct DrainSettings {
+    /// After the first SIGTERM or SIGINT: how long calls are still taken while health says NOT_SERVING, in seconds,
+    /// so that load balancers look elsewhere first
+    #[arg(long, value_name = "SECONDS", env = "BLIP_SERVE__DRAIN__GRACE_S", default_value_t = 0)]
+    pub drain_grace_s: u64,
+
+    /// How long the calls in flight may then take to end, in seconds
+    #[arg(long, value_name = "SECONDS", env = "BLIP_SERVE__DRAIN__LIMIT_S", default_value_t = 30)]
+    pub drain_limit_s: u64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_default_is_the_demo_model_on_loopback() {
+        let settings = Settings::default();
+        assert_eq!(settings.model.model, "demo");
+        assert!(settings.grpc.listen.ip().is_loopback());
+        assert!(settings.limits.max_image_bytes <= settings.grpc.max_message_bytes);
+        assert!(settings.grpc.max_message_bytes <= settings.grpc.max_held_bytes);
+    }
+
+    #[test]
+    fn scheduler_settings_left_alone_are_the_schedulers_own_defaults() {
+        assert_eq!(Settings::default().scheduler.config(), scheduler::SchedulerConfig::default());
+    }
+
+    #[test]
+    fn an_unknown_dtype_is_refused_with_all_that_are_known() {
+        let message = "int8".parse::<DtypeRequest>().unwrap_err();
+        assert!(
+            message.contains("int8") && message.contains("auto") && message.contains("bf16"),
+            "{message}"
+        );
+    }
+}

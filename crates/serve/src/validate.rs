@@ -1,0 +1,210 @@
+//! A request checked against the limits that need no decoding: what of it is to be done, and what is refused already.
+
+use bytes::Bytes;
+
+use crate::{
+    errors::{Reason, Refusal},
+    proto::{AskRequest, Image, ImageQuestions, Question, image::Source},
+    settings::RequestLimits,
+};
+
+/// An image of a request with its questions, each fit for work or refused by itself.
+#[derive(Clone, Debug)]
+pub struct Input {
+    /// Position in `AskRequest.inputs`.
+    pub index: u32,
+    /// The image file, or why there is none.
+    pub image: Result<Bytes, Refusal>,
+    /// The questions, by their positions.
+    pub questions: Vec<Result<String, Refusal>>,
+}
+
+/// The path of an image's bytes in the request, for messages.
+#[must_use]
+pub fn image_field(input: u32) -> String {
+    format!("inputs[{input}].image.data")
+}
+
+/// The path of a question's text in the request, for messages.
+#[must_use]
+pub fn question_field(input: u32, question: usize) -> String {
+    format!("inputs[{input}].questions[{question}].text")
+}
+
+/// Sorts a request into its inputs.
+///
+/// # Errors
+/// A [`Refusal`] of the whole call if it asks nothing, or asks for more than one request may.
+pub fn validate(request: AskRequest, limits: &RequestLimits) -> Result<Vec<Input>, Refusal> {
+    let inputs = request.inputs;
+    if inputs.is_empty() {
+        return Err(Refusal::new(Reason::EmptyRequest).field("inputs"));
+    }
+    if inputs.len() > limits.max_images_per_request {
+        return Err(Refusal::new(Reason::TooManyImages)
+            .field("inputs")
+            .value(format!("{} images", inputs.len()))
+            .limit(format!("{} images", limits.max_images_per_request)));
+    }
+    if let Some(bare) = inputs.iter().position(|input| input.questions.is_empty()) {
+        return Err(Refusal::new(Reason::NoQuestions).field(format!("inputs[{bare}].questions")));
+    }
+    let questions: usize = inputs.iter().map(|input| input.questions.len()).sum();
+    if questions > limits.max_questions_per_request {
+        return Err(Refusal::new(Reason::TooManyQuestions)
+            .field("inputs[].questions")
+            .value(format!("{questions} questions"))
+            .limit(format!("{} questions", limits.max_questions_per_request)));
+    }
+    Ok((0..).zip(inputs).map(|(index, input)| validate_input(index, input, limits)).collect())
+}
+
+fn validate_input(index: u32, input: ImageQuestions, limits: &RequestLimits) -> Input {
+    let texts = input.questions.into_iter().enumerate();
+    Input {
+        index,
+        image: validate_image(index, input.image, limits),
+        questions: texts
+            .map(|(position, question)| validate_question(index, position, question, limits))
+            .collect(),
+    }
+}
+
+fn validate_image(index: u32, image: Option<Image>, limits: &RequestLimits) -> Result<Bytes, Refusal> {
+    match image.and_then(|image| image.source) {
+        None => Err(Refusal::new(Reason::ImageMissing).field(format!("inputs[{index}].image"))),
+        Some(Source::Url(_)) => {
+            Err(Refusal::new(Reason::ImageUrlUnsupported).field(format!("inputs[{index}].image.url")))
+        }
+        Some(Source::Data(bytes)) if bytes.is_empty() => {
+            Err(Refusal::new(Reason::ImageEmpty).field(image_field(index)))
+        }
+        Some(Source::Data(bytes)) if bytes.len() > limits.max_image_bytes => {
+            Err(Refusal::new(Reason::ImageTooLarge)
+                .field(image_field(index))
+                .value(format!("{} bytes", bytes.len()))
+                .limit(format!("{} bytes", limits.max_image_bytes)))
+        }
+        Some(Source::Data(bytes)) => Ok(bytes),
+    }
+}
+
+fn validate_question(
+    index: u32,
+    position: usize,
+    question: Question,
+    limits: &RequestLimits,
+) -> Result<String, Refusal> {
+    let text = question.text;
+    if text.trim().is_empty() {
+        return Err(Refusal::new(Reason::QuestionEmpty).field(question_field(index, position)));
+    }
+    if text.len() > limits.max_question_bytes {
+        return Err(Refusal::new(Reason::QuestionTooLong)
+            .field(question_field(index, position))
+            .value(format!("{} bytes", text.len()))
+            .limit(format!("{} bytes", limits.max_question_bytes)));
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use prost::Message as _;
+
+    use super::*;
+    use crate::settings::Settings;
+
+    fn limits() -> RequestLimits {
+        Settings::default().limits
+    }
+
+    fn input(image: &[u8], questions: &[&str]) -> ImageQuestions {
+        let question = |text: &&str| Question { text: (*text).to_owned() };
+        ImageQuestions {
+            image: Some(Image { source: Some(Source::Data(Bytes::copy_from_slice(image))) }),
+            questions: questions.iter().map(question).collect(),
+        }
+    }
+
+    fn refused_call(inputs: Vec<ImageQuestions>, limits: &RequestLimits) -> Reason {
+        validate(AskRequest { inputs }, limits).unwrap_err().reason()
+    }
+
+    #[test]
+    fn a_request_that_asks_nothing_or_too_much_is_refused_as_a_whole() {
+        let limits = RequestLimits { max_images_per_request: 2, max_questions_per_request: 3, ..limits() };
+        assert_eq!(refused_call(vec![], &limits), Reason::EmptyRequest);
+        assert_eq!(refused_call(vec![input(b"x", &["q"]), input(b"x", &[])], &limits), Reason::NoQuestions);
+        assert_eq!(refused_call(vec![input(b"x", &["q"]); 3], &limits), Reason::TooManyImages);
+        assert_eq!(refused_call(vec![input(b"x", &["q", "r"]); 2], &limits), Reason::TooManyQuestions);
+    }
+
+    #[test]
+    fn a_bad_item_is_refused_by_itself() {
+        let limits = RequestLimits { max_image_bytes: 4, max_question_bytes: 8, ..limits() };
+        let url = Image { source: Some(Source::Url("http://example.org/cat.png".to_owned())) };
+        let without = |image| ImageQuestions { image, ..input(b"", &["what?"]) };
+        let request = AskRequest {
+            inputs: vec![
+                input(b"good", &["what?", " \t\n", "too long a question"]),
+                input(b"", &["what?"]),
+                input(b"large", &["what?"]),
+                without(None),
+                without(Some(Image { source: None })),
+                without(Some(url)),
+            ],
+        };
+        let inputs = validate(request, &limits).unwrap();
+        let images: Vec<_> =
+            inputs.iter().map(|input| input.image.as_ref().err().map(Refusal::reason)).collect();
+        assert_eq!(
+            images,
+            [
+                None,
+                Some(Reason::ImageEmpty),
+                Some(Reason::ImageTooLarge),
+                Some(Reason::ImageMissing),
+                Some(Reason::ImageMissing),
+                Some(Reason::ImageUrlUnsupported)
+            ]
+        );
+        let questions: Vec<_> =
+            inputs[0].questions.iter().map(|text| text.as_ref().err().map(Refusal::reason)).collect();
+        assert_eq!(questions, [None, Some(Reason::QuestionEmpty), Some(Reason::QuestionTooLong)]);
+        let message = inputs[0].questions[2].as_ref().unwrap_err().to_string();
+        assert_eq!(message, "inputs[0].questions[2].text is 19 bytes long, the limit is 8 bytes");
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_make_the_validator_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+            if let Ok(request) = AskRequest::decode(bytes.as_slice()) {
+                let _ = validate(request, &limits());
+            }
+        }
+
+        #[test]
+        fn no_damaged_request_makes_the_validator_panic(
+            images in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..9), 0..5),
+            question in "\\PC{0,20}",
+            damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
+        ) {
+            let inputs = images.iter().map(|image| input(image, &[&question])).collect();
+            let mut bytes = AskRequest { inputs }.encode_to_vec();
+            for (place, byte) in damage {
+                if !bytes.is_empty() {
+                    let place = place.index(bytes.len());
+                    bytes[place] = byte;
+                }
+            }
+            if let Ok(request) = AskRequest::decode(bytes.as_slice()) {
+                let pairs: usize = request.inputs.iter().map(|input| input.questions.len()).sum();
+                if let Ok(inputs) = validate(request, &limits()) {
+                    prop_assert_eq!(inputs.iter().map(|input| input.questions.len()).sum::<usize>(), pairs);
+                }
+            }
+        }
+    }
+}
