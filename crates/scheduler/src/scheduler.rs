@@ -1,121 +1,24 @@
 //! The handle: start, submit, watch, shut down.
 
 use std::fmt;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 
 use tokio::runtime::Handle;
-use tokio::sync::{Notify, oneshot, watch};
-use tokio::time::{Instant, sleep_until};
+use tokio::sync::{oneshot, watch};
+use tokio::time::Instant;
 
 use crate::config::SchedulerConfig;
 use crate::engine::{Engine, EngineError, EngineErrorKind, EngineFactory};
 use crate::engine_thread;
-use crate::error::{JobError, Refused};
+use crate::error::Refused;
 use crate::health::EngineState;
 use crate::job::Job;
-use crate::queue::{JobSpec, Queue, Waiting};
+use crate::machine::{JobSpec, MAX_ENGINES, Machine};
+use crate::shared::{Shared, keep_time};
 use crate::snapshot::Snapshot;
-use crate::ticket::{Cancel, JobId, Reply, Ticket};
-
-/// What travels with a job to the engine.
-pub(crate) struct Payload<E: Engine> {
-    pub(crate) image: Arc<E::Image>,
-    pub(crate) question: Arc<E::Question>,
-}
-
-struct Locked<E: Engine> {
-    queue: Queue<Payload<E>, Reply<E::Answer>>,
-    running: usize,
-    alive: usize,
-}
-
-/// What the handle, the engine threads and the timer have in common.
-pub(crate) struct Shared<E: Engine> {
-    locked: Mutex<Locked<E>>,
-    work: Condvar,
-    earlier_deadline: Notify,
-    health: watch::Sender<EngineState>,
-}
-
-impl<E: Engine> Shared<E> {
-    fn lock(&self) -> MutexGuard<'_, Locked<E>> {
-        // A panic while the lock is held would be a fault of this crate; the state is still whole enough to drain.
-        self.locked.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Blocks until there is a batch; none when the scheduler has closed and all is done.
-    pub(crate) fn wait_for_batch(&self) -> Option<Vec<Waiting<Payload<E>, Reply<E::Answer>>>> {
-        let mut locked = self.lock();
-        loop {
-            let expired = locked.queue.expire(Instant::now());
-            settle(expired, &JobError::DeadlineExceeded);
-            let batch = locked.queue.next_batch();
-            if !batch.is_empty() {
-                locked.running += 1;
-                return Some(batch);
-            }
-            if locked.queue.is_closed() {
-                return None;
-            }
-            locked = self.work.wait(locked).unwrap_or_else(PoisonError::into_inner);
-        }
-    }
-
-    pub(crate) fn batch_ended(&self) {
-        self.lock().running -= 1;
-    }
-
-    pub(crate) fn declare_dead(&self, error: EngineError) {
-        let mut locked = self.lock();
-        locked.alive -= 1;
-        if locked.alive == 0 {
-            let rest = locked.queue.declare_dead(error.clone());
-            settle(rest, &JobError::Engine(error.clone()));
-            self.health.send_replace(EngineState::Dead(error));
-        }
-    }
-
-    fn close(&self) {
-        self.lock().queue.close();
-        self.work.notify_all();
-        self.earlier_deadline.notify_one();
-    }
-}
-
-impl<E: Engine> Cancel for Shared<E> {
-    fn cancel(&self, job: JobId) {
-        drop(self.lock().queue.cancel(job));
-    }
-}
-
-fn settle<P, A>(jobs: Vec<Waiting<P, Reply<A>>>, error: &JobError) {
-    for job in jobs {
-        drop(job.waiter.send(Err(error.clone())));
-    }
-}
-
-/// Answers expired jobs on time, whether or not an engine is busy.
-async fn expire_on_time<E: Engine>(shared: Arc<Shared<E>>) {
-    loop {
-        let next = {
-            let mut locked = shared.lock();
-            let expired = locked.queue.expire(Instant::now());
-            settle(expired, &JobError::DeadlineExceeded);
-            if locked.queue.is_closed() && locked.queue.len() == 0 {
-                return;
-            }
-            locked.queue.next_deadline()
-        };
-        let changed = shared.earlier_deadline.notified();
-        match next {
-            Some(deadline) => {
-                tokio::select! { () = sleep_until(deadline) => (), () = changed => () }
-            }
-            None => changed.await,
-        }
-    }
-}
+use crate::ticket::{Cancel, Ticket};
 
 /// A thread, and the word that it is about to end (the sender is dropped).
 struct EngineThread {
@@ -123,7 +26,7 @@ struct EngineThread {
     ended: oneshot::Receiver<()>,
 }
 
-/// Closes the queue when the last handle is dropped, so that the engine threads end.
+/// Closes the scheduler when the last handle is dropped, so that the engine threads end.
 struct LastHandle<E: Engine> {
     shared: Arc<Shared<E>>,
     threads: Mutex<Vec<EngineThread>>,
@@ -158,37 +61,24 @@ impl<E: Engine> fmt::Debug for Scheduler<E> {
 impl<E: Engine> Scheduler<E> {
     /// Starts a thread for each factory and is ready when every engine has been built.
     ///
+    /// Metrics go to the recorder that is installed at this moment.
+    ///
     /// # Errors
     /// The error of the first engine that could not be built; the others are let go again.
     pub async fn start(config: SchedulerConfig, engines: Vec<EngineFactory<E>>) -> Result<Self, EngineError> {
-        let (health, _) = watch::channel(EngineState::Ready);
-        let shared = Arc::new(Shared {
-            locked: Mutex::new(Locked { queue: Queue::new(config), running: 0, alive: engines.len() }),
-            work: Condvar::new(),
-            earlier_deadline: Notify::new(),
-            health,
-        });
+        if engines.is_empty() || engines.len() > MAX_ENGINES {
+            let message = format!("number of engines is {}: must be 1 to {MAX_ENGINES}", engines.len());
+            return Err(EngineError::new(EngineErrorKind::Fatal, message));
+        }
+        let shared = Arc::new(Shared::new(Machine::new(config, engines.len()), engines.len()));
         let last = Arc::new(LastHandle { shared: Arc::clone(&shared), threads: Mutex::new(Vec::new()) });
         let mut built = Vec::new();
         for (index, factory) in engines.into_iter().enumerate() {
             let (ready, is_ready) = oneshot::channel();
-            let (alive, ended) = oneshot::channel::<()>();
-            let (shared, runtime) = (Arc::clone(&shared), Handle::current());
-            let thread = std::thread::Builder::new()
-                .name(format!("engine-{index}"))
-                .spawn(move || {
-                    // Gives this thread the runtime's clock, paused in tests.
-                    let _clock = runtime.enter();
-                    engine_thread::serve(&shared, factory, ready);
-                    drop(alive);
-                })
-                .map_err(|error| {
-                    EngineError::new(
-                        EngineErrorKind::Fatal,
-                        format!("cannot start an engine thread: {error}"),
-                    )
-                })?;
-            last.threads.lock().unwrap_or_else(PoisonError::into_inner).push(EngineThread { thread, ended });
+            let thread = spawn(Arc::clone(&shared), index, factory, ready).map_err(|error| {
+                EngineError::new(EngineErrorKind::Fatal, format!("cannot start an engine thread: {error}"))
+            })?;
+            last.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
             built.push(is_ready);
         }
         for is_ready in built {
@@ -196,7 +86,8 @@ impl<E: Engine> Scheduler<E> {
                 Err(EngineError::new(EngineErrorKind::Fatal, "engine thread ended while it started"))
             })?;
         }
-        tokio::spawn(expire_on_time(Arc::clone(&shared)));
+        // Ends by itself once the scheduler is closed and every job is settled.
+        tokio::spawn(keep_time(Arc::clone(&shared)));
         Ok(Self { shared, last })
     }
 
@@ -208,22 +99,23 @@ impl<E: Engine> Scheduler<E> {
         let (reply, outcome) = oneshot::channel();
         let spec = JobSpec {
             client: job.client,
+            priority: job.priority,
+            weight: job.weight,
             deadline: job.deadline,
             image: job.image,
             image_bytes: job.image_bytes,
+            question_key: job.question_key,
             tokens: job.tokens,
         };
-        let payload = Payload { image: job.image_payload, question: job.question };
-        let has_deadline = job.deadline.is_some();
-        let id = self.shared.lock().queue.submit(Instant::now(), spec, payload, reply)?;
-        self.shared.work.notify_one();
-        if has_deadline {
-            self.shared.earlier_deadline.notify_one();
-        }
+        let id = self.shared.event(|machine, now, effects| {
+            machine.submit(now, &spec, job.image_payload, job.question, reply, effects)
+        })?;
         Ok(Ticket::new(outcome, id, Arc::clone(&self.shared) as Arc<dyn Cancel>))
     }
 
     /// Takes no more jobs, finishes those that are queued, and ends the engine threads.
+    ///
+    /// There is no limit of time here: drop the future (and the process) to end sooner.
     pub async fn shutdown(&self) {
         self.shared.close();
         let threads = std::mem::take(&mut *self.last.threads.lock().unwrap_or_else(PoisonError::into_inner));
@@ -234,14 +126,37 @@ impl<E: Engine> Scheduler<E> {
         }
     }
 
-    /// Whether the engines can work, now and in the future.
+    /// Whether the engines can work, now and at every change.
     pub fn engine_health(&self) -> watch::Receiver<EngineState> {
         self.shared.health.subscribe()
     }
 
-    /// The state of the queue at this moment.
+    /// Everything at a glance, for people and for tests.
     pub fn snapshot(&self) -> Snapshot {
-        let locked = self.shared.lock();
-        Snapshot { queued_jobs: locked.queue.len(), running_batches: locked.running }
+        let now = Instant::now();
+        self.shared.look(|machine| machine.snapshot(now))
     }
+}
+
+fn spawn<E: Engine>(
+    shared: Arc<Shared<E>>,
+    index: usize,
+    factory: EngineFactory<E>,
+    ready: oneshot::Sender<Result<(), EngineError>>,
+) -> std::io::Result<EngineThread> {
+    let runtime = Handle::current();
+    let (alive, ended) = oneshot::channel::<()>();
+    let thread = std::thread::Builder::new().name(format!("engine-{index}")).spawn(move || {
+        // Gives this thread the runtime's clock, paused in tests.
+        let _clock = runtime.enter();
+        let served = catch_unwind(AssertUnwindSafe(|| engine_thread::serve(&shared, index, factory, ready)));
+        if served.is_err() {
+            // Only an engine that panics while it is dropped gets here.
+            let error = EngineError::new(EngineErrorKind::Fatal, "engine panicked outside of a batch");
+            shared.event(|machine, _, effects| machine.engine_died(index, error, effects));
+            shared.report_health();
+        }
+        drop(alive);
+    })?;
+    Ok(EngineThread { thread, ended })
 }

@@ -1,10 +1,48 @@
 //! The scheduler's state at one moment, for people and for tests.
 
+use std::time::Duration;
+
+use crate::config::BatchLimits;
+use crate::service_model::Coefficients;
+
 /// What waits and what runs.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Snapshot {
-    /// Jobs that wait.
-    pub queued_jobs: usize,
-    /// Batches that run.
-    pub running_batches: usize,
+    /// Jobs taken and not settled.
+    pub jobs: usize,
+    /// Pieces of work in the queue by class, high to low; jobs for the same count once.
+    pub queued: [usize; 3],
+    /// Pieces of work whose deadline cannot be met.
+    pub hopeless: usize,
+    /// Rows of failed batches that are to be run again.
+    pub to_retry: usize,
+    /// Clients with jobs.
+    pub clients: usize,
+    /// Bytes of images that jobs hold.
+    pub image_bytes: usize,
+    /// Images known, with jobs or in an engine's cache.
+    pub images: usize,
+    /// The fitted service model.
+    pub coefficients: Coefficients,
+    /// Batches it was fitted to.
+    pub batches_observed: u64,
+    /// No more jobs are taken.
+    pub closing: bool,
+    /// Each engine.
+    pub engines: Vec<EngineSnapshot>,
+}
+
+/// What an engine does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineSnapshot {
+    /// Whether it can work.
+    pub alive: bool,
+    /// How large its batches may be now.
+    pub limits: BatchLimits,
+    /// Rows of the batch that runs; zero when none does.
+    pub rows: usize,
+    /// Those that are not finished.
+    pub rows_left: usize,
+    /// How long the batch has been running.
+    pub running_for: Duration,
 }

@@ -1,11 +1,9 @@
 //! The least that a scheduler must do.
 
-mod support;
-
 use std::time::Duration;
 
+use crate::puppet::{Stage, job};
 use scheduler::{BatchLimits, JobError, QueueLimits, Refused, SchedulerConfig};
-use support::{Stage, job};
 use tokio::time::{Instant, advance};
 
 #[tokio::test(start_paused = true)]

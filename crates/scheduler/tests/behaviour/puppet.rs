@@ -16,14 +16,14 @@ use tokio::sync::{mpsc, oneshot};
 
 /// A batch as the test sees it: each row's image and question.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Seen {
-    pub engine: usize,
-    pub images: Vec<u8>,
-    pub rows: Vec<(u8, String)>,
+pub(crate) struct Seen {
+    pub(crate) engine: usize,
+    pub(crate) images: Vec<u8>,
+    pub(crate) rows: Vec<(u8, String)>,
 }
 
 impl Seen {
-    pub fn questions(&self) -> Vec<&str> {
+    pub(crate) fn questions(&self) -> Vec<&str> {
         self.rows.iter().map(|(_, question)| question.as_str()).collect()
     }
 }
@@ -31,14 +31,14 @@ impl Seen {
 type Order = Box<dyn FnOnce(&mut dyn Rows<String>) -> Option<Result<(), EngineError>> + Send>;
 
 /// The test's end of a batch that runs.
-pub struct RunningBatch {
-    pub seen: Seen,
+pub(crate) struct RunningBatch {
+    pub(crate) seen: Seen,
     orders: std_mpsc::Sender<Order>,
 }
 
 impl RunningBatch {
     /// Runs something on the engine's thread and waits until it is done.
-    pub async fn with_rows<T: Send + 'static>(
+    pub(crate) async fn with_rows<T: Send + 'static>(
         &self,
         action: impl FnOnce(&mut dyn Rows<String>) -> T + Send + 'static,
     ) -> T {
@@ -53,13 +53,13 @@ impl RunningBatch {
     }
 
     /// Finishes one row with its natural answer.
-    pub async fn answer(&self, row: usize) {
+    pub(crate) async fn answer(&self, row: usize) {
         let answer = format!("answer to {}", self.seen.rows[row].1);
         self.with_rows(move |rows| rows.finish(row, Ok(answer))).await;
     }
 
     /// Finishes the batch: every open row gets its answer.
-    pub fn complete(self) {
+    pub(crate) fn complete(self) {
         let seen = self.seen.clone();
         self.end(move |rows| {
             for (row, (_, question)) in seen.rows.iter().enumerate() {
@@ -72,18 +72,21 @@ impl RunningBatch {
     }
 
     /// Ends the batch with an error.
-    pub fn fail(self, kind: EngineErrorKind) {
+    pub(crate) fn fail(self, kind: EngineErrorKind) {
         self.end(move |_| Err(EngineError::new(kind, "made to fail")));
     }
 
     /// Ends the batch in whatever way; the action may panic.
-    pub fn end(self, action: impl FnOnce(&mut dyn Rows<String>) -> Result<(), EngineError> + Send + 'static) {
+    pub(crate) fn end(
+        self,
+        action: impl FnOnce(&mut dyn Rows<String>) -> Result<(), EngineError> + Send + 'static,
+    ) {
         self.orders.send(Box::new(move |rows| Some(action(rows)))).unwrap();
     }
 }
 
 /// The engine's half.
-pub struct Puppet {
+pub(crate) struct Puppet {
     index: usize,
     batches: mpsc::UnboundedSender<RunningBatch>,
 }
@@ -115,14 +118,14 @@ impl Engine for Puppet {
 }
 
 /// A scheduler over puppets, with time in the test's hand.
-pub struct Stage {
-    pub scheduler: Scheduler<Puppet>,
-    pub batches: mpsc::UnboundedReceiver<RunningBatch>,
+pub(crate) struct Stage {
+    pub(crate) scheduler: Scheduler<Puppet>,
+    pub(crate) batches: mpsc::UnboundedReceiver<RunningBatch>,
     _time_stands_still: std_mpsc::Sender<()>,
 }
 
 impl Stage {
-    pub async fn with_engines(config: SchedulerConfig, engines: usize) -> Self {
+    pub(crate) async fn with_engines(config: SchedulerConfig, engines: usize) -> Self {
         let (hold, held) = std_mpsc::channel::<()>();
         drop(tokio::task::spawn_blocking(move || held.recv()));
         let (sender, batches) = mpsc::unbounded_channel();
@@ -136,32 +139,32 @@ impl Stage {
         Self { scheduler, batches, _time_stands_still: hold }
     }
 
-    pub async fn new(config: SchedulerConfig) -> Self {
+    pub(crate) async fn new(config: SchedulerConfig) -> Self {
         Self::with_engines(config, 1).await
     }
 
     /// The next batch that an engine starts.
-    pub async fn batch(&mut self) -> RunningBatch {
+    pub(crate) async fn batch(&mut self) -> RunningBatch {
         self.batches.recv().await.unwrap()
     }
 
     /// Asks `question` about `image` as client 1.
-    pub fn ask(&self, image: u8, question: &str) -> Ticket<String> {
+    pub(crate) fn ask(&self, image: u8, question: &str) -> Ticket<String> {
         self.submit(job(image, question)).unwrap()
     }
 
-    pub fn submit(&self, job: Job<u8, String>) -> Result<Ticket<String>, Refused> {
+    pub(crate) fn submit(&self, job: Job<u8, String>) -> Result<Ticket<String>, Refused> {
         self.scheduler.submit(job)
     }
 }
 
 /// The digest that stands for an image in these tests.
-pub fn image_key(image: u8) -> ImageKey {
+pub(crate) fn image_key(image: u8) -> ImageKey {
     ImageKey([image; 32])
 }
 
 /// A question about an image: client 1, ordinary class, no deadline.
-pub fn job(image: u8, question: &str) -> Job<u8, String> {
+pub(crate) fn job(image: u8, question: &str) -> Job<u8, String> {
     let mut question_key = [0; 32];
     for (place, byte) in question_key.iter_mut().zip(question.bytes()) {
         *place = byte;

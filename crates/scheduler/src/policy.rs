@@ -1,0 +1,242 @@
+//! The policy: a pure function from what waits, what the engines do and what the model predicts, to a batch.
+//!
+//! In this order, as far as limits allow:
+//! 1. *turns*: jobs in fair order ([`fair_queue`](crate::fair_queue)); the first one is always in,
+//!    one for which there is no room is passed over and is first again next time;
+//! 2. *riders*: others who wait on an image that is in the batch now, then on one that the engine
+//!    has in its cache, where they need no further padding;
+//! 3. *cut*: what would make an urgent row late is left for the next batch
+//!    ([`deadline_cut`](crate::deadline_cut)).
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::time::Instant;
+
+use crate::config::SchedulerConfig;
+use crate::deadline_cut;
+use crate::draft::{Candidate, Draft};
+use crate::engine_slot::{EngineSlot, Phase};
+use crate::fair_queue::FairQueue;
+use crate::flight::{Flight, FlightId};
+use crate::image_index::ImageIndex;
+use crate::service_model::ServiceModel;
+
+/// All that the policy may look at.
+pub(crate) struct View<'a, I, Q, W> {
+    pub(crate) flights: &'a Slab<Flight<Q, W>>,
+    pub(crate) images: &'a ImageIndex<I>,
+    pub(crate) fair: &'a FairQueue,
+    pub(crate) hopeless: &'a BTreeSet<(Instant, FlightId)>,
+    pub(crate) engines: &'a [EngineSlot],
+    pub(crate) model: &'a ServiceModel,
+    pub(crate) config: &'a SchedulerConfig,
+}
+
+/// What an engine is to do now.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct Plan {
+    /// The rows of the batch; empty when there is nothing for this engine now.
+    pub(crate) rows: Vec<FlightId>,
+    /// Flights that cannot meet their deadline even in a batch of their own.
+    pub(crate) hopeless: Vec<FlightId>,
+    /// When to look again although nothing has happened.
+    pub(crate) hold_until: Option<Instant>,
+    /// The job whose turn it was is not in the batch.
+    pub(crate) head_left_out: bool,
+}
+
+/// Batches in a row that may leave out the job whose turn it is for the sake of others' deadlines.
+const HEAD_LEFT_OUT: u32 = 3;
+
+/// Jobs looked at for each row that a batch may have.
+const LOOK_AHEAD: usize = 4;
+
+/// Riders looked at in vain before the search for more ends.
+const RIDERS_MISSED: usize = 32;
+
+enum Verdict {
+    Fits(Candidate),
+    NoRoom,
+    Hopeless,
+    /// Another engine has the image and can take it sooner than this one could encode it.
+    BetterElsewhere(Instant),
+}
+
+impl<I, Q, W> View<'_, I, Q, W> {
+    /// The batch for an engine that is free now.
+    pub(crate) fn form(&self, engine: usize, now: Instant, closing: bool) -> Plan {
+        let Some(slot) = self.engines.get(engine) else { return Plan::default() };
+        let empty = Draft::new(self.model, slot.limit.get());
+        let mut draft = empty.clone();
+        let mut plan = Plan::default();
+
+        let elsewhere = self.take_turns(engine, slot, now, &mut draft, &mut plan);
+        if draft.rows.is_empty() {
+            plan.hold_until = elsewhere;
+            if elsewhere.is_none() {
+                plan.rows.extend(self.probe(plan.hopeless.as_slice()));
+            }
+            return plan;
+        }
+        self.take_riders(engine, slot, now, &mut draft);
+        if let Some(until) = self.hold(&draft, now)
+            && !closing
+        {
+            plan.hold_until = Some(until);
+            return plan;
+        }
+        if self.model.is_believed() {
+            let head = draft.rows.first().map(|row| row.flight);
+            let more_waits = self.fair.len() > draft.rows.len();
+            let owed = slot.head_left_out >= HEAD_LEFT_OUT;
+            draft = deadline_cut::cut(draft, &empty, now, owed, more_waits);
+            plan.head_left_out = head.is_some_and(|head| !draft.contains(head));
+        }
+        plan.rows = draft.rows.iter().map(|row| row.flight).collect();
+        plan
+    }
+
+    /// Goes through the jobs in fair order. Gives back when another engine can take the first of
+    /// those that were left for it.
+    fn take_turns(
+        &self,
+        engine: usize,
+        slot: &EngineSlot,
+        now: Instant,
+        draft: &mut Draft<'_>,
+        plan: &mut Plan,
+    ) -> Option<Instant> {
+        let share = self.config.fixed_share;
+        let mut elsewhere: Option<Instant> = None;
+        let mut left = LOOK_AHEAD * slot.limit.get().max_questions + plan.hopeless.len();
+        let mut walk = self.fair.walk();
+        while left > 0 && !draft.is_full() {
+            let Some(flight) = walk.next() else { break };
+            left -= 1;
+            match self.judge(flight, engine, now, draft) {
+                Verdict::Fits(candidate) => {
+                    let encodes = draft.encodes(&candidate);
+                    if (encodes && draft.has_images_enough(share))
+                        || (!encodes && draft.has_questions_enough(share, slot.caches))
+                    {
+                        break;
+                    }
+                    walk.charge(self.model.charge(encodes));
+                    draft.push(candidate);
+                }
+                Verdict::NoRoom => {}
+                Verdict::Hopeless => {
+                    // Its place in the look-ahead goes to another: the dead must not crowd out the living.
+                    left += 1;
+                    plan.hopeless.push(flight);
+                }
+                Verdict::BetterElsewhere(when) => {
+                    elsewhere = Some(elsewhere.map_or(when, |other| other.min(when)))
+                }
+            }
+        }
+        elsewhere
+    }
+
+    fn judge(&self, flight: FlightId, engine: usize, now: Instant, draft: &Draft<'_>) -> Verdict {
+        let Some((candidate, feasible)) = self.candidate(flight, engine, now) else { return Verdict::NoRoom };
+        if !feasible {
+            return Verdict::Hopeless;
+        }
+        if !draft.has_room(&candidate) {
+            return Verdict::NoRoom;
+        }
+        if draft.encodes(&candidate)
+            && let Some(when) = self.free_elsewhere(&candidate, engine, now)
+        {
+            return Verdict::BetterElsewhere(when);
+        }
+        Verdict::Fits(candidate)
+    }
+
+    /// What matters of a flight, and whether any of its waiters could have the answer in time.
+    fn candidate(&self, id: FlightId, engine: usize, now: Instant) -> Option<(Candidate, bool)> {
+        let flight = self.flights.get(id.0 as usize)?;
+        let cached = self.images.is_cached(flight.image, engine);
+        let (first, last) = (flight.first_deadline(), flight.last_deadline());
+        let alone = now + self.model.predict(usize::from(!cached), 1);
+        let in_time = |deadline: Option<Instant>| deadline.is_none_or(|deadline| alone <= deadline);
+        let deadline = if in_time(first) { first } else { last };
+        let candidate =
+            Candidate { flight: id, image: flight.image, cached, tokens: flight.tokens as usize, deadline };
+        Some((candidate, in_time(last) || !self.model.is_believed()))
+    }
+
+    /// When an engine that has the image will be free, if that is sooner than encoding it here.
+    fn free_elsewhere(&self, candidate: &Candidate, engine: usize, now: Instant) -> Option<Instant> {
+        let encode = crate::service_model::duration(self.model.coefficients().image);
+        self.images
+            .warm(candidate.image)
+            .iter()
+            .filter(|other| *other != engine)
+            .filter_map(|other| {
+                let slot = self.engines.get(other)?;
+                let remaining = slot.remaining(now)?;
+                let idle = matches!(slot.phase, Phase::Idle | Phase::Called);
+                (idle || (self.model.is_believed() && remaining <= encode)).then_some(now + remaining)
+            })
+            .min()
+    }
+
+    fn take_riders(&self, engine: usize, slot: &EngineSlot, now: Instant, draft: &mut Draft<'_>) {
+        let in_batch = draft.images().to_vec();
+        let mut misses = 0;
+        let images = in_batch.into_iter().chain(self.images.ready(engine));
+        for image in images {
+            for flight in self.images.waiting(image) {
+                if draft.is_full() || draft.has_questions_enough(self.config.fixed_share, slot.caches) {
+                    return;
+                }
+                if draft.contains(flight) {
+                    continue;
+                }
+                let Some((candidate, feasible)) = self.candidate(flight, engine, now) else { continue };
+                let needs_nothing = !draft.encodes(&candidate) && candidate.tokens <= draft.longest();
+                if !feasible || !needs_nothing || !draft.has_room(&candidate) {
+                    misses += 1;
+                    if misses > RIDERS_MISSED {
+                        return;
+                    }
+                    continue;
+                }
+                draft.push(candidate);
+            }
+        }
+    }
+
+    /// Until when a batch that is not full is held back for company; never when the delay is zero.
+    fn hold(&self, draft: &Draft<'_>, now: Instant) -> Option<Instant> {
+        let delay = self.config.queue_delay;
+        if delay == Duration::ZERO || draft.is_full() || !draft.has_image_room() {
+            return None;
+        }
+        let oldest =
+            draft.rows.iter().filter_map(|row| self.flights.get(row.flight.0 as usize)?.submitted()).min()?;
+        let mut until = oldest + delay;
+        if let Some(deadline) = draft.soonest()
+            && self.model.is_believed()
+        {
+            until = until.min(deadline.checked_sub(draft.time()).unwrap_or(now));
+        }
+        (until > now).then_some(until)
+    }
+
+    /// For an engine without other work: the hopeless flight with the most time left. It costs
+    /// nobody anything, and it is how a model that became too pessimistic is found out.
+    fn probe(&self, found_now: &[FlightId]) -> Option<FlightId> {
+        let parked = self.hopeless.last().map(|(_, flight)| *flight);
+        let fresh = found_now
+            .iter()
+            .filter_map(|id| Some((self.flights.get(id.0 as usize)?.last_deadline()?, *id)))
+            .max()
+            .map(|(_, flight)| flight);
+        fresh.or(parked)
+    }
+}

@@ -1,0 +1,283 @@
+//! How long a batch takes: `a + b * images + c * questions + d * steps`, fitted to what is observed.
+//!
+//! Weighted least squares with forgetting, so that the fit follows a device that warms up or slows
+//! down; Huber weights, so that one stray batch does not bend it; coefficients never negative, so
+//! that a prediction never shrinks when a batch grows. The minimum is approached by coordinate
+//! descent from the last fit, which also settles what the data leave open (steps that never vary
+//! cannot be told from the constant): such coefficients stay near where they were.
+
+use std::time::Duration;
+
+/// Seconds that a batch takes, and each thing in it adds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Coefficients {
+    /// Of any batch, in seconds.
+    pub batch: f64,
+    /// Of an image to encode, in seconds.
+    pub image: f64,
+    /// Of a question, in seconds.
+    pub question: f64,
+    /// Of a decode step of the whole batch, in seconds.
+    pub step: f64,
+}
+
+impl Coefficients {
+    /// Where nothing has been observed only the proportions of this matter: they divide the first
+    /// observation among the coefficients, and weigh images against questions in fairness.
+    pub const PROPORTIONS: Self = Self { batch: 0.001, image: 0.008, question: 0.001, step: 0.001 };
+
+    const fn as_array(self) -> [f64; 4] {
+        [self.batch, self.image, self.question, self.step]
+    }
+
+    const fn from_array([batch, image, question, step]: [f64; 4]) -> Self {
+        Self { batch, image, question, step }
+    }
+
+    /// Seconds for a batch of this shape.
+    pub fn seconds(&self, shape: Shape) -> f64 {
+        dot(self.as_array(), shape.features())
+    }
+}
+
+/// What the time of a batch depends on.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Shape {
+    /// Images that are encoded; those whose features are cached are not counted.
+    pub images: f64,
+    /// Questions answered.
+    pub questions: f64,
+    /// Decode steps of the batch.
+    pub steps: f64,
+}
+
+impl Shape {
+    const fn features(self) -> [f64; 4] {
+        [1.0, self.images, self.questions, self.steps]
+    }
+}
+
+/// What a batch before counts for when the next one is observed.
+const MEMORY: f64 = 0.97;
+/// A residual of more than this many typical residuals loses weight.
+const HUBER: f64 = 2.0;
+/// No residual counts for more than this many typical ones in the estimate of the typical one.
+const CLIP: f64 = 4.0;
+/// Rounds of coordinate descent for each observation.
+const SWEEPS: usize = 24;
+/// Observations before a fit without a prior is believed.
+const BELIEVED_AFTER: u64 = 8;
+
+/// The fit, and what it stands on.
+#[derive(Clone, Debug)]
+pub struct ServiceModel {
+    coefficients: Coefficients,
+    /// Decayed sum of `x * x^T`, the features' products.
+    gram: [[f64; 4]; 4],
+    /// Decayed sum of `x * seconds`.
+    moment: [f64; 4],
+    /// Typical absolute residual, seconds.
+    spread: f64,
+    typical_steps: f64,
+    observations: u64,
+    has_prior: bool,
+}
+
+impl ServiceModel {
+    /// A model that believes `prior` from the start, or nothing for its first eight batches.
+    pub fn new(prior: Option<Coefficients>) -> Self {
+        Self {
+            coefficients: prior.unwrap_or(Coefficients::PROPORTIONS),
+            gram: [[0.0; 4]; 4],
+            moment: [0.0; 4],
+            spread: 0.0,
+            typical_steps: 4.0,
+            observations: 0,
+            has_prior: prior.is_some(),
+        }
+    }
+
+    /// Learns from a batch that ran to its end without an error.
+    pub fn observe(&mut self, shape: Shape, took: Duration) {
+        let seconds = took.as_secs_f64();
+        self.start_from(shape, seconds);
+        self.observations += 1;
+        self.typical_steps +=
+            (shape.steps - self.typical_steps) * if self.observations == 1 { 1.0 } else { 0.1 };
+
+        let features = shape.features();
+        let residual = (seconds - self.coefficients.seconds(shape)).abs();
+        let weight = if residual > HUBER * self.spread { HUBER * self.spread / residual } else { 1.0 };
+        let floor = 0.02 * seconds.max(1e-6);
+        self.spread = (0.9 * self.spread + 0.1 * residual.min(CLIP * self.spread)).max(floor);
+
+        for ((row, moment), x) in self.gram.iter_mut().zip(&mut self.moment).zip(features) {
+            for (cell, y) in row.iter_mut().zip(features) {
+                *cell = *cell * MEMORY + weight * x * y;
+            }
+            *moment = *moment * MEMORY + weight * x * seconds;
+        }
+        self.descend();
+    }
+
+    /// Before the first observation: scales the proportions so that they explain it.
+    fn start_from(&mut self, shape: Shape, seconds: f64) {
+        if self.observations > 0 {
+            return;
+        }
+        self.spread = 0.25 * seconds.max(1e-6);
+        let predicted = self.coefficients.seconds(shape);
+        if !self.has_prior && predicted > 0.0 {
+            let scale = seconds / predicted;
+            self.coefficients =
+                Coefficients::from_array(self.coefficients.as_array().map(|coefficient| coefficient * scale));
+        }
+    }
+
+    fn descend(&mut self) {
+        let mut theta = self.coefficients.as_array();
+        for _ in 0..SWEEPS {
+            for (place, (row, moment)) in self.gram.iter().zip(self.moment).enumerate() {
+                let slope = moment - dot(*row, theta);
+                if let (Some(curvature), Some(coefficient)) = (row.get(place), theta.get_mut(place))
+                    && *curvature > 0.0
+                {
+                    *coefficient = (*coefficient + slope / curvature).max(0.0);
+                }
+            }
+        }
+        self.coefficients = Coefficients::from_array(theta);
+    }
+
+    /// Whether predictions may decide over jobs.
+    pub const fn is_believed(&self) -> bool {
+        self.has_prior || self.observations >= BELIEVED_AFTER
+    }
+
+    /// The fit as it is.
+    pub const fn coefficients(&self) -> Coefficients {
+        self.coefficients
+    }
+
+    /// Batches observed.
+    pub const fn observations(&self) -> u64 {
+        self.observations
+    }
+
+    /// Seconds of a batch that do not depend on what is in it, the typical number of steps included.
+    pub fn fixed_seconds(&self) -> f64 {
+        self.coefficients.batch + self.coefficients.step * self.typical_steps
+    }
+
+    /// Seconds for a batch of so many images to encode and so many questions, with the typical number of steps.
+    pub fn seconds(&self, images: usize, questions: usize) -> f64 {
+        self.fixed_seconds()
+            + self.coefficients.image * images as f64
+            + self.coefficients.question * questions as f64
+    }
+
+    /// [`seconds`](Self::seconds) as a duration.
+    pub fn predict(&self, images: usize, questions: usize) -> Duration {
+        duration(self.seconds(images, questions))
+    }
+
+    /// Nanoseconds of engine time that a question takes, with its image or without; at least 1000.
+    pub fn charge(&self, with_image: bool) -> u64 {
+        let image = if with_image { self.coefficients.image } else { 0.0 };
+        (duration(self.coefficients.question + image).as_nanos() as u64).max(1000)
+    }
+}
+
+/// Seconds as a duration; what no duration can be (negative, not a number) is zero.
+pub(crate) fn duration(seconds: f64) -> Duration {
+    Duration::try_from_secs_f64(seconds).unwrap_or_default()
+}
+
+fn dot(a: [f64; 4], b: [f64; 4]) -> f64 {
+    a.into_iter().zip(b).map(|(x, y)| x * y).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TRUTH: Coefficients = Coefficients { batch: 0.010, image: 0.020, question: 0.002, step: 0.003 };
+
+    fn shape(n: u64) -> Shape {
+        // Coprime periods: every combination of sizes comes up.
+        Shape { images: (n % 5) as f64, questions: (1 + n % 7) as f64, steps: (2 + n % 3) as f64 }
+    }
+
+    fn learn(model: &mut ServiceModel, truth: Coefficients, batches: std::ops::Range<u64>) {
+        for n in batches {
+            model.observe(shape(n), duration(truth.seconds(shape(n))));
+        }
+    }
+
+    fn error(model: &ServiceModel, truth: Coefficients) -> f64 {
+        (0..35)
+            .map(|n| (model.coefficients().seconds(shape(n)) / truth.seconds(shape(n)) - 1.0).abs())
+            .fold(0.0, f64::max)
+    }
+
+    #[test]
+    fn the_fit_finds_the_coefficients_that_made_the_data() {
+        let mut model = ServiceModel::new(None);
+        learn(&mut model, TRUTH, 0..200);
+        assert!(error(&model, TRUTH) < 0.02, "{:?}", model.coefficients());
+        assert!((model.coefficients().image - TRUTH.image).abs() < 0.002, "{:?}", model.coefficients());
+    }
+
+    #[test]
+    fn one_stray_batch_does_not_bend_the_fit() {
+        let mut model = ServiceModel::new(None);
+        learn(&mut model, TRUTH, 0..200);
+        model.observe(shape(3), Duration::from_secs(30));
+        assert!(error(&model, TRUTH) < 0.10, "{}", error(&model, TRUTH));
+        learn(&mut model, TRUTH, 200..260);
+        assert!(error(&model, TRUTH) < 0.03, "{}", error(&model, TRUTH));
+    }
+
+    #[test]
+    fn a_device_that_becomes_three_times_slower_is_followed() {
+        let mut model = ServiceModel::new(None);
+        learn(&mut model, TRUTH, 0..200);
+        let slow = Coefficients::from_array(TRUTH.as_array().map(|coefficient| 3.0 * coefficient));
+        learn(&mut model, slow, 0..200);
+        assert!(error(&model, slow) < 0.05, "{}", error(&model, slow));
+    }
+
+    #[test]
+    fn batches_that_are_all_alike_are_predicted_though_they_teach_no_proportions() {
+        let mut model = ServiceModel::new(None);
+        for _ in 0..50 {
+            model.observe(Shape { images: 1.0, questions: 1.0, steps: 4.0 }, Duration::from_millis(100));
+        }
+        assert!((model.seconds(1, 1) - 0.1).abs() < 0.002, "{}", model.seconds(1, 1));
+        assert!(model.seconds(2, 1) > model.seconds(1, 1));
+    }
+
+    #[test]
+    fn no_coefficient_is_ever_negative() {
+        let mut model = ServiceModel::new(None);
+        for n in 0..100 {
+            // More questions, less time: nonsense that would pull a coefficient below zero.
+            let questions = 1 + n % 10;
+            model.observe(
+                Shape { images: 1.0, questions: questions as f64, steps: 4.0 },
+                Duration::from_millis(100 - 5 * questions),
+            );
+            assert!(model.coefficients().as_array().iter().all(|coefficient| *coefficient >= 0.0));
+        }
+    }
+
+    #[test]
+    fn a_model_without_a_prior_is_believed_after_eight_batches() {
+        let mut model = ServiceModel::new(None);
+        learn(&mut model, TRUTH, 0..7);
+        assert!(!model.is_believed());
+        learn(&mut model, TRUTH, 7..8);
+        assert!(model.is_believed());
+        assert!(ServiceModel::new(Some(TRUTH)).is_believed());
+    }
+}

@@ -1,0 +1,212 @@
+//! What can be watched from outside: every metric of this crate, declared once.
+
+use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
+
+use crate::engine::EngineErrorKind;
+use crate::error::Refused;
+use crate::flight::Stage;
+use crate::job::Priority;
+use crate::service_model::ServiceModel;
+
+/// The three kinds of metric.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricKind {
+    /// Only ever grows.
+    Counter,
+    /// A value at this moment.
+    Gauge,
+    /// A distribution.
+    Histogram,
+}
+
+/// A metric as documentation and dashboards need to know it.
+#[derive(Clone, Copy, Debug)]
+pub struct Metric {
+    /// Its name.
+    pub name: &'static str,
+    /// Its kind.
+    pub kind: MetricKind,
+    /// Its unit.
+    pub unit: Unit,
+    /// Its labels and their values, `label=value|value`; empty without.
+    pub labels: &'static str,
+    /// What it says.
+    pub help: &'static str,
+}
+
+macro_rules! metrics_table {
+    ($($id:ident = $name:literal, $kind:ident, $unit:ident, $labels:literal, $help:literal;)*) => {
+        $(const $id: &str = $name;)*
+
+        /// Every metric of the scheduler.
+        pub const METRICS: &[Metric] = &[$(Metric {
+            name: $name,
+            kind: MetricKind::$kind,
+            unit: Unit::$unit,
+            labels: $labels,
+            help: $help,
+        }),*];
+    };
+}
+
+metrics_table! {
+    ADMITTED = "blip_jobs_admitted_total", Counter, Count, "priority=high|normal|low", "jobs taken into the queue";
+    REFUSED = "blip_jobs_refused_total", Counter, Count,
+        "reason=queue_full|bytes_full|client_share|too_late|shutting_down|engine_dead", "jobs refused at the door";
+    ANSWERED = "blip_jobs_answered_total", Counter, Count, "", "jobs that ended with an answer";
+    FAILED = "blip_jobs_failed_total", Counter, Count,
+        "kind=row|batch|out_of_memory|fatal", "jobs that ended with an engine's error";
+    EXPIRED = "blip_jobs_expired_total", Counter, Count, "stage=queued|running", "jobs whose deadline passed";
+    CANCELLED = "blip_jobs_cancelled_total", Counter, Count, "stage=queued|running", "jobs whose asker left";
+    HOPELESS = "blip_jobs_hopeless_total", Counter, Count, "",
+        "jobs set aside because their deadline could no longer be met";
+    SHARED = "blip_single_flight_hits_total", Counter, Count, "", "jobs that joined another one for the same";
+    QUEUE_WAIT = "blip_queue_wait_seconds", Histogram, Seconds, "", "from submission of a job to the start of its batch";
+    QUEUE_JOBS = "blip_queue_jobs", Gauge, Count, "", "jobs that wait or run";
+    QUEUE_BYTES = "blip_queue_bytes", Gauge, Bytes, "", "images of jobs that wait or run, each image once";
+    BATCHES = "blip_batches_total", Counter, Count,
+        "result=ok|row|batch|out_of_memory|fatal|panic", "batches that ended";
+    BATCH_IMAGES = "blip_batch_images", Histogram, Count, "", "distinct images of a batch";
+    BATCH_ENCODED = "blip_batch_encoded_images", Histogram, Count, "", "images of a batch whose features had to be computed";
+    BATCH_QUESTIONS = "blip_batch_questions", Histogram, Count, "", "questions of a batch";
+    BATCH_PADDING = "blip_batch_padding_ratio", Histogram, Count, "",
+        "part of a batch's padded tokens that is padding, 0 to 1";
+    BATCH_TIME = "blip_batch_seconds", Histogram, Seconds, "", "from the start of a batch to its end";
+    PREDICTION = "blip_batch_prediction_ratio", Histogram, Count, "", "time a batch took over the time predicted";
+    BISECTED = "blip_batches_bisected_total", Counter, Count, "", "failed batches split to find the guilty row";
+    STOLEN = "blip_images_stolen_total", Counter, Count, "",
+        "images encoded although another engine holds their features";
+    COEFFICIENT = "blip_service_coefficient_seconds", Gauge, Seconds, "term=batch|image|question|step",
+        "the fitted service model";
+    ENGINES_ALIVE = "blip_engines_alive", Gauge, Count, "", "engines that can work";
+}
+
+/// Gives every metric's unit and help to the recorder that is installed.
+pub fn describe_metrics() {
+    for metric in METRICS {
+        match metric.kind {
+            MetricKind::Counter => metrics::describe_counter!(metric.name, metric.unit, metric.help),
+            MetricKind::Gauge => metrics::describe_gauge!(metric.name, metric.unit, metric.help),
+            MetricKind::Histogram => metrics::describe_histogram!(metric.name, metric.unit, metric.help),
+        }
+    }
+}
+
+/// How a batch ended, as a label.
+pub(crate) const fn result_label(kind: Option<EngineErrorKind>) -> &'static str {
+    match kind {
+        None => "ok",
+        Some(EngineErrorKind::Row) => "row",
+        Some(EngineErrorKind::Batch) => "batch",
+        Some(EngineErrorKind::OutOfMemory) => "out_of_memory",
+        Some(EngineErrorKind::Fatal) => "fatal",
+    }
+}
+
+/// Handles of the metrics that are touched for every job or batch, looked up once.
+pub(crate) struct Telemetry {
+    admitted: [Counter; 3],
+    pub(crate) answered: Counter,
+    pub(crate) hopeless: Counter,
+    pub(crate) shared: Counter,
+    pub(crate) stolen: Counter,
+    pub(crate) bisected: Counter,
+    pub(crate) queue_wait: Histogram,
+    pub(crate) queue_jobs: Gauge,
+    pub(crate) queue_bytes: Gauge,
+    pub(crate) batch_images: Histogram,
+    pub(crate) batch_encoded: Histogram,
+    pub(crate) batch_questions: Histogram,
+    pub(crate) batch_padding: Histogram,
+    pub(crate) batch_time: Histogram,
+    pub(crate) prediction: Histogram,
+    pub(crate) engines_alive: Gauge,
+    coefficients: [Gauge; 4],
+}
+
+impl Telemetry {
+    /// Handles of the recorder that is installed now.
+    pub(crate) fn new() -> Self {
+        Self {
+            admitted: Priority::ALL.map(|class| counter!(ADMITTED, "priority" => class.label())),
+            answered: counter!(ANSWERED),
+            hopeless: counter!(HOPELESS),
+            shared: counter!(SHARED),
+            stolen: counter!(STOLEN),
+            bisected: counter!(BISECTED),
+            queue_wait: histogram!(QUEUE_WAIT),
+            queue_jobs: gauge!(QUEUE_JOBS),
+            queue_bytes: gauge!(QUEUE_BYTES),
+            batch_images: histogram!(BATCH_IMAGES),
+            batch_encoded: histogram!(BATCH_ENCODED),
+            batch_questions: histogram!(BATCH_QUESTIONS),
+            batch_padding: histogram!(BATCH_PADDING),
+            batch_time: histogram!(BATCH_TIME),
+            prediction: histogram!(PREDICTION),
+            engines_alive: gauge!(ENGINES_ALIVE),
+            coefficients: ["batch", "image", "question", "step"]
+                .map(|term| gauge!(COEFFICIENT, "term" => term)),
+        }
+    }
+
+    pub(crate) fn admitted(&self, class: Priority) {
+        if let Some(counter) = self.admitted.get(class as usize) {
+            counter.increment(1);
+        }
+    }
+
+    pub(crate) fn refused(&self, refused: &Refused) {
+        counter!(REFUSED, "reason" => refused.label()).increment(1);
+    }
+
+    pub(crate) fn expired(&self, stage: Stage) {
+        counter!(EXPIRED, "stage" => stage.label()).increment(1);
+    }
+
+    pub(crate) fn cancelled(&self, stage: Stage) {
+        counter!(CANCELLED, "stage" => stage.label()).increment(1);
+    }
+
+    pub(crate) fn failed(&self, kind: EngineErrorKind) {
+        counter!(FAILED, "kind" => result_label(Some(kind))).increment(1);
+    }
+
+    pub(crate) fn batch_ended(&self, result: &'static str) {
+        counter!(BATCHES, "result" => result).increment(1);
+    }
+
+    pub(crate) fn model(&self, model: &ServiceModel) {
+        let fit = model.coefficients();
+        for (gauge, seconds) in self.coefficients.iter().zip([fit.batch, fit.image, fit.question, fit.step]) {
+            gauge.set(seconds);
+        }
+    }
+}
+
+impl std::fmt::Debug for Telemetry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Telemetry").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    #[test]
+    fn every_metric_is_named_once_with_prefix_and_help_and_counters_end_in_total() {
+        let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
+        assert_eq!(names.len(), METRICS.len());
+        for metric in METRICS {
+            assert!(metric.name.starts_with("blip_"), "{}", metric.name);
+            assert!(!metric.help.is_empty() && !metric.help.ends_with('.'), "{}", metric.name);
+            assert_eq!(
+                metric.name.ends_with("_total"),
+                metric.kind == MetricKind::Counter,
+                "{}",
+                metric.name
+            );
+        }
+    }
+}
