@@ -1,0 +1,1 @@
+"""What the demo model learns from: scenes of shapes, questions about them, a small vocabulary."""

@@ -1,0 +1,75 @@
+"""Asks a model and counts: every question on its own terms, as the reference would answer it alone."""
+
+import collections
+import dataclasses
+
+import torch
+
+from . import network, questions
+
+MAX_NEW_TOKENS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """Token ids after the start token, stop token included; the sum of their log-probabilities;
+    the smallest lead, in logits, that a chosen token had over the next best."""
+
+    ids: tuple
+    score: float
+    margin: float
+
+
+@torch.no_grad()
+def ask(model, pixels, rows, batch=512):
+    """Answers `rows`, pairs of (index into `pixels`, question ids without padding), in order.
+
+    Questions of equal length share a batch, so nothing is ever padded and the library's own
+    `generate` gives each the answer that it would get alone.
+    """
+    stop = model.config.text_config.sep_token_id
+    by_length = collections.defaultdict(list)
+    for position, (_, ids) in enumerate(rows):
+        by_length[len(ids)].append(position)
+    answers = [None] * len(rows)
+    for _, positions in sorted(by_length.items()):
+        for start in range(0, len(positions), batch):
+            part = positions[start : start + batch]
+            images = pixels[[rows[p][0] for p in part]].to(model.device)
+            asked = torch.tensor([rows[p][1] for p in part], device=model.device)
+            out = model.generate(
+                input_ids=asked, pixel_values=network.normalise(images), max_new_tokens=MAX_NEW_TOKENS,
+                return_dict_in_generate=True, output_logits=True,
+            )  # fmt: skip
+            steps = torch.stack(out.logits, 1).double()
+            chosen = out.sequences[:, 1:]
+            best = steps.topk(2, -1).values
+            logp = steps.log_softmax(-1).gather(-1, chosen[..., None])[..., 0]
+            for row, position in enumerate(part):
+                ids = chosen[row].tolist()
+                length = ids.index(stop) + 1 if stop in ids else len(ids)
+                lead = (best[row, :length, 0] - best[row, :length, 1]).min()
+                answers[position] = Answer(tuple(ids[:length]), float(logp[row, :length].sum()), float(lead))
+    return answers
+
+
+def rows_of(bank):
+    """Every question of a bank as (image, ids), with the answer ids wanted and the kind's index."""
+    rows, wanted, kinds = [], [], []
+    for image in range(len(bank)):
+        for question, answer, kind in zip(bank.questions[image], bank.answers[image], bank.kinds[image], strict=True):
+            rows.append((image, [t for t in question.tolist() if t]))
+            wanted.append(tuple(t for t in answer.tolist()[1:] if t))
+            kinds.append(int(kind))
+    return rows, wanted, kinds
+
+
+def accuracy(model, bank, by_kind=False):
+    """`{"questions": n, "right": n, "accuracy": share}`, and the same share for every kind."""
+    rows, wanted, kinds = rows_of(bank)
+    right = [answer.ids == want for answer, want in zip(ask(model, bank.pixels, rows), wanted, strict=True)]
+    result = {"questions": len(right), "right": sum(right), "accuracy": sum(right) / len(right)}
+    if by_kind:
+        totals, hits = collections.Counter(kinds), collections.Counter(k for k, ok in zip(kinds, right, strict=True) if ok)
+        result["by_kind"] = {questions.NAMES[k]: hits[k] / totals[k] for k in sorted(totals)}
+    return result
