@@ -1,0 +1,205 @@
+//! `preprocessor_config.json`, with the reference class's defaults for keys that it leaves out.
+
+use serde::Deserialize;
+
+use super::Filter;
+
+/// How images become the model's input.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct PreprocessorConfig {
+    /// Width that the model takes, in pixels.
+    pub width: usize,
+    /// Height that the model takes, in pixels.
+    pub height: usize,
+    /// Filter that images are scaled with.
+    pub filter: Filter,
+    /// What a pixel of 0 to 255 is multiplied by before normalisation.
+    pub rescale_factor: f64,
+    /// Mean of red, green and blue that is subtracted.
+    pub mean: [f64; 3],
+    /// Standard deviation of red, green and blue that is divided by.
+    pub std: [f64; 3],
+}
+
+/// A `preprocessor_config.json` that this preprocessing cannot follow.
+#[derive(Debug, thiserror::Error)]
+pub enum PreprocessorConfigError {
+    /// Not JSON, or a value of another type.
+    #[error("{0}")]
+    Json(#[from] serde_json::Error),
+    /// `size` is neither a number nor `{"height": .., "width": ..}`.
+    #[error("size must be a number or have height and width")]
+    Size,
+    /// A side of `size` is out of range.
+    #[error("size is {width} x {height}, each side must be 1 to {limit}", limit = MAX_SIDE)]
+    SizeRange {
+        /// Width asked for.
+        width: usize,
+        /// Height asked for.
+        height: usize,
+    },
+    /// Images of their own size cannot be batched, and the model takes one size only.
+    #[error("do_resize is false, but the model takes images of one size only")]
+    NoResize,
+    /// A filter other than bicubic and bilinear.
+    #[error("resample is {0}, supported are 3 (bicubic) and 2 (bilinear)")]
+    Resample(i64),
+    /// A number that normalisation cannot use.
+    #[error("{key} must be {expected}")]
+    Number {
+        /// The key.
+        key: &'static str,
+        /// What it must be.
+        expected: &'static str,
+    },
+}
+
+/// Larger than any checkpoint's input; keeps a wrong file from asking for gigabytes an image.
+const MAX_SIDE: usize = 4096;
+
+impl Default for PreprocessorConfig {
+    /// The defaults of `BlipImageProcessor`.
+    fn default() -> Self {
+        Self {
+            width: 384,
+            height: 384,
+            filter: Filter::Bicubic,
+            rescale_factor: 1.0 / 255.0,
+            mean: [0.481_454_66, 0.457_827_5, 0.408_210_73],
+            std: [0.268_629_54, 0.261_302_58, 0.275_777_11],
+        }
+    }
+}
+
+impl PreprocessorConfig {
+    /// Reads the bytes of a `preprocessor_config.json`. Keys that are unknown, or that do not bear on
+    /// RGB input (`do_convert_rgb`), are ignored.
+    ///
+    /// # Errors
+    /// [`PreprocessorConfigError`], naming the key.
+    pub fn from_json(json: &[u8]) -> Result<Self, PreprocessorConfigError> {
+        let file: File = serde_json::from_slice(json)?;
+        let default = Self::default();
+        if file.do_resize == Some(false) {
+            return Err(PreprocessorConfigError::NoResize);
+        }
+        let (width, height) = match file.size {
+            None => (default.width, default.height),
+            Some(Size::Side(side)) => (side, side),
+            Some(Size::Sides { width: Some(width), height: Some(height) }) => (width, height),
+            Some(Size::Sides { .. }) => return Err(PreprocessorConfigError::Size),
+        };
+        if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
+            return Err(PreprocessorConfigError::SizeRange { width, height });
+        }
+        let filter = match file.resample {
+            None => default.filter,
+            Some(number) => Filter::from_pillow(number).ok_or(PreprocessorConfigError::Resample(number))?,
+        };
+        let rescale_factor = match (file.do_rescale, file.rescale_factor) {
+            (Some(false), _) => 1.0,
+            (_, factor) => factor.unwrap_or(default.rescale_factor),
+        };
+        let normalise = file.do_normalize.unwrap_or(true);
+        let given = |values: Option<Channels>, default, neutral| match values {
+            _ if !normalise => [neutral; 3],
+            None => default,
+            Some(Channels::Each(values)) => values,
+            Some(Channels::All(value)) => [value; 3],
+        };
+        let mean = given(file.image_mean, default.mean, 0.0);
+        let std = given(file.image_std, default.std, 1.0);
+        let expected = |key, expected| Err(PreprocessorConfigError::Number { key, expected });
+        if !rescale_factor.is_finite() {
+            return expected("rescale_factor", "finite");
+        }
+        if !mean.iter().all(|value| value.is_finite()) {
+            return expected("image_mean", "finite");
+        }
+        if !std.iter().all(|value| value.is_finite() && *value > 0.0) {
+            return expected("image_std", "finite and greater than 0");
+        }
+        Ok(Self { width, height, filter, rescale_factor, mean, std })
+    }
+}
+
+#[derive(Deserialize)]
+struct File {
+    do_resize: Option<bool>,
+    size: Option<Size>,
+    resample: Option<i64>,
+    do_rescale: Option<bool>,
+    rescale_factor: Option<f64>,
+    do_normalize: Option<bool>,
+    image_mean: Option<Channels>,
+    image_std: Option<Channels>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Size {
+    Side(usize),
+    Sides { width: Option<usize>, height: Option<usize> },
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Channels {
+    Each([f64; 3]),
+    All(f64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: &str) -> Result<PreprocessorConfig, String> {
+        PreprocessorConfig::from_json(json.as_bytes()).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn empty_file_is_the_reference_default() {
+        assert_eq!(read("{}"), Ok(PreprocessorConfig::default()));
+    }
+
+    #[test]
+    fn file_of_the_published_checkpoint_is_the_default_too() {
+        let json = r#"{"do_normalize": true, "do_rescale": true, "do_resize": true,
+            "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_processor_type": "BlipImageProcessor",
+            "image_std": [0.26862954, 0.26130258, 0.27577711], "processor_class": "BlipProcessor", "resample": 3,
+            "rescale_factor": 0.00392156862745098, "size": {"height": 384, "width": 384}, "size_divisor": 32}"#;
+        assert_eq!(read(json), Ok(PreprocessorConfig::default()));
+    }
+
+    #[test]
+    fn size_is_a_number_or_two_sides() {
+        let sides = |json| read(json).map(|config| (config.width, config.height));
+        assert_eq!(sides(r#"{"size": 96}"#), Ok((96, 96)));
+        assert_eq!(sides(r#"{"size": {"height": 32, "width": 64}}"#), Ok((64, 32)));
+        let refused = Err("size must be a number or have height and width".to_owned());
+        assert_eq!(sides(r#"{"size": {"shortest_edge": 384}}"#), refused);
+        let too_large = Err("size is 0 x 0, each side must be 1 to 4096".to_owned());
+        assert_eq!(sides(r#"{"size": 0}"#), too_large);
+    }
+
+    #[test]
+    fn steps_that_are_off_change_nothing() {
+        let config = read(r#"{"do_rescale": false, "do_normalize": false, "image_std": [0, 0, 0]}"#).unwrap();
+        assert_eq!((config.rescale_factor, config.mean, config.std), (1.0, [0.0; 3], [1.0; 3]));
+    }
+
+    #[test]
+    fn what_cannot_be_followed_is_named() {
+        assert_eq!(
+            read(r#"{"resample": 1}"#),
+            Err("resample is 1, supported are 3 (bicubic) and 2 (bilinear)".into())
+        );
+        assert_eq!(
+            read(r#"{"image_std": [1, 0, 1]}"#),
+            Err("image_std must be finite and greater than 0".into())
+        );
+        let no_resize = "do_resize is false, but the model takes images of one size only";
+        assert_eq!(read(r#"{"do_resize": false}"#), Err(no_resize.into()));
+        assert!(read("[").is_err());
+    }
+}

@@ -1,0 +1,69 @@
+//! Resized pixels equal Pillow's, bit for bit, for a grid of sizes.
+//!
+//! The expected pixels come from `tools/pillow_goldens.py`, which makes the same inputs.
+
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+use blip::preprocess::{Filter, Preprocessor, PreprocessorConfig, RgbView};
+use serde::Deserialize;
+use sha2::{Digest, Sha256};
+
+#[derive(Deserialize)]
+struct Goldens {
+    cases: Vec<Case>,
+}
+
+#[derive(Deserialize)]
+struct Case {
+    seed: u32,
+    from: [usize; 2],
+    to: [usize; 2],
+    filter: String,
+    input_sha256: String,
+    sha256: String,
+    pixels: Option<String>,
+}
+
+/// The input that the generator makes as well: an xorshift's noise over gradients and blocks.
+fn pattern([width, height]: [usize; 2], seed: u32) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(2_654_435_761).max(1);
+    let mut data = Vec::with_capacity(width * height * 3);
+    for y in 0..height {
+        for x in 0..width {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            let noise = |shift: u32, mask: u32| ((state >> shift) & mask) as usize;
+            let block = if (x / 7 + y / 5) % 2 == 1 { 255 } else { 0 };
+            let pixel = [x * 3 + noise(0, 31), y * 5 + noise(8, 31), block ^ noise(16, 63)];
+            data.extend(pixel.map(|sample| (sample % 256) as u8));
+        }
+    }
+    data
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[test]
+fn resize_equals_pillow_bit_for_bit_at_every_size() {
+    let json = include_str!("pillow/resize.json");
+    let goldens: Goldens = serde_json::from_str(json).unwrap();
+    assert!(goldens.cases.len() >= 50);
+    for case in goldens.cases {
+        let [width, height] = case.to;
+        let filter = if case.filter == "bilinear" { Filter::Bilinear } else { Filter::Bicubic };
+        let preprocessor =
+            Preprocessor::new(PreprocessorConfig { width, height, filter, ..Default::default() });
+        let input = pattern(case.from, case.seed);
+        let name = format!("{:?} to {:?}, {}", case.from, case.to, case.filter);
+        assert_eq!(hex(&Sha256::digest(&input)), case.input_sha256, "input of {name}");
+        let pixels = preprocessor.resize(RgbView::new(case.from[0], case.from[1], &input).unwrap());
+        if let Some(expected) = case.pixels {
+            assert_eq!(hex(pixels.data()), expected, "{name}");
+        }
+        assert_eq!(hex(&Sha256::digest(pixels.data())), case.sha256, "{name}");
+        assert_eq!((pixels.width(), pixels.height()), (width, height));
+    }
+}
