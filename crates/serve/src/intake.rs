@@ -129,16 +129,19 @@ impl Tools {
     fn prepare(&self, input: Input) -> Ready {
         let Input { index, image, questions } = input;
         let start = Instant::now();
-        let image = image.and_then(|file| self.image(&file).map_err(|error| refuse_image(index, &error)));
+        let image = image.and_then(|file| self.image(index, &file));
         let preprocess = start.elapsed();
         let questions = questions.into_iter().enumerate();
         let questions = questions.map(|(position, text)| self.question(index, position, &text?)).collect();
         Ready { index, image, questions, preprocess }
     }
 
-    fn image(&self, file: &[u8]) -> Result<ReadyImage, DecodeError> {
-        let RgbImage { width, height, data } = self.decoder.decode(file)?;
-        let pixels = Arc::new(self.preprocessor.resize(RgbView { width, height, data: &data }));
+    fn image(&self, index: u32, file: &[u8]) -> Result<ReadyImage, Refusal> {
+        let RgbImage { width, height, data } =
+            self.decoder.decode(file).map_err(|error| refuse_image(index, &error))?;
+        let internal = |error| Refusal::new(Reason::InternalError).cause(error);
+        let view = RgbView::new(width as usize, height as usize, &data).map_err(internal)?;
+        let pixels = Arc::new(self.preprocessor.resize(view));
         Ok(ReadyImage { key: ImageKey(images::digest(file).0), pixels })
     }
 

@@ -1,0 +1,134 @@
+//! What is refused, and how, over a real socket.
+
+use std::{sync::mpsc, time::Duration};
+
+use crate::support::{Server, ask, echo, echo_of, picture, refusal, request, scripted};
+use blip_serve::settings::Settings;
+use futures::StreamExt as _;
+use tonic::{Code, Request, Status};
+use tonic_types::{RpcStatusExt as _, StatusExt as _};
+
+fn reason(status: &Status) -> (Code, String) {
+    (status.code(), status.get_details_error_info().map(|info| info.reason).unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_that_is_late_ends_with_deadline_exceeded_and_its_work_is_dropped() {
+    let (cancelled, was_cancelled) = mpsc::channel();
+    let engine = scripted(move |_, rows| {
+        while !rows.is_cancelled(0) {
+            std::thread::yield_now();
+        }
+        cancelled.send(()).unwrap();
+        Ok(())
+    });
+    let server = Server::start(Settings::default(), engine).await;
+    let mut request = Request::new(request(&[(&picture(), &["red"])]));
+    request.metadata_mut().insert("grpc-timeout", "100m".parse().unwrap());
+    let mut responses = server.client().await.ask(request).await.unwrap().into_inner();
+    // The pair may be told first, by the scheduler; the call ends in the same words.
+    let mut last = responses.next().await.unwrap();
+    if let Ok(response) = &last {
+        assert_eq!(refusal(response), Some((Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned())));
+        last = match responses.next().await {
+            Some(next) => next,
+            None => return,
+        };
+    }
+    assert_eq!(reason(&last.unwrap_err()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned()));
+    tokio::task::spawn_blocking(move || was_cancelled.recv().unwrap()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deadline_that_cannot_be_read_is_refused() {
+    let server = Server::start(Settings::default(), echo()).await;
+    let mut request = Request::new(request(&[(&picture(), &["red"])]));
+    request.metadata_mut().insert("grpc-timeout", "soon".parse().unwrap());
+    let status = server.client().await.ask(request).await.unwrap_err();
+    assert_eq!(reason(&status), (Code::InvalidArgument, "INVALID_DEADLINE".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_hangs_up_takes_his_work_along() {
+    let (running, is_running) = mpsc::channel();
+    let (cancelled, was_cancelled) = mpsc::channel();
+    let engine = scripted(move |batch, rows| {
+        running.send(()).unwrap();
+        while !(0..batch.questions.len()).all(|row| rows.is_cancelled(row)) {
+            std::thread::yield_now();
+        }
+        cancelled.send(()).unwrap();
+        Ok(())
+    });
+    let server = Server::start(Settings::default(), engine).await;
+    let responses = server.client().await.ask(request(&[(&picture(), &["red", "how many"])])).await.unwrap();
+    let running = tokio::task::spawn_blocking(move || is_running.recv().unwrap());
+    running.await.unwrap();
+    drop(responses);
+    // Ends only if every row is cancelled.
+    tokio::task::spawn_blocking(move || was_cancelled.recv().unwrap()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_is_resource_exhausted_with_a_time_to_come_back() {
+    let (proceed, may_proceed) = mpsc::channel::<()>();
+    let engine = scripted(move |batch, rows| {
+        let _ = may_proceed.recv();
+        for row in 0..batch.questions.len() {
+            rows.finish(row, Ok(echo_of(batch, row)));
+        }
+        Ok(())
+    });
+    let mut settings = Settings::default();
+    settings.scheduler.max_queued_questions = 2;
+    let server = Server::start(settings, engine).await;
+    let mut client = server.client().await;
+    let asked = request(&[(&picture(), &["red", "green", "how many", "dog"])]);
+    let mut responses = client.ask(asked).await.unwrap().into_inner();
+    for _ in 0..2 {
+        let response = responses.next().await.unwrap().unwrap();
+        assert_eq!(refusal(&response), Some((Code::ResourceExhausted, "QUEUE_FULL".to_owned())));
+        let Some(blip_serve::proto::ask_response::Outcome::Error(error)) = response.outcome else { panic!() };
+        assert!(error.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
+    }
+    drop(proceed);
+    for _ in 0..2 {
+        assert_eq!(refusal(&responses.next().await.unwrap().unwrap()), None);
+    }
+    assert!(responses.next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_over_the_limit_is_refused_and_the_next_one_served() {
+    let mut settings = Settings::default();
+    settings.grpc.max_message_bytes = 4096;
+    let server = Server::start(settings, echo()).await;
+    let mut client = server.client().await;
+    let status = client.ask(request(&[(&[0; 5000], &["red"])])).await.unwrap_err();
+    assert_eq!(reason(&status), (Code::ResourceExhausted, "MESSAGE_TOO_LARGE".to_owned()));
+    assert_eq!(refusal(&ask(&mut client, request(&[(&picture(), &["red"])])).await[0]), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_finds_no_room_is_told_to_come_back() {
+    let mut settings = Settings::default();
+    settings.grpc.max_held_bytes = 4096;
+    let server = Server::start(settings, echo()).await;
+    let mut client = server.client().await;
+    let status = client.ask(request(&[(&[0; 5000], &["red"])])).await.unwrap_err();
+    assert_eq!(reason(&status), (Code::ResourceExhausted, "SERVER_BUSY".to_owned()));
+    assert!(status.get_details_retry_info().unwrap().retry_delay.is_some());
+    // Room is given back once images are decoded, so any number of small calls fits one after another.
+    for _ in 0..20 {
+        assert_eq!(refusal(&ask(&mut client, request(&[(&picture(), &["red"])])).await[0]), None);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_would_swell_when_decoded_is_refused_by_its_count() {
+    let server = Server::start(Settings::default(), echo()).await;
+    let input = blip_serve::proto::ImageQuestions::default();
+    let request = blip_serve::proto::AskRequest { inputs: vec![input; 100_000] };
+    let status = server.client().await.ask(request).await.unwrap_err();
+    assert_eq!(reason(&status), (Code::InvalidArgument, "TOO_MANY_QUESTIONS".to_owned()));
+}

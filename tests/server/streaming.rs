@@ -1,0 +1,95 @@
+//! Answers go out one by one, whatever becomes of the others.
+
+use std::sync::mpsc;
+
+use crate::support::{Server, ask, echo, echo_of, picture, refusal, request, scripted};
+use blip_serve::{errors::Reason, settings::Settings};
+use futures::StreamExt as _;
+use scheduler::{EngineError, EngineErrorKind};
+use tonic::Code;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_answer_arrives_before_the_last_is_computed() {
+    let (proceed, may_proceed) = mpsc::channel();
+    let engine = scripted(move |batch, rows| {
+        for row in 0..batch.questions.len() {
+            may_proceed.recv().unwrap();
+            rows.finish(row, Ok(echo_of(batch, row)));
+        }
+        Ok(())
+    });
+    let server = Server::start(Settings::default(), engine).await;
+    let mut client = server.client().await;
+    let asked = request(&[(&picture(), &["red", "green", "how many"])]);
+    let mut responses = client.ask(asked).await.unwrap().into_inner();
+    // The engine computes a row only when it is told to, so each answer is here before the next exists.
+    for _ in 0..3 {
+        proceed.send(()).unwrap();
+        assert_eq!(refusal(&responses.next().await.unwrap().unwrap()), None);
+    }
+    assert!(responses.next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_pair_has_exactly_one_response_with_its_own_indices() {
+    let server = Server::start(Settings::default(), echo()).await;
+    let picture = picture();
+    let asked = request(&[
+        (&picture, &["red", "green"]),
+        (b"no image", &["red"]),
+        (&picture, &["how many", "", "is"]),
+    ]);
+    let responses = ask(&mut server.client().await, asked).await;
+    let mut seen: Vec<_> = responses
+        .iter()
+        .map(|response| (response.image_index, response.question_index, refusal(response)))
+        .collect();
+    seen.sort_by_key(|&(image, question, _)| (image, question));
+    let invalid = |reason: Reason| Some((Code::InvalidArgument, reason.row().name.to_owned()));
+    let expected = [
+        (0, 0, None),
+        (0, 1, None),
+        (1, 0, invalid(Reason::ImageFormatUnknown)),
+        (2, 0, None),
+        (2, 1, invalid(Reason::QuestionEmpty)),
+        (2, 2, None),
+    ];
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bad_item_is_answered_while_the_good_ones_are_still_computed() {
+    let (proceed, may_proceed) = mpsc::channel();
+    let engine = scripted(move |batch, rows| {
+        may_proceed.recv().unwrap();
+        rows.finish(0, Ok(echo_of(batch, 0)));
+        Ok(())
+    });
+    let server = Server::start(Settings::default(), engine).await;
+    let mut client = server.client().await;
+    let asked = request(&[(&picture(), &["red"]), (b"", &["red"]), (b"GIF89a", &["red"])]);
+    let mut responses = client.ask(asked).await.unwrap().into_inner();
+    for _ in 0..2 {
+        assert_ne!(responses.next().await.unwrap().unwrap().image_index, 0);
+    }
+    proceed.send(()).unwrap();
+    assert_eq!(refusal(&responses.next().await.unwrap().unwrap()), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_that_the_engine_refuses_fails_alone() {
+    let engine = scripted(|batch, rows| {
+        for row in 0..batch.questions.len() {
+            let poisonous = batch.questions[row].tokens == 3;
+            let error = EngineError::new(EngineErrorKind::Row, "the model's output is not finite");
+            rows.finish(row, if poisonous { Err(error) } else { Ok(echo_of(batch, row)) });
+        }
+        Ok(())
+    });
+    let server = Server::start(Settings::default(), engine).await;
+    let asked = request(&[(&picture(), &["red", "how many"])]);
+    let mut responses = ask(&mut server.client().await, asked).await;
+    responses.sort_by_key(|response| response.question_index);
+    assert_eq!(refusal(&responses[0]), Some((Code::Internal, "ENGINE_REFUSED".to_owned())));
+    assert_eq!(refusal(&responses[1]), None);
+}

@@ -1,0 +1,182 @@
+//! A server in this process, on a real socket, in front of an engine that does what a test tells it to.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use blip::{Checkpoint, ModelFiles, Pixels, RowAnswer};
+use blip_serve::{
+    ask::{Answering, Pipeline},
+    exit::Exit,
+    intake::{Intake, TokenIds},
+    proto::{
+        AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome,
+        blip_service_client::BlipServiceClient, image::Source,
+    },
+    server,
+    settings::Settings,
+};
+use futures::{StreamExt as _, channel::mpsc};
+use scheduler::{Batch, Engine, EngineError, EngineFactory, Rows, Scheduler};
+use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
+use tonic::{Code, transport::Channel};
+use tonic_types::RpcStatusExt as _;
+
+pub(crate) type TestBatch = Batch<Pixels, TokenIds>;
+pub(crate) type TestRows<'a> = &'a mut dyn Rows<RowAnswer>;
+type Script = Box<dyn FnMut(&TestBatch, TestRows<'_>) -> Result<(), EngineError> + Send>;
+
+/// An engine that runs each batch as its script says.
+pub(crate) struct ScriptedEngine {
+    script: Arc<Mutex<Script>>,
+}
+
+impl Engine for ScriptedEngine {
+    type Image = Pixels;
+    type Question = TokenIds;
+    type Answer = RowAnswer;
+
+    fn run(&mut self, batch: &TestBatch, rows: TestRows<'_>) -> Result<(), EngineError> {
+        (self.script.lock().unwrap())(batch, rows)
+    }
+}
+
+/// An engine that follows `script`.
+pub(crate) fn scripted<F>(script: F) -> EngineFactory<ScriptedEngine>
+where
+    F: FnMut(&TestBatch, TestRows<'_>) -> Result<(), EngineError> + Send + 'static,
+{
+    let script: Arc<Mutex<Script>> = Arc::new(Mutex::new(Box::new(script)));
+    Box::new(move || Ok(ScriptedEngine { script: Arc::clone(&script) }))
+}
+
+/// An engine that answers every row at once, each question with itself.
+pub(crate) fn echo() -> EngineFactory<ScriptedEngine> {
+    scripted(|batch, rows| {
+        for row in 0..batch.questions.len() {
+            rows.finish(row, Ok(echo_of(batch, row)));
+        }
+        Ok(())
+    })
+}
+
+/// The answer that repeats the question.
+pub(crate) fn echo_of(batch: &TestBatch, row: usize) -> RowAnswer {
+    RowAnswer {
+        token_ids: batch.questions[row].payload.0.clone(),
+        score: -0.5,
+        margin: 1.0,
+        vision: Duration::from_millis(3),
+        text: Duration::from_millis(2),
+        decode: Duration::from_millis(1),
+        image_reused: false,
+    }
+}
+
+/// A small checkpoint of the model crate's goldens, by name.
+pub(crate) fn golden(name: &str) -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crates/blip/tests/goldens").join(name)
+}
+
+/// The checkpoint whose tokenizer and preprocessing scripted engines are given.
+pub(crate) fn checkpoint() -> Checkpoint {
+    Checkpoint::open(&ModelFiles::Folder(golden("thirty_by_six"))).unwrap()
+}
+
+/// A picture that every server of these tests can decode.
+pub(crate) fn picture() -> Vec<u8> {
+    std::fs::read(golden("thirty_by_six").join("image0.png")).unwrap()
+}
+
+/// A running server with its signals in the test's hand.
+pub(crate) struct Server {
+    pub(crate) address: String,
+    signals: mpsc::UnboundedSender<i32>,
+    ended: JoinHandle<anyhow::Result<Exit>>,
+}
+
+impl Server {
+    /// Serves `engine` and waits until it is ready.
+    pub(crate) async fn start<E: Answering>(settings: Settings, engine: EngineFactory<E>) -> Self {
+        let (ready, is_ready) = oneshot::channel();
+        let load = pipeline(settings.clone(), engine);
+        let server = Self::launch(settings, load, move || ready.send(()).unwrap()).await;
+        is_ready.await.unwrap();
+        server
+    }
+
+    /// Serves what `load` comes to, and does not wait for it.
+    pub(crate) async fn launch<E: Answering>(
+        settings: Settings,
+        load: impl Future<Output = anyhow::Result<Pipeline<E>>> + Send + 'static,
+        announce: impl FnOnce() + Send + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", listener.local_addr().unwrap());
+        let (signals, received) = mpsc::unbounded();
+        let load = async { Ok((load.await?, ())) };
+        let ended =
+            tokio::spawn(
+                async move { server::serve(&settings, listener, load, received, |()| announce()).await },
+            );
+        Self { address, signals, ended }
+    }
+
+    pub(crate) async fn client(&self) -> BlipServiceClient<Channel> {
+        BlipServiceClient::connect(self.address.clone()).await.unwrap()
+    }
+
+    pub(crate) async fn channel(&self) -> Channel {
+        Channel::from_shared(self.address.clone()).unwrap().connect().await.unwrap()
+    }
+
+    /// Sends the server a signal of this number.
+    pub(crate) fn signal(&self, number: i32) {
+        self.signals.unbounded_send(number).unwrap();
+    }
+
+    /// How the server ended.
+    pub(crate) async fn ended(self) -> anyhow::Result<Exit> {
+        self.ended.await.unwrap()
+    }
+}
+
+/// A pipeline in front of `engine`, with the tokenizer and preprocessing of [`checkpoint`].
+pub(crate) async fn pipeline<E: Answering>(
+    settings: Settings,
+    engine: EngineFactory<E>,
+) -> anyhow::Result<Pipeline<E>> {
+    let checkpoint = checkpoint();
+    let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
+    let intake = Intake::new(images::Decoder::default(), preprocessor, tokenizer, &settings.preprocess)?;
+    let scheduler = Scheduler::start(settings.scheduler.config(), vec![engine]).await?;
+    Ok(Pipeline { intake, scheduler })
+}
+
+/// A request: each image with its questions.
+pub(crate) fn request(inputs: &[(&[u8], &[&str])]) -> AskRequest {
+    let input = |(image, questions): &(&[u8], &[&str])| ImageQuestions {
+        image: Some(Image { source: Some(Source::Data(image.to_vec().into())) }),
+        questions: questions.iter().map(|text| Question { text: (*text).to_owned() }).collect(),
+    };
+    AskRequest { inputs: inputs.iter().map(input).collect() }
+}
+
+/// All responses to a request.
+pub(crate) async fn ask(client: &mut BlipServiceClient<Channel>, request: AskRequest) -> Vec<AskResponse> {
+    let responses = client.ask(request).await.unwrap().into_inner();
+    responses.map(Result::unwrap).collect().await
+}
+
+/// The code and reason of a pair that was refused; `None` for an answer.
+pub(crate) fn refusal(response: &AskResponse) -> Option<(Code, String)> {
+    match response.outcome.as_ref().unwrap() {
+        Outcome::Answer(_) => None,
+        Outcome::Error(error) => {
+            let reason = error.get_details_error_info().unwrap().reason;
+            Some((Code::from_i32(error.code), reason))
+        }
+    }
+}
