@@ -72,9 +72,9 @@ def demo_picture(model, encoder, folder):
     picture = scenes.draw(scene)
     picture.save(folder / "demo.png", optimize=True)
     side = model.config.vision_config.image_size
-    pixels = torch.from_numpy(bank.shrink(picture, side).copy())[None]
+    pixels = network.normalise(torch.from_numpy(bank.shrink(picture, side).copy())[None])
     rows = [(0, encoder.tokenizer.encode(question + "?").ids) for question, _ in asked]
-    told = [encoder.decode(answer.ids) for answer in evaluation.ask(model, pixels, rows)]
+    told = [encoder.decode(answer.ids) for answer in evaluation.ask(model, pixels.__getitem__, rows)]
     return [{"question": q + "?", "answer": answer, "truth": truth} for (q, truth), answer in zip(asked, told, strict=True)]
 
 

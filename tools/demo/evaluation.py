@@ -21,11 +21,12 @@ class Answer:
 
 
 @torch.no_grad()
-def ask(model, pixels, rows, batch=512):
-    """Answers `rows`, pairs of (index into `pixels`, question ids without padding), in order.
+def ask(model, pictures, rows, batch=512):
+    """Answers `rows`, pairs of (picture's index, question ids without padding), in order.
 
-    Questions of equal length share a batch, so nothing is ever padded and the library's own
-    `generate` gives each the answer that it would get alone.
+    `pictures` maps a list of indices to pixel values [n, 3, side, side]. Questions of equal length
+    share a batch, so nothing is ever padded and the library's own `generate` gives each the answer
+    that it would get alone.
     """
     stop = model.config.text_config.sep_token_id
     by_length = collections.defaultdict(list)
@@ -35,10 +36,10 @@ def ask(model, pixels, rows, batch=512):
     for _, positions in sorted(by_length.items()):
         for start in range(0, len(positions), batch):
             part = positions[start : start + batch]
-            images = pixels[[rows[p][0] for p in part]].to(model.device)
+            images = pictures([rows[p][0] for p in part]).to(model.device)
             asked = torch.tensor([rows[p][1] for p in part], device=model.device)
             out = model.generate(
-                input_ids=asked, pixel_values=network.normalise(images), max_new_tokens=MAX_NEW_TOKENS,
+                input_ids=asked, pixel_values=images, max_new_tokens=MAX_NEW_TOKENS,
                 return_dict_in_generate=True, output_logits=True,
             )  # fmt: skip
             steps = torch.stack(out.logits, 1).double()
@@ -51,6 +52,11 @@ def ask(model, pixels, rows, batch=512):
                 lead = (best[row, :length, 0] - best[row, :length, 1]).min()
                 answers[position] = Answer(tuple(ids[:length]), float(logp[row, :length].sum()), float(lead))
     return answers
+
+
+def pictures_of(bank):
+    """The pixel values of some of a bank's pictures."""
+    return lambda indices: network.normalise(bank.pixels[indices])
 
 
 def rows_of(bank):
@@ -67,7 +73,7 @@ def rows_of(bank):
 def accuracy(model, bank, by_kind=False):
     """`{"questions": n, "right": n, "accuracy": share}`, and the same share for every kind."""
     rows, wanted, kinds = rows_of(bank)
-    right = [answer.ids == want for answer, want in zip(ask(model, bank.pixels, rows), wanted, strict=True)]
+    right = [answer.ids == want for answer, want in zip(ask(model, pictures_of(bank), rows), wanted, strict=True)]
     result = {"questions": len(right), "right": sum(right), "accuracy": sum(right) / len(right)}
     if by_kind:
         totals, hits = collections.Counter(kinds), collections.Counter(k for k, ok in zip(kinds, right, strict=True) if ok)

@@ -166,8 +166,7 @@ def draw(scene):
     if top == bottom:
         image = Image.new("RGB", (side, side), top)
     else:
-        image = Image.new("RGB", (1, 2))
-        image.putdata([top, bottom])
+        image = Image.fromarray(numpy.array([[top], [bottom]], numpy.uint8))
         image = image.resize((side, side), Image.Resampling.BILINEAR)
     pen = ImageDraw.Draw(image)
     for thing in scene.things:
