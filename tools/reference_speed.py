@@ -35,11 +35,12 @@ QUESTIONS = (
 class Reference:
     """The model, and batches of random pictures with real questions for it."""
 
-    def __init__(self, folder, device, dtype):
+    def __init__(self, folder, device, dtype, answer_tokens):
         self.device = torch.device(device)
         self.model = BlipForQuestionAnswering.from_pretrained(folder, dtype=DTYPES[dtype]).eval().to(self.device)
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.dtype = DTYPES[dtype]
+        self.answer_tokens = answer_tokens
         self.generator = torch.Generator().manual_seed(0)
 
     def batch(self, size, per_picture):
@@ -56,7 +57,7 @@ class Reference:
         while len(times) < 2 or (sum(times) < budget and len(times) < 50):
             self._wait()
             begun = time.perf_counter()
-            out = self.model.generate(**batch, max_new_tokens=20)
+            out = self.model.generate(**batch, max_new_tokens=self.answer_tokens)
             self._wait()
             times.append(time.perf_counter() - begun)
         # The first call warms up.
@@ -89,10 +90,11 @@ def main():
     parser.add_argument("--model", type=Path, required=True)
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="f32")
+    parser.add_argument("--answer-tokens", type=int, default=20, help="tokens of an answer at most")
     parser.add_argument("--largest-batch", type=int, default=1024)
     parser.add_argument("--budget", type=float, default=2.0, help="seconds to spend on each batch size")
     options = parser.parse_args()
-    reference = Reference(options.model, options.device, options.dtype)
+    reference = Reference(options.model, options.device, options.dtype, options.answer_tokens)
     lone, steps = reference.seconds(reference.batch(1, 1), options.budget)
     print(json.dumps({
         "reference": f"transformers {transformers.__version__}, torch {torch.__version__}",
