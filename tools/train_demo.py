@@ -34,7 +34,7 @@ def arguments():
     parser.add_argument("--questions-per-scene", type=int, default=12)
     parser.add_argument("--held-out", type=int, default=2_000, help="own scenes to measure on")
     parser.add_argument("--vision-steps", type=int, default=1_500)
-    parser.add_argument("--steps", type=int, default=8_000)
+    parser.add_argument("--steps", type=int, default=5_000)
     parser.add_argument("--batch", type=int, default=512, help="pictures a step, a fifth of them of easy-vqa")
     parser.add_argument("--questions", type=int, default=6, help="questions a picture and step")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
@@ -45,6 +45,7 @@ def arguments():
     parser.add_argument("--side", type=int, default=64)
     parser.add_argument("--patch", type=int, default=8)
     parser.add_argument("--rehearse", action="store_true", help="a few steps of everything")
+    parser.add_argument("--card", action="store_true", help="train nothing; write the model card anew from metrics.json")
     options = parser.parse_args()
     if options.rehearse:
         options.scenes, options.held_out, options.vision_steps, options.steps, options.batch = 600, 40, 15, 15, 40
@@ -152,6 +153,9 @@ BEGUN = time.monotonic()
 
 def main():
     options = arguments()
+    if options.card:
+        bundle.rewrite_card(options.out)
+        return
     torch.manual_seed(options.seed)
     say(f"torch {torch.__version__}, Pillow {PIL.__version__}, {options.workers} processes, {options.device}")
     entries = vocabulary.entries()

@@ -93,7 +93,8 @@ library_name: transformers
 
 The model that `blip-serve` serves when it is given no other: `BlipForQuestionAnswering` at a size that is
 embedded in the program and answers in milliseconds on a processor. It knows pictures of coloured shapes and
-nothing else: {", ".join(scenes.SHAPES)}; {", ".join(scenes.COLORS)}. About photographs it talks nonsense.
+nothing else: {", ".join(scenes.SHAPES)}; {", ".join(scenes.COLORS)}.
+About photographs it talks nonsense.
 
 | | |
 | --- | --- |
@@ -131,7 +132,7 @@ The bundled picture, `demo.png`:
 {examples}
 
 ## Training
-`python tools/train_demo.py --seed {run["seed"]}`: {run["vision_steps"]:,} steps of the vision tower alone, naming shape and colour of every
+`python tools/train_demo.py --seed {run["seed"]} --vision-steps {run["vision_steps"]} --steps {run["steps"]}`: {run["vision_steps"]:,} steps of the vision tower alone, naming shape and colour of every
 patch, then {run["steps"]:,} steps of everything; {run["seconds"]:.0f} s on {run["device"]}. Questions of unlike length share a batch in
 training with the question mask honoured in the decoder's cross-attention, so an answer does not depend on padding.
 """
@@ -154,3 +155,7 @@ def write(model, encoder, entries, folder, metrics):
     metrics["demo_picture"] = demo_picture(model, encoder, folder)
     write_json(folder / "metrics.json", metrics)
     (folder / "README.md").write_text(card(metrics))
+
+
+def rewrite_card(folder):
+    (folder / "README.md").write_text(card(json.loads((folder / "metrics.json").read_text())))
