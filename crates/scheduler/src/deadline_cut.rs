@@ -6,7 +6,7 @@ use crate::draft::Draft;
 
 /// A cut batch must keep this part of the whole one's efficiency while more than one batch waits;
 /// otherwise an overloaded engine would serve ever smaller batches, and everybody would be late.
-const EFFICIENCY_KEPT: f64 = 0.7;
+const EFFICIENCY_KEPT: f64 = 0.9;
 
 /// Gives back the batch to run: the whole one when nobody in it is late, else the most urgent rows
 /// and as many of the others as leave them on time, else the whole one without those that are late.

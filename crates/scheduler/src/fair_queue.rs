@@ -6,9 +6,17 @@
 //! comes back after a pause starts at the present, so neither saves up turns nor owes any. Classes
 //! share the engine among themselves in the same way, 64 : 8 : 1.
 //!
+//! Within a class the present moves on with the work done, as in WF2Q+ (Bennett, Zhang 1996), and not
+//! only with the tags served: otherwise an endless stream of newcomers, who all start at the
+//! present, would keep those away for ever who have had a turn. Equal tags go first come, first served.
+//!
 //! The bound that follows: while a class has work waiting it gets at least its share (the lowest
 //! class 1/73) of the engine time charged, and within it a client at least its weight over the sum of the
-//! weights of clients with work waiting, each short of it by at most one job a competitor.
+//! weights of clients with work waiting, each short of it by at most one job and one credit a competitor.
+//!
+//! A client is ranked by its tag less a small credit (about one request), but never before the moment
+//! it came. So the few questions of a request stay together, and among clients that ask little it
+//! is first come, first served; who asks much has used up the credit and is ranked by the tag.
 //!
 //! Within a client, jobs go by when they are due: the deadline, but no later than `patience` after
 //! submission, so that a job without deadline is not passed over for ever.
@@ -43,21 +51,68 @@ const RESOLUTION: u64 = 16;
 /// Jobs of one client that a walk may pass over before it leaves that client aside.
 const PASSED_OVER: u32 = 8;
 
+/// A client's place among the clients of its class: when its turn is in virtual time, then who came first.
+type Rank = (u64, u64, ClientId);
+
+/// What decides over a client's rank.
+#[derive(Clone, Copy, Debug, Default)]
+struct Standing {
+    /// Virtual time up to which the client has had its share.
+    tag: u64,
+    /// The present when its first waiting job came.
+    since: u64,
+    /// When its turn is.
+    turn: u64,
+    /// Counts arrivals and turns: whoever has waited longest goes first among equals.
+    stamp: u64,
+    weight: u32,
+}
+
+impl Standing {
+    const fn rank(&self, client: ClientId) -> Rank {
+        (self.turn, self.stamp, client)
+    }
+
+    /// Comes back to the queue after a pause.
+    fn arrive(&mut self, now: u64, credit: u64, stamp: &mut u64) {
+        self.since = now;
+        self.tag = self.tag.max(now);
+        self.turn = now.max(self.tag.saturating_sub(credit));
+        *stamp += 1;
+        self.stamp = *stamp;
+    }
+
+    fn charge(&mut self, nanoseconds: u64, credit: u64, stamp: &mut u64) {
+        self.tag = advance(self.tag, nanoseconds, u64::from(self.weight));
+        let turn = self.since.max(self.tag.saturating_sub(credit));
+        if turn != self.turn {
+            self.turn = turn;
+            *stamp += 1;
+            self.stamp = *stamp;
+        }
+    }
+}
+
 #[derive(Debug, Default)]
 struct Client {
-    tag: u64,
-    weight: u32,
+    standing: Standing,
     jobs: BTreeMap<Turn, FlightId>,
 }
 
 #[derive(Debug, Default)]
 struct Class {
     tag: u64,
-    /// Tag of the client that was served last.
+    /// The present: no client with work waiting has a tag before it, but for one that was passed over.
     now: u64,
+    /// Last stamp given.
+    stamp: u64,
+    /// Sum of the weights of clients with work waiting.
+    weights: u64,
+    /// How far a client may be ahead of its share before others go first, in virtual time.
+    credit: u64,
     clients: HashMap<ClientId, Client>,
     /// Clients with work waiting.
-    order: BTreeSet<(u64, ClientId)>,
+    order: BTreeSet<Rank>,
     /// Clients without, whose tags are still ahead of the present.
     ahead: BTreeSet<(u64, ClientId)>,
     jobs: usize,
@@ -70,19 +125,23 @@ pub(crate) struct FairQueue {
     now: u64,
 }
 
-fn advance(tag: u64, nanoseconds: u64, weight: u32) -> u64 {
-    tag.saturating_add((nanoseconds.saturating_mul(RESOLUTION) / u64::from(weight.max(1))).max(1))
+fn advance(tag: u64, nanoseconds: u64, weight: u64) -> u64 {
+    tag.saturating_add((nanoseconds.saturating_mul(RESOLUTION) / weight.max(1)).max(1))
 }
 
 impl Class {
     fn insert(&mut self, place: &Place, flight: FlightId) {
         let client = self.clients.entry(place.client).or_default();
-        client.weight = place.weight;
+        let weight = place.weight.max(1);
         if client.jobs.is_empty() {
-            self.ahead.remove(&(client.tag, place.client));
-            client.tag = client.tag.max(self.now);
-            self.order.insert((client.tag, place.client));
+            self.ahead.remove(&(client.standing.tag, place.client));
+            client.standing.arrive(self.now, self.credit, &mut self.stamp);
+            self.order.insert(client.standing.rank(place.client));
+        } else {
+            self.weights -= u64::from(client.standing.weight);
         }
+        client.standing.weight = weight;
+        self.weights += u64::from(weight);
         if client.jobs.insert((place.due, place.sequence), flight).is_none() {
             self.jobs += 1;
         }
@@ -95,21 +154,31 @@ impl Class {
         }
         self.jobs -= 1;
         if client.jobs.is_empty() {
-            self.order.remove(&(client.tag, place.client));
-            self.ahead.insert((client.tag, place.client));
+            self.weights -= u64::from(client.standing.weight);
+            self.order.remove(&client.standing.rank(place.client));
+            self.ahead.insert((client.standing.tag, place.client));
             self.forget_the_past();
         }
         true
     }
 
-    fn charge(&mut self, client_id: ClientId, nanoseconds: u64) {
-        let Some(client) = self.clients.get_mut(&client_id) else { return };
-        let before = client.tag;
-        client.tag = advance(before, nanoseconds, client.weight);
-        let set = if client.jobs.is_empty() { &mut self.ahead } else { &mut self.order };
-        set.remove(&(before, client_id));
-        set.insert((client.tag, client_id));
-        self.now = self.now.max(before);
+    fn charge(&mut self, place: &Place, nanoseconds: u64) {
+        let client = self.clients.entry(place.client).or_insert_with(|| {
+            let standing = Standing { tag: self.now, weight: place.weight.max(1), ..Standing::default() };
+            Client { standing, ..Client::default() }
+        });
+        let before = client.standing;
+        client.standing.charge(nanoseconds, self.credit, &mut self.stamp);
+        if client.jobs.is_empty() {
+            self.ahead.remove(&(before.tag, place.client));
+            self.ahead.insert((client.standing.tag, place.client));
+        } else {
+            self.order.remove(&before.rank(place.client));
+            self.order.insert(client.standing.rank(place.client));
+        }
+        self.now = advance(self.now, nanoseconds, self.weights.max(u64::from(before.weight)));
+        let first = self.order.first().map_or(self.now, |(turn, ..)| *turn);
+        self.now = self.now.max(first);
         self.forget_the_past();
     }
 
@@ -148,13 +217,21 @@ impl FairQueue {
         self.class(place.class).remove(place)
     }
 
-    /// Counts engine time to a client and its class. Called while its job is still in or just out.
+    /// Counts engine time to a client and its class. Called before the job is taken out: a client
+    /// that has nothing left and owes nothing is forgotten.
     pub(crate) fn charge(&mut self, place: &Place, nanoseconds: u64) {
         let class = self.class(place.class);
-        class.charge(place.client, nanoseconds);
+        class.charge(place, nanoseconds);
         let before = class.tag;
-        class.tag = advance(before, nanoseconds, place.class.share() as u32);
+        class.tag = advance(before, nanoseconds, place.class.share());
         self.now = self.now.max(before);
+    }
+
+    /// Sets the credit of a client, in nanoseconds of engine time.
+    pub(crate) fn set_credit(&mut self, nanoseconds: u64) {
+        for class in &mut self.classes {
+            class.credit = nanoseconds.saturating_mul(RESOLUTION);
+        }
     }
 
     /// Jobs waiting in all classes.
@@ -183,43 +260,44 @@ impl FairQueue {
                 tag: class.tag,
                 fresh: class.order.iter().peekable(),
                 again: BinaryHeap::new(),
+                stamp: class.stamp,
             }),
             in_hand: None,
         }
     }
 }
 
-/// A client whose turn has been looked at before in this walk.
-struct Standing<'a> {
-    tag: u64,
+/// A client that a walk has come by.
+struct Visited<'a> {
     client: ClientId,
-    weight: u32,
+    standing: Standing,
     passed_over: u32,
     rest: Range<'a, Turn, FlightId>,
 }
 
-impl PartialEq for Standing<'_> {
+impl PartialEq for Visited<'_> {
     fn eq(&self, other: &Self) -> bool {
-        (self.tag, self.client) == (other.tag, other.client)
+        self.cmp(other).is_eq()
     }
 }
-impl Eq for Standing<'_> {}
-impl PartialOrd for Standing<'_> {
+impl Eq for Visited<'_> {}
+impl PartialOrd for Visited<'_> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
-impl Ord for Standing<'_> {
+impl Ord for Visited<'_> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        (self.tag, self.client).cmp(&(other.tag, other.client))
+        self.standing.rank(self.client).cmp(&other.standing.rank(other.client))
     }
 }
 
 struct ClassWalk<'a> {
     class: &'a Class,
     tag: u64,
-    fresh: Peekable<Iter<'a, (u64, ClientId)>>,
-    again: BinaryHeap<Reverse<Standing<'a>>>,
+    fresh: Peekable<Iter<'a, Rank>>,
+    again: BinaryHeap<Reverse<Visited<'a>>>,
+    stamp: u64,
 }
 
 impl<'a> ClassWalk<'a> {
@@ -228,20 +306,18 @@ impl<'a> ClassWalk<'a> {
     }
 
     /// The client whose turn it is.
-    fn pop(&mut self) -> Option<Standing<'a>> {
+    fn pop(&mut self) -> Option<Visited<'a>> {
         let fresh = self.fresh.peek().copied();
-        let again = self.again.peek().map(|Reverse(standing)| (standing.tag, standing.client));
+        let again = self.again.peek().map(|Reverse(visited)| visited.standing.rank(visited.client));
         match (fresh, again) {
-            (Some(fresh), Some(again)) if again < *fresh => {
-                self.again.pop().map(|Reverse(standing)| standing)
-            }
-            (Some(&(tag, client)), _) => {
+            (Some(fresh), Some(again)) if again < *fresh => self.again.pop().map(|Reverse(visited)| visited),
+            (Some(&rank), _) => {
                 self.fresh.next();
-                let waiting = self.class.clients.get(&client)?;
+                let waiting = self.class.clients.get(&rank.2)?;
                 let rest = waiting.jobs.range::<Turn, _>(..);
-                Some(Standing { tag, client, weight: waiting.weight, passed_over: 0, rest })
+                Some(Visited { client: rank.2, standing: waiting.standing, passed_over: 0, rest })
             }
-            (None, _) => self.again.pop().map(|Reverse(standing)| standing),
+            (None, _) => self.again.pop().map(|Reverse(visited)| visited),
         }
     }
 }
@@ -250,18 +326,18 @@ impl<'a> ClassWalk<'a> {
 pub(crate) struct Walk<'a> {
     classes: [ClassWalk<'a>; 3],
     /// The class and client of the job that was given out last.
-    in_hand: Option<(usize, Standing<'a>)>,
+    in_hand: Option<(usize, Visited<'a>)>,
 }
 
 impl Walk<'_> {
     /// Says that the job given out last is taken, at this cost. Without a word it is passed over.
     pub(crate) fn charge(&mut self, nanoseconds: u64) {
-        if let Some((class, standing)) = &mut self.in_hand
+        if let Some((class, visited)) = &mut self.in_hand
             && let (Some(walk), Some(priority)) = (self.classes.get_mut(*class), Priority::ALL.get(*class))
         {
-            standing.tag = advance(standing.tag, nanoseconds, standing.weight);
-            standing.passed_over = 0;
-            walk.tag = advance(walk.tag, nanoseconds, priority.share() as u32);
+            visited.standing.charge(nanoseconds, walk.class.credit, &mut walk.stamp);
+            visited.passed_over = 0;
+            walk.tag = advance(walk.tag, nanoseconds, priority.share());
         }
     }
 }
@@ -270,12 +346,12 @@ impl Iterator for Walk<'_> {
     type Item = FlightId;
 
     fn next(&mut self) -> Option<FlightId> {
-        if let Some((class, standing)) = self.in_hand.take()
-            && standing.passed_over <= PASSED_OVER
-            && standing.rest.clone().next().is_some()
+        if let Some((class, visited)) = self.in_hand.take()
+            && visited.passed_over <= PASSED_OVER
+            && visited.rest.clone().next().is_some()
             && let Some(walk) = self.classes.get_mut(class)
         {
-            walk.again.push(Reverse(standing));
+            walk.again.push(Reverse(visited));
         }
         let (index, walk) = self
             .classes
@@ -283,10 +359,10 @@ impl Iterator for Walk<'_> {
             .enumerate()
             .filter_map(|(index, walk)| (!walk.is_empty()).then_some((index, walk)))
             .min_by_key(|(index, walk)| (walk.tag, *index))?;
-        let mut standing = walk.pop()?;
-        let (_, flight) = standing.rest.next()?;
-        standing.passed_over += 1;
-        self.in_hand = Some((index, standing));
+        let mut visited = walk.pop()?;
+        let (_, flight) = visited.rest.next()?;
+        visited.passed_over += 1;
+        self.in_hand = Some((index, visited));
         Some(*flight)
     }
 }
@@ -324,8 +400,8 @@ mod tests {
                 .map_while(|_| {
                     let flight = self.queue.walk().next()?;
                     let place = self.places[&flight];
-                    self.queue.remove(&place);
                     self.queue.charge(&place, 1000);
+                    self.queue.remove(&place);
                     Some(place.client.0)
                 })
                 .collect()
@@ -393,6 +469,67 @@ mod tests {
         let served = bench.serve(20);
         let newcomer = served.iter().filter(|client| **client == 2).count();
         assert!((9..=11).contains(&newcomer), "{served:?}");
+    }
+
+    #[test]
+    fn newcomers_without_end_do_not_keep_away_a_client_that_had_its_turn() {
+        let mut bench = Bench::new();
+        bench.add(Priority::Normal, 1, 1, 0);
+        bench.add(Priority::Normal, 1, 1, 0);
+        for client in 100..110 {
+            bench.add(Priority::Normal, client, 1, 0);
+        }
+        let mut served = Vec::new();
+        for client in 1000..1040 {
+            bench.add(Priority::Normal, client, 1, 0);
+            served.extend(bench.serve(1));
+        }
+        assert_eq!(served.iter().filter(|client| **client == 1).count(), 2, "{served:?}");
+    }
+
+    #[test]
+    fn single_jobs_of_many_clients_go_first_come_first_served() {
+        let mut bench = Bench::new();
+        let clients = [7, 3, 9, 1, 8, 2];
+        for client in clients {
+            bench.add(Priority::Normal, client, 1, 0);
+        }
+        assert_eq!(bench.serve(6), clients);
+    }
+
+    #[test]
+    fn a_client_that_asks_one_by_one_is_charged_for_each() {
+        let mut bench = Bench::new();
+        for _ in 0..100 {
+            bench.add(Priority::Normal, 2, 1, 0);
+        }
+        let mut single = 0;
+        for _ in 0..50 {
+            if bench.queue.client_len(Priority::Normal, ClientId(1)) == 0 {
+                bench.add(Priority::Normal, 1, 1, 0);
+            }
+            single += bench.serve(1).iter().filter(|client| **client == 1).count();
+        }
+        assert!((24..=26).contains(&single), "{single}");
+    }
+
+    #[test]
+    fn with_credit_the_questions_of_a_request_stay_together_and_a_flood_does_not() {
+        let mut bench = Bench::new();
+        bench.queue.set_credit(4000);
+        for _ in 0..4 {
+            bench.add(Priority::Normal, 1, 1, 0);
+        }
+        for _ in 0..100 {
+            bench.add(Priority::Normal, 2, 1, 0);
+        }
+        for _ in 0..4 {
+            bench.add(Priority::Normal, 3, 1, 0);
+        }
+        let served = bench.serve(20);
+        assert_eq!(served[..4], [1; 4], "{served:?}");
+        let third = served.iter().rposition(|client| *client == 3).unwrap();
+        assert!(third <= 13, "{served:?}");
     }
 
     #[test]

@@ -91,17 +91,20 @@ impl<I, Q, W> Machine<I, Q, W> {
         let engines = engines.min(MAX_ENGINES);
         let telemetry = Telemetry::new();
         telemetry.engines_alive.set(engines as f64);
+        let model = ServiceModel::new(config.service_prior);
+        let mut fair = FairQueue::default();
+        fair.set_credit(model.charge_request());
         Self {
             flights: Slab::new(),
             by_question: HashMap::new(),
-            fair: FairQueue::default(),
+            fair,
             images: ImageIndex::new(engines),
             hopeless: BTreeSet::new(),
             bisection: Bisection::default(),
             bisected_last: false,
             deadlines: BTreeSet::new(),
             engines: (0..engines).map(|_| EngineSlot::new(config.batch)).collect(),
-            model: ServiceModel::new(config.service_prior),
+            model,
             clients: HashMap::new(),
             jobs: 0,
             next_sequence: 0,

@@ -117,8 +117,8 @@ impl<I, Q, W> Machine<I, Q, W> {
         let mut started = Vec::with_capacity(rows.len());
         let (mut encoded, mut longest, mut tokens) = (0, 0, 0);
         for id in rows {
-            self.leave_queue(*id);
-            let Some(flight) = self.flights.get_mut(id.0 as usize) else { continue };
+            let Some(flight) = self.flights.get(id.0 as usize) else { continue };
+            let known_images = slots.len();
             let image = match slots.iter().position(|slot| *slot == flight.image) {
                 Some(image) => image,
                 None => {
@@ -137,7 +137,9 @@ impl<I, Q, W> Machine<I, Q, W> {
                     slots.len() - 1
                 }
             };
-            flight.stage = Stage::Running { engine, row: started.len() };
+            let is_new = slots.len() > known_images;
+            let cost = self.model.charge(is_new && !self.images.is_cached(flight.image, engine));
+            self.fair.charge(&flight.place, cost);
             batch.questions.push(BatchQuestion {
                 image,
                 payload: Arc::clone(&flight.question),
@@ -148,10 +150,10 @@ impl<I, Q, W> Machine<I, Q, W> {
             for waiter in &flight.waiters {
                 self.telemetry.queue_wait.record(now.saturating_duration_since(waiter.submitted));
             }
-            let first_of_image =
-                batch.questions.iter().filter(|question| question.image == image).count() == 1;
-            let cost = self.model.charge(first_of_image && !self.images.is_cached(flight.image, engine));
-            self.fair.charge(&flight.place, cost);
+            self.leave_queue(*id);
+            if let Some(flight) = self.flights.get_mut(id.0 as usize) {
+                flight.stage = Stage::Running { engine, row: started.len() };
+            }
             started.push(Some(*id));
         }
         if started.is_empty() {
@@ -246,6 +248,7 @@ impl<I, Q, W> Machine<I, Q, W> {
             steps: f64::from(steps),
         };
         self.model.observe(shape, took);
+        self.fair.set_credit(self.model.charge_request());
         self.telemetry.model(&self.model);
     }
 }
