@@ -2,7 +2,7 @@
 //!
 //! A stranger's bytes are named by their [`digest()`], decoded by a [`Decoder`] that refuses a file
 //! by its header before it allocates for it, on a [`CpuPool`] that is bounded and drops the work of
-//! callers who have left. Pixels equal those of the reference's `Image.open(..).convert("RGB")`
+//! callers who have left. [`fetch`] brings the bytes behind a URL. Pixels equal those of the reference's `Image.open(..).convert("RGB")`
 //! (Pillow 12.3): see `docs/decisions/image-modes.md`.
 
 mod codec;
@@ -10,6 +10,7 @@ mod cpu_pool;
 mod decoder;
 mod digest;
 mod error;
+pub mod fetch;
 mod format;
 mod limits;
 mod packed;

@@ -1,0 +1,160 @@
+//! One attempt at one URL: its redirects and its body.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, LOCATION};
+use reqwest::{Response, StatusCode};
+use rustls::{ClientConfig, RootCertStore};
+use tokio::time::timeout;
+use url::Url;
+
+use super::freshness::lifetime;
+use super::hosts::Hosts;
+use super::resolver::{CheckedResolver, ResolveError};
+use super::{FetchConfig, FetchError, Resolver, SetupError, Stage, UrlPolicy};
+
+/// An HTTP client that goes only where the policy lets it.
+#[derive(Debug)]
+pub(super) struct Client {
+    http: reqwest::Client,
+    policy: UrlPolicy,
+    hosts: Hosts,
+    max_bytes: usize,
+    max_redirects: usize,
+    first_byte_timeout: Duration,
+}
+
+/// A body, and for how long it may be used again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Fetched {
+    pub(super) body: Bytes,
+    pub(super) lifetime: Duration,
+}
+
+impl Client {
+    pub(super) fn new(config: &FetchConfig, resolver: Arc<dyn Resolver>) -> Result<Self, SetupError> {
+        let policy = UrlPolicy::new(config);
+        let resolver = CheckedResolver { inner: resolver, policy: policy.addresses().clone() };
+        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let tls = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .map_err(|error| SetupError(error.to_string()))?
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls)
+            .dns_resolver(Arc::new(resolver))
+            .redirect(reqwest::redirect::Policy::none())
+            .retry(reqwest::retry::never())
+            .no_proxy()
+            .referer(false)
+            .http1_only()
+            .http1_max_headers(64)
+            .user_agent(concat!("blip-serve/", env!("CARGO_PKG_VERSION")))
+            .connect_timeout(config.connect_timeout)
+            .build()
+            .map_err(|error| SetupError(error.to_string()))?;
+        Ok(Self {
+            http,
+            policy,
+            hosts: Hosts::new(config.max_requests_per_host),
+            max_bytes: config.max_bytes,
+            max_redirects: config.max_redirects,
+            first_byte_timeout: config.first_byte_timeout,
+        })
+    }
+
+    pub(super) fn policy(&self) -> &UrlPolicy {
+        &self.policy
+    }
+
+    /// Follows `url`, which the policy has let through, to its body.
+    pub(super) async fn get(&self, mut url: Url) -> Result<Fetched, FetchError> {
+        let mut lifetime_of_all = Duration::MAX;
+        for _ in 0..=self.max_redirects {
+            let host = url.host_str().unwrap_or_default().to_owned();
+            let _turn = self.hosts.turn(&host).await;
+            let response = self.head(&url, &host).await?;
+            lifetime_of_all = lifetime_of_all.min(lifetime(response.headers()));
+            let status = response.status();
+            if is_redirect(status) {
+                url = self.target(&url, &response)?;
+                continue;
+            }
+            if status != StatusCode::OK {
+                return Err(FetchError::Status { status: status.as_u16() });
+            }
+            let body = self.body(response, &host).await?;
+            return Ok(Fetched { body, lifetime: lifetime_of_all });
+        }
+        Err(FetchError::TooManyRedirects { limit: self.max_redirects })
+    }
+
+    async fn head(&self, url: &Url, host: &str) -> Result<Response, FetchError> {
+        let request =
+            self.http.get(url.clone()).header(ACCEPT, "image/*").header(ACCEPT_ENCODING, "identity");
+        let limit = self.first_byte_timeout;
+        let sent = timeout(limit, request.send()).await;
+        sent.map_err(|_| FetchError::Timeout { stage: Stage::FirstByte, limit })?
+            .map_err(|error| failure(&error, host))
+    }
+
+    /// Where a redirect leads, if the policy lets it.
+    fn target(&self, from: &Url, response: &Response) -> Result<Url, FetchError> {
+        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
+        let target =
+            location.and_then(|location| from.join(location).ok()).ok_or(FetchError::InvalidRedirect)?;
+        self.policy.parse(target.as_str())
+    }
+
+    async fn body(&self, mut response: Response, host: &str) -> Result<Bytes, FetchError> {
+        let limit = self.max_bytes;
+        if let Some(encoding) = response.headers().get(CONTENT_ENCODING)
+            && encoding != "identity"
+        {
+            let encoding = String::from_utf8_lossy(encoding.as_bytes()).into_owned();
+            return Err(FetchError::Encoded { encoding });
+        }
+        let declared = response.content_length().unwrap_or_default();
+        if declared > limit as u64 {
+            return Err(FetchError::TooManyBytes { limit });
+        }
+        // The declared length is only a refusal come early; memory grows with what really arrives.
+        let mut body = BytesMut::new();
+        while let Some(part) = response.chunk().await.map_err(|error| failure(&error, host))? {
+            if body.len() + part.len() > limit {
+                return Err(FetchError::TooManyBytes { limit });
+            }
+            body.extend_from_slice(&part);
+        }
+        Ok(body.freeze())
+    }
+}
+
+fn is_redirect(status: StatusCode) -> bool {
+    matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+}
+
+/// What went wrong, in words that tell nothing of the network inside.
+fn failure(error: &reqwest::Error, host: &str) -> FetchError {
+    let host = host.to_owned();
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
+    while let Some(current) = cause {
+        match current.downcast_ref::<ResolveError>() {
+            Some(ResolveError::Refused) => return FetchError::AddressRefused { host },
+            Some(ResolveError::NotFound) => return FetchError::NotFound { host },
+            None => cause = current.source(),
+        }
+    }
+    let cause = match error {
+        error if error.is_timeout() => "connecting took too long",
+        error if error.is_connect() => "no connection",
+        error if error.is_body() || error.is_decode() => "the body broke off",
+        _ => "the connection broke",
+    };
+    FetchError::Connection { host, cause }
+}

@@ -1,0 +1,57 @@
+//! Images inside of their URL (`data:`, RFC 2397), in base64 or percent-encoded.
+
+use bytes::Bytes;
+use data_url::DataUrl;
+use data_url::forgiving_base64::DecodeError;
+
+use super::FetchError;
+
+/// Whether `url` is one.
+pub(super) fn is_data_url(url: &str) -> bool {
+    url.trim_start().get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"))
+}
+
+/// The bytes in `url`, at most `limit` of them. The type that it declares is ignored.
+pub(super) fn decode(url: &str, limit: usize) -> Result<Bytes, FetchError> {
+    let invalid = || FetchError::InvalidUrl("no valid data url".to_owned());
+    let parsed = DataUrl::process(url).map_err(|_| invalid())?;
+    let mut body = Vec::new();
+    let decoded = parsed.decode(|part| {
+        if body.len() + part.len() > limit {
+            return Err(FetchError::TooManyBytes { limit });
+        }
+        body.extend_from_slice(part);
+        Ok(())
+    });
+    match decoded {
+        Ok(_) => Ok(body.into()),
+        Err(DecodeError::WriteError(error)) => Err(error),
+        Err(DecodeError::InvalidBase64(_)) => Err(invalid()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn base64_and_percent_encoding_are_decoded() {
+        assert!(is_data_url("DATA:,a") && !is_data_url("http://data:,"));
+        assert_eq!(decode("data:image/png;base64,iVBORw==", 10).unwrap().as_ref(), b"\x89PNG");
+        assert_eq!(decode("data:,%89PNG", 10).unwrap().as_ref(), b"\x89PNG");
+    }
+
+    #[test]
+    fn length_is_counted_after_decoding() {
+        assert_eq!(decode("data:;base64,AAAAAAAA", 6).unwrap().len(), 6);
+        assert_eq!(decode("data:;base64,AAAAAAAAAAAA", 6), Err(FetchError::TooManyBytes { limit: 6 }));
+        assert_eq!(decode("data:,1234567", 6), Err(FetchError::TooManyBytes { limit: 6 }));
+    }
+
+    #[test]
+    fn what_is_no_data_url_is_invalid() {
+        for url in ["data:", "data:;base64", "data:;base64,A*=="] {
+            assert_eq!(decode(url, 10).unwrap_err().reason(), "URL_INVALID", "{url}");
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! The way of a URL: cache, company, attempts.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::FutureExt as _;
+use futures::future::{BoxFuture, Shared, WeakShared};
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, sleep, timeout};
+use url::Url;
+
+use super::cache::Cache;
+use super::client::{Client, Fetched};
+use super::data_url;
+use super::{FetchConfig, FetchError, Resolver, Stage, SystemResolver};
+
+/// Fetches images by URL. Clones share connections, cache and limits.
+///
+/// URLs that are asked for at once are fetched once; the fetch ends when the last who asked leaves.
+#[derive(Clone, Debug)]
+pub struct Fetcher {
+    inner: Arc<Inner>,
+}
+
+/// The HTTP client could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("http client could not be made: {0}")]
+pub struct SetupError(pub(super) String);
+
+/// What has been fetched so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FetchCounters {
+    /// Requests that went out, redirects not counted, retries counted.
+    pub attempts: u64,
+    /// Attempts after transient faults.
+    pub retries: u64,
+    /// Images that came out of the cache.
+    pub cached: u64,
+    /// Images that came with another caller's fetch of the same URL.
+    pub shared: u64,
+    /// Bytes of bodies that arrived whole.
+    pub bytes: u64,
+}
+
+type Flight = BoxFuture<'static, Result<Fetched, FetchError>>;
+
+struct Inner {
+    config: FetchConfig,
+    client: Client,
+    all: Semaphore,
+    cache: Mutex<Cache>,
+    flights: Mutex<HashMap<String, WeakShared<Flight>>>,
+    tally: Tally,
+}
+
+#[derive(Default)]
+struct Tally {
+    attempts: AtomicU64,
+    retries: AtomicU64,
+    cached: AtomicU64,
+    shared: AtomicU64,
+    bytes: AtomicU64,
+}
+
+impl Fetcher {
+    /// A fetcher that resolves names as the operating system does.
+    ///
+    /// # Errors
+    /// [`SetupError`], if TLS cannot be set up.
+    pub fn new(config: FetchConfig) -> Result<Self, SetupError> {
+        Self::with_resolver(config, Arc::new(SystemResolver))
+    }
+
+    /// A fetcher that asks `resolver` for addresses; they are checked all the same.
+    ///
+    /// # Errors
+    /// [`SetupError`], if TLS cannot be set up.
+    pub fn with_resolver(config: FetchConfig, resolver: Arc<dyn Resolver>) -> Result<Self, SetupError> {
+        let inner = Inner {
+            client: Client::new(&config, resolver)?,
+            all: Semaphore::new(config.max_requests.max(1)),
+            cache: Mutex::new(Cache::new(config.cache_bytes)),
+            flights: Mutex::default(),
+            tally: Tally::default(),
+            config,
+        };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The bytes behind `url`, undecoded. Dropping the future gives the fetch up, unless another
+    /// caller waits for the same URL.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn fetch(&self, url: &str) -> Result<Bytes, FetchError> {
+        let inner = &self.inner;
+        if data_url::is_data_url(url) {
+            return data_url::decode(url, inner.config.max_bytes);
+        }
+        let url = inner.client.policy().parse(url)?;
+        if let Some(body) = inner.cache().get(url.as_str(), Instant::now()) {
+            add(&inner.tally.cached, 1);
+            return Ok(body);
+        }
+        self.join(url).await.map(|fetched| fetched.body)
+    }
+
+    /// What has been fetched so far.
+    #[must_use]
+    pub fn counters(&self) -> FetchCounters {
+        let Tally { attempts, retries, cached, shared, bytes } = &self.inner.tally;
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        FetchCounters {
+            attempts: read(attempts),
+            retries: read(retries),
+            cached: read(cached),
+            shared: read(shared),
+            bytes: read(bytes),
+        }
+    }
+
+    /// The flight to `url`: one that is under way, or a new one.
+    fn join(&self, url: Url) -> Shared<Flight> {
+        let mut flights = self.inner.flights();
+        // A flight that landed, or that all have left, cannot be joined.
+        flights.retain(|_, flight| flight.upgrade().is_some_and(|flight| flight.peek().is_none()));
+        if let Some(flight) = flights.get(url.as_str()).and_then(WeakShared::upgrade) {
+            add(&self.inner.tally.shared, 1);
+            return flight;
+        }
+        let key = url.as_str().to_owned();
+        let inner = Arc::clone(&self.inner);
+        let flight = async move { inner.fly(url).await }.boxed().shared();
+        if let Some(weak) = flight.downgrade() {
+            flights.insert(key, weak);
+        }
+        flight
+    }
+}
+
+impl Inner {
+    /// The whole fetch, within its time; what may be kept goes to the cache.
+    async fn fly(&self, url: Url) -> Result<Fetched, FetchError> {
+        let limit = self.config.total_timeout;
+        let attempts = timeout(limit, self.attempts(&url)).await;
+        let fetched = attempts.map_err(|_| FetchError::Timeout { stage: Stage::Whole, limit })??;
+        add(&self.tally.bytes, fetched.body.len() as u64);
+        let lifetime = fetched.lifetime.min(self.config.cache_max_age);
+        if lifetime > Duration::ZERO {
+            self.cache().put(url.as_str(), fetched.body.clone(), Instant::now() + lifetime);
+        }
+        Ok(fetched)
+    }
+
+    async fn attempts(&self, url: &Url) -> Result<Fetched, FetchError> {
+        let mut pause = self.config.retry_pause;
+        let mut left = self.config.max_retries;
+        loop {
+            let attempt = {
+                // The semaphore is never closed: this only waits.
+                let _turn = self.all.acquire().await;
+                add(&self.tally.attempts, 1);
+                self.client.get(url.clone()).await
+            };
+            match attempt {
+                Err(error) if error.is_transient() && left > 0 => {
+                    left -= 1;
+                    add(&self.tally.retries, 1);
+                    sleep(pause).await;
+                    pause = pause.saturating_mul(2);
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    // Neither map is left half-changed by a panic: every change is one call.
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn flights(&self) -> MutexGuard<'_, HashMap<String, WeakShared<Flight>>> {
+        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Inner {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inner").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+fn add(counter: &AtomicU64, amount: u64) {
+    counter.fetch_add(amount, Ordering::Relaxed);
+}

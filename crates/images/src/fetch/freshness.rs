@@ -1,0 +1,66 @@
+//! For how long a response may be used again (RFC 9111, as a shared cache).
+
+use std::time::Duration;
+
+use reqwest::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderName, PRAGMA, VARY};
+
+/// How long a response with these headers stays fresh from its arrival; zero if it must not be
+/// kept. Only explicit lifetimes count: nothing is guessed from `Last-Modified`, and `Expires`,
+/// which needs the wall clock, is left to those who send no `Cache-Control` today.
+pub(super) fn lifetime(headers: &HeaderMap) -> Duration {
+    let lists = |name: HeaderName| headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
+    // We send the same few headers each time, but a server that varies on any means something by it.
+    if lists(VARY).any(|value| !value.trim().eq_ignore_ascii_case("accept-encoding")) {
+        return Duration::ZERO;
+    }
+    let mut max_age = None;
+    let mut shared_max_age = None;
+    for directive in lists(CACHE_CONTROL).chain(lists(PRAGMA)).flat_map(|list| list.split(',')) {
+        let (name, value) = directive.split_once('=').unwrap_or((directive, ""));
+        let seconds = || Some(value.trim().trim_matches('"').parse().unwrap_or(0));
+        match name.trim().to_ascii_lowercase().as_str() {
+            "no-store" | "no-cache" | "private" => return Duration::ZERO,
+            "max-age" => max_age = max_age.or_else(seconds),
+            "s-maxage" => shared_max_age = shared_max_age.or_else(seconds),
+            _ => {}
+        }
+    }
+    let age = lists(AGE).next().map_or(0, |value| value.trim().parse().unwrap_or(u64::MAX));
+    let seconds: u64 = shared_max_age.or(max_age).unwrap_or(0);
+    Duration::from_secs(seconds.saturating_sub(age))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seconds(headers: &[(&'static str, &'static str)]) -> u64 {
+        let pairs =
+            headers.iter().map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()));
+        lifetime(&HeaderMap::from_iter(pairs)).as_secs()
+    }
+
+    #[test]
+    fn explicit_lifetime_counts_from_when_the_origin_sent_it() {
+        assert_eq!(seconds(&[("cache-control", "public, max-age=60")]), 60);
+        assert_eq!(seconds(&[("cache-control", "max-age=\"60\""), ("age", "45")]), 15);
+        assert_eq!(seconds(&[("cache-control", "max-age=60, s-maxage=10")]), 10);
+        assert_eq!(seconds(&[("cache-control", "max-age=60"), ("age", "61")]), 0);
+    }
+
+    #[test]
+    fn what_is_private_unclear_or_silent_is_not_kept() {
+        for directive in ["no-store, max-age=60", "Private, max-age=60", "no-cache", "max-age=never", ""] {
+            assert_eq!(seconds(&[("cache-control", directive)]), 0, "{directive}");
+        }
+        assert_eq!(seconds(&[]), 0);
+        assert_eq!(seconds(&[("cache-control", "max-age=60"), ("age", "young")]), 0);
+    }
+
+    #[test]
+    fn response_that_varies_on_more_than_encoding_is_not_kept() {
+        assert_eq!(seconds(&[("cache-control", "max-age=60"), ("vary", "Accept-Encoding")]), 60);
+        assert_eq!(seconds(&[("cache-control", "max-age=60"), ("vary", "*")]), 0);
+        assert_eq!(seconds(&[("cache-control", "max-age=60"), ("vary", "cookie")]), 0);
+    }
+}

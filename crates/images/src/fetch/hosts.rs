@@ -1,0 +1,49 @@
+//! At most so many requests to one host at a time.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+/// A semaphore for each host that is being asked.
+#[derive(Debug)]
+pub(super) struct Hosts {
+    limit: usize,
+    busy: Mutex<HashMap<String, Arc<Semaphore>>>,
+}
+
+impl Hosts {
+    pub(super) fn new(limit: usize) -> Self {
+        Self { limit: limit.max(1), busy: Mutex::default() }
+    }
+
+    /// Waits for a turn at `host`.
+    pub(super) async fn turn(&self, host: &str) -> Option<OwnedSemaphorePermit> {
+        let semaphore = {
+            let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            // A host that nobody asks or waits for is held by the map alone.
+            busy.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
+            Arc::clone(busy.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.limit))))
+        };
+        semaphore.acquire_owned().await.ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::FutureExt as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn one_host_waits_and_others_do_not() {
+        let hosts = Hosts::new(1);
+        let first = hosts.turn("a").now_or_never().flatten();
+        assert!(first.is_some());
+        assert!(hosts.turn("a").now_or_never().is_none());
+        assert!(hosts.turn("b").now_or_never().flatten().is_some());
+        drop(first);
+        assert!(hosts.turn("a").now_or_never().flatten().is_some());
+        assert!(hosts.busy.lock().unwrap().len() <= 2);
+    }
+}

@@ -1,0 +1,26 @@
+//! Images by URL, safe by default against server-side request forgery.
+//!
+//! A [`Fetcher`] takes `http`, `https` and `data` URLs. A URL is checked by [`UrlPolicy`]; a name is
+//! resolved once, its addresses checked by [`AddressPolicy`], and the connection made to a checked
+//! address, so an answer that changes between check and use gains nothing; each redirect is a new URL
+//! with the same checks. No proxy, no cookies, no credentials, no decoding of compressed bodies. What
+//! the bytes are is decided by the decoder, never by the server's word.
+
+mod address_policy;
+mod cache;
+mod client;
+mod config;
+mod data_url;
+mod error;
+mod fetcher;
+mod freshness;
+mod hosts;
+mod resolver;
+mod url_policy;
+
+pub use address_policy::{AddressPolicy, REFUSED_RANGES, RefusedRange};
+pub use config::{DomainPattern, FetchConfig};
+pub use error::{FetchError, Stage};
+pub use fetcher::{FetchCounters, Fetcher, SetupError};
+pub use resolver::{Resolver, SystemResolver};
+pub use url_policy::UrlPolicy;
