@@ -3,13 +3,23 @@
 use tokio::time::Instant;
 
 use crate::draft::Draft;
+use crate::flight::FlightId;
 
 /// A cut batch must keep this part of the whole one's efficiency while more than one batch waits;
 /// otherwise an overloaded engine would serve ever smaller batches, and everybody would be late.
 const EFFICIENCY_KEPT: f64 = 0.9;
 
-/// Gives back the batch to run: the whole one when nobody in it is late, else the most urgent rows
-/// and as many of the others as leave them on time, else the whole one without those that are late.
+/// What is to be run.
+#[derive(Debug)]
+pub(crate) enum Cut<'a> {
+    /// This batch.
+    Run(Draft<'a>),
+    /// A batch without these: they would be late in it, and not worth the smaller batch they need.
+    Without(Vec<FlightId>),
+}
+
+/// Decides over a batch: it is run whole when nobody in it is late, else the most urgent rows with as
+/// many of the others as leave them on time, else others are to be found for those that are late.
 ///
 /// With `keep_head` the first row stays in whatever the others' deadlines say.
 pub(crate) fn cut<'a>(
@@ -18,10 +28,10 @@ pub(crate) fn cut<'a>(
     now: Instant,
     keep_head: bool,
     more_waits: bool,
-) -> Draft<'a> {
+) -> Cut<'a> {
     let end = now + whole.time();
     if whole.soonest().is_none_or(|deadline| end <= deadline) {
-        return whole;
+        return Cut::Run(whole);
     }
     let is_late = |deadline: Option<Instant>| deadline.is_some_and(|deadline| deadline < end);
     let mut by_urgency: Vec<_> = whole.rows.iter().enumerate().collect();
@@ -36,18 +46,18 @@ pub(crate) fn cut<'a>(
             urgent.push(*row);
         }
     }
-    if !urgent.rows.is_empty() && (!more_waits || urgent.efficiency() >= EFFICIENCY_KEPT * whole.efficiency())
-    {
-        return urgent;
+    let worth_it = !more_waits || urgent.efficiency() >= EFFICIENCY_KEPT * whole.efficiency();
+    if worth_it && !urgent.rows.is_empty() {
+        return Cut::Run(urgent);
     }
-    let mut punctual = empty.clone();
-    for (turn, row) in whole.rows.iter().enumerate() {
-        if (keep_head && turn == 0) || !is_late(row.deadline) {
-            punctual.push(*row);
-        }
+    let owed = usize::from(keep_head);
+    let late: Vec<_> =
+        whole.rows.iter().skip(owed).filter(|row| is_late(row.deadline)).map(|row| row.flight).collect();
+    // When nobody else is left, those that can be on time are better than none.
+    if late.len() == whole.rows.len() && !urgent.rows.is_empty() {
+        return Cut::Run(urgent);
     }
-    // When all are late, those that can be on time are better than none.
-    if punctual.rows.is_empty() { urgent } else { punctual }
+    if late.is_empty() { Cut::Run(whole) } else { Cut::Without(late) }
 }
 
 #[cfg(test)]
@@ -55,7 +65,6 @@ mod tests {
     use super::*;
     use crate::config::BatchLimits;
     use crate::draft::Candidate;
-    use crate::flight::FlightId;
     use crate::image_index::ImageSlot;
     use crate::service_model::{Coefficients, ServiceModel};
     use std::time::Duration;
@@ -79,8 +88,13 @@ mod tests {
                 deadline: deadline.map(|ms| now + Duration::from_millis(ms)),
             });
         }
-        let mut rows: Vec<_> =
-            cut(whole, &empty, now, keep_head, more_waits).rows.iter().map(|row| row.flight.0).collect();
+        let all = whole.rows.clone();
+        let mut rows: Vec<_> = match cut(whole, &empty, now, keep_head, more_waits) {
+            Cut::Run(draft) => draft.rows.iter().map(|row| row.flight.0).collect(),
+            Cut::Without(late) => {
+                all.iter().map(|row| row.flight).filter(|row| !late.contains(row)).map(|row| row.0).collect()
+            }
+        };
         rows.sort_unstable();
         rows
     }

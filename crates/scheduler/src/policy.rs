@@ -5,8 +5,8 @@
 //!    one for which there is no room is passed over and is first again next time;
 //! 2. *riders*: others who wait on an image that is in the batch now, then on one that the engine
 //!    has in its cache, where they need no further padding;
-//! 3. *cut*: what would make an urgent row late is left for the next batch
-//!    ([`deadline_cut`](crate::deadline_cut)).
+//! 3. *cut*: what would make an urgent row late is left for the next batch, or others are taken for
+//!    rows that are not worth it ([`deadline_cut`](crate::deadline_cut)).
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -15,7 +15,7 @@ use slab::Slab;
 use tokio::time::Instant;
 
 use crate::config::SchedulerConfig;
-use crate::deadline_cut;
+use crate::deadline_cut::{self, Cut};
 use crate::draft::{Candidate, Draft};
 use crate::engine_slot::{EngineSlot, Phase};
 use crate::fair_queue::FairQueue;
@@ -69,32 +69,44 @@ impl<I, Q, W> View<'_, I, Q, W> {
     pub(crate) fn form(&self, engine: usize, now: Instant, closing: bool) -> Plan {
         let Some(slot) = self.engines.get(engine) else { return Plan::default() };
         let empty = Draft::new(self.model, slot.limit.get());
-        let mut draft = empty.clone();
         let mut plan = Plan::default();
-
-        let elsewhere = self.take_turns(engine, slot, now, &mut draft, &mut plan);
-        if draft.rows.is_empty() {
-            plan.hold_until = elsewhere;
-            if elsewhere.is_none() {
-                plan.rows.extend(self.probe(plan.hopeless.as_slice()));
+        let mut left_out = Vec::new();
+        let mut head = None;
+        for last_round in [false, true] {
+            let mut draft = empty.clone();
+            plan = Plan::default();
+            let elsewhere = self.take_turns(engine, slot, now, &left_out, &mut draft, &mut plan);
+            if draft.rows.is_empty() {
+                plan.hold_until = elsewhere;
+                if elsewhere.is_none() {
+                    plan.rows.extend(self.probe(plan.hopeless.as_slice()));
+                }
+                return plan;
             }
-            return plan;
-        }
-        self.take_riders(engine, slot, now, &mut draft);
-        if let Some(until) = self.hold(&draft, now)
-            && !closing
-        {
-            plan.hold_until = Some(until);
-            return plan;
-        }
-        if self.model.is_believed() {
-            let head = draft.rows.first().map(|row| row.flight);
+            self.take_riders(engine, slot, now, &left_out, &mut draft);
+            if let Some(until) = self.hold(&draft, now)
+                && !closing
+            {
+                plan.hold_until = Some(until);
+                return plan;
+            }
+            head = head.or_else(|| draft.rows.first().map(|row| row.flight));
             let more_waits = self.fair.len() > draft.rows.len();
             let owed = slot.head_left_out >= HEAD_LEFT_OUT;
-            draft = deadline_cut::cut(draft, &empty, now, owed, more_waits);
-            plan.head_left_out = head.is_some_and(|head| !draft.contains(head));
+            let cut = if self.model.is_believed() && !last_round {
+                deadline_cut::cut(draft, &empty, now, owed, more_waits)
+            } else {
+                Cut::Run(draft)
+            };
+            match cut {
+                Cut::Without(late) => left_out = late,
+                Cut::Run(draft) => {
+                    plan.head_left_out = head.is_some_and(|head| !draft.contains(head));
+                    plan.rows = draft.rows.iter().map(|row| row.flight).collect();
+                    break;
+                }
+            }
         }
-        plan.rows = draft.rows.iter().map(|row| row.flight).collect();
         plan
     }
 
@@ -105,6 +117,7 @@ impl<I, Q, W> View<'_, I, Q, W> {
         engine: usize,
         slot: &EngineSlot,
         now: Instant,
+        left_out: &[FlightId],
         draft: &mut Draft<'_>,
         plan: &mut Plan,
     ) -> Option<Instant> {
@@ -115,6 +128,9 @@ impl<I, Q, W> View<'_, I, Q, W> {
         while left > 0 && !draft.is_full() {
             let Some(flight) = walk.next() else { break };
             left -= 1;
+            if left_out.contains(&flight) {
+                continue;
+            }
             match self.judge(flight, engine, now, draft) {
                 Verdict::Fits(candidate) => {
                     let encodes = draft.encodes(&candidate);
@@ -185,7 +201,14 @@ impl<I, Q, W> View<'_, I, Q, W> {
             .min()
     }
 
-    fn take_riders(&self, engine: usize, slot: &EngineSlot, now: Instant, draft: &mut Draft<'_>) {
+    fn take_riders(
+        &self,
+        engine: usize,
+        slot: &EngineSlot,
+        now: Instant,
+        left_out: &[FlightId],
+        draft: &mut Draft<'_>,
+    ) {
         let in_batch = draft.images().to_vec();
         let mut misses = 0;
         let images = in_batch.into_iter().chain(self.images.ready(engine));
@@ -194,7 +217,7 @@ impl<I, Q, W> View<'_, I, Q, W> {
                 if draft.is_full() || draft.has_questions_enough(self.config.fixed_share, slot.caches) {
                     return;
                 }
-                if draft.contains(flight) {
+                if draft.contains(flight) || left_out.contains(&flight) {
                     continue;
                 }
                 let Some((candidate, feasible)) = self.candidate(flight, engine, now) else { continue };
