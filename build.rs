@@ -47,8 +47,11 @@ fn embed_demo_model(root: &Path, out: &Path) -> io::Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir(&folder)? {
         let path = entry?.path();
-        // The model card is for readers of the folder, not for the program.
-        if path.extension().is_some_and(|extension| extension != "md") {
+        // The model card and the picture beside it are for readers of the folder, not for the program.
+        if path
+            .extension()
+            .is_some_and(|extension| ["json", "txt", "safetensors"].iter().any(|known| extension == *known))
+        {
             files.push(path);
         }
     }

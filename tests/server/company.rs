@@ -18,7 +18,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
-use scheduler::Scheduler;
+use scheduler::{EngineFactory, Scheduler};
 use tokio::runtime::Runtime;
 
 use crate::support::{Server, golden};
@@ -83,8 +83,13 @@ async fn start() -> Server {
         let mut config = settings.scheduler.config();
         config.batch.max_images = 3;
         let placement = Placement { device, dtype: Dtype::F32, options };
-        let scheduler =
-            Scheduler::start(config, vec![BlipEngine::factory(Arc::new(checkpoint), placement)]).await?;
+        let mut factory = BlipEngine::factory(Arc::new(checkpoint), placement);
+        let single_threaded: EngineFactory<BlipEngine> = Box::new(move || {
+            // So small a model runs slower on several threads, and far slower beside other tests.
+            tch::set_num_threads(1);
+            factory()
+        });
+        let scheduler = Scheduler::start(config, vec![single_threaded]).await?;
         anyhow::Ok(Pipeline { intake, scheduler })
     };
     let (ready, is_ready) = tokio::sync::oneshot::channel();

@@ -111,11 +111,13 @@ async fn start<E: Answering>(
     let health = HealthReporter::new();
     report(&health, false).await;
     let health_service = tonic_health::server::HealthService::from_health_reporter(health.clone());
-    let reflection = tonic_reflection::server::Builder::configure()
-        .register_encoded_file_descriptor_set(DESCRIPTORS)
-        .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-        .build_v1()
-        .context("cannot describe the service")?;
+    let describe = || {
+        tonic_reflection::server::Builder::configure()
+            .register_encoded_file_descriptor_set(DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
+    };
     let in_flight = TaskTracker::new();
     let ask = BlipServiceServer::new(AskService::new(entrance, limits.clone(), in_flight.clone()))
         // The room refuses longer messages first, in our own words.
@@ -131,7 +133,9 @@ async fn start<E: Answering>(
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
         .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
         .add_service(tonic_health::pb::health_server::HealthServer::new(health_service))
-        .add_service(reflection)
+        .add_service(describe().build_v1().context("cannot describe the service")?)
+        // What grpcio's own reflection client speaks.
+        .add_service(describe().build_v1alpha().context("cannot describe the service")?)
         .add_service(Metered::new(ask, room))
         .serve_with_incoming_shutdown(
             TcpIncoming::from(listener).with_nodelay(Some(true)),

@@ -1,0 +1,104 @@
+"""A gRPC client that knows nothing of the server but its address: all types come from server reflection."""
+
+from dataclasses import dataclass
+
+import grpc
+from google.protobuf import message_factory
+from google.protobuf.descriptor_pool import DescriptorPool
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
+
+
+@dataclass
+class Refusal:
+    """An error as it travels: a gRPC code by name, and the details that came with it."""
+
+    code: str
+    message: str
+    reason: str
+    domain: str
+    metadata: dict
+    field: str | None
+    retry_delay_s: float | None
+
+
+class Client:
+    def __init__(self, address):
+        # A connection of its own for each client: the server is fair between connections.
+        options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
+        self.channel = grpc.insecure_channel(address, options=options)
+        self.pool = DescriptorPool(ProtoReflectionDescriptorDatabase(self.channel))
+
+    def close(self):
+        self.channel.close()
+
+    def type(self, name):
+        return message_factory.GetMessageClass(self.pool.FindMessageTypeByName(name))
+
+    def method(self, service, name):
+        method = self.pool.FindServiceByName(service).FindMethodByName(name)
+        request, response = (message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type))
+        make = self.channel.unary_stream if method.server_streaming else self.channel.unary_unary
+        return make(
+            f"/{service}/{name}", request_serializer=request.SerializeToString, response_deserializer=response.FromString
+        )
+
+    def request(self, inputs):
+        """An AskRequest of (image, questions) pairs; an image is bytes, a URL as str, or None."""
+        request = self.type("blip.v1.AskRequest")()
+        for image, questions in inputs:
+            entry = request.inputs.add()
+            if isinstance(image, bytes):
+                entry.image.data = image
+            elif isinstance(image, str):
+                entry.image.url = image
+            for text in questions:
+                entry.questions.add().text = text
+        return request
+
+    def ask(self, inputs, timeout=None):
+        """The stream of responses, a call that can be cancelled."""
+        return self.method("blip.v1.BlipService", "Ask")(self.request(inputs), timeout=timeout)
+
+    def outcomes(self, inputs):
+        """All outcomes by (image index, question index): an Answer or a Refusal."""
+        outcomes = {}
+        for response in self.ask(inputs):
+            pair = (response.image_index, response.question_index)
+            assert pair not in outcomes, f"{pair} was answered twice"
+            kind = response.WhichOneof("outcome")
+            outcomes[pair] = response.answer if kind == "answer" else self.refusal(response.error)
+        return outcomes
+
+    def refused_call(self, inputs, timeout=None):
+        """The Refusal that the whole call ends with."""
+        try:
+            responses = list(self.ask(inputs, timeout))
+        except grpc.RpcError as error:
+            details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
+            if details is None:
+                return Refusal(error.code().name, error.details(), "", "", {}, None, None)
+            return self.refusal(self.type("google.rpc.Status").FromString(details))
+        raise AssertionError(f"the call was answered: {responses}")
+
+    def refusal(self, status):
+        details = {}
+        for detail in status.details:
+            name = detail.type_url.rpartition("/")[2]
+            details[name] = self.type(name).FromString(detail.value)
+        info = details.get("google.rpc.ErrorInfo") or self.type("google.rpc.ErrorInfo")()
+        bad_request = details.get("google.rpc.BadRequest")
+        retry = details.get("google.rpc.RetryInfo")
+        return Refusal(
+            code=next(code.name for code in grpc.StatusCode if code.value[0] == status.code),
+            message=status.message,
+            reason=info.reason,
+            domain=info.domain,
+            metadata=dict(info.metadata),
+            field=bad_request.field_violations[0].field if bad_request else None,
+            retry_delay_s=retry.retry_delay.ToTimedelta().total_seconds() if retry else None,
+        )
+
+    def health(self, service=""):
+        request = self.type("grpc.health.v1.HealthCheckRequest")(service=service)
+        response = self.method("grpc.health.v1.Health", "Check")(request)
+        return type(response).ServingStatus.Name(response.status)

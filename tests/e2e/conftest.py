@@ -1,0 +1,73 @@
+"""Starts the built program; BLIP_SERVE_BIN names it."""
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from client import Client
+
+ROOT = Path(__file__).resolve().parents[2]
+GOLDENS = ROOT / "crates/blip/tests/goldens"
+READY = re.compile(r"blip-serve \S+ ready: grpc http://(\S+), model (.+), device (\S+), dtype (\S+), loaded in [\d.]+ s$")
+
+
+def program():
+    return os.environ["BLIP_SERVE_BIN"]
+
+
+class Server:
+    """A running `blip-serve serve` on a free port, ready to answer."""
+
+    def __init__(self, *options):
+        command = [program(), "serve", "--device", "cpu", "--grpc-listen", "127.0.0.1:0", *options]
+        # So small a model runs slower on several threads, and far slower beside other work.
+        environment = dict(os.environ, OMP_NUM_THREADS="1")
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        line = self.process.stdout.readline()
+        ready = READY.match(line.strip())
+        if not ready:
+            self.stop()
+            raise AssertionError(f"{command} said {line!r} and ended with {self.process.returncode}")
+        self.address, self.model, self.device, self.dtype = ready.groups()
+        self.client = Client(self.address)
+
+    def peak_memory_bytes(self):
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) * 1024
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+
+@pytest.fixture(scope="session")
+def demo():
+    """A server of the demo model with default settings, for tests that leave it as it was."""
+    server = Server()
+    yield server
+    server.client.close()
+    server.stop()
+
+
+@pytest.fixture
+def start():
+    """Starts servers of one's own."""
+    servers = []
+
+    def start(*options):
+        servers.append(Server(*options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.client.close()
+        server.stop()
+
+
+@pytest.fixture(scope="session")
+def picture():
+    """A picture that the demo model was made for."""
+    return (ROOT / "models/demo/demo.png").read_bytes()

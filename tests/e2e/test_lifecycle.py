@@ -1,0 +1,118 @@
+"""How the program starts, stops and speaks to its user."""
+
+import json
+import signal
+import subprocess
+
+from conftest import ROOT, program
+
+PICTURE = str(ROOT / "models/demo/demo.png")
+
+
+def run(*arguments):
+    return subprocess.run([program(), *arguments], capture_output=True, text=True)
+
+
+def assert_one_line(completed, code, *words):
+    assert completed.returncode == code, completed
+    assert completed.stdout == ""
+    assert completed.stderr.count("\n") == 1, completed.stderr
+    for word in words:
+        assert word in completed.stderr, completed.stderr
+
+
+def test_sigterm_answers_what_is_in_flight_and_exits_0(start, picture):
+    server = start("--max-batch-questions", "1")
+    call = server.client.ask([(picture, [f"is number {n} there?" for n in range(100)])])
+    next(call)
+    server.process.send_signal(signal.SIGTERM)
+    assert len(list(call)) == 99
+    assert server.process.wait() == 0
+
+
+def test_a_second_signal_ends_the_drain_at_once(start):
+    server = start("--drain-grace-s", "3600")
+    server.process.send_signal(signal.SIGTERM)
+    while server.client.health() != "NOT_SERVING":
+        pass
+    server.process.send_signal(signal.SIGINT)
+    assert server.process.wait() == 130
+
+
+def test_calls_still_in_flight_at_the_drain_limit_are_abandoned_with_exit_code_3(start, picture):
+    server = start("--max-batch-questions", "1", "--drain-limit-s", "0")
+    call = server.client.ask([(picture, [f"is number {n} there?" for n in range(1000)])])
+    next(call)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait() == 3
+    call.cancel()
+
+
+def test_a_port_in_use_is_one_clear_line(demo):
+    assert_one_line(run("serve", "--grpc-listen", demo.address), 1, demo.address, "in use")
+
+
+def test_an_unknown_device_is_one_clear_line():
+    assert_one_line(run("serve", "--device", "gpu"), 2, '"gpu"', "auto, cpu, cuda or cuda:N")
+
+
+def test_an_unknown_dtype_is_one_clear_line():
+    assert_one_line(run("serve", "--dtype", "int8"), 2, '"int8"', "f32, f16 or bf16")
+
+
+def test_cuda_without_cuda_is_one_clear_line_and_never_the_cpu():
+    assert_one_line(run("serve", "--device", "cuda:77", "--grpc-listen", "127.0.0.1:0"), 1, "cuda")
+
+
+def test_a_wrong_model_folder_is_one_clear_line(tmp_path):
+    listen = ("--grpc-listen", "127.0.0.1:0")
+    assert_one_line(run("serve", "--model", str(tmp_path / "none"), *listen), 1, "does not exist")
+    assert_one_line(run("serve", "--model", str(tmp_path), *listen), 1, "config.json")
+    demo = ROOT / "models/demo"
+    for file in demo.glob("*.json"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    assert_one_line(run("serve", "--model", str(tmp_path), *listen), 1, "safetensors")
+    weights = (demo / "model.safetensors").read_bytes()
+    (tmp_path / "model.safetensors").write_bytes(weights[: len(weights) // 2])
+    assert_one_line(run("serve", "--model", str(tmp_path), *listen), 1, "model.safetensors")
+
+
+def test_a_server_that_is_not_there_is_one_clear_line():
+    asked = run("ask", "--server", "http://127.0.0.1:1", "--image", PICTURE, "--question", "what?")
+    assert_one_line(asked, 1, "http://127.0.0.1:1", "refused")
+
+
+def test_an_image_file_that_is_not_there_is_one_clear_line(demo):
+    asked = run("ask", "--server", f"http://{demo.address}", "--image", "/no/such.png", "--question", "what?")
+    assert_one_line(asked, 1, "/no/such.png")
+
+
+def test_ask_prints_a_line_for_each_answer(demo):
+    questions = ["how many circles are in the picture?", "is there a square?"]
+    options = [part for question in questions for part in ("--question", question)]
+    asked = run("ask", "--server", f"http://{demo.address}", "--image", PICTURE, *options)
+    assert asked.returncode == 0 and asked.stderr == ""
+    lines = asked.stdout.splitlines()
+    assert len(lines) == 2
+    for question in questions:
+        assert sum(line.startswith(f"{PICTURE}  {question}  -> ") for line in lines) == 1
+
+
+def test_ask_prints_json_lines_errors_among_them_and_exits_1_if_there_is_one(demo, tmp_path):
+    text = tmp_path / "text.png"
+    text.write_text("not a picture")
+    asked = run(
+        "ask", "--server", f"http://{demo.address}", "--image", PICTURE, "--image", str(text), "--question", "what?", "--json"
+    )
+    assert asked.returncode == 1
+    lines = {line["image"]: line for line in map(json.loads, asked.stdout.splitlines())}
+    assert lines[PICTURE]["answer"] and lines[PICTURE]["timing"]["total_ms"] > 0
+    assert lines[str(text)]["error"]["reason"] == "IMAGE_FORMAT_UNKNOWN"
+
+
+def test_help_shows_every_command_with_examples():
+    shown = run("--help")
+    assert shown.returncode == 0
+    for word in ("serve", "ask", "--image cat.jpg"):
+        assert word in shown.stdout
+    assert "Exit codes" in run("serve", "--help").stdout
