@@ -1,0 +1,306 @@
+//! Checks and times the model alone, with neither sockets nor scheduler: what a device can do at best.
+//!
+//! ```text
+//! cargo run --release -p blip --example engine_speed -- --model DIR --device cuda --dtype f16 > speed.json
+//! ```
+//!
+//! First correctness: half precision against f32, and batched against alone. Then tables of questions a second for
+//! new images (one question each, and six), for images whose features are remembered, and the latency of a lone
+//! question. Images and questions are random numbers: the work does not depend on what they show.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
+#![expect(clippy::disallowed_types, reason = "measures real time")]
+#![expect(clippy::indexing_slicing, reason = "a measuring program whose indices are its own")]
+
+use std::{path::PathBuf, time::Instant};
+
+use anyhow::{Context, Result, bail};
+use blip::{
+    Checkpoint, DeviceRequest, Dtype, ImageInput, ImageKey, Model, ModelFiles, ModelOptions, Pixels, QuestionInput,
+    RowAnswer, RowError, RowSink, open_device,
+};
+use clap::Parser;
+use serde_json::{Value, json};
+
+#[derive(Debug, Parser)]
+struct Arguments {
+    /// A model folder in Hugging Face's layout.
+    #[arg(long)]
+    model: PathBuf,
+    /// auto, cpu, cuda or cuda:N.
+    #[arg(long, default_value = "auto")]
+    device: DeviceRequest,
+    /// f32, f16 or bf16; the device's own choice without it.
+    #[arg(long)]
+    dtype: Option<Dtype>,
+    /// Tokens of each question, `[CLS]` and `[SEP]` included.
+    #[arg(long, default_value_t = 12)]
+    question_tokens: usize,
+    /// Tokens of each answer; random weights seldom stop by themselves.
+    #[arg(long, default_value_t = 3)]
+    answer_tokens: i64,
+    /// Batch sizes (distinct images) to time.
+    #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16,32,64,128")]
+    batch_images: Vec<usize>,
+    /// Seconds to spend on each row of each table.
+    #[arg(long, default_value_t = 2.0)]
+    seconds: f64,
+    /// Images for the correctness checks.
+    #[arg(long, default_value_t = 16)]
+    check_images: usize,
+    /// Leave the checks out and only time.
+    #[arg(long)]
+    no_checks: bool,
+}
+
+/// A small generator of reproducible numbers (xorshift64*).
+#[derive(Debug)]
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        self.0.wrapping_mul(0x2545_F491_4F6C_DD1D)
+    }
+}
+
+/// Keeps what comes back, by row.
+#[derive(Debug, Default)]
+struct Answers(Vec<Option<Result<RowAnswer, RowError>>>);
+
+impl RowSink for Answers {
+    fn finish(&mut self, row: usize, outcome: Result<RowAnswer, RowError>) {
+        if self.0.len() <= row {
+            self.0.resize(row + 1, None);
+        }
+        self.0[row] = Some(outcome);
+    }
+
+    fn is_cancelled(&self, _row: usize) -> bool {
+        false
+    }
+}
+
+/// Makes images, questions and batches of them.
+#[derive(Debug)]
+struct Workload {
+    random: Random,
+    pictures: Vec<Pixels>,
+    questions: Vec<Vec<i64>>,
+    next_key: u64,
+}
+
+impl Workload {
+    fn new(checkpoint: &Checkpoint, question_tokens: usize) -> Result<Self> {
+        let mut random = Random(7);
+        let side = usize::try_from(checkpoint.config().vision.image_size).unwrap_or(0);
+        let pictures = (0..64)
+            .map(|_| Pixels::new(side, side, (0..side * side * 3).map(|_| random.next() as u8).collect()))
+            .collect::<Result<_, _>>()?;
+        let vocabulary = checkpoint.config().text.vocab_size as u64;
+        let questions =
+            (0..64).map(|_| (0..question_tokens).map(|_| (random.next() % vocabulary) as i64).collect()).collect();
+        Ok(Self { random, pictures, questions, next_key: 0 })
+    }
+
+    fn fresh_key(&mut self) -> ImageKey {
+        self.next_key += 1;
+        key(self.next_key)
+    }
+
+    fn run(&mut self, model: &mut Model, keys: &[ImageKey], questions_per_image: usize) -> Result<Answers> {
+        let images: Vec<ImageInput<'_>> = keys
+            .iter()
+            .enumerate()
+            .map(|(index, &key)| ImageInput { key, pixels: &self.pictures[index % self.pictures.len()] })
+            .collect();
+        let start = self.random.next() as usize;
+        let questions: Vec<QuestionInput<'_>> = (0..keys.len() * questions_per_image)
+            .map(|index| QuestionInput {
+                image: index / questions_per_image,
+                token_ids: &self.questions[start.wrapping_add(index) % self.questions.len()],
+            })
+            .collect();
+        let mut answers = Answers::default();
+        model.run(&images, &questions, &mut answers)?;
+        if answers.0.len() != questions.len() || answers.0.iter().any(|answer| !matches!(answer, Some(Ok(_)))) {
+            bail!("a row has no answer");
+        }
+        Ok(answers)
+    }
+}
+
+fn key(number: u64) -> ImageKey {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&number.to_le_bytes());
+    key
+}
+
+/// Repeats `work` for at least `seconds` and three times, after one unmeasured run; returns seconds of each run.
+fn repeat(seconds: f64, mut work: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
+    work()?;
+    work()?;
+    let mut times = Vec::new();
+    let start = Instant::now();
+    while times.len() < 3 || start.elapsed().as_secs_f64() < seconds {
+        let begin = Instant::now();
+        work()?;
+        times.push(begin.elapsed().as_secs_f64());
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times)
+}
+
+fn median(sorted: &[f64]) -> f64 {
+    sorted[sorted.len() / 2]
+}
+
+/// Times batches of `images` images with `questions_per_image` questions each; `cached` asks about remembered images.
+fn throughput(
+    arguments: &Arguments,
+    workload: &mut Workload,
+    model: &mut Model,
+    images: usize,
+    questions_per_image: usize,
+    cached: bool,
+) -> Result<Value> {
+    let fixed: Vec<ImageKey> = (0..images).map(|_| workload.fresh_key()).collect();
+    let times = repeat(arguments.seconds, || {
+        let keys = if cached { fixed.clone() } else { (0..images).map(|_| workload.fresh_key()).collect() };
+        workload.run(model, &keys, questions_per_image).map(drop)
+    })?;
+    let questions = images * questions_per_image;
+    let (middle, count) = (median(&times), times.len());
+    let rate = questions as f64 / middle;
+    eprintln!(
+        "  {images:4} images x {questions_per_image:2} questions{}: {:9.2} ms a batch, {rate:9.1} questions/s ({count} runs)",
+        if cached { ", remembered" } else { "" },
+        middle * 1e3,
+    );
+    Ok(json!({
+        "images": images, "questions_per_image": questions_per_image, "cached": cached, "runs": count,
+        "batch_ms_median": middle * 1e3, "batch_ms_fastest": times[0] * 1e3, "batch_ms_slowest": times[count - 1] * 1e3,
+        "questions_per_second": rate,
+    }))
+}
+
+/// How many answers of `one` and `other` differ, and how many of those had a lead above `near_tie` in `one`.
+fn compare(one: &[RowAnswer], other: &[RowAnswer], near_tie: f32) -> Value {
+    let different: Vec<f32> = one
+        .iter()
+        .zip(other)
+        .filter(|(left, right)| left.token_ids != right.token_ids)
+        .map(|(left, _)| left.margin)
+        .collect();
+    let largest_score_difference = one
+        .iter()
+        .zip(other)
+        .filter(|(left, right)| left.token_ids == right.token_ids)
+        .map(|(left, right)| (left.score - right.score).abs())
+        .fold(0f32, f32::max);
+    json!({
+        "answers": one.len(),
+        "different": different.len(),
+        "different_beyond_near_ties": different.iter().filter(|&&margin| margin > near_tie).count(),
+        "near_tie_margin": near_tie,
+        "largest_margin_of_a_difference": different.iter().copied().fold(0f32, f32::max),
+        "largest_score_difference_of_equal_answers": largest_score_difference,
+    })
+}
+
+/// Every image asked alone, one question a call.
+fn answers_alone(workload: &Workload, model: &mut Model, images: usize) -> Result<Vec<RowAnswer>> {
+    (0..images)
+        .map(|index| {
+            let image = ImageInput { key: key(1 << 40 | index as u64), pixels: &workload.pictures[index % 64] };
+            let question = QuestionInput { image: 0, token_ids: &workload.questions[index % 64] };
+            let mut answers = Answers::default();
+            model.run(&[image], &[question], &mut answers)?;
+            answers.0.pop().flatten().context("no answer")?.map_err(Into::into)
+        })
+        .collect()
+}
+
+/// The same images and questions in one batch; keys that were not seen, so that every image is encoded anew.
+fn answers_together(workload: &Workload, model: &mut Model, images: usize) -> Result<Vec<RowAnswer>> {
+    let inputs: Vec<ImageInput<'_>> = (0..images)
+        .map(|index| ImageInput { key: key(1 << 41 | index as u64), pixels: &workload.pictures[index % 64] })
+        .collect();
+    let questions: Vec<QuestionInput<'_>> = (0..images)
+        .map(|index| QuestionInput { image: index, token_ids: &workload.questions[index % 64] })
+        .collect();
+    let mut answers = Answers::default();
+    model.run(&inputs, &questions, &mut answers)?;
+    answers.0.into_iter().map(|answer| answer.context("no answer")?.map_err(Into::into)).collect()
+}
+
+fn resident_bytes() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap_or_default();
+    line.split_whitespace().next().and_then(|number| number.parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+fn main() -> Result<()> {
+    let arguments = Arguments::parse();
+    let chosen = open_device(arguments.device)?;
+    let dtype = arguments.dtype.unwrap_or_else(|| Dtype::auto(chosen.device));
+    eprintln!("device {:?} ({}), dtype {dtype}", chosen.device, chosen.reason);
+
+    let begin = Instant::now();
+    let checkpoint = Checkpoint::open(&ModelFiles::Folder(arguments.model.clone()))?;
+    let most = arguments.batch_images.iter().copied().max().unwrap_or(1);
+    let mut options = ModelOptions::for_device(chosen.device);
+    options.max_new_tokens = Some(arguments.answer_tokens);
+    options.max_batch_images = most.max(arguments.check_images);
+    let mut model = Model::load(&checkpoint, chosen.device, dtype, options)?;
+    let load_seconds = begin.elapsed().as_secs_f64();
+    let (resident, weight_bytes) = (resident_bytes(), checkpoint.weights().bytes());
+    eprintln!("loaded in {load_seconds:.2} s, resident {} MiB, weights in the file {} MiB", resident >> 20, weight_bytes >> 20);
+    let mut workload = Workload::new(&checkpoint, arguments.question_tokens)?;
+
+    let mut checks = json!(null);
+    if !arguments.no_checks {
+        let images = arguments.check_images;
+        let alone = answers_alone(&workload, &mut model, images)?;
+        let together = answers_together(&workload, &mut model, images)?;
+        let tie = if dtype == Dtype::F32 { 1e-3 } else { 0.05 };
+        let batched = compare(&alone, &together, tie);
+        eprintln!("batched against alone: {batched}");
+        let mut exact = Model::load(&checkpoint, chosen.device, Dtype::F32, options)?;
+        let single = answers_alone(&workload, &mut exact, images)?;
+        let precision = compare(&single, &alone, tie);
+        eprintln!("{dtype} against f32: {precision}");
+        checks = json!({ "batched_against_alone": batched, "dtype_against_f32": precision });
+    }
+
+    eprintln!("a lone question:");
+    let lone = repeat(arguments.seconds, || {
+        let keys = [workload.fresh_key()];
+        workload.run(&mut model, &keys, 1).map(drop)
+    })?;
+    let (p50, p99) = (median(&lone) * 1e3, lone[(lone.len() * 99 / 100).min(lone.len() - 1)] * 1e3);
+    eprintln!("  p50 {p50:.2} ms, p99 {p99:.2} ms ({} runs)", lone.len());
+
+    let mut tables = Vec::new();
+    for (title, questions_per_image, cached) in [
+        ("new images, one question each", 1, false),
+        ("new images, six questions each", 6, false),
+        ("remembered images, one question each", 1, true),
+        ("remembered images, six questions each", 6, true),
+    ] {
+        eprintln!("{title}:");
+        for &images in &arguments.batch_images {
+            tables.push(throughput(&arguments, &mut workload, &mut model, images, questions_per_image, cached)?);
+        }
+    }
+    let report = json!({
+        "device": format!("{:?}", chosen.device), "dtype": dtype.to_string(),
+        "question_tokens": arguments.question_tokens, "answer_tokens": arguments.answer_tokens,
+        "load_seconds": load_seconds, "resident_bytes_after_load": resident, "weight_bytes": weight_bytes,
+        "resident_bytes_at_end": resident_bytes(), "checks": checks,
+        "lone_question_ms": { "p50": p50, "p99": p99, "runs": lone.len() }, "throughput": tables,
+    });
+    println!("{}", serde_json::to_string_pretty(&report)?);
+    Ok(())
+}

@@ -1,0 +1,146 @@
+//! Attention from text to a memory: the question encoder's to an image, the answer decoder's to a question.
+
+use tch::{TchError, Tensor};
+
+use crate::{
+    attention::{attend, merge_heads, split_heads},
+    error::LoadError,
+    fold::{Fold, FoldGroup},
+    layers::{LayerNorm, Linear},
+    weights::Scope,
+};
+
+/// The cross-attention block of a text layer, post-norm.
+#[derive(Debug)]
+pub(crate) struct CrossAttention {
+    query: Linear,
+    /// Keys and values in one product: rows of the weight are all keys, then all values, head-major inside each.
+    key_value: Linear,
+    output: Linear,
+    norm: LayerNorm,
+    heads: i64,
+    head_dim: i64,
+    memory_dim: i64,
+}
+
+impl CrossAttention {
+    pub(crate) fn load(
+        scope: &Scope<'_>,
+        hidden: i64,
+        memory_dim: i64,
+        heads: i64,
+        eps: f64,
+    ) -> Result<Self, LoadError> {
+        let own = scope.at("self");
+        let key = Linear::load(&own.at("key"), memory_dim, hidden)?;
+        let value = Linear::load(&own.at("value"), memory_dim, hidden)?;
+        Ok(Self {
+            query: Linear::load(&own.at("query"), hidden, hidden)?,
+            key_value: Linear::fused(&[key, value])?,
+            output: Linear::load(&scope.at("output.dense"), hidden, hidden)?,
+            norm: LayerNorm::load(&scope.at("output.LayerNorm"), hidden, eps)?,
+            heads,
+            head_dim: hidden / heads,
+            memory_dim,
+        })
+    }
+
+    /// Keys and values of a memory `[rows, positions, memory dim]`, side by side: `[rows, positions, 2 * hidden]`.
+    pub(crate) fn project(&self, memory: &Tensor) -> Result<Tensor, TchError> {
+        self.key_value.forward(memory)
+    }
+
+    /// Attends from `states` `[rows, positions, hidden]` to keys and values that [`Self::project`] made.
+    pub(crate) fn attend_projected(
+        &self,
+        states: &Tensor,
+        key_value: &Tensor,
+        mask: Option<&Tensor>,
+    ) -> Result<Tensor, TchError> {
+        let query = split_heads(&self.query.forward(states)?, self.heads)?;
+        let context = self.context(&query, key_value, mask)?;
+        self.norm.forward_residual(self.output.forward(&merge_heads(&context)?)?, states)
+    }
+
+    fn context(&self, query: &Tensor, key_value: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, TchError> {
+        let (rows, positions, _) = key_value.size3()?;
+        let key_value =
+            key_value.f_view([rows, positions, 2, self.heads, self.head_dim])?.f_permute([2, 0, 3, 1, 4])?;
+        attend(query, &key_value.f_select(0, 0)?, &key_value.f_select(0, 1)?, mask)
+    }
+
+    /// Attends from questions `[rows, longest, hidden]`, in the order of `fold`, to their images
+    /// `[images, tokens, memory dim]`, in the order of `fold`. Every image token is valid, so there is no mask.
+    pub(crate) fn attend_images(&self, states: &Tensor, images: &Tensor, fold: &Fold) -> Result<Tensor, TchError> {
+        let query = self.query.forward(states)?;
+        let contexts = fold
+            .groups
+            .iter()
+            .map(|group| self.group_context(&query, images, group))
+            .collect::<Result<Vec<_>, _>>()?;
+        let context = match contexts.as_slice() {
+            [only] => only.shallow_clone(),
+            many => Tensor::f_cat(many, 0)?,
+        };
+        self.norm.forward_residual(self.output.forward(&context)?, states)
+    }
+
+    fn group_context(&self, query: &Tensor, images: &Tensor, group: &FoldGroup) -> Result<Tensor, TchError> {
+        let (_, longest, hidden) = query.size3()?;
+        let rows = group.images * group.questions;
+        // All questions on an image as one row of queries.
+        let query = query
+            .f_narrow(0, group.first_row, rows)?
+            .f_view([group.images, group.questions * longest, self.heads, self.head_dim])?;
+        let memory = images.f_narrow(0, group.first_image, group.images)?;
+        let context = if self.absorbing_is_cheaper(group.questions * longest, memory.size3()?.1) {
+            self.absorbed_context(&query, &memory)?
+        } else {
+            let context = self.context(&query.f_transpose(1, 2)?, &self.project(&memory)?, None)?;
+            context.f_transpose(1, 2)?
+        };
+        context.f_reshape([rows, longest, hidden])
+    }
+
+    /// Whether [`Self::absorbed_context`] costs fewer multiplications than projecting the memory.
+    fn absorbing_is_cheaper(&self, queries: i64, tokens: i64) -> bool {
+        let hidden = self.heads * self.head_dim;
+        let projected = 2 * tokens * self.memory_dim * hidden + queries * 2 * tokens * hidden;
+        let absorbed = queries * 2 * (self.heads * tokens * self.memory_dim + hidden * self.memory_dim);
+        absorbed < projected
+    }
+
+    /// The same context without keys and values: `q . (W_k x + b_k) = (W_k^T q) . x + q . b_k`, whose last term
+    /// is the same for every token and falls out of the softmax; and `sum p (W_v x + b_v) = W_v (sum p x) + b_v`.
+    ///
+    /// `query` is `[images, queries, heads, head dim]`, `memory` `[images, tokens, memory dim]`; the result has the
+    /// shape of `query`.
+    fn absorbed_context(&self, query: &Tensor, memory: &Tensor) -> Result<Tensor, TchError> {
+        let (images, queries, heads, head_dim) = query.size4()?;
+        let hidden = heads * head_dim;
+        let by_head = |weight: Tensor| weight.f_view([heads, head_dim, self.memory_dim]);
+        let key_weight = by_head(self.key_value.weight.f_narrow(0, 0, hidden)?)?;
+        let value_weight = by_head(self.key_value.weight.f_narrow(0, hidden, hidden)?)?;
+        let value_bias = self.key_value.bias.f_narrow(0, hidden, hidden)?.f_view([heads, 1, head_dim])?;
+
+        let head_major = query.f_view([images * queries, heads, head_dim])?.f_transpose(0, 1)?;
+        let absorbed = head_major
+            .f_bmm(&key_weight)?
+            .f_view([heads, images, queries, self.memory_dim])?
+            .f_transpose(0, 1)?
+            .f_reshape([images, 1, heads * queries, self.memory_dim])?;
+        let memory = memory.f_unsqueeze(1)?;
+        let scale = 1.0 / (head_dim as f64).sqrt();
+        let mixed = Tensor::f_scaled_dot_product_attention::<Tensor>(
+            &absorbed, &memory, &memory, None, 0.0, false, scale, false,
+        )?;
+        mixed
+            .f_view([images, heads, queries, self.memory_dim])?
+            .f_transpose(0, 1)?
+            .f_reshape([heads, images * queries, self.memory_dim])?
+            .f_bmm(&value_weight.f_transpose(1, 2)?)?
+            .f_add(&value_bias)?
+            .f_transpose(0, 1)?
+            .f_reshape([images, queries, heads, head_dim])
+    }
+}

@@ -1,0 +1,93 @@
+//! Company never changes an answer: a batch is only a faster way to ask each question alone.
+
+use proptest::prelude::*;
+
+use super::goldens::{Case, golden, goldens, run};
+use crate::{Dtype, QuestionInput, RowAnswer};
+
+fn alone(model: &mut super::Model, case: &Case) -> RowAnswer {
+    run(model, &[case], Vec::new()).outcomes.remove(0).unwrap().unwrap()
+}
+
+fn assert_same(batched: &RowAnswer, alone: &RowAnswer) -> Result<(), TestCaseError> {
+    prop_assert_eq!(&batched.token_ids, &alone.token_ids);
+    prop_assert!((batched.score - alone.score).abs() < 1e-3, "{} {}", batched.score, alone.score);
+    Ok(())
+}
+
+#[test]
+fn company_never_changes_an_answer() {
+    for golden in goldens() {
+        let mut model = golden.model(Dtype::F32);
+        let alone: Vec<RowAnswer> = golden.cases.iter().map(|case| alone(&mut model, case)).collect();
+        let model = std::cell::RefCell::new(model);
+        let picks = prop::collection::vec(0..golden.cases.len(), 1..=64);
+        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(24));
+        let outcome = runner.run(&picks, |picks| {
+            let cases: Vec<&Case> = picks.iter().map(|&pick| &golden.cases[pick]).collect();
+            let rows = run(&mut model.borrow_mut(), &cases, Vec::new());
+            for (outcome, &pick) in rows.outcomes.iter().zip(&picks) {
+                assert_same(outcome.as_ref().unwrap().as_ref().unwrap(), &alone[pick])?;
+            }
+            Ok(())
+        });
+        assert!(outcome.is_ok(), "{}: {outcome:?}", golden.name);
+    }
+}
+
+#[test]
+fn a_cancelled_row_is_not_reported_and_changes_nothing_for_the_others() {
+    let golden = golden("thirty_by_six");
+    let mut model = golden.model(Dtype::F32);
+    let cases: Vec<&Case> = golden.cases.iter().collect();
+    let alone: Vec<RowAnswer> = golden.cases.iter().map(|case| alone(&mut model, case)).collect();
+    for cancelled in 0..cases.len() {
+        let rows = run(&mut model, &cases, vec![cancelled]);
+        for (row, outcome) in rows.outcomes.iter().enumerate() {
+            match outcome {
+                None => assert_eq!(row, cancelled),
+                Some(outcome) => assert_same(outcome.as_ref().unwrap(), &alone[row]).unwrap(),
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_are_reported_in_the_order_in_which_they_end() {
+    let golden = golden("thirty_by_six");
+    let mut model = golden.model(Dtype::F32);
+    let cases: Vec<&Case> = golden.cases.iter().collect();
+    let rows = run(&mut model, &cases, Vec::new());
+    let lengths: Vec<usize> = rows.order.iter().map(|&row| cases[row].generated_ids.len()).collect();
+    assert!(lengths.is_sorted(), "{lengths:?}");
+    assert!(lengths.first() < lengths.last(), "the goldens end at different steps");
+}
+
+#[test]
+fn an_image_that_was_seen_is_reused_and_answers_the_same() {
+    let golden = golden("fifty_by_ten");
+    let mut model = golden.model(Dtype::F32);
+    let first = alone(&mut model, &golden.cases[0]);
+    let second = alone(&mut model, &golden.cases[0]);
+    assert!(!first.image_reused && second.image_reused);
+    assert_eq!(second.vision, std::time::Duration::ZERO);
+    assert_same(&second, &first).unwrap();
+}
+
+#[test]
+fn a_batch_that_breaks_a_limit_is_refused_with_the_limit() {
+    let golden = golden("thirty_by_six");
+    let mut model = golden.model(Dtype::F32);
+    let image = crate::ImageInput { key: [0; 32], pixels: &golden.cases[0].pixels };
+    let mut rows = super::goldens::Collected::default();
+    for (question, words) in [
+        (QuestionInput { image: 1, token_ids: &[2, 3] }, "image 1, batch has 1"),
+        (QuestionInput { image: 0, token_ids: &[] }, "0 tokens, expected 1 to 64"),
+        (QuestionInput { image: 0, token_ids: &[0; 65] }, "65 tokens, expected 1 to 64"),
+        (QuestionInput { image: 0, token_ids: &[118] }, "token id 118, vocabulary has 118"),
+        (QuestionInput { image: 0, token_ids: &[-1] }, "token id -1"),
+    ] {
+        let error = model.run(&[image], &[question], &mut rows).unwrap_err().to_string();
+        assert!(error.contains(words), "{error}");
+    }
+}

@@ -1,0 +1,78 @@
+//! The model against `transformers` 5.17, one unpadded question at a time (`tools/goldens.py`).
+
+use tch::Tensor;
+
+use super::goldens::{Case, Golden, goldens, run};
+use crate::{Dtype, fold::Fold};
+
+/// The largest difference, relative to the largest expected number.
+fn relative_error(found: &Tensor, expected: &Tensor) -> f64 {
+    assert_eq!(found.size(), expected.size());
+    let scale = expected.abs().max().double_value(&[]);
+    (found - expected).abs().max().double_value(&[]) / scale
+}
+
+fn assert_close(what: &str, golden: &Golden, case: &Case, found: &Tensor, expected: &Tensor) {
+    let error = relative_error(found, expected);
+    assert!(error < 1e-4, "{what} of {} for {:?}: relative error {error:e}", golden.name, case.question);
+}
+
+#[test]
+fn every_stage_equals_the_reference() {
+    for golden in goldens() {
+        let model = golden.model(Dtype::F32);
+        for case in &golden.cases {
+            let side = model.config.vision.image_size;
+            let pixels = Tensor::from_slice(case.pixels.data()).view([1, side, side, 3]);
+            let features = model.vision.forward(&pixels).unwrap();
+            assert_close("vision output", &golden, case, &features.squeeze_dim(0), &case.image_embeds);
+
+            let fold = Fold::new(&[0], [0]);
+            let states = model.questions.forward(&[&case.input_ids], &features, &fold).unwrap();
+            assert_close("question states", &golden, case, &states.states.squeeze_dim(0), &case.question_states);
+
+            let mut state = model.decoder.start(states).unwrap();
+            for (step, token) in case.generated_ids[..case.generated_ids.len() - 1].iter().enumerate() {
+                let logits = model.decoder.step(&[*token], &mut state).unwrap();
+                let expected = case.step_logits.get(step as i64);
+                assert_close(&format!("logits of step {step}"), &golden, case, &logits.squeeze_dim(0), &expected);
+            }
+        }
+    }
+}
+
+#[test]
+fn every_answer_equals_the_references() {
+    for golden in goldens() {
+        let mut model = golden.model(Dtype::F32);
+        let tokenizer = golden.checkpoint.tokenizer();
+        for case in &golden.cases {
+            assert_eq!(tokenizer.encode(&case.question).unwrap(), case.input_ids, "{}", golden.name);
+            let rows = run(&mut model, &[case], Vec::new());
+            let answer = rows.outcomes[0].clone().unwrap().unwrap();
+            assert_eq!(answer.token_ids, case.generated_ids[1..], "{} {:?}", golden.name, case.question);
+            let error = (answer.score - case.score).abs();
+            assert!(error < 1e-3 * case.score.abs().max(1.0), "{} scored {}", case.score, answer.score);
+            assert_eq!(tokenizer.decode(&answer.token_ids), case.answer, "{}", golden.name);
+        }
+    }
+}
+
+#[test]
+fn half_precision_runs_on_the_cpu_and_stays_near() {
+    for golden in goldens() {
+        for (dtype, limit) in [(Dtype::F16, 0.02), (Dtype::Bf16, 0.1)] {
+            let mut model = golden.model(dtype);
+            for case in &golden.cases {
+                let rows = run(&mut model, &[case], Vec::new());
+                let answer = rows.outcomes[0].clone().unwrap().unwrap();
+                assert!(!answer.token_ids.is_empty());
+                let side = model.config.vision.image_size;
+                let pixels = Tensor::from_slice(case.pixels.data()).view([1, side, side, 3]);
+                let features = model.vision.forward(&pixels).unwrap().squeeze_dim(0).to_kind(tch::Kind::Float);
+                let error = relative_error(&features, &case.image_embeds);
+                assert!(error < limit, "{} in {dtype}: {error}", golden.name);
+            }
+        }
+    }
+}

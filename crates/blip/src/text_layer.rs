@@ -1,0 +1,125 @@
+//! A layer of the question encoder and of the answer decoder: self-attention, cross-attention, feed-forward, each
+//! with a residual and a norm after it (`BlipTextLayer` of the reference).
+
+use tch::{TchError, Tensor};
+
+use crate::{
+    attention::{attend, merge_heads},
+    config::TextConfig,
+    cross_attention::CrossAttention,
+    error::LoadError,
+    fold::Fold,
+    layers::{FeedForward, LayerNorm, Linear},
+    weights::Scope,
+};
+
+#[derive(Debug)]
+pub(crate) struct TextLayer {
+    self_attention: SelfAttention,
+    pub(crate) cross_attention: CrossAttention,
+    feed_forward: FeedForward,
+    norm: LayerNorm,
+}
+
+impl TextLayer {
+    /// Loads `encoder.layer.N.*`; `memory_dim` is the width of what cross-attention reads.
+    pub(crate) fn load(scope: &Scope<'_>, config: &TextConfig, memory_dim: i64) -> Result<Self, LoadError> {
+        let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
+        let heads = config.num_attention_heads();
+        Ok(Self {
+            self_attention: SelfAttention::load(&scope.at("attention"), hidden, heads, eps)?,
+            cross_attention: CrossAttention::load(&scope.at("crossattention"), hidden, memory_dim, heads, eps)?,
+            feed_forward: FeedForward {
+                up: Linear::load(&scope.at("intermediate.dense"), hidden, inner)?,
+                down: Linear::load(&scope.at("output.dense"), inner, hidden)?,
+            },
+            norm: LayerNorm::load(&scope.at("output.LayerNorm"), hidden, eps)?,
+        })
+    }
+
+    /// A whole question at a time: `states` `[rows, longest, hidden]`, both directions visible, padding hidden.
+    pub(crate) fn forward_question(
+        &self,
+        states: &Tensor,
+        padding: Option<&Tensor>,
+        images: &Tensor,
+        fold: &Fold,
+    ) -> Result<Tensor, TchError> {
+        let states = self.self_attention.forward(states, padding)?;
+        let states = self.cross_attention.attend_images(&states, images, fold)?;
+        self.finish(&states)
+    }
+
+    /// One token a row: `states` `[rows, 1, hidden]`; `past` grows by this token.
+    pub(crate) fn forward_step(
+        &self,
+        states: &Tensor,
+        past: &mut Option<Tensor>,
+        question: &Tensor,
+        padding: Option<&Tensor>,
+    ) -> Result<Tensor, TchError> {
+        let states = self.self_attention.forward_step(states, past)?;
+        let states = self.cross_attention.attend_projected(&states, question, padding)?;
+        self.finish(&states)
+    }
+
+    fn finish(&self, states: &Tensor) -> Result<Tensor, TchError> {
+        self.norm.forward_residual(self.feed_forward.forward(states)?, states)
+    }
+}
+
+#[derive(Debug)]
+struct SelfAttention {
+    /// Queries, keys and values in one product, head-major inside each.
+    qkv: Linear,
+    output: Linear,
+    norm: LayerNorm,
+    heads: i64,
+}
+
+impl SelfAttention {
+    fn load(scope: &Scope<'_>, hidden: i64, heads: i64, eps: f64) -> Result<Self, LoadError> {
+        let own = scope.at("self");
+        let parts = ["query", "key", "value"].map(|part| Linear::load(&own.at(part), hidden, hidden));
+        let [query, key, value] = parts;
+        Ok(Self {
+            qkv: Linear::fused(&[query?, key?, value?])?,
+            output: Linear::load(&scope.at("output.dense"), hidden, hidden)?,
+            norm: LayerNorm::load(&scope.at("output.LayerNorm"), hidden, eps)?,
+            heads,
+        })
+    }
+
+    /// `[3, rows, heads, positions, head dim]`: queries, keys, values.
+    fn project(&self, states: &Tensor) -> Result<Tensor, TchError> {
+        let (rows, positions, hidden) = states.size3()?;
+        self.qkv
+            .forward(states)?
+            .f_view([rows, positions, 3, self.heads, hidden / self.heads])?
+            .f_permute([2, 0, 3, 1, 4])
+    }
+
+    fn forward(&self, states: &Tensor, padding: Option<&Tensor>) -> Result<Tensor, TchError> {
+        let qkv = self.project(states)?;
+        let context = attend(&qkv.f_select(0, 0)?, &qkv.f_select(0, 1)?, &qkv.f_select(0, 2)?, padding)?;
+        self.finish(&context, states)
+    }
+
+    /// `past` holds the keys and values of the tokens before, `[2, rows, heads, steps, head dim]`. Causality needs
+    /// no mask: a step sees what is there.
+    fn forward_step(&self, states: &Tensor, past: &mut Option<Tensor>) -> Result<Tensor, TchError> {
+        let qkv = self.project(states)?;
+        let new = qkv.f_narrow(0, 1, 2)?;
+        let key_value = match past.take() {
+            Some(before) => Tensor::f_cat(&[before, new], 3)?,
+            None => new,
+        };
+        let context = attend(&qkv.f_select(0, 0)?, &key_value.f_select(0, 0)?, &key_value.f_select(0, 1)?, None)?;
+        *past = Some(key_value);
+        self.finish(&context, states)
+    }
+
+    fn finish(&self, context: &Tensor, states: &Tensor) -> Result<Tensor, TchError> {
+        self.norm.forward_residual(self.output.forward(&merge_heads(context)?)?, states)
+    }
+}

@@ -1,0 +1,133 @@
+//! The image encoder: a vision transformer with pre-norm layers (`BlipVisionModel` of the reference).
+
+use tch::{Kind, TchError, Tensor};
+
+use crate::{
+    attention::{attend, merge_heads},
+    config::VisionConfig,
+    error::LoadError,
+    layers::{FeedForward, LayerNorm, Linear},
+    weights::Scope,
+};
+
+/// Pixels in, one state for each patch and one for the class token out.
+#[derive(Debug)]
+pub(crate) struct VisionEncoder {
+    patch: Linear,
+    /// `[1, 1, hidden]`: the class embedding with its position's embedding added.
+    class_state: Tensor,
+    /// `[1, patches, hidden]`.
+    positions: Tensor,
+    layers: Vec<VisionLayer>,
+    post_norm: LayerNorm,
+    grid: i64,
+    patch_size: i64,
+    /// `[3]` in f32: `pixel * scale + offset` is the normalised value.
+    scale: Tensor,
+    offset: Tensor,
+    kind: Kind,
+}
+
+impl VisionEncoder {
+    /// Loads `vision_model.*`. `scale` and `offset` normalise 8-bit pixels, per channel.
+    pub(crate) fn load(
+        root: &Scope<'_>,
+        config: &VisionConfig,
+        scale: [f32; 3],
+        offset: [f32; 3],
+        kind: Kind,
+    ) -> Result<Self, LoadError> {
+        let scope = root.at("vision_model");
+        let (hidden, patch_size) = (config.hidden_size, config.patch_size);
+        let embeddings = scope.at("embeddings");
+        let convolution = embeddings.at("patch_embedding");
+        let patch = Linear {
+            weight: convolution
+                .tensor("weight", &[hidden, 3, patch_size, patch_size])?
+                .f_reshape([hidden, 3 * patch_size * patch_size])?,
+            bias: convolution.tensor("bias", &[hidden])?,
+        };
+        let tokens = config.tokens();
+        let positions = embeddings.tensor("position_embedding", &[1, tokens, hidden])?;
+        let class_embedding = embeddings.tensor("class_embedding", &[1, 1, hidden])?;
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| VisionLayer::load(&scope.at(format_args!("encoder.layers.{index}")), config))
+            .collect::<Result<_, _>>()?;
+        let device = positions.device();
+        Ok(Self {
+            patch,
+            class_state: class_embedding.f_add(&positions.f_narrow(1, 0, 1)?)?,
+            positions: positions.f_narrow(1, 1, tokens - 1)?.f_contiguous()?,
+            layers,
+            post_norm: LayerNorm::load(&scope.at("post_layernorm"), hidden, config.layer_norm_eps)?,
+            grid: config.grid(),
+            patch_size,
+            scale: Tensor::f_from_slice(&scale)?.f_to_device(device)?,
+            offset: Tensor::f_from_slice(&offset)?.f_to_device(device)?,
+            kind,
+        })
+    }
+
+    /// `[images, height, width, 3]` of u8 on the model's device to `[images, tokens, hidden]`.
+    pub(crate) fn forward(&self, pixels: &Tensor) -> Result<Tensor, TchError> {
+        let (images, ..) = pixels.size4()?;
+        let patches = self.patch.forward(&self.patches(pixels, images)?)?;
+        let patches = patches.f_add(&self.positions)?;
+        let class_state = self.class_state.f_expand([images, 1, -1], false)?;
+        let mut states = Tensor::f_cat(&[class_state, patches], 1)?;
+        for layer in &self.layers {
+            states = layer.forward(states)?;
+        }
+        self.post_norm.forward(&states)
+    }
+
+    /// Normalised pixels, one row a patch in the convolution's order (channel, y, x):
+    /// `[images, patches, 3 * patch * patch]`.
+    fn patches(&self, pixels: &Tensor, images: i64) -> Result<Tensor, TchError> {
+        let (grid, patch) = (self.grid, self.patch_size);
+        let mut normal = pixels.f_to_kind(Kind::Float)?;
+        let normal = normal.f_mul_(&self.scale)?.f_add_(&self.offset)?.f_to_kind(self.kind)?;
+        normal
+            .f_view([images, grid, patch, grid, patch, 3])?
+            .f_permute([0, 1, 3, 5, 2, 4])?
+            .f_reshape([images, grid * grid, 3 * patch * patch])
+    }
+}
+
+#[derive(Debug)]
+struct VisionLayer {
+    norm1: LayerNorm,
+    /// Rows of the weight: all queries, all keys, all values, head-major inside each.
+    qkv: Linear,
+    projection: Linear,
+    norm2: LayerNorm,
+    feed_forward: FeedForward,
+    heads: i64,
+}
+
+impl VisionLayer {
+    fn load(scope: &Scope<'_>, config: &VisionConfig) -> Result<Self, LoadError> {
+        let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
+        Ok(Self {
+            norm1: LayerNorm::load(&scope.at("layer_norm1"), hidden, eps)?,
+            qkv: Linear::load(&scope.at("self_attn.qkv"), hidden, 3 * hidden)?,
+            projection: Linear::load(&scope.at("self_attn.projection"), hidden, hidden)?,
+            norm2: LayerNorm::load(&scope.at("layer_norm2"), hidden, eps)?,
+            feed_forward: FeedForward {
+                up: Linear::load(&scope.at("mlp.fc1"), hidden, inner)?,
+                down: Linear::load(&scope.at("mlp.fc2"), inner, hidden)?,
+            },
+            heads: config.num_attention_heads,
+        })
+    }
+
+    fn forward(&self, mut states: Tensor) -> Result<Tensor, TchError> {
+        let (images, tokens, hidden) = states.size3()?;
+        let qkv = self.qkv.forward(&self.norm1.forward(&states)?)?;
+        let qkv = qkv.f_view([images, tokens, 3, self.heads, hidden / self.heads])?.f_permute([2, 0, 3, 1, 4])?;
+        let context = attend(&qkv.f_select(0, 0)?, &qkv.f_select(0, 1)?, &qkv.f_select(0, 2)?, None)?;
+        let mut states = states.f_add_(&self.projection.forward(&merge_heads(&context)?)?)?;
+        let normed = self.norm2.forward(&states)?;
+        states.f_add_(&self.feed_forward.forward(&normed)?)
+    }
+}
