@@ -35,7 +35,7 @@ if [[ ! -e $target/.complete || $(cat "$target/.complete") != "$(sha256sum <"$lo
     partial=$(mktemp -d "$cache/partial.XXXXXX")
     trap 'rm -rf "$partial"' EXIT
     echo "libtorch: fetching torch $version for $device"
-    platforms=(manylinux_2_28 manylinux_2_27 manylinux_2_25 manylinux_2_18 manylinux_2_17 manylinux2014 manylinux_2_5)
+    platforms=(manylinux_2_28 manylinux_2_27 manylinux_2_25 manylinux_2_18 manylinux_2_17 manylinux2014 manylinux_2_12 manylinux_2_5)
     python3 -m pip download --quiet --no-deps --require-hashes --only-binary :all: \
       --python-version 3.11 $(printf -- '--platform %s_x86_64 ' "${platforms[@]}") \
       --dest "$partial/wheels" --requirement "$lock_file"

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# Checks and times blip-serve on a machine with CUDA that has nothing of ours: python3 with torch 2.11 and
+# transformers is enough, no Rust. Unattended; each step has a time limit, and a step that fails does not stop the others.
+#
+#   benches/gpu/run.sh [--bin FOLDER] [--out FOLDER] [--device cuda|cpu] [--small]
+#
+#   --bin     where the built blip-serve and engine_speed are       (default: dist, see `make dist`)
+#   --out     where the results go                                  (default: out/gpu)
+#   --device  cuda, or cpu for a rehearsal
+#   --small   a small model and short runs, for a rehearsal
+#
+# Results: summary.txt, engine_<dtype>.json, reference.json, easy_vqa_<dtype>.txt, machine.txt and the logs.
+set -uo pipefail
+cd "$(dirname "$0")/../.."
+
+bin=dist out=out/gpu device=cuda small=
+while (($#)); do
+  case $1 in
+    --bin) bin=$2; shift 2 ;;
+    --out) out=$2; shift 2 ;;
+    --device) device=$2; shift 2 ;;
+    --small) small=1; shift ;;
+    *) echo "run.sh: unknown option $1" >&2; exit 2 ;;
+  esac
+done
+mkdir -p "$out"
+failed=0
+
+step() { # step NAME SECONDS COMMAND... : runs it with a limit, keeps its output in NAME.log
+  local name=$1 limit=$2 begin=$SECONDS rc=0
+  shift 2
+  timeout "$limit" "$@" >"$out/$name.log" 2>&1 || rc=$?
+  echo "step $name: exit $rc after $((SECONDS - begin)) s" | tee -a "$out/summary.txt"
+  ((rc == 0)) || { failed=1; tail -n 5 "$out/$name.log" | sed 's/^/    /' | tee -a "$out/summary.txt"; }
+  return $rc
+}
+
+# Our binary links LibTorch; the machine's own PyTorch is that LibTorch.
+LD_LIBRARY_PATH=$(python3 -c '
+import glob, os, torch
+lib = os.path.join(os.path.dirname(torch.__file__), "lib")
+site = os.path.dirname(os.path.dirname(torch.__file__))
+print(":".join([lib] + sorted(glob.glob(os.path.join(site, "nvidia", "*", "lib")))))
+')${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export LD_LIBRARY_PATH
+
+{
+  date -u
+  [[ $device == cuda ]] && nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
+  python3 -c 'import torch, transformers; print("torch", torch.__version__, "transformers", transformers.__version__)'
+  grep -m1 'model name' /proc/cpuinfo; nproc
+} 2>&1 | tee "$out/machine.txt" >"$out/summary.txt"
+
+work=$(mktemp -d)
+server=
+trap '[[ -n $server ]] && kill "$server" 2>/dev/null; rm -rf "$work"' EXIT
+
+# 1. The demo model's answers to every easy-VQA test question, through the server, against the reference's.
+easy_vqa() { # easy_vqa DTYPE
+  "$bin/blip-serve" serve --device "$device" --dtype "$1" --grpc-listen 127.0.0.1:0 >"$out/serve_$1.log" 2>&1 &
+  server=$!
+  local address=
+  until address=$(grep -oE -m1 'http://[0-9.]+:[0-9]+' "$out/serve_$1.log"); do
+    kill -0 "$server" 2>/dev/null || { cat "$out/serve_$1.log"; return 1; }
+    sleep 0.2
+  done
+  local near_tie=0
+  [[ $1 == f16 ]] && near_tie=0.05
+  step "easy_vqa_$1" 120 python3 tools/ask_easy_vqa.py --server "${address#http://}" --near-tie $near_tie
+  kill "$server" && wait "$server"
+  server=
+  cat "$out/easy_vqa_$1.log" >>"$out/summary.txt"
+}
+if python3 -c 'import easy_vqa, grpc, grpc_reflection' 2>/dev/null; then
+  for dtype in f32 f16; do easy_vqa $dtype; done
+else
+  echo "step easy_vqa: left out, easy_vqa or grpcio-reflection is not installed" | tee -a "$out/summary.txt"
+fi
+
+# 2. The released model's true shape with random weights: correctness, then speed.
+shape=vqa seconds=2 images=1,2,4,8,16,32,64,128
+[[ -n $small ]] && shape=tiny seconds=0.2 images=1,4
+step checkpoint 120 python3 tools/random_checkpoint.py --preset "$shape" "$work/model"
+for dtype in f16 f32; do
+  [[ $dtype == f32 ]] && images=1,32
+  step "engine_$dtype" 200 bash -c "exec '$bin/engine_speed' --model '$work/model' --device $device --dtype $dtype \
+    --batch-images $images --seconds $seconds >'$out/engine_$dtype.json'"
+  sed -n '/questions\/s\|p50\|against\|loaded/p' "$out/engine_$dtype.log" >>"$out/summary.txt"
+done
+
+# 3. The reference on the same weights and device, at its best batch size.
+dtype=f16
+[[ $device == cpu ]] && dtype=f32
+step reference 200 bash -c "exec python3 tools/reference_speed.py --model '$work/model' --device $device --dtype $dtype \
+  --answer-tokens 3 ${small:+--budget 0.2 --largest-batch 8} >'$out/reference.json'"
+cat "$out/reference.json" >>"$out/summary.txt" 2>/dev/null
+
+cat "$out/summary.txt"
+exit $failed
