@@ -2,7 +2,6 @@
 //!
 //! `tools/time_pillow.py` times Pillow itself on the same sizes.
 
-#![expect(missing_docs, reason = "criterion's macros make the items")]
 #![expect(clippy::unwrap_used, reason = "a benchmark may fail")]
 
 use std::hint::black_box;

@@ -6,10 +6,10 @@
 
 mod config;
 mod filter;
+mod passes;
 mod pixels;
 mod resize;
 mod taps;
-mod vectorised;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
