@@ -1,4 +1,10 @@
 //! The server over real sockets, in this process, so that a test can hold the engine in its hand.
+#![expect(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test fails by panicking; clippy knows test functions, not what they call"
+)]
 
 mod company;
 mod lifecycle;

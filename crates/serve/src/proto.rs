@@ -1,5 +1,5 @@
 //! The public contract, generated from `proto/blip/v1/blip.proto` when the package is built.
-#![expect(clippy::allow_attributes, reason = "generated; the comments are in the .proto")]
+#![expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
 
 tonic::include_proto!("blip.v1");
 
