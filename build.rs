@@ -47,11 +47,9 @@ fn embed_demo_model(root: &Path, out: &Path) -> io::Result<()> {
     let mut files = Vec::new();
     for entry in fs::read_dir(&folder)? {
         let path = entry?.path();
-        // The model card and the picture beside it are for readers of the folder, not for the program.
-        if path
-            .extension()
-            .is_some_and(|extension| ["json", "txt", "safetensors"].iter().any(|known| extension == *known))
-        {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        // The other files are for readers of the folder, not for the program.
+        if name == "vocab.txt" || name.ends_with(".json") || name.ends_with(".safetensors") {
             files.push(path);
         }
     }

@@ -62,7 +62,7 @@ fn held() -> (scheduler::EngineFactory<ScriptedEngine>, mpsc::Sender<()>, mpsc::
     let (proceed, may_proceed) = mpsc::channel();
     let (running, is_running) = mpsc::channel();
     let engine = scripted(move |batch, rows| {
-        running.send(()).unwrap();
+        let _ = running.send(());
         let _ = may_proceed.recv();
         for row in 0..batch.questions.len() {
             rows.finish(row, Ok(echo_of(batch, row)));

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     deadline::Deadline,
-    errors::Refusal,
+    errors::{Reason, Refusal},
     gate::Gate,
     intake::{Intake, Ready, ReadyImage, ReadyQuestion, TokenIds},
     proto::{
@@ -168,7 +168,10 @@ fn answer_pair<E: Answering>(
     };
     let submitted = call.pipeline.scheduler.submit(job);
     async move {
-        let ticket = submitted.map_err(|refused| refuse_submission(&refused))?;
+        let ticket = submitted.map_err(|refused| match call.deadline {
+            Some(deadline) if deadline.0 <= Instant::now() => Refusal::new(Reason::DeadlineExceeded),
+            _ => refuse_submission(&refused),
+        })?;
         let done = ticket.await.map_err(|error| refuse_job(&error))?;
         Ok(answer(&call, done, preprocess))
     }

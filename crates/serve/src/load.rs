@@ -53,7 +53,13 @@ pub async fn load(settings: &Settings) -> anyhow::Result<(Pipeline<BlipEngine>, 
     let mut options = ModelOptions::for_device(device);
     // The scheduler counts images that are encoded already as free, so a batch can have one for each question.
     options.max_batch_images = config.batch.max_images.max(config.batch.max_questions);
-    let decoder = Decoder::new(Limits { max_bytes: settings.limits.max_image_bytes, ..Limits::default() });
+    options.feature_cache_bytes = settings.model.feature_cache_bytes.unwrap_or(options.feature_cache_bytes);
+    let limits = &settings.limits;
+    let decoder = Decoder::new(Limits {
+        max_bytes: limits.max_image_bytes,
+        max_pixels: limits.max_image_pixels,
+        ..Limits::default()
+    });
     let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
     let intake = Intake::new(decoder, preprocessor, tokenizer, &settings.preprocess)
         .context("cannot start preprocessing threads")?;

@@ -1,14 +1,11 @@
 //! The program: everything is in the library.
 
-use std::process::ExitCode;
+use std::io::Write as _;
 
-use blip_serve::{cli, exit::Exit};
-
-fn main() -> ExitCode {
-    let exit = cli::run();
-    match exit {
-        Exit::Clean | Exit::Failed | Exit::Usage => ExitCode::from(exit.code()),
-        // An engine thread may still be at work inside LibTorch: its destructors must not run under it.
-        _ => signal_hook::low_level::exit(i32::from(exit.code())),
-    }
+fn main() {
+    let exit = blip_serve::cli::run();
+    let _ = std::io::stdout().flush();
+    // Without destructors: an engine that was not waited for may still be at work inside LibTorch, and must not see its
+    // statics go.
+    signal_hook::low_level::exit(i32::from(exit.code()))
 }

@@ -4,7 +4,7 @@ use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use futures::{Stream, StreamExt as _};
-use scheduler::{EngineError, EngineState};
+use scheduler::{EngineError, EngineErrorKind, EngineState};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tonic::transport::server::TcpIncoming;
@@ -67,8 +67,9 @@ pub async fn serve<E: Answering, D>(
     report(&running.health, true).await;
     announce(description);
 
+    let hang_limit = settings.scheduler.config().stall_after;
     let broken = tokio::select! {
-        error = engine_broken(scheduler.engine_health(), &running.health) => Some(error),
+        error = engine_broken(scheduler.engine_health(), &running.health, hang_limit) => Some(error),
         Some(signal) = signals.next() => {
             tracing::info!(signal, "stopping");
             None
@@ -144,17 +145,65 @@ async fn start<E: Answering>(
     Ok(Running { health, stop, in_flight, connections: tokio::spawn(connections) })
 }
 
-/// Keeps health in step with the engines, until none of them is left.
-async fn engine_broken(mut state: watch::Receiver<EngineState>, health: &HealthReporter) -> EngineError {
+/// Keeps health in step with the engines, until none of them is left or one has been stalled for `hang_limit`.
+async fn engine_broken(
+    mut state: watch::Receiver<EngineState>,
+    health: &HealthReporter,
+    hang_limit: Duration,
+) -> EngineError {
     loop {
         let now = state.borrow_and_update().clone();
         report(health, now.is_serving()).await;
-        if let EngineState::Dead(error) = now {
-            return error;
-        }
-        if state.changed().await.is_err() {
+        let limit = match now {
+            EngineState::Dead(error) => return error,
+            EngineState::Stalled => hang_limit,
+            EngineState::Ready | EngineState::Degraded { .. } => Duration::MAX,
+        };
+        match tokio::time::timeout(limit, state.changed()).await {
+            Ok(Ok(())) => {}
             // The scheduler has been shut down; whoever did that says how the server ends.
-            return std::future::pending().await;
+            Ok(Err(_)) => return std::future::pending().await,
+            Err(_) => return EngineError::new(EngineErrorKind::Fatal, "an engine hangs in one batch"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::Instant;
+    use tonic_health::{
+        pb::{HealthCheckRequest, health_check_response::ServingStatus, health_server::Health as _},
+        server::HealthService,
+    };
+
+    use super::*;
+
+    const HANG_LIMIT: Duration = Duration::from_secs(60);
+
+    async fn status(health: &HealthReporter) -> ServingStatus {
+        let service = HealthService::from_health_reporter(health.clone());
+        service.check(tonic::Request::new(HealthCheckRequest::default())).await.unwrap().into_inner().status()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stalled_engine_is_not_serving_and_one_that_hangs_is_broken() {
+        let health = HealthReporter::new();
+        let (engine, state) = watch::channel(EngineState::Ready);
+        let begin = Instant::now();
+        let watched = engine_broken(state, &health, HANG_LIMIT);
+        let story = async {
+            let tick = || tokio::time::sleep(Duration::from_secs(1));
+            engine.send_replace(EngineState::Stalled);
+            tick().await;
+            assert_eq!(status(&health).await, ServingStatus::NotServing);
+            engine.send_replace(EngineState::Ready);
+            tick().await;
+            assert_eq!(status(&health).await, ServingStatus::Serving);
+            engine.send_replace(EngineState::Stalled);
+        };
+        let (error, ()) = tokio::join!(watched, story);
+        assert_eq!(error.kind, EngineErrorKind::Fatal);
+        assert_eq!(begin.elapsed(), Duration::from_secs(2) + HANG_LIMIT);
+        assert_eq!(status(&health).await, ServingStatus::NotServing);
     }
 }

@@ -68,6 +68,11 @@ pub struct ModelSettings {
     /// Number format of weights and activations; `auto` is f16 on CUDA and f32 on the CPU
     #[arg(long, value_name = "auto|f32|f16|bf16", env = "BLIP_SERVE__MODEL__DTYPE", default_value = "auto")]
     pub dtype: DtypeRequest,
+
+    /// Device memory for the features of images that were seen, in bytes: a question about such an image needs no
+    /// vision pass [default: 4 GiB on CUDA, 512 MiB on the CPU]
+    #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__MODEL__FEATURE_CACHE_BYTES")]
+    pub feature_cache_bytes: Option<usize>,
 }
 
 /// A number format, or the one that suits the device.
@@ -158,6 +163,11 @@ pub struct RequestLimits {
     #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__LIMITS__MAX_IMAGE_BYTES", default_value_t = 20 << 20)]
     pub max_image_bytes: usize,
 
+    /// Size of one image, in pixels, read from the file's header before it is decoded
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__LIMITS__MAX_IMAGE_PIXELS",
+          default_value_t = images::Limits::default().max_pixels)]
+    pub max_image_pixels: u64,
+
     /// Length of one question's text, in bytes; the model has a limit of its own in tokens
     #[arg(
         long,
@@ -222,6 +232,12 @@ pub struct SchedulerSettings {
     /// How long a batch that is not full waits for company, in milliseconds; a free engine need not wait
     #[arg(long, value_name = "MS", env = "BLIP_SERVE__SCHEDULER__QUEUE_DELAY_MS", default_value_t = 0)]
     pub queue_delay_ms: u64,
+
+    /// How long an engine may be at one batch, in seconds: then health says NOT_SERVING until the batch ends, and after
+    /// as long again the server ends with exit code 4
+    #[arg(long, value_name = "SECONDS", env = "BLIP_SERVE__SCHEDULER__ENGINE_STALL_S",
+          default_value_t = scheduler::SchedulerConfig::default().stall_after.as_secs())]
+    pub engine_stall_s: u64,
 }
 
 impl SchedulerSettings {
@@ -235,6 +251,7 @@ impl SchedulerSettings {
         config.batch.max_images = self.max_batch_images;
         config.batch.max_questions = self.max_batch_questions;
         config.queue_delay = Duration::from_millis(self.queue_delay_ms);
+        config.stall_after = Duration::from_secs(self.engine_stall_s);
         config
     }
 }
