@@ -65,7 +65,7 @@ fn questions() -> impl Strategy<Value = String> {
 /// Requests that run at the same time, each with inputs of one image and its questions.
 fn crowds() -> impl Strategy<Value = Vec<Vec<(usize, Vec<String>)>>> {
     let input = (0..IMAGES, proptest::collection::vec(questions(), 1..6));
-    proptest::collection::vec(proptest::collection::vec(input, 1..4), 1..6)
+    proptest::collection::vec(proptest::collection::vec(input, 1..4), 3..6)
 }
 
 async fn start() -> Server {
@@ -120,7 +120,7 @@ fn company_never_changes_an_answer() {
     let server = runtime.block_on(start());
     let alone: RefCell<HashMap<Pair, Answer>> = RefCell::default();
     let (compared, draws) = (RefCell::new(0), RefCell::new(0));
-    let mut runner = TestRunner::new(Config { cases: 12, failure_persistence: None, ..Config::default() });
+    let mut runner = TestRunner::new(Config { cases: 20, failure_persistence: None, ..Config::default() });
     runner
         .run(&crowds(), |crowd| {
             runtime.block_on(async {
@@ -157,5 +157,5 @@ fn company_never_changes_an_answer() {
         .unwrap();
     // A test in which nobody had company would prove nothing.
     let (compared, draws) = (compared.into_inner(), draws.into_inner());
-    assert!(compared > 50 && draws * 10 < compared, "{compared} answers had company, {draws} were draws");
+    assert!(compared > 20 && draws * 10 < compared, "{compared} answers had company, {draws} were draws");
 }
