@@ -61,7 +61,7 @@ def compare(outcomes, questions, reference, near_tie):
     for position, (outcome, question) in enumerate(zip(outcomes, questions, strict=True)):
         if outcome is None or outcome.WhichOneof("outcome") != "answer":
             counts["errors"] += 1
-            examples.append(f"{question.text}: {outcome.error if outcome else 'no answer'}")
+            examples.append(f"{question.text}: {outcome.error.message if outcome else 'no answer'}")
             continue
         answer = outcome.answer
         counts["right" if answer.text == question.answer else "wrong"] += 1
@@ -84,12 +84,16 @@ def main():
     parser.add_argument("--reference", type=Path, default=REFERENCE)
     parser.add_argument("--in-flight", type=int, default=64, help="requests at a time")
     parser.add_argument("--timeout", type=float, default=600.0, help="seconds for one request")
+    parser.add_argument("--pictures", type=int, help="ask about the first few pictures only")
     parser.add_argument("--least", type=float, default=0.99, help="the share that has to be right")
     parser.add_argument("--near-tie", type=float, default=0.0,
                         help="excuse a difference where the reference led by fewer logits than this; use with f16, bf16")  # fmt: skip
     options = parser.parse_args()
     reference = json.loads(gzip.decompress(options.reference.read_bytes()))
     paths, questions = easy_vqa_set.load()
+    wanted = [i for i, q in enumerate(questions) if options.pictures is None or q.picture < options.pictures]
+    questions = [questions[i] for i in wanted]
+    reference["given"] = [reference["given"][i] for i in wanted]
 
     begun = time.monotonic()
     outcomes = asyncio.run(ask(options.server, paths, questions, options.in_flight, options.timeout))

@@ -74,7 +74,7 @@ def weights(vision, text, seed, dtype, stop_bias):
     with torch.device("meta"):
         model = BlipForQuestionAnswering(config)
     generator = torch.Generator().manual_seed(seed)
-    tensors = {name: random_weights.tensor(name, parameter.shape, generator).to(dtype)
+    tensors = {name: random_weights.deep_tensor(name, parameter.shape, generator).to(dtype)
                for name, parameter in model.named_parameters()}
     bias = tensors["text_decoder.cls.predictions.bias"]
     bias[102] += stop_bias
@@ -120,7 +120,7 @@ def main():
     parser.add_argument("--preset", choices=PRESETS, default="vqa")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dtype", choices=DTYPES, default="f32")
-    parser.add_argument("--stop-bias", type=float, default=7.0,
+    parser.add_argument("--stop-bias", type=float, default=10.0,
                         help="added to the stop token's logit: the higher, the shorter the answers")  # fmt: skip
     options = parser.parse_args()
     begun = time.monotonic()
