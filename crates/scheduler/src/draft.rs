@@ -99,6 +99,12 @@ impl<'a> Draft<'a> {
         sooner(self.soonest, candidate.deadline).is_none_or(|deadline| now + time <= deadline)
     }
 
+    /// Whether the candidate, in time when it is run now, would be late in a batch of its own after this one.
+    pub(crate) fn comes_too_late_after(&self, candidate: &Candidate, now: Instant) -> bool {
+        let alone = self.model.predict(usize::from(!candidate.cached), 1);
+        candidate.deadline.is_some_and(|deadline| now + self.time() + alone > deadline)
+    }
+
     /// The part of its time that goes to what is in the batch, and would not be saved by another batch.
     pub(crate) fn efficiency(&self) -> f64 {
         let total = self.model.seconds(self.encoded, self.rows.len());

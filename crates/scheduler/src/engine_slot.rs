@@ -73,12 +73,23 @@ impl EngineSlot {
         self.phase != Phase::Dead
     }
 
-    /// Time until the engine can take work: zero when it can now, none when that is not known or overdue.
+    /// Time until the engine can take work: zero when it can now, none when that is not known.
+    ///
+    /// A batch that takes longer than predicted counts as about to end, up to half as long again.
     pub(crate) fn remaining(&self, now: Instant) -> Option<Duration> {
         match self.phase {
             Phase::Idle | Phase::Called => Some(Duration::ZERO),
-            Phase::Running => self.running.as_ref()?.predicted_end?.checked_duration_since(now),
-            Phase::Restarting | Phase::Dead => None,
+            Phase::Running if now <= self.overdue_at()? => {
+                Some(self.running.as_ref()?.predicted_end?.saturating_duration_since(now))
+            }
+            Phase::Running | Phase::Restarting | Phase::Dead => None,
         }
+    }
+
+    /// When the batch that runs will have taken half as long again as predicted.
+    pub(crate) fn overdue_at(&self) -> Option<Instant> {
+        let batch = self.running.as_ref()?;
+        let end = batch.predicted_end?;
+        Some(end + end.saturating_duration_since(batch.started) / 2)
     }
 }

@@ -10,9 +10,12 @@
 //! only with the tags served: otherwise an endless stream of newcomers, who all start at the
 //! present, would keep those away for ever who have had a turn. Equal tags go first come, first served.
 //!
+//! Equal turns of classes go to the higher one.
+//!
 //! The bound that follows: while a class has work waiting it gets at least its share (the lowest
 //! class 1/73) of the engine time charged, and within it a client at least its weight over the sum of the
-//! weights of clients with work waiting, each short of it by at most one job and one credit a competitor.
+//! weights of clients with work waiting, each short of it by at most one job and one credit a competitor. A
+//! class's credit is one request for the ordinary class, eight for the highest, an eighth for the lowest.
 //!
 //! A client is ranked by its tag less a small credit (about one request), but never before the moment
 //! it came. So the few questions of a request stay together, and among clients that ask little it
@@ -101,7 +104,8 @@ struct Client {
 
 #[derive(Debug, Default)]
 struct Class {
-    tag: u64,
+    /// Among the classes.
+    standing: Standing,
     /// The present: no client with work waiting has a tag before it, but for one that was passed over.
     now: u64,
     /// Last stamp given.
@@ -121,8 +125,12 @@ struct Class {
 #[derive(Debug, Default)]
 pub(crate) struct FairQueue {
     classes: [Class; 3],
-    /// Tag of the class that was served last.
+    /// Turn of the class that was served last.
     now: u64,
+    /// How far a class may be ahead of its share; so much smaller than a client's that an ordinary
+    /// class has it for one request and the highest for eight.
+    credit: u64,
+    stamp: u64,
 }
 
 fn advance(tag: u64, nanoseconds: u64, weight: u64) -> u64 {
@@ -204,12 +212,13 @@ impl FairQueue {
     }
 
     pub(crate) fn insert(&mut self, place: &Place, flight: FlightId) {
-        let now = self.now;
+        let (now, credit, mut stamp) = (self.now, self.credit, self.stamp);
         let class = self.class(place.class);
         if class.jobs == 0 {
-            class.tag = class.tag.max(now);
+            class.standing.arrive(now, credit, &mut stamp);
         }
         class.insert(place, flight);
+        self.stamp = stamp;
     }
 
     /// Takes a flight out; false when it was not in.
@@ -220,17 +229,22 @@ impl FairQueue {
     /// Counts engine time to a client and its class. Called before the job is taken out: a client
     /// that has nothing left and owes nothing is forgotten.
     pub(crate) fn charge(&mut self, place: &Place, nanoseconds: u64) {
+        let (credit, mut stamp) = (self.credit, self.stamp);
         let class = self.class(place.class);
         class.charge(place, nanoseconds);
-        let before = class.tag;
-        class.tag = advance(before, nanoseconds, place.class.share());
+        let before = class.standing.turn;
+        class.standing.weight = place.class.share() as u32;
+        class.standing.charge(nanoseconds, credit, &mut stamp);
         self.now = self.now.max(before);
+        self.stamp = stamp;
     }
 
     /// Sets the credit of a client, in nanoseconds of engine time.
     pub(crate) fn set_credit(&mut self, nanoseconds: u64) {
+        let credit = nanoseconds.saturating_mul(RESOLUTION);
+        self.credit = credit / Priority::Normal.share();
         for class in &mut self.classes {
-            class.credit = nanoseconds.saturating_mul(RESOLUTION);
+            class.credit = credit;
         }
     }
 
@@ -255,9 +269,11 @@ impl FairQueue {
     /// Goes through the waiting jobs in their order without changing anything.
     pub(crate) fn walk(&self) -> Walk<'_> {
         Walk {
+            credit: self.credit,
+            stamp: self.stamp,
             classes: self.classes.each_ref().map(|class| ClassWalk {
                 class,
-                tag: class.tag,
+                standing: class.standing,
                 fresh: class.order.iter().peekable(),
                 again: BinaryHeap::new(),
                 stamp: class.stamp,
@@ -294,7 +310,7 @@ impl Ord for Visited<'_> {
 
 struct ClassWalk<'a> {
     class: &'a Class,
-    tag: u64,
+    standing: Standing,
     fresh: Peekable<Iter<'a, Rank>>,
     again: BinaryHeap<Reverse<Visited<'a>>>,
     stamp: u64,
@@ -325,6 +341,8 @@ impl<'a> ClassWalk<'a> {
 /// Waiting jobs in the order of their turns, as it would be if the jobs charged so far were started.
 pub(crate) struct Walk<'a> {
     classes: [ClassWalk<'a>; 3],
+    credit: u64,
+    stamp: u64,
     /// The class and client of the job that was given out last.
     in_hand: Option<(usize, Visited<'a>)>,
 }
@@ -337,7 +355,8 @@ impl Walk<'_> {
         {
             visited.standing.charge(nanoseconds, walk.class.credit, &mut walk.stamp);
             visited.passed_over = 0;
-            walk.tag = advance(walk.tag, nanoseconds, priority.share());
+            walk.standing.weight = priority.share() as u32;
+            walk.standing.charge(nanoseconds, self.credit, &mut self.stamp);
         }
     }
 }
@@ -358,7 +377,7 @@ impl Iterator for Walk<'_> {
             .iter_mut()
             .enumerate()
             .filter_map(|(index, walk)| (!walk.is_empty()).then_some((index, walk)))
-            .min_by_key(|(index, walk)| (walk.tag, *index))?;
+            .min_by_key(|(index, walk)| (walk.standing.turn, *index))?;
         let mut visited = walk.pop()?;
         let (_, flight) = visited.rest.next()?;
         visited.passed_over += 1;

@@ -2,7 +2,8 @@
 //!
 //! In this order, as far as limits allow:
 //! 1. *turns*: jobs in fair order ([`fair_queue`](crate::fair_queue)); the first one is always in,
-//!    one for which there is no room is passed over and is first again next time;
+//!    one for which there is no room is passed over and is first again next time; when a larger
+//!    batch would save nothing, only those that would be late in the next one;
 //! 2. *riders*: others who wait on an image that is in the batch now, then on one that the engine
 //!    has in its cache, where they need no further padding;
 //! 3. *cut*: what would make an urgent row late is left for the next batch, or others are taken for
@@ -52,6 +53,9 @@ const HEAD_LEFT_OUT: u32 = 3;
 
 /// Jobs looked at for each row that a batch may have.
 const LOOK_AHEAD: usize = 4;
+
+/// When an engine that leaves a job to an idle one looks again; it is not expected to find it still there.
+const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Riders looked at in vain before the search for more ends.
 const RIDERS_MISSED: usize = 32;
@@ -123,6 +127,7 @@ impl<I, Q, W> View<'_, I, Q, W> {
     ) -> Option<Instant> {
         let share = self.config.fixed_share;
         let mut elsewhere: Option<Instant> = None;
+        let mut enough = false;
         let mut left = LOOK_AHEAD * slot.limit.get().max_questions + plan.hopeless.len();
         let mut walk = self.fair.walk();
         while left > 0 && !draft.is_full() {
@@ -134,10 +139,16 @@ impl<I, Q, W> View<'_, I, Q, W> {
             match self.judge(flight, engine, now, draft) {
                 Verdict::Fits(candidate) => {
                     let encodes = draft.encodes(&candidate);
-                    if (encodes && draft.has_images_enough(share))
-                        || (!encodes && draft.has_questions_enough(share, slot.caches))
+                    if !enough
+                        && ((encodes && draft.has_images_enough(share))
+                            || (!encodes && draft.has_questions_enough(share, slot.caches)))
                     {
-                        break;
+                        enough = true;
+                        left = left.min(slot.limit.get().max_questions);
+                    }
+                    // The batch is large enough: what follows is taken only if it cannot wait for the next.
+                    if enough && !draft.comes_too_late_after(&candidate, now) {
+                        continue;
                     }
                     walk.charge(self.model.charge(encodes));
                     draft.push(candidate);
@@ -185,7 +196,8 @@ impl<I, Q, W> View<'_, I, Q, W> {
         Some((candidate, in_time(last) || !self.model.is_believed()))
     }
 
-    /// When an engine that has the image will be free, if that is sooner than encoding it here.
+    /// Whether an engine that has the image will be free sooner than it could be encoded here; gives
+    /// back when to look again.
     fn free_elsewhere(&self, candidate: &Candidate, engine: usize, now: Instant) -> Option<Instant> {
         let encode = crate::service_model::duration(self.model.coefficients().image);
         self.images
@@ -196,7 +208,9 @@ impl<I, Q, W> View<'_, I, Q, W> {
                 let slot = self.engines.get(other)?;
                 let remaining = slot.remaining(now)?;
                 let idle = matches!(slot.phase, Phase::Idle | Phase::Called);
-                (idle || (self.model.is_believed() && remaining <= encode)).then_some(now + remaining)
+                // An idle one takes it by itself; of a busy one it has to be seen whether it keeps to the prediction.
+                let look_again = slot.overdue_at().unwrap_or(now + LOOK_AGAIN) + Duration::from_millis(1);
+                (idle || (self.model.is_believed() && remaining <= encode)).then_some(look_again)
             })
             .min()
     }

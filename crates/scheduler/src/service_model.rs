@@ -68,6 +68,10 @@ const SWEEPS: usize = 24;
 /// Observations before a fit without a prior is believed.
 const BELIEVED_AFTER: u64 = 8;
 
+/// A prior counts for as much as having seen batches of these images, questions and steps.
+const PRIOR_SHAPES: [(f64, f64, f64); 5] =
+    [(1.0, 1.0, 4.0), (4.0, 4.0, 4.0), (1.0, 8.0, 4.0), (2.0, 4.0, 2.0), (0.0, 4.0, 6.0)];
+
 /// The fit, and what it stands on.
 #[derive(Clone, Debug)]
 pub struct ServiceModel {
@@ -86,7 +90,7 @@ pub struct ServiceModel {
 impl ServiceModel {
     /// A model that believes `prior` from the start, or nothing for its first eight batches.
     pub fn new(prior: Option<Coefficients>) -> Self {
-        Self {
+        let mut model = Self {
             coefficients: prior.unwrap_or(Coefficients::PROPORTIONS),
             gram: [[0.0; 4]; 4],
             moment: [0.0; 4],
@@ -94,7 +98,15 @@ impl ServiceModel {
             typical_steps: 4.0,
             observations: 0,
             has_prior: prior.is_some(),
+        };
+        if let Some(prior) = prior {
+            for (images, questions, steps) in PRIOR_SHAPES {
+                let shape = Shape { images, questions, steps };
+                model.absorb(shape, prior.seconds(shape), 1.0);
+            }
+            model.spread = 0.1 * prior.seconds(Shape { images: 1.0, questions: 1.0, steps: 4.0 });
         }
+        model
     }
 
     /// Learns from a batch that ran to its end without an error.
@@ -105,29 +117,33 @@ impl ServiceModel {
         self.typical_steps +=
             (shape.steps - self.typical_steps) * if self.observations == 1 { 1.0 } else { 0.1 };
 
-        let features = shape.features();
         let residual = (seconds - self.coefficients.seconds(shape)).abs();
         let weight = if residual > HUBER * self.spread { HUBER * self.spread / residual } else { 1.0 };
         let floor = 0.02 * seconds.max(1e-6);
         self.spread = (0.9 * self.spread + 0.1 * residual.min(CLIP * self.spread)).max(floor);
 
+        self.absorb(shape, seconds, weight);
+        self.descend();
+    }
+
+    fn absorb(&mut self, shape: Shape, seconds: f64, weight: f64) {
+        let features = shape.features();
         for ((row, moment), x) in self.gram.iter_mut().zip(&mut self.moment).zip(features) {
             for (cell, y) in row.iter_mut().zip(features) {
                 *cell = *cell * MEMORY + weight * x * y;
             }
             *moment = *moment * MEMORY + weight * x * seconds;
         }
-        self.descend();
     }
 
     /// Before the first observation: scales the proportions so that they explain it.
     fn start_from(&mut self, shape: Shape, seconds: f64) {
-        if self.observations > 0 {
+        if self.observations > 0 || self.has_prior {
             return;
         }
         self.spread = 0.25 * seconds.max(1e-6);
         let predicted = self.coefficients.seconds(shape);
-        if !self.has_prior && predicted > 0.0 {
+        if predicted > 0.0 {
             let scale = seconds / predicted;
             self.coefficients =
                 Coefficients::from_array(self.coefficients.as_array().map(|coefficient| coefficient * scale));
@@ -274,6 +290,13 @@ mod tests {
             );
             assert!(model.coefficients().as_array().iter().all(|coefficient| *coefficient >= 0.0));
         }
+    }
+
+    #[test]
+    fn a_prior_is_not_forgotten_over_one_batch() {
+        let mut model = ServiceModel::new(Some(TRUTH));
+        model.observe(shape(3), Duration::from_secs(1));
+        assert!(error(&model, TRUTH) < 0.35, "{}", error(&model, TRUTH));
     }
 
     #[test]

@@ -62,6 +62,9 @@ impl<I, Q, W> Machine<I, Q, W> {
             self.bisected_last = rows.is_some();
         }
         let batch = rows.and_then(|rows| self.start(now, engine, &rows));
+        let stalls_at = now + self.config.stall_after;
+        effects.rearm |=
+            batch.is_some() && self.deadlines.first().is_none_or(|(first, ..)| stalls_at < *first);
         if batch.is_none()
             && let Some(slot) = self.engines.get_mut(engine)
         {

@@ -148,6 +148,22 @@ impl Stage {
         self.batches.recv().await.unwrap()
     }
 
+    /// Lets everything that can happen at this moment happen, and sees that no batch starts.
+    pub(crate) async fn nothing_starts(&mut self) {
+        // An engine's thread that was woken has had its turn when it answers to this: the lock is
+        // taken in order of events only by those that have something to do, so look a few times.
+        for _ in 0..50 {
+            tokio::task::yield_now().await;
+            std::thread::yield_now();
+            assert!(self.batches.try_recv().is_err(), "a batch was started");
+        }
+    }
+
+    /// Drops the handle; what engines start is still seen.
+    pub(crate) fn leave(self) -> mpsc::UnboundedReceiver<RunningBatch> {
+        self.batches
+    }
+
     /// Asks `question` about `image` as client 1.
     pub(crate) fn ask(&self, image: u8, question: &str) -> Ticket<String> {
         self.submit(job(image, question)).unwrap()

@@ -1,0 +1,484 @@
+//! Invariants under random arrivals, cancels, deadlines, failures and engine counts.
+//!
+//! The machine is driven event by event beside a bookkeeper that knows nothing of policy, only what
+//! must hold: one outcome for each job, bounds, nothing expired is ever computed.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+use scheduler::machine::{Effects, JobSpec, Machine};
+use scheduler::{
+    Batch, BatchLimits, ClientId, EngineError, EngineErrorKind, ImageKey, JobError, JobId, Priority,
+    QueueLimits, Refused, SchedulerConfig,
+};
+use tokio::time::Instant;
+
+const LIMITS: BatchLimits = BatchLimits { max_images: 3, max_questions: 5, max_padded_tokens: 60 };
+const QUEUE: QueueLimits = QueueLimits { max_jobs: 24, max_bytes: 500, max_jobs_per_client: 12 };
+const IMAGE_BYTES: usize = 100;
+
+#[derive(Clone, Debug)]
+enum Event {
+    Submit {
+        client: u64,
+        class: usize,
+        weight: u32,
+        image: u8,
+        question: u8,
+        tokens: u32,
+        allowance_ms: Option<u64>,
+    },
+    Cancel {
+        which: usize,
+    },
+    Advance {
+        ms: u64,
+    },
+    Pull {
+        engine: usize,
+    },
+    Finish {
+        engine: usize,
+        row: usize,
+    },
+    FailRow {
+        engine: usize,
+        row: usize,
+    },
+    End {
+        engine: usize,
+        how: Option<EngineErrorKind>,
+        steps: u32,
+    },
+    Panic {
+        engine: usize,
+    },
+    Cached {
+        engine: usize,
+        image: u8,
+    },
+    Evicted {
+        engine: usize,
+        image: u8,
+    },
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    let kinds = prop_oneof![
+        4 => Just(None),
+        2 => Just(Some(EngineErrorKind::Batch)),
+        1 => Just(Some(EngineErrorKind::OutOfMemory)),
+        1 => Just(Some(EngineErrorKind::Row)),
+    ];
+    let submit = (0..4u64, 0..3usize, 0..4u32, 0..6u8, 0..4u8, 1..20u32, prop::option::of(0..200u64))
+        .prop_map(|(client, class, weight, image, question, tokens, allowance_ms)| Event::Submit {
+            client,
+            class,
+            weight,
+            image,
+            question,
+            tokens,
+            allowance_ms,
+        });
+    prop_oneof![
+        12 => submit,
+        2 => (0..100usize).prop_map(|which| Event::Cancel { which }),
+        4 => (0..60u64).prop_map(|ms| Event::Advance { ms }),
+        6 => (0..3usize).prop_map(|engine| Event::Pull { engine }),
+        6 => (0..3usize, 0..5usize).prop_map(|(engine, row)| Event::Finish { engine, row }),
+        1 => (0..3usize, 0..5usize).prop_map(|(engine, row)| Event::FailRow { engine, row }),
+        5 => (0..3usize, kinds, 0..6u32).prop_map(|(engine, how, steps)| Event::End { engine, how, steps }),
+        1 => (0..3usize).prop_map(|engine| Event::Panic { engine }),
+        1 => (0..3usize, 0..6u8).prop_map(|(engine, image)| Event::Cached { engine, image }),
+        1 => (0..3usize, 0..6u8).prop_map(|(engine, image)| Event::Evicted { engine, image }),
+    ]
+}
+
+#[derive(Debug)]
+struct Job {
+    id: JobId,
+    client: u64,
+    image: u8,
+    question: Question,
+    deadline: Option<Instant>,
+    outcome: Option<&'static str>,
+}
+
+/// What a row of a batch is about.
+type Question = (u8, u8);
+
+struct Bookkeeper {
+    machine: Machine<u8, Question, usize>,
+    now: Instant,
+    jobs: Vec<Job>,
+    running: BTreeMap<usize, Vec<Question>>,
+    alive: BTreeSet<usize>,
+}
+
+impl Bookkeeper {
+    fn new(engines: usize, queue_delay_ms: u64) -> Self {
+        let config = SchedulerConfig {
+            batch: LIMITS,
+            queue: QUEUE,
+            queue_delay: Duration::from_millis(queue_delay_ms),
+            max_panics: 2,
+            ..SchedulerConfig::default()
+        };
+        Self {
+            machine: Machine::new(config, engines),
+            now: Instant::now(),
+            jobs: Vec::new(),
+            running: BTreeMap::new(),
+            alive: (0..engines).collect(),
+        }
+    }
+
+    fn settle(&mut self, job: usize, outcome: &'static str) {
+        let job = &mut self.jobs[job];
+        assert_eq!(job.outcome, None, "second outcome {outcome} of {job:?}");
+        job.outcome = Some(outcome);
+    }
+
+    fn carry_out(&mut self, effects: Effects<usize>) {
+        for (job, error) in effects.failed {
+            if error == JobError::DeadlineExceeded {
+                let deadline = self.jobs[job].deadline.expect("a job without deadline cannot exceed it");
+                assert!(deadline <= self.now, "expired before its deadline");
+                self.settle(job, "expired");
+            } else {
+                self.settle(job, "failed");
+            }
+        }
+        self.check_bounds();
+    }
+
+    fn check_bounds(&self) {
+        let open: Vec<_> = self.jobs.iter().filter(|job| job.outcome.is_none()).collect();
+        let snapshot = self.machine.snapshot(self.now);
+        assert_eq!(snapshot.jobs, open.len(), "a job was lost or kept");
+        assert!(open.len() <= QUEUE.max_jobs);
+        for client in 0..4 {
+            let own = open.iter().filter(|job| job.client == client).count();
+            assert!(own <= QUEUE.max_jobs_per_client);
+        }
+        let images: BTreeSet<_> = open.iter().map(|job| job.image).collect();
+        assert_eq!(snapshot.image_bytes, images.len() * IMAGE_BYTES);
+        assert!(snapshot.image_bytes <= QUEUE.max_bytes);
+    }
+
+    fn submit(&mut self, spec: JobSpec, image: u8, question: u8) {
+        let token = self.jobs.len();
+        let mut effects = Effects::default();
+        let deadline = spec.deadline;
+        let open = self.jobs.iter().filter(|job| job.outcome.is_none()).count();
+        match self.machine.submit(
+            self.now,
+            &spec,
+            Arc::new(image),
+            Arc::new((image, question)),
+            token,
+            &mut effects,
+        ) {
+            Ok(id) => {
+                assert!(deadline.is_none_or(|deadline| deadline > self.now), "taken although expired");
+                let question = (image, question);
+                self.jobs.push(Job { id, client: spec.client.0, image, question, deadline, outcome: None });
+            }
+            Err(Refused::QueueFull { .. }) => assert!(open >= QUEUE.max_jobs),
+            Err(Refused::TooLate { .. }) => assert!(deadline.is_some()),
+            Err(Refused::EngineDead(_)) => assert!(self.alive.is_empty()),
+            Err(Refused::ClientShare { .. } | Refused::BytesFull { .. }) => {}
+            Err(Refused::ShuttingDown) => panic!("nobody closed it"),
+        }
+        self.carry_out(effects);
+    }
+
+    fn pull(&mut self, engine: usize) {
+        if self.running.contains_key(&engine) || !self.alive.contains(&engine) {
+            return;
+        }
+        let mut effects = Effects::default();
+        let batch = self.machine.next_batch(self.now, engine, &mut effects);
+        self.carry_out(effects);
+        let Some(batch) = batch else { return };
+        let rows = self.check_batch(&batch);
+        self.running.insert(engine, rows);
+    }
+
+    /// A batch is within its limits, holds each image and each question once, and nothing that is
+    /// expired, cancelled, answered or running elsewhere.
+    fn check_batch(&self, batch: &Batch<u8, Question>) -> Vec<Question> {
+        let rows: Vec<Question> = batch.questions.iter().map(|row| *row.payload).collect();
+        assert!(!rows.is_empty() && rows.len() <= LIMITS.max_questions);
+        let images: BTreeSet<_> = batch.images.iter().map(|image| image.key).collect();
+        assert_eq!(images.len(), batch.images.len(), "an image twice in a batch");
+        let longest = batch.questions.iter().map(|row| row.tokens as usize).max().unwrap();
+        assert!(rows.len() == 1 || longest * rows.len() <= LIMITS.max_padded_tokens);
+        for row in &batch.questions {
+            assert_eq!(*batch.images[row.image].payload, row.payload.0, "a question with a wrong image");
+        }
+        for (other, running) in &self.running {
+            for (row, question) in running.iter().enumerate() {
+                let computed_there = !self.machine.is_abandoned(*other, row);
+                assert!(!(computed_there && rows.contains(question)), "one question on two engines");
+            }
+        }
+        for question in &rows {
+            let mut waiting =
+                self.jobs.iter().filter(|job| job.outcome.is_none() && job.question == *question);
+            assert!(
+                waiting.any(|job| job.deadline.is_none_or(|deadline| deadline > self.now)),
+                "computed although nobody waits for it"
+            );
+        }
+        assert_eq!(rows.iter().collect::<BTreeSet<_>>().len(), rows.len(), "a question twice in a batch");
+        rows
+    }
+
+    fn finish(&mut self, engine: usize, row: usize) {
+        let Some(rows) = self.running.get(&engine) else { return };
+        let question = rows.get(row).copied();
+        let abandoned = self.machine.is_abandoned(engine, row);
+        let answered = self.machine.finish_row(self.now, engine, row);
+        assert_eq!(abandoned, answered.is_empty(), "abandoned rows, and only those, answer nobody");
+        for answered in answered {
+            assert_eq!(self.jobs[answered.token].image, question.unwrap().0);
+            self.settle(answered.token, "answered");
+        }
+        self.check_bounds();
+    }
+
+    fn end(&mut self, engine: usize, how: Option<EngineErrorKind>, steps: u32) {
+        let Some(rows) = self.running.get(&engine).map(Vec::len) else { return };
+        if how.is_none() {
+            for row in 0..rows {
+                self.finish(engine, row);
+            }
+        }
+        self.running.remove(&engine);
+        let mut effects = Effects::default();
+        let result = how.map_or(Ok(()), |kind| Err(EngineError::new(kind, "made to fail")));
+        self.machine.end_batch(self.now, engine, result, steps, &mut effects);
+        self.carry_out(effects);
+    }
+
+    fn happen(&mut self, event: Event) {
+        match event {
+            Event::Submit { client, class, weight, image, question, tokens, allowance_ms } => {
+                let spec = JobSpec {
+                    client: ClientId(client),
+                    priority: Priority::ALL[class],
+                    weight,
+                    deadline: allowance_ms.map(|ms| self.now + Duration::from_millis(ms)),
+                    image: ImageKey([image; 32]),
+                    image_bytes: IMAGE_BYTES,
+                    question_key: [question; 32],
+                    tokens,
+                };
+                self.submit(spec, image, question);
+            }
+            Event::Cancel { which } => {
+                if let Some(job) = self.jobs.get(which) {
+                    let token = self.machine.cancel(job.id);
+                    assert_eq!(
+                        token.is_some(),
+                        job.outcome.is_none(),
+                        "cancelled what is settled, or not what is open"
+                    );
+                    if token.is_some() {
+                        assert_eq!(token, Some(which));
+                        self.settle(which, "cancelled");
+                    }
+                }
+                self.check_bounds();
+            }
+            Event::Advance { ms } => {
+                self.now += Duration::from_millis(ms);
+                let mut effects = Effects::default();
+                self.machine.tick(self.now, &mut effects);
+                self.carry_out(effects);
+                let late = self.jobs.iter().any(|job| {
+                    job.outcome.is_none() && job.deadline.is_some_and(|deadline| deadline <= self.now)
+                });
+                assert!(!late, "an expired job was not answered on time");
+            }
+            Event::Pull { engine } => self.pull(engine),
+            Event::Finish { engine, row } => self.finish(engine, row),
+            Event::FailRow { engine, row } => {
+                let mut effects = Effects::default();
+                let error = EngineError::new(EngineErrorKind::Row, "made to fail");
+                self.machine.fail_row(engine, row, &error, &mut effects);
+                self.carry_out(effects);
+            }
+            Event::End { engine, how, steps } => {
+                self.now += Duration::from_millis(5);
+                self.end(engine, how, steps);
+            }
+            Event::Panic { engine } => {
+                if self.running.remove(&engine).is_some() {
+                    let mut effects = Effects::default();
+                    if self.machine.engine_panicked(engine, "made to panic", &mut effects) {
+                        self.machine.engine_restarted(engine);
+                    } else {
+                        self.alive.remove(&engine);
+                    }
+                    self.carry_out(effects);
+                }
+            }
+            Event::Cached { engine, image } => self.machine.image_cached(engine, ImageKey([image; 32])),
+            Event::Evicted { engine, image } => self.machine.image_evicted(engine, ImageKey([image; 32])),
+        }
+    }
+
+    /// Lets every engine work until nothing is left.
+    fn drain(&mut self) {
+        let mut effects = Effects::default();
+        self.machine.close(&mut effects);
+        self.carry_out(effects);
+        for _ in 0..1000 {
+            if self.machine.is_drained() {
+                return;
+            }
+            for engine in self.alive.clone() {
+                self.pull(engine);
+                self.end(engine, None, 3);
+            }
+            self.now += Duration::from_millis(1);
+        }
+        panic!("not drained after 1000 rounds: {:?}", self.machine.snapshot(self.now));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, max_shrink_iters: 4000, ..ProptestConfig::default() })]
+
+    #[test]
+    fn every_job_gets_exactly_one_outcome_and_no_bound_is_ever_exceeded(
+        engines in 1..4usize,
+        queue_delay_ms in prop_oneof![3 => Just(0u64), 1 => 1..30u64],
+        events in prop::collection::vec(events(), 1..220),
+    ) {
+        let mut bookkeeper = Bookkeeper::new(engines, queue_delay_ms);
+        for event in events {
+            bookkeeper.happen(event);
+        }
+        bookkeeper.drain();
+        prop_assert!(bookkeeper.jobs.iter().all(|job| job.outcome.is_some()));
+    }
+
+    #[test]
+    fn clients_with_a_backlog_are_served_by_weight_within_the_stated_bound(
+        weights in prop::collection::vec(1..6u32, 2..6),
+        max_questions in 1..9usize,
+        batches in 5..60usize,
+    ) {
+        let config = SchedulerConfig {
+            batch: BatchLimits { max_questions, max_images: 100, ..BatchLimits::default() },
+            ..SchedulerConfig::default()
+        };
+        let mut machine: Machine<(), u64, usize> = Machine::new(config, 1);
+        // The fit must not move while shares are measured: what is charged, and the credit, stay.
+        let (charge, credit) = (machine.model().charge(true), machine.model().charge_request());
+        let now = Instant::now();
+        let mut effects = Effects::default();
+        for number in 0..600u64 {
+            for (client, weight) in weights.iter().enumerate() {
+                let key = number * 10 + client as u64;
+                let mut image = [0; 32];
+                image[..8].copy_from_slice(&key.to_le_bytes());
+                let spec = JobSpec {
+                    client: ClientId(client as u64),
+                    priority: Priority::Normal,
+                    weight: *weight,
+                    deadline: None,
+                    image: ImageKey(image),
+                    image_bytes: 1,
+                    question_key: [0; 32],
+                    tokens: 1,
+                };
+                machine.submit(now, &spec, Arc::new(()), Arc::new(client as u64), 0, &mut effects).unwrap();
+            }
+        }
+        let mut served = vec![0u64; weights.len()];
+        for _ in 0..batches {
+            let batch = machine.next_batch(now, 0, &mut effects).unwrap();
+            for row in &batch.questions {
+                served[*row.payload as usize] += charge;
+            }
+            // Ends badly, so that the fit learns nothing; every row is done before.
+            for row in 0..batch.questions.len() {
+                machine.finish_row(now, 0, row);
+            }
+            let error = EngineError::new(EngineErrorKind::Batch, "after the last row");
+            machine.end_batch(now, 0, Err(error), 0, &mut effects);
+        }
+        for (a, (served_a, weight_a)) in served.iter().zip(&weights).enumerate() {
+            for (served_b, weight_b) in served.iter().zip(&weights).skip(a + 1) {
+                let (share_a, share_b) =
+                    (*served_a as f64 / f64::from(*weight_a), *served_b as f64 / f64::from(*weight_b));
+                let job = charge as f64 / f64::from(*weight_a.min(weight_b));
+                let bound = 2.0 * job + credit as f64;
+                prop_assert!((share_a - share_b).abs() <= bound, "{served:?} by {weights:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_job_of_the_lowest_class_starts_within_the_stated_share_of_work(
+        rivals in 1..20u64,
+        max_questions in 1..9usize,
+    ) {
+        let batch = BatchLimits { max_questions, max_images: 100, ..BatchLimits::default() };
+        let mut machine: Machine<(), bool, usize> =
+            Machine::new(SchedulerConfig { batch, ..SchedulerConfig::default() }, 1);
+        let charge = machine.model().charge(true);
+        let now = Instant::now();
+        let mut effects = Effects::default();
+        let mut number = 0u64;
+        let mut submit = |machine: &mut Machine<(), bool, usize>, priority, client, is_low| {
+            number += 1;
+            let mut image = [0; 32];
+            image[..8].copy_from_slice(&number.to_le_bytes());
+            let spec = JobSpec {
+                client: ClientId(client),
+                priority,
+                weight: 1,
+                deadline: None,
+                image: ImageKey(image),
+                image_bytes: 1,
+                question_key: [0; 32],
+                tokens: 1,
+            };
+            machine.submit(now, &spec, Arc::new(()), Arc::new(is_low), 0, &mut Effects::default()).unwrap();
+        };
+        // The lowest class has had its turn a moment ago; then two higher ones never run dry.
+        submit(&mut machine, Priority::Low, 1000, false);
+        let mut work = 0;
+        let mut low_started = false;
+        submit(&mut machine, Priority::Low, 1000, true);
+        while !low_started {
+            for client in 0..rivals {
+                for priority in [Priority::High, Priority::Normal] {
+                    for _ in 0..max_questions {
+                        if machine.snapshot(now).jobs < 8000 {
+                            submit(&mut machine, priority, client, false);
+                        }
+                    }
+                }
+            }
+            let batch = machine.next_batch(now, 0, &mut effects).unwrap();
+            low_started = batch.questions.iter().any(|row| *row.payload);
+            work += batch.questions.len() as u64 * charge;
+            for row in 0..batch.questions.len() {
+                machine.finish_row(now, 0, row);
+            }
+            let error = EngineError::new(EngineErrorKind::Batch, "after the last row");
+            machine.end_batch(now, 0, Err(error), 0, &mut effects);
+            // Two jobs of its own at a 73rd of the engine, the credit of the classes above, and the batch it is in.
+            let bound = charge * (2 * 73 + 2 + max_questions as u64) + (8 + 1) * machine.model().charge_request();
+            prop_assert!(work <= bound, "{} of {}", work / charge, bound / charge);
+        }
+    }
+}
