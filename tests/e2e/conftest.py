@@ -21,10 +21,10 @@ class Server:
     """A running `blip-serve serve` on a free port, ready to answer."""
 
     def __init__(self, *options):
-        command = [program(), "serve", "--device", "cpu", "--grpc-listen", "127.0.0.1:0", *options]
         # So small a model runs slower on several threads, and far slower beside other work.
-        environment = dict(os.environ, OMP_NUM_THREADS="1")
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        here = ["--device", "cpu", "--engine-threads", "1", "--grpc-listen", "127.0.0.1:0"]
+        command = [program(), "serve", *here, *options]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
         ready = READY.match(line.strip())
         if not ready:

@@ -1,6 +1,6 @@
 //! Company never changes an answer: the model's promise, kept through the whole server.
 
-use std::{cell::RefCell, collections::HashMap, sync::Arc};
+use std::{cell::RefCell, collections::HashMap, num::NonZeroUsize, sync::Arc};
 
 use blip::{Checkpoint, Dtype, ModelFiles, ModelOptions};
 use blip_serve::{
@@ -18,7 +18,7 @@ use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
-use scheduler::{EngineFactory, Scheduler};
+use scheduler::Scheduler;
 use tokio::runtime::Runtime;
 
 use crate::support::{Server, golden};
@@ -82,14 +82,9 @@ async fn start() -> Server {
         options.max_batch_images = 3;
         let mut config = settings.scheduler.config();
         config.batch.max_images = 3;
-        let placement = Placement { device, dtype: Dtype::F32, options };
-        let mut factory = BlipEngine::factory(Arc::new(checkpoint), placement);
-        let single_threaded: EngineFactory<BlipEngine> = Box::new(move || {
-            // So small a model runs slower on several threads, and far slower beside other tests.
-            tch::set_num_threads(1);
-            factory()
-        });
-        let scheduler = Scheduler::start(config, vec![single_threaded]).await?;
+        let placement = Placement { device, dtype: Dtype::F32, options, threads: Some(NonZeroUsize::MIN) };
+        let scheduler =
+            Scheduler::start(config, vec![BlipEngine::factory(Arc::new(checkpoint), placement)]).await?;
         anyhow::Ok(Pipeline { intake, scheduler })
     };
     let (ready, is_ready) = tokio::sync::oneshot::channel();

@@ -1,6 +1,6 @@
 //! The joint between scheduler and model: the scheduler's `Engine`, on `blip::Model`.
 
-use std::sync::Arc;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use blip::{
     Checkpoint, Dtype, ImageInput, Model, ModelError, ModelOptions, Pixels, QuestionInput, RowAnswer,
@@ -25,6 +25,8 @@ pub struct Placement {
     pub dtype: Dtype,
     /// Memory for features, and sizes of passes.
     pub options: ModelOptions,
+    /// Threads to compute with on the CPU; LibTorch's own choice without.
+    pub threads: Option<NonZeroUsize>,
 }
 
 impl BlipEngine {
@@ -32,7 +34,11 @@ impl BlipEngine {
     #[must_use]
     pub fn factory(checkpoint: Arc<Checkpoint>, placement: Placement) -> EngineFactory<Self> {
         Box::new(move || {
-            let Placement { device, dtype, options } = placement;
+            let Placement { device, dtype, options, threads } = placement;
+            if let Some(threads) = threads {
+                // Holds for the thread that sets it, which is the engine's own.
+                tch::set_num_threads(i32::try_from(threads.get()).unwrap_or(i32::MAX));
+            }
             match Model::load(&checkpoint, device, dtype, options) {
                 Ok(model) => Ok(Self { model }),
                 Err(error) => Err(EngineError::new(EngineErrorKind::Fatal, error.to_string())),

@@ -63,7 +63,10 @@ pub async fn load(settings: &Settings) -> anyhow::Result<(Pipeline<BlipEngine>, 
     let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
     let intake = Intake::new(decoder, preprocessor, tokenizer, &settings.preprocess)
         .context("cannot start preprocessing threads")?;
-    let factory = BlipEngine::factory(Arc::new(checkpoint), Placement { device, dtype, options });
+    let factory = BlipEngine::factory(
+        Arc::new(checkpoint),
+        Placement { device, dtype, options, threads: settings.model.engine_threads },
+    );
     let scheduler = Scheduler::start(config, vec![factory])
         .await
         .with_context(|| format!("cannot load model {:?}", settings.model.model))?;

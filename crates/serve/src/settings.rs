@@ -73,6 +73,11 @@ pub struct ModelSettings {
     /// vision pass [default: 4 GiB on CUDA, 512 MiB on the CPU]
     #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__MODEL__FEATURE_CACHE_BYTES")]
     pub feature_cache_bytes: Option<usize>,
+
+    /// Threads that the model computes with on the CPU; fewer than the CPUs where other work shares them, 1 for the
+    /// demo model [default: one for each CPU]
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__MODEL__ENGINE_THREADS")]
+    pub engine_threads: Option<NonZeroUsize>,
 }
 
 /// A number format, or the one that suits the device.
