@@ -2,8 +2,6 @@
 //!
 //! The expected pixels come from `tools/pillow_goldens.py`, which makes the same inputs.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
-
 use blip::preprocess::{Filter, Preprocessor, PreprocessorConfig, RgbView};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};

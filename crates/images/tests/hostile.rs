@@ -157,8 +157,6 @@ fn jpeg_of_endless_scans_is_refused() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
-
     #[test]
     fn arbitrary_bytes_behind_a_signature_never_panic(
         which in 0usize..6,
