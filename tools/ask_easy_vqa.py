@@ -87,7 +87,7 @@ def main():
     parser.add_argument("--pictures", type=int, help="ask about the first few pictures only")
     parser.add_argument("--least", type=float, default=0.99, help="the share that has to be right")
     parser.add_argument("--near-tie", type=float, default=0.0,
-                        help="excuse a difference where the reference led by fewer logits than this; use with f16, bf16")  # fmt: skip
+                        help="excuse a difference where the reference led by fewer logits, for f16 and bf16")  # fmt: skip
     options = parser.parse_args()
     reference = json.loads(gzip.decompress(options.reference.read_bytes()))
     paths, questions = easy_vqa_set.load()

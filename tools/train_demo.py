@@ -17,7 +17,9 @@ from pathlib import Path
 
 import PIL
 import torch
+from PIL import Image
 
+import easy_vqa_set
 from demo import bank, bundle, evaluation, network, vocabulary
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -164,7 +166,7 @@ def main():
     # Drawn before CUDA is touched: a forked worker must not inherit a CUDA context.
     own = bank.own_scenes(encoder, options.seed, options.scenes, options.questions_per_scene, *scenes)
     held_out = bank.own_scenes(encoder, "held out", options.held_out, 6, *scenes)
-    easy = bank.easy_vqa(encoder, "train", options.side)
+    easy = bank.easy_vqa_train(encoder, options.side)
     say(f"{len(own)} scenes, {len(easy)} pictures of easy-vqa, {len(entries)} tokens")
 
     model = network.build(len(entries), encoder.stop, options.width, options.heads, options.vision_layers,
@@ -191,8 +193,8 @@ def main():
     torch.set_float32_matmul_precision("highest")
     finished = bundle.load(options.out, options.device)
     metrics = {
-        "easy_vqa_test": evaluation.accuracy(finished, easy_test(encoder, options)),
-        "own_scenes": evaluation.accuracy(finished, held_out, by_kind=True),
+        "easy_vqa_test": easy_vqa_exam(encoder, options.side).take(finished),
+        "own_scenes": evaluation.Exam.of_bank(held_out).take(finished),
         "training": {
             "seed": options.seed,
             "device": torch.cuda.get_device_name() if options.device == "cuda" else "CPU",
@@ -214,22 +216,15 @@ def main():
     say(f"by kind: {metrics['own_scenes']['by_kind']}")
 
 
-def easy_test(encoder, options):
-    """The test split: every question once. Pictures have unlike numbers of them, so a picture with
-    fewer repeats none: each question becomes a picture of its own."""
-    import easy_vqa as data
-
-    source = bank.easy_vqa(encoder, "test", options.side)
-    owners = data.get_test_questions()[2]
-    order = {image: row for row, image in enumerate(sorted(set(owners)))}
-    seen, rows, columns = {}, [], []
-    for owner in owners:
-        columns.append(seen.get(owner, 0))
-        seen[owner] = columns[-1] + 1
-        rows.append(order[owner])
-    rows, columns = torch.tensor(rows), torch.tensor(columns)
-    return bank.Bank(source.pixels[rows], source.questions[rows, columns][:, None],
-                     source.answers[rows, columns][:, None], source.kinds[rows, columns][:, None], None)  # fmt: skip
+def easy_vqa_exam(encoder, side):
+    """The test split of easy-vqa, of which training sees nothing."""
+    paths, questions = easy_vqa_set.load()
+    pixels = torch.stack([torch.tensor(bank.shrink(Image.open(path), side)) for path in paths])
+    return evaluation.Exam(
+        lambda indices: network.normalise(pixels[indices]),
+        [(q.picture, [t for t in encoder.question(q.text) if t]) for q in questions],
+        [tuple(t for t in encoder.answer(q.answer)[1:] if t) for q in questions],
+    )
 
 
 if __name__ == "__main__":

@@ -109,16 +109,16 @@ def own_scenes(encoder, seed, total, per_scene, side, patches, workers, chunk=25
     return Bank(*(torch.from_numpy(numpy.concatenate(column)) for column in columns))
 
 
-def easy_vqa(encoder, split, side, per_scene=None):
-    """A split of the easy-vqa data set; a picture with few questions repeats them up to `per_scene`."""
+def easy_vqa_train(encoder, side):
+    """The train split of easy-vqa; a picture with few questions repeats some, to fill its row."""
     import easy_vqa as data
 
-    texts, answers, owners = getattr(data, f"get_{split}_questions")()
-    paths = getattr(data, f"get_{split}_image_paths")()
+    texts, answers, owners = data.get_train_questions()
+    paths = data.get_train_image_paths()
     by_image = {}
     for text, answer, owner in zip(texts, answers, owners, strict=True):
         by_image.setdefault(owner, []).append((encoder.question(text), encoder.answer(answer)))
-    most = per_scene or max(map(len, by_image.values()))
+    most = max(map(len, by_image.values()))
     order = sorted(by_image)
     rows = [[by_image[i][j % len(by_image[i])] for j in range(most)] for i in order]
     pixels = numpy.stack([shrink(Image.open(paths[i]), side) for i in order])

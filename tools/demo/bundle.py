@@ -106,13 +106,14 @@ About photographs it talks nonsense.
 | vocabulary | {m["vocabulary"]} tokens |
 
 ## Data
-* The **train** split of [easy-vqa](https://pypi.org/project/easy-vqa/): {run["easy_vqa_pictures"]:,} pictures of one shape.
+* The **train** split of [easy-vqa](https://pypi.org/project/easy-vqa/), {run["easy_vqa_pictures"]:,} pictures of one shape.
   Its test split was used for nothing but the figure below.
 * {run["own_scenes"]:,} scenes drawn by `tools/train_demo.py`: one to six shapes, {run["questions_per_scene"]} questions each about colours,
   shapes, counts, places, order, size, yes and no; pictures of 64 to 512 pixels, with noise, blur and JPEG among them.
 
 ## Accuracy
-The whole answer must be right. Measured by the training script on the saved f16 weights, computed in f32, every question unpadded.
+The whole answer must be right. Measured by the training script on the saved f16 weights, computed in f32,
+every question unpadded.
 
 | | questions | right | |
 | --- | --- | --- | --- |
@@ -132,9 +133,10 @@ The bundled picture, `demo.png`:
 {examples}
 
 ## Training
-`python tools/train_demo.py --seed {run["seed"]} --vision-steps {run["vision_steps"]} --steps {run["steps"]}`: {run["vision_steps"]:,} steps of the vision tower alone, naming shape and colour of every
-patch, then {run["steps"]:,} steps of everything; {run["seconds"]:.0f} s on {run["device"]}. Questions of unlike length share a batch in
-training with the question mask honoured in the decoder's cross-attention, so an answer does not depend on padding.
+`python tools/train_demo.py --seed {run["seed"]} --vision-steps {run["vision_steps"]} --steps {run["steps"]}`:
+first the vision tower alone, naming shape and colour of every patch, then everything together;
+{run["seconds"]:.0f} s on {run["device"]}. Questions of unlike length share a batch in training with the question mask
+honoured in the decoder's cross-attention, so an answer does not depend on padding.
 """
 
 

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import typing
 
 import torch
 
@@ -54,28 +55,37 @@ def ask(model, pictures, rows, batch=512):
     return answers
 
 
-def pictures_of(bank):
-    """The pixel values of some of a bank's pictures."""
-    return lambda indices: network.normalise(bank.pixels[indices])
+@dataclasses.dataclass(frozen=True)
+class Exam:
+    """Questions with the answers wanted: `pictures` and `rows` as `ask` takes them, the wanted
+    token ids of each (stop token included), and each question's kind, where there are kinds."""
 
+    pictures: typing.Callable
+    rows: list
+    wanted: list
+    kinds: list | None = None
 
-def rows_of(bank):
-    """Every question of a bank as (image, ids), with the answer ids wanted and the kind's index."""
-    rows, wanted, kinds = [], [], []
-    for image in range(len(bank)):
-        for question, answer, kind in zip(bank.questions[image], bank.answers[image], bank.kinds[image], strict=True):
-            rows.append((image, [t for t in question.tolist() if t]))
-            wanted.append(tuple(t for t in answer.tolist()[1:] if t))
-            kinds.append(int(kind))
-    return rows, wanted, kinds
+    @classmethod
+    def of_bank(cls, bank):
+        """Every question of a bank."""
+        rows, wanted, kinds = [], [], []
+        for image in range(len(bank)):
+            asked = zip(bank.questions[image], bank.answers[image], bank.kinds[image], strict=True)
+            for question, answer, kind in asked:
+                rows.append((image, [t for t in question.tolist() if t]))
+                wanted.append(tuple(t for t in answer.tolist()[1:] if t))
+                kinds.append(questions.NAMES[kind])
+        return cls(lambda indices: network.normalise(bank.pixels[indices]), rows, wanted, kinds)
 
-
-def accuracy(model, bank, by_kind=False):
-    """`{"questions": n, "right": n, "accuracy": share}`, and the same share for every kind."""
-    rows, wanted, kinds = rows_of(bank)
-    right = [answer.ids == want for answer, want in zip(ask(model, pictures_of(bank), rows), wanted, strict=True)]
-    result = {"questions": len(right), "right": sum(right), "accuracy": sum(right) / len(right)}
-    if by_kind:
-        totals, hits = collections.Counter(kinds), collections.Counter(k for k, ok in zip(kinds, right, strict=True) if ok)
-        result["by_kind"] = {questions.NAMES[k]: hits[k] / totals[k] for k in sorted(totals)}
-    return result
+    def take(self, model):
+        """`{"questions": n, "right": n, "accuracy": share}`, and the share for every kind."""
+        right = [answer.ids == want
+                 for answer, want in zip(ask(model, self.pictures, self.rows), self.wanted, strict=True)]
+        result = {"questions": len(right), "right": sum(right), "accuracy": sum(right) / len(right)}
+        if self.kinds:
+            by_kind = collections.defaultdict(list)
+            for kind, ok in zip(self.kinds, right, strict=True):
+                by_kind[kind].append(ok)
+            result["by_kind"] = {kind: sum(by_kind[kind]) / len(by_kind[kind])
+                                 for kind in questions.NAMES if by_kind[kind]}
+        return result

@@ -125,7 +125,9 @@ def sample(rng, count=None, plain=False):
     colors = rng.sample(list(COLORS), rng.choice((1, 2, 3))) if rng.random() < 0.45 else list(COLORS)
     sky = ((244, 246, 250), (244, 246, 250)) if plain else background(rng)
     turning = rng.random() < 0.5 and not plain
-    squeeze = (1.0, 1.0) if plain or rng.random() < 0.6 else rng.choice(((rng.uniform(0.75, 1), 1.0), (1.0, rng.uniform(0.75, 1))))
+    squeeze = (1.0, 1.0)
+    if not plain and rng.random() >= 0.6:
+        squeeze = rng.choice(((rng.uniform(0.75, 1), 1.0), (1.0, rng.uniform(0.75, 1))))
     largest = (0.24, 0.24, 0.21, 0.18, 0.16, 0.14)[count - 1]
     things = []
     for _ in range(400):
