@@ -1,1 +1,157 @@
-fn main() {}
+//! What the scheduler itself costs: a job in, through a batch, and out again, over a null engine.
+//!
+//! `cargo bench -p scheduler`. The times are for 64 jobs; the throughput is in jobs.
+#![expect(missing_docs, reason = "made by criterion's macros")]
+
+use std::convert::Infallible;
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Duration;
+
+use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
+use scheduler::machine::{Effects, JobSpec, Machine};
+use scheduler::{
+    Batch, ClientId, Engine, EngineError, EngineFactory, ImageKey, Job, Priority, QueueLimits, Rows,
+    Scheduler, SchedulerConfig,
+};
+use tokio::time::Instant;
+
+const BATCH: u64 = 64;
+
+fn key(number: u64) -> [u8; 32] {
+    let mut key = [0; 32];
+    for (place, byte) in key.iter_mut().zip(number.to_le_bytes()) {
+        *place = byte;
+    }
+    key
+}
+
+fn wide_open() -> SchedulerConfig {
+    let limit = usize::MAX;
+    SchedulerConfig {
+        queue: QueueLimits { max_jobs: limit, max_bytes: limit, max_jobs_per_client: limit },
+        refuse_too_late: false,
+        ..SchedulerConfig::default()
+    }
+}
+
+struct Queue {
+    machine: Machine<(), (), u64>,
+    now: Instant,
+    number: u64,
+    image: Arc<()>,
+}
+
+impl Queue {
+    fn with(queued: u64) -> Self {
+        let machine = Machine::new(wide_open(), 1);
+        let mut queue = Self { machine, now: Instant::now(), number: 0, image: Arc::new(()) };
+        (0..queued).for_each(|_| queue.submit());
+        queue
+    }
+
+    /// A thousand clients, four questions about each image, every job with a deadline far away.
+    fn submit(&mut self) {
+        let number = self.number;
+        self.number += 1;
+        let spec = JobSpec {
+            client: ClientId(number.wrapping_mul(2_654_435_761) % 1000),
+            priority: Priority::Normal,
+            weight: 1,
+            deadline: Some(self.now + Duration::from_secs(100_000)),
+            image: ImageKey(key(number / 4)),
+            image_bytes: 1,
+            question_key: key(number),
+            tokens: 8 + (number % 8) as u32,
+        };
+        let mut effects = Effects::default();
+        let image = Arc::clone(&self.image);
+        let question = Arc::clone(&self.image);
+        drop(black_box(self.machine.submit(self.now, &spec, image, question, number, &mut effects)));
+    }
+
+    /// As many jobs as a batch holds come in, and as many go out.
+    fn turn_over(&mut self) {
+        (0..BATCH).for_each(|_| self.submit());
+        let mut gone = 0;
+        while gone < BATCH {
+            let mut effects = Effects::default();
+            let Some(batch) = self.machine.next_batch(self.now, 0, &mut effects) else { return };
+            let rows = batch.questions.len();
+            self.now += Duration::from_millis(10 + rows as u64);
+            for row in 0..rows {
+                black_box(self.machine.finish_row(self.now, 0, row));
+            }
+            self.machine.end_batch(self.now, 0, Ok(()), 4, &mut effects);
+            gone += rows as u64;
+        }
+    }
+}
+
+fn queued(criterion: &mut Criterion) {
+    let mut group = criterion.benchmark_group("64 jobs in and out, with so many queued");
+    group.throughput(Throughput::Elements(BATCH)).sample_size(30).measurement_time(Duration::from_secs(3));
+    for waiting in [100, 1_000, 10_000, 100_000] {
+        let mut queue = Queue::with(waiting);
+        group.bench_function(BenchmarkId::from_parameter(waiting), |bencher| {
+            bencher.iter(|| queue.turn_over());
+        });
+    }
+    group.finish();
+}
+
+/// Answers everything at once.
+struct NullEngine;
+
+impl Engine for NullEngine {
+    type Image = ();
+    type Question = ();
+    type Answer = ();
+
+    fn run(&mut self, batch: &Batch<(), ()>, rows: &mut dyn Rows<()>) -> Result<(), EngineError> {
+        (0..batch.questions.len()).for_each(|row| rows.finish(row, Ok(())));
+        Ok(())
+    }
+}
+
+fn threads(criterion: &mut Criterion) {
+    let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
+    let factory: EngineFactory<NullEngine> = Box::new(|| Ok(NullEngine));
+    let Ok(scheduler) = runtime.block_on(Scheduler::start(wide_open(), vec![factory])) else { return };
+    let mut number = 0;
+    let mut group = criterion.benchmark_group("through threads and tickets");
+    group.throughput(Throughput::Elements(1000)).sample_size(20);
+    group.bench_function("1000 jobs, a null engine", |bencher| {
+        bencher.iter(|| {
+            let tickets: Vec<_> = (0..1000)
+                .filter_map(|_| {
+                    number += 1;
+                    let job = Job {
+                        client: ClientId(number % 100),
+                        priority: Priority::Normal,
+                        weight: 1,
+                        deadline: None,
+                        image: ImageKey(key(number)),
+                        image_payload: Arc::new(()),
+                        image_bytes: 1,
+                        question: Arc::new(()),
+                        question_key: key(number),
+                        tokens: 8,
+                    };
+                    scheduler.submit(job).ok()
+                })
+                .collect();
+            runtime.block_on(async {
+                for ticket in tickets {
+                    drop(black_box(ticket.await));
+                }
+                Ok::<(), Infallible>(())
+            })
+        });
+    });
+    group.finish();
+    runtime.block_on(scheduler.shutdown());
+}
+
+criterion_group!(benches, queued, threads);
+criterion_main!(benches);

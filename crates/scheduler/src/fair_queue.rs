@@ -45,8 +45,8 @@ pub(crate) struct Place {
     pub(crate) sequence: u64,
 }
 
-/// Order within a client.
-type Turn = (Instant, u64);
+/// Order within a client; none is before everything.
+type Turn = (ClientId, Option<Instant>, u64);
 
 /// Virtual time a nanosecond of engine time moves a tag at weight 1.
 const RESOLUTION: u64 = 16;
@@ -99,7 +99,7 @@ impl Standing {
 #[derive(Debug, Default)]
 struct Client {
     standing: Standing,
-    jobs: BTreeMap<Turn, FlightId>,
+    jobs: usize,
 }
 
 #[derive(Debug, Default)]
@@ -115,6 +115,9 @@ struct Class {
     /// How far a client may be ahead of its share before others go first, in virtual time.
     credit: u64,
     clients: HashMap<ClientId, Client>,
+    /// Jobs of all clients in one tree: many clients have one job, and a tree for each would take more
+    /// than the rest of it.
+    turns: BTreeMap<Turn, FlightId>,
     /// Clients with work waiting.
     order: BTreeSet<Rank>,
     /// Clients without, whose tags are still ahead of the present.
@@ -141,7 +144,7 @@ impl Class {
     fn insert(&mut self, place: &Place, flight: FlightId) {
         let client = self.clients.entry(place.client).or_default();
         let weight = place.weight.max(1);
-        if client.jobs.is_empty() {
+        if client.jobs == 0 {
             self.ahead.remove(&(client.standing.tag, place.client));
             client.standing.arrive(self.now, self.credit, &mut self.stamp);
             self.order.insert(client.standing.rank(place.client));
@@ -150,18 +153,20 @@ impl Class {
         }
         client.standing.weight = weight;
         self.weights += u64::from(weight);
-        if client.jobs.insert((place.due, place.sequence), flight).is_none() {
+        if self.turns.insert((place.client, Some(place.due), place.sequence), flight).is_none() {
+            client.jobs += 1;
             self.jobs += 1;
         }
     }
 
     fn remove(&mut self, place: &Place) -> bool {
         let Some(client) = self.clients.get_mut(&place.client) else { return false };
-        if client.jobs.remove(&(place.due, place.sequence)).is_none() {
+        if self.turns.remove(&(place.client, Some(place.due), place.sequence)).is_none() {
             return false;
         }
         self.jobs -= 1;
-        if client.jobs.is_empty() {
+        client.jobs -= 1;
+        if client.jobs == 0 {
             self.weights -= u64::from(client.standing.weight);
             self.order.remove(&client.standing.rank(place.client));
             self.ahead.insert((client.standing.tag, place.client));
@@ -177,7 +182,7 @@ impl Class {
         });
         let before = client.standing;
         client.standing.charge(nanoseconds, self.credit, &mut self.stamp);
-        if client.jobs.is_empty() {
+        if client.jobs == 0 {
             self.ahead.remove(&(before.tag, place.client));
             self.ahead.insert((client.standing.tag, place.client));
         } else {
@@ -263,7 +268,7 @@ impl FairQueue {
         self.classes
             .get(class as usize)
             .and_then(|class| class.clients.get(&client))
-            .map_or(0, |client| client.jobs.len())
+            .map_or(0, |client| client.jobs)
     }
 
     /// Goes through the waiting jobs in their order without changing anything.
@@ -289,6 +294,18 @@ struct Visited<'a> {
     standing: Standing,
     passed_over: u32,
     rest: Range<'a, Turn, FlightId>,
+}
+
+impl Visited<'_> {
+    /// The client's next job.
+    fn next(&mut self) -> Option<FlightId> {
+        let ((client, ..), flight) = self.rest.next()?;
+        (*client == self.client).then_some(*flight)
+    }
+
+    fn has_more(&self) -> bool {
+        self.rest.clone().next().is_some_and(|((client, ..), _)| *client == self.client)
+    }
 }
 
 impl PartialEq for Visited<'_> {
@@ -330,7 +347,7 @@ impl<'a> ClassWalk<'a> {
             (Some(&rank), _) => {
                 self.fresh.next();
                 let waiting = self.class.clients.get(&rank.2)?;
-                let rest = waiting.jobs.range::<Turn, _>(..);
+                let rest = self.class.turns.range((rank.2, None, 0)..);
                 Some(Visited { client: rank.2, standing: waiting.standing, passed_over: 0, rest })
             }
             (None, _) => self.again.pop().map(|Reverse(visited)| visited),
@@ -367,7 +384,7 @@ impl Iterator for Walk<'_> {
     fn next(&mut self) -> Option<FlightId> {
         if let Some((class, visited)) = self.in_hand.take()
             && visited.passed_over <= PASSED_OVER
-            && visited.rest.clone().next().is_some()
+            && visited.has_more()
             && let Some(walk) = self.classes.get_mut(class)
         {
             walk.again.push(Reverse(visited));
@@ -379,10 +396,10 @@ impl Iterator for Walk<'_> {
             .filter_map(|(index, walk)| (!walk.is_empty()).then_some((index, walk)))
             .min_by_key(|(index, walk)| (walk.standing.turn, *index))?;
         let mut visited = walk.pop()?;
-        let (_, flight) = visited.rest.next()?;
+        let flight = visited.next()?;
         visited.passed_over += 1;
         self.in_hand = Some((index, visited));
-        Some(*flight)
+        Some(flight)
     }
 }
 

@@ -28,11 +28,21 @@ impl<S> Gate<S> {
         }
     }
 
-    /// Gives the state up until the engine's bell rings.
-    pub(crate) fn wait<'a>(&'a self, state: MutexGuard<'a, S>, engine: usize) -> MutexGuard<'a, S> {
-        match self.bells.get(engine) {
-            Some(bell) => bell.wait(state).unwrap_or_else(PoisonError::into_inner),
-            None => state,
+    /// Blocks an engine's thread until `look` finds something in the state. It looks again whenever
+    /// the engine's bell rings; between a look in vain and the wait the lock is not given up, so no
+    /// ring is missed.
+    pub(crate) fn wait_until<T>(
+        &self,
+        engine: usize,
+        mut look: impl FnMut(&mut S) -> Option<T>,
+    ) -> Option<T> {
+        let bell = self.bells.get(engine)?;
+        let mut state = self.lock();
+        loop {
+            if let Some(found) = look(&mut state) {
+                return Some(found);
+            }
+            state = bell.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

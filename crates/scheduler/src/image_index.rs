@@ -48,8 +48,8 @@ struct Image<I> {
     bytes: usize,
     /// Flights that need it, waiting or running.
     holders: u32,
-    /// Flights in the fair queue, in the order in which they may ride along.
-    waiting: BTreeSet<(Priority, u64, FlightId)>,
+    /// How many of them are in the fair queue.
+    waiting: u32,
     /// Engines that said that they hold its features.
     cached: Engines,
     /// Engines that run a batch with it.
@@ -67,6 +67,9 @@ impl<I> Image<I> {
 pub(crate) struct ImageIndex<I> {
     slots: HashMap<ImageKey, ImageSlot>,
     images: Slab<Image<I>>,
+    /// Flights in the fair queue by image, in the order in which they may ride along. One tree for all
+    /// images: most have one or two, and a tree for each would take more than the rest of a job.
+    waiting: BTreeSet<(ImageSlot, Priority, u64, FlightId)>,
     /// For each engine, the images it has features of that somebody waits on.
     ready: Vec<BTreeSet<ImageSlot>>,
     /// Payloads' bytes, each image once.
@@ -80,6 +83,7 @@ impl<I> ImageIndex<I> {
         Self {
             slots: HashMap::new(),
             images: Slab::new(),
+            waiting: BTreeSet::new(),
             ready: vec![BTreeSet::new(); engines],
             bytes: 0,
             cold_waiting: 0,
@@ -97,7 +101,7 @@ impl<I> ImageIndex<I> {
                 payload: None,
                 bytes: 0,
                 holders: 0,
-                waiting: BTreeSet::new(),
+                waiting: 0,
                 cached: Engines::default(),
                 encoding: Engines::default(),
             };
@@ -155,9 +159,9 @@ impl<I> ImageIndex<I> {
     /// Changes an image and keeps the derived tables (`ready`, `cold_waiting`) true.
     fn change(&mut self, slot: ImageSlot, change: impl FnOnce(&mut Image<I>)) {
         let Some(image) = self.images.get_mut(slot.0 as usize) else { return };
-        let before = if image.waiting.is_empty() { None } else { Some(image.warm()) };
+        let before = if image.waiting == 0 { None } else { Some(image.warm()) };
         change(image);
-        let after = if image.waiting.is_empty() { None } else { Some(image.warm()) };
+        let after = if image.waiting == 0 { None } else { Some(image.warm()) };
         if before == after {
             return;
         }
@@ -183,16 +187,16 @@ impl<I> ImageIndex<I> {
         sequence: u64,
         flight: FlightId,
     ) {
-        self.change(slot, |image| {
-            image.waiting.insert((class, sequence, flight));
-        });
+        if self.waiting.insert((slot, class, sequence, flight)) {
+            self.change(slot, |image| image.waiting += 1);
+        }
     }
 
     /// A flight leaves the queue.
     pub(crate) fn stop_waiting(&mut self, slot: ImageSlot, class: Priority, sequence: u64, flight: FlightId) {
-        self.change(slot, |image| {
-            image.waiting.remove(&(class, sequence, flight));
-        });
+        if self.waiting.remove(&(slot, class, sequence, flight)) {
+            self.change(slot, |image| image.waiting -= 1);
+        }
     }
 
     /// An engine starts a batch with an image.
@@ -254,7 +258,10 @@ impl<I> ImageIndex<I> {
 
     /// Who waits on an image, the most urgent class and the oldest first.
     pub(crate) fn waiting(&self, slot: ImageSlot) -> impl Iterator<Item = FlightId> {
-        self.get(slot).into_iter().flat_map(|image| image.waiting.iter().map(|(_, _, flight)| *flight))
+        self.waiting
+            .range((slot, Priority::High, 0, FlightId(0))..)
+            .take_while(move |(image, ..)| *image == slot)
+            .map(|(.., flight)| *flight)
     }
 
     /// Images that an engine has features of and somebody waits on.

@@ -30,6 +30,8 @@ mod flight;
 mod gate;
 mod health;
 mod image_index;
+#[cfg(test)]
+mod interleavings;
 mod job;
 pub mod machine;
 mod memory_limit;

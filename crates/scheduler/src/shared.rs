@@ -71,23 +71,17 @@ impl<E: Engine> Shared<E> {
     /// Blocks an engine's thread until there is a batch for it; none when it should end.
     pub(crate) fn wait_for_batch(&self, engine: usize) -> Option<Batch<E::Image, E::Question>> {
         loop {
-            let mut machine = self.gate.lock();
-            loop {
+            let (batch, effects, over) = self.gate.wait_until(engine, |machine| {
                 let mut effects = Effects::default();
                 let batch = machine.next_batch(Instant::now(), engine, &mut effects);
-                let over = batch.is_none() && machine.is_over();
-                let quiet = effects.failed.is_empty() && effects.wake.is_empty() && !effects.rearm;
-                if batch.is_none() && !over && quiet {
-                    machine = self.gate.wait(machine, engine);
-                    continue;
-                }
                 self.rows_abandoned.store(machine.rows_abandoned(), Ordering::Release);
-                drop(machine);
-                self.carry_out(effects);
-                if batch.is_some() || over {
-                    return batch;
-                }
-                break;
+                let over = batch.is_none() && machine.is_over();
+                let found = batch.is_some() || over || !effects.is_empty();
+                found.then_some((batch, effects, over))
+            })?;
+            self.carry_out(effects);
+            if batch.is_some() || over {
+                return batch;
             }
         }
     }

@@ -76,7 +76,7 @@ fn targets(rows: &[Row]) -> Vec<String> {
             lines.push(format!("not best: {place}: {worse}"));
         }
         let fifo = rivals().find(|row| row.policy == "pull when free, FIFO");
-        if let Some(fifo) = fifo.filter(|_| ours.traffic == Traffic::Bulk && ours.load == 0.95) {
+        if let Some(fifo) = fifo.filter(|_| ours.traffic == Traffic::PatientBulk && ours.load == 0.95) {
             let ratio = seconds(fifo.columns.interactive_p99) / seconds(ours.columns.interactive_p99);
             let verdict = if ratio >= 5.0 { "met" } else { "MISSED" };
             lines.push(format!(

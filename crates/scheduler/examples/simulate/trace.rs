@@ -30,10 +30,13 @@ pub(crate) enum Traffic {
     Zipf,
     /// Fifty interactive clients at a quarter of the load, and one that asks the rest in floods of 1000.
     Bulk,
+    /// The same, the interactive clients waiting however long it takes.
+    PatientBulk,
 }
 
 impl Traffic {
-    pub(crate) const ALL: [Self; 4] = [Self::Poisson, Self::Bursty, Self::Zipf, Self::Bulk];
+    pub(crate) const ALL: [Self; 5] =
+        [Self::Poisson, Self::Bursty, Self::Zipf, Self::Bulk, Self::PatientBulk];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -41,6 +44,7 @@ impl Traffic {
             Self::Bursty => "bursty",
             Self::Zipf => "Zipf images, 1 to 10 questions",
             Self::Bulk => "bulk beside 50 interactive",
+            Self::PatientBulk => "bulk beside 50 patient interactive",
         }
     }
 
@@ -51,7 +55,8 @@ impl Traffic {
             Self::Poisson => maker.poisson(count, rate, deadline),
             Self::Bursty => maker.bursty(count, rate, deadline),
             Self::Zipf => maker.zipf(count, rate, deadline),
-            Self::Bulk => maker.bulk(count, rate, deadline),
+            Self::Bulk => maker.bulk(count, rate, Some(deadline)),
+            Self::PatientBulk => maker.bulk(count, rate, None),
         }
         maker.arrivals.sort_by_key(|arrival| arrival.at);
         maker.arrivals
@@ -135,13 +140,13 @@ impl Maker {
         }
     }
 
-    fn bulk(&mut self, count: usize, rate: f64, deadline: Duration) {
+    fn bulk(&mut self, count: usize, rate: f64, deadline: Option<Duration>) {
         let (mut at, mut end, interactive) = (0.0, 0.0, count / 4);
         for question in 0..interactive as u64 {
             at += self.gap(rate / 4.0);
             end = at;
             let (client, image) = (self.random.random_range(0..50), self.new_image());
-            self.ask(at, client, image, question, Some(deadline));
+            self.ask(at, client, image, question, deadline);
         }
         let floods = ((count - interactive) as f64 / 1000.0).ceil().max(1.0);
         for flood in 0..floods as u64 {

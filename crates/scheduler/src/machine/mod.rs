@@ -57,6 +57,13 @@ impl<W> Default for Effects<W> {
     }
 }
 
+impl<W> Effects<W> {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.failed.is_empty() && self.wake.is_empty() && !self.rearm
+    }
+}
+
 /// Everything the scheduler knows.
 ///
 /// `I` and `Q` are images and questions, opaque here; `W` stands for one who waits for an answer.

@@ -1,0 +1,53 @@
+//! What a queued job takes in memory.
+
+use std::alloc::System;
+use std::sync::Arc;
+
+use scheduler::machine::{Effects, JobSpec, Machine};
+use scheduler::{ClientId, ImageKey, Priority, QueueLimits, SchedulerConfig};
+use stats_alloc::{Region, StatsAlloc};
+use tokio::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: StatsAlloc<System> = StatsAlloc::system();
+
+fn key(number: u64) -> [u8; 32] {
+    let mut key = [0; 32];
+    key[..8].copy_from_slice(&number.to_le_bytes());
+    key
+}
+
+#[test]
+fn a_queued_job_takes_at_most_one_kibibyte_beyond_its_image() {
+    const JOBS: u64 = 100_000;
+    let queue =
+        QueueLimits { max_jobs: usize::MAX, max_jobs_per_client: usize::MAX, ..QueueLimits::default() };
+    let mut machine: Machine<(), (), [u64; 2]> =
+        Machine::new(SchedulerConfig { queue, ..SchedulerConfig::default() }, 1);
+    let mut effects = Effects::default();
+    let now = Instant::now();
+    let (image, question) = (Arc::new(()), Arc::new(()));
+    let region = Region::new(&ALLOCATOR);
+    for number in 0..JOBS {
+        // The dearest case: every job has a client, an image and a deadline of its own.
+        let spec = JobSpec {
+            client: ClientId(number),
+            priority: Priority::Normal,
+            weight: 1,
+            deadline: Some(now + std::time::Duration::from_millis(1000 + number)),
+            image: ImageKey(key(number)),
+            image_bytes: 1,
+            question_key: key(number),
+            tokens: 8,
+        };
+        machine
+            .submit(now, &spec, Arc::clone(&image), Arc::clone(&question), [number; 2], &mut effects)
+            .unwrap();
+    }
+    let change = region.change();
+    // What reallocations add is in both counts already.
+    let bytes = change.bytes_allocated as f64 - change.bytes_deallocated as f64;
+    let each = bytes / JOBS as f64;
+    println!("{each:.0} bytes a queued job");
+    assert!(each <= 1024.0, "{each:.0} bytes");
+}
