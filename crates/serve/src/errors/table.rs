@@ -1,0 +1,168 @@
+//! The one error table: every way in which a call or one of its pairs can be refused, with its gRPC code, its reason,
+//! its HTTP status and whether trying again helps.
+
+use tonic::Code;
+
+/// What an error refuses: the whole call, one (image, question) pair of it, or either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scope {
+    /// The call ends with this status.
+    Call,
+    /// One `AskResponse` carries it; the call goes on.
+    Pair,
+    /// One or the other, depending on when it happens.
+    Either,
+}
+
+/// A row of the table.
+#[derive(Clone, Copy, Debug)]
+pub struct Row {
+    /// `ErrorInfo.reason`: stable, upper snake case, unique within [`DOMAIN`].
+    pub name: &'static str,
+    /// The gRPC status code.
+    pub code: Code,
+    /// The status of the same refusal over HTTP.
+    pub http: u16,
+    /// Whether the same request can succeed later.
+    pub retryable: bool,
+    /// What is refused.
+    pub scope: Scope,
+    /// The message, with `{field}`, `{value}`, `{limit}` and `{cause}` to be filled in.
+    pub template: &'static str,
+    /// What the caller can do about it, for the documentation.
+    pub remedy: &'static str,
+}
+
+macro_rules! error_table {
+    ($($reason:ident = $name:literal, $code:ident, $http:literal, $retryable:literal, $scope:ident,
+       $template:literal, $remedy:literal;)*) => {
+        /// Why something was refused.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $(#[doc = $template] $reason,)*
+        }
+
+        impl Reason {
+            /// Every reason, in the order of the documentation.
+            pub const ALL: &'static [Self] = &[$(Self::$reason),*];
+
+            /// This reason's row of the table.
+            #[must_use]
+            pub const fn row(self) -> Row {
+                match self {
+                    $(Self::$reason => Row {
+                        name: $name, code: Code::$code, http: $http, retryable: $retryable, scope: Scope::$scope,
+                        template: $template, remedy: $remedy,
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+error_table! {
+    EmptyRequest = "EMPTY_REQUEST", InvalidArgument, 400, false, Call,
+        "{field} is empty", "Send at least one image with at least one question.";
+    NoQuestions = "NO_QUESTIONS", InvalidArgument, 400, false, Call,
+        "{field} is empty", "Ask at least one question about every image sent.";
+    TooManyImages = "TOO_MANY_IMAGES", InvalidArgument, 400, false, Call,
+        "{field} holds {value}, the limit is {limit}", "Split the request.";
+    TooManyQuestions = "TOO_MANY_QUESTIONS", InvalidArgument, 400, false, Call,
+        "{field} holds {value}, the limit is {limit}", "Split the request.";
+    MessageTooLarge = "MESSAGE_TOO_LARGE", ResourceExhausted, 413, false, Call,
+        "the request message is {value} long, the limit is {limit}", "Split the request or send smaller images.";
+    InvalidDeadline = "INVALID_DEADLINE", InvalidArgument, 400, false, Call,
+        "{field} {value} is not 1 to 8 digits and a unit of H, M, S, m, u or n", "Let the gRPC library set the deadline.";
+    DeadlineExceeded = "DEADLINE_EXCEEDED", DeadlineExceeded, 504, true, Either,
+        "the deadline passed before the answer was ready", "Allow more time, or ask less at once.";
+    DeadlineUnreachable = "DEADLINE_UNREACHABLE", ResourceExhausted, 429, true, Pair,
+        "the queue is too long for the answer to be ready before the deadline", "Wait as RetryInfo says, or allow more time.";
+    ServerBusy = "SERVER_BUSY", ResourceExhausted, 429, true, Call,
+        "the server holds {value}, the limit is {limit}", "Wait as RetryInfo says.";
+    QueueFull = "QUEUE_FULL", ResourceExhausted, 429, true, Pair,
+        "the queue is full: {cause}", "Wait as RetryInfo says.";
+    PreprocessingBusy = "PREPROCESSING_BUSY", ResourceExhausted, 429, true, Pair,
+        "too many images wait to be decoded", "Wait as RetryInfo says.";
+    ModelLoading = "MODEL_LOADING", Unavailable, 503, true, Call,
+        "the model is still loading", "Wait until grpc.health.v1 says SERVING.";
+    ShuttingDown = "SHUTTING_DOWN", Unavailable, 503, true, Either,
+        "the server is shutting down", "Ask another server, or this one once it is back.";
+    EngineBroken = "ENGINE_BROKEN", Unavailable, 503, true, Either,
+        "the engine has stopped: {cause}", "Ask another server; this one ends itself.";
+    ImageMissing = "IMAGE_MISSING", InvalidArgument, 400, false, Pair,
+        "{field} has no source", "Set data (or url).";
+    ImageUrlUnsupported = "IMAGE_URL_UNSUPPORTED", Unimplemented, 501, false, Pair,
+        "{field} is not served: this version fetches no images", "Send the image's bytes in data.";
+    ImageEmpty = "IMAGE_EMPTY", InvalidArgument, 400, false, Pair,
+        "{field} is empty", "Send the whole file.";
+    ImageTooLarge = "IMAGE_TOO_LARGE", InvalidArgument, 413, false, Pair,
+        "{field} is {value} long, the limit is {limit}", "Compress the image or scale it down.";
+    ImageTooManyPixels = "IMAGE_TOO_MANY_PIXELS", InvalidArgument, 413, false, Pair,
+        "{field} is too large to decode: {cause}", "Scale the image down.";
+    ImageFormatUnknown = "IMAGE_FORMAT_UNKNOWN", InvalidArgument, 415, false, Pair,
+        "{field} cannot be decoded: {cause}", "Send PNG, JPEG, WebP, GIF, BMP or TIFF.";
+    ImageUnreadable = "IMAGE_UNREADABLE", InvalidArgument, 422, false, Pair,
+        "{field} cannot be decoded: {cause}", "Check that the file is whole.";
+    QuestionEmpty = "QUESTION_EMPTY", InvalidArgument, 400, false, Pair,
+        "{field} holds no text", "Ask something.";
+    QuestionTooLong = "QUESTION_TOO_LONG", InvalidArgument, 413, false, Pair,
+        "{field} is {value} long, the limit is {limit}", "Ask more briefly.";
+    QuestionUnreadable = "QUESTION_UNREADABLE", InvalidArgument, 422, false, Pair,
+        "{field} cannot be tokenized: {cause}", "Rephrase the question.";
+    EngineRefused = "ENGINE_REFUSED", Internal, 500, false, Pair,
+        "the model cannot answer this pair: {cause}", "Report it, with the image and the question.";
+    EngineFailed = "ENGINE_FAILED", Internal, 500, true, Pair,
+        "the model failed: {cause}", "Try again.";
+    EngineOutOfMemory = "ENGINE_OUT_OF_MEMORY", ResourceExhausted, 503, true, Pair,
+        "the device has no memory left for this pair: {cause}", "Wait as RetryInfo says.";
+    InternalError = "INTERNAL_ERROR", Internal, 500, true, Either,
+        "internal error: {cause}", "Report it.";
+}
+
+/// A code as the gRPC specification spells it: `INVALID_ARGUMENT`.
+#[must_use]
+pub fn code_name(code: Code) -> String {
+    let mut name = String::new();
+    for letter in format!("{code:?}").chars() {
+        if letter.is_uppercase() && !name.is_empty() {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_uppercase());
+    }
+    name
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn every_reason_has_a_unique_well_formed_name_of_at_most_63_characters() {
+        let names: HashSet<_> = Reason::ALL.iter().map(|reason| reason.row().name).collect();
+        assert_eq!(names.len(), Reason::ALL.len());
+        for name in names {
+            assert!(name.len() <= 63 && name.chars().all(|c| c.is_ascii_uppercase() || c == '_'), "{name}");
+        }
+    }
+
+    #[test]
+    fn codes_agree_with_the_http_status_and_with_retrying() {
+        for reason in Reason::ALL {
+            let row = reason.row();
+            let same_family = match row.code {
+                Code::InvalidArgument => (400..500).contains(&row.http) && !row.retryable,
+                Code::ResourceExhausted => [413, 429, 503].contains(&row.http),
+                Code::Unavailable => row.http == 503 && row.retryable,
+                Code::DeadlineExceeded => row.http == 504 && row.retryable,
+                Code::Unimplemented => row.http == 501 && !row.retryable,
+                Code::Internal => row.http == 500,
+                _ => false,
+            };
+            assert!(same_family, "{row:?}");
+            // A library cancels; a server says what happened.
+            assert!(![Code::Cancelled, Code::Unknown, Code::Ok].contains(&row.code));
+        }
+    }
+}
