@@ -10,8 +10,13 @@ use crate::{DecodeError, Format, RgbImage};
 
 pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {
     let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(refusal)?;
-    // Planes of the lossy frame or the lossless frame's words, and an animation's canvas beside it.
-    let scratch = if decoder.is_animated() { 12 } else { 8 };
+    // A lossy frame's planes or a lossless one's four bytes a pixel; with alpha the result is made of
+    // a copy; an animation has a canvas and a frame besides.
+    let scratch = match (decoder.is_animated(), decoder.has_alpha()) {
+        (true, _) => 12,
+        (false, true) => 7,
+        (false, false) => 4,
+    };
     let admitted = admission.admit(decoder.dimensions(), scratch)?;
     let samples = decoder.output_buffer_size().unwrap_or_default();
     let mut pixels = vec![0; samples];
