@@ -103,9 +103,33 @@ pub(crate) const fn result_label(kind: Option<EngineErrorKind>) -> &'static str 
     }
 }
 
+/// A counter for each value that the table gives to a metric's label.
+struct ByLabel(Vec<(&'static str, Counter)>);
+
+impl ByLabel {
+    fn new(name: &'static str) -> Self {
+        let labels = METRICS.iter().find(|metric| metric.name == name).map_or("", |metric| metric.labels);
+        let (label, values) = labels.split_once('=').unwrap_or_default();
+        Self(values.split('|').map(|value| (value, counter!(name, label => value))).collect())
+    }
+
+    fn increment(&self, value: &str) {
+        let counter = self.0.iter().find(|(known, _)| *known == value);
+        debug_assert!(counter.is_some(), "label {value} is not in the table");
+        if let Some((_, counter)) = counter {
+            counter.increment(1);
+        }
+    }
+}
+
 /// Handles of the metrics that are touched for every job or batch, looked up once.
 pub(crate) struct Telemetry {
-    admitted: [Counter; 3],
+    admitted: ByLabel,
+    refused: ByLabel,
+    failed: ByLabel,
+    expired: ByLabel,
+    cancelled: ByLabel,
+    batches: ByLabel,
     pub(crate) answered: Counter,
     pub(crate) hopeless: Counter,
     pub(crate) shared: Counter,
@@ -128,7 +152,12 @@ impl Telemetry {
     /// Handles of the recorder that is installed now.
     pub(crate) fn new() -> Self {
         Self {
-            admitted: Priority::ALL.map(|class| counter!(ADMITTED, "priority" => class.label())),
+            admitted: ByLabel::new(ADMITTED),
+            refused: ByLabel::new(REFUSED),
+            failed: ByLabel::new(FAILED),
+            expired: ByLabel::new(EXPIRED),
+            cancelled: ByLabel::new(CANCELLED),
+            batches: ByLabel::new(BATCHES),
             answered: counter!(ANSWERED),
             hopeless: counter!(HOPELESS),
             shared: counter!(SHARED),
@@ -150,29 +179,27 @@ impl Telemetry {
     }
 
     pub(crate) fn admitted(&self, class: Priority) {
-        if let Some(counter) = self.admitted.get(class as usize) {
-            counter.increment(1);
-        }
+        self.admitted.increment(class.label());
     }
 
     pub(crate) fn refused(&self, refused: &Refused) {
-        counter!(REFUSED, "reason" => refused.label()).increment(1);
+        self.refused.increment(refused.label());
     }
 
     pub(crate) fn expired(&self, stage: Stage) {
-        counter!(EXPIRED, "stage" => stage.label()).increment(1);
+        self.expired.increment(stage.label());
     }
 
     pub(crate) fn cancelled(&self, stage: Stage) {
-        counter!(CANCELLED, "stage" => stage.label()).increment(1);
+        self.cancelled.increment(stage.label());
     }
 
     pub(crate) fn failed(&self, kind: EngineErrorKind) {
-        counter!(FAILED, "kind" => result_label(Some(kind))).increment(1);
+        self.failed.increment(result_label(Some(kind)));
     }
 
     pub(crate) fn batch_ended(&self, result: &'static str) {
-        counter!(BATCHES, "result" => result).increment(1);
+        self.batches.increment(result);
     }
 
     pub(crate) fn model(&self, model: &ServiceModel) {

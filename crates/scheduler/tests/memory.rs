@@ -4,8 +4,9 @@ use std::alloc::System;
 use std::sync::Arc;
 
 use scheduler::machine::{Effects, JobSpec, Machine};
-use scheduler::{ClientId, ImageKey, Priority, QueueLimits, SchedulerConfig};
+use scheduler::{ClientId, Done, ImageKey, JobError, Priority, QueueLimits, SchedulerConfig};
 use stats_alloc::{Region, StatsAlloc};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 #[global_allocator]
@@ -22,11 +23,12 @@ fn a_queued_job_takes_at_most_one_kibibyte_beyond_its_image() {
     const JOBS: u64 = 100_000;
     let queue =
         QueueLimits { max_jobs: usize::MAX, max_jobs_per_client: usize::MAX, ..QueueLimits::default() };
-    let mut machine: Machine<(), (), [u64; 2]> =
+    let mut machine: Machine<(), (), oneshot::Sender<Result<Done<u64>, JobError>>> =
         Machine::new(SchedulerConfig { queue, ..SchedulerConfig::default() }, 1);
     let mut effects = Effects::default();
     let now = Instant::now();
     let (image, question) = (Arc::new(()), Arc::new(()));
+    let mut replies = Vec::with_capacity(JOBS as usize);
     let region = Region::new(&ALLOCATOR);
     for number in 0..JOBS {
         // The dearest case: every job has a client, an image and a deadline of its own.
@@ -40,9 +42,10 @@ fn a_queued_job_takes_at_most_one_kibibyte_beyond_its_image() {
             question_key: key(number),
             tokens: 8,
         };
-        machine
-            .submit(now, &spec, Arc::clone(&image), Arc::clone(&question), [number; 2], &mut effects)
-            .unwrap();
+        // The way back to the asker is a part of the job.
+        let (token, reply) = oneshot::channel();
+        replies.push(reply);
+        machine.submit(now, &spec, Arc::clone(&image), Arc::clone(&question), token, &mut effects).unwrap();
     }
     let change = region.change();
     // What reallocations add is in both counts already.
