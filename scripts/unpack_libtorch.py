@@ -2,6 +2,7 @@
 
 The destination gets `include/` and a flat `lib/`, the layout that tch calls LIBTORCH. For the CPU only the
 libraries that a CPU process loads are kept: the CUDA build's `libtorch_cpu.so` links the CUDA runtime and CUPTI.
+The CUDA headers come along: what uses CUDA is compiled on every machine.
 """
 
 import pathlib
@@ -27,7 +28,7 @@ def destination(member: str, device: str) -> str | None:
         return None
     if member.startswith("torch/include/"):
         return member.removeprefix("torch/")
-    if member.startswith("nvidia/") and "/include/" in member and device == "cuda":
+    if member.startswith("nvidia/") and "/include/" in member:
         return "include/" + member.split("/include/", 1)[1]
     name = member.rsplit("/", 1)[-1]
     in_lib = member.startswith(("torch/lib/", "nvidia/")) and "/lib/" in member and ".so" in name

@@ -9,7 +9,7 @@
 #   --device  cuda, or cpu for a rehearsal
 #   --small   a small model and short runs, for a rehearsal
 #
-# Results: summary.txt, engine_<dtype>.json, reference.json, easy_vqa_<dtype>.txt, machine.txt and the logs.
+# Results: summary.txt, machine.txt, engine_*.json, reference.json and a log of each step.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
@@ -56,23 +56,25 @@ server=
 trap '[[ -n $server ]] && kill "$server" 2>/dev/null; rm -rf "$work"' EXIT
 
 # 1. The demo model's answers to every easy-VQA test question, through the server, against the reference's.
-easy_vqa() { # easy_vqa DTYPE
-  "$bin/blip-serve" serve --device "$device" --dtype "$1" --grpc-listen 127.0.0.1:0 >"$out/serve_$1.log" 2>&1 &
+easy_vqa() { # easy_vqa NAME DTYPE OPTION...
+  local name=$1 dtype=$2 near_tie=0 address=
+  shift 2
+  "$bin/blip-serve" serve --device "$device" --dtype "$dtype" "$@" --grpc-listen 127.0.0.1:0 >"$out/serve_$name.log" 2>&1 &
   server=$!
-  local address=
-  until address=$(grep -oE -m1 'http://[0-9.]+:[0-9]+' "$out/serve_$1.log"); do
-    kill -0 "$server" 2>/dev/null || { cat "$out/serve_$1.log"; return 1; }
+  until address=$(grep -oE -m1 'http://[0-9.]+:[0-9]+' "$out/serve_$name.log"); do
+    kill -0 "$server" 2>/dev/null || { cat "$out/serve_$name.log"; return 1; }
     sleep 0.2
   done
-  local near_tie=0
-  [[ $1 == f16 ]] && near_tie=0.05
-  step "easy_vqa_$1" 120 python3 tools/ask_easy_vqa.py --server "${address#http://}" --near-tie $near_tie
+  [[ $dtype == f16 ]] && near_tie=0.05
+  step "easy_vqa_$name" 120 python3 tools/ask_easy_vqa.py --server "${address#http://}" --near-tie $near_tie
   kill "$server" && wait "$server"
   server=
-  cat "$out/easy_vqa_$1.log" >>"$out/summary.txt"
+  cat "$out/easy_vqa_$name.log" >>"$out/summary.txt"
 }
 if python3 -c 'import easy_vqa, grpc, grpc_reflection' 2>/dev/null; then
-  for dtype in f32 f16; do easy_vqa $dtype; done
+  easy_vqa f32 f32
+  easy_vqa f16 f16
+  easy_vqa f16_graphs f16 --cuda-graphs
 else
   echo "step easy_vqa: left out, easy_vqa or grpcio-reflection is not installed" | tee -a "$out/summary.txt"
 fi
@@ -81,12 +83,16 @@ fi
 shape=vqa seconds=2 images=1,2,4,8,16,32,64,128
 [[ -n $small ]] && shape=tiny seconds=0.2 images=1,4
 step checkpoint 120 python3 tools/random_checkpoint.py --preset "$shape" "$work/model"
-for dtype in f16 f32; do
-  [[ $dtype == f32 ]] && images=1,32
-  step "engine_$dtype" 200 bash -c "exec '$bin/engine_speed' --model '$work/model' --device $device --dtype $dtype \
-    --batch-images $images --seconds $seconds >'$out/engine_$dtype.json'"
-  sed -n '/questions\/s\|p50\|against\|loaded/p' "$out/engine_$dtype.log" >>"$out/summary.txt"
-done
+engine() { # engine NAME DTYPE IMAGES OPTION...
+  local name=$1 dtype=$2 images=$3
+  shift 3
+  step "engine_$name" 200 bash -c "exec '$bin/engine_speed' --model '$work/model' --device $device --dtype $dtype \
+    --batch-images $images --seconds $seconds $* >'$out/engine_$name.json'"
+  sed -n '/questions\/s\|p50\|against\|loaded/p' "$out/engine_$name.log" >>"$out/summary.txt"
+}
+engine f16 f16 $images
+engine f16_graphs f16 $images --cuda-graphs
+engine f32 f32 "${images%%,*},${images##*,}"
 
 # 3. The reference on the same weights and device, at its best batch size.
 dtype=f16

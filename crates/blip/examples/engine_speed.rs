@@ -15,8 +15,8 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use blip::{
-    Checkpoint, DeviceRequest, Dtype, ImageInput, ImageKey, Model, ModelFiles, ModelOptions, Pixels, QuestionInput,
-    RowAnswer, RowError, RowSink, open_device,
+    Checkpoint, DeviceRequest, Dtype, ImageInput, ImageKey, Model, ModelFiles, ModelOptions, Pixels,
+    QuestionInput, RowAnswer, RowError, RowSink, open_device,
 };
 use clap::Parser;
 use serde_json::{Value, json};
@@ -47,6 +47,9 @@ struct Arguments {
     /// Images for the correctness checks.
     #[arg(long, default_value_t = 16)]
     check_images: usize,
+    /// Launch small batches as CUDA graphs.
+    #[arg(long)]
+    cuda_graphs: bool,
     /// Leave the checks out and only time.
     #[arg(long)]
     no_checks: bool,
@@ -99,8 +102,9 @@ impl Workload {
             .map(|_| Pixels::new(side, side, (0..side * side * 3).map(|_| random.next() as u8).collect()))
             .collect::<Result<_, _>>()?;
         let vocabulary = checkpoint.config().text.vocab_size as u64;
-        let questions =
-            (0..64).map(|_| (0..question_tokens).map(|_| (random.next() % vocabulary) as i64).collect()).collect();
+        let questions = (0..64)
+            .map(|_| (0..question_tokens).map(|_| (random.next() % vocabulary) as i64).collect())
+            .collect();
         Ok(Self { random, pictures, questions, next_key: 0 })
     }
 
@@ -124,7 +128,8 @@ impl Workload {
             .collect();
         let mut answers = Answers::default();
         model.run(&images, &questions, &mut answers)?;
-        if answers.0.len() != questions.len() || answers.0.iter().any(|answer| !matches!(answer, Some(Ok(_)))) {
+        if answers.0.len() != questions.len() || answers.0.iter().any(|answer| !matches!(answer, Some(Ok(_))))
+        {
             bail!("a row has no answer");
         }
         Ok(answers)
@@ -213,7 +218,8 @@ fn compare(one: &[RowAnswer], other: &[RowAnswer], near_tie: f32) -> Value {
 fn answers_alone(workload: &Workload, model: &mut Model, images: usize) -> Result<Vec<RowAnswer>> {
     (0..images)
         .map(|index| {
-            let image = ImageInput { key: key(1 << 40 | index as u64), pixels: &workload.pictures[index % 64] };
+            let image =
+                ImageInput { key: key(1 << 40 | index as u64), pixels: &workload.pictures[index % 64] };
             let question = QuestionInput { image: 0, token_ids: &workload.questions[index % 64] };
             let mut answers = Answers::default();
             model.run(&[image], &[question], &mut answers)?;
@@ -253,10 +259,15 @@ fn main() -> Result<()> {
     let mut options = ModelOptions::for_device(chosen.device);
     options.max_new_tokens = Some(arguments.answer_tokens);
     options.max_batch_images = most.max(arguments.check_images);
+    options.cuda_graphs = arguments.cuda_graphs;
     let mut model = Model::load(&checkpoint, chosen.device, dtype, options)?;
     let load_seconds = begin.elapsed().as_secs_f64();
     let (resident, weight_bytes) = (resident_bytes(), checkpoint.weights().bytes());
-    eprintln!("loaded in {load_seconds:.2} s, resident {} MiB, weights in the file {} MiB", resident >> 20, weight_bytes >> 20);
+    eprintln!(
+        "loaded in {load_seconds:.2} s, resident {} MiB, weights in the file {} MiB",
+        resident >> 20,
+        weight_bytes >> 20
+    );
     let mut workload = Workload::new(&checkpoint, arguments.question_tokens)?;
 
     let mut checks = json!(null);
@@ -267,7 +278,8 @@ fn main() -> Result<()> {
         let tie = if dtype == Dtype::F32 { 1e-3 } else { 0.05 };
         let batched = compare(&alone, &together, tie);
         eprintln!("batched against alone: {batched}");
-        let mut exact = Model::load(&checkpoint, chosen.device, Dtype::F32, options)?;
+        let plain = ModelOptions { cuda_graphs: false, ..options };
+        let mut exact = Model::load(&checkpoint, chosen.device, Dtype::F32, plain)?;
         let single = answers_alone(&workload, &mut exact, images)?;
         let precision = compare(&single, &alone, tie);
         eprintln!("{dtype} against f32: {precision}");
@@ -291,12 +303,19 @@ fn main() -> Result<()> {
     ] {
         eprintln!("{title}:");
         for &images in &arguments.batch_images {
-            tables.push(throughput(&arguments, &mut workload, &mut model, images, questions_per_image, cached)?);
+            tables.push(throughput(
+                &arguments,
+                &mut workload,
+                &mut model,
+                images,
+                questions_per_image,
+                cached,
+            )?);
         }
     }
     let report = json!({
         "device": format!("{:?}", chosen.device), "dtype": dtype.to_string(),
-        "question_tokens": arguments.question_tokens, "answer_tokens": arguments.answer_tokens,
+        "cuda_graphs": arguments.cuda_graphs, "question_tokens": arguments.question_tokens, "answer_tokens": arguments.answer_tokens,
         "load_seconds": load_seconds, "resident_bytes_after_load": resident, "weight_bytes": weight_bytes,
         "resident_bytes_at_end": resident_bytes(), "checks": checks,
         "lone_question_ms": { "p50": p50, "p99": p99, "runs": lone.len() }, "throughput": tables,

@@ -5,9 +5,9 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
     config::BlipConfig,
+    decoder_past::Past,
     error::LoadError,
     layers::{LayerNorm, Linear},
-    question_encoder::QuestionStates,
     text_embeddings::TextEmbeddings,
     text_layer::TextLayer,
     weights::{Scope, Weights},
@@ -26,20 +26,29 @@ pub(crate) struct AnswerDecoder {
     device: Device,
 }
 
-/// What is kept of the rows that are still being decoded.
+/// What is kept of the rows that are being decoded.
 #[derive(Debug)]
 pub(crate) struct DecoderState {
-    layers: Vec<LayerState>,
-    padding: Option<Tensor>,
-    steps: i64,
+    pub(crate) layers: Vec<LayerState>,
+    /// `[rows, 1, 1, longest]`: hides the questions' padding; `None` if there is none.
+    pub(crate) padding: Option<Tensor>,
+    pub(crate) position: Position,
+}
+
+/// Where the next token goes.
+#[derive(Debug)]
+pub(crate) enum Position {
+    /// Known to the host.
+    Host(i64),
+    /// `[1]` of i64 on the device.
+    Device(Tensor),
 }
 
 #[derive(Debug)]
-struct LayerState {
-    /// Keys and values of the tokens so far, `[2, rows, heads, steps, head dim]`.
-    past: Option<Tensor>,
+pub(crate) struct LayerState {
+    pub(crate) past: Past,
     /// Keys and values of the question, `[rows, longest, 2 * hidden]`.
-    question: Tensor,
+    pub(crate) question: Tensor,
 }
 
 /// One row's best token at a step.
@@ -70,10 +79,16 @@ impl AnswerDecoder {
         let (weight_name, bias_name) = (format!("{HEAD}.decoder.weight"), format!("{HEAD}.decoder.bias"));
         let tied = !weights.contains(&weight_name) || weights.equal(&weight_name, WORDS);
         if !tied {
-            tracing::warn!("{weight_name} differs from the word embeddings that it is tied to; it is used as it is");
+            tracing::warn!(
+                "{weight_name} differs from the word embeddings that it is tied to; it is used as it is"
+            );
         }
         let vocabulary = Linear {
-            weight: if tied { embeddings.word().shallow_clone() } else { root.tensor(&weight_name, &[vocab, hidden])? },
+            weight: if tied {
+                embeddings.word().shallow_clone()
+            } else {
+                root.tensor(&weight_name, &[vocab, hidden])?
+            },
             bias: root.first_of([&bias_name, &format!("{HEAD}.bias")], &[vocab])?,
         };
         Ok(Self {
@@ -86,27 +101,42 @@ impl AnswerDecoder {
         })
     }
 
-    /// Gets ready to decode: every layer's keys and values of the questions, made once.
-    pub(crate) fn start(&self, questions: QuestionStates) -> Result<DecoderState, TchError> {
+    /// Each layer's keys and values of the questions' `states` `[rows, longest, hidden]`.
+    pub(crate) fn project<'a>(
+        &'a self,
+        states: &'a Tensor,
+    ) -> impl Iterator<Item = Result<Tensor, TchError>> + 'a {
+        self.layers.iter().map(|layer| layer.cross_attention.project(states))
+    }
+
+    /// Gets ready to decode: the questions' keys and values are made once.
+    pub(crate) fn start(&self, states: &Tensor, padding: Option<Tensor>) -> Result<DecoderState, TchError> {
         let layers = self
-            .layers
-            .iter()
-            .map(|layer| {
-                Ok(LayerState { past: None, question: layer.cross_attention.project(&questions.states)? })
-            })
+            .project(states)
+            .map(|question| Ok(LayerState { past: Past::Growing(None), question: question? }))
             .collect::<Result<_, TchError>>()?;
-        Ok(DecoderState { layers, padding: questions.padding, steps: 0 })
+        Ok(DecoderState { layers, padding, position: Position::Host(0) })
     }
 
     /// Feeds each row its last token and returns the logits of the next, `[rows, vocabulary]` in f32.
     pub(crate) fn step(&self, tokens: &[i64], state: &mut DecoderState) -> Result<Tensor, TchError> {
         let ids = Tensor::f_from_slice(tokens)?.f_view([tokens.len() as i64, 1])?.f_to_device(self.device)?;
-        let mut states = self.embeddings.forward(&ids, state.steps)?;
+        self.step_on_device(&ids, state)
+    }
+
+    /// As [`Self::step`], with the tokens `[rows, 1]` on the device already.
+    pub(crate) fn step_on_device(&self, ids: &Tensor, state: &mut DecoderState) -> Result<Tensor, TchError> {
+        let mut states = match &mut state.position {
+            Position::Host(position) => {
+                *position += 1;
+                self.embeddings.forward(ids, *position - 1)?
+            }
+            Position::Device(step) => self.embeddings.forward_at(ids, step)?,
+        };
         let padding = state.padding.as_ref();
         for (layer, kept) in self.layers.iter().zip(&mut state.layers) {
             states = layer.forward_step(&states, &mut kept.past, &kept.question, padding)?;
         }
-        state.steps += 1;
         let mut states = self.transform.forward(&states.f_select(1, 0)?)?;
         let states = self.transform_norm.forward(&states.f_gelu_("none")?)?;
         self.vocabulary.forward(&states)?.f_to_kind(Kind::Float)
@@ -118,7 +148,7 @@ impl DecoderState {
     pub(crate) fn retain(&mut self, indices: &[i64], device: Device) -> Result<(), TchError> {
         let indices = Tensor::f_from_slice(indices)?.f_to_device(device)?;
         for layer in &mut self.layers {
-            layer.past = layer.past.take().map(|past| past.f_index_select(1, &indices)).transpose()?;
+            layer.past.retain(&indices)?;
             layer.question = layer.question.f_index_select(0, &indices)?;
         }
         self.padding = self.padding.take().map(|padding| padding.f_index_select(0, &indices)).transpose()?;
@@ -126,20 +156,23 @@ impl DecoderState {
     }
 }
 
-/// The best token of each row of `logits` `[rows, vocabulary]`, brought to the host in one copy.
-pub(crate) fn best_tokens(logits: &Tensor) -> Result<Vec<Choice>, TchError> {
-    let rows = logits.size2()?.0;
+/// The best token of each row of `logits` `[rows, vocabulary]`, as numbers: `[rows, 4]` in f32.
+pub(crate) fn choose(logits: &Tensor) -> Result<Tensor, TchError> {
     let total = logits.f_logsumexp(-1, true)?;
     let (first, token) = logits.f_max_dim(-1, true)?;
     // Two reductions are far quicker than a top-2 over a vocabulary of 30,000.
     let second = logits.f_scatter_value(-1, &token, f64::NEG_INFINITY)?.f_amax(-1, true)?;
     // Token ids stay below 2^24 (the configuration's limit), so f32 holds them exactly.
-    let table = Tensor::f_cat(&[first, second, token.f_to_kind(Kind::Float)?, total], 1)?;
-    let mut numbers = vec![0f32; rows as usize * 4];
+    Tensor::f_cat(&[first, second, token.f_to_kind(Kind::Float)?, total], 1)
+}
+
+/// Brings what [`choose`] found to the host, in one copy.
+pub(crate) fn read_choices(table: &Tensor) -> Result<Vec<Choice>, TchError> {
+    let mut numbers = vec![0f32; table.size2()?.0 as usize * 4];
     let count = numbers.len();
     table.f_to_device(Device::Cpu)?.f_contiguous()?.f_copy_data(&mut numbers, count)?;
-    let (table, _) = numbers.as_chunks::<4>();
-    let choices = table.iter().map(|&[first, second, token, total]| Choice {
+    let (rows, _) = numbers.as_chunks::<4>();
+    let choices = rows.iter().map(|&[first, second, token, total]| Choice {
         token: token as i64,
         log_probability: first - total,
         margin: first - second,
@@ -154,7 +187,7 @@ mod tests {
     #[test]
     fn the_best_token_comes_with_its_log_probability_and_margin() {
         let logits = Tensor::from_slice(&[0.0f32, 2.0, 1.0, 5.0, -1.0, 0.0]).view([2, 3]);
-        let choices = best_tokens(&logits).unwrap();
+        let choices = read_choices(&choose(&logits).unwrap()).unwrap();
         assert_eq!((choices[0].token, choices[1].token), (1, 0));
         let total = (0f32.exp() + 2f32.exp() + 1f32.exp()).ln();
         assert!((choices[0].log_probability - (2.0 - total)).abs() < 1e-6);
@@ -164,6 +197,6 @@ mod tests {
     #[test]
     fn a_row_of_nan_has_no_finite_probability() {
         let logits = Tensor::from_slice(&[f32::NAN, 0.0, 1.0]).view([1, 3]);
-        assert!(!best_tokens(&logits).unwrap()[0].log_probability.is_finite());
+        assert!(!read_choices(&choose(&logits).unwrap()).unwrap()[0].log_probability.is_finite());
     }
 }

@@ -3,7 +3,12 @@
 use tch::{Device, Kind, TchError, Tensor};
 
 /// `softmax(q k^T / sqrt(head dim) + mask) v`, all `[rows, heads, positions, head dim]`.
-pub(crate) fn attend(query: &Tensor, key: &Tensor, value: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, TchError> {
+pub(crate) fn attend(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    mask: Option<&Tensor>,
+) -> Result<Tensor, TchError> {
     Tensor::f_scaled_dot_product_attention(query, key, value, mask, 0.0, false, None, false)
 }
 
@@ -19,22 +24,27 @@ pub(crate) fn merge_heads(states: &Tensor) -> Result<Tensor, TchError> {
     states.f_transpose(1, 2)?.f_reshape([rows, positions, heads * head_dim])
 }
 
-/// What is added to the scores: 0 where a row has a token, a very negative number where it has padding.
+/// The number that stands for "not visible": as low as the kind allows, so that a sum with any score stays finite or
+/// becomes minus infinity, and its weight is exactly 0 either way.
+pub(crate) fn lowest(kind: Kind) -> f64 {
+    match kind {
+        Kind::Half => -65504.0,
+        _ => f64::from(f32::MIN / 2.0),
+    }
+}
+
+/// What is added to the scores: 0 where a row has a token, [`lowest`] where it has padding.
 ///
-/// Returns `[rows, 1, 1, longest]`, or `None` if no row has padding. The number is the kind's own lowest, so that
-/// a sum with any score stays finite or becomes minus infinity, and a weight of exactly 0 either way.
+/// Returns `[rows, 1, 1, longest]`, or `None` if no row has padding.
 pub(crate) fn padding_mask(lengths: &[i64], device: Device, kind: Kind) -> Result<Option<Tensor>, TchError> {
     let longest = lengths.iter().copied().max().unwrap_or(0);
     if lengths.iter().all(|&length| length == longest) {
         return Ok(None);
     }
-    let lowest = match kind {
-        Kind::Half => -65504.0,
-        _ => f64::from(f32::MIN / 2.0),
-    };
+    let lowest = lowest(kind) as f32;
     let values: Vec<f32> = lengths
         .iter()
-        .flat_map(|&length| (0..longest).map(move |position| if position < length { 0.0 } else { lowest as f32 }))
+        .flat_map(|&length| (0..longest).map(move |position| if position < length { 0.0 } else { lowest }))
         .collect();
     let mask = Tensor::f_from_slice(&values)?.f_view([lengths.len() as i64, 1, 1, longest])?;
     Ok(Some(mask.f_to_device(device)?.f_to_kind(kind)?))

@@ -171,7 +171,9 @@ impl BlipConfig {
             ("vision_config", vision.hidden_size, vision.num_attention_heads),
         ] {
             if width % heads != 0 {
-                return Err(format!("{tower}.hidden_size is {width}, not a multiple of its {heads} attention heads"));
+                return Err(format!(
+                    "{tower}.hidden_size is {width}, not a multiple of its {heads} attention heads"
+                ));
             }
         }
         if vision.image_size % vision.patch_size != 0 {
@@ -199,7 +201,10 @@ impl BlipConfig {
             ("sep_token_id", text.sep_token_id),
         ] {
             if !(0..text.vocab_size).contains(&id) {
-                return Err(format!("text_config.{key} is {id}, expected below vocab_size {}", text.vocab_size));
+                return Err(format!(
+                    "text_config.{key} is {id}, expected below vocab_size {}",
+                    text.vocab_size
+                ));
             }
         }
         Ok(())
@@ -259,7 +264,8 @@ mod tests {
 
     #[test]
     fn unknown_keys_are_ignored_and_stated_heads_win() {
-        let config = BlipConfig::parse(br#"{"text_config": {"num_attention_heads": 12, "label_smoothing": 0.1}}"#);
+        let config =
+            BlipConfig::parse(br#"{"text_config": {"num_attention_heads": 12, "label_smoothing": 0.1}}"#);
         assert_eq!(config.unwrap().text.num_attention_heads(), 12);
     }
 
@@ -281,7 +287,8 @@ mod tests {
 
     #[test]
     fn max_length_counts_the_start_token() {
-        let new = |json: &str| GenerationConfig::parse(json.as_bytes(), 512).map(|config| config.max_new_tokens);
+        let new =
+            |json: &str| GenerationConfig::parse(json.as_bytes(), 512).map(|config| config.max_new_tokens);
         assert_eq!(new(r#"{"max_length": 20}"#).unwrap(), 19);
         assert_eq!(new(r#"{"max_new_tokens": 5, "max_length": 20}"#).unwrap(), 5);
         assert_eq!(new("{}").unwrap(), 20);

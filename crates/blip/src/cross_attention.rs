@@ -71,7 +71,12 @@ impl CrossAttention {
 
     /// Attends from questions `[rows, longest, hidden]`, in the order of `fold`, to their images
     /// `[images, tokens, memory dim]`, in the order of `fold`. Every image token is valid, so there is no mask.
-    pub(crate) fn attend_images(&self, states: &Tensor, images: &Tensor, fold: &Fold) -> Result<Tensor, TchError> {
+    pub(crate) fn attend_images(
+        &self,
+        states: &Tensor,
+        images: &Tensor,
+        fold: &Fold,
+    ) -> Result<Tensor, TchError> {
         let query = self.query.forward(states)?;
         let contexts = fold
             .groups
@@ -89,11 +94,16 @@ impl CrossAttention {
         let (_, longest, hidden) = query.size3()?;
         let rows = group.images * group.questions;
         // All questions on an image as one row of queries.
-        let query = query
-            .f_narrow(0, group.first_row, rows)?
-            .f_view([group.images, group.questions * longest, self.heads, self.head_dim])?;
+        let query = query.f_narrow(0, group.first_row, rows)?.f_view([
+            group.images,
+            group.questions * longest,
+            self.heads,
+            self.head_dim,
+        ])?;
         let memory = images.f_narrow(0, group.first_image, group.images)?;
-        let context = if self.absorbing_is_cheaper(group.questions * longest, memory.size3()?.1) {
+        let context = if !memory.device().is_cuda()
+            && self.absorbing_is_cheaper(group.questions * longest, memory.size3()?.1)
+        {
             self.absorbed_context(&query, &memory)?
         } else {
             let context = self.context(&query.f_transpose(1, 2)?, &self.project(&memory)?, None)?;

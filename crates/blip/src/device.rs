@@ -143,7 +143,9 @@ pub fn open_device(request: DeviceRequest) -> Result<ChosenDevice, DeviceError> 
         DeviceRequest::Cuda(index) => cuda_device(index).map(asked),
         DeviceRequest::Auto => Ok(match cuda_device(0) {
             Ok(device) => ChosenDevice { device, reason: "auto: a CUDA device is there".to_owned() },
-            Err(error) => ChosenDevice { device: Device::Cpu, reason: format!("auto: no CUDA device ({error})") },
+            Err(error) => {
+                ChosenDevice { device: Device::Cpu, reason: format!("auto: no CUDA device ({error})") }
+            }
         }),
     }
 }

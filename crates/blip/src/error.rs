@@ -88,7 +88,10 @@ impl From<TchError> for ModelError {
         if text.contains("out of memory") || text.contains("can't allocate memory") {
             let device = if text.contains("CUDA") { "cuda" } else { "cpu" };
             Self::OutOfMemory { device: device.to_owned(), message }
-        } else if ["CUDA error", "CUBLAS_STATUS", "cuDNN error", "CUDA driver error"].iter().any(|word| text.contains(word)) {
+        } else if ["CUDA error", "CUBLAS_STATUS", "cuDNN error", "CUDA driver error"]
+            .iter()
+            .any(|word| text.contains(word))
+        {
             Self::Fatal(message)
         } else {
             Self::Torch(message)
@@ -106,9 +109,18 @@ mod tests {
 
     #[test]
     fn libtorch_words_tell_failures_apart() {
-        assert!(matches!(classify("CUDA out of memory. Tried to allocate 20 MiB"), ModelError::OutOfMemory { .. }));
-        assert!(matches!(classify("DefaultCPUAllocator: can't allocate memory"), ModelError::OutOfMemory { .. }));
-        assert!(matches!(classify("CUDA error: an illegal memory access was encountered"), ModelError::Fatal(_)));
+        assert!(matches!(
+            classify("CUDA out of memory. Tried to allocate 20 MiB"),
+            ModelError::OutOfMemory { .. }
+        ));
+        assert!(matches!(
+            classify("DefaultCPUAllocator: can't allocate memory"),
+            ModelError::OutOfMemory { .. }
+        ));
+        assert!(matches!(
+            classify("CUDA error: an illegal memory access was encountered"),
+            ModelError::Fatal(_)
+        ));
         assert!(matches!(classify("mat1 and mat2 shapes cannot be multiplied"), ModelError::Torch(_)));
     }
 }

@@ -30,7 +30,13 @@ pub(crate) struct Placement {
 
 impl FeatureCache {
     /// A cache of `slots` images with features `[tokens, hidden]`.
-    pub(crate) fn new(slots: i64, tokens: i64, hidden: i64, device: Device, kind: Kind) -> Result<Self, TchError> {
+    pub(crate) fn new(
+        slots: i64,
+        tokens: i64,
+        hidden: i64,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Self, TchError> {
         Ok(Self {
             pool: Tensor::f_empty([slots, tokens, hidden], (kind, device))?,
             slot_of: LruCache::unbounded(),

@@ -71,9 +71,10 @@ impl ModelFiles {
     /// A weights file, mapped where it is a file.
     pub(crate) fn weights(&self, name: &str) -> Result<Option<WeightBytes>, LoadError> {
         match self {
-            Self::Embedded(files) => {
-                Ok(files.iter().find(|(file, _)| *file == name).map(|(_, bytes)| WeightBytes::Embedded(bytes)))
-            }
+            Self::Embedded(files) => Ok(files
+                .iter()
+                .find(|(file, _)| *file == name)
+                .map(|(_, bytes)| WeightBytes::Embedded(bytes))),
             Self::Folder(folder) => match MappedFile::open(&folder.join(name)) {
                 Ok(file) => Ok(Some(WeightBytes::Mapped(file))),
                 Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),

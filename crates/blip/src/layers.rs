@@ -16,7 +16,10 @@ pub(crate) struct Linear {
 impl Linear {
     /// Loads `weight` `[out, in]` and `bias` `[out]` below `scope`.
     pub(crate) fn load(scope: &Scope<'_>, inputs: i64, outputs: i64) -> Result<Self, LoadError> {
-        Ok(Self { weight: scope.tensor("weight", &[outputs, inputs])?, bias: scope.tensor("bias", &[outputs])? })
+        Ok(Self {
+            weight: scope.tensor("weight", &[outputs, inputs])?,
+            bias: scope.tensor("bias", &[outputs])?,
+        })
     }
 
     /// Several layers with the same input as one product; outputs lie side by side in the order given.

@@ -5,12 +5,16 @@
 //! `BlipForQuestionAnswering.generate` of `transformers`, for each question asked alone.
 
 mod answer_decoder;
+mod answer_loop;
 mod attention;
 mod batch;
 mod checkpoint;
 mod config;
 mod cross_attention;
+mod decode_buffers;
+mod decoder_past;
 mod device;
+mod device_graphs;
 mod error;
 mod feature_cache;
 mod files;

@@ -26,9 +26,8 @@ impl MappedFile {
     pub(crate) fn release(&self, range: Range<usize>) {
         // SAFETY: on a read-only file mapping a page that is let go is read from the file again when touched;
         // the bytes seen through the mapping do not change.
-        let advised = unsafe {
-            self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len())
-        };
+        let advised =
+            unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
         if let Err(error) = advised {
             tracing::debug!(%error, "pages of the weights file were not let go");
         }

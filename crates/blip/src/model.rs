@@ -5,16 +5,18 @@ use std::time::Duration;
 use tch::{Device, TchError, Tensor};
 
 use crate::{
-    answer_decoder::{AnswerDecoder, Choice, best_tokens},
-    batch::{ImageInput, QuestionInput, RowAnswer, RowError, RowSink},
+    answer_decoder::AnswerDecoder,
+    answer_loop::{LiveRow, Stepper, Stop, decode},
+    batch::{ImageInput, QuestionInput, RowSink},
     checkpoint::Checkpoint,
     config::BlipConfig,
     device::Dtype,
+    device_graphs::DeviceGraphs,
     error::{LoadError, ModelError},
     feature_cache::{FeatureCache, ImageKey, Placement},
     fold::Fold,
     preprocess::Pixels,
-    question_encoder::{QuestionEncoder, QuestionStates},
+    question_encoder::QuestionEncoder,
     stopwatch::Stopwatch,
     upload::Upload,
     vision::VisionEncoder,
@@ -32,15 +34,29 @@ pub struct ModelOptions {
     pub vision_pass_images: usize,
     /// Tokens that an answer may have, if not the checkpoint's own number.
     pub max_new_tokens: Option<i64>,
+    /// Launch small batches as CUDA graphs. Off by default: see `docs/decisions/cuda-graphs.md`.
+    pub cuda_graphs: bool,
 }
 
 impl ModelOptions {
     /// Sane choices for a device.
     pub fn for_device(device: Device) -> Self {
         if device.is_cuda() {
-            Self { feature_cache_bytes: 4 << 30, max_batch_images: 128, vision_pass_images: 64, max_new_tokens: None }
+            Self {
+                feature_cache_bytes: 4 << 30,
+                max_batch_images: 128,
+                vision_pass_images: 16,
+                max_new_tokens: None,
+                cuda_graphs: false,
+            }
         } else {
-            Self { feature_cache_bytes: 512 << 20, max_batch_images: 16, vision_pass_images: 4, max_new_tokens: None }
+            Self {
+                feature_cache_bytes: 512 << 20,
+                max_batch_images: 16,
+                vision_pass_images: 4,
+                max_new_tokens: None,
+                cuda_graphs: false,
+            }
         }
     }
 }
@@ -54,7 +70,8 @@ pub struct Model {
     features: FeatureCache,
     upload: Upload,
     config: BlipConfig,
-    max_new_tokens: i64,
+    stop: Stop,
+    graphs: DeviceGraphs,
     options: ModelOptions,
     device: Device,
     dtype: Dtype,
@@ -80,11 +97,18 @@ impl Model {
         let decoder = AnswerDecoder::load(checkpoint.weights(), &root, config, device)?;
 
         let (tokens, hidden) = (config.vision.tokens(), config.vision.hidden_size);
-        let slots = (options.feature_cache_bytes / image_bytes(config, dtype)).max(options.max_batch_images.max(1));
+        let slots =
+            (options.feature_cache_bytes / image_bytes(config, dtype)).max(options.max_batch_images.max(1));
         let features = FeatureCache::new(slots as i64, tokens, hidden, device, kind)?;
         let upload = Upload::new(options.max_batch_images.max(1) as i64, config.vision.image_size, device)?;
         let limit = config.text.max_position_embeddings;
-        let max_new_tokens = options.max_new_tokens.unwrap_or(checkpoint.generation().max_new_tokens).clamp(1, limit);
+        let max_new_tokens =
+            options.max_new_tokens.unwrap_or(checkpoint.generation().max_new_tokens).clamp(1, limit);
+        let stop = Stop {
+            start_token: config.text.bos_token_id,
+            stop_token: config.text.sep_token_id,
+            max_new_tokens,
+        };
         Ok(Self {
             vision,
             questions,
@@ -92,7 +116,8 @@ impl Model {
             features,
             upload,
             config: config.clone(),
-            max_new_tokens,
+            stop,
+            graphs: DeviceGraphs::new(device, options.cuda_graphs),
             options,
             device,
             dtype,
@@ -135,37 +160,65 @@ impl Model {
             return Ok(());
         }
         let mut stopwatch = Stopwatch::start(self.device);
-        let wanted: Vec<ImageInput<'_>> = fold.images.iter().filter_map(|&image| images.get(image).copied()).collect();
+        let wanted: Vec<ImageInput<'_>> =
+            fold.images.iter().filter_map(|&image| images.get(image).copied()).collect();
         let (features, placement) = self.encode_images(&wanted, rows)?;
         let vision = if placement.missing.is_empty() { Duration::ZERO } else { stopwatch.lap() };
 
-        let token_ids: Vec<&[i64]> =
-            fold.rows.iter().filter_map(|&row| questions.get(row)).map(|question| question.token_ids).collect();
-        let states = self.questions.forward(&token_ids, &features, &fold)?;
+        let token_ids: Vec<&[i64]> = fold
+            .rows
+            .iter()
+            .filter_map(|&row| questions.get(row))
+            .map(|question| question.token_ids)
+            .collect();
+        let lengths: Vec<i64> = token_ids.iter().map(|ids| ids.len() as i64).collect();
+        let batch = self.questions.prepare(&token_ids)?;
+        let states = match self.graphs.encode_questions(&self.questions, &batch, &features, &fold)? {
+            Some(states) => states,
+            None => self.questions.forward(&batch, &features, &fold)?,
+        };
         let text = stopwatch.lap();
 
         let new_images: Vec<usize> =
             placement.missing.iter().filter_map(|&position| fold.images.get(position).copied()).collect();
         let live = fold.rows.iter().map(|&row| {
             let reused = image_of_row.get(row).is_some_and(|image| !new_images.contains(image));
-            LiveRow { row, token_ids: Vec::new(), score: 0.0, margin: f32::INFINITY, image_reused: reused }
+            LiveRow::new(row, reused)
         });
-        self.decode(live.collect(), states, [vision, text], &stopwatch, rows)
+        let (decoder, config, device) = (&self.decoder, &self.config, self.device);
+        let graph =
+            self.graphs.start_decoding(decoder, config, self.stop.max_new_tokens, &states, &lengths)?;
+        let stepper = match graph {
+            Some(graph) => Stepper::Captured(graph),
+            None => Stepper::Plain { decoder, state: decoder.start(&states, batch.padding)?, device },
+        };
+        Ok(decode(stepper, live.collect(), self.stop, [vision, text], &stopwatch, rows)?)
     }
 
     fn check(&self, images: &[ImageInput<'_>], questions: &[QuestionInput<'_>]) -> Result<(), ModelError> {
         let bad = |reason: String| Err(ModelError::BadBatch(reason));
         if images.len() > self.options.max_batch_images {
-            return bad(format!("batch has {} images, limit is {}", images.len(), self.options.max_batch_images));
+            return bad(format!(
+                "batch has {} images, limit is {}",
+                images.len(),
+                self.options.max_batch_images
+            ));
         }
         let side = usize::try_from(self.config.vision.image_size).unwrap_or(0);
         if let Some(image) = images.iter().find(|image| image.pixels.data().len() != side * side * 3) {
-            return bad(format!("image has {} bytes, expected {side} x {side} x 3", image.pixels.data().len()));
+            return bad(format!(
+                "image has {} bytes, expected {side} x {side} x 3",
+                image.pixels.data().len()
+            ));
         }
         let text = &self.config.text;
         for question in questions {
             if question.image >= images.len() {
-                return bad(format!("question asks about image {}, batch has {}", question.image, images.len()));
+                return bad(format!(
+                    "question asks about image {}, batch has {}",
+                    question.image,
+                    images.len()
+                ));
             }
             if !(1..=text.max_position_embeddings).contains(&(question.token_ids.len() as i64)) {
                 let (tokens, limit) = (question.token_ids.len(), text.max_position_embeddings);
@@ -186,7 +239,11 @@ impl Model {
     ) -> Result<(Tensor, Placement), ModelError> {
         let keys: Vec<ImageKey> = images.iter().map(|image| image.key).collect();
         let placement = self.features.place(&keys).ok_or_else(|| {
-            ModelError::BadBatch(format!("batch has {} images, limit is {}", keys.len(), self.features.slots()))
+            ModelError::BadBatch(format!(
+                "batch has {} images, limit is {}",
+                keys.len(),
+                self.features.slots()
+            ))
         })?;
         for key in &placement.evicted {
             rows.image_evicted(key);
@@ -208,62 +265,19 @@ impl Model {
     fn encode_missing(&mut self, images: &[ImageInput<'_>], placement: &Placement) -> Result<(), TchError> {
         let pass_images = self.options.vision_pass_images.max(1);
         for (pass, positions) in placement.missing.chunks(pass_images).enumerate() {
-            let pixels: Vec<&Pixels> =
-                positions.iter().filter_map(|&position| images.get(position)).map(|image| image.pixels).collect();
+            let pixels: Vec<&Pixels> = positions
+                .iter()
+                .filter_map(|&position| images.get(position))
+                .map(|image| image.pixels)
+                .collect();
             let slots: Vec<i64> =
                 positions.iter().filter_map(|&position| placement.slots.get(position).copied()).collect();
             let pixels = self.upload.send((pass * pass_images) as i64, &pixels)?;
-            let features = self.vision.forward(&pixels)?;
+            let features = match self.graphs.encode_images(&self.vision, &pixels)? {
+                Some(features) => features,
+                None => self.vision.forward(&pixels)?,
+            };
             self.features.store(&slots, &features)?;
-        }
-        Ok(())
-    }
-
-    /// Greedy decoding. A row that ends is reported at once; its place is closed when enough are empty.
-    fn decode(
-        &self,
-        mut live: Vec<LiveRow>,
-        states: QuestionStates,
-        [vision, text]: [Duration; 2],
-        stopwatch: &Stopwatch,
-        rows: &mut dyn RowSink,
-    ) -> Result<(), ModelError> {
-        let text_config = &self.config.text;
-        let mut state = self.decoder.start(states)?;
-        let mut tokens = vec![text_config.bos_token_id; live.len()];
-        // `live` and the decoder's rows run in step; a row that is done stays in the decoder until it is compacted.
-        let mut done = vec![false; live.len()];
-        for step in 1..=self.max_new_tokens {
-            let choices = best_tokens(&self.decoder.step(&tokens, &mut state)?)?;
-            let decode = stopwatch.elapsed();
-            tokens = choices.iter().map(|choice| choice.token).collect();
-            for ((row, done), choice) in live.iter_mut().zip(&mut done).zip(&choices).filter(|((_, done), _)| !**done) {
-                row.push(choice);
-                let stopped = choice.token == text_config.sep_token_id || step == self.max_new_tokens;
-                if !choice.log_probability.is_finite() {
-                    rows.finish(row.row, Err(RowError::NotFinite));
-                    *done = true;
-                } else if stopped {
-                    rows.finish(row.row, Ok(row.answer(vision, text, decode)));
-                    *done = true;
-                } else if rows.is_cancelled(row.row) {
-                    *done = true;
-                }
-            }
-            let left = done.iter().filter(|done| !**done).count();
-            if left == 0 {
-                break;
-            }
-            // Closing gaps copies every cache once: worth it only when a good part of the rows is gone.
-            if left * 4 <= done.len() * 3 {
-                let kept: Vec<usize> = (0..done.len()).filter(|&index| done.get(index) == Some(&false)).collect();
-                let indices: Vec<i64> = kept.iter().map(|&index| index as i64).collect();
-                state.retain(&indices, self.device)?;
-                tokens = kept.iter().filter_map(|&index| tokens.get(index).copied()).collect();
-                let mut finished = done.iter();
-                live.retain(|_| finished.next() == Some(&false));
-                done = vec![false; live.len()];
-            }
         }
         Ok(())
     }
@@ -273,36 +287,6 @@ impl Model {
 fn image_bytes(config: &BlipConfig, dtype: Dtype) -> usize {
     let numbers = config.vision.tokens() * config.vision.hidden_size;
     usize::try_from(numbers).unwrap_or(0) * dtype.kind().elt_size_in_bytes()
-}
-
-/// A row that is being decoded.
-#[derive(Debug)]
-struct LiveRow {
-    row: usize,
-    token_ids: Vec<i64>,
-    score: f32,
-    margin: f32,
-    image_reused: bool,
-}
-
-impl LiveRow {
-    fn push(&mut self, choice: &Choice) {
-        self.token_ids.push(choice.token);
-        self.score += choice.log_probability;
-        self.margin = self.margin.min(choice.margin);
-    }
-
-    fn answer(&mut self, vision: Duration, text: Duration, decode: Duration) -> RowAnswer {
-        RowAnswer {
-            token_ids: std::mem::take(&mut self.token_ids),
-            score: self.score,
-            margin: self.margin,
-            vision,
-            text,
-            decode,
-            image_reused: self.image_reused,
-        }
-    }
 }
 
 #[cfg(test)]

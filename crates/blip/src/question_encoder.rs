@@ -3,8 +3,8 @@
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
-    attention::padding_mask, config::BlipConfig, error::LoadError, fold::Fold, text_embeddings::TextEmbeddings,
-    text_layer::TextLayer, weights::Scope,
+    attention::padding_mask, config::BlipConfig, error::LoadError, fold::Fold,
+    text_embeddings::TextEmbeddings, text_layer::TextLayer, weights::Scope,
 };
 
 #[derive(Debug)]
@@ -16,30 +16,39 @@ pub(crate) struct QuestionEncoder {
     kind: Kind,
 }
 
-/// Encoded questions, and what hides their padding from the decoder.
+/// Questions on the device.
 #[derive(Debug)]
-pub(crate) struct QuestionStates {
-    /// `[rows, longest, hidden]`.
-    pub(crate) states: Tensor,
+pub(crate) struct QuestionBatch {
+    /// Token ids, `[rows, longest]`.
+    pub(crate) ids: Tensor,
     /// `[rows, 1, 1, longest]`, or `None` if all rows are of one length.
     pub(crate) padding: Option<Tensor>,
 }
 
 impl QuestionEncoder {
-    pub(crate) fn load(root: &Scope<'_>, config: &BlipConfig, device: Device, kind: Kind) -> Result<Self, LoadError> {
+    pub(crate) fn load(
+        root: &Scope<'_>,
+        config: &BlipConfig,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Self, LoadError> {
         let scope = root.at("text_encoder");
         let text = &config.text;
         let layers = (0..text.num_hidden_layers)
             .map(|index| {
-                TextLayer::load(&scope.at(format_args!("encoder.layer.{index}")), text, config.vision.hidden_size)
+                TextLayer::load(
+                    &scope.at(format_args!("encoder.layer.{index}")),
+                    text,
+                    config.vision.hidden_size,
+                )
             })
             .collect::<Result<_, _>>()?;
         let embeddings = TextEmbeddings::load(&scope, text)?;
         Ok(Self { embeddings, layers, pad_token_id: text.pad_token_id, device, kind })
     }
 
-    /// Encodes questions, given as token ids in the order of `fold`, against `images` in the order of `fold`.
-    pub(crate) fn forward(&self, questions: &[&[i64]], images: &Tensor, fold: &Fold) -> Result<QuestionStates, TchError> {
+    /// Brings questions, given as token ids, to the device; shorter ones are padded to the longest.
+    pub(crate) fn prepare(&self, questions: &[&[i64]]) -> Result<QuestionBatch, TchError> {
         let lengths: Vec<i64> = questions.iter().map(|ids| ids.len() as i64).collect();
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let padded: Vec<i64> = questions
@@ -49,12 +58,24 @@ impl QuestionEncoder {
                 ids.iter().copied().chain(std::iter::repeat_n(self.pad_token_id, padding))
             })
             .collect();
-        let ids = Tensor::f_from_slice(&padded)?.f_view([questions.len() as i64, longest])?.f_to_device(self.device)?;
-        let padding = padding_mask(&lengths, self.device, self.kind)?;
-        let mut states = self.embeddings.forward(&ids, 0)?;
+        let ids = Tensor::f_from_slice(&padded)?
+            .f_view([questions.len() as i64, longest])?
+            .f_to_device(self.device)?;
+        Ok(QuestionBatch { ids, padding: padding_mask(&lengths, self.device, self.kind)? })
+    }
+
+    /// Encodes questions in the order of `fold` against `images` `[images, tokens, hidden]` in the order of `fold`;
+    /// returns `[rows, longest, hidden]`.
+    pub(crate) fn forward(
+        &self,
+        batch: &QuestionBatch,
+        images: &Tensor,
+        fold: &Fold,
+    ) -> Result<Tensor, TchError> {
+        let mut states = self.embeddings.forward(&batch.ids, 0)?;
         for layer in &self.layers {
-            states = layer.forward_question(&states, padding.as_ref(), images, fold)?;
+            states = layer.forward_question(&states, batch.padding.as_ref(), images, fold)?;
         }
-        Ok(QuestionStates { states, padding })
+        Ok(states)
     }
 }

@@ -1,5 +1,8 @@
 //! How long a stage took on the device.
-#![expect(clippy::disallowed_types, reason = "stages are measured in real time, whatever a test's clock says")]
+#![expect(
+    clippy::disallowed_types,
+    reason = "stages are measured in real time, whatever a test's clock says"
+)]
 
 use std::time::{Duration, Instant};
 

@@ -18,7 +18,8 @@ impl TextEmbeddings {
         let hidden = config.hidden_size;
         Ok(Self {
             word: scope.tensor("word_embeddings.weight", &[config.vocab_size, hidden])?,
-            position: scope.tensor("position_embeddings.weight", &[config.max_position_embeddings, hidden])?,
+            position: scope
+                .tensor("position_embeddings.weight", &[config.max_position_embeddings, hidden])?,
             norm: LayerNorm::load(&scope.at("LayerNorm"), hidden, config.layer_norm_eps)?,
         })
     }
@@ -28,6 +29,12 @@ impl TextEmbeddings {
         let (_, tokens) = ids.size2()?;
         let mut states = Tensor::f_embedding(&self.word, ids, -1, false, false)?;
         self.norm.forward(&states.f_add_(&self.position.f_narrow(0, position, tokens)?)?)
+    }
+
+    /// One token id a row, `[rows, 1]`, all of them at the position that `step` `[1]` holds on the device.
+    pub(crate) fn forward_at(&self, ids: &Tensor, step: &Tensor) -> Result<Tensor, TchError> {
+        let mut states = Tensor::f_embedding(&self.word, ids, -1, false, false)?;
+        self.norm.forward(&states.f_add_(&self.position.f_index_select(0, step)?)?)
     }
 
     /// The word embeddings, `[vocabulary, hidden]`.

@@ -7,6 +7,7 @@ use crate::{
     attention::{attend, merge_heads},
     config::TextConfig,
     cross_attention::CrossAttention,
+    decoder_past::Past,
     error::LoadError,
     fold::Fold,
     layers::{FeedForward, LayerNorm, Linear},
@@ -28,7 +29,13 @@ impl TextLayer {
         let heads = config.num_attention_heads();
         Ok(Self {
             self_attention: SelfAttention::load(&scope.at("attention"), hidden, heads, eps)?,
-            cross_attention: CrossAttention::load(&scope.at("crossattention"), hidden, memory_dim, heads, eps)?,
+            cross_attention: CrossAttention::load(
+                &scope.at("crossattention"),
+                hidden,
+                memory_dim,
+                heads,
+                eps,
+            )?,
             feed_forward: FeedForward {
                 up: Linear::load(&scope.at("intermediate.dense"), hidden, inner)?,
                 down: Linear::load(&scope.at("output.dense"), inner, hidden)?,
@@ -50,11 +57,11 @@ impl TextLayer {
         self.finish(&states)
     }
 
-    /// One token a row: `states` `[rows, 1, hidden]`; `past` grows by this token.
+    /// One token a row: `states` `[rows, 1, hidden]`; `past` takes in this token.
     pub(crate) fn forward_step(
         &self,
         states: &Tensor,
-        past: &mut Option<Tensor>,
+        past: &mut Past,
         question: &Tensor,
         padding: Option<&Tensor>,
     ) -> Result<Tensor, TchError> {
@@ -105,17 +112,11 @@ impl SelfAttention {
         self.finish(&context, states)
     }
 
-    /// `past` holds the keys and values of the tokens before, `[2, rows, heads, steps, head dim]`. Causality needs
-    /// no mask: a step sees what is there.
-    fn forward_step(&self, states: &Tensor, past: &mut Option<Tensor>) -> Result<Tensor, TchError> {
+    fn forward_step(&self, states: &Tensor, past: &mut Past) -> Result<Tensor, TchError> {
         let qkv = self.project(states)?;
-        let new = qkv.f_narrow(0, 1, 2)?;
-        let key_value = match past.take() {
-            Some(before) => Tensor::f_cat(&[before, new], 3)?,
-            None => new,
-        };
-        let context = attend(&qkv.f_select(0, 0)?, &key_value.f_select(0, 0)?, &key_value.f_select(0, 1)?, None)?;
-        *past = Some(key_value);
+        let (key_value, visible) = past.take_in(qkv.f_narrow(0, 1, 2)?)?;
+        let (key, value) = (key_value.f_select(0, 0)?, key_value.f_select(0, 1)?);
+        let context = attend(&qkv.f_select(0, 0)?, &key, &value, visible)?;
         self.finish(&context, states)
     }
 

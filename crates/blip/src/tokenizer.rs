@@ -3,10 +3,8 @@
 use ahash::AHashMap;
 use serde::Deserialize;
 use tokenizers::{
-    decoders::wordpiece::WordPiece as WordPieceDecoder,
-    models::wordpiece::WordPiece,
-    normalizers::BertNormalizer,
-    pre_tokenizers::bert::BertPreTokenizer,
+    decoders::wordpiece::WordPiece as WordPieceDecoder, models::wordpiece::WordPiece,
+    normalizers::BertNormalizer, pre_tokenizers::bert::BertPreTokenizer,
     processors::template::TemplateProcessing,
 };
 
@@ -47,9 +45,8 @@ impl Tokenizer {
     /// [`LoadError`] if neither file is there, one is broken, or its ids do not fit the model's vocabulary.
     pub(crate) fn open(files: &ModelFiles, config: &TextConfig) -> Result<Self, LoadError> {
         let mut inner = match files.read(TOKENIZER)? {
-            Some(json) => {
-                tokenizers::Tokenizer::from_bytes(&json).map_err(|error| LoadError::invalid(TOKENIZER, error))?
-            }
+            Some(json) => tokenizers::Tokenizer::from_bytes(&json)
+                .map_err(|error| LoadError::invalid(TOKENIZER, error))?,
             None => from_vocabulary(files, config)?,
         };
         // Batches are padded, and over-long questions refused, by this program; a file's own wishes do not count.
@@ -72,8 +69,10 @@ impl Tokenizer {
     /// # Errors
     /// [`TokenizeError::TooLong`] if the model has no positions for so many.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>, TokenizeError> {
-        let encoding =
-            self.inner.encode_fast(text, true).map_err(|error| TokenizeError::Tokenizer(error.to_string()))?;
+        let encoding = self
+            .inner
+            .encode_fast(text, true)
+            .map_err(|error| TokenizeError::Tokenizer(error.to_string()))?;
         let tokens = encoding.get_ids().len();
         if tokens > self.max_tokens {
             return Err(TokenizeError::TooLong { tokens, limit: self.max_tokens });
@@ -83,8 +82,11 @@ impl Tokenizer {
 
     /// The text of an answer; start, stop and pad tokens are left out, as are other special ones.
     pub fn decode(&self, ids: &[i64]) -> String {
-        let ids: Vec<u32> =
-            ids.iter().filter(|id| !self.control.contains(id)).filter_map(|&id| u32::try_from(id).ok()).collect();
+        let ids: Vec<u32> = ids
+            .iter()
+            .filter(|id| !self.control.contains(id))
+            .filter_map(|&id| u32::try_from(id).ok())
+            .collect();
         self.inner.decode(&ids, true).unwrap_or_default()
     }
 
@@ -106,13 +108,14 @@ fn from_vocabulary(files: &ModelFiles, config: &TextConfig) -> Result<tokenizers
         .build()
         .map_err(|error| invalid(error.to_string()))?;
     let mut tokenizer = tokenizers::Tokenizer::new(model);
-    let id = |token: &str| {
-        tokenizer.token_to_id(token).ok_or_else(|| invalid(format!("it has no {token}")))
-    };
+    let id = |token: &str| tokenizer.token_to_id(token).ok_or_else(|| invalid(format!("it has no {token}")));
     let (cls, sep) = (id("[CLS]")?, id("[SEP]")?);
     id("[UNK]")?;
     if i64::from(sep) != config.sep_token_id {
-        return Err(invalid(format!("[SEP] is {sep}, config.json says sep_token_id {}", config.sep_token_id)));
+        return Err(invalid(format!(
+            "[SEP] is {sep}, config.json says sep_token_id {}",
+            config.sep_token_id
+        )));
     }
     let template = TemplateProcessing::builder()
         .try_single("[CLS]:0 $A:0 [SEP]:0")
@@ -141,7 +144,8 @@ fn lower_case(files: &ModelFiles) -> Result<bool, LoadError> {
         do_lower_case: Option<bool>,
     }
     let Some(json) = files.read(TOKENIZER_CONFIG)? else { return Ok(true) };
-    let file: File = serde_json::from_slice(&json).map_err(|error| LoadError::invalid(TOKENIZER_CONFIG, error))?;
+    let file: File =
+        serde_json::from_slice(&json).map_err(|error| LoadError::invalid(TOKENIZER_CONFIG, error))?;
     Ok(file.do_lower_case.unwrap_or(true))
 }
 
@@ -152,7 +156,13 @@ mod tests {
     const VOCAB: &[u8] = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhow\nmany\ndog\n##s\n?\ncafe\n";
 
     fn config() -> TextConfig {
-        TextConfig { vocab_size: 13, sep_token_id: 3, bos_token_id: 11, max_position_embeddings: 8, ..Default::default() }
+        TextConfig {
+            vocab_size: 13,
+            sep_token_id: 3,
+            bos_token_id: 11,
+            max_position_embeddings: 8,
+            ..Default::default()
+        }
     }
 
     fn open(files: &'static [(&'static str, &'static [u8])]) -> Result<Tokenizer, LoadError> {
@@ -163,7 +173,11 @@ mod tests {
     fn a_vocabulary_alone_makes_berts_tokenizer() {
         let tokenizer = open(&[(VOCABULARY, VOCAB)]).unwrap();
         assert_eq!(tokenizer.encode("How many  dogs?").unwrap(), [2, 5, 6, 7, 8, 9, 3]);
-        assert_eq!(tokenizer.encode("CAFÉ cat").unwrap(), [2, 10, 1, 3], "accents are stripped, unknown words are [UNK]");
+        assert_eq!(
+            tokenizer.encode("CAFÉ cat").unwrap(),
+            [2, 10, 1, 3],
+            "accents are stripped, unknown words are [UNK]"
+        );
         assert_eq!(tokenizer.encode("").unwrap(), [2, 3]);
     }
 

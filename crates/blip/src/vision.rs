@@ -87,10 +87,11 @@ impl VisionEncoder {
         let (grid, patch) = (self.grid, self.patch_size);
         let mut normal = pixels.f_to_kind(Kind::Float)?;
         let normal = normal.f_mul_(&self.scale)?.f_add_(&self.offset)?.f_to_kind(self.kind)?;
-        normal
-            .f_view([images, grid, patch, grid, patch, 3])?
-            .f_permute([0, 1, 3, 5, 2, 4])?
-            .f_reshape([images, grid * grid, 3 * patch * patch])
+        normal.f_view([images, grid, patch, grid, patch, 3])?.f_permute([0, 1, 3, 5, 2, 4])?.f_reshape([
+            images,
+            grid * grid,
+            3 * patch * patch,
+        ])
     }
 }
 
@@ -124,7 +125,8 @@ impl VisionLayer {
     fn forward(&self, mut states: Tensor) -> Result<Tensor, TchError> {
         let (images, tokens, hidden) = states.size3()?;
         let qkv = self.qkv.forward(&self.norm1.forward(&states)?)?;
-        let qkv = qkv.f_view([images, tokens, 3, self.heads, hidden / self.heads])?.f_permute([2, 0, 3, 1, 4])?;
+        let qkv =
+            qkv.f_view([images, tokens, 3, self.heads, hidden / self.heads])?.f_permute([2, 0, 3, 1, 4])?;
         let context = attend(&qkv.f_select(0, 0)?, &qkv.f_select(0, 1)?, &qkv.f_select(0, 2)?, None)?;
         let mut states = states.f_add_(&self.projection.forward(&merge_heads(&context)?)?)?;
         let normed = self.norm2.forward(&states)?;

@@ -44,7 +44,8 @@ impl Weights {
         let index = files.read(INDEX)?.ok_or(LoadError::MissingFile(SINGLE))?;
         for name in shard_names(&index)? {
             let bytes = files.weights(&name)?;
-            let bytes = bytes.ok_or_else(|| LoadError::invalid(INDEX, format!("it names {name}, which is not there")))?;
+            let bytes = bytes
+                .ok_or_else(|| LoadError::invalid(INDEX, format!("it names {name}, which is not there")))?;
             weights.add_shard(&name, bytes)?;
         }
         Ok(weights)

@@ -53,6 +53,7 @@ pub async fn load(settings: &Settings) -> anyhow::Result<(Pipeline<BlipEngine>, 
     let mut options = ModelOptions::for_device(device);
     // The scheduler counts images that are encoded already as free, so a batch can have one for each question.
     options.max_batch_images = config.batch.max_images.max(config.batch.max_questions);
+    options.cuda_graphs = settings.model.cuda_graphs;
     options.feature_cache_bytes = settings.model.feature_cache_bytes.unwrap_or(options.feature_cache_bytes);
     let limits = &settings.limits;
     let decoder = Decoder::new(Limits {

@@ -78,6 +78,11 @@ pub struct ModelSettings {
     /// demo model [default: one for each CPU]
     #[arg(long, value_name = "N", env = "BLIP_SERVE__MODEL__ENGINE_THREADS")]
     pub engine_threads: Option<NonZeroUsize>,
+
+    /// Launch small batches as CUDA graphs, which saves most of the time that launching their kernels takes.
+    /// Experimental: off until it has been measured on a GPU
+    #[arg(long, env = "BLIP_SERVE__MODEL__CUDA_GRAPHS")]
+    pub cuda_graphs: bool,
 }
 
 /// A number format, or the one that suits the device.

@@ -2,8 +2,15 @@
 
 use proptest::prelude::*;
 
+use tch::Tensor;
+
 use super::goldens::{Case, golden, goldens, run};
-use crate::{Dtype, QuestionInput, RowAnswer};
+use crate::{
+    Dtype, QuestionInput, RowAnswer,
+    answer_decoder::{choose, read_choices},
+    decode_buffers::DecodeBuffers,
+    fold::Fold,
+};
 
 fn alone(model: &mut super::Model, case: &Case) -> RowAnswer {
     run(model, &[case], Vec::new()).outcomes.remove(0).unwrap().unwrap()
@@ -61,6 +68,45 @@ fn rows_are_reported_in_the_order_in_which_they_end() {
     let lengths: Vec<usize> = rows.order.iter().map(|&row| cases[row].generated_ids.len()).collect();
     assert!(lengths.is_sorted(), "{lengths:?}");
     assert!(lengths.first() < lengths.last(), "the goldens end at different steps");
+}
+
+/// What CUDA graphs run, here run as it is: larger than the batch, and used before by another one.
+#[test]
+fn a_decoder_of_fixed_shape_chooses_what_a_growing_one_does() {
+    let golden = golden("thirty_by_six");
+    let model = golden.model(Dtype::F32);
+    let steps = model.stop.max_new_tokens;
+    let shape = [8, 40, steps];
+    let (text, kind) = (&model.config.text, Dtype::F32.kind());
+    let mut buffers = DecodeBuffers::new(shape, text, model.device, kind).unwrap();
+    for cases in [&golden.cases[..], &golden.cases[..2], &golden.cases[1..2]] {
+        let side = model.config.vision.image_size;
+        let pixels: Vec<u8> = cases.iter().flat_map(|case| case.pixels.data()).copied().collect();
+        let pixels = Tensor::from_slice(&pixels).view([cases.len() as i64, side, side, 3]);
+        let images = model.vision.forward(&pixels).unwrap();
+        let each: Vec<usize> = (0..cases.len()).collect();
+        let questions: Vec<&[i64]> = cases.iter().map(|case| &case.input_ids[..]).collect();
+        let lengths: Vec<i64> = questions.iter().map(|ids| ids.len() as i64).collect();
+        let batch = model.questions.prepare(&questions).unwrap();
+        let states = model.questions.forward(&batch, &images, &Fold::new(&each, each.clone())).unwrap();
+
+        let mut growing = model.decoder.start(&states, batch.padding).unwrap();
+        buffers.load(&states, &lengths).unwrap();
+        buffers.start(&model.decoder).unwrap();
+        let mut tokens = vec![model.stop.start_token; cases.len()];
+        for step in 0..steps {
+            buffers.set_step(&tokens, step).unwrap();
+            let table = buffers.step(&model.decoder).unwrap();
+            let fixed = DecodeBuffers::read(&table, cases.len()).unwrap();
+            let plain =
+                read_choices(&choose(&model.decoder.step(&tokens, &mut growing).unwrap()).unwrap()).unwrap();
+            for (fixed, plain) in fixed.iter().zip(&plain) {
+                assert_eq!(fixed.token, plain.token, "step {step}");
+                assert!((fixed.log_probability - plain.log_probability).abs() < 1e-4, "step {step}");
+            }
+            tokens = plain.iter().map(|choice| choice.token).collect();
+        }
+    }
 }
 
 #[test]

@@ -55,7 +55,8 @@ pub(super) fn golden(name: &str) -> Golden {
 
 fn read(folder: PathBuf) -> Golden {
     let checkpoint = Checkpoint::open(&ModelFiles::Folder(folder.clone())).unwrap();
-    let expected: Expected = serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
+    let expected: Expected =
+        serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
     let bytes = fs::read(folder.join("expected.safetensors")).unwrap();
     let tensors = SafeTensors::deserialize(&bytes).unwrap();
     let cases = expected.cases.into_iter().enumerate().map(|(index, case)| {

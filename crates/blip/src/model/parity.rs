@@ -28,14 +28,21 @@ fn every_stage_equals_the_reference() {
             assert_close("vision output", &golden, case, &features.squeeze_dim(0), &case.image_embeds);
 
             let fold = Fold::new(&[0], [0]);
-            let states = model.questions.forward(&[&case.input_ids], &features, &fold).unwrap();
-            assert_close("question states", &golden, case, &states.states.squeeze_dim(0), &case.question_states);
+            let batch = model.questions.prepare(&[&case.input_ids]).unwrap();
+            let states = model.questions.forward(&batch, &features, &fold).unwrap();
+            assert_close("question states", &golden, case, &states.squeeze_dim(0), &case.question_states);
 
-            let mut state = model.decoder.start(states).unwrap();
+            let mut state = model.decoder.start(&states, None).unwrap();
             for (step, token) in case.generated_ids[..case.generated_ids.len() - 1].iter().enumerate() {
                 let logits = model.decoder.step(&[*token], &mut state).unwrap();
                 let expected = case.step_logits.get(step as i64);
-                assert_close(&format!("logits of step {step}"), &golden, case, &logits.squeeze_dim(0), &expected);
+                assert_close(
+                    &format!("logits of step {step}"),
+                    &golden,
+                    case,
+                    &logits.squeeze_dim(0),
+                    &expected,
+                );
             }
         }
     }
@@ -69,7 +76,8 @@ fn half_precision_runs_on_the_cpu_and_stays_near() {
                 assert!(!answer.token_ids.is_empty());
                 let side = model.config.vision.image_size;
                 let pixels = Tensor::from_slice(case.pixels.data()).view([1, side, side, 3]);
-                let features = model.vision.forward(&pixels).unwrap().squeeze_dim(0).to_kind(tch::Kind::Float);
+                let features =
+                    model.vision.forward(&pixels).unwrap().squeeze_dim(0).to_kind(tch::Kind::Float);
                 let error = relative_error(&features, &case.image_embeds);
                 assert!(error < limit, "{} in {dtype}: {error}", golden.name);
             }

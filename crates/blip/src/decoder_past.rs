@@ -1,0 +1,46 @@
+//! The keys and values of the tokens that an answer has so far, for one layer's self-attention.
+
+use tch::{TchError, Tensor};
+
+/// Keys and values, `[2, rows, heads, steps, head dim]`.
+#[derive(Debug)]
+pub(crate) enum Past {
+    /// As long as the answers are; `None` before the first token. Causality needs no mask: a step sees what is there.
+    Growing(Option<Tensor>),
+    /// As long as answers can get, always in the same memory.
+    Fixed {
+        key_value: Tensor,
+        /// `[1]` of i64 on the device: where this step's token goes.
+        step: Tensor,
+        /// `[1, 1, 1, steps]`: hides the places after it.
+        visible: Tensor,
+    },
+}
+
+impl Past {
+    /// Adds this step's keys and values, `[2, rows, heads, 1, head dim]`; returns all there are and what hides the rest.
+    pub(crate) fn take_in(&mut self, new: Tensor) -> Result<(Tensor, Option<&Tensor>), TchError> {
+        match self {
+            Self::Growing(past) => {
+                let all = match past.take() {
+                    Some(before) => Tensor::f_cat(&[before, new], 3)?,
+                    None => new,
+                };
+                *past = Some(all.shallow_clone());
+                Ok((all, None))
+            }
+            Self::Fixed { key_value, step, visible } => {
+                let all = key_value.f_index_copy_(3, step, &new)?;
+                Ok((all, Some(visible)))
+            }
+        }
+    }
+
+    /// Keeps only the rows at `indices`; rows of fixed memory stay where they are.
+    pub(crate) fn retain(&mut self, indices: &Tensor) -> Result<(), TchError> {
+        if let Self::Growing(past) = self {
+            *past = past.take().map(|past| past.f_index_select(1, indices)).transpose()?;
+        }
+        Ok(())
+    }
+}

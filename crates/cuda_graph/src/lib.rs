@@ -1,0 +1,96 @@
+//! CUDA graphs of LibTorch work: a sequence of kernels captured once and launched as one.
+//!
+//! A model of small matrices spends its time launching kernels, not running them. A captured sequence is launched with
+//! one call. It always reads and writes the same memory: inputs are copied into the tensors that were there at the
+//! capture, outputs are read from those that the captured work returned.
+
+mod library;
+
+use std::fmt;
+
+use library::Library;
+
+pub use library::OpenError;
+
+/// The door to CUDA graphs in this process.
+#[derive(Debug, Clone, Copy)]
+pub struct CudaGraphs {
+    library: &'static Library,
+}
+
+/// Why work could not be captured or launched.
+#[derive(Debug, thiserror::Error)]
+pub enum GraphError<E> {
+    /// CUDA or LibTorch refused.
+    #[error("cuda graph: {0}")]
+    Cuda(String),
+    /// The work itself failed.
+    #[error(transparent)]
+    Work(E),
+}
+
+impl CudaGraphs {
+    /// Opens the library behind this crate; LibTorch's CUDA half must be open already.
+    ///
+    /// # Errors
+    /// [`OpenError`] if this build has no graphs or the library does not open.
+    pub fn open() -> Result<Self, OpenError> {
+        Library::open().map(|library| Self { library })
+    }
+
+    /// Runs `work` on CUDA device `device` once as it is, then once more while recording it.
+    ///
+    /// `work` must not copy between host and device, nor read a tensor's values. The tensors that it returns, and those
+    /// that it reads from outside, must live as long as the graph: keep them beside it.
+    ///
+    /// # Errors
+    /// [`GraphError`] if the work failed or did something that cannot be captured.
+    pub fn capture<T, E>(
+        self,
+        device: usize,
+        mut work: impl FnMut() -> Result<T, E>,
+    ) -> Result<(Graph, T), GraphError<E>> {
+        let graph = Graph(self.library.new_graph(device).map_err(GraphError::Cuda)?);
+        graph.0.enter().map_err(GraphError::Cuda)?;
+        // The first run makes what is made once: handles, workspaces, chosen algorithms.
+        let outcome = work().map(drop).map_err(GraphError::Work).and_then(|()| {
+            graph.0.begin().map_err(GraphError::Cuda)?;
+            let result = work();
+            let ended = graph.0.end().map_err(GraphError::Cuda);
+            let result = result.map_err(GraphError::Work)?;
+            ended.map(|()| result)
+        });
+        graph.0.leave().map_err(GraphError::Cuda)?;
+        outcome.map(|result| (graph, result))
+    }
+}
+
+/// A captured sequence of kernels.
+pub struct Graph(library::RawGraph);
+
+impl Graph {
+    /// Launches the whole sequence on the current stream; returns before it has run.
+    ///
+    /// # Errors
+    /// What CUDA said, as text.
+    pub fn launch(&self) -> Result<(), String> {
+        self.0.replay()
+    }
+}
+
+impl fmt::Debug for Graph {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Graph")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_libtorchs_cuda_half_there_are_no_graphs_and_no_crash() {
+        let error = CudaGraphs::open().unwrap_err();
+        assert!(matches!(error, OpenError::NotBuilt | OpenError::Load(_)), "{error}");
+    }
+}
