@@ -193,7 +193,7 @@ def main():
     torch.set_float32_matmul_precision("highest")
     finished = bundle.load(options.out, options.device)
     metrics = {
-        "easy_vqa_test": easy_vqa_exam(encoder, options.side).take(finished),
+        "easy_vqa_test": easy_vqa_exam(encoder, options.side, 200 if options.rehearse else None).take(finished),
         "own_scenes": evaluation.Exam.of_bank(held_out).take(finished),
         "training": {
             "seed": options.seed,
@@ -216,9 +216,10 @@ def main():
     say(f"by kind: {metrics['own_scenes']['by_kind']}")
 
 
-def easy_vqa_exam(encoder, side):
-    """The test split of easy-vqa, of which training sees nothing."""
+def easy_vqa_exam(encoder, side, limit=None):
+    """The test split of easy-vqa, of which training sees nothing; all of it, or the first `limit`."""
     paths, questions = easy_vqa_set.load()
+    questions = questions[:limit]
     pixels = torch.stack([torch.tensor(bank.shrink(Image.open(path), side)) for path in paths])
     return evaluation.Exam(
         lambda indices: network.normalise(pixels[indices]),
