@@ -136,6 +136,10 @@ impl<I, Q, W> View<'_, I, Q, W> {
             if left_out.contains(&flight) {
                 continue;
             }
+            if !draft.has_image_room() {
+                // Only questions on images that are in, or cached, fit now; riders are found by their image.
+                left = left.min(slot.limit.get().max_questions / 2);
+            }
             match self.judge(flight, engine, now, draft) {
                 Verdict::Fits(candidate) => {
                     let encodes = draft.encodes(&candidate);
