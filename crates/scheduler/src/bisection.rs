@@ -60,8 +60,8 @@ mod tests {
             batches += 1;
             match part.as_slice() {
                 [row] if *row == guilty => {}
-                part if part.contains(&guilty) => bisection.split(part.to_vec()),
-                part => innocent += part.len(),
+                _ if part.contains(&guilty) => bisection.split(part),
+                _ => innocent += part.len(),
             }
         }
         assert_eq!((batches, innocent), (12, 63));

@@ -2,6 +2,13 @@
 //!
 //! The machine is driven event by event beside a bookkeeper that knows nothing of policy, only what
 //! must hold: one outcome for each job, bounds, nothing expired is ever computed.
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a test says what is wrong by panicking, in its helpers too"
+)]
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;

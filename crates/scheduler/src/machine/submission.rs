@@ -168,8 +168,6 @@ impl<I, Q, W> Machine<I, Q, W> {
     ) -> FlightId {
         let slot = self.images.hold(spec.image, image, spec.image_bytes);
         let place = waiter.place(self.config.patience);
-        let mut waiters = Vec::with_capacity(1);
-        waiters.push(waiter);
         let id = FlightId(self.flights.insert(Flight {
             image: slot,
             question,
@@ -177,7 +175,7 @@ impl<I, Q, W> Machine<I, Q, W> {
             tokens: spec.tokens,
             stage: Stage::Queued,
             place,
-            waiters,
+            waiters: vec![waiter],
             shared: false,
         }) as u32);
         self.by_question.insert((slot, spec.question_key), id);
