@@ -20,7 +20,7 @@ use std::time::Duration;
 use columns::Columns;
 use ours::Ours;
 use peers::{Fifo, Rule};
-use run::{Policy, play};
+use run::{Outcome, Policy, play};
 use service::{Curve, Device};
 use trace::{Arrival, Traffic};
 
@@ -45,7 +45,26 @@ struct Row {
     load: f64,
     policy: &'static str,
     capacity: f64,
+    /// Goodput that no policy can exceed on this trace.
+    bound: f64,
     columns: Columns,
+}
+
+/// A device without batches that answers one question after the other at full capacity and takes only
+/// what it will answer in time. For questions that cost the same and wait the same this is the best there is.
+fn bound(trace: &[Arrival], capacity: f64) -> f64 {
+    let each = Duration::from_secs_f64(1.0 / capacity);
+    let mut free = Duration::ZERO;
+    let mut outcome = Outcome { answered: Vec::new(), end: Duration::ZERO };
+    for arrival in trace {
+        let done = free.max(arrival.at) + each;
+        let taken = arrival.deadline.is_none_or(|deadline| done <= deadline);
+        outcome.answered.push(taken.then_some(done));
+        if taken {
+            free = done;
+        }
+    }
+    Columns::of(trace, &outcome).goodput
 }
 
 fn policy<'a>(rule: Option<Rule>, trace: &'a [Arrival]) -> Box<dyn Policy + 'a> {
@@ -78,6 +97,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             for load in LOADS {
                 let deadline = Duration::from_millis(curve.deadline_ms);
                 let trace = traffic.generate(QUESTIONS, load * capacity, deadline);
+                let bound = bound(&trace, capacity);
                 for (name, rule) in POLICIES {
                     let mut policy = policy(rule, &trace);
                     let outcome = play(policy.as_mut(), &mut Device::new(curve), &trace);
@@ -88,6 +108,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                         load,
                         policy: name,
                         capacity,
+                        bound,
                         columns,
                     });
                 }
