@@ -13,7 +13,8 @@ use fast_image_resize::{FilterType, PixelType, ResizeAlg, ResizeOptions, Resizer
 
 fn resize(criterion: &mut Criterion) {
     for (width, height) in [(640, 480), (480, 640), (1920, 1080), (200, 150)] {
-        let data: Vec<u8> = (0..width * height * 3).map(|i: usize| (i * 2_654_435_761 >> 13) as u8).collect();
+        let data: Vec<u8> =
+            (0..width * height * 3).map(|i: usize| ((i * 2_654_435_761) >> 13) as u8).collect();
         let mut group = criterion.benchmark_group(format!("resize {width}x{height} to 384x384"));
         let preprocessor = Preprocessor::new(PreprocessorConfig::default());
         group.bench_function("ours", |bencher| {

@@ -4,7 +4,10 @@
 //! computed along and thrown away. Rows never see one another, so that changes no answer. Larger batches, and machines
 //! without graphs, run kernel by kernel.
 
-use std::collections::HashMap;
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::Hash,
+};
 
 use cuda_graph::{CudaGraphs, Graph, GraphError};
 use tch::{Device, Kind, TchError, Tensor};
@@ -52,12 +55,6 @@ impl DeviceGraphs {
         }
     }
 
-    /// Gives graphs up after a failure to capture one, for lack of memory for instance.
-    fn give_up(&mut self, stage: &str, error: &dyn std::fmt::Display) {
-        tracing::warn!(stage, %error, "a CUDA graph could not be captured: running without from now on");
-        self.door = None;
-    }
-
     /// The features of a few images `[images, side, side, 3]`; `None` if there is no graph for them.
     pub(crate) fn encode_images(
         &mut self,
@@ -65,18 +62,14 @@ impl DeviceGraphs {
         pixels: &Tensor,
     ) -> Result<Option<Tensor>, TchError> {
         let images = pixels.size4()?.0;
-        let Some((door, device)) = self.door.filter(|_| images <= MAX_VISION_IMAGES) else { return Ok(None) };
-        let bucket = power_of_two(images);
-        if !self.vision.contains_key(&bucket) {
-            match VisionGraph::capture(door, device, vision, pixels, bucket) {
-                Ok(graph) => drop(self.vision.insert(bucket, graph)),
-                Err(error) => {
-                    self.give_up("vision", &error);
-                    return Ok(None);
-                }
-            }
+        if images > MAX_VISION_IMAGES {
+            return Ok(None);
         }
-        self.vision.get(&bucket).map(|graph| graph.run(pixels)).transpose()
+        let bucket = power_of_two(images);
+        let graph = kept(&mut self.door, &mut self.vision, bucket, |door, device| {
+            VisionGraph::capture(door, device, vision, pixels, bucket)
+        });
+        graph.map(|graph| graph.run(pixels)).transpose()
     }
 
     /// The states of a few questions, each on an image of its own; `None` if there is no graph for them.
@@ -89,19 +82,14 @@ impl DeviceGraphs {
     ) -> Result<Option<Tensor>, TchError> {
         let (rows, longest) = batch.ids.size2()?;
         let one_question_each = fold.images.len() == fold.rows.len();
-        let fits = rows <= MAX_QUESTION_ROWS && longest <= MAX_QUESTION_TOKENS && one_question_each;
-        let Some((door, device)) = self.door.filter(|_| fits) else { return Ok(None) };
-        let key = [power_of_two(rows), round_up(longest)];
-        if !self.questions.contains_key(&key) {
-            match QuestionGraph::capture(door, device, encoder, images, key) {
-                Ok(graph) => drop(self.questions.insert(key, graph)),
-                Err(error) => {
-                    self.give_up("questions", &error);
-                    return Ok(None);
-                }
-            }
+        if rows > MAX_QUESTION_ROWS || longest > MAX_QUESTION_TOKENS || !one_question_each {
+            return Ok(None);
         }
-        self.questions.get_mut(&key).map(|graph| graph.run(batch, images)).transpose()
+        let key = [power_of_two(rows), round_up(longest)];
+        let graph = kept(&mut self.door, &mut self.questions, key, |door, device| {
+            QuestionGraph::capture(door, device, encoder, images, key)
+        });
+        graph.map(|graph| graph.run(batch, images)).transpose()
     }
 
     /// A decoder that holds the questions `states` `[rows, longest, hidden]`; `None` if there is no graph for them.
@@ -114,23 +102,47 @@ impl DeviceGraphs {
         lengths: &[i64],
     ) -> Result<Option<&mut DecodeGraph>, TchError> {
         let (rows, longest, _) = states.size3()?;
-        let fits = rows <= MAX_DECODE_ROWS && longest <= MAX_QUESTION_TOKENS;
-        let Some((door, device)) = self.door.filter(|_| fits) else { return Ok(None) };
-        let key @ [rows, longest] = [power_of_two(rows), round_up(longest)];
-        if !self.decode.contains_key(&key) {
-            let shape = [rows, longest, max_new_tokens];
-            match DecodeGraph::capture(door, device, decoder, config, shape, states.kind()) {
-                Ok(graph) => drop(self.decode.insert(key, graph)),
-                Err(error) => {
-                    self.give_up("decode", &error);
-                    return Ok(None);
-                }
-            }
+        if rows > MAX_DECODE_ROWS || longest > MAX_QUESTION_TOKENS {
+            return Ok(None);
         }
-        let Some(graph) = self.decode.get_mut(&key) else { return Ok(None) };
+        let key @ [rows, longest] = [power_of_two(rows), round_up(longest)];
+        let graph = kept(&mut self.door, &mut self.decode, key, |door, device| {
+            DecodeGraph::capture(
+                door,
+                device,
+                decoder,
+                config,
+                [rows, longest, max_new_tokens],
+                states.kind(),
+            )
+        });
+        let Some(graph) = graph else { return Ok(None) };
         graph.buffers.load(states, lengths)?;
         graph.start.launch().map_err(TchError::Torch)?;
         Ok(Some(graph))
+    }
+}
+
+/// The graph for `key`, captured the first time. If that fails, for lack of memory for instance, there are no graphs
+/// any more.
+fn kept<'a, K: Eq + Hash, G>(
+    door: &mut Option<(CudaGraphs, usize)>,
+    graphs: &'a mut HashMap<K, G>,
+    key: K,
+    capture: impl FnOnce(CudaGraphs, usize) -> Result<G, GraphError<TchError>>,
+) -> Option<&'a mut G> {
+    let (opened, device) = (*door)?;
+    match graphs.entry(key) {
+        Entry::Occupied(entry) => Some(entry.into_mut()),
+        Entry::Vacant(entry) => match capture(opened, device) {
+            Ok(graph) => Some(entry.insert(graph)),
+            Err(error) => {
+                let graph = std::any::type_name::<G>();
+                tracing::warn!(graph, %error, "a CUDA graph could not be captured: running without from now on");
+                *door = None;
+                None
+            }
+        },
     }
 }
 
