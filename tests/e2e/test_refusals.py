@@ -25,7 +25,7 @@ def bad_pairs(picture):
     """(name, image, question, code, reason, field at fault)."""
     image, question = "inputs[1].image.data", "inputs[1].questions[0].text"
     yield "no image", None, "what?", "INVALID_ARGUMENT", "IMAGE_MISSING", "inputs[1].image"
-    yield "url", "http://127.0.0.1:1/a.png", "what?", "UNIMPLEMENTED", "IMAGE_URL_UNSUPPORTED", "inputs[1].image.url"
+    yield "url of this machine", "http://127.0.0.1/a.png", "what?", "INVALID_ARGUMENT", "URL_ADDRESS_REFUSED", "inputs[1].image.url"
     yield "0 bytes", b"", "what?", "INVALID_ARGUMENT", "IMAGE_EMPTY", image
     yield "one byte", b"\x89", "what?", "INVALID_ARGUMENT", "IMAGE_FORMAT_UNKNOWN", image
     yield "text", b"A cat sat on the mat.\n" * 40, "what?", "INVALID_ARGUMENT", "IMAGE_FORMAT_UNKNOWN", image

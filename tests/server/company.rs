@@ -6,6 +6,7 @@ use blip::{Checkpoint, Dtype, ModelFiles, ModelOptions};
 use blip_serve::{
     ask::Pipeline,
     engine::{BlipEngine, Placement},
+    fetching::Fetching,
     intake::Intake,
     proto::{
         Answer, AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome,
@@ -75,6 +76,7 @@ async fn start() -> Server {
         let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
         let settings = Settings::default();
         let intake = Intake::new(images::Decoder::default(), preprocessor, tokenizer, &settings.preprocess)?;
+        let fetching = Fetching::new(&settings.fetch, &settings.limits)?;
         let device = tch::Device::Cpu;
         let mut options = ModelOptions::for_device(device);
         // Room for so few images that features are evicted and computed anew all the time.
@@ -85,7 +87,7 @@ async fn start() -> Server {
         let placement = Placement { device, dtype: Dtype::F32, options, threads: Some(NonZeroUsize::MIN) };
         let scheduler =
             Scheduler::start(config, vec![BlipEngine::factory(Arc::new(checkpoint), placement)]).await?;
-        anyhow::Ok(Pipeline { intake, scheduler })
+        anyhow::Ok(Pipeline { fetching, intake, scheduler })
     };
     let (ready, is_ready) = tokio::sync::oneshot::channel();
     let server = Server::launch(settings, load, move || ready.send(()).unwrap()).await;

@@ -10,6 +10,7 @@ use blip::{Checkpoint, ModelFiles, Pixels, RowAnswer};
 use blip_serve::{
     ask::{Answering, Pipeline},
     exit::Exit,
+    fetching::Fetching,
     intake::{Intake, TokenIds},
     proto::{
         AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome,
@@ -151,8 +152,9 @@ pub(crate) async fn pipeline<E: Answering>(
     let checkpoint = checkpoint();
     let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
     let intake = Intake::new(images::Decoder::default(), preprocessor, tokenizer, &settings.preprocess)?;
+    let fetching = Fetching::new(&settings.fetch, &settings.limits)?;
     let scheduler = Scheduler::start(settings.scheduler.config(), vec![engine]).await?;
-    Ok(Pipeline { intake, scheduler })
+    Ok(Pipeline { fetching, intake, scheduler })
 }
 
 /// A request: each image with its questions.

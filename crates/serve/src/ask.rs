@@ -1,8 +1,8 @@
 //! `BlipService.Ask`: a request in, its answers out as each one is ready.
 //!
-//! A call is one stream of futures, and the connection drives it: nothing is spawned and there is no channel to fill.
-//! A caller who reads slowly holds back only that stream; when the caller hangs up the stream is dropped, and with it
-//! everything that lies ahead: images not yet decoded, and tickets, which cancels their jobs.
+//! A call is one stream of futures, and the connection drives it: nothing but fetches is spawned and there is no channel
+//! to fill. A caller who reads slowly holds back only that stream; when the caller hangs up the stream is dropped, and with it
+//! everything that lies ahead: fetches, images not yet decoded, and tickets, which cancels their jobs.
 
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -20,8 +20,10 @@ use tonic::{Request, Response, Status};
 use crate::{
     deadline::Deadline,
     errors::{Reason, Refusal},
+    fetching::Fetching,
     gate::Gate,
-    intake::{Intake, Ready, ReadyImage, ReadyQuestion, TokenIds},
+    intake::{Cost, Intake, Ready, ReadyImage, ReadyQuestion, TokenIds},
+    prepare::prepare,
     proto::{
         Answer, AskRequest, AskResponse, Timing, ask_response::Outcome, blip_service_server::BlipService,
     },
@@ -39,6 +41,8 @@ impl<E: Engine<Image = Pixels, Question = TokenIds, Answer = RowAnswer>> Answeri
 /// What a loaded model needs to answer.
 #[derive(Debug)]
 pub struct Pipeline<E: Answering> {
+    /// From URLs to bytes.
+    pub fetching: Fetching,
     /// From bytes to pixels and token ids.
     pub intake: Intake,
     /// From pixels and token ids to answers.
@@ -105,41 +109,18 @@ fn answers<E: Answering>(
     inputs: Vec<Input>,
     held: Held,
 ) -> impl Stream<Item = AskResponse> + Send + 'static {
-    let (refused, inputs): (Vec<Input>, Vec<Input>) =
-        inputs.into_iter().partition(|input| input.image.is_err());
-    let refused = stream::iter(refused).flat_map(|input| stream::iter(refuse_all(input)));
-    let at_a_time = call.pipeline.intake.images_at_a_time();
-    let preparing = Arc::clone(&call);
-    let answered = stream::iter(inputs)
-        .map(move |input| {
-            let (call, held) = (Arc::clone(&preparing), held.clone());
-            async move {
-                let ready = call.pipeline.intake.prepare(input).await;
-                // The room is given back when the last image of the request has been decoded.
-                drop(held);
-                ready
-            }
-        })
-        .buffer_unordered(at_a_time)
-        .flat_map_unordered(None, move |ready| answer_input(&call, ready));
-    refused.chain(answered)
-}
-
-/// The image was refused on sight, so every question about it is. A question's own fault is not lost.
-fn refuse_all(input: Input) -> Vec<AskResponse> {
-    let Input { index, image, questions } = input;
-    let Err(refusal) = image else { return Vec::new() };
-    let refusals = questions.into_iter().map(|question| question.err().unwrap_or_else(|| refusal.clone()));
-    (0..).zip(refusals).map(|(question, refusal)| respond(index, question, Err(refusal))).collect()
+    let Pipeline { intake, fetching, .. } = &*call.pipeline;
+    let ready = prepare(intake.clone(), fetching.clone(), inputs, held);
+    ready.flat_map_unordered(None, move |ready| answer_input(&call, ready))
 }
 
 /// The answers to all questions about one image.
 fn answer_input<E: Answering>(call: &Arc<Call<E>>, ready: Ready) -> BoxStream<'static, AskResponse> {
-    let Ready { index, image, questions, preprocess } = ready;
+    let Ready { index, image, questions, cost } = ready;
     let answers = (0..).zip(questions).map(|(position, question)| {
         let pair = question.and_then(|question| Ok((image.clone()?, question)));
         let answer = match pair {
-            Ok((image, question)) => answer_pair(Arc::clone(call), image, question, preprocess).left_future(),
+            Ok((image, question)) => answer_pair(Arc::clone(call), image, question, cost).left_future(),
             Err(refusal) => future::ready(Err(refusal)).right_future(),
         };
         answer.map(move |outcome| respond(index, position, outcome))
@@ -152,7 +133,7 @@ fn answer_pair<E: Answering>(
     call: Arc<Call<E>>,
     image: ReadyImage,
     question: ReadyQuestion,
-    preprocess: Duration,
+    cost: Cost,
 ) -> impl Future<Output = Result<Answer, Refusal>> + Send + 'static {
     let job = Job {
         client: call.client,
@@ -173,11 +154,11 @@ fn answer_pair<E: Answering>(
             _ => refuse_submission(&refused),
         })?;
         let done = ticket.await.map_err(|error| refuse_job(&error))?;
-        Ok(answer(&call, done, preprocess))
+        Ok(answer(&call, done, cost))
     }
 }
 
-fn answer<E: Answering>(call: &Call<E>, done: Done<RowAnswer>, preprocess: Duration) -> Answer {
+fn answer<E: Answering>(call: &Call<E>, done: Done<RowAnswer>, cost: Cost) -> Answer {
     let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;
     let row = done.answer;
     Answer {
@@ -187,7 +168,7 @@ fn answer<E: Answering>(call: &Call<E>, done: Done<RowAnswer>, preprocess: Durat
         token_ids: row.token_ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect(),
         timing: Some(Timing {
             queue_ms: milliseconds(done.queue),
-            preprocess_ms: milliseconds(preprocess),
+            preprocess_ms: milliseconds(cost.preprocess),
             vision_ms: milliseconds(row.vision),
             text_ms: milliseconds(row.text),
             decode_ms: milliseconds(row.decode),
@@ -196,6 +177,7 @@ fn answer<E: Answering>(call: &Call<E>, done: Done<RowAnswer>, preprocess: Durat
             batch_questions: done.batch_questions,
             image_reused: row.image_reused,
             answer_shared: done.shared,
+            fetch_ms: milliseconds(cost.fetch),
         }),
     }
 }

@@ -4,14 +4,15 @@
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use blip::{Pixels, Preprocessor, RgbView, TokenizeError, Tokenizer};
-use images::{CpuPool, DecodeError, Decoder, PoolError, RgbImage};
+use images::{CpuPool, DecodeError, Decoder, PoolError, RgbImage, fetch::decode_data_url};
 use scheduler::ImageKey;
 use tokio::time::Instant;
 
 use crate::{
     errors::{Reason, Refusal},
+    refusals::refuse_fetch,
     settings::PreprocessSettings,
-    validate::{Input, image_field, question_field},
+    validate::{FileContent, ImageFile, Questions, question_field},
 };
 
 /// When a caller should come back who found the CPU pool's queue full: it moves on by many images a second.
@@ -62,7 +63,7 @@ pub struct ReadyQuestion {
     pub ids: Arc<TokenIds>,
 }
 
-/// An [`Input`] made ready, or refused part by part.
+/// An input made ready, or refused part by part.
 #[derive(Clone, Debug)]
 pub struct Ready {
     /// Position in `AskRequest.inputs`.
@@ -71,8 +72,34 @@ pub struct Ready {
     pub image: Result<ReadyImage, Refusal>,
     /// The questions, by their positions.
     pub questions: Vec<Result<ReadyQuestion, Refusal>>,
-    /// How long decoding and scaling the image took.
+    /// What it took.
+    pub cost: Cost,
+}
+
+/// How long making an image ready took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Cost {
+    /// Fetching it, if it came by URL.
+    pub fetch: Duration,
+    /// Decoding and scaling it.
     pub preprocess: Duration,
+}
+
+impl Ready {
+    /// Not ready for `refusal`; a question's own fault is not lost over it.
+    #[must_use]
+    pub fn refused(index: u32, refusal: &Refusal, questions: Questions) -> Self {
+        let questions =
+            questions.into_iter().map(|question| Err(question.err().unwrap_or_else(|| refusal.clone())));
+        Self { questions: questions.collect(), ..Self::failed(index, refusal, 0) }
+    }
+
+    /// Not ready for `refusal`, with so many questions.
+    #[must_use]
+    pub fn failed(index: u32, refusal: &Refusal, questions: usize) -> Self {
+        let questions = vec![Err(refusal.clone()); questions];
+        Self { index, image: Err(refusal.clone()), questions, cost: Cost::default() }
+    }
 }
 
 impl Intake {
@@ -98,24 +125,18 @@ impl Intake {
         self.threads.get()
     }
 
-    /// Makes an input ready. If the future is dropped before its turn has come, nothing is done.
-    pub async fn prepare(&self, input: Input) -> Ready {
-        let index = input.index;
-        let questions = input.questions.len();
+    /// Makes the input of this index ready. If the future is dropped before its turn has come, nothing is done.
+    pub async fn prepare(&self, index: u32, file: ImageFile, questions: Questions) -> Ready {
+        let count = questions.len();
         let tools = Arc::clone(&self.tools);
-        let refusal = match self.pool.run(move || tools.prepare(input)).await {
+        let refusal = match self.pool.run(move || tools.prepare(index, file, questions)).await {
             Ok(ready) => return ready,
             Err(PoolError::QueueFull { .. }) => {
                 Refusal::new(Reason::PreprocessingBusy).retry_after(RETRY_AFTER)
             }
             Err(error) => Refusal::new(Reason::InternalError).cause(error),
         };
-        Ready {
-            index,
-            image: Err(refusal.clone()),
-            questions: vec![Err(refusal); questions],
-            preprocess: Duration::ZERO,
-        }
+        Ready::failed(index, &refusal, count)
     }
 
     /// The text of an answer's token ids.
@@ -126,23 +147,27 @@ impl Intake {
 }
 
 impl Tools {
-    fn prepare(&self, input: Input) -> Ready {
-        let Input { index, image, questions } = input;
+    fn prepare(&self, index: u32, file: ImageFile, questions: Questions) -> Ready {
         let start = Instant::now();
-        let image = image.and_then(|file| self.image(index, &file));
-        let preprocess = start.elapsed();
+        let image = self.image(file);
+        let cost = Cost { preprocess: start.elapsed(), ..Cost::default() };
         let questions = questions.into_iter().enumerate();
         let questions = questions.map(|(position, text)| self.question(index, position, &text?)).collect();
-        Ready { index, image, questions, preprocess }
+        Ready { index, image, questions, cost }
     }
 
-    fn image(&self, index: u32, file: &[u8]) -> Result<ReadyImage, Refusal> {
+    fn image(&self, ImageFile { content, field }: ImageFile) -> Result<ReadyImage, Refusal> {
+        let file = match content {
+            FileContent::Bytes(file) => file,
+            FileContent::DataUrl(url) => decode_data_url(&url, self.decoder.limits().max_bytes)
+                .map_err(|error| refuse_fetch(&field, &error))?,
+        };
         let RgbImage { width, height, data } =
-            self.decoder.decode(file).map_err(|error| refuse_image(index, &error))?;
+            self.decoder.decode(&file).map_err(|error| refuse_image(&field, &error))?;
         let internal = |error| Refusal::new(Reason::InternalError).cause(error);
         let view = RgbView::new(width as usize, height as usize, &data).map_err(internal)?;
         let pixels = Arc::new(self.preprocessor.resize(view));
-        Ok(ReadyImage { key: ImageKey(images::digest(file).0), pixels })
+        Ok(ReadyImage { key: ImageKey(images::digest(&file).0), pixels })
     }
 
     fn question(&self, index: u32, position: usize, text: &str) -> Result<ReadyQuestion, Refusal> {
@@ -167,12 +192,12 @@ fn refuse_question(index: u32, position: usize, error: &TokenizeError) -> Refusa
     }
 }
 
-fn refuse_image(index: u32, error: &DecodeError) -> Refusal {
+fn refuse_image(field: &str, error: &DecodeError) -> Refusal {
     let reason = match error {
         DecodeError::Empty => Reason::ImageEmpty,
         DecodeError::TooManyBytes { bytes, limit } => {
             return Refusal::new(Reason::ImageTooLarge)
-                .field(image_field(index))
+                .field(field)
                 .value(format!("{bytes} bytes"))
                 .limit(format!("{limit} bytes"));
         }
@@ -182,5 +207,5 @@ fn refuse_image(index: u32, error: &DecodeError) -> Refusal {
         | DecodeError::TooMuchMemory { .. } => Reason::ImageTooManyPixels,
         DecodeError::Truncated { .. } | DecodeError::Corrupt { .. } => Reason::ImageUnreadable,
     };
-    Refusal::new(reason).field(image_field(index)).cause(error)
+    Refusal::new(reason).field(field).cause(error)
 }

@@ -10,7 +10,8 @@ use scheduler::Scheduler;
 use crate::{
     ask::Pipeline,
     demo::DEMO_MODEL,
-    engine::{BlipEngine, Placement},
+    engine::{BlipEngine, Placement, threads_for},
+    fetching::Fetching,
     intake::Intake,
     settings::{DtypeRequest, Settings},
 };
@@ -64,10 +65,9 @@ pub async fn load(settings: &Settings) -> anyhow::Result<(Pipeline<BlipEngine>, 
     let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
     let intake = Intake::new(decoder, preprocessor, tokenizer, &settings.preprocess)
         .context("cannot start preprocessing threads")?;
-    let factory = BlipEngine::factory(
-        Arc::new(checkpoint),
-        Placement { device, dtype, options, threads: settings.model.engine_threads },
-    );
+    let fetching = Fetching::new(&settings.fetch, limits)?;
+    let threads = settings.model.engine_threads.or_else(|| threads_for(checkpoint.config()));
+    let factory = BlipEngine::factory(Arc::new(checkpoint), Placement { device, dtype, options, threads });
     let scheduler = Scheduler::start(config, vec![factory])
         .await
         .with_context(|| format!("cannot load model {:?}", settings.model.model))?;
@@ -76,7 +76,7 @@ pub async fn load(settings: &Settings) -> anyhow::Result<(Pipeline<BlipEngine>, 
         device: device_name(device),
         dtype: dtype.to_string(),
     };
-    Ok((Pipeline { intake, scheduler }, description))
+    Ok((Pipeline { fetching, intake, scheduler }, description))
 }
 
 fn model_files(model: &str) -> ModelFiles {

@@ -1,7 +1,8 @@
-//! What the scheduler and the engine say, in the words of the error table.
+//! What the scheduler, the engine and the fetcher say, in the words of the error table.
 
 use std::time::Duration;
 
+use images::fetch::FetchError;
 use scheduler::{EngineError, EngineErrorKind, JobError, Refused};
 
 use crate::errors::{Reason, Refusal};
@@ -36,6 +37,34 @@ pub fn refuse_job(error: &JobError) -> Refusal {
     }
 }
 
+/// Why the URL in `field` brought no image.
+#[must_use]
+pub fn refuse_fetch(field: &str, error: &FetchError) -> Refusal {
+    let refuse = |reason| Refusal::new(reason).field(field);
+    match error {
+        FetchError::InvalidUrl(cause) => refuse(Reason::UrlInvalid).cause(cause),
+        FetchError::SchemeRefused { scheme } => refuse(Reason::UrlSchemeRefused).value(scheme),
+        FetchError::Credentials => refuse(Reason::UrlCredentialsRefused),
+        FetchError::PortRefused { port } => refuse(Reason::UrlPortRefused).value(port.to_string()),
+        FetchError::HostRefused { host } => refuse(Reason::UrlHostRefused).value(host),
+        FetchError::AddressRefused { host } => refuse(Reason::UrlAddressRefused).value(host),
+        FetchError::TooManyRedirects { limit } => {
+            refuse(Reason::UrlTooManyRedirects).limit(format!("{limit} redirects"))
+        }
+        FetchError::InvalidRedirect => refuse(Reason::UrlInvalidRedirect),
+        FetchError::NotFound { host } => refuse(Reason::UrlHostNotFound).value(host),
+        FetchError::Connection { host, cause } => {
+            refuse(Reason::UrlConnectionFailed).value(host).cause(cause)
+        }
+        FetchError::Timeout { stage, limit } => {
+            refuse(Reason::UrlTimeout).cause(stage).limit(format!("{} ms", limit.as_millis()))
+        }
+        FetchError::Status { status } => refuse(Reason::UrlBadStatus).value(status.to_string()),
+        FetchError::Encoded { encoding } => refuse(Reason::UrlEncoded).value(encoding),
+        FetchError::TooManyBytes { limit } => refuse(Reason::UrlTooManyBytes).limit(format!("{limit} bytes")),
+    }
+}
+
 fn refuse_row(error: &EngineError) -> Refusal {
     match error.kind {
         EngineErrorKind::Row => Refusal::new(Reason::EngineRefused).cause(error),
@@ -49,6 +78,7 @@ fn refuse_row(error: &EngineError) -> Refusal {
 
 #[cfg(test)]
 mod tests {
+    use images::fetch::Stage;
     use tonic_types::StatusExt as _;
 
     use super::*;
@@ -65,6 +95,36 @@ mod tests {
             let status = refuse_submission(&refused).to_status();
             assert_eq!(status.code(), tonic::Code::ResourceExhausted);
             assert_eq!(status.get_details_retry_info().unwrap().retry_delay, Some(wait), "{refused}");
+        }
+    }
+
+    #[test]
+    fn a_failed_fetch_has_the_fetchers_reason_and_tells_all_that_its_message_names() {
+        let host = || "example.org".to_owned();
+        let errors = [
+            FetchError::InvalidUrl("empty host".into()),
+            FetchError::SchemeRefused { scheme: "ftp".into() },
+            FetchError::Credentials,
+            FetchError::PortRefused { port: 22 },
+            FetchError::HostRefused { host: host() },
+            FetchError::AddressRefused { host: host() },
+            FetchError::TooManyRedirects { limit: 3 },
+            FetchError::InvalidRedirect,
+            FetchError::NotFound { host: host() },
+            FetchError::Connection { host: host(), cause: "no connection" },
+            FetchError::Timeout { stage: Stage::Whole, limit: Duration::from_secs(20) },
+            FetchError::Status { status: 404 },
+            FetchError::Encoded { encoding: "gzip".into() },
+            FetchError::TooManyBytes { limit: 9 },
+        ];
+        let mut rows: Vec<_> = Reason::ALL.iter().map(|reason| reason.row().name).collect();
+        rows.retain(|name| name.starts_with("URL_"));
+        assert_eq!(rows.len(), errors.len());
+        for error in errors {
+            let refusal = refuse_fetch("inputs[0].image.url", &error);
+            assert_eq!(refusal.reason().row().name, error.reason());
+            let message = refusal.message();
+            assert!(message.contains("inputs[0].image.url") && !message.contains("unknown"), "{message}");
         }
     }
 

@@ -1,9 +1,13 @@
 //! Everything that can be set about a server. A setting is defined once, here: its name with its unit, its default, its
 //! environment variable, its help.
 
+mod fetch;
+
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use clap::{Args, Parser, ValueHint};
+
+pub use fetch::FetchSettings;
 
 /// All settings of `blip-serve serve`.
 #[derive(Args, Clone, Debug)]
@@ -17,6 +21,9 @@ pub struct Settings {
     /// What one request may hold.
     #[command(flatten)]
     pub limits: RequestLimits,
+    /// Images by URL.
+    #[command(flatten)]
+    pub fetch: FetchSettings,
     /// Work done on the CPU ahead of the engine.
     #[command(flatten)]
     pub preprocess: PreprocessSettings,
@@ -74,8 +81,8 @@ pub struct ModelSettings {
     #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__MODEL__FEATURE_CACHE_BYTES")]
     pub feature_cache_bytes: Option<usize>,
 
-    /// Threads that the model computes with on the CPU; fewer than the CPUs where other work shares them, 1 for the
-    /// demo model [default: one for each CPU]
+    /// Threads that the model computes with on the CPU; fewer than the CPUs where other work shares them
+    /// [default: one for each CPU, one in all for a model as small as the demo]
     #[arg(long, value_name = "N", env = "BLIP_SERVE__MODEL__ENGINE_THREADS")]
     pub engine_threads: Option<NonZeroUsize>,
 

@@ -1,6 +1,7 @@
 //! A request checked against the limits that need no decoding: what of it is to be done, and what is refused already.
 
 use bytes::Bytes;
+use images::fetch::is_data_url;
 
 use crate::{
     errors::{Reason, Refusal},
@@ -13,16 +14,49 @@ use crate::{
 pub struct Input {
     /// Position in `AskRequest.inputs`.
     pub index: u32,
-    /// The image file, or why there is none.
-    pub image: Result<Bytes, Refusal>,
-    /// The questions, by their positions.
-    pub questions: Vec<Result<String, Refusal>>,
+    /// Where the image is, or why there is none.
+    pub image: Result<ImageSource, Refusal>,
+    /// What is asked about it.
+    pub questions: Questions,
 }
 
-/// The path of an image's bytes in the request, for messages.
-#[must_use]
-pub fn image_field(input: u32) -> String {
-    format!("inputs[{input}].image.data")
+/// The questions of an input, by their positions, each fit for work or refused by itself.
+pub type Questions = Vec<Result<String, Refusal>>;
+
+/// An image of a request.
+#[derive(Clone, Debug)]
+pub enum ImageSource {
+    /// It is here.
+    Here(ImageFile),
+    /// It has to be fetched.
+    Elsewhere(Link),
+}
+
+/// A URL, unchecked.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// The URL.
+    pub url: String,
+    /// Its path in the request, for messages.
+    pub field: String,
+}
+
+/// An image file, undecoded.
+#[derive(Clone, Debug)]
+pub struct ImageFile {
+    /// What it holds.
+    pub content: FileContent,
+    /// The path in the request of what brought it, for messages.
+    pub field: String,
+}
+
+/// What a file holds.
+#[derive(Clone, Debug)]
+pub enum FileContent {
+    /// Its bytes.
+    Bytes(Bytes),
+    /// A `data:` URL that spells its bytes out.
+    DataUrl(String),
 }
 
 /// The path of a question's text in the request, for messages.
@@ -70,22 +104,21 @@ fn validate_input(index: u32, input: ImageQuestions, limits: &RequestLimits) -> 
     }
 }
 
-fn validate_image(index: u32, image: Option<Image>, limits: &RequestLimits) -> Result<Bytes, Refusal> {
+fn validate_image(index: u32, image: Option<Image>, limits: &RequestLimits) -> Result<ImageSource, Refusal> {
+    let here = |content, field| ImageSource::Here(ImageFile { content, field });
+    let (data, url) = (format!("inputs[{index}].image.data"), format!("inputs[{index}].image.url"));
     match image.and_then(|image| image.source) {
         None => Err(Refusal::new(Reason::ImageMissing).field(format!("inputs[{index}].image"))),
-        Some(Source::Url(_)) => {
-            Err(Refusal::new(Reason::ImageUrlUnsupported).field(format!("inputs[{index}].image.url")))
-        }
-        Some(Source::Data(bytes)) if bytes.is_empty() => {
-            Err(Refusal::new(Reason::ImageEmpty).field(image_field(index)))
-        }
+        Some(Source::Url(text)) if is_data_url(&text) => Ok(here(FileContent::DataUrl(text), url)),
+        Some(Source::Url(text)) => Ok(ImageSource::Elsewhere(Link { url: text, field: url })),
+        Some(Source::Data(bytes)) if bytes.is_empty() => Err(Refusal::new(Reason::ImageEmpty).field(data)),
         Some(Source::Data(bytes)) if bytes.len() > limits.max_image_bytes => {
             Err(Refusal::new(Reason::ImageTooLarge)
-                .field(image_field(index))
+                .field(data)
                 .value(format!("{} bytes", bytes.len()))
                 .limit(format!("{} bytes", limits.max_image_bytes)))
         }
-        Some(Source::Data(bytes)) => Ok(bytes),
+        Some(Source::Data(bytes)) => Ok(here(FileContent::Bytes(bytes), data)),
     }
 }
 
@@ -144,7 +177,6 @@ mod tests {
     #[test]
     fn a_bad_item_is_refused_by_itself() {
         let limits = RequestLimits { max_image_bytes: 4, max_question_bytes: 8, ..limits() };
-        let url = Image { source: Some(Source::Url("http://example.org/cat.png".to_owned())) };
         let without = |image| ImageQuestions { image, ..input(b"", &["what?"]) };
         let request = AskRequest {
             inputs: vec![
@@ -153,7 +185,6 @@ mod tests {
                 input(b"large", &["what?"]),
                 without(None),
                 without(Some(Image { source: None })),
-                without(Some(url)),
             ],
         };
         let inputs = validate(request, &limits).unwrap();
@@ -166,8 +197,7 @@ mod tests {
                 Some(Reason::ImageEmpty),
                 Some(Reason::ImageTooLarge),
                 Some(Reason::ImageMissing),
-                Some(Reason::ImageMissing),
-                Some(Reason::ImageUrlUnsupported)
+                Some(Reason::ImageMissing)
             ]
         );
         let questions: Vec<_> =
@@ -175,6 +205,21 @@ mod tests {
         assert_eq!(questions, [None, Some(Reason::QuestionEmpty), Some(Reason::QuestionTooLong)]);
         let message = inputs[0].questions[2].as_ref().unwrap_err().to_string();
         assert_eq!(message, "inputs[0].questions[2].text is 19 bytes long, the limit is 8 bytes");
+    }
+
+    #[test]
+    fn an_image_by_url_is_elsewhere_unless_the_url_itself_holds_it() {
+        let by_url = |url: &str| {
+            let image = Image { source: Some(Source::Url(url.to_owned())) };
+            validate_image(7, Some(image), &limits()).unwrap()
+        };
+        let ImageSource::Elsewhere(Link { url, field }) = by_url("https://example.org/cat.png") else {
+            panic!()
+        };
+        assert_eq!((url.as_str(), field.as_str()), ("https://example.org/cat.png", "inputs[7].image.url"));
+        let ImageSource::Here(file) = by_url("DATA:,cat") else { panic!() };
+        assert_eq!(file.field, "inputs[7].image.url");
+        assert!(matches!(file.content, FileContent::DataUrl(url) if url == "DATA:,cat"));
     }
 
     proptest! {

@@ -6,13 +6,19 @@ use data_url::forgiving_base64::DecodeError;
 
 use super::FetchError;
 
-/// Whether `url` is one.
-pub(super) fn is_data_url(url: &str) -> bool {
+/// Whether `url` is a `data:` URL.
+#[must_use]
+pub fn is_data_url(url: &str) -> bool {
     url.trim_start().get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"))
 }
 
-/// The bytes in `url`, at most `limit` of them. The type that it declares is ignored.
-pub(super) fn decode(url: &str, limit: usize) -> Result<Bytes, FetchError> {
+/// The bytes in the `data:` URL `url`, at most `limit` of them. The type that it declares is ignored.
+///
+/// Works through the whole text: call it where heavy work belongs.
+///
+/// # Errors
+/// [`FetchError::InvalidUrl`] and [`FetchError::TooManyBytes`].
+pub fn decode(url: &str, limit: usize) -> Result<Bytes, FetchError> {
     let invalid = || FetchError::InvalidUrl("no valid data url".to_owned());
     let parsed = DataUrl::process(url).map_err(|_| invalid())?;
     let mut body = Vec::new();

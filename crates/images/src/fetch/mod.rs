@@ -20,6 +20,7 @@ mod url_policy;
 
 pub use address_policy::{AddressPolicy, REFUSED_RANGES, RefusedRange};
 pub use config::{DomainPattern, FetchConfig};
+pub use data_url::{decode as decode_data_url, is_data_url};
 pub use error::{FetchError, Stage};
 pub use fetcher::{FetchCounters, Fetcher, SetupError};
 pub use resolver::{Resolver, SystemResolver};

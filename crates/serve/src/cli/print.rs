@@ -1,9 +1,6 @@
 //! What `blip-serve ask` prints: a line for each answer, for people or for programs.
 
-use std::{
-    io::{self, Write as _},
-    path::PathBuf,
-};
+use std::io::{self, Write as _};
 
 use serde_json::{Value, json};
 use tonic::Code;
@@ -26,14 +23,14 @@ pub(super) enum Format {
 /// Prints responses as they come, and counts.
 pub(super) struct Printer<'a> {
     format: Format,
-    images: &'a [PathBuf],
+    images: &'a [String],
     questions: &'a [String],
     answered: usize,
 }
 
 impl<'a> Printer<'a> {
     /// Every one of `questions` was asked about every one of `images`.
-    pub(super) fn new(format: Format, images: &'a [PathBuf], questions: &'a [String]) -> Self {
+    pub(super) fn new(format: Format, images: &'a [String], questions: &'a [String]) -> Self {
         Self { format, images, questions, answered: 0 }
     }
 
@@ -45,16 +42,16 @@ impl<'a> Printer<'a> {
     /// Prints one response at once.
     pub(super) fn print(&mut self, response: &AskResponse) -> io::Result<()> {
         let image = usize::try_from(response.image_index).ok().and_then(|index| self.images.get(index));
-        let image = image.map(|path| path.display().to_string()).unwrap_or_default();
+        let image = image.map(String::as_str).unwrap_or_default();
         let question =
             usize::try_from(response.question_index).ok().and_then(|index| self.questions.get(index));
         let question = question.map(String::as_str).unwrap_or_default();
         let is_answer = matches!(response.outcome, Some(Outcome::Answer(_)));
         self.answered += usize::from(is_answer);
         match self.format {
-            Format::Json => writeln!(io::stdout(), "{}", json_line(&image, question, response)),
-            Format::Text if is_answer => writeln!(io::stdout(), "{}", text_line(&image, question, response)),
-            Format::Text => writeln!(io::stderr(), "{}", text_line(&image, question, response)),
+            Format::Json => writeln!(io::stdout(), "{}", json_line(image, question, response)),
+            Format::Text if is_answer => writeln!(io::stdout(), "{}", text_line(image, question, response)),
+            Format::Text => writeln!(io::stderr(), "{}", text_line(image, question, response)),
         }
     }
 }
@@ -97,7 +94,7 @@ fn answer_json(answer: &Answer) -> Value {
     json!({
         "answer": answer.text, "score": answer.score, "margin": answer.margin, "token_ids": answer.token_ids,
         "timing": {
-            "queue_ms": timing.queue_ms, "preprocess_ms": timing.preprocess_ms, "vision_ms": timing.vision_ms,
+            "queue_ms": timing.queue_ms, "fetch_ms": timing.fetch_ms, "preprocess_ms": timing.preprocess_ms, "vision_ms": timing.vision_ms,
             "text_ms": timing.text_ms, "decode_ms": timing.decode_ms, "total_ms": timing.total_ms,
             "batch_images": timing.batch_images, "batch_questions": timing.batch_questions,
             "image_reused": timing.image_reused, "answer_shared": timing.answer_shared,

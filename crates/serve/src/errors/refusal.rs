@@ -108,7 +108,8 @@ impl Refusal {
             self.particulars().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
         let mut details = ErrorDetails::new();
         details.set_error_info(row.name, DOMAIN, metadata);
-        if let (Some(field), Code::InvalidArgument | Code::Unimplemented) = (&self.field, row.code) {
+        let at_fault = [Code::InvalidArgument, Code::FailedPrecondition, Code::Unimplemented];
+        if let Some(field) = self.field.as_ref().filter(|_| at_fault.contains(&row.code)) {
             details.add_bad_request_violation(field, &message);
         }
         if let Some(wait) = self.retry_after {

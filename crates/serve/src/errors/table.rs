@@ -17,7 +17,7 @@ pub enum Scope {
 /// A row of the table.
 #[derive(Clone, Copy, Debug)]
 pub struct Row {
-    /// `ErrorInfo.reason`: stable, upper snake case, unique within [`DOMAIN`].
+    /// `ErrorInfo.reason`: stable, upper snake case, unique within [`super::DOMAIN`].
     pub name: &'static str,
     /// The gRPC status code.
     pub code: Code,
@@ -92,7 +92,38 @@ error_table! {
     ImageMissing = "IMAGE_MISSING", InvalidArgument, 400, false, Pair,
         "{field} has no source", "Set data (or url).";
     ImageUrlUnsupported = "IMAGE_URL_UNSUPPORTED", Unimplemented, 501, false, Pair,
-        "{field} is not served: this version fetches no images", "Send the image's bytes in data.";
+        "{field} is not served: this server fetches no images", "Send the image's bytes in data, or a data: URL.";
+    FetchingBusy = "FETCHING_BUSY", ResourceExhausted, 429, true, Pair,
+        "too many images wait to be fetched", "Wait as RetryInfo says.";
+    UrlInvalid = "URL_INVALID", InvalidArgument, 400, false, Pair,
+        "{field} cannot be fetched: {cause}", "Send an absolute http, https or data URL.";
+    UrlSchemeRefused = "URL_SCHEME_REFUSED", InvalidArgument, 400, false, Pair,
+        "{field} has scheme {value}, which is not allowed", "Use https, http or data.";
+    UrlCredentialsRefused = "URL_CREDENTIALS_REFUSED", InvalidArgument, 400, false, Pair,
+        "{field} has a user name or password, which is not allowed", "Use a URL that needs none, such as a signed one.";
+    UrlPortRefused = "URL_PORT_REFUSED", InvalidArgument, 403, false, Pair,
+        "{field} has port {value}, which is not allowed", "Use a port that the server's fetch settings allow.";
+    UrlHostRefused = "URL_HOST_REFUSED", InvalidArgument, 403, false, Pair,
+        "{field} has host {value}, which is not allowed", "Use a domain that the server's fetch settings allow.";
+    UrlAddressRefused = "URL_ADDRESS_REFUSED", InvalidArgument, 403, false, Pair,
+        "{field} has host {value}, which has no public address", "Use a public host, or have its network allowed.";
+    UrlTooManyRedirects = "URL_TOO_MANY_REDIRECTS", FailedPrecondition, 424, false, Pair,
+        "{field} redirects too often, the limit is {limit}", "Use the URL that it leads to.";
+    UrlInvalidRedirect = "URL_INVALID_REDIRECT", FailedPrecondition, 424, false, Pair,
+        "{field} redirects to no valid url", "Use the URL that it should lead to.";
+    UrlHostNotFound = "URL_HOST_NOT_FOUND", FailedPrecondition, 424, false, Pair,
+        "{field} has host {value}, which is not found", "Check the host's name.";
+    UrlConnectionFailed = "URL_CONNECTION_FAILED", Unavailable, 502, true, Pair,
+        "{field} could not be read from {value}: {cause}", "Try again, or send the image's bytes in data.";
+    UrlTimeout = "URL_TIMEOUT", Unavailable, 504, true, Pair,
+        "{field} took too long: {cause} is limited to {limit}", "Try again, or send the image's bytes in data.";
+    UrlBadStatus = "URL_BAD_STATUS", FailedPrecondition, 424, false, Pair,
+        "{field} was answered with HTTP status {value}", "Check that the URL gives the image to anyone who asks.";
+    UrlEncoded = "URL_ENCODED", FailedPrecondition, 424, false, Pair,
+        "{field} was answered with content-encoding {value}, which is not allowed",
+        "Have its server send the file as it is.";
+    UrlTooManyBytes = "URL_TOO_MANY_BYTES", InvalidArgument, 413, false, Pair,
+        "{field} is too long, the limit is {limit}", "Compress the image or scale it down.";
     ImageEmpty = "IMAGE_EMPTY", InvalidArgument, 400, false, Pair,
         "{field} is empty", "Send the whole file.";
     ImageTooLarge = "IMAGE_TOO_LARGE", InvalidArgument, 413, false, Pair,
@@ -154,7 +185,8 @@ mod tests {
             let same_family = match row.code {
                 Code::InvalidArgument => (400..500).contains(&row.http) && !row.retryable,
                 Code::ResourceExhausted => [413, 429, 503].contains(&row.http),
-                Code::Unavailable => row.http == 503 && row.retryable,
+                Code::Unavailable => (502..=504).contains(&row.http) && row.retryable,
+                Code::FailedPrecondition => row.http == 424 && !row.retryable,
                 Code::DeadlineExceeded => row.http == 504 && row.retryable,
                 Code::Unimplemented => row.http == 501 && !row.retryable,
                 Code::Internal => row.http == 500,
