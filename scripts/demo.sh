@@ -10,13 +10,12 @@ server=$!
 trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; rm -f "$log"' EXIT
 
 # The line that the server prints when it is ready holds its address.
-while ! address=$(grep -oE -m1 'http://[0-9.]+:[0-9]+' "$log"); do
+until address=$(grep -oE -m1 'http://[0-9.]+:[0-9]+' "$log"); do
   kill -0 "$server" 2>/dev/null || { cat "$log" >&2; exit 1; }
-  read -rt 0.1 <> <(:) || true
+  sleep 0.1
 done
 cat "$log"
-echo
-mapfile -t questions < models/demo/questions.txt
-arguments=()
-for question in "${questions[@]}"; do arguments+=(--question "$question"); done
-"$binary" ask --server "$address" --image models/demo/demo.png "${arguments[@]}"
+"$binary" ask --server "$address" --image models/demo/demo.png \
+  --question "how many things are in the image?" \
+  --question "what shape is to the left of the rectangle?" \
+  --question "is the red triangle to the right of the green shape?"
