@@ -65,7 +65,8 @@ class ReflectedService:
         )
 
 
-def connect(address, module=grpc):
+def connect(address, module=grpc, more_options=()):
     """A channel with room for large pictures; `module` is `grpc` or `grpc.aio`."""
-    options = [("grpc.max_send_message_length", MAX_MESSAGE_BYTES), ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES)]
+    options = [("grpc.max_send_message_length", MAX_MESSAGE_BYTES), ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+               *more_options]
     return module.insecure_channel(address.removeprefix("http://"), options=options)

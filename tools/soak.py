@@ -95,7 +95,7 @@ class Soak:
         except grpc.aio.AioRpcError as error:
             self.counts[f"calls ended {error.code().name}"] += 1
             if error.code() not in ALLOWED_ENDS or (temper in ("patient", "interactive") and not self.full(error)):
-                self.counts[f"unexpected end {error.code().name}: {error.details()}"] += 1
+                self.counts[f"unexpected end of {temper}: {error.code().name}: {error.details()}"] += 1
             return
         if len(seen) != len(pairs):
             self.counts["lost"] += len(pairs) - len(seen)
@@ -104,8 +104,12 @@ class Soak:
     def full(error):
         return error.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
 
+    def connect(self):
+        """A channel with a connection of its own, as clients on other machines have."""
+        return reflection.connect(self.address, grpc.aio, [("grpc.use_local_subchannel_pool", 1)])
+
     async def client(self, temper):
-        async with reflection.connect(self.address, grpc.aio) as channel:
+        async with self.connect() as channel:
             call = self.service.stream("Ask", channel)
             while self.counts["answers"] < self.wanted:
                 await self.call(call, temper)
@@ -115,7 +119,7 @@ class Soak:
 
     async def deaf(self):
         """Asks a great deal and reads nothing until everybody else is done."""
-        async with reflection.connect(self.address, grpc.aio) as channel:
+        async with self.connect() as channel:
             request, _ = self.request(60, 10)
             stream = self.service.stream("Ask", channel)(request, timeout=3600)
             while self.counts["answers"] < self.wanted:

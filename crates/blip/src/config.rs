@@ -124,6 +124,14 @@ impl VisionConfig {
     pub fn tokens(&self) -> i64 {
         self.grid() * self.grid() + 1
     }
+
+    /// Multiplications that encoding one image takes, in the layers' matrix products.
+    pub fn multiplications(&self) -> i64 {
+        let (tokens, hidden) = (self.tokens(), self.hidden_size);
+        let layer =
+            tokens * hidden * (4 * hidden + 2 * self.intermediate_size) + 2 * tokens * tokens * hidden;
+        self.num_hidden_layers * layer
+    }
 }
 
 const FILE: &str = "config.json";
@@ -258,6 +266,7 @@ mod tests {
     fn an_empty_config_is_the_reference_classes_defaults() {
         let config = BlipConfig::parse(b"{}").unwrap();
         assert_eq!(config.vision.tokens(), 577);
+        assert_eq!(config.vision.multiplications() * 2 / 1_000_000_000, 110, "GFLOP, patches left out");
         assert_eq!(config.text.vocab_size, 30524);
         assert_eq!(config.text.num_attention_heads(), 8, "the reference class's own default");
     }

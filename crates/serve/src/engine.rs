@@ -3,8 +3,8 @@
 use std::{num::NonZeroUsize, sync::Arc};
 
 use blip::{
-    Checkpoint, Dtype, ImageInput, Model, ModelError, ModelOptions, Pixels, QuestionInput, RowAnswer,
-    RowError, RowSink,
+    BlipConfig, Checkpoint, Dtype, ImageInput, Model, ModelError, ModelOptions, Pixels, QuestionInput,
+    RowAnswer, RowError, RowSink,
 };
 use scheduler::{Batch, Engine, EngineError, EngineErrorKind, EngineFactory, ImageKey, Rows};
 
@@ -27,6 +27,16 @@ pub struct Placement {
     pub options: ModelOptions,
     /// Threads to compute with on the CPU; LibTorch's own choice without.
     pub threads: Option<NonZeroUsize>,
+}
+
+/// Below this many multiplications an image, a model's work on the CPU is too small to be shared among threads: each
+/// waits, spinning, for the others after every product, and on a busy machine that costs far more than it gains.
+const MULTIPLICATIONS_WORTH_SHARING: i64 = 1_000_000_000;
+
+/// Threads that suit a model of this shape, if LibTorch's own choice does not.
+#[must_use]
+pub fn threads_for(config: &BlipConfig) -> Option<NonZeroUsize> {
+    (config.vision.multiplications() < MULTIPLICATIONS_WORTH_SHARING).then_some(NonZeroUsize::MIN)
 }
 
 impl BlipEngine {
@@ -108,6 +118,14 @@ impl RowSink for Sink<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_released_models_work_is_shared_among_threads_and_a_small_ones_is_not() {
+        assert_eq!(threads_for(&BlipConfig::default()), None);
+        let mut small = BlipConfig::default();
+        (small.vision.hidden_size, small.vision.image_size) = (128, 64);
+        assert_eq!(threads_for(&small), Some(NonZeroUsize::MIN));
+    }
 
     #[test]
     fn only_a_lost_device_is_fatal() {

@@ -10,7 +10,7 @@ use scheduler::Scheduler;
 use crate::{
     ask::Pipeline,
     demo::DEMO_MODEL,
-    engine::{BlipEngine, Placement},
+    engine::{BlipEngine, Placement, threads_for},
     fetching::Fetching,
     intake::Intake,
     settings::{DtypeRequest, Settings},
@@ -66,10 +66,8 @@ pub async fn load(settings: &Settings) -> anyhow::Result<(Pipeline<BlipEngine>, 
     let intake = Intake::new(decoder, preprocessor, tokenizer, &settings.preprocess)
         .context("cannot start preprocessing threads")?;
     let fetching = Fetching::new(&settings.fetch, limits)?;
-    let factory = BlipEngine::factory(
-        Arc::new(checkpoint),
-        Placement { device, dtype, options, threads: settings.model.engine_threads },
-    );
+    let threads = settings.model.engine_threads.or_else(|| threads_for(checkpoint.config()));
+    let factory = BlipEngine::factory(Arc::new(checkpoint), Placement { device, dtype, options, threads });
     let scheduler = Scheduler::start(config, vec![factory])
         .await
         .with_context(|| format!("cannot load model {:?}", settings.model.model))?;

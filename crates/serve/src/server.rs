@@ -128,6 +128,9 @@ async fn start<E: Answering>(
     let connections = tonic::transport::Server::builder()
         .layer(DeadlineLayer)
         .max_concurrent_streams(settings.max_concurrent_streams)
+        // Callers that share a connection may all hang up before a busy server has looked at their calls: that is no
+        // attack, so as many may do so as may call at a time. Beyond that the connection is closed.
+        .http2_max_pending_accept_reset_streams(usize::try_from(settings.max_concurrent_streams).ok())
         .http2_keepalive_interval(Some(Duration::from_secs(settings.keepalive_interval_s)))
         .http2_keepalive_timeout(Some(Duration::from_secs(settings.keepalive_timeout_s)))
         .http2_max_header_list_size(settings.max_header_bytes)

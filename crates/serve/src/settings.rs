@@ -81,8 +81,8 @@ pub struct ModelSettings {
     #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__MODEL__FEATURE_CACHE_BYTES")]
     pub feature_cache_bytes: Option<usize>,
 
-    /// Threads that the model computes with on the CPU; fewer than the CPUs where other work shares them, 1 for the
-    /// demo model [default: one for each CPU]
+    /// Threads that the model computes with on the CPU; fewer than the CPUs where other work shares them
+    /// [default: one for each CPU, one in all for a model as small as the demo]
     #[arg(long, value_name = "N", env = "BLIP_SERVE__MODEL__ENGINE_THREADS")]
     pub engine_threads: Option<NonZeroUsize>,
 
