@@ -94,7 +94,9 @@ pub(crate) fn decode(
     rows: &mut dyn RowSink,
 ) -> Result<(), TchError> {
     let mut tokens = vec![stop.start_token; live.len()];
+    let mut steps = 0;
     for step in 0..stop.max_new_tokens {
+        steps += 1;
         let choices = stepper.step(&tokens, step)?;
         let decode = stopwatch.elapsed();
         tokens = choices.iter().map(|choice| choice.token).collect();
@@ -125,5 +127,6 @@ pub(crate) fn decode(
             }
         }
     }
+    rows.decode_steps(steps);
     Ok(())
 }

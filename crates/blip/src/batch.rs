@@ -57,6 +57,9 @@ pub trait RowSink {
     /// Whether nobody waits for row `row` any more; asked before the batch and between decode steps.
     fn is_cancelled(&self, row: usize) -> bool;
 
+    /// The batch took this many decode steps; said once, at its end.
+    fn decode_steps(&mut self, _steps: u32) {}
+
     /// The features of this image are kept from now on; `bytes` is their size on the device.
     fn image_cached(&mut self, _key: &ImageKey, _bytes: usize) {}
 

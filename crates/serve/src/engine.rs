@@ -106,6 +106,10 @@ impl RowSink for Sink<'_> {
         self.rows.is_cancelled(row)
     }
 
+    fn decode_steps(&mut self, steps: u32) {
+        self.rows.decode_steps(steps);
+    }
+
     fn image_cached(&mut self, key: &blip::ImageKey, bytes: usize) {
         self.rows.image_cached(ImageKey(*key), bytes);
     }

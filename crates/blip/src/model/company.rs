@@ -68,6 +68,8 @@ fn rows_are_reported_in_the_order_in_which_they_end() {
     let lengths: Vec<usize> = rows.order.iter().map(|&row| cases[row].generated_ids.len()).collect();
     assert!(lengths.is_sorted(), "{lengths:?}");
     assert!(lengths.first() < lengths.last(), "the goldens end at different steps");
+    let longest = rows.outcomes.iter().flatten().flatten().map(|answer| answer.token_ids.len()).max();
+    assert_eq!(Some(rows.steps as usize), longest);
 }
 
 /// What CUDA graphs run, here run as it is: larger than the batch, and used before by another one.

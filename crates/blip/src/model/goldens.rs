@@ -105,6 +105,7 @@ pub(super) struct Collected {
     pub(super) outcomes: Vec<Option<Result<RowAnswer, RowError>>>,
     pub(super) order: Vec<usize>,
     pub(super) cancelled: Vec<usize>,
+    pub(super) steps: u32,
 }
 
 impl RowSink for Collected {
@@ -116,6 +117,10 @@ impl RowSink for Collected {
 
     fn is_cancelled(&self, row: usize) -> bool {
         self.cancelled.contains(&row)
+    }
+
+    fn decode_steps(&mut self, steps: u32) {
+        self.steps = steps;
     }
 }
 
