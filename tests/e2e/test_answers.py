@@ -50,6 +50,8 @@ def test_the_first_answer_arrives_before_the_last_is_computed(start, picture):
     # long request's last answer, so that last answer was not computed yet.
     server = start("--max-batch-questions", "1")
     other = Client(server.address)
+    # Connected and told of the service before, so that its one question is all that is waited for below.
+    other.outcomes([(picture, ["is anybody there?"])])
     events = queue.Queue()
     long_call = server.client.ask([(picture, [f"is number {n} in the picture?" for n in range(1000)])])
 
