@@ -10,7 +10,7 @@ from client import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDENS = ROOT / "crates/blip/tests/goldens"
-READY = re.compile(r"blip-serve \S+ ready: grpc http://(\S+), model (.+), device (\S+), dtype (\S+), loaded in [\d.]+ s$")
+READY = re.compile(r"blip-serve \S+ ready: grpc https?://(\S+), http (https?://\S+), model (.+), device (\S+), dtype (\S+), loaded in [\d.]+ s$")
 
 
 def program():
@@ -22,7 +22,8 @@ class Server:
 
     def __init__(self, *options):
         # So small a model runs slower on several threads, and far slower beside other work.
-        here = ["--device", "cpu", "--engine-threads", "1", "--grpc-listen", "127.0.0.1:0"]
+        here = ["--device", "cpu", "--engine-threads", "1", "--grpc-listen", "127.0.0.1:0",
+                "--http-listen", "127.0.0.1:0"]
         command = [program(), "serve", *here, *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()
@@ -30,7 +31,7 @@ class Server:
         if not ready:
             self.stop()
             raise AssertionError(f"{command} said {line!r} and ended with {self.process.returncode}")
-        self.address, self.model, self.device, self.dtype = ready.groups()
+        self.address, self.http, self.model, self.device, self.dtype = ready.groups()
         self.client = Client(self.address)
 
     def peak_memory_bytes(self):

@@ -4,9 +4,9 @@ use std::{cell::RefCell, collections::HashMap, num::NonZeroUsize, sync::Arc};
 
 use blip::{Checkpoint, Dtype, ModelFiles, ModelOptions};
 use blip_serve::{
-    ask::Pipeline,
     engine::{BlipEngine, Placement},
     fetching::Fetching,
+    frontend::Pipeline,
     intake::Intake,
     proto::{
         Answer, AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome,
@@ -100,7 +100,7 @@ async fn ask(server: &Server, images: &[Vec<u8>], inputs: &[(usize, Vec<String>)
         image: Some(Image { source: Some(Source::Data(images[*image].clone().into())) }),
         questions: questions.iter().map(|text| Question { text: text.clone() }).collect(),
     };
-    let request = AskRequest { inputs: inputs.iter().map(input).collect() };
+    let request = AskRequest { inputs: inputs.iter().map(input).collect(), ..AskRequest::default() };
     let responses = server.client().await.ask(request).await.unwrap().into_inner();
     let paired = |response: AskResponse| {
         let (image, questions) = &inputs[response.image_index as usize];

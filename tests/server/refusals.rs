@@ -128,7 +128,7 @@ async fn a_message_that_finds_no_room_is_told_to_come_back() {
 async fn a_request_that_would_swell_when_decoded_is_refused_by_its_count() {
     let server = Server::start(Settings::default(), echo()).await;
     let input = blip_serve::proto::ImageQuestions::default();
-    let request = blip_serve::proto::AskRequest { inputs: vec![input; 100_000] };
+    let request = blip_serve::proto::AskRequest { inputs: vec![input; 100_000], ..Default::default() };
     let status = server.client().await.ask(request).await.unwrap_err();
     assert_eq!(reason(&status), (Code::InvalidArgument, "TOO_MANY_QUESTIONS".to_owned()));
 }

@@ -8,15 +8,15 @@ use std::{
 
 use blip::{Checkpoint, ModelFiles, Pixels, RowAnswer};
 use blip_serve::{
-    ask::{Answering, Pipeline},
     exit::Exit,
     fetching::Fetching,
+    frontend::{Answering, Pipeline},
     intake::{Intake, TokenIds},
     proto::{
         AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome,
         blip_service_client::BlipServiceClient, image::Source,
     },
-    server,
+    server::{self, Entry, Listeners},
     settings::Settings,
 };
 use futures::{StreamExt as _, channel::mpsc};
@@ -94,6 +94,7 @@ pub(crate) fn picture() -> Vec<u8> {
 /// A running server with its signals in the test's hand.
 pub(crate) struct Server {
     pub(crate) address: String,
+    pub(crate) http_address: String,
     signals: mpsc::UnboundedSender<i32>,
     ended: JoinHandle<anyhow::Result<Exit>>,
 }
@@ -114,15 +115,19 @@ impl Server {
         load: impl Future<Output = anyhow::Result<Pipeline<E>>> + Send + 'static,
         announce: impl FnOnce() + Send + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = format!("http://{}", listener.local_addr().unwrap());
+        let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = format!("http://{}", grpc.local_addr().unwrap());
+        let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let http_address = format!("http://{}", http.local_addr().unwrap());
+        let listeners = Listeners { grpc, http: Some(http) };
+        let entry = Entry::new(&settings).unwrap();
         let (signals, received) = mpsc::unbounded();
         let load = async { Ok((load.await?, ())) };
         let ended =
             tokio::spawn(
-                async move { server::serve(&settings, listener, load, received, |()| announce()).await },
+                async move { server::serve(&settings, listeners, entry, load, received, |()| announce()).await },
             );
-        Self { address, signals, ended }
+        Self { address, http_address, signals, ended }
     }
 
     pub(crate) async fn client(&self) -> BlipServiceClient<Channel> {
@@ -163,7 +168,7 @@ pub(crate) fn request(inputs: &[(&[u8], &[&str])]) -> AskRequest {
         image: Some(Image { source: Some(Source::Data(image.to_vec().into())) }),
         questions: questions.iter().map(|text| Question { text: (*text).to_owned() }).collect(),
     };
-    AskRequest { inputs: inputs.iter().map(input).collect() }
+    AskRequest { inputs: inputs.iter().map(input).collect(), ..AskRequest::default() }
 }
 
 /// All responses to a request.

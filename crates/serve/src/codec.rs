@@ -140,7 +140,7 @@ mod tests {
 
     fn request(inputs: usize, questions: usize) -> Vec<u8> {
         let input = ImageQuestions { image: None, questions: vec![Question::default(); questions] };
-        AskRequest { inputs: vec![input; inputs] }.encode_to_vec()
+        AskRequest { inputs: vec![input; inputs], ..AskRequest::default() }.encode_to_vec()
     }
 
     #[test]

@@ -14,7 +14,6 @@ use futures::Stream;
 use http::{HeaderMap, Request, Response};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
-use tonic::Status;
 use tower_layer::Layer;
 use tower_service::Service;
 
@@ -57,13 +56,16 @@ pub fn parse_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
 
 /// Puts a [`Deadline`] into each request that has one, and answers a call whose handler is later than it.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct DeadlineLayer;
+pub struct DeadlineLayer {
+    /// How long the handler of a call without a deadline may take, the upload included: its answers may take longer.
+    pub otherwise: Option<Duration>,
+}
 
 impl<S> Layer<S> for DeadlineLayer {
     type Service = DeadlineService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        DeadlineService { inner }
+        DeadlineService { inner, otherwise: self.otherwise }
     }
 }
 
@@ -71,6 +73,7 @@ impl<S> Layer<S> for DeadlineLayer {
 #[derive(Clone, Debug)]
 pub struct DeadlineService<S> {
     inner: S,
+    otherwise: Option<Duration>,
 }
 
 impl<S, Body, ResponseBody> Service<Request<Body>> for DeadlineService<S>
@@ -92,12 +95,13 @@ where
             Err(refusal) => return Headers { handler: None, sleep: None, refusal: Some(refusal) },
         };
         // Centuries away is no deadline.
-        let deadline = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
-        if let Some(deadline) = deadline {
+        let after = |wait| Instant::now().checked_add(wait);
+        if let Some(deadline) = timeout.and_then(after) {
             request.extensions_mut().insert(Deadline(deadline));
         }
+        let limit = timeout.or(self.otherwise).and_then(after);
         let handler = Some(self.inner.call(request));
-        Headers { handler, sleep: deadline.map(tokio::time::sleep_until), refusal: None }
+        Headers { handler, sleep: limit.map(tokio::time::sleep_until), refusal: None }
     }
 }
 
@@ -133,7 +137,7 @@ where
         }
         let Some(sleep) = this.sleep.as_pin_mut() else { return Poll::Pending };
         ready!(poll_passed(sleep, cx));
-        Poll::Ready(Ok(exceeded().into_http()))
+        Poll::Ready(Ok(exceeded().to_status().into_http()))
     }
 }
 
@@ -148,9 +152,10 @@ pin_project! {
     }
 }
 
-impl<S, T> Stream for Bounded<S>
+impl<S, T, E> Stream for Bounded<S>
 where
-    S: Stream<Item = Result<T, Status>>,
+    S: Stream<Item = Result<T, E>>,
+    E: From<Refusal>,
 {
     type Item = S::Item;
 
@@ -164,7 +169,7 @@ where
         let Some(sleep) = this.sleep.as_pin_mut() else { return Poll::Pending };
         ready!(poll_passed(sleep, cx));
         this.items.set(None);
-        Poll::Ready(Some(Err(exceeded())))
+        Poll::Ready(Some(Err(exceeded().into())))
     }
 }
 
@@ -176,8 +181,8 @@ fn poll_passed(sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
     sleep.poll(cx)
 }
 
-fn exceeded() -> Status {
-    Refusal::new(Reason::DeadlineExceeded).to_status()
+fn exceeded() -> Refusal {
+    Refusal::new(Reason::DeadlineExceeded)
 }
 
 #[cfg(test)]
@@ -185,7 +190,7 @@ mod tests {
     use futures::{StreamExt as _, stream};
     use http::HeaderValue;
     use proptest::prelude::*;
-    use tonic::Code;
+    use tonic::{Code, Status};
 
     use super::*;
 
@@ -240,7 +245,7 @@ mod tests {
             futures::future::pending::<Result<Response<String>, std::convert::Infallible>>().await
         });
         let request = Request::builder().header(HEADER, "1S").body(()).unwrap();
-        let response = DeadlineLayer.layer(never).call(request).await.unwrap();
+        let response = DeadlineLayer::default().layer(never).call(request).await.unwrap();
         let status = Status::from_header_map(response.headers()).unwrap();
         assert_eq!(status.code(), Code::DeadlineExceeded);
     }

@@ -30,7 +30,7 @@ pub struct Running {
     /// Calls in flight.
     pub in_flight: TaskTracker,
     /// Ends when all connections have.
-    pub connections: JoinHandle<Result<(), tonic::transport::Error>>,
+    pub connections: JoinHandle<()>,
 }
 
 impl Running {
@@ -67,11 +67,9 @@ impl Running {
 
 #[cfg(test)]
 mod tests {
-    use tonic::transport::Error;
-
     use super::*;
 
-    fn running(connections: impl Future<Output = Result<(), Error>> + Send + 'static) -> Running {
+    fn running(connections: impl Future<Output = ()> + Send + 'static) -> Running {
         Running {
             health: HealthReporter::new(),
             stop: CancellationToken::new(),
@@ -85,7 +83,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_in_flight_is_waited_for_and_the_grace_comes_first() {
         let begin = tokio::time::Instant::now();
-        let running = running(async { Ok(()) });
+        let running = running(async {});
         let (token, stop) = (running.in_flight.token(), running.stop.clone());
         let call = tokio::spawn(async move {
             stop.cancelled().await;
@@ -101,7 +99,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_call_that_does_not_end_is_abandoned_at_the_limit() {
         let begin = tokio::time::Instant::now();
-        let running = running(async { Ok(()) });
+        let running = running(async {});
         let _never = running.in_flight.token();
         assert_eq!(running.drain(&SETTINGS).await, Exit::DrainLimit);
         assert_eq!(begin.elapsed(), Duration::from_secs(35));

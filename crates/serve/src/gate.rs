@@ -5,8 +5,8 @@ use std::sync::Arc;
 use scheduler::EngineError;
 
 use crate::{
-    ask::{Answering, Pipeline},
     errors::{Reason, Refusal},
+    frontend::{Answering, Pipeline},
 };
 
 /// What a call finds.

@@ -10,9 +10,10 @@ use tokio::time::Instant;
 
 use crate::{
     errors::{Reason, Refusal},
+    place::Place,
     refusals::refuse_fetch,
     settings::PreprocessSettings,
-    validate::{FileContent, ImageFile, Questions, question_field},
+    validate::{FileContent, ImageFile, Questions},
 };
 
 /// When a caller should come back who found the CPU pool's queue full: it moves on by many images a second.
@@ -66,8 +67,8 @@ pub struct ReadyQuestion {
 /// An input made ready, or refused part by part.
 #[derive(Clone, Debug)]
 pub struct Ready {
-    /// Position in `AskRequest.inputs`.
-    pub index: u32,
+    /// Where it stands in the request.
+    pub place: Place,
     /// The image, or why there is none.
     pub image: Result<ReadyImage, Refusal>,
     /// The questions, by their positions.
@@ -88,17 +89,17 @@ pub struct Cost {
 impl Ready {
     /// Not ready for `refusal`; a question's own fault is not lost over it.
     #[must_use]
-    pub fn refused(index: u32, refusal: &Refusal, questions: Questions) -> Self {
+    pub fn refused(place: Place, refusal: &Refusal, questions: Questions) -> Self {
         let questions =
             questions.into_iter().map(|question| Err(question.err().unwrap_or_else(|| refusal.clone())));
-        Self { questions: questions.collect(), ..Self::failed(index, refusal, 0) }
+        Self { questions: questions.collect(), ..Self::failed(place, refusal, 0) }
     }
 
     /// Not ready for `refusal`, with so many questions.
     #[must_use]
-    pub fn failed(index: u32, refusal: &Refusal, questions: usize) -> Self {
+    pub fn failed(place: Place, refusal: &Refusal, questions: usize) -> Self {
         let questions = vec![Err(refusal.clone()); questions];
-        Self { index, image: Err(refusal.clone()), questions, cost: Cost::default() }
+        Self { place, image: Err(refusal.clone()), questions, cost: Cost::default() }
     }
 }
 
@@ -125,18 +126,18 @@ impl Intake {
         self.threads.get()
     }
 
-    /// Makes the input of this index ready. If the future is dropped before its turn has come, nothing is done.
-    pub async fn prepare(&self, index: u32, file: ImageFile, questions: Questions) -> Ready {
+    /// Makes the input of this place ready. If the future is dropped before its turn has come, nothing is done.
+    pub async fn prepare(&self, place: Place, file: ImageFile, questions: Questions) -> Ready {
         let count = questions.len();
         let tools = Arc::clone(&self.tools);
-        let refusal = match self.pool.run(move || tools.prepare(index, file, questions)).await {
+        let refusal = match self.pool.run(move || tools.prepare(place, file, questions)).await {
             Ok(ready) => return ready,
             Err(PoolError::QueueFull { .. }) => {
                 Refusal::new(Reason::PreprocessingBusy).retry_after(RETRY_AFTER)
             }
             Err(error) => Refusal::new(Reason::InternalError).cause(error),
         };
-        Ready::failed(index, &refusal, count)
+        Ready::failed(place, &refusal, count)
     }
 
     /// The text of an answer's token ids.
@@ -147,13 +148,13 @@ impl Intake {
 }
 
 impl Tools {
-    fn prepare(&self, index: u32, file: ImageFile, questions: Questions) -> Ready {
+    fn prepare(&self, place: Place, file: ImageFile, questions: Questions) -> Ready {
         let start = Instant::now();
         let image = self.image(file);
         let cost = Cost { preprocess: start.elapsed(), ..Cost::default() };
         let questions = questions.into_iter().enumerate();
-        let questions = questions.map(|(position, text)| self.question(index, position, &text?)).collect();
-        Ready { index, image, questions, cost }
+        let questions = questions.map(|(position, text)| self.question(place, position, &text?)).collect();
+        Ready { place, image, questions, cost }
     }
 
     fn image(&self, ImageFile { content, field }: ImageFile) -> Result<ReadyImage, Refusal> {
@@ -170,19 +171,19 @@ impl Tools {
         Ok(ReadyImage { key: ImageKey(images::digest(&file).0), pixels })
     }
 
-    fn question(&self, index: u32, position: usize, text: &str) -> Result<ReadyQuestion, Refusal> {
+    fn question(&self, place: Place, position: usize, text: &str) -> Result<ReadyQuestion, Refusal> {
         match self.tokenizer.encode(text) {
             Ok(ids) => {
                 let ids = TokenIds(ids);
                 Ok(ReadyQuestion { key: ids.key(), ids: Arc::new(ids) })
             }
-            Err(error) => Err(refuse_question(index, position, &error)),
+            Err(error) => Err(refuse_question(place, position, &error)),
         }
     }
 }
 
-fn refuse_question(index: u32, position: usize, error: &TokenizeError) -> Refusal {
-    let field = question_field(index, position);
+fn refuse_question(place: Place, position: usize, error: &TokenizeError) -> Refusal {
+    let field = place.question(position);
     match error {
         TokenizeError::TooLong { tokens, limit } => Refusal::new(Reason::QuestionTooLong)
             .field(field)

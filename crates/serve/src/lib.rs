@@ -1,6 +1,9 @@
 //! The front end of blip-serve: gRPC, command line, settings, and the joint between scheduler and model.
 
 pub mod ask;
+pub mod ask_stream;
+pub mod auth;
+pub mod caller;
 pub mod cli;
 pub mod codec;
 pub mod deadline;
@@ -8,14 +11,21 @@ pub mod demo;
 pub mod drain;
 pub mod engine;
 pub mod errors;
+pub mod every_pair;
 pub mod exit;
 pub mod fetching;
+pub mod frontend;
 pub mod gate;
+pub mod http;
+pub mod in_order;
 pub mod intake;
+pub mod listener;
 pub mod load;
+pub mod place;
 pub mod prepare;
 pub mod proto;
 pub mod refusals;
+pub mod reload;
 pub mod server;
 pub mod settings;
 pub mod signals;

@@ -8,10 +8,10 @@ use images::{Decoder, Limits};
 use scheduler::Scheduler;
 
 use crate::{
-    ask::Pipeline,
     demo::DEMO_MODEL,
     engine::{BlipEngine, Placement, threads_for},
     fetching::Fetching,
+    frontend::Pipeline,
     intake::Intake,
     settings::{DtypeRequest, Settings},
 };

@@ -8,6 +8,7 @@ use crate::{
     errors::{Reason, Refusal},
     fetching::{Fetched, Fetching},
     intake::{Intake, Ready},
+    place::Place,
     upload::Held,
     validate::{FileContent, ImageFile, ImageSource, Input, Link, Questions},
 };
@@ -24,32 +25,32 @@ pub fn prepare(
     held: Held,
 ) -> impl Stream<Item = Ready> + Send + 'static {
     let (mut refused, mut here, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
-    for Input { index, image, questions } in inputs {
+    for Input { place, image, questions } in inputs {
         match image {
-            Err(refusal) => refused.push(Ready::refused(index, &refusal, questions)),
-            Ok(ImageSource::Here(file)) => here.push((index, file, questions, held.clone())),
-            Ok(ImageSource::Elsewhere(link)) => elsewhere.push((index, link, questions, held.clone())),
+            Err(refusal) => refused.push(Ready::refused(place, &refusal, questions)),
+            Ok(ImageSource::Here(file)) => here.push((place, file, questions, held.clone())),
+            Ok(ImageSource::Elsewhere(link)) => elsewhere.push((place, link, questions, held.clone())),
         }
     }
     let (images_at_a_time, fetches_at_a_time) = (intake.images_at_a_time(), fetching.images_at_a_time());
     let decoding = intake.clone();
-    let here = stream::iter(here).map(move |(index, file, questions, held)| {
+    let here = stream::iter(here).map(move |(place, file, questions, held)| {
         let intake = decoding.clone();
         async move {
-            let ready = intake.prepare(index, file, questions).await;
+            let ready = intake.prepare(place, file, questions).await;
             drop(held);
             ready
         }
     });
-    let elsewhere = stream::iter(elsewhere).map(move |(index, link, questions, held)| {
+    let elsewhere = stream::iter(elsewhere).map(move |(place, link, questions, held)| {
         let (intake, fetching, count) = (intake.clone(), fetching.clone(), questions.len());
         let work = async move {
-            let ready = fetch_and_prepare(&intake, &fetching, index, link, questions).await;
+            let ready = fetch_and_prepare(&intake, &fetching, place, link, questions).await;
             drop(held);
             ready
         };
         AbortOnDropHandle::new(tokio::spawn(work)).map(move |ready| {
-            let lost = |error| Ready::failed(index, &Refusal::new(Reason::InternalError).cause(error), count);
+            let lost = |error| Ready::failed(place, &Refusal::new(Reason::InternalError).cause(error), count);
             ready.unwrap_or_else(lost)
         })
     });
@@ -62,18 +63,18 @@ pub fn prepare(
 async fn fetch_and_prepare(
     intake: &Intake,
     fetching: &Fetching,
-    index: u32,
+    place: Place,
     link: Link,
     questions: Questions,
 ) -> Ready {
     let begin = Instant::now();
     let Fetched { file, room } = match fetching.fetch(&link).await {
         Ok(fetched) => fetched,
-        Err(refusal) => return Ready::refused(index, &refusal, questions),
+        Err(refusal) => return Ready::refused(place, &refusal, questions),
     };
     let fetch = begin.elapsed();
     let file = ImageFile { content: FileContent::Bytes(file), field: link.field };
-    let mut ready = intake.prepare(index, file, questions).await;
+    let mut ready = intake.prepare(place, file, questions).await;
     drop(room);
     ready.cost.fetch = fetch;
     ready

@@ -1,23 +1,26 @@
 //! The running server: listens at once, answers once the model is loaded, stops on a signal.
 
-use std::{future::Future, net::SocketAddr, sync::Arc, time::Duration};
+use std::{future::Future, net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use futures::{Stream, StreamExt as _};
 use scheduler::{EngineError, EngineErrorKind, EngineState};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic::transport::server::TcpIncoming;
 use tonic_health::server::HealthReporter;
 
 use crate::{
-    ask::{Answering, AskService, Pipeline},
+    ask::AskService,
+    auth::{Authenticated, Authenticator},
     deadline::DeadlineLayer,
     drain::{Running, report},
     exit::Exit,
+    frontend::{Answering, Frontend, Pipeline},
     gate::Gate,
+    http::{self, HttpServer},
+    listener::{Connections, Door, Protocols, Tls},
     proto::{DESCRIPTORS, blip_service_server::BlipServiceServer},
-    settings::{GrpcSettings, RequestLimits, Settings},
+    settings::Settings,
     upload::{Metered, Room},
 };
 
@@ -32,7 +35,48 @@ const BROKEN_ENGINE_LIMIT: Duration = Duration::from_secs(5);
 /// How long engine threads may take to end once nothing is in flight.
 const ENGINE_STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// Takes the address of `settings`.
+/// Where a server listens.
+#[derive(Debug)]
+pub struct Listeners {
+    /// For gRPC.
+    pub grpc: TcpListener,
+    /// For HTTP, if that is served.
+    pub http: Option<TcpListener>,
+}
+
+/// Who gets in, and how.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// Knows who may call.
+    pub authenticator: Authenticator,
+    /// TLS, if it is on.
+    pub tls: Option<Tls>,
+}
+
+impl Entry {
+    /// Keys and certificates as `settings` name them.
+    ///
+    /// # Errors
+    /// What is wrong with their files; or that everyone could ask who reaches an address, and nobody said that this is
+    /// wanted.
+    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
+        let authenticator = Authenticator::new(&settings.auth)?;
+        let tls = Tls::new(&settings.tls)?;
+        let guarded = !authenticator.is_open() || settings.tls.tls_client_ca_file.is_some();
+        if !guarded && !settings.auth.insecure {
+            let addresses = [Some(settings.grpc.listen), settings.http.listen.address()];
+            if let Some(public) = addresses.into_iter().flatten().find(|address| !address.ip().is_loopback()) {
+                anyhow::bail!(
+                    "will not listen on {public} without API keys: everyone who reaches it could ask; give \
+                     --auth-keys-file, --auth-keys or --tls-client-ca-file, or --insecure if that is wanted"
+                );
+            }
+        }
+        Ok(Self { authenticator, tls })
+    }
+}
+
+/// Takes an address of the settings.
 ///
 /// # Errors
 /// The operating system's, with the address.
@@ -40,7 +84,7 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
-/// Serves on `listener` until the first of `signals`, or until the engine breaks, and says how it ended.
+/// Serves on `listeners` until the first of `signals`, or until the engine breaks, and says how it ended.
 ///
 /// Calls are answered once `load` is done, which is when `announce` is called with its description; until then they are
 /// refused as `MODEL_LOADING` and health says NOT_SERVING.
@@ -49,13 +93,14 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
 /// Those of `load`.
 pub async fn serve<E: Answering, D>(
     settings: &Settings,
-    listener: TcpListener,
+    listeners: Listeners,
+    entry: Entry,
     load: impl Future<Output = anyhow::Result<(Pipeline<E>, D)>>,
     mut signals: impl Stream<Item = i32> + Unpin,
     announce: impl FnOnce(D),
 ) -> anyhow::Result<Exit> {
     let (gate, entrance) = watch::channel(Gate::Loading);
-    let mut running = start(&settings.grpc, &settings.limits, listener, entrance).await?;
+    let mut running = start(settings, listeners, entry, entrance).await?;
     let loaded = tokio::select! {
         loaded = load => loaded,
         // Nothing is in flight before the model is loaded.
@@ -102,16 +147,58 @@ pub async fn serve<E: Answering, D>(
     }
 }
 
-/// Answers on `listener` from now on, with health saying NOT_SERVING.
+/// Answers on `listeners` from now on, with health saying NOT_SERVING.
 async fn start<E: Answering>(
-    settings: &GrpcSettings,
-    limits: &RequestLimits,
-    listener: TcpListener,
+    settings: &Settings,
+    listeners: Listeners,
+    entry: Entry,
     entrance: watch::Receiver<Gate<E>>,
 ) -> anyhow::Result<Running> {
     let health = HealthReporter::new();
     report(&health, false).await;
-    let health_service = tonic_health::server::HealthService::from_health_reporter(health.clone());
+    let (in_flight, stop) = (TaskTracker::new(), CancellationToken::new());
+    let Entry { authenticator, tls } = entry;
+    let grpc = &settings.grpc;
+    let frontend = Arc::new(Frontend::new(entrance, settings.limits.clone(), in_flight.clone()));
+    let stall_limit = Duration::from_secs(grpc.upload_stall_s);
+    let room = Room::new(grpc.max_held_bytes, grpc.max_message_bytes, stall_limit);
+    let door = Door::new(grpc.max_connections, Duration::from_secs(grpc.handshake_timeout_s), tls);
+
+    let service = AskService {
+        frontend: frontend.clone(),
+        default_deadline: settings.limits.default_deadline(),
+        stream_window: grpc.stream_window,
+        stop: stop.clone(),
+    };
+    let connections = door.connections(listeners.grpc, Protocols::Http2);
+    let grpc = serve_grpc(settings, service, &authenticator, room.clone(), &health, connections)?;
+    let http = listeners.http.map(|listener| {
+        let connections = door.connections(listener, Protocols::Http);
+        let server = HttpServer { frontend, authenticator, room };
+        let (settings, stop) = (settings.clone(), stop.clone());
+        async move { http::serve(connections, server, &settings, stop).await }
+    });
+    let connections = async {
+        let http = async {
+            if let Some(http) = http {
+                http.await;
+            }
+        };
+        tokio::join!(grpc, http);
+    };
+    Ok(Running { health, stop, in_flight, connections: tokio::spawn(connections) })
+}
+
+/// Answers gRPC on `connections` until the service is told to stop.
+fn serve_grpc(
+    settings: &Settings,
+    service: AskService,
+    authenticator: &Authenticator,
+    room: Room,
+    health: &HealthReporter,
+    connections: Connections,
+) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let grpc = &settings.grpc;
     let describe = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(DESCRIPTORS)
@@ -119,33 +206,46 @@ async fn start<E: Answering>(
             .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
             .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
     };
-    let in_flight = TaskTracker::new();
-    let ask = BlipServiceServer::new(AskService::new(entrance, limits.clone(), in_flight.clone()))
-        // The room refuses longer messages first, in our own words.
-        .max_decoding_message_size(settings.max_message_bytes);
-    let room = Room::new(settings.max_held_bytes, settings.max_message_bytes);
-    let stop = CancellationToken::new();
-    let connections = tonic::transport::Server::builder()
-        .layer(DeadlineLayer)
-        .max_concurrent_streams(settings.max_concurrent_streams)
+    let (v1, v1alpha) = if grpc.reflection_off {
+        (None, None)
+    } else {
+        // The older one is what grpcio's own reflection client speaks.
+        let v1 = describe().build_v1().context("cannot describe the service")?;
+        let v1alpha = describe().build_v1alpha().context("cannot describe the service")?;
+        let guard = authenticator.clone();
+        (Some(Authenticated::new(v1, guard.clone())), Some(Authenticated::new(v1alpha, guard)))
+    };
+    let stop = service.stop.clone();
+    // The room refuses longer messages first, in our own words.
+    let ask = BlipServiceServer::new(service).max_decoding_message_size(grpc.max_message_bytes);
+    let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
+    let mut server = tonic::transport::Server::builder()
+        .layer(DeadlineLayer { otherwise: settings.limits.default_deadline() })
+        .max_concurrent_streams(grpc.max_concurrent_streams)
         // Callers that share a connection may all hang up before a busy server has looked at their calls: that is no
         // attack, so as many may do so as may call at a time. Beyond that the connection is closed.
-        .http2_max_pending_accept_reset_streams(usize::try_from(settings.max_concurrent_streams).ok())
-        .http2_keepalive_interval(Some(Duration::from_secs(settings.keepalive_interval_s)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(settings.keepalive_timeout_s)))
-        .http2_max_header_list_size(settings.max_header_bytes)
+        .http2_max_pending_accept_reset_streams(usize::try_from(grpc.max_concurrent_streams).ok())
+        .http2_keepalive_interval(Some(Duration::from_secs(grpc.keepalive_interval_s)))
+        .http2_keepalive_timeout(Some(Duration::from_secs(grpc.keepalive_timeout_s)))
+        .http2_max_header_list_size(grpc.max_header_bytes)
         .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-        .add_service(tonic_health::pb::health_server::HealthServer::new(health_service))
-        .add_service(describe().build_v1().context("cannot describe the service")?)
-        // What grpcio's own reflection client speaks.
-        .add_service(describe().build_v1alpha().context("cannot describe the service")?)
-        .add_service(Metered::new(ask, room))
-        .serve_with_incoming_shutdown(
-            TcpIncoming::from(listener).with_nodelay(Some(true)),
-            stop.clone().cancelled_owned(),
-        );
-    Ok(Running { health, stop, in_flight, connections: tokio::spawn(connections) })
+        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
+    if let Some(age) = NonZeroU64::new(grpc.max_connection_age_s) {
+        server = server
+            .max_connection_age(Duration::from_secs(age.get()))
+            .max_connection_age_grace(Duration::from_secs(grpc.max_connection_age_grace_s));
+    }
+    let served = server
+        .add_service(tonic_health::pb::health_server::HealthServer::new(health))
+        .add_optional_service(v1)
+        .add_optional_service(v1alpha)
+        .add_service(Authenticated::new(Metered::new(ask, room), authenticator.clone()))
+        .serve_with_incoming_shutdown(connections, stop.cancelled_owned());
+    Ok(async {
+        if let Err(error) = served.await {
+            tracing::error!(%error, "the gRPC listener has ended");
+        }
+    })
 }
 
 /// Keeps health in step with the engines, until none of them is left or one has been stalled for `hang_limit`.

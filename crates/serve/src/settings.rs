@@ -1,13 +1,19 @@
 //! Everything that can be set about a server. A setting is defined once, here: its name with its unit, its default, its
 //! environment variable, its help.
 
+mod auth;
 mod fetch;
+mod http;
+mod tls;
 
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
 use clap::{Args, Parser, ValueHint};
 
+pub use auth::AuthSettings;
 pub use fetch::FetchSettings;
+pub use http::{HttpSettings, Listen};
+pub use tls::TlsSettings;
 
 /// All settings of `blip-serve serve`.
 #[derive(Args, Clone, Debug)]
@@ -18,6 +24,15 @@ pub struct Settings {
     /// The gRPC listener.
     #[command(flatten)]
     pub grpc: GrpcSettings,
+    /// The HTTP listener.
+    #[command(flatten)]
+    pub http: HttpSettings,
+    /// TLS on both.
+    #[command(flatten)]
+    pub tls: TlsSettings,
+    /// Who may call.
+    #[command(flatten)]
+    pub auth: AuthSettings,
     /// What one request may hold.
     #[command(flatten)]
     pub limits: RequestLimits,
@@ -157,6 +172,45 @@ pub struct GrpcSettings {
     /// Largest block of request headers, in bytes
     #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__GRPC__MAX_HEADER_BYTES", default_value_t = 16 << 10)]
     pub max_header_bytes: u32,
+
+    /// Requests of one AskStream call that are worked on at a time; no further one is read meanwhile
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__GRPC__STREAM_WINDOW", default_value_t = 32)]
+    pub stream_window: usize,
+
+    /// Serve no reflection: clients have to know the service
+    #[arg(long, env = "BLIP_SERVE__GRPC__REFLECTION_OFF")]
+    pub reflection_off: bool,
+
+    /// Connections at a time, HTTP included; further ones are closed at once
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__GRPC__MAX_CONNECTIONS", default_value_t = 4096)]
+    pub max_connections: usize,
+
+    /// How long a new connection may take over TLS and its first bytes, in seconds
+    #[arg(long, value_name = "SECONDS", env = "BLIP_SERVE__GRPC__HANDSHAKE_TIMEOUT_S", default_value_t = 10)]
+    pub handshake_timeout_s: u64,
+
+    /// How long the upload of a message may stand still, in seconds
+    #[arg(long, value_name = "SECONDS", env = "BLIP_SERVE__GRPC__UPLOAD_STALL_S", default_value_t = 20)]
+    pub upload_stall_s: u64,
+
+    /// Age at which a connection is told to go away, in seconds, so that clients spread over servers that were added
+    /// since; 0 for never
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "BLIP_SERVE__GRPC__MAX_CONNECTION_AGE_S",
+        default_value_t = 1800
+    )]
+    pub max_connection_age_s: u64,
+
+    /// How long calls on such a connection may then take to end, in seconds
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "BLIP_SERVE__GRPC__MAX_CONNECTION_AGE_GRACE_S",
+        default_value_t = 300
+    )]
+    pub max_connection_age_grace_s: u64,
 }
 
 /// What one request may hold.
@@ -193,6 +247,23 @@ pub struct RequestLimits {
         default_value_t = 4096
     )]
     pub max_question_bytes: usize,
+
+    /// How long a request may take whose caller sets no deadline, in seconds; 0 for ever
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "BLIP_SERVE__LIMITS__DEFAULT_DEADLINE_S",
+        default_value_t = 600
+    )]
+    pub default_deadline_s: u64,
+}
+
+impl RequestLimits {
+    /// How long a request may take whose caller sets no deadline.
+    #[must_use]
+    pub fn default_deadline(&self) -> Option<Duration> {
+        (self.default_deadline_s > 0).then_some(Duration::from_secs(self.default_deadline_s))
+    }
 }
 
 /// Decoding, scaling and tokenizing, on threads of their own.
@@ -226,7 +297,7 @@ pub struct SchedulerSettings {
           default_value_t = scheduler::SchedulerConfig::default().queue.max_jobs)]
     pub max_queued_questions: usize,
 
-    /// Questions that may wait or run, of one connection
+    /// Questions that may wait or run, of one API key, or of one connection where there are no keys
     #[arg(long, value_name = "N", env = "BLIP_SERVE__SCHEDULER__MAX_QUEUED_QUESTIONS_PER_CLIENT",
           default_value_t = scheduler::SchedulerConfig::default().queue.max_jobs_per_client)]
     pub max_queued_questions_per_client: usize,

@@ -1,4 +1,4 @@
-//! SIGTERM and SIGINT as a stream, so that the first can drain the server and the second can end it.
+//! SIGTERM and SIGINT as a stream, so that the first can drain the server and the second can end it; SIGHUP likewise.
 
 use std::io;
 
@@ -14,6 +14,14 @@ pub fn stop_signals() -> io::Result<impl Stream<Item = i32> + Unpin> {
         Box::pin(numbers(signal(SignalKind::terminate())?, SignalKind::terminate())),
         Box::pin(numbers(signal(SignalKind::interrupt())?, SignalKind::interrupt())),
     ))
+}
+
+/// The number of the signal that asks for files to be read anew, whenever this process is sent it.
+///
+/// # Errors
+/// The operating system's, if it takes no handler.
+pub fn reload_signals() -> io::Result<impl Stream<Item = i32> + Unpin> {
+    Ok(Box::pin(numbers(signal(SignalKind::hangup())?, SignalKind::hangup())))
 }
 
 fn numbers(signal: Signal, kind: SignalKind) -> impl Stream<Item = i32> {

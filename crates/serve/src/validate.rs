@@ -5,15 +5,16 @@ use images::fetch::is_data_url;
 
 use crate::{
     errors::{Reason, Refusal},
-    proto::{AskRequest, Image, ImageQuestions, Question, image::Source},
+    place::{Form, Place},
+    proto::{Image, ImageQuestions, Question, image::Source},
     settings::RequestLimits,
 };
 
 /// An image of a request with its questions, each fit for work or refused by itself.
 #[derive(Clone, Debug)]
 pub struct Input {
-    /// Position in `AskRequest.inputs`.
-    pub index: u32,
+    /// Where it stands in the request.
+    pub place: Place,
     /// Where the image is, or why there is none.
     pub image: Result<ImageSource, Refusal>,
     /// What is asked about it.
@@ -59,56 +60,54 @@ pub enum FileContent {
     DataUrl(String),
 }
 
-/// The path of a question's text in the request, for messages.
-#[must_use]
-pub fn question_field(input: u32, question: usize) -> String {
-    format!("inputs[{input}].questions[{question}].text")
-}
-
 /// Sorts a request into its inputs.
 ///
 /// # Errors
 /// A [`Refusal`] of the whole call if it asks nothing, or asks for more than one request may.
-pub fn validate(request: AskRequest, limits: &RequestLimits) -> Result<Vec<Input>, Refusal> {
-    let inputs = request.inputs;
+pub fn validate(
+    inputs: Vec<ImageQuestions>,
+    form: Form,
+    limits: &RequestLimits,
+) -> Result<Vec<Input>, Refusal> {
     if inputs.is_empty() {
-        return Err(Refusal::new(Reason::EmptyRequest).field("inputs"));
+        return Err(Refusal::new(Reason::EmptyRequest).field(form.images()));
     }
     if inputs.len() > limits.max_images_per_request {
         return Err(Refusal::new(Reason::TooManyImages)
-            .field("inputs")
+            .field(form.images())
             .value(format!("{} images", inputs.len()))
             .limit(format!("{} images", limits.max_images_per_request)));
     }
-    if let Some(bare) = inputs.iter().position(|input| input.questions.is_empty()) {
-        return Err(Refusal::new(Reason::NoQuestions).field(format!("inputs[{bare}].questions")));
+    let places = (0..).map(|index| Place { form, index });
+    if let Some((bare, _)) = places.clone().zip(&inputs).find(|(_, input)| input.questions.is_empty()) {
+        return Err(Refusal::new(Reason::NoQuestions).field(bare.questions()));
     }
     let questions: usize = inputs.iter().map(|input| input.questions.len()).sum();
     if questions > limits.max_questions_per_request {
         return Err(Refusal::new(Reason::TooManyQuestions)
-            .field("inputs[].questions")
+            .field(form.questions())
             .value(format!("{questions} questions"))
             .limit(format!("{} questions", limits.max_questions_per_request)));
     }
-    Ok((0..).zip(inputs).map(|(index, input)| validate_input(index, input, limits)).collect())
+    Ok(places.zip(inputs).map(|(place, input)| validate_input(place, input, limits)).collect())
 }
 
-fn validate_input(index: u32, input: ImageQuestions, limits: &RequestLimits) -> Input {
+fn validate_input(place: Place, input: ImageQuestions, limits: &RequestLimits) -> Input {
     let texts = input.questions.into_iter().enumerate();
     Input {
-        index,
-        image: validate_image(index, input.image, limits),
+        place,
+        image: validate_image(place, input.image, limits),
         questions: texts
-            .map(|(position, question)| validate_question(index, position, question, limits))
+            .map(|(position, question)| validate_question(place, position, question, limits))
             .collect(),
     }
 }
 
-fn validate_image(index: u32, image: Option<Image>, limits: &RequestLimits) -> Result<ImageSource, Refusal> {
+fn validate_image(place: Place, image: Option<Image>, limits: &RequestLimits) -> Result<ImageSource, Refusal> {
     let here = |content, field| ImageSource::Here(ImageFile { content, field });
-    let (data, url) = (format!("inputs[{index}].image.data"), format!("inputs[{index}].image.url"));
+    let (data, url) = (place.image_data(), place.image_url());
     match image.and_then(|image| image.source) {
-        None => Err(Refusal::new(Reason::ImageMissing).field(format!("inputs[{index}].image"))),
+        None => Err(Refusal::new(Reason::ImageMissing).field(place.image())),
         Some(Source::Url(text)) if is_data_url(&text) => Ok(here(FileContent::DataUrl(text), url)),
         Some(Source::Url(text)) => Ok(ImageSource::Elsewhere(Link { url: text, field: url })),
         Some(Source::Data(bytes)) if bytes.is_empty() => Err(Refusal::new(Reason::ImageEmpty).field(data)),
@@ -123,18 +122,18 @@ fn validate_image(index: u32, image: Option<Image>, limits: &RequestLimits) -> R
 }
 
 fn validate_question(
-    index: u32,
+    place: Place,
     position: usize,
     question: Question,
     limits: &RequestLimits,
 ) -> Result<String, Refusal> {
     let text = question.text;
     if text.trim().is_empty() {
-        return Err(Refusal::new(Reason::QuestionEmpty).field(question_field(index, position)));
+        return Err(Refusal::new(Reason::QuestionEmpty).field(place.question(position)));
     }
     if text.len() > limits.max_question_bytes {
         return Err(Refusal::new(Reason::QuestionTooLong)
-            .field(question_field(index, position))
+            .field(place.question(position))
             .value(format!("{} bytes", text.len()))
             .limit(format!("{} bytes", limits.max_question_bytes)));
     }
@@ -147,7 +146,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::settings::Settings;
+    use crate::{proto::AskRequest, settings::Settings};
 
     fn limits() -> RequestLimits {
         Settings::default().limits
@@ -162,7 +161,7 @@ mod tests {
     }
 
     fn refused_call(inputs: Vec<ImageQuestions>, limits: &RequestLimits) -> Reason {
-        validate(AskRequest { inputs }, limits).unwrap_err().reason()
+        validate(inputs, Form::Grpc, limits).unwrap_err().reason()
     }
 
     #[test]
@@ -178,16 +177,14 @@ mod tests {
     fn a_bad_item_is_refused_by_itself() {
         let limits = RequestLimits { max_image_bytes: 4, max_question_bytes: 8, ..limits() };
         let without = |image| ImageQuestions { image, ..input(b"", &["what?"]) };
-        let request = AskRequest {
-            inputs: vec![
-                input(b"good", &["what?", " \t\n", "too long a question"]),
-                input(b"", &["what?"]),
-                input(b"large", &["what?"]),
-                without(None),
-                without(Some(Image { source: None })),
-            ],
-        };
-        let inputs = validate(request, &limits).unwrap();
+        let inputs = vec![
+            input(b"good", &["what?", " \t\n", "too long a question"]),
+            input(b"", &["what?"]),
+            input(b"large", &["what?"]),
+            without(None),
+            without(Some(Image { source: None })),
+        ];
+        let inputs = validate(inputs, Form::Grpc, &limits).unwrap();
         let images: Vec<_> =
             inputs.iter().map(|input| input.image.as_ref().err().map(Refusal::reason)).collect();
         assert_eq!(
@@ -211,7 +208,7 @@ mod tests {
     fn an_image_by_url_is_elsewhere_unless_the_url_itself_holds_it() {
         let by_url = |url: &str| {
             let image = Image { source: Some(Source::Url(url.to_owned())) };
-            validate_image(7, Some(image), &limits()).unwrap()
+            validate_image(Place { form: Form::Grpc, index: 7 }, Some(image), &limits()).unwrap()
         };
         let ImageSource::Elsewhere(Link { url, field }) = by_url("https://example.org/cat.png") else {
             panic!()
@@ -226,7 +223,7 @@ mod tests {
         #[test]
         fn no_bytes_make_the_validator_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             if let Ok(request) = AskRequest::decode(bytes.as_slice()) {
-                let _ = validate(request, &limits());
+                let _ = validate(request.inputs, Form::Grpc, &limits());
             }
         }
 
@@ -237,7 +234,7 @@ mod tests {
             damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..4),
         ) {
             let inputs = images.iter().map(|image| input(image, &[&question])).collect();
-            let mut bytes = AskRequest { inputs }.encode_to_vec();
+            let mut bytes = AskRequest { inputs, ..AskRequest::default() }.encode_to_vec();
             for (place, byte) in damage {
                 if !bytes.is_empty() {
                     let place = place.index(bytes.len());
@@ -246,7 +243,7 @@ mod tests {
             }
             if let Ok(request) = AskRequest::decode(bytes.as_slice()) {
                 let pairs: usize = request.inputs.iter().map(|input| input.questions.len()).sum();
-                if let Ok(inputs) = validate(request, &limits()) {
+                if let Ok(inputs) = validate(request.inputs, Form::Card, &limits()) {
                     prop_assert_eq!(inputs.iter().map(|input| input.questions.len()).sum::<usize>(), pairs);
                 }
             }

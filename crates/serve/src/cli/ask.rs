@@ -86,7 +86,7 @@ impl AskCommand {
                 questions: self.questions.iter().map(|text| Question { text: text.clone() }).collect(),
             });
         }
-        let mut request = Request::new(AskRequest { inputs });
+        let mut request = Request::new(AskRequest { inputs, ..AskRequest::default() });
         if let Some(seconds) = self.timeout_s {
             request.set_timeout(Duration::from_secs(seconds));
         }

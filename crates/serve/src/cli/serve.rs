@@ -1,12 +1,19 @@
 //! `blip-serve serve`.
 
-use std::io::Write as _;
+use std::{io::Write as _, time::Duration};
 
 use clap::Args;
-use tokio::time::Instant;
+use tokio::{net::TcpListener, time::Instant};
 
 use super::EXIT_CODES;
-use crate::{exit::Exit, load, server, settings::Settings, signals::stop_signals};
+use crate::{
+    exit::Exit,
+    load,
+    reload::keep_fresh,
+    server::{self, Entry, Listeners},
+    settings::Settings,
+    signals::{reload_signals, stop_signals},
+};
 
 /// Serve a model over gRPC.
 ///
@@ -24,19 +31,41 @@ impl ServeCommand {
         let settings = self.settings;
         let begin = Instant::now();
         let signals = stop_signals()?;
-        let listener = server::listen(settings.grpc.listen).await?;
-        let address = listener.local_addr()?;
+        let entry = Entry::new(&settings)?;
+        let grpc = server::listen(settings.grpc.listen).await?;
+        let http = match settings.http.listen.address() {
+            Some(address) => Some(server::listen(address).await?),
+            None => None,
+        };
+        let addresses = addresses(&grpc, http.as_ref(), entry.tls.is_some())?;
+        let period = Duration::from_secs(settings.auth.auth_reload_s);
+        let Entry { authenticator, tls } = entry.clone();
+        let fresh = keep_fresh(authenticator, tls, period, reload_signals()?);
         let announce = |model: load::Description| {
             let load::Description { model, device, dtype } = model;
             let seconds = begin.elapsed().as_secs_f64();
             // Whoever started the server may not be listening; it serves all the same.
             let _ = writeln!(
                 std::io::stdout(),
-                "blip-serve {} ready: grpc http://{address}, model {model}, device {device}, dtype {dtype}, \
+                "blip-serve {} ready: {addresses}, model {model}, device {device}, dtype {dtype}, \
                  loaded in {seconds:.2} s",
                 env!("CARGO_PKG_VERSION"),
             );
         };
-        server::serve(&settings, listener, load::load(&settings), signals, announce).await
+        let listeners = Listeners { grpc, http };
+        tokio::select! {
+            exit = server::serve(&settings, listeners, entry, load::load(&settings), signals, announce) => exit,
+            never = fresh => never,
+        }
     }
+}
+
+/// Where the server can be reached, for people and for programs that read the first line.
+fn addresses(grpc: &TcpListener, http: Option<&TcpListener>, tls: bool) -> std::io::Result<String> {
+    let scheme = if tls { "https" } else { "http" };
+    let mut text = format!("grpc {scheme}://{}", grpc.local_addr()?);
+    if let Some(http) = http {
+        text += &format!(", http {scheme}://{}", http.local_addr()?);
+    }
+    Ok(text)
 }

@@ -69,8 +69,20 @@ error_table! {
         "{field} holds {value}, the limit is {limit}", "Split the request.";
     TooManyQuestions = "TOO_MANY_QUESTIONS", InvalidArgument, 400, false, Call,
         "{field} holds {value}, the limit is {limit}", "Split the request.";
+    TagTooLong = "TAG_TOO_LONG", InvalidArgument, 400, false, Call,
+        "{field} is {value} long, the limit is {limit}", "Use a shorter tag.";
     MessageTooLarge = "MESSAGE_TOO_LARGE", ResourceExhausted, 413, false, Call,
         "the request message is {value} long, the limit is {limit}", "Split the request or send smaller images.";
+    UploadStalled = "UPLOAD_STALLED", DeadlineExceeded, 408, true, Call,
+        "the request message stood still for {limit}", "Send the message at once.";
+    ApiKeyMissing = "API_KEY_MISSING", Unauthenticated, 401, false, Call,
+        "this server needs an api key", "Send it as authorization: Bearer, x-api-key or secret_token.";
+    ApiKeyInvalid = "API_KEY_INVALID", Unauthenticated, 401, false, Call,
+        "the api key is not known", "Ask the operator for a key.";
+    RateLimited = "RATE_LIMITED", ResourceExhausted, 429, true, Call,
+        "{value} are too many for the api key now, the limit is {limit}", "Wait as RetryInfo says.";
+    BurstTooLarge = "BURST_TOO_LARGE", ResourceExhausted, 413, false, Call,
+        "{value} are too many for the api key, the limit is {limit}", "Split the request.";
     InvalidDeadline = "INVALID_DEADLINE", InvalidArgument, 400, false, Call,
         "{field} {value} is not 1 to 8 digits and a unit of H, M, S, m, u or n", "Let the gRPC library set the deadline.";
     DeadlineExceeded = "DEADLINE_EXCEEDED", DeadlineExceeded, 504, true, Either,
@@ -187,7 +199,8 @@ mod tests {
                 Code::ResourceExhausted => [413, 429, 503].contains(&row.http),
                 Code::Unavailable => (502..=504).contains(&row.http) && row.retryable,
                 Code::FailedPrecondition => row.http == 424 && !row.retryable,
-                Code::DeadlineExceeded => row.http == 504 && row.retryable,
+                Code::DeadlineExceeded => [408, 504].contains(&row.http) && row.retryable,
+                Code::Unauthenticated => row.http == 401 && !row.retryable,
                 Code::Unimplemented => row.http == 501 && !row.retryable,
                 Code::Internal => row.http == 500,
                 _ => false,

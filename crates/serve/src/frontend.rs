@@ -1,0 +1,225 @@
+//! The one way in for all protocols: a request becomes a stream of outcomes, one for each (image, question) pair.
+//!
+//! A call is one stream of futures, and the connection drives it: nothing but fetches is spawned and there is no channel
+//! to fill. A caller who reads slowly holds back only that stream; when the caller hangs up the stream is dropped, and
+//! with it everything that lies ahead: fetches, images not yet decoded, and tickets, which cancels their jobs.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use blip::{Pixels, RowAnswer};
+use futures::{FutureExt as _, Stream, StreamExt as _, future, stream, stream::BoxStream};
+use scheduler::{Done, Engine, Job, Priority, Scheduler};
+use tokio::{sync::watch, time::Instant};
+use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
+
+use crate::{
+    caller::Caller,
+    deadline::Deadline,
+    errors::{Reason, Refusal},
+    every_pair::EveryPair,
+    fetching::Fetching,
+    gate::Gate,
+    in_order::InOrder,
+    intake::{Cost, Intake, Ready, ReadyImage, ReadyQuestion, TokenIds},
+    place::Form,
+    prepare::prepare,
+    proto::{Answer, ImageQuestions, Timing},
+    refusals::{refuse_job, refuse_submission},
+    settings::RequestLimits,
+    upload::Held,
+    validate::{Input, validate},
+};
+
+/// An engine that answers questions about images as the BLIP model does.
+pub trait Answering: Engine<Image = Pixels, Question = TokenIds, Answer = RowAnswer> {}
+
+impl<E: Engine<Image = Pixels, Question = TokenIds, Answer = RowAnswer>> Answering for E {}
+
+/// What a loaded model needs to answer.
+#[derive(Debug)]
+pub struct Pipeline<E: Answering> {
+    /// From URLs to bytes.
+    pub fetching: Fetching,
+    /// From bytes to pixels and token ids.
+    pub intake: Intake,
+    /// From pixels and token ids to answers.
+    pub scheduler: Scheduler<E>,
+}
+
+/// A request of any protocol.
+#[derive(Debug)]
+pub struct Asked {
+    /// The images, each with its questions.
+    pub inputs: Vec<ImageQuestions>,
+    /// In whose words errors name a part of it.
+    pub form: Form,
+    /// Who asks.
+    pub caller: Caller,
+    /// The class asked for.
+    pub priority: Priority,
+    /// When answers stop being of use.
+    pub deadline: Option<Deadline>,
+    /// Whether outcomes are wanted in the order of the request.
+    pub in_order: bool,
+    /// Whether each pair that is not answered by the deadline is wanted as an outcome, instead of an end of the call.
+    pub every_pair: bool,
+    /// The room that the request takes until its images are decoded.
+    pub held: Held,
+}
+
+/// What became of one (image, question) pair.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Position of the image in the request, from 0.
+    pub image_index: u32,
+    /// Position of the question among those about the image, from 0.
+    pub question_index: u32,
+    /// The answer, or why there is none.
+    pub answer: Result<Answer, Refusal>,
+}
+
+/// One outcome for each pair; or, as the last item, why the call ended early.
+pub type Outcomes = BoxStream<'static, Result<Outcome, Refusal>>;
+
+/// Takes requests.
+pub trait Ask: Send + Sync + 'static {
+    /// Begins to answer; dropping the stream drops whatever of it is still ahead.
+    ///
+    /// # Errors
+    /// A [`Refusal`] of the whole request.
+    fn ask(&self, asked: Asked) -> Result<Outcomes, Refusal>;
+}
+
+impl fmt::Debug for dyn Ask {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ask")
+    }
+}
+
+/// The way to the engine.
+#[derive(Debug)]
+pub struct Frontend<E: Answering> {
+    gate: watch::Receiver<Gate<E>>,
+    limits: RequestLimits,
+    in_flight: TaskTracker,
+}
+
+impl<E: Answering> Frontend<E> {
+    /// Answers while `gate` is open. Every request in flight is counted in `in_flight`.
+    pub fn new(gate: watch::Receiver<Gate<E>>, limits: RequestLimits, in_flight: TaskTracker) -> Self {
+        Self { gate, limits, in_flight }
+    }
+}
+
+impl<E: Answering> Ask for Frontend<E> {
+    fn ask(&self, asked: Asked) -> Result<Outcomes, Refusal> {
+        let in_flight = self.in_flight.token();
+        let pipeline = self.gate.borrow().pipeline()?;
+        let Asked { inputs, form, caller, priority, deadline, in_order, every_pair, held } = asked;
+        let inputs = validate(inputs, form, &self.limits)?;
+        let counts: Vec<u32> =
+            inputs.iter().map(|input| u32::try_from(input.questions.len()).unwrap_or(u32::MAX)).collect();
+        caller.admit(inputs.iter().map(|input| input.questions.len()).sum())?;
+        let priority = caller.priority(priority);
+        let arrived = Instant::now();
+        let call = Arc::new(Call { pipeline, arrived, deadline, caller, priority, _in_flight: in_flight });
+        let mut outcomes = Deadline::bound(deadline, outcomes(call, inputs, held).map(Ok)).boxed();
+        if every_pair {
+            outcomes = EveryPair::new(outcomes, &counts).boxed();
+        }
+        if in_order {
+            outcomes = InOrder::new(outcomes, counts).boxed();
+        }
+        Ok(outcomes)
+    }
+}
+
+/// What all pairs of one call share.
+struct Call<E: Answering> {
+    pipeline: Arc<Pipeline<E>>,
+    arrived: Instant,
+    deadline: Option<Deadline>,
+    caller: Caller,
+    priority: Priority,
+    /// Ends when the last answer has been handed to the connection.
+    _in_flight: TaskTrackerToken,
+}
+
+/// One outcome for each pair, in the order in which they become ready.
+fn outcomes<E: Answering>(
+    call: Arc<Call<E>>,
+    inputs: Vec<Input>,
+    held: Held,
+) -> impl Stream<Item = Outcome> + Send + 'static {
+    let Pipeline { intake, fetching, .. } = &*call.pipeline;
+    let ready = prepare(intake.clone(), fetching.clone(), inputs, held);
+    ready.flat_map_unordered(None, move |ready| answer_input(&call, ready))
+}
+
+/// The outcomes of all questions about one image.
+fn answer_input<E: Answering>(call: &Arc<Call<E>>, ready: Ready) -> BoxStream<'static, Outcome> {
+    let Ready { place, image, questions, cost } = ready;
+    let answers = (0..).zip(questions).map(|(question_index, question)| {
+        let pair = question.and_then(|question| Ok((image.clone()?, question)));
+        let answer = match pair {
+            Ok((image, question)) => answer_pair(Arc::clone(call), image, question, cost).left_future(),
+            Err(refusal) => future::ready(Err(refusal)).right_future(),
+        };
+        answer.map(move |answer| Outcome { image_index: place.index, question_index, answer })
+    });
+    answers.collect::<stream::FuturesUnordered<_>>().boxed()
+}
+
+/// Submits a pair at once, so that all pairs of an image stand in the queue together, and gives the wait for it.
+fn answer_pair<E: Answering>(
+    call: Arc<Call<E>>,
+    image: ReadyImage,
+    question: ReadyQuestion,
+    cost: Cost,
+) -> impl Future<Output = Result<Answer, Refusal>> + Send + 'static {
+    let job = Job {
+        client: call.caller.client,
+        priority: call.priority,
+        weight: call.caller.weight,
+        deadline: call.deadline.map(|deadline| deadline.0),
+        image: image.key,
+        image_bytes: image.pixels.data().len(),
+        image_payload: image.pixels,
+        question_key: question.key,
+        tokens: u32::try_from(question.ids.0.len()).unwrap_or(u32::MAX),
+        question: question.ids,
+    };
+    let submitted = call.pipeline.scheduler.submit(job);
+    async move {
+        let ticket = submitted.map_err(|refused| match call.deadline {
+            Some(deadline) if deadline.0 <= Instant::now() => Refusal::new(Reason::DeadlineExceeded),
+            _ => refuse_submission(&refused),
+        })?;
+        let done = ticket.await.map_err(|error| refuse_job(&error))?;
+        Ok(answer(&call, done, cost))
+    }
+}
+
+fn answer<E: Answering>(call: &Call<E>, done: Done<RowAnswer>, cost: Cost) -> Answer {
+    let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;
+    let row = done.answer;
+    Answer {
+        text: call.pipeline.intake.answer_text(&row.token_ids),
+        score: row.score,
+        margin: row.margin,
+        token_ids: row.token_ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect(),
+        timing: Some(Timing {
+            queue_ms: milliseconds(done.queue),
+            preprocess_ms: milliseconds(cost.preprocess),
+            vision_ms: milliseconds(row.vision),
+            text_ms: milliseconds(row.text),
+            decode_ms: milliseconds(row.decode),
+            total_ms: milliseconds(call.arrived.elapsed()),
+            batch_images: done.batch_images,
+            batch_questions: done.batch_questions,
+            image_reused: row.image_reused,
+            answer_shared: done.shared,
+            fetch_ms: milliseconds(cost.fetch),
+        }),
+    }
+}

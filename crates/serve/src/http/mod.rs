@@ -1,0 +1,5 @@
+//! HTTP: the model card's JSON, its documentation, and gRPC-Web.
+
+mod serve;
+
+pub use serve::{HttpServer, serve};
