@@ -64,7 +64,7 @@ impl Entry {
         let tls = Tls::new(&settings.tls)?;
         let guarded = !authenticator.is_open() || settings.tls.tls_client_ca_file.is_some();
         if !guarded && !settings.auth.insecure {
-            let addresses = [Some(settings.grpc.listen), settings.http.listen.address()];
+            let addresses = [Some(settings.grpc.listen), settings.http.http_listen.address()];
             if let Some(public) = addresses.into_iter().flatten().find(|address| !address.ip().is_loopback()) {
                 anyhow::bail!(
                     "will not listen on {public} without API keys: everyone who reaches it could ask; give \

@@ -33,7 +33,7 @@ impl ServeCommand {
         let signals = stop_signals()?;
         let entry = Entry::new(&settings)?;
         let grpc = server::listen(settings.grpc.listen).await?;
-        let http = match settings.http.listen.address() {
+        let http = match settings.http.http_listen.address() {
             Some(address) => Some(server::listen(address).await?),
             None => None,
         };

@@ -41,22 +41,22 @@ impl std::str::FromStr for Listen {
 pub struct HttpSettings {
     /// Address and port of the JSON API and its documentation; port 0 takes a free one and says which; off for none
     #[arg(
-        long = "http-listen",
+        long,
         value_name = "ADDRESS|off",
         env = "BLIP_SERVE__HTTP__LISTEN",
         default_value = "127.0.0.1:8080"
     )]
-    pub listen: Listen,
+    pub http_listen: Listen,
 
     /// Origins whose pages may call from a browser, comma-separated, such as https://example.org; * for all
     /// [default: none]
     #[arg(
-        long = "http-cors-origins",
+        long,
         value_name = "ORIGIN",
         value_delimiter = ',',
         env = "BLIP_SERVE__HTTP__CORS_ORIGINS"
     )]
-    pub cors_origins: Vec<String>,
+    pub http_cors_origins: Vec<String>,
 }
 
 #[cfg(test)]
