@@ -6,6 +6,8 @@
     reason = "a test fails by panicking; clippy knows test functions, not what they call"
 )]
 
+mod ask_stream;
+mod callers;
 mod company;
 mod lifecycle;
 mod refusals;

@@ -1,0 +1,146 @@
+//! Who may call, and what of it the scheduler hears.
+
+use std::sync::mpsc;
+
+use blip_serve::{
+    proto::{AskRequest, Priority, blip_service_client::BlipServiceClient},
+    settings::Settings,
+};
+use futures::StreamExt as _;
+use tokio::sync::oneshot;
+use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Channel};
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+use tonic_types::StatusExt as _;
+
+use crate::support::{Server, echo, echo_of, picture, pipeline, refusal, request, scripted};
+
+const KEYS: &str = "
+[[keys]]
+name = 'screen'
+key = 'correct-horse'
+priority = 'high'
+
+[[keys]]
+name = 'bulk'
+key = 'battery-staple'
+priority = 'low'
+questions_per_s = 1
+burst = 4
+";
+
+/// Settings with the keys above; the folder has to outlive the server's start.
+fn guarded() -> (Settings, tempfile::TempDir) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("keys.toml");
+    std::fs::write(&file, KEYS).unwrap();
+    let mut settings = Settings::default();
+    settings.auth.auth_keys_file = Some(file);
+    (settings, folder)
+}
+
+fn with_key(header: &'static str, value: &str, asked: AskRequest) -> Request<AskRequest> {
+    let mut call = Request::new(asked);
+    call.metadata_mut().insert(header, MetadataValue::try_from(value).unwrap());
+    call
+}
+
+async fn call(client: &mut BlipServiceClient<Channel>, call: Request<AskRequest>) -> Result<usize, Status> {
+    let responses = client.ask(call).await?.into_inner();
+    Ok(responses.map(|response| assert_eq!(refusal(&response.unwrap()), None)).count().await)
+}
+
+fn reason(status: &Status) -> (Code, String) {
+    (status.code(), status.get_details_error_info().unwrap().reason)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn with_keys_only_their_bearers_are_answered_and_health_stays_open() {
+    let (settings, _folder) = guarded();
+    let server = Server::start(settings, echo()).await;
+    let mut client = server.client().await;
+    let asked = request(&[(&picture(), &["red"])]);
+    for (header, value) in [("authorization", "Bearer correct-horse"), ("x-api-key", "battery-staple")] {
+        assert_eq!(call(&mut client, with_key(header, value, asked.clone())).await.unwrap(), 1);
+    }
+    let status = call(&mut client, Request::new(asked.clone())).await.unwrap_err();
+    assert_eq!(reason(&status), (Code::Unauthenticated, "API_KEY_MISSING".to_owned()));
+    let wrong = with_key("authorization", "Bearer correct-house", asked);
+    let status = call(&mut client, wrong).await.unwrap_err();
+    assert_eq!(reason(&status), (Code::Unauthenticated, "API_KEY_INVALID".to_owned()));
+    assert!(!status.message().contains("correct-house"));
+    let health = HealthClient::new(server.channel().await).check(HealthCheckRequest::default()).await;
+    assert!(health.is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_held_to_its_rate_and_told_when_to_come_back() {
+    let (settings, _folder) = guarded();
+    let server = Server::start(settings, echo()).await;
+    let mut client = server.client().await;
+    let ask = |questions: &[&str]| {
+        with_key("x-api-key", "battery-staple", request(&[(&picture(), questions)]))
+    };
+    let status = call(&mut client, ask(&["red"; 5])).await.unwrap_err();
+    assert_eq!(reason(&status), (Code::ResourceExhausted, "BURST_TOO_LARGE".to_owned()));
+    assert_eq!(call(&mut client, ask(&["red", "how many", "is", "a"])).await.unwrap(), 4);
+    let status = call(&mut client, ask(&["red"; 4])).await.unwrap_err();
+    assert_eq!(reason(&status), (Code::ResourceExhausted, "RATE_LIMITED".to_owned()));
+    let wait = status.get_details_retry_info().unwrap().retry_delay.unwrap();
+    assert!(wait <= std::time::Duration::from_secs(4), "{wait:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_is_of_the_class_that_it_asks_for_but_of_none_above_its_keys() {
+    // One question a batch, and the first batch held until all others wait, so that their order shows their classes.
+    let (proceed, may_proceed) = mpsc::channel::<()>();
+    let (begun, order) = mpsc::channel();
+    let engine = scripted(move |batch, rows| {
+        if begun.send(batch.questions[0].tokens).is_ok() && batch.questions[0].tokens == FIRST {
+            may_proceed.recv().unwrap();
+        }
+        rows.finish(0, Ok(echo_of(batch, 0)));
+        Ok(())
+    });
+    let (mut settings, _folder) = guarded();
+    settings.scheduler.max_batch_questions = 1;
+    let (sender, scheduler) = oneshot::channel();
+    let load = {
+        let settings = settings.clone();
+        async move {
+            let pipeline = pipeline(settings, engine).await?;
+            let _ = sender.send(pipeline.scheduler.clone());
+            Ok(pipeline)
+        }
+    };
+    let (ready, is_ready) = oneshot::channel();
+    let server = Server::launch(settings, load, move || ready.send(()).unwrap()).await;
+    is_ready.await.unwrap();
+    let scheduler = scheduler.await.unwrap();
+    let client = server.client().await;
+    let mut calls = Vec::new();
+    // Tokens tell the questions apart; [CLS] and [SEP] are two of them.
+    let mut ask = async |key: &str, priority: Priority, tokens: u32| {
+        let question = vec!["a"; tokens as usize - 2].join(" ");
+        let asked = AskRequest { priority: priority.into(), ..request(&[(&picture(), &[&question])]) };
+        let (mut client, asked) = (client.clone(), with_key("x-api-key", key, asked));
+        calls.push(tokio::spawn(async move { call(&mut client, asked).await.unwrap() }));
+        while scheduler.snapshot().jobs < calls.len() {
+            tokio::task::yield_now().await;
+        }
+    };
+    ask("correct-horse", Priority::Normal, FIRST).await;
+    for tokens in [4, 5, 6, 7] {
+        ask("battery-staple", Priority::High, tokens).await;
+    }
+    for tokens in [8, 9] {
+        ask("correct-horse", Priority::High, tokens).await;
+    }
+    proceed.send(()).unwrap();
+    for call in calls {
+        assert_eq!(call.await.unwrap(), 1);
+    }
+    assert_eq!(order.try_iter().collect::<Vec<_>>(), [FIRST, 8, 9, 4, 5, 6, 7]);
+}
+
+/// Length in tokens of the question that is held.
+const FIRST: u32 = 3;
