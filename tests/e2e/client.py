@@ -21,11 +21,30 @@ class Refusal:
     retry_delay_s: float | None
 
 
+class Headers(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor, grpc.StreamStreamClientInterceptor):
+    """Sends headers with every call."""
+
+    def __init__(self, headers):
+        self.headers = list(headers)
+
+    def send(self, proceed, details, request):
+        return proceed(details._replace(metadata=[*(details.metadata or ()), *self.headers]), request)
+
+    intercept_unary_unary = intercept_unary_stream = intercept_stream_stream = send
+
+
 class Client:
-    def __init__(self, address):
+    """By TLS with `credentials`, and with `headers`, such as a key, on every call."""
+
+    def __init__(self, address, credentials=None, headers=()):
         # A connection of its own for each client: the server is fair between connections.
         options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
-        self.channel = grpc.insecure_channel(address, options=options)
+        if credentials:
+            self.channel = grpc.secure_channel(address, credentials, options=options)
+        else:
+            self.channel = grpc.insecure_channel(address, options=options)
+        if headers:
+            self.channel = grpc.intercept_channel(self.channel, Headers(headers))
         self.pool = DescriptorPool(ProtoReflectionDescriptorDatabase(self.channel))
 
     def close(self):
@@ -37,7 +56,8 @@ class Client:
     def method(self, service, name):
         method = self.pool.FindServiceByName(service).FindMethodByName(name)
         request, response = (message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type))
-        make = self.channel.unary_stream if method.server_streaming else self.channel.unary_unary
+        kinds = {(False, False): "unary_unary", (False, True): "unary_stream", (True, True): "stream_stream"}
+        make = getattr(self.channel, kinds[method.client_streaming, method.server_streaming])
         return make(
             f"/{service}/{name}", request_serializer=request.SerializeToString, response_deserializer=response.FromString
         )

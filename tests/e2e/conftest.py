@@ -20,25 +20,33 @@ def program():
 class Server:
     """A running `blip-serve serve` on a free port, ready to answer."""
 
-    def __init__(self, *options):
+    def __init__(self, *options, connect=True):
         # So small a model runs slower on several threads, and far slower beside other work.
         here = ["--device", "cpu", "--engine-threads", "1", "--grpc-listen", "127.0.0.1:0",
                 "--http-listen", "127.0.0.1:0"]
         command = [program(), "serve", *here, *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.clients = []
         line = self.process.stdout.readline()
         ready = READY.match(line.strip())
         if not ready:
             self.stop()
             raise AssertionError(f"{command} said {line!r} and ended with {self.process.returncode}")
         self.address, self.http, self.model, self.device, self.dtype = ready.groups()
-        self.client = Client(self.address)
+        self.client = self.connect() if connect else None
+
+    def connect(self, **options):
+        """A client with a connection of its own; see Client."""
+        self.clients.append(Client(self.address, **options))
+        return self.clients[-1]
 
     def peak_memory_bytes(self):
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) * 1024
 
     def stop(self):
+        for client in self.clients:
+            client.close()
         self.process.kill()
         self.process.wait()
         self.process.stdout.close()
@@ -49,7 +57,6 @@ def demo():
     """A server of the demo model with default settings, for tests that leave it as it was."""
     server = Server()
     yield server
-    server.client.close()
     server.stop()
 
 
@@ -58,13 +65,12 @@ def start():
     """Starts servers of one's own."""
     servers = []
 
-    def start(*options):
-        servers.append(Server(*options))
+    def start(*options, **kwargs):
+        servers.append(Server(*options, **kwargs))
         return servers[-1]
 
     yield start
     for server in servers:
-        server.client.close()
         server.stop()
 
 
