@@ -8,9 +8,9 @@ MIB = 1 << 20
 
 
 class ImageServer:
-    """Listens on a free port of 127.0.0.1. `hung_up` is set once a client has left a request that never ends."""
+    """Listens on a free port of a loopback address. `hung_up` is set once a client has left a request that never ends."""
 
-    def __init__(self, picture):
+    def __init__(self, picture, host="127.0.0.1"):
         self.paths = []
         self.hung_up = threading.Event()
         server = self
@@ -27,7 +27,7 @@ class ImageServer:
                 pass
 
         self.picture_bytes = picture
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http = ThreadingHTTPServer((host, 0), Handler)
         self.port = self.http.server_port
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
