@@ -1,6 +1,7 @@
 """A web server on loopback that serves a picture, and everything that a bad one could do."""
 
 import gzip
+import ssl
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -8,9 +9,9 @@ MIB = 1 << 20
 
 
 class ImageServer:
-    """Listens on a free port of a loopback address. `hung_up` is set once a client has left a request that never ends."""
+    """Listens on a free port of a loopback address, by TLS with `certificate`. `hung_up` is set once a client has left a request that never ends."""
 
-    def __init__(self, picture, host="127.0.0.1"):
+    def __init__(self, picture, host="127.0.0.1", certificate=None):
         self.paths = []
         self.hung_up = threading.Event()
         server = self
@@ -28,11 +29,16 @@ class ImageServer:
 
         self.picture_bytes = picture
         self.http = ThreadingHTTPServer((host, 0), Handler)
+        self.scheme = "https" if certificate else "http"
+        if certificate:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+            certificate.configure_cert(context)
+            self.http.socket = context.wrap_socket(self.http.socket, server_side=True, do_handshake_on_connect=False)
         self.port = self.http.server_port
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
     def url(self, path):
-        return f"http://127.0.0.1:{self.port}/{path}"
+        return f"{self.scheme}://127.0.0.1:{self.port}/{path}"
 
     def stop(self):
         self.http.shutdown()

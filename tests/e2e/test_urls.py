@@ -5,6 +5,7 @@ import json
 
 import grpc
 import pytest
+import trustme
 from image_server import ImageServer
 from test_lifecycle import run
 from test_refusals import MIB, assert_documented
@@ -171,3 +172,24 @@ def test_a_network_that_is_none_is_one_clear_line():
     refused = run("serve", "--fetch-allow-networks", "inside")
     assert refused.returncode == 2
     assert refused.stderr.count("\n") == 1 and "inside" in refused.stderr
+
+
+def test_by_https_only_servers_that_are_trusted_are_fetched_from(start, picture, tmp_path):
+    authority, stranger = trustme.CA(), trustme.CA()
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    webs = {
+        "trusted": ImageServer(picture, certificate=authority.issue_cert("127.0.0.1")),
+        "by a stranger": ImageServer(picture, certificate=stranger.issue_cert("127.0.0.1")),
+        "of another name": ImageServer(picture, certificate=authority.issue_cert("example.org")),
+    }
+    ports = ",".join(str(web.port) for web in webs.values())
+    options = ("--fetch-allow-networks", "127.0.0.1/32", "--fetch-allow-ports", ports)
+    server = start(*options, "--fetch-ca-file", str(tmp_path / "ca.pem"))
+    for name, web in webs.items():
+        outcome = server.client.outcomes([(web.url("picture"), [QUESTION])])[0, 0]
+        if name == "trusted":
+            assert outcome.text, outcome
+        else:
+            assert_documented(outcome, "UNAVAILABLE", "URL_CONNECTION_FAILED")
+            assert web.paths == [], name
+        web.stop()

@@ -1,9 +1,11 @@
 //! Images by URL: fetched within a room of their own, so that what strangers' servers send is bounded, too.
 
-use std::{sync::Arc, time::Duration};
+use std::{path::Path, sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use bytes::Bytes;
-use images::fetch::{Fetcher, SetupError};
+use images::fetch::Fetcher;
+use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
     time::timeout,
@@ -51,9 +53,12 @@ impl Fetching {
     /// Fetching as `settings` let it, of files that `limits` allow.
     ///
     /// # Errors
-    /// [`SetupError`], if TLS cannot be set up.
-    pub fn new(settings: &FetchSettings, limits: &RequestLimits) -> Result<Self, SetupError> {
-        let config = settings.config(limits);
+    /// What is wrong with the file of authorities, or with TLS.
+    pub fn new(settings: &FetchSettings, limits: &RequestLimits) -> anyhow::Result<Self> {
+        let mut config = settings.config(limits);
+        if let Some(file) = &settings.fetch_ca_file {
+            config.extra_authorities = authorities(file)?;
+        }
         let at_a_time = config.max_requests_per_host.max(1);
         if settings.fetch_off {
             return Ok(Self { way: None, at_a_time });
@@ -89,6 +94,14 @@ impl Fetching {
         drop(room.split(most.saturating_sub(permits(file.len())) as usize));
         Ok(Fetched { file, room })
     }
+}
+
+/// All certificates of a file, one at least.
+fn authorities(file: &Path) -> anyhow::Result<Vec<CertificateDer<'static>>> {
+    let read = CertificateDer::pem_file_iter(file).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let found = read.with_context(|| format!("cannot read the authorities in {}", file.display()))?;
+    anyhow::ensure!(!found.is_empty(), "there is no certificate in {}", file.display());
+    Ok(found)
 }
 
 fn permits(bytes: usize) -> u32 {

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     errors::{Reason, Refusal},
+    pixel_cache::PixelCache,
     place::Place,
     refusals::refuse_fetch,
     settings::PreprocessSettings,
@@ -32,6 +33,7 @@ struct Tools {
     decoder: Decoder,
     preprocessor: Preprocessor,
     tokenizer: Tokenizer,
+    cache: PixelCache,
 }
 
 /// A question as an engine takes it.
@@ -116,7 +118,9 @@ impl Intake {
     ) -> std::io::Result<Self> {
         let threads = settings.threads();
         let pool = CpuPool::new(threads.get(), settings.preprocess_queue)?;
-        Ok(Self { tools: Arc::new(Tools { decoder, preprocessor, tokenizer }), pool, threads })
+        let image_bytes = 3 * preprocessor.height() * preprocessor.width();
+        let cache = PixelCache::new(settings.preprocess_cache_bytes, image_bytes);
+        Ok(Self { tools: Arc::new(Tools { decoder, preprocessor, tokenizer, cache }), pool, threads })
     }
 
     /// Images of one call that are worked on at a time: enough to keep every thread busy, too few for one call to
@@ -163,12 +167,17 @@ impl Tools {
             FileContent::DataUrl(url) => decode_data_url(&url, self.decoder.limits().max_bytes)
                 .map_err(|error| refuse_fetch(&field, &error))?,
         };
+        let key = ImageKey(images::digest(&file).0);
+        if let Some(pixels) = self.cache.get(&key) {
+            return Ok(ReadyImage { key, pixels });
+        }
         let RgbImage { width, height, data } =
             self.decoder.decode(&file).map_err(|error| refuse_image(&field, &error))?;
         let internal = |error| Refusal::new(Reason::InternalError).cause(error);
         let view = RgbView::new(width as usize, height as usize, &data).map_err(internal)?;
         let pixels = Arc::new(self.preprocessor.resize(view));
-        Ok(ReadyImage { key: ImageKey(images::digest(&file).0), pixels })
+        self.cache.put(&key, &pixels);
+        Ok(ReadyImage { key, pixels })
     }
 
     fn question(&self, place: Place, position: usize, text: &str) -> Result<ReadyQuestion, Refusal> {

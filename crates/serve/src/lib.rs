@@ -21,6 +21,7 @@ pub mod in_order;
 pub mod intake;
 pub mod listener;
 pub mod load;
+pub mod pixel_cache;
 pub mod place;
 pub mod prepare;
 pub mod proto;

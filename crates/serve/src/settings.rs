@@ -277,6 +277,11 @@ pub struct PreprocessSettings {
     /// Images of all callers that may wait for such a thread
     #[arg(long, value_name = "N", env = "BLIP_SERVE__PREPROCESS__QUEUE", default_value_t = 1024)]
     pub preprocess_queue: usize,
+
+    /// Memory for images at the model's size, in bytes, so that a file that comes again is not decoded again; 0 keeps
+    /// none
+    #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__PREPROCESS__CACHE_BYTES", default_value_t = 128 << 20)]
+    pub preprocess_cache_bytes: usize,
 }
 
 impl PreprocessSettings {

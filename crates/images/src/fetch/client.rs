@@ -38,7 +38,10 @@ impl Client {
     pub(super) fn new(config: &FetchConfig, resolver: Arc<dyn Resolver>) -> Result<Self, SetupError> {
         let policy = UrlPolicy::new(config);
         let resolver = CheckedResolver { inner: resolver, policy: policy.addresses().clone() };
-        let roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
+        for authority in &config.extra_authorities {
+            roots.add(authority.clone()).map_err(|error| SetupError(error.to_string()))?;
+        }
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let tls = ClientConfig::builder_with_provider(provider)
             .with_safe_default_protocol_versions()

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use rustls::pki_types::CertificateDer;
 
 /// Ceilings and permissions of a [`super::Fetcher`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -16,6 +17,8 @@ pub struct FetchConfig {
     pub allow_ports: Vec<u16>,
     /// Networks that may be fetched from although they are not public.
     pub allow_networks: Vec<IpNet>,
+    /// Authorities whose certificates are trusted beside the public ones.
+    pub extra_authorities: Vec<CertificateDer<'static>>,
     /// Whether `http` is taken beside `https`.
     pub allow_http: bool,
     /// Longest accepted body, in bytes.
@@ -48,6 +51,7 @@ impl Default for FetchConfig {
             allow_domains: Vec::new(),
             allow_ports: vec![80, 443],
             allow_networks: Vec::new(),
+            extra_authorities: Vec::new(),
             allow_http: true,
             max_bytes: crate::Limits::default().max_bytes,
             max_redirects: 3,

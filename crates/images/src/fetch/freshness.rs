@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use reqwest::header::{AGE, CACHE_CONTROL, HeaderMap, HeaderName, PRAGMA, VARY};
+use reqwest::header::{AGE, CACHE_CONTROL, DATE, EXPIRES, HeaderMap, HeaderName, PRAGMA, VARY};
 
 /// How long a response with these headers stays fresh from its arrival; zero if it must not be
-/// kept. Only explicit lifetimes count: nothing is guessed from `Last-Modified`, and `Expires`,
-/// which needs the wall clock, is left to those who send no `Cache-Control` today.
+/// kept. Only explicit lifetimes count: nothing is guessed from `Last-Modified`. `Expires` counts from the
+/// response's own `Date`, so that neither clock need be right.
 pub(super) fn lifetime(headers: &HeaderMap) -> Duration {
     let lists = |name: HeaderName| headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
     // We send the same few headers each time, but a server that varies on any means something by it.
@@ -26,7 +26,9 @@ pub(super) fn lifetime(headers: &HeaderMap) -> Duration {
         }
     }
     let age = lists(AGE).next().map_or(0, |value| value.trim().parse().unwrap_or(u64::MAX));
-    let seconds: u64 = shared_max_age.or(max_age).unwrap_or(0);
+    let time = |name| lists(name).next().and_then(|value| httpdate::parse_http_date(value).ok());
+    let until_expiry = || Some(time(EXPIRES)?.duration_since(time(DATE)?).ok()?.as_secs());
+    let seconds: u64 = shared_max_age.or(max_age).or_else(until_expiry).unwrap_or(0);
     Duration::from_secs(seconds.saturating_sub(age))
 }
 
@@ -46,6 +48,19 @@ mod tests {
         assert_eq!(seconds(&[("cache-control", "max-age=\"60\""), ("age", "45")]), 15);
         assert_eq!(seconds(&[("cache-control", "max-age=60, s-maxage=10")]), 10);
         assert_eq!(seconds(&[("cache-control", "max-age=60"), ("age", "61")]), 0);
+    }
+
+    #[test]
+    fn expiry_counts_from_the_responses_own_date_and_only_without_cache_control() {
+        let date = ("date", "Mon, 23 Nov 2026 12:00:00 GMT");
+        let expires = ("expires", "Mon, 23 Nov 2026 12:01:00 GMT");
+        assert_eq!(seconds(&[date, expires]), 60);
+        assert_eq!(seconds(&[date, expires, ("age", "20")]), 40);
+        assert_eq!(seconds(&[date, expires, ("cache-control", "max-age=5")]), 5);
+        assert_eq!(seconds(&[date, expires, ("cache-control", "no-store")]), 0);
+        assert_eq!(seconds(&[expires]), 0);
+        assert_eq!(seconds(&[date, ("expires", "0")]), 0);
+        assert_eq!(seconds(&[expires, ("date", "Mon, 23 Nov 2026 12:02:00 GMT")]), 0);
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! Settings of images by URL. Their defaults are the fetcher's own.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
-use clap::Args;
+use clap::{Args, ValueHint};
 use images::fetch::{DomainPattern, FetchConfig};
 use ipnet::IpNet;
 
@@ -30,6 +30,10 @@ pub struct FetchSettings {
     #[arg(long, value_name = "PORT", value_delimiter = ',', env = "BLIP_SERVE__FETCH__ALLOW_PORTS",
           default_values_t = FetchConfig::default().allow_ports)]
     pub fetch_allow_ports: Vec<u16>,
+
+    /// Authorities whose servers are trusted beside those of the public ones, in PEM [default: none]
+    #[arg(long, value_name = "FILE", env = "BLIP_SERVE__FETCH__CA_FILE", value_hint = ValueHint::FilePath)]
+    pub fetch_ca_file: Option<PathBuf>,
 
     /// Size of one fetched file, in bytes; --max-image-bytes holds besides
     #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__FETCH__MAX_BYTES",
