@@ -33,7 +33,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tokio::time::Instant;
 
-use standing::{RESOLUTION, Rank, Standing, advance};
+use standing::{Present, RESOLUTION, Rank, Standing, advance};
 
 use crate::flight::FlightId;
 use crate::job::{ClientId, Priority};
@@ -83,7 +83,7 @@ struct Class {
 #[derive(Debug, Default)]
 pub(crate) struct FairQueue {
     classes: [Class; 3],
-    /// Turn of the class that was served last.
+    /// The present: no class with work waiting has its turn before it.
     now: u64,
     /// How far a class may be ahead of its share; so much smaller than a client's that an ordinary
     /// class has it for one request and the highest for eight.
@@ -126,13 +126,13 @@ impl Class {
         true
     }
 
-    fn charge(&mut self, place: &Place, nanoseconds: u64) {
+    fn charge(&mut self, place: &Place, price: u64) {
         let client = self.clients.entry(place.client).or_insert_with(|| {
             let standing = Standing { tag: self.now, weight: place.weight.max(1), ..Standing::default() };
             Client { standing, ..Client::default() }
         });
         let before = client.standing;
-        client.standing.charge(nanoseconds, self.credit, &mut self.stamp);
+        client.standing.charge(price, Present::around(self.now, self.credit), self.credit, &mut self.stamp);
         if client.jobs == 0 {
             self.ahead.remove(&(before.tag, place.client));
             self.ahead.insert((client.standing.tag, place.client));
@@ -140,7 +140,7 @@ impl Class {
             self.order.remove(&before.rank(place.client));
             self.order.insert(client.standing.rank(place.client));
         }
-        self.now = advance(self.now, nanoseconds, self.weights.max(u64::from(before.weight)));
+        self.now = advance(self.now, price, self.weights.max(u64::from(before.weight)));
         let first = self.order.first().map_or(self.now, |(turn, ..)| *turn);
         self.now = self.now.max(first);
         self.forget_the_past();
@@ -182,22 +182,22 @@ impl FairQueue {
         self.class(place.class).remove(place)
     }
 
-    /// Counts engine time to a client and its class. Called before the job is taken out: a client
+    /// Counts a job to a client and its class. Called before the job is taken out: a client
     /// that has nothing left and owes nothing is forgotten.
-    pub(crate) fn charge(&mut self, place: &Place, nanoseconds: u64) {
-        let (credit, mut stamp) = (self.credit, self.stamp);
+    pub(crate) fn charge(&mut self, place: &Place, price: u64) {
+        let (now, credit, mut stamp) = (self.now, self.credit, self.stamp);
         let class = self.class(place.class);
-        class.charge(place, nanoseconds);
-        let before = class.standing.turn;
+        class.charge(place, price);
         class.standing.weight = place.class.share() as u32;
-        class.standing.charge(nanoseconds, credit, &mut stamp);
-        self.now = self.now.max(before);
+        class.standing.charge(price, Present::around(now, credit), credit, &mut stamp);
+        let turns = self.classes.iter().filter(|class| class.jobs > 0).map(|class| class.standing.turn);
+        self.now = turns.min().map_or(now, |first| now.max(first));
         self.stamp = stamp;
     }
 
-    /// Sets the credit of a client, in nanoseconds of engine time.
-    pub(crate) fn set_credit(&mut self, nanoseconds: u64) {
-        let credit = nanoseconds.saturating_mul(RESOLUTION);
+    /// Sets the credit of a client, in the unit of prices.
+    pub(crate) fn set_credit(&mut self, price: u64) {
+        let credit = price.saturating_mul(RESOLUTION);
         self.credit = credit / Priority::Normal.share();
         for class in &mut self.classes {
             class.credit = credit;

@@ -23,6 +23,7 @@ use crate::fair_queue::FairQueue;
 use crate::flight::{Flight, FlightId};
 use crate::image_index::ImageIndex;
 use crate::service_model::ServiceModel;
+use crate::turn_price::TurnPrice;
 
 /// All that the policy may look at.
 pub(crate) struct View<'a, I, Q, W> {
@@ -32,6 +33,7 @@ pub(crate) struct View<'a, I, Q, W> {
     pub(crate) hopeless: &'a BTreeSet<(Instant, FlightId)>,
     pub(crate) engines: &'a [EngineSlot],
     pub(crate) model: &'a ServiceModel,
+    pub(crate) price: TurnPrice,
     pub(crate) config: &'a SchedulerConfig,
 }
 
@@ -154,7 +156,7 @@ impl<I, Q, W> View<'_, I, Q, W> {
                     if enough && !draft.comes_too_late_after(&candidate, now) {
                         continue;
                     }
-                    walk.charge(self.model.charge(encodes));
+                    walk.charge(self.price.of(encodes));
                     draft.push(candidate);
                 }
                 Verdict::NoRoom => {}

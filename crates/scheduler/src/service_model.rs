@@ -196,17 +196,6 @@ impl ServiceModel {
     pub fn predict(&self, images: usize, questions: usize) -> Duration {
         duration(self.seconds(images, questions))
     }
-
-    /// Nanoseconds of engine time that a question takes, with its image or without; at least 1000.
-    pub fn charge(&self, with_image: bool) -> u64 {
-        let image = if with_image { self.coefficients.image } else { 0.0 };
-        (duration(self.coefficients.question + image).as_nanos() as u64).max(1000)
-    }
-
-    /// Nanoseconds of engine time that an ordinary request takes: ten questions about one image.
-    pub fn charge_request(&self) -> u64 {
-        self.charge(true).saturating_add(self.charge(false).saturating_mul(9))
-    }
 }
 
 /// Seconds as a duration; what no duration can be (negative, not a number) is zero.

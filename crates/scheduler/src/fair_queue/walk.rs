@@ -6,7 +6,7 @@ use std::collections::btree_map::Range;
 use std::collections::btree_set::Iter;
 use std::iter::Peekable;
 
-use super::standing::{Rank, Standing};
+use super::standing::{Present, Rank, Standing};
 use super::{Class, FairQueue, Turn};
 use crate::flight::FlightId;
 use crate::job::{ClientId, Priority};
@@ -84,6 +84,7 @@ impl<'a> ClassWalk<'a> {
 /// Waiting jobs in the order of their turns, as it would be if the jobs charged so far were started.
 pub(crate) struct Walk<'a> {
     classes: [ClassWalk<'a>; 3],
+    now: u64,
     credit: u64,
     stamp: u64,
     /// The class and client of the job that was given out last.
@@ -91,15 +92,20 @@ pub(crate) struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// Says that the job given out last is taken, at this cost. Without a word it is passed over.
-    pub(crate) fn charge(&mut self, nanoseconds: u64) {
+    /// Says that the job given out last is taken, at this price. Without a word it is passed over.
+    pub(crate) fn charge(&mut self, price: u64) {
         if let Some((class, visited)) = &mut self.in_hand
             && let (Some(walk), Some(priority)) = (self.classes.get_mut(*class), Priority::ALL.get(*class))
         {
-            visited.standing.charge(nanoseconds, walk.class.credit, &mut walk.stamp);
+            visited.standing.charge(
+                price,
+                Present::in_walk(walk.class.now),
+                walk.class.credit,
+                &mut walk.stamp,
+            );
             visited.passed_over = 0;
             walk.standing.weight = priority.share() as u32;
-            walk.standing.charge(nanoseconds, self.credit, &mut self.stamp);
+            walk.standing.charge(price, Present::in_walk(self.now), self.credit, &mut self.stamp);
         }
     }
 }
@@ -133,6 +139,7 @@ impl FairQueue {
     /// Goes through the waiting jobs in their order without changing anything.
     pub(crate) fn walk(&self) -> Walk<'_> {
         Walk {
+            now: self.now,
             credit: self.credit,
             stamp: self.stamp,
             classes: self.classes.each_ref().map(|class| ClassWalk {
