@@ -29,6 +29,8 @@ mod standing;
 mod tests;
 mod walk;
 
+pub(crate) use walk::Like;
+
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use tokio::time::Instant;
@@ -51,6 +53,14 @@ pub(crate) struct Place {
 /// Order within a client; none is before everything.
 type Turn = (ClientId, Option<Instant>, u64);
 
+/// A job in the queue.
+#[derive(Clone, Copy, Debug)]
+struct Queued {
+    flight: FlightId,
+    /// Length of its question.
+    tokens: u32,
+}
+
 #[derive(Debug, Default)]
 struct Client {
     standing: Standing,
@@ -72,7 +82,7 @@ struct Class {
     clients: HashMap<ClientId, Client>,
     /// Jobs of all clients in one tree: many clients have one job, and a tree for each would take more
     /// than the rest of it.
-    turns: BTreeMap<Turn, FlightId>,
+    turns: BTreeMap<Turn, Queued>,
     /// Clients with work waiting.
     order: BTreeSet<Rank>,
     /// Clients without, whose tags are still ahead of the present.
@@ -92,7 +102,7 @@ pub(crate) struct FairQueue {
 }
 
 impl Class {
-    fn insert(&mut self, place: &Place, flight: FlightId) {
+    fn insert(&mut self, place: &Place, job: Queued) {
         let client = self.clients.entry(place.client).or_default();
         let weight = place.weight.max(1);
         if client.jobs == 0 {
@@ -104,7 +114,7 @@ impl Class {
         }
         client.standing.weight = weight;
         self.weights += u64::from(weight);
-        if self.turns.insert((place.client, Some(place.due), place.sequence), flight).is_none() {
+        if self.turns.insert((place.client, Some(place.due), place.sequence), job).is_none() {
             client.jobs += 1;
             self.jobs += 1;
         }
@@ -167,13 +177,14 @@ impl FairQueue {
         }
     }
 
-    pub(crate) fn insert(&mut self, place: &Place, flight: FlightId) {
+    /// Puts a flight in, whose question has so many tokens.
+    pub(crate) fn insert(&mut self, place: &Place, flight: FlightId, tokens: u32) {
         let (now, credit, mut stamp) = (self.now, self.credit, self.stamp);
         let class = self.class(place.class);
         if class.jobs == 0 {
             class.standing.arrive(now, credit, &mut stamp);
         }
-        class.insert(place, flight);
+        class.insert(place, Queued { flight, tokens });
         self.stamp = stamp;
     }
 
