@@ -24,6 +24,7 @@
 //! Within a client, jobs go by when they are due: the deadline, but no later than `patience` after
 //! submission, so that a job without deadline is not passed over for ever.
 
+mod client_jobs;
 mod standing;
 #[cfg(test)]
 mod tests;
@@ -31,10 +32,11 @@ mod walk;
 
 pub(crate) use walk::Like;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 
 use tokio::time::Instant;
 
+use client_jobs::{ClientJobs, Turn};
 use standing::{Present, RESOLUTION, Rank, Standing, advance};
 
 use crate::flight::FlightId;
@@ -50,8 +52,11 @@ pub(crate) struct Place {
     pub(crate) sequence: u64,
 }
 
-/// Order within a client; none is before everything.
-type Turn = (ClientId, Option<Instant>, u64);
+impl Place {
+    const fn turn(&self) -> Turn {
+        (self.due, self.sequence)
+    }
+}
 
 /// A job in the queue.
 #[derive(Clone, Copy, Debug)]
@@ -64,7 +69,7 @@ struct Queued {
 #[derive(Debug, Default)]
 struct Client {
     standing: Standing,
-    jobs: usize,
+    jobs: ClientJobs,
 }
 
 #[derive(Debug, Default)]
@@ -80,9 +85,6 @@ struct Class {
     /// How far a client may be ahead of its share before others go first, in virtual time.
     credit: u64,
     clients: HashMap<ClientId, Client>,
-    /// Jobs of all clients in one tree: many clients have one job, and a tree for each would take more
-    /// than the rest of it.
-    turns: BTreeMap<Turn, Queued>,
     /// Clients with work waiting.
     order: BTreeSet<Rank>,
     /// Clients without, whose tags are still ahead of the present.
@@ -105,7 +107,7 @@ impl Class {
     fn insert(&mut self, place: &Place, job: Queued) {
         let client = self.clients.entry(place.client).or_default();
         let weight = place.weight.max(1);
-        if client.jobs == 0 {
+        if client.jobs.is_empty() {
             self.ahead.remove(&(client.standing.tag, place.client));
             client.standing.arrive(self.now, self.credit, &mut self.stamp);
             self.order.insert(client.standing.rank(place.client));
@@ -114,20 +116,16 @@ impl Class {
         }
         client.standing.weight = weight;
         self.weights += u64::from(weight);
-        if self.turns.insert((place.client, Some(place.due), place.sequence), job).is_none() {
-            client.jobs += 1;
-            self.jobs += 1;
-        }
+        self.jobs += usize::from(client.jobs.insert(place.turn(), job));
     }
 
     fn remove(&mut self, place: &Place) -> bool {
         let Some(client) = self.clients.get_mut(&place.client) else { return false };
-        if self.turns.remove(&(place.client, Some(place.due), place.sequence)).is_none() {
+        if !client.jobs.remove(&place.turn()) {
             return false;
         }
         self.jobs -= 1;
-        client.jobs -= 1;
-        if client.jobs == 0 {
+        if client.jobs.is_empty() {
             self.weights -= u64::from(client.standing.weight);
             self.order.remove(&client.standing.rank(place.client));
             self.ahead.insert((client.standing.tag, place.client));
@@ -143,7 +141,7 @@ impl Class {
         });
         let before = client.standing;
         client.standing.charge(price, Present::around(self.now, self.credit), self.credit, &mut self.stamp);
-        if client.jobs == 0 {
+        if client.jobs.is_empty() {
             self.ahead.remove(&(before.tag, place.client));
             self.ahead.insert((client.standing.tag, place.client));
         } else {
@@ -230,6 +228,6 @@ impl FairQueue {
         self.classes
             .get(class as usize)
             .and_then(|class| class.clients.get(&client))
-            .map_or(0, |client| client.jobs)
+            .map_or(0, |client| client.jobs.len())
     }
 }

@@ -2,14 +2,14 @@
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
-use std::collections::btree_map::Range;
 use std::collections::btree_set::Iter;
 use std::iter::Peekable;
 
 use tokio::time::Instant;
 
+use super::client_jobs::JobsInOrder;
 use super::standing::{Present, Rank, Standing};
-use super::{Class, FairQueue, Queued, Turn};
+use super::{Class, FairQueue, Queued};
 use crate::flight::FlightId;
 use crate::job::{ClientId, Priority};
 
@@ -45,13 +45,12 @@ struct Visited<'a> {
     passed_over: u32,
     /// Its next jobs, read ahead to choose among.
     ahead: Vec<(Instant, Queued)>,
-    rest: Range<'a, Turn, Queued>,
+    rest: JobsInOrder<'a>,
 }
 
 impl Visited<'_> {
     fn read(&mut self) -> Option<(Instant, Queued)> {
-        let ((client, due, _), queued) = self.rest.next()?;
-        (*client == self.client).then_some(((*due)?, *queued))
+        self.rest.next().map(|((due, _), job)| (due, job))
     }
 
     /// The client's next job.
@@ -76,8 +75,7 @@ impl Visited<'_> {
     }
 
     fn has_more(&self) -> bool {
-        !self.ahead.is_empty()
-            || self.rest.clone().next().is_some_and(|((client, ..), _)| *client == self.client)
+        !self.ahead.is_empty() || !self.rest.is_empty()
     }
 }
 
@@ -122,13 +120,12 @@ impl<'a> ClassWalk<'a> {
             (Some(&rank), _) => {
                 self.fresh.next();
                 let waiting = self.class.clients.get(&rank.2)?;
-                let rest = self.class.turns.range((rank.2, None, 0)..);
                 let visited = Visited {
                     client: rank.2,
                     standing: waiting.standing,
                     passed_over: 0,
                     ahead: Vec::new(),
-                    rest,
+                    rest: waiting.jobs.iter(),
                 };
                 Some((visited, true))
             }
