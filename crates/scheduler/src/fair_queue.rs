@@ -12,14 +12,13 @@
 //!
 //! Equal turns of classes go to the higher one.
 //!
-//! The bound that follows: while a class has work waiting it gets at least its share (the lowest
-//! class 1/73) of the engine time charged, and within it a client at least its weight over the sum of the
-//! weights of clients with work waiting, each short of it by at most one job and one credit a competitor. A
-//! class's credit is one request for the ordinary class, eight for the highest, an eighth for the lowest.
+//! A client is ranked by when it came until it has used up a credit (about one request), and by its tag from
+//! then on. So the few questions of a request stay together, among clients that ask little it is first
+//! come, first served, and a backlog stands behind whoever asks little. Classes have the same credit in
+//! their own virtual time.
 //!
-//! A client is ranked by its tag less a small credit (about one request), but never before the moment
-//! it came. So the few questions of a request stay together, and among clients that ask little it
-//! is first come, first served; who asks much has used up the credit and is ranked by the tag.
+//! Charges are counted in questions ([`turn_price`](crate::turn_price)), and a tag is never moved from far behind the
+//! present, nor far beyond it. The bounds that follow are stated in `docs/scheduler.md`.
 //!
 //! Within a client, jobs go by when they are due: the deadline, but no later than `patience` after
 //! submission, so that a job without deadline is not passed over for ever.
