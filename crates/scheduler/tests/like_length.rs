@@ -93,7 +93,7 @@ fn mixed_trace(clients: u64, questions: u64) -> Vec<Asked> {
     // Short questions and long ones in no particular order, from each client.
     let ask = |client: u64, number: u64| {
         let draw = (client * 7919 + number).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 40;
-        let tokens = if draw % 2 == 0 { 5 + draw % 4 } else { 30 + draw % 10 };
+        let tokens = if draw.is_multiple_of(2) { 5 + draw % 4 } else { 30 + draw % 10 };
         Asked { client, number, tokens: tokens as u32 }
     };
     (0..questions).flat_map(|number| (0..clients).map(move |client| ask(client, number))).collect()
