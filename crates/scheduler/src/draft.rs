@@ -56,6 +56,10 @@ impl<'a> Draft<'a> {
         self.rows.len() >= self.limits.max_questions
     }
 
+    pub(crate) fn has_rows_for(&self, more: usize) -> bool {
+        self.rows.len() + more <= self.limits.max_questions
+    }
+
     pub(crate) fn has_image_room(&self) -> bool {
         self.encoded < self.limits.max_images
     }

@@ -12,28 +12,31 @@
 //!
 //! Equal turns of classes go to the higher one.
 //!
-//! The bound that follows: while a class has work waiting it gets at least its share (the lowest
-//! class 1/73) of the engine time charged, and within it a client at least its weight over the sum of the
-//! weights of clients with work waiting, each short of it by at most one job and one credit a competitor. A
-//! class's credit is one request for the ordinary class, eight for the highest, an eighth for the lowest.
+//! A client is ranked by when it came until it has used up a credit (about one request), and by its tag from
+//! then on. So the few questions of a request stay together, among clients that ask little it is first
+//! come, first served, and a backlog stands behind whoever asks little. Classes have the same credit in
+//! their own virtual time.
 //!
-//! A client is ranked by its tag less a small credit (about one request), but never before the moment
-//! it came. So the few questions of a request stay together, and among clients that ask little it
-//! is first come, first served; who asks much has used up the credit and is ranked by the tag.
+//! Charges are counted in questions ([`turn_price`](crate::turn_price)), and a tag is never moved from far behind the
+//! present, nor far beyond it. The bounds that follow are stated in `docs/scheduler.md`.
 //!
 //! Within a client, jobs go by when they are due: the deadline, but no later than `patience` after
 //! submission, so that a job without deadline is not passed over for ever.
 
+mod client_jobs;
 mod standing;
 #[cfg(test)]
 mod tests;
 mod walk;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+pub(crate) use walk::Like;
+
+use std::collections::{BTreeSet, HashMap};
 
 use tokio::time::Instant;
 
-use standing::{RESOLUTION, Rank, Standing, advance};
+use client_jobs::{ClientJobs, Turn};
+use standing::{Present, RESOLUTION, Rank, Standing, advance};
 
 use crate::flight::FlightId;
 use crate::job::{ClientId, Priority};
@@ -48,13 +51,24 @@ pub(crate) struct Place {
     pub(crate) sequence: u64,
 }
 
-/// Order within a client; none is before everything.
-type Turn = (ClientId, Option<Instant>, u64);
+impl Place {
+    const fn turn(&self) -> Turn {
+        (self.due, self.sequence)
+    }
+}
+
+/// A job in the queue.
+#[derive(Clone, Copy, Debug)]
+struct Queued {
+    flight: FlightId,
+    /// Length of its question.
+    tokens: u32,
+}
 
 #[derive(Debug, Default)]
 struct Client {
     standing: Standing,
-    jobs: usize,
+    jobs: ClientJobs,
 }
 
 #[derive(Debug, Default)]
@@ -70,9 +84,6 @@ struct Class {
     /// How far a client may be ahead of its share before others go first, in virtual time.
     credit: u64,
     clients: HashMap<ClientId, Client>,
-    /// Jobs of all clients in one tree: many clients have one job, and a tree for each would take more
-    /// than the rest of it.
-    turns: BTreeMap<Turn, FlightId>,
     /// Clients with work waiting.
     order: BTreeSet<Rank>,
     /// Clients without, whose tags are still ahead of the present.
@@ -83,7 +94,7 @@ struct Class {
 #[derive(Debug, Default)]
 pub(crate) struct FairQueue {
     classes: [Class; 3],
-    /// Turn of the class that was served last.
+    /// The present: no class with work waiting has its turn before it.
     now: u64,
     /// How far a class may be ahead of its share; so much smaller than a client's that an ordinary
     /// class has it for one request and the highest for eight.
@@ -92,10 +103,10 @@ pub(crate) struct FairQueue {
 }
 
 impl Class {
-    fn insert(&mut self, place: &Place, flight: FlightId) {
+    fn insert(&mut self, place: &Place, job: Queued) {
         let client = self.clients.entry(place.client).or_default();
         let weight = place.weight.max(1);
-        if client.jobs == 0 {
+        if client.jobs.is_empty() {
             self.ahead.remove(&(client.standing.tag, place.client));
             client.standing.arrive(self.now, self.credit, &mut self.stamp);
             self.order.insert(client.standing.rank(place.client));
@@ -104,20 +115,16 @@ impl Class {
         }
         client.standing.weight = weight;
         self.weights += u64::from(weight);
-        if self.turns.insert((place.client, Some(place.due), place.sequence), flight).is_none() {
-            client.jobs += 1;
-            self.jobs += 1;
-        }
+        self.jobs += usize::from(client.jobs.insert(place.turn(), job));
     }
 
     fn remove(&mut self, place: &Place) -> bool {
         let Some(client) = self.clients.get_mut(&place.client) else { return false };
-        if self.turns.remove(&(place.client, Some(place.due), place.sequence)).is_none() {
+        if !client.jobs.remove(&place.turn()) {
             return false;
         }
         self.jobs -= 1;
-        client.jobs -= 1;
-        if client.jobs == 0 {
+        if client.jobs.is_empty() {
             self.weights -= u64::from(client.standing.weight);
             self.order.remove(&client.standing.rank(place.client));
             self.ahead.insert((client.standing.tag, place.client));
@@ -126,21 +133,21 @@ impl Class {
         true
     }
 
-    fn charge(&mut self, place: &Place, nanoseconds: u64) {
+    fn charge(&mut self, place: &Place, price: u64) {
         let client = self.clients.entry(place.client).or_insert_with(|| {
             let standing = Standing { tag: self.now, weight: place.weight.max(1), ..Standing::default() };
             Client { standing, ..Client::default() }
         });
         let before = client.standing;
-        client.standing.charge(nanoseconds, self.credit, &mut self.stamp);
-        if client.jobs == 0 {
+        client.standing.charge(price, Present::around(self.now, self.credit), self.credit, &mut self.stamp);
+        if client.jobs.is_empty() {
             self.ahead.remove(&(before.tag, place.client));
             self.ahead.insert((client.standing.tag, place.client));
         } else {
             self.order.remove(&before.rank(place.client));
             self.order.insert(client.standing.rank(place.client));
         }
-        self.now = advance(self.now, nanoseconds, self.weights.max(u64::from(before.weight)));
+        self.now = advance(self.now, price, self.weights.max(u64::from(before.weight)));
         let first = self.order.first().map_or(self.now, |(turn, ..)| *turn);
         self.now = self.now.max(first);
         self.forget_the_past();
@@ -167,13 +174,14 @@ impl FairQueue {
         }
     }
 
-    pub(crate) fn insert(&mut self, place: &Place, flight: FlightId) {
+    /// Puts a flight in, whose question has so many tokens.
+    pub(crate) fn insert(&mut self, place: &Place, flight: FlightId, tokens: u32) {
         let (now, credit, mut stamp) = (self.now, self.credit, self.stamp);
         let class = self.class(place.class);
         if class.jobs == 0 {
             class.standing.arrive(now, credit, &mut stamp);
         }
-        class.insert(place, flight);
+        class.insert(place, Queued { flight, tokens });
         self.stamp = stamp;
     }
 
@@ -182,22 +190,22 @@ impl FairQueue {
         self.class(place.class).remove(place)
     }
 
-    /// Counts engine time to a client and its class. Called before the job is taken out: a client
+    /// Counts a job to a client and its class. Called before the job is taken out: a client
     /// that has nothing left and owes nothing is forgotten.
-    pub(crate) fn charge(&mut self, place: &Place, nanoseconds: u64) {
-        let (credit, mut stamp) = (self.credit, self.stamp);
+    pub(crate) fn charge(&mut self, place: &Place, price: u64) {
+        let (now, credit, mut stamp) = (self.now, self.credit, self.stamp);
         let class = self.class(place.class);
-        class.charge(place, nanoseconds);
-        let before = class.standing.turn;
+        class.charge(place, price);
         class.standing.weight = place.class.share() as u32;
-        class.standing.charge(nanoseconds, credit, &mut stamp);
-        self.now = self.now.max(before);
+        class.standing.charge(price, Present::around(now, credit), credit, &mut stamp);
+        let turns = self.classes.iter().filter(|class| class.jobs > 0).map(|class| class.standing.turn);
+        self.now = turns.min().map_or(now, |first| now.max(first));
         self.stamp = stamp;
     }
 
-    /// Sets the credit of a client, in nanoseconds of engine time.
-    pub(crate) fn set_credit(&mut self, nanoseconds: u64) {
-        let credit = nanoseconds.saturating_mul(RESOLUTION);
+    /// Sets the credit of a client, in the unit of prices.
+    pub(crate) fn set_credit(&mut self, price: u64) {
+        let credit = price.saturating_mul(RESOLUTION);
         self.credit = credit / Priority::Normal.share();
         for class in &mut self.classes {
             class.credit = credit;
@@ -219,6 +227,6 @@ impl FairQueue {
         self.classes
             .get(class as usize)
             .and_then(|class| class.clients.get(&client))
-            .map_or(0, |client| client.jobs)
+            .map_or(0, |client| client.jobs.len())
     }
 }

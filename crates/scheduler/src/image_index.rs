@@ -40,6 +40,47 @@ impl Engines {
     }
 }
 
+/// A flight among those that wait on an image.
+type Rider = (Priority, u64, FlightId);
+
+/// Flights that wait on one image. Most images have one or two: the first takes no allocation.
+#[derive(Debug, Default)]
+struct Riders {
+    /// None only while there is none at all.
+    first: Option<Rider>,
+    others: BTreeSet<Rider>,
+}
+
+impl Riders {
+    fn insert(&mut self, rider: Rider) {
+        match self.first {
+            None => self.first = Some(rider),
+            Some(first) if rider < first => {
+                self.others.insert(first);
+                self.first = Some(rider);
+            }
+            Some(first) if rider > first => drop(self.others.insert(rider)),
+            Some(_) => {}
+        }
+    }
+
+    fn remove(&mut self, rider: &Rider) {
+        if self.first == Some(*rider) {
+            self.first = self.others.pop_first();
+        } else {
+            self.others.remove(rider);
+        }
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = FlightId> {
+        self.first.iter().chain(&self.others).map(|(.., flight)| *flight)
+    }
+}
+
 #[derive(Debug)]
 struct Image<I> {
     key: ImageKey,
@@ -48,8 +89,8 @@ struct Image<I> {
     bytes: usize,
     /// Flights that need it, waiting or running.
     holders: u32,
-    /// How many of them are in the fair queue.
-    waiting: u32,
+    /// Those of them that are in the fair queue, in the order in which they may ride along.
+    waiting: Riders,
     /// Engines that said that they hold its features.
     cached: Engines,
     /// Engines that run a batch with it.
@@ -67,9 +108,6 @@ impl<I> Image<I> {
 pub(crate) struct ImageIndex<I> {
     slots: HashMap<ImageKey, ImageSlot>,
     images: Slab<Image<I>>,
-    /// Flights in the fair queue by image, in the order in which they may ride along. One tree for all
-    /// images: most have one or two, and a tree for each would take more than the rest of a job.
-    waiting: BTreeSet<(ImageSlot, Priority, u64, FlightId)>,
     /// For each engine, the images it has features of that somebody waits on.
     ready: Vec<BTreeSet<ImageSlot>>,
     /// Payloads' bytes, each image once.
@@ -83,7 +121,6 @@ impl<I> ImageIndex<I> {
         Self {
             slots: HashMap::new(),
             images: Slab::new(),
-            waiting: BTreeSet::new(),
             ready: vec![BTreeSet::new(); engines],
             bytes: 0,
             cold_waiting: 0,
@@ -101,7 +138,7 @@ impl<I> ImageIndex<I> {
                 payload: None,
                 bytes: 0,
                 holders: 0,
-                waiting: 0,
+                waiting: Riders::default(),
                 cached: Engines::default(),
                 encoding: Engines::default(),
             };
@@ -159,9 +196,9 @@ impl<I> ImageIndex<I> {
     /// Changes an image and keeps the derived tables (`ready`, `cold_waiting`) true.
     fn change(&mut self, slot: ImageSlot, change: impl FnOnce(&mut Image<I>)) {
         let Some(image) = self.images.get_mut(slot.0 as usize) else { return };
-        let before = if image.waiting == 0 { None } else { Some(image.warm()) };
+        let before = if image.waiting.is_empty() { None } else { Some(image.warm()) };
         change(image);
-        let after = if image.waiting == 0 { None } else { Some(image.warm()) };
+        let after = if image.waiting.is_empty() { None } else { Some(image.warm()) };
         if before == after {
             return;
         }
@@ -187,16 +224,12 @@ impl<I> ImageIndex<I> {
         sequence: u64,
         flight: FlightId,
     ) {
-        if self.waiting.insert((slot, class, sequence, flight)) {
-            self.change(slot, |image| image.waiting += 1);
-        }
+        self.change(slot, |image| image.waiting.insert((class, sequence, flight)));
     }
 
     /// A flight leaves the queue.
     pub(crate) fn stop_waiting(&mut self, slot: ImageSlot, class: Priority, sequence: u64, flight: FlightId) {
-        if self.waiting.remove(&(slot, class, sequence, flight)) {
-            self.change(slot, |image| image.waiting -= 1);
-        }
+        self.change(slot, |image| image.waiting.remove(&(class, sequence, flight)));
     }
 
     /// An engine starts a batch with an image.
@@ -258,10 +291,7 @@ impl<I> ImageIndex<I> {
 
     /// Who waits on an image, the most urgent class and the oldest first.
     pub(crate) fn waiting(&self, slot: ImageSlot) -> impl Iterator<Item = FlightId> {
-        self.waiting
-            .range((slot, Priority::High, 0, FlightId(0))..)
-            .take_while(move |(image, ..)| *image == slot)
-            .map(|(.., flight)| *flight)
+        self.get(slot).into_iter().flat_map(|image| image.waiting.iter())
     }
 
     /// Images that an engine has features of and somebody waits on.

@@ -10,7 +10,7 @@
 //! - [`scheduler`], [`shared`], [`engine_thread`], [`gate`]: the handle, the threads, where they meet;
 //! - [`machine`]: everything that happens, as calls on one state, without threads and clock;
 //! - [`policy`], with [`draft`] and [`deadline_cut`]: which batch is next, a pure function;
-//! - [`fair_queue`]: whose turn it is; [`admission`]: what is refused; [`service_model`]: how long
+//! - [`fair_queue`]: whose turn it is; [`turn_price`]: what a turn is charged; [`admission`]: what is refused; [`service_model`]: how long
 //!   things take; [`flight`]: single flight; [`image_index`]: images, riders, affinity;
 //!   [`bisection`], [`memory_limit`]: failures; [`engine_slot`]: what is known of an engine;
 //! - [`telemetry`]: the metrics.
@@ -42,6 +42,7 @@ mod shared;
 mod snapshot;
 mod telemetry;
 mod ticket;
+mod turn_price;
 
 /// The lock and the bell of [`gate`].
 mod sync {

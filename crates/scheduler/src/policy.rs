@@ -9,6 +9,7 @@
 //! 3. *cut*: what would make an urgent row late is left for the next batch, or others are taken for
 //!    rows that are not worth it ([`deadline_cut`](crate::deadline_cut)).
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -19,10 +20,11 @@ use crate::config::SchedulerConfig;
 use crate::deadline_cut::{self, Cut};
 use crate::draft::{Candidate, Draft};
 use crate::engine_slot::{EngineSlot, Phase};
-use crate::fair_queue::FairQueue;
+use crate::fair_queue::{FairQueue, Like};
 use crate::flight::{Flight, FlightId};
 use crate::image_index::ImageIndex;
 use crate::service_model::ServiceModel;
+use crate::turn_price::TurnPrice;
 
 /// All that the policy may look at.
 pub(crate) struct View<'a, I, Q, W> {
@@ -32,6 +34,7 @@ pub(crate) struct View<'a, I, Q, W> {
     pub(crate) hopeless: &'a BTreeSet<(Instant, FlightId)>,
     pub(crate) engines: &'a [EngineSlot],
     pub(crate) model: &'a ServiceModel,
+    pub(crate) price: TurnPrice,
     pub(crate) config: &'a SchedulerConfig,
 }
 
@@ -59,6 +62,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(100);
 
 /// Riders looked at in vain before the search for more ends.
 const RIDERS_MISSED: usize = 32;
+
+/// Riders on one image among which those of like length are chosen.
+const RIDERS_COMPARED: usize = 128;
 
 enum Verdict {
     Fits(Candidate),
@@ -131,7 +137,8 @@ impl<I, Q, W> View<'_, I, Q, W> {
         let mut left = LOOK_AHEAD * slot.limit.get().max_questions + plan.hopeless.len();
         let mut walk = self.fair.walk();
         while left > 0 && !draft.is_full() {
-            let Some(flight) = walk.next() else { break };
+            let like = Like { longest: draft.longest(), rows: draft.rows.len(), now };
+            let Some(flight) = walk.next(like) else { break };
             left -= 1;
             if left_out.contains(&flight) {
                 continue;
@@ -154,7 +161,7 @@ impl<I, Q, W> View<'_, I, Q, W> {
                     if enough && !draft.comes_too_late_after(&candidate, now) {
                         continue;
                     }
-                    walk.charge(self.model.charge(encodes));
+                    walk.charge(self.price.of(encodes));
                     draft.push(candidate);
                 }
                 Verdict::NoRoom => {}
@@ -231,6 +238,7 @@ impl<I, Q, W> View<'_, I, Q, W> {
         let mut misses = 0;
         let images = in_batch.into_iter().chain(self.images.ready(engine));
         for image in images {
+            let mut fitting = Vec::new();
             for flight in self.images.waiting(image) {
                 if draft.is_full() || draft.has_questions_enough(self.config.fixed_share, slot.caches) {
                     return;
@@ -240,14 +248,31 @@ impl<I, Q, W> View<'_, I, Q, W> {
                 }
                 let Some((candidate, feasible)) = self.candidate(flight, engine, now) else { continue };
                 let needs_nothing = !draft.encodes(&candidate) && candidate.tokens <= draft.longest();
-                if !feasible || !needs_nothing || !draft.has_room(&candidate) {
+                if feasible && needs_nothing && draft.has_room(&candidate) {
+                    fitting.push(candidate);
+                } else {
                     misses += 1;
-                    if misses > RIDERS_MISSED {
-                        return;
-                    }
-                    continue;
                 }
-                draft.push(candidate);
+                if misses > RIDERS_MISSED || fitting.len() >= RIDERS_COMPARED {
+                    break;
+                }
+            }
+            // It is nobody's turn among them: in each class the longest go first, which are padded the least.
+            if !draft.has_rows_for(fitting.len()) {
+                let class =
+                    |flight: FlightId| self.flights.get(flight.0 as usize).map(|flight| flight.place.class);
+                fitting.sort_by_key(|candidate| (class(candidate.flight), Reverse(candidate.tokens)));
+            }
+            for candidate in fitting {
+                if draft.is_full() || draft.has_questions_enough(self.config.fixed_share, slot.caches) {
+                    return;
+                }
+                if draft.has_room(&candidate) {
+                    draft.push(candidate);
+                }
+            }
+            if misses > RIDERS_MISSED {
+                return;
             }
         }
     }

@@ -5,6 +5,9 @@
 //! that a prediction never shrinks when a batch grows. The minimum is approached by coordinate
 //! descent from the last fit, which also settles what the data leave open (steps that never vary
 //! cannot be told from the constant): such coefficients stay near where they were.
+//!
+//! The first batches on a device often take many times as long as all that follow. So a fit without a
+//! prior starts anew after four, and is not believed before it has seen images encoded several times since.
 
 use std::time::Duration;
 
@@ -65,8 +68,12 @@ const HUBER: f64 = 2.0;
 const CLIP: f64 = 4.0;
 /// Rounds of coordinate descent for each observation.
 const SWEEPS: usize = 24;
-/// Observations before a fit without a prior is believed.
+/// First observations that are forgotten: the device warms up.
+const WARM_UP: u64 = 4;
+/// Observations before a fit without a prior is believed, and how many of those after the warm-up must
+/// have encoded an image.
 const BELIEVED_AFTER: u64 = 8;
+const BELIEVED_AFTER_WITH_IMAGES: u64 = 3;
 
 /// A prior counts for as much as having seen batches of these images, questions and steps.
 const PRIOR_SHAPES: [(f64, f64, f64); 5] =
@@ -84,6 +91,8 @@ pub struct ServiceModel {
     spread: f64,
     typical_steps: f64,
     observations: u64,
+    /// Of those after the warm-up.
+    observations_with_images: u64,
     has_prior: bool,
 }
 
@@ -97,6 +106,7 @@ impl ServiceModel {
             spread: 0.0,
             typical_steps: 4.0,
             observations: 0,
+            observations_with_images: 0,
             has_prior: prior.is_some(),
         };
         if let Some(prior) = prior {
@@ -112,14 +122,18 @@ impl ServiceModel {
     /// Learns from a batch that ran to its end without an error.
     pub fn observe(&mut self, shape: Shape, took: Duration) {
         let seconds = took.as_secs_f64();
+        let warms_up = !self.is_believed();
         self.start_from(shape, seconds);
         self.observations += 1;
+        self.observations_with_images += u64::from(shape.images > 0.0 && self.observations > WARM_UP);
         self.typical_steps +=
             (shape.steps - self.typical_steps) * if self.observations == 1 { 1.0 } else { 0.1 };
 
         let residual = (seconds - self.coefficients.seconds(shape)).abs();
-        let weight = if residual > HUBER * self.spread { HUBER * self.spread / residual } else { 1.0 };
         let floor = 0.02 * seconds.max(1e-6);
+        // What is typical has to be known before anything counts as a stray.
+        let stray = !warms_up && residual > HUBER * self.spread;
+        let weight = if stray { HUBER * self.spread / residual } else { 1.0 };
         self.spread = (0.9 * self.spread + 0.1 * residual.min(CLIP * self.spread)).max(floor);
 
         self.absorb(shape, seconds, weight);
@@ -136,11 +150,14 @@ impl ServiceModel {
         }
     }
 
-    /// Before the first observation: scales the proportions so that they explain it.
+    /// Before the first observation, and before the first after the warm-up: scales the proportions so
+    /// that they explain it.
     fn start_from(&mut self, shape: Shape, seconds: f64) {
-        if self.observations > 0 || self.has_prior {
+        if self.has_prior || (self.observations > 0 && self.observations != WARM_UP) {
             return;
         }
+        (self.gram, self.moment) = ([[0.0; 4]; 4], [0.0; 4]);
+        self.coefficients = Coefficients::PROPORTIONS;
         self.spread = 0.25 * seconds.max(1e-6);
         let predicted = self.coefficients.seconds(shape);
         if predicted > 0.0 {
@@ -167,7 +184,9 @@ impl ServiceModel {
 
     /// Whether predictions may decide over jobs.
     pub const fn is_believed(&self) -> bool {
-        self.has_prior || self.observations >= BELIEVED_AFTER
+        self.has_prior
+            || (self.observations >= BELIEVED_AFTER
+                && self.observations_with_images >= BELIEVED_AFTER_WITH_IMAGES)
     }
 
     /// The fit as it is.
@@ -195,17 +214,6 @@ impl ServiceModel {
     /// [`seconds`](Self::seconds) as a duration.
     pub fn predict(&self, images: usize, questions: usize) -> Duration {
         duration(self.seconds(images, questions))
-    }
-
-    /// Nanoseconds of engine time that a question takes, with its image or without; at least 1000.
-    pub fn charge(&self, with_image: bool) -> u64 {
-        let image = if with_image { self.coefficients.image } else { 0.0 };
-        (duration(self.coefficients.question + image).as_nanos() as u64).max(1000)
-    }
-
-    /// Nanoseconds of engine time that an ordinary request takes: ten questions about one image.
-    pub fn charge_request(&self) -> u64 {
-        self.charge(true).saturating_add(self.charge(false).saturating_mul(9))
     }
 }
 
@@ -307,5 +315,31 @@ mod tests {
         learn(&mut model, TRUTH, 7..8);
         assert!(model.is_believed());
         assert!(ServiceModel::new(Some(TRUTH)).is_believed());
+    }
+
+    #[test]
+    fn slow_first_batches_are_forgotten_soon_after_the_model_is_believed() {
+        let mut model = ServiceModel::new(None);
+        for n in 0..2 {
+            model.observe(shape(n), duration(100.0 * TRUTH.seconds(shape(n))));
+        }
+        learn(&mut model, TRUTH, 2..40);
+        assert!(error(&model, TRUTH) < 0.10, "{}", error(&model, TRUTH));
+    }
+
+    #[test]
+    fn what_an_image_takes_is_not_believed_of_a_first_batch_alone() {
+        let mut model = ServiceModel::new(None);
+        model.observe(Shape { images: 1.0, questions: 1.0, steps: 3.0 }, Duration::from_secs(2));
+        let cached = Shape { images: 0.0, questions: 1.0, steps: 3.0 };
+        for _ in 0..50 {
+            model.observe(cached, Duration::from_millis(2));
+        }
+        assert!(!model.is_believed());
+        for _ in 0..3 {
+            model.observe(Shape { images: 1.0, ..cached }, Duration::from_millis(10));
+        }
+        assert!(model.is_believed());
+        assert!(model.seconds(1, 1) < 0.020, "{}", model.seconds(1, 1));
     }
 }

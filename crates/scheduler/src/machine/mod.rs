@@ -33,6 +33,7 @@ use crate::policy::View;
 use crate::service_model::ServiceModel;
 use crate::snapshot::{EngineSnapshot, Snapshot};
 use crate::telemetry::Telemetry;
+use crate::turn_price::TurnPrice;
 
 pub use running::{Answered, Ledger};
 pub use submission::JobSpec;
@@ -81,6 +82,7 @@ pub struct Machine<I, Q, W> {
     deadlines: BTreeSet<(Instant, u64, FlightId)>,
     engines: Vec<EngineSlot>,
     model: ServiceModel,
+    price: TurnPrice,
     clients: HashMap<ClientId, usize>,
     /// Jobs taken and not settled.
     jobs: usize,
@@ -100,7 +102,8 @@ impl<I, Q, W> Machine<I, Q, W> {
         telemetry.engines_alive.set(engines as f64);
         let model = ServiceModel::new(config.service_prior);
         let mut fair = FairQueue::default();
-        fair.set_credit(model.charge_request());
+        let price = TurnPrice::fitted(&model, config.batch);
+        fair.set_credit(price.request());
         Self {
             flights: Slab::new(),
             by_question: HashMap::new(),
@@ -112,6 +115,7 @@ impl<I, Q, W> Machine<I, Q, W> {
             deadlines: BTreeSet::new(),
             engines: (0..engines).map(|_| EngineSlot::new(config.batch)).collect(),
             model,
+            price,
             clients: HashMap::new(),
             jobs: 0,
             next_sequence: 0,
@@ -131,6 +135,7 @@ impl<I, Q, W> Machine<I, Q, W> {
             hopeless: &self.hopeless,
             engines: &self.engines,
             model: &self.model,
+            price: self.price,
             config: &self.config,
         }
     }

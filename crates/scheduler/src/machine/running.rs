@@ -12,6 +12,7 @@ use crate::flight::{FlightId, Stage};
 use crate::image_index::ImageSlot;
 use crate::job::ImageKey;
 use crate::service_model::Shape;
+use crate::turn_price::TurnPrice;
 
 /// What a job's answer cost; the fields of [`Done`](crate::Done).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,8 +142,8 @@ impl<I, Q, W> Machine<I, Q, W> {
                 }
             };
             let is_new = slots.len() > known_images;
-            let cost = self.model.charge(is_new && !self.images.is_cached(flight.image, engine));
-            self.fair.charge(&flight.place, cost);
+            let encodes = is_new && !self.images.is_cached(flight.image, engine);
+            self.fair.charge(&flight.place, self.price.of(encodes));
             batch.questions.push(BatchQuestion {
                 image,
                 payload: Arc::clone(&flight.question),
@@ -251,7 +252,8 @@ impl<I, Q, W> Machine<I, Q, W> {
             steps: f64::from(steps),
         };
         self.model.observe(shape, took);
-        self.fair.set_credit(self.model.charge_request());
+        self.price = TurnPrice::fitted(&self.model, self.config.batch);
+        self.fair.set_credit(self.price.request());
         self.telemetry.model(&self.model);
     }
 }

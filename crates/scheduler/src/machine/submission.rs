@@ -179,7 +179,7 @@ impl<I, Q, W> Machine<I, Q, W> {
             shared: false,
         }) as u32);
         self.by_question.insert((slot, spec.question_key), id);
-        self.fair.insert(&place, id);
+        self.fair.insert(&place, id, spec.tokens);
         self.images.start_waiting(slot, place.class, place.sequence, id);
         self.wake_for(slot, effects);
         id
@@ -305,7 +305,7 @@ impl<I, Q, W> Machine<I, Q, W> {
         flight.place = best;
         // Whoever joined may have the time that the others had not.
         flight.stage = Stage::Queued;
-        self.fair.insert(&best, id);
+        self.fair.insert(&best, id, flight.tokens);
         self.images.start_waiting(flight.image, best.class, best.sequence, id);
     }
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-use scheduler::{METRICS, SchedulerConfig};
+use scheduler::{ClientId, METRICS, Priority, SchedulerConfig};
 
 use crate::puppet::{Stage, job};
 
@@ -50,4 +50,24 @@ fn decisions_are_counted_and_every_metric_is_in_the_table() {
         ("blip_single_flight_hits_total", 1),
     ];
     assert_eq!(counters, expected.map(|(name, count)| (name.to_owned(), count)).into());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_snapshot_says_what_waits_and_what_runs() {
+    let mut stage = Stage::new(SchedulerConfig::default()).await;
+    let _running = stage.ask(1, "running");
+    let batch = stage.batch().await;
+    let _waiting = [stage.ask(1, "a"), stage.ask(2, "b"), stage.ask(2, "b")];
+    let mut urgent = job(3, "urgent");
+    (urgent.client, urgent.priority) = (ClientId(2), Priority::High);
+    let _urgent = stage.submit(urgent).unwrap();
+    tokio::time::advance(std::time::Duration::from_millis(30)).await;
+    let snapshot = stage.scheduler.snapshot();
+    // Two ask for the same: two jobs, one piece of work.
+    assert_eq!((snapshot.jobs, snapshot.queued, snapshot.clients), (5, [1, 2, 0], 2));
+    assert_eq!((snapshot.images, snapshot.image_bytes, snapshot.closing), (3, 3000, false));
+    let engine = &snapshot.engines[0];
+    assert_eq!((engine.alive, engine.rows, engine.rows_left), (true, 1, 1));
+    assert_eq!(engine.running_for, std::time::Duration::from_millis(30));
+    batch.complete();
 }

@@ -88,6 +88,26 @@ async fn questions_of_others_about_an_image_of_the_batch_are_taken_along() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn of_those_who_ride_along_the_ones_that_are_padded_least_are_taken() {
+    let batch = BatchLimits { max_images: 1, max_questions: 4, ..BatchLimits::default() };
+    let mut stage = Stage::new(with_batch(batch)).await;
+    let _first = stage.ask(9, "first");
+    let running = stage.batch().await;
+    let mut tickets = Vec::new();
+    let on_other_images = [(2, "b", 8), (3, "c", 8), (4, "d", 8)];
+    let on_the_same = [(1, "3", 3), (1, "20", 20), (1, "4", 4), (1, "19", 19), (1, "18", 18), (1, "21", 21)];
+    for (client, (image, question, tokens)) in
+        (1..).zip([(1, "head", 20)].into_iter().chain(on_other_images).chain(on_the_same))
+    {
+        let mut asked = job(image, question);
+        (asked.client, asked.tokens) = (ClientId(client), tokens);
+        tickets.push(stage.submit(asked).unwrap());
+    }
+    running.complete();
+    assert_eq!(stage.batch().await.seen.questions(), ["head", "20", "19", "18"]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_image_in_the_engines_cache_takes_no_image_slot() {
     let batch = BatchLimits { max_images: 1, ..BatchLimits::default() };
     let mut stage = Stage::new(with_batch(batch)).await;
