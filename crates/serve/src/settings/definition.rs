@@ -9,7 +9,10 @@ use std::{
 
 use clap::{Arg, ArgAction, Args as _, Command};
 
-use super::{Settings, SettingsError, error::one_line};
+use super::{
+    Settings, SettingsError,
+    error::{in_one_line, one_line},
+};
 
 /// What the environment variable of every setting begins with.
 pub(super) const VARIABLE_PREFIX: &str = "BLIP_SERVE__";
@@ -129,7 +132,7 @@ impl Definition {
 
     fn whole_help(&self) -> String {
         let help = self.argument.get_long_help().or_else(|| self.argument.get_help());
-        help.map(|help| help.to_string().split_whitespace().collect::<Vec<_>>().join(" ")).unwrap_or_default()
+        help.map(|help| in_one_line(&help.to_string())).unwrap_or_default()
     }
 
     /// The values that hold when it is left alone, if it has any then.
@@ -183,7 +186,7 @@ impl Definition {
             let matches = command.try_get_matches_from([format!("--{}={value}", self.flag())]);
             matches.map_err(|error| {
                 let source = std::error::Error::source(&error).map(ToString::to_string);
-                let cause = source.unwrap_or_else(|| one_line(&error));
+                let cause = source.map_or_else(|| one_line(&error), |cause| in_one_line(&cause));
                 SettingsError::BadValue { place, name, value: shown, expected, cause }
             })?;
         }

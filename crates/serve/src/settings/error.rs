@@ -66,6 +66,10 @@ pub enum SettingsError {
 pub(crate) fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let first = text.split("\n\n").next().unwrap_or_default();
-    let line = first.split_whitespace().collect::<Vec<_>>().join(" ");
-    line.trim_start_matches("error: ").to_owned()
+    in_one_line(first).trim_start_matches("error: ").to_owned()
+}
+
+/// A message of several lines in one.
+pub(super) fn in_one_line(message: &str) -> String {
+    message.split_whitespace().collect::<Vec<_>>().join(" ")
 }

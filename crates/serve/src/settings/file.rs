@@ -7,6 +7,7 @@ use config::{FileFormat, Format as _, Value, ValueKind};
 use super::{
     Layer, SettingsError,
     definition::{Definition, HIDDEN, Kind, definition, definitions},
+    error::in_one_line,
     nearest::nearest,
     yaml,
 };
@@ -65,7 +66,7 @@ pub fn parse_file(path: &str, format: FileFormat, text: &str) -> Result<Layer, S
             }
             _ => {
                 let nearest = nearest(&section, definitions().iter().map(Definition::section), ".");
-                return Err(SettingsError::Unknown { place: path.to_owned(), name: section, nearest });
+                return Err(unknown(path, &section, nearest));
             }
         }
     }
@@ -75,7 +76,7 @@ pub fn parse_file(path: &str, format: FileFormat, text: &str) -> Result<Layer, S
 fn set(layer: &mut Layer, path: &str, key: String, value: &ValueKind) -> Result<(), SettingsError> {
     let Some(definition) = definition(&key) else {
         let nearest = nearest(&key, definitions().iter().map(|definition| definition.key.as_str()), ".");
-        return Err(SettingsError::Unknown { place: path.to_owned(), name: key, nearest });
+        return Err(unknown(path, &key, nearest));
     };
     let values = match value {
         ValueKind::Array(values) if definition.is_list() => {
@@ -87,6 +88,11 @@ fn set(layer: &mut Layer, path: &str, key: String, value: &ValueKind) -> Result<
     definition.check(path, &key, &values)?;
     layer.set(definition, values);
     Ok(())
+}
+
+fn unknown(path: &str, name: &str, nearest: String) -> SettingsError {
+    // A quoted name can have a line's end in it.
+    SettingsError::Unknown { place: path.to_owned(), name: name.escape_debug().to_string(), nearest }
 }
 
 /// One value, as the command line would have it.
@@ -132,7 +138,7 @@ fn malformed(
         }
         None => (1, error.to_string()),
     };
-    let cause = cause.split_whitespace().collect::<Vec<_>>().join(" ");
+    let cause = in_one_line(&cause);
     SettingsError::Malformed { path: path.to_owned(), line, cause }
 }
 
@@ -178,6 +184,7 @@ mod tests {
         assert_eq!(told("[fetsh]"), "a.toml: fetsh is no setting, did you mean fetch?");
         assert_eq!(told("fetch_off = true"), "a.toml: fetch_off is no setting, did you mean fetch?");
         assert!(told("[grpc]\nmax_image_bytes = 1").ends_with("did you mean limits.max_image_bytes?"));
+        assert!(told("[\"a\\nb\"]\nc = 1").contains("a\\nb.c is no setting"));
         assert!(told("['a[999999999]']\nb = 1").contains("a[999999999].b is no setting"));
     }
 

@@ -3,7 +3,7 @@
 
 use yaml_rust2::parser::{Event, Parser};
 
-use super::SettingsError;
+use super::{SettingsError, error::in_one_line};
 
 /// Deepest nesting: sections, settings, lists.
 const MAX_DEPTH: usize = 3;
@@ -17,7 +17,7 @@ pub(super) fn check(path: &str, text: &str) -> Result<(), SettingsError> {
     loop {
         let (event, mark) = match parser.next_token() {
             Ok(token) => token,
-            Err(error) => return malformed(error.marker().line(), error.info().to_owned()),
+            Err(error) => return malformed(error.marker().line(), in_one_line(error.info())),
         };
         match event {
             Event::StreamEnd => return Ok(()),
