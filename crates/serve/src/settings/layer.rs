@@ -29,9 +29,9 @@ impl Layer {
 ///
 /// # Errors
 /// [`SettingsError`] if a variable of the pattern is no setting, or has a value that the setting cannot have.
-pub fn environment<'a>(
+pub fn environment(
     variables: impl IntoIterator<Item = (std::ffi::OsString, std::ffi::OsString)>,
-    taken: &[&'a str],
+    taken: &[&str],
 ) -> Result<Layer, SettingsError> {
     const PLACE: &str = "environment";
     let mut layer = Layer::default();
