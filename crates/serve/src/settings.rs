@@ -1,19 +1,40 @@
 //! Everything that can be set about a server. A setting is defined once, here: its name with its unit, its default, its
-//! environment variable, its help.
+//! environment variable, its help. A file, the environment and the command line say what it is: see [`Layers`].
 
 mod auth;
+mod definition;
+mod documentation;
+mod error;
 mod fetch;
+mod file;
+mod flags;
 mod http;
+mod layer;
+mod layers;
+mod nearest;
+#[cfg(test)]
+mod precedence;
 mod tls;
+mod written;
+mod yaml;
 
 use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 
-use clap::{Args, Parser, ValueHint};
+use clap::{Args, ValueHint};
 
 pub use auth::AuthSettings;
+pub use definition::{Definition, Kind, definition, definitions};
+pub use documentation::documentation;
+pub use error::SettingsError;
+pub(crate) use error::one_line;
 pub use fetch::FetchSettings;
+pub use file::{parse_file, read_file};
+pub use flags::Flags;
 pub use http::{HttpSettings, Listen};
+pub use layer::{Layer, environment};
+pub use layers::{Effective, Layers, Origin, Resolved};
 pub use tls::TlsSettings;
+pub use written::{effective_json, effective_toml, example};
 
 /// All settings of `blip-serve serve`.
 #[derive(Args, Clone, Debug)]
@@ -53,18 +74,7 @@ pub struct Settings {
 impl Default for Settings {
     /// The defaults of the command line, without the environment's say.
     fn default() -> Self {
-        #[derive(Parser)]
-        struct Bare {
-            #[command(flatten)]
-            settings: Settings,
-        }
-        let command =
-            <Bare as clap::CommandFactory>::command().mut_args(|argument| argument.env(None::<&str>));
-        let matches = command.get_matches_from(["blip-serve"]);
-        match <Bare as clap::FromArgMatches>::from_arg_matches(&matches) {
-            Ok(bare) => bare.settings,
-            Err(error) => error.exit(),
-        }
+        layers::settings(&[]).unwrap_or_else(|error| error.exit())
     }
 }
 

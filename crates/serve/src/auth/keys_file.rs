@@ -3,7 +3,7 @@
 use std::{collections::HashSet, num::NonZeroU32, path::Path, sync::Arc};
 
 use scheduler::Priority;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 
 use super::{ApiKey, KeyParseError, Quota, Rate};
 
@@ -67,6 +67,7 @@ struct File {
 #[serde(deny_unknown_fields)]
 struct Entry {
     name: String,
+    #[serde(deserialize_with = "key_text")]
     key: String,
     #[serde(default)]
     priority: Class,
@@ -89,6 +90,16 @@ fn one() -> u32 {
     1
 }
 
+/// A key; what stands in its place but is no text may be one without its quotes, so it is not repeated.
+fn key_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
+    match toml::Value::deserialize(deserializer)? {
+        toml::Value::String(key) => Ok(key),
+        other => {
+            Err(D::Error::custom(format!("the key is of type {}, expected text in quotes", other.type_str())))
+        }
+    }
+}
+
 /// The keys of the file at `path`.
 ///
 /// # Errors
@@ -105,7 +116,9 @@ pub fn read_keys(path: &Path) -> Result<Vec<ApiKey>, KeysFileError> {
 /// [`KeysFileError`], on the first thing that is wrong.
 pub fn parse_keys(text: &str) -> Result<Vec<ApiKey>, KeysFileError> {
     let file: File = toml::from_str(text).map_err(|error| KeysFileError::Malformed {
-        line: error.span().map_or(1, |span| 1 + text.get(..span.start).unwrap_or_default().matches('\n').count()),
+        line: error
+            .span()
+            .map_or(1, |span| 1 + text.get(..span.start).unwrap_or_default().matches('\n').count()),
         // The library's message shows the line, and with it the key.
         cause: error.message().to_owned(),
     })?;
@@ -128,8 +141,7 @@ fn api_key(entry: &Entry) -> Result<ApiKey, KeysFileError> {
     if !(1..=MAX_WEIGHT).contains(&entry.weight) {
         return Err(wrong("weight", entry.weight, "1 to 1000"));
     }
-    let positive =
-        |field, value| NonZeroU32::new(value).ok_or_else(|| wrong(field, value, "1 at least"));
+    let positive = |field, value| NonZeroU32::new(value).ok_or_else(|| wrong(field, value, "1 at least"));
     let quota = match (entry.questions_per_s, entry.burst) {
         (None, None) => None,
         (None, Some(burst)) => return Err(wrong("burst", burst, "given together with questions_per_s")),
@@ -172,6 +184,8 @@ mod tests {
             ("[[keys]]\nname = 'a'\nkey = 'secretsecret'\ncolour = 'red'", "colour"),
             ("[[keys]]\nname = 'a'\nkey = 'secret", "line 3"),
             ("[[keys]]\nname = 'a'\nkey = 'secret'", "at least 8"),
+            ("[[keys]]\nname = 'a'\nkey = 12345678", "line 3: the key is of type integer"),
+            ("[[keys]]\nname = 'a'\nkey = 12345678", "text in quotes"),
             ("[[keys]]\nname = 'a'\nkey = 'secretsecret'\nweight = 0", "weight is 0"),
             ("[[keys]]\nname = 'a'\nkey = 'secretsecret'\nburst = 3", "questions_per_s"),
             ("[[keys]]\nname = 'a'\nkey = 'secretsecret'\nquestions_per_s = 0", "questions_per_s is 0"),
@@ -181,7 +195,10 @@ mod tests {
             ),
         ] {
             let message = parse_keys(text).unwrap_err().to_string();
-            assert!(message.contains(told) && !message.contains("secretsecret"), "{message}");
+            assert!(
+                message.contains(told) && !message.contains("secretsecret") && !message.contains("123"),
+                "{message}"
+            );
         }
     }
 }

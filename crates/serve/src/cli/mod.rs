@@ -1,15 +1,20 @@
-//! The command line: `blip-serve serve` and `blip-serve ask`.
+//! The command line: `blip-serve serve`, `blip-serve ask` and `blip-serve config`.
 
 pub mod ask;
+pub mod config;
 mod print;
 pub mod serve;
+mod settings;
 
 use std::io::{IsTerminal as _, Write as _};
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
 
-use crate::exit::{self, Exit};
+use crate::{
+    exit::{self, Exit},
+    settings::{SettingsError, one_line},
+};
 
 /// Version and commit of this build.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("BLIP_SERVE_COMMIT"), ")");
@@ -22,7 +27,8 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("
   blip-serve serve --model ./blip-vqa-base --device cuda --grpc-listen 0.0.0.0:50051
   blip-serve ask --image cat.jpg --question \"what colour is the cat?\"
 
-Every option of serve can be set by an environment variable, too: see blip-serve serve --help.")]
+Every option of serve can be set by an environment variable or in a file, too: see blip-serve serve --help,
+and blip-serve config --example.")]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -38,6 +44,8 @@ enum Command {
     Serve(Box<serve::ServeCommand>),
     /// Ask a running server questions about images
     Ask(ask::AskCommand),
+    /// Print the settings that serve would have, each with its origin
+    Config(Box<config::ConfigCommand>),
 }
 
 /// Runs the program: parses the command line, does what it says, tells what went wrong in one line.
@@ -56,6 +64,7 @@ pub fn run() -> Exit {
                     match cli.command {
                         Command::Serve(command) => command.run().await,
                         Command::Ask(command) => command.run().await,
+                        Command::Config(command) => command.run(),
                     }
                 });
                 // Connections and engine threads that outlived their limits are not waited for again.
@@ -75,10 +84,13 @@ fn usage(error: &clap::Error) -> Exit {
         let _ = error.print();
         return if error.use_stderr() { Exit::Usage } else { Exit::Clean };
     }
-    let text = error.render().to_string();
-    let first = text.split("\n\n").next().unwrap_or_default();
-    let line = first.split_whitespace().collect::<Vec<_>>().join(" ");
-    complain(&format!("{} (see blip-serve --help)", line.trim_start_matches("error: ")));
+    complain(&format!("{} (see blip-serve --help)", one_line(error)));
+    Exit::Usage
+}
+
+/// Wrong settings are told in one line, as a wrong command line is.
+fn told(error: &SettingsError) -> Exit {
+    complain(&error.to_string());
     Exit::Usage
 }
 
@@ -95,6 +107,7 @@ mod tests {
     use clap::CommandFactory as _;
 
     use super::*;
+    use crate::settings::{Kind, definitions};
 
     #[test]
     fn the_command_line_is_well_formed() {
@@ -102,16 +115,33 @@ mod tests {
     }
 
     #[test]
-    fn every_setting_of_serve_has_help_and_an_environment_variable_of_one_pattern() {
+    fn serve_and_config_take_the_same_settings() {
         let command = Cli::command();
-        let serve = command.find_subcommand("serve").unwrap();
-        for argument in serve.get_arguments().filter(|argument| argument.get_id() != "help") {
-            assert!(argument.get_help().is_some(), "{argument}");
-            let variable = argument.get_env().unwrap().to_str().unwrap();
-            assert!(
-                variable.starts_with("BLIP_SERVE__") && variable.matches("__").count() == 2,
-                "{variable}"
-            );
+        let flags = |name: &str| -> Vec<String> {
+            let command = command.find_subcommand(name).unwrap();
+            command.get_arguments().filter_map(|argument| argument.get_long().map(str::to_owned)).collect()
+        };
+        let of_serve = flags("serve");
+        assert!(of_serve.len() > definitions().len());
+        let more: Vec<String> = flags("config").into_iter().filter(|flag| !of_serve.contains(flag)).collect();
+        assert_eq!(more, ["json", "example"]);
+    }
+
+    #[test]
+    fn the_help_of_serve_tells_the_variable_and_the_default_of_every_setting() {
+        let mut command = Cli::command();
+        let help = command.find_subcommand_mut("serve").unwrap().render_long_help().to_string();
+        let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
+        for definition in definitions() {
+            let variable = format!("[env: {}]", definition.variable);
+            let (_, rest) = help.split_once(&variable).unwrap_or_else(|| panic!("{variable} in {help}"));
+            let default = definition.default_note().or_else(|| Some(definition.default()?.join(",")));
+            let Some(default) = default.filter(|default| !default.is_empty()) else { continue };
+            if definition.kind == Kind::Switch {
+                continue;
+            }
+            let default = format!(" [default: {default}]");
+            assert!(rest.starts_with(&default), "{variable}: {default}");
         }
     }
 }

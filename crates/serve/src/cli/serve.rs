@@ -5,13 +5,12 @@ use std::{io::Write as _, time::Duration};
 use clap::Args;
 use tokio::{net::TcpListener, time::Instant};
 
-use super::EXIT_CODES;
+use super::{EXIT_CODES, settings::SettingsOptions, told};
 use crate::{
     exit::Exit,
     load,
     reload::keep_fresh,
     server::{self, Entry, Listeners},
-    settings::Settings,
     signals::{reload_signals, stop_signals},
 };
 
@@ -23,12 +22,15 @@ use crate::{
 #[command(after_long_help = EXIT_CODES, after_help = "See --help for more, exit codes among it.")]
 pub struct ServeCommand {
     #[command(flatten)]
-    settings: Settings,
+    settings: SettingsOptions,
 }
 
 impl ServeCommand {
     pub(super) async fn run(self) -> anyhow::Result<Exit> {
-        let settings = self.settings;
+        let settings = match self.settings.resolve() {
+            Ok(resolved) => resolved.settings,
+            Err(error) => return Ok(told(&error)),
+        };
         let begin = Instant::now();
         let signals = stop_signals()?;
         let entry = Entry::new(&settings)?;

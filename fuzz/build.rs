@@ -1,0 +1,8 @@
+//! The targets link the whole server, so they have to find LibTorch when they start.
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=DEP_BLIP_LIBTORCH_LIB");
+    if let Ok(folder) = std::env::var("DEP_BLIP_LIBTORCH_LIB") {
+        println!("cargo::rustc-link-arg=-Wl,-rpath,{folder}");
+    }
+}

@@ -1,0 +1,162 @@
+//! What the fuzz targets call: one function for each kind of bytes that strangers, or operators in a hurry, send. Each
+//! holds what comes out to what must be true of it, and says whether the bytes were taken.
+//!
+//! `tests/fuzz_corpus.rs` replays the committed seeds through the same functions in every run of the tests.
+
+use std::{net::IpAddr, sync::LazyLock};
+
+use blip_serve::{
+    auth::parse_keys,
+    codec::{Bounded as _, MAX_MESSAGES},
+    place::Form,
+    proto::AskRequest,
+    settings::{Layer, Layers, RequestLimits, Resolved, Settings, definition, effective_toml, parse_file},
+    validate::validate,
+};
+use config::FileFormat;
+use images::{
+    Decoder, Limits,
+    fetch::{FetchConfig, UrlPolicy, decode_data_url, is_data_url},
+};
+use prost::Message as _;
+
+/// An entry: the target's name, which is that of its folder of seeds, and what it calls.
+pub type Entry = (&'static str, fn(&[u8]) -> bool);
+
+/// All of them.
+pub const ENTRIES: &[Entry] = &[
+    ("api_keys", api_keys),
+    ("ask_request", ask_request),
+    ("decode_image", decode_image),
+    ("image_url", image_url),
+    ("settings_file", settings_file),
+];
+
+/// Longest file that a `data:` URL may hold here, in bytes.
+const MAX_DATA_URL_BYTES: usize = 1 << 16;
+
+/// Any bytes as an image.
+pub fn decode_image(bytes: &[u8]) -> bool {
+    // Small, so that what is accepted is decoded often rather than long.
+    let limits = Limits { max_pixels: 1 << 20, ..Limits::default() };
+    let Ok(image) = Decoder::new(limits).decode(bytes) else { return false };
+    assert_eq!(image.data.len() as u64, u64::from(image.width) * u64::from(image.height) * 3);
+    true
+}
+
+/// Any text as an image's URL: what the policy lets through is plain HTTP to a name or a public address.
+pub fn image_url(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    if is_data_url(text) {
+        let Ok(bytes) = decode_data_url(text, MAX_DATA_URL_BYTES) else { return false };
+        assert!(bytes.len() <= MAX_DATA_URL_BYTES);
+        return true;
+    }
+    let policy = UrlPolicy::new(&FetchConfig::default());
+    let Ok(url) = policy.parse(text) else { return false };
+    assert!(matches!(url.scheme(), "http" | "https"));
+    assert!(url.username().is_empty() && url.password().is_none());
+    assert!(matches!(url.port_or_known_default(), Some(80 | 443)));
+    let host = url.host_str().unwrap_or_default();
+    let address: Option<IpAddr> = host.trim_matches(['[', ']']).parse().ok();
+    if let Some(address) = address {
+        assert!(policy.addresses().check(address).is_ok(), "{url}");
+    }
+    // What was let through is let through as it was understood, too.
+    assert_eq!(policy.parse(url.as_str()).as_ref(), Ok(&url));
+    true
+}
+
+/// Any bytes as a request: counted, decoded and validated. What is counted as little is built as little, and every pair
+/// of a request that is not refused as a whole has an outcome.
+pub fn ask_request(bytes: &[u8]) -> bool {
+    if let Err(refusal) = AskRequest::check(bytes) {
+        assert!(!refusal.to_status().message().is_empty());
+        return false;
+    }
+    let Ok(request) = AskRequest::decode(bytes) else { return false };
+    let images = request.inputs.len();
+    let questions: usize = request.inputs.iter().map(|input| input.questions.len()).sum();
+    assert!(images + questions <= MAX_MESSAGES);
+
+    static LIMITS: LazyLock<RequestLimits> = LazyLock::new(|| Settings::default().limits);
+    let [grpc, card] = [Form::Grpc, Form::Card].map(|form| validate(request.inputs.clone(), form, &LIMITS));
+    assert_eq!(grpc.is_ok(), card.is_ok());
+    let inputs = match grpc {
+        Ok(inputs) => inputs,
+        Err(refusal) => {
+            assert!(!refusal.to_status().message().is_empty());
+            return false;
+        }
+    };
+    assert_eq!(inputs.len(), images);
+    assert_eq!(inputs.iter().map(|input| input.questions.len()).sum::<usize>(), questions);
+    let refused = inputs.iter().flat_map(|input| {
+        input
+            .image
+            .as_ref()
+            .err()
+            .into_iter()
+            .chain(input.questions.iter().filter_map(|text| text.as_ref().err()))
+    });
+    for refusal in refused {
+        assert!(!refusal.to_rpc_status().message.is_empty());
+    }
+    true
+}
+
+/// Any text as a file of settings, in TOML and in YAML. Mistakes are told in one line; what is taken is printed as a
+/// file that says the same.
+pub fn settings_file(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    // Both, whatever the first one makes of it.
+    settings_text(FileFormat::Toml, text) | settings_text(FileFormat::Yaml, text)
+}
+
+fn settings_text(format: FileFormat, text: &str) -> bool {
+    let layer = match parse_file("settings", format, text) {
+        Ok(layer) => layer,
+        Err(error) => {
+            assert!(!error.to_string().contains('\n'), "{error}");
+            return false;
+        }
+    };
+    if layer == Layer::default() {
+        return false;
+    }
+    let resolve =
+        |layer| Layers { file: Some(("settings".to_owned(), layer)), ..Layers::default() }.resolve();
+    let has_keys =
+        definition("auth.keys").is_some_and(|keys| layer.get(keys).is_some_and(|keys| !keys.is_empty()));
+    let Ok(Resolved { settings, effective }) = resolve(layer) else { return false };
+    let printed = effective_toml(&effective);
+    let again = parse_file("printed", FileFormat::Toml, &printed).and_then(resolve);
+    // The masks of keys are no keys.
+    assert_eq!(again.is_err(), has_keys, "{printed}");
+    if let Ok(again) = again {
+        assert_eq!(format!("{:?}", again.settings), format!("{settings:?}"), "{printed}");
+    }
+    true
+}
+
+/// Any text as a file of API keys: names and keys are taken once each, with rights that can be had.
+pub fn api_keys(bytes: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(bytes) else { return false };
+    let keys = match parse_keys(text) {
+        Ok(keys) => keys,
+        Err(error) => {
+            assert!(!error.to_string().is_empty());
+            return false;
+        }
+    };
+    for (index, key) in keys.iter().enumerate() {
+        assert!((1..=1000).contains(&key.weight), "{key:?}");
+        for other in keys.iter().skip(index + 1) {
+            assert!(
+                key.name != other.name && !bool::from(key.secret.matches(&other.secret)),
+                "{key:?} {other:?}"
+            );
+        }
+    }
+    !keys.is_empty()
+}
