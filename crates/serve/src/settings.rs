@@ -12,7 +12,7 @@ use clap::{Args, Parser, ValueHint};
 
 pub use auth::AuthSettings;
 pub use fetch::FetchSettings;
-pub use http::{HttpSettings, Listen};
+pub use http::{CorsOrigin, HttpSettings, Listen};
 pub use tls::TlsSettings;
 
 /// All settings of `blip-serve serve`.
