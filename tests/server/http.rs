@@ -399,13 +399,32 @@ async fn a_page_may_call_only_from_an_origin_that_is_named() {
     let closed = Server::start(Settings::default(), echo()).await;
     assert_eq!(preflight(&closed, origin).await, None);
     let mut settings = Settings::default();
-    settings.http.cors_origins = vec![origin.parse().unwrap()];
+    settings.http.http_cors_origins = vec![origin.parse().unwrap()];
     let named = Server::start(settings.clone(), echo()).await;
     assert_eq!(preflight(&named, origin).await.as_deref(), Some(origin));
     assert_eq!(preflight(&named, "https://example.com").await, None);
-    settings.http.cors_origins = vec!["*".parse().unwrap()];
+    settings.http.http_cors_origins = vec!["*".parse().unwrap()];
     let open = Server::start(settings, echo()).await;
     assert_eq!(preflight(&open, "https://example.com").await.as_deref(), Some("*"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_form_that_a_strangers_page_sends_unasked_is_refused() {
+    let mut settings = Settings::default();
+    settings.http.http_cors_origins = vec!["https://example.org".parse().unwrap()];
+    let server = Server::start(settings, echo()).await;
+    let send = async |origin: &str| {
+        let form =
+            multipart::Form::new().part("image", multipart::Part::bytes(picture())).text("question", "red");
+        let ask = Client::new().post(format!("{}/v1/ask", server.http_address)).multipart(form);
+        ask.header(header::ORIGIN, origin).send().await.unwrap()
+    };
+    for own_or_named in [server.http_address.as_str(), "https://example.org"] {
+        assert_eq!(send(own_or_named).await.status(), StatusCode::OK, "{own_or_named}");
+    }
+    for strange in ["https://example.com", "null", "http://127.0.0.1:1"] {
+        assert_eq!(problem(send(strange).await).await["reason"], "ORIGIN_REFUSED", "{strange}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

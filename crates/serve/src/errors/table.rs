@@ -87,6 +87,8 @@ error_table! {
         "{value} is not served", "See /docs for what is served over HTTP.";
     MethodRefused = "METHOD_REFUSED", Unimplemented, 405, false, Call,
         "{value} is not among the methods of this path", "Use one of those that the Allow header names.";
+    OriginRefused = "ORIGIN_REFUSED", PermissionDenied, 403, false, Call,
+        "pages of {value} may not call this server", "Have the origin named in the server's http-cors-origins.";
     MediaTypeRefused = "MEDIA_TYPE_REFUSED", InvalidArgument, 415, false, Call,
         "{field} is {value}, the body has to be {limit}", "Name the body's media type in content-type.";
     BodyUnreadable = "BODY_UNREADABLE", InvalidArgument, 400, false, Call,
@@ -215,6 +217,7 @@ mod tests {
                 Code::FailedPrecondition => row.http == 424 && !row.retryable,
                 Code::DeadlineExceeded => [408, 504].contains(&row.http) && row.retryable,
                 Code::Unauthenticated => row.http == 401 && !row.retryable,
+                Code::PermissionDenied => row.http == 403 && !row.retryable,
                 Code::NotFound => row.http == 404 && !row.retryable,
                 Code::Unimplemented => [405, 501].contains(&row.http) && !row.retryable,
                 Code::Internal => row.http == 500,

@@ -20,6 +20,9 @@ use crate::{
 /// Room is taken in steps of so many bytes: a caller who only announces a long body holds none.
 const STEP_BYTES: usize = 64 << 10;
 
+/// Memory is asked for ahead of what arrives by at most so many bytes, for the same reason.
+const AHEAD_BYTES: usize = 1 << 20;
+
 /// The pieces of a body, up to the first refusal.
 #[derive(Debug)]
 pub(super) struct Upload {
@@ -67,7 +70,8 @@ impl Upload {
     pub(super) async fn collect(mut self) -> Result<Bytes, Refusal> {
         let Some(first) = self.next().await.transpose()? else { return Ok(Bytes::new()) };
         let Some(second) = self.next().await.transpose()? else { return Ok(first) };
-        let mut whole = BytesMut::with_capacity(self.announced_bytes.unwrap_or_default());
+        let announced = self.announced_bytes.unwrap_or_default();
+        let mut whole = BytesMut::with_capacity(announced.min(AHEAD_BYTES));
         whole.extend_from_slice(&first);
         whole.extend_from_slice(&second);
         drop((first, second));

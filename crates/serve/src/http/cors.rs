@@ -1,9 +1,19 @@
 //! Which pages in a browser may call (cross-origin resource sharing): none, unless their origins are named.
 
+use std::sync::Arc;
+
+use axum::{
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
+};
 use http::{HeaderName, Method, header};
 use tower_http::cors::{AllowOrigin, CorsLayer};
 
-use crate::settings::CorsOrigin;
+use crate::{
+    errors::{Reason, Refusal},
+    settings::CorsOrigin,
+};
 
 /// What a page may send.
 const REQUEST_HEADERS: [HeaderName; 7] = [
@@ -37,4 +47,28 @@ pub(super) fn cors(origins: &[CorsOrigin]) -> CorsLayer {
         .allow_methods([Method::GET, Method::POST])
         .allow_headers(REQUEST_HEADERS)
         .expose_headers(RESPONSE_HEADERS)
+}
+
+/// Refuses what a page of another origin sends without being named. A browser keeps the response from such a page, but
+/// for a form it asks nobody before it sends the request.
+pub(super) async fn only_named(
+    State(origins): State<Arc<[CorsOrigin]>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Refusal> {
+    let headers = request.headers();
+    if let Some(origin) = headers.get(header::ORIGIN).filter(|_| request.method() == Method::POST) {
+        let named = origins.iter().any(|known| match known {
+            CorsOrigin::Any => true,
+            CorsOrigin::Named(known) => known == origin,
+        });
+        let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str()));
+        let origin = String::from_utf8_lossy(origin.as_bytes());
+        let own = origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
+        if !named && !own {
+            return Err(Refusal::new(Reason::OriginRefused).value(origin));
+        }
+    }
+    Ok(next.run(request).await)
 }

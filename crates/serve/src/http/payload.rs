@@ -97,8 +97,8 @@ impl Payload {
         if lists.len() != images.len() {
             return Err(Refusal::new(Reason::TextsMismatched)
                 .field(form.questions())
-                .value(format!("{} lists of questions", lists.len()))
-                .limit(format!("{} images", images.len())));
+                .value(counted(lists.len(), "list of questions", "lists of questions"))
+                .limit(counted(images.len(), "image", "images")));
         }
         let question = |text| Question { text };
         let together = images.into_iter().zip(lists).map(|(source, list)| ImageQuestions {
@@ -107,6 +107,10 @@ impl Payload {
         });
         Ok(together.collect())
     }
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
 }
 
 fn share(list: Vec<String>, images: usize, max_bytes: usize) -> Result<Vec<Vec<String>>, Refusal> {

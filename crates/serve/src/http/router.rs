@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     ask,
-    cors::cors,
+    cors::{cors, only_named},
     docs, errors_page,
     grpc_web::{grpc_web, only_grpc},
     openapi,
@@ -13,13 +13,13 @@ use crate::{
     ask::AskService,
     auth::Authenticator,
     errors::{Reason, Refusal},
-    settings::HttpSettings,
+    settings::{CorsOrigin, HttpSettings},
     upload::Room,
 };
 use axum::{
     Router,
     extract::Request,
-    middleware::from_fn,
+    middleware::{from_fn, from_fn_with_state},
     response::Redirect,
     routing::{get, post, post_service},
 };
@@ -50,7 +50,8 @@ pub(super) fn router(server: HttpServer, settings: &HttpSettings) -> Router {
         .fallback(unknown)
         .method_not_allowed_fallback(refused)
         .with_state(Arc::new(server));
-    router.layer(cors(&settings.cors_origins))
+    let origins: Arc<[CorsOrigin]> = settings.http_cors_origins.clone().into();
+    router.layer(from_fn_with_state(origins, only_named)).layer(cors(&settings.http_cors_origins))
 }
 
 async fn unknown(request: Request) -> Refusal {
