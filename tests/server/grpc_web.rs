@@ -6,9 +6,9 @@ use blip_serve::{
     settings::Settings,
 };
 use prost::Message as _;
-use reqwest::{Client, RequestBuilder, Response, StatusCode};
+use reqwest::{RequestBuilder, Response, StatusCode};
 
-use crate::support::{Server, echo, picture, request};
+use crate::support::{Server, echo, http_client, picture, request};
 
 /// The flag of a frame that holds trailers.
 const TRAILERS: u8 = 0x80;
@@ -36,7 +36,7 @@ fn frames(mut body: &[u8]) -> Vec<(u8, &[u8])> {
 
 fn ask(server: &Server, media_type: &str, body: Vec<u8>) -> RequestBuilder {
     let url = format!("{}/blip.v1.BlipService/Ask", server.http_address);
-    Client::new().post(url).header("content-type", media_type).header("accept", media_type).body(body)
+    http_client().post(url).header("content-type", media_type).header("accept", media_type).body(body)
 }
 
 /// The answers in a body, and its trailers.

@@ -4,7 +4,7 @@ use std::{sync::mpsc, time::Duration};
 
 use blip_serve::{exit::Exit, settings::Settings};
 use futures::StreamExt as _;
-use reqwest::{Client, Response, StatusCode, header, multipart};
+use reqwest::{Response, StatusCode, header, multipart};
 use scheduler::EngineFactory;
 use serde_json::{Value, json};
 use tokio::{
@@ -12,7 +12,9 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::support::{ScriptedEngine, Server, echo, echo_of, picture, scripted};
+use crate::support::{
+    ScriptedEngine, Server, echo, echo_of, http_client, http_client_builder, picture, scripted,
+};
 
 const KEY: &str = "correct-horse";
 
@@ -33,7 +35,7 @@ fn with(mut card: Value, field: &str, value: impl Into<Value>) -> Value {
 }
 
 async fn post(server: &Server, body: &Value) -> Response {
-    Client::new().post(format!("{}/v1/ask", server.http_address)).json(body).send().await.unwrap()
+    http_client().post(format!("{}/v1/ask", server.http_address)).json(body).send().await.unwrap()
 }
 
 /// The problem that a response is, after its status was found to be the one that it names.
@@ -169,7 +171,7 @@ async fn what_is_refused_as_a_whole_is_a_problem_that_names_its_reason() {
         assert_eq!((&problem["reason"], &problem["field"]), (&json!(reason), &json!(field)), "{problem}");
         assert_eq!(problem["type"], format!("/docs/errors#{reason}"));
     }
-    let client = Client::new();
+    let client = http_client();
     let ask = format!("{}/v1/ask", server.http_address);
     let typed = |media_type: &str| client.post(&ask).header(header::CONTENT_TYPE, media_type).body("{,");
     let malformed = problem(typed("application/json").send().await.unwrap()).await;
@@ -201,12 +203,12 @@ async fn a_key_is_taken_from_a_header_or_from_the_card_and_nobody_else_gets_in()
     let wrong = problem(post(&server, &with(asked.clone(), "secret_token", "optional")).await).await;
     assert_eq!((&wrong["reason"], &wrong["status"]), (&json!("API_KEY_INVALID"), &json!(401)));
     assert_eq!(post(&server, &with(asked.clone(), "secret_token", KEY)).await.status(), StatusCode::OK);
-    let ask = Client::new().post(format!("{}/v1/ask", server.http_address)).json(&asked);
+    let ask = http_client().post(format!("{}/v1/ask", server.http_address)).json(&asked);
     let bearer = ask.try_clone().unwrap().bearer_auth(KEY).send().await.unwrap();
     assert_eq!(bearer.status(), StatusCode::OK);
     assert_eq!(ask.header("x-api-key", KEY).send().await.unwrap().status(), StatusCode::OK);
     for open in ["/openapi.json", "/docs/"] {
-        let response = reqwest::get(format!("{}{open}", server.http_address)).await.unwrap();
+        let response = http_client().get(format!("{}{open}", server.http_address)).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK, "{open}");
     }
 }
@@ -254,7 +256,7 @@ async fn events_come_as_answers_finish_and_the_last_one_counts_them() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_accept_header_asks_for_events_as_well() {
     let server = Server::start(Settings::default(), echo()).await;
-    let ask = Client::new().post(format!("{}/v1/ask", server.http_address)).json(&card(&[&["red", ""]]));
+    let ask = http_client().post(format!("{}/v1/ask", server.http_address)).json(&card(&[&["red", ""]]));
     let response = ask.header(header::ACCEPT, "text/event-stream").send().await.unwrap();
     let text = response.text().await.unwrap();
     assert!(
@@ -299,7 +301,7 @@ async fn a_form_carries_files_as_they_are() {
     let server = Server::start(Settings::default(), echo()).await;
     let file = || multipart::Part::bytes(picture()).file_name("picture.png");
     let send = async |form: multipart::Form| {
-        let ask = Client::new().post(format!("{}/v1/ask", server.http_address));
+        let ask = http_client().post(format!("{}/v1/ask", server.http_address));
         ask.multipart(form).send().await.unwrap().json::<Value>().await.unwrap()
     };
     let form = || multipart::Form::new().part("image", file()).part("image", file());
@@ -319,7 +321,7 @@ async fn a_body_is_bounded_whether_its_length_is_known_or_not() {
     let mut settings = Settings::default();
     settings.grpc.max_message_bytes = 100_000;
     let server = Server::start(settings, echo()).await;
-    let ask = Client::new()
+    let ask = http_client()
         .post(format!("{}/v1/ask", server.http_address))
         .header(header::CONTENT_TYPE, "application/json");
     let json = serde_json::to_vec(&card(&[&["red"]])).unwrap();
@@ -378,7 +380,7 @@ async fn giant_headers_are_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn http_2_is_spoken_to_whoever_begins_with_it() {
     let server = Server::start(Settings::default(), echo()).await;
-    let client = Client::builder().http2_prior_knowledge().build().unwrap();
+    let client = http_client_builder().http2_prior_knowledge().build().unwrap();
     let ask = client.post(format!("{}/v1/ask", server.http_address)).json(&card(&[&["red"]]));
     let response = ask.send().await.unwrap();
     assert_eq!((response.version(), response.status()), (reqwest::Version::HTTP_2, StatusCode::OK));
@@ -388,7 +390,7 @@ async fn http_2_is_spoken_to_whoever_begins_with_it() {
 async fn a_page_may_call_only_from_an_origin_that_is_named() {
     let preflight = async |server: &Server, origin: &str| {
         let url = format!("{}/v1/ask", server.http_address);
-        let request = Client::new().request(reqwest::Method::OPTIONS, url).header(header::ORIGIN, origin);
+        let request = http_client().request(reqwest::Method::OPTIONS, url).header(header::ORIGIN, origin);
         let response = request.header(header::ACCESS_CONTROL_REQUEST_METHOD, "POST").send().await.unwrap();
         response
             .headers()
@@ -416,7 +418,7 @@ async fn a_form_that_a_strangers_page_sends_unasked_is_refused() {
     let send = async |origin: &str| {
         let form =
             multipart::Form::new().part("image", multipart::Part::bytes(picture())).text("question", "red");
-        let ask = Client::new().post(format!("{}/v1/ask", server.http_address)).multipart(form);
+        let ask = http_client().post(format!("{}/v1/ask", server.http_address)).multipart(form);
         ask.header(header::ORIGIN, origin).send().await.unwrap()
     };
     for own_or_named in [server.http_address.as_str(), "https://example.org"] {
@@ -430,10 +432,16 @@ async fn a_form_that_a_strangers_page_sends_unasked_is_refused() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documentation_is_found_from_the_root() {
     let server = Server::start(Settings::default(), echo()).await;
-    let page = reqwest::get(&server.http_address).await.unwrap();
+    let page = http_client().get(&server.http_address).send().await.unwrap();
     assert_eq!((page.url().path(), page.status()), ("/docs/", StatusCode::OK));
-    let errors =
-        reqwest::get(format!("{}/docs/errors", server.http_address)).await.unwrap().text().await.unwrap();
+    let errors = http_client()
+        .get(format!("{}/docs/errors", server.http_address))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
     assert!(errors.contains("id=\"TEXTS_MISMATCHED\""));
 }
 
@@ -454,7 +462,7 @@ async fn a_stopping_server_answers_what_is_in_flight_and_closes_idle_connections
     idle.read_exact(&mut head).await.unwrap();
     assert_eq!(&head, b"HTTP/1.1 307");
 
-    let ask = Client::new().post(format!("{}/v1/ask", server.http_address)).json(&card(&[&["red"]]));
+    let ask = http_client().post(format!("{}/v1/ask", server.http_address)).json(&card(&[&["red"]]));
     let call = tokio::spawn(ask.send());
     received(is_running).await;
     server.signal(15);
