@@ -9,6 +9,8 @@
 mod ask_stream;
 mod callers;
 mod company;
+mod grpc_web;
+mod http;
 mod lifecycle;
 mod refusals;
 mod streaming;

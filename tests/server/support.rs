@@ -187,3 +187,14 @@ pub(crate) fn refusal(response: &AskResponse) -> Option<(Code, String)> {
         }
     }
 }
+
+/// A client of HTTP without TLS.
+pub(crate) fn http_client() -> reqwest::Client {
+    http_client_builder().build().unwrap()
+}
+
+pub(crate) fn http_client_builder() -> reqwest::ClientBuilder {
+    // It wants to have one all the same; whichever test comes first sees to it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    reqwest::Client::builder()
+}

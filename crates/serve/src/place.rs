@@ -7,6 +7,11 @@ pub enum Form {
     Grpc,
     /// The model card's JSON: images and lists of questions side by side.
     Card,
+    /// A form of HTML: image files, with one list of questions that all of them share or with a list for each.
+    Files {
+        /// Whether the questions are those of all images.
+        shared_questions: bool,
+    },
 }
 
 impl Form {
@@ -16,6 +21,7 @@ impl Form {
         match self {
             Self::Grpc => "inputs",
             Self::Card => "inputs.images",
+            Self::Files { .. } => "image",
         }
     }
 
@@ -25,6 +31,8 @@ impl Form {
         match self {
             Self::Grpc => "inputs[].questions",
             Self::Card => "inputs.texts",
+            Self::Files { shared_questions: true } => "questions",
+            Self::Files { shared_questions: false } => "texts",
         }
     }
 }
@@ -51,6 +59,7 @@ impl Place {
         self.image_part(match self.form {
             Form::Grpc => ".data",
             Form::Card => ".base64",
+            Form::Files { .. } => "",
         })
     }
 
@@ -67,6 +76,8 @@ impl Place {
         match self.form {
             Form::Grpc => format!("inputs[{index}].questions"),
             Form::Card => format!("inputs.texts[{index}]"),
+            Form::Files { shared_questions: true } => "questions".to_owned(),
+            Form::Files { shared_questions: false } => format!("texts[{index}]"),
         }
     }
 
@@ -77,6 +88,8 @@ impl Place {
         match self.form {
             Form::Grpc => format!("inputs[{index}].questions[{position}].text"),
             Form::Card => format!("inputs.texts[{index}][{position}]"),
+            Form::Files { shared_questions: true } => format!("questions[{position}]"),
+            Form::Files { shared_questions: false } => format!("texts[{index}][{position}]"),
         }
     }
 
@@ -85,6 +98,37 @@ impl Place {
         match self.form {
             Form::Grpc => format!("inputs[{index}].image{part}"),
             Form::Card => format!("inputs.images[{index}]{part}"),
+            Form::Files { .. } => format!("image[{index}]{part}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_a_request_are_named_as_its_caller_wrote_them() {
+        let named = |form| {
+            let place = Place { form, index: 2 };
+            [place.image_data(), place.image_url(), place.questions(), place.question(1)]
+        };
+        assert_eq!(
+            named(Form::Grpc),
+            [
+                "inputs[2].image.data",
+                "inputs[2].image.url",
+                "inputs[2].questions",
+                "inputs[2].questions[1].text"
+            ]
+        );
+        assert_eq!(
+            named(Form::Card),
+            ["inputs.images[2].base64", "inputs.images[2].url", "inputs.texts[2]", "inputs.texts[2][1]"]
+        );
+        let [image, _, shared, question] = named(Form::Files { shared_questions: true });
+        assert_eq!([&image, &shared, &question], ["image[2]", "questions", "questions[1]"]);
+        let [.., each, question] = named(Form::Files { shared_questions: false });
+        assert_eq!([&each, &question], ["texts[2]", "texts[2][1]"]);
     }
 }

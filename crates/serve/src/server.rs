@@ -26,8 +26,8 @@ use crate::{
 
 /// Flow-control windows: how much of an upload may be under way unread, in bytes. HTTP/2's own 64 KiB would make every
 /// image wait for the network's round trips.
-const STREAM_WINDOW_BYTES: u32 = 1 << 20;
-const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
+pub(crate) const STREAM_WINDOW_BYTES: u32 = 1 << 20;
+pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;
 
 /// After a broken engine's last words: how long the errors of the calls in flight may take to go out.
 const BROKEN_ENGINE_LIMIT: Duration = Duration::from_secs(5);
@@ -165,16 +165,17 @@ async fn start<E: Answering>(
     let door = Door::new(grpc.max_connections, Duration::from_secs(grpc.handshake_timeout_s), tls);
 
     let service = AskService {
-        frontend: frontend.clone(),
+        frontend,
         default_deadline: settings.limits.default_deadline(),
         stream_window: grpc.stream_window,
         stop: stop.clone(),
     };
+    let server =
+        HttpServer { service: service.clone(), authenticator: authenticator.clone(), room: room.clone() };
     let connections = door.connections(listeners.grpc, Protocols::Http2);
-    let grpc = serve_grpc(settings, service, &authenticator, room.clone(), &health, connections)?;
+    let grpc = serve_grpc(settings, service, &authenticator, room, &health, connections)?;
     let http = listeners.http.map(|listener| {
         let connections = door.connections(listener, Protocols::Http);
-        let server = HttpServer { frontend, authenticator, room };
         let (settings, stop) = (settings.clone(), stop.clone());
         async move { http::serve(connections, server, &settings, stop).await }
     });
@@ -216,8 +217,6 @@ fn serve_grpc(
         (Some(Authenticated::new(v1, guard.clone())), Some(Authenticated::new(v1alpha, guard)))
     };
     let stop = service.stop.clone();
-    // The room refuses longer messages first, in our own words.
-    let ask = BlipServiceServer::new(service).max_decoding_message_size(grpc.max_message_bytes);
     let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
     let mut server = tonic::transport::Server::builder()
         .layer(DeadlineLayer { otherwise: settings.limits.default_deadline() })
@@ -239,13 +238,24 @@ fn serve_grpc(
         .add_service(tonic_health::pb::health_server::HealthServer::new(health))
         .add_optional_service(v1)
         .add_optional_service(v1alpha)
-        .add_service(Authenticated::new(Metered::new(ask, room), authenticator.clone()))
+        .add_service(guarded(service, authenticator, room))
         .serve_with_incoming_shutdown(connections, stop.cancelled_owned());
     Ok(async {
         if let Err(error) = served.await {
             tracing::error!(%error, "the gRPC listener has ended");
         }
     })
+}
+
+/// `BlipService` for those whom `authenticator` knows, with their messages in `room`.
+pub(crate) fn guarded(
+    service: AskService,
+    authenticator: &Authenticator,
+    room: Room,
+) -> Authenticated<Metered<BlipServiceServer<AskService>>> {
+    // The room refuses longer messages first, in our own words.
+    let ask = BlipServiceServer::new(service).max_decoding_message_size(room.max_message_bytes());
+    Authenticated::new(Metered::new(ask, room), authenticator.clone())
 }
 
 /// Keeps health in step with the engines, until none of them is left or one has been stalled for `hang_limit`.

@@ -30,7 +30,7 @@ pub(crate) use error::one_line;
 pub use fetch::FetchSettings;
 pub use file::{parse_file, read_file};
 pub use flags::Flags;
-pub use http::{HttpSettings, Listen};
+pub use http::{CorsOrigin, HttpSettings, Listen};
 pub use layer::{Layer, environment};
 pub use layers::{Effective, Layers, Origin, Resolved};
 pub use tls::TlsSettings;

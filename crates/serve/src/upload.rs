@@ -70,11 +70,27 @@ impl Room {
         Ok(held)
     }
 
+    /// Adds room for the next `more_bytes` of a message whose first `so_far` bytes `held` has room for.
+    ///
+    /// # Errors
+    /// As those of [`Room::hold`].
+    pub fn extend(&self, held: &Held, so_far: usize, more_bytes: usize) -> Result<(), Refusal> {
+        let message_bytes = so_far.saturating_add(more_bytes);
+        if message_bytes > self.max_message_bytes {
+            return Err(self.too_large(format!("at least {message_bytes} bytes")));
+        }
+        held.add(self.take(more_bytes)?);
+        Ok(())
+    }
+
+    fn too_large(&self, value: String) -> Refusal {
+        let limit = format!("{} bytes", self.max_message_bytes);
+        Refusal::new(Reason::MessageTooLarge).value(value).limit(limit)
+    }
+
     fn take(&self, message_bytes: usize) -> Result<OwnedSemaphorePermit, Refusal> {
         if message_bytes > self.max_message_bytes {
-            return Err(Refusal::new(Reason::MessageTooLarge)
-                .value(format!("{message_bytes} bytes"))
-                .limit(format!("{} bytes", self.max_message_bytes)));
+            return Err(self.too_large(format!("{message_bytes} bytes")));
         }
         let permits = u32::try_from(message_bytes.div_ceil(PERMIT_BYTES)).unwrap_or(u32::MAX);
         Arc::clone(&self.permits).try_acquire_many_owned(permits).map_err(|_| {

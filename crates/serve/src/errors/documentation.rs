@@ -15,6 +15,9 @@ pub fn documentation() -> String {
          `google.rpc.BadRequest`; where waiting helps and the wait is known, a `google.rpc.RetryInfo` says how long.\n\n\
          An error *of a pair* is the `error` of one `AskResponse`: the other pairs of the call are answered. An error *of\n\
          the call* is the status that the call ends with.\n\n\
+         Over HTTP an error *of the call* is a problem document (RFC 9457, `application/problem+json`) with the HTTP\n\
+         status below; where the wait is known, a `Retry-After` header says how long. An error *of a pair* is a `null`\n\
+         among the answers and an entry in `errors`, in a response of status 200.\n\n\
          | reason | gRPC code | HTTP | of | try again | message | what to do |\n\
          | --- | --- | --- | --- | --- | --- | --- |\n",
     );

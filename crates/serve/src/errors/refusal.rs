@@ -75,7 +75,14 @@ impl Refusal {
         self.reason
     }
 
-    fn particulars(&self) -> impl Iterator<Item = (&'static str, &str)> {
+    /// When trying again can help, if that is known.
+    #[must_use]
+    pub fn wait(&self) -> Option<Duration> {
+        self.retry_after
+    }
+
+    /// What is known besides the reason: `field`, `value`, `limit` and `cause`, as far as they are.
+    pub fn particulars(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [("field", &self.field), ("value", &self.value), ("limit", &self.limit), ("cause", &self.cause)]
             .into_iter()
             .filter_map(|(name, text)| text.as_deref().map(|text| (name, text)))

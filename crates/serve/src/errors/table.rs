@@ -83,6 +83,22 @@ error_table! {
         "{value} are too many for the api key now, the limit is {limit}", "Wait as RetryInfo says.";
     BurstTooLarge = "BURST_TOO_LARGE", ResourceExhausted, 413, false, Call,
         "{value} are too many for the api key, the limit is {limit}", "Split the request.";
+    RouteUnknown = "ROUTE_UNKNOWN", NotFound, 404, false, Call,
+        "{value} is not served", "See /docs for what is served over HTTP.";
+    MethodRefused = "METHOD_REFUSED", Unimplemented, 405, false, Call,
+        "{value} is not among the methods of this path", "Use one of those that the Allow header names.";
+    OriginRefused = "ORIGIN_REFUSED", PermissionDenied, 403, false, Call,
+        "pages of {value} may not call this server", "Have the origin named in the server's http-cors-origins.";
+    MediaTypeRefused = "MEDIA_TYPE_REFUSED", InvalidArgument, 415, false, Call,
+        "{field} is {value}, the body has to be {limit}", "Name the body's media type in content-type.";
+    BodyUnreadable = "BODY_UNREADABLE", InvalidArgument, 400, false, Call,
+        "the request body cannot be read: {cause}", "Check how the body is encoded.";
+    PayloadInvalid = "PAYLOAD_INVALID", InvalidArgument, 400, false, Call,
+        "{field} is not as expected: {cause}", "See /docs for what a request looks like.";
+    PayloadTooManyValues = "PAYLOAD_TOO_MANY_VALUES", InvalidArgument, 400, false, Call,
+        "{field} holds {value}, the limit is {limit}", "Split the request.";
+    TextsMismatched = "TEXTS_MISMATCHED", InvalidArgument, 400, false, Call,
+        "{field} holds {value}, but there must be one for each of the {limit}", "Send one list of questions for each image, in the same order.";
     InvalidDeadline = "INVALID_DEADLINE", InvalidArgument, 400, false, Call,
         "{field} {value} is not 1 to 8 digits and a unit of H, M, S, m, u or n", "Let the gRPC library set the deadline.";
     DeadlineExceeded = "DEADLINE_EXCEEDED", DeadlineExceeded, 504, true, Either,
@@ -201,7 +217,9 @@ mod tests {
                 Code::FailedPrecondition => row.http == 424 && !row.retryable,
                 Code::DeadlineExceeded => [408, 504].contains(&row.http) && row.retryable,
                 Code::Unauthenticated => row.http == 401 && !row.retryable,
-                Code::Unimplemented => row.http == 501 && !row.retryable,
+                Code::PermissionDenied => row.http == 403 && !row.retryable,
+                Code::NotFound => row.http == 404 && !row.retryable,
+                Code::Unimplemented => [405, 501].contains(&row.http) && !row.retryable,
                 Code::Internal => row.http == 500,
                 _ => false,
             };

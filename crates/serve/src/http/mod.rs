@@ -1,5 +1,22 @@
 //! HTTP: the model card's JSON, its documentation, and gRPC-Web.
 
+mod answers;
+mod ask;
+mod body;
+mod card;
+mod cors;
+mod count;
+mod docs;
+mod errors_page;
+mod grpc_web;
+mod linger;
+mod multipart;
+mod openapi;
+mod payload;
+mod problem;
+mod router;
 mod serve;
+mod sse;
 
-pub use serve::{HttpServer, serve};
+pub use router::HttpServer;
+pub use serve::serve;

@@ -1,0 +1,251 @@
+//! A request as a form of HTML (`multipart/form-data`): image files as they are, read piece by piece.
+
+use std::num::NonZeroU64;
+
+use bytes::Bytes;
+use multer::{Field, Multipart};
+use serde::{
+    Deserialize as _,
+    de::{DeserializeOwned, IntoDeserializer as _, value},
+};
+use utoipa::ToSchema;
+
+use super::{
+    body::Upload,
+    card::read_json,
+    payload::{Class, Options, Payload, Questions, file},
+};
+use crate::{
+    codec::MAX_MESSAGES,
+    errors::{Reason, Refusal},
+    place::Form,
+    proto::image::Source,
+};
+
+/// What a form may hold, for the documentation: image files, with questions that all of them share (`question`,
+/// `questions`) or a list for each (`texts`).
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "a form is read field by field")]
+pub(super) struct CardForm {
+    /// A PNG, JPEG, WebP, GIF, BMP or TIFF file; as many fields of this name as there are images.
+    #[schema(value_type = Vec<String>, format = Binary, min_items = 1)]
+    image: Vec<Bytes>,
+    /// A question about all images; may be repeated.
+    question: Option<Vec<String>>,
+    /// Questions about all images, as a JSON list of strings.
+    #[schema(example = r#"["Is it a person?", "What skin color?"]"#)]
+    questions: Option<String>,
+    /// In place of both: a JSON list of one list of questions for each image, as in the JSON request.
+    texts: Option<String>,
+    /// The API key, if the server needs one and no header carries it.
+    secret_token: Option<String>,
+    /// `true` for scores, token ids and timings beside the answers.
+    details: Option<bool>,
+    /// `true` for server-sent events.
+    stream: Option<bool>,
+    /// Who goes first when several callers wait.
+    priority: Option<Class>,
+    /// How long the caller waits, in milliseconds.
+    #[schema(minimum = 1)]
+    timeout_ms: Option<u64>,
+}
+
+/// A form as far as it was read.
+#[derive(Default)]
+struct Fields {
+    images: Vec<Source>,
+    shared: Vec<String>,
+    texts: Option<Vec<Vec<String>>>,
+    secret_token: Option<String>,
+    details: Option<bool>,
+    stream: Option<bool>,
+    priority: Option<Class>,
+    timeout_ms: Option<NonZeroU64>,
+}
+
+/// Reads a request with this content type.
+///
+/// # Errors
+/// A [`Refusal`] of the body, or one that names the field at fault.
+pub(super) async fn read_form(content_type: &str, upload: Upload) -> Result<Payload, Refusal> {
+    let boundary = multer::parse_boundary(content_type).map_err(unreadable)?;
+    let mut form = Multipart::new(upload, boundary);
+    let mut fields = Fields::default();
+    while let Some(field) = form.next_field().await.map_err(unreadable)? {
+        fields.add(field).await?;
+        if fields.images.len() + fields.shared.len() > MAX_MESSAGES {
+            return Err(Refusal::new(Reason::PayloadTooManyValues)
+                .field("the form")
+                .value("more images and questions")
+                .limit(format!("{MAX_MESSAGES} images and questions")));
+        }
+    }
+    fields.payload()
+}
+
+impl Fields {
+    async fn add(&mut self, field: Field<'_>) -> Result<(), Refusal> {
+        let name = field.name().unwrap_or_default().to_owned();
+        let content = field.bytes().await.map_err(unreadable)?;
+        match name.as_str() {
+            "image" => self.images.push(file(content)),
+            "question" => self.shared.push(text(&name, &content)?),
+            "questions" => self.shared.extend(read_json::<Vec<String>>(&content, &name)?),
+            "texts" => set(&mut self.texts, &name, json(&name, &content)?)?,
+            "secret_token" => set(&mut self.secret_token, &name, text(&name, &content)?)?,
+            "details" => set(&mut self.details, &name, json(&name, &content)?)?,
+            "stream" => set(&mut self.stream, &name, json(&name, &content)?)?,
+            "timeout_ms" => set(&mut self.timeout_ms, &name, json(&name, &content)?)?,
+            "priority" => {
+                let class = text(&name, &content)?;
+                let class = Class::deserialize(class.as_str().into_deserializer())
+                    .map_err(|error: value::Error| invalid(&name, error))?;
+                set(&mut self.priority, &name, class)?;
+            }
+            _ => return Err(invalid("the form", format_args!("it has an unknown field `{name}`"))),
+        }
+        Ok(())
+    }
+
+    fn payload(self) -> Result<Payload, Refusal> {
+        let Self { images, shared, texts, secret_token, details, stream, priority, timeout_ms } = self;
+        let form = Form::Files { shared_questions: texts.is_none() };
+        let questions = match texts {
+            None => Questions::Shared(shared),
+            Some(lists) if shared.is_empty() => Questions::Each(lists),
+            Some(_) => return Err(invalid("texts", "it stands beside questions that all images share")),
+        };
+        let options = Options {
+            details: details.unwrap_or_default(),
+            stream: stream.unwrap_or_default(),
+            priority: priority.unwrap_or_default(),
+            timeout_ms,
+        };
+        Ok(Payload { secret_token, images, questions, options, form })
+    }
+}
+
+fn set<T>(place: &mut Option<T>, name: &str, value: T) -> Result<(), Refusal> {
+    match place.replace(value) {
+        None => Ok(()),
+        Some(_) => Err(invalid(name, "it is given twice")),
+    }
+}
+
+fn text(name: &str, content: &[u8]) -> Result<String, Refusal> {
+    let text = str::from_utf8(content).map_err(|error| invalid(name, error))?;
+    Ok(text.to_owned())
+}
+
+fn json<T: DeserializeOwned>(name: &str, content: &[u8]) -> Result<T, Refusal> {
+    read_json(content, name)
+}
+
+fn invalid(field: &str, cause: impl ToString) -> Refusal {
+    Refusal::new(Reason::PayloadInvalid).field(field).cause(cause)
+}
+
+/// What the body itself was refused for, or what is wrong with the form.
+fn unreadable(error: multer::Error) -> Refusal {
+    match error {
+        multer::Error::StreamReadFailed(cause) => match cause.downcast::<Refusal>() {
+            Ok(refusal) => *refusal,
+            Err(cause) => Refusal::new(Reason::BodyUnreadable).cause(cause),
+        },
+        error => Refusal::new(Reason::BodyUnreadable).cause(error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use futures::stream;
+    use http::HeaderMap;
+
+    use super::*;
+    use crate::upload::Room;
+
+    const CONTENT_TYPE: &str = "multipart/form-data; boundary=b";
+
+    fn form(fields: &[(&str, &str)]) -> String {
+        let part = |(name, content): &(&str, &str)| {
+            format!("--b\r\ncontent-disposition: form-data; name=\"{name}\"\r\n\r\n{content}\r\n")
+        };
+        fields.iter().map(part).collect::<String>() + "--b--\r\n"
+    }
+
+    async fn read(body: String, max_bytes: usize) -> Result<Payload, Refusal> {
+        let pieces: Vec<_> =
+            body.into_bytes().chunks(7).map(|piece| Ok::<_, multer::Error>(piece.to_vec())).collect();
+        let room = Room::new(1 << 20, max_bytes, Duration::from_secs(20));
+        let upload = Upload::new(&HeaderMap::new(), Body::from_stream(stream::iter(pieces)), room)?;
+        read_form(CONTENT_TYPE, upload).await
+    }
+
+    async fn refused(fields: &[(&str, &str)]) -> String {
+        read(form(fields), 1 << 20).await.err().unwrap().to_string()
+    }
+
+    #[tokio::test]
+    async fn files_and_shared_questions_are_read_in_their_order() {
+        let fields = [
+            ("image", "first"),
+            ("question", "what?"),
+            ("questions", r#"["who?", "why?"]"#),
+            ("image", "second"),
+            ("priority", "high"),
+            ("details", "true"),
+            ("timeout_ms", "250"),
+            ("secret_token", "correct-horse"),
+        ];
+        let payload = read(form(&fields), 1 << 20).await.ok().unwrap();
+        assert_eq!(payload.images, [file("first"), file("second")]);
+        let Questions::Shared(questions) = payload.questions else { panic!() };
+        assert_eq!(questions, ["what?", "who?", "why?"]);
+        let timeout_ms = NonZeroU64::new(250);
+        let options = Options { details: true, stream: false, priority: Class::High, timeout_ms };
+        assert_eq!(payload.options, options);
+        assert_eq!(payload.secret_token.as_deref(), Some("correct-horse"));
+        assert_eq!(payload.form, Form::Files { shared_questions: true });
+    }
+
+    #[tokio::test]
+    async fn each_image_may_have_its_own_questions() {
+        let fields = [("texts", r#"[["what?"], ["who?"]]"#), ("image", "a"), ("image", "b")];
+        let payload = read(form(&fields), 1 << 20).await.ok().unwrap();
+        let Questions::Each(lists) = payload.questions else { panic!() };
+        assert_eq!(lists, [["what?"], ["who?"]]);
+    }
+
+    #[tokio::test]
+    async fn a_field_at_fault_is_named() {
+        for (fields, expected) in [
+            (
+                [("images", "a"), ("question", "q")],
+                "the form is not as expected: it has an unknown field `images`",
+            ),
+            (
+                [("priority", "urgent"), ("image", "a")],
+                "priority is not as expected: unknown variant `urgent`",
+            ),
+            ([("timeout_ms", "0"), ("image", "a")], "timeout_ms is not as expected"),
+            ([("details", "true"), ("details", "true")], "details is not as expected: it is given twice"),
+            ([("texts", "[]"), ("question", "a")], "texts is not as expected: it stands beside"),
+            ([("questions", "what?"), ("image", "a")], "questions is no json"),
+        ] {
+            let message = refused(&fields).await;
+            assert!(message.contains(expected), "{message}");
+        }
+    }
+
+    #[tokio::test]
+    async fn a_body_that_ends_early_or_is_too_long_is_refused_as_such() {
+        let whole = form(&[("image", "a"), ("question", "what?")]);
+        let cut = read(whole[..whole.len() - 9].to_owned(), 1 << 20).await.err().unwrap();
+        assert_eq!(cut.reason(), Reason::BodyUnreadable);
+        let long = read(whole, 60).await.err().unwrap();
+        assert_eq!(long.reason(), Reason::MessageTooLarge);
+    }
+}

@@ -1,0 +1,222 @@
+//! `/openapi.json`: the HTTP interface in OpenAPI's words, its problems out of the one table of errors.
+
+use std::{collections::BTreeMap, sync::LazyLock};
+
+use axum::response::{IntoResponse as _, Response};
+use http::header::CONTENT_TYPE;
+use serde_json::Value;
+use utoipa::{
+    Modify, OpenApi,
+    openapi::{
+        self, Content, ContentBuilder, HeaderBuilder, ObjectBuilder, Ref, RefOr, ResponseBuilder,
+        schema::Type,
+        security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
+    },
+};
+
+use super::{
+    answers::CardResponse,
+    card::CardRequest,
+    multipart::CardForm,
+    problem::{PROBLEM_JSON, Problem},
+    sse::{AnswerEvent, EVENT_STREAM, EndEvent},
+};
+use crate::errors::{Reason, Row, Scope};
+
+/// Where the document is served.
+pub(super) const PATH: &str = "/openapi.json";
+
+/// The model card's own payload and response.
+const CARD_REQUEST: &str = include_str!("examples/card_request.json");
+const CARD_RESPONSE: &str = include_str!("examples/card_response.json");
+const EVENTS: &str = "event: answer\ndata: {\"image\":0,\"question\":0,\"answer\":\"yes\"}\n\n\
+                      event: end\ndata: {\"answers\":1,\"errors\":0}\n\n";
+
+/// The document.
+pub(super) async fn document() -> Response {
+    static DOCUMENT: LazyLock<String> =
+        LazyLock::new(|| Document::openapi().to_json().unwrap_or_else(|error| error.to_string()));
+    ([(CONTENT_TYPE, "application/json")], DOCUMENT.as_str()).into_response()
+}
+
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "blip-serve",
+        description = "Answers questions about images with a BLIP visual question answering model.\n\n\
+            The same over gRPC, and over gRPC-Web on this listener at `/blip.v1.BlipService/Ask`: see \
+            `proto/blip/v1/blip.proto`. Every reason for which something can be refused is described at \
+            [/docs/errors](/docs/errors).",
+        license(name = "Apache-2.0", identifier = "Apache-2.0"),
+    ),
+    servers((url = "/")),
+    paths(ask),
+    components(schemas(Problem, AnswerEvent, EndEvent)),
+    modifiers(&Keys, &Problems, &Examples),
+)]
+struct Document;
+
+/// Ask questions about images
+///
+/// Takes the model card's JSON and answers in its words: `captions` holds the answers of each image, in the order of the
+/// request. The same as a form (`multipart/form-data`) carries image files as they are.
+///
+/// A request is refused as a whole, by a problem document, when nothing of it can be looked at: it is malformed or too
+/// large, there are not as many lists of questions as images, the key is wrong, or the server takes no requests now.
+/// Once it is taken, the status is 200, and each item stands for itself: one that fails (an image that cannot be
+/// fetched, an empty question, a full queue, a deadline that has passed) is a `null` among the answers, and `errors`
+/// says why. Without failed items there is no `errors`.
+///
+/// With `stream`, or with `Accept: text/event-stream`, the response is a stream of server-sent events: an event `answer`
+/// (see `AnswerEvent`) for each item as soon as it is ready, in whatever order that is, and at last an event `end` (see
+/// `EndEvent`). A caller who hangs up ends all work on his request.
+#[utoipa::path(
+    post,
+    path = "/v1/ask",
+    operation_id = "ask",
+    request_body(content((CardRequest = "application/json"), (CardForm = "multipart/form-data"))),
+    responses((
+        status = 200,
+        description = "The answers; those of failed items are null",
+        content((CardResponse = "application/json"), (String = "text/event-stream")),
+    )),
+    security((), ("bearer" = []), ("api_key" = [])),
+)]
+#[expect(dead_code, reason = "it is there to be described; the handler is in ask.rs")]
+fn ask() {}
+
+/// How keys are presented.
+struct Keys;
+
+impl Modify for Keys {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        let components = document.components.get_or_insert_default();
+        let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key."));
+        components.add_security_scheme("bearer", SecurityScheme::Http(bearer.build()));
+        let header = ApiKeyValue::with_description("x-api-key", "An API key.");
+        components.add_security_scheme("api_key", SecurityScheme::ApiKey(ApiKey::Header(header)));
+    }
+}
+
+/// The problem documents: one response for each status in the table of errors.
+struct Problems;
+
+impl Modify for Problems {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        // What is refused before a path is known is no response of this path.
+        let elsewhere = [Reason::RouteUnknown, Reason::MethodRefused];
+        let mut statuses: BTreeMap<u16, Vec<Row>> = BTreeMap::new();
+        for reason in Reason::ALL.iter().filter(|reason| !elsewhere.contains(reason)) {
+            let row = reason.row();
+            if row.scope != Scope::Pair {
+                statuses.entry(row.http).or_default().push(row);
+            }
+        }
+        for item in document.paths.paths.values_mut() {
+            let Some(operation) = &mut item.post else { continue };
+            for (status, rows) in &statuses {
+                let response = RefOr::T(problem_response(*status, rows));
+                operation.responses.responses.insert(status.to_string(), response);
+            }
+        }
+    }
+}
+
+fn problem_response(status: u16, rows: &[Row]) -> openapi::Response {
+    let names: Vec<String> = rows.iter().map(|row| format!("`{}`: {}", row.name, row.remedy)).collect();
+    let schema = Ref::from_schema_name("Problem");
+    let mut response = ResponseBuilder::new()
+        .description(names.join("\n\n"))
+        .content(PROBLEM_JSON, ContentBuilder::new().schema(Some(schema)).build());
+    let header = |kind: Type, description: &str| {
+        let schema = ObjectBuilder::new().schema_type(kind).build();
+        HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
+    };
+    if status == 401 {
+        response = response.header("WWW-Authenticate", header(Type::String, "How to present a key."));
+    }
+    if rows.iter().any(|row| row.retryable) {
+        let text = "After how many seconds to try again, where that is known.";
+        response = response.header("Retry-After", header(Type::Integer, text));
+    }
+    response.build()
+}
+
+/// The model card's payload and response.
+struct Examples;
+
+impl Modify for Examples {
+    fn modify(&self, document: &mut openapi::OpenApi) {
+        for item in document.paths.paths.values_mut() {
+            let Some(operation) = &mut item.post else { continue };
+            if let Some(RefOr::T(body)) = &mut operation.request_body {
+                set_example(
+                    body.content.get_mut("application/json"),
+                    serde_json::from_str(CARD_REQUEST).ok(),
+                );
+            }
+            if let Some(RefOr::T(answers)) = operation.responses.responses.get_mut("200") {
+                set_example(
+                    answers.content.get_mut("application/json"),
+                    serde_json::from_str(CARD_RESPONSE).ok(),
+                );
+                set_example(answers.content.get_mut(EVENT_STREAM), Some(Value::from(EVENTS)));
+            }
+        }
+    }
+}
+
+fn set_example(content: Option<&mut RefOr<Content>>, example: Option<Value>) {
+    if let Some(RefOr::T(content)) = content {
+        content.example = example;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document() -> Value {
+        serde_json::to_value(Document::openapi()).unwrap()
+    }
+
+    #[test]
+    fn the_document_is_openapi_3_1_and_every_reference_in_it_leads_somewhere() {
+        let document = document();
+        assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
+        let text = document.to_string();
+        let mut references = 0;
+        for reference in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = reference.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+            references += 1;
+        }
+        assert!(references > 5, "{text}");
+    }
+
+    #[test]
+    fn every_status_of_a_refused_request_is_described_and_no_other() {
+        let document = document();
+        let described: Vec<u16> = document["paths"]["/v1/ask"]["post"]["responses"]
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(|status| status.parse().unwrap())
+            .collect();
+        assert!(
+            [200, 400, 401, 408, 413, 415, 429, 500, 503, 504]
+                .iter()
+                .all(|status| described.contains(status))
+        );
+        assert!(![404, 405, 424].iter().any(|status| described.contains(status)));
+    }
+
+    #[test]
+    fn the_model_cards_own_payload_is_the_example() {
+        let post = document()["paths"]["/v1/ask"]["post"].clone();
+        let example = &post["requestBody"]["content"]["application/json"]["example"];
+        assert_eq!(example["inputs"]["texts"][0][3], "Is person solo?");
+        let example = &post["responses"]["200"]["content"]["application/json"]["example"];
+        assert_eq!(example["captions"][0]["image_results"][5], "taking selfie");
+    }
+}

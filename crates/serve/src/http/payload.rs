@@ -1,0 +1,170 @@
+//! What a caller asks over HTTP, whichever way it was written.
+
+use std::{num::NonZeroU64, time::Duration};
+
+use bytes::Bytes;
+use scheduler::Priority;
+use serde::Deserialize;
+use utoipa::ToSchema;
+
+use crate::{
+    errors::{Reason, Refusal},
+    place::Form,
+    proto::{Image, ImageQuestions, Question, image::Source},
+};
+
+/// A request as it was read, unchecked but for its shape.
+pub(super) struct Payload {
+    /// The key that it carries.
+    pub(super) secret_token: Option<String>,
+    /// Files and URLs.
+    pub(super) images: Vec<Source>,
+    /// What is asked about them.
+    pub(super) questions: Questions,
+    /// How it is to be answered.
+    pub(super) options: Options,
+    /// How it was written.
+    pub(super) form: Form,
+}
+
+/// The questions of a request.
+pub(super) enum Questions {
+    /// One list for each image.
+    Each(Vec<Vec<String>>),
+    /// One list for all images.
+    Shared(Vec<String>),
+}
+
+/// How a request is to be answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Options {
+    /// With scores and timings.
+    pub(super) details: bool,
+    /// As server-sent events.
+    pub(super) stream: bool,
+    /// In which class.
+    pub(super) priority: Class,
+    /// Within which time.
+    pub(super) timeout_ms: Option<NonZeroU64>,
+}
+
+/// Who goes first when several callers wait.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Class {
+    /// For work that nobody waits for.
+    Low,
+    /// The ordinary class.
+    #[default]
+    Normal,
+    /// For someone who is waiting at this moment.
+    High,
+}
+
+impl From<Class> for Priority {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Low => Self::Low,
+            Class::Normal => Self::Normal,
+            Class::High => Self::High,
+        }
+    }
+}
+
+impl Options {
+    /// How long the caller waits, if that was said.
+    pub(super) fn timeout(self) -> Option<Duration> {
+        self.timeout_ms.map(|timeout| Duration::from_millis(timeout.get()))
+    }
+}
+
+impl Payload {
+    /// Each image with its questions. Questions that images share may take no more bytes, written out for each, than
+    /// a request of `max_bytes` could.
+    ///
+    /// # Errors
+    /// A [`Refusal`] of the request, if there are not as many lists of questions as images, or too many shared questions.
+    pub(super) fn inputs(
+        images: Vec<Source>,
+        questions: Questions,
+        form: Form,
+        max_bytes: usize,
+    ) -> Result<Vec<ImageQuestions>, Refusal> {
+        let lists = match questions {
+            Questions::Each(lists) => lists,
+            Questions::Shared(list) => share(list, images.len(), max_bytes)?,
+        };
+        if lists.len() != images.len() {
+            return Err(Refusal::new(Reason::TextsMismatched)
+                .field(form.questions())
+                .value(counted(lists.len(), "list of questions", "lists of questions"))
+                .limit(counted(images.len(), "image", "images")));
+        }
+        let question = |text| Question { text };
+        let together = images.into_iter().zip(lists).map(|(source, list)| ImageQuestions {
+            image: Some(Image { source: Some(source) }),
+            questions: list.into_iter().map(question).collect(),
+        });
+        Ok(together.collect())
+    }
+}
+
+fn counted(count: usize, one: &str, many: &str) -> String {
+    format!("{count} {}", if count == 1 { one } else { many })
+}
+
+fn share(list: Vec<String>, images: usize, max_bytes: usize) -> Result<Vec<Vec<String>>, Refusal> {
+    // What a string takes besides its text.
+    let bytes: usize = list.iter().map(|text| text.len() + size_of::<String>()).sum();
+    let written_out = bytes.saturating_mul(images);
+    if written_out > max_bytes {
+        return Err(Refusal::new(Reason::MessageTooLarge)
+            .value(format!("{written_out} bytes, with its questions written out for each image,"))
+            .limit(format!("{max_bytes} bytes")));
+    }
+    Ok(vec![list; images])
+}
+
+/// An image by its bytes.
+pub(super) fn file(bytes: impl Into<Bytes>) -> Source {
+    Source::Data(bytes.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FORM: Form = Form::Files { shared_questions: true };
+
+    #[test]
+    fn each_image_gets_its_own_list_or_the_shared_one() {
+        let images = || vec![file("a"), file("b")];
+        let texts = |inputs: Vec<ImageQuestions>| -> Vec<Vec<String>> {
+            let texts =
+                |input: ImageQuestions| input.questions.into_iter().map(|question| question.text).collect();
+            inputs.into_iter().map(texts).collect()
+        };
+        let lists = vec![vec!["what?".to_owned()], vec!["who?".to_owned(), "why?".to_owned()]];
+        let each = Payload::inputs(images(), Questions::Each(lists.clone()), Form::Card, 1000).unwrap();
+        assert_eq!(texts(each), lists);
+        let shared = Payload::inputs(images(), Questions::Shared(lists[1].clone()), FORM, 1000).unwrap();
+        assert_eq!(texts(shared), [lists[1].clone(), lists[1].clone()]);
+    }
+
+    #[test]
+    fn other_numbers_of_lists_than_of_images_are_refused_by_both_numbers() {
+        let lists = Questions::Each(vec![vec!["what?".to_owned()]; 3]);
+        let refusal = Payload::inputs(vec![file("a"); 2], lists, Form::Card, 1000).unwrap_err();
+        let message =
+            "inputs.texts holds 3 lists of questions, but there must be one for each of the 2 images";
+        assert_eq!(refusal.to_string(), message);
+    }
+
+    #[test]
+    fn shared_questions_are_not_multiplied_beyond_what_a_request_may_hold() {
+        let questions = || Questions::Shared(vec!["x".repeat(1000)]);
+        assert!(Payload::inputs(vec![file("a"); 9], questions(), FORM, 10_000).is_ok());
+        let refusal = Payload::inputs(vec![file("a"); 10], questions(), FORM, 10_000).unwrap_err();
+        assert_eq!(refusal.reason(), Reason::MessageTooLarge);
+    }
+}

@@ -1,0 +1,130 @@
+//! Answers as server-sent events: each as soon as it is ready, and an event for the end.
+
+use std::time::Duration;
+
+use axum::response::{
+    IntoResponse, Response,
+    sse::{Event, KeepAlive, Sse},
+};
+use futures::{StreamExt as _, stream};
+use http::{HeaderMap, HeaderValue, header};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    answers::{Details, Failure},
+    problem::Problem,
+};
+use crate::frontend::{Outcome, Outcomes};
+
+/// The media type of server-sent events.
+pub(super) const EVENT_STREAM: &str = "text/event-stream";
+
+/// How long nothing may be sent, so that nothing between here and the caller takes the connection for dead.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+/// The data of an event `answer`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct AnswerEvent {
+    /// Position of the image in the request, from 0.
+    image: u32,
+    /// Position of the question among those about the image, from 0.
+    question: u32,
+    /// The model's words, or `null` for an item that failed.
+    answer: Option<String>,
+    /// Scores and timings, where `details` were asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    details: Option<Details>,
+    /// Why the item failed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    error: Option<Failure>,
+}
+
+/// The data of the last event, `end`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
+pub(super) struct EndEvent {
+    /// Items that were answered.
+    answers: u64,
+    /// Items that failed.
+    errors: u64,
+}
+
+/// Whether a request's `Accept` header names server-sent events.
+pub(super) fn accepts_events(headers: &HeaderMap) -> bool {
+    let named = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
+    named.flat_map(|value| value.split(',')).any(|range| {
+        let media_type = range.split(';').next().unwrap_or_default();
+        media_type.trim().eq_ignore_ascii_case(EVENT_STREAM)
+    })
+}
+
+/// All `outcomes` as events. The connection drives them: a caller who does not read holds back only his own.
+pub(super) fn events(outcomes: Outcomes, details: bool) -> Response {
+    let mut end = EndEvent::default();
+    let events = outcomes.map(Some).chain(stream::iter([None])).map(move |outcome| match outcome {
+        Some(Ok(outcome)) => Event::default().event("answer").json_data(end.count(outcome, details)),
+        Some(Err(refusal)) => Event::default().event("error").json_data(Problem::from(&refusal)),
+        None => Event::default().event("end").json_data(end),
+    });
+    let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
+    // Proxies that gather responses would undo it all.
+    response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
+    response
+}
+
+impl EndEvent {
+    fn count(&mut self, outcome: Outcome, details: bool) -> AnswerEvent {
+        let Outcome { image_index: image, question_index: question, answer } = outcome;
+        match answer {
+            Ok(answer) => {
+                self.answers += 1;
+                let details = details.then(|| Details::from(&answer));
+                AnswerEvent { image, question, answer: Some(answer.text), details, error: None }
+            }
+            Err(refusal) => {
+                self.errors += 1;
+                let error = Some(Failure::from(&refusal));
+                AnswerEvent { image, question, answer: None, details: None, error }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::StreamExt as _;
+
+    use super::*;
+    use crate::{
+        errors::{Reason, Refusal},
+        proto,
+    };
+
+    #[tokio::test]
+    async fn each_outcome_is_an_event_and_the_last_event_counts_them() {
+        let outcome = |question_index, answer| Ok(Outcome { image_index: 0, question_index, answer });
+        let answer = proto::Answer { text: "two\nlines".to_owned(), ..Default::default() };
+        let outcomes =
+            [outcome(1, Ok(answer)), outcome(0, Err(Refusal::new(Reason::QuestionEmpty).field("x")))];
+        let response = events(stream::iter(outcomes).boxed(), false);
+        let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        let expected = concat!(
+            "event: answer\ndata: {\"image\":0,\"question\":1,\"answer\":\"two\\nlines\"}\n\n",
+            "event: answer\ndata: {\"image\":0,\"question\":0,\"answer\":null,\"error\":{\"reason\":",
+            "\"QUESTION_EMPTY\",\"message\":\"x holds no text\",\"field\":\"x\",\"status\":400}}\n\n",
+            "event: end\ndata: {\"answers\":1,\"errors\":1}\n\n",
+        );
+        assert_eq!(String::from_utf8(body.to_vec()).unwrap(), expected);
+    }
+
+    #[test]
+    fn events_are_accepted_only_by_name() {
+        let accepts = |accept: &'static str| {
+            accepts_events(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]))
+        };
+        assert!(accepts("text/event-stream") && accepts("application/json, Text/Event-Stream;q=0.5"));
+        assert!(!accepts("*/*") && !accepts("text/*") && !accepts_events(&HeaderMap::new()));
+    }
+}
