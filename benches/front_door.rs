@@ -138,7 +138,7 @@ async fn start_ours(settings: Settings) -> String {
         let scheduler =
             Scheduler::start(settings.scheduler.config(), vec![Box::new(|| Ok(NullEngine))]).await.unwrap();
         let load = async { Ok((Pipeline { fetching, intake, scheduler }, ())) };
-        let listeners = Listeners { grpc, http: None };
+        let listeners = Listeners { grpc, http: None, metrics: None };
         let entry = Entry::new(&settings).unwrap();
         let announce = |()| ready.send(()).unwrap();
         server::serve(&settings, listeners, entry, load, stream::pending(), announce).await.unwrap();

@@ -10,7 +10,7 @@ from client import Client
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDENS = ROOT / "crates/blip/tests/goldens"
-READY = re.compile(r"blip-serve \S+ ready: grpc https?://(\S+), http (https?://\S+), model (.+), device (\S+), dtype (\S+), loaded in [\d.]+ s$")
+READY = re.compile(r"blip-serve \S+ ready: grpc https?://(\S+), http (https?://\S+), metrics (http://\S+), model (.+), device (\S+), dtype (\S+), loaded in [\d.]+ s$")
 
 
 def program():
@@ -23,7 +23,7 @@ class Server:
     def __init__(self, *options, connect=True, program_path=None):
         # So small a model runs slower on several threads, and far slower beside other work.
         here = ["--device", "cpu", "--engine-threads", "1", "--grpc-listen", "127.0.0.1:0",
-                "--http-listen", "127.0.0.1:0"]
+                "--http-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
         command = [program_path or program(), "serve", *here, *options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.clients = []
@@ -32,7 +32,7 @@ class Server:
         if not ready:
             self.stop()
             raise AssertionError(f"{command} said {line!r} and ended with {self.process.returncode}")
-        self.address, self.http, self.model, self.device, self.dtype = ready.groups()
+        self.address, self.http, self.metrics, self.model, self.device, self.dtype = ready.groups()
         self.client = self.connect() if connect else None
 
     def connect(self, **options):

@@ -162,7 +162,8 @@ def test_ask_speaks_tls_with_a_key_and_a_certificate(start, certificates, tmp_pa
 
 
 def test_a_public_address_needs_keys_or_a_word_that_none_are_wanted():
-    command = [program(), "serve", "--device", "cpu", "--http-listen", "off", "--grpc-listen", "0.0.0.0:0"]
+    command = [program(), "serve", "--device", "cpu", "--http-listen", "off", "--metrics-listen", "off",
+               "--grpc-listen", "0.0.0.0:0"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1

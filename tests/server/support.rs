@@ -119,7 +119,7 @@ impl Server {
         let address = format!("http://{}", grpc.local_addr().unwrap());
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http_address = format!("http://{}", http.local_addr().unwrap());
-        let listeners = Listeners { grpc, http: Some(http) };
+        let listeners = Listeners { grpc, http: Some(http), metrics: None };
         let entry = Entry::new(&settings).unwrap();
         let (signals, received) = mpsc::unbounded();
         let load = async { Ok((load.await?, ())) };

@@ -34,15 +34,28 @@ pub struct Metric {
     pub help: &'static str,
 }
 
+impl Metric {
+    /// Gives its unit and help to the recorder that is installed.
+    pub fn describe(&self) {
+        match self.kind {
+            MetricKind::Counter => metrics::describe_counter!(self.name, self.unit, self.help),
+            MetricKind::Gauge => metrics::describe_gauge!(self.name, self.unit, self.help),
+            MetricKind::Histogram => metrics::describe_histogram!(self.name, self.unit, self.help),
+        }
+    }
+}
+
+/// Declares metrics: a constant with the name of each, and `METRICS`, the table of them all.
+#[macro_export]
 macro_rules! metrics_table {
     ($($id:ident = $name:literal, $kind:ident, $unit:ident, $labels:literal, $help:literal;)*) => {
         $(const $id: &str = $name;)*
 
-        /// Every metric of the scheduler.
-        pub const METRICS: &[Metric] = &[$(Metric {
+        /// Every metric of this crate.
+        pub const METRICS: &[$crate::Metric] = &[$($crate::Metric {
             name: $name,
-            kind: MetricKind::$kind,
-            unit: Unit::$unit,
+            kind: $crate::MetricKind::$kind,
+            unit: ::metrics::Unit::$unit,
             labels: $labels,
             help: $help,
         }),*];
@@ -83,13 +96,7 @@ metrics_table! {
 
 /// Gives every metric's unit and help to the recorder that is installed.
 pub fn describe_metrics() {
-    for metric in METRICS {
-        match metric.kind {
-            MetricKind::Counter => metrics::describe_counter!(metric.name, metric.unit, metric.help),
-            MetricKind::Gauge => metrics::describe_gauge!(metric.name, metric.unit, metric.help),
-            MetricKind::Histogram => metrics::describe_histogram!(metric.name, metric.unit, metric.help),
-        }
-    }
+    METRICS.iter().for_each(Metric::describe);
 }
 
 /// How a batch ended, as a label.

@@ -4,39 +4,32 @@
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic_health::{ServingStatus, server::HealthReporter};
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
-use crate::{exit::Exit, settings::DrainSettings};
-
-/// The names under which health is reported: the whole server, and its service.
-pub const HEALTH_NAMES: [&str; 2] = ["", "blip.v1.BlipService"];
-
-/// Reports all names as `SERVING` or `NOT_SERVING`.
-pub async fn report(health: &HealthReporter, serving: bool) {
-    let status = if serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-    for name in HEALTH_NAMES {
-        health.set_service_status(name, status).await;
-    }
-}
+use crate::{exit::Exit, health::Health, settings::DrainSettings};
 
 /// A running server, as far as stopping it goes.
 #[derive(Debug)]
 pub struct Running {
     /// Tells the world.
-    pub health: HealthReporter,
+    pub health: Health,
     /// Cancelled: the listener closes, connections are told to go away, and streams in flight run to their ends.
     pub stop: CancellationToken,
     /// Calls in flight.
     pub in_flight: TaskTracker,
     /// Ends when all connections have.
     pub connections: JoinHandle<()>,
+    /// Answers those who watch until the very end.
+    pub monitor: Option<AbortOnDropHandle<()>>,
 }
 
 impl Running {
     /// Stops the server: `drain_grace_s` of lame duck, then at most `drain_limit_s` for what is in flight.
     pub async fn drain(mut self, settings: &DrainSettings) -> Exit {
-        report(&self.health, false).await;
+        self.health.report(false).await;
         tracing::info!(calls_in_flight = self.in_flight.len(), ?settings, "draining");
         tokio::time::sleep(Duration::from_secs(settings.drain_grace_s)).await;
         self.finish(Duration::from_secs(settings.drain_limit_s)).await
@@ -44,10 +37,7 @@ impl Running {
 
     /// Takes no more calls and waits for those in flight, at most `limit`.
     pub async fn finish(&mut self, limit: Duration) -> Exit {
-        // Ends the health watches, which would keep their connections open for ever.
-        for name in HEALTH_NAMES {
-            self.health.clear_service_status(name).await;
-        }
+        self.health.end_watches().await;
         self.stop.cancel();
         self.in_flight.close();
         let ended = async {
@@ -71,10 +61,11 @@ mod tests {
 
     fn running(connections: impl Future<Output = ()> + Send + 'static) -> Running {
         Running {
-            health: HealthReporter::new(),
+            health: Health::default(),
             stop: CancellationToken::new(),
             in_flight: TaskTracker::new(),
             connections: tokio::spawn(connections),
+            monitor: None,
         }
     }
 

@@ -21,6 +21,7 @@ use crate::{
     gate::Gate,
     in_order::InOrder,
     intake::{Cost, Intake, Ready, ReadyImage, ReadyQuestion, TokenIds},
+    monitor,
     place::Form,
     prepare::prepare,
     proto::{Answer, ImageQuestions, Timing},
@@ -165,7 +166,13 @@ fn answer_input<E: Answering>(call: &Arc<Call<E>>, ready: Ready) -> BoxStream<'s
             Ok((image, question)) => answer_pair(Arc::clone(call), image, question, cost).left_future(),
             Err(refusal) => future::ready(Err(refusal)).right_future(),
         };
-        answer.map(move |answer| Outcome { image_index: place.index, question_index, answer })
+        answer.map(move |answer| {
+            match &answer {
+                Ok(answer) => monitor::observe_answer(answer),
+                Err(refusal) => monitor::observe_refusal(refusal),
+            }
+            Outcome { image_index: place.index, question_index, answer }
+        })
     });
     answers.collect::<stream::FuturesUnordered<_>>().boxed()
 }

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::{
     errors::{Reason, Refusal},
+    monitor::{Stage, Unfinished},
     pixel_cache::PixelCache,
     place::Place,
     refusals::refuse_fetch,
@@ -134,7 +135,10 @@ impl Intake {
     pub async fn prepare(&self, place: Place, file: ImageFile, questions: Questions) -> Ready {
         let count = questions.len();
         let tools = Arc::clone(&self.tools);
-        let refusal = match self.pool.run(move || tools.prepare(place, file, questions)).await {
+        let unfinished = Unfinished::new(Stage::Preprocess);
+        let prepared = self.pool.run(move || tools.prepare(place, file, questions)).await;
+        unfinished.finish();
+        let refusal = match prepared {
             Ok(ready) => return ready,
             Err(PoolError::QueueFull { .. }) => {
                 Refusal::new(Reason::PreprocessingBusy).retry_after(RETRY_AFTER)

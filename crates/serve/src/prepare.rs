@@ -8,6 +8,7 @@ use crate::{
     errors::{Reason, Refusal},
     fetching::{Fetched, Fetching},
     intake::{Intake, Ready},
+    monitor::{Stage, Unfinished},
     place::Place,
     upload::Held,
     validate::{FileContent, ImageFile, ImageSource, Input, Link, Questions},
@@ -68,7 +69,10 @@ async fn fetch_and_prepare(
     questions: Questions,
 ) -> Ready {
     let begin = Instant::now();
-    let Fetched { file, room } = match fetching.fetch(&link).await {
+    let unfinished = Unfinished::new(Stage::Fetch);
+    let fetched = fetching.fetch(&link).await;
+    unfinished.finish();
+    let Fetched { file, room } = match fetched {
         Ok(fetched) => fetched,
         Err(refusal) => return Ready::refused(place, &refusal, questions),
     };

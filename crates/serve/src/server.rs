@@ -3,23 +3,28 @@
 use std::{future::Future, net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
+use metrics_exporter_prometheus::PrometheusHandle;
 use futures::{Stream, StreamExt as _};
 use scheduler::{EngineError, EngineErrorKind, EngineState};
 use tokio::{net::TcpListener, sync::watch};
-use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tonic_health::server::HealthReporter;
+use tokio_util::{
+    sync::CancellationToken,
+    task::{AbortOnDropHandle, TaskTracker},
+};
 
 use crate::{
     ask::AskService,
     auth::{Authenticated, Authenticator},
     deadline::DeadlineLayer,
-    drain::{Running, report},
+    drain::Running,
     exit::Exit,
     frontend::{Answering, Frontend, Pipeline},
     gate::Gate,
+    health::Health,
     http::{self, HttpServer},
     listener::{Connections, Door, Protocols, Tls},
     proto::{DESCRIPTORS, blip_service_server::BlipServiceServer},
+    monitor::{self, ObservedLayer, Vitals},
     settings::Settings,
     upload::{Metered, Room},
 };
@@ -42,6 +47,8 @@ pub struct Listeners {
     pub grpc: TcpListener,
     /// For HTTP, if that is served.
     pub http: Option<TcpListener>,
+    /// For those who watch, with what records the metrics.
+    pub metrics: Option<(TcpListener, PrometheusHandle)>,
 }
 
 /// Who gets in, and how.
@@ -109,7 +116,7 @@ pub async fn serve<E: Answering, D>(
     let (pipeline, description) = loaded?;
     let scheduler = pipeline.scheduler.clone();
     gate.send_replace(Gate::Open(Arc::new(pipeline)));
-    report(&running.health, true).await;
+    running.health.report(true).await;
     announce(description);
 
     let hang_limit = settings.scheduler.config().stall_after;
@@ -125,7 +132,7 @@ pub async fn serve<E: Answering, D>(
             Some(error) => {
                 tracing::error!(%error, "the engine has broken");
                 gate.send_replace(Gate::Broken(error));
-                report(&running.health, false).await;
+                running.health.report(false).await;
                 running.finish(BROKEN_ENGINE_LIMIT).await;
                 Exit::EngineBroken
             }
@@ -154,8 +161,12 @@ async fn start<E: Answering>(
     entry: Entry,
     entrance: watch::Receiver<Gate<E>>,
 ) -> anyhow::Result<Running> {
-    let health = HealthReporter::new();
-    report(&health, false).await;
+    let (vitals, watched) = watch::channel(Vitals::default());
+    let health = Health::new(vitals);
+    let monitor = listeners
+        .metrics
+        .map(|(listener, recorder)| AbortOnDropHandle::new(tokio::spawn(monitor::serve(listener, recorder, watched))));
+    health.report(false).await;
     let (in_flight, stop) = (TaskTracker::new(), CancellationToken::new());
     let Entry { authenticator, tls } = entry;
     let grpc = &settings.grpc;
@@ -187,7 +198,7 @@ async fn start<E: Answering>(
         };
         tokio::join!(grpc, http);
     };
-    Ok(Running { health, stop, in_flight, connections: tokio::spawn(connections) })
+    Ok(Running { health, stop, in_flight, connections: tokio::spawn(connections), monitor })
 }
 
 /// Answers gRPC on `connections` until the service is told to stop.
@@ -196,7 +207,7 @@ fn serve_grpc(
     service: AskService,
     authenticator: &Authenticator,
     room: Room,
-    health: &HealthReporter,
+    health: &Health,
     connections: Connections,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let grpc = &settings.grpc;
@@ -217,8 +228,8 @@ fn serve_grpc(
         (Some(Authenticated::new(v1, guard.clone())), Some(Authenticated::new(v1alpha, guard)))
     };
     let stop = service.stop.clone();
-    let health = tonic_health::server::HealthService::from_health_reporter(health.clone());
     let mut server = tonic::transport::Server::builder()
+        .layer(ObservedLayer)
         .layer(DeadlineLayer { otherwise: settings.limits.default_deadline() })
         .max_concurrent_streams(grpc.max_concurrent_streams)
         // Callers that share a connection may all hang up before a busy server has looked at their calls: that is no
@@ -235,7 +246,7 @@ fn serve_grpc(
             .max_connection_age_grace(Duration::from_secs(grpc.max_connection_age_grace_s));
     }
     let served = server
-        .add_service(tonic_health::pb::health_server::HealthServer::new(health))
+        .add_service(tonic_health::pb::health_server::HealthServer::new(health.service()))
         .add_optional_service(v1)
         .add_optional_service(v1alpha)
         .add_service(guarded(service, authenticator, room))
@@ -261,12 +272,12 @@ pub(crate) fn guarded(
 /// Keeps health in step with the engines, until none of them is left or one has been stalled for `hang_limit`.
 async fn engine_broken(
     mut state: watch::Receiver<EngineState>,
-    health: &HealthReporter,
+    health: &Health,
     hang_limit: Duration,
 ) -> EngineError {
     loop {
         let now = state.borrow_and_update().clone();
-        report(health, now.is_serving()).await;
+        health.report(now.is_serving()).await;
         let limit = match now {
             EngineState::Dead(error) => return error,
             EngineState::Stalled => hang_limit,
@@ -284,23 +295,21 @@ async fn engine_broken(
 #[cfg(test)]
 mod tests {
     use tokio::time::Instant;
-    use tonic_health::{
-        pb::{HealthCheckRequest, health_check_response::ServingStatus, health_server::Health as _},
-        server::HealthService,
+    use tonic_health::pb::{
+        HealthCheckRequest, health_check_response::ServingStatus, health_server::Health as _,
     };
 
     use super::*;
 
     const HANG_LIMIT: Duration = Duration::from_secs(60);
 
-    async fn status(health: &HealthReporter) -> ServingStatus {
-        let service = HealthService::from_health_reporter(health.clone());
-        service.check(tonic::Request::new(HealthCheckRequest::default())).await.unwrap().into_inner().status()
+    async fn status(health: &Health) -> ServingStatus {
+        health.service().check(tonic::Request::new(HealthCheckRequest::default())).await.unwrap().into_inner().status()
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_stalled_engine_is_not_serving_and_one_that_hangs_is_broken() {
-        let health = HealthReporter::new();
+        let health = Health::default();
         let (engine, state) = watch::channel(EngineState::Ready);
         let begin = Instant::now();
         let watched = engine_broken(state, &health, HANG_LIMIT);

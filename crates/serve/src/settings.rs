@@ -11,6 +11,7 @@ mod flags;
 mod http;
 mod layer;
 mod layers;
+mod monitor;
 mod nearest;
 #[cfg(test)]
 mod precedence;
@@ -33,6 +34,7 @@ pub use flags::Flags;
 pub use http::{CorsOrigin, HttpSettings, Listen};
 pub use layer::{Layer, environment};
 pub use layers::{Effective, Layers, Origin, Resolved};
+pub use monitor::MetricsSettings;
 pub use tls::TlsSettings;
 pub use written::{effective_json, effective_toml, example};
 
@@ -66,6 +68,9 @@ pub struct Settings {
     /// What may wait for the engine and what a batch may hold.
     #[command(flatten)]
     pub scheduler: SchedulerSettings,
+    /// The listener of metrics.
+    #[command(flatten)]
+    pub metrics: MetricsSettings,
     /// How the server stops.
     #[command(flatten)]
     pub drain: DrainSettings,

@@ -3,12 +3,13 @@
 use std::{io::Write as _, time::Duration};
 
 use clap::Args;
-use tokio::{net::TcpListener, time::Instant};
+use tokio::time::Instant;
 
 use super::{EXIT_CODES, settings::SettingsOptions, told};
 use crate::{
     exit::Exit,
     load,
+    monitor,
     reload::keep_fresh,
     server::{self, Entry, Listeners},
     signals::{reload_signals, stop_signals},
@@ -39,12 +40,19 @@ impl ServeCommand {
             Some(address) => Some(server::listen(address).await?),
             None => None,
         };
-        let addresses = addresses(&grpc, http.as_ref(), entry.tls.is_some())?;
+        let metrics = match settings.metrics.metrics_listen.address() {
+            // Before anything is measured.
+            Some(address) => Some((server::listen(address).await?, monitor::install()?)),
+            None => None,
+        };
+        let listeners = Listeners { grpc, http, metrics };
+        let addresses = addresses(&listeners, entry.tls.is_some())?;
         let period = Duration::from_secs(settings.auth.auth_reload_s);
         let Entry { authenticator, tls } = entry.clone();
         let fresh = keep_fresh(authenticator, tls, period, reload_signals()?);
         let announce = |model: load::Description| {
             let load::Description { model, device, dtype } = model;
+            monitor::describe_model(&model, &device, &dtype);
             let seconds = begin.elapsed().as_secs_f64();
             // Whoever started the server may not be listening; it serves all the same.
             let _ = writeln!(
@@ -54,7 +62,6 @@ impl ServeCommand {
                 env!("CARGO_PKG_VERSION"),
             );
         };
-        let listeners = Listeners { grpc, http };
         tokio::select! {
             exit = server::serve(&settings, listeners, entry, load::load(&settings), signals, announce) => exit,
             never = fresh => never,
@@ -63,11 +70,14 @@ impl ServeCommand {
 }
 
 /// Where the server can be reached, for people and for programs that read the first line.
-fn addresses(grpc: &TcpListener, http: Option<&TcpListener>, tls: bool) -> std::io::Result<String> {
+fn addresses(listeners: &Listeners, tls: bool) -> std::io::Result<String> {
     let scheme = if tls { "https" } else { "http" };
-    let mut text = format!("grpc {scheme}://{}", grpc.local_addr()?);
-    if let Some(http) = http {
+    let mut text = format!("grpc {scheme}://{}", listeners.grpc.local_addr()?);
+    if let Some(http) = &listeners.http {
         text += &format!(", http {scheme}://{}", http.local_addr()?);
+    }
+    if let Some((metrics, _)) = &listeners.metrics {
+        text += &format!(", metrics http://{}", metrics.local_addr()?);
     }
     Ok(text)
 }

@@ -13,6 +13,7 @@ use crate::{
     ask::AskService,
     auth::Authenticator,
     errors::{Reason, Refusal},
+    monitor::observed,
     settings::{CorsOrigin, HttpSettings},
     upload::Room,
 };
@@ -51,6 +52,7 @@ pub(super) fn router(server: HttpServer, settings: &HttpSettings) -> Router {
         .method_not_allowed_fallback(refused)
         .with_state(Arc::new(server));
     let origins: Arc<[CorsOrigin]> = settings.http_cors_origins.clone().into();
+    let router = router.layer(from_fn(observed));
     router.layer(from_fn_with_state(origins, only_named)).layer(cors(&settings.http_cors_origins))
 }
 

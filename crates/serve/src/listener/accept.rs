@@ -15,6 +15,7 @@ use super::{
     Protocols, Tls,
     connection::{Connection, Transport},
 };
+use crate::monitor;
 
 /// How long no connection is accepted after the operating system had no means left for one, such as file descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -51,6 +52,7 @@ impl Door {
         let handshakes = accepted(listener).filter_map(move |stream| {
             let place = Arc::clone(&door.places).try_acquire_owned();
             if place.is_err() {
+                monitor::connection_refused("too_many");
                 tracing::warn!("connection closed: there are too many");
             }
             let door = door.clone();
@@ -76,6 +78,7 @@ impl Door {
                 match timeout(self.handshake_timeout, handshake).await {
                     Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
                     failed => {
+                        monitor::connection_refused("tls");
                         let cause = failed.err().map_or("its TLS handshake failed", |_| "it took too long over TLS");
                         tracing::debug!(peer = ?info.remote_addr(), cause, "connection closed");
                         return None;

@@ -16,6 +16,8 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
+use crate::monitor::{Open, connection_opened};
+
 /// What a client of HTTP/2 sends before anything else, and less than any request of HTTP/1.1, in bytes.
 const PREFACE_BYTES: usize = 24;
 
@@ -27,6 +29,7 @@ pub struct Connection {
     info: TcpConnectInfo,
     opening: Option<Opening>,
     _place: OwnedSemaphorePermit,
+    _open: Open,
 }
 
 /// How the bytes travel.
@@ -51,7 +54,7 @@ impl Connection {
         place: OwnedSemaphorePermit,
     ) -> Self {
         let opening = Some(Opening { read: 0, patience: Box::pin(tokio::time::sleep(patience)) });
-        Self { transport, info, opening, _place: place }
+        Self { transport, info, opening, _place: place, _open: connection_opened() }
     }
 }
 

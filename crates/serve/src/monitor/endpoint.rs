@@ -1,0 +1,79 @@
+//! `/metrics` and the three questions that a supervisor asks, on a listener of their own.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{Router, extract::State, response::IntoResponse, routing::get};
+use http::{StatusCode, header::CONTENT_TYPE};
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::{
+    net::TcpListener,
+    sync::watch,
+    time::{MissedTickBehavior, interval},
+};
+
+use super::table;
+
+/// How often histograms are put in order when nobody asks for them.
+const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
+
+/// How a server is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Vitals {
+    /// The model has been loaded.
+    pub started: bool,
+    /// Requests are answered.
+    pub serving: bool,
+}
+
+#[derive(Clone)]
+struct Watched {
+    vitals: watch::Receiver<Vitals>,
+    recorder: PrometheusHandle,
+    process: Arc<metrics_process::Collector>,
+}
+
+/// Answers on `listener` for ever.
+pub async fn serve(listener: TcpListener, recorder: PrometheusHandle, vitals: watch::Receiver<Vitals>) {
+    let process = Arc::new(metrics_process::Collector::default());
+    let watched = Watched { vitals, recorder: recorder.clone(), process };
+    let router = Router::new()
+        .route("/metrics", get(metrics))
+        .route("/livez", get(|| async { (StatusCode::OK, "alive\n") }))
+        .route("/readyz", get(ready))
+        .route("/healthz", get(started))
+        .with_state(watched);
+    let upkeep = async {
+        let mut ticks = interval(UPKEEP_PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            recorder.run_upkeep();
+        }
+    };
+    tokio::select! {
+        ended = axum::serve(listener, router).into_future() => {
+            if let Err(error) = ended {
+                tracing::error!(%error, "the metrics listener has ended");
+            }
+        }
+        () = upkeep => {}
+    }
+}
+
+async fn metrics(State(watched): State<Watched>) -> impl IntoResponse {
+    watched.process.collect();
+    table::ready(watched.vitals.borrow().serving);
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], watched.recorder.render())
+}
+
+async fn ready(State(watched): State<Watched>) -> impl IntoResponse {
+    yes_or_no(watched.vitals.borrow().serving, "ready\n", "not ready: loading, stopping, or the engine is not well\n")
+}
+
+async fn started(State(watched): State<Watched>) -> impl IntoResponse {
+    yes_or_no(watched.vitals.borrow().started, "started\n", "the model is still loading\n")
+}
+
+fn yes_or_no(yes: bool, positive: &'static str, negative: &'static str) -> (StatusCode, &'static str) {
+    if yes { (StatusCode::OK, positive) } else { (StatusCode::SERVICE_UNAVAILABLE, negative) }
+}

@@ -1,0 +1,18 @@
+//! What can be watched from outside: metrics for Prometheus, and whether the server lives and is ready.
+
+mod call;
+mod calls;
+mod documentation;
+mod endpoint;
+mod recorder;
+mod routes;
+mod table;
+
+pub use calls::{Observed, ObservedLayer};
+pub use endpoint::{Vitals, serve};
+pub use recorder::{BUCKETS, install};
+pub use routes::observed;
+pub use table::{
+    METRICS, Open, Stage, Unfinished, connection_opened, connection_refused, describe_model, observe_answer,
+    observe_refusal,
+};

@@ -1,0 +1,147 @@
+//! Every metric of the front end, declared once, and the few calls that record them.
+
+use std::time::Duration;
+
+use metrics::{Gauge, counter, gauge, histogram};
+use scheduler::metrics_table;
+
+use crate::{
+    errors::Refusal,
+    proto::{Answer, Timing},
+};
+
+metrics_table! {
+    CALLS = "blip_requests_total", Counter, Count,
+        "protocol=grpc|http, method=the method or route, code=the gRPC code or HTTP status", "requests that ended";
+    CALL_TIME = "blip_request_seconds", Histogram, Seconds, "protocol, method",
+        "from the arrival of a request's headers to the end of its response";
+    CALLS_RUNNING = "blip_requests_in_flight", Gauge, Count, "protocol", "requests that have not ended";
+    REFUSED = "blip_pairs_refused_total", Counter, Count, "reason=see docs/errors.md",
+        "pairs of an image and a question that were refused";
+    STAGE = "blip_stage_seconds", Histogram, Seconds, "stage=fetch|preprocess|queue|vision|text|decode|total",
+        "what an answer took, by stage; work that several share is in full in each";
+    TOKENS = "blip_answer_tokens_total", Counter, Count, "", "tokens generated for answers";
+    FEATURES = "blip_image_features_total", Counter, Count, "source=cache|encoder",
+        "answers by where their image's features came from";
+    LEFT = "blip_inputs_cancelled_total", Counter, Count, "stage=fetch|preprocess",
+        "images given up because their caller left";
+    CONNECTIONS = "blip_connections", Gauge, Count, "", "connections that are open";
+    CONNECTIONS_REFUSED = "blip_connections_refused_total", Counter, Count, "reason=too_many|tls",
+        "connections that were closed before anything was asked";
+    MODEL = "blip_model_info", Gauge, Count, "model, device, dtype, version, commit", "what is served; always 1";
+    READY = "blip_ready", Gauge, Count, "", "1 while the server is ready to answer";
+}
+
+/// A stage that a caller can leave in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// Its image is being fetched.
+    Fetch,
+    /// Its image waits for a thread, or is on one.
+    Preprocess,
+}
+
+/// Counts a caller's leaving, unless it is told that the stage has come to its end.
+#[derive(Debug)]
+pub struct Unfinished(Option<Stage>);
+
+impl Unfinished {
+    /// Now in `stage`.
+    #[must_use]
+    pub fn new(stage: Stage) -> Self {
+        Self(Some(stage))
+    }
+
+    /// The stage is over.
+    pub fn finish(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let stage = match self.0 {
+            None => return,
+            Some(Stage::Fetch) => "fetch",
+            Some(Stage::Preprocess) => "preprocess",
+        };
+        counter!(LEFT, "stage" => stage).increment(1);
+    }
+}
+
+/// Records what an answer took and came from.
+pub fn observe_answer(answer: &Answer) {
+    let Some(timing) = &answer.timing else { return };
+    let Timing { queue_ms, preprocess_ms, vision_ms, text_ms, decode_ms, total_ms, fetch_ms, .. } = *timing;
+    for (stage, milliseconds) in [
+        ("fetch", fetch_ms),
+        ("preprocess", preprocess_ms),
+        ("queue", queue_ms),
+        ("vision", vision_ms),
+        ("text", text_ms),
+        ("decode", decode_ms),
+        ("total", total_ms),
+    ] {
+        histogram!(STAGE, "stage" => stage).record(milliseconds / 1e3);
+    }
+    counter!(TOKENS).increment(answer.token_ids.len() as u64);
+    let source = if timing.image_reused { "cache" } else { "encoder" };
+    counter!(FEATURES, "source" => source).increment(1);
+}
+
+/// Records that a pair was refused.
+pub fn observe_refusal(refusal: &Refusal) {
+    counter!(REFUSED, "reason" => refusal.reason().row().name).increment(1);
+}
+
+/// Records a request that has ended with `code` after `took`.
+pub(super) fn count_call(protocol: &'static str, method: &str, code: &str, took: Duration) {
+    let (method, code) = (method.to_owned(), code.to_owned());
+    counter!(CALLS, "protocol" => protocol, "method" => method.clone(), "code" => code).increment(1);
+    histogram!(CALL_TIME, "protocol" => protocol, "method" => method).record(took.as_secs_f64());
+}
+
+/// The gauge of requests that have not ended.
+pub(super) fn calls_running(protocol: &'static str) -> Gauge {
+    gauge!(CALLS_RUNNING, "protocol" => protocol)
+}
+
+/// Counts a connection until the result is dropped.
+#[must_use]
+pub fn connection_opened() -> Open {
+    let connections = gauge!(CONNECTIONS);
+    connections.increment(1.0);
+    Open(connections)
+}
+
+/// A connection that counts as open.
+#[derive(Debug)]
+pub struct Open(Gauge);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.decrement(1.0);
+    }
+}
+
+/// Records a connection that was closed for `reason`, one of those in the table.
+pub fn connection_refused(reason: &'static str) {
+    counter!(CONNECTIONS_REFUSED, "reason" => reason).increment(1);
+}
+
+/// Says which model is served.
+pub fn describe_model(model: &str, device: &str, dtype: &str) {
+    let labels = [
+        ("model", model.to_owned()),
+        ("device", device.to_owned()),
+        ("dtype", dtype.to_owned()),
+        ("version", env!("CARGO_PKG_VERSION").to_owned()),
+        ("commit", env!("BLIP_SERVE_COMMIT").to_owned()),
+    ];
+    gauge!(MODEL, &labels).set(1.0);
+}
+
+/// The gauge of readiness.
+pub(super) fn ready(ready: bool) {
+    gauge!(READY).set(if ready { 1.0 } else { 0.0 });
+}

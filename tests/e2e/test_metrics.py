@@ -1,0 +1,109 @@
+"""What those who watch are told: metrics, readiness, and where callers left."""
+
+import re
+import signal
+import urllib.error
+import urllib.request
+
+import pytest
+from conftest import ROOT
+from image_server import ImageServer
+
+QUESTION = "how many circles are there?"
+SAMPLE = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$")
+
+
+def get(url):
+    """(status, text)."""
+    try:
+        with urllib.request.urlopen(url, timeout=30) as response:
+            return response.status, response.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.read().decode()
+
+
+class Metrics:
+    """One scrape."""
+
+    def __init__(self, server):
+        status, self.text = get(f"{server.metrics}/metrics")
+        assert status == 200
+        lines = [line for line in self.text.splitlines() if line and not line.startswith("#")]
+        self.samples = [SAMPLE.match(line).groups() for line in lines]
+
+    def value(self, name, **labels):
+        """The sum of all samples of this name whose labels hold these."""
+        wanted = {f'{label}="{value}"' for label, value in labels.items()}
+        return sum(float(value) for found, text, value in self.samples if found == name and wanted <= set((text or "").split(",")))
+
+
+def until(server, condition):
+    """A server may count a little after it has answered: scrapes until it shows."""
+    for _ in range(10_000):
+        metrics = Metrics(server)
+        if condition(metrics):
+            return metrics
+    raise AssertionError(f"it never showed in\n{metrics.text}")
+
+
+def test_every_call_is_counted_by_method_and_code_and_every_answer_by_its_stages(start, picture):
+    server = start()
+    server.client.outcomes([(picture, [QUESTION, ""]), (b"no image", [QUESTION])])
+    server.client.refused_call([])
+    asked = {"protocol": "grpc", "method": "Ask"}
+    metrics = until(server, lambda metrics: metrics.value("blip_requests_total", **asked) == 2)
+    assert metrics.value("blip_requests_total", **asked, code="OK") == 1
+    assert metrics.value("blip_requests_total", **asked, code="INVALID_ARGUMENT") == 1
+    assert metrics.value("blip_requests_in_flight", protocol="grpc") <= 1
+    assert metrics.value("blip_pairs_refused_total", reason="QUESTION_EMPTY") == 1
+    assert metrics.value("blip_pairs_refused_total", reason="IMAGE_FORMAT_UNKNOWN") == 1
+    assert metrics.value("blip_jobs_answered_total") == 1
+    for stage in ("preprocess", "queue", "vision", "text", "decode", "total"):
+        assert metrics.value("blip_stage_seconds_count", stage=stage) == 1, stage
+    assert metrics.value("blip_image_features_total", source="encoder") == 1
+    assert metrics.value("blip_ready") == 1
+    assert metrics.value("blip_model_info", model="demo", device="cpu") == 1
+    assert metrics.value("blip_connections") >= 1
+    assert metrics.value("process_resident_memory_bytes") > 0
+
+
+def test_every_declared_metric_is_of_its_declared_kind_and_no_other_is_there(start, picture):
+    declared = dict(re.findall(r"^\| `(blip_\w+)` \| (\w+) \|", (ROOT / "docs/metrics.md").read_text(), re.MULTILINE))
+    server = start()
+    server.client.outcomes([(picture, [QUESTION])])
+    metrics = Metrics(server)
+    given = dict(re.findall(r"^# TYPE (blip_\w+) (\w+)$", metrics.text, re.MULTILINE))
+    assert given.items() <= declared.items()
+    described = set(re.findall(r"^# HELP (blip_\w+) \S", metrics.text, re.MULTILINE))
+    assert given.keys() <= described
+
+
+@pytest.fixture
+def web(picture):
+    server = ImageServer(picture)
+    yield server
+    server.stop()
+
+
+def test_callers_who_hang_up_are_counted_where_they_were(start, web, picture):
+    server = start("--fetch-allow-networks", "127.0.0.1/32", "--fetch-allow-ports", str(web.port), "--max-batch-questions", "1")
+    fetching = server.client.ask([(web.url("stuck"), [QUESTION])])
+    until(server, lambda _: web.paths)
+    fetching.cancel()
+    until(server, lambda metrics: metrics.value("blip_inputs_cancelled_total", stage="fetch") == 1)
+    queued = server.client.ask([(picture, [f"is {number} there?" for number in range(1000)])])
+    next(queued)
+    queued.cancel()
+    until(server, lambda metrics: metrics.value("blip_jobs_cancelled_total", stage="queued") > 0)
+    until(server, lambda metrics: metrics.value("blip_requests_total", method="Ask", code="CANCELLED") == 2)
+    until(server, lambda metrics: metrics.value("blip_queue_jobs") == 0)
+
+
+def test_readiness_is_told_apart_from_life_and_goes_first_in_a_drain(start):
+    server = start("--drain-grace-s", "600")
+    for path in ("livez", "readyz", "healthz"):
+        assert get(f"{server.metrics}/{path}")[0] == 200
+    server.process.send_signal(signal.SIGTERM)
+    until(server, lambda metrics: metrics.value("blip_ready") == 0)
+    assert get(f"{server.metrics}/readyz")[0] == 503
+    assert get(f"{server.metrics}/livez")[0] == get(f"{server.metrics}/healthz")[0] == 200
