@@ -6,7 +6,6 @@
 //! cost of each stage of a request that is decoded is measured after that.
 #![expect(
     clippy::unwrap_used,
-    clippy::expect_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
     reason = "a bench ends at its first surprise, and prints"

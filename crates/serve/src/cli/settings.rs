@@ -47,6 +47,7 @@ mod tests {
         let mut taken: Vec<&str> = variables(&program).collect();
         taken.sort_unstable();
         taken.dedup();
-        assert_eq!(taken, ["BLIP_SERVE__CONFIG", "BLIP_SERVE__LOG", "BLIP_SERVE__SERVER"]);
+        let known = ["BLIP_SERVE__API_KEY", "BLIP_SERVE__CONFIG", "BLIP_SERVE__LOG", "BLIP_SERVE__SERVER"];
+        assert_eq!(taken, known);
     }
 }

@@ -1,6 +1,6 @@
 //! The model card's JSON request, and what may be added to it.
 
-use std::{fmt, num::NonZeroU64};
+use std::fmt;
 
 use base64::{
     Engine as _,
@@ -15,7 +15,7 @@ use utoipa::ToSchema;
 
 use super::{
     count::check_count,
-    payload::{Class, Options, Payload, Questions},
+    payload::{Class, Milliseconds, Options, Payload, Questions},
 };
 use crate::{
     errors::{Reason, Refusal},
@@ -49,8 +49,8 @@ pub(super) struct CardRequest {
     priority: Class,
     /// How long the caller waits, in milliseconds; what is not answered by then is a failed item. Without it the
     /// server's own limit holds.
-    #[schema(value_type = Option<u64>, minimum = 1)]
-    timeout_ms: Option<NonZeroU64>,
+    #[schema(value_type = Option<u32>, minimum = 1, maximum = 4_294_967_295_u32, format = "uint32")]
+    timeout_ms: Option<Milliseconds>,
 }
 
 /// What is asked.
@@ -218,8 +218,26 @@ mod tests {
             "details": true, "stream": true, "priority": "low", "timeout_ms": 250}"#;
         let Payload { images, options, .. } = read_card(body.as_bytes()).ok().unwrap();
         assert_eq!(images, [Source::Data(Bytes::from("hello"))]);
-        let timeout_ms = NonZeroU64::new(250);
+        let timeout_ms = Some(Milliseconds(250));
         assert_eq!(options, Options { details: true, stream: true, priority: Class::Low, timeout_ms });
+    }
+
+    #[test]
+    fn a_timeout_is_a_whole_number_of_milliseconds_however_it_is_written() {
+        let card = |timeout: &str| {
+            let card = with_image(r#"{"url": "x"}"#);
+            let payload =
+                read_card(card.replacen('{', &format!(r#"{{"timeout_ms": {timeout}, "#), 1).as_bytes());
+            payload.map(|payload| payload.options.timeout_ms.map(|timeout| timeout.0)).ok()
+        };
+        assert_eq!(
+            (card("null"), card("250"), card("250.0")),
+            (Some(None), Some(Some(250)), Some(Some(250)))
+        );
+        assert_eq!(card("4294967295"), Some(Some(u32::MAX)));
+        for refused in ["0", "-1", "0.5", "4294967296", "1e400", "\"250\""] {
+            assert_eq!(card(refused), None, "{refused}");
+        }
     }
 
     #[test]

@@ -1,7 +1,5 @@
 //! A request as a form of HTML (`multipart/form-data`): image files as they are, read piece by piece.
 
-use std::num::NonZeroU64;
-
 use bytes::Bytes;
 use multer::{Field, Multipart};
 use serde::{
@@ -13,7 +11,7 @@ use utoipa::ToSchema;
 use super::{
     body::Upload,
     card::read_json,
-    payload::{Class, Options, Payload, Questions, file},
+    payload::{Class, Milliseconds, Options, Payload, Questions, file},
 };
 use crate::{
     codec::MAX_MESSAGES,
@@ -22,32 +20,43 @@ use crate::{
     proto::image::Source,
 };
 
-/// What a form may hold, for the documentation: image files, with questions that all of them share (`question`,
+/// Image files, with questions that all of them share (`question`,
 /// `questions`) or a list for each (`texts`).
 #[derive(ToSchema)]
+#[serde(deny_unknown_fields)]
 #[expect(dead_code, reason = "a form is read field by field")]
 pub(super) struct CardForm {
     /// A PNG, JPEG, WebP, GIF, BMP or TIFF file; as many fields of this name as there are images.
     #[schema(value_type = Vec<String>, format = Binary, min_items = 1)]
     image: Vec<Bytes>,
     /// A question about all images; may be repeated.
+    #[schema(nullable = false)]
     question: Option<Vec<String>>,
     /// Questions about all images, as a JSON list of strings.
-    #[schema(example = r#"["Is it a person?", "What skin color?"]"#)]
+    #[schema(
+        nullable = false,
+        content_media_type = "application/json",
+        example = r#"["Is it a person?", "What skin color?"]"#
+    )]
     questions: Option<String>,
     /// In place of both: a JSON list of one list of questions for each image, as in the JSON request.
+    #[schema(nullable = false, content_media_type = "application/json")]
     texts: Option<String>,
     /// The API key, if the server needs one and no header carries it.
+    #[schema(nullable = false)]
     secret_token: Option<String>,
     /// `true` for scores, token ids and timings beside the answers.
+    #[schema(nullable = false)]
     details: Option<bool>,
     /// `true` for server-sent events.
+    #[schema(nullable = false)]
     stream: Option<bool>,
     /// Who goes first when several callers wait.
+    #[schema(nullable = false)]
     priority: Option<Class>,
     /// How long the caller waits, in milliseconds.
-    #[schema(minimum = 1)]
-    timeout_ms: Option<u64>,
+    #[schema(nullable = false, minimum = 1, maximum = 4_294_967_295_u32, format = "uint32")]
+    timeout_ms: Option<u32>,
 }
 
 /// A form as far as it was read.
@@ -60,7 +69,7 @@ struct Fields {
     details: Option<bool>,
     stream: Option<bool>,
     priority: Option<Class>,
-    timeout_ms: Option<NonZeroU64>,
+    timeout_ms: Option<Milliseconds>,
 }
 
 /// Reads a request with this content type.
@@ -204,7 +213,7 @@ mod tests {
         assert_eq!(payload.images, [file("first"), file("second")]);
         let Questions::Shared(questions) = payload.questions else { panic!() };
         assert_eq!(questions, ["what?", "who?", "why?"]);
-        let timeout_ms = NonZeroU64::new(250);
+        let timeout_ms = Some(Milliseconds(250));
         let options = Options { details: true, stream: false, priority: Class::High, timeout_ms };
         assert_eq!(payload.options, options);
         assert_eq!(payload.secret_token.as_deref(), Some("correct-horse"));

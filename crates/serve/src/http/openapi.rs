@@ -19,7 +19,7 @@ use super::{
     card::CardRequest,
     multipart::CardForm,
     problem::{PROBLEM_JSON, Problem},
-    sse::{AnswerEvent, EVENT_STREAM, EndEvent},
+    sse::{AnswerEvent, EndEvent, ServerSentEvent},
 };
 use crate::errors::{Reason, Row, Scope};
 
@@ -29,8 +29,6 @@ pub(super) const PATH: &str = "/openapi.json";
 /// The model card's own payload and response.
 const CARD_REQUEST: &str = include_str!("examples/card_request.json");
 const CARD_RESPONSE: &str = include_str!("examples/card_response.json");
-const EVENTS: &str = "event: answer\ndata: {\"image\":0,\"question\":0,\"answer\":\"yes\"}\n\n\
-                      event: end\ndata: {\"answers\":1,\"errors\":0}\n\n";
 
 /// The document.
 pub(super) async fn document() -> Response {
@@ -78,7 +76,7 @@ struct Document;
     responses((
         status = 200,
         description = "The answers; those of failed items are null",
-        content((CardResponse = "application/json"), (String = "text/event-stream")),
+        content((CardResponse = "application/json"), (ServerSentEvent = "text/event-stream")),
     )),
     security((), ("bearer" = []), ("api_key" = [])),
 )]
@@ -160,7 +158,6 @@ impl Modify for Examples {
                     answers.content.get_mut("application/json"),
                     serde_json::from_str(CARD_RESPONSE).ok(),
                 );
-                set_example(answers.content.get_mut(EVENT_STREAM), Some(Value::from(EVENTS)));
             }
         }
     }

@@ -1,10 +1,10 @@
 //! What a caller asks over HTTP, whichever way it was written.
 
-use std::{num::NonZeroU64, time::Duration};
+use std::time::Duration;
 
 use bytes::Bytes;
 use scheduler::Priority;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer, de::Error as _};
 use utoipa::ToSchema;
 
 use crate::{
@@ -45,7 +45,22 @@ pub(super) struct Options {
     /// In which class.
     pub(super) priority: Class,
     /// Within which time.
-    pub(super) timeout_ms: Option<NonZeroU64>,
+    pub(super) timeout_ms: Option<Milliseconds>,
+}
+
+/// A time that a caller may set: at least 1 ms, at most seven weeks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Milliseconds(pub(super) u32);
+
+impl<'de> Deserialize<'de> for Milliseconds {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        // To JSON Schema 250.0 is an integer, and to some who write JSON, too.
+        let number = f64::deserialize(deserializer)?;
+        if number.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(&number) {
+            return Ok(Self(number as u32));
+        }
+        Err(D::Error::custom(format_args!("{number} is no integer from 1 to {}", u32::MAX)))
+    }
 }
 
 /// Who goes first when several callers wait.
@@ -74,7 +89,7 @@ impl From<Class> for Priority {
 impl Options {
     /// How long the caller waits, if that was said.
     pub(super) fn timeout(self) -> Option<Duration> {
-        self.timeout_ms.map(|timeout| Duration::from_millis(timeout.get()))
+        self.timeout_ms.map(|timeout| Duration::from_millis(timeout.0.into()))
     }
 }
 

@@ -23,6 +23,21 @@ pub(super) const EVENT_STREAM: &str = "text/event-stream";
 /// How long nothing may be sent, so that nothing between here and the caller takes the connection for dead.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
+/// One server-sent event.
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "it is there to be described; events are written field by field")]
+pub(super) struct ServerSentEvent {
+    /// `answer` for each item, `end` at last; or `error`, if the server itself fails.
+    #[schema(example = "answer")]
+    event: String,
+    /// JSON: an `AnswerEvent`, an `EndEvent`, or a `Problem`.
+    #[schema(
+        content_media_type = "application/json",
+        example = r#"{"image":0,"question":0,"answer":"yes"}"#
+    )]
+    data: String,
+}
+
 /// The data of an event `answer`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct AnswerEvent {

@@ -30,6 +30,7 @@ const TEXTS: &[&str] = &[
     "4097",
     "off",
     "https://example.org",
+    "https://example.com:8443",
     "# \"quoted\" = \\ 'text' \n[fetch]",
 ];
 
