@@ -50,7 +50,11 @@ impl Engine for NullEngine {
     type Question = TokenIds;
     type Answer = RowAnswer;
 
-    fn run(&mut self, batch: &Batch<Pixels, TokenIds>, rows: &mut dyn Rows<RowAnswer>) -> Result<(), EngineError> {
+    fn run(
+        &mut self,
+        batch: &Batch<Pixels, TokenIds>,
+        rows: &mut dyn Rows<RowAnswer>,
+    ) -> Result<(), EngineError> {
         for row in 0..batch.questions.len() {
             let answer = RowAnswer {
                 token_ids: vec![3],
@@ -213,7 +217,8 @@ async fn stages(client: &mut BlipServiceClient<Channel>, files: &[Vec<u8>]) -> [
         let mut responses = client.ask(request(file, number as u64)).await.unwrap().into_inner();
         let response = responses.message().await.unwrap().unwrap();
         let whole = begin.elapsed().as_secs_f64() * 1e3;
-        let Some(ask_response::Outcome::Answer(Answer { timing: Some(timing), .. })) = response.outcome else {
+        let Some(ask_response::Outcome::Answer(Answer { timing: Some(timing), .. })) = response.outcome
+        else {
             continue;
         };
         for (sum, part) in sums.iter_mut().zip([timing.preprocess_ms, timing.queue_ms, whole]) {

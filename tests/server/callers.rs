@@ -77,9 +77,8 @@ async fn a_key_is_held_to_its_rate_and_told_when_to_come_back() {
     let (settings, _folder) = guarded();
     let server = Server::start(settings, echo()).await;
     let mut client = server.client().await;
-    let ask = |questions: &[&str]| {
-        with_key("x-api-key", "battery-staple", request(&[(&picture(), questions)]))
-    };
+    let ask =
+        |questions: &[&str]| with_key("x-api-key", "battery-staple", request(&[(&picture(), questions)]));
     let status = call(&mut client, ask(&["red"; 5])).await.unwrap_err();
     assert_eq!(reason(&status), (Code::ResourceExhausted, "BURST_TOO_LARGE".to_owned()));
     assert_eq!(call(&mut client, ask(&["red", "how many", "is", "a"])).await.unwrap(), 4);

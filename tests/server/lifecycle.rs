@@ -52,7 +52,8 @@ async fn until_the_model_is_loaded_health_says_so_and_calls_are_told_to_wait() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_does_not_load_ends_the_server_with_the_reason() {
-    let load = async { Err::<blip_serve::frontend::Pipeline<ScriptedEngine>, _>(anyhow::anyhow!("no weights")) };
+    let load =
+        async { Err::<blip_serve::frontend::Pipeline<ScriptedEngine>, _>(anyhow::anyhow!("no weights")) };
     let server = Server::launch(Settings::default(), load, || ()).await;
     assert_eq!(server.ended().await.unwrap_err().to_string(), "no weights");
 }

@@ -123,10 +123,9 @@ impl Server {
         let entry = Entry::new(&settings).unwrap();
         let (signals, received) = mpsc::unbounded();
         let load = async { Ok((load.await?, ())) };
-        let ended =
-            tokio::spawn(
-                async move { server::serve(&settings, listeners, entry, load, received, |()| announce()).await },
-            );
+        let ended = tokio::spawn(async move {
+            server::serve(&settings, listeners, entry, load, received, |()| announce()).await
+        });
         Self { address, http_address, signals, ended }
     }
 

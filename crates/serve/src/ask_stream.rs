@@ -65,7 +65,11 @@ impl Conversation {
             Err(status) => stream::iter([Err(status)]).boxed(),
         });
         if in_order {
-            answers.map(|responses| responses.collect::<Vec<_>>()).buffered(window).flat_map(stream::iter).boxed()
+            answers
+                .map(|responses| responses.collect::<Vec<_>>())
+                .buffered(window)
+                .flat_map(stream::iter)
+                .boxed()
         } else {
             answers.flatten_unordered(window).boxed()
         }

@@ -30,13 +30,7 @@ impl Caller {
     pub fn anonymous(connection: impl Hash) -> Self {
         let mut hasher = DefaultHasher::new();
         connection.hash(&mut hasher);
-        Self {
-            key: None,
-            client: ClientId(hasher.finish()),
-            highest: Priority::High,
-            weight: 1,
-            quota: None,
-        }
+        Self { key: None, client: ClientId(hasher.finish()), highest: Priority::High, weight: 1, quota: None }
     }
 
     /// The class that a request gets that asks for `wanted`.

@@ -3,8 +3,8 @@
 use std::{future::Future, net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use metrics_exporter_prometheus::PrometheusHandle;
 use futures::{Stream, StreamExt as _};
+use metrics_exporter_prometheus::PrometheusHandle;
 use scheduler::{EngineError, EngineErrorKind, EngineState};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{
@@ -23,8 +23,8 @@ use crate::{
     health::Health,
     http::{self, HttpServer},
     listener::{Connections, Door, Protocols, Tls},
-    proto::{DESCRIPTORS, blip_service_server::BlipServiceServer},
     monitor::{self, ObservedLayer, Vitals},
+    proto::{DESCRIPTORS, blip_service_server::BlipServiceServer},
     settings::Settings,
     upload::{Metered, Room},
 };
@@ -72,7 +72,8 @@ impl Entry {
         let guarded = !authenticator.is_open() || settings.tls.tls_client_ca_file.is_some();
         if !guarded && !settings.auth.insecure {
             let addresses = [Some(settings.grpc.listen), settings.http.http_listen.address()];
-            if let Some(public) = addresses.into_iter().flatten().find(|address| !address.ip().is_loopback()) {
+            if let Some(public) = addresses.into_iter().flatten().find(|address| !address.ip().is_loopback())
+            {
                 anyhow::bail!(
                     "will not listen on {public} without API keys: everyone who reaches it could ask; give \
                      --auth-keys-file, --auth-keys or --tls-client-ca-file, or --insecure if that is wanted"
@@ -163,9 +164,9 @@ async fn start<E: Answering>(
 ) -> anyhow::Result<Running> {
     let (vitals, watched) = watch::channel(Vitals::default());
     let health = Health::new(vitals);
-    let monitor = listeners
-        .metrics
-        .map(|(listener, recorder)| AbortOnDropHandle::new(tokio::spawn(monitor::serve(listener, recorder, watched))));
+    let monitor = listeners.metrics.map(|(listener, recorder)| {
+        AbortOnDropHandle::new(tokio::spawn(monitor::serve(listener, recorder, watched)))
+    });
     health.report(false).await;
     let (in_flight, stop) = (TaskTracker::new(), CancellationToken::new());
     let Entry { authenticator, tls } = entry;
@@ -304,7 +305,13 @@ mod tests {
     const HANG_LIMIT: Duration = Duration::from_secs(60);
 
     async fn status(health: &Health) -> ServingStatus {
-        health.service().check(tonic::Request::new(HealthCheckRequest::default())).await.unwrap().into_inner().status()
+        health
+            .service()
+            .check(tonic::Request::new(HealthCheckRequest::default()))
+            .await
+            .unwrap()
+            .into_inner()
+            .status()
     }
 
     #[tokio::test(start_paused = true)]

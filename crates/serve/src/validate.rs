@@ -103,7 +103,11 @@ fn validate_input(place: Place, input: ImageQuestions, limits: &RequestLimits) -
     }
 }
 
-fn validate_image(place: Place, image: Option<Image>, limits: &RequestLimits) -> Result<ImageSource, Refusal> {
+fn validate_image(
+    place: Place,
+    image: Option<Image>,
+    limits: &RequestLimits,
+) -> Result<ImageSource, Refusal> {
     let here = |content, field| ImageSource::Here(ImageFile { content, field });
     let (data, url) = (place.image_data(), place.image_url());
     match image.and_then(|image| image.source) {

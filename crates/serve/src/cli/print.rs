@@ -127,12 +127,22 @@ mod tests {
             token_ids: vec![7, 3],
             timing: Some(timing),
         };
-        AskResponse { image_index: 0, question_index: 1, outcome: Some(Outcome::Answer(answer)), tag: String::new() }
+        AskResponse {
+            image_index: 0,
+            question_index: 1,
+            outcome: Some(Outcome::Answer(answer)),
+            tag: String::new(),
+        }
     }
 
     fn refused() -> AskResponse {
         let error = Refusal::new(Reason::ImageEmpty).field("inputs[1].image.data").to_rpc_status();
-        AskResponse { image_index: 1, question_index: 0, outcome: Some(Outcome::Error(error)), tag: String::new() }
+        AskResponse {
+            image_index: 1,
+            question_index: 0,
+            outcome: Some(Outcome::Error(error)),
+            tag: String::new(),
+        }
     }
 
     #[test]

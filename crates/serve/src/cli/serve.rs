@@ -8,8 +8,7 @@ use tokio::time::Instant;
 use super::{EXIT_CODES, settings::SettingsOptions, told};
 use crate::{
     exit::Exit,
-    load,
-    monitor,
+    load, monitor,
     reload::keep_fresh,
     server::{self, Entry, Listeners},
     signals::{reload_signals, stop_signals},

@@ -59,7 +59,10 @@ impl Door {
             std::future::ready(place.ok().map(|place| door.admit(stream, place, protocols)))
         });
         // As many handshakes at a time as there may be connections.
-        handshakes.buffer_unordered(usize::MAX).filter_map(|admitted| std::future::ready(admitted.map(Ok))).boxed()
+        handshakes
+            .buffer_unordered(usize::MAX)
+            .filter_map(|admitted| std::future::ready(admitted.map(Ok)))
+            .boxed()
     }
 
     async fn admit(
@@ -79,7 +82,8 @@ impl Door {
                     Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
                     failed => {
                         monitor::connection_refused("tls");
-                        let cause = failed.err().map_or("its TLS handshake failed", |_| "it took too long over TLS");
+                        let cause =
+                            failed.err().map_or("its TLS handshake failed", |_| "it took too long over TLS");
                         tracing::debug!(peer = ?info.remote_addr(), cause, "connection closed");
                         return None;
                     }

@@ -20,7 +20,11 @@ pub(super) struct Call {
 
 impl Call {
     /// A request that has just come. `left` is the code of those whose callers leave.
-    pub(super) fn begin(protocol: &'static str, method: impl Into<Cow<'static, str>>, left: &'static str) -> Self {
+    pub(super) fn begin(
+        protocol: &'static str,
+        method: impl Into<Cow<'static, str>>,
+        left: &'static str,
+    ) -> Self {
         let running = calls_running(protocol);
         running.increment(1.0);
         Self { protocol, method: method.into(), code: left.into(), begin: Instant::now(), running }

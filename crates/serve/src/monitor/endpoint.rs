@@ -67,7 +67,11 @@ async fn metrics(State(watched): State<Watched>) -> impl IntoResponse {
 }
 
 async fn ready(State(watched): State<Watched>) -> impl IntoResponse {
-    yes_or_no(watched.vitals.borrow().serving, "ready\n", "not ready: loading, stopping, or the engine is not well\n")
+    yes_or_no(
+        watched.vitals.borrow().serving,
+        "ready\n",
+        "not ready: loading, stopping, or the engine is not well\n",
+    )
 }
 
 async fn started(State(watched): State<Watched>) -> impl IntoResponse {

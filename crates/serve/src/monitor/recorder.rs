@@ -12,7 +12,8 @@ pub const BUCKETS: [(&str, &[f64]); 4] = [
     (
         "_seconds",
         &[
-            0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+            0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.15, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
+            30.0, 60.0,
         ],
     ),
     ("_prediction_ratio", &[0.5, 0.7, 0.8, 0.9, 0.95, 1.0, 1.05, 1.1, 1.2, 1.3, 1.5, 2.0, 5.0]),
@@ -39,7 +40,8 @@ pub fn install() -> anyhow::Result<PrometheusHandle> {
     let mut builder = PrometheusBuilder::new();
     for metric in all().filter(|metric| metric.kind == MetricKind::Histogram) {
         let matcher = Matcher::Full(metric.name.to_owned());
-        builder = builder.set_buckets_for_metric(matcher, buckets(metric.name)).context("cannot set buckets")?;
+        builder =
+            builder.set_buckets_for_metric(matcher, buckets(metric.name)).context("cannot set buckets")?;
     }
     let handle = builder.install_recorder().context("cannot record metrics")?;
     all().for_each(Metric::describe);
@@ -59,7 +61,12 @@ mod tests {
         for metric in all() {
             assert!(names.insert(metric.name), "{}", metric.name);
             assert!(metric.name.starts_with("blip_"), "{}", metric.name);
-            assert_eq!(metric.name.ends_with("_total"), metric.kind == MetricKind::Counter, "{}", metric.name);
+            assert_eq!(
+                metric.name.ends_with("_total"),
+                metric.kind == MetricKind::Counter,
+                "{}",
+                metric.name
+            );
             let buckets = buckets(metric.name);
             assert!(!buckets.is_empty() && buckets.is_sorted(), "{}", metric.name);
         }
