@@ -20,7 +20,7 @@ use super::{
 use crate::{
     errors::{Reason, Refusal},
     place::Form,
-    proto::image::Source,
+    proto::{ImageQuestions, image::Source},
 };
 
 /// Base64 with or without padding.
@@ -158,6 +158,15 @@ pub(super) fn read_card(body: &[u8]) -> Result<Payload, Refusal> {
         options: Options { details, stream, priority, timeout_ms },
         form: Form::Card,
     })
+}
+
+/// The images of a request in the model card's JSON, each with its questions, unchecked but for their shape.
+///
+/// # Errors
+/// A [`Refusal`] that says where in `body` what is wrong.
+pub fn card_inputs(body: &[u8]) -> Result<Vec<ImageQuestions>, Refusal> {
+    let Payload { images, questions, form, .. } = read_card(body)?;
+    Payload::inputs(images, questions, form, body.len())
 }
 
 /// Reads JSON of a bounded number of values; `name` is what it is called in messages.

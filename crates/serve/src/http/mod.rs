@@ -18,5 +18,6 @@ mod router;
 mod serve;
 mod sse;
 
+pub use card::card_inputs;
 pub use router::HttpServer;
 pub use serve::serve;

@@ -94,8 +94,8 @@ file that says the same again; `--json` is for programs. API keys are masked the
 The file of API keys (`auth.keys_file`) and the TLS files are read anew on SIGHUP, and when they have changed, every
 `auth.reload_s` seconds; what is wrong with them is logged and the old ones stay. Everything else holds from start to end.
 
-Two variables are no settings of the server: `BLIP_SERVE__LOG`, the log filter of every command (`--log`), and
-`BLIP_SERVE__SERVER`, the server that `blip-serve ask` asks (`--server`).
+Variables that are no settings of the server: `BLIP_SERVE__LOG`, the log filter of every command (`--log`), and those of
+`blip-serve ask`, which its help lists.
 ";
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Settings as one source gives them: a file, the environment, or a command line.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use super::{
     SettingsError,
@@ -8,7 +8,7 @@ use super::{
 };
 
 /// What one source says: the values of some settings, by their keys, as text.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Default, PartialEq, Eq)]
 pub struct Layer(BTreeMap<&'static str, Vec<String>>);
 
 impl Layer {
@@ -21,6 +21,13 @@ impl Layer {
     /// Has a setting say `values`, which it can have: see [`Definition::check`].
     pub fn set(&mut self, definition: &'static Definition, values: Vec<String>) {
         self.0.insert(&definition.key, values);
+    }
+}
+
+impl fmt::Debug for Layer {
+    /// Which settings it speaks of: what it says may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
@@ -85,6 +92,12 @@ mod tests {
         assert_eq!(get("fetch.allow_ports"), Some(["80".to_owned(), "8080".to_owned()].as_slice()));
         assert_eq!(get("auth.keys"), Some([].as_slice()));
         assert_eq!(layer.0.len(), 2);
+    }
+
+    #[test]
+    fn a_layer_does_not_show_what_it_says() {
+        let layer = read(&[("BLIP_SERVE__AUTH__KEYS", "correct-horse")]).unwrap();
+        assert_eq!(format!("{layer:?}"), "{\"auth.keys\"}");
     }
 
     #[test]

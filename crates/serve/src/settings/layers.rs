@@ -31,7 +31,7 @@ pub enum Origin {
 }
 
 /// A setting as it holds.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Effective {
     /// Which.
     pub definition: &'static Definition,
@@ -98,6 +98,13 @@ pub(super) fn settings(effective: &[Effective]) -> Result<Settings, clap::Error>
         }
     }
     Settings::from_arg_matches(&command.try_get_matches_from(line)?)
+}
+
+impl fmt::Debug for Effective {
+    /// Without its values, which may be secret.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} from {}", self.definition.key, self.origin)
+    }
 }
 
 impl fmt::Display for Origin {

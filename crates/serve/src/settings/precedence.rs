@@ -189,8 +189,10 @@ proptest! {
         let said: Vec<Effective> =
             definitions().iter().map(|definition| layers.effective(definition)).collect();
         let again = Layers { file: file(&effective_toml(&said)), ..Layers::default() };
-        for effective in &said {
-            prop_assert_eq!(&again.effective(effective.definition).values, &effective.values);
+        // +3 is printed as 3.
+        let value = |effective: Effective| effective_json(&[Effective { origin: Origin::Default, ..effective }]);
+        for effective in said {
+            prop_assert_eq!(value(again.effective(effective.definition)), value(effective));
         }
         if let (Ok(one), Ok(other)) = (layers.resolve(), again.resolve()) {
             prop_assert_eq!(format!("{:?}", one.settings), format!("{:?}", other.settings));

@@ -200,6 +200,17 @@ mod tests {
     }
 
     #[test]
+    fn numbers_are_printed_as_toml_writes_them_and_those_that_it_cannot_as_text() {
+        let page = "[limits]\nmax_image_bytes = 0x10\nmax_question_bytes = '+3'\nmax_image_pixels = '18446744073709551615'";
+        let page = effective_toml(&of_toml(page).resolve().unwrap().effective);
+        for line in
+            ["max_image_bytes = 16", "max_question_bytes = 3", "max_image_pixels = \"18446744073709551615\""]
+        {
+            assert!(page.contains(&format!("{line}  # file")), "{line} is not in {page}");
+        }
+    }
+
+    #[test]
     fn secrets_are_masked_and_the_mask_is_no_key() {
         let effective =
             of_toml("[auth]\nkeys = ['correct-horse', 'battery-staple']").resolve().unwrap().effective;
