@@ -33,7 +33,8 @@ test-rust: libtorch ## Unit, property and integration tests
 	$(CARGO) test --workspace --locked
 
 test-end-to-end: libtorch ## The binary through real sockets, by Python's gRPC client
-	$(CARGO) build --locked
+	@# Built along with the tests, with the same features: nothing is compiled twice.
+	$(CARGO) test --workspace --locked --no-run
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/run.sh
 
 lint: libtorch ## Formatting, clippy, documentation and dependencies, warnings denied

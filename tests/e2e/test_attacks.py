@@ -293,3 +293,12 @@ def test_a_name_that_changes_its_address_leads_only_where_it_was_checked(picture
         dns.socket.close()
         allowed.stop()
         secret.stop()
+
+
+def test_an_old_connection_is_told_to_go_away_and_calls_on_a_new_one_are_answered(start, picture):
+    server = start("--max-connection-age-s", "1", "--max-connection-age-grace-s", "1")
+    old = Connection(server.address)
+    old.read_until(h2.events.StreamEnded)
+    assert old.closed
+    old.close()
+    assert server.connect().outcomes([(picture, [QUESTION])])[0, 0].text
