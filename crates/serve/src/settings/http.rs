@@ -89,7 +89,7 @@ pub struct HttpSettings {
     )]
     pub http_listen: Listen,
 
-    /// Origins whose pages may call from a browser, comma-separated, such as https://example.org; * for all
+    /// Origins whose pages may call from a browser, comma-separated, such as `https://example.org`; * for all
     /// [default: none]
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',', env = "BLIP_SERVE__HTTP__CORS_ORIGINS")]
     pub http_cors_origins: Vec<CorsOrigin>,
