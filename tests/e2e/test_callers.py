@@ -173,3 +173,20 @@ def test_a_public_address_needs_keys_or_a_word_that_none_are_wanted():
         process.kill()
     assert "ready: grpc http://0.0.0.0:" in line
     assert not READY.match(line)
+
+
+def test_reflection_needs_a_key_where_there_are_any_and_can_be_switched_off(start):
+    def code(server, *headers):
+        with grpc.insecure_channel(server.address) as channel:
+            call = channel.stream_stream("/grpc.reflection.v1.ServerReflection/ServerReflectionInfo")
+            try:
+                # field 7: list_services
+                list(call(iter([b"\x3a\x00"]), metadata=headers, timeout=20))
+            except grpc.RpcError as error:
+                return error.code().name
+            return "OK"
+
+    guarded = start("--auth-keys", "correct-horse", connect=False)
+    assert code(guarded) == "UNAUTHENTICATED"
+    assert code(guarded, ("x-api-key", "correct-horse")) == "OK"
+    assert code(start("--reflection-off", connect=False)) == "UNIMPLEMENTED"
