@@ -78,7 +78,7 @@ fn of_every_setting_the_flag_beats_the_variable_that_beats_the_file_that_beats_t
         let (in_file, in_environment, on_line) = match possible(definition, TEXTS).as_slice() {
             _ if definition.kind == Kind::Switch => ("true", "false", "true"),
             [first, second, rest @ ..] => (*first, *second, rest.first().copied().unwrap_or(first)),
-            few => panic!("{} can have none of the texts but {few:?}", definition.key),
+            few => panic!("TEXTS needs another value of {}, it has {few:?}", definition.key),
         };
         let mut layers = Layers::default();
         assert_eq!(
