@@ -159,6 +159,8 @@ def test_ask_speaks_tls_with_a_key_and_a_certificate(start, certificates, tmp_pa
     assert done.returncode == 1
     assert "needs an api key" in done.stderr
     assert ask("--ca-file", ca, "--api-key", "correct-horse").returncode == 1
+    health = [program(), "health", "--server", f"https://{server.address}", *identity]
+    assert subprocess.run(health, capture_output=True, text=True, check=True).stdout == "SERVING\n"
 
 
 def test_a_public_address_needs_keys_or_a_word_that_none_are_wanted():

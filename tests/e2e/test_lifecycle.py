@@ -116,3 +116,21 @@ def test_help_shows_every_command_with_examples():
     for word in ("serve", "ask", "--image cat.jpg"):
         assert word in shown.stdout
     assert "Exit codes" in run("serve", "--help").stdout
+
+
+def test_health_tells_by_its_exit_code_whether_a_server_is_ready(start):
+    server = start("--drain-grace-s", "3600")
+
+    def health(*options):
+        return run("health", "--server", f"http://{server.address}", *options)
+
+    assert (health().returncode, health().stdout) == (0, "SERVING\n")
+    unknown = health("--service", "another.Service")
+    assert (unknown.returncode, unknown.stdout) == (1, "SERVICE_UNKNOWN\n")
+    server.process.send_signal(signal.SIGTERM)
+    while server.client.health() != "NOT_SERVING":
+        pass
+    assert (health().returncode, health().stdout) == (1, "NOT_SERVING\n")
+    server.process.kill()
+    server.process.wait()
+    assert_one_line(health(), 1, "cannot reach")

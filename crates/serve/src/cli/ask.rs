@@ -7,12 +7,12 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, ValueHint};
-use tonic::{
-    Request, Status,
-    transport::{Certificate, ClientTlsConfig, Endpoint, Identity},
-};
+use tonic::{Request, Status};
 
-use super::print::{Format, Printer};
+use super::{
+    connection::ConnectionOptions,
+    print::{Format, Printer},
+};
 use crate::{
     errors::code_name,
     exit::Exit,
@@ -20,9 +20,6 @@ use crate::{
         AskRequest, Image, ImageQuestions, Question, blip_service_client::BlipServiceClient, image::Source,
     },
 };
-
-/// How long to try to reach the server.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Ask a running server questions about images.
 ///
@@ -41,25 +38,8 @@ pub struct AskCommand {
     #[arg(long = "question", value_name = "TEXT", required = true)]
     questions: Vec<String>,
 
-    /// The server to ask
-    #[arg(long, value_name = "URL", env = "BLIP_SERVE__SERVER", default_value = "http://127.0.0.1:50051")]
-    server: String,
-
-    /// The API key, if the server wants one; better given by the environment, where others cannot read it
-    #[arg(long, value_name = "KEY", env = "BLIP_SERVE__API_KEY", hide_env_values = true)]
-    api_key: Option<String>,
-
-    /// The authorities whose server certificates are trusted, in PEM [default: the public ones]
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    ca_file: Option<PathBuf>,
-
-    /// A certificate of one's own with its chain, in PEM, for a server that wants one
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "key_file")]
-    cert_file: Option<PathBuf>,
-
-    /// The private key of that certificate, in PEM
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "cert_file")]
-    key_file: Option<PathBuf>,
+    #[command(flatten)]
+    connection: ConnectionOptions,
 
     /// Print one JSON object a line, errors too
     #[arg(long)]
@@ -73,14 +53,7 @@ pub struct AskCommand {
 impl AskCommand {
     pub(super) async fn run(self) -> anyhow::Result<Exit> {
         let request = self.request().await?;
-        let endpoint = self.endpoint().await?;
-        let channel = endpoint.connect().await.map_err(|error| {
-            anyhow::anyhow!(
-                "cannot reach {}: {} (is blip-serve serve running there?)",
-                self.server,
-                root(&error)
-            )
-        })?;
+        let channel = self.connection.connect().await?;
         let mut responses = BlipServiceClient::new(channel).ask(request).await.map_err(told)?.into_inner();
         let format = if self.json { Format::Json } else { Format::Text };
         let images: Vec<String> = self.images.iter().map(|image| name(image)).collect();
@@ -89,24 +62,6 @@ impl AskCommand {
             printer.print(&response).context("cannot print")?;
         }
         Ok(if printer.all_answered() { Exit::Clean } else { Exit::Failed })
-    }
-
-    async fn endpoint(&self) -> anyhow::Result<Endpoint> {
-        let endpoint = Endpoint::from_shared(self.server.clone())
-            .with_context(|| format!("server {:?} is not a URL", self.server))?
-            .connect_timeout(CONNECT_TIMEOUT);
-        if endpoint.uri().scheme_str() != Some("https") {
-            return Ok(endpoint);
-        }
-        let mut tls = ClientTlsConfig::new();
-        tls = match &self.ca_file {
-            Some(file) => tls.ca_certificate(Certificate::from_pem(pem(file).await?)),
-            None => tls.with_webpki_roots(),
-        };
-        if let (Some(certificate), Some(key)) = (&self.cert_file, &self.key_file) {
-            tls = tls.identity(Identity::from_pem(pem(certificate).await?, pem(key).await?));
-        }
-        endpoint.tls_config(tls).context("cannot set up TLS")
     }
 
     async fn request(&self) -> anyhow::Result<Request<AskRequest>> {
@@ -122,19 +77,12 @@ impl AskCommand {
             });
         }
         let mut request = Request::new(AskRequest { inputs, ..AskRequest::default() });
-        if let Some(key) = &self.api_key {
-            let value = key.parse().ok().context("the API key holds characters that no header can")?;
-            request.metadata_mut().insert("x-api-key", value);
-        }
+        self.connection.sign(&mut request)?;
         if let Some(seconds) = self.timeout_s {
             request.set_timeout(Duration::from_secs(seconds));
         }
         Ok(request)
     }
-}
-
-async fn pem(path: &Path) -> anyhow::Result<Vec<u8>> {
-    tokio::fs::read(path).await.with_context(|| format!("cannot read {}", path.display()))
 }
 
 async fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
@@ -161,15 +109,6 @@ fn name(image: &Path) -> String {
 /// A call's status in one line.
 fn told(status: Status) -> anyhow::Error {
     anyhow::anyhow!("the server answered {}: {}", code_name(status.code()), status.message())
-}
-
-/// What lies at the bottom of an error: transport errors say nothing themselves.
-fn root(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -1,7 +1,9 @@
-//! The command line: `blip-serve serve`, `blip-serve ask` and `blip-serve config`.
+//! The command line: `blip-serve serve`, `ask`, `health` and `config`.
 
 pub mod ask;
 pub mod config;
+mod connection;
+pub mod health;
 mod print;
 pub mod serve;
 mod settings;
@@ -19,12 +21,12 @@ use crate::{
 /// Version and commit of this build.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("BLIP_SERVE_COMMIT"), ")");
 
-/// Answers questions about images with the BLIP visual question answering model, over gRPC.
+/// Answers questions about images with the BLIP visual question answering model, over gRPC and HTTP.
 #[derive(Debug, Parser)]
 #[command(name = "blip-serve", version = VERSION, propagate_version = true, arg_required_else_help = true,
           after_help = "Examples:
   blip-serve serve                                    the built-in demo model, on this machine only
-  blip-serve serve --model ./blip-vqa-base --device cuda --grpc-listen 0.0.0.0:50051
+  blip-serve serve --model ./blip-vqa-base --device cuda --grpc-listen 0.0.0.0:50051 --auth-keys-file keys.toml
   blip-serve ask --image cat.jpg --question \"what colour is the cat?\"
 
 Every option of serve can be set by an environment variable or in a file, too: see blip-serve serve --help,
@@ -40,10 +42,12 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve a model over gRPC
+    /// Serve a model over gRPC and HTTP
     Serve(Box<serve::ServeCommand>),
     /// Ask a running server questions about images
     Ask(ask::AskCommand),
+    /// Ask a running server whether it is ready
+    Health(health::HealthCommand),
     /// Print the settings that serve would have, each with its origin
     Config(Box<config::ConfigCommand>),
 }
@@ -64,6 +68,7 @@ pub fn run() -> Exit {
                     match cli.command {
                         Command::Serve(command) => command.run().await,
                         Command::Ask(command) => command.run().await,
+                        Command::Health(command) => command.run().await,
                         Command::Config(command) => command.run(),
                     }
                 });

@@ -14,7 +14,7 @@ use crate::{
     signals::{reload_signals, stop_signals},
 };
 
-/// Serve a model over gRPC.
+/// Serve a model over gRPC and HTTP.
 ///
 /// Listens at once, says in one line on standard output when the model is loaded, and runs until SIGTERM or SIGINT:
 /// calls in flight are then answered first, and a second signal ends the server at once.
