@@ -39,6 +39,9 @@
 {{- if and (eq $cache.kind "image") (not $cache.image) -}}
 {{- fail "model.cache.kind=image needs model.cache.image" -}}
 {{- end -}}
+{{- if and (eq $cache.kind "image") (semverCompare "<1.33-0" .Capabilities.KubeVersion.Version) -}}
+{{- fail "model.cache.kind=image needs Kubernetes 1.33, where pods first have image volumes by default" -}}
+{{- end -}}
 {{- if and (ne .Values.model.source "demo") (eq $cache.kind "none") -}}
 {{- fail (printf "model.source=%s is a folder, so model.cache.kind must say where it comes from" .Values.model.source) -}}
 {{- end -}}

@@ -1,0 +1,187 @@
+"""What the chart promises, in what it renders."""
+
+import re
+import tomllib
+
+import pytest
+from conftest import ROOT, VALUES, rendered
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_pods_are_restricted_in_the_sense_of_the_pod_security_standards(values):
+    objects = rendered(values)
+    for pod in [objects.pod, *(each["spec"] for each in objects.of("Pod"))]:
+        assert pod["automountServiceAccountToken"] is False
+        assert pod["enableServiceLinks"] is False
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        for container in pod["containers"] + pod.get("initContainers", []):
+            assert container["securityContext"] == {
+                "allowPrivilegeEscalation": False,
+                "readOnlyRootFilesystem": True,
+                "capabilities": {"drop": ["ALL"]},
+            }
+
+
+@pytest.mark.parametrize("values, seconds", [("minimal", 10 + 60 + 10), ("gpu", 15 + 120 + 10), ("client_certificates", 0 + 30 + 10)])
+def test_a_pod_gets_the_time_to_drain_that_the_server_takes(values, seconds):
+    assert rendered(values).pod["terminationGracePeriodSeconds"] == seconds
+
+
+@pytest.mark.parametrize("values", [values for values in VALUES if values != "grpc_probes"])
+def test_probes_ask_the_metrics_listener_which_needs_no_tls(values):
+    server = rendered(values).server
+    asked = {probe: server[f"{probe}Probe"]["httpGet"] for probe in ("startup", "readiness", "liveness")}
+    assert asked == {
+        "startup": {"path": "/healthz", "port": "metrics"},
+        "readiness": {"path": "/readyz", "port": "metrics"},
+        "liveness": {"path": "/livez", "port": "metrics"},
+    }
+
+
+def test_grpc_probes_ask_grpc_health_and_no_drain_is_a_death():
+    server = rendered("grpc_probes").server
+    assert server["startupProbe"]["grpc"] == {"port": 50051, "service": ""}
+    assert server["readinessProbe"]["grpc"] == {"port": 50051, "service": "blip.v1.BlipService"}
+    assert server["livenessProbe"]["tcpSocket"] == {"port": "grpc"}
+
+
+@pytest.mark.parametrize("values, budget", [("minimal", 600), ("client_certificates", 31)])
+def test_a_start_may_take_its_whole_budget(values, budget):
+    probe = rendered(values).server["startupProbe"]
+    assert budget <= probe["periodSeconds"] * probe["failureThreshold"] < budget + probe["periodSeconds"]
+    assert rendered(values).one("Deployment")["spec"]["progressDeadlineSeconds"] > budget
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_the_ports_of_pod_services_and_configuration_are_the_same(values):
+    objects = rendered(values)
+    ports = {port["name"]: port["containerPort"] for port in objects.server["ports"]}
+    config = tomllib.loads(objects.config)
+    assert {name: config[name]["listen"] for name in ports} == {name: f"0.0.0.0:{port}" for name, port in ports.items()}
+    for service in objects.of("Service"):
+        for port in service["spec"]["ports"]:
+            assert (port["targetPort"], port["port"]) == (port["name"], ports[port["name"]])
+
+
+def test_no_service_that_may_be_published_has_the_metrics_which_need_no_key():
+    for values in VALUES:
+        for service in rendered(values).of("Service"):
+            has = any(port["name"] == "metrics" for port in service["spec"]["ports"])
+            assert has == service["metadata"]["name"].endswith("-metrics")
+    monitor = rendered("tls").one("ServiceMonitor")
+    service = rendered("tls").of("Service", "-metrics")
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+
+
+def test_a_headless_service_names_every_pod_for_clients_that_balance():
+    assert rendered("minimal").of("Service", "-headless")["spec"]["clusterIP"] == "None"
+    assert len(rendered("client_certificates").of("Service")) == 1
+
+
+def test_a_gpu_is_asked_for_where_the_gpus_are_and_used_or_missed_aloud():
+    objects = rendered("gpu")
+    assert objects.server["resources"]["limits"]["nvidia.com/gpu"] == 1
+    assert objects.pod["runtimeClassName"] == "nvidia"
+    assert objects.pod["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-H100-80GB-HBM3", "disk": "fast"}
+    assert [each["key"] for each in objects.pod["tolerations"]] == ["inference", "nvidia.com/gpu"]
+    assert 'device = "cuda"' in objects.config
+    assert objects.server["image"].endswith("-cuda")
+
+
+def test_without_a_gpu_nothing_speaks_of_one():
+    objects = rendered("minimal")
+    assert "nvidia" not in str(objects.all)
+    assert 'device = "cpu"' in objects.config
+
+
+def test_scarce_gpus_can_be_rolled_without_a_spare_one():
+    assert rendered("gpu").one("Deployment")["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+    assert rendered("minimal").one("Deployment")["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+
+
+def test_who_scales_owns_the_number_of_replicas():
+    assert rendered("minimal").one("Deployment")["spec"]["replicas"] == 2
+    for values in ("gpu", "tls"):
+        assert "replicas" not in rendered(values).one("Deployment")["spec"]
+
+
+def test_a_change_of_configuration_is_a_rollout_and_another_one_is_none():
+    def checksum(*arguments):
+        pod = rendered("minimal", *arguments).one("Deployment")["spec"]["template"]
+        return pod["metadata"]["annotations"]["checksum/config"]
+
+    assert checksum("--set", "config.limits.max_image_bytes=1000") != checksum()
+    assert checksum("--set", "replicas=3") == checksum()
+
+
+def test_the_prefetch_may_write_the_model_and_the_server_may_not():
+    objects = rendered("gpu")
+    (prefetch,) = objects.pod["initContainers"]
+    mounts = [next(mount for mount in each["volumeMounts"] if mount["name"] == "model") for each in (prefetch, objects.server)]
+    assert [mount.get("readOnly", False) for mount in mounts] == [False, True]
+    claim = objects.one("PersistentVolumeClaim")
+    assert {"name": "model", "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}} in objects.pod["volumes"]
+
+
+def egress(values):
+    """([ports], [networks]) of the rule that lets fetches out."""
+    (rule,) = [
+        rule for rule in rendered(values).one("NetworkPolicy")["spec"]["egress"] if not any(port["port"] == 53 for port in rule["ports"])
+    ]
+    return [port["port"] for port in rule["ports"]], [peer["ipBlock"] for peer in rule["to"]]
+
+
+def test_fetches_may_go_where_the_server_lets_them():
+    ports, networks = egress("tls")
+    assert ports == [443, 8443]
+    assert [network["cidr"] for network in networks] == ["0.0.0.0/0", "2000::/3", "10.1.0.0/16", "fd00:1::/64"]
+    assert egress("minimal")[0] == [80, 443]
+
+
+def test_nothing_leaves_where_nothing_is_fetched():
+    assert rendered("client_certificates").one("NetworkPolicy")["spec"]["egress"] == []
+
+
+def test_the_networks_kept_from_fetches_are_those_that_the_server_refuses():
+    source = (ROOT / "crates/images/src/fetch/address_policy.rs").read_text()
+    v4 = {f"{a}.{b}.{c}.{d}/{prefix}" for a, b, c, d, prefix in re.findall(r"v4\((\d+), (\d+), (\d+), (\d+), (\d+),", source)}
+    # Of IPv6 only global unicast, 2000::/3, is let through, so only exceptions in there are of use.
+    v6 = set()
+    for segments, prefix in re.findall(r"v6\(\[([^\]]+)\], (\d+),", source):
+        words = [int(word, 0) for word in segments.split(",")]
+        if 0x2000 <= words[0] <= 0x3FFF:
+            v6.add(":".join(f"{word:x}" for word in words if word) + f"::/{prefix}")
+    _, (four, six, *_) = egress("minimal")
+    assert len(v4) > 10 and set(four["except"]) == v4
+    assert len(v6) > 2 and set(six["except"]) == v6
+
+
+def test_who_may_call_and_who_may_scrape_are_told_apart():
+    calls, scrapes = rendered("tls").one("NetworkPolicy")["spec"]["ingress"]
+    assert [port["port"] for port in calls["ports"]] == ["grpc", "http"]
+    assert calls["from"] == [{"namespaceSelector": {"matchLabels": {"team": "shop"}}}]
+    assert [port["port"] for port in scrapes["ports"]] == ["metrics"]
+    assert scrapes["from"] != calls["from"]
+
+
+def test_the_certificate_names_the_services_and_its_secret_is_the_one_that_is_mounted():
+    objects = rendered("tls")
+    certificate = objects.one("Certificate")["spec"]
+    names = {f"{each['metadata']['name']}.vision.svc" for each in objects.of("Service") if not each["metadata"]["name"].endswith("-metrics")}
+    assert names <= set(certificate["dnsNames"])
+    (volume,) = [volume for volume in objects.pod["volumes"] if volume["name"] == "tls"]
+    assert volume["secret"]["secretName"] == certificate["secretName"]
+
+
+def test_keys_are_in_a_secret_and_nowhere_else():
+    objects = rendered("gpu")
+    assert "battery-staple-in-plain-text" in objects.one("Secret")["stringData"]["keys.toml"]
+    assert not any("battery-staple" in str(each) for each in objects.all if each["kind"] != "Secret")
+
+
+def test_a_gateway_sends_the_service_and_its_health_to_the_grpc_port():
+    (rule,) = rendered("tls").one("GRPCRoute")["spec"]["rules"]
+    assert {match["method"]["service"] for match in rule["matches"]} == {"blip.v1.BlipService", "grpc.health.v1.Health"}
+    assert rule["backendRefs"] == [{"name": "shop-blip-serve", "port": 50051}]

@@ -1,0 +1,70 @@
+"""Every object that the chart renders is one that Kubernetes takes."""
+
+import functools
+
+import kubernetes_validate
+import pytest
+from conftest import CHART, HERE, VALUES, rendered, tool
+from kubernetes_validate import utils
+
+# The newest that has schemas here, and back to the first that has a pod's image volumes without being asked for them.
+VERSIONS = ("1.33", "1.35", "1.37")
+CUSTOM = {"ScaledObject", "GRPCRoute", "ServiceMonitor", "PodMonitor", "PrometheusRule", "Certificate"}
+
+# It parses megabytes of schema for each object otherwise.
+utils.schema_contents = functools.cache(utils.schema_contents)
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_lint_has_nothing_to_say(values):
+    result = tool("helm", "lint", "--strict", CHART, "--values", HERE / f"values/{values}.yaml")
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert "[WARNING]" not in result.stdout and "[ERROR]" not in result.stdout
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+@pytest.mark.parametrize("values", VALUES)
+def test_every_object_fits_the_schema_of_three_versions_strictly(values, version):
+    checked = 0
+    for each in rendered(values, "--kube-version", version).all:
+        if each["kind"] not in CUSTOM:
+            kubernetes_validate.validate(each, version, strict=True)
+            checked += 1
+    assert checked >= 4
+
+
+def test_a_field_that_does_not_exist_is_found_by_this_validation():
+    deployment = dict(rendered("minimal").one("Deployment"), replicas=2)
+    with pytest.raises(kubernetes_validate.ValidationError):
+        kubernetes_validate.validate(deployment, VERSIONS[0], strict=True)
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_names_are_dns_labels_and_no_two_objects_share_kind_and_name(values):
+    names = [(each["kind"], each["metadata"]["name"]) for each in rendered(values).all]
+    assert len(names) == len(set(names))
+    assert all(len(name) <= 63 for _, name in names)
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_services_and_budgets_select_the_pods_of_the_deployment_and_not_the_test(values):
+    objects = rendered(values)
+    labels = objects.one("Deployment")["spec"]["template"]["metadata"]["labels"].items()
+    selectors = [each["spec"]["selector"] for each in objects.of("Service")]
+    selectors += [each["spec"]["selector"]["matchLabels"] for each in objects.of("PodDisruptionBudget")]
+    selectors += [each["spec"]["podSelector"]["matchLabels"] for each in objects.of("NetworkPolicy")]
+    assert selectors
+    for selector in selectors:
+        assert selector.items() <= labels
+        for test in objects.of("Pod"):
+            assert not selector.items() <= test["metadata"]["labels"].items()
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_every_reference_inside_a_pod_leads_somewhere(values):
+    pods = [rendered(values).pod, *(each["spec"] for each in rendered(values).of("Pod"))]
+    for pod in pods:
+        volumes = [volume["name"] for volume in pod.get("volumes", [])]
+        assert len(volumes) == len(set(volumes))
+        used = {mount["name"] for each in pod["containers"] + pod.get("initContainers", []) for mount in each.get("volumeMounts", [])}
+        assert used == set(volumes)

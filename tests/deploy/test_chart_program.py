@@ -1,0 +1,47 @@
+"""The program itself takes what the chart makes for it."""
+
+import json
+import tomllib
+import urllib.request
+
+import pytest
+from conftest import VALUES, program, rendered, tool
+
+
+@pytest.mark.parametrize("values", VALUES)
+def test_the_program_reads_the_rendered_configuration_and_means_the_same(values, tmp_path):
+    config = rendered(values).config
+    file = tmp_path / "blip-serve.toml"
+    file.write_text(config)
+    result = tool(program(), "config", "--config", file, "--json")
+    assert result.returncode == 0, result.stderr
+    settings = json.loads(result.stdout)
+    for section, entries in tomllib.loads(config).items():
+        for name, value in entries.items():
+            held = settings[section][name]
+            # Another origin would mean that the file was not what counted.
+            assert (held["value"], "blip-serve.toml" in held["origin"]) == (value, True), (section, name, held)
+
+
+def test_the_hook_asks_a_server_that_runs_with_the_rendered_keys(serve, tmp_path):
+    objects = rendered("gpu")
+    keys = tmp_path / "keys.toml"
+    keys.write_text(objects.one("Secret")["stringData"]["keys.toml"])
+    address, *_ = serve("--auth-keys-file", str(keys))
+    (container,) = objects.of("Pod", "-test-ask")["spec"]["containers"]
+    arguments = list(container["args"])
+    arguments[arguments.index("--server") + 1] = address
+    assert [each["name"] for each in container["env"]] == ["BLIP_SERVE__API_KEY"]
+    result = tool("env", "BLIP_SERVE__API_KEY=battery-staple-in-plain-text", program(), *arguments)
+    assert result.returncode == 0, result.stderr
+    assert "-> 5 " in result.stdout
+    # A hook that passes without a key would test nothing.
+    assert tool("env", "-u", "BLIP_SERVE__API_KEY", program(), *arguments).returncode != 0
+
+
+def test_the_probes_paths_are_answered_by_the_program(serve):
+    *_, metrics = serve()
+    server = rendered("minimal").server
+    for probe in ("startupProbe", "readinessProbe", "livenessProbe"):
+        with urllib.request.urlopen(metrics + server[probe]["httpGet"]["path"], timeout=10) as response:
+            assert response.status == 200

@@ -1,0 +1,132 @@
+"""What the chart refuses, and how it says so."""
+
+import json
+import os
+
+import pytest
+import yaml
+from conftest import CHART, HERE, program, template, tool
+
+OPEN = ("--set", "auth.insecure=true")
+# Settings that the chart decides itself, by other values.
+OWN = {"model.source", "grpc.listen", "http.listen", "metrics.listen", "tls.cert_file", "tls.key_file", "tls.client_ca_file",
+       "auth.keys", "auth.keys_file", "auth.insecure"}
+
+
+def test_a_server_that_anyone_may_call_has_to_be_asked_for_by_name():
+    result = template()
+    assert result.returncode != 0
+    assert "who may call?" in result.stderr
+    for way_out in ("auth.keys", "auth.existingSecret", "tls.clientCa", "auth.insecure"):
+        assert way_out in result.stderr
+    assert template(*OPEN).returncode == 0
+
+
+@pytest.mark.parametrize("settings, message", [
+    ("tls.enabled=true", "tls.enabled needs a certificate"),
+    ("tls.clientCa=true", "tls.clientCa needs tls.enabled"),
+    ("tls.enabled=true,tls.existingSecret=x,probes.kind=grpc", "the kubelet speaks no TLS there"),
+    ("tls.enabled=true,tls.certManager.enabled=true", "tls.certManager.issuer.name"),
+    ("hpa.enabled=true,keda.enabled=true", "one of them scales"),
+    ("keda.enabled=true,keda.minReplicas=0", "keda.extraTriggers"),
+    ("rollout.maxSurge=0", "no rollout could begin"),
+    ("grpcRoute.enabled=true", "grpcRoute.parentRefs"),
+    ("model.source=/models/x", "model.cache.kind must say"),
+    ("model.cache.kind=image", "needs model.cache.image"),
+    ("model.cache.kind=existingClaim", "needs model.cache.existingClaim"),
+    ("model.prefetch.enabled=true", "model.prefetch needs a volume"),
+    ("model.cache.kind=pvc,model.prefetch.enabled=true", "model.prefetch.command"),
+    ("auth.existingSecret=x,auth.keys[0].name=a,auth.keys[0].key=12345678-abc", "set one of them"),
+])
+def test_values_that_contradict_each_other_are_refused_with_a_reason(settings, message):
+    result = template(*OPEN, "--set", settings)
+    assert result.returncode != 0
+    assert message in result.stderr
+
+
+def test_an_image_volume_needs_a_kubernetes_that_has_them():
+    image = ("--set", "model.cache.kind=image,model.cache.image=registry.example.com/blip:1")
+    refused = template(*OPEN, *image, "--kube-version", "1.32")
+    assert refused.returncode != 0 and "Kubernetes 1.33" in refused.stderr
+    assert template(*OPEN, *image, "--kube-version", "1.33").returncode == 0
+
+
+@pytest.mark.parametrize("setting, place", [
+    ("replica=3", "replica"),
+    ("replicas=-1", "/replicas"),
+    ("config.scheduler.max_batch_question=3", "max_batch_question"),
+    ("config.scheduler.max_batch_questions=many", "/config/scheduler/max_batch_questions"),
+    ("config.grpc.listen=0.0.0.0:1", "listen"),
+    ("config.auth.keys[0]=in-a-config-map", "keys"),
+    ("config.batching.size=3", "batching"),
+    ("config.drain=null", "drain"),
+    ("gpu.resource=gpu", "/gpu/resource"),
+    ("gpu.count=0", "/gpu/count"),
+    ("ports.grpc=80", "/ports/grpc"),
+    ("image.digest=latest", "/image/digest"),
+    ("model.cache.kind=nfs", "/model/cache/kind"),
+    ("probes.kind=tcp", "/probes/kind"),
+    ("auth.keys[0].name=short,auth.keys[0].key=1234567", "/auth/keys/0/key"),
+    ("auth.keys[0].name=x,auth.keys[0].key=long-enough,auth.keys[0].priority=urgent", "/auth/keys/0/priority"),
+])
+def test_values_that_make_no_sense_are_refused_by_the_schema(setting, place):
+    result = template(*OPEN, "--set", setting)
+    assert result.returncode != 0
+    assert "schema" in result.stderr
+    assert place in result.stderr.replace(".", "/") or place in result.stderr
+
+
+def expected_type(name, value):
+    if isinstance(value, bool):
+        return {"type": "boolean"}
+    if isinstance(value, int):
+        return {"type": "integer", "minimum": 0}
+    if isinstance(value, list):
+        return {"type": "array", "items": {"type": ["string", "integer"]}}
+    return {"type": "string"} if isinstance(value, str) else {"type": ["string", "integer", "null"]}
+
+
+def test_the_schema_knows_the_settings_of_the_program_and_no_others():
+    """UPDATE_DOCS=1 brings it in step."""
+    settings = json.loads(tool(program(), "config", "--json").stdout)
+    sections = {}
+    for section, entries in sorted(settings.items()):
+        of_section = {name: expected_type(name, entry["value"]) for name, entry in sorted(entries.items()) if f"{section}.{name}" not in OWN}
+        if of_section:
+            sections[section] = {"type": "object", "additionalProperties": False, "properties": of_section}
+    sections["drain"]["required"] = ["grace_s", "limit_s"]
+    path = CHART / "values.schema.json"
+    schema = json.loads(path.read_text())
+    if os.environ.get("UPDATE_DOCS"):
+        schema["properties"]["config"]["properties"] = sections
+        path.write_text(json.dumps(schema, indent=2) + "\n")
+    assert schema["properties"]["config"]["properties"] == sections
+
+
+def test_every_default_is_told_in_the_schema_and_every_value_of_the_schema_has_a_default():
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    schema = json.loads((CHART / "values.schema.json").read_text())["properties"]
+
+    def compare(values, schema, path):
+        named = set(schema) - {"global"}
+        assert set(values) == named, path
+        for name in named:
+            below = schema[name].get("properties")
+            if below and path + name not in ("config", "resources"):
+                compare(values[name], below, f"{path}{name}.")
+
+    compare(values, schema, "")
+
+
+def test_notes_tell_where_it_is_and_what_to_mind():
+    def notes(*arguments):
+        result = tool("helm", "install", "shop", CHART, "--namespace", "vision", "--dry-run=client", *arguments)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.split("NOTES:")[1]
+
+    told = notes(*OPEN)
+    assert "http://shop-blip-serve.vision.svc:50051" in told
+    assert "everyone who reaches these ports may ask" in told and "demo model" in told
+    told = notes("--values", HERE / "values/client_certificates.yaml")
+    assert "https://shop-blip-serve.vision.svc:50051" in told
+    assert "WARNING" not in told and "There is no helm test" in told

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Puts helm, hadolint, promtool, prometheus and a Python with tests/deploy/requirements.txt into the cache that all clones share, once,
+# and prints the folder: bin/ and venv/ are in it. No root needed. Whatever cannot be had is an error, never a skipped test.
+set -euo pipefail
+cd "$(dirname "$0")"
+fail() { echo "deploy tools: $*" >&2; exit 1; }
+
+cache=${BLIP_SERVE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/blip-serve}
+key=$( (cat requirements.txt tools.sh; python3 -c 'import sys; print(sys.version, sys.executable)') | sha256sum | cut -c1-16)
+target=$cache/deploy-$key
+[[ $(uname -sm) == "Linux x86_64" ]] || fail "the tools are for Linux x86-64, this is $(uname -sm)"
+
+mkdir -p "$cache"
+exec 9>"$target.lock"
+flock 9
+if [[ ! -e $target/.complete ]]; then
+  echo "deploy tools: fetching helm, hadolint and promtool into $target" >&2
+  rm -rf "$target"
+  mkdir -p "$target/bin" "$target/fetched"
+  python3 -m venv "$target/venv"
+  # Only what is imported is installed with its dependencies; the others are carriers of one file.
+  grep -vE '^(#|aws-|hadolint)' requirements.txt >"$target/fetched/imported.txt"
+  grep -E '^(aws-|hadolint)' requirements.txt >"$target/fetched/carriers.txt"
+  "$target/venv/bin/pip" install --quiet --disable-pip-version-check -r "$target/fetched/imported.txt" || fail "pip install failed"
+  "$target/venv/bin/pip" download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
+    --dest "$target/fetched" -r "$target/fetched/carriers.txt" || fail "pip download failed"
+  "$target/venv/bin/python" -B unpack_tools.py "$target/fetched" "$target/bin" || fail "the wheels do not hold what they should"
+  # Debian's package holds promtool and prometheus; only its files are wanted, not its installation.
+  (cd "$target/fetched" && apt-get download --quiet --quiet prometheus && dpkg --extract prometheus_*.deb prometheus) \
+    || fail "apt-get download prometheus failed (stale package lists? try apt-get update)"
+  mv "$target/fetched/prometheus/usr/bin/promtool" "$target/fetched/prometheus/usr/bin/prometheus" "$target/bin/"
+  rm -rf "$target/fetched"
+  for tool in "helm version" "hadolint --version" "promtool --version" "prometheus --version"; do
+    "$target/bin/"$tool >/dev/null 2>&1 || fail "$tool does not run"
+  done
+  touch "$target/.complete"
+fi
+echo "$target"
