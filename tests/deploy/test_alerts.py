@@ -1,0 +1,59 @@
+"""Alerts: valid, tested, and each with a page to turn to."""
+
+import re
+
+import pytest
+import yaml
+from conftest import ROOT, RULES, rendered, tool
+
+TESTS = RULES.with_name("rules_test.yaml")
+DOCUMENT = yaml.safe_load(RULES.read_text())
+ALERTS = {rule["alert"]: rule for group in DOCUMENT["groups"] for rule in group["rules"] if "alert" in rule}
+
+
+def test_promtool_finds_the_rules_valid():
+    result = tool("promtool", "check", "rules", "--lint-fatal", RULES)
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert f"{sum(len(group['rules']) for group in DOCUMENT['groups'])} rules found" in result.stdout
+
+
+def test_every_alert_fires_when_it_should_and_only_then():
+    result = tool("promtool", "test", "rules", TESTS)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+@pytest.mark.parametrize("never_or_always", ["vector(0) > 1", "vector(1)"])
+def test_an_alert_that_never_fires_or_always_fires_is_noticed(alert, never_or_always, tmp_path):
+    document = yaml.safe_load(RULES.read_text())
+    for group in document["groups"]:
+        for rule in group["rules"]:
+            if rule.get("alert") == alert:
+                rule["expr"] = never_or_always
+    (tmp_path / RULES.name).write_text(yaml.safe_dump(document))
+    (tmp_path / TESTS.name).write_text(TESTS.read_text())
+    result = tool("promtool", "test", "rules", tmp_path / TESTS.name)
+    assert result.returncode != 0
+    assert alert in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize("alert", ALERTS)
+def test_every_alert_has_a_section_in_the_runbook_and_leads_there(alert):
+    rule = ALERTS[alert]
+    assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{alert.lower()}"
+    assert f"\n## {alert}\n" in (ROOT / "docs/runbook.md").read_text()
+    assert rule["labels"]["severity"] in ("page", "ticket")
+
+
+def test_the_runbook_has_no_section_without_an_alert_and_no_link_that_leads_nowhere():
+    text = (ROOT / "docs/runbook.md").read_text()
+    sections = re.findall(r"^## (\w+)$", text, re.MULTILINE)
+    assert sections == list(ALERTS)
+    assert set(re.findall(r"\(#(\w+)\)", text)) <= {name.lower() for name in sections}
+    panels = (ROOT / "deploy/grafana/dashboard.json").read_text()
+    for panel in re.findall(r'"([A-Z][^"\n]*)"', text):
+        assert f'"title": "{panel}"' in panels, panel
+
+
+def test_the_chart_carries_the_very_same_rules():
+    assert rendered("gpu").one("PrometheusRule")["spec"] == DOCUMENT

@@ -1,0 +1,104 @@
+"""A real Prometheus scrapes the real program under load."""
+
+import base64
+import json
+import socket
+import subprocess
+import urllib.error
+import urllib.parse
+import urllib.request
+
+import pytest
+import yaml
+from conftest import ROOT, RULES, program, rendered, tool
+from metric_names import PROCESS
+from test_queries import panels
+
+PICTURE = ROOT / "models/demo/demo.png"
+PNG = base64.b64encode(PICTURE.read_bytes()).decode()
+# What no load here brings about: a GPU, a connection too many, a caller who leaves during a fetch.
+RARE = ("DCGM_FI_", "blip_connections_refused_total", "blip_inputs_cancelled_total")
+ROUNDS = 200
+
+def get(url):
+    with urllib.request.urlopen(url, timeout=10) as response:
+        return response.read().decode()
+
+class Prometheus:
+    def __init__(self, target, folder):
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.address = f"127.0.0.1:{probe.getsockname()[1]}"
+        config = {
+            "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
+            "rule_files": [str(RULES)],
+            # As the operator of Kubernetes labels a pod's metrics.
+            "scrape_configs": [{"job_name": "blip-serve", "static_configs": [
+                {"targets": [target.removeprefix("http://")], "labels": {"namespace": "vision", "pod": "shop-blip-serve-1"}}]}],
+        }
+        (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
+        with (folder / "log").open("w") as log:
+            self.process = subprocess.Popen(
+                ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
+                 f"--web.listen-address={self.address}"], stdout=log, stderr=log)
+
+    def api(self, path, **parameters):
+        """The data of an answer, or nothing while it still starts."""
+        try:
+            return json.loads(get(f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"))["data"]
+        except (urllib.error.URLError, ConnectionError) as error:
+            assert getattr(error, "code", None) is None, error.read().decode()
+            assert self.process.poll() is None, "prometheus has ended"
+            return None
+
+    def query(self, query):
+        data = self.api("query", query=query)
+        return data["result"] if data else []
+
+@pytest.fixture
+def load(serve):
+    """(the metrics' address, a function that asks some questions: of them one is refused)."""
+    address, http, metrics = serve("--max-batch-questions", "2")
+
+    def ask():
+        tool(program(), "ask", "--server", address, "--image", PICTURE, "--image", __file__, "--question", "how many things are there?",
+             "--question", "is there a circle?", "--question", "what colour is it?")
+        body = json.dumps({"inputs": {"texts": [["is it red?"]], "images": [{"url": "data:image/png;base64," + PNG}]}}).encode()
+        urllib.request.urlopen(urllib.request.Request(f"{http}/v1/ask", body, {"content-type": "application/json"}), timeout=10).close()
+
+    return metrics, ask
+
+def test_promtool_finds_nothing_to_correct_in_the_metrics(load):
+    metrics, ask = load
+    ask()
+    text = get(f"{metrics}/metrics")
+    result = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False, timeout=60)
+    assert (result.returncode, result.stdout + result.stderr) == (0, "")
+    assert all(f"\n{name} " in text for name in PROCESS)
+
+def test_every_query_of_the_dashboard_and_the_scalers_has_data_under_load(load, tmp_path):
+    metrics, ask = load
+    prometheus = Prometheus(metrics, tmp_path)
+    try:
+        queries = [target["expr"] for panel in panels() for target in panel["targets"] if not any(name in target["expr"] for name in RARE)]
+        triggers = rendered("gpu").one("ScaledObject")["spec"]["triggers"]
+        queries += [trigger["metadata"]["query"] for trigger in triggers if trigger["type"] == "prometheus"]
+        replaced = [query.replace("$__rate_interval", "30s").replace("$namespace", ".*").replace("$job", ".*") for query in queries]
+        waiting = set(replaced)
+        for _ in range(ROUNDS):
+            ask()
+            waiting -= {query for query in waiting if any(sample["value"][1] != "NaN" for sample in prometheus.query(query))}
+            if not waiting:
+                break
+        assert not waiting, waiting
+        rules = [rule for group in prometheus.api("rules")["groups"] for rule in group["rules"]]
+        assert rules and {rule["health"] for rule in rules} == {"ok"}, rules
+        (answers,) = prometheus.query("sum(blip_jobs_answered_total)")
+        assert float(answers["value"][1]) > 0
+        # Rare ones, too, are queries that Prometheus understands.
+        for panel in panels():
+            for target in panel["targets"]:
+                prometheus.query(target["expr"].replace("$__rate_interval", "30s"))
+    finally:
+        prometheus.process.kill()
+        prometheus.process.wait()

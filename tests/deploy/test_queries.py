@@ -1,0 +1,70 @@
+"""Every query of dashboard, alerts and scalers reads metrics that exist."""
+
+import json
+import re
+
+import pytest
+import yaml
+from conftest import DASHBOARD, ROOT, RULES, rendered
+from metric_names import declared, read_by, series
+
+
+def panels():
+    return [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row"]
+
+
+def queries():
+    """(where, query) of everything that asks Prometheus."""
+    for panel in panels():
+        for target in panel["targets"]:
+            yield panel["title"], target["expr"]
+    for annotation in json.loads(DASHBOARD.read_text())["annotations"]["list"]:
+        yield annotation["name"], annotation["expr"]
+    for group in yaml.safe_load(RULES.read_text())["groups"]:
+        for rule in group["rules"]:
+            yield rule.get("alert") or rule["record"], rule["expr"]
+    for trigger in rendered("gpu").one("ScaledObject")["spec"]["triggers"]:
+        if trigger["type"] == "prometheus":
+            yield "keda", trigger["metadata"]["query"]
+    for rule in yaml.safe_load((ROOT / "deploy/prometheus/adapter-rules.yaml").read_text())["rules"]["custom"]:
+        yield "adapter", rule["seriesQuery"]
+
+
+@pytest.mark.parametrize("where, query", queries())
+def test_every_query_reads_metrics_that_exist(where, query):
+    read = read_by(query)
+    assert read
+    unknown = {name for name in read - series() if not name.startswith("DCGM_FI_")}
+    assert not unknown, f"{where} reads {unknown}"
+
+
+def test_a_query_of_a_metric_that_does_not_exist_is_noticed():
+    assert read_by('sum(rate(blip_jobs_done_total{a="blip_ready"}[5m]))') - series() == {"blip_jobs_done_total"}
+
+
+def test_every_metric_is_on_the_dashboard():
+    shown = set().union(*(read_by(target["expr"]) for panel in panels() for target in panel["targets"]))
+    missing = [name for name in declared() if not any(name == one or re.fullmatch(name + "_(bucket|sum|count)", one) for one in shown)]
+    assert missing == []
+
+
+def test_panels_have_ids_and_places_of_their_own():
+    all_panels = json.loads(DASHBOARD.read_text())["panels"]
+    assert len({panel["id"] for panel in all_panels}) == len(all_panels)
+    taken = set()
+    for panel in all_panels:
+        place = panel["gridPos"]
+        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
+        assert place["x"] + place["w"] <= 24 and not cells & taken, panel["title"]
+        taken |= cells
+
+
+def test_the_scaler_of_kubernetes_reads_what_the_adapter_makes():
+    made = {rule["name"]["as"] for rule in yaml.safe_load((ROOT / "deploy/prometheus/adapter-rules.yaml").read_text())["rules"]["custom"]}
+    metrics = rendered("tls").one("HorizontalPodAutoscaler")["spec"]["metrics"]
+    assert {metric["pods"]["metric"]["name"] for metric in metrics} == made
+
+
+def test_the_chart_carries_the_very_same_dashboard():
+    objects = rendered("gpu")
+    assert json.loads(objects.of("ConfigMap", "-dashboard")["data"]["blip-serve.json"]) == json.loads(DASHBOARD.read_text())
