@@ -5,7 +5,7 @@ DEVICE ?= cpu
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch build dist demo test test-rust test-end-to-end lint fmt doc bench-scheduler clean
+.PHONY: help libtorch build dist demo test test-rust test-end-to-end test-deploy lint fmt doc bench-scheduler clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -26,7 +26,7 @@ dist: libtorch ## Stripped binaries for a machine without Rust, into dist/ (see 
 demo: build ## Start the engine on its embedded model and ask three questions about a picture
 	@scripts/demo.sh
 
-test: test-rust test-end-to-end ## Every test, with all that it needs
+test: test-rust test-end-to-end test-deploy ## Every test, with all that it needs
 	@echo "all tests passed"
 
 test-rust: libtorch ## Unit, property and integration tests
@@ -36,6 +36,10 @@ test-end-to-end: libtorch ## The binary through real sockets, by Python's gRPC c
 	@# Built along with the tests, with the same features: nothing is compiled twice.
 	$(CARGO) test --workspace --locked --no-run
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/run.sh
+
+test-deploy: libtorch ## The Helm chart, alerts, dashboard and Dockerfile, by helm, promtool and their like
+	$(CARGO) build --locked
+	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/deploy/run.sh
 
 lint: libtorch ## Formatting, clippy, documentation and dependencies, warnings denied
 	$(CARGO) fmt --all --check

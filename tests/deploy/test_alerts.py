@@ -22,19 +22,19 @@ def test_every_alert_fires_when_it_should_and_only_then():
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("alert", ALERTS)
 @pytest.mark.parametrize("never_or_always", ["vector(0) > 1", "vector(1)"])
-def test_an_alert_that_never_fires_or_always_fires_is_noticed(alert, never_or_always, tmp_path):
+def test_alerts_that_never_fire_or_always_fire_are_noticed_one_by_one(never_or_always, tmp_path):
     document = yaml.safe_load(RULES.read_text())
     for group in document["groups"]:
         for rule in group["rules"]:
-            if rule.get("alert") == alert:
+            if "alert" in rule:
                 rule["expr"] = never_or_always
     (tmp_path / RULES.name).write_text(yaml.safe_dump(document))
     (tmp_path / TESTS.name).write_text(TESTS.read_text())
     result = tool("promtool", "test", "rules", tmp_path / TESTS.name)
     assert result.returncode != 0
-    assert alert in result.stdout + result.stderr
+    noticed = set(re.findall(r"alertname: ?(\w+)", result.stdout + result.stderr))
+    assert noticed == set(ALERTS)
 
 
 @pytest.mark.parametrize("alert", ALERTS)

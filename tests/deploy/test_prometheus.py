@@ -1,6 +1,7 @@
 """A real Prometheus scrapes the real program under load."""
 
 import base64
+import itertools
 import json
 import socket
 import subprocess
@@ -56,13 +57,18 @@ class Prometheus:
         return data["result"] if data else []
 
 @pytest.fixture
-def load(serve):
-    """(the metrics' address, a function that asks some questions: of them one is refused)."""
+def load(serve, tmp_path):
+    """(the metrics' address, a function that asks about an old picture, new ones and what is none)."""
     address, http, metrics = serve("--max-batch-questions", "2")
+    numbers = itertools.count()
 
     def ask():
-        tool(program(), "ask", "--server", address, "--image", PICTURE, "--image", __file__, "--question", "how many things are there?",
-             "--question", "is there a circle?", "--question", "what colour is it?")
+        # Another file with the same picture has to be encoded like another picture: the scheduler learns what that takes.
+        new = [tmp_path / f"{next(numbers)}.png" for _ in range(4)]
+        for file in new:
+            file.write_bytes(PICTURE.read_bytes() + file.name.encode())
+        pictures = itertools.chain.from_iterable(("--image", file) for file in (PICTURE, __file__, *new))
+        tool(program(), "ask", "--server", address, *pictures, "--question", "is there a circle?", "--question", "what colour is it?")
         body = json.dumps({"inputs": {"texts": [["is it red?"]], "images": [{"url": "data:image/png;base64," + PNG}]}}).encode()
         urllib.request.urlopen(urllib.request.Request(f"{http}/v1/ask", body, {"content-type": "application/json"}), timeout=10).close()
 

@@ -30,7 +30,7 @@ def queries():
         yield "adapter", rule["seriesQuery"]
 
 
-@pytest.mark.parametrize("where, query", queries())
+@pytest.mark.parametrize("where, query", list(queries()))
 def test_every_query_reads_metrics_that_exist(where, query):
     read = read_by(query)
     assert read
