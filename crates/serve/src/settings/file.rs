@@ -1,8 +1,9 @@
 //! A file of settings, TOML or YAML: a table for each section.
 
-use std::path::Path;
+use std::{error::Error, path::Path};
 
 use config::{FileFormat, Format as _, Value, ValueKind};
+use yaml_rust2::ScanError;
 
 use super::{
     Layer, SettingsError,
@@ -61,7 +62,9 @@ pub fn parse_file(path: &str, format: FileFormat, text: &str) -> Result<Layer, S
             ValueKind::Nil if known => {}
             other if known => {
                 let expected = "a table of settings".to_owned();
-                let (place, value) = (path.to_owned(), described(&other));
+                // Not which one: it may be a key in the wrong place.
+                let value = if matches!(other, ValueKind::Array(_)) { "a list" } else { "a single value" };
+                let (place, value) = (path.to_owned(), value.to_owned());
                 return Err(SettingsError::WrongKind { place, name: section, value, expected });
             }
             _ => {
@@ -125,21 +128,17 @@ fn described(value: &ValueKind) -> String {
     }
 }
 
-/// Where the text ends to be TOML. The library's own message shows the line, and with it perhaps a key.
-fn malformed(
-    path: &str,
-    text: &str,
-    error: &(dyn std::error::Error + Send + Sync + 'static),
-) -> SettingsError {
-    let (line, cause) = match error.downcast_ref::<toml::de::Error>() {
-        Some(error) => {
-            let start = error.span().map_or(0, |span| span.start);
-            (1 + text.get(..start).unwrap_or_default().matches('\n').count(), error.message().to_owned())
-        }
-        None => (1, error.to_string()),
+/// Where the text ends to be TOML or YAML. What the libraries say more of it can hold the text, and with it a key.
+fn malformed(path: &str, text: &str, error: &(dyn Error + Send + Sync + 'static)) -> SettingsError {
+    let (line, cause) = if let Some(error) = error.downcast_ref::<toml::de::Error>() {
+        let start = error.span().map_or(0, |span| span.start);
+        (1 + text.get(..start).unwrap_or_default().matches('\n').count(), error.message())
+    } else if let Some(error) = error.downcast_ref::<ScanError>() {
+        (error.marker().line(), error.info())
+    } else {
+        (1, "not one document of sections with settings in them")
     };
-    let cause = in_one_line(&cause);
-    SettingsError::Malformed { path: path.to_owned(), line, cause }
+    SettingsError::Malformed { path: path.to_owned(), line, cause: in_one_line(cause) }
 }
 
 #[cfg(test)]
@@ -201,12 +200,14 @@ mod tests {
             ("[fetch]\nallow_ports = [80, true]", "is true, expected a list of whole numbers (PORT)"),
             ("[fetch.max_bytes]\na = 1", "a.toml: fetch.max_bytes is a table"),
             ("[tls]\ncert_file = 3", "a.toml: tls.cert_file is 3, expected text in quotes (FILE)"),
-            ("fetch = 3", "a.toml: fetch is 3, expected a table of settings"),
+            ("fetch = 3", "a.toml: fetch is a single value, expected a table of settings"),
             ("[fetch]\noff = tru", "a.toml, line 2: "),
         ] {
             let message = toml(text).unwrap_err().to_string();
             assert!(message.contains(told) && !message.contains('\n'), "{message}");
         }
+        let message = yaml("fetch:\n  off: true\n  off: true\n").unwrap_err().to_string();
+        assert!(message.starts_with("a.yaml, line 3: ") && message.contains("duplicated key"), "{message}");
         let message = yaml("fetch:\n  off:").unwrap_err().to_string();
         assert_eq!(message, "a.yaml: fetch.off is empty, expected true or false");
     }
@@ -219,12 +220,23 @@ mod tests {
             "[auth]\nkeys = ['hunter2",
             "[auth]\nkeys = [['hunter2']]",
             "[auth]\nkeys = { a = 'hunter2' }",
+            "auth = 'hunter2'",
+            "auth = ['hunter2']",
         ] {
             let message = toml(text).unwrap_err().to_string();
             assert!(!message.contains("hunter2") && message.contains("a.toml"), "{message}");
         }
-        let message = yaml("auth:\n  keys: 1234567").unwrap_err().to_string();
-        assert!(!message.contains("1234567"), "{message}");
+        for text in [
+            "auth:\n  keys: 1234567",
+            "auth.keys=1234567",
+            "1234567",
+            "[1234567]",
+            "? [1234567]\n: 1",
+            "auth:\n  keys: 1234567\n---\nauth:\n  keys: 1234567",
+        ] {
+            let message = yaml(text).unwrap_err().to_string();
+            assert!(!message.contains("1234567") && message.contains("a.yaml"), "{message}");
+        }
     }
 
     #[test]
