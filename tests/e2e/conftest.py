@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from client import Client
+from image_server import ImageServer
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDENS = ROOT / "crates/blip/tests/goldens"
@@ -78,3 +79,20 @@ def start():
 def picture():
     """A picture that the demo model was made for."""
     return (ROOT / "models/demo/demo.png").read_bytes()
+
+
+@pytest.fixture
+def web(picture):
+    server = ImageServer(picture)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def fetching(start, web):
+    """Starts servers that may fetch from 127.0.0.1 on port 80 and the port of `web`, and nowhere else inside."""
+
+    def launch(*options):
+        return start("--fetch-allow-networks", "127.0.0.1/32", "--fetch-allow-ports", f"80,{web.port}", *options)
+
+    return launch

@@ -22,6 +22,7 @@ class Connection:
         self.h2 = h2.connection.H2Connection(config)
         self.h2.initiate_connection()
         self.closed = False
+        self.refused = 0
         self.flush()
         # The server's own settings come first, and with them how many streams it takes.
         self.read_until(h2.events.RemoteSettingsChanged)
@@ -73,6 +74,8 @@ class Connection:
         """Reads up to an event of this kind (on this stream) and returns it; None if the connection ends first."""
         while not self.closed:
             for event in self.events():
+                if isinstance(event, h2.events.StreamReset):
+                    self.refused += event.error_code == h2.errors.ErrorCodes.REFUSED_STREAM
                 if isinstance(event, h2.events.ConnectionTerminated):
                     self.closed = True
                 if isinstance(event, kind) and stream in (None, getattr(event, "stream_id", None)):

@@ -12,30 +12,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 from conftest import ROOT
-from image_server import ImageServer
 
 CARD_URL = "https://example.com"
 EXAMPLES = ROOT / "crates/serve/src/http/examples"
 KEY = "correct-horse-battery"
 QUESTION = "how many circles are in the picture?"
 TIMEOUT_S = 60
-
-
-@pytest.fixture
-def web(picture):
-    server = ImageServer(picture)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def fetching(start, web):
-    """A server that may fetch from `web`."""
-
-    def launch(*options):
-        return start("--fetch-allow-networks", "127.0.0.1/32", "--fetch-allow-ports", str(web.port), *options)
-
-    return launch
 
 
 def card(url):

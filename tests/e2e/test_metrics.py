@@ -5,9 +5,7 @@ import signal
 import urllib.error
 import urllib.request
 
-import pytest
 from conftest import ROOT
-from image_server import ImageServer
 
 QUESTION = "how many circles are there?"
 SAMPLE = re.compile(r"^([a-z_]+)(?:\{(.*)\})? (\S+)$")
@@ -78,15 +76,8 @@ def test_every_declared_metric_is_of_its_declared_kind_and_no_other_is_there(sta
     assert given.keys() <= described
 
 
-@pytest.fixture
-def web(picture):
-    server = ImageServer(picture)
-    yield server
-    server.stop()
-
-
-def test_callers_who_hang_up_are_counted_where_they_were(start, web, picture):
-    server = start("--fetch-allow-networks", "127.0.0.1/32", "--fetch-allow-ports", str(web.port), "--max-batch-questions", "1")
+def test_callers_who_hang_up_are_counted_where_they_were(fetching, web, picture):
+    server = fetching("--max-batch-questions", "1")
     fetching = server.client.ask([(web.url("stuck"), [QUESTION])])
     until(server, lambda _: web.paths)
     fetching.cancel()

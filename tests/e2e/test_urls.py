@@ -13,23 +13,6 @@ from test_refusals import MIB, assert_documented
 QUESTION = "how many circles are in the picture?"
 
 
-@pytest.fixture
-def web(picture):
-    server = ImageServer(picture)
-    yield server
-    server.stop()
-
-
-@pytest.fixture
-def fetching(start, web):
-    """A server that may fetch from 127.0.0.1 on the port of `web`, and nowhere else inside."""
-
-    def launch(*options):
-        return start("--fetch-allow-networks", "127.0.0.1/32", "--fetch-allow-ports", f"80,{web.port}", *options)
-
-    return launch
-
-
 def data_url(picture):
     return "data:image/png;base64," + base64.b64encode(picture).decode()
 

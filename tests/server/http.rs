@@ -5,7 +5,6 @@ use std::{sync::mpsc, time::Duration};
 use blip_serve::{exit::Exit, settings::Settings};
 use futures::StreamExt as _;
 use reqwest::{Response, StatusCode, header, multipart};
-use scheduler::EngineFactory;
 use serde_json::{Value, json};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -13,7 +12,8 @@ use tokio::{
 };
 
 use crate::support::{
-    ScriptedEngine, Server, echo, echo_of, http_client, http_client_builder, picture, scripted,
+    ScriptedEngine, Server, echo, echo_of, http_client, http_client_builder, picture, received, scripted,
+    waiting,
 };
 
 const KEY: &str = "correct-horse";
@@ -64,25 +64,6 @@ fn with_keys() -> Settings {
     let mut settings = Settings::default();
     settings.auth.auth_keys = vec![KEY.parse().unwrap()];
     settings
-}
-
-/// An engine that waits until every row of a batch is cancelled, with the news of a batch that runs and of its end.
-fn waiting() -> (EngineFactory<ScriptedEngine>, mpsc::Receiver<()>, mpsc::Receiver<()>) {
-    let (running, is_running) = mpsc::channel();
-    let (cancelled, was_cancelled) = mpsc::channel();
-    let engine = scripted(move |batch, rows| {
-        let _ = running.send(());
-        while !(0..batch.questions.len()).all(|row| rows.is_cancelled(row)) {
-            std::thread::yield_now();
-        }
-        let _ = cancelled.send(());
-        Ok(())
-    });
-    (engine, is_running, was_cancelled)
-}
-
-async fn received(news: mpsc::Receiver<()>) {
-    tokio::task::spawn_blocking(move || news.recv().unwrap()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

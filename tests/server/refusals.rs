@@ -2,7 +2,7 @@
 
 use std::{sync::mpsc, time::Duration};
 
-use crate::support::{Server, ask, echo, echo_of, picture, refusal, request, scripted};
+use crate::support::{Server, ask, echo, echo_of, picture, received, refusal, request, scripted, waiting};
 use blip_serve::settings::Settings;
 use futures::StreamExt as _;
 use tonic::{Code, Request, Status};
@@ -50,23 +50,13 @@ async fn a_deadline_that_cannot_be_read_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_who_hangs_up_takes_his_work_along() {
-    let (running, is_running) = mpsc::channel();
-    let (cancelled, was_cancelled) = mpsc::channel();
-    let engine = scripted(move |batch, rows| {
-        let _ = running.send(());
-        while !(0..batch.questions.len()).all(|row| rows.is_cancelled(row)) {
-            std::thread::yield_now();
-        }
-        let _ = cancelled.send(());
-        Ok(())
-    });
+    let (engine, is_running, was_cancelled) = waiting();
     let server = Server::start(Settings::default(), engine).await;
     let responses = server.client().await.ask(request(&[(&picture(), &["red", "how many"])])).await.unwrap();
-    let running = tokio::task::spawn_blocking(move || is_running.recv().unwrap());
-    running.await.unwrap();
+    received(is_running).await;
     drop(responses);
     // Ends only if every row is cancelled.
-    tokio::task::spawn_blocking(move || was_cancelled.recv().unwrap()).await.unwrap();
+    received(was_cancelled).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -2,7 +2,7 @@
 
 use std::{
     path::PathBuf,
-    sync::{Arc, Mutex},
+    sync::{Arc, Mutex, mpsc as std_mpsc},
     time::Duration,
 };
 
@@ -61,6 +61,26 @@ pub(crate) fn echo() -> EngineFactory<ScriptedEngine> {
         }
         Ok(())
     })
+}
+
+/// An engine that waits until every row of a batch is cancelled, with the news of a batch that runs and of its end.
+pub(crate) fn waiting() -> (EngineFactory<ScriptedEngine>, std_mpsc::Receiver<()>, std_mpsc::Receiver<()>) {
+    let (running, is_running) = std_mpsc::channel();
+    let (cancelled, was_cancelled) = std_mpsc::channel();
+    let engine = scripted(move |batch, rows| {
+        let _ = running.send(());
+        while !(0..batch.questions.len()).all(|row| rows.is_cancelled(row)) {
+            std::thread::yield_now();
+        }
+        let _ = cancelled.send(());
+        Ok(())
+    });
+    (engine, is_running, was_cancelled)
+}
+
+/// Waits for news from an engine.
+pub(crate) async fn received(told: std_mpsc::Receiver<()>) {
+    tokio::task::spawn_blocking(move || told.recv().unwrap()).await.unwrap();
 }
 
 /// The answer that repeats the question.

@@ -41,7 +41,7 @@ impl BlipService for AskService {
     type AskStreamStream = BoxStream<'static, Result<AskResponse, Status>>;
 
     async fn ask(&self, request: Request<AskRequest>) -> Result<Response<Self::AskStream>, Status> {
-        let caller = caller_of(&request);
+        let caller = caller_of(&request)?;
         let held = request.extensions().get::<Held>().map(Held::next_message).unwrap_or_default();
         let deadline = request.extensions().get::<Deadline>().copied();
         let responses = self.begin(request.into_inner(), caller, deadline, held)?;
@@ -52,7 +52,7 @@ impl BlipService for AskService {
         &self,
         request: Request<Streaming<AskRequest>>,
     ) -> Result<Response<Self::AskStreamStream>, Status> {
-        let caller = caller_of(&request);
+        let caller = caller_of(&request)?;
         let held = request.extensions().get::<Held>().cloned().unwrap_or_default();
         let deadline = request.extensions().get::<Deadline>().copied();
         let conversation = Conversation { service: self.clone(), caller, deadline, held };
@@ -99,10 +99,10 @@ impl AskService {
     }
 }
 
-/// Whom a call is counted to: without authentication ahead of this service, its connection.
-fn caller_of<T>(request: &Request<T>) -> Caller {
+/// Whom the authentication ahead of this service has found. Without any, nobody is answered.
+fn caller_of<T>(request: &Request<T>) -> Result<Caller, Refusal> {
     let known = request.extensions().get::<Caller>().cloned();
-    known.unwrap_or_else(|| Caller::anonymous(request.remote_addr()))
+    known.ok_or_else(|| Refusal::new(Reason::InternalError).cause("the caller is not known"))
 }
 
 /// An outcome as a message.

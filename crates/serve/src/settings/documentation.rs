@@ -95,7 +95,7 @@ The file of API keys (`auth.keys_file`) and the TLS files are read anew on SIGHU
 `auth.reload_s` seconds; what is wrong with them is logged and the old ones stay. Everything else holds from start to end.
 
 Variables that are no settings of the server: `BLIP_SERVE__LOG`, the log filter of every command (`--log`), and those of
-`blip-serve ask`, which its help lists.
+`blip-serve ask` and `health`, which their help lists.
 ";
 
 #[cfg(test)]
