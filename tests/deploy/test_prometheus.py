@@ -48,7 +48,8 @@ class Prometheus:
         try:
             return json.loads(get(f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"))["data"]
         except (urllib.error.URLError, ConnectionError) as error:
-            assert getattr(error, "code", None) is None, error.read().decode()
+            # Until it has read its own log of writes it says 503, "Service Unavailable".
+            assert getattr(error, "code", 503) == 503, error.read().decode()
             assert self.process.poll() is None, "prometheus has ended"
             return None
 
