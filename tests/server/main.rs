@@ -8,6 +8,7 @@
 
 mod ask_stream;
 mod callers;
+mod canary;
 mod company;
 mod grpc_web;
 mod http;

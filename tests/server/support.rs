@@ -129,8 +129,19 @@ impl Server {
         server
     }
 
-    /// Serves what `load` comes to, and does not wait for it.
+    /// Serves what `load` comes to, and does not wait for it. The server asks its engine nothing of its own accord, as
+    /// scripts count what they are asked.
     pub(crate) async fn launch<E: Answering>(
+        mut settings: Settings,
+        load: impl Future<Output = anyhow::Result<Pipeline<E>>> + Send + 'static,
+        announce: impl FnOnce() + Send + 'static,
+    ) -> Self {
+        settings.canary.canary_idle_s = 0;
+        Self::launch_with_canary(settings, load, announce).await
+    }
+
+    /// As [`Server::launch`], with the canary as `settings` want it.
+    pub(crate) async fn launch_with_canary<E: Answering>(
         settings: Settings,
         load: impl Future<Output = anyhow::Result<Pipeline<E>>> + Send + 'static,
         announce: impl FnOnce() + Send + 'static,

@@ -12,7 +12,7 @@
 use std::time::Duration;
 
 /// Seconds that a batch takes, and each thing in it adds.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Coefficients {
     /// Of any batch, in seconds.
     pub batch: f64,

@@ -6,10 +6,14 @@ use crate::config::BatchLimits;
 use crate::service_model::Coefficients;
 
 /// What waits and what runs.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// Jobs taken and not settled.
     pub jobs: usize,
+    /// Jobs answered so far.
+    pub answered: u64,
+    /// Batches that ended in an error or a panic so far.
+    pub failed_batches: u64,
     /// Pieces of work in the queue by class, high to low; jobs for the same count once.
     pub queued: [usize; 3],
     /// Pieces of work whose deadline cannot be met.

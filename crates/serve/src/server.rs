@@ -5,7 +5,7 @@ use std::{future::Future, net::SocketAddr, num::NonZeroU64, sync::Arc, time::Dur
 use anyhow::Context as _;
 use futures::{Stream, StreamExt as _};
 use metrics_exporter_prometheus::PrometheusHandle;
-use scheduler::{EngineError, EngineErrorKind, EngineState};
+use scheduler::{EngineError, EngineErrorKind, Scheduler};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{
     sync::CancellationToken,
@@ -15,18 +15,20 @@ use tokio_util::{
 use crate::{
     ask::AskService,
     auth::{Authenticated, Authenticator},
+    canary::Canary,
     deadline::DeadlineLayer,
     drain::Running,
     exit::Exit,
-    frontend::{Answering, Frontend, Pipeline},
+    frontend::{Answering, Ask, Frontend, Pipeline},
     gate::Gate,
     health::Health,
     http::{self, HttpServer},
     listener::{Connections, Door, Protocols, Tls},
-    monitor::{self, ObservedLayer, Vitals},
+    monitor::{self, Look, ObservedLayer, Vitals},
     proto::{DESCRIPTORS, blip_service_server::BlipServiceServer},
     settings::Settings,
     upload::{Metered, Room},
+    watchdog,
 };
 
 /// Flow-control windows: how much of an upload may be under way unread, in bytes. HTTP/2's own 64 KiB would make every
@@ -108,7 +110,7 @@ pub async fn serve<E: Answering, D>(
     announce: impl FnOnce(D),
 ) -> anyhow::Result<Exit> {
     let (gate, entrance) = watch::channel(Gate::Loading);
-    let mut running = start(settings, listeners, entry, entrance).await?;
+    let (mut running, frontend) = start(settings, listeners, entry, entrance).await?;
     let loaded = tokio::select! {
         loaded = load => loaded,
         // Nothing is in flight before the model is loaded.
@@ -117,12 +119,8 @@ pub async fn serve<E: Answering, D>(
     let (pipeline, description) = loaded?;
     let scheduler = pipeline.scheduler.clone();
     gate.send_replace(Gate::Open(Arc::new(pipeline)));
-    running.health.report(true).await;
-    announce(description);
-
-    let hang_limit = settings.scheduler.config().stall_after;
     let broken = tokio::select! {
-        error = engine_broken(scheduler.engine_health(), &running.health, hang_limit) => Some(error),
+        error = live(settings, &scheduler, frontend, &running.health, || announce(description)) => Some(error?),
         Some(signal) = signals.next() => {
             tracing::info!(signal, "stopping");
             None
@@ -155,29 +153,69 @@ pub async fn serve<E: Answering, D>(
     }
 }
 
+/// Says that the server serves, once the model has answered, and watches over its health until the engine is past saving.
+///
+/// # Errors
+/// If the model answers nothing.
+async fn live<E: Answering>(
+    settings: &Settings,
+    scheduler: &Scheduler<E>,
+    frontend: Arc<dyn Ask>,
+    health: &Health,
+    announce: impl FnOnce(),
+) -> anyhow::Result<EngineError> {
+    let canary = match settings.canary.idle() {
+        Some(idle) => {
+            let canary = Canary::choose(frontend).await;
+            let canary =
+                canary.map_err(|refusal| anyhow::anyhow!("the model answers no question: {refusal}"))?;
+            Some((canary, idle))
+        }
+        None => None,
+    };
+    health.report(true).await;
+    announce();
+    let well = watch::Sender::new(true);
+    let canary_lost = async {
+        match &canary {
+            Some((canary, idle)) => canary.watch(|| scheduler.snapshot(), *idle, &well).await,
+            None => std::future::pending().await,
+        }
+    };
+    let hang_limit = settings.scheduler.config().stall_after;
+    Ok(tokio::select! {
+        error = watchdog::watch(scheduler.engine_health(), well.subscribe(), health, hang_limit) => error,
+        lost = canary_lost => EngineError::new(EngineErrorKind::Fatal, lost.to_string()),
+    })
+}
+
 /// Answers on `listeners` from now on, with health saying NOT_SERVING.
 async fn start<E: Answering>(
     settings: &Settings,
     listeners: Listeners,
     entry: Entry,
     entrance: watch::Receiver<Gate<E>>,
-) -> anyhow::Result<Running> {
+) -> anyhow::Result<(Running, Arc<dyn Ask>)> {
     let (vitals, watched) = watch::channel(Vitals::default());
     let health = Health::new(vitals);
     let monitor = listeners.metrics.map(|(listener, recorder)| {
-        AbortOnDropHandle::new(tokio::spawn(monitor::serve(listener, recorder, watched)))
+        let entrance = entrance.clone();
+        let look: Look = Arc::new(move || Some(entrance.borrow().pipeline().ok()?.scheduler.snapshot()));
+        let queue_limit = settings.scheduler.max_queued_questions;
+        AbortOnDropHandle::new(tokio::spawn(monitor::serve(listener, recorder, watched, look, queue_limit)))
     });
     health.report(false).await;
     let (in_flight, stop) = (TaskTracker::new(), CancellationToken::new());
     let Entry { authenticator, tls } = entry;
     let grpc = &settings.grpc;
-    let frontend = Arc::new(Frontend::new(entrance, settings.limits.clone(), in_flight.clone()));
+    let frontend: Arc<dyn Ask> =
+        Arc::new(Frontend::new(entrance, settings.limits.clone(), in_flight.clone()));
     let stall_limit = Duration::from_secs(grpc.upload_stall_s);
     let room = Room::new(grpc.max_held_bytes, grpc.max_message_bytes, stall_limit);
     let door = Door::new(grpc.max_connections, Duration::from_secs(grpc.handshake_timeout_s), tls);
 
     let service = AskService {
-        frontend,
+        frontend: Arc::clone(&frontend),
         default_deadline: settings.limits.default_deadline(),
         stream_window: grpc.stream_window,
         stop: stop.clone(),
@@ -199,7 +237,8 @@ async fn start<E: Answering>(
         };
         tokio::join!(grpc, http);
     };
-    Ok(Running { health, stop, in_flight, connections: tokio::spawn(connections), monitor })
+    let running = Running { health, stop, in_flight, connections: tokio::spawn(connections), monitor };
+    Ok((running, frontend))
 }
 
 /// Answers gRPC on `connections` until the service is told to stop.
@@ -268,71 +307,4 @@ pub(crate) fn guarded(
     // The room refuses longer messages first, in our own words.
     let ask = BlipServiceServer::new(service).max_decoding_message_size(room.max_message_bytes());
     Authenticated::new(Metered::new(ask, room), authenticator.clone())
-}
-
-/// Keeps health in step with the engines, until none of them is left or one has been stalled for `hang_limit`.
-async fn engine_broken(
-    mut state: watch::Receiver<EngineState>,
-    health: &Health,
-    hang_limit: Duration,
-) -> EngineError {
-    loop {
-        let now = state.borrow_and_update().clone();
-        health.report(now.is_serving()).await;
-        let limit = match now {
-            EngineState::Dead(error) => return error,
-            EngineState::Stalled => hang_limit,
-            EngineState::Ready | EngineState::Degraded { .. } => Duration::MAX,
-        };
-        match tokio::time::timeout(limit, state.changed()).await {
-            Ok(Ok(())) => {}
-            // The scheduler has been shut down; whoever did that says how the server ends.
-            Ok(Err(_)) => return std::future::pending().await,
-            Err(_) => return EngineError::new(EngineErrorKind::Fatal, "an engine hangs in one batch"),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use tokio::time::Instant;
-    use tonic_health::pb::{
-        HealthCheckRequest, health_check_response::ServingStatus, health_server::Health as _,
-    };
-
-    use super::*;
-
-    const HANG_LIMIT: Duration = Duration::from_secs(60);
-
-    async fn status(health: &Health) -> ServingStatus {
-        health
-            .service()
-            .check(tonic::Request::new(HealthCheckRequest::default()))
-            .await
-            .unwrap()
-            .into_inner()
-            .status()
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stalled_engine_is_not_serving_and_one_that_hangs_is_broken() {
-        let health = Health::default();
-        let (engine, state) = watch::channel(EngineState::Ready);
-        let begin = Instant::now();
-        let watched = engine_broken(state, &health, HANG_LIMIT);
-        let story = async {
-            let tick = || tokio::time::sleep(Duration::from_secs(1));
-            engine.send_replace(EngineState::Stalled);
-            tick().await;
-            assert_eq!(status(&health).await, ServingStatus::NotServing);
-            engine.send_replace(EngineState::Ready);
-            tick().await;
-            assert_eq!(status(&health).await, ServingStatus::Serving);
-            engine.send_replace(EngineState::Stalled);
-        };
-        let (error, ()) = tokio::join!(watched, story);
-        assert_eq!(error.kind, EngineErrorKind::Fatal);
-        assert_eq!(begin.elapsed(), Duration::from_secs(2) + HANG_LIMIT);
-        assert_eq!(status(&health).await, ServingStatus::NotServing);
-    }
 }

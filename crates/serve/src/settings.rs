@@ -2,6 +2,7 @@
 //! environment variable, its help. A file, the environment and the command line say what it is: see [`Layers`].
 
 mod auth;
+mod canary;
 mod definition;
 mod documentation;
 mod error;
@@ -24,6 +25,7 @@ use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
 use clap::{Args, ValueHint};
 
 pub use auth::AuthSettings;
+pub use canary::CanarySettings;
 pub use definition::{Definition, Kind, definition, definitions};
 pub use documentation::documentation;
 pub use error::SettingsError;
@@ -68,6 +70,9 @@ pub struct Settings {
     /// What may wait for the engine and what a batch may hold.
     #[command(flatten)]
     pub scheduler: SchedulerSettings,
+    /// The question that the server asks itself.
+    #[command(flatten)]
+    pub canary: CanarySettings,
     /// The listener of metrics.
     #[command(flatten)]
     pub metrics: MetricsSettings,

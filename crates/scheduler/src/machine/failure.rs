@@ -23,6 +23,7 @@ impl<I, Q, W> Machine<I, Q, W> {
         let Some(batch) = self.take_batch(engine) else { return };
         let kind = result.as_ref().err().map(|error| error.kind);
         self.telemetry.batch_ended(telemetry::result_label(kind));
+        self.failed_batches += u64::from(kind.is_some());
         let open: Vec<FlightId> = batch.rows.iter().flatten().copied().collect();
         match result {
             Ok(()) => {
@@ -63,6 +64,7 @@ impl<I, Q, W> Machine<I, Q, W> {
     pub fn engine_panicked(&mut self, engine: usize, message: &str, effects: &mut Effects<W>) -> bool {
         let error = EngineError::new(EngineErrorKind::Fatal, format!("engine panicked: {message}"));
         self.telemetry.batch_ended("panic");
+        self.failed_batches += 1;
         if let Some(batch) = self.take_batch(engine) {
             let open: Vec<FlightId> = batch.rows.iter().flatten().copied().collect();
             self.fail(&open, &error, effects);

@@ -86,6 +86,8 @@ pub struct Machine<I, Q, W> {
     clients: HashMap<ClientId, usize>,
     /// Jobs taken and not settled.
     jobs: usize,
+    answered: u64,
+    failed_batches: u64,
     next_sequence: u64,
     /// Grows whenever a row that runs loses the last who waited for it.
     rows_abandoned: u64,
@@ -118,6 +120,8 @@ impl<I, Q, W> Machine<I, Q, W> {
             price,
             clients: HashMap::new(),
             jobs: 0,
+            answered: 0,
+            failed_batches: 0,
             next_sequence: 0,
             rows_abandoned: 0,
             closing: false,
@@ -240,6 +244,8 @@ impl<I, Q, W> Machine<I, Q, W> {
         let [(high, _), (normal, _), (low, _)] = self.fair.lengths();
         Snapshot {
             jobs: self.jobs,
+            answered: self.answered,
+            failed_batches: self.failed_batches,
             queued: [high, normal, low],
             hopeless: self.hopeless.len(),
             to_retry: self.bisection.rows(),

@@ -203,6 +203,7 @@ impl<I, Q, W> Machine<I, Q, W> {
         let shared = self.flights.get(id.0 as usize).is_some_and(|flight| flight.shared);
         let waiters = self.land(id);
         self.telemetry.answered.increment(waiters.len() as u64);
+        self.answered += waiters.len() as u64;
         waiters
             .into_iter()
             .map(|waiter| {

@@ -28,7 +28,8 @@ mod tests {
              in seconds, sizes in bytes; every set of labels is bounded. Metrics whose names begin with `process_` (CPU \
              time, memory, file descriptors, threads, start time) come with them.\n\n\
              `/livez` says whether the process answers, `/readyz` whether it should be sent requests, `/healthz` whether \
-             it has finished starting; 200 for yes, 503 for no, with the reason. `grpc.health.v1` says the same as `/readyz`.\n\n\
+             it has finished starting; 200 for yes, 503 for no, with the reason. `grpc.health.v1` says the same as `/readyz`, \
+             except that a full queue, which refuses further questions one by one, is not ready here and serving there.\n\n\
              | metric | kind | labels | what it says |\n|---|---|---|---|\n",
         );
         all().for_each(|metric| row(&mut text, metric));

@@ -5,6 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{Router, extract::State, response::IntoResponse, routing::get};
 use http::{StatusCode, header::CONTENT_TYPE};
 use metrics_exporter_prometheus::PrometheusHandle;
+use scheduler::Snapshot;
 use tokio::{
     net::TcpListener,
     sync::watch,
@@ -25,17 +26,28 @@ pub struct Vitals {
     pub serving: bool,
 }
 
+/// A look at the scheduler, once there is one.
+pub type Look = Arc<dyn Fn() -> Option<Snapshot> + Send + Sync>;
+
 #[derive(Clone)]
 struct Watched {
     vitals: watch::Receiver<Vitals>,
+    look: Look,
+    queue_limit: usize,
     recorder: PrometheusHandle,
     process: Arc<metrics_process::Collector>,
 }
 
-/// Answers on `listener` for ever.
-pub async fn serve(listener: TcpListener, recorder: PrometheusHandle, vitals: watch::Receiver<Vitals>) {
+/// Answers on `listener` for ever. The server is not ready while the queue that `look` shows holds `queue_limit` jobs.
+pub async fn serve(
+    listener: TcpListener,
+    recorder: PrometheusHandle,
+    vitals: watch::Receiver<Vitals>,
+    look: Look,
+    queue_limit: usize,
+) {
     let process = Arc::new(metrics_process::Collector::default());
-    let watched = Watched { vitals, recorder: recorder.clone(), process };
+    let watched = Watched { vitals, look, queue_limit, recorder: recorder.clone(), process };
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(|| async { (StatusCode::OK, "alive\n") }))
@@ -63,15 +75,19 @@ pub async fn serve(listener: TcpListener, recorder: PrometheusHandle, vitals: wa
 async fn metrics(State(watched): State<Watched>) -> impl IntoResponse {
     watched.process.collect();
     table::ready(watched.vitals.borrow().serving);
+    if let Some(snapshot) = (watched.look)() {
+        table::observe_queue(&snapshot, watched.queue_limit);
+    }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], watched.recorder.render())
 }
 
 async fn ready(State(watched): State<Watched>) -> impl IntoResponse {
-    yes_or_no(
-        watched.vitals.borrow().serving,
-        "ready\n",
-        "not ready: loading, stopping, or the engine is not well\n",
-    )
+    let serving = watched.vitals.borrow().serving;
+    if !serving {
+        return yes_or_no(false, "", "not ready: loading, stopping, or the engine is not well\n");
+    }
+    let is_full = (watched.look)().is_some_and(|snapshot| snapshot.jobs >= watched.queue_limit);
+    yes_or_no(!is_full, "ready\n", "not ready: the queue is full\n")
 }
 
 async fn started(State(watched): State<Watched>) -> impl IntoResponse {

@@ -9,10 +9,10 @@ mod routes;
 mod table;
 
 pub use calls::{Observed, ObservedLayer};
-pub use endpoint::{Vitals, serve};
+pub use endpoint::{Look, Vitals, serve};
 pub use recorder::{BUCKETS, install};
 pub use routes::observed;
 pub use table::{
-    METRICS, Open, Stage, Unfinished, connection_opened, connection_refused, describe_model, observe_answer,
-    observe_refusal,
+    METRICS, Open, Stage, Unfinished, connection_opened, connection_refused, describe_model, expect_canary,
+    observe_answer, observe_canary, observe_refusal,
 };

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use metrics::{Gauge, counter, gauge, histogram};
-use scheduler::metrics_table;
+use scheduler::{Snapshot, metrics_table};
 
 use crate::{
     errors::Refusal,
@@ -30,6 +30,13 @@ metrics_table! {
         "connections that were closed before anything was asked";
     MODEL = "blip_model_info", Gauge, Count, "model, device, dtype, version, commit", "what is served; always 1";
     READY = "blip_ready", Gauge, Count, "", "1 while the server is ready to answer";
+    WAITING = "blip_queue_waiting", Gauge, Count, "priority=high|normal|low|late|retried",
+        "questions that wait for a batch, the same one of several callers once; late is what can no longer meet its deadline, \
+         retried what is run again after a failure";
+    RUNNING = "blip_queue_running", Gauge, Count, "", "questions of the batches that run, without those answered already";
+    QUEUE_LIMIT = "blip_queue_limit_jobs", Gauge, Count, "", "how many jobs may wait or run: blip_queue_jobs never exceeds it";
+    CANARY = "blip_canary_total", Counter, Count, "result=passed|wrong|failed|unheard",
+        "questions that the server has asked itself; unheard are those that did not reach the engine";
 }
 
 /// A stage that a caller can leave in.
@@ -139,6 +146,31 @@ pub fn describe_model(model: &str, device: &str, dtype: &str) {
         ("commit", env!("BLIP_SERVE_COMMIT").to_owned()),
     ];
     gauge!(MODEL, &labels).set(1.0);
+}
+
+/// Records what came of a question that the server has asked itself, as a label of the table.
+pub fn observe_canary(result: &'static str) {
+    counter!(CANARY, "result" => result).increment(1);
+}
+
+/// Counts none of these results yet: of a counter that comes to be as 1, Prometheus sees no increase.
+pub fn expect_canary(results: &[&'static str]) {
+    for result in results {
+        counter!(CANARY, "result" => *result).increment(0);
+    }
+}
+
+/// Records what waits and what runs, and how much of it there may be.
+pub(super) fn observe_queue(snapshot: &Snapshot, limit: usize) {
+    let [high, normal, low] = snapshot.queued;
+    let (late, retried) = (snapshot.hopeless, snapshot.to_retry);
+    for (priority, waiting) in
+        [("high", high), ("normal", normal), ("low", low), ("late", late), ("retried", retried)]
+    {
+        gauge!(WAITING, "priority" => priority).set(waiting as f64);
+    }
+    gauge!(RUNNING).set(snapshot.engines.iter().map(|engine| engine.rows_left).sum::<usize>() as f64);
+    gauge!(QUEUE_LIMIT).set(limit as f64);
 }
 
 /// The gauge of readiness.

@@ -1,0 +1,357 @@
+//! A question whose answer is known. It is asked before the server says that it serves, when nobody has asked for a
+//! while, and after an engine's failure: an engine that answers it wrongly, or not at all, is not fit to serve, whatever
+//! else is said of it.
+//!
+//! It goes the way of every caller's question, from an image file to an answer. Its picture is another file each time, so
+//! that no cache answers in the engine's place.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use futures::StreamExt as _;
+use scheduler::{Priority, Snapshot};
+use tokio::{
+    sync::watch,
+    time::{Instant, MissedTickBehavior, interval},
+};
+
+use crate::{
+    caller::Caller,
+    deadline::Deadline,
+    errors::{Reason, Refusal},
+    frontend::{Ask, Asked},
+    monitor,
+    place::Form,
+    proto::{Answer, Image, ImageQuestions, Question, image::Source},
+    upload::Held,
+};
+
+const PICTURE: &[u8] = include_bytes!(concat!(env!("CARGO_MANIFEST_DIR"), "/models/demo/demo.png"));
+
+/// The canary is the one of these that the model is surest about: number formats and company may turn an answer that hangs
+/// in the balance.
+const QUESTIONS: [&str; 4] =
+    ["what is in the picture?", "what color is it?", "is there a circle?", "how many are there?"];
+
+/// How long an answer may take, queue included.
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// The same for the first answers: a device has much to set up for them.
+const FIRST_LIMIT: Duration = Duration::from_secs(300);
+
+/// How often it is looked whether there is a reason to ask.
+const PERIOD: Duration = Duration::from_secs(1);
+
+/// Wrong or missing answers in a row after which the engine is given up.
+const MAX_MISSES: u32 = 3;
+
+/// A question with the model's answer to it.
+#[derive(Debug)]
+pub struct Canary {
+    questioner: Questioner,
+    question: &'static str,
+    known: Answer,
+}
+
+/// What came of asking.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    /// The answer was the known one.
+    Passed,
+    /// The answer was another one.
+    Wrong(Answer),
+    /// The engine could not answer.
+    Failed(Refusal),
+    /// The question did not get as far as the engine: the server is busy, or it stops.
+    Unheard(Refusal),
+}
+
+impl Verdict {
+    /// The values of a metric's label.
+    const LABELS: [&str; 4] = ["passed", "wrong", "failed", "unheard"];
+
+    /// The one for this verdict.
+    fn label(&self) -> &'static str {
+        let [passed, wrong, failed, unheard] = Self::LABELS;
+        match self {
+            Self::Passed => passed,
+            Self::Wrong(_) => wrong,
+            Self::Failed(_) => failed,
+            Self::Unheard(_) => unheard,
+        }
+    }
+}
+
+/// Why an engine is given up.
+#[derive(Clone, Debug, PartialEq, thiserror::Error)]
+pub enum Lost {
+    /// It answers wrongly.
+    #[error("answers {got:?} to {question:?} where it should answer {known:?}")]
+    Wrong {
+        /// What was asked.
+        question: &'static str,
+        /// The answer at the start.
+        known: String,
+        /// The answer now.
+        got: String,
+    },
+    /// It does not answer.
+    #[error("does not answer a question that it has answered before: {0}")]
+    Failed(Refusal),
+}
+
+impl Canary {
+    /// Has `frontend` answer a few questions, and keeps the one with the surest answer.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if the model answers none of them.
+    pub async fn choose(frontend: Arc<dyn Ask>) -> Result<Self, Refusal> {
+        let questioner = Questioner { frontend, asked: AtomicU64::new(0) };
+        let (mut known, mut refused) = (Vec::new(), None);
+        for (question, answer) in QUESTIONS.into_iter().zip(questioner.ask(&QUESTIONS, FIRST_LIMIT).await?) {
+            match answer {
+                Ok(answer) => known.push((question, answer)),
+                Err(refusal) => refused = Some(refusal),
+            }
+        }
+        let surest = known.into_iter().max_by(|(_, one), (_, other)| one.margin.total_cmp(&other.margin));
+        let (question, known) = surest.ok_or_else(|| {
+            refused.unwrap_or_else(|| Refusal::new(Reason::InternalError).cause("no answer"))
+        })?;
+        monitor::expect_canary(&Verdict::LABELS);
+        tracing::info!(question, answer = known.text, margin = known.margin, "canary chosen");
+        Ok(Self { questioner, question, known })
+    }
+
+    /// Asks.
+    pub async fn ask(&self) -> Verdict {
+        let answers = self.questioner.ask(&[self.question], LIMIT).await.map(|mut answers| answers.pop());
+        match answers {
+            Ok(Some(Ok(answer))) if answer.token_ids == self.known.token_ids => Verdict::Passed,
+            Ok(Some(Ok(answer))) => Verdict::Wrong(answer),
+            Ok(Some(Err(refusal))) | Err(refusal) if is_unheard(&refusal) => Verdict::Unheard(refusal),
+            Ok(Some(Err(refusal))) | Err(refusal) => Verdict::Failed(refusal),
+            Ok(None) => Verdict::Failed(Refusal::new(Reason::InternalError).cause("no answer")),
+        }
+    }
+
+    /// Asks when `scheduler` has answered nothing for `idle`, and when an engine has failed; tells `well` what came of it.
+    /// Ends when the engine is given up.
+    pub async fn watch(
+        &self,
+        scheduler: impl Fn() -> Snapshot,
+        idle: Duration,
+        well: &watch::Sender<bool>,
+    ) -> Lost {
+        let (mut seen, mut quiet_since, mut misses) = (scheduler(), Instant::now(), 0);
+        let mut ticks = interval(PERIOD);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            ticks.tick().await;
+            let now = scheduler();
+            if now.answered != seen.answered {
+                quiet_since = Instant::now();
+            }
+            let failed = now.failed_batches != seen.failed_batches;
+            seen = now;
+            if !failed && misses == 0 && quiet_since.elapsed() < idle {
+                continue;
+            }
+            let verdict = self.ask().await;
+            monitor::observe_canary(verdict.label());
+            let lost = match verdict {
+                Verdict::Unheard(refusal) => {
+                    tracing::debug!(%refusal, "the canary was not heard");
+                    quiet_since = Instant::now();
+                    continue;
+                }
+                Verdict::Passed => None,
+                Verdict::Wrong(answer) => Some(Lost::Wrong {
+                    question: self.question,
+                    known: self.known.text.clone(),
+                    got: answer.text,
+                }),
+                Verdict::Failed(refusal) => Some(Lost::Failed(refusal)),
+            };
+            // What it brought about itself is no news.
+            (seen, quiet_since) = (scheduler(), Instant::now());
+            well.send_replace(lost.is_none());
+            let Some(lost) = lost else {
+                misses = 0;
+                continue;
+            };
+            misses += 1;
+            tracing::error!(misses, "canary: the engine {lost}");
+            if misses >= MAX_MISSES {
+                return lost;
+            }
+        }
+    }
+}
+
+/// Whether a refusal says nothing of the engine.
+fn is_unheard(refusal: &Refusal) -> bool {
+    matches!(
+        refusal.reason(),
+        Reason::ModelLoading
+            | Reason::ShuttingDown
+            | Reason::ServerBusy
+            | Reason::QueueFull
+            | Reason::PreprocessingBusy
+            | Reason::DeadlineExceeded
+            | Reason::DeadlineUnreachable
+    )
+}
+
+/// Asks about the picture, each time as a new file.
+#[derive(Debug)]
+struct Questioner {
+    frontend: Arc<dyn Ask>,
+    asked: AtomicU64,
+}
+
+impl Questioner {
+    async fn ask(
+        &self,
+        questions: &[&str],
+        limit: Duration,
+    ) -> Result<Vec<Result<Answer, Refusal>>, Refusal> {
+        // Behind its end a PNG may hold anything.
+        let number = self.asked.fetch_add(1, Ordering::Relaxed).to_le_bytes();
+        let file = [PICTURE, b"canary", &number].concat();
+        let questions = questions.iter().map(|text| Question { text: (*text).to_owned() }).collect();
+        let input =
+            ImageQuestions { image: Some(Image { source: Some(Source::Data(file.into())) }), questions };
+        let asked = Asked {
+            inputs: vec![input],
+            form: Form::Grpc,
+            caller: Caller::anonymous("canary"),
+            priority: Priority::High,
+            deadline: Instant::now().checked_add(limit).map(Deadline),
+            in_order: true,
+            every_pair: true,
+            held: Held::default(),
+        };
+        let outcomes: Vec<_> = self.frontend.ask(asked)?.collect().await;
+        outcomes.into_iter().map(|outcome| outcome.map(|outcome| outcome.answer)).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use futures::stream;
+
+    use super::*;
+    use crate::frontend::{Outcome, Outcomes};
+
+    type Script = Box<dyn FnMut(&str) -> Result<Answer, Refusal> + Send>;
+
+    /// Answers as its script says.
+    struct Scripted(Mutex<Script>);
+
+    impl Ask for Scripted {
+        fn ask(&self, asked: Asked) -> Result<Outcomes, Refusal> {
+            let mut script = self.0.lock().unwrap();
+            let [input] = &asked.inputs[..] else { panic!("one picture") };
+            let outcomes: Vec<_> = (0..)
+                .zip(&input.questions)
+                .map(|(question_index, question)| {
+                    Ok(Outcome { image_index: 0, question_index, answer: script(&question.text) })
+                })
+                .collect();
+            Ok(stream::iter(outcomes).boxed())
+        }
+    }
+
+    fn scripted(script: impl FnMut(&str) -> Result<Answer, Refusal> + Send + 'static) -> Arc<dyn Ask> {
+        Arc::new(Scripted(Mutex::new(Box::new(script))))
+    }
+
+    fn answer(id: u32, margin: f32) -> Answer {
+        Answer { token_ids: vec![id], text: id.to_string(), margin, ..Answer::default() }
+    }
+
+    fn quiet() -> Snapshot {
+        Snapshot::default()
+    }
+
+    #[tokio::test]
+    async fn the_question_that_the_model_is_surest_about_is_kept() {
+        let margins = |text: &str| answer(7, if text == "is there a circle?" { 9.0 } else { 1.0 });
+        let canary = Canary::choose(scripted(move |text| Ok(margins(text)))).await.unwrap();
+        assert_eq!(canary.question, "is there a circle?");
+        assert_eq!(canary.ask().await, Verdict::Passed);
+    }
+
+    #[tokio::test]
+    async fn a_model_that_answers_nothing_is_refused_at_once() {
+        let mute = scripted(|_| Err(Refusal::new(Reason::EngineFailed).cause("mute")));
+        assert_eq!(Canary::choose(mute).await.unwrap_err().reason(), Reason::EngineFailed);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_idle_engine_that_answers_otherwise_three_times_is_given_up() {
+        let mut asked = 0;
+        let drifting = scripted(move |_| {
+            asked += 1;
+            Ok(answer(if asked <= QUESTIONS.len() { 7 } else { 8 }, 1.0))
+        });
+        let canary = Canary::choose(drifting).await.unwrap();
+        let well = watch::Sender::new(true);
+        let begin = Instant::now();
+        let idle = Duration::from_secs(60);
+        let lost = canary.watch(quiet, idle, &well).await;
+        let Lost::Wrong { known, got, .. } = lost else { panic!("{lost}") };
+        assert_eq!((known.as_str(), got.as_str()), ("7", "8"));
+        // Once idle, then again and again.
+        assert_eq!(begin.elapsed(), idle + (MAX_MISSES - 1) * PERIOD);
+        assert!(!*well.borrow());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_failed_batch_is_reason_to_ask_and_an_answer_makes_it_well_again() {
+        let mut asked = 0;
+        let stumbling = scripted(move |_| {
+            asked += 1;
+            let stumbles = asked == QUESTIONS.len() + 1;
+            if stumbles { Err(Refusal::new(Reason::EngineFailed).cause("once")) } else { Ok(answer(7, 1.0)) }
+        });
+        let canary = Canary::choose(stumbling).await.unwrap();
+        let well = watch::Sender::new(true);
+        let mut told = well.subscribe();
+        let looks = AtomicU64::new(0);
+        let failing = || Snapshot { failed_batches: looks.fetch_add(1, Ordering::Relaxed).min(1), ..quiet() };
+        let story = async {
+            told.changed().await.unwrap();
+            assert!(!*told.borrow_and_update());
+            told.changed().await.unwrap();
+            assert!(*told.borrow_and_update());
+        };
+        tokio::select! {
+            lost = canary.watch(failing, Duration::from_secs(3600), &well) => panic!("{lost}"),
+            () = story => {}
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_server_with_much_to_do_is_not_given_up() {
+        let mut asked = 0;
+        let full = scripted(move |_| {
+            asked += 1;
+            let full = asked > QUESTIONS.len();
+            if full { Err(Refusal::new(Reason::QueueFull).cause("full")) } else { Ok(answer(7, 1.0)) }
+        });
+        let canary = Canary::choose(full).await.unwrap();
+        let well = watch::Sender::new(true);
+        let watched = canary.watch(quiet, Duration::from_secs(2), &well);
+        assert!(tokio::time::timeout(Duration::from_secs(600), watched).await.is_err());
+        assert!(*well.borrow());
+    }
+}

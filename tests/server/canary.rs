@@ -1,0 +1,47 @@
+//! The question that the server asks itself.
+
+use crate::support::{Server, ask, echo_of, picture, pipeline, refusal, request, scripted};
+use blip_serve::{exit::Exit, settings::Settings};
+use scheduler::{EngineError, EngineErrorKind};
+use tokio::sync::oneshot;
+
+/// Batches of the canary's first questions, all about one picture.
+const FIRST_BATCHES: usize = 1;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_answers_otherwise_after_a_failure_ends_the_server() {
+    let mut batches = 0;
+    let engine = scripted(move |batch, rows| {
+        batches += 1;
+        if batches == FIRST_BATCHES + 1 {
+            return Err(EngineError::new(EngineErrorKind::Batch, "a bit has flipped"));
+        }
+        for row in 0..batch.questions.len() {
+            let mut answer = echo_of(batch, row);
+            if batches > FIRST_BATCHES {
+                answer.token_ids.reverse();
+            }
+            rows.finish(row, Ok(answer));
+        }
+        Ok(())
+    });
+    let (ready, is_ready) = oneshot::channel();
+    let settings = Settings::default();
+    let load = pipeline(settings.clone(), engine);
+    let server = Server::launch_with_canary(settings, load, move || ready.send(()).unwrap()).await;
+    is_ready.await.unwrap();
+    let asked = request(&[(&picture(), &["red"])]);
+    let answers = ask(&mut server.client().await, asked).await;
+    assert!(refusal(&answers[0]).is_some());
+    assert_eq!(server.ended().await.unwrap(), Exit::EngineBroken);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_model_that_answers_nothing_does_not_get_as_far_as_serving() {
+    let mute = scripted(|_, _| Err(EngineError::new(EngineErrorKind::Batch, "mute")));
+    let settings = Settings::default();
+    let load = pipeline(settings.clone(), mute);
+    let server = Server::launch_with_canary(settings, load, || panic!("it said that it serves")).await;
+    let error = server.ended().await.unwrap_err().to_string();
+    assert_eq!(error, "the model answers no question: the model failed: mute");
+}
