@@ -49,7 +49,7 @@ impl Metric {
 #[macro_export]
 macro_rules! metrics_table {
     ($($id:ident = $name:literal, $kind:ident, $unit:ident, $labels:literal, $help:literal;)*) => {
-        $(const $id: &str = $name;)*
+        $(pub(crate) const $id: &str = $name;)*
 
         /// Every metric of this crate.
         pub const METRICS: &[$crate::Metric] = &[$($crate::Metric {

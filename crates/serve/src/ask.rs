@@ -2,7 +2,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use futures::{StreamExt as _, stream::BoxStream};
+use futures::{
+    StreamExt as _,
+    stream::{self, BoxStream},
+};
 use scheduler::Priority;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -45,7 +48,11 @@ impl BlipService for AskService {
         let held = request.extensions().get::<Held>().map(Held::next_message).unwrap_or_default();
         let deadline = request.extensions().get::<Deadline>().copied();
         let responses = self.begin(request.into_inner(), caller, deadline, held)?;
-        Ok(Response::new(responses.map(|response| response.map_err(Status::from)).boxed()))
+        let mut responses = responses.map(|response| response.map_err(Status::from));
+        // Headers go out along with the first response. A client library retries elsewhere what a server that goes away has
+        // not begun to answer, and a lone answer is one segment on the wire instead of two.
+        let first = responses.next().await.transpose()?;
+        Ok(Response::new(stream::iter(first.map(Ok)).chain(responses).boxed()))
     }
 
     async fn ask_stream(

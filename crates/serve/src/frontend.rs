@@ -21,7 +21,7 @@ use crate::{
     gate::Gate,
     in_order::InOrder,
     intake::{Cost, Intake, Ready, ReadyImage, ReadyQuestion, TokenIds},
-    monitor,
+    monitor::{self, AnswerMeters},
     place::Form,
     prepare::prepare,
     proto::{Answer, ImageQuestions, Timing},
@@ -103,12 +103,14 @@ pub struct Frontend<E: Answering> {
     gate: watch::Receiver<Gate<E>>,
     limits: RequestLimits,
     in_flight: TaskTracker,
+    meters: Arc<AnswerMeters>,
 }
 
 impl<E: Answering> Frontend<E> {
-    /// Answers while `gate` is open. Every request in flight is counted in `in_flight`.
+    /// Answers while `gate` is open. Every request in flight is counted in `in_flight`. Metrics go to the recorder that is
+    /// installed at this moment.
     pub fn new(gate: watch::Receiver<Gate<E>>, limits: RequestLimits, in_flight: TaskTracker) -> Self {
-        Self { gate, limits, in_flight }
+        Self { gate, limits, in_flight, meters: Arc::default() }
     }
 }
 
@@ -123,7 +125,9 @@ impl<E: Answering> Ask for Frontend<E> {
         caller.admit(inputs.iter().map(|input| input.questions.len()).sum())?;
         let priority = caller.priority(priority);
         let arrived = Instant::now();
-        let call = Arc::new(Call { pipeline, arrived, deadline, caller, priority, _in_flight: in_flight });
+        let meters = Arc::clone(&self.meters);
+        let call =
+            Arc::new(Call { pipeline, arrived, deadline, caller, priority, meters, _in_flight: in_flight });
         let mut outcomes = Deadline::bound(deadline, outcomes(call, inputs, held).map(Ok)).boxed();
         if every_pair {
             outcomes = EveryPair::new(outcomes, &counts).boxed();
@@ -142,6 +146,7 @@ struct Call<E: Answering> {
     deadline: Option<Deadline>,
     caller: Caller,
     priority: Priority,
+    meters: Arc<AnswerMeters>,
     /// Ends when the last answer has been handed to the connection.
     _in_flight: TaskTrackerToken,
 }
@@ -166,9 +171,10 @@ fn answer_input<E: Answering>(call: &Arc<Call<E>>, ready: Ready) -> BoxStream<'s
             Ok((image, question)) => answer_pair(Arc::clone(call), image, question, cost).left_future(),
             Err(refusal) => future::ready(Err(refusal)).right_future(),
         };
+        let meters = Arc::clone(&call.meters);
         answer.map(move |answer| {
             match &answer {
-                Ok(answer) => monitor::observe_answer(answer),
+                Ok(answer) => meters.observe(answer),
                 Err(refusal) => monitor::observe_refusal(refusal),
             }
             Outcome { image_index: place.index, question_index, answer }

@@ -60,6 +60,11 @@ impl ConnectionOptions {
         Ok(())
     }
 
+    /// The key, if there is one.
+    pub(super) fn key(&self) -> Option<String> {
+        self.api_key.clone()
+    }
+
     async fn endpoint(&self) -> anyhow::Result<Endpoint> {
         let endpoint = Endpoint::from_shared(self.server.clone())
             .with_context(|| format!("server {:?} is not a URL", self.server))?

@@ -1,6 +1,7 @@
-//! The command line: `blip-serve serve`, `ask`, `health` and `config`.
+//! The command line: `blip-serve serve`, `ask`, `bench`, `health` and `config`.
 
 pub mod ask;
+pub mod bench;
 pub mod config;
 mod connection;
 pub mod health;
@@ -46,6 +47,8 @@ enum Command {
     Serve(Box<serve::ServeCommand>),
     /// Ask a running server questions about images
     Ask(ask::AskCommand),
+    /// Ask a server many questions, and measure how it answers
+    Bench(Box<bench::BenchCommand>),
     /// Ask a running server whether it is ready
     Health(health::HealthCommand),
     /// Print the settings that serve would have, each with its origin
@@ -68,6 +71,7 @@ pub fn run() -> Exit {
                     match cli.command {
                         Command::Serve(command) => command.run().await,
                         Command::Ask(command) => command.run().await,
+                        Command::Bench(command) => command.run().await,
                         Command::Health(command) => command.run().await,
                         Command::Config(command) => command.run(),
                     }

@@ -1,5 +1,6 @@
 //! What can be watched from outside: metrics for Prometheus, and whether the server lives and is ready.
 
+mod answers;
 mod call;
 mod calls;
 mod documentation;
@@ -8,11 +9,12 @@ mod recorder;
 mod routes;
 mod table;
 
+pub use answers::AnswerMeters;
 pub use calls::{Observed, ObservedLayer};
 pub use endpoint::{Look, Vitals, serve};
 pub use recorder::{BUCKETS, install};
 pub use routes::observed;
 pub use table::{
     METRICS, Open, Stage, Unfinished, connection_opened, connection_refused, describe_model, expect_canary,
-    observe_answer, observe_canary, observe_refusal,
+    observe_canary, observe_refusal,
 };

@@ -5,10 +5,7 @@ use std::time::Duration;
 use metrics::{Gauge, counter, gauge, histogram};
 use scheduler::{Snapshot, metrics_table};
 
-use crate::{
-    errors::Refusal,
-    proto::{Answer, Timing},
-};
+use crate::errors::Refusal;
 
 metrics_table! {
     CALLS = "blip_requests_total", Counter, Count,
@@ -74,26 +71,6 @@ impl Drop for Unfinished {
         };
         counter!(LEFT, "stage" => stage).increment(1);
     }
-}
-
-/// Records what an answer took and came from.
-pub fn observe_answer(answer: &Answer) {
-    let Some(timing) = &answer.timing else { return };
-    let Timing { queue_ms, preprocess_ms, vision_ms, text_ms, decode_ms, total_ms, fetch_ms, .. } = *timing;
-    for (stage, milliseconds) in [
-        ("fetch", fetch_ms),
-        ("preprocess", preprocess_ms),
-        ("queue", queue_ms),
-        ("vision", vision_ms),
-        ("text", text_ms),
-        ("decode", decode_ms),
-        ("total", total_ms),
-    ] {
-        histogram!(STAGE, "stage" => stage).record(milliseconds / 1e3);
-    }
-    counter!(TOKENS).increment(answer.token_ids.len() as u64);
-    let source = if timing.image_reused { "cache" } else { "encoder" };
-    counter!(FEATURES, "source" => source).increment(1);
 }
 
 /// Records that a pair was refused.

@@ -1,0 +1,54 @@
+//! What answers took and came from, recorded for each of them: the handles are looked up once.
+
+use metrics::{Counter, Histogram, counter, histogram};
+
+use super::table::{FEATURES, STAGE, TOKENS};
+use crate::proto::{Answer, Timing};
+
+/// Records answers.
+pub struct AnswerMeters {
+    stages: [Histogram; 7],
+    tokens: Counter,
+    encoder: Counter,
+    cache: Counter,
+}
+
+impl std::fmt::Debug for AnswerMeters {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("AnswerMeters").finish_non_exhaustive()
+    }
+}
+
+impl AnswerMeters {
+    /// Records by the recorder that is installed now.
+    #[must_use]
+    pub fn new() -> Self {
+        let stages = ["fetch", "preprocess", "queue", "vision", "text", "decode", "total"];
+        Self {
+            stages: stages.map(|stage| histogram!(STAGE, "stage" => stage)),
+            tokens: counter!(TOKENS),
+            encoder: counter!(FEATURES, "source" => "encoder"),
+            cache: counter!(FEATURES, "source" => "cache"),
+        }
+    }
+
+    /// Records an answer.
+    pub fn observe(&self, answer: &Answer) {
+        let Some(timing) = &answer.timing else { return };
+        let Timing { queue_ms, preprocess_ms, vision_ms, text_ms, decode_ms, total_ms, fetch_ms, .. } =
+            *timing;
+        let milliseconds = [fetch_ms, preprocess_ms, queue_ms, vision_ms, text_ms, decode_ms, total_ms];
+        for (histogram, milliseconds) in self.stages.iter().zip(milliseconds) {
+            histogram.record(milliseconds / 1e3);
+        }
+        self.tokens.increment(answer.token_ids.len() as u64);
+        let features = if timing.image_reused { &self.cache } else { &self.encoder };
+        features.increment(1);
+    }
+}
+
+impl Default for AnswerMeters {
+    fn default() -> Self {
+        Self::new()
+    }
+}
