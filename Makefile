@@ -5,7 +5,7 @@ DEVICE ?= cpu
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch build dist demo test test-rust test-end-to-end test-deploy lint fmt doc bench-scheduler clean
+.PHONY: help libtorch build dist demo test test-rust test-end-to-end test-deploy lint fmt doc bench-scheduler bench-peers clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -55,6 +55,9 @@ doc: libtorch ## The Rust documentation, target/doc
 
 bench-scheduler: libtorch ## Simulate the scheduler beside the peers' policies; rewrites docs/scheduler-simulation.*
 	$(CARGO) run --release --locked -p scheduler --example simulate
+
+bench-peers: build ## Measure blip-serve beside LitServe, mosec, Triton and transformers; installs them, takes half an hour
+	benches/peers/run.sh
 
 clean: ## Build outputs of this checkout (the shared LibTorch stays)
 	$(CARGO) clean

@@ -45,7 +45,8 @@ def until(server, condition):
 
 
 def test_every_call_is_counted_by_method_and_code_and_every_answer_by_its_stages(start, picture):
-    server = start()
+    # What it asks itself would be counted, too.
+    server = start("--canary-idle-s", "0")
     server.client.outcomes([(picture, [QUESTION, ""]), (b"no image", [QUESTION])])
     server.client.refused_call([])
     asked = {"protocol": "grpc", "method": "Ask"}
@@ -63,6 +64,16 @@ def test_every_call_is_counted_by_method_and_code_and_every_answer_by_its_stages
     assert metrics.value("blip_model_info", model="demo", device="cpu") == 1
     assert metrics.value("blip_connections") >= 1
     assert metrics.value("process_resident_memory_bytes") > 0
+
+
+def test_an_idle_server_asks_itself_a_question_and_shows_how_much_may_wait(start):
+    server = start("--canary-idle-s", "1", "--max-queued-questions", "99")
+    metrics = until(server, lambda metrics: metrics.value("blip_canary_total", result="passed") >= 1)
+    assert metrics.value("blip_canary_total", result="wrong") == metrics.value("blip_canary_total", result="failed") == 0
+    assert metrics.value("blip_queue_limit_jobs") == 99
+    assert metrics.value("blip_queue_waiting") == 0
+    assert metrics.value("blip_ready") == 1
+
 
 
 def test_every_declared_metric_is_of_its_declared_kind_and_no_other_is_there(start, picture):

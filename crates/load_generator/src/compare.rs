@@ -1,15 +1,21 @@
 //! Runs side by side.
 
-use std::fmt::Write as _;
+use std::{collections::BTreeSet, fmt::Write as _};
 
 use crate::Report;
 
-/// A table of two runs, with the second one's numbers over the first one's.
+/// A table of runs, a column for each; of two, with the second one's numbers over the first one's.
 #[must_use]
-pub fn table(first: &Report, second: &Report) -> String {
+pub fn table(reports: &[Report]) -> String {
     let mut text = String::new();
-    let width = first.name.len().max(second.name.len()).max(12);
-    let _ = writeln!(text, "{:<24} {:>width$} {:>width$}  {:>6}", "", first.name, second.name, "ratio");
+    let width = reports.iter().map(|report| report.name.len()).max().unwrap_or_default().max(12);
+    let mut row = |name: &str, cells: Vec<String>| {
+        let cells: String = cells.iter().map(|cell| format!(" {cell:>width$}")).collect();
+        let _ = writeln!(text, "{name:<24}{cells}");
+    };
+    let pair = if let [first, second] = reports { Some((first, second)) } else { None };
+    let names = reports.iter().map(|report| report.name.clone());
+    row("", names.chain(pair.map(|_| "ratio".to_owned())).collect());
     let rows: [(&str, fn(&Report) -> f64); 9] = [
         ("questions/s", |report| report.questions_per_s),
         ("requests/s", |report| report.requests_per_s),
@@ -22,21 +28,23 @@ pub fn table(first: &Report, second: &Report) -> String {
         ("questions not answered", |report| report.failed as f64),
     ];
     for (name, read) in rows {
-        let (one, other) = (read(first), read(second));
-        let ratio = if one > 0.0 { format!("{:.2}", other / one) } else { "-".to_owned() };
-        let _ = writeln!(text, "{name:<24} {one:>width$.2} {other:>width$.2}  {ratio:>6}");
+        let ratio = pair.map(|(first, second)| match read(first) {
+            0.0 => "-".to_owned(),
+            one => format!("{:.2}", read(second) / one),
+        });
+        let cells = reports.iter().map(|report| format!("{:.2}", read(report)));
+        row(name, cells.chain(ratio).collect());
     }
-    let differing: Vec<_> = first
-        .options
+    let different: BTreeSet<&String> = reports
         .iter()
-        .filter(|(name, value)| second.options.get(*name) != Some(*value))
-        .map(|(name, value)| {
-            let other = second.options.get(name).map_or("nothing", String::as_str);
-            format!("{name} {value} and {other}")
-        })
+        .flat_map(|report| &report.options)
+        .filter(|(name, value)| reports.iter().any(|other| other.options.get(*name) != Some(*value)))
+        .map(|(name, _)| name)
         .collect();
-    if !differing.is_empty() {
-        let _ = writeln!(text, "run differently: {}", differing.join(", "));
+    for name in different {
+        let values =
+            reports.iter().map(|report| report.options.get(name).map_or("-", String::as_str).to_owned());
+        row(name, values.collect());
     }
     text
 }
@@ -63,12 +71,13 @@ mod tests {
 
     #[test]
     fn the_ratio_is_the_second_over_the_first_and_different_options_are_told() {
-        let text = table(&report("slow", 8, "4"), &report("fast", 2, "8"));
-        let p50: Vec<&str> =
-            text.lines().find(|line| line.starts_with("latency p50")).unwrap().split_whitespace().collect();
-        assert_eq!(p50, ["latency", "p50,", "ms", "8.00", "2.00", "0.25"]);
-        assert!(text.contains("questions not answered") && text.contains("-"), "{text}");
-        assert!(text.ends_with("run differently: clients 4 and 8\n"), "{text}");
-        assert!(!table(&report("a", 1, "4"), &report("b", 1, "4")).contains("differently"));
+        let text = table(&[report("slow", 8, "4"), report("fast", 2, "8")]);
+        let row = |name: &str| text.lines().find(|line| line.starts_with(name)).map(str::to_owned).unwrap();
+        let cells = |name: &str| row(name).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
+        assert_eq!(cells("latency p50"), ["latency", "p50,", "ms", "8.00", "2.00", "0.25"]);
+        assert!(row("questions not answered").ends_with('-'));
+        assert_eq!(cells("clients"), ["clients", "4", "8"]);
+        let same = table(&[report("a", 1, "4"), report("b", 1, "4"), report("c", 1, "4")]);
+        assert!(!same.contains("clients") && !same.contains("ratio"), "{same}");
     }
 }

@@ -97,3 +97,46 @@ async fn started(State(watched): State<Watched>) -> impl IntoResponse {
 fn yes_or_no(yes: bool, positive: &'static str, negative: &'static str) -> (StatusCode, &'static str) {
     if yes { (StatusCode::OK, positive) } else { (StatusCode::SERVICE_UNAVAILABLE, negative) }
 }
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt as _;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    /// What `/readyz` says of a server that serves, or not, with so many jobs and room for three.
+    async fn told(serving: bool, jobs: Option<usize>) -> (StatusCode, String) {
+        let (_vitals, vitals) = watch::channel(Vitals { started: true, serving });
+        let watched = Watched {
+            vitals,
+            look: Arc::new(move || Some(Snapshot { jobs: jobs?, ..Snapshot::default() })),
+            queue_limit: 3,
+            recorder: PrometheusBuilder::new().build_recorder().handle(),
+            process: Arc::default(),
+        };
+        let response = ready(State(watched)).await.into_response();
+        let status = response.status();
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_full_queue_is_not_ready_and_says_so() {
+        assert_eq!(told(true, Some(2)).await, (StatusCode::OK, "ready\n".to_owned()));
+        let (status, text) = told(true, Some(3)).await;
+        assert_eq!(
+            (status, text.as_str()),
+            (StatusCode::SERVICE_UNAVAILABLE, "not ready: the queue is full\n")
+        );
+    }
+
+    #[tokio::test]
+    async fn a_server_that_loads_or_stops_is_not_ready_whatever_waits() {
+        for jobs in [None, Some(0)] {
+            let (status, text) = told(false, jobs).await;
+            assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+            assert!(text.starts_with("not ready: loading"), "{text}");
+        }
+    }
+}

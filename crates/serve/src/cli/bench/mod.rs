@@ -54,8 +54,8 @@ pub struct BenchCommand {
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     plot: Option<std::path::PathBuf>,
 
-    /// Ask nobody, but set two reports side by side
-    #[arg(long, value_names = ["A.json", "B.json"], num_args = 2, value_hint = ValueHint::FilePath)]
+    /// Ask nobody, but set reports side by side
+    #[arg(long, value_name = "REPORT.json", num_args = 2.., value_hint = ValueHint::FilePath)]
     compare: Option<Vec<std::path::PathBuf>>,
 }
 
@@ -77,9 +77,7 @@ impl BenchCommand {
         let reports = match &self.compare {
             Some(paths) => {
                 let reports = paths.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
-                if let [first, second] = &reports[..] {
-                    print(&compare::table(first, second))?;
-                }
+                print(&compare::table(&reports))?;
                 reports
             }
             None => {

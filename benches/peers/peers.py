@@ -1,0 +1,264 @@
+"""Measures blip-serve beside other servers of the same model: same weights, machine, cores, clients and questions.
+
+Each peer is first tried with every setting of a small grid, and keeps its best; then all take turns, several times, so that
+what else the machine does hits all of them. `make bench-peers` installs what it needs and runs this.
+"""
+
+import argparse
+import contextlib
+import datetime
+import itertools
+import json
+import os
+import platform
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import easy_vqa
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+
+# What is asked, one question a request. easy-vqa asks 9.7 questions about each picture: all but one in 9.7 are about a
+# picture that the server has seen.
+SCENARIOS = {
+    "new images": ["--reuse", "0"],
+    "9.7 questions an image": ["--reuse", str(round(1 - 1 / 9.673, 3)), "--pool", "100"],
+    "images seen before": ["--reuse", "1", "--pool", "100"],
+}
+PEERS = ("litserve", "mosec", "triton")
+PROTOCOL = {"litserve": "json", "mosec": "json", "triton": "kserve"}
+PATH = {"litserve": "/predict", "mosec": "/inference", "triton": "/v2/models/blip/infer"}
+# Both cores for one worker, or a worker for each.
+SHAPES = ({"WORKERS": 1, "THREADS": 2}, {"WORKERS": 2, "THREADS": 1})
+BATCHES = (16, 32, 64)
+WAITS_MS = (1, 10)
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def environment(setting, model, port=0):
+    values = {"MODEL": model, "PORT": port, **setting}
+    # A thread pool of OpenMP's own beside torch's would only take its cores.
+    return os.environ | {f"PEER_{name}": str(value) for name, value in values.items()} | {"TOKENIZERS_PARALLELISM": "false"}
+
+
+@contextlib.contextmanager
+def running(command, log, env=None):
+    with log.open("ab") as output:
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=env, cwd=HERE, start_new_session=True)
+    try:
+        yield process
+    finally:
+        # Workers are processes of their own.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            pass
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+class Runner:
+    def __init__(self, options, work):
+        self.options, self.work = options, work
+        self.images = Path(next(iter(easy_vqa.get_test_image_paths().values()))).parent
+        self.questions = work / "questions.txt"
+        texts, _, _ = easy_vqa.get_test_questions()
+        self.questions.write_text("\n".join(texts) + "\n")
+
+    def bench(self, server, protocol, traffic, seconds, name):
+        """One report of `blip-serve bench`."""
+        output = self.work / "report.json"
+        command = [self.options.bin, "bench", "--server", server, "--protocol", protocol, "--clients", str(self.options.clients),
+                   "--images", str(self.images), "--questions", str(self.questions), "--seconds", str(seconds), "--warm-up-s", "2",
+                   "--name", name, "--output", str(output), *traffic]
+        result = subprocess.run(command, capture_output=True, text=True, timeout=600)
+        if result.returncode != 0:
+            raise RuntimeError(f"{' '.join(command)}: {result.stdout}{result.stderr}")
+        return json.loads(output.read_text())
+
+    @contextlib.contextmanager
+    def ours(self):
+        port = free_port()
+        command = [self.options.bin, "serve", "--model", self.options.model, "--device", "cpu", "--grpc-listen", f"127.0.0.1:{port}",
+                   "--http-listen", "off", "--metrics-listen", "127.0.0.1:0"]
+        with running(command, self.work / "blip-serve.log") as process:
+            wait(process, lambda: subprocess.run(
+                [self.options.bin, "health", "--server", f"http://127.0.0.1:{port}"], capture_output=True).returncode == 0)
+            yield f"http://127.0.0.1:{port}", "grpc"
+
+    @contextlib.contextmanager
+    def peer(self, peer, setting):
+        port = free_port()
+        url = f"http://127.0.0.1:{port}{PATH[peer]}"
+        env = environment(setting, self.options.model, port)
+        with running([sys.executable, f"{peer}_server.py"], self.work / f"{peer}.log", env) as process:
+            wait(process, lambda: answers(url, PROTOCOL[peer], self.images))
+            yield url, PROTOCOL[peer]
+
+    def plain(self, setting, seconds):
+        command = [sys.executable, "plain.py", str(self.images), str(self.questions), str(seconds)]
+        env = environment(setting, self.options.model)
+        result = subprocess.run(command, capture_output=True, text=True, env=env, cwd=HERE, timeout=600)
+        if result.returncode != 0:
+            raise RuntimeError(result.stderr)
+        return json.loads(result.stdout)["questions_per_s"]
+
+
+def answers(url, protocol, images):
+    """Whether a server answers a question."""
+    import base64
+
+    image = base64.b64encode(next(images.iterdir()).read_bytes()).decode()
+    question = "what color is the shape?"
+    if protocol == "json":
+        body = {"image": image, "questions": [question]}
+    else:
+        body = {"inputs": [{"name": name, "shape": [1, 1], "datatype": "BYTES", "data": [value]}
+                           for name, value in (("image", image), ("question", question))]}
+    request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
+    try:
+        with urllib.request.urlopen(request, timeout=30) as response:
+            return response.status == 200
+    except OSError:
+        return False
+
+
+def wait(process, ready, limit_s=180):
+    end = time.monotonic() + limit_s
+    while not ready():
+        if process.poll() is not None or time.monotonic() > end:
+            raise RuntimeError(f"{process.args} did not get ready (exit code {process.returncode})")
+        time.sleep(0.2)
+
+
+def search(runner, seconds):
+    """Each peer's best setting for new images, and every one tried."""
+    best, tried = {}, {}
+    for peer in PEERS:
+        rates = {}
+        for shape, batch, wait_ms in itertools.product(SHAPES, BATCHES, WAITS_MS):
+            setting = {**shape, "BATCH": batch, "WAIT_MS": wait_ms}
+            key = " ".join(f"{name.lower()}={value}" for name, value in setting.items())
+            try:
+                with runner.peer(peer, setting) as (url, protocol):
+                    report = runner.bench(url, protocol, SCENARIOS["new images"], seconds, peer)
+                rates[key] = report["questions_per_s"] if report["failed"] == 0 else 0.0
+            except RuntimeError as error:
+                print(f"{peer} {key}: {error}", file=sys.stderr)
+                rates[key] = 0.0
+            print(f"{peer} {key}: {rates[key]:.0f} questions/s", file=sys.stderr, flush=True)
+        tried[peer] = rates
+        key = max(rates, key=rates.get)
+        if rates[key] > 0:
+            best[peer] = {name.upper(): float(value) if "." in value else int(value) for name, value in (part.split("=") for part in key.split())}
+    rates = {}
+    for batch in (*BATCHES, 128):
+        setting = {"WORKERS": 1, "THREADS": 2, "BATCH": batch, "WAIT_MS": 0}
+        rates[f"batch={batch}"] = runner.plain(setting, seconds)
+        print(f"plain batch={batch}: {rates[f'batch={batch}']:.0f} questions/s", file=sys.stderr, flush=True)
+    tried["plain"] = rates
+    best["plain"] = {"WORKERS": 1, "THREADS": 2, "BATCH": int(max(rates, key=rates.get).split("=")[1]), "WAIT_MS": 0}
+    return best, tried
+
+
+def measure(runner, best, repeats, seconds):
+    """Reports by system and scenario, in turns."""
+    reports = {}
+    for repeat in range(repeats):
+        for system in ("blip-serve", *best):
+            if system == "plain":
+                # It remembers nothing: the same for every scenario.
+                rate = runner.plain(best["plain"], seconds)
+                for scenario in SCENARIOS:
+                    reports.setdefault((system, scenario), []).append({"questions_per_s": rate, "latency_ms": None, "failed": 0})
+                continue
+            server = runner.ours() if system == "blip-serve" else runner.peer(system, best[system])
+            with server as (url, protocol):
+                for scenario, traffic in SCENARIOS.items():
+                    # Another seed each time: nothing is left of the last run.
+                    report = runner.bench(url, protocol, [*traffic, "--seed", str(repeat + 1)], seconds, system)
+                    reports.setdefault((system, scenario), []).append(report)
+                    print(f"{repeat + 1}/{repeats} {system}, {scenario}: {report['questions_per_s']:.0f} questions/s, "
+                          f"p99 {report['latency_ms']['p99']:.0f} ms, {report['failed']} failed", file=sys.stderr, flush=True)
+    return reports
+
+
+def spread(values, digits=0):
+    """Median (least to most)."""
+    form = f"{{:,.{digits}f}}"
+    return f"{form.format(statistics.median(values))} ({form.format(min(values))} to {form.format(max(values))})"
+
+
+def table(reports, systems):
+    lines = []
+    for scenario in SCENARIOS:
+        lines += [f"### {scenario.capitalize()}", "", "| system | questions/s | blip-serve is | p50, ms | p99, ms | not answered |", "| --- | --- | --- | --- | --- | --- |"]
+        ours = [report["questions_per_s"] for report in reports["blip-serve", scenario]]
+        for system in systems:
+            of_system = reports[system, scenario]
+            rates = [report["questions_per_s"] for report in of_system]
+            ratios = [mine / theirs for mine, theirs in zip(ours, rates, strict=True)]
+            latencies = [report["latency_ms"] for report in of_system if report["latency_ms"]]
+            p50, p99 = (spread([latency[name] for latency in latencies], 1) if latencies else "no server" for name in ("p50", "p99"))
+            ratio = "" if system == "blip-serve" else f"{spread(ratios, 2)} times as fast"
+            lines.append(f"| {system} | {spread(rates)} | {ratio} | {p50} | {p99} | {sum(report['failed'] for report in of_system)} |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--bin", required=True, help="the blip-serve program, a release build")
+    parser.add_argument("--model", default=str(ROOT / "models/demo"), help="the checkpoint's folder")
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=8, help="measured time of each run")
+    parser.add_argument("--search-seconds", type=int, default=4, help="measured time of each setting tried")
+    parser.add_argument("--output", required=True, type=Path, help="folder for what was measured")
+    options = parser.parse_args()
+    options.bin = str(Path(options.bin).resolve())
+    options.output.mkdir(parents=True, exist_ok=True)
+    work = options.output / "work"
+    work.mkdir(exist_ok=True)
+    runner = Runner(options, work)
+    best, tried = search(runner, options.search_seconds)
+    reports = measure(runner, best, options.repeats, options.seconds)
+    versions = {name: __import__("importlib.metadata").metadata.version(name)
+                for name in ("torch", "transformers", "litserve", "mosec", "nvidia-pytriton")}
+    facts = {
+        "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "blip_serve": subprocess.run([options.bin, "--version"], capture_output=True, text=True).stdout.strip(),
+        "processor": processor(), "cores": os.cpu_count(), "load_average_at_the_end": os.getloadavg(),
+        "clients": options.clients, "seconds": options.seconds, "repeats": options.repeats,
+        "versions": versions, "best": best, "tried": tried,
+    }
+    raw = {"facts": facts, "reports": [{"system": system, "scenario": scenario, "reports": of_system}
+                                      for (system, scenario), of_system in reports.items()]}
+    (options.output / "peers.json").write_text(json.dumps(raw, indent=1) + "\n")
+    text = table(reports, ["blip-serve", *best])
+    (options.output / "peers.md").write_text(text)
+    print(text)
+
+
+def processor():
+    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+if __name__ == "__main__":
+    main()

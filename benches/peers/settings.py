@@ -1,0 +1,10 @@
+"""How a peer is to run, from the environment: each of them reads the same names."""
+
+import os
+
+MODEL = os.environ["PEER_MODEL"]
+PORT = int(os.environ["PEER_PORT"])
+BATCH = int(os.environ["PEER_BATCH"])
+WAIT_MS = float(os.environ["PEER_WAIT_MS"])
+WORKERS = int(os.environ["PEER_WORKERS"])
+THREADS = int(os.environ["PEER_THREADS"])
