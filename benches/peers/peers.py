@@ -16,6 +16,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import sysconfig
 import time
 import urllib.request
 from pathlib import Path
@@ -49,8 +50,12 @@ def free_port():
 
 def environment(setting, model, port=0):
     values = {"MODEL": model, "PORT": port, **setting}
-    # A thread pool of OpenMP's own beside torch's would only take its cores.
-    return os.environ | {f"PEER_{name}": str(value) for name, value in values.items()} | {"TOKENIZERS_PARALLELISM": "false"}
+    return os.environ | {f"PEER_{name}": str(value) for name, value in values.items()} | {
+        # Threads of the tokenizer beside torch's would only take its cores.
+        "TOKENIZERS_PARALLELISM": "false",
+        # Triton's Python backend has to find the library of the very Python whose packages it uses.
+        "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR"),
+    }
 
 
 @contextlib.contextmanager
