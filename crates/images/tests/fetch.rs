@@ -126,6 +126,25 @@ async fn address_that_was_checked_is_the_one_connected_to() {
 }
 
 #[tokio::test]
+async fn headers_of_the_caller_go_to_the_origin_that_was_named_and_to_no_other() {
+    let elsewhere = Server::start(|_| ok(b"image", "")).await;
+    let away = elsewhere.url("/image");
+    let named = Server::start(move |path| {
+        let to = if path == "/first" { "/second" } else { away.as_str() };
+        format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n").into_bytes()
+    })
+    .await;
+    let fetcher = fetcher(config(&[&named, &elsewhere]));
+    let headers = [("traceparent".parse().unwrap(), "00-1-2-01".parse().unwrap())].into_iter().collect();
+    assert_eq!(fetcher.fetch_with(&named.url("/first"), headers).await.unwrap(), "image");
+    let told = |server: &Server| -> Vec<bool> {
+        server.requests().iter().map(|head| head.contains("traceparent: 00-1-2-01")).collect()
+    };
+    assert_eq!(told(&named), [true, true]);
+    assert_eq!(told(&elsewhere), [false]);
+}
+
+#[tokio::test]
 async fn redirect_is_a_new_url_with_the_same_checks() {
     let inside = Server::start(|_| ok(b"secret", "")).await;
     let port = inside.port();

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, LOCATION};
+use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, LOCATION};
 use reqwest::{Response, StatusCode};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
@@ -75,13 +75,15 @@ impl Client {
         &self.policy
     }
 
-    /// Follows `url`, which the policy has let through, to its body.
-    pub(super) async fn get(&self, mut url: Url) -> Result<Fetched, FetchError> {
+    /// Follows `url`, which the policy has let through, to its body. Its own origin is sent `headers` besides.
+    pub(super) async fn get(&self, mut url: Url, headers: &HeaderMap) -> Result<Fetched, FetchError> {
+        let origin = url.origin();
         let mut lifetime_of_all = Duration::MAX;
         for _ in 0..=self.max_redirects {
             let host = url.host_str().unwrap_or_default().to_owned();
             let _turn = self.hosts.turn(&host).await;
-            let response = self.head(&url, &host).await?;
+            let headers = if url.origin() == origin { headers.clone() } else { HeaderMap::new() };
+            let response = self.head(&url, &host, headers).await?;
             lifetime_of_all = lifetime_of_all.min(lifetime(response.headers()));
             let status = response.status();
             if is_redirect(status) {
@@ -97,9 +99,9 @@ impl Client {
         Err(FetchError::TooManyRedirects { limit: self.max_redirects })
     }
 
-    async fn head(&self, url: &Url, host: &str) -> Result<Response, FetchError> {
-        let request =
-            self.http.get(url.clone()).header(ACCEPT, "image/*").header(ACCEPT_ENCODING, "identity");
+    async fn head(&self, url: &Url, host: &str, headers: HeaderMap) -> Result<Response, FetchError> {
+        let request = self.http.get(url.clone()).headers(headers);
+        let request = request.header(ACCEPT, "image/*").header(ACCEPT_ENCODING, "identity");
         let limit = self.first_byte_timeout;
         let sent = timeout(limit, request.send()).await;
         sent.map_err(|_| FetchError::Timeout { stage: Stage::FirstByte, limit })?

@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::FutureExt as _;
 use futures::future::{BoxFuture, Shared, WeakShared};
+use reqwest::header::HeaderMap;
 use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
@@ -97,6 +98,15 @@ impl Fetcher {
     /// # Errors
     /// [`FetchError`].
     pub async fn fetch(&self, url: &str) -> Result<Bytes, FetchError> {
+        self.fetch_with(url, HeaderMap::new()).await
+    }
+
+    /// The same, with `headers` besides the fetcher's own. They go to the origin that `url` names, not to where that
+    /// redirects elsewhere. A fetch that is under way already, or is not needed, sends them to nobody.
+    ///
+    /// # Errors
+    /// [`FetchError`].
+    pub async fn fetch_with(&self, url: &str, headers: HeaderMap) -> Result<Bytes, FetchError> {
         let inner = &self.inner;
         if data_url::is_data_url(url) {
             return data_url::decode(url, inner.config.max_bytes);
@@ -106,7 +116,7 @@ impl Fetcher {
             add(&inner.tally.cached, 1);
             return Ok(body);
         }
-        self.join(url).await.map(|fetched| fetched.body)
+        self.join(url, headers).await.map(|fetched| fetched.body)
     }
 
     /// What has been fetched so far.
@@ -124,7 +134,7 @@ impl Fetcher {
     }
 
     /// The flight to `url`: one that is under way, or a new one.
-    fn join(&self, url: Url) -> Shared<Flight> {
+    fn join(&self, url: Url, headers: HeaderMap) -> Shared<Flight> {
         let mut flights = self.inner.flights();
         // A flight that landed, or that all have left, cannot be joined.
         flights.retain(|_, flight| flight.upgrade().is_some_and(|flight| flight.peek().is_none()));
@@ -134,7 +144,7 @@ impl Fetcher {
         }
         let key = url.as_str().to_owned();
         let inner = Arc::clone(&self.inner);
-        let flight = async move { inner.fly(url).await }.boxed().shared();
+        let flight = async move { inner.fly(url, headers).await }.boxed().shared();
         if let Some(weak) = flight.downgrade() {
             flights.insert(key, weak);
         }
@@ -144,9 +154,9 @@ impl Fetcher {
 
 impl Inner {
     /// The whole fetch, within its time; what may be kept goes to the cache.
-    async fn fly(&self, url: Url) -> Result<Fetched, FetchError> {
+    async fn fly(&self, url: Url, headers: HeaderMap) -> Result<Fetched, FetchError> {
         let limit = self.config.total_timeout;
-        let attempts = timeout(limit, self.attempts(&url)).await;
+        let attempts = timeout(limit, self.attempts(&url, &headers)).await;
         let fetched = attempts.map_err(|_| FetchError::Timeout { stage: Stage::Whole, limit })??;
         add(&self.tally.bytes, fetched.body.len() as u64);
         let lifetime = fetched.lifetime.min(self.config.cache_max_age);
@@ -156,7 +166,7 @@ impl Inner {
         Ok(fetched)
     }
 
-    async fn attempts(&self, url: &Url) -> Result<Fetched, FetchError> {
+    async fn attempts(&self, url: &Url, headers: &HeaderMap) -> Result<Fetched, FetchError> {
         let mut pause = self.config.retry_pause;
         let mut left = self.config.max_retries;
         loop {
@@ -164,7 +174,7 @@ impl Inner {
                 // The semaphore is never closed: this only waits.
                 let _turn = self.all.acquire().await;
                 add(&self.tally.attempts, 1);
-                self.client.get(url.clone()).await
+                self.client.get(url.clone(), headers).await
             };
             match attempt {
                 Err(error) if error.is_transient() && left > 0 => {
