@@ -18,15 +18,17 @@ use blip_serve::{
     auth::Secret,
     fetching::Fetching,
     frontend::Pipeline,
-    intake::{Intake, TokenIds},
+    intake::Intake,
     proto::{
         Answer, AskRequest, AskResponse, Image, ImageQuestions, Question, Timing, ask_response,
         blip_service_client::BlipServiceClient,
         blip_service_server::{BlipService, BlipServiceServer},
         image::Source,
     },
+    row::{AnswerRow, QuestionRow},
     server::{self, Entry, Listeners},
     settings::Settings,
+    telemetry::trace::Tracing,
 };
 use futures::{StreamExt as _, stream, stream::BoxStream};
 use scheduler::{Batch, Engine, EngineError, Rows, Scheduler};
@@ -47,13 +49,13 @@ struct NullEngine;
 
 impl Engine for NullEngine {
     type Image = Pixels;
-    type Question = TokenIds;
-    type Answer = RowAnswer;
+    type Question = QuestionRow;
+    type Answer = AnswerRow;
 
     fn run(
         &mut self,
-        batch: &Batch<Pixels, TokenIds>,
-        rows: &mut dyn Rows<RowAnswer>,
+        batch: &Batch<Pixels, QuestionRow>,
+        rows: &mut dyn Rows<AnswerRow>,
     ) -> Result<(), EngineError> {
         for row in 0..batch.questions.len() {
             let answer = RowAnswer {
@@ -65,7 +67,7 @@ impl Engine for NullEngine {
                 decode: Duration::ZERO,
                 image_reused: true,
             };
-            rows.finish(row, Ok(answer));
+            rows.finish(row, Ok(answer.into()));
         }
         Ok(())
     }
@@ -144,7 +146,8 @@ async fn start_ours(settings: Settings) -> String {
         let listeners = Listeners { grpc, http: None, metrics: None };
         let entry = Entry::new(&settings).unwrap();
         let announce = |()| ready.send(()).unwrap();
-        server::serve(&settings, listeners, entry, load, stream::pending(), announce).await.unwrap();
+        let tracing = Tracing::default();
+        server::serve(&settings, listeners, entry, tracing, load, stream::pending(), announce).await.unwrap();
     });
     is_ready.await.unwrap();
     address

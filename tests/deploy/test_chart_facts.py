@@ -125,11 +125,15 @@ def test_the_prefetch_may_write_the_model_and_the_server_may_not():
     assert {"name": "model", "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}} in objects.pod["volumes"]
 
 
+def egress_rules(values, *arguments):
+    """The rules that let something out, but for the one of DNS."""
+    rules = rendered(values, *arguments).one("NetworkPolicy")["spec"]["egress"]
+    return [rule for rule in rules if not any(port["port"] == 53 for port in rule["ports"])]
+
+
 def egress(values):
     """([ports], [networks]) of the rule that lets fetches out."""
-    (rule,) = [
-        rule for rule in rendered(values).one("NetworkPolicy")["spec"]["egress"] if not any(port["port"] == 53 for port in rule["ports"])
-    ]
+    (rule,) = [rule for rule in egress_rules(values) if "ipBlock" in rule["to"][0]]
     return [port["port"] for port in rule["ports"]], [peer["ipBlock"] for peer in rule["to"]]
 
 
@@ -142,6 +146,19 @@ def test_fetches_may_go_where_the_server_lets_them():
 
 def test_nothing_leaves_where_nothing_is_fetched():
     assert rendered("client_certificates").one("NetworkPolicy")["spec"]["egress"] == []
+
+
+def test_spans_may_go_to_the_collector_and_what_names_it_is_resolved():
+    collector = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
+    assert egress_rules("tls")[1:] == [{"ports": [{"port": 4317}], "to": [collector]}]
+    # Where nothing else leaves, too, and by default to pods of the cluster alone.
+    endpoints = {"https://otlp.example.com": 443, "http://otel": 80, "http://[fd00::1]:4318": 4318}
+    for endpoint, port in endpoints.items():
+        policy = rendered("client_certificates", "--set", f"config.trace.otlp_endpoint={endpoint}").one("NetworkPolicy")
+        dns, spans = policy["spec"]["egress"]
+        assert {each["port"] for each in dns["ports"]} == {53}
+        assert spans == {"ports": [{"port": port}], "to": [{"namespaceSelector": {}}]}, endpoint
+    assert len(egress_rules("minimal")) == 1
 
 
 def test_the_networks_kept_from_fetches_are_those_that_the_server_refuses():

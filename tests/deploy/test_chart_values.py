@@ -79,6 +79,8 @@ def test_values_that_make_no_sense_are_refused_by_the_schema(setting, place):
 def expected_type(name, value):
     if isinstance(value, bool):
         return {"type": "boolean"}
+    if isinstance(value, float):
+        return {"type": "number", "minimum": 0, "maximum": 1}
     if isinstance(value, int):
         return {"type": "integer", "minimum": 0}
     if isinstance(value, list):

@@ -1,5 +1,6 @@
 """Starts the built program; BLIP_SERVE_BIN names it."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -7,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from client import Client
+from collector import Collector
 from image_server import ImageServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -19,14 +21,17 @@ def program():
 
 
 class Server:
-    """A running `blip-serve serve` on a free port, ready to answer."""
+    """A running `blip-serve serve` on a free port, ready to answer. Its log goes to the file `log`, if one is named."""
 
-    def __init__(self, *options, connect=True, program_path=None):
+    def __init__(self, *options, connect=True, program_path=None, environment=None, log=None):
         # So small a model runs slower on several threads, and far slower beside other work.
         here = ["--device", "cpu", "--engine-threads", "1", "--grpc-listen", "127.0.0.1:0",
                 "--http-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
         command = [program_path or program(), "serve", *here, *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        with contextlib.ExitStack() as open_files:
+            stderr = open_files.enter_context(open(log, "wb")) if log else None
+            variables = {**os.environ, **(environment or {})}
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=variables)
         self.clients = []
         line = self.process.stdout.readline()
         ready = READY.match(line.strip())
@@ -82,6 +87,13 @@ def picture():
 
 
 @pytest.fixture
+def collector():
+    collector = Collector()
+    yield collector
+    collector.stop()
+
+
+@pytest.fixture
 def web(picture):
     server = ImageServer(picture)
     yield server
@@ -92,7 +104,7 @@ def web(picture):
 def fetching(start, web):
     """Starts servers that may fetch from 127.0.0.1 on port 80 and the port of `web`, and nowhere else inside."""
 
-    def launch(*options):
-        return start("--fetch-allow-networks", "127.0.0.1/32", "--fetch-allow-ports", f"80,{web.port}", *options)
+    def launch(*options, **kwargs):
+        return start("--fetch-allow-networks", "127.0.0.1/32", "--fetch-allow-ports", f"80,{web.port}", *options, **kwargs)
 
     return launch

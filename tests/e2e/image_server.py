@@ -13,14 +13,16 @@ class ImageServer:
 
     def __init__(self, picture, host="127.0.0.1", certificate=None):
         self.paths = []
+        self.headers = []
         self.hung_up = threading.Event()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
                 server.paths.append(self.path)
+                server.headers.append(self.headers)
                 try:
-                    getattr(server, self.path.strip("/").replace("-", "_"))(self)
+                    getattr(server, self.path.partition("?")[0].strip("/").replace("-", "_"))(self)
                 except OSError:
                     server.hung_up.set()
 

@@ -19,7 +19,7 @@ async fn an_engine_that_answers_otherwise_after_a_failure_ends_the_server() {
         for row in 0..batch.questions.len() {
             let mut answer = echo_of(batch, row);
             if batches > FIRST_BATCHES {
-                answer.token_ids.reverse();
+                answer.answer.token_ids.reverse();
             }
             rows.finish(row, Ok(answer));
         }

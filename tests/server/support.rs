@@ -11,13 +11,15 @@ use blip_serve::{
     exit::Exit,
     fetching::Fetching,
     frontend::{Answering, Pipeline},
-    intake::{Intake, TokenIds},
+    intake::Intake,
     proto::{
         AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome,
         blip_service_client::BlipServiceClient, image::Source,
     },
+    row::{AnswerRow, QuestionRow},
     server::{self, Entry, Listeners},
     settings::Settings,
+    telemetry::trace::Tracing,
 };
 use futures::{StreamExt as _, channel::mpsc};
 use scheduler::{Batch, Engine, EngineError, EngineFactory, Rows, Scheduler};
@@ -25,8 +27,8 @@ use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::{Code, transport::Channel};
 use tonic_types::RpcStatusExt as _;
 
-pub(crate) type TestBatch = Batch<Pixels, TokenIds>;
-pub(crate) type TestRows<'a> = &'a mut dyn Rows<RowAnswer>;
+pub(crate) type TestBatch = Batch<Pixels, QuestionRow>;
+pub(crate) type TestRows<'a> = &'a mut dyn Rows<AnswerRow>;
 type Script = Box<dyn FnMut(&TestBatch, TestRows<'_>) -> Result<(), EngineError> + Send>;
 
 /// An engine that runs each batch as its script says.
@@ -36,8 +38,8 @@ pub(crate) struct ScriptedEngine {
 
 impl Engine for ScriptedEngine {
     type Image = Pixels;
-    type Question = TokenIds;
-    type Answer = RowAnswer;
+    type Question = QuestionRow;
+    type Answer = AnswerRow;
 
     fn run(&mut self, batch: &TestBatch, rows: TestRows<'_>) -> Result<(), EngineError> {
         (self.script.lock().unwrap())(batch, rows)
@@ -84,16 +86,17 @@ pub(crate) async fn received(told: std_mpsc::Receiver<()>) {
 }
 
 /// The answer that repeats the question.
-pub(crate) fn echo_of(batch: &TestBatch, row: usize) -> RowAnswer {
-    RowAnswer {
-        token_ids: batch.questions[row].payload.0.clone(),
+pub(crate) fn echo_of(batch: &TestBatch, row: usize) -> AnswerRow {
+    let answer = RowAnswer {
+        token_ids: batch.questions[row].payload.ids.0.clone(),
         score: -0.5,
         margin: 1.0,
         vision: Duration::from_millis(3),
         text: Duration::from_millis(2),
         decode: Duration::from_millis(1),
         image_reused: false,
-    }
+    };
+    answer.into()
 }
 
 /// A small checkpoint of the model crate's goldens, by name.
@@ -155,7 +158,8 @@ impl Server {
         let (signals, received) = mpsc::unbounded();
         let load = async { Ok((load.await?, ())) };
         let ended = tokio::spawn(async move {
-            server::serve(&settings, listeners, entry, load, received, |()| announce()).await
+            let tracing = Tracing::default();
+            server::serve(&settings, listeners, entry, tracing, load, received, |()| announce()).await
         });
         Self { address, http_address, signals, ended }
     }

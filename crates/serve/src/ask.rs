@@ -19,6 +19,7 @@ use crate::{
     frontend::{Ask, Asked, Outcome},
     place::Form,
     proto::{self, AskRequest, AskResponse, ask_response, blip_service_server::BlipService},
+    telemetry::trace::TraceScope,
     upload::Held,
 };
 
@@ -47,7 +48,8 @@ impl BlipService for AskService {
         let caller = caller_of(&request)?;
         let held = request.extensions().get::<Held>().map(Held::next_message).unwrap_or_default();
         let deadline = request.extensions().get::<Deadline>().copied();
-        let responses = self.begin(request.into_inner(), caller, deadline, held)?;
+        let trace = trace_of(&request);
+        let responses = self.begin(request.into_inner(), caller, deadline, held, trace)?;
         let mut responses = responses.map(|response| response.map_err(Status::from));
         // Headers go out along with the first response. A client library retries elsewhere what a server that goes away has
         // not begun to answer, and a lone answer is one segment on the wire instead of two.
@@ -62,7 +64,8 @@ impl BlipService for AskService {
         let caller = caller_of(&request)?;
         let held = request.extensions().get::<Held>().cloned().unwrap_or_default();
         let deadline = request.extensions().get::<Deadline>().copied();
-        let conversation = Conversation { service: self.clone(), caller, deadline, held };
+        let trace = trace_of(&request);
+        let conversation = Conversation { service: self.clone(), caller, deadline, held, trace };
         Ok(Response::new(conversation.answer(request.into_inner())))
     }
 }
@@ -79,6 +82,7 @@ impl AskService {
         caller: Caller,
         own: Option<Deadline>,
         held: Held,
+        trace: TraceScope,
     ) -> Result<BoxStream<'static, Result<AskResponse, Refusal>>, Refusal> {
         if request.tag.len() > MAX_TAG_BYTES {
             return Err(Refusal::new(Reason::TagTooLong)
@@ -96,7 +100,7 @@ impl AskService {
         let form = Form::Grpc;
         // A deadline that the caller has set ends the call; one that it has not, only what is late.
         let every_pair = own.is_none();
-        let asked = Asked { inputs, form, caller, priority, deadline, in_order, every_pair, held };
+        let asked = Asked { inputs, form, caller, priority, deadline, in_order, every_pair, held, trace };
         let outcomes = self.frontend.ask(asked)?;
         Ok(outcomes.map(move |outcome| outcome.map(|outcome| respond(outcome, &tag))).boxed())
     }
@@ -110,6 +114,11 @@ impl AskService {
 fn caller_of<T>(request: &Request<T>) -> Result<Caller, Refusal> {
     let known = request.extensions().get::<Caller>().cloned();
     known.ok_or_else(|| Refusal::new(Reason::InternalError).cause("the caller is not known"))
+}
+
+/// The span of a call, if it is traced.
+fn trace_of<T>(request: &Request<T>) -> TraceScope {
+    request.extensions().get().cloned().unwrap_or_default()
 }
 
 /// An outcome as a message.

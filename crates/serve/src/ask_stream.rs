@@ -4,6 +4,7 @@
 //! are being worked on.
 
 use futures::{FutureExt as _, Stream, StreamExt as _, future, stream, stream::BoxStream};
+use opentelemetry::trace::SpanKind;
 use tonic::Status;
 
 use crate::{
@@ -13,6 +14,7 @@ use crate::{
     errors::{Reason, Refusal},
     frontend::Outcome,
     proto::{AskRequest, AskResponse},
+    telemetry::trace::TraceScope,
     upload::Held,
 };
 
@@ -29,6 +31,8 @@ pub struct Conversation {
     pub deadline: Option<Deadline>,
     /// The room that its requests take, message by message.
     pub held: Held,
+    /// The span of the call: each request has one below it.
+    pub trace: TraceScope,
 }
 
 impl Conversation {
@@ -79,9 +83,12 @@ impl Conversation {
     fn answer_one(&self, request: AskRequest) -> Responses {
         let tag = request.tag.clone();
         let tag = tag.get(..tag.floor_char_boundary(MAX_TAG_BYTES)).unwrap_or_default();
-        match self.service.begin(request, self.caller.clone(), self.deadline, self.held.next_message()) {
+        let trace = self.trace.child("request", SpanKind::Internal, || []);
+        let held = self.held.next_message();
+        match self.service.begin(request, self.caller.clone(), self.deadline, held, trace.clone()) {
             Ok(responses) => responses.map(|response| response.map_err(Status::from)).boxed(),
             Err(refusal) => {
+                trace.fail(refusal.reason().row().name);
                 let whole = Outcome { image_index: 0, question_index: 0, answer: Err(refusal) };
                 stream::iter([Ok(respond(whole, tag))]).boxed()
             }

@@ -28,6 +28,7 @@ use crate::{
     monitor,
     place::Form,
     proto::{Answer, Image, ImageQuestions, Question, image::Source},
+    telemetry::trace::TraceScope,
     upload::Held,
 };
 
@@ -236,6 +237,8 @@ impl Questioner {
             in_order: true,
             every_pair: true,
             held: Held::default(),
+            // Its questions are nobody's: they are in no trace.
+            trace: TraceScope::default(),
         };
         let outcomes: Vec<_> = self.frontend.ask(asked)?.collect().await;
         outcomes.into_iter().map(|outcome| outcome.map(|outcome| outcome.answer)).collect()

@@ -8,7 +8,10 @@ use blip::{
 };
 use scheduler::{Batch, Engine, EngineError, EngineErrorKind, EngineFactory, ImageKey, Rows};
 
-use crate::intake::TokenIds;
+use crate::{
+    row::{AnswerRow, QuestionRow},
+    telemetry::trace::BatchTrace,
+};
 
 /// A model on its device, on the engine thread that loaded it.
 #[derive(Debug)]
@@ -59,13 +62,13 @@ impl BlipEngine {
 
 impl Engine for BlipEngine {
     type Image = Pixels;
-    type Question = TokenIds;
-    type Answer = RowAnswer;
+    type Question = QuestionRow;
+    type Answer = AnswerRow;
 
     fn run(
         &mut self,
-        batch: &Batch<Pixels, TokenIds>,
-        rows: &mut dyn Rows<RowAnswer>,
+        batch: &Batch<Pixels, QuestionRow>,
+        rows: &mut dyn Rows<AnswerRow>,
     ) -> Result<(), EngineError> {
         let images: Vec<ImageInput<'_>> = batch
             .images
@@ -75,9 +78,12 @@ impl Engine for BlipEngine {
         let questions: Vec<QuestionInput<'_>> = batch
             .questions
             .iter()
-            .map(|question| QuestionInput { image: question.image, token_ids: &question.payload.0 })
+            .map(|question| QuestionInput { image: question.image, token_ids: &question.payload.ids.0 })
             .collect();
-        self.model.run(&images, &questions, &mut Sink { rows }).map_err(|error| engine_error(&error))
+        let pairs = batch.questions.iter().map(|question| &question.payload.trace);
+        let trace = BatchTrace::begin(pairs, images.len(), questions.len());
+        let run = self.model.run(&images, &questions, &mut Sink { rows, trace: &trace });
+        run.map_err(|error| engine_error(&error)).inspect_err(|error| trace.fail(kind_name(error.kind)))
     }
 }
 
@@ -91,14 +97,27 @@ fn engine_error(error: &ModelError) -> EngineError {
     EngineError::new(kind, error.to_string())
 }
 
+/// What a kind of error is called in a span.
+fn kind_name(kind: EngineErrorKind) -> &'static str {
+    match kind {
+        EngineErrorKind::Row => "row",
+        EngineErrorKind::Batch => "batch",
+        EngineErrorKind::OutOfMemory => "out_of_memory",
+        EngineErrorKind::Fatal => "fatal",
+    }
+}
+
 /// The model's rows, handed on as the scheduler's.
 struct Sink<'a> {
-    rows: &'a mut dyn Rows<RowAnswer>,
+    rows: &'a mut dyn Rows<AnswerRow>,
+    trace: &'a BatchTrace,
 }
 
 impl RowSink for Sink<'_> {
     fn finish(&mut self, row: usize, outcome: Result<RowAnswer, RowError>) {
-        let outcome = outcome.map_err(|error| EngineError::new(EngineErrorKind::Row, error.to_string()));
+        let outcome = outcome
+            .map(|answer| AnswerRow { answer, batch: self.trace.context() })
+            .map_err(|error| EngineError::new(EngineErrorKind::Row, error.to_string()));
         self.rows.finish(row, outcome);
     }
 
@@ -107,6 +126,7 @@ impl RowSink for Sink<'_> {
     }
 
     fn decode_steps(&mut self, steps: u32) {
+        self.trace.decode_steps(steps);
         self.rows.decode_steps(steps);
     }
 

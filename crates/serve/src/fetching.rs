@@ -4,6 +4,7 @@ use std::{path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use bytes::Bytes;
+use http::HeaderMap;
 use images::fetch::Fetcher;
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use tokio::{
@@ -75,11 +76,11 @@ impl Fetching {
         self.at_a_time
     }
 
-    /// The file behind `link`. Dropping the future gives the fetch up.
+    /// The file behind `link`, whose host is sent `headers` besides. Dropping the future gives the fetch up.
     ///
     /// # Errors
     /// A [`Refusal`] of the image.
-    pub async fn fetch(&self, Link { url, field }: &Link) -> Result<Fetched, Refusal> {
+    pub async fn fetch(&self, Link { url, field }: &Link, headers: HeaderMap) -> Result<Fetched, Refusal> {
         let Some(Way { fetcher, room, max_bytes, patience }) = &self.way else {
             return Err(Refusal::new(Reason::ImageUrlUnsupported).field(field.as_str()));
         };
@@ -90,7 +91,7 @@ impl Fetching {
         let Ok(Ok(mut room)) = taken else {
             return Err(Refusal::new(Reason::FetchingBusy).retry_after(RETRY_AFTER));
         };
-        let file = fetcher.fetch(url).await.map_err(|error| refuse_fetch(field, &error))?;
+        let file = fetcher.fetch_with(url, headers).await.map_err(|error| refuse_fetch(field, &error))?;
         drop(room.split(most.saturating_sub(permits(file.len())) as usize));
         Ok(Fetched { file, room })
     }
@@ -117,7 +118,8 @@ mod tests {
     const FOUR_BYTES: &str = "data:,four";
 
     async fn fetch(fetching: &Fetching, url: &str) -> Result<Fetched, Refusal> {
-        fetching.fetch(&Link { url: url.to_owned(), field: "inputs[0].image.url".to_owned() }).await
+        let link = Link { url: url.to_owned(), field: "inputs[0].image.url".to_owned() };
+        fetching.fetch(&link, HeaderMap::new()).await
     }
 
     fn fetching(settings: &Settings) -> Fetching {

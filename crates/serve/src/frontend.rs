@@ -6,7 +6,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use blip::{Pixels, RowAnswer};
+use blip::Pixels;
 use futures::{FutureExt as _, Stream, StreamExt as _, future, stream, stream::BoxStream};
 use scheduler::{Done, Engine, Job, Priority, Scheduler};
 use tokio::{sync::watch, time::Instant};
@@ -20,21 +20,23 @@ use crate::{
     fetching::Fetching,
     gate::Gate,
     in_order::InOrder,
-    intake::{Cost, Intake, Ready, ReadyImage, ReadyQuestion, TokenIds},
+    intake::{Cost, Intake, Ready, ReadyImage, ReadyQuestion},
     monitor::{self, AnswerMeters},
-    place::Form,
+    place::{Form, Place},
     prepare::prepare,
     proto::{Answer, ImageQuestions, Timing},
     refusals::{refuse_job, refuse_submission},
+    row::{AnswerRow, QuestionRow},
     settings::RequestLimits,
+    telemetry::trace::{PairTrace, TraceScope},
     upload::Held,
     validate::{Input, validate},
 };
 
 /// An engine that answers questions about images as the BLIP model does.
-pub trait Answering: Engine<Image = Pixels, Question = TokenIds, Answer = RowAnswer> {}
+pub trait Answering: Engine<Image = Pixels, Question = QuestionRow, Answer = AnswerRow> {}
 
-impl<E: Engine<Image = Pixels, Question = TokenIds, Answer = RowAnswer>> Answering for E {}
+impl<E: Engine<Image = Pixels, Question = QuestionRow, Answer = AnswerRow>> Answering for E {}
 
 /// What a loaded model needs to answer.
 #[derive(Debug)]
@@ -66,6 +68,8 @@ pub struct Asked {
     pub every_pair: bool,
     /// The room that the request takes until its images are decoded.
     pub held: Held,
+    /// The span that those of its stages are below; off where nothing is traced.
+    pub trace: TraceScope,
 }
 
 /// What became of one (image, question) pair.
@@ -104,13 +108,20 @@ pub struct Frontend<E: Answering> {
     limits: RequestLimits,
     in_flight: TaskTracker,
     meters: Arc<AnswerMeters>,
+    log_content: bool,
 }
 
 impl<E: Answering> Frontend<E> {
     /// Answers while `gate` is open. Every request in flight is counted in `in_flight`. Metrics go to the recorder that is
     /// installed at this moment.
     pub fn new(gate: watch::Receiver<Gate<E>>, limits: RequestLimits, in_flight: TaskTracker) -> Self {
-        Self { gate, limits, in_flight, meters: Arc::default() }
+        Self { gate, limits, in_flight, meters: Arc::default(), log_content: false }
+    }
+
+    /// Whether questions and answers are logged.
+    #[must_use]
+    pub fn log_content(self, log_content: bool) -> Self {
+        Self { log_content, ..self }
     }
 }
 
@@ -118,16 +129,17 @@ impl<E: Answering> Ask for Frontend<E> {
     fn ask(&self, asked: Asked) -> Result<Outcomes, Refusal> {
         let in_flight = self.in_flight.token();
         let pipeline = self.gate.borrow().pipeline()?;
-        let Asked { inputs, form, caller, priority, deadline, in_order, every_pair, held } = asked;
+        let Asked { inputs, form, caller, priority, deadline, in_order, every_pair, held, trace } = asked;
         let inputs = validate(inputs, form, &self.limits)?;
         let counts: Vec<u32> =
             inputs.iter().map(|input| u32::try_from(input.questions.len()).unwrap_or(u32::MAX)).collect();
         caller.admit(inputs.iter().map(|input| input.questions.len()).sum())?;
         let priority = caller.priority(priority);
         let arrived = Instant::now();
-        let meters = Arc::clone(&self.meters);
+        let (meters, log_content, _in_flight) = (Arc::clone(&self.meters), self.log_content, in_flight);
         let call =
-            Arc::new(Call { pipeline, arrived, deadline, caller, priority, meters, _in_flight: in_flight });
+            Call { pipeline, arrived, deadline, caller, priority, meters, trace, log_content, _in_flight };
+        let call = Arc::new(call);
         let mut outcomes = Deadline::bound(deadline, outcomes(call, inputs, held).map(Ok)).boxed();
         if every_pair {
             outcomes = EveryPair::new(outcomes, &counts).boxed();
@@ -147,6 +159,8 @@ struct Call<E: Answering> {
     caller: Caller,
     priority: Priority,
     meters: Arc<AnswerMeters>,
+    trace: TraceScope,
+    log_content: bool,
     /// Ends when the last answer has been handed to the connection.
     _in_flight: TaskTrackerToken,
 }
@@ -158,7 +172,7 @@ fn outcomes<E: Answering>(
     held: Held,
 ) -> impl Stream<Item = Outcome> + Send + 'static {
     let Pipeline { intake, fetching, .. } = &*call.pipeline;
-    let ready = prepare(intake.clone(), fetching.clone(), inputs, held);
+    let ready = prepare(intake.clone(), fetching.clone(), inputs, held, call.trace.clone());
     ready.flat_map_unordered(None, move |ready| answer_input(&call, ready))
 }
 
@@ -168,7 +182,9 @@ fn answer_input<E: Answering>(call: &Arc<Call<E>>, ready: Ready) -> BoxStream<'s
     let answers = (0..).zip(questions).map(|(question_index, question)| {
         let pair = question.and_then(|question| Ok((image.clone()?, question)));
         let answer = match pair {
-            Ok((image, question)) => answer_pair(Arc::clone(call), image, question, cost).left_future(),
+            Ok((image, question)) => {
+                answer_pair(Arc::clone(call), place, question_index, image, question, cost).left_future()
+            }
             Err(refusal) => future::ready(Err(refusal)).right_future(),
         };
         let meters = Arc::clone(&call.meters);
@@ -186,10 +202,14 @@ fn answer_input<E: Answering>(call: &Arc<Call<E>>, ready: Ready) -> BoxStream<'s
 /// Submits a pair at once, so that all pairs of an image stand in the queue together, and gives the wait for it.
 fn answer_pair<E: Answering>(
     call: Arc<Call<E>>,
+    place: Place,
+    question_index: u32,
     image: ReadyImage,
     question: ReadyQuestion,
     cost: Cost,
 ) -> impl Future<Output = Result<Answer, Refusal>> + Send + 'static {
+    let trace = PairTrace::begin(&call.trace, place.index, question_index);
+    let asked = call.log_content.then(|| call.pipeline.intake.text(&question.ids.0));
     let job = Job {
         client: call.caller.client,
         priority: call.priority,
@@ -200,24 +220,39 @@ fn answer_pair<E: Answering>(
         image_payload: image.pixels,
         question_key: question.key,
         tokens: u32::try_from(question.ids.0.len()).unwrap_or(u32::MAX),
-        question: question.ids,
+        question: Arc::new(QuestionRow { ids: question.ids, trace: trace.scope() }),
     };
     let submitted = call.pipeline.scheduler.submit(job);
     async move {
-        let ticket = submitted.map_err(|refused| match call.deadline {
-            Some(deadline) if deadline.0 <= Instant::now() => Refusal::new(Reason::DeadlineExceeded),
-            _ => refuse_submission(&refused),
-        })?;
-        let done = ticket.await.map_err(|error| refuse_job(&error))?;
-        Ok(answer(&call, done, cost))
+        let done = match submitted {
+            Ok(ticket) => ticket.await.map_err(|error| refuse_job(&error)),
+            Err(refused) => Err(match call.deadline {
+                Some(deadline) if deadline.0 <= Instant::now() => Refusal::new(Reason::DeadlineExceeded),
+                _ => refuse_submission(&refused),
+            }),
+        };
+        let done = match done {
+            Ok(done) => done,
+            Err(refusal) => {
+                trace.refused(&refusal);
+                return Err(refusal);
+            }
+        };
+        trace.answered(&done);
+        let answer = answer(&call, done, cost);
+        if let Some(asked) = asked {
+            let image = place.index;
+            tracing::info!(image, question_index, question = asked, answer = answer.text, "answered");
+        }
+        Ok(answer)
     }
 }
 
-fn answer<E: Answering>(call: &Call<E>, done: Done<RowAnswer>, cost: Cost) -> Answer {
+fn answer<E: Answering>(call: &Call<E>, done: Done<AnswerRow>, cost: Cost) -> Answer {
     let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;
-    let row = done.answer;
+    let row = done.answer.answer;
     Answer {
-        text: call.pipeline.intake.answer_text(&row.token_ids),
+        text: call.pipeline.intake.text(&row.token_ids),
         score: row.score,
         margin: row.margin,
         token_ids: row.token_ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect(),

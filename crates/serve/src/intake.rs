@@ -45,7 +45,7 @@ struct Tools {
     cache: PixelCache,
 }
 
-/// A question as an engine takes it.
+/// A question in the model's words, `[CLS]` to `[SEP]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenIds(pub Vec<i64>);
 
@@ -72,7 +72,7 @@ pub struct ReadyQuestion {
     /// Digest of the token ids.
     pub key: [u8; 32],
     /// The token ids, `[CLS]` to `[SEP]`.
-    pub ids: Arc<TokenIds>,
+    pub ids: TokenIds,
 }
 
 /// An input made ready, or refused part by part.
@@ -160,9 +160,9 @@ impl Intake {
         Ready::failed(place, &refusal, count)
     }
 
-    /// The text of an answer's token ids.
+    /// The text of token ids.
     #[must_use]
-    pub fn answer_text(&self, ids: &[i64]) -> String {
+    pub fn text(&self, ids: &[i64]) -> String {
         self.tools.tokenizer.decode(ids)
     }
 }
@@ -224,7 +224,7 @@ impl Tools {
         match self.tokenizer.encode(text) {
             Ok(ids) => {
                 let ids = TokenIds(ids);
-                Ok(ReadyQuestion { key: ids.key(), ids: Arc::new(ids) })
+                Ok(ReadyQuestion { key: ids.key(), ids })
             }
             Err(error) => Err(refuse_question(place, position, &error)),
         }

@@ -1,8 +1,10 @@
 //! The inputs of one call made ready: images that came with it are decoded while the others are still being fetched.
 
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use opentelemetry::{KeyValue, trace::SpanKind};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
+use tracing::Instrument as _;
 
 use crate::{
     errors::{Reason, Refusal},
@@ -10,6 +12,7 @@ use crate::{
     intake::{Intake, Ready},
     monitor::{Stage, Unfinished},
     place::Place,
+    telemetry::trace::TraceScope,
     upload::Held,
     validate::{FileContent, ImageFile, ImageSource, Input, Link, Questions},
 };
@@ -24,6 +27,7 @@ pub fn prepare(
     fetching: Fetching,
     inputs: Vec<Input>,
     held: Held,
+    trace: TraceScope,
 ) -> impl Stream<Item = Ready> + Send + 'static {
     let (mut refused, mut here, mut elsewhere) = (Vec::new(), Vec::new(), Vec::new());
     for Input { place, image, questions } in inputs {
@@ -34,23 +38,24 @@ pub fn prepare(
         }
     }
     let (images_at_a_time, fetches_at_a_time) = (intake.images_at_a_time(), fetching.images_at_a_time());
-    let decoding = intake.clone();
+    let (decoding, decoding_trace) = (intake.clone(), trace.clone());
     let here = stream::iter(here).map(move |(place, file, questions, held)| {
-        let intake = decoding.clone();
+        let (intake, trace) = (decoding.clone(), decoding_trace.clone());
         async move {
-            let ready = intake.prepare(place, file, questions).await;
+            let ready = decode(&intake, &trace, place, file, questions).await;
             drop(held);
             ready
         }
     });
     let elsewhere = stream::iter(elsewhere).map(move |(place, link, questions, held)| {
-        let (intake, fetching, count) = (intake.clone(), fetching.clone(), questions.len());
+        let (intake, fetching, trace) = (intake.clone(), fetching.clone(), trace.clone());
+        let count = questions.len();
         let work = async move {
-            let ready = fetch_and_prepare(&intake, &fetching, place, link, questions).await;
+            let ready = fetch_and_prepare(&intake, &fetching, &trace, place, link, questions).await;
             drop(held);
             ready
         };
-        AbortOnDropHandle::new(tokio::spawn(work)).map(move |ready| {
+        AbortOnDropHandle::new(tokio::spawn(work.in_current_span())).map(move |ready| {
             let lost = |error| Ready::failed(place, &Refusal::new(Reason::InternalError).cause(error), count);
             ready.unwrap_or_else(lost)
         })
@@ -61,24 +66,60 @@ pub fn prepare(
     ))
 }
 
+/// Makes an image that is here ready. Its span is that of the work itself, without the wait for a thread.
+async fn decode(
+    intake: &Intake,
+    trace: &TraceScope,
+    place: Place,
+    file: ImageFile,
+    questions: Questions,
+) -> Ready {
+    let ready = intake.prepare(place, file, questions).await;
+    if let Some(end) = trace.is_on().then(Instant::now) {
+        let start = end.checked_sub(ready.cost.preprocess).unwrap_or(end);
+        let failed = ready.image.as_ref().err();
+        let failed = failed.map(|refusal| KeyValue::new("error.type", refusal.reason().row().name));
+        trace.record("preprocess", [start, end], || [image_index(place)].into_iter().chain(failed));
+    }
+    ready
+}
+
+fn image_index(place: Place) -> KeyValue {
+    KeyValue::new("blip.image.index", i64::from(place.index))
+}
+
+/// Whom an image is fetched from: all of its URL that is not for the caller's eyes only.
+fn host(url: &str) -> Option<String> {
+    url.parse::<http::Uri>().ok()?.host().map(str::to_owned)
+}
+
 async fn fetch_and_prepare(
     intake: &Intake,
     fetching: &Fetching,
+    trace: &TraceScope,
     place: Place,
     link: Link,
     questions: Questions,
 ) -> Ready {
     let begin = Instant::now();
     let unfinished = Unfinished::new(Stage::Fetch);
-    let fetched = fetching.fetch(&link).await;
+    let span = trace.child("fetch", SpanKind::Client, || {
+        let host = host(&link.url).map(|host| KeyValue::new("server.address", host));
+        [image_index(place)].into_iter().chain(host)
+    });
+    let fetched = fetching.fetch(&link, span.headers()).await;
     unfinished.finish();
+    if let Err(refusal) = &fetched {
+        span.fail(refusal.reason().row().name);
+    }
+    drop(span);
     let Fetched { file, room } = match fetched {
         Ok(fetched) => fetched,
         Err(refusal) => return Ready::refused(place, &refusal, questions),
     };
     let fetch = begin.elapsed();
     let file = ImageFile { content: FileContent::Bytes(file), field: link.field };
-    let mut ready = intake.prepare(place, file, questions).await;
+    let mut ready = decode(intake, trace, place, file, questions).await;
     drop(room);
     ready.cost.fetch = fetch;
     ready

@@ -4,7 +4,6 @@ use std::{future::Future, net::SocketAddr, num::NonZeroU64, sync::Arc, time::Dur
 
 use anyhow::Context as _;
 use futures::{Stream, StreamExt as _};
-use metrics_exporter_prometheus::PrometheusHandle;
 use scheduler::{EngineError, EngineErrorKind, Scheduler};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{
@@ -24,9 +23,10 @@ use crate::{
     health::Health,
     http::{self, HttpServer},
     listener::{Connections, Door, Protocols, Tls},
-    monitor::{self, Look, ObservedLayer, Vitals},
+    monitor::{self, Look, ObservedLayer, Vitals, Watchers},
     proto::{DESCRIPTORS, blip_service_server::BlipServiceServer},
     settings::Settings,
+    telemetry::{Protocol, TelemetryLayer, trace::Tracing},
     upload::{Metered, Room},
     watchdog,
 };
@@ -49,8 +49,8 @@ pub struct Listeners {
     pub grpc: TcpListener,
     /// For HTTP, if that is served.
     pub http: Option<TcpListener>,
-    /// For those who watch, with what records the metrics.
-    pub metrics: Option<(TcpListener, PrometheusHandle)>,
+    /// For those who watch, with what they may see.
+    pub metrics: Option<(TcpListener, Watchers)>,
 }
 
 /// Who gets in, and how.
@@ -94,7 +94,7 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
-/// Serves on `listeners` until the first of `signals`, or until the engine breaks, and says how it ended.
+/// Serves on `listeners`, with traces by way of `tracing`, until the first of `signals`, or until the engine breaks, and says how it ended.
 ///
 /// Calls are answered once `load` is done, which is when `announce` is called with its description; until then they are
 /// refused as `MODEL_LOADING` and health says NOT_SERVING.
@@ -105,12 +105,13 @@ pub async fn serve<E: Answering, D>(
     settings: &Settings,
     listeners: Listeners,
     entry: Entry,
+    tracing: Tracing,
     load: impl Future<Output = anyhow::Result<(Pipeline<E>, D)>>,
     mut signals: impl Stream<Item = i32> + Unpin,
     announce: impl FnOnce(D),
 ) -> anyhow::Result<Exit> {
     let (gate, entrance) = watch::channel(Gate::Loading);
-    let (mut running, frontend) = start(settings, listeners, entry, entrance).await?;
+    let (mut running, frontend) = start(settings, listeners, entry, tracing.clone(), entrance).await?;
     let loaded = tokio::select! {
         loaded = load => loaded,
         // Nothing is in flight before the model is loaded.
@@ -127,7 +128,7 @@ pub async fn serve<E: Answering, D>(
         }
     };
     let ending = async {
-        match broken {
+        let exit = match broken {
             Some(error) => {
                 tracing::error!(%error, "the engine has broken");
                 gate.send_replace(Gate::Broken(error));
@@ -145,7 +146,9 @@ pub async fn serve<E: Answering, D>(
                 }
                 exit
             }
-        }
+        };
+        tracing.finish().await;
+        exit
     };
     tokio::select! {
         exit = ending => Ok(exit),
@@ -194,22 +197,23 @@ async fn start<E: Answering>(
     settings: &Settings,
     listeners: Listeners,
     entry: Entry,
+    tracing: Tracing,
     entrance: watch::Receiver<Gate<E>>,
 ) -> anyhow::Result<(Running, Arc<dyn Ask>)> {
     let (vitals, watched) = watch::channel(Vitals::default());
     let health = Health::new(vitals);
-    let monitor = listeners.metrics.map(|(listener, recorder)| {
+    let monitor = listeners.metrics.map(|(listener, watchers)| {
         let entrance = entrance.clone();
         let look: Look = Arc::new(move || Some(entrance.borrow().pipeline().ok()?.scheduler.snapshot()));
         let queue_limit = settings.scheduler.max_queued_questions;
-        AbortOnDropHandle::new(tokio::spawn(monitor::serve(listener, recorder, watched, look, queue_limit)))
+        AbortOnDropHandle::new(tokio::spawn(monitor::serve(listener, watchers, watched, look, queue_limit)))
     });
     health.report(false).await;
     let (in_flight, stop) = (TaskTracker::new(), CancellationToken::new());
     let Entry { authenticator, tls } = entry;
     let grpc = &settings.grpc;
-    let frontend: Arc<dyn Ask> =
-        Arc::new(Frontend::new(entrance, settings.limits.clone(), in_flight.clone()));
+    let frontend = Frontend::new(entrance, settings.limits.clone(), in_flight.clone());
+    let frontend: Arc<dyn Ask> = Arc::new(frontend.log_content(settings.log.log_content));
     let stall_limit = Duration::from_secs(grpc.upload_stall_s);
     let room = Room::new(grpc.max_held_bytes, grpc.max_message_bytes, stall_limit);
     let door = Door::new(grpc.max_connections, Duration::from_secs(grpc.handshake_timeout_s), tls);
@@ -220,10 +224,14 @@ async fn start<E: Answering>(
         stream_window: grpc.stream_window,
         stop: stop.clone(),
     };
-    let server =
-        HttpServer { service: service.clone(), authenticator: authenticator.clone(), room: room.clone() };
+    let server = HttpServer {
+        service: service.clone(),
+        authenticator: authenticator.clone(),
+        room: room.clone(),
+        tracing: tracing.clone(),
+    };
     let connections = door.connections(listeners.grpc, Protocols::Http2);
-    let grpc = serve_grpc(settings, service, &authenticator, room, &health, connections)?;
+    let grpc = serve_grpc(settings, service, &authenticator, room, &health, tracing, connections)?;
     let http = listeners.http.map(|listener| {
         let connections = door.connections(listener, Protocols::Http);
         let (settings, stop) = (settings.clone(), stop.clone());
@@ -248,6 +256,7 @@ fn serve_grpc(
     authenticator: &Authenticator,
     room: Room,
     health: &Health,
+    tracing: Tracing,
     connections: Connections,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
     let grpc = &settings.grpc;
@@ -269,6 +278,7 @@ fn serve_grpc(
     };
     let stop = service.stop.clone();
     let mut server = tonic::transport::Server::builder()
+        .layer(TelemetryLayer { protocol: Protocol::Grpc, tracing })
         .layer(ObservedLayer)
         .layer(DeadlineLayer { otherwise: settings.limits.default_deadline() })
         .max_concurrent_streams(grpc.max_concurrent_streams)

@@ -16,6 +16,7 @@ mod monitor;
 mod nearest;
 #[cfg(test)]
 mod precedence;
+mod telemetry;
 mod tls;
 mod written;
 mod yaml;
@@ -37,6 +38,7 @@ pub use http::{CorsOrigin, HttpSettings, Listen};
 pub use layer::{Layer, environment};
 pub use layers::{Effective, Layers, Origin, Resolved};
 pub use monitor::MetricsSettings;
+pub use telemetry::{LogSettings, Ratio, TraceSettings};
 pub use tls::TlsSettings;
 pub use written::{effective_json, effective_toml, example};
 
@@ -76,6 +78,12 @@ pub struct Settings {
     /// The listener of metrics.
     #[command(flatten)]
     pub metrics: MetricsSettings,
+    /// What log lines hold.
+    #[command(flatten)]
+    pub log: LogSettings,
+    /// Spans of requests.
+    #[command(flatten)]
+    pub trace: TraceSettings,
     /// How the server stops.
     #[command(flatten)]
     pub drain: DrainSettings,

@@ -9,7 +9,7 @@ mod print;
 pub mod serve;
 mod settings;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::Write as _;
 
 use clap::{Parser, Subcommand, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
@@ -17,6 +17,7 @@ use tracing_subscriber::EnvFilter;
 use crate::{
     exit::{self, Exit},
     settings::{SettingsError, one_line},
+    telemetry::{self, LogFormat},
 };
 
 /// Version and commit of this build.
@@ -39,6 +40,16 @@ pub struct Cli {
     /// What to log on standard error: error, warn, info, debug, trace, or a tracing filter such as blip_serve=debug
     #[arg(long, global = true, value_name = "FILTER", env = "BLIP_SERVE__LOG", default_value = "warn")]
     log: EnvFilter,
+
+    /// How log lines are written: pretty, for people, or json, one object a line
+    #[arg(
+        long,
+        global = true,
+        value_name = "pretty|json",
+        env = "BLIP_SERVE__LOG_FORMAT",
+        default_value = "pretty"
+    )]
+    log_format: LogFormat,
 }
 
 #[derive(Debug, Subcommand)]
@@ -62,14 +73,13 @@ pub fn run() -> Exit {
         Ok(cli) => cli,
         Err(error) => return usage(&error),
     };
-    let ansi = std::io::stderr().is_terminal();
-    tracing_subscriber::fmt().with_env_filter(cli.log).with_writer(std::io::stderr).with_ansi(ansi).init();
+    let log_filter = telemetry::install(cli.log, cli.log_format);
     let result =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Into::into).and_then(
             |runtime| {
                 let exit = runtime.block_on(async {
                     match cli.command {
-                        Command::Serve(command) => command.run().await,
+                        Command::Serve(command) => command.run(log_filter).await,
                         Command::Ask(command) => command.run().await,
                         Command::Bench(command) => command.run().await,
                         Command::Health(command) => command.run().await,

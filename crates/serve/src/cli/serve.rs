@@ -8,10 +8,12 @@ use tokio::time::Instant;
 use super::{EXIT_CODES, settings::SettingsOptions, told};
 use crate::{
     exit::Exit,
-    load, monitor,
+    load,
+    monitor::{self, Watchers},
     reload::keep_fresh,
     server::{self, Entry, Listeners},
     signals::{reload_signals, stop_signals},
+    telemetry::{LogFilter, trace::Tracing},
 };
 
 /// Serve a model over gRPC and HTTP.
@@ -26,7 +28,7 @@ pub struct ServeCommand {
 }
 
 impl ServeCommand {
-    pub(super) async fn run(self) -> anyhow::Result<Exit> {
+    pub(super) async fn run(self, log_filter: LogFilter) -> anyhow::Result<Exit> {
         let settings = match self.settings.resolve() {
             Ok(resolved) => resolved.settings,
             Err(error) => return Ok(told(&error)),
@@ -34,6 +36,7 @@ impl ServeCommand {
         let begin = Instant::now();
         let signals = stop_signals()?;
         let entry = Entry::new(&settings)?;
+        let tracing = Tracing::new(&settings.trace, &settings.scheduler)?;
         let grpc = server::listen(settings.grpc.listen).await?;
         let http = match settings.http.http_listen.address() {
             Some(address) => Some(server::listen(address).await?),
@@ -41,7 +44,10 @@ impl ServeCommand {
         };
         let metrics = match settings.metrics.metrics_listen.address() {
             // Before anything is measured.
-            Some(address) => Some((server::listen(address).await?, monitor::install()?)),
+            Some(address) => {
+                let listener = server::listen(address).await?;
+                Some((listener, Watchers { recorder: monitor::install()?, log_filter }))
+            }
             None => None,
         };
         let listeners = Listeners { grpc, http, metrics };
@@ -62,7 +68,9 @@ impl ServeCommand {
             );
         };
         tokio::select! {
-            exit = server::serve(&settings, listeners, entry, load::load(&settings), signals, announce) => exit,
+            exit = server::serve(
+                &settings, listeners, entry, tracing, load::load(&settings), signals, announce,
+            ) => exit,
             never = fresh => never,
         }
     }

@@ -12,11 +12,12 @@ pub fn documentation() -> String {
          Generated from the table in `crates/serve/src/errors/table.rs`; a test compares the two.\n\n\
          Every error carries a `google.rpc.ErrorInfo` with domain `blip.v1` and one of the reasons below; its metadata\n\
          hold the `field`, `value`, `limit` and `cause` that the message names. A field at fault is also named in a\n\
-         `google.rpc.BadRequest`; where waiting helps and the wait is known, a `google.rpc.RetryInfo` says how long.\n\n\
+         `google.rpc.BadRequest`; where waiting helps and the wait is known, a `google.rpc.RetryInfo` says how long. A\n\
+         `google.rpc.RequestInfo` holds the request's id, the one in the response's `x-request-id` (docs/tracing.md).\n\n\
          An error *of a pair* is the `error` of one `AskResponse`: the other pairs of the call are answered. An error *of\n\
          the call* is the status that the call ends with.\n\n\
          Over HTTP an error *of the call* is a problem document (RFC 9457, `application/problem+json`) with the HTTP\n\
-         status below; where the wait is known, a `Retry-After` header says how long. An error *of a pair* is a `null`\n\
+         status below and the request's id in `request_id`; where the wait is known, a `Retry-After` header says how long. An error *of a pair* is a `null`\n\
          among the answers and an entry in `errors`, in a response of status 200.\n\n\
          | reason | gRPC code | HTTP | of | try again | message | what to do |\n\
          | --- | --- | --- | --- | --- | --- | --- |\n",

@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _, pb};
 
 use super::Reason;
+use crate::telemetry::RequestId;
 
 /// The `domain` of every `google.rpc.ErrorInfo` that this server sends.
 pub const DOMAIN: &str = "blip.v1";
@@ -121,6 +122,9 @@ impl Refusal {
         }
         if let Some(wait) = self.retry_after {
             details.set_retry_info(Some(wait));
+        }
+        if let Some(request) = RequestId::current() {
+            details.set_request_info(request.as_str(), "");
         }
         Status::with_error_details(row.code, message, details)
     }

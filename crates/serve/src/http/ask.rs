@@ -53,7 +53,7 @@ pub(super) async fn ask(
 ) -> Result<Response, Refusal> {
     let arrived = Instant::now();
     let (head, body) = request.into_parts();
-    let HttpServer { service, authenticator, room } = &*server;
+    let HttpServer { service, authenticator, room, .. } = &*server;
     let client = connection.remote_addr();
 
     // Whoever shows a key in a header is known before his body is read; the model card's token is in the body.
@@ -92,6 +92,7 @@ pub(super) async fn ask(
         in_order: false,
         every_pair: true,
         held,
+        trace: head.extensions.get().cloned().unwrap_or_default(),
     })?;
     if options.stream || accepts_events(&head.headers) {
         return Ok(events(outcomes, options.details));

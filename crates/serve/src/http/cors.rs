@@ -13,10 +13,11 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::{
     errors::{Reason, Refusal},
     settings::CorsOrigin,
+    telemetry::REQUEST_ID,
 };
 
 /// What a page may send.
-const REQUEST_HEADERS: [HeaderName; 7] = [
+const REQUEST_HEADERS: [HeaderName; 10] = [
     header::ACCEPT,
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
@@ -24,14 +25,18 @@ const REQUEST_HEADERS: [HeaderName; 7] = [
     HeaderName::from_static("x-grpc-web"),
     HeaderName::from_static("x-user-agent"),
     HeaderName::from_static("grpc-timeout"),
+    HeaderName::from_static("traceparent"),
+    HeaderName::from_static("tracestate"),
+    REQUEST_ID,
 ];
 
 /// What a page may read of a response.
-const RESPONSE_HEADERS: [HeaderName; 4] = [
+const RESPONSE_HEADERS: [HeaderName; 5] = [
     header::RETRY_AFTER,
     HeaderName::from_static("grpc-status"),
     HeaderName::from_static("grpc-message"),
     HeaderName::from_static("grpc-status-details-bin"),
+    REQUEST_ID,
 ];
 
 /// Lets pages of `origins` call. No cookies or other credentials of the browser are ever asked for.

@@ -24,7 +24,7 @@ pub(super) fn grpc_web(
 + Send
 + Sync
 + 'static {
-    let HttpServer { service, authenticator, room } = server;
+    let HttpServer { service, authenticator, room, .. } = server;
     let guarded = guarded(service.clone(), authenticator, room.clone());
     // Inside the translation, so that what comes of a deadline is translated as well.
     let bounded = DeadlineLayer { otherwise: service.default_deadline }.layer(guarded);

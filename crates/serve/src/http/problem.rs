@@ -11,7 +11,10 @@ use http::{
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::errors::{Reason, Refusal};
+use crate::{
+    errors::{Reason, Refusal},
+    telemetry::RequestId,
+};
 
 /// The media type of a problem document.
 pub(super) const PROBLEM_JSON: &str = "application/problem+json";
@@ -51,6 +54,10 @@ pub(super) struct Problem {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(super) retry_after_s: Option<f64>,
+    /// The request, as in the header `x-request-id`: whoever looks into it can find it in the server's log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(super) request_id: Option<String>,
 }
 
 impl From<&Refusal> for Problem {
@@ -69,6 +76,7 @@ impl From<&Refusal> for Problem {
             value: particular("value"),
             limit: particular("limit"),
             retry_after_s: refusal.wait().map(|wait| wait.as_secs_f64()),
+            request_id: RequestId::current().map(|id| id.to_string()),
         }
     }
 }

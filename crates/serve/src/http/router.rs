@@ -15,6 +15,7 @@ use crate::{
     errors::{Reason, Refusal},
     monitor::observed,
     settings::{CorsOrigin, HttpSettings},
+    telemetry::{Protocol, TelemetryLayer, trace::Tracing},
     upload::Room,
 };
 use axum::{
@@ -34,10 +35,13 @@ pub struct HttpServer {
     pub authenticator: Authenticator,
     /// Room for request bodies, shared with gRPC.
     pub room: Room,
+    /// Where traces go.
+    pub tracing: Tracing,
 }
 
 /// All routes. They look for a [`tonic::transport::server::TcpConnectInfo`] among a request's extensions.
 pub(super) fn router(server: HttpServer, settings: &HttpSettings) -> Router {
+    let telemetry = TelemetryLayer { protocol: Protocol::Http, tracing: server.tracing.clone() };
     let grpc_web = post_service(grpc_web(&server)).layer(from_fn(only_grpc));
     let router = Router::new()
         .route("/", get(async || Redirect::temporary("/docs/")))
@@ -53,7 +57,9 @@ pub(super) fn router(server: HttpServer, settings: &HttpSettings) -> Router {
         .with_state(Arc::new(server));
     let origins: Arc<[CorsOrigin]> = settings.http_cors_origins.clone().into();
     let router = router.layer(from_fn(observed));
-    router.layer(from_fn_with_state(origins, only_named)).layer(cors(&settings.http_cors_origins))
+    let router =
+        router.layer(from_fn_with_state(origins, only_named)).layer(cors(&settings.http_cors_origins));
+    router.layer(telemetry)
 }
 
 async fn unknown(request: Request) -> Refusal {

@@ -15,7 +15,10 @@ use super::{
     Protocols, Tls,
     connection::{Connection, Transport},
 };
-use crate::monitor;
+use crate::{monitor, telemetry::Occasionally};
+
+/// How often it is told at most of connections that are closed: a flood of them must not become one of log lines.
+const WARNING_PERIOD: Duration = Duration::from_secs(1);
 
 /// How long no connection is accepted after the operating system had no means left for one, such as file descriptors.
 const EXHAUSTED_PAUSE: Duration = Duration::from_millis(100);
@@ -26,6 +29,7 @@ pub struct Door {
     places: Arc<Semaphore>,
     handshake_timeout: Duration,
     tls: Option<Tls>,
+    refused: Arc<Occasionally>,
 }
 
 /// Connections that are ready to be served.
@@ -37,7 +41,8 @@ impl Door {
     #[must_use]
     pub fn new(max_connections: usize, handshake_timeout: Duration, tls: Option<Tls>) -> Self {
         let places = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
-        Self { places, handshake_timeout, tls }
+        let refused = Arc::new(Occasionally::every(WARNING_PERIOD));
+        Self { places, handshake_timeout, tls, refused }
     }
 
     /// Whether connections are by TLS.
@@ -53,7 +58,9 @@ impl Door {
             let place = Arc::clone(&door.places).try_acquire_owned();
             if place.is_err() {
                 monitor::connection_refused("too_many");
-                tracing::warn!("connection closed: there are too many");
+                if let Some(connections) = door.refused.happened() {
+                    tracing::warn!(connections, "connections closed: there are too many");
+                }
             }
             let door = door.clone();
             std::future::ready(place.ok().map(|place| door.admit(stream, place, protocols)))
@@ -95,12 +102,15 @@ impl Door {
 }
 
 fn accepted(listener: TcpListener) -> impl Stream<Item = TcpStream> + Send {
-    stream::unfold(listener, |listener| async {
+    let failed = Occasionally::every(WARNING_PERIOD);
+    stream::unfold((listener, failed), |(listener, failed)| async {
         loop {
             match listener.accept().await {
-                Ok((stream, _)) => return Some((stream, listener)),
+                Ok((stream, _)) => return Some((stream, (listener, failed))),
                 Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection");
+                    if let Some(times) = failed.happened() {
+                        tracing::warn!(%error, times, "cannot accept a connection");
+                    }
                     sleep(EXHAUSTED_PAUSE).await;
                 }
             }

@@ -57,9 +57,13 @@ where
 
 /// The call of a path, cancelled unless its status comes by.
 fn begin(path: &str) -> Call {
+    Call::begin("grpc", method_of(path), label(Code::Cancelled))
+}
+
+/// The method of a path, if it is one of those that are told apart.
+pub(crate) fn method_of(path: &str) -> &'static str {
     let name = path.rsplit('/').next().unwrap_or_default();
-    let method = METHODS.into_iter().find(|known| *known == name).unwrap_or(OTHER);
-    Call::begin("grpc", method, label(Code::Cancelled))
+    METHODS.into_iter().find(|known| *known == name).unwrap_or(OTHER)
 }
 
 /// Notes the status, if these headers or trailers hold it.

@@ -30,6 +30,7 @@ mod tests {
              `/livez` says whether the process answers, `/readyz` whether it should be sent requests, `/healthz` whether \
              it has finished starting; 200 for yes, 503 for no, with the reason. `grpc.health.v1` says the same as `/readyz`, \
              except that a full queue, which refuses further questions one by one, is not ready here and serving there.\n\n\
+             `GET /log-filter` gives the log filter, and `PUT /log-filter` changes it: see [tracing.md](tracing.md).\n\n\
              | metric | kind | labels | what it says |\n|---|---|---|---|\n",
         );
         all().for_each(|metric| row(&mut text, metric));

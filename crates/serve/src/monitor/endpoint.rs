@@ -1,6 +1,6 @@
-//! `/metrics` and the three questions that a supervisor asks, on a listener of their own.
+//! `/metrics`, the three questions that a supervisor asks, and the log filter, on a listener of their own.
 
-use std::{sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, extract::State, response::IntoResponse, routing::get};
 use http::{StatusCode, header::CONTENT_TYPE};
@@ -12,7 +12,8 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::table;
+use super::{log_filter, table};
+use crate::telemetry::LogFilter;
 
 /// How often histograms are put in order when nobody asks for them.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
@@ -29,6 +30,21 @@ pub struct Vitals {
 /// A look at the scheduler, once there is one.
 pub type Look = Arc<dyn Fn() -> Option<Snapshot> + Send + Sync>;
 
+/// What those who watch may see.
+#[derive(Clone)]
+pub struct Watchers {
+    /// What records the metrics.
+    pub recorder: PrometheusHandle,
+    /// What is logged.
+    pub log_filter: LogFilter,
+}
+
+impl std::fmt::Debug for Watchers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Watchers").field("log_filter", &self.log_filter).finish_non_exhaustive()
+    }
+}
+
 #[derive(Clone)]
 struct Watched {
     vitals: watch::Receiver<Vitals>,
@@ -41,11 +57,12 @@ struct Watched {
 /// Answers on `listener` for ever. The server is not ready while the queue that `look` shows holds `queue_limit` jobs.
 pub async fn serve(
     listener: TcpListener,
-    recorder: PrometheusHandle,
+    watchers: Watchers,
     vitals: watch::Receiver<Vitals>,
     look: Look,
     queue_limit: usize,
 ) {
+    let Watchers { recorder, log_filter } = watchers;
     let process = Arc::new(metrics_process::Collector::default());
     let watched = Watched { vitals, look, queue_limit, recorder: recorder.clone(), process };
     let router = Router::new()
@@ -53,7 +70,9 @@ pub async fn serve(
         .route("/livez", get(|| async { (StatusCode::OK, "alive\n") }))
         .route("/readyz", get(ready))
         .route("/healthz", get(started))
-        .with_state(watched);
+        .with_state(watched)
+        .merge(log_filter::routes(log_filter))
+        .into_make_service_with_connect_info::<SocketAddr>();
     let upkeep = async {
         let mut ticks = interval(UPKEEP_PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -5,13 +5,15 @@ mod call;
 mod calls;
 mod documentation;
 mod endpoint;
+mod log_filter;
 mod recorder;
 mod routes;
 mod table;
 
 pub use answers::AnswerMeters;
+pub(crate) use calls::method_of;
 pub use calls::{Observed, ObservedLayer};
-pub use endpoint::{Look, Vitals, serve};
+pub use endpoint::{Look, Vitals, Watchers, serve};
 pub use recorder::{BUCKETS, install};
 pub use routes::observed;
 pub use table::{

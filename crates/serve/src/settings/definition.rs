@@ -10,7 +10,7 @@ use std::{
 use clap::{Arg, ArgAction, Args as _, Command};
 
 use super::{
-    Settings, SettingsError,
+    Ratio, Settings, SettingsError,
     error::{in_one_line, one_line},
 };
 
@@ -24,6 +24,8 @@ pub enum Kind {
     Switch,
     /// A whole number.
     Number,
+    /// A number from 0 to 1.
+    Ratio,
     /// A string.
     Text,
 }
@@ -153,6 +155,7 @@ impl Definition {
             (Kind::Switch, _) => "true or false",
             (Kind::Number, false) => "a whole number",
             (Kind::Number, true) => "a list of whole numbers",
+            (Kind::Ratio, _) => "a number from 0 to 1",
             (Kind::Text, false) => "text in quotes",
             (Kind::Text, true) => "a list of texts in quotes",
         };
@@ -248,6 +251,7 @@ fn kind(argument: &Arg) -> Kind {
     match argument.get_action() {
         ArgAction::SetTrue => Kind::Switch,
         _ if numbers.iter().any(|number| parsed == *number) => Kind::Number,
+        _ if parsed == TypeId::of::<Ratio>() => Kind::Ratio,
         _ => Kind::Text,
     }
 }

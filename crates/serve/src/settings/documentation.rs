@@ -92,10 +92,12 @@ file that says the same again; `--json` is for programs. API keys are masked the
 [deploy/blip-serve.example.toml](../deploy/blip-serve.example.toml): every setting, commented out.
 
 The file of API keys (`auth.keys_file`) and the TLS files are read anew on SIGHUP, and when they have changed, every
-`auth.reload_s` seconds; what is wrong with them is logged and the old ones stay. Everything else holds from start to end.
+`auth.reload_s` seconds; what is wrong with them is logged and the old ones stay. The log filter can be changed by
+`PUT /log-filter` ([tracing.md](tracing.md)). Everything else holds from start to end.
 
-Variables that are no settings of the server: `BLIP_SERVE__LOG`, the log filter of every command (`--log`), and those of
-`blip-serve ask` and `health`, which their help lists.
+Variables that are no settings of the server: `BLIP_SERVE__LOG` and `BLIP_SERVE__LOG_FORMAT`, the log filter of every
+command (`--log`) and how its lines are written (`--log-format`); those of `blip-serve ask` and `health`, which their
+help lists; and OpenTelemetry's own, whose names begin with `OTEL_` ([tracing.md](tracing.md)).
 ";
 
 #[cfg(test)]

@@ -107,6 +107,7 @@ fn text(definition: &Definition, path: &str, value: &ValueKind) -> Result<String
         | (Kind::Number, ValueKind::I64(_) | ValueKind::U64(_) | ValueKind::I128(_) | ValueKind::U128(_)) => {
             Ok(value.to_string())
         }
+        (Kind::Ratio, ValueKind::Float(_) | ValueKind::I64(_)) => Ok(value.to_string()),
         // No number for a text: YAML takes 0755 for 493.
         _ => Err(SettingsError::WrongKind {
             place: path.to_owned(),

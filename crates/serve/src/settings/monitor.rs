@@ -8,8 +8,8 @@ use super::Listen;
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Metrics")]
 pub struct MetricsSettings {
-    /// Address and port of /metrics, /livez, /readyz and /healthz, always in plain text and without keys; port 0 takes a
-    /// free one and says which; off for none
+    /// Address and port of /metrics, /livez, /readyz, /healthz and /log-filter, always in plain text and without keys;
+    /// port 0 takes a free one and says which; off for none
     #[arg(
         long,
         value_name = "ADDRESS|off",

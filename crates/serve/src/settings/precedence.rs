@@ -28,6 +28,8 @@ const TEXTS: &[&str] = &[
     "11",
     "13",
     "4097",
+    "0.25",
+    "0.5",
     "off",
     "https://example.org",
     "https://example.com:8443",
@@ -165,6 +167,7 @@ proptest! {
         texts in proptest::collection::vec(prop_oneof![
             any::<u64>().prop_map(|number| number.to_string()),
             any::<u16>().prop_map(|number| number.to_string()),
+            (0.0..=1.0_f64).prop_map(|ratio| ratio.to_string()),
             any::<(std::net::SocketAddr, bool)>().prop_map(|(address, _)| address.to_string()),
             any::<(std::net::IpAddr, u8)>().prop_map(|(address, bits)| format!("{address}/{}", bits % 33)),
             "\\PC{1,12}",

@@ -102,6 +102,7 @@ fn typed(definition: &Definition, value: &str) -> Value {
         Kind::Switch => Value::Boolean(value == "true"),
         // What TOML has no number for is written as text, which is read just as well.
         Kind::Number => value.parse().map_or_else(|_| value.into(), Value::Integer),
+        Kind::Ratio => value.parse().map_or_else(|_| value.into(), Value::Float),
         Kind::Text => value.into(),
     }
 }
@@ -110,6 +111,7 @@ fn json(definition: &Definition, values: &[String]) -> serde_json::Value {
     let mut values = values.iter().map(|value| match definition.kind {
         Kind::Switch => serde_json::Value::Bool(value == "true"),
         Kind::Number => value.parse::<u64>().map_or_else(|_| value.as_str().into(), Into::into),
+        Kind::Ratio => value.parse::<f64>().map_or_else(|_| value.as_str().into(), Into::into),
         Kind::Text => value.as_str().into(),
     });
     if definition.is_list() { values.collect() } else { values.next().into() }

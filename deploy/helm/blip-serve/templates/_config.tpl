@@ -47,3 +47,12 @@
 {{- $drain := .Values.config.drain -}}
 {{ add (int $drain.grace_s) (int $drain.limit_s) (int .Values.terminationSlackSeconds) }}
 {{- end }}
+
+{{- /* The port that spans are sent to; empty where there are none. */ -}}
+{{- define "blip-serve.tracesPort" -}}
+{{- with (default dict .Values.config.trace).otlp_endpoint -}}
+{{- $url := urlParse . -}}
+{{- $port := regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) -}}
+{{- default (ternary "443" "80" (eq $url.scheme "https")) $port -}}
+{{- end -}}
+{{- end }}

@@ -1,0 +1,182 @@
+"""Traces: one request in all its stages, as a real collector is sent it; and a collector that is away or hangs."""
+
+import signal
+import socket
+
+import grpc
+import pytest
+import requests
+from collector import PATIENCE_S, SOON, Collector, attributes
+
+QUESTION = "how many circles are in the picture?"
+TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
+PARENT = {"traceparent": f"00-{TRACE}-{CALLER}-01", "tracestate": "shop=cart"}
+SERVER, CLIENT = 2, 3
+
+
+def ask_by_grpc(server, image):
+    server.connect(headers=PARENT.items()).outcomes([(image, [QUESTION])])
+
+
+def ask_by_http(server, image):
+    inputs = {"texts": [[QUESTION]], "images": [{"url": image}]}
+    requests.post(f"{server.http}/v1/ask", json={"inputs": inputs}, headers=PARENT, timeout=PATIENCE_S).raise_for_status()
+
+
+def trace_of(collector, trace=TRACE, server_spans=1):
+    """(the spans of a trace once it is whole, by name, all batches that are linked from there)."""
+
+    def linked(spans):
+        return {link for span in spans if span.trace == trace for link in span.links}
+
+    def whole(spans):
+        servers = [span for span in spans if span.trace == trace and span.kind == SERVER]
+        return len(servers) == server_spans and linked(spans) <= {(span.trace, span.id) for span in spans}
+
+    spans = collector.until(whole)
+    by_name = {}
+    for span in spans:
+        if span.trace == trace:
+            by_name.setdefault(span.name, []).append(span)
+    return by_name, [span for span in spans if (span.trace, span.id) in linked(spans)]
+
+
+@pytest.mark.parametrize("ask, name, described", [
+    (ask_by_grpc, "blip.v1.BlipService/Ask",
+     {"rpc.system": "grpc", "rpc.service": "blip.v1.BlipService", "rpc.method": "Ask", "rpc.grpc.status_code": 0}),
+    (ask_by_http, "POST /v1/ask",
+     {"http.request.method": "POST", "http.route": "/v1/ask", "url.path": "/v1/ask", "http.response.status_code": 200}),
+])
+def test_a_trace_shows_every_stage_of_a_request_its_batch_and_its_caller(fetching, web, collector, ask, name, described):
+    server = fetching("--otlp-endpoint", collector.url, environment=SOON)
+    ask(server, web.url("picture"))
+    spans, (batch,) = trace_of(collector)
+    assert {found: len(each) for found, each in spans.items()} == {
+        name: 1, "fetch": 1, "preprocess": 1, "pair": 1, "queue": 1, "vision": 1, "text": 1, "decode": 1}
+    (root,), (pair,), (fetch,) = spans[name], spans["pair"], spans["fetch"]
+    assert root.parent == CALLER and root.state == "shop=cart"
+    assert described.items() <= root.attributes.items()
+    assert {child.parent for child in (pair, fetch, *spans["preprocess"])} == {root.id}
+    stages = [spans[stage][0] for stage in ("queue", "vision", "text", "decode")]
+    assert {stage.parent for stage in stages} == {pair.id}
+    ends = [(span.start, span.end) for span in (fetch, *spans["preprocess"], *stages)]
+    assert all(start <= end for start, end in ends)
+    assert all(end <= start for (_, end), (start, _) in zip(ends[2:], ends[3:]))
+    assert batch.name == "batch" and batch.trace != TRACE and batch.parent == ""
+    assert batch.links == [(TRACE, pair.id)] and pair.links == [(batch.trace, batch.id)]
+    assert batch.attributes["blip.batch.questions"] == 1 and batch.attributes["blip.batch.decode_steps"] > 0
+    assert fetch.kind == CLIENT and fetch.attributes["server.address"] == "127.0.0.1"
+    assert web.headers[0]["traceparent"] == f"00-{TRACE}-{fetch.id}-01"
+    assert web.headers[0]["tracestate"] == "shop=cart"
+    assert attributes(collector.resources[0])["service.name"] == "blip-serve"
+
+
+def test_every_request_of_an_ask_stream_has_a_span(start, collector, picture):
+    server = start("--otlp-endpoint", collector.url, environment=SOON)
+    client = server.connect(headers=PARENT.items())
+    stream = client.method("blip.v1.BlipService", "AskStream")
+    requests_sent = [client.request([(picture, [f"is number {n} there?"])]) for n in range(3)]
+    assert len(list(stream(iter([*requests_sent, client.request([])])))) == 4
+    spans, batches = trace_of(collector)
+    (root,) = spans["blip.v1.BlipService/AskStream"]
+    assert len(spans["request"]) == 4 and {span.parent for span in spans["request"]} == {root.id}
+    assert {pair.parent for pair in spans["pair"]} < {span.id for span in spans["request"]}
+    assert [span.attributes["error.type"] for span in spans["request"] if span.attributes] == ["EMPTY_REQUEST"]
+    assert sorted(link for batch in batches for link in batch.links) == sorted((TRACE, pair.id) for pair in spans["pair"])
+
+
+def test_questions_of_different_callers_in_one_batch_are_linked_by_it(start, collector, picture):
+    server = start("--otlp-endpoint", collector.url, "--queue-delay-ms", "60000", "--max-batch-questions", "2",
+                   environment=SOON)
+    calls = []
+    for n, trace in enumerate(("1" * 32, "2" * 32)):
+        client = server.connect(headers=[("traceparent", f"00-{trace}-{CALLER}-01")])
+        calls.append(client.ask([(picture, [f"is number {n} there?"])]))
+    assert all(len(list(call)) == 1 for call in calls)
+    _, (batch,) = trace_of(collector, "1" * 32)
+    _, (again,) = trace_of(collector, "2" * 32)
+    assert batch is again
+    assert {trace for trace, _ in batch.links} == {"1" * 32, "2" * 32}
+
+
+def test_what_fails_says_why_in_its_span(fetching, web, collector, picture):
+    server = fetching("--otlp-endpoint", collector.url, environment=SOON)
+    server.connect(headers=PARENT.items()).outcomes([(web.url("missing"), [QUESTION]), (b"no image", [QUESTION])])
+    spans, _ = trace_of(collector)
+    assert [span.attributes["error.type"] for span in spans["fetch"]] == ["URL_BAD_STATUS"]
+    assert [span.attributes["error.type"] for span in spans["preprocess"]] == ["IMAGE_FORMAT_UNKNOWN"]
+    assert "pair" not in spans
+
+
+def test_only_callers_who_record_are_recorded_at_a_ratio_of_0_and_no_probe_is(start, collector, picture):
+    server = start("--otlp-endpoint", collector.url, "--trace-sample-ratio", "0", environment=SOON)
+    server.client.outcomes([(picture, [QUESTION])])
+    server.client.health()
+    ask_by_grpc(server, picture)
+    trace_of(collector)
+    assert {span.trace for span in collector.spans if span.name != "batch"} == {TRACE}
+
+
+def test_the_hosts_of_images_are_told_nothing_where_that_is_not_wanted(fetching, web, collector):
+    server = fetching("--otlp-endpoint", collector.url, "--trace-propagation-off", environment=SOON)
+    ask_by_grpc(server, web.url("picture"))
+    trace_of(collector)
+    assert web.paths == ["/picture"] and "traceparent" not in web.headers[0]
+
+
+def test_the_standard_variables_name_collector_headers_and_service(start, collector, picture):
+    environment = {**SOON, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_EXPORTER_OTLP_HEADERS": "x-team=shop",
+                   "OTEL_SERVICE_NAME": "vqa", "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test"}
+    ask_by_grpc(start(environment=environment), picture)
+    trace_of(collector)
+    told = attributes(collector.resources[0])
+    assert (told["service.name"], told["deployment.environment.name"]) == ("vqa", "test")
+    assert ("x-team", "shop") in collector.metadata
+
+
+def a_dead_port():
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        return f"http://127.0.0.1:{closed.getsockname()[1]}"
+
+
+@pytest.mark.parametrize("kind", ["dead", "deaf", "hanging"])
+def test_a_collector_that_is_away_or_hangs_changes_nothing(start, picture, kind, tmp_path):
+    """Dead: nobody listens. Deaf: connections are taken, and nothing is said. Hanging: calls are never answered."""
+    hanging, deaf = Collector(hangs=True), socket.create_server(("127.0.0.1", 0))
+    endpoint = {"dead": a_dead_port(), "deaf": f"http://127.0.0.1:{deaf.getsockname()[1]}", "hanging": hanging.url}[kind]
+    log = tmp_path / "log"
+    server = start("--otlp-endpoint", endpoint, environment=SOON, log=log)
+    # Far more spans than the queue to the collector holds.
+    questions = [f"is number {n} there?" for n in range(500)]
+    for _ in range(3):
+        outcomes = server.client.outcomes([(picture, questions)])
+        assert all(hasattr(answer, "text") for answer in outcomes.values()) and len(outcomes) == 500
+    if kind == "hanging":
+        assert hanging.called.wait(PATIENCE_S)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=PATIENCE_S) == 0
+    assert log.read_text().count("spans could not be exported") <= 1
+    hanging.stop()
+    deaf.close()
+
+
+def test_the_last_spans_arrive_before_a_drain_ends(start, collector, picture):
+    # Without the drain they would be sent in an hour.
+    server = start("--otlp-endpoint", collector.url, environment={"OTEL_BSP_SCHEDULE_DELAY": "3600000"})
+    ask_by_grpc(server, picture)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait(timeout=PATIENCE_S) == 0
+    spans, _ = trace_of(collector)
+    assert len(spans["pair"]) == 1
+
+
+def test_a_caller_who_leaves_is_recorded_up_to_there(start, collector, picture):
+    server = start("--otlp-endpoint", collector.url, "--max-batch-questions", "1", environment=SOON)
+    call = server.connect(headers=PARENT.items()).ask([(picture, [f"is number {n} there?" for n in range(1000)])])
+    next(call)
+    call.cancel()
+    spans = collector.until(lambda spans: any(span.trace == TRACE and span.kind == SERVER for span in spans))
+    (root,) = [span for span in spans if span.kind == SERVER]
+    assert root.attributes["rpc.grpc.status_code"] == grpc.StatusCode.CANCELLED.value[0]
+    assert any(span.attributes.get("error.type") == "cancelled" for span in spans if span.name == "pair")
