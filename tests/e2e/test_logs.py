@@ -83,6 +83,16 @@ def test_a_json_log_is_an_object_a_line_and_names_request_and_trace(start, pictu
     assert all(line["ms"] > 0 for line in ended.values())
 
 
+def test_a_failure_is_warned_of_with_its_request_whatever_else_is_logged(start, tmp_path):
+    log = tmp_path / "log"
+    server = start(log=log)
+    asking = server.client.channel.unary_stream("/blip.v1.BlipService/Ask", request_serializer=bytes)
+    with pytest.raises(grpc.RpcError, match="INTERNAL"):
+        list(asking(b"\xff no message", metadata=[("x-request-id", "shop-9"), PARENT]))
+    (line,) = until_logged(server, log, lambda text: "shop-9" in text).splitlines()
+    assert " WARN " in line and "requests failed" in line and "request=Ask status=INTERNAL" in line
+
+
 def filter_of(server, wanted=None, **headers):
     url = f"{server.metrics}/log-filter"
     answer = requests.get(url, timeout=PATIENCE_S) if wanted is None else requests.put(url, data=wanted, headers=headers, timeout=PATIENCE_S)

@@ -88,9 +88,13 @@ fn image_index(place: Place) -> KeyValue {
     KeyValue::new("blip.image.index", i64::from(place.index))
 }
 
+/// Longest name that a host can have, in bytes.
+const MAX_HOST_BYTES: usize = 253;
+
 /// Whom an image is fetched from: all of its URL that is not for the caller's eyes only.
 fn host(url: &str) -> Option<String> {
-    url.parse::<http::Uri>().ok()?.host().map(str::to_owned)
+    let url = url.parse::<http::Uri>().ok()?;
+    url.host().filter(|host| host.len() <= MAX_HOST_BYTES).map(str::to_owned)
 }
 
 async fn fetch_and_prepare(

@@ -278,7 +278,7 @@ fn serve_grpc(
     };
     let stop = service.stop.clone();
     let mut server = tonic::transport::Server::builder()
-        .layer(TelemetryLayer { protocol: Protocol::Grpc, tracing })
+        .layer(TelemetryLayer::new(Protocol::Grpc, tracing))
         .layer(ObservedLayer)
         .layer(DeadlineLayer { otherwise: settings.limits.default_deadline() })
         .max_concurrent_streams(grpc.max_concurrent_streams)

@@ -41,7 +41,7 @@ pub struct HttpServer {
 
 /// All routes. They look for a [`tonic::transport::server::TcpConnectInfo`] among a request's extensions.
 pub(super) fn router(server: HttpServer, settings: &HttpSettings) -> Router {
-    let telemetry = TelemetryLayer { protocol: Protocol::Http, tracing: server.tracing.clone() };
+    let telemetry = TelemetryLayer::new(Protocol::Http, server.tracing.clone());
     let grpc_web = post_service(grpc_web(&server)).layer(from_fn(only_grpc));
     let router = Router::new()
         .route("/", get(async || Redirect::temporary("/docs/")))

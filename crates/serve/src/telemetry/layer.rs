@@ -2,7 +2,9 @@
 
 use std::{
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use http::{Request, Response};
@@ -14,18 +16,28 @@ use tower_service::Service;
 use tracing::{Span, field::Empty};
 
 use super::{
-    REQUEST_ID, RequestId,
+    Occasionally, REQUEST_ID, RequestId,
     target::{Ending, Protocol, Target},
     trace::{TraceScope, Tracing, remote_trace_id},
 };
 
+/// How often requests that failed are warned of at most: a caller can make some fail whenever he likes.
+const WARNING_PERIOD: Duration = Duration::from_secs(1);
+
 /// Makes [`Telemetry`] services. It is the outermost layer: refusals are told of, too.
 #[derive(Clone, Debug)]
 pub struct TelemetryLayer {
-    /// What the listener speaks.
-    pub protocol: Protocol,
-    /// Where traces go.
-    pub tracing: Tracing,
+    protocol: Protocol,
+    tracing: Tracing,
+    failed: Arc<Occasionally>,
+}
+
+impl TelemetryLayer {
+    /// A layer for a listener that speaks `protocol`, with traces by way of `tracing`.
+    #[must_use]
+    pub fn new(protocol: Protocol, tracing: Tracing) -> Self {
+        Self { protocol, tracing, failed: Arc::new(Occasionally::every(WARNING_PERIOD)) }
+    }
 }
 
 impl<S> Layer<S> for TelemetryLayer {
@@ -76,11 +88,12 @@ struct Told {
     /// Of the log: it is there only where lines of level info are wanted.
     span: Span,
     trace: TraceScope,
+    failed: Arc<Occasionally>,
 }
 
 impl Told {
     fn begin<B>(layer: &TelemetryLayer, request: &Request<B>) -> Self {
-        let TelemetryLayer { protocol, tracing } = layer;
+        let TelemetryLayer { protocol, tracing, failed } = layer;
         let id = RequestId::of(request.headers());
         let target = Target::new(*protocol, request.method(), request.uri().path(), request.extensions());
         let trace = tracing.serve(&target, request.uri().path(), request.headers(), &id);
@@ -90,7 +103,8 @@ impl Told {
         {
             span.record("trace_id", tracing::field::display(trace_id));
         }
-        Self { id, target, ending: Ending::left(*protocol), begin: Instant::now(), span, trace }
+        let (ending, begin, failed) = (Ending::left(*protocol), Instant::now(), Arc::clone(failed));
+        Self { id, target, ending, begin, span, trace, failed }
     }
 
     /// Does a piece of the request's work.
@@ -101,13 +115,14 @@ impl Told {
 
 impl Drop for Told {
     fn drop(&mut self) {
-        let Self { id, target, ending, begin, span, trace } = self;
+        let Self { id, target, ending, begin, span, trace, failed } = self;
         trace.end_server_span(*ending);
-        if !ending.is_fault() {
+        let faults = if ending.is_fault() { failed.happened() } else { None };
+        let Some(requests) = faults else {
             let _inside = span.enter();
             tracing::info!(request = %target, status = %ending, ms = milliseconds(*begin), "request ended");
             return;
-        }
+        };
         // Faults are told of even where nothing else is, and their lines name the request as others do.
         let named = || match trace.id() {
             Some(trace_id) => tracing::error_span!("request", request_id = %id, trace_id = %trace_id),
@@ -115,7 +130,8 @@ impl Drop for Told {
         };
         let span = if span.is_disabled() { named() } else { span.clone() };
         let _inside = span.enter();
-        tracing::warn!(request = %target, status = %ending, ms = milliseconds(*begin), "request failed");
+        let ms = milliseconds(*begin);
+        tracing::warn!(request = %target, status = %ending, ms, requests, "requests failed, this one among them");
     }
 }
 

@@ -40,12 +40,17 @@ impl fmt::Display for Target {
         match self {
             Self::Grpc(method) => f.write_str(method),
             Self::Http(method, route) => {
-                // A client may invent methods, too.
-                let method = if method.as_str().len() > 7 { "other" } else { method.as_str() };
-                write!(f, "{method} {}", route.as_ref().map_or("other", MatchedPath::as_str))
+                let route = route.as_ref().map_or("other", MatchedPath::as_str);
+                write!(f, "{} {route}", method_name(method))
             }
         }
     }
+}
+
+/// A method as OpenTelemetry's conventions name it: a client may invent some.
+pub(super) fn method_name(method: &Method) -> &'static str {
+    let known = ["GET", "POST", "OPTIONS", "HEAD", "PUT", "PATCH", "DELETE", "CONNECT", "TRACE"];
+    known.into_iter().find(|name| method == name).unwrap_or("_OTHER")
 }
 
 /// How a request ended.
@@ -101,9 +106,9 @@ mod tests {
         let grpc = |path| Target::new(Protocol::Grpc, &Method::POST, path, &Extensions::new()).to_string();
         assert_eq!(grpc("/blip.v1.BlipService/Ask"), "Ask");
         assert_eq!(grpc("/blip.v1.BlipService/Invented"), "other");
-        let invented = Method::from_bytes(b"INVENTEDMETHOD").unwrap();
+        let invented = Method::from_bytes(b"INVENTED").unwrap();
         let http = Target::new(Protocol::Http, &invented, "/secret", &Extensions::new());
-        assert_eq!(http.to_string(), "other other");
+        assert_eq!(http.to_string(), "_OTHER other");
     }
 
     #[test]

@@ -11,11 +11,14 @@ use tonic::Code;
 use super::{TraceScope, Tracing, propagation::extract};
 use crate::telemetry::{
     RequestId,
-    target::{Ending, Target},
+    target::{Ending, Target, method_name},
 };
 
 /// The service whose methods are traced: probes and reflection would only fill the collector.
 const SERVICE: &str = "blip.v1.BlipService";
+
+/// Longest part of a path that a span holds, in bytes; every path that is served is shorter.
+const MAX_PATH_BYTES: usize = 128;
 
 impl Tracing {
     /// Begins to trace a request, if requests for its target are.
@@ -41,9 +44,9 @@ impl Tracing {
             }
             Target::Http(method, Some(route)) if is_asked(route) => {
                 SpanBuilder::from_name(target.to_string()).with_attributes([
-                    KeyValue::new("http.request.method", method.to_string()),
+                    KeyValue::new("http.request.method", method_name(method)),
                     KeyValue::new("http.route", route.as_str().to_owned()),
-                    KeyValue::new("url.path", path.to_owned()),
+                    KeyValue::new("url.path", path.get(..MAX_PATH_BYTES).unwrap_or(path).to_owned()),
                     id,
                 ])
             }

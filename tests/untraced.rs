@@ -1,0 +1,53 @@
+//! What tracing costs where nothing is traced: no memory at all. The only test of this program, which counts what all of
+//! it takes.
+
+use std::{alloc::System, hint::black_box, time::Duration};
+
+use blip::RowAnswer;
+use blip_serve::telemetry::trace::{BatchTrace, PairTrace, TraceScope};
+use opentelemetry::{KeyValue, trace::SpanKind};
+use scheduler::Done;
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use tokio::time::Instant;
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+#[test]
+fn a_request_that_is_not_traced_takes_no_memory_for_it() {
+    let answer = RowAnswer {
+        token_ids: vec![7],
+        score: -0.5,
+        margin: 1.0,
+        vision: Duration::from_millis(3),
+        text: Duration::from_millis(2),
+        decode: Duration::from_millis(1),
+        image_reused: false,
+    };
+    let done = Done {
+        answer: answer.into(),
+        queue: Duration::from_millis(4),
+        engine: Duration::from_millis(6),
+        batch_images: 1,
+        batch_questions: 1,
+        shared: false,
+    };
+    let attributes = || [KeyValue::new("blip.image.index", 0)];
+    let taken = Region::new(ALLOCATOR);
+    for _ in 0..100 {
+        let request = black_box(TraceScope::default());
+        let fetch = request.child("fetch", SpanKind::Client, attributes);
+        black_box(fetch.headers());
+        request.record("preprocess", [Instant::now(); 2], attributes);
+        let pair = PairTrace::begin(&request, 0, 0);
+        let scopes = [pair.scope(), pair.scope()];
+        let batch = BatchTrace::begin(scopes.iter(), 1, 2);
+        batch.decode_steps(3);
+        black_box(batch.context());
+        pair.answered(&done);
+    }
+    assert_eq!(taken.change().allocations, 0);
+    // It would have been seen.
+    drop(black_box(Box::new(0)));
+    assert_eq!(taken.change().allocations, 1);
+}
