@@ -125,6 +125,32 @@ def test_the_prefetch_may_write_the_model_and_the_server_may_not():
     assert {"name": "model", "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}} in objects.pod["volumes"]
 
 
+def test_a_model_by_name_is_downloaded_by_the_prefetch_and_read_offline_by_the_server():
+    objects = rendered("gpu")
+    (prefetch,) = objects.pod["initContainers"]
+    assert prefetch["args"] == ["download", tomllib.loads(objects.config)["model"]["source"]]
+    assert prefetch["image"] == objects.server["image"]
+    homes = [{each["name"]: each.get("value") for each in container["env"]} for container in (prefetch, objects.server)]
+    mount = next(mount for mount in objects.server["volumeMounts"] if mount["name"] == "model")
+    assert [home["HF_HOME"] for home in homes] == [mount["mountPath"]] * 2
+    assert [home.get("HF_HUB_OFFLINE") for home in homes] == [None, "1"]
+    # Keys to the hub are for the prefetch alone.
+    assert ["HF_TOKEN" in home for home in homes] == [True, False]
+
+
+def test_another_tool_may_prefetch_a_folder():
+    own = "model.source=/models/x,model.prefetch.image=registry.example.com/tool:1,model.prefetch.command={fetch,x}"
+    objects = rendered("gpu", "--set", own)
+    (prefetch,) = objects.pod["initContainers"]
+    assert (prefetch["image"], prefetch["command"]) == ("registry.example.com/tool:1", ["fetch", "x"])
+    assert "args" not in prefetch and "env" not in objects.server
+
+
+def test_a_prefetch_may_reach_the_hub_where_fetches_are_off():
+    rules = rendered("gpu", "--set", "config.fetch.off=true").one("NetworkPolicy")["spec"]["egress"]
+    assert [port["port"] for port in rules[1]["ports"]] == [443]
+
+
 def egress_rules(values, *arguments):
     """The rules that let something out, but for the one of DNS."""
     rules = rendered(values, *arguments).one("NetworkPolicy")["spec"]["egress"]

@@ -35,7 +35,10 @@ def test_a_server_that_anyone_may_call_has_to_be_asked_for_by_name():
     ("model.cache.kind=image", "needs model.cache.image"),
     ("model.cache.kind=existingClaim", "needs model.cache.existingClaim"),
     ("model.prefetch.enabled=true", "model.prefetch needs a volume"),
-    ("model.cache.kind=pvc,model.prefetch.enabled=true", "model.prefetch.command"),
+    ("model.source=Salesforce/blip-vqa-base", "model.cache.kind must say"),
+    ("model.cache.kind=pvc,model.prefetch.enabled=true", "cannot download model.source=demo"),
+    ("model.cache.kind=pvc,model.prefetch.enabled=true,model.source=/models/x", "cannot download model.source=/models/x"),
+    ("model.cache.kind=pvc,model.prefetch.enabled=true,model.prefetch.image=x", "come together"),
     ("auth.existingSecret=x,auth.keys[0].name=a,auth.keys[0].key=12345678-abc", "set one of them"),
 ])
 def test_values_that_contradict_each_other_are_refused_with_a_reason(settings, message):

@@ -23,6 +23,7 @@ pub mod in_order;
 pub mod intake;
 pub mod listener;
 pub mod load;
+pub mod model_source;
 pub mod monitor;
 pub mod pixel_cache;
 pub mod place;

@@ -1,29 +1,28 @@
 //! From settings to a model that answers: device, checkpoint, engine thread, CPU pool.
 
-use std::{path::PathBuf, sync::Arc};
+use std::sync::Arc;
 
 use anyhow::Context as _;
-use blip::{Checkpoint, ChosenDevice, Dtype, ModelFiles, ModelOptions};
+use blip::{Checkpoint, ChosenDevice, Dtype, ModelOptions};
 use images::{Decoder, Limits};
 use scheduler::Scheduler;
 
 use crate::{
-    demo::DEMO_MODEL,
     engine::{BlipEngine, Placement, threads_for},
     fetching::Fetching,
     frontend::Pipeline,
     intake::Intake,
+    model_source::{LocalModel, ModelSource},
     settings::{DtypeRequest, Settings},
 };
-
-/// The `--model` that stands for the model inside this program.
-pub const DEMO: &str = "demo";
 
 /// What was loaded, for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Description {
     /// The `--model` asked for.
     pub model: String,
+    /// The commit on the hub, if the model comes from there.
+    pub revision: Option<String>,
     /// The device in use.
     pub device: String,
     /// The number format in use.
@@ -35,15 +34,15 @@ pub struct Description {
 /// # Errors
 /// What is wrong with the device, the model's files or the machine, in one line.
 pub async fn load(settings: &Settings) -> anyhow::Result<(Pipeline<BlipEngine>, Description)> {
-    let model = settings.model.clone();
-    let opened = tokio::task::spawn_blocking(move || {
-        // LibTorch's CUDA half has to be there before LibTorch's first call.
-        let device = blip::open_device(model.device)?;
-        let checkpoint = Checkpoint::open(&model_files(&model.model))
-            .with_context(|| format!("cannot load model {:?}", model.model))?;
-        anyhow::Ok((device, checkpoint))
-    });
-    let (ChosenDevice { device, reason }, checkpoint) = opened.await.context("loading ended early")??;
+    let cannot_load = || format!("cannot load model {:?}", settings.model.model);
+    let source = ModelSource::find(&settings.model.model).with_context(cannot_load)?;
+    let wanted = settings.model.device;
+    // LibTorch's CUDA half has to be there before LibTorch's first call; and a wrong device is told before a download.
+    let opened = tokio::task::spawn_blocking(move || blip::open_device(wanted)).await;
+    let ChosenDevice { device, reason } = opened.context("loading ended early")??;
+    let LocalModel { files, revision } = source.fetch().await.with_context(cannot_load)?;
+    let opened = tokio::task::spawn_blocking(move || Checkpoint::open(&files)).await;
+    let checkpoint = opened.context("loading ended early")?.with_context(cannot_load)?;
     let dtype = match settings.model.dtype {
         DtypeRequest::Auto => Dtype::auto(device),
         DtypeRequest::Exactly(dtype) => dtype,
@@ -68,22 +67,14 @@ pub async fn load(settings: &Settings) -> anyhow::Result<(Pipeline<BlipEngine>, 
     let fetching = Fetching::new(&settings.fetch, limits)?;
     let threads = settings.model.engine_threads.or_else(|| threads_for(checkpoint.config()));
     let factory = BlipEngine::factory(Arc::new(checkpoint), Placement { device, dtype, options, threads });
-    let scheduler = Scheduler::start(config, vec![factory])
-        .await
-        .with_context(|| format!("cannot load model {:?}", settings.model.model))?;
+    let scheduler = Scheduler::start(config, vec![factory]).await.with_context(cannot_load)?;
     let description = Description {
         model: settings.model.model.clone(),
+        revision,
         device: device_name(device),
         dtype: dtype.to_string(),
     };
     Ok((Pipeline { fetching, intake, scheduler }, description))
-}
-
-fn model_files(model: &str) -> ModelFiles {
-    match model {
-        DEMO => ModelFiles::Embedded(DEMO_MODEL),
-        folder => ModelFiles::Folder(PathBuf::from(folder)),
-    }
 }
 
 fn device_name(device: tch::Device) -> String {

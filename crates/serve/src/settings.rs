@@ -100,9 +100,10 @@ impl Default for Settings {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Model")]
 pub struct ModelSettings {
-    /// `demo`, the small model inside this program, or a folder in Hugging Face's layout (config.json,
-    /// preprocessor_config.json, tokenizer.json or vocab.txt, model.safetensors)
-    #[arg(long, value_name = "demo|DIR", env = "BLIP_SERVE__MODEL__SOURCE", default_value = "demo",
+    /// `demo`, the small model inside this program; a folder in Hugging Face's layout (config.json,
+    /// preprocessor_config.json, tokenizer.json or vocab.txt, model.safetensors); or a name on the Hugging Face hub, with a
+    /// branch, tag or commit behind an @ if not main, which is downloaded unless it is in the cache (see docs/models.md)
+    #[arg(long, value_name = "demo|DIR|ORG/NAME[@REVISION]", env = "BLIP_SERVE__MODEL__SOURCE", default_value = "demo",
           value_hint = ValueHint::DirPath)]
     pub model: String,
 

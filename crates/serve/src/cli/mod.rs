@@ -1,9 +1,10 @@
-//! The command line: `blip-serve serve`, `ask`, `bench`, `health` and `config`.
+//! The command line: `blip-serve serve`, `download`, `ask`, `bench`, `health` and `config`.
 
 pub mod ask;
 pub mod bench;
 pub mod config;
 mod connection;
+pub mod download;
 pub mod health;
 mod print;
 pub mod serve;
@@ -28,6 +29,7 @@ pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (commit ", env!("
 #[command(name = "blip-serve", version = VERSION, propagate_version = true, arg_required_else_help = true,
           after_help = "Examples:
   blip-serve serve                                    the built-in demo model, on this machine only
+  blip-serve serve --model Salesforce/blip-vqa-base   a model of the Hugging Face hub, downloaded once
   blip-serve serve --model ./blip-vqa-base --device cuda --grpc-listen 0.0.0.0:50051 --auth-keys-file keys.toml
   blip-serve ask --image cat.jpg --question \"what colour is the cat?\"
 
@@ -38,7 +40,13 @@ pub struct Cli {
     command: Command,
 
     /// What to log on standard error: error, warn, info, debug, trace, or a tracing filter such as blip_serve=debug
-    #[arg(long, global = true, value_name = "FILTER", env = "BLIP_SERVE__LOG", default_value = "warn")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        env = "BLIP_SERVE__LOG",
+        default_value = "warn,hub=info"
+    )]
     log: EnvFilter,
 
     /// How log lines are written: pretty, for people, or json, one object a line
@@ -56,6 +64,8 @@ pub struct Cli {
 enum Command {
     /// Serve a model over gRPC and HTTP
     Serve(Box<serve::ServeCommand>),
+    /// Download a model from the hub
+    Download(download::DownloadCommand),
     /// Ask a running server questions about images
     Ask(ask::AskCommand),
     /// Ask a server many questions, and measure how it answers
@@ -80,6 +90,7 @@ pub fn run() -> Exit {
                 let exit = runtime.block_on(async {
                     match cli.command {
                         Command::Serve(command) => command.run(log_filter).await,
+                        Command::Download(command) => command.run().await,
                         Command::Ask(command) => command.run().await,
                         Command::Bench(command) => command.run().await,
                         Command::Health(command) => command.run().await,

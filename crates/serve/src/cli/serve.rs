@@ -56,13 +56,14 @@ impl ServeCommand {
         let Entry { authenticator, tls } = entry.clone();
         let fresh = keep_fresh(authenticator, tls, period, reload_signals()?);
         let announce = |model: load::Description| {
-            let load::Description { model, device, dtype } = model;
-            monitor::describe_model(&model, &device, &dtype);
+            let load::Description { model, revision, device, dtype } = model;
+            monitor::describe_model(&model, revision.as_deref().unwrap_or_default(), &device, &dtype);
+            let revision = revision.map(|commit| format!(" (commit {commit})")).unwrap_or_default();
             let seconds = begin.elapsed().as_secs_f64();
             // Whoever started the server may not be listening; it serves all the same.
             let _ = writeln!(
                 std::io::stdout(),
-                "blip-serve {} ready: {addresses}, model {model}, device {device}, dtype {dtype}, \
+                "blip-serve {} ready: {addresses}, model {model}{revision}, device {device}, dtype {dtype}, \
                  loaded in {seconds:.2} s",
                 env!("CARGO_PKG_VERSION"),
             );

@@ -25,7 +25,7 @@ metrics_table! {
     CONNECTIONS = "blip_connections", Gauge, Count, "", "connections that are open";
     CONNECTIONS_REFUSED = "blip_connections_refused_total", Counter, Count, "reason=too_many|tls",
         "connections that were closed before anything was asked";
-    MODEL = "blip_model_info", Gauge, Count, "model, device, dtype, version, commit", "what is served; always 1";
+    MODEL = "blip_model_info", Gauge, Count, "model, revision, device, dtype, version, commit", "what is served; always 1";
     READY = "blip_ready", Gauge, Count, "", "1 while the server is ready to answer";
     WAITING = "blip_queue_waiting", Gauge, Count, "priority=high|normal|low|late|retried",
         "questions that wait for a batch, the same one of several callers once; late is what can no longer meet its deadline, \
@@ -114,9 +114,10 @@ pub fn connection_refused(reason: &'static str) {
 }
 
 /// Says which model is served.
-pub fn describe_model(model: &str, device: &str, dtype: &str) {
+pub fn describe_model(model: &str, revision: &str, device: &str, dtype: &str) {
     let labels = [
         ("model", model.to_owned()),
+        ("revision", revision.to_owned()),
         ("device", device.to_owned()),
         ("dtype", dtype.to_owned()),
         ("version", env!("CARGO_PKG_VERSION").to_owned()),

@@ -43,15 +43,18 @@
 {{- fail "model.cache.kind=image needs Kubernetes 1.33, where pods first have image volumes by default" -}}
 {{- end -}}
 {{- if and (ne .Values.model.source "demo") (eq $cache.kind "none") -}}
-{{- fail (printf "model.source=%s is a folder, so model.cache.kind must say where it comes from" .Values.model.source) -}}
+{{- fail (printf "model.source=%s is not inside the program, so model.cache.kind must say where it is kept" .Values.model.source) -}}
 {{- end -}}
 {{- $prefetch := .Values.model.prefetch -}}
 {{- if $prefetch.enabled -}}
 {{- if not (has $cache.kind (list "pvc" "existingClaim")) -}}
 {{- fail "model.prefetch needs a volume to write to: set model.cache.kind to pvc or existingClaim" -}}
 {{- end -}}
-{{- if not (and $prefetch.image $prefetch.command) -}}
-{{- fail "model.prefetch.enabled needs model.prefetch.image and model.prefetch.command" -}}
+{{- if ne (empty $prefetch.image) (empty $prefetch.command) -}}
+{{- fail "model.prefetch.image and model.prefetch.command come together: set both, or neither to download with blip-serve itself" -}}
+{{- end -}}
+{{- if not (or $prefetch.command (include "blip-serve.hubModel" .)) -}}
+{{- fail (printf "model.prefetch.enabled cannot download model.source=%s: name a model of the hub, such as Salesforce/blip-vqa-base, or set model.prefetch.image and model.prefetch.command" .Values.model.source) -}}
 {{- end -}}
 {{- end -}}
 {{- end }}

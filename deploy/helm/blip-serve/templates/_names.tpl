@@ -67,3 +67,8 @@ fsGroup: 65532
 fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
+
+{{- /* The model's name on the hub, if it is one: org/name[@revision]. */ -}}
+{{- define "blip-serve.hubModel" -}}
+{{- if regexMatch "^[A-Za-z0-9_][^/]*/[^/@]+(@.+)?$" .Values.model.source }}{{ .Values.model.source }}{{ end -}}
+{{- end }}

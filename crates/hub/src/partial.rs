@@ -1,0 +1,108 @@
+//! A blob that grows: its bytes are hashed as they are written, and it takes its name once it is whole and right.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::{self, Read as _, Seek as _, SeekFrom, Write as _},
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    cache::create_folder, checksum::Hasher, error::HubError, file_lock::FileLock, listing::RemoteFile,
+};
+
+/// How much is read at a time, in bytes.
+const READ_BYTES: usize = 1 << 20;
+
+/// A file ending in `.incomplete`, whatever of it an earlier download has left included. It keeps its lock as long as
+/// anything may still be written to it.
+#[derive(Debug)]
+pub(crate) struct Partial {
+    path: PathBuf,
+    file: File,
+    fresh: Hasher,
+    hasher: Hasher,
+    length: u64,
+    size: u64,
+    _lock: FileLock,
+}
+
+impl Partial {
+    /// Opens the file and hashes what is there; all of it is dropped if that is more than there should be.
+    pub(crate) fn open(path: PathBuf, remote: &RemoteFile, lock: FileLock) -> Result<Self, HubError> {
+        if let Some(folder) = path.parent() {
+            create_folder(folder)?;
+        }
+        let opened = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
+        let file = opened.map_err(HubError::file("open", &path))?;
+        let fresh = remote.tag.hasher(remote.size);
+        let mut partial =
+            Self { path, file, hasher: fresh.clone(), fresh, length: 0, size: remote.size, _lock: lock };
+        partial.read_back().map_err(HubError::file("read", &partial.path))?;
+        if partial.length > partial.size {
+            partial.restart()?;
+        }
+        Ok(partial)
+    }
+
+    fn read_back(&mut self) -> io::Result<()> {
+        let mut buffer = vec![0; READ_BYTES];
+        loop {
+            let count = self.file.read(&mut buffer)?;
+            let Some(bytes) = buffer.get(..count).filter(|bytes| !bytes.is_empty()) else { return Ok(()) };
+            self.hasher.update(bytes);
+            self.length += bytes.len() as u64;
+        }
+    }
+
+    /// How much is there, in bytes.
+    pub(crate) fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// How much is still to come, in bytes.
+    pub(crate) fn missing(&self) -> u64 {
+        self.size.saturating_sub(self.length)
+    }
+
+    /// Writes `bytes` behind what is there.
+    pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), HubError> {
+        self.file.write_all(bytes).map_err(HubError::file("write", &self.path))?;
+        self.hasher.update(bytes);
+        self.length += bytes.len() as u64;
+        Ok(())
+    }
+
+    /// Drops all that is there.
+    pub(crate) fn restart(&mut self) -> Result<(), HubError> {
+        let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
+        emptied.map_err(HubError::file("write", &self.path))?;
+        self.hasher = self.fresh.clone();
+        self.length = 0;
+        Ok(())
+    }
+
+    /// Whether all that is there is what `remote` should be.
+    pub(crate) fn verify(&self, remote: &RemoteFile) -> Result<(), HubError> {
+        let found = self.hasher.digest();
+        if found == remote.tag.as_str() {
+            return Ok(());
+        }
+        Err(HubError::Checksum {
+            file: remote.name.clone(),
+            algorithm: self.hasher.algorithm(),
+            found,
+            expected: remote.tag.as_str().to_owned(),
+        })
+    }
+
+    /// Takes the place of `blob`. It is on the disk before it has the name, so that no crash leaves half a blob.
+    pub(crate) fn finish(self, blob: &Path) -> Result<(), HubError> {
+        self.file.sync_all().map_err(HubError::file("write", &self.path))?;
+        fs::rename(&self.path, blob).map_err(HubError::file("write", blob))
+    }
+
+    /// Deletes what is there, which is of no use to anyone.
+    pub(crate) fn discard(self) -> Result<(), HubError> {
+        fs::remove_file(&self.path).map_err(HubError::file("delete", &self.path))
+    }
+}

@@ -1,0 +1,221 @@
+//! A model's name to a folder that holds its checkpoint.
+
+use std::{fs, path::PathBuf};
+
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::{
+    cache::{Repository, create_folder, free_bytes},
+    client::Client,
+    config::Config,
+    error::HubError,
+    listing::{Listing, RemoteFile},
+    model_name::ModelName,
+    progress::Progress,
+    retry::{Attempts, Failure, Pause},
+    transfer::Transfer,
+    wanted::{self, INDEX},
+};
+
+/// A hub and its cache.
+#[derive(Debug)]
+pub struct Hub {
+    client: Client,
+    config: Config,
+    pause: Pause,
+}
+
+/// A checkpoint on disk.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The folder in Hugging Face's layout.
+    pub folder: PathBuf,
+    /// The commit that it is of.
+    pub commit: String,
+}
+
+impl Hub {
+    /// The hub that `config` says.
+    ///
+    /// # Errors
+    /// [`HubError::Setup`].
+    pub fn new(config: Config) -> Result<Self, HubError> {
+        Self::with_pause(config, Pause::default())
+    }
+
+    /// The same, waiting between attempts as `pause` does.
+    ///
+    /// # Errors
+    /// [`HubError::Setup`].
+    pub fn with_pause(config: Config, pause: Pause) -> Result<Self, HubError> {
+        Ok(Self { client: Client::new(config.clone())?, config, pause })
+    }
+
+    /// The checkpoint of `model`, downloaded as far as the cache lacks it.
+    ///
+    /// The hub is asked which commit the revision is now; if it is out of reach, the commit that it was last is taken
+    /// from the cache. A commit's hash whose snapshot is whole needs no hub. May be dropped at any time: what has come
+    /// stays, and the next call goes on from there.
+    ///
+    /// # Errors
+    /// [`HubError`].
+    pub async fn fetch(&self, model: &ModelName, progress: &Progress) -> Result<Snapshot, HubError> {
+        let repository = Repository::new(&self.config.cache, model);
+        let known = repository.commit(model)?;
+        if model.pinned().is_some()
+            && let Some(commit) = known.as_deref().filter(|commit| is_whole(&repository, commit))
+        {
+            return Ok(snapshot(&repository, commit));
+        }
+        let cached = known.as_deref().ok_or("snapshot".to_owned());
+        let cached = cached.and_then(|commit| is_enough(&repository, commit).map(|()| commit));
+        if self.config.offline {
+            return cached.map(|commit| snapshot(&repository, commit)).map_err(|missing| {
+                let folder = repository.folder().to_owned();
+                HubError::Offline { model: model.to_string(), folder, missing }
+            });
+        }
+        let attempts = if cached.is_ok() { Attempts::one() } else { Attempts::new() };
+        let listing = match self.retry(attempts, || Listing::of(model, &self.client)).await {
+            Ok(listing) => listing,
+            Err(error) if error.is_outage() => match cached {
+                Ok(commit) => {
+                    tracing::warn!(%error, commit, "the hub is out of reach, taking the cached snapshot");
+                    return Ok(snapshot(&repository, commit));
+                }
+                Err(_) => return Err(error),
+            },
+            Err(error) => return Err(error),
+        };
+        if !is_whole(&repository, &listing.commit) {
+            let transfer = Transfer {
+                client: &self.client,
+                config: &self.config,
+                pause: &self.pause,
+                progress,
+                repository: &repository,
+                model,
+                commit: &listing.commit,
+            };
+            self.download(&listing, &transfer).await?;
+        }
+        // Last, so that whoever reads it finds all files.
+        repository.remember(model, &listing.commit)?;
+        Ok(snapshot(&repository, &listing.commit))
+    }
+
+    async fn download(&self, listing: &Listing, transfer: &Transfer<'_>) -> Result<(), HubError> {
+        let has = |file: &str| listing.files.iter().any(|there| there == file);
+        let missing = |missing: &str| HubError::MissingFiles {
+            model: transfer.model.to_string(),
+            missing: missing.to_owned(),
+            found: wanted::instead(&listing.files),
+        };
+        let mut names: Vec<String> =
+            wanted::choose(has).map_err(missing)?.into_iter().map(str::to_owned).collect();
+        if names.iter().any(|name| name == INDEX) {
+            let shards = self.shards(transfer).await?;
+            if let Some(shard) = shards.iter().find(|shard| !has(shard)) {
+                return Err(missing(shard));
+            }
+            names.extend(shards);
+        }
+        names.retain(|name| !transfer.repository.has(transfer.commit, name));
+        let files = stream::iter(names)
+            .map(|name| async move { self.describe(&name, transfer).await })
+            .buffer_unordered(self.config.parallel)
+            .try_collect::<Vec<_>>()
+            .await?;
+        self.check_room(&files, transfer.repository)?;
+        let total = files.iter().map(|file| file.size).sum();
+        transfer.progress.begin(&transfer.model.to_string(), total);
+        stream::iter(&files)
+            .map(|file| transfer.run(file))
+            .buffer_unordered(self.config.parallel)
+            .try_collect::<()>()
+            .await?;
+        for name in wanted::all_but_weights().filter(|name| !has(name)) {
+            transfer.repository.note_lack(transfer.commit, name)?;
+        }
+        Ok(())
+    }
+
+    /// The shards that the model's index names; the index is downloaded ahead of all else.
+    async fn shards(&self, transfer: &Transfer<'_>) -> Result<Vec<String>, HubError> {
+        if !transfer.repository.has(transfer.commit, INDEX) {
+            let index = self.describe(INDEX, transfer).await?;
+            self.check_room(std::slice::from_ref(&index), transfer.repository)?;
+            transfer.run(&index).await?;
+        }
+        local_shards(transfer.repository, transfer.commit).map_err(|reason| HubError::Protocol {
+            host: self.client.endpoint().to_owned(),
+            what: INDEX.to_owned(),
+            reason,
+        })
+    }
+
+    async fn describe(&self, name: &str, transfer: &Transfer<'_>) -> Result<RemoteFile, HubError> {
+        let ask = || RemoteFile::of(transfer.model, transfer.commit, name, &self.client);
+        self.retry(Attempts::new(), ask).await
+    }
+
+    /// Before hours of download, not after them.
+    fn check_room(&self, files: &[RemoteFile], repository: &Repository) -> Result<(), HubError> {
+        create_folder(&self.config.cache)?;
+        let length = |path: PathBuf| fs::metadata(path).map_or(0, |there| there.len());
+        let missing = |file: &RemoteFile| {
+            let there = length(repository.blob(&file.tag)).max(length(repository.partial(&file.tag)));
+            file.size.saturating_sub(there)
+        };
+        let needed = files.iter().map(missing).fold(0, u64::saturating_add);
+        let free = free_bytes(&self.config.cache)?;
+        if needed > free {
+            return Err(HubError::NoRoom { folder: self.config.cache.clone(), free, needed });
+        }
+        Ok(())
+    }
+
+    async fn retry<T, F: Future<Output = Result<T, Failure>>>(
+        &self,
+        mut attempts: Attempts,
+        ask: impl Fn() -> F,
+    ) -> Result<T, HubError> {
+        loop {
+            match ask().await {
+                Ok(answer) => return Ok(answer),
+                Err(failure) => attempts.pause_after(failure, &self.pause).await?,
+            }
+        }
+    }
+}
+
+fn snapshot(repository: &Repository, commit: &str) -> Snapshot {
+    Snapshot { folder: repository.snapshot(commit), commit: commit.to_owned() }
+}
+
+fn local_shards(repository: &Repository, commit: &str) -> Result<Vec<String>, String> {
+    let index = fs::read(repository.snapshot(commit).join(INDEX)).map_err(|error| error.to_string())?;
+    wanted::shards(&index)
+}
+
+/// Whether a checkpoint can be read from the snapshot.
+///
+/// # Errors
+/// What is missing.
+fn is_enough(repository: &Repository, commit: &str) -> Result<(), String> {
+    let chosen = wanted::choose(|file| repository.has(commit, file))?;
+    if !chosen.contains(&INDEX) {
+        return Ok(());
+    }
+    match local_shards(repository, commit)?.into_iter().find(|shard| !repository.has(commit, shard)) {
+        Some(shard) => Err(shard),
+        None => Ok(()),
+    }
+}
+
+/// Whether the snapshot has all that the hub has of a checkpoint; a download that was cut short may lack files that a
+/// checkpoint can do without, but not this one.
+fn is_whole(repository: &Repository, commit: &str) -> bool {
+    let known = |file| repository.has(commit, file) || repository.lacks(commit, file);
+    is_enough(repository, commit).is_ok() && wanted::all_but_weights().all(known)
+}

@@ -1,0 +1,123 @@
+//! Which files of a model a checkpoint is made of.
+
+use std::collections::BTreeSet;
+
+use serde::Deserialize;
+
+const WEIGHTS: &str = "model.safetensors";
+pub(crate) const INDEX: &str = "model.safetensors.index.json";
+
+const NEEDED: [&str; 2] = ["config.json", "preprocessor_config.json"];
+const TOKENIZERS: [&str; 2] = ["tokenizer.json", "vocab.txt"];
+const TAKEN_IF_THERE: [&str; 3] =
+    ["generation_config.json", "tokenizer_config.json", "special_tokens_map.json"];
+
+/// What a model without safetensors has in their place.
+const OTHER_WEIGHTS: [&str; 6] = [".safetensors", ".bin", ".pth", ".h5", ".msgpack", ".ckpt"];
+
+/// How many files an error names.
+const MAX_NAMED: usize = 6;
+
+/// The files to take, of those that `has` says are there, the shards that an index names aside.
+///
+/// # Errors
+/// What is missing.
+pub(crate) fn choose(has: impl Fn(&str) -> bool) -> Result<Vec<&'static str>, &'static str> {
+    if let Some(missing) = NEEDED.into_iter().find(|file| !has(file)) {
+        return Err(missing);
+    }
+    if !TOKENIZERS.into_iter().any(&has) {
+        return Err("tokenizer.json nor vocab.txt");
+    }
+    let weights = [WEIGHTS, INDEX].into_iter().find(|file| has(file)).ok_or(WEIGHTS)?;
+    Ok(all_but_weights().filter(|file| has(file)).chain([weights]).collect())
+}
+
+/// Every file that can be part of a checkpoint, the weights aside.
+pub(crate) fn all_but_weights() -> impl Iterator<Item = &'static str> {
+    NEEDED.into_iter().chain(TOKENIZERS).chain(TAKEN_IF_THERE)
+}
+
+/// What a model has in place of what is missing, for people.
+pub(crate) fn instead(files: &[String]) -> String {
+    let mut named: Vec<&str> = files.iter().map(String::as_str).collect();
+    let is_weights = |file: &&str| OTHER_WEIGHTS.iter().any(|ending| file.ends_with(ending));
+    if named.iter().any(is_weights) {
+        named.retain(|file| is_weights(file));
+    }
+    let more = if named.len() > MAX_NAMED { " and others" } else { "" };
+    named.truncate(MAX_NAMED);
+    match named.as_slice() {
+        [] => "no files".to_owned(),
+        named => format!("{}{more}", named.join(", ")),
+    }
+}
+
+/// The shards that an index names.
+///
+/// # Errors
+/// What is wrong with it.
+pub(crate) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
+    #[derive(Deserialize)]
+    struct Index {
+        weight_map: std::collections::HashMap<String, String>,
+    }
+    let index: Index = serde_json::from_slice(index).map_err(|error| error.to_string())?;
+    let shards: BTreeSet<String> = index.weight_map.into_values().collect();
+    // They become paths in the cache.
+    let is_plain = |name: &str| {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
+        name.ends_with(".safetensors") && !name.starts_with('.') && name.bytes().all(allowed)
+    };
+    match shards.iter().find(|name| !is_plain(name)) {
+        Some(name) => Err(format!("it names {name:?}, which is no name of a shard")),
+        None => Ok(shards.into_iter().collect()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHOLE: [&str; 4] = ["config.json", "preprocessor_config.json", "vocab.txt", "model.safetensors"];
+
+    fn chosen(files: &[&str]) -> Result<Vec<&'static str>, &'static str> {
+        choose(|file| files.contains(&file))
+    }
+
+    #[test]
+    fn a_checkpoint_is_taken_and_nothing_else() {
+        let more = [&WHOLE[..], &["pytorch_model.bin", "README.md", INDEX]].concat();
+        assert_eq!(chosen(&more).unwrap(), WHOLE);
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        for (index, missing) in WHOLE.into_iter().enumerate() {
+            let mut files = WHOLE.to_vec();
+            files.remove(index);
+            let told = chosen(&files).unwrap_err();
+            assert!(told.contains(missing), "{told}");
+        }
+    }
+
+    #[test]
+    fn of_weights_in_other_formats_it_is_said_that_they_are_there() {
+        let files = ["README.md", "pytorch_model.bin", "tf_model.h5"].map(str::to_owned);
+        assert_eq!(instead(&files), "pytorch_model.bin, tf_model.h5");
+        assert_eq!(instead(&["README.md".to_owned()]), "README.md");
+        assert_eq!(instead(&[]), "no files");
+    }
+
+    #[test]
+    fn an_index_names_its_shards_and_no_paths() {
+        let index = br#"{"weight_map": {"a": "model-2.safetensors", "b": "model-1.safetensors", "c": "model-1.safetensors"}}"#;
+        assert_eq!(shards(index).unwrap(), ["model-1.safetensors", "model-2.safetensors"]);
+        for name in ["../x.safetensors", "/x.safetensors", "a/b.safetensors", "config.json", ".x.safetensors"]
+        {
+            let index = format!(r#"{{"weight_map": {{"a": "{name}"}}}}"#);
+            assert!(shards(index.as_bytes()).is_err(), "{name}");
+        }
+        assert!(shards(b"[]").is_err());
+    }
+}

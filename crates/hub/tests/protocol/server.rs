@@ -1,0 +1,345 @@
+//! A hub and its CDN, each on a port of its own.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use axum::{
+    Json, Router,
+    body::Body,
+    extract::{Path, Request, State},
+    http::{HeaderMap, Method, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use hub::{Config, Hub, ModelName, Pause, Progress, Snapshot, Token};
+use serde_json::json;
+use sha1::{Digest as _, Sha1};
+use sha2::Sha256;
+use tempfile::TempDir;
+use tokio::{net::TcpListener, task::JoinHandle};
+
+pub(crate) const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+pub(crate) const MODEL: &str = "org/name";
+pub(crate) const WEIGHTS: &str = "model.safetensors";
+pub(crate) const SECRET: &str = "hf_secret_of_mine";
+
+/// A file's content and how the server lies about it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Remote {
+    pub(crate) content: Vec<u8>,
+    /// Large files are given by the CDN.
+    pub(crate) is_large: bool,
+    /// In place of the right ones.
+    pub(crate) tag: Option<String>,
+    pub(crate) size: Option<u64>,
+}
+
+/// What happens to one request, in place of the answer.
+#[derive(Clone, Debug)]
+pub(crate) enum Mishap {
+    /// This status with these headers.
+    Status(u16, &'static [(&'static str, &'static str)]),
+    /// The connection breaks after so many bytes of the content.
+    BreakAfter(usize),
+    /// The whole content, whatever range was asked for.
+    NoRanges,
+    /// These bytes behind the content, without a length that would tell.
+    Longer(usize),
+    /// No answer at all.
+    Silence,
+}
+
+/// A request that came.
+#[derive(Clone, Debug)]
+pub(crate) struct Seen {
+    pub(crate) by: &'static str,
+    pub(crate) method: Method,
+    pub(crate) path: String,
+    pub(crate) range: Option<String>,
+    pub(crate) token: Option<String>,
+}
+
+#[derive(Default)]
+struct Content {
+    files: BTreeMap<String, Remote>,
+    /// By the last part of the path and the method; the first of each is taken.
+    mishaps: HashMap<(String, Method), Vec<Mishap>>,
+    seen: Vec<Seen>,
+}
+
+/// Both servers, a cache, and the client's settings.
+pub(crate) struct World {
+    content: Arc<Mutex<Content>>,
+    pub(crate) config: Config,
+    pub(crate) folder: TempDir,
+    pub(crate) pauses: Arc<Mutex<Vec<Duration>>>,
+    servers: Vec<JoinHandle<()>>,
+}
+
+#[derive(Clone)]
+struct Side {
+    content: Arc<Mutex<Content>>,
+    cdn: Option<u16>,
+}
+
+impl World {
+    /// A whole checkpoint, the weights of which are large.
+    pub(crate) async fn new() -> Self {
+        let content = Arc::new(Mutex::new(Content::default()));
+        let (cdn, of_cdn) = listen(Side { content: Arc::clone(&content), cdn: None }).await;
+        let (port, of_hub) = listen(Side { content: Arc::clone(&content), cdn: Some(cdn) }).await;
+        let folder = tempfile::tempdir().unwrap();
+        let endpoint = format!("http://127.0.0.1:{port}");
+        let home = folder.path().display().to_string();
+        let config = Config::from_environment(|name| match name {
+            "HF_ENDPOINT" => Some(endpoint.clone()),
+            "HF_HOME" => Some(home.clone()),
+            _ => None,
+        });
+        let world = Self {
+            content,
+            config: config.unwrap(),
+            folder,
+            pauses: Arc::default(),
+            servers: vec![of_cdn, of_hub],
+        };
+        for name in ["config.json", "preprocessor_config.json", "tokenizer.json", "README.md"] {
+            world.put(name, Remote { content: format!("{{\"of\": {name:?}}}").into(), ..Remote::default() });
+        }
+        let weights =
+            (0..3_000_000_u32).map(|index| (index.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        world.put(WEIGHTS, Remote { content: weights, is_large: true, ..Remote::default() });
+        world
+    }
+
+    pub(crate) fn put(&self, name: &str, file: Remote) {
+        self.content.lock().unwrap().files.insert(name.to_owned(), file);
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        self.content.lock().unwrap().files.remove(name).unwrap();
+    }
+
+    pub(crate) fn file(&self, name: &str) -> Remote {
+        self.content.lock().unwrap().files[name].clone()
+    }
+
+    /// Lets `mishaps` befall the next requests of `method` for what ends in `name`.
+    pub(crate) fn befall(&self, name: &str, method: Method, mishaps: impl IntoIterator<Item = Mishap>) {
+        let key = (name.to_owned(), method);
+        self.content.lock().unwrap().mishaps.entry(key).or_default().extend(mishaps);
+    }
+
+    pub(crate) fn with_token(&mut self) {
+        self.config.token = Token::new(SECRET);
+    }
+
+    pub(crate) fn seen(&self) -> Vec<Seen> {
+        self.content.lock().unwrap().seen.clone()
+    }
+
+    pub(crate) fn forget(&self) {
+        self.content.lock().unwrap().seen.clear();
+    }
+
+    /// The requests for the content of `name` that reached whoever has it.
+    pub(crate) fn contents(&self, name: &str) -> Vec<Seen> {
+        let by = if self.file(name).is_large { "cdn" } else { "hub" };
+        let is_content = |seen: &Seen| {
+            seen.by == by && seen.method == Method::GET && seen.path.ends_with(&format!("/{name}"))
+        };
+        self.seen().into_iter().filter(is_content).collect()
+    }
+
+    /// A client that waits no time and counts how long it would have waited.
+    pub(crate) fn hub(&self) -> Hub {
+        let pauses = Arc::clone(&self.pauses);
+        let pause = Pause::new(move |wait| {
+            pauses.lock().unwrap().push(wait);
+            Box::pin(tokio::task::yield_now())
+        });
+        Hub::with_pause(self.config.clone(), pause).unwrap()
+    }
+
+    pub(crate) async fn fetch(&self, model: &str) -> Result<Snapshot, hub::HubError> {
+        self.hub().fetch(&name(model), &Progress::logged()).await
+    }
+
+    /// The error of a fetch, in words that hold no secret.
+    pub(crate) async fn told(&self, model: &str) -> String {
+        let error = self.fetch(model).await.unwrap_err();
+        let told = format!("{error} {error:?}");
+        assert!(!told.contains(SECRET) && !told.contains("signature"), "{told}");
+        error.to_string()
+    }
+
+    pub(crate) fn in_cache(&self, path: &str) -> PathBuf {
+        self.config.cache.join("models--org--name").join(path)
+    }
+
+    /// Whether the snapshot's files are those of the server.
+    pub(crate) fn assert_whole(&self, snapshot: &Snapshot) {
+        for name in ["config.json", "preprocessor_config.json", "tokenizer.json", WEIGHTS] {
+            let found = std::fs::read(snapshot.folder.join(name)).unwrap();
+            assert!(found == self.file(name).content, "{name}");
+        }
+    }
+
+    pub(crate) fn stop(&self) {
+        self.servers.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+pub(crate) fn name(model: &str) -> ModelName {
+    model.parse().unwrap()
+}
+
+impl Remote {
+    pub(crate) fn tag(&self) -> String {
+        let hash = || match self.is_large {
+            true => format!("{:x}", Sha256::digest(&self.content)),
+            false => {
+                let hash = Sha1::new_with_prefix(format!("blob {}\0", self.content.len()));
+                format!("{:x}", hash.chain_update(&self.content).finalize())
+            }
+        };
+        self.tag.clone().unwrap_or_else(hash)
+    }
+
+    pub(crate) fn size(&self) -> u64 {
+        self.size.unwrap_or(self.content.len() as u64)
+    }
+}
+
+async fn listen(side: Side) -> (u16, JoinHandle<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let router = match side.cdn {
+        Some(_) => Router::new()
+            .route("/api/models/{org}/{name}/revision/{revision}", get(info))
+            .route("/{org}/{name}/resolve/{commit}/{file}", get(resolve))
+            .route("/api/resolve-cache/models/{org}/{name}/{commit}/{file}", get(resolve)),
+        None => Router::new().route("/blobs/{file}", get(blob)),
+    };
+    let served = axum::serve(listener, router.with_state(side));
+    (port, tokio::spawn(async move { served.await.unwrap() }))
+}
+
+impl Side {
+    fn note(&self, request: &Request) {
+        let header = |name| request.headers().get(name).map(|value| value.to_str().unwrap().to_owned());
+        self.content.lock().unwrap().seen.push(Seen {
+            by: if self.cdn.is_some() { "hub" } else { "cdn" },
+            method: request.method().clone(),
+            path: request.uri().path().to_owned(),
+            range: header(header::RANGE),
+            token: header(header::AUTHORIZATION),
+        });
+    }
+
+    fn mishap(&self, name: &str, method: &Method) -> Option<Mishap> {
+        let mut content = self.content.lock().unwrap();
+        let mishaps = content.mishaps.get_mut(&(name.to_owned(), method.clone()))?;
+        (!mishaps.is_empty()).then(|| mishaps.remove(0))
+    }
+}
+
+fn status(status: u16, headers: &[(&'static str, &'static str)]) -> Response {
+    let mut response = StatusCode::from_u16(status).unwrap().into_response();
+    for (name, value) in headers {
+        response.headers_mut().insert(*name, value.parse().unwrap());
+    }
+    response
+}
+
+async fn info(
+    State(side): State<Side>,
+    Path((org, name, revision)): Path<(String, String, String)>,
+    request: Request,
+) -> Response {
+    side.note(&request);
+    match side.mishap(&revision, request.method()) {
+        Some(Mishap::Status(code, headers)) => return status(code, headers),
+        Some(Mishap::Silence) => return std::future::pending().await,
+        _ => {}
+    }
+    if format!("{org}/{name}") != MODEL {
+        return status(401, &[("x-error-code", "RepoNotFound")]);
+    }
+    if !["main", "refs/pr/1", COMMIT].contains(&revision.as_str()) {
+        return status(404, &[("x-error-code", "RevisionNotFound")]);
+    }
+    let siblings: Vec<_> =
+        side.content.lock().unwrap().files.keys().map(|file| json!({ "rfilename": file })).collect();
+    Json(json!({ "id": MODEL, "sha": COMMIT, "siblings": siblings })).into_response()
+}
+
+async fn resolve(
+    State(side): State<Side>,
+    Path((_, _, commit, name)): Path<(String, String, String, String)>,
+    request: Request,
+) -> Response {
+    side.note(&request);
+    assert_eq!(commit, COMMIT);
+    let file = side.content.lock().unwrap().files.get(&name).cloned();
+    let Some(file) = file else { return status(404, &[("x-error-code", "EntryNotFound")]) };
+    let is_head = *request.method() == Method::HEAD;
+    // Contents of large files are the CDN's to fail at.
+    let mishap = (is_head || !file.is_large).then(|| side.mishap(&name, request.method())).flatten();
+    let headers = [("x-repo-commit", COMMIT.to_owned()), ("x-linked-size", file.size().to_string())];
+    let tag = format!("\"{}\"", file.tag());
+    match (mishap, side.cdn) {
+        (Some(Mishap::Status(code, headers)), _) => status(code, headers),
+        (None, Some(port)) if file.is_large => {
+            let location = format!("http://127.0.0.1:{port}/blobs/{name}?signature=secret");
+            (StatusCode::FOUND, headers, [("x-linked-etag", tag), ("location", location)]).into_response()
+        }
+        (mishap, _) => (headers, [("etag", tag)], content(&file, request.headers(), mishap)).into_response(),
+    }
+}
+
+async fn blob(State(side): State<Side>, Path(name): Path<String>, request: Request) -> Response {
+    side.note(&request);
+    let file = side.content.lock().unwrap().files[&name].clone();
+    match side.mishap(&name, request.method()) {
+        Some(Mishap::Status(code, headers)) => status(code, headers),
+        Some(Mishap::Silence) => std::future::pending().await,
+        mishap => content(&file, request.headers(), mishap),
+    }
+}
+
+fn content(file: &Remote, headers: &HeaderMap, mishap: Option<Mishap>) -> Response {
+    let range = headers.get(header::RANGE).map(|range| range.to_str().unwrap());
+    let from = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
+    let from = from.filter(|_| !matches!(mishap, Some(Mishap::NoRanges))).unwrap_or(0);
+    let whole = file.content.len();
+    let Some(bytes) = file.content.get(from..).filter(|_| from == 0 || from < whole) else {
+        return status(416, &[]);
+    };
+    let bytes = bytes.to_vec();
+    let pieces = match mishap {
+        Some(Mishap::BreakAfter(count)) => {
+            vec![Ok(bytes[..count].to_vec()), Err(std::io::Error::other("broken off"))]
+        }
+        Some(Mishap::Longer(count)) => vec![Ok(bytes), Ok(vec![0; count])],
+        _ => vec![Ok(bytes)],
+    };
+    let body = Body::from_stream(futures::stream::iter(pieces));
+    let mut response = body.into_response();
+    if from > 0 {
+        *response.status_mut() = StatusCode::PARTIAL_CONTENT;
+        let range = format!("bytes {from}-{}/{whole}", whole - 1);
+        response.headers_mut().insert(header::CONTENT_RANGE, range.parse().unwrap());
+    }
+    response
+}
