@@ -79,7 +79,9 @@ impl Conversation {
     fn answer_one(&self, request: AskRequest) -> Responses {
         let tag = request.tag.clone();
         let tag = tag.get(..tag.floor_char_boundary(MAX_TAG_BYTES)).unwrap_or_default();
-        match self.service.begin(request, self.caller.clone(), self.deadline, self.held.next_message()) {
+        let service = &self.service;
+        let (caller, held) = (self.caller.clone(), self.held.next_message());
+        match service.begin(request, caller, self.deadline, service.deadline_from_now(), held) {
             Ok(responses) => responses.map(|response| response.map_err(Status::from)).boxed(),
             Err(refusal) => {
                 let whole = Outcome { image_index: 0, question_index: 0, answer: Err(refusal) };
