@@ -21,12 +21,12 @@ def program():
 class Server:
     """A running `blip-serve serve` on a free port, ready to answer."""
 
-    def __init__(self, *options, connect=True, program_path=None):
+    def __init__(self, *options, connect=True, program_path=None, log=None):
         # So small a model runs slower on several threads, and far slower beside other work.
         here = ["--device", "cpu", "--engine-threads", "1", "--grpc-listen", "127.0.0.1:0",
                 "--http-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
         command = [program_path or program(), "serve", *here, *options]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, text=True)
         self.clients = []
         line = self.process.stdout.readline()
         ready = READY.match(line.strip())
