@@ -29,9 +29,12 @@ const LOST = new Set([UNAVAILABLE, INTERNAL, UNKNOWN, CANCELLED]);
 
 export class BlipClient {
   // `target` is a name of gRPC, such as dns:///blip-headless:50051 or ipv4:10.0.0.1:50051,10.0.0.2:50051.
-  constructor(target, { apiKey, credentials = grpc.credentials.createInsecure(), serviceConfig = SERVICE_CONFIG } = {}) {
-    const options = { ...OPTIONS, "grpc.service_config": readFileSync(serviceConfig, "utf8") };
-    this.client = new blip.v1.BlipService(target, credentials, options);
+  constructor(target, { apiKey, credentials, serviceConfig = SERVICE_CONFIG, options } = {}) {
+    this.client = new blip.v1.BlipService(target, credentials ?? grpc.credentials.createInsecure(), {
+      ...OPTIONS,
+      "grpc.service_config": readFileSync(serviceConfig, "utf8"),
+      ...options,
+    });
     // grpc-js does not read waitForReady from the service config.
     this.metadata = new grpc.Metadata({ waitForReady: true });
     if (apiKey) this.metadata.set("x-api-key", apiKey);

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
 
@@ -137,3 +138,19 @@ def test_the_example_answers_all_although_a_server_dies_halfway(servers, begin, 
     # Each once; and the dead one had not answered them all.
     assert sorted(line.split("\t")[1] for line in lines) == sorted(questions)
     assert 0 < other.metric("blip_jobs_answered_total") < len(questions)
+
+
+def test_a_hedged_call_is_answered_although_its_server_has_stopped_without_a_word(servers, examples):
+    stopped, other = [server.start() for server in servers(2)]
+    client, config = examples / "node/blip_client.js", examples / "service_config_hedging.json"
+    target = f"ipv4:{stopped.address},{other.address}"
+    shutil.copy(ROOT / "tests/fleet/hedge.mjs", examples / "node")
+    command = ["node", examples / "node/hedge.mjs", client, config, target, PICTURE]
+    with subprocess.Popen([str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        while process.stdout.readline() != "ready\n":
+            assert process.poll() is None
+        # It has connections to both.
+        assert stopped.answered() > 0 and other.answered() > 0
+        os.kill(stopped.process.pid, signal.SIGSTOP)
+        answers = process.communicate("go\n", timeout=HANG_LIMIT_S)[0].splitlines()
+    assert len(answers) == 2 and len(set(answers)) == 1
