@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tomllib
@@ -51,7 +52,7 @@ def run(image):
     started = []
 
     def start(*arguments):
-        command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", f'{mounts} && exec chroot --userspec={said["user"]} "$0" "$@"',
+        command = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", f'{mounts} && exec chroot --userspec={said["user"]} "$0" "$@"',
                    root, *said["entrypoint"], *arguments]
         environment = {"PATH": os.environ["PATH"], **said["env"]}
         started.append(subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment))
@@ -59,8 +60,17 @@ def run(image):
 
     yield start
     for process in started:
-        process.kill()
-        process.communicate()
+        for child in children(process):
+            # Process 1 of its namespace: whatever else is in there ends with it.
+            os.kill(child, signal.SIGKILL)
+        process.communicate(timeout=120)
+
+
+def children(process):
+    """The processes that this one has started itself."""
+    if process.poll() is not None:
+        return []
+    return [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
 def finished(process):
@@ -96,7 +106,7 @@ def test_the_server_in_the_image_answers_and_its_own_health_check_says_so(run):
     # Pictures outside the image are for a client outside it.
     asked = tool(program(), "ask", "--server", address, "--image", PICTURE, "--question", "is there a circle?")
     assert asked.returncode == 0 and "is there a circle?  -> " in asked.stdout, asked
-    (child,) = Path(f"/proc/{server.pid}/task/{server.pid}/children").read_text().split()
+    (child,) = children(server)
     status = Path(f"/proc/{child}/status").read_text()
     assert re.search(r"^Uid:\t65532\t65532\t65532\t65532$", status, re.MULTILINE)
     root_mounts = [each.split() for each in Path(f"/proc/{child}/mountinfo").read_text().splitlines()]
