@@ -19,7 +19,7 @@ use tonic::{
 use tonic_types::{RpcStatusExt as _, StatusExt as _};
 
 /// The contract.
-#[expect(unreachable_pub, reason = "generated")]
+#[expect(unreachable_pub, clippy::allow_attributes_without_reason, reason = "generated")]
 pub(crate) mod proto {
     tonic::include_proto!("blip.v1");
 }
