@@ -34,7 +34,7 @@ class Crowd:
         async with BlipClient(self.target, service_config=self.service_config, options=OPTIONS) as client:
             while not self.ending:
                 wanted = chance.choices(self.known, k=chance.choice([1, 1, 1, 2]))
-                # Half of the calls ask one question only: those rest on the service config alone.
+                # Half of the calls ask one question only: what has brought nothing yet is for the service config to retry.
                 single = chance.random() < 0.5
                 if single:
                     wanted = wanted[:1]
