@@ -5,7 +5,7 @@ DEVICE ?= cpu
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch build dist demo test test-rust test-end-to-end test-deploy lint fmt doc bench-scheduler bench-peers clean
+.PHONY: help libtorch build dist demo test test-rust test-end-to-end test-deploy test-fleet lint fmt doc bench-scheduler bench-peers clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -40,6 +40,10 @@ test-end-to-end: libtorch ## The binary through real sockets, by Python's gRPC c
 test-deploy: libtorch ## The Helm chart, alerts, dashboard and Dockerfile, by helm, promtool and their like
 	$(CARGO) build --locked
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/deploy/run.sh
+
+test-fleet: libtorch ## Several servers behind clients and proxies, killed and replaced; some minutes, so apart from `test`
+	$(CARGO) test --workspace --locked --no-run
+	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve BLIP_EXAMPLE_BIN=$(CURDIR)/target/debug/ask tests/fleet/run.sh
 
 lint: libtorch ## Formatting, clippy, documentation and dependencies, warnings denied
 	$(CARGO) fmt --all --check

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# Puts helm, hadolint, promtool, prometheus and a Python with tests/deploy/requirements.txt into the cache that all clones share, once,
-# and prints the folder: bin/ and venv/ are in it. No root needed. Whatever cannot be had is an error, never a skipped test.
+# Puts helm, kubectl, hadolint, promtool, prometheus, cargo-cyclonedx and a Python with tests/deploy/requirements.txt into the cache that all
+# clones share, once, and prints the folder: bin/, venv/, and base/, the files of a base image, are in it. No root needed. Whatever cannot be had is an error, never a skipped test.
 set -euo pipefail
 cd "$(dirname "$0")"
 fail() { echo "deploy tools: $*" >&2; exit 1; }
 
 cache=${BLIP_SERVE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/blip-serve}
-key=$( (cat requirements.txt tools.sh; python3 -c 'import sys; print(sys.version, sys.executable)') | sha256sum | cut -c1-16)
+cyclonedx=$(sed -n 's/^RUN cargo install --locked --version \(\S*\) cargo-cyclonedx$/\1/p' ../../deploy/Dockerfile)
+key=$( (cat requirements.txt tools.sh unpack_tools.py; echo "$cyclonedx"; python3 -c 'import sys; print(sys.version, sys.executable)') | sha256sum | cut -c1-16)
 target=$cache/deploy-$key
 [[ $(uname -sm) == "Linux x86_64" ]] || fail "the tools are for Linux x86-64, this is $(uname -sm)"
 
@@ -14,7 +15,7 @@ mkdir -p "$cache"
 exec 9>"$target.lock"
 flock 9
 if [[ ! -e $target/.complete ]]; then
-  echo "deploy tools: fetching helm, hadolint and promtool into $target" >&2
+  echo "deploy tools: fetching helm, hadolint, promtool and their like into $target" >&2
   rm -rf "$target"
   mkdir -p "$target/bin" "$target/fetched"
   python3 -m venv "$target/venv"
@@ -33,8 +34,17 @@ if [[ ! -e $target/.complete ]]; then
     && { apt-get download -qq prometheus || { apt-get "${lists[@]}" update && apt-get "${lists[@]}" download prometheus; }; } \
     && dpkg --extract prometheus_*.deb prometheus) >&2 || fail "apt-get download prometheus failed"
   mv "$target/fetched/prometheus/usr/bin/promtool" "$target/fetched/prometheus/usr/bin/prometheus" "$target/bin/"
+  # What the image gcr.io/distroless/cc-debian12 is made of, from the same packages: see its build files.
+  base=(base-files ca-certificates libc6 libgcc-s1 libgomp1 libssl3 libstdc++6 netbase tzdata)
+  (cd "$target/fetched" && rm -f ./*.deb \
+    && { apt-get download -qq "${base[@]}" || { apt-get "${lists[@]}" update && apt-get "${lists[@]}" download "${base[@]}"; }; } \
+    && for package in *.deb; do dpkg --extract "$package" "$target/base"; done) >&2 || fail "apt-get download ${base[*]} failed"
+  find "$target/base/usr/share/ca-certificates" -name '*.crt' -exec cat {} + >"$target/base/etc/ssl/certs/ca-certificates.crt"
+  echo "nonroot:x:65532:65532:nonroot:/home/nonroot:/sbin/nologin" >"$target/base/etc/passwd"
+  cargo install --quiet --debug --locked --version "$cyclonedx" --root "$target" --target-dir "$target/fetched/cargo" cargo-cyclonedx >&2 \
+    || fail "cargo install cargo-cyclonedx failed"
   rm -rf "$target/fetched"
-  for tool in "helm version" "hadolint --version" "promtool --version" "prometheus --version"; do
+  for tool in "helm version" "hadolint --version" "promtool --version" "prometheus --version" "cargo-cyclonedx cyclonedx --version" "kubectl version --client"; do
     "$target/bin/"$tool >/dev/null 2>&1 || fail "$tool does not run"
   done
   touch "$target/.complete"

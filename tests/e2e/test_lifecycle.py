@@ -1,9 +1,14 @@
 """How the program starts, stops and speaks to its user."""
 
 import json
+import re
 import signal
 import subprocess
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
+import grpc
+import requests
 from conftest import ROOT, program
 
 PICTURE = str(ROOT / "models/demo/demo.png")
@@ -39,13 +44,75 @@ def test_a_second_signal_ends_the_drain_at_once(start):
     assert server.process.wait() == 130
 
 
-def test_calls_still_in_flight_at_the_drain_limit_are_abandoned_with_exit_code_3(start, picture):
-    server = start("--max-batch-questions", "1", "--drain-limit-s", "0")
+def test_sigterm_under_full_load_loses_nothing(start, picture):
+    server = start("--max-batch-questions", "8", "--drain-grace-s", "1", "--drain-limit-s", "300")
+    questions = [f"is number {number} there?" for number in range(10)]
+    answered = threading.Semaphore(0)
+
+    def ask_until_refused(client):
+        while True:
+            seen = []
+            try:
+                seen.extend(response.question_index for response in client.ask([(picture, questions)]))
+            except grpc.RpcError as error:
+                return len(seen), error.code()
+            assert sorted(seen) == list(range(len(questions)))
+            answered.release()
+
+    clients = [server.connect() for _ in range(32)]
+    with ThreadPoolExecutor(len(clients)) as crowd:
+        ends = [crowd.submit(ask_until_refused, client) for client in clients]
+        for _ in range(2 * len(clients)):
+            answered.acquire()
+        server.process.send_signal(signal.SIGTERM)
+        # What was taken is answered whole; what was not is told so before anything has come.
+        assert {end.result() for end in ends} == {(0, grpc.StatusCode.UNAVAILABLE)}
+    assert server.process.wait() == 0
+
+
+def test_readiness_goes_first_and_calls_are_answered_meanwhile(start, picture):
+    server = start("--drain-grace-s", "3600")
+
+    def status(path):
+        return requests.get(server.metrics + path, timeout=60).status_code
+
+    assert (status("/readyz"), status("/livez")) == (200, 200)
+    server.process.send_signal(signal.SIGTERM)
+    while status("/readyz") == 200:
+        pass
+    assert (server.client.health(), status("/livez")) == ("NOT_SERVING", 200)
+    assert "blip_ready 0\n" in requests.get(server.metrics + "/metrics", timeout=60).text
+    assert len(list(server.client.ask([(picture, ["what?"])]))) == 1
+    # On a connection that is new, too.
+    assert len(list(server.connect().ask([(picture, ["what?"])]))) == 1
+
+
+def test_a_second_signal_ends_the_drain_at_once_whatever_is_in_flight(start, picture):
+    server = start("--max-batch-questions", "1", "--drain-grace-s", "3600")
+    other = server.connect()
+    assert other.health() == "SERVING"
     call = server.client.ask([(picture, [f"is number {n} there?" for n in range(1000)])])
     next(call)
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait() == 3
+    while other.health() != "NOT_SERVING":
+        pass
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait() == 143
     call.cancel()
+
+
+def test_calls_still_in_flight_at_the_drain_limit_are_abandoned_counted_and_logged_with_exit_code_3(start, picture, tmp_path):
+    with open(tmp_path / "log", "w", encoding="utf-8") as log:
+        server = start("--max-batch-questions", "1", "--drain-grace-s", "0", "--drain-limit-s", "0", log=log)
+    calls = [server.connect().ask([(picture, [f"is number {n} there?" for n in range(1000)])]) for _ in range(3)]
+    for call in calls:
+        next(call)
+    server.process.send_signal(signal.SIGTERM)
+    assert server.process.wait() == 3
+    (line,) = [line for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines() if "drain limit reached" in line]
+    assert "WARN" in line and re.search(r"calls_abandoned\S*=\S*3\b", line), line
+    for call in calls:
+        call.cancel()
 
 
 def test_a_port_in_use_is_one_clear_line(demo):

@@ -23,9 +23,11 @@ async fn a_call_that_is_late_ends_with_deadline_exceeded_and_its_work_is_dropped
         Ok(())
     });
     let server = Server::start(Settings::default(), engine).await;
-    let mut request = Request::new(request(&[(&picture(), &["red"])]));
+    // With something answered at once: before that, the timer of tonic's own client could speak first.
+    let mut request = Request::new(request(&[(b"", &["red"]), (&picture(), &["red"])]));
     request.metadata_mut().insert("grpc-timeout", "100m".parse().unwrap());
     let mut responses = server.client().await.ask(request).await.unwrap().into_inner();
+    assert_eq!(responses.next().await.unwrap().unwrap().image_index, 0);
     // The pair may be told first, by the scheduler; the call ends in the same words.
     let mut last = responses.next().await.unwrap();
     if let Ok(response) = &last {
@@ -37,6 +39,18 @@ async fn a_call_that_is_late_ends_with_deadline_exceeded_and_its_work_is_dropped
     }
     assert_eq!(reason(&last.unwrap_err()), (Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned()));
     tokio::task::spawn_blocking(move || was_cancelled.recv().unwrap()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_own_deadline_is_told_of_each_pair_even_if_nothing_was_answered_by_then() {
+    let (engine, is_running, _) = waiting();
+    let mut settings = Settings::default();
+    settings.limits.default_deadline_s = 1;
+    let server = Server::start(settings, engine).await;
+    let responses = ask(&mut server.client().await, request(&[(&picture(), &["red", "how many"])])).await;
+    let late = Some((Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned()));
+    assert_eq!(responses.iter().map(refusal).collect::<Vec<_>>(), [late.clone(), late]);
+    received(is_running).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -52,9 +66,10 @@ async fn a_deadline_that_cannot_be_read_is_refused() {
 async fn a_caller_who_hangs_up_takes_his_work_along() {
     let (engine, is_running, was_cancelled) = waiting();
     let server = Server::start(Settings::default(), engine).await;
-    let responses = server.client().await.ask(request(&[(&picture(), &["red", "how many"])])).await.unwrap();
+    let mut client = server.client().await;
+    let call = tokio::spawn(async move { client.ask(request(&[(&picture(), &["red", "how many"])])).await });
     received(is_running).await;
-    drop(responses);
+    call.abort();
     // Ends only if every row is cancelled.
     received(was_cancelled).await;
 }

@@ -2,7 +2,7 @@
 
 use std::sync::mpsc;
 
-use crate::support::{Server, ask, echo, echo_of, picture, refusal, request, scripted};
+use crate::support::{Server, ask, echo, echo_of, picture, received, refusal, request, scripted};
 use blip_serve::{errors::Reason, settings::Settings};
 use futures::StreamExt as _;
 use scheduler::{EngineError, EngineErrorKind};
@@ -21,13 +21,38 @@ async fn the_first_answer_arrives_before_the_last_is_computed() {
     let server = Server::start(Settings::default(), engine).await;
     let mut client = server.client().await;
     let asked = request(&[(&picture(), &["red", "green", "how many"])]);
-    let mut responses = client.ask(asked).await.unwrap().into_inner();
     // The engine computes a row only when it is told to, so each answer is here before the next exists.
-    for _ in 0..3 {
+    proceed.send(()).unwrap();
+    let mut responses = client.ask(asked).await.unwrap().into_inner();
+    assert_eq!(refusal(&responses.next().await.unwrap().unwrap()), None);
+    for _ in 0..2 {
         proceed.send(()).unwrap();
         assert_eq!(refusal(&responses.next().await.unwrap().unwrap()), None);
     }
     assert!(responses.next().await.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_come_with_the_first_answer_so_that_until_then_another_server_can_be_asked() {
+    let (proceed, may_proceed) = mpsc::channel();
+    let (running, is_running) = mpsc::channel();
+    let engine = scripted(move |batch, rows| {
+        running.send(()).unwrap();
+        may_proceed.recv().unwrap();
+        rows.finish(0, Ok(echo_of(batch, 0)));
+        Ok(())
+    });
+    let server = Server::start(Settings::default(), engine).await;
+    let mut client = server.client().await;
+    let mut other = client.clone();
+    let mut call = tokio::spawn(async move { client.ask(request(&[(&picture(), &["red"])])).await });
+    received(is_running).await;
+    // The same connection brings the answer to another call: headers that were sent before would be here by now.
+    assert!(other.ask(request(&[])).await.is_err());
+    assert!(futures::poll!(&mut call).is_pending());
+    proceed.send(()).unwrap();
+    let mut responses = call.await.unwrap().unwrap().into_inner();
+    assert_eq!(refusal(&responses.next().await.unwrap().unwrap()), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]

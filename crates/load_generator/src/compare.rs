@@ -4,6 +4,9 @@ use std::{collections::BTreeSet, fmt::Write as _};
 
 use crate::Report;
 
+/// A number of a report.
+type Reading = fn(&Report) -> f64;
+
 /// A table of runs, a column for each; of two, with the second one's numbers over the first one's.
 #[must_use]
 pub fn table(reports: &[Report]) -> String {
@@ -16,7 +19,7 @@ pub fn table(reports: &[Report]) -> String {
     let pair = if let [first, second] = reports { Some((first, second)) } else { None };
     let names = reports.iter().map(|report| report.name.clone());
     row("", names.chain(pair.map(|_| "ratio".to_owned())).collect());
-    let rows: [(&str, fn(&Report) -> f64); 9] = [
+    let rows: [(&str, Reading); 9] = [
         ("questions/s", |report| report.questions_per_s),
         ("requests/s", |report| report.requests_per_s),
         ("latency mean, ms", |report| report.latency_ms.mean),

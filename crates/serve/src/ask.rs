@@ -14,7 +14,7 @@ use tonic::{Request, Response, Status, Streaming};
 use crate::{
     ask_stream::Conversation,
     caller::Caller,
-    deadline::Deadline,
+    deadline::{Deadline, DefaultDeadline},
     errors::{Reason, Refusal},
     frontend::{Ask, Asked, Outcome},
     place::Form,
@@ -47,9 +47,10 @@ impl BlipService for AskService {
     async fn ask(&self, request: Request<AskRequest>) -> Result<Response<Self::AskStream>, Status> {
         let caller = caller_of(&request)?;
         let held = request.extensions().get::<Held>().map(Held::next_message).unwrap_or_default();
-        let deadline = request.extensions().get::<Deadline>().copied();
+        let own = request.extensions().get::<Deadline>().copied();
+        let otherwise = request.extensions().get::<DefaultDeadline>().map(|default| default.0);
         let trace = trace_of(&request);
-        let responses = self.begin(request.into_inner(), caller, deadline, held, trace)?;
+        let responses = self.begin(request.into_inner(), caller, own, otherwise, held, trace)?;
         let mut responses = responses.map(|response| response.map_err(Status::from));
         // Headers go out along with the first response. A client library retries elsewhere what a server that goes away has
         // not begun to answer, and a lone answer is one segment on the wire instead of two.
@@ -71,8 +72,8 @@ impl BlipService for AskService {
 }
 
 impl AskService {
-    /// Begins to answer one request by the deadline that its caller has set, `own`, or by the default one; its tag is in
-    /// every response.
+    /// Begins to answer one request by the deadline that its caller has set, `own`, or by the one that holds `otherwise`;
+    /// its tag is in every response.
     ///
     /// # Errors
     /// A [`Refusal`] of the whole request.
@@ -81,6 +82,7 @@ impl AskService {
         request: AskRequest,
         caller: Caller,
         own: Option<Deadline>,
+        otherwise: Option<Deadline>,
         held: Held,
         trace: TraceScope,
     ) -> Result<BoxStream<'static, Result<AskResponse, Refusal>>, Refusal> {
@@ -96,7 +98,7 @@ impl AskService {
             proto::Priority::Low => Priority::Low,
         };
         let AskRequest { inputs, tag, in_order, .. } = request;
-        let deadline = own.or_else(|| self.default_deadline());
+        let deadline = own.or(otherwise);
         let form = Form::Grpc;
         // A deadline that the caller has set ends the call; one that it has not, only what is late.
         let every_pair = own.is_none();
@@ -105,7 +107,9 @@ impl AskService {
         Ok(outcomes.map(move |outcome| outcome.map(|outcome| respond(outcome, &tag))).boxed())
     }
 
-    fn default_deadline(&self) -> Option<Deadline> {
+    /// By when a request that comes now is answered whose caller has set no deadline.
+    #[must_use]
+    pub fn deadline_from_now(&self) -> Option<Deadline> {
         Instant::now().checked_add(self.default_deadline?).map(Deadline)
     }
 }

@@ -84,8 +84,10 @@ impl Conversation {
         let tag = request.tag.clone();
         let tag = tag.get(..tag.floor_char_boundary(MAX_TAG_BYTES)).unwrap_or_default();
         let trace = self.trace.child("request", SpanKind::Internal, || []);
-        let held = self.held.next_message();
-        match self.service.begin(request, self.caller.clone(), self.deadline, held, trace.clone()) {
+        let service = &self.service;
+        let (caller, held) = (self.caller.clone(), self.held.next_message());
+        let otherwise = service.deadline_from_now();
+        match service.begin(request, caller, self.deadline, otherwise, held, trace.clone()) {
             Ok(responses) => responses.map(|response| response.map_err(Status::from)).boxed(),
             Err(refusal) => {
                 trace.fail(refusal.reason().row().name);

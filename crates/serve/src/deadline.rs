@@ -25,6 +25,10 @@ const HEADER: &str = "grpc-timeout";
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline(pub Instant);
 
+/// When a call ends that has no [`Deadline`] of its caller's; an extension of every such request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DefaultDeadline(pub Deadline);
+
 impl Deadline {
     /// Passes `items` on until the deadline, then ends them with `DEADLINE_EXCEEDED` and drops what is left.
     pub fn bound<S>(deadline: Option<Self>, items: S) -> Bounded<S> {
@@ -57,7 +61,7 @@ pub fn parse_timeout(headers: &HeaderMap) -> Result<Option<Duration>, Refusal> {
 /// Puts a [`Deadline`] into each request that has one, and answers a call whose handler is later than it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DeadlineLayer {
-    /// How long the handler of a call without a deadline may take, the upload included: its answers may take longer.
+    /// How long a call without a deadline may take until its first answer, the upload included.
     pub otherwise: Option<Duration>,
 }
 
@@ -100,6 +104,9 @@ where
             request.extensions_mut().insert(Deadline(deadline));
         }
         let limit = timeout.or(self.otherwise).and_then(after);
+        if let (None, Some(limit)) = (timeout, limit) {
+            request.extensions_mut().insert(DefaultDeadline(Deadline(limit)));
+        }
         let handler = Some(self.inner.call(request));
         Headers { handler, sleep: limit.map(tokio::time::sleep_until), refusal: None }
     }

@@ -25,7 +25,7 @@ use crate::{
     listener::{Connections, Door, Protocols, Tls},
     monitor::{self, Look, ObservedLayer, Vitals, Watchers},
     proto::{DESCRIPTORS, blip_service_server::BlipServiceServer},
-    settings::Settings,
+    settings::{RequestLimits, Settings},
     telemetry::{Protocol, TelemetryLayer, trace::Tracing},
     upload::{Metered, Room},
     watchdog,
@@ -111,7 +111,7 @@ pub async fn serve<E: Answering, D>(
     announce: impl FnOnce(D),
 ) -> anyhow::Result<Exit> {
     let (gate, entrance) = watch::channel(Gate::Loading);
-    let (mut running, frontend) = start(settings, listeners, entry, tracing.clone(), entrance).await?;
+    let (mut running, own) = start(settings, listeners, entry, tracing.clone(), entrance).await?;
     let loaded = tokio::select! {
         loaded = load => loaded,
         // Nothing is in flight before the model is loaded.
@@ -121,7 +121,7 @@ pub async fn serve<E: Answering, D>(
     let scheduler = pipeline.scheduler.clone();
     gate.send_replace(Gate::Open(Arc::new(pipeline)));
     let broken = tokio::select! {
-        error = live(settings, &scheduler, frontend, &running.health, || announce(description)) => Some(error?),
+        error = live(settings, &scheduler, own, &running.health, || announce(description)) => Some(error?),
         Some(signal) = signals.next() => {
             tracing::info!(signal, "stopping");
             None
@@ -192,7 +192,7 @@ async fn live<E: Answering>(
     })
 }
 
-/// Answers on `listeners` from now on, with health saying NOT_SERVING.
+/// Answers on `listeners` from now on, with health saying NOT_SERVING. The second result is the server's own way in.
 async fn start<E: Answering>(
     settings: &Settings,
     listeners: Listeners,
@@ -212,6 +212,8 @@ async fn start<E: Answering>(
     let (in_flight, stop) = (TaskTracker::new(), CancellationToken::new());
     let Entry { authenticator, tls } = entry;
     let grpc = &settings.grpc;
+    // The operator's limits on requests are none on what the server asks itself.
+    let own = Frontend::new(entrance.clone(), RequestLimits::default(), in_flight.clone());
     let frontend = Frontend::new(entrance, settings.limits.clone(), in_flight.clone());
     let frontend: Arc<dyn Ask> = Arc::new(frontend.log_content(settings.log.log_content));
     let stall_limit = Duration::from_secs(grpc.upload_stall_s);
@@ -219,7 +221,7 @@ async fn start<E: Answering>(
     let door = Door::new(grpc.max_connections, Duration::from_secs(grpc.handshake_timeout_s), tls);
 
     let service = AskService {
-        frontend: Arc::clone(&frontend),
+        frontend,
         default_deadline: settings.limits.default_deadline(),
         stream_window: grpc.stream_window,
         stop: stop.clone(),
@@ -246,7 +248,7 @@ async fn start<E: Answering>(
         tokio::join!(grpc, http);
     };
     let running = Running { health, stop, in_flight, connections: tokio::spawn(connections), monitor };
-    Ok((running, frontend))
+    Ok((running, Arc::new(own)))
 }
 
 /// Answers gRPC on `connections` until the service is told to stop.

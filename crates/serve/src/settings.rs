@@ -287,6 +287,12 @@ pub struct RequestLimits {
     pub default_deadline_s: u64,
 }
 
+impl Default for RequestLimits {
+    fn default() -> Self {
+        Settings::default().limits
+    }
+}
+
 impl RequestLimits {
     /// How long a request may take whose caller sets no deadline.
     #[must_use]

@@ -4,7 +4,7 @@ mod grpc;
 mod json;
 mod options;
 
-use std::{collections::BTreeMap, path::Path, sync::Arc, time::SystemTime};
+use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use clap::{Args, ValueHint};
@@ -102,7 +102,9 @@ impl BenchCommand {
         let traffic = self.traffic.traffic()?;
         let limit = self.traffic.limit();
         let (connections, server) = (usize::from(self.connections), &self.connection.server);
-        let (began, pace, plan) = (SystemTime::now(), self.traffic.pace(), self.traffic.plan());
+        #[expect(clippy::disallowed_types, reason = "a report says on which day it was made")]
+        let began = httpdate::fmt_http_date(std::time::SystemTime::now());
+        let (pace, plan) = (self.traffic.pace(), self.traffic.plan());
         let recording = match self.protocol {
             Protocol::Grpc => {
                 let target = GrpcTarget::connect(&self.connection, connections, limit).await?;
@@ -116,7 +118,6 @@ impl BenchCommand {
         let mut options: BTreeMap<String, String> = self.traffic.described();
         options.insert("protocol".to_owned(), format!("{:?}", self.protocol).to_lowercase());
         options.insert("connections".to_owned(), self.connections.to_string());
-        let began = httpdate::fmt_http_date(began);
         Ok(Report::new(self.name.clone(), options, began, plan.measured, &recording))
     }
 }

@@ -1,0 +1,63 @@
+"""What gRPC's own retries do when a server dies, and what they cannot do."""
+
+import asyncio
+import os
+import signal
+
+import grpc
+import pytest
+from blip_client import BlipClient, request_for
+from questions import noise
+from servers import HANG_LIMIT_S, ROOT
+
+# More than the 256 KiB that gRPC keeps of a request unless told otherwise.
+LARGE = noise(340, seed=2)
+
+
+def request(image, questions):
+    return request_for([(image, questions)], {(0, number) for number in range(len(questions))})[0]
+
+
+async def ask_while_a_server_dies(servers, **options):
+    """Asks by the service config alone: a server takes the call and dies before it has answered, then there is another one."""
+    dying, other = servers(2)
+    dying.start()
+    async with BlipClient(f"ipv4:{dying.address},{other.address}", options=options) as client:
+        # The connection is there.
+        assert [response async for response in client.stub.Ask(request(LARGE, ["is there a circle?"]))]
+        os.kill(dying.process.pid, signal.SIGSTOP)
+        call = client.stub.Ask(request(LARGE, ["is there a square?"]), timeout=HANG_LIMIT_S)
+        answers = asyncio.create_task(anext(aiter(call)))
+        # A server takes longer to start than a call to be sent.
+        await asyncio.to_thread(other.start)
+        dying.kill()
+        return await answers
+
+
+def test_a_call_that_has_brought_nothing_is_asked_again_by_the_service_config_alone(servers):
+    assert asyncio.run(ask_while_a_server_dies(servers)).WhichOneof("outcome") == "answer"
+
+
+def test_a_request_that_is_larger_than_what_grpc_keeps_is_not_asked_again(servers):
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        asyncio.run(ask_while_a_server_dies(servers, **{"grpc.per_rpc_retry_buffer_size": 256 << 10}))
+    assert error.value.code() == grpc.StatusCode.UNAVAILABLE
+
+
+def test_once_an_answer_has_come_only_the_client_itself_can_ask_again(servers):
+    picture = (ROOT / "models/demo/demo.png").read_bytes()
+    questions = [f"is number {number} there?" for number in range(1000)]
+
+    async def run():
+        pair = [server.start() for server in servers(2, "--max-batch-questions", "1", "--canary-idle-s", "0")]
+        async with BlipClient("ipv4:" + ",".join(server.address for server in pair)) as client:
+            responses = aiter(client.stub.Ask(request(picture, questions), timeout=HANG_LIMIT_S))
+            await anext(responses)
+            (dying,) = [server for server in pair if server.metric("blip_queue_jobs") > 0]
+            dying.kill()
+            with pytest.raises(grpc.aio.AioRpcError) as error:
+                while True:
+                    await anext(responses)
+            return error.value.code()
+
+    assert asyncio.run(run()) == grpc.StatusCode.UNAVAILABLE
