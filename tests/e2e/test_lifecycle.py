@@ -102,14 +102,14 @@ def test_a_second_signal_ends_the_drain_at_once_whatever_is_in_flight(start, pic
 
 
 def test_calls_still_in_flight_at_the_drain_limit_are_abandoned_counted_and_logged_with_exit_code_3(start, picture, tmp_path):
-    with open(tmp_path / "log", "w", encoding="utf-8") as log:
-        server = start("--max-batch-questions", "1", "--drain-grace-s", "0", "--drain-limit-s", "0", log=log)
+    log = tmp_path / "log"
+    server = start("--max-batch-questions", "1", "--drain-grace-s", "0", "--drain-limit-s", "0", log=log)
     calls = [server.connect().ask([(picture, [f"is number {n} there?" for n in range(1000)])]) for _ in range(3)]
     for call in calls:
         next(call)
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait() == 3
-    (line,) = [line for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines() if "drain limit reached" in line]
+    (line,) = [line for line in log.read_text(encoding="utf-8").splitlines() if "drain limit reached" in line]
     assert "WARN" in line and re.search(r"calls_abandoned\S*=\S*3\b", line), line
     for call in calls:
         call.cancel()
