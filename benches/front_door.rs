@@ -19,6 +19,7 @@ use blip_serve::{
     fetching::Fetching,
     frontend::Pipeline,
     intake::Intake,
+    monitor,
     proto::{
         Answer, AskRequest, AskResponse, Image, ImageQuestions, Question, Timing, ask_response,
         blip_service_client::BlipServiceClient,
@@ -32,8 +33,17 @@ use blip_serve::{
 };
 use futures::{StreamExt as _, stream, stream::BoxStream};
 use scheduler::{Batch, Engine, EngineError, Rows, Scheduler};
-use tokio::{net::TcpListener, runtime::Runtime, sync::oneshot, time::Instant};
+use tokio::{
+    net::TcpListener,
+    runtime::Runtime,
+    sync::oneshot,
+    time::{Instant, sleep},
+};
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
+
+/// The program's own, for both servers.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Calls at a time, over so many connections.
 const CALLS: usize = 64;
@@ -41,6 +51,8 @@ const CONNECTIONS: usize = 8;
 
 const ROUNDS: usize = 7;
 const ROUND: Duration = Duration::from_secs(2);
+
+const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 
 const KEY: &str = "correct-horse-battery-staple";
 
@@ -240,6 +252,14 @@ fn main() {
     settings.auth.auth_keys = vec![KEY.parse::<Secret>().unwrap()];
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
+        // Metrics are recorded, as in the program, and put in order now and then.
+        let recorder = monitor::install().unwrap();
+        tokio::spawn(async move {
+            loop {
+                sleep(UPKEEP_PERIOD).await;
+                recorder.run_upkeep();
+            }
+        });
         let (ours, bare) = (start_ours(settings).await, start_bare().await);
         let (ours, bare) = (connect(&ours).await, connect(&bare).await);
         println!("requests a second, {CALLS} at a time over {CONNECTIONS} connections; median (min..max) of {ROUNDS}");

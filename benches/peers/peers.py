@@ -38,6 +38,7 @@ PROTOCOL = {"litserve": "json", "mosec": "json", "triton": "kserve"}
 PATH = {"litserve": "/predict", "mosec": "/inference", "triton": "/v2/models/blip/infer"}
 # Both cores for one worker, or a worker for each.
 SHAPES = ({"WORKERS": 1, "THREADS": 2}, {"WORKERS": 2, "THREADS": 1})
+OUR_SHAPES = (*SHAPES, {"WORKERS": 1, "THREADS": 1})
 BATCHES = (16, 32, 64)
 WAITS_MS = (1, 10)
 
@@ -97,9 +98,10 @@ class Runner:
         return json.loads(output.read_text())
 
     @contextlib.contextmanager
-    def ours(self):
+    def ours(self, setting):
         port = free_port()
-        command = [self.options.bin, "serve", "--model", self.options.model, "--device", "cpu", "--grpc-listen", f"127.0.0.1:{port}",
+        command = [self.options.bin, "serve", "--model", self.options.model, "--device", "cpu",
+                   "--engines", str(setting["WORKERS"]), "--engine-threads", str(setting["THREADS"]), "--grpc-listen", f"127.0.0.1:{port}",
                    "--http-listen", "off", "--metrics-listen", "127.0.0.1:0"]
         with running(command, self.work / "blip-serve.log") as process:
             wait(process, lambda: subprocess.run(
@@ -151,14 +153,27 @@ def wait(process, ready, limit_s=180):
         time.sleep(0.2)
 
 
-def search(runner, seconds):
-    """Each peer's best setting for new images, and every one tried."""
-    best, tried = {}, {}
+def setting_of(key):
+    """The setting that a key of `tried` stands for."""
+    return {name.upper(): int(value) for name, value in (part.split("=") for part in key.split())}
+
+
+def search(runner, seconds, known):
+    """Each peer's best setting for new images, and every one tried. What was tried before is `known`."""
+    best, tried = {}, {**known, "blip-serve": {}}
+    for shape in OUR_SHAPES:
+        key = " ".join(f"{name.lower()}={value}" for name, value in shape.items())
+        with runner.ours(shape) as (url, protocol):
+            tried["blip-serve"][key] = runner.bench(url, protocol, SCENARIOS["new images"], seconds, "blip-serve")["questions_per_s"]
+        print(f"blip-serve {key}: {tried['blip-serve'][key]:.0f} questions/s", file=sys.stderr, flush=True)
+    best["blip-serve"] = setting_of(max(tried["blip-serve"], key=tried["blip-serve"].get))
     for peer in PEERS:
-        rates = {}
+        rates = dict(known.get(peer, {}))
         for shape, batch, wait_ms in itertools.product(SHAPES, BATCHES, WAITS_MS):
             setting = {**shape, "BATCH": batch, "WAIT_MS": wait_ms}
             key = " ".join(f"{name.lower()}={value}" for name, value in setting.items())
+            if key in rates:
+                continue
             try:
                 with runner.peer(peer, setting) as (url, protocol):
                     report = runner.bench(url, protocol, SCENARIOS["new images"], seconds, peer)
@@ -170,9 +185,11 @@ def search(runner, seconds):
         tried[peer] = rates
         key = max(rates, key=rates.get)
         if rates[key] > 0:
-            best[peer] = {name.upper(): float(value) if "." in value else int(value) for name, value in (part.split("=") for part in key.split())}
-    rates = {}
+            best[peer] = setting_of(key)
+    rates = dict(known.get("plain", {}))
     for batch in (*BATCHES, 128):
+        if f"batch={batch}" in rates:
+            continue
         setting = {"WORKERS": 1, "THREADS": 2, "BATCH": batch, "WAIT_MS": 0}
         rates[f"batch={batch}"] = runner.plain(setting, seconds)
         print(f"plain batch={batch}: {rates[f'batch={batch}']:.0f} questions/s", file=sys.stderr, flush=True)
@@ -185,14 +202,14 @@ def measure(runner, best, repeats, seconds):
     """Reports by system and scenario, in turns."""
     reports = {}
     for repeat in range(repeats):
-        for system in ("blip-serve", *best):
+        for system in best:
             if system == "plain":
                 # It remembers nothing: the same for every scenario.
                 rate = runner.plain(best["plain"], seconds)
                 for scenario in SCENARIOS:
                     reports.setdefault((system, scenario), []).append({"questions_per_s": rate, "latency_ms": None, "failed": 0})
                 continue
-            server = runner.ours() if system == "blip-serve" else runner.peer(system, best[system])
+            server = runner.ours(best[system]) if system == "blip-serve" else runner.peer(system, best[system])
             with server as (url, protocol):
                 for scenario, traffic in SCENARIOS.items():
                     # Another seed each time: nothing is left of the last run.
@@ -234,6 +251,7 @@ def main():
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--seconds", type=int, default=8, help="measured time of each run")
     parser.add_argument("--search-seconds", type=int, default=4, help="measured time of each setting tried")
+    parser.add_argument("--tried", type=Path, help="an earlier peers.json of this machine, whose settings of the peers are not tried again")
     parser.add_argument("--output", required=True, type=Path, help="folder for what was measured")
     options = parser.parse_args()
     options.bin = str(Path(options.bin).resolve())
@@ -241,7 +259,8 @@ def main():
     work = options.output / "work"
     work.mkdir(exist_ok=True)
     runner = Runner(options, work)
-    best, tried = search(runner, options.search_seconds)
+    known = json.loads(options.tried.read_text())["facts"]["tried"] if options.tried else {}
+    best, tried = search(runner, options.search_seconds, known)
     reports = measure(runner, best, options.repeats, options.seconds)
     versions = {name: __import__("importlib.metadata").metadata.version(name)
                 for name in ("torch", "transformers", "litserve", "mosec", "nvidia-pytriton")}
@@ -255,7 +274,7 @@ def main():
     raw = {"facts": facts, "reports": [{"system": system, "scenario": scenario, "reports": of_system}
                                       for (system, scenario), of_system in reports.items()]}
     (options.output / "peers.json").write_text(json.dumps(raw, indent=1) + "\n")
-    text = table(reports, ["blip-serve", *best])
+    text = table(reports, list(best))
     (options.output / "peers.md").write_text(text)
     print(text)
 

@@ -1,6 +1,7 @@
 """What is asked is answered, as the reference answers it, each answer as soon as it is there."""
 
 import json
+import urllib.request
 
 import pytest
 from conftest import GOLDENS
@@ -27,6 +28,19 @@ def test_answers_through_the_server_equal_the_references(start, model):
             assert len(answer.token_ids) == case["steps"], case
             assert (answer.token_ids[-1] == expected["stop_token_id"]) == case["stopped"], case
             assert answer.score == pytest.approx(case["score"], abs=1e-3, rel=1e-4), case
+
+
+def test_two_engines_answer_as_one_does_and_both_are_alive(start, demo, picture):
+    server = start("--engines", "2", "--max-batch-questions", "4")
+    files = [picture + bytes([number]) for number in range(12)]
+    inputs = [(file, [f"is there a {shape}?" for shape in ("circle", "ring", "square")]) for file in files]
+    calls = [server.connect().ask(inputs) for _ in range(4)]
+    expected = {place: answer.token_ids for place, answer in demo.client.outcomes(inputs).items()}
+    for call in calls:
+        answers = {(response.image_index, response.question_index): response.answer.token_ids for response in call}
+        assert answers == expected
+    with urllib.request.urlopen(f"{server.metrics}/metrics", timeout=30) as metrics:
+        assert "\nblip_engines_alive 2\n" in metrics.read().decode()
 
 
 def test_an_answer_comes_with_the_ledger_of_its_cost(demo, picture):

@@ -172,14 +172,21 @@ fn outcomes<E: Answering>(
     held: Held,
 ) -> impl Stream<Item = Outcome> + Send + 'static {
     let Pipeline { intake, fetching, .. } = &*call.pipeline;
+    let lone = inputs.len() == 1;
     let ready = prepare(intake.clone(), fetching.clone(), inputs, held, call.trace.clone());
-    ready.flat_map_unordered(None, move |ready| answer_input(&call, ready))
+    let answers = move |ready| answer_input(&call, ready);
+    if lone {
+        ready.flat_map(answers).left_stream()
+    } else {
+        ready.flat_map_unordered(None, answers).right_stream()
+    }
 }
 
 /// The outcomes of all questions about one image.
 fn answer_input<E: Answering>(call: &Arc<Call<E>>, ready: Ready) -> BoxStream<'static, Outcome> {
     let Ready { place, image, questions, cost } = ready;
-    let answers = (0..).zip(questions).map(|(question_index, question)| {
+    let lone = questions.len() == 1;
+    let mut answers = (0..).zip(questions).map(|(question_index, question)| {
         let pair = question.and_then(|question| Ok((image.clone()?, question)));
         let answer = match pair {
             Ok((image, question)) => {
@@ -196,6 +203,9 @@ fn answer_input<E: Answering>(call: &Arc<Call<E>>, ready: Ready) -> BoxStream<'s
             Outcome { image_index: place.index, question_index, answer }
         })
     });
+    if lone && let Some(answer) = answers.next() {
+        return answer.into_stream().boxed();
+    }
     answers.collect::<stream::FuturesUnordered<_>>().boxed()
 }
 

@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use blip::{Checkpoint, ChosenDevice, Dtype, ModelOptions};
 use images::{Decoder, Limits};
 use scheduler::Scheduler;
+use tch::Device;
 
 use crate::{
     engine::{BlipEngine, Placement, threads_for},
@@ -66,21 +67,61 @@ pub async fn load(settings: &Settings) -> anyhow::Result<(Pipeline<BlipEngine>, 
         .context("cannot start preprocessing threads")?;
     let fetching = Fetching::new(&settings.fetch, limits)?;
     let threads = settings.model.engine_threads.or_else(|| threads_for(checkpoint.config()));
-    let factory = BlipEngine::factory(Arc::new(checkpoint), Placement { device, dtype, options, threads });
-    let scheduler = Scheduler::start(config, vec![factory]).await.with_context(cannot_load)?;
+    let engines = settings.model.engines.get();
+    if device == Device::Cpu {
+        options.feature_cache_bytes /= engines;
+    }
+    let devices = devices_from(device, engines)?;
+    let checkpoint = Arc::new(checkpoint);
+    let factory = |device: &Device| {
+        BlipEngine::factory(Arc::clone(&checkpoint), Placement { device: *device, dtype, options, threads })
+    };
+    let factories = devices.iter().map(factory).collect();
+    let scheduler = Scheduler::start(config, factories).await.with_context(cannot_load)?;
     let description = Description {
         model: settings.model.model.clone(),
         revision,
-        device: device_name(device),
+        device: names_of(devices),
         dtype: dtype.to_string(),
     };
     Ok((Pipeline { fetching, intake, scheduler }, description))
 }
 
-fn device_name(device: tch::Device) -> String {
+/// Where so many engines run: on one CUDA device each, from `first` on, or all on the CPU.
+fn devices_from(first: Device, engines: usize) -> anyhow::Result<Vec<Device>> {
+    let Device::Cuda(index) = first else { return Ok(vec![first; engines]) };
+    let count = usize::try_from(tch::Cuda::device_count()).unwrap_or_default();
+    anyhow::ensure!(
+        index + engines <= count,
+        "engines is {engines}: from cuda:{index} on there are {} devices",
+        count.saturating_sub(index)
+    );
+    Ok((index..index + engines).map(Device::Cuda).collect())
+}
+
+/// The names of devices, each once.
+fn names_of(mut devices: Vec<Device>) -> String {
+    devices.dedup();
+    devices.into_iter().map(device_name).collect::<Vec<_>>().join(",")
+}
+
+fn device_name(device: Device) -> String {
     match device {
-        tch::Device::Cuda(index) => format!("cuda:{index}"),
-        tch::Device::Cpu => "cpu".to_owned(),
+        Device::Cuda(index) => format!("cuda:{index}"),
+        Device::Cpu => "cpu".to_owned(),
         other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_on_the_cpu_share_it_and_cuda_devices_that_are_not_there_are_refused() {
+        assert_eq!(names_of(devices_from(Device::Cpu, 3).unwrap()), "cpu");
+        assert_eq!(names_of(vec![Device::Cuda(1), Device::Cuda(2)]), "cuda:1,cuda:2");
+        let message = devices_from(Device::Cuda(90), 2).unwrap_err().to_string();
+        assert_eq!(message, "engines is 2: from cuda:90 on there are 0 devices");
     }
 }

@@ -2,6 +2,10 @@
 
 use std::io::Write as _;
 
+/// Answers are made on one thread and sent from another: glibc's allocator has them wait for each other.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() {
     let exit = blip_serve::cli::run();
     let _ = std::io::stdout().flush();

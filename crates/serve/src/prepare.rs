@@ -39,14 +39,23 @@ pub fn prepare(
     }
     let (images_at_a_time, fetches_at_a_time) = (intake.images_at_a_time(), fetching.images_at_a_time());
     let (decoding, decoding_trace) = (intake.clone(), trace.clone());
-    let here = stream::iter(here).map(move |(place, file, questions, held)| {
+    let decode_one = move |(place, file, questions, held)| {
         let (intake, trace) = (decoding.clone(), decoding_trace.clone());
         async move {
             let ready = decode(&intake, &trace, place, file, questions).await;
             drop(held);
             ready
         }
-    });
+    };
+    // Most requests are a lone image that is here, and do without the machinery for many.
+    if refused.is_empty()
+        && elsewhere.is_empty()
+        && here.len() == 1
+        && let Some(lone) = here.pop()
+    {
+        return stream::once(decode_one(lone)).left_stream();
+    }
+    let here = stream::iter(here).map(decode_one);
     let elsewhere = stream::iter(elsewhere).map(move |(place, link, questions, held)| {
         let (intake, fetching, trace) = (intake.clone(), fetching.clone(), trace.clone());
         let count = questions.len();
@@ -60,10 +69,11 @@ pub fn prepare(
             ready.unwrap_or_else(lost)
         })
     });
-    stream::iter(refused).chain(stream::select(
+    let many = stream::iter(refused).chain(stream::select(
         here.buffer_unordered(images_at_a_time),
         elsewhere.buffer_unordered(fetches_at_a_time),
-    ))
+    ));
+    many.right_stream()
 }
 
 /// Makes an image that is here ready. Its span is that of the work itself, without the wait for a thread.

@@ -130,6 +130,11 @@ pub struct ModelSettings {
     #[arg(long, value_name = "N", env = "BLIP_SERVE__MODEL__ENGINE_THREADS")]
     pub engine_threads: Option<NonZeroUsize>,
 
+    /// Engines, each with the whole model, between which batches are shared: as many CUDA devices, from the one of --device on;
+    /// on the CPU, as many sets of --engine-threads, which share the memory for features
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__MODEL__ENGINES", default_value_t = NonZeroUsize::MIN)]
+    pub engines: NonZeroUsize,
+
     /// Launch small batches as CUDA graphs, which saves most of the time that launching their kernels takes.
     /// Experimental: off until it has been measured on a GPU
     #[arg(long, env = "BLIP_SERVE__MODEL__CUDA_GRAPHS")]
