@@ -22,8 +22,8 @@ use crate::{
 /// When a caller should come back who found the CPU pool's queue full: it moves on by many images a second.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// Up to this size a file's digest is taken at once, in bytes: some ten microseconds.
-const LIGHT_FILE_BYTES: usize = 32 << 10;
+/// Up to this size a file's digest is taken at once, in bytes: some tens of microseconds.
+const LIGHT_FILE_BYTES: usize = 128 << 10;
 
 /// Up to so many questions with so many bytes together are tokenized at once.
 const LIGHT_QUESTIONS: usize = 8;
@@ -142,13 +142,14 @@ impl Intake {
     /// Makes the input of this place ready. If the future is dropped before its turn has come, nothing is done.
     pub async fn prepare(&self, place: Place, file: ImageFile, questions: Questions) -> Ready {
         let start = Instant::now();
-        if let Some(image) = self.tools.recall(&file, &questions) {
+        let key = Tools::light_key(&file, &questions);
+        if let Some(image) = key.and_then(|key| self.tools.known(key)) {
             return self.tools.ready(place, Ok(image), start.elapsed(), questions);
         }
         let count = questions.len();
         let tools = Arc::clone(&self.tools);
         let unfinished = Unfinished::new(Stage::Preprocess);
-        let prepared = self.pool.run(move || tools.prepare(place, file, questions)).await;
+        let prepared = self.pool.run(move || tools.prepare(place, file, key, questions)).await;
         unfinished.finish();
         let refusal = match prepared {
             Ok(ready) => return ready,
@@ -168,23 +169,24 @@ impl Intake {
 }
 
 impl Tools {
-    fn prepare(&self, place: Place, file: ImageFile, questions: Questions) -> Ready {
+    fn prepare(&self, place: Place, file: ImageFile, key: Option<ImageKey>, questions: Questions) -> Ready {
         let start = Instant::now();
-        let image = self.image(file);
+        let image = self.image(file, key);
         self.ready(place, image, start.elapsed(), questions)
     }
 
-    /// The image of an input that takes next to nothing to make ready.
-    fn recall(&self, file: &ImageFile, questions: &Questions) -> Option<ReadyImage> {
+    /// The file's digest, of an input that takes next to nothing to make ready if the file is known.
+    fn light_key(file: &ImageFile, questions: &Questions) -> Option<ImageKey> {
         let FileContent::Bytes(bytes) = &file.content else { return None };
         let question_bytes: usize = questions.iter().flatten().map(String::len).sum();
         let light = bytes.len() <= LIGHT_FILE_BYTES
             && questions.len() <= LIGHT_QUESTIONS
             && question_bytes <= LIGHT_QUESTION_BYTES;
-        if !light {
-            return None;
-        }
-        let key = ImageKey(images::digest(bytes).0);
+        light.then(|| ImageKey(images::digest(bytes).0))
+    }
+
+    /// The image of this key, if its pixels are kept.
+    fn known(&self, key: ImageKey) -> Option<ReadyImage> {
         self.cache.get(&key).map(|pixels| ReadyImage { key, pixels })
     }
 
@@ -201,15 +203,19 @@ impl Tools {
         Ready { place, image, questions, cost }
     }
 
-    fn image(&self, ImageFile { content, field }: ImageFile) -> Result<ReadyImage, Refusal> {
+    fn image(
+        &self,
+        ImageFile { content, field }: ImageFile,
+        key: Option<ImageKey>,
+    ) -> Result<ReadyImage, Refusal> {
         let file = match content {
             FileContent::Bytes(file) => file,
             FileContent::DataUrl(url) => decode_data_url(&url, self.decoder.limits().max_bytes)
                 .map_err(|error| refuse_fetch(&field, &error))?,
         };
-        let key = ImageKey(images::digest(&file).0);
-        if let Some(pixels) = self.cache.get(&key) {
-            return Ok(ReadyImage { key, pixels });
+        let key = key.unwrap_or_else(|| ImageKey(images::digest(&file).0));
+        if let Some(image) = self.known(key) {
+            return Ok(image);
         }
         let RgbImage { width, height, data } =
             self.decoder.decode(&file).map_err(|error| refuse_image(&field, &error))?;
