@@ -256,7 +256,7 @@ def main():
     options = parser.parse_args()
     options.bin = str(Path(options.bin).resolve())
     options.output.mkdir(parents=True, exist_ok=True)
-    work = options.output / "work"
+    work = options.output / "scratch"
     work.mkdir(exist_ok=True)
     runner = Runner(options, work)
     known = json.loads(options.tried.read_text())["facts"]["tried"] if options.tried else {}
