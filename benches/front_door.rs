@@ -13,7 +13,7 @@
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
-use blip::{Checkpoint, ModelFiles, Pixels, RowAnswer};
+use blip::{Checkpoint, ModelFiles, Pixels, RowAnswer, Sequence};
 use blip_serve::{
     auth::Secret,
     fetching::Fetching,
@@ -71,9 +71,7 @@ impl Engine for NullEngine {
     ) -> Result<(), EngineError> {
         for row in 0..batch.questions.len() {
             let answer = RowAnswer {
-                token_ids: vec![3],
-                score: -0.5,
-                margin: 1.0,
+                output: Sequence { token_ids: vec![3], score: -0.5, margin: 1.0 }.into(),
                 vision: Duration::ZERO,
                 text: Duration::ZERO,
                 decode: Duration::ZERO,

@@ -3,7 +3,7 @@
 
 use std::{alloc::System, hint::black_box, time::Duration};
 
-use blip::RowAnswer;
+use blip::{RowAnswer, Sequence};
 use blip_serve::telemetry::trace::{BatchTrace, PairTrace, TraceScope};
 use opentelemetry::{KeyValue, trace::SpanKind};
 use scheduler::Done;
@@ -16,9 +16,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 #[test]
 fn a_request_that_is_not_traced_takes_no_memory_for_it() {
     let answer = RowAnswer {
-        token_ids: vec![7],
-        score: -0.5,
-        margin: 1.0,
+        output: Sequence { token_ids: vec![7], score: -0.5, margin: 1.0 }.into(),
         vision: Duration::from_millis(3),
         text: Duration::from_millis(2),
         decode: Duration::from_millis(1),

@@ -1,6 +1,7 @@
 //! The question that the server asks itself.
 
 use crate::support::{Server, ask, checkpoint, echo_of, picture, pipeline, refusal, request, scripted};
+use blip::RowOutput;
 use blip_serve::{exit::Exit, settings::Settings};
 use scheduler::{EngineError, EngineErrorKind};
 use tokio::sync::oneshot;
@@ -17,7 +18,8 @@ async fn an_engine_that_answers_otherwise_after_a_failure_ends_the_server() {
         for row in 0..batch.questions.len() {
             let mut answer = echo_of(batch, row);
             if flipped {
-                answer.answer.token_ids.reverse();
+                let RowOutput::Generated(sequences) = &mut answer.answer.output else { unreachable!() };
+                sequences[0].token_ids.reverse();
             }
             rows.finish(row, Ok(answer));
         }

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use blip::{Checkpoint, ModelFiles, Pixels, RowAnswer};
+use blip::{Checkpoint, ModelFiles, Pixels, RowAnswer, Sequence};
 use blip_serve::{
     exit::Exit,
     fetching::Fetching,
@@ -87,10 +87,9 @@ pub(crate) async fn received(told: std_mpsc::Receiver<()>) {
 
 /// The answer that repeats the question.
 pub(crate) fn echo_of(batch: &TestBatch, row: usize) -> AnswerRow {
+    let token_ids = batch.questions[row].payload.ids.0.clone();
     let answer = RowAnswer {
-        token_ids: batch.questions[row].payload.ids.0.clone(),
-        score: -0.5,
-        margin: 1.0,
+        output: Sequence { token_ids, score: -0.5, margin: 1.0 }.into(),
         vision: Duration::from_millis(3),
         text: Duration::from_millis(2),
         decode: Duration::from_millis(1),

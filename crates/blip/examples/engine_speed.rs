@@ -16,7 +16,7 @@ use std::{path::PathBuf, time::Instant};
 use anyhow::{Context, Result, bail};
 use blip::{
     Checkpoint, DeviceRequest, Dtype, ImageInput, ImageKey, Model, ModelFiles, ModelOptions, Pixels,
-    QuestionInput, RowAnswer, RowError, RowSink, open_device,
+    RowAnswer, RowError, RowInput, RowOutput, RowSink, RowTask, Sequence, open_device,
 };
 use clap::Parser;
 use serde_json::{Value, json};
@@ -70,14 +70,17 @@ impl Random {
 
 /// Keeps what comes back, by row.
 #[derive(Debug, Default)]
-struct Answers(Vec<Option<Result<RowAnswer, RowError>>>);
+struct Answers(Vec<Option<Result<Sequence, RowError>>>);
 
 impl RowSink for Answers {
     fn finish(&mut self, row: usize, outcome: Result<RowAnswer, RowError>) {
         if self.0.len() <= row {
             self.0.resize(row + 1, None);
         }
-        self.0[row] = Some(outcome);
+        self.0[row] = Some(outcome.and_then(|answer| match answer.output {
+            RowOutput::Generated(mut sequences) => sequences.pop().ok_or(RowError::NotFinite),
+            _ => Err(RowError::NotFinite),
+        }));
     }
 
     fn is_cancelled(&self, _row: usize) -> bool {
@@ -120,10 +123,11 @@ impl Workload {
             .map(|(index, &key)| ImageInput { key, pixels: &self.pictures[index % self.pictures.len()] })
             .collect();
         let start = self.random.next() as usize;
-        let questions: Vec<QuestionInput<'_>> = (0..keys.len() * questions_per_image)
-            .map(|index| QuestionInput {
-                image: index / questions_per_image,
+        let questions: Vec<RowInput<'_>> = (0..keys.len() * questions_per_image)
+            .map(|index| RowInput {
+                image: Some(index / questions_per_image),
                 token_ids: &self.questions[start.wrapping_add(index) % self.questions.len()],
+                task: &RowTask::GREEDY,
             })
             .collect();
         let mut answers = Answers::default();
@@ -191,7 +195,7 @@ fn throughput(
 }
 
 /// How many answers of `one` and `other` differ, and how many of those had a lead above `near_tie` in `one`.
-fn compare(one: &[RowAnswer], other: &[RowAnswer], near_tie: f32) -> Value {
+fn compare(one: &[Sequence], other: &[Sequence], near_tie: f32) -> Value {
     let different: Vec<f32> = one
         .iter()
         .zip(other)
@@ -215,12 +219,16 @@ fn compare(one: &[RowAnswer], other: &[RowAnswer], near_tie: f32) -> Value {
 }
 
 /// Every image asked alone, one question a call.
-fn answers_alone(workload: &Workload, model: &mut Model, images: usize) -> Result<Vec<RowAnswer>> {
+fn answers_alone(workload: &Workload, model: &mut Model, images: usize) -> Result<Vec<Sequence>> {
     (0..images)
         .map(|index| {
             let image =
                 ImageInput { key: key(1 << 40 | index as u64), pixels: &workload.pictures[index % 64] };
-            let question = QuestionInput { image: 0, token_ids: &workload.questions[index % 64] };
+            let question = RowInput {
+                image: Some(0),
+                token_ids: &workload.questions[index % 64],
+                task: &RowTask::GREEDY,
+            };
             let mut answers = Answers::default();
             model.run(&[image], &[question], &mut answers)?;
             answers.0.pop().flatten().context("no answer")?.map_err(Into::into)
@@ -229,12 +237,16 @@ fn answers_alone(workload: &Workload, model: &mut Model, images: usize) -> Resul
 }
 
 /// The same images and questions in one batch; keys that were not seen, so that every image is encoded anew.
-fn answers_together(workload: &Workload, model: &mut Model, images: usize) -> Result<Vec<RowAnswer>> {
+fn answers_together(workload: &Workload, model: &mut Model, images: usize) -> Result<Vec<Sequence>> {
     let inputs: Vec<ImageInput<'_>> = (0..images)
         .map(|index| ImageInput { key: key(1 << 41 | index as u64), pixels: &workload.pictures[index % 64] })
         .collect();
-    let questions: Vec<QuestionInput<'_>> = (0..images)
-        .map(|index| QuestionInput { image: index, token_ids: &workload.questions[index % 64] })
+    let questions: Vec<RowInput<'_>> = (0..images)
+        .map(|index| RowInput {
+            image: Some(index),
+            token_ids: &workload.questions[index % 64],
+            task: &RowTask::GREEDY,
+        })
         .collect();
     let mut answers = Answers::default();
     model.run(&inputs, &questions, &mut answers)?;

@@ -1,5 +1,6 @@
-//! The answer decoder: BERT with causal self-attention, cross-attention to the question, and a head over the
-//! vocabulary (`text_decoder` of the reference). Greedy, one token a step for all rows at once.
+//! The decoder: BERT with causal self-attention, cross-attention to a memory (the question's states, or the image's
+//! features where captions are written), and a head over the vocabulary (`text_decoder` of the reference). One token a step
+//! for all rows at once.
 
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -62,10 +63,12 @@ pub(crate) struct Choice {
 }
 
 impl AnswerDecoder {
+    /// Loads `text_decoder.*`; `memory_dim` is the width of what its cross-attention reads.
     pub(crate) fn load(
         weights: &Weights,
         root: &Scope<'_>,
         config: &BlipConfig,
+        memory_dim: i64,
         device: Device,
     ) -> Result<Self, LoadError> {
         let text = &config.text;
@@ -74,7 +77,7 @@ impl AnswerDecoder {
         let head = root.at(HEAD);
         let embeddings = TextEmbeddings::load(&bert, text)?;
         let layers = (0..text.num_hidden_layers)
-            .map(|index| TextLayer::load(&bert.at(format_args!("encoder.layer.{index}")), text, hidden))
+            .map(|index| TextLayer::load(&bert.at(format_args!("encoder.layer.{index}")), text, memory_dim))
             .collect::<Result<_, _>>()?;
         let (weight_name, bias_name) = (format!("{HEAD}.decoder.weight"), format!("{HEAD}.decoder.bias"));
         let tied = !weights.contains(&weight_name) || weights.equal(&weight_name, WORDS);

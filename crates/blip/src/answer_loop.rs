@@ -9,6 +9,7 @@ use crate::{
     batch::{RowAnswer, RowError, RowSink},
     device_graphs::DecodeGraph,
     stopwatch::Stopwatch,
+    task::{RowOutput, Sequence},
 };
 
 /// What makes the next token of every row.
@@ -37,22 +38,38 @@ impl Stepper<'_> {
     }
 }
 
-/// When an answer ends.
+/// Where writing begins and ends.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Stop {
     /// The decoder's first input.
     pub(crate) start_token: i64,
-    /// The token that ends an answer.
+    /// The token that ends what is written.
     pub(crate) stop_token: i64,
-    /// Tokens that an answer may have.
+    /// Tokens that may be written where a row does not say otherwise.
     pub(crate) max_new_tokens: i64,
+    /// Tokens that the decoder has positions for, start token and prompt included.
+    pub(crate) max_positions: i64,
+}
+
+impl Stop {
+    /// Tokens that may be written behind a prompt of so many tokens, the start token not counted.
+    pub(crate) fn limit(&self, wanted: Option<u32>, prompt: usize) -> i64 {
+        let room = self.max_positions - prompt as i64;
+        wanted.map_or(self.max_new_tokens, i64::from).clamp(1, room.max(1))
+    }
 }
 
 /// A row that is being decoded.
 #[derive(Debug)]
-pub(crate) struct LiveRow {
+pub(crate) struct LiveRow<'a> {
     /// The caller's index.
     row: usize,
+    /// What it has to begin with, behind the start token: fed one token a step, so that rows with prompts of any lengths
+    /// are at the same position at each step, and none needs a mask.
+    prompt: &'a [i64],
+    /// Tokens that it may write.
+    limit: i64,
+    report_tokens: bool,
     token_ids: Vec<i64>,
     score: f32,
     margin: f32,
@@ -60,22 +77,54 @@ pub(crate) struct LiveRow {
     done: bool,
 }
 
-impl LiveRow {
-    pub(crate) fn new(row: usize, image_reused: bool) -> Self {
-        Self { row, token_ids: Vec::new(), score: 0.0, margin: f32::INFINITY, image_reused, done: false }
+impl<'a> LiveRow<'a> {
+    pub(crate) fn new(
+        row: usize,
+        prompt: &'a [i64],
+        limit: i64,
+        report_tokens: bool,
+        image_reused: bool,
+    ) -> Self {
+        Self {
+            row,
+            prompt,
+            limit,
+            report_tokens,
+            token_ids: Vec::new(),
+            score: 0.0,
+            margin: f32::INFINITY,
+            image_reused,
+            done: false,
+        }
     }
 
-    fn push(&mut self, choice: &Choice) {
+    /// A row that is in the batch and not to be reported.
+    pub(crate) fn done(row: usize) -> Self {
+        Self { done: true, ..Self::new(row, &[], 1, false, false) }
+    }
+
+    /// The decoder's steps that it takes at most.
+    pub(crate) fn max_steps(&self) -> i64 {
+        self.prompt.len() as i64 + self.limit
+    }
+
+    fn push(&mut self, choice: &Choice, rows: &mut dyn RowSink) {
+        if self.report_tokens {
+            rows.token(self.row, self.token_ids.len(), choice.token);
+        }
         self.token_ids.push(choice.token);
         self.score += choice.log_probability;
         self.margin = self.margin.min(choice.margin);
     }
 
     fn answer(&mut self, [vision, text]: [Duration; 2], decode: Duration) -> RowAnswer {
-        RowAnswer {
+        let sequence = Sequence {
             token_ids: std::mem::take(&mut self.token_ids),
             score: self.score,
             margin: self.margin,
+        };
+        RowAnswer {
+            output: RowOutput::Generated(vec![sequence]),
             vision,
             text,
             decode,
@@ -85,24 +134,34 @@ impl LiveRow {
 }
 
 /// Decodes `live`, whose order is the stepper's row order. `stages` are the times of vision and text before this.
+/// Returns the steps that it took.
 pub(crate) fn decode(
     mut stepper: Stepper<'_>,
-    mut live: Vec<LiveRow>,
+    mut live: Vec<LiveRow<'_>>,
     stop: Stop,
     stages: [Duration; 2],
     stopwatch: &Stopwatch,
     rows: &mut dyn RowSink,
-) -> Result<(), TchError> {
+) -> Result<u32, TchError> {
     let mut tokens = vec![stop.start_token; live.len()];
+    let max_steps = live.iter().map(LiveRow::max_steps).max().unwrap_or(0);
     let mut steps = 0;
-    for step in 0..stop.max_new_tokens {
+    for step in 0..max_steps {
         steps += 1;
         let choices = stepper.step(&tokens, step)?;
         let decode = stopwatch.elapsed();
         tokens = choices.iter().map(|choice| choice.token).collect();
-        for (live, choice) in live.iter_mut().zip(&choices).filter(|(live, _)| !live.done) {
-            live.push(choice);
-            let stopped = choice.token == stop.stop_token || step + 1 == stop.max_new_tokens;
+        for ((live, choice), next) in live.iter_mut().zip(&choices).zip(&mut tokens) {
+            if live.done {
+                continue;
+            }
+            if let Some(&given) = live.prompt.get(step as usize) {
+                *next = given;
+                live.done = rows.is_cancelled(live.row);
+                continue;
+            }
+            live.push(choice, rows);
+            let stopped = choice.token == stop.stop_token || live.token_ids.len() as i64 == live.limit;
             live.done = true;
             if !choice.log_probability.is_finite() {
                 rows.finish(live.row, Err(RowError::NotFinite));
@@ -127,6 +186,5 @@ pub(crate) fn decode(
             }
         }
     }
-    rows.decode_steps(steps);
-    Ok(())
+    Ok(steps)
 }

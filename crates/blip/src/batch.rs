@@ -2,7 +2,11 @@
 
 use std::time::Duration;
 
-use crate::{feature_cache::ImageKey, preprocess::Pixels};
+use crate::{
+    feature_cache::ImageKey,
+    preprocess::Pixels,
+    task::{RowOutput, RowTask},
+};
 
 /// A distinct image of a batch.
 #[derive(Debug, Clone, Copy)]
@@ -13,29 +17,28 @@ pub struct ImageInput<'a> {
     pub pixels: &'a Pixels,
 }
 
-/// A row of a batch: one question about one of its images.
+/// A row of a batch: one text about one of its images.
 #[derive(Debug, Clone, Copy)]
-pub struct QuestionInput<'a> {
-    /// Index into the batch's images.
-    pub image: usize,
-    /// Token ids from `[CLS]` to `[SEP]`, as the tokenizer gives them.
+pub struct RowInput<'a> {
+    /// Index into the batch's images; `None` for a text alone.
+    pub image: Option<usize>,
+    /// Token ids as the tokenizer gives them: a question or text from `[CLS]` to `[SEP]`, a caption's prompt from the start
+    /// token on. Empty for an image alone.
     pub token_ids: &'a [i64],
+    /// What is wanted.
+    pub task: &'a RowTask,
 }
 
-/// One row's answer, with what it took.
+/// What came of one row, with what it took.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowAnswer {
-    /// The tokens that the decoder wrote; the stop token is the last, unless the answer was cut at its limit.
-    pub token_ids: Vec<i64>,
-    /// Natural logarithm of the answer's probability: the sum over its tokens, the stop token included.
-    pub score: f32,
-    /// The smallest lead of a chosen token over the next best, in log-probability: near 0, the answer was a close call.
-    pub margin: f32,
+    /// What was wanted.
+    pub output: RowOutput,
     /// Time of the vision encoder for the whole batch; zero if all its images were remembered.
     pub vision: Duration,
-    /// Time of the question encoder for the whole batch.
+    /// Time of the text encoder for the whole batch.
     pub text: Duration,
-    /// Time of the decoder from its start to this row's end.
+    /// Time of the decoder, or of a head, from its start to this row's end.
     pub decode: Duration,
     /// Whether the image was encoded before this batch.
     pub image_reused: bool,
@@ -47,15 +50,24 @@ pub enum RowError {
     /// The row's numbers overflowed or were no numbers to begin with.
     #[error("the model's output is not finite")]
     NotFinite,
+    /// The model was not made for this.
+    #[error("this model does not do {task}")]
+    Unsupported {
+        /// What was wanted.
+        task: &'static str,
+    },
 }
 
 /// Takes the rows of a running batch, each as it finishes.
 pub trait RowSink {
-    /// Row `row` of the caller's questions is done.
+    /// Row `row` of the caller's is done.
     fn finish(&mut self, row: usize, outcome: Result<RowAnswer, RowError>);
 
     /// Whether nobody waits for row `row` any more; asked before the batch and between decode steps.
     fn is_cancelled(&self, row: usize) -> bool;
+
+    /// Row `row`, which asked for it, has written its token number `index`, from 0, behind its prompt.
+    fn token(&mut self, _row: usize, _index: usize, _token: i64) {}
 
     /// The batch took this many decode steps; said once, at its end.
     fn decode_steps(&mut self, _steps: u32) {}

@@ -5,18 +5,68 @@
 
 use serde::Deserialize;
 
-use crate::error::LoadError;
+use crate::{error::LoadError, task::RowTask};
 
-/// A checkpoint's two towers and the text decoder, which shares the text tower's configuration.
-#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+/// What a checkpoint was trained for, by the reference's class.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Architecture {
+    /// `BlipForQuestionAnswering`: answers to questions.
+    #[default]
+    QuestionAnswering,
+    /// `BlipForConditionalGeneration`: captions.
+    Captioning,
+    /// `BlipForImageTextRetrieval`: whether text and image match, and vectors of both.
+    Retrieval,
+}
+
+impl Architecture {
+    const ALL: [Self; 3] = [Self::QuestionAnswering, Self::Captioning, Self::Retrieval];
+
+    /// The reference's class.
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::QuestionAnswering => "BlipForQuestionAnswering",
+            Self::Captioning => "BlipForConditionalGeneration",
+            Self::Retrieval => "BlipForImageTextRetrieval",
+        }
+    }
+
+    /// Whether a model of this class can do a task.
+    pub fn does(self, task: &RowTask) -> bool {
+        match task {
+            RowTask::Generate(_) => matches!(self, Self::QuestionAnswering | Self::Captioning),
+            RowTask::Rank(_) => self == Self::QuestionAnswering,
+            RowTask::Match | RowTask::EmbedText | RowTask::EmbedImage => self == Self::Retrieval,
+        }
+    }
+}
+
+/// A checkpoint's towers, with the text decoder, which shares the text tower's configuration.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct BlipConfig {
+    /// The reference's class, in a list of one; read it by [`Self::architecture`].
+    #[serde(rename = "architectures")]
+    pub(crate) stated_architectures: Vec<String>,
+    /// Width of the vectors that images and texts are compared by.
+    pub image_text_hidden_size: i64,
     /// The question encoder and the answer decoder.
     #[serde(rename = "text_config")]
     pub text: TextConfig,
     /// The image encoder.
     #[serde(rename = "vision_config")]
     pub vision: VisionConfig,
+}
+
+impl Default for BlipConfig {
+    fn default() -> Self {
+        Self {
+            stated_architectures: Vec::new(),
+            image_text_hidden_size: 256,
+            text: TextConfig::default(),
+            vision: VisionConfig::default(),
+        }
+    }
 }
 
 /// The shape of the question encoder and of the answer decoder (two copies with weights of their own).
@@ -154,9 +204,24 @@ impl BlipConfig {
         Ok(config)
     }
 
+    /// What the checkpoint was trained for; question answering if the file does not say.
+    pub fn architecture(&self) -> Architecture {
+        self.known_architecture().unwrap_or_default()
+    }
+
+    fn known_architecture(&self) -> Option<Architecture> {
+        let [stated] = self.stated_architectures.as_slice() else { return None };
+        Architecture::ALL.into_iter().find(|architecture| architecture.class() == stated)
+    }
+
     fn check(&self) -> Result<(), String> {
+        if self.known_architecture().is_none() && !self.stated_architectures.is_empty() {
+            let known = Architecture::ALL.map(Architecture::class).join(", ");
+            return Err(format!("architectures is {:?}, expected one of {known}", self.stated_architectures));
+        }
         let (text, vision) = (&self.text, &self.vision);
         for (key, value, limit) in [
+            ("image_text_hidden_size", self.image_text_hidden_size, 1 << 16),
             ("text_config.vocab_size", text.vocab_size, 1 << 24),
             ("text_config.hidden_size", text.hidden_size, 1 << 16),
             ("text_config.intermediate_size", text.intermediate_size, 1 << 18),
@@ -192,7 +257,7 @@ impl BlipConfig {
         }
         // One text configuration serves both copies, so the decoder's cross-attention reads states as wide as
         // the image's; the question encoder writes states as wide as the text.
-        if text.hidden_size != vision.hidden_size {
+        if self.architecture() == Architecture::QuestionAnswering && text.hidden_size != vision.hidden_size {
             return Err(format!(
                 "text_config.hidden_size is {} and vision_config.hidden_size {}: visual question answering needs them equal",
                 text.hidden_size, vision.hidden_size
@@ -285,6 +350,7 @@ mod tests {
             (r#"{"vision_config": {"patch_size": 0}}"#, "patch_size"),
             (r#"{"text_config": {"num_attention_heads": 7}}"#, "attention heads"),
             (r#"{"text_config": {"hidden_size": 1024}}"#, "needs them equal"),
+            (r#"{"architectures": ["BlipModel"]}"#, "BlipForImageTextRetrieval"),
             (r#"{"text_config": {"hidden_act": "relu"}}"#, "relu"),
             (r#"{"text_config": {"sep_token_id": 30524}}"#, "sep_token_id"),
             (r#"{"text_config": {"vocab_size": "many"}}"#, "invalid type"),

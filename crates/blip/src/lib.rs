@@ -1,13 +1,14 @@
-//! The BLIP model for visual question answering, on LibTorch.
+//! The BLIP models, on LibTorch: visual question answering, captioning, image-text matching.
 //!
 //! [`Checkpoint::open`] reads a folder in Hugging Face's layout, [`Model::load`] brings its weights to a device, and
-//! [`Model::run`] answers a batch of questions about a set of images. Answers equal those of the reference,
-//! `BlipForQuestionAnswering.generate` of `transformers`, for each question asked alone.
+//! [`Model::run`] does what the rows of a batch want with a set of images. What comes out equals what the reference's classes
+//! in `transformers` compute for each row alone; see [`Architecture`] for which class does what.
 
 mod answer_decoder;
 mod answer_loop;
 mod attention;
 mod batch;
+mod captioning;
 mod checkpoint;
 mod config;
 mod cross_attention;
@@ -15,6 +16,7 @@ mod decode_buffers;
 mod decoder_past;
 mod device;
 mod device_graphs;
+mod encoded_batch;
 mod error;
 mod feature_cache;
 mod files;
@@ -23,8 +25,10 @@ mod layers;
 mod mapped;
 mod model;
 pub mod preprocess;
+mod question_answering;
 mod question_encoder;
 mod stopwatch;
+mod task;
 mod text_embeddings;
 mod text_layer;
 mod tokenizer;
@@ -32,14 +36,15 @@ mod upload;
 mod vision;
 mod weights;
 
-pub use batch::{ImageInput, QuestionInput, RowAnswer, RowError, RowSink};
+pub use batch::{ImageInput, RowAnswer, RowError, RowInput, RowSink};
 pub use checkpoint::Checkpoint;
-pub use config::{BlipConfig, GenerationConfig, TextConfig, VisionConfig};
+pub use config::{Architecture, BlipConfig, GenerationConfig, TextConfig, VisionConfig};
 pub use device::{ChosenDevice, DeviceError, DeviceRequest, Dtype, open_device};
 pub use error::{LoadError, ModelError};
 pub use feature_cache::ImageKey;
 pub use files::ModelFiles;
 pub use model::{Model, ModelOptions};
 pub use preprocess::{Pixels, Preprocessor, RgbView};
+pub use task::{Generation, MatchScores, RankedCandidate, Ranking, RowOutput, RowTask, Sampling, Sequence};
 pub use tokenizer::{TokenizeError, Tokenizer};
 pub use weights::Weights;

@@ -1,23 +1,25 @@
-//! The whole model: images and questions in, answers out, row by row.
+//! The whole model: images and texts in, what is wanted of them out, row by row.
 
 use std::time::Duration;
 
 use tch::{Device, TchError, Tensor};
 
 use crate::{
-    answer_decoder::AnswerDecoder,
-    answer_loop::{LiveRow, Stepper, Stop, decode},
-    batch::{ImageInput, QuestionInput, RowSink},
+    answer_loop::Stop,
+    batch::{ImageInput, RowError, RowInput, RowSink},
+    captioning::Captioning,
     checkpoint::Checkpoint,
-    config::BlipConfig,
+    config::{Architecture, BlipConfig},
     device::Dtype,
     device_graphs::DeviceGraphs,
+    encoded_batch::EncodedBatch,
     error::{LoadError, ModelError},
     feature_cache::{FeatureCache, ImageKey, Placement},
     fold::Fold,
     preprocess::Pixels,
-    question_encoder::QuestionEncoder,
+    question_answering::QuestionAnswering,
     stopwatch::Stopwatch,
+    task::RowTask,
     upload::Upload,
     vision::VisionEncoder,
     weights::Scope,
@@ -61,12 +63,11 @@ impl ModelOptions {
     }
 }
 
-/// A BLIP visual question answering model on one device. Stays on the thread that loaded it.
+/// A BLIP model on one device. Stays on the thread that loaded it.
 #[derive(Debug)]
 pub struct Model {
     vision: VisionEncoder,
-    questions: QuestionEncoder,
-    decoder: AnswerDecoder,
+    head: Head,
     features: FeatureCache,
     upload: Upload,
     config: BlipConfig,
@@ -75,6 +76,13 @@ pub struct Model {
     options: ModelOptions,
     device: Device,
     dtype: Dtype,
+}
+
+/// What goes on from the images' features.
+#[derive(Debug)]
+enum Head {
+    QuestionAnswering(QuestionAnswering),
+    Captioning(Captioning),
 }
 
 impl Model {
@@ -93,8 +101,15 @@ impl Model {
         let root = Scope::root(checkpoint.weights(), device, kind);
         let (scale, offset) = checkpoint.preprocessor().normalisation();
         let vision = VisionEncoder::load(&root, &config.vision, scale, offset, kind)?;
-        let questions = QuestionEncoder::load(&root, config, device, kind)?;
-        let decoder = AnswerDecoder::load(checkpoint.weights(), &root, config, device)?;
+        let head = match config.architecture() {
+            Architecture::QuestionAnswering => {
+                Head::QuestionAnswering(QuestionAnswering::load(checkpoint, &root, device, kind)?)
+            }
+            Architecture::Captioning => Head::Captioning(Captioning::load(checkpoint, &root, device)?),
+            Architecture::Retrieval => {
+                return Err(LoadError::invalid("config.json", "image-text retrieval is not done yet"));
+            }
+        };
 
         let (tokens, hidden) = (config.vision.tokens(), config.vision.hidden_size);
         let slots =
@@ -108,11 +123,11 @@ impl Model {
             start_token: config.text.bos_token_id,
             stop_token: config.text.sep_token_id,
             max_new_tokens,
+            max_positions: limit,
         };
         Ok(Self {
             vision,
-            questions,
-            decoder,
+            head,
             features,
             upload,
             config: config.clone(),
@@ -139,9 +154,9 @@ impl Model {
         self.features.len()
     }
 
-    /// Answers `questions` about `images`; each row goes to `rows` as it finishes.
+    /// Does what `rows` want with `images`; each row goes to `sink` as it finishes.
     ///
-    /// Rows that are cancelled are left out and not reported. A row's answer depends on its image and question
+    /// Rows that are cancelled are left out and not reported. What comes of a row depends on its image, text and task
     /// alone, whatever else is in the batch.
     ///
     /// # Errors
@@ -149,53 +164,46 @@ impl Model {
     pub fn run(
         &mut self,
         images: &[ImageInput<'_>],
-        questions: &[QuestionInput<'_>],
-        rows: &mut dyn RowSink,
+        rows: &[RowInput<'_>],
+        sink: &mut dyn RowSink,
     ) -> Result<(), ModelError> {
-        self.check(images, questions)?;
+        self.check(images, rows)?;
         let _no_grad = tch::no_grad_guard();
-        let image_of_row: Vec<usize> = questions.iter().map(|question| question.image).collect();
-        let fold = Fold::new(&image_of_row, (0..questions.len()).filter(|&row| !rows.is_cancelled(row)));
-        if fold.rows.is_empty() {
+        let architecture = self.config.architecture();
+        let (mut about_images, mut texts_alone) = (Vec::new(), Vec::new());
+        for (row, input) in rows.iter().enumerate() {
+            if sink.is_cancelled(row) {
+                continue;
+            }
+            if !architecture.does(input.task) {
+                sink.finish(row, Err(RowError::Unsupported { task: input.task.name() }));
+            } else if input.image.is_some() {
+                about_images.push(row);
+            } else {
+                texts_alone.push(row);
+            }
+        }
+        if about_images.is_empty() && texts_alone.is_empty() {
             return Ok(());
         }
+        let image_of_row: Vec<usize> = rows.iter().map(|row| row.image.unwrap_or(0)).collect();
+        let fold = Fold::new(&image_of_row, about_images);
         let mut stopwatch = Stopwatch::start(self.device);
         let wanted: Vec<ImageInput<'_>> =
             fold.images.iter().filter_map(|&image| images.get(image).copied()).collect();
-        let (features, placement) = self.encode_images(&wanted, rows)?;
+        let (features, placement) = self.encode_images(&wanted, sink)?;
         let vision = if placement.missing.is_empty() { Duration::ZERO } else { stopwatch.lap() };
-
-        let token_ids: Vec<&[i64]> = fold
-            .rows
-            .iter()
-            .filter_map(|&row| questions.get(row))
-            .map(|question| question.token_ids)
-            .collect();
-        let lengths: Vec<i64> = token_ids.iter().map(|ids| ids.len() as i64).collect();
-        let batch = self.questions.prepare(&token_ids)?;
-        let states = match self.graphs.encode_questions(&self.questions, &batch, &features, &fold)? {
-            Some(states) => states,
-            None => self.questions.forward(&batch, &features, &fold)?,
-        };
-        let text = stopwatch.lap();
-
-        let new_images: Vec<usize> =
+        let new_images =
             placement.missing.iter().filter_map(|&position| fold.images.get(position).copied()).collect();
-        let live = fold.rows.iter().map(|&row| {
-            let reused = image_of_row.get(row).is_some_and(|image| !new_images.contains(image));
-            LiveRow::new(row, reused)
-        });
-        let (decoder, config, device) = (&self.decoder, &self.config, self.device);
-        let graph =
-            self.graphs.start_decoding(decoder, config, self.stop.max_new_tokens, &states, &lengths)?;
-        let stepper = match graph {
-            Some(graph) => Stepper::Captured(graph),
-            None => Stepper::Plain { decoder, state: decoder.start(&states, batch.padding)?, device },
-        };
-        Ok(decode(stepper, live.collect(), self.stop, [vision, text], &stopwatch, rows)?)
+        let device = self.device;
+        let batch = EncodedBatch { rows, fold, features, texts_alone, new_images, vision, stopwatch, device };
+        match &self.head {
+            Head::QuestionAnswering(head) => head.run(batch, self.stop, &self.config, &mut self.graphs, sink),
+            Head::Captioning(head) => head.run(batch, self.stop, sink),
+        }
     }
 
-    fn check(&self, images: &[ImageInput<'_>], questions: &[QuestionInput<'_>]) -> Result<(), ModelError> {
+    fn check(&self, images: &[ImageInput<'_>], rows: &[RowInput<'_>]) -> Result<(), ModelError> {
         let bad = |reason: String| Err(ModelError::BadBatch(reason));
         if images.len() > self.options.max_batch_images {
             return bad(format!(
@@ -205,27 +213,32 @@ impl Model {
             ));
         }
         let side = usize::try_from(self.config.vision.image_size).unwrap_or(0);
-        if let Some(image) = images.iter().find(|image| image.pixels.data().len() != side * side * 3) {
-            return bad(format!(
-                "image has {} bytes, expected {side} x {side} x 3",
-                image.pixels.data().len()
-            ));
-        }
         let text = &self.config.text;
-        for question in questions {
-            if question.image >= images.len() {
-                return bad(format!(
-                    "question asks about image {}, batch has {}",
-                    question.image,
-                    images.len()
-                ));
+        for row in rows {
+            let (tokens, limit) = (row.token_ids.len(), text.max_position_embeddings);
+            match (row.image, row.task) {
+                (Some(image), _) => {
+                    let Some(image) = images.get(image) else {
+                        return bad(format!("row is about image {image}, batch has {}", images.len()));
+                    };
+                    if image.pixels.data().len() != side * side * 3 {
+                        let bytes = image.pixels.data().len();
+                        return bad(format!("image has {bytes} bytes, expected {side} x {side} x 3"));
+                    }
+                }
+                (None, RowTask::EmbedText) => {}
+                (None, task) => return bad(format!("{} needs an image", task.name())),
             }
-            if !(1..=text.max_position_embeddings).contains(&(question.token_ids.len() as i64)) {
-                let (tokens, limit) = (question.token_ids.len(), text.max_position_embeddings);
-                return bad(format!("question has {tokens} tokens, expected 1 to {limit}"));
+            if !matches!(row.task, RowTask::EmbedImage) && !(1..=limit).contains(&(tokens as i64)) {
+                return bad(format!("text has {tokens} tokens, expected 1 to {limit}"));
             }
-            if let Some(id) = question.token_ids.iter().find(|id| !(0..text.vocab_size).contains(*id)) {
-                return bad(format!("question has token id {id}, vocabulary has {}", text.vocab_size));
+            let candidates = match row.task {
+                RowTask::Rank(ranking) => &*ranking.candidates,
+                _ => &[],
+            };
+            let mut ids = row.token_ids.iter().chain(candidates.iter().flatten());
+            if let Some(id) = ids.find(|id| !(0..text.vocab_size).contains(*id)) {
+                return bad(format!("text has token id {id}, vocabulary has {}", text.vocab_size));
             }
         }
         Ok(())
@@ -287,6 +300,17 @@ impl Model {
 fn image_bytes(config: &BlipConfig, dtype: Dtype) -> usize {
     let numbers = config.vision.tokens() * config.vision.hidden_size;
     usize::try_from(numbers).unwrap_or(0) * dtype.kind().elt_size_in_bytes()
+}
+
+#[cfg(test)]
+impl Model {
+    /// The head of a model that answers questions.
+    fn answering(&self) -> &QuestionAnswering {
+        match &self.head {
+            Head::QuestionAnswering(head) => head,
+            other => panic!("answers no questions: {other:?}"),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 use std::{num::NonZeroUsize, sync::Arc};
 
 use blip::{
-    BlipConfig, Checkpoint, Dtype, ImageInput, Model, ModelError, ModelOptions, Pixels, QuestionInput,
-    RowAnswer, RowError, RowSink,
+    BlipConfig, Checkpoint, Dtype, ImageInput, Model, ModelError, ModelOptions, Pixels, RowAnswer, RowError,
+    RowInput, RowSink,
 };
 use scheduler::{Batch, Engine, EngineError, EngineErrorKind, EngineFactory, ImageKey, Rows};
 
@@ -75,14 +75,17 @@ impl Engine for BlipEngine {
             .iter()
             .map(|image| ImageInput { key: image.key.0, pixels: &image.payload })
             .collect();
-        let questions: Vec<QuestionInput<'_>> = batch
+        let texts: Vec<RowInput<'_>> = batch
             .questions
             .iter()
-            .map(|question| QuestionInput { image: question.image, token_ids: &question.payload.ids.0 })
+            .map(|question| {
+                let QuestionRow { ids, task, .. } = &*question.payload;
+                RowInput { image: Some(question.image), token_ids: &ids.0, task }
+            })
             .collect();
         let pairs = batch.questions.iter().map(|question| &question.payload.trace);
-        let trace = BatchTrace::begin(pairs, images.len(), questions.len());
-        let run = self.model.run(&images, &questions, &mut Sink { rows, trace: &trace });
+        let trace = BatchTrace::begin(pairs, images.len(), texts.len());
+        let run = self.model.run(&images, &texts, &mut Sink { rows, trace: &trace });
         run.map_err(|error| engine_error(&error)).inspect_err(|error| trace.fail(kind_name(error.kind)))
     }
 }

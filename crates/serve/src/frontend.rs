@@ -6,7 +6,7 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use blip::Pixels;
+use blip::{Pixels, RowTask};
 use futures::{FutureExt as _, Stream, StreamExt as _, future, stream, stream::BoxStream};
 use scheduler::{Done, Engine, Job, Priority, Scheduler};
 use tokio::{sync::watch, time::Instant};
@@ -230,7 +230,7 @@ fn answer_pair<E: Answering>(
         image_payload: image.pixels,
         question_key: question.key,
         tokens: u32::try_from(question.ids.0.len()).unwrap_or(u32::MAX),
-        question: Arc::new(QuestionRow { ids: question.ids, trace: trace.scope() }),
+        question: Arc::new(QuestionRow { ids: question.ids, task: RowTask::GREEDY, trace: trace.scope() }),
     };
     let submitted = call.pipeline.scheduler.submit(job);
     async move {
@@ -261,11 +261,12 @@ fn answer_pair<E: Answering>(
 fn answer<E: Answering>(call: &Call<E>, done: Done<AnswerRow>, cost: Cost) -> Answer {
     let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;
     let row = done.answer.answer;
+    let best = row.output.best().cloned().unwrap_or_default();
     Answer {
-        text: call.pipeline.intake.text(&row.token_ids),
-        score: row.score,
-        margin: row.margin,
-        token_ids: row.token_ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect(),
+        text: call.pipeline.intake.text(&best.token_ids),
+        score: best.score,
+        margin: best.margin,
+        token_ids: best.token_ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect(),
         timing: Some(Timing {
             queue_ms: milliseconds(done.queue),
             preprocess_ms: milliseconds(cost.preprocess),

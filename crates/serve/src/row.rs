@@ -1,6 +1,6 @@
 //! A row of a batch: the question that goes to an engine, and the answer that comes back.
 
-use blip::RowAnswer;
+use blip::{RowAnswer, RowTask};
 use opentelemetry::trace::SpanContext;
 
 use crate::{intake::TokenIds, telemetry::trace::TraceScope};
@@ -10,6 +10,8 @@ use crate::{intake::TokenIds, telemetry::trace::TraceScope};
 pub struct QuestionRow {
     /// What is asked.
     pub ids: TokenIds,
+    /// What is wanted.
+    pub task: RowTask,
     /// The span of its pair, for the span of the batch to name; off where nothing is traced.
     pub trace: TraceScope,
 }

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::goldens::{Case, golden, goldens, run};
 use crate::{
-    Dtype, QuestionInput, RowAnswer,
+    Dtype, RowAnswer, RowInput, RowTask,
     answer_decoder::{choose, read_choices},
     decode_buffers::DecodeBuffers,
     fold::Fold,
@@ -17,6 +17,7 @@ fn alone(model: &mut super::Model, case: &Case) -> RowAnswer {
 }
 
 fn assert_same(batched: &RowAnswer, alone: &RowAnswer) -> Result<(), TestCaseError> {
+    let (batched, alone) = (batched.output.best().unwrap(), alone.output.best().unwrap());
     prop_assert_eq!(&batched.token_ids, &alone.token_ids);
     prop_assert!((batched.score - alone.score).abs() < 1e-3, "{} {}", batched.score, alone.score);
     Ok(())
@@ -68,7 +69,13 @@ fn rows_are_reported_in_the_order_in_which_they_end() {
     let lengths: Vec<usize> = rows.order.iter().map(|&row| cases[row].generated_ids.len()).collect();
     assert!(lengths.is_sorted(), "{lengths:?}");
     assert!(lengths.first() < lengths.last(), "the goldens end at different steps");
-    let longest = rows.outcomes.iter().flatten().flatten().map(|answer| answer.token_ids.len()).max();
+    let longest = rows
+        .outcomes
+        .iter()
+        .flatten()
+        .flatten()
+        .map(|answer| answer.output.best().unwrap().token_ids.len())
+        .max();
     assert_eq!(Some(rows.steps as usize), longest);
 }
 
@@ -89,19 +96,22 @@ fn a_decoder_of_fixed_shape_chooses_what_a_growing_one_does() {
         let each: Vec<usize> = (0..cases.len()).collect();
         let questions: Vec<&[i64]> = cases.iter().map(|case| &case.input_ids[..]).collect();
         let lengths: Vec<i64> = questions.iter().map(|ids| ids.len() as i64).collect();
-        let batch = model.questions.prepare(&questions).unwrap();
-        let states = model.questions.forward(&batch, &images, &Fold::new(&each, each.clone())).unwrap();
+        let batch = model.answering().questions.prepare(&questions).unwrap();
+        let states =
+            model.answering().questions.forward(&batch, &images, &Fold::new(&each, each.clone())).unwrap();
 
-        let mut growing = model.decoder.start(&states, batch.padding).unwrap();
+        let mut growing = model.answering().decoder.start(&states, batch.padding).unwrap();
         buffers.load(&states, &lengths).unwrap();
-        buffers.start(&model.decoder).unwrap();
+        buffers.start(&model.answering().decoder).unwrap();
         let mut tokens = vec![model.stop.start_token; cases.len()];
         for step in 0..steps {
             buffers.set_step(&tokens, step).unwrap();
-            let table = buffers.step(&model.decoder).unwrap();
+            let table = buffers.step(&model.answering().decoder).unwrap();
             let fixed = DecodeBuffers::read(&table, cases.len()).unwrap();
-            let plain =
-                read_choices(&choose(&model.decoder.step(&tokens, &mut growing).unwrap()).unwrap()).unwrap();
+            let plain = read_choices(
+                &choose(&model.answering().decoder.step(&tokens, &mut growing).unwrap()).unwrap(),
+            )
+            .unwrap();
             for (fixed, plain) in fixed.iter().zip(&plain) {
                 assert_eq!(fixed.token, plain.token, "step {step}");
                 assert!((fixed.log_probability - plain.log_probability).abs() < 1e-4, "step {step}");
@@ -126,16 +136,18 @@ fn an_image_that_was_seen_is_reused_and_answers_the_same() {
 fn a_batch_that_breaks_a_limit_is_refused_with_the_limit() {
     let golden = golden("thirty_by_six");
     let mut model = golden.model(Dtype::F32);
-    let image = crate::ImageInput { key: [0; 32], pixels: &golden.cases[0].pixels };
+    let picture = crate::ImageInput { key: [0; 32], pixels: &golden.cases[0].pixels };
     let mut rows = super::goldens::Collected::default();
-    for (question, words) in [
-        (QuestionInput { image: 1, token_ids: &[2, 3] }, "image 1, batch has 1"),
-        (QuestionInput { image: 0, token_ids: &[] }, "0 tokens, expected 1 to 64"),
-        (QuestionInput { image: 0, token_ids: &[0; 65] }, "65 tokens, expected 1 to 64"),
-        (QuestionInput { image: 0, token_ids: &[118] }, "token id 118, vocabulary has 118"),
-        (QuestionInput { image: 0, token_ids: &[-1] }, "token id -1"),
-    ] {
-        let error = model.run(&[image], &[question], &mut rows).unwrap_err().to_string();
+    let cases: [(usize, &[i64], &str); 5] = [
+        (1, &[2, 3], "image 1, batch has 1"),
+        (0, &[], "0 tokens, expected 1 to 64"),
+        (0, &[0; 65], "65 tokens, expected 1 to 64"),
+        (0, &[118], "token id 118, vocabulary has 118"),
+        (0, &[-1], "token id -1"),
+    ];
+    for (image, token_ids, words) in cases {
+        let row = RowInput { image: Some(image), token_ids, task: &RowTask::GREEDY };
+        let error = model.run(&[picture], &[row], &mut rows).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
 }

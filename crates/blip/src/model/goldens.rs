@@ -8,7 +8,8 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Model, ModelOptions};
 use crate::{
-    Checkpoint, Dtype, ImageInput, ImageKey, ModelFiles, Pixels, QuestionInput, RowAnswer, RowError, RowSink,
+    Checkpoint, Dtype, ImageInput, ImageKey, ModelFiles, Pixels, RowAnswer, RowError, RowInput, RowSink,
+    RowTask, Sequence,
 };
 
 pub(super) struct Golden {
@@ -108,6 +109,14 @@ pub(super) struct Collected {
     pub(super) steps: u32,
 }
 
+impl Collected {
+    /// What a row wrote.
+    pub(super) fn sequence(&self, row: usize) -> Sequence {
+        let answer = self.outcomes[row].clone().unwrap().unwrap();
+        answer.output.best().unwrap().clone()
+    }
+}
+
 impl RowSink for Collected {
     fn finish(&mut self, row: usize, outcome: Result<RowAnswer, RowError>) {
         self.order.push(row);
@@ -127,7 +136,7 @@ impl RowSink for Collected {
 /// Runs one batch of cases; cases with equal pixels share an image.
 pub(super) fn run(model: &mut Model, cases: &[&Case], cancelled: Vec<usize>) -> Collected {
     let mut images: Vec<ImageInput<'_>> = Vec::new();
-    let questions: Vec<QuestionInput<'_>> = cases
+    let questions: Vec<RowInput<'_>> = cases
         .iter()
         .map(|case| {
             let same = images.iter().position(|image| image.pixels.data() == case.pixels.data());
@@ -135,7 +144,7 @@ pub(super) fn run(model: &mut Model, cases: &[&Case], cancelled: Vec<usize>) -> 
                 images.push(ImageInput { key: key(&case.pixels), pixels: &case.pixels });
                 images.len() - 1
             });
-            QuestionInput { image, token_ids: &case.input_ids }
+            RowInput { image: Some(image), token_ids: &case.input_ids, task: &RowTask::GREEDY }
         })
         .collect();
     let mut rows = Collected { outcomes: vec![None; questions.len()], cancelled, ..Collected::default() };

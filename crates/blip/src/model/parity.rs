@@ -28,13 +28,13 @@ fn every_stage_equals_the_reference() {
             assert_close("vision output", &golden, case, &features.squeeze_dim(0), &case.image_embeds);
 
             let fold = Fold::new(&[0], [0]);
-            let batch = model.questions.prepare(&[&case.input_ids]).unwrap();
-            let states = model.questions.forward(&batch, &features, &fold).unwrap();
+            let batch = model.answering().questions.prepare(&[&case.input_ids]).unwrap();
+            let states = model.answering().questions.forward(&batch, &features, &fold).unwrap();
             assert_close("question states", &golden, case, &states.squeeze_dim(0), &case.question_states);
 
-            let mut state = model.decoder.start(&states, None).unwrap();
+            let mut state = model.answering().decoder.start(&states, None).unwrap();
             for (step, token) in case.generated_ids[..case.generated_ids.len() - 1].iter().enumerate() {
-                let logits = model.decoder.step(&[*token], &mut state).unwrap();
+                let logits = model.answering().decoder.step(&[*token], &mut state).unwrap();
                 let expected = case.step_logits.get(step as i64);
                 assert_close(
                     &format!("logits of step {step}"),
@@ -56,7 +56,7 @@ fn every_answer_equals_the_references() {
         for case in &golden.cases {
             assert_eq!(tokenizer.encode(&case.question).unwrap(), case.input_ids, "{}", golden.name);
             let rows = run(&mut model, &[case], Vec::new());
-            let answer = rows.outcomes[0].clone().unwrap().unwrap();
+            let answer = rows.sequence(0);
             assert_eq!(answer.token_ids, case.generated_ids[1..], "{} {:?}", golden.name, case.question);
             let error = (answer.score - case.score).abs();
             assert!(error < 1e-3 * case.score.abs().max(1.0), "{} scored {}", case.score, answer.score);
@@ -72,7 +72,7 @@ fn half_precision_runs_on_the_cpu_and_stays_near() {
             let mut model = golden.model(dtype);
             for case in &golden.cases {
                 let rows = run(&mut model, &[case], Vec::new());
-                let answer = rows.outcomes[0].clone().unwrap().unwrap();
+                let answer = rows.sequence(0);
                 assert!(!answer.token_ids.is_empty());
                 let side = model.config.vision.image_size;
                 let pixels = Tensor::from_slice(case.pixels.data()).view([1, side, side, 3]);

@@ -65,7 +65,7 @@ impl PairTrace {
                 KeyValue::new("blip.answer.shared", done.shared),
                 KeyValue::new(
                     "blip.answer.tokens",
-                    i64::try_from(answer.token_ids.len()).unwrap_or(i64::MAX),
+                    i64::try_from(answer.output.tokens()).unwrap_or(i64::MAX),
                 ),
             ]
         });
@@ -97,7 +97,7 @@ impl Drop for PairTrace {
 
 #[cfg(test)]
 mod tests {
-    use blip::RowAnswer;
+    use blip::{RowAnswer, Sequence};
     use http::HeaderMap;
     use opentelemetry::trace::Status;
 
@@ -108,9 +108,7 @@ mod tests {
 
     fn done(vision: Duration, batch: &BatchTrace) -> Done<AnswerRow> {
         let answer = RowAnswer {
-            token_ids: vec![7],
-            score: -0.5,
-            margin: 1.0,
+            output: Sequence { token_ids: vec![7], score: -0.5, margin: 1.0 }.into(),
             vision,
             text: 20 * MS,
             decode: 5 * MS,
