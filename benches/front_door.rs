@@ -21,7 +21,9 @@ use blip_serve::{
     intake::Intake,
     monitor,
     proto::{
-        Answer, AskRequest, AskResponse, Image, ImageQuestions, Question, Timing, ask_response,
+        Answer, AskRequest, AskResponse, CaptionRequest, CaptionResponse, EmbedRequest, EmbedResponse,
+        GetModelRequest, Image, ImageQuestions, ListModelsRequest, ListModelsResponse, MatchRequest,
+        MatchResponse, Model, Question, Timing, ask_response,
         blip_service_client::BlipServiceClient,
         blip_service_server::{BlipService, BlipServiceServer},
         image::Source,
@@ -90,6 +92,9 @@ struct Bare;
 impl BlipService for Bare {
     type AskStream = BoxStream<'static, Result<AskResponse, Status>>;
     type AskStreamStream = BoxStream<'static, Result<AskResponse, Status>>;
+    type CaptionStream = BoxStream<'static, Result<CaptionResponse, Status>>;
+    type MatchStream = BoxStream<'static, Result<MatchResponse, Status>>;
+    type EmbedStream = BoxStream<'static, Result<EmbedResponse, Status>>;
 
     async fn ask(&self, request: Request<AskRequest>) -> Result<Response<Self::AskStream>, Status> {
         let questions = request.into_inner().inputs.iter().map(|input| input.questions.len()).sum();
@@ -101,6 +106,7 @@ impl BlipService for Bare {
                 margin: 1.0,
                 token_ids: vec![3],
                 timing: Some(timing),
+                ..Answer::default()
             };
             let outcome = Some(ask_response::Outcome::Answer(answer));
             Ok(AskResponse { outcome, ..AskResponse::default() })
@@ -112,6 +118,29 @@ impl BlipService for Bare {
         &self,
         _: Request<Streaming<AskRequest>>,
     ) -> Result<Response<Self::AskStreamStream>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn caption(&self, _: Request<CaptionRequest>) -> Result<Response<Self::CaptionStream>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn r#match(&self, _: Request<MatchRequest>) -> Result<Response<Self::MatchStream>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn embed(&self, _: Request<EmbedRequest>) -> Result<Response<Self::EmbedStream>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn list_models(
+        &self,
+        _: Request<ListModelsRequest>,
+    ) -> Result<Response<ListModelsResponse>, Status> {
+        Err(Status::unimplemented("not measured"))
+    }
+
+    async fn get_model(&self, _: Request<GetModelRequest>) -> Result<Response<Model>, Status> {
         Err(Status::unimplemented("not measured"))
     }
 }
@@ -188,7 +217,7 @@ fn request(image: &[u8], number: u64) -> Request<AskRequest> {
     let input = ImageQuestions {
         image: Some(Image { source: Some(Source::Data(image.to_vec().into())) }),
         // Each question is another one, so that none is answered along with another.
-        questions: vec![Question { text: format!("red {number}") }],
+        questions: vec![Question { text: format!("red {number}"), ..Question::default() }],
     };
     let mut request = Request::new(AskRequest { inputs: vec![input], ..AskRequest::default() });
     request.metadata_mut().insert("x-api-key", KEY.parse().unwrap());

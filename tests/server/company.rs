@@ -98,7 +98,10 @@ async fn start() -> Server {
 async fn ask(server: &Server, images: &[Vec<u8>], inputs: &[(usize, Vec<String>)]) -> Vec<(Pair, Answer)> {
     let input = |(image, questions): &(usize, Vec<String>)| ImageQuestions {
         image: Some(Image { source: Some(Source::Data(images[*image].clone().into())) }),
-        questions: questions.iter().map(|text| Question { text: text.clone() }).collect(),
+        questions: questions
+            .iter()
+            .map(|text| Question { text: text.clone(), ..Question::default() })
+            .collect(),
     };
     let request = AskRequest { inputs: inputs.iter().map(input).collect(), ..AskRequest::default() };
     let responses = server.client().await.ask(request).await.unwrap().into_inner();

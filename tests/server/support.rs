@@ -199,7 +199,10 @@ pub(crate) async fn pipeline<E: Answering>(
 pub(crate) fn request(inputs: &[(&[u8], &[&str])]) -> AskRequest {
     let input = |(image, questions): &(&[u8], &[&str])| ImageQuestions {
         image: Some(Image { source: Some(Source::Data(image.to_vec().into())) }),
-        questions: questions.iter().map(|text| Question { text: (*text).to_owned() }).collect(),
+        questions: questions
+            .iter()
+            .map(|text| Question { text: (*text).to_owned(), ..Question::default() })
+            .collect(),
     };
     AskRequest { inputs: inputs.iter().map(input).collect(), ..AskRequest::default() }
 }

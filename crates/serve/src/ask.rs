@@ -18,7 +18,11 @@ use crate::{
     errors::{Reason, Refusal},
     frontend::{Ask, Asked, Outcome},
     place::Form,
-    proto::{self, AskRequest, AskResponse, ask_response, blip_service_server::BlipService},
+    proto::{
+        self, AskRequest, AskResponse, CaptionRequest, CaptionResponse, EmbedRequest, EmbedResponse,
+        GetModelRequest, ListModelsRequest, ListModelsResponse, MatchRequest, MatchResponse, Model,
+        ask_response, blip_service_server::BlipService,
+    },
     telemetry::trace::TraceScope,
     upload::Held,
 };
@@ -43,6 +47,9 @@ pub struct AskService {
 impl BlipService for AskService {
     type AskStream = BoxStream<'static, Result<AskResponse, Status>>;
     type AskStreamStream = BoxStream<'static, Result<AskResponse, Status>>;
+    type CaptionStream = BoxStream<'static, Result<CaptionResponse, Status>>;
+    type MatchStream = BoxStream<'static, Result<MatchResponse, Status>>;
+    type EmbedStream = BoxStream<'static, Result<EmbedResponse, Status>>;
 
     async fn ask(&self, request: Request<AskRequest>) -> Result<Response<Self::AskStream>, Status> {
         let caller = caller_of(&request)?;
@@ -68,6 +75,29 @@ impl BlipService for AskService {
         let trace = trace_of(&request);
         let conversation = Conversation { service: self.clone(), caller, deadline, held, trace };
         Ok(Response::new(conversation.answer(request.into_inner())))
+    }
+
+    async fn caption(&self, _: Request<CaptionRequest>) -> Result<Response<Self::CaptionStream>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn r#match(&self, _: Request<MatchRequest>) -> Result<Response<Self::MatchStream>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn embed(&self, _: Request<EmbedRequest>) -> Result<Response<Self::EmbedStream>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn list_models(
+        &self,
+        _: Request<ListModelsRequest>,
+    ) -> Result<Response<ListModelsResponse>, Status> {
+        Err(Status::unimplemented("not yet"))
+    }
+
+    async fn get_model(&self, _: Request<GetModelRequest>) -> Result<Response<Model>, Status> {
+        Err(Status::unimplemented("not yet"))
     }
 }
 

@@ -226,7 +226,10 @@ impl Questioner {
         // Behind its end a PNG may hold anything.
         let number = self.asked.fetch_add(1, Ordering::Relaxed).to_le_bytes();
         let file = [PICTURE, b"canary", &number].concat();
-        let questions = questions.iter().map(|text| Question { text: (*text).to_owned() }).collect();
+        let questions = questions
+            .iter()
+            .map(|text| Question { text: (*text).to_owned(), ..Question::default() })
+            .collect();
         let input =
             ImageQuestions { image: Some(Image { source: Some(Source::Data(file.into())) }), questions };
         let asked = Asked {

@@ -18,7 +18,11 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 use crate::{
     errors::{Reason, Refusal},
-    proto::{AskRequest, AskResponse},
+    proto::{
+        AskRequest, AskResponse, CaptionRequest, CaptionResponse, EmbedRequest, EmbedResponse,
+        GetModelRequest, ListModelsRequest, ListModelsResponse, LoadModelRequest, MatchRequest,
+        MatchResponse, Model, UnloadModelRequest, UnloadModelResponse,
+    },
 };
 
 /// Most images and questions, taken together, that a request is decoded with. The limits on requests are lower; this
@@ -32,37 +36,76 @@ pub trait Bounded {
     fn check(bytes: &[u8]) -> Result<(), Refusal>;
 }
 
-impl Bounded for AskRequest {
-    fn check(bytes: &[u8]) -> Result<(), Refusal> {
-        let mut messages = 0;
-        // What is malformed is reported by the decoder, which gets no further than the count did.
-        let _ = each_field(bytes, INPUTS, &mut |input| {
-            messages += 1;
-            each_field(input, QUESTIONS, &mut |_| {
-                messages += 1;
+/// Length-delimited fields that are lists: where they are, and what is counted inside each of their items.
+#[derive(Clone, Copy, Debug)]
+struct List {
+    number: u32,
+    inside: &'static [List],
+}
+
+impl List {
+    const fn of(number: u32) -> Self {
+        Self { number, inside: &[] }
+    }
+
+    /// Items of these lists in the message in `bytes`. What is malformed is reported by the decoder, which gets no further
+    /// than the count does.
+    fn count(lists: &[Self], bytes: &[u8]) -> usize {
+        let mut items = 0;
+        for list in lists {
+            let _ = each_field(bytes, list.number, &mut |item| {
+                items += 1 + Self::count(list.inside, item);
                 Ok(())
-            })
-        });
-        if messages > MAX_MESSAGES {
-            return Err(Refusal::new(Reason::TooManyQuestions)
-                .field("inputs")
-                .value(format!("{messages} images and questions"))
-                .limit(format!("{MAX_MESSAGES} images and questions")));
+            });
         }
-        Ok(())
+        items
     }
 }
 
-impl Bounded for AskResponse {
-    fn check(_: &[u8]) -> Result<(), Refusal> {
-        Ok(())
-    }
+/// `inputs`, each with its list of texts in field 2.
+const INPUTS_WITH_TEXTS: &[List] = &[List { number: 1, inside: &[List::of(2)] }];
+
+macro_rules! bounded {
+    ($($request:ty: $lists:expr, $field:literal;)*) => {$(
+        impl Bounded for $request {
+            fn check(bytes: &[u8]) -> Result<(), Refusal> {
+                const LISTS: &[List] = $lists;
+                let items = List::count(LISTS, bytes);
+                if items > MAX_MESSAGES {
+                    return Err(Refusal::new(Reason::TooManyQuestions)
+                        .field($field)
+                        .value(format!("{items} images and texts"))
+                        .limit(format!("{MAX_MESSAGES} images and texts")));
+                }
+                Ok(())
+            }
+        }
+    )*};
 }
 
-/// Field number of `AskRequest.inputs`.
-const INPUTS: u32 = 1;
-/// Field number of `ImageQuestions.questions`.
-const QUESTIONS: u32 = 2;
+bounded! {
+    // A question is a message, with its candidates in field 2.
+    AskRequest: &[List { number: 1, inside: &[List { number: 2, inside: &[List::of(2)] }] }], "inputs";
+    CaptionRequest: INPUTS_WITH_TEXTS, "inputs";
+    MatchRequest: INPUTS_WITH_TEXTS, "inputs";
+    EmbedRequest: &[List::of(1), List::of(2)], "images";
+}
+
+macro_rules! unbounded {
+    ($($message:ty),* $(,)?) => {$(
+        impl Bounded for $message {
+            fn check(_: &[u8]) -> Result<(), Refusal> {
+                Ok(())
+            }
+        }
+    )*};
+}
+
+// What holds no list; and what this side sends, which it may read as a client.
+unbounded! {
+    AskResponse, CaptionResponse, MatchResponse, EmbedResponse, ListModelsRequest, ListModelsResponse, GetModelRequest,
+    LoadModelRequest, UnloadModelRequest, UnloadModelResponse, Model,
+}
 
 /// Calls `visit` with the bytes of each length-delimited field `number` of the message in `bytes`.
 fn each_field(
@@ -162,9 +205,9 @@ mod tests {
         #[test]
         fn what_is_decoded_was_counted(bytes in proptest::collection::vec(prop_oneof![0x08_u8..0x14, 0_u8..4], 0..60)) {
             let mut counted = 0;
-            let whole = each_field(&bytes, INPUTS, &mut |input| {
+            let whole = each_field(&bytes, 1, &mut |input| {
                 counted += 1;
-                each_field(input, QUESTIONS, &mut |_| { counted += 1; Ok(()) })
+                each_field(input, 2, &mut |_| { counted += 1; Ok(()) })
             });
             if let Ok(request) = AskRequest::decode(bytes.as_slice()) {
                 prop_assert!(whole.is_ok());

@@ -280,5 +280,6 @@ fn answer<E: Answering>(call: &Call<E>, done: Done<AnswerRow>, cost: Cost) -> An
             answer_shared: done.shared,
             fetch_ms: milliseconds(cost.fetch),
         }),
+        ..Answer::default()
     }
 }

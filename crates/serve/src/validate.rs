@@ -157,7 +157,7 @@ mod tests {
     }
 
     fn input(image: &[u8], questions: &[&str]) -> ImageQuestions {
-        let question = |text: &&str| Question { text: (*text).to_owned() };
+        let question = |text: &&str| Question { text: (*text).to_owned(), ..Question::default() };
         ImageQuestions {
             image: Some(Image { source: Some(Source::Data(Bytes::copy_from_slice(image))) }),
             questions: questions.iter().map(question).collect(),

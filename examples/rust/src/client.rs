@@ -148,7 +148,7 @@ fn request_for(inputs: &[Input], missing: &BTreeSet<Pair>) -> (AskRequest, Vec<V
         let texts = wanted.iter().filter_map(|(_, question)| input.questions.get(*question));
         request.inputs.push(ImageQuestions {
             image: Some(Image { source: Some(Source::Data(input.image.clone())) }),
-            questions: texts.map(|text| Question { text: text.clone() }).collect(),
+            questions: texts.map(|text| Question { text: text.clone(), ..Question::default() }).collect(),
         });
         pairs.push(wanted);
     }

@@ -73,7 +73,11 @@ impl AskCommand {
             };
             inputs.push(ImageQuestions {
                 image: Some(Image { source: Some(source) }),
-                questions: self.questions.iter().map(|text| Question { text: text.clone() }).collect(),
+                questions: self
+                    .questions
+                    .iter()
+                    .map(|text| Question { text: text.clone(), ..Question::default() })
+                    .collect(),
             });
         }
         let mut request = Request::new(AskRequest { inputs, ..AskRequest::default() });

@@ -126,6 +126,7 @@ mod tests {
             margin: 3.5,
             token_ids: vec![7, 3],
             timing: Some(timing),
+            ..Answer::default()
         };
         AskResponse {
             image_index: 0,

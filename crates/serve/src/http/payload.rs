@@ -115,7 +115,7 @@ impl Payload {
                 .value(counted(lists.len(), "list of questions", "lists of questions"))
                 .limit(counted(images.len(), "image", "images")));
         }
-        let question = |text| Question { text };
+        let question = |text| Question { text, ..Question::default() };
         let together = images.into_iter().zip(lists).map(|(source, list)| ImageQuestions {
             image: Some(Image { source: Some(source) }),
             questions: list.into_iter().map(question).collect(),

@@ -48,7 +48,11 @@ impl GrpcTarget {
         let mut client = self.clients.get(turn).cloned().ok_or_else(|| Status::internal("no connection"))?;
         let input = ImageQuestions {
             image: Some(Image { source: Some(Source::Data(ask.picture)) }),
-            questions: ask.questions.into_iter().map(|text| Question { text }).collect(),
+            questions: ask
+                .questions
+                .into_iter()
+                .map(|text| Question { text, ..Question::default() })
+                .collect(),
         };
         let message = AskRequest { inputs: vec![input], ..AskRequest::default() };
         let mut request =
