@@ -181,7 +181,18 @@ async fn start_ours(settings: Settings) -> String {
         let fetching = Fetching::new(&settings.fetch, &settings.limits).unwrap();
         let scheduler =
             Scheduler::start(settings.scheduler.config(), vec![Box::new(|| Ok(NullEngine))]).await.unwrap();
-        let load = async { Ok((Pipeline { fetching, intake, scheduler }, ())) };
+        let load = async {
+            Ok((
+                Pipeline {
+                    fetching,
+                    intake,
+                    scheduler,
+                    architecture: blip::Architecture::QuestionAnswering,
+                    generation: blip::Generation::GREEDY,
+                },
+                (),
+            ))
+        };
         let listeners = Listeners { grpc, http: None, metrics: None };
         let entry = Entry::new(&settings).unwrap();
         let announce = |()| ready.send(()).unwrap();

@@ -14,6 +14,7 @@ use blip_serve::{
     proto::{AskRequest, ImageQuestions},
     settings::{Layer, Layers, RequestLimits, Resolved, Settings, definition, effective_toml, parse_file},
     validate::validate,
+    wanted::Purpose,
 };
 use config::FileFormat;
 use images::{
@@ -105,7 +106,8 @@ pub fn card_json(bytes: &[u8]) -> bool {
 fn validated(inputs: Vec<ImageQuestions>, form: Form) -> bool {
     static LIMITS: LazyLock<RequestLimits> = LazyLock::new(|| Settings::default().limits);
     let questions: Vec<usize> = inputs.iter().map(|input| input.questions.len()).collect();
-    let inputs = match validate(inputs, form, &LIMITS) {
+    let purpose = Purpose::Answer(blip::Generation::GREEDY);
+    let inputs = match validate(inputs, form, purpose, &LIMITS) {
         Ok(inputs) => inputs,
         Err(refusal) => return refused(&refusal),
     };

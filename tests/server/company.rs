@@ -87,7 +87,13 @@ async fn start() -> Server {
         let placement = Placement { device, dtype: Dtype::F32, options, threads: Some(NonZeroUsize::MIN) };
         let scheduler =
             Scheduler::start(config, vec![BlipEngine::factory(Arc::new(checkpoint), placement)]).await?;
-        anyhow::Ok(Pipeline { fetching, intake, scheduler })
+        anyhow::Ok(Pipeline {
+            fetching,
+            intake,
+            scheduler,
+            architecture: blip::Architecture::QuestionAnswering,
+            generation: blip::Generation::GREEDY,
+        })
     };
     let (ready, is_ready) = tokio::sync::oneshot::channel();
     let server = Server::launch(settings, load, move || ready.send(()).unwrap()).await;

@@ -192,7 +192,13 @@ pub(crate) async fn pipeline<E: Answering>(
     let intake = Intake::new(images::Decoder::default(), preprocessor, tokenizer, &settings.preprocess)?;
     let fetching = Fetching::new(&settings.fetch, &settings.limits)?;
     let scheduler = Scheduler::start(settings.scheduler.config(), vec![engine]).await?;
-    Ok(Pipeline { fetching, intake, scheduler })
+    Ok(Pipeline {
+        fetching,
+        intake,
+        scheduler,
+        architecture: blip::Architecture::QuestionAnswering,
+        generation: blip::Generation::GREEDY,
+    })
 }
 
 /// A request: each image with its questions.

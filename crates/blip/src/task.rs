@@ -28,6 +28,11 @@ impl RowTask {
     /// One answer, greedily.
     pub const GREEDY: Self = Self::Generate(Generation::GREEDY);
 
+    /// Whether the row's tokens are to be told as they are written.
+    pub fn reports_tokens(&self) -> bool {
+        matches!(self, Self::Generate(generation) if generation.report_tokens)
+    }
+
     /// What it is called in messages.
     pub fn name(&self) -> &'static str {
         match self {

@@ -80,6 +80,32 @@ impl Tokenizer {
         Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
     }
 
+    /// Token ids of what a caption is to begin with: the start token, and the text's own tokens behind it. The reference puts the
+    /// start token in place of `[CLS]` and drops `[SEP]`.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<i64>, TokenizeError> {
+        let [start, ..] = self.control;
+        let mut ids = self.encode(text)?;
+        ids.pop();
+        if let Some(first) = ids.first_mut() {
+            *first = start;
+        }
+        Ok(ids)
+    }
+
+    /// Token ids of a text, without any special ones.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_bare(&self, text: &str) -> Result<Vec<i64>, TokenizeError> {
+        let mut ids = self.encode(text)?;
+        ids.pop();
+        ids.drain(..ids.len().min(1));
+        Ok(ids)
+    }
+
     /// The text of an answer; start, stop and pad tokens are left out, as are other special ones.
     pub fn decode(&self, ids: &[i64]) -> String {
         let ids: Vec<u32> = ids
@@ -179,6 +205,15 @@ mod tests {
             "accents are stripped, unknown words are [UNK]"
         );
         assert_eq!(tokenizer.encode("").unwrap(), [2, 3]);
+    }
+
+    #[test]
+    fn a_prompt_begins_with_the_start_token_and_a_bare_text_has_no_special_ones() {
+        let tokenizer = open(&[(VOCABULARY, VOCAB)]).unwrap();
+        assert_eq!(tokenizer.encode_prompt("how many").unwrap(), [11, 5, 6]);
+        assert_eq!(tokenizer.encode_prompt("").unwrap(), [11]);
+        assert_eq!(tokenizer.encode_bare("how many").unwrap(), [5, 6]);
+        assert!(tokenizer.encode_bare(" ").unwrap().is_empty());
     }
 
     #[test]

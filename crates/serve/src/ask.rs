@@ -6,7 +6,6 @@ use futures::{
     StreamExt as _,
     stream::{self, BoxStream},
 };
-use scheduler::Priority;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -16,18 +15,19 @@ use crate::{
     caller::Caller,
     deadline::{Deadline, DefaultDeadline},
     errors::{Reason, Refusal},
-    frontend::{Ask, Asked, Outcome},
-    place::Form,
+    frontend::{Ask, Asked},
     proto::{
-        self, AskRequest, AskResponse, CaptionRequest, CaptionResponse, EmbedRequest, EmbedResponse,
+        AskRequest, AskResponse, CaptionRequest, CaptionResponse, EmbedRequest, EmbedResponse,
         GetModelRequest, ListModelsRequest, ListModelsResponse, MatchRequest, MatchResponse, Model,
-        ask_response, blip_service_server::BlipService,
+        blip_service_server::BlipService,
     },
+    requests::Opened,
+    responses,
     telemetry::trace::TraceScope,
     upload::Held,
 };
 
-/// Longest `AskRequest.tag`, in bytes.
+/// Longest `tag` of a request, in bytes.
 pub const MAX_TAG_BYTES: usize = 128;
 
 /// The service.
@@ -43,26 +43,19 @@ pub struct AskService {
     pub stop: CancellationToken,
 }
 
+/// The responses to a call.
+type Responses<R> = BoxStream<'static, Result<R, Status>>;
+
 #[tonic::async_trait]
 impl BlipService for AskService {
-    type AskStream = BoxStream<'static, Result<AskResponse, Status>>;
-    type AskStreamStream = BoxStream<'static, Result<AskResponse, Status>>;
-    type CaptionStream = BoxStream<'static, Result<CaptionResponse, Status>>;
-    type MatchStream = BoxStream<'static, Result<MatchResponse, Status>>;
-    type EmbedStream = BoxStream<'static, Result<EmbedResponse, Status>>;
+    type AskStream = Responses<AskResponse>;
+    type AskStreamStream = Responses<AskResponse>;
+    type CaptionStream = Responses<CaptionResponse>;
+    type MatchStream = Responses<MatchResponse>;
+    type EmbedStream = Responses<EmbedResponse>;
 
     async fn ask(&self, request: Request<AskRequest>) -> Result<Response<Self::AskStream>, Status> {
-        let caller = caller_of(&request)?;
-        let held = request.extensions().get::<Held>().map(Held::next_message).unwrap_or_default();
-        let own = request.extensions().get::<Deadline>().copied();
-        let otherwise = request.extensions().get::<DefaultDeadline>().map(|default| default.0);
-        let trace = trace_of(&request);
-        let responses = self.begin(request.into_inner(), caller, own, otherwise, held, trace)?;
-        let mut responses = responses.map(|response| response.map_err(Status::from));
-        // Headers go out along with the first response. A client library retries elsewhere what a server that goes away has
-        // not begun to answer, and a lone answer is one segment on the wire instead of two.
-        let first = responses.next().await.transpose()?;
-        Ok(Response::new(stream::iter(first.map(Ok)).chain(responses).boxed()))
+        self.answer(request).await
     }
 
     async fn ask_stream(
@@ -77,16 +70,19 @@ impl BlipService for AskService {
         Ok(Response::new(conversation.answer(request.into_inner())))
     }
 
-    async fn caption(&self, _: Request<CaptionRequest>) -> Result<Response<Self::CaptionStream>, Status> {
-        Err(Status::unimplemented("not yet"))
+    async fn caption(
+        &self,
+        request: Request<CaptionRequest>,
+    ) -> Result<Response<Self::CaptionStream>, Status> {
+        self.answer(request).await
     }
 
-    async fn r#match(&self, _: Request<MatchRequest>) -> Result<Response<Self::MatchStream>, Status> {
-        Err(Status::unimplemented("not yet"))
+    async fn r#match(&self, request: Request<MatchRequest>) -> Result<Response<Self::MatchStream>, Status> {
+        self.answer(request).await
     }
 
-    async fn embed(&self, _: Request<EmbedRequest>) -> Result<Response<Self::EmbedStream>, Status> {
-        Err(Status::unimplemented("not yet"))
+    async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<Self::EmbedStream>, Status> {
+        self.answer(request).await
     }
 
     async fn list_models(
@@ -102,39 +98,66 @@ impl BlipService for AskService {
 }
 
 impl AskService {
+    /// Answers a call of one of the methods.
+    async fn answer<Q, R>(&self, request: Request<Q>) -> Result<Response<Responses<R>>, Status>
+    where
+        Q: Into<Opened>,
+        R: responses::Response,
+    {
+        let caller = caller_of(&request)?;
+        let held = request.extensions().get::<Held>().map(Held::next_message).unwrap_or_default();
+        let own = request.extensions().get::<Deadline>().copied();
+        let otherwise = request.extensions().get::<DefaultDeadline>().map(|default| default.0);
+        let trace = trace_of(&request);
+        let responses = self.begin(request.into_inner(), caller, own, otherwise, held, trace)?;
+        let mut responses = responses.map(|response| response.map_err(Status::from));
+        // Headers go out along with the first response. A client library retries elsewhere what a server that goes away has
+        // not begun to answer, and a lone answer is one segment on the wire instead of two.
+        let first = responses.next().await.transpose()?;
+        Ok(Response::new(stream::iter(first.map(Ok)).chain(responses).boxed()))
+    }
+
     /// Begins to answer one request by the deadline that its caller has set, `own`, or by the one that holds `otherwise`;
     /// its tag is in every response.
     ///
     /// # Errors
     /// A [`Refusal`] of the whole request.
-    pub fn begin(
+    pub fn begin<R: responses::Response>(
         &self,
-        request: AskRequest,
+        request: impl Into<Opened>,
         caller: Caller,
         own: Option<Deadline>,
         otherwise: Option<Deadline>,
         held: Held,
         trace: TraceScope,
-    ) -> Result<BoxStream<'static, Result<AskResponse, Refusal>>, Refusal> {
-        if request.tag.len() > MAX_TAG_BYTES {
+    ) -> Result<BoxStream<'static, Result<R, Refusal>>, Refusal> {
+        let Opened { inputs, wanted, form, priority, tag, in_order, model } = request.into();
+        if tag.len() > MAX_TAG_BYTES {
             return Err(Refusal::new(Reason::TagTooLong)
                 .field("tag")
-                .value(format!("{} bytes", request.tag.len()))
+                .value(format!("{} bytes", tag.len()))
                 .limit(format!("{MAX_TAG_BYTES} bytes")));
         }
-        let priority = match request.priority() {
-            proto::Priority::High => Priority::High,
-            proto::Priority::Unspecified | proto::Priority::Normal => Priority::Normal,
-            proto::Priority::Low => Priority::Low,
-        };
-        let AskRequest { inputs, tag, in_order, .. } = request;
+        let images = inputs.iter().filter(|input| input.image.is_some()).count();
+        let images = u32::try_from(images).unwrap_or(u32::MAX);
         let deadline = own.or(otherwise);
-        let form = Form::Grpc;
         // A deadline that the caller has set ends the call; one that it has not, only what is late.
         let every_pair = own.is_none();
-        let asked = Asked { inputs, form, caller, priority, deadline, in_order, every_pair, held, trace };
+        let asked = Asked {
+            inputs,
+            wanted,
+            model,
+            form,
+            caller,
+            priority,
+            deadline,
+            in_order,
+            every_pair,
+            held,
+            trace,
+        };
         let outcomes = self.frontend.ask(asked)?;
-        Ok(outcomes.map(move |outcome| outcome.map(|outcome| respond(outcome, &tag))).boxed())
+        Ok(outcomes.map(move |outcome| outcome.map(|outcome| R::new(outcome, &tag, images))).boxed())
     }
 
     /// By when a request that comes now is answered whose caller has set no deadline.
@@ -153,15 +176,4 @@ fn caller_of<T>(request: &Request<T>) -> Result<Caller, Refusal> {
 /// The span of a call, if it is traced.
 fn trace_of<T>(request: &Request<T>) -> TraceScope {
     request.extensions().get().cloned().unwrap_or_default()
-}
-
-/// An outcome as a message.
-#[must_use]
-pub fn respond(outcome: Outcome, tag: &str) -> AskResponse {
-    let Outcome { image_index, question_index, answer } = outcome;
-    let outcome = match answer {
-        Ok(answer) => ask_response::Outcome::Answer(answer),
-        Err(refusal) => ask_response::Outcome::Error(refusal.to_rpc_status()),
-    };
-    AskResponse { image_index, question_index, outcome: Some(outcome), tag: tag.to_owned() }
 }

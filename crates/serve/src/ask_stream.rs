@@ -8,12 +8,13 @@ use opentelemetry::trace::SpanKind;
 use tonic::Status;
 
 use crate::{
-    ask::{AskService, MAX_TAG_BYTES, respond},
+    ask::{AskService, MAX_TAG_BYTES},
     caller::Caller,
     deadline::Deadline,
     errors::{Reason, Refusal},
     frontend::Outcome,
     proto::{AskRequest, AskResponse},
+    responses::Response as _,
     telemetry::trace::TraceScope,
     upload::Held,
 };
@@ -91,8 +92,8 @@ impl Conversation {
             Ok(responses) => responses.map(|response| response.map_err(Status::from)).boxed(),
             Err(refusal) => {
                 trace.fail(refusal.reason().row().name);
-                let whole = Outcome { image_index: 0, question_index: 0, answer: Err(refusal) };
-                stream::iter([Ok(respond(whole, tag))]).boxed()
+                let whole = Outcome { image_index: 0, question_index: 0, reply: Err(refusal) };
+                stream::iter([Ok(AskResponse::new(whole, tag, 0))]).boxed()
             }
         }
     }

@@ -24,12 +24,13 @@ use crate::{
     caller::Caller,
     deadline::Deadline,
     errors::{Reason, Refusal},
-    frontend::{Ask, Asked},
+    frontend::{Ask, Asked, Outcome},
     monitor,
     place::Form,
     proto::{Answer, Image, ImageQuestions, Question, image::Source},
     telemetry::trace::TraceScope,
     upload::Held,
+    wanted::Wanted,
 };
 
 /// A red circle, in so few bytes and pixels that no operator's limits keep it out.
@@ -234,6 +235,8 @@ impl Questioner {
             ImageQuestions { image: Some(Image { source: Some(Source::Data(file.into())) }), questions };
         let asked = Asked {
             inputs: vec![input],
+            wanted: Wanted::default(),
+            model: String::new(),
             form: Form::Grpc,
             caller: Caller::anonymous("canary"),
             priority: Priority::High,
@@ -245,7 +248,8 @@ impl Questioner {
             trace: TraceScope::default(),
         };
         let outcomes: Vec<_> = self.frontend.ask(asked)?.collect().await;
-        outcomes.into_iter().map(|outcome| outcome.map(|outcome| outcome.answer)).collect()
+        let answer = |outcome: Outcome| outcome.reply.map(|reply| reply.into_answer().unwrap_or_default());
+        outcomes.into_iter().map(|outcome| outcome.map(answer)).collect()
     }
 }
 
@@ -256,7 +260,7 @@ mod tests {
     use futures::stream;
 
     use super::*;
-    use crate::frontend::{Outcome, Outcomes};
+    use crate::{frontend::Outcomes, reply::Reply};
 
     type Script = Box<dyn FnMut(&str) -> Result<Answer, Refusal> + Send>;
 
@@ -270,7 +274,8 @@ mod tests {
             let outcomes: Vec<_> = (0..)
                 .zip(&input.questions)
                 .map(|(question_index, question)| {
-                    Ok(Outcome { image_index: 0, question_index, answer: script(&question.text) })
+                    let reply = script(&question.text).map(Reply::Answer);
+                    Ok(Outcome { image_index: 0, question_index, reply })
                 })
                 .collect();
             Ok(stream::iter(outcomes).boxed())

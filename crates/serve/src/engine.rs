@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use blip::{
     BlipConfig, Checkpoint, Dtype, ImageInput, Model, ModelError, ModelOptions, Pixels, RowAnswer, RowError,
-    RowInput, RowSink,
+    RowInput, RowSink, RowTask,
 };
 use scheduler::{Batch, Engine, EngineError, EngineErrorKind, EngineFactory, ImageKey, Rows};
 
@@ -80,12 +80,14 @@ impl Engine for BlipEngine {
             .iter()
             .map(|question| {
                 let QuestionRow { ids, task, .. } = &*question.payload;
-                RowInput { image: Some(question.image), token_ids: &ids.0, task }
+                // A text alone comes with a picture that stands for none.
+                let image = (*task != RowTask::EmbedText).then_some(question.image);
+                RowInput { image, token_ids: &ids.0, task }
             })
             .collect();
         let pairs = batch.questions.iter().map(|question| &question.payload.trace);
         let trace = BatchTrace::begin(pairs, images.len(), texts.len());
-        let run = self.model.run(&images, &texts, &mut Sink { rows, trace: &trace });
+        let run = self.model.run(&images, &texts, &mut Sink { rows, batch, trace: &trace });
         run.map_err(|error| engine_error(&error)).inspect_err(|error| trace.fail(kind_name(error.kind)))
     }
 }
@@ -113,6 +115,7 @@ fn kind_name(kind: EngineErrorKind) -> &'static str {
 /// The model's rows, handed on as the scheduler's.
 struct Sink<'a> {
     rows: &'a mut dyn Rows<AnswerRow>,
+    batch: &'a Batch<Pixels, QuestionRow>,
     trace: &'a BatchTrace,
 }
 
@@ -126,6 +129,14 @@ impl RowSink for Sink<'_> {
 
     fn is_cancelled(&self, row: usize) -> bool {
         self.rows.is_cancelled(row)
+    }
+
+    fn token(&mut self, row: usize, index: usize, token: i64) {
+        let tokens = self.batch.questions.get(row).and_then(|question| question.payload.tokens.as_ref());
+        if let Some(tokens) = tokens {
+            // Nobody listens any more: the row is cancelled before the next token.
+            let _ = tokens.send((index, token));
+        }
     }
 
     fn decode_steps(&mut self, steps: u32) {

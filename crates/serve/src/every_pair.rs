@@ -46,7 +46,9 @@ where
         if this.ended.is_none() {
             match ready!(this.outcomes.poll_next(cx)) {
                 Some(Ok(outcome)) => {
-                    this.left.remove(&(outcome.image_index, outcome.question_index));
+                    if outcome.is_last() {
+                        this.left.remove(&(outcome.image_index, outcome.question_index));
+                    }
                     return Poll::Ready(Some(Ok(outcome)));
                 }
                 None => return Poll::Ready(None),
@@ -55,7 +57,7 @@ where
         }
         let refusal = this.ended.as_ref();
         let outcome = this.left.pop_first().zip(refusal).map(|((image_index, question_index), refusal)| {
-            Ok(Outcome { image_index, question_index, answer: Err(refusal.clone()) })
+            Ok(Outcome { image_index, question_index, reply: Err(refusal.clone()) })
         });
         Poll::Ready(outcome)
     }
@@ -71,14 +73,14 @@ mod tests {
     #[test]
     fn pairs_without_an_outcome_get_the_reason_for_which_the_call_ended() {
         let refused = |reason| Err(Refusal::new(reason));
-        let first = Outcome { image_index: 1, question_index: 0, answer: refused(Reason::ImageEmpty) };
+        let first = Outcome { image_index: 1, question_index: 0, reply: refused(Reason::ImageEmpty) };
         let late = Refusal::new(Reason::DeadlineExceeded);
         let outcomes = stream::iter([Ok(first), Err(late)]).chain(stream::pending());
         let seen: Vec<_> = block_on(EveryPair::new(outcomes, &[2, 1]).map(Result::unwrap).collect());
         let seen: Vec<_> = seen
             .iter()
             .map(|outcome| {
-                let reason = outcome.answer.as_ref().unwrap_err().reason();
+                let reason = outcome.reply.as_ref().unwrap_err().reason();
                 (outcome.image_index, outcome.question_index, reason)
             })
             .collect();

@@ -4,12 +4,15 @@
 //! to fill. A caller who reads slowly holds back only that stream; when the caller hangs up the stream is dropped, and
 //! with it everything that lies ahead: fetches, images not yet decoded, and tickets, which cancels their jobs.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc};
 
-use blip::{Pixels, RowTask};
-use futures::{FutureExt as _, Stream, StreamExt as _, future, stream, stream::BoxStream};
-use scheduler::{Done, Engine, Job, Priority, Scheduler};
-use tokio::{sync::watch, time::Instant};
+use blip::{Architecture, Generation, Pixels};
+use futures::{Stream, StreamExt as _, future, stream, stream::BoxStream};
+use scheduler::{Engine, Job, Priority, Scheduler};
+use tokio::{
+    sync::{mpsc, watch},
+    time::Instant,
+};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use crate::{
@@ -22,15 +25,18 @@ use crate::{
     in_order::InOrder,
     intake::{Cost, Intake, Ready, ReadyImage, ReadyQuestion},
     monitor::{self, AnswerMeters},
+    pieces::Pieces,
     place::{Form, Place},
     prepare::prepare,
-    proto::{Answer, ImageQuestions, Timing},
+    proto::ImageQuestions,
     refusals::{refuse_job, refuse_submission},
+    reply::Reply,
     row::{AnswerRow, QuestionRow},
     settings::RequestLimits,
     telemetry::trace::{PairTrace, TraceScope},
     upload::Held,
     validate::{Input, validate},
+    wanted::Wanted,
 };
 
 /// An engine that answers questions about images as the BLIP model does.
@@ -47,13 +53,21 @@ pub struct Pipeline<E: Answering> {
     pub intake: Intake,
     /// From pixels and token ids to answers.
     pub scheduler: Scheduler<E>,
+    /// What the model is for.
+    pub architecture: Architecture,
+    /// How it writes where a request does not say otherwise.
+    pub generation: Generation,
 }
 
 /// A request of any protocol.
 #[derive(Debug)]
 pub struct Asked {
-    /// The images, each with its questions.
+    /// The images, each with its texts.
     pub inputs: Vec<ImageQuestions>,
+    /// What is wanted of them.
+    pub wanted: Wanted,
+    /// Which model is asked, by its name; empty if that is left to the server.
+    pub model: String,
     /// In whose words errors name a part of it.
     pub form: Form,
     /// Who asks.
@@ -72,18 +86,26 @@ pub struct Asked {
     pub trace: TraceScope,
 }
 
-/// What became of one (image, question) pair.
+/// What became of one (image, text) pair, or a piece of it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// Position of the image in the request, from 0.
     pub image_index: u32,
-    /// Position of the question among those about the image, from 0.
+    /// Position of the text among those about the image, from 0.
     pub question_index: u32,
-    /// The answer, or why there is none.
-    pub answer: Result<Answer, Refusal>,
+    /// What was wanted, or why there is none.
+    pub reply: Result<Reply, Refusal>,
 }
 
-/// One outcome for each pair; or, as the last item, why the call ended early.
+impl Outcome {
+    /// Whether nothing more comes for the pair.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        self.reply.as_ref().map_or(true, Reply::is_last)
+    }
+}
+
+/// The outcomes of each pair; or, as the last item, why the call ended early.
 pub type Outcomes = BoxStream<'static, Result<Outcome, Refusal>>;
 
 /// Takes requests.
@@ -129,8 +151,17 @@ impl<E: Answering> Ask for Frontend<E> {
     fn ask(&self, asked: Asked) -> Result<Outcomes, Refusal> {
         let in_flight = self.in_flight.token();
         let pipeline = self.gate.borrow().pipeline()?;
-        let Asked { inputs, form, caller, priority, deadline, in_order, every_pair, held, trace } = asked;
-        let inputs = validate(inputs, form, &self.limits)?;
+        let Asked {
+            wanted, model, form, caller, priority, deadline, in_order, every_pair, held, trace, ..
+        } = asked;
+        if !wanted.suits(pipeline.architecture) {
+            return Err(Refusal::new(Reason::ModelTaskMismatch)
+                .field("model")
+                .value(format!("{model:?}"))
+                .limit(wanted.name()));
+        }
+        let purpose = wanted.purpose(pipeline.generation, &self.limits)?;
+        let inputs = validate(asked.inputs, form, purpose, &self.limits)?;
         let counts: Vec<u32> =
             inputs.iter().map(|input| u32::try_from(input.questions.len()).unwrap_or(u32::MAX)).collect();
         caller.admit(inputs.iter().map(|input| input.questions.len()).sum())?;
@@ -182,34 +213,35 @@ fn outcomes<E: Answering>(
     }
 }
 
-/// The outcomes of all questions about one image.
+/// The outcomes of all texts about one image.
 fn answer_input<E: Answering>(call: &Arc<Call<E>>, ready: Ready) -> BoxStream<'static, Outcome> {
     let Ready { place, image, questions, cost } = ready;
     let lone = questions.len() == 1;
-    let mut answers = (0..).zip(questions).map(|(question_index, question)| {
+    let mut replies = (0..).zip(questions).map(|(question_index, question)| {
         let pair = question.and_then(|question| Ok((image.clone()?, question)));
-        let answer = match pair {
+        let replies = match pair {
             Ok((image, question)) => {
-                answer_pair(Arc::clone(call), place, question_index, image, question, cost).left_future()
+                answer_pair(Arc::clone(call), place, question_index, image, question, cost).left_stream()
             }
-            Err(refusal) => future::ready(Err(refusal)).right_future(),
+            Err(refusal) => stream::once(future::ready(Err(refusal))).right_stream(),
         };
         let meters = Arc::clone(&call.meters);
-        answer.map(move |answer| {
-            match &answer {
-                Ok(answer) => meters.observe(answer),
+        replies.map(move |reply| {
+            match &reply {
+                Ok(reply) => meters.observe(reply),
                 Err(refusal) => monitor::observe_refusal(refusal),
             }
-            Outcome { image_index: place.index, question_index, answer }
+            Outcome { image_index: place.index, question_index, reply }
         })
     });
-    if lone && let Some(answer) = answers.next() {
-        return answer.into_stream().boxed();
+    if lone && let Some(replies) = replies.next() {
+        return replies.boxed();
     }
-    answers.collect::<stream::FuturesUnordered<_>>().boxed()
+    stream::select_all(replies.map(|replies| replies.boxed())).boxed()
 }
 
-/// Submits a pair at once, so that all pairs of an image stand in the queue together, and gives the wait for it.
+/// Submits a pair at once, so that all pairs of an image stand in the queue together, and gives the wait for it: its reply, the
+/// last item, with the pieces of it before that if they are wanted.
 fn answer_pair<E: Answering>(
     call: Arc<Call<E>>,
     place: Place,
@@ -217,9 +249,11 @@ fn answer_pair<E: Answering>(
     image: ReadyImage,
     question: ReadyQuestion,
     cost: Cost,
-) -> impl Future<Output = Result<Answer, Refusal>> + Send + 'static {
+) -> impl Stream<Item = Result<Reply, Refusal>> + Send + 'static {
     let trace = PairTrace::begin(&call.trace, place.index, question_index);
-    let asked = call.log_content.then(|| call.pipeline.intake.text(&question.ids.0));
+    let ReadyQuestion { key, ids, task, subject, tokens } = question;
+    let asked = call.log_content.then(|| call.pipeline.intake.text(&ids.0));
+    let (told, written) = task.reports_tokens().then(mpsc::unbounded_channel).unzip();
     let job = Job {
         client: call.caller.client,
         priority: call.priority,
@@ -228,12 +262,13 @@ fn answer_pair<E: Answering>(
         image: image.key,
         image_bytes: image.pixels.data().len(),
         image_payload: image.pixels,
-        question_key: question.key,
-        tokens: u32::try_from(question.ids.0.len()).unwrap_or(u32::MAX),
-        question: Arc::new(QuestionRow { ids: question.ids, task: RowTask::GREEDY, trace: trace.scope() }),
+        question_key: key,
+        tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
+        question: Arc::new(QuestionRow { ids, task, tokens: told, trace: trace.scope() }),
     };
     let submitted = call.pipeline.scheduler.submit(job);
-    async move {
+    let intake = call.pipeline.intake.clone();
+    let reply = async move {
         let done = match submitted {
             Ok(ticket) => ticket.await.map_err(|error| refuse_job(&error)),
             Err(refused) => Err(match call.deadline {
@@ -249,37 +284,15 @@ fn answer_pair<E: Answering>(
             }
         };
         trace.answered(&done);
-        let answer = answer(&call, done, cost);
+        let reply = Reply::new(&subject, done, cost, call.arrived, &call.pipeline.intake);
         if let Some(asked) = asked {
             let image = place.index;
-            tracing::info!(image, question_index, question = asked, answer = answer.text, "answered");
+            tracing::info!(image, question_index, question = asked, answer = reply.text(), "answered");
         }
-        Ok(answer)
-    }
-}
-
-fn answer<E: Answering>(call: &Call<E>, done: Done<AnswerRow>, cost: Cost) -> Answer {
-    let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;
-    let row = done.answer.answer;
-    let best = row.output.best().cloned().unwrap_or_default();
-    Answer {
-        text: call.pipeline.intake.text(&best.token_ids),
-        score: best.score,
-        margin: best.margin,
-        token_ids: best.token_ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect(),
-        timing: Some(Timing {
-            queue_ms: milliseconds(done.queue),
-            preprocess_ms: milliseconds(cost.preprocess),
-            vision_ms: milliseconds(row.vision),
-            text_ms: milliseconds(row.text),
-            decode_ms: milliseconds(row.decode),
-            total_ms: milliseconds(call.arrived.elapsed()),
-            batch_images: done.batch_images,
-            batch_questions: done.batch_questions,
-            image_reused: row.image_reused,
-            answer_shared: done.shared,
-            fetch_ms: milliseconds(cost.fetch),
-        }),
-        ..Answer::default()
+        Ok(reply)
+    };
+    match written {
+        None => stream::once(reply).left_stream(),
+        Some(written) => Pieces::new(written, intake).until(reply).right_stream(),
     }
 }

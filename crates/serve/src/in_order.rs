@@ -1,7 +1,7 @@
 //! Outcomes in the order of their request: what is ready early waits for what comes before it.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     pin::Pin,
     task::{Context, Poll, ready},
 };
@@ -17,7 +17,7 @@ pin_project! {
     pub struct InOrder<S> {
         #[pin]
         outcomes: S,
-        early: HashMap<(u32, u32), Outcome>,
+        early: HashMap<(u32, u32), VecDeque<Outcome>>,
         // Questions of each image.
         counts: Vec<u32>,
         next: (u32, u32),
@@ -46,13 +46,17 @@ where
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
         loop {
-            if let Some(outcome) = this.early.remove(this.next) {
-                *this.next = after(*this.next, this.counts);
+            if let Some(outcome) = this.early.get_mut(this.next).and_then(VecDeque::pop_front) {
+                if outcome.is_last() {
+                    this.early.remove(this.next);
+                    *this.next = after(*this.next, this.counts);
+                }
                 return Poll::Ready(Some(Ok(outcome)));
             }
             match ready!(this.outcomes.as_mut().poll_next(cx)) {
                 Some(Ok(outcome)) => {
-                    this.early.insert((outcome.image_index, outcome.question_index), outcome);
+                    let pair = (outcome.image_index, outcome.question_index);
+                    this.early.entry(pair).or_default().push_back(outcome);
                 }
                 end => return Poll::Ready(end),
             }
@@ -66,10 +70,10 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::{errors::Reason, every_pair};
+    use crate::{errors::Reason, every_pair, proto::CaptionPiece, reply::Reply};
 
     fn outcome((image_index, question_index): (u32, u32)) -> Outcome {
-        Outcome { image_index, question_index, answer: Err(Refusal::new(Reason::EngineFailed)) }
+        Outcome { image_index, question_index, reply: Err(Refusal::new(Reason::EngineFailed)) }
     }
 
     fn pairs(counts: &[u32]) -> Vec<(u32, u32)> {
@@ -89,6 +93,22 @@ mod tests {
                 .collect();
             prop_assert_eq!(ordered, pairs(&counts));
         }
+    }
+
+    #[test]
+    fn pieces_of_the_pair_whose_turn_it_is_are_not_held_back() {
+        let piece = |question_index| Outcome {
+            image_index: 0,
+            question_index,
+            reply: Ok(Reply::Piece(CaptionPiece::default())),
+        };
+        let outcomes = [piece(1), piece(0), outcome((0, 1)), piece(0), outcome((0, 0))].map(Ok::<_, Refusal>);
+        let mut ordered = InOrder::new(stream::iter(outcomes), vec![2]);
+        let mut seen = Vec::new();
+        while let Some(Ok(outcome)) = block_on(ordered.next()) {
+            seen.push((outcome.question_index, outcome.is_last()));
+        }
+        assert_eq!(seen, [(0, false), (0, false), (0, true), (1, false), (1, true)]);
     }
 
     #[test]

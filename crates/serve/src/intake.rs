@@ -1,22 +1,24 @@
-//! From a caller's bytes to what an engine takes: image files to pixels at the model's size, questions to token ids.
+//! From a caller's bytes to what an engine takes: image files to pixels at the model's size, texts to token ids.
 //! It runs on the CPU pool, never on an engine's thread, and on the server's own workers only where the way to the pool and
 //! back would take longer than the work: a small file that was seen before, with a few words about it.
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use blip::{Pixels, Preprocessor, RgbView, TokenizeError, Tokenizer};
+use blip::{Pixels, Preprocessor, Ranking, RgbView, RowTask, TokenizeError, Tokenizer};
 use images::{CpuPool, DecodeError, Decoder, PoolError, RgbImage, fetch::decode_data_url};
 use scheduler::ImageKey;
 use tokio::time::Instant;
 
 use crate::{
+    candidates::{CandidateError, CandidateLists, Candidates},
     errors::{Reason, Refusal},
     monitor::{Stage, Unfinished},
     pixel_cache::PixelCache,
     place::Place,
     refusals::refuse_fetch,
+    reply::Subject,
     settings::PreprocessSettings,
-    validate::{FileContent, ImageFile, Questions},
+    validate::{Among, FileContent, ImageFile, Query, Questions, Wish},
 };
 
 /// When a caller should come back who found the CPU pool's queue full: it moves on by many images a second.
@@ -43,16 +45,36 @@ struct Tools {
     preprocessor: Preprocessor,
     tokenizer: Tokenizer,
     cache: PixelCache,
+    lists: CandidateLists,
+    /// Stands for the image of a text alone.
+    nothing: ReadyImage,
 }
 
-/// A question in the model's words, `[CLS]` to `[SEP]`.
+/// A text in the model's words: `[CLS]` to `[SEP]`, or a caption's prompt from the start token on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenIds(pub Vec<i64>);
 
 impl TokenIds {
-    /// Identity of the question: two texts that the model cannot tell apart are one question.
-    fn key(&self) -> [u8; 32] {
-        let bytes: Vec<u8> = self.0.iter().flat_map(|id| id.to_le_bytes()).collect();
+    /// Identity of a text with what is wanted of it: two that the model cannot tell apart are one.
+    fn key(&self, task: &RowTask, subject: &Subject) -> [u8; 32] {
+        let mut bytes: Vec<u8> = self.0.iter().flat_map(|id| id.to_le_bytes()).collect();
+        match (task, subject) {
+            (RowTask::Generate(generation), _) if generation.is_greedy() && !generation.report_tokens => {
+                bytes.extend(generation.max_new_tokens.into_iter().flat_map(u32::to_le_bytes));
+            }
+            (RowTask::Generate(generation), _) => {
+                bytes.extend(format!("{generation:?}").into_bytes());
+                if generation.report_tokens {
+                    // Each who wants the tokens as they are written needs a row of their own.
+                    bytes.extend(rand::random::<u128>().to_le_bytes());
+                }
+            }
+            (RowTask::Rank(ranking), Subject::Choice { candidates, .. }) => {
+                bytes.extend(candidates.digest);
+                bytes.extend([ranking.shortlist, ranking.num_answers].into_iter().flat_map(u32::to_le_bytes));
+            }
+            _ => bytes.extend(task.name().bytes()),
+        }
         images::digest(&bytes).0
     }
 }
@@ -69,10 +91,16 @@ pub struct ReadyImage {
 /// A question as an engine takes it.
 #[derive(Clone, Debug)]
 pub struct ReadyQuestion {
-    /// Digest of the token ids.
+    /// Digest of the token ids and of what is wanted.
     pub key: [u8; 32],
-    /// The token ids, `[CLS]` to `[SEP]`.
+    /// The token ids.
     pub ids: TokenIds,
+    /// What is wanted.
+    pub task: RowTask,
+    /// What the reply is about.
+    pub subject: Subject,
+    /// Tokens that the model reads, as a measure of its work: those of candidates count.
+    pub tokens: usize,
 }
 
 /// An input made ready, or refused part by part.
@@ -129,7 +157,25 @@ impl Intake {
         let pool = CpuPool::new(threads.get(), settings.preprocess_queue)?;
         let image_bytes = 3 * preprocessor.height() * preprocessor.width();
         let cache = PixelCache::new(settings.preprocess_cache_bytes, image_bytes);
-        Ok(Self { tools: Arc::new(Tools { decoder, preprocessor, tokenizer, cache }), pool, threads })
+        let pixels = Pixels::new(1, 1, vec![0; 3]).map_err(std::io::Error::other)?;
+        let nothing = ReadyImage { key: ImageKey([0; 32]), pixels: Arc::new(pixels) };
+        let tools = Tools { decoder, preprocessor, tokenizer, cache, lists: CandidateLists::new(), nothing };
+        Ok(Self { tools: Arc::new(tools), pool, threads })
+    }
+
+    /// The same with lists of candidates that questions may name. To be called before there are clones.
+    #[must_use]
+    pub fn with_candidate_lists(mut self, lists: CandidateLists) -> Self {
+        if let Some(tools) = Arc::get_mut(&mut self.tools) {
+            tools.lists = lists;
+        }
+        self
+    }
+
+    /// The lists of candidates that questions may name.
+    #[must_use]
+    pub fn candidate_lists(&self) -> &CandidateLists {
+        &self.tools.lists
     }
 
     /// Images of one call that are worked on at a time: enough to keep every thread busy, too few for one call to
@@ -139,10 +185,11 @@ impl Intake {
         self.threads.get()
     }
 
-    /// Makes the input of this place ready. If the future is dropped before its turn has come, nothing is done.
-    pub async fn prepare(&self, place: Place, file: ImageFile, questions: Questions) -> Ready {
+    /// Makes the input of this place ready, whose texts stand alone without a file. If the future is dropped before its turn
+    /// has come, nothing is done.
+    pub async fn prepare(&self, place: Place, file: Option<ImageFile>, questions: Questions) -> Ready {
         let start = Instant::now();
-        let key = Tools::light_key(&file, &questions);
+        let key = file.as_ref().and_then(|file| Tools::light_key(file, &questions));
         if let Some(image) = key.and_then(|key| self.tools.known(key)) {
             return self.tools.ready(place, Ok(image), start.elapsed(), questions);
         }
@@ -169,16 +216,22 @@ impl Intake {
 }
 
 impl Tools {
-    fn prepare(&self, place: Place, file: ImageFile, key: Option<ImageKey>, questions: Questions) -> Ready {
+    fn prepare(
+        &self,
+        place: Place,
+        file: Option<ImageFile>,
+        key: Option<ImageKey>,
+        questions: Questions,
+    ) -> Ready {
         let start = Instant::now();
-        let image = self.image(file, key);
+        let image = file.map_or_else(|| Ok(self.nothing.clone()), |file| self.image(file, key));
         self.ready(place, image, start.elapsed(), questions)
     }
 
     /// The file's digest, of an input that takes next to nothing to make ready if the file is known.
     fn light_key(file: &ImageFile, questions: &Questions) -> Option<ImageKey> {
         let FileContent::Bytes(bytes) = &file.content else { return None };
-        let question_bytes: usize = questions.iter().flatten().map(String::len).sum();
+        let question_bytes: usize = questions.iter().flatten().map(Query::bytes).sum();
         let light = bytes.len() <= LIGHT_FILE_BYTES
             && questions.len() <= LIGHT_QUESTIONS
             && question_bytes <= LIGHT_QUESTION_BYTES;
@@ -199,7 +252,7 @@ impl Tools {
     ) -> Ready {
         let cost = Cost { preprocess, ..Cost::default() };
         let questions = questions.into_iter().enumerate();
-        let questions = questions.map(|(position, text)| self.question(place, position, &text?)).collect();
+        let questions = questions.map(|(position, query)| self.question(place, position, query?)).collect();
         Ready { place, image, questions, cost }
     }
 
@@ -226,13 +279,59 @@ impl Tools {
         Ok(ReadyImage { key, pixels })
     }
 
-    fn question(&self, place: Place, position: usize, text: &str) -> Result<ReadyQuestion, Refusal> {
-        match self.tokenizer.encode(text) {
-            Ok(ids) => {
-                let ids = TokenIds(ids);
-                Ok(ReadyQuestion { key: ids.key(), ids })
+    fn question(&self, place: Place, position: usize, query: Query) -> Result<ReadyQuestion, Refusal> {
+        let Query { text, wish } = query;
+        let ids = match &wish {
+            Wish::ImageVector => Ok(Vec::new()),
+            Wish::Caption(_) => self.tokenizer.encode_prompt(&text),
+            Wish::Answer(_) | Wish::Choose { .. } | Wish::Match | Wish::TextVector => {
+                self.tokenizer.encode(&text)
             }
-            Err(error) => Err(refuse_question(place, position, &error)),
+        };
+        let ids = TokenIds(ids.map_err(|error| refuse_question(place, position, &error))?);
+        let mut tokens = ids.0.len();
+        let (task, subject) = match wish {
+            Wish::Answer(generation) => (RowTask::Generate(generation), Subject::Question),
+            Wish::Caption(generation) => (RowTask::Generate(generation), Subject::Prompt(ids.clone())),
+            Wish::Match => (RowTask::Match, Subject::Text),
+            Wish::TextVector => (RowTask::EmbedText, Subject::Vector),
+            Wish::ImageVector => (RowTask::EmbedImage, Subject::Vector),
+            Wish::Choose { among, shortlist, num_answers } => {
+                let candidates = self.candidates(place, position, among)?;
+                tokens += candidates.tokens(shortlist as usize);
+                let ranking = Ranking {
+                    candidates: Arc::clone(&candidates.ids),
+                    shortlist,
+                    // The second best tells by how much the best one leads.
+                    num_answers: num_answers.max(2),
+                };
+                (RowTask::Rank(ranking), Subject::Choice { candidates, num_answers })
+            }
+        };
+        Ok(ReadyQuestion { key: ids.key(&task, &subject), ids, task, subject, tokens })
+    }
+
+    fn candidates(&self, place: Place, position: usize, among: Among) -> Result<Candidates, Refusal> {
+        match among {
+            Among::Named(name) => self.lists.get(&name).cloned().ok_or_else(|| {
+                let field = place.candidate_list(position);
+                Refusal::new(Reason::CandidateListUnknown).field(field).value(format!("{name:?}"))
+            }),
+            Among::Given(texts) => Candidates::new(texts, &self.tokenizer).map_err(|(index, error)| {
+                let field = format!("{}[{index}]", place.candidates(position));
+                match error {
+                    CandidateError::Empty => Refusal::new(Reason::CandidateEmpty).field(field),
+                    CandidateError::Unreadable(TokenizeError::TooLong { tokens, limit }) => {
+                        Refusal::new(Reason::CandidateTooLong)
+                            .field(field)
+                            .value(format!("{tokens} tokens"))
+                            .limit(format!("{limit} tokens"))
+                    }
+                    CandidateError::Unreadable(error) => {
+                        Refusal::new(Reason::CandidateUnreadable).field(field).cause(error)
+                    }
+                }
+            }),
         }
     }
 }

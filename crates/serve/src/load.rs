@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
-use blip::{Checkpoint, ChosenDevice, Dtype, ModelOptions};
+use blip::{Checkpoint, ChosenDevice, Dtype, Generation, ModelOptions};
 use images::{Decoder, Limits};
 use scheduler::Scheduler;
 use tch::Device;
@@ -72,6 +72,7 @@ pub async fn load(settings: &Settings) -> anyhow::Result<(Pipeline<BlipEngine>, 
         options.feature_cache_bytes /= engines;
     }
     let devices = devices_from(device, engines)?;
+    let architecture = checkpoint.config().architecture();
     let checkpoint = Arc::new(checkpoint);
     let factory = |device: &Device| {
         BlipEngine::factory(Arc::clone(&checkpoint), Placement { device: *device, dtype, options, threads })
@@ -84,7 +85,7 @@ pub async fn load(settings: &Settings) -> anyhow::Result<(Pipeline<BlipEngine>, 
         device: names_of(devices),
         dtype: dtype.to_string(),
     };
-    Ok((Pipeline { fetching, intake, scheduler }, description))
+    Ok((Pipeline { fetching, intake, scheduler, architecture, generation: Generation::GREEDY }, description))
 }
 
 /// Where so many engines run: on one CUDA device each, from `first` on, or all on the CPU.

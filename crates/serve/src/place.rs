@@ -5,6 +5,12 @@
 pub enum Form {
     /// `blip.v1.AskRequest`.
     Grpc,
+    /// `blip.v1.CaptionRequest`.
+    Prompts,
+    /// `blip.v1.MatchRequest`.
+    Texts,
+    /// `blip.v1.EmbedRequest`: images, and texts without any.
+    Vectors,
     /// The model card's JSON: images and lists of questions side by side.
     Card,
     /// A form of HTML: image files, with one list of questions that all of them share or with a list for each.
@@ -19,7 +25,8 @@ impl Form {
     #[must_use]
     pub fn images(self) -> &'static str {
         match self {
-            Self::Grpc => "inputs",
+            Self::Grpc | Self::Prompts | Self::Texts => "inputs",
+            Self::Vectors => "images",
             Self::Card => "inputs.images",
             Self::Files { .. } => "image",
         }
@@ -30,6 +37,9 @@ impl Form {
     pub fn questions(self) -> &'static str {
         match self {
             Self::Grpc => "inputs[].questions",
+            Self::Prompts => "inputs[].prompts",
+            Self::Texts => "inputs[].texts",
+            Self::Vectors => "texts",
             Self::Card => "inputs.texts",
             Self::Files { shared_questions: true } => "questions",
             Self::Files { shared_questions: false } => "texts",
@@ -57,7 +67,7 @@ impl Place {
     #[must_use]
     pub fn image_data(self) -> String {
         self.image_part(match self.form {
-            Form::Grpc => ".data",
+            Form::Grpc | Form::Prompts | Form::Texts | Form::Vectors => ".data",
             Form::Card => ".base64",
             Form::Files { .. } => "",
         })
@@ -75,6 +85,9 @@ impl Place {
         let index = self.index;
         match self.form {
             Form::Grpc => format!("inputs[{index}].questions"),
+            Form::Prompts => format!("inputs[{index}].prompts"),
+            Form::Texts => format!("inputs[{index}].texts"),
+            Form::Vectors => "texts".to_owned(),
             Form::Card => format!("inputs.texts[{index}]"),
             Form::Files { shared_questions: true } => "questions".to_owned(),
             Form::Files { shared_questions: false } => format!("texts[{index}]"),
@@ -87,16 +100,34 @@ impl Place {
         let index = self.index;
         match self.form {
             Form::Grpc => format!("inputs[{index}].questions[{position}].text"),
+            Form::Prompts => format!("inputs[{index}].prompts[{position}]"),
+            Form::Texts => format!("inputs[{index}].texts[{position}]"),
+            Form::Vectors => format!("texts[{position}]"),
             Form::Card => format!("inputs.texts[{index}][{position}]"),
             Form::Files { shared_questions: true } => format!("questions[{position}]"),
             Form::Files { shared_questions: false } => format!("texts[{index}][{position}]"),
         }
     }
 
+    /// The path of one question's candidates.
+    #[must_use]
+    pub fn candidates(self, position: usize) -> String {
+        let index = self.index;
+        format!("inputs[{index}].questions[{position}].candidates")
+    }
+
+    /// The path of the name of one question's list of candidates.
+    #[must_use]
+    pub fn candidate_list(self, position: usize) -> String {
+        let index = self.index;
+        format!("inputs[{index}].questions[{position}].candidate_list")
+    }
+
     fn image_part(self, part: &str) -> String {
         let index = self.index;
         match self.form {
-            Form::Grpc => format!("inputs[{index}].image{part}"),
+            Form::Grpc | Form::Prompts | Form::Texts => format!("inputs[{index}].image{part}"),
+            Form::Vectors => format!("images[{index}]{part}"),
             Form::Card => format!("inputs.images[{index}]{part}"),
             Form::Files { .. } => format!("image[{index}]{part}"),
         }

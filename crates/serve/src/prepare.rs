@@ -33,7 +33,8 @@ pub fn prepare(
     for Input { place, image, questions } in inputs {
         match image {
             Err(refusal) => refused.push(Ready::refused(place, &refusal, questions)),
-            Ok(ImageSource::Here(file)) => here.push((place, file, questions, held.clone())),
+            Ok(ImageSource::Here(file)) => here.push((place, Some(file), questions, held.clone())),
+            Ok(ImageSource::None) => here.push((place, None, questions, held.clone())),
             Ok(ImageSource::Elsewhere(link)) => elsewhere.push((place, link, questions, held.clone())),
         }
     }
@@ -76,12 +77,12 @@ pub fn prepare(
     many.right_stream()
 }
 
-/// Makes an image that is here ready. Its span is that of the work itself, without the wait for a thread.
+/// Makes an image that is here, or texts alone, ready. Its span is that of the work itself, without the wait for a thread.
 async fn decode(
     intake: &Intake,
     trace: &TraceScope,
     place: Place,
-    file: ImageFile,
+    file: Option<ImageFile>,
     questions: Questions,
 ) -> Ready {
     let ready = intake.prepare(place, file, questions).await;
@@ -133,7 +134,7 @@ async fn fetch_and_prepare(
     };
     let fetch = begin.elapsed();
     let file = ImageFile { content: FileContent::Bytes(file), field: link.field };
-    let mut ready = decode(intake, trace, place, file, questions).await;
+    let mut ready = decode(intake, trace, place, Some(file), questions).await;
     drop(room);
     ready.cost.fetch = fetch;
     ready

@@ -1,17 +1,21 @@
-//! A row of a batch: the question that goes to an engine, and the answer that comes back.
+//! A row of a batch: the text that goes to an engine with what is wanted of it, and what comes back.
 
 use blip::{RowAnswer, RowTask};
 use opentelemetry::trace::SpanContext;
+use tokio::sync::mpsc::UnboundedSender;
 
 use crate::{intake::TokenIds, telemetry::trace::TraceScope};
 
-/// A question as an engine takes it.
+/// A text as an engine takes it.
 #[derive(Clone, Debug)]
 pub struct QuestionRow {
-    /// What is asked.
+    /// The text.
     pub ids: TokenIds,
     /// What is wanted.
     pub task: RowTask,
+    /// Where tokens go as they are written, with their positions, if that is wanted. There are no more than the row may
+    /// write, so the channel needs no bound of its own; an engine that repeats a batch sends them again.
+    pub tokens: Option<UnboundedSender<(usize, i64)>>,
     /// The span of its pair, for the span of the batch to name; off where nothing is traced.
     pub trace: TraceScope,
 }

@@ -255,6 +255,25 @@ pub struct RequestLimits {
     #[arg(long, value_name = "N", env = "BLIP_SERVE__LIMITS__MAX_IMAGES_PER_REQUEST", default_value_t = 64)]
     pub max_images_per_request: usize,
 
+    /// Candidate answers of one question
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__LIMITS__MAX_CANDIDATES", default_value_t = 4096)]
+    pub max_candidates: usize,
+
+    /// Candidate answers of a question that are compared in full, chosen by their first token
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__LIMITS__CANDIDATE_SHORTLIST", default_value_t = 128,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub candidate_shortlist: u32,
+
+    /// Beams that a request may have followed, and answers that it may want of a question
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__LIMITS__MAX_BEAMS", default_value_t = 10,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_beams: u32,
+
+    /// Tokens that a request may have written for an answer or a caption
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__LIMITS__MAX_NEW_TOKENS", default_value_t = 128,
+          value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_new_tokens: u32,
+
     /// Questions in one request, those of all its images together
     #[arg(
         long,

@@ -1,5 +1,6 @@
 //! A request checked against the limits that need no decoding: what of it is to be done, and what is refused already.
 
+use blip::Generation;
 use bytes::Bytes;
 use images::fetch::is_data_url;
 
@@ -8,6 +9,7 @@ use crate::{
     place::{Form, Place},
     proto::{Image, ImageQuestions, Question, image::Source},
     settings::RequestLimits,
+    wanted::Purpose,
 };
 
 /// An image of a request with its questions, each fit for work or refused by itself.
@@ -21,8 +23,64 @@ pub struct Input {
     pub questions: Questions,
 }
 
-/// The questions of an input, by their positions, each fit for work or refused by itself.
-pub type Questions = Vec<Result<String, Refusal>>;
+/// The texts of an input, by their positions, each fit for work or refused by itself.
+pub type Questions = Vec<Result<Query, Refusal>>;
+
+/// A text with what it is for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Query {
+    /// The text.
+    pub text: String,
+    /// What is wanted of it.
+    pub wish: Wish,
+}
+
+impl Query {
+    /// Bytes of all its texts.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let candidates = match &self.wish {
+            Wish::Choose { among: Among::Given(candidates), .. } => {
+                candidates.iter().map(|candidate| candidate.len() + size_of::<String>()).sum()
+            }
+            _ => 0,
+        };
+        self.text.len() + candidates
+    }
+}
+
+/// What is wanted of a text.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Wish {
+    /// An answer to it.
+    Answer(Generation),
+    /// The best of given answers.
+    Choose {
+        /// Which answers.
+        among: Among,
+        /// How many of them are compared in full.
+        shortlist: u32,
+        /// How many of them are told.
+        num_answers: u32,
+    },
+    /// A caption that begins with it.
+    Caption(Generation),
+    /// Whether it describes the image.
+    Match,
+    /// The text as a vector.
+    TextVector,
+    /// The image as a vector; there is no text.
+    ImageVector,
+}
+
+/// Answers to choose from, unread.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Among {
+    /// The question's own.
+    Given(Vec<String>),
+    /// Those of a list that the configuration has.
+    Named(String),
+}
 
 /// An image of a request.
 #[derive(Clone, Debug)]
@@ -31,6 +89,8 @@ pub enum ImageSource {
     Here(ImageFile),
     /// It has to be fetched.
     Elsewhere(Link),
+    /// There is none: the texts stand for themselves.
+    None,
 }
 
 /// A URL, unchecked.
@@ -67,6 +127,7 @@ pub enum FileContent {
 pub fn validate(
     inputs: Vec<ImageQuestions>,
     form: Form,
+    purpose: Purpose,
     limits: &RequestLimits,
 ) -> Result<Vec<Input>, Refusal> {
     if inputs.is_empty() {
@@ -89,17 +150,27 @@ pub fn validate(
             .value(format!("{questions} questions"))
             .limit(format!("{} questions", limits.max_questions_per_request)));
     }
-    Ok(places.zip(inputs).map(|(place, input)| validate_input(place, input, limits)).collect())
+    Ok(places.zip(inputs).map(|(place, input)| validate_input(place, input, purpose, limits)).collect())
 }
 
-fn validate_input(place: Place, input: ImageQuestions, limits: &RequestLimits) -> Input {
+fn validate_input(place: Place, input: ImageQuestions, purpose: Purpose, limits: &RequestLimits) -> Input {
     let texts = input.questions.into_iter().enumerate();
+    // Only texts that are to be vectors may come without an image.
+    let alone = purpose == Purpose::Vector && input.image.is_none();
+    let query = |(position, question)| {
+        let wish = match purpose {
+            Purpose::Vector if !alone => Wish::ImageVector,
+            Purpose::Vector => Wish::TextVector,
+            Purpose::Match => Wish::Match,
+            Purpose::Caption(generation) => Wish::Caption(generation),
+            Purpose::Answer(generation) => Wish::Answer(generation),
+        };
+        validate_question(place, position, question, wish, limits)
+    };
     Input {
         place,
-        image: validate_image(place, input.image, limits),
-        questions: texts
-            .map(|(position, question)| validate_question(place, position, question, limits))
-            .collect(),
+        image: if alone { Ok(ImageSource::None) } else { validate_image(place, input.image, limits) },
+        questions: texts.map(query).collect(),
     }
 }
 
@@ -129,10 +200,12 @@ fn validate_question(
     place: Place,
     position: usize,
     question: Question,
+    wish: Wish,
     limits: &RequestLimits,
-) -> Result<String, Refusal> {
-    let text = question.text;
-    if text.trim().is_empty() {
+) -> Result<Query, Refusal> {
+    let Question { text, candidates, candidate_list } = question;
+    let may_be_empty = matches!(wish, Wish::Caption(_) | Wish::ImageVector);
+    if text.trim().is_empty() && !may_be_empty {
         return Err(Refusal::new(Reason::QuestionEmpty).field(place.question(position)));
     }
     if text.len() > limits.max_question_bytes {
@@ -141,7 +214,49 @@ fn validate_question(
             .value(format!("{} bytes", text.len()))
             .limit(format!("{} bytes", limits.max_question_bytes)));
     }
-    Ok(text)
+    let wish = match (candidates.is_empty(), candidate_list.is_empty(), wish) {
+        (false, false, Wish::Answer(_)) => {
+            return Err(Refusal::new(Reason::CandidatesTwice).field(place.candidate_list(position)));
+        }
+        (false, true, Wish::Answer(generation)) => {
+            validate_candidates(place, position, &candidates, limits)?;
+            choose(Among::Given(candidates), generation, limits)
+        }
+        (true, false, Wish::Answer(generation)) => choose(Among::Named(candidate_list), generation, limits),
+        (_, _, wish) => wish,
+    };
+    Ok(Query { text, wish })
+}
+
+fn choose(among: Among, generation: Generation, limits: &RequestLimits) -> Wish {
+    Wish::Choose { among, shortlist: limits.candidate_shortlist, num_answers: generation.num_sequences }
+}
+
+fn validate_candidates(
+    place: Place,
+    position: usize,
+    candidates: &[String],
+    limits: &RequestLimits,
+) -> Result<(), Refusal> {
+    let field = place.candidates(position);
+    if candidates.len() > limits.max_candidates {
+        return Err(Refusal::new(Reason::TooManyCandidates)
+            .field(field)
+            .value(format!("{} candidates", candidates.len()))
+            .limit(format!("{} candidates", limits.max_candidates)));
+    }
+    for (index, candidate) in candidates.iter().enumerate() {
+        if candidate.trim().is_empty() {
+            return Err(Refusal::new(Reason::CandidateEmpty).field(format!("{field}[{index}]")));
+        }
+        if candidate.len() > limits.max_question_bytes {
+            return Err(Refusal::new(Reason::CandidateTooLong)
+                .field(format!("{field}[{index}]"))
+                .value(format!("{} bytes", candidate.len()))
+                .limit(format!("{} bytes", limits.max_question_bytes)));
+        }
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -151,6 +266,8 @@ mod tests {
 
     use super::*;
     use crate::{proto::AskRequest, settings::Settings};
+
+    const ANSWERS: Purpose = Purpose::Answer(Generation::GREEDY);
 
     fn limits() -> RequestLimits {
         Settings::default().limits
@@ -165,7 +282,7 @@ mod tests {
     }
 
     fn refused_call(inputs: Vec<ImageQuestions>, limits: &RequestLimits) -> Reason {
-        validate(inputs, Form::Grpc, limits).unwrap_err().reason()
+        validate(inputs, Form::Grpc, ANSWERS, limits).unwrap_err().reason()
     }
 
     #[test]
@@ -188,7 +305,7 @@ mod tests {
             without(None),
             without(Some(Image { source: None })),
         ];
-        let inputs = validate(inputs, Form::Grpc, &limits).unwrap();
+        let inputs = validate(inputs, Form::Grpc, ANSWERS, &limits).unwrap();
         let images: Vec<_> =
             inputs.iter().map(|input| input.image.as_ref().err().map(Refusal::reason)).collect();
         assert_eq!(
@@ -206,6 +323,52 @@ mod tests {
         assert_eq!(questions, [None, Some(Reason::QuestionEmpty), Some(Reason::QuestionTooLong)]);
         let message = inputs[0].questions[2].as_ref().unwrap_err().to_string();
         assert_eq!(message, "inputs[0].questions[2].text is 19 bytes long, the limit is 8 bytes");
+    }
+
+    #[test]
+    fn candidates_are_checked_one_by_one() {
+        let limits = RequestLimits { max_candidates: 2, max_question_bytes: 8, ..limits() };
+        let wish = |candidates: &[&str], list: &str| {
+            let question = Question {
+                text: "what?".to_owned(),
+                candidates: candidates.iter().map(ToString::to_string).collect(),
+                candidate_list: list.to_owned(),
+            };
+            let input = ImageQuestions { questions: vec![question], ..input(b"x", &[]) };
+            let inputs = validate(vec![input], Form::Grpc, ANSWERS, &limits).unwrap();
+            let query = inputs[0].questions[0].clone();
+            query.map(|query| query.wish).map_err(|refusal| refusal.to_string())
+        };
+        let chosen =
+            |among| Ok(Wish::Choose { among, shortlist: limits.candidate_shortlist, num_answers: 1 });
+        assert_eq!(wish(&["a", "b"], ""), chosen(Among::Given(vec!["a".to_owned(), "b".to_owned()])));
+        assert_eq!(wish(&[], "vqa"), chosen(Among::Named("vqa".to_owned())));
+        assert_eq!(wish(&[], ""), Ok(Wish::Answer(Generation::GREEDY)));
+        let refused = |candidates, list| wish(candidates, list).unwrap_err();
+        let field = "inputs[0].questions[0].candidates";
+        assert_eq!(refused(&["a", " "], ""), format!("{field}[1] holds no text"));
+        assert_eq!(
+            refused(&["too long a one"], ""),
+            format!("{field}[0] is 14 bytes long, the limit is 8 bytes")
+        );
+        assert_eq!(
+            refused(&["a", "b", "c"], ""),
+            format!("{field} holds 3 candidates, the limit is 2 candidates")
+        );
+        assert!(refused(&["a"], "vqa").starts_with("inputs[0].questions[0].candidate_list is set"));
+    }
+
+    #[test]
+    fn only_texts_that_are_to_be_vectors_come_without_an_image() {
+        let alone = ImageQuestions { image: None, ..input(b"", &["a red circle"]) };
+        let first =
+            |input, purpose| validate(vec![input], Form::Vectors, purpose, &limits()).unwrap().remove(0);
+        let text = first(alone.clone(), Purpose::Vector);
+        assert!(matches!(text.image, Ok(ImageSource::None)));
+        assert_eq!(text.questions[0].as_ref().unwrap().wish, Wish::TextVector);
+        let image = first(input(b"x", &[""]), Purpose::Vector);
+        assert_eq!(image.questions[0].as_ref().unwrap().wish, Wish::ImageVector);
+        assert_eq!(first(alone, Purpose::Match).image.unwrap_err().reason(), Reason::ImageMissing);
     }
 
     #[test]
@@ -227,7 +390,7 @@ mod tests {
         #[test]
         fn no_bytes_make_the_validator_panic(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
             if let Ok(request) = AskRequest::decode(bytes.as_slice()) {
-                let _ = validate(request.inputs, Form::Grpc, &limits());
+                let _ = validate(request.inputs, Form::Grpc, ANSWERS, &limits());
             }
         }
 
@@ -247,7 +410,7 @@ mod tests {
             }
             if let Ok(request) = AskRequest::decode(bytes.as_slice()) {
                 let pairs: usize = request.inputs.iter().map(|input| input.questions.len()).sum();
-                if let Ok(inputs) = validate(request.inputs, Form::Card, &limits()) {
+                if let Ok(inputs) = validate(request.inputs, Form::Card, ANSWERS, &limits()) {
                     prop_assert_eq!(inputs.iter().map(|input| input.questions.len()).sum::<usize>(), pairs);
                 }
             }

@@ -69,6 +69,12 @@ error_table! {
         "{field} holds {value}, the limit is {limit}", "Split the request.";
     TooManyQuestions = "TOO_MANY_QUESTIONS", InvalidArgument, 400, false, Call,
         "{field} holds {value}, the limit is {limit}", "Split the request.";
+    ModelTaskMismatch = "MODEL_TASK_MISMATCH", InvalidArgument, 400, false, Call,
+        "{field} {value} does not give {limit}", "Name a model that does; ListModels says what each is for.";
+    GenerationOutOfRange = "GENERATION_OUT_OF_RANGE", InvalidArgument, 400, false, Call,
+        "{field} is {value}, allowed is {limit}", "Choose a value in the range, or leave it to the model.";
+    GenerationConflict = "GENERATION_CONFLICT", InvalidArgument, 400, false, Call,
+        "{field} does not go with the rest of the request: {cause}", "Leave one of the two out.";
     TagTooLong = "TAG_TOO_LONG", InvalidArgument, 400, false, Call,
         "{field} is {value} long, the limit is {limit}", "Use a shorter tag.";
     MessageTooLarge = "MESSAGE_TOO_LARGE", ResourceExhausted, 413, false, Call,
@@ -168,6 +174,18 @@ error_table! {
         "{field} is {value} long, the limit is {limit}", "Ask more briefly.";
     QuestionUnreadable = "QUESTION_UNREADABLE", InvalidArgument, 422, false, Pair,
         "{field} cannot be tokenized: {cause}", "Rephrase the question.";
+    CandidateEmpty = "CANDIDATE_EMPTY", InvalidArgument, 400, false, Pair,
+        "{field} holds no text", "Leave the candidate out.";
+    CandidateTooLong = "CANDIDATE_TOO_LONG", InvalidArgument, 413, false, Pair,
+        "{field} is {value} long, the limit is {limit}", "Use shorter candidates.";
+    CandidateUnreadable = "CANDIDATE_UNREADABLE", InvalidArgument, 422, false, Pair,
+        "{field} cannot be tokenized: {cause}", "Rephrase the candidate.";
+    TooManyCandidates = "TOO_MANY_CANDIDATES", InvalidArgument, 413, false, Pair,
+        "{field} holds {value}, the limit is {limit}", "Send fewer candidates, or have a list of them configured.";
+    CandidatesTwice = "CANDIDATES_TWICE", InvalidArgument, 400, false, Pair,
+        "{field} is set, and so are the question's candidates", "Set one of the two.";
+    CandidateListUnknown = "CANDIDATE_LIST_UNKNOWN", InvalidArgument, 400, false, Pair,
+        "{field} {value} is no list of this server", "Name one of those that GetModel tells.";
     EngineRefused = "ENGINE_REFUSED", Internal, 500, false, Pair,
         "the model cannot answer this pair: {cause}", "Report it, with the image and the question.";
     EngineFailed = "ENGINE_FAILED", Internal, 500, true, Pair,

@@ -8,6 +8,7 @@ use crate::{
     errors::Refusal,
     frontend::{Outcome, Outcomes},
     proto,
+    reply::Reply,
 };
 
 /// The answers, in the order of the request.
@@ -129,13 +130,14 @@ impl CardResponse {
     }
 
     fn put(&mut self, outcome: Outcome) {
-        let Outcome { image_index: image, question_index: question, answer } = outcome;
-        let answer = match answer {
+        let Outcome { image_index: image, question_index: question, reply } = outcome;
+        let answer = match reply.map(Reply::into_answer) {
             Err(refusal) => {
                 let failure = Failure::from(&refusal);
                 return self.errors.push(FailedItem { image, question, failure });
             }
-            Ok(answer) => answer,
+            Ok(Some(answer)) => answer,
+            Ok(None) => return,
         };
         let Some(caption) = self.captions.get_mut(image as usize) else { return };
         let Caption { image_results, details } = caption;
@@ -198,7 +200,7 @@ mod tests {
 
     fn outcome(image_index: u32, question_index: u32, answer: Result<&str, Refusal>) -> Outcome {
         let answer = answer.map(|text| proto::Answer { text: text.to_owned(), ..Default::default() });
-        Outcome { image_index, question_index, answer }
+        Outcome { image_index, question_index, reply: answer.map(Reply::Answer) }
     }
 
     async fn collected(outcomes: Vec<Outcome>, counts: &[usize], details: bool) -> serde_json::Value {

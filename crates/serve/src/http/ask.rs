@@ -30,6 +30,7 @@ use crate::{
     deadline::Deadline,
     errors::{Reason, Refusal},
     frontend::Asked,
+    wanted::Wanted,
 };
 
 /// Longer bodies are read on a thread of their own: base64 of many megabytes would hold up everyone else.
@@ -85,6 +86,8 @@ pub(super) async fn ask(
     };
     let outcomes = service.frontend.ask(Asked {
         inputs,
+        wanted: Wanted::default(),
+        model: String::new(),
         form,
         caller,
         priority: options.priority.into(),

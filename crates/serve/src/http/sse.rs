@@ -91,8 +91,8 @@ pub(super) fn events(outcomes: Outcomes, details: bool) -> Response {
 
 impl EndEvent {
     fn count(&mut self, outcome: Outcome, details: bool) -> AnswerEvent {
-        let Outcome { image_index: image, question_index: question, answer } = outcome;
-        match answer {
+        let Outcome { image_index: image, question_index: question, reply } = outcome;
+        match reply.map(|reply| reply.into_answer().unwrap_or_default()) {
             Ok(answer) => {
                 self.answers += 1;
                 let details = details.then(|| Details::from(&answer));
@@ -115,11 +115,15 @@ mod tests {
     use crate::{
         errors::{Reason, Refusal},
         proto,
+        reply::Reply,
     };
 
     #[tokio::test]
     async fn each_outcome_is_an_event_and_the_last_event_counts_them() {
-        let outcome = |question_index, answer| Ok(Outcome { image_index: 0, question_index, answer });
+        let outcome = |question_index, answer| {
+            let reply = Result::map(answer, Reply::Answer);
+            Ok(Outcome { image_index: 0, question_index, reply })
+        };
         let answer = proto::Answer { text: "two\nlines".to_owned(), ..Default::default() };
         let outcomes =
             [outcome(1, Ok(answer)), outcome(0, Err(Refusal::new(Reason::QuestionEmpty).field("x")))];

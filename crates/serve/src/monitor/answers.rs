@@ -3,7 +3,7 @@
 use metrics::{Counter, Histogram, counter, histogram};
 
 use super::table::{FEATURES, STAGE, TOKENS};
-use crate::proto::{Answer, Timing};
+use crate::{proto::Timing, reply::Reply};
 
 /// Records answers.
 pub struct AnswerMeters {
@@ -32,16 +32,16 @@ impl AnswerMeters {
         }
     }
 
-    /// Records an answer.
-    pub fn observe(&self, answer: &Answer) {
-        let Some(timing) = &answer.timing else { return };
+    /// Records what a reply cost.
+    pub fn observe(&self, reply: &Reply) {
+        let Some((timing, tokens)) = reply.cost() else { return };
         let Timing { queue_ms, preprocess_ms, vision_ms, text_ms, decode_ms, total_ms, fetch_ms, .. } =
             *timing;
         let milliseconds = [fetch_ms, preprocess_ms, queue_ms, vision_ms, text_ms, decode_ms, total_ms];
         for (histogram, milliseconds) in self.stages.iter().zip(milliseconds) {
             histogram.record(milliseconds / 1e3);
         }
-        self.tokens.increment(answer.token_ids.len() as u64);
+        self.tokens.increment(tokens as u64);
         let features = if timing.image_reused { &self.cache } else { &self.encoder };
         features.increment(1);
     }

@@ -1,0 +1,201 @@
+//! What comes back for one (image, text) pair, as messages have it.
+
+use std::time::Duration;
+
+use blip::{RankedCandidate, RowOutput, Sequence};
+use scheduler::Done;
+use tokio::time::Instant;
+
+use crate::{
+    candidates::Candidates,
+    intake::{Cost, Intake, TokenIds},
+    proto::{Alternative, Answer, Caption, CaptionPiece, Embedding, MatchScores, Timing},
+    row::AnswerRow,
+};
+
+/// What a pair is answered with.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// To a question.
+    Answer(Answer),
+    /// Of an image.
+    Caption(Caption),
+    /// What was written since the last piece; the caption follows.
+    Piece(CaptionPiece),
+    /// How well text and image fit.
+    Match(MatchScores),
+    /// The image or the text as a vector.
+    Embedding(Embedding),
+}
+
+/// What a pair was about, as far as its reply needs it.
+#[derive(Clone, Debug)]
+pub enum Subject {
+    /// A question that is answered freely.
+    Question,
+    /// A question with answers to choose from.
+    Choice {
+        /// The answers.
+        candidates: Candidates,
+        /// How many of them are told, the best included.
+        num_answers: u32,
+    },
+    /// A caption with what it begins with.
+    Prompt(TokenIds),
+    /// Text and image compared.
+    Text,
+    /// A vector.
+    Vector,
+}
+
+impl Reply {
+    /// A reply about `subject` from what the engine gave, to a request that came at `arrived`.
+    #[must_use]
+    pub fn new(
+        subject: &Subject,
+        done: Done<AnswerRow>,
+        cost: Cost,
+        arrived: Instant,
+        intake: &Intake,
+    ) -> Self {
+        let timing = Some(timing(&done, cost, arrived));
+        match done.answer.answer.output {
+            RowOutput::Generated(sequences) => {
+                let prompt = match subject {
+                    Subject::Prompt(ids) => ids.0.as_slice(),
+                    _ => &[],
+                };
+                let mut written =
+                    sequences.into_iter().map(|sequence| (words(prompt, &sequence, intake), sequence));
+                let (text, Sequence { token_ids, score, margin }) = written.next().unwrap_or_default();
+                let token_ids = unsigned(&token_ids);
+                let alternatives = written.map(|(text, sequence)| Alternative {
+                    text,
+                    score: sequence.score,
+                    token_ids: unsigned(&sequence.token_ids),
+                    ..Alternative::default()
+                });
+                let alternatives = alternatives.collect();
+                match subject {
+                    Subject::Prompt(_) => {
+                        Self::Caption(Caption { text, score, token_ids, timing, margin, alternatives })
+                    }
+                    _ => Self::Answer(Answer {
+                        text,
+                        score,
+                        token_ids,
+                        timing,
+                        margin,
+                        alternatives,
+                        ..Answer::default()
+                    }),
+                }
+            }
+            RowOutput::Ranked(ranked) => Self::Answer(best_candidate(&ranked, subject, timing)),
+            RowOutput::Matched(scores) => Self::Match(MatchScores {
+                probability: scores.probability(),
+                cosine: scores.cosine,
+                logits: scores.logits.to_vec(),
+                timing,
+            }),
+            RowOutput::Embedding(values) => Self::Embedding(Embedding { values, timing }),
+        }
+    }
+
+    /// Whether nothing more comes for the pair.
+    #[must_use]
+    pub fn is_last(&self) -> bool {
+        !matches!(self, Self::Piece(_))
+    }
+
+    /// The answer to a question.
+    #[must_use]
+    pub fn into_answer(self) -> Option<Answer> {
+        match self {
+            Self::Answer(answer) => Some(answer),
+            _ => None,
+        }
+    }
+
+    /// What it cost, and how many tokens were written; nothing of a piece.
+    #[must_use]
+    pub fn cost(&self) -> Option<(&Timing, usize)> {
+        let (timing, tokens) = match self {
+            Self::Answer(answer) => (&answer.timing, answer.token_ids.len()),
+            Self::Caption(caption) => (&caption.timing, caption.token_ids.len()),
+            Self::Match(scores) => (&scores.timing, 0),
+            Self::Embedding(embedding) => (&embedding.timing, 0),
+            Self::Piece(_) => return None,
+        };
+        timing.as_ref().map(|timing| (timing, tokens))
+    }
+
+    /// Its words, if it has any.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        match self {
+            Self::Answer(answer) => &answer.text,
+            Self::Caption(caption) => &caption.text,
+            Self::Piece(piece) => &piece.text,
+            Self::Match(_) | Self::Embedding(_) => "",
+        }
+    }
+}
+
+fn words(prompt: &[i64], sequence: &Sequence, intake: &Intake) -> String {
+    if prompt.is_empty() {
+        return intake.text(&sequence.token_ids);
+    }
+    intake.text(&[prompt, &sequence.token_ids].concat())
+}
+
+/// The best of ranked candidates as an answer, the others as its alternatives.
+fn best_candidate(ranked: &[RankedCandidate], subject: &Subject, timing: Option<Timing>) -> Answer {
+    let Subject::Choice { candidates, num_answers } = subject else {
+        return Answer { timing, ..Answer::default() };
+    };
+    let alternative = |candidate: &RankedCandidate| Alternative {
+        text: candidates.texts.get(candidate.candidate).cloned().unwrap_or_default(),
+        score: candidate.score,
+        token_ids: candidates.ids.get(candidate.candidate).map(|ids| unsigned(ids)).unwrap_or_default(),
+        probability: Some(candidate.probability),
+        candidate_index: u32::try_from(candidate.candidate).ok(),
+    };
+    let mut ranked = ranked.iter().map(alternative);
+    let best = ranked.next().unwrap_or_default();
+    let mut alternatives: Vec<_> = ranked.collect();
+    let margin = alternatives.first().map_or(0.0, |second| best.score - second.score);
+    alternatives.truncate((*num_answers as usize).saturating_sub(1));
+    Answer {
+        text: best.text,
+        score: best.score,
+        token_ids: best.token_ids,
+        timing,
+        margin,
+        alternatives,
+        probability: best.probability,
+        candidate_index: best.candidate_index,
+    }
+}
+
+fn unsigned(ids: &[i64]) -> Vec<u32> {
+    ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect()
+}
+
+fn timing(done: &Done<AnswerRow>, cost: Cost, arrived: Instant) -> Timing {
+    let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;
+    let row = &done.answer.answer;
+    Timing {
+        queue_ms: milliseconds(done.queue),
+        preprocess_ms: milliseconds(cost.preprocess),
+        vision_ms: milliseconds(row.vision),
+        text_ms: milliseconds(row.text),
+        decode_ms: milliseconds(row.decode),
+        total_ms: milliseconds(arrived.elapsed()),
+        batch_images: done.batch_images,
+        batch_questions: done.batch_questions,
+        image_reused: row.image_reused,
+        answer_shared: done.shared,
+        fetch_ms: milliseconds(cost.fetch),
+    }
+}
