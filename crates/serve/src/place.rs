@@ -13,6 +13,8 @@ pub enum Form {
     Vectors,
     /// The model card's JSON: images and lists of questions side by side.
     Card,
+    /// The same for vectors: images, and texts without any.
+    CardVectors,
     /// A form of HTML: image files, with one list of questions that all of them share or with a list for each.
     Files {
         /// Whether the questions are those of all images.
@@ -27,7 +29,7 @@ impl Form {
         match self {
             Self::Grpc | Self::Prompts | Self::Texts => "inputs",
             Self::Vectors => "images",
-            Self::Card => "inputs.images",
+            Self::Card | Self::CardVectors => "inputs.images",
             Self::Files { .. } => "image",
         }
     }
@@ -40,7 +42,7 @@ impl Form {
             Self::Prompts => "inputs[].prompts",
             Self::Texts => "inputs[].texts",
             Self::Vectors => "texts",
-            Self::Card => "inputs.texts",
+            Self::Card | Self::CardVectors => "inputs.texts",
             Self::Files { shared_questions: true } => "questions",
             Self::Files { shared_questions: false } => "texts",
         }
@@ -68,7 +70,7 @@ impl Place {
     pub fn image_data(self) -> String {
         self.image_part(match self.form {
             Form::Grpc | Form::Prompts | Form::Texts | Form::Vectors => ".data",
-            Form::Card => ".base64",
+            Form::Card | Form::CardVectors => ".base64",
             Form::Files { .. } => "",
         })
     }
@@ -89,6 +91,7 @@ impl Place {
             Form::Texts => format!("inputs[{index}].texts"),
             Form::Vectors => "texts".to_owned(),
             Form::Card => format!("inputs.texts[{index}]"),
+            Form::CardVectors => "inputs.texts".to_owned(),
             Form::Files { shared_questions: true } => "questions".to_owned(),
             Form::Files { shared_questions: false } => format!("texts[{index}]"),
         }
@@ -104,6 +107,7 @@ impl Place {
             Form::Texts => format!("inputs[{index}].texts[{position}]"),
             Form::Vectors => format!("texts[{position}]"),
             Form::Card => format!("inputs.texts[{index}][{position}]"),
+            Form::CardVectors => format!("inputs.texts[{position}]"),
             Form::Files { shared_questions: true } => format!("questions[{position}]"),
             Form::Files { shared_questions: false } => format!("texts[{index}][{position}]"),
         }
@@ -112,15 +116,20 @@ impl Place {
     /// The path of one question's candidates.
     #[must_use]
     pub fn candidates(self, position: usize) -> String {
-        let index = self.index;
-        format!("inputs[{index}].questions[{position}].candidates")
+        self.question_part(position, "candidates")
     }
 
     /// The path of the name of one question's list of candidates.
     #[must_use]
     pub fn candidate_list(self, position: usize) -> String {
-        let index = self.index;
-        format!("inputs[{index}].questions[{position}].candidate_list")
+        self.question_part(position, "candidate_list")
+    }
+
+    fn question_part(self, position: usize, part: &str) -> String {
+        match self.form {
+            Form::Grpc => format!("inputs[{}].questions[{position}].{part}", self.index),
+            _ => format!("{}.{part}", self.question(position)),
+        }
     }
 
     fn image_part(self, part: &str) -> String {
@@ -128,7 +137,7 @@ impl Place {
         match self.form {
             Form::Grpc | Form::Prompts | Form::Texts => format!("inputs[{index}].image{part}"),
             Form::Vectors => format!("images[{index}]{part}"),
-            Form::Card => format!("inputs.images[{index}]{part}"),
+            Form::Card | Form::CardVectors => format!("inputs.images[{index}]{part}"),
             Form::Files { .. } => format!("image[{index}]{part}"),
         }
     }

@@ -42,8 +42,33 @@ pub(super) struct Details {
     margin: f32,
     /// The generated tokens as ids of the model's vocabulary.
     token_ids: Vec<u32>,
+    /// Of an answer that was chosen among candidates: its part of their softmax.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    probability: Option<f32>,
+    /// Of an answer that was chosen among candidates: its position among them, from 0.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    candidate_index: Option<u32>,
+    /// The next best, if `generation.num_answers` asks for them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schema(required = false)]
+    alternatives: Vec<Alternative>,
     /// What the answer cost.
     timing: Ledger,
+}
+
+/// An answer or a caption that was not the best.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(super) struct Alternative {
+    /// Its words.
+    text: String,
+    /// As that of the best.
+    score: f32,
+    /// As that of the best.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    probability: Option<f32>,
 }
 
 /// The ledger of one answer, in milliseconds of wall time. Work that was shared is charged in full to each of those
@@ -78,11 +103,11 @@ pub(super) struct Ledger {
 #[derive(Debug, Serialize, ToSchema)]
 pub(super) struct FailedItem {
     /// Position of the image in the request, from 0.
-    image: u32,
-    /// Position of the question among those about the image, from 0.
-    question: u32,
+    pub(super) image: u32,
+    /// Position of the text among those about the image, from 0.
+    pub(super) question: u32,
     #[serde(flatten)]
-    failure: Failure,
+    pub(super) failure: Failure,
 }
 
 /// Why an item has no answer.
@@ -131,45 +156,74 @@ impl CardResponse {
 
     fn put(&mut self, outcome: Outcome) {
         let Outcome { image_index: image, question_index: question, reply } = outcome;
-        let answer = match reply.map(Reply::into_answer) {
+        let reply = match reply {
             Err(refusal) => {
                 let failure = Failure::from(&refusal);
                 return self.errors.push(FailedItem { image, question, failure });
             }
-            Ok(Some(answer)) => answer,
-            Ok(None) => return,
+            Ok(Reply::Piece(_)) => return,
+            Ok(reply) => reply,
         };
         let Some(caption) = self.captions.get_mut(image as usize) else { return };
         let Caption { image_results, details } = caption;
         if let Some(place) = details.as_mut().and_then(|details| details.get_mut(question as usize)) {
-            *place = Some(Details::from(&answer));
+            *place = Details::of(&reply);
         }
         if let Some(place) = image_results.get_mut(question as usize) {
-            *place = Some(answer.text);
+            *place = Some(reply.text().to_owned());
         }
     }
 }
 
-impl From<&proto::Answer> for Details {
-    fn from(answer: &proto::Answer) -> Self {
-        let timing = answer.timing.unwrap_or_default();
+impl Details {
+    /// Those of an answer or a caption.
+    pub(super) fn of(reply: &Reply) -> Option<Self> {
+        let alternatives = |alternatives: &[proto::Alternative]| {
+            let alternative = |other: &proto::Alternative| Alternative {
+                text: other.text.clone(),
+                score: other.score,
+                probability: other.probability,
+            };
+            alternatives.iter().map(alternative).collect()
+        };
+        match reply {
+            Reply::Answer(answer) => Some(Self {
+                score: answer.score,
+                margin: answer.margin,
+                token_ids: answer.token_ids.clone(),
+                probability: answer.probability,
+                candidate_index: answer.candidate_index,
+                alternatives: alternatives(&answer.alternatives),
+                timing: answer.timing.unwrap_or_default().into(),
+            }),
+            Reply::Caption(caption) => Some(Self {
+                score: caption.score,
+                margin: caption.margin,
+                token_ids: caption.token_ids.clone(),
+                probability: None,
+                candidate_index: None,
+                alternatives: alternatives(&caption.alternatives),
+                timing: caption.timing.unwrap_or_default().into(),
+            }),
+            Reply::Piece(_) | Reply::Match(_) | Reply::Embedding(_) => None,
+        }
+    }
+}
+
+impl From<proto::Timing> for Ledger {
+    fn from(timing: proto::Timing) -> Self {
         Self {
-            score: answer.score,
-            margin: answer.margin,
-            token_ids: answer.token_ids.clone(),
-            timing: Ledger {
-                fetch_ms: timing.fetch_ms,
-                preprocess_ms: timing.preprocess_ms,
-                queue_ms: timing.queue_ms,
-                vision_ms: timing.vision_ms,
-                text_ms: timing.text_ms,
-                decode_ms: timing.decode_ms,
-                total_ms: timing.total_ms,
-                batch_images: timing.batch_images,
-                batch_questions: timing.batch_questions,
-                image_reused: timing.image_reused,
-                answer_shared: timing.answer_shared,
-            },
+            fetch_ms: timing.fetch_ms,
+            preprocess_ms: timing.preprocess_ms,
+            queue_ms: timing.queue_ms,
+            vision_ms: timing.vision_ms,
+            text_ms: timing.text_ms,
+            decode_ms: timing.decode_ms,
+            total_ms: timing.total_ms,
+            batch_images: timing.batch_images,
+            batch_questions: timing.batch_questions,
+            image_reused: timing.image_reused,
+            answer_shared: timing.answer_shared,
         }
     }
 }

@@ -16,11 +16,13 @@ use utoipa::ToSchema;
 use super::{
     count::check_count,
     payload::{Class, Milliseconds, Options, Payload, Questions},
+    texts::{CardGeneration, CardQuestion, TextOrChoice},
 };
 use crate::{
     errors::{Reason, Refusal},
     place::Form,
     proto::{ImageQuestions, image::Source},
+    wanted::Wanted,
 };
 
 /// Base64 with or without padding.
@@ -51,6 +53,12 @@ pub(super) struct CardRequest {
     /// server's own limit holds.
     #[schema(value_type = Option<u32>, minimum = 1, maximum = 4_294_967_295_u32, format = "uint32")]
     timeout_ms: Option<Milliseconds>,
+    /// Which model is asked, by its name; the first that answers questions without.
+    #[serde(default)]
+    model: String,
+    /// How answers are written.
+    #[serde(default)]
+    generation: CardGeneration,
 }
 
 /// What is asked.
@@ -58,8 +66,8 @@ pub(super) struct CardRequest {
 #[serde(deny_unknown_fields)]
 pub(super) struct CardInputs {
     /// The questions: one list for each image, in the same order.
-    #[schema(min_items = 1)]
-    texts: Vec<Vec<String>>,
+    #[schema(value_type = Vec<Vec<TextOrChoice>>, min_items = 1)]
+    texts: Vec<Vec<CardQuestion>>,
     /// The images.
     #[schema(min_items = 1)]
     images: Vec<CardImage>,
@@ -116,6 +124,16 @@ impl TryFrom<ImageFields> for CardImage {
     }
 }
 
+impl CardImage {
+    /// Where its bytes come from.
+    pub(super) fn source(self) -> Source {
+        match self {
+            Self::Url(ImageByUrl { url }) => Source::Url(url),
+            Self::Base64(ImageByBytes { base64 }) => Source::Data(base64.0),
+        }
+    }
+}
+
 /// Bytes that are written in base64: decoded out of the body itself, with no copy of the text in between.
 struct Encoded(Bytes);
 
@@ -146,15 +164,16 @@ impl<'de> Deserialize<'de> for Encoded {
 /// A [`Refusal`] that says where in `body` what is wrong.
 pub(super) fn read_card(body: &[u8]) -> Result<Payload, Refusal> {
     let request: CardRequest = read_json(body, "the body")?;
-    let CardRequest { secret_token, inputs, details, stream, priority, timeout_ms } = request;
-    let source = |image| match image {
-        CardImage::Url(ImageByUrl { url }) => Source::Url(url),
-        CardImage::Base64(ImageByBytes { base64 }) => Source::Data(base64.0),
-    };
+    let CardRequest { secret_token, inputs, details, stream, priority, timeout_ms, model, generation } =
+        request;
+    let lists = inputs.texts.into_iter();
+    let lists = lists.map(|list| list.into_iter().map(|question| question.0).collect());
     Ok(Payload {
         secret_token,
-        images: inputs.images.into_iter().map(source).collect(),
-        questions: Questions::Each(inputs.texts),
+        images: inputs.images.into_iter().map(CardImage::source).collect(),
+        questions: Questions::Each(lists.collect()),
+        wanted: Wanted::Answers(generation.into()),
+        model,
         options: Options { details, stream, priority, timeout_ms },
         form: Form::Card,
     })
@@ -217,7 +236,7 @@ mod tests {
         assert_eq!(images, [Source::Url("https://example.com".to_owned())]);
         let Questions::Each(texts) = questions else { panic!() };
         assert_eq!(texts.len(), 1);
-        assert_eq!((texts[0].len(), texts[0][5].as_str()), (6, "What is person doing?"));
+        assert_eq!((texts[0].len(), texts[0][5].text.as_str()), (6, "What is person doing?"));
         assert_eq!(options, Options::default());
     }
 

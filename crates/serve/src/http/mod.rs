@@ -15,8 +15,11 @@ mod openapi;
 mod payload;
 mod problem;
 mod router;
+mod scores;
 mod serve;
 mod sse;
+mod tasks;
+mod texts;
 
 pub use card::card_inputs;
 pub use router::HttpServer;

@@ -11,13 +11,16 @@ use utoipa::ToSchema;
 use super::{
     body::Upload,
     card::read_json,
-    payload::{Class, Milliseconds, Options, Payload, Questions, file},
+    payload::{Class, Kind, Milliseconds, Options, Payload, Questions, file, plain},
+    tasks::prompts,
+    texts::CardGeneration,
 };
 use crate::{
     codec::MAX_MESSAGES,
     errors::{Reason, Refusal},
     place::Form,
     proto::image::Source,
+    wanted::Wanted,
 };
 
 /// Image files, with questions that all of them share (`question`,
@@ -51,6 +54,12 @@ pub(super) struct CardForm {
     /// `true` for server-sent events.
     #[schema(nullable = false)]
     stream: Option<bool>,
+    /// Which model is asked, by its name.
+    #[schema(nullable = false)]
+    model: Option<String>,
+    /// How answers or captions are written, as JSON.
+    #[schema(nullable = false, content_media_type = "application/json", example = r#"{"num_beams": 3}"#)]
+    generation: Option<String>,
     /// Who goes first when several callers wait.
     #[schema(nullable = false)]
     priority: Option<Class>,
@@ -70,13 +79,16 @@ struct Fields {
     stream: Option<bool>,
     priority: Option<Class>,
     timeout_ms: Option<Milliseconds>,
+    model: Option<String>,
+    generation: Option<CardGeneration>,
+    stream_tokens: Option<bool>,
 }
 
-/// Reads a request with this content type.
+/// Reads a request of this kind with this content type.
 ///
 /// # Errors
 /// A [`Refusal`] of the body, or one that names the field at fault.
-pub(super) async fn read_form(content_type: &str, upload: Upload) -> Result<Payload, Refusal> {
+pub(super) async fn read_form(kind: Kind, content_type: &str, upload: Upload) -> Result<Payload, Refusal> {
     let boundary = multer::parse_boundary(content_type).map_err(unreadable)?;
     let mut form = Multipart::new(upload, boundary);
     let mut fields = Fields::default();
@@ -89,7 +101,7 @@ pub(super) async fn read_form(content_type: &str, upload: Upload) -> Result<Payl
                 .limit(format!("{MAX_MESSAGES} images and questions")));
         }
     }
-    fields.payload()
+    fields.payload(kind)
 }
 
 impl Fields {
@@ -102,6 +114,9 @@ impl Fields {
             "questions" => self.shared.extend(read_json::<Vec<String>>(&content, &name)?),
             "texts" => set(&mut self.texts, &name, json(&name, &content)?)?,
             "secret_token" => set(&mut self.secret_token, &name, text(&name, &content)?)?,
+            "model" => set(&mut self.model, &name, text(&name, &content)?)?,
+            "generation" => set(&mut self.generation, &name, json(&name, &content)?)?,
+            "stream_tokens" => set(&mut self.stream_tokens, &name, json(&name, &content)?)?,
             "details" => set(&mut self.details, &name, json(&name, &content)?)?,
             "stream" => set(&mut self.stream, &name, json(&name, &content)?)?,
             "timeout_ms" => set(&mut self.timeout_ms, &name, json(&name, &content)?)?,
@@ -116,12 +131,16 @@ impl Fields {
         Ok(())
     }
 
-    fn payload(self) -> Result<Payload, Refusal> {
-        let Self { images, shared, texts, secret_token, details, stream, priority, timeout_ms } = self;
+    fn payload(self, kind: Kind) -> Result<Payload, Refusal> {
+        let Self { images, shared, texts, secret_token, details, stream, priority, timeout_ms, .. } = self;
         let form = Form::Files { shared_questions: texts.is_none() };
+        let list = |texts: Vec<String>| match kind {
+            Kind::Caption => prompts(texts),
+            _ => texts.into_iter().map(plain).collect(),
+        };
         let questions = match texts {
-            None => Questions::Shared(shared),
-            Some(lists) if shared.is_empty() => Questions::Each(lists),
+            None => Questions::Shared(list(shared)),
+            Some(lists) if shared.is_empty() => Questions::Each(lists.into_iter().map(list).collect()),
             Some(_) => return Err(invalid("texts", "it stands beside questions that all images share")),
         };
         let options = Options {
@@ -130,7 +149,18 @@ impl Fields {
             priority: priority.unwrap_or_default(),
             timeout_ms,
         };
-        Ok(Payload { secret_token, images, questions, options, form })
+        let (generation, pieces) = (self.generation.map(Into::into), self.stream_tokens);
+        let wanted = match kind {
+            Kind::Ask if pieces.is_none() => Wanted::Answers(generation.unwrap_or_default()),
+            Kind::Caption => Wanted::Captions {
+                generation: generation.unwrap_or_default(),
+                pieces: pieces.unwrap_or_default(),
+            },
+            Kind::Match if generation.is_none() && pieces.is_none() => Wanted::Matches,
+            _ => return Err(invalid("the form", "it has options that are not those of this path")),
+        };
+        let model = self.model.unwrap_or_default();
+        Ok(Payload { secret_token, images, questions, wanted, model, options, form })
     }
 }
 
@@ -190,7 +220,7 @@ mod tests {
             body.into_bytes().chunks(7).map(|piece| Ok::<_, multer::Error>(piece.to_vec())).collect();
         let room = Room::new(1 << 20, max_bytes, Duration::from_secs(20));
         let upload = Upload::new(&HeaderMap::new(), Body::from_stream(stream::iter(pieces)), room)?;
-        read_form(CONTENT_TYPE, upload).await
+        read_form(Kind::Ask, CONTENT_TYPE, upload).await
     }
 
     async fn refused(fields: &[(&str, &str)]) -> String {
@@ -212,7 +242,7 @@ mod tests {
         let payload = read(form(&fields), 1 << 20).await.ok().unwrap();
         assert_eq!(payload.images, [file("first"), file("second")]);
         let Questions::Shared(questions) = payload.questions else { panic!() };
-        assert_eq!(questions, ["what?", "who?", "why?"]);
+        assert_eq!(questions, ["what?", "who?", "why?"].map(|text| plain(text.to_owned())));
         let timeout_ms = Some(Milliseconds(250));
         let options = Options { details: true, stream: false, priority: Class::High, timeout_ms };
         assert_eq!(payload.options, options);
@@ -225,7 +255,7 @@ mod tests {
         let fields = [("texts", r#"[["what?"], ["who?"]]"#), ("image", "a"), ("image", "b")];
         let payload = read(form(&fields), 1 << 20).await.ok().unwrap();
         let Questions::Each(lists) = payload.questions else { panic!() };
-        assert_eq!(lists, [["what?"], ["who?"]]);
+        assert_eq!(lists, [["what?"], ["who?"]].map(|list| list.map(|text| plain(text.to_owned()))));
     }
 
     #[tokio::test]

@@ -19,7 +19,9 @@ use super::{
     card::CardRequest,
     multipart::CardForm,
     problem::{PROBLEM_JSON, Problem},
-    sse::{AnswerEvent, EndEvent, ServerSentEvent},
+    scores::{EmbedResponse, MatchResponse},
+    sse::{AnswerEvent, EndEvent, PieceEvent, ServerSentEvent},
+    tasks::{CaptionRequest, EmbedRequest, MatchRequest},
 };
 use crate::errors::{Reason, Row, Scope};
 
@@ -41,15 +43,15 @@ pub(super) async fn document() -> Response {
 #[openapi(
     info(
         title = "blip-serve",
-        description = "Answers questions about images with a BLIP visual question answering model.\n\n\
+        description = "Answers questions about images with BLIP models, describes them, and compares them with texts.\n\n\
             The same over gRPC, and over gRPC-Web on this listener at `/blip.v1.BlipService/Ask`: see \
             `proto/blip/v1/blip.proto`. Every reason for which something can be refused is described at \
             [/docs/errors](/docs/errors).",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     servers((url = "/")),
-    paths(ask),
-    components(schemas(Problem, AnswerEvent, EndEvent)),
+    paths(ask, caption, compare, embed),
+    components(schemas(Problem, AnswerEvent, PieceEvent, EndEvent)),
     modifiers(&Keys, &Problems, &Examples),
 )]
 struct Document;
@@ -82,6 +84,58 @@ struct Document;
 )]
 #[expect(dead_code, reason = "it is there to be described; the handler is in ask.rs")]
 fn ask() {}
+
+/// Describe images
+///
+/// Laid out as `/v1/ask`: `texts` hold what captions begin with, and `captions` of the response the captions, prompts
+/// included. With `stream_tokens`, an event `piece` (see `PieceEvent`) tells each piece of a caption as it is written.
+#[utoipa::path(
+    post,
+    path = "/v1/caption",
+    operation_id = "caption",
+    request_body(content((CaptionRequest = "application/json"), (CardForm = "multipart/form-data"))),
+    responses((
+        status = 200,
+        description = "The captions; those of failed items are null",
+        content((CardResponse = "application/json"), (ServerSentEvent = "text/event-stream")),
+    )),
+    security((), ("bearer" = []), ("api_key" = [])),
+)]
+#[expect(dead_code, reason = "it is there to be described; the handler is in ask.rs")]
+fn caption() {}
+
+/// Compare images with texts
+///
+/// Laid out as `/v1/ask`: `texts` hold what may describe each image.
+#[utoipa::path(
+    post,
+    path = "/v1/match",
+    operation_id = "match",
+    request_body(content((MatchRequest = "application/json"), (CardForm = "multipart/form-data"))),
+    responses((
+        status = 200,
+        description = "How well they fit; failed items are null",
+        content((MatchResponse = "application/json"), (ServerSentEvent = "text/event-stream")),
+    )),
+    security((), ("bearer" = []), ("api_key" = [])),
+)]
+#[expect(dead_code, reason = "it is there to be described; the handler is in ask.rs")]
+fn compare() {}
+
+/// Turn images and texts into vectors
+///
+/// The cosine of an image's and a text's vector is the larger the better they fit: store the vectors of images, and search
+/// with those of texts.
+#[utoipa::path(
+    post,
+    path = "/v1/embed",
+    operation_id = "embed",
+    request_body(content((EmbedRequest = "application/json"))),
+    responses((status = 200, description = "The vectors; those of failed items are null", body = EmbedResponse)),
+    security((), ("bearer" = []), ("api_key" = [])),
+)]
+#[expect(dead_code, reason = "it is there to be described; the handler is in ask.rs")]
+fn embed() {}
 
 /// How keys are presented.
 struct Keys;
@@ -145,8 +199,9 @@ struct Examples;
 
 impl Modify for Examples {
     fn modify(&self, document: &mut openapi::OpenApi) {
-        for item in document.paths.paths.values_mut() {
-            let Some(operation) = &mut item.post else { continue };
+        // The other paths have examples field by field.
+        if let Some(item) = document.paths.paths.get_mut("/v1/ask") {
+            let Some(operation) = &mut item.post else { return };
             if let Some(RefOr::T(body)) = &mut operation.request_body {
                 set_example(
                     body.content.get_mut("application/json"),

@@ -11,6 +11,7 @@ use crate::{
     errors::{Reason, Refusal},
     place::Form,
     proto::{Image, ImageQuestions, Question, image::Source},
+    wanted::Wanted,
 };
 
 /// A request as it was read, unchecked but for its shape.
@@ -21,18 +22,37 @@ pub(super) struct Payload {
     pub(super) images: Vec<Source>,
     /// What is asked about them.
     pub(super) questions: Questions,
+    /// What is wanted of them.
+    pub(super) wanted: Wanted,
+    /// Which model is asked; empty if that is left to the server.
+    pub(super) model: String,
     /// How it is to be answered.
     pub(super) options: Options,
     /// How it was written.
     pub(super) form: Form,
 }
 
-/// The questions of a request.
+/// The texts of a request.
 pub(super) enum Questions {
     /// One list for each image.
-    Each(Vec<Vec<String>>),
+    Each(Vec<Vec<Question>>),
     /// One list for all images.
-    Shared(Vec<String>),
+    Shared(Vec<Question>),
+    /// One list that stands for itself, without images.
+    Alone(Vec<Question>),
+}
+
+/// What a path of the API is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// `/v1/ask`.
+    Ask,
+    /// `/v1/caption`.
+    Caption,
+    /// `/v1/match`.
+    Match,
+    /// `/v1/embed`.
+    Embed,
 }
 
 /// How a request is to be answered.
@@ -105,9 +125,19 @@ impl Payload {
         form: Form,
         max_bytes: usize,
     ) -> Result<Vec<ImageQuestions>, Refusal> {
+        let image = |source| Some(Image { source: Some(source) });
         let lists = match questions {
             Questions::Each(lists) => lists,
             Questions::Shared(list) => share(list, images.len(), max_bytes)?,
+            Questions::Alone(list) => {
+                let alone =
+                    |source| ImageQuestions { image: image(source), questions: vec![Question::default()] };
+                let mut inputs: Vec<_> = images.into_iter().map(alone).collect();
+                if !list.is_empty() {
+                    inputs.push(ImageQuestions { image: None, questions: list });
+                }
+                return Ok(inputs);
+            }
         };
         if lists.len() != images.len() {
             return Err(Refusal::new(Reason::TextsMismatched)
@@ -115,22 +145,24 @@ impl Payload {
                 .value(counted(lists.len(), "list of questions", "lists of questions"))
                 .limit(counted(images.len(), "image", "images")));
         }
-        let question = |text| Question { text, ..Question::default() };
-        let together = images.into_iter().zip(lists).map(|(source, list)| ImageQuestions {
-            image: Some(Image { source: Some(source) }),
-            questions: list.into_iter().map(question).collect(),
-        });
+        let together = images.into_iter().zip(lists);
+        let together = together.map(|(source, questions)| ImageQuestions { image: image(source), questions });
         Ok(together.collect())
     }
+}
+
+/// A text by itself.
+pub(super) fn plain(text: String) -> Question {
+    Question { text, ..Question::default() }
 }
 
 fn counted(count: usize, one: &str, many: &str) -> String {
     format!("{count} {}", if count == 1 { one } else { many })
 }
 
-fn share(list: Vec<String>, images: usize, max_bytes: usize) -> Result<Vec<Vec<String>>, Refusal> {
-    // What a string takes besides its text.
-    let bytes: usize = list.iter().map(|text| text.len() + size_of::<String>()).sum();
+fn share(list: Vec<Question>, images: usize, max_bytes: usize) -> Result<Vec<Vec<Question>>, Refusal> {
+    // What a question takes besides its text.
+    let bytes: usize = list.iter().map(|question| question.text.len() + size_of::<Question>()).sum();
     let written_out = bytes.saturating_mul(images);
     if written_out > max_bytes {
         return Err(Refusal::new(Reason::MessageTooLarge)
@@ -159,16 +191,23 @@ mod tests {
                 |input: ImageQuestions| input.questions.into_iter().map(|question| question.text).collect();
             inputs.into_iter().map(texts).collect()
         };
-        let lists = vec![vec!["what?".to_owned()], vec!["who?".to_owned(), "why?".to_owned()]];
+        let list = |texts: &[&str]| texts.iter().map(|text| plain((*text).to_owned())).collect::<Vec<_>>();
+        let lists = vec![list(&["what?"]), list(&["who?", "why?"])];
         let each = Payload::inputs(images(), Questions::Each(lists.clone()), Form::Card, 1000).unwrap();
-        assert_eq!(texts(each), lists);
+        assert_eq!(texts(each), [vec!["what?"], vec!["who?", "why?"]]);
         let shared = Payload::inputs(images(), Questions::Shared(lists[1].clone()), FORM, 1000).unwrap();
-        assert_eq!(texts(shared), [lists[1].clone(), lists[1].clone()]);
+        assert_eq!(texts(shared), [["who?", "why?"], ["who?", "why?"]]);
+        let alone = Payload::inputs(images(), Questions::Alone(lists[0].clone()), FORM, 1000).unwrap();
+        let with_image: Vec<bool> = alone.iter().map(|input| input.image.is_some()).collect();
+        assert_eq!(
+            (with_image, texts(alone).pop()),
+            (vec![true, true, false], Some(vec!["what?".to_owned()]))
+        );
     }
 
     #[test]
     fn other_numbers_of_lists_than_of_images_are_refused_by_both_numbers() {
-        let lists = Questions::Each(vec![vec!["what?".to_owned()]; 3]);
+        let lists = Questions::Each(vec![vec![plain("what?".to_owned())]; 3]);
         let refusal = Payload::inputs(vec![file("a"); 2], lists, Form::Card, 1000).unwrap_err();
         let message =
             "inputs.texts holds 3 lists of questions, but there must be one for each of the 2 images";
@@ -177,7 +216,7 @@ mod tests {
 
     #[test]
     fn shared_questions_are_not_multiplied_beyond_what_a_request_may_hold() {
-        let questions = || Questions::Shared(vec!["x".repeat(1000)]);
+        let questions = || Questions::Shared(vec![plain("x".repeat(1000))]);
         assert!(Payload::inputs(vec![file("a"); 9], questions(), FORM, 10_000).is_ok());
         let refusal = Payload::inputs(vec![file("a"); 10], questions(), FORM, 10_000).unwrap_err();
         assert_eq!(refusal.reason(), Reason::MessageTooLarge);

@@ -14,8 +14,12 @@ use utoipa::ToSchema;
 use super::{
     answers::{Details, Failure},
     problem::Problem,
+    scores::{MatchResult, Vector},
 };
-use crate::frontend::{Outcome, Outcomes};
+use crate::{
+    frontend::{Outcome, Outcomes},
+    reply::Reply,
+};
 
 /// The media type of server-sent events.
 pub(super) const EVENT_STREAM: &str = "text/event-stream";
@@ -27,10 +31,11 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "it is there to be described; events are written field by field")]
 pub(super) struct ServerSentEvent {
-    /// `answer` for each item, `end` at last; or `error`, if the server itself fails.
+    /// `answer` for each item, `piece` for each piece of a caption before that, `end` at last; or `error`, if the server
+    /// itself fails.
     #[schema(example = "answer")]
     event: String,
-    /// JSON: an `AnswerEvent`, an `EndEvent`, or a `Problem`.
+    /// JSON: an `AnswerEvent`, a `PieceEvent`, an `EndEvent`, or a `Problem`.
     #[schema(
         content_media_type = "application/json",
         example = r#"{"image":0,"question":0,"answer":"yes"}"#
@@ -39,14 +44,22 @@ pub(super) struct ServerSentEvent {
 }
 
 /// The data of an event `answer`.
-#[derive(Debug, Serialize, ToSchema)]
+#[derive(Debug, Default, Serialize, ToSchema)]
 pub(super) struct AnswerEvent {
     /// Position of the image in the request, from 0.
     image: u32,
-    /// Position of the question among those about the image, from 0.
+    /// Position of the text among those about the image, from 0.
     question: u32,
-    /// The model's words, or `null` for an item that failed.
+    /// The model's words; `null` for an item that failed, or of which no words are wanted.
     answer: Option<String>,
+    /// How well text and image fit, where that is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    scores: Option<MatchResult>,
+    /// The vector, where that is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    embedding: Option<Vector>,
     /// Scores and timings, where `details` were asked for.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -55,6 +68,17 @@ pub(super) struct AnswerEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     error: Option<Failure>,
+}
+
+/// The data of an event `piece`.
+#[derive(Debug, Serialize, ToSchema)]
+pub(super) struct PieceEvent {
+    /// Position of the image in the request, from 0.
+    image: u32,
+    /// Position of the text among those about the image, from 0.
+    question: u32,
+    /// What has been written since the last piece.
+    piece: String,
 }
 
 /// The data of the last event, `end`.
@@ -79,6 +103,14 @@ pub(super) fn accepts_events(headers: &HeaderMap) -> bool {
 pub(super) fn events(outcomes: Outcomes, details: bool) -> Response {
     let mut end = EndEvent::default();
     let events = outcomes.map(Some).chain(stream::iter([None])).map(move |outcome| match outcome {
+        Some(Ok(Outcome {
+            image_index: image,
+            question_index: question,
+            reply: Ok(Reply::Piece(piece)),
+        })) => {
+            let piece = PieceEvent { image, question, piece: piece.text };
+            Event::default().event("piece").json_data(piece)
+        }
         Some(Ok(outcome)) => Event::default().event("answer").json_data(end.count(outcome, details)),
         Some(Err(refusal)) => Event::default().event("error").json_data(Problem::from(&refusal)),
         None => Event::default().event("end").json_data(end),
@@ -92,17 +124,21 @@ pub(super) fn events(outcomes: Outcomes, details: bool) -> Response {
 impl EndEvent {
     fn count(&mut self, outcome: Outcome, details: bool) -> AnswerEvent {
         let Outcome { image_index: image, question_index: question, reply } = outcome;
-        match reply.map(|reply| reply.into_answer().unwrap_or_default()) {
-            Ok(answer) => {
-                self.answers += 1;
-                let details = details.then(|| Details::from(&answer));
-                AnswerEvent { image, question, answer: Some(answer.text), details, error: None }
+        let event = AnswerEvent { image, question, ..AnswerEvent::default() };
+        self.answers += u64::from(reply.is_ok());
+        self.errors += u64::from(reply.is_err());
+        match reply {
+            Ok(Reply::Match(scores)) => {
+                AnswerEvent { scores: Some(MatchResult::new(&scores, details)), ..event }
             }
-            Err(refusal) => {
-                self.errors += 1;
-                let error = Some(Failure::from(&refusal));
-                AnswerEvent { image, question, answer: None, details: None, error }
+            Ok(Reply::Embedding(embedding)) => {
+                AnswerEvent { embedding: Some(Vector(embedding.values)), ..event }
             }
+            Ok(reply) => {
+                let details = if details { Details::of(&reply) } else { None };
+                AnswerEvent { answer: Some(reply.text().to_owned()), details, ..event }
+            }
+            Err(refusal) => AnswerEvent { error: Some(Failure::from(&refusal)), ..event },
         }
     }
 }
