@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 MODEL = "test-org/blip-demo"
 COMMIT = "5ba1a9ab5f0f7dd5a5d9a1ed5b1d9a1f6f8d8c11"
 # What the hub keeps outside of Git, and gives by its CDN.
-LARGE = (".safetensors",)
+LARGE = (".safetensors", ".bin")
 
 
 class Remote:

@@ -139,7 +139,7 @@ def test_a_server_that_downloads_is_not_serving_and_stops_at_once(hub, environme
     [
         ("test-org/blip-dmeo", ["there is no folder test-org/blip-dmeo", "has no model test-org/blip-dmeo"]),
         (f"{MODEL}@v9", ["test-org/blip-demo has no revision v9"]),
-        ("blip-demo", ["not demo", "no folder of that name", "org/name"]),
+        ("blip-demo", ["not demo", "no folder or file of that name", "org/name"]),
         ("../none/there", ["does not exist"]),
     ],
 )

@@ -14,8 +14,8 @@ use crate::{
     weights::{Scope, Weights},
 };
 
-const HEAD: &str = "text_decoder.cls.predictions";
-const WORDS: &str = "text_decoder.bert.embeddings.word_embeddings.weight";
+pub(crate) const HEAD: &str = "text_decoder.cls.predictions";
+pub(crate) const WORDS: &str = "text_decoder.bert.embeddings.word_embeddings.weight";
 
 #[derive(Debug)]
 pub(crate) struct AnswerDecoder {

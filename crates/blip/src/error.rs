@@ -10,6 +10,17 @@ pub enum LoadError {
     /// The folder itself is not there, or is not a folder.
     #[error("model folder {0} does not exist or is not a folder")]
     NoFolder(PathBuf),
+    /// The file of weights is not there, or is not a file.
+    #[error("model file {0} does not exist")]
+    NoFile(PathBuf),
+    /// A file of weights has not beside it what it does not hold itself.
+    #[error("{} holds weights alone: {missing} must be beside it", file.display())]
+    NothingBeside {
+        /// The file.
+        file: PathBuf,
+        /// The names of what is missing.
+        missing: String,
+    },
     /// A file that every checkpoint needs is not there.
     #[error("model folder has no {0}")]
     MissingFile(&'static str),

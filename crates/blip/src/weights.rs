@@ -1,57 +1,96 @@
-//! Weights by their state-dict names, out of one safetensors file or a sharded set.
+//! Weights by their state-dict names, whatever files they are in.
 
-use std::{borrow::Cow, collections::HashMap, fmt::Display, ops::Range};
+mod original_names;
+mod pickle;
+mod save;
+mod scope;
+mod shard_index;
+
+#[cfg(test)]
+pub(crate) mod formats;
+#[cfg(test)]
+mod hostile;
+
+use std::{borrow::Cow, collections::HashMap, ops::Range, path::Path, sync::Arc};
 
 use safetensors::{Dtype as FileDtype, SafeTensors};
-use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
+pub(crate) use self::scope::Scope;
+use self::{original_names::Naming, shard_index::shard_names};
 use crate::{
     error::LoadError,
     files::{ModelFiles, WeightBytes},
 };
 
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
+const SAFETENSORS: &str = "model.safetensors";
 
-/// Where a tensor lies.
+/// A whole checkpoint in one file and the index of one in several, the format that is taken first first.
+const FORMATS: [(&str, &str); 2] =
+    [(SAFETENSORS, "model.safetensors.index.json"), ("pytorch_model.bin", "pytorch_model.bin.index.json")];
+
+/// A tensor that is still in its file.
 #[derive(Debug)]
 struct Entry {
-    shard: usize,
-    range: Range<usize>,
+    place: Place,
     shape: Vec<i64>,
     kind: Kind,
 }
 
-/// All tensors of a checkpoint, still in their files.
+/// Where a tensor's bytes are.
 #[derive(Debug)]
+enum Place {
+    /// A range of a safetensors file.
+    Shard { shard: usize, range: Range<usize> },
+    /// Wherever the file that `torch.save` wrote says.
+    Pickled { file: Arc<str>, tensor: pytorch_reader::Tensor },
+}
+
+/// All tensors of a checkpoint, still in their files.
+#[derive(Debug, Default)]
 pub struct Weights {
     shards: Vec<WeightBytes>,
     entries: HashMap<String, Entry>,
 }
 
 impl Weights {
-    /// Opens `model.safetensors`, or the shards that `model.safetensors.index.json` names.
+    /// Opens `model.safetensors` or the shards that its index names, or else `pytorch_model.bin` or its shards.
     ///
     /// # Errors
-    /// [`LoadError`] if neither is there or a file is broken.
+    /// [`LoadError`] if none is there or a file is broken.
     pub(crate) fn open(files: &ModelFiles) -> Result<Self, LoadError> {
-        let mut weights = Self { shards: Vec::new(), entries: HashMap::new() };
-        if let Some(bytes) = files.weights(SINGLE)? {
-            weights.add_shard(SINGLE, bytes)?;
+        let mut weights = Self::default();
+        if let Some(file) = files.one_file() {
+            return if weights.add(file, files)? { Ok(weights) } else { Err(LoadError::NoFile(file.into())) };
+        }
+        for (whole, index) in FORMATS {
+            if weights.add(whole, files)? {
+                return Ok(weights);
+            }
+            let Some(json) = files.read(index)? else { continue };
+            for shard in shard_names(index, &json)? {
+                if !weights.add(&shard, files)? {
+                    return Err(LoadError::invalid(index, format!("it names {shard}, which is not there")));
+                }
+            }
             return Ok(weights);
         }
-        let index = files.read(INDEX)?.ok_or(LoadError::MissingFile(SINGLE))?;
-        for name in shard_names(&index)? {
-            let bytes = files.weights(&name)?;
-            let bytes = bytes
-                .ok_or_else(|| LoadError::invalid(INDEX, format!("it names {name}, which is not there")))?;
-            weights.add_shard(&name, bytes)?;
-        }
-        Ok(weights)
+        Err(LoadError::MissingFile("model.safetensors or pytorch_model.bin"))
     }
 
-    fn add_shard(&mut self, file: &str, bytes: WeightBytes) -> Result<(), LoadError> {
+    /// Adds the tensors of `file`; `false` if it is not there.
+    fn add(&mut self, file: &str, files: &ModelFiles) -> Result<bool, LoadError> {
+        if file.ends_with(".safetensors") {
+            let Some(bytes) = files.weights(file)? else { return Ok(false) };
+            self.add_safetensors(file, bytes)?;
+        } else {
+            let Some(path) = files.path(file).filter(|path| path.exists()) else { return Ok(false) };
+            self.add_pickled(file, &path)?;
+        }
+        Ok(true)
+    }
+
+    fn add_safetensors(&mut self, file: &str, bytes: WeightBytes) -> Result<(), LoadError> {
         let data = bytes.as_slice();
         let start = data.as_ptr() as usize;
         let tensors = SafeTensors::deserialize(data).map_err(|error| LoadError::invalid(file, error))?;
@@ -60,17 +99,31 @@ impl Weights {
             // Integer buffers of old files (`position_ids`) are nothing that the model reads.
             let Some(kind) = kind_of(view.dtype()) else { continue };
             let offset = view.data().as_ptr() as usize - start;
-            let range = offset..offset + view.data().len();
+            let place = Place::Shard { shard, range: offset..offset + view.data().len() };
             let shape = view.shape().iter().map(|&size| size as i64).collect();
-            self.entries.insert(name.to_owned(), Entry { shard, range, shape, kind });
+            self.entries.insert(name.to_owned(), Entry { place, shape, kind });
         }
         self.shards.push(bytes);
         Ok(())
     }
 
+    fn add_pickled(&mut self, file: &str, path: &Path) -> Result<(), LoadError> {
+        let tensors = pickle::open(path, file)?;
+        let naming = Naming::of(tensors.iter().map(|tensor| tensor.name.as_str()));
+        let file: Arc<str> = file.into();
+        for tensor in tensors {
+            let Some(kind) = pickle::kind_of(tensor.dtype()) else { continue };
+            let Some(name) = naming.translate(&tensor.name).map(Cow::into_owned) else { continue };
+            let shape = tensor.shape().iter().map(|&size| size as i64).collect();
+            let place = Place::Pickled { file: Arc::clone(&file), tensor };
+            self.entries.insert(name, Entry { place, shape, kind });
+        }
+        Ok(())
+    }
+
     /// Size of all tensors in their files, in bytes.
     pub fn bytes(&self) -> usize {
-        self.entries.values().map(|entry| entry.range.len()).sum()
+        self.entries.values().map(Entry::bytes).sum()
     }
 
     /// Whether the files hold a tensor of this name.
@@ -78,17 +131,36 @@ impl Weights {
         self.entries.contains_key(name)
     }
 
-    /// Whether two tensors are equal, byte for byte.
+    /// Whether two tensors are there, can be read, and are equal, byte for byte.
     pub(crate) fn equal(&self, one: &str, other: &str) -> bool {
-        match (self.raw(one), self.raw(other)) {
+        let read = |name| self.entries.get(name).and_then(|entry| self.read(entry).ok());
+        match (read(one), read(other)) {
             (Some(one), Some(other)) => one == other,
             _ => false,
         }
     }
 
-    fn raw(&self, name: &str) -> Option<&[u8]> {
-        let entry = self.entries.get(name)?;
-        self.shards.get(entry.shard)?.as_slice().get(entry.range.clone())
+    /// A tensor's bytes.
+    fn read(&self, entry: &Entry) -> Result<Cow<'_, [u8]>, LoadError> {
+        match &entry.place {
+            Place::Shard { shard, range } => {
+                let bytes = self.shards.get(*shard).and_then(|shard| shard.as_slice().get(range.clone()));
+                Ok(Cow::Borrowed(bytes.unwrap_or_default()))
+            }
+            Place::Pickled { file, tensor } => match tensor.read() {
+                Ok(bytes) => Ok(Cow::Owned(bytes)),
+                Err(source) => Err(LoadError::Read { file: file.as_ref().to_owned(), source }),
+            },
+        }
+    }
+
+    /// Says that a tensor was copied and need not stay in memory.
+    fn release(&self, entry: &Entry) {
+        if let Place::Shard { shard, range } = &entry.place
+            && let Some(shard) = self.shards.get(*shard)
+        {
+            shard.release(range.clone());
+        }
     }
 
     /// Copies a tensor to `device` as `kind`.
@@ -102,12 +174,19 @@ impl Weights {
                 expected: shape.to_vec(),
             });
         }
-        let bytes = self.raw(name).ok_or_else(missing)?;
-        let tensor = Tensor::f_from_data_size(bytes, shape, entry.kind)?;
-        if let Some(shard) = self.shards.get(entry.shard) {
-            shard.release(entry.range.clone());
-        }
+        let tensor = Tensor::f_from_data_size(&self.read(entry)?, shape, entry.kind)?;
+        self.release(entry);
         Ok(tensor.f_to_device(device)?.f_to_kind(kind)?)
+    }
+}
+
+impl Entry {
+    /// Size in its file, in bytes.
+    fn bytes(&self) -> usize {
+        match &self.place {
+            Place::Shard { range, .. } => range.len(),
+            Place::Pickled { tensor, .. } => tensor.byte_len(),
+        }
     }
 }
 
@@ -118,58 +197,6 @@ fn kind_of(dtype: FileDtype) -> Option<Kind> {
         FileDtype::F16 => Some(Kind::Half),
         FileDtype::BF16 => Some(Kind::BFloat16),
         _ => None,
-    }
-}
-
-/// The distinct shard names of an index, refusing any that would leave the folder.
-fn shard_names(index: &[u8]) -> Result<Vec<String>, LoadError> {
-    #[derive(Deserialize)]
-    struct Index {
-        weight_map: HashMap<String, String>,
-    }
-    let index: Index = serde_json::from_slice(index).map_err(|error| LoadError::invalid(INDEX, error))?;
-    let mut names: Vec<String> = index.weight_map.into_values().collect();
-    names.sort();
-    names.dedup();
-    match names.iter().find(|name| name.contains(['/', '\\'])) {
-        Some(name) => Err(LoadError::invalid(INDEX, format!("shard {name:?} is not a plain file name"))),
-        None => Ok(names),
-    }
-}
-
-/// A place in the tree of names, with the device and kind that tensors are loaded to.
-#[derive(Debug, Clone)]
-pub(crate) struct Scope<'a> {
-    weights: &'a Weights,
-    prefix: Cow<'a, str>,
-    device: Device,
-    kind: Kind,
-}
-
-impl<'a> Scope<'a> {
-    pub(crate) fn root(weights: &'a Weights, device: Device, kind: Kind) -> Self {
-        Self { weights, prefix: Cow::Borrowed(""), device, kind }
-    }
-
-    /// The scope below `name`.
-    pub(crate) fn at(&self, name: impl Display) -> Self {
-        Self { prefix: Cow::Owned(self.name(name)), ..self.clone() }
-    }
-
-    fn name(&self, name: impl Display) -> String {
-        if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
-    }
-
-    /// Loads `name` below this scope.
-    pub(crate) fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, LoadError> {
-        self.weights.load(&self.name(name), shape, self.device, self.kind)
-    }
-
-    /// Loads the first of `names`, full names from the root, that the files hold.
-    pub(crate) fn first_of(&self, names: [&str; 2], shape: &[i64]) -> Result<Tensor, LoadError> {
-        let [first, second] = names;
-        let name = if self.weights.contains(first) { first } else { second };
-        self.weights.load(name, shape, self.device, self.kind)
     }
 }
 
@@ -184,7 +211,7 @@ mod tests {
             .iter()
             .map(|(name, dtype, shape, data)| (*name, TensorView::new(*dtype, shape.clone(), data).unwrap()));
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(SINGLE), serialize(views, None).unwrap()).unwrap();
+        std::fs::write(folder.path().join(SAFETENSORS), serialize(views, None).unwrap()).unwrap();
         folder
     }
 
@@ -221,18 +248,18 @@ mod tests {
     }
 
     #[test]
-    fn a_shard_outside_the_folder_is_refused() {
-        let error = shard_names(br#"{"weight_map": {"a": "../secret"}}"#).unwrap_err().to_string();
-        assert!(error.contains("../secret"), "{error}");
-    }
-
-    #[test]
     fn truncated_weights_are_refused_with_the_file_named() {
         let folder = files(&[("a", FileDtype::F32, vec![2], &[0; 8])]);
-        let path = folder.path().join(SINGLE);
+        let path = folder.path().join(SAFETENSORS);
         let bytes = std::fs::read(&path).unwrap();
         std::fs::write(&path, &bytes[..bytes.len() - 3]).unwrap();
         let error = open(&folder).unwrap_err().to_string();
         assert!(error.starts_with("model.safetensors is not valid"), "{error}");
+    }
+
+    #[test]
+    fn a_folder_without_weights_is_told_which_it_may_have() {
+        let error = open(&tempfile::tempdir().unwrap()).unwrap_err().to_string();
+        assert_eq!(error, "model folder has no model.safetensors or pytorch_model.bin");
     }
 }

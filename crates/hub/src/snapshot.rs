@@ -14,7 +14,7 @@ use crate::{
     progress::Progress,
     retry::{Attempts, Failure, Pause},
     transfer::Transfer,
-    wanted::{self, INDEX},
+    wanted,
 };
 
 /// A hub and its cache.
@@ -111,10 +111,10 @@ impl Hub {
             missing: missing.to_owned(),
             found: wanted::instead(&listing.files),
         };
-        let mut names: Vec<String> =
-            wanted::choose(has).map_err(missing)?.into_iter().map(str::to_owned).collect();
-        if names.iter().any(|name| name == INDEX) {
-            let shards = self.shards(transfer).await?;
+        let chosen = wanted::choose(has).map_err(missing)?;
+        let mut names: Vec<String> = chosen.iter().copied().map(str::to_owned).collect();
+        if let Some(index) = wanted::index(&chosen) {
+            let shards = self.shards(index, transfer).await?;
             if let Some(shard) = shards.iter().find(|shard| !has(shard)) {
                 return Err(missing(shard));
             }
@@ -140,16 +140,16 @@ impl Hub {
         Ok(())
     }
 
-    /// The shards that the model's index names; the index is downloaded ahead of all else.
-    async fn shards(&self, transfer: &Transfer<'_>) -> Result<Vec<String>, HubError> {
-        if !transfer.repository.has(transfer.commit, INDEX) {
-            let index = self.describe(INDEX, transfer).await?;
-            self.check_room(std::slice::from_ref(&index), transfer.repository)?;
-            transfer.run(&index).await?;
+    /// The shards that the model's `index` names; it is downloaded ahead of all else.
+    async fn shards(&self, index: &str, transfer: &Transfer<'_>) -> Result<Vec<String>, HubError> {
+        if !transfer.repository.has(transfer.commit, index) {
+            let file = self.describe(index, transfer).await?;
+            self.check_room(std::slice::from_ref(&file), transfer.repository)?;
+            transfer.run(&file).await?;
         }
-        local_shards(transfer.repository, transfer.commit).map_err(|reason| HubError::Protocol {
+        local_shards(transfer.repository, transfer.commit, index).map_err(|reason| HubError::Protocol {
             host: self.client.endpoint().to_owned(),
-            what: INDEX.to_owned(),
+            what: index.to_owned(),
             reason,
         })
     }
@@ -193,9 +193,9 @@ fn snapshot(repository: &Repository, commit: &str) -> Snapshot {
     Snapshot { folder: repository.snapshot(commit), commit: commit.to_owned() }
 }
 
-fn local_shards(repository: &Repository, commit: &str) -> Result<Vec<String>, String> {
-    let index = fs::read(repository.snapshot(commit).join(INDEX)).map_err(|error| error.to_string())?;
-    wanted::shards(&index)
+fn local_shards(repository: &Repository, commit: &str, index: &str) -> Result<Vec<String>, String> {
+    let content = fs::read(repository.snapshot(commit).join(index)).map_err(|error| error.to_string())?;
+    wanted::shards(&content)
 }
 
 /// Whether a checkpoint can be read from the snapshot.
@@ -204,10 +204,8 @@ fn local_shards(repository: &Repository, commit: &str) -> Result<Vec<String>, St
 /// What is missing.
 fn is_enough(repository: &Repository, commit: &str) -> Result<(), String> {
     let chosen = wanted::choose(|file| repository.has(commit, file))?;
-    if !chosen.contains(&INDEX) {
-        return Ok(());
-    }
-    match local_shards(repository, commit)?.into_iter().find(|shard| !repository.has(commit, shard)) {
+    let Some(index) = wanted::index(&chosen) else { return Ok(()) };
+    match local_shards(repository, commit, index)?.into_iter().find(|shard| !repository.has(commit, shard)) {
         Some(shard) => Err(shard),
         None => Ok(()),
     }

@@ -4,15 +4,20 @@ use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-const WEIGHTS: &str = "model.safetensors";
-pub(crate) const INDEX: &str = "model.safetensors.index.json";
+/// Weights in one file, then the index of several; the first that a model has is taken.
+const WEIGHTS: [&str; 4] = [
+    "model.safetensors",
+    "model.safetensors.index.json",
+    "pytorch_model.bin",
+    "pytorch_model.bin.index.json",
+];
 
 const NEEDED: [&str; 2] = ["config.json", "preprocessor_config.json"];
 const TOKENIZERS: [&str; 2] = ["tokenizer.json", "vocab.txt"];
 const TAKEN_IF_THERE: [&str; 3] =
     ["generation_config.json", "tokenizer_config.json", "special_tokens_map.json"];
 
-/// What a model without safetensors has in their place.
+/// How weights end that are not taken, or not alone.
 const OTHER_WEIGHTS: [&str; 6] = [".safetensors", ".bin", ".pth", ".h5", ".msgpack", ".ckpt"];
 
 /// How many files an error names.
@@ -29,13 +34,19 @@ pub(crate) fn choose(has: impl Fn(&str) -> bool) -> Result<Vec<&'static str>, &'
     if !TOKENIZERS.into_iter().any(&has) {
         return Err("tokenizer.json nor vocab.txt");
     }
-    let weights = [WEIGHTS, INDEX].into_iter().find(|file| has(file)).ok_or(WEIGHTS)?;
+    let weights = WEIGHTS.into_iter().find(|file| has(file));
+    let weights = weights.ok_or("model.safetensors nor pytorch_model.bin")?;
     Ok(all_but_weights().filter(|file| has(file)).chain([weights]).collect())
 }
 
 /// Every file that can be part of a checkpoint, the weights aside.
 pub(crate) fn all_but_weights() -> impl Iterator<Item = &'static str> {
     NEEDED.into_iter().chain(TOKENIZERS).chain(TAKEN_IF_THERE)
+}
+
+/// The index among the files that were chosen, if the weights are in shards.
+pub(crate) fn index<'f>(chosen: &[&'f str]) -> Option<&'f str> {
+    chosen.iter().copied().find(|file| file.ends_with(".index.json"))
 }
 
 /// What a model has in place of what is missing, for people.
@@ -67,7 +78,8 @@ pub(crate) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
     // They become paths in the cache.
     let is_plain = |name: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-        name.ends_with(".safetensors") && !name.starts_with('.') && name.bytes().all(allowed)
+        let is_weights = name.ends_with(".safetensors") || name.ends_with(".bin");
+        is_weights && !name.starts_with('.') && name.bytes().all(allowed)
     };
     match shards.iter().find(|name| !is_plain(name)) {
         Some(name) => Err(format!("it names {name:?}, which is no name of a shard")),
@@ -87,8 +99,18 @@ mod tests {
 
     #[test]
     fn a_checkpoint_is_taken_and_nothing_else() {
-        let more = [&WHOLE[..], &["pytorch_model.bin", "README.md", INDEX]].concat();
+        let more = [&WHOLE[..], &WEIGHTS[1..], &["README.md"]].concat();
         assert_eq!(chosen(&more).unwrap(), WHOLE);
+    }
+
+    #[test]
+    fn safetensors_come_before_pickles_and_one_file_before_shards() {
+        for first in 0..WEIGHTS.len() {
+            let files = [&WHOLE[..3], &WEIGHTS[first..]].concat();
+            let chosen = chosen(&files).unwrap();
+            assert_eq!(chosen, [&WHOLE[..3], &[WEIGHTS[first]]].concat());
+            assert_eq!(index(&chosen), Some(WEIGHTS[first]).filter(|file| file.contains("index")));
+        }
     }
 
     #[test]
@@ -103,8 +125,8 @@ mod tests {
 
     #[test]
     fn of_weights_in_other_formats_it_is_said_that_they_are_there() {
-        let files = ["README.md", "pytorch_model.bin", "tf_model.h5"].map(str::to_owned);
-        assert_eq!(instead(&files), "pytorch_model.bin, tf_model.h5");
+        let files = ["README.md", "model_base.pth", "tf_model.h5"].map(str::to_owned);
+        assert_eq!(instead(&files), "model_base.pth, tf_model.h5");
         assert_eq!(instead(&["README.md".to_owned()]), "README.md");
         assert_eq!(instead(&[]), "no files");
     }
@@ -113,6 +135,7 @@ mod tests {
     fn an_index_names_its_shards_and_no_paths() {
         let index = br#"{"weight_map": {"a": "model-2.safetensors", "b": "model-1.safetensors", "c": "model-1.safetensors"}}"#;
         assert_eq!(shards(index).unwrap(), ["model-1.safetensors", "model-2.safetensors"]);
+        assert_eq!(shards(br#"{"weight_map": {"a": "model-1.bin"}}"#).unwrap(), ["model-1.bin"]);
         for name in ["../x.safetensors", "/x.safetensors", "a/b.safetensors", "config.json", ".x.safetensors"]
         {
             let index = format!(r#"{{"weight_map": {{"a": "{name}"}}}}"#);

@@ -1,4 +1,4 @@
-//! What `--model` means: the model in this program, a folder, or a name on a hub.
+//! What `--model` means: the model in this program, a folder, a file of weights, or a name on a hub.
 
 use std::{
     env,
@@ -21,6 +21,8 @@ pub enum ModelSource {
     Demo,
     /// A folder in Hugging Face's layout.
     Folder(PathBuf),
+    /// A file of weights, with the model's other files beside it.
+    File(PathBuf),
     /// A hub, by name.
     Hub(ModelName),
 }
@@ -35,7 +37,7 @@ pub struct LocalModel {
 }
 
 impl ModelSource {
-    /// What `model` means here and now: a folder that exists is one, whatever its name looks like.
+    /// What `model` means here and now: a folder or file that exists is one, whatever its name looks like.
     ///
     /// # Errors
     /// What was tried, if it means nothing.
@@ -44,6 +46,10 @@ impl ModelSource {
             return Ok(Self::Demo);
         }
         let path = Path::new(model);
+        // A .pth that is not there is a file that is missing, not a name on the hub.
+        if path.is_file() || path.extension().is_some_and(|extension| extension == "pth") {
+            return Ok(Self::File(path.to_owned()));
+        }
         let is_path = !matches!(path.components().next(), Some(Component::Normal(_)) | None);
         if is_path || path.is_dir() {
             return Ok(Self::Folder(path.to_owned()));
@@ -51,7 +57,7 @@ impl ModelSource {
         match model.parse() {
             Ok(name) => Ok(Self::Hub(name)),
             Err(reason) => {
-                anyhow::bail!("not {DEMO}, there is no folder of that name, and {reason}")
+                anyhow::bail!("not {DEMO}, there is no folder or file of that name, and {reason}")
             }
         }
     }
@@ -64,6 +70,7 @@ impl ModelSource {
         Ok(match self {
             Self::Demo => LocalModel { files: ModelFiles::Embedded(DEMO_MODEL), revision: None },
             Self::Folder(folder) => LocalModel { files: ModelFiles::Folder(folder.clone()), revision: None },
+            Self::File(file) => LocalModel { files: ModelFiles::File(file.clone()), revision: None },
             Self::Hub(name) => {
                 let Snapshot { folder, commit } = download(name)
                     .await
@@ -106,11 +113,18 @@ mod tests {
     }
 
     #[test]
+    fn a_file_of_weights_is_one_and_a_pth_even_where_it_is_not() {
+        for path in ["models/demo/model.safetensors", "org/model_base.pth", "./model_base.pth"] {
+            assert_eq!(ModelSource::find(path).unwrap(), ModelSource::File(path.into()), "{path}");
+        }
+    }
+
+    #[test]
     fn what_means_nothing_is_told_with_all_that_was_tried() {
         let told = ModelSource::find("blip-vqa-base").unwrap_err().to_string();
         assert_eq!(
             told,
-            "not demo, there is no folder of that name, and \"blip-vqa-base\" is no model name of the form \
+            "not demo, there is no folder or file of that name, and \"blip-vqa-base\" is no model name of the form \
              org/name[@revision]: it has no '/'"
         );
     }

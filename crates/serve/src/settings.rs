@@ -101,10 +101,11 @@ impl Default for Settings {
 #[command(next_help_heading = "Model")]
 pub struct ModelSettings {
     /// `demo`, the small model inside this program; a folder in Hugging Face's layout (config.json,
-    /// preprocessor_config.json, tokenizer.json or vocab.txt, model.safetensors); or a name on the Hugging Face hub, with a
-    /// branch, tag or commit behind an @ if not main, which is downloaded unless it is in the cache (see docs/models.md)
-    #[arg(long, value_name = "demo|DIR|ORG/NAME[@REVISION]", env = "BLIP_SERVE__MODEL__SOURCE", default_value = "demo",
-          value_hint = ValueHint::DirPath)]
+    /// preprocessor_config.json, tokenizer.json or vocab.txt, model.safetensors or pytorch_model.bin); a .pth of the original
+    /// repository with those beside it; or a name on the Hugging Face hub, with a branch, tag or commit behind an @ if not
+    /// main, which is downloaded unless it is in the cache (see docs/models.md)
+    #[arg(long, value_name = "demo|DIR|FILE|ORG/NAME[@REVISION]", env = "BLIP_SERVE__MODEL__SOURCE", default_value = "demo",
+          value_hint = ValueHint::AnyPath)]
     pub model: String,
 
     /// Where the model runs; `auto` takes the first CUDA device, or the CPU when there is none

@@ -2,8 +2,8 @@
 
 use tch::Tensor;
 
-use super::goldens::{Case, Golden, goldens, run};
-use crate::{Dtype, fold::Fold};
+use super::goldens::{Case, Golden, golden, goldens, run};
+use crate::{Checkpoint, Dtype, fold::Fold, weights::formats::in_every_pickle};
 
 /// The largest difference, relative to the largest expected number.
 fn relative_error(found: &Tensor, expected: &Tensor) -> f64 {
@@ -61,6 +61,20 @@ fn every_answer_equals_the_references() {
             let error = (answer.score - case.score).abs();
             assert!(error < 1e-3 * case.score.abs().max(1.0), "{} scored {}", case.score, answer.score);
             assert_eq!(tokenizer.decode(&answer.token_ids), case.answer, "{}", golden.name);
+        }
+    }
+}
+
+#[test]
+fn every_file_format_gives_the_same_answers() {
+    for (_folder, files) in in_every_pickle() {
+        let checkpoint = Checkpoint::open(&files).unwrap();
+        let golden = Golden { checkpoint, ..golden("vocab_txt") };
+        let mut model = golden.model(Dtype::F32);
+        for case in &golden.cases {
+            let rows = run(&mut model, &[case], Vec::new());
+            let answer = rows.sequence(0);
+            assert_eq!(answer.token_ids, case.generated_ids[1..], "{:?} by {files:?}", case.question);
         }
     }
 }

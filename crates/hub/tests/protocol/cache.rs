@@ -55,7 +55,7 @@ async fn offline_touches_no_network() {
     assert!(world.seen().is_empty());
     fs::remove_file(world.in_cache(&format!("snapshots/{COMMIT}/{WEIGHTS}"))).unwrap();
     let told = world.told(MODEL).await;
-    assert!(told.ends_with("no model.safetensors of org/name@main"), "{told}");
+    assert!(told.ends_with("no model.safetensors nor pytorch_model.bin of org/name@main"), "{told}");
     assert!(world.seen().is_empty());
 }
 

@@ -32,12 +32,12 @@ async fn a_gated_model_is_told_from_one_that_is_not_there() {
 }
 
 #[tokio::test]
-async fn a_model_without_safetensors_is_told_what_it_has() {
+async fn a_model_without_weights_that_can_be_read_is_told_what_it_has() {
     let world = World::new().await;
     world.remove(WEIGHTS);
-    world.put("pytorch_model.bin", Remote { content: vec![0; 10], is_large: true, ..Remote::default() });
+    world.put("tf_model.h5", Remote { content: vec![0; 10], is_large: true, ..Remote::default() });
     let told = world.told(MODEL).await;
-    assert_eq!(told, "org/name@main has no model.safetensors; it has pytorch_model.bin");
+    assert_eq!(told, "org/name@main has no model.safetensors nor pytorch_model.bin; it has tf_model.h5");
     assert!(world.seen().len() == 1, "{:?}", world.seen());
 }
 

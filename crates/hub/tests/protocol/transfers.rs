@@ -160,6 +160,41 @@ async fn weights_in_shards_come_as_their_index_names_them() {
 }
 
 #[tokio::test]
+async fn pickled_weights_come_only_where_there_are_no_safetensors() {
+    let world = World::new().await;
+    let pickle = "pytorch_model.bin";
+    let content = vec![7; 1000];
+    world.put(pickle, Remote { content: content.clone(), is_large: true, ..Remote::default() });
+    let snapshot = world.fetch(MODEL).await.unwrap();
+    assert!(snapshot.folder.join(WEIGHTS).exists() && !snapshot.folder.join(pickle).exists());
+
+    fs::remove_dir_all(&world.config.cache).unwrap();
+    world.remove(WEIGHTS);
+    let snapshot = world.fetch(MODEL).await.unwrap();
+    assert_eq!(fs::read(snapshot.folder.join(pickle)).unwrap(), content);
+    world.forget();
+    assert_eq!(world.fetch(&format!("org/name@{COMMIT}")).await.unwrap(), snapshot);
+    assert!(world.seen().is_empty());
+}
+
+#[tokio::test]
+async fn pickled_weights_in_shards_come_as_their_index_names_them() {
+    let world = World::new().await;
+    world.remove(WEIGHTS);
+    let index = br#"{"weight_map": {"a": "pytorch_model-00001-of-00002.bin", "b": "pytorch_model-00002-of-00002.bin"}}"#;
+    world.put("pytorch_model.bin.index.json", Remote { content: index.to_vec(), ..Remote::default() });
+    let shard = |number| format!("pytorch_model-0000{number}-of-00002.bin");
+    for number in 1..=2 {
+        let content = vec![number; 1000];
+        world.put(&shard(number), Remote { content, is_large: true, ..Remote::default() });
+    }
+    let snapshot = world.fetch(MODEL).await.unwrap();
+    for number in 1..=2 {
+        assert_eq!(fs::read(snapshot.folder.join(shard(number))).unwrap(), [number; 1000]);
+    }
+}
+
+#[tokio::test]
 async fn a_revision_may_be_the_branch_of_a_pull_request() {
     let world = World::new().await;
     world.assert_whole(&world.fetch("org/name@refs/pr/1").await.unwrap());

@@ -1,9 +1,10 @@
-//! The command line: `blip-serve serve`, `download`, `ask`, `bench`, `health` and `config`.
+//! The command line: `blip-serve serve`, `download`, `convert`, `ask`, `bench`, `health` and `config`.
 
 pub mod ask;
 pub mod bench;
 pub mod config;
 mod connection;
+pub mod convert;
 pub mod download;
 pub mod health;
 mod print;
@@ -66,6 +67,8 @@ enum Command {
     Serve(Box<serve::ServeCommand>),
     /// Download a model from the hub
     Download(download::DownloadCommand),
+    /// Write a model of any format as a folder with safetensors
+    Convert(convert::ConvertCommand),
     /// Ask a running server questions about images
     Ask(ask::AskCommand),
     /// Ask a server many questions, and measure how it answers
@@ -91,6 +94,7 @@ pub fn run() -> Exit {
                     match cli.command {
                         Command::Serve(command) => command.run(log_filter).await,
                         Command::Download(command) => command.run().await,
+                        Command::Convert(command) => command.run().await,
                         Command::Ask(command) => command.run().await,
                         Command::Bench(command) => command.run().await,
                         Command::Health(command) => command.run().await,
