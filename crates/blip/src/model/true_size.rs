@@ -90,6 +90,7 @@ fn differences(folder: &Folder) -> [f64; 2] {
 }
 
 /// `BLIP_CHECKPOINTS` names the folders, with colons between them.
+#[expect(clippy::print_stdout, reason = "the differences are what it is run for")]
 #[test]
 #[ignore = "needs checkpoints of gigabytes: see tools/reference_tasks.py"]
 fn true_size_checkpoints_do_what_the_reference_does_with_them() {
