@@ -27,6 +27,7 @@ class Golden:
     vocab_txt: bool = False
     sharded: bool = False
     half: bool = False  # weights stored in f16; computed in f32 all the same
+    projection: int = 256  # width of the vectors that texts and images are compared by
 
 
 BERT_SPECIALS = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
@@ -59,3 +60,23 @@ CASES = (
     Golden("long_question", 18, tower(24, 2, 1, 32, image_size=24, patch_size=8),
            tower(24, 3, 2, 48, max_position_embeddings=200), stop_bias=4.25, lengths=(3, 64, 131, 200)),
 )
+
+# Captions: vision wider and narrower than text, as in captioning-large. `lengths` are those of the prompts, [CLS] and
+# [SEP] included: 2 is none.
+CAPTION_CASES = (
+    Golden("wide_vision", 121, tower(40, 5, 2, 72, image_size=30, patch_size=6), tower(24, 4, 2, 40), stop_bias=3.0,
+           lengths=(2, 2, 3, 5, 9, 16)),
+    Golden("narrow_vision", 122, tower(24, 3, 2, 48, image_size=32, patch_size=8), tower(36, 6, 2, 60), stop_bias=3.0,
+           lengths=(2, 2, 4, 4, 12, 7), head="own", special_ids=BERT_SPECIALS),
+)
+
+# Texts matched with pictures.
+RETRIEVAL_CASES = (
+    Golden("wide_vision", 31, tower(40, 5, 2, 72, image_size=30, patch_size=6), tower(24, 4, 2, 40), stop_bias=0.0,
+           lengths=(3, 6, 6, 19, 28, 35), projection=16),
+    Golden("narrow_vision", 32, tower(24, 3, 2, 48, image_size=32, patch_size=8), tower(32, 8, 2, 60), stop_bias=0.0,
+           lengths=(2, 4, 9, 35), projection=20),
+)
+
+# A checkpoint whose patches vary so little that the epsilon of the norms decides what they become.
+QUIET = Golden("quiet", 141, tower(24, 4, 1, 40, image_size=24, patch_size=8), tower(24, 4, 1, 40), stop_bias=5.0)

@@ -67,7 +67,7 @@ def question(tokenizer, words, length, rng):
     return text
 
 
-def write_checkpoint(golden, folder):
+def write_checkpoint(golden, folder, model_class=BlipForQuestionAnswering):
     """Writes the checkpoint folder; returns its tokenizer and the words questions are made of."""
     words = [word for word in WORDS if not word.startswith("##")]
     entries = wordpiece.vocabulary(WORDS, golden.special_ids)
@@ -81,12 +81,15 @@ def write_checkpoint(golden, folder):
     )
     if "text_config.max_position_embeddings" not in golden.omit:
         text.setdefault("max_position_embeddings", 64)
-    model = BlipForQuestionAnswering(BlipConfig(text_config=text, vision_config=golden.vision))
+    model = model_class(
+        BlipConfig(text_config=text, vision_config=golden.vision, image_text_hidden_size=golden.projection)
+    )
     random_weights.fill(model, golden.seed, golden.gain)
-    head = model.text_decoder.cls.predictions
-    with torch.no_grad():
-        head.bias[text["sep_token_id"]] += golden.stop_bias
-        head.bias[text["pad_token_id"]] -= 10.0  # a pad in mid-answer would be ambiguous
+    if hasattr(model, "text_decoder"):
+        head = model.text_decoder.cls.predictions
+        with torch.no_grad():
+            head.bias[text["sep_token_id"]] += golden.stop_bias
+            head.bias[text["pad_token_id"]] -= 10.0  # a pad in mid-answer would be ambiguous
     if golden.half:
         model = model.half()
     model.save_pretrained(folder, max_shard_size="60KB" if golden.sharded else "1GB")

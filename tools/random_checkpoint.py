@@ -1,10 +1,11 @@
-"""Writes a checkpoint folder with random weights in the true shapes of BLIP's VQA model.
+"""Writes a checkpoint folder with random weights in the true shapes of a released BLIP model.
 
 For load tests and timing where the released weights are not at hand: the work is the same, the
 answers are nonsense. Reproducible by its seed. The tokenizer is a made-up WordPiece vocabulary of
 bert-base-uncased's size with its special ids.
 
     python tools/random_checkpoint.py /tmp/blip-full --dtype f16
+    python tools/random_checkpoint.py /tmp/blip-captions --preset caption-large
     python tools/random_checkpoint.py /tmp/blip-tiny --preset tiny
 """
 
@@ -16,7 +17,12 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from transformers import BlipConfig, BlipForQuestionAnswering
+from transformers import (
+    BlipConfig,
+    BlipForConditionalGeneration,
+    BlipForImageTextRetrieval,
+    BlipForQuestionAnswering,
+)
 
 import random_weights
 import wordpiece
@@ -30,11 +36,25 @@ def tower(width, heads, layers, mlp, **rest):
     return dict(hidden_size=width, num_attention_heads=heads, num_hidden_layers=layers, intermediate_size=mlp, **rest)
 
 
+VIT_BASE = tower(768, 12, 12, 3072, image_size=384, patch_size=16)
+VIT_LARGE = tower(1024, 16, 24, 4096, image_size=384, patch_size=16)
+BERT_BASE = tower(768, 12, 12, 3072, max_position_embeddings=512)
+
 PRESETS = {
-    # Salesforce/blip-vqa-base and blip-vqa-capfilt-large: ViT-B/16 at 384, BERT-base twice.
-    "vqa": (tower(768, 12, 12, 3072, image_size=384, patch_size=16), tower(768, 12, 12, 3072, max_position_embeddings=512)),
-    # The same picture size and vocabulary, a hundredth of the arithmetic.
-    "tiny": (tower(96, 4, 2, 192, image_size=384, patch_size=16), tower(96, 4, 2, 192, max_position_embeddings=512)),
+    # Salesforce/blip-vqa-base and blip-vqa-capfilt-large.
+    "vqa": (BlipForQuestionAnswering, VIT_BASE, BERT_BASE),
+    # Salesforce/blip-image-captioning-base and -large.
+    "caption-base": (BlipForConditionalGeneration, VIT_BASE, BERT_BASE),
+    "caption-large": (BlipForConditionalGeneration, VIT_LARGE, BERT_BASE),
+    # Salesforce/blip-itm-base-coco and -flickr, -large-coco and -flickr.
+    "itm-base": (BlipForImageTextRetrieval, VIT_BASE, BERT_BASE),
+    "itm-large": (BlipForImageTextRetrieval, VIT_LARGE, BERT_BASE),
+    # Answers, with the same picture size and vocabulary, and a hundredth of the arithmetic.
+    "tiny": (
+        BlipForQuestionAnswering,
+        tower(96, 4, 2, 192, image_size=384, patch_size=16),
+        tower(96, 4, 2, 192, max_position_embeddings=512),
+    ),
 }
 
 # Words that questions are made of in practice, so that those tokenise to realistic lengths.
@@ -65,17 +85,19 @@ def words(total):
     return list(made)
 
 
-def weights(vision, text, seed, dtype, stop_bias):
+def weights(model_class, vision, text, seed, dtype, stop_bias):
     """The configuration and every tensor of the model, made one at a time; nothing is run."""
     config = BlipConfig(
         text_config=dict(text, vocab_size=VOCABULARY + 2, bos_token_id=VOCABULARY, sep_token_id=102, pad_token_id=0),
         vision_config=vision,
     )
     with torch.device("meta"):
-        model = BlipForQuestionAnswering(config)
+        model = model_class(config)
     generator = torch.Generator().manual_seed(seed)
     tensors = {name: random_weights.deep_tensor(name, parameter.shape, generator).to(dtype)
                for name, parameter in model.named_parameters()}
+    if "text_decoder.cls.predictions.bias" not in tensors:
+        return config, tensors
     bias = tensors["text_decoder.cls.predictions.bias"]
     bias[102] += stop_bias
     bias[0] -= 10.0
@@ -89,10 +111,10 @@ def weights(vision, text, seed, dtype, stop_bias):
 
 def write(folder, preset, seed, dtype, stop_bias):
     folder.mkdir(parents=True, exist_ok=True)
-    vision, text = PRESETS[preset]
-    config, tensors = weights(vision, text, seed, DTYPES[dtype], stop_bias)
+    model_class, vision, text = PRESETS[preset]
+    config, tensors = weights(model_class, vision, text, seed, DTYPES[dtype], stop_bias)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    settings = config.to_dict() | {"architectures": ["BlipForQuestionAnswering"]}
+    settings = config.to_dict() | {"architectures": [model_class.__name__]}
     (folder / "config.json").write_text(json.dumps(settings, indent=2, default=str) + "\n")
     side = vision["image_size"]
     (folder / "preprocessor_config.json").write_text(json.dumps({

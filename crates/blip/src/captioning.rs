@@ -19,7 +19,7 @@ use crate::{
 
 #[derive(Debug)]
 pub(crate) struct Captioning {
-    decoder: AnswerDecoder,
+    pub(crate) decoder: AnswerDecoder,
 }
 
 impl Captioning {

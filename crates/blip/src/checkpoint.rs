@@ -1,13 +1,28 @@
 //! A checkpoint that is open and checked: its configuration, tokenizer, preprocessing and weights.
 
 use crate::{
-    config::{BlipConfig, GenerationConfig},
+    config::{Architecture, BlipConfig, GenerationConfig},
     error::LoadError,
     files::ModelFiles,
-    preprocess::Preprocessor,
+    flavour::Flavour,
+    preprocess::{Preprocessor, PreprocessorConfig},
+    task::Generation,
     tokenizer::Tokenizer,
     weights::Weights,
 };
+
+/// What a user may choose of how a checkpoint is read.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct CheckpointOptions {
+    /// Whose habits it is run with.
+    pub flavour: Flavour,
+    /// Height and width of images in pixels, if not what `config.json` says: a multiple of the patch size. The position
+    /// embeddings are interpolated.
+    pub image_size: Option<u32>,
+}
+
+/// Larger than any checkpoint was tried at; keeps a slip of the hand from asking for a million patches an image.
+const MAX_IMAGE_SIZE: u32 = 4096;
 
 /// Everything that the files of a model say; the weights are not in memory yet.
 #[derive(Debug)]
@@ -17,6 +32,7 @@ pub struct Checkpoint {
     preprocessor: Preprocessor,
     tokenizer: Tokenizer,
     weights: Weights,
+    flavour: Flavour,
 }
 
 impl Checkpoint {
@@ -25,26 +41,56 @@ impl Checkpoint {
     /// # Errors
     /// [`LoadError`] names the file that is missing or wrong.
     pub fn open(files: &ModelFiles) -> Result<Self, LoadError> {
+        Self::open_with(files, CheckpointOptions::default())
+    }
+
+    /// As [`Self::open`], with choices.
+    ///
+    /// # Errors
+    /// [`LoadError`] names the file that is missing or wrong, or the choice that the checkpoint cannot follow.
+    pub fn open_with(files: &ModelFiles, options: CheckpointOptions) -> Result<Self, LoadError> {
         files.check()?;
-        let config = BlipConfig::parse(&files.require("config.json")?)?;
+        let mut config = BlipConfig::parse(&files.require("config.json")?)?;
+        options.flavour.adapt(&mut config.vision);
         let generation = match files.read("generation_config.json")? {
             Some(json) => GenerationConfig::parse(&json, config.text.max_position_embeddings)?,
             None => GenerationConfig::default(),
         };
-        let preprocessor = match files.read("preprocessor_config.json")? {
+        let mut preprocessor = match files.read("preprocessor_config.json")? {
             Some(json) => Preprocessor::from_json(&json)
                 .map_err(|reason| LoadError::invalid("preprocessor_config.json", reason))?,
             None => return Err(LoadError::MissingFile("preprocessor_config.json")),
         };
-        let size = usize::try_from(config.vision.image_size).unwrap_or(0);
-        if (preprocessor.height(), preprocessor.width()) != (size, size) {
-            let found = format!("{} x {}", preprocessor.height(), preprocessor.width());
-            let reason = format!("its size is {found}, config.json says vision_config.image_size {size}");
-            return Err(LoadError::invalid("preprocessor_config.json", reason));
+        match options.image_size {
+            Some(size) => {
+                config.vision.image_size = checked(size, config.vision.patch_size)?;
+                let side = size as usize;
+                let resized = PreprocessorConfig { width: side, height: side, ..*preprocessor.config() };
+                preprocessor = Preprocessor::new(resized);
+            }
+            None => agree(&preprocessor, &config)?,
         }
-        let tokenizer = Tokenizer::open(files, &config.text)?;
+        let tokenizer = Tokenizer::open(files, &config, options.flavour)?;
         let weights = Weights::open(files)?;
-        Ok(Self { config, generation, preprocessor, tokenizer, weights })
+        Ok(Self { config, generation, preprocessor, tokenizer, weights, flavour: options.flavour })
+    }
+
+    /// What the checkpoint was trained for.
+    pub fn architecture(&self) -> Architecture {
+        self.config.architecture()
+    }
+
+    /// Whose habits it is run with.
+    pub fn flavour(&self) -> Flavour {
+        self.flavour
+    }
+
+    /// How tokens are chosen where a caller says nothing: the flavour's own way. Without a number of new tokens in it, the
+    /// model's own holds ([`Self::generation`], unless [`crate::ModelOptions`] says otherwise). For captions, the number is for
+    /// the flavour's own prompt.
+    pub fn default_generation(&self) -> Generation {
+        let prompt = self.tokenizer.encode_prompt("").map_or(1, |prompt| prompt.len());
+        self.flavour.generation(self.architecture(), prompt)
     }
 
     /// The model's shape.
@@ -71,4 +117,24 @@ impl Checkpoint {
     pub fn weights(&self) -> &Weights {
         &self.weights
     }
+}
+
+/// An image size that can be cut into patches.
+fn checked(size: u32, patch: i64) -> Result<i64, LoadError> {
+    let wanted = i64::from(size);
+    if size == 0 || size > MAX_IMAGE_SIZE || wanted % patch != 0 {
+        return Err(LoadError::ImageSize { size, patch, limit: MAX_IMAGE_SIZE });
+    }
+    Ok(wanted)
+}
+
+/// Whether pictures are scaled to the size that the model is configured for.
+fn agree(preprocessor: &Preprocessor, config: &BlipConfig) -> Result<(), LoadError> {
+    let size = usize::try_from(config.vision.image_size).unwrap_or(0);
+    let (height, width) = (preprocessor.height(), preprocessor.width());
+    if (height, width) == (size, size) {
+        return Ok(());
+    }
+    let reason = format!("its size is {height} x {width}, config.json says vision_config.image_size {size}");
+    Err(LoadError::invalid("preprocessor_config.json", reason))
 }

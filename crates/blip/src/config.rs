@@ -209,6 +209,11 @@ impl BlipConfig {
         self.known_architecture().unwrap_or_default()
     }
 
+    /// Width of the vectors that texts and images are compared by, if the model makes any.
+    pub fn embedding_size(&self) -> Option<i64> {
+        (self.architecture() == Architecture::Retrieval).then_some(self.image_text_hidden_size)
+    }
+
     fn known_architecture(&self) -> Option<Architecture> {
         let [stated] = self.stated_architectures.as_slice() else { return None };
         Architecture::ALL.into_iter().find(|architecture| architecture.class() == stated)

@@ -58,6 +58,18 @@ pub enum LoadError {
         /// The shape that `config.json` calls for.
         expected: Vec<i64>,
     },
+    /// An image size was asked for that the image encoder cannot cut into patches.
+    #[error(
+        "image size is {size}, expected a multiple of the checkpoint's patch size {patch}, up to {limit}"
+    )]
+    ImageSize {
+        /// Height and width asked for, in pixels.
+        size: u32,
+        /// Height and width of a patch, in pixels.
+        patch: i64,
+        /// The largest size, in pixels.
+        limit: u32,
+    },
     /// LibTorch refused, most often for lack of memory.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),

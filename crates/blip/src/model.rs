@@ -18,6 +18,7 @@ use crate::{
     fold::Fold,
     preprocess::Pixels,
     question_answering::QuestionAnswering,
+    retrieval::Retrieval,
     stopwatch::Stopwatch,
     task::RowTask,
     upload::Upload,
@@ -83,6 +84,7 @@ pub struct Model {
 enum Head {
     QuestionAnswering(QuestionAnswering),
     Captioning(Captioning),
+    Retrieval(Retrieval),
 }
 
 impl Model {
@@ -106,9 +108,7 @@ impl Model {
                 Head::QuestionAnswering(QuestionAnswering::load(checkpoint, &root, device, kind)?)
             }
             Architecture::Captioning => Head::Captioning(Captioning::load(checkpoint, &root, device)?),
-            Architecture::Retrieval => {
-                return Err(LoadError::invalid("config.json", "image-text retrieval is not done yet"));
-            }
+            Architecture::Retrieval => Head::Retrieval(Retrieval::load(checkpoint, &root, device, kind)?),
         };
 
         let (tokens, hidden) = (config.vision.tokens(), config.vision.hidden_size);
@@ -142,6 +142,16 @@ impl Model {
     /// The device that the model is on.
     pub fn device(&self) -> Device {
         self.device
+    }
+
+    /// The number format of its weights and activations.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// The model's shape, image size and task.
+    pub fn config(&self) -> &BlipConfig {
+        &self.config
     }
 
     /// Size of one image's features on the device, in bytes.
@@ -200,6 +210,7 @@ impl Model {
         match &self.head {
             Head::QuestionAnswering(head) => head.run(batch, self.stop, &self.config, &mut self.graphs, sink),
             Head::Captioning(head) => head.run(batch, self.stop, sink),
+            Head::Retrieval(head) => head.run(batch, sink),
         }
     }
 
@@ -314,8 +325,20 @@ impl Model {
 }
 
 #[cfg(test)]
+mod captions;
+#[cfg(test)]
 mod company;
 #[cfg(test)]
 mod goldens;
 #[cfg(test)]
+mod image_sizes;
+#[cfg(test)]
+mod matching;
+#[cfg(test)]
+mod original_flavour;
+#[cfg(test)]
 mod parity;
+#[cfg(test)]
+mod task_goldens;
+#[cfg(test)]
+mod true_size;

@@ -78,4 +78,13 @@ impl QuestionEncoder {
         }
         Ok(states)
     }
+
+    /// Encodes texts that are about no image; returns `[rows, longest, hidden]`.
+    pub(crate) fn forward_alone(&self, batch: &QuestionBatch) -> Result<Tensor, TchError> {
+        let mut states = self.embeddings.forward(&batch.ids, 0)?;
+        for layer in &self.layers {
+            states = layer.forward_alone(&states, batch.padding.as_ref())?;
+        }
+        Ok(states)
+    }
 }

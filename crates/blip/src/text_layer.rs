@@ -57,6 +57,15 @@ impl TextLayer {
         self.finish(&states)
     }
 
+    /// As [`Self::forward_question`], without an image: there is no cross-attention then.
+    pub(crate) fn forward_alone(
+        &self,
+        states: &Tensor,
+        padding: Option<&Tensor>,
+    ) -> Result<Tensor, TchError> {
+        self.finish(&self.self_attention.forward(states, padding)?)
+    }
+
     /// One token a row: `states` `[rows, 1, hidden]`; `past` takes in this token.
     pub(crate) fn forward_step(
         &self,

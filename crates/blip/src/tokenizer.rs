@@ -8,7 +8,12 @@ use tokenizers::{
     processors::template::TemplateProcessing,
 };
 
-use crate::{config::TextConfig, error::LoadError, files::ModelFiles};
+use crate::{
+    config::{BlipConfig, TextConfig},
+    error::LoadError,
+    files::ModelFiles,
+    flavour::{Flavour, TextHabits},
+};
 
 const TOKENIZER: &str = "tokenizer.json";
 const VOCABULARY: &str = "vocab.txt";
@@ -19,7 +24,9 @@ const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 pub struct Tokenizer {
     inner: std::sync::Arc<tokenizers::Tokenizer>,
     max_tokens: usize,
+    start_token: i64,
     control: [i64; 3],
+    habits: TextHabits,
 }
 
 /// Why a question has no token ids.
@@ -43,7 +50,8 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`LoadError`] if neither file is there, one is broken, or its ids do not fit the model's vocabulary.
-    pub(crate) fn open(files: &ModelFiles, config: &TextConfig) -> Result<Self, LoadError> {
+    pub(crate) fn open(files: &ModelFiles, blip: &BlipConfig, flavour: Flavour) -> Result<Self, LoadError> {
+        let config = &blip.text;
         let mut inner = match files.read(TOKENIZER)? {
             Some(json) => tokenizers::Tokenizer::from_bytes(&json)
                 .map_err(|error| LoadError::invalid(TOKENIZER, error))?,
@@ -57,53 +65,90 @@ impl Tokenizer {
             let reason = format!("it has token id {largest}, vocab_size is {}", config.vocab_size);
             return Err(LoadError::invalid(TOKENIZER, reason));
         }
+        let largest = flavour.largest_token(blip);
+        if largest >= config.vocab_size {
+            let reason =
+                format!("flavour {flavour} needs token id {largest}, vocab_size is {}", config.vocab_size);
+            return Err(LoadError::invalid("config.json", reason));
+        }
         Ok(Self {
             inner: inner.into(),
             max_tokens: usize::try_from(config.max_position_embeddings).unwrap_or(0),
+            start_token: config.bos_token_id,
             control: [config.bos_token_id, config.sep_token_id, config.pad_token_id],
+            habits: flavour.texts(blip),
         })
     }
 
-    /// Token ids of a question, from `[CLS]` to `[SEP]`, as the reference's processor gives them.
+    /// Token ids of a question, or of a text that is compared with images, from `[CLS]` to `[SEP]`, as the flavour's
+    /// own code gives them.
     ///
     /// # Errors
     /// [`TokenizeError::TooLong`] if the model has no positions for so many.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>, TokenizeError> {
-        let encoding = self
-            .inner
-            .encode_fast(text, true)
-            .map_err(|error| TokenizeError::Tokenizer(error.to_string()))?;
-        let tokens = encoding.get_ids().len();
-        if tokens > self.max_tokens {
-            return Err(TokenizeError::TooLong { tokens, limit: self.max_tokens });
+        let TextHabits { clean_up, max_tokens, first_token, .. } = self.habits;
+        let mut ids = match clean_up {
+            Some(clean_up) => self.ids(&clean_up(text), true)?,
+            None => self.ids(text, true)?,
+        };
+        if let (Some(limit), Some(&last)) = (max_tokens, ids.last())
+            && ids.len() > limit
+        {
+            ids.truncate(limit.saturating_sub(1));
+            ids.push(last);
         }
+        if let (Some(token), Some(first)) = (first_token, ids.first_mut()) {
+            *first = token;
+        }
+        self.fitting(ids)
+    }
+
+    /// Token ids that a caption goes on from: the start token and the text's own, as the reference makes them of `[CLS]`
+    /// and what is before `[SEP]`. An empty text is the flavour's own prompt: none, or "a picture of ".
+    ///
+    /// # Errors
+    /// [`TokenizeError::TooLong`] if the model has no positions for so many.
+    pub fn encode_prompt(&self, text: &str) -> Result<Vec<i64>, TokenizeError> {
+        let text = if text.is_empty() { self.habits.prompt.unwrap_or_default() } else { text };
+        let mut ids = vec![self.start_token];
+        ids.extend(self.ids(text, false)?);
+        self.fitting(ids)
+    }
+
+    /// Token ids of a text without any special ones, such as an answer that others are compared with; as it is, whatever the
+    /// flavour does to questions.
+    ///
+    /// # Errors
+    /// [`TokenizeError::TooLong`] if the model has no positions for so many.
+    pub fn encode_bare(&self, text: &str) -> Result<Vec<i64>, TokenizeError> {
+        self.fitting(self.ids(text, false)?)
+    }
+
+    fn ids(&self, text: &str, special_tokens: bool) -> Result<Vec<i64>, TokenizeError> {
+        let encoding = self.inner.encode_fast(text, special_tokens);
+        let encoding = encoding.map_err(|error| TokenizeError::Tokenizer(error.to_string()))?;
         Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
     }
 
-    /// Token ids of what a caption is to begin with: the start token, and the text's own tokens behind it. The reference puts the
-    /// start token in place of `[CLS]` and drops `[SEP]`.
-    ///
-    /// # Errors
-    /// As [`Self::encode`].
-    pub fn encode_prompt(&self, text: &str) -> Result<Vec<i64>, TokenizeError> {
-        let [start, ..] = self.control;
-        let mut ids = self.encode(text)?;
-        ids.pop();
-        if let Some(first) = ids.first_mut() {
-            *first = start;
+    fn fitting(&self, ids: Vec<i64>) -> Result<Vec<i64>, TokenizeError> {
+        let tokens = ids.len();
+        if tokens > self.max_tokens {
+            return Err(TokenizeError::TooLong { tokens, limit: self.max_tokens });
         }
         Ok(ids)
     }
 
-    /// Token ids of a text, without any special ones.
-    ///
-    /// # Errors
-    /// As [`Self::encode`].
-    pub fn encode_bare(&self, text: &str) -> Result<Vec<i64>, TokenizeError> {
-        let mut ids = self.encode(text)?;
-        ids.pop();
-        ids.drain(..ids.len().min(1));
-        Ok(ids)
+    /// The text of a caption, `written` behind `prompt`: with the prompt, unless the flavour always gives one of its own and
+    /// cuts it off again.
+    pub fn decode_caption(&self, prompt: &[i64], written: &[i64]) -> String {
+        let text = self.decode(&[prompt, written].concat());
+        match self.habits.prompt {
+            Some(_) => match text.strip_prefix(&self.decode(prompt)) {
+                Some(rest) => rest.trim_start().to_owned(),
+                None => text,
+            },
+            None => text,
+        }
     }
 
     /// The text of an answer; start, stop and pad tokens are left out, as are other special ones.
@@ -178,6 +223,7 @@ fn lower_case(files: &ModelFiles) -> Result<bool, LoadError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Architecture;
 
     const VOCAB: &[u8] = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhow\nmany\ndog\n##s\n?\ncafe\n";
 
@@ -192,7 +238,14 @@ mod tests {
     }
 
     fn open(files: &'static [(&'static str, &'static [u8])]) -> Result<Tokenizer, LoadError> {
-        Tokenizer::open(&ModelFiles::Embedded(files), &config())
+        let config = BlipConfig { text: config(), ..BlipConfig::default() };
+        Tokenizer::open(&ModelFiles::Embedded(files), &config, Flavour::Hf)
+    }
+
+    fn original(architecture: Architecture) -> Result<Tokenizer, LoadError> {
+        let stated_architectures = vec![architecture.class().to_owned()];
+        let config = BlipConfig { text: config(), stated_architectures, ..BlipConfig::default() };
+        Tokenizer::open(&ModelFiles::Embedded(&[(VOCABULARY, VOCAB)]), &config, Flavour::Salesforce)
     }
 
     #[test]
@@ -221,6 +274,33 @@ mod tests {
         let tokenizer = open(&[(VOCABULARY, VOCAB)]).unwrap();
         assert_eq!(tokenizer.decode(&[11, 5, 6, 7, 8, 3, 0, 0]), "how many dogs");
         assert_eq!(tokenizer.decode(&[11, 3]), "");
+    }
+
+    #[test]
+    fn a_caption_begins_with_its_prompt_and_the_start_token_takes_a_position() {
+        let tokenizer = open(&[(VOCABULARY, VOCAB)]).unwrap();
+        assert_eq!(tokenizer.decode_caption(&[11, 5, 6], &[7, 8, 3]), "how many dogs");
+        assert!(
+            tokenizer.encode_prompt("how how how how how how how how").is_err(),
+            "the start token counts"
+        );
+    }
+
+    #[test]
+    fn the_original_cleans_questions_and_begins_them_with_its_own_token() {
+        let tokenizer = original(Architecture::QuestionAnswering).unwrap();
+        assert_eq!(tokenizer.encode("How many: (dogs)?!").unwrap(), [12, 5, 6, 7, 8, 9, 3]);
+        let tokenizer = original(Architecture::Retrieval).unwrap();
+        assert_eq!(tokenizer.encode("How.many").unwrap(), [2, 5, 6, 3], "a vector is made from [CLS]");
+    }
+
+    #[test]
+    fn the_originals_prompt_is_cut_from_its_captions() {
+        let tokenizer = original(Architecture::Captioning).unwrap();
+        let prompt = tokenizer.encode_prompt("").unwrap();
+        assert_eq!(prompt, [11, 1, 1, 1], "a picture of, in a vocabulary without these words");
+        assert_eq!(tokenizer.decode_caption(&prompt, &[7, 8, 3]), "dogs");
+        assert_eq!(tokenizer.decode_caption(&[11, 5], &[6, 3]), "many");
     }
 
     #[test]

@@ -7,6 +7,7 @@ use crate::{
     config::VisionConfig,
     error::LoadError,
     layers::{FeedForward, LayerNorm, Linear},
+    position_embeddings,
     weights::Scope,
 };
 
@@ -48,7 +49,7 @@ impl VisionEncoder {
             bias: convolution.tensor("bias", &[hidden])?,
         };
         let tokens = config.tokens();
-        let positions = embeddings.tensor("position_embedding", &[1, tokens, hidden])?;
+        let positions = position_embeddings::load(&embeddings, config)?;
         let class_embedding = embeddings.tensor("class_embedding", &[1, 1, hidden])?;
         let layers = (0..config.num_hidden_layers)
             .map(|index| VisionLayer::load(&scope.at(format_args!("encoder.layers.{index}")), config))
