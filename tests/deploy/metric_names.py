@@ -7,7 +7,7 @@ from conftest import ROOT, RULES
 
 # Those of the library for processes that something here reads; the running program is held to them.
 PROCESS = {"process_cpu_seconds_total", "process_resident_memory_bytes", "process_open_fds", "process_threads", "process_start_time_seconds"}
-NAME = re.compile(r"\b(?:blip|process|DCGM)[_:][\w:]+")
+NAME = re.compile(r"\b(?:blip|process|DCGM|kube)[_:][\w:]+")
 TEXT = re.compile(r'"(?:[^"\\]|\\.)*"' + r"|'(?:[^'\\]|\\.)*'")
 
 

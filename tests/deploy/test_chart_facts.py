@@ -29,6 +29,11 @@ def test_a_pod_gets_the_time_to_drain_that_the_server_takes(values, seconds):
     assert rendered(values).pod["terminationGracePeriodSeconds"] == seconds
 
 
+@pytest.mark.parametrize("values", VALUES)
+def test_a_pod_that_ended_ill_says_why_by_the_end_of_its_log(values):
+    assert rendered(values).server["terminationMessagePolicy"] == "FallbackToLogsOnError"
+
+
 @pytest.mark.parametrize("values", [values for values in VALUES if values != "grpc_probes"])
 def test_probes_ask_the_metrics_listener_which_needs_no_tls(values):
     server = rendered(values).server

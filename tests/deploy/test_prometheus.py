@@ -17,8 +17,8 @@ from test_queries import panels
 
 PICTURE = ROOT / "models/demo/demo.png"
 PNG = base64.b64encode(PICTURE.read_bytes()).decode()
-# What no load here brings about: a GPU, a connection too many, a caller who leaves during a fetch.
-RARE = ("DCGM_FI_", "blip_connections_refused_total", "blip_inputs_cancelled_total")
+# What no load here brings about: a GPU, a drain, a connection too many, a caller who leaves during a fetch.
+RARE = ("DCGM_FI_", "blip_device_memory", "blip_drain_deadline", "blip_connections_refused_total", "blip_inputs_cancelled_total")
 ROUNDS = 200
 
 def get(url):

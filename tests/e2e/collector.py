@@ -1,7 +1,8 @@
-"""A collector of traces: takes OTLP over gRPC as the real ones do, and keeps every span."""
+"""Collectors of traces: take OTLP over gRPC and over HTTP as the real ones do, and keep every span."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
@@ -11,7 +12,7 @@ PATIENCE_S = 60
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "20"}
 
 
-class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+class Collector:
     """Listens on a free port of loopback. One that `hangs` takes calls and never answers them until it is stopped."""
 
     def __init__(self, hangs=False):
@@ -23,17 +24,14 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
         self.stopped = threading.Event()
         if not hangs:
             self.stopped.set()
-        self.server = grpc.server(ThreadPoolExecutor(4))
-        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self.server)
-        self.port = self.server.add_insecure_port("127.0.0.1:0")
-        self.url = f"http://127.0.0.1:{self.port}"
-        self.server.start()
+        self.url = f"http://127.0.0.1:{self.listen()}"
 
-    def Export(self, request, context):
+    def take(self, request, metadata):
+        """Keeps the spans of a request, and gives the answer to it."""
         self.called.set()
         self.stopped.wait()
         with self.news:
-            self.metadata += context.invocation_metadata()
+            self.metadata += metadata
             for of_resource in request.resource_spans:
                 self.resources.append(of_resource.resource)
                 for of_scope in of_resource.scope_spans:
@@ -50,7 +48,64 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
 
     def stop(self):
         self.stopped.set()
+        self.close()
+
+
+class GrpcCollector(Collector, trace_service_pb2_grpc.TraceServiceServicer):
+    protocol = "grpc"
+
+    def listen(self):
+        self.server = grpc.server(ThreadPoolExecutor(4))
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self.server)
+        port = self.server.add_insecure_port("127.0.0.1:0")
+        self.server.start()
+        return port
+
+    def Export(self, request, context):
+        return self.take(request, context.invocation_metadata())
+
+    def close(self):
         self.server.stop(None)
+
+
+class HttpCollector(Collector):
+    protocol = "http/protobuf"
+
+    def listen(self):
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            protocol_version = "HTTP/1.1"
+
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers["content-length"]))
+                known = self.path == "/v1/traces" and self.headers["content-type"] == "application/x-protobuf"
+                answer = b""
+                if known:
+                    request = trace_service_pb2.ExportTraceServiceRequest.FromString(body)
+                    answer = collector.take(request, self.headers.items()).SerializeToString()
+                self.send_response(200 if known else 404)
+                self.send_header("content-type", "application/x-protobuf")
+                self.send_header("content-length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_):
+                pass
+
+        class Server(ThreadingHTTPServer):
+            def handle_error(self, *_):
+                """Whoever hung up has hung up."""
+
+        self.server = Server(("127.0.0.1", 0), Handler)
+        self.serving = threading.Thread(target=self.server.serve_forever, daemon=True)
+        self.serving.start()
+        return self.server.server_port
+
+    def close(self):
+        self.server.shutdown()
+        self.server.server_close()
+        self.serving.join()
 
 
 class Span:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from client import Client
-from collector import Collector
+from collector import GrpcCollector, HttpCollector
 from image_server import ImageServer
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,7 +88,14 @@ def picture():
 
 @pytest.fixture
 def collector():
-    collector = Collector()
+    collector = GrpcCollector()
+    yield collector
+    collector.stop()
+
+
+@pytest.fixture(params=[GrpcCollector, HttpCollector], ids=lambda kind: kind.protocol)
+def either_collector(request):
+    collector = request.param()
     yield collector
     collector.stop()
 

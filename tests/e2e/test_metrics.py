@@ -2,6 +2,7 @@
 
 import re
 import signal
+import time
 import urllib.error
 import urllib.request
 
@@ -109,3 +110,33 @@ def test_readiness_is_told_apart_from_life_and_goes_first_in_a_drain(start):
     until(server, lambda metrics: metrics.value("blip_ready") == 0)
     assert get(f"{server.metrics}/readyz")[0] == 503
     assert get(f"{server.metrics}/livez")[0] == get(f"{server.metrics}/healthz")[0] == 200
+
+
+def test_what_is_kept_of_images_and_what_gives_way_is_told(start, picture):
+    # Room for the features of one image.
+    server = start("--canary-idle-s", "0", "--feature-cache-bytes", "1", "--max-batch-images", "1", "--max-batch-questions", "1")
+    server.client.outcomes([(picture, [QUESTION])])
+    first = until(server, lambda metrics: metrics.value("blip_image_features_bytes") > 0)
+    server.client.outcomes([(picture, ["what colour is it?"])])
+    # The same pixels in another file.
+    server.client.outcomes([(picture + b"!", [QUESTION])])
+    metrics = until(server, lambda metrics: metrics.value("blip_image_features_evicted_total") == 1)
+    assert metrics.value("blip_image_features_bytes") == first.value("blip_image_features_bytes")
+    assert metrics.value("blip_image_pixels_total", source="cache") == 1
+    assert metrics.value("blip_image_pixels_total", source="decoder") == 2
+    assert metrics.value("blip_image_pixels_bytes") > first.value("blip_image_pixels_bytes") > 0
+
+
+def test_a_drain_tells_ahead_when_it_will_give_calls_up(start):
+    server = start("--drain-grace-s", "600", "--drain-limit-s", "300")
+    deadline = "blip_drain_deadline_timestamp_seconds"
+    assert deadline not in Metrics(server).text
+    before = time.time()
+    server.process.send_signal(signal.SIGTERM)
+    told = until(server, lambda metrics: metrics.value(deadline)).value(deadline)
+    assert before + 900 <= told <= time.time() + 900
+
+
+def test_no_gpus_memory_is_told_of_where_there_is_none(demo, picture):
+    demo.client.outcomes([(picture, [QUESTION])])
+    assert "device_memory" not in Metrics(demo).text

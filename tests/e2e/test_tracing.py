@@ -6,7 +6,7 @@ import socket
 import grpc
 import pytest
 import requests
-from collector import PATIENCE_S, SOON, Collector, attributes
+from collector import PATIENCE_S, SOON, GrpcCollector, HttpCollector, attributes
 
 QUESTION = "how many circles are in the picture?"
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -47,8 +47,9 @@ def trace_of(collector, trace=TRACE, server_spans=1):
     (ask_by_http, "POST /v1/ask",
      {"http.request.method": "POST", "http.route": "/v1/ask", "url.path": "/v1/ask", "http.response.status_code": 200}),
 ])
-def test_a_trace_shows_every_stage_of_a_request_its_batch_and_its_caller(fetching, web, collector, ask, name, described):
-    server = fetching("--otlp-endpoint", collector.url, environment=SOON)
+def test_a_trace_shows_every_stage_of_a_request_its_batch_and_its_caller(fetching, web, either_collector, ask, name, described):
+    collector = either_collector
+    server = fetching("--otlp-endpoint", collector.url, "--otlp-protocol", collector.protocol, environment=SOON)
     ask(server, web.url("picture"))
     spans, (batch,) = trace_of(collector)
     assert {found: len(each) for found, each in spans.items()} == {
@@ -124,8 +125,10 @@ def test_the_hosts_of_images_are_told_nothing_where_that_is_not_wanted(fetching,
     assert web.paths == ["/picture"] and "traceparent" not in web.headers[0]
 
 
-def test_the_standard_variables_name_collector_headers_and_service(start, collector, picture):
-    environment = {**SOON, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_EXPORTER_OTLP_HEADERS": "x-team=shop",
+def test_the_standard_variables_name_collector_protocol_headers_and_service(start, either_collector, picture):
+    collector = either_collector
+    environment = {**SOON, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_EXPORTER_OTLP_PROTOCOL": collector.protocol,
+                   "OTEL_EXPORTER_OTLP_HEADERS": "x-team=shop",
                    "OTEL_SERVICE_NAME": "vqa", "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test"}
     ask_by_grpc(start(environment=environment), picture)
     trace_of(collector)
@@ -140,13 +143,14 @@ def a_dead_port():
         return f"http://127.0.0.1:{closed.getsockname()[1]}"
 
 
+@pytest.mark.parametrize("protocol", [GrpcCollector, HttpCollector], ids=lambda kind: kind.protocol)
 @pytest.mark.parametrize("kind", ["dead", "deaf", "hanging"])
-def test_a_collector_that_is_away_or_hangs_changes_nothing(start, picture, kind, tmp_path):
+def test_a_collector_that_is_away_or_hangs_changes_nothing(start, picture, kind, protocol, tmp_path):
     """Dead: nobody listens. Deaf: connections are taken, and nothing is said. Hanging: calls are never answered."""
-    hanging, deaf = Collector(hangs=True), socket.create_server(("127.0.0.1", 0))
+    hanging, deaf = protocol(hangs=True), socket.create_server(("127.0.0.1", 0))
     endpoint = {"dead": a_dead_port(), "deaf": f"http://127.0.0.1:{deaf.getsockname()[1]}", "hanging": hanging.url}[kind]
     log = tmp_path / "log"
-    server = start("--otlp-endpoint", endpoint, environment=SOON, log=log)
+    server = start("--otlp-endpoint", endpoint, "--otlp-protocol", protocol.protocol, environment=SOON, log=log)
     # Far more spans than the queue to the collector holds.
     questions = [f"is number {n} there?" for n in range(500)]
     for _ in range(3):
@@ -161,9 +165,10 @@ def test_a_collector_that_is_away_or_hangs_changes_nothing(start, picture, kind,
     deaf.close()
 
 
-def test_the_last_spans_arrive_before_a_drain_ends(start, collector, picture):
+def test_the_last_spans_arrive_before_a_drain_ends(start, either_collector, picture):
+    collector = either_collector
     # Without the drain they would be sent in an hour.
-    server = start("--otlp-endpoint", collector.url, environment={"OTEL_BSP_SCHEDULE_DELAY": "3600000"})
+    server = start("--otlp-endpoint", collector.url, "--otlp-protocol", collector.protocol, environment={"OTEL_BSP_SCHEDULE_DELAY": "3600000"})
     ask_by_grpc(server, picture)
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(timeout=PATIENCE_S) == 0

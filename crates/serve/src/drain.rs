@@ -9,7 +9,7 @@ use tokio_util::{
     task::{AbortOnDropHandle, TaskTracker},
 };
 
-use crate::{exit::Exit, health::Health, settings::DrainSettings};
+use crate::{exit::Exit, health::Health, monitor, settings::DrainSettings};
 
 /// A running server, as far as stopping it goes.
 #[derive(Debug)]
@@ -31,8 +31,12 @@ impl Running {
     pub async fn drain(mut self, settings: &DrainSettings) -> Exit {
         self.health.report(false).await;
         tracing::info!(calls_in_flight = self.in_flight.len(), ?settings, "draining");
-        tokio::time::sleep(Duration::from_secs(settings.drain_grace_s)).await;
-        self.finish(Duration::from_secs(settings.drain_limit_s)).await
+        let grace = Duration::from_secs(settings.drain_grace_s);
+        let limit = Duration::from_secs(settings.drain_limit_s);
+        // Told ahead: nobody asks a process that has ended what it left undone.
+        monitor::drain_ends_within(grace.saturating_add(limit));
+        tokio::time::sleep(grace).await;
+        self.finish(limit).await
     }
 
     /// Takes no more calls and waits for those in flight, at most `limit`.

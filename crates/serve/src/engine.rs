@@ -9,6 +9,7 @@ use blip::{
 use scheduler::{Batch, Engine, EngineError, EngineErrorKind, EngineFactory, ImageKey, Rows};
 
 use crate::{
+    monitor::KeptFeatures,
     row::{AnswerRow, QuestionRow},
     telemetry::trace::BatchTrace,
 };
@@ -17,6 +18,7 @@ use crate::{
 #[derive(Debug)]
 pub struct BlipEngine {
     model: Model,
+    kept: KeptFeatures,
 }
 
 /// Where and how a checkpoint is to be loaded.
@@ -53,7 +55,7 @@ impl BlipEngine {
                 tch::set_num_threads(i32::try_from(threads.get()).unwrap_or(i32::MAX));
             }
             match Model::load(&checkpoint, device, dtype, options) {
-                Ok(model) => Ok(Self { model }),
+                Ok(model) => Ok(Self { model, kept: KeptFeatures::new() }),
                 Err(error) => Err(EngineError::new(EngineErrorKind::Fatal, error.to_string())),
             }
         })
@@ -87,7 +89,9 @@ impl Engine for BlipEngine {
             .collect();
         let pairs = batch.questions.iter().map(|question| &question.payload.trace);
         let trace = BatchTrace::begin(pairs, images.len(), texts.len());
-        let run = self.model.run(&images, &texts, &mut Sink { rows, batch, trace: &trace });
+        let image_bytes = self.model.image_bytes();
+        let mut sink = Sink { rows, batch, trace: &trace, kept: &mut self.kept, image_bytes };
+        let run = self.model.run(&images, &texts, &mut sink);
         run.map_err(|error| engine_error(&error)).inspect_err(|error| trace.fail(kind_name(error.kind)))
     }
 }
@@ -117,6 +121,8 @@ struct Sink<'a> {
     rows: &'a mut dyn Rows<AnswerRow>,
     batch: &'a Batch<Pixels, QuestionRow>,
     trace: &'a BatchTrace,
+    kept: &'a mut KeptFeatures,
+    image_bytes: usize,
 }
 
 impl RowSink for Sink<'_> {
@@ -145,10 +151,12 @@ impl RowSink for Sink<'_> {
     }
 
     fn image_cached(&mut self, key: &blip::ImageKey, bytes: usize) {
+        self.kept.keep(bytes);
         self.rows.image_cached(ImageKey(*key), bytes);
     }
 
     fn image_evicted(&mut self, key: &blip::ImageKey) {
+        self.kept.evict(self.image_bytes);
         self.rows.image_evicted(ImageKey(*key));
     }
 }

@@ -6,12 +6,17 @@ use blip::Pixels;
 use quick_cache::{Weighter, sync::Cache};
 use scheduler::ImageKey;
 
+use crate::monitor::KeptPixels;
+
 /// What an entry takes beside its pixels, in bytes, generously counted.
 const OVERHEAD_BYTES: u64 = 128;
 
 /// A bounded number of bytes of pixels; those asked for seldom go first.
 #[derive(Debug)]
-pub struct PixelCache(Option<Cache<[u8; 32], Arc<Pixels>, Bytes>>);
+pub struct PixelCache {
+    kept: Option<Cache<[u8; 32], Arc<Pixels>, Bytes>>,
+    meters: KeptPixels,
+}
 
 #[derive(Clone, Debug)]
 struct Bytes;
@@ -28,20 +33,21 @@ impl PixelCache {
     pub fn new(capacity_bytes: usize, image_bytes: usize) -> Self {
         let images = capacity_bytes / image_bytes.max(1);
         let cache = || Cache::with_weighter(images, capacity_bytes as u64, Bytes);
-        Self((images > 0).then(cache))
+        Self { kept: (images > 0).then(cache), meters: KeptPixels::new() }
     }
 
     /// The pixels of the file with this digest.
     #[must_use]
     pub fn get(&self, key: &ImageKey) -> Option<Arc<Pixels>> {
-        self.0.as_ref()?.get(&key.0)
+        self.kept.as_ref()?.get(&key.0).inspect(|_| self.meters.found())
     }
 
-    /// Keeps the pixels of the file with this digest, if there is room.
+    /// Keeps the pixels of the file with this digest, which was decoded for them, if there is room.
     pub fn put(&self, key: &ImageKey, pixels: &Arc<Pixels>) {
-        if let Some(cache) = &self.0 {
+        if let Some(cache) = &self.kept {
             cache.insert(key.0, Arc::clone(pixels));
         }
+        self.meters.decoded(self.kept.as_ref().map_or(0, Cache::weight));
     }
 }
 

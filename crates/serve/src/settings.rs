@@ -38,7 +38,8 @@ pub use http::{CorsOrigin, HttpSettings, Listen};
 pub use layer::{Layer, environment};
 pub use layers::{Effective, Layers, Origin, Resolved};
 pub use monitor::MetricsSettings;
-pub use telemetry::{LogSettings, Ratio, TraceSettings};
+pub(crate) use telemetry::endpoint;
+pub use telemetry::{LogSettings, OtlpProtocol, Ratio, TraceSettings};
 pub use tls::TlsSettings;
 pub use written::{effective_json, effective_toml, example};
 

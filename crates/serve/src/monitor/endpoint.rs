@@ -12,7 +12,7 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{log_filter, table};
+use super::{device_memory, log_filter, table};
 use crate::telemetry::LogFilter;
 
 /// How often histograms are put in order when nobody asks for them.
@@ -64,6 +64,7 @@ pub async fn serve(
 ) {
     let Watchers { recorder, log_filter } = watchers;
     let process = Arc::new(metrics_process::Collector::default());
+    let memory = device_memory::watch(vitals.clone());
     let watched = Watched { vitals, look, queue_limit, recorder: recorder.clone(), process };
     let router = Router::new()
         .route("/metrics", get(metrics))
@@ -87,7 +88,7 @@ pub async fn serve(
                 tracing::error!(%error, "the metrics listener has ended");
             }
         }
-        () = upkeep => {}
+        _ = futures::future::join(upkeep, memory) => {}
     }
 }
 

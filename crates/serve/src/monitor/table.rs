@@ -1,6 +1,6 @@
 //! Every metric of the front end, declared once, and the few calls that record them.
 
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use metrics::{Gauge, counter, gauge, histogram};
 use scheduler::{Snapshot, metrics_table};
@@ -20,6 +20,10 @@ metrics_table! {
     TOKENS = "blip_answer_tokens_total", Counter, Count, "", "tokens generated for answers";
     FEATURES = "blip_image_features_total", Counter, Count, "source=cache|encoder",
         "answers by where their image's features came from";
+    FEATURES_HELD = "blip_image_features_bytes", Gauge, Bytes, "", "features of images that are kept, of all engines together";
+    FEATURES_EVICTED = "blip_image_features_evicted_total", Counter, Count, "", "images whose features gave way to others'";
+    PIXELS = "blip_image_pixels_total", Counter, Count, "source=cache|decoder", "images by where their pixels came from";
+    PIXELS_HELD = "blip_image_pixels_bytes", Gauge, Bytes, "", "pixels of images at the model's size that are kept";
     LEFT = "blip_inputs_cancelled_total", Counter, Count, "stage=fetch|preprocess",
         "images given up because their caller left";
     CONNECTIONS = "blip_connections", Gauge, Count, "", "connections that are open";
@@ -34,6 +38,14 @@ metrics_table! {
     QUEUE_LIMIT = "blip_queue_limit_jobs", Gauge, Count, "", "how many jobs may wait or run: blip_queue_jobs never exceeds it";
     CANARY = "blip_canary_total", Counter, Count, "result=passed|wrong|failed|unheard",
         "questions that the server has asked itself; unheard are those that did not reach the engine";
+    DRAIN_DEADLINE = "blip_drain_deadline_timestamp_seconds", Gauge, Seconds, "",
+        "when the calls that are then still in flight will be given up, in seconds since 1970; only while the server drains";
+    DEVICE_MEMORY = "blip_device_memory_bytes", Gauge, Bytes, "device, held=allocated|reserved",
+        "a GPU's memory in LibTorch's hands: allocated is in tensors, reserved is all that was taken from the device; none without a GPU";
+    DEVICE_MEMORY_PEAK = "blip_device_memory_peak_bytes", Gauge, Bytes, "device, held=allocated|reserved",
+        "the most of that since the start";
+    DEVICE_MEMORY_RETRIES = "blip_device_memory_retries_total", Counter, Count, "device",
+        "allocations on a GPU that found no room before LibTorch gave back what it kept unused";
 }
 
 /// A stage that a caller can leave in.
@@ -149,6 +161,13 @@ pub(super) fn observe_queue(snapshot: &Snapshot, limit: usize) {
     }
     gauge!(RUNNING).set(snapshot.engines.iter().map(|engine| engine.rows_left).sum::<usize>() as f64);
     gauge!(QUEUE_LIMIT).set(limit as f64);
+}
+
+/// Says that calls still in flight after this time will be given up.
+#[expect(clippy::disallowed_types, reason = "it is told in the time of the world, to those outside")]
+pub fn drain_ends_within(limit: Duration) {
+    let since_1970 = std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    gauge!(DRAIN_DEADLINE).set(since_1970.as_secs_f64() + limit.as_secs_f64());
 }
 
 /// The gauge of readiness.

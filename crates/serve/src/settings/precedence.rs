@@ -33,6 +33,8 @@ const TEXTS: &[&str] = &[
     "off",
     "https://example.org",
     "https://example.com:8443",
+    "grpc",
+    "http/protobuf",
     "# \"quoted\" = \\ 'text' \n[fetch]",
 ];
 

@@ -18,10 +18,15 @@ pub struct LogSettings {
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Traces")]
 pub struct TraceSettings {
-    /// The collector that spans are sent to by OTLP over gRPC, such as `http://127.0.0.1:4317`
+    /// The collector that spans are sent to by OTLP, such as `http://127.0.0.1:4317`
     /// [default: that of OTEL_EXPORTER_OTLP_ENDPOINT; without either, nothing is traced]
     #[arg(long, value_name = "URL", env = "BLIP_SERVE__TRACE__OTLP_ENDPOINT", value_parser = endpoint)]
     pub otlp_endpoint: Option<String>,
+
+    /// How: `grpc`, to port 4317 by custom, or `http/protobuf`, to port 4318, with /v1/traces put behind the URL
+    /// [default: that of OTEL_EXPORTER_OTLP_PROTOCOL, or else grpc]
+    #[arg(long, value_name = "grpc|http/protobuf", env = "BLIP_SERVE__TRACE__OTLP_PROTOCOL")]
+    pub otlp_protocol: Option<OtlpProtocol>,
 
     /// The part of requests that is traced, of those whose callers do not say in their traceparent whether they are, 0 to 1
     #[arg(
@@ -35,6 +40,37 @@ pub struct TraceSettings {
     /// Send no traceparent to the servers that images are fetched from
     #[arg(long = "trace-propagation-off", env = "BLIP_SERVE__TRACE__PROPAGATION_OFF")]
     pub propagation_off: bool,
+}
+
+/// What carries spans to a collector.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OtlpProtocol {
+    /// gRPC.
+    #[default]
+    Grpc,
+    /// Protocol buffers in HTTP requests.
+    HttpProtobuf,
+}
+
+impl FromStr for OtlpProtocol {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "grpc" => Ok(Self::Grpc),
+            "http/protobuf" => Ok(Self::HttpProtobuf),
+            _ => Err(format!("unknown protocol {text:?}, expected grpc or http/protobuf")),
+        }
+    }
+}
+
+impl fmt::Display for OtlpProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Grpc => "grpc",
+            Self::HttpProtobuf => "http/protobuf",
+        })
+    }
 }
 
 /// A part of a whole, from 0 to 1.
@@ -60,7 +96,8 @@ impl fmt::Display for Ratio {
     }
 }
 
-fn endpoint(text: &str) -> Result<String, String> {
+/// An endpoint as it is written, if it can be one and holds no secret.
+pub(crate) fn endpoint(text: &str) -> Result<String, String> {
     let refused = |cause| format!("{cause}, expected something like http://127.0.0.1:4317");
     let uri: Uri = text.parse().map_err(|_| refused("it is no URL"))?;
     let authority = uri.authority().ok_or_else(|| refused("it names no host"))?;
@@ -85,6 +122,15 @@ mod tests {
         for text in ["-0.1", "1.1", "NaN", "inf", "half", ""] {
             assert!(text.parse::<Ratio>().is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn a_protocol_is_read_as_it_is_written_and_json_is_none() {
+        for text in ["grpc", "http/protobuf"] {
+            assert_eq!(text.parse::<OtlpProtocol>().unwrap().to_string(), text);
+        }
+        let message = "http/json".parse::<OtlpProtocol>().unwrap_err();
+        assert!(message.contains("http/json") && message.contains("http/protobuf"), "{message}");
     }
 
     #[test]

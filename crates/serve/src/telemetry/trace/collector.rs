@@ -1,109 +1,83 @@
-//! The way to a collector, by OTLP over gRPC.
+//! Which collector spans go to, and how.
 
 use std::time::Duration;
 
-use anyhow::Context as _;
-use opentelemetry_otlp::{SpanExporter, WithExportConfig as _, WithTonicConfig as _};
-use opentelemetry_sdk::{
-    Resource,
-    error::OTelSdkResult,
-    trace::{SpanData, SpanExporter as Exporter},
-};
-use tonic::transport::{Certificate, ClientTlsConfig};
+use anyhow::{Context as _, anyhow};
 
-use crate::telemetry::Occasionally;
+use crate::settings::{OtlpProtocol, TraceSettings, endpoint};
 
-/// How often it is told at most that spans do not arrive.
-const COMPLAINT_PERIOD: Duration = Duration::from_secs(60);
+/// How long sending some spans may take where nobody says, as OpenTelemetry has it.
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What belongs behind the address of a collector that takes everything over HTTP.
+const TRACES_PATH: &str = "/v1/traces";
 
 /// Where spans go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Collector {
-    endpoint: String,
-    /// The authorities whose certificates are trusted instead of the public ones, in PEM.
-    authorities: Option<String>,
+    /// The URL that they are sent to.
+    pub(super) endpoint: String,
+    pub(super) protocol: OtlpProtocol,
+    /// The authorities whose certificates are trusted instead of the public ones, a file in PEM.
+    pub(super) authorities: Option<String>,
+    /// How long sending some of them may take.
+    pub(super) timeout: Duration,
     /// Whether the environment says what this service is called.
     pub(super) service_is_named: bool,
 }
 
 impl Collector {
-    /// The collector that `setting` names, or else the standard `variable`s of the environment; none if neither does.
-    pub(super) fn chosen(setting: Option<&str>, variable: impl Fn(&str) -> Option<String>) -> Option<Self> {
-        let variable = |name| variable(name).filter(|value| !value.trim().is_empty());
+    /// The collector that the settings name, or else the standard `variable`s of the environment; none if neither does.
+    ///
+    /// # Errors
+    /// What is wrong with the variables.
+    pub(super) fn chosen(
+        settings: &TraceSettings,
+        variable: impl Fn(&str) -> Option<String>,
+    ) -> anyhow::Result<Option<Self>> {
+        let variable = |name: &str| variable(name).filter(|value| !value.trim().is_empty());
+        // What is said of traces wins over what is said of everything.
+        let exporting = |name: &str| {
+            [format!("OTEL_EXPORTER_OTLP_TRACES_{name}"), format!("OTEL_EXPORTER_OTLP_{name}")]
+                .into_iter()
+                .find_map(|name| Some((variable(&name)?, name)))
+        };
         if variable("OTEL_SDK_DISABLED").is_some_and(|value| value.trim().eq_ignore_ascii_case("true")) {
-            return None;
+            return Ok(None);
         }
-        let endpoint = setting
-            .map(str::to_owned)
-            .or_else(|| variable("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"))
-            .or_else(|| variable("OTEL_EXPORTER_OTLP_ENDPOINT"))?;
-        let authorities = variable("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE")
-            .or_else(|| variable("OTEL_EXPORTER_OTLP_CERTIFICATE"));
+        let own = settings.otlp_endpoint.clone().map(|url| (url, "trace.otlp_endpoint".to_owned()));
+        let Some((url, name)) = own.or_else(|| exporting("ENDPOINT")) else { return Ok(None) };
+        endpoint(&url).map_err(|reason| anyhow!("{name}: {reason}"))?;
+        let protocol = match (settings.otlp_protocol, exporting("PROTOCOL")) {
+            (Some(protocol), _) => protocol,
+            (None, Some((text, name))) => {
+                text.trim().parse().map_err(|reason| anyhow!("{name}: {reason}"))?
+            }
+            (None, None) => OtlpProtocol::default(),
+        };
+        let timeout = exporting("TIMEOUT")
+            .map(|(text, name)| {
+                let milliseconds = text.trim().parse().map(Duration::from_millis);
+                milliseconds.with_context(|| format!("{name}: {text:?} is no number of milliseconds"))
+            })
+            .transpose()?;
         let attributes = variable("OTEL_RESOURCE_ATTRIBUTES").unwrap_or_default();
         let service_is_named = variable("OTEL_SERVICE_NAME").is_some()
             || attributes.split(',').any(|attribute| attribute.trim_start().starts_with("service.name="));
-        Some(Self { endpoint, authorities, service_is_named })
+        let is_whole = protocol == OtlpProtocol::Grpc || name == "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+        Ok(Some(Self {
+            endpoint: if is_whole { url } else { url.trim_end_matches('/').to_owned() + TRACES_PATH },
+            protocol,
+            authorities: exporting("CERTIFICATE").map(|(path, _)| path),
+            timeout: timeout.unwrap_or(DEFAULT_TIMEOUT),
+            service_is_named,
+        }))
     }
 
     /// The endpoint without what may be secret in it.
     pub(super) fn shown(&self) -> &str {
-        let (scheme, rest) = self.endpoint.split_once("://").unwrap_or(("", &self.endpoint));
-        let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-        if authority.contains('@') || scheme.is_empty() { "(hidden)" } else { authority }
-    }
-}
-
-/// What sends spans to `collector`, with the headers and the timeout that the environment names.
-///
-/// # Errors
-/// What is wrong with them.
-pub(super) fn exporter(collector: &Collector) -> anyhow::Result<impl Exporter + 'static> {
-    let mut exporter = SpanExporter::builder().with_tonic().with_endpoint(collector.endpoint.as_str());
-    if collector.endpoint.starts_with("https://") {
-        let tls = ClientTlsConfig::new();
-        let tls = match &collector.authorities {
-            None => tls.with_webpki_roots(),
-            Some(path) => {
-                let pem =
-                    std::fs::read(path).with_context(|| format!("cannot read the authorities in {path}"))?;
-                tls.ca_certificate(Certificate::from_pem(pem))
-            }
-        };
-        exporter = exporter.with_tls_config(tls);
-    }
-    let exporter =
-        exporter.build().with_context(|| format!("cannot export traces to {}", collector.shown()))?;
-    Ok(Patient { exporter, failed: Occasionally::every(COMPLAINT_PERIOD) })
-}
-
-/// An exporter that tells of its failures once a minute at most. Spans that do not arrive are lost.
-#[derive(Debug)]
-struct Patient<E> {
-    exporter: E,
-    failed: Occasionally,
-}
-
-impl<E: Exporter> Exporter for Patient<E> {
-    async fn export(&self, batch: Vec<SpanData>) -> OTelSdkResult {
-        if let Err(error) = self.exporter.export(batch).await
-            && let Some(times) = self.failed.happened()
-        {
-            tracing::warn!(%error, times, "spans could not be exported");
-        }
-        // It has been told: the library would do so every time.
-        Ok(())
-    }
-
-    fn shutdown_with_timeout(&self, timeout: Duration) -> OTelSdkResult {
-        self.exporter.shutdown_with_timeout(timeout)
-    }
-
-    fn force_flush(&self) -> OTelSdkResult {
-        self.exporter.force_flush()
-    }
-
-    fn set_resource(&mut self, resource: &Resource) {
-        self.exporter.set_resource(resource);
+        let (_, rest) = self.endpoint.split_once("://").unwrap_or(("", &self.endpoint));
+        rest.split(['/', '?', '#']).next().unwrap_or_default()
     }
 }
 
@@ -111,16 +85,29 @@ impl<E: Exporter> Exporter for Patient<E> {
 mod tests {
     use super::*;
 
-    fn chosen(setting: Option<&str>, variables: &[(&str, &str)]) -> Option<Collector> {
+    const ALL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+
+    fn settings(endpoint: Option<&str>, protocol: Option<OtlpProtocol>) -> TraceSettings {
+        let mut settings = crate::settings::Settings::default().trace;
+        settings.otlp_endpoint = endpoint.map(str::to_owned);
+        settings.otlp_protocol = protocol;
+        settings
+    }
+
+    fn chosen(settings: &TraceSettings, variables: &[(&str, &str)]) -> anyhow::Result<Option<Collector>> {
         let variables: std::collections::HashMap<_, _> = variables.iter().copied().collect();
-        Collector::chosen(setting, |name| variables.get(name).map(|value| (*value).to_owned()))
+        Collector::chosen(settings, |name| variables.get(name).map(|value| (*value).to_owned()))
+    }
+
+    fn found(endpoint: Option<&str>, variables: &[(&str, &str)]) -> Option<Collector> {
+        chosen(&settings(endpoint, None), variables).unwrap()
     }
 
     #[test]
     fn the_setting_wins_over_the_variable_for_traces_which_wins_over_the_one_for_everything() {
-        let all = ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://all:4317");
-        let traces = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://traces:4317");
-        let endpoint = |setting, variables: &[_]| chosen(setting, variables).map(|found| found.endpoint);
+        let (all, traces) = ((ALL, "http://all:4317"), (TRACES, "http://traces:4317"));
+        let endpoint = |setting, variables: &[_]| found(setting, variables).map(|found| found.endpoint);
         assert_eq!(endpoint(None, &[]), None);
         assert_eq!(endpoint(None, &[all]).as_deref(), Some("http://all:4317"));
         assert_eq!(endpoint(None, &[all, traces]).as_deref(), Some("http://traces:4317"));
@@ -130,8 +117,54 @@ mod tests {
     }
 
     #[test]
+    fn the_protocol_is_grpc_unless_the_setting_or_a_variable_says_otherwise() {
+        let http = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
+        let grpc = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "grpc");
+        let protocol = |own, variables: &[_]| {
+            chosen(&settings(Some("http://own"), own), variables).unwrap().unwrap().protocol
+        };
+        assert_eq!(protocol(None, &[]), OtlpProtocol::Grpc);
+        assert_eq!(protocol(None, &[http]), OtlpProtocol::HttpProtobuf);
+        assert_eq!(protocol(None, &[http, grpc]), OtlpProtocol::Grpc);
+        assert_eq!(protocol(Some(OtlpProtocol::HttpProtobuf), &[grpc]), OtlpProtocol::HttpProtobuf);
+    }
+
+    #[test]
+    fn over_http_the_path_of_traces_is_put_behind_all_but_the_url_that_is_of_traces_alone() {
+        let http = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf");
+        let endpoint = |setting, variable| found(setting, &[http, variable]).unwrap().endpoint;
+        assert_eq!(endpoint(Some("http://own:4318"), (ALL, "")), "http://own:4318/v1/traces");
+        assert_eq!(endpoint(None, (ALL, "https://all/otlp/")), "https://all/otlp/v1/traces");
+        assert_eq!(endpoint(None, (TRACES, "https://traces/mine")), "https://traces/mine");
+        assert_eq!(found(Some("http://own:4317"), &[]).unwrap().endpoint, "http://own:4317");
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_variable_is_told_with_its_name_and_no_secret_with_it() {
+        let refusal =
+            |variables: &[_]| format!("{:#}", chosen(&settings(None, None), variables).expect_err("wrong"));
+        let all = (ALL, "http://all:4318");
+        assert_eq!(
+            refusal(&[all, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")]),
+            "OTEL_EXPORTER_OTLP_PROTOCOL: unknown protocol \"http/json\", expected grpc or http/protobuf"
+        );
+        assert!(refusal(&[all, ("OTEL_EXPORTER_OTLP_TIMEOUT", "soon")]).contains("milliseconds"));
+        let secret = refusal(&[(TRACES, "https://user:secret@collector:4317")]);
+        assert!(secret.contains(TRACES) && !secret.contains("secret"), "{secret}");
+    }
+
+    #[test]
+    fn sending_may_take_ten_seconds_or_what_a_variable_says() {
+        let timeout = |variables: &[_]| found(Some("http://own:4317"), variables).unwrap().timeout;
+        assert_eq!(timeout(&[]), Duration::from_secs(10));
+        let all = ("OTEL_EXPORTER_OTLP_TIMEOUT", "2500");
+        assert_eq!(timeout(&[all]), Duration::from_millis(2500));
+        assert_eq!(timeout(&[all, ("OTEL_EXPORTER_OTLP_TRACES_TIMEOUT", "70")]), Duration::from_millis(70));
+    }
+
+    #[test]
     fn the_environment_may_name_the_service_in_either_way() {
-        let named = |variables: &[_]| chosen(Some("http://own:4317"), variables).unwrap().service_is_named;
+        let named = |variables: &[_]| found(Some("http://own:4317"), variables).unwrap().service_is_named;
         assert!(!named(&[("OTEL_RESOURCE_ATTRIBUTES", "team=shop")]));
         assert!(named(&[("OTEL_RESOURCE_ATTRIBUTES", "team=shop,service.name=vqa")]));
         assert!(named(&[("OTEL_SERVICE_NAME", "vqa")]));
@@ -139,28 +172,6 @@ mod tests {
 
     #[test]
     fn what_may_be_secret_in_an_endpoint_is_not_shown() {
-        let shown = |endpoint| chosen(Some(endpoint), &[]).unwrap().shown().to_owned();
-        assert_eq!(shown("https://collector:4317/x?token=1"), "collector:4317");
-        assert_eq!(shown("https://user:secret@collector:4317"), "(hidden)");
-    }
-
-    #[derive(Debug)]
-    struct Away;
-
-    impl Exporter for Away {
-        async fn export(&self, _: Vec<SpanData>) -> OTelSdkResult {
-            Err(opentelemetry_sdk::error::OTelSdkError::InternalFailure("nobody is there".into()))
-        }
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_collector_that_is_away_is_told_of_once_a_minute() {
-        let patient = Patient { exporter: Away, failed: Occasionally::every(COMPLAINT_PERIOD) };
-        assert!(patient.export(Vec::new()).await.is_ok());
-        for _ in 0..9 {
-            assert!(patient.export(Vec::new()).await.is_ok());
-        }
-        tokio::time::advance(COMPLAINT_PERIOD).await;
-        assert_eq!(patient.failed.happened(), Some(10));
+        assert_eq!(found(Some("https://collector:4317/x?token=1"), &[]).unwrap().shown(), "collector:4317");
     }
 }

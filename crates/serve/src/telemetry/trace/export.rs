@@ -11,11 +11,7 @@ use opentelemetry_sdk::{
     trace::{SdkTracer, SdkTracerProvider},
 };
 
-use super::{
-    TraceScope,
-    collector::{Collector, exporter},
-    sampling::Sampling,
-};
+use super::{TraceScope, collector::Collector, exporter::exporter, sampling::Sampling};
 use crate::settings::{SchedulerSettings, TraceSettings};
 
 /// How long the last spans may take to go out when the server stops.
@@ -40,7 +36,7 @@ impl Tracing {
     /// What is wrong with the endpoint, or with the variables.
     pub fn new(settings: &TraceSettings, scheduler: &SchedulerSettings) -> anyhow::Result<Self> {
         let variable = |name: &str| std::env::var(name).ok();
-        let Some(collector) = Collector::chosen(settings.otlp_endpoint.as_deref(), variable) else {
+        let Some(collector) = Collector::chosen(settings, variable)? else {
             return Ok(Self::default());
         };
         let mut resource =
@@ -55,7 +51,7 @@ impl Tracing {
             .with_resource(resource.build())
             .with_batch_exporter(exporter(&collector)?)
             .build();
-        tracing::info!(endpoint = %collector.shown(), ratio = %settings.sample_ratio, "exporting traces");
+        tracing::info!(endpoint = %collector.shown(), protocol = %collector.protocol, ratio = %settings.sample_ratio, "exporting traces");
         Ok(Self::by(provider, !settings.propagation_off))
     }
 

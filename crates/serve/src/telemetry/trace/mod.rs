@@ -8,6 +8,8 @@ mod batch;
 mod clock;
 mod collector;
 mod export;
+mod exporter;
+mod http_client;
 mod pair;
 mod propagation;
 #[cfg(test)]

@@ -1,0 +1,112 @@
+"""What tracing costs: the same program without a collector and with one, at ratios of 0, 0.1 and 1, asked in turns by `blip-serve bench`.
+
+All servers and their collectors, which throw spans away, run on this machine, in this one run; in each round every server is asked once, in an
+order that turns, so that a shared machine slows all alike. The demo model answers about pictures whose features it remembers: the
+quickest requests there are, so the part that tracing takes of them is the largest.
+"""
+
+import argparse
+import json
+import os
+import re
+import statistics
+import subprocess
+import tempfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
+
+READY = re.compile(r"ready: grpc (\S+),")
+RATIOS = {"no collector": None, "ratio 0": "0", "ratio 0.1": "0.1", "ratio 1": "1"}
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Sink(trace_service_pb2_grpc.TraceServiceServicer):
+    """Counts spans and forgets them."""
+
+    def __init__(self):
+        self.spans = 0
+        self.lock = threading.Lock()
+        self.server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", 64 << 20)])
+        trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self.server)
+        self.url = f"http://127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
+        self.server.start()
+
+    def Export(self, request, context):
+        with self.lock:
+            self.spans += sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+class Server:
+    def __init__(self, program, ratio):
+        self.sink, self.requests = Sink(), 0
+        command = [program, "serve", "--device", "cpu", "--engine-threads", "1", "--grpc-listen", "127.0.0.1:0", "--http-listen", "off",
+                   "--metrics-listen", "off", "--canary-idle-s", "0"]
+        command += [] if ratio is None else ["--otlp-endpoint", self.sink.url, "--trace-sample-ratio", ratio]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        self.address = READY.search(self.process.stdout.readline()).group(1)
+        self.rounds = []
+
+    def cpu_seconds(self):
+        """Of user and kernel, all threads."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / TICKS
+
+    def ask(self, program, seconds, clients):
+        """One round: (requests a second, CPU microseconds of the server for each request)."""
+        before = self.cpu_seconds()
+        with tempfile.NamedTemporaryFile(suffix=".json") as report:
+            command = [program, "bench", "--server", self.address, "--clients", clients, "--seconds", seconds, "--warm-up-s", 0,
+                       "--reuse", 1, "--pool", 20, "--size", "96x96", "--output", report.name]
+            subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL)
+            report = json.loads(Path(report.name).read_text())
+        assert not report["failed"], report["errors"]
+        requests = report["requests"]
+        self.requests += requests
+        return requests / seconds, (self.cpu_seconds() - before) / requests * 1e6
+
+
+def spread(values):
+    return f"{statistics.median(values):8.2f} ({min(values):.2f} to {max(values):.2f})"
+
+
+def main():
+    options = argparse.ArgumentParser(description=__doc__)
+    options.add_argument("--bin", required=True)
+    options.add_argument("--rounds", type=int, default=8)
+    options.add_argument("--seconds", type=int, default=8)
+    options.add_argument("--clients", type=int, default=16)
+    options = options.parse_args()
+    program = str(Path(options.bin).resolve())
+    servers = {name: Server(program, ratio) for name, ratio in RATIOS.items()}
+    try:
+        for server in servers.values():
+            server.ask(program, 2, options.clients)
+        for turn in range(options.rounds):
+            names = list(servers)
+            for name in names[turn % len(names):] + names[:turn % len(names)]:
+                servers[name].rounds.append(servers[name].ask(program, options.seconds, options.clients))
+    finally:
+        for server in servers.values():
+            # It sends its last spans first.
+            server.process.terminate()
+            server.process.wait()
+            server.sink.server.stop(None)
+    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    print(f"{version}; {options.rounds} rounds of {options.seconds} s, {options.clients} clients, {os.cpu_count()} cores, "
+          f"load average {os.getloadavg()[2]:.1f} in the last 15 minutes")
+    print("median (least to most); ratios are to the server without a collector in the same round")
+    plain = servers["no collector"].rounds
+    for name, server in servers.items():
+        rates, costs = zip(*server.rounds)
+        print(f"{name:13} requests/s {spread(rates)}  ratio {spread([rate / base for rate, (base, _) in zip(rates, plain)])}")
+        print(f"{'':13} CPU us/request {spread(costs)}  ratio {spread([cost / base for cost, (_, base) in zip(costs, plain)])}")
+        print(f"{'':13} spans collected for each request {server.sink.spans / server.requests:.2f}")
+
+
+if __name__ == "__main__":
+    main()

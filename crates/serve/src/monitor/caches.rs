@@ -1,0 +1,120 @@
+//! What is kept of images that were seen: their pixels, and their features.
+
+use metrics::{Counter, Gauge, counter, gauge};
+
+use super::table::{FEATURES_EVICTED, FEATURES_HELD, PIXELS, PIXELS_HELD};
+
+/// The features that one engine keeps. What an engine that is dropped has kept is not there any more.
+pub struct KeptFeatures {
+    bytes: f64,
+    all: Gauge,
+    evicted: Counter,
+}
+
+impl std::fmt::Debug for KeptFeatures {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeptFeatures").field("bytes", &self.bytes).finish_non_exhaustive()
+    }
+}
+
+impl KeptFeatures {
+    /// None yet; recorded by the recorder that is installed now.
+    #[must_use]
+    pub fn new() -> Self {
+        let evicted = counter!(FEATURES_EVICTED);
+        // To be seen before it counts.
+        evicted.increment(0);
+        Self { bytes: 0.0, all: gauge!(FEATURES_HELD), evicted }
+    }
+
+    /// An image's features are kept from now on.
+    pub fn keep(&mut self, bytes: usize) {
+        self.bytes += bytes as f64;
+        self.all.increment(bytes as f64);
+    }
+
+    /// An image's features have given way to another's.
+    pub fn evict(&mut self, bytes: usize) {
+        self.bytes -= bytes as f64;
+        self.all.decrement(bytes as f64);
+        self.evicted.increment(1);
+    }
+}
+
+impl Default for KeptFeatures {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Drop for KeptFeatures {
+    fn drop(&mut self) {
+        self.all.decrement(self.bytes);
+    }
+}
+
+/// The pixels that are kept.
+pub struct KeptPixels {
+    bytes: Gauge,
+    found: Counter,
+    decoded: Counter,
+}
+
+impl std::fmt::Debug for KeptPixels {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeptPixels").finish_non_exhaustive()
+    }
+}
+
+impl KeptPixels {
+    /// Recorded by the recorder that is installed now.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            bytes: gauge!(PIXELS_HELD),
+            found: counter!(PIXELS, "source" => "cache"),
+            decoded: counter!(PIXELS, "source" => "decoder"),
+        }
+    }
+
+    /// An image's pixels were there.
+    pub fn found(&self) {
+        self.found.increment(1);
+    }
+
+    /// An image was decoded; so many bytes are kept now.
+    pub fn decoded(&self, bytes: u64) {
+        self.decoded.increment(1);
+        self.bytes.set(bytes as f64);
+    }
+}
+
+impl Default for KeptPixels {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    #[test]
+    fn features_of_all_engines_are_summed_and_those_of_a_lost_engine_are_gone() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let (mut first, mut second) =
+            metrics::with_local_recorder(&recorder, || (KeptFeatures::new(), KeptFeatures::new()));
+        let shown = |line: &str| recorder.handle().render().lines().any(|found| found == line);
+        assert!(shown("blip_image_features_evicted_total 0"));
+        first.keep(100);
+        first.keep(100);
+        second.keep(100);
+        second.evict(100);
+        second.keep(100);
+        assert!(shown("blip_image_features_bytes 300") && shown("blip_image_features_evicted_total 1"));
+        drop(first);
+        assert!(shown("blip_image_features_bytes 100"));
+    }
+}
