@@ -165,8 +165,13 @@ def dimensions(model, entries, folder):
     }
 
 
+def earlier_runs(folder):
+    """The `training_facts` of the runs that made what is in a folder, in order."""
+    return json.loads((folder / "metrics.json").read_text())["training"]
+
+
 def training_facts(options, steps):
-    """What a card says of the training of a network that began from the demo."""
+    """What a card says of a run that trained a network begun from the demo."""
     return {
         "seed": options.seed,
         "device": f"{options.threads} thread{'s' * (options.threads > 1)} of a shared processor",
@@ -179,6 +184,19 @@ def training_facts(options, steps):
         "torch": torch.__version__,
         "pillow": PIL.__version__,
     }
+
+
+def told_runs(script, runs):
+    """The runs of a training script as a list in Markdown."""
+    lines = []
+    for number, run in enumerate(runs):
+        options = {
+            "seed": run["seed"], "scenes": run["scenes"], "frozen-layers": run["frozen_vision_layers"],
+            "batch": run["pictures_a_step"], "steps": run["steps"], "learning-rate": run["peak_learning_rate"],
+        }  # fmt: skip
+        line = " ".join(f"--{name} {value}" for name, value in options.items()) + " --go-on" * (number > 0)
+        lines.append(f"* `python tools/{script} {line}`: {run['seconds']:.0f} s on {run['device']}.")
+    return "\n".join(lines)
 
 
 def write(model, encoder, entries, folder, metrics):
