@@ -1,6 +1,6 @@
 """Trains the small captioner from the demo model and writes it to models/demo-caption.
 
-    python tools/train_demo_caption.py            # half an hour on one processor
+    python tools/train_demo_caption.py            # half an hour of a processor to itself
     python tools/train_demo_caption.py --rehearse --out /tmp/demo-caption
 
 The demo's vision tower already tells shapes, colours and numbers. Its first `--frozen-layers` layers

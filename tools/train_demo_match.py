@@ -1,6 +1,6 @@
 """Trains the small matcher from the demo model and writes it to models/demo-match.
 
-    python tools/train_demo_match.py              # half an hour on one processor
+    python tools/train_demo_match.py              # half an hour of a processor to itself
     python tools/train_demo_match.py --rehearse --out /tmp/demo-match
 
 The demo's vision tower already tells shapes, colours and numbers. Its first `--frozen-layers` layers

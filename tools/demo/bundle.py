@@ -187,7 +187,7 @@ def training_facts(options, steps):
 
 
 def told_runs(script, runs):
-    """The runs of a training script as a list in Markdown."""
+    """The runs of a training script as a list in Markdown, and how to add one."""
     lines = []
     for number, run in enumerate(runs):
         options = {
@@ -196,7 +196,7 @@ def told_runs(script, runs):
         }  # fmt: skip
         line = " ".join(f"--{name} {value}" for name, value in options.items()) + " --go-on" * (number > 0)
         lines.append(f"* `python tools/{script} {line}`: {run['seconds']:.0f} s on {run['device']}.")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", f"`{script} --go-on` trains further from here and measures anew."])
 
 
 def write(model, encoder, entries, folder, metrics):
