@@ -10,7 +10,6 @@ Then everything learns to answer, on generated scenes and the train split of eas
 """
 
 import argparse
-import math
 import os
 import time
 from pathlib import Path
@@ -21,6 +20,7 @@ from PIL import Image
 
 import easy_vqa_set
 from demo import bank, bundle, evaluation, network, vocabulary
+from demo.training import BEGUN, Pace, jitter, optimiser, say, update
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -52,52 +52,6 @@ def arguments():
     if options.rehearse:
         options.scenes, options.held_out, options.vision_steps, options.steps, options.batch = 600, 40, 15, 15, 40
     return options
-
-
-class Pace:
-    """Where a stage stands between 0 and 1, by steps or by the clock, whichever is further.
-
-    Counted in steps a run can be repeated; the clock only makes sure that it ends in time with its
-    learning rate run down, not cut off.
-    """
-
-    def __init__(self, steps, deadline):
-        self.steps, self.deadline, self.begun, self.step = steps, deadline, time.monotonic(), 0
-
-    def progress(self):
-        elapsed = (time.monotonic() - self.begun) / max(self.deadline - self.begun, 1e-9)
-        return min(1.0, max(self.step / self.steps, elapsed))
-
-    def learning_rate(self, peak, warm_up=0.04):
-        progress = self.progress()
-        if self.step < 20 or progress < warm_up:
-            return peak * min((self.step + 1) / 20, max(progress / warm_up, 0.05))
-        return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * (progress - warm_up) / (1 - warm_up))))
-
-
-def optimiser(modules, device):
-    decayed, plain = [], []
-    for module in modules:
-        for parameter in module.parameters():
-            (decayed if parameter.ndim > 1 else plain).append(parameter)
-    groups = [{"params": decayed, "weight_decay": 0.02}, {"params": plain, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98), fused=device == "cuda")
-
-
-def update(optimizer, loss, learning_rate):
-    for group in optimizer.param_groups:
-        group["lr"] = learning_rate
-    optimizer.zero_grad(set_to_none=True)
-    loss.backward()
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-    optimizer.step()
-
-
-def jitter(images):
-    """Slightly other light and a little noise on every picture, new at every step."""
-    gain = 1 + 0.05 * torch.randn(len(images), 3, 1, 1, device=images.device)
-    return images * gain + 0.05 * torch.randn_like(images)
 
 
 def pick(source, amount, per_picture=None):
@@ -144,13 +98,6 @@ def train_everything(model, reader, own, easy, options, deadline, keep):
             saved = time.monotonic()
         pace.step += 1
     return pace.step
-
-
-def say(text):
-    print(f"{time.monotonic() - BEGUN:6.0f} s  {text}", flush=True)
-
-
-BEGUN = time.monotonic()
 
 
 def main():

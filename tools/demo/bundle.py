@@ -2,14 +2,16 @@
 
 import json
 import random
+import time
 
+import PIL
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import BlipForQuestionAnswering
+from transformers import BlipForImageTextRetrieval, BlipForQuestionAnswering
 
 import wordpiece
 
-from . import bank, evaluation, network, questions, scenes
+from . import bank, evaluation, network, questions, scenes, training
 
 DEMO_SEED = 20_251
 
@@ -23,12 +25,13 @@ def save(model, entries, folder):
     config = json.loads((folder / "config.json").read_text())
     write_json(folder / "config.json", config | {"dtype": "float16"})
     text, side = model.config.text_config, model.config.vision_config.image_size
-    write_json(folder / "generation_config.json", {
-        "bos_token_id": text.bos_token_id,
-        "eos_token_id": text.sep_token_id,
-        "max_new_tokens": evaluation.MAX_NEW_TOKENS,
-        "pad_token_id": text.pad_token_id,
-    })  # fmt: skip
+    if not isinstance(model, BlipForImageTextRetrieval):
+        write_json(folder / "generation_config.json", {
+            "bos_token_id": text.bos_token_id,
+            "eos_token_id": text.sep_token_id,
+            "max_new_tokens": evaluation.MAX_NEW_TOKENS,
+            "pad_token_id": text.pad_token_id,
+        })  # fmt: skip
     write_json(folder / "preprocessor_config.json", {
         "do_convert_rgb": True,
         "do_normalize": True,
@@ -44,19 +47,19 @@ def save(model, entries, folder):
     wordpiece.save(entries, folder)
 
 
-def load(folder, device="cpu"):
+def load(folder, device="cpu", kind=BlipForQuestionAnswering):
     """The saved model as anyone gets it: f16 weights, computed in f32, nothing of ours attached."""
-    return BlipForQuestionAnswering.from_pretrained(folder, dtype=torch.float32).eval().to(device)
+    return kind.from_pretrained(folder, dtype=torch.float32).eval().to(device)
 
 
 def write_json(path, value):
     path.write_text(json.dumps(value, indent=2) + "\n")
 
 
-def demo_picture(model, encoder, folder):
-    """Draws the bundled picture, asks three questions about it, and keeps what the model said.
+def demo_scene():
+    """The scene of the bundled picture, and three questions about it with their answers.
 
-    The scene is the first of its own seed, unseen in training, that holds five things of four
+    It is the first of its own seed, unseen in training, that holds five things of four
     shapes and four colours or more and allows the three kinds of question.
     """
     rng = random.Random(DEMO_SEED)
@@ -69,6 +72,12 @@ def demo_picture(model, encoder, folder):
             # A count of none or one would say little about the picture.
             tries = [[kind(scene, rng) for _ in range(40)] for kind in kinds]
             asked = [next((found for found in some if found and found[1] not in "01"), None) for some in tries]
+    return scene, asked
+
+
+def demo_picture(model, encoder, folder):
+    """Draws the bundled picture, asks the three questions about it, and keeps what the model said."""
+    scene, asked = demo_scene()
     picture = scenes.draw(scene)
     picture.save(folder / "demo.png", optimize=True)
     side = model.config.vision_config.image_size
@@ -140,10 +149,10 @@ honoured in the decoder's cross-attention, so an answer does not depend on paddi
 """
 
 
-def write(model, encoder, entries, folder, metrics):
-    """Metrics, demo picture and card; `model` is the saved one, loaded again."""
+def dimensions(model, entries, folder):
+    """The figures of a saved model that its card gives."""
     config = model.config
-    metrics["model"] = {
+    return {
         "parameters": sum(p.numel() for p in model.parameters()),
         "weight_bytes": (folder / "model.safetensors").stat().st_size,
         "image_size": config.vision_config.image_size,
@@ -154,6 +163,45 @@ def write(model, encoder, entries, folder, metrics):
         "heads": config.text_config.num_attention_heads,
         "vocabulary": len(entries),
     }
+
+
+def earlier_runs(folder):
+    """The `training_facts` of the runs that made what is in a folder, in order."""
+    return json.loads((folder / "metrics.json").read_text())["training"]
+
+
+def training_facts(options, steps):
+    """What a card says of a run that trained a network begun from the demo."""
+    return {
+        "seed": options.seed,
+        "device": f"{options.threads} thread{'s' * (options.threads > 1)} of a shared processor",
+        "seconds": round(time.monotonic() - training.BEGUN, 1),
+        "scenes": options.scenes,
+        "frozen_vision_layers": options.frozen_layers,
+        "steps": steps,
+        "pictures_a_step": options.batch,
+        "peak_learning_rate": options.learning_rate,
+        "torch": torch.__version__,
+        "pillow": PIL.__version__,
+    }
+
+
+def told_runs(script, runs):
+    """The runs of a training script as a list in Markdown, and how to add one."""
+    lines = []
+    for number, run in enumerate(runs):
+        options = {
+            "seed": run["seed"], "scenes": run["scenes"], "frozen-layers": run["frozen_vision_layers"],
+            "batch": run["pictures_a_step"], "steps": run["steps"], "learning-rate": run["peak_learning_rate"],
+        }  # fmt: skip
+        line = " ".join(f"--{name} {value}" for name, value in options.items()) + " --go-on" * (number > 0)
+        lines.append(f"* `python tools/{script} {line}`: {run['seconds']:.0f} s on {run['device']}.")
+    return "\n".join([*lines, "", f"`{script} --go-on` trains further from here and measures anew."])
+
+
+def write(model, encoder, entries, folder, metrics):
+    """Metrics, demo picture and card; `model` is the saved one, loaded again."""
+    metrics["model"] = dimensions(model, entries, folder)
     metrics["demo_picture"] = demo_picture(model, encoder, folder)
     write_json(folder / "metrics.json", metrics)
     (folder / "README.md").write_text(card(metrics))

@@ -21,6 +21,21 @@ class Answer:
     margin: float
 
 
+def answers_of(out, given, stop):
+    """Every row's `Answer`, read from what `generate` returned with `output_logits`; the first
+    `given` tokens of a sequence are its start, not its answer."""
+    steps = torch.stack(out.logits, 1).double()
+    chosen = out.sequences[:, given:]
+    best = steps.topk(2, -1).values
+    logp = steps.log_softmax(-1).gather(-1, chosen[..., None])[..., 0]
+    answers = []
+    for row, ids in enumerate(chosen.tolist()):
+        length = ids.index(stop) + 1 if stop in ids else len(ids)
+        lead = (best[row, :length, 0] - best[row, :length, 1]).min()
+        answers.append(Answer(tuple(ids[:length]), float(logp[row, :length].sum()), float(lead)))
+    return answers
+
+
 @torch.no_grad()
 def ask(model, pictures, rows, batch=512):
     """Answers `rows`, pairs of (picture's index, question ids without padding), in order.
@@ -43,15 +58,8 @@ def ask(model, pictures, rows, batch=512):
                 input_ids=asked, pixel_values=images, max_new_tokens=MAX_NEW_TOKENS,
                 return_dict_in_generate=True, output_logits=True,
             )  # fmt: skip
-            steps = torch.stack(out.logits, 1).double()
-            chosen = out.sequences[:, 1:]
-            best = steps.topk(2, -1).values
-            logp = steps.log_softmax(-1).gather(-1, chosen[..., None])[..., 0]
-            for row, position in enumerate(part):
-                ids = chosen[row].tolist()
-                length = ids.index(stop) + 1 if stop in ids else len(ids)
-                lead = (best[row, :length, 0] - best[row, :length, 1]).min()
-                answers[position] = Answer(tuple(ids[:length]), float(logp[row, :length].sum()), float(lead))
+            for position, answer in zip(part, answers_of(out, 1, stop), strict=True):
+                answers[position] = answer
     return answers
 
 
