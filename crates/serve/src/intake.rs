@@ -208,6 +208,12 @@ impl Intake {
         Ready::failed(place, &refusal, count)
     }
 
+    /// The text of a caption, `written` behind `prompt`, as the model's flavour has it.
+    #[must_use]
+    pub fn caption(&self, prompt: &[i64], written: &[i64]) -> String {
+        self.tools.tokenizer.decode_caption(prompt, written)
+    }
+
     /// The text of token ids.
     #[must_use]
     pub fn text(&self, ids: &[i64]) -> String {

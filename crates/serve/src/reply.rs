@@ -61,12 +61,11 @@ impl Reply {
         let timing = Some(timing(&done, cost, arrived));
         match done.answer.answer.output {
             RowOutput::Generated(sequences) => {
-                let prompt = match subject {
-                    Subject::Prompt(ids) => ids.0.as_slice(),
-                    _ => &[],
+                let words = |sequence: Sequence| match subject {
+                    Subject::Prompt(prompt) => (intake.caption(&prompt.0, &sequence.token_ids), sequence),
+                    _ => (intake.text(&sequence.token_ids), sequence),
                 };
-                let mut written =
-                    sequences.into_iter().map(|sequence| (words(prompt, &sequence, intake), sequence));
+                let mut written = sequences.into_iter().map(words);
                 let (text, Sequence { token_ids, score, margin }) = written.next().unwrap_or_default();
                 let token_ids = unsigned(&token_ids);
                 let alternatives = written.map(|(text, sequence)| Alternative {
@@ -140,13 +139,6 @@ impl Reply {
             Self::Match(_) | Self::Embedding(_) => "",
         }
     }
-}
-
-fn words(prompt: &[i64], sequence: &Sequence, intake: &Intake) -> String {
-    if prompt.is_empty() {
-        return intake.text(&sequence.token_ids);
-    }
-    intake.text(&[prompt, &sequence.token_ids].concat())
 }
 
 /// The best of ranked candidates as an answer, the others as its alternatives.
