@@ -1,14 +1,23 @@
-//! The command line: `blip-serve serve`, `download`, `ask`, `bench`, `health` and `config`.
+//! The command line: `blip-serve serve`, `download`, `ask`, `caption`, `match`, `embed`, `eval`, `bench`, `health` and `config`.
 
 pub mod ask;
 pub mod bench;
+mod bulk;
+pub mod caption;
 pub mod config;
 mod connection;
+mod direct;
 pub mod download;
+pub mod embed;
+pub mod eval;
+mod generation;
 pub mod health;
+mod images;
+pub mod matching;
 mod print;
 pub mod serve;
 mod settings;
+mod tasks;
 
 use std::io::Write as _;
 
@@ -45,7 +54,7 @@ pub struct Cli {
         global = true,
         value_name = "FILTER",
         env = "BLIP_SERVE__LOG",
-        default_value = "warn,hub=info"
+        default_value = "warn,bulk=info,hub=info"
     )]
     log: EnvFilter,
 
@@ -67,7 +76,15 @@ enum Command {
     /// Download a model from the hub
     Download(download::DownloadCommand),
     /// Ask a running server questions about images
-    Ask(ask::AskCommand),
+    Ask(Box<ask::AskCommand>),
+    /// Have a running server describe images
+    Caption(Box<caption::CaptionCommand>),
+    /// Have a running server say how well texts describe images
+    Match(Box<matching::MatchCommand>),
+    /// Have a running server turn images and texts into vectors
+    Embed(Box<embed::EmbedCommand>),
+    /// Ask a running server the questions of a VQA data set, and compute the accuracy
+    Eval(Box<eval::EvalCommand>),
     /// Ask a server many questions, and measure how it answers
     Bench(Box<bench::BenchCommand>),
     /// Ask a running server whether it is ready
@@ -92,6 +109,10 @@ pub fn run() -> Exit {
                         Command::Serve(command) => command.run(log_filter).await,
                         Command::Download(command) => command.run().await,
                         Command::Ask(command) => command.run().await,
+                        Command::Caption(command) => command.run().await,
+                        Command::Match(command) => command.run().await,
+                        Command::Embed(command) => command.run().await,
+                        Command::Eval(command) => command.run().await,
                         Command::Bench(command) => command.run().await,
                         Command::Health(command) => command.run().await,
                         Command::Config(command) => command.run(),
