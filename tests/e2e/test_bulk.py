@@ -87,7 +87,7 @@ def test_csv_goes_in_and_out_and_by_standard_input_and_output_too(demo, folder):
 
 def test_a_run_that_was_killed_is_gone_on_with_and_ends_as_if_it_had_not_been(start, folder):
     server = start()
-    records = [{"id": at, "image": "pictures/b.png", "question": f"{QUESTIONS[at % 3]} {at}"} for at in range(3000)]
+    records = [{"id": at, "image": "pictures/b.png", "question": f"{QUESTIONS[at % 3]} {at}"} for at in range(800)]
     given, output = write(folder / "questions.jsonl", records), folder / "answers.jsonl"
     command = [program(), "ask", "--server", f"http://{server.address}", "--input", str(given), "--output", str(output)]
     for ending in (signal.SIGKILL, signal.SIGINT):
@@ -108,13 +108,13 @@ def test_a_run_that_was_killed_is_gone_on_with_and_ends_as_if_it_had_not_been(st
         file.write('{"id": 12, "torn')
     finished = run(*command[1:], "--resume")
     assert finished.returncode == 0, finished
-    assert [line["id"] for line in lines(output.read_text())] == list(range(3000))
+    assert [line["id"] for line in lines(output.read_text())] == list(range(800))
     assert all("answer" in line for line in lines(output.read_text()))
 
 
 def test_what_a_lost_server_has_not_answered_is_asked_of_the_next_one(start, folder):
     first = start(connect=False)
-    records = [{"id": at, "image": "pictures/b.png", "question": f"{QUESTIONS[at % 3]} {at}"} for at in range(3000)]
+    records = [{"id": at, "image": "pictures/b.png", "question": f"{QUESTIONS[at % 3]} {at}"} for at in range(800)]
     given, output = write(folder / "questions.jsonl", records), folder / "answers.jsonl"
     command = [program(), "ask", "--server", f"http://{first.address}", "--input", str(given), "--output", str(output)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -122,15 +122,15 @@ def test_what_a_lost_server_has_not_answered_is_asked_of_the_next_one(start, fol
             assert process.poll() is None, process.stderr.read()
         first.process.kill()
         first.process.wait()
-        start("--grpc-listen", first.address, connect=False)
+        start(listen=first.address, connect=False)
         said = process.stderr.read()
     assert process.returncode == 0, said
-    assert [line["id"] for line in lines(output.read_text())] == list(range(3000))
+    assert [line["id"] for line in lines(output.read_text())] == list(range(800))
 
 
 def test_without_patience_a_lost_server_ends_the_run_in_one_line(start, folder):
     server = start(connect=False)
-    records = [{"id": at, "image": "pictures/b.png", "question": f"{QUESTIONS[at % 3]} {at}"} for at in range(3000)]
+    records = [{"id": at, "image": "pictures/b.png", "question": f"{QUESTIONS[at % 3]} {at}"} for at in range(800)]
     given, output = write(folder / "questions.jsonl", records), folder / "answers.jsonl"
     command = [program(), "ask", "--server", f"http://{server.address}", "--input", str(given), "--output", str(output), "--patience-s", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
@@ -140,7 +140,7 @@ def test_without_patience_a_lost_server_ends_the_run_in_one_line(start, folder):
         said = process.stderr.read()
     assert process.returncode == 1 and said.count("\n") == 1, said
     answers = lines(output.read_text())
-    assert [line["id"] for line in answers] == list(range(len(answers))) and len(answers) < 3000
+    assert [line["id"] for line in answers] == list(range(len(answers))) and len(answers) < 800
 
 
 @pytest.mark.parametrize("options, said", [
