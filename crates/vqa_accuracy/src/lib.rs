@@ -10,6 +10,8 @@
 mod accuracy;
 mod contractions;
 pub mod normalise;
+#[cfg(test)]
+mod official;
 mod tally;
 
 pub use accuracy::accuracy;

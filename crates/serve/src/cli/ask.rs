@@ -64,7 +64,7 @@ pub struct AskCommand {
     json: bool,
 
     /// When to give up, in seconds [default: never]
-    #[arg(long, value_name = "SECONDS")]
+    #[arg(long, value_name = "SECONDS", conflicts_with = "input")]
     timeout_s: Option<u64>,
 }
 

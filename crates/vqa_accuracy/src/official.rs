@@ -1,10 +1,10 @@
 //! The same numbers as the official program gives; `tools/vqa_accuracy_goldens.py` writes them.
 
+use crate::{Tally, accuracy, normalise};
 use serde_json::Value;
-use vqa_accuracy::{Tally, accuracy, normalise};
 
 fn goldens() -> Value {
-    serde_json::from_str(include_str!("official.json")).unwrap()
+    serde_json::from_str(include_str!("../tests/official.json")).unwrap()
 }
 
 #[test]
