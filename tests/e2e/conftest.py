@@ -23,9 +23,9 @@ def program():
 class Server:
     """A running `blip-serve serve` on a free port, ready to answer. Its log goes to the file `log`, if one is named."""
 
-    def __init__(self, *options, connect=True, program_path=None, environment=None, log=None):
+    def __init__(self, *options, connect=True, listen="127.0.0.1:0", program_path=None, environment=None, log=None):
         # So small a model runs slower on several threads, and far slower beside other work.
-        here = ["--device", "cpu", "--engine-threads", "1", "--grpc-listen", "127.0.0.1:0",
+        here = ["--device", "cpu", "--engine-threads", "1", "--grpc-listen", listen,
                 "--http-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
         command = [program_path or program(), "serve", *here, *options]
         with contextlib.ExitStack() as open_files:

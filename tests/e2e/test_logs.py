@@ -102,7 +102,7 @@ def filter_of(server, wanted=None, **headers):
 def test_the_filter_changes_while_the_server_runs(start, picture, tmp_path):
     log = tmp_path / "log"
     server = start(log=log)
-    assert filter_of(server) == (200, "hub=info,warn\n")
+    assert filter_of(server) == (200, "bulk=info,hub=info,warn\n")
     ask(server, picture, [("x-request-id", "before")])
     assert filter_of(server, "warn,blip_serve=info") == (200, "blip_serve=info,warn\n")
     ask(server, picture, [("x-request-id", "meanwhile")])

@@ -5,7 +5,7 @@
 pub enum Exit {
     /// All was well; for `serve`: stopped by a signal, and every call in flight was answered.
     Clean,
-    /// `serve` could not start; `ask` got no answer to some question.
+    /// `serve` could not start; a client command got no answer to something it asked.
     Failed,
     /// The command line is wrong.
     Usage,
@@ -13,7 +13,7 @@ pub enum Exit {
     DrainLimit,
     /// The engine broke while serving, for instance by a fatal CUDA error. Start the server anew.
     EngineBroken,
-    /// A second signal, of this number, cut the drain short.
+    /// A second signal, of this number, cut the drain short; or one stopped a client command.
     Signal(i32),
 }
 
@@ -37,7 +37,7 @@ impl Exit {
 pub const HELP: &str = "\
 Exit codes:
     0  fine; after SIGTERM or SIGINT: every call in flight was answered
-    1  serve could not start, or ask got no answer to some question
+    1  serve could not start, or something that was asked got no answer
     2  wrong command line
     3  calls were still in flight when the drain limit was reached
     4  the engine broke while serving

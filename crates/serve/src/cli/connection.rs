@@ -15,6 +15,9 @@ use tonic::{
 /// How long to try to reach the server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// How often a server that says nothing is asked whether it is there, and how long it has to say so.
+const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from_secs(10));
+
 /// Where the server is, and how to get in.
 #[derive(Args, Debug)]
 pub(super) struct ConnectionOptions {
@@ -60,6 +63,16 @@ impl ConnectionOptions {
         Ok(())
     }
 
+    /// A signed request without a message, that ends after so many seconds if it is to.
+    pub(super) fn template(&self, timeout_s: Option<u64>) -> anyhow::Result<Request<()>> {
+        let mut template = Request::new(());
+        self.sign(&mut template)?;
+        if let Some(seconds) = timeout_s {
+            template.set_timeout(Duration::from_secs(seconds));
+        }
+        Ok(template)
+    }
+
     /// The key, if there is one.
     pub(super) fn key(&self) -> Option<String> {
         self.api_key.clone()
@@ -68,7 +81,9 @@ impl ConnectionOptions {
     async fn endpoint(&self) -> anyhow::Result<Endpoint> {
         let endpoint = Endpoint::from_shared(self.server.clone())
             .with_context(|| format!("server {:?} is not a URL", self.server))?
-            .connect_timeout(CONNECT_TIMEOUT);
+            .connect_timeout(CONNECT_TIMEOUT)
+            .http2_keep_alive_interval(KEEPALIVE.0)
+            .keep_alive_timeout(KEEPALIVE.1);
         if endpoint.uri().scheme_str() != Some("https") {
             return Ok(endpoint);
         }

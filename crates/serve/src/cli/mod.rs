@@ -1,15 +1,25 @@
-//! The command line: `blip-serve serve`, `download`, `convert`, `ask`, `bench`, `health` and `config`.
+//! The command line: `blip-serve serve`, `download`, `convert`, `ask`, `caption`, `match`, `embed`, `eval`, `bench`, `health`
+//! and `config`.
 
 pub mod ask;
 pub mod bench;
+mod bulk;
+pub mod caption;
 pub mod config;
 mod connection;
 pub mod convert;
+mod direct;
 pub mod download;
+pub mod embed;
+pub mod eval;
+mod generation;
 pub mod health;
+mod images;
+pub mod matching;
 mod print;
 pub mod serve;
 mod settings;
+mod tasks;
 
 use std::io::Write as _;
 
@@ -46,7 +56,7 @@ pub struct Cli {
         global = true,
         value_name = "FILTER",
         env = "BLIP_SERVE__LOG",
-        default_value = "warn,hub=info"
+        default_value = "warn,bulk=info,hub=info"
     )]
     log: EnvFilter,
 
@@ -70,7 +80,15 @@ enum Command {
     /// Write a model of any format as a folder with safetensors
     Convert(convert::ConvertCommand),
     /// Ask a running server questions about images
-    Ask(ask::AskCommand),
+    Ask(Box<ask::AskCommand>),
+    /// Have a running server describe images
+    Caption(Box<caption::CaptionCommand>),
+    /// Have a running server say how well texts describe images
+    Match(Box<matching::MatchCommand>),
+    /// Have a running server turn images and texts into vectors
+    Embed(Box<embed::EmbedCommand>),
+    /// Ask a running server the questions of a VQA data set, and compute the accuracy
+    Eval(Box<eval::EvalCommand>),
     /// Ask a server many questions, and measure how it answers
     Bench(Box<bench::BenchCommand>),
     /// Ask a running server whether it is ready
@@ -96,6 +114,10 @@ pub fn run() -> Exit {
                         Command::Download(command) => command.run().await,
                         Command::Convert(command) => command.run().await,
                         Command::Ask(command) => command.run().await,
+                        Command::Caption(command) => command.run().await,
+                        Command::Match(command) => command.run().await,
+                        Command::Embed(command) => command.run().await,
+                        Command::Eval(command) => command.run().await,
                         Command::Bench(command) => command.run().await,
                         Command::Health(command) => command.run().await,
                         Command::Config(command) => command.run(),

@@ -1,15 +1,11 @@
-//! What `blip-serve ask` prints: a line for each answer, for people or for programs.
+//! What the client commands print: a line for each outcome, for people or for programs.
 
 use std::io::{self, Write as _};
 
-use serde_json::{Value, json};
-use tonic::Code;
-use tonic_types::{RpcStatusExt as _, pb};
+use bulk::Fields;
+use serde_json::Value;
 
-use crate::{
-    errors::code_name,
-    proto::{Answer, AskResponse, ask_response::Outcome},
-};
+use super::tasks::name;
 
 /// For whom.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,153 +16,157 @@ pub(super) enum Format {
     Json,
 }
 
-/// Prints responses as they come, and counts.
-pub(super) struct Printer<'a> {
-    format: Format,
-    images: &'a [String],
-    questions: &'a [String],
-    answered: usize,
-}
-
-impl<'a> Printer<'a> {
-    /// Every one of `questions` was asked about every one of `images`.
-    pub(super) fn new(format: Format, images: &'a [String], questions: &'a [String]) -> Self {
-        Self { format, images, questions, answered: 0 }
+impl Format {
+    /// Of `--json`.
+    pub(super) fn of(json: bool) -> Self {
+        if json { Self::Json } else { Self::Text }
     }
 
-    /// Whether every pair has had its answer.
-    pub(super) fn all_answered(&self) -> bool {
-        self.answered == self.images.len() * self.questions.len()
+    /// Prints one outcome at once.
+    pub(super) fn print(self, fields: &Fields) -> io::Result<()> {
+        let failed = fields.contains_key("error");
+        match self {
+            Self::Json => writeln!(io::stdout(), "{}", Value::Object(shown(fields))),
+            Self::Text if failed => writeln!(io::stderr(), "{}{}", head(fields), error(fields)),
+            Self::Text => writeln!(io::stdout(), "{}{}{}", head(fields), words(fields), figures(fields)),
+        }
     }
 
-    /// Prints one response at once.
-    pub(super) fn print(&mut self, response: &AskResponse) -> io::Result<()> {
-        let image = usize::try_from(response.image_index).ok().and_then(|index| self.images.get(index));
-        let image = image.map(String::as_str).unwrap_or_default();
-        let question =
-            usize::try_from(response.question_index).ok().and_then(|index| self.questions.get(index));
-        let question = question.map(String::as_str).unwrap_or_default();
-        let is_answer = matches!(response.outcome, Some(Outcome::Answer(_)));
-        self.answered += usize::from(is_answer);
-        match self.format {
-            Format::Json => writeln!(io::stdout(), "{}", json_line(image, question, response)),
-            Format::Text if is_answer => writeln!(io::stdout(), "{}", text_line(image, question, response)),
-            Format::Text => writeln!(io::stderr(), "{}", text_line(image, question, response)),
+    /// Prints what comes before the pieces of a caption.
+    pub(super) fn begin(self, fields: &Fields) -> io::Result<()> {
+        if self == Self::Text {
+            write!(io::stdout(), "{}{}", head(fields), text(fields, "prompt"))?;
+        }
+        io::stdout().flush()
+    }
+
+    /// Prints a piece of a caption.
+    pub(super) fn piece(self, fields: &Fields, piece: &str) -> io::Result<()> {
+        match self {
+            Self::Text => write!(io::stdout(), "{piece}")?,
+            Self::Json => {
+                let mut fields = shown(fields);
+                fields.insert("piece".to_owned(), piece.into());
+                writeln!(io::stdout(), "{}", Value::Object(fields))?;
+            }
+        }
+        io::stdout().flush()
+    }
+
+    /// Prints what comes behind the pieces of a caption.
+    pub(super) fn end(self, fields: &Fields) -> io::Result<()> {
+        match self {
+            Self::Json => self.print(fields),
+            Self::Text if fields.contains_key("error") => {
+                writeln!(io::stdout())?;
+                self.print(fields)
+            }
+            Self::Text => writeln!(io::stdout(), "{}", figures(fields)),
         }
     }
 }
 
-fn text_line(image: &str, question: &str, response: &AskResponse) -> String {
-    match &response.outcome {
-        Some(Outcome::Answer(answer)) => {
-            let milliseconds = answer.timing.unwrap_or_default().total_ms;
-            format!("{image}  {question}  -> {} ({:.3}, {milliseconds:.0} ms)", answer.text, answer.score)
-        }
-        Some(Outcome::Error(error)) => {
-            format!("{image}  {question}  -> error: {} ({})", error.message, reason(error))
-        }
-        None => format!("{image}  {question}  -> error: the response is empty"),
+/// A data URL without its data.
+fn shown(fields: &Fields) -> Fields {
+    let mut fields = fields.clone();
+    if let Some(Value::String(image)) = fields.get_mut("image") {
+        *image = name(image);
+    }
+    fields
+}
+
+/// What was asked.
+fn head(fields: &Fields) -> String {
+    let asked = ["question", "prompt", "text"].map(|field| text(fields, field)).concat();
+    let image = name(text(fields, "image"));
+    let parts: Vec<&str> = [&*image, &*asked].into_iter().filter(|part| !part.is_empty()).collect();
+    format!("{}  -> ", parts.join("  "))
+}
+
+fn words(fields: &Fields) -> String {
+    match (fields.get("probability"), fields.get("embedding")) {
+        (_, Some(Value::Array(values))) => format!("{} numbers", values.len()),
+        (Some(probability), _) if fields.contains_key("cosine") => number(Some(probability), 3),
+        _ => format!("{}{}", text(fields, "answer"), text(fields, "caption")),
     }
 }
 
-fn json_line(image: &str, question: &str, response: &AskResponse) -> Value {
-    let mut line = json!({
-        "image": image, "image_index": response.image_index,
-        "question": question, "question_index": response.question_index,
+/// In brackets, and the next best behind them.
+fn figures(fields: &Fields) -> String {
+    let mut figures = Vec::new();
+    match (fields.get("cosine"), fields.get("probability")) {
+        (Some(cosine), _) => figures.push(format!("cosine {}", number(Some(cosine), 3))),
+        (None, Some(probability)) => figures.push(number(Some(probability), 3)),
+        (None, None) if fields.contains_key("score") => figures.push(number(fields.get("score"), 3)),
+        (None, None) => {}
+    }
+    let total = fields.get("timing").and_then(|timing| timing.get("total_ms"));
+    figures.push(format!("{} ms", number(total, 0)));
+    let others = fields.get("alternatives").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+    let others = others.iter().filter_map(Value::as_object).map(|other| {
+        let figure = other.get("probability").or_else(|| other.get("score"));
+        format!("; {} ({})", text(other, "text"), number(figure, 3))
     });
-    let (key, value) = match &response.outcome {
-        Some(Outcome::Answer(answer)) => ("answer", answer_json(answer)),
-        Some(Outcome::Error(error)) => ("error", error_json(error)),
-        None => ("error", json!({ "message": "the response is empty" })),
-    };
-    if let Some(fields) = line.as_object_mut() {
-        match value {
-            // An answer's fields stand beside the question's.
-            Value::Object(answer) if key == "answer" => fields.extend(answer),
-            value => drop(fields.insert(key.to_owned(), value)),
-        }
-    }
-    line
+    format!(" ({}){}", figures.join(", "), others.collect::<String>())
 }
 
-fn answer_json(answer: &Answer) -> Value {
-    let timing = answer.timing.unwrap_or_default();
-    json!({
-        "answer": answer.text, "score": answer.score, "margin": answer.margin, "token_ids": answer.token_ids,
-        "timing": {
-            "queue_ms": timing.queue_ms, "fetch_ms": timing.fetch_ms, "preprocess_ms": timing.preprocess_ms, "vision_ms": timing.vision_ms,
-            "text_ms": timing.text_ms, "decode_ms": timing.decode_ms, "total_ms": timing.total_ms,
-            "batch_images": timing.batch_images, "batch_questions": timing.batch_questions,
-            "image_reused": timing.image_reused, "answer_shared": timing.answer_shared,
-        },
-    })
+fn error(fields: &Fields) -> String {
+    let Some(Value::Object(error)) = fields.get("error") else { return String::new() };
+    format!("error: {} ({})", text(error, "message"), text(error, "reason"))
 }
 
-fn error_json(error: &pb::Status) -> Value {
-    json!({ "code": code_name(Code::from_i32(error.code)), "reason": reason(error), "message": error.message })
+fn text<'a>(fields: &'a Fields, field: &str) -> &'a str {
+    fields.get(field).and_then(Value::as_str).unwrap_or_default()
 }
 
-fn reason(error: &pb::Status) -> String {
-    error.get_details_error_info().map_or_else(|| code_name(Code::from_i32(error.code)), |info| info.reason)
+fn number(value: Option<&Value>, digits: usize) -> String {
+    format!("{:.digits$}", value.and_then(Value::as_f64).unwrap_or_default())
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
-    use crate::{
-        errors::{Reason, Refusal},
-        proto::Timing,
-    };
 
-    fn answered() -> AskResponse {
-        let timing = Timing { total_ms: 41.6, batch_images: 2, ..Timing::default() };
-        let answer = Answer {
-            text: "two".into(),
-            score: -0.0125,
-            margin: 3.5,
-            token_ids: vec![7, 3],
-            timing: Some(timing),
-            ..Answer::default()
-        };
-        AskResponse {
-            image_index: 0,
-            question_index: 1,
-            outcome: Some(Outcome::Answer(answer)),
-            tag: String::new(),
-        }
-    }
-
-    fn refused() -> AskResponse {
-        let error = Refusal::new(Reason::ImageEmpty).field("inputs[1].image.data").to_rpc_status();
-        AskResponse {
-            image_index: 1,
-            question_index: 0,
-            outcome: Some(Outcome::Error(error)),
-            tag: String::new(),
-        }
+    fn line(value: Value) -> String {
+        let Value::Object(fields) = value else { unreachable!() };
+        format!("{}{}{}", head(&fields), words(&fields), figures(&fields))
     }
 
     #[test]
     fn an_answer_is_one_readable_line() {
-        assert_eq!(text_line("a.png", "how many?", &answered()), "a.png  how many?  -> two (-0.013, 42 ms)");
+        let mut answer = json!({
+            "image": "a.png", "question": "how many?", "answer": "two", "score": -0.0125,
+            "timing": {"total_ms": 41.6},
+        });
+        assert_eq!(line(answer.clone()), "a.png  how many?  -> two (-0.013, 42 ms)");
+        answer["alternatives"] = json!([{"text": "three", "score": -2.0}]);
+        assert_eq!(line(answer.clone()), "a.png  how many?  -> two (-0.013, 42 ms); three (-2.000)");
+        answer["probability"] = json!(0.9);
+        assert_eq!(line(answer), "a.png  how many?  -> two (0.900, 42 ms); three (-2.000)");
+    }
+
+    #[test]
+    fn captions_matches_and_vectors_are_readable_lines_too() {
+        let timing = json!({"total_ms": 3});
+        let caption = json!({"image": "a.png", "caption": "a cat", "score": -1, "timing": timing});
+        assert_eq!(line(caption), "a.png  -> a cat (-1.000, 3 ms)");
+        let scores =
+            json!({"image": "a.png", "text": "a cat", "probability": 0.98, "cosine": 0.4, "timing": timing});
+        assert_eq!(line(scores), "a.png  a cat  -> 0.980 (cosine 0.400, 3 ms)");
+        let vector = json!({"text": "a cat", "embedding": [0.6, 0.8], "timing": timing});
+        assert_eq!(line(vector), "a cat  -> 2 numbers (3 ms)");
     }
 
     #[test]
     fn an_error_names_its_reason() {
-        let line = text_line("b.png", "what?", &refused());
-        assert_eq!(line, "b.png  what?  -> error: inputs[1].image.data is empty (IMAGE_EMPTY)");
-        let line = json_line("b.png", "what?", &refused());
-        assert_eq!(line["error"]["reason"], "IMAGE_EMPTY");
-        assert_eq!(line["error"]["code"], "INVALID_ARGUMENT");
-        assert_eq!(line.get("answer"), None);
-    }
-
-    #[test]
-    fn a_json_line_holds_the_answer_beside_its_question() {
-        let line = json_line("a.png", "how many?", &answered());
-        assert_eq!((&line["question"], &line["answer"]), (&json!("how many?"), &json!("two")));
-        assert_eq!(line["token_ids"], json!([7, 3]));
-        assert_eq!(line["timing"]["batch_images"], 2);
-        assert!(!line.to_string().contains('\n'));
+        let value = json!({"image": "data:image/png;base64,AA", "question": "what?",
+                           "error": {"reason": "IMAGE_EMPTY", "message": "inputs[0].image.data is empty"}});
+        let Value::Object(fields) = value else { unreachable!() };
+        let line = format!("{}{}", head(&fields), error(&fields));
+        let wanted = "error: inputs[0].image.data is empty (IMAGE_EMPTY)";
+        assert_eq!(line, format!("data:image/png;base64,...  what?  -> {wanted}"));
+        assert_eq!(shown(&fields)["image"], "data:image/png;base64,...");
     }
 }

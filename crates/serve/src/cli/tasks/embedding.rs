@@ -1,0 +1,65 @@
+//! Vectors of images and texts, a call for each.
+
+use bulk::{Fields, Outcome, Task};
+use tonic::{Extensions, Request, Status, transport::Channel};
+
+use super::{picture::Pictures, told, words};
+use crate::proto::{EmbedRequest, blip_service_client::BlipServiceClient, embed_response};
+
+/// Turns the `image` or the `text` of records into vectors.
+#[derive(Debug)]
+pub(in crate::cli) struct Embedding {
+    pub(in crate::cli) channel: Channel,
+    /// Signed.
+    pub(in crate::cli) template: Request<()>,
+    pub(in crate::cli) pictures: Pictures,
+    /// What every request has: model, priority.
+    pub(in crate::cli) request: EmbedRequest,
+}
+
+impl Embedding {
+    async fn ask(&self, request: EmbedRequest, outcome: &mut Option<Outcome>) -> Result<(), Status> {
+        let metadata = self.template.metadata().clone();
+        let request = Request::from_parts(metadata, Extensions::default(), request);
+        let mut client = BlipServiceClient::new(self.channel.clone());
+        let mut responses = client.embed(request).await?.into_inner();
+        while let Some(response) = responses.message().await? {
+            *outcome = match response.outcome {
+                Some(embed_response::Outcome::Embedding(vector)) => {
+                    Some(Outcome::Answered(told::vector(&vector)))
+                }
+                Some(embed_response::Outcome::Error(error)) => {
+                    Some(told::refused(&error).map_err(Status::not_found)?)
+                }
+                None => None,
+            };
+        }
+        Ok(())
+    }
+
+    async fn request(&self, record: &Fields) -> Result<EmbedRequest, Fields> {
+        let mut request = self.request.clone();
+        match words::text(record, "text")? {
+            Some(text) => request.texts.push(text.to_owned()),
+            None => request.images.push(self.pictures.of(record).await?),
+        }
+        Ok(request)
+    }
+}
+
+impl Task for Embedding {
+    async fn answer(&self, records: Vec<Fields>) -> Result<Vec<Outcome>, String> {
+        let mut outcomes = Vec::with_capacity(records.len());
+        for record in &records {
+            match self.request(record).await {
+                Err(error) => outcomes.push(Outcome::Failed(error)),
+                Ok(request) => {
+                    let mut outcome = None;
+                    let end = self.ask(request, &mut outcome).await;
+                    outcomes.extend(told::with_rest(vec![outcome], end)?);
+                }
+            }
+        }
+        Ok(outcomes)
+    }
+}
