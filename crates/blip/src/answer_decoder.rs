@@ -8,6 +8,7 @@ use crate::{
     config::BlipConfig,
     decoder_past::Past,
     error::LoadError,
+    lanes::LaneLayout,
     layers::{LayerNorm, Linear},
     text_embeddings::TextEmbeddings,
     text_layer::TextLayer,
@@ -31,9 +32,11 @@ pub(crate) struct AnswerDecoder {
 #[derive(Debug)]
 pub(crate) struct DecoderState {
     pub(crate) layers: Vec<LayerState>,
-    /// `[rows, 1, 1, longest]`: hides the questions' padding; `None` if there is none.
+    /// `[memories, 1, 1, longest]`: hides the questions' padding; `None` if there is none.
     pub(crate) padding: Option<Tensor>,
     pub(crate) position: Position,
+    /// Which rows read which memory; each its own, unless hypotheses share one.
+    pub(crate) layout: LaneLayout,
 }
 
 /// Where the next token goes.
@@ -48,7 +51,7 @@ pub(crate) enum Position {
 #[derive(Debug)]
 pub(crate) struct LayerState {
     pub(crate) past: Past,
-    /// Keys and values of the question, `[rows, longest, 2 * hidden]`.
+    /// Keys and values of the question, `[memories, longest, 2 * hidden]`.
     pub(crate) question: Tensor,
 }
 
@@ -118,7 +121,8 @@ impl AnswerDecoder {
             .project(states)
             .map(|question| Ok(LayerState { past: Past::Growing(None), question: question? }))
             .collect::<Result<_, TchError>>()?;
-        Ok(DecoderState { layers, padding, position: Position::Host(0) })
+        let layout = LaneLayout::one_each(states.size3()?.0);
+        Ok(DecoderState { layers, padding, position: Position::Host(0), layout })
     }
 
     /// Feeds each row its last token and returns the logits of the next, `[rows, vocabulary]` in f32.
@@ -138,7 +142,7 @@ impl AnswerDecoder {
         };
         let padding = state.padding.as_ref();
         for (layer, kept) in self.layers.iter().zip(&mut state.layers) {
-            states = layer.forward_step(&states, &mut kept.past, &kept.question, padding)?;
+            states = layer.forward_step(&states, &mut kept.past, &kept.question, padding, &state.layout)?;
         }
         let mut states = self.transform.forward(&states.f_select(1, 0)?)?;
         let states = self.transform_norm.forward(&states.f_gelu_("none")?)?;
@@ -147,24 +151,68 @@ impl AnswerDecoder {
 }
 
 impl DecoderState {
-    /// Keeps only the rows at `indices`, in that order.
-    pub(crate) fn retain(&mut self, indices: &[i64], device: Device) -> Result<(), TchError> {
-        let indices = Tensor::f_from_slice(indices)?.f_to_device(device)?;
+    /// Keeps only the rows at `indices`, in that order; each has a memory of its own.
+    pub(crate) fn retain(&mut self, indices: &[i64]) -> Result<(), TchError> {
+        self.keep_lanes(indices)?;
+        self.keep_memories(indices, LaneLayout::one_each(indices.len() as i64))
+    }
+
+    /// Goes on with the rows at `lanes`, in that order, each as often as it is named; the memories stay.
+    pub(crate) fn keep_lanes(&mut self, lanes: &[i64]) -> Result<(), TchError> {
+        let indices = Tensor::f_from_slice(lanes)?.f_to_device(self.device())?;
+        self.layers.iter_mut().try_for_each(|layer| layer.past.retain(&indices))
+    }
+
+    /// Goes on with the memories at `memories`, in that order, each as often as it is named; `layout` says which rows read
+    /// which of them.
+    pub(crate) fn keep_memories(&mut self, memories: &[i64], layout: LaneLayout) -> Result<(), TchError> {
+        let had: i64 = self.layout.groups().iter().map(|group| group.memories).sum();
+        self.layout = layout;
+        if memories.iter().copied().eq(0..had) {
+            return Ok(());
+        }
+        let indices = Tensor::f_from_slice(memories)?.f_to_device(self.device())?;
         for layer in &mut self.layers {
-            layer.past.retain(&indices)?;
             layer.question = layer.question.f_index_select(0, &indices)?;
         }
         self.padding = self.padding.take().map(|padding| padding.f_index_select(0, &indices)).transpose()?;
         Ok(())
     }
+
+    /// The same state, from which decoding may go on in another way.
+    pub(crate) fn shallow_clone(&self) -> Self {
+        let layer = |layer: &LayerState| LayerState {
+            past: layer.past.shallow_clone(),
+            question: layer.question.shallow_clone(),
+        };
+        Self {
+            layers: self.layers.iter().map(layer).collect(),
+            padding: self.padding.as_ref().map(Tensor::shallow_clone),
+            position: match &self.position {
+                Position::Host(position) => Position::Host(*position),
+                Position::Device(step) => Position::Device(step.shallow_clone()),
+            },
+            layout: self.layout.clone(),
+        }
+    }
+
+    fn device(&self) -> Device {
+        self.layers.first().map_or(Device::Cpu, |layer| layer.question.device())
+    }
+}
+
+/// The best token of each row of `logits` `[rows, vocabulary]`, with its logit and the next best one: each `[rows, 1]`.
+pub(crate) fn best_two(logits: &Tensor) -> Result<(Tensor, Tensor, Tensor), TchError> {
+    let (first, token) = logits.f_max_dim(-1, true)?;
+    // Two reductions are far quicker than a top-2 over a vocabulary of 30,000.
+    let second = logits.f_scatter_value(-1, &token, f64::NEG_INFINITY)?.f_amax(-1, true)?;
+    Ok((token, first, second))
 }
 
 /// The best token of each row of `logits` `[rows, vocabulary]`, as numbers: `[rows, 4]` in f32.
 pub(crate) fn choose(logits: &Tensor) -> Result<Tensor, TchError> {
     let total = logits.f_logsumexp(-1, true)?;
-    let (first, token) = logits.f_max_dim(-1, true)?;
-    // Two reductions are far quicker than a top-2 over a vocabulary of 30,000.
-    let second = logits.f_scatter_value(-1, &token, f64::NEG_INFINITY)?.f_amax(-1, true)?;
+    let (token, first, second) = best_two(logits)?;
     // Token ids stay below 2^24 (the configuration's limit), so f32 holds them exactly.
     Tensor::f_cat(&[first, second, token.f_to_kind(Kind::Float)?, total], 1)
 }

@@ -7,6 +7,7 @@ use crate::{
     attention::{lowest, padding_mask},
     config::TextConfig,
     decoder_past::Past,
+    lanes::LaneLayout,
 };
 
 /// Where the inputs of a step lie, and what it keeps.
@@ -67,6 +68,7 @@ impl DecodeBuffers {
                 layers,
                 padding: Some(padding.shallow_clone()),
                 position: Position::Device(step.shallow_clone()),
+                layout: LaneLayout::one_each(rows),
             },
             questions,
             past,

@@ -243,6 +243,9 @@ impl Model {
             if !matches!(row.task, RowTask::EmbedImage) && !(1..=limit).contains(&(tokens as i64)) {
                 return bad(format!("text has {tokens} tokens, expected 1 to {limit}"));
             }
+            if let Err(reason) = row.task.check(text) {
+                return bad(reason);
+            }
             let candidates = match row.task {
                 RowTask::Rank(ranking) => &*ranking.candidates,
                 _ => &[],
@@ -328,6 +331,12 @@ impl Model {
 mod captions;
 #[cfg(test)]
 mod company;
+#[cfg(test)]
+mod generation;
+#[cfg(test)]
+mod generation_company;
+#[cfg(test)]
+mod generation_goldens;
 #[cfg(test)]
 mod goldens;
 #[cfg(test)]
