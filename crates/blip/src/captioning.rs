@@ -50,7 +50,7 @@ impl Captioning {
             let stepper = Stepper::Plain { decoder: &self.decoder, state };
             steps += decode(stepper, greedy, stop, stages, &batch.stopwatch, rows)?;
         }
-        steps += plan.decode_others(&self.decoder, &memory, stop, stages, &batch, rows)?;
+        steps += plan.decode_others(&self.decoder, &memory, stop, Duration::ZERO, &batch, rows)?;
         rows.decode_steps(steps);
         Ok(())
     }

@@ -37,20 +37,20 @@ impl<'a> DecodingPlan<'a> {
     ) -> Self {
         let mut plan = Self::default();
         for (place, (row, input)) in (0..).zip(batch.folded()) {
-            let (prompt, image_reused) = (prompt_of(input.token_ids), batch.image_reused(row));
+            let prompt = prompt_of(input.token_ids);
             match input.task {
                 RowTask::Generate(options) if options.is_greedy() => {
                     let limit = stop.limit(options.max_new_tokens, prompt.len());
-                    let live = LiveRow::new(row, prompt, limit, options.report_tokens, image_reused);
+                    let reused = batch.image_reused(row);
+                    let live = LiveRow::new(row, prompt, limit, options.report_tokens, reused);
                     plan.greedy.push(live);
                     plan.greedy_places.push(place);
                 }
                 RowTask::Generate(options) => {
-                    let searched = SearchRow::new((row, place), prompt, options, stop, image_reused);
-                    plan.searched.push(searched);
+                    plan.searched.push(SearchRow::new((row, place), prompt, options, stop));
                 }
                 RowTask::Rank(ranking) => {
-                    plan.ranked.push(RankRow { row, place, image_reused, ranking });
+                    plan.ranked.push(RankRow { row, place, ranking });
                 }
                 other => rows.finish(row, Err(RowError::Unsupported { task: other.name() })),
             }
@@ -58,19 +58,19 @@ impl<'a> DecodingPlan<'a> {
         plan
     }
 
-    /// Searches and ranks the rows that are not greedy; `memory` has those of all rows of the batch. Returns the decoder's
-    /// steps.
+    /// Searches and ranks the rows that are not greedy; `memory` has those of all rows of the batch, `text` is the
+    /// time of the text encoder. Returns the decoder's steps.
     pub(crate) fn decode_others(
         self,
         decoder: &AnswerDecoder,
         memory: &DecoderMemory,
         stop: Stop,
-        stages: [Duration; 2],
+        text: Duration,
         batch: &EncodedBatch<'_>,
         rows: &mut dyn RowSink,
     ) -> Result<u32, TchError> {
-        let searching = search(decoder, memory, self.searched, stop, stages, &batch.stopwatch, rows)?;
-        let ranking = rank(decoder, memory, &self.ranked, stop, stages, &batch.stopwatch, rows)?;
+        let searching = search(decoder, memory, self.searched, stop, text, batch, rows)?;
+        let ranking = rank(decoder, memory, &self.ranked, stop, text, batch, rows)?;
         Ok(searching + ranking)
     }
 }

@@ -205,8 +205,7 @@ impl Model {
         let vision = if placement.missing.is_empty() { Duration::ZERO } else { stopwatch.lap() };
         let new_images =
             placement.missing.iter().filter_map(|&position| fold.images.get(position).copied()).collect();
-        let device = self.device;
-        let batch = EncodedBatch { rows, fold, features, texts_alone, new_images, vision, stopwatch, device };
+        let batch = EncodedBatch { rows, fold, features, texts_alone, new_images, vision, stopwatch };
         match &self.head {
             Head::QuestionAnswering(head) => head.run(batch, self.stop, &self.config, &mut self.graphs, sink),
             Head::Captioning(head) => head.run(batch, self.stop, sink),

@@ -81,7 +81,7 @@ impl QuestionAnswering {
             };
             steps += decode(stepper, greedy, stop, stages, &batch.stopwatch, rows)?;
         }
-        steps += plan.decode_others(&self.decoder, &memory, stop, stages, &batch, rows)?;
+        steps += plan.decode_others(&self.decoder, &memory, stop, text, &batch, rows)?;
         rows.decode_steps(steps);
         Ok(())
     }

@@ -3,16 +3,16 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use tch::TchError;
+use tch::{TchError, Tensor};
 
 use crate::{
     answer_decoder::{AnswerDecoder, DecoderState},
     answer_loop::Stop,
-    batch::{RowAnswer, RowError, RowSink},
+    batch::{RowError, RowSink},
     candidate_scores::{Part, score_level},
     decoder_memory::DecoderMemory,
+    encoded_batch::EncodedBatch,
     lanes::{MAX_LANES, passes},
-    stopwatch::Stopwatch,
     target_losses::{Target, TargetLosses},
     task::{RankedCandidate, Ranking, RowOutput},
 };
@@ -24,24 +24,23 @@ pub(crate) struct RankRow<'a> {
     pub(crate) row: usize,
     /// Its place in the batch's computing order.
     pub(crate) place: i64,
-    pub(crate) image_reused: bool,
     pub(crate) ranking: &'a Ranking,
 }
 
-/// Ranks the candidates of `rows`, each reported as its last one is scored. `stages` are the times of vision and text before
-/// this. Returns the decoder's steps.
+/// Ranks the candidates of `rows`, each reported as its last one is scored. `text` is the time of the text encoder. Returns
+/// the decoder's steps.
 pub(crate) fn rank(
     decoder: &AnswerDecoder,
     memory: &DecoderMemory,
     rows: &[RankRow<'_>],
     stop: Stop,
-    stages: [Duration; 2],
-    stopwatch: &Stopwatch,
+    text: Duration,
+    batch: &EncodedBatch<'_>,
     sink: &mut dyn RowSink,
 ) -> Result<u32, TchError> {
     let mut steps = 0;
     for rows in rows.chunks(MAX_LANES) {
-        steps += rank_together(decoder, memory, rows, stop, stages, stopwatch, sink)?;
+        steps += rank_together(decoder, memory, rows, stop, text, batch, sink)?;
     }
     Ok(steps)
 }
@@ -51,8 +50,8 @@ fn rank_together(
     memory: &DecoderMemory,
     rows: &[RankRow<'_>],
     stop: Stop,
-    [vision, text]: [Duration; 2],
-    stopwatch: &Stopwatch,
+    text: Duration,
+    batch: &EncodedBatch<'_>,
     sink: &mut dyn RowSink,
 ) -> Result<u32, TchError> {
     let places: Vec<i64> = rows.iter().map(|row| row.place).collect();
@@ -60,26 +59,9 @@ fn rank_together(
     // The start token is every candidate's: decoded once for all of a row.
     let mut start = decoder.start(&memory.states, memory.padding)?;
     let logits = decoder.step(&vec![stop.start_token; rows.len()], &mut start)?;
-    let first_tokens = (0..).zip(rows).flat_map(|(lane, row)| {
-        row.ranking.candidates.iter().filter_map(move |ids| Some(Target { lane, token: *ids.first()? }))
-    });
-    let mut first = TargetLosses::read(&logits, &first_tokens.collect::<Vec<_>>())?.into_iter();
-
-    let mut parts = Vec::new();
-    let mut unscored: Vec<usize> = Vec::new();
-    for (owner, row) in rows.iter().enumerate() {
-        let candidates = &row.ranking.candidates;
-        let first: Vec<TargetLosses> = first.by_ref().take(candidates.len()).collect();
-        let of_token: HashMap<i64, f64> = candidates
-            .iter()
-            .zip(&first)
-            .filter_map(|(ids, loss)| Some((*ids.first()?, loss.smoothed())))
-            .collect();
-        let shortlist = shortlist(row.ranking, &first);
-        let chunks = shortlist.chunks(MAX_LANES);
-        unscored.push(chunks.len());
-        parts.extend(chunks.map(|members| Part::new(owner, row.ranking, members, &of_token)));
-    }
+    let parts = shortlisted(&logits, rows)?;
+    let parts_of = |owner| parts.iter().filter(|part| part.owner == owner).count();
+    let mut unscored: Vec<usize> = (0..rows.len()).map(parts_of).collect();
 
     let mut steps = 1;
     let mut scores: Vec<Vec<(usize, f64)>> = vec![Vec::new(); rows.len()];
@@ -89,7 +71,7 @@ fn rank_together(
         let scored = score_together(decoder, &start, pass, stop, &mut steps, |owner| {
             rows.get(owner).is_none_or(|row| sink.is_cancelled(row.row))
         })?;
-        let decode = stopwatch.elapsed();
+        let decode = batch.stopwatch.elapsed();
         for part in scored {
             let owner = part.owner;
             let (Some(row), Some(scores), Some(left)) =
@@ -100,18 +82,37 @@ fn rank_together(
             scores.extend(part.scores);
             *left -= 1;
             if *left == 0 {
-                let outcome = ranked(scores, row.ranking.num_answers).map(|best| RowAnswer {
-                    output: RowOutput::Ranked(best),
-                    vision,
-                    text,
-                    decode,
-                    image_reused: row.image_reused,
-                });
-                sink.finish(row.row, outcome);
+                let outcome = ranked(scores, row.ranking.num_answers);
+                let answer = |best| batch.answer(row.row, RowOutput::Ranked(best), text, decode);
+                sink.finish(row.row, outcome.map(answer));
             }
         }
     }
     Ok(steps)
+}
+
+/// The candidates that are compared in full, in parts of a bounded size, from the `logits` `[rows, vocabulary]` behind the start
+/// token.
+fn shortlisted(logits: &Tensor, rows: &[RankRow<'_>]) -> Result<Vec<Part>, TchError> {
+    let first_tokens = (0..).zip(rows).flat_map(|(lane, row)| {
+        row.ranking.candidates.iter().filter_map(move |ids| Some(Target { lane, token: *ids.first()? }))
+    });
+    let mut first = TargetLosses::read(logits, &first_tokens.collect::<Vec<_>>())?.into_iter();
+
+    let mut parts = Vec::new();
+    for (owner, row) in rows.iter().enumerate() {
+        let candidates = &row.ranking.candidates;
+        let first: Vec<TargetLosses> = first.by_ref().take(candidates.len()).collect();
+        let of_token: HashMap<i64, f64> = candidates
+            .iter()
+            .zip(&first)
+            .filter_map(|(ids, loss)| Some((*ids.first()?, loss.smoothed())))
+            .collect();
+        let shortlist = shortlist(row.ranking, &first);
+        let chunks = shortlist.chunks(MAX_LANES);
+        parts.extend(chunks.map(|members| Part::new(owner, row.ranking, members, &of_token)));
+    }
+    Ok(parts)
 }
 
 /// Scores the candidates of `parts`, level by level of their tries; those of cancelled rows are dropped on the way.

@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn the_numbers_stay_what_they_are() {
+    fn seed_draw_and_step_each_have_their_own_number() {
         let numbers = [uniform(0, 0, 0), uniform(1, 0, 0), uniform(0, 1, 0), uniform(0, 0, 1)];
         assert!(numbers.iter().all(|number| (0.0..1.0).contains(number)));
         assert_eq!(numbers[0], uniform(0, 0, 0));

@@ -7,24 +7,23 @@ use tch::TchError;
 use crate::{
     answer_decoder::AnswerDecoder,
     answer_loop::Stop,
-    batch::{RowAnswer, RowSink},
+    batch::RowSink,
     decoder_memory::DecoderMemory,
+    encoded_batch::EncodedBatch,
     lanes::{LaneLayout, MAX_LANES, passes},
     search_row::SearchRow,
     search_step::find_next,
-    stopwatch::Stopwatch,
     task::RowOutput,
 };
 
-/// Searches `rows`, each reported as it ends. `stages` are the times of vision and text before this. Returns the decoder's
-/// steps.
+/// Searches `rows`, each reported as it ends. `text` is the time of the text encoder. Returns the decoder's steps.
 pub(crate) fn search(
     decoder: &AnswerDecoder,
     memory: &DecoderMemory,
     mut rows: Vec<SearchRow<'_>>,
     stop: Stop,
-    stages: [Duration; 2],
-    stopwatch: &Stopwatch,
+    text: Duration,
+    batch: &EncodedBatch<'_>,
     sink: &mut dyn RowSink,
 ) -> Result<u32, TchError> {
     rows.sort_by_key(|row| (row.method(), row.lanes()));
@@ -32,7 +31,7 @@ pub(crate) fn search(
     for mut pass in passes(rows, MAX_LANES, SearchRow::lanes) {
         pass.retain(|row| !sink.is_cancelled(row.row));
         if !pass.is_empty() {
-            steps += search_together(decoder, memory, pass, stop, stages, stopwatch, sink)?;
+            steps += search_together(decoder, memory, pass, stop, text, batch, sink)?;
         }
     }
     Ok(steps)
@@ -43,8 +42,8 @@ fn search_together(
     memory: &DecoderMemory,
     mut rows: Vec<SearchRow<'_>>,
     stop: Stop,
-    [vision, text]: [Duration; 2],
-    stopwatch: &Stopwatch,
+    text: Duration,
+    batch: &EncodedBatch<'_>,
     sink: &mut dyn RowSink,
 ) -> Result<u32, TchError> {
     let places: Vec<i64> = rows.iter().map(|row| row.place).collect();
@@ -58,19 +57,12 @@ fn search_together(
         steps += 1;
         let logits = decoder.step(&tokens, &mut state)?;
         let found = find_next(&logits, &rows, step, stop.stop_token)?;
-        let decode = stopwatch.elapsed();
+        let decode = batch.stopwatch.elapsed();
         for (row, found) in rows.iter_mut().zip(&found).filter(|(row, _)| !row.done) {
             let outcome = row.advance(step, found, sink);
             row.done = outcome.is_some() || sink.is_cancelled(row.row);
-            let image_reused = row.image_reused;
             if let Some(outcome) = outcome {
-                let answer = |sequences| RowAnswer {
-                    output: RowOutput::Generated(sequences),
-                    vision,
-                    text,
-                    decode,
-                    image_reused,
-                };
+                let answer = |found| batch.answer(row.row, RowOutput::Generated(found), text, decode);
                 sink.finish(row.row, outcome.map(answer));
             }
         }

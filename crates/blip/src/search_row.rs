@@ -17,7 +17,6 @@ pub(crate) struct SearchRow<'a> {
     pub(crate) row: usize,
     /// Its place in the batch's computing order.
     pub(crate) place: i64,
-    pub(crate) image_reused: bool,
     /// Ended or cancelled: its lanes run along until they are taken out.
     pub(crate) done: bool,
     options: &'a Generation,
@@ -64,7 +63,6 @@ impl<'a> SearchRow<'a> {
         prompt: &'a [i64],
         options: &'a Generation,
         stop: Stop,
-        image_reused: bool,
     ) -> Self {
         let (stop_token, limit) = (stop.stop_token, stop.limit(options.max_new_tokens, prompt.len()));
         let draws = |count| {
@@ -77,7 +75,7 @@ impl<'a> SearchRow<'a> {
             Method::Drawn => draws(options.num_sequences.max(1) as usize),
         };
         let start_token = stop.start_token;
-        Self { row, place, image_reused, done: false, options, prompt, start_token, course }
+        Self { row, place, done: false, options, prompt, start_token, course }
     }
 
     pub(crate) fn method(&self) -> Method {

@@ -58,13 +58,14 @@ fn assert_same(together: &RowOutput, alone: &RowOutput) -> Result<(), TestCaseEr
 
 #[test]
 fn company_never_changes_what_is_searched_drawn_or_ranked() {
-    for golden in goldens() {
+    for (offset, golden) in goldens().into_iter().enumerate() {
         let mut model = golden.model(Dtype::F32);
-        let asks = asks(&golden);
+        // Another third of them for each checkpoint.
+        let asks: Vec<Ask<'_>> = asks(&golden).into_iter().skip(offset % 3).step_by(3).collect();
         let alone: Vec<RowOutput> = asks.iter().map(|ask| ask_alone(&mut model, ask)).collect();
         let model = RefCell::new(model);
-        let picks = prop::collection::vec(0..asks.len(), 2..=48);
-        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(8));
+        let picks = prop::collection::vec(0..asks.len(), 2..=40);
+        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(6));
         let outcome = runner.run(&picks, |picks| {
             let picked: Vec<Ask<'_>> = picks.iter().map(|&pick| asks[pick].clone()).collect();
             let together = ask_together(&mut model.borrow_mut(), &picked, Vec::new());
