@@ -5,8 +5,9 @@ use std::time::Duration;
 use tch::TchError;
 
 use crate::{
-    answer_decoder::{AnswerDecoder, Choice, DecoderState, choose, read_choices},
+    answer_decoder::{AnswerDecoder, Choice, choose, read_choices},
     batch::{RowAnswer, RowError, RowSink},
+    decoder_state::DecoderState,
     device_graphs::DecodeGraph,
     stopwatch::Stopwatch,
     task::{RowOutput, Sequence},

@@ -5,8 +5,9 @@ use std::collections::HashMap;
 use tch::TchError;
 
 use crate::{
-    answer_decoder::{AnswerDecoder, DecoderState},
+    answer_decoder::AnswerDecoder,
     candidate_trie::CandidateTrie,
+    decoder_state::DecoderState,
     lanes::LaneLayout,
     target_losses::{Target, TargetLosses},
     task::Ranking,

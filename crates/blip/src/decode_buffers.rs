@@ -3,10 +3,11 @@
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
-    answer_decoder::{AnswerDecoder, Choice, DecoderState, LayerState, Position, choose, read_choices},
+    answer_decoder::{AnswerDecoder, Choice, choose, read_choices},
     attention::{lowest, padding_mask},
     config::TextConfig,
     decoder_past::Past,
+    decoder_state::{DecoderState, LayerState, Position},
     lanes::LaneLayout,
 };
 

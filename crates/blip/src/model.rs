@@ -337,6 +337,8 @@ mod generation_company;
 #[cfg(test)]
 mod generation_goldens;
 #[cfg(test)]
+mod generation_harm;
+#[cfg(test)]
 mod goldens;
 #[cfg(test)]
 mod image_sizes;

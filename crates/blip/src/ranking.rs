@@ -6,11 +6,12 @@ use std::{collections::HashMap, time::Duration};
 use tch::{TchError, Tensor};
 
 use crate::{
-    answer_decoder::{AnswerDecoder, DecoderState},
+    answer_decoder::AnswerDecoder,
     answer_loop::Stop,
     batch::{RowError, RowSink},
     candidate_scores::{Part, score_level},
     decoder_memory::DecoderMemory,
+    decoder_state::DecoderState,
     encoded_batch::EncodedBatch,
     lanes::{MAX_LANES, passes},
     target_losses::{Target, TargetLosses},
