@@ -7,7 +7,9 @@ use tch::{Device, Kind, TchError, Tensor};
 use crate::{
     config::BlipConfig,
     decoder_past::Past,
+    decoder_state::{DecoderState, LayerState, Position},
     error::LoadError,
+    lanes::LaneLayout,
     layers::{LayerNorm, Linear},
     text_embeddings::TextEmbeddings,
     text_layer::TextLayer,
@@ -25,31 +27,6 @@ pub(crate) struct AnswerDecoder {
     transform_norm: LayerNorm,
     vocabulary: Linear,
     device: Device,
-}
-
-/// What is kept of the rows that are being decoded.
-#[derive(Debug)]
-pub(crate) struct DecoderState {
-    pub(crate) layers: Vec<LayerState>,
-    /// `[rows, 1, 1, longest]`: hides the questions' padding; `None` if there is none.
-    pub(crate) padding: Option<Tensor>,
-    pub(crate) position: Position,
-}
-
-/// Where the next token goes.
-#[derive(Debug)]
-pub(crate) enum Position {
-    /// Known to the host.
-    Host(i64),
-    /// `[1]` of i64 on the device.
-    Device(Tensor),
-}
-
-#[derive(Debug)]
-pub(crate) struct LayerState {
-    pub(crate) past: Past,
-    /// Keys and values of the question, `[rows, longest, 2 * hidden]`.
-    pub(crate) question: Tensor,
 }
 
 /// One row's best token at a step.
@@ -118,7 +95,8 @@ impl AnswerDecoder {
             .project(states)
             .map(|question| Ok(LayerState { past: Past::Growing(None), question: question? }))
             .collect::<Result<_, TchError>>()?;
-        Ok(DecoderState { layers, padding, position: Position::Host(0) })
+        let layout = LaneLayout::one_each(states.size3()?.0);
+        Ok(DecoderState { layers, padding, position: Position::Host(0), layout })
     }
 
     /// Feeds each row its last token and returns the logits of the next, `[rows, vocabulary]` in f32.
@@ -138,7 +116,7 @@ impl AnswerDecoder {
         };
         let padding = state.padding.as_ref();
         for (layer, kept) in self.layers.iter().zip(&mut state.layers) {
-            states = layer.forward_step(&states, &mut kept.past, &kept.question, padding)?;
+            states = layer.forward_step(&states, &mut kept.past, &kept.question, padding, &state.layout)?;
         }
         let mut states = self.transform.forward(&states.f_select(1, 0)?)?;
         let states = self.transform_norm.forward(&states.f_gelu_("none")?)?;
@@ -146,25 +124,18 @@ impl AnswerDecoder {
     }
 }
 
-impl DecoderState {
-    /// Keeps only the rows at `indices`, in that order.
-    pub(crate) fn retain(&mut self, indices: &[i64], device: Device) -> Result<(), TchError> {
-        let indices = Tensor::f_from_slice(indices)?.f_to_device(device)?;
-        for layer in &mut self.layers {
-            layer.past.retain(&indices)?;
-            layer.question = layer.question.f_index_select(0, &indices)?;
-        }
-        self.padding = self.padding.take().map(|padding| padding.f_index_select(0, &indices)).transpose()?;
-        Ok(())
-    }
+/// The best token of each row of `logits` `[rows, vocabulary]`, with its logit and the next best one: each `[rows, 1]`.
+pub(crate) fn best_two(logits: &Tensor) -> Result<(Tensor, Tensor, Tensor), TchError> {
+    let (first, token) = logits.f_max_dim(-1, true)?;
+    // Two reductions are far quicker than a top-2 over a vocabulary of 30,000.
+    let second = logits.f_scatter_value(-1, &token, f64::NEG_INFINITY)?.f_amax(-1, true)?;
+    Ok((token, first, second))
 }
 
 /// The best token of each row of `logits` `[rows, vocabulary]`, as numbers: `[rows, 4]` in f32.
 pub(crate) fn choose(logits: &Tensor) -> Result<Tensor, TchError> {
     let total = logits.f_logsumexp(-1, true)?;
-    let (first, token) = logits.f_max_dim(-1, true)?;
-    // Two reductions are far quicker than a top-2 over a vocabulary of 30,000.
-    let second = logits.f_scatter_value(-1, &token, f64::NEG_INFINITY)?.f_amax(-1, true)?;
+    let (token, first, second) = best_two(logits)?;
     // Token ids stay below 2^24 (the configuration's limit), so f32 holds them exactly.
     Tensor::f_cat(&[first, second, token.f_to_kind(Kind::Float)?, total], 1)
 }

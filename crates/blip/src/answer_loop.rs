@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use tch::{Device, TchError};
+use tch::TchError;
 
 use crate::{
-    answer_decoder::{AnswerDecoder, Choice, DecoderState, choose, read_choices},
+    answer_decoder::{AnswerDecoder, Choice, choose, read_choices},
     batch::{RowAnswer, RowError, RowSink},
+    decoder_state::DecoderState,
     device_graphs::DecodeGraph,
     stopwatch::Stopwatch,
     task::{RowOutput, Sequence},
@@ -16,7 +17,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) enum Stepper<'a> {
     /// Kernel by kernel; rows that ended are taken out.
-    Plain { decoder: &'a AnswerDecoder, state: DecoderState, device: Device },
+    Plain { decoder: &'a AnswerDecoder, state: DecoderState },
     /// A captured step; rows that ended run along until all have.
     Captured(&'a mut DecodeGraph),
 }
@@ -24,7 +25,7 @@ pub(crate) enum Stepper<'a> {
 impl Stepper<'_> {
     fn step(&mut self, tokens: &[i64], step: i64) -> Result<Vec<Choice>, TchError> {
         match self {
-            Self::Plain { decoder, state, .. } => read_choices(&choose(&decoder.step(tokens, state)?)?),
+            Self::Plain { decoder, state } => read_choices(&choose(&decoder.step(tokens, state)?)?),
             Self::Captured(graph) => graph.step(tokens, step),
         }
     }
@@ -32,7 +33,7 @@ impl Stepper<'_> {
     /// Keeps only the rows at `indices`, if rows can be taken out; says whether they were.
     fn retain(&mut self, indices: &[i64]) -> Result<bool, TchError> {
         match self {
-            Self::Plain { state, device, .. } => state.retain(indices, *device).map(|()| true),
+            Self::Plain { state, .. } => state.retain(indices).map(|()| true),
             Self::Captured(_) => Ok(false),
         }
     }
@@ -96,11 +97,6 @@ impl<'a> LiveRow<'a> {
             image_reused,
             done: false,
         }
-    }
-
-    /// A row that is in the batch and not to be reported.
-    pub(crate) fn done(row: usize) -> Self {
-        Self { done: true, ..Self::new(row, &[], 1, false, false) }
     }
 
     /// The decoder's steps that it takes at most.

@@ -7,13 +7,14 @@ use tch::{Device, TchError, Tensor};
 
 use crate::{
     answer_decoder::AnswerDecoder,
-    answer_loop::{LiveRow, Stepper, Stop, decode},
-    batch::{RowError, RowSink},
+    answer_loop::{Stepper, Stop, decode},
+    batch::RowSink,
     checkpoint::Checkpoint,
+    decoder_memory::DecoderMemory,
+    decoding_plan::DecodingPlan,
     encoded_batch::EncodedBatch,
     error::{LoadError, ModelError},
     fold::Fold,
-    task::RowTask,
     weights::Scope,
 };
 
@@ -37,28 +38,19 @@ impl Captioning {
         stop: Stop,
         rows: &mut dyn RowSink,
     ) -> Result<(), ModelError> {
-        let live: Vec<LiveRow<'_>> = batch
-            .folded()
-            .map(|(row, input)| {
-                let prompt = input.token_ids.get(1..).unwrap_or_default();
-                let reused = batch.image_reused(row);
-                match input.task {
-                    RowTask::Generate(generation) if generation.is_greedy() => {
-                        let limit = stop.limit(generation.max_new_tokens, prompt.len());
-                        LiveRow::new(row, prompt, limit, generation.report_tokens, reused)
-                    }
-                    other => {
-                        rows.finish(row, Err(RowError::Unsupported { task: other.name() }));
-                        LiveRow::done(row)
-                    }
-                }
-            })
-            .collect();
-        let memory = memory_of_rows(&batch.features, &batch.fold)?;
-        let state = self.decoder.start(&memory, None)?;
-        let stepper = Stepper::Plain { decoder: &self.decoder, state, device: batch.device };
+        let mut plan =
+            DecodingPlan::new(&batch, |token_ids| token_ids.get(1..).unwrap_or_default(), stop, rows);
+        let memory = DecoderMemory { states: memory_of_rows(&batch.features, &batch.fold)?, padding: None };
         let stages = [batch.vision, Duration::ZERO];
-        let steps = decode(stepper, live, stop, stages, &batch.stopwatch, rows)?;
+        let mut steps = 0;
+        if !plan.greedy.is_empty() {
+            let greedy = std::mem::take(&mut plan.greedy);
+            let memory = memory.select(&plan.greedy_places)?;
+            let state = self.decoder.start(&memory.states, None)?;
+            let stepper = Stepper::Plain { decoder: &self.decoder, state };
+            steps += decode(stepper, greedy, stop, stages, &batch.stopwatch, rows)?;
+        }
+        steps += plan.decode_others(&self.decoder, &memory, stop, Duration::ZERO, &batch, rows)?;
         rows.decode_steps(steps);
         Ok(())
     }

@@ -6,6 +6,7 @@ use crate::{
     attention::{attend, merge_heads, split_heads},
     error::LoadError,
     fold::{Fold, FoldGroup},
+    lanes::LaneLayout,
     layers::{LayerNorm, Linear},
     weights::Scope,
 };
@@ -50,16 +51,43 @@ impl CrossAttention {
         self.key_value.forward(memory)
     }
 
-    /// Attends from `states` `[rows, positions, hidden]` to keys and values that [`Self::project`] made.
+    /// Attends from `states` `[lanes, positions, hidden]` to keys and values that [`Self::project`] made; `layout` says which
+    /// lanes read which memory. There is no order among queries, so all lanes of a memory are one row of queries over it.
     pub(crate) fn attend_projected(
         &self,
         states: &Tensor,
         key_value: &Tensor,
         mask: Option<&Tensor>,
+        layout: &LaneLayout,
     ) -> Result<Tensor, TchError> {
-        let query = split_heads(&self.query.forward(states)?, self.heads)?;
-        let context = self.context(&query, key_value, mask)?;
-        self.norm.forward_residual(self.output.forward(&merge_heads(&context)?)?, states)
+        let query = self.query.forward(states)?;
+        let context = match layout.groups() {
+            [only] => self.lanes_context(&query, key_value, mask, only.lanes)?,
+            groups => {
+                let contexts = groups.iter().map(|group| {
+                    let query = query.f_narrow(0, group.first_lane, group.memories * group.lanes)?;
+                    let of_group = |tensor: &Tensor| tensor.f_narrow(0, group.first_memory, group.memories);
+                    let mask = mask.map(of_group).transpose()?;
+                    self.lanes_context(&query, &of_group(key_value)?, mask.as_ref(), group.lanes)
+                });
+                Tensor::f_cat(&contexts.collect::<Result<Vec<_>, _>>()?, 0)?
+            }
+        };
+        self.norm.forward_residual(self.output.forward(&context)?, states)
+    }
+
+    /// The context of `query` `[memories * lanes, positions, hidden]`, of the same shape.
+    fn lanes_context(
+        &self,
+        query: &Tensor,
+        key_value: &Tensor,
+        mask: Option<&Tensor>,
+        lanes: i64,
+    ) -> Result<Tensor, TchError> {
+        let (rows, positions, hidden) = query.size3()?;
+        let query = query.f_view([rows / lanes, lanes * positions, hidden])?;
+        let context = self.context(&split_heads(&query, self.heads)?, key_value, mask)?;
+        merge_heads(&context)?.f_view([rows, positions, hidden])
     }
 
     fn context(&self, query: &Tensor, key_value: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, TchError> {

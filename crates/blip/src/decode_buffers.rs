@@ -3,10 +3,12 @@
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
-    answer_decoder::{AnswerDecoder, Choice, DecoderState, LayerState, Position, choose, read_choices},
+    answer_decoder::{AnswerDecoder, Choice, choose, read_choices},
     attention::{lowest, padding_mask},
     config::TextConfig,
     decoder_past::Past,
+    decoder_state::{DecoderState, LayerState, Position},
+    lanes::LaneLayout,
 };
 
 /// Where the inputs of a step lie, and what it keeps.
@@ -67,6 +69,7 @@ impl DecodeBuffers {
                 layers,
                 padding: Some(padding.shallow_clone()),
                 position: Position::Device(step.shallow_clone()),
+                layout: LaneLayout::one_each(rows),
             },
             questions,
             past,

@@ -36,7 +36,19 @@ impl Past {
         }
     }
 
-    /// Keeps only the rows at `indices`; rows of fixed memory stay where they are.
+    /// The same keys and values; growing ones then grow apart.
+    pub(crate) fn shallow_clone(&self) -> Self {
+        match self {
+            Self::Growing(past) => Self::Growing(past.as_ref().map(Tensor::shallow_clone)),
+            Self::Fixed { key_value, step, visible } => Self::Fixed {
+                key_value: key_value.shallow_clone(),
+                step: step.shallow_clone(),
+                visible: visible.shallow_clone(),
+            },
+        }
+    }
+
+    /// Keeps only the rows at `indices`, each as often as it is named; rows of fixed memory stay where they are.
     pub(crate) fn retain(&mut self, indices: &Tensor) -> Result<(), TchError> {
         if let Self::Growing(past) = self {
             *past = past.take().map(|past| past.f_index_select(1, indices)).transpose()?;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use crate::{
     batch::{RowAnswer, RowInput},
@@ -28,7 +28,6 @@ pub(crate) struct EncodedBatch<'a> {
     pub(crate) vision: Duration,
     /// Started when the images were encoded.
     pub(crate) stopwatch: Stopwatch,
-    pub(crate) device: Device,
 }
 
 impl<'a> EncodedBatch<'a> {

@@ -205,8 +205,7 @@ impl Model {
         let vision = if placement.missing.is_empty() { Duration::ZERO } else { stopwatch.lap() };
         let new_images =
             placement.missing.iter().filter_map(|&position| fold.images.get(position).copied()).collect();
-        let device = self.device;
-        let batch = EncodedBatch { rows, fold, features, texts_alone, new_images, vision, stopwatch, device };
+        let batch = EncodedBatch { rows, fold, features, texts_alone, new_images, vision, stopwatch };
         match &self.head {
             Head::QuestionAnswering(head) => head.run(batch, self.stop, &self.config, &mut self.graphs, sink),
             Head::Captioning(head) => head.run(batch, self.stop, sink),
@@ -242,6 +241,9 @@ impl Model {
             }
             if !matches!(row.task, RowTask::EmbedImage) && !(1..=limit).contains(&(tokens as i64)) {
                 return bad(format!("text has {tokens} tokens, expected 1 to {limit}"));
+            }
+            if let Err(reason) = row.task.check(text) {
+                return bad(reason);
             }
             let candidates = match row.task {
                 RowTask::Rank(ranking) => &*ranking.candidates,
@@ -328,6 +330,14 @@ impl Model {
 mod captions;
 #[cfg(test)]
 mod company;
+#[cfg(test)]
+mod generation;
+#[cfg(test)]
+mod generation_company;
+#[cfg(test)]
+mod generation_goldens;
+#[cfg(test)]
+mod generation_harm;
 #[cfg(test)]
 mod goldens;
 #[cfg(test)]

@@ -5,15 +5,16 @@ use tch::{Device, Kind};
 
 use crate::{
     answer_decoder::AnswerDecoder,
-    answer_loop::{LiveRow, Stepper, Stop, decode},
-    batch::{RowError, RowSink},
+    answer_loop::{Stepper, Stop, decode},
+    batch::RowSink,
     checkpoint::Checkpoint,
     config::BlipConfig,
+    decoder_memory::DecoderMemory,
+    decoding_plan::DecodingPlan,
     device_graphs::DeviceGraphs,
     encoded_batch::EncodedBatch,
     error::{LoadError, ModelError},
     question_encoder::QuestionEncoder,
-    task::RowTask,
     weights::Scope,
 };
 
@@ -56,38 +57,31 @@ impl QuestionAnswering {
         };
         let text = batch.stopwatch.lap();
 
-        let live: Vec<LiveRow<'_>> = batch
-            .folded()
-            .map(|(row, input)| {
-                let reused = batch.image_reused(row);
-                match input.task {
-                    RowTask::Generate(generation) if generation.is_greedy() => {
-                        let limit = stop.limit(generation.max_new_tokens, 0);
-                        LiveRow::new(row, &[], limit, generation.report_tokens, reused)
-                    }
-                    other => {
-                        rows.finish(row, Err(RowError::Unsupported { task: other.name() }));
-                        LiveRow::done(row)
-                    }
+        let mut plan = DecodingPlan::new(&batch, |_| &[], stop, rows);
+        let memory = DecoderMemory { states, padding: questions.padding };
+        let stages = [batch.vision, text];
+        let mut steps = 0;
+        if !plan.greedy.is_empty() {
+            let greedy = std::mem::take(&mut plan.greedy);
+            let memory = memory.select(&plan.greedy_places)?;
+            let lengths: Vec<i64> =
+                plan.greedy_places.iter().filter_map(|&place| lengths.get(place as usize).copied()).collect();
+            let decoder = &self.decoder;
+            // Captured steps have room for the checkpoint's own number of tokens.
+            let fits = greedy.iter().all(|row| row.max_steps() <= stop.max_new_tokens);
+            let graph = match fits {
+                true => {
+                    graphs.start_decoding(decoder, config, stop.max_new_tokens, &memory.states, &lengths)?
                 }
-            })
-            .collect();
-        let decoder = &self.decoder;
-        // Captured steps have room for the checkpoint's own number of tokens.
-        let fits = live.iter().all(|row| row.max_steps() <= stop.max_new_tokens);
-        let graph = match fits {
-            true => graphs.start_decoding(decoder, config, stop.max_new_tokens, &states, &lengths)?,
-            false => None,
-        };
-        let stepper = match graph {
-            Some(graph) => Stepper::Captured(graph),
-            None => Stepper::Plain {
-                decoder,
-                state: decoder.start(&states, questions.padding)?,
-                device: batch.device,
-            },
-        };
-        let steps = decode(stepper, live, stop, [batch.vision, text], &batch.stopwatch, rows)?;
+                false => None,
+            };
+            let stepper = match graph {
+                Some(graph) => Stepper::Captured(graph),
+                None => Stepper::Plain { decoder, state: decoder.start(&memory.states, memory.padding)? },
+            };
+            steps += decode(stepper, greedy, stop, stages, &batch.stopwatch, rows)?;
+        }
+        steps += plan.decode_others(&self.decoder, &memory, stop, text, &batch, rows)?;
         rows.decode_steps(steps);
         Ok(())
     }

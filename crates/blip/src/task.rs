@@ -48,7 +48,7 @@ impl RowTask {
 /// How tokens are chosen, in the meaning that `transformers` gives to each option.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Generation {
-    /// Hypotheses that are followed at the same time; 1 is greedy.
+    /// Hypotheses that are followed at the same time; 1 is greedy. Draws follow none and take no heed of this.
     pub num_beams: u32,
     /// Tokens that may be written behind the prompt, the stop token included; the checkpoint's own number without.
     pub max_new_tokens: Option<u32>,
@@ -62,7 +62,7 @@ pub struct Generation {
     pub sampling: Option<Sampling>,
     /// Sequences wanted, the best first: at most `num_beams`, or as many draws.
     pub num_sequences: u32,
-    /// Whether each token is reported as it is chosen; only of a row that needs no search.
+    /// Whether each token is reported as it is chosen; only of a row without beams that wants one sequence.
     pub report_tokens: bool,
 }
 
@@ -162,7 +162,7 @@ pub struct Sequence {
     /// by the length to the power of the length penalty.
     pub score: f32,
     /// The smallest lead of a chosen token over the next best, in log-probability: near 0, it was a close call. Of beams,
-    /// the lead over the next best hypothesis' score; of drawn tokens, 0.
+    /// the lead over the next best hypothesis' score, infinite without one; of drawn tokens, 0.
     pub margin: f32,
 }
 

@@ -10,6 +10,7 @@ use crate::{
     decoder_past::Past,
     error::LoadError,
     fold::Fold,
+    lanes::LaneLayout,
     layers::{FeedForward, LayerNorm, Linear},
     weights::Scope,
 };
@@ -66,16 +67,18 @@ impl TextLayer {
         self.finish(&self.self_attention.forward(states, padding)?)
     }
 
-    /// One token a row: `states` `[rows, 1, hidden]`; `past` takes in this token.
+    /// One token a row: `states` `[rows, 1, hidden]`; `past` takes in this token, `layout` says which row reads which of the
+    /// memories in `question`.
     pub(crate) fn forward_step(
         &self,
         states: &Tensor,
         past: &mut Past,
         question: &Tensor,
         padding: Option<&Tensor>,
+        layout: &LaneLayout,
     ) -> Result<Tensor, TchError> {
         let states = self.self_attention.forward_step(states, past)?;
-        let states = self.cross_attention.attend_projected(&states, question, padding)?;
+        let states = self.cross_attention.attend_projected(&states, question, padding, layout)?;
         self.finish(&states)
     }
 

@@ -107,6 +107,8 @@ pub(super) struct Collected {
     pub(super) order: Vec<usize>,
     pub(super) cancelled: Vec<usize>,
     pub(super) steps: u32,
+    /// Row, index and token of each token that was reported as it was chosen.
+    pub(super) tokens: Vec<(usize, usize, i64)>,
 }
 
 impl Collected {
@@ -128,7 +130,12 @@ impl RowSink for Collected {
         self.cancelled.contains(&row)
     }
 
+    fn token(&mut self, row: usize, index: usize, token: i64) {
+        self.tokens.push((row, index, token));
+    }
+
     fn decode_steps(&mut self, steps: u32) {
+        assert_eq!(self.steps, 0, "steps are said once");
         self.steps = steps;
     }
 }
