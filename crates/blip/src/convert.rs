@@ -225,7 +225,14 @@ mod tests {
             assert!(converted(files, Dtype::F16) == half, "{files:?}");
         }
         // From one half precision to the other.
-        assert_eq!(converted(&sharded.1, Dtype::Bf16).len(), half.len());
+        let (brain, half) = (converted(&sharded.1, Dtype::Bf16), half);
+        let read = |bytes| safetensors::SafeTensors::deserialize(bytes).unwrap();
+        let (brain, half) = (read(&brain), read(&half));
+        assert_eq!(brain.len(), half.len());
+        for (name, tensor) in brain.tensors() {
+            assert_eq!(tensor.dtype(), safetensors::Dtype::BF16, "{name}");
+            assert_eq!(tensor.shape(), half.tensor(&name).unwrap().shape(), "{name}");
+        }
     }
 
     #[test]
