@@ -104,6 +104,37 @@ impl fmt::Display for Dtype {
     }
 }
 
+/// The number format of the image encoder's products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VisionDtype {
+    /// The model's own, [`Dtype`].
+    #[default]
+    AsModel,
+    /// 8-bit integers, for a model in [`Dtype::F32`] on the CPU: some answers change.
+    Int8,
+}
+
+impl FromStr for VisionDtype {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::AsModel),
+            "int8" => Ok(Self::Int8),
+            _ => Err(format!("unknown vision dtype {text:?}, expected auto or int8")),
+        }
+    }
+}
+
+impl fmt::Display for VisionDtype {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::AsModel => "auto",
+            Self::Int8 => "int8",
+        })
+    }
+}
+
 /// Why a device that was asked for by name is not to be had.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DeviceError {
