@@ -102,9 +102,7 @@ impl Model {
     ) -> Result<Self, LoadError> {
         let _no_grad = tch::no_grad_guard();
         let (config, kind) = (checkpoint.config(), dtype.kind());
-        if options.vision_dtype == VisionDtype::Int8 && (device, dtype) != (Device::Cpu, Dtype::F32) {
-            return Err(LoadError::Int8Elsewhere { device: format!("{device:?}").to_lowercase(), dtype });
-        }
+        options.vision_dtype.check(device, dtype)?;
         let root = Scope::root(checkpoint.weights(), device, kind);
         let (scale, offset) = checkpoint.preprocessor().normalisation();
         let vision = VisionEncoder::load(&root, &config.vision, scale, offset, kind, options.vision_dtype)?;
