@@ -120,9 +120,9 @@ fn main() -> Result<()> {
     let vocabulary = u64::try_from(checkpoint.config().text.vocab_size)?;
     let questions: Vec<Vec<i64>> = (0..(arguments.images * arguments.questions) as u64)
         .map(|row| {
-            (0..arguments.question_tokens as u64).map(|place| (random(row << 16 | place) % vocabulary) as i64)
+            let tokens = 0..arguments.question_tokens as u64;
+            tokens.map(|place| (random(row << 16 | place) % vocabulary) as i64).collect()
         })
-        .map(Iterator::collect)
         .collect();
 
     let mut least = [f64::INFINITY; 2];
