@@ -12,8 +12,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use blip::{
-    Checkpoint, Dtype, ImageInput, Model, ModelFiles, ModelOptions, Pixels, QuestionInput, RowAnswer,
-    RowError, RowSink, VisionDtype,
+    Checkpoint, Dtype, ImageInput, Model, ModelFiles, ModelOptions, Pixels, RowAnswer, RowError, RowInput,
+    RowOutput, RowSink, RowTask, VisionDtype,
 };
 use clap::Parser;
 use cpu_time::ProcessTime;
@@ -65,13 +65,13 @@ fn random(number: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Asks about images that no turn before has seen; seconds of CPU time, and the answers' tokens.
+/// Asks about images that no turn before has seen; seconds of CPU time, and what came of it.
 fn turn(
     model: &mut Model,
     number: u64,
     pictures: &[Pixels],
     questions: &[Vec<i64>],
-) -> Result<(f64, Vec<Vec<i64>>)> {
+) -> Result<(f64, Vec<RowOutput>)> {
     let key = |picture: usize| {
         let mut key = [0; 32];
         let numbers = random(number).to_le_bytes().into_iter().chain(picture.to_le_bytes());
@@ -83,18 +83,30 @@ fn turn(
         .enumerate()
         .map(|(picture, pixels)| ImageInput { key: key(picture), pixels })
         .collect();
-    let rows: Vec<QuestionInput<'_>> = questions
+    let rows: Vec<RowInput<'_>> = questions
         .iter()
         .enumerate()
-        .map(|(row, token_ids)| QuestionInput { image: row % images.len(), token_ids })
+        .map(|(row, token_ids)| RowInput {
+            image: Some(row % images.len()),
+            token_ids,
+            task: &RowTask::GREEDY,
+        })
         .collect();
     let mut answers = Answers::default();
     let begin = ProcessTime::try_now()?;
     model.run(&images, &rows, &mut answers)?;
     let took = begin.try_elapsed()?.as_secs_f64();
     answers.0.sort_by_key(|(row, _)| *row);
-    let tokens = answers.0.into_iter().map(|(_, answer)| Ok(answer?.token_ids)).collect::<Result<_>>()?;
-    Ok((took, tokens))
+    let outputs = answers.0.into_iter().map(|(_, answer)| Ok(answer?.output)).collect::<Result<_>>()?;
+    Ok((took, outputs))
+}
+
+/// The tokens of an answer.
+fn tokens(output: &RowOutput) -> Vec<i64> {
+    match output {
+        RowOutput::Generated(sequences) => sequences.iter().flat_map(|best| best.token_ids.clone()).collect(),
+        _ => Vec::new(),
+    }
 }
 
 fn main() -> Result<()> {
@@ -130,11 +142,11 @@ fn main() -> Result<()> {
     // The first turn makes what is made once.
     for number in 0..=arguments.turns as u64 {
         for ((model, least), answers) in models.iter_mut().zip(&mut least).zip(&mut answers) {
-            let (took, tokens) = turn(model, number, &pictures, &questions)?;
+            let (took, outputs) = turn(model, number, &pictures, &questions)?;
             if number > 0 {
                 *least = least.min(took);
             }
-            *answers = tokens;
+            *answers = outputs.iter().map(tokens).collect();
         }
     }
     let [float, int8] = least;

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use blip::{Checkpoint, Pixels};
+use blip::{Architecture, Checkpoint, Pixels, RowTask};
 use scheduler::{
     Batch, BatchImage, BatchLimits, BatchQuestion, BatchSizing, Engine, EngineFactory, ImageKey,
 };
@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::{intake::TokenIds, row::QuestionRow, telemetry::trace::TraceScope};
 
-/// What is asked of every picture: as long as questions are.
+/// What is asked of every picture, if the model is asked anything: as long as questions are.
 const QUESTION: &str = "what is the color of the shape in the picture?";
 
 /// Batch limits for `p95`, no larger than those `configured`, measured on an engine that `factory` makes for it.
@@ -69,17 +69,22 @@ impl Pictures {
         let preprocessor = checkpoint.preprocessor();
         let (height, width) = (preprocessor.height(), preprocessor.width());
         let pixels = Pixels::new(height, width, vec![127; height * width * 3])?;
-        let ids = checkpoint.tokenizer().encode(QUESTION)?;
+        let tokenizer = checkpoint.tokenizer();
+        let (ids, task) = match checkpoint.config().architecture() {
+            Architecture::QuestionAnswering => (tokenizer.encode(QUESTION)?, RowTask::GREEDY),
+            Architecture::Captioning => (tokenizer.encode_prompt("")?, RowTask::GREEDY),
+            Architecture::Retrieval => (tokenizer.encode(QUESTION)?, RowTask::Match),
+        };
         let tokens = u32::try_from(ids.len())?;
-        let question = QuestionRow { ids: TokenIds(ids), trace: TraceScope::default() };
+        let question = QuestionRow { ids: TokenIds(ids), task, tokens: None, trace: TraceScope::default() };
         Ok(Self { pixels: Arc::new(pixels), question: Arc::new(question), tokens, made: 0 })
     }
 
     fn batch(&mut self, images: usize, questions: usize) -> Batch<Pixels, QuestionRow> {
         let images = (0..images).map(|_| {
             self.made += 1;
-            let mut key = [0; 32];
-            key[..8].copy_from_slice(&self.made.to_le_bytes());
+            let mut key = [0u8; 32];
+            key.iter_mut().zip(self.made.to_le_bytes()).for_each(|(place, byte)| *place = byte);
             BatchImage { key: ImageKey(key), payload: Arc::clone(&self.pixels) }
         });
         let images: Vec<_> = images.collect();
