@@ -127,6 +127,30 @@ def test_an_unknown_dtype_is_one_clear_line():
     assert_one_line(run("serve", "--dtype", "int8"), 2, '"int8"', "f32, f16 or bf16")
 
 
+def test_int8_for_a_model_that_is_not_in_f32_is_one_clear_line():
+    options = ("--device", "cpu", "--dtype", "bf16", "--vision-dtype", "int8", "--grpc-listen", "127.0.0.1:0")
+    assert_one_line(run("serve", *options), 1, "vision_dtype is int8", "f32 on the cpu", "bf16")
+
+
+def test_batches_are_measured_and_their_limits_chosen_before_the_server_is_ready(start, picture, tmp_path):
+    log = tmp_path / "log"
+    start("--slo-p95-ms", "3600000", "--max-batch-images", "2", "--max-batch-questions", "4", "--log", "info", "--log-format", "json", log=log)
+    lines = list(map(json.loads, log.read_text().splitlines()))
+    measured = [(line["images"], line["questions"]) for line in lines if line["message"] == "batch measured"]
+    assert measured == [(1, 1), (2, 2), (2, 4)]
+    (chosen,) = [line for line in lines if line["message"] == "batch limits chosen"]
+    assert (chosen["images"], chosen["questions"]) == (2, 4)
+
+
+def test_a_time_that_no_batch_keeps_is_warned_of_and_questions_are_answered_one_at_a_time(start, picture, tmp_path):
+    log = tmp_path / "log"
+    server = start("--slo-p95-ms", "1", "--log-format", "json", log=log)
+    (warned,) = [line for line in map(json.loads, log.read_text().splitlines()) if line["level"] == "WARN"]
+    assert "slo_p95_ms" in warned["message"]
+    outcomes = server.client.outcomes([(picture, ["is there a circle?", "is there a ring?"])])
+    assert [answer.timing.batch_questions for answer in outcomes.values()] == [1, 1]
+
+
 def test_cuda_without_cuda_is_one_clear_line_and_never_the_cpu():
     assert_one_line(run("serve", "--device", "cuda:77", "--grpc-listen", "127.0.0.1:0"), 1, "cuda")
 

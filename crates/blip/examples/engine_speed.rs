@@ -16,7 +16,7 @@ use std::{path::PathBuf, time::Instant};
 use anyhow::{Context, Result, bail};
 use blip::{
     Checkpoint, DeviceRequest, Dtype, ImageInput, ImageKey, Model, ModelFiles, ModelOptions, Pixels,
-    RowAnswer, RowError, RowInput, RowOutput, RowSink, RowTask, Sequence, open_device,
+    RowAnswer, RowError, RowInput, RowOutput, RowSink, RowTask, Sequence, VisionDtype, open_device,
 };
 use clap::Parser;
 use serde_json::{Value, json};
@@ -32,6 +32,9 @@ struct Arguments {
     /// f32, f16 or bf16; the device's own choice without it.
     #[arg(long)]
     dtype: Option<Dtype>,
+    /// auto or int8: the number format of the image encoder's products.
+    #[arg(long, default_value_t)]
+    vision_dtype: VisionDtype,
     /// Tokens of each question, `[CLS]` and `[SEP]` included.
     #[arg(long, default_value_t = 12)]
     question_tokens: usize,
@@ -272,6 +275,7 @@ fn main() -> Result<()> {
     options.max_new_tokens = Some(arguments.answer_tokens);
     options.max_batch_images = most.max(arguments.check_images);
     options.cuda_graphs = arguments.cuda_graphs;
+    options.vision_dtype = arguments.vision_dtype;
     let mut model = Model::load(&checkpoint, chosen.device, dtype, options)?;
     let load_seconds = begin.elapsed().as_secs_f64();
     let (resident, weight_bytes) = (resident_bytes(), checkpoint.weights().bytes());
@@ -290,7 +294,7 @@ fn main() -> Result<()> {
         let tie = if dtype == Dtype::F32 { 1e-3 } else { 0.05 };
         let batched = compare(&alone, &together, tie);
         eprintln!("batched against alone: {batched}");
-        let plain = ModelOptions { cuda_graphs: false, ..options };
+        let plain = ModelOptions { cuda_graphs: false, vision_dtype: VisionDtype::AsModel, ..options };
         let mut exact = Model::load(&checkpoint, chosen.device, Dtype::F32, plain)?;
         let single = answers_alone(&workload, &mut exact, images)?;
         let precision = compare(&single, &alone, tie);

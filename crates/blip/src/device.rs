@@ -14,6 +14,8 @@ use std::{
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::{Cuda, Device, Kind};
 
+use crate::error::LoadError;
+
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 
 /// The device that the user asks for.
@@ -100,6 +102,52 @@ impl fmt::Display for Dtype {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+        })
+    }
+}
+
+/// The number format of the image encoder's products.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum VisionDtype {
+    /// The model's own, [`Dtype`].
+    #[default]
+    AsModel,
+    /// 8-bit integers, for a model in [`Dtype::F32`] on the CPU: some answers change.
+    Int8,
+}
+
+impl VisionDtype {
+    /// Whether a model in `dtype` on `device` can have it.
+    ///
+    /// # Errors
+    /// [`LoadError::Int8Elsewhere`] if not.
+    pub fn check(self, device: Device, dtype: Dtype) -> Result<(), LoadError> {
+        match self {
+            Self::Int8 if (device, dtype) != (Device::Cpu, Dtype::F32) => {
+                Err(LoadError::Int8Elsewhere { device: format!("{device:?}").to_lowercase(), dtype })
+            }
+            Self::AsModel | Self::Int8 => Ok(()),
+        }
+    }
+}
+
+impl FromStr for VisionDtype {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::AsModel),
+            "int8" => Ok(Self::Int8),
+            _ => Err(format!("unknown vision dtype {text:?}, expected auto or int8")),
+        }
+    }
+}
+
+impl fmt::Display for VisionDtype {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::AsModel => "auto",
+            Self::Int8 => "int8",
         })
     }
 }
@@ -204,6 +252,19 @@ mod tests {
         for text in ["", "gpu", "cuda:", "cuda:x", "cuda:-1", "CPU"] {
             assert!(text.parse::<DeviceRequest>().unwrap_err().contains("expected auto, cpu"), "{text}");
         }
+    }
+
+    #[test]
+    fn int8_is_for_a_model_in_f32_on_the_cpu() {
+        let check = |device, dtype| VisionDtype::Int8.check(device, dtype).map_err(|error| error.to_string());
+        assert_eq!(check(Device::Cpu, Dtype::F32), Ok(()));
+        let message = check(Device::Cuda(1), Dtype::F16).unwrap_err();
+        assert_eq!(
+            message,
+            "vision_dtype is int8, which takes a model in f32 on the cpu, not one in f16 on cuda(1)"
+        );
+        assert!(check(Device::Cpu, Dtype::Bf16).is_err());
+        assert!(VisionDtype::AsModel.check(Device::Cuda(1), Dtype::F16).is_ok());
     }
 
     #[test]

@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use tch::TchError;
 
+use crate::device::Dtype;
+
 /// Why a checkpoint could not be loaded. Each message names the file and what was expected of it.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -69,6 +71,14 @@ pub enum LoadError {
         patch: i64,
         /// The largest size, in pixels.
         limit: u32,
+    },
+    /// 8-bit integers were asked for where there are no kernels for them.
+    #[error("vision_dtype is int8, which takes a model in f32 on the cpu, not one in {dtype} on {device}")]
+    Int8Elsewhere {
+        /// The model's device.
+        device: String,
+        /// The model's number format.
+        dtype: Dtype,
     },
     /// LibTorch refused, most often for lack of memory.
     #[error("libtorch: {0}")]

@@ -1,8 +1,8 @@
-//! The two building blocks of every tower: a linear layer and a layer norm.
+//! The building blocks of every tower: a linear layer, a layer norm, and two linear layers with a GELU between them.
 
 use tch::{TchError, Tensor};
 
-use crate::{error::LoadError, weights::Scope};
+use crate::{error::LoadError, int8_linear::Int8Linear, weights::Scope};
 
 /// `x W^T + b`.
 #[derive(Debug)]
@@ -32,6 +32,25 @@ impl Linear {
     /// `[.., in]` to `[.., out]`.
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         input.f_linear(&self.weight, Some(&self.bias))
+    }
+}
+
+/// A linear layer in the number format that its tower was given.
+#[derive(Debug)]
+pub(crate) enum Dense {
+    /// In the model's own.
+    Float(Linear),
+    /// In 8-bit integers.
+    Int8(Int8Linear),
+}
+
+impl Dense {
+    /// `[.., in]` to `[.., out]`.
+    pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        match self {
+            Self::Float(linear) => linear.forward(input),
+            Self::Int8(linear) => linear.forward(input),
+        }
     }
 }
 
@@ -65,8 +84,8 @@ impl LayerNorm {
 /// Two linear layers with the exact (erf) GELU between them.
 #[derive(Debug)]
 pub(crate) struct FeedForward {
-    pub(crate) up: Linear,
-    pub(crate) down: Linear,
+    pub(crate) up: Dense,
+    pub(crate) down: Dense,
 }
 
 impl FeedForward {

@@ -10,7 +10,7 @@ use crate::{
     captioning::Captioning,
     checkpoint::Checkpoint,
     config::{Architecture, BlipConfig},
-    device::Dtype,
+    device::{Dtype, VisionDtype},
     device_graphs::DeviceGraphs,
     encoded_batch::EncodedBatch,
     error::{LoadError, ModelError},
@@ -35,6 +35,8 @@ pub struct ModelOptions {
     pub max_batch_images: usize,
     /// Images that go through the vision encoder together; more need more memory for activations.
     pub vision_pass_images: usize,
+    /// The number format of the image encoder's products.
+    pub vision_dtype: VisionDtype,
     /// Tokens that an answer may have, if not the checkpoint's own number.
     pub max_new_tokens: Option<i64>,
     /// Launch small batches as CUDA graphs. Off by default: see `docs/decisions/cuda-graphs.md`.
@@ -49,6 +51,7 @@ impl ModelOptions {
                 feature_cache_bytes: 4 << 30,
                 max_batch_images: 128,
                 vision_pass_images: 16,
+                vision_dtype: VisionDtype::AsModel,
                 max_new_tokens: None,
                 cuda_graphs: false,
             }
@@ -57,6 +60,7 @@ impl ModelOptions {
                 feature_cache_bytes: 512 << 20,
                 max_batch_images: 16,
                 vision_pass_images: 4,
+                vision_dtype: VisionDtype::AsModel,
                 max_new_tokens: None,
                 cuda_graphs: false,
             }
@@ -100,9 +104,10 @@ impl Model {
     ) -> Result<Self, LoadError> {
         let _no_grad = tch::no_grad_guard();
         let (config, kind) = (checkpoint.config(), dtype.kind());
+        options.vision_dtype.check(device, dtype)?;
         let root = Scope::root(checkpoint.weights(), device, kind);
         let (scale, offset) = checkpoint.preprocessor().normalisation();
-        let vision = VisionEncoder::load(&root, &config.vision, scale, offset, kind)?;
+        let vision = VisionEncoder::load(&root, &config.vision, scale, offset, kind, options.vision_dtype)?;
         let head = match config.architecture() {
             Architecture::QuestionAnswering => {
                 Head::QuestionAnswering(QuestionAnswering::load(checkpoint, &root, device, kind)?)

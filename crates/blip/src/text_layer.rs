@@ -11,7 +11,7 @@ use crate::{
     error::LoadError,
     fold::Fold,
     lanes::LaneLayout,
-    layers::{FeedForward, LayerNorm, Linear},
+    layers::{Dense, FeedForward, LayerNorm, Linear},
     weights::Scope,
 };
 
@@ -38,8 +38,8 @@ impl TextLayer {
                 eps,
             )?,
             feed_forward: FeedForward {
-                up: Linear::load(&scope.at("intermediate.dense"), hidden, inner)?,
-                down: Linear::load(&scope.at("output.dense"), inner, hidden)?,
+                up: Dense::Float(Linear::load(&scope.at("intermediate.dense"), hidden, inner)?),
+                down: Dense::Float(Linear::load(&scope.at("output.dense"), inner, hidden)?),
             },
             norm: LayerNorm::load(&scope.at("output.LayerNorm"), hidden, eps)?,
         })

@@ -5,8 +5,10 @@ use tch::{Kind, TchError, Tensor};
 use crate::{
     attention::{attend, merge_heads},
     config::VisionConfig,
+    device::VisionDtype,
     error::LoadError,
-    layers::{FeedForward, LayerNorm, Linear},
+    int8_linear::Int8Linear,
+    layers::{Dense, FeedForward, LayerNorm, Linear},
     position_embeddings,
     weights::Scope,
 };
@@ -30,13 +32,15 @@ pub(crate) struct VisionEncoder {
 }
 
 impl VisionEncoder {
-    /// Loads `vision_model.*`. `scale` and `offset` normalise 8-bit pixels, per channel.
+    /// Loads `vision_model.*`. `scale` and `offset` normalise 8-bit pixels, per channel; the layers' products are
+    /// computed in `dtype`.
     pub(crate) fn load(
         root: &Scope<'_>,
         config: &VisionConfig,
         scale: [f32; 3],
         offset: [f32; 3],
         kind: Kind,
+        dtype: VisionDtype,
     ) -> Result<Self, LoadError> {
         let scope = root.at("vision_model");
         let (hidden, patch_size) = (config.hidden_size, config.patch_size);
@@ -52,7 +56,7 @@ impl VisionEncoder {
         let positions = position_embeddings::load(&embeddings, config)?;
         let class_embedding = embeddings.tensor("class_embedding", &[1, 1, hidden])?;
         let layers = (0..config.num_hidden_layers)
-            .map(|index| VisionLayer::load(&scope.at(format_args!("encoder.layers.{index}")), config))
+            .map(|index| VisionLayer::load(&scope.at(format_args!("encoder.layers.{index}")), config, dtype))
             .collect::<Result<_, _>>()?;
         let device = positions.device();
         Ok(Self {
@@ -100,24 +104,31 @@ impl VisionEncoder {
 struct VisionLayer {
     norm1: LayerNorm,
     /// Rows of the weight: all queries, all keys, all values, head-major inside each.
-    qkv: Linear,
-    projection: Linear,
+    qkv: Dense,
+    projection: Dense,
     norm2: LayerNorm,
     feed_forward: FeedForward,
     heads: i64,
 }
 
 impl VisionLayer {
-    fn load(scope: &Scope<'_>, config: &VisionConfig) -> Result<Self, LoadError> {
+    fn load(scope: &Scope<'_>, config: &VisionConfig, dtype: VisionDtype) -> Result<Self, LoadError> {
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
+        let dense = |name: &str, inputs: i64, outputs: i64| -> Result<Dense, LoadError> {
+            let linear = Linear::load(&scope.at(name), inputs, outputs)?;
+            Ok(match dtype {
+                VisionDtype::AsModel => Dense::Float(linear),
+                VisionDtype::Int8 => Dense::Int8(Int8Linear::new(&linear)?),
+            })
+        };
         Ok(Self {
             norm1: LayerNorm::load(&scope.at("layer_norm1"), hidden, eps)?,
-            qkv: Linear::load(&scope.at("self_attn.qkv"), hidden, 3 * hidden)?,
-            projection: Linear::load(&scope.at("self_attn.projection"), hidden, hidden)?,
+            qkv: dense("self_attn.qkv", hidden, 3 * hidden)?,
+            projection: dense("self_attn.projection", hidden, hidden)?,
             norm2: LayerNorm::load(&scope.at("layer_norm2"), hidden, eps)?,
             feed_forward: FeedForward {
-                up: Linear::load(&scope.at("mlp.fc1"), hidden, inner)?,
-                down: Linear::load(&scope.at("mlp.fc2"), inner, hidden)?,
+                up: dense("mlp.fc1", hidden, inner)?,
+                down: dense("mlp.fc2", inner, hidden)?,
             },
             heads: config.num_attention_heads,
         })

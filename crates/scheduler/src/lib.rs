@@ -13,10 +13,11 @@
 //! - [`fair_queue`]: whose turn it is; [`turn_price`]: what a turn is charged; [`admission`]: what is refused; [`service_model`]: how long
 //!   things take; [`flight`]: single flight; [`image_index`]: images, riders, affinity;
 //!   [`bisection`], [`memory_limit`]: failures; [`engine_slot`]: what is known of an engine;
-//! - [`telemetry`]: the metrics.
+//! - [`batch_sizing`]: limits of a batch from what batches take; [`telemetry`]: the metrics.
 #![allow(rustdoc::private_intra_doc_links, reason = "a map of the inside, for its readers")]
 
 mod admission;
+mod batch_sizing;
 mod bisection;
 mod config;
 mod deadline_cut;
@@ -49,6 +50,7 @@ mod sync {
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 }
 
+pub use batch_sizing::{BatchSizing, BatchTime};
 pub use config::{BatchLimits, QueueLimits, SchedulerConfig};
 pub use engine::{
     Batch, BatchImage, BatchQuestion, Engine, EngineError, EngineErrorKind, EngineFactory, Rows,

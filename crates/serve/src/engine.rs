@@ -44,6 +44,17 @@ pub fn threads_for(config: &BlipConfig) -> Option<NonZeroUsize> {
     (config.vision.multiplications() < MULTIPLICATIONS_WORTH_SHARING).then_some(NonZeroUsize::MIN)
 }
 
+/// Engines for a small model on the CPU: more gain nothing, for everything else that the server does needs CPUs too.
+const MOST_ENGINES: usize = 4;
+
+/// Engines that suit a model of this shape on this device, where there are so many CPUs: a small model's batches are
+/// shared among engines of one thread each, for there one batch is not shared among threads.
+#[must_use]
+pub fn engines_for(config: &BlipConfig, device: tch::Device, cpus: NonZeroUsize) -> usize {
+    let small = device == tch::Device::Cpu && threads_for(config).is_some();
+    if small { cpus.get().min(MOST_ENGINES) } else { 1 }
+}
+
 impl BlipEngine {
     /// Loads the checkpoint on the thread that calls it, and loads it anew when the scheduler asks for that.
     #[must_use]
@@ -171,6 +182,16 @@ mod tests {
         let mut small = BlipConfig::default();
         (small.vision.hidden_size, small.vision.image_size) = (128, 64);
         assert_eq!(threads_for(&small), Some(NonZeroUsize::MIN));
+    }
+
+    #[test]
+    fn a_small_model_on_the_cpu_has_an_engine_for_each_cpu_up_to_four_and_others_have_one() {
+        let mut small = BlipConfig::default();
+        (small.vision.hidden_size, small.vision.image_size) = (128, 64);
+        let engines = |config, device, cpus| engines_for(config, device, NonZeroUsize::new(cpus).unwrap());
+        assert_eq!([1, 2, 64].map(|cpus| engines(&small, tch::Device::Cpu, cpus)), [1, 2, 4]);
+        assert_eq!(engines(&small, tch::Device::Cuda(0), 64), 1);
+        assert_eq!(engines(&BlipConfig::default(), tch::Device::Cpu, 64), 1);
     }
 
     #[test]

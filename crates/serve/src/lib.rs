@@ -41,6 +41,7 @@ pub mod row;
 pub mod server;
 pub mod settings;
 pub mod signals;
+pub mod slo;
 pub mod telemetry;
 pub mod upload;
 pub mod validate;

@@ -1,6 +1,6 @@
 //! From settings to a model that answers: device, checkpoint, engine thread, CPU pool.
 
-use std::sync::Arc;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use anyhow::Context as _;
 use blip::{Checkpoint, ChosenDevice, Dtype, Generation, ModelOptions};
@@ -9,12 +9,13 @@ use scheduler::Scheduler;
 use tch::Device;
 
 use crate::{
-    engine::{BlipEngine, Placement, threads_for},
+    engine::{BlipEngine, Placement, engines_for, threads_for},
     fetching::Fetching,
     frontend::Pipeline,
     intake::Intake,
     model_source::{LocalModel, ModelSource},
     settings::{DtypeRequest, Settings},
+    slo,
 };
 
 /// What was loaded, for people.
@@ -48,13 +49,15 @@ pub async fn load(settings: &Settings) -> anyhow::Result<(Pipeline<BlipEngine>, 
         DtypeRequest::Auto => Dtype::auto(device),
         DtypeRequest::Exactly(dtype) => dtype,
     };
-    tracing::info!(?device, reason, %dtype, "device chosen");
+    settings.model.vision_dtype.check(device, dtype)?;
+    tracing::info!(?device, reason, %dtype, vision_dtype = %settings.model.vision_dtype, "device chosen");
 
-    let config = settings.scheduler.config();
+    let mut config = settings.scheduler.config();
     let mut options = ModelOptions::for_device(device);
     // The scheduler counts images that are encoded already as free, so a batch can have one for each question.
     options.max_batch_images = config.batch.max_images.max(config.batch.max_questions);
     options.cuda_graphs = settings.model.cuda_graphs;
+    options.vision_dtype = settings.model.vision_dtype;
     options.feature_cache_bytes = settings.model.feature_cache_bytes.unwrap_or(options.feature_cache_bytes);
     let limits = &settings.limits;
     let decoder = Decoder::new(Limits {
@@ -67,7 +70,14 @@ pub async fn load(settings: &Settings) -> anyhow::Result<(Pipeline<BlipEngine>, 
         .context("cannot start preprocessing threads")?;
     let fetching = Fetching::new(&settings.fetch, limits)?;
     let threads = settings.model.engine_threads.or_else(|| threads_for(checkpoint.config()));
-    let engines = settings.model.engines.get();
+    let model = &settings.model;
+    let cpus = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let engines = match (model.engines, model.engine_threads) {
+        (Some(engines), _) => engines.get(),
+        (None, None) => engines_for(checkpoint.config(), device, cpus),
+        // Whoever counts threads means all that compute.
+        (None, Some(_)) => 1,
+    };
     if device == Device::Cpu {
         options.feature_cache_bytes /= engines;
     }
@@ -77,6 +87,9 @@ pub async fn load(settings: &Settings) -> anyhow::Result<(Pipeline<BlipEngine>, 
     let factory = |device: &Device| {
         BlipEngine::factory(Arc::clone(&checkpoint), Placement { device: *device, dtype, options, threads })
     };
+    if let Some(p95) = settings.scheduler.slo_p95() {
+        config.batch = slo::limits(factory(&device), &checkpoint, config.batch, p95).await?;
+    }
     let factories = devices.iter().map(factory).collect();
     let scheduler = Scheduler::start(config, factories).await.with_context(cannot_load)?;
     let description = Description {

@@ -21,7 +21,11 @@ mod tls;
 mod written;
 mod yaml;
 
-use std::{net::SocketAddr, num::NonZeroUsize, time::Duration};
+use std::{
+    net::SocketAddr,
+    num::{NonZeroU64, NonZeroUsize},
+    time::Duration,
+};
 
 use clap::{Args, ValueHint};
 
@@ -122,6 +126,11 @@ pub struct ModelSettings {
     #[arg(long, value_name = "auto|f32|f16|bf16", env = "BLIP_SERVE__MODEL__DTYPE", default_value = "auto")]
     pub dtype: DtypeRequest,
 
+    /// Number format of the image encoder's products; `auto` is that of --dtype. `int8` is for a model in f32 on the CPU:
+    /// new images of a large model take about half the time, and a few answers change
+    #[arg(long, value_name = "auto|int8", env = "BLIP_SERVE__MODEL__VISION_DTYPE", default_value = "auto")]
+    pub vision_dtype: blip::VisionDtype,
+
     /// Device memory for the features of images that were seen, in bytes: a question about such an image needs no
     /// vision pass [default: 4 GiB on CUDA, 512 MiB on the CPU]
     #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__MODEL__FEATURE_CACHE_BYTES")]
@@ -134,8 +143,9 @@ pub struct ModelSettings {
 
     /// Engines, each with the whole model, between which batches are shared: as many CUDA devices, from the one of --device on;
     /// on the CPU, as many sets of --engine-threads, which share the memory for features
-    #[arg(long, value_name = "N", env = "BLIP_SERVE__MODEL__ENGINES", default_value_t = NonZeroUsize::MIN)]
-    pub engines: NonZeroUsize,
+    /// [default: 1; on the CPU one for each CPU, at most 4, for a model as small as the demo without --engine-threads]
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__MODEL__ENGINES")]
+    pub engines: Option<NonZeroUsize>,
 
     /// Launch small batches as CUDA graphs, which saves most of the time that launching their kernels takes.
     /// Experimental: off until it has been measured on a GPU
@@ -387,6 +397,13 @@ pub struct SchedulerSettings {
     #[arg(long, value_name = "MS", env = "BLIP_SERVE__SCHEDULER__QUEUE_DELAY_MS", default_value_t = 0)]
     pub queue_delay_ms: u64,
 
+    /// The time within which 95 of 100 answers should be there, in milliseconds, while an engine's queue holds no more than
+    /// its next batch. Batches of growing size are timed before the server is ready, and the two limits above are lowered
+    /// to the largest that take no more than half of this: a question waits for one batch and is answered in the next
+    /// [default: the limits above as they are]
+    #[arg(long, value_name = "MS", env = "BLIP_SERVE__SCHEDULER__SLO_P95_MS")]
+    pub slo_p95_ms: Option<NonZeroU64>,
+
     /// How long an engine may be at one batch, in seconds: then health says NOT_SERVING until the batch ends, and after
     /// as long again the server ends with exit code 4
     #[arg(long, value_name = "SECONDS", env = "BLIP_SERVE__SCHEDULER__ENGINE_STALL_S",
@@ -395,6 +412,12 @@ pub struct SchedulerSettings {
 }
 
 impl SchedulerSettings {
+    /// The time within which 95 of 100 answers should be there, if that was said.
+    #[must_use]
+    pub fn slo_p95(&self) -> Option<Duration> {
+        self.slo_p95_ms.map(|milliseconds| Duration::from_millis(milliseconds.get()))
+    }
+
     /// The same as the scheduler's own configuration.
     #[must_use]
     pub fn config(&self) -> scheduler::SchedulerConfig {

@@ -6,7 +6,7 @@ use tch::Tensor;
 
 use super::goldens::{Case, golden, goldens, run};
 use crate::{
-    Dtype, RowAnswer, RowInput, RowTask,
+    Dtype, RowAnswer, RowInput, RowTask, VisionDtype,
     answer_decoder::{choose, read_choices},
     decode_buffers::DecodeBuffers,
     fold::Fold,
@@ -40,6 +40,22 @@ fn company_never_changes_an_answer() {
             Ok(())
         });
         assert!(outcome.is_ok(), "{}: {outcome:?}", golden.name);
+    }
+}
+
+#[test]
+fn an_images_features_in_int8_are_the_same_in_any_company() {
+    let golden = golden("thirty_by_six");
+    let model = golden.model_in(Dtype::F32, VisionDtype::Int8);
+    let side = model.config.vision.image_size;
+    let bytes: Vec<u8> = golden.cases.iter().flat_map(|case| case.pixels.data()).copied().collect();
+    let pixels = Tensor::from_slice(&bytes).view([golden.cases.len() as i64, side, side, 3]);
+    let together = model.vision.forward(&pixels).unwrap();
+    for image in 0..golden.cases.len() as i64 {
+        let alone = model.vision.forward(&pixels.narrow(0, image, 1)).unwrap();
+        // Sums in f32, of the attention and the norms, are ordered by the size of the batch.
+        let difference = (alone - together.narrow(0, image, 1)).abs().max().double_value(&[]);
+        assert!(difference < 0.02, "image {image}: {difference}");
     }
 }
 

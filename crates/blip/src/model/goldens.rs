@@ -9,7 +9,7 @@ use tch::{Device, Kind, Tensor};
 use super::{Model, ModelOptions};
 use crate::{
     Checkpoint, Dtype, ImageInput, ImageKey, ModelFiles, Pixels, RowAnswer, RowError, RowInput, RowSink,
-    RowTask, Sequence,
+    RowTask, Sequence, VisionDtype,
 };
 
 pub(super) struct Golden {
@@ -95,7 +95,12 @@ fn pixels(checkpoint: &Checkpoint, values: &Tensor) -> Pixels {
 
 impl Golden {
     pub(super) fn model(&self, dtype: Dtype) -> Model {
-        let options = ModelOptions { feature_cache_bytes: 0, ..ModelOptions::for_device(Device::Cpu) };
+        self.model_in(dtype, VisionDtype::AsModel)
+    }
+
+    pub(super) fn model_in(&self, dtype: Dtype, vision_dtype: VisionDtype) -> Model {
+        let options =
+            ModelOptions { feature_cache_bytes: 0, vision_dtype, ..ModelOptions::for_device(Device::Cpu) };
         Model::load(&self.checkpoint, Device::Cpu, dtype, options).unwrap()
     }
 }

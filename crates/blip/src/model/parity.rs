@@ -3,7 +3,7 @@
 use tch::Tensor;
 
 use super::goldens::{Case, Golden, golden, goldens, run};
-use crate::{Checkpoint, Dtype, fold::Fold, weights::formats::in_every_pickle};
+use crate::{Checkpoint, Dtype, VisionDtype, fold::Fold, weights::formats::in_every_pickle};
 
 /// The largest difference, relative to the largest expected number.
 fn relative_error(found: &Tensor, expected: &Tensor) -> f64 {
@@ -95,6 +95,21 @@ fn half_precision_runs_on_the_cpu_and_stays_near() {
                 let error = relative_error(&features, &case.image_embeds);
                 assert!(error < limit, "{} in {dtype}: {error}", golden.name);
             }
+        }
+    }
+}
+
+#[test]
+fn vision_in_int8_stays_near() {
+    for golden in goldens() {
+        let model = golden.model_in(Dtype::F32, VisionDtype::Int8);
+        for case in &golden.cases {
+            let side = model.config.vision.image_size;
+            let pixels = Tensor::from_slice(case.pixels.data()).view([1, side, side, 3]);
+            let features = model.vision.forward(&pixels).unwrap().squeeze_dim(0);
+            let error = relative_error(&features, &case.image_embeds);
+            assert!(error > 0.0, "{}: nothing was rounded", golden.name);
+            assert!(error < 0.05, "{}: {error}", golden.name);
         }
     }
 }

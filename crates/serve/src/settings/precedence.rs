@@ -31,6 +31,8 @@ const TEXTS: &[&str] = &[
     "0.25",
     "0.5",
     "off",
+    "auto",
+    "int8",
     "https://example.org",
     "https://example.com:8443",
     "grpc",

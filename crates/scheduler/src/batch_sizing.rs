@@ -1,0 +1,216 @@
+//! How large batches may be for answers to come in time: measured on the engine before it serves.
+//!
+//! A question that comes when a batch has just begun waits for its end and is answered in the next one. While no more
+//! waits than fits into that, its time is that of two batches: so a batch may take half of the time allowed.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::config::BatchLimits;
+use crate::engine::{Batch, Engine, EngineError, Rows};
+
+/// Measured runs of a size; the slowest counts.
+const RUNS: usize = 3;
+
+/// A size of batch, and what it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchTime {
+    /// Distinct images, all of them to be encoded.
+    pub images: usize,
+    /// Questions about them.
+    pub questions: usize,
+    /// The slowest of a few runs.
+    pub slowest: Duration,
+}
+
+/// The limits that were found, and what was measured on the way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BatchSizing {
+    /// No larger than those configured; batches of one image and one question at least.
+    pub limits: BatchLimits,
+    /// In the order measured.
+    pub table: Vec<BatchTime>,
+    /// Whether even the smallest batch took too long.
+    pub is_missed: bool,
+}
+
+impl BatchSizing {
+    /// Runs batches of doubling size, first of images with a question each, then of more questions about as many images
+    /// as were in time, until one takes more than half of `p95` or `configured` is reached.
+    ///
+    /// `batch` makes one of so many images, none of which was there before, and so many questions.
+    ///
+    /// # Errors
+    /// The engine's, of a batch that failed.
+    pub fn measure<E: Engine>(
+        engine: &mut E,
+        configured: BatchLimits,
+        p95: Duration,
+        mut batch: impl FnMut(usize, usize) -> Batch<E::Image, E::Question>,
+        now: impl Fn() -> Instant,
+    ) -> Result<Self, EngineError> {
+        // The first run makes what is made once.
+        engine.run(&batch(1, 1), &mut NoRows)?;
+        let allowed = p95 / 2;
+        let mut table = Vec::new();
+        let mut is_in_time = |images: usize, questions: usize| {
+            let mut slowest = Duration::ZERO;
+            for _ in 0..RUNS {
+                let batch = batch(images, questions);
+                let begin = now();
+                engine.run(&batch, &mut NoRows)?;
+                slowest = slowest.max(now() - begin);
+                if slowest > allowed {
+                    break;
+                }
+            }
+            table.push(BatchTime { images, questions, slowest });
+            Ok(slowest <= allowed)
+        };
+        let (mut images, mut questions) = (0, 0);
+        for size in doubling(0, configured.max_images.min(configured.max_questions)) {
+            if !is_in_time(size, size)? {
+                break;
+            }
+            (images, questions) = (size, size);
+        }
+        if images > 0 {
+            for size in doubling(images, configured.max_questions) {
+                if !is_in_time(images, size)? {
+                    break;
+                }
+                questions = size;
+            }
+        }
+        let limits = BatchLimits {
+            max_images: images.max(1),
+            max_questions: questions.max(1),
+            // As many tokens a question as before.
+            max_padded_tokens: (configured.max_padded_tokens * questions.max(1))
+                .div_ceil(configured.max_questions.max(1)),
+        };
+        Ok(Self { limits, table, is_missed: images == 0 })
+    }
+}
+
+/// Sizes larger than `before`, each twice the one before it, and last `most`.
+fn doubling(before: usize, most: usize) -> impl Iterator<Item = usize> {
+    let sizes = std::iter::successors(Some((2 * before).max(1)), |size| size.checked_mul(2));
+    sizes.take_while(move |&size| size < most).chain((before < most).then_some(most))
+}
+
+/// Nobody waits for these rows, and all are wanted.
+struct NoRows;
+
+impl<A> Rows<A> for NoRows {
+    fn finish(&mut self, _row: usize, _outcome: Result<A, EngineError>) {}
+
+    fn is_cancelled(&self, _row: usize) -> bool {
+        false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, rc::Rc, sync::Arc};
+
+    use super::*;
+    use crate::engine::{BatchImage, BatchQuestion, EngineErrorKind};
+    use crate::job::ImageKey;
+
+    /// Takes, on a clock of its own, so many milliseconds for a batch, an image and a question.
+    struct Scripted {
+        clock: Rc<Cell<Duration>>,
+        costs: [u64; 3],
+        /// The run, counted from 0, that takes ten times as long.
+        hiccup: Option<usize>,
+        runs: usize,
+        fails_from_images: usize,
+    }
+
+    impl Engine for Scripted {
+        type Image = ();
+        type Question = ();
+        type Answer = ();
+
+        fn run(&mut self, batch: &Batch<(), ()>, _rows: &mut dyn Rows<()>) -> Result<(), EngineError> {
+            if batch.images.len() >= self.fails_from_images {
+                return Err(EngineError::new(EngineErrorKind::OutOfMemory, "no memory"));
+            }
+            let [fixed, image, question] = self.costs;
+            let took = fixed + image * batch.images.len() as u64 + question * batch.questions.len() as u64;
+            let factor = if self.hiccup == Some(self.runs) { 10 } else { 1 };
+            self.runs += 1;
+            self.clock.set(self.clock.get() + Duration::from_millis(factor * took));
+            Ok(())
+        }
+    }
+
+    fn scripted(costs: [u64; 3]) -> Scripted {
+        Scripted { clock: Rc::default(), costs, hiccup: None, runs: 0, fails_from_images: usize::MAX }
+    }
+
+    fn limits(max_images: usize, max_questions: usize) -> BatchLimits {
+        BatchLimits { max_images, max_questions, max_padded_tokens: 32 * max_questions }
+    }
+
+    fn measure(
+        mut engine: Scripted,
+        configured: BatchLimits,
+        p95_ms: u64,
+    ) -> Result<BatchSizing, EngineError> {
+        let (start, clock) = (Instant::now(), Rc::clone(&engine.clock));
+        let batch = |images: usize, questions: usize| Batch {
+            images: (0..images)
+                .map(|_| BatchImage { key: ImageKey([0; 32]), payload: Arc::new(()) })
+                .collect(),
+            questions: (0..questions)
+                .map(|row| BatchQuestion { image: row % images, payload: Arc::new(()), tokens: 8 })
+                .collect(),
+        };
+        let now = || start + clock.get();
+        BatchSizing::measure(&mut engine, configured, Duration::from_millis(p95_ms), batch, now)
+    }
+
+    #[test]
+    fn the_largest_batch_that_takes_half_of_the_time_allowed_is_chosen() {
+        // 4 images with 16 questions take 10 + 4 * 20 + 16 = 106 ms, with 32 122; 8 images with 8 questions 178.
+        let sizing = measure(scripted([10, 20, 1]), limits(16, 64), 240).unwrap();
+        assert_eq!(sizing.limits, limits(4, 16));
+        let sizes: Vec<_> = sizing.table.iter().map(|row| (row.images, row.questions)).collect();
+        assert_eq!(sizes, [(1, 1), (2, 2), (4, 4), (8, 8), (4, 8), (4, 16), (4, 32)]);
+        assert_eq!(sizing.table[2].slowest, Duration::from_millis(94));
+        assert!(!sizing.is_missed);
+    }
+
+    #[test]
+    fn limits_are_never_raised() {
+        for configured in [limits(16, 64), limits(3, 5), limits(8, 4), limits(1, 1)] {
+            let sizing = measure(scripted([1, 1, 1]), configured, 60_000).unwrap();
+            assert_eq!(sizing.limits.max_images, configured.max_images.min(configured.max_questions));
+            assert_eq!(sizing.limits.max_questions, configured.max_questions);
+            assert_eq!(sizing.limits.max_padded_tokens, configured.max_padded_tokens);
+        }
+    }
+
+    #[test]
+    fn a_device_that_is_too_slow_for_one_question_is_told_of_and_serves_one_at_a_time() {
+        let sizing = measure(scripted([500, 1, 1]), limits(16, 64), 100).unwrap();
+        assert_eq!(sizing.limits, limits(1, 1));
+        assert!(sizing.is_missed);
+        assert_eq!(sizing.table.len(), 1, "nothing larger is tried");
+    }
+
+    #[test]
+    fn one_slow_run_of_a_size_counts() {
+        let slow_at_two_images = Scripted { hiccup: Some(5), ..scripted([10, 10, 0]) };
+        assert_eq!(measure(slow_at_two_images, limits(4, 4), 200).unwrap().limits, limits(1, 4));
+    }
+
+    #[test]
+    fn a_batch_that_fails_ends_the_measuring_with_its_error() {
+        let engine = Scripted { fails_from_images: 4, ..scripted([1, 1, 1]) };
+        assert_eq!(measure(engine, limits(16, 64), 60_000).unwrap_err().message, "no memory");
+    }
+}
