@@ -1,4 +1,4 @@
-//! Compiles the public contract (no `protoc` to install), lists the demo model's files for embedding, records what was
+//! Compiles the public contract (no `protoc` to install), lists the demo models' files for embedding, records what was
 //! built, and passes LibTorch's folder to the linker as run path.
 
 use std::{
@@ -15,7 +15,7 @@ fn main() -> Result<(), Failure> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     compile_contract(&root, &out)?;
-    embed_demo_model(&root, &out)?;
+    embed_demo_models(&root, &out)?;
     record_build(&root)?;
     link_libtorch();
     Ok(())
@@ -40,27 +40,39 @@ fn compile_contract(root: &Path, out: &Path) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes `demo_model.rs`: a slice of (file name, contents) of `models/demo`, whatever files that folder holds.
-fn embed_demo_model(root: &Path, out: &Path) -> io::Result<()> {
-    let folder = root.join("models/demo");
-    println!("cargo::rerun-if-changed={}", folder.display());
-    let mut files = Vec::new();
-    for entry in fs::read_dir(&folder)? {
-        let path = entry?.path();
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        // The other files are for readers of the folder, not for the program.
-        if name == "vocab.txt" || name.ends_with(".json") || name.ends_with(".safetensors") {
-            files.push(path);
-        }
-    }
-    files.sort();
+/// Writes `demo_models.rs`: a slice of (folder name, slice of (file name, contents)) of every `models/demo*`.
+fn embed_demo_models(root: &Path, out: &Path) -> io::Result<()> {
+    let models = root.join("models");
+    println!("cargo::rerun-if-changed={}", models.display());
     let mut list = String::from("&[\n");
-    for path in files {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        list.push_str(&format!("    ({name:?}, include_bytes!({path:?}).as_slice()),\n"));
+    for folder in sorted(&models)?.iter().filter(|path| path.is_dir()) {
+        let name = name_of(folder);
+        if !name.starts_with("demo") {
+            continue;
+        }
+        list.push_str(&format!("    ({name:?}, &[\n"));
+        for path in sorted(folder)? {
+            let name = name_of(&path);
+            // The other files are for readers of the folder, not for the program.
+            if name == "vocab.txt" || name.ends_with(".json") || name.ends_with(".safetensors") {
+                list.push_str(&format!("        ({name:?}, include_bytes!({path:?}).as_slice()),\n"));
+            }
+        }
+        list.push_str("    ]),\n");
     }
     list.push_str("]\n");
-    fs::write(out.join("demo_model.rs"), list)
+    fs::write(out.join("demo_models.rs"), list)
+}
+
+/// What is in a folder, in the order of names.
+fn sorted(folder: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut paths = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// `BLIP_SERVE_COMMIT`: the commit built, or "unknown" outside a checkout.

@@ -11,11 +11,17 @@
     reason = "a bench ends at its first surprise, and prints"
 )]
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use blip::{Checkpoint, ModelFiles, Pixels, RowAnswer, Sequence};
 use blip_serve::{
     auth::Secret,
+    description::Description,
     fetching::Fetching,
     frontend::Pipeline,
     intake::Intake,
@@ -28,12 +34,13 @@ use blip_serve::{
         blip_service_server::{BlipService, BlipServiceServer},
         image::Source,
     },
+    roster::Loader,
     row::{AnswerRow, QuestionRow},
     server::{self, Entry, Listeners},
     settings::Settings,
     telemetry::trace::Tracing,
 };
-use futures::{StreamExt as _, stream, stream::BoxStream};
+use futures::{FutureExt as _, StreamExt as _, stream, stream::BoxStream};
 use scheduler::{Batch, Engine, EngineError, Rows, Scheduler};
 use tokio::{
     net::TcpListener,
@@ -181,23 +188,19 @@ async fn start_ours(settings: Settings) -> String {
         let fetching = Fetching::new(&settings.fetch, &settings.limits).unwrap();
         let scheduler =
             Scheduler::start(settings.scheduler.config(), vec![Box::new(|| Ok(NullEngine))]).await.unwrap();
-        let load = async {
-            Ok((
-                Pipeline {
-                    fetching,
-                    intake,
-                    scheduler,
-                    architecture: blip::Architecture::QuestionAnswering,
-                    generation: blip::Generation::GREEDY,
-                },
-                (),
-            ))
-        };
+        let description = Description::new("null".into(), "null", None, &checkpoint, "none", "none").into();
+        let generation = blip::Generation::GREEDY;
+        let pipeline = Pipeline { description, fetching, intake, scheduler, generation };
+        let pipeline = Mutex::new(Some(pipeline));
+        let loader: Loader<NullEngine> =
+            Arc::new(move |_| future::ready(Ok(pipeline.lock().unwrap().take().unwrap())).boxed());
         let listeners = Listeners { grpc, http: None, metrics: None };
         let entry = Entry::new(&settings).unwrap();
-        let announce = |()| ready.send(()).unwrap();
+        let announce = |_: &[_]| ready.send(()).unwrap();
         let tracing = Tracing::default();
-        server::serve(&settings, listeners, entry, tracing, load, stream::pending(), announce).await.unwrap();
+        server::serve(&settings, listeners, entry, tracing, loader, stream::pending(), announce)
+            .await
+            .unwrap();
     });
     is_ready.await.unwrap();
     address

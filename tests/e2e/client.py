@@ -91,14 +91,20 @@ class Client:
 
     def refused_call(self, inputs, timeout=None):
         """The Refusal that the whole call ends with."""
+        refusal = self.refused(lambda: list(self.ask(inputs, timeout)))
+        assert refusal, "the call was answered"
+        return refusal
+
+    def refused(self, call):
+        """The Refusal that `call` ends with, or None if it ends well."""
         try:
-            responses = list(self.ask(inputs, timeout))
+            call()
         except grpc.RpcError as error:
             details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
             if details is None:
                 return Refusal(error.code().name, error.details(), "", "", {}, None, None)
             return self.refusal(self.type("google.rpc.Status").FromString(details))
-        raise AssertionError(f"the call was answered: {responses}")
+        return None
 
     def refusal(self, status):
         details = {}

@@ -29,5 +29,5 @@ def before_call(context, case, kwargs):
         return
     if case.media_type == "multipart/form-data":
         mend_form(case.body)
-    else:
+    elif "inputs" in case.body:
         mend_json(case.body["inputs"])

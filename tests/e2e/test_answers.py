@@ -40,7 +40,7 @@ def test_two_engines_answer_as_one_does_and_both_are_alive(start, demo, picture)
         answers = {(response.image_index, response.question_index): response.answer.token_ids for response in call}
         assert answers == expected
     with urllib.request.urlopen(f"{server.metrics}/metrics", timeout=30) as metrics:
-        assert "\nblip_engines_alive 2\n" in metrics.read().decode()
+        assert '\nblip_engines_alive{model="demo"} 2\n' in metrics.read().decode()
 
 
 def test_an_answer_comes_with_the_ledger_of_its_cost(demo, picture):

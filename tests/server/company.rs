@@ -4,6 +4,7 @@ use std::{cell::RefCell, collections::HashMap, num::NonZeroUsize, sync::Arc};
 
 use blip::{Checkpoint, Dtype, ModelFiles, ModelOptions};
 use blip_serve::{
+    description::Description,
     engine::{BlipEngine, Placement},
     fetching::Fetching,
     frontend::Pipeline,
@@ -85,13 +86,15 @@ async fn start() -> Server {
         let mut config = settings.scheduler.config();
         config.batch.max_images = 3;
         let placement = Placement { device, dtype: Dtype::F32, options, threads: Some(NonZeroUsize::MIN) };
+        let description =
+            Description::new("company".into(), "golden", None, &checkpoint, "cpu", "f32").into();
         let scheduler =
             Scheduler::start(config, vec![BlipEngine::factory(Arc::new(checkpoint), placement)]).await?;
         anyhow::Ok(Pipeline {
             fetching,
             intake,
             scheduler,
-            architecture: blip::Architecture::QuestionAnswering,
+            description,
             generation: blip::Generation::GREEDY,
         })
     };

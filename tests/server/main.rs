@@ -13,6 +13,7 @@ mod company;
 mod grpc_web;
 mod http;
 mod lifecycle;
+mod models;
 mod refusals;
 mod streaming;
 mod support;

@@ -8,6 +8,7 @@ use std::{
 
 use blip::{Checkpoint, ModelFiles, Pixels, RowAnswer, Sequence};
 use blip_serve::{
+    description::Description,
     exit::Exit,
     fetching::Fetching,
     frontend::{Answering, Pipeline},
@@ -16,12 +17,13 @@ use blip_serve::{
         AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome,
         blip_service_client::BlipServiceClient, image::Source,
     },
+    roster::Loader,
     row::{AnswerRow, QuestionRow},
     server::{self, Entry, Listeners},
     settings::Settings,
     telemetry::trace::Tracing,
 };
-use futures::{StreamExt as _, channel::mpsc};
+use futures::{FutureExt as _, StreamExt as _, channel::mpsc};
 use scheduler::{Batch, Engine, EngineError, EngineFactory, Rows, Scheduler};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::{Code, transport::Channel};
@@ -148,6 +150,17 @@ impl Server {
         load: impl Future<Output = anyhow::Result<Pipeline<E>>> + Send + 'static,
         announce: impl FnOnce() + Send + 'static,
     ) -> Self {
+        let load = Mutex::new(Some(load.boxed()));
+        let once = move |_| load.lock().unwrap().take().unwrap();
+        Self::launch_with_loader(settings, Arc::new(once), announce).await
+    }
+
+    /// As [`Server::launch_with_canary`], with models by `loader`.
+    pub(crate) async fn launch_with_loader<E: Answering>(
+        settings: Settings,
+        loader: Loader<E>,
+        announce: impl FnOnce() + Send + 'static,
+    ) -> Self {
         let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", grpc.local_addr().unwrap());
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -155,10 +168,9 @@ impl Server {
         let listeners = Listeners { grpc, http: Some(http), metrics: None };
         let entry = Entry::new(&settings).unwrap();
         let (signals, received) = mpsc::unbounded();
-        let load = async { Ok((load.await?, ())) };
         let ended = tokio::spawn(async move {
             let tracing = Tracing::default();
-            server::serve(&settings, listeners, entry, tracing, load, received, |()| announce()).await
+            server::serve(&settings, listeners, entry, tracing, loader, received, |_| announce()).await
         });
         Self { address, http_address, signals, ended }
     }
@@ -187,18 +199,22 @@ pub(crate) async fn pipeline<E: Answering>(
     settings: Settings,
     engine: EngineFactory<E>,
 ) -> anyhow::Result<Pipeline<E>> {
+    pipeline_named("scripted", settings, engine).await
+}
+
+/// The same, with a name.
+pub(crate) async fn pipeline_named<E: Answering>(
+    name: &str,
+    settings: Settings,
+    engine: EngineFactory<E>,
+) -> anyhow::Result<Pipeline<E>> {
     let checkpoint = checkpoint();
     let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
     let intake = Intake::new(images::Decoder::default(), preprocessor, tokenizer, &settings.preprocess)?;
     let fetching = Fetching::new(&settings.fetch, &settings.limits)?;
     let scheduler = Scheduler::start(settings.scheduler.config(), vec![engine]).await?;
-    Ok(Pipeline {
-        fetching,
-        intake,
-        scheduler,
-        architecture: blip::Architecture::QuestionAnswering,
-        generation: blip::Generation::GREEDY,
-    })
+    let description = Description::new(name.into(), "scripted", None, &checkpoint, "none", "none").into();
+    Ok(Pipeline { description, fetching, intake, scheduler, generation: blip::Generation::GREEDY })
 }
 
 /// A request: each image with its questions.

@@ -129,8 +129,8 @@ impl Hub {
         self.check_room(&files, transfer.repository)?;
         let total = files.iter().map(|file| file.size).sum();
         transfer.progress.begin(&transfer.model.to_string(), total);
-        stream::iter(&files)
-            .map(|file| transfer.run(file))
+        stream::iter(files)
+            .map(|file| async move { transfer.run(&file).await })
             .buffer_unordered(self.config.parallel)
             .try_collect::<()>()
             .await?;

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use metrics::Label;
+
 use crate::service_model::Coefficients;
 
 /// How large a batch may be, on each of its axes.
@@ -60,6 +62,8 @@ pub struct SchedulerConfig {
     pub stall_after: Duration,
     /// An engine that panics so often without a good batch in between is dead.
     pub max_panics: u32,
+    /// What every metric of this scheduler is labelled with, so that two of them in one process can be told apart.
+    pub labels: Vec<Label>,
 }
 
 impl Default for SchedulerConfig {
@@ -74,6 +78,7 @@ impl Default for SchedulerConfig {
             refuse_too_late: true,
             stall_after: Duration::from_secs(120),
             max_panics: 3,
+            labels: Vec::new(),
         }
     }
 }

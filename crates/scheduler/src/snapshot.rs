@@ -10,6 +10,8 @@ use crate::service_model::Coefficients;
 pub struct Snapshot {
     /// Jobs taken and not settled.
     pub jobs: usize,
+    /// How many there may be.
+    pub job_limit: usize,
     /// Jobs answered so far.
     pub answered: u64,
     /// Batches that ended in an error or a panic so far.

@@ -1,6 +1,6 @@
 //! What can be watched from outside: every metric of this crate, declared once.
 
-use metrics::{Counter, Gauge, Histogram, Unit, counter, gauge, histogram};
+use metrics::{Counter, Gauge, Histogram, Label, Unit, counter, gauge, histogram};
 
 use crate::engine::EngineErrorKind;
 use crate::error::Refused;
@@ -28,7 +28,8 @@ pub struct Metric {
     pub kind: MetricKind,
     /// Its unit.
     pub unit: Unit,
-    /// Its labels and their values, `label=value|value`; empty without.
+    /// Its labels and their values, `label=value|value`; empty without. Those of a whole scheduler come on top
+    /// ([`SchedulerConfig::labels`](crate::SchedulerConfig::labels)).
     pub labels: &'static str,
     /// What it says.
     pub help: &'static str,
@@ -114,10 +115,11 @@ pub(crate) const fn result_label(kind: Option<EngineErrorKind>) -> &'static str 
 struct ByLabel(Vec<(&'static str, Counter)>);
 
 impl ByLabel {
-    fn new(name: &'static str) -> Self {
+    fn new(name: &'static str, common: &[Label]) -> Self {
         let labels = METRICS.iter().find(|metric| metric.name == name).map_or("", |metric| metric.labels);
         let (label, values) = labels.split_once('=').unwrap_or_default();
-        Self(values.split('|').map(|value| (value, counter!(name, label => value))).collect())
+        let counter = |value| (value, counter!(name, with(common, label, value)));
+        Self(values.split('|').map(counter).collect())
     }
 
     fn increment(&self, value: &str) {
@@ -127,6 +129,11 @@ impl ByLabel {
             counter.increment(1);
         }
     }
+}
+
+/// The labels in `common` and one more.
+fn with(common: &[Label], label: &'static str, value: &'static str) -> Vec<Label> {
+    common.iter().cloned().chain([Label::from_static_parts(label, value)]).collect()
 }
 
 /// Handles of the metrics that are touched for every job or batch, looked up once.
@@ -156,32 +163,33 @@ pub(crate) struct Telemetry {
 }
 
 impl Telemetry {
-    /// Handles of the recorder that is installed now.
-    pub(crate) fn new() -> Self {
+    /// Handles of the recorder that is installed now, with `labels` on each metric.
+    pub(crate) fn new(labels: &[Label]) -> Self {
+        let common = || labels.to_vec();
         Self {
-            admitted: ByLabel::new(ADMITTED),
-            refused: ByLabel::new(REFUSED),
-            failed: ByLabel::new(FAILED),
-            expired: ByLabel::new(EXPIRED),
-            cancelled: ByLabel::new(CANCELLED),
-            batches: ByLabel::new(BATCHES),
-            answered: counter!(ANSWERED),
-            hopeless: counter!(HOPELESS),
-            shared: counter!(SHARED),
-            stolen: counter!(STOLEN),
-            bisected: counter!(BISECTED),
-            queue_wait: histogram!(QUEUE_WAIT),
-            queue_jobs: gauge!(QUEUE_JOBS),
-            queue_bytes: gauge!(QUEUE_BYTES),
-            batch_images: histogram!(BATCH_IMAGES),
-            batch_encoded: histogram!(BATCH_ENCODED),
-            batch_questions: histogram!(BATCH_QUESTIONS),
-            batch_padding: histogram!(BATCH_PADDING),
-            batch_time: histogram!(BATCH_TIME),
-            prediction: histogram!(PREDICTION),
-            engines_alive: gauge!(ENGINES_ALIVE),
+            admitted: ByLabel::new(ADMITTED, labels),
+            refused: ByLabel::new(REFUSED, labels),
+            failed: ByLabel::new(FAILED, labels),
+            expired: ByLabel::new(EXPIRED, labels),
+            cancelled: ByLabel::new(CANCELLED, labels),
+            batches: ByLabel::new(BATCHES, labels),
+            answered: counter!(ANSWERED, common()),
+            hopeless: counter!(HOPELESS, common()),
+            shared: counter!(SHARED, common()),
+            stolen: counter!(STOLEN, common()),
+            bisected: counter!(BISECTED, common()),
+            queue_wait: histogram!(QUEUE_WAIT, common()),
+            queue_jobs: gauge!(QUEUE_JOBS, common()),
+            queue_bytes: gauge!(QUEUE_BYTES, common()),
+            batch_images: histogram!(BATCH_IMAGES, common()),
+            batch_encoded: histogram!(BATCH_ENCODED, common()),
+            batch_questions: histogram!(BATCH_QUESTIONS, common()),
+            batch_padding: histogram!(BATCH_PADDING, common()),
+            batch_time: histogram!(BATCH_TIME, common()),
+            prediction: histogram!(PREDICTION, common()),
+            engines_alive: gauge!(ENGINES_ALIVE, common()),
             coefficients: ["batch", "image", "question", "step"]
-                .map(|term| gauge!(COEFFICIENT, "term" => term)),
+                .map(|term| gauge!(COEFFICIENT, with(labels, "term", term))),
         }
     }
 

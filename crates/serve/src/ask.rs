@@ -16,6 +16,7 @@ use crate::{
     deadline::{Deadline, DefaultDeadline},
     errors::{Reason, Refusal},
     frontend::{Ask, Asked},
+    models::Catalogue,
     proto::{
         AskRequest, AskResponse, CaptionRequest, CaptionResponse, EmbedRequest, EmbedResponse,
         GetModelRequest, ListModelsRequest, ListModelsResponse, MatchRequest, MatchResponse, Model,
@@ -35,6 +36,8 @@ pub const MAX_TAG_BYTES: usize = 128;
 pub struct AskService {
     /// Answers.
     pub frontend: Arc<dyn Ask>,
+    /// Tells which models there are.
+    pub models: Arc<dyn Catalogue>,
     /// How long a call may take whose caller sets no deadline.
     pub default_deadline: Option<Duration>,
     /// Requests of one `AskStream` that are worked on at a time.
@@ -89,11 +92,12 @@ impl BlipService for AskService {
         &self,
         _: Request<ListModelsRequest>,
     ) -> Result<Response<ListModelsResponse>, Status> {
-        Err(Status::unimplemented("not yet"))
+        Ok(Response::new(ListModelsResponse { models: self.models.list()? }))
     }
 
-    async fn get_model(&self, _: Request<GetModelRequest>) -> Result<Response<Model>, Status> {
-        Err(Status::unimplemented("not yet"))
+    async fn get_model(&self, request: Request<GetModelRequest>) -> Result<Response<Model>, Status> {
+        let model = self.models.get(&request.get_ref().name).map_err(|refusal| refusal.field("name"))?;
+        Ok(Response::new(model))
     }
 }
 

@@ -22,6 +22,8 @@ pub struct Caller {
     pub weight: u32,
     /// What the key may ask a second.
     pub quota: Option<Arc<Quota>>,
+    /// Whether the key is an administrator's.
+    pub admin: bool,
 }
 
 impl Caller {
@@ -30,7 +32,8 @@ impl Caller {
     pub fn anonymous(connection: impl Hash) -> Self {
         let mut hasher = DefaultHasher::new();
         connection.hash(&mut hasher);
-        Self { key: None, client: ClientId(hasher.finish()), highest: Priority::High, weight: 1, quota: None }
+        let client = ClientId(hasher.finish());
+        Self { key: None, client, highest: Priority::High, weight: 1, quota: None, admin: false }
     }
 
     /// The class that a request gets that asks for `wanted`.

@@ -59,6 +59,7 @@ pub struct Canary {
     questioner: Questioner,
     question: &'static str,
     known: Answer,
+    model: Arc<str>,
 }
 
 /// What came of asking.
@@ -109,11 +110,11 @@ pub enum Lost {
 }
 
 impl Canary {
-    /// Has `frontend` answer a few questions, and keeps the one with the surest answer.
+    /// Has `frontend` answer a few questions for `model`, and keeps the one with the surest answer.
     ///
     /// # Errors
     /// A [`Refusal`] if the model answers none of them.
-    pub async fn choose(frontend: Arc<dyn Ask>) -> Result<Self, Refusal> {
+    pub async fn choose(frontend: Arc<dyn Ask>, model: &Arc<str>) -> Result<Self, Refusal> {
         let questioner = Questioner { frontend, asked: AtomicU64::new(0) };
         let (mut known, mut refused) = (Vec::new(), None);
         for (question, answer) in QUESTIONS.into_iter().zip(questioner.ask(&QUESTIONS, FIRST_LIMIT).await?) {
@@ -126,9 +127,15 @@ impl Canary {
         let (question, known) = surest.ok_or_else(|| {
             refused.unwrap_or_else(|| Refusal::new(Reason::InternalError).cause("no answer"))
         })?;
-        monitor::expect_canary(&Verdict::LABELS);
-        tracing::info!(question, answer = known.text, margin = known.margin, "canary chosen");
-        Ok(Self { questioner, question, known })
+        monitor::expect_canary(model, &Verdict::LABELS);
+        tracing::info!(
+            model = &**model,
+            question,
+            answer = known.text,
+            margin = known.margin,
+            "canary chosen"
+        );
+        Ok(Self { questioner, question, known, model: Arc::clone(model) })
     }
 
     /// Asks.
@@ -166,7 +173,7 @@ impl Canary {
                 continue;
             }
             let verdict = self.ask().await;
-            monitor::observe_canary(verdict.label());
+            monitor::observe_canary(&self.model, verdict.label());
             let lost = match verdict {
                 Verdict::Unheard(refusal) => {
                     tracing::debug!(%refusal, "the canary was not heard");
@@ -189,7 +196,7 @@ impl Canary {
                 continue;
             };
             misses += 1;
-            tracing::error!(misses, "canary: the engine {lost}");
+            tracing::error!(model = &*self.model, misses, "canary: the engine {lost}");
             if misses >= MAX_MISSES {
                 return lost;
             }
@@ -297,7 +304,7 @@ mod tests {
     #[tokio::test]
     async fn the_question_that_the_model_is_surest_about_is_kept() {
         let margins = |text: &str| answer(7, if text == "is there a circle?" { 9.0 } else { 1.0 });
-        let canary = Canary::choose(scripted(move |text| Ok(margins(text)))).await.unwrap();
+        let canary = Canary::choose(scripted(move |text| Ok(margins(text))), &"model".into()).await.unwrap();
         assert_eq!(canary.question, "is there a circle?");
         assert_eq!(canary.ask().await, Verdict::Passed);
     }
@@ -305,7 +312,7 @@ mod tests {
     #[tokio::test]
     async fn a_model_that_answers_nothing_is_refused_at_once() {
         let mute = scripted(|_| Err(Refusal::new(Reason::EngineFailed).cause("mute")));
-        assert_eq!(Canary::choose(mute).await.unwrap_err().reason(), Reason::EngineFailed);
+        assert_eq!(Canary::choose(mute, &"model".into()).await.unwrap_err().reason(), Reason::EngineFailed);
     }
 
     #[tokio::test(start_paused = true)]
@@ -315,7 +322,7 @@ mod tests {
             asked += 1;
             Ok(answer(if asked <= QUESTIONS.len() { 7 } else { 8 }, 1.0))
         });
-        let canary = Canary::choose(drifting).await.unwrap();
+        let canary = Canary::choose(drifting, &"model".into()).await.unwrap();
         let well = watch::Sender::new(true);
         let begin = Instant::now();
         let idle = Duration::from_secs(60);
@@ -335,7 +342,7 @@ mod tests {
             let stumbles = asked == QUESTIONS.len() + 1;
             if stumbles { Err(Refusal::new(Reason::EngineFailed).cause("once")) } else { Ok(answer(7, 1.0)) }
         });
-        let canary = Canary::choose(stumbling).await.unwrap();
+        let canary = Canary::choose(stumbling, &"model".into()).await.unwrap();
         let well = watch::Sender::new(true);
         let mut told = well.subscribe();
         let looks = AtomicU64::new(0);
@@ -360,7 +367,7 @@ mod tests {
             let full = asked > QUESTIONS.len();
             if full { Err(Refusal::new(Reason::QueueFull).cause("full")) } else { Ok(answer(7, 1.0)) }
         });
-        let canary = Canary::choose(full).await.unwrap();
+        let canary = Canary::choose(full, &"model".into()).await.unwrap();
         let well = watch::Sender::new(true);
         let watched = canary.watch(quiet, Duration::from_secs(2), &well);
         assert!(tokio::time::timeout(Duration::from_secs(600), watched).await.is_err());

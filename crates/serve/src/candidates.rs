@@ -58,10 +58,11 @@ impl Candidates {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::DEMO_MODEL;
+    use crate::demo::demo_model;
 
     fn candidates(texts: &[&str]) -> Result<Candidates, (usize, CandidateError)> {
-        let checkpoint = blip::Checkpoint::open(&blip::ModelFiles::Embedded(DEMO_MODEL)).unwrap();
+        let checkpoint =
+            blip::Checkpoint::open(&blip::ModelFiles::Embedded(demo_model("demo").unwrap().1)).unwrap();
         Candidates::new(texts.iter().map(ToString::to_string).collect(), checkpoint.tokenizer())
     }
 

@@ -6,29 +6,27 @@
 
 use std::{fmt, sync::Arc};
 
-use blip::{Architecture, Generation, Pixels};
+use blip::{Generation, Pixels};
 use futures::{Stream, StreamExt as _, future, stream, stream::BoxStream};
 use scheduler::{Engine, Job, Priority, Scheduler};
-use tokio::{
-    sync::{mpsc, watch},
-    time::Instant,
-};
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::task::{TaskTracker, task_tracker::TaskTrackerToken};
 
 use crate::{
     caller::Caller,
     deadline::Deadline,
+    description::Description,
     errors::{Reason, Refusal},
     every_pair::EveryPair,
     fetching::Fetching,
-    gate::Gate,
     in_order::InOrder,
     intake::{Cost, Intake, Ready, ReadyImage, ReadyQuestion},
+    models::Models,
     monitor::{self, AnswerMeters},
     pieces::Pieces,
     place::{Form, Place},
     prepare::prepare,
-    proto::ImageQuestions,
+    proto::{ImageQuestions, Model},
     refusals::{refuse_job, refuse_submission},
     reply::Reply,
     row::{AnswerRow, QuestionRow},
@@ -47,16 +45,26 @@ impl<E: Engine<Image = Pixels, Question = QuestionRow, Answer = AnswerRow>> Answ
 /// What a loaded model needs to answer.
 #[derive(Debug)]
 pub struct Pipeline<E: Answering> {
+    /// What the model is.
+    pub description: Arc<Description>,
     /// From URLs to bytes.
     pub fetching: Fetching,
     /// From bytes to pixels and token ids.
     pub intake: Intake,
     /// From pixels and token ids to answers.
     pub scheduler: Scheduler<E>,
-    /// What the model is for.
-    pub architecture: Architecture,
     /// How it writes where a request does not say otherwise.
     pub generation: Generation,
+}
+
+impl<E: Answering> Pipeline<E> {
+    /// What is told to callers of the model.
+    #[must_use]
+    pub fn to_proto(&self) -> Model {
+        let mut lists: Vec<String> = self.intake.candidate_lists().keys().cloned().collect();
+        lists.sort();
+        self.description.to_proto(lists)
+    }
 }
 
 /// A request of any protocol.
@@ -66,7 +74,7 @@ pub struct Asked {
     pub inputs: Vec<ImageQuestions>,
     /// What is wanted of them.
     pub wanted: Wanted,
-    /// Which model is asked, by its name; empty if that is left to the server.
+    /// Which model is asked, by its name; the first that does what is wanted if empty.
     pub model: String,
     /// In whose words errors name a part of it.
     pub form: Form,
@@ -126,7 +134,7 @@ impl fmt::Debug for dyn Ask {
 /// The way to the engine.
 #[derive(Debug)]
 pub struct Frontend<E: Answering> {
-    gate: watch::Receiver<Gate<E>>,
+    models: Models<E>,
     limits: RequestLimits,
     in_flight: TaskTracker,
     meters: Arc<AnswerMeters>,
@@ -134,10 +142,10 @@ pub struct Frontend<E: Answering> {
 }
 
 impl<E: Answering> Frontend<E> {
-    /// Answers while `gate` is open. Every request in flight is counted in `in_flight`. Metrics go to the recorder that is
+    /// Answers by `models`. Every request in flight is counted in `in_flight`. Metrics go to the recorder that is
     /// installed at this moment.
-    pub fn new(gate: watch::Receiver<Gate<E>>, limits: RequestLimits, in_flight: TaskTracker) -> Self {
-        Self { gate, limits, in_flight, meters: Arc::default(), log_content: false }
+    pub fn new(models: Models<E>, limits: RequestLimits, in_flight: TaskTracker) -> Self {
+        Self { models, limits, in_flight, meters: Arc::default(), log_content: false }
     }
 
     /// Whether questions and answers are logged.
@@ -150,16 +158,10 @@ impl<E: Answering> Frontend<E> {
 impl<E: Answering> Ask for Frontend<E> {
     fn ask(&self, asked: Asked) -> Result<Outcomes, Refusal> {
         let in_flight = self.in_flight.token();
-        let pipeline = self.gate.borrow().pipeline()?;
         let Asked {
             wanted, model, form, caller, priority, deadline, in_order, every_pair, held, trace, ..
         } = asked;
-        if !wanted.suits(pipeline.architecture) {
-            return Err(Refusal::new(Reason::ModelTaskMismatch)
-                .field("model")
-                .value(format!("{model:?}"))
-                .limit(wanted.name()));
-        }
+        let pipeline = self.models.find(&model, wanted.architecture())?;
         let purpose = wanted.purpose(pipeline.generation, &self.limits)?;
         let inputs = validate(asked.inputs, form, purpose, &self.limits)?;
         let counts: Vec<u32> =

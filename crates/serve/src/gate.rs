@@ -1,4 +1,4 @@
-//! Whether calls are answered: not before the model is loaded, and not once the engine has broken.
+//! Whether calls are answered: not before the models are loaded, and not once an engine has broken.
 
 use std::sync::Arc;
 
@@ -12,23 +12,23 @@ use crate::{
 /// What a call finds.
 #[derive(Debug)]
 pub enum Gate<E: Answering> {
-    /// The model is still loading.
+    /// The models are still loading.
     Loading,
-    /// Calls are answered.
-    Open(Arc<Pipeline<E>>),
-    /// The last engine has stopped.
+    /// Calls are answered by these, of which there is at least one.
+    Open(Vec<Arc<Pipeline<E>>>),
+    /// The last engine of a model has stopped.
     Broken(EngineError),
 }
 
 impl<E: Answering> Gate<E> {
-    /// The way through.
+    /// The ways through.
     ///
     /// # Errors
     /// A [`Refusal`] of the call where there is none.
-    pub fn pipeline(&self) -> Result<Arc<Pipeline<E>>, Refusal> {
+    pub fn pipelines(&self) -> Result<&[Arc<Pipeline<E>>], Refusal> {
         match self {
             Self::Loading => Err(Refusal::new(Reason::ModelLoading)),
-            Self::Open(pipeline) => Ok(Arc::clone(pipeline)),
+            Self::Open(pipelines) => Ok(pipelines),
             Self::Broken(error) => Err(Refusal::new(Reason::EngineBroken).cause(error)),
         }
     }

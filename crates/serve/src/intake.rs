@@ -153,14 +153,27 @@ impl Intake {
         tokenizer: Tokenizer,
         settings: &PreprocessSettings,
     ) -> std::io::Result<Self> {
-        let threads = settings.threads();
-        let pool = CpuPool::new(threads.get(), settings.preprocess_queue)?;
+        let pool = CpuPool::new(settings.threads().get(), settings.preprocess_queue)?;
+        Self::on(pool, decoder, preprocessor, tokenizer, settings)
+    }
+
+    /// The way in to a model, on threads that others share; there are as many as `settings` says.
+    ///
+    /// # Errors
+    /// Those of [`Pixels::new`], of which a lone pixel meets none.
+    pub fn on(
+        pool: CpuPool,
+        decoder: Decoder,
+        preprocessor: Preprocessor,
+        tokenizer: Tokenizer,
+        settings: &PreprocessSettings,
+    ) -> std::io::Result<Self> {
         let image_bytes = 3 * preprocessor.height() * preprocessor.width();
         let cache = PixelCache::new(settings.preprocess_cache_bytes, image_bytes);
         let pixels = Pixels::new(1, 1, vec![0; 3]).map_err(std::io::Error::other)?;
         let nothing = ReadyImage { key: ImageKey([0; 32]), pixels: Arc::new(pixels) };
         let tools = Tools { decoder, preprocessor, tokenizer, cache, lists: CandidateLists::new(), nothing };
-        Ok(Self { tools: Arc::new(tools), pool, threads })
+        Ok(Self { tools: Arc::new(tools), pool, threads: settings.threads() })
     }
 
     /// The same with lists of candidates that questions may name. To be called before there are clones.

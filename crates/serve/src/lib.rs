@@ -1,15 +1,19 @@
 //! The front end of blip-serve: gRPC, command line, settings, and the joint between scheduler and model.
 
+pub mod admin;
 pub mod ask;
 pub mod ask_stream;
+pub mod attend;
 pub mod auth;
 pub mod caller;
 pub mod canary;
+pub mod candidate_lists;
 pub mod candidates;
 pub mod cli;
 pub mod codec;
 pub mod deadline;
 pub mod demo;
+pub mod description;
 pub mod drain;
 pub mod engine;
 pub mod errors;
@@ -25,7 +29,9 @@ pub mod in_order;
 pub mod intake;
 pub mod listener;
 pub mod load;
+pub mod model_plan;
 pub mod model_source;
+pub mod models;
 pub mod monitor;
 pub mod pieces;
 pub mod pixel_cache;
@@ -37,6 +43,7 @@ pub mod reload;
 pub mod reply;
 pub mod requests;
 pub mod responses;
+pub mod roster;
 pub mod row;
 pub mod server;
 pub mod settings;

@@ -3,102 +3,148 @@
 use std::{num::NonZeroUsize, sync::Arc};
 
 use anyhow::Context as _;
-use blip::{Checkpoint, ChosenDevice, Dtype, Generation, ModelOptions};
-use images::{Decoder, Limits};
+use blip::{Architecture, Checkpoint, CheckpointOptions, ChosenDevice, Dtype, ModelOptions};
+use images::{CpuPool, Decoder, Limits};
 use scheduler::Scheduler;
 use tch::Device;
 
 use crate::{
+    candidate_lists::{CandidateTexts, read_lists, tokenize_lists},
+    candidates::CandidateLists,
+    description::Description,
     engine::{BlipEngine, Placement, engines_for, threads_for},
     fetching::Fetching,
     frontend::Pipeline,
     intake::Intake,
-    model_source::{LocalModel, ModelSource},
+    model_plan::ModelPlan,
+    model_source::LocalModel,
     settings::{DtypeRequest, Settings},
     slo,
 };
 
-/// What was loaded, for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Description {
-    /// The `--model` asked for.
-    pub model: String,
-    /// The commit on the hub, if the model comes from there.
-    pub revision: Option<String>,
-    /// The device in use.
-    pub device: String,
-    /// The number format in use.
-    pub dtype: String,
+/// Loads models; what they share is made once.
+#[derive(Clone, Debug)]
+pub struct ModelLoader {
+    settings: Settings,
+    fetching: Fetching,
+    pool: CpuPool,
+    candidate_lists: Vec<CandidateTexts>,
 }
 
-/// Loads the model that `settings` ask for and starts what it needs to answer.
-///
-/// # Errors
-/// What is wrong with the device, the model's files or the machine, in one line.
-pub async fn load(settings: &Settings) -> anyhow::Result<(Pipeline<BlipEngine>, Description)> {
-    let cannot_load = || format!("cannot load model {:?}", settings.model.model);
-    let source = ModelSource::find(&settings.model.model).with_context(cannot_load)?;
-    let wanted = settings.model.device;
-    // LibTorch's CUDA half has to be there before LibTorch's first call; and a wrong device is told before a download.
-    let opened = tokio::task::spawn_blocking(move || blip::open_device(wanted)).await;
-    let ChosenDevice { device, reason } = opened.context("loading ended early")??;
-    let LocalModel { files, revision } = source.fetch().await.with_context(cannot_load)?;
-    let opened = tokio::task::spawn_blocking(move || Checkpoint::open(&files)).await;
-    let checkpoint = opened.context("loading ended early")?.with_context(cannot_load)?;
-    let dtype = match settings.model.dtype {
-        DtypeRequest::Auto => Dtype::auto(device),
-        DtypeRequest::Exactly(dtype) => dtype,
-    };
-    settings.model.vision_dtype.check(device, dtype)?;
-    tracing::info!(?device, reason, %dtype, vision_dtype = %settings.model.vision_dtype, "device chosen");
+impl ModelLoader {
+    /// What all models of a server share, as `settings` say.
+    ///
+    /// # Errors
+    /// What is wrong with the files that they name, or with the machine, in one line.
+    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
+        let preprocess = &settings.preprocess;
+        Ok(Self {
+            settings: settings.clone(),
+            fetching: Fetching::new(&settings.fetch, &settings.limits)?,
+            pool: CpuPool::new(preprocess.threads().get(), preprocess.preprocess_queue)
+                .context("cannot start preprocessing threads")?,
+            candidate_lists: read_lists(&settings.model.candidate_lists)?,
+        })
+    }
 
-    let mut config = settings.scheduler.config();
-    let mut options = ModelOptions::for_device(device);
-    // The scheduler counts images that are encoded already as free, so a batch can have one for each question.
-    options.max_batch_images = config.batch.max_images.max(config.batch.max_questions);
-    options.cuda_graphs = settings.model.cuda_graphs;
-    options.vision_dtype = settings.model.vision_dtype;
-    options.feature_cache_bytes = settings.model.feature_cache_bytes.unwrap_or(options.feature_cache_bytes);
-    let limits = &settings.limits;
-    let decoder = Decoder::new(Limits {
-        max_bytes: limits.max_image_bytes,
-        max_pixels: limits.max_image_pixels,
-        ..Limits::default()
-    });
-    let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
-    let intake = Intake::new(decoder, preprocessor, tokenizer, &settings.preprocess)
-        .context("cannot start preprocessing threads")?;
-    let fetching = Fetching::new(&settings.fetch, limits)?;
-    let threads = settings.model.engine_threads.or_else(|| threads_for(checkpoint.config()));
-    let model = &settings.model;
+    /// Loads a model and starts what it needs to answer. May be dropped at any time.
+    ///
+    /// # Errors
+    /// What is wrong with the device, the model's files or the machine, in one line.
+    pub async fn load(self, wanted: ModelPlan) -> anyhow::Result<Pipeline<BlipEngine>> {
+        let cannot_load = || format!("cannot load model {:?}", wanted.written);
+        let device = wanted.model.device;
+        // LibTorch's CUDA half has to be there before LibTorch's first call; and a wrong device is told before a download.
+        let opened = tokio::task::spawn_blocking(move || blip::open_device(device)).await;
+        let ChosenDevice { device, reason } = opened.context("loading ended early")??;
+        let LocalModel { files, revision } = wanted.source.fetch().await.with_context(cannot_load)?;
+        let options =
+            CheckpointOptions { flavour: wanted.model.flavour, image_size: wanted.model.image_size };
+        let opened = tokio::task::spawn_blocking(move || Checkpoint::open_with(&files, options)).await;
+        let checkpoint = opened.context("loading ended early")?.with_context(cannot_load)?;
+        let dtype = match wanted.model.dtype {
+            DtypeRequest::Auto => Dtype::auto(device),
+            DtypeRequest::Exactly(dtype) => dtype,
+        };
+        let vision_dtype = wanted.model.vision_dtype;
+        vision_dtype.check(device, dtype).with_context(cannot_load)?;
+        tracing::info!(model = &*wanted.name, ?device, reason, %dtype, %vision_dtype, "device chosen");
+
+        let intake = self.intake(&checkpoint).with_context(cannot_load)?;
+        let engines = engines(&wanted, &checkpoint, device);
+        let devices = devices_from(device, engines)?;
+        let checkpoint = Arc::new(checkpoint);
+        let placement = placement(&wanted, device, dtype, engines, &checkpoint);
+        let factory = |device: &Device| {
+            BlipEngine::factory(Arc::clone(&checkpoint), Placement { device: *device, ..placement })
+        };
+        let mut config = wanted.scheduler_config();
+        if let Some(p95) = wanted.scheduler.slo_p95() {
+            let measured = slo::limits(factory(&device), &checkpoint, config.batch, p95).await;
+            config.batch = measured.with_context(cannot_load)?;
+        }
+        let factories = devices.iter().map(factory).collect();
+        let scheduler = Scheduler::start(config, factories).await.with_context(cannot_load)?;
+        let (device, dtype) = (names_of(devices), dtype.to_string());
+        let description = Description::new(wanted.name, wanted.written, revision, &checkpoint, device, dtype);
+        let (description, generation) = (Arc::new(description), checkpoint.default_generation());
+        Ok(Pipeline { description, fetching: self.fetching, intake, scheduler, generation })
+    }
+
+    /// The way in to a model.
+    fn intake(&self, checkpoint: &Checkpoint) -> anyhow::Result<Intake> {
+        let limits = &self.settings.limits;
+        let decoder = Decoder::new(Limits {
+            max_bytes: limits.max_image_bytes,
+            max_pixels: limits.max_image_pixels,
+            ..Limits::default()
+        });
+        let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
+        let (pool, settings) = (self.pool.clone(), &self.settings.preprocess);
+        let intake = Intake::on(pool, decoder, preprocessor, tokenizer, settings)?;
+        Ok(intake.with_candidate_lists(self.lists_for(checkpoint)?))
+    }
+
+    /// The lists of candidates that a model's questions may name: none if it answers no questions.
+    fn lists_for(&self, checkpoint: &Checkpoint) -> anyhow::Result<CandidateLists> {
+        match checkpoint.config().architecture() {
+            Architecture::QuestionAnswering => tokenize_lists(&self.candidate_lists, checkpoint.tokenizer()),
+            Architecture::Captioning | Architecture::Retrieval => Ok(CandidateLists::new()),
+        }
+    }
+}
+
+/// Engines that a model is to have.
+fn engines(wanted: &ModelPlan, checkpoint: &Checkpoint, device: Device) -> usize {
     let cpus = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
-    let engines = match (model.engines, model.engine_threads) {
+    match (wanted.model.engines, wanted.model.engine_threads) {
         (Some(engines), _) => engines.get(),
         (None, None) => engines_for(checkpoint.config(), device, cpus),
         // Whoever counts threads means all that compute.
         (None, Some(_)) => 1,
-    };
+    }
+}
+
+/// Where and how each of a model's `engines` runs, the first of them on `device`.
+fn placement(
+    wanted: &ModelPlan,
+    device: Device,
+    dtype: Dtype,
+    engines: usize,
+    checkpoint: &Checkpoint,
+) -> Placement {
+    let batch = wanted.scheduler_config().batch;
+    let mut options = ModelOptions::for_device(device);
+    // The scheduler counts images that are encoded already as free, so a batch can have one for each question.
+    options.max_batch_images = batch.max_images.max(batch.max_questions);
+    options.cuda_graphs = wanted.model.cuda_graphs;
+    options.vision_dtype = wanted.model.vision_dtype;
+    options.feature_cache_bytes = wanted.model.feature_cache_bytes.unwrap_or(options.feature_cache_bytes);
     if device == Device::Cpu {
         options.feature_cache_bytes /= engines;
     }
-    let devices = devices_from(device, engines)?;
-    let architecture = checkpoint.config().architecture();
-    let checkpoint = Arc::new(checkpoint);
-    let factory = |device: &Device| {
-        BlipEngine::factory(Arc::clone(&checkpoint), Placement { device: *device, dtype, options, threads })
-    };
-    if let Some(p95) = settings.scheduler.slo_p95() {
-        config.batch = slo::limits(factory(&device), &checkpoint, config.batch, p95).await?;
-    }
-    let factories = devices.iter().map(factory).collect();
-    let scheduler = Scheduler::start(config, factories).await.with_context(cannot_load)?;
-    let description = Description {
-        model: settings.model.model.clone(),
-        revision,
-        device: names_of(devices),
-        dtype: dtype.to_string(),
-    };
-    Ok((Pipeline { fetching, intake, scheduler, architecture, generation: Generation::GREEDY }, description))
+    let threads = wanted.model.engine_threads.or_else(|| threads_for(checkpoint.config()));
+    Placement { device, dtype, options, threads }
 }
 
 /// Where so many engines run: on one CUDA device each, from `first` on, or all on the CPU.

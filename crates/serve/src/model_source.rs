@@ -9,16 +9,13 @@ use anyhow::Context as _;
 use blip::ModelFiles;
 use hub::{Config, Hub, ModelName, Progress, Snapshot};
 
-use crate::demo::DEMO_MODEL;
-
-/// The `--model` that stands for the model inside this program.
-pub const DEMO: &str = "demo";
+use crate::demo::{DEMO_MODELS, demo_model};
 
 /// Where a model comes from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ModelSource {
-    /// This program.
-    Demo,
+    /// This program, which holds models of these names.
+    Demo(&'static str),
     /// A folder in Hugging Face's layout.
     Folder(PathBuf),
     /// A file of weights, with the model's other files beside it.
@@ -42,8 +39,8 @@ impl ModelSource {
     /// # Errors
     /// What was tried, if it means nothing.
     pub fn find(model: &str) -> anyhow::Result<Self> {
-        if model == DEMO {
-            return Ok(Self::Demo);
+        if let Some((name, _)) = demo_model(model) {
+            return Ok(Self::Demo(name));
         }
         let path = Path::new(model);
         // A .pth that is not there is a file that is missing, not a name on the hub.
@@ -54,12 +51,31 @@ impl ModelSource {
         if is_path || path.is_dir() {
             return Ok(Self::Folder(path.to_owned()));
         }
-        match model.parse() {
-            Ok(name) => Ok(Self::Hub(name)),
-            Err(reason) => {
-                anyhow::bail!("not {DEMO}, there is no folder or file of that name, and {reason}")
-            }
+        model.parse().map(Self::Hub).map_err(|reason| {
+            let demos = demo_names();
+            anyhow::anyhow!("not {demos}, there is no folder or file of that name, and {reason}")
+        })
+    }
+
+    /// What `model` means to a caller, who is to learn nothing of this machine's files but of those in `folder`: a model
+    /// in the program, a folder below that one, by its path or what follows of it, or a name on a hub.
+    ///
+    /// # Errors
+    /// [`Forbidden`] if it is none of these.
+    pub fn find_within(model: &str, folder: Option<&Path>) -> Result<Self, Forbidden> {
+        if let Some((name, _)) = demo_model(model) {
+            return Ok(Self::Demo(name));
         }
+        // Both without links, so that none leads out.
+        let within = |folder: &Path| {
+            let folder = folder.canonicalize().ok()?;
+            let path = folder.join(model).canonicalize().ok()?;
+            (path.is_dir() && path != folder && path.starts_with(&folder)).then_some(path)
+        };
+        if let Some(path) = folder.and_then(within) {
+            return Ok(Self::Folder(path));
+        }
+        model.parse().map(Self::Hub).map_err(|_| Forbidden)
     }
 
     /// The model's files, downloaded if they are not here yet. May be dropped at any time.
@@ -68,7 +84,10 @@ impl ModelSource {
     /// Why they cannot be had, with what was tried.
     pub async fn fetch(&self) -> anyhow::Result<LocalModel> {
         Ok(match self {
-            Self::Demo => LocalModel { files: ModelFiles::Embedded(DEMO_MODEL), revision: None },
+            Self::Demo(name) => {
+                let (_, files) = demo_model(name).with_context(|| format!("{name} is no demo model"))?;
+                LocalModel { files: ModelFiles::Embedded(files), revision: None }
+            }
             Self::Folder(folder) => LocalModel { files: ModelFiles::Folder(folder.clone()), revision: None },
             Self::File(file) => LocalModel { files: ModelFiles::File(file.clone()), revision: None },
             Self::Hub(name) => {
@@ -79,6 +98,16 @@ impl ModelSource {
             }
         })
     }
+}
+
+/// A caller named a folder that is not for callers, or nothing at all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("neither {names}, nor below the folder of models, nor of the form org/name", names = demo_names())]
+pub struct Forbidden;
+
+/// The models in this program.
+fn demo_names() -> String {
+    DEMO_MODELS.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ")
 }
 
 /// `name`'s snapshot in the cache, of the hub and the cache that the environment says.
@@ -103,7 +132,7 @@ mod tests {
         }
         let name = "Salesforce/blip-vqa-base@v1";
         assert_eq!(ModelSource::find(name).unwrap(), ModelSource::Hub(name.parse().unwrap()));
-        assert_eq!(ModelSource::find("demo").unwrap(), ModelSource::Demo);
+        assert_eq!(ModelSource::find("demo").unwrap(), ModelSource::Demo("demo"));
     }
 
     #[test]
@@ -122,10 +151,36 @@ mod tests {
     #[test]
     fn what_means_nothing_is_told_with_all_that_was_tried() {
         let told = ModelSource::find("blip-vqa-base").unwrap_err().to_string();
+        let (demos, reason) = told.split_once(", there is ").unwrap();
+        assert!(demos.starts_with("not demo"), "{demos}");
         assert_eq!(
-            told,
-            "not demo, there is no folder or file of that name, and \"blip-vqa-base\" is no model name of the form \
+            reason,
+            "no folder or file of that name, and \"blip-vqa-base\" is no model name of the form \
              org/name[@revision]: it has no '/'"
         );
+    }
+
+    #[test]
+    fn a_caller_reaches_the_folder_of_models_and_no_other() {
+        let outside = tempfile::tempdir().unwrap();
+        let folder = outside.path().join("models");
+        for name in ["models/mine", "models/org/name", "private"] {
+            std::fs::create_dir_all(outside.path().join(name)).unwrap();
+        }
+        std::os::unix::fs::symlink(outside.path().join("private"), folder.join("link")).unwrap();
+        let find = |model: &str| ModelSource::find_within(model, Some(&folder));
+        let mine = folder.join("mine").canonicalize().unwrap();
+        assert_eq!(find("mine"), Ok(ModelSource::Folder(mine.clone())));
+        assert_eq!(find(folder.join("mine").to_str().unwrap()), Ok(ModelSource::Folder(mine)));
+        assert!(matches!(find("org/name"), Ok(ModelSource::Folder(_))));
+        assert_eq!(find("org/other"), Ok(ModelSource::Hub("org/other".parse().unwrap())));
+        assert_eq!(find("demo"), Ok(ModelSource::Demo("demo")));
+        let private = outside.path().join("private");
+        for model in ["../private", "link", "", ".", "..", "/etc", private.to_str().unwrap()] {
+            assert_eq!(find(model), Err(Forbidden), "{model}");
+            assert_eq!(ModelSource::find_within(model, None), Err(Forbidden), "{model}");
+        }
+        // What is there where the server was started is nothing to a caller.
+        assert!(matches!(ModelSource::find_within("models/demo", None), Ok(ModelSource::Hub(_))));
     }
 }

@@ -79,11 +79,12 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
-    use crate::{demo::DEMO_MODEL, proto::Caption, settings::Settings};
+    use crate::{demo::demo_model, proto::Caption, settings::Settings};
 
     #[tokio::test]
     async fn pieces_come_before_the_caption_and_none_twice() {
-        let checkpoint = blip::Checkpoint::open(&blip::ModelFiles::Embedded(DEMO_MODEL)).unwrap();
+        let checkpoint =
+            blip::Checkpoint::open(&blip::ModelFiles::Embedded(demo_model("demo").unwrap().1)).unwrap();
         let ids = checkpoint.tokenizer().encode("two red circles").unwrap();
         let intake = Intake::new(
             images::Decoder::default(),

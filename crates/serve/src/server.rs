@@ -4,7 +4,6 @@ use std::{future::Future, net::SocketAddr, num::NonZeroU64, sync::Arc, time::Dur
 
 use anyhow::Context as _;
 use futures::{Stream, StreamExt as _};
-use scheduler::{EngineError, EngineErrorKind, Scheduler};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{
     sync::CancellationToken,
@@ -12,23 +11,24 @@ use tokio_util::{
 };
 
 use crate::{
+    admin::{Administration, Change, MAX_REQUEST_BYTES},
     ask::AskService,
     auth::{Authenticated, Authenticator},
-    canary::Canary,
     deadline::DeadlineLayer,
+    description::Description,
     drain::Running,
     exit::Exit,
-    frontend::{Answering, Ask, Frontend, Pipeline},
-    gate::Gate,
+    frontend::{Answering, Ask, Frontend},
     health::Health,
     http::{self, HttpServer},
     listener::{Connections, Door, Protocols, Tls},
+    models::Models,
     monitor::{self, Look, ObservedLayer, Vitals, Watchers},
-    proto::{DESCRIPTORS, blip_service_server::BlipServiceServer},
-    settings::{RequestLimits, Settings},
+    proto::{DESCRIPTORS, admin_service_server::AdminServiceServer, blip_service_server::BlipServiceServer},
+    roster::{Loader, Roster},
+    settings::Settings,
     telemetry::{Protocol, TelemetryLayer, trace::Tracing},
     upload::{Metered, Room},
-    watchdog,
 };
 
 /// Flow-control windows: how much of an upload may be under way unread, in bytes. HTTP/2's own 64 KiB would make every
@@ -94,44 +94,51 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
-/// Serves on `listeners`, with traces by way of `tracing`, until the first of `signals`, or until the engine breaks, and says how it ended.
+/// Serves on `listeners`, with traces by way of `tracing`, until the first of `signals`, or until an engine breaks, and says how it ended.
 ///
-/// Calls are answered once `load` is done, which is when `announce` is called with its description; until then they are
-/// refused as `MODEL_LOADING` and health says NOT_SERVING.
+/// Calls are answered once `loader` has made all models that `settings` name, which is when `announce` is called with their
+/// descriptions; until then they are refused as `MODEL_LOADING` and health says NOT_SERVING.
 ///
 /// # Errors
-/// Those of `load`.
-pub async fn serve<E: Answering, D>(
+/// Those of `loader`; or that a model answers nothing.
+pub async fn serve<E: Answering>(
     settings: &Settings,
     listeners: Listeners,
     entry: Entry,
     tracing: Tracing,
-    load: impl Future<Output = anyhow::Result<(Pipeline<E>, D)>>,
+    loader: Loader<E>,
     mut signals: impl Stream<Item = i32> + Unpin,
-    announce: impl FnOnce(D),
+    announce: impl FnOnce(&[Arc<Description>]),
 ) -> anyhow::Result<Exit> {
-    let (gate, entrance) = watch::channel(Gate::Loading);
-    let (mut running, own) = start(settings, listeners, entry, tracing.clone(), entrance).await?;
+    let models = Models::loading();
+    let (vitals, watched) = watch::channel(Vitals::default());
+    let (health, stop) = (Health::new(vitals), CancellationToken::new());
+    let (roster, mut is_broken) =
+        Roster::new(models.clone(), loader, settings.clone(), health.clone(), stop.clone());
+    let roster = Arc::new(roster);
+    let opening = Opening { models: models.clone(), health, stop, watched, roster: Arc::clone(&roster) };
+    let mut running = start(settings, listeners, entry, tracing.clone(), opening).await?;
     let loaded = tokio::select! {
-        loaded = load => loaded,
-        // Nothing is in flight before the model is loaded.
+        loaded = roster.open() => loaded,
+        // Nothing is in flight before the models are loaded.
         Some(_) = signals.next() => return Ok(Exit::Clean),
     };
-    let (pipeline, description) = loaded?;
-    let scheduler = pipeline.scheduler.clone();
-    gate.send_replace(Gate::Open(Arc::new(pipeline)));
+    let descriptions = loaded?;
+    running.health.report(true).await;
+    announce(&descriptions);
     let broken = tokio::select! {
-        error = live(settings, &scheduler, own, &running.health, || announce(description)) => Some(error?),
+        Some(error) = is_broken.recv() => Some(error),
         Some(signal) = signals.next() => {
             tracing::info!(signal, "stopping");
             None
         }
     };
+    roster.stop_watching();
     let ending = async {
         let exit = match broken {
             Some(error) => {
                 tracing::error!(%error, "the engine has broken");
-                gate.send_replace(Gate::Broken(error));
+                models.break_off(error);
                 running.health.report(false).await;
                 running.finish(BROKEN_ENGINE_LIMIT).await;
                 Exit::EngineBroken
@@ -140,7 +147,7 @@ pub async fn serve<E: Answering, D>(
                 let exit = running.drain(&settings.drain).await;
                 // What an abandoned call waits for is not waited for here either.
                 if exit == Exit::Clean
-                    && tokio::time::timeout(ENGINE_STOP_LIMIT, scheduler.shutdown()).await.is_err()
+                    && tokio::time::timeout(ENGINE_STOP_LIMIT, roster.shut_down()).await.is_err()
                 {
                     tracing::warn!("engine threads did not end in time");
                 }
@@ -156,65 +163,34 @@ pub async fn serve<E: Answering, D>(
     }
 }
 
-/// Says that the server serves, once the model has answered, and watches over its health until the engine is past saving.
-///
-/// # Errors
-/// If the model answers nothing.
-async fn live<E: Answering>(
-    settings: &Settings,
-    scheduler: &Scheduler<E>,
-    frontend: Arc<dyn Ask>,
-    health: &Health,
-    announce: impl FnOnce(),
-) -> anyhow::Result<EngineError> {
-    let canary = match settings.canary.idle() {
-        Some(idle) => {
-            let canary = Canary::choose(frontend).await;
-            let canary =
-                canary.map_err(|refusal| anyhow::anyhow!("the model answers no question: {refusal}"))?;
-            Some((canary, idle))
-        }
-        None => None,
-    };
-    health.report(true).await;
-    announce();
-    let well = watch::Sender::new(true);
-    let canary_lost = async {
-        match &canary {
-            Some((canary, idle)) => canary.watch(|| scheduler.snapshot(), *idle, &well).await,
-            None => std::future::pending().await,
-        }
-    };
-    let hang_limit = settings.scheduler.config().stall_after;
-    Ok(tokio::select! {
-        error = watchdog::watch(scheduler.engine_health(), well.subscribe(), health, hang_limit) => error,
-        lost = canary_lost => EngineError::new(EngineErrorKind::Fatal, lost.to_string()),
-    })
+/// What a server begins with, before it has models.
+struct Opening<E: Answering> {
+    models: Models<E>,
+    health: Health,
+    stop: CancellationToken,
+    watched: watch::Receiver<Vitals>,
+    roster: Arc<Roster<E>>,
 }
 
-/// Answers on `listeners` from now on, with health saying NOT_SERVING. The second result is the server's own way in.
+/// Answers on `listeners` from now on, with health saying NOT_SERVING.
 async fn start<E: Answering>(
     settings: &Settings,
     listeners: Listeners,
     entry: Entry,
     tracing: Tracing,
-    entrance: watch::Receiver<Gate<E>>,
-) -> anyhow::Result<(Running, Arc<dyn Ask>)> {
-    let (vitals, watched) = watch::channel(Vitals::default());
-    let health = Health::new(vitals);
+    opening: Opening<E>,
+) -> anyhow::Result<Running> {
+    let Opening { models, health, stop, watched, roster } = opening;
     let monitor = listeners.metrics.map(|(listener, watchers)| {
-        let entrance = entrance.clone();
-        let look: Look = Arc::new(move || Some(entrance.borrow().pipeline().ok()?.scheduler.snapshot()));
-        let queue_limit = settings.scheduler.max_queued_questions;
-        AbortOnDropHandle::new(tokio::spawn(monitor::serve(listener, watchers, watched, look, queue_limit)))
+        let models = models.clone();
+        let look: Look = Arc::new(move || models.snapshots());
+        AbortOnDropHandle::new(tokio::spawn(monitor::serve(listener, watchers, watched, look)))
     });
     health.report(false).await;
-    let (in_flight, stop) = (TaskTracker::new(), CancellationToken::new());
+    let in_flight = TaskTracker::new();
     let Entry { authenticator, tls } = entry;
     let grpc = &settings.grpc;
-    // The operator's limits on requests are none on what the server asks itself.
-    let own = Frontend::new(entrance.clone(), RequestLimits::default(), in_flight.clone());
-    let frontend = Frontend::new(entrance, settings.limits.clone(), in_flight.clone());
+    let frontend = Frontend::new(models.clone(), settings.limits.clone(), in_flight.clone());
     let frontend: Arc<dyn Ask> = Arc::new(frontend.log_content(settings.log.log_content));
     let stall_limit = Duration::from_secs(grpc.upload_stall_s);
     let room = Room::new(grpc.max_held_bytes, grpc.max_message_bytes, stall_limit);
@@ -222,18 +198,21 @@ async fn start<E: Answering>(
 
     let service = AskService {
         frontend,
+        models: Arc::new(models),
         default_deadline: settings.limits.default_deadline(),
         stream_window: grpc.stream_window,
         stop: stop.clone(),
     };
+    let change = settings.admin.admin.then_some(roster as Arc<dyn Change>);
     let server = HttpServer {
         service: service.clone(),
         authenticator: authenticator.clone(),
-        room: room.clone(),
-        tracing: tracing.clone(),
+        administration: Administration { change, authenticator },
+        room,
+        tracing,
     };
     let connections = door.connections(listeners.grpc, Protocols::Http2);
-    let grpc = serve_grpc(settings, service, &authenticator, room, &health, tracing, connections)?;
+    let grpc = serve_grpc(settings, server.clone(), &health, connections)?;
     let http = listeners.http.map(|listener| {
         let connections = door.connections(listener, Protocols::Http);
         let (settings, stop) = (settings.clone(), stop.clone());
@@ -247,20 +226,17 @@ async fn start<E: Answering>(
         };
         tokio::join!(grpc, http);
     };
-    let running = Running { health, stop, in_flight, connections: tokio::spawn(connections), monitor };
-    Ok((running, Arc::new(own)))
+    Ok(Running { health, stop, in_flight, connections: tokio::spawn(connections), monitor })
 }
 
 /// Answers gRPC on `connections` until the service is told to stop.
 fn serve_grpc(
     settings: &Settings,
-    service: AskService,
-    authenticator: &Authenticator,
-    room: Room,
+    server: HttpServer,
     health: &Health,
-    tracing: Tracing,
     connections: Connections,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let HttpServer { service, authenticator, administration, room, tracing } = server;
     let grpc = &settings.grpc;
     let describe = || {
         tonic_reflection::server::Builder::configure()
@@ -301,7 +277,11 @@ fn serve_grpc(
         .add_service(tonic_health::pb::health_server::HealthServer::new(health.service()))
         .add_optional_service(v1)
         .add_optional_service(v1alpha)
-        .add_service(guarded(service, authenticator, room))
+        .add_service(guarded(service, &authenticator, room))
+        .add_service(Authenticated::new(
+            AdminServiceServer::new(administration).max_decoding_message_size(MAX_REQUEST_BYTES),
+            authenticator,
+        ))
         .serve_with_incoming_shutdown(connections, stop.cancelled_owned());
     Ok(async {
         if let Err(error) = served.await {

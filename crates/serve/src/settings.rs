@@ -1,6 +1,7 @@
 //! Everything that can be set about a server. A setting is defined once, here: its name with its unit, its default, its
 //! environment variable, its help. A file, the environment and the command line say what it is: see [`Layers`].
 
+mod admin;
 mod auth;
 mod canary;
 mod definition;
@@ -12,16 +13,19 @@ mod flags;
 mod http;
 mod layer;
 mod layers;
+mod models;
 mod monitor;
 mod nearest;
 #[cfg(test)]
 mod precedence;
+mod tables;
 mod telemetry;
 mod tls;
 mod written;
 mod yaml;
 
 use std::{
+    collections::HashSet,
     net::SocketAddr,
     num::{NonZeroU64, NonZeroUsize},
     time::Duration,
@@ -29,6 +33,7 @@ use std::{
 
 use clap::{Args, ValueHint};
 
+pub use admin::AdminSettings;
 pub use auth::AuthSettings;
 pub use canary::CanarySettings;
 pub use definition::{Definition, Kind, definition, definitions};
@@ -41,6 +46,7 @@ pub use flags::Flags;
 pub use http::{CorsOrigin, HttpSettings, Listen};
 pub use layer::{Layer, environment};
 pub use layers::{Effective, Layers, Origin, Resolved};
+pub use models::{CandidateFile, ModelChoice, ModelName};
 pub use monitor::MetricsSettings;
 pub(crate) use telemetry::endpoint;
 pub use telemetry::{LogSettings, OtlpProtocol, Ratio, TraceSettings};
@@ -65,6 +71,9 @@ pub struct Settings {
     /// Who may call.
     #[command(flatten)]
     pub auth: AuthSettings,
+    /// Who may change the server while it runs.
+    #[command(flatten)]
+    pub admin: AdminSettings,
     /// What one request may hold.
     #[command(flatten)]
     pub limits: RequestLimits,
@@ -101,19 +110,25 @@ impl Default for Settings {
     }
 }
 
-/// Which model on which device, in which number format.
+/// Which models on which device, in which number format.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "Model")]
 pub struct ModelSettings {
     /// `demo`, the small model inside this program; a folder in Hugging Face's layout (config.json,
     /// preprocessor_config.json, tokenizer.json or vocab.txt, model.safetensors or pytorch_model.bin); a .pth of the original
     /// repository with those beside it; or a name on the Hugging Face hub, with a branch, tag or commit behind an @ if not
-    /// main, which is downloaded unless it is in the cache (see docs/models.md)
-    #[arg(long, value_name = "demo|DIR|FILE|ORG/NAME[@REVISION]", env = "BLIP_SERVE__MODEL__SOURCE", default_value = "demo",
-          value_hint = ValueHint::AnyPath)]
-    pub model: String,
+    /// main, which is downloaded unless it is in the cache (see docs/models.md). Several, comma-separated or each with a flag
+    /// of its own, are served side by side: requests name them by the last part of their source, or by NAME
+    #[arg(long = "model", value_name = "[NAME=]demo|DIR|FILE|ORG/NAME[@REVISION]", value_delimiter = ',',
+          env = "BLIP_SERVE__MODEL__SOURCE", default_value = "demo", value_hint = ValueHint::AnyPath)]
+    pub models: Vec<ModelChoice>,
 
-    /// Where the model runs; `auto` takes the first CUDA device, or the CPU when there is none
+    /// Files of answers, one a line or a JSON list, that questions may name as their candidates, each with its name;
+    /// comma-separated
+    #[arg(long, value_name = "NAME=FILE", value_delimiter = ',', env = "BLIP_SERVE__MODEL__CANDIDATE_LISTS")]
+    pub candidate_lists: Vec<CandidateFile>,
+
+    /// Where models run; `auto` takes the first CUDA device, or the CPU when there is none
     #[arg(
         long,
         value_name = "auto|cpu|cuda|cuda:N",
@@ -130,6 +145,16 @@ pub struct ModelSettings {
     /// new images of a large model take about half the time, and a few answers change
     #[arg(long, value_name = "auto|int8", env = "BLIP_SERVE__MODEL__VISION_DTYPE", default_value = "auto")]
     pub vision_dtype: blip::VisionDtype,
+
+    /// Whose conventions models follow: `hf`, those of the transformers library, or `salesforce`, those of the original
+    /// repository (see docs/models.md)
+    #[arg(long, value_name = "hf|salesforce", env = "BLIP_SERVE__MODEL__FLAVOUR", default_value = "hf")]
+    pub flavour: blip::Flavour,
+
+    /// Height and width that images are scaled to, in pixels, if not those that models were trained with: a multiple of
+    /// their patches. The position embeddings are interpolated
+    #[arg(long, value_name = "PIXELS", env = "BLIP_SERVE__MODEL__IMAGE_SIZE")]
+    pub image_size: Option<u32>,
 
     /// Device memory for the features of images that were seen, in bytes: a question about such an image needs no
     /// vision pass [default: 4 GiB on CUDA, 512 MiB on the CPU]
@@ -151,6 +176,34 @@ pub struct ModelSettings {
     /// Experimental: off until it has been measured on a GPU
     #[arg(long, env = "BLIP_SERVE__MODEL__CUDA_GRAPHS")]
     pub cuda_graphs: bool,
+}
+
+impl ModelSettings {
+    /// Whether names say which is meant.
+    ///
+    /// # Errors
+    /// [`SettingsError::Together`] if two models or two lists have one name, or no model is named.
+    fn check(&self) -> Result<(), SettingsError> {
+        let together = |message: String| Err(SettingsError::Together(message));
+        let (mut names, mut lists) = (HashSet::new(), HashSet::new());
+        for model in &self.models {
+            let (name, source) = (model.name(), &model.source);
+            if !names.insert(name.clone()) {
+                return together(format!(
+                    "two models are called {name}: name one of them, as in other={source}"
+                ));
+            }
+        }
+        if names.is_empty() {
+            return together("no model is named".to_owned());
+        }
+        for CandidateFile { name, .. } in &self.candidate_lists {
+            if !lists.insert(name) {
+                return together(format!("two lists of candidates are called {name}"));
+            }
+        }
+        Ok(())
+    }
 }
 
 /// A number format, or the one that suits the device.
@@ -454,7 +507,7 @@ mod tests {
     #[test]
     fn the_default_is_the_demo_model_on_loopback() {
         let settings = Settings::default();
-        assert_eq!(settings.model.model, "demo");
+        assert_eq!(settings.model.models, [ModelChoice::of_source("demo")]);
         assert!(settings.grpc.listen.ip().is_loopback());
         assert!(settings.limits.max_image_bytes <= settings.grpc.max_message_bytes);
         assert!(settings.grpc.max_message_bytes <= settings.grpc.max_held_bytes);

@@ -59,15 +59,14 @@ impl Wanted {
         }
     }
 
-    /// Whether models of this architecture are for it.
+    /// Which models are for it.
     #[must_use]
-    pub fn suits(&self, architecture: Architecture) -> bool {
-        architecture
-            == match self {
-                Self::Answers(_) => Architecture::QuestionAnswering,
-                Self::Captions { .. } => Architecture::Captioning,
-                Self::Matches | Self::Vectors => Architecture::Retrieval,
-            }
+    pub fn architecture(&self) -> Architecture {
+        match self {
+            Self::Answers(_) => Architecture::QuestionAnswering,
+            Self::Captions { .. } => Architecture::Captioning,
+            Self::Matches | Self::Vectors => Architecture::Retrieval,
+        }
     }
 
     /// What it comes to with a model whose own way of writing is `own`.
@@ -100,14 +99,14 @@ mod tests {
     #[test]
     fn each_kind_of_request_is_for_one_architecture() {
         let captions = Wanted::Captions { generation: GenerationOptions::default(), pieces: false };
-        let suiting = |wanted: &Wanted| {
-            [Architecture::QuestionAnswering, Architecture::Captioning, Architecture::Retrieval]
-                .map(|architecture| wanted.suits(architecture))
-        };
-        assert_eq!(suiting(&Wanted::default()), [true, false, false]);
-        assert_eq!(suiting(&captions), [false, true, false]);
-        assert_eq!(suiting(&Wanted::Matches), [false, false, true]);
-        assert_eq!(suiting(&Wanted::Vectors), [false, false, true]);
+        for (wanted, architecture) in [
+            (Wanted::default(), Architecture::QuestionAnswering),
+            (captions, Architecture::Captioning),
+            (Wanted::Matches, Architecture::Retrieval),
+            (Wanted::Vectors, Architecture::Retrieval),
+        ] {
+            assert_eq!(wanted.architecture(), architecture);
+        }
     }
 
     #[test]

@@ -5,14 +5,14 @@ use std::time::Duration;
 use scheduler::{EngineError, EngineErrorKind, EngineState};
 use tokio::sync::watch;
 
-use crate::health::Health;
+use crate::health::ModelHealth;
 
 /// Reports to `health` whether the engines work and the canary is `well`, until no engine is left or one has been stalled
 /// for `hang_limit`.
 pub async fn watch(
     mut engines: watch::Receiver<EngineState>,
     mut well: watch::Receiver<bool>,
-    health: &Health,
+    health: &ModelHealth,
     hang_limit: Duration,
 ) -> EngineError {
     let hang = tokio::time::sleep(Duration::MAX);
@@ -51,8 +51,17 @@ mod tests {
     };
 
     use super::*;
+    use crate::health::Health;
 
     const HANG_LIMIT: Duration = Duration::from_secs(60);
+
+    /// An open server, and its model.
+    async fn open() -> (Health, ModelHealth) {
+        let health = Health::default();
+        health.report(true).await;
+        let model = health.of("model".into());
+        (health, model)
+    }
 
     async fn is_serving(health: &Health) -> bool {
         let request = tonic::Request::new(HealthCheckRequest::default());
@@ -65,11 +74,11 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_stalled_engine_is_not_serving_and_one_that_hangs_is_broken() {
-        let health = Health::default();
+        let (health, model) = open().await;
         let (engine, state) = watch::channel(EngineState::Ready);
         let (_well, well) = watch::channel(true);
         let begin = Instant::now();
-        let watched = watch(state, well, &health, HANG_LIMIT);
+        let watched = watch(state, well, &model, HANG_LIMIT);
         let story = async {
             engine.send_replace(EngineState::Stalled);
             tick().await;
@@ -87,7 +96,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn an_engine_is_not_serving_while_the_canary_is_not_well() {
-        let health = Health::default();
+        let (health, model) = open().await;
         let (engine, state) = watch::channel(EngineState::Ready);
         let (canary, well) = watch::channel(true);
         let story = async {
@@ -102,14 +111,14 @@ mod tests {
             assert!(is_serving(&health).await);
         };
         tokio::select! {
-            error = watch(state, well, &health, HANG_LIMIT) => panic!("{error}"),
+            error = watch(state, well, &model, HANG_LIMIT) => panic!("{error}"),
             () = story => {}
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn news_of_the_canary_does_not_give_a_hanging_engine_more_time() {
-        let health = Health::default();
+        let (_health, model) = open().await;
         let (_engine, state) = watch::channel(EngineState::Stalled);
         let (canary, well) = watch::channel(true);
         let begin = Instant::now();
@@ -120,7 +129,7 @@ mod tests {
             }
         };
         tokio::select! {
-            _ = watch(state, well, &health, HANG_LIMIT) => assert_eq!(begin.elapsed(), HANG_LIMIT),
+            _ = watch(state, well, &model, HANG_LIMIT) => assert_eq!(begin.elapsed(), HANG_LIMIT),
             () = story => panic!("it should have been given up"),
         }
     }

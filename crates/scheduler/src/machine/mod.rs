@@ -100,7 +100,7 @@ impl<I, Q, W> Machine<I, Q, W> {
     /// A machine with so many engines, all of which are expected to ask for a batch soon.
     pub fn new(config: SchedulerConfig, engines: usize) -> Self {
         let engines = engines.min(MAX_ENGINES);
-        let telemetry = Telemetry::new();
+        let telemetry = Telemetry::new(&config.labels);
         telemetry.engines_alive.set(engines as f64);
         let model = ServiceModel::new(config.service_prior);
         let mut fair = FairQueue::default();
@@ -244,6 +244,7 @@ impl<I, Q, W> Machine<I, Q, W> {
         let [(high, _), (normal, _), (low, _)] = self.fair.lengths();
         Snapshot {
             jobs: self.jobs,
+            job_limit: self.config.queue.max_jobs,
             answered: self.answered,
             failed_batches: self.failed_batches,
             queued: [high, normal, low],

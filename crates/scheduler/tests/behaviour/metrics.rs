@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use metrics::Label;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use scheduler::{ClientId, METRICS, Priority, SchedulerConfig};
 
@@ -50,6 +51,43 @@ fn decisions_are_counted_and_every_metric_is_in_the_table() {
         ("blip_single_flight_hits_total", 1),
     ];
     assert_eq!(counters, expected.map(|(name, count)| (name.to_owned(), count)).into());
+}
+
+#[test]
+fn schedulers_of_one_process_are_told_apart_by_their_labels() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            for (name, jobs) in [("a", 1), ("b", 2)] {
+                let labels = vec![Label::new("model", name)];
+                let mut stage = Stage::new(SchedulerConfig { labels, ..SchedulerConfig::default() }).await;
+                for _ in 0..jobs {
+                    let job = stage.ask(1, "what?");
+                    stage.batch().await.complete();
+                    job.await.unwrap();
+                }
+                stage.scheduler.shutdown().await;
+            }
+        });
+    });
+    let mut answered = BTreeMap::new();
+    for (key, _, _, value) in snapshotter.snapshot().into_vec() {
+        let model = key.key().labels().find(|label| label.key() == "model");
+        let model = model.unwrap_or_else(|| panic!("{key:?}")).value().to_owned();
+        if let ("blip_jobs_answered_total" | "blip_batches_total", DebugValue::Counter(count)) =
+            (key.key().name(), value)
+        {
+            *answered.entry((key.key().name().to_owned(), model)).or_default() += count;
+        }
+    }
+    let expected = [("blip_batches_total", "a", 1), ("blip_batches_total", "b", 2)].into_iter();
+    let expected =
+        expected.chain([("blip_jobs_answered_total", "a", 1), ("blip_jobs_answered_total", "b", 2)]);
+    let expected = expected.map(|(name, model, count)| ((name.to_owned(), model.to_owned()), count));
+    assert_eq!(answered, expected.collect::<BTreeMap<_, u64>>());
 }
 
 #[tokio::test(start_paused = true)]

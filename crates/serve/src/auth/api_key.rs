@@ -87,13 +87,15 @@ pub struct ApiKey {
     pub weight: u32,
     /// What its bearer may ask; without, as much as there is room for.
     pub quota: Option<Arc<Quota>>,
+    /// Whether its bearer may change which models there are.
+    pub admin: bool,
 }
 
 impl ApiKey {
-    /// A key that may do everything.
+    /// A key that may ask whatever there is to ask.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, secret: Secret) -> Self {
-        Self { name: name.into(), secret, highest: Priority::High, weight: 1, quota: None }
+        Self { name: name.into(), secret, highest: Priority::High, weight: 1, quota: None, admin: false }
     }
 
     /// The rate that its bearer is held to.
@@ -112,6 +114,7 @@ impl ApiKey {
             highest: self.highest,
             weight: self.weight,
             quota: self.quota.clone(),
+            admin: self.admin,
         }
     }
 }

@@ -75,6 +75,8 @@ struct Entry {
     weight: u32,
     questions_per_s: Option<u32>,
     burst: Option<u32>,
+    #[serde(default)]
+    admin: bool,
 }
 
 #[derive(Clone, Copy, Default, Deserialize)]
@@ -156,7 +158,8 @@ fn api_key(entry: &Entry) -> Result<ApiKey, KeysFileError> {
         Class::Normal => Priority::Normal,
         Class::Low => Priority::Low,
     };
-    Ok(ApiKey { highest, weight: entry.weight, quota, ..ApiKey::new(entry.name.as_str(), secret) })
+    let (weight, admin) = (entry.weight, entry.admin);
+    Ok(ApiKey { highest, weight, quota, admin, ..ApiKey::new(entry.name.as_str(), secret) })
 }
 
 #[cfg(test)]
@@ -167,13 +170,15 @@ mod tests {
     fn a_key_has_the_rights_that_the_file_gives_it() {
         let keys = parse_keys(
             "[[keys]]\nname = 'app'\nkey = 'correct-horse'\n\
-             [[keys]]\nname = 'bulk'\nkey = 'battery-staple'\npriority = 'low'\nweight = 4\nquestions_per_s = 50\n",
+             [[keys]]\nname = 'bulk'\nkey = 'battery-staple'\npriority = 'low'\nweight = 4\nquestions_per_s = 50\n\
+             admin = true\n",
         )
         .unwrap();
         let [app, bulk] = keys.as_slice() else { panic!("{keys:?}") };
         assert_eq!((&*app.name, app.highest, app.weight, app.rate()), ("app", Priority::Normal, 1, None));
         let fifty = NonZeroU32::new(50).unwrap();
         assert_eq!((&*bulk.name, bulk.highest, bulk.weight), ("bulk", Priority::Low, 4));
+        assert_eq!((app.caller().admin, bulk.caller().admin), (false, true));
         assert_eq!(bulk.rate(), Some(Rate { questions_per_s: fifty, burst: fifty }));
     }
 

@@ -1,16 +1,20 @@
 //! `blip-serve serve`.
 
-use std::{io::Write as _, time::Duration};
+use std::{io::Write as _, sync::Arc, time::Duration};
 
 use clap::Args;
+use futures::FutureExt as _;
 use tokio::time::Instant;
 
 use super::{EXIT_CODES, settings::SettingsOptions, told};
 use crate::{
+    description::Description,
+    engine::BlipEngine,
     exit::Exit,
-    load,
+    load::ModelLoader,
     monitor::{self, Watchers},
     reload::keep_fresh,
+    roster::Loader,
     server::{self, Entry, Listeners},
     signals::{reload_signals, stop_signals},
     telemetry::{LogFilter, trace::Tracing},
@@ -36,6 +40,7 @@ impl ServeCommand {
         let begin = Instant::now();
         let signals = stop_signals()?;
         let entry = Entry::new(&settings)?;
+        let loader = ModelLoader::new(&settings)?;
         let tracing = Tracing::new(&settings.trace, &settings.scheduler)?;
         let grpc = server::listen(settings.grpc.listen).await?;
         let http = match settings.http.http_listen.address() {
@@ -55,26 +60,33 @@ impl ServeCommand {
         let period = Duration::from_secs(settings.auth.auth_reload_s);
         let Entry { authenticator, tls } = entry.clone();
         let fresh = keep_fresh(authenticator, tls, period, reload_signals()?);
-        let announce = |model: load::Description| {
-            let load::Description { model, revision, device, dtype } = model;
-            monitor::describe_model(&model, revision.as_deref().unwrap_or_default(), &device, &dtype);
-            let revision = revision.map(|commit| format!(" (commit {commit})")).unwrap_or_default();
+        let announce = |models: &[Arc<Description>]| {
             let seconds = begin.elapsed().as_secs_f64();
             // Whoever started the server may not be listening; it serves all the same.
             let _ = writeln!(
                 std::io::stdout(),
-                "blip-serve {} ready: {addresses}, model {model}{revision}, device {device}, dtype {dtype}, \
-                 loaded in {seconds:.2} s",
+                "blip-serve {} ready: {addresses}, {}, loaded in {seconds:.2} s",
                 env!("CARGO_PKG_VERSION"),
+                told_models(models),
             );
         };
+        let loader: Loader<BlipEngine> = Arc::new(move |wanted| loader.clone().load(wanted).boxed());
         tokio::select! {
-            exit = server::serve(
-                &settings, listeners, entry, tracing, load::load(&settings), signals, announce,
-            ) => exit,
+            exit = server::serve(&settings, listeners, entry, tracing, loader, signals, announce) => exit,
             never = fresh => never,
         }
     }
+}
+
+/// What is served. A lone model is told by its source, as nobody need name it; several with their names.
+fn told_models(models: &[Arc<Description>]) -> String {
+    let told = |model: &Arc<Description>| {
+        let Description { name, source, revision, device, dtype, .. } = &**model;
+        let named = if models.len() > 1 { format!("{name}={source}") } else { source.clone() };
+        let revision = revision.as_ref().map(|commit| format!(" (commit {commit})")).unwrap_or_default();
+        format!("model {named}{revision}, device {device}, dtype {dtype}")
+    };
+    models.iter().map(told).collect::<Vec<_>>().join(", ")
 }
 
 /// Where the server can be reached, for people and for programs that read the first line.

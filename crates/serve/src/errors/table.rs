@@ -70,7 +70,7 @@ error_table! {
     TooManyQuestions = "TOO_MANY_QUESTIONS", InvalidArgument, 400, false, Call,
         "{field} holds {value}, the limit is {limit}", "Split the request.";
     ModelTaskMismatch = "MODEL_TASK_MISMATCH", InvalidArgument, 400, false, Call,
-        "{field} {value} does not give {limit}", "Name a model that does; ListModels says what each is for.";
+        "{field} cannot be used: {cause}", "Name a model that does it; ListModels says what each is for.";
     GenerationOutOfRange = "GENERATION_OUT_OF_RANGE", InvalidArgument, 400, false, Call,
         "{field} is {value}, allowed is {limit}", "Choose a value in the range, or leave it to the model.";
     GenerationConflict = "GENERATION_CONFLICT", InvalidArgument, 400, false, Call,
@@ -123,6 +123,26 @@ error_table! {
         "the server is shutting down", "Ask another server, or this one once it is back.";
     EngineBroken = "ENGINE_BROKEN", Unavailable, 503, true, Either,
         "the engine has stopped: {cause}", "Ask another server; this one ends itself.";
+    ModelUnknown = "MODEL_UNKNOWN", NotFound, 404, false, Call,
+        "{field} is {value}, which is not here: there is {limit}", "Name a model that ListModels tells, or none.";
+    AdminOff = "ADMIN_OFF", Unimplemented, 501, false, Call,
+        "models of this server cannot be changed while it runs", "Start it with --admin.";
+    AdminRequired = "ADMIN_REQUIRED", PermissionDenied, 403, false, Call,
+        "this is for administrators", "Use an API key with admin set; without keys, call from the machine itself.";
+    ModelNameInvalid = "MODEL_NAME_INVALID", InvalidArgument, 400, false, Call,
+        "{field} is {value}, expected {limit}", "Choose another name.";
+    ModelSourceRefused = "MODEL_SOURCE_REFUSED", PermissionDenied, 403, false, Call,
+        "{field} is {value}, which cannot be loaded: {cause}", "Name a folder below --model-dir, or a model of the hub.";
+    ModelOptionInvalid = "MODEL_OPTION_INVALID", InvalidArgument, 400, false, Call,
+        "{field} is {value}: {cause}", "Leave it empty, or use one of the values named.";
+    ModelLoadFailed = "MODEL_LOAD_FAILED", FailedPrecondition, 424, false, Call,
+        "the model cannot be loaded: {cause}", "See to what is wrong; the models are as they were.";
+    ModelLast = "MODEL_LAST", FailedPrecondition, 409, false, Call,
+        "{value} is the last model, which stays", "Load another one first.";
+    TooManyModels = "TOO_MANY_MODELS", ResourceExhausted, 413, false, Call,
+        "there are {value} models, the limit is {limit}", "Take one away first.";
+    ModelsBusy = "MODELS_BUSY", ResourceExhausted, 429, true, Call,
+        "a model is being loaded and another one waits for that", "Wait as RetryInfo says.";
     ImageMissing = "IMAGE_MISSING", InvalidArgument, 400, false, Pair,
         "{field} has no source", "Set data (or url).";
     ImageUrlUnsupported = "IMAGE_URL_UNSUPPORTED", Unimplemented, 501, false, Pair,
@@ -232,7 +252,7 @@ mod tests {
                 Code::InvalidArgument => (400..500).contains(&row.http) && !row.retryable,
                 Code::ResourceExhausted => [413, 429, 503].contains(&row.http),
                 Code::Unavailable => (502..=504).contains(&row.http) && row.retryable,
-                Code::FailedPrecondition => row.http == 424 && !row.retryable,
+                Code::FailedPrecondition => [409, 424].contains(&row.http) && !row.retryable,
                 Code::DeadlineExceeded => [408, 504].contains(&row.http) && row.retryable,
                 Code::Unauthenticated => row.http == 401 && !row.retryable,
                 Code::PermissionDenied => row.http == 403 && !row.retryable,

@@ -10,6 +10,7 @@ mod docs;
 mod errors_page;
 mod grpc_web;
 mod linger;
+mod models;
 mod multipart;
 mod openapi;
 mod payload;

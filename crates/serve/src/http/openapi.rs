@@ -17,6 +17,7 @@ use utoipa::{
 use super::{
     answers::CardResponse,
     card::CardRequest,
+    models,
     multipart::CardForm,
     problem::{PROBLEM_JSON, Problem},
     scores::{EmbedResponse, MatchResponse},
@@ -50,7 +51,9 @@ pub(super) async fn document() -> Response {
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     servers((url = "/")),
-    paths(ask, caption, compare, embed),
+    paths(
+        ask, caption, compare, embed, models::list, models::get, models::load, models::unload,
+    ),
     components(schemas(Problem, AnswerEvent, PieceEvent, EndEvent)),
     modifiers(&Keys, &Problems, &Examples),
 )]
@@ -155,23 +158,73 @@ struct Problems;
 
 impl Modify for Problems {
     fn modify(&self, document: &mut openapi::OpenApi) {
-        // What is refused before a path is known is no response of this path.
-        let elsewhere = [Reason::RouteUnknown, Reason::MethodRefused];
-        let mut statuses: BTreeMap<u16, Vec<Row>> = BTreeMap::new();
-        for reason in Reason::ALL.iter().filter(|reason| !elsewhere.contains(reason)) {
-            let row = reason.row();
-            if row.scope != Scope::Pair {
-                statuses.entry(row.http).or_default().push(row);
-            }
-        }
-        for item in document.paths.paths.values_mut() {
-            let Some(operation) = &mut item.post else { continue };
-            for (status, rows) in &statuses {
-                let response = RefOr::T(problem_response(*status, rows));
-                operation.responses.responses.insert(status.to_string(), response);
+        for (path, item) in &mut document.paths.paths {
+            let reading = item.get.iter_mut().map(|operation| (operation, false));
+            let changing = item.post.iter_mut().chain(&mut item.delete).map(|operation| (operation, true));
+            for (operation, changes) in reading.chain(changing) {
+                for (status, rows) in problems_of(path, changes) {
+                    let response = RefOr::T(problem_response(status, &rows));
+                    operation.responses.responses.insert(status.to_string(), response);
+                }
             }
         }
     }
+}
+
+/// Where models are told of and changed.
+const MODELS: &str = "/v1/models";
+
+/// Why models are not told of.
+const UNTOLD: &[Reason] = &[
+    Reason::ApiKeyMissing,
+    Reason::ApiKeyInvalid,
+    Reason::ModelUnknown,
+    Reason::ModelLoading,
+    Reason::EngineBroken,
+    Reason::InternalError,
+];
+
+/// Why they are not changed, besides.
+const UNCHANGED: &[Reason] = &[
+    Reason::AdminOff,
+    Reason::AdminRequired,
+    Reason::ModelNameInvalid,
+    Reason::ModelSourceRefused,
+    Reason::ModelOptionInvalid,
+    Reason::ModelLoadFailed,
+    Reason::ModelLast,
+    Reason::TooManyModels,
+    Reason::ModelsBusy,
+];
+
+/// Why the body of a change is not taken.
+const UNREAD: &[Reason] = &[
+    Reason::OriginRefused,
+    Reason::MediaTypeRefused,
+    Reason::BodyUnreadable,
+    Reason::PayloadInvalid,
+    Reason::PayloadTooManyValues,
+    Reason::MessageTooLarge,
+    Reason::UploadStalled,
+    Reason::ServerBusy,
+    Reason::ShuttingDown,
+];
+
+/// The problems of an operation, by status; what is refused before a path is known is none of any.
+fn problems_of(path: &str, changes: bool) -> BTreeMap<u16, Vec<Row>> {
+    let elsewhere = [Reason::RouteUnknown, Reason::MethodRefused];
+    let is_here = |reason: &&Reason| match path.starts_with(MODELS) {
+        true => UNTOLD.contains(reason) || changes && (UNCHANGED.contains(reason) || UNREAD.contains(reason)),
+        false => !elsewhere.contains(reason) && !UNCHANGED.contains(reason),
+    };
+    let mut statuses: BTreeMap<u16, Vec<Row>> = BTreeMap::new();
+    for reason in Reason::ALL.iter().filter(is_here) {
+        let row = reason.row();
+        if row.scope != Scope::Pair {
+            statuses.entry(row.http).or_default().push(row);
+        }
+    }
+    statuses
 }
 
 fn problem_response(status: u16, rows: &[Row]) -> openapi::Response {
@@ -260,7 +313,24 @@ mod tests {
                 .iter()
                 .all(|status| described.contains(status))
         );
-        assert!(![404, 405, 424].iter().any(|status| described.contains(status)));
+        assert!(described.contains(&404) && ![405, 424].iter().any(|status| described.contains(status)));
+    }
+
+    #[test]
+    fn models_are_told_of_and_changed_with_problems_of_their_own() {
+        let paths = document()["paths"].clone();
+        let status = |path: &str, method: &str| -> Vec<String> {
+            paths[path][method]["responses"].as_object().unwrap().keys().cloned().collect()
+        };
+        assert!(status("/v1/models", "get").contains(&"200".to_owned()));
+        for described in ["200", "403", "409", "424", "501"] {
+            assert!(status("/v1/models", "post").contains(&described.to_owned()), "{described}");
+        }
+        assert!(status("/v1/models/{name}", "delete").contains(&"204".to_owned()));
+        assert!(!status("/v1/models/{name}", "get").contains(&"501".to_owned()));
+        assert!(
+            paths["/v1/models"]["post"]["requestBody"]["content"]["application/json"]["example"].is_null()
+        );
     }
 
     #[test]

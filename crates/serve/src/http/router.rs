@@ -7,9 +7,10 @@ use super::{
     cors::{cors, only_named},
     docs, errors_page,
     grpc_web::{grpc_web, only_grpc},
-    openapi,
+    models, openapi,
 };
 use crate::{
+    admin::Administration,
     ask::AskService,
     auth::Authenticator,
     errors::{Reason, Refusal},
@@ -33,6 +34,8 @@ pub struct HttpServer {
     pub service: AskService,
     /// Knows who may call.
     pub authenticator: Authenticator,
+    /// The administrators' way.
+    pub administration: Administration,
     /// Room for request bodies, shared with gRPC.
     pub room: Room,
     /// Where traces go.
@@ -54,6 +57,8 @@ pub(super) fn router(server: HttpServer, settings: &HttpSettings) -> Router {
         .route("/v1/caption", post(ask::caption))
         .route("/v1/match", post(ask::compare))
         .route("/v1/embed", post(ask::embed))
+        .route("/v1/models", get(models::list).post(models::load))
+        .route("/v1/models/{name}", get(models::get).delete(models::unload))
         .route("/blip.v1.BlipService/{method}", grpc_web)
         .fallback(unknown)
         .method_not_allowed_fallback(refused)

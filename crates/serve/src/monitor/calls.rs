@@ -16,7 +16,19 @@ use tower_service::Service;
 use super::call::Call;
 
 /// The methods that are told apart; a stranger's inventions are one.
-const METHODS: [&str; 4] = ["Ask", "AskStream", "Check", "Watch"];
+const METHODS: [&str; 11] = [
+    "Ask",
+    "AskStream",
+    "Caption",
+    "Match",
+    "Embed",
+    "ListModels",
+    "GetModel",
+    "LoadModel",
+    "UnloadModel",
+    "Check",
+    "Watch",
+];
 const OTHER: &str = "other";
 
 /// Makes [`Observed`] services.

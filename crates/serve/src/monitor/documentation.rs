@@ -10,10 +10,18 @@ mod tests {
 
     const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
 
+    /// A row of the table; what a scheduler counts has its model's name on it.
     fn row(text: &mut String, metric: &Metric) {
+        let of_model = scheduler::METRICS.iter().any(|of_scheduler| of_scheduler.name == metric.name);
         let kind = format!("{:?}", metric.kind).to_lowercase();
         let help = metric.help.replace('|', "\\|");
-        let labels = match metric.labels {
+        let labels: Vec<&str> = of_model
+            .then_some("model")
+            .into_iter()
+            .chain(Some(metric.labels))
+            .filter(|label| !label.is_empty())
+            .collect();
+        let labels = match labels.join(", ").as_str() {
             "" => String::new(),
             labels => format!("`{}`", labels.replace('|', "\\|").replace(", ", "`, `")),
         };
@@ -29,7 +37,8 @@ mod tests {
              time, memory, file descriptors, threads, start time) come with them.\n\n\
              `/livez` says whether the process answers, `/readyz` whether it should be sent requests, `/healthz` whether \
              it has finished starting; 200 for yes, 503 for no, with the reason. `grpc.health.v1` says the same as `/readyz`, \
-             except that a full queue, which refuses further questions one by one, is not ready here and serving there.\n\n\
+             except that a server whose queues are all full, which refuses further questions one by one, is not ready here and \
+             serving there. The model's own name is on all that is counted for each model.\n\n\
              `GET /log-filter` gives the log filter, and `PUT /log-filter` changes it: see [tracing.md](tracing.md).\n\n\
              Histograms have no exemplars: the library for Prometheus's format (`metrics-exporter-prometheus` 0.18.3) writes none. From a \
              slow request to its trace the way is the log, which has both ids.\n\n\

@@ -27,8 +27,8 @@ pub struct Vitals {
     pub serving: bool,
 }
 
-/// A look at the scheduler, once there is one.
-pub type Look = Arc<dyn Fn() -> Option<Snapshot> + Send + Sync>;
+/// A look at what waits and runs for each model, once there are any.
+pub type Look = Arc<dyn Fn() -> Vec<(Arc<str>, Snapshot)> + Send + Sync>;
 
 /// What those who watch may see.
 #[derive(Clone)]
@@ -49,23 +49,17 @@ impl std::fmt::Debug for Watchers {
 struct Watched {
     vitals: watch::Receiver<Vitals>,
     look: Look,
-    queue_limit: usize,
     recorder: PrometheusHandle,
     process: Arc<metrics_process::Collector>,
 }
 
-/// Answers on `listener` for ever. The server is not ready while the queue that `look` shows holds `queue_limit` jobs.
-pub async fn serve(
-    listener: TcpListener,
-    watchers: Watchers,
-    vitals: watch::Receiver<Vitals>,
-    look: Look,
-    queue_limit: usize,
-) {
+/// Answers on `listener` for ever. The server is not ready while all queues that `look` shows are full: as long as one is not,
+/// it is of use to someone.
+pub async fn serve(listener: TcpListener, watchers: Watchers, vitals: watch::Receiver<Vitals>, look: Look) {
     let Watchers { recorder, log_filter } = watchers;
     let process = Arc::new(metrics_process::Collector::default());
     let memory = device_memory::watch(vitals.clone());
-    let watched = Watched { vitals, look, queue_limit, recorder: recorder.clone(), process };
+    let watched = Watched { vitals, look, recorder: recorder.clone(), process };
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(|| async { (StatusCode::OK, "alive\n") }))
@@ -95,8 +89,8 @@ pub async fn serve(
 async fn metrics(State(watched): State<Watched>) -> impl IntoResponse {
     watched.process.collect();
     table::ready(watched.vitals.borrow().serving);
-    if let Some(snapshot) = (watched.look)() {
-        table::observe_queue(&snapshot, watched.queue_limit);
+    for (model, snapshot) in (watched.look)() {
+        table::observe_queue(&model, &snapshot);
     }
     ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], watched.recorder.render())
 }
@@ -106,7 +100,8 @@ async fn ready(State(watched): State<Watched>) -> impl IntoResponse {
     if !serving {
         return yes_or_no(false, "", "not ready: loading, stopping, or the engine is not well\n");
     }
-    let is_full = (watched.look)().is_some_and(|snapshot| snapshot.jobs >= watched.queue_limit);
+    let queues = (watched.look)();
+    let is_full = !queues.is_empty() && queues.iter().all(|(_, queue)| queue.jobs >= queue.job_limit);
     yes_or_no(!is_full, "ready\n", "not ready: the queue is full\n")
 }
 
@@ -125,13 +120,15 @@ mod tests {
 
     use super::*;
 
-    /// What `/readyz` says of a server that serves, or not, with so many jobs and room for three.
-    async fn told(serving: bool, jobs: Option<usize>) -> (StatusCode, String) {
+    /// What `/readyz` says of a server that serves, or not, with so many jobs for each model and room for three.
+    async fn told(serving: bool, jobs: &'static [usize]) -> (StatusCode, String) {
         let (_vitals, vitals) = watch::channel(Vitals { started: true, serving });
         let watched = Watched {
             vitals,
-            look: Arc::new(move || Some(Snapshot { jobs: jobs?, ..Snapshot::default() })),
-            queue_limit: 3,
+            look: Arc::new(move || {
+                let queue = |jobs: &usize| Snapshot { jobs: *jobs, job_limit: 3, ..Snapshot::default() };
+                jobs.iter().map(|jobs| ("model".into(), queue(jobs))).collect()
+            }),
             recorder: PrometheusBuilder::new().build_recorder().handle(),
             process: Arc::default(),
         };
@@ -143,8 +140,9 @@ mod tests {
 
     #[tokio::test]
     async fn a_full_queue_is_not_ready_and_says_so() {
-        assert_eq!(told(true, Some(2)).await, (StatusCode::OK, "ready\n".to_owned()));
-        let (status, text) = told(true, Some(3)).await;
+        assert_eq!(told(true, &[2]).await, (StatusCode::OK, "ready\n".to_owned()));
+        assert_eq!(told(true, &[3, 2]).await, (StatusCode::OK, "ready\n".to_owned()));
+        let (status, text) = told(true, &[3, 3]).await;
         assert_eq!(
             (status, text.as_str()),
             (StatusCode::SERVICE_UNAVAILABLE, "not ready: the queue is full\n")
@@ -153,7 +151,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_server_that_loads_or_stops_is_not_ready_whatever_waits() {
-        for jobs in [None, Some(0)] {
+        for jobs in [&[] as &[usize], &[0]] {
             let (status, text) = told(false, jobs).await;
             assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
             assert!(text.starts_with("not ready: loading"), "{text}");

@@ -21,5 +21,5 @@ pub use recorder::{BUCKETS, install};
 pub use routes::observed;
 pub use table::{
     METRICS, Open, Stage, Unfinished, connection_opened, connection_refused, describe_model,
-    drain_ends_within, expect_canary, observe_canary, observe_refusal,
+    drain_ends_within, expect_canary, forget_model, observe_canary, observe_refusal,
 };

@@ -1,11 +1,14 @@
 //! Every metric of the front end, declared once, and the few calls that record them.
 
-use std::time::{Duration, UNIX_EPOCH};
+use std::{
+    sync::Arc,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use metrics::{Gauge, counter, gauge, histogram};
 use scheduler::{Snapshot, metrics_table};
 
-use crate::errors::Refusal;
+use crate::{description::Description, errors::Refusal};
 
 metrics_table! {
     CALLS = "blip_requests_total", Counter, Count,
@@ -29,15 +32,16 @@ metrics_table! {
     CONNECTIONS = "blip_connections", Gauge, Count, "", "connections that are open";
     CONNECTIONS_REFUSED = "blip_connections_refused_total", Counter, Count, "reason=too_many|tls",
         "connections that were closed before anything was asked";
-    MODEL = "blip_model_info", Gauge, Count, "model, revision, device, dtype, version, commit", "what is served; always 1";
+    MODEL = "blip_model_info", Gauge, Count, "model, source, revision, device, dtype, version, commit",
+        "what is served: 1, and 0 for a model that was replaced or taken away";
     READY = "blip_ready", Gauge, Count, "", "1 while the server is ready to answer";
-    WAITING = "blip_queue_waiting", Gauge, Count, "priority=high|normal|low|late|retried",
+    WAITING = "blip_queue_waiting", Gauge, Count, "model, priority=high|normal|low|late|retried",
         "questions that wait for a batch, the same one of several callers once; late is what can no longer meet its deadline, \
          retried what is run again after a failure";
-    RUNNING = "blip_queue_running", Gauge, Count, "", "questions of the batches that run, without those answered already";
-    QUEUE_LIMIT = "blip_queue_limit_jobs", Gauge, Count, "", "how many jobs may wait or run: blip_queue_jobs never exceeds it";
-    CANARY = "blip_canary_total", Counter, Count, "result=passed|wrong|failed|unheard",
-        "questions that the server has asked itself; unheard are those that did not reach the engine";
+    RUNNING = "blip_queue_running", Gauge, Count, "model", "questions of the batches that run, without those answered already";
+    QUEUE_LIMIT = "blip_queue_limit_jobs", Gauge, Count, "model", "how many jobs may wait or run: blip_queue_jobs never exceeds it";
+    CANARY = "blip_canary_total", Counter, Count, "model, result=passed|wrong|failed|unheard",
+        "questions that the server has asked its models; unheard are those that did not reach the engine";
     DRAIN_DEADLINE = "blip_drain_deadline_timestamp_seconds", Gauge, Seconds, "",
         "when the calls that are then still in flight will be given up, in seconds since 1970; only while the server drains";
     DEVICE_MEMORY = "blip_device_memory_bytes", Gauge, Bytes, "device, held=allocated|reserved",
@@ -125,42 +129,54 @@ pub fn connection_refused(reason: &'static str) {
     counter!(CONNECTIONS_REFUSED, "reason" => reason).increment(1);
 }
 
-/// Says which model is served.
-pub fn describe_model(model: &str, revision: &str, device: &str, dtype: &str) {
+/// Says that a model is served.
+pub fn describe_model(model: &Description) {
+    model_info(model).set(1.0);
+}
+
+/// Says that a model is served no longer, and that nothing waits for it.
+pub fn forget_model(model: &Description) {
+    model_info(model).set(0.0);
+    observe_queue(&model.name, &Snapshot::default());
+}
+
+fn model_info(model: &Description) -> Gauge {
     let labels = [
-        ("model", model.to_owned()),
-        ("revision", revision.to_owned()),
-        ("device", device.to_owned()),
-        ("dtype", dtype.to_owned()),
+        ("model", model.name.to_string()),
+        ("source", model.source.clone()),
+        ("revision", model.revision.clone().unwrap_or_default()),
+        ("device", model.device.clone()),
+        ("dtype", model.dtype.clone()),
         ("version", env!("CARGO_PKG_VERSION").to_owned()),
         ("commit", env!("BLIP_SERVE_COMMIT").to_owned()),
     ];
-    gauge!(MODEL, &labels).set(1.0);
+    gauge!(MODEL, &labels)
 }
 
-/// Records what came of a question that the server has asked itself, as a label of the table.
-pub fn observe_canary(result: &'static str) {
-    counter!(CANARY, "result" => result).increment(1);
+/// Records what came of a question that the server has asked a model, as a label of the table.
+pub fn observe_canary(model: &Arc<str>, result: &'static str) {
+    counter!(CANARY, "model" => Arc::clone(model), "result" => result).increment(1);
 }
 
 /// Counts none of these results yet: of a counter that comes to be as 1, Prometheus sees no increase.
-pub fn expect_canary(results: &[&'static str]) {
+pub fn expect_canary(model: &Arc<str>, results: &[&'static str]) {
     for result in results {
-        counter!(CANARY, "result" => *result).increment(0);
+        counter!(CANARY, "model" => Arc::clone(model), "result" => *result).increment(0);
     }
 }
 
-/// Records what waits and what runs, and how much of it there may be.
-pub(super) fn observe_queue(snapshot: &Snapshot, limit: usize) {
+/// Records what waits and what runs for a model, and how much of it there may be.
+pub(super) fn observe_queue(model: &Arc<str>, snapshot: &Snapshot) {
     let [high, normal, low] = snapshot.queued;
     let (late, retried) = (snapshot.hopeless, snapshot.to_retry);
     for (priority, waiting) in
         [("high", high), ("normal", normal), ("low", low), ("late", late), ("retried", retried)]
     {
-        gauge!(WAITING, "priority" => priority).set(waiting as f64);
+        gauge!(WAITING, "model" => Arc::clone(model), "priority" => priority).set(waiting as f64);
     }
-    gauge!(RUNNING).set(snapshot.engines.iter().map(|engine| engine.rows_left).sum::<usize>() as f64);
-    gauge!(QUEUE_LIMIT).set(limit as f64);
+    let running = snapshot.engines.iter().map(|engine| engine.rows_left).sum::<usize>();
+    gauge!(RUNNING, "model" => Arc::clone(model)).set(running as f64);
+    gauge!(QUEUE_LIMIT, "model" => Arc::clone(model)).set(snapshot.job_limit as f64);
 }
 
 /// Says that calls still in flight after this time will be given up.

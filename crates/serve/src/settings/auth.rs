@@ -23,7 +23,7 @@ pub struct AuthSettings {
     pub auth_keys: Vec<Secret>,
 
     /// A TOML file of API keys with what each of them may do: an array of tables `keys`, each with name, key, and where wanted
-    /// priority (high, normal, low), weight, questions_per_s and burst
+    /// priority (high, normal, low), weight, questions_per_s, burst and admin (true or false)
     #[arg(long, value_name = "FILE", env = "BLIP_SERVE__AUTH__KEYS_FILE", value_hint = ValueHint::FilePath)]
     pub auth_keys_file: Option<PathBuf>,
 

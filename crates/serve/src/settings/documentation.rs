@@ -83,6 +83,8 @@ fetch:
   one below it, an empty one too.
 - Texts are written as texts: `keys: [\"12345678\"]`, since YAML would read a number, and read some numbers otherwise.
 - Paths, in a file too, are relative to the directory that the server is started in.
+- `[[models]]` tables and the table `[candidate_lists]` are other ways to write `model.source` and `model.candidate_lists`, with
+  more to say: see [models.md](models.md).
 - A key or a variable of this pattern that is no setting is refused, with the nearest that is one; so is a value that its
   setting cannot have. Either is one line on standard error and exit code 2.
 - YAML's references (`*name`) are not read.

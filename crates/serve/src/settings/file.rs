@@ -10,7 +10,7 @@ use super::{
     definition::{Definition, HIDDEN, Kind, definition, definitions},
     error::in_one_line,
     nearest::nearest,
-    yaml,
+    tables, yaml,
 };
 
 /// Longest file that is read, in bytes.
@@ -43,12 +43,27 @@ pub fn parse_file(path: &str, format: FileFormat, text: &str) -> Result<Layer, S
     if format == FileFormat::Yaml {
         yaml::check(path, text)?;
     }
-    let tables = format.parse(None, text).map_err(|error| malformed(path, text, error.as_ref()))?;
-    let mut tables: Vec<(String, Value)> = tables.into_iter().collect();
-    // The reader's order is that of a hash table; the first thing that is wrong should be the same one each time.
-    tables.sort_by(|(one, _), (other, _)| one.cmp(other));
+    let sections = format.parse(None, text).map_err(|error| malformed(path, text, error.as_ref()))?;
+    let mut sections: Vec<(String, Value)> = sections.into_iter().collect();
+    // The reader's order is that of a hash table; the first thing that is wrong should be the same one each time. Tables
+    // that are other ways to write a setting come behind the sections of settings.
+    sections.sort_by(|(one, _), (other, _)| {
+        let rank = |name: &str| tables::setting_of(name).is_some();
+        (rank(one), one).cmp(&(rank(other), other))
+    });
     let mut layer = Layer::default();
-    for (section, value) in tables {
+    for (section, value) in sections {
+        if let Some(setting) = tables::setting_of(&section) {
+            let values = tables::values(path, &section, &value.kind)?;
+            if layer.get(setting).is_some() {
+                let (place, expected) = (path.to_owned(), "one of the two".to_owned());
+                let value = format!("there beside {}", setting.key);
+                return Err(SettingsError::WrongKind { place, name: section, value, expected });
+            }
+            setting.check(path, &section, &values)?;
+            layer.set(setting, values);
+            continue;
+        }
         let known = definitions().iter().any(|definition| definition.section() == section);
         match value.kind {
             ValueKind::Table(settings) if known || !settings.is_empty() => {

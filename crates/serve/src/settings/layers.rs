@@ -59,6 +59,7 @@ impl Layers {
         let effective: Vec<Effective> =
             definitions().iter().map(|definition| self.effective(definition)).collect();
         let settings = settings(&effective).map_err(|error| SettingsError::Together(one_line(&error)))?;
+        settings.model.check()?;
         Ok(Resolved { settings, effective })
     }
 

@@ -37,6 +37,10 @@ const TEXTS: &[&str] = &[
     "https://example.com:8443",
     "grpc",
     "http/protobuf",
+    "vqa=lists/vqa.txt",
+    "colours=lists/colours.json",
+    "hf",
+    "salesforce",
     "# \"quoted\" = \\ 'text' \n[fetch]",
 ];
 

@@ -188,7 +188,7 @@ mod tests {
         for line in [
             "off = true  # file a.toml",
             "allow_ports = []  # file a.toml",
-            "source = \"blip #1\"  # environment BLIP_SERVE__MODEL__SOURCE",
+            "source = [\"blip #1\"]  # environment BLIP_SERVE__MODEL__SOURCE",
             "device = \"auto\"  # default",
             "# engine_threads = N  (default: one for each CPU, one in all for a model as small as the demo)",
         ] {

@@ -1,0 +1,64 @@
+//! One model's care: it has to answer a question before it serves, and is watched over for as long as it does.
+
+use std::{sync::Arc, time::Duration};
+
+use blip::Architecture;
+use scheduler::{EngineError, EngineErrorKind};
+use tokio::sync::watch;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    canary::Canary,
+    frontend::{Answering, Frontend, Pipeline},
+    health::ModelHealth,
+    models::Models,
+    settings::{RequestLimits, Settings},
+    watchdog,
+};
+
+/// A model that has answered, with the question that it answered.
+#[derive(Debug)]
+pub struct Attended<E: Answering> {
+    /// The model.
+    pub pipeline: Arc<Pipeline<E>>,
+    canary: Option<(Canary, Duration)>,
+}
+
+impl<E: Answering> Attended<E> {
+    /// Has `pipeline` answer what its canary asks, by a way of its own: no caller finds it yet.
+    ///
+    /// # Errors
+    /// If it answers nothing.
+    pub async fn warm_up(pipeline: Pipeline<E>, settings: &Settings) -> anyhow::Result<Self> {
+        let pipeline = Arc::new(pipeline);
+        // So far the question that has a known answer is one that only this kind of model answers.
+        let asked = pipeline.description.architecture == Architecture::QuestionAnswering;
+        let Some(idle) = settings.canary.idle().filter(|_| asked) else {
+            return Ok(Self { pipeline, canary: None });
+        };
+        // The operator's limits on requests are none on what the server asks itself.
+        let limits = RequestLimits::default();
+        let models = Models::of(vec![Arc::clone(&pipeline)]);
+        let frontend = Frontend::new(models, limits, TaskTracker::new());
+        let canary = Canary::choose(Arc::new(frontend), &pipeline.description.name).await;
+        let canary = canary.map_err(|refusal| anyhow::anyhow!("the model answers no question: {refusal}"))?;
+        Ok(Self { pipeline, canary: Some((canary, idle)) })
+    }
+
+    /// Tells `health` how the model is, until it is past saving: no engine is left, one has been stalled for `hang_limit`, or
+    /// the canary is lost.
+    pub async fn watch(self, health: ModelHealth, hang_limit: Duration) -> EngineError {
+        let well = watch::Sender::new(true);
+        let scheduler = &self.pipeline.scheduler;
+        let canary_lost = async {
+            match &self.canary {
+                Some((canary, idle)) => canary.watch(|| scheduler.snapshot(), *idle, &well).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            error = watchdog::watch(scheduler.engine_health(), well.subscribe(), &health, hang_limit) => error,
+            lost = canary_lost => EngineError::new(EngineErrorKind::Fatal, lost.to_string()),
+        }
+    }
+}

@@ -1,0 +1,127 @@
+"""Several models in one program: told apart by name, loaded and taken away while it serves."""
+
+import json
+import shutil
+import urllib.error
+import urllib.request
+
+import pytest
+from conftest import ROOT
+from test_metrics import Metrics
+
+QUESTION = "how many circles are there?"
+DEMO = ROOT / "models/demo"
+BLIP, ADMIN = "blip.v1.BlipService", "blip.v1.AdminService"
+
+KEYS = """
+[[keys]]
+name = "app"
+key = "correct-horse"
+
+[[keys]]
+name = "operator"
+key = "battery-staple"
+admin = true
+"""
+
+
+@pytest.fixture
+def folders(tmp_path):
+    """Two copies of the demo model below a folder of models."""
+    for name in ("one", "two"):
+        shutil.copytree(DEMO, tmp_path / "models" / name)
+    return tmp_path / "models"
+
+
+def answer(client, picture, model):
+    """The text of the answer of the model of this name."""
+    request = client.request([(picture, [QUESTION])])
+    request.model = model
+    (response,) = client.method(BLIP, "Ask")(request)
+    return response.answer.text
+
+
+def models(client):
+    listed = client.method(BLIP, "ListModels")(client.type("blip.v1.ListModelsRequest")())
+    return {model.name: model for model in listed.models}
+
+
+def http(server, path, key, method="GET", body=None):
+    """(status, JSON)."""
+    headers = {"x-api-key": key, "content-type": "application/json"}
+    data = json.dumps(body).encode() if body is not None else None
+    request = urllib.request.Request(f"{server.http}{path}", data, headers, method=method)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            text = response.read()
+            return response.status, json.loads(text) if text else None
+    except urllib.error.HTTPError as error:
+        return error.code, json.loads(error.read())
+
+
+def test_models_of_a_file_are_served_side_by_side_with_metrics_of_their_own(start, folders, picture, tmp_path):
+    settings = tmp_path / "settings.toml"
+    (tmp_path / "answers.txt").write_text("one\ntwo\nthree\n")
+    settings.write_text(
+        f'[candidate_lists]\nnumbers = "{tmp_path}/answers.txt"\n'
+        f'[[models]]\nsource = "{folders}/one"\nmax_queued_questions = 77\n'
+        f'[[models]]\nname = "second"\nsource = "{folders}/two"\ndtype = "bf16"\n'
+    )
+    server = start("--config", str(settings), "--canary-idle-s", "0")
+    client = server.client
+    there = models(client)
+    assert list(there) == ["one", "second"]
+    assert (there["one"].dtype, there["second"].dtype) == ("f32", "bf16")
+    assert list(there["one"].candidate_lists) == ["numbers"]
+    config = json.loads((DEMO / "config.json").read_text())
+    assert there["one"].image_size == config["vision_config"]["image_size"]
+    answers = {name: answer(client, picture, name) for name in ("one", "second", "")}
+    assert len(set(answers.values())) == 1
+    refusal = client.refused(lambda: answer(client, picture, "third"))
+    assert (refusal.code, refusal.reason, refusal.metadata["limit"]) == ("NOT_FOUND", "MODEL_UNKNOWN", "one, second")
+    metrics = Metrics(server)
+    assert metrics.value("blip_jobs_answered_total", model="one") == 2
+    assert metrics.value("blip_jobs_answered_total", model="second") == 1
+    assert metrics.value("blip_engines_alive", model="one") == metrics.value("blip_engines_alive", model="second") == 1
+    assert metrics.value("blip_queue_limit_jobs", model="one") == 77
+    assert metrics.value("blip_model_info", model="second", dtype="bf16") == 1
+
+
+def test_an_administrator_replaces_a_model_from_the_folder_of_models_and_takes_it_away(start, folders, picture, tmp_path):
+    keys = tmp_path / "keys.toml"
+    keys.write_text(KEYS)
+    server = start("--auth-keys-file", str(keys), "--admin", "--model-dir", str(folders), connect=False)
+    app = server.connect(headers=[("x-api-key", "correct-horse")])
+    operator = server.connect(headers=[("x-api-key", "battery-staple")])
+    before = answer(app, picture, "demo")
+
+    def load(client, name, source):
+        request = client.type("blip.v1.LoadModelRequest")(name=name, source=source)
+        return client.refused(lambda: client.method(ADMIN, "LoadModel")(request))
+
+    assert load(app, "copy", "one").reason == "ADMIN_REQUIRED"
+    assert load(operator, "copy", str(tmp_path)).reason == "MODEL_SOURCE_REFUSED"
+    assert load(operator, "copy", "../models").reason == "MODEL_SOURCE_REFUSED"
+    assert load(operator, "copy", "one") is None
+    assert load(operator, "demo", "two") is None
+    assert {name: model.source for name, model in models(app).items()} == {"demo": "two", "copy": "one"}
+    assert answer(app, picture, "demo") == answer(app, picture, "copy") == before
+    (folders / "two/config.json").write_text("{}")
+    assert load(operator, "demo", "two").reason == "MODEL_LOAD_FAILED"
+    assert answer(app, picture, "demo") == before
+
+    assert http(server, "/v1/models/demo", "correct-horse", "DELETE")[0] == 403
+    assert http(server, "/v1/models/demo", "battery-staple", "DELETE")[0] == 204
+    status, there = http(server, "/v1/models", "correct-horse")
+    assert (status, [model["name"] for model in there["models"]]) == (200, ["copy"])
+    status, problem = http(server, "/v1/models/copy", "battery-staple", "DELETE")
+    assert (status, problem["reason"]) == (409, "MODEL_LAST")
+    assert answer(app, picture, "") == before
+
+
+def test_without_the_switch_models_stay_as_they_are(start, picture):
+    server = start()
+    status, problem = http(server, "/v1/models", "", "POST", {"name": "copy", "source": "demo"})
+    assert (status, problem["reason"]) == (501, "ADMIN_OFF")
+    status, model = http(server, "/v1/models/demo", "")
+    assert (status, model["name"], model["task"]) == (200, "demo", "question_answering")
