@@ -288,7 +288,7 @@ mod tests {
     #[test]
     fn a_folder_may_be_converted_where_it_is() {
         let folder = golden_with(&golden("vocab_txt").path("").unwrap(), &[WEIGHTS]);
-        for name in ["expected.json", "expected.safetensors", "image0.png", "image1.png"] {
+        for name in ["expected.json", "expected.safetensors", "generation.json", "image0.png", "image1.png"] {
             fs::remove_file(folder.path().join(name)).unwrap();
         }
         let files = ModelFiles::Folder(folder.path().to_owned());
