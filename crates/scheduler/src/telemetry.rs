@@ -83,6 +83,8 @@ metrics_table! {
     BATCH_IMAGES = "blip_batch_images", Histogram, Count, "", "distinct images of a batch";
     BATCH_ENCODED = "blip_batch_encoded_images", Histogram, Count, "", "images of a batch whose features had to be computed";
     BATCH_QUESTIONS = "blip_batch_questions", Histogram, Count, "", "questions of a batch";
+    BATCH_FILL = "blip_batch_fill_ratio", Histogram, Count, "",
+        "questions of a batch over the most that one may have, 0 to 1";
     BATCH_PADDING = "blip_batch_padding_ratio", Histogram, Count, "",
         "part of a batch's padded tokens that is padding, 0 to 1";
     BATCH_TIME = "blip_batch_seconds", Histogram, Seconds, "", "from the start of a batch to its end";
@@ -92,6 +94,7 @@ metrics_table! {
         "images encoded although another engine holds their features";
     COEFFICIENT = "blip_service_coefficient_seconds", Gauge, Seconds, "term=batch|image|question|step",
         "the fitted service model";
+    RESTARTS = "blip_engine_restarts_total", Counter, Count, "", "engines built anew after a panic";
     ENGINES_ALIVE = "blip_engines_alive", Gauge, Count, "", "engines that can work";
 }
 
@@ -155,9 +158,11 @@ pub(crate) struct Telemetry {
     pub(crate) batch_images: Histogram,
     pub(crate) batch_encoded: Histogram,
     pub(crate) batch_questions: Histogram,
+    pub(crate) batch_fill: Histogram,
     pub(crate) batch_padding: Histogram,
     pub(crate) batch_time: Histogram,
     pub(crate) prediction: Histogram,
+    pub(crate) restarts: Counter,
     pub(crate) engines_alive: Gauge,
     coefficients: [Gauge; 4],
 }
@@ -184,9 +189,11 @@ impl Telemetry {
             batch_images: histogram!(BATCH_IMAGES, common()),
             batch_encoded: histogram!(BATCH_ENCODED, common()),
             batch_questions: histogram!(BATCH_QUESTIONS, common()),
+            batch_fill: histogram!(BATCH_FILL, common()),
             batch_padding: histogram!(BATCH_PADDING, common()),
             batch_time: histogram!(BATCH_TIME, common()),
             prediction: histogram!(PREDICTION, common()),
+            restarts: counter!(RESTARTS, common()),
             engines_alive: gauge!(ENGINES_ALIVE, common()),
             coefficients: ["batch", "image", "question", "step"]
                 .map(|term| gauge!(COEFFICIENT, with(labels, "term", term))),

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use blip::Architecture;
 use scheduler::{EngineError, EngineErrorKind};
 use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::{
     canary::Canary,
+    description::Description,
     frontend::{Answering, Frontend, Pipeline},
     health::ModelHealth,
     models::Models,
@@ -31,16 +31,15 @@ impl<E: Answering> Attended<E> {
     /// If it answers nothing.
     pub async fn warm_up(pipeline: Pipeline<E>, settings: &Settings) -> anyhow::Result<Self> {
         let pipeline = Arc::new(pipeline);
-        // So far the question that has a known answer is one that only this kind of model answers.
-        let asked = pipeline.description.architecture == Architecture::QuestionAnswering;
-        let Some(idle) = settings.canary.idle().filter(|_| asked) else {
+        let Some(idle) = settings.canary.idle() else {
             return Ok(Self { pipeline, canary: None });
         };
         // The operator's limits on requests are none on what the server asks itself.
         let limits = RequestLimits::default();
         let models = Models::of(vec![Arc::clone(&pipeline)]);
         let frontend = Frontend::new(models, limits, TaskTracker::new());
-        let canary = Canary::choose(Arc::new(frontend), &pipeline.description.name).await;
+        let Description { name, architecture, .. } = &*pipeline.description;
+        let canary = Canary::choose(Arc::new(frontend), name, *architecture).await;
         let canary = canary.map_err(|refusal| anyhow::anyhow!("the model answers no question: {refusal}"))?;
         Ok(Self { pipeline, canary: Some((canary, idle)) })
     }

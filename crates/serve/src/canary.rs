@@ -13,6 +13,7 @@ use std::{
     time::Duration,
 };
 
+use blip::Architecture;
 use futures::StreamExt as _;
 use scheduler::{Priority, Snapshot};
 use tokio::{
@@ -24,10 +25,13 @@ use crate::{
     caller::Caller,
     deadline::Deadline,
     errors::{Reason, Refusal},
-    frontend::{Ask, Asked, Outcome},
+    frontend::{Ask, Asked},
     monitor,
     place::Form,
-    proto::{Answer, Image, ImageQuestions, Question, image::Source},
+    proto::{
+        Answer, Caption, GenerationOptions, Image, ImageQuestions, MatchScores, Question, image::Source,
+    },
+    reply::Reply,
     telemetry::trace::TraceScope,
     upload::Held,
     wanted::Wanted,
@@ -41,6 +45,15 @@ const PICTURE: &[u8] = include_bytes!("canary.png");
 const QUESTIONS: [&str; 4] =
     ["what is in the picture?", "what color is it?", "is there a circle?", "how many are there?"];
 
+/// The same for a model that writes captions: what they begin with.
+const PROMPTS: [&str; 2] = ["", "a picture of"];
+
+/// The same for a model that compares: what may describe the picture.
+const TEXTS: [&str; 2] = ["a red circle", "a blue square"];
+
+/// How far scores may be from those that are known: company and number formats move their last digits.
+const SCORE_TOLERANCE: f32 = 0.05;
+
 /// How long an answer may take, queue included.
 const LIMIT: Duration = Duration::from_secs(30);
 
@@ -53,12 +66,51 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// Wrong or missing answers in a row after which the engine is given up.
 const MAX_MISSES: u32 = 3;
 
+/// What a model says of the picture, as far as it is compared.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Said {
+    /// In words.
+    pub text: String,
+    token_ids: Vec<u32>,
+    scores: Vec<f32>,
+    margin: f32,
+}
+
+impl From<Reply> for Said {
+    fn from(reply: Reply) -> Self {
+        let nothing = Self { text: reply.text().to_owned(), ..Self::default() };
+        match reply {
+            Reply::Answer(Answer { token_ids, margin, .. })
+            | Reply::Caption(Caption { token_ids, margin, .. }) => Self { token_ids, margin, ..nothing },
+            Reply::Match(MatchScores { probability, cosine, .. }) => Self {
+                text: format!("probability {probability}, cosine {cosine}"),
+                scores: vec![probability, cosine],
+                // The nearer to yes or to no, the surer.
+                margin: (probability - 0.5).abs(),
+                ..nothing
+            },
+            Reply::Piece(_) | Reply::Embedding(_) => nothing,
+        }
+    }
+}
+
+impl Said {
+    /// Whether it is what `known` says.
+    fn is(&self, known: &Self) -> bool {
+        let scores = self.scores.iter().zip(&known.scores);
+        self.token_ids == known.token_ids
+            && self.scores.len() == known.scores.len()
+            // What is not a number is near to none.
+            && scores.map(|(score, known)| (score - known).abs()).all(|off| off <= SCORE_TOLERANCE)
+    }
+}
+
 /// A question with the model's answer to it.
 #[derive(Debug)]
 pub struct Canary {
     questioner: Questioner,
     question: &'static str,
-    known: Answer,
+    known: Said,
     model: Arc<str>,
 }
 
@@ -68,7 +120,7 @@ pub enum Verdict {
     /// The answer was the known one.
     Passed,
     /// The answer was another one.
-    Wrong(Answer),
+    Wrong(Said),
     /// The engine could not answer.
     Failed(Refusal),
     /// The question did not get as far as the engine: the server is busy, or it stops.
@@ -114,10 +166,22 @@ impl Canary {
     ///
     /// # Errors
     /// A [`Refusal`] if the model answers none of them.
-    pub async fn choose(frontend: Arc<dyn Ask>, model: &Arc<str>) -> Result<Self, Refusal> {
-        let questioner = Questioner { frontend, asked: AtomicU64::new(0) };
+    pub async fn choose(
+        frontend: Arc<dyn Ask>,
+        model: &Arc<str>,
+        architecture: Architecture,
+    ) -> Result<Self, Refusal> {
+        let (wanted, questions) = match architecture {
+            Architecture::QuestionAnswering => (Wanted::default(), QUESTIONS.as_slice()),
+            Architecture::Captioning => {
+                let generation = GenerationOptions::default();
+                (Wanted::Captions { generation, pieces: false }, PROMPTS.as_slice())
+            }
+            Architecture::Retrieval => (Wanted::Matches, TEXTS.as_slice()),
+        };
+        let questioner = Questioner { frontend, wanted, asked: AtomicU64::new(0) };
         let (mut known, mut refused) = (Vec::new(), None);
-        for (question, answer) in QUESTIONS.into_iter().zip(questioner.ask(&QUESTIONS, FIRST_LIMIT).await?) {
+        for (&question, answer) in questions.iter().zip(questioner.ask(questions, FIRST_LIMIT).await?) {
             match answer {
                 Ok(answer) => known.push((question, answer)),
                 Err(refusal) => refused = Some(refusal),
@@ -142,7 +206,7 @@ impl Canary {
     pub async fn ask(&self) -> Verdict {
         let answers = self.questioner.ask(&[self.question], LIMIT).await.map(|mut answers| answers.pop());
         match answers {
-            Ok(Some(Ok(answer))) if answer.token_ids == self.known.token_ids => Verdict::Passed,
+            Ok(Some(Ok(answer))) if answer.is(&self.known) => Verdict::Passed,
             Ok(Some(Ok(answer))) => Verdict::Wrong(answer),
             Ok(Some(Err(refusal))) | Err(refusal) if is_unheard(&refusal) => Verdict::Unheard(refusal),
             Ok(Some(Err(refusal))) | Err(refusal) => Verdict::Failed(refusal),
@@ -222,15 +286,12 @@ fn is_unheard(refusal: &Refusal) -> bool {
 #[derive(Debug)]
 struct Questioner {
     frontend: Arc<dyn Ask>,
+    wanted: Wanted,
     asked: AtomicU64,
 }
 
 impl Questioner {
-    async fn ask(
-        &self,
-        questions: &[&str],
-        limit: Duration,
-    ) -> Result<Vec<Result<Answer, Refusal>>, Refusal> {
+    async fn ask(&self, questions: &[&str], limit: Duration) -> Result<Vec<Result<Said, Refusal>>, Refusal> {
         // Behind its end a PNG may hold anything.
         let number = self.asked.fetch_add(1, Ordering::Relaxed).to_le_bytes();
         let file = [PICTURE, b"canary", &number].concat();
@@ -242,7 +303,7 @@ impl Questioner {
             ImageQuestions { image: Some(Image { source: Some(Source::Data(file.into())) }), questions };
         let asked = Asked {
             inputs: vec![input],
-            wanted: Wanted::default(),
+            wanted: self.wanted.clone(),
             model: String::new(),
             form: Form::Grpc,
             caller: Caller::anonymous("canary"),
@@ -255,8 +316,7 @@ impl Questioner {
             trace: TraceScope::default(),
         };
         let outcomes: Vec<_> = self.frontend.ask(asked)?.collect().await;
-        let answer = |outcome: Outcome| outcome.reply.map(|reply| reply.into_answer().unwrap_or_default());
-        outcomes.into_iter().map(|outcome| outcome.map(answer)).collect()
+        outcomes.into_iter().map(|outcome| outcome.map(|outcome| outcome.reply.map(Said::from))).collect()
     }
 }
 
@@ -267,7 +327,7 @@ mod tests {
     use futures::stream;
 
     use super::*;
-    use crate::{frontend::Outcomes, reply::Reply};
+    use crate::frontend::{Outcome, Outcomes};
 
     type Script = Box<dyn FnMut(&str) -> Result<Answer, Refusal> + Send>;
 
@@ -304,15 +364,63 @@ mod tests {
     #[tokio::test]
     async fn the_question_that_the_model_is_surest_about_is_kept() {
         let margins = |text: &str| answer(7, if text == "is there a circle?" { 9.0 } else { 1.0 });
-        let canary = Canary::choose(scripted(move |text| Ok(margins(text))), &"model".into()).await.unwrap();
+        let canary = Canary::choose(
+            scripted(move |text| Ok(margins(text))),
+            &"model".into(),
+            Architecture::QuestionAnswering,
+        )
+        .await
+        .unwrap();
         assert_eq!(canary.question, "is there a circle?");
         assert_eq!(canary.ask().await, Verdict::Passed);
+    }
+
+    #[test]
+    fn scores_are_compared_within_a_tolerance_and_words_to_the_token() {
+        let scored = |probability, cosine| {
+            Said::from(Reply::Match(MatchScores { probability, cosine, ..MatchScores::default() }))
+        };
+        assert!(scored(0.91, 0.5).is(&scored(0.9, 0.52)));
+        assert!(!scored(0.8, 0.5).is(&scored(0.9, 0.5)) && !scored(f32::NAN, 0.5).is(&scored(0.9, 0.5)));
+        let caption = |token_ids: &[u32]| {
+            Said::from(Reply::Caption(Caption { token_ids: token_ids.to_vec(), ..Caption::default() }))
+        };
+        assert!(caption(&[7, 3]).is(&caption(&[7, 3])) && !caption(&[7, 3]).is(&caption(&[8, 3])));
+        assert!(!caption(&[]).is(&scored(0.9, 0.5)));
+    }
+
+    #[tokio::test]
+    async fn models_of_each_kind_are_asked_for_what_they_do() {
+        struct Noting(Mutex<Vec<(Wanted, usize)>>);
+        impl Ask for Noting {
+            fn ask(&self, asked: Asked) -> Result<Outcomes, Refusal> {
+                let questions = asked.inputs[0].questions.len();
+                self.0.lock().unwrap().push((asked.wanted, questions));
+                Err(Refusal::new(Reason::EngineFailed).cause("noted"))
+            }
+        }
+        for (architecture, expected) in
+            [(Architecture::Captioning, PROMPTS.len()), (Architecture::Retrieval, TEXTS.len())]
+        {
+            let noting = Arc::new(Noting(Mutex::new(Vec::new())));
+            let asked = Arc::clone(&noting) as Arc<dyn Ask>;
+            Canary::choose(asked, &"model".into(), architecture).await.unwrap_err();
+            let [(wanted, texts)] = &noting.0.lock().unwrap()[..] else { panic!("asked once") };
+            assert_eq!(wanted.architecture(), architecture);
+            assert_eq!(*texts, expected);
+        }
     }
 
     #[tokio::test]
     async fn a_model_that_answers_nothing_is_refused_at_once() {
         let mute = scripted(|_| Err(Refusal::new(Reason::EngineFailed).cause("mute")));
-        assert_eq!(Canary::choose(mute, &"model".into()).await.unwrap_err().reason(), Reason::EngineFailed);
+        assert_eq!(
+            Canary::choose(mute, &"model".into(), Architecture::QuestionAnswering)
+                .await
+                .unwrap_err()
+                .reason(),
+            Reason::EngineFailed
+        );
     }
 
     #[tokio::test(start_paused = true)]
@@ -322,7 +430,8 @@ mod tests {
             asked += 1;
             Ok(answer(if asked <= QUESTIONS.len() { 7 } else { 8 }, 1.0))
         });
-        let canary = Canary::choose(drifting, &"model".into()).await.unwrap();
+        let canary =
+            Canary::choose(drifting, &"model".into(), Architecture::QuestionAnswering).await.unwrap();
         let well = watch::Sender::new(true);
         let begin = Instant::now();
         let idle = Duration::from_secs(60);
@@ -342,7 +451,8 @@ mod tests {
             let stumbles = asked == QUESTIONS.len() + 1;
             if stumbles { Err(Refusal::new(Reason::EngineFailed).cause("once")) } else { Ok(answer(7, 1.0)) }
         });
-        let canary = Canary::choose(stumbling, &"model".into()).await.unwrap();
+        let canary =
+            Canary::choose(stumbling, &"model".into(), Architecture::QuestionAnswering).await.unwrap();
         let well = watch::Sender::new(true);
         let mut told = well.subscribe();
         let looks = AtomicU64::new(0);
@@ -367,7 +477,7 @@ mod tests {
             let full = asked > QUESTIONS.len();
             if full { Err(Refusal::new(Reason::QueueFull).cause("full")) } else { Ok(answer(7, 1.0)) }
         });
-        let canary = Canary::choose(full, &"model".into()).await.unwrap();
+        let canary = Canary::choose(full, &"model".into(), Architecture::QuestionAnswering).await.unwrap();
         let well = watch::Sender::new(true);
         let watched = canary.watch(quiet, Duration::from_secs(2), &well);
         assert!(tokio::time::timeout(Duration::from_secs(600), watched).await.is_err());

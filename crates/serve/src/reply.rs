@@ -68,6 +68,8 @@ impl Reply {
                 let mut written = sequences.into_iter().map(words);
                 let (text, Sequence { token_ids, score, margin }) = written.next().unwrap_or_default();
                 let token_ids = unsigned(&token_ids);
+                // Where there was no other to lead over.
+                let margin = if margin.is_finite() { margin } else { 0.0 };
                 let alternatives = written.map(|(text, sequence)| Alternative {
                     text,
                     score: sequence.score,

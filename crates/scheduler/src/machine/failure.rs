@@ -103,6 +103,7 @@ impl<I, Q, W> Machine<I, Q, W> {
 
     /// An engine has been built anew.
     pub fn engine_restarted(&mut self, engine: usize) {
+        self.telemetry.restarts.increment(1);
         if let Some(slot) = self.engines.get_mut(engine) {
             slot.phase = Phase::Called;
         }

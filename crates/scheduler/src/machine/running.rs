@@ -170,6 +170,8 @@ impl<I, Q, W> Machine<I, Q, W> {
         self.telemetry.batch_images.record(slots.len() as f64);
         self.telemetry.batch_encoded.record(encoded as f64);
         self.telemetry.batch_questions.record(started.len() as f64);
+        let most = self.engines.get(engine).map_or(1, |slot| slot.limit.get().max_questions.max(1));
+        self.telemetry.batch_fill.record(started.len() as f64 / most as f64);
         self.telemetry.batch_padding.record(1.0 - tokens as f64 / padded_tokens.max(1) as f64);
         let predicted = self.model.is_believed().then(|| now + self.model.predict(encoded, started.len()));
         let slot = self.engines.get_mut(engine)?;

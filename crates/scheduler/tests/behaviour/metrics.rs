@@ -109,3 +109,28 @@ async fn a_snapshot_says_what_waits_and_what_runs() {
     assert_eq!(engine.running_for, std::time::Duration::from_millis(30));
     batch.complete();
 }
+
+#[test]
+fn an_engine_that_is_built_anew_is_counted() {
+    let recorder = DebuggingRecorder::new();
+    let snapshotter = recorder.snapshotter();
+    metrics::with_local_recorder(&recorder, || {
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
+        runtime.block_on(async {
+            let mut stage = Stage::new(SchedulerConfig::default()).await;
+            let lost = stage.ask(1, "lost");
+            stage.batch().await.end(|_| panic!("made to panic"));
+            assert!(lost.await.is_err());
+            let next = stage.ask(1, "next");
+            stage.batch().await.complete();
+            next.await.unwrap();
+            stage.scheduler.shutdown().await;
+        });
+    });
+    let restarts = snapshotter.snapshot().into_vec().into_iter().find_map(|(key, _, _, value)| match value {
+        DebugValue::Counter(count) if key.key().name() == "blip_engine_restarts_total" => Some(count),
+        _ => None,
+    });
+    assert_eq!(restarts, Some(1));
+}
