@@ -1,5 +1,6 @@
-"""What JSON Schema cannot say about a request, said to schemathesis: there is one list of questions for each image, and
-some fields of a form are JSON themselves."""
+"""What JSON Schema cannot say about a request, said to schemathesis: there is one list of texts for each image, a request for
+vectors has an image or a text, some options exclude one another and have limits of the server's own, and some fields of a form
+are JSON themselves."""
 
 import json
 
@@ -8,7 +9,15 @@ import schemathesis
 QUESTIONS = ["what?"]
 
 
-def mend_json(inputs):
+def mend_json(body):
+    body.pop("generation", None)
+    inputs = body["inputs"]
+    if not inputs.get("texts") or isinstance(inputs["texts"][0], str):
+        if not inputs.get("images"):
+            inputs["texts"] = QUESTIONS
+        elif "texts" in inputs and not inputs["texts"]:
+            inputs.pop("texts")
+        return
     count = min(len(inputs["images"]), len(inputs["texts"]))
     inputs["images"] = inputs["images"][:count]
     inputs["texts"] = [questions or QUESTIONS for questions in inputs["texts"][:count]]
@@ -19,6 +28,7 @@ def mend_form(form):
     for a wrong value, so text stands in for them."""
     form["image"] = ["no picture"]
     form.pop("texts", None)
+    form.pop("generation", None)
     form["questions"] = json.dumps(QUESTIONS)
 
 
@@ -30,4 +40,4 @@ def before_call(context, case, kwargs):
     if case.media_type == "multipart/form-data":
         mend_form(case.body)
     elif "inputs" in case.body:
-        mend_json(case.body["inputs"])
+        mend_json(case.body)

@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use super::{
     count::check_count,
     payload::{Class, Milliseconds, Options, Payload, Questions},
-    texts::{CardGeneration, CardQuestion, TextOrChoice},
+    texts::{CardGeneration, CardQuestion, TextOrChoice, object},
 };
 use crate::{
     errors::{Reason, Refusal},
@@ -57,7 +57,7 @@ pub(super) struct CardRequest {
     #[serde(default)]
     model: String,
     /// How answers are written.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     generation: CardGeneration,
 }
 

@@ -156,7 +156,6 @@ impl Fields {
                 generation: generation.unwrap_or_default(),
                 pieces: pieces.unwrap_or_default(),
             },
-            Kind::Match if generation.is_none() && pieces.is_none() => Wanted::Matches,
             _ => return Err(invalid("the form", "it has options that are not those of this path")),
         };
         let model = self.model.unwrap_or_default();

@@ -114,7 +114,7 @@ fn caption() {}
     post,
     path = "/v1/match",
     operation_id = "match",
-    request_body(content((MatchRequest = "application/json"), (CardForm = "multipart/form-data"))),
+    request_body(content((MatchRequest = "application/json"))),
     responses((
         status = 200,
         description = "How well they fit; failed items are null",

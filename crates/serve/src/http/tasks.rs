@@ -6,7 +6,7 @@ use utoipa::ToSchema;
 use super::{
     card::{CardImage, read_json},
     payload::{Class, Milliseconds, Options, Payload, Questions, plain},
-    texts::CardGeneration,
+    texts::{CardGeneration, object},
 };
 use crate::{errors::Refusal, place::Form, proto::Question, wanted::Wanted};
 
@@ -37,7 +37,7 @@ pub(super) struct CaptionRequest {
     #[serde(default)]
     model: String,
     /// How captions are written.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "object")]
     generation: CardGeneration,
 }
 
@@ -99,6 +99,7 @@ pub(super) struct EmbedRequest {
     /// The API key, if the server needs one and no header carries it.
     secret_token: Option<String>,
     /// The images and texts.
+    #[serde(deserialize_with = "object")]
     inputs: EmbedInputs,
     /// Who goes first when several callers wait.
     #[serde(default)]
@@ -224,6 +225,7 @@ mod tests {
     fn what_a_task_has_no_use_for_is_refused_by_its_name() {
         let body = format!(r#"{{"inputs": {{{IMAGES}, "texts": [["a"], ["b"]]}}, "generation": {{}}}}"#);
         assert!(read_captions(body.as_bytes()).is_ok());
+        assert!(read_captions(body.replace("{}}", "[]}").as_bytes()).is_err());
         let message = read_matches(body.as_bytes()).err().unwrap().to_string();
         assert!(message.contains("unknown field `generation`"), "{message}");
     }

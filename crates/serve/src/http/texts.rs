@@ -1,6 +1,6 @@
 //! Questions and options as JSON has them.
 
-use std::fmt;
+use std::{fmt, marker::PhantomData};
 
 use serde::{
     Deserialize, Deserializer,
@@ -74,31 +74,66 @@ impl<'de> Deserialize<'de> for CardQuestion {
     }
 }
 
+/// Reads an object, and nothing else: where every field has a default, an empty list would do as well.
+///
+/// # Errors
+/// Those of the deserializer.
+pub(super) fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de>,
+{
+    struct Object<T>(PhantomData<T>);
+
+    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
+        }
+
+        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(map))
+        }
+    }
+
+    deserializer.deserialize_map(Object(PhantomData))
+}
+
 /// How tokens are chosen, each option in the meaning of the `transformers` library. What is not set is as the model has it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Deserialize, ToSchema)]
 #[serde(default, deny_unknown_fields)]
 pub(super) struct CardGeneration {
     /// Hypotheses that are followed at the same time; 1 is greedy.
+    #[schema(minimum = 1)]
     num_beams: Option<u32>,
     /// Tokens that may be written, the stop token included.
+    #[schema(minimum = 1)]
     max_new_tokens: Option<u32>,
     /// Tokens, start token and prompt included, before which nothing ends.
     min_length: Option<u32>,
     /// Beams: a hypothesis' score is divided by its length to the power of this.
+    #[schema(minimum = -10, maximum = 10)]
     length_penalty: Option<f32>,
     /// Above 1, tokens that are there already are less likely to come again.
+    #[schema(minimum = 0.01, maximum = 100)]
     repetition_penalty: Option<f32>,
     /// Draw tokens instead of taking the likeliest; so it is, too, where one of the next four is set.
     sample: Option<bool>,
     /// Drawing: logits are divided by this.
+    #[schema(minimum = 0.01, maximum = 100)]
     temperature: Option<f32>,
     /// Drawing: from so many of the likeliest tokens only.
+    #[schema(minimum = 0, maximum = 4_294_967_295_u32, format = "uint32")]
     top_k: Option<u32>,
     /// Drawing: from the likeliest tokens only whose probabilities together reach this.
+    #[schema(minimum = 0.001, maximum = 1)]
     top_p: Option<f32>,
     /// Drawing: the same seed draws the same tokens for the same input.
+    #[schema(minimum = 0, format = "uint64")]
     seed: Option<u64>,
     /// Best answers wanted; those after the first are told with `details`.
+    #[schema(minimum = 1)]
     num_answers: Option<u32>,
 }
 

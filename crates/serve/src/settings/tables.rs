@@ -136,8 +136,8 @@ mod tests {
 
     #[test]
     fn a_flag_stands_for_all_models_of_the_file() {
-        let mut layers = Layers::default();
-        layers.file = Some(("a.toml".to_owned(), toml("[[models]]\nsource = 'demo'\nname = 'a'").unwrap()));
+        let file = toml("[[models]]\nsource = 'demo'\nname = 'a'").unwrap();
+        let mut layers = Layers { file: Some(("a.toml".to_owned(), file)), ..Layers::default() };
         let definition = crate::settings::definition("model.source").unwrap();
         layers.flags.set(definition, vec!["./mine".to_owned()]);
         let models = layers.resolve().unwrap().settings.model.models;

@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::{RetryInfo, RpcStatusExt as _, StatusExt as _, pb};
 
 use crate::{
-    errors::code_name,
+    errors::{Reason, code_name},
     proto::{Alternative, Answer, Caption, MatchScores, Timing},
 };
 
@@ -101,9 +101,15 @@ pub(super) fn refused(status: &pb::Status) -> Result<Outcome, String> {
     if code == Code::NotFound && reason == "MODEL_UNKNOWN" {
         return Err(format!("the server answered {}: {}", code_name(code), status.message));
     }
+    if AWAY.iter().any(|away| away.row().name == reason) {
+        return Ok(Outcome::Lost(format!("the server answered {}: {}", code_name(code), status.message)));
+    }
     let retry = status.get_details_retry_info();
     Ok(not_answered(code, &reason, &status.message, retry))
 }
+
+/// What a server says of itself, not of a pair: it is not there yet, or no more.
+const AWAY: [Reason; 3] = [Reason::ModelLoading, Reason::ShuttingDown, Reason::EngineBroken];
 
 fn not_answered(code: Code, reason: &str, message: &str, retry: Option<RetryInfo>) -> Outcome {
     let fields = object(json!({
@@ -163,7 +169,7 @@ fn in_words(status: &Status) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::errors::{Reason, Refusal};
+    use crate::errors::Refusal;
 
     #[test]
     fn an_answer_has_its_values_beside_each_other() {
@@ -189,6 +195,8 @@ mod tests {
         assert_eq!(fields["error"]["code"], "INVALID_ARGUMENT");
         assert_eq!(fields["error"]["reason"], "IMAGE_EMPTY");
         assert_eq!(fields["error"]["message"], "inputs[0].image.data is empty");
+        let status = Refusal::new(Reason::ModelLoading).to_rpc_status();
+        assert!(matches!(refused(&status), Ok(Outcome::Lost(_))), "{status:?}");
         let wait = Duration::from_secs(2);
         let status = Refusal::new(Reason::QueueFull).retry_after(wait).to_rpc_status();
         assert!(matches!(refused(&status), Ok(Outcome::Busy(asked, _)) if asked == wait), "{status:?}");
