@@ -142,7 +142,7 @@ pub struct ModelSettings {
     pub dtype: DtypeRequest,
 
     /// Number format of the image encoder's products; `auto` is that of --dtype. `int8` is for a model in f32 on the CPU:
-    /// new images of a large model take about half the time, and a few answers change
+    /// new images of a large model take little more than half the time, and a few answers change
     #[arg(long, value_name = "auto|int8", env = "BLIP_SERVE__MODEL__VISION_DTYPE", default_value = "auto")]
     pub vision_dtype: blip::VisionDtype,
 
