@@ -8,6 +8,7 @@ import h2.connection
 import h2.errors
 import h2.events
 import h2.exceptions
+import h2.settings
 
 PATIENCE_S = 30
 
@@ -52,6 +53,15 @@ class Connection:
             self.h2.end_stream(stream)
         self.flush()
         return stream
+
+    def leave_no_room(self):
+        """No stream that comes after this may be sent a byte of a body."""
+        self.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
+        self.flush()
+
+    def give_room(self, stream, size=65_535):
+        self.h2.increment_flow_control_window(size, stream)
+        self.flush()
 
     def reset(self, stream):
         self.h2.reset_stream(stream, h2.errors.ErrorCodes.CANCEL)

@@ -6,6 +6,8 @@ import time
 import urllib.error
 import urllib.request
 
+import h2.events
+import raw_http2
 from conftest import ROOT
 
 QUESTION = "how many circles are there?"
@@ -58,13 +60,16 @@ def test_every_call_is_counted_by_method_and_code_and_every_answer_by_its_stages
     assert metrics.value("blip_pairs_refused_total", reason="QUESTION_EMPTY") == 1
     assert metrics.value("blip_pairs_refused_total", reason="IMAGE_FORMAT_UNKNOWN") == 1
     assert metrics.value("blip_jobs_answered_total") == 1
-    for stage in ("preprocess", "queue", "vision", "text", "decode", "total"):
+    for stage in ("fetch", "preprocess", "image_decode", "image_scale", "queue", "vision", "text", "decode", "total", "write"):
         assert metrics.value("blip_stage_seconds_count", stage=stage) == 1, stage
     assert metrics.value("blip_image_features_total", source="encoder") == 1
     assert metrics.value("blip_ready") == 1
     assert metrics.value("blip_model_info", model="demo", device="cpu") == 1
     assert metrics.value("blip_connections") >= 1
     assert metrics.value("process_resident_memory_bytes") > 0
+    # The kernel counts pages in batches.
+    assert metrics.value("blip_resident_memory_peak_bytes") > 0.9 * metrics.value("process_resident_memory_bytes")
+    assert metrics.value("blip_allocator_committed_peak_bytes") >= metrics.value("blip_allocator_committed_bytes") > 0
 
 
 def test_an_idle_server_asks_itself_a_question_and_shows_how_much_may_wait(start):
@@ -86,6 +91,23 @@ def test_every_declared_metric_is_of_its_declared_kind_and_no_other_is_there(sta
     assert given.items() <= declared.items()
     described = set(re.findall(r"^# HELP (blip_\w+) \S", metrics.text, re.MULTILINE))
     assert given.keys() <= described
+
+
+def test_answers_are_written_as_their_caller_lets_them_be_sent(start, picture):
+    server = start("--canary-idle-s", "0", "--max-batch-questions", "1")
+    questions = [f"is number {number} there?" for number in range(100)]
+    caller = raw_http2.Connection(server.address)
+    caller.leave_no_room()
+    request = server.client.request([(picture, questions)])
+    stream = caller.ask(raw_http2.grpc_message(request.SerializeToString()))
+    caller.read_until(h2.events.ResponseReceived, stream)
+    until(server, lambda metrics: metrics.value("blip_jobs_answered_total") == len(questions))
+    assert caller.answers_ping()
+    # HTTP holds what was there when it first asked, and asks for no more.
+    assert Metrics(server).value("blip_stage_seconds_count", stage="write") < len(questions) / 2
+    caller.give_room(stream)
+    until(server, lambda metrics: metrics.value("blip_stage_seconds_count", stage="write") == len(questions))
+    caller.close()
 
 
 def test_callers_who_hang_up_are_counted_where_they_were(fetching, web, picture):

@@ -1,9 +1,11 @@
 """Several models in one program: told apart by name, loaded and taken away while it serves."""
 
 import json
+import re
 import shutil
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
@@ -111,7 +113,13 @@ def test_an_administrator_replaces_a_model_from_the_folder_of_models_and_takes_i
     assert answer(app, picture, "demo") == before
 
     assert http(server, "/v1/models/demo", "correct-horse", "DELETE")[0] == 403
+    sources = re.findall(r'blip_model_info{model="demo",source="([^"]*)"', Metrics(server).text)
+    assert [Path(source).name for source in sources] == ["two"]
     assert http(server, "/v1/models/demo", "battery-staple", "DELETE")[0] == 204
+    metrics = Metrics(server)
+    gauges = set(re.findall(r"^# TYPE (\w+) gauge$", metrics.text, re.MULTILINE))
+    gone, there = ({name for name, labels, _ in metrics.samples if f'model="{model}"' in (labels or "")} & gauges for model in ("demo", "copy"))
+    assert gone == set() and {"blip_model_info", "blip_queue_jobs", "blip_engines_alive"} <= there
     status, there = http(server, "/v1/models", "correct-horse")
     assert (status, [model["name"] for model in there["models"]]) == (200, ["copy"])
     status, problem = http(server, "/v1/models/copy", "battery-staple", "DELETE")

@@ -53,11 +53,13 @@ def test_a_trace_shows_every_stage_of_a_request_its_batch_and_its_caller(fetchin
     ask(server, web.url("picture"))
     spans, (batch,) = trace_of(collector)
     assert {found: len(each) for found, each in spans.items()} == {
-        name: 1, "fetch": 1, "preprocess": 1, "pair": 1, "queue": 1, "vision": 1, "text": 1, "decode": 1}
+        name: 1, "fetch": 1, "preprocess": 1, "image_decode": 1, "image_scale": 1,
+        "pair": 1, "queue": 1, "vision": 1, "text": 1, "decode": 1, "write": 1}
     (root,), (pair,), (fetch,) = spans[name], spans["pair"], spans["fetch"]
     assert root.parent == CALLER and root.state == "shop=cart"
     assert described.items() <= root.attributes.items()
-    assert {child.parent for child in (pair, fetch, *spans["preprocess"])} == {root.id}
+    assert {child.parent for child in (pair, fetch, *spans["preprocess"], *spans["write"])} == {root.id}
+    assert {part.parent for part in (*spans["image_decode"], *spans["image_scale"])} == {spans["preprocess"][0].id}
     stages = [spans[stage][0] for stage in ("queue", "vision", "text", "decode")]
     assert {stage.parent for stage in stages} == {pair.id}
     ends = [(span.start, span.end) for span in (fetch, *spans["preprocess"], *stages)]

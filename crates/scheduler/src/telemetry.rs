@@ -1,12 +1,13 @@
 //! What can be watched from outside: every metric of this crate, declared once.
 
-use metrics::{Counter, Gauge, Histogram, Label, Unit, counter, gauge, histogram};
+use metrics::{Counter, Histogram, Label, Unit, counter, gauge, histogram};
 
 use crate::engine::EngineErrorKind;
 use crate::error::Refused;
 use crate::flight::Stage;
 use crate::job::Priority;
-use crate::service_model::ServiceModel;
+use crate::service_model::Coefficients;
+use crate::snapshot::Snapshot;
 
 /// The three kinds of metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +140,23 @@ fn with(common: &[Label], label: &'static str, value: &'static str) -> Vec<Label
     common.iter().cloned().chain([Label::from_static_parts(label, value)]).collect()
 }
 
-/// Handles of the metrics that are touched for every job or batch, looked up once.
+impl Snapshot {
+    /// Gives every gauge of a scheduler to the recorder in force, with `labels` on each. They are written when somebody looks,
+    /// not as things change: of a scheduler that is gone no value can stay behind, nor one of its last moments overwrite
+    /// those of another of the same labels that has taken its place.
+    pub fn record_gauges(&self, labels: &[Label]) {
+        let record = |name, value: f64| gauge!(name, labels.to_vec()).set(value);
+        record(QUEUE_JOBS, self.jobs as f64);
+        record(QUEUE_BYTES, self.image_bytes as f64);
+        record(ENGINES_ALIVE, self.engines.iter().filter(|engine| engine.alive).count() as f64);
+        let Coefficients { batch, image, question, step } = self.coefficients;
+        for (term, seconds) in [("batch", batch), ("image", image), ("question", question), ("step", step)] {
+            gauge!(COEFFICIENT, with(labels, "term", term)).set(seconds);
+        }
+    }
+}
+
+/// Handles of the counters and histograms that are touched for every job or batch, looked up once.
 pub(crate) struct Telemetry {
     admitted: ByLabel,
     refused: ByLabel,
@@ -153,8 +170,6 @@ pub(crate) struct Telemetry {
     pub(crate) stolen: Counter,
     pub(crate) bisected: Counter,
     pub(crate) queue_wait: Histogram,
-    pub(crate) queue_jobs: Gauge,
-    pub(crate) queue_bytes: Gauge,
     pub(crate) batch_images: Histogram,
     pub(crate) batch_encoded: Histogram,
     pub(crate) batch_questions: Histogram,
@@ -163,8 +178,6 @@ pub(crate) struct Telemetry {
     pub(crate) batch_time: Histogram,
     pub(crate) prediction: Histogram,
     pub(crate) restarts: Counter,
-    pub(crate) engines_alive: Gauge,
-    coefficients: [Gauge; 4],
 }
 
 impl Telemetry {
@@ -184,8 +197,6 @@ impl Telemetry {
             stolen: counter!(STOLEN, common()),
             bisected: counter!(BISECTED, common()),
             queue_wait: histogram!(QUEUE_WAIT, common()),
-            queue_jobs: gauge!(QUEUE_JOBS, common()),
-            queue_bytes: gauge!(QUEUE_BYTES, common()),
             batch_images: histogram!(BATCH_IMAGES, common()),
             batch_encoded: histogram!(BATCH_ENCODED, common()),
             batch_questions: histogram!(BATCH_QUESTIONS, common()),
@@ -194,9 +205,6 @@ impl Telemetry {
             batch_time: histogram!(BATCH_TIME, common()),
             prediction: histogram!(PREDICTION, common()),
             restarts: counter!(RESTARTS, common()),
-            engines_alive: gauge!(ENGINES_ALIVE, common()),
-            coefficients: ["batch", "image", "question", "step"]
-                .map(|term| gauge!(COEFFICIENT, with(labels, "term", term))),
         }
     }
 
@@ -222,13 +230,6 @@ impl Telemetry {
 
     pub(crate) fn batch_ended(&self, result: &'static str) {
         self.batches.increment(result);
-    }
-
-    pub(crate) fn model(&self, model: &ServiceModel) {
-        let fit = model.coefficients();
-        for (gauge, seconds) in self.coefficients.iter().zip([fit.batch, fit.image, fit.question, fit.step]) {
-            gauge.set(seconds);
-        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     caller::Caller,
     deadline::{Deadline, DefaultDeadline},
     errors::{Reason, Refusal},
-    frontend::{Ask, Asked},
+    frontend::{Ask, Asked, Outcome},
     models::Catalogue,
     proto::{
         AskRequest, AskResponse, CaptionRequest, CaptionResponse, EmbedRequest, EmbedResponse,
@@ -26,6 +26,7 @@ use crate::{
     responses,
     telemetry::trace::TraceScope,
     upload::Held,
+    writing::{Outgoing, Unwritten},
 };
 
 /// Longest `tag` of a request, in bytes.
@@ -113,12 +114,12 @@ impl AskService {
         let own = request.extensions().get::<Deadline>().copied();
         let otherwise = request.extensions().get::<DefaultDeadline>().map(|default| default.0);
         let trace = trace_of(&request);
-        let responses = self.begin(request.into_inner(), caller, own, otherwise, held, trace)?;
-        let mut responses = responses.map(|response| response.map_err(Status::from));
+        let mut responses = self.begin(request.into_inner(), caller, own, otherwise, held, trace)?;
         // Headers go out along with the first response. A client library retries elsewhere what a server that goes away has
         // not begun to answer, and a lone answer is one segment on the wire instead of two.
         let first = responses.next().await.transpose()?;
-        Ok(Response::new(stream::iter(first.map(Ok)).chain(responses).boxed()))
+        let responses = stream::iter(first.map(Ok)).chain(responses);
+        Ok(Response::new(responses.map(|response| Ok(response?.take())).boxed()))
     }
 
     /// Begins to answer one request by the deadline that its caller has set, `own`, or by the one that holds `otherwise`;
@@ -134,7 +135,7 @@ impl AskService {
         otherwise: Option<Deadline>,
         held: Held,
         trace: TraceScope,
-    ) -> Result<BoxStream<'static, Result<R, Refusal>>, Refusal> {
+    ) -> Result<BoxStream<'static, Result<Outgoing<R>, Refusal>>, Refusal> {
         let Opened { inputs, wanted, form, priority, tag, in_order, model } = request.into();
         if tag.len() > MAX_TAG_BYTES {
             return Err(Refusal::new(Reason::TagTooLong)
@@ -147,6 +148,7 @@ impl AskService {
         let deadline = own.or(otherwise);
         // A deadline that the caller has set ends the call; one that it has not, only what is late.
         let every_pair = own.is_none();
+        let written = trace.clone();
         let asked = Asked {
             inputs,
             wanted,
@@ -161,7 +163,11 @@ impl AskService {
             trace,
         };
         let outcomes = self.frontend.ask(asked)?;
-        Ok(outcomes.map(move |outcome| outcome.map(|outcome| R::new(outcome, &tag, images))).boxed())
+        let response = move |outcome: Outcome| {
+            let answer = Unwritten::of(&outcome, &written);
+            Outgoing::new(R::new(outcome, &tag, images), answer)
+        };
+        Ok(outcomes.map(move |outcome| outcome.map(&response)).boxed())
     }
 
     /// By when a request that comes now is answered whose caller has set no deadline.

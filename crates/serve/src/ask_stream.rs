@@ -17,9 +17,10 @@ use crate::{
     responses::Response as _,
     telemetry::trace::TraceScope,
     upload::Held,
+    writing::Outgoing,
 };
 
-type Responses = BoxStream<'static, Result<AskResponse, Status>>;
+type Responses = BoxStream<'static, Result<Outgoing<AskResponse>, Status>>;
 
 /// One `AskStream` call.
 #[derive(Debug)]
@@ -41,7 +42,7 @@ impl Conversation {
     pub fn answer(
         self,
         requests: impl Stream<Item = Result<AskRequest, Status>> + Send + Unpin + 'static,
-    ) -> Responses {
+    ) -> BoxStream<'static, Result<AskResponse, Status>> {
         let (deadline, stop) = (self.deadline, self.service.stop.clone());
         let mut requests = requests.take_until(stop.clone().cancelled_owned().boxed());
         let responses = async move {
@@ -56,7 +57,7 @@ impl Conversation {
         // What a server that stops has left unread is for another one.
         let end = future::lazy(move |_| stop.is_cancelled().then(|| Err(shutting_down())));
         let responses = responses.flatten_stream().chain(stream::once(end).filter_map(future::ready));
-        Deadline::bound(deadline, responses).boxed()
+        Deadline::bound(deadline, responses).map(|response| response.map(Outgoing::take)).boxed()
     }
 
     fn answer_all(
@@ -92,8 +93,8 @@ impl Conversation {
             Ok(responses) => responses.map(|response| response.map_err(Status::from)).boxed(),
             Err(refusal) => {
                 trace.fail(refusal.reason().row().name);
-                let whole = Outcome { image_index: 0, question_index: 0, reply: Err(refusal) };
-                stream::iter([Ok(AskResponse::new(whole, tag, 0))]).boxed()
+                let whole = Outcome { image_index: 0, question_index: 0, ready: None, reply: Err(refusal) };
+                stream::iter([Ok(Outgoing::new(AskResponse::new(whole, tag, 0), None))]).boxed()
             }
         }
     }

@@ -342,7 +342,7 @@ mod tests {
                 .zip(&input.questions)
                 .map(|(question_index, question)| {
                     let reply = script(&question.text).map(Reply::Answer);
-                    Ok(Outcome { image_index: 0, question_index, reply })
+                    Ok(Outcome { image_index: 0, question_index, ready: None, reply })
                 })
                 .collect();
             Ok(stream::iter(outcomes).boxed())

@@ -36,6 +36,25 @@ pub struct Description {
 }
 
 impl Description {
+    /// A model of this name, for tests.
+    #[cfg(test)]
+    pub(crate) fn of_test(name: &str, source: &str) -> Self {
+        Self {
+            name: name.into(),
+            source: source.to_owned(),
+            revision: None,
+            architecture: Architecture::QuestionAnswering,
+            device: "cpu".to_owned(),
+            dtype: "f32".to_owned(),
+            image_size: 384,
+            max_text_tokens: 512,
+            max_new_tokens: 20,
+            embedding_size: 0,
+            parameters: 1,
+            flavour: Flavour::default(),
+        }
+    }
+
     /// A model out of `checkpoint`.
     #[must_use]
     pub fn new(

@@ -57,7 +57,7 @@ where
         }
         let refusal = this.ended.as_ref();
         let outcome = this.left.pop_first().zip(refusal).map(|((image_index, question_index), refusal)| {
-            Ok(Outcome { image_index, question_index, reply: Err(refusal.clone()) })
+            Ok(Outcome { image_index, question_index, ready: None, reply: Err(refusal.clone()) })
         });
         Poll::Ready(outcome)
     }
@@ -73,7 +73,8 @@ mod tests {
     #[test]
     fn pairs_without_an_outcome_get_the_reason_for_which_the_call_ended() {
         let refused = |reason| Err(Refusal::new(reason));
-        let first = Outcome { image_index: 1, question_index: 0, reply: refused(Reason::ImageEmpty) };
+        let first =
+            Outcome { image_index: 1, question_index: 0, ready: None, reply: refused(Reason::ImageEmpty) };
         let late = Refusal::new(Reason::DeadlineExceeded);
         let outcomes = stream::iter([Ok(first), Err(late)]).chain(stream::pending());
         let seen: Vec<_> = block_on(EveryPair::new(outcomes, &[2, 1]).map(Result::unwrap).collect());

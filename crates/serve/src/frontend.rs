@@ -28,7 +28,7 @@ use crate::{
     prepare::prepare,
     proto::{ImageQuestions, Model},
     refusals::{refuse_job, refuse_submission},
-    reply::Reply,
+    reply::{Reply, TimedReply},
     row::{AnswerRow, QuestionRow},
     settings::RequestLimits,
     telemetry::trace::{PairTrace, TraceScope},
@@ -101,6 +101,8 @@ pub struct Outcome {
     pub image_index: u32,
     /// Position of the text among those about the image, from 0.
     pub question_index: u32,
+    /// When an engine had the answer; of a piece, or where there is none, nothing.
+    pub ready: Option<Instant>,
     /// What was wanted, or why there is none.
     pub reply: Result<Reply, Refusal>,
 }
@@ -229,11 +231,17 @@ fn answer_input<E: Answering>(call: &Arc<Call<E>>, ready: Ready) -> BoxStream<'s
         };
         let meters = Arc::clone(&call.meters);
         replies.map(move |reply| {
-            match &reply {
-                Ok(reply) => meters.observe(reply),
-                Err(refusal) => monitor::observe_refusal(refusal),
-            }
-            Outcome { image_index: place.index, question_index, reply }
+            let (reply, ready) = match reply {
+                Ok((reply, ready)) => {
+                    meters.observe(&reply, cost);
+                    (Ok(reply), ready)
+                }
+                Err(refusal) => {
+                    monitor::observe_refusal(&refusal);
+                    (Err(refusal), None)
+                }
+            };
+            Outcome { image_index: place.index, question_index, ready, reply }
         })
     });
     if lone && let Some(replies) = replies.next() {
@@ -243,7 +251,7 @@ fn answer_input<E: Answering>(call: &Arc<Call<E>>, ready: Ready) -> BoxStream<'s
 }
 
 /// Submits a pair at once, so that all pairs of an image stand in the queue together, and gives the wait for it: its reply, the
-/// last item, with the pieces of it before that if they are wanted.
+/// last item, with the time at which the engine had it; and the pieces of it before that if they are wanted.
 fn answer_pair<E: Answering>(
     call: Arc<Call<E>>,
     place: Place,
@@ -251,7 +259,7 @@ fn answer_pair<E: Answering>(
     image: ReadyImage,
     question: ReadyQuestion,
     cost: Cost,
-) -> impl Stream<Item = Result<Reply, Refusal>> + Send + 'static {
+) -> impl Stream<Item = Result<TimedReply, Refusal>> + Send + 'static {
     let trace = PairTrace::begin(&call.trace, place.index, question_index);
     let ReadyQuestion { key, ids, task, subject, tokens } = question;
     let asked = call.log_content.then(|| call.pipeline.intake.text(&ids.0));
@@ -268,6 +276,7 @@ fn answer_pair<E: Answering>(
         tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
         question: Arc::new(QuestionRow { ids, task, tokens: told, trace: trace.scope() }),
     };
+    let submission = Instant::now();
     let submitted = call.pipeline.scheduler.submit(job);
     let intake = call.pipeline.intake.clone();
     let reply = async move {
@@ -286,12 +295,13 @@ fn answer_pair<E: Answering>(
             }
         };
         trace.answered(&done);
+        let ready = submission + done.queue + done.engine;
         let reply = Reply::new(&subject, done, cost, call.arrived, &call.pipeline.intake);
         if let Some(asked) = asked {
             let image = place.index;
             tracing::info!(image, question_index, question = asked, answer = reply.text(), "answered");
         }
-        Ok(reply)
+        Ok((reply, Some(ready)))
     };
     match written {
         None => stream::once(reply).left_stream(),

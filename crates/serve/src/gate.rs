@@ -16,8 +16,8 @@ pub enum Gate<E: Answering> {
     Loading,
     /// Calls are answered by these, of which there is at least one.
     Open(Vec<Arc<Pipeline<E>>>),
-    /// The last engine of a model has stopped.
-    Broken(EngineError),
+    /// The last engine of a model has stopped. The models are as they were, for those who look.
+    Broken(EngineError, Vec<Arc<Pipeline<E>>>),
 }
 
 impl<E: Answering> Gate<E> {
@@ -29,7 +29,15 @@ impl<E: Answering> Gate<E> {
         match self {
             Self::Loading => Err(Refusal::new(Reason::ModelLoading)),
             Self::Open(pipelines) => Ok(pipelines),
-            Self::Broken(error) => Err(Refusal::new(Reason::EngineBroken).cause(error)),
+            Self::Broken(error, _) => Err(Refusal::new(Reason::EngineBroken).cause(error)),
+        }
+    }
+
+    /// The models that are there, whether calls are answered or not.
+    pub fn there(&self) -> &[Arc<Pipeline<E>>] {
+        match self {
+            Self::Loading => &[],
+            Self::Open(pipelines) | Self::Broken(_, pipelines) => pipelines,
         }
     }
 }

@@ -73,7 +73,7 @@ mod tests {
     use crate::{errors::Reason, every_pair, proto::CaptionPiece, reply::Reply};
 
     fn outcome((image_index, question_index): (u32, u32)) -> Outcome {
-        Outcome { image_index, question_index, reply: Err(Refusal::new(Reason::EngineFailed)) }
+        Outcome { image_index, question_index, ready: None, reply: Err(Refusal::new(Reason::EngineFailed)) }
     }
 
     fn pairs(counts: &[u32]) -> Vec<(u32, u32)> {
@@ -100,6 +100,7 @@ mod tests {
         let piece = |question_index| Outcome {
             image_index: 0,
             question_index,
+            ready: None,
             reply: Ok(Reply::Piece(CaptionPiece::default())),
         };
         let outcomes = [piece(1), piece(0), outcome((0, 1)), piece(0), outcome((0, 0))].map(Ok::<_, Refusal>);

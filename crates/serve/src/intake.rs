@@ -121,8 +121,19 @@ pub struct Ready {
 pub struct Cost {
     /// Fetching it, if it came by URL.
     pub fetch: Duration,
-    /// Decoding and scaling it.
+    /// Knowing it again, or decoding and scaling it.
     pub preprocess: Duration,
+    /// Of that, from the file's bytes to RGB, the wait for room to do it included; zero for one that was known.
+    pub image_decode: Duration,
+    /// Of that, from RGB to the model's size; zero for one that was known.
+    pub image_scale: Duration,
+}
+
+impl Cost {
+    /// Of an image that was known again, from `start` until now.
+    fn since(start: Instant) -> Self {
+        Self { preprocess: start.elapsed(), ..Self::default() }
+    }
 }
 
 impl Ready {
@@ -204,7 +215,7 @@ impl Intake {
         let start = Instant::now();
         let key = file.as_ref().and_then(|file| Tools::light_key(file, &questions));
         if let Some(image) = key.and_then(|key| self.tools.known(key)) {
-            return self.tools.ready(place, Ok(image), start.elapsed(), questions);
+            return self.tools.ready(place, Ok(image), Cost::since(start), questions);
         }
         let count = questions.len();
         let tools = Arc::clone(&self.tools);
@@ -242,9 +253,9 @@ impl Tools {
         key: Option<ImageKey>,
         questions: Questions,
     ) -> Ready {
-        let start = Instant::now();
-        let image = file.map_or_else(|| Ok(self.nothing.clone()), |file| self.image(file, key));
-        self.ready(place, image, start.elapsed(), questions)
+        let (start, mut steps) = (Instant::now(), Cost::default());
+        let image = file.map_or_else(|| Ok(self.nothing.clone()), |file| self.image(file, key, &mut steps));
+        self.ready(place, image, Cost { preprocess: start.elapsed(), ..steps }, questions)
     }
 
     /// The file's digest, of an input that takes next to nothing to make ready if the file is known.
@@ -266,10 +277,9 @@ impl Tools {
         &self,
         place: Place,
         image: Result<ReadyImage, Refusal>,
-        preprocess: Duration,
+        cost: Cost,
         questions: Questions,
     ) -> Ready {
-        let cost = Cost { preprocess, ..Cost::default() };
         let questions = questions.into_iter().enumerate();
         let questions = questions.map(|(position, query)| self.question(place, position, query?)).collect();
         Ready { place, image, questions, cost }
@@ -279,6 +289,7 @@ impl Tools {
         &self,
         ImageFile { content, field }: ImageFile,
         key: Option<ImageKey>,
+        cost: &mut Cost,
     ) -> Result<ReadyImage, Refusal> {
         let file = match content {
             FileContent::Bytes(file) => file,
@@ -289,11 +300,14 @@ impl Tools {
         if let Some(image) = self.known(key) {
             return Ok(image);
         }
+        let begin = Instant::now();
         let RgbImage { width, height, data } =
             self.decoder.decode(&file).map_err(|error| refuse_image(&field, &error))?;
+        let decoded = Instant::now();
         let internal = |error| Refusal::new(Reason::InternalError).cause(error);
         let view = RgbView::new(width as usize, height as usize, &data).map_err(internal)?;
         let pixels = Arc::new(self.preprocessor.resize(view));
+        (cost.image_decode, cost.image_scale) = (decoded - begin, decoded.elapsed());
         self.cache.put(&key, &pixels);
         Ok(ReadyImage { key, pixels })
     }

@@ -54,3 +54,4 @@ pub mod upload;
 pub mod validate;
 pub mod wanted;
 pub mod watchdog;
+pub mod writing;

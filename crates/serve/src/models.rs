@@ -7,7 +7,7 @@ use blip::Architecture;
 use scheduler::{EngineError, Snapshot};
 
 use crate::{
-    description::deed,
+    description::{Description, deed},
     errors::{Reason, Refusal},
     frontend::{Answering, Pipeline},
     gate::Gate,
@@ -80,9 +80,9 @@ impl<E: Answering> Models<E> {
         before.pipelines().map(|_| ())
     }
 
-    /// From now on there are none, for `error`.
-    pub fn break_off(&self, error: EngineError) {
-        self.0.store(Arc::new(Gate::Broken(error)));
+    /// From now on calls are answered by none, for `error`.
+    pub fn break_off(&self, error: &EngineError) {
+        self.0.rcu(|gate| Arc::new(Gate::Broken(error.clone(), gate.there().to_vec())));
     }
 
     /// All of them.
@@ -120,14 +120,12 @@ impl<E: Answering> Models<E> {
         Err(mismatch(format!("{name} {}, {other}", deed(named.description.architecture))))
     }
 
-    /// What waits and runs for each.
+    /// What waits and runs for each, also for those that answer no more since an engine has broken.
     #[must_use]
-    pub fn snapshots(&self) -> Vec<(Arc<str>, Snapshot)> {
-        let gate = self.0.load();
-        let look = |pipeline: &Arc<Pipeline<E>>| {
-            (Arc::clone(&pipeline.description.name), pipeline.scheduler.snapshot())
-        };
-        gate.pipelines().unwrap_or_default().iter().map(look).collect()
+    pub fn snapshots(&self) -> Vec<(Arc<Description>, Snapshot)> {
+        let look =
+            |pipeline: &Arc<Pipeline<E>>| (Arc::clone(&pipeline.description), pipeline.scheduler.snapshot());
+        self.0.load().there().iter().map(look).collect()
     }
 }
 

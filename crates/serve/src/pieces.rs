@@ -3,7 +3,12 @@
 use futures::{Stream, StreamExt as _, stream};
 use tokio::sync::mpsc::UnboundedReceiver;
 
-use crate::{errors::Refusal, intake::Intake, proto::CaptionPiece, reply::Reply};
+use crate::{
+    errors::Refusal,
+    intake::Intake,
+    proto::CaptionPiece,
+    reply::{Reply, TimedReply},
+};
 
 /// The pieces of one caption, from the tokens that an engine tells.
 #[derive(Debug)]
@@ -22,11 +27,11 @@ impl Pieces {
         Self { written, intake, token_ids: Vec::new(), text: String::new() }
     }
 
-    /// The pieces that are written until `reply` is there, then the reply itself.
+    /// The pieces that are written until `reply` is there, then the reply itself, as it is.
     pub fn until(
         self,
-        reply: impl Future<Output = Result<Reply, Refusal>> + Send + 'static,
-    ) -> impl Stream<Item = Result<Reply, Refusal>> + Send + 'static {
+        reply: impl Future<Output = Result<TimedReply, Refusal>> + Send + 'static,
+    ) -> impl Stream<Item = Result<TimedReply, Refusal>> + Send + 'static {
         stream::unfold(
             (self, Some(Box::pin(reply)), None),
             |(mut pieces, mut waiting, mut last)| async move {
@@ -45,7 +50,7 @@ impl Pieces {
                     };
                     let item = match token {
                         Some((index, token)) => match pieces.take(index, token) {
-                            Some(piece) => Ok(Reply::Piece(piece)),
+                            Some(piece) => Ok((Reply::Piece(piece), None)),
                             None => continue,
                         },
                         None => last.take()?,
@@ -99,9 +104,9 @@ mod tests {
             told.send(token).unwrap();
         }
         let caption = Reply::Caption(Caption { text: "two red circles".to_owned(), ..Caption::default() });
-        let reply = future::ready(Ok(caption.clone()));
+        let reply = future::ready(Ok((caption.clone(), None)));
         let seen: Vec<_> = Pieces::new(written, intake.unwrap()).until(reply).collect().await;
-        let mut seen: Vec<Reply> = seen.into_iter().map(Result::unwrap).collect();
+        let mut seen: Vec<Reply> = seen.into_iter().map(|reply| reply.unwrap().0).collect();
         assert_eq!(seen.pop(), Some(caption));
         assert_eq!(seen.len(), tokens.len());
         assert_eq!(seen.iter().map(Reply::text).collect::<String>(), "two red circles");

@@ -9,7 +9,7 @@ use tracing::Instrument as _;
 use crate::{
     errors::{Reason, Refusal},
     fetching::{Fetched, Fetching},
-    intake::{Intake, Ready},
+    intake::{Cost, Intake, Ready},
     monitor::{Stage, Unfinished},
     place::Place,
     telemetry::trace::TraceScope,
@@ -87,10 +87,20 @@ async fn decode(
 ) -> Ready {
     let ready = intake.prepare(place, file, questions).await;
     if let Some(end) = trace.is_on().then(Instant::now) {
-        let start = end.checked_sub(ready.cost.preprocess).unwrap_or(end);
+        let Cost { preprocess, image_decode, image_scale, .. } = ready.cost;
+        let start = end.checked_sub(preprocess).unwrap_or(end);
         let failed = ready.image.as_ref().err();
         let failed = failed.map(|refusal| KeyValue::new("error.type", refusal.reason().row().name));
-        trace.record("preprocess", [start, end], || [image_index(place)].into_iter().chain(failed));
+        let span =
+            trace.record("preprocess", [start, end], || [image_index(place)].into_iter().chain(failed));
+        if !image_decode.is_zero() {
+            // What comes after them, such as counting a question's tokens, is next to nothing.
+            let decoded = end.checked_sub(image_scale).unwrap_or(end);
+            let begun = decoded.checked_sub(image_decode).unwrap_or(decoded);
+            let no_more: fn() -> [KeyValue; 0] = || [];
+            span.record("image_decode", [begun, decoded], no_more);
+            span.record("image_scale", [decoded, end], no_more);
+        }
     }
     ready
 }

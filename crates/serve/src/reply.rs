@@ -28,6 +28,9 @@ pub enum Reply {
     Embedding(Embedding),
 }
 
+/// A reply with the time at which an engine had it; of a piece, none.
+pub type TimedReply = (Reply, Option<Instant>);
+
 /// What a pair was about, as far as its reply needs it.
 #[derive(Clone, Debug)]
 pub enum Subject {

@@ -17,7 +17,7 @@ pub trait Response: Sized + Send + 'static {
 }
 
 impl Response for AskResponse {
-    fn new(Outcome { image_index, question_index, reply }: Outcome, tag: &str, _: u32) -> Self {
+    fn new(Outcome { image_index, question_index, reply, .. }: Outcome, tag: &str, _: u32) -> Self {
         let outcome = match reply {
             Ok(Reply::Answer(answer)) => ask_response::Outcome::Answer(answer),
             other => ask_response::Outcome::Error(refusal_of(other).to_rpc_status()),
@@ -27,7 +27,7 @@ impl Response for AskResponse {
 }
 
 impl Response for CaptionResponse {
-    fn new(Outcome { image_index, question_index, reply }: Outcome, tag: &str, _: u32) -> Self {
+    fn new(Outcome { image_index, question_index, reply, .. }: Outcome, tag: &str, _: u32) -> Self {
         let outcome = match reply {
             Ok(Reply::Caption(caption)) => caption_response::Outcome::Caption(caption),
             Ok(Reply::Piece(piece)) => caption_response::Outcome::Piece(piece),
@@ -38,7 +38,7 @@ impl Response for CaptionResponse {
 }
 
 impl Response for MatchResponse {
-    fn new(Outcome { image_index, question_index, reply }: Outcome, tag: &str, _: u32) -> Self {
+    fn new(Outcome { image_index, question_index, reply, .. }: Outcome, tag: &str, _: u32) -> Self {
         let outcome = match reply {
             Ok(Reply::Match(scores)) => match_response::Outcome::Match(scores),
             other => match_response::Outcome::Error(refusal_of(other).to_rpc_status()),
@@ -48,7 +48,7 @@ impl Response for MatchResponse {
 }
 
 impl Response for EmbedResponse {
-    fn new(Outcome { image_index, question_index, reply }: Outcome, tag: &str, images: u32) -> Self {
+    fn new(Outcome { image_index, question_index, reply, .. }: Outcome, tag: &str, images: u32) -> Self {
         let input = if image_index < images {
             embed_response::Input::ImageIndex(image_index)
         } else {
@@ -80,6 +80,7 @@ mod tests {
         let outcome = |image_index, question_index| Outcome {
             image_index,
             question_index,
+            ready: None,
             reply: Ok(Reply::Embedding(Embedding::default())),
         };
         let input = |outcome| EmbedResponse::new(outcome, "", 2).input.unwrap();
@@ -90,7 +91,8 @@ mod tests {
     #[test]
     fn a_reply_of_another_kind_is_an_error_not_a_silence() {
         let reply = Ok(Reply::Embedding(Embedding::default()));
-        let response = AskResponse::new(Outcome { image_index: 0, question_index: 0, reply }, "t", 1);
+        let response =
+            AskResponse::new(Outcome { image_index: 0, question_index: 0, ready: None, reply }, "t", 1);
         assert!(matches!(response.outcome, Some(ask_response::Outcome::Error(_))));
     }
 }

@@ -27,7 +27,6 @@ use crate::{
     model_plan::ModelPlan,
     model_source::ModelSource,
     models::{Catalogue as _, Models, named},
-    monitor,
     proto::{LoadModelRequest, Model},
     settings::{ModelChoice, ModelName, Settings},
 };
@@ -108,7 +107,6 @@ impl<E: Answering> Roster<E> {
     fn watch_over(&self, model: Attended<E>) {
         let description = Arc::clone(&model.pipeline.description);
         let before = self.watches().remove(&description.name);
-        monitor::describe_model(&description);
         let health = self.health.of(Arc::clone(&description.name));
         let hang_limit = self.settings.scheduler.config().stall_after;
         let broken = self.broken.clone();
@@ -158,7 +156,6 @@ impl<E: Answering> Roster<E> {
             let (value, limit) = (pipelines.len().to_string(), MAX_MODELS.to_string());
             return Err(Refusal::new(Reason::TooManyModels).value(value).limit(limit));
         }
-        let old = place.and_then(|place| pipelines.get(place)).map(|old| Arc::clone(&old.description));
         drop(pipelines);
         tracing::info!(model = &*name, source = wanted.written, "loading a model");
         let loaded = self.prepare(wanted).await.map_err(|error| {
@@ -175,9 +172,6 @@ impl<E: Answering> Roster<E> {
             }
             pipelines
         })?;
-        if let Some(old) = old {
-            monitor::forget_model(&old);
-        }
         self.watch_over(loaded);
         tracing::info!(model = &*name, "a model has been loaded");
         Ok(told)
@@ -193,7 +187,6 @@ impl<E: Answering> Roster<E> {
         self.models.edit(|pipelines| {
             pipelines.iter().filter(|pipeline| !Arc::ptr_eq(pipeline, &gone)).cloned().collect()
         })?;
-        monitor::forget_model(&gone.description);
         let (watch, health, name) = (self.watches().remove(name), self.health.clone(), name.to_owned());
         let forgotten = async move {
             end(watch).await;

@@ -138,7 +138,7 @@ pub async fn serve<E: Answering>(
         let exit = match broken {
             Some(error) => {
                 tracing::error!(%error, "the engine has broken");
-                models.break_off(error);
+                models.break_off(&error);
                 running.health.report(false).await;
                 running.finish(BROKEN_ENGINE_LIMIT).await;
                 Exit::EngineBroken

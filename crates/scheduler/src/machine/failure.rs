@@ -89,7 +89,6 @@ impl<I, Q, W> Machine<I, Q, W> {
             slot.hold_until = None;
         }
         let alive = self.engines.iter().filter(|slot| slot.is_alive()).count();
-        self.telemetry.engines_alive.set(alive as f64);
         if alive == 0 {
             let all: Vec<FlightId> = self.flights.iter().map(|(id, _)| FlightId(id as u32)).collect();
             self.fail(&all, &error, effects);

@@ -101,7 +101,6 @@ impl<I, Q, W> Machine<I, Q, W> {
     pub fn new(config: SchedulerConfig, engines: usize) -> Self {
         let engines = engines.min(MAX_ENGINES);
         let telemetry = Telemetry::new(&config.labels);
-        telemetry.engines_alive.set(engines as f64);
         let model = ServiceModel::new(config.service_prior);
         let mut fair = FairQueue::default();
         let price = TurnPrice::fitted(&model, config.batch);

@@ -257,6 +257,5 @@ impl<I, Q, W> Machine<I, Q, W> {
         self.model.observe(shape, took);
         self.price = TurnPrice::fitted(&self.model, self.config.batch);
         self.fair.set_credit(self.price.request());
-        self.telemetry.model(&self.model);
     }
 }

@@ -83,8 +83,6 @@ impl<I, Q, W> Machine<I, Q, W> {
             effects.rearm |= self.deadlines.first().is_none_or(|(first, ..)| deadline < *first);
             self.deadlines.insert((deadline, sequence, flight));
         }
-        self.telemetry.queue_jobs.set(self.jobs as f64);
-        self.telemetry.queue_bytes.set(self.images.bytes() as f64);
         Ok(JobId { sequence, flight })
     }
 
@@ -254,7 +252,6 @@ impl<I, Q, W> Machine<I, Q, W> {
                 self.clients.remove(&waiter.client);
             }
         }
-        self.telemetry.queue_jobs.set(self.jobs as f64);
     }
 
     /// Takes a flight out of every table, whatever its stage. Gives back those who still wait for it.
@@ -269,7 +266,6 @@ impl<I, Q, W> Machine<I, Q, W> {
         }
         self.by_question.remove(&(flight.image, flight.question_key));
         drop(self.images.release(flight.image));
-        self.telemetry.queue_bytes.set(self.images.bytes() as f64);
         flight.waiters
     }
 

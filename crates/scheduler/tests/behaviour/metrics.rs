@@ -1,10 +1,10 @@
 //! What can be watched.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use metrics::Label;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
-use scheduler::{ClientId, METRICS, Priority, SchedulerConfig};
+use scheduler::{ClientId, METRICS, MetricKind, Priority, SchedulerConfig};
 
 use crate::puppet::{Stage, job};
 
@@ -88,6 +88,33 @@ fn schedulers_of_one_process_are_told_apart_by_their_labels() {
         expected.chain([("blip_jobs_answered_total", "a", 1), ("blip_jobs_answered_total", "b", 2)]);
     let expected = expected.map(|(name, model, count)| ((name.to_owned(), model.to_owned()), count));
     assert_eq!(answered, expected.collect::<BTreeMap<_, u64>>());
+}
+
+#[tokio::test(start_paused = true)]
+async fn gauges_are_written_when_somebody_looks_and_only_then() {
+    let (recorder, own) = (DebuggingRecorder::new(), DebuggingRecorder::new());
+    let (written, unasked) = (recorder.snapshotter(), own.snapshotter());
+    let unasked_for = metrics::set_default_local_recorder(&own);
+    let mut stage = Stage::new(SchedulerConfig::default()).await;
+    let _running = stage.ask(1, "running");
+    let batch = stage.batch().await;
+    let _waiting = [stage.ask(1, "a"), stage.ask(2, "b")];
+    drop(unasked_for);
+    let is_gauge = |value: &DebugValue| matches!(value, DebugValue::Gauge(_));
+    assert!(!unasked.snapshot().into_vec().iter().any(|(.., value)| is_gauge(value)));
+    let labels = [Label::new("model", "a")];
+    metrics::with_local_recorder(&recorder, || stage.scheduler.snapshot().record_gauges(&labels));
+    let mut gauges = BTreeMap::new();
+    for (key, _, _, value) in written.snapshot().into_vec() {
+        assert!(key.key().labels().any(|label| *label == labels[0]), "{key:?}");
+        let DebugValue::Gauge(value) = value else { panic!("{key:?}") };
+        gauges.insert(key.key().name().to_owned(), value.0);
+    }
+    let declared = METRICS.iter().filter(|metric| metric.kind == MetricKind::Gauge);
+    let declared: BTreeSet<_> = declared.map(|metric| metric.name.to_owned()).collect();
+    assert_eq!(gauges.keys().cloned().collect::<BTreeSet<_>>(), declared);
+    assert_eq!((gauges["blip_queue_jobs"], gauges["blip_engines_alive"]), (3.0, 1.0));
+    batch.complete();
 }
 
 #[tokio::test(start_paused = true)]

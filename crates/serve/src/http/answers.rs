@@ -155,7 +155,7 @@ impl CardResponse {
     }
 
     fn put(&mut self, outcome: Outcome) {
-        let Outcome { image_index: image, question_index: question, reply } = outcome;
+        let Outcome { image_index: image, question_index: question, reply, .. } = outcome;
         let reply = match reply {
             Err(refusal) => {
                 let failure = Failure::from(&refusal);
@@ -254,7 +254,7 @@ mod tests {
 
     fn outcome(image_index: u32, question_index: u32, answer: Result<&str, Refusal>) -> Outcome {
         let answer = answer.map(|text| proto::Answer { text: text.to_owned(), ..Default::default() });
-        Outcome { image_index, question_index, reply: answer.map(Reply::Answer) }
+        Outcome { image_index, question_index, ready: None, reply: answer.map(Reply::Answer) }
     }
 
     async fn collected(outcomes: Vec<Outcome>, counts: &[usize], details: bool) -> serde_json::Value {

@@ -32,6 +32,8 @@ use crate::{
     deadline::Deadline,
     errors::{Reason, Refusal},
     frontend::Asked,
+    telemetry::trace::TraceScope,
+    writing::written_together,
 };
 
 /// Longer bodies are read on a thread of their own: base64 of many megabytes would hold up everyone else.
@@ -123,6 +125,7 @@ async fn answer(
         Some(timeout) => arrived.checked_add(timeout),
         None => otherwise,
     };
+    let trace: TraceScope = head.extensions.get().cloned().unwrap_or_default();
     let outcomes = service.frontend.ask(Asked {
         inputs,
         wanted,
@@ -134,11 +137,12 @@ async fn answer(
         in_order: false,
         every_pair: true,
         held,
-        trace: head.extensions.get().cloned().unwrap_or_default(),
+        trace: trace.clone(),
     })?;
     if options.stream || accepts_events(&head.headers) {
-        return Ok(events(outcomes, options.details));
+        return Ok(events(outcomes, options.details, trace));
     }
+    let outcomes = written_together(outcomes, trace);
     let details = options.details;
     Ok(match kind {
         Kind::Ask | Kind::Caption => {

@@ -88,7 +88,7 @@ impl MatchResponse {
         let unanswered = |count: &usize| ImageMatches { image_results: vec![None; *count] };
         let mut response = Self { matches: counts.iter().map(unanswered).collect(), errors: Vec::new() };
         while let Some(outcome) = outcomes.next().await {
-            let Outcome { image_index: image, question_index: question, reply } = outcome?;
+            let Outcome { image_index: image, question_index: question, reply, .. } = outcome?;
             let results = response.matches.get_mut(image as usize);
             let place = results.and_then(|matches| matches.image_results.get_mut(question as usize));
             match (reply, place) {
@@ -115,7 +115,7 @@ impl EmbedResponse {
         let texts = counts.get(images).copied().unwrap_or_default();
         let mut response = Self { images: vec![None; images], texts: vec![None; texts], errors: Vec::new() };
         while let Some(outcome) = outcomes.next().await {
-            let Outcome { image_index: image, question_index: question, reply } = outcome?;
+            let Outcome { image_index: image, question_index: question, reply, .. } = outcome?;
             let place = match response.images.get_mut(image as usize) {
                 Some(place) => Some(place),
                 None => response.texts.get_mut(question as usize),
@@ -144,8 +144,9 @@ mod tests {
     use crate::{errors::Reason, proto::Embedding};
 
     fn outcomes(replies: Vec<(u32, u32, Result<Reply, Refusal>)>) -> Outcomes {
-        let outcome =
-            |(image_index, question_index, reply)| Ok(Outcome { image_index, question_index, reply });
+        let outcome = |(image_index, question_index, reply)| {
+            Ok(Outcome { image_index, question_index, ready: None, reply })
+        };
         stream::iter(replies.into_iter().map(outcome)).boxed()
     }
 

@@ -19,6 +19,8 @@ use super::{
 use crate::{
     frontend::{Outcome, Outcomes},
     reply::Reply,
+    telemetry::trace::TraceScope,
+    writing::Unwritten,
 };
 
 /// The media type of server-sent events.
@@ -100,18 +102,25 @@ pub(super) fn accepts_events(headers: &HeaderMap) -> bool {
 }
 
 /// All `outcomes` as events. The connection drives them: a caller who does not read holds back only his own.
-pub(super) fn events(outcomes: Outcomes, details: bool) -> Response {
+/// `trace` is the span of the request.
+pub(super) fn events(outcomes: Outcomes, details: bool, trace: TraceScope) -> Response {
     let mut end = EndEvent::default();
     let events = outcomes.map(Some).chain(stream::iter([None])).map(move |outcome| match outcome {
         Some(Ok(Outcome {
             image_index: image,
             question_index: question,
             reply: Ok(Reply::Piece(piece)),
+            ..
         })) => {
             let piece = PieceEvent { image, question, piece: piece.text };
             Event::default().event("piece").json_data(piece)
         }
-        Some(Ok(outcome)) => Event::default().event("answer").json_data(end.count(outcome, details)),
+        Some(Ok(outcome)) => {
+            if let Some(answer) = Unwritten::of(&outcome, &trace) {
+                answer.written();
+            }
+            Event::default().event("answer").json_data(end.count(outcome, details))
+        }
         Some(Err(refusal)) => Event::default().event("error").json_data(Problem::from(&refusal)),
         None => Event::default().event("end").json_data(end),
     });
@@ -123,7 +132,7 @@ pub(super) fn events(outcomes: Outcomes, details: bool) -> Response {
 
 impl EndEvent {
     fn count(&mut self, outcome: Outcome, details: bool) -> AnswerEvent {
-        let Outcome { image_index: image, question_index: question, reply } = outcome;
+        let Outcome { image_index: image, question_index: question, reply, .. } = outcome;
         let event = AnswerEvent { image, question, ..AnswerEvent::default() };
         self.answers += u64::from(reply.is_ok());
         self.errors += u64::from(reply.is_err());
@@ -158,12 +167,12 @@ mod tests {
     async fn each_outcome_is_an_event_and_the_last_event_counts_them() {
         let outcome = |question_index, answer| {
             let reply = Result::map(answer, Reply::Answer);
-            Ok(Outcome { image_index: 0, question_index, reply })
+            Ok(Outcome { image_index: 0, question_index, ready: None, reply })
         };
         let answer = proto::Answer { text: "two\nlines".to_owned(), ..Default::default() };
         let outcomes =
             [outcome(1, Ok(answer)), outcome(0, Err(Refusal::new(Reason::QuestionEmpty).field("x")))];
-        let response = events(stream::iter(outcomes).boxed(), false);
+        let response = events(stream::iter(outcomes).boxed(), false, TraceScope::default());
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
         let expected = concat!(
             "event: answer\ndata: {\"image\":0,\"question\":1,\"answer\":\"two\\nlines\"}\n\n",

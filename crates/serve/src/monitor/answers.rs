@@ -3,11 +3,11 @@
 use metrics::{Counter, Histogram, counter, histogram};
 
 use super::table::{FEATURES, STAGE, TOKENS};
-use crate::{proto::Timing, reply::Reply};
+use crate::{intake::Cost, proto::Timing, reply::Reply};
 
 /// Records answers.
 pub struct AnswerMeters {
-    stages: [Histogram; 7],
+    stages: [Histogram; 9],
     tokens: Counter,
     encoder: Counter,
     cache: Counter,
@@ -23,7 +23,17 @@ impl AnswerMeters {
     /// Records by the recorder that is installed now.
     #[must_use]
     pub fn new() -> Self {
-        let stages = ["fetch", "preprocess", "queue", "vision", "text", "decode", "total"];
+        let stages = [
+            "fetch",
+            "preprocess",
+            "image_decode",
+            "image_scale",
+            "queue",
+            "vision",
+            "text",
+            "decode",
+            "total",
+        ];
         Self {
             stages: stages.map(|stage| histogram!(STAGE, "stage" => stage)),
             tokens: counter!(TOKENS),
@@ -32,14 +42,15 @@ impl AnswerMeters {
         }
     }
 
-    /// Records what a reply cost.
-    pub fn observe(&self, reply: &Reply) {
+    /// Records what a reply cost, and making its image ready.
+    pub fn observe(&self, reply: &Reply, cost: Cost) {
         let Some((timing, tokens)) = reply.cost() else { return };
-        let Timing { queue_ms, preprocess_ms, vision_ms, text_ms, decode_ms, total_ms, fetch_ms, .. } =
-            *timing;
-        let milliseconds = [fetch_ms, preprocess_ms, queue_ms, vision_ms, text_ms, decode_ms, total_ms];
-        for (histogram, milliseconds) in self.stages.iter().zip(milliseconds) {
-            histogram.record(milliseconds / 1e3);
+        let Cost { fetch, preprocess, image_decode, image_scale } = cost;
+        let image = [fetch, preprocess, image_decode, image_scale].map(|took| took.as_secs_f64());
+        let Timing { queue_ms, vision_ms, text_ms, decode_ms, total_ms, .. } = *timing;
+        let pair = [queue_ms, vision_ms, text_ms, decode_ms, total_ms].map(|milliseconds| milliseconds / 1e3);
+        for (histogram, seconds) in self.stages.iter().zip(image.into_iter().chain(pair)) {
+            histogram.record(seconds);
         }
         self.tokens.increment(tokens as u64);
         let features = if timing.image_reused { &self.cache } else { &self.encoder };

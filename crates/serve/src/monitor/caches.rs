@@ -1,5 +1,7 @@
 //! What is kept of images that were seen: their pixels, and their features.
 
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use metrics::{Counter, Gauge, counter, gauge};
 
 use super::table::{FEATURES_EVICTED, FEATURES_HELD, PIXELS, PIXELS_HELD};
@@ -53,9 +55,10 @@ impl Drop for KeptFeatures {
     }
 }
 
-/// The pixels that are kept.
+/// The pixels that one model keeps. What a model that is gone has kept is not there any more.
 pub struct KeptPixels {
-    bytes: Gauge,
+    bytes: AtomicU64,
+    all: Gauge,
     found: Counter,
     decoded: Counter,
 }
@@ -71,7 +74,8 @@ impl KeptPixels {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            bytes: gauge!(PIXELS_HELD),
+            bytes: AtomicU64::new(0),
+            all: gauge!(PIXELS_HELD),
             found: counter!(PIXELS, "source" => "cache"),
             decoded: counter!(PIXELS, "source" => "decoder"),
         }
@@ -85,13 +89,20 @@ impl KeptPixels {
     /// An image was decoded; so many bytes are kept now.
     pub fn decoded(&self, bytes: u64) {
         self.decoded.increment(1);
-        self.bytes.set(bytes as f64);
+        let before = self.bytes.swap(bytes, Ordering::Relaxed);
+        self.all.increment(bytes as f64 - before as f64);
     }
 }
 
 impl Default for KeptPixels {
     fn default() -> Self {
         Self::new()
+    }
+}
+
+impl Drop for KeptPixels {
+    fn drop(&mut self) {
+        self.all.decrement(*self.bytes.get_mut() as f64);
     }
 }
 
@@ -116,5 +127,20 @@ mod tests {
         assert!(shown("blip_image_features_bytes 300") && shown("blip_image_features_evicted_total 1"));
         drop(first);
         assert!(shown("blip_image_features_bytes 100"));
+    }
+
+    #[test]
+    fn pixels_of_all_models_are_summed_and_those_of_a_lost_model_are_gone() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let (first, second) =
+            metrics::with_local_recorder(&recorder, || (KeptPixels::new(), KeptPixels::new()));
+        let shown = |line: &str| recorder.handle().render().lines().any(|found| found == line);
+        first.decoded(100);
+        second.decoded(50);
+        // Something gave way to it.
+        first.decoded(80);
+        assert!(shown("blip_image_pixels_bytes 130"));
+        drop(first);
+        assert!(shown("blip_image_pixels_bytes 50"));
     }
 }

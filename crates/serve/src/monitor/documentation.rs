@@ -8,6 +8,35 @@ mod tests {
 
     use crate::monitor::recorder::{all, buckets};
 
+    /// Each stage of an answer, and what it is.
+    const STAGES: [(&str, &str); 10] = [
+        ("fetch", "the image by its URL"),
+        (
+            "preprocess",
+            "making the image ready: its digest, and, unless it is known again, the next two, which are parts of this",
+        ),
+        ("image_decode", "from the image's file to RGB, with the wait for memory to do it in"),
+        (
+            "image_scale",
+            "from RGB to the model's size; pixels are normalised on the device, as part of `vision`",
+        ),
+        ("queue", "the wait for a batch"),
+        ("vision", "encoding the image"),
+        ("text", "encoding the question"),
+        ("decode", "writing the answer, token by token"),
+        (
+            "total",
+            "from the arrival of the request to the answer in words, waits between stages included; an answer is put into words when HTTP asks for it, so a slow caller is in here, too",
+        ),
+        (
+            "write",
+            "from the moment at which the engine had the answer to the one at which HTTP took it. HTTP takes one piece of a response \
+             ahead, and the next when the caller's flow control has let it send that: the later answers of a caller who reads slowly \
+             wait here. So do those that others of their request go out before or, in a JSON response, along with. What was taken and \
+             is on its way through the socket is not in it",
+        ),
+    ];
+
     const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/metrics.md");
 
     /// A row of the table; what a scheduler counts has its model's name on it.
@@ -42,17 +71,30 @@ mod tests {
              `GET /log-filter` gives the log filter, and `PUT /log-filter` changes it: see [tracing.md](tracing.md).\n\n\
              Histograms have no exemplars: the library for Prometheus's format (`metrics-exporter-prometheus` 0.18.3) writes none. From a \
              slow request to its trace the way is the log, which has both ids.\n\n\
+             What a model waits for, runs and has (gauges with its name) is read at each scrape from the models that are there: \
+             one that was replaced or taken away is in none of them. Its counters stay, as counters do.\n\n\
              The memory of GPUs is read every five seconds. It was tested with an allocator that pretends to be CUDA's, and has not been read \
              from a GPU yet.\n\n\
              | metric | kind | labels | what it says |\n|---|---|---|---|\n",
         );
         all().for_each(|metric| row(&mut text, metric));
+        text += "\n## Stages of an answer\n\n`blip_stage_seconds` has one of each for every answer, of zero where there was \
+                 nothing to do.\n\n| stage | what it is |\n|---|---|\n";
+        for (stage, meaning) in STAGES {
+            let _ = writeln!(text, "| `{stage}` | {meaning} |");
+        }
         text += "\n## Buckets\n\n| histogram | upper bounds |\n|---|---|\n";
         for metric in all().filter(|metric| metric.kind == MetricKind::Histogram) {
             let bounds: Vec<_> = buckets(metric.name).iter().map(f64::to_string).collect();
             let _ = writeln!(text, "| `{}` | {} |", metric.name, bounds.join(", "));
         }
         text
+    }
+
+    #[test]
+    fn every_stage_is_explained() {
+        let stage = all().find(|metric| metric.name == "blip_stage_seconds").unwrap();
+        assert_eq!(stage.labels, format!("stage={}", STAGES.map(|(stage, _)| stage).join("|")));
     }
 
     #[test]

@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
+use allocator_memory::AllocatorMemory;
 use axum::{Router, extract::State, response::IntoResponse, routing::get};
 use http::{StatusCode, header::CONTENT_TYPE};
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -12,8 +13,8 @@ use tokio::{
     time::{MissedTickBehavior, interval},
 };
 
-use super::{device_memory, log_filter, table};
-use crate::telemetry::LogFilter;
+use super::{device_memory, log_filter, models, process_memory, table};
+use crate::{description::Description, telemetry::LogFilter};
 
 /// How often histograms are put in order when nobody asks for them.
 const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
@@ -28,7 +29,7 @@ pub struct Vitals {
 }
 
 /// A look at what waits and runs for each model, once there are any.
-pub type Look = Arc<dyn Fn() -> Vec<(Arc<str>, Snapshot)> + Send + Sync>;
+pub type Look = Arc<dyn Fn() -> Vec<(Arc<Description>, Snapshot)> + Send + Sync>;
 
 /// What those who watch may see.
 #[derive(Clone)]
@@ -89,10 +90,9 @@ pub async fn serve(listener: TcpListener, watchers: Watchers, vitals: watch::Rec
 async fn metrics(State(watched): State<Watched>) -> impl IntoResponse {
     watched.process.collect();
     table::ready(watched.vitals.borrow().serving);
-    for (model, snapshot) in (watched.look)() {
-        table::observe_queue(&model, &snapshot);
-    }
-    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], watched.recorder.render())
+    process_memory::record(&AllocatorMemory::read());
+    let text = watched.recorder.render() + &models::render(&(watched.look)());
+    ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text)
 }
 
 async fn ready(State(watched): State<Watched>) -> impl IntoResponse {
@@ -127,7 +127,9 @@ mod tests {
             vitals,
             look: Arc::new(move || {
                 let queue = |jobs: &usize| Snapshot { jobs: *jobs, job_limit: 3, ..Snapshot::default() };
-                jobs.iter().map(|jobs| ("model".into(), queue(jobs))).collect()
+                jobs.iter()
+                    .map(|jobs| (Arc::new(Description::of_test("model", "demo")), queue(jobs)))
+                    .collect()
             }),
             recorder: PrometheusBuilder::new().build_recorder().handle(),
             process: Arc::default(),

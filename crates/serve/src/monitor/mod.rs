@@ -8,6 +8,8 @@ mod device_memory;
 mod documentation;
 mod endpoint;
 mod log_filter;
+mod models;
+mod process_memory;
 mod recorder;
 mod routes;
 mod table;
@@ -20,6 +22,6 @@ pub use endpoint::{Look, Vitals, Watchers, serve};
 pub use recorder::{BUCKETS, install};
 pub use routes::observed;
 pub use table::{
-    METRICS, Open, Stage, Unfinished, connection_opened, connection_refused, describe_model,
-    drain_ends_within, expect_canary, forget_model, observe_canary, observe_refusal,
+    METRICS, Open, Stage, Unfinished, connection_opened, connection_refused, drain_ends_within,
+    expect_canary, observe_canary, observe_refusal, observe_write,
 };

@@ -6,9 +6,9 @@ use std::{
 };
 
 use metrics::{Gauge, counter, gauge, histogram};
-use scheduler::{Snapshot, metrics_table};
+use scheduler::metrics_table;
 
-use crate::{description::Description, errors::Refusal};
+use crate::errors::Refusal;
 
 metrics_table! {
     CALLS = "blip_requests_total", Counter, Count,
@@ -18,7 +18,8 @@ metrics_table! {
     CALLS_RUNNING = "blip_requests_in_flight", Gauge, Count, "protocol", "requests that have not ended";
     REFUSED = "blip_pairs_refused_total", Counter, Count, "reason=see docs/errors.md",
         "pairs of an image and a question that were refused";
-    STAGE = "blip_stage_seconds", Histogram, Seconds, "stage=fetch|preprocess|queue|vision|text|decode|total",
+    STAGE = "blip_stage_seconds", Histogram, Seconds,
+        "stage=fetch|preprocess|image_decode|image_scale|queue|vision|text|decode|total|write",
         "what an answer took, by stage; work that several share is in full in each";
     TOKENS = "blip_answer_tokens_total", Counter, Count, "", "tokens generated for answers";
     FEATURES = "blip_image_features_total", Counter, Count, "source=cache|encoder",
@@ -33,7 +34,7 @@ metrics_table! {
     CONNECTIONS_REFUSED = "blip_connections_refused_total", Counter, Count, "reason=too_many|tls",
         "connections that were closed before anything was asked";
     MODEL = "blip_model_info", Gauge, Count, "model, source, revision, device, dtype, version, commit",
-        "what is served: 1, and 0 for a model that was replaced or taken away";
+        "what is served: always 1";
     READY = "blip_ready", Gauge, Count, "", "1 while the server is ready to answer";
     WAITING = "blip_queue_waiting", Gauge, Count, "model, priority=high|normal|low|late|retried",
         "questions that wait for a batch, the same one of several callers once; late is what can no longer meet its deadline, \
@@ -50,6 +51,13 @@ metrics_table! {
         "the most of that since the start";
     DEVICE_MEMORY_RETRIES = "blip_device_memory_retries_total", Counter, Count, "device",
         "allocations on a GPU that found no room before LibTorch gave back what it kept unused";
+    ALLOCATOR = "blip_allocator_committed_bytes", Gauge, Bytes, "",
+        "what the program's allocator, mimalloc, has of the operating system's memory, in use or kept for the next";
+    ALLOCATOR_PEAK = "blip_allocator_committed_peak_bytes", Gauge, Bytes, "", "the most of that since the start";
+    RESIDENT_PEAK = "blip_resident_memory_peak_bytes", Gauge, Bytes, "",
+        "the most of process_resident_memory_bytes since the start, however short it was";
+    PAGE_FAULTS = "blip_major_page_faults_total", Counter, Count, "",
+        "page faults of the process that waited for a disk: weights that are mapped from files, or memory that is short";
 }
 
 /// A stage that a caller can leave in.
@@ -94,6 +102,11 @@ pub fn observe_refusal(refusal: &Refusal) {
     counter!(REFUSED, "reason" => refusal.reason().row().name).increment(1);
 }
 
+/// Records what the last stage of an answer took.
+pub fn observe_write(took: Duration) {
+    histogram!(STAGE, "stage" => "write").record(took.as_secs_f64());
+}
+
 /// Records a request that has ended with `code` after `took`.
 pub(super) fn count_call(protocol: &'static str, method: &str, code: &str, took: Duration) {
     let (method, code) = (method.to_owned(), code.to_owned());
@@ -129,30 +142,6 @@ pub fn connection_refused(reason: &'static str) {
     counter!(CONNECTIONS_REFUSED, "reason" => reason).increment(1);
 }
 
-/// Says that a model is served.
-pub fn describe_model(model: &Description) {
-    model_info(model).set(1.0);
-}
-
-/// Says that a model is served no longer, and that nothing waits for it.
-pub fn forget_model(model: &Description) {
-    model_info(model).set(0.0);
-    observe_queue(&model.name, &Snapshot::default());
-}
-
-fn model_info(model: &Description) -> Gauge {
-    let labels = [
-        ("model", model.name.to_string()),
-        ("source", model.source.clone()),
-        ("revision", model.revision.clone().unwrap_or_default()),
-        ("device", model.device.clone()),
-        ("dtype", model.dtype.clone()),
-        ("version", env!("CARGO_PKG_VERSION").to_owned()),
-        ("commit", env!("BLIP_SERVE_COMMIT").to_owned()),
-    ];
-    gauge!(MODEL, &labels)
-}
-
 /// Records what came of a question that the server has asked a model, as a label of the table.
 pub fn observe_canary(model: &Arc<str>, result: &'static str) {
     counter!(CANARY, "model" => Arc::clone(model), "result" => result).increment(1);
@@ -163,20 +152,6 @@ pub fn expect_canary(model: &Arc<str>, results: &[&'static str]) {
     for result in results {
         counter!(CANARY, "model" => Arc::clone(model), "result" => *result).increment(0);
     }
-}
-
-/// Records what waits and what runs for a model, and how much of it there may be.
-pub(super) fn observe_queue(model: &Arc<str>, snapshot: &Snapshot) {
-    let [high, normal, low] = snapshot.queued;
-    let (late, retried) = (snapshot.hopeless, snapshot.to_retry);
-    for (priority, waiting) in
-        [("high", high), ("normal", normal), ("low", low), ("late", late), ("retried", retried)]
-    {
-        gauge!(WAITING, "model" => Arc::clone(model), "priority" => priority).set(waiting as f64);
-    }
-    let running = snapshot.engines.iter().map(|engine| engine.rows_left).sum::<usize>();
-    gauge!(RUNNING, "model" => Arc::clone(model)).set(running as f64);
-    gauge!(QUEUE_LIMIT, "model" => Arc::clone(model)).set(snapshot.job_limit as f64);
 }
 
 /// Says that calls still in flight after this time will be given up.

@@ -22,4 +22,6 @@ pub use batch::BatchTrace;
 pub use export::Tracing;
 pub use pair::PairTrace;
 pub use propagation::remote_trace_id;
+#[cfg(test)]
+pub(crate) use recorded::Recorder;
 pub use scope::{Attribute, TraceScope};

@@ -77,18 +77,20 @@ impl TraceScope {
         Self::begin(&open.tracer, open.propagate, span, &open.context)
     }
 
-    /// Puts a span below this one that is over already.
+    /// Puts a span below this one that is over already; gives it for what is below it in turn.
     pub fn record<A: IntoIterator<Item = Attribute>>(
         &self,
         name: &'static str,
         [start, end]: [Instant; 2],
         attributes: impl FnOnce() -> A,
-    ) {
-        let Some(open) = self.recorded() else { return };
+    ) -> Self {
+        let Some(open) = self.recorded() else { return self.clone() };
         let span =
             SpanBuilder::from_name(name).with_start_time(open.clock.at(start)).with_attributes(attributes());
         let context = open.context.with_span(open.tracer.build_with_context(span, &open.context));
         context.span().end_with_timestamp(open.clock.at(end));
+        let Open { clock, tracer, propagate, .. } = open;
+        Self(Some(Arc::new(Open { context, clock: *clock, tracer: tracer.clone(), propagate: *propagate })))
     }
 
     /// Has the span say more of itself.
