@@ -4,6 +4,7 @@
 
 mod sync {
     pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
+    pub(crate) use shuttle::thread::yield_now;
     pub(crate) use std::sync::PoisonError;
 }
 

@@ -48,6 +48,7 @@ mod turn_price;
 /// The lock and the bell of [`gate`].
 mod sync {
     pub(crate) use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+    pub(crate) use std::thread::yield_now;
 }
 
 pub use batch_sizing::{BatchSizing, BatchTime};
