@@ -112,6 +112,16 @@ def test_a_run_that_was_killed_is_gone_on_with_and_ends_as_if_it_had_not_been(st
     assert all("answer" in line for line in lines(output.read_text()))
 
 
+def test_a_streamed_caption_that_fails_leaves_nothing_on_standard_output(start, folder):
+    server = start("--model", "demo-caption")
+    told = run("caption", "--server", f"http://{server.address}", "--stream", folder / "broken.png", folder / "pictures/b.png")
+    assert told.returncode == 1
+    (error,) = told.stderr.splitlines()
+    assert error.startswith(f"{folder / 'broken.png'}  -> error: ") and error.endswith("(IMAGE_FORMAT_UNKNOWN)")
+    (caption,) = told.stdout.splitlines()
+    assert caption.startswith(f"{folder / 'pictures/b.png'}  -> ")
+
+
 def test_what_a_lost_server_has_not_answered_is_asked_of_the_next_one(start, folder):
     first = start(connect=False)
     records = [{"id": at, "image": "pictures/b.png", "question": f"{QUESTIONS[at % 3]} {at}"} for at in range(800)]
