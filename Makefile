@@ -45,7 +45,7 @@ test-fleet: libtorch ## Several servers behind clients and proxies, killed and r
 	$(CARGO) test --workspace --locked --no-run
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve BLIP_EXAMPLE_BIN=$(CURDIR)/target/debug/ask tests/fleet/run.sh
 
-test-checkpoints: libtorch ## Every public BLIP checkpoint by its name, at its true size with random weights, beside transformers; ten minutes, 7 GB of Python, 10 GB of disk
+test-checkpoints: libtorch ## Every public BLIP checkpoint by its name, at its true size with random weights, beside transformers; a quarter of an hour, 20 GB of disk
 	$(CARGO) build --locked
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/checkpoints/run.sh
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Serves every public BLIP checkpoint by its name, at its true size with random weights, and compares it with transformers.
-# BLIP_SERVE_BIN names a built binary; arguments go to pytest. Needs 10 GB of disk in TMPDIR and 8 GB of memory.
+# BLIP_SERVE_BIN names a built binary; arguments go to pytest. Needs 12 GB of disk in TMPDIR and 8 GB of memory.
 # Python packages come from requirements.txt into a virtual environment in the cache that all clones share (7 GB on disk).
 set -euo pipefail
 cd "$(dirname "$0")"
