@@ -5,7 +5,7 @@ DEVICE ?= cpu
 CARGO ?= cargo
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch build dist demo test test-rust test-end-to-end test-deploy test-fleet lint fmt doc bench-scheduler bench-peers clean
+.PHONY: help libtorch build dist demo test test-rust test-end-to-end test-deploy test-fleet test-checkpoints lint fmt doc bench-scheduler bench-peers clean
 
 help: ## This list
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -44,6 +44,10 @@ test-deploy: libtorch ## The Helm chart, alerts, dashboard and Dockerfile, by he
 test-fleet: libtorch ## Several servers behind clients and proxies, killed and replaced; some minutes, so apart from `test`
 	$(CARGO) test --workspace --locked --no-run
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve BLIP_EXAMPLE_BIN=$(CURDIR)/target/debug/ask tests/fleet/run.sh
+
+test-checkpoints: libtorch ## Every public BLIP checkpoint by its name, at its true size with random weights, beside transformers; a quarter of an hour, 20 GB of disk
+	$(CARGO) build --locked
+	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/checkpoints/run.sh
 
 lint: libtorch ## Formatting, clippy, documentation and dependencies, warnings denied
 	$(CARGO) fmt --all --check

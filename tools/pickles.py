@@ -35,12 +35,13 @@ VISION = (
 def whole(tensors):
     """The state dict as the classes of 2022 have it: a head that shares its storage, and buffers."""
     state = collections.OrderedDict(sorted(tensors.items()))
-    words = "text_decoder.bert.embeddings.word_embeddings.weight"
-    state[f"{HEAD}.decoder.weight"] = state[words]
-    state[f"{HEAD}.decoder.bias"] = state[f"{HEAD}.bias"]
+    if f"{HEAD}.bias" in state:
+        state[f"{HEAD}.decoder.weight"] = state["text_decoder.bert.embeddings.word_embeddings.weight"]
+        state[f"{HEAD}.decoder.bias"] = state[f"{HEAD}.bias"]
     for model in ("text_encoder", "text_decoder.bert"):
-        positions = state[f"{model}.embeddings.position_embeddings.weight"].shape[0]
-        state[f"{model}.embeddings.position_ids"] = torch.arange(positions).expand(1, -1)
+        positions = state.get(f"{model}.embeddings.position_embeddings.weight")
+        if positions is not None:
+            state[f"{model}.embeddings.position_ids"] = torch.arange(positions.shape[0]).expand(1, -1)
     return state
 
 

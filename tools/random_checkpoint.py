@@ -109,14 +109,11 @@ def weights(model_class, vision, text, seed, dtype, stop_bias):
     return config, tensors
 
 
-def write(folder, preset, seed, dtype, stop_bias):
-    folder.mkdir(parents=True, exist_ok=True)
-    model_class, vision, text = PRESETS[preset]
-    config, tensors = weights(model_class, vision, text, seed, DTYPES[dtype], stop_bias)
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    settings = config.to_dict() | {"architectures": [model_class.__name__]}
+def write_beside(folder, config, class_name):
+    """Writes all files of a checkpoint but its weights."""
+    settings = config.to_dict() | {"architectures": [class_name]}
     (folder / "config.json").write_text(json.dumps(settings, indent=2, default=str) + "\n")
-    side = vision["image_size"]
+    side = config.vision_config.image_size
     (folder / "preprocessor_config.json").write_text(json.dumps({
         "do_convert_rgb": True,
         "do_normalize": True,
@@ -133,6 +130,14 @@ def write(folder, preset, seed, dtype, stop_bias):
     # A one-letter word is a piece already, so ask for a few more and cut.
     entries = wordpiece.vocabulary(words(room + 50), SPECIAL_IDS)[:VOCABULARY]
     wordpiece.save(entries, folder)
+
+
+def write(folder, preset, seed, dtype, stop_bias):
+    folder.mkdir(parents=True, exist_ok=True)
+    model_class, vision, text = PRESETS[preset]
+    config, tensors = weights(model_class, vision, text, seed, DTYPES[dtype], stop_bias)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    write_beside(folder, config, model_class.__name__)
     return sum(tensor.numel() for tensor in tensors.values())
 
 

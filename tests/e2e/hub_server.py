@@ -1,7 +1,8 @@
-"""A hub on loopback that has one model, with its CDN on a port of its own, as `huggingface_hub` and `blip-serve` expect them."""
+"""A hub on loopback with its CDN on a port of its own, as `huggingface_hub` and `blip-serve` expect them."""
 
 import hashlib
 import json
+import shutil
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlsplit
@@ -9,30 +10,43 @@ from urllib.parse import unquote, urlsplit
 MODEL = "test-org/blip-demo"
 COMMIT = "5ba1a9ab5f0f7dd5a5d9a1ed5b1d9a1f6f8d8c11"
 # What the hub keeps outside of Git, and gives by its CDN.
-LARGE = (".safetensors", ".bin")
+LARGE = (".safetensors", ".bin", ".h5")
+PIECE_BYTES = 1 << 20
 
 
 class Remote:
-    """A file of the model, with the tag that the hub gives it."""
+    """A file of a model, with the tag that the hub gives it. It may be of gigabytes, so its content stays on the disk."""
 
-    def __init__(self, name, content):
-        self.name, self.content, self.is_large = name, content, name.endswith(LARGE)
-        git = hashlib.sha1(b"blob %d\0" % len(content) + content).hexdigest()
-        self.git, self.tag = git, hashlib.sha256(content).hexdigest() if self.is_large else git
+    def __init__(self, path):
+        self.name, self.path, self.size = path.name, path, path.stat().st_size
+        self.is_large = self.name.endswith(LARGE)
+        # Git has a large file's hash and size in place of its content.
+        hashed = hashlib.sha256() if self.is_large else hashlib.sha1(b"blob %d\0" % self.size)
+        with path.open("rb") as file:
+            while piece := file.read(PIECE_BYTES):
+                hashed.update(piece)
+        self.tag = hashed.hexdigest()
+        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.tag}\nsize {self.size}\n".encode()
+        self.pointer_size = len(pointer)
+        self.git = hashlib.sha1(b"blob %d\0" % len(pointer) + pointer).hexdigest() if self.is_large else self.tag
 
     def listed(self):
-        entry = {"type": "file", "path": self.name, "size": len(self.content), "oid": self.git}
+        entry = {"type": "file", "path": self.name, "size": self.size, "oid": self.git}
         if self.is_large:
-            entry["lfs"] = {"oid": self.tag, "size": len(self.content), "pointerSize": 134}
+            entry["lfs"] = {"oid": self.tag, "size": self.size, "pointerSize": self.pointer_size}
         return entry
 
 
 class HubServer:
-    """Gives the files of `folder`. `hold` keeps the CDN from answering until it is set."""
+    """Gives the files of folders, by the names of models. `hold` keeps the CDN from answering until it is set; the next large
+    file breaks off after `break_after` bytes, once."""
 
-    def __init__(self, folder):
-        self.files = {path.name: Remote(path.name, path.read_bytes()) for path in folder.iterdir()}
+    def __init__(self, models):
+        self.models = {name: {path.name: Remote(path) for path in folder.iterdir()} for name, folder in models.items()}
+        self.blobs = {file.tag: file for files in self.models.values() for file in files.values()}
         self.requests = []  # of (server, method, path, authorization)
+        self.resumed_from = []  # first bytes of the ranges that were asked for
+        self.break_after = None
         self.asked_for_weights, self.hold = threading.Event(), threading.Event()
         self.hold.set()
         self.cdn = self.listen("cdn", self.give_blob)
@@ -68,47 +82,63 @@ class HubServer:
             http.server_close()
 
     def answer(self, request, path):
-        base = f"/api/models/{MODEL}"
-        if path in (base, f"{base}/revision/main", f"{base}/revision/{COMMIT}"):
-            self.give_json(request, {"id": MODEL, "sha": COMMIT, "siblings": [{"rfilename": name} for name in self.files]})
-        elif path in (f"{base}/tree/{COMMIT}", f"{base}/tree/main"):
-            self.give_json(request, [file.listed() for file in self.files.values()])
-        elif path.startswith(f"{base}/revision/"):
-            self.send(request, 404, {"x-error-code": "RevisionNotFound"})
-        elif path.startswith(f"/{MODEL}/resolve/"):
-            self.resolve(request, path.rsplit("/", 1)[1])
-        else:
-            self.send(request, 401, {"x-error-code": "RepoNotFound", "x-error-message": "Repository not found"})
+        for name, files in self.models.items():
+            base = f"/api/models/{name}"
+            if path in (base, f"{base}/revision/main", f"{base}/revision/{COMMIT}"):
+                self.give_json(request, {"id": name, "sha": COMMIT, "siblings": [{"rfilename": file} for file in files]})
+            elif path in (f"{base}/tree/{COMMIT}", f"{base}/tree/main"):
+                self.give_json(request, [file.listed() for file in files.values()])
+            elif path.startswith(f"{base}/revision/"):
+                self.send(request, 404, {"x-error-code": "RevisionNotFound"})
+            elif path.startswith(f"/{name}/resolve/"):
+                self.resolve(request, files.get(path.rsplit("/", 1)[1]))
+            else:
+                continue
+            return
+        self.send(request, 401, {"x-error-code": "RepoNotFound", "x-error-message": "Repository not found"})
 
-    def resolve(self, request, name):
-        file = self.files.get(name)
+    def resolve(self, request, file):
         about = {"x-repo-commit": COMMIT}
         if not file:
             self.send(request, 404, {**about, "x-error-code": "EntryNotFound"})
         elif file.is_large:
-            location = f"http://127.0.0.1:{self.cdn.server_port}/{name}?signature=secret"
-            about |= {"x-linked-etag": f'"{file.tag}"', "x-linked-size": str(len(file.content)), "location": location}
+            location = f"http://127.0.0.1:{self.cdn.server_port}/{file.tag}?signature=secret"
+            about |= {"x-linked-etag": f'"{file.tag}"', "x-linked-size": str(file.size), "location": location}
             self.send(request, 302, about)
         else:
-            self.send(request, 200, {**about, "etag": f'"{file.tag}"'}, file.content)
+            self.send(request, 200, {**about, "etag": f'"{file.tag}"'}, file.path.read_bytes())
 
     def give_blob(self, request, path):
         self.asked_for_weights.set()
         self.hold.wait()
-        content = self.files[path.strip("/")].content
+        file = self.blobs[path.strip("/")]
         asked = request.headers["range"]
         start = int(asked.removeprefix("bytes=").split("-")[0]) if asked else 0
-        part = {"content-range": f"bytes {start}-{len(content) - 1}/{len(content)}"} if asked else {}
-        self.send(request, 206 if asked else 200, part, content[start:])
+        part = {"content-range": f"bytes {start}-{file.size - 1}/{file.size}"} if asked else {}
+        if asked:
+            self.resumed_from.append(start)
+        self.begin(request, 206 if asked else 200, part, file.size - start)
+        if request.command == "HEAD":
+            return
+        with file.path.open("rb") as content:
+            content.seek(start)
+            if self.break_after is not None and file.size - start > self.break_after:
+                request.wfile.write(content.read(self.break_after))
+                request.close_connection, self.break_after = True, None
+            else:
+                shutil.copyfileobj(content, request.wfile, PIECE_BYTES)
 
     def give_json(self, request, value):
         self.send(request, 200, {"content-type": "application/json"}, json.dumps(value).encode())
 
-    @staticmethod
-    def send(request, status, headers, body=b""):
-        request.send_response(status)
-        for name, value in {**headers, "content-length": str(len(body))}.items():
-            request.send_header(name, value)
-        request.end_headers()
+    def send(self, request, status, headers, body=b""):
+        self.begin(request, status, headers, len(body))
         if request.command != "HEAD":
             request.wfile.write(body)
+
+    @staticmethod
+    def begin(request, status, headers, length):
+        request.send_response(status)
+        for name, value in {**headers, "content-length": str(length)}.items():
+            request.send_header(name, value)
+        request.end_headers()

@@ -23,13 +23,16 @@ def mend_json(body):
     inputs["texts"] = [questions or QUESTIONS for questions in inputs["texts"][:count]]
 
 
-def mend_form(form):
+def mend_form(form, is_match):
     """The images share their questions. Schemathesis looks at what was mended again, and there takes the bytes of a file
     for a wrong value, so text stands in for them."""
     form["image"] = ["no picture"]
     form.pop("texts", None)
     form.pop("generation", None)
-    form["questions"] = json.dumps(QUESTIONS)
+    if is_match:
+        form["text"] = QUESTIONS
+    else:
+        form["questions"] = json.dumps(QUESTIONS)
 
 
 @schemathesis.hook
@@ -38,6 +41,6 @@ def before_call(context, case, kwargs):
     if not case.meta.generation.mode.is_positive or not isinstance(case.body, dict):
         return
     if case.media_type == "multipart/form-data":
-        mend_form(case.body)
+        mend_form(case.body, case.operation.path == "/v1/match")
     elif "inputs" in case.body:
         mend_json(case.body)

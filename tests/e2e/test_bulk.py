@@ -112,6 +112,35 @@ def test_a_run_that_was_killed_is_gone_on_with_and_ends_as_if_it_had_not_been(st
     assert all("answer" in line for line in lines(output.read_text()))
 
 
+def test_lines_that_failed_are_asked_again_and_the_others_stay_as_they_are(demo, folder):
+    records = [{"id": at, "image": f"pictures/{'b' if at % 4 else 'late'}.png", "question": QUESTIONS[at % 3]} for at in range(12)]
+    given, output = write(folder / "questions.jsonl", records[:8]), folder / "answers.jsonl"
+    command = ("ask", "--server", f"http://{demo.address}", "--input", given, "--output", output)
+    assert run(*command).returncode == 1
+    before = output.read_text().splitlines()
+    assert [at for at, line in enumerate(lines(output.read_text())) if "error" in line] == [0, 4]
+    (folder / "pictures/late.png").write_bytes((folder / "pictures/b.png").read_bytes())
+    write(given, records)
+    again = run(*command, "--retry-failed")
+    assert again.returncode == 0, again
+    assert [line.split(", ")[:2] for line in again.stderr.splitlines()] == [["asking again: 2 lines", "0 failed"], ["asking: 4 lines", "0 failed"]]
+    after = output.read_text().splitlines()
+    assert [line["id"] for line in lines(output.read_text())] == list(range(12))
+    assert all("answer" in line for line in lines(output.read_text()))
+    assert [at for at in range(8) if before[at] != after[at]] == [0, 4]
+    assert sorted(path.name for path in folder.glob(".*")) == []
+
+
+def test_a_streamed_caption_that_fails_leaves_nothing_on_standard_output(start, folder):
+    server = start("--model", "demo-caption")
+    told = run("caption", "--server", f"http://{server.address}", "--stream", folder / "broken.png", folder / "pictures/b.png")
+    assert told.returncode == 1
+    (error,) = told.stderr.splitlines()
+    assert error.startswith(f"{folder / 'broken.png'}  -> error: ") and error.endswith("(IMAGE_FORMAT_UNKNOWN)")
+    (caption,) = told.stdout.splitlines()
+    assert caption.startswith(f"{folder / 'pictures/b.png'}  -> ")
+
+
 def test_what_a_lost_server_has_not_answered_is_asked_of_the_next_one(start, folder):
     first = start(connect=False)
     records = [{"id": at, "image": "pictures/b.png", "question": f"{QUESTIONS[at % 3]} {at}"} for at in range(800)]
@@ -149,6 +178,7 @@ def test_without_patience_a_lost_server_ends_the_run_in_one_line(start, folder):
     (("ask", "--input", "-", PICTURE), "cannot be used with"),
     (("ask", "--image", PICTURE, "--question", "what?", "--num-beams", "3", "--sample"), "cannot be used with"),
     (("ask", "--input", "-", "--format", "xml"), "must be jsonl or csv"),
+    (("ask", "--input", "-", "--retry-failed", "--force"), "cannot be used with"),
     (("match", PICTURE), "--text"),
     (("caption", PICTURE, "--stream", "--num-beams", "3"), "cannot be used with"),
 ])

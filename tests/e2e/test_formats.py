@@ -51,7 +51,7 @@ def test_a_pickle_from_the_hub_and_an_original_file_answer_as_safetensors_do(fol
     shutil.copy(PICKLES / "pytorch_model.bin", folder)
     for name in [name for name in os.environ if name.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))]:
         monkeypatch.delenv(name)
-    hub = HubServer(folder)
+    hub = HubServer({MODEL: folder})
     monkeypatch.setenv("HF_ENDPOINT", hub.url)
     monkeypatch.setenv("HF_HOME", str(tmp_path / "cache"))
     try:

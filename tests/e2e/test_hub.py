@@ -1,5 +1,6 @@
 """Models by name: the program, a hub on loopback, and Python's own client of the hub over the same cache."""
 
+import json
 import os
 import pty
 import signal
@@ -7,11 +8,14 @@ import socket
 import subprocess
 import sys
 import termios
+import urllib.request
 
 import pytest
 from conftest import ROOT, program
 from filelock import FileLock
 from hub_server import COMMIT, MODEL, HubServer
+from released_files import SAFETENSORS, copy_as_released
+from released_files import TAKEN as TAKEN_OF_RELEASED
 
 QUESTIONS = ["how many things are in the image?", "is there a circle?", "what color is the square?"]
 TAKEN = ["config.json", "model.safetensors", "preprocessor_config.json", "tokenizer.json"]
@@ -19,7 +23,7 @@ TAKEN = ["config.json", "model.safetensors", "preprocessor_config.json", "tokeni
 
 @pytest.fixture
 def hub():
-    server = HubServer(ROOT / "models/demo")
+    server = HubServer({MODEL: ROOT / "models/demo"})
     yield server
     server.stop()
 
@@ -64,6 +68,31 @@ def test_a_model_is_served_by_its_name_then_from_the_cache_without_its_hub(hub, 
     assert answers(start("--model", MODEL), picture) == expected
 
 
+@pytest.mark.parametrize(
+    ("name", "model", "task"),
+    [
+        ("blip-vqa-base", "demo", "question_answering"),
+        ("blip-image-captioning-large", "demo-caption", "captioning"),
+        ("blip-itm-base-coco", "demo-match", "matching"),
+    ],
+)
+def test_of_the_files_of_a_released_checkpoint_those_that_are_needed_are_taken(environment, start, tmp_path, monkeypatch, name, model, task):
+    """At their true size, with all names and what the models make of them: `make test-checkpoints`."""
+    copy_as_released(ROOT / "models" / model, tmp_path / "published" / name)
+    released = HubServer({f"Salesforce/{name}": tmp_path / "published" / name})
+    monkeypatch.setenv("HF_ENDPOINT", released.url)
+    try:
+        server = start("--model", f"Salesforce/{name}")
+        with urllib.request.urlopen(f"{server.http}/v1/models/{name}", timeout=60) as response:
+            told = json.load(response)
+        assert (told["source"], told["revision"], told["task"]) == (f"Salesforce/{name}", COMMIT, task)
+        (snapshot,) = (environment / "hub").glob("*/snapshots/*")
+        assert {path.name for path in snapshot.iterdir()} == TAKEN_OF_RELEASED | {SAFETENSORS}
+        assert len([path for by, _, path, _ in released.requests if by == "cdn"]) == 1
+    finally:
+        released.stop()
+
+
 def test_what_we_download_python_finds(hub, environment):
     completed = run("download", MODEL)
     assert completed.returncode == 0, completed.stderr
@@ -105,7 +134,7 @@ def test_two_programs_at_once_download_once(hub, environment):
 
 
 def test_what_python_is_writing_is_waited_for(hub, environment):
-    tag = hub.files["model.safetensors"].tag
+    tag = hub.models[MODEL]["model.safetensors"].tag
     lock = environment / f"hub/.locks/models--test-org--blip-demo/{tag}.lock"
     lock.parent.mkdir(parents=True)
     with FileLock(lock):

@@ -178,6 +178,10 @@ def test_the_same_over_http(server):
     matches = post("/v1/match", inputs={"images": [image], "texts": [texts]})["matches"][0]["image_results"]
     for scores, truth in zip(matches, scene["texts"], strict=True):
         assert math.isclose(scores["probability"], truth["probability"], abs_tol=TOLERANCE)
+    parts = [("image", scene["png"]), *(("text", text.encode()) for text in texts)]
+    form = requests.post(f"{server.http}/v1/match", files=[(name, (None, part)) for name, part in parts], timeout=TIMEOUT_S)
+    for scores, same in zip(form.json()["matches"][0]["image_results"], matches, strict=True):
+        assert scores == pytest.approx(same, abs=TOLERANCE)
     vectors = post("/v1/embed", inputs={"images": [image], "texts": texts})
     cosine = sum(a * b for a, b in zip(vectors["images"][0], vectors["texts"][0], strict=True))
     assert math.isclose(cosine, scene["texts"][0]["cosine"], abs_tol=TOLERANCE)
@@ -193,6 +197,16 @@ def test_the_same_over_http(server):
                        timeout=TIMEOUT_S) as response:
         events = [line.removeprefix("event: ") for line in response.text.splitlines() if line.startswith("event: ")]
     assert set(events[:-2]) == {"piece"} and events[-2:] == ["answer", "end"]
+
+
+def test_a_form_is_refused_what_json_is_refused(server, picture):
+    image = {"base64": base64.b64encode(picture).decode()}
+    payload = {"inputs": {"images": [image], "texts": [["what?"]]}, "generation": []}
+    json_refused = requests.post(f"{server.http}/v1/ask", json=payload, timeout=TIMEOUT_S)
+    parts = [("image", picture), ("question", b"what?"), ("generation", b"[]")]
+    form_refused = requests.post(f"{server.http}/v1/ask", files=[(name, (None, part)) for name, part in parts], timeout=TIMEOUT_S)
+    for refused in (json_refused, form_refused):
+        assert (refused.status_code, refused.json()["reason"], refused.json()["field"]) == (400, "PAYLOAD_INVALID", "generation")
 
 
 def test_company_of_other_tasks_changes_nothing_and_loses_nothing(server):

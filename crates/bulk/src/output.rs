@@ -50,6 +50,16 @@ pub enum OutputError {
     },
 }
 
+impl OutputError {
+    /// Refuses to go on with a file of other columns.
+    pub(crate) fn check_columns(path: &Path, found: &[String], wanted: &[&str]) -> Result<(), Self> {
+        if found == wanted {
+            return Ok(());
+        }
+        Err(Self::Columns { path: path.to_owned(), found: found.join(","), wanted: wanted.join(",") })
+    }
+}
+
 /// Where records go.
 pub struct Output {
     sink: Box<dyn Write + Send>,
@@ -103,7 +113,9 @@ impl Output {
             })?;
             if existing == Existing::Resume {
                 output.resumed = go_on(&mut file, format).map_err(file_error)?;
-                output.check_columns(path)?;
+                if let Some(found) = &output.resumed.columns {
+                    OutputError::check_columns(path, found, columns)?;
+                }
             }
             output.sink = Box::new(file);
         }
@@ -124,19 +136,16 @@ impl Output {
     /// # Errors
     /// The operating system's.
     pub fn write(&mut self, fields: &Fields) -> io::Result<()> {
-        self.sink.write_all(&written(fields, self.format, &self.columns))?;
-        self.sink.flush()
+        self.copy(&written(fields, self.format, &self.columns))
     }
 
-    fn check_columns(&self, path: &Path) -> Result<(), OutputError> {
-        match &self.resumed.columns {
-            Some(found) if *found != self.columns => Err(OutputError::Columns {
-                path: path.to_owned(),
-                found: found.join(","),
-                wanted: self.columns.join(","),
-            }),
-            _ => Ok(()),
-        }
+    /// Writes the bytes of a record, line end included, as they were written before.
+    ///
+    /// # Errors
+    /// The operating system's.
+    pub(crate) fn copy(&mut self, record: &[u8]) -> io::Result<()> {
+        self.sink.write_all(record)?;
+        self.sink.flush()
     }
 }
 

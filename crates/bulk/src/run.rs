@@ -6,7 +6,7 @@ use futures::{Stream, StreamExt as _, future::Either};
 use serde_json::{Value, json};
 
 use crate::{
-    Fields, Outcome, Output, Progress, Record, Task,
+    Fields, Outcome, Output, OutputError, Progress, Record, Task,
     neighbours::{Group, groups},
     task::until_answered,
 };
@@ -44,6 +44,9 @@ pub enum Stopped {
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(io::Error),
+    /// What an earlier run wrote cannot be gone on with.
+    #[error(transparent)]
+    Earlier(OutputError),
     /// No record can be answered any more.
     #[error("{0}")]
     Task(String),
@@ -58,7 +61,7 @@ pub enum Stopped {
 }
 
 /// Values by which a resumed output is known to be of the same input.
-const IDENTITY: [&str; 2] = ["id", "image"];
+pub(crate) const IDENTITY: [&str; 2] = ["id", "image"];
 
 /// Answers `records` behind those that `output` has already, until they end or `stop` does.
 ///
@@ -103,14 +106,19 @@ where
     for _ in 0..resumed.records {
         last = records.next().await.transpose().map_err(Stopped::Input)?;
     }
-    if let (Some(Record { fields: Ok(own), position }), Some(written)) = (last, &resumed.last) {
-        for field in IDENTITY {
-            if text(own.get(field)) != text(written.get(field)) {
-                return Err(Stopped::OtherInput { position: position + 1, field });
-            }
-        }
+    if let (Some(record), Some(written)) = (last, &resumed.last) {
+        check_identity(&record, written)?;
     }
     Ok(records)
+}
+
+/// Whether a line was written about this record, as far as both can tell.
+pub(crate) fn check_identity(record: &Record, written: &Fields) -> Result<(), Stopped> {
+    let Ok(own) = &record.fields else { return Ok(()) };
+    match IDENTITY.into_iter().find(|field| text(own.get(*field)) != text(written.get(*field))) {
+        Some(field) => Err(Stopped::OtherInput { position: record.position + 1, field }),
+        None => Ok(()),
+    }
 }
 
 /// A value as CSV would have it.
@@ -123,7 +131,7 @@ fn text(value: Option<&Value>) -> String {
 }
 
 /// The lines of a group: what is written, and whether it is a failure.
-async fn answered(
+pub(crate) async fn answered(
     task: &impl Task,
     group: Group,
     patience: Duration,

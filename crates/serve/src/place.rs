@@ -20,6 +20,8 @@ pub enum Form {
         /// Whether the questions are those of all images.
         shared_questions: bool,
     },
+    /// A form of HTML: image files, and texts that all of them are compared with.
+    FilesTexts,
 }
 
 impl Form {
@@ -30,7 +32,7 @@ impl Form {
             Self::Grpc | Self::Prompts | Self::Texts => "inputs",
             Self::Vectors => "images",
             Self::Card | Self::CardVectors => "inputs.images",
-            Self::Files { .. } => "image",
+            Self::Files { .. } | Self::FilesTexts => "image",
         }
     }
 
@@ -45,6 +47,7 @@ impl Form {
             Self::Card | Self::CardVectors => "inputs.texts",
             Self::Files { shared_questions: true } => "questions",
             Self::Files { shared_questions: false } => "texts",
+            Self::FilesTexts => "text",
         }
     }
 }
@@ -71,7 +74,7 @@ impl Place {
         self.image_part(match self.form {
             Form::Grpc | Form::Prompts | Form::Texts | Form::Vectors => ".data",
             Form::Card | Form::CardVectors => ".base64",
-            Form::Files { .. } => "",
+            Form::Files { .. } | Form::FilesTexts => "",
         })
     }
 
@@ -94,6 +97,7 @@ impl Place {
             Form::CardVectors => "inputs.texts".to_owned(),
             Form::Files { shared_questions: true } => "questions".to_owned(),
             Form::Files { shared_questions: false } => format!("texts[{index}]"),
+            Form::FilesTexts => "text".to_owned(),
         }
     }
 
@@ -110,6 +114,7 @@ impl Place {
             Form::CardVectors => format!("inputs.texts[{position}]"),
             Form::Files { shared_questions: true } => format!("questions[{position}]"),
             Form::Files { shared_questions: false } => format!("texts[{index}][{position}]"),
+            Form::FilesTexts => format!("text[{position}]"),
         }
     }
 
@@ -138,7 +143,7 @@ impl Place {
             Form::Grpc | Form::Prompts | Form::Texts => format!("inputs[{index}].image{part}"),
             Form::Vectors => format!("images[{index}]{part}"),
             Form::Card | Form::CardVectors => format!("inputs.images[{index}]{part}"),
-            Form::Files { .. } => format!("image[{index}]{part}"),
+            Form::Files { .. } | Form::FilesTexts => format!("image[{index}]{part}"),
         }
     }
 }
@@ -170,5 +175,7 @@ mod tests {
         assert_eq!([&image, &shared, &question], ["image[2]", "questions", "questions[1]"]);
         let [.., each, question] = named(Form::Files { shared_questions: false });
         assert_eq!([&each, &question], ["texts[2]", "texts[2][1]"]);
+        let [image, _, shared, text] = named(Form::FilesTexts);
+        assert_eq!([&image, &shared, &text], ["image[2]", "text", "text[1]"]);
     }
 }

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use bulk::{Existing, Format, Input, Output, Plan, Progress, Summary, Task};
+use bulk::{Existing, Format, Input, Output, Plan, Progress, Summary, Task, Written};
 use clap::{Args, ValueHint};
 use futures::StreamExt as _;
 
@@ -33,6 +33,10 @@ pub(super) struct BulkOptions {
     /// How records are written where no name says it: jsonl or csv
     #[arg(long, value_name = "jsonl|csv", default_value = "jsonl")]
     format: Format,
+
+    /// Ask again the lines of an output that failed, then go on behind its last as --resume does
+    #[arg(long, requires = "input", conflicts_with = "force")]
+    retry_failed: bool,
 
     #[command(flatten)]
     work: WorkOptions,
@@ -81,16 +85,32 @@ impl BulkOptions {
         let format = path.as_deref().and_then(Format::of).unwrap_or(self.format);
         let input = Input { path, format };
         let output = Some(&*self.output).filter(|path| !is_standard(path));
-        anyhow::ensure!(output.is_some() || !self.work.resume, "--resume needs --output FILE");
+        let existing = if self.retry_failed { Existing::Resume } else { self.work.existing() };
+        anyhow::ensure!(
+            output.is_some() || existing != Existing::Resume,
+            "--resume and --retry-failed need --output FILE"
+        );
         let format = output.and_then(Format::of).unwrap_or(self.format);
+        let mut again = Exit::Clean;
+        if let Some(path) = output.filter(|path| self.retry_failed && path.is_file()) {
+            anyhow::ensure!(input.path.is_some(), "--retry-failed needs --input FILE, which is read twice");
+            let records = input.records().context("cannot read the input")?;
+            let written = Written { path, format, columns };
+            let (summary, exit) = self.work.retry(task, records, written).await?;
+            if summary.interrupted {
+                complain("stopped: --retry-failed goes on");
+                return Ok(exit);
+            }
+            again = exit;
+        }
         let records = input.records().context("cannot read the input")?;
         let total = input.count().context("cannot read the input")?;
-        let mut output = Output::open(output, format, columns, self.work.existing())?;
+        let mut output = Output::open(output, format, columns, existing)?;
         let (summary, exit) = self.work.run(task, what, records, total, &mut output).await?;
         if summary.interrupted {
             complain(&format!("stopped after {} lines: --resume goes on", summary.written));
         }
-        Ok(exit)
+        Ok(if exit == Exit::Clean { again } else { exit })
     }
 }
 
@@ -112,27 +132,51 @@ impl WorkOptions {
         total: Option<u64>,
         output: &mut Output,
     ) -> anyhow::Result<(Summary, Exit)> {
-        let plan = Plan {
-            in_flight: self.in_flight.into(),
-            group: GROUP,
-            shared: "image",
-            patience: Duration::from_secs(self.patience_s),
-        };
         let mut signals = stop_signals()?;
         let mut signal = None;
         let stop = async { signal = signals.next().await };
         let progress = Progress::on_stderr(what, output.resumed().records, total);
-        let summary = bulk::run(task, records, output, &progress, &plan, stop).await?;
-        let rate = progress.per_second();
-        drop(progress);
-        let Summary { written, failed, .. } = summary;
-        let _ = writeln!(std::io::stderr(), "{what}: {written} lines, {failed} failed, {rate} a second");
-        let exit = match signal {
-            Some(number) if summary.interrupted => Exit::Signal(number),
-            _ if failed > 0 => Exit::Failed,
-            _ => Exit::Clean,
-        };
-        Ok((summary, exit))
+        let summary = bulk::run(task, records, output, &progress, &self.plan(), stop).await?;
+        Ok((summary, finished(what, summary, progress, signal)))
+    }
+
+    /// Asks again what failed in an output, and says likewise what was done.
+    async fn retry(
+        &self,
+        task: &impl Task,
+        records: impl futures::Stream<Item = std::io::Result<bulk::Record>> + Send + Unpin,
+        written: Written<'_>,
+    ) -> anyhow::Result<(Summary, Exit)> {
+        const WHAT: &str = "asking again";
+        let mut signals = stop_signals()?;
+        let mut signal = None;
+        let stop = async { signal = signals.next().await };
+        let progress = Progress::on_stderr(WHAT, 0, None);
+        let summary = bulk::retry(task, records, written, &progress, &self.plan(), stop).await?;
+        Ok((summary, finished(WHAT, summary, progress, signal)))
+    }
+
+    fn plan(&self) -> Plan {
+        Plan {
+            in_flight: self.in_flight.into(),
+            group: GROUP,
+            shared: "image",
+            patience: Duration::from_secs(self.patience_s),
+        }
+    }
+}
+
+/// Says in one line what was done.
+fn finished(what: &str, summary: Summary, progress: Progress, signal: Option<i32>) -> Exit {
+    let rate = progress.per_second();
+    // The bar is gone before the line comes.
+    drop(progress);
+    let Summary { written, failed, interrupted } = summary;
+    let _ = writeln!(std::io::stderr(), "{what}: {written} lines, {failed} failed, {rate} a second");
+    match signal {
+        Some(number) if interrupted => Exit::Signal(number),
+        _ if failed > 0 => Exit::Failed,
+        _ => Exit::Clean,
     }
 }
 

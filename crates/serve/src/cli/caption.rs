@@ -1,5 +1,7 @@
 //! `blip-serve caption`.
 
+use std::sync::Arc;
+
 use bulk::Fields;
 use clap::Args;
 use serde_json::json;
@@ -10,7 +12,7 @@ use super::{
     direct,
     generation::{GenerationFlags, ModelOptions},
     images::ImageOptions,
-    print::Format,
+    print::{Format, PieceByPiece},
     tasks::Captioning,
 };
 use crate::{exit::Exit, proto::CaptionRequest};
@@ -64,6 +66,7 @@ impl CaptionCommand {
     pub(super) async fn run(self) -> anyhow::Result<Exit> {
         let images = if self.bulk.is_wanted() { Vec::new() } else { self.images.expanded()? };
         let format = Format::of(self.json);
+        let printed = Arc::new(PieceByPiece::new(format));
         let task = Captioning {
             template: self.connection.template(self.timeout_s)?,
             channel: self.connection.connect().await?,
@@ -77,7 +80,8 @@ impl CaptionCommand {
             },
             // Whoever reads the pieces may have gone; the caption itself then cannot be printed, which is told.
             piece: self.stream.then(|| {
-                let print = move |fields: &Fields, piece: &str| drop(format.piece(fields, piece));
+                let printed = Arc::clone(&printed);
+                let print = move |fields: &Fields, piece: &str| drop(printed.piece(fields, piece));
                 Box::new(print) as _
             }),
         };
@@ -94,7 +98,7 @@ impl CaptionCommand {
         }
         let lots = direct::pairs(&images, "prompt", &asked);
         if self.stream {
-            direct::run_streamed(&task, lots, format).await
+            direct::run_streamed(&task, lots, &printed).await
         } else {
             direct::run(&task, lots, format).await
         }

@@ -5,7 +5,10 @@ use bulk::{Fields, Outcome, Task};
 use futures::{StreamExt as _, stream};
 use serde_json::json;
 
-use super::{print::Format, tasks::merge};
+use super::{
+    print::{Format, PieceByPiece},
+    tasks::merge,
+};
 use crate::exit::Exit;
 
 /// Images that are asked about at a time.
@@ -46,16 +49,23 @@ pub(super) async fn run(task: &impl Task, lots: Vec<Vec<Fields>>, format: Format
 pub(super) async fn run_streamed(
     task: &impl Task,
     lots: Vec<Vec<Fields>>,
-    format: Format,
+    printed: &PieceByPiece,
 ) -> anyhow::Result<Exit> {
     let mut all = true;
     for record in lots.into_iter().flatten() {
-        format.begin(&record).context("cannot print")?;
-        let outcomes = task.answer(vec![record.clone()]).await.map_err(anyhow::Error::msg)?;
-        for outcome in outcomes {
-            let (fields, answered) = settled(record.clone(), outcome)?;
+        let outcomes = task.answer(vec![record.clone()]).await.map_err(anyhow::Error::msg);
+        let outcomes = outcomes.and_then(|outcomes| {
+            outcomes
+                .into_iter()
+                .map(|outcome| settled(record.clone(), outcome))
+                .collect::<Result<Vec<_>, _>>()
+        });
+        if outcomes.is_err() {
+            printed.break_off().context("cannot print")?;
+        }
+        for (fields, answered) in outcomes? {
             all &= answered;
-            format.end(&fields).context("cannot print")?;
+            printed.end(&fields).context("cannot print")?;
         }
     }
     Ok(if all { Exit::Clean } else { Exit::Failed })

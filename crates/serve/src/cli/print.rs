@@ -1,6 +1,9 @@
 //! What the client commands print: a line for each outcome, for people or for programs.
 
-use std::io::{self, Write as _};
+use std::{
+    io::{self, Write as _},
+    sync::atomic::{AtomicBool, Ordering},
+};
 
 use bulk::Fields;
 use serde_json::Value;
@@ -31,38 +34,63 @@ impl Format {
             Self::Text => writeln!(io::stdout(), "{}{}{}", head(fields), words(fields), figures(fields)),
         }
     }
+}
 
-    /// Prints what comes before the pieces of a caption.
-    pub(super) fn begin(self, fields: &Fields) -> io::Result<()> {
-        if self == Self::Text {
-            write!(io::stdout(), "{}{}", head(fields), text(fields, "prompt"))?;
-        }
-        io::stdout().flush()
+/// A caption that is printed piece by piece, on a line that begins when there is something to print on it.
+#[derive(Debug)]
+pub(super) struct PieceByPiece {
+    format: Format,
+    begun: AtomicBool,
+}
+
+impl PieceByPiece {
+    pub(super) fn new(format: Format) -> Self {
+        Self { format, begun: AtomicBool::new(false) }
     }
 
-    /// Prints a piece of a caption.
-    pub(super) fn piece(self, fields: &Fields, piece: &str) -> io::Result<()> {
-        match self {
-            Self::Text => write!(io::stdout(), "{piece}")?,
-            Self::Json => {
+    /// Prints a piece of the caption.
+    pub(super) fn piece(&self, fields: &Fields, piece: &str) -> io::Result<()> {
+        let mut stdout = io::stdout();
+        match self.format {
+            Format::Text => {
+                self.begin(fields)?;
+                write!(stdout, "{piece}")?;
+            }
+            Format::Json => {
                 let mut fields = shown(fields);
                 fields.insert("piece".to_owned(), piece.into());
-                writeln!(io::stdout(), "{}", Value::Object(fields))?;
+                writeln!(stdout, "{}", Value::Object(fields))?;
             }
         }
-        io::stdout().flush()
+        stdout.flush()
     }
 
-    /// Prints what comes behind the pieces of a caption.
-    pub(super) fn end(self, fields: &Fields) -> io::Result<()> {
-        match self {
-            Self::Json => self.print(fields),
-            Self::Text if fields.contains_key("error") => {
-                writeln!(io::stdout())?;
-                self.print(fields)
+    /// Prints what comes behind the pieces: what became of the caption.
+    pub(super) fn end(&self, fields: &Fields) -> io::Result<()> {
+        match self.format {
+            Format::Text if !fields.contains_key("error") => {
+                // One of no words has no pieces.
+                self.begin(fields)?;
+                self.begun.store(false, Ordering::Relaxed);
+                writeln!(io::stdout(), "{}", figures(fields))
             }
-            Self::Text => writeln!(io::stdout(), "{}", figures(fields)),
+            format => {
+                self.break_off()?;
+                format.print(fields)
+            }
         }
+    }
+
+    /// Ends the line of a caption that nothing more comes of.
+    pub(super) fn break_off(&self) -> io::Result<()> {
+        if self.begun.swap(false, Ordering::Relaxed) { writeln!(io::stdout()) } else { Ok(()) }
+    }
+
+    fn begin(&self, fields: &Fields) -> io::Result<()> {
+        if self.begun.swap(true, Ordering::Relaxed) {
+            return Ok(());
+        }
+        write!(io::stdout(), "{}{}", head(fields), text(fields, "prompt"))
     }
 }
 

@@ -184,13 +184,13 @@ impl Media {
         let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match essence.as_str() {
             "application/json" => Ok(Self::Json),
-            "multipart/form-data" if matches!(kind, Kind::Ask | Kind::Caption) => Ok(Self::Form),
+            "multipart/form-data" if kind != Kind::Embed => Ok(Self::Form),
             _ => Err(Refusal::new(Reason::MediaTypeRefused)
                 .field("content-type")
                 .value(if essence.is_empty() { "missing" } else { content_type })
                 .limit(match kind {
-                    Kind::Match | Kind::Embed => "application/json",
-                    Kind::Ask | Kind::Caption => "application/json or multipart/form-data",
+                    Kind::Embed => "application/json",
+                    Kind::Ask | Kind::Caption | Kind::Match => "application/json or multipart/form-data",
                 })),
         }
     }

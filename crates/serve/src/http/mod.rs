@@ -8,6 +8,7 @@ mod cors;
 mod count;
 mod docs;
 mod errors_page;
+mod forms;
 mod grpc_web;
 mod linger;
 mod models;

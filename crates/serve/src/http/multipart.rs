@@ -1,19 +1,17 @@
 //! A request as a form of HTML (`multipart/form-data`): image files as they are, read piece by piece.
 
-use bytes::Bytes;
 use multer::{Field, Multipart};
 use serde::{
-    Deserialize as _,
+    Deserialize,
     de::{DeserializeOwned, IntoDeserializer as _, value},
 };
-use utoipa::ToSchema;
 
 use super::{
     body::Upload,
     card::read_json,
     payload::{Class, Kind, Milliseconds, Options, Payload, Questions, file, plain},
     tasks::prompts,
-    texts::CardGeneration,
+    texts::{CardGeneration, object},
 };
 use crate::{
     codec::MAX_MESSAGES,
@@ -22,51 +20,6 @@ use crate::{
     proto::image::Source,
     wanted::Wanted,
 };
-
-/// Image files, with questions that all of them share (`question`,
-/// `questions`) or a list for each (`texts`).
-#[derive(ToSchema)]
-#[serde(deny_unknown_fields)]
-#[expect(dead_code, reason = "a form is read field by field")]
-pub(super) struct CardForm {
-    /// A PNG, JPEG, WebP, GIF, BMP or TIFF file; as many fields of this name as there are images.
-    #[schema(value_type = Vec<String>, format = Binary, min_items = 1)]
-    image: Vec<Bytes>,
-    /// A question about all images; may be repeated.
-    #[schema(nullable = false)]
-    question: Option<Vec<String>>,
-    /// Questions about all images, as a JSON list of strings.
-    #[schema(
-        nullable = false,
-        content_media_type = "application/json",
-        example = r#"["Is it a person?", "What skin color?"]"#
-    )]
-    questions: Option<String>,
-    /// In place of both: a JSON list of one list of questions for each image, as in the JSON request.
-    #[schema(nullable = false, content_media_type = "application/json")]
-    texts: Option<String>,
-    /// The API key, if the server needs one and no header carries it.
-    #[schema(nullable = false)]
-    secret_token: Option<String>,
-    /// `true` for scores, token ids and timings beside the answers.
-    #[schema(nullable = false)]
-    details: Option<bool>,
-    /// `true` for server-sent events.
-    #[schema(nullable = false)]
-    stream: Option<bool>,
-    /// Which model is asked, by its name.
-    #[schema(nullable = false)]
-    model: Option<String>,
-    /// How answers or captions are written, as JSON.
-    #[schema(nullable = false, content_media_type = "application/json", example = r#"{"num_beams": 3}"#)]
-    generation: Option<String>,
-    /// Who goes first when several callers wait.
-    #[schema(nullable = false)]
-    priority: Option<Class>,
-    /// How long the caller waits, in milliseconds.
-    #[schema(nullable = false, minimum = 1, maximum = 4_294_967_295_u32, format = "uint32")]
-    timeout_ms: Option<u32>,
-}
 
 /// A form as far as it was read.
 #[derive(Default)]
@@ -84,6 +37,11 @@ struct Fields {
     stream_tokens: Option<bool>,
 }
 
+/// Options as a field of their own: an object, as in JSON.
+#[derive(Deserialize)]
+#[serde(transparent)]
+struct Generation(#[serde(deserialize_with = "object")] CardGeneration);
+
 /// Reads a request of this kind with this content type.
 ///
 /// # Errors
@@ -93,7 +51,7 @@ pub(super) async fn read_form(kind: Kind, content_type: &str, upload: Upload) ->
     let mut form = Multipart::new(upload, boundary);
     let mut fields = Fields::default();
     while let Some(field) = form.next_field().await.map_err(unreadable)? {
-        fields.add(field).await?;
+        fields.add(kind, field).await?;
         if fields.images.len() + fields.shared.len() > MAX_MESSAGES {
             return Err(Refusal::new(Reason::PayloadTooManyValues)
                 .field("the form")
@@ -105,17 +63,23 @@ pub(super) async fn read_form(kind: Kind, content_type: &str, upload: Upload) ->
 }
 
 impl Fields {
-    async fn add(&mut self, field: Field<'_>) -> Result<(), Refusal> {
+    async fn add(&mut self, kind: Kind, field: Field<'_>) -> Result<(), Refusal> {
         let name = field.name().unwrap_or_default().to_owned();
         let content = field.bytes().await.map_err(unreadable)?;
         match name.as_str() {
             "image" => self.images.push(file(content)),
-            "question" => self.shared.push(text(&name, &content)?),
-            "questions" => self.shared.extend(read_json::<Vec<String>>(&content, &name)?),
+            "text" if kind == Kind::Match => self.shared.push(text(&name, &content)?),
+            "question" if kind != Kind::Match => self.shared.push(text(&name, &content)?),
+            "questions" if kind != Kind::Match => {
+                self.shared.extend(read_json::<Vec<String>>(&content, &name)?);
+            }
             "texts" => set(&mut self.texts, &name, json(&name, &content)?)?,
             "secret_token" => set(&mut self.secret_token, &name, text(&name, &content)?)?,
             "model" => set(&mut self.model, &name, text(&name, &content)?)?,
-            "generation" => set(&mut self.generation, &name, json(&name, &content)?)?,
+            "generation" => {
+                let Generation(generation) = json(&name, &content)?;
+                set(&mut self.generation, &name, generation)?;
+            }
             "stream_tokens" => set(&mut self.stream_tokens, &name, json(&name, &content)?)?,
             "details" => set(&mut self.details, &name, json(&name, &content)?)?,
             "stream" => set(&mut self.stream, &name, json(&name, &content)?)?,
@@ -133,7 +97,10 @@ impl Fields {
 
     fn payload(self, kind: Kind) -> Result<Payload, Refusal> {
         let Self { images, shared, texts, secret_token, details, stream, priority, timeout_ms, .. } = self;
-        let form = Form::Files { shared_questions: texts.is_none() };
+        let form = match (kind, &texts) {
+            (Kind::Match, None) => Form::FilesTexts,
+            (_, texts) => Form::Files { shared_questions: texts.is_none() },
+        };
         let list = |texts: Vec<String>| match kind {
             Kind::Caption => prompts(texts),
             _ => texts.into_iter().map(plain).collect(),
@@ -141,7 +108,7 @@ impl Fields {
         let questions = match texts {
             None => Questions::Shared(list(shared)),
             Some(lists) if shared.is_empty() => Questions::Each(lists.into_iter().map(list).collect()),
-            Some(_) => return Err(invalid("texts", "it stands beside questions that all images share")),
+            Some(_) => return Err(invalid("texts", "it stands beside what all images share")),
         };
         let options = Options {
             details: details.unwrap_or_default(),
@@ -149,13 +116,13 @@ impl Fields {
             priority: priority.unwrap_or_default(),
             timeout_ms,
         };
-        let (generation, pieces) = (self.generation.map(Into::into), self.stream_tokens);
-        let wanted = match kind {
-            Kind::Ask if pieces.is_none() => Wanted::Answers(generation.unwrap_or_default()),
-            Kind::Caption => Wanted::Captions {
+        let wanted = match (kind, self.generation.map(Into::into), self.stream_tokens) {
+            (Kind::Ask, generation, None) => Wanted::Answers(generation.unwrap_or_default()),
+            (Kind::Caption, generation, pieces) => Wanted::Captions {
                 generation: generation.unwrap_or_default(),
                 pieces: pieces.unwrap_or_default(),
             },
+            (Kind::Match, None, None) => Wanted::Matches,
             _ => return Err(invalid("the form", "it has options that are not those of this path")),
         };
         let model = self.model.unwrap_or_default();
@@ -215,11 +182,15 @@ mod tests {
     }
 
     async fn read(body: String, max_bytes: usize) -> Result<Payload, Refusal> {
+        read_as(Kind::Ask, body, max_bytes).await
+    }
+
+    async fn read_as(kind: Kind, body: String, max_bytes: usize) -> Result<Payload, Refusal> {
         let pieces: Vec<_> =
             body.into_bytes().chunks(7).map(|piece| Ok::<_, multer::Error>(piece.to_vec())).collect();
         let room = Room::new(1 << 20, max_bytes, Duration::from_secs(20));
         let upload = Upload::new(&HeaderMap::new(), Body::from_stream(stream::iter(pieces)), room)?;
-        read_form(Kind::Ask, CONTENT_TYPE, upload).await
+        read_form(kind, CONTENT_TYPE, upload).await
     }
 
     async fn refused(fields: &[(&str, &str)]) -> String {
@@ -258,6 +229,21 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn texts_to_compare_with_are_shared_or_of_each_image_and_nothing_is_generated() {
+        let read = async |fields: &[(&str, &str)]| read_as(Kind::Match, form(fields), 1 << 20).await;
+        let shared = read(&[("image", "a"), ("text", "a cat"), ("text", "a dog")]).await.ok().unwrap();
+        assert_eq!((shared.wanted, shared.form), (Wanted::Matches, Form::FilesTexts));
+        let Questions::Shared(texts) = shared.questions else { panic!() };
+        assert_eq!(texts, ["a cat", "a dog"].map(|text| plain(text.to_owned())));
+        let each = read(&[("image", "a"), ("texts", r#"[["a cat"]]"#)]).await.ok().unwrap();
+        assert_eq!(each.form, Form::Files { shared_questions: false });
+        for (field, content) in [("question", "a cat"), ("generation", "{}"), ("stream_tokens", "true")] {
+            let refusal = read(&[("image", "a"), (field, content)]).await.err().unwrap();
+            assert_eq!(refusal.reason(), Reason::PayloadInvalid, "{field}");
+        }
+    }
+
+    #[tokio::test]
     async fn a_field_at_fault_is_named() {
         for (fields, expected) in [
             (
@@ -272,6 +258,8 @@ mod tests {
             ([("details", "true"), ("details", "true")], "details is not as expected: it is given twice"),
             ([("texts", "[]"), ("question", "a")], "texts is not as expected: it stands beside"),
             ([("questions", "what?"), ("image", "a")], "questions is no json"),
+            ([("generation", "[]"), ("image", "a")], "generation is not as expected: invalid type: sequence"),
+            ([("text", "a"), ("image", "a")], "it has an unknown field `text`"),
         ] {
             let message = refused(&fields).await;
             assert!(message.contains(expected), "{message}");

@@ -17,8 +17,8 @@ use utoipa::{
 use super::{
     answers::CardResponse,
     card::CardRequest,
+    forms::{CardForm, MatchForm},
     models,
-    multipart::CardForm,
     problem::{PROBLEM_JSON, Problem},
     scores::{EmbedResponse, MatchResponse},
     sse::{AnswerEvent, EndEvent, PieceEvent, ServerSentEvent},
@@ -114,7 +114,7 @@ fn caption() {}
     post,
     path = "/v1/match",
     operation_id = "match",
-    request_body(content((MatchRequest = "application/json"))),
+    request_body(content((MatchRequest = "application/json"), (MatchForm = "multipart/form-data"))),
     responses((
         status = 200,
         description = "How well they fit; failed items are null",
