@@ -1,4 +1,4 @@
-//! What mimalloc, the program's own allocator, says of the memory that it holds.
+//! What mimalloc, the program's allocator and LibTorch's, says of the memory that it holds.
 //!
 //! It takes memory from the operating system in large pieces, gives parts of them out, and keeps for the next what comes back.
 //! Beside the process's resident memory this tells what is the allocator's from what is others': mapped weights, stacks, and

@@ -21,6 +21,10 @@ use blip::{
 use clap::Parser;
 use serde_json::{Value, json};
 
+/// The program's own, LibTorch's memory with it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Debug, Parser)]
 struct Arguments {
     /// A model folder in Hugging Face's layout.

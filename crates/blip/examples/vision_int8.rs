@@ -19,6 +19,10 @@ use clap::Parser;
 use cpu_time::ProcessTime;
 use tch::Device;
 
+/// The program's own, LibTorch's memory with it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 #[derive(Debug, Parser)]
 struct Arguments {
     /// A model folder in Hugging Face's layout.

@@ -2,7 +2,8 @@
 
 use std::io::Write as _;
 
-/// Answers are made on one thread and sent from another: glibc's allocator has them wait for each other.
+/// Answers are made on one thread and sent from another: glibc's allocator has them wait for each other. It stands in for
+/// `malloc` as well: glibc gives the large tensors of every batch back to the kernel, which has to clear their pages for the next.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -52,7 +52,7 @@ metrics_table! {
     DEVICE_MEMORY_RETRIES = "blip_device_memory_retries_total", Counter, Count, "device",
         "allocations on a GPU that found no room before LibTorch gave back what it kept unused";
     ALLOCATOR = "blip_allocator_committed_bytes", Gauge, Bytes, "",
-        "what the program's allocator, mimalloc, has of the operating system's memory, in use or kept for the next";
+        "what the allocator, mimalloc, has of the operating system's memory, LibTorch's tensors on the CPU among it, in use or kept for the next";
     ALLOCATOR_PEAK = "blip_allocator_committed_peak_bytes", Gauge, Bytes, "", "the most of that since the start";
     RESIDENT_PEAK = "blip_resident_memory_peak_bytes", Gauge, Bytes, "",
         "the most of process_resident_memory_bytes since the start, however short it was";
