@@ -5,7 +5,8 @@ use tch::{TchError, Tensor};
 use crate::{
     attention::{attend, merge_heads, split_heads},
     error::LoadError,
-    fold::{Fold, FoldGroup},
+    fold::{Fold, FoldGroup, Source},
+    image_memory::LayerMemory,
     lanes::LaneLayout,
     layers::{LayerNorm, Linear},
     weights::Scope,
@@ -97,19 +98,19 @@ impl CrossAttention {
         attend(query, &key_value.f_select(0, 0)?, &key_value.f_select(0, 1)?, mask)
     }
 
-    /// Attends from questions `[rows, longest, hidden]`, in the order of `fold`, to their images
-    /// `[images, tokens, memory dim]`, in the order of `fold`. Every image token is valid, so there is no mask.
+    /// Attends from questions `[rows, longest, hidden]` to their images, both in the order of `fold`. Every image token is valid,
+    /// so there is no mask.
     pub(crate) fn attend_images(
         &self,
         states: &Tensor,
-        images: &Tensor,
+        mut images: LayerMemory<'_>,
         fold: &Fold,
     ) -> Result<Tensor, TchError> {
         let query = self.query.forward(states)?;
         let contexts = fold
             .groups
             .iter()
-            .map(|group| self.group_context(&query, images, group))
+            .map(|group| self.group_context(&query, &mut images, group, group.of(&fold.sources)))
             .collect::<Result<Vec<_>, _>>()?;
         let context = match contexts.as_slice() {
             [only] => only.shallow_clone(),
@@ -118,34 +119,61 @@ impl CrossAttention {
         self.norm.forward_residual(self.output.forward(&context)?, states)
     }
 
-    fn group_context(&self, query: &Tensor, images: &Tensor, group: &FoldGroup) -> Result<Tensor, TchError> {
+    fn group_context(
+        &self,
+        query: &Tensor,
+        images: &mut LayerMemory<'_>,
+        group: &FoldGroup,
+        sources: &[Source],
+    ) -> Result<Tensor, TchError> {
         let (_, longest, hidden) = query.size3()?;
         let rows = group.images * group.questions;
+        let queries = group.questions * longest;
         // All questions on an image as one row of queries.
         let query = query.f_narrow(0, group.first_row, rows)?.f_view([
             group.images,
-            group.questions * longest,
+            queries,
             self.heads,
             self.head_dim,
         ])?;
-        let memory = images.f_narrow(0, group.first_image, group.images)?;
-        let context = if !memory.device().is_cuda()
-            && self.absorbing_is_cheaper(group.questions * longest, memory.size3()?.1)
-        {
-            self.absorbed_context(&query, &memory)?
-        } else {
-            let context = self.context(&query.f_transpose(1, 2)?, &self.project(&memory)?, None)?;
-            context.f_transpose(1, 2)?
+        let by_head = query.f_transpose(1, 2)?;
+        let features = || images.features.f_narrow(0, group.first_image, group.images);
+        let slots: Vec<i64> = sources.iter().filter_map(|source| source.slot()).collect();
+        let context = match (sources.first(), &mut images.key_values) {
+            (Some(Source::Kept(_)), Some(kept)) => self.context(&by_head, &kept.gather(&slots)?, None)?,
+            (Some(Source::Keep(_)), Some(kept)) => {
+                let made = self.project(&features()?)?;
+                kept.store(&slots, &made)?;
+                self.context(&by_head, &made, None)?
+            }
+            _ if queries < self.queries_worth_projecting(images.features.size3()?.1) => {
+                self.absorbed_context(&query, &features()?)?.f_transpose(1, 2)?
+            }
+            _ => self.context(&by_head, &self.project(&features()?)?, None)?,
         };
-        context.f_reshape([rows, longest, hidden])
+        context.f_transpose(1, 2)?.f_reshape([rows, longest, hidden])
     }
 
-    /// Whether [`Self::absorbed_context`] costs fewer multiplications than projecting the memory.
-    fn absorbing_is_cheaper(&self, queries: i64, tokens: i64) -> bool {
+    /// Numbers that a key and a value of one token have together.
+    pub(crate) fn key_value_width(&self) -> i64 {
+        2 * self.heads * self.head_dim
+    }
+
+    /// With so many queries over a memory of `tokens`, projecting it costs no more multiplications than
+    /// [`Self::absorbed_context`]; on CUDA it is always the quicker one.
+    pub(crate) fn queries_worth_projecting(&self, tokens: i64) -> i64 {
+        if self.query.weight.device().is_cuda() {
+            return 0;
+        }
         let hidden = self.heads * self.head_dim;
-        let projected = 2 * tokens * self.memory_dim * hidden + queries * 2 * tokens * hidden;
-        let absorbed = queries * 2 * (self.heads * tokens * self.memory_dim + hidden * self.memory_dim);
-        absorbed < projected
+        let projecting = 2 * tokens * self.memory_dim * hidden;
+        let scores = 2 * tokens * hidden;
+        let absorbing = 2 * (self.heads * tokens * self.memory_dim + hidden * self.memory_dim);
+        match absorbing - scores {
+            // A head as wide as the memory.
+            ..=0 => i64::MAX,
+            saved => (projecting + saved - 1) / saved,
+        }
     }
 
     /// The same context without keys and values: `q . (W_k x + b_k) = (W_k^T q) . x + q . b_k`, whose last term

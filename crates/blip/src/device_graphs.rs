@@ -18,6 +18,7 @@ use crate::{
     config::BlipConfig,
     decode_buffers::DecodeBuffers,
     fold::Fold,
+    image_memory::ImageMemory,
     question_encoder::{QuestionBatch, QuestionEncoder},
     vision::VisionEncoder,
 };
@@ -211,7 +212,8 @@ impl QuestionGraph {
         };
         let each: Vec<usize> = (0..rows as usize).collect();
         let fold = Fold::new(&each, each.iter().copied());
-        let (graph, states) = door.capture(device, || encoder.forward(&batch, &images, &fold))?;
+        let (graph, states) =
+            door.capture(device, || encoder.forward(&batch, ImageMemory::of_features(&images), &fold))?;
         Ok(Self { graph, batch, images, states })
     }
 

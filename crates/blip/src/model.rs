@@ -15,7 +15,8 @@ use crate::{
     encoded_batch::EncodedBatch,
     error::{LoadError, ModelError},
     feature_cache::{FeatureCache, ImageKey, Placement},
-    fold::Fold,
+    fold::{Fold, Source},
+    key_value_cache::KeyValueCache,
     preprocess::Pixels,
     question_answering::QuestionAnswering,
     retrieval::Retrieval,
@@ -31,6 +32,8 @@ use crate::{
 pub struct ModelOptions {
     /// Memory for the features of images that were seen, in bytes; at least one batch of images is always kept.
     pub feature_cache_bytes: usize,
+    /// Memory for the keys and values that questions read of images which are asked about again and again, in bytes; 0 keeps none.
+    pub key_value_cache_bytes: usize,
     /// Distinct images that one batch may have.
     pub max_batch_images: usize,
     /// Images that go through the vision encoder together; more need more memory for activations.
@@ -49,6 +52,7 @@ impl ModelOptions {
         if device.is_cuda() {
             Self {
                 feature_cache_bytes: 4 << 30,
+                key_value_cache_bytes: 4 << 30,
                 max_batch_images: 128,
                 vision_pass_images: 16,
                 vision_dtype: VisionDtype::AsModel,
@@ -58,6 +62,7 @@ impl ModelOptions {
         } else {
             Self {
                 feature_cache_bytes: 512 << 20,
+                key_value_cache_bytes: 512 << 20,
                 max_batch_images: 16,
                 vision_pass_images: 4,
                 vision_dtype: VisionDtype::AsModel,
@@ -74,6 +79,7 @@ pub struct Model {
     vision: VisionEncoder,
     head: Head,
     features: FeatureCache,
+    key_values: KeyValueCache,
     upload: Upload,
     config: BlipConfig,
     stop: Stop,
@@ -120,6 +126,12 @@ impl Model {
         let slots =
             (options.feature_cache_bytes / image_bytes(config, dtype)).max(options.max_batch_images.max(1));
         let features = FeatureCache::new(slots as i64, tokens, hidden, device, kind)?;
+        let key_values = match &head {
+            Head::QuestionAnswering(head) => {
+                head.key_value_cache(options.key_value_cache_bytes, tokens, device, kind)?
+            }
+            Head::Captioning(_) | Head::Retrieval(_) => KeyValueCache::none()?,
+        };
         let upload = Upload::new(options.max_batch_images.max(1) as i64, config.vision.image_size, device)?;
         let limit = config.text.max_position_embeddings;
         let max_new_tokens =
@@ -134,6 +146,7 @@ impl Model {
             vision,
             head,
             features,
+            key_values,
             upload,
             config: config.clone(),
             stop,
@@ -202,7 +215,12 @@ impl Model {
             return Ok(());
         }
         let image_of_row: Vec<usize> = rows.iter().map(|row| row.image.unwrap_or(0)).collect();
-        let fold = Fold::new(&image_of_row, about_images);
+        let longest =
+            about_images.iter().filter_map(|&row| rows.get(row)).map(|row| row.token_ids.len()).max();
+        let fold = Fold::with_sources(&image_of_row, about_images, |wanted| {
+            self.place_key_values(images, wanted, longest.unwrap_or(0))
+        });
+        sink.key_values(fold.kept_images(), fold.images.len());
         let mut stopwatch = Stopwatch::start(self.device);
         let wanted: Vec<ImageInput<'_>> =
             fold.images.iter().filter_map(|&image| images.get(image).copied()).collect();
@@ -212,7 +230,9 @@ impl Model {
             placement.missing.iter().filter_map(|&position| fold.images.get(position).copied()).collect();
         let batch = EncodedBatch { rows, fold, features, texts_alone, new_images, vision, stopwatch };
         match &self.head {
-            Head::QuestionAnswering(head) => head.run(batch, self.stop, &self.config, &mut self.graphs, sink),
+            Head::QuestionAnswering(head) => {
+                head.run(batch, self.stop, &self.config, &mut self.graphs, &mut self.key_values, sink)
+            }
             Head::Captioning(head) => head.run(batch, self.stop, sink),
             Head::Retrieval(head) => head.run(batch, sink),
         }
@@ -262,6 +282,21 @@ impl Model {
         Ok(())
     }
 
+    /// Where the keys and values of the `wanted` images come from, each given by its index and the number of questions about it,
+    /// which are all as long as the longest.
+    fn place_key_values(
+        &mut self,
+        images: &[ImageInput<'_>],
+        wanted: &[(usize, usize)],
+        longest: usize,
+    ) -> Vec<Source> {
+        let queries = wanted
+            .iter()
+            .filter_map(|&(image, questions)| Some((images.get(image)?.key, (questions * longest) as i64)))
+            .collect::<Vec<_>>();
+        self.key_values.place(&queries)
+    }
+
     /// Features of the images, `[images, tokens, hidden]`, encoding only those that are not remembered.
     fn encode_images(
         &mut self,
@@ -277,6 +312,7 @@ impl Model {
             ))
         })?;
         for key in &placement.evicted {
+            self.key_values.forget(key);
             rows.image_evicted(key);
         }
         if let Err(error) = self.encode_missing(images, &placement) {
@@ -284,6 +320,7 @@ impl Model {
             Stopwatch::start(self.device).lap();
             for key in placement.missing.iter().filter_map(|&position| keys.get(position)) {
                 self.features.forget(key);
+                self.key_values.forget(key);
             }
             return Err(error.into());
         }

@@ -1,7 +1,7 @@
 //! Answers to questions (`BlipForQuestionAnswering` of the reference): a question encoder that reads the image, and a
 //! decoder that reads the question.
 
-use tch::{Device, Kind};
+use tch::{Device, Kind, TchError};
 
 use crate::{
     answer_decoder::AnswerDecoder,
@@ -14,6 +14,8 @@ use crate::{
     device_graphs::DeviceGraphs,
     encoded_batch::EncodedBatch,
     error::{LoadError, ModelError},
+    image_memory::ImageMemory,
+    key_value_cache::KeyValueCache,
     question_encoder::QuestionEncoder,
     weights::Scope,
 };
@@ -38,6 +40,20 @@ impl QuestionAnswering {
         Ok(Self { questions, decoder })
     }
 
+    /// A cache of so many bytes for the keys and values of images of `tokens`.
+    pub(crate) fn key_value_cache(
+        &self,
+        bytes: usize,
+        tokens: i64,
+        device: Device,
+        kind: Kind,
+    ) -> Result<KeyValueCache, TchError> {
+        match self.questions.key_values(tokens) {
+            Some((shape, price)) => KeyValueCache::new(bytes, shape, price, device, kind),
+            None => KeyValueCache::none(),
+        }
+    }
+
     /// Answers the rows of a batch.
     pub(crate) fn run(
         &self,
@@ -45,6 +61,7 @@ impl QuestionAnswering {
         stop: Stop,
         config: &BlipConfig,
         graphs: &mut DeviceGraphs,
+        key_values: &mut KeyValueCache,
         rows: &mut dyn RowSink,
     ) -> Result<(), ModelError> {
         let token_ids: Vec<&[i64]> = batch.folded().map(|(_, row)| row.token_ids).collect();
@@ -53,7 +70,12 @@ impl QuestionAnswering {
         let graph = graphs.encode_questions(&self.questions, &questions, &batch.features, &batch.fold)?;
         let states = match graph {
             Some(states) => states,
-            None => self.questions.forward(&questions, &batch.features, &batch.fold)?,
+            None => {
+                let images = ImageMemory::new(&batch.features, key_values);
+                let states = self.questions.forward(&questions, images, &batch.fold)?;
+                key_values.settle(&batch.fold);
+                states
+            }
         };
         let text = batch.stopwatch.lap();
 

@@ -3,8 +3,8 @@
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
-    attention::padding_mask, config::BlipConfig, error::LoadError, fold::Fold,
-    text_embeddings::TextEmbeddings, text_layer::TextLayer, weights::Scope,
+    attention::padding_mask, config::BlipConfig, error::LoadError, fold::Fold, image_memory::ImageMemory,
+    key_value_cache::KeyValueShape, text_embeddings::TextEmbeddings, text_layer::TextLayer, weights::Scope,
 };
 
 #[derive(Debug)]
@@ -64,17 +64,24 @@ impl QuestionEncoder {
         Ok(QuestionBatch { ids, padding: padding_mask(&lengths, self.device, self.kind)? })
     }
 
-    /// Encodes questions in the order of `fold` against `images` `[images, tokens, hidden]` in the order of `fold`;
-    /// returns `[rows, longest, hidden]`.
+    /// What keys and values its layers make of an image of `tokens`, and how many queries over it are worth making them for.
+    pub(crate) fn key_values(&self, tokens: i64) -> Option<(KeyValueShape, i64)> {
+        let attention = &self.layers.first()?.cross_attention;
+        let shape =
+            KeyValueShape { layers: self.layers.len() as i64, tokens, width: attention.key_value_width() };
+        Some((shape, attention.queries_worth_projecting(tokens)))
+    }
+
+    /// Encodes questions against `images`, both in the order of `fold`; returns `[rows, longest, hidden]`.
     pub(crate) fn forward(
         &self,
         batch: &QuestionBatch,
-        images: &Tensor,
+        images: ImageMemory<'_>,
         fold: &Fold,
     ) -> Result<Tensor, TchError> {
         let mut states = self.embeddings.forward(&batch.ids, 0)?;
-        for layer in &self.layers {
-            states = layer.forward_question(&states, batch.padding.as_ref(), images, fold)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            states = layer.forward_question(&states, batch.padding.as_ref(), images.layer(index)?, fold)?;
         }
         Ok(states)
     }

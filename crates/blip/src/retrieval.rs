@@ -13,6 +13,7 @@ use crate::{
     encoded_batch::EncodedBatch,
     error::{LoadError, ModelError},
     fold::Fold,
+    image_memory::ImageMemory,
     layers::Linear,
     question_encoder::QuestionEncoder,
     task::{MatchScores, RowOutput, RowTask},
@@ -123,7 +124,8 @@ impl Retrieval {
         let features = &batch.features;
         let images =
             features.f_index_select(0, &Tensor::f_from_slice(&positions)?.f_to_device(features.device())?)?;
-        let states = self.texts.forward(&self.texts.prepare(&texts)?, &images, fold)?;
+        let states =
+            self.texts.forward(&self.texts.prepare(&texts)?, ImageMemory::of_features(&images), fold)?;
         let logits = to_host(&self.matching.forward(&states.f_select(1, 0)?)?)?;
         let (pairs, _) = logits.as_chunks::<2>();
         Ok(pairs.to_vec())

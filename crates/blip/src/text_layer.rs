@@ -10,6 +10,7 @@ use crate::{
     decoder_past::Past,
     error::LoadError,
     fold::Fold,
+    image_memory::LayerMemory,
     lanes::LaneLayout,
     layers::{Dense, FeedForward, LayerNorm, Linear},
     weights::Scope,
@@ -50,7 +51,7 @@ impl TextLayer {
         &self,
         states: &Tensor,
         padding: Option<&Tensor>,
-        images: &Tensor,
+        images: LayerMemory<'_>,
         fold: &Fold,
     ) -> Result<Tensor, TchError> {
         let states = self.self_attention.forward(states, padding)?;

@@ -166,6 +166,10 @@ impl RowSink for Sink<'_> {
         self.rows.image_cached(ImageKey(*key), bytes);
     }
 
+    fn key_values(&mut self, kept: usize, images: usize) {
+        self.kept.read_key_values(kept, images);
+    }
+
     fn image_evicted(&mut self, key: &blip::ImageKey) {
         self.kept.evict(self.image_bytes);
         self.rows.image_evicted(ImageKey(*key));

@@ -140,8 +140,11 @@ fn placement(
     options.cuda_graphs = wanted.model.cuda_graphs;
     options.vision_dtype = wanted.model.vision_dtype;
     options.feature_cache_bytes = wanted.model.feature_cache_bytes.unwrap_or(options.feature_cache_bytes);
+    options.key_value_cache_bytes =
+        wanted.model.key_value_cache_bytes.unwrap_or(options.key_value_cache_bytes);
     if device == Device::Cpu {
         options.feature_cache_bytes /= engines;
+        options.key_value_cache_bytes /= engines;
     }
     let threads = wanted.model.engine_threads.or_else(|| threads_for(checkpoint.config()));
     Placement { device, dtype, options, threads }

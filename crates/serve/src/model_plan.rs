@@ -49,6 +49,7 @@ impl ModelPlan {
         model.engines = choice.engines.or(model.engines);
         model.engine_threads = choice.engine_threads.or(model.engine_threads);
         model.feature_cache_bytes = choice.feature_cache_bytes.or(model.feature_cache_bytes);
+        model.key_value_cache_bytes = choice.key_value_cache_bytes.or(model.key_value_cache_bytes);
         let queued = &mut scheduler.max_queued_questions;
         *queued = choice.max_queued_questions.unwrap_or(*queued);
         let queued = &mut scheduler.max_queued_questions_per_client;

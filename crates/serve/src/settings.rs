@@ -161,13 +161,19 @@ pub struct ModelSettings {
     #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__MODEL__FEATURE_CACHE_BYTES")]
     pub feature_cache_bytes: Option<usize>,
 
+    /// Device memory for the keys and values that questions read of images, in bytes: images that are asked about again and
+    /// again keep theirs, which saves most of what is left of the work on an image that was seen; 0 keeps none
+    /// [default: 4 GiB on CUDA, 512 MiB on the CPU]
+    #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__MODEL__KEY_VALUE_CACHE_BYTES")]
+    pub key_value_cache_bytes: Option<usize>,
+
     /// Threads that the model computes with on the CPU; fewer than the CPUs where other work shares them
     /// [default: one for each CPU, one in all for a model as small as the demo]
     #[arg(long, value_name = "N", env = "BLIP_SERVE__MODEL__ENGINE_THREADS")]
     pub engine_threads: Option<NonZeroUsize>,
 
     /// Engines, each with the whole model, between which batches are shared: as many CUDA devices, from the one of --device on;
-    /// on the CPU, as many sets of --engine-threads, which share the memory for features
+    /// on the CPU, as many sets of --engine-threads, which share the memory for features, keys and values
     /// [default: 1; on the CPU one for each CPU, at most 4, for a model as small as the demo without --engine-threads]
     #[arg(long, value_name = "N", env = "BLIP_SERVE__MODEL__ENGINES")]
     pub engines: Option<NonZeroUsize>,

@@ -2,14 +2,18 @@
 
 use proptest::prelude::*;
 
-use tch::Tensor;
+use tch::{Kind, Tensor};
 
-use super::goldens::{Case, golden, goldens, run};
+use super::{
+    ModelOptions,
+    goldens::{Case, Golden, golden, goldens, run},
+};
 use crate::{
     Dtype, RowAnswer, RowInput, RowTask, VisionDtype,
     answer_decoder::{choose, read_choices},
     decode_buffers::DecodeBuffers,
     fold::Fold,
+    image_memory::ImageMemory,
 };
 
 fn alone(model: &mut super::Model, case: &Case) -> RowAnswer {
@@ -41,6 +45,41 @@ fn company_never_changes_an_answer() {
         });
         assert!(outcome.is_ok(), "{}: {outcome:?}", golden.name);
     }
+}
+
+#[test]
+fn keys_and_values_that_are_kept_change_no_answer() {
+    for golden in goldens() {
+        let alone: Vec<RowAnswer> = {
+            let mut model = golden.model_with(Dtype::F32, without_key_values());
+            golden.cases.iter().map(|case| alone(&mut model, case)).collect()
+        };
+        let all: Vec<&Case> = golden.cases.iter().collect();
+        let mut model = golden.model(Dtype::F32);
+        let (shape, _) = model.answering().questions.key_values(model.config.vision.tokens()).unwrap();
+        for images in [1, 2, 64] {
+            let key_value_cache_bytes = images * shape.bytes(Kind::Float);
+            model =
+                golden.model_with(Dtype::F32, ModelOptions { key_value_cache_bytes, ..Golden::options() });
+            let mut kept = 0;
+            // Alone and together, so that images are new, kept and have given way, in batches of any mixture.
+            for turn in 0..4 * all.len() {
+                let picked = &all[..if turn % 3 == 2 { all.len() } else { 1 + turn % all.len() }];
+                let cases = if turn % 2 == 0 { picked } else { &picked[picked.len() - 1..] };
+                let rows = run(&mut model, cases, Vec::new());
+                kept += rows.kept;
+                for (outcome, case) in rows.outcomes.iter().zip(cases) {
+                    let pick = all.iter().position(|other| std::ptr::eq(*other, *case)).unwrap();
+                    assert_same(outcome.as_ref().unwrap().as_ref().unwrap(), &alone[pick]).unwrap();
+                }
+            }
+            assert!(kept > 0, "{}: nothing was kept with room for {images}", golden.name);
+        }
+    }
+}
+
+fn without_key_values() -> ModelOptions {
+    ModelOptions { key_value_cache_bytes: 0, ..Golden::options() }
 }
 
 #[test]
@@ -113,8 +152,11 @@ fn a_decoder_of_fixed_shape_chooses_what_a_growing_one_does() {
         let questions: Vec<&[i64]> = cases.iter().map(|case| &case.input_ids[..]).collect();
         let lengths: Vec<i64> = questions.iter().map(|ids| ids.len() as i64).collect();
         let batch = model.answering().questions.prepare(&questions).unwrap();
-        let states =
-            model.answering().questions.forward(&batch, &images, &Fold::new(&each, each.clone())).unwrap();
+        let states = model
+            .answering()
+            .questions
+            .forward(&batch, ImageMemory::of_features(&images), &Fold::new(&each, each.clone()))
+            .unwrap();
 
         let mut growing = model.answering().decoder.start(&states, batch.padding).unwrap();
         buffers.load(&states, &lengths).unwrap();

@@ -99,8 +99,15 @@ impl Golden {
     }
 
     pub(super) fn model_in(&self, dtype: Dtype, vision_dtype: VisionDtype) -> Model {
-        let options =
-            ModelOptions { feature_cache_bytes: 0, vision_dtype, ..ModelOptions::for_device(Device::Cpu) };
+        self.model_with(dtype, ModelOptions { vision_dtype, ..Self::options() })
+    }
+
+    /// What models of these tests are loaded with.
+    pub(super) fn options() -> ModelOptions {
+        ModelOptions { feature_cache_bytes: 0, ..ModelOptions::for_device(Device::Cpu) }
+    }
+
+    pub(super) fn model_with(&self, dtype: Dtype, options: ModelOptions) -> Model {
         Model::load(&self.checkpoint, Device::Cpu, dtype, options).unwrap()
     }
 }
@@ -112,6 +119,8 @@ pub(super) struct Collected {
     pub(super) order: Vec<usize>,
     pub(super) cancelled: Vec<usize>,
     pub(super) steps: u32,
+    /// Images whose keys and values were kept.
+    pub(super) kept: usize,
     /// Row, index and token of each token that was reported as it was chosen.
     pub(super) tokens: Vec<(usize, usize, i64)>,
 }
@@ -142,6 +151,11 @@ impl RowSink for Collected {
     fn decode_steps(&mut self, steps: u32) {
         assert_eq!(self.steps, 0, "steps are said once");
         self.steps = steps;
+    }
+
+    fn key_values(&mut self, kept: usize, images: usize) {
+        assert!(kept <= images);
+        self.kept += kept;
     }
 }
 

@@ -3,7 +3,9 @@
 use tch::Tensor;
 
 use super::goldens::{Case, Golden, golden, goldens, run};
-use crate::{Checkpoint, Dtype, VisionDtype, fold::Fold, weights::formats::in_every_pickle};
+use crate::{
+    Checkpoint, Dtype, VisionDtype, fold::Fold, image_memory::ImageMemory, weights::formats::in_every_pickle,
+};
 
 /// The largest difference, relative to the largest expected number.
 fn relative_error(found: &Tensor, expected: &Tensor) -> f64 {
@@ -29,7 +31,11 @@ fn every_stage_equals_the_reference() {
 
             let fold = Fold::new(&[0], [0]);
             let batch = model.answering().questions.prepare(&[&case.input_ids]).unwrap();
-            let states = model.answering().questions.forward(&batch, &features, &fold).unwrap();
+            let states = model
+                .answering()
+                .questions
+                .forward(&batch, ImageMemory::of_features(&features), &fold)
+                .unwrap();
             assert_close("question states", &golden, case, &states.squeeze_dim(0), &case.question_states);
 
             let mut state = model.answering().decoder.start(&states, None).unwrap();

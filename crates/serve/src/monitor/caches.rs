@@ -4,13 +4,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use metrics::{Counter, Gauge, counter, gauge};
 
-use super::table::{FEATURES_EVICTED, FEATURES_HELD, PIXELS, PIXELS_HELD};
+use super::table::{FEATURES_EVICTED, FEATURES_HELD, KEY_VALUES, PIXELS, PIXELS_HELD};
 
 /// The features that one engine keeps. What an engine that is dropped has kept is not there any more.
 pub struct KeptFeatures {
     bytes: f64,
     all: Gauge,
     evicted: Counter,
+    key_values_kept: Counter,
+    key_values_lacking: Counter,
 }
 
 impl std::fmt::Debug for KeptFeatures {
@@ -26,13 +28,25 @@ impl KeptFeatures {
         let evicted = counter!(FEATURES_EVICTED);
         // To be seen before it counts.
         evicted.increment(0);
-        Self { bytes: 0.0, all: gauge!(FEATURES_HELD), evicted }
+        Self {
+            bytes: 0.0,
+            all: gauge!(FEATURES_HELD),
+            evicted,
+            key_values_kept: counter!(KEY_VALUES, "source" => "cache"),
+            key_values_lacking: counter!(KEY_VALUES, "source" => "features"),
+        }
     }
 
     /// An image's features are kept from now on.
     pub fn keep(&mut self, bytes: usize) {
         self.bytes += bytes as f64;
         self.all.increment(bytes as f64);
+    }
+
+    /// A batch has read `images` images, of which `kept` had their keys and values kept.
+    pub fn read_key_values(&self, kept: usize, images: usize) {
+        self.key_values_kept.increment(kept as u64);
+        self.key_values_lacking.increment(images.saturating_sub(kept) as u64);
     }
 
     /// An image's features have given way to another's.

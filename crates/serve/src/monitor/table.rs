@@ -26,6 +26,8 @@ metrics_table! {
         "answers by where their image's features came from";
     FEATURES_HELD = "blip_image_features_bytes", Gauge, Bytes, "", "features of images that are kept, of all engines together";
     FEATURES_EVICTED = "blip_image_features_evicted_total", Counter, Count, "", "images whose features gave way to others'";
+    KEY_VALUES = "blip_image_key_values_total", Counter, Count, "source=cache|features",
+        "images of batches by what their questions read: keys and values that were kept, or the features that those are made of";
     PIXELS = "blip_image_pixels_total", Counter, Count, "source=cache|decoder", "images by where their pixels came from";
     PIXELS_HELD = "blip_image_pixels_bytes", Gauge, Bytes, "", "pixels of images at the model's size that are kept";
     LEFT = "blip_inputs_cancelled_total", Counter, Count, "stage=fetch|preprocess",
