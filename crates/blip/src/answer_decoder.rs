@@ -10,7 +10,7 @@ use crate::{
     decoder_state::{DecoderState, LayerState, Position},
     error::LoadError,
     lanes::LaneLayout,
-    layers::{LayerNorm, Linear},
+    layers::{Dense, LayerNorm, Linear},
     text_embeddings::TextEmbeddings,
     text_layer::TextLayer,
     weights::{Scope, Weights},
@@ -23,9 +23,9 @@ pub(crate) const WORDS: &str = "text_decoder.bert.embeddings.word_embeddings.wei
 pub(crate) struct AnswerDecoder {
     embeddings: TextEmbeddings,
     layers: Vec<TextLayer>,
-    transform: Linear,
+    transform: Dense,
     transform_norm: LayerNorm,
-    vocabulary: Linear,
+    vocabulary: Dense,
     device: Device,
 }
 
@@ -54,7 +54,9 @@ impl AnswerDecoder {
         let head = root.at(HEAD);
         let embeddings = TextEmbeddings::load(&bert, text)?;
         let layers = (0..text.num_hidden_layers)
-            .map(|index| TextLayer::load(&bert.at(format_args!("encoder.layer.{index}")), text, memory_dim))
+            .map(|index| {
+                TextLayer::load(&bert.at(format_args!("encoder.layer.{index}")), text, memory_dim, false)
+            })
             .collect::<Result<_, _>>()?;
         let (weight_name, bias_name) = (format!("{HEAD}.decoder.weight"), format!("{HEAD}.decoder.bias"));
         let tied = !weights.contains(&weight_name) || weights.equal(&weight_name, WORDS);
@@ -63,18 +65,18 @@ impl AnswerDecoder {
                 "{weight_name} differs from the word embeddings that it is tied to; it is used as it is"
             );
         }
-        let vocabulary = Linear {
+        let vocabulary = Dense::new(Linear {
             weight: if tied {
                 embeddings.word().shallow_clone()
             } else {
                 root.tensor(&weight_name, &[vocab, hidden])?
             },
             bias: root.first_of([&bias_name, &format!("{HEAD}.bias")], &[vocab])?,
-        };
+        })?;
         Ok(Self {
             embeddings,
             layers,
-            transform: Linear::load(&head.at("transform.dense"), hidden, hidden)?,
+            transform: Dense::load(&head.at("transform.dense"), hidden, hidden)?,
             transform_norm: LayerNorm::load(&head.at("transform.LayerNorm"), hidden, text.layer_norm_eps)?,
             vocabulary,
             device,
@@ -118,8 +120,8 @@ impl AnswerDecoder {
         for (layer, kept) in self.layers.iter().zip(&mut state.layers) {
             states = layer.forward_step(&states, &mut kept.past, &kept.question, padding, &state.layout)?;
         }
-        let mut states = self.transform.forward(&states.f_select(1, 0)?)?;
-        let states = self.transform_norm.forward(&states.f_gelu_("none")?)?;
+        let states = self.transform.forward_gelu(&states.f_select(1, 0)?)?;
+        let states = self.transform_norm.forward(&states)?;
         self.vocabulary.forward(&states)?.f_to_kind(Kind::Float)
     }
 }

@@ -3,47 +3,52 @@
 use tch::{TchError, Tensor};
 
 use crate::{
+    absorption::Absorption,
     attention::{attend, merge_heads, split_heads},
     error::LoadError,
     fold::{Fold, FoldGroup, Source},
     image_memory::LayerMemory,
     lanes::LaneLayout,
-    layers::{LayerNorm, Linear},
+    layers::{Dense, LayerNorm, Linear},
     weights::Scope,
 };
 
 /// The cross-attention block of a text layer, post-norm.
 #[derive(Debug)]
 pub(crate) struct CrossAttention {
-    query: Linear,
+    query: Dense,
     /// Keys and values in one product: rows of the weight are all keys, then all values, head-major inside each.
-    key_value: Linear,
-    output: Linear,
+    key_value: Dense,
+    /// Another way to the same context, for few queries over a long memory.
+    absorption: Option<Absorption>,
+    output: Dense,
     norm: LayerNorm,
     heads: i64,
     head_dim: i64,
-    memory_dim: i64,
 }
 
 impl CrossAttention {
+    /// Loads a block of a layer; `absorbs` if it may go without keys and values where that is cheaper.
     pub(crate) fn load(
         scope: &Scope<'_>,
         hidden: i64,
         memory_dim: i64,
         heads: i64,
         eps: f64,
+        absorbs: bool,
     ) -> Result<Self, LoadError> {
         let own = scope.at("self");
         let key = Linear::load(&own.at("key"), memory_dim, hidden)?;
         let value = Linear::load(&own.at("value"), memory_dim, hidden)?;
+        let key_value = Linear::fused(&[key, value])?;
         Ok(Self {
-            query: Linear::load(&own.at("query"), hidden, hidden)?,
-            key_value: Linear::fused(&[key, value])?,
-            output: Linear::load(&scope.at("output.dense"), hidden, hidden)?,
+            query: Dense::load(&own.at("query"), hidden, hidden)?,
+            absorption: absorbs.then(|| Absorption::new(&key_value, heads)).transpose()?,
+            key_value: Dense::new(key_value)?,
+            output: Dense::load(&scope.at("output.dense"), hidden, hidden)?,
             norm: LayerNorm::load(&scope.at("output.LayerNorm"), hidden, eps)?,
             heads,
             head_dim: hidden / heads,
-            memory_dim,
         })
     }
 
@@ -146,10 +151,12 @@ impl CrossAttention {
                 kept.store(&slots, &made)?;
                 self.context(&by_head, &made, None)?
             }
-            _ if queries < self.queries_worth_projecting(images.features.size3()?.1) => {
-                self.absorbed_context(&query, &features()?)?.f_transpose(1, 2)?
-            }
-            _ => self.context(&by_head, &self.project(&features()?)?, None)?,
+            _ => match &self.absorption {
+                Some(absorption) if absorption.is_cheaper(queries, images.features.size3()?.1) => {
+                    absorption.context(&query, &features()?)?.f_transpose(1, 2)?
+                }
+                _ => self.context(&by_head, &self.project(&features()?)?, None)?,
+            },
         };
         context.f_transpose(1, 2)?.f_reshape([rows, longest, hidden])
     }
@@ -159,54 +166,9 @@ impl CrossAttention {
         2 * self.heads * self.head_dim
     }
 
-    /// With so many queries over a memory of `tokens`, projecting it costs no more multiplications than
-    /// [`Self::absorbed_context`]; on CUDA it is always the quicker one.
+    /// With so many queries over a memory of `tokens`, projecting it costs no more than absorbing the projections; where
+    /// nothing is absorbed it is always the way.
     pub(crate) fn queries_worth_projecting(&self, tokens: i64) -> i64 {
-        if self.query.weight.device().is_cuda() {
-            return 0;
-        }
-        let hidden = self.heads * self.head_dim;
-        let projecting = 2 * tokens * self.memory_dim * hidden;
-        let scores = 2 * tokens * hidden;
-        let absorbing = 2 * (self.heads * tokens * self.memory_dim + hidden * self.memory_dim);
-        match absorbing - scores {
-            // A head as wide as the memory.
-            ..=0 => i64::MAX,
-            saved => (projecting + saved - 1) / saved,
-        }
-    }
-
-    /// The same context without keys and values: `q . (W_k x + b_k) = (W_k^T q) . x + q . b_k`, whose last term
-    /// is the same for every token and falls out of the softmax; and `sum p (W_v x + b_v) = W_v (sum p x) + b_v`.
-    ///
-    /// `query` is `[images, queries, heads, head dim]`, `memory` `[images, tokens, memory dim]`; the result has the
-    /// shape of `query`.
-    fn absorbed_context(&self, query: &Tensor, memory: &Tensor) -> Result<Tensor, TchError> {
-        let (images, queries, heads, head_dim) = query.size4()?;
-        let hidden = heads * head_dim;
-        let by_head = |weight: Tensor| weight.f_view([heads, head_dim, self.memory_dim]);
-        let key_weight = by_head(self.key_value.weight.f_narrow(0, 0, hidden)?)?;
-        let value_weight = by_head(self.key_value.weight.f_narrow(0, hidden, hidden)?)?;
-        let value_bias = self.key_value.bias.f_narrow(0, hidden, hidden)?.f_view([heads, 1, head_dim])?;
-
-        let head_major = query.f_view([images * queries, heads, head_dim])?.f_transpose(0, 1)?;
-        let absorbed = head_major
-            .f_bmm(&key_weight)?
-            .f_view([heads, images, queries, self.memory_dim])?
-            .f_transpose(0, 1)?
-            .f_reshape([images, 1, heads * queries, self.memory_dim])?;
-        let memory = memory.f_unsqueeze(1)?;
-        let scale = 1.0 / (head_dim as f64).sqrt();
-        let mixed = Tensor::f_scaled_dot_product_attention::<Tensor>(
-            &absorbed, &memory, &memory, None, 0.0, false, scale, false,
-        )?;
-        mixed
-            .f_view([images, heads, queries, self.memory_dim])?
-            .f_transpose(0, 1)?
-            .f_reshape([heads, images * queries, self.memory_dim])?
-            .f_bmm(&value_weight.f_transpose(1, 2)?)?
-            .f_add(&value_bias)?
-            .f_transpose(0, 1)?
-            .f_reshape([images, queries, heads, head_dim])
+        self.absorption.as_ref().map_or(0, |absorption| absorption.queries_worth_projecting(tokens))
     }
 }

@@ -2,7 +2,7 @@
 
 use tch::{TchError, Tensor};
 
-use crate::{error::LoadError, int8_linear::Int8Linear, weights::Scope};
+use crate::{error::LoadError, int8_linear::Int8Linear, packed_linear::PackedLinear, weights::Scope};
 
 /// `x W^T + b`.
 #[derive(Debug)]
@@ -35,21 +35,46 @@ impl Linear {
     }
 }
 
-/// A linear layer in the number format that its tower was given.
+/// A linear layer as its device, size and number format want it.
 #[derive(Debug)]
 pub(crate) enum Dense {
-    /// In the model's own.
-    Float(Linear),
+    /// In the model's own format.
+    Plain(Linear),
+    /// In f32, laid out for the CPU's kernels.
+    Packed(PackedLinear),
     /// In 8-bit integers.
     Int8(Int8Linear),
 }
 
 impl Dense {
+    /// A layer in the model's own format, packed where that makes it faster.
+    pub(crate) fn new(linear: Linear) -> Result<Self, TchError> {
+        Ok(match PackedLinear::is_worth_while(&linear) {
+            true => Self::Packed(PackedLinear::new(&linear)?),
+            false => Self::Plain(linear),
+        })
+    }
+
+    /// Loads `weight` `[out, in]` and `bias` `[out]` below `scope`.
+    pub(crate) fn load(scope: &Scope<'_>, inputs: i64, outputs: i64) -> Result<Self, LoadError> {
+        Ok(Self::new(Linear::load(scope, inputs, outputs)?)?)
+    }
+
     /// `[.., in]` to `[.., out]`.
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         match self {
-            Self::Float(linear) => linear.forward(input),
+            Self::Plain(linear) => linear.forward(input),
+            Self::Packed(linear) => linear.forward(input),
             Self::Int8(linear) => linear.forward(input),
+        }
+    }
+
+    /// As [`Self::forward`], with the exact (erf) GELU of the result.
+    pub(crate) fn forward_gelu(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        match self {
+            Self::Plain(linear) => linear.forward(input)?.f_gelu_("none"),
+            Self::Packed(linear) => linear.forward_gelu(input),
+            Self::Int8(linear) => linear.forward(input)?.f_gelu_("none"),
         }
     }
 }
@@ -91,7 +116,6 @@ pub(crate) struct FeedForward {
 impl FeedForward {
     /// `[.., hidden]` to `[.., hidden]`.
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
-        let mut inner = self.up.forward(input)?;
-        self.down.forward(&inner.f_gelu_("none")?)
+        self.down.forward(&self.up.forward_gelu(input)?)
     }
 }

@@ -4,6 +4,7 @@
 //! [`Model::run`] does what the rows of a batch want with a set of images. What comes out equals what the reference's classes
 //! in `transformers` compute for each row alone; see [`Architecture`] for which class does what.
 
+mod absorption;
 mod answer_decoder;
 mod answer_loop;
 mod attention;
@@ -39,6 +40,7 @@ mod logits_warpers;
 mod mapped;
 mod model;
 mod onednn;
+mod packed_linear;
 mod parameters;
 mod position_embeddings;
 pub mod preprocess;

@@ -40,6 +40,8 @@ impl QuestionEncoder {
                     &scope.at(format_args!("encoder.layer.{index}")),
                     text,
                     config.vision.hidden_size,
+                    // On CUDA one large product beats several that are wide: docs/decisions/cross-attention.md.
+                    !device.is_cuda(),
                 )
             })
             .collect::<Result<_, _>>()?;

@@ -25,8 +25,14 @@ pub(crate) struct TextLayer {
 }
 
 impl TextLayer {
-    /// Loads `encoder.layer.N.*`; `memory_dim` is the width of what cross-attention reads.
-    pub(crate) fn load(scope: &Scope<'_>, config: &TextConfig, memory_dim: i64) -> Result<Self, LoadError> {
+    /// Loads `encoder.layer.N.*`; `memory_dim` is the width of what cross-attention reads, which `absorbs` if it may go without
+    /// keys and values where that is cheaper.
+    pub(crate) fn load(
+        scope: &Scope<'_>,
+        config: &TextConfig,
+        memory_dim: i64,
+        absorbs: bool,
+    ) -> Result<Self, LoadError> {
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         let heads = config.num_attention_heads();
         Ok(Self {
@@ -37,10 +43,11 @@ impl TextLayer {
                 memory_dim,
                 heads,
                 eps,
+                absorbs,
             )?,
             feed_forward: FeedForward {
-                up: Dense::Float(Linear::load(&scope.at("intermediate.dense"), hidden, inner)?),
-                down: Dense::Float(Linear::load(&scope.at("output.dense"), inner, hidden)?),
+                up: Dense::load(&scope.at("intermediate.dense"), hidden, inner)?,
+                down: Dense::load(&scope.at("output.dense"), inner, hidden)?,
             },
             norm: LayerNorm::load(&scope.at("output.LayerNorm"), hidden, eps)?,
         })
@@ -91,8 +98,8 @@ impl TextLayer {
 #[derive(Debug)]
 struct SelfAttention {
     /// Queries, keys and values in one product, head-major inside each.
-    qkv: Linear,
-    output: Linear,
+    qkv: Dense,
+    output: Dense,
     norm: LayerNorm,
     heads: i64,
 }
@@ -103,8 +110,8 @@ impl SelfAttention {
         let parts = ["query", "key", "value"].map(|part| Linear::load(&own.at(part), hidden, hidden));
         let [query, key, value] = parts;
         Ok(Self {
-            qkv: Linear::fused(&[query?, key?, value?])?,
-            output: Linear::load(&scope.at("output.dense"), hidden, hidden)?,
+            qkv: Dense::new(Linear::fused(&[query?, key?, value?])?)?,
+            output: Dense::load(&scope.at("output.dense"), hidden, hidden)?,
             norm: LayerNorm::load(&scope.at("output.LayerNorm"), hidden, eps)?,
             heads,
         })

@@ -16,7 +16,7 @@ use crate::{
 /// Pixels in, one state for each patch and one for the class token out.
 #[derive(Debug)]
 pub(crate) struct VisionEncoder {
-    patch: Linear,
+    patch: Dense,
     /// `[1, 1, hidden]`: the class embedding with its position's embedding added.
     class_state: Tensor,
     /// `[1, patches, hidden]`.
@@ -46,12 +46,12 @@ impl VisionEncoder {
         let (hidden, patch_size) = (config.hidden_size, config.patch_size);
         let embeddings = scope.at("embeddings");
         let convolution = embeddings.at("patch_embedding");
-        let patch = Linear {
+        let patch = Dense::new(Linear {
             weight: convolution
                 .tensor("weight", &[hidden, 3, patch_size, patch_size])?
                 .f_reshape([hidden, 3 * patch_size * patch_size])?,
             bias: convolution.tensor("bias", &[hidden])?,
-        };
+        })?;
         let tokens = config.tokens();
         let positions = position_embeddings::load(&embeddings, config)?;
         let class_embedding = embeddings.tensor("class_embedding", &[1, 1, hidden])?;
@@ -117,7 +117,7 @@ impl VisionLayer {
         let dense = |name: &str, inputs: i64, outputs: i64| -> Result<Dense, LoadError> {
             let linear = Linear::load(&scope.at(name), inputs, outputs)?;
             Ok(match dtype {
-                VisionDtype::AsModel => Dense::Float(linear),
+                VisionDtype::AsModel => Dense::new(linear)?,
                 VisionDtype::Int8 => Dense::Int8(Int8Linear::new(&linear)?),
             })
         };
