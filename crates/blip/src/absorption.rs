@@ -116,7 +116,8 @@ mod tests {
     }
 
     #[test]
-    fn with_one_head_a_query_costs_what_a_token_does_and_with_wider_heads_than_the_memory_it_is_always_cheaper() {
+    fn with_one_head_a_query_costs_what_a_token_does_and_with_wider_heads_than_the_memory_it_is_always_cheaper()
+     {
         assert_eq!(Absorption::new(&layer(8, 8), 1).unwrap().queries_worth_projecting(577), 577);
         assert_eq!(Absorption::new(&layer(4, 16), 1).unwrap().queries_worth_projecting(577), i64::MAX);
     }

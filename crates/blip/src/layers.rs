@@ -47,9 +47,9 @@ pub(crate) enum Dense {
 }
 
 impl Dense {
-    /// A layer in the model's own format, packed where that makes it faster.
+    /// A layer in the model's own format, packed where it can be.
     pub(crate) fn new(linear: Linear) -> Result<Self, TchError> {
-        Ok(match PackedLinear::is_worth_while(&linear) {
+        Ok(match PackedLinear::suits(&linear) {
             true => Self::Packed(PackedLinear::new(&linear)?),
             false => Self::Plain(linear),
         })

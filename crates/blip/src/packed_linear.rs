@@ -10,9 +10,6 @@ use crate::{
     onednn::{After, PackedFloatWeight},
 };
 
-/// A weight of fewer numbers is in the processor's caches, and calling oneDNN takes longer than rearranging it.
-const SMALL: usize = 1 << 18;
-
 /// `x W^T + b`.
 #[derive(Debug)]
 pub(crate) struct PackedLinear {
@@ -27,10 +24,9 @@ impl PackedLinear {
         Ok(Self { weight: PackedFloatWeight::new(&linear.weight)?, bias: linear.bias.shallow_clone() })
     }
 
-    /// Whether a layer can be packed and is the faster for it.
-    pub(crate) fn is_worth_while(linear: &Linear) -> bool {
-        let weight = &linear.weight;
-        weight.device() == Device::Cpu && weight.kind() == Kind::Float && weight.numel() >= SMALL
+    /// Whether a layer can be packed.
+    pub(crate) fn suits(linear: &Linear) -> bool {
+        linear.weight.device() == Device::Cpu && linear.weight.kind() == Kind::Float
     }
 
     /// `[.., in]` to `[.., out]`.
@@ -105,11 +101,12 @@ mod tests {
     }
 
     #[test]
-    fn large_layers_in_f32_are_packed_and_others_are_left() {
-        assert!(PackedLinear::is_worth_while(&layer(768, 768)));
-        assert!(!PackedLinear::is_worth_while(&layer(128, 512)));
-        let large = layer(768, 768);
-        let half = Linear { weight: large.weight.to_kind(Kind::Half), bias: large.bias };
-        assert!(!PackedLinear::is_worth_while(&half));
+    fn layers_in_f32_are_packed_and_others_are_left() {
+        let layer = layer(12, 7);
+        assert!(PackedLinear::suits(&layer));
+        for kind in [Kind::Half, Kind::BFloat16] {
+            let layer = Linear { weight: layer.weight.to_kind(kind), bias: layer.bias.to_kind(kind) };
+            assert!(!PackedLinear::suits(&layer), "{kind:?}");
+        }
     }
 }
