@@ -1,25 +1,28 @@
 #!/usr/bin/env bash
 # Checks and times blip-serve on a machine with CUDA that has nothing of ours: python3 with torch 2.11 and
-# transformers is enough, no Rust. Unattended; each step has a time limit, and a step that fails does not stop the others.
+# transformers is enough, no Rust. Unattended; each step has a time limit, all of them together another, and a step that fails
+# does not stop the others.
 #
-#   benches/gpu/run.sh [--bin FOLDER] [--out FOLDER] [--device cuda|cpu] [--small]
+#   benches/gpu/run.sh [--bin FOLDER] [--out FOLDER] [--device cuda|cpu] [--small] [--seconds N]
 #
 #   --bin     where the built blip-serve and engine_speed are       (default: dist, see `make dist`)
 #   --out     where the results go                                  (default: out/gpu)
 #   --device  cuda, or cpu for a rehearsal
 #   --small   a small model and short runs, for a rehearsal
+#   --seconds the time for all of it                                (default: 520); steps that it has no room for are left out
 #
-# Results: summary.txt, machine.txt, engine_*.json, reference.json and a log of each step.
+# Results: summary.txt, machine.txt, engine_*.json, reference.json, goals.txt and a log of each step.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
-bin=dist out=out/gpu device=cuda small=
+bin=dist out=out/gpu device=cuda small= all_seconds=520
 while (($#)); do
   case $1 in
     --bin) bin=$2; shift 2 ;;
     --out) out=$2; shift 2 ;;
     --device) device=$2; shift 2 ;;
     --small) small=1; shift ;;
+    --seconds) all_seconds=$2; shift 2 ;;
     *) echo "run.sh: unknown option $1" >&2; exit 2 ;;
   esac
 done
@@ -27,8 +30,14 @@ mkdir -p "$out"
 failed=0
 
 step() { # step NAME SECONDS COMMAND... : runs it with a limit, keeps its output in NAME.log
-  local name=$1 limit=$2 begin=$SECONDS rc=0
+  local name=$1 limit=$2 begin=$SECONDS rc=0 left=$((all_seconds - SECONDS))
   shift 2
+  if ((left < 10)); then
+    echo "step $name: left out, no time for it" | tee -a "$out/summary.txt"
+    failed=1
+    return 1
+  fi
+  ((left < limit)) && limit=$left
   timeout "$limit" "$@" >"$out/$name.log" 2>&1 || rc=$?
   echo "step $name: exit $rc after $((SECONDS - begin)) s" | tee -a "$out/summary.txt"
   ((rc == 0)) || { failed=1; tail -n 5 "$out/$name.log" | sed 's/^/    /' | tee -a "$out/summary.txt"; }
@@ -88,12 +97,11 @@ engine() { # engine NAME DTYPE IMAGES OPTION...
   local name=$1 dtype=$2 images=$3
   shift 3
   step "engine_$name" 200 bash -c "exec '$bin/engine_speed' --model '$work/model' --device $device --dtype $dtype \
-    --batch-images $images --seconds $seconds $* >'$out/engine_$name.json'"
+    --batch-images $images --seconds $seconds --key-value-cache-bytes 4294967296 $* >'$out/engine_$name.json'"
   sed -n '/questions\/s\|p50\|against\|loaded/p' "$out/engine_$name.log" >>"$out/summary.txt"
 }
 engine f16 f16 $images
 engine f16_graphs f16 $images --cuda-graphs
-engine f32 f32 "${images%%,*},${images##*,}"
 
 # 3. The reference on the same weights and device, at its best batch size.
 dtype=f16
@@ -101,6 +109,11 @@ dtype=f16
 step reference 200 bash -c "exec python3 tools/reference_speed.py --model '$work/model' --device $device --dtype $dtype \
   --answer-tokens 3 ${small:+--budget 0.2 --largest-batch 8} >'$out/reference.json'"
 cat "$out/reference.json" >>"$out/summary.txt" 2>/dev/null
+
+# 4. What f16 gains, last: nothing else needs it.
+engine f32 f32 "${images%%,*},${images##*,}"
+
+python3 benches/gpu/goals.py "$out" 2>&1 | tee "$out/goals.txt" >>"$out/summary.txt"
 
 cat "$out/summary.txt"
 exit $failed

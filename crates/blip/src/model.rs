@@ -52,7 +52,7 @@ impl ModelOptions {
         if device.is_cuda() {
             Self {
                 feature_cache_bytes: 4 << 30,
-                key_value_cache_bytes: 4 << 30,
+                key_value_cache_bytes: 1 << 30,
                 max_batch_images: 128,
                 vision_pass_images: 16,
                 vision_dtype: VisionDtype::AsModel,

@@ -163,7 +163,7 @@ pub struct ModelSettings {
 
     /// Device memory for the keys and values that questions read of images, in bytes: images that are asked about again and
     /// again keep theirs, which saves most of what is left of the work on an image that was seen; 0 keeps none
-    /// [default: 4 GiB on CUDA, 512 MiB on the CPU]
+    /// [default: 1 GiB on CUDA, 512 MiB on the CPU]
     #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__MODEL__KEY_VALUE_CACHE_BYTES")]
     pub key_value_cache_bytes: Option<usize>,
 
