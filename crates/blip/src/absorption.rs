@@ -82,17 +82,12 @@ impl Absorption {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind};
-
     use super::*;
-    use crate::attention::attend;
+    use crate::{attention::attend, layers::random};
 
-    fn random(shape: &[i64]) -> Tensor {
-        Tensor::randn(shape, (Kind::Float, Device::Cpu))
-    }
-
+    /// What makes keys and values of `hidden` numbers each.
     fn layer(memory_dim: i64, hidden: i64) -> Linear {
-        Linear { weight: random(&[2 * hidden, memory_dim]), bias: random(&[2 * hidden]) }
+        random::linear(memory_dim, 2 * hidden)
     }
 
     #[test]
@@ -100,7 +95,7 @@ mod tests {
         let (heads, head_dim, memory_dim) = (3, 4, 10);
         let layer = layer(memory_dim, heads * head_dim);
         let absorption = Absorption::new(&layer, heads).unwrap();
-        let (query, memory) = (random(&[2, 5, heads, head_dim]), random(&[2, 7, memory_dim]));
+        let (query, memory) = (random::tensor(&[2, 5, heads, head_dim]), random::tensor(&[2, 7, memory_dim]));
         let key_value =
             layer.forward(&memory).unwrap().view([2, 7, 2, heads, head_dim]).permute([2, 0, 3, 1, 4]);
         let plain = attend(&query.transpose(1, 2), &key_value.get(0), &key_value.get(1), None).unwrap();

@@ -1,10 +1,11 @@
 //! Encoded images, kept on the device so that no image is encoded twice while it is remembered.
 //!
-//! All features live in one tensor of a fixed number of slots: memory is bounded from the start, nothing
-//! fragments, and a batch gathers its images with one product. The least recently used image gives way.
+//! All features live in one tensor of a fixed number of slots. The least recently used image gives way.
 
 use lru::LruCache;
 use tch::{Device, Kind, TchError, Tensor};
+
+use crate::slots::Slots;
 
 /// Identity of an image: the digest of its bytes.
 pub type ImageKey = [u8; 32];
@@ -12,7 +13,7 @@ pub type ImageKey = [u8; 32];
 #[derive(Debug)]
 pub(crate) struct FeatureCache {
     /// `[slots, tokens, hidden]`.
-    pool: Tensor,
+    pool: Slots,
     slot_of: LruCache<ImageKey, i64>,
     free: Vec<i64>,
 }
@@ -38,7 +39,7 @@ impl FeatureCache {
         kind: Kind,
     ) -> Result<Self, TchError> {
         Ok(Self {
-            pool: Tensor::f_empty([slots, tokens, hidden], (kind, device))?,
+            pool: Slots(Tensor::f_empty([slots, tokens, hidden], (kind, device))?),
             slot_of: LruCache::unbounded(),
             free: (0..slots).rev().collect(),
         })
@@ -89,8 +90,7 @@ impl FeatureCache {
 
     /// Writes `features` `[slots.len(), tokens, hidden]` into `slots`.
     pub(crate) fn store(&mut self, slots: &[i64], features: &Tensor) -> Result<(), TchError> {
-        let index = self.index(slots)?;
-        self.pool.f_index_copy_(0, &index, features).map(drop)
+        self.pool.store(slots, features)
     }
 
     /// Gives up the slot of an image whose features never came.
@@ -100,14 +100,7 @@ impl FeatureCache {
 
     /// The features in `slots`, `[slots.len(), tokens, hidden]`.
     pub(crate) fn gather(&self, slots: &[i64]) -> Result<Tensor, TchError> {
-        match slots {
-            [only] => self.pool.f_narrow(0, *only, 1),
-            _ => self.pool.f_index_select(0, &self.index(slots)?),
-        }
-    }
-
-    fn index(&self, slots: &[i64]) -> Result<Tensor, TchError> {
-        Tensor::f_from_slice(slots)?.f_to_device(self.pool.device())
+        self.pool.gather(slots)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use tch::{TchError, Tensor};
 
-use crate::key_value_cache::{KeyValueCache, LayerKeyValues};
+use crate::{key_value_cache::KeyValueCache, slots::Slots};
 
 /// What the question encoder knows of a batch's images, in the order of the batch's fold.
 #[derive(Debug, Clone, Copy)]
@@ -39,5 +39,6 @@ impl<'a> ImageMemory<'a> {
 pub(crate) struct LayerMemory<'a> {
     /// `[images, tokens, hidden]`, in the order of the fold.
     pub(crate) features: &'a Tensor,
-    pub(crate) key_values: Option<LayerKeyValues>,
+    /// `[slots, tokens, 2 * hidden]`: keys and values of the images that have a slot.
+    pub(crate) key_values: Option<Slots>,
 }

@@ -3,8 +3,8 @@
 //! They are many times as large as the image's features that they are made of (24 times at the released size), and for a
 //! question or two it is cheaper not to make them at all (see `CrossAttention::absorbed_context`). So an image has to earn
 //! its place: its questions go without until what they cost more than with keys and values adds up to the price of making
-//! them, which is never more than twice what the best choice in hindsight would have cost. From then on its questions find
-//! them here, until images that were asked about more recently need the room.
+//! them: as long as there is room, that is never more than twice what the best choice in hindsight would have cost. From then
+//! on its questions find them here, until images that were asked about more recently need the room.
 
 use std::collections::HashMap;
 
@@ -14,6 +14,7 @@ use tch::{Device, Kind, TchError, Tensor};
 use crate::{
     feature_cache::ImageKey,
     fold::{Fold, Source},
+    slots::Slots,
 };
 
 #[derive(Debug)]
@@ -154,36 +155,9 @@ impl KeyValueCache {
         self.free.extend(self.slot_of.pop(key));
     }
 
-    /// What is kept of one layer.
-    pub(crate) fn layer(&self, layer: usize) -> Result<LayerKeyValues, TchError> {
-        Ok(LayerKeyValues { pool: self.pool.f_select(0, layer as i64)? })
-    }
-}
-
-/// One layer's keys and values of the images that are kept.
-#[derive(Debug)]
-pub(crate) struct LayerKeyValues {
-    /// `[slots, tokens, 2 * hidden]`.
-    pool: Tensor,
-}
-
-impl LayerKeyValues {
-    /// Writes `key_values` `[slots.len(), tokens, 2 * hidden]` into `slots`.
-    pub(crate) fn store(&mut self, slots: &[i64], key_values: &Tensor) -> Result<(), TchError> {
-        let index = self.index(slots)?;
-        self.pool.f_index_copy_(0, &index, key_values).map(drop)
-    }
-
-    /// Those in `slots`, `[slots.len(), tokens, 2 * hidden]`.
-    pub(crate) fn gather(&self, slots: &[i64]) -> Result<Tensor, TchError> {
-        match slots {
-            [only] => self.pool.f_narrow(0, *only, 1),
-            _ => self.pool.f_index_select(0, &self.index(slots)?),
-        }
-    }
-
-    fn index(&self, slots: &[i64]) -> Result<Tensor, TchError> {
-        Tensor::f_from_slice(slots)?.f_to_device(self.pool.device())
+    /// What is kept of one layer, `[slots, tokens, 2 * hidden]`.
+    pub(crate) fn layer(&self, layer: usize) -> Result<Slots, TchError> {
+        self.pool.f_select(0, layer as i64).map(Slots)
     }
 }
 

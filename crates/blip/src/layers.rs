@@ -119,3 +119,21 @@ impl FeedForward {
         self.down.forward(&self.up.forward_gelu(input)?)
     }
 }
+
+/// Random tensors and layers, for tests of layers.
+#[cfg(test)]
+pub(crate) mod random {
+    use tch::{Device, Kind, Tensor};
+
+    use super::Linear;
+
+    /// Normally distributed numbers in f32.
+    pub(crate) fn tensor(shape: &[i64]) -> Tensor {
+        Tensor::randn(shape, (Kind::Float, Device::Cpu))
+    }
+
+    /// A linear layer in f32.
+    pub(crate) fn linear(inputs: i64, outputs: i64) -> Linear {
+        Linear { weight: tensor(&[outputs, inputs]), bias: tensor(&[outputs]) }
+    }
+}

@@ -52,6 +52,7 @@ mod sampling;
 mod search_loop;
 mod search_row;
 mod search_step;
+mod slots;
 mod stopwatch;
 mod target_losses;
 mod task;

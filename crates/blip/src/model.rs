@@ -220,7 +220,6 @@ impl Model {
         let fold = Fold::with_sources(&image_of_row, about_images, |wanted| {
             self.place_key_values(images, wanted, longest.unwrap_or(0))
         });
-        sink.key_values(fold.kept_images(), fold.images.len());
         let mut stopwatch = Stopwatch::start(self.device);
         let wanted: Vec<ImageInput<'_>> =
             fold.images.iter().filter_map(|&image| images.get(image).copied()).collect();

@@ -69,11 +69,16 @@ impl QuestionAnswering {
         let questions = self.questions.prepare(&token_ids)?;
         let graph = graphs.encode_questions(&self.questions, &questions, &batch.features, &batch.fold)?;
         let states = match graph {
-            Some(states) => states,
+            Some(states) => {
+                // A graph reads the features whatever is kept.
+                rows.key_values(0, batch.fold.images.len());
+                states
+            }
             None => {
                 let images = ImageMemory::new(&batch.features, key_values);
                 let states = self.questions.forward(&questions, images, &batch.fold)?;
                 key_values.settle(&batch.fold);
+                rows.key_values(batch.fold.kept_images(), batch.fold.images.len());
                 states
             }
         };

@@ -144,6 +144,17 @@ mod tests {
     }
 
     #[test]
+    fn images_are_counted_by_whether_their_keys_and_values_were_kept() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let kept = metrics::with_local_recorder(&recorder, KeptFeatures::new);
+        kept.read_key_values(2, 5);
+        kept.read_key_values(1, 1);
+        let shown = |line: &str| recorder.handle().render().lines().any(|found| found == line);
+        assert!(shown(r#"blip_image_key_values_total{source="cache"} 3"#));
+        assert!(shown(r#"blip_image_key_values_total{source="features"} 3"#));
+    }
+
+    #[test]
     fn pixels_of_all_models_are_summed_and_those_of_a_lost_model_are_gone() {
         let recorder = PrometheusBuilder::new().build_recorder();
         let (first, second) =
