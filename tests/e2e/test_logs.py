@@ -1,12 +1,14 @@
 """What the log says, how, and what it never says."""
 
 import base64
+import contextlib
 import json
 import re
 import socket
 
 import grpc
 import pytest
+import raw_http2
 import requests
 from collector import PATIENCE_S, SOON
 from test_http import by_bytes
@@ -183,12 +185,23 @@ def test_content_is_logged_where_that_was_asked_for(start, picture, tmp_path):
     assert "how many circles are in the picture" in text and f'answer="{answer.text}"' in re.sub("\x1b\\[[0-9]*m", "", text)
 
 
+def only_connection(server):
+    """A connection that is held where there may be but one: asked for until whoever had it before has let go."""
+    while True:
+        with contextlib.suppress(OSError):
+            connection = raw_http2.Connection(server.address)
+            if not connection.closed:
+                return connection.socket
+            connection.socket.close()
+
+
 def test_a_flood_of_connections_is_not_one_of_log_lines(start, tmp_path):
     log = tmp_path / "log"
     server = start("--max-connections", "1", log=log)
     host, port = server.address.rsplit(":", 1)
-    for _ in range(1000):
-        socket.create_connection((host, int(port)), timeout=PATIENCE_S).close()
-    metrics = until(server, lambda metrics: metrics.value("blip_connections_refused_total", reason="too_many") >= 500)
+    with only_connection(server):
+        for _ in range(1000):
+            socket.create_connection((host, int(port)), timeout=PATIENCE_S).close()
+        metrics = until(server, lambda metrics: metrics.value("blip_connections_refused_total", reason="too_many") >= 1000)
     lines = [line for line in log.read_text().splitlines() if "there are too many" in line]
     assert 1 <= len(lines) <= metrics.value("blip_connections_refused_total", reason="too_many") / 10
