@@ -2,11 +2,14 @@
 //! features where captions are written), and a head over the vocabulary (`text_decoder` of the reference). One token a step
 //! for all rows at once.
 
+use std::cell::OnceCell;
+
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
     config::BlipConfig,
     decoder_past::Past,
+    decoder_start::DecoderStart,
     decoder_state::{DecoderState, LayerState, Position},
     error::LoadError,
     lanes::LaneLayout,
@@ -26,6 +29,8 @@ pub(crate) struct AnswerDecoder {
     transform: Dense,
     transform_norm: LayerNorm,
     vocabulary: Dense,
+    /// Made with the first batch.
+    first_token: OnceCell<DecoderStart>,
     device: Device,
 }
 
@@ -79,6 +84,7 @@ impl AnswerDecoder {
             transform: Dense::load(&head.at("transform.dense"), hidden, hidden)?,
             transform_norm: LayerNorm::load(&head.at("transform.LayerNorm"), hidden, text.layer_norm_eps)?,
             vocabulary,
+            first_token: OnceCell::new(),
             device,
         })
     }
@@ -103,6 +109,12 @@ impl AnswerDecoder {
 
     /// Feeds each row its last token and returns the logits of the next, `[rows, vocabulary]` in f32.
     pub(crate) fn step(&self, tokens: &[i64], state: &mut DecoderState) -> Result<Tensor, TchError> {
+        if let (Position::Host(position @ 0), Some(start)) = (&mut state.position, self.start_of_all(tokens)?)
+        {
+            *position = 1;
+            let states = start.enter(tokens.len() as i64, &mut state.layers)?;
+            return self.finish_step(states, state);
+        }
         let ids = Tensor::f_from_slice(tokens)?.f_view([tokens.len() as i64, 1])?.f_to_device(self.device)?;
         self.step_on_device(&ids, state)
     }
@@ -116,9 +128,37 @@ impl AnswerDecoder {
             }
             Position::Device(step) => self.embeddings.forward_at(ids, step)?,
         };
+        if let (Some(layer), Some(kept)) = (self.layers.first(), state.layers.first_mut()) {
+            states = layer.attend_to_past(&states, &mut kept.past)?;
+        }
+        self.finish_step(states, state)
+    }
+
+    /// What the first token comes to, if it is the same in all rows and the one that answers begin with here.
+    fn start_of_all(&self, tokens: &[i64]) -> Result<Option<&DecoderStart>, TchError> {
+        let Some((&first, others)) = tokens.split_first() else { return Ok(None) };
+        if others.iter().any(|&token| token != first) {
+            return Ok(None);
+        }
+        let start = match (self.first_token.get(), self.layers.first()) {
+            (Some(start), _) => start,
+            (None, Some(layer)) => {
+                let start = DecoderStart::new(first, &self.embeddings, layer, self.device)?;
+                self.first_token.get_or_init(|| start)
+            }
+            (None, None) => return Ok(None),
+        };
+        Ok((start.token == first).then_some(start))
+    }
+
+    /// The rest of a step, from `states` `[rows, 1, hidden]` behind the first layer's self-attention.
+    fn finish_step(&self, mut states: Tensor, state: &mut DecoderState) -> Result<Tensor, TchError> {
         let padding = state.padding.as_ref();
-        for (layer, kept) in self.layers.iter().zip(&mut state.layers) {
-            states = layer.forward_step(&states, &mut kept.past, &kept.question, padding, &state.layout)?;
+        for (index, (layer, kept)) in self.layers.iter().zip(&mut state.layers).enumerate() {
+            if index > 0 {
+                states = layer.attend_to_past(&states, &mut kept.past)?;
+            }
+            states = layer.finish_step(&states, &kept.question, padding, &state.layout)?;
         }
         let states = self.transform.forward_gelu(&states.f_select(1, 0)?)?;
         let states = self.transform_norm.forward(&states)?;

@@ -36,6 +36,21 @@ impl Past {
         }
     }
 
+    /// Whether it is known to hold no token.
+    pub(crate) fn is_empty(&self) -> bool {
+        matches!(self, Self::Growing(None))
+    }
+
+    /// What one row has so far, for `rows` rows, each of which then goes its own way; nothing is copied.
+    pub(crate) fn for_rows(&self, rows: i64) -> Result<Self, TchError> {
+        match self {
+            Self::Growing(Some(past)) => {
+                past.f_expand([-1, rows, -1, -1, -1], false).map(Some).map(Self::Growing)
+            }
+            other => Ok(other.shallow_clone()),
+        }
+    }
+
     /// The same keys and values; growing ones then grow apart.
     pub(crate) fn shallow_clone(&self) -> Self {
         match self {

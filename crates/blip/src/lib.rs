@@ -20,6 +20,7 @@ mod cross_attention;
 mod decode_buffers;
 mod decoder_memory;
 mod decoder_past;
+mod decoder_start;
 mod decoder_state;
 mod decoding_plan;
 mod device;

@@ -75,19 +75,21 @@ impl TextLayer {
         self.finish(&self.self_attention.forward(states, padding)?)
     }
 
-    /// One token a row: `states` `[rows, 1, hidden]`; `past` takes in this token, `layout` says which row reads which of the
-    /// memories in `question`.
-    pub(crate) fn forward_step(
+    /// One token a row, `states` `[rows, 1, hidden]`: what it makes of itself and the tokens before it, which are in `past`, where
+    /// it is added. [`Self::finish_step`] is the rest.
+    pub(crate) fn attend_to_past(&self, states: &Tensor, past: &mut Past) -> Result<Tensor, TchError> {
+        self.self_attention.forward_step(states, past)
+    }
+
+    /// One token a row, behind [`Self::attend_to_past`]; `layout` says which row reads which of the memories in `question`.
+    pub(crate) fn finish_step(
         &self,
         states: &Tensor,
-        past: &mut Past,
         question: &Tensor,
         padding: Option<&Tensor>,
         layout: &LaneLayout,
     ) -> Result<Tensor, TchError> {
-        let states = self.self_attention.forward_step(states, past)?;
-        let states = self.cross_attention.attend_projected(&states, question, padding, layout)?;
-        self.finish(&states)
+        self.finish(&self.cross_attention.attend_projected(states, question, padding, layout)?)
     }
 
     fn finish(&self, states: &Tensor) -> Result<Tensor, TchError> {
@@ -134,9 +136,14 @@ impl SelfAttention {
 
     fn forward_step(&self, states: &Tensor, past: &mut Past) -> Result<Tensor, TchError> {
         let qkv = self.project(states)?;
+        let is_first = past.is_empty();
         let (key_value, visible) = past.take_in(qkv.f_narrow(0, 1, 2)?)?;
         let (key, value) = (key_value.f_select(0, 0)?, key_value.f_select(0, 1)?);
-        let context = attend(&qkv.f_select(0, 0)?, &key, &value, visible)?;
+        let context = match is_first {
+            // What sees only itself reads itself: the softmax of one score is 1.
+            true => value,
+            false => attend(&qkv.f_select(0, 0)?, &key, &value, visible)?,
+        };
         self.finish(&context, states)
     }
 

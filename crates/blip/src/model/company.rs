@@ -180,6 +180,26 @@ fn a_decoder_of_fixed_shape_chooses_what_a_growing_one_does() {
 }
 
 #[test]
+fn the_first_token_is_computed_once_for_the_rows_that_begin_with_it_and_for_no_others() {
+    for golden in goldens() {
+        let model = golden.model(Dtype::F32);
+        let decoder = &model.answering().decoder;
+        let start = model.stop.start_token;
+        let states = Tensor::randn([2, 5, model.config.text.hidden_size], (Kind::Float, model.device));
+        // The first step ever is what makes it; all after that find it.
+        for tokens in [[start, start], [start, start], [start, start + 1], [start + 1, start + 1]] {
+            let [mut shared, mut apart] = [(), ()].map(|()| decoder.start(&states, None).unwrap());
+            for tokens in [tokens, [start + 1, start]] {
+                let ids = Tensor::from_slice(&tokens).view([2, 1]);
+                let apart = decoder.step_on_device(&ids, &mut apart).unwrap();
+                let difference = (decoder.step(&tokens, &mut shared).unwrap() - apart).abs().max();
+                assert!(difference.double_value(&[]) < 1e-4, "{}: {tokens:?}", golden.name);
+            }
+        }
+    }
+}
+
+#[test]
 fn an_image_that_was_seen_is_reused_and_answers_the_same() {
     let golden = golden("fifty_by_ten");
     let mut model = golden.model(Dtype::F32);
