@@ -117,11 +117,7 @@ impl CrossAttention {
             .iter()
             .map(|group| self.group_context(&query, &mut images, group, group.of(&fold.sources)))
             .collect::<Result<Vec<_>, _>>()?;
-        let context = match contexts.as_slice() {
-            [only] => only.shallow_clone(),
-            many => Tensor::f_cat(many, 0)?,
-        };
-        self.norm.forward_residual(self.output.forward(&context)?, states)
+        self.norm.forward_residual(self.output.forward(&joined(&contexts)?)?, states)
     }
 
     fn group_context(
@@ -145,7 +141,16 @@ impl CrossAttention {
         let features = || images.features.f_narrow(0, group.first_image, group.images);
         let slots: Vec<i64> = sources.iter().filter_map(|source| source.slot()).collect();
         let context = match (sources.first(), &mut images.key_values) {
-            (Some(Source::Kept(_)), Some(kept)) => self.context(&by_head, &kept.gather(&slots)?, None)?,
+            (Some(Source::Kept(_)), Some(kept)) => {
+                let mut first = 0;
+                let contexts = kept.read(&slots)?.into_iter().map(|key_value| {
+                    let images = key_value.size3()?.0;
+                    let query = by_head.f_narrow(0, first, images)?;
+                    first += images;
+                    self.context(&query, &key_value, None)
+                });
+                joined(&contexts.collect::<Result<Vec<_>, _>>()?)?
+            }
             (Some(Source::Keep(_)), Some(kept)) => {
                 let made = self.project(&features()?)?;
                 kept.store(&slots, &made)?;
@@ -170,5 +175,50 @@ impl CrossAttention {
     /// nothing is absorbed it is always the way.
     pub(crate) fn queries_worth_projecting(&self, tokens: i64) -> i64 {
         self.absorption.as_ref().map_or(0, |absorption| absorption.queries_worth_projecting(tokens))
+    }
+}
+
+/// `parts` one behind the other along their first dimension; a single one as it is.
+fn joined(parts: &[Tensor]) -> Result<Tensor, TchError> {
+    match parts {
+        [only] => Ok(only.shallow_clone()),
+        many => Tensor::f_cat(many, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{layers::random, slots::Slots};
+
+    #[test]
+    fn keys_and_values_are_the_same_wherever_they_are_read() {
+        let (hidden, heads) = (64, 4);
+        let dense = |outputs| Dense::new(random::linear(hidden, outputs)).unwrap();
+        let attention = CrossAttention {
+            query: dense(hidden),
+            key_value: dense(2 * hidden),
+            absorption: None,
+            output: dense(hidden),
+            norm: random::norm(hidden),
+            heads,
+            head_dim: hidden / heads,
+        };
+        // Of the second size, each image's are read where they lie.
+        for tokens in [9, 2_100] {
+            let features = random::tensor(&[3, tokens, hidden]);
+            let states = random::tensor(&[4, 5, hidden]);
+            let mut kept = Slots(random::tensor(&[4, tokens, 2 * hidden]));
+            kept.store(&[3, 0, 2], &attention.project(&features).unwrap()).unwrap();
+            let attend = |sources: [Source; 3], kept: Option<Slots>| {
+                let fold = Fold::with_sources(&[0, 1, 2, 2], 0..4, |_| sources.to_vec());
+                let images = LayerMemory { features: &features, key_values: kept };
+                attention.attend_images(&states, images, &fold).unwrap()
+            };
+            let made = attend([Source::Features; 3], None);
+            let read = attend([3, 0, 2].map(Source::Kept), Some(kept));
+            let difference = (made - read).abs().max().double_value(&[]);
+            assert!(difference < 1e-4, "{tokens} tokens: {difference}");
+        }
     }
 }

@@ -125,7 +125,7 @@ impl FeedForward {
 pub(crate) mod random {
     use tch::{Device, Kind, Tensor};
 
-    use super::Linear;
+    use super::{LayerNorm, Linear};
 
     /// Normally distributed numbers in f32.
     pub(crate) fn tensor(shape: &[i64]) -> Tensor {
@@ -135,5 +135,10 @@ pub(crate) mod random {
     /// A linear layer in f32.
     pub(crate) fn linear(inputs: i64, outputs: i64) -> Linear {
         Linear { weight: tensor(&[outputs, inputs]), bias: tensor(&[outputs]) }
+    }
+
+    /// A layer norm in f32.
+    pub(crate) fn norm(size: i64) -> LayerNorm {
+        LayerNorm { weight: tensor(&[size]), bias: tensor(&[size]), size, eps: 1e-12 }
     }
 }

@@ -1,7 +1,10 @@
 //! A tensor of slots: what is kept of several images lies in one piece of memory that is taken once, so that it is bounded
 //! from the start, nothing fragments, and a batch gathers its images with one product.
 
-use tch::{TchError, Tensor};
+use tch::{Device, TchError, Tensor};
+
+/// A slot up to this size is copied in less time than a call of its own costs that reads it where it lies.
+const LARGEST_COPIED_BYTES: usize = 1 << 20;
 
 /// What is kept of images, `[slots, ..]`.
 #[derive(Debug)]
@@ -22,7 +25,39 @@ impl Slots {
         }
     }
 
+    /// What is in `slots`, in their order, in pieces `[some of them, ..]`: copied side by side or, where large ones lie in the
+    /// CPU's memory, each as it lies there.
+    pub(crate) fn read(&self, slots: &[i64]) -> Result<Vec<Tensor>, TchError> {
+        match self.0.device() == Device::Cpu && self.slot_bytes() > LARGEST_COPIED_BYTES {
+            true => slots.iter().map(|&slot| self.0.f_narrow(0, slot, 1)).collect(),
+            false => Ok(vec![self.gather(slots)?]),
+        }
+    }
+
+    fn slot_bytes(&self) -> usize {
+        let numbers: i64 = self.0.size().iter().skip(1).product();
+        usize::try_from(numbers).unwrap_or(0) * self.0.kind().elt_size_in_bytes()
+    }
+
     fn index(&self, slots: &[i64]) -> Result<Tensor, TchError> {
         Tensor::f_from_slice(slots)?.f_to_device(self.0.device())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::layers::random;
+
+    #[test]
+    fn large_slots_are_read_where_they_lie_and_small_ones_side_by_side() {
+        for (numbers, pieces) in
+            [(LARGEST_COPIED_BYTES as i64 / 4, 1), (LARGEST_COPIED_BYTES as i64 / 4 + 1, 3)]
+        {
+            let slots = Slots(random::tensor(&[4, numbers]));
+            let read = slots.read(&[2, 0, 3]).unwrap();
+            assert_eq!(read.len(), pieces);
+            assert_eq!(Tensor::cat(&read, 0), slots.gather(&[2, 0, 3]).unwrap());
+        }
     }
 }
