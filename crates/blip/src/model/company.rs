@@ -180,13 +180,13 @@ fn a_decoder_of_fixed_shape_chooses_what_a_growing_one_does() {
 }
 
 #[test]
-fn the_first_token_is_computed_once_for_the_rows_that_begin_with_it_and_for_no_others() {
+fn a_first_token_that_is_kept_changes_nothing_for_rows_that_begin_with_it_or_with_another() {
     for golden in goldens() {
         let model = golden.model(Dtype::F32);
         let decoder = &model.answering().decoder;
         let start = model.stop.start_token;
         let states = Tensor::randn([2, 5, model.config.text.hidden_size], (Kind::Float, model.device));
-        // The first step ever is what makes it; all after that find it.
+        // The first step ever makes what is kept; all after that find it.
         for tokens in [[start, start], [start, start], [start, start + 1], [start + 1, start + 1]] {
             let [mut shared, mut apart] = [(), ()].map(|()| decoder.start(&states, None).unwrap());
             for tokens in [tokens, [start + 1, start]] {
