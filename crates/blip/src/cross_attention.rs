@@ -10,6 +10,7 @@ use crate::{
     image_memory::LayerMemory,
     lanes::LaneLayout,
     layers::{Dense, LayerNorm, Linear},
+    question_batch::QuestionBatch,
     weights::Scope,
 };
 
@@ -103,21 +104,23 @@ impl CrossAttention {
         attend(query, &key_value.f_select(0, 0)?, &key_value.f_select(0, 1)?, mask)
     }
 
-    /// Attends from questions `[rows, longest, hidden]` to their images, both in the order of `fold`. Every image token is valid,
-    /// so there is no mask.
+    /// Attends from the `states` of `texts` to their images, both in the order of `fold`. Every image token is valid, so there
+    /// is no mask.
     pub(crate) fn attend_images(
         &self,
         states: &Tensor,
+        texts: &QuestionBatch,
         mut images: LayerMemory<'_>,
         fold: &Fold,
     ) -> Result<Tensor, TchError> {
-        let query = self.query.forward(states)?;
+        let query = texts.pad(self.query.forward(states)?)?;
         let contexts = fold
             .groups
             .iter()
             .map(|group| self.group_context(&query, &mut images, group, group.of(&fold.sources)))
             .collect::<Result<Vec<_>, _>>()?;
-        self.norm.forward_residual(self.output.forward(&joined(&contexts)?)?, states)
+        let context = texts.unpad(joined(&contexts)?)?;
+        self.norm.forward_residual(self.output.forward(&context)?, states)
     }
 
     fn group_context(
@@ -188,6 +191,8 @@ fn joined(parts: &[Tensor]) -> Result<Tensor, TchError> {
 
 #[cfg(test)]
 mod tests {
+    use tch::{Device, Kind};
+
     use super::*;
     use crate::{layers::random, slots::Slots};
 
@@ -208,12 +213,13 @@ mod tests {
         for tokens in [9, 2_100] {
             let features = random::tensor(&[3, tokens, hidden]);
             let states = random::tensor(&[4, 5, hidden]);
+            let texts = QuestionBatch::new(&[[0; 5].as_slice(); 4], 0, Device::Cpu, Kind::Float).unwrap();
             let mut kept = Slots(random::tensor(&[4, tokens, 2 * hidden]));
             kept.store(&[3, 0, 2], &attention.project(&features).unwrap()).unwrap();
             let attend = |sources: [Source; 3], kept: Option<Slots>| {
                 let fold = Fold::with_sources(&[0, 1, 2, 2], 0..4, |_| sources.to_vec());
                 let images = LayerMemory { features: &features, key_values: kept };
-                attention.attend_images(&states, images, &fold).unwrap()
+                attention.attend_images(&states, &texts, images, &fold).unwrap()
             };
             let made = attend([Source::Features; 3], None);
             let read = attend([3, 0, 2].map(Source::Kept), Some(kept));

@@ -19,7 +19,8 @@ use crate::{
     decode_buffers::DecodeBuffers,
     fold::Fold,
     image_memory::ImageMemory,
-    question_encoder::{QuestionBatch, QuestionEncoder},
+    question_batch::QuestionBatch,
+    question_encoder::QuestionEncoder,
     vision::VisionEncoder,
 };
 
@@ -209,6 +210,7 @@ impl QuestionGraph {
         let batch = QuestionBatch {
             ids: zeros(&[rows, longest], Kind::Int64)?,
             padding: Some(zeros(&[rows, 1, 1, longest], kind)?),
+            unpadding: None,
         };
         let each: Vec<usize> = (0..rows as usize).collect();
         let fold = Fold::new(&each, each.iter().copied());

@@ -46,6 +46,7 @@ mod parameters;
 mod position_embeddings;
 pub mod preprocess;
 mod question_answering;
+mod question_batch;
 mod question_encoder;
 mod ranking;
 mod retrieval;

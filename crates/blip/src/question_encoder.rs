@@ -3,8 +3,9 @@
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
-    attention::padding_mask, config::BlipConfig, error::LoadError, fold::Fold, image_memory::ImageMemory,
-    key_value_cache::KeyValueShape, text_embeddings::TextEmbeddings, text_layer::TextLayer, weights::Scope,
+    config::BlipConfig, error::LoadError, fold::Fold, image_memory::ImageMemory,
+    key_value_cache::KeyValueShape, question_batch::QuestionBatch, text_embeddings::TextEmbeddings,
+    text_layer::TextLayer, weights::Scope,
 };
 
 #[derive(Debug)]
@@ -14,15 +15,6 @@ pub(crate) struct QuestionEncoder {
     pad_token_id: i64,
     device: Device,
     kind: Kind,
-}
-
-/// Questions on the device.
-#[derive(Debug)]
-pub(crate) struct QuestionBatch {
-    /// Token ids, `[rows, longest]`.
-    pub(crate) ids: Tensor,
-    /// `[rows, 1, 1, longest]`, or `None` if all rows are of one length.
-    pub(crate) padding: Option<Tensor>,
 }
 
 impl QuestionEncoder {
@@ -49,21 +41,9 @@ impl QuestionEncoder {
         Ok(Self { embeddings, layers, pad_token_id: text.pad_token_id, device, kind })
     }
 
-    /// Brings questions, given as token ids, to the device; shorter ones are padded to the longest.
+    /// Brings questions, given as token ids, to the device.
     pub(crate) fn prepare(&self, questions: &[&[i64]]) -> Result<QuestionBatch, TchError> {
-        let lengths: Vec<i64> = questions.iter().map(|ids| ids.len() as i64).collect();
-        let longest = lengths.iter().copied().max().unwrap_or(0);
-        let padded: Vec<i64> = questions
-            .iter()
-            .flat_map(|ids| {
-                let padding = longest as usize - ids.len();
-                ids.iter().copied().chain(std::iter::repeat_n(self.pad_token_id, padding))
-            })
-            .collect();
-        let ids = Tensor::f_from_slice(&padded)?
-            .f_view([questions.len() as i64, longest])?
-            .f_to_device(self.device)?;
-        Ok(QuestionBatch { ids, padding: padding_mask(&lengths, self.device, self.kind)? })
+        QuestionBatch::new(questions, self.pad_token_id, self.device, self.kind)
     }
 
     /// What keys and values its layers make of an image of `tokens`, and how many queries over it are worth making them for.
@@ -81,19 +61,29 @@ impl QuestionEncoder {
         images: ImageMemory<'_>,
         fold: &Fold,
     ) -> Result<Tensor, TchError> {
-        let mut states = self.embeddings.forward(&batch.ids, 0)?;
+        let mut states = self.embed(batch)?;
         for (index, layer) in self.layers.iter().enumerate() {
-            states = layer.forward_question(&states, batch.padding.as_ref(), images.layer(index)?, fold)?;
+            states = layer.forward_question(&states, batch, images.layer(index)?, fold)?;
         }
-        Ok(states)
+        batch.pad(states)
     }
 
     /// Encodes texts that are about no image; returns `[rows, longest, hidden]`.
     pub(crate) fn forward_alone(&self, batch: &QuestionBatch) -> Result<Tensor, TchError> {
-        let mut states = self.embeddings.forward(&batch.ids, 0)?;
+        let mut states = self.embed(batch)?;
         for layer in &self.layers {
-            states = layer.forward_alone(&states, batch.padding.as_ref())?;
+            states = layer.forward_alone(&states, batch)?;
         }
-        Ok(states)
+        batch.pad(states)
+    }
+
+    /// The first layer's input: `[tokens, hidden]` if `batch` does without padding, otherwise `[rows, longest, hidden]`.
+    fn embed(&self, batch: &QuestionBatch) -> Result<Tensor, TchError> {
+        match &batch.unpadding {
+            Some(unpadding) => {
+                self.embeddings.forward_at(&unpadding.unpad(&batch.ids)?, &unpadding.positions)
+            }
+            None => self.embeddings.forward(&batch.ids, 0),
+        }
     }
 }

@@ -31,10 +31,11 @@ impl TextEmbeddings {
         self.norm.forward(&states.f_add_(&self.position.f_narrow(0, position, tokens)?)?)
     }
 
-    /// One token id a row, `[rows, 1]`, all of them at the position that `step` `[1]` holds on the device.
-    pub(crate) fn forward_at(&self, ids: &Tensor, step: &Tensor) -> Result<Tensor, TchError> {
+    /// Token ids `[tokens]`, each at its of `positions` `[tokens]`, or `[rows, 1]`, all at the one position of `[1]`; both are on
+    /// the device.
+    pub(crate) fn forward_at(&self, ids: &Tensor, positions: &Tensor) -> Result<Tensor, TchError> {
         let mut states = Tensor::f_embedding(&self.word, ids, -1, false, false)?;
-        self.norm.forward(&states.f_add_(&self.position.f_index_select(0, step)?)?)
+        self.norm.forward(&states.f_add_(&self.position.f_index_select(0, positions)?)?)
     }
 
     /// The word embeddings, `[vocabulary, hidden]`.

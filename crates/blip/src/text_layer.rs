@@ -13,6 +13,7 @@ use crate::{
     image_memory::LayerMemory,
     lanes::LaneLayout,
     layers::{Dense, FeedForward, LayerNorm, Linear},
+    question_batch::QuestionBatch,
     weights::Scope,
 };
 
@@ -53,26 +54,23 @@ impl TextLayer {
         })
     }
 
-    /// A whole question at a time: `states` `[rows, longest, hidden]`, both directions visible, padding hidden.
+    /// Whole questions at a time, both directions visible: `states` `[tokens, hidden]` where `texts` does without padding,
+    /// otherwise `[rows, longest, hidden]` with padding hidden.
     pub(crate) fn forward_question(
         &self,
         states: &Tensor,
-        padding: Option<&Tensor>,
+        texts: &QuestionBatch,
         images: LayerMemory<'_>,
         fold: &Fold,
     ) -> Result<Tensor, TchError> {
-        let states = self.self_attention.forward(states, padding)?;
-        let states = self.cross_attention.attend_images(&states, images, fold)?;
+        let states = self.self_attention.forward(states, texts)?;
+        let states = self.cross_attention.attend_images(&states, texts, images, fold)?;
         self.finish(&states)
     }
 
     /// As [`Self::forward_question`], without an image: there is no cross-attention then.
-    pub(crate) fn forward_alone(
-        &self,
-        states: &Tensor,
-        padding: Option<&Tensor>,
-    ) -> Result<Tensor, TchError> {
-        self.finish(&self.self_attention.forward(states, padding)?)
+    pub(crate) fn forward_alone(&self, states: &Tensor, texts: &QuestionBatch) -> Result<Tensor, TchError> {
+        self.finish(&self.self_attention.forward(states, texts)?)
     }
 
     /// One token a row, `states` `[rows, 1, hidden]`: what it makes of itself and the tokens before it, which are in `past`, where
@@ -119,23 +117,21 @@ impl SelfAttention {
         })
     }
 
-    /// `[3, rows, heads, positions, head dim]`: queries, keys, values.
-    fn project(&self, states: &Tensor) -> Result<Tensor, TchError> {
-        let (rows, positions, hidden) = states.size3()?;
-        self.qkv
-            .forward(states)?
-            .f_view([rows, positions, 3, self.heads, hidden / self.heads])?
-            .f_permute([2, 0, 3, 1, 4])
+    /// Queries, keys and values, `[3, rows, heads, positions, head dim]`, of `qkv` `[rows, positions, 3 * hidden]`.
+    fn by_head(&self, qkv: &Tensor) -> Result<Tensor, TchError> {
+        let (rows, positions, width) = qkv.size3()?;
+        qkv.f_view([rows, positions, 3, self.heads, width / 3 / self.heads])?.f_permute([2, 0, 3, 1, 4])
     }
 
-    fn forward(&self, states: &Tensor, padding: Option<&Tensor>) -> Result<Tensor, TchError> {
-        let qkv = self.project(states)?;
+    fn forward(&self, states: &Tensor, texts: &QuestionBatch) -> Result<Tensor, TchError> {
+        let qkv = self.by_head(&texts.pad(self.qkv.forward(states)?)?)?;
+        let padding = texts.padding.as_ref();
         let context = attend(&qkv.f_select(0, 0)?, &qkv.f_select(0, 1)?, &qkv.f_select(0, 2)?, padding)?;
-        self.finish(&context, states)
+        self.finish(&texts.unpad(merge_heads(&context)?)?, states)
     }
 
     fn forward_step(&self, states: &Tensor, past: &mut Past) -> Result<Tensor, TchError> {
-        let qkv = self.project(states)?;
+        let qkv = self.by_head(&self.qkv.forward(states)?)?;
         let is_first = past.is_empty();
         let (key_value, visible) = past.take_in(qkv.f_narrow(0, 1, 2)?)?;
         let (key, value) = (key_value.f_select(0, 0)?, key_value.f_select(0, 1)?);
@@ -144,10 +140,11 @@ impl SelfAttention {
             true => value,
             false => attend(&qkv.f_select(0, 0)?, &key, &value, visible)?,
         };
-        self.finish(&context, states)
+        self.finish(&merge_heads(&context)?, states)
     }
 
+    /// `context` with its heads merged.
     fn finish(&self, context: &Tensor, states: &Tensor) -> Result<Tensor, TchError> {
-        self.norm.forward_residual(self.output.forward(&merge_heads(context)?)?, states)
+        self.norm.forward_residual(self.output.forward(context)?, states)
     }
 }
