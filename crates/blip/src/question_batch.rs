@@ -4,8 +4,8 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use crate::attention::padding_mask;
 
-/// Padding stays where it is less than this part of the tokens, 1 in so many: taking it out copies what attention reads and
-/// writes (docs/decisions/padding.md).
+/// Padding stays where taking it out saves less than this part of the places, 1 in so many: it takes copies of what attention
+/// reads and writes (docs/decisions/padding.md).
 const PADDING_LEFT_IN: usize = 16;
 
 /// Without padding, the number of tokens is rounded up to a multiple of this: oneDNN compiles kernels for each number of rows
