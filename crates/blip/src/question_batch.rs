@@ -43,6 +43,8 @@ impl QuestionBatch {
         let tokens = computed_tokens(questions.iter().map(|ids| ids.len()).sum());
         // On CUDA it was not measured; small batches are bound by launches there, of which this makes more.
         let unpads = device == Device::Cpu
+            // Padding is of its own question, so there has to be a token in each.
+            && !lengths.contains(&0)
             && padded.len().saturating_sub(tokens) * PADDING_LEFT_IN >= padded.len().max(1);
         Ok(Self {
             ids: Tensor::f_from_slice(&padded)?
@@ -176,5 +178,6 @@ mod tests {
         assert!(batch(&[8; 20]).unpadding.is_none());
         assert!(batch(&[4, 40, 3, 5]).unpadding.is_some());
         assert!(batch(&[]).unpadding.is_none());
+        assert!(batch(&[0, 40, 3]).unpadding.is_none());
     }
 }
