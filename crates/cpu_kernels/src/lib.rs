@@ -1,0 +1,20 @@
+//! Products, norms and attention in f32 on one CPU thread, for models whose layers fit into a core's cache.
+//!
+//! A library of tensors spends more on such a model's operators, each called and given memory of its own, than on their arithmetic. These
+//! work on slices that the caller keeps. What they give of a row depends on that row alone, to the bit.
+//!
+//! Everything rests on one loop, [`tile`]: a few rows times a panel of columns, sums in registers. It is written once and
+//! compiled for AVX-512, AVX2 and whatever else, of which `pulp` takes the best at hand.
+#![forbid(unsafe_code)]
+
+mod activation;
+mod attention;
+mod layer_norm;
+mod linear;
+mod panels;
+mod tile;
+
+pub use activation::log_sum_exp;
+pub use attention::{Heads, Rows, attend_one};
+pub use layer_norm::LayerNorm;
+pub use linear::{After, Linear};
