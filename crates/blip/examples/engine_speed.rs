@@ -15,8 +15,8 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use blip::{
-    Checkpoint, DeviceRequest, Dtype, ImageInput, ImageKey, Model, ModelFiles, ModelOptions, Pixels,
-    RowAnswer, RowError, RowInput, RowOutput, RowSink, RowTask, Sequence, VisionDtype, open_device,
+    Checkpoint, CpuKernels, DeviceRequest, Dtype, ImageInput, ImageKey, Model, ModelFiles, ModelOptions,
+    Pixels, RowAnswer, RowError, RowInput, RowOutput, RowSink, RowTask, Sequence, VisionDtype, open_device,
 };
 use clap::Parser;
 use serde_json::{Value, json};
@@ -57,6 +57,9 @@ struct Arguments {
     /// Memory for the keys and values of remembered images; the device's own choice without it.
     #[arg(long)]
     key_value_cache_bytes: Option<usize>,
+    /// auto, own or libtorch: whose kernels compute on the CPU.
+    #[arg(long, default_value_t)]
+    cpu_kernels: CpuKernels,
     /// Launch small batches as CUDA graphs.
     #[arg(long)]
     cuda_graphs: bool,
@@ -290,6 +293,7 @@ fn main() -> Result<()> {
     options.cuda_graphs = arguments.cuda_graphs;
     options.key_value_cache_bytes = arguments.key_value_cache_bytes.unwrap_or(options.key_value_cache_bytes);
     options.vision_dtype = arguments.vision_dtype;
+    options.cpu_kernels = arguments.cpu_kernels;
     let mut model = Model::load(&checkpoint, chosen.device, dtype, options)?;
     let load_seconds = begin.elapsed().as_secs_f64();
     let (resident, weight_bytes) = (resident_bytes(), checkpoint.weights().bytes());
@@ -308,7 +312,12 @@ fn main() -> Result<()> {
         let tie = if dtype == Dtype::F32 { 1e-3 } else { 0.05 };
         let batched = compare(&alone, &together, tie);
         eprintln!("batched against alone: {batched}");
-        let plain = ModelOptions { cuda_graphs: false, vision_dtype: VisionDtype::AsModel, ..options };
+        let plain = ModelOptions {
+            cuda_graphs: false,
+            vision_dtype: VisionDtype::AsModel,
+            cpu_kernels: CpuKernels::LibTorch,
+            ..options
+        };
         let mut exact = Model::load(&checkpoint, chosen.device, Dtype::F32, plain)?;
         let single = answers_alone(&workload, &mut exact, images)?;
         let precision = compare(&single, &alone, tie);

@@ -20,6 +20,7 @@ use crate::{
 };
 
 pub(crate) const HEAD: &str = "text_decoder.cls.predictions";
+const WEIGHT: &str = "decoder.weight";
 pub(crate) const WORDS: &str = "text_decoder.bert.embeddings.word_embeddings.weight";
 
 #[derive(Debug)]
@@ -54,7 +55,7 @@ impl AnswerDecoder {
         device: Device,
     ) -> Result<Self, LoadError> {
         let text = &config.text;
-        let (hidden, vocab) = (text.hidden_size, text.vocab_size);
+        let hidden = text.hidden_size;
         let bert = root.at("text_decoder.bert");
         let head = root.at(HEAD);
         let embeddings = TextEmbeddings::load(&bert, text)?;
@@ -63,21 +64,12 @@ impl AnswerDecoder {
                 TextLayer::load(&bert.at(format_args!("encoder.layer.{index}")), text, memory_dim, false)
             })
             .collect::<Result<_, _>>()?;
-        let (weight_name, bias_name) = (format!("{HEAD}.decoder.weight"), format!("{HEAD}.decoder.bias"));
-        let tied = !weights.contains(&weight_name) || weights.equal(&weight_name, WORDS);
-        if !tied {
+        if !is_tied(weights) {
             tracing::warn!(
-                "{weight_name} differs from the word embeddings that it is tied to; it is used as it is"
+                "{HEAD}.{WEIGHT} differs from the word embeddings that it is tied to; it is used as it is"
             );
         }
-        let vocabulary = Dense::new(Linear {
-            weight: if tied {
-                embeddings.word().shallow_clone()
-            } else {
-                root.tensor(&weight_name, &[vocab, hidden])?
-            },
-            bias: root.first_of([&bias_name, &format!("{HEAD}.bias")], &[vocab])?,
-        })?;
+        let vocabulary = Dense::new(vocabulary(weights, root, config, embeddings.word())?)?;
         Ok(Self {
             embeddings,
             layers,
@@ -87,6 +79,11 @@ impl AnswerDecoder {
             first_token: OnceCell::new(),
             device,
         })
+    }
+
+    /// The word embeddings, `[vocabulary, hidden]`.
+    pub(crate) fn word(&self) -> &Tensor {
+        self.embeddings.word()
     }
 
     /// Each layer's keys and values of the questions' `states` `[rows, longest, hidden]`.
@@ -164,6 +161,28 @@ impl AnswerDecoder {
         let states = self.transform_norm.forward(&states)?;
         self.vocabulary.forward(&states)?.f_to_kind(Kind::Float)
     }
+}
+
+/// Whether the files leave the head's last weight to the word embeddings.
+fn is_tied(weights: &Weights) -> bool {
+    let name = format!("{HEAD}.{WEIGHT}");
+    !weights.contains(&name) || weights.equal(&name, WORDS)
+}
+
+/// The head's last layer, from states to logits, whose weight is that of the `word` embeddings unless the files say otherwise.
+pub(crate) fn vocabulary(
+    weights: &Weights,
+    root: &Scope<'_>,
+    config: &BlipConfig,
+    word: &Tensor,
+) -> Result<Linear, LoadError> {
+    let (hidden, vocab) = (config.text.hidden_size, config.text.vocab_size);
+    let (weight_name, bias_name) = (format!("{HEAD}.{WEIGHT}"), format!("{HEAD}.decoder.bias"));
+    let tied = is_tied(weights);
+    Ok(Linear {
+        weight: if tied { word.shallow_clone() } else { root.tensor(&weight_name, &[vocab, hidden])? },
+        bias: root.first_of([&bias_name, &format!("{HEAD}.bias")], &[vocab])?,
+    })
 }
 
 /// The best token of each row of `logits` `[rows, vocabulary]`, with its logit and the next best one: each `[rows, 1]`.

@@ -9,6 +9,7 @@ use crate::{
     batch::{RowAnswer, RowError, RowSink},
     decoder_state::DecoderState,
     device_graphs::DecodeGraph,
+    small::{AnswerState, SmallDecoder},
     stopwatch::Stopwatch,
     task::{RowOutput, Sequence},
 };
@@ -20,6 +21,8 @@ pub(crate) enum Stepper<'a> {
     Plain { decoder: &'a AnswerDecoder, state: DecoderState },
     /// A captured step; rows that ended run along until all have.
     Captured(&'a mut DecodeGraph),
+    /// On slices; rows that ended are taken out.
+    Small { decoder: &'a SmallDecoder, state: AnswerState },
 }
 
 impl Stepper<'_> {
@@ -27,6 +30,7 @@ impl Stepper<'_> {
         match self {
             Self::Plain { decoder, state } => read_choices(&choose(&decoder.step(tokens, state)?)?),
             Self::Captured(graph) => graph.step(tokens, step),
+            Self::Small { decoder, state } => Ok(decoder.step(tokens, state)),
         }
     }
 
@@ -35,6 +39,10 @@ impl Stepper<'_> {
         match self {
             Self::Plain { state, .. } => state.retain(indices).map(|()| true),
             Self::Captured(_) => Ok(false),
+            Self::Small { state, .. } => {
+                state.retain(indices);
+                Ok(true)
+            }
         }
     }
 }

@@ -175,6 +175,12 @@ impl VisionConfig {
         self.grid() * self.grid() + 1
     }
 
+    /// Whether its work on the CPU is too small to be shared among threads: each waits, spinning, for the others after every
+    /// product, and on a busy machine that costs far more than it gains.
+    pub fn is_small(&self) -> bool {
+        self.multiplications() < MULTIPLICATIONS_WORTH_SHARING
+    }
+
     /// Multiplications that encoding one image takes, in the layers' matrix products.
     pub fn multiplications(&self) -> i64 {
         let (tokens, hidden) = (self.tokens(), self.hidden_size);
@@ -183,6 +189,9 @@ impl VisionConfig {
         self.num_hidden_layers * layer
     }
 }
+
+/// Below this many for an image, a model is small.
+const MULTIPLICATIONS_WORTH_SHARING: i64 = 1_000_000_000;
 
 const FILE: &str = "config.json";
 

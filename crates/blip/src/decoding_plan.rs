@@ -58,6 +58,11 @@ impl<'a> DecodingPlan<'a> {
         plan
     }
 
+    /// Whether there are rows for [`Self::decode_others`].
+    pub(crate) fn has_others(&self) -> bool {
+        !self.searched.is_empty() || !self.ranked.is_empty()
+    }
+
     /// Searches and ranks the rows that are not greedy; `memory` has those of all rows of the batch, `text` is the
     /// time of the text encoder. Returns the decoder's steps.
     pub(crate) fn decode_others(

@@ -80,6 +80,14 @@ pub enum LoadError {
         /// The model's number format.
         dtype: Dtype,
     },
+    /// This program's own kernels were asked for where there are none.
+    #[error("cpu_kernels is own, which takes a model in f32 on the cpu, not one in {dtype} on {device}")]
+    OwnKernelsElsewhere {
+        /// The model's device.
+        device: String,
+        /// The model's number format.
+        dtype: Dtype,
+    },
     /// LibTorch refused, most often for lack of memory.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),

@@ -5,7 +5,7 @@
 use lru::LruCache;
 use tch::{Device, Kind, TchError, Tensor};
 
-use crate::slots::Slots;
+use crate::{slots::Slots, tensor_numbers::numbers_mut};
 
 /// Identity of an image: the digest of its bytes.
 pub type ImageKey = [u8; 32];
@@ -91,6 +91,18 @@ impl FeatureCache {
     /// Writes `features` `[slots.len(), tokens, hidden]` into `slots`.
     pub(crate) fn store(&mut self, slots: &[i64], features: &Tensor) -> Result<(), TchError> {
         self.pool.store(slots, features)
+    }
+
+    /// As [`Self::store`], of numbers on the CPU.
+    pub(crate) fn store_numbers(&mut self, slots: &[i64], features: &[f32]) -> Result<(), TchError> {
+        let count = features.len() / slots.len().max(1);
+        let pool = numbers_mut(&mut self.pool.0)?;
+        for (&slot, features) in slots.iter().zip(features.chunks_exact(count.max(1))) {
+            let first = slot as usize * count;
+            let missing = || TchError::Shape(format!("no slot {slot}"));
+            pool.get_mut(first..first + count).ok_or_else(missing)?.copy_from_slice(features);
+        }
+        Ok(())
     }
 
     /// Gives up the slot of an image whose features never came.

@@ -10,7 +10,7 @@ use crate::{
     captioning::Captioning,
     checkpoint::Checkpoint,
     config::{Architecture, BlipConfig},
-    device::{Dtype, VisionDtype},
+    device::{CpuKernels, Dtype, VisionDtype},
     device_graphs::DeviceGraphs,
     encoded_batch::EncodedBatch,
     error::{LoadError, ModelError},
@@ -20,6 +20,7 @@ use crate::{
     preprocess::Pixels,
     question_answering::QuestionAnswering,
     retrieval::Retrieval,
+    small::SmallVision,
     stopwatch::Stopwatch,
     task::RowTask,
     upload::Upload,
@@ -40,6 +41,8 @@ pub struct ModelOptions {
     pub vision_pass_images: usize,
     /// The number format of the image encoder's products.
     pub vision_dtype: VisionDtype,
+    /// Whose kernels compute on the CPU.
+    pub cpu_kernels: CpuKernels,
     /// Tokens that an answer may have, if not the checkpoint's own number.
     pub max_new_tokens: Option<i64>,
     /// Launch small batches as CUDA graphs. Off by default: see `docs/decisions/cuda-graphs.md`.
@@ -56,6 +59,7 @@ impl ModelOptions {
                 max_batch_images: 128,
                 vision_pass_images: 16,
                 vision_dtype: VisionDtype::AsModel,
+                cpu_kernels: CpuKernels::Auto,
                 max_new_tokens: None,
                 cuda_graphs: false,
             }
@@ -66,6 +70,7 @@ impl ModelOptions {
                 max_batch_images: 16,
                 vision_pass_images: 4,
                 vision_dtype: VisionDtype::AsModel,
+                cpu_kernels: CpuKernels::Auto,
                 max_new_tokens: None,
                 cuda_graphs: false,
             }
@@ -77,6 +82,8 @@ impl ModelOptions {
 #[derive(Debug)]
 pub struct Model {
     vision: VisionEncoder,
+    /// The image encoder on slices.
+    small_vision: Option<SmallVision>,
     head: Head,
     features: FeatureCache,
     key_values: KeyValueCache,
@@ -111,13 +118,22 @@ impl Model {
         let _no_grad = tch::no_grad_guard();
         let (config, kind) = (checkpoint.config(), dtype.kind());
         options.vision_dtype.check(device, dtype)?;
+        options.cpu_kernels.check(device, dtype)?;
+        let own_kernels = options.cpu_kernels.are_own(config.vision.is_small(), device, dtype);
         let root = Scope::root(checkpoint.weights(), device, kind);
         let (scale, offset) = checkpoint.preprocessor().normalisation();
         let vision = VisionEncoder::load(&root, &config.vision, scale, offset, kind, options.vision_dtype)?;
+        let small_vision = (own_kernels && options.vision_dtype == VisionDtype::AsModel)
+            .then(|| SmallVision::load(&root, &config.vision, scale, offset))
+            .transpose()?;
         let head = match config.architecture() {
-            Architecture::QuestionAnswering => {
-                Head::QuestionAnswering(QuestionAnswering::load(checkpoint, &root, device, kind)?)
-            }
+            Architecture::QuestionAnswering => Head::QuestionAnswering(QuestionAnswering::load(
+                checkpoint,
+                &root,
+                device,
+                kind,
+                own_kernels,
+            )?),
             Architecture::Captioning => Head::Captioning(Captioning::load(checkpoint, &root, device)?),
             Architecture::Retrieval => Head::Retrieval(Retrieval::load(checkpoint, &root, device, kind)?),
         };
@@ -144,6 +160,7 @@ impl Model {
         };
         Ok(Self {
             vision,
+            small_vision,
             head,
             features,
             key_values,
@@ -339,6 +356,10 @@ impl Model {
                 .collect();
             let slots: Vec<i64> =
                 positions.iter().filter_map(|&position| placement.slots.get(position).copied()).collect();
+            if let Some(small) = &self.small_vision {
+                small.forward(&pixels, |features| self.features.store_numbers(&slots, features))?;
+                continue;
+            }
             let pixels = self.upload.send((pass * pass_images) as i64, &pixels)?;
             let features = match self.graphs.encode_images(&self.vision, &pixels)? {
                 Some(features) => features,
@@ -380,7 +401,7 @@ mod generation_goldens;
 #[cfg(test)]
 mod generation_harm;
 #[cfg(test)]
-mod goldens;
+pub(crate) mod goldens;
 #[cfg(test)]
 mod image_sizes;
 #[cfg(test)]

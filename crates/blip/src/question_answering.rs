@@ -4,7 +4,7 @@
 use tch::{Device, Kind, TchError};
 
 use crate::{
-    answer_decoder::AnswerDecoder,
+    answer_decoder::{AnswerDecoder, vocabulary},
     answer_loop::{Stepper, Stop, decode},
     batch::RowSink,
     checkpoint::Checkpoint,
@@ -15,8 +15,9 @@ use crate::{
     encoded_batch::EncodedBatch,
     error::{LoadError, ModelError},
     image_memory::ImageMemory,
-    key_value_cache::KeyValueCache,
+    key_value_cache::{KeyValueCache, KeyValueShape},
     question_encoder::QuestionEncoder,
+    small::{Images, SmallAnswering},
     weights::Scope,
 };
 
@@ -24,6 +25,8 @@ use crate::{
 pub(crate) struct QuestionAnswering {
     pub(crate) questions: QuestionEncoder,
     pub(crate) decoder: AnswerDecoder,
+    /// Both on slices, for questions and their plain answers.
+    small: Option<SmallAnswering>,
 }
 
 impl QuestionAnswering {
@@ -32,12 +35,17 @@ impl QuestionAnswering {
         root: &Scope<'_>,
         device: Device,
         kind: Kind,
+        own_kernels: bool,
     ) -> Result<Self, LoadError> {
         let config = checkpoint.config();
         let questions = QuestionEncoder::load(root, config, device, kind)?;
         let decoder =
             AnswerDecoder::load(checkpoint.weights(), root, config, config.text.hidden_size, device)?;
-        Ok(Self { questions, decoder })
+        let small = own_kernels.then(|| {
+            let vocabulary = vocabulary(checkpoint.weights(), root, config, decoder.word())?;
+            SmallAnswering::load(root, config, &vocabulary)
+        });
+        Ok(Self { questions, decoder, small: small.transpose()? })
     }
 
     /// A cache of so many bytes for the keys and values of images of `tokens`.
@@ -48,14 +56,69 @@ impl QuestionAnswering {
         device: Device,
         kind: Kind,
     ) -> Result<KeyValueCache, TchError> {
-        match self.questions.key_values(tokens) {
+        match self.key_values(tokens) {
             Some((shape, price)) => KeyValueCache::new(bytes, shape, price, device, kind),
             None => KeyValueCache::none(),
         }
     }
 
+    /// What the question encoder keeps of an image of `tokens`, and how many queries over it are worth keeping that for.
+    pub(crate) fn key_values(&self, tokens: i64) -> Option<(KeyValueShape, i64)> {
+        match &self.small {
+            Some(small) => Some(small.questions.key_values(tokens)),
+            None => self.questions.key_values(tokens),
+        }
+    }
+
     /// Answers the rows of a batch.
     pub(crate) fn run(
+        &self,
+        batch: EncodedBatch<'_>,
+        stop: Stop,
+        config: &BlipConfig,
+        graphs: &mut DeviceGraphs,
+        key_values: &mut KeyValueCache,
+        rows: &mut dyn RowSink,
+    ) -> Result<(), ModelError> {
+        match &self.small {
+            Some(small) => self.run_small(small, batch, stop, key_values, rows),
+            None => self.run_on_tensors(batch, stop, config, graphs, key_values, rows),
+        }
+    }
+
+    /// On slices, and on tensors what slices are not for.
+    fn run_small(
+        &self,
+        small: &SmallAnswering,
+        mut batch: EncodedBatch<'_>,
+        stop: Stop,
+        key_values: &mut KeyValueCache,
+        rows: &mut dyn RowSink,
+    ) -> Result<(), ModelError> {
+        let token_ids: Vec<&[i64]> = batch.folded().map(|(_, row)| row.token_ids).collect();
+        let mut images = Images::new(&batch.features, key_values)?;
+        let states = small.questions.forward(&token_ids, &mut images, &batch.fold)?;
+        key_values.settle(&batch.fold);
+        rows.key_values(batch.fold.kept_images(), batch.fold.images.len());
+        let text = batch.stopwatch.lap();
+
+        let mut plan = DecodingPlan::new(&batch, |_| &[], stop, rows);
+        let mut steps = 0;
+        if !plan.greedy.is_empty() {
+            let greedy = std::mem::take(&mut plan.greedy);
+            let state = small.decoder.start(&states, &plan.greedy_places);
+            let stepper = Stepper::Small { decoder: &small.decoder, state };
+            steps += decode(stepper, greedy, stop, [batch.vision, text], &batch.stopwatch, rows)?;
+        }
+        if plan.has_others() {
+            let memory = states.to_memory()?;
+            steps += plan.decode_others(&self.decoder, &memory, stop, text, &batch, rows)?;
+        }
+        rows.decode_steps(steps);
+        Ok(())
+    }
+
+    fn run_on_tensors(
         &self,
         mut batch: EncodedBatch<'_>,
         stop: Stop,

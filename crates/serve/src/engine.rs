@@ -34,14 +34,10 @@ pub struct Placement {
     pub threads: Option<NonZeroUsize>,
 }
 
-/// Below this many multiplications an image, a model's work on the CPU is too small to be shared among threads: each
-/// waits, spinning, for the others after every product, and on a busy machine that costs far more than it gains.
-const MULTIPLICATIONS_WORTH_SHARING: i64 = 1_000_000_000;
-
 /// Threads that suit a model of this shape, if LibTorch's own choice does not.
 #[must_use]
 pub fn threads_for(config: &BlipConfig) -> Option<NonZeroUsize> {
-    (config.vision.multiplications() < MULTIPLICATIONS_WORTH_SHARING).then_some(NonZeroUsize::MIN)
+    config.vision.is_small().then_some(NonZeroUsize::MIN)
 }
 
 /// Engines for a small model on the CPU: more gain nothing, for everything else that the server does needs CPUs too.

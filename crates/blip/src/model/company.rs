@@ -51,16 +51,15 @@ fn company_never_changes_an_answer() {
 fn keys_and_values_that_are_kept_change_no_answer() {
     for golden in goldens() {
         let alone: Vec<RowAnswer> = {
-            let mut model = golden.model_with(Dtype::F32, without_key_values());
+            let mut model = golden.model_with(Dtype::F32, without_key_values(&golden));
             golden.cases.iter().map(|case| alone(&mut model, case)).collect()
         };
         let all: Vec<&Case> = golden.cases.iter().collect();
         let mut model = golden.model(Dtype::F32);
-        let (shape, _) = model.answering().questions.key_values(model.config.vision.tokens()).unwrap();
+        let (shape, _) = model.answering().key_values(model.config.vision.tokens()).unwrap();
         for images in [1, 2, 64] {
             let key_value_cache_bytes = images * shape.bytes(Kind::Float);
-            model =
-                golden.model_with(Dtype::F32, ModelOptions { key_value_cache_bytes, ..Golden::options() });
+            model = golden.model_with(Dtype::F32, ModelOptions { key_value_cache_bytes, ..golden.options() });
             let mut kept = 0;
             // Alone and together, so that images are new, kept and have given way, in batches of any mixture.
             for turn in 0..4 * all.len() {
@@ -78,8 +77,8 @@ fn keys_and_values_that_are_kept_change_no_answer() {
     }
 }
 
-fn without_key_values() -> ModelOptions {
-    ModelOptions { key_value_cache_bytes: 0, ..Golden::options() }
+fn without_key_values(golden: &Golden) -> ModelOptions {
+    ModelOptions { key_value_cache_bytes: 0, ..golden.options() }
 }
 
 #[test]

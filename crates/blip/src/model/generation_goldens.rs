@@ -79,7 +79,8 @@ pub(super) fn changed(golden: &Golden, file: &str, change: impl Fn(Vec<u8>) -> V
     let path = copy.path().join(file);
     fs::write(&path, change(fs::read(&path).unwrap())).unwrap();
     let checkpoint = Checkpoint::open(&ModelFiles::Folder(copy.path().to_owned())).unwrap();
-    Golden { name: golden.name.clone(), checkpoint, cases: Vec::new() }.model(Dtype::F32)
+    Golden { name: golden.name.clone(), checkpoint, kernels: golden.kernels, cases: Vec::new() }
+        .model(Dtype::F32)
 }
 
 /// The golden's vision tower and decoder as a captioner, which has the same tensors by the same names.

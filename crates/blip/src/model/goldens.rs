@@ -8,27 +8,29 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Model, ModelOptions};
 use crate::{
-    Checkpoint, Dtype, ImageInput, ImageKey, ModelFiles, Pixels, RowAnswer, RowError, RowInput, RowSink,
-    RowTask, Sequence, VisionDtype,
+    Checkpoint, CpuKernels, Dtype, ImageInput, ImageKey, ModelFiles, Pixels, RowAnswer, RowError, RowInput,
+    RowSink, RowTask, Sequence, VisionDtype,
 };
 
-pub(super) struct Golden {
-    pub(super) name: String,
-    pub(super) checkpoint: Checkpoint,
-    pub(super) cases: Vec<Case>,
+pub(crate) struct Golden {
+    pub(crate) name: String,
+    pub(crate) checkpoint: Checkpoint,
+    /// Whose kernels its models compute with.
+    pub(crate) kernels: CpuKernels,
+    pub(crate) cases: Vec<Case>,
 }
 
 /// What the reference computed for one question asked alone.
-pub(super) struct Case {
-    pub(super) question: String,
-    pub(super) answer: String,
-    pub(super) score: f32,
-    pub(super) pixels: Pixels,
-    pub(super) input_ids: Vec<i64>,
-    pub(super) generated_ids: Vec<i64>,
-    pub(super) image_embeds: Tensor,
-    pub(super) question_states: Tensor,
-    pub(super) step_logits: Tensor,
+pub(crate) struct Case {
+    pub(crate) question: String,
+    pub(crate) answer: String,
+    pub(crate) score: f32,
+    pub(crate) pixels: Pixels,
+    pub(crate) input_ids: Vec<i64>,
+    pub(crate) generated_ids: Vec<i64>,
+    pub(crate) image_embeds: Tensor,
+    pub(crate) question_states: Tensor,
+    pub(crate) step_logits: Tensor,
 }
 
 #[derive(Deserialize)]
@@ -43,14 +45,18 @@ struct ExpectedCase {
     score: f32,
 }
 
-pub(super) fn goldens() -> Vec<Golden> {
+/// All of them, with our own kernels and with LibTorch's.
+pub(crate) fn goldens() -> Vec<Golden> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
     let mut folders: Vec<PathBuf> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
-    folders.into_iter().map(read).collect()
+    let both = |folder: PathBuf| {
+        [CpuKernels::Own, CpuKernels::LibTorch].map(|kernels| Golden { kernels, ..read(folder.clone()) })
+    };
+    folders.into_iter().flat_map(both).collect()
 }
 
-pub(super) fn golden(name: &str) -> Golden {
+pub(crate) fn golden(name: &str) -> Golden {
     read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name))
 }
 
@@ -80,7 +86,8 @@ fn read(folder: PathBuf) -> Golden {
         }
     });
     let cases = cases.collect();
-    Golden { name: folder.file_name().unwrap().to_string_lossy().into_owned(), checkpoint, cases }
+    let name = folder.file_name().unwrap().to_string_lossy().into_owned();
+    Golden { name, checkpoint, kernels: CpuKernels::Auto, cases }
 }
 
 /// Undoes the reference's normalisation: its values came from 8-bit pixels, and rounding finds them again.
@@ -94,40 +101,48 @@ fn pixels(checkpoint: &Checkpoint, values: &Tensor) -> Pixels {
 }
 
 impl Golden {
-    pub(super) fn model(&self, dtype: Dtype) -> Model {
+    pub(crate) fn model(&self, dtype: Dtype) -> Model {
         self.model_in(dtype, VisionDtype::AsModel)
     }
 
-    pub(super) fn model_in(&self, dtype: Dtype, vision_dtype: VisionDtype) -> Model {
-        self.model_with(dtype, ModelOptions { vision_dtype, ..Self::options() })
+    pub(crate) fn model_in(&self, dtype: Dtype, vision_dtype: VisionDtype) -> Model {
+        let mut options = ModelOptions { vision_dtype, ..self.options() };
+        if dtype != Dtype::F32 {
+            options.cpu_kernels = CpuKernels::Auto;
+        }
+        self.model_with(dtype, options)
     }
 
     /// What models of these tests are loaded with.
-    pub(super) fn options() -> ModelOptions {
-        ModelOptions { feature_cache_bytes: 0, ..ModelOptions::for_device(Device::Cpu) }
+    pub(crate) fn options(&self) -> ModelOptions {
+        ModelOptions {
+            feature_cache_bytes: 0,
+            cpu_kernels: self.kernels,
+            ..ModelOptions::for_device(Device::Cpu)
+        }
     }
 
-    pub(super) fn model_with(&self, dtype: Dtype, options: ModelOptions) -> Model {
+    pub(crate) fn model_with(&self, dtype: Dtype, options: ModelOptions) -> Model {
         Model::load(&self.checkpoint, Device::Cpu, dtype, options).unwrap()
     }
 }
 
 /// Remembers every row's outcome, and that none came twice.
 #[derive(Default)]
-pub(super) struct Collected {
-    pub(super) outcomes: Vec<Option<Result<RowAnswer, RowError>>>,
-    pub(super) order: Vec<usize>,
-    pub(super) cancelled: Vec<usize>,
-    pub(super) steps: u32,
+pub(crate) struct Collected {
+    pub(crate) outcomes: Vec<Option<Result<RowAnswer, RowError>>>,
+    pub(crate) order: Vec<usize>,
+    pub(crate) cancelled: Vec<usize>,
+    pub(crate) steps: u32,
     /// Images whose keys and values were kept.
-    pub(super) kept: usize,
+    pub(crate) kept: usize,
     /// Row, index and token of each token that was reported as it was chosen.
-    pub(super) tokens: Vec<(usize, usize, i64)>,
+    pub(crate) tokens: Vec<(usize, usize, i64)>,
 }
 
 impl Collected {
     /// What a row wrote.
-    pub(super) fn sequence(&self, row: usize) -> Sequence {
+    pub(crate) fn sequence(&self, row: usize) -> Sequence {
         let answer = self.outcomes[row].clone().unwrap().unwrap();
         answer.output.best().unwrap().clone()
     }
@@ -160,7 +175,7 @@ impl RowSink for Collected {
 }
 
 /// Runs one batch of cases; cases with equal pixels share an image.
-pub(super) fn run(model: &mut Model, cases: &[&Case], cancelled: Vec<usize>) -> Collected {
+pub(crate) fn run(model: &mut Model, cases: &[&Case], cancelled: Vec<usize>) -> Collected {
     let mut images: Vec<ImageInput<'_>> = Vec::new();
     let questions: Vec<RowInput<'_>> = cases
         .iter()
@@ -179,7 +194,7 @@ pub(super) fn run(model: &mut Model, cases: &[&Case], cancelled: Vec<usize>) -> 
 }
 
 /// A stand-in for a digest that tells the few pictures of a test apart.
-pub(super) fn key(pixels: &Pixels) -> ImageKey {
+pub(crate) fn key(pixels: &Pixels) -> ImageKey {
     let mut key = [0u8; 32];
     for (index, &byte) in pixels.data().iter().enumerate() {
         let slot = &mut key[index % 32];

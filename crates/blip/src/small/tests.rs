@@ -1,0 +1,106 @@
+//! Every stage on slices against what `transformers` computed, and against the stages on tensors.
+
+use tch::{Kind, Tensor};
+
+use super::{Images, SmallAnswering, SmallVision};
+use crate::{
+    Dtype,
+    answer_decoder::vocabulary,
+    fold::Fold,
+    key_value_cache::KeyValueCache,
+    model::goldens::{Golden, goldens},
+    weights::Scope,
+};
+
+fn scope(golden: &Golden) -> Scope<'_> {
+    Scope::root(golden.checkpoint.weights(), tch::Device::Cpu, Kind::Float)
+}
+
+fn vision(golden: &Golden) -> SmallVision {
+    let (scale, offset) = golden.checkpoint.preprocessor().normalisation();
+    SmallVision::load(&scope(golden), &golden.checkpoint.config().vision, scale, offset).unwrap()
+}
+
+fn answering(golden: &Golden) -> SmallAnswering {
+    let (root, config) = (scope(golden), golden.checkpoint.config());
+    let shape = [config.text.vocab_size, config.text.hidden_size];
+    let word = root.tensor(crate::answer_decoder::WORDS, &shape).unwrap();
+    let vocabulary = vocabulary(golden.checkpoint.weights(), &root, config, &word).unwrap();
+    SmallAnswering::load(&root, config, &vocabulary).unwrap()
+}
+
+/// The largest difference, relative to the largest expected number.
+fn relative_error(found: &Tensor, expected: &Tensor) -> f64 {
+    let found = found.view_as(expected);
+    (found - expected).abs().max().double_value(&[]) / expected.abs().max().double_value(&[])
+}
+
+#[test]
+fn an_images_features_equal_the_references_and_are_the_same_to_the_bit_in_any_company() {
+    for golden in goldens() {
+        let vision = vision(&golden);
+        let all: Vec<_> = golden.cases.iter().map(|case| &case.pixels).collect();
+        let together = vision.forward(&all, <[f32]>::to_vec);
+        let of_image = together.len() / all.len();
+        for (case, together) in golden.cases.iter().zip(together.chunks(of_image)) {
+            vision.forward(&[&case.pixels], |alone| assert_eq!(alone, together, "{}", golden.name));
+            let error = relative_error(&Tensor::from_slice(together), &case.image_embeds);
+            assert!(error < 1e-4, "{}: {error}", golden.name);
+        }
+    }
+}
+
+#[test]
+fn a_questions_states_and_its_answers_tokens_equal_the_references() {
+    for golden in goldens() {
+        let (vision, answering) = (vision(&golden), answering(&golden));
+        let config = golden.checkpoint.config();
+        // All questions at once, each on its own image.
+        let image_of_row: Vec<usize> = (0..golden.cases.len()).collect();
+        let fold = Fold::new(&image_of_row, image_of_row.clone());
+        let pixels: Vec<_> = fold.images.iter().map(|&image| &golden.cases[image].pixels).collect();
+        let shape = [pixels.len() as i64, config.vision.tokens(), config.vision.hidden_size];
+        let features = vision.forward(&pixels, |features| Tensor::from_slice(features).view(shape));
+        let ids: Vec<&[i64]> = fold.rows.iter().map(|&row| &golden.cases[row].input_ids[..]).collect();
+        let mut kept = KeyValueCache::none().unwrap();
+        let mut images = Images::new(&features, &mut kept).unwrap();
+        let states = answering.questions.forward(&ids, &mut images, &fold).unwrap();
+        let memory = states.to_memory().unwrap();
+        let places: Vec<i64> = (0..fold.rows.len() as i64).collect();
+        let mut state = answering.decoder.start(&states, &places);
+        let mut tokens: Vec<i64> = vec![config.text.bos_token_id; places.len()];
+        for (place, &row) in fold.rows.iter().enumerate() {
+            let case = &golden.cases[row];
+            let found = memory.states.get(place as i64).narrow(0, 0, case.input_ids.len() as i64);
+            let error = relative_error(&found, &case.question_states);
+            assert!(error < 1e-4, "{} {:?}: {error}", golden.name, case.question);
+        }
+        let steps = golden.cases.iter().map(|case| case.generated_ids.len() - 1).max().unwrap();
+        for step in 0..steps {
+            let choices = answering.decoder.step(&tokens, &mut state);
+            for ((&row, choice), token) in fold.rows.iter().zip(&choices).zip(&mut tokens) {
+                let case = &golden.cases[row];
+                *token = choice.token;
+                if let Some(&expected) = case.generated_ids.get(step + 1) {
+                    let logits = case.step_logits.get(step as i64);
+                    let score = (logits.get(expected) - logits.logsumexp(-1, false)).double_value(&[]);
+                    assert_eq!(choice.token, expected, "{} {:?}", golden.name, case.question);
+                    assert!((f64::from(choice.log_probability) - score).abs() < 1e-3);
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn rows_that_are_taken_out_leave_the_others_as_they_are() {
+    let golden = goldens().remove(0);
+    let mut model = golden.model(Dtype::F32);
+    let cases: Vec<_> = golden.cases.iter().collect();
+    let all = crate::model::goldens::run(&mut model, &cases, Vec::new());
+    for left in 0..cases.len() {
+        let cancelled: Vec<usize> = (0..cases.len()).filter(|&row| row != left).collect();
+        let alone = crate::model::goldens::run(&mut model, &cases, cancelled);
+        assert_eq!(alone.sequence(left), all.sequence(left));
+    }
+}
