@@ -40,7 +40,8 @@ impl Captioning {
     ) -> Result<(), ModelError> {
         let mut plan =
             DecodingPlan::new(&batch, |token_ids| token_ids.get(1..).unwrap_or_default(), stop, rows);
-        let memory = DecoderMemory { states: memory_of_rows(&batch.features, &batch.fold)?, padding: None };
+        let memory =
+            DecoderMemory { states: memory_of_rows(&batch.features.gather()?, &batch.fold)?, padding: None };
         let stages = [batch.vision, Duration::ZERO];
         let mut steps = 0;
         if !plan.greedy.is_empty() {

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use tch::Tensor;
-
 use crate::{
     batch::{RowAnswer, RowInput},
+    feature_cache::BatchFeatures,
     fold::Fold,
     stopwatch::Stopwatch,
     task::RowOutput,
@@ -18,8 +17,8 @@ pub(crate) struct EncodedBatch<'a> {
     pub(crate) rows: &'a [RowInput<'a>],
     /// The wanted rows that are about an image, in computing order.
     pub(crate) fold: Fold,
-    /// `[images, tokens, hidden]`, in the order of `fold`.
-    pub(crate) features: Tensor,
+    /// In the order of `fold`.
+    pub(crate) features: BatchFeatures<'a>,
     /// The wanted rows without an image.
     pub(crate) texts_alone: Vec<usize>,
     /// The caller's indices of images that were encoded for this batch.

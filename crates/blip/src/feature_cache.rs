@@ -5,7 +5,10 @@
 use lru::LruCache;
 use tch::{Device, Kind, TchError, Tensor};
 
-use crate::{slots::Slots, tensor_numbers::numbers_mut};
+use crate::{
+    slots::Slots,
+    tensor_numbers::{numbers, numbers_mut},
+};
 
 /// Identity of an image: the digest of its bytes.
 pub type ImageKey = [u8; 32];
@@ -105,14 +108,52 @@ impl FeatureCache {
         Ok(())
     }
 
+    /// The features in a slot, `[tokens, hidden]`, where they lie on the CPU.
+    fn numbers(&self, slot: i64) -> Result<&[f32], TchError> {
+        let pool = numbers(&self.pool.0)?;
+        let (_, tokens, hidden) = self.pool.0.size3()?;
+        let [count, slot] = [tokens * hidden, slot].map(|number| number as usize);
+        let missing = || TchError::Shape(format!("no slot {slot}"));
+        pool.get(slot * count..(slot + 1) * count).ok_or_else(missing)
+    }
+
     /// Gives up the slot of an image whose features never came.
     pub(crate) fn forget(&mut self, key: &ImageKey) {
         self.free.extend(self.slot_of.pop(key));
     }
 
     /// The features in `slots`, `[slots.len(), tokens, hidden]`.
-    pub(crate) fn gather(&self, slots: &[i64]) -> Result<Tensor, TchError> {
+    fn gather(&self, slots: &[i64]) -> Result<Tensor, TchError> {
         self.pool.gather(slots)
+    }
+}
+
+/// The features of a batch's images, in the order of its fold, in the cache.
+#[derive(Debug)]
+pub(crate) struct BatchFeatures<'a> {
+    cache: &'a FeatureCache,
+    slots: Vec<i64>,
+}
+
+impl<'a> BatchFeatures<'a> {
+    pub(crate) fn new(cache: &'a FeatureCache, slots: Vec<i64>) -> Self {
+        Self { cache, slots }
+    }
+
+    /// All of them, `[images, tokens, hidden]`.
+    pub(crate) fn gather(&self) -> Result<Tensor, TchError> {
+        self.cache.gather(&self.slots)
+    }
+
+    /// Those of the image at `place`, `[tokens, hidden]`, where they lie on the CPU.
+    pub(crate) fn numbers(&self, place: usize) -> Result<&'a [f32], TchError> {
+        let missing = || TchError::Shape(format!("no image {place} in the batch"));
+        self.cache.numbers(*self.slots.get(place).ok_or_else(missing)?)
+    }
+
+    /// Tokens of an image.
+    pub(crate) fn tokens(&self) -> i64 {
+        self.cache.pool.0.size().get(1).copied().unwrap_or(0)
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     device_graphs::DeviceGraphs,
     encoded_batch::EncodedBatch,
     error::{LoadError, ModelError},
-    feature_cache::{FeatureCache, ImageKey, Placement},
+    feature_cache::{BatchFeatures, FeatureCache, ImageKey, Placement},
     fold::{Fold, Source},
     key_value_cache::KeyValueCache,
     preprocess::Pixels,
@@ -240,10 +240,11 @@ impl Model {
         let mut stopwatch = Stopwatch::start(self.device);
         let wanted: Vec<ImageInput<'_>> =
             fold.images.iter().filter_map(|&image| images.get(image).copied()).collect();
-        let (features, placement) = self.encode_images(&wanted, sink)?;
+        let placement = self.encode_images(&wanted, sink)?;
         let vision = if placement.missing.is_empty() { Duration::ZERO } else { stopwatch.lap() };
         let new_images =
             placement.missing.iter().filter_map(|&position| fold.images.get(position).copied()).collect();
+        let features = BatchFeatures::new(&self.features, placement.slots);
         let batch = EncodedBatch { rows, fold, features, texts_alone, new_images, vision, stopwatch };
         match &self.head {
             Head::QuestionAnswering(head) => {
@@ -313,12 +314,12 @@ impl Model {
         self.key_values.place(&queries)
     }
 
-    /// Features of the images, `[images, tokens, hidden]`, encoding only those that are not remembered.
+    /// Brings the features of the images into the cache, encoding only those that are not remembered.
     fn encode_images(
         &mut self,
         images: &[ImageInput<'_>],
         rows: &mut dyn RowSink,
-    ) -> Result<(Tensor, Placement), ModelError> {
+    ) -> Result<Placement, ModelError> {
         let keys: Vec<ImageKey> = images.iter().map(|image| image.key).collect();
         let placement = self.features.place(&keys).ok_or_else(|| {
             ModelError::BadBatch(format!(
@@ -343,7 +344,7 @@ impl Model {
         for key in placement.missing.iter().filter_map(|&position| keys.get(position)) {
             rows.image_cached(key, self.image_bytes());
         }
-        Ok((self.features.gather(&placement.slots)?, placement))
+        Ok(placement)
     }
 
     fn encode_missing(&mut self, images: &[ImageInput<'_>], placement: &Placement) -> Result<(), TchError> {

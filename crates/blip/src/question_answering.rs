@@ -96,7 +96,7 @@ impl QuestionAnswering {
         rows: &mut dyn RowSink,
     ) -> Result<(), ModelError> {
         let token_ids: Vec<&[i64]> = batch.folded().map(|(_, row)| row.token_ids).collect();
-        let mut images = Images::new(&batch.features, key_values)?;
+        let mut images = Images::new(&batch.features, key_values);
         let states = small.questions.forward(&token_ids, &mut images, &batch.fold)?;
         key_values.settle(&batch.fold);
         rows.key_values(batch.fold.kept_images(), batch.fold.images.len());
@@ -130,7 +130,8 @@ impl QuestionAnswering {
         let token_ids: Vec<&[i64]> = batch.folded().map(|(_, row)| row.token_ids).collect();
         let lengths: Vec<i64> = token_ids.iter().map(|ids| ids.len() as i64).collect();
         let questions = self.questions.prepare(&token_ids)?;
-        let graph = graphs.encode_questions(&self.questions, &questions, &batch.features, &batch.fold)?;
+        let features = batch.features.gather()?;
+        let graph = graphs.encode_questions(&self.questions, &questions, &features, &batch.fold)?;
         let states = match graph {
             Some(states) => {
                 // A graph reads the features whatever is kept.
@@ -138,7 +139,7 @@ impl QuestionAnswering {
                 states
             }
             None => {
-                let images = ImageMemory::new(&batch.features, key_values);
+                let images = ImageMemory::new(&features, key_values);
                 let states = self.questions.forward(&questions, images, &batch.fold)?;
                 key_values.settle(&batch.fold);
                 rows.key_values(batch.fold.kept_images(), batch.fold.images.len());

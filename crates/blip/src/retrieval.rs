@@ -54,7 +54,7 @@ impl Retrieval {
         let work = Work::of(&batch, rows);
         let images = match work.image_of_row.is_empty() {
             true => Vec::new(),
-            false => self.embed_images(&batch.features)?,
+            false => self.embed_images(&batch.features.gather()?)?,
         };
         let head = batch.stopwatch.elapsed();
         for &row in &work.embed_images {
@@ -121,7 +121,7 @@ impl Retrieval {
             .collect();
         let texts: Vec<&[i64]> = texts.iter().map(Vec::as_slice).collect();
         let positions: Vec<i64> = fold.images.iter().map(|&position| position as i64).collect();
-        let features = &batch.features;
+        let features = batch.features.gather()?;
         let images =
             features.f_index_select(0, &Tensor::f_from_slice(&positions)?.f_to_device(features.device())?)?;
         let states =

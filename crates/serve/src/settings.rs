@@ -146,6 +146,16 @@ pub struct ModelSettings {
     #[arg(long, value_name = "auto|int8", env = "BLIP_SERVE__MODEL__VISION_DTYPE", default_value = "auto")]
     pub vision_dtype: blip::VisionDtype,
 
+    /// Whose kernels compute a model in f32 on the CPU: `own`, this program's, on one thread, for images and plain answers;
+    /// `libtorch`, LibTorch's; `auto` takes its own for a model as small as the demo
+    #[arg(
+        long,
+        value_name = "auto|own|libtorch",
+        env = "BLIP_SERVE__MODEL__CPU_KERNELS",
+        default_value = "auto"
+    )]
+    pub cpu_kernels: blip::CpuKernels,
+
     /// Whose conventions models follow: `hf`, those of the transformers library, or `salesforce`, those of the original
     /// repository (see docs/models.md)
     #[arg(long, value_name = "hf|salesforce", env = "BLIP_SERVE__MODEL__FLAVOUR", default_value = "hf")]

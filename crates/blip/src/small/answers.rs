@@ -5,7 +5,7 @@ use std::{cell::RefCell, ops::Range};
 use cpu_kernels::{After, Heads, LayerNorm, Linear, Rows, attend_one, log_sum_exp};
 
 use super::{
-    buffer::{Buffer, Buffers},
+    buffer::{Buffer, Buffers, Loan, Spares},
     load::{linear, load_linear, load_norm},
     questions::{QuestionStates, heads},
     text_layer::{TextEmbeddings, TextLayer},
@@ -27,13 +27,14 @@ pub(crate) struct SmallDecoder {
     vocabulary: Linear,
     heads: Heads,
     buffers: RefCell<(Buffers, [Buffer; 3])>,
+    spares: Spares,
 }
 
 /// What is kept of the rows that are being decoded, between two steps.
 #[derive(Debug)]
 pub(crate) struct AnswerState {
     /// For each layer, keys and values of all questions' tokens, `[tokens, 2 * hidden]`.
-    questions: Vec<Vec<f32>>,
+    questions: Vec<Loan>,
     rows: Vec<AnswerRow>,
     position: usize,
 }
@@ -71,6 +72,7 @@ impl SmallDecoder {
             vocabulary: linear(vocabulary)?,
             heads: heads(config),
             buffers: RefCell::default(),
+            spares: Spares::default(),
         })
     }
 
@@ -78,7 +80,7 @@ impl SmallDecoder {
     pub(crate) fn start(&self, states: &QuestionStates, places: &[i64]) -> AnswerState {
         let tokens = states.places.last().map_or(0, |place| place.end);
         let questions = self.layers.iter().map(|layer| {
-            let mut key_values = vec![0.0; tokens * layer.key_value.outputs()];
+            let mut key_values = self.spares.lend(tokens * layer.key_value.outputs());
             layer.key_value.forward(&states.states, &mut key_values, After::Nothing);
             key_values
         });

@@ -1,32 +1,27 @@
 //! What the question encoder reads of a batch's images: keys and values, kept or made.
 
 use cpu_kernels::{After, Heads, Linear, Rows};
-use tch::{TchError, Tensor};
+use tch::TchError;
 
-use super::buffer::Buffer;
-use crate::{fold::Source, key_value_cache::KeyValueCache, tensor_numbers::numbers};
+use super::{buffer::Buffer, load::size};
+use crate::{feature_cache::BatchFeatures, fold::Source, key_value_cache::KeyValueCache};
 
 /// The images of a batch, in the order of its fold.
 #[derive(Debug)]
 pub(crate) struct Images<'a> {
-    /// `[images, tokens, hidden]`.
-    features: &'a [f32],
-    of_image: usize,
-    tokens: usize,
+    features: &'a BatchFeatures<'a>,
     kept: &'a mut KeyValueCache,
 }
 
 impl<'a> Images<'a> {
     /// Images of which some have, or will have, keys and values in the cache.
-    pub(crate) fn new(features: &'a Tensor, kept: &'a mut KeyValueCache) -> Result<Self, TchError> {
-        let (_, tokens, hidden) = features.size3()?;
-        let [tokens, hidden] = [tokens, hidden].map(super::load::size);
-        Ok(Self { features: numbers(features)?, of_image: tokens * hidden, tokens, kept })
+    pub(crate) fn new(features: &'a BatchFeatures<'a>, kept: &'a mut KeyValueCache) -> Self {
+        Self { features, kept }
     }
 
     /// Tokens of an image.
     pub(super) fn tokens(&self) -> usize {
-        self.tokens
+        size(self.features.tokens())
     }
 
     /// Keys and values of the image at `place`, as [`Heads::pack`] has them, for layer number `layer`, whose projection is
@@ -39,18 +34,17 @@ impl<'a> Images<'a> {
         heads: Heads,
         [wide, packed]: [&'b mut Buffer; 2],
     ) -> Result<&'b [f32], TchError> {
+        let tokens = self.tokens();
         let kept = source.slot().map(|slot| self.kept.numbers_mut(layer, slot)).transpose()?;
         let packed = match (source, kept) {
             (Source::Kept(_), Some(kept)) => return Ok(kept),
             (_, Some(kept)) => kept,
-            (_, None) => packed.take(heads.packed_len(self.tokens)),
+            (_, None) => packed.take(heads.packed_len(tokens)),
         };
-        let features = self.features.get(place * self.of_image..).unwrap_or_default();
-        let features = features.get(..self.of_image).unwrap_or_default();
-        let made = wide.take(self.tokens * key_value.outputs());
-        key_value.forward(features, made, After::Nothing);
+        let made = wide.take(tokens * key_value.outputs());
+        key_value.forward(self.features.numbers(place)?, made, After::Nothing);
         let rows = Rows { numbers: made, stride: key_value.outputs() };
-        heads.pack(rows, rows.from(heads.width()), self.tokens, packed);
+        heads.pack(rows, rows.from(heads.width()), tokens, packed);
         Ok(packed)
     }
 }

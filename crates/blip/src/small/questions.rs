@@ -6,7 +6,7 @@ use cpu_kernels::{After, Heads, Rows};
 use tch::{TchError, Tensor};
 
 use super::{
-    buffer::{Buffer, Buffers},
+    buffer::{Buffer, Buffers, Loan, Spares},
     images::Images,
     load::size,
     text_layer::{TextEmbeddings, TextLayer},
@@ -22,13 +22,14 @@ pub(crate) struct SmallQuestionEncoder {
     layers: Vec<TextLayer>,
     heads: Heads,
     buffers: RefCell<(Buffers, Buffer)>,
+    spares: Spares,
 }
 
 /// Questions that have read their images.
 #[derive(Debug)]
 pub(crate) struct QuestionStates {
     /// `[tokens, hidden]`.
-    pub(super) states: Vec<f32>,
+    pub(super) states: Loan,
     /// Each question's tokens.
     pub(super) places: Vec<Range<usize>>,
     hidden: usize,
@@ -48,6 +49,7 @@ impl SmallQuestionEncoder {
             layers,
             heads: heads(config),
             buffers: RefCell::default(),
+            spares: Spares::default(),
         })
     }
 
@@ -72,7 +74,7 @@ impl SmallQuestionEncoder {
             places.push(tokens..tokens + question.len());
             tokens += question.len();
         }
-        let mut states = vec![0.0; tokens * hidden];
+        let mut states = self.spares.lend(tokens * hidden);
         let ids = questions.iter().flat_map(|question| question.iter().copied().zip(0..));
         self.embeddings.forward(ids, &mut states);
         let (buffers, queries) = &mut *self.buffers.borrow_mut();

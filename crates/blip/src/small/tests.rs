@@ -1,11 +1,12 @@
 //! Every stage on slices against what `transformers` computed, and against the stages on tensors.
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{Images, SmallAnswering, SmallVision};
 use crate::{
     Dtype,
     answer_decoder::vocabulary,
+    feature_cache::{BatchFeatures, FeatureCache},
     fold::Fold,
     key_value_cache::KeyValueCache,
     model::goldens::{Golden, goldens},
@@ -13,7 +14,7 @@ use crate::{
 };
 
 fn scope(golden: &Golden) -> Scope<'_> {
-    Scope::root(golden.checkpoint.weights(), tch::Device::Cpu, Kind::Float)
+    Scope::root(golden.checkpoint.weights(), Device::Cpu, Kind::Float)
 }
 
 fn vision(golden: &Golden) -> SmallVision {
@@ -60,10 +61,14 @@ fn a_questions_states_and_its_answers_tokens_equal_the_references() {
         let fold = Fold::new(&image_of_row, image_of_row.clone());
         let pixels: Vec<_> = fold.images.iter().map(|&image| &golden.cases[image].pixels).collect();
         let shape = [pixels.len() as i64, config.vision.tokens(), config.vision.hidden_size];
-        let features = vision.forward(&pixels, |features| Tensor::from_slice(features).view(shape));
+        let [count, tokens, hidden] = shape;
+        let mut cache = FeatureCache::new(count, tokens, hidden, Device::Cpu, Kind::Float).unwrap();
+        let slots: Vec<i64> = (0..count).collect();
+        vision.forward(&pixels, |features| cache.store_numbers(&slots, features)).unwrap();
+        let features = BatchFeatures::new(&cache, slots);
         let ids: Vec<&[i64]> = fold.rows.iter().map(|&row| &golden.cases[row].input_ids[..]).collect();
         let mut kept = KeyValueCache::none().unwrap();
-        let mut images = Images::new(&features, &mut kept).unwrap();
+        let mut images = Images::new(&features, &mut kept);
         let states = answering.questions.forward(&ids, &mut images, &fold).unwrap();
         let memory = states.to_memory().unwrap();
         let places: Vec<i64> = (0..fold.rows.len() as i64).collect();
