@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tch::{Device, TchError, Tensor};
+use tch::{Device, TchError};
 
 use crate::{
     answer_loop::Stop,
@@ -99,7 +99,7 @@ pub struct Model {
 /// What goes on from the images' features.
 #[derive(Debug)]
 enum Head {
-    QuestionAnswering(QuestionAnswering),
+    QuestionAnswering(Box<QuestionAnswering>),
     Captioning(Captioning),
     Retrieval(Retrieval),
 }
@@ -127,13 +127,10 @@ impl Model {
             .then(|| SmallVision::load(&root, &config.vision, scale, offset))
             .transpose()?;
         let head = match config.architecture() {
-            Architecture::QuestionAnswering => Head::QuestionAnswering(QuestionAnswering::load(
-                checkpoint,
-                &root,
-                device,
-                kind,
-                own_kernels,
-            )?),
+            Architecture::QuestionAnswering => {
+                let head = QuestionAnswering::load(checkpoint, &root, device, kind, own_kernels)?;
+                Head::QuestionAnswering(Box::new(head))
+            }
             Architecture::Captioning => Head::Captioning(Captioning::load(checkpoint, &root, device)?),
             Architecture::Retrieval => Head::Retrieval(Retrieval::load(checkpoint, &root, device, kind)?),
         };
