@@ -5,7 +5,7 @@ Each request carries one picture with all its questions, many requests in flight
 one table; the exit code is 1 if fewer than 99 % are right, if any question got an error, or if an
 answer differs from the reference's while the reference was not in two minds itself.
 
-    blip-serve serve &
+    blip-serve serve --answer-cache-bytes 0 &
     python tools/ask_easy_vqa.py --server 127.0.0.1:50051
 """
 

@@ -4,7 +4,7 @@ Each client has a connection of its own. Most ask and wait; some hang up after t
 time, some take on a large request and never read. The questions are easy-vqa's test split, so that each answer can
 be compared with the reference's, token by token: none may be lost, given twice, or changed by its company.
 
-    blip-serve serve &
+    blip-serve serve --answer-cache-bytes 0 &
     python tools/soak.py --server 127.0.0.1:50051 --answers 50000 --pid $!
 """
 

@@ -69,7 +69,7 @@ easy_vqa() { # easy_vqa NAME DTYPE OPTION...
   local name=$1 dtype=$2 near_tie=0 address=
   shift 2
   "$bin/blip-serve" serve --device "$device" --dtype "$dtype" "$@" --grpc-listen 127.0.0.1:0 \
-    --http-listen off --metrics-listen off >"$out/serve_$name.log" 2>&1 &
+    --answer-cache-bytes 0 --http-listen off --metrics-listen off >"$out/serve_$name.log" 2>&1 &
   server=$!
   until address=$(grep -oE -m1 'http://[0-9.]+:[0-9]+' "$out/serve_$name.log"); do
     kill -0 "$server" 2>/dev/null || { cat "$out/serve_$name.log"; return 1; }

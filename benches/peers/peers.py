@@ -33,6 +33,11 @@ SCENARIOS = {
     "9.7 questions an image": ["--reuse", str(round(1 - 1 / 9.673, 3)), "--pool", "100"],
     "images seen before": ["--reuse", "1", "--pool", "100"],
 }
+# What only blip-serve remembers, apart from the comparison: pairs of an image and a question that have been answered. They are
+# few, to be asked while a run warms up.
+ASKED_BEFORE = "questions seen before"
+ASKED_BEFORE_TRAFFIC = ["--reuse", "1", "--pool", "100"]
+ASKED_BEFORE_QUESTIONS = 10
 PEERS = ("litserve", "mosec", "triton")
 PROTOCOL = {"litserve": "json", "mosec": "json", "triton": "kserve"}
 PATH = {"litserve": "/predict", "mosec": "/inference", "triton": "/v2/models/blip/infer"}
@@ -85,12 +90,14 @@ class Runner:
         self.questions = work / "questions.txt"
         texts, _, _ = easy_vqa.get_test_questions()
         self.questions.write_text("\n".join(texts) + "\n")
+        self.few_questions = work / "few_questions.txt"
+        self.few_questions.write_text("\n".join(list(dict.fromkeys(texts))[:ASKED_BEFORE_QUESTIONS]) + "\n")
 
-    def bench(self, server, protocol, traffic, seconds, name):
-        """One report of `blip-serve bench`."""
+    def bench(self, server, protocol, traffic, seconds, name, questions=None):
+        """One report of `blip-serve bench`, which asks all questions unless some are given."""
         output = self.work / "report.json"
         command = [self.options.bin, "bench", "--server", server, "--protocol", protocol, "--clients", str(self.options.clients),
-                   "--images", str(self.images), "--questions", str(self.questions), "--seconds", str(seconds), "--warm-up-s", "2",
+                   "--images", str(self.images), "--questions", str(questions or self.questions), "--seconds", str(seconds), "--warm-up-s", "2",
                    "--name", name, "--output", str(output), *traffic]
         result = subprocess.run(command, capture_output=True, text=True, timeout=600)
         if result.returncode != 0:
@@ -98,11 +105,12 @@ class Runner:
         return json.loads(output.read_text())
 
     @contextlib.contextmanager
-    def ours(self, setting):
+    def ours(self, setting, answer_cache_bytes=0):
+        """Without the cache of answers, unless it is to be measured: the comparison is of engines."""
         port = free_port()
         command = [self.options.bin, "serve", "--model", self.options.model, "--device", "cpu",
                    "--engines", str(setting["WORKERS"]), "--engine-threads", str(setting["THREADS"]), "--grpc-listen", f"127.0.0.1:{port}",
-                   "--http-listen", "off", "--metrics-listen", "127.0.0.1:0"]
+                   "--http-listen", "off", "--metrics-listen", "127.0.0.1:0", "--answer-cache-bytes", str(answer_cache_bytes)]
         with running(command, self.work / "blip-serve.log") as process:
             wait(process, lambda: subprocess.run(
                 [self.options.bin, "health", "--server", f"http://127.0.0.1:{port}"], capture_output=True).returncode == 0)
@@ -220,6 +228,30 @@ def measure(runner, best, repeats, seconds):
     return reports
 
 
+def measure_asked_before(runner, setting, repeats, seconds):
+    """Reports of blip-serve about pairs that it has answered before, without and with its cache of answers, in turns."""
+    reports = {"without": [], "with": []}
+    for repeat in range(repeats):
+        for cache, answer_cache_bytes in (("without", 0), ("with", 32 << 20)):
+            with runner.ours(setting, answer_cache_bytes) as (url, protocol):
+                traffic = [*ASKED_BEFORE_TRAFFIC, "--seed", str(repeat + 1)]
+                report = runner.bench(url, protocol, traffic, seconds, "blip-serve", runner.few_questions)
+            reports[cache].append(report)
+            print(f"{repeat + 1}/{repeats} blip-serve, {ASKED_BEFORE}, {cache} the cache of answers: "
+                  f"{report['questions_per_s']:.0f} questions/s", file=sys.stderr, flush=True)
+    return reports
+
+
+def table_asked_before(reports):
+    lines = [f"### {ASKED_BEFORE.capitalize()}: blip-serve alone", "", "| cache of answers | questions/s | p50, ms | p99, ms | not answered |",
+             "| --- | --- | --- | --- | --- |"]
+    for cache, of_cache in reports.items():
+        rate = spread([report["questions_per_s"] for report in of_cache])
+        p50, p99 = (spread([report["latency_ms"][name] for report in of_cache], 1) for name in ("p50", "p99"))
+        lines.append(f"| {cache} | {rate} | {p50} | {p99} | {sum(report['failed'] for report in of_cache)} |")
+    return "\n".join([*lines, ""])
+
+
 def spread(values, digits=0):
     """Median (least to most)."""
     form = f"{{:,.{digits}f}}"
@@ -262,6 +294,7 @@ def main():
     known = json.loads(options.tried.read_text())["facts"]["tried"] if options.tried else {}
     best, tried = search(runner, options.search_seconds, known)
     reports = measure(runner, best, options.repeats, options.seconds)
+    asked_before = measure_asked_before(runner, best["blip-serve"], options.repeats, options.seconds)
     versions = {name: __import__("importlib.metadata").metadata.version(name)
                 for name in ("torch", "transformers", "litserve", "mosec", "nvidia-pytriton")}
     facts = {
@@ -272,9 +305,10 @@ def main():
         "versions": versions, "best": best, "tried": tried,
     }
     raw = {"facts": facts, "reports": [{"system": system, "scenario": scenario, "reports": of_system}
-                                      for (system, scenario), of_system in reports.items()]}
+                                      for (system, scenario), of_system in reports.items()],
+           "asked_before": asked_before}
     (options.output / "peers.json").write_text(json.dumps(raw, indent=1) + "\n")
-    text = table(reports, list(best))
+    text = table(reports, list(best)) + "\n" + table_asked_before(asked_before)
     (options.output / "peers.md").write_text(text)
     print(text)
 

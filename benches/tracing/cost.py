@@ -45,7 +45,7 @@ class Server:
     def __init__(self, program, ratio):
         self.sink, self.requests = Sink(), 0
         command = [program, "serve", "--device", "cpu", "--engine-threads", "1", "--grpc-listen", "127.0.0.1:0", "--http-listen", "off",
-                   "--metrics-listen", "off", "--canary-idle-s", "0"]
+                   "--metrics-listen", "off", "--canary-idle-s", "0", "--answer-cache-bytes", "0"]
         command += [] if ratio is None else ["--otlp-endpoint", self.sink.url, "--trace-sample-ratio", ratio]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.address = READY.search(self.process.stdout.readline()).group(1)

@@ -19,7 +19,7 @@ class Server:
 
     def __init__(self, *models, variables, log):
         command = [os.environ["BLIP_SERVE_BIN"], "serve", "--device", "cpu", "--model", ",".join(map(str, models)),
-                   "--grpc-listen", "127.0.0.1:0", "--http-listen", "off", "--metrics-listen", "off"]
+                   "--answer-cache-bytes", "0", "--grpc-listen", "127.0.0.1:0", "--http-listen", "off", "--metrics-listen", "off"]
         ours = {name: value for name, value in os.environ.items() if not name.startswith(("HF_", "HUGGING", "TRANSFORMERS_"))}
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=ours | variables)

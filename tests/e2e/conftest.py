@@ -21,16 +21,18 @@ def program():
 
 
 class Server:
-    """A running `blip-serve serve` on a free port, ready to answer. Its log goes to the file `log`, if one is named."""
+    """A running `blip-serve serve` on a free port, ready to answer. Its log goes to the file `log`, if one is named. It computes every
+    answer, whatever was asked before, unless it is to keep them, as it does by default."""
 
-    def __init__(self, *options, connect=True, listen="127.0.0.1:0", program_path=None, environment=None, log=None):
+    def __init__(self, *options, connect=True, listen="127.0.0.1:0", program_path=None, environment=None, log=None, keep_answers=False):
         # So small a model runs slower on several threads, and far slower beside other work.
         here = ["--device", "cpu", "--engine-threads", "1", "--grpc-listen", listen,
                 "--http-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
         command = [program_path or program(), "serve", *here, *options]
         with contextlib.ExitStack() as open_files:
             stderr = open_files.enter_context(open(log, "wb")) if log else None
-            variables = {**os.environ, **(environment or {})}
+            memory = {} if keep_answers else {"BLIP_SERVE__MODEL__ANSWER_CACHE_BYTES": "0"}
+            variables = {**os.environ, **memory, **(environment or {})}
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=variables)
         self.clients = []
         line = self.process.stdout.readline()

@@ -56,6 +56,27 @@ def test_an_answer_comes_with_the_ledger_of_its_cost(demo, picture):
     assert again.timing.image_reused and again.timing.vision_ms == 0
 
 
+def test_what_is_asked_again_word_for_word_is_answered_alike_and_not_computed_again(start, picture):
+    server = start(keep_answers=True)
+    inputs = [(picture, ["what shape is in the picture?", "is there a circle?"])]
+    first = server.client.outcomes(inputs)
+    # The words are the same to the tokenizer.
+    spelt_otherwise = [(picture, ["What shape is  in the picture?", "is there a circle ?"])]
+    for client, asked in ((server.client, inputs), (server.connect(), inputs), (server.connect(), spelt_otherwise)):
+        again = client.outcomes(asked)
+        for pair, answer in again.items():
+            timing = answer.timing
+            assert timing.answer_reused and not first[pair].timing.answer_reused
+            assert timing.total_ms > 0 == timing.queue_ms == timing.vision_ms == timing.text_ms == timing.decode_ms
+            assert not (timing.batch_images or timing.batch_questions or timing.image_reused or timing.answer_shared)
+            answer.ClearField("timing")
+            expected = type(answer).FromString(first[pair].SerializeToString())
+            expected.ClearField("timing")
+            assert answer == expected
+    for other in ((picture + b"!", "is there a circle?"), (picture, "is there a ring?")):
+        assert not server.client.outcomes([(other[0], [other[1]])])[0, 0].timing.answer_reused
+
+
 def test_the_first_answer_is_ready_before_the_last_question_is_begun(start, picture):
     # One question a batch, by the server's own ledger. That an answer also arrives before the last one is computed is
     # shown with the engine in the test's hand (tests/server/streaming.rs).

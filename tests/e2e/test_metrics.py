@@ -149,6 +149,23 @@ def test_what_is_kept_of_images_and_what_gives_way_is_told(start, picture):
     assert metrics.value("blip_image_pixels_bytes") > first.value("blip_image_pixels_bytes") > 0
 
 
+def test_answers_that_were_kept_count_as_answers_and_need_neither_decoder_nor_engine(start, picture):
+    server = start("--canary-idle-s", "0", "--preprocess-cache-bytes", "0", keep_answers=True)
+    for _ in range(3):
+        server.client.outcomes([(picture, [QUESTION])])
+    metrics = until(server, lambda metrics: metrics.value("blip_stage_seconds_count", stage="write") == 3)
+    for stage in ("preprocess", "queue", "decode", "total"):
+        assert metrics.value("blip_stage_seconds_count", stage=stage) == 3, stage
+    assert metrics.value("blip_answer_cache_lookups_total", model="demo", result="hit") == 2
+    assert metrics.value("blip_answer_cache_lookups_total", model="demo", result="miss") == 1
+    assert metrics.value("blip_answer_cache_answers") == 1
+    assert 0 < metrics.value("blip_answer_cache_bytes") < 1000
+    assert metrics.value("blip_jobs_answered_total") == 1
+    assert metrics.value("blip_image_pixels_total", source="decoder") == 1
+    assert metrics.value("blip_image_features_total", source="encoder") == 1
+    assert metrics.value("blip_image_features_total", source="cache") == 0
+
+
 def test_a_drain_tells_ahead_when_it_will_give_calls_up(start):
     server = start("--drain-grace-s", "600", "--drain-limit-s", "300")
     deadline = "blip_drain_deadline_timestamp_seconds"

@@ -41,6 +41,8 @@ class Server:
 
     def start(self):
         command = [os.environ["BLIP_SERVE_BIN"], "serve", "--device", "cpu", "--engine-threads", "1", "--grpc-listen", self.address,
+                   # Its clients ask the same again and again, and it is to have work with each of them.
+                   "--answer-cache-bytes", "0",
                    "--http-listen", "off", "--metrics-listen", f"127.0.0.1:{self.metrics_port}", *self.options]
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         line = self.process.stdout.readline()

@@ -89,6 +89,18 @@ async fn a_key_is_held_to_its_rate_and_told_when_to_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn answers_that_were_kept_count_toward_a_keys_rate() {
+    let (settings, _folder) = guarded();
+    let server = Server::start(settings, echo()).await;
+    let mut client = server.client().await;
+    let ask = |key, questions: &[&str]| with_key("x-api-key", key, request(&[(&picture(), questions)]));
+    assert_eq!(call(&mut client, ask("correct-horse", &["red"])).await.unwrap(), 1);
+    assert_eq!(call(&mut client, ask("battery-staple", &["red"; 4])).await.unwrap(), 4);
+    let status = call(&mut client, ask("battery-staple", &["red"; 4])).await.unwrap_err();
+    assert_eq!(reason(&status), (Code::ResourceExhausted, "RATE_LIMITED".to_owned()));
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_of_the_class_that_it_asks_for_but_of_none_above_its_keys() {
     // One question a batch, and the first batch held until all others wait, so that their order shows their classes.
     let (proceed, may_proceed) = mpsc::channel::<()>();

@@ -1,16 +1,18 @@
 //! The question that the server asks itself.
 
-use crate::support::{Server, ask, checkpoint, echo_of, picture, pipeline, refusal, request, scripted};
+use crate::support::{
+    ScriptedEngine, Server, ask, checkpoint, echo_of, picture, pipeline, refusal, request, scripted,
+};
 use blip::RowOutput;
-use blip_serve::{exit::Exit, settings::Settings};
-use scheduler::{EngineError, EngineErrorKind};
+use blip_serve::{exit::Exit, proto::ask_response::Outcome, settings::Settings};
+use scheduler::{EngineError, EngineErrorKind, EngineFactory};
 use tokio::sync::oneshot;
 
-#[tokio::test(flavor = "multi_thread")]
-async fn an_engine_that_answers_otherwise_after_a_failure_ends_the_server() {
-    let fatal = checkpoint().tokenizer().encode("red").unwrap();
+/// An engine that fails at `word`, and from then on answers otherwise than before.
+fn flipping_at(word: &str) -> EngineFactory<ScriptedEngine> {
+    let fatal = checkpoint().tokenizer().encode(word).unwrap();
     let mut flipped = false;
-    let engine = scripted(move |batch, rows| {
+    scripted(move |batch, rows| {
         if batch.questions.iter().any(|question| question.payload.ids.0 == fatal) {
             flipped = true;
             return Err(EngineError::new(EngineErrorKind::Batch, "a bit has flipped"));
@@ -24,15 +26,43 @@ async fn an_engine_that_answers_otherwise_after_a_failure_ends_the_server() {
             rows.finish(row, Ok(answer));
         }
         Ok(())
-    });
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_answers_otherwise_after_a_failure_ends_the_server() {
     let (ready, is_ready) = oneshot::channel();
     let settings = Settings::default();
-    let load = pipeline(settings.clone(), engine);
+    let load = pipeline(settings.clone(), flipping_at("red"));
     let server = Server::launch_with_canary(settings, load, move || ready.send(()).unwrap()).await;
     is_ready.await.unwrap();
     let asked = request(&[(&picture(), &["red"])]);
     let answers = ask(&mut server.client().await, asked).await;
     assert!(refusal(&answers[0]).is_some());
+    assert_eq!(server.ended().await.unwrap(), Exit::EngineBroken);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_a_caller_has_had_kept_for_the_canary_do_not_hide_an_engine_that_answers_otherwise() {
+    const PICTURE: &[u8] = include_bytes!("../../crates/serve/src/canary.png");
+    const QUESTIONS: [&str; 4] =
+        ["what is in the picture?", "what color is it?", "is there a circle?", "how many are there?"];
+    let (ready, is_ready) = oneshot::channel();
+    let settings = Settings::default();
+    let load = pipeline(settings.clone(), flipping_at("red"));
+    let server = Server::launch_with_canary(settings, load, move || ready.send(()).unwrap()).await;
+    is_ready.await.unwrap();
+    let mut client = server.client().await;
+    for number in 0..20_u64 {
+        let file = [PICTURE, b"canary", &number.to_le_bytes()].concat();
+        let asked = request(&[(&file, &QUESTIONS)]);
+        ask(&mut client, asked.clone()).await;
+        for response in ask(&mut client, asked).await {
+            let Some(Outcome::Answer(answer)) = response.outcome else { panic!("{response:?}") };
+            assert!(answer.timing.unwrap().answer_reused, "another question than the canary's");
+        }
+    }
+    assert!(refusal(&ask(&mut client, request(&[(&picture(), &["red"])])).await[0]).is_some());
     assert_eq!(server.ended().await.unwrap(), Exit::EngineBroken);
 }
 

@@ -6,6 +6,7 @@
     reason = "a test fails by panicking; clippy knows test functions, not what they call"
 )]
 
+mod answer_cache;
 mod ask_stream;
 mod callers;
 mod canary;

@@ -8,6 +8,7 @@ use std::{
 
 use blip::{Checkpoint, ModelFiles, Pixels, RowAnswer, Sequence};
 use blip_serve::{
+    answer_cache::AnswerCache,
     description::Description,
     exit::Exit,
     fetching::Fetching,
@@ -211,6 +212,7 @@ pub(crate) async fn pipeline_named<E: Answering>(
     let checkpoint = checkpoint();
     let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
     let intake = Intake::new(images::Decoder::default(), preprocessor, tokenizer, &settings.preprocess)?;
+    let intake = intake.with_answers(AnswerCache::new(settings.model.answer_cache_bytes, &name.into()));
     let fetching = Fetching::new(&settings.fetch, &settings.limits)?;
     let scheduler = Scheduler::start(settings.scheduler.config(), vec![engine]).await?;
     let description = Description::new(name.into(), "scripted", None, &checkpoint, "none", "none").into();

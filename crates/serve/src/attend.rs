@@ -7,6 +7,7 @@ use tokio::sync::watch;
 use tokio_util::task::TaskTracker;
 
 use crate::{
+    answer_cache::AnswerCache,
     canary::Canary,
     description::Description,
     frontend::{Answering, Frontend, Pipeline},
@@ -37,7 +38,8 @@ impl<E: Answering> Attended<E> {
         // The operator's limits on requests are none on what the server asks itself.
         let limits = RequestLimits::default();
         let models = Models::of(vec![Arc::clone(&pipeline)]);
-        let frontend = Frontend::new(models, limits, TaskTracker::new());
+        // An answer that was kept says nothing of the engine.
+        let frontend = Frontend::new(models, limits, TaskTracker::new()).always_computing();
         let Description { name, architecture, .. } = &*pipeline.description;
         let canary = Canary::choose(Arc::new(frontend), name, *architecture).await;
         let canary = canary.map_err(|refusal| anyhow::anyhow!("the model answers no question: {refusal}"))?;
@@ -55,9 +57,52 @@ impl<E: Answering> Attended<E> {
                 None => std::future::pending().await,
             }
         };
+        let forgetting = async {
+            forget_in_doubt(self.pipeline.intake.answers(), well.subscribe()).await;
+            std::future::pending().await
+        };
         tokio::select! {
             error = watchdog::watch(scheduler.engine_health(), well.subscribe(), &health, hang_limit) => error,
+            never = forgetting => never,
             lost = canary_lost => EngineError::new(EngineErrorKind::Fatal, lost.to_string()),
+        }
+    }
+}
+
+/// Has `answers` forgotten before and after the engine was not well: what it answered when it was in doubt is not told to others.
+async fn forget_in_doubt(answers: &AnswerCache, mut well: watch::Receiver<bool>) {
+    let mut was_well = true;
+    while well.changed().await.is_ok() {
+        let is_well = *well.borrow_and_update();
+        if !(was_well && is_well) {
+            answers.forget_all();
+        }
+        was_well = is_well;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+
+    use blip::RowOutput;
+    use scheduler::ImageKey;
+
+    use super::*;
+    use crate::answer_cache::Pair;
+
+    #[tokio::test]
+    async fn answers_are_forgotten_when_the_engine_is_in_doubt_and_when_it_is_well_again() {
+        let answers = AnswerCache::new(1 << 20, &"model".into());
+        let pair = Pair::new(ImageKey([1; 32]), [2; 32]);
+        let well = watch::Sender::new(true);
+        let mut forgetting = pin!(forget_in_doubt(&answers, well.subscribe()));
+        let said = [(true, true), (false, false), (false, false), (true, false), (true, true)];
+        for (is_well, is_kept) in said {
+            answers.keep(pair, &RowOutput::Embedding(vec![0.5]));
+            well.send_replace(is_well);
+            assert!(futures::poll!(&mut forgetting).is_pending());
+            assert_eq!(answers.get(pair).is_some(), is_kept, "{is_well}");
         }
     }
 }

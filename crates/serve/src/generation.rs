@@ -48,13 +48,7 @@ pub fn resolve(
     within("temperature", temperature, TEMPERATURE)?;
     within("top_p", top_p, TOP_P)?;
 
-    let draws = [
-        ("temperature", temperature.is_some()),
-        ("top_k", top_k.is_some()),
-        ("top_p", top_p.is_some()),
-        ("seed", seed.is_some()),
-    ];
-    let drawing = draws.iter().find_map(|(name, set)| set.then_some(*name));
+    let drawing = drawing(options);
     if let (Some(false), Some(name)) = (sample, drawing) {
         return Err(conflict(name, "it has a meaning only where tokens are drawn, and sample is false"));
     }
@@ -86,6 +80,23 @@ pub fn resolve(
         num_sequences,
         report_tokens: false,
     })
+}
+
+/// Whether tokens are drawn by a seed of the server's own: the same options, asked again, come to something else.
+#[must_use]
+pub fn draws_a_seed(options: &GenerationOptions) -> bool {
+    options.seed.is_none() && (options.sample == Some(true) || drawing(options).is_some())
+}
+
+/// The first option that is set and has a meaning only where tokens are drawn.
+fn drawing(options: &GenerationOptions) -> Option<&'static str> {
+    let draws = [
+        ("temperature", options.temperature.is_some()),
+        ("top_k", options.top_k.is_some()),
+        ("top_p", options.top_p.is_some()),
+        ("seed", options.seed.is_some()),
+    ];
+    draws.iter().find_map(|(name, set)| set.then_some(*name))
 }
 
 fn within<T: PartialOrd + Display>(

@@ -4,12 +4,14 @@
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use blip::{Pixels, Preprocessor, Ranking, RgbView, RowTask, TokenizeError, Tokenizer};
+use blip::{Pixels, Preprocessor, Ranking, RgbView, RowOutput, RowTask, TokenizeError, Tokenizer};
+use bytes::Bytes;
 use images::{CpuPool, DecodeError, Decoder, PoolError, RgbImage, fetch::decode_data_url};
 use scheduler::ImageKey;
 use tokio::time::Instant;
 
 use crate::{
+    answer_cache::{AnswerCache, Pair},
     candidates::{CandidateError, CandidateLists, Candidates},
     errors::{Reason, Refusal},
     monitor::{Stage, Unfinished},
@@ -31,12 +33,14 @@ const LIGHT_FILE_BYTES: usize = 128 << 10;
 const LIGHT_QUESTIONS: usize = 8;
 const LIGHT_QUESTION_BYTES: usize = 256;
 
-/// The way in: decoder, scaler and tokenizer of one model, with the threads that they run on.
+/// The way in: decoder, scaler and tokenizer of one model, with the threads that they run on; and the answers that were kept,
+/// for which no image is decoded.
 #[derive(Clone, Debug)]
 pub struct Intake {
     tools: Arc<Tools>,
     pool: CpuPool,
     threads: NonZeroUsize,
+    answers: AnswerCache,
 }
 
 #[derive(Debug)]
@@ -99,8 +103,26 @@ pub struct ReadyQuestion {
     pub task: RowTask,
     /// What the reply is about.
     pub subject: Subject,
+    /// The answer, if it was kept.
+    pub kept: Option<RowOutput>,
     /// Tokens that the model reads, as a measure of its work: those of candidates count.
     pub tokens: usize,
+}
+
+impl ReadyQuestion {
+    /// Whether its answer was kept.
+    fn is_kept(&self) -> bool {
+        self.kept.is_some()
+    }
+}
+
+/// An image's file with the digest of its bytes.
+#[derive(Debug)]
+struct NamedFile {
+    key: ImageKey,
+    bytes: Bytes,
+    /// What its caller calls it.
+    field: String,
 }
 
 /// An input made ready, or refused part by part.
@@ -108,8 +130,8 @@ pub struct ReadyQuestion {
 pub struct Ready {
     /// Where it stands in the request.
     pub place: Place,
-    /// The image, or why there is none.
-    pub image: Result<ReadyImage, Refusal>,
+    /// The image, or why there is none; nothing if every question has an answer that was kept.
+    pub image: Option<Result<ReadyImage, Refusal>>,
     /// The questions, by their positions.
     pub questions: Vec<Result<ReadyQuestion, Refusal>>,
     /// What it took.
@@ -130,9 +152,9 @@ pub struct Cost {
 }
 
 impl Cost {
-    /// Of an image that was known again, from `start` until now.
-    fn since(start: Instant) -> Self {
-        Self { preprocess: start.elapsed(), ..Self::default() }
+    /// The same, from `start` until now.
+    fn since(self, start: Instant) -> Self {
+        Self { preprocess: start.elapsed(), ..self }
     }
 }
 
@@ -149,7 +171,7 @@ impl Ready {
     #[must_use]
     pub fn failed(place: Place, refusal: &Refusal, questions: usize) -> Self {
         let questions = vec![Err(refusal.clone()); questions];
-        Self { place, image: Err(refusal.clone()), questions, cost: Cost::default() }
+        Self { place, image: Some(Err(refusal.clone())), questions, cost: Cost::default() }
     }
 }
 
@@ -184,7 +206,12 @@ impl Intake {
         let pixels = Pixels::new(1, 1, vec![0; 3]).map_err(std::io::Error::other)?;
         let nothing = ReadyImage { key: ImageKey([0; 32]), pixels: Arc::new(pixels) };
         let tools = Tools { decoder, preprocessor, tokenizer, cache, lists: CandidateLists::new(), nothing };
-        Ok(Self { tools: Arc::new(tools), pool, threads: settings.threads() })
+        Ok(Self {
+            tools: Arc::new(tools),
+            pool,
+            threads: settings.threads(),
+            answers: AnswerCache::default(),
+        })
     }
 
     /// The same with lists of candidates that questions may name. To be called before there are clones.
@@ -194,6 +221,24 @@ impl Intake {
             tools.lists = lists;
         }
         self
+    }
+
+    /// The same, with answers kept in `answers`.
+    #[must_use]
+    pub fn with_answers(self, answers: AnswerCache) -> Self {
+        Self { answers, ..self }
+    }
+
+    /// The same, for questions that are to be computed: no answer that was kept is given, and none is kept.
+    #[must_use]
+    pub fn without_answers(&self) -> Self {
+        self.clone().with_answers(AnswerCache::default())
+    }
+
+    /// The answers that are kept.
+    #[must_use]
+    pub fn answers(&self) -> &AnswerCache {
+        &self.answers
     }
 
     /// The lists of candidates that questions may name.
@@ -215,12 +260,14 @@ impl Intake {
         let start = Instant::now();
         let key = file.as_ref().and_then(|file| Tools::light_key(file, &questions));
         if let Some(image) = key.and_then(|key| self.tools.known(key)) {
-            return self.tools.ready(place, Ok(image), Cost::since(start), questions);
+            let cost = Cost::default().since(start);
+            let questions = self.tools.questions(place, questions, Some(image.key), &self.answers);
+            return Ready { place, image: Some(Ok(image)), questions, cost };
         }
         let count = questions.len();
-        let tools = Arc::clone(&self.tools);
+        let (tools, answers) = (Arc::clone(&self.tools), self.answers.clone());
         let unfinished = Unfinished::new(Stage::Preprocess);
-        let prepared = self.pool.run(move || tools.prepare(place, file, key, questions)).await;
+        let prepared = self.pool.run(move || tools.prepare(place, file, key, questions, &answers)).await;
         unfinished.finish();
         let refusal = match prepared {
             Ok(ready) => return ready,
@@ -252,10 +299,19 @@ impl Tools {
         file: Option<ImageFile>,
         key: Option<ImageKey>,
         questions: Questions,
+        answers: &AnswerCache,
     ) -> Ready {
         let (start, mut steps) = (Instant::now(), Cost::default());
-        let image = file.map_or_else(|| Ok(self.nothing.clone()), |file| self.image(file, key, &mut steps));
-        self.ready(place, image, Cost { preprocess: start.elapsed(), ..steps }, questions)
+        let file = file.map(|file| self.read(file, key)).transpose();
+        let key = file.as_ref().ok().map(|file| file.as_ref().map_or(self.nothing.key, |file| file.key));
+        let questions = self.questions(place, questions, key, answers);
+        // Only what was decoded before, within the same limits, has answers that were kept.
+        let is_needed = !questions.iter().all(|question| question.as_ref().is_ok_and(ReadyQuestion::is_kept));
+        let image = is_needed.then(|| match file? {
+            Some(file) => self.image(file, &mut steps),
+            None => Ok(self.nothing.clone()),
+        });
+        Ready { place, image, questions, cost: steps.since(start) }
     }
 
     /// The file's digest, of an input that takes next to nothing to make ready if the file is known.
@@ -273,36 +329,42 @@ impl Tools {
         self.cache.get(&key).map(|pixels| ReadyImage { key, pixels })
     }
 
-    fn ready(
+    /// The questions about the image of this key, those of them with their answers whose answers are kept.
+    fn questions(
         &self,
         place: Place,
-        image: Result<ReadyImage, Refusal>,
-        cost: Cost,
         questions: Questions,
-    ) -> Ready {
-        let questions = questions.into_iter().enumerate();
-        let questions = questions.map(|(position, query)| self.question(place, position, query?)).collect();
-        Ready { place, image, questions, cost }
+        image: Option<ImageKey>,
+        answers: &AnswerCache,
+    ) -> Vec<Result<ReadyQuestion, Refusal>> {
+        let ready = |(position, query): (usize, Result<Query, Refusal>)| {
+            let question = self.question(place, position, query?)?;
+            let kept = image.and_then(|image| answers.get(Pair::new(image, question.key)));
+            Ok(ReadyQuestion { kept, ..question })
+        };
+        questions.into_iter().enumerate().map(ready).collect()
     }
 
-    fn image(
-        &self,
-        ImageFile { content, field }: ImageFile,
-        key: Option<ImageKey>,
-        cost: &mut Cost,
-    ) -> Result<ReadyImage, Refusal> {
-        let file = match content {
-            FileContent::Bytes(file) => file,
+    /// The bytes of a file with their digest, which may be known as `key`.
+    fn read(&self, file: ImageFile, key: Option<ImageKey>) -> Result<NamedFile, Refusal> {
+        let ImageFile { content, field } = file;
+        let bytes = match content {
+            FileContent::Bytes(bytes) => bytes,
             FileContent::DataUrl(url) => decode_data_url(&url, self.decoder.limits().max_bytes)
                 .map_err(|error| refuse_fetch(&field, &error))?,
         };
-        let key = key.unwrap_or_else(|| ImageKey(images::digest(&file).0));
+        let key = key.unwrap_or_else(|| ImageKey(images::digest(&bytes).0));
+        Ok(NamedFile { key, bytes, field })
+    }
+
+    fn image(&self, file: NamedFile, cost: &mut Cost) -> Result<ReadyImage, Refusal> {
+        let NamedFile { key, bytes, field } = file;
         if let Some(image) = self.known(key) {
             return Ok(image);
         }
         let begin = Instant::now();
         let RgbImage { width, height, data } =
-            self.decoder.decode(&file).map_err(|error| refuse_image(&field, &error))?;
+            self.decoder.decode(&bytes).map_err(|error| refuse_image(&field, &error))?;
         let decoded = Instant::now();
         let internal = |error| Refusal::new(Reason::InternalError).cause(error);
         let view = RgbView::new(width as usize, height as usize, &data).map_err(internal)?;
@@ -341,7 +403,7 @@ impl Tools {
                 (RowTask::Rank(ranking), Subject::Choice { candidates, num_answers })
             }
         };
-        Ok(ReadyQuestion { key: ids.key(&task, &subject), ids, task, subject, tokens })
+        Ok(ReadyQuestion { key: ids.key(&task, &subject), ids, task, subject, kept: None, tokens })
     }
 
     fn candidates(&self, place: Place, position: usize, among: Among) -> Result<Candidates, Refusal> {

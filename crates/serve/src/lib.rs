@@ -1,10 +1,12 @@
 //! The front end of blip-serve: gRPC, command line, settings, and the joint between scheduler and model.
 
 pub mod admin;
+pub mod answer_cache;
 pub mod ask;
 pub mod ask_stream;
 pub mod attend;
 pub mod auth;
+pub mod call;
 pub mod caller;
 pub mod canary;
 pub mod candidate_lists;
@@ -27,6 +29,7 @@ pub mod health;
 pub mod http;
 pub mod in_order;
 pub mod intake;
+pub mod ledger;
 pub mod listener;
 pub mod load;
 pub mod model_plan;

@@ -9,6 +9,7 @@ use scheduler::Scheduler;
 use tch::Device;
 
 use crate::{
+    answer_cache::AnswerCache,
     candidate_lists::{CandidateTexts, read_lists, tokenize_lists},
     candidates::CandidateLists,
     description::Description,
@@ -71,7 +72,7 @@ impl ModelLoader {
         wanted.model.cpu_kernels.check(device, dtype).with_context(cannot_load)?;
         tracing::info!(model = &*wanted.name, ?device, reason, %dtype, %vision_dtype, "device chosen");
 
-        let intake = self.intake(&checkpoint).with_context(cannot_load)?;
+        let intake = self.intake(&wanted, &checkpoint).with_context(cannot_load)?;
         let engines = engines(&wanted, &checkpoint, device);
         let devices = devices_from(device, engines)?;
         let checkpoint = Arc::new(checkpoint);
@@ -93,7 +94,7 @@ impl ModelLoader {
     }
 
     /// The way in to a model.
-    fn intake(&self, checkpoint: &Checkpoint) -> anyhow::Result<Intake> {
+    fn intake(&self, wanted: &ModelPlan, checkpoint: &Checkpoint) -> anyhow::Result<Intake> {
         let limits = &self.settings.limits;
         let decoder = Decoder::new(Limits {
             max_bytes: limits.max_image_bytes,
@@ -103,7 +104,8 @@ impl ModelLoader {
         let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
         let (pool, settings) = (self.pool.clone(), &self.settings.preprocess);
         let intake = Intake::on(pool, decoder, preprocessor, tokenizer, settings)?;
-        Ok(intake.with_candidate_lists(self.lists_for(checkpoint)?))
+        let answers = AnswerCache::new(wanted.model.answer_cache_bytes, &wanted.name);
+        Ok(intake.with_candidate_lists(self.lists_for(checkpoint)?).with_answers(answers))
     }
 
     /// The lists of candidates that a model's questions may name: none if it answers no questions.

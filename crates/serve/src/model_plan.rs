@@ -50,6 +50,7 @@ impl ModelPlan {
         model.engine_threads = choice.engine_threads.or(model.engine_threads);
         model.feature_cache_bytes = choice.feature_cache_bytes.or(model.feature_cache_bytes);
         model.key_value_cache_bytes = choice.key_value_cache_bytes.or(model.key_value_cache_bytes);
+        model.answer_cache_bytes = choice.answer_cache_bytes.unwrap_or(model.answer_cache_bytes);
         let queued = &mut scheduler.max_queued_questions;
         *queued = choice.max_queued_questions.unwrap_or(*queued);
         let queued = &mut scheduler.max_queued_questions_per_client;
@@ -76,7 +77,9 @@ mod tests {
     fn a_model_has_what_it_says_of_itself_and_for_the_rest_what_all_have() {
         let mut settings = Settings::default();
         settings.model.models = vec![
-            r#"{"source": "demo", "device": "cpu", "max_queued_questions": 9}"#.parse().unwrap(),
+            r#"{"source": "demo", "device": "cpu", "answer_cache_bytes": 0, "max_queued_questions": 9}"#
+                .parse()
+                .unwrap(),
             "b=models/demo".parse().unwrap(),
         ];
         settings.model.feature_cache_bytes = Some(77);
@@ -88,6 +91,7 @@ mod tests {
             (blip::DeviceRequest::Cpu, blip::DeviceRequest::Auto)
         );
         assert_eq!((demo.model.feature_cache_bytes, b.model.feature_cache_bytes), (Some(77), Some(77)));
+        assert_eq!((demo.model.answer_cache_bytes, b.model.answer_cache_bytes), (0, 32 << 20));
         assert_eq!(demo.scheduler_config().queue.max_jobs, 9);
         assert_eq!(b.scheduler_config().queue.max_jobs, settings.scheduler.max_queued_questions);
         assert_eq!(b.scheduler_config().labels, [Label::new("model", "b")]);

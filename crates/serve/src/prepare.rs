@@ -89,7 +89,7 @@ async fn decode(
     if let Some(end) = trace.is_on().then(Instant::now) {
         let Cost { preprocess, image_decode, image_scale, .. } = ready.cost;
         let start = end.checked_sub(preprocess).unwrap_or(end);
-        let failed = ready.image.as_ref().err();
+        let failed = ready.image.as_ref().and_then(|image| image.as_ref().err());
         let failed = failed.map(|refusal| KeyValue::new("error.type", refusal.reason().row().name));
         let span =
             trace.record("preprocess", [start, end], || [image_index(place)].into_iter().chain(failed));

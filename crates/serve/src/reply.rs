@@ -1,16 +1,12 @@
 //! What comes back for one (image, text) pair, as messages have it.
 
-use std::time::Duration;
-
 use blip::{RankedCandidate, RowOutput, Sequence};
-use scheduler::Done;
 use tokio::time::Instant;
 
 use crate::{
     candidates::Candidates,
-    intake::{Cost, Intake, TokenIds},
+    intake::{Intake, TokenIds},
     proto::{Alternative, Answer, Caption, CaptionPiece, Embedding, MatchScores, Timing},
-    row::AnswerRow,
 };
 
 /// What a pair is answered with.
@@ -52,17 +48,11 @@ pub enum Subject {
 }
 
 impl Reply {
-    /// A reply about `subject` from what the engine gave, to a request that came at `arrived`.
+    /// A reply about `subject` from what the engine gave, with what it cost.
     #[must_use]
-    pub fn new(
-        subject: &Subject,
-        done: Done<AnswerRow>,
-        cost: Cost,
-        arrived: Instant,
-        intake: &Intake,
-    ) -> Self {
-        let timing = Some(timing(&done, cost, arrived));
-        match done.answer.answer.output {
+    pub fn new(subject: &Subject, output: RowOutput, timing: Timing, intake: &Intake) -> Self {
+        let timing = Some(timing);
+        match output {
             RowOutput::Generated(sequences) => {
                 let words = |sequence: Sequence| match subject {
                     Subject::Prompt(prompt) => (intake.caption(&prompt.0, &sequence.token_ids), sequence),
@@ -177,22 +167,4 @@ fn best_candidate(ranked: &[RankedCandidate], subject: &Subject, timing: Option<
 
 fn unsigned(ids: &[i64]) -> Vec<u32> {
     ids.iter().filter_map(|id| u32::try_from(*id).ok()).collect()
-}
-
-fn timing(done: &Done<AnswerRow>, cost: Cost, arrived: Instant) -> Timing {
-    let milliseconds = |duration: Duration| duration.as_secs_f64() * 1e3;
-    let row = &done.answer.answer;
-    Timing {
-        queue_ms: milliseconds(done.queue),
-        preprocess_ms: milliseconds(cost.preprocess),
-        vision_ms: milliseconds(row.vision),
-        text_ms: milliseconds(row.text),
-        decode_ms: milliseconds(row.decode),
-        total_ms: milliseconds(arrived.elapsed()),
-        batch_images: done.batch_images,
-        batch_questions: done.batch_questions,
-        image_reused: row.image_reused,
-        answer_shared: done.shared,
-        fetch_ms: milliseconds(cost.fetch),
-    }
 }

@@ -177,6 +177,11 @@ pub struct ModelSettings {
     #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__MODEL__KEY_VALUE_CACHE_BYTES")]
     pub key_value_cache_bytes: Option<usize>,
 
+    /// Memory for answers, in bytes: what is asked of an image again word for word is not computed again. Each model has its
+    /// own; 0 keeps none
+    #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__MODEL__ANSWER_CACHE_BYTES", default_value_t = 32 << 20)]
+    pub answer_cache_bytes: usize,
+
     /// Threads that the model computes with on the CPU; fewer than the CPUs where other work shares them
     /// [default: one for each CPU, one in all for a model as small as the demo]
     #[arg(long, value_name = "N", env = "BLIP_SERVE__MODEL__ENGINE_THREADS")]

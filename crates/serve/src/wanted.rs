@@ -4,7 +4,7 @@ use blip::{Architecture, Generation};
 
 use crate::{
     errors::{Reason, Refusal},
-    generation::resolve,
+    generation::{draws_a_seed, resolve},
     proto::GenerationOptions,
     settings::RequestLimits,
 };
@@ -69,6 +69,17 @@ impl Wanted {
         }
     }
 
+    /// Whether the same request, asked again, is to be answered with the same: chance has no part in it that the request does
+    /// not name, and nobody waits for pieces as they are written.
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        match self {
+            Self::Answers(options) => !draws_a_seed(options),
+            Self::Captions { generation, pieces } => !pieces && !draws_a_seed(generation),
+            Self::Matches | Self::Vectors => true,
+        }
+    }
+
     /// What it comes to with a model whose own way of writing is `own`.
     ///
     /// # Errors
@@ -106,6 +117,27 @@ mod tests {
             (Wanted::Vectors, Architecture::Retrieval),
         ] {
             assert_eq!(wanted.architecture(), architecture);
+        }
+    }
+
+    #[test]
+    fn what_hangs_on_chance_or_is_wanted_piece_by_piece_is_not_repeatable() {
+        let (plain, seed) = (GenerationOptions::default(), Some(7));
+        let drawn = GenerationOptions { top_k: Some(3), ..plain };
+        let captions = |generation, pieces| Wanted::Captions { generation, pieces };
+        for (wanted, is_repeatable) in [
+            (Wanted::Answers(plain), true),
+            (Wanted::Answers(GenerationOptions { num_beams: Some(3), ..plain }), true),
+            (Wanted::Answers(GenerationOptions { sample: Some(true), ..plain }), false),
+            (Wanted::Answers(drawn), false),
+            (Wanted::Answers(GenerationOptions { seed, ..drawn }), true),
+            (captions(plain, false), true),
+            (captions(plain, true), false),
+            (captions(drawn, false), false),
+            (Wanted::Matches, true),
+            (Wanted::Vectors, true),
+        ] {
+            assert_eq!(wanted.is_repeatable(), is_repeatable, "{wanted:?}");
         }
     }
 

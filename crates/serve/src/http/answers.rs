@@ -97,6 +97,9 @@ pub(super) struct Ledger {
     image_reused: bool,
     /// Whether the answer was computed once for this and an identical question in flight.
     answer_shared: bool,
+    /// Whether the answer was kept from an earlier request for the same: nothing was computed, and the times of what was not
+    /// done are 0.
+    answer_reused: bool,
 }
 
 /// An item that has no answer.
@@ -224,6 +227,7 @@ impl From<proto::Timing> for Ledger {
             batch_questions: timing.batch_questions,
             image_reused: timing.image_reused,
             answer_shared: timing.answer_shared,
+            answer_reused: timing.answer_reused,
         }
     }
 }

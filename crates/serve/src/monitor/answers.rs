@@ -52,6 +52,10 @@ impl AnswerMeters {
         for (histogram, seconds) in self.stages.iter().zip(image.into_iter().chain(pair)) {
             histogram.record(seconds);
         }
+        if timing.answer_reused {
+            // Nothing was written for it, and its image's features were not asked for.
+            return;
+        }
         self.tokens.increment(tokens as u64);
         let features = if timing.image_reused { &self.cache } else { &self.encoder };
         features.increment(1);

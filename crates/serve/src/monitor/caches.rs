@@ -1,10 +1,16 @@
-//! What is kept of images that were seen: their pixels, and their features.
+//! What is kept of images that were seen, their pixels and their features, and of questions about them, their answers.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{
+    Arc,
+    atomic::{AtomicU64, Ordering},
+};
 
 use metrics::{Counter, Gauge, counter, gauge};
 
-use super::table::{FEATURES_EVICTED, FEATURES_HELD, KEY_VALUES, PIXELS, PIXELS_HELD};
+use super::table::{
+    ANSWERS, ANSWERS_BYTES, ANSWERS_LOOKED_UP, FEATURES_EVICTED, FEATURES_HELD, KEY_VALUES, PIXELS,
+    PIXELS_HELD,
+};
 
 /// The features that one engine keeps. What an engine that is dropped has kept is not there any more.
 pub struct KeptFeatures {
@@ -103,8 +109,7 @@ impl KeptPixels {
     /// An image was decoded; so many bytes are kept now.
     pub fn decoded(&self, bytes: u64) {
         self.decoded.increment(1);
-        let before = self.bytes.swap(bytes, Ordering::Relaxed);
-        self.all.increment(bytes as f64 - before as f64);
+        tell(&self.bytes, bytes, &self.all);
     }
 }
 
@@ -118,6 +123,67 @@ impl Drop for KeptPixels {
     fn drop(&mut self) {
         self.all.decrement(*self.bytes.get_mut() as f64);
     }
+}
+
+/// The answers that one model keeps. What a model that is gone has kept is not there any more.
+pub struct KeptAnswers {
+    bytes: AtomicU64,
+    entries: AtomicU64,
+    all_bytes: Gauge,
+    all_entries: Gauge,
+    hits: Counter,
+    misses: Counter,
+}
+
+impl std::fmt::Debug for KeptAnswers {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KeptAnswers").finish_non_exhaustive()
+    }
+}
+
+impl KeptAnswers {
+    /// Those of the model of this name, none yet; recorded by the recorder that is installed now.
+    #[must_use]
+    pub fn new(model: &Arc<str>) -> Self {
+        let looked_up = |result: &'static str| {
+            let counter = counter!(ANSWERS_LOOKED_UP, "model" => Arc::clone(model), "result" => result);
+            // To be seen before it counts.
+            counter.increment(0);
+            counter
+        };
+        Self {
+            bytes: AtomicU64::new(0),
+            entries: AtomicU64::new(0),
+            all_bytes: gauge!(ANSWERS_BYTES),
+            all_entries: gauge!(ANSWERS),
+            hits: looked_up("hit"),
+            misses: looked_up("miss"),
+        }
+    }
+
+    /// An answer was looked for.
+    pub fn looked_up(&self, found: bool) {
+        let result = if found { &self.hits } else { &self.misses };
+        result.increment(1);
+    }
+
+    /// So many bytes of so many answers are kept now.
+    pub fn hold(&self, bytes: u64, answers: usize) {
+        tell(&self.bytes, bytes, &self.all_bytes);
+        tell(&self.entries, answers as u64, &self.all_entries);
+    }
+}
+
+impl Drop for KeptAnswers {
+    fn drop(&mut self) {
+        self.hold(0, 0);
+    }
+}
+
+/// What was `before` is `now`, and `all` changes by as much.
+fn tell(before: &AtomicU64, now: u64, all: &Gauge) {
+    let before = before.swap(now, Ordering::Relaxed);
+    all.increment(now as f64 - before as f64);
 }
 
 #[cfg(test)]
@@ -152,6 +218,30 @@ mod tests {
         let shown = |line: &str| recorder.handle().render().lines().any(|found| found == line);
         assert!(shown(r#"blip_image_key_values_total{source="cache"} 3"#));
         assert!(shown(r#"blip_image_key_values_total{source="features"} 3"#));
+    }
+
+    #[test]
+    fn answers_are_looked_up_in_one_model_and_those_of_a_lost_model_are_gone() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let kept = |model: &str| metrics::with_local_recorder(&recorder, || KeptAnswers::new(&model.into()));
+        let (first, second) = (kept("first"), kept("second"));
+        let shown = |line: &str| recorder.handle().render().lines().any(|found| found == line);
+        first.looked_up(false);
+        first.hold(300, 1);
+        first.looked_up(true);
+        first.looked_up(true);
+        second.hold(700, 2);
+        for line in [
+            r#"blip_answer_cache_lookups_total{model="first",result="hit"} 2"#,
+            r#"blip_answer_cache_lookups_total{model="first",result="miss"} 1"#,
+            r#"blip_answer_cache_lookups_total{model="second",result="hit"} 0"#,
+            "blip_answer_cache_bytes 1000",
+            "blip_answer_cache_answers 3",
+        ] {
+            assert!(shown(line), "{line} in {}", recorder.handle().render());
+        }
+        drop(first);
+        assert!(shown("blip_answer_cache_bytes 700") && shown("blip_answer_cache_answers 2"));
     }
 
     #[test]

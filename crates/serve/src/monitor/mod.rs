@@ -15,7 +15,7 @@ mod routes;
 mod table;
 
 pub use answers::AnswerMeters;
-pub use caches::{KeptFeatures, KeptPixels};
+pub use caches::{KeptAnswers, KeptFeatures, KeptPixels};
 pub(crate) use calls::method_of;
 pub use calls::{Observed, ObservedLayer};
 pub use endpoint::{Look, Vitals, Watchers, serve};

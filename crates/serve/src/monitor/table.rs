@@ -23,13 +23,17 @@ metrics_table! {
         "what an answer took, by stage; work that several share is in full in each";
     TOKENS = "blip_answer_tokens_total", Counter, Count, "", "tokens generated for answers";
     FEATURES = "blip_image_features_total", Counter, Count, "source=cache|encoder",
-        "answers by where their image's features came from";
+        "answers that were computed, by where their image's features came from";
     FEATURES_HELD = "blip_image_features_bytes", Gauge, Bytes, "", "features of images that are kept, of all engines together";
     FEATURES_EVICTED = "blip_image_features_evicted_total", Counter, Count, "", "images whose features gave way to others'";
     KEY_VALUES = "blip_image_key_values_total", Counter, Count, "source=cache|features",
         "images of batches by what their questions read: keys and values that were kept, or the features that those are made of";
     PIXELS = "blip_image_pixels_total", Counter, Count, "source=cache|decoder", "images by where their pixels came from";
     PIXELS_HELD = "blip_image_pixels_bytes", Gauge, Bytes, "", "pixels of images at the model's size that are kept";
+    ANSWERS_LOOKED_UP = "blip_answer_cache_lookups_total", Counter, Count, "model, result=hit|miss",
+        "questions that were looked for among the answers that are kept";
+    ANSWERS = "blip_answer_cache_answers", Gauge, Count, "", "answers that are kept, of all models together";
+    ANSWERS_BYTES = "blip_answer_cache_bytes", Gauge, Bytes, "", "what those take in memory";
     LEFT = "blip_inputs_cancelled_total", Counter, Count, "stage=fetch|preprocess",
         "images given up because their caller left";
     CONNECTIONS = "blip_connections", Gauge, Count, "", "connections that are open";

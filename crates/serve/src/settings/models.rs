@@ -84,6 +84,8 @@ pub struct ModelChoice {
     pub feature_cache_bytes: Option<usize>,
     /// Device memory for keys and values of images, in bytes.
     pub key_value_cache_bytes: Option<usize>,
+    /// Memory for answers, in bytes.
+    pub answer_cache_bytes: Option<usize>,
     /// Questions that may wait or run.
     pub max_queued_questions: Option<usize>,
     /// Questions of one client that may wait or run.
@@ -106,6 +108,7 @@ impl ModelChoice {
             engine_threads: None,
             feature_cache_bytes: None,
             key_value_cache_bytes: None,
+            answer_cache_bytes: None,
             max_queued_questions: None,
             max_queued_questions_per_client: None,
             max_queued_bytes: None,

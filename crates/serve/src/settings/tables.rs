@@ -15,7 +15,8 @@ const TABLES: [(&str, &str); 2] = [("models", "model.source"), ("candidate_lists
 
 /// Fields of a model's table, for messages.
 const MODEL_FIELDS: &str = "source, and where wanted name, device, dtype, flavour, engines, engine_threads, feature_cache_bytes, \
-                            key_value_cache_bytes, max_queued_questions, max_queued_questions_per_client, max_queued_bytes";
+                            key_value_cache_bytes, answer_cache_bytes, max_queued_questions, max_queued_questions_per_client, \
+                            max_queued_bytes";
 
 /// The setting that a table of this name is another way to write, if it is one of these.
 pub(super) fn setting_of(section: &str) -> Option<&'static Definition> {

@@ -60,7 +60,8 @@ pub(super) struct TrafficOptions {
     #[arg(long, value_name = "WxH", default_value = "640x480", conflicts_with = "images")]
     size: Size,
 
-    /// Part of the requests whose picture is one of a pool, which the server may have seen before; the others' file is new
+    /// Part of the requests whose picture is one of a pool, which the server may have seen before; the others' file is new.
+    /// Of those, what was asked before is computed again only by a server with --answer-cache-bytes 0
     #[arg(long, value_name = "0..1", default_value_t = 0.0)]
     reuse: f64,
 

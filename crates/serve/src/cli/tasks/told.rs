@@ -86,7 +86,7 @@ fn rest(fields: &mut Fields, alternatives: &[Alternative], timing: Option<Timing
         "vision_ms": timing.vision_ms, "text_ms": timing.text_ms, "decode_ms": timing.decode_ms,
         "total_ms": timing.total_ms, "batch_images": timing.batch_images,
         "batch_questions": timing.batch_questions, "image_reused": timing.image_reused,
-        "answer_shared": timing.answer_shared,
+        "answer_shared": timing.answer_shared, "answer_reused": timing.answer_reused,
     });
     fields.insert("timing".to_owned(), ledger);
 }

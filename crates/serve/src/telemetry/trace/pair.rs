@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use blip::RowOutput;
 use opentelemetry::{KeyValue, trace::SpanKind};
 use scheduler::Done;
 use tokio::time::Instant;
@@ -63,16 +64,22 @@ impl PairTrace {
                 KeyValue::new("blip.batch.questions", i64::from(done.batch_questions)),
                 KeyValue::new("blip.image.reused", answer.image_reused),
                 KeyValue::new("blip.answer.shared", done.shared),
-                KeyValue::new(
-                    "blip.answer.tokens",
-                    i64::try_from(answer.output.tokens()).unwrap_or(i64::MAX),
-                ),
+                tokens_of(&answer.output),
             ]
         });
         if let Some(batch) = batch {
             scope.link(batch);
         }
         scope.end();
+    }
+
+    /// It has been answered with what an earlier request was answered with: it has had no stages.
+    pub fn answered_before(mut self, output: &RowOutput) {
+        if let Some(Waiting { scope, told, .. }) = &mut self.0 {
+            *told = true;
+            scope.say(|| [KeyValue::new("blip.answer.reused", true), tokens_of(output)]);
+            scope.end();
+        }
     }
 
     /// It has not been answered.
@@ -83,6 +90,11 @@ impl PairTrace {
             scope.end();
         }
     }
+}
+
+/// How many tokens were written, as an attribute.
+fn tokens_of(output: &RowOutput) -> Attribute {
+    KeyValue::new("blip.answer.tokens", i64::try_from(output.tokens()).unwrap_or(i64::MAX))
 }
 
 impl Drop for PairTrace {
@@ -140,6 +152,17 @@ mod tests {
         let linked: Vec<_> = pair.links.iter().map(|link| Some(link.span_context.clone())).collect();
         assert_eq!(linked, [batch.context()]);
         assert!(pair.attributes.contains(&KeyValue::new("blip.batch.questions", 2)));
+    }
+
+    #[test]
+    fn an_answer_that_was_kept_has_no_stages_and_says_so() {
+        let recorder = Recorder::new(1.0);
+        let output = Sequence { token_ids: vec![7], score: -0.5, margin: 1.0 }.into();
+        let request = recorder.request(&HeaderMap::new());
+        PairTrace::begin(&request, 0, 0).answered_before(&output);
+        let [pair] = recorder.spans().try_into().unwrap();
+        assert_eq!((pair.name.as_ref(), pair.status), ("pair", Status::Unset));
+        assert!(pair.attributes.contains(&KeyValue::new("blip.answer.reused", true)));
     }
 
     #[test]

@@ -1,0 +1,259 @@
+//! What was asked before is answered as before, and nothing is computed for it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+    mpsc,
+};
+
+use blip::RowOutput;
+use blip_serve::{
+    caller::Caller,
+    deadline::Deadline,
+    errors::{Reason, Refusal},
+    frontend::{Ask as _, Asked, Frontend},
+    models::Models,
+    place::Form,
+    proto::{Answer, AskRequest, AskResponse, GenerationOptions, Timing, ask_response::Outcome},
+    settings::Settings,
+    telemetry::trace::TraceScope,
+    upload::Held,
+    wanted::Wanted,
+};
+use futures::StreamExt as _;
+use scheduler::{EngineError, EngineErrorKind, EngineFactory, Priority};
+use serde_json::{Value, json};
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::support::{
+    ScriptedEngine, Server, ask, echo_of, http_client, picture, pipeline, received, refusal, request,
+    scripted,
+};
+
+/// An engine that answers each row with itself and how many came before it, with their count.
+fn counting() -> (EngineFactory<ScriptedEngine>, Arc<AtomicUsize>) {
+    let computed = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&computed);
+    let engine = scripted(move |batch, rows| {
+        for row in 0..batch.questions.len() {
+            let mut answer = echo_of(batch, row);
+            let RowOutput::Generated(sequences) = &mut answer.answer.output else { unreachable!() };
+            sequences[0].score = -(count.fetch_add(1, Ordering::SeqCst) as f32);
+            rows.finish(row, Ok(answer));
+        }
+        Ok(())
+    });
+    (engine, computed)
+}
+
+fn answer(response: &AskResponse) -> Answer {
+    match response.outcome.clone().unwrap() {
+        Outcome::Answer(answer) => answer,
+        Outcome::Error(error) => panic!("{}", error.message),
+    }
+}
+
+fn without_timing(answer: Answer) -> Answer {
+    Answer { timing: None, ..answer }
+}
+
+/// Whether the answers to `asked` were kept.
+async fn reused(server: &Server, asked: AskRequest) -> Vec<bool> {
+    let mut responses = ask(&mut server.client().await, asked).await;
+    responses.sort_by_key(|response| (response.image_index, response.question_index));
+    responses.iter().map(|response| answer(response).timing.unwrap().answer_reused).collect()
+}
+
+fn red() -> AskRequest {
+    request(&[(&picture(), &["red"])])
+}
+
+fn generation(generation: GenerationOptions) -> AskRequest {
+    AskRequest { generation: Some(generation), ..red() }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_question_that_was_asked_before_is_answered_alike_by_no_engine_whoever_asks() {
+    let (engine, computed) = counting();
+    let server = Server::start(Settings::default(), engine).await;
+    let first = answer(&ask(&mut server.client().await, red()).await[0]);
+    assert!(!first.timing.as_ref().unwrap().answer_reused);
+    for _ in 0..3 {
+        let again = answer(&ask(&mut server.client().await, red()).await[0]);
+        let timing = again.timing.unwrap();
+        let Timing { preprocess_ms, total_ms, .. } = timing;
+        let expected = Timing { answer_reused: true, preprocess_ms, total_ms, ..Timing::default() };
+        assert_eq!(timing, expected);
+        assert_eq!(without_timing(again), without_timing(first.clone()));
+    }
+    assert_eq!(computed.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_http_the_same_answers_are_found_and_told_of() {
+    let (engine, computed) = counting();
+    let server = Server::start(Settings::default(), engine).await;
+    ask(&mut server.client().await, red()).await;
+    use base64::Engine as _;
+    let image = base64::engine::general_purpose::STANDARD.encode(picture());
+    let body = json!({"inputs": {"texts": [["red"]], "images": [{"base64": image}]}, "details": true});
+    let url = format!("{}/v1/ask", server.http_address);
+    let response: Value = http_client().post(url).json(&body).send().await.unwrap().json().await.unwrap();
+    assert_eq!(response["captions"][0]["details"][0]["timing"]["answer_reused"], true, "{response}");
+    assert_eq!(computed.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_image_other_words_or_other_options_are_computed() {
+    let (engine, computed) = counting();
+    let server = Server::start(Settings::default(), engine).await;
+    let other_file = [picture(), b"!".to_vec()].concat();
+    let mut candidates = red();
+    candidates.inputs[0].questions[0].candidates = vec!["red".to_owned(), "green".to_owned()];
+    let with_beams = |num_beams| GenerationOptions { num_beams: Some(num_beams), ..Default::default() };
+    let asked = [
+        red(),
+        request(&[(&other_file, &["red"])]),
+        request(&[(&picture(), &["green"])]),
+        candidates,
+        generation(with_beams(2)),
+        generation(with_beams(3)),
+        generation(GenerationOptions { max_new_tokens: Some(2), ..Default::default() }),
+    ];
+    for kept in [false, true] {
+        for asked in &asked {
+            assert_eq!(reused(&server, asked.clone()).await, [kept], "{asked:?}");
+        }
+    }
+    assert_eq!(computed.load(Ordering::SeqCst), asked.len());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_drawn_is_kept_only_for_a_seed_that_was_given() {
+    let (engine, computed) = counting();
+    let server = Server::start(Settings::default(), engine).await;
+    let drawn = GenerationOptions { sample: Some(true), ..Default::default() };
+    for _ in 0..2 {
+        assert_eq!(reused(&server, generation(drawn)).await, [false]);
+    }
+    let seeded = |seed| generation(GenerationOptions { seed: Some(seed), ..drawn });
+    for (seed, kept) in [(7, false), (7, true), (8, false)] {
+        assert_eq!(reused(&server, seeded(seed)).await, [kept], "{seed}");
+    }
+    assert_eq!(computed.load(Ordering::SeqCst), 4);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn failures_are_not_kept() {
+    let mut failed = false;
+    let engine = scripted(move |batch, rows| {
+        let error = EngineError::new(EngineErrorKind::Row, "the model's output is not finite");
+        let outcome = if failed { Ok(echo_of(batch, 0)) } else { Err(error) };
+        failed = true;
+        rows.finish(0, outcome);
+        Ok(())
+    });
+    let server = Server::start(Settings::default(), engine).await;
+    assert!(refusal(&ask(&mut server.client().await, red()).await[0]).is_some());
+    assert_eq!(reused(&server, red()).await, [false]);
+    assert_eq!(reused(&server, red()).await, [true]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_whose_caller_had_left_is_not_kept() {
+    let (running, is_running) = mpsc::channel();
+    let (finished, has_finished) = mpsc::channel();
+    let mut calls = 0;
+    let engine = scripted(move |batch, rows| {
+        calls += 1;
+        if calls == 1 {
+            running.send(()).unwrap();
+            while !rows.is_cancelled(0) {
+                std::thread::yield_now();
+            }
+        }
+        rows.finish(0, Ok(echo_of(batch, 0)));
+        let _ = finished.send(());
+        Ok(())
+    });
+    let server = Server::start(Settings::default(), engine).await;
+    let mut client = server.client().await;
+    let call = tokio::spawn(async move { client.ask(red()).await });
+    received(is_running).await;
+    call.abort();
+    received(has_finished).await;
+    assert_eq!(reused(&server, red()).await, [false]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cache_of_no_bytes_leaves_every_question_to_the_engine() {
+    let (engine, computed) = counting();
+    let mut settings = Settings::default();
+    settings.model.answer_cache_bytes = 0;
+    let server = Server::start(settings, engine).await;
+    for _ in 0..3 {
+        assert_eq!(reused(&server, red()).await, [false]);
+    }
+    assert_eq!(computed.load(Ordering::SeqCst), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_asked_too_late_is_refused_though_its_answer_is_kept() {
+    let settings = Settings::default();
+    let pipeline = Arc::new(pipeline(settings.clone(), counting().0).await.unwrap());
+    let frontend = Frontend::new(Models::of(vec![pipeline]), settings.limits, TaskTracker::new());
+    let now = Instant::now();
+    let mut outcomes = Vec::new();
+    for deadline in [None, None, Some(Deadline(now))] {
+        let asked = Asked {
+            inputs: red().inputs,
+            wanted: Wanted::default(),
+            model: String::new(),
+            form: Form::Grpc,
+            caller: Caller::anonymous("test"),
+            priority: Priority::Normal,
+            deadline,
+            in_order: false,
+            every_pair: true,
+            held: Held::default(),
+            trace: TraceScope::default(),
+        };
+        let mut of_call: Vec<_> = frontend.ask(asked).unwrap().map(Result::unwrap).collect().await;
+        let reply = of_call.pop().unwrap().reply;
+        outcomes.push(reply.map(|reply| reply.cost().unwrap().0.answer_reused));
+    }
+    assert_eq!(outcomes, [Ok(false), Ok(true), Err(Refusal::new(Reason::DeadlineExceeded))]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn kept_answers_come_at_once_or_in_their_turn() {
+    let (proceed, may_proceed) = mpsc::channel();
+    let engine = scripted(move |batch, rows| {
+        may_proceed.recv().unwrap();
+        for row in 0..batch.questions.len() {
+            rows.finish(row, Ok(echo_of(batch, row)));
+        }
+        Ok(())
+    });
+    let server = Server::start(Settings::default(), engine).await;
+    let mut client = server.client().await;
+    proceed.send(()).unwrap();
+    ask(&mut client, request(&[(&picture(), &["red"])])).await;
+
+    // "red" is kept, and the engine holds the other.
+    let asked = request(&[(&picture(), &["green", "red"])]);
+    let mut responses = client.ask(asked.clone()).await.unwrap().into_inner();
+    assert_eq!(responses.next().await.unwrap().unwrap().question_index, 1);
+    drop(responses);
+    proceed.send(()).unwrap();
+
+    proceed.send(()).unwrap();
+    let other = request(&[(&picture(), &["how many", "red"])]);
+    let responses = ask(&mut client, AskRequest { in_order: true, ..other }).await;
+    let told: Vec<_> = responses
+        .iter()
+        .map(|response| (response.question_index, answer(response).timing.unwrap().answer_reused))
+        .collect();
+    assert_eq!(told, [(0, false), (1, true)]);
+}
