@@ -33,6 +33,8 @@ const TEXTS: &[&str] = &[
     "off",
     "auto",
     "int8",
+    "own",
+    "libtorch",
     "https://example.org",
     "https://example.com:8443",
     "grpc",
