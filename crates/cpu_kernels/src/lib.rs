@@ -3,7 +3,7 @@
 //! A library of tensors spends more on such a model's operators, each called and given memory of its own, than on their arithmetic. These
 //! work on slices that the caller keeps. What they give of a row depends on that row alone, to the bit.
 //!
-//! Everything rests on one loop, [`tile`]: a few rows times a panel of columns, sums in registers. It is written once and
+//! Everything rests on one loop, `tile`: a few rows times a panel of columns, sums in registers. It is written once and
 //! compiled for AVX-512, AVX2 and whatever else, of which `pulp` takes the best at hand.
 #![forbid(unsafe_code)]
 
