@@ -291,6 +291,7 @@ def main():
     work = options.output / "scratch"
     work.mkdir(exist_ok=True)
     runner = Runner(options, work)
+    began = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
     known = json.loads(options.tried.read_text())["facts"]["tried"] if options.tried else {}
     best, tried = search(runner, options.search_seconds, known)
     reports = measure(runner, best, options.repeats, options.seconds)
@@ -298,7 +299,7 @@ def main():
     versions = {name: __import__("importlib.metadata").metadata.version(name)
                 for name in ("torch", "transformers", "litserve", "mosec", "nvidia-pytriton")}
     facts = {
-        "began": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "began": began,
         "blip_serve": subprocess.run([options.bin, "--version"], capture_output=True, text=True).stdout.strip(),
         "processor": processor(), "cores": os.cpu_count(), "load_average_at_the_end": os.getloadavg(),
         "clients": options.clients, "seconds": options.seconds, "repeats": options.repeats,

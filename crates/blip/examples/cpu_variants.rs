@@ -1,10 +1,11 @@
-//! How much quicker new images are with the encoder's products in 8-bit integers, on the CPU, beside f32 in one process.
+//! The ways to compute a model on the CPU beside one another in one process: LibTorch's kernels in f32, our own, and the image
+//! encoder's products in 8-bit integers.
 //!
 //! ```text
-//! cargo run --release -p blip --example vision_int8 -- --model DIR
+//! cargo run --release -p blip --example cpu_variants -- --model DIR
 //! ```
 //!
-//! Both models answer the same questions in turn. The least CPU time of each counts, which other work on the machine
+//! All answer the same questions in turn. The least CPU time of each counts, which other work on the machine
 //! disturbs little. Pictures and questions are random numbers: the work does not depend on what they show.
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 
@@ -12,8 +13,8 @@ use std::path::PathBuf;
 
 use anyhow::{Context, Result};
 use blip::{
-    Checkpoint, Dtype, ImageInput, Model, ModelFiles, ModelOptions, Pixels, RowAnswer, RowError, RowInput,
-    RowOutput, RowSink, RowTask, VisionDtype,
+    Checkpoint, CpuKernels, Dtype, ImageInput, Model, ModelFiles, ModelOptions, Pixels, RowAnswer, RowError,
+    RowInput, RowOutput, RowSink, RowTask, VisionDtype,
 };
 use clap::Parser;
 use cpu_time::ProcessTime;
@@ -40,12 +41,24 @@ struct Arguments {
     /// Tokens of each answer.
     #[arg(long, default_value_t = 3)]
     answer_tokens: i64,
+    /// Ask about the same images in every turn, instead of new ones.
+    #[arg(long)]
+    remembered: bool,
     /// Turns that are timed.
     #[arg(long, default_value_t = 5)]
     turns: usize,
     /// Threads to compute with.
     #[arg(long, default_value_t = 1)]
     threads: i32,
+}
+
+/// A way to compute the model, with the least CPU time of its turns in seconds, and the tokens of its last answers.
+#[derive(Debug)]
+struct Variant {
+    name: &'static str,
+    model: Model,
+    least: f64,
+    answers: Vec<Vec<i64>>,
 }
 
 /// Keeps what comes back, in the order of its rows.
@@ -69,7 +82,7 @@ fn random(number: u64) -> u64 {
     mixed ^ (mixed >> 31)
 }
 
-/// Asks about images that no turn before has seen; seconds of CPU time, and what came of it.
+/// Asks about images that no turn of another number has seen; seconds of CPU time, and what came of it.
 fn turn(
     model: &mut Model,
     number: u64,
@@ -117,14 +130,22 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     tch::set_num_threads(arguments.threads);
     let checkpoint = Checkpoint::open(&ModelFiles::Folder(arguments.model.clone()))?;
-    let load = |vision_dtype| {
+    let load = |(name, cpu_kernels, vision_dtype)| -> Result<Variant> {
         let mut options = ModelOptions::for_device(Device::Cpu);
         options.max_batch_images = arguments.images.max(1);
         options.max_new_tokens = Some(arguments.answer_tokens);
-        options.vision_dtype = vision_dtype;
-        Model::load(&checkpoint, Device::Cpu, Dtype::F32, options)
+        (options.cpu_kernels, options.vision_dtype) = (cpu_kernels, vision_dtype);
+        let model = Model::load(&checkpoint, Device::Cpu, Dtype::F32, options)?;
+        Ok(Variant { name, model, least: f64::INFINITY, answers: Vec::new() })
     };
-    let mut models = [load(VisionDtype::AsModel)?, load(VisionDtype::Int8)?];
+    let mut variants = [
+        ("LibTorch's kernels", CpuKernels::LibTorch, VisionDtype::AsModel),
+        ("our own", CpuKernels::Own, VisionDtype::AsModel),
+        ("int8 vision", CpuKernels::LibTorch, VisionDtype::Int8),
+    ]
+    .into_iter()
+    .map(load)
+    .collect::<Result<Vec<_>>>()?;
 
     let (height, width) = (checkpoint.preprocessor().height(), checkpoint.preprocessor().width());
     let pictures = (0..arguments.images as u64)
@@ -141,31 +162,34 @@ fn main() -> Result<()> {
         })
         .collect();
 
-    let mut least = [f64::INFINITY; 2];
-    let mut answers = [Vec::new(), Vec::new()];
-    // The first turn makes what is made once.
-    for number in 0..=arguments.turns as u64 {
-        for ((model, least), answers) in models.iter_mut().zip(&mut least).zip(&mut answers) {
-            let (took, outputs) = turn(model, number, &pictures, &questions)?;
-            if number > 0 {
+    // The first turn makes what is made once; more of them earn remembered images a place for their keys and values.
+    let warm_up = if arguments.remembered { 8 } else { 1 };
+    for number in 0..warm_up + arguments.turns as u64 {
+        let images = if arguments.remembered { 0 } else { number };
+        for Variant { model, least, answers, .. } in &mut variants {
+            let (took, outputs) = turn(model, images, &pictures, &questions)?;
+            if number >= warm_up {
                 *least = least.min(took);
             }
             *answers = outputs.iter().map(tokens).collect();
         }
     }
-    let [float, int8] = least;
-    let [float_answers, int8_answers] = answers;
-    let different = float_answers.iter().zip(&int8_answers).filter(|(one, other)| one != other).count();
-    let count = Some(float_answers.len()).filter(|&count| count > 0).context("nothing was asked")?;
     println!(
-        "{} images x {} questions, {} threads, CPU time: f32 {:.1} ms, int8 {:.1} ms, {:.2} times as quick; \
-         {different} of {count} answers differ",
+        "{} {} images x {} questions, {} threads, CPU time:",
         arguments.images,
+        if arguments.remembered { "remembered" } else { "new" },
         arguments.questions,
         arguments.threads,
-        float * 1e3,
-        int8 * 1e3,
-        float / int8
     );
+    let first = variants.first().filter(|first| !first.answers.is_empty()).context("nothing was asked")?;
+    for Variant { name, least, answers, .. } in &variants {
+        let different = first.answers.iter().zip(answers).filter(|(one, other)| one != other).count();
+        println!(
+            "{name:>18}: {:8.2} ms, {:.2} times as quick; {different} of {} answers differ",
+            least * 1e3,
+            first.least / least,
+            answers.len(),
+        );
+    }
     Ok(())
 }
