@@ -106,66 +106,6 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// Whose kernels compute on the CPU in [`Dtype::F32`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum CpuKernels {
-    /// This program's own for a small model ([`crate::VisionConfig::is_small`]), LibTorch's for others.
-    #[default]
-    Auto,
-    /// This program's own, on one thread: for images and for plain answers.
-    Own,
-    /// LibTorch's.
-    LibTorch,
-}
-
-impl CpuKernels {
-    /// Whether a model is to have this program's own.
-    pub(crate) fn are_own(self, is_small: bool, device: Device, dtype: Dtype) -> bool {
-        let wanted = match self {
-            Self::Auto => is_small,
-            Self::Own => true,
-            Self::LibTorch => false,
-        };
-        wanted && (device, dtype) == (Device::Cpu, Dtype::F32)
-    }
-
-    /// Whether a model in `dtype` on `device` can have them.
-    ///
-    /// # Errors
-    /// [`LoadError::OwnKernelsElsewhere`] if not.
-    pub fn check(self, device: Device, dtype: Dtype) -> Result<(), LoadError> {
-        match self {
-            Self::Own if (device, dtype) != (Device::Cpu, Dtype::F32) => {
-                Err(LoadError::OwnKernelsElsewhere { device: format!("{device:?}").to_lowercase(), dtype })
-            }
-            Self::Auto | Self::Own | Self::LibTorch => Ok(()),
-        }
-    }
-}
-
-impl FromStr for CpuKernels {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::Auto),
-            "own" => Ok(Self::Own),
-            "libtorch" => Ok(Self::LibTorch),
-            _ => Err(format!("unknown kernels {text:?}, expected auto, own or libtorch")),
-        }
-    }
-}
-
-impl fmt::Display for CpuKernels {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::Auto => "auto",
-            Self::Own => "own",
-            Self::LibTorch => "libtorch",
-        })
-    }
-}
-
 /// The number format of the image encoder's products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum VisionDtype {
