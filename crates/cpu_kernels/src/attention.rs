@@ -57,7 +57,10 @@ impl Heads {
     /// Numbers that [`Self::pack`] makes of so many tokens.
     #[must_use]
     pub fn packed_len(&self, tokens: usize) -> usize {
-        let lanes = lanes();
+        self.packed_len_for(tokens, lanes())
+    }
+
+    fn packed_len_for(&self, tokens: usize, lanes: usize) -> usize {
         self.heads * (self.keys_len(tokens, lanes) + self.values_len(tokens, lanes))
     }
 
@@ -75,7 +78,11 @@ impl Heads {
 
     /// Lays out the `keys` and `values` of so many `tokens` in `packed`, [`Self::packed_len`] numbers, all of which are written.
     pub fn pack(&self, keys: Rows<'_>, values: Rows<'_>, tokens: usize, packed: &mut [f32]) {
-        let (lanes, head_dim) = (lanes(), self.head_dim);
+        self.pack_for(lanes(), keys, values, tokens, packed);
+    }
+
+    fn pack_for(&self, lanes: usize, keys: Rows<'_>, values: Rows<'_>, tokens: usize, packed: &mut [f32]) {
+        let head_dim = self.head_dim;
         let (keys_len, values_len) = (self.keys_len(tokens, lanes), self.values_len(tokens, lanes));
         packed.fill(0.0);
         for (head, packed) in packed.chunks_exact_mut((keys_len + values_len).max(1)).enumerate() {
@@ -291,8 +298,10 @@ impl WithSimd for AttendOne<'_> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use pulp::Scalar;
 
     use super::*;
+    use crate::panels::on_every_kind_of_vectors;
 
     const HEADS: usize = 3;
 
@@ -328,16 +337,26 @@ mod tests {
         out
     }
 
-    /// Attention of `[queries, width]` over `[tokens, 2 * width]`.
-    fn attend(heads: Heads, queries: &[f32], key_values: &[f32]) -> Vec<f32> {
-        let stride = 2 * heads.width();
-        let (rows, tokens) = (Rows { numbers: key_values, stride }, key_values.len() / stride);
-        let mut packed = vec![f32::NAN; heads.packed_len(tokens)];
-        heads.pack(rows, rows.from(heads.width()), tokens, &mut packed);
-        let mut out = vec![0.0; queries.len()];
-        let queries = Rows { numbers: queries, stride: heads.width() };
-        heads.attend(queries, &packed, tokens, &mut out, &mut vec![7.0; 3]);
-        out
+    /// Attention of `[queries, width]` over `[tokens, 2 * width]` on each kind of vectors that this processor has: all queries at
+    /// once, and one by one.
+    fn attend(heads: Heads, queries: &[f32], key_values: &[f32]) -> Vec<[Vec<f32>; 2]> {
+        let width = heads.width();
+        let (key_values, tokens) =
+            (Rows { numbers: key_values, stride: 2 * width }, key_values.len() / (2 * width));
+        let (mut found, mut scratch) = (Vec::new(), vec![7.0; 3]);
+        on_every_kind_of_vectors!(|simd, lanes| {
+            let mut packed = vec![f32::NAN; heads.packed_len_for(tokens, lanes)];
+            heads.pack_for(lanes, key_values, key_values.from(width), tokens, &mut packed);
+            let (mut out, mut ones) = (vec![0.0; queries.len()], vec![0.0; queries.len()]);
+            let rows = Rows { numbers: queries, stride: width };
+            let (packed, scratch) = (&packed, &mut scratch);
+            Simd::vectorize(simd, Attend { heads, queries: rows, packed, tokens, out: &mut out, scratch });
+            for (query, out) in queries.chunks(width).zip(ones.chunks_mut(width)) {
+                Simd::vectorize(simd, AttendOne { heads, query, key_values, out, scratch: &mut *scratch });
+            }
+            found.push([out, ones]);
+        });
+        found
     }
 
     proptest! {
@@ -347,14 +366,8 @@ mod tests {
             let width = heads.width();
             let (query, key_values) = (numbers(queries * width, 1), numbers(tokens * 2 * width, 2));
             let expected = expected(&query, &key_values, head_dim);
-            for (&found, expected) in attend(heads, &query, &key_values).iter().zip(&expected) {
-                prop_assert!((f64::from(found) - expected).abs() < 2e-5, "{found} for {expected}");
-            }
-            let rows = Rows { numbers: &key_values, stride: 2 * width };
-            for (query, expected) in query.chunks(width).zip(expected.chunks(width)) {
-                let mut out = vec![0.0; width];
-                attend_one(heads, query, rows, &mut out, &mut Vec::new());
-                for (&found, expected) in out.iter().zip(expected) {
+            for found in attend(heads, &query, &key_values).iter().flatten() {
+                for (&found, expected) in found.iter().zip(&expected) {
                     prop_assert!((f64::from(found) - expected).abs() < 2e-5, "{found} for {expected}");
                 }
             }
@@ -372,7 +385,9 @@ mod tests {
             let (numbers, key_values) = (numbers(queries * width, 3), numbers(tokens * 2 * width, 4));
             let together = attend(heads, &numbers, &key_values);
             let alone = attend(heads, &numbers[query * width..][..width], &key_values);
-            prop_assert_eq!(&alone[..], &together[query * width..][..width]);
+            for ([together, _], [alone, _]) in together.iter().zip(&alone) {
+                prop_assert_eq!(&alone[..], &together[query * width..][..width]);
+            }
         }
     }
 
@@ -380,20 +395,29 @@ mod tests {
     fn scores_far_below_0_still_weigh_against_one_another_and_not_against_padding() {
         let mut key_values = [-40.0; 64];
         key_values[32..].fill(5.0);
-        assert_eq!(attend(Heads::new(1, 32), &[40.0; 32], &key_values), [5.0; 32]);
+        for found in attend(Heads::new(1, 32), &[40.0; 32], &key_values).iter().flatten() {
+            assert_eq!(found[..], [5.0; 32]);
+        }
     }
 
     #[test]
     fn a_query_that_is_no_number_gives_none_and_harms_no_other() {
         let mut queries = numbers(2 * 32, 2);
         queries[3] = f32::NAN;
-        let out = attend(Heads::new(1, 32), &queries, &numbers(5 * 2 * 32, 1));
+        let mut packed = vec![0.0; Heads::new(1, 32).packed_len(5)];
+        let (heads, key_values) = (Heads::new(1, 32), numbers(5 * 2 * 32, 1));
+        let key_values = Rows { numbers: &key_values, stride: 64 };
+        heads.pack(key_values, key_values.from(32), 5, &mut packed);
+        let (queries, mut out) = (Rows { numbers: &queries, stride: 32 }, vec![0.0; 64]);
+        heads.attend(queries, &packed, 5, &mut out, &mut Vec::new());
         assert!(out[..32].iter().all(|number| number.is_nan()));
         assert!(out[32..].iter().all(|number| number.is_finite()));
     }
 
     #[test]
     fn over_no_token_it_is_0() {
-        assert_eq!(attend(Heads::new(1, 2), &[1.0, 2.0], &[]), [0.0; 2]);
+        for found in attend(Heads::new(1, 2), &[1.0, 2.0], &[]).iter().flatten() {
+            assert_eq!(found[..], [0.0; 2]);
+        }
     }
 }

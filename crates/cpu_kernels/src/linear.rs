@@ -37,11 +37,15 @@ impl Linear {
     /// Lays out `weight` `[outputs, inputs]`, with `bias` `[outputs]`; `None` if those are not as many numbers as there should be.
     #[must_use]
     pub fn new(weight: &[f32], bias: &[f32], inputs: usize) -> Option<Self> {
+        Self::for_lanes(weight, bias, inputs, lanes())
+    }
+
+    fn for_lanes(weight: &[f32], bias: &[f32], inputs: usize, lanes: usize) -> Option<Self> {
         let outputs = bias.len();
         if inputs == 0 || outputs == 0 || weight.len() != inputs * outputs {
             return None;
         }
-        let width = VECTORS * lanes();
+        let width = VECTORS * lanes;
         let mut panels = Panels::zeros(outputs.div_ceil(width) * width * inputs);
         let columns = weight.chunks_exact(inputs * width);
         let last = columns.remainder();
@@ -154,8 +158,10 @@ impl<S: Simd> Finish<S> for Columns<'_> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
+    use pulp::Scalar;
 
     use super::*;
+    use crate::panels::on_every_kind_of_vectors;
 
     fn numbers(count: usize, seed: usize) -> Vec<f32> {
         (0..count).map(|index| (((index + seed) * 7_919) % 1_009) as f32 / 504.0 - 1.0).collect()
@@ -172,34 +178,55 @@ mod tests {
         .collect()
     }
 
+    /// The layer's products on each kind of vectors that this processor has.
+    fn on_every_kind(
+        weight: &[f32],
+        bias: &[f32],
+        inputs: usize,
+        input: &[f32],
+        out: &[f32],
+        after: After,
+    ) -> Vec<Vec<f32>> {
+        let mut found = Vec::new();
+        on_every_kind_of_vectors!(|simd, lanes| {
+            let linear = &Linear::for_lanes(weight, bias, inputs, lanes).unwrap();
+            let mut out = out.to_vec();
+            Simd::vectorize(simd, Forward { linear, input, out: &mut out, after });
+            found.push(out);
+        });
+        found
+    }
+
     proptest! {
         #[test]
         fn it_gives_the_product_with_its_bias(rows in 1usize..40, inputs in 1usize..150, outputs in 1usize..100) {
             let (input, weight) = (numbers(rows * inputs, 1), numbers(outputs * inputs, 2));
-            let bias = numbers(outputs, 3);
-            let linear = Linear::new(&weight, &bias, inputs).unwrap();
+            let (bias, before) = (numbers(outputs, 3), numbers(rows * outputs, 4));
             let expected = expected(&input, &weight, &bias, inputs);
-            let mut out = vec![0.0; rows * outputs];
-            linear.forward(&input, &mut out, After::Nothing);
-            for (&found, &expected) in out.iter().zip(&expected) {
-                prop_assert!((f64::from(found) - expected).abs() < 1e-4, "{found} for {expected}");
+            for found in on_every_kind(&weight, &bias, inputs, &input, &before, After::Nothing) {
+                for (found, &expected) in found.into_iter().zip(&expected) {
+                    prop_assert!((f64::from(found) - expected).abs() < 1e-4, "{found} for {expected}");
+                }
             }
-            linear.forward(&input, &mut out, After::Add);
-            for (&found, &expected) in out.iter().zip(&expected) {
-                prop_assert!((f64::from(found) - 2.0 * expected).abs() < 2e-4, "{found} for twice {expected}");
+            for found in on_every_kind(&weight, &bias, inputs, &input, &before, After::Add) {
+                for ((found, &before), expected) in found.into_iter().zip(&before).zip(&expected) {
+                    let expected = expected + f64::from(before);
+                    prop_assert!((f64::from(found) - expected).abs() < 1e-4, "{found} for {expected}");
+                }
             }
         }
 
         #[test]
         fn a_row_is_the_same_to_the_bit_in_any_company(rows in 1usize..40, row in 0usize..40, outputs in 1usize..70) {
             let (inputs, row) = (24, row % rows);
-            let input = numbers(rows * inputs, 4);
-            let linear = Linear::new(&numbers(outputs * inputs, 5), &numbers(outputs, 6), inputs).unwrap();
-            let mut together = vec![0.0; rows * outputs];
-            linear.forward(&input, &mut together, After::Gelu);
-            let mut alone = vec![0.0; outputs];
-            linear.forward(&input[row * inputs..][..inputs], &mut alone, After::Gelu);
-            prop_assert_eq!(&alone[..], &together[row * outputs..][..outputs]);
+            let (input, out) = (numbers(rows * inputs, 4), vec![0.0; rows * outputs]);
+            let (weight, bias) = (numbers(outputs * inputs, 5), numbers(outputs, 6));
+            let together = on_every_kind(&weight, &bias, inputs, &input, &out, After::Gelu);
+            let input = &input[row * inputs..][..inputs];
+            let alone = on_every_kind(&weight, &bias, inputs, input, &out[..outputs], After::Gelu);
+            for (alone, together) in alone.iter().zip(&together) {
+                prop_assert_eq!(&alone[..], &together[row * outputs..][..outputs]);
+            }
         }
     }
 

@@ -39,3 +39,25 @@ pub(crate) fn lanes() -> usize {
     }
     Arch::new().dispatch(Lanes)
 }
+
+/// Runs `$body` with each kind of vectors that this processor has, and the numbers that one holds.
+#[cfg(test)]
+macro_rules! on_every_kind_of_vectors {
+    (|$simd:ident, $lanes:ident| $body:block) => {{
+        let ($simd, $lanes) = (Scalar::new(), <Scalar as Simd>::F32_LANES);
+        $body
+        #[cfg(target_arch = "x86_64")]
+        {
+            if let Some($simd) = pulp::x86::V3::try_new() {
+                let $lanes = <pulp::x86::V3 as Simd>::F32_LANES;
+                $body
+            }
+            if let Some($simd) = pulp::x86::V4::try_new() {
+                let $lanes = <pulp::x86::V4 as Simd>::F32_LANES;
+                $body
+            }
+        }
+    }};
+}
+#[cfg(test)]
+pub(crate) use on_every_kind_of_vectors;
