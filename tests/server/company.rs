@@ -89,7 +89,8 @@ async fn start() -> Server {
         let description =
             Description::new("company".into(), "golden", None, &checkpoint, "cpu", "f32").into();
         let scheduler =
-            Scheduler::start(config, vec![BlipEngine::factory(Arc::new(checkpoint), placement)]).await?;
+            Scheduler::start(config, vec![BlipEngine::factory(Arc::new(checkpoint), placement, None)])
+                .await?;
         anyhow::Ok(Pipeline {
             fetching,
             intake,

@@ -5,10 +5,7 @@
 use lru::LruCache;
 use tch::{Device, Kind, TchError, Tensor};
 
-use crate::{
-    slots::Slots,
-    tensor_numbers::{numbers, numbers_mut},
-};
+use crate::{shared_images::Numbers, slots::Slots};
 
 /// Identity of an image: the digest of its bytes.
 pub type ImageKey = [u8; 32];
@@ -51,6 +48,11 @@ impl FeatureCache {
     /// Images that fit.
     pub(crate) fn slots(&self) -> usize {
         self.free.len() + self.slot_of.len()
+    }
+
+    /// Size of one image's features, in bytes.
+    pub(crate) fn image_bytes(&self) -> usize {
+        self.pool.slot_bytes()
     }
 
     /// Images that are kept now.
@@ -96,27 +98,6 @@ impl FeatureCache {
         self.pool.store(slots, features)
     }
 
-    /// As [`Self::store`], of numbers on the CPU.
-    pub(crate) fn store_numbers(&mut self, slots: &[i64], features: &[f32]) -> Result<(), TchError> {
-        let count = features.len() / slots.len().max(1);
-        let pool = numbers_mut(&mut self.pool.0)?;
-        for (&slot, features) in slots.iter().zip(features.chunks_exact(count.max(1))) {
-            let first = slot as usize * count;
-            let missing = || TchError::Shape(format!("no slot {slot}"));
-            pool.get_mut(first..first + count).ok_or_else(missing)?.copy_from_slice(features);
-        }
-        Ok(())
-    }
-
-    /// The features in a slot, `[tokens, hidden]`, where they lie on the CPU.
-    fn numbers(&self, slot: i64) -> Result<&[f32], TchError> {
-        let pool = numbers(&self.pool.0)?;
-        let (_, tokens, hidden) = self.pool.0.size3()?;
-        let [count, slot] = [tokens * hidden, slot].map(|number| number as usize);
-        let missing = || TchError::Shape(format!("no slot {slot}"));
-        pool.get(slot * count..(slot + 1) * count).ok_or_else(missing)
-    }
-
     /// Gives up the slot of an image whose features never came.
     pub(crate) fn forget(&mut self, key: &ImageKey) {
         self.free.extend(self.slot_of.pop(key));
@@ -128,32 +109,34 @@ impl FeatureCache {
     }
 }
 
-/// The features of a batch's images, in the order of its fold, in the cache.
+/// The features of a batch's images, in the order of its fold.
 #[derive(Debug)]
-pub(crate) struct BatchFeatures<'a> {
-    cache: &'a FeatureCache,
-    slots: Vec<i64>,
+pub(crate) enum BatchFeatures<'a> {
+    /// In these slots of the cache.
+    Slots(&'a FeatureCache, Vec<i64>),
+    /// Each image's `[tokens, hidden]` by itself, in the CPU's memory.
+    Numbers(Vec<Numbers>, [i64; 2]),
 }
 
-impl<'a> BatchFeatures<'a> {
-    pub(crate) fn new(cache: &'a FeatureCache, slots: Vec<i64>) -> Self {
-        Self { cache, slots }
-    }
-
+impl BatchFeatures<'_> {
     /// All of them, `[images, tokens, hidden]`.
     pub(crate) fn gather(&self) -> Result<Tensor, TchError> {
-        self.cache.gather(&self.slots)
+        match self {
+            Self::Slots(cache, slots) => cache.gather(slots),
+            Self::Numbers(images, shape) => {
+                let images = images.iter().map(|image| Tensor::f_from_slice(image)?.f_view(*shape));
+                Tensor::f_stack(&images.collect::<Result<Vec<_>, _>>()?, 0)
+            }
+        }
     }
 
-    /// Those of the image at `place`, `[tokens, hidden]`, where they lie on the CPU.
-    pub(crate) fn numbers(&self, place: usize) -> Result<&'a [f32], TchError> {
-        let missing = || TchError::Shape(format!("no image {place} in the batch"));
-        self.cache.numbers(*self.slots.get(place).ok_or_else(missing)?)
-    }
-
-    /// Tokens of an image.
-    pub(crate) fn tokens(&self) -> i64 {
-        self.cache.pool.0.size().get(1).copied().unwrap_or(0)
+    /// Those of the image at `place`, `[tokens, hidden]`, where each is by itself.
+    pub(crate) fn numbers(&self, place: usize) -> Result<&[f32], TchError> {
+        let image = match self {
+            Self::Slots(..) => None,
+            Self::Numbers(images, _) => images.get(place),
+        };
+        image.map(|image| &**image).ok_or_else(|| TchError::Shape(format!("no numbers of image {place}")))
     }
 }
 

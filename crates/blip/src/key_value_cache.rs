@@ -15,7 +15,6 @@ use crate::{
     feature_cache::ImageKey,
     fold::{Fold, Source},
     slots::Slots,
-    tensor_numbers::numbers_mut,
 };
 
 #[derive(Debug)]
@@ -46,7 +45,17 @@ pub(crate) struct KeyValueShape {
 impl KeyValueShape {
     /// Size of one image's keys and values, in bytes.
     pub(crate) fn bytes(&self, kind: Kind) -> usize {
-        usize::try_from(self.layers * self.tokens * self.width).unwrap_or(0) * kind.elt_size_in_bytes()
+        self.numbers() * kind.elt_size_in_bytes()
+    }
+
+    /// Numbers of one image's keys and values in all layers.
+    pub(crate) fn numbers(&self) -> usize {
+        usize::try_from(self.layers).unwrap_or(0) * self.layer_numbers()
+    }
+
+    /// Those of one layer.
+    pub(crate) fn layer_numbers(&self) -> usize {
+        usize::try_from(self.tokens * self.width).unwrap_or(0)
     }
 }
 
@@ -154,15 +163,6 @@ impl KeyValueCache {
     pub(crate) fn forget(&mut self, key: &ImageKey) {
         self.queries.remove(key);
         self.free.extend(self.slot_of.pop(key));
-    }
-
-    /// What is kept in a slot of one layer, where it lies.
-    pub(crate) fn numbers_mut(&mut self, layer: usize, slot: i64) -> Result<&mut [f32], TchError> {
-        let (_, slots, tokens, width) = self.pool.size4()?;
-        let [slots, count, slot] = [slots, tokens * width, slot].map(|number| number as usize);
-        let first = (layer * slots + slot) * count;
-        let missing = || TchError::Shape(format!("no slot {slot} of layer {layer}"));
-        numbers_mut(&mut self.pool)?.get_mut(first..first + count).ok_or_else(missing)
     }
 
     /// What is kept of one layer, `[slots, tokens, 2 * hidden]`.

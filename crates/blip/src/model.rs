@@ -1,8 +1,8 @@
 //! The whole model: images and texts in, what is wanted of them out, row by row.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
-use tch::{Device, TchError};
+use tch::Device;
 
 use crate::{
     answer_loop::Stop,
@@ -14,17 +14,18 @@ use crate::{
     device_graphs::DeviceGraphs,
     encoded_batch::EncodedBatch,
     error::{LoadError, ModelError},
-    feature_cache::{BatchFeatures, FeatureCache, ImageKey, Placement},
-    fold::{Fold, Source},
+    feature_cache::FeatureCache,
+    fold::Fold,
+    image_encoder::ImageEncoder,
     kernel_choice::CpuKernels,
     key_value_cache::KeyValueCache,
-    preprocess::Pixels,
     question_answering::QuestionAnswering,
     retrieval::Retrieval,
+    seen_images::SeenImages,
+    shared_images::SharedImages,
     small::SmallVision,
     stopwatch::Stopwatch,
     task::RowTask,
-    upload::Upload,
     vision::VisionEncoder,
     weights::Scope,
 };
@@ -77,18 +78,20 @@ impl ModelOptions {
             }
         }
     }
+
+    /// Images whose features are kept: as many as fit, and at least a batch of them.
+    pub(crate) fn feature_slots(&self, config: &BlipConfig, dtype: Dtype) -> NonZeroUsize {
+        let slots = (self.feature_cache_bytes / image_bytes(config, dtype).max(1)).max(self.max_batch_images);
+        NonZeroUsize::new(slots).unwrap_or(NonZeroUsize::MIN)
+    }
 }
 
 /// A BLIP model on one device. Stays on the thread that loaded it.
 #[derive(Debug)]
 pub struct Model {
-    vision: VisionEncoder,
-    /// The image encoder on slices.
-    small_vision: Option<SmallVision>,
+    encoder: ImageEncoder,
     head: Head,
-    features: FeatureCache,
-    key_values: KeyValueCache,
-    upload: Upload,
+    seen: SeenImages,
     config: BlipConfig,
     stop: Stop,
     graphs: DeviceGraphs,
@@ -116,6 +119,22 @@ impl Model {
         dtype: Dtype,
         options: ModelOptions,
     ) -> Result<Self, LoadError> {
+        let images = SharedImages::for_models(checkpoint, device, dtype, &options);
+        Self::load_sharing(checkpoint, device, dtype, options, images)
+    }
+
+    /// As [`Self::load`], with what [`SharedImages::for_models`] gave for the same choices: models on threads of their own that
+    /// share it encode no image which one of them has encoded.
+    ///
+    /// # Errors
+    /// As [`Self::load`].
+    pub fn load_sharing(
+        checkpoint: &Checkpoint,
+        device: Device,
+        dtype: Dtype,
+        options: ModelOptions,
+        images: Option<SharedImages>,
+    ) -> Result<Self, LoadError> {
         let _no_grad = tch::no_grad_guard();
         let (config, kind) = (checkpoint.config(), dtype.kind());
         options.vision_dtype.check(device, dtype)?;
@@ -136,17 +155,23 @@ impl Model {
             Architecture::Retrieval => Head::Retrieval(Retrieval::load(checkpoint, &root, device, kind)?),
         };
 
-        let (tokens, hidden) = (config.vision.tokens(), config.vision.hidden_size);
-        let slots =
-            (options.feature_cache_bytes / image_bytes(config, dtype)).max(options.max_batch_images.max(1));
-        let features = FeatureCache::new(slots as i64, tokens, hidden, device, kind)?;
-        let key_values = match &head {
-            Head::QuestionAnswering(head) => {
-                head.key_value_cache(options.key_value_cache_bytes, tokens, device, kind)?
+        let seen = match images {
+            Some(images) => SeenImages::Shared(images),
+            None => {
+                let (tokens, hidden) = (config.vision.tokens(), config.vision.hidden_size);
+                let slots = options.feature_slots(config, dtype).get() as i64;
+                let key_values = match &head {
+                    Head::QuestionAnswering(head) => {
+                        head.key_value_cache(options.key_value_cache_bytes, tokens, device, kind)?
+                    }
+                    Head::Captioning(_) | Head::Retrieval(_) => KeyValueCache::none()?,
+                };
+                let features = FeatureCache::new(slots, tokens, hidden, device, kind)?;
+                SeenImages::Own(Box::new((features, key_values)))
             }
-            Head::Captioning(_) | Head::Retrieval(_) => KeyValueCache::none()?,
         };
-        let upload = Upload::new(options.max_batch_images.max(1) as i64, config.vision.image_size, device)?;
+        let sizes = [options.max_batch_images, options.vision_pass_images];
+        let encoder = ImageEncoder::new(vision, small_vision, &config.vision, device, sizes)?;
         let limit = config.text.max_position_embeddings;
         let max_new_tokens =
             options.max_new_tokens.unwrap_or(checkpoint.generation().max_new_tokens).clamp(1, limit);
@@ -157,12 +182,9 @@ impl Model {
             max_positions: limit,
         };
         Ok(Self {
-            vision,
-            small_vision,
+            encoder,
             head,
-            features,
-            key_values,
-            upload,
+            seen,
             config: config.clone(),
             stop,
             graphs: DeviceGraphs::new(device, options.cuda_graphs),
@@ -194,7 +216,7 @@ impl Model {
 
     /// Images whose features are kept now.
     pub fn images_cached(&self) -> usize {
-        self.features.len()
+        self.seen.len()
     }
 
     /// Does what `rows` want with `images`; each row goes to `sink` as it finishes.
@@ -232,21 +254,25 @@ impl Model {
         let image_of_row: Vec<usize> = rows.iter().map(|row| row.image.unwrap_or(0)).collect();
         let longest =
             about_images.iter().filter_map(|&row| rows.get(row)).map(|row| row.token_ids.len()).max();
+        let mut seen = self.seen.batch();
         let fold = Fold::with_sources(&image_of_row, about_images, |wanted| {
-            self.place_key_values(images, wanted, longest.unwrap_or(0))
+            // All questions are as long as the longest.
+            let queries = wanted.iter().filter_map(|&(image, questions)| {
+                Some((images.get(image)?.key, (questions * longest.unwrap_or(0)) as i64))
+            });
+            seen.place_key_values(&queries.collect::<Vec<_>>())
         });
         let mut stopwatch = Stopwatch::start(self.device);
         let wanted: Vec<ImageInput<'_>> =
             fold.images.iter().filter_map(|&image| images.get(image).copied()).collect();
-        let placement = self.encode_images(&wanted, sink)?;
-        let vision = if placement.missing.is_empty() { Duration::ZERO } else { stopwatch.lap() };
-        let new_images =
-            placement.missing.iter().filter_map(|&position| fold.images.get(position).copied()).collect();
-        let features = BatchFeatures::new(&self.features, placement.slots);
+        let missing = seen.encode(&wanted, &mut self.encoder, &mut self.graphs, sink)?;
+        let vision = if missing.is_empty() { Duration::ZERO } else { stopwatch.lap() };
+        let new_images = missing.iter().filter_map(|&position| fold.images.get(position).copied()).collect();
+        let (features, key_values) = seen.read();
         let batch = EncodedBatch { rows, fold, features, texts_alone, new_images, vision, stopwatch };
         match &self.head {
             Head::QuestionAnswering(head) => {
-                head.run(batch, self.stop, &self.config, &mut self.graphs, &mut self.key_values, sink)
+                head.run(batch, self.stop, &self.config, &mut self.graphs, key_values, sink)
             }
             Head::Captioning(head) => head.run(batch, self.stop, sink),
             Head::Retrieval(head) => head.run(batch, sink),
@@ -293,78 +319,6 @@ impl Model {
             if let Some(id) = ids.find(|id| !(0..text.vocab_size).contains(*id)) {
                 return bad(format!("text has token id {id}, vocabulary has {}", text.vocab_size));
             }
-        }
-        Ok(())
-    }
-
-    /// Where the keys and values of the `wanted` images come from, each given by its index and the number of questions about it,
-    /// which are all as long as the longest.
-    fn place_key_values(
-        &mut self,
-        images: &[ImageInput<'_>],
-        wanted: &[(usize, usize)],
-        longest: usize,
-    ) -> Vec<Source> {
-        let queries = wanted
-            .iter()
-            .filter_map(|&(image, questions)| Some((images.get(image)?.key, (questions * longest) as i64)))
-            .collect::<Vec<_>>();
-        self.key_values.place(&queries)
-    }
-
-    /// Brings the features of the images into the cache, encoding only those that are not remembered.
-    fn encode_images(
-        &mut self,
-        images: &[ImageInput<'_>],
-        rows: &mut dyn RowSink,
-    ) -> Result<Placement, ModelError> {
-        let keys: Vec<ImageKey> = images.iter().map(|image| image.key).collect();
-        let placement = self.features.place(&keys).ok_or_else(|| {
-            ModelError::BadBatch(format!(
-                "batch has {} images, limit is {}",
-                keys.len(),
-                self.features.slots()
-            ))
-        })?;
-        for key in &placement.evicted {
-            self.key_values.forget(key);
-            rows.image_evicted(key);
-        }
-        if let Err(error) = self.encode_missing(images, &placement) {
-            // Copies may still be under way: their memory must not be written before they are done.
-            Stopwatch::start(self.device).lap();
-            for key in placement.missing.iter().filter_map(|&position| keys.get(position)) {
-                self.features.forget(key);
-                self.key_values.forget(key);
-            }
-            return Err(error.into());
-        }
-        for key in placement.missing.iter().filter_map(|&position| keys.get(position)) {
-            rows.image_cached(key, self.image_bytes());
-        }
-        Ok(placement)
-    }
-
-    fn encode_missing(&mut self, images: &[ImageInput<'_>], placement: &Placement) -> Result<(), TchError> {
-        let pass_images = self.options.vision_pass_images.max(1);
-        for (pass, positions) in placement.missing.chunks(pass_images).enumerate() {
-            let pixels: Vec<&Pixels> = positions
-                .iter()
-                .filter_map(|&position| images.get(position))
-                .map(|image| image.pixels)
-                .collect();
-            let slots: Vec<i64> =
-                positions.iter().filter_map(|&position| placement.slots.get(position).copied()).collect();
-            if let Some(small) = &self.small_vision {
-                small.forward(&pixels, |features| self.features.store_numbers(&slots, features))?;
-                continue;
-            }
-            let pixels = self.upload.send((pass * pass_images) as i64, &pixels)?;
-            let features = match self.graphs.encode_images(&self.vision, &pixels)? {
-                Some(features) => features,
-                None => self.vision.forward(&pixels)?,
-            };
-            self.features.store(&slots, &features)?;
         }
         Ok(())
     }

@@ -15,8 +15,10 @@ use crate::{
     encoded_batch::EncodedBatch,
     error::{LoadError, ModelError},
     image_memory::ImageMemory,
-    key_value_cache::{KeyValueCache, KeyValueShape},
+    key_value_cache::KeyValueCache,
     question_encoder::QuestionEncoder,
+    seen_images::KeyValues,
+    shared_images::BatchKeyValues,
     small::{Images, SmallAnswering},
     weights::Scope,
 };
@@ -56,17 +58,9 @@ impl QuestionAnswering {
         device: Device,
         kind: Kind,
     ) -> Result<KeyValueCache, TchError> {
-        match self.key_values(tokens) {
+        match self.questions.key_values(tokens) {
             Some((shape, price)) => KeyValueCache::new(bytes, shape, price, device, kind),
             None => KeyValueCache::none(),
-        }
-    }
-
-    /// What the question encoder keeps of an image of `tokens`, and how many queries over it are worth keeping that for.
-    pub(crate) fn key_values(&self, tokens: i64) -> Option<(KeyValueShape, i64)> {
-        match &self.small {
-            Some(small) => Some(small.questions.key_values(tokens)),
-            None => self.questions.key_values(tokens),
         }
     }
 
@@ -77,12 +71,17 @@ impl QuestionAnswering {
         stop: Stop,
         config: &BlipConfig,
         graphs: &mut DeviceGraphs,
-        key_values: &mut KeyValueCache,
+        key_values: KeyValues<'_>,
         rows: &mut dyn RowSink,
     ) -> Result<(), ModelError> {
-        match &self.small {
-            Some(small) => self.run_small(small, batch, stop, key_values, rows),
-            None => self.run_on_tensors(batch, stop, config, graphs, key_values, rows),
+        match (&self.small, key_values) {
+            (Some(small), KeyValues::Numbers(mut own)) => {
+                self.run_small(small, batch, stop, &mut own, config.vision.tokens(), rows)
+            }
+            (_, KeyValues::Slots(cache)) => self.run_on_tensors(batch, stop, config, graphs, cache, rows),
+            (None, KeyValues::Numbers(_)) => {
+                self.run_on_tensors(batch, stop, config, graphs, &mut KeyValueCache::none()?, rows)
+            }
         }
     }
 
@@ -92,13 +91,14 @@ impl QuestionAnswering {
         small: &SmallAnswering,
         mut batch: EncodedBatch<'_>,
         stop: Stop,
-        key_values: &mut KeyValueCache,
+        key_values: &mut BatchKeyValues,
+        tokens_of_image: i64,
         rows: &mut dyn RowSink,
     ) -> Result<(), ModelError> {
         let token_ids: Vec<&[i64]> = batch.folded().map(|(_, row)| row.token_ids).collect();
-        let mut images = Images::new(&batch.features, key_values);
+        let mut images = Images::new(&batch.features, key_values, tokens_of_image);
         let states = small.questions.forward(&token_ids, &mut images, &batch.fold)?;
-        key_values.settle(&batch.fold);
+        key_values.settle();
         rows.key_values(batch.fold.kept_images(), batch.fold.images.len());
         let text = batch.stopwatch.lap();
 

@@ -35,7 +35,8 @@ impl Slots {
         }
     }
 
-    fn slot_bytes(&self) -> usize {
+    /// Size of a slot.
+    pub(crate) fn slot_bytes(&self) -> usize {
         let numbers: i64 = self.0.size().iter().skip(1).product();
         usize::try_from(numbers).unwrap_or(0) * self.0.kind().elt_size_in_bytes()
     }

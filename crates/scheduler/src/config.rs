@@ -62,6 +62,9 @@ pub struct SchedulerConfig {
     pub stall_after: Duration,
     /// An engine that panics so often without a good batch in between is dead.
     pub max_panics: u32,
+    /// Whether the engines keep features in one place, so that what one of them caches all of them have, even when it has
+    /// panicked or died.
+    pub engines_share_features: bool,
     /// What every metric of this scheduler is labelled with, so that two of them in one process can be told apart.
     pub labels: Vec<Label>,
 }
@@ -78,6 +81,7 @@ impl Default for SchedulerConfig {
             refuse_too_late: true,
             stall_after: Duration::from_secs(120),
             max_panics: 3,
+            engines_share_features: false,
             labels: Vec::new(),
         }
     }

@@ -21,12 +21,20 @@ impl Engines {
         self.0 & (1 << engine) != 0
     }
 
-    fn insert(&mut self, engine: usize) {
-        self.0 |= 1 << engine;
+    const fn only(engine: usize) -> Self {
+        Self(1 << engine)
     }
 
-    fn remove(&mut self, engine: usize) {
-        self.0 &= !(1 << engine);
+    fn first(count: usize) -> Self {
+        (0..count).fold(Self::default(), |all, engine| all.with(Self::only(engine)))
+    }
+
+    const fn with(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
     }
 
     pub(crate) fn is_empty(self) -> bool {
@@ -100,7 +108,7 @@ struct Image<I> {
 impl<I> Image<I> {
     /// Engines that have its features, or will in a moment.
     const fn warm(&self) -> Engines {
-        Engines(self.cached.0 | self.encoding.0)
+        self.cached.with(self.encoding)
     }
 }
 
@@ -114,16 +122,20 @@ pub(crate) struct ImageIndex<I> {
     bytes: usize,
     /// Images that flights wait on and no engine has.
     cold_waiting: usize,
+    /// All engines, where they keep features in one place.
+    sharing: Option<Engines>,
 }
 
 impl<I> ImageIndex<I> {
-    pub(crate) fn new(engines: usize) -> Self {
+    /// An index for so many engines, which `share` what they keep or do not.
+    pub(crate) fn new(engines: usize, share: bool) -> Self {
         Self {
             slots: HashMap::new(),
             images: Slab::new(),
             ready: vec![BTreeSet::new(); engines],
             bytes: 0,
             cold_waiting: 0,
+            sharing: share.then(|| Engines::first(engines)),
         }
     }
 
@@ -234,31 +246,40 @@ impl<I> ImageIndex<I> {
 
     /// An engine starts a batch with an image.
     pub(crate) fn encoding_started(&mut self, engine: usize, slot: ImageSlot) {
-        self.change(slot, |image| image.encoding.insert(engine));
+        self.change(slot, |image| image.encoding = image.encoding.with(Engines::only(engine)));
     }
 
     /// That batch has ended.
     pub(crate) fn encoding_ended(&mut self, engine: usize, slot: ImageSlot) {
-        self.change(slot, |image| image.encoding.remove(engine));
+        self.change(slot, |image| image.encoding = image.encoding.without(Engines::only(engine)));
         self.forget_if_unused(slot);
     }
 
     /// An engine says that it holds the features of an image.
     pub(crate) fn cached(&mut self, engine: usize, key: ImageKey) {
-        let slot = self.slot(key);
-        self.change(slot, |image| image.cached.insert(engine));
+        let (slot, holders) = (self.slot(key), self.holders(engine));
+        self.change(slot, |image| image.cached = image.cached.with(holders));
     }
 
     /// An engine says that it no longer holds the features of an image.
     pub(crate) fn evicted(&mut self, engine: usize, key: ImageKey) {
         if let Some(slot) = self.find(&key) {
-            self.change(slot, |image| image.cached.remove(engine));
+            let holders = self.holders(engine);
+            self.change(slot, |image| image.cached = image.cached.without(holders));
             self.forget_if_unused(slot);
         }
     }
 
-    /// An engine lost all it held.
+    /// Engines that have what this one says that it holds.
+    fn holders(&self, engine: usize) -> Engines {
+        self.sharing.unwrap_or(Engines::only(engine))
+    }
+
+    /// An engine lost all it held by itself.
     pub(crate) fn all_evicted(&mut self, engine: usize) {
+        if self.sharing.is_some() {
+            return;
+        }
         let lost: Vec<_> = self
             .images
             .iter()
@@ -266,7 +287,7 @@ impl<I> ImageIndex<I> {
             .map(|(slot, _)| ImageSlot(slot as u32))
             .collect();
         for slot in lost {
-            self.change(slot, |image| image.cached.remove(engine));
+            self.change(slot, |image| image.cached = image.cached.without(Engines::only(engine)));
             self.forget_if_unused(slot);
         }
     }
@@ -325,7 +346,7 @@ mod tests {
 
     #[test]
     fn an_image_is_held_and_counted_once_however_many_need_it() {
-        let mut index = ImageIndex::new(1);
+        let mut index = ImageIndex::new(1, false);
         let slot = index.hold(key(1), Arc::new("first copy"), 100);
         assert_eq!(index.added_bytes(&key(1), 100), 0);
         assert_eq!(index.hold(key(1), Arc::new("second copy"), 100), slot);
@@ -337,7 +358,7 @@ mod tests {
 
     #[test]
     fn an_engine_is_ready_for_images_that_are_both_warm_there_and_waited_on() {
-        let mut index = ImageIndex::new(2);
+        let mut index = ImageIndex::new(2, false);
         let slot = index.hold(key(1), Arc::new(()), 1);
         index.start_waiting(slot, Priority::Normal, 1, FlightId(1));
         assert_eq!((index.cold_waiting(), index.ready(1).count()), (1, 0));
@@ -352,8 +373,22 @@ mod tests {
     }
 
     #[test]
+    fn what_one_of_several_engines_that_share_keeps_all_have_until_one_of_them_lets_it_go() {
+        let mut index = ImageIndex::new(2, true);
+        let slot = index.hold(key(1), Arc::new(()), 1);
+        index.start_waiting(slot, Priority::Normal, 1, FlightId(1));
+        index.cached(1, key(1));
+        assert!(index.is_cached(slot, 0) && index.is_cached(slot, 1));
+        assert_eq!((index.cold_waiting(), index.ready(0).count()), (0, 1));
+        index.all_evicted(1);
+        assert!(index.is_cached(slot, 0), "an engine that is lost takes nothing along");
+        index.evicted(0, key(1));
+        assert_eq!((index.cold_waiting(), index.ready(0).count(), index.ready(1).count()), (1, 0, 0));
+    }
+
+    #[test]
     fn an_image_that_nobody_needs_and_no_engine_has_is_forgotten() {
-        let mut index = ImageIndex::new(1);
+        let mut index = ImageIndex::new(1, false);
         let slot = index.hold(key(1), Arc::new(()), 1);
         index.cached(0, key(1));
         index.release(slot);

@@ -4,7 +4,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use blip::{
     BlipConfig, Checkpoint, Dtype, ImageInput, Model, ModelError, ModelOptions, Pixels, RowAnswer, RowError,
-    RowInput, RowSink, RowTask,
+    RowInput, RowSink, RowTask, SharedImages,
 };
 use scheduler::{Batch, Engine, EngineError, EngineErrorKind, EngineFactory, ImageKey, Rows};
 
@@ -18,7 +18,24 @@ use crate::{
 #[derive(Debug)]
 pub struct BlipEngine {
     model: Model,
-    kept: KeptFeatures,
+    kept: Arc<KeptFeatures>,
+}
+
+/// What the engines of one model keep in one place.
+#[derive(Clone, Debug)]
+pub struct SharedFeatures {
+    images: SharedImages,
+    kept: Arc<KeptFeatures>,
+}
+
+impl SharedFeatures {
+    /// For engines of `checkpoint` that are loaded as `placement` says; none where each keeps its own.
+    #[must_use]
+    pub fn of(checkpoint: &Checkpoint, placement: &Placement) -> Option<Self> {
+        let Placement { device, dtype, options, .. } = placement;
+        let images = SharedImages::for_models(checkpoint, *device, *dtype, options)?;
+        Some(Self { images, kept: Arc::default() })
+    }
 }
 
 /// Where and how a checkpoint is to be loaded.
@@ -52,17 +69,24 @@ pub fn engines_for(config: &BlipConfig, device: tch::Device, cpus: NonZeroUsize)
 }
 
 impl BlipEngine {
-    /// Loads the checkpoint on the thread that calls it, and loads it anew when the scheduler asks for that.
+    /// Loads the checkpoint on the thread that calls it, and loads it anew when the scheduler asks for that. What it makes of
+    /// images is `shared` with other engines, or its own.
     #[must_use]
-    pub fn factory(checkpoint: Arc<Checkpoint>, placement: Placement) -> EngineFactory<Self> {
+    pub fn factory(
+        checkpoint: Arc<Checkpoint>,
+        placement: Placement,
+        shared: Option<SharedFeatures>,
+    ) -> EngineFactory<Self> {
         Box::new(move || {
             let Placement { device, dtype, options, threads } = placement;
             if let Some(threads) = threads {
                 // Holds for the thread that sets it, which is the engine's own.
                 tch::set_num_threads(i32::try_from(threads.get()).unwrap_or(i32::MAX));
             }
-            match Model::load(&checkpoint, device, dtype, options) {
-                Ok(model) => Ok(Self { model, kept: KeptFeatures::new() }),
+            let shared = shared.clone().or_else(|| SharedFeatures::of(&checkpoint, &placement));
+            let (images, kept) = shared.map(|shared| (shared.images, shared.kept)).unzip();
+            match Model::load_sharing(&checkpoint, device, dtype, options, images) {
+                Ok(model) => Ok(Self { model, kept: kept.unwrap_or_default() }),
                 Err(error) => Err(EngineError::new(EngineErrorKind::Fatal, error.to_string())),
             }
         })
@@ -97,7 +121,7 @@ impl Engine for BlipEngine {
         let pairs = batch.questions.iter().map(|question| &question.payload.trace);
         let trace = BatchTrace::begin(pairs, images.len(), texts.len());
         let image_bytes = self.model.image_bytes();
-        let mut sink = Sink { rows, batch, trace: &trace, kept: &mut self.kept, image_bytes };
+        let mut sink = Sink { rows, batch, trace: &trace, kept: &self.kept, image_bytes };
         let run = self.model.run(&images, &texts, &mut sink);
         run.map_err(|error| engine_error(&error)).inspect_err(|error| trace.fail(kind_name(error.kind)))
     }
@@ -128,7 +152,7 @@ struct Sink<'a> {
     rows: &'a mut dyn Rows<AnswerRow>,
     batch: &'a Batch<Pixels, QuestionRow>,
     trace: &'a BatchTrace,
-    kept: &'a mut KeptFeatures,
+    kept: &'a KeptFeatures,
     image_bytes: usize,
 }
 

@@ -13,7 +13,7 @@ use crate::{
     candidate_lists::{CandidateTexts, read_lists, tokenize_lists},
     candidates::CandidateLists,
     description::Description,
-    engine::{BlipEngine, Placement, engines_for, threads_for},
+    engine::{BlipEngine, Placement, SharedFeatures, engines_for, threads_for},
     fetching::Fetching,
     frontend::Pipeline,
     intake::Intake,
@@ -76,16 +76,22 @@ impl ModelLoader {
         let engines = engines(&wanted, &checkpoint, device);
         let devices = devices_from(device, engines)?;
         let checkpoint = Arc::new(checkpoint);
-        let placement = placement(&wanted, device, dtype, engines, &checkpoint);
-        let factory = |device: &Device| {
-            BlipEngine::factory(Arc::clone(&checkpoint), Placement { device: *device, ..placement })
+        let mut placement = placement(&wanted, device, dtype, &checkpoint);
+        let shared = SharedFeatures::of(&checkpoint, &placement);
+        if device == Device::Cpu && shared.is_none() {
+            placement.options.feature_cache_bytes /= engines;
+            placement.options.key_value_cache_bytes /= engines;
+        }
+        let factory = |device: &Device, shared| {
+            BlipEngine::factory(Arc::clone(&checkpoint), Placement { device: *device, ..placement }, shared)
         };
         let mut config = wanted.scheduler_config();
+        config.engines_share_features = shared.is_some();
         if let Some(p95) = wanted.scheduler.slo_p95() {
-            let measured = slo::limits(factory(&device), &checkpoint, config.batch, p95).await;
+            let measured = slo::limits(factory(&device, None), &checkpoint, config.batch, p95).await;
             config.batch = measured.with_context(cannot_load)?;
         }
-        let factories = devices.iter().map(factory).collect();
+        let factories = devices.iter().map(|device| factory(device, shared.clone())).collect();
         let scheduler = Scheduler::start(config, factories).await.with_context(cannot_load)?;
         let (device, dtype) = (names_of(devices), dtype.to_string());
         let description = Description::new(wanted.name, wanted.written, revision, &checkpoint, device, dtype);
@@ -128,14 +134,8 @@ fn engines(wanted: &ModelPlan, checkpoint: &Checkpoint, device: Device) -> usize
     }
 }
 
-/// Where and how each of a model's `engines` runs, the first of them on `device`.
-fn placement(
-    wanted: &ModelPlan,
-    device: Device,
-    dtype: Dtype,
-    engines: usize,
-    checkpoint: &Checkpoint,
-) -> Placement {
+/// Where and how each of a model's engines runs, the first of them on `device`.
+fn placement(wanted: &ModelPlan, device: Device, dtype: Dtype, checkpoint: &Checkpoint) -> Placement {
     let batch = wanted.scheduler_config().batch;
     let mut options = ModelOptions::for_device(device);
     // The scheduler counts images that are encoded already as free, so a batch can have one for each question.
@@ -146,10 +146,6 @@ fn placement(
     options.feature_cache_bytes = wanted.model.feature_cache_bytes.unwrap_or(options.feature_cache_bytes);
     options.key_value_cache_bytes =
         wanted.model.key_value_cache_bytes.unwrap_or(options.key_value_cache_bytes);
-    if device == Device::Cpu {
-        options.feature_cache_bytes /= engines;
-        options.key_value_cache_bytes /= engines;
-    }
     let threads = wanted.model.engine_threads.or_else(|| threads_for(checkpoint.config()));
     Placement { device, dtype, options, threads }
 }

@@ -167,13 +167,13 @@ pub struct ModelSettings {
     pub image_size: Option<u32>,
 
     /// Device memory for the features of images that were seen, in bytes: a question about such an image needs no
-    /// vision pass [default: 4 GiB on CUDA, 512 MiB on the CPU]
+    /// vision pass. Engines on the CPU have it together [default: 4 GiB on CUDA, 512 MiB on the CPU]
     #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__MODEL__FEATURE_CACHE_BYTES")]
     pub feature_cache_bytes: Option<usize>,
 
     /// Device memory for the keys and values that questions read of images, in bytes: images that are asked about again and
-    /// again keep theirs, which saves most of what is left of the work on an image that was seen; 0 keeps none
-    /// [default: 1 GiB on CUDA, 512 MiB on the CPU]
+    /// again keep theirs, which saves most of what is left of the work on an image that was seen; 0 keeps none. Engines on
+    /// the CPU have it together [default: 1 GiB on CUDA, 512 MiB on the CPU]
     #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__MODEL__KEY_VALUE_CACHE_BYTES")]
     pub key_value_cache_bytes: Option<usize>,
 

@@ -96,7 +96,7 @@ fn every_step_of_a_caption_has_the_references_logits() {
             let pixels = &golden.pictures[case.image];
             let side = pixels.height() as i64;
             let pixels = Tensor::from_slice(pixels.data()).view([1, side, side, 3]);
-            let features = golden.model.vision.forward(&pixels).unwrap();
+            let features = golden.model.encoder.vision.forward(&pixels).unwrap();
             let expected = golden.folder.tensor(&format!("image{}.image_embeds", case.image));
             assert!(relative_error(&features.squeeze_dim(0), &expected) < 1e-4);
             let mut state = head.decoder.start(&features, None).unwrap();

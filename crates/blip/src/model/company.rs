@@ -2,18 +2,19 @@
 
 use proptest::prelude::*;
 
-use tch::{Kind, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{
     ModelOptions,
     goldens::{Case, Golden, golden, goldens, run},
 };
 use crate::{
-    Dtype, RowAnswer, RowInput, RowTask, VisionDtype,
+    CpuKernels, Dtype, RowAnswer, RowInput, RowTask, SharedImages, VisionDtype,
     answer_decoder::{choose, read_choices},
     decode_buffers::DecodeBuffers,
     fold::Fold,
     image_memory::ImageMemory,
+    small,
 };
 
 fn alone(model: &mut super::Model, case: &Case) -> RowAnswer {
@@ -56,7 +57,12 @@ fn keys_and_values_that_are_kept_change_no_answer() {
         };
         let all: Vec<&Case> = golden.cases.iter().collect();
         let mut model = golden.model(Dtype::F32);
-        let (shape, _) = model.answering().key_values(model.config.vision.tokens()).unwrap();
+        let shape = match golden.kernels {
+            CpuKernels::LibTorch => {
+                model.answering().questions.key_values(model.config.vision.tokens()).unwrap().0
+            }
+            CpuKernels::Auto | CpuKernels::Own => small::key_value_shape(&model.config),
+        };
         for images in [1, 2, 64] {
             let key_value_cache_bytes = images * shape.bytes(Kind::Float);
             model = golden.model_with(Dtype::F32, ModelOptions { key_value_cache_bytes, ..golden.options() });
@@ -77,6 +83,40 @@ fn keys_and_values_that_are_kept_change_no_answer() {
     }
 }
 
+#[test]
+fn models_that_share_what_they_keep_encode_no_image_twice_and_answer_as_if_alone() {
+    for golden in goldens() {
+        let options = golden.options();
+        let Some(images) = SharedImages::for_models(&golden.checkpoint, Device::Cpu, Dtype::F32, &options)
+        else {
+            assert_eq!(golden.kernels, CpuKernels::LibTorch);
+            continue;
+        };
+        let alone: Vec<RowAnswer> = {
+            let mut model = golden.model(Dtype::F32);
+            golden.cases.iter().map(|case| alone(&mut model, case)).collect()
+        };
+        let mut models: Vec<super::Model> = [(), (), ()]
+            .map(|()| {
+                let images = Some(images.clone());
+                super::Model::load_sharing(&golden.checkpoint, Device::Cpu, Dtype::F32, options, images)
+                    .unwrap()
+            })
+            .into();
+        let all: Vec<&Case> = golden.cases.iter().collect();
+        // The first encodes, the second keeps keys and values, the third reads them.
+        for (turn, model) in models.iter_mut().enumerate() {
+            let rows = run(model, &all, Vec::new());
+            for (outcome, alone) in rows.outcomes.iter().zip(&alone) {
+                let answer = outcome.as_ref().unwrap().as_ref().unwrap();
+                assert_same(answer, alone).unwrap();
+                assert_eq!(answer.image_reused, turn > 0, "{}", golden.name);
+            }
+            assert_eq!(rows.kept > 0, turn == 2, "{}", golden.name);
+        }
+    }
+}
+
 fn without_key_values(golden: &Golden) -> ModelOptions {
     ModelOptions { key_value_cache_bytes: 0, ..golden.options() }
 }
@@ -88,9 +128,9 @@ fn an_images_features_in_int8_are_the_same_in_any_company() {
     let side = model.config.vision.image_size;
     let bytes: Vec<u8> = golden.cases.iter().flat_map(|case| case.pixels.data()).copied().collect();
     let pixels = Tensor::from_slice(&bytes).view([golden.cases.len() as i64, side, side, 3]);
-    let together = model.vision.forward(&pixels).unwrap();
+    let together = model.encoder.vision.forward(&pixels).unwrap();
     for image in 0..golden.cases.len() as i64 {
-        let alone = model.vision.forward(&pixels.narrow(0, image, 1)).unwrap();
+        let alone = model.encoder.vision.forward(&pixels.narrow(0, image, 1)).unwrap();
         // Sums in f32, of the attention and the norms, are ordered by the size of the batch.
         let difference = (alone - together.narrow(0, image, 1)).abs().max().double_value(&[]);
         assert!(difference < 0.02, "image {image}: {difference}");
@@ -146,7 +186,7 @@ fn a_decoder_of_fixed_shape_chooses_what_a_growing_one_does() {
         let side = model.config.vision.image_size;
         let pixels: Vec<u8> = cases.iter().flat_map(|case| case.pixels.data()).copied().collect();
         let pixels = Tensor::from_slice(&pixels).view([cases.len() as i64, side, side, 3]);
-        let images = model.vision.forward(&pixels).unwrap();
+        let images = model.encoder.vision.forward(&pixels).unwrap();
         let each: Vec<usize> = (0..cases.len()).collect();
         let questions: Vec<&[i64]> = cases.iter().map(|case| &case.input_ids[..]).collect();
         let lengths: Vec<i64> = questions.iter().map(|ids| ids.len() as i64).collect();

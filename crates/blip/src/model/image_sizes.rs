@@ -36,7 +36,7 @@ fn assert_equals_the_reference(checkpoint: &Checkpoint, size: u32) {
     let picture = pixels(&expected("pixels"));
     let side = i64::from(size);
     let features =
-        model.vision.forward(&Tensor::from_slice(picture.data()).view([1, side, side, 3])).unwrap();
+        model.encoder.vision.forward(&Tensor::from_slice(picture.data()).view([1, side, side, 3])).unwrap();
     let (features, embeds) = (features.squeeze_dim(0), expected("image_embeds"));
     assert_eq!(features.size(), embeds.size());
     let error = (features - &embeds).abs().max().double_value(&[]) / embeds.abs().max().double_value(&[]);

@@ -60,7 +60,7 @@ fn the_image_encoders_epsilon_and_the_answers_are_the_originals() {
     let picture = folder.pixels("pixels");
     let side = picture.height() as i64;
     let pixels = Tensor::from_slice(picture.data()).view([1, side, side, 3]);
-    let features = model.vision.forward(&pixels).unwrap().squeeze_dim(0);
+    let features = model.encoder.vision.forward(&pixels).unwrap().squeeze_dim(0);
     let expected = folder.tensor("image_embeds");
     let scale = expected.abs().max().double_value(&[]);
     let error = (features - expected).abs().max().double_value(&[]) / scale;

@@ -26,7 +26,7 @@ fn every_stage_equals_the_reference() {
         for case in &golden.cases {
             let side = model.config.vision.image_size;
             let pixels = Tensor::from_slice(case.pixels.data()).view([1, side, side, 3]);
-            let features = model.vision.forward(&pixels).unwrap();
+            let features = model.encoder.vision.forward(&pixels).unwrap();
             assert_close("vision output", &golden, case, &features.squeeze_dim(0), &case.image_embeds);
 
             let fold = Fold::new(&[0], [0]);
@@ -97,7 +97,7 @@ fn half_precision_runs_on_the_cpu_and_stays_near() {
                 let side = model.config.vision.image_size;
                 let pixels = Tensor::from_slice(case.pixels.data()).view([1, side, side, 3]);
                 let features =
-                    model.vision.forward(&pixels).unwrap().squeeze_dim(0).to_kind(tch::Kind::Float);
+                    model.encoder.vision.forward(&pixels).unwrap().squeeze_dim(0).to_kind(tch::Kind::Float);
                 let error = relative_error(&features, &case.image_embeds);
                 assert!(error < limit, "{} in {dtype}: {error}", golden.name);
             }
@@ -112,7 +112,7 @@ fn vision_in_int8_stays_near() {
         for case in &golden.cases {
             let side = model.config.vision.image_size;
             let pixels = Tensor::from_slice(case.pixels.data()).view([1, side, side, 3]);
-            let features = model.vision.forward(&pixels).unwrap().squeeze_dim(0);
+            let features = model.encoder.vision.forward(&pixels).unwrap().squeeze_dim(0);
             let error = relative_error(&features, &case.image_embeds);
             assert!(error > 0.0, "{}: nothing was rounded", golden.name);
             assert!(error < 0.05, "{}: {error}", golden.name);

@@ -43,7 +43,7 @@ fn differences(folder: &Folder) -> [f64; 2] {
         let pixels = Tensor::from_slice(picture.data()).view([1, side, side, 3]);
         let features = {
             let _no_grad = tch::no_grad_guard();
-            model.vision.forward(&pixels).unwrap().squeeze_dim(0)
+            model.encoder.vision.forward(&pixels).unwrap().squeeze_dim(0)
         };
         let expected = folder.tensor(&format!("image{index}.image_embeds"));
         let scale = expected.abs().max().double_value(&[]);

@@ -4,24 +4,25 @@ use cpu_kernels::{After, Heads, Linear, Rows};
 use tch::TchError;
 
 use super::{buffer::Buffer, load::size};
-use crate::{feature_cache::BatchFeatures, fold::Source, key_value_cache::KeyValueCache};
+use crate::{feature_cache::BatchFeatures, fold::Source, shared_images::BatchKeyValues};
 
 /// The images of a batch, in the order of its fold.
 #[derive(Debug)]
 pub(crate) struct Images<'a> {
     features: &'a BatchFeatures<'a>,
-    kept: &'a mut KeyValueCache,
+    kept: &'a mut BatchKeyValues,
+    tokens: usize,
 }
 
 impl<'a> Images<'a> {
-    /// Images of which some have, or will have, keys and values in the cache.
-    pub(crate) fn new(features: &'a BatchFeatures<'a>, kept: &'a mut KeyValueCache) -> Self {
-        Self { features, kept }
+    /// Images of `tokens` each, of which some have, or will have, keys and values that are kept.
+    pub(crate) fn new(features: &'a BatchFeatures<'a>, kept: &'a mut BatchKeyValues, tokens: i64) -> Self {
+        Self { features, kept, tokens: size(tokens) }
     }
 
     /// Tokens of an image.
     pub(super) fn tokens(&self) -> usize {
-        size(self.features.tokens())
+        self.tokens
     }
 
     /// Keys and values of the image at `place`, as [`Heads::pack`] has them, for layer number `layer`, whose projection is
@@ -34,12 +35,11 @@ impl<'a> Images<'a> {
         heads: Heads,
         [wide, packed]: [&'b mut Buffer; 2],
     ) -> Result<&'b [f32], TchError> {
-        let tokens = self.tokens();
-        let kept = source.slot().map(|slot| self.kept.numbers_mut(layer, slot)).transpose()?;
-        let packed = match (source, kept) {
-            (Source::Kept(_), Some(kept)) => return Ok(kept),
-            (_, Some(kept)) => kept,
-            (_, None) => packed.take(heads.packed_len(tokens)),
+        let tokens = self.tokens;
+        let packed = match source {
+            Source::Kept(slot) => return self.kept.read(layer, slot),
+            Source::Keep(slot) => self.kept.write(layer, slot)?,
+            Source::Features => packed.take(heads.packed_len(tokens)),
         };
         let made = wide.take(tokens * key_value.outputs());
         key_value.forward(self.features.numbers(place)?, made, After::Nothing);

@@ -20,7 +20,7 @@ use crate::{config::BlipConfig, error::LoadError, weights::Scope};
 pub(crate) use self::{
     answers::{AnswerState, SmallDecoder},
     images::Images,
-    questions::SmallQuestionEncoder,
+    questions::{SmallQuestionEncoder, key_value_shape},
     vision::SmallVision,
 };
 

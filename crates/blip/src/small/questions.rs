@@ -53,13 +53,6 @@ impl SmallQuestionEncoder {
         })
     }
 
-    /// What its layers keep of an image of `tokens`. It is made for each batch in any case, so no number of queries is the price:
-    /// the second batch that asks about an image keeps it.
-    pub(crate) fn key_values(&self, tokens: i64) -> (KeyValueShape, i64) {
-        let width = self.heads.packed_len(size(tokens)) as i64;
-        (KeyValueShape { layers: self.layers.len() as i64, tokens: 1, width }, 0)
-    }
-
     /// Encodes `questions` against `images`, both in the order of `fold`.
     pub(crate) fn forward(
         &self,
@@ -173,6 +166,12 @@ fn tokens_of(places: &[Range<usize>], rows: Range<usize>) -> Range<usize> {
         (Some(first), Some(last)) => first.start..last.end,
         _ => 0..0,
     }
+}
+
+/// What the layers keep of an image.
+pub(crate) fn key_value_shape(config: &BlipConfig) -> KeyValueShape {
+    let width = heads(config).packed_len(size(config.vision.tokens())) as i64;
+    KeyValueShape { layers: config.text.num_hidden_layers, tokens: 1, width }
 }
 
 /// How the text towers cut a row into heads.

@@ -4,11 +4,12 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Images, SmallAnswering, SmallVision, questions::QuestionStates};
 use crate::{
+    CpuKernels, Dtype, ModelOptions,
     answer_decoder::vocabulary,
-    feature_cache::{BatchFeatures, FeatureCache},
+    feature_cache::BatchFeatures,
     fold::Fold,
-    key_value_cache::KeyValueCache,
     model::goldens::{Golden, goldens},
+    shared_images::{Numbers, SharedImages},
     weights::Scope,
 };
 
@@ -56,14 +57,15 @@ fn read(golden: &Golden, answering: &SmallAnswering) -> (QuestionStates, Fold) {
     let image_of_row: Vec<usize> = (0..golden.cases.len()).collect();
     let fold = Fold::new(&image_of_row, image_of_row.clone());
     let pixels: Vec<_> = fold.images.iter().map(|&image| &golden.cases[image].pixels).collect();
-    let [count, tokens, hidden] = [pixels.len() as i64, config.vision.tokens(), config.vision.hidden_size];
-    let mut cache = FeatureCache::new(count, tokens, hidden, Device::Cpu, Kind::Float).unwrap();
-    let slots: Vec<i64> = (0..count).collect();
-    vision.forward(&pixels, |features| cache.store_numbers(&slots, features)).unwrap();
-    let features = BatchFeatures::new(&cache, slots);
+    let shape @ [tokens, hidden] = [config.vision.tokens(), config.vision.hidden_size];
+    let of_image = (tokens * hidden) as usize;
+    let features = vision.forward(&pixels, |all| all.chunks_exact(of_image).map(Numbers::from).collect());
+    let features = BatchFeatures::Numbers(features, shape);
     let ids: Vec<&[i64]> = fold.rows.iter().map(|&row| &golden.cases[row].input_ids[..]).collect();
-    let mut kept = KeyValueCache::none().unwrap();
-    let mut images = Images::new(&features, &mut kept);
+    let options = ModelOptions { cpu_kernels: CpuKernels::Own, ..golden.options() };
+    let memory = SharedImages::for_models(&golden.checkpoint, Device::Cpu, Dtype::F32, &options).unwrap();
+    let mut kept = memory.key_values();
+    let mut images = Images::new(&features, &mut kept, tokens);
     (answering.questions.forward(&ids, &mut images, &fold).unwrap(), fold)
 }
 

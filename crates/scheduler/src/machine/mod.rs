@@ -109,7 +109,7 @@ impl<I, Q, W> Machine<I, Q, W> {
             flights: Slab::new(),
             by_question: HashMap::new(),
             fair,
-            images: ImageIndex::new(engines),
+            images: ImageIndex::new(engines, config.engines_share_features),
             hopeless: BTreeSet::new(),
             bisection: Bisection::default(),
             bisected_last: false,

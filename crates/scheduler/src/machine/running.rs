@@ -224,10 +224,11 @@ impl<I, Q, W> Machine<I, Q, W> {
 
     /// An engine says that it holds the features of an image.
     pub fn image_cached(&mut self, engine: usize, key: ImageKey) {
-        if let Some(slot) = self.engines.get_mut(engine) {
-            slot.caches = true;
-            self.images.cached(engine, key);
+        let share = self.config.engines_share_features;
+        for (index, slot) in self.engines.iter_mut().enumerate() {
+            slot.caches |= share || index == engine;
         }
+        self.images.cached(engine, key);
     }
 
     /// An engine says that it no longer holds the features of an image.

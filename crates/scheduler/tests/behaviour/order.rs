@@ -211,6 +211,18 @@ async fn an_image_goes_to_the_engine_that_has_its_features() {
     }
 }
 
+#[tokio::test(start_paused = true)]
+async fn engines_that_share_features_leave_no_image_to_the_one_that_encoded_it() {
+    let config = SchedulerConfig { engines_share_features: true, ..slow_images() };
+    let mut stage = Stage::with_engines(config, 2).await;
+    let _busy = stage.ask(1, "first");
+    let running = stage.batch().await;
+    running.with_rows(|rows| rows.image_cached(image_key(1), 100)).await;
+    // Its engine will be free sooner than encoding takes, but nothing is left to encode.
+    let _waits_for_nobody = stage.ask(1, "second");
+    assert_ne!(stage.batch().await.seen.engine, running.seen.engine);
+}
+
 /// Two engines: the first to run has image 1 in its cache and five more images to encode, which takes
 /// half a second; the other is idle. Gives back the busy one's batch.
 async fn busy_home_of_image_1(stage: &mut Stage) -> RunningBatch {

@@ -12,9 +12,9 @@ use super::table::{
     PIXELS_HELD,
 };
 
-/// The features that one engine keeps. What an engine that is dropped has kept is not there any more.
+/// The features that one engine keeps, or several in one place. What is dropped with them is not there any more.
 pub struct KeptFeatures {
-    bytes: f64,
+    bytes: AtomicU64,
     all: Gauge,
     evicted: Counter,
     key_values_kept: Counter,
@@ -35,7 +35,7 @@ impl KeptFeatures {
         // To be seen before it counts.
         evicted.increment(0);
         Self {
-            bytes: 0.0,
+            bytes: AtomicU64::new(0),
             all: gauge!(FEATURES_HELD),
             evicted,
             key_values_kept: counter!(KEY_VALUES, "source" => "cache"),
@@ -44,8 +44,8 @@ impl KeptFeatures {
     }
 
     /// An image's features are kept from now on.
-    pub fn keep(&mut self, bytes: usize) {
-        self.bytes += bytes as f64;
+    pub fn keep(&self, bytes: usize) {
+        self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         self.all.increment(bytes as f64);
     }
 
@@ -56,8 +56,8 @@ impl KeptFeatures {
     }
 
     /// An image's features have given way to another's.
-    pub fn evict(&mut self, bytes: usize) {
-        self.bytes -= bytes as f64;
+    pub fn evict(&self, bytes: usize) {
+        self.bytes.fetch_sub(bytes as u64, Ordering::Relaxed);
         self.all.decrement(bytes as f64);
         self.evicted.increment(1);
     }
@@ -71,7 +71,7 @@ impl Default for KeptFeatures {
 
 impl Drop for KeptFeatures {
     fn drop(&mut self) {
-        self.all.decrement(self.bytes);
+        self.all.decrement(*self.bytes.get_mut() as f64);
     }
 }
 
@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn features_of_all_engines_are_summed_and_those_of_a_lost_engine_are_gone() {
         let recorder = PrometheusBuilder::new().build_recorder();
-        let (mut first, mut second) =
+        let (first, second) =
             metrics::with_local_recorder(&recorder, || (KeptFeatures::new(), KeptFeatures::new()));
         let shown = |line: &str| recorder.handle().render().lines().any(|found| found == line);
         assert!(shown("blip_image_features_evicted_total 0"));
