@@ -9,7 +9,7 @@ use crate::{
     batch::{RowAnswer, RowError, RowSink},
     decoder_state::DecoderState,
     device_graphs::DecodeGraph,
-    small::{AnswerState, SmallDecoder},
+    slices::{AnswerState, SliceDecoder},
     stopwatch::Stopwatch,
     task::{RowOutput, Sequence},
 };
@@ -22,7 +22,7 @@ pub(crate) enum Stepper<'a> {
     /// A captured step; rows that ended run along until all have.
     Captured(&'a mut DecodeGraph),
     /// On slices; rows that ended are taken out.
-    Small { decoder: &'a SmallDecoder, state: AnswerState },
+    Slices { decoder: &'a SliceDecoder, state: AnswerState },
 }
 
 impl Stepper<'_> {
@@ -30,7 +30,7 @@ impl Stepper<'_> {
         match self {
             Self::Plain { decoder, state } => read_choices(&choose(&decoder.step(tokens, state)?)?),
             Self::Captured(graph) => graph.step(tokens, step),
-            Self::Small { decoder, state } => Ok(decoder.step(tokens, state)),
+            Self::Slices { decoder, state } => Ok(decoder.step(tokens, state)),
         }
     }
 
@@ -39,7 +39,7 @@ impl Stepper<'_> {
         match self {
             Self::Plain { state, .. } => state.retain(indices).map(|()| true),
             Self::Captured(_) => Ok(false),
-            Self::Small { state, .. } => {
+            Self::Slices { state, .. } => {
                 state.retain(indices);
                 Ok(true)
             }

@@ -88,6 +88,9 @@ pub enum LoadError {
         /// The model's number format.
         dtype: Dtype,
     },
+    /// The machine has no more threads.
+    #[error("cannot start threads to compute with: {0}")]
+    Threads(#[from] rayon::ThreadPoolBuildError),
     /// LibTorch refused, most often for lack of memory.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),

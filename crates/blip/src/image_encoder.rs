@@ -1,58 +1,82 @@
 //! From pixels to features, by the kernels that a model has: uploaded, and encoded in passes.
 
+use std::ops::Range;
+
 use tch::{Device, TchError, Tensor};
 
 use crate::{
     config::VisionConfig, device_graphs::DeviceGraphs, preprocess::Pixels, shared_images::Numbers,
-    small::SmallVision, stopwatch::Stopwatch, tensor_numbers::numbers, upload::Upload, vision::VisionEncoder,
+    slices::SliceVision, stopwatch::Stopwatch, tensor_numbers::numbers, upload::Upload,
+    vision::VisionEncoder,
 };
 
 /// The image encoder of a model, with its way in.
 #[derive(Debug)]
 pub(crate) struct ImageEncoder {
-    pub(crate) vision: VisionEncoder,
-    /// The same on slices.
-    pub(crate) small: Option<SmallVision>,
-    upload: Upload,
+    vision: Vision,
     /// Images that go through it together; more need more memory for activations.
     pass_images: usize,
-    device: Device,
+}
+
+/// Whose kernels encode.
+#[derive(Debug)]
+enum Vision {
+    Tensors { vision: VisionEncoder, upload: Upload, device: Device },
+    Slices { vision: SliceVision, shape: [i64; 2] },
 }
 
 impl ImageEncoder {
-    /// An encoder for batches of up to `batch_images`.
-    pub(crate) fn new(
+    /// By LibTorch's kernels, for batches of up to `batch_images`.
+    pub(crate) fn on_tensors(
         vision: VisionEncoder,
-        small: Option<SmallVision>,
         config: &VisionConfig,
         device: Device,
         [batch_images, pass_images]: [usize; 2],
     ) -> Result<Self, TchError> {
         let upload = Upload::new(batch_images.max(1) as i64, config.image_size, device)?;
-        Ok(Self { vision, small, upload, pass_images: pass_images.max(1), device })
+        let vision = Vision::Tensors { vision, upload, device };
+        Ok(Self { vision, pass_images: pass_images.max(1) })
     }
 
-    /// Encodes `images`, the whole of a batch. `take` gets `[some, tokens, hidden]` of those from a place on, pass by pass.
+    /// By our own, on the CPU in f32.
+    pub(crate) fn on_slices(vision: SliceVision, config: &VisionConfig, pass_images: usize) -> Self {
+        let vision = Vision::Slices { vision, shape: [config.tokens(), config.hidden_size] };
+        Self { vision, pass_images: pass_images.max(1) }
+    }
+
+    /// Encodes `images`, the whole of a batch. `take` gets features `[some, tokens, hidden]` with the places that they are of, pass by
+    /// pass.
     pub(crate) fn encode(
         &mut self,
         images: &[&Pixels],
         graphs: &mut DeviceGraphs,
-        mut take: impl FnMut(usize, &Tensor) -> Result<(), TchError>,
+        mut take: impl FnMut(Range<usize>, &Tensor) -> Result<(), TchError>,
     ) -> Result<(), TchError> {
-        let mut passes = images.chunks(self.pass_images).zip((0..).step_by(self.pass_images));
-        let encoded = passes.try_for_each(|(images, first)| {
-            let pixels = self.upload.send(first as i64, images)?;
-            let features = match graphs.encode_images(&self.vision, &pixels)? {
-                Some(features) => features,
-                None => self.vision.forward(&pixels)?,
-            };
-            take(first, &features)
-        });
-        if encoded.is_err() {
-            // Copies may still be under way: their memory must not be written before they are done.
-            Stopwatch::start(self.device).lap();
+        let passes = passes(images, self.pass_images);
+        match &mut self.vision {
+            Vision::Tensors { vision, upload, device } => {
+                let mut encode = |(places, images): (Range<usize>, &[&Pixels])| {
+                    let pixels = upload.send(places.start as i64, images)?;
+                    let features = match graphs.encode_images(vision, &pixels)? {
+                        Some(features) => features,
+                        None => vision.forward(&pixels)?,
+                    };
+                    take(places, &features)
+                };
+                let encoded = passes.into_iter().try_for_each(&mut encode);
+                if encoded.is_err() {
+                    // Copies may still be under way: their memory must not be written before they are done.
+                    Stopwatch::start(*device).lap();
+                }
+                encoded
+            }
+            Vision::Slices { vision, shape: [tokens, hidden] } => {
+                passes.into_iter().try_for_each(|(places, images)| {
+                    let features = vision.forward(images, Tensor::f_from_slice)?;
+                    take(places, &features.f_view([-1, *tokens, *hidden])?)
+                })
+            }
         }
-        encoded
     }
 
     /// Each image's features `[tokens, hidden]` by themselves, on the CPU in f32.
@@ -66,15 +90,23 @@ impl ImageEncoder {
             let of_image = features.len() / images.max(1);
             made.extend(features.chunks_exact(of_image.max(1)).map(Numbers::from));
         };
-        match &self.small {
-            Some(small) => images
-                .chunks(self.pass_images)
-                .for_each(|images| small.forward(images, |features| split(features, images.len()))),
-            None => self.encode(images, graphs, |_, features| {
-                split(numbers(features)?, features.size3()?.0 as usize);
+        match &self.vision {
+            Vision::Slices { vision, .. } => {
+                for (places, images) in passes(images, self.pass_images) {
+                    vision.forward(images, |features| split(features, places.len()));
+                }
+            }
+            Vision::Tensors { .. } => self.encode(images, graphs, |places, features| {
+                split(numbers(features)?, places.len());
                 Ok(())
             })?,
         }
         Ok(made)
     }
+}
+
+/// Cuts `images` into passes of so many, with their places.
+fn passes<'a, 'b>(images: &'a [&'b Pixels], length: usize) -> Vec<(Range<usize>, &'a [&'b Pixels])> {
+    let places = (0..).step_by(length).zip(images.chunks(length));
+    places.map(|(first, images)| (first..first + images.len(), images)).collect()
 }

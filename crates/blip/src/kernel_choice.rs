@@ -9,24 +9,25 @@ use crate::{device::Dtype, error::LoadError};
 /// Whose kernels compute on the CPU in [`Dtype::F32`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CpuKernels {
-    /// This program's own for a small model ([`crate::VisionConfig::is_small`]), LibTorch's for others.
+    /// This program's own for images; for questions and plain answers, too, if the model is small
+    /// ([`crate::VisionConfig::is_small`]).
     #[default]
     Auto,
-    /// This program's own, on one thread: for images and for plain answers.
+    /// This program's own for images and, on one thread, for questions and plain answers.
     Own,
     /// LibTorch's.
     LibTorch,
 }
 
 impl CpuKernels {
-    /// Whether a model is to have this program's own.
-    pub(crate) fn are_own(self, is_small: bool, device: Device, dtype: Dtype) -> bool {
-        let wanted = match self {
-            Self::Auto => is_small,
-            Self::Own => true,
-            Self::LibTorch => false,
-        };
-        wanted && (device, dtype) == (Device::Cpu, Dtype::F32)
+    /// Whether a model is to have this program's own for images.
+    pub(crate) fn are_own_for_images(self, device: Device, dtype: Dtype) -> bool {
+        self != Self::LibTorch && (device, dtype) == (Device::Cpu, Dtype::F32)
+    }
+
+    /// Whether a model is to have them for questions and answers.
+    pub(crate) fn are_own_for_texts(self, is_small: bool, device: Device, dtype: Dtype) -> bool {
+        self.are_own_for_images(device, dtype) && (is_small || self == Self::Own)
     }
 
     /// Whether a model in `dtype` on `device` can have them.
@@ -71,14 +72,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_own_are_for_f32_on_the_cpu_and_by_default_for_small_models() {
-        let own = |kernels: CpuKernels, is_small, device, dtype| kernels.are_own(is_small, device, dtype);
-        assert!(own(CpuKernels::Auto, true, Device::Cpu, Dtype::F32));
-        assert!(own(CpuKernels::Own, false, Device::Cpu, Dtype::F32));
-        assert!(!own(CpuKernels::Auto, false, Device::Cpu, Dtype::F32));
-        assert!(!own(CpuKernels::LibTorch, true, Device::Cpu, Dtype::F32));
+    fn our_own_are_for_f32_on_the_cpu_and_by_default_for_all_images_and_the_texts_of_small_models() {
+        let (images, texts) = (CpuKernels::are_own_for_images, CpuKernels::are_own_for_texts);
+        for (kernels, expected) in [
+            (CpuKernels::Auto, [true, true, false]),
+            (CpuKernels::Own, [true, true, true]),
+            (CpuKernels::LibTorch, [false, false, false]),
+        ] {
+            let (device, dtype) = (Device::Cpu, Dtype::F32);
+            let found = [
+                images(kernels, device, dtype),
+                texts(kernels, true, device, dtype),
+                texts(kernels, false, device, dtype),
+            ];
+            assert_eq!(found, expected, "{kernels}");
+        }
         for (device, dtype) in [(Device::Cpu, Dtype::F16), (Device::Cuda(0), Dtype::F32)] {
-            assert!(!own(CpuKernels::Auto, true, device, dtype));
+            assert!(!images(CpuKernels::Own, device, dtype) && !texts(CpuKernels::Own, true, device, dtype));
             assert!(CpuKernels::Own.check(device, dtype).is_err());
             assert!(CpuKernels::Auto.check(device, dtype).is_ok());
         }

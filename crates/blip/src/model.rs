@@ -23,7 +23,7 @@ use crate::{
     retrieval::Retrieval,
     seen_images::SeenImages,
     shared_images::SharedImages,
-    small::SmallVision,
+    slices::{SliceVision, Team},
     stopwatch::Stopwatch,
     task::RowTask,
     vision::VisionEncoder,
@@ -139,13 +139,9 @@ impl Model {
         let (config, kind) = (checkpoint.config(), dtype.kind());
         options.vision_dtype.check(device, dtype)?;
         options.cpu_kernels.check(device, dtype)?;
-        let own_kernels = options.cpu_kernels.are_own(config.vision.is_small(), device, dtype);
+        let own_kernels = options.cpu_kernels.are_own_for_texts(config.vision.is_small(), device, dtype);
         let root = Scope::root(checkpoint.weights(), device, kind);
-        let (scale, offset) = checkpoint.preprocessor().normalisation();
-        let vision = VisionEncoder::load(&root, &config.vision, scale, offset, kind, options.vision_dtype)?;
-        let small_vision = (own_kernels && options.vision_dtype == VisionDtype::AsModel)
-            .then(|| SmallVision::load(&root, &config.vision, scale, offset))
-            .transpose()?;
+        let encoder = load_image_encoder(checkpoint, &root, device, dtype, options)?;
         let head = match config.architecture() {
             Architecture::QuestionAnswering => {
                 let head = QuestionAnswering::load(checkpoint, &root, device, kind, own_kernels)?;
@@ -170,8 +166,6 @@ impl Model {
                 SeenImages::Own(Box::new((features, key_values)))
             }
         };
-        let sizes = [options.max_batch_images, options.vision_pass_images];
-        let encoder = ImageEncoder::new(vision, small_vision, &config.vision, device, sizes)?;
         let limit = config.text.max_position_embeddings;
         let max_new_tokens =
             options.max_new_tokens.unwrap_or(checkpoint.generation().max_new_tokens).clamp(1, limit);
@@ -324,6 +318,27 @@ impl Model {
     }
 }
 
+/// The image encoder with the kernels that are wanted.
+fn load_image_encoder(
+    checkpoint: &Checkpoint,
+    root: &Scope<'_>,
+    device: Device,
+    dtype: Dtype,
+    options: ModelOptions,
+) -> Result<ImageEncoder, LoadError> {
+    let config = &checkpoint.config().vision;
+    let (scale, offset) = checkpoint.preprocessor().normalisation();
+    let is_own = options.cpu_kernels.are_own_for_images(device, dtype);
+    if is_own && options.vision_dtype == VisionDtype::AsModel {
+        let team = Team::new(usize::try_from(tch::get_num_threads()).unwrap_or(1))?;
+        let vision = SliceVision::load(root, config, scale, offset, team)?;
+        return Ok(ImageEncoder::on_slices(vision, config, options.vision_pass_images));
+    }
+    let vision = VisionEncoder::load(root, config, scale, offset, dtype.kind(), options.vision_dtype)?;
+    let sizes = [options.max_batch_images, options.vision_pass_images];
+    Ok(ImageEncoder::on_tensors(vision, config, device, sizes)?)
+}
+
 /// Size of one image's features in bytes.
 fn image_bytes(config: &BlipConfig, dtype: Dtype) -> usize {
     let numbers = config.vision.tokens() * config.vision.hidden_size;
@@ -332,6 +347,18 @@ fn image_bytes(config: &BlipConfig, dtype: Dtype) -> usize {
 
 #[cfg(test)]
 impl Model {
+    /// The features `[images, tokens, hidden]` of images that are encoded together.
+    fn features(&mut self, images: &[&crate::Pixels]) -> tch::Tensor {
+        let _no_grad = tch::no_grad_guard();
+        let mut passes = Vec::new();
+        let encoded = self.encoder.encode(images, &mut self.graphs, |_, features| {
+            passes.push(features.shallow_clone());
+            Ok(())
+        });
+        encoded.unwrap();
+        tch::Tensor::cat(&passes, 0)
+    }
+
     /// The head of a model that answers questions.
     fn answering(&self) -> &QuestionAnswering {
         match &self.head {

@@ -19,7 +19,7 @@ use crate::{
     question_encoder::QuestionEncoder,
     seen_images::KeyValues,
     shared_images::BatchKeyValues,
-    small::{Images, SmallAnswering},
+    slices::{Images, SliceAnswering},
     weights::Scope,
 };
 
@@ -28,7 +28,7 @@ pub(crate) struct QuestionAnswering {
     pub(crate) questions: QuestionEncoder,
     pub(crate) decoder: AnswerDecoder,
     /// Both on slices, for questions and their plain answers.
-    small: Option<SmallAnswering>,
+    slices: Option<SliceAnswering>,
 }
 
 impl QuestionAnswering {
@@ -43,11 +43,11 @@ impl QuestionAnswering {
         let questions = QuestionEncoder::load(root, config, device, kind)?;
         let decoder =
             AnswerDecoder::load(checkpoint.weights(), root, config, config.text.hidden_size, device)?;
-        let small = own_kernels.then(|| {
+        let slices = own_kernels.then(|| {
             let vocabulary = vocabulary(checkpoint.weights(), root, config, decoder.word())?;
-            SmallAnswering::load(root, config, &vocabulary)
+            SliceAnswering::load(root, config, &vocabulary)
         });
-        Ok(Self { questions, decoder, small: small.transpose()? })
+        Ok(Self { questions, decoder, slices: slices.transpose()? })
     }
 
     /// A cache of so many bytes for the keys and values of images of `tokens`.
@@ -74,9 +74,9 @@ impl QuestionAnswering {
         key_values: KeyValues<'_>,
         rows: &mut dyn RowSink,
     ) -> Result<(), ModelError> {
-        match (&self.small, key_values) {
-            (Some(small), KeyValues::Numbers(mut own)) => {
-                self.run_small(small, batch, stop, &mut own, config.vision.tokens(), rows)
+        match (&self.slices, key_values) {
+            (Some(slices), KeyValues::Numbers(mut own)) => {
+                self.run_on_slices(slices, batch, stop, &mut own, config.vision.tokens(), rows)
             }
             (_, KeyValues::Slots(cache)) => self.run_on_tensors(batch, stop, config, graphs, cache, rows),
             (None, KeyValues::Numbers(_)) => {
@@ -86,9 +86,9 @@ impl QuestionAnswering {
     }
 
     /// On slices, and on tensors what slices are not for.
-    fn run_small(
+    fn run_on_slices(
         &self,
-        small: &SmallAnswering,
+        slices: &SliceAnswering,
         mut batch: EncodedBatch<'_>,
         stop: Stop,
         key_values: &mut BatchKeyValues,
@@ -97,7 +97,7 @@ impl QuestionAnswering {
     ) -> Result<(), ModelError> {
         let token_ids: Vec<&[i64]> = batch.folded().map(|(_, row)| row.token_ids).collect();
         let mut images = Images::new(&batch.features, key_values, tokens_of_image);
-        let states = small.questions.forward(&token_ids, &mut images, &batch.fold)?;
+        let states = slices.questions.forward(&token_ids, &mut images, &batch.fold)?;
         key_values.settle();
         rows.key_values(batch.fold.kept_images(), batch.fold.images.len());
         let text = batch.stopwatch.lap();
@@ -106,8 +106,8 @@ impl QuestionAnswering {
         let mut steps = 0;
         if !plan.greedy.is_empty() {
             let greedy = std::mem::take(&mut plan.greedy);
-            let state = small.decoder.start(&states, &plan.greedy_places);
-            let stepper = Stepper::Small { decoder: &small.decoder, state };
+            let state = slices.decoder.start(&states, &plan.greedy_places);
+            let stepper = Stepper::Slices { decoder: &slices.decoder, state };
             steps += decode(stepper, greedy, stop, [batch.vision, text], &batch.stopwatch, rows)?;
         }
         if plan.has_others() {

@@ -83,9 +83,8 @@ impl<'a> BatchImages<'a> {
                 let missing: Vec<_> = of(images, &placement.missing).collect();
                 let empty: Vec<i64> = of(&placement.slots, &placement.missing).copied().collect();
                 let bytes = features.image_bytes();
-                let encoded = encoder.encode(&pixels(&missing), graphs, |first, made| {
-                    let end = first + made.size3()?.0 as usize;
-                    features.store(empty.get(first..end).unwrap_or_default(), made)
+                let encoded = encoder.encode(&pixels(&missing), graphs, |places, made| {
+                    features.store(empty.get(places).unwrap_or_default(), made)
                 });
                 if let Err(error) = encoded {
                     for image in missing {

@@ -14,7 +14,7 @@ use tch::{Device, Kind, TchError};
 
 use crate::{
     batch::RowSink, checkpoint::Checkpoint, config::Architecture, device::Dtype, feature_cache::ImageKey,
-    fold::Source, key_value_cache::KeyValueShape, model::ModelOptions, small,
+    fold::Source, key_value_cache::KeyValueShape, model::ModelOptions, slices,
 };
 
 /// Numbers that are written once and then read by anyone.
@@ -57,9 +57,9 @@ impl SharedImages {
         options: &ModelOptions,
     ) -> Option<Self> {
         let config = checkpoint.config();
-        options.cpu_kernels.are_own(config.vision.is_small(), device, dtype).then(|| {
+        options.cpu_kernels.are_own_for_texts(config.vision.is_small(), device, dtype).then(|| {
             let shape = match config.architecture() {
-                Architecture::QuestionAnswering => Some(small::key_value_shape(config)),
+                Architecture::QuestionAnswering => Some(slices::key_value_shape(config)),
                 Architecture::Captioning | Architecture::Retrieval => None,
             };
             let features = [config.vision.tokens(), config.vision.hidden_size];

@@ -48,6 +48,12 @@ impl Heads {
         Self { heads: heads.max(1), head_dim: head_dim.max(1) }
     }
 
+    /// How many they are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.heads
+    }
+
     /// Numbers of a row.
     #[must_use]
     pub fn width(&self) -> usize {

@@ -1,6 +1,6 @@
-//! Products, norms and attention in f32 on one CPU thread, for models whose layers fit into a core's cache.
+//! Products, norms and attention in f32 on the CPU, on the one thread that calls them; whoever has more cuts the rows.
 //!
-//! A library of tensors spends more on such a model's operators, each called and given memory of its own, than on their arithmetic. These
+//! A library of tensors spends more on a small model's operators, each called and given memory of its own, than on their arithmetic. These
 //! work on slices that the caller keeps. What they give of a row depends on that row alone, to the bit.
 //!
 //! Everything rests on one loop, `tile`: a few rows times a panel of columns, sums in registers. It is written once and

@@ -146,8 +146,9 @@ pub struct ModelSettings {
     #[arg(long, value_name = "auto|int8", env = "BLIP_SERVE__MODEL__VISION_DTYPE", default_value = "auto")]
     pub vision_dtype: blip::VisionDtype,
 
-    /// Whose kernels compute a model in f32 on the CPU: `own`, this program's, on one thread, for images and plain answers;
-    /// `libtorch`, LibTorch's; `auto` takes its own for a model as small as the demo
+    /// Whose kernels compute a model in f32 on the CPU: `own`, this program's, for images and, on one thread, for questions and
+    /// plain answers; `libtorch`, LibTorch's; `auto` takes its own for images, and for the rest if the model is as small as
+    /// the demo
     #[arg(
         long,
         value_name = "auto|own|libtorch",

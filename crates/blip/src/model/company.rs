@@ -14,7 +14,7 @@ use crate::{
     decode_buffers::DecodeBuffers,
     fold::Fold,
     image_memory::ImageMemory,
-    small,
+    slices,
 };
 
 fn alone(model: &mut super::Model, case: &Case) -> RowAnswer {
@@ -61,7 +61,7 @@ fn keys_and_values_that_are_kept_change_no_answer() {
             CpuKernels::LibTorch => {
                 model.answering().questions.key_values(model.config.vision.tokens()).unwrap().0
             }
-            CpuKernels::Auto | CpuKernels::Own => small::key_value_shape(&model.config),
+            CpuKernels::Auto | CpuKernels::Own => slices::key_value_shape(&model.config),
         };
         for images in [1, 2, 64] {
             let key_value_cache_bytes = images * shape.bytes(Kind::Float);
@@ -124,13 +124,11 @@ fn without_key_values(golden: &Golden) -> ModelOptions {
 #[test]
 fn an_images_features_in_int8_are_the_same_in_any_company() {
     let golden = golden("thirty_by_six");
-    let model = golden.model_in(Dtype::F32, VisionDtype::Int8);
-    let side = model.config.vision.image_size;
-    let bytes: Vec<u8> = golden.cases.iter().flat_map(|case| case.pixels.data()).copied().collect();
-    let pixels = Tensor::from_slice(&bytes).view([golden.cases.len() as i64, side, side, 3]);
-    let together = model.encoder.vision.forward(&pixels).unwrap();
-    for image in 0..golden.cases.len() as i64 {
-        let alone = model.encoder.vision.forward(&pixels.narrow(0, image, 1)).unwrap();
+    let mut model = golden.model_in(Dtype::F32, VisionDtype::Int8);
+    let all: Vec<_> = golden.cases.iter().map(|case| &case.pixels).collect();
+    let together = model.features(&all);
+    for (image, pixels) in (0..).zip(all) {
+        let alone = model.features(&[pixels]);
         // Sums in f32, of the attention and the norms, are ordered by the size of the batch.
         let difference = (alone - together.narrow(0, image, 1)).abs().max().double_value(&[]);
         assert!(difference < 0.02, "image {image}: {difference}");
@@ -177,16 +175,12 @@ fn rows_are_reported_in_the_order_in_which_they_end() {
 #[test]
 fn a_decoder_of_fixed_shape_chooses_what_a_growing_one_does() {
     let golden = golden("thirty_by_six");
-    let model = golden.model(Dtype::F32);
+    let mut model = golden.model(Dtype::F32);
     let steps = model.stop.max_new_tokens;
     let shape = [8, 40, steps];
-    let (text, kind) = (&model.config.text, Dtype::F32.kind());
-    let mut buffers = DecodeBuffers::new(shape, text, model.device, kind).unwrap();
+    let mut buffers = DecodeBuffers::new(shape, &model.config.text, model.device, Dtype::F32.kind()).unwrap();
     for cases in [&golden.cases[..], &golden.cases[..2], &golden.cases[1..2]] {
-        let side = model.config.vision.image_size;
-        let pixels: Vec<u8> = cases.iter().flat_map(|case| case.pixels.data()).copied().collect();
-        let pixels = Tensor::from_slice(&pixels).view([cases.len() as i64, side, side, 3]);
-        let images = model.encoder.vision.forward(&pixels).unwrap();
+        let images = model.features(&cases.iter().map(|case| &case.pixels).collect::<Vec<_>>());
         let each: Vec<usize> = (0..cases.len()).collect();
         let questions: Vec<&[i64]> = cases.iter().map(|case| &case.input_ids[..]).collect();
         let lengths: Vec<i64> = questions.iter().map(|ids| ids.len() as i64).collect();

@@ -6,7 +6,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tch::{Device, Tensor};
+use tch::Device;
 
 use super::{
     Model, ModelOptions,
@@ -34,10 +34,7 @@ fn assert_equals_the_reference(checkpoint: &Checkpoint, size: u32) {
     let mut model = Model::load(checkpoint, Device::Cpu, Dtype::F32, options).unwrap();
 
     let picture = pixels(&expected("pixels"));
-    let side = i64::from(size);
-    let features =
-        model.encoder.vision.forward(&Tensor::from_slice(picture.data()).view([1, side, side, 3])).unwrap();
-    let (features, embeds) = (features.squeeze_dim(0), expected("image_embeds"));
+    let (features, embeds) = (model.features(&[&picture]).squeeze_dim(0), expected("image_embeds"));
     assert_eq!(features.size(), embeds.size());
     let error = (features - &embeds).abs().max().double_value(&[]) / embeds.abs().max().double_value(&[]);
     assert!(error < 1e-4, "size {size}: {error:e}");

@@ -4,7 +4,7 @@
 use std::{fs, path::PathBuf};
 
 use serde::Deserialize;
-use tch::{Device, Tensor};
+use tch::Device;
 
 use super::{
     Model, ModelOptions,
@@ -58,9 +58,7 @@ fn the_image_encoders_epsilon_and_the_answers_are_the_originals() {
     let mut model =
         Model::load(&checkpoint, Device::Cpu, Dtype::F32, ModelOptions::for_device(Device::Cpu)).unwrap();
     let picture = folder.pixels("pixels");
-    let side = picture.height() as i64;
-    let pixels = Tensor::from_slice(picture.data()).view([1, side, side, 3]);
-    let features = model.encoder.vision.forward(&pixels).unwrap().squeeze_dim(0);
+    let features = model.features(&[&picture]).squeeze_dim(0);
     let expected = folder.tensor("image_embeds");
     let scale = expected.abs().max().double_value(&[]);
     let error = (features - expected).abs().max().double_value(&[]) / scale;

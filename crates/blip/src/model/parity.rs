@@ -22,11 +22,9 @@ fn assert_close(what: &str, golden: &Golden, case: &Case, found: &Tensor, expect
 #[test]
 fn every_stage_equals_the_reference() {
     for golden in goldens() {
-        let model = golden.model(Dtype::F32);
+        let mut model = golden.model(Dtype::F32);
         for case in &golden.cases {
-            let side = model.config.vision.image_size;
-            let pixels = Tensor::from_slice(case.pixels.data()).view([1, side, side, 3]);
-            let features = model.encoder.vision.forward(&pixels).unwrap();
+            let features = model.features(&[&case.pixels]);
             assert_close("vision output", &golden, case, &features.squeeze_dim(0), &case.image_embeds);
 
             let fold = Fold::new(&[0], [0]);
@@ -94,10 +92,7 @@ fn half_precision_runs_on_the_cpu_and_stays_near() {
                 let rows = run(&mut model, &[case], Vec::new());
                 let answer = rows.sequence(0);
                 assert!(!answer.token_ids.is_empty());
-                let side = model.config.vision.image_size;
-                let pixels = Tensor::from_slice(case.pixels.data()).view([1, side, side, 3]);
-                let features =
-                    model.encoder.vision.forward(&pixels).unwrap().squeeze_dim(0).to_kind(tch::Kind::Float);
+                let features = model.features(&[&case.pixels]).squeeze_dim(0).to_kind(tch::Kind::Float);
                 let error = relative_error(&features, &case.image_embeds);
                 assert!(error < limit, "{} in {dtype}: {error}", golden.name);
             }
@@ -108,11 +103,9 @@ fn half_precision_runs_on_the_cpu_and_stays_near() {
 #[test]
 fn vision_in_int8_stays_near() {
     for golden in goldens() {
-        let model = golden.model_in(Dtype::F32, VisionDtype::Int8);
+        let mut model = golden.model_in(Dtype::F32, VisionDtype::Int8);
         for case in &golden.cases {
-            let side = model.config.vision.image_size;
-            let pixels = Tensor::from_slice(case.pixels.data()).view([1, side, side, 3]);
-            let features = model.encoder.vision.forward(&pixels).unwrap().squeeze_dim(0);
+            let features = model.features(&[&case.pixels]).squeeze_dim(0);
             let error = relative_error(&features, &case.image_embeds);
             assert!(error > 0.0, "{}: nothing was rounded", golden.name);
             assert!(error < 0.05, "{}: {error}", golden.name);

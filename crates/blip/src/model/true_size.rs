@@ -2,7 +2,7 @@
 //! them, `tools/reference_tasks.py` what `transformers` makes of them.
 
 use serde::Deserialize;
-use tch::{Device, Tensor};
+use tch::Device;
 
 use super::{
     Model, ModelOptions,
@@ -39,12 +39,7 @@ fn differences(folder: &Folder) -> [f64; 2] {
     let pictures: Vec<Pixels> = ["image0.pixels", "image1.pixels"].map(|name| folder.pixels(name)).into();
     let mut largest = [0.0f64; 2];
     for (index, picture) in pictures.iter().enumerate() {
-        let side = picture.height() as i64;
-        let pixels = Tensor::from_slice(picture.data()).view([1, side, side, 3]);
-        let features = {
-            let _no_grad = tch::no_grad_guard();
-            model.encoder.vision.forward(&pixels).unwrap().squeeze_dim(0)
-        };
+        let features = model.features(&[picture]).squeeze_dim(0);
         let expected = folder.tensor(&format!("image{index}.image_embeds"));
         let scale = expected.abs().max().double_value(&[]);
         largest[0] = largest[0].max((features - expected).abs().max().double_value(&[]) / scale);

@@ -17,7 +17,7 @@ use crate::{
 };
 
 #[derive(Debug)]
-pub(crate) struct SmallQuestionEncoder {
+pub(crate) struct SliceQuestionEncoder {
     embeddings: TextEmbeddings,
     layers: Vec<TextLayer>,
     heads: Heads,
@@ -35,7 +35,7 @@ pub(crate) struct QuestionStates {
     hidden: usize,
 }
 
-impl SmallQuestionEncoder {
+impl SliceQuestionEncoder {
     pub(super) fn load(root: &Scope<'_>, config: &BlipConfig) -> Result<Self, LoadError> {
         let (scope, text) = (root.at("text_encoder"), &config.text);
         let layers = (0..text.num_hidden_layers)

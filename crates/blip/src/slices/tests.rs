@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, Tensor};
 
-use super::{Images, SmallAnswering, SmallVision, questions::QuestionStates};
+use super::{Images, SliceAnswering, SliceVision, Team, questions::QuestionStates};
 use crate::{
     CpuKernels, Dtype, ModelOptions,
     answer_decoder::vocabulary,
@@ -17,17 +17,24 @@ fn scope(golden: &Golden) -> Scope<'_> {
     Scope::root(golden.checkpoint.weights(), Device::Cpu, Kind::Float)
 }
 
-fn vision(golden: &Golden) -> SmallVision {
+fn vision(golden: &Golden, threads: usize) -> SliceVision {
     let (scale, offset) = golden.checkpoint.preprocessor().normalisation();
-    SmallVision::load(&scope(golden), &golden.checkpoint.config().vision, scale, offset).unwrap()
+    SliceVision::load(
+        &scope(golden),
+        &golden.checkpoint.config().vision,
+        scale,
+        offset,
+        Team::new(threads).unwrap(),
+    )
+    .unwrap()
 }
 
-fn answering(golden: &Golden) -> SmallAnswering {
+fn answering(golden: &Golden) -> SliceAnswering {
     let (root, config) = (scope(golden), golden.checkpoint.config());
     let shape = [config.text.vocab_size, config.text.hidden_size];
     let word = root.tensor(crate::answer_decoder::WORDS, &shape).unwrap();
     let vocabulary = vocabulary(golden.checkpoint.weights(), &root, config, &word).unwrap();
-    SmallAnswering::load(&root, config, &vocabulary).unwrap()
+    SliceAnswering::load(&root, config, &vocabulary).unwrap()
 }
 
 /// The largest difference, relative to the largest expected number.
@@ -37,14 +44,15 @@ fn relative_error(found: &Tensor, expected: &Tensor) -> f64 {
 }
 
 #[test]
-fn an_images_features_equal_the_references_and_are_the_same_to_the_bit_in_any_company() {
+fn an_images_features_equal_the_references_and_are_the_same_to_the_bit_in_any_company_and_on_any_number_of_threads()
+ {
     for golden in goldens() {
-        let vision = vision(&golden);
+        let (one_thread, three) = (vision(&golden, 1), vision(&golden, 3));
         let all: Vec<_> = golden.cases.iter().map(|case| &case.pixels).collect();
-        let together = vision.forward(&all, <[f32]>::to_vec);
+        let together = three.forward(&all, <[f32]>::to_vec);
         let of_image = together.len() / all.len();
         for (case, together) in golden.cases.iter().zip(together.chunks(of_image)) {
-            vision.forward(&[&case.pixels], |alone| assert_eq!(alone, together, "{}", golden.name));
+            one_thread.forward(&[&case.pixels], |alone| assert_eq!(alone, together, "{}", golden.name));
             let error = relative_error(&Tensor::from_slice(together), &case.image_embeds);
             assert!(error < 1e-4, "{}: {error}", golden.name);
         }
@@ -52,8 +60,8 @@ fn an_images_features_equal_the_references_and_are_the_same_to_the_bit_in_any_co
 }
 
 /// The states of all questions of `golden`, each on its own image, in the order of the fold.
-fn read(golden: &Golden, answering: &SmallAnswering) -> (QuestionStates, Fold) {
-    let (vision, config) = (vision(golden), golden.checkpoint.config());
+fn read(golden: &Golden, answering: &SliceAnswering) -> (QuestionStates, Fold) {
+    let (vision, config) = (vision(golden, 1), golden.checkpoint.config());
     let image_of_row: Vec<usize> = (0..golden.cases.len()).collect();
     let fold = Fold::new(&image_of_row, image_of_row.clone());
     let pixels: Vec<_> = fold.images.iter().map(|&image| &golden.cases[image].pixels).collect();

@@ -19,7 +19,7 @@ use crate::{
 };
 
 #[derive(Debug)]
-pub(crate) struct SmallDecoder {
+pub(crate) struct SliceDecoder {
     embeddings: TextEmbeddings,
     layers: Vec<TextLayer>,
     transform: Linear,
@@ -47,7 +47,7 @@ struct AnswerRow {
     past: Vec<Vec<f32>>,
 }
 
-impl SmallDecoder {
+impl SliceDecoder {
     /// Loads `text_decoder.*`; `vocabulary` is the head's last layer.
     pub(super) fn load(
         root: &Scope<'_>,

@@ -1,0 +1,49 @@
+//! The same towers on slices, by the kernels of `cpu_kernels`: for models in f32 on the CPU.
+//!
+//! The image encoder is for models of all sizes, and shares its work among threads. What answers questions is for small ones, on the
+//! one thread that calls it: LibTorch needs some microseconds for each call of an operator and hands out memory for each result.
+//! Where a layer has a few hundred thousand weights, that is more than the arithmetic (docs/decisions/own-kernels.md). What is
+//! asked more rarely (beams, draws, candidates, captions, matching) goes through the other modules, with the same image features.
+
+mod answers;
+mod buffer;
+mod images;
+mod load;
+mod questions;
+mod team;
+mod text_layer;
+mod vision;
+
+#[cfg(test)]
+mod tests;
+
+use crate::{config::BlipConfig, error::LoadError, weights::Scope};
+
+pub(crate) use self::{
+    answers::{AnswerState, SliceDecoder},
+    images::Images,
+    questions::{SliceQuestionEncoder, key_value_shape},
+    team::Team,
+    vision::SliceVision,
+};
+
+/// What answers questions: an encoder of questions and a decoder of answers.
+#[derive(Debug)]
+pub(crate) struct SliceAnswering {
+    pub(crate) questions: SliceQuestionEncoder,
+    pub(crate) decoder: SliceDecoder,
+}
+
+impl SliceAnswering {
+    /// Loads `text_encoder.*` and `text_decoder.*`; `vocabulary` is the head's last layer.
+    pub(crate) fn load(
+        root: &Scope<'_>,
+        config: &BlipConfig,
+        vocabulary: &crate::layers::Linear,
+    ) -> Result<Self, LoadError> {
+        Ok(Self {
+            questions: SliceQuestionEncoder::load(root, config)?,
+            decoder: SliceDecoder::load(root, config, vocabulary)?,
+        })
+    }
+}
