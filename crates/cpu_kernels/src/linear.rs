@@ -22,6 +22,18 @@ pub enum After {
     Add,
 }
 
+impl After {
+    /// What is written of `sum`, where `here` is.
+    #[inline(always)]
+    pub(crate) fn finish<S: Simd>(self, simd: S, sum: S::f32s, here: &[f32]) -> S::f32s {
+        match self {
+            Self::Nothing => sum,
+            Self::Gelu => gelu(simd, sum),
+            Self::Add => simd.add_f32s(sum, simd.partial_load_f32s(here)),
+        }
+    }
+}
+
 /// `x W^T + b`.
 #[derive(Clone, Debug)]
 pub struct Linear {
@@ -146,12 +158,7 @@ impl<S: Simd> Finish<S> for Columns<'_> {
     #[inline(always)]
     fn finish(self, simd: S, number: usize, sum: S::f32s, here: &[f32]) -> S::f32s {
         let Some(&bias) = S::as_simd_f32s(self.bias).0.get(number) else { return sum };
-        let sum = simd.add_f32s(sum, bias);
-        match self.after {
-            After::Nothing => sum,
-            After::Gelu => gelu(simd, sum),
-            After::Add => simd.add_f32s(sum, simd.partial_load_f32s(here)),
-        }
+        self.after.finish(simd, simd.add_f32s(sum, bias), here)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Columns side by side, as [`crate::tile`] reads them.
 
-use bytemuck::{Pod, Zeroable};
+use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
 use pulp::{Arch, Simd, WithSimd};
 
 /// A cache line of numbers: panels begin at one, so that no load crosses two.
@@ -9,7 +9,7 @@ use pulp::{Arch, Simd, WithSimd};
 struct Line([f32; 16]);
 
 /// Zeros to begin with, as many as were asked for and some to fill the last line.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Panels(Vec<Line>);
 
 impl Panels {
@@ -23,6 +23,22 @@ impl Panels {
 
     pub(crate) fn numbers_mut(&mut self) -> &mut [f32] {
         bytemuck::cast_slice_mut(&mut self.0)
+    }
+
+    /// The same memory as other numbers, whose size divides that of a line.
+    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only products of bytes need it"))]
+    pub(crate) fn as_others<T: AnyBitPattern>(&self) -> &[T] {
+        bytemuck::cast_slice(&self.0)
+    }
+
+    pub(crate) fn as_others_mut<T: AnyBitPattern + NoUninit>(&mut self) -> &mut [T] {
+        bytemuck::cast_slice_mut(&mut self.0)
+    }
+
+    /// Makes room for so many numbers; never less than there was.
+    pub(crate) fn grow(&mut self, numbers: usize) {
+        let lines = numbers.div_ceil(16).max(self.0.len());
+        self.0.resize(lines, Line([0.0; 16]));
     }
 }
 

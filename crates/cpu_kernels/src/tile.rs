@@ -98,22 +98,22 @@ pub(crate) fn runs<S: Simd>(rows: usize) -> impl Iterator<Item = (usize, usize)>
     (0..count).map(move |run| (run * length + run.min(longer), length + usize::from(run < longer)))
 }
 
-/// Calls `$function::<S, ROWS>` with the constant that equals `$rows`, at most [`MAX_ROWS`].
+/// Calls `$function::<S, ROWS>`, or without `S`, with the constant that equals `$rows`, at most [`MAX_ROWS`].
 macro_rules! with_rows {
-    ($rows:expr, $function:ident::<$simd:ident>($($argument:expr),* $(,)?)) => {
+    ($rows:expr, $function:ident$(::<$simd:ident>)?($($argument:expr),* $(,)?)) => {
         match $rows {
-            1 => $function::<$simd, 1>($($argument),*),
-            2 => $function::<$simd, 2>($($argument),*),
-            3 => $function::<$simd, 3>($($argument),*),
-            4 => $function::<$simd, 4>($($argument),*),
-            5 => $function::<$simd, 5>($($argument),*),
-            6 => $function::<$simd, 6>($($argument),*),
-            7 => $function::<$simd, 7>($($argument),*),
-            8 => $function::<$simd, 8>($($argument),*),
-            9 => $function::<$simd, 9>($($argument),*),
-            10 => $function::<$simd, 10>($($argument),*),
-            11 => $function::<$simd, 11>($($argument),*),
-            _ => $function::<$simd, { $crate::tile::MAX_ROWS }>($($argument),*),
+            1 => $function::<$($simd,)? 1>($($argument),*),
+            2 => $function::<$($simd,)? 2>($($argument),*),
+            3 => $function::<$($simd,)? 3>($($argument),*),
+            4 => $function::<$($simd,)? 4>($($argument),*),
+            5 => $function::<$($simd,)? 5>($($argument),*),
+            6 => $function::<$($simd,)? 6>($($argument),*),
+            7 => $function::<$($simd,)? 7>($($argument),*),
+            8 => $function::<$($simd,)? 8>($($argument),*),
+            9 => $function::<$($simd,)? 9>($($argument),*),
+            10 => $function::<$($simd,)? 10>($($argument),*),
+            11 => $function::<$($simd,)? 11>($($argument),*),
+            _ => $function::<$($simd,)? { $crate::tile::MAX_ROWS }>($($argument),*),
         }
     };
 }

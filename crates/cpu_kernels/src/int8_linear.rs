@@ -1,0 +1,376 @@
+//! A linear layer on 8-bit integers: four times the multiplications a cycle of f32, on processors with the instructions for it.
+//!
+//! The weight has a step for each output, the input one for each of its rows, found when the row is there: nothing is
+//! calibrated, and what a row becomes depends on no other row. Both are even around 0; an input has [`INPUT_ZERO`] added, as the
+//! instructions want.
+#![cfg_attr(
+    not(target_arch = "x86_64"),
+    expect(dead_code, reason = "only products need it, and those are of x86-64")
+)]
+
+use crate::{linear::After, panels::Panels, vnni::Vnni};
+
+/// Bytes that are multiplied and added up at once.
+pub(crate) const GROUP: usize = 4;
+
+/// Groups of inputs that are taken at a time.
+pub(crate) const STEP: usize = 8;
+
+/// Vectors of a panel.
+pub(crate) const VECTORS: usize = 2;
+
+/// Columns of a panel.
+pub(crate) const WIDTH: usize = VECTORS * 16;
+
+/// The largest number of a row, and of a column, in steps.
+const LARGEST: f32 = 127.0;
+
+/// An input's byte that stands for 0.
+pub(crate) const INPUT_ZERO: u8 = 128;
+
+/// With more, sums would not fit into 32 bits.
+const MAX_INPUTS: usize = i32::MAX as usize / (127 * 127);
+
+/// What 1 stands for in a row or column of which `largest` is the largest number without its sign: NaN, if that is not finite.
+#[inline]
+pub(crate) fn step_of(largest: f32) -> f32 {
+    // A row of zeros would divide by zero.
+    if largest.is_finite() { (largest / LARGEST).max(f32::MIN_POSITIVE) } else { f32::NAN }
+}
+
+/// `x W^T + b`, with `x` and `W` rounded to 8 bits on the way.
+#[derive(Clone, Debug)]
+pub struct Int8Linear {
+    vnni: Vnni,
+    /// One panel after another, each of as many outputs as two vectors hold: for each four inputs, four bytes of each output.
+    pub(crate) weight: Panels,
+    /// What the sum of each output begins with, in 32 bits: it takes away what [`INPUT_ZERO`] adds.
+    pub(crate) starts: Panels,
+    /// `[outputs]`, what 1 stands for in each; zeros for the rest of the last panel, here and in the bias.
+    pub(crate) steps: Panels,
+    pub(crate) bias: Panels,
+    pub(crate) inputs: usize,
+    pub(crate) outputs: usize,
+}
+
+impl Int8Linear {
+    /// Rounds and lays out `weight` `[outputs, inputs]`, with `bias` `[outputs]`; `None` if this processor lacks the instructions,
+    /// if those are not as many numbers as there should be, or if there are so many inputs that sums could overflow (133,144).
+    #[must_use]
+    pub fn new(weight: &[f32], bias: &[f32], inputs: usize) -> Option<Self> {
+        let vnni = Vnni::try_new()?;
+        let outputs = bias.len();
+        if inputs == 0 || inputs > MAX_INPUTS || outputs == 0 || weight.len() != inputs * outputs {
+            return None;
+        }
+        let groups = inputs.div_ceil(GROUP).next_multiple_of(STEP);
+        let padded_outputs = outputs.next_multiple_of(WIDTH);
+        let mut layer = Self {
+            vnni,
+            weight: Panels::zeros(groups * padded_outputs),
+            starts: Panels::zeros(padded_outputs),
+            steps: Panels::zeros(padded_outputs),
+            bias: Panels::zeros(padded_outputs),
+            inputs,
+            outputs,
+        };
+        let steps = layer.steps.numbers_mut().iter_mut().zip(layer.bias.numbers_mut());
+        let places = layer.starts.as_others_mut().iter_mut().zip(steps);
+        let columns = weight.chunks_exact(inputs).zip(bias).enumerate();
+        for ((start, (step, place)), (number, (column, &bias))) in places.zip(columns) {
+            *step = step_of(largest(column));
+            *place = bias;
+            let panel = layer.weight.as_others_mut::<[i8; GROUP]>().chunks_exact_mut(groups * WIDTH);
+            let lines = panel.skip(number / WIDTH).take(1).flat_map(|panel| panel.chunks_exact_mut(WIDTH));
+            let mut sum = 0;
+            for (weights, line) in column.chunks(GROUP).zip(lines) {
+                let bytes = line.iter_mut().skip(number % WIDTH).take(1).flatten();
+                for (byte, weight) in bytes.zip(weights) {
+                    *byte = (weight / *step).round_ties_even() as i8;
+                    sum += i32::from(*byte);
+                }
+            }
+            // Sums may wrap around on their way: where they end fits.
+            *start = i32::from(INPUT_ZERO).wrapping_mul(-sum);
+        }
+        Some(layer)
+    }
+
+    /// Whether this processor has the instructions.
+    #[must_use]
+    pub fn is_supported() -> bool {
+        Vnni::try_new().is_some()
+    }
+
+    /// Numbers of a row that comes in.
+    #[must_use]
+    pub fn inputs(&self) -> usize {
+        self.inputs
+    }
+
+    /// Numbers of a row that goes out.
+    #[must_use]
+    pub fn outputs(&self) -> usize {
+        self.outputs
+    }
+
+    /// `input` `[rows, inputs]` to `out` `[rows, outputs]`; as many rows as both have. A row with something that is no finite number
+    /// becomes one of NaN.
+    pub fn forward(&self, input: &[f32], out: &mut [f32], after: After, scratch: &mut Int8Scratch) {
+        self.vnni.forward(self, input, out, after, scratch);
+    }
+}
+
+/// The largest number without its sign; what is none is larger than all.
+fn largest(numbers: &[f32]) -> f32 {
+    f32::from_bits(numbers.iter().map(|number| number.abs().to_bits()).max().unwrap_or_default())
+}
+
+/// Room for a call's inputs in bytes; it keeps its memory.
+#[derive(Clone, Debug, Default)]
+pub struct Int8Scratch {
+    rounded: Panels,
+    steps: Vec<f32>,
+}
+
+impl Int8Scratch {
+    /// For so many rows of so many bytes, and a step for each.
+    pub(crate) fn room(&mut self, rows: usize, bytes: usize) -> (&mut [u8], &mut [f32]) {
+        let all = rows * bytes;
+        self.rounded.grow(all.div_ceil(size_of::<f32>()));
+        self.steps.resize(rows, 0.0);
+        (self.rounded.as_others_mut().get_mut(..all).unwrap_or_default(), &mut self.steps)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use proptest::prelude::*;
+    use pulp::{Arch, Simd, WithSimd};
+
+    use super::*;
+    use crate::activation::gelu;
+
+    /// The layer, or `None` after a word on standard error, past what tests hold back, that a test has checked nothing.
+    fn layer(weight: &[f32], bias: &[f32], inputs: usize) -> Option<Int8Linear> {
+        let layer = Int8Linear::new(weight, bias, inputs);
+        assert_eq!(layer.is_some(), Int8Linear::is_supported());
+        if layer.is_none() {
+            let thread = std::thread::current();
+            let name = thread.name().unwrap_or_default();
+            writeln!(std::io::stderr(), "NOT CHECKED for want of AVX-512 VNNI: {name}").unwrap();
+        }
+        layer
+    }
+
+    /// Rows of very different sizes.
+    fn rows_of_numbers(rows: usize, columns: usize, seed: usize) -> Vec<f32> {
+        let number = |index: usize| (((index + seed) * 7_919) % 1_009) as f32 / 504.0 - 1.0;
+        let size = |row: usize| 2f32.powf(5.0 * number(31 * row + 7));
+        (0..rows * columns).map(|index| number(index) * size(index / columns)).collect()
+    }
+
+    /// Something is in the scratch from another layer's rows.
+    fn used_scratch() -> Int8Scratch {
+        let mut scratch = Int8Scratch::default();
+        if let Some(layer) = layer(&[1.0; 999], &[0.0], 999) {
+            layer.forward(&[-1.0; 50 * 999], &mut [0.0; 50], After::Nothing, &mut scratch);
+        }
+        scratch
+    }
+
+    fn forward(layer: &Int8Linear, input: &[f32], out: &[f32], after: After) -> Vec<f32> {
+        let mut out = out.to_vec();
+        layer.forward(input, &mut out, after, &mut used_scratch());
+        out
+    }
+
+    fn bits(numbers: &[f32]) -> Vec<u32> {
+        numbers.iter().map(|number| number.to_bits()).collect()
+    }
+
+    /// Each row's step, by the plainest of ways.
+    fn steps(rows: &[f32], columns: usize) -> Vec<f32> {
+        let most = |row: &[f32]| row.iter().fold(0f32, |most, number| most.max(number.abs()));
+        rows.chunks(columns).map(|row| (most(row) / 127.0).max(f32::MIN_POSITIVE)).collect()
+    }
+
+    /// What the layer should give, one number after another, without what is done to it in the end.
+    fn expected(input: &[f32], weight: &[f32], bias: &[f32], inputs: usize) -> Vec<f32> {
+        let weights: Vec<(Vec<i64>, f32)> = (weight.chunks(inputs).zip(steps(weight, inputs)))
+            .map(|(column, step)| {
+                (column.iter().map(|weight| (weight / step).round_ties_even() as i64).collect(), step)
+            })
+            .collect();
+        let mut out = Vec::new();
+        for (row, row_step) in input.chunks(inputs).zip(steps(input, inputs)) {
+            let row: Vec<i64> =
+                row.iter().map(|number| (number * (1.0 / row_step)).round_ties_even() as i64).collect();
+            for ((column, column_step), &bias) in weights.iter().zip(bias) {
+                let sum: i64 = row.iter().zip(column).map(|(a, b)| a * b).sum();
+                out.push((sum as f32 * column_step).mul_add(row_step, bias));
+            }
+        }
+        out
+    }
+
+    /// GELU of each number.
+    struct Gelu<'a>(&'a mut [f32]);
+
+    impl WithSimd for Gelu<'_> {
+        type Output = ();
+
+        #[inline(always)]
+        fn with_simd<S: Simd>(self, simd: S) {
+            for number in self.0 {
+                *number = simd.reduce_max_f32s(gelu(simd, simd.splat_f32s(*number)));
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_gives_what_whole_numbers_say_to_the_bit(rows in 1usize..40, inputs in 1usize..300, outputs in 1usize..100) {
+            let (input, weight) = (rows_of_numbers(rows, inputs, 1), rows_of_numbers(outputs, inputs, 2));
+            let (bias, before) = (rows_of_numbers(1, outputs, 3), rows_of_numbers(rows, outputs, 4));
+            let Some(layer) = layer(&weight, &bias, inputs) else { return Ok(()) };
+            let expected = expected(&input, &weight, &bias, inputs);
+            prop_assert_eq!(bits(&forward(&layer, &input, &before, After::Nothing)), bits(&expected));
+            let sums: Vec<f32> = expected.iter().zip(&before).map(|(new, old)| new + old).collect();
+            prop_assert_eq!(bits(&forward(&layer, &input, &before, After::Add)), bits(&sums));
+            let mut gelus = expected;
+            Arch::new().dispatch(Gelu(&mut gelus));
+            prop_assert_eq!(bits(&forward(&layer, &input, &before, After::Gelu)), bits(&gelus));
+        }
+
+        #[test]
+        fn a_product_is_off_by_no_more_than_rounding_to_8_bits_can_make_it(
+            rows in 1usize..40, inputs in 1usize..300, outputs in 1usize..100, seed in 0usize..1_009,
+        ) {
+            let (input, weight) = (rows_of_numbers(rows, inputs, seed), rows_of_numbers(outputs, inputs, 2));
+            let bias = rows_of_numbers(1, outputs, 3);
+            let Some(layer) = layer(&weight, &bias, inputs) else { return Ok(()) };
+            let found = forward(&layer, &input, &vec![0.0; rows * outputs], After::Nothing);
+            let (row_steps, column_steps) = (steps(&input, inputs), steps(&weight, inputs));
+            for (place, found) in found.into_iter().enumerate() {
+                let (row, column) = (place / outputs, place % outputs);
+                let [row_step, column_step] = [row_steps[row], column_steps[column]].map(f64::from);
+                let (mut exact, mut bound) = (f64::from(bias[column]), 0.0);
+                for (&a, &b) in input[row * inputs..][..inputs].iter().zip(&weight[column * inputs..][..inputs]) {
+                    let (a, b) = (f64::from(a), f64::from(b));
+                    exact += a * b;
+                    // Half a step of either factor.
+                    bound += (a.abs() * column_step + b.abs() * row_step) / 2.0 + row_step * column_step / 4.0;
+                }
+                // And what f32 loses.
+                let bound = bound * (1.0 + 1e-5) + exact.abs() * 1e-6;
+                prop_assert!((f64::from(found) - exact).abs() <= bound, "{found} for {exact}, more than {bound} off");
+            }
+        }
+
+        #[test]
+        fn a_row_is_the_same_to_the_bit_in_any_company(rows in 1usize..40, row in 0usize..40, outputs in 1usize..70) {
+            let (inputs, row) = (24, row % rows);
+            let (input, weight) = (rows_of_numbers(rows, inputs, 4), rows_of_numbers(outputs, inputs, 5));
+            let Some(layer) = layer(&weight, &rows_of_numbers(1, outputs, 6), inputs) else { return Ok(()) };
+            let out = vec![0.0; rows * outputs];
+            let together = forward(&layer, &input, &out, After::Gelu);
+            let alone = forward(&layer, &input[row * inputs..][..inputs], &out[..outputs], After::Gelu);
+            prop_assert_eq!(bits(&alone), bits(&together[row * outputs..][..outputs]));
+        }
+    }
+
+    #[test]
+    fn the_largest_sums_fit() {
+        // On the way, where inputs have 128 added, those of the last pass 32 bits.
+        for inputs in [4, 3_072, 70_000, MAX_INPUTS] {
+            let Some(layer) = layer(&[vec![1.0; inputs], vec![-1.0; inputs]].concat(), &[0.0; 2], inputs)
+            else {
+                return;
+            };
+            for sign in [1.0, -1.0] {
+                let found = forward(&layer, &vec![sign; inputs], &[0.0; 2], After::Nothing);
+                for (found, expected) in found.into_iter().zip([sign, -sign]) {
+                    assert!((found / inputs as f32 - expected).abs() < 1e-6, "{found} of {inputs}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_number_makes_its_row_none_and_harms_no_other() {
+        let (rows, inputs, outputs) = (9, 17, 33);
+        let weight = rows_of_numbers(outputs, inputs, 1);
+        let Some(layer) = layer(&weight, &rows_of_numbers(1, outputs, 2), inputs) else { return };
+        let (input, before) = (rows_of_numbers(rows, inputs, 3), vec![0.0; rows * outputs]);
+        for after in [After::Nothing, After::Gelu, After::Add] {
+            let unharmed = forward(&layer, &input, &before, after);
+            for (bad, place) in [f32::NAN, -f32::NAN, f32::INFINITY, f32::NEG_INFINITY]
+                .into_iter()
+                .flat_map(|bad| [0, 3, inputs - 1].map(|place| (bad, place)))
+            {
+                let mut input = input.clone();
+                input[4 * inputs + place] = bad;
+                let found = forward(&layer, &input, &before, after);
+                for (row, (found, unharmed)) in
+                    found.chunks(outputs).zip(unharmed.chunks(outputs)).enumerate()
+                {
+                    if row == 4 {
+                        assert!(found.iter().all(|number| number.is_nan()), "{bad} at {place}, {after:?}");
+                    } else {
+                        assert_eq!(bits(found), bits(unharmed), "row {row}, {bad} at {place}, {after:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_weight_that_is_no_number_makes_its_column_none() {
+        for bad in [f32::NAN, f32::INFINITY] {
+            let Some(layer) = layer(&[1.0, 2.0, bad, 0.0, 3.0, 4.0], &[0.0; 3], 2) else { return };
+            let found = forward(&layer, &[1.0, 1.0], &[0.0; 3], After::Nothing);
+            assert_eq!([false, true, false], [0, 1, 2].map(|column| found[column].is_nan()));
+        }
+    }
+
+    #[test]
+    fn a_row_of_zeros_or_next_to_them_is_the_bias() {
+        let (inputs, bias) = (40, rows_of_numbers(1, 35, 2));
+        let Some(layer) = layer(&rows_of_numbers(35, inputs, 1), &bias, inputs) else { return };
+        for number in [0.0, -0.0, f32::from_bits(1)] {
+            let found = forward(&layer, &vec![number; 3 * inputs], &[1.0; 3 * 35], After::Nothing);
+            found.chunks(35).for_each(|row| assert_eq!(row, bias));
+        }
+    }
+
+    #[test]
+    fn no_row_is_made_of_half_a_row_and_none_is_no_harm() {
+        let Some(layer) = layer(&[1.0; 6], &[0.5; 3], 2) else { return };
+        assert_eq!((layer.inputs(), layer.outputs()), (2, 3));
+        let found = forward(&layer, &[0.0; 5], &[9.0; 10], After::Nothing);
+        assert_eq!(found, [0.5, 0.5, 0.5, 0.5, 0.5, 0.5, 9.0, 9.0, 9.0, 9.0]);
+        assert_eq!(forward(&layer, &[0.0; 8], &[9.0; 5], After::Nothing), [0.5, 0.5, 0.5, 9.0, 9.0]);
+        assert_eq!(forward(&layer, &[], &[9.0], After::Nothing), [9.0]);
+    }
+
+    #[test]
+    fn a_layer_of_too_few_or_no_or_too_many_numbers_is_refused() {
+        assert!(Int8Linear::new(&[0.0; 15], &[0.0; 2], 8).is_none());
+        assert!(Int8Linear::new(&[], &[], 8).is_none());
+        assert!(Int8Linear::new(&[], &[0.0], 0).is_none());
+        assert!(Int8Linear::new(&vec![0.0; MAX_INPUTS + 1], &[0.0], MAX_INPUTS + 1).is_none());
+    }
+
+    /// So that no other test checks nothing on such a processor.
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn it_is_supported_where_the_kernel_knows_the_instructions() {
+        let processor = std::fs::read_to_string("/proc/cpuinfo").unwrap();
+        let known = |name: &str| processor.split_whitespace().any(|word| word == name);
+        let names = ["avx512f", "avx512bw", "avx512cd", "avx512dq", "avx512vl", "avx512_vnni"];
+        assert_eq!(Int8Linear::is_supported(), names.into_iter().all(known));
+    }
+}
