@@ -329,9 +329,9 @@ fn load_image_encoder(
     let config = &checkpoint.config().vision;
     let (scale, offset) = checkpoint.preprocessor().normalisation();
     let is_own = options.cpu_kernels.are_own_for_images(device, dtype);
-    if is_own && options.vision_dtype == VisionDtype::AsModel {
+    if is_own && SliceVision::is_supported(options.vision_dtype) {
         let team = Team::new(usize::try_from(tch::get_num_threads()).unwrap_or(1))?;
-        let vision = SliceVision::load(root, config, scale, offset, team)?;
+        let vision = SliceVision::load(root, config, scale, offset, options.vision_dtype, team)?;
         return Ok(ImageEncoder::on_slices(vision, config, options.vision_pass_images));
     }
     let vision = VisionEncoder::load(root, config, scale, offset, dtype.kind(), options.vision_dtype)?;

@@ -145,7 +145,7 @@ impl Int8Scratch {
 
 #[cfg(test)]
 mod tests {
-    use std::io::Write;
+    use std::{io::Write, sync::Once};
 
     use proptest::prelude::*;
     use pulp::{Arch, Simd, WithSimd};
@@ -153,14 +153,16 @@ mod tests {
     use super::*;
     use crate::activation::gelu;
 
-    /// The layer, or `None` after a word on standard error, past what tests hold back, that a test has checked nothing.
+    /// The layer, or `None` after a word on standard error, past what tests hold back, that they check nothing.
     fn layer(weight: &[f32], bias: &[f32], inputs: usize) -> Option<Int8Linear> {
         let layer = Int8Linear::new(weight, bias, inputs);
         assert_eq!(layer.is_some(), Int8Linear::is_supported());
         if layer.is_none() {
-            let thread = std::thread::current();
-            let name = thread.name().unwrap_or_default();
-            writeln!(std::io::stderr(), "NOT CHECKED for want of AVX-512 VNNI: {name}").unwrap();
+            static SAID: Once = Once::new();
+            let mut out = std::io::stderr();
+            SAID.call_once(|| {
+                writeln!(out, "NOT CHECKED for want of AVX-512 VNNI: products of bytes").unwrap()
+            });
         }
         layer
     }
@@ -343,6 +345,15 @@ mod tests {
         for number in [0.0, -0.0, f32::from_bits(1)] {
             let found = forward(&layer, &vec![number; 3 * inputs], &[1.0; 3 * 35], After::Nothing);
             found.chunks(35).for_each(|row| assert_eq!(row, bias));
+        }
+    }
+
+    #[test]
+    fn numbers_whose_inverse_step_would_be_infinite_are_rounded_as_others_are() {
+        let Some(layer) = layer(&[1.0; 40], &[0.0], 40) else { return };
+        for number in [1e-37, -1e-37] {
+            let found = forward(&layer, &[number; 40], &[0.0], After::Nothing);
+            assert!((found[0] / (40.0 * number) - 1.0).abs() < 0.1, "{found:?}");
         }
     }
 

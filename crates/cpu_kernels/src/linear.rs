@@ -29,7 +29,10 @@ impl After {
         match self {
             Self::Nothing => sum,
             Self::Gelu => gelu(simd, sum),
-            Self::Add => simd.add_f32s(sum, simd.partial_load_f32s(here)),
+            Self::Add => match S::as_simd_f32s(here).0 {
+                [whole] => simd.add_f32s(sum, *whole),
+                _ => simd.add_f32s(sum, simd.partial_load_f32s(here)),
+            },
         }
     }
 }

@@ -6,6 +6,8 @@ use std::{
     rc::Rc,
 };
 
+use cpu_kernels::Int8Scratch;
+
 /// Numbers that are written before they are read.
 #[derive(Debug, Default)]
 pub(super) struct Buffer(Vec<f32>);
@@ -73,6 +75,8 @@ pub(super) struct Buffers {
     pub(super) packed: Buffer,
     /// Attention's own.
     pub(super) scores: Vec<f32>,
+    /// Inputs in 8-bit integers.
+    pub(super) rounded: Int8Scratch,
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod answers;
 mod buffer;
 mod images;
 mod load;
+mod product;
 mod questions;
 mod team;
 mod text_layer;

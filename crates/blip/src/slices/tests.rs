@@ -4,7 +4,7 @@ use tch::{Device, Kind, Tensor};
 
 use super::{Images, SliceAnswering, SliceVision, Team, questions::QuestionStates};
 use crate::{
-    CpuKernels, Dtype, ModelOptions,
+    CpuKernels, Dtype, ModelOptions, VisionDtype,
     answer_decoder::vocabulary,
     feature_cache::BatchFeatures,
     fold::Fold,
@@ -17,13 +17,14 @@ fn scope(golden: &Golden) -> Scope<'_> {
     Scope::root(golden.checkpoint.weights(), Device::Cpu, Kind::Float)
 }
 
-fn vision(golden: &Golden, threads: usize) -> SliceVision {
+fn vision(golden: &Golden, dtype: VisionDtype, threads: usize) -> SliceVision {
     let (scale, offset) = golden.checkpoint.preprocessor().normalisation();
     SliceVision::load(
         &scope(golden),
         &golden.checkpoint.config().vision,
         scale,
         offset,
+        dtype,
         Team::new(threads).unwrap(),
     )
     .unwrap()
@@ -46,22 +47,26 @@ fn relative_error(found: &Tensor, expected: &Tensor) -> f64 {
 #[test]
 fn an_images_features_equal_the_references_and_are_the_same_to_the_bit_in_any_company_and_on_any_number_of_threads()
  {
-    for golden in goldens() {
-        let (one_thread, three) = (vision(&golden, 1), vision(&golden, 3));
-        let all: Vec<_> = golden.cases.iter().map(|case| &case.pixels).collect();
-        let together = three.forward(&all, <[f32]>::to_vec);
-        let of_image = together.len() / all.len();
-        for (case, together) in golden.cases.iter().zip(together.chunks(of_image)) {
-            one_thread.forward(&[&case.pixels], |alone| assert_eq!(alone, together, "{}", golden.name));
-            let error = relative_error(&Tensor::from_slice(together), &case.image_embeds);
-            assert!(error < 1e-4, "{}: {error}", golden.name);
+    let dtypes = [(VisionDtype::AsModel, 0.0..1e-4), (VisionDtype::Int8, f64::MIN_POSITIVE..0.05)];
+    // Without the instructions for it a model in int8 has LibTorch's kernels.
+    for (dtype, errors) in dtypes.into_iter().filter(|(dtype, _)| SliceVision::is_supported(*dtype)) {
+        for golden in goldens() {
+            let (one_thread, three) = (vision(&golden, dtype, 1), vision(&golden, dtype, 3));
+            let all: Vec<_> = golden.cases.iter().map(|case| &case.pixels).collect();
+            let together = three.forward(&all, <[f32]>::to_vec);
+            let of_image = together.len() / all.len();
+            for (case, together) in golden.cases.iter().zip(together.chunks(of_image)) {
+                one_thread.forward(&[&case.pixels], |alone| assert_eq!(alone, together, "{}", golden.name));
+                let error = relative_error(&Tensor::from_slice(together), &case.image_embeds);
+                assert!(errors.contains(&error), "{} in {dtype}: {error}", golden.name);
+            }
         }
     }
 }
 
 /// The states of all questions of `golden`, each on its own image, in the order of the fold.
 fn read(golden: &Golden, answering: &SliceAnswering) -> (QuestionStates, Fold) {
-    let (vision, config) = (vision(golden, 1), golden.checkpoint.config());
+    let (vision, config) = (vision(golden, VisionDtype::AsModel, 1), golden.checkpoint.config());
     let image_of_row: Vec<usize> = (0..golden.cases.len()).collect();
     let fold = Fold::new(&image_of_row, image_of_row.clone());
     let pixels: Vec<_> = fold.images.iter().map(|&image| &golden.cases[image].pixels).collect();

@@ -13,11 +13,13 @@ use cpu_kernels::{After, Heads, LayerNorm, Linear, Rows};
 
 use super::{
     buffer::{Buffer, Buffers},
-    load::{copied, linear, load_linear, load_norm, size},
+    load::{copied, linear, load_norm, size},
+    product::Product,
     team::Team,
 };
 use crate::{
-    config::VisionConfig, error::LoadError, layers, position_embeddings, preprocess::Pixels, weights::Scope,
+    config::VisionConfig, device::VisionDtype, error::LoadError, layers, position_embeddings,
+    preprocess::Pixels, weights::Scope,
 };
 
 /// Rows of a run at most: with those of a feed-forward, their states fill about a core's cache at the released size.
@@ -70,12 +72,19 @@ impl Spares {
 }
 
 impl SliceVision {
-    /// Loads `vision_model.*`. `scale` and `offset` normalise 8-bit pixels, per channel; `team` computes.
+    /// Whether this processor has the instructions for the layers' products in `dtype`.
+    pub(crate) fn is_supported(dtype: VisionDtype) -> bool {
+        Product::is_supported(dtype)
+    }
+
+    /// Loads `vision_model.*`. `scale` and `offset` normalise 8-bit pixels, per channel; the layers' products are computed in
+    /// `dtype`, and all of it by `team`.
     pub(crate) fn load(
         root: &Scope<'_>,
         config: &VisionConfig,
         scale: [f32; 3],
         offset: [f32; 3],
+        dtype: VisionDtype,
         team: Team,
     ) -> Result<Self, LoadError> {
         let scope = root.at("vision_model");
@@ -86,7 +95,7 @@ impl SliceVision {
         let patch_positions = positions.split_off(size(hidden).min(positions.len()));
         class_state.iter_mut().zip(&positions).for_each(|(state, position)| *state += position);
         let layers = (0..config.num_hidden_layers)
-            .map(|index| Layer::load(&scope.at(format_args!("encoder.layers.{index}")), config))
+            .map(|index| Layer::load(&scope.at(format_args!("encoder.layers.{index}")), config, dtype))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             patches: Patches::load(&embeddings, config, scale, offset)?,
@@ -275,23 +284,24 @@ impl Patches {
 struct Layer {
     norm1: LayerNorm,
     /// All queries, all keys, all values, head-major inside each.
-    qkv: Linear,
-    projection: Linear,
+    qkv: Product,
+    projection: Product,
     norm2: LayerNorm,
-    up: Linear,
-    down: Linear,
+    up: Product,
+    down: Product,
 }
 
 impl Layer {
-    fn load(scope: &Scope<'_>, config: &VisionConfig) -> Result<Self, LoadError> {
+    fn load(scope: &Scope<'_>, config: &VisionConfig, dtype: VisionDtype) -> Result<Self, LoadError> {
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
+        let product = |name, inputs, outputs| Product::load(&scope.at(name), inputs, outputs, dtype);
         Ok(Self {
             norm1: load_norm(&scope.at("layer_norm1"), hidden, eps)?,
-            qkv: load_linear(&scope.at("self_attn.qkv"), hidden, 3 * hidden)?,
-            projection: load_linear(&scope.at("self_attn.projection"), hidden, hidden)?,
+            qkv: product("self_attn.qkv", hidden, 3 * hidden)?,
+            projection: product("self_attn.projection", hidden, hidden)?,
             norm2: load_norm(&scope.at("layer_norm2"), hidden, eps)?,
-            up: load_linear(&scope.at("mlp.fc1"), hidden, inner)?,
-            down: load_linear(&scope.at("mlp.fc2"), inner, hidden)?,
+            up: product("mlp.fc1", hidden, inner)?,
+            down: product("mlp.fc2", inner, hidden)?,
         })
     }
 
@@ -299,7 +309,7 @@ impl Layer {
     fn begin(&self, states: &[f32], qkv: &mut [f32], buffers: &mut Buffers) {
         let normed = buffers.normed.take(states.len());
         self.norm1.forward(states, normed);
-        self.qkv.forward(normed, qkv, After::Nothing);
+        self.qkv.forward(normed, qkv, After::Nothing, &mut buffers.rounded);
     }
 
     /// The rest of the layer for a run whose queries are in `qkv`.
@@ -311,7 +321,7 @@ impl Layer {
         heads: Heads,
         buffers: &mut Buffers,
     ) {
-        let Buffers { normed, wide, context, scores, .. } = buffers;
+        let Buffers { normed, wide, context, scores, rounded, .. } = buffers;
         let (hidden, Packed { numbers, of_image, tokens }) = (heads.width(), packed);
         let context = context.take(run.states.len());
         let rows = run.states.len() / hidden;
@@ -322,12 +332,12 @@ impl Layer {
             let queries = Rows { numbers: qkv, stride: 3 * hidden }.from(3 * hidden * place);
             heads.attend(queries, packed, tokens, context, scores);
         }
-        self.projection.forward(context, run.states, After::Add);
+        self.projection.forward(context, run.states, After::Add, rounded);
         let normed = normed.take(run.states.len());
         self.norm2.forward(run.states, normed);
         let inner = wide.take(rows * self.up.outputs());
-        self.up.forward(normed, inner, After::Gelu);
-        self.down.forward(inner, run.states, After::Add);
+        self.up.forward(normed, inner, After::Gelu, rounded);
+        self.down.forward(inner, run.states, After::Add, rounded);
     }
 }
 
