@@ -88,6 +88,14 @@ pub enum LoadError {
         /// The model's number format.
         dtype: Dtype,
     },
+    /// This program's own CUDA kernels were asked for where they cannot run.
+    #[error("cuda_kernels is own, which takes a model in f16 or f32 on cuda, not one in {dtype} on {device}")]
+    CudaKernelsElsewhere {
+        /// The model's device.
+        device: String,
+        /// The model's number format.
+        dtype: Dtype,
+    },
     /// LibTorch refused, most often for lack of memory.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),

@@ -16,8 +16,9 @@ use crate::{
     error::{LoadError, ModelError},
     feature_cache::{BatchFeatures, FeatureCache, ImageKey, Placement},
     fold::{Fold, Source},
-    kernel_choice::CpuKernels,
+    kernel_choice::{CpuKernels, CudaKernels},
     key_value_cache::KeyValueCache,
+    own_norms::OwnNorms,
     preprocess::Pixels,
     question_answering::QuestionAnswering,
     retrieval::Retrieval,
@@ -44,6 +45,8 @@ pub struct ModelOptions {
     pub vision_dtype: VisionDtype,
     /// Whose kernels compute on the CPU.
     pub cpu_kernels: CpuKernels,
+    /// Whose kernels compute on CUDA what lies between the products.
+    pub cuda_kernels: CudaKernels,
     /// Tokens that an answer may have, if not the checkpoint's own number.
     pub max_new_tokens: Option<i64>,
     /// Launch small batches as CUDA graphs. Off by default: see `docs/decisions/cuda-graphs.md`.
@@ -61,6 +64,7 @@ impl ModelOptions {
                 vision_pass_images: 16,
                 vision_dtype: VisionDtype::AsModel,
                 cpu_kernels: CpuKernels::Auto,
+                cuda_kernels: CudaKernels::LibTorch,
                 max_new_tokens: None,
                 cuda_graphs: false,
             }
@@ -72,6 +76,7 @@ impl ModelOptions {
                 vision_pass_images: 4,
                 vision_dtype: VisionDtype::AsModel,
                 cpu_kernels: CpuKernels::Auto,
+                cuda_kernels: CudaKernels::LibTorch,
                 max_new_tokens: None,
                 cuda_graphs: false,
             }
@@ -121,7 +126,11 @@ impl Model {
         options.vision_dtype.check(device, dtype)?;
         options.cpu_kernels.check(device, dtype)?;
         let own_kernels = options.cpu_kernels.are_own(config.vision.is_small(), device, dtype);
-        let root = Scope::root(checkpoint.weights(), device, kind);
+        options.cuda_kernels.check(device, dtype)?;
+        let own_norms = OwnNorms::load(options.cuda_kernels, config, device, kind);
+        let cuda_kernels = if own_norms.is_some() { CudaKernels::Own } else { CudaKernels::LibTorch };
+        let options = ModelOptions { cuda_kernels, ..options };
+        let root = Scope::root(checkpoint.weights(), device, kind).with_own_norms(own_norms.as_ref());
         let (scale, offset) = checkpoint.preprocessor().normalisation();
         let vision = VisionEncoder::load(&root, &config.vision, scale, offset, kind, options.vision_dtype)?;
         let small_vision = (own_kernels && options.vision_dtype == VisionDtype::AsModel)
@@ -180,6 +189,11 @@ impl Model {
     /// The number format of its weights and activations.
     pub fn dtype(&self) -> Dtype {
         self.dtype
+    }
+
+    /// Whose kernels it has on CUDA: LibTorch's where this program's own were asked for and cannot be had.
+    pub fn cuda_kernels(&self) -> CudaKernels {
+        self.options.cuda_kernels
     }
 
     /// The model's shape, image size and task.

@@ -1,6 +1,6 @@
 //! Residual + layer norm over tensors.
 
-use std::sync::Arc;
+use std::rc::Rc;
 
 use cuda_graph::CudaGraphs;
 use tch::{Device, Tensor};
@@ -18,34 +18,44 @@ const WARP: u32 = 32;
 #[derive(Debug)]
 pub struct NormKernels {
     fit: Fit,
-    device: usize,
+    index: usize,
     streams: CudaGraphs,
     pre_norm: Function,
     post_norm: Function,
 }
 
 impl NormKernels {
-    /// Compiles for CUDA device `device` as it is, and loads what came of it.
+    /// Compiles for the CUDA device with this index, as it is, and loads what came of it.
     ///
     /// # Errors
     /// [`KernelError`] if NVRTC or the driver is not there, or refuses.
-    pub fn compile(shape: NormShape, device: usize) -> Result<Self, KernelError> {
+    pub fn compile(shape: NormShape, index: usize) -> Result<Self, KernelError> {
+        let opened = foreign::Device::open(index)?;
         let streams = CudaGraphs::open().map_err(|error| KernelError::Stream(error.to_string()))?;
-        let opened = foreign::Device::open(device)?;
         let cubin = foreign::compile(shape, &opened.architecture()?)?;
         let [pre_norm, post_norm] = opened.load(&cubin, [c"pre_norm", c"post_norm"])?;
-        let fit = Fit { shape, device: Device::Cuda(device) };
-        Ok(Self { fit, device, streams, pre_norm, post_norm })
+        let fit = Fit { shape, device: Device::Cuda(index) };
+        Ok(Self { fit, index, streams, pre_norm, post_norm })
+    }
+
+    /// What they were compiled for.
+    pub fn shape(&self) -> NormShape {
+        self.fit.shape
+    }
+
+    /// The device that they were compiled for.
+    pub fn device(&self) -> Device {
+        self.fit.device
     }
 
     /// With the `weight` and `bias` of a layer norm, `[width]` each.
     ///
     /// # Errors
     /// [`KernelError::Unfit`] if the kernels were not compiled for them.
-    pub fn with(self: &Arc<Self>, weight: &Tensor, bias: &Tensor) -> Result<AddNorm, KernelError> {
+    pub fn with(self: &Rc<Self>, weight: &Tensor, bias: &Tensor) -> Result<AddNorm, KernelError> {
         self.fit.parameter("weight", weight)?;
         self.fit.parameter("bias", bias)?;
-        Ok(AddNorm { kernels: Arc::clone(self), weight: weight.shallow_clone(), bias: bias.shallow_clone() })
+        Ok(AddNorm { kernels: Rc::clone(self), weight: weight.shallow_clone(), bias: bias.shallow_clone() })
     }
 }
 
@@ -55,7 +65,7 @@ impl NormKernels {
 /// a graph that is being captured takes the kernel in.
 #[derive(Debug)]
 pub struct AddNorm {
-    kernels: Arc<NormKernels>,
+    kernels: Rc<NormKernels>,
     weight: Tensor,
     bias: Tensor,
 }
@@ -94,7 +104,7 @@ impl AddNorm {
             return Ok(());
         }
         let kernels = &self.kernels;
-        let stream = kernels.streams.current_stream(kernels.device).map_err(KernelError::Stream)?;
+        let stream = kernels.streams.current_stream(kernels.index).map_err(KernelError::Stream)?;
         let arguments = Arguments { states, delta, weight: &self.weight, bias: &self.bias, normed, rows };
         kernel.launch((blocks, ROWS_PER_BLOCK * WARP), stream, &arguments)
     }

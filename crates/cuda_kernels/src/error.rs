@@ -1,5 +1,7 @@
 //! Why there is no kernel, or why it did not run.
 
+use tch::{Kind, TchError};
+
 use crate::source::MAX_WIDTH;
 
 /// Why there is no kernel, or why it did not run.
@@ -13,6 +15,9 @@ pub enum KernelError {
         /// Those that are read and written together.
         multiple: i64,
     },
+    /// Numbers in a format that the kernels are not written for.
+    #[error("numbers are {0:?}, expected Half or Float")]
+    Kind(Kind),
     /// CUDA's compiler is not there.
     #[error("libnvrtc, CUDA's compiler, is not where libraries are looked for")]
     NoCompiler,
@@ -38,7 +43,25 @@ pub enum KernelError {
         /// What it has to be.
         expected: String,
     },
+    /// A kernel computes something else than LibTorch does.
+    #[error("{kernel} disagrees with libtorch: {what}")]
+    Disagrees {
+        /// Its name in the source.
+        kernel: &'static str,
+        /// What differs, and how much.
+        what: String,
+    },
     /// LibTorch refused.
     #[error("libtorch: {0}")]
-    Torch(#[from] tch::TchError),
+    Torch(#[from] TchError),
+}
+
+/// For passes through a model, in which kernels stand among LibTorch's operators.
+impl From<KernelError> for TchError {
+    fn from(error: KernelError) -> Self {
+        match error {
+            KernelError::Torch(error) => error,
+            other => Self::Torch(other.to_string()),
+        }
+    }
 }

@@ -197,5 +197,6 @@ impl fmt::Debug for Function {
 }
 
 fn refused(error: DriverError) -> KernelError {
-    KernelError::Driver(format!("{:?}", error.0))
+    let text = error.error_string().map(|text| text.to_string_lossy().into_owned());
+    KernelError::Driver(text.unwrap_or_else(|_| format!("{:?}", error.0)))
 }

@@ -8,6 +8,7 @@ mod add_norm;
 mod error;
 mod fit;
 mod foreign;
+mod self_check;
 mod source;
 
 pub use add_norm::{AddNorm, NormKernels};

@@ -26,12 +26,15 @@ pub enum Storage {
 }
 
 impl Storage {
-    /// That of tensors of a kind, if there are kernels for it.
-    pub fn of(kind: Kind) -> Option<Self> {
+    /// That of tensors of a kind.
+    ///
+    /// # Errors
+    /// [`KernelError::Kind`] if there are no kernels for it.
+    pub fn of(kind: Kind) -> Result<Self, KernelError> {
         match kind {
-            Kind::Half => Some(Self::Half),
-            Kind::Float => Some(Self::Float),
-            _ => None,
+            Kind::Half => Ok(Self::Half),
+            Kind::Float => Ok(Self::Float),
+            other => Err(KernelError::Kind(other)),
         }
     }
 
@@ -113,6 +116,15 @@ mod tests {
         }
         let message = NormShape::new(36, 1e-5, Storage::Half).unwrap_err().to_string();
         assert_eq!(message, "rows of 36 numbers: expected a multiple of 8, up to 2048");
+    }
+
+    #[test]
+    fn there_are_kernels_for_two_kinds() {
+        for storage in [Storage::Half, Storage::Float] {
+            assert_eq!(Storage::of(storage.kind()).unwrap(), storage);
+        }
+        let message = Storage::of(Kind::BFloat16).unwrap_err().to_string();
+        assert_eq!(message, "numbers are BFloat16, expected Half or Float");
     }
 
     #[test]
