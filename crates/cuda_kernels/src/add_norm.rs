@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 
-use cuda_graph::CudaGraphs;
 use tch::{Device, Tensor};
 
 use crate::{
@@ -10,6 +9,7 @@ use crate::{
     fit::Fit,
     foreign::{self, Arguments, Function},
     source::{NormShape, ROWS_PER_BLOCK},
+    stream::Stream,
 };
 
 const WARP: u32 = 32;
@@ -18,8 +18,7 @@ const WARP: u32 = 32;
 #[derive(Debug)]
 pub struct NormKernels {
     fit: Fit,
-    index: usize,
-    streams: CudaGraphs,
+    stream: Stream,
     pre_norm: Function,
     post_norm: Function,
 }
@@ -31,11 +30,20 @@ impl NormKernels {
     /// [`KernelError`] if NVRTC or the driver is not there, or refuses.
     pub fn compile(shape: NormShape, index: usize) -> Result<Self, KernelError> {
         let opened = foreign::Device::open(index)?;
-        let streams = CudaGraphs::open().map_err(|error| KernelError::Stream(error.to_string()))?;
+        let stream = Stream::of_libtorch(index)?;
         let cubin = foreign::compile(shape, &opened.architecture()?)?;
-        let [pre_norm, post_norm] = opened.load(&cubin, [c"pre_norm", c"post_norm"])?;
-        let fit = Fit { shape, device: Device::Cuda(index) };
-        Ok(Self { fit, index, streams, pre_norm, post_norm })
+        Self::load(Fit { shape, device: Device::Cuda(index) }, &opened, stream, &cubin)
+    }
+
+    /// Loads what was compiled for a device.
+    pub(crate) fn load(
+        fit: Fit,
+        device: &foreign::Device,
+        stream: Stream,
+        cubin: &[u8],
+    ) -> Result<Self, KernelError> {
+        let [pre_norm, post_norm] = device.load(cubin, [c"pre_norm", c"post_norm"])?;
+        Ok(Self { fit, stream, pre_norm, post_norm })
     }
 
     /// What they were compiled for.
@@ -103,8 +111,7 @@ impl AddNorm {
         if blocks == 0 {
             return Ok(());
         }
-        let kernels = &self.kernels;
-        let stream = kernels.streams.current_stream(kernels.index).map_err(KernelError::Stream)?;
+        let stream = self.kernels.stream.current()?;
         let arguments = Arguments { states, delta, weight: &self.weight, bias: &self.bias, normed, rows };
         kernel.launch((blocks, ROWS_PER_BLOCK * WARP), stream, &arguments)
     }

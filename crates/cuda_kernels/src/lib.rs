@@ -8,8 +8,11 @@ mod add_norm;
 mod error;
 mod fit;
 mod foreign;
+#[cfg(test)]
+mod pretended;
 mod self_check;
 mod source;
+mod stream;
 
 pub use add_norm::{AddNorm, NormKernels};
 pub use error::KernelError;

@@ -4,12 +4,15 @@
 #![expect(unsafe_code, reason = "calls a library that was compiled here")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
-use std::{collections::HashMap, ffi::c_void, path::Path, process::Command, sync::Mutex};
+use std::{collections::HashMap, ffi::c_void, sync::Mutex};
 
 use cuda_kernels::{NormShape, ROWS_PER_BLOCK, Storage};
 use libloading::Library;
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
+
+#[path = "host/compile.rs"]
+mod host;
 
 /// `run` of `host/kernels.cpp`.
 type Run = unsafe extern "C" fn(
@@ -29,27 +32,9 @@ const GUARD_ROWS: i64 = 4;
 /// Compiles the kernels for the host, as NVRTC is told to for a GPU.
 fn compile(shape: NormShape) -> Library {
     let folder = tempfile::tempdir().unwrap();
-    let library = folder.path().join("kernels.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/host/kernels.cpp");
-    let target = "x86_64-unknown-linux-gnu";
-    let compiler = cc::Build::new()
-        .cpp(true)
-        .std("c++20")
-        .pic(true)
-        .opt_level(1)
-        .debug(false)
-        .warnings(false)
-        .cargo_metadata(false)
-        .target(target)
-        .host(target)
-        .out_dir(folder.path())
-        .get_compiler();
-    let mut command: Command = compiler.to_command();
-    command.args(shape.definitions()).args(["-shared", "-pthread", "-w"]);
-    let status = command.arg(&source).arg("-o").arg(&library).status().unwrap();
-    assert!(status.success(), "{} does not compile", source.display());
+    let library = host::compile("kernels.cpp", &shape.definitions(), "kernels.so", folder.path());
     // SAFETY: the library was made of our own source just now; it does nothing when it is opened.
-    unsafe { Library::new(&library) }.unwrap()
+    unsafe { Library::new(library) }.unwrap()
 }
 
 /// Which kernel, and where the norm goes.
