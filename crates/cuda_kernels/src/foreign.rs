@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "calls C libraries through cudarc's bindings")]
 
 use std::{
+    collections::BTreeSet,
     ffi::{CStr, CString, c_char, c_void},
     fmt, fs,
     path::Path,
@@ -57,11 +58,13 @@ fn open_compiler() -> Result<(), KernelError> {
 /// Opens NVRTC's built-ins from the folder that NVRTC is loaded from, if they are there; otherwise NVRTC says what it misses.
 fn open_builtins() {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
-    let loaded =
-        maps.lines().filter_map(|line| line.get(line.find('/')?..)).find(|path| path.contains("/libnvrtc."));
-    let Some(folder) = loaded.and_then(|path| Path::new(path).parent()) else { return };
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        if entry.file_name().to_string_lossy().starts_with("libnvrtc-builtins.so") {
+    let paths = maps.lines().filter_map(|line| line.get(line.find('/')?..)).map(Path::new);
+    let is_compiler =
+        |path: &&Path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"libnvrtc."));
+    // More than one where another version is loaded too: each has built-ins of its own name.
+    let folders: BTreeSet<&Path> = paths.filter(is_compiler).filter_map(Path::parent).collect();
+    for entry in folders.into_iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten() {
+        if entry.file_name().as_encoded_bytes().starts_with(b"libnvrtc-builtins.so") {
             // SAFETY: NVRTC's own other half, data and no initialisers of consequence.
             if let Ok(library) = unsafe { Library::new(entry.path()) } {
                 // NVRTC finds it by its name from now on.
