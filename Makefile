@@ -31,6 +31,9 @@ test: test-rust test-end-to-end test-deploy ## Every test, with all that it need
 
 test-rust: libtorch ## Unit, property and integration tests
 	$(CARGO) test --workspace --locked
+	@# CUDA's compiler needs no GPU: 90 MB, once.
+	NVRTC_FOLDER=$$(scripts/nvrtc.sh) && export NVRTC_FOLDER \
+	  && $(CARGO) test --workspace --locked --test nvrtc -- --include-ignored
 
 test-end-to-end: libtorch ## The binary through real sockets, by Python's gRPC client
 	@# Built along with the tests, with the same features: nothing is compiled twice.

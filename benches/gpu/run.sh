@@ -79,12 +79,14 @@ easy_vqa() { # easy_vqa NAME DTYPE OPTION...
   step "easy_vqa_$name" 120 python3 tools/ask_easy_vqa.py --server "${address#http://}" --near-tie $near_tie
   kill "$server" && wait "$server"
   server=
-  cat "$out/easy_vqa_$name.log" >>"$out/summary.txt"
+  # What could not be had, graphs or kernels, is in the server's own log.
+  { cat "$out/easy_vqa_$name.log"; grep WARN "$out/serve_$name.log"; } >>"$out/summary.txt"
 }
 if python3 -c 'import easy_vqa, grpc, grpc_reflection' 2>/dev/null; then
   easy_vqa f32 f32
   easy_vqa f16 f16
   easy_vqa f16_graphs f16 --cuda-graphs
+  [[ $device == cuda ]] && easy_vqa f16_kernels f16 --cuda-kernels own
 else
   echo "step easy_vqa: left out, easy_vqa or grpcio-reflection is not installed" | tee -a "$out/summary.txt"
 fi
@@ -98,10 +100,12 @@ engine() { # engine NAME DTYPE IMAGES OPTION...
   shift 3
   step "engine_$name" 200 bash -c "exec '$bin/engine_speed' --model '$work/model' --device $device --dtype $dtype \
     --batch-images $images --seconds $seconds --key-value-cache-bytes 4294967296 $* >'$out/engine_$name.json'"
-  sed -n '/questions\/s\|p50\|against\|loaded/p' "$out/engine_$name.log" >>"$out/summary.txt"
+  sed -n '/questions\/s\|p50\|against\|loaded\|kernels\|WARN/p' "$out/engine_$name.log" >>"$out/summary.txt"
 }
 engine f16 f16 $images
 engine f16_graphs f16 $images --cuda-graphs
+# Kernels of our own are for CUDA alone, where the program refuses them otherwise. Few sizes: the time for all of it is short.
+[[ $device == cuda ]] && engine f16_graphs_kernels f16 1,32,128 --cuda-graphs --cuda-kernels own
 
 # 3. The reference on the same weights and device, at its best batch size.
 dtype=f16
@@ -110,7 +114,8 @@ step reference 200 bash -c "exec python3 tools/reference_speed.py --model '$work
   --answer-tokens 3 ${small:+--budget 0.2 --largest-batch 8} >'$out/reference.json'"
 cat "$out/reference.json" >>"$out/summary.txt" 2>/dev/null
 
-# 4. What f16 gains, last: nothing else needs it.
+# 4. What kernels of our own gain without graphs, and what f16 gains, last: nothing else needs it.
+[[ $device == cuda ]] && engine f16_kernels f16 1,32,128 --cuda-kernels own
 engine f32 f32 "${images%%,*},${images##*,}"
 
 python3 benches/gpu/goals.py "$out" 2>&1 | tee "$out/goals.txt" >>"$out/summary.txt"

@@ -137,6 +137,11 @@ def test_kernels_that_a_dtype_does_not_have_are_refused_in_one_line():
     assert_one_line(run("serve", *options), 1, "cpu_kernels is own", "f32 on the cpu", "f16")
 
 
+def test_cuda_kernels_are_refused_on_the_cpu_in_one_line():
+    options = ("--device", "cpu", "--cuda-kernels", "own", "--grpc-listen", "127.0.0.1:0")
+    assert_one_line(run("serve", *options), 1, "cuda_kernels is own", "f16 or f32 on cuda", "f32 on cpu")
+
+
 def test_batches_are_measured_and_their_limits_chosen_before_the_server_is_ready(start, picture, tmp_path):
     log = tmp_path / "log"
     start("--slo-p95-ms", "3600000", "--max-batch-images", "2", "--max-batch-questions", "4", "--log", "info", "--log-format", "json", log=log)

@@ -4,9 +4,9 @@
 //! cargo run --release -p blip --example engine_speed -- --model DIR --device cuda --dtype f16 > speed.json
 //! ```
 //!
-//! First correctness: half precision against f32, and batched against alone. Then tables of questions a second for
-//! new images (one question each, and six), for images whose features are remembered, and the latency of a lone
-//! question. Images and questions are random numbers: the work does not depend on what they show.
+//! First correctness: half precision against f32, batched against alone, CUDA kernels of our own against LibTorch's. Then
+//! tables of questions a second for new images (one question each, and six), for images whose features are remembered, and
+//! the latency of a lone question. Images and questions are random numbers: the work does not depend on what they show.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 #![expect(clippy::disallowed_types, reason = "measures real time")]
 #![expect(clippy::indexing_slicing, reason = "a measuring program whose indices are its own")]
@@ -15,8 +15,9 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use blip::{
-    Checkpoint, CpuKernels, DeviceRequest, Dtype, ImageInput, ImageKey, Model, ModelFiles, ModelOptions,
-    Pixels, RowAnswer, RowError, RowInput, RowOutput, RowSink, RowTask, Sequence, VisionDtype, open_device,
+    Checkpoint, CpuKernels, CudaKernels, DeviceRequest, Dtype, ImageInput, ImageKey, Model, ModelFiles,
+    ModelOptions, Pixels, RowAnswer, RowError, RowInput, RowOutput, RowSink, RowTask, Sequence, VisionDtype,
+    open_device,
 };
 use clap::Parser;
 use serde_json::{Value, json};
@@ -60,6 +61,9 @@ struct Arguments {
     /// auto, own or libtorch: whose kernels compute on the CPU.
     #[arg(long, default_value_t)]
     cpu_kernels: CpuKernels,
+    /// own or libtorch: whose kernels compute on CUDA what lies between the products.
+    #[arg(long, default_value_t)]
+    cuda_kernels: CudaKernels,
     /// Launch small batches as CUDA graphs.
     #[arg(long)]
     cuda_graphs: bool,
@@ -280,6 +284,12 @@ fn resident_bytes() -> u64 {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
+    // What cannot be had, graphs or kernels, is a warning.
+    tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::WARN)
+        .with_writer(std::io::stderr)
+        .with_ansi(false)
+        .init();
     let chosen = open_device(arguments.device)?;
     let dtype = arguments.dtype.unwrap_or_else(|| Dtype::auto(chosen.device));
     eprintln!("device {:?} ({}), dtype {dtype}", chosen.device, chosen.reason);
@@ -294,6 +304,7 @@ fn main() -> Result<()> {
     options.key_value_cache_bytes = arguments.key_value_cache_bytes.unwrap_or(options.key_value_cache_bytes);
     options.vision_dtype = arguments.vision_dtype;
     options.cpu_kernels = arguments.cpu_kernels;
+    options.cuda_kernels = arguments.cuda_kernels;
     let mut model = Model::load(&checkpoint, chosen.device, dtype, options)?;
     let load_seconds = begin.elapsed().as_secs_f64();
     let (resident, weight_bytes) = (resident_bytes(), checkpoint.weights().bytes());
@@ -302,6 +313,13 @@ fn main() -> Result<()> {
         resident >> 20,
         weight_bytes >> 20
     );
+    let cuda_kernels = model.cuda_kernels();
+    if cuda_kernels != arguments.cuda_kernels {
+        eprintln!(
+            "{} kernels were asked for: all of this is measured with {cuda_kernels}'s",
+            arguments.cuda_kernels
+        );
+    }
     let mut workload = Workload::new(&checkpoint, arguments.question_tokens)?;
 
     let mut checks = json!(null);
@@ -316,13 +334,23 @@ fn main() -> Result<()> {
             cuda_graphs: false,
             vision_dtype: VisionDtype::AsModel,
             cpu_kernels: CpuKernels::LibTorch,
+            cuda_kernels: CudaKernels::LibTorch,
             ..options
         };
-        let mut exact = Model::load(&checkpoint, chosen.device, Dtype::F32, plain)?;
-        let single = answers_alone(&workload, &mut exact, images)?;
-        let precision = compare(&single, &alone, tie);
+        let plainly = |dtype| -> Result<Vec<Sequence>> {
+            let mut model = Model::load(&checkpoint, chosen.device, dtype, plain)?;
+            answers_alone(&workload, &mut model, images)
+        };
+        let precision = compare(&plainly(Dtype::F32)?, &alone, tie);
         eprintln!("{dtype} against f32: {precision}");
-        checks = json!({ "batched_against_alone": batched, "dtype_against_f32": precision });
+        let mut kernels = json!(null);
+        if cuda_kernels == CudaKernels::Own {
+            kernels = compare(&plainly(dtype)?, &alone, tie);
+            eprintln!("CUDA kernels of our own against libtorch's: {kernels}");
+        }
+        checks = json!({
+            "batched_against_alone": batched, "dtype_against_f32": precision, "cuda_kernels_against_libtorch": kernels,
+        });
     }
 
     eprintln!("a lone question:");
@@ -357,7 +385,7 @@ fn main() -> Result<()> {
     }
     let report = json!({
         "device": format!("{:?}", chosen.device), "dtype": dtype.to_string(),
-        "cuda_graphs": arguments.cuda_graphs, "key_value_cache_bytes": options.key_value_cache_bytes, "question_tokens": arguments.question_tokens, "answer_tokens": arguments.answer_tokens,
+        "cuda_graphs": arguments.cuda_graphs, "cuda_kernels": cuda_kernels.to_string(), "key_value_cache_bytes": options.key_value_cache_bytes, "question_tokens": arguments.question_tokens, "answer_tokens": arguments.answer_tokens,
         "load_seconds": load_seconds, "resident_bytes_after_load": resident, "weight_bytes": weight_bytes,
         "resident_bytes_at_end": resident_bytes(), "checks": checks,
         "lone_question_ms": { "p50": p50, "p99": p99, "runs": lone.len() }, "throughput": tables,

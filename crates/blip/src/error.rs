@@ -91,6 +91,14 @@ pub enum LoadError {
     /// The machine has no more threads.
     #[error("cannot start threads to compute with: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
+    /// This program's own CUDA kernels were asked for where they cannot run.
+    #[error("cuda_kernels is own, which takes a model in f16 or f32 on cuda, not one in {dtype} on {device}")]
+    CudaKernelsElsewhere {
+        /// The model's device.
+        device: String,
+        /// The model's number format.
+        dtype: Dtype,
+    },
     /// LibTorch refused, most often for lack of memory.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),

@@ -1,4 +1,4 @@
-//! Whose kernels compute on the CPU.
+//! Whose kernels compute.
 
 use std::{fmt, str::FromStr};
 
@@ -67,6 +67,52 @@ impl fmt::Display for CpuKernels {
     }
 }
 
+/// Whose kernels compute on CUDA what lies between the products: residual and norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CudaKernels {
+    /// This program's own, compiled when the model is loaded; LibTorch's where that fails, with a warning.
+    Own,
+    /// LibTorch's. The default until the others have been measured: see `docs/decisions/fused-kernels.md`.
+    #[default]
+    LibTorch,
+}
+
+impl CudaKernels {
+    /// Whether a model in `dtype` on `device` can have them.
+    ///
+    /// # Errors
+    /// [`LoadError::CudaKernelsElsewhere`] if not.
+    pub fn check(self, device: Device, dtype: Dtype) -> Result<(), LoadError> {
+        match (self, device, dtype) {
+            (Self::LibTorch, ..) | (Self::Own, Device::Cuda(_), Dtype::F16 | Dtype::F32) => Ok(()),
+            (Self::Own, ..) => {
+                Err(LoadError::CudaKernelsElsewhere { device: format!("{device:?}").to_lowercase(), dtype })
+            }
+        }
+    }
+}
+
+impl FromStr for CudaKernels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "own" => Ok(Self::Own),
+            "libtorch" => Ok(Self::LibTorch),
+            _ => Err(format!("unknown kernels {text:?}, expected own or libtorch")),
+        }
+    }
+}
+
+impl fmt::Display for CudaKernels {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Own => "own",
+            Self::LibTorch => "libtorch",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -100,5 +146,22 @@ mod tests {
             assert_eq!(kernels.to_string().parse(), Ok(kernels));
         }
         assert!("cuda".parse::<CpuKernels>().unwrap_err().contains("auto, own or libtorch"));
+        for kernels in [CudaKernels::Own, CudaKernels::LibTorch] {
+            assert_eq!(kernels.to_string().parse(), Ok(kernels));
+        }
+        assert!("auto".parse::<CudaKernels>().unwrap_err().contains("own or libtorch"));
+    }
+
+    #[test]
+    fn our_own_on_cuda_are_for_f16_and_f32_there() {
+        let own = |device, dtype| CudaKernels::Own.check(device, dtype).map_err(|error| error.to_string());
+        assert_eq!(own(Device::Cuda(1), Dtype::F16), Ok(()));
+        assert_eq!(own(Device::Cuda(0), Dtype::F32), Ok(()));
+        assert_eq!(
+            own(Device::Cpu, Dtype::F32).unwrap_err(),
+            "cuda_kernels is own, which takes a model in f16 or f32 on cuda, not one in f32 on cpu"
+        );
+        assert!(own(Device::Cuda(0), Dtype::Bf16).unwrap_err().ends_with("not one in bf16 on cuda(0)"));
+        assert!(CudaKernels::LibTorch.check(Device::Cpu, Dtype::Bf16).is_ok());
     }
 }

@@ -1,5 +1,6 @@
 //! The building blocks of every tower: a linear layer, a layer norm, and two linear layers with a GELU between them.
 
+use cuda_kernels::AddNorm;
 use tch::{TchError, Tensor};
 
 use crate::{error::LoadError, int8_linear::Int8Linear, packed_linear::PackedLinear, weights::Scope};
@@ -79,19 +80,25 @@ impl Dense {
     }
 }
 
-/// Layer norm over the last dimension: biased variance, affine. LibTorch accumulates in f32 whatever the kind.
+/// Layer norm over the last dimension: biased variance, affine. LibTorch accumulates in f32 whatever the kind, and so do kernels
+/// of our own.
 #[derive(Debug)]
 pub(crate) struct LayerNorm {
     weight: Tensor,
     bias: Tensor,
     size: i64,
     eps: f64,
+    /// What adds and normalises in one kernel, where there is one.
+    own: Option<AddNorm>,
 }
 
 impl LayerNorm {
     /// Loads `weight` and `bias`, both `[size]`, below `scope`.
     pub(crate) fn load(scope: &Scope<'_>, size: i64, eps: f64) -> Result<Self, LoadError> {
-        Ok(Self { weight: scope.tensor("weight", &[size])?, bias: scope.tensor("bias", &[size])?, size, eps })
+        let (weight, bias) = (scope.tensor("weight", &[size])?, scope.tensor("bias", &[size])?);
+        let own = scope.own_norms().map(|norms| norms.kernel([&weight, &bias], size, eps));
+        let own = own.transpose().map_err(TchError::from)?.flatten();
+        Ok(Self { weight, bias, size, eps, own })
     }
 
     /// Same shape out as in.
@@ -99,11 +106,32 @@ impl LayerNorm {
         input.f_layer_norm([self.size], Some(&self.weight), Some(&self.bias), self.eps, true)
     }
 
+    /// Adds what a sublayer made, `delta`, to `states` where they lie, and returns the norm of the sum, which the next sublayer
+    /// reads (pre-norm).
+    pub(crate) fn add_then_norm(&self, states: &mut Tensor, delta: &Tensor) -> Result<Tensor, TchError> {
+        debug_assert!(lie_alike(states, delta));
+        match &self.own {
+            Some(kernel) => Ok(kernel.add_then_norm(states, delta)?),
+            None => self.forward(&states.f_add_(delta)?),
+        }
+    }
+
     /// The norm of `output + residual`, as every text layer ends (post-norm).
     pub(crate) fn forward_residual(&self, output: Tensor, residual: &Tensor) -> Result<Tensor, TchError> {
-        let mut sum = output;
-        self.forward(&sum.f_add_(residual)?)
+        debug_assert!(lie_alike(&output, residual));
+        match &self.own {
+            Some(kernel) => Ok(kernel.norm_of_sum(output, residual)?),
+            None => {
+                let mut sum = output;
+                self.forward(&sum.f_add_(residual)?)
+            }
+        }
     }
+}
+
+/// What kernels of our own require of two summands, and LibTorch's do not: asked on every device, so that tests on the CPU show it.
+fn lie_alike(one: &Tensor, other: &Tensor) -> bool {
+    one.size() == other.size() && one.is_contiguous() && other.is_contiguous()
 }
 
 /// Two linear layers with the exact (erf) GELU between them.
@@ -139,6 +167,6 @@ pub(crate) mod random {
 
     /// A layer norm in f32.
     pub(crate) fn norm(size: i64) -> LayerNorm {
-        LayerNorm { weight: tensor(&[size]), bias: tensor(&[size]), size, eps: 1e-12 }
+        LayerNorm { weight: tensor(&[size]), bias: tensor(&[size]), size, eps: 1e-12, own: None }
     }
 }

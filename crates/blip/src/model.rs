@@ -17,8 +17,9 @@ use crate::{
     feature_cache::FeatureCache,
     fold::Fold,
     image_encoder::ImageEncoder,
-    kernel_choice::CpuKernels,
+    kernel_choice::{CpuKernels, CudaKernels},
     key_value_cache::KeyValueCache,
+    own_norms::OwnNorms,
     question_answering::QuestionAnswering,
     retrieval::Retrieval,
     seen_images::SeenImages,
@@ -45,6 +46,8 @@ pub struct ModelOptions {
     pub vision_dtype: VisionDtype,
     /// Whose kernels compute on the CPU.
     pub cpu_kernels: CpuKernels,
+    /// Whose kernels compute on CUDA what lies between the products.
+    pub cuda_kernels: CudaKernels,
     /// Tokens that an answer may have, if not the checkpoint's own number.
     pub max_new_tokens: Option<i64>,
     /// Launch small batches as CUDA graphs. Off by default: see `docs/decisions/cuda-graphs.md`.
@@ -62,6 +65,7 @@ impl ModelOptions {
                 vision_pass_images: 16,
                 vision_dtype: VisionDtype::AsModel,
                 cpu_kernels: CpuKernels::Auto,
+                cuda_kernels: CudaKernels::LibTorch,
                 max_new_tokens: None,
                 cuda_graphs: false,
             }
@@ -73,6 +77,7 @@ impl ModelOptions {
                 vision_pass_images: 4,
                 vision_dtype: VisionDtype::AsModel,
                 cpu_kernels: CpuKernels::Auto,
+                cuda_kernels: CudaKernels::LibTorch,
                 max_new_tokens: None,
                 cuda_graphs: false,
             }
@@ -139,8 +144,12 @@ impl Model {
         let (config, kind) = (checkpoint.config(), dtype.kind());
         options.vision_dtype.check(device, dtype)?;
         options.cpu_kernels.check(device, dtype)?;
+        options.cuda_kernels.check(device, dtype)?;
         let own_kernels = options.cpu_kernels.are_own_for_texts(config.vision.is_small(), device, dtype);
-        let root = Scope::root(checkpoint.weights(), device, kind);
+        let own_norms = OwnNorms::load(options.cuda_kernels, config, device, kind);
+        let cuda_kernels = if own_norms.is_some() { CudaKernels::Own } else { CudaKernels::LibTorch };
+        let options = ModelOptions { cuda_kernels, ..options };
+        let root = Scope::root(checkpoint.weights(), device, kind).with_own_norms(own_norms.as_ref());
         let encoder = load_image_encoder(checkpoint, &root, device, dtype, options)?;
         let head = match config.architecture() {
             Architecture::QuestionAnswering => {
@@ -196,6 +205,11 @@ impl Model {
     /// The number format of its weights and activations.
     pub fn dtype(&self) -> Dtype {
         self.dtype
+    }
+
+    /// Whose kernels it has on CUDA: LibTorch's where this program's own were asked for and cannot be had.
+    pub fn cuda_kernels(&self) -> CudaKernels {
+        self.options.cuda_kernels
     }
 
     /// The model's shape, image size and task.

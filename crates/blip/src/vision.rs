@@ -21,8 +21,8 @@ pub(crate) struct VisionEncoder {
     class_state: Tensor,
     /// `[1, patches, hidden]`.
     positions: Tensor,
+    first_norm: LayerNorm,
     layers: Vec<VisionLayer>,
-    post_norm: LayerNorm,
     grid: i64,
     patch_size: i64,
     /// `[3]` in f32: `pixel * scale + offset` is the normalised value.
@@ -55,16 +55,24 @@ impl VisionEncoder {
         let tokens = config.tokens();
         let positions = position_embeddings::load(&embeddings, config)?;
         let class_embedding = embeddings.tensor("class_embedding", &[1, 1, hidden])?;
+        let layer = |index| scope.at(format_args!("encoder.layers.{index}"));
+        let norm_before = |index| {
+            let place = match index {
+                last if last == config.num_hidden_layers => scope.at("post_layernorm"),
+                index => layer(index).at("layer_norm1"),
+            };
+            LayerNorm::load(&place, hidden, config.layer_norm_eps)
+        };
         let layers = (0..config.num_hidden_layers)
-            .map(|index| VisionLayer::load(&scope.at(format_args!("encoder.layers.{index}")), config, dtype))
+            .map(|index| VisionLayer::load(&layer(index), norm_before(index + 1)?, config, dtype))
             .collect::<Result<_, _>>()?;
         let device = positions.device();
         Ok(Self {
             patch,
             class_state: class_embedding.f_add(&positions.f_narrow(1, 0, 1)?)?,
             positions: positions.f_narrow(1, 1, tokens - 1)?.f_contiguous()?,
+            first_norm: norm_before(0)?,
             layers,
-            post_norm: LayerNorm::load(&scope.at("post_layernorm"), hidden, config.layer_norm_eps)?,
             grid: config.grid(),
             patch_size,
             scale: Tensor::f_from_slice(&scale)?.f_to_device(device)?,
@@ -80,10 +88,11 @@ impl VisionEncoder {
         let patches = patches.f_add(&self.positions)?;
         let class_state = self.class_state.f_expand([images, 1, -1], false)?;
         let mut states = Tensor::f_cat(&[class_state, patches], 1)?;
+        let mut normed = self.first_norm.forward(&states)?;
         for layer in &self.layers {
-            states = layer.forward(states)?;
+            normed = layer.forward(&mut states, normed)?;
         }
-        self.post_norm.forward(&states)
+        Ok(normed)
     }
 
     /// Normalised pixels, one row a patch in the convolution's order (channel, y, x):
@@ -100,19 +109,26 @@ impl VisionEncoder {
     }
 }
 
+/// A layer, and the norm behind it: so each sum is normalised where it is made.
 #[derive(Debug)]
 struct VisionLayer {
-    norm1: LayerNorm,
     /// Rows of the weight: all queries, all keys, all values, head-major inside each.
     qkv: Dense,
     projection: Dense,
-    norm2: LayerNorm,
+    middle_norm: LayerNorm,
     feed_forward: FeedForward,
+    /// The next layer's first norm, or the encoder's last.
+    next_norm: LayerNorm,
     heads: i64,
 }
 
 impl VisionLayer {
-    fn load(scope: &Scope<'_>, config: &VisionConfig, dtype: VisionDtype) -> Result<Self, LoadError> {
+    fn load(
+        scope: &Scope<'_>,
+        next_norm: LayerNorm,
+        config: &VisionConfig,
+        dtype: VisionDtype,
+    ) -> Result<Self, LoadError> {
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         let dense = |name: &str, inputs: i64, outputs: i64| -> Result<Dense, LoadError> {
             let linear = Linear::load(&scope.at(name), inputs, outputs)?;
@@ -122,26 +138,32 @@ impl VisionLayer {
             })
         };
         Ok(Self {
-            norm1: LayerNorm::load(&scope.at("layer_norm1"), hidden, eps)?,
             qkv: dense("self_attn.qkv", hidden, 3 * hidden)?,
             projection: dense("self_attn.projection", hidden, hidden)?,
-            norm2: LayerNorm::load(&scope.at("layer_norm2"), hidden, eps)?,
+            middle_norm: LayerNorm::load(&scope.at("layer_norm2"), hidden, eps)?,
             feed_forward: FeedForward {
                 up: dense("mlp.fc1", hidden, inner)?,
                 down: dense("mlp.fc2", inner, hidden)?,
             },
+            next_norm,
             heads: config.num_attention_heads,
         })
     }
 
-    fn forward(&self, mut states: Tensor) -> Result<Tensor, TchError> {
-        let (images, tokens, hidden) = states.size3()?;
-        let qkv = self.qkv.forward(&self.norm1.forward(&states)?)?;
+    /// Adds both sublayers to `states` `[images, tokens, hidden]`, whose norm is `normed`; returns the norm of what they are then.
+    fn forward(&self, states: &mut Tensor, normed: Tensor) -> Result<Tensor, TchError> {
+        let normed = self.middle_norm.add_then_norm(states, &self.attend(normed)?)?;
+        self.next_norm.add_then_norm(states, &self.feed_forward.forward(&normed)?)
+    }
+
+    fn attend(&self, normed: Tensor) -> Result<Tensor, TchError> {
+        let (images, tokens, hidden) = normed.size3()?;
+        let qkv = self.qkv.forward(&normed)?;
+        // Its memory is free for what follows.
+        drop(normed);
         let qkv =
             qkv.f_view([images, tokens, 3, self.heads, hidden / self.heads])?.f_permute([2, 0, 3, 1, 4])?;
         let context = attend(&qkv.f_select(0, 0)?, &qkv.f_select(0, 1)?, &qkv.f_select(0, 2)?, None)?;
-        let mut states = states.f_add_(&self.projection.forward(&merge_heads(&context)?)?)?;
-        let normed = self.norm2.forward(&states)?;
-        states.f_add_(&self.feed_forward.forward(&normed)?)
+        self.projection.forward(&merge_heads(&context)?)
     }
 }

@@ -53,6 +53,13 @@ void blip_graph_free(Graph* graph) {
   guarded([&] { delete graph; });
 }
 
+// The stream that this thread's work on a device goes to now: a graph's own while it is captured.
+int blip_graph_current_stream(int device, void** stream) {
+  return guarded([&] {
+    *stream = c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(device)).stream();
+  });
+}
+
 // Moves this thread's work to the graph's own stream: the default stream cannot be captured.
 int blip_graph_enter(Graph* graph) {
   return guarded([&] {

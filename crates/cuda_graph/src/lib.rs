@@ -6,7 +6,7 @@
 
 mod library;
 
-use std::fmt;
+use std::{ffi::c_void, fmt};
 
 use library::Library;
 
@@ -62,6 +62,15 @@ impl CudaGraphs {
         });
         graph.0.leave().map_err(GraphError::Cuda)?;
         outcome.map(|result| (graph, result))
+    }
+
+    /// The `cudaStream_t` that LibTorch's work of this thread on a device goes to: null for the default stream, a graph's own
+    /// while it is captured.
+    ///
+    /// # Errors
+    /// What LibTorch said, as text.
+    pub fn current_stream(self, device: usize) -> Result<*mut c_void, String> {
+        self.library.current_stream(device)
     }
 }
 

@@ -24,7 +24,7 @@ pub enum OpenError {
     Load(String),
 }
 
-type Pointer = *mut c_void;
+pub(crate) type Pointer = *mut c_void;
 
 /// The symbols of `graph.cpp`.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub(crate) struct Library {
     error: unsafe extern "C" fn() -> *const c_char,
     new: unsafe extern "C" fn(c_int) -> Pointer,
     free: unsafe extern "C" fn(Pointer),
+    current_stream: unsafe extern "C" fn(c_int, *mut Pointer) -> c_int,
     enter: unsafe extern "C" fn(Pointer) -> c_int,
     leave: unsafe extern "C" fn(Pointer) -> c_int,
     begin: unsafe extern "C" fn(Pointer) -> c_int,
@@ -66,6 +67,7 @@ impl Library {
                 error: *handle.get(b"blip_graph_error").map_err(|error| failed(&error))?,
                 new: *handle.get(b"blip_graph_new").map_err(|error| failed(&error))?,
                 free: *handle.get(b"blip_graph_free").map_err(|error| failed(&error))?,
+                current_stream: *handle.get(b"blip_graph_current_stream").map_err(|error| failed(&error))?,
                 enter: *handle.get(b"blip_graph_enter").map_err(|error| failed(&error))?,
                 leave: *handle.get(b"blip_graph_leave").map_err(|error| failed(&error))?,
                 begin: *handle.get(b"blip_graph_begin").map_err(|error| failed(&error))?,
@@ -88,6 +90,16 @@ impl Library {
         // SAFETY: takes a number; returns null on failure.
         let pointer = unsafe { (self.new)(device) };
         if pointer.is_null() { Err(self.last_error()) } else { Ok(RawGraph { library: self, pointer }) }
+    }
+
+    pub(crate) fn current_stream(&self, device: usize) -> Result<Pointer, String> {
+        let device = c_int::try_from(device).map_err(|error| error.to_string())?;
+        let mut stream = std::ptr::null_mut();
+        // SAFETY: takes a number, and a place for a pointer that outlives the call.
+        match unsafe { (self.current_stream)(device, &raw mut stream) } {
+            0 => Ok(stream),
+            _ => Err(self.last_error()),
+        }
     }
 }
 

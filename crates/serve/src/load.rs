@@ -70,6 +70,7 @@ impl ModelLoader {
         let vision_dtype = wanted.model.vision_dtype;
         vision_dtype.check(device, dtype).with_context(cannot_load)?;
         wanted.model.cpu_kernels.check(device, dtype).with_context(cannot_load)?;
+        wanted.model.cuda_kernels.check(device, dtype).with_context(cannot_load)?;
         tracing::info!(model = &*wanted.name, ?device, reason, %dtype, %vision_dtype, "device chosen");
 
         let intake = self.intake(&wanted, &checkpoint).with_context(cannot_load)?;
@@ -143,6 +144,7 @@ fn placement(wanted: &ModelPlan, device: Device, dtype: Dtype, checkpoint: &Chec
     options.cuda_graphs = wanted.model.cuda_graphs;
     options.vision_dtype = wanted.model.vision_dtype;
     options.cpu_kernels = wanted.model.cpu_kernels;
+    options.cuda_kernels = wanted.model.cuda_kernels;
     options.feature_cache_bytes = wanted.model.feature_cache_bytes.unwrap_or(options.feature_cache_bytes);
     options.key_value_cache_bytes =
         wanted.model.key_value_cache_bytes.unwrap_or(options.key_value_cache_bytes);

@@ -157,6 +157,17 @@ pub struct ModelSettings {
     )]
     pub cpu_kernels: blip::CpuKernels,
 
+    /// Whose kernels add a residual and normalise the sum on CUDA: `own`, this program's, in one step, compiled when a model is
+    /// loaded; `libtorch`, LibTorch's, in two. Where `own` cannot be had a warning says why, and LibTorch's are taken.
+    /// Experimental: `libtorch` until the others have been measured on a GPU
+    #[arg(
+        long,
+        value_name = "own|libtorch",
+        env = "BLIP_SERVE__MODEL__CUDA_KERNELS",
+        default_value = "libtorch"
+    )]
+    pub cuda_kernels: blip::CudaKernels,
+
     /// Whose conventions models follow: `hf`, those of the transformers library, or `salesforce`, those of the original
     /// repository (see docs/models.md)
     #[arg(long, value_name = "hf|salesforce", env = "BLIP_SERVE__MODEL__FLAVOUR", default_value = "hf")]

@@ -5,20 +5,31 @@ use std::{borrow::Cow, fmt::Display};
 use tch::{Device, Kind, Tensor};
 
 use super::Weights;
-use crate::error::LoadError;
+use crate::{error::LoadError, own_norms::OwnNorms};
 
-/// A place in the tree of names, with the device and kind that tensors are loaded to.
+/// A place in the tree of names, with the device and kind that tensors are loaded to, and the kernels that norms have there.
 #[derive(Debug, Clone)]
 pub(crate) struct Scope<'a> {
     weights: &'a Weights,
     prefix: Cow<'a, str>,
     device: Device,
     kind: Kind,
+    own_norms: Option<&'a OwnNorms>,
 }
 
 impl<'a> Scope<'a> {
     pub(crate) fn root(weights: &'a Weights, device: Device, kind: Kind) -> Self {
-        Self { weights, prefix: Cow::Borrowed(""), device, kind }
+        Self { weights, prefix: Cow::Borrowed(""), device, kind, own_norms: None }
+    }
+
+    /// With kernels of our own for the norms that are loaded below.
+    pub(crate) fn with_own_norms(self, own_norms: Option<&'a OwnNorms>) -> Self {
+        Self { own_norms, ..self }
+    }
+
+    /// Kernels of our own for norms, if there are any.
+    pub(crate) fn own_norms(&self) -> Option<&'a OwnNorms> {
+        self.own_norms
     }
 
     /// The scope below `name`.

@@ -1,0 +1,27 @@
+//! Sources of this folder, compiled for the host with the kernels in them.
+
+use std::path::{Path, PathBuf};
+
+/// Compiles `name` with these definitions to a library in `folder`; `soname` is what it calls itself.
+pub(crate) fn compile(name: &str, definitions: &[String], soname: &str, folder: &Path) -> PathBuf {
+    let library = folder.join(soname);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/host").join(name);
+    let target = "x86_64-unknown-linux-gnu";
+    let compiler = cc::Build::new()
+        .cpp(true)
+        .std("c++20")
+        .pic(true)
+        .opt_level(1)
+        .debug(false)
+        .warnings(false)
+        .cargo_metadata(false)
+        .target(target)
+        .host(target)
+        .out_dir(folder)
+        .get_compiler();
+    let mut command = compiler.to_command();
+    command.args(definitions).args(["-shared", "-pthread", "-w"]).arg(format!("-Wl,-soname,{soname}"));
+    let status = command.arg(&source).arg("-o").arg(&library).status().unwrap();
+    assert!(status.success(), "{} does not compile", source.display());
+    library
+}
