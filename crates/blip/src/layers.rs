@@ -23,6 +23,16 @@ impl Linear {
         })
     }
 
+    /// Loads the convolution `weight` `[out, 3, side, side]` and `bias` `[out]` below `scope`, whose windows do not overlap, as the
+    /// product of each patch of `3 * side * side` numbers.
+    pub(crate) fn load_patches(scope: &Scope<'_>, side: i64, outputs: i64) -> Result<Self, LoadError> {
+        let weight = scope.tensor("weight", &[outputs, 3, side, side])?;
+        Ok(Self {
+            weight: weight.f_reshape([outputs, 3 * side * side])?,
+            bias: scope.tensor("bias", &[outputs])?,
+        })
+    }
+
     /// Several layers with the same input as one product; outputs lie side by side in the order given.
     pub(crate) fn fused(layers: &[Self]) -> Result<Self, TchError> {
         let weights: Vec<&Tensor> = layers.iter().map(|layer| &layer.weight).collect();

@@ -45,13 +45,7 @@ impl VisionEncoder {
         let scope = root.at("vision_model");
         let (hidden, patch_size) = (config.hidden_size, config.patch_size);
         let embeddings = scope.at("embeddings");
-        let convolution = embeddings.at("patch_embedding");
-        let patch = Dense::new(Linear {
-            weight: convolution
-                .tensor("weight", &[hidden, 3, patch_size, patch_size])?
-                .f_reshape([hidden, 3 * patch_size * patch_size])?,
-            bias: convolution.tensor("bias", &[hidden])?,
-        })?;
+        let patch = Dense::new(Linear::load_patches(&embeddings.at("patch_embedding"), patch_size, hidden)?)?;
         let tokens = config.tokens();
         let positions = position_embeddings::load(&embeddings, config)?;
         let class_embedding = embeddings.tensor("class_embedding", &[1, 1, hidden])?;

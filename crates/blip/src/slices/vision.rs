@@ -6,7 +6,7 @@
 use std::{
     cell::RefCell,
     ops::Range,
-    sync::{Mutex, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use cpu_kernels::{After, Heads, LayerNorm, Linear, Rows};
@@ -55,20 +55,23 @@ struct Memory {
     qkv: Buffer,
     /// Each image's keys and values as attention reads them, head by head.
     packed: Buffer,
-    spares: Spares,
+    of_runs: RunBuffers,
 }
 
-/// What a run needs for itself, from run to run.
+/// What runs need for themselves, each to be had by the next.
 #[derive(Debug, Default)]
-struct Spares(Mutex<Vec<Buffers>>);
+struct RunBuffers(Mutex<Vec<Buffers>>);
 
-impl Spares {
-    fn take(&self) -> Buffers {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).pop().unwrap_or_default()
+impl RunBuffers {
+    /// Does `work` with some that nobody else has meanwhile.
+    fn lend(&self, work: impl FnOnce(&mut Buffers)) {
+        let mut buffers = self.idle().pop().unwrap_or_default();
+        work(&mut buffers);
+        self.idle().push(buffers);
     }
 
-    fn give_back(&self, buffers: Buffers) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).push(buffers);
+    fn idle(&self) -> MutexGuard<'_, Vec<Buffers>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -112,21 +115,19 @@ impl SliceVision {
 
     /// Encodes `images`, all of the model's size, and hands `[images, tokens, hidden]` to `take`.
     pub(crate) fn forward<T>(&self, images: &[&Pixels], take: impl FnOnce(&[f32]) -> T) -> T {
-        let Memory { states, qkv, packed, spares } = &mut *self.memory.borrow_mut();
+        let Memory { states, qkv, packed, of_runs } = &mut *self.memory.borrow_mut();
         let Self { layers, post_norm, heads, team, .. } = self;
         let hidden = heads.width();
         let of_image = hidden + self.positions.len();
         let tokens = of_image / hidden;
         let states = states.take(images.len() * of_image);
         let qkv = qkv.take(3 * states.len());
-        self.embed(images, states, spares);
+        self.embed(images, states, of_runs);
 
         let rows = run_length(images.len() * tokens, team.threads());
         if let Some(first) = layers.first() {
             team.each(runs(states, rows, hidden).zip(qkv.chunks_mut(3 * rows * hidden)), |(run, qkv)| {
-                let mut buffers = spares.take();
-                first.begin(run.states, qkv, &mut buffers);
-                spares.give_back(buffers);
+                of_runs.lend(|buffers| first.begin(run.states, qkv, buffers));
             });
         }
         let one_head = Heads::new(1, hidden / heads.count());
@@ -144,20 +145,20 @@ impl SliceVision {
             let packed = Packed { numbers: packed, of_image: of_packed, tokens };
             let next = layers.get(number + 1);
             team.each(runs(states, rows, hidden).zip(qkv.chunks_mut(3 * rows * hidden)), |(mut run, qkv)| {
-                let mut buffers = spares.take();
-                layer.finish(&mut run, qkv, packed, *heads, &mut buffers);
-                match next {
-                    Some(next) => next.begin(run.states, qkv, &mut buffers),
-                    None => post_norm.forward_in_place(run.states),
-                }
-                spares.give_back(buffers);
+                of_runs.lend(|buffers| {
+                    layer.finish(&mut run, qkv, packed, *heads, buffers);
+                    match next {
+                        Some(next) => next.begin(run.states, qkv, buffers),
+                        None => post_norm.forward_in_place(run.states),
+                    }
+                });
             });
         }
         take(states)
     }
 
     /// The first states of the images: `[images, tokens, hidden]`.
-    fn embed(&self, images: &[&Pixels], states: &mut [f32], spares: &Spares) {
+    fn embed(&self, images: &[&Pixels], states: &mut [f32], of_runs: &RunBuffers) {
         let Self { patches, class_state, positions, team, .. } = self;
         let hidden = self.heads.width();
         let of_image = hidden + positions.len();
@@ -169,10 +170,8 @@ impl SliceVision {
             pixels.zip(states.chunks_mut(band * hidden)).zip(positions.chunks(band * hidden))
         });
         team.each(bands, |((pixels, states), positions)| {
-            let mut buffers = spares.take();
             states.copy_from_slice(positions);
-            patches.add(pixels, states, &mut buffers.wide);
-            spares.give_back(buffers);
+            of_runs.lend(|buffers| patches.add(pixels, states, &mut buffers.wide));
         });
     }
 }
@@ -224,13 +223,7 @@ impl Patches {
         offset: [f32; 3],
     ) -> Result<Self, LoadError> {
         let (hidden, side) = (config.hidden_size, config.patch_size);
-        let convolution = embeddings.at("patch_embedding");
-        let product = layers::Linear {
-            weight: convolution
-                .tensor("weight", &[hidden, 3, side, side])?
-                .f_reshape([hidden, 3 * side * side])?,
-            bias: convolution.tensor("bias", &[hidden])?,
-        };
+        let product = layers::Linear::load_patches(&embeddings.at("patch_embedding"), side, hidden)?;
         let [red, green, blue] = scale;
         let [red_offset, green_offset, blue_offset] = offset;
         Ok(Self {

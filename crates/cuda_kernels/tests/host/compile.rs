@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 pub(crate) fn compile(name: &str, definitions: &[String], soname: &str, folder: &Path) -> PathBuf {
     let library = folder.join(soname);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/host").join(name);
-    let target = "x86_64-unknown-linux-gnu";
+    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let compiler = cc::Build::new()
         .cpp(true)
         .std("c++20")
@@ -15,8 +15,8 @@ pub(crate) fn compile(name: &str, definitions: &[String], soname: &str, folder: 
         .debug(false)
         .warnings(false)
         .cargo_metadata(false)
-        .target(target)
-        .host(target)
+        .target(&target)
+        .host(&target)
         .out_dir(folder)
         .get_compiler();
     let mut command = compiler.to_command();
