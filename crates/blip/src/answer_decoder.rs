@@ -16,6 +16,7 @@ use crate::{
     layers::{Dense, LayerNorm, Linear},
     text_embeddings::TextEmbeddings,
     text_layer::TextLayer,
+    transfer::{to_device, to_host},
     weights::{Scope, Weights},
 };
 
@@ -112,7 +113,7 @@ impl AnswerDecoder {
             let states = start.enter(tokens.len() as i64, &mut state.layers)?;
             return self.finish_step(states, state);
         }
-        let ids = Tensor::f_from_slice(tokens)?.f_view([tokens.len() as i64, 1])?.f_to_device(self.device)?;
+        let ids = to_device(tokens, self.device)?.f_view([tokens.len() as i64, 1])?;
         self.step_on_device(&ids, state)
     }
 
@@ -203,9 +204,7 @@ pub(crate) fn choose(logits: &Tensor) -> Result<Tensor, TchError> {
 
 /// Brings what [`choose`] found to the host, in one copy.
 pub(crate) fn read_choices(table: &Tensor) -> Result<Vec<Choice>, TchError> {
-    let mut numbers = vec![0f32; table.size2()?.0 as usize * 4];
-    let count = numbers.len();
-    table.f_to_device(Device::Cpu)?.f_contiguous()?.f_copy_data(&mut numbers, count)?;
+    let numbers = to_host(table)?;
     let (rows, _) = numbers.as_chunks::<4>();
     let choices = rows.iter().map(|&[first, second, token, total]| Choice {
         token: token as i64,

@@ -1,7 +1,5 @@
 //! Greedy decoding of a batch: one step after another, each row reported when it ends.
 
-use std::time::Duration;
-
 use tch::TchError;
 
 use crate::{
@@ -10,7 +8,7 @@ use crate::{
     decoder_state::DecoderState,
     device_graphs::DecodeGraph,
     slices::{AnswerState, SliceDecoder},
-    stopwatch::Stopwatch,
+    stopwatch::{StageTimes, Stopwatch},
     task::{RowOutput, Sequence},
 };
 
@@ -121,7 +119,7 @@ impl<'a> LiveRow<'a> {
         self.margin = self.margin.min(choice.margin);
     }
 
-    fn answer(&mut self, [vision, text]: [Duration; 2], decode: Duration) -> RowAnswer {
+    fn answer(&mut self, times: StageTimes) -> RowAnswer {
         let sequence = Sequence {
             token_ids: std::mem::take(&mut self.token_ids),
             score: self.score,
@@ -129,21 +127,19 @@ impl<'a> LiveRow<'a> {
         };
         RowAnswer {
             output: RowOutput::Generated(vec![sequence]),
-            vision,
-            text,
-            decode,
+            vision: times.vision,
+            text: times.text,
+            decode: times.decode,
             image_reused: self.image_reused,
         }
     }
 }
 
-/// Decodes `live`, whose order is the stepper's row order. `stages` are the times of vision and text before this.
-/// Returns the steps that it took.
+/// Decodes `live`, whose order is the stepper's row order. Returns the steps that it took.
 pub(crate) fn decode(
     mut stepper: Stepper<'_>,
     mut live: Vec<LiveRow<'_>>,
     stop: Stop,
-    stages: [Duration; 2],
     stopwatch: &Stopwatch,
     rows: &mut dyn RowSink,
 ) -> Result<u32, TchError> {
@@ -153,7 +149,7 @@ pub(crate) fn decode(
     for step in 0..max_steps {
         steps += 1;
         let choices = stepper.step(&tokens, step)?;
-        let decode = stopwatch.elapsed();
+        let times = stopwatch.times();
         tokens = choices.iter().map(|choice| choice.token).collect();
         for ((live, choice), next) in live.iter_mut().zip(&choices).zip(&mut tokens) {
             if live.done {
@@ -170,7 +166,7 @@ pub(crate) fn decode(
             if !choice.log_probability.is_finite() {
                 rows.finish(live.row, Err(RowError::NotFinite));
             } else if stopped {
-                rows.finish(live.row, Ok(live.answer(stages, decode)));
+                rows.finish(live.row, Ok(live.answer(times)));
             } else {
                 live.done = rows.is_cancelled(live.row);
             }

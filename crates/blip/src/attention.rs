@@ -2,6 +2,8 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
+use crate::transfer::to_device;
+
 /// `softmax(q k^T / sqrt(head dim) + mask) v`, all `[rows, heads, positions, head dim]`.
 pub(crate) fn attend(
     query: &Tensor,
@@ -46,8 +48,8 @@ pub(crate) fn padding_mask(lengths: &[i64], device: Device, kind: Kind) -> Resul
         .iter()
         .flat_map(|&length| (0..longest).map(move |position| if position < length { 0.0 } else { lowest }))
         .collect();
-    let mask = Tensor::f_from_slice(&values)?.f_view([lengths.len() as i64, 1, 1, longest])?;
-    Ok(Some(mask.f_to_device(device)?.f_to_kind(kind)?))
+    let mask = to_device(&values, device)?.f_view([lengths.len() as i64, 1, 1, longest])?;
+    Ok(Some(mask.f_to_kind(kind)?))
 }
 
 #[cfg(test)]

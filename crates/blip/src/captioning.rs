@@ -1,8 +1,6 @@
 //! Captions (`BlipForConditionalGeneration` of the reference): a decoder that reads the image itself, and goes on from a
 //! prompt or from nothing.
 
-use std::time::Duration;
-
 use tch::{Device, TchError, Tensor};
 
 use crate::{
@@ -15,6 +13,7 @@ use crate::{
     encoded_batch::EncodedBatch,
     error::{LoadError, ModelError},
     fold::Fold,
+    transfer::to_device,
     weights::Scope,
 };
 
@@ -42,16 +41,15 @@ impl Captioning {
             DecodingPlan::new(&batch, |token_ids| token_ids.get(1..).unwrap_or_default(), stop, rows);
         let memory =
             DecoderMemory { states: memory_of_rows(&batch.features.gather()?, &batch.fold)?, padding: None };
-        let stages = [batch.vision, Duration::ZERO];
         let mut steps = 0;
         if !plan.greedy.is_empty() {
             let greedy = std::mem::take(&mut plan.greedy);
             let memory = memory.select(&plan.greedy_places)?;
             let state = self.decoder.start(&memory.states, None)?;
             let stepper = Stepper::Plain { decoder: &self.decoder, state };
-            steps += decode(stepper, greedy, stop, stages, &batch.stopwatch, rows)?;
+            steps += decode(stepper, greedy, stop, &batch.stopwatch, rows)?;
         }
-        steps += plan.decode_others(&self.decoder, &memory, stop, Duration::ZERO, &batch, rows)?;
+        steps += plan.decode_others(&self.decoder, &memory, stop, &batch, rows)?;
         rows.decode_steps(steps);
         Ok(())
     }
@@ -70,5 +68,5 @@ fn memory_of_rows(features: &Tensor, fold: &Fold) -> Result<Tensor, TchError> {
     if image_of_row.len() == fold.images.len() {
         return Ok(features.shallow_clone());
     }
-    features.f_index_select(0, &Tensor::f_from_slice(&image_of_row)?.f_to_device(features.device())?)
+    features.f_index_select(0, &to_device(&image_of_row, features.device())?)
 }

@@ -117,7 +117,11 @@ impl CrossAttention {
         let contexts = fold
             .groups
             .iter()
-            .map(|group| self.group_context(&query, &mut images, group, group.of(&fold.sources)))
+            .enumerate()
+            .map(|(index, group)| {
+                let source = group.of(&fold.sources).first().copied();
+                self.group_context(&query, &mut images, (index, group), source)
+            })
             .collect::<Result<Vec<_>, _>>()?;
         let context = texts.unpad(joined(&contexts)?)?;
         self.norm.forward_residual(self.output.forward(&context)?, states)
@@ -127,8 +131,8 @@ impl CrossAttention {
         &self,
         query: &Tensor,
         images: &mut LayerMemory<'_>,
-        group: &FoldGroup,
-        sources: &[Source],
+        (index, group): (usize, &FoldGroup),
+        source: Option<Source>,
     ) -> Result<Tensor, TchError> {
         let (_, longest, hidden) = query.size3()?;
         let rows = group.images * group.questions;
@@ -141,12 +145,12 @@ impl CrossAttention {
             self.head_dim,
         ])?;
         let by_head = query.f_transpose(1, 2)?;
-        let features = || images.features.f_narrow(0, group.first_image, group.images);
-        let slots: Vec<i64> = sources.iter().filter_map(|source| source.slot()).collect();
-        let context = match (sources.first(), &mut images.key_values) {
-            (Some(Source::Kept(_)), Some(kept)) => {
+        let all_features = images.features;
+        let features = || all_features.f_narrow(0, group.first_image, group.images);
+        let context = match (source, images.places_of(index)) {
+            (Some(Source::Kept(_)), Some((kept, places))) => {
                 let mut first = 0;
-                let contexts = kept.read(&slots)?.into_iter().map(|key_value| {
+                let contexts = kept.read(places)?.into_iter().map(|key_value| {
                     let images = key_value.size3()?.0;
                     let query = by_head.f_narrow(0, first, images)?;
                     first += images;
@@ -154,13 +158,13 @@ impl CrossAttention {
                 });
                 joined(&contexts.collect::<Result<Vec<_>, _>>()?)?
             }
-            (Some(Source::Keep(_)), Some(kept)) => {
+            (Some(Source::Keep(_)), Some((kept, places))) => {
                 let made = self.project(&features()?)?;
-                kept.store(&slots, &made)?;
+                kept.store(places, &made)?;
                 self.context(&by_head, &made, None)?
             }
             _ => match &self.absorption {
-                Some(absorption) if absorption.is_cheaper(queries, images.features.size3()?.1) => {
+                Some(absorption) if absorption.is_cheaper(queries, all_features.size3()?.1) => {
                     absorption.context(&query, &features()?)?.f_transpose(1, 2)?
                 }
                 _ => self.context(&by_head, &self.project(&features()?)?, None)?,
@@ -194,7 +198,10 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-    use crate::{layers::random, slots::Slots};
+    use crate::{
+        layers::random,
+        slots::{Places, Slots},
+    };
 
     #[test]
     fn keys_and_values_are_the_same_wherever_they_are_read() {
@@ -215,14 +222,17 @@ mod tests {
             let states = random::tensor(&[4, 5, hidden]);
             let texts = QuestionBatch::new(&[[0; 5].as_slice(); 4], 0, Device::Cpu, Kind::Float).unwrap();
             let mut kept = Slots(random::tensor(&[4, tokens, 2 * hidden]));
-            kept.store(&[3, 0, 2], &attention.project(&features).unwrap()).unwrap();
-            let attend = |sources: [Source; 3], kept: Option<Slots>| {
+            let places = |slots: &[i64]| Places::new(slots.to_vec(), Device::Cpu).unwrap();
+            kept.store(&places(&[3, 0, 2]), &attention.project(&features).unwrap()).unwrap();
+            // Two images have a question each, the third has two.
+            let of_groups = [[3, 0].as_slice(), &[2]].map(|slots| Some(places(slots)));
+            let attend = |sources: [Source; 3], kept| {
                 let fold = Fold::with_sources(&[0, 1, 2, 2], 0..4, |_| sources.to_vec());
                 let images = LayerMemory { features: &features, key_values: kept };
                 attention.attend_images(&states, &texts, images, &fold).unwrap()
             };
             let made = attend([Source::Features; 3], None);
-            let read = attend([3, 0, 2].map(Source::Kept), Some(kept));
+            let read = attend([3, 0, 2].map(Source::Kept), Some((kept, of_groups.as_slice())));
             let difference = (made - read).abs().max().double_value(&[]);
             assert!(difference < 1e-4, "{tokens} tokens: {difference}");
         }

@@ -9,6 +9,7 @@ use crate::{
     decoder_past::Past,
     decoder_state::{DecoderState, LayerState, Position},
     lanes::LaneLayout,
+    transfer::to_device,
 };
 
 /// Where the inputs of a step lie, and what it keeps.
@@ -106,7 +107,7 @@ impl DecodeBuffers {
 
     /// Sets the inputs of step `step`: each row's last token.
     pub(crate) fn set_step(&mut self, tokens: &[i64], step: i64) -> Result<(), TchError> {
-        let ids = Tensor::f_from_slice(tokens)?.f_view([tokens.len() as i64, 1])?;
+        let ids = to_device(tokens, self.ids.device())?.f_view([tokens.len() as i64, 1])?;
         self.ids.f_narrow(0, 0, tokens.len() as i64)?.f_copy_(&ids)?;
         drop(self.step.f_fill_(step)?);
         let seen = self.visible_at.f_select(0, step)?;

@@ -2,6 +2,8 @@
 
 use tch::{TchError, Tensor};
 
+use crate::transfer::to_device;
+
 /// One memory a row.
 #[derive(Debug)]
 pub(crate) struct DecoderMemory {
@@ -19,7 +21,7 @@ impl DecoderMemory {
             let padding = padding.map(Tensor::shallow_clone);
             return Ok(Self { states: self.states.shallow_clone(), padding });
         }
-        let rows = Tensor::f_from_slice(rows)?.f_to_device(self.states.device())?;
+        let rows = to_device(rows, self.states.device())?;
         Ok(Self {
             states: self.states.f_index_select(0, &rows)?,
             padding: padding.map(|padding| padding.f_index_select(0, &rows)).transpose()?,

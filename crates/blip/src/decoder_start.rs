@@ -4,6 +4,7 @@ use tch::{Device, TchError, Tensor};
 
 use crate::{
     decoder_past::Past, decoder_state::LayerState, text_embeddings::TextEmbeddings, text_layer::TextLayer,
+    transfer::to_device,
 };
 
 /// A token at position 0, behind the first layer's self-attention.
@@ -23,7 +24,7 @@ impl DecoderStart {
         first_layer: &TextLayer,
         device: Device,
     ) -> Result<Self, TchError> {
-        let ids = Tensor::f_from_slice(&[token])?.f_view([1, 1])?.f_to_device(device)?;
+        let ids = to_device(&[token], device)?.f_view([1, 1])?;
         let mut past = Past::Growing(None);
         let states = first_layer.attend_to_past(&embeddings.forward(&ids, 0)?, &mut past)?;
         Ok(Self { token, states, past })

@@ -2,6 +2,8 @@
 
 use tch::{Device, TchError, Tensor};
 
+use crate::transfer::to_device;
+
 use crate::{decoder_past::Past, lanes::LaneLayout};
 
 /// What is kept of the rows that are being decoded.
@@ -40,7 +42,7 @@ impl DecoderState {
 
     /// Goes on with the rows at `lanes`, in that order, each as often as it is named; the memories stay.
     pub(crate) fn keep_lanes(&mut self, lanes: &[i64]) -> Result<(), TchError> {
-        let indices = Tensor::f_from_slice(lanes)?.f_to_device(self.device())?;
+        let indices = to_device(lanes, self.device())?;
         self.layers.iter_mut().try_for_each(|layer| layer.past.retain(&indices))
     }
 
@@ -52,7 +54,7 @@ impl DecoderState {
         if memories.iter().copied().eq(0..had) {
             return Ok(());
         }
-        let indices = Tensor::f_from_slice(memories)?.f_to_device(self.device())?;
+        let indices = to_device(memories, self.device())?;
         for layer in &mut self.layers {
             layer.question = layer.question.f_index_select(0, &indices)?;
         }

@@ -1,7 +1,5 @@
 //! Which rows of a batch are decoded in which way.
 
-use std::time::Duration;
-
 use tch::TchError;
 
 use crate::{
@@ -63,19 +61,18 @@ impl<'a> DecodingPlan<'a> {
         !self.searched.is_empty() || !self.ranked.is_empty()
     }
 
-    /// Searches and ranks the rows that are not greedy; `memory` has those of all rows of the batch, `text` is the
-    /// time of the text encoder. Returns the decoder's steps.
+    /// Searches and ranks the rows that are not greedy; `memory` has those of all rows of the batch. Returns the decoder's
+    /// steps.
     pub(crate) fn decode_others(
         self,
         decoder: &AnswerDecoder,
         memory: &DecoderMemory,
         stop: Stop,
-        text: Duration,
         batch: &EncodedBatch<'_>,
         rows: &mut dyn RowSink,
     ) -> Result<u32, TchError> {
-        let searching = search(decoder, memory, self.searched, stop, text, batch, rows)?;
-        let ranking = rank(decoder, memory, &self.ranked, stop, text, batch, rows)?;
+        let searching = search(decoder, memory, self.searched, stop, batch, rows)?;
+        let ranking = rank(decoder, memory, &self.ranked, stop, batch, rows)?;
         Ok(searching + ranking)
     }
 }

@@ -1,12 +1,10 @@
 //! A batch whose images are encoded: what every kind of model goes on from.
 
-use std::time::Duration;
-
 use crate::{
     batch::{RowAnswer, RowInput},
     feature_cache::BatchFeatures,
     fold::Fold,
-    stopwatch::Stopwatch,
+    stopwatch::{StageTimes, Stopwatch},
     task::RowOutput,
 };
 
@@ -23,9 +21,7 @@ pub(crate) struct EncodedBatch<'a> {
     pub(crate) texts_alone: Vec<usize>,
     /// The caller's indices of images that were encoded for this batch.
     pub(crate) new_images: Vec<usize>,
-    /// What encoding them took.
-    pub(crate) vision: Duration,
-    /// Started when the images were encoded.
+    /// Started before they were encoded.
     pub(crate) stopwatch: Stopwatch,
 }
 
@@ -46,14 +42,9 @@ impl<'a> EncodedBatch<'a> {
         image.is_some_and(|image| !self.new_images.contains(&image))
     }
 
-    /// What came of a row, after `text` in the text encoder and `decode` since.
-    pub(crate) fn answer(
-        &self,
-        row: usize,
-        output: RowOutput,
-        text: Duration,
-        decode: Duration,
-    ) -> RowAnswer {
-        RowAnswer { output, vision: self.vision, text, decode, image_reused: self.image_reused(row) }
+    /// What came of a row, after so long in each stage.
+    pub(crate) fn answer(&self, row: usize, output: RowOutput, times: StageTimes) -> RowAnswer {
+        let StageTimes { vision, text, decode } = times;
+        RowAnswer { output, vision, text, decode, image_reused: self.image_reused(row) }
     }
 }

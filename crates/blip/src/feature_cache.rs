@@ -5,7 +5,10 @@
 use lru::LruCache;
 use tch::{Device, Kind, TchError, Tensor};
 
-use crate::{shared_images::Numbers, slots::Slots};
+use crate::{
+    shared_images::Numbers,
+    slots::{Places, Slots},
+};
 
 /// Identity of an image: the digest of its bytes.
 pub type ImageKey = [u8; 32];
@@ -95,7 +98,7 @@ impl FeatureCache {
 
     /// Writes `features` `[slots.len(), tokens, hidden]` into `slots`.
     pub(crate) fn store(&mut self, slots: &[i64], features: &Tensor) -> Result<(), TchError> {
-        self.pool.store(slots, features)
+        self.pool.store(&self.places(slots)?, features)
     }
 
     /// Gives up the slot of an image whose features never came.
@@ -105,7 +108,11 @@ impl FeatureCache {
 
     /// The features in `slots`, `[slots.len(), tokens, hidden]`.
     fn gather(&self, slots: &[i64]) -> Result<Tensor, TchError> {
-        self.pool.gather(slots)
+        self.pool.gather(&self.places(slots)?)
+    }
+
+    fn places(&self, slots: &[i64]) -> Result<Places, TchError> {
+        Places::new(slots.to_vec(), self.pool.0.device())
     }
 }
 

@@ -6,8 +6,7 @@ use tch::{Device, TchError, Tensor};
 
 use crate::{
     config::VisionConfig, device_graphs::DeviceGraphs, preprocess::Pixels, shared_images::Numbers,
-    slices::SliceVision, stopwatch::Stopwatch, tensor_numbers::numbers, upload::Upload,
-    vision::VisionEncoder,
+    slices::SliceVision, tensor_numbers::numbers, upload::Upload, vision::VisionEncoder,
 };
 
 /// The image encoder of a model, with its way in.
@@ -21,7 +20,7 @@ pub(crate) struct ImageEncoder {
 /// Whose kernels encode.
 #[derive(Debug)]
 enum Vision {
-    Tensors { vision: VisionEncoder, upload: Upload, device: Device },
+    Tensors { vision: VisionEncoder, upload: Upload },
     Slices { vision: SliceVision, shape: [i64; 2] },
 }
 
@@ -34,7 +33,7 @@ impl ImageEncoder {
         [batch_images, pass_images]: [usize; 2],
     ) -> Result<Self, TchError> {
         let upload = Upload::new(batch_images.max(1) as i64, config.image_size, device)?;
-        let vision = Vision::Tensors { vision, upload, device };
+        let vision = Vision::Tensors { vision, upload };
         Ok(Self { vision, pass_images: pass_images.max(1) })
     }
 
@@ -54,7 +53,7 @@ impl ImageEncoder {
     ) -> Result<(), TchError> {
         let passes = passes(images, self.pass_images);
         match &mut self.vision {
-            Vision::Tensors { vision, upload, device } => {
+            Vision::Tensors { vision, upload } => {
                 let mut encode = |(places, images): (Range<usize>, &[&Pixels])| {
                     let pixels = upload.send(places.start as i64, images)?;
                     let features = match graphs.encode_images(vision, &pixels)? {
@@ -63,12 +62,7 @@ impl ImageEncoder {
                     };
                     take(places, &features)
                 };
-                let encoded = passes.into_iter().try_for_each(&mut encode);
-                if encoded.is_err() {
-                    // Copies may still be under way: their memory must not be written before they are done.
-                    Stopwatch::start(*device).lap();
-                }
-                encoded
+                passes.into_iter().try_for_each(&mut encode)
             }
             Vision::Slices { vision, shape: [tokens, hidden] } => {
                 passes.into_iter().try_for_each(|(places, images)| {

@@ -86,11 +86,6 @@ impl KeyValueCache {
         Self::new(0, shape, 0, Device::Cpu, Kind::Float)
     }
 
-    /// Images whose keys and values are kept now.
-    pub(crate) fn len(&self) -> usize {
-        self.slot_of.len()
-    }
-
     /// Says for each of the distinct images of a batch, given with the number of queries over it, where its keys and values
     /// come from. No image of the batch takes another's slot.
     pub(crate) fn place(&mut self, images: &[(ImageKey, i64)]) -> Vec<Source> {
@@ -176,6 +171,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::slots::Places;
 
     const SHAPE: KeyValueShape = KeyValueShape { layers: 2, tokens: 3, width: 4 };
 
@@ -188,6 +184,10 @@ mod tests {
         [number; 32]
     }
 
+    fn places(slots: &[i64]) -> Places {
+        Places::new(slots.to_vec(), Device::Cpu).unwrap()
+    }
+
     /// Asks `queries` about each image and writes, where there is something to keep, numbers that spell the image's and the
     /// layer's; returns the sources.
     fn ask(cache: &mut KeyValueCache, numbers: &[u8], queries: i64) -> Vec<Source> {
@@ -198,7 +198,7 @@ mod tests {
                 for layer in 0..2 {
                     let value = i64::from(number) * 10 + layer as i64;
                     let made = Tensor::full([1, 3, 4], value, (Kind::Float, Device::Cpu));
-                    cache.layer(layer).unwrap().store(&[slot], &made).unwrap();
+                    cache.layer(layer).unwrap().store(&places(&[slot]), &made).unwrap();
                 }
             }
         }
@@ -260,7 +260,7 @@ mod tests {
         let mut cache = cache(1, 10);
         ask(&mut cache, &[1], 10);
         cache.forget(&key(1));
-        assert_eq!(cache.len(), 0);
+        assert_eq!(cache.slot_of.len(), 0);
         assert!(matches!(ask(&mut cache, &[2], 10)[..], [Source::Keep(_)]));
         cache.forget(&key(3));
     }
@@ -292,7 +292,7 @@ mod tests {
                     if slots.is_empty() {
                         continue;
                     }
-                    let gathered = cache.layer(layer).unwrap().gather(&slots).unwrap();
+                    let gathered = cache.layer(layer).unwrap().gather(&places(&slots)).unwrap();
                     let with_slot = numbers.iter().zip(&sources).filter(|(_, source)| source.slot().is_some());
                     for (position, (&number, _)) in with_slot.enumerate() {
                         let value = gathered.double_value(&[position as i64, 2, 3]);
@@ -302,7 +302,7 @@ mod tests {
                 if forgets {
                     cache.forget(&key(forgotten));
                 }
-                prop_assert!(cache.len() <= 3);
+                prop_assert!(cache.slot_of.len() <= 3);
             }
         }
     }

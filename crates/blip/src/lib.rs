@@ -70,6 +70,7 @@ mod text_cleanup;
 mod text_embeddings;
 mod text_layer;
 mod tokenizer;
+mod transfer;
 mod upload;
 mod vision;
 mod weights;

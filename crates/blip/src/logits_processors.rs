@@ -3,7 +3,7 @@
 
 use tch::{TchError, Tensor};
 
-use crate::task::Generation;
+use crate::{task::Generation, transfer::to_device};
 
 /// A lane's options and its tokens so far, start token and prompt included.
 #[derive(Debug)]
@@ -22,9 +22,9 @@ pub(crate) fn process(
     let (count, device) = (lanes.len() as i64, scores.device());
     if lanes.iter().any(|lane| lane.options.repetition_penalty != 1.0) {
         let penalties: Vec<f32> = lanes.iter().map(|lane| lane.options.repetition_penalty).collect();
-        let penalties = Tensor::f_from_slice(&penalties)?.f_view([count, 1])?.f_to_device(device)?;
+        let penalties = to_device(&penalties, device)?.f_view([count, 1])?;
         let ids: Vec<i64> = lanes.iter().flat_map(|lane| lane.token_ids.iter().copied()).collect();
-        let ids = Tensor::f_from_slice(&ids)?.f_view([count, -1])?.f_to_device(device)?;
+        let ids = to_device(&ids, device)?.f_view([count, -1])?;
         let seen = scores.f_gather(1, &ids, false)?;
         let lowered = seen.f_mul(&penalties)?.f_where_self(&seen.f_lt(0.0)?, &seen.f_div(&penalties)?)?;
         scores = scores.f_scatter(1, &ids, &lowered)?;
@@ -33,7 +33,7 @@ pub(crate) fn process(
     if lanes.iter().any(too_short) {
         let added: Vec<f32> =
             lanes.iter().map(|lane| if too_short(lane) { f32::NEG_INFINITY } else { 0.0 }).collect();
-        let added = Tensor::f_from_slice(&added)?.f_view([count, 1])?.f_to_device(device)?;
+        let added = to_device(&added, device)?.f_view([count, 1])?;
         let stop = Tensor::f_full([count, 1], stop_token, (tch::Kind::Int64, device))?;
         scores = scores.f_scatter_add(1, &stop, &added)?;
     }

@@ -3,7 +3,7 @@
 
 use tch::{Device, TchError, Tensor};
 
-use crate::task::Sampling;
+use crate::{task::Sampling, transfer::to_device};
 
 /// Applies each lane's options to its `logits`, `[lanes, vocabulary]`; tokens that cannot be drawn come out as minus infinity.
 pub(crate) fn warp(logits: Tensor, lanes: &[Sampling]) -> Result<Tensor, TchError> {
@@ -23,7 +23,7 @@ pub(crate) fn warp(logits: Tensor, lanes: &[Sampling]) -> Result<Tensor, TchErro
 
 /// One number a lane, `[lanes, 1]`.
 fn column(numbers: impl Iterator<Item = f32>, device: Device) -> Result<Tensor, TchError> {
-    Tensor::f_from_slice(&numbers.collect::<Vec<_>>())?.f_view([-1, 1])?.f_to_device(device)
+    to_device(&numbers.collect::<Vec<_>>(), device)?.f_view([-1, 1])
 }
 
 /// Removes tokens that are less likely than the `top_k`-th.
@@ -32,7 +32,7 @@ fn keep_likeliest(logits: &Tensor, lanes: &[Sampling]) -> Result<Tensor, TchErro
     let most = lanes.iter().map(|lane| i64::from(lane.top_k)).max().unwrap_or(1).clamp(1, vocabulary);
     let (likeliest, _) = logits.f_topk(most, -1, true, true)?;
     let last: Vec<i64> = lanes.iter().map(|lane| i64::from(lane.top_k).clamp(1, most) - 1).collect();
-    let last = Tensor::f_from_slice(&last)?.f_view([-1, 1])?.f_to_device(device)?;
+    let last = to_device(&last, device)?.f_view([-1, 1])?;
     // A lane that keeps all has no bound.
     let bound = lanes.iter().map(|lane| if lane.top_k > 0 { 0.0 } else { f32::NEG_INFINITY });
     let bound = likeliest.f_gather(1, &last, false)?.f_add(&column(bound, device)?)?;

@@ -1,6 +1,6 @@
 //! The whole model: images and texts in, what is wanted of them out, row by row.
 
-use std::{num::NonZeroUsize, time::Duration};
+use std::num::NonZeroUsize;
 
 use tch::Device;
 
@@ -25,7 +25,7 @@ use crate::{
     seen_images::SeenImages,
     shared_images::SharedImages,
     slices::{SliceVision, Team},
-    stopwatch::Stopwatch,
+    stopwatch::{DeviceClock, Stage, Stopwatch},
     task::RowTask,
     vision::VisionEncoder,
     weights::Scope,
@@ -100,6 +100,7 @@ pub struct Model {
     config: BlipConfig,
     stop: Stop,
     graphs: DeviceGraphs,
+    clock: DeviceClock,
     options: ModelOptions,
     device: Device,
     dtype: Dtype,
@@ -191,6 +192,7 @@ impl Model {
             config: config.clone(),
             stop,
             graphs: DeviceGraphs::new(device, options.cuda_graphs),
+            clock: DeviceClock::new(device),
             options,
             device,
             dtype,
@@ -270,14 +272,16 @@ impl Model {
             });
             seen.place_key_values(&queries.collect::<Vec<_>>())
         });
-        let mut stopwatch = Stopwatch::start(self.device);
+        let mut stopwatch = Stopwatch::start(self.clock);
         let wanted: Vec<ImageInput<'_>> =
             fold.images.iter().filter_map(|&image| images.get(image).copied()).collect();
         let missing = seen.encode(&wanted, &mut self.encoder, &mut self.graphs, sink)?;
-        let vision = if missing.is_empty() { Duration::ZERO } else { stopwatch.lap() };
+        if !missing.is_empty() {
+            stopwatch.lap(Stage::Vision);
+        }
         let new_images = missing.iter().filter_map(|&position| fold.images.get(position).copied()).collect();
         let (features, key_values) = seen.read();
-        let batch = EncodedBatch { rows, fold, features, texts_alone, new_images, vision, stopwatch };
+        let batch = EncodedBatch { rows, fold, features, texts_alone, new_images, stopwatch };
         match &self.head {
             Head::QuestionAnswering(head) => {
                 head.run(batch, self.stop, &self.config, &mut self.graphs, key_values, sink)

@@ -20,6 +20,7 @@ use crate::{
     seen_images::KeyValues,
     shared_images::BatchKeyValues,
     slices::{Images, SliceAnswering},
+    stopwatch::Stage,
     weights::Scope,
 };
 
@@ -100,7 +101,7 @@ impl QuestionAnswering {
         let states = slices.questions.forward(&token_ids, &mut images, &batch.fold)?;
         key_values.settle();
         rows.key_values(batch.fold.kept_images(), batch.fold.images.len());
-        let text = batch.stopwatch.lap();
+        batch.stopwatch.lap(Stage::Text);
 
         let mut plan = DecodingPlan::new(&batch, |_| &[], stop, rows);
         let mut steps = 0;
@@ -108,11 +109,11 @@ impl QuestionAnswering {
             let greedy = std::mem::take(&mut plan.greedy);
             let state = slices.decoder.start(&states, &plan.greedy_places);
             let stepper = Stepper::Slices { decoder: &slices.decoder, state };
-            steps += decode(stepper, greedy, stop, [batch.vision, text], &batch.stopwatch, rows)?;
+            steps += decode(stepper, greedy, stop, &batch.stopwatch, rows)?;
         }
         if plan.has_others() {
             let memory = states.to_memory()?;
-            steps += plan.decode_others(&self.decoder, &memory, stop, text, &batch, rows)?;
+            steps += plan.decode_others(&self.decoder, &memory, stop, &batch, rows)?;
         }
         rows.decode_steps(steps);
         Ok(())
@@ -139,18 +140,17 @@ impl QuestionAnswering {
                 states
             }
             None => {
-                let images = ImageMemory::new(&features, key_values);
+                let images = ImageMemory::new(&features, key_values, &batch.fold)?;
                 let states = self.questions.forward(&questions, images, &batch.fold)?;
                 key_values.settle(&batch.fold);
                 rows.key_values(batch.fold.kept_images(), batch.fold.images.len());
                 states
             }
         };
-        let text = batch.stopwatch.lap();
+        batch.stopwatch.lap(Stage::Text);
 
         let mut plan = DecodingPlan::new(&batch, |_| &[], stop, rows);
         let memory = DecoderMemory { states, padding: questions.padding };
-        let stages = [batch.vision, text];
         let mut steps = 0;
         if !plan.greedy.is_empty() {
             let greedy = std::mem::take(&mut plan.greedy);
@@ -170,9 +170,9 @@ impl QuestionAnswering {
                 Some(graph) => Stepper::Captured(graph),
                 None => Stepper::Plain { decoder, state: decoder.start(&memory.states, memory.padding)? },
             };
-            steps += decode(stepper, greedy, stop, stages, &batch.stopwatch, rows)?;
+            steps += decode(stepper, greedy, stop, &batch.stopwatch, rows)?;
         }
-        steps += plan.decode_others(&self.decoder, &memory, stop, text, &batch, rows)?;
+        steps += plan.decode_others(&self.decoder, &memory, stop, &batch, rows)?;
         rows.decode_steps(steps);
         Ok(())
     }

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use crate::attention::padding_mask;
+use crate::{attention::padding_mask, transfer::to_device};
 
 /// Padding stays where taking it out saves less than this part of the places, 1 in so many: it takes copies of what attention
 /// reads and writes (docs/decisions/padding.md).
@@ -47,9 +47,7 @@ impl QuestionBatch {
             && !lengths.contains(&0)
             && padded.len().saturating_sub(tokens) * PADDING_LEFT_IN >= padded.len().max(1);
         Ok(Self {
-            ids: Tensor::f_from_slice(&padded)?
-                .f_view([questions.len() as i64, longest])?
-                .f_to_device(device)?,
+            ids: to_device(&padded, device)?.f_view([questions.len() as i64, longest])?,
             padding: padding_mask(&lengths, device, kind)?,
             unpadding: unpads.then(|| Unpadding::new(&lengths, device)).transpose()?,
         })
@@ -105,11 +103,10 @@ impl Unpadding {
         let computed = computed_tokens(places.len());
         positions.resize(computed, 0);
         places.resize(computed, 0);
-        let upload = |numbers: &[i64]| Tensor::f_from_slice(numbers)?.f_to_device(device);
         Ok(Self {
-            positions: upload(&positions)?,
-            places: upload(&places)?,
-            tokens: upload(&tokens)?,
+            positions: to_device(&positions, device)?,
+            places: to_device(&places, device)?,
+            tokens: to_device(&tokens, device)?,
             rows: lengths.len() as i64,
             longest,
         })

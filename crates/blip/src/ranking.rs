@@ -1,7 +1,7 @@
 //! Ranking given answers, as the original's `rank` inference does (`models/blip_vqa.py` of BLIP): a shortlist by the first
 //! token, then the label-smoothed cross-entropy of each candidate that is on it.
 
-use std::{collections::HashMap, time::Duration};
+use std::collections::HashMap;
 
 use tch::{TchError, Tensor};
 
@@ -28,20 +28,18 @@ pub(crate) struct RankRow<'a> {
     pub(crate) ranking: &'a Ranking,
 }
 
-/// Ranks the candidates of `rows`, each reported as its last one is scored. `text` is the time of the text encoder. Returns
-/// the decoder's steps.
+/// Ranks the candidates of `rows`, each reported as its last one is scored. Returns the decoder's steps.
 pub(crate) fn rank(
     decoder: &AnswerDecoder,
     memory: &DecoderMemory,
     rows: &[RankRow<'_>],
     stop: Stop,
-    text: Duration,
     batch: &EncodedBatch<'_>,
     sink: &mut dyn RowSink,
 ) -> Result<u32, TchError> {
     let mut steps = 0;
     for rows in rows.chunks(MAX_LANES) {
-        steps += rank_together(decoder, memory, rows, stop, text, batch, sink)?;
+        steps += rank_together(decoder, memory, rows, stop, batch, sink)?;
     }
     Ok(steps)
 }
@@ -51,7 +49,6 @@ fn rank_together(
     memory: &DecoderMemory,
     rows: &[RankRow<'_>],
     stop: Stop,
-    text: Duration,
     batch: &EncodedBatch<'_>,
     sink: &mut dyn RowSink,
 ) -> Result<u32, TchError> {
@@ -72,7 +69,7 @@ fn rank_together(
         let scored = score_together(decoder, &start, pass, stop, &mut steps, |owner| {
             rows.get(owner).is_none_or(|row| sink.is_cancelled(row.row))
         })?;
-        let decode = batch.stopwatch.elapsed();
+        let times = batch.stopwatch.times();
         for part in scored {
             let owner = part.owner;
             let (Some(row), Some(scores), Some(left)) =
@@ -84,7 +81,7 @@ fn rank_together(
             *left -= 1;
             if *left == 0 {
                 let outcome = ranked(scores, row.ranking.num_answers);
-                let answer = |best| batch.answer(row.row, RowOutput::Ranked(best), text, decode);
+                let answer = |best| batch.answer(row.row, RowOutput::Ranked(best), times);
                 sink.finish(row.row, outcome.map(answer));
             }
         }

@@ -16,7 +16,9 @@ use crate::{
     image_memory::ImageMemory,
     layers::Linear,
     question_encoder::QuestionEncoder,
+    stopwatch::{Stage, StageTimes},
     task::{MatchScores, RowOutput, RowTask},
+    transfer::{to_device, to_host},
     weights::Scope,
 };
 
@@ -56,17 +58,18 @@ impl Retrieval {
             true => Vec::new(),
             false => self.embed_images(&batch.features.gather()?)?,
         };
-        let head = batch.stopwatch.elapsed();
+        let times = batch.stopwatch.times();
         for &row in &work.embed_images {
             let output = work.image(row, &images).map(|image| RowOutput::Embedding(image.to_vec()));
-            report(&batch, row, output, [Duration::ZERO, head], rows);
+            report(&batch, row, output, times, rows);
         }
 
         let texts = self.embed_texts(&work.texts)?;
-        let text = batch.stopwatch.lap();
+        batch.stopwatch.lap(Stage::Text);
+        let times = StageTimes { decode: Duration::ZERO, ..batch.stopwatch.times() };
         for &row in &work.embed_texts {
             let output = work.text(row, &texts).map(|text| RowOutput::Embedding(text.to_vec()));
-            report(&batch, row, output, [text, Duration::ZERO], rows);
+            report(&batch, row, output, times, rows);
         }
 
         let matched: Vec<usize> =
@@ -76,7 +79,8 @@ impl Retrieval {
         }
         let fold = Fold::new(&work.image_positions(batch.rows.len()), matched);
         let logits = self.judge(&batch, &fold)?;
-        let text = text + batch.stopwatch.lap();
+        batch.stopwatch.lap(Stage::Text);
+        let times = StageTimes { decode: Duration::ZERO, ..batch.stopwatch.times() };
         for (&row, &logits) in fold.rows.iter().zip(&logits) {
             let vectors = (work.image(row, &images), work.text(row, &texts));
             let output = match vectors {
@@ -86,7 +90,7 @@ impl Retrieval {
                 }
                 _ => None,
             };
-            report(&batch, row, output, [text, Duration::ZERO], rows);
+            report(&batch, row, output, times, rows);
         }
         Ok(())
     }
@@ -122,8 +126,7 @@ impl Retrieval {
         let texts: Vec<&[i64]> = texts.iter().map(Vec::as_slice).collect();
         let positions: Vec<i64> = fold.images.iter().map(|&position| position as i64).collect();
         let features = batch.features.gather()?;
-        let images =
-            features.f_index_select(0, &Tensor::f_from_slice(&positions)?.f_to_device(features.device())?)?;
+        let images = features.f_index_select(0, &to_device(&positions, features.device())?)?;
         let states =
             self.texts.forward(&self.texts.prepare(&texts)?, ImageMemory::of_features(&images), fold)?;
         let logits = to_host(&self.matching.forward(&states.f_select(1, 0)?)?)?;
@@ -204,11 +207,11 @@ fn report(
     batch: &EncodedBatch<'_>,
     row: usize,
     output: Option<RowOutput>,
-    [text, head]: [Duration; 2],
+    times: StageTimes,
     rows: &mut dyn RowSink,
 ) {
     let finite = output.filter(is_finite).ok_or(RowError::NotFinite);
-    rows.finish(row, finite.map(|output| batch.answer(row, output, text, head)));
+    rows.finish(row, finite.map(|output| batch.answer(row, output, times)));
 }
 
 fn is_finite(output: &RowOutput) -> bool {
@@ -228,16 +231,4 @@ fn unit_vectors(projected: &Tensor) -> Result<Vec<Vec<f32>>, TchError> {
     let width = projected.size2()?.1;
     let numbers = to_host(&projected.f_div(&length)?)?;
     Ok(numbers.chunks(width.max(1) as usize).map(<[f32]>::to_vec).collect())
-}
-
-/// All numbers of a tensor, in f32.
-fn to_host(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
-    let mut numbers = vec![0f32; tensor.numel()];
-    let count = numbers.len();
-    tensor
-        .f_to_device(Device::Cpu)?
-        .f_to_kind(Kind::Float)?
-        .f_contiguous()?
-        .f_copy_data(&mut numbers, count)?;
-    Ok(numbers)
 }

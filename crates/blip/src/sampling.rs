@@ -6,6 +6,8 @@ use chacha20::{
 };
 use tch::{Kind, TchError, Tensor};
 
+use crate::transfer::to_device;
+
 /// A number from 0 up to, not including, 1: that of `step` in draw number `draw` of a row with this `seed`.
 ///
 /// The generator counts: ChaCha with the seed as its key, the draw as its stream, and the step as its place in it. So it has no
@@ -29,7 +31,7 @@ pub(crate) fn uniform(seed: u64, draw: u64, step: u64) -> f64 {
 pub(crate) fn draw(logits: &Tensor, uniforms: &[f64]) -> Result<Tensor, TchError> {
     let vocabulary = logits.size2()?.1;
     let cumulative = logits.f_softmax(-1, Kind::Double)?.f_cumsum(-1, None)?;
-    let uniforms = Tensor::f_from_slice(uniforms)?.f_view([-1, 1])?.f_to_device(logits.device())?;
+    let uniforms = to_device(uniforms, logits.device())?.f_view([-1, 1])?;
     let target = cumulative.f_narrow(1, vocabulary - 1, 1)?.f_mul(&uniforms)?;
     let passed = cumulative.f_le_tensor(&target)?.f_sum_dim_intlist(1, true, Kind::Int64)?;
     passed.f_clamp_max(vocabulary - 1)

@@ -1,7 +1,5 @@
 //! Searching a batch: all rows that are not plainly greedy, with all of their beams and draws, one step after another.
 
-use std::time::Duration;
-
 use tch::TchError;
 
 use crate::{
@@ -16,13 +14,12 @@ use crate::{
     task::RowOutput,
 };
 
-/// Searches `rows`, each reported as it ends. `text` is the time of the text encoder. Returns the decoder's steps.
+/// Searches `rows`, each reported as it ends. Returns the decoder's steps.
 pub(crate) fn search(
     decoder: &AnswerDecoder,
     memory: &DecoderMemory,
     mut rows: Vec<SearchRow<'_>>,
     stop: Stop,
-    text: Duration,
     batch: &EncodedBatch<'_>,
     sink: &mut dyn RowSink,
 ) -> Result<u32, TchError> {
@@ -31,7 +28,7 @@ pub(crate) fn search(
     for mut pass in passes(rows, MAX_LANES, SearchRow::lanes) {
         pass.retain(|row| !sink.is_cancelled(row.row));
         if !pass.is_empty() {
-            steps += search_together(decoder, memory, pass, stop, text, batch, sink)?;
+            steps += search_together(decoder, memory, pass, stop, batch, sink)?;
         }
     }
     Ok(steps)
@@ -42,7 +39,6 @@ fn search_together(
     memory: &DecoderMemory,
     mut rows: Vec<SearchRow<'_>>,
     stop: Stop,
-    text: Duration,
     batch: &EncodedBatch<'_>,
     sink: &mut dyn RowSink,
 ) -> Result<u32, TchError> {
@@ -57,12 +53,12 @@ fn search_together(
         steps += 1;
         let logits = decoder.step(&tokens, &mut state)?;
         let found = find_next(&logits, &rows, step, stop.stop_token)?;
-        let decode = batch.stopwatch.elapsed();
+        let times = batch.stopwatch.times();
         for (row, found) in rows.iter_mut().zip(&found).filter(|(row, _)| !row.done) {
             let outcome = row.advance(step, found, sink);
             row.done = outcome.is_some() || sink.is_cancelled(row.row);
             if let Some(outcome) = outcome {
-                let answer = |found| batch.answer(row.row, RowOutput::Generated(found), text, decode);
+                let answer = |found| batch.answer(row.row, RowOutput::Generated(found), times);
                 sink.finish(row.row, outcome.map(answer));
             }
         }

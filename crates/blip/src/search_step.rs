@@ -1,7 +1,7 @@
 //! One step of a search: from the decoder's logits to the best continuations of every row, on the device, and in one copy to the
 //! host.
 
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use crate::{
     answer_decoder::best_two,
@@ -10,6 +10,7 @@ use crate::{
     logits_warpers::warp,
     sampling::draw,
     search_row::{Found, Method, SearchRow},
+    transfer::{to_device, to_host},
 };
 
 /// Finds how each of `rows`, in the order of their methods, goes on from `logits` `[lanes, vocabulary]`.
@@ -69,7 +70,7 @@ fn continuations(beams: usize, vocabulary: i64) -> i64 {
 fn continue_beams(scores: &Tensor, rows: &[SearchRow<'_>]) -> Result<Vec<Tensor>, TchError> {
     let vocabulary = scores.size2()?.1;
     let sums: Vec<f32> = rows.iter().flat_map(SearchRow::sums).collect();
-    let sums = Tensor::f_from_slice(&sums)?.f_view([-1, 1])?.f_to_device(scores.device())?;
+    let sums = to_device(&sums, scores.device())?.f_view([-1, 1])?;
     let scores = scores.f_add(&sums)?;
     let mut first_lane = 0;
     let runs = rows.chunk_by(|one, other| one.lanes() == other.lanes()).map(|run| {
@@ -94,8 +95,5 @@ fn chosen(logits: &Tensor, tokens: &Tensor, margins: &Tensor) -> Result<Tensor, 
 
 /// Brings a table `[n, 3]` of f32 to the host.
 fn read(table: &Tensor) -> Result<Vec<Found>, TchError> {
-    let mut numbers = vec![0f32; table.size2()?.0 as usize * 3];
-    let count = numbers.len();
-    table.f_to_device(Device::Cpu)?.f_contiguous()?.f_copy_data(&mut numbers, count)?;
-    Ok(numbers.as_chunks::<3>().0.to_vec())
+    Ok(to_host(table)?.as_chunks::<3>().0.to_vec())
 }

@@ -3,35 +3,51 @@
 
 use tch::{Device, TchError, Tensor};
 
+use crate::transfer::to_device;
+
 /// On the CPU larger slots are not copied. At 3.4 MiB reading each where it lies was measured to be quicker
 /// (docs/decisions/cross-attention.md), at a small model's 65 KiB it was not measured.
 const LARGEST_COPIED_BYTES: usize = 1 << 20;
+
+/// Some of the slots, in an order.
+#[derive(Debug)]
+pub(crate) struct Places {
+    slots: Vec<i64>,
+    /// The same, `[slots.len()]` of i64 on the slots' device.
+    index: Tensor,
+}
+
+impl Places {
+    pub(crate) fn new(slots: Vec<i64>, device: Device) -> Result<Self, TchError> {
+        let index = to_device(&slots, device)?;
+        Ok(Self { slots, index })
+    }
+}
 
 /// What is kept of images, `[slots, ..]`.
 #[derive(Debug)]
 pub(crate) struct Slots(pub(crate) Tensor);
 
 impl Slots {
-    /// Writes `values` `[slots.len(), ..]` into `slots`.
-    pub(crate) fn store(&mut self, slots: &[i64], values: &Tensor) -> Result<(), TchError> {
-        let index = self.index(slots)?;
-        self.0.f_index_copy_(0, &index, values).map(drop)
+    /// Writes `values`, one for each of the `places`, `[places, ..]`.
+    pub(crate) fn store(&mut self, places: &Places, values: &Tensor) -> Result<(), TchError> {
+        self.0.f_index_copy_(0, &places.index, values).map(drop)
     }
 
-    /// What is in `slots`, `[slots.len(), ..]`.
-    pub(crate) fn gather(&self, slots: &[i64]) -> Result<Tensor, TchError> {
-        match slots {
-            [only] => self.0.f_narrow(0, *only, 1),
-            _ => self.0.f_index_select(0, &self.index(slots)?),
+    /// What is in the `places`, `[places, ..]`.
+    pub(crate) fn gather(&self, places: &Places) -> Result<Tensor, TchError> {
+        match *places.slots {
+            [only] => self.0.f_narrow(0, only, 1),
+            _ => self.0.f_index_select(0, &places.index),
         }
     }
 
-    /// What is in `slots`, in their order, in pieces `[some of them, ..]`: copied side by side or, where large ones lie in the
-    /// CPU's memory, each as it lies there.
-    pub(crate) fn read(&self, slots: &[i64]) -> Result<Vec<Tensor>, TchError> {
+    /// What is in the `places`, in their order, in pieces `[some of them, ..]`: copied side by side or, where large ones lie in
+    /// the CPU's memory, each as it lies there.
+    pub(crate) fn read(&self, places: &Places) -> Result<Vec<Tensor>, TchError> {
         match self.0.device() == Device::Cpu && self.slot_bytes() > LARGEST_COPIED_BYTES {
-            true => slots.iter().map(|&slot| self.0.f_narrow(0, slot, 1)).collect(),
-            false => Ok(vec![self.gather(slots)?]),
+            true => places.slots.iter().map(|&slot| self.0.f_narrow(0, slot, 1)).collect(),
+            false => Ok(vec![self.gather(places)?]),
         }
     }
 
@@ -39,10 +55,6 @@ impl Slots {
     pub(crate) fn slot_bytes(&self) -> usize {
         let numbers: i64 = self.0.size().iter().skip(1).product();
         usize::try_from(numbers).unwrap_or(0) * self.0.kind().elt_size_in_bytes()
-    }
-
-    fn index(&self, slots: &[i64]) -> Result<Tensor, TchError> {
-        Tensor::f_from_slice(slots)?.f_to_device(self.0.device())
     }
 }
 
@@ -57,9 +69,10 @@ mod tests {
             [(LARGEST_COPIED_BYTES as i64 / 4, 1), (LARGEST_COPIED_BYTES as i64 / 4 + 1, 3)]
         {
             let slots = Slots(random::tensor(&[4, numbers]));
-            let read = slots.read(&[2, 0, 3]).unwrap();
+            let places = Places::new(vec![2, 0, 3], Device::Cpu).unwrap();
+            let read = slots.read(&places).unwrap();
             assert_eq!(read.len(), pieces);
-            assert_eq!(Tensor::cat(&read, 0), slots.gather(&[2, 0, 3]).unwrap());
+            assert_eq!(Tensor::cat(&read, 0), slots.gather(&places).unwrap());
         }
     }
 }

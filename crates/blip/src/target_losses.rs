@@ -1,6 +1,8 @@
 //! How unlikely given tokens are, by the original's measure: cross-entropy with smoothed labels.
 
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
+
+use crate::transfer::{to_device, to_host};
 
 /// The label smoothing that the original's decoder was made with (`models/med.py` of BLIP).
 const LABEL_SMOOTHING: f64 = 0.1;
@@ -24,7 +26,7 @@ impl TargetLosses {
     /// Reads the targets out of `logits` `[lanes, vocabulary]`.
     pub(crate) fn read(logits: &Tensor, targets: &[Target]) -> Result<Vec<Self>, TchError> {
         let (device, vocabulary) = (logits.device(), logits.size2()?.1);
-        let index = |numbers: Vec<i64>| Tensor::f_from_slice(&numbers)?.f_to_device(device);
+        let index = |numbers: Vec<i64>| to_device(&numbers, device);
         let lanes = index(targets.iter().map(|target| target.lane).collect())?;
         let places = index(targets.iter().map(|target| target.lane * vocabulary + target.token).collect())?;
         let total = logits.f_logsumexp(-1, false)?;
@@ -32,9 +34,7 @@ impl TargetLosses {
         let log_probabilities =
             logits.f_view([-1])?.f_index_select(0, &places)?.f_sub(&total.f_index_select(0, &lanes)?)?;
         let table = Tensor::f_stack(&[log_probabilities, mean.f_index_select(0, &lanes)?], 1)?;
-        let mut numbers = vec![0f32; 2 * targets.len()];
-        let count = numbers.len();
-        table.f_to_device(Device::Cpu)?.f_contiguous()?.f_copy_data(&mut numbers, count)?;
+        let numbers = to_host(&table)?;
         let (pairs, _) = numbers.as_chunks::<2>();
         let losses = pairs
             .iter()

@@ -5,7 +5,7 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use crate::preprocess::Pixels;
+use crate::{preprocess::Pixels, stopwatch::synchronize};
 
 #[derive(Debug)]
 pub(crate) struct Upload {
@@ -29,7 +29,8 @@ impl Upload {
 
     /// Brings `images` to the device as `[images, side, side, 3]` of u8.
     ///
-    /// They take places `first..` of the batch; the caller waits for the device before it uses a place again.
+    /// They take places `first..` of the batch, which begins at 0: then the device is waited for, which may not have read what
+    /// lies there of the batch before. (It has, as a rule: somebody waited for its answers.)
     pub(crate) fn send(&mut self, first: i64, images: &[&Pixels]) -> Result<Tensor, TchError> {
         let (side, count) = (self.side, images.len() as i64);
         let Some(locked) = &self.locked else {
@@ -37,6 +38,9 @@ impl Upload {
             images.iter().for_each(|pixels| data.extend_from_slice(pixels.data()));
             return Tensor::f_from_slice(&data)?.f_view([count, side, side, 3]);
         };
+        if let (0, Device::Cuda(index)) = (first, self.device) {
+            synchronize(index);
+        }
         for (place, pixels) in (first..).zip(images) {
             let pixels = Tensor::f_from_slice(pixels.data())?.f_view([1, side, side, 3])?;
             locked.f_narrow(0, place, 1)?.f_copy_(&pixels)?;

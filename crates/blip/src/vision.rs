@@ -10,6 +10,7 @@ use crate::{
     int8_linear::Int8Linear,
     layers::{Dense, FeedForward, LayerNorm, Linear},
     position_embeddings,
+    transfer::to_device,
     weights::Scope,
 };
 
@@ -69,8 +70,8 @@ impl VisionEncoder {
             layers,
             grid: config.grid(),
             patch_size,
-            scale: Tensor::f_from_slice(&scale)?.f_to_device(device)?,
-            offset: Tensor::f_from_slice(&offset)?.f_to_device(device)?,
+            scale: to_device(&scale, device)?,
+            offset: to_device(&offset, device)?,
             kind,
         })
     }

@@ -1,13 +1,15 @@
-// A C face for at::cuda::CUDAGraph and the stream that it is captured on.
+// A C face for what tch has no call for: at::cuda::CUDAGraph, the stream that work goes to, and events on it.
 //
 // Built as a library of its own that leaves its LibTorch symbols open: it is opened only after
 // libtorch_cuda.so, so that the program itself runs on machines that have no CUDA.
 
 #include <ATen/cuda/CUDAGraph.h>
+#include <c10/core/Event.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 
 #include <exception>
+#include <memory>
 #include <string>
 
 namespace {
@@ -89,5 +91,29 @@ int blip_graph_end(Graph* graph) {
 
 int blip_graph_replay(Graph* graph) {
   return guarded([&] { graph->graph.replay(); });
+}
+
+// An event behind all that this thread has given the device to do.
+c10::Event* blip_event_record(int device) {
+  c10::Event* recorded = nullptr;
+  guarded([&] {
+    // This flag, not the default one, is for events that tell the time.
+    auto event = std::make_unique<c10::Event>(c10::DeviceType::CUDA, c10::EventFlag::BACKEND_DEFAULT);
+    event->record(c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(device)).unwrap());
+    recorded = event.release();
+  });
+  return recorded;
+}
+
+void blip_event_free(c10::Event* event) {
+  guarded([&] { delete event; });
+}
+
+// Waits until the device has come to `to`; then says how long it took to come there from `from`.
+int blip_event_milliseconds(const c10::Event* from, const c10::Event* to, double* milliseconds) {
+  return guarded([&] {
+    to->synchronize();
+    *milliseconds = from->elapsedTime(*to);
+  });
 }
 }

@@ -1,4 +1,5 @@
-//! CUDA graphs of LibTorch work: a sequence of kernels captured once and launched as one.
+//! CUDA graphs of LibTorch work: a sequence of kernels captured once and launched as one; and events, which tell when the
+//! device came to a place in its work.
 //!
 //! A model of small matrices spends its time launching kernels, not running them. A captured sequence is launched with
 //! one call. It always reads and writes the same memory: inputs are copied into the tensors that were there at the
@@ -6,13 +7,13 @@
 
 mod library;
 
-use std::{ffi::c_void, fmt};
+use std::{ffi::c_void, fmt, time::Duration};
 
 use library::Library;
 
 pub use library::OpenError;
 
-/// The door to CUDA graphs in this process.
+/// The door to CUDA graphs and events in this process.
 #[derive(Debug, Clone, Copy)]
 pub struct CudaGraphs {
     library: &'static Library,
@@ -64,6 +65,15 @@ impl CudaGraphs {
         outcome.map(|result| (graph, result))
     }
 
+    /// An event behind all that this thread has given CUDA device `device` to do; does not wait for it. Not while a graph is
+    /// captured, which would take the event for its own.
+    ///
+    /// # Errors
+    /// What LibTorch said, as text.
+    pub fn record_event(self, device: usize) -> Result<Event, String> {
+        self.library.record_event(device).map(Event)
+    }
+
     /// The `cudaStream_t` that LibTorch's work of this thread on a device goes to: null for the default stream, a graph's own
     /// while it is captured.
     ///
@@ -90,6 +100,26 @@ impl Graph {
 impl fmt::Debug for Graph {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str("Graph")
+    }
+}
+
+/// A place in a device's work.
+pub struct Event(library::RawEvent);
+
+impl Event {
+    /// How long the device took to come here from `earlier`, an event of the same device; waits until it is here.
+    ///
+    /// # Errors
+    /// What CUDA said, as text.
+    pub fn since(&self, earlier: &Self) -> Result<Duration, String> {
+        let milliseconds = self.0.milliseconds_since(&earlier.0)?;
+        Duration::try_from_secs_f64(milliseconds / 1e3).map_err(|error| error.to_string())
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("Event")
     }
 }
 

@@ -38,6 +38,9 @@ pub(crate) struct Library {
     begin: unsafe extern "C" fn(Pointer) -> c_int,
     end: unsafe extern "C" fn(Pointer) -> c_int,
     replay: unsafe extern "C" fn(Pointer) -> c_int,
+    event_record: unsafe extern "C" fn(c_int) -> Pointer,
+    event_free: unsafe extern "C" fn(Pointer),
+    event_milliseconds: unsafe extern "C" fn(Pointer, Pointer, *mut f64) -> c_int,
 }
 
 impl Library {
@@ -73,6 +76,11 @@ impl Library {
                 begin: *handle.get(b"blip_graph_begin").map_err(|error| failed(&error))?,
                 end: *handle.get(b"blip_graph_end").map_err(|error| failed(&error))?,
                 replay: *handle.get(b"blip_graph_replay").map_err(|error| failed(&error))?,
+                event_record: *handle.get(b"blip_event_record").map_err(|error| failed(&error))?,
+                event_free: *handle.get(b"blip_event_free").map_err(|error| failed(&error))?,
+                event_milliseconds: *handle
+                    .get(b"blip_event_milliseconds")
+                    .map_err(|error| failed(&error))?,
             }
         };
         // Its functions stay in use for the life of the process.
@@ -90,6 +98,13 @@ impl Library {
         // SAFETY: takes a number; returns null on failure.
         let pointer = unsafe { (self.new)(device) };
         if pointer.is_null() { Err(self.last_error()) } else { Ok(RawGraph { library: self, pointer }) }
+    }
+
+    pub(crate) fn record_event(&'static self, device: usize) -> Result<RawEvent, String> {
+        let device = c_int::try_from(device).map_err(|error| error.to_string())?;
+        // SAFETY: takes a number; returns null on failure.
+        let pointer = unsafe { (self.event_record)(device) };
+        if pointer.is_null() { Err(self.last_error()) } else { Ok(RawEvent { library: self, pointer }) }
     }
 
     pub(crate) fn current_stream(&self, device: usize) -> Result<Pointer, String> {
@@ -143,5 +158,32 @@ impl Drop for RawGraph {
     fn drop(&mut self) {
         // SAFETY: freed once, here.
         unsafe { (self.library.free)(self.pointer) }
+    }
+}
+
+/// An event of the library; freed when dropped.
+pub(crate) struct RawEvent {
+    library: &'static Library,
+    pointer: Pointer,
+}
+
+impl RawEvent {
+    pub(crate) fn milliseconds_since(&self, earlier: &Self) -> Result<f64, String> {
+        let mut milliseconds = 0.0;
+        // SAFETY: both pointers came from the library and are freed only by `drop`; the number outlives the call.
+        let failed = unsafe {
+            (self.library.event_milliseconds)(earlier.pointer, self.pointer, &raw mut milliseconds)
+        };
+        match failed {
+            0 => Ok(milliseconds),
+            _ => Err(self.library.last_error()),
+        }
+    }
+}
+
+impl Drop for RawEvent {
+    fn drop(&mut self) {
+        // SAFETY: freed once, here.
+        unsafe { (self.library.event_free)(self.pointer) }
     }
 }
