@@ -9,7 +9,7 @@ use std::{
     hash::Hash,
 };
 
-use cuda_graph::{CudaGraphs, Graph, GraphError};
+use cuda_stream::{CudaStreams, Graph, GraphError};
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
@@ -35,7 +35,7 @@ const QUESTION_TOKENS_STEP: i64 = 8;
 /// The graphs of one model, captured when they are first needed.
 #[derive(Debug, Default)]
 pub(crate) struct DeviceGraphs {
-    door: Option<(CudaGraphs, usize)>,
+    door: Option<(CudaStreams, usize)>,
     vision: HashMap<i64, VisionGraph>,
     questions: HashMap<[i64; 2], QuestionGraph>,
     decode: HashMap<[i64; 2], DecodeGraph>,
@@ -48,7 +48,7 @@ impl DeviceGraphs {
         if !wanted {
             return Self::default();
         }
-        match CudaGraphs::open() {
+        match CudaStreams::open() {
             Ok(graphs) => Self { door: Some((graphs, index)), ..Self::default() },
             Err(error) => {
                 tracing::warn!(%error, "running without CUDA graphs: small batches will be slower");
@@ -128,10 +128,10 @@ impl DeviceGraphs {
 /// The graph for `key`, captured the first time. If that fails, for lack of memory for instance, there are no graphs
 /// any more.
 fn kept<'a, K: Eq + Hash, G>(
-    door: &mut Option<(CudaGraphs, usize)>,
+    door: &mut Option<(CudaStreams, usize)>,
     graphs: &'a mut HashMap<K, G>,
     key: K,
-    capture: impl FnOnce(CudaGraphs, usize) -> Result<G, GraphError<TchError>>,
+    capture: impl FnOnce(CudaStreams, usize) -> Result<G, GraphError<TchError>>,
 ) -> Option<&'a mut G> {
     let (opened, device) = (*door)?;
     match graphs.entry(key) {
@@ -166,7 +166,7 @@ struct VisionGraph {
 
 impl VisionGraph {
     fn capture(
-        door: CudaGraphs,
+        door: CudaStreams,
         device: usize,
         vision: &VisionEncoder,
         example: &Tensor,
@@ -197,7 +197,7 @@ struct QuestionGraph {
 
 impl QuestionGraph {
     fn capture(
-        door: CudaGraphs,
+        door: CudaStreams,
         device: usize,
         encoder: &QuestionEncoder,
         example: &Tensor,
@@ -250,7 +250,7 @@ pub(crate) struct DecodeGraph {
 
 impl DecodeGraph {
     fn capture(
-        door: CudaGraphs,
+        door: CudaStreams,
         device: usize,
         decoder: &AnswerDecoder,
         config: &BlipConfig,

@@ -32,9 +32,10 @@ impl ImageEncoder {
         device: Device,
         [batch_images, pass_images]: [usize; 2],
     ) -> Result<Self, TchError> {
-        let upload = Upload::new(batch_images.max(1) as i64, config.image_size, device)?;
+        let sizes @ [_, pass_images] = [batch_images.max(1), pass_images.max(1)];
+        let upload = Upload::new(sizes, config.image_size, device)?;
         let vision = Vision::Tensors { vision, upload };
-        Ok(Self { vision, pass_images: pass_images.max(1) })
+        Ok(Self { vision, pass_images })
     }
 
     /// By our own, on the CPU in f32.
@@ -55,7 +56,7 @@ impl ImageEncoder {
         match &mut self.vision {
             Vision::Tensors { vision, upload } => {
                 let mut encode = |(places, images): (Range<usize>, &[&Pixels])| {
-                    let pixels = upload.send(places.start as i64, images)?;
+                    let pixels = upload.send(places.start, images)?;
                     let features = match graphs.encode_images(vision, &pixels)? {
                         Some(features) => features,
                         None => vision.forward(&pixels)?,

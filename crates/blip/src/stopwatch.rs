@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use cuda_graph::{CudaGraphs, Event};
+use cuda_stream::{CudaStreams, Event};
 use tch::{Cuda, Device};
 
 /// How the end of a stage is found on a device.
@@ -16,7 +16,7 @@ pub(crate) enum DeviceClock {
     Host,
     /// A CUDA device, which is behind what was asked of it. An event says when it comes to a place in its work; nobody waits
     /// for that, so the kernels of a stage are launched while the device is busy with the stage before.
-    Events(CudaGraphs, usize),
+    Events(CudaStreams, usize),
     /// A CUDA device without a library for events: the end of each stage is waited for.
     Waiting(usize),
 }
@@ -25,7 +25,7 @@ impl DeviceClock {
     /// The clock of a device that is open.
     pub(crate) fn new(device: Device) -> Self {
         let Device::Cuda(index) = device else { return Self::Host };
-        match CudaGraphs::open() {
+        match CudaStreams::open() {
             Ok(events) => Self::Events(events, index),
             Err(error) => {
                 tracing::warn!(%error, "waiting for the end of each stage to time it: batches will be slower");

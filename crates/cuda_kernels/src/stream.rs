@@ -2,7 +2,7 @@
 
 use std::ffi::c_void;
 
-use cuda_graph::CudaGraphs;
+use cuda_stream::CudaStreams;
 
 use crate::error::KernelError;
 
@@ -10,7 +10,7 @@ use crate::error::KernelError;
 #[derive(Debug)]
 pub(crate) enum Stream {
     /// LibTorch's current one on a device.
-    OfLibTorch { door: CudaGraphs, device: usize },
+    OfLibTorch { door: CudaStreams, device: usize },
     /// The default one.
     #[cfg(test)]
     Default,
@@ -18,7 +18,7 @@ pub(crate) enum Stream {
 
 impl Stream {
     pub(crate) fn of_libtorch(device: usize) -> Result<Self, KernelError> {
-        let door = CudaGraphs::open().map_err(|error| KernelError::Stream(error.to_string()))?;
+        let door = CudaStreams::open().map_err(|error| KernelError::Stream(error.to_string()))?;
         Ok(Self::OfLibTorch { door, device })
     }
 
