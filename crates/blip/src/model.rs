@@ -125,12 +125,11 @@ impl Model {
         dtype: Dtype,
         options: ModelOptions,
     ) -> Result<Self, LoadError> {
-        let images = SharedImages::for_models(checkpoint, device, dtype, &options);
-        Self::load_sharing(checkpoint, device, dtype, options, images)
+        Self::load_sharing(checkpoint, device, dtype, options, None)
     }
 
-    /// As [`Self::load`], with what [`SharedImages::for_models`] gave for the same choices: models on threads of their own that
-    /// share it encode no image which one of them has encoded.
+    /// As [`Self::load`], with what [`SharedImages::for_models`] gave for the same choices, if anything: models on threads of their
+    /// own that share it encode no image which one of them has encoded.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -161,6 +160,7 @@ impl Model {
             Architecture::Retrieval => Head::Retrieval(Retrieval::load(checkpoint, &root, device, kind)?),
         };
 
+        let images = images.or_else(|| SharedImages::for_models(checkpoint, device, dtype, &options));
         let seen = match images {
             Some(images) => SeenImages::Shared(images),
             None => {
