@@ -92,7 +92,7 @@ else
 fi
 
 # 2. The released model's true shape with random weights: correctness, then speed.
-shape=vqa seconds=2 images=1,2,4,8,16,32,64,128
+shape=vqa seconds=2 images=1,4,8,16,32,64,128,256
 [[ -n $small ]] && shape=tiny seconds=0.2 images=1,4
 step checkpoint 120 python3 tools/random_checkpoint.py --preset "$shape" "$work/model"
 engine() { # engine NAME DTYPE IMAGES OPTION...
@@ -105,7 +105,7 @@ engine() { # engine NAME DTYPE IMAGES OPTION...
 engine f16 f16 $images
 engine f16_graphs f16 $images --cuda-graphs
 # Kernels of our own are for CUDA alone, where the program refuses them otherwise. Few sizes: the time for all of it is short.
-[[ $device == cuda ]] && engine f16_graphs_kernels f16 1,32,128 --cuda-graphs --cuda-kernels own
+[[ $device == cuda ]] && engine f16_graphs_kernels f16 1,32,128,256 --cuda-graphs --cuda-kernels own
 
 # 3. The reference on the same weights and device, at its best batch size.
 dtype=f16
@@ -115,7 +115,7 @@ step reference 200 bash -c "exec python3 tools/reference_speed.py --model '$work
 cat "$out/reference.json" >>"$out/summary.txt" 2>/dev/null
 
 # 4. What kernels of our own gain without graphs, and what f16 gains, last: nothing else needs it.
-[[ $device == cuda ]] && engine f16_kernels f16 1,32,128 --cuda-kernels own
+[[ $device == cuda ]] && engine f16_kernels f16 1,32,128,256 --cuda-kernels own
 engine f32 f32 "${images%%,*},${images##*,}"
 
 python3 benches/gpu/goals.py "$out" 2>&1 | tee "$out/goals.txt" >>"$out/summary.txt"
