@@ -2,9 +2,7 @@
 
 use tch::{Device, TchError, Tensor};
 
-use crate::transfer::to_device;
-
-use crate::{decoder_past::Past, lanes::LaneLayout};
+use crate::{decoder_past::Past, lanes::LaneLayout, transfer::to_device};
 
 /// What is kept of the rows that are being decoded.
 #[derive(Debug)]

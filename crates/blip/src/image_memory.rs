@@ -44,10 +44,11 @@ impl<'a> ImageMemory<'a> {
 
     /// What layer number `layer` reads.
     pub(crate) fn layer(&self, layer: usize) -> Result<LayerMemory<'_>, TchError> {
-        let key_values = self.key_values.as_ref();
-        let key_values =
-            key_values.map(|kept| Ok::<_, TchError>((kept.cache.layer(layer)?, kept.places.as_slice())));
-        Ok(LayerMemory { features: self.features, key_values: key_values.transpose()? })
+        let key_values = match &self.key_values {
+            Some(kept) => Some((kept.cache.layer(layer)?, kept.places.as_slice())),
+            None => None,
+        };
+        Ok(LayerMemory { features: self.features, key_values })
     }
 }
 

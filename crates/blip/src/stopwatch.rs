@@ -7,7 +7,9 @@
 use std::time::{Duration, Instant};
 
 use cuda_stream::{CudaStreams, Event};
-use tch::{Cuda, Device};
+use tch::Device;
+
+use crate::transfer::synchronize;
 
 /// How the end of a stage is found on a device.
 #[derive(Debug, Clone, Copy)]
@@ -52,11 +54,6 @@ impl DeviceClock {
         };
         Point { device: event, host: Instant::now() }
     }
-}
-
-/// Waits until a CUDA device has done all that it was asked for.
-pub(crate) fn synchronize(cuda_index: usize) {
-    Cuda::synchronize(cuda_index as i64);
 }
 
 /// A point in time.

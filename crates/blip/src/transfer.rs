@@ -5,7 +5,7 @@
     reason = "this is what is to be used in the place of LibTorch's own call"
 )]
 
-use tch::{Device, Kind, TchError, Tensor, kind::Element};
+use tch::{Cuda, Device, Kind, TchError, Tensor, kind::Element};
 
 /// Brings numbers to `device`, as a tensor of one dimension.
 ///
@@ -30,6 +30,11 @@ pub(crate) fn to_host(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
         .f_contiguous()?
         .f_copy_data(&mut numbers, count)?;
     Ok(numbers)
+}
+
+/// Waits until a CUDA device has done all that it was asked for.
+pub(crate) fn synchronize(cuda_index: usize) {
+    Cuda::synchronize(cuda_index as i64);
 }
 
 #[cfg(test)]

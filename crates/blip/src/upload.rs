@@ -6,7 +6,7 @@
 use cuda_stream::{CudaStreams, SideStream};
 use tch::{Device, Kind, TchError, Tensor};
 
-use crate::{preprocess::Pixels, stopwatch::synchronize};
+use crate::{preprocess::Pixels, transfer::synchronize};
 
 #[derive(Debug)]
 pub(crate) struct Upload {

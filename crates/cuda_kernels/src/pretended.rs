@@ -15,7 +15,7 @@ use crate::{
     stream::Stream,
 };
 
-#[path = "../tests/host/compile.rs"]
+#[path = "../../cuda_stream/tests/host/compile.rs"]
 mod host;
 
 /// What `driver.cpp` takes for machine code.

@@ -11,7 +11,7 @@ use libloading::Library;
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-#[path = "host/compile.rs"]
+#[path = "../../cuda_stream/tests/host/compile.rs"]
 mod host;
 
 /// `run` of `host/kernels.cpp`.

@@ -8,13 +8,15 @@
 use std::{
     ffi::{CStr, CString, c_char, c_int},
     panic::{AssertUnwindSafe, catch_unwind},
-    path::Path,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 
 use cuda_stream::{CudaStreams, GraphError};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+
+#[path = "host/compile.rs"]
+mod host;
 
 /// The pretended devices, for one test at a time.
 struct Pretended {
@@ -24,16 +26,15 @@ struct Pretended {
 }
 
 impl Pretended {
-    /// `None` where LibTorch came without the headers for CUDA.
-    fn open() -> Option<Self> {
+    fn open() -> Self {
         static ALONE: Mutex<()> = Mutex::new(());
-        static LIBRARY: OnceLock<Option<Library>> = OnceLock::new();
+        static LIBRARY: OnceLock<Library> = OnceLock::new();
         let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-        let library = LIBRARY.get_or_init(compile).as_ref()?;
+        let library = LIBRARY.get_or_init(compile);
         let pretended = Self { library, streams: CudaStreams::open().unwrap(), _alone: alone };
         pretended.refuse("");
         pretended.diary();
-        Some(pretended)
+        pretended
     }
 
     fn call<F: Copy>(&self, name: &str) -> F {
@@ -88,47 +89,21 @@ impl Drop for Pretended {
 }
 
 /// Compiles the pretended half and opens it as the real one is opened.
-fn compile() -> Option<Library> {
+fn compile() -> Library {
     // Linked to LibTorch, so that its symbols are there.
     assert_eq!(tch::Tensor::from(1).int64_value(&[]), 1);
-    let include = Path::new(option_env!("LIBTORCH_LIB")?).join("../include");
-    if !include.join("crt/host_defines.h").exists() {
-        return None;
-    }
+    let libtorch = option_env!("LIBTORCH_LIB").unwrap_or_default();
+    let headers = ["-isystem".to_owned(), format!("{libtorch}/../include")];
     let folder = tempfile::tempdir().unwrap();
-    let library = folder.path().join("libpretended_cuda.so");
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/host/pretended.cpp");
-    let target = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
-    let compiler = cc::Build::new()
-        .cpp(true)
-        .std("c++20")
-        .pic(true)
-        .opt_level(0)
-        .debug(false)
-        .warnings(false)
-        .cargo_metadata(false)
-        .target(&target)
-        .host(&target)
-        .out_dir(folder.path())
-        .get_compiler();
-    let status = compiler
-        .to_command()
-        .arg("-shared")
-        .arg("-isystem")
-        .arg(&include)
-        .arg(&source)
-        .arg("-o")
-        .arg(&library)
-        .status()
-        .unwrap();
-    assert!(status.success(), "{} does not compile", source.display());
+    let library = host::compile("pretended.cpp", &headers, "libpretended_cuda.so", folder.path());
     // SAFETY: made of our own source just now; opening it registers devices that do nothing.
-    Some(unsafe { Library::open(Some(library), RTLD_NOW | RTLD_GLOBAL) }.unwrap())
+    unsafe { Library::open(Some(library), RTLD_NOW | RTLD_GLOBAL) }.unwrap()
 }
 
 #[test]
+#[cfg_attr(not(with_library), ignore = "this LibTorch came without the headers for CUDA")]
 fn events_tell_how_long_the_device_took() {
-    let Some(pretended) = Pretended::open() else { return };
+    let pretended = Pretended::open();
     let first = pretended.streams.record_event(1).unwrap();
     pretended.wait(37.5);
     // The device is not there yet: it is waited for.
@@ -142,8 +117,9 @@ fn events_tell_how_long_the_device_took() {
 }
 
 #[test]
+#[cfg_attr(not(with_library), ignore = "this LibTorch came without the headers for CUDA")]
 fn work_on_a_side_stream_leaves_the_current_one_as_it_was() {
-    let Some(pretended) = Pretended::open() else { return };
+    let pretended = Pretended::open();
     let side = pretended.streams.side_stream(1).unwrap();
     let within = side.run(|| (pretended.current_stream(1), pretended.number("pretended_device"))).unwrap();
     assert!(within.0 != 0 && within.1 == 1, "{within:?}");
@@ -158,8 +134,9 @@ fn work_on_a_side_stream_leaves_the_current_one_as_it_was() {
 }
 
 #[test]
+#[cfg_attr(not(with_library), ignore = "this LibTorch came without the headers for CUDA")]
 fn a_graph_is_captured_on_a_stream_of_its_own_and_launched_on_the_current_one() {
-    let Some(pretended) = Pretended::open() else { return };
+    let pretended = Pretended::open();
     let mut runs = 0;
     let captured = pretended.streams.capture(1, || {
         runs += 1;
@@ -169,8 +146,6 @@ fn a_graph_is_captured_on_a_stream_of_its_own_and_launched_on_the_current_one() 
     let (graph, result) = captured.unwrap();
     assert_eq!(result, 2, "what is kept is what was captured");
     let diary = pretended.diary();
-    let side = diary[0].replace("new stream of 1", "");
-    assert_eq!(side, "");
     let side = diary[2].replace("current ", "");
     let expected = [
         "new stream of 1".to_owned(),
@@ -191,8 +166,9 @@ fn a_graph_is_captured_on_a_stream_of_its_own_and_launched_on_the_current_one() 
 }
 
 #[test]
+#[cfg_attr(not(with_library), ignore = "this LibTorch came without the headers for CUDA")]
 fn what_cannot_be_captured_leaves_nothing_behind() {
-    let Some(pretended) = Pretended::open() else { return };
+    let pretended = Pretended::open();
     for failing in 1..=2 {
         let mut runs = 0;
         let captured = pretended.streams.capture(0, || {
