@@ -7,36 +7,14 @@ use std::{
     process::Command,
 };
 
-use protox::prost::Message;
-
 type Failure = Box<dyn std::error::Error>;
 
 fn main() -> Result<(), Failure> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
-    compile_contract(&root, &out)?;
     embed_demo_models(&root, &out)?;
     record_build(&root)?;
     link_libtorch();
-    Ok(())
-}
-
-/// `proto/` to Rust, and to the descriptor set that server reflection serves. The error details are in the set, too,
-/// so that a client which knows nothing of us can read them.
-fn compile_contract(root: &Path, out: &Path) -> Result<(), Failure> {
-    let proto = root.join("proto");
-    println!("cargo::rerun-if-changed={}", proto.display());
-    let files = ["blip/v1/blip.proto", "google/rpc/error_details.proto"];
-    let mut compiler = protox::Compiler::new([&proto])?;
-    let compiled = compiler.include_imports(true).include_source_info(true).open_files(files)?;
-    let descriptors = compiled.file_descriptor_set();
-    fs::write(out.join("descriptors.bin"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure()
-        // An image stays a slice of the buffer that it arrived in.
-        .bytes(".blip.v1")
-        .codec_path("crate::codec::BoundedCodec")
-        .extern_path(".google.rpc", "::tonic_types::pb")
-        .compile_fds(descriptors)?;
     Ok(())
 }
 

@@ -19,27 +19,8 @@ use std::{
 };
 
 use blip::{Checkpoint, ModelFiles, Pixels, RowAnswer, Sequence};
-use blip_serve::{
-    auth::Secret,
-    description::Description,
-    fetching::Fetching,
-    frontend::Pipeline,
-    intake::Intake,
-    monitor,
-    proto::{
-        Answer, AskRequest, AskResponse, CaptionRequest, CaptionResponse, EmbedRequest, EmbedResponse,
-        GetModelRequest, Image, ImageQuestions, ListModelsRequest, ListModelsResponse, MatchRequest,
-        MatchResponse, Model, Question, Timing, ask_response,
-        blip_service_client::BlipServiceClient,
-        blip_service_server::{BlipService, BlipServiceServer},
-        image::Source,
-    },
-    roster::Loader,
-    row::{AnswerRow, QuestionRow},
-    server::{self, Entry, Listeners},
-    settings::Settings,
-    telemetry::trace::Tracing,
-};
+use server::{config::{secret::Secret, Settings}, models::{info::ModelInfo, loaded_model::LoadedModel}, preprocess::{fetch::ImageFetcher, preparer::Preparer}, telemetry::{metrics, tracing::Tracing}, lifecycle::manager::Loader, engine::payload::{EngineOutput, EngineInput}, serve::{self, access::AccessPolicy, Listeners}};
+use proto::{Answer, AskRequest, AskResponse, CaptionRequest, CaptionResponse, EmbedRequest, EmbedResponse, GetModelRequest, Image, ImageQuestions, ListModelsRequest, ListModelsResponse, MatchRequest, MatchResponse, Model, Question, Timing, ask_response, blip_service_client::BlipServiceClient, blip_service_server::{BlipService, BlipServiceServer}, image::Source};
 use futures::{FutureExt as _, StreamExt as _, stream, stream::BoxStream};
 use scheduler::{Batch, Engine, EngineError, Rows, Scheduler};
 use tokio::{
@@ -70,13 +51,13 @@ struct NullEngine;
 
 impl Engine for NullEngine {
     type Image = Pixels;
-    type Question = QuestionRow;
-    type Answer = AnswerRow;
+    type Question = EngineInput;
+    type Answer = EngineOutput;
 
     fn run(
         &mut self,
-        batch: &Batch<Pixels, QuestionRow>,
-        rows: &mut dyn Rows<AnswerRow>,
+        batch: &Batch<Pixels, EngineInput>,
+        rows: &mut dyn Rows<EngineOutput>,
     ) -> Result<(), EngineError> {
         for row in 0..batch.questions.len() {
             let answer = RowAnswer {
@@ -184,21 +165,21 @@ async fn start_ours(settings: Settings) -> String {
         let checkpoint = checkpoint();
         let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
         let intake =
-            Intake::new(images::Decoder::default(), preprocessor, tokenizer, &settings.preprocess).unwrap();
-        let fetching = Fetching::new(&settings.fetch, &settings.limits).unwrap();
+            Preparer::new(images::Decoder::default(), preprocessor, tokenizer, &settings.preprocess).unwrap();
+        let fetching = ImageFetcher::new(&settings.fetch, &settings.limits).unwrap();
         let scheduler =
             Scheduler::start(settings.scheduler.config(), vec![Box::new(|| Ok(NullEngine))]).await.unwrap();
-        let description = Description::new("null".into(), "null", None, &checkpoint, "none", "none").into();
+        let description = ModelInfo::new("null".into(), "null", None, &checkpoint, "none", "none").into();
         let generation = blip::Generation::GREEDY;
-        let pipeline = Pipeline { description, fetching, intake, scheduler, generation };
+        let pipeline = LoadedModel { description, fetching, intake, scheduler, generation };
         let pipeline = Mutex::new(Some(pipeline));
         let loader: Loader<NullEngine> =
             Arc::new(move |_| future::ready(Ok(pipeline.lock().unwrap().take().unwrap())).boxed());
         let listeners = Listeners { grpc, http: None, metrics: None };
-        let entry = Entry::new(&settings).unwrap();
+        let entry = AccessPolicy::new(&settings).unwrap();
         let announce = |_: &[_]| ready.send(()).unwrap();
         let tracing = Tracing::default();
-        server::serve(&settings, listeners, entry, tracing, loader, stream::pending(), announce)
+        serve::serve(&settings, listeners, entry, tracing, loader, stream::pending(), announce)
             .await
             .unwrap();
     });
@@ -294,7 +275,7 @@ fn main() {
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
         // Metrics are recorded, as in the program, and put in order now and then.
-        let recorder = monitor::install().unwrap();
+        let recorder = metrics::install().unwrap();
         tokio::spawn(async move {
             loop {
                 sleep(UPKEEP_PERIOD).await;

@@ -4,7 +4,7 @@
 use std::{alloc::System, hint::black_box, time::Duration};
 
 use blip::{RowAnswer, Sequence};
-use blip_serve::telemetry::trace::{BatchTrace, PairTrace, TraceScope};
+use server::{engine::trace::BatchTrace, pipeline::trace::PairTrace, telemetry::tracing::TraceScope};
 use opentelemetry::{KeyValue, trace::SpanKind};
 use scheduler::Done;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};

@@ -5,17 +5,8 @@
 
 use std::{net::IpAddr, sync::LazyLock};
 
-use blip_serve::{
-    auth::parse_keys,
-    codec::{Bounded as _, MAX_MESSAGES},
-    errors::Refusal,
-    http::card_inputs,
-    place::Form,
-    proto::{AskRequest, ImageQuestions},
-    settings::{Layer, Layers, RequestLimits, Resolved, Settings, definition, effective_toml, parse_file},
-    validate::validate,
-    wanted::Purpose,
-};
+use server::{auth::parse_keys, grpc::codec::{Bounded as _, MAX_MESSAGES}, error::RequestError, http::inference::ask_request::card_inputs, request::{field_path::RequestFormat, validate::validate, task::ResolvedTask}, config::{sources::{environment::Layer, resolve::{Sources, Resolved}, file::parse_file}, sections::limits::RequestLimits, Settings, schema, effective_toml}};
+use proto::{AskRequest, ImageQuestions};
 use config::FileFormat;
 use images::{
     Decoder, Limits,
@@ -24,10 +15,10 @@ use images::{
 use prost::Message as _;
 
 /// An entry: the target's name, which is that of its folder of seeds, and what it calls.
-pub type Entry = (&'static str, fn(&[u8]) -> bool);
+pub type AccessPolicy = (&'static str, fn(&[u8]) -> bool);
 
 /// All of them.
-pub const ENTRIES: &[Entry] = &[
+pub const ENTRIES: &[AccessPolicy] = &[
     ("api_keys", api_keys),
     ("ask_request", ask_request),
     ("card_json", card_json),
@@ -80,7 +71,7 @@ pub fn ask_request(bytes: &[u8]) -> bool {
     let Ok(request) = AskRequest::decode(bytes) else { return false };
     let questions: usize = request.inputs.iter().map(|input| input.questions.len()).sum();
     assert!(request.inputs.len() + questions <= MAX_MESSAGES);
-    let [grpc, card] = [Form::Grpc, Form::Card].map(|form| validated(request.inputs.clone(), form));
+    let [grpc, card] = [RequestFormat::Grpc, RequestFormat::Card].map(|form| validated(request.inputs.clone(), form));
     assert_eq!(grpc, card);
     grpc
 }
@@ -99,14 +90,14 @@ pub fn card_json(bytes: &[u8]) -> bool {
     assert_eq!(json.pointer("/inputs/texts"), Some(&serde_json::json!(texts)));
     let images = json.pointer("/inputs/images").and_then(serde_json::Value::as_array);
     assert_eq!(images.map(Vec::len), Some(inputs.len()));
-    validated(inputs, Form::Card)
+    validated(inputs, RequestFormat::Card)
 }
 
 /// Validates a request: if it is not refused as a whole, every pair of it has an outcome.
-fn validated(inputs: Vec<ImageQuestions>, form: Form) -> bool {
+fn validated(inputs: Vec<ImageQuestions>, form: RequestFormat) -> bool {
     static LIMITS: LazyLock<RequestLimits> = LazyLock::new(|| Settings::default().limits);
     let questions: Vec<usize> = inputs.iter().map(|input| input.questions.len()).collect();
-    let purpose = Purpose::Answer(blip::Generation::GREEDY);
+    let purpose = ResolvedTask::Answer(blip::Generation::GREEDY);
     let inputs = match validate(inputs, form, purpose, &LIMITS) {
         Ok(inputs) => inputs,
         Err(refusal) => return refused(&refusal),
@@ -122,7 +113,7 @@ fn validated(inputs: Vec<ImageQuestions>, form: Form) -> bool {
 }
 
 /// A refusal says something, and is none of ours to mend.
-fn refused(refusal: &Refusal) -> bool {
+fn refused(refusal: &RequestError) -> bool {
     let status = refusal.to_status();
     assert!(!status.message().is_empty() && status.code() != tonic::Code::Internal, "{status:?}");
     false
@@ -148,7 +139,7 @@ fn settings_text(format: FileFormat, text: &str) -> bool {
         return false;
     }
     let resolve =
-        |layer| Layers { file: Some(("settings".to_owned(), layer)), ..Layers::default() }.resolve();
+        |layer| Sources { file: Some(("settings".to_owned(), layer)), ..Sources::default() }.resolve();
     let has_keys =
         definition("auth.keys").is_some_and(|keys| layer.get(keys).is_some_and(|keys| !keys.is_empty()));
     let Ok(Resolved { settings, effective }) = resolve(layer) else { return false };

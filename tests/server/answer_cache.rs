@@ -7,19 +7,8 @@ use std::sync::{
 };
 
 use blip::RowOutput;
-use blip_serve::{
-    caller::Caller,
-    deadline::Deadline,
-    errors::{Reason, Refusal},
-    frontend::{Ask as _, Asked, Frontend},
-    models::Models,
-    place::Form,
-    proto::{Answer, AskRequest, AskResponse, GenerationOptions, Timing, ask_response::Outcome},
-    settings::Settings,
-    telemetry::trace::TraceScope,
-    upload::Held,
-    wanted::Wanted,
-};
+use server::{auth::client::Client, request::{deadline::Deadline, field_path::RequestFormat, memory_budget::BudgetPermit, task::Task}, error::{ErrorReason, RequestError}, pipeline::{dispatcher::{Ask as _, Dispatcher}, request::InferenceRequest}, models::registry::ModelRegistry, config::Settings, telemetry::tracing::TraceScope};
+use proto::{Answer, AskRequest, AskResponse, GenerationOptions, Timing, ask_response::Outcome};
 use futures::StreamExt as _;
 use scheduler::{EngineError, EngineErrorKind, EngineFactory, Priority};
 use serde_json::{Value, json};
@@ -202,28 +191,28 @@ async fn a_cache_of_no_bytes_leaves_every_question_to_the_engine() {
 async fn what_is_asked_too_late_is_refused_though_its_answer_is_kept() {
     let settings = Settings::default();
     let pipeline = Arc::new(pipeline(settings.clone(), counting().0).await.unwrap());
-    let frontend = Frontend::new(Models::of(vec![pipeline]), settings.limits, TaskTracker::new());
+    let frontend = Dispatcher::new(ModelRegistry::of(vec![pipeline]), settings.limits, TaskTracker::new());
     let now = Instant::now();
     let mut outcomes = Vec::new();
     for deadline in [None, None, Some(Deadline(now))] {
-        let asked = Asked {
+        let asked = InferenceRequest {
             inputs: red().inputs,
-            wanted: Wanted::default(),
+            wanted: Task::default(),
             model: String::new(),
-            form: Form::Grpc,
-            caller: Caller::anonymous("test"),
+            form: RequestFormat::Grpc,
+            caller: Client::anonymous("test"),
             priority: Priority::Normal,
             deadline,
             in_order: false,
             every_pair: true,
-            held: Held::default(),
+            held: BudgetPermit::default(),
             trace: TraceScope::default(),
         };
         let mut of_call: Vec<_> = frontend.ask(asked).unwrap().map(Result::unwrap).collect().await;
         let reply = of_call.pop().unwrap().reply;
         outcomes.push(reply.map(|reply| reply.cost().unwrap().0.answer_reused));
     }
-    assert_eq!(outcomes, [Ok(false), Ok(true), Err(Refusal::new(Reason::DeadlineExceeded))]);
+    assert_eq!(outcomes, [Ok(false), Ok(true), Err(RequestError::new(ErrorReason::DeadlineExceeded))]);
 }
 
 #[tokio::test(flavor = "multi_thread")]

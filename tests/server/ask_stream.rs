@@ -9,11 +9,8 @@ use std::{
     },
 };
 
-use blip_serve::{
-    exit::Exit,
-    proto::{AskRequest, AskResponse},
-    settings::Settings,
-};
+use server::{serve::exit::Exit, config::Settings};
+use proto::{AskRequest, AskResponse};
 use futures::{SinkExt as _, StreamExt as _, channel::mpsc as channel, stream};
 use tonic::Code;
 use tonic_types::StatusExt as _;

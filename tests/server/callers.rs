@@ -2,10 +2,8 @@
 
 use std::sync::mpsc;
 
-use blip_serve::{
-    proto::{AskRequest, Priority, blip_service_client::BlipServiceClient},
-    settings::Settings,
-};
+use proto::{AskRequest, Priority, blip_service_client::BlipServiceClient};
+use server::config::Settings;
 use futures::StreamExt as _;
 use tokio::sync::oneshot;
 use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Channel};

@@ -4,7 +4,8 @@ use crate::support::{
     ScriptedEngine, Server, ask, checkpoint, echo_of, picture, pipeline, refusal, request, scripted,
 };
 use blip::RowOutput;
-use blip_serve::{exit::Exit, proto::ask_response::Outcome, settings::Settings};
+use server::{serve::exit::Exit, config::Settings};
+use proto::ask_response::Outcome;
 use scheduler::{EngineError, EngineErrorKind, EngineFactory};
 use tokio::sync::oneshot;
 

@@ -3,18 +3,8 @@
 use std::{cell::RefCell, collections::HashMap, num::NonZeroUsize, sync::Arc};
 
 use blip::{Checkpoint, Dtype, ModelFiles, ModelOptions};
-use blip_serve::{
-    description::Description,
-    engine::{BlipEngine, Placement},
-    fetching::Fetching,
-    frontend::Pipeline,
-    intake::Intake,
-    proto::{
-        Answer, AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome,
-        image::Source,
-    },
-    settings::Settings,
-};
+use server::{models::{info::ModelInfo, loaded_model::LoadedModel}, engine::blip_engine::{BlipEngine, Placement}, preprocess::{fetch::ImageFetcher, preparer::Preparer}, config::Settings};
+use proto::{Answer, AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome, image::Source};
 use futures::{StreamExt as _, future::join_all};
 use proptest::{
     prelude::*,
@@ -76,8 +66,8 @@ async fn start() -> Server {
         let checkpoint = Checkpoint::open(&ModelFiles::Folder(golden(MODEL)))?;
         let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
         let settings = Settings::default();
-        let intake = Intake::new(images::Decoder::default(), preprocessor, tokenizer, &settings.preprocess)?;
-        let fetching = Fetching::new(&settings.fetch, &settings.limits)?;
+        let intake = Preparer::new(images::Decoder::default(), preprocessor, tokenizer, &settings.preprocess)?;
+        let fetching = ImageFetcher::new(&settings.fetch, &settings.limits)?;
         let device = tch::Device::Cpu;
         let mut options = ModelOptions::for_device(device);
         // Room for so few images that features are evicted and computed anew all the time.
@@ -87,11 +77,11 @@ async fn start() -> Server {
         config.batch.max_images = 3;
         let placement = Placement { device, dtype: Dtype::F32, options, threads: Some(NonZeroUsize::MIN) };
         let description =
-            Description::new("company".into(), "golden", None, &checkpoint, "cpu", "f32").into();
+            ModelInfo::new("company".into(), "golden", None, &checkpoint, "cpu", "f32").into();
         let scheduler =
             Scheduler::start(config, vec![BlipEngine::factory(Arc::new(checkpoint), placement, None)])
                 .await?;
-        anyhow::Ok(Pipeline {
+        anyhow::Ok(LoadedModel {
             fetching,
             intake,
             scheduler,

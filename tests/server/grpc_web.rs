@@ -1,10 +1,8 @@
 //! gRPC-Web on the HTTP listener, its frames written and read by hand.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use blip_serve::{
-    proto::{AskResponse, ask_response::Outcome},
-    settings::Settings,
-};
+use proto::{AskResponse, ask_response::Outcome};
+use server::config::Settings;
 use prost::Message as _;
 use reqwest::{RequestBuilder, Response, StatusCode};
 

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use crate::support::{
     ScriptedEngine, Server, ask, echo, echo_of, picture, pipeline, refusal, request, scripted,
 };
-use blip_serve::{exit::Exit, settings::Settings};
+use server::{serve::exit::Exit, config::Settings};
 use futures::StreamExt as _;
 use scheduler::{EngineError, EngineErrorKind};
 use tokio::sync::oneshot;
@@ -53,7 +53,7 @@ async fn until_the_model_is_loaded_health_says_so_and_calls_are_told_to_wait() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_does_not_load_ends_the_server_with_the_reason() {
     let load =
-        async { Err::<blip_serve::frontend::Pipeline<ScriptedEngine>, _>(anyhow::anyhow!("no weights")) };
+        async { Err::<server::models::loaded_model::LoadedModel<ScriptedEngine>, _>(anyhow::anyhow!("no weights")) };
     let server = Server::launch(Settings::default(), load, || ()).await;
     assert_eq!(server.ended().await.unwrap_err().to_string(), "no weights");
 }

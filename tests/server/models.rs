@@ -3,17 +3,8 @@
 use std::sync::{Arc, Mutex, mpsc};
 
 use blip::{Architecture, RowOutput};
-use blip_serve::{
-    description::Description,
-    model_plan::ModelPlan,
-    proto::{
-        AskRequest, GetModelRequest, ListModelsRequest, LoadModelRequest, Model, Task, UnloadModelRequest,
-        admin_service_client::AdminServiceClient, ask_response::Outcome,
-        blip_service_client::BlipServiceClient,
-    },
-    roster::Loader,
-    settings::Settings,
-};
+use server::{models::{info::ModelInfo, spec::ModelSpec}, lifecycle::manager::Loader, config::Settings};
+use proto::{AskRequest, GetModelRequest, ListModelsRequest, LoadModelRequest, Model, Task, UnloadModelRequest, admin_service_client::AdminServiceClient, ask_response::Outcome, blip_service_client::BlipServiceClient};
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use scheduler::{EngineError, EngineErrorKind, EngineFactory};
 use serde_json::{Value, json};
@@ -47,7 +38,7 @@ fn marked(mark: f32) -> EngineFactory<ScriptedEngine> {
 /// A loader whose models have the engines that `engine` makes; those whose names begin with "caption" write captions.
 fn loader<F, R>(engine: F) -> Loader<ScriptedEngine>
 where
-    F: Fn(ModelPlan) -> R + Send + Sync + 'static,
+    F: Fn(ModelSpec) -> R + Send + Sync + 'static,
     R: Future<Output = anyhow::Result<EngineFactory<ScriptedEngine>>> + Send + 'static,
 {
     Arc::new(move |wanted| {
@@ -56,7 +47,7 @@ where
             let mut pipeline = pipeline_named(&name, Settings::default(), engine.await?).await?;
             if name.starts_with("caption") {
                 let architecture = Architecture::Captioning;
-                let description = Description { architecture, ..(*pipeline.description).clone() };
+                let description = ModelInfo { architecture, ..(*pipeline.description).clone() };
                 pipeline.description = Arc::new(description);
             }
             Ok(pipeline)

@@ -3,7 +3,7 @@
 use std::{sync::mpsc, time::Duration};
 
 use crate::support::{Server, ask, echo, echo_of, picture, received, refusal, request, scripted, waiting};
-use blip_serve::settings::Settings;
+use server::config::Settings;
 use futures::StreamExt as _;
 use tonic::{Code, Request, Status};
 use tonic_types::{RpcStatusExt as _, StatusExt as _};
@@ -93,7 +93,7 @@ async fn a_full_queue_is_resource_exhausted_with_a_time_to_come_back() {
     for _ in 0..2 {
         let response = responses.next().await.unwrap().unwrap();
         assert_eq!(refusal(&response), Some((Code::ResourceExhausted, "QUEUE_FULL".to_owned())));
-        let Some(blip_serve::proto::ask_response::Outcome::Error(error)) = response.outcome else { panic!() };
+        let Some(proto::ask_response::Outcome::Error(error)) = response.outcome else { panic!() };
         assert!(error.get_details_retry_info().unwrap().retry_delay.unwrap() > Duration::ZERO);
     }
     drop(proceed);
@@ -132,8 +132,8 @@ async fn a_message_that_finds_no_room_is_told_to_come_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_would_swell_when_decoded_is_refused_by_its_count() {
     let server = Server::start(Settings::default(), echo()).await;
-    let input = blip_serve::proto::ImageQuestions::default();
-    let request = blip_serve::proto::AskRequest { inputs: vec![input; 100_000], ..Default::default() };
+    let input = proto::ImageQuestions::default();
+    let request = proto::AskRequest { inputs: vec![input; 100_000], ..Default::default() };
     let status = server.client().await.ask(request).await.unwrap_err();
     assert_eq!(reason(&status), (Code::InvalidArgument, "TOO_MANY_QUESTIONS".to_owned()));
 }

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use crate::support::{Server, ask, echo, echo_of, picture, received, refusal, request, scripted};
-use blip_serve::{errors::Reason, settings::Settings};
+use server::{error::ErrorReason, config::Settings};
 use futures::StreamExt as _;
 use scheduler::{EngineError, EngineErrorKind};
 use tonic::Code;
@@ -70,13 +70,13 @@ async fn every_pair_has_exactly_one_response_with_its_own_indices() {
         .map(|response| (response.image_index, response.question_index, refusal(response)))
         .collect();
     seen.sort_by_key(|&(image, question, _)| (image, question));
-    let invalid = |reason: Reason| Some((Code::InvalidArgument, reason.row().name.to_owned()));
+    let invalid = |reason: ErrorReason| Some((Code::InvalidArgument, reason.row().name.to_owned()));
     let expected = [
         (0, 0, None),
         (0, 1, None),
-        (1, 0, invalid(Reason::ImageFormatUnknown)),
+        (1, 0, invalid(ErrorReason::ImageFormatUnknown)),
         (2, 0, None),
-        (2, 1, invalid(Reason::QuestionEmpty)),
+        (2, 1, invalid(ErrorReason::QuestionEmpty)),
         (2, 2, None),
     ];
     assert_eq!(seen, expected);

@@ -7,31 +7,16 @@ use std::{
 };
 
 use blip::{Checkpoint, ModelFiles, Pixels, RowAnswer, Sequence};
-use blip_serve::{
-    answer_cache::AnswerCache,
-    description::Description,
-    exit::Exit,
-    fetching::Fetching,
-    frontend::{Answering, Pipeline},
-    intake::Intake,
-    proto::{
-        AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome,
-        blip_service_client::BlipServiceClient, image::Source,
-    },
-    roster::Loader,
-    row::{AnswerRow, QuestionRow},
-    server::{self, Entry, Listeners},
-    settings::Settings,
-    telemetry::trace::Tracing,
-};
+use server::{cache::answers::AnswerCache, models::{info::ModelInfo, loaded_model::{InferenceEngine, LoadedModel}}, serve::{self, exit::Exit, access::AccessPolicy, Listeners}, preprocess::{fetch::ImageFetcher, preparer::Preparer}, lifecycle::manager::Loader, engine::payload::{EngineOutput, EngineInput}, config::Settings, telemetry::tracing::Tracing};
+use proto::{AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome, blip_service_client::BlipServiceClient, image::Source};
 use futures::{FutureExt as _, StreamExt as _, channel::mpsc};
 use scheduler::{Batch, Engine, EngineError, EngineFactory, Rows, Scheduler};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::{Code, transport::Channel};
 use tonic_types::RpcStatusExt as _;
 
-pub(crate) type TestBatch = Batch<Pixels, QuestionRow>;
-pub(crate) type TestRows<'a> = &'a mut dyn Rows<AnswerRow>;
+pub(crate) type TestBatch = Batch<Pixels, EngineInput>;
+pub(crate) type TestRows<'a> = &'a mut dyn Rows<EngineOutput>;
 type Script = Box<dyn FnMut(&TestBatch, TestRows<'_>) -> Result<(), EngineError> + Send>;
 
 /// An engine that runs each batch as its script says.
@@ -41,8 +26,8 @@ pub(crate) struct ScriptedEngine {
 
 impl Engine for ScriptedEngine {
     type Image = Pixels;
-    type Question = QuestionRow;
-    type Answer = AnswerRow;
+    type Question = EngineInput;
+    type Answer = EngineOutput;
 
     fn run(&mut self, batch: &TestBatch, rows: TestRows<'_>) -> Result<(), EngineError> {
         (self.script.lock().unwrap())(batch, rows)
@@ -89,7 +74,7 @@ pub(crate) async fn received(told: std_mpsc::Receiver<()>) {
 }
 
 /// The answer that repeats the question.
-pub(crate) fn echo_of(batch: &TestBatch, row: usize) -> AnswerRow {
+pub(crate) fn echo_of(batch: &TestBatch, row: usize) -> EngineOutput {
     let token_ids = batch.questions[row].payload.ids.0.clone();
     let answer = RowAnswer {
         output: Sequence { token_ids, score: -0.5, margin: 1.0 }.into(),
@@ -126,7 +111,7 @@ pub(crate) struct Server {
 
 impl Server {
     /// Serves `engine` and waits until it is ready.
-    pub(crate) async fn start<E: Answering>(settings: Settings, engine: EngineFactory<E>) -> Self {
+    pub(crate) async fn start<E: InferenceEngine>(settings: Settings, engine: EngineFactory<E>) -> Self {
         let (ready, is_ready) = oneshot::channel();
         let load = pipeline(settings.clone(), engine);
         let server = Self::launch(settings, load, move || ready.send(()).unwrap()).await;
@@ -136,9 +121,9 @@ impl Server {
 
     /// Serves what `load` comes to, and does not wait for it. The server asks its engine nothing of its own accord, as
     /// scripts count what they are asked.
-    pub(crate) async fn launch<E: Answering>(
+    pub(crate) async fn launch<E: InferenceEngine>(
         mut settings: Settings,
-        load: impl Future<Output = anyhow::Result<Pipeline<E>>> + Send + 'static,
+        load: impl Future<Output = anyhow::Result<LoadedModel<E>>> + Send + 'static,
         announce: impl FnOnce() + Send + 'static,
     ) -> Self {
         settings.canary.canary_idle_s = 0;
@@ -146,9 +131,9 @@ impl Server {
     }
 
     /// As [`Server::launch`], with the canary as `settings` want it.
-    pub(crate) async fn launch_with_canary<E: Answering>(
+    pub(crate) async fn launch_with_canary<E: InferenceEngine>(
         settings: Settings,
-        load: impl Future<Output = anyhow::Result<Pipeline<E>>> + Send + 'static,
+        load: impl Future<Output = anyhow::Result<LoadedModel<E>>> + Send + 'static,
         announce: impl FnOnce() + Send + 'static,
     ) -> Self {
         let load = Mutex::new(Some(load.boxed()));
@@ -157,7 +142,7 @@ impl Server {
     }
 
     /// As [`Server::launch_with_canary`], with models by `loader`.
-    pub(crate) async fn launch_with_loader<E: Answering>(
+    pub(crate) async fn launch_with_loader<E: InferenceEngine>(
         settings: Settings,
         loader: Loader<E>,
         announce: impl FnOnce() + Send + 'static,
@@ -167,11 +152,11 @@ impl Server {
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http_address = format!("http://{}", http.local_addr().unwrap());
         let listeners = Listeners { grpc, http: Some(http), metrics: None };
-        let entry = Entry::new(&settings).unwrap();
+        let entry = AccessPolicy::new(&settings).unwrap();
         let (signals, received) = mpsc::unbounded();
         let ended = tokio::spawn(async move {
             let tracing = Tracing::default();
-            server::serve(&settings, listeners, entry, tracing, loader, received, |_| announce()).await
+            serve::serve(&settings, listeners, entry, tracing, loader, received, |_| announce()).await
         });
         Self { address, http_address, signals, ended }
     }
@@ -196,27 +181,27 @@ impl Server {
 }
 
 /// A pipeline in front of `engine`, with the tokenizer and preprocessing of [`checkpoint`].
-pub(crate) async fn pipeline<E: Answering>(
+pub(crate) async fn pipeline<E: InferenceEngine>(
     settings: Settings,
     engine: EngineFactory<E>,
-) -> anyhow::Result<Pipeline<E>> {
+) -> anyhow::Result<LoadedModel<E>> {
     pipeline_named("scripted", settings, engine).await
 }
 
 /// The same, with a name.
-pub(crate) async fn pipeline_named<E: Answering>(
+pub(crate) async fn pipeline_named<E: InferenceEngine>(
     name: &str,
     settings: Settings,
     engine: EngineFactory<E>,
-) -> anyhow::Result<Pipeline<E>> {
+) -> anyhow::Result<LoadedModel<E>> {
     let checkpoint = checkpoint();
     let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
-    let intake = Intake::new(images::Decoder::default(), preprocessor, tokenizer, &settings.preprocess)?;
+    let intake = Preparer::new(images::Decoder::default(), preprocessor, tokenizer, &settings.preprocess)?;
     let intake = intake.with_answers(AnswerCache::new(settings.model.answer_cache_bytes, &name.into()));
-    let fetching = Fetching::new(&settings.fetch, &settings.limits)?;
+    let fetching = ImageFetcher::new(&settings.fetch, &settings.limits)?;
     let scheduler = Scheduler::start(settings.scheduler.config(), vec![engine]).await?;
-    let description = Description::new(name.into(), "scripted", None, &checkpoint, "none", "none").into();
-    Ok(Pipeline { description, fetching, intake, scheduler, generation: blip::Generation::GREEDY })
+    let description = ModelInfo::new(name.into(), "scripted", None, &checkpoint, "none", "none").into();
+    Ok(LoadedModel { description, fetching, intake, scheduler, generation: blip::Generation::GREEDY })
 }
 
 /// A request: each image with its questions.

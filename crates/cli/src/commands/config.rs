@@ -1,0 +1,45 @@
+//! `blip-serve config`.
+
+use std::io::Write as _;
+
+use anyhow::Context as _;
+use clap::Args;
+use server::{
+    config::{effective_json, effective_toml, example},
+    serve::exit::Exit,
+};
+
+use crate::{args::told, settings::SettingsOptions};
+
+/// Print the settings that hold, each with its origin, as a file for `serve --config`.
+///
+/// Takes the options and the environment of `serve`. API keys are masked.
+#[derive(Args, Debug)]
+pub struct ConfigCommand {
+    /// Print JSON: section, name, value and origin
+    #[arg(long, conflicts_with = "example")]
+    json: bool,
+
+    /// Print a file with every setting, its help and its default, commented out
+    #[arg(long)]
+    example: bool,
+
+    #[command(flatten)]
+    settings: SettingsOptions,
+}
+
+impl ConfigCommand {
+    pub(crate) fn run(self) -> anyhow::Result<Exit> {
+        let page = if self.example {
+            example()
+        } else {
+            let effective = match self.settings.resolve() {
+                Ok(resolved) => resolved.effective,
+                Err(error) => return Ok(told(&error)),
+            };
+            if self.json { format!("{:#}\n", effective_json(&effective)) } else { effective_toml(&effective) }
+        };
+        std::io::stdout().write_all(page.as_bytes()).context("cannot print")?;
+        Ok(Exit::Clean)
+    }
+}

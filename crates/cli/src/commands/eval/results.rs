@@ -1,0 +1,145 @@
+//! The results file, as the leaderboard takes it, and its accuracy.
+
+use std::{
+    collections::{HashMap, HashSet},
+    io::Write as _,
+    path::Path,
+};
+
+use anyhow::Context as _;
+use bulk::{Fields, Input};
+use futures::StreamExt as _;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use vqa_accuracy::{Tally, accuracy};
+
+use crate::commands::eval::questions::{Questions, read_json};
+
+#[derive(Debug, Deserialize, PartialEq, Serialize)]
+struct Answer {
+    question_id: u64,
+    answer: String,
+}
+
+#[derive(Debug, Deserialize)]
+struct Annotations {
+    annotations: Vec<Annotation>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Annotation {
+    question_id: u64,
+    question_type: String,
+    answer_type: String,
+    answers: Vec<Given>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Given {
+    answer: String,
+}
+
+impl AsRef<str> for Given {
+    fn as_ref(&self) -> &str {
+        &self.answer
+    }
+}
+
+/// Writes the results file from records of `id` and `answer`: all of it or nothing. A question that failed has the empty answer,
+/// since the leaderboard wants one for each.
+pub(crate) async fn write(answered: Input, path: &Path) -> anyhow::Result<()> {
+    let mut records = answered.records()?;
+    let mut answers = Vec::new();
+    while let Some(record) = records.next().await {
+        answers.push(answer(&record?.fields.map_err(anyhow::Error::msg)?)?);
+    }
+    let whole = || -> anyhow::Result<()> {
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        serde_json::to_writer(&mut file, &answers)?;
+        file.flush()?;
+        file.persist(path)?;
+        Ok(())
+    };
+    whole().with_context(|| format!("cannot write {}", path.display()))
+}
+
+fn answer(fields: &Fields) -> anyhow::Result<Answer> {
+    let question_id = fields.get("id").and_then(Value::as_u64).context("a partial result has no id")?;
+    let answer = fields.get("answer").and_then(Value::as_str).unwrap_or_default().to_owned();
+    Ok(Answer { question_id, answer })
+}
+
+/// Prints the accuracy of a results file, over all of the questions that have annotations and by type.
+pub(crate) fn print_accuracy(
+    questions: &Questions,
+    annotations: &Path,
+    results: &Path,
+) -> anyhow::Result<()> {
+    let answers: Vec<Answer> = read_json(results)?;
+    let annotations: Annotations = read_json(annotations)?;
+    let tally = tally(&questions.ids().collect(), &answers, &annotations)?;
+    let without = questions.len() - usize::try_from(tally.overall.questions)?;
+    let mut out = std::io::stdout();
+    write!(out, "{tally}").context("cannot print")?;
+    if without > 0 {
+        writeln!(out, "{without} questions have no annotation").context("cannot print")?;
+    }
+    Ok(())
+}
+
+fn tally(asked: &HashSet<u64>, answers: &[Answer], annotations: &Annotations) -> anyhow::Result<Tally> {
+    let answers: HashMap<u64, &str> =
+        answers.iter().map(|answer| (answer.question_id, &*answer.answer)).collect();
+    let mut tally = Tally::default();
+    for annotation in annotations.annotations.iter().filter(|own| asked.contains(&own.question_id)) {
+        let id = annotation.question_id;
+        let answer = answers.get(&id).with_context(|| format!("question {id} has no result"))?;
+        if let Some(accuracy) = accuracy(answer, &annotation.answers) {
+            tally.add(accuracy, &annotation.answer_type, &annotation.question_type);
+        }
+    }
+    Ok(tally)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn annotations() -> Annotations {
+        let annotation = |id: u64, same: usize| {
+            let given: Vec<Value> =
+                (0..10).map(|at| json!({"answer": if at < same { "red" } else { "blue" }})).collect();
+            json!({"question_id": id, "question_type": "what", "answer_type": "other", "answers": given})
+        };
+        serde_json::from_value(
+            json!({"annotations": [annotation(1, 2), annotation(2, 10), annotation(3, 10)]}),
+        )
+        .unwrap()
+    }
+
+    #[test]
+    fn accuracy_is_over_the_questions_that_were_asked() {
+        let answers = [(1, "Red."), (2, "red")]
+            .map(|(question_id, answer)| Answer { question_id, answer: answer.into() });
+        let tally = tally(&[1, 2].into(), &answers, &annotations()).unwrap();
+        assert_eq!(tally.overall.questions, 2);
+        assert!((tally.overall.percent() - 80.0).abs() < 1e-9, "{tally}");
+        assert!(crate::commands::eval::tally(&[1, 2, 3].into(), &answers, &annotations()).is_err());
+    }
+
+    #[tokio::test]
+    async fn the_results_file_is_as_the_leaderboard_takes_it_with_an_empty_answer_for_a_failure() {
+        let folder = tempfile::tempdir().unwrap();
+        let partial = folder.path().join("partial.jsonl");
+        std::fs::write(&partial, "{\"id\":3,\"answer\":\"red\",\"image\":\"a\"}\n{\"id\":4,\"error\":{}}\n")
+            .unwrap();
+        let input = Input { path: Some(partial), format: bulk::Format::Jsonl };
+        let path = folder.path().join("results.json");
+        write(input, &path).await.unwrap();
+        let written: Value = read_json(&path).unwrap();
+        assert_eq!(written, json!([{"question_id": 3, "answer": "red"}, {"question_id": 4, "answer": ""}]));
+    }
+}

@@ -1,0 +1,15 @@
+//! The subcommands, one file or folder each.
+
+pub(crate) mod serve;
+pub(crate) mod config;
+pub(crate) mod health;
+pub(crate) mod download;
+pub(crate) mod convert;
+pub(crate) mod ask;
+pub(crate) mod caption;
+pub(crate) mod match_texts;
+pub(crate) mod embed;
+pub(crate) mod eval;
+pub(crate) mod bench;
+pub(crate) mod interactive;
+pub(crate) mod record_file;

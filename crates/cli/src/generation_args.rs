@@ -1,0 +1,64 @@
+//! Arguments that every request of a client command carries: the model, the priority, the generation options.
+
+use clap::Args;
+use server::{priority::RequestPriority, request::generation::GenerationOptions};
+
+/// The model and the priority of requests.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ModelArgs {
+    /// Name of the model on the server [default: the first model for the task]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    pub(crate) model: String,
+
+    /// Priority of the requests; the API key may allow less
+    #[arg(long, value_enum, default_value_t = RequestPriority::Normal)]
+    priority: RequestPriority,
+}
+
+impl ModelArgs {
+    /// Returns the priority as the contract encodes it.
+    pub(crate) fn priority(&self) -> i32 {
+        proto::Priority::from(self.priority).into()
+    }
+}
+
+/// Returns the generation options as a message, or `None` if no option is set.
+pub(crate) fn generation_message(options: GenerationOptions) -> Option<proto::GenerationOptions> {
+    (options != GenerationOptions::default()).then(|| options.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        generation: GenerationOptions,
+    }
+
+    fn options(line: &str) -> Option<proto::GenerationOptions> {
+        generation_message(Line::try_parse_from(line.split_whitespace()).unwrap().generation)
+    }
+
+    #[test]
+    fn unset_options_are_not_sent() {
+        assert_eq!(options("ask"), None);
+        let expected = proto::GenerationOptions {
+            sample: Some(true),
+            temperature: Some(0.5),
+            seed: Some(7),
+            ..proto::GenerationOptions::default()
+        };
+        assert_eq!(options("ask --sample --temperature 0.5 --seed 7"), Some(expected));
+    }
+
+    #[test]
+    fn beam_search_conflicts_with_sampling() {
+        for line in ["ask --num-beams 3 --sample", "ask --num-beams 3 --top-k 5"] {
+            Line::try_parse_from(line.split_whitespace()).unwrap_err();
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! How well texts describe images, a call for each image.
+
+use bulk::{Fields, Outcome, Task};
+use proto::{
+    ImageTexts, MatchRequest, MatchResponse, blip_service_client::BlipServiceClient, match_response,
+};
+use tonic::{Extensions, Request, Status, transport::Channel};
+
+use crate::records::{image_loader::Pictures, record_text::RecordGroup, response_fields};
+
+/// Compares the `image` of records with their `text`.
+#[derive(Debug)]
+pub(in crate::args) struct Matching {
+    pub(in crate::args) channel: Channel,
+    /// Signed.
+    pub(in crate::args) template: Request<()>,
+    pub(in crate::args) pictures: Pictures,
+    /// What every request has: model, priority.
+    pub(in crate::args) request: MatchRequest,
+}
+
+impl Matching {
+    async fn ask(&self, request: MatchRequest, lot: &mut RecordGroup) -> Result<(), Status> {
+        let metadata = self.template.metadata().clone();
+        let request = Request::from_parts(metadata, Extensions::default(), request);
+        let mut client = BlipServiceClient::new(self.channel.clone());
+        let mut responses = client.r#match(request).await?.into_inner();
+        while let Some(MatchResponse { text_index, outcome, .. }) = responses.message().await? {
+            match outcome {
+                Some(match_response::Outcome::Match(scores)) => {
+                    lot.settle(text_index, Outcome::Answered(response_fields::scores(&scores)));
+                }
+                Some(match_response::Outcome::Error(error)) => {
+                    lot.settle(text_index, response_fields::refused(&error).map_err(Status::not_found)?);
+                }
+                None => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Task for Matching {
+    async fn answer(&self, records: Vec<Fields>) -> Result<Vec<Outcome>, String> {
+        let mut lot = RecordGroup::of(&records, "text");
+        let Some(first) = records.first().filter(|_| !lot.asked.is_empty()) else {
+            return response_fields::with_rest(lot.outcomes, Ok(()));
+        };
+        let image = match self.pictures.of(first).await {
+            Ok(image) => image,
+            Err(error) => return Ok(vec![Outcome::Failed(error); records.len()]),
+        };
+        let inputs = vec![ImageTexts { image: Some(image), texts: lot.texts() }];
+        let end = self.ask(MatchRequest { inputs, ..self.request.clone() }, &mut lot).await;
+        response_fields::with_rest(lot.outcomes, end)
+    }
+}

@@ -1,0 +1,26 @@
+//! Compiles `proto/` to Rust without `protoc`: messages and clients, and the descriptor set that server reflection serves.
+
+use std::{env, error::Error, fs, path::PathBuf};
+
+use protox::prost::Message as _;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let out = PathBuf::from(env::var("OUT_DIR")?);
+    let proto = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto").canonicalize()?;
+    println!("cargo::rerun-if-changed={}", proto.display());
+    // The error details are in the set too, so that a client that knows no type of this server can read them.
+    let files = ["blip/v1/blip.proto", "google/rpc/error_details.proto"];
+    let mut compiler = protox::Compiler::new([&proto])?;
+    let compiled = compiler.include_imports(true).include_source_info(true).open_files(files)?;
+    let descriptors = compiled.file_descriptor_set();
+    let path = out.join("descriptors.bin");
+    fs::write(&path, descriptors.encode_to_vec())?;
+    println!("cargo::metadata=descriptors={}", path.display());
+    tonic_prost_build::configure()
+        .build_server(false)
+        // An image stays a slice of the buffer that it arrived in.
+        .bytes(".blip.v1")
+        .extern_path(".google.rpc", "::tonic_types::pb")
+        .compile_fds(descriptors)?;
+    Ok(())
+}

@@ -1,0 +1,71 @@
+//! The client that a request counts towards.
+
+use std::{
+    hash::{DefaultHasher, Hash, Hasher as _},
+    sync::Arc,
+};
+
+use scheduler::{ClientId, Priority};
+
+use crate::{auth::Quota, error::RequestError};
+
+/// An authenticated client. The authentication layer stores it in the extensions of each request.
+#[derive(Clone, Debug)]
+pub struct Client {
+    /// The name of its API key, or `None` if no keys are configured.
+    pub key: Option<Arc<str>>,
+    /// Identifies its share of the queue: one for each key, or for each connection without keys.
+    pub id: ClientId,
+    /// The highest priority that it may request.
+    pub max_priority: Priority,
+    /// Its weight in fair queueing among jobs of the same priority.
+    pub weight: u32,
+    /// The rate limit of its key.
+    pub quota: Option<Arc<Quota>>,
+    /// Whether it may load and unload models.
+    pub is_admin: bool,
+}
+
+impl Client {
+    /// Creates a client without a key, identified by its connection, for example by its address.
+    #[must_use]
+    pub fn anonymous(connection: impl Hash) -> Self {
+        let mut hasher = DefaultHasher::new();
+        connection.hash(&mut hasher);
+        let id = ClientId(hasher.finish());
+        Self { key: None, id, max_priority: Priority::High, weight: 1, quota: None, is_admin: false }
+    }
+
+    /// Returns the requested priority, lowered to the highest one that the client may request.
+    #[must_use]
+    pub fn priority(&self, requested: Priority) -> Priority {
+        // The order of priorities begins with the most urgent one.
+        requested.max(self.max_priority)
+    }
+
+    /// Takes `questions` from the quota of the client's key.
+    ///
+    /// # Errors
+    /// A [`RequestError`] for the whole request if the quota is exceeded.
+    pub fn take_quota(&self, questions: usize) -> Result<(), RequestError> {
+        self.quota.as_ref().map_or(Ok(()), |quota| quota.take(questions))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn priority_above_the_clients_maximum_is_lowered() {
+        let client = Client { max_priority: Priority::Normal, ..Client::anonymous(1) };
+        assert_eq!(client.priority(Priority::High), Priority::Normal);
+        assert_eq!(client.priority(Priority::Low), Priority::Low);
+    }
+
+    #[test]
+    fn anonymous_connections_are_separate_clients() {
+        assert_eq!(Client::anonymous("a:1").id, Client::anonymous("a:1").id);
+        assert_ne!(Client::anonymous("a:1").id, Client::anonymous("a:2").id);
+    }
+}

@@ -1,0 +1,138 @@
+//! Settings of the HTTP listener.
+
+use std::{fmt, net::SocketAddr};
+
+use clap::Args;
+use http::{HeaderValue, Uri};
+
+/// An address to listen on, or `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Listen {
+    /// No listener.
+    Off,
+    /// This address.
+    At(SocketAddr),
+}
+
+impl Listen {
+    /// Returns the address, if any.
+    #[must_use]
+    pub fn address(self) -> Option<SocketAddr> {
+        match self {
+            Self::Off => None,
+            Self::At(address) => Some(address),
+        }
+    }
+}
+
+impl std::str::FromStr for Listen {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "off" => Ok(Self::Off),
+            _ => text.parse().map(Self::At).map_err(|error| format!("{error}, expected ADDRESS:PORT or off")),
+        }
+    }
+}
+
+/// An origin whose pages may call from a browser.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CorsOrigin {
+    /// Any origin.
+    Any,
+    /// One origin: a scheme, a host and optionally a port.
+    Named(HeaderValue),
+}
+
+impl std::str::FromStr for CorsOrigin {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let invalid = || format!("invalid origin {text:?}, expected * or an origin such as https://example.org");
+        // Browsers send origins in lower case.
+        let origin = text.to_ascii_lowercase();
+        let uri: Uri = origin.parse().map_err(|_| invalid())?;
+        let scheme =
+            uri.scheme_str().filter(|scheme| ["http", "https"].contains(scheme)).ok_or_else(invalid)?;
+        let authority = uri.authority().ok_or_else(invalid)?;
+        // A path, even a slash, and a user are not allowed.
+        if origin != format!("{scheme}://{authority}") || origin.contains('@') {
+            return Err(invalid());
+        }
+        HeaderValue::from_str(&origin).map(Self::Named).map_err(|_| invalid())
+    }
+}
+
+impl fmt::Display for CorsOrigin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("*"),
+            Self::Named(origin) => f.write_str(origin.to_str().unwrap_or_default()),
+        }
+    }
+}
+
+/// The HTTP listener: JSON, server-sent events, gRPC-Web.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "HTTP")]
+pub struct HttpSettings {
+    /// Address and port of the HTTP API and its documentation, or `off`
+    ///
+    /// Port 0 selects a free port. The server prints it when it is ready.
+    #[arg(
+        long,
+        value_name = "ADDRESS|off",
+        env = "BLIP_SERVE__HTTP__LISTEN",
+        default_value = "127.0.0.1:8080"
+    )]
+    pub http_listen: Listen,
+
+    /// Origins whose pages may call from a browser, comma-separated
+    ///
+    /// An example is `https://example.org`. `*` allows every origin.
+    ///
+    /// [default: none]
+    #[arg(long, value_name = "ORIGIN", value_delimiter = ',', env = "BLIP_SERVE__HTTP__CORS_ORIGINS")]
+    pub http_cors_origins: Vec<CorsOrigin>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn listener_is_an_address_or_off() {
+        assert_eq!("off".parse(), Ok(Listen::Off));
+        assert_eq!("[::1]:80".parse(), Ok(Listen::At("[::1]:80".parse().unwrap())));
+        assert!("8080".parse::<Listen>().unwrap_err().contains("off"));
+    }
+
+    #[test]
+    fn origin_is_a_scheme_and_a_host_only() {
+        let parse = |text: &str| text.parse::<CorsOrigin>().map(|origin| origin.to_string());
+        for (text, origin) in [
+            ("*", "*"),
+            ("https://example.org", "https://example.org"),
+            ("HTTP://Example.org:8080", "http://example.org:8080"),
+            ("http://[::1]:80", "http://[::1]:80"),
+        ] {
+            assert_eq!(parse(text).as_deref(), Ok(origin));
+        }
+        for text in [
+            "",
+            "example.org",
+            "https://",
+            "https://example.org/",
+            "https://a@example.org",
+            "ftp://example.org",
+            "null",
+            "https://*.example.org/x",
+        ] {
+            assert!(parse(text).unwrap_err().starts_with("invalid origin"), "{text}");
+        }
+    }
+}

@@ -1,0 +1,185 @@
+//! Settings of models.
+
+use std::{collections::HashSet, num::NonZeroUsize};
+
+use clap::{Args, ValueHint};
+
+use crate::config::{
+    error::SettingsError,
+    sections::model_choice::{CandidateFile, DtypeRequest, ModelChoice},
+};
+
+/// The models embedded in the program: name and files of each.
+pub type EmbeddedModels = &'static [(&'static str, EmbeddedFiles)];
+
+/// The names and contents of a model's files, in the layout of Hugging Face.
+pub type EmbeddedFiles = &'static [(&'static str, &'static [u8])];
+
+/// Models, their devices and caches.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Model")]
+pub struct ModelSettings {
+    /// Models to serve: `demo`, folders, .pth files, or names on the Hugging Face hub
+    ///
+    /// `demo` is the small model inside this program. A folder has the layout of Hugging Face:
+    /// config.json, preprocessor_config.json, tokenizer.json or vocab.txt, and model.safetensors or
+    /// pytorch_model.bin. A .pth file of the original repository needs the JSON files beside it. A name
+    /// on the hub may end with @ and a branch, tag or commit. The default is main. The server downloads
+    /// the model unless it is cached (see docs/guide/models.md).
+    ///
+    /// Several models are comma-separated, or each has a flag. Requests name a model by NAME, or by the
+    /// last part of its source.
+    #[arg(long = "model", value_name = "[NAME=]demo|DIR|FILE|ORG/NAME[@REVISION]", value_delimiter = ',',
+          env = "BLIP_SERVE__MODEL__SOURCE", default_value = "demo", value_hint = ValueHint::AnyPath)]
+    pub models: Vec<ModelChoice>,
+
+    /// The models embedded in the program, which sets them. Not a setting.
+    #[arg(skip)]
+    pub embedded: EmbeddedModels,
+
+    /// Files of candidate answers that questions refer to by name, comma-separated
+    ///
+    /// A file holds one answer per line, or a JSON list.
+    #[arg(long, value_name = "NAME=FILE", value_delimiter = ',', env = "BLIP_SERVE__MODEL__CANDIDATE_LISTS")]
+    pub candidate_lists: Vec<CandidateFile>,
+
+    /// Device that runs the models
+    ///
+    /// `auto` selects the first CUDA device, or the CPU if there is none.
+    #[arg(
+        long,
+        value_name = "auto|cpu|cuda|cuda:N",
+        env = "BLIP_SERVE__MODEL__DEVICE",
+        default_value = "auto"
+    )]
+    pub device: blip::DeviceRequest,
+
+    /// Number format of weights and activations
+    ///
+    /// `auto` is f16 on CUDA and f32 on the CPU.
+    #[arg(long, value_name = "auto|f32|f16|bf16", env = "BLIP_SERVE__MODEL__DTYPE", default_value = "auto")]
+    pub dtype: DtypeRequest,
+
+    /// Number format of matrix products in the image encoder
+    ///
+    /// `auto` is the format of --dtype. `int8` requires f32 on the CPU. New images of a large model then
+    /// take little more than half the time, and a few answers change.
+    #[arg(long, value_name = "auto|int8", env = "BLIP_SERVE__MODEL__VISION_DTYPE", default_value = "auto")]
+    pub vision_dtype: blip::VisionDtype,
+
+    /// Kernels for models in f32 on the CPU
+    ///
+    /// `native` uses the kernels of this program for images and, on one thread, for questions and plain
+    /// answers. `libtorch` uses those of LibTorch. `auto` uses native kernels for images, and for the
+    /// rest if the model is as small as the demo.
+    #[arg(
+        long,
+        value_name = "auto|native|libtorch",
+        env = "BLIP_SERVE__MODEL__CPU_KERNELS",
+        default_value = "auto"
+    )]
+    pub cpu_kernels: blip::CpuKernels,
+
+    /// Kernels for residual and norm on CUDA
+    ///
+    /// `native` computes both in one kernel, which is compiled when a model is loaded. `libtorch` uses
+    /// two kernels. If the native kernel is unavailable, the server logs a warning and uses LibTorch.
+    /// Experimental: the native kernel has not been measured on a GPU.
+    #[arg(
+        long,
+        value_name = "native|libtorch",
+        env = "BLIP_SERVE__MODEL__CUDA_KERNELS",
+        default_value = "libtorch"
+    )]
+    pub cuda_kernels: blip::CudaKernels,
+
+    /// Conventions of texts, first tokens and beams
+    ///
+    /// `hf` follows the transformers library, `salesforce` follows the original repository (see
+    /// docs/guide/models.md).
+    #[arg(long, value_name = "hf|salesforce", env = "BLIP_SERVE__MODEL__CONVENTIONS", default_value = "hf")]
+    pub conventions: blip::Flavour,
+
+    /// Height and width of the model's input images, in pixels
+    ///
+    /// A multiple of the model's patch size. The model interpolates its position embeddings.
+    ///
+    /// [default: the size that the model was trained with]
+    #[arg(long, value_name = "PIXELS", env = "BLIP_SERVE__MODEL__IMAGE_SIZE")]
+    pub image_size: Option<u32>,
+
+    /// Device memory for cached image features, in bytes
+    ///
+    /// A question about a cached image needs no vision pass. Engines on the CPU share one cache.
+    ///
+    /// [default: 4 GiB on CUDA, 512 MiB on the CPU]
+    #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__MODEL__FEATURE_CACHE_BYTES")]
+    pub feature_cache_bytes: Option<usize>,
+
+    /// Memory for cached cross-attention keys and values, in bytes; 0 disables it
+    ///
+    /// The cache is on the device. It holds images that are asked about repeatedly, and saves most of
+    /// the work that remains for an image with cached features. Engines on the CPU share one cache.
+    ///
+    /// [default: 1 GiB on CUDA, 512 MiB on the CPU]
+    #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__MODEL__CROSS_ATTENTION_CACHE_BYTES")]
+    pub cross_attention_cache_bytes: Option<usize>,
+
+    /// Memory for cached answers of each model, in bytes; 0 disables the cache
+    ///
+    /// The cache answers a repeated question about an image without computation.
+    #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__MODEL__ANSWER_CACHE_BYTES", default_value_t = 32 << 20)]
+    pub answer_cache_bytes: usize,
+
+    /// Number of compute threads of an engine on the CPU
+    ///
+    /// Set fewer than the number of CPUs if other work shares them.
+    ///
+    /// [default: one for each CPU, one in all for a model as small as the demo]
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__MODEL__ENGINE_THREADS")]
+    pub engine_threads: Option<NonZeroUsize>,
+
+    /// Number of model replicas
+    ///
+    /// Batches are distributed among replicas. On CUDA, each replica runs on its device, counted from
+    /// --device. On the CPU, each replica has --engine-threads threads, and all replicas share one image
+    /// cache. The default on the CPU is higher for a model as small as the demo, without
+    /// --engine-threads: one replica for each CPU, at most 4.
+    ///
+    /// [default: 1]
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__MODEL__ENGINES")]
+    pub engines: Option<NonZeroUsize>,
+
+    /// Launch small batches as CUDA graphs
+    ///
+    /// Saves most of the time for kernel launches. Experimental: not measured on a GPU.
+    #[arg(long, env = "BLIP_SERVE__MODEL__CUDA_GRAPHS")]
+    pub cuda_graphs: bool,
+}
+
+impl ModelSettings {
+    /// Checks that there is a model, and that the names of models and of candidate lists are unique.
+    ///
+    /// # Errors
+    /// [`SettingsError::Conflict`] if not.
+    pub(crate) fn check(&self) -> Result<(), SettingsError> {
+        let conflict = |message: String| Err(SettingsError::Conflict(message));
+        let (mut names, mut lists) = (HashSet::new(), HashSet::new());
+        for model in &self.models {
+            let (name, source) = (model.name(), &model.source);
+            if !names.insert(name.clone()) {
+                let remedy = format!("name one of the models, as in other={source}");
+                return conflict(format!("duplicate model name {name}; {remedy}"));
+            }
+        }
+        if names.is_empty() {
+            return conflict("no model given".to_owned());
+        }
+        for CandidateFile { name, .. } in &self.candidate_lists {
+            if !lists.insert(name) {
+                return conflict(format!("duplicate candidate list name {name}"));
+            }
+        }
+        Ok(())
+    }
+}

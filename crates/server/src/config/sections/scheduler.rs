@@ -1,0 +1,91 @@
+//! Settings of the scheduler.
+
+use std::{num::NonZeroU64, time::Duration};
+
+use clap::Args;
+
+/// The queue and its batches.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Scheduling")]
+pub struct SchedulerSettings {
+    /// Maximum number of questions that wait or run
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__SCHEDULER__MAX_QUEUED_QUESTIONS",
+          default_value_t = scheduler::SchedulerConfig::default().queue.max_jobs)]
+    pub max_queued_questions: usize,
+
+    /// Maximum number of questions of one client that wait or run
+    ///
+    /// A client is an API key, or a connection if there are no keys.
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__SCHEDULER__MAX_QUEUED_QUESTIONS_PER_CLIENT",
+          default_value_t = scheduler::SchedulerConfig::default().queue.max_jobs_per_client)]
+    pub max_queued_questions_per_client: usize,
+
+    /// Maximum memory for the scaled images of waiting questions, in bytes
+    #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__SCHEDULER__MAX_QUEUED_BYTES",
+          default_value_t = scheduler::SchedulerConfig::default().queue.max_bytes)]
+    pub max_queued_bytes: usize,
+
+    /// Maximum number of distinct images in a batch
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__SCHEDULER__MAX_BATCH_IMAGES",
+          default_value_t = scheduler::SchedulerConfig::default().batch.max_images)]
+    pub max_batch_images: usize,
+
+    /// Maximum number of questions in a batch
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__SCHEDULER__MAX_BATCH_QUESTIONS",
+          default_value_t = scheduler::SchedulerConfig::default().batch.max_questions)]
+    pub max_batch_questions: usize,
+
+    /// Maximum wait for a batch to fill, in milliseconds; 0 sends batches immediately
+    #[arg(long, value_name = "MS", env = "BLIP_SERVE__SCHEDULER__MAX_BATCH_DELAY_MS", default_value_t = 0)]
+    pub max_batch_delay_ms: u64,
+
+    /// Target for the 95th percentile of latency, in milliseconds
+    ///
+    /// Before the server is ready, it times batches of growing size. It then lowers the two batch
+    /// limits to the largest sizes that take at most half of the target, because a question waits for
+    /// one batch and is answered in the next. The target holds while the queue of an engine contains
+    /// no more than its next batch.
+    ///
+    /// [default: none, the batch limits apply unchanged]
+    #[arg(long, value_name = "MS", env = "BLIP_SERVE__SCHEDULER__TARGET_P95_MS")]
+    pub target_p95_ms: Option<NonZeroU64>,
+
+    /// Maximum duration of a batch before health reports NOT_SERVING, in seconds
+    ///
+    /// Health recovers when the batch ends. After twice this time, the server ends with exit code 4.
+    #[arg(long, value_name = "SECONDS", env = "BLIP_SERVE__SCHEDULER__ENGINE_STALL_S",
+          default_value_t = scheduler::SchedulerConfig::default().stall_after.as_secs())]
+    pub engine_stall_s: u64,
+}
+
+impl SchedulerSettings {
+    /// Returns the target for the 95th percentile of latency.
+    #[must_use]
+    pub fn target_p95(&self) -> Option<Duration> {
+        self.target_p95_ms.map(|milliseconds| Duration::from_millis(milliseconds.get()))
+    }
+
+    /// Returns the configuration of the scheduler.
+    #[must_use]
+    pub fn config(&self) -> scheduler::SchedulerConfig {
+        let mut config = scheduler::SchedulerConfig::default();
+        config.queue.max_jobs = self.max_queued_questions;
+        config.queue.max_jobs_per_client = self.max_queued_questions_per_client;
+        config.queue.max_bytes = self.max_queued_bytes;
+        config.batch.max_images = self.max_batch_images;
+        config.batch.max_questions = self.max_batch_questions;
+        config.queue_delay = Duration::from_millis(self.max_batch_delay_ms);
+        config.stall_after = Duration::from_secs(self.engine_stall_s);
+        config
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::Settings;
+
+    #[test]
+    fn defaults_equal_those_of_the_scheduler() {
+        assert_eq!(Settings::default().scheduler.config(), scheduler::SchedulerConfig::default());
+    }
+}

@@ -1,0 +1,219 @@
+//! The caller's deadline: read from `grpc-timeout`, put beside the request, and answered as `DEADLINE_EXCEEDED`.
+//!
+//! Tonic's own timer answers `CANCELLED` and ends its watch when a stream's headers have gone out. The layer here lies
+//! inside it and is polled first, so it always speaks first; [`Deadline::bound`] watches over the stream itself.
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use futures::Stream;
+use http::{HeaderMap, Request, Response};
+use pin_project_lite::pin_project;
+use tokio::time::{Instant, Sleep};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{
+    error::{ErrorReason, RequestError},
+    request::deadline::{Bounded, Deadline, DefaultDeadline, exceeded, poll_passed},
+};
+
+const HEADER: &str = "grpc-timeout";
+
+/// The `grpc-timeout` header of the gRPC specification: 1 to 8 digits and a unit. `None` without the header.
+pub fn parse_timeout(headers: &HeaderMap) -> Result<Option<Duration>, RequestError> {
+    let Some(header) = headers.get(HEADER) else { return Ok(None) };
+    let text = String::from_utf8_lossy(header.as_bytes());
+    let invalid = || RequestError::new(ErrorReason::InvalidDeadline).field(HEADER).value(text.as_ref());
+    let unit = text.chars().next_back().ok_or_else(invalid)?;
+    let digits = text.strip_suffix(unit).unwrap_or_default();
+    if digits.is_empty() || digits.len() > 8 || !digits.bytes().all(|byte| byte.is_ascii_digit()) {
+        return Err(invalid());
+    }
+    let amount: u64 = digits.parse().map_err(|_| invalid())?;
+    match unit {
+        'H' => Ok(Some(Duration::from_secs(amount * 3600))),
+        'M' => Ok(Some(Duration::from_secs(amount * 60))),
+        'S' => Ok(Some(Duration::from_secs(amount))),
+        'm' => Ok(Some(Duration::from_millis(amount))),
+        'u' => Ok(Some(Duration::from_micros(amount))),
+        'n' => Ok(Some(Duration::from_nanos(amount))),
+        _ => Err(invalid()),
+    }
+}
+
+/// Puts a [`Deadline`] into each request that has one, and answers a call whose handler is later than it.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DeadlineLayer {
+    /// How long a call without a deadline may take until its first answer, the upload included.
+    pub otherwise: Option<Duration>,
+}
+
+impl<S> Layer<S> for DeadlineLayer {
+    type Service = DeadlineService<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        DeadlineService { inner, otherwise: self.otherwise }
+    }
+}
+
+/// The service that [`DeadlineLayer`] makes.
+#[derive(Clone, Debug)]
+pub struct DeadlineService<S> {
+    inner: S,
+    otherwise: Option<Duration>,
+}
+
+impl<S, Body, ResponseBody> Service<Request<Body>> for DeadlineService<S>
+where
+    S: Service<Request<Body>, Response = Response<ResponseBody>>,
+    ResponseBody: Default,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Headers<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, mut request: Request<Body>) -> Self::Future {
+        let timeout = match parse_timeout(request.headers()) {
+            Ok(timeout) => timeout,
+            Err(refusal) => return Headers { handler: None, sleep: None, refusal: Some(refusal) },
+        };
+        // Centuries away is no deadline.
+        let after = |wait| Instant::now().checked_add(wait);
+        if let Some(deadline) = timeout.and_then(after) {
+            request.extensions_mut().insert(Deadline(deadline));
+        }
+        let limit = timeout.or(self.otherwise).and_then(after);
+        if let (None, Some(limit)) = (timeout, limit) {
+            request.extensions_mut().insert(DefaultDeadline(Deadline(limit)));
+        }
+        let handler = Some(self.inner.call(request));
+        Headers { handler, sleep: limit.map(tokio::time::sleep_until), refusal: None }
+    }
+}
+
+pin_project! {
+    /// A call up to its response headers.
+    #[derive(Debug)]
+    pub struct Headers<F> {
+        // Absent when the deadline could not be read: then the call is refused.
+        #[pin]
+        handler: Option<F>,
+        #[pin]
+        sleep: Option<Sleep>,
+        refusal: Option<RequestError>,
+    }
+}
+
+impl<F, E, Body> Future for Headers<F>
+where
+    F: Future<Output = Result<Response<Body>, E>>,
+    Body: Default,
+{
+    type Output = F::Output;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        if let Some(refusal) = this.refusal.take() {
+            return Poll::Ready(Ok(refusal.to_status().into_http()));
+        }
+        if let Some(handler) = this.handler.as_pin_mut()
+            && let ready @ Poll::Ready(_) = handler.poll(cx)
+        {
+            return ready;
+        }
+        let Some(sleep) = this.sleep.as_pin_mut() else { return Poll::Pending };
+        ready!(poll_passed(sleep, cx));
+        Poll::Ready(Ok(exceeded().to_status().into_http()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::{StreamExt as _, stream};
+    use http::HeaderValue;
+    use proptest::prelude::*;
+    use tonic::{Code, Status};
+
+    use super::*;
+
+    fn parse(text: &str) -> Result<Option<Duration>, RequestError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(HEADER, HeaderValue::from_str(text).unwrap());
+        parse_timeout(&headers)
+    }
+
+    #[test]
+    fn each_unit_of_the_specification_is_read() {
+        assert_eq!(parse_timeout(&HeaderMap::new()), Ok(None));
+        for (text, seconds) in
+            [("2H", 7200.0), ("3M", 180.0), ("4S", 4.0), ("5m", 5e-3), ("6u", 6e-6), ("7n", 7e-9)]
+        {
+            assert_eq!(parse(text), Ok(Some(Duration::from_secs_f64(seconds))), "{text}");
+        }
+        assert_eq!(parse("99999999H"), Ok(Some(Duration::from_secs(99_999_999 * 3600))));
+    }
+
+    #[test]
+    fn what_is_no_timeout_is_refused_by_name() {
+        for text in ["", "S", "1", "123456789S", "-1S", "+1S", "1.5S", "1s", "1 S", "1SS", "\u{661}S"] {
+            let refusal = parse(text).unwrap_err();
+            assert_eq!(refusal.reason(), ErrorReason::InvalidDeadline, "{text}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_amount_in_any_unit_is_read_back(amount in 0_u64..=99_999_999, unit in 0_usize..6) {
+            let (letter, nanoseconds) = [("H", 3_600_000_000_000_u128), ("M", 60_000_000_000), ("S", 1_000_000_000),
+                ("m", 1_000_000), ("u", 1_000), ("n", 1)][unit];
+            let parsed = parse(&format!("{amount}{letter}")).unwrap().unwrap();
+            prop_assert_eq!(parsed.as_nanos(), u128::from(amount) * nanoseconds);
+        }
+
+        #[test]
+        fn no_header_makes_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..20)) {
+            if let Ok(value) = HeaderValue::from_bytes(&bytes) {
+                let mut headers = HeaderMap::new();
+                headers.insert(HEADER, value);
+                let _ = parse_timeout(&headers);
+            }
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_is_late_is_answered_deadline_exceeded() {
+        let never = tower::service_fn(|request: Request<()>| async move {
+            assert!(request.extensions().get::<Deadline>().is_some());
+            futures::future::pending::<Result<Response<String>, std::convert::Infallible>>().await
+        });
+        let request = Request::builder().header(HEADER, "1S").body(()).unwrap();
+        let response = DeadlineLayer::default().layer(never).call(request).await.unwrap();
+        let status = Status::from_header_map(response.headers()).unwrap();
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_gives_what_was_ready_and_then_deadline_exceeded() {
+        let items = stream::iter([Ok(1), Ok(2)]).chain(stream::pending());
+        let deadline = Deadline(Instant::now() + Duration::from_secs(5));
+        let seen: Vec<Result<i32, Status>> = Deadline::bound(Some(deadline), items).collect().await;
+        let [Ok(1), Ok(2), Err(status)] = seen.as_slice() else { panic!("{seen:?}") };
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        assert_eq!(Instant::now(), deadline.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_deadline_a_stream_is_left_alone() {
+        let items = stream::iter([Ok::<_, Status>(1)]);
+        assert_eq!(Deadline::bound(None, items).count().await, 1);
+    }
+}

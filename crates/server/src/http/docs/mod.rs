@@ -1,0 +1,80 @@
+//! `/docs`: Swagger UI out of this program, which asks no other server for anything.
+
+pub mod errors_page;
+pub mod openapi;
+
+use std::sync::{Arc, LazyLock};
+
+use axum::{
+    extract::Path,
+    response::{IntoResponse as _, Response},
+};
+use http::{
+    HeaderValue,
+    header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
+};
+use utoipa_swagger_ui::Config;
+
+use crate::error::{ErrorReason, RequestError};
+
+/// The browser, too, is told to load nothing from elsewhere.
+const POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; \
+                      base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
+
+/// The page.
+pub(crate) async fn index() -> Result<Response, RequestError> {
+    serve("index.html")
+}
+
+/// What the page is made of.
+pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, RequestError> {
+    serve(&name)
+}
+
+fn serve(name: &str) -> Result<Response, RequestError> {
+    static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
+        let config = Config::new([openapi::PATH]);
+        // By default the page would have its document checked by a server of strangers.
+        Arc::new(config.validator_url("none").try_it_out_enabled(true).default_models_expand_depth(0))
+    });
+    let found = utoipa_swagger_ui::serve(name, Arc::clone(&CONFIG));
+    let found = found.map_err(|error| RequestError::new(ErrorReason::InternalError).cause(error))?;
+    let file =
+        found.ok_or_else(|| RequestError::new(ErrorReason::RouteUnknown).value(format!("/docs/{name}")))?;
+    let content_type = HeaderValue::from_str(&file.content_type)
+        .map_err(|error| RequestError::new(ErrorReason::InternalError).cause(error))?;
+    let headers = [
+        (CONTENT_TYPE, content_type),
+        (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
+        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
+    ];
+    Ok((headers, file.bytes.into_owned()).into_response())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn text(name: &str) -> String {
+        let body = serve(name).unwrap().into_body();
+        String::from_utf8(axum::body::to_bytes(body, usize::MAX).await.unwrap().to_vec()).unwrap()
+    }
+
+    #[tokio::test]
+    async fn the_page_names_no_other_server() {
+        let page = text("index.html").await;
+        assert!(page.contains("swagger-ui-bundle.js"));
+        assert!(!page.contains("//"), "{page}");
+        let start = text("swagger-initializer.js").await;
+        assert!(
+            start.contains("\"url\": \"/openapi.json\"") && start.contains("\"validatorUrl\": \"none\""),
+            "{start}"
+        );
+        assert!(!start.contains("://"), "{start}");
+    }
+
+    #[test]
+    fn what_the_page_is_not_made_of_is_not_found() {
+        assert_eq!(serve("../main.rs").unwrap_err().reason(), ErrorReason::RouteUnknown);
+    }
+}

@@ -1,0 +1,195 @@
+//! Loads a model: chooses the device, opens the checkpoint, and starts the engines.
+
+use std::{num::NonZeroUsize, sync::Arc};
+
+use anyhow::Context as _;
+use blip::{Architecture, Checkpoint, CheckpointOptions, ChosenDevice, Dtype, ModelOptions};
+use images::{CpuPool, Decoder, Limits};
+use scheduler::Scheduler;
+use tch::Device;
+
+use crate::{
+    cache::answers::AnswerCache,
+    config::{Settings, sections::model::DtypeRequest},
+    engine::{
+        batch_tuning,
+        blip_engine::{BlipEngine, EnginePlacement, SharedFeatures, engines_for, threads_for},
+    },
+    models::{info::ModelInfo, loaded_model::LoadedModel, source::LocalModel, spec::ModelSpec},
+    preprocess::{
+        candidate_files::{CandidateTexts, read_lists, tokenize_lists},
+        candidates::CandidateLists,
+        fetch::ImageFetcher,
+        preparer::Preparer,
+    },
+};
+
+/// Loads models. They share one CPU pool, one image fetcher and the candidate lists.
+#[derive(Clone, Debug)]
+pub struct ModelLoader {
+    settings: Settings,
+    fetcher: ImageFetcher,
+    pool: CpuPool,
+    candidate_lists: Vec<CandidateTexts>,
+}
+
+impl ModelLoader {
+    /// Creates what all models of a server share.
+    ///
+    /// # Errors
+    /// An unreadable candidate file, an invalid option, or a failure to start threads.
+    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
+        let preprocess = &settings.preprocess;
+        Ok(Self {
+            settings: settings.clone(),
+            fetcher: ImageFetcher::new(&settings.fetch, &settings.limits)?,
+            pool: CpuPool::new(preprocess.threads().get(), preprocess.preprocess_queue)
+                .context("cannot start preprocessing threads")?,
+            candidate_lists: read_lists(&settings.model.candidate_lists)?,
+        })
+    }
+
+    /// Loads a model and starts its engines. The future may be dropped at any time.
+    ///
+    /// # Errors
+    /// An unavailable device, an invalid checkpoint, or an engine that does not start.
+    pub async fn load(self, spec: ModelSpec) -> anyhow::Result<LoadedModel<BlipEngine>> {
+        let cannot_load = || format!("cannot load model {:?}", spec.source_text);
+        let device = spec.model.device;
+        // LibTorch's CUDA library must be loaded before the first call to LibTorch. An invalid device is also
+        // reported before a download.
+        let opened = tokio::task::spawn_blocking(move || blip::open_device(device)).await;
+        let ChosenDevice { device, reason } = opened.context("loading was cancelled")??;
+        let LocalModel { files, revision } = spec.source.fetch().await.with_context(cannot_load)?;
+        let options =
+            CheckpointOptions { flavour: spec.model.conventions, image_size: spec.model.image_size };
+        let opened = tokio::task::spawn_blocking(move || Checkpoint::open_with(&files, options)).await;
+        let checkpoint = opened.context("loading was cancelled")?.with_context(cannot_load)?;
+        let dtype = match spec.model.dtype {
+            DtypeRequest::Auto => Dtype::auto(device),
+            DtypeRequest::Exactly(dtype) => dtype,
+        };
+        let vision_dtype = spec.model.vision_dtype;
+        vision_dtype.check(device, dtype).with_context(cannot_load)?;
+        spec.model.cpu_kernels.check(device, dtype).with_context(cannot_load)?;
+        spec.model.cuda_kernels.check(device, dtype).with_context(cannot_load)?;
+        tracing::info!(model = &*spec.name, ?device, reason, %dtype, %vision_dtype, "device chosen");
+
+        let preparer = self.preparer(&spec, &checkpoint).with_context(cannot_load)?;
+        let engines = engines(&spec, &checkpoint, device);
+        let devices = devices_from(device, engines)?;
+        let checkpoint = Arc::new(checkpoint);
+        let mut placement = placement(&spec, device, dtype, &checkpoint);
+        let shared = SharedFeatures::of(&checkpoint, &placement);
+        if device == Device::Cpu && shared.is_none() {
+            placement.options.feature_cache_bytes /= engines;
+            placement.options.key_value_cache_bytes /= engines;
+        }
+        let factory = |device: &Device, shared| {
+            BlipEngine::factory(Arc::clone(&checkpoint), EnginePlacement { device: *device, ..placement }, shared)
+        };
+        let mut config = spec.scheduler_config();
+        config.engines_share_features = shared.is_some();
+        if let Some(p95) = spec.scheduler.target_p95() {
+            let measured = batch_tuning::limits(factory(&device, None), &checkpoint, config.batch, p95).await;
+            config.batch = measured.with_context(cannot_load)?;
+        }
+        let factories = devices.iter().map(|device| factory(device, shared.clone())).collect();
+        let scheduler = Scheduler::start(config, factories).await.with_context(cannot_load)?;
+        let (device, dtype) = (names_of(devices), dtype.to_string());
+        let info = ModelInfo::new(spec.name, spec.source_text, revision, &checkpoint, device, dtype);
+        let (info, generation) = (Arc::new(info), checkpoint.default_generation());
+        Ok(LoadedModel { info, fetcher: self.fetcher, preparer, scheduler, generation })
+    }
+
+    /// Creates the preparer of a model.
+    fn preparer(&self, spec: &ModelSpec, checkpoint: &Checkpoint) -> anyhow::Result<Preparer> {
+        let limits = &self.settings.limits;
+        let decoder = Decoder::new(Limits {
+            max_bytes: limits.max_image_bytes,
+            max_pixels: limits.max_image_pixels,
+            ..Limits::default()
+        });
+        let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
+        let (pool, settings) = (self.pool.clone(), &self.settings.preprocess);
+        let preparer = Preparer::with_pool(pool, decoder, preprocessor, tokenizer, settings)?;
+        let answers = AnswerCache::new(spec.model.answer_cache_bytes, &spec.name);
+        Ok(preparer.with_candidate_lists(self.lists_for(checkpoint)?).with_answers(answers))
+    }
+
+    /// Tokenizes the candidate lists for a model. Only question answering models use them.
+    fn lists_for(&self, checkpoint: &Checkpoint) -> anyhow::Result<CandidateLists> {
+        match checkpoint.config().architecture() {
+            Architecture::QuestionAnswering => tokenize_lists(&self.candidate_lists, checkpoint.tokenizer()),
+            Architecture::Captioning | Architecture::Retrieval => Ok(CandidateLists::new()),
+        }
+    }
+}
+
+/// Returns the number of engines of a model.
+fn engines(spec: &ModelSpec, checkpoint: &Checkpoint, device: Device) -> usize {
+    let cpus = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    match (spec.model.engines, spec.model.engine_threads) {
+        (Some(engines), _) => engines.get(),
+        (None, None) => engines_for(checkpoint.config(), device, cpus),
+        // The setting is the total number of compute threads.
+        (None, Some(_)) => 1,
+    }
+}
+
+/// Returns the options of a model's engines, the first of which runs on `device`.
+fn placement(spec: &ModelSpec, device: Device, dtype: Dtype, checkpoint: &Checkpoint) -> EnginePlacement {
+    let batch = spec.scheduler_config().batch;
+    let mut options = ModelOptions::for_device(device);
+    // Cached images do not count towards the image limit of a batch, so every question can have its
+    // image.
+    options.max_batch_images = batch.max_images.max(batch.max_questions);
+    options.cuda_graphs = spec.model.cuda_graphs;
+    options.vision_dtype = spec.model.vision_dtype;
+    options.cpu_kernels = spec.model.cpu_kernels;
+    options.cuda_kernels = spec.model.cuda_kernels;
+    options.feature_cache_bytes = spec.model.feature_cache_bytes.unwrap_or(options.feature_cache_bytes);
+    options.key_value_cache_bytes =
+        spec.model.cross_attention_cache_bytes.unwrap_or(options.key_value_cache_bytes);
+    let threads = spec.model.engine_threads.or_else(|| threads_for(checkpoint.config()));
+    EnginePlacement { device, dtype, options, threads }
+}
+
+/// Returns the device of each engine: one CUDA device each, beginning with `first`, or the CPU for all.
+fn devices_from(first: Device, engines: usize) -> anyhow::Result<Vec<Device>> {
+    let Device::Cuda(index) = first else { return Ok(vec![first; engines]) };
+    let count = usize::try_from(tch::Cuda::device_count()).unwrap_or_default();
+    anyhow::ensure!(
+        index + engines <= count,
+        "too few CUDA devices for {engines} engines: {} available, beginning with cuda:{index}",
+        count.saturating_sub(index)
+    );
+    Ok((index..index + engines).map(Device::Cuda).collect())
+}
+
+/// Joins the names of devices, each once.
+fn names_of(mut devices: Vec<Device>) -> String {
+    devices.dedup();
+    devices.into_iter().map(device_name).collect::<Vec<_>>().join(",")
+}
+
+fn device_name(device: Device) -> String {
+    match device {
+        Device::Cuda(index) => format!("cuda:{index}"),
+        Device::Cpu => "cpu".to_owned(),
+        other => format!("{other:?}").to_lowercase(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn engines_share_the_cpu_and_need_one_cuda_device_each() {
+        assert_eq!(names_of(devices_from(Device::Cpu, 3).unwrap()), "cpu");
+        assert_eq!(names_of(vec![Device::Cuda(1), Device::Cuda(2)]), "cuda:1,cuda:2");
+        let message = devices_from(Device::Cuda(90), 2).unwrap_err().to_string();
+        assert_eq!(message, "too few CUDA devices for 2 engines: 0 available, beginning with cuda:90");
+    }
+}

@@ -1,0 +1,118 @@
+//! The entry point for all protocols: turns a request into a stream of item results.
+//!
+//! Each call is a single stream of futures, polled by its connection. It spawns no tasks except image fetches. If a
+//! client stops reading, only its own stream stops. If it hangs up, the stream is dropped. This cancels its fetches,
+//! its images that are not decoded yet, and its jobs in the scheduler.
+
+use std::{fmt, sync::Arc};
+
+use futures::StreamExt as _;
+use tokio::time::Instant;
+use tokio_util::task::TaskTracker;
+
+use crate::{
+    config::sections::limits::RequestLimits,
+    error::RequestError,
+    models::{loaded_model::InferenceEngine, registry::ModelRegistry},
+    pipeline::{
+        call::{Call, item_results},
+        item_result::ItemResults,
+        metrics::AnswerMetrics,
+        request::InferenceRequest,
+        streams::{complete_on_error::CompleteOnError, in_order::InOrder},
+    },
+    request::{deadline::Deadline, validate::validate},
+};
+
+/// Accepts requests.
+pub trait InferenceService: Send + Sync + 'static {
+    /// Starts a request. Dropping the stream cancels the rest of its work.
+    ///
+    /// # Errors
+    /// A [`RequestError`] of the whole request.
+    fn infer(&self, request: InferenceRequest) -> Result<ItemResults, RequestError>;
+}
+
+impl fmt::Debug for dyn InferenceService {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("InferenceService")
+    }
+}
+
+/// Looks up the model of a request, validates its inputs and dispatches them.
+#[derive(Debug)]
+pub struct Dispatcher<E: InferenceEngine> {
+    models: ModelRegistry<E>,
+    limits: RequestLimits,
+    in_flight: TaskTracker,
+    metrics: Arc<AnswerMetrics>,
+    log_content: bool,
+    uses_answer_cache: bool,
+}
+
+impl<E: InferenceEngine> Dispatcher<E> {
+    /// Creates a dispatcher for `models` that counts running requests in `in_flight`. Its metrics go to the recorder
+    /// that is installed at this time.
+    pub fn new(models: ModelRegistry<E>, limits: RequestLimits, in_flight: TaskTracker) -> Self {
+        Self {
+            models,
+            limits,
+            in_flight,
+            metrics: Arc::default(),
+            log_content: false,
+            uses_answer_cache: true,
+        }
+    }
+
+    /// Sets whether questions and answers are logged.
+    #[must_use]
+    pub fn log_content(self, log_content: bool) -> Self {
+        Self { log_content, ..self }
+    }
+
+    /// Disables the answer cache, so that every request reaches the engine.
+    #[must_use]
+    pub fn without_answer_cache(self) -> Self {
+        Self { uses_answer_cache: false, ..self }
+    }
+}
+
+impl<E: InferenceEngine> InferenceService for Dispatcher<E> {
+    fn infer(&self, request: InferenceRequest) -> Result<ItemResults, RequestError> {
+        let in_flight = self.in_flight.token();
+        let InferenceRequest { inputs, task, format, client, deadline, .. } = request;
+        let model = self.models.find(&request.model, task.architecture())?;
+        let preparer = if self.uses_answer_cache && task.is_repeatable() {
+            model.preparer.clone()
+        } else {
+            model.preparer.without_answers()
+        };
+        let task = task.resolve(model.generation, &self.limits)?;
+        let inputs = validate(inputs, format, &task, &self.limits)?;
+        let counts: Vec<u32> =
+            inputs.iter().map(|input| u32::try_from(input.items.len()).unwrap_or(u32::MAX)).collect();
+        client.take_quota(inputs.iter().map(|input| input.items.len()).sum())?;
+        let priority = client.priority(request.priority);
+        let call = Arc::new(Call {
+            model,
+            preparer,
+            arrived: Instant::now(),
+            deadline,
+            client,
+            priority,
+            metrics: Arc::clone(&self.metrics),
+            trace: request.trace,
+            log_content: self.log_content,
+            in_flight,
+        });
+        let results = item_results(call, inputs, request.budget).map(Ok);
+        let mut results = Deadline::bound(deadline, results).boxed();
+        if request.complete_on_error {
+            results = CompleteOnError::new(results, &counts).boxed();
+        }
+        if request.in_order {
+            results = InOrder::new(results, counts).boxed();
+        }
+        Ok(results)
+    }
+}

@@ -1,0 +1,320 @@
+//! Validation that needs no decoding: request limits, empty fields, candidates.
+
+use blip::Generation;
+use bytes::Bytes;
+use images::fetch::is_data_url;
+
+use crate::{
+    config::sections::limits::RequestLimits,
+    error::{ErrorReason, RequestError},
+    request::{
+        field_path::{FieldPath, RequestFormat},
+        item::{
+            CandidateSource, FileContent, ImageFile, ImageSource, ImageUrl, Input, ItemTask, TextInput,
+            ValidatedImage, ValidatedInput, ValidatedItem,
+        },
+    },
+};
+
+/// Validates the inputs of a request whose items all have the task `task`.
+///
+/// Errors of one image or text are returned in its place.
+///
+/// # Errors
+/// A [`RequestError`] of the whole request if it is empty or exceeds a limit on the number of its parts.
+pub fn validate(
+    inputs: Vec<Input>,
+    format: RequestFormat,
+    task: &ItemTask,
+    limits: &RequestLimits,
+) -> Result<Vec<ValidatedInput>, RequestError> {
+    if inputs.is_empty() {
+        return Err(RequestError::new(ErrorReason::EmptyRequest).field(format.images()));
+    }
+    if inputs.len() > limits.max_images_per_request {
+        return Err(RequestError::new(ErrorReason::TooManyImages)
+            .field(format.images())
+            .value(format!("{} images", inputs.len()))
+            .limit(format!("{} images", limits.max_images_per_request)));
+    }
+    let paths = (0..).map(|index| FieldPath { format, index });
+    if let Some((path, _)) = paths.clone().zip(&inputs).find(|(_, input)| input.texts.is_empty()) {
+        return Err(RequestError::new(ErrorReason::NoQuestions).field(path.questions()));
+    }
+    let texts: usize = inputs.iter().map(|input| input.texts.len()).sum();
+    if texts > limits.max_questions_per_request {
+        return Err(RequestError::new(ErrorReason::TooManyQuestions)
+            .field(format.questions())
+            .value(format!("{texts} questions"))
+            .limit(format!("{} questions", limits.max_questions_per_request)));
+    }
+    Ok(paths.zip(inputs).map(|(path, input)| validate_input(path, input, task, limits)).collect())
+}
+
+fn validate_input(path: FieldPath, input: Input, task: &ItemTask, limits: &RequestLimits) -> ValidatedInput {
+    // Only texts to embed come without an image.
+    let (image, task) = match (input.image, task) {
+        (None, ItemTask::EmbedImage) => (Ok(ValidatedImage::None), &ItemTask::EmbedText),
+        (image, task) => (validate_image(path, image, limits), task),
+    };
+    let texts = input.texts.into_iter().enumerate();
+    let items = texts.map(|(position, text)| validate_text(path, position, text, task.clone(), limits));
+    ValidatedInput { path, image, items: items.collect() }
+}
+
+fn validate_image(
+    path: FieldPath,
+    image: Option<ImageSource>,
+    limits: &RequestLimits,
+) -> Result<ValidatedImage, RequestError> {
+    let file = |content, field| ValidatedImage::File(ImageFile { content, field });
+    match image {
+        None | Some(ImageSource::Missing) => Err(RequestError::new(ErrorReason::ImageMissing).field(path.image())),
+        Some(ImageSource::Remote(url)) if is_data_url(&url) => {
+            Ok(file(FileContent::DataUrl(url), path.image_url()))
+        }
+        Some(ImageSource::Remote(url)) => Ok(ValidatedImage::Url(ImageUrl { url, field: path.image_url() })),
+        Some(ImageSource::Inline(bytes)) => {
+            let field = path.image_data();
+            check_size(&bytes, &field, limits)?;
+            Ok(file(FileContent::Bytes(bytes), field))
+        }
+    }
+}
+
+fn check_size(bytes: &Bytes, field: &str, limits: &RequestLimits) -> Result<(), RequestError> {
+    if bytes.is_empty() {
+        return Err(RequestError::new(ErrorReason::ImageEmpty).field(field));
+    }
+    if bytes.len() > limits.max_image_bytes {
+        return Err(RequestError::new(ErrorReason::ImageTooLarge)
+            .field(field)
+            .value(format!("{} bytes", bytes.len()))
+            .limit(format!("{} bytes", limits.max_image_bytes)));
+    }
+    Ok(())
+}
+
+fn validate_text(
+    path: FieldPath,
+    position: usize,
+    text: TextInput,
+    task: ItemTask,
+    limits: &RequestLimits,
+) -> Result<ValidatedItem, RequestError> {
+    let TextInput { text, candidates, candidate_list } = text;
+    let may_be_empty = matches!(task, ItemTask::Caption(_) | ItemTask::EmbedImage);
+    if text.trim().is_empty() && !may_be_empty {
+        return Err(RequestError::new(ErrorReason::QuestionEmpty).field(path.question(position)));
+    }
+    if text.len() > limits.max_question_bytes {
+        return Err(RequestError::new(ErrorReason::QuestionTooLong)
+            .field(path.question(position))
+            .value(format!("{} bytes", text.len()))
+            .limit(format!("{} bytes", limits.max_question_bytes)));
+    }
+    let task = match (candidates.is_empty(), candidate_list.is_empty(), task) {
+        (false, false, ItemTask::Answer(_)) => {
+            return Err(RequestError::new(ErrorReason::CandidatesTwice).field(path.candidate_list(position)));
+        }
+        (false, true, ItemTask::Answer(generation)) => {
+            validate_candidates(path, position, &candidates, limits)?;
+            rank(CandidateSource::Given(candidates), generation, limits)
+        }
+        (true, false, ItemTask::Answer(generation)) => {
+            rank(CandidateSource::Named(candidate_list), generation, limits)
+        }
+        (_, _, task) => task,
+    };
+    Ok(ValidatedItem { text, task })
+}
+
+fn rank(candidates: CandidateSource, generation: Generation, limits: &RequestLimits) -> ItemTask {
+    let shortlist = limits.candidate_shortlist;
+    ItemTask::Rank { candidates, shortlist, num_answers: generation.num_sequences }
+}
+
+fn validate_candidates(
+    path: FieldPath,
+    position: usize,
+    candidates: &[String],
+    limits: &RequestLimits,
+) -> Result<(), RequestError> {
+    let field = path.candidates(position);
+    if candidates.len() > limits.max_candidates {
+        return Err(RequestError::new(ErrorReason::TooManyCandidates)
+            .field(field)
+            .value(format!("{} candidates", candidates.len()))
+            .limit(format!("{} candidates", limits.max_candidates)));
+    }
+    for (index, candidate) in candidates.iter().enumerate() {
+        if candidate.trim().is_empty() {
+            return Err(RequestError::new(ErrorReason::CandidateEmpty).field(format!("{field}[{index}]")));
+        }
+        if candidate.len() > limits.max_question_bytes {
+            return Err(RequestError::new(ErrorReason::CandidateTooLong)
+                .field(format!("{field}[{index}]"))
+                .value(format!("{} bytes", candidate.len()))
+                .limit(format!("{} bytes", limits.max_question_bytes)));
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::Settings;
+
+    const ANSWER: ItemTask = ItemTask::Answer(Generation::GREEDY);
+
+    fn limits() -> RequestLimits {
+        Settings::default().limits
+    }
+
+    fn input(image: &[u8], texts: &[&str]) -> Input {
+        Input {
+            image: Some(ImageSource::Inline(Bytes::copy_from_slice(image))),
+            texts: texts.iter().map(|text| (*text).to_owned().into()).collect(),
+        }
+    }
+
+    fn request_error(inputs: Vec<Input>, limits: &RequestLimits) -> ErrorReason {
+        validate(inputs, RequestFormat::Grpc, &ANSWER, limits).unwrap_err().reason()
+    }
+
+    #[test]
+    fn empty_or_oversized_request_fails_as_a_whole() {
+        let limits = RequestLimits { max_images_per_request: 2, max_questions_per_request: 3, ..limits() };
+        assert_eq!(request_error(vec![], &limits), ErrorReason::EmptyRequest);
+        assert_eq!(
+            request_error(vec![input(b"x", &["q"]), input(b"x", &[])], &limits),
+            ErrorReason::NoQuestions
+        );
+        assert_eq!(request_error(vec![input(b"x", &["q"]); 3], &limits), ErrorReason::TooManyImages);
+        assert_eq!(request_error(vec![input(b"x", &["q", "r"]); 2], &limits), ErrorReason::TooManyQuestions);
+    }
+
+    #[test]
+    fn invalid_item_fails_alone() {
+        let limits = RequestLimits { max_image_bytes: 4, max_question_bytes: 8, ..limits() };
+        let inputs = vec![
+            input(b"good", &["what?", " \t\n", "too long a question"]),
+            input(b"", &["what?"]),
+            input(b"large", &["what?"]),
+            Input { image: None, ..input(b"", &["what?"]) },
+        ];
+        let inputs = validate(inputs, RequestFormat::Grpc, &ANSWER, &limits).unwrap();
+        let images: Vec<_> =
+            inputs.iter().map(|input| input.image.as_ref().err().map(RequestError::reason)).collect();
+        assert_eq!(
+            images,
+            [
+                None,
+                Some(ErrorReason::ImageEmpty),
+                Some(ErrorReason::ImageTooLarge),
+                Some(ErrorReason::ImageMissing)
+            ]
+        );
+        let items: Vec<_> =
+            inputs[0].items.iter().map(|item| item.as_ref().err().map(RequestError::reason)).collect();
+        assert_eq!(items, [None, Some(ErrorReason::QuestionEmpty), Some(ErrorReason::QuestionTooLong)]);
+        let message = inputs[0].items[2].as_ref().unwrap_err().to_string();
+        assert_eq!(message, "inputs[0].questions[2].text is 19 bytes long, the limit is 8 bytes");
+    }
+
+    #[test]
+    fn each_candidate_is_checked() {
+        let limits = RequestLimits { max_candidates: 2, max_question_bytes: 8, ..limits() };
+        let task = |candidates: &[&str], list: &str| {
+            let text = TextInput {
+                text: "what?".to_owned(),
+                candidates: candidates.iter().map(ToString::to_string).collect(),
+                candidate_list: list.to_owned(),
+            };
+            let input = Input { texts: vec![text], ..input(b"x", &[]) };
+            let inputs = validate(vec![input], RequestFormat::Grpc, &ANSWER, &limits).unwrap();
+            inputs[0].items[0].clone().map(|item| item.task).map_err(|error| error.to_string())
+        };
+        let ranked = |candidates| {
+            Ok(ItemTask::Rank { candidates, shortlist: limits.candidate_shortlist, num_answers: 1 })
+        };
+        assert_eq!(
+            wish(&["a", "b"], ""),
+            ranked(CandidateSource::Given(vec!["a".to_owned(), "b".to_owned()]))
+        );
+        assert_eq!(task(&[], "vqa"), ranked(CandidateSource::Named("vqa".to_owned())));
+        assert_eq!(task(&[], ""), Ok(ItemTask::Answer(Generation::GREEDY)));
+        let error = |candidates, list| task(candidates, list).unwrap_err();
+        let field = "inputs[0].questions[0].candidates";
+        assert_eq!(error(&["a", " "], ""), format!("{field}[1] holds no text"));
+        assert_eq!(
+            error(&["too long a one"], ""),
+            format!("{field}[0] is 14 bytes long, the limit is 8 bytes")
+        );
+        assert_eq!(
+            error(&["a", "b", "c"], ""),
+            format!("{field} holds 3 candidates, the limit is 2 candidates")
+        );
+        assert!(error(&["a"], "vqa").starts_with("inputs[0].questions[0].candidate_list is set"));
+    }
+
+    #[test]
+    fn only_texts_to_embed_come_without_image() {
+        let text = Input { image: None, ..input(b"", &["a red circle"]) };
+        let first =
+            |input, task| validate(vec![input], RequestFormat::Vectors, &task, &limits()).unwrap().remove(0);
+        let validated = first(text.clone(), ItemTask::EmbedImage);
+        assert!(matches!(validated.image, Ok(ValidatedImage::None)));
+        assert_eq!(validated.items[0].as_ref().unwrap().task, ItemTask::EmbedText);
+        let validated = first(input(b"x", &[""]), ItemTask::EmbedImage);
+        assert_eq!(validated.items[0].as_ref().unwrap().task, ItemTask::EmbedImage);
+        assert_eq!(first(text, ItemTask::Match).image.unwrap_err().reason(), ErrorReason::ImageMissing);
+    }
+
+    #[test]
+    fn data_url_is_a_file_and_other_url_is_fetched() {
+        let by_url = |url: &str| {
+            let image = ImageSource::Remote(url.to_owned());
+            let path = FieldPath { format: RequestFormat::Grpc, index: 7 };
+            validate_image(path, Some(image), &limits()).unwrap()
+        };
+        let ValidatedImage::Url(ImageUrl { url, field }) = by_url("https://example.org/cat.png") else {
+            panic!()
+        };
+        assert_eq!((url.as_str(), field.as_str()), ("https://example.org/cat.png", "inputs[7].image.url"));
+        let ValidatedImage::File(file) = by_url("DATA:,cat") else { panic!() };
+        assert_eq!(file.field, "inputs[7].image.url");
+        assert!(matches!(file.content, FileContent::DataUrl(url) if url == "DATA:,cat"));
+    }
+
+    proptest! {
+        #[test]
+        fn validation_keeps_the_number_of_items(
+            images in proptest::collection::vec(
+                proptest::option::of(proptest::collection::vec(any::<u8>(), 0..9)),
+                0..5,
+            ),
+            texts in proptest::collection::vec("\\PC{0,20}", 0..4),
+            candidates in proptest::collection::vec("\\PC{0,9}", 0..3),
+            candidate_list in "[a-z]{0,3}",
+        ) {
+            let text = |text: &String| TextInput {
+                text: text.clone(),
+                candidates: candidates.clone(),
+                candidate_list: candidate_list.clone(),
+            };
+            let input = |image: Option<Vec<u8>>| Input {
+                image: image.map(|bytes| ImageSource::Inline(bytes.into())),
+                texts: texts.iter().map(text).collect(),
+            };
+            let inputs: Vec<_> = images.into_iter().map(input).collect();
+            let items: usize = inputs.iter().map(|input| input.texts.len()).sum();
+            if let Ok(inputs) = validate(inputs, RequestFormat::Card, &ANSWER, &limits()) {
+                prop_assert_eq!(inputs.iter().map(|input| input.items.len()).sum::<usize>(), items);
+            }
+        }
+    }
+}

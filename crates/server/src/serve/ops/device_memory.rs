@@ -1,0 +1,88 @@
+//! GPU memory metrics, read every few seconds.
+
+use std::time::Duration;
+
+use device_memory::{DeviceMemory, in_use};
+use metrics::{counter, gauge};
+use tokio::{
+    sync::watch,
+    task::spawn_blocking,
+    time::{MissedTickBehavior, interval},
+};
+
+use crate::{
+    lifecycle::health::Readiness,
+    telemetry::metrics::table::{DEVICE_MEMORY, DEVICE_MEMORY_PEAK, DEVICE_MEMORY_RETRIES},
+};
+
+const PERIOD: Duration = Duration::from_secs(5);
+
+/// Records the memory of all GPUs in use, once the models are loaded. Returns at once if no GPU is in use.
+///
+/// The memory is read on a blocking thread, one at a time. LibTorch holds its allocator's lock while it queries
+/// the driver, and the driver of a hung device does not respond. A scrape must not wait for it.
+pub(crate) async fn watch(mut readiness: watch::Receiver<Readiness>) {
+    if readiness.wait_for(|readiness| readiness.is_started).await.is_err() {
+        return;
+    }
+    let mut ticks = interval(PERIOD);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        match spawn_blocking(in_use).await {
+            Ok(devices) if !devices.is_empty() => devices.iter().for_each(record),
+            _ => return,
+        }
+    }
+}
+
+fn record(memory: &DeviceMemory) {
+    let device = memory.device.to_string();
+    for (held, now, peak) in [
+        ("allocated", memory.allocated_bytes, memory.allocated_peak_bytes),
+        ("reserved", memory.reserved_bytes, memory.reserved_peak_bytes),
+    ] {
+        gauge!(DEVICE_MEMORY, "device" => device.clone(), "held" => held).set(now as f64);
+        gauge!(DEVICE_MEMORY_PEAK, "device" => device.clone(), "held" => held).set(peak as f64);
+    }
+    counter!(DEVICE_MEMORY_RETRIES, "device" => device).absolute(memory.retries);
+}
+
+#[cfg(test)]
+mod tests {
+    use metrics_exporter_prometheus::PrometheusBuilder;
+
+    use super::*;
+
+    #[test]
+    fn record_sets_current_and_peak_memory_per_device() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let memory = DeviceMemory {
+            device: 1,
+            allocated_bytes: 100,
+            allocated_peak_bytes: 300,
+            reserved_bytes: 2000,
+            reserved_peak_bytes: 4000,
+            retries: 7,
+        };
+        metrics::with_local_recorder(&recorder, || record(&memory));
+        let text = recorder.handle().render();
+        for line in [
+            "blip_device_memory_bytes{device=\"1\",held=\"allocated\"} 100",
+            "blip_device_memory_bytes{device=\"1\",held=\"reserved\"} 2000",
+            "blip_device_memory_peak_bytes{device=\"1\",held=\"allocated\"} 300",
+            "blip_device_memory_peak_bytes{device=\"1\",held=\"reserved\"} 4000",
+            "blip_device_memory_retries_total{device=\"1\"} 7",
+        ] {
+            assert!(text.lines().any(|found| found == line), "no {line} in\n{text}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn watch_returns_if_no_gpu_is_in_use() {
+        let (readiness, watched) = watch::channel(Readiness::default());
+        let watching = tokio::spawn(watch(watched));
+        readiness.send_replace(Readiness { is_started: true, is_serving: true });
+        watching.await.unwrap();
+    }
+}

@@ -1,0 +1,17 @@
+//! The server's metrics for Prometheus: the table of metrics, and middleware that counts requests.
+
+pub mod grpc;
+pub mod http;
+pub mod call_record;
+pub mod docs;
+pub mod recorder;
+pub mod table;
+
+pub use grpc::MetricsLayer;
+pub(crate) use grpc::method_of;
+pub use http::count_requests;
+pub use recorder::install;
+pub use table::{
+    CancellationGuard, ConnectionGuard, METRICS, RequestStage, count_connection, count_item_error,
+    count_refused_connection, count_self_test, init_self_test_counters, record_write_time, set_drain_deadline,
+};
