@@ -19,7 +19,7 @@ use std::{
 };
 
 use blip::{Checkpoint, ModelFiles, Pixels, RowAnswer, Sequence};
-use server::{config::{secret::Secret, Settings}, models::{info::ModelInfo, loaded_model::LoadedModel}, preprocess::{fetch::ImageFetcher, preparer::Preparer}, telemetry::{metrics, tracing::Tracing}, lifecycle::manager::Loader, engine::payload::{EngineOutput, EngineInput}, serve::{self, access::AccessPolicy, Listeners}};
+use server::{config::{secret::Secret, Settings}, models::{info::ModelInfo, loaded_model::LoadedModel}, preprocess::{fetch::ImageFetcher, preparer::Preparer}, telemetry::{metrics, tracing::Tracing}, lifecycle::manager::LoadModelFn, engine::payload::{EngineOutput, EngineInput}, serve::{self, access::AccessPolicy, Listeners}};
 use proto::{Answer, AskRequest, AskResponse, CaptionRequest, CaptionResponse, EmbedRequest, EmbedResponse, GetModelRequest, Image, ImageQuestions, ListModelsRequest, ListModelsResponse, MatchRequest, MatchResponse, Model, Question, Timing, ask_response, blip_service_client::BlipServiceClient, blip_service_server::{BlipService, BlipServiceServer}, image::Source};
 use futures::{FutureExt as _, StreamExt as _, stream, stream::BoxStream};
 use scheduler::{Batch, Engine, EngineError, Rows, Scheduler};

@@ -324,7 +324,7 @@ async fn a_body_is_bounded_whether_its_length_is_known_or_not() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_upload_that_stands_still_is_refused() {
     let mut settings = Settings::default();
-    settings.grpc.upload_stall_s = 0;
+    settings.grpc.upload_idle_timeout_s = 0;
     let server = Server::start(settings, echo()).await;
     let head =
         "POST /v1/ask HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";

@@ -3,7 +3,7 @@
 use std::sync::{Arc, Mutex, mpsc};
 
 use blip::{Architecture, RowOutput};
-use server::{models::{info::ModelInfo, spec::ModelSpec}, lifecycle::manager::Loader, config::Settings};
+use server::{models::{info::ModelInfo, spec::ModelSpec}, lifecycle::manager::LoadModelFn, config::Settings};
 use proto::{AskRequest, GetModelRequest, ListModelsRequest, LoadModelRequest, Model, Task, UnloadModelRequest, admin_service_client::AdminServiceClient, ask_response::Outcome, blip_service_client::BlipServiceClient};
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
 use scheduler::{EngineError, EngineErrorKind, EngineFactory};
@@ -71,7 +71,7 @@ fn settings(models: &[&str]) -> Settings {
     let mut settings = Settings::default();
     settings.model.models = models.iter().map(|model| model.parse().unwrap()).collect();
     settings.admin.admin = true;
-    settings.canary.canary_idle_s = 0;
+    settings.self_test.self_test_idle_s = 0;
     settings
 }
 
@@ -243,7 +243,7 @@ async fn a_model_that_is_taken_away_ends_what_it_has_begun_and_then_its_engine()
 #[tokio::test(flavor = "multi_thread")]
 async fn a_load_that_fails_changes_nothing() {
     let mut settings = settings(&["a=demo"]);
-    settings.canary.canary_idle_s = 3600;
+    settings.self_test.self_test_idle_s = 3600;
     let first = Mutex::new(true);
     let loader = loader(move |wanted| {
         let is_first = std::mem::take(&mut *first.lock().unwrap());

@@ -117,7 +117,7 @@ async fn a_message_over_the_limit_is_refused_and_the_next_one_served() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_finds_no_room_is_told_to_come_back() {
     let mut settings = Settings::default();
-    settings.grpc.max_held_bytes = 4096;
+    settings.grpc.max_request_memory_bytes = 4096;
     let server = Server::start(settings, echo()).await;
     let mut client = server.client().await;
     let status = client.ask(request(&[(&[0; 5000], &["red"])])).await.unwrap_err();

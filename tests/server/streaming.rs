@@ -70,7 +70,7 @@ async fn every_pair_has_exactly_one_response_with_its_own_indices() {
         .map(|response| (response.image_index, response.question_index, refusal(response)))
         .collect();
     seen.sort_by_key(|&(image, question, _)| (image, question));
-    let invalid = |reason: ErrorReason| Some((Code::InvalidArgument, reason.row().name.to_owned()));
+    let invalid = |reason: ErrorReason| Some((Code::InvalidArgument, reason.spec().name.to_owned()));
     let expected = [
         (0, 0, None),
         (0, 1, None),

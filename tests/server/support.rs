@@ -7,7 +7,7 @@ use std::{
 };
 
 use blip::{Checkpoint, ModelFiles, Pixels, RowAnswer, Sequence};
-use server::{cache::answers::AnswerCache, models::{info::ModelInfo, loaded_model::{InferenceEngine, LoadedModel}}, serve::{self, exit::Exit, access::AccessPolicy, Listeners}, preprocess::{fetch::ImageFetcher, preparer::Preparer}, lifecycle::manager::Loader, engine::payload::{EngineOutput, EngineInput}, config::Settings, telemetry::tracing::Tracing};
+use server::{cache::answers::AnswerCache, models::{info::ModelInfo, loaded_model::{InferenceEngine, LoadedModel}}, serve::{self, exit::Exit, access::AccessPolicy, Listeners}, preprocess::{fetch::ImageFetcher, preparer::Preparer}, lifecycle::manager::LoadModelFn, engine::payload::{EngineOutput, EngineInput}, config::Settings, telemetry::tracing::Tracing};
 use proto::{AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome, blip_service_client::BlipServiceClient, image::Source};
 use futures::{FutureExt as _, StreamExt as _, channel::mpsc};
 use scheduler::{Batch, Engine, EngineError, EngineFactory, Rows, Scheduler};
@@ -126,7 +126,7 @@ impl Server {
         load: impl Future<Output = anyhow::Result<LoadedModel<E>>> + Send + 'static,
         announce: impl FnOnce() + Send + 'static,
     ) -> Self {
-        settings.canary.canary_idle_s = 0;
+        settings.self_test.self_test_idle_s = 0;
         Self::launch_with_canary(settings, load, announce).await
     }
 

@@ -11,7 +11,7 @@ use server::{
 };
 use tracing_subscriber::EnvFilter;
 
-use crate::version::VERSION;
+use crate::{commands, version::VERSION};
 
 /// Answers questions about images with the BLIP visual question answering model, over gRPC and HTTP.
 #[derive(Debug, Parser)]
@@ -52,27 +52,27 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve a model over gRPC and HTTP
-    Serve(Box<serve::ServeCommand>),
+    Serve(Box<commands::serve::ServeCommand>),
     /// Download a model from the hub
-    Download(download::DownloadCommand),
+    Download(commands::download::DownloadCommand),
     /// Write a model of any format as a folder with safetensors
-    Convert(convert::ConvertCommand),
+    Convert(commands::convert::ConvertCommand),
     /// Ask a running server questions about images
-    Ask(Box<ask::AskCommand>),
+    Ask(Box<commands::ask::AskCommand>),
     /// Have a running server describe images
-    Caption(Box<caption::CaptionCommand>),
+    Caption(Box<commands::caption::CaptionCommand>),
     /// Have a running server say how well texts describe images
-    Match(Box<matching::MatchCommand>),
+    Match(Box<commands::match_texts::MatchCommand>),
     /// Have a running server turn images and texts into vectors
-    Embed(Box<embed::EmbedCommand>),
+    Embed(Box<commands::embed::EmbedCommand>),
     /// Ask a running server the questions of a VQA data set, and compute the accuracy
-    Eval(Box<eval::EvalCommand>),
+    Eval(Box<commands::eval::EvalCommand>),
     /// Ask a server many questions, and measure how it answers
-    Bench(Box<bench::BenchCommand>),
+    Bench(Box<commands::bench::BenchCommand>),
     /// Ask a running server whether it is ready
-    Health(health::HealthCommand),
+    Health(commands::health::HealthCommand),
     /// Print the settings that serve would have, each with its origin
-    Config(Box<config::ConfigCommand>),
+    Config(Box<commands::config::ConfigCommand>),
 }
 
 /// Runs the program: parses the command line, does what it says, tells what went wrong in one line.
@@ -123,18 +123,18 @@ fn usage(error: &clap::Error) -> Exit {
 }
 
 /// Wrong settings are told in one line, as a wrong command line is.
-fn told(error: &SettingsError) -> Exit {
+pub(crate) fn told(error: &SettingsError) -> Exit {
     complain(&error.to_string());
     Exit::Usage
 }
 
 /// One line on standard error, which may be closed.
-fn complain(message: &str) {
+pub(crate) fn complain(message: &str) {
     let _ = writeln!(std::io::stderr(), "blip-serve: {}", message.replace('\n', " "));
 }
 
 /// Exit codes, for the help of `serve`.
-const EXIT_CODES: &str = exit::HELP;
+pub(crate) const EXIT_CODES: &str = exit::HELP;
 
 #[cfg(test)]
 mod tests {

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Command, CommandFactory as _, ValueHint};
 use server::config::{
-    Flags, SettingsError,
+    CliArgs, SettingsError,
     sources::{
         environment::environment,
         file::read_file,
@@ -23,7 +23,7 @@ pub(crate) struct SettingsOptions {
     config: Option<PathBuf>,
 
     #[command(flatten)]
-    flags: Flags,
+    flags: CliArgs,
 }
 
 impl SettingsOptions {
@@ -34,7 +34,10 @@ impl SettingsOptions {
         let program = Cli::command();
         let taken: Vec<&str> = variables(&program).collect();
         let environment = environment(std::env::vars_os(), &taken)?;
-        let mut resolved = Sources { file, environment, flags: self.flags.into_layer() }.resolve()?;
+        let mut resolved = Sources { file, environment, flags: self.flags.into_values() }.resolve()?;
+        for renaming in &resolved.renamings {
+            tracing::warn!(old = renaming.old, new = renaming.new, "setting renamed");
+        }
         resolved.settings.model.embedded = EMBEDDED_MODELS;
         Ok(resolved)
     }

@@ -1,62 +1,62 @@
-//! The name of a request: the caller's own or a fresh one, given back with the response and on every log line.
+//! Request ids: chosen by the client or the server, and part of every response and log line.
 
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use uuid::{Uuid, fmt::Hyphenated};
 
-/// The header that brings a request's name, and takes it back.
+/// The header of the request id, in requests and responses.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Longest name that is taken from a caller, in bytes.
+/// The maximum length of a client's request id, in bytes.
 const MAX_BYTES: usize = 128;
 
 tokio::task_local! {
     static CURRENT: RequestId;
 }
 
-/// A request's name: 1 to 128 visible ASCII characters. Clones share it.
+/// The id of a request: 1 to 128 visible ASCII characters. Clones share it.
 #[derive(Clone, PartialEq, Eq)]
 pub struct RequestId(HeaderValue);
 
 impl RequestId {
-    /// The name that `headers` give; a fresh one if they give none, or one that could garble a log.
+    /// Returns the id in `headers`, or a new one if there is none or it is invalid in a log.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
-        let given = headers.get(REQUEST_ID).filter(|value| {
+        let valid = headers.get(REQUEST_ID).filter(|value| {
             let bytes = value.as_bytes();
             (1..=MAX_BYTES).contains(&bytes.len()) && bytes.iter().all(u8::is_ascii_graphic)
         });
-        given.map_or_else(Self::fresh, |value| Self(value.clone()))
+        valid.map_or_else(Self::new_unique, |value| Self(value.clone()))
     }
 
-    /// A name that no other request has; later ones sort after earlier ones.
+    /// Creates a unique id. Later ids sort after earlier ones.
     #[must_use]
-    pub fn fresh() -> Self {
+    pub fn new_unique() -> Self {
         let mut text = [0; Hyphenated::LENGTH];
         let text = Uuid::now_v7().hyphenated().encode_lower(&mut text);
-        // Hexadecimal digits and hyphens are always a header's value.
+        // Hexadecimal digits and hyphens are always a valid header value.
         Self(HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("unknown")))
     }
 
-    /// The name.
+    /// Returns the id as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         self.0.to_str().unwrap_or_default()
     }
 
-    /// The same as a header's value.
+    /// Returns the id as a header value.
     #[must_use]
     pub fn to_header(&self) -> HeaderValue {
         self.0.clone()
     }
 
-    /// Does a piece of the request's work, during which it is the current one.
+    /// Runs a part of the request's work. During it, this is the current id.
     pub fn scope<T>(&self, work: impl FnOnce() -> T) -> T {
         CURRENT.sync_scope(self.clone(), work)
     }
 
-    /// The request that this code works for, if it is known.
+    /// Returns the id of the request for which this code runs, if it is known.
     #[must_use]
     pub fn current() -> Option<Self> {
         CURRENT.try_with(Self::clone).ok()
@@ -84,29 +84,29 @@ mod tests {
     }
 
     #[test]
-    fn a_callers_name_is_kept_if_it_is_1_to_128_visible_characters() {
-        for name in ["a", "7f-3/x!", &"z".repeat(MAX_BYTES)] {
-            assert_eq!(of(name.as_bytes()).as_str(), name);
+    fn client_id_of_1_to_128_visible_characters_is_used() {
+        for id in ["a", "7f-3/x!", &"z".repeat(MAX_BYTES)] {
+            assert_eq!(of(id.as_bytes()).as_str(), id);
         }
     }
 
     #[test]
-    fn any_other_name_is_replaced_by_a_fresh_one() {
-        for name in [&b""[..], b"two words", b"tab\tbed", "caf\u{e9}".as_bytes(), &[b'z'; MAX_BYTES + 1]] {
-            let id = of(name);
-            assert_eq!(Uuid::try_parse(id.as_str()).unwrap().get_version_num(), 7, "{name:?}");
+    fn invalid_client_id_is_replaced() {
+        for text in [&b""[..], b"two words", b"tab\tbed", "caf\u{e9}".as_bytes(), &[b'z'; MAX_BYTES + 1]] {
+            let id = of(text);
+            assert_eq!(Uuid::try_parse(id.as_str()).unwrap().get_version_num(), 7, "{text:?}");
         }
         assert_ne!(RequestId::of(&HeaderMap::new()), RequestId::of(&HeaderMap::new()));
     }
 
     #[test]
-    fn fresh_names_sort_by_time() {
-        let names: Vec<String> = (0..1000).map(|_| RequestId::fresh().to_string()).collect();
-        assert!(names.is_sorted());
+    fn new_ids_sort_by_time() {
+        let ids: Vec<String> = (0..1000).map(|_| RequestId::new_unique().to_string()).collect();
+        assert!(ids.is_sorted());
     }
 
     #[test]
-    fn a_request_is_the_current_one_during_its_own_work_only() {
+    fn id_is_current_during_the_work_of_its_request_only() {
         assert_eq!(RequestId::current(), None);
         let (outer, inner) = (of(b"outer"), of(b"inner"));
         outer.scope(|| {

@@ -76,7 +76,7 @@ fn settled(record: Fields, outcome: Outcome) -> anyhow::Result<(Fields, bool)> {
     match outcome {
         Outcome::Answered(own) => Ok((merge(record, own), true)),
         Outcome::Failed(own) | Outcome::Busy(_, own) => Ok((merge(record, own), false)),
-        Outcome::SelfTestFailure(cause) => Err(anyhow::Error::msg(cause)),
+        Outcome::Lost(cause) => Err(anyhow::Error::msg(cause)),
     }
 }
 

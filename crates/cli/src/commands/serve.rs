@@ -6,7 +6,7 @@ use clap::Args;
 use futures::FutureExt as _;
 use server::{
     engine::blip_engine::BlipEngine,
-    lifecycle::manager::Loader,
+    lifecycle::manager::LoadModelFn,
     models::{info::ModelInfo, loader::ModelLoader},
     serve::{
         self, Listeners, access::AccessPolicy, exit::Exit, ops::endpoint::OpsConfig,
@@ -53,7 +53,7 @@ impl ServeCommand {
             // Before anything is measured.
             Some(address) => {
                 let listener = serve::listen(address).await?;
-                Some((listener, OpsConfig { recorder: metrics::install()?, log_filter }))
+                Some((listener, OpsConfig { recorder: metrics::install()?, log_filter, commit: env!("BLIP_SERVE_COMMIT") }))
             }
             None => None,
         };
@@ -72,7 +72,7 @@ impl ServeCommand {
                 told_models(models),
             );
         };
-        let loader: Loader<BlipEngine> = Arc::new(move |wanted| loader.clone().load(wanted).boxed());
+        let loader: LoadModelFn<BlipEngine> = Arc::new(move |wanted| loader.clone().load(wanted).boxed());
         tokio::select! {
             exit = serve::serve(&settings, listeners, entry, tracing, loader, signals, announce) => exit,
             never = fresh => never,

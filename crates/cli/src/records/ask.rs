@@ -8,7 +8,7 @@ use crate::records::{client_stream::Conversation, image_loader::Pictures, record
 
 /// Asks records of `image`, `question`, and `candidates` or `candidate_list` if there are any.
 #[derive(Debug)]
-pub(in crate::args) struct Asking {
+pub(crate) struct Asking {
     conversation: Conversation,
     pictures: Pictures,
     /// What every request has: model, priority, options.
@@ -17,7 +17,7 @@ pub(in crate::args) struct Asking {
 
 impl Asking {
     /// `template` is signed.
-    pub(in crate::args) fn new(
+    pub(crate) fn new(
         channel: Channel,
         template: Request<()>,
         pictures: Pictures,

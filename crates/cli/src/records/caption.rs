@@ -9,18 +9,18 @@ use tonic::{Extensions, Request, Status, transport::Channel};
 use crate::records::{image_loader::Pictures, record_text::RecordGroup, response_fields};
 
 /// Takes what has been written since the last piece.
-pub(in crate::args) type Piece = Box<dyn Fn(&Fields, &str) + Send + Sync>;
+pub(crate) type Piece = Box<dyn Fn(&Fields, &str) + Send + Sync>;
 
 /// Describes the `image` of records, going on from `prompt` if there is one.
-pub(in crate::args) struct Captioning {
-    pub(in crate::args) channel: Channel,
+pub(crate) struct Captioning {
+    pub(crate) channel: Channel,
     /// Signed.
-    pub(in crate::args) template: Request<()>,
-    pub(in crate::args) pictures: Pictures,
+    pub(crate) template: Request<()>,
+    pub(crate) pictures: Pictures,
     /// What every request has: model, priority, options.
-    pub(in crate::args) request: CaptionRequest,
+    pub(crate) request: CaptionRequest,
     /// Told of pieces, where they are wanted.
-    pub(in crate::args) piece: Option<Piece>,
+    pub(crate) piece: Option<Piece>,
 }
 
 impl Captioning {

@@ -8,13 +8,13 @@ use crate::records::{image_loader::Pictures, record_text, response_fields};
 
 /// Turns the `image` or the `text` of records into vectors.
 #[derive(Debug)]
-pub(in crate::args) struct Embedding {
-    pub(in crate::args) channel: Channel,
+pub(crate) struct Embedding {
+    pub(crate) channel: Channel,
     /// Signed.
-    pub(in crate::args) template: Request<()>,
-    pub(in crate::args) pictures: Pictures,
+    pub(crate) template: Request<()>,
+    pub(crate) pictures: Pictures,
     /// What every request has: model, priority.
-    pub(in crate::args) request: EmbedRequest,
+    pub(crate) request: EmbedRequest,
 }
 
 impl Embedding {

@@ -12,9 +12,9 @@ const MAX_FILE_BYTES: u64 = 64 << 20;
 
 /// Where the names of files begin.
 #[derive(Clone, Debug, Default)]
-pub(in crate::args) struct Pictures {
+pub(crate) struct Pictures {
     /// The folder that relative paths are relative to; empty for the current one.
-    pub(in crate::args) folder: PathBuf,
+    pub(crate) folder: PathBuf,
 }
 
 impl Pictures {
@@ -51,7 +51,7 @@ async fn read(path: &Path) -> Result<bytes::Bytes, String> {
 }
 
 /// Whether what was given for an image is a URL.
-pub(in crate::args) fn is_url(image: &str) -> bool {
+pub(crate) fn is_url(image: &str) -> bool {
     let Some((scheme, _)) = image.split_once(':') else { return false };
     let scheme = scheme.to_ascii_lowercase();
     let web = matches!(scheme.as_str(), "http" | "https") && image.contains("://");
@@ -59,7 +59,7 @@ pub(in crate::args) fn is_url(image: &str) -> bool {
 }
 
 /// What an image is called in what is printed: as it was given, a data URL without its data.
-pub(in crate::args) fn name(image: &str) -> String {
+pub(crate) fn name(image: &str) -> String {
     match image.split_once(',') {
         Some((head, _)) if is_url(image) && !head.contains("://") => format!("{head},..."),
         _ => image.to_owned(),

@@ -10,13 +10,13 @@ use crate::records::{image_loader::Pictures, record_text::RecordGroup, response_
 
 /// Compares the `image` of records with their `text`.
 #[derive(Debug)]
-pub(in crate::args) struct Matching {
-    pub(in crate::args) channel: Channel,
+pub(crate) struct Matching {
+    pub(crate) channel: Channel,
     /// Signed.
-    pub(in crate::args) template: Request<()>,
-    pub(in crate::args) pictures: Pictures,
+    pub(crate) template: Request<()>,
+    pub(crate) pictures: Pictures,
     /// What every request has: model, priority.
-    pub(in crate::args) request: MatchRequest,
+    pub(crate) request: MatchRequest,
 }
 
 impl Matching {

@@ -10,7 +10,7 @@ use tonic::{Code, Status};
 use tonic_types::{RetryInfo, RpcStatusExt as _, StatusExt as _, pb};
 
 /// The values of `more` beside those of `fields`.
-pub(in crate::args) fn merge(mut fields: Fields, more: Fields) -> Fields {
+pub(crate) fn merge(mut fields: Fields, more: Fields) -> Fields {
     fields.extend(more);
     fields
 }
@@ -98,8 +98,8 @@ pub(crate) fn refused(status: &pb::Status) -> Result<Outcome, String> {
     if code == Code::NotFound && reason == "MODEL_UNKNOWN" {
         return Err(format!("the server answered {}: {}", code_name(code), status.message));
     }
-    if AWAY.iter().any(|away| away.row().name == reason) {
-        return Ok(Outcome::SelfTestFailure(format!(
+    if AWAY.iter().any(|away| away.spec().name == reason) {
+        return Ok(Outcome::Lost(format!(
             "the server answered {}: {}",
             code_name(code),
             status.message
@@ -130,10 +130,10 @@ fn not_answered(code: Code, reason: &str, message: &str, retry: Option<RetryInfo
 pub(crate) fn ended(status: &Status) -> Result<Outcome, String> {
     let explained = status.get_details_error_info();
     match status.code() {
-        Code::Unavailable => Ok(Outcome::SelfTestFailure(in_words(status))),
+        Code::Unavailable => Ok(Outcome::Lost(in_words(status))),
         // What a connection that breaks is told as, when the server says nothing itself.
         Code::Internal | Code::Unknown | Code::Cancelled if explained.is_none() => {
-            Ok(Outcome::SelfTestFailure(in_words(status)))
+            Ok(Outcome::Lost(in_words(status)))
         }
         Code::Unauthenticated
         | Code::PermissionDenied
@@ -199,7 +199,7 @@ mod tests {
         assert_eq!(fields["error"]["reason"], "IMAGE_EMPTY");
         assert_eq!(fields["error"]["message"], "inputs[0].image.data is empty");
         let status = RequestError::new(ErrorReason::ModelLoading).to_rpc_status();
-        assert!(matches!(refused(&status), Ok(Outcome::SelfTestFailure(_))), "{status:?}");
+        assert!(matches!(refused(&status), Ok(Outcome::Lost(_))), "{status:?}");
         let wait = Duration::from_secs(2);
         let status = RequestError::new(ErrorReason::QueueFull).retry_after(wait).to_rpc_status();
         assert!(matches!(refused(&status), Ok(Outcome::Busy(asked, _)) if asked == wait), "{status:?}");
@@ -207,8 +207,8 @@ mod tests {
 
     #[test]
     fn the_end_of_a_call_is_a_loss_a_refusal_or_final() {
-        assert!(matches!(ended(&Status::unavailable("gone")), Ok(Outcome::SelfTestFailure(_))));
-        assert!(matches!(ended(&Status::unknown("transport error")), Ok(Outcome::SelfTestFailure(_))));
+        assert!(matches!(ended(&Status::unavailable("gone")), Ok(Outcome::Lost(_))));
+        assert!(matches!(ended(&Status::unknown("transport error")), Ok(Outcome::Lost(_))));
         assert_eq!(
             ended(&Status::unauthenticated("who?")).unwrap_err(),
             "the server answered UNAUTHENTICATED: who?"
@@ -216,6 +216,6 @@ mod tests {
         let busy: Status =
             RequestError::new(ErrorReason::QueueFull).retry_after(Duration::from_secs(1)).into();
         let Ok(Outcome::Busy(_, fields)) = ended(&busy) else { panic!("{busy:?}") };
-        assert_eq!(fields["error"]["reason"], ErrorReason::QueueFull.row().name);
+        assert_eq!(fields["error"]["reason"], ErrorReason::QueueFull.spec().name);
     }
 }

@@ -176,7 +176,7 @@ async fn a_call_that_ends_loses_what_is_open_and_the_next_question_opens_another
     let asking = asking(channel);
     for (text, lost) in [("a", false), ("end", true), ("b", false)] {
         let outcomes = asking.answer(records("question", &[json!(text)])).await.unwrap();
-        assert_eq!(matches!(outcomes[0], Outcome::SelfTestFailure(_)), lost, "{outcomes:?}");
+        assert_eq!(matches!(outcomes[0], Outcome::Lost(_)), lost, "{outcomes:?}");
     }
 }
 
@@ -218,7 +218,7 @@ async fn what_a_server_scored_before_it_went_is_kept_and_the_rest_is_lost() {
         request: MatchRequest::default(),
     };
     let outcomes = task.answer(records("text", &[json!("a dog"), json!("a cat")])).await.unwrap();
-    assert_eq!(outcomes[0], Outcome::SelfTestFailure("the server answered UNAVAILABLE: going".into()));
+    assert_eq!(outcomes[0], Outcome::Lost("the server answered UNAVAILABLE: going".into()));
     let Outcome::Answered(scores) = &outcomes[1] else { panic!("{outcomes:?}") };
     assert_eq!((&scores["probability"], &scores["cosine"]), (&json!(0.75), &json!(0.5)));
 }

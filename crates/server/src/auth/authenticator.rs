@@ -54,7 +54,8 @@ impl Authenticator {
         self.0.file.is_some()
     }
 
-    /// Reloads the keys file and returns the number of keys. Keys with an unchanged rate keep their quota.
+    /// Reloads the keys file and returns the number of keys. Keys with an unchanged rate keep their
+    /// quota.
     ///
     /// # Errors
     /// [`KeysFileError`]. The current keys then remain valid.
@@ -78,7 +79,8 @@ impl Authenticator {
     /// Returns the client that presents `token` on `connection`.
     ///
     /// # Errors
-    /// A [`RequestError`] for the whole request if keys are required and `token` is missing or unknown.
+    /// A [`RequestError`] for the whole request if keys are required and `token` is missing or
+    /// unknown.
     pub fn authenticate(&self, token: Option<&[u8]>, connection: impl Hash) -> Result<Client, RequestError> {
         if self.is_open() {
             return Ok(Client::anonymous(connection));

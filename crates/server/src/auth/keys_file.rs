@@ -95,14 +95,12 @@ fn one() -> u32 {
     1
 }
 
-/// Deserializes the text of a key. The error does not show a value of another type, because that may be a
-/// key without its quotes.
+/// Deserializes the text of a key. The error does not show a value of another type, because that
+/// may be a key without its quotes.
 fn key_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     match toml::Value::deserialize(deserializer)? {
         toml::Value::String(key) => Ok(key),
-        other => {
-            Err(D::Error::custom(format!("key of type {}, expected text in quotes", other.type_str())))
-        }
+        other => Err(D::Error::custom(format!("key of type {}, expected text in quotes", other.type_str()))),
     }
 }
 
@@ -179,7 +177,10 @@ mod tests {
         )
         .unwrap();
         let [app, bulk] = keys.as_slice() else { panic!("{keys:?}") };
-        assert_eq!((&*app.name, app.max_priority, app.weight, app.rate()), ("app", Priority::Normal, 1, None));
+        assert_eq!(
+            (&*app.name, app.max_priority, app.weight, app.rate()),
+            ("app", Priority::Normal, 1, None)
+        );
         let fifty = NonZeroU32::new(50).unwrap();
         assert_eq!((&*bulk.name, bulk.max_priority, bulk.weight), ("bulk", Priority::Low, 4));
         assert_eq!((app.client().is_admin, bulk.client().is_admin), (false, true));

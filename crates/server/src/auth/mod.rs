@@ -1,10 +1,11 @@
 //! Authenticates clients by API key and limits what each key may send.
 //!
-//! The gRPC layer [`Authenticated`] and the HTTP handlers pass the key of a request to the [`Authenticator`].
-//! It returns the [`client::Client`] that the request counts towards.
+//! The gRPC layer [`Authenticated`] and the HTTP handlers pass the key of a request to the
+//! [`Authenticator`]. It returns the [`client::Client`] that the request counts towards.
 //!
-//! A client presents its key as `authorization: Bearer`, as `x-api-key`, or as `secret_token` in the JSON
-//! of `/v1/ask`. If no key is configured, every connection is accepted as a separate client.
+//! A client presents its key as `authorization: Bearer`, as `x-api-key`, or as `secret_token` in
+//! the JSON of `/v1/ask`. If no key is configured, every connection is accepted as a separate
+//! client.
 
 pub mod layer;
 pub mod authenticator;

@@ -46,8 +46,8 @@ impl Quota {
     /// Takes all of `questions`, or none of them.
     ///
     /// # Errors
-    /// A [`RequestError`] for the whole request. It is `RATE_LIMITED`, with the time after which the request
-    /// can succeed, or `BURST_TOO_LARGE` if the request can never succeed.
+    /// A [`RequestError`] for the whole request. It is `RATE_LIMITED`, with the time after which
+    /// the request can succeed, or `BURST_TOO_LARGE` if the request can never succeed.
     pub fn take(&self, questions: usize) -> Result<(), RequestError> {
         let Rate { questions_per_s, burst } = self.rate;
         let count = u32::try_from(questions).unwrap_or(u32::MAX);

@@ -1,6 +1,7 @@
 //! Metrics of the caches: image features, decoded pixels and answers.
 //!
-//! A gauge is the sum over all caches of a kind. When the handle of a cache is dropped, its part is subtracted.
+//! A gauge is the sum over all caches of a kind. When the handle of a cache is dropped, its part is
+//! subtracted.
 
 use std::sync::{
     Arc,
@@ -144,7 +145,8 @@ impl std::fmt::Debug for AnswerCacheMetrics {
 }
 
 impl AnswerCacheMetrics {
-    /// Creates the metrics of an empty cache of the model of this name, with the currently installed recorder.
+    /// Creates the metrics of an empty cache of the model of this name, with the currently
+    /// installed recorder.
     #[must_use]
     pub fn new(model: &Arc<str>) -> Self {
         let lookups = |result: &'static str| {

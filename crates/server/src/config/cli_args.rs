@@ -1,6 +1,8 @@
 //! The flags of settings on a command line.
 
-use clap::{Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::ErrorKind, parser::ValueSource};
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, Command, FromArgMatches, error::ErrorKind, parser::ValueSource,
+};
 
 use crate::config::{
     renamed::{OLD_NAMES, OLD_VALUES, OldName, current_value},

@@ -33,7 +33,7 @@ pub fn documentation() -> String {
             escaped(&flag(definition)),
             definition.variable,
             default(definition),
-            escaped(&help(definition)),
+            escaped(&definition.help()),
         );
     }
     page
@@ -55,13 +55,6 @@ fn default(definition: &Definition) -> String {
         (None, Some(values)) if !values.is_empty() => format!("`{}`", escaped(&values.join(","))),
         _ => "none".to_owned(),
     }
-}
-
-/// Returns the whole help in one line: the summary alone, or as the first of several sentences.
-fn help(definition: &Definition) -> String {
-    let details = definition.details();
-    let end = if details.is_empty() { "" } else { ". " };
-    format!("{}{end}{}", definition.summary(), details.join(" "))
 }
 
 /// Escapes a text for a cell of a table.

@@ -32,4 +32,6 @@ pub use sections::{
     TraceSettings,
 };
 pub use settings::Settings;
-pub use sources::{Origin, Resolved, ResolvedSetting, SourceValues, Sources, environment, parse_file, read_file};
+pub use sources::{
+    Origin, Resolved, ResolvedSetting, SourceValues, Sources, environment, parse_file, read_file,
+};

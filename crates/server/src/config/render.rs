@@ -70,10 +70,8 @@ pub fn example() -> String {
             let _ = write!(page, "\n# {}\n[{section}]\n", definition.heading());
         }
         page.push('\n');
-        for paragraph in [vec![definition.summary()], definition.details()].concat() {
-            for line in wrapped(&paragraph, WIDTH) {
-                let _ = writeln!(page, "# {line}");
-            }
+        for line in wrapped(&definition.help(), WIDTH) {
+            let _ = writeln!(page, "# {line}");
         }
         let _ = match definition.default() {
             Some(values) => writeln!(page, "#{}", assignment(definition, &values)),

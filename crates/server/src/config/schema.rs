@@ -156,10 +156,19 @@ impl Definition {
         paragraphs
     }
 
+    /// Returns its whole help in one line: the summary alone, or as the first of several sentences.
+    #[must_use]
+    pub fn help(&self) -> String {
+        let details = self.details();
+        let end = if details.is_empty() { "" } else { ". " };
+        format!("{}{end}{}", self.summary(), details.join(" "))
+    }
+
     /// Returns its default in words, if that is not a value.
     #[must_use]
     pub fn default_note(&self) -> Option<String> {
-        let note = |paragraph: String| Some(paragraph.strip_prefix(DEFAULT_NOTE)?.strip_suffix(']')?.to_owned());
+        let note =
+            |paragraph: String| Some(paragraph.strip_prefix(DEFAULT_NOTE)?.strip_suffix(']')?.to_owned());
         self.paragraphs().into_iter().find_map(note)
     }
 
@@ -368,9 +377,12 @@ mod tests {
         let help = |key: &str| definition(key).unwrap().shown_argument().get_help().unwrap().to_string();
         assert!(help("fetch.enabled").ends_with("[env: BLIP_SERVE__FETCH__ENABLED] [default: true]"));
         assert!(help("auth.insecure").ends_with("[env: BLIP_SERVE__AUTH__INSECURE]"));
-        let usage = |key: &str| definition(key).unwrap().shown_argument().to_string();
-        assert_eq!(usage("fetch.enabled"), "--fetch[=<true|false>]");
-        assert_eq!(usage("auth.insecure"), "--insecure");
+        let usage = |key: &str| {
+            let command = Command::new("blip-serve").arg(definition(key).unwrap().shown_argument());
+            command.clone().render_help().to_string()
+        };
+        assert!(usage("fetch.enabled").contains("--fetch[=<true|false>]  "));
+        assert!(usage("auth.insecure").contains("--insecure  "));
     }
 
     #[test]

@@ -14,7 +14,8 @@ use crate::{engine::payload::EngineInput, preprocess::prepared::TokenIds, teleme
 /// The question of every measured row, of typical length.
 const QUESTION: &str = "what is the color of the shape in the picture?";
 
-/// Chooses batch limits for `p95`, at most those of `configured`. Measures a temporary engine of `factory`.
+/// Chooses batch limits for `p95`, at most those of `configured`. Measures a temporary engine of
+/// `factory`.
 ///
 /// # Errors
 /// An engine that does not start, or a batch that fails.
@@ -38,7 +39,8 @@ where
             Instant::now,
         )
     });
-    let sizing = measured.await.context("batch measurement was cancelled")?.context("cannot measure batches")?;
+    let sizing =
+        measured.await.context("batch measurement was cancelled")?.context("cannot measure batches")?;
     for time in &sizing.table {
         let milliseconds = time.slowest.as_secs_f64() * 1e3;
         tracing::info!(images = time.images, questions = time.questions, milliseconds, "batch measured");

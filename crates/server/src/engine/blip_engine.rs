@@ -31,8 +31,8 @@ pub struct SharedFeatures {
 }
 
 impl SharedFeatures {
-    /// Creates the cache for engines of `checkpoint` with `placement`. Returns `None` if each engine has a
-    /// separate cache.
+    /// Creates the cache for engines of `checkpoint` with `placement`. Returns `None` if each
+    /// engine has a separate cache.
     #[must_use]
     pub fn of(checkpoint: &Checkpoint, placement: &EnginePlacement) -> Option<Self> {
         let EnginePlacement { device, dtype, options, .. } = placement;
@@ -65,8 +65,8 @@ const MAX_DEFAULT_ENGINES: usize = 4;
 
 /// Returns the default number of engines for a model of this shape.
 ///
-/// A small model on the CPU has several engines of one thread each, because more threads do not make its
-/// batches faster. Every other model has one engine.
+/// A small model on the CPU has several engines of one thread each, because more threads do not
+/// make its batches faster. Every other model has one engine.
 #[must_use]
 pub fn engines_for(config: &BlipConfig, device: tch::Device, cpus: NonZeroUsize) -> usize {
     let small = device == tch::Device::Cpu && threads_for(config).is_some();
@@ -76,8 +76,8 @@ pub fn engines_for(config: &BlipConfig, device: tch::Device, cpus: NonZeroUsize)
 impl BlipEngine {
     /// Returns a factory that loads the checkpoint on the calling thread.
     ///
-    /// The scheduler calls it again to replace a failed engine. The engines share the image cache `shared`, or
-    /// have separate ones.
+    /// The scheduler calls it again to replace a failed engine. The engines share the image cache
+    /// `shared`, or have separate ones.
     #[must_use]
     pub fn factory(
         checkpoint: Arc<Checkpoint>,

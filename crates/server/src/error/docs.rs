@@ -1,43 +1,55 @@
-//! `docs/errors.md`, generated from the table.
+//! `docs/reference/errors.md`, generated from the table.
 
 use std::fmt::Write as _;
 
-use crate::error::{ErrorReason, Scope, code_name};
+use crate::error::table::{ErrorReason, Scope, code_name};
 
-/// `docs/errors.md`, whole.
+/// The text before the table.
+const ABOUT: &str = "\
+# Errors
+
+Generated from the table in `crates/server/src/error/table.rs`. A test compares the two.
+
+Every error carries a `google.rpc.ErrorInfo` with the domain `blip.v1` and one of the reasons below.
+Its metadata contain the `field`, `value`, `limit` and `cause` of the message. Other details are:
+
+- `google.rpc.BadRequest` names the invalid field of a request.
+- `google.rpc.RetryInfo` contains the delay before a retry, if it is known.
+- `google.rpc.RequestInfo` contains the id of the request, which the response has in `x-request-id`
+  ([tracing](../operations/tracing.md#request-ids)).
+
+An error of *an item* is the `error` of one response, such as `AskResponse`. The other items of the
+call are processed. An error of *the call* is the status with which the call ends.
+
+Over HTTP, an error of *the call* is a problem document (RFC 9457, `application/problem+json`) with the
+HTTP status below. `request_id` contains the id of the request, and the header `Retry-After` contains
+the delay before a retry, if it is known. An error of *an item* is a `null` among the results and an
+entry in `errors`, in a response of status 200.
+
+| reason | gRPC code | HTTP | of | retry | message | remedy |
+| --- | --- | --- | --- | --- | --- | --- |
+";
+
+/// Returns the content of `docs/reference/errors.md`.
 #[must_use]
 pub fn documentation() -> String {
-    let mut page = String::from(
-        "# Errors\n\n\
-         Generated from the table in `crates/serve/src/errors/table.rs`; a test compares the two.\n\n\
-         Every error carries a `google.rpc.ErrorInfo` with domain `blip.v1` and one of the reasons below; its metadata\n\
-         hold the `field`, `value`, `limit` and `cause` that the message names. A field at fault is also named in a\n\
-         `google.rpc.BadRequest`; where waiting helps and the wait is known, a `google.rpc.RetryInfo` says how long. A\n\
-         `google.rpc.RequestInfo` holds the request's id, the one in the response's `x-request-id` (docs/tracing.md).\n\n\
-         An error *of a pair* is the `error` of one `AskResponse`: the other pairs of the call are answered. An error *of\n\
-         the call* is the status that the call ends with.\n\n\
-         Over HTTP an error *of the call* is a problem document (RFC 9457, `application/problem+json`) with the HTTP\n\
-         status below and the request's id in `request_id`; where the wait is known, a `Retry-After` header says how long. An error *of a pair* is a `null`\n\
-         among the answers and an entry in `errors`, in a response of status 200.\n\n\
-         | reason | gRPC code | HTTP | of | try again | message | what to do |\n\
-         | --- | --- | --- | --- | --- | --- | --- |\n",
-    );
+    let mut page = String::from(ABOUT);
     for reason in ErrorReason::ALL {
-        let row = reason.row();
-        let scope = match row.scope {
+        let spec = reason.spec();
+        let scope = match spec.scope {
             Scope::Call => "the call",
-            Scope::Pair => "a pair",
+            Scope::Item => "an item",
             Scope::Either => "either",
         };
         let _ = writeln!(
             page,
             "| `{}` | {} | {} | {scope} | {} | {} | {} |",
-            row.name,
-            code_name(row.code),
-            row.http,
-            if row.retryable { "yes" } else { "no" },
-            row.template,
-            row.remedy
+            spec.name,
+            code_name(spec.code),
+            spec.http,
+            if spec.retryable { "yes" } else { "no" },
+            spec.template,
+            spec.remedy
         );
     }
     page
@@ -46,17 +58,10 @@ pub fn documentation() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::tests::assert_committed;
 
     #[test]
-    fn the_committed_documentation_equals_the_table() {
-        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/errors.md");
-        if std::env::var_os("UPDATE_DOCS").is_some() {
-            std::fs::write(path, documentation()).unwrap();
-        }
-        let committed = std::fs::read_to_string(path).unwrap();
-        assert!(
-            committed == documentation(),
-            "docs/errors.md is stale: run UPDATE_DOCS=1 cargo test documentation"
-        );
+    fn documentation_equals_committed_file() {
+        assert_committed("docs/reference/errors.md", &documentation());
     }
 }

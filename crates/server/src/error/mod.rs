@@ -1,4 +1,4 @@
-//! Every error that a caller can meet: one table, and what is made of it.
+//! The errors that a client can receive: one table, and what is built from it.
 
 pub mod docs;
 pub mod request_error;

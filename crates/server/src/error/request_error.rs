@@ -1,4 +1,4 @@
-//! A refusal on its way to the caller: a row of the table with its particulars, as a status with details.
+//! An error of a request or an item, and its conversion to a gRPC status.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -6,12 +6,13 @@ use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _, pb};
 
-use crate::{error::ErrorReason, request_id::RequestId};
+use crate::{error::table::ErrorReason, request_id::RequestId};
 
 /// The `domain` of every `google.rpc.ErrorInfo` that this server sends.
 pub const DOMAIN: &str = "blip.v1";
 
-/// One refusal: a reason with the particulars that its template and its `ErrorInfo.metadata` name.
+/// An error of a request or an item: a reason with the details for its message and for
+/// `ErrorInfo.metadata`.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{}", self.message())]
 pub struct RequestError {
@@ -23,77 +24,77 @@ pub struct RequestError {
     retry_after: Option<Duration>,
 }
 
-/// Longest piece of a caller's own text, or of a library's error, that is given back in a message, in characters.
-/// A call's status travels in HTTP/2 headers, which clients limit to 8 KiB.
-const MAX_ECHO_CHARS: usize = 200;
+/// The maximum length of a client's text, or of a library's error, in a message, in characters.
+/// The status of a call is sent in HTTP/2 headers, which clients limit to 8 KiB.
+const MAX_EXCERPT_CHARS: usize = 200;
 
 impl RequestError {
-    /// A refusal without particulars.
+    /// Creates an error without details.
     #[must_use]
     pub fn new(reason: ErrorReason) -> Self {
         Self { reason, field: None, value: None, limit: None, cause: None, retry_after: None }
     }
 
-    /// Names the field of the request at fault, such as `inputs[0].image.data`.
+    /// Sets the invalid field of the request, such as `inputs[0].image.data`.
     #[must_use]
     pub fn field(mut self, field: impl Into<String>) -> Self {
         self.field = Some(field.into());
         self
     }
 
-    /// What was found, with its unit.
+    /// Sets the value found, with its unit.
     #[must_use]
     pub fn value(mut self, value: impl Into<String>) -> Self {
         self.value = Some(excerpt(value.into()));
         self
     }
 
-    /// What would be allowed, with its unit.
+    /// Sets the value allowed, with its unit.
     #[must_use]
     pub fn limit(mut self, limit: impl Into<String>) -> Self {
         self.limit = Some(limit.into());
         self
     }
 
-    /// What went wrong underneath.
+    /// Sets the underlying error.
     #[must_use]
     pub fn cause(mut self, cause: impl ToString) -> Self {
         self.cause = Some(excerpt(cause.to_string()));
         self
     }
 
-    /// When trying again can help; becomes a `google.rpc.RetryInfo`.
+    /// Sets the delay before a retry, for a `google.rpc.RetryInfo`.
     #[must_use]
     pub fn retry_after(mut self, wait: Duration) -> Self {
         self.retry_after = Some(wait);
         self
     }
 
-    /// Why.
+    /// Returns the reason.
     #[must_use]
     pub fn reason(&self) -> ErrorReason {
         self.reason
     }
 
-    /// When trying again can help, if that is known.
+    /// Returns the delay before a retry, if it is known.
     #[must_use]
     pub fn wait(&self) -> Option<Duration> {
         self.retry_after
     }
 
-    /// What is known besides the reason: `field`, `value`, `limit` and `cause`, as far as they are.
+    /// Returns those of `field`, `value`, `limit` and `cause` that are set.
     pub fn details(&self) -> impl Iterator<Item = (&'static str, &str)> {
         [("field", &self.field), ("value", &self.value), ("limit", &self.limit), ("cause", &self.cause)]
             .into_iter()
             .filter_map(|(name, text)| text.as_deref().map(|text| (name, text)))
     }
 
-    /// The template with its particulars filled in.
+    /// Returns the template of the reason with its placeholders replaced.
     #[must_use]
     pub fn message(&self) -> String {
         let mut message = String::new();
-        let mut rest = self.reason.row().template;
-        // One pass, so that braces inside a caller's text are never taken for a placeholder.
+        let mut rest = self.reason.spec().template;
+        // In one pass, braces in a client's text are never taken for a placeholder.
         while let Some((before, after)) = rest.split_once('{') {
             let (name, after) = after.split_once('}').unwrap_or((after, ""));
             message.push_str(before);
@@ -106,17 +107,17 @@ impl RequestError {
         message
     }
 
-    /// The status of a call: code, message, and details in `grpc-status-details-bin`.
+    /// Returns the status of a call: code, message, and details in `grpc-status-details-bin`.
     #[must_use]
     pub fn to_status(&self) -> Status {
-        let row = self.reason.row();
+        let spec = self.reason.spec();
         let message = self.message();
         let metadata: HashMap<String, String> =
             self.details().map(|(name, text)| (name.to_owned(), text.to_owned())).collect();
         let mut details = ErrorDetails::new();
-        details.set_error_info(row.name, DOMAIN, metadata);
-        let at_fault = [Code::InvalidArgument, Code::FailedPrecondition, Code::Unimplemented];
-        if let Some(field) = self.field.as_ref().filter(|_| at_fault.contains(&row.code)) {
+        details.set_error_info(spec.name, DOMAIN, metadata);
+        let blames_field = [Code::InvalidArgument, Code::FailedPrecondition, Code::Unimplemented];
+        if let Some(field) = self.field.as_ref().filter(|_| blames_field.contains(&spec.code)) {
             details.add_bad_request_violation(field, &message);
         }
         if let Some(wait) = self.retry_after {
@@ -125,10 +126,10 @@ impl RequestError {
         if let Some(request) = RequestId::current() {
             details.set_request_info(request.as_str(), "");
         }
-        Status::with_error_details(row.code, message, details)
+        Status::with_error_details(spec.code, message, details)
     }
 
-    /// The same as a message, for one pair of a call.
+    /// Returns the status as a protobuf message, for one item of a call.
     #[must_use]
     pub fn to_rpc_status(&self) -> pb::Status {
         let status = self.to_status();
@@ -142,13 +143,14 @@ impl RequestError {
 }
 
 impl From<RequestError> for Status {
-    fn from(refusal: RequestError) -> Self {
-        refusal.to_status()
+    fn from(error: RequestError) -> Self {
+        error.to_status()
     }
 }
 
+/// Shortens a text to [`MAX_EXCERPT_CHARS`].
 fn excerpt(text: String) -> String {
-    match text.char_indices().nth(MAX_ECHO_CHARS) {
+    match text.char_indices().nth(MAX_EXCERPT_CHARS) {
         Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
         None => text,
     }
@@ -161,28 +163,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_template_names_only_particulars_that_a_refusal_has() {
+    fn templates_name_known_details_only() {
         for reason in ErrorReason::ALL {
-            let refusal =
+            let error =
                 RequestError::new(*reason).field("FIELD").value("VALUE").limit("LIMIT").cause("CAUSE");
-            let message = refusal.message();
-            assert!(!message.contains(['{', '}']) && !message.contains("unknown"), "{message}");
-            assert!(
-                !message.ends_with('.')
-                    && message.starts_with(|c: char| !c.is_uppercase() || "FVLC".contains(c))
-            );
+            let message = error.message();
+            assert!(!message.contains(['{', '}']), "{message}");
+            let names = ["field", "value", "limit", "cause"];
+            let template = reason.spec().template;
+            for name in template.split('{').skip(1).filter_map(|rest| rest.split('}').next()) {
+                assert!(names.contains(&name), "{template}");
+            }
         }
     }
 
     #[test]
-    fn a_status_carries_reason_domain_field_and_retry_delay() {
+    fn status_has_reason_domain_field_and_retry_delay() {
         let status = RequestError::new(ErrorReason::ImageTooLarge)
             .field("inputs[3].image.data")
             .value("9 bytes")
             .limit("8 bytes")
             .retry_after(Duration::from_millis(1500))
             .to_status();
-        assert_eq!(status.message(), "inputs[3].image.data is 9 bytes long, the limit is 8 bytes");
+        assert_eq!(status.message(), "inputs[3].image.data too large: 9 bytes, 8 bytes allowed");
         let details = status.get_error_details();
         let info = details.error_info().unwrap();
         assert_eq!((info.reason.as_str(), info.domain.as_str()), ("IMAGE_TOO_LARGE", DOMAIN));
@@ -195,21 +198,21 @@ mod tests {
     }
 
     #[test]
-    fn the_status_of_a_pair_holds_the_same_details_as_that_of_a_call() {
+    fn item_status_has_the_details_of_the_call_status() {
         use tonic_types::RpcStatusExt as _;
-        let refusal = RequestError::new(ErrorReason::QuestionEmpty).field("inputs[0].questions[1].text");
-        let (call, pair) = (refusal.to_status(), refusal.to_rpc_status());
-        assert_eq!((pair.code, pair.message.as_str()), (call.code() as i32, call.message()));
-        let (pair, call) = (pair.get_error_details_vec(), call.get_error_details_vec());
-        assert_eq!((pair.len(), format!("{pair:?}")), (2, format!("{call:?}")));
+        let error = RequestError::new(ErrorReason::QuestionEmpty).field("inputs[0].questions[1].text");
+        let (call, item) = (error.to_status(), error.to_rpc_status());
+        assert_eq!((item.code, item.message.as_str()), (call.code() as i32, call.message()));
+        let (item, call) = (item.get_error_details_vec(), call.get_error_details_vec());
+        assert_eq!((item.len(), format!("{item:?}")), (2, format!("{call:?}")));
     }
 
     proptest! {
         #[test]
-        fn no_text_of_a_caller_makes_a_message_long_or_is_taken_for_a_placeholder(text in "\\PC{0,2000}") {
+        fn client_text_is_shortened_and_no_placeholder(text in "\\PC{0,2000}") {
             let status = RequestError::new(ErrorReason::ImageUnreadable).field("{cause}").cause(&text).to_status();
-            let begins_right = status.message().starts_with("{cause} cannot be decoded: ");
-            prop_assert!(begins_right);
+            let is_literal = status.message().starts_with("cannot decode {cause}: ");
+            prop_assert!(is_literal);
             prop_assert!(status.message().chars().count() < 300);
         }
     }

@@ -7,7 +7,7 @@ use crate::{
     auth::client::Client,
     error::{ErrorReason, RequestError},
     grpc::generated::admin_service_server::AdminService,
-    lifecycle::admin::{Administration, ModelAdmin},
+    lifecycle::admin::{Administration, LoadRequest, ModelAdmin},
 };
 
 /// The maximum length of an administrator's request, in bytes.
@@ -28,7 +28,9 @@ fn authorize<'a, T>(
 impl AdminService for Administration {
     async fn load_model(&self, request: Request<LoadModelRequest>) -> Result<Response<Model>, Status> {
         let admin = authorize(self, &request)?;
-        Ok(Response::new(admin.load(request.get_ref()).await?))
+        let LoadModelRequest { name, source, device, dtype, flavour } = request.get_ref().clone();
+        let request = LoadRequest { name, source, device, dtype, conventions: flavour };
+        Ok(Response::new(Model::from(&*admin.load(&request).await?)))
     }
 
     async fn unload_model(

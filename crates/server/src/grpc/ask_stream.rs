@@ -92,7 +92,7 @@ impl AskStreamSession {
         match handler.begin(request, client, self.deadline, default_deadline, budget, trace.clone()) {
             Ok(responses) => responses.map(|response| response.map_err(Status::from)).boxed(),
             Err(error) => {
-                trace.fail(error.reason().row().name);
+                trace.fail(error.reason().spec().name);
                 let whole = ItemResult { image_index: 0, text_index: 0, ready: None, reply: Err(error) };
                 stream::iter([Ok(TimedMessage::new(AskResponse::new(whole, tag, 0), None))]).boxed()
             }

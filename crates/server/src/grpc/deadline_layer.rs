@@ -50,14 +50,14 @@ pub fn parse_timeout(headers: &HeaderMap) -> Result<Option<Duration>, RequestErr
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DeadlineLayer {
     /// How long a call without a deadline may take until its first answer, the upload included.
-    pub otherwise: Option<Duration>,
+    pub default_deadline: Option<Duration>,
 }
 
 impl<S> Layer<S> for DeadlineLayer {
     type Service = DeadlineService<S>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        DeadlineService { inner, otherwise: self.otherwise }
+        DeadlineService { inner, default_deadline: self.default_deadline }
     }
 }
 
@@ -65,7 +65,7 @@ impl<S> Layer<S> for DeadlineLayer {
 #[derive(Clone, Debug)]
 pub struct DeadlineService<S> {
     inner: S,
-    otherwise: Option<Duration>,
+    default_deadline: Option<Duration>,
 }
 
 impl<S, Body, ResponseBody> Service<Request<Body>> for DeadlineService<S>
@@ -91,7 +91,7 @@ where
         if let Some(deadline) = timeout.and_then(after) {
             request.extensions_mut().insert(Deadline(deadline));
         }
-        let limit = timeout.or(self.otherwise).and_then(after);
+        let limit = timeout.or(self.default_deadline).and_then(after);
         if let (None, Some(limit)) = (timeout, limit) {
             request.extensions_mut().insert(DefaultDeadline(Deadline(limit)));
         }

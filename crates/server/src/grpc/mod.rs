@@ -22,56 +22,22 @@ pub mod requests;
 pub mod responses;
 pub mod service;
 
-use std::{future::Future, net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
-
-use anyhow::Context as _;
-use futures::{Stream, StreamExt as _};
-use proto::DESCRIPTORS;
-use tokio::{net::TcpListener, sync::watch};
-use tokio_util::{
-    sync::CancellationToken,
-    task::{AbortOnDropHandle, TaskTracker},
-};
-
 use crate::{
     auth::{Authenticated, Authenticator},
-    config::Settings,
     grpc::{
-        admin::MAX_REQUEST_BYTES,
-        deadline_layer::DeadlineLayer,
-        generated::{admin_service_server::AdminServiceServer, blip_service_server::BlipServiceServer},
-        handler::RequestHandler,
+        generated::blip_service_server::BlipServiceServer, handler::RequestHandler,
         message_budget::BudgetedService,
     },
-    http::{self, HttpServer},
-    lifecycle::{
-        admin::{Administration, ModelAdmin},
-        health::{Health, Readiness},
-        manager::{Loader, ModelManager},
-    },
-    listener::{Acceptor, Connections, Protocols, Tls},
-    models::{info::ModelInfo, loaded_model::InferenceEngine, registry::ModelRegistry},
-    pipeline::dispatcher::{InferenceService, Dispatcher},
     request::memory_budget::MemoryBudget,
-    serve::{
-        exit::Exit,
-        ops::endpoint::{OpsConfig, SnapshotFn},
-        shutdown::RunningServer,
-    },
-    telemetry::{
-        Protocol, TelemetryLayer,
-        metrics::{self, MetricsLayer},
-        tracing::Tracing,
-    },
 };
 
-/// `BlipService` for those whom `authenticator` knows, with their messages in `room`.
+/// Returns `BlipService` behind authentication and the memory budget.
 pub(crate) fn guarded(
-    service: RequestHandler,
+    handler: RequestHandler,
     authenticator: &Authenticator,
-    room: MemoryBudget,
+    budget: MemoryBudget,
 ) -> Authenticated<BudgetedService<BlipServiceServer<RequestHandler>>> {
-    // The room refuses longer messages first, in our own words.
-    let ask = BlipServiceServer::new(service).max_decoding_message_size(room.max_message_bytes());
-    Authenticated::new(BudgetedService::new(ask, room), authenticator.clone())
+    // The budget rejects longer messages first, with an error of the table.
+    let service = BlipServiceServer::new(handler).max_decoding_message_size(budget.max_message_bytes());
+    Authenticated::new(BudgetedService::new(service, budget), authenticator.clone())
 }

@@ -1,5 +1,6 @@
 //! Item results as the response messages of `BlipService`.
 
+use blip::Architecture;
 use proto::{
     AskResponse, CaptionResponse, EmbedResponse, MatchResponse, ask_response, caption_response,
     embed_response, match_response,
@@ -7,6 +8,7 @@ use proto::{
 
 use crate::{
     error::{ErrorReason, RequestError},
+    models::info::ModelInfo,
     pipeline::{
         item_result::ItemResult,
         reply::{self, Reply},
@@ -144,6 +146,31 @@ impl From<reply::MatchScores> for proto::MatchScores {
 impl From<reply::Embedding> for proto::Embedding {
     fn from(embedding: reply::Embedding) -> Self {
         Self { values: embedding.values, timing: Some(embedding.timing.into()) }
+    }
+}
+
+impl From<&ModelInfo> for proto::Model {
+    fn from(model: &ModelInfo) -> Self {
+        let task = match model.architecture {
+            Architecture::QuestionAnswering => proto::Task::QuestionAnswering,
+            Architecture::Captioning => proto::Task::Captioning,
+            Architecture::Retrieval => proto::Task::Matching,
+        };
+        Self {
+            name: model.name.to_string(),
+            source: model.source.clone(),
+            revision: model.revision.clone().unwrap_or_default(),
+            task: task.into(),
+            device: model.device.clone(),
+            dtype: model.dtype.clone(),
+            image_size: model.image_size,
+            max_text_tokens: model.max_text_tokens,
+            max_new_tokens: model.max_new_tokens,
+            embedding_size: model.embedding_size,
+            parameters: model.parameters,
+            flavour: model.conventions.to_string(),
+            candidate_lists: model.candidate_lists.clone(),
+        }
     }
 }
 

@@ -58,11 +58,12 @@ impl BlipService for RequestHandler {
         &self,
         _: Request<ListModelsRequest>,
     ) -> Result<Response<ListModelsResponse>, Status> {
-        Ok(Response::new(ListModelsResponse { models: self.models.list()? }))
+        let models = self.models.list()?.iter().map(|model| Model::from(&**model)).collect();
+        Ok(Response::new(ListModelsResponse { models }))
     }
 
     async fn get_model(&self, request: Request<GetModelRequest>) -> Result<Response<Model>, Status> {
         let model = self.models.get(&request.get_ref().name).map_err(|error| error.field("name"))?;
-        Ok(Response::new(model))
+        Ok(Response::new(Model::from(&*model)))
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     http::state::HttpServer,
 };
 
-/// The gRPC methods, with the same authentication, room and deadlines as on the gRPC listener. Plain gRPC is answered,
+/// The gRPC methods, with the same authentication, budget and deadlines as on the gRPC listener. Plain gRPC is answered,
 /// too, where the connection is HTTP/2.
 pub(crate) fn grpc_web(
     server: &HttpServer,
@@ -23,10 +23,10 @@ pub(crate) fn grpc_web(
 + Send
 + Sync
 + 'static {
-    let HttpServer { service, authenticator, room, .. } = server;
-    let guarded = guarded(service.clone(), authenticator, room.clone());
+    let HttpServer { handler, authenticator, budget, .. } = server;
+    let guarded = guarded(handler.clone(), authenticator, budget.clone());
     // Inside the translation, so that what comes of a deadline is translated as well.
-    let bounded = DeadlineLayer { otherwise: service.default_deadline }.layer(guarded);
+    let bounded = DeadlineLayer { default_deadline: handler.default_deadline }.layer(guarded);
     GrpcWebLayer::new().layer(bounded)
 }
 

@@ -7,12 +7,12 @@ use axum::{
     body::Body,
     extract::{Path, State},
 };
+use blip::Architecture;
 use bytes::Bytes;
 use http::{
     HeaderMap, Request, StatusCode,
     header::{CONTENT_TYPE, ORIGIN},
 };
-use proto::{LoadModelRequest, Model, Task as ProtoTask};
 use serde::{Deserialize, Serialize};
 use tonic::transport::server::TcpConnectInfo;
 use utoipa::ToSchema;
@@ -21,7 +21,8 @@ use crate::{
     auth::token_of,
     error::{ErrorReason, RequestError},
     http::{body::Upload, inference::ask_request::read_json, state::HttpServer},
-    lifecycle::admin::ModelAdmin,
+    lifecycle::admin::{LoadRequest, ModelAdmin},
+    models::info::ModelInfo,
 };
 
 /// The models of a server, in the order in which it was given them.
@@ -75,27 +76,26 @@ pub(crate) enum TaskName {
     Matching,
 }
 
-impl From<Model> for ModelJson {
-    fn from(model: Model) -> Self {
-        let task = match model.task() {
-            ProtoTask::Captioning => TaskName::Captioning,
-            ProtoTask::Matching => TaskName::Matching,
-            ProtoTask::QuestionAnswering | ProtoTask::Unspecified => TaskName::QuestionAnswering,
-        };
+impl From<&ModelInfo> for ModelJson {
+    fn from(model: &ModelInfo) -> Self {
         Self {
-            task,
-            name: model.name,
-            source: model.source,
-            revision: Some(model.revision).filter(|revision| !revision.is_empty()),
-            device: model.device,
-            dtype: model.dtype,
+            name: model.name.to_string(),
+            source: model.source.clone(),
+            revision: model.revision.clone(),
+            task: match model.architecture {
+                Architecture::QuestionAnswering => TaskName::QuestionAnswering,
+                Architecture::Captioning => TaskName::Captioning,
+                Architecture::Retrieval => TaskName::Matching,
+            },
+            device: model.device.clone(),
+            dtype: model.dtype.clone(),
             image_size: model.image_size,
             max_text_tokens: model.max_text_tokens,
             max_new_tokens: model.max_new_tokens,
             embedding_size: model.embedding_size,
             parameters: model.parameters,
-            flavour: model.flavour,
-            candidate_lists: model.candidate_lists,
+            flavour: model.conventions.to_string(),
+            candidate_lists: model.candidate_lists.clone(),
         }
     }
 }
@@ -143,8 +143,8 @@ pub(crate) async fn list(
     headers: HeaderMap,
 ) -> Result<Json<ModelList>, RequestError> {
     server.authenticator.authenticate(token_of(&headers), connection.remote_addr())?;
-    let models = server.service.models.list()?;
-    Ok(Json(ModelList { models: models.into_iter().map(ModelJson::from).collect() }))
+    let models = server.handler.models.list()?;
+    Ok(Json(ModelList { models: models.iter().map(|model| ModelJson::from(&**model)).collect() }))
 }
 
 /// `GET /v1/models/{name}`.
@@ -167,8 +167,8 @@ pub(crate) async fn get(
     headers: HeaderMap,
 ) -> Result<Json<ModelJson>, RequestError> {
     server.authenticator.authenticate(token_of(&headers), connection.remote_addr())?;
-    let model = server.service.models.get(&name).map_err(|refusal| refusal.field("name"))?;
-    Ok(Json(model.into()))
+    let model = server.handler.models.get(&name).map_err(|refusal| refusal.field("name"))?;
+    Ok(Json(ModelJson::from(&*model)))
 }
 
 /// `POST /v1/models`.
@@ -191,7 +191,7 @@ pub(crate) async fn load(
     request: Request<Body>,
 ) -> Result<Json<ModelJson>, RequestError> {
     let (head, body) = request.into_parts();
-    let change = admit(&server, &connection, &head.headers)?;
+    let admin = admit(&server, &connection, &head.headers)?;
     let content_type =
         head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("missing");
     if !content_type.starts_with("application/json") {
@@ -199,10 +199,10 @@ pub(crate) async fn load(
             RequestError::new(ErrorReason::MediaTypeRefused).field("content-type").value(content_type);
         return Err(refusal.limit("application/json"));
     }
-    let body: Bytes = Upload::new(&head.headers, body, server.room.clone())?.collect().await?;
+    let body: Bytes = Upload::new(&head.headers, body, server.budget.clone())?.collect().await?;
     let LoadModel { name, source, device, dtype, flavour } = read_json(&body, "the body")?;
-    let request = LoadModelRequest { name, source, device, dtype, flavour };
-    Ok(Json(change.load(&request).await?.into()))
+    let request = LoadRequest { name, source, device, dtype, conventions: flavour };
+    Ok(Json(ModelJson::from(&*admin.load(&request).await?)))
 }
 
 /// `DELETE /v1/models/{name}`.

@@ -62,7 +62,7 @@ pub(crate) struct Problem {
 
 impl From<&RequestError> for Problem {
     fn from(refusal: &RequestError) -> Self {
-        let row = refusal.reason().row();
+        let row = refusal.reason().spec();
         let particular = |wanted: &str| {
             refusal.details().find(|(name, _)| *name == wanted).map(|(_, text)| text.to_owned())
         };
@@ -83,18 +83,18 @@ impl From<&RequestError> for Problem {
 
 /// The URI reference that stands for a reason.
 fn kind(reason: ErrorReason) -> String {
-    format!("/docs/errors#{}", reason.row().name)
+    format!("/docs/errors#{}", reason.spec().name)
 }
 
 /// A reason in words.
 pub(crate) fn title(reason: ErrorReason) -> String {
-    reason.row().name.to_lowercase().replace('_', " ")
+    reason.spec().name.to_lowercase().replace('_', " ")
 }
 
 impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
         let status =
-            StatusCode::from_u16(self.reason().row().http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+            StatusCode::from_u16(self.reason().spec().http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut response = (status, Json(Problem::from(&self))).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
@@ -158,9 +158,9 @@ mod tests {
     async fn every_row_of_the_table_is_a_problem_with_the_status_of_its_row() {
         for reason in ErrorReason::ALL {
             let (parts, problem) = document(RequestError::new(*reason)).await;
-            assert_eq!(parts.status.as_u16(), reason.row().http);
-            assert_eq!(problem["status"], reason.row().http);
-            assert_eq!(problem["type"], format!("/docs/errors#{}", reason.row().name));
+            assert_eq!(parts.status.as_u16(), reason.spec().http);
+            assert_eq!(problem["status"], reason.spec().http);
+            assert_eq!(problem["type"], format!("/docs/errors#{}", reason.spec().name));
         }
     }
 }

@@ -3,17 +3,33 @@
 use std::{fmt, net::SocketAddr, sync::Arc};
 
 use futures::future::BoxFuture;
-use proto::{LoadModelRequest, Model};
 
 use crate::{
     auth::{Authenticator, client::Client},
     error::{ErrorReason, RequestError},
+    models::info::ModelInfo,
 };
 
-/// Loads and unloads models. A future that is dropped before the change takes effect changes nothing.
+/// A model to load.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct LoadRequest {
+    /// The name that requests will use.
+    pub name: String,
+    /// The source: an embedded model, a folder in the folder of models, or a name on the hub.
+    pub source: String,
+    /// The device as in `--device`, or an empty string for the setting of the server.
+    pub device: String,
+    /// The number format as in `--dtype`, or an empty string for the setting of the server.
+    pub dtype: String,
+    /// The conventions as in `--conventions`, or an empty string for the setting of the server.
+    pub conventions: String,
+}
+
+/// Loads and unloads models. A future that is dropped before the change takes effect changes
+/// nothing.
 pub trait ModelAdmin: Send + Sync + 'static {
     /// Loads a model. A model of the same name serves until the new one replaces it.
-    fn load<'a>(&'a self, request: &'a LoadModelRequest) -> BoxFuture<'a, Result<Model, RequestError>>;
+    fn load<'a>(&'a self, request: &'a LoadRequest) -> BoxFuture<'a, Result<Arc<ModelInfo>, RequestError>>;
 
     /// Unloads a model.
     fn unload<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<(), RequestError>>;
@@ -37,8 +53,8 @@ impl fmt::Debug for Administration {
 impl Administration {
     /// Returns the operations if `client`, connected from `peer`, is an administrator.
     ///
-    /// An administrator has a key with `admin` set. If no keys are configured, every client on the local
-    /// machine is an administrator.
+    /// An administrator has a key with `admin` set. If no keys are configured, every client on the
+    /// local machine is an administrator.
     ///
     /// # Errors
     /// A [`RequestError`] if administration is off, or the client is not an administrator.
@@ -66,8 +82,8 @@ mod tests {
     struct FakeAdmin;
 
     impl ModelAdmin for FakeAdmin {
-        fn load<'a>(&'a self, _: &'a LoadModelRequest) -> BoxFuture<'a, Result<Model, RequestError>> {
-            async { Ok(Model::default()) }.boxed()
+        fn load<'a>(&'a self, _: &'a LoadRequest) -> BoxFuture<'a, Result<Arc<ModelInfo>, RequestError>> {
+            async { Ok(Arc::new(ModelInfo::for_test("demo", "demo"))) }.boxed()
         }
 
         fn unload<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<(), RequestError>> {

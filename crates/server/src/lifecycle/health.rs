@@ -1,4 +1,5 @@
-//! The health of the server and its models, reported by `grpc.health.v1` and the operations endpoint.
+//! The health of the server and its models, reported by `grpc.health.v1` and the operations
+//! endpoint.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -57,7 +58,8 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Creates the health of a server that has published nothing. Changes are also sent to `readiness`.
+    /// Creates the health of a server that has published nothing. Changes are also sent to
+    /// `readiness`.
     #[must_use]
     pub fn new(readiness: watch::Sender<Readiness>) -> Self {
         let (readiness, state) = (Arc::new(readiness), Arc::default());
@@ -89,7 +91,8 @@ impl Health {
 
     /// Publishes `SERVING` or `NOT_SERVING` for each name whose status has changed.
     ///
-    /// Watching clients receive nothing else. The server counts as started after it was first serving.
+    /// Watching clients receive nothing else. The server counts as started after it was first
+    /// serving.
     async fn publish(&self, state: &mut HealthState) {
         let is_serving = state.is_serving();
         let models = state
@@ -112,7 +115,8 @@ impl Health {
         }
     }
 
-    /// Ends the health watches of clients, which would otherwise hold their connections open forever.
+    /// Ends the health watches of clients, which would otherwise hold their connections open
+    /// forever.
     pub async fn end_watches(&mut self) {
         let published = std::mem::take(&mut self.state.lock().await.published);
         for name in published.keys() {

@@ -1,8 +1,9 @@
-//! Loads, replaces and unloads models in a [`ModelRegistry`], at the start and while the server runs.
+//! Loads, replaces and unloads models in a [`ModelRegistry`], at the start and while the server
+//! runs.
 //!
-//! A new model is loaded and passes its self-test while the current models serve. Then one atomic step puts
-//! it into the registry. Calls that began with a replaced model finish on it. When the last of them ends, the
-//! model is dropped, and its engine threads end.
+//! A new model is loaded and passes its self-test while the current models serve. Then one atomic
+//! step puts it into the registry. Calls that began with a replaced model finish on it. When the
+//! last of them ends, the model is dropped, and its engine threads end.
 
 use std::{
     collections::HashMap,
@@ -14,7 +15,6 @@ use std::{
 };
 
 use futures::{FutureExt as _, future::BoxFuture};
-use proto::{LoadModelRequest, Model};
 use scheduler::EngineError;
 use tokio::sync::{Semaphore, mpsc};
 use tokio_util::{sync::CancellationToken, task::AbortOnDropHandle};
@@ -25,7 +25,11 @@ use crate::{
         sections::model_choice::{ModelChoice, ModelName},
     },
     error::{ErrorReason, RequestError},
-    lifecycle::{admin::ModelAdmin, health::Health, supervisor::SupervisedModel},
+    lifecycle::{
+        admin::{LoadRequest, ModelAdmin},
+        health::Health,
+        supervisor::SupervisedModel,
+    },
     models::{
         info::ModelInfo,
         loaded_model::{InferenceEngine, LoadedModel},
@@ -124,7 +128,8 @@ impl<E: InferenceEngine> ModelManager<E> {
 
     /// Supervises a model, in place of an earlier model of the same name.
     ///
-    /// The function does not wait, so that a client that disconnects cannot interrupt a change halfway.
+    /// The function does not wait, so that a client that disconnects cannot interrupt a change
+    /// halfway.
     fn supervise(&self, supervised: SupervisedModel<E>) {
         let info = Arc::clone(&supervised.model.info);
         let before = self.supervision().remove(&info.name);
@@ -134,7 +139,8 @@ impl<E: InferenceEngine> ModelManager<E> {
         let task = async move {
             abort(before).await;
             let error = supervised.watch(health, hang_timeout).await;
-            // The channel is full if another model has already failed, and one failure stops the server.
+            // The channel is full if another model has already failed, and one failure stops the
+            // server.
             let _ = failures.try_send(error);
         };
         let task = AbortOnDropHandle::new(tokio::spawn(task));
@@ -173,7 +179,7 @@ impl<E: InferenceEngine> ModelManager<E> {
         self.stop.run_until_cancelled(serialized).await.unwrap_or_else(stopped)
     }
 
-    async fn load_or_replace(&self, spec: ModelSpec) -> Result<Model, RequestError> {
+    async fn load_or_replace(&self, spec: ModelSpec) -> Result<Arc<ModelInfo>, RequestError> {
         let name = Arc::clone(&spec.name);
         let models = self.models.all()?;
         let position = models.iter().position(|model| model.info.name == name);
@@ -187,7 +193,7 @@ impl<E: InferenceEngine> ModelManager<E> {
             tracing::warn!(model = &*name, error = format!("{error:#}"), "model load failed");
             RequestError::new(ErrorReason::ModelLoadFailed).cause(format!("{error:#}"))
         })?;
-        let message = loaded.model.to_proto();
+        let info = Arc::clone(&loaded.model.info);
         self.models.edit(|models| {
             let mut models = models.to_vec();
             let model = Arc::clone(&loaded.model);
@@ -199,7 +205,7 @@ impl<E: InferenceEngine> ModelManager<E> {
         })?;
         self.supervise(loaded);
         tracing::info!(model = &*name, "model loaded");
-        Ok(message)
+        Ok(info)
     }
 
     async fn remove(&self, name: &str) -> Result<(), RequestError> {
@@ -223,8 +229,8 @@ impl<E: InferenceEngine> ModelManager<E> {
     }
 
     /// Converts a request to a model specification, within what clients may request.
-    fn spec(&self, request: &LoadModelRequest) -> Result<ModelSpec, RequestError> {
-        let LoadModelRequest { name, source, device, dtype, .. } = request;
+    fn spec(&self, request: &LoadRequest) -> Result<ModelSpec, RequestError> {
+        let LoadRequest { name, source, device, dtype, conventions } = request;
         let name: ModelName = name.parse().map_err(|_| {
             let value = format!("{name:?}");
             RequestError::new(ErrorReason::ModelNameInvalid)
@@ -246,7 +252,7 @@ impl<E: InferenceEngine> ModelManager<E> {
             name: Some(name),
             device: option("device", device)?,
             dtype: option("dtype", dtype)?,
-            conventions: option("flavour", &request.flavour)?,
+            conventions: option("flavour", conventions)?,
             ..ModelChoice::of_source(source)
         };
         Ok(ModelSpec::new(&self.settings, &choice, found))
@@ -276,7 +282,7 @@ fn option<T: FromStr<Err = String>>(field: &str, text: &str) -> Result<Option<T>
 }
 
 impl<E: InferenceEngine> ModelAdmin for ModelManager<E> {
-    fn load<'a>(&'a self, request: &'a LoadModelRequest) -> BoxFuture<'a, Result<Model, RequestError>> {
+    fn load<'a>(&'a self, request: &'a LoadRequest) -> BoxFuture<'a, Result<Arc<ModelInfo>, RequestError>> {
         async move {
             let spec = self.spec(request)?;
             self.run_change(self.load_or_replace(spec)).await

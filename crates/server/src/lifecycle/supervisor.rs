@@ -1,5 +1,5 @@
-//! Supervises one loaded model: runs its self-test before it serves traffic, then its watchdog and periodic
-//! self-tests.
+//! Supervises one loaded model: runs its self-test before it serves traffic, then its watchdog and
+//! periodic self-tests.
 
 use std::{sync::Arc, time::Duration};
 
@@ -42,7 +42,7 @@ impl<E: InferenceEngine> SupervisedModel<E> {
         let limits = RequestLimits::default();
         let models = ModelRegistry::of(vec![Arc::clone(&model)]);
         // A cached answer would not test the engine.
-        let dispatcher = Dispatcher::new(models, limits, TaskTracker::new()).always_computing();
+        let dispatcher = Dispatcher::new(models, limits, TaskTracker::new()).without_answer_cache();
         let ModelInfo { name, architecture, .. } = &*model.info;
         let self_test = SelfTest::new(Arc::new(dispatcher), name, *architecture).await;
         let self_test = self_test.map_err(|error| anyhow::anyhow!("self-test failed: {error}"))?;
@@ -51,8 +51,8 @@ impl<E: InferenceEngine> SupervisedModel<E> {
 
     /// Reports to `health` until the model fails, and returns the reason.
     ///
-    /// The model fails if all its engines are dead, one has been stalled for `hang_timeout`, or its self-test
-    /// fails repeatedly.
+    /// The model fails if all its engines are dead, one has been stalled for `hang_timeout`, or its
+    /// self-test fails repeatedly.
     pub async fn watch(self, health: ModelHealth, hang_timeout: Duration) -> EngineError {
         let healthy = watch::Sender::new(true);
         let scheduler = &self.model.scheduler;
@@ -75,7 +75,8 @@ impl<E: InferenceEngine> SupervisedModel<E> {
     }
 }
 
-/// Clears the answer cache on each result of the self-test that is a failure, and on the first success after one.
+/// Clears the answer cache on each result of the self-test that is a failure, and on the first
+/// success after one.
 ///
 /// The engine may have computed wrong answers in between.
 async fn clear_unreliable_answers(answers: &AnswerCache, mut healthy: watch::Receiver<bool>) {

@@ -9,7 +9,8 @@ use crate::lifecycle::health::ModelHealth;
 
 /// Reports to `health` until all engines are dead, or one has been stalled for `hang_timeout`.
 ///
-/// The model is healthy while an engine works and `self_test` is true. Returns the reason of the failure.
+/// The model is healthy while an engine works and `self_test` is true. Returns the reason of the
+/// failure.
 pub async fn watch(
     mut engines: watch::Receiver<EngineState>,
     mut self_test: watch::Receiver<bool>,

@@ -19,10 +19,12 @@ use crate::{
     telemetry::{logging::throttle::LogThrottle, metrics},
 };
 
-/// The minimum time between two log lines of a kind, so that a flood of connections does not flood the log.
+/// The minimum time between two log lines of a kind, so that a flood of connections does not flood
+/// the log.
 const LOG_PERIOD: Duration = Duration::from_secs(1);
 
-/// The pause after the operating system fails to accept a connection, for example without file descriptors.
+/// The pause after the operating system fails to accept a connection, for example without file
+/// descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Accepts connections within limits that all listeners of a server share.
@@ -40,7 +42,8 @@ pub type Connections = stream::BoxStream<'static, io::Result<Connection>>;
 impl Acceptor {
     /// Creates an acceptor of at most `max_connections` connections at a time.
     ///
-    /// Each connection has `handshake_timeout` for the TLS handshake, and again for its first bytes.
+    /// Each connection has `handshake_timeout` for the TLS handshake, and again for its first
+    /// bytes.
     #[must_use]
     pub fn new(max_connections: usize, handshake_timeout: Duration, tls: Option<Tls>) -> Self {
         let permits = Arc::new(Semaphore::new(max_connections.min(Semaphore::MAX_PERMITS)));
@@ -54,7 +57,8 @@ impl Acceptor {
         self.tls.is_some()
     }
 
-    /// Returns the connections to `listener`. Handshakes make progress only while the stream is polled.
+    /// Returns the connections to `listener`. Handshakes make progress only while the stream is
+    /// polled.
     pub fn connections(&self, listener: TcpListener, protocols: Protocols) -> Connections {
         let acceptor = self.clone();
         let handshakes = accept_all(listener).filter_map(move |stream| {
@@ -92,7 +96,8 @@ impl Acceptor {
                     Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
                     failed => {
                         metrics::count_refused_connection("tls");
-                        let cause = failed.err().map_or("TLS handshake failed", |_| "TLS handshake timed out");
+                        let cause =
+                            failed.err().map_or("TLS handshake failed", |_| "TLS handshake timed out");
                         tracing::debug!(peer = ?info.remote_addr(), cause, "connection closed");
                         return None;
                     }

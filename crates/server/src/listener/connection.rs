@@ -23,8 +23,8 @@ const PREFACE_BYTES: usize = 24;
 
 /// A connection whose client must send its first bytes within a time limit.
 ///
-/// The HTTP implementation sets no time limit before the first bytes arrive, so a silent connection would
-/// otherwise remain open forever.
+/// The HTTP implementation sets no time limit before the first bytes arrive, so a silent connection
+/// would otherwise remain open forever.
 #[derive(Debug)]
 pub struct Connection {
     transport: Transport,

@@ -5,5 +5,6 @@
 /// The default of HTTP/2, 64 KiB, would make each image wait for several round trips.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 
-/// Bytes of all request bodies on one connection that a client may send before the server reads them.
+/// Bytes of all request bodies on one connection that a client may send before the server reads
+/// them.
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;

@@ -1,5 +1,5 @@
-//! Accepts TCP connections for gRPC and HTTP: limits their number, performs TLS handshakes, and closes silent
-//! ones.
+//! Accepts TCP connections for gRPC and HTTP: limits their number, performs TLS handshakes, and
+//! closes silent ones.
 
 pub mod acceptor;
 pub mod connection;

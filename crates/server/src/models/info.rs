@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use blip::{Architecture, Checkpoint, Flavour};
-use proto::{Model, Task};
 
 /// Public facts about a loaded model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -32,6 +31,8 @@ pub struct ModelInfo {
     pub parameters: u64,
     /// The conventions of tokenization and generation.
     pub conventions: Flavour,
+    /// The names of the candidate lists that questions may use, sorted.
+    pub candidate_lists: Vec<String>,
 }
 
 impl ModelInfo {
@@ -51,6 +52,7 @@ impl ModelInfo {
             embedding_size: 0,
             parameters: 1,
             conventions: Flavour::default(),
+            candidate_lists: Vec::new(),
         }
     }
 
@@ -81,31 +83,7 @@ impl ModelInfo {
             embedding_size: config.embedding_size().map_or(0, count),
             parameters: u64::try_from(config.parameters()).unwrap_or_default(),
             conventions: checkpoint.flavour(),
-        }
-    }
-
-    /// Converts to the message for clients, with the names of the candidate lists that questions may use.
-    #[must_use]
-    pub fn to_proto(&self, candidate_lists: Vec<String>) -> Model {
-        let task = match self.architecture {
-            Architecture::QuestionAnswering => Task::QuestionAnswering,
-            Architecture::Captioning => Task::Captioning,
-            Architecture::Retrieval => Task::Matching,
-        };
-        Model {
-            name: self.name.to_string(),
-            source: self.source.clone(),
-            revision: self.revision.clone().unwrap_or_default(),
-            task: task.into(),
-            device: self.device.clone(),
-            dtype: self.dtype.clone(),
-            image_size: self.image_size,
-            max_text_tokens: self.max_text_tokens,
-            max_new_tokens: self.max_new_tokens,
-            embedding_size: self.embedding_size,
-            parameters: self.parameters,
-            flavour: self.conventions.to_string(),
-            candidate_lists,
+            candidate_lists: Vec::new(),
         }
     }
 }

@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use blip::{Generation, Pixels};
-use proto::Model;
 use scheduler::{Engine, Scheduler};
 
 use crate::{
@@ -30,14 +29,4 @@ pub struct LoadedModel<E: InferenceEngine> {
     pub scheduler: Scheduler<E>,
     /// The generation options of requests that set none.
     pub generation: Generation,
-}
-
-impl<E: InferenceEngine> LoadedModel<E> {
-    /// Returns the description of the model for clients.
-    #[must_use]
-    pub fn to_proto(&self) -> Model {
-        let mut lists: Vec<String> = self.preparer.candidate_lists().keys().cloned().collect();
-        lists.sort();
-        self.info.to_proto(lists)
-    }
 }

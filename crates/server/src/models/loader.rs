@@ -10,7 +10,7 @@ use tch::Device;
 
 use crate::{
     cache::answers::AnswerCache,
-    config::{Settings, sections::model::DtypeRequest},
+    config::{DtypeRequest, Settings},
     engine::{
         batch_tuning,
         blip_engine::{BlipEngine, EnginePlacement, SharedFeatures, engines_for, threads_for},
@@ -56,8 +56,8 @@ impl ModelLoader {
     pub async fn load(self, spec: ModelSpec) -> anyhow::Result<LoadedModel<BlipEngine>> {
         let cannot_load = || format!("cannot load model {:?}", spec.source_text);
         let device = spec.model.device;
-        // LibTorch's CUDA library must be loaded before the first call to LibTorch. An invalid device is also
-        // reported before a download.
+        // LibTorch's CUDA library must be loaded before the first call to LibTorch. An invalid
+        // device is also reported before a download.
         let opened = tokio::task::spawn_blocking(move || blip::open_device(device)).await;
         let ChosenDevice { device, reason } = opened.context("loading was cancelled")??;
         let LocalModel { files, revision } = spec.source.fetch().await.with_context(cannot_load)?;
@@ -86,7 +86,11 @@ impl ModelLoader {
             placement.options.key_value_cache_bytes /= engines;
         }
         let factory = |device: &Device, shared| {
-            BlipEngine::factory(Arc::clone(&checkpoint), EnginePlacement { device: *device, ..placement }, shared)
+            BlipEngine::factory(
+                Arc::clone(&checkpoint),
+                EnginePlacement { device: *device, ..placement },
+                shared,
+            )
         };
         let mut config = spec.scheduler_config();
         config.engines_share_features = shared.is_some();
@@ -97,7 +101,9 @@ impl ModelLoader {
         let factories = devices.iter().map(|device| factory(device, shared.clone())).collect();
         let scheduler = Scheduler::start(config, factories).await.with_context(cannot_load)?;
         let (device, dtype) = (names_of(devices), dtype.to_string());
-        let info = ModelInfo::new(spec.name, spec.source_text, revision, &checkpoint, device, dtype);
+        let mut info = ModelInfo::new(spec.name, spec.source_text, revision, &checkpoint, device, dtype);
+        info.candidate_lists = preparer.candidate_lists().keys().cloned().collect();
+        info.candidate_lists.sort();
         let (info, generation) = (Arc::new(info), checkpoint.default_generation());
         Ok(LoadedModel { info, fetcher: self.fetcher, preparer, scheduler, generation })
     }
@@ -155,7 +161,8 @@ fn placement(spec: &ModelSpec, device: Device, dtype: Dtype, checkpoint: &Checkp
     EnginePlacement { device, dtype, options, threads }
 }
 
-/// Returns the device of each engine: one CUDA device each, beginning with `first`, or the CPU for all.
+/// Returns the device of each engine: one CUDA device each, beginning with `first`, or the CPU for
+/// all.
 fn devices_from(first: Device, engines: usize) -> anyhow::Result<Vec<Device>> {
     let Device::Cuda(index) = first else { return Ok(vec![first; engines]) };
     let count = usize::try_from(tch::Cuda::device_count()).unwrap_or_default();

@@ -1,11 +1,10 @@
-//! The loaded models by name. They can change while the server runs: a call uses the model that it found at
-//! its start.
+//! The loaded models by name. They can change while the server runs: a call uses the model that it
+//! found at its start.
 
 use std::{fmt, sync::Arc};
 
 use arc_swap::ArcSwap;
 use blip::Architecture;
-use proto::Model;
 use scheduler::{EngineError, Snapshot};
 
 use crate::{
@@ -26,13 +25,13 @@ pub trait Catalogue: Send + Sync + 'static {
     ///
     /// # Errors
     /// A [`RequestError`] if no model serves requests.
-    fn list(&self) -> Result<Vec<Model>, RequestError>;
+    fn list(&self) -> Result<Vec<Arc<ModelInfo>>, RequestError>;
 
     /// Returns the model of this name, or the first model if `name` is empty.
     ///
     /// # Errors
     /// A [`RequestError`] if the model is unknown, or no model serves requests.
-    fn get(&self, name: &str) -> Result<Model, RequestError>;
+    fn get(&self, name: &str) -> Result<Arc<ModelInfo>, RequestError>;
 }
 
 impl fmt::Debug for dyn Catalogue {
@@ -102,7 +101,8 @@ impl<E: InferenceEngine> ModelRegistry<E> {
     /// Returns the model of this name, or the first model of this architecture if `name` is empty.
     ///
     /// # Errors
-    /// A [`RequestError`] if the model is unknown or has another architecture, or no model serves requests.
+    /// A [`RequestError`] if the model is unknown or has another architecture, or no model serves
+    /// requests.
     pub fn find(&self, name: &str, architecture: Architecture) -> Result<Arc<LoadedModel<E>>, RequestError> {
         let state = self.0.load();
         let models = state.serving()?;
@@ -135,16 +135,16 @@ impl<E: InferenceEngine> ModelRegistry<E> {
 }
 
 impl<E: InferenceEngine> Catalogue for ModelRegistry<E> {
-    fn list(&self) -> Result<Vec<Model>, RequestError> {
-        Ok(self.0.load().serving()?.iter().map(|model| model.to_proto()).collect())
+    fn list(&self) -> Result<Vec<Arc<ModelInfo>>, RequestError> {
+        Ok(self.0.load().serving()?.iter().map(|model| Arc::clone(&model.info)).collect())
     }
 
-    fn get(&self, name: &str) -> Result<Model, RequestError> {
+    fn get(&self, name: &str) -> Result<Arc<ModelInfo>, RequestError> {
         let state = self.0.load();
         let models = state.serving()?;
         match models.first() {
-            Some(first) if name.is_empty() => Ok(first.to_proto()),
-            _ => Ok(named(models, name)?.to_proto()),
+            Some(first) if name.is_empty() => Ok(Arc::clone(&first.info)),
+            _ => Ok(Arc::clone(&named(models, name)?.info)),
         }
     }
 }

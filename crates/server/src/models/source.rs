@@ -1,4 +1,5 @@
-//! Resolves the value of `--model`: an embedded model, a folder, a weights file, or a name on a hub.
+//! Resolves the value of `--model`: an embedded model, a folder, a weights file, or a name on a
+//! hub.
 
 use std::{
     env,

@@ -89,7 +89,7 @@ impl ItemTrace {
     pub fn failed(mut self, error: &RequestError) {
         if let Some(OpenSpan { scope, is_recorded, .. }) = &mut self.0 {
             *is_recorded = true;
-            scope.fail(error.reason().row().name);
+            scope.fail(error.reason().spec().name);
             scope.end();
         }
     }

@@ -121,12 +121,12 @@ mod tests {
             FetchError::Encoded { encoding: "gzip".into() },
             FetchError::TooManyBytes { limit: 9 },
         ];
-        let mut names: Vec<_> = ErrorReason::ALL.iter().map(|reason| reason.row().name).collect();
+        let mut names: Vec<_> = ErrorReason::ALL.iter().map(|reason| reason.spec().name).collect();
         names.retain(|name| name.starts_with("URL_"));
         assert_eq!(names.len(), errors.len());
         for error in errors {
             let request_error = fetch_error("inputs[0].image.url", &error);
-            assert_eq!(request_error.reason().row().name, error.reason());
+            assert_eq!(request_error.reason().spec().name, error.reason());
             let message = request_error.message();
             assert!(message.contains("inputs[0].image.url") && !message.contains("unknown"), "{message}");
         }

@@ -97,7 +97,7 @@ async fn prepare(
         let PreprocessTiming { preprocess, image_decode, image_scale, .. } = input.timing;
         let start = end.checked_sub(preprocess).unwrap_or(end);
         let error = input.image.as_ref().and_then(|image| image.as_ref().err());
-        let error = error.map(|error| KeyValue::new("error.type", error.reason().row().name));
+        let error = error.map(|error| KeyValue::new("error.type", error.reason().spec().name));
         let span = trace.record("preprocess", [start, end], || [image_index(path)].into_iter().chain(error));
         if !image_decode.is_zero() {
             // The steps after them take next to no time.
@@ -141,7 +141,7 @@ async fn fetch_and_prepare(
     let fetched = fetcher.fetch(&url, span.headers()).await;
     timer.finish();
     if let Err(error) = &fetched {
-        span.fail(error.reason().row().name);
+        span.fail(error.reason().spec().name);
     }
     drop(span);
     let Fetched { file, permit } = match fetched {

@@ -35,7 +35,7 @@ use crate::{
         http2::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES},
     },
     models::{info::ModelInfo, loaded_model::InferenceEngine, registry::ModelRegistry},
-    pipeline::dispatcher::{Ask, Dispatcher},
+    pipeline::dispatcher::{Dispatcher, InferenceService},
     request::memory_budget::MemoryBudget,
     serve::{
         access::AccessPolicy,
@@ -71,10 +71,11 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
-/// Serves on `listeners` until the first of `signals` or until an engine fails. Returns how the server ended.
+/// Serves on `listeners` until the first of `signals` or until an engine fails. Returns how the
+/// server ended.
 ///
-/// Calls are rejected with `MODEL_LOADING` and health reports `NOT_SERVING` until all models of `settings` are
-/// loaded. Then `announce` is called with their descriptions, and the server serves.
+/// Calls are rejected with `MODEL_LOADING` and health reports `NOT_SERVING` until all models of
+/// `settings` are loaded. Then `announce` is called with their descriptions, and the server serves.
 ///
 /// # Errors
 /// Those of `load`, and a model that fails its self-test.
@@ -168,13 +169,14 @@ async fn start<E: InferenceEngine>(
     let AccessPolicy { authenticator, tls } = access;
     let grpc = &settings.grpc;
     let dispatcher = Dispatcher::new(models.clone(), settings.limits.clone(), in_flight.clone());
-    let dispatcher: Arc<dyn Ask> = Arc::new(dispatcher.log_content(settings.log.log_content));
+    let inference: Arc<dyn InferenceService> = Arc::new(dispatcher.log_content(settings.log.log_content));
     let idle_timeout = Duration::from_secs(grpc.upload_idle_timeout_s);
-    let memory_budget = MemoryBudget::new(grpc.max_request_memory_bytes, grpc.max_message_bytes, idle_timeout);
+    let memory_budget =
+        MemoryBudget::new(grpc.max_request_memory_bytes, grpc.max_message_bytes, idle_timeout);
     let acceptor = Acceptor::new(grpc.max_connections, Duration::from_secs(grpc.handshake_timeout_s), tls);
 
-    let service = RequestHandler {
-        frontend: dispatcher,
+    let handler = RequestHandler {
+        inference,
         models: Arc::new(models),
         default_deadline: settings.limits.default_deadline(),
         stream_window: grpc.stream_window,
@@ -182,10 +184,10 @@ async fn start<E: InferenceEngine>(
     };
     let admin = settings.admin.admin.then_some(manager as Arc<dyn ModelAdmin>);
     let server = HttpServer {
-        service: service.clone(),
+        handler,
         authenticator: authenticator.clone(),
         administration: Administration { admin, authenticator },
-        room: memory_budget,
+        budget: memory_budget,
         tracing,
     };
     let connections = acceptor.connections(listeners.grpc, Protocols::Http2);
@@ -193,7 +195,7 @@ async fn start<E: InferenceEngine>(
     let http = listeners.http.map(|listener| {
         let connections = acceptor.connections(listener, Protocols::Http);
         let (settings, stop) = (settings.clone(), stop.clone());
-        async move { http::serve(connections, server, &settings, stop).await }
+        async move { http::serve::serve(connections, server, &settings, stop).await }
     });
     let connections = async {
         let http = async {
@@ -213,7 +215,7 @@ fn serve_grpc(
     health: &Health,
     connections: Connections,
 ) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    let HttpServer { service, authenticator, administration, room, tracing } = server;
+    let HttpServer { handler, authenticator, administration, budget, tracing } = server;
     let grpc = &settings.grpc;
     let describe = || {
         tonic_reflection::server::Builder::configure()
@@ -231,14 +233,15 @@ fn serve_grpc(
     } else {
         (None, None)
     };
-    let stop = service.stop.clone();
+    let stop = handler.stop.clone();
     let mut server = tonic::transport::Server::builder()
         .layer(TelemetryLayer::new(Protocol::Grpc, tracing))
         .layer(MetricsLayer)
-        .layer(DeadlineLayer { otherwise: settings.limits.default_deadline() })
+        .layer(DeadlineLayer { default_deadline: settings.limits.default_deadline() })
         .max_concurrent_streams(grpc.max_concurrent_streams)
-        // Clients that share a connection may reset all their calls before a busy server accepts them, which is
-        // no attack. The limit therefore equals the number of concurrent calls. Beyond it, the connection closes.
+        // Clients that share a connection may reset all their calls before a busy server accepts
+        // them, which is no attack. The limit therefore equals the number of concurrent calls.
+        // Beyond it, the connection closes.
         .http2_max_pending_accept_reset_streams(usize::try_from(grpc.max_concurrent_streams).ok())
         .http2_keepalive_interval(Some(Duration::from_secs(grpc.keepalive_interval_s)))
         .http2_keepalive_timeout(Some(Duration::from_secs(grpc.keepalive_timeout_s)))
@@ -254,7 +257,7 @@ fn serve_grpc(
         .add_service(tonic_health::pb::health_server::HealthServer::new(health.service()))
         .add_optional_service(v1)
         .add_optional_service(v1alpha)
-        .add_service(guarded(service, &authenticator, room))
+        .add_service(guarded(handler, &authenticator, budget))
         .add_service(Authenticated::new(
             AdminServiceServer::new(administration).max_decoding_message_size(MAX_REQUEST_BYTES),
             authenticator,

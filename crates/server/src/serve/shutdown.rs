@@ -1,7 +1,7 @@
 //! Graceful shutdown, within time limits.
 //!
-//! First, health reports `NOT_SERVING`. After the grace period the server accepts no more calls, and finishes
-//! the calls in flight.
+//! First, health reports `NOT_SERVING`. After the grace period the server accepts no more calls,
+//! and finishes the calls in flight.
 
 use std::time::Duration;
 
@@ -21,7 +21,8 @@ use crate::{
 pub struct RunningServer {
     /// Reports the server's health.
     pub health: Health,
-    /// When cancelled, the listeners close, connections ask clients to go away, and calls in flight finish.
+    /// When cancelled, the listeners close, connections ask clients to go away, and calls in flight
+    /// finish.
     pub stop: CancellationToken,
     /// Tracks the calls in flight.
     pub in_flight: TaskTracker,
@@ -32,7 +33,8 @@ pub struct RunningServer {
 }
 
 impl RunningServer {
-    /// Stops the server: waits `drain_grace_s`, then at most `drain_limit_s` for the calls in flight.
+    /// Stops the server: waits `drain_grace_s`, then at most `drain_limit_s` for the calls in
+    /// flight.
     pub async fn drain(mut self, settings: &DrainSettings) -> Exit {
         self.health.set_accepting(false).await;
         tracing::info!(calls_in_flight = self.in_flight.len(), ?settings, "drain started");

@@ -1,4 +1,5 @@
-//! The outermost layer of every protocol. It gives each request an id, a log line at its end, and a span.
+//! The outermost layer of every protocol. It gives each request an id, a log line at its end, and a
+//! span.
 
 use std::{
     pin::Pin,
@@ -24,10 +25,12 @@ use crate::{
     },
 };
 
-/// The minimum time between two warnings about failed requests. Clients can cause such failures at will.
+/// The minimum time between two warnings about failed requests. Clients can cause such failures at
+/// will.
 const LOG_PERIOD: Duration = Duration::from_secs(1);
 
-/// Creates [`TelemetryService`]s. As the outermost layer, it also logs requests that other layers reject.
+/// Creates [`TelemetryService`]s. As the outermost layer, it also logs requests that other layers
+/// reject.
 #[derive(Clone, Debug)]
 pub struct TelemetryLayer {
     protocol: Protocol,
@@ -99,7 +102,8 @@ impl RequestRecord {
     fn begin<B>(layer: &TelemetryLayer, request: &Request<B>) -> Self {
         let TelemetryLayer { protocol, tracing, log_throttle } = layer;
         let id = RequestId::of(request.headers());
-        let target = RequestTarget::new(*protocol, request.method(), request.uri().path(), request.extensions());
+        let target =
+            RequestTarget::new(*protocol, request.method(), request.uri().path(), request.extensions());
         let trace = tracing.begin_request(&target, request.uri().path(), request.headers(), &id);
         let span = tracing::info_span!("request", request_id = %id, trace_id = Empty);
         if !span.is_disabled()

@@ -47,7 +47,8 @@ impl fmt::Display for RequestTarget {
     }
 }
 
-/// Returns the name of a method by the conventions of OpenTelemetry. Unknown methods share one name.
+/// Returns the name of a method by the conventions of OpenTelemetry. Unknown methods share one
+/// name.
 pub(crate) fn method_name(method: &Method) -> &'static str {
     let known = ["GET", "POST", "OPTIONS", "HEAD", "PUT", "PATCH", "DELETE", "CONNECT", "TRACE"];
     known.into_iter().find(|name| method == name).unwrap_or("_OTHER")
@@ -103,7 +104,8 @@ mod tests {
 
     #[test]
     fn unknown_routes_share_one_metric_label() {
-        let grpc = |path| RequestTarget::new(Protocol::Grpc, &Method::POST, path, &Extensions::new()).to_string();
+        let grpc =
+            |path| RequestTarget::new(Protocol::Grpc, &Method::POST, path, &Extensions::new()).to_string();
         assert_eq!(grpc("/blip.v1.BlipService/Ask"), "Ask");
         assert_eq!(grpc("/blip.v1.BlipService/Invented"), "other");
         let invented = Method::from_bytes(b"INVENTED").unwrap();

@@ -52,7 +52,8 @@ impl std::str::FromStr for CorsOrigin {
         if text == "*" {
             return Ok(Self::Any);
         }
-        let invalid = || format!("invalid origin {text:?}, expected * or an origin such as https://example.org");
+        let invalid =
+            || format!("invalid origin {text:?}, expected * or an origin such as https://example.org");
         // Browsers send origins in lower case.
         let origin = text.to_ascii_lowercase();
         let uri: Uri = origin.parse().map_err(|_| invalid())?;
@@ -93,7 +94,7 @@ pub struct HttpSettings {
 
     /// Origins whose pages may call from a browser, comma-separated
     ///
-    /// An example is `https://example.org`. `*` allows every origin.
+    /// An example is `https://example.org`. Use * for every origin.
     ///
     /// [default: none]
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',', env = "BLIP_SERVE__HTTP__CORS_ORIGINS")]

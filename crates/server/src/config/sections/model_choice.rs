@@ -45,9 +45,14 @@ impl FromStr for ModelName {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let is_valid =
-            (1..=64).contains(&text.len()) && text.starts_with(is_allowed_first) && text.chars().all(is_allowed);
-        if is_valid { Ok(Self(text.into())) } else { Err(format!("invalid name, expected {}", Self::EXPECTED)) }
+        let is_valid = (1..=64).contains(&text.len())
+            && text.starts_with(is_allowed_first)
+            && text.chars().all(is_allowed);
+        if is_valid {
+            Ok(Self(text.into()))
+        } else {
+            Err(format!("invalid name, expected {}", Self::EXPECTED))
+        }
     }
 }
 
@@ -259,6 +264,9 @@ mod tests {
     #[test]
     fn unknown_dtype_is_rejected_with_all_known_ones() {
         let message = "int8".parse::<DtypeRequest>().unwrap_err();
-        assert!(message.contains("int8") && message.contains("auto") && message.contains("bf16"), "{message}");
+        assert!(
+            message.contains("int8") && message.contains("auto") && message.contains("bf16"),
+            "{message}"
+        );
     }
 }

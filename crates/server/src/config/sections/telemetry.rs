@@ -114,7 +114,8 @@ impl FromStr for Ratio {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let number = text.parse().map_err(|_| format!("invalid ratio {text:?}, expected a number from 0 to 1"))?;
+        let number =
+            text.parse().map_err(|_| format!("invalid ratio {text:?}, expected a number from 0 to 1"))?;
         if (0.0..=1.0).contains(&number) {
             Ok(Self(number))
         } else {

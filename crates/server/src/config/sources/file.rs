@@ -154,12 +154,7 @@ fn unknown(path: &str, name: &str, nearest: String) -> SettingsError {
 }
 
 /// Returns one value as text, in the form of the command line.
-fn text(
-    definition: &Definition,
-    path: &str,
-    key: &str,
-    value: &ValueKind,
-) -> Result<String, SettingsError> {
+fn text(definition: &Definition, path: &str, key: &str, value: &ValueKind) -> Result<String, SettingsError> {
     match (definition.kind, value) {
         // A text is accepted for every kind. TOML has no numbers above 2^63, and YAML reads words
         // such as `off` as booleans.

@@ -81,7 +81,9 @@ pub(crate) fn variable(name: &str, value: &str) -> Result<SourceValues, Settings
 }
 
 /// Reads a command line.
-pub(crate) fn command_line<'a>(flags: impl IntoIterator<Item = &'a str>) -> Result<SourceValues, clap::Error> {
+pub(crate) fn command_line<'a>(
+    flags: impl IntoIterator<Item = &'a str>,
+) -> Result<SourceValues, clap::Error> {
     let command = CliArgs::augment_args(Command::new("blip-serve").no_binary_name(true));
     let args = CliArgs::from_arg_matches(&command.try_get_matches_from(flags)?)?;
     Ok(args.into_values())
@@ -101,6 +103,11 @@ pub(crate) fn assert_committed(path: &str, generated: &str) {
     }
     let committed = std::fs::read_to_string(&file).unwrap();
     assert!(committed == generated, "{path} is stale: run UPDATE_DOCS=1 cargo test committed");
+}
+
+#[test]
+fn command_line_is_well_formed() {
+    CliArgs::augment_args(Command::new("blip-serve")).debug_assert();
 }
 
 #[test]

@@ -84,7 +84,11 @@ fn stronger_source_switches_off_and_on() {
 fn flag_of_a_switch_that_is_on_takes_an_optional_value() {
     for (flag, expected) in [("--fetch", true), ("--fetch=true", true), ("--fetch=false", false)] {
         let flags = command_line([flag]).unwrap();
-        let sources = Sources { environment: variable("BLIP_SERVE__FETCH__ENABLED", "false").unwrap(), flags, ..Sources::default() };
+        let sources = Sources {
+            environment: variable("BLIP_SERVE__FETCH__ENABLED", "false").unwrap(),
+            flags,
+            ..Sources::default()
+        };
         assert_eq!(sources.resolve().unwrap().settings.fetch.fetch_enabled, expected, "{flag}");
     }
     // The value needs the equals sign, so it is not a positional argument.

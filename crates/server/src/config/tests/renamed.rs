@@ -54,7 +54,10 @@ fn old_names_are_unique_and_no_current_names() {
     }
     for renamed in OLD_VALUES {
         let definition = definition(renamed.key).unwrap();
-        assert!(definition.parse(renamed.old).is_err() && definition.parse(renamed.new).is_ok(), "{renamed:?}");
+        assert!(
+            definition.parse(renamed.old).is_err() && definition.parse(renamed.new).is_ok(),
+            "{renamed:?}"
+        );
     }
 }
 
@@ -68,26 +71,35 @@ fn old_name_equals_the_current_one_in_every_source() {
 
         let (settings, renamings) = from_file(&line(definition, renamed.key, &[old]));
         assert_eq!(settings, expected, "{renamed:?}");
-        assert_eq!(renamings, match renamed.is_inverted {
-            true => renaming(format!("{} = {old}", renamed.key), format!("{} = {new}", definition.key)),
-            false => renaming(renamed.key, &*definition.key),
-        });
+        assert_eq!(
+            renamings,
+            match renamed.is_inverted {
+                true => renaming(format!("{} = {old}", renamed.key), format!("{} = {new}", definition.key)),
+                false => renaming(renamed.key, &*definition.key),
+            }
+        );
 
         let (settings, renamings) = from_variable(&old_variable, old);
         assert_eq!(settings, expected, "{renamed:?}");
-        assert_eq!(renamings, match renamed.is_inverted {
-            true => renaming(format!("{old_variable}={old}"), format!("{variable}={new}")),
-            false => renaming(&*old_variable, &**variable),
-        });
+        assert_eq!(
+            renamings,
+            match renamed.is_inverted {
+                true => renaming(format!("{old_variable}={old}"), format!("{variable}={new}")),
+                false => renaming(&*old_variable, &**variable),
+            }
+        );
 
         let old_flag = format!("--{}", renamed.flag);
         let written = if renamed.is_inverted { old_flag.clone() } else { format!("{old_flag}={old}") };
         let (settings, renamings) = from_flag(&written);
         assert_eq!(settings, expected, "{renamed:?}");
-        assert_eq!(renamings, match renamed.is_inverted {
-            true => renaming(old_flag, format!("--{}={new}", definition.flag())),
-            false => renaming(old_flag, format!("--{}", definition.flag())),
-        });
+        assert_eq!(
+            renamings,
+            match renamed.is_inverted {
+                true => renaming(old_flag, format!("--{}={new}", definition.flag())),
+                false => renaming(old_flag, format!("--{}", definition.flag())),
+            }
+        );
     }
 }
 
@@ -118,7 +130,8 @@ fn old_value_equals_the_current_one_in_every_source() {
 fn old_and_current_name_in_one_source_are_an_error() {
     for renamed in OLD_NAMES {
         let (definition, new, old) = changed_values(renamed);
-        let both = [(renamed.key, old), (&*definition.key, new)].map(|(key, value)| line(definition, key, &[value]));
+        let both =
+            [(renamed.key, old), (&*definition.key, new)].map(|(key, value)| line(definition, key, &[value]));
         let error = file(&both.concat()).unwrap_err().to_string();
         let expected = |place: &str, old: &str, new: &str| {
             format!("{place}: both {old} and {new} are set: {old} is the old name of {new}")
@@ -206,7 +219,10 @@ fn empty_old_section_is_renamed() {
 fn suggestion_is_a_current_name() {
     let error = variable("BLIP_SERVE__FETCH__OF", "true").unwrap_err().to_string();
     let (_, suggestion) = error.split_once("did you mean ").unwrap();
-    assert!(definitions().iter().any(|definition| format!("{}?", definition.variable) == suggestion), "{error}");
+    assert!(
+        definitions().iter().any(|definition| format!("{}?", definition.variable) == suggestion),
+        "{error}"
+    );
     let error = file("[grpc]\nmax_held_byte = 3").unwrap_err().to_string();
     assert!(error.ends_with("did you mean grpc.max_header_bytes?"), "{error}");
 }

@@ -22,7 +22,7 @@ fn render() -> String {
          :target{background:#fe9}</style>\n<h1>Errors</h1>\n<dl>\n",
     );
     for reason in ErrorReason::ALL {
-        let row = reason.row();
+        let row = reason.spec();
         let again =
             if row.retryable { "the same request can succeed later" } else { "trying again does not help" };
         let _ = writeln!(
@@ -49,7 +49,7 @@ mod tests {
     fn every_reason_has_its_anchor_and_nothing_has_to_be_escaped() {
         let page = render();
         for reason in ErrorReason::ALL {
-            let row = reason.row();
+            let row = reason.spec();
             assert!(page.contains(&format!("id=\"{}\"", row.name)));
             assert!(![row.template, row.remedy].concat().contains(['<', '&']), "{row:?}");
         }

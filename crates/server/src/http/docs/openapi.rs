@@ -223,8 +223,8 @@ fn problems_of(path: &str, changes: bool) -> BTreeMap<u16, Vec<ErrorSpec>> {
     };
     let mut statuses: BTreeMap<u16, Vec<ErrorSpec>> = BTreeMap::new();
     for reason in ErrorReason::ALL.iter().filter(is_here) {
-        let row = reason.row();
-        if row.scope != Scope::Pair {
+        let row = reason.spec();
+        if row.scope != Scope::Item {
             statuses.entry(row.http).or_default().push(row);
         }
     }

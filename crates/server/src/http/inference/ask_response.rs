@@ -186,7 +186,7 @@ impl Details {
 
 impl From<&RequestError> for Failure {
     fn from(refusal: &RequestError) -> Self {
-        let row = refusal.reason().row();
+        let row = refusal.reason().spec();
         let field = refusal.details().find(|(name, _)| *name == "field");
         Self {
             reason: row.name,

@@ -95,7 +95,7 @@ async fn answer(
 ) -> Result<Response, RequestError> {
     let arrived = Instant::now();
     let (head, body) = request.into_parts();
-    let HttpServer { service, authenticator, room, .. } = &*server;
+    let HttpServer { handler, authenticator, budget: memory, .. } = &*server;
     let address = connection.remote_addr();
 
     // Whoever shows a key in a header is known before his body is read; the model card's token is in the body.
@@ -103,10 +103,10 @@ async fn answer(
     let known = token.is_some() || authenticator.is_open();
     let known = known.then(|| authenticator.authenticate(token, address)).transpose()?;
     let media = Media::of(kind, &head.headers)?;
-    let upload = Upload::new(&head.headers, body, room.clone())?;
+    let upload = Upload::new(&head.headers, body, memory.clone())?;
     let budget = upload.held();
     let reading = read(kind, media, &head.headers, upload);
-    let default_deadline = service.default_deadline.and_then(|limit| arrived.checked_add(limit));
+    let default_deadline = handler.default_deadline.and_then(|limit| arrived.checked_add(limit));
     let payload = match default_deadline {
         Some(limit) => timeout_at(limit, reading)
             .await
@@ -119,7 +119,7 @@ async fn answer(
         None => authenticator.authenticate(secret_token.as_deref().map(str::as_bytes), address)?,
     };
 
-    let inputs = Payload::inputs(images, texts, format, room.max_message_bytes())?;
+    let inputs = Payload::inputs(images, texts, format, memory.max_message_bytes())?;
     let with_image = inputs.iter().filter(|input| input.image.is_some()).count();
     let counts: Vec<usize> = inputs.iter().map(|input| input.texts.len()).collect();
     let deadline = match options.timeout() {
@@ -127,7 +127,7 @@ async fn answer(
         None => default_deadline,
     };
     let trace: TraceScope = head.extensions.get().cloned().unwrap_or_default();
-    let results = service.inference.infer(InferenceRequest {
+    let results = handler.inference.infer(InferenceRequest {
         inputs,
         task,
         model,

@@ -17,10 +17,12 @@ use crate::{
 
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// Records the memory of all GPUs in use, once the models are loaded. Returns at once if no GPU is in use.
+/// Records the memory of all GPUs in use, once the models are loaded. Returns at once if no GPU is
+/// in use.
 ///
-/// The memory is read on a blocking thread, one at a time. LibTorch holds its allocator's lock while it queries
-/// the driver, and the driver of a hung device does not respond. A scrape must not wait for it.
+/// The memory is read on a blocking thread, one at a time. LibTorch holds its allocator's lock
+/// while it queries the driver, and the driver of a hung device does not respond. A scrape must not
+/// wait for it.
 pub(crate) async fn watch(mut readiness: watch::Receiver<Readiness>) {
     if readiness.wait_for(|readiness| readiness.is_started).await.is_err() {
         return;

@@ -1,4 +1,5 @@
-//! The operations listener: `/metrics`, the probes `/livez`, `/readyz` and `/healthz`, and the log filter.
+//! The operations listener: `/metrics`, the probes `/livez`, `/readyz` and `/healthz`, and the log
+//! filter.
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -56,8 +57,8 @@ struct OpsState {
 
 /// Serves the endpoint on `listener` forever.
 ///
-/// The server is not ready while the queues of all models in `snapshots` are full. While one of them has
-/// capacity, requests for its model can succeed.
+/// The server is not ready while the queues of all models in `snapshots` are full. While one of
+/// them has capacity, requests for its model can succeed.
 pub async fn serve(
     listener: TcpListener,
     config: OpsConfig,
@@ -105,7 +106,11 @@ async fn metrics(State(state): State<OpsState>) -> impl IntoResponse {
 async fn ready(State(state): State<OpsState>) -> impl IntoResponse {
     let is_serving = state.readiness.borrow().is_serving;
     if !is_serving {
-        return probe_response(false, "", "not ready: models loading, server stopping, or engine unhealthy\n");
+        return probe_response(
+            false,
+            "",
+            "not ready: models loading, server stopping, or engine unhealthy\n",
+        );
     }
     let queues = (state.snapshots)();
     let is_full = !queues.is_empty() && queues.iter().all(|(_, queue)| queue.jobs >= queue.job_limit);
@@ -134,7 +139,9 @@ mod tests {
             readiness,
             snapshots: Arc::new(move || {
                 let queue = |jobs: &usize| Snapshot { jobs: *jobs, job_limit: 3, ..Snapshot::default() };
-                jobs.iter().map(|jobs| (Arc::new(ModelInfo::for_test("model", "demo")), queue(jobs))).collect()
+                jobs.iter()
+                    .map(|jobs| (Arc::new(ModelInfo::for_test("model", "demo")), queue(jobs)))
+                    .collect()
             }),
             recorder: PrometheusBuilder::new().build_recorder().handle(),
             commit: "unknown",

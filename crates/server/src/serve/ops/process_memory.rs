@@ -9,16 +9,19 @@ use crate::telemetry::metrics::table::{
     ALLOCATOR_COMMITTED, ALLOCATOR_COMMITTED_PEAK, PAGE_FAULTS, RESIDENT_PEAK,
 };
 
-/// Memory of mimalloc, which is the allocator of the program and of LibTorch, and of the whole process.
+/// Memory of mimalloc, which is the allocator of the program and of LibTorch, and of the whole
+/// process.
 ///
-/// mimalloc takes memory from the operating system in large blocks, and reuses freed parts. The difference to
-/// resident memory is memory outside the allocator: mapped weights, stacks, and direct allocations.
+/// mimalloc takes memory from the operating system in large blocks, and reuses freed parts. The
+/// difference to resident memory is memory outside the allocator: mapped weights, stacks, and
+/// direct allocations.
 ///
-/// mimalloc also reports the current resident memory. On Linux that equals the committed bytes, so it is
-/// omitted.
+/// mimalloc also reports the current resident memory. On Linux that equals the committed bytes, so
+/// it is omitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProcessMemory {
-    /// Bytes that the allocator holds, in use or free. Almost 0 in a program with another allocator.
+    /// Bytes that the allocator holds, in use or free. Almost 0 in a program with another
+    /// allocator.
     pub(crate) committed_bytes: u64,
     /// The maximum of `committed_bytes` since the start.
     pub(crate) committed_peak_bytes: u64,
@@ -33,8 +36,8 @@ impl ProcessMemory {
     #[expect(unsafe_code, reason = "mimalloc is a C library that writes through pointers")]
     pub(crate) fn read() -> Self {
         let [mut resident_peak, mut committed, mut committed_peak, mut faults] = [0_usize; 4];
-        // SAFETY: each pointer is null, which mimalloc ignores, or points to a local variable of the type that
-        // the header declares. The variables outlive the call.
+        // SAFETY: each pointer is null, which mimalloc ignores, or points to a local variable of
+        // the type that the header declares. The variables outlive the call.
         unsafe {
             mi_process_info(
                 null_mut(),

@@ -13,5 +13,6 @@ pub use http::count_requests;
 pub use recorder::install;
 pub use table::{
     CancellationGuard, ConnectionGuard, METRICS, RequestStage, count_connection, count_item_error,
-    count_refused_connection, count_self_test, init_self_test_counters, record_write_time, set_drain_deadline,
+    count_refused_connection, count_self_test, init_self_test_counters, record_write_time,
+    set_drain_deadline,
 };

@@ -6,7 +6,8 @@ use scheduler::{Metric, MetricKind};
 
 use crate::telemetry::metrics::METRICS;
 
-/// Upper bounds of histogram buckets, by the suffix of the metric's name. The first matching suffix applies.
+/// Upper bounds of histogram buckets, by the suffix of the metric's name. The first matching suffix
+/// applies.
 ///
 /// Times have bounds from 1 ms to 60 s, and batch sizes have powers of two.
 pub const BUCKETS: [(&str, &[f64]); 4] = [
@@ -41,8 +42,9 @@ pub fn install() -> anyhow::Result<PrometheusHandle> {
     let mut builder = PrometheusBuilder::new();
     for metric in all().filter(|metric| metric.kind == MetricKind::Histogram) {
         let matcher = Matcher::Full(metric.name.to_owned());
-        builder =
-            builder.set_buckets_for_metric(matcher, buckets(metric.name)).context("cannot set histogram buckets")?;
+        builder = builder
+            .set_buckets_for_metric(matcher, buckets(metric.name))
+            .context("cannot set histogram buckets")?;
     }
     let handle = builder.install_recorder().context("cannot install the metrics recorder")?;
     all().for_each(Metric::describe);

@@ -107,7 +107,7 @@ impl Drop for CancellationGuard {
 
 /// Counts an item that ended with `error`.
 pub fn count_item_error(error: &RequestError) {
-    counter!(ITEMS_REJECTED, "reason" => error.reason().row().name).increment(1);
+    counter!(ITEMS_REJECTED, "reason" => error.reason().spec().name).increment(1);
 }
 
 /// Records the time of an answer in the stage `write`.
@@ -145,7 +145,8 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// Counts a connection that was closed for `reason`, which is one of the label's values in the table.
+/// Counts a connection that was closed for `reason`, which is one of the label's values in the
+/// table.
 pub fn count_refused_connection(reason: &'static str) {
     counter!(CONNECTIONS_REFUSED, "reason" => reason).increment(1);
 }
@@ -155,7 +156,8 @@ pub fn count_self_test(model: &Arc<str>, result: &'static str) {
     counter!(SELF_TESTS, "model" => Arc::clone(model), "result" => result).increment(1);
 }
 
-/// Exports the counters of these results as 0. Prometheus sees no increase of a counter that first appears as 1.
+/// Exports the counters of these results as 0. Prometheus sees no increase of a counter that first
+/// appears as 1.
 pub fn init_self_test_counters(model: &Arc<str>, results: &[&'static str]) {
     for result in results {
         counter!(SELF_TESTS, "model" => Arc::clone(model), "result" => *result).increment(0);

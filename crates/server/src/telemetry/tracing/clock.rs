@@ -1,8 +1,5 @@
 //! Converts instants of the server to wall-clock times, which spans use.
-#![expect(
-    clippy::disallowed_types,
-    reason = "spans use wall-clock times, also in tests with a paused clock"
-)]
+#![expect(clippy::disallowed_types, reason = "spans use wall-clock times, also in tests with a paused clock")]
 
 use std::time::SystemTime;
 

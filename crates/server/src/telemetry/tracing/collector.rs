@@ -113,7 +113,10 @@ mod tests {
         assert_eq!(endpoint(None, &[]), None);
         assert_eq!(endpoint(None, &[all]).as_deref(), Some("http://all:4317"));
         assert_eq!(endpoint(None, &[all, traces]).as_deref(), Some("http://traces:4317"));
-        assert_eq!(endpoint(Some("http://setting:4317"), &[all, traces]).as_deref(), Some("http://setting:4317"));
+        assert_eq!(
+            endpoint(Some("http://setting:4317"), &[all, traces]).as_deref(),
+            Some("http://setting:4317")
+        );
         assert_eq!(endpoint(None, &[(all.0, " ")]), None);
         assert_eq!(endpoint(Some("http://setting:4317"), &[("OTEL_SDK_DISABLED", "True")]), None);
     }
@@ -143,8 +146,9 @@ mod tests {
 
     #[test]
     fn error_names_the_variable_without_its_secret() {
-        let error =
-            |variables: &[_]| format!("{:#}", collector(&settings(None, None), variables).expect_err("wrong"));
+        let error = |variables: &[_]| {
+            format!("{:#}", collector(&settings(None, None), variables).expect_err("wrong"))
+        };
         let all = (ALL, "http://all:4318");
         assert_eq!(
             error(&[all, ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json")]),

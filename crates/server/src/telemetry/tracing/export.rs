@@ -33,8 +33,8 @@ struct Inner {
 impl Tracing {
     /// Sets up tracing from `settings` and the `OTEL_` variables of the environment.
     ///
-    /// Must be called inside the tokio runtime, on which the connection to the collector runs. The exporter
-    /// connects when the first spans are ready.
+    /// Must be called inside the tokio runtime, on which the connection to the collector runs. The
+    /// exporter connects when the first spans are ready.
     ///
     /// # Errors
     /// An invalid endpoint or variable.
@@ -85,8 +85,7 @@ impl Tracing {
     /// Exports the remaining spans within three seconds, and stops the exporter.
     pub async fn finish(&self) {
         let Some(inner) = self.0.clone() else { return };
-        let flush =
-            tokio::task::spawn_blocking(move || inner.provider.shutdown_with_timeout(FLUSH_LIMIT));
+        let flush = tokio::task::spawn_blocking(move || inner.provider.shutdown_with_timeout(FLUSH_LIMIT));
         // The outer timeout applies only if the library exceeds its limit.
         match tokio::time::timeout(2 * FLUSH_LIMIT, flush).await {
             Ok(Ok(Ok(()))) => {}

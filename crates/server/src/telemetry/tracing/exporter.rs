@@ -32,9 +32,9 @@ const LOG_PERIOD: Duration = Duration::from_secs(60);
 /// Unreadable certificates, or invalid options of the collector.
 pub(crate) fn exporter(collector: &Collector) -> anyhow::Result<impl Exporter + 'static> {
     let authorities = match &collector.authorities {
-        Some(path) => {
-            Some(std::fs::read(path).with_context(|| format!("cannot read certificate authorities in {path}"))?)
-        }
+        Some(path) => Some(
+            std::fs::read(path).with_context(|| format!("cannot read certificate authorities in {path}"))?,
+        ),
         None => None,
     };
     let built = match collector.protocol {
@@ -120,7 +120,8 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn failed_export_is_logged_once_per_minute() {
-        let exporter = ThrottledExporter { exporter: Unreachable, log_throttle: LogThrottle::every(LOG_PERIOD) };
+        let exporter =
+            ThrottledExporter { exporter: Unreachable, log_throttle: LogThrottle::every(LOG_PERIOD) };
         assert!(exporter.export(Vec::new()).await.is_ok());
         for _ in 0..9 {
             assert!(exporter.export(Vec::new()).await.is_ok());

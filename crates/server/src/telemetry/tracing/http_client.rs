@@ -33,7 +33,8 @@ impl CollectorClient {
             Some(pem) => {
                 let mut roots = RootCertStore::empty();
                 for certificate in CertificateDer::pem_slice_iter(pem) {
-                    roots.add(certificate.context("invalid certificate authorities: not PEM certificates")?)?;
+                    roots
+                        .add(certificate.context("invalid certificate authorities: not PEM certificates")?)?;
                 }
                 anyhow::ensure!(!roots.is_empty(), "invalid certificate authorities: no certificate found");
                 roots

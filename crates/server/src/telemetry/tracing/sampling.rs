@@ -1,27 +1,23 @@
-//! Decides which requests are recorded: those that their clients record, and a fraction of the others.
+//! Decides which requests are recorded: those that their clients record, and a fraction of the
+//! others.
 
-use opentelemetry::Context;
-use opentelemetry::KeyValue;
-use opentelemetry::TraceId;
-use opentelemetry::trace::Link;
-use opentelemetry::trace::SpanKind;
-use opentelemetry_sdk::trace::Sampler;
-use opentelemetry_sdk::trace::SamplingResult;
-use opentelemetry_sdk::trace::ShouldSample;
-use opentelemetry::trace::SpanBuilder;
-use opentelemetry::trace::SpanContext;
-use crate::telemetry::tracing::TraceScope;
+use opentelemetry::{
+    Context, KeyValue, TraceId,
+    trace::{Link, SpanKind},
+};
+use opentelemetry_sdk::trace::{Sampler, SamplingResult, ShouldSample};
 
 /// The name of the span of a batch.
 pub(crate) const BATCH_SPAN: &str = "batch";
 
-/// The sampler of requests. It records every batch span, because a batch begins one only if any of its items
-/// is recorded.
+/// The sampler of requests. It records every batch span, because a batch begins one only if any of
+/// its items is recorded.
 #[derive(Clone, Debug)]
 pub(crate) struct Sampling(Sampler);
 
 impl Sampling {
-    /// Records the fraction `ratio`, from 0 to 1, of the requests without a sampling decision of the client.
+    /// Records the fraction `ratio`, from 0 to 1, of the requests without a sampling decision of
+    /// the client.
     pub(crate) fn new(ratio: f64) -> Self {
         Self(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio))))
     }
@@ -41,4 +37,3 @@ impl ShouldSample for Sampling {
         sampler.should_sample(parent, trace_id, name, kind, attributes, links)
     }
 }
-

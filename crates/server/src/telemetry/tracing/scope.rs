@@ -67,7 +67,8 @@ impl TraceScope {
         self.recorded().map(|open| open.context.span().span_context().clone())
     }
 
-    /// Begins a span below this one. Below a span that is not recorded, returns a clone of this scope.
+    /// Begins a span below this one. Below a span that is not recorded, returns a clone of this
+    /// scope.
     #[must_use]
     pub fn child<A: IntoIterator<Item = Attribute>>(
         &self,
@@ -125,7 +126,8 @@ impl TraceScope {
         }
     }
 
-    /// Returns the headers that carry the trace context to another server. Empty without propagation.
+    /// Returns the headers that carry the trace context to another server. Empty without
+    /// propagation.
     #[must_use]
     pub fn headers(&self) -> HeaderMap {
         match &self.0 {

@@ -81,7 +81,9 @@ impl TraceScope {
                 }
             }
             RequestStatus::Http(Some(status)) => {
-                self.set_attributes(|| [KeyValue::new("http.response.status_code", i64::from(status.as_u16()))]);
+                self.set_attributes(|| {
+                    [KeyValue::new("http.response.status_code", i64::from(status.as_u16()))]
+                });
                 match status {
                     StatusCode::INTERNAL_SERVER_ERROR => self.fail("500"),
                     StatusCode::SERVICE_UNAVAILABLE => self.fail("503"),
@@ -101,12 +103,12 @@ mod tests {
     use opentelemetry::trace::Status;
 
     use super::*;
-    use crate::telemetry::tracing::in_memory::SpanRecorder;
     use crate::telemetry::Protocol;
+    use crate::telemetry::tracing::in_memory::SpanRecorder;
 
     fn serve(recorder: &SpanRecorder, path: &str, status: RequestStatus) {
         let target = RequestTarget::new(Protocol::Grpc, &Method::POST, path, &Extensions::new());
-        let id = RequestId::fresh();
+        let id = RequestId::new_unique();
         recorder.tracing().begin_request(&target, path, &HeaderMap::new(), &id).end_request(status);
     }
 
