@@ -8,11 +8,13 @@ use proto::{
     Answer, AskRequest, AskResponse, Caption, CaptionPiece, CaptionRequest, CaptionResponse, EmbedRequest,
     EmbedResponse, GetModelRequest, ListModelsRequest, ListModelsResponse, MatchRequest, MatchResponse,
     MatchScores, Model, ask_response,
-    blip_service_server::{BlipService, BlipServiceServer},
     caption_response, embed_response, match_response,
 };
 use serde_json::{Value, json};
-use server::error::{ErrorReason, RequestError};
+use server::{
+    error::{ErrorReason, RequestError},
+    grpc::generated::blip_service_server::{BlipService, BlipServiceServer},
+};
 use tokio::net::TcpListener;
 use tonic::{
     Request, Response, Status, Streaming,

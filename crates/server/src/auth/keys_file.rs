@@ -2,12 +2,12 @@
 
 use std::{collections::HashSet, num::NonZeroU32, path::Path, sync::Arc};
 
-use scheduler::Priority;
 use serde::{Deserialize, Deserializer, de::Error as _};
 
 use crate::{
     auth::{ApiKey, Quota, Rate},
     config::secret::KeyParseError,
+    priority::RequestPriority,
 };
 
 /// The maximum weight of a key.
@@ -73,22 +73,13 @@ struct KeyEntry {
     #[serde(deserialize_with = "key_text")]
     key: String,
     #[serde(default)]
-    priority: KeyPriority,
+    priority: RequestPriority,
     #[serde(default = "one")]
     weight: u32,
     questions_per_s: Option<u32>,
     burst: Option<u32>,
     #[serde(default)]
     admin: bool,
-}
-
-#[derive(Clone, Copy, Default, Deserialize)]
-#[serde(rename_all = "lowercase")]
-enum KeyPriority {
-    High,
-    #[default]
-    Normal,
-    Low,
 }
 
 fn one() -> u32 {
@@ -155,17 +146,15 @@ fn api_key(entry: &KeyEntry) -> Result<ApiKey, KeysFileError> {
             Some(Arc::new(Quota::new(Rate { questions_per_s, burst })))
         }
     };
-    let max_priority = match entry.priority {
-        KeyPriority::High => Priority::High,
-        KeyPriority::Normal => Priority::Normal,
-        KeyPriority::Low => Priority::Low,
-    };
+    let max_priority = entry.priority.into();
     let (weight, is_admin) = (entry.weight, entry.admin);
     Ok(ApiKey { max_priority, weight, quota, is_admin, ..ApiKey::new(entry.name.as_str(), secret) })
 }
 
 #[cfg(test)]
 mod tests {
+    use scheduler::Priority;
+
     use super::*;
 
     #[test]

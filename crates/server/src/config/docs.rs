@@ -39,7 +39,8 @@ pub fn documentation() -> String {
     page
 }
 
-/// Returns the flag with its placeholder. A switch that is on by default is shown as it is turned off.
+/// Returns the flag with its placeholder. A switch that is on by default is shown as it is turned
+/// off.
 fn flag(definition: &Definition) -> String {
     let flag = definition.flag();
     match definition.value_name() {

@@ -21,10 +21,10 @@ Its metadata contain the `field`, `value`, `limit` and `cause` of the message. O
 An error of *an item* is the `error` of one response, such as `AskResponse`. The other items of the
 call are processed. An error of *the call* is the status with which the call ends.
 
-Over HTTP, an error of *the call* is a problem document (RFC 9457, `application/problem+json`) with the
-HTTP status below. `request_id` contains the id of the request, and the header `Retry-After` contains
-the delay before a retry, if it is known. An error of *an item* is a `null` among the results and an
-entry in `errors`, in a response of status 200.
+Over HTTP, an error of *the call* is a problem document (RFC 9457, `application/problem+json`) with
+the HTTP status below. `request_id` contains the id of the request. The header `Retry-After`
+contains the delay before a retry, if it is known. An error of *an item* is a `null` among the
+results and an entry in `errors`, in a response of status 200.
 
 | reason | gRPC code | HTTP | of | retry | message | remedy |
 | --- | --- | --- | --- | --- | --- | --- |

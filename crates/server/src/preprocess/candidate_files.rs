@@ -137,8 +137,8 @@ mod tests {
         fs::write(&file, "red\ngreen circle\n").unwrap();
         let files = [CandidateFile { name: "colours".parse().unwrap(), file: file.clone() }];
         let lists = read_lists(&files).unwrap();
-        let (_, demo) = demo_model("demo").unwrap();
-        let checkpoint = Checkpoint::open(&ModelFiles::Embedded(demo)).unwrap();
+        let demo = ModelFiles::Folder("../../models/demo".into());
+        let checkpoint = Checkpoint::open(&demo).unwrap();
         let tokenizer = checkpoint.tokenizer();
         let lists = tokenize_lists(&lists, tokenizer).unwrap();
         let list = &lists["colours"];

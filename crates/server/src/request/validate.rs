@@ -242,7 +242,7 @@ mod tests {
             Ok(ItemTask::Rank { candidates, shortlist: limits.candidate_shortlist, num_answers: 1 })
         };
         assert_eq!(
-            wish(&["a", "b"], ""),
+            task(&["a", "b"], ""),
             ranked(CandidateSource::Given(vec!["a".to_owned(), "b".to_owned()]))
         );
         assert_eq!(task(&[], "vqa"), ranked(CandidateSource::Named("vqa".to_owned())));

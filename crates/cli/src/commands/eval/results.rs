@@ -127,7 +127,7 @@ mod tests {
         let tally = tally(&[1, 2].into(), &answers, &annotations()).unwrap();
         assert_eq!(tally.overall.questions, 2);
         assert!((tally.overall.percent() - 80.0).abs() < 1e-9, "{tally}");
-        assert!(crate::commands::eval::tally(&[1, 2, 3].into(), &answers, &annotations()).is_err());
+        assert!(super::tally(&[1, 2, 3].into(), &answers, &annotations()).is_err());
     }
 
     #[tokio::test]

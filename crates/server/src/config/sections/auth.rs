@@ -12,8 +12,8 @@ use crate::config::secret::Secret;
 pub struct AuthSettings {
     /// API keys of clients, comma-separated
     ///
-    /// A key is plain text, or sha256: and its hash in hexadecimal digits. Other users of the machine
-    /// can read a command line, so use the environment, a file or --auth-keys-file instead.
+    /// A key is plain text, or sha256: and its hash in hexadecimal digits. Other users of the
+    /// machine can read a command line, so use the environment, a file or --auth-keys-file instead.
     ///
     /// [default: none, every client may call]
     #[arg(
@@ -27,8 +27,8 @@ pub struct AuthSettings {
 
     /// TOML file of API keys with their rights
     ///
-    /// An array of tables `keys`. Each has name and key, and optionally priority (high, normal, low),
-    /// weight, questions_per_s, burst and admin (true, false).
+    /// An array of tables `keys`. Each has name and key, and optionally priority (high, normal,
+    /// low), weight, questions_per_s, burst and admin (true, false).
     #[arg(long, value_name = "FILE", env = "BLIP_SERVE__AUTH__KEYS_FILE", value_hint = ValueHint::FilePath)]
     pub auth_keys_file: Option<PathBuf>,
 
@@ -49,8 +49,8 @@ pub struct AuthSettings {
 pub struct AdminSettings {
     /// Allow administrators to load and unload models while the server runs
     ///
-    /// An administrator has an API key with `admin` set in the keys file. If there are no keys, every
-    /// client on the server's machine is an administrator.
+    /// An administrator has an API key with `admin` set in the keys file. If there are no keys,
+    /// every client on the server's machine is an administrator.
     #[arg(long, env = "BLIP_SERVE__ADMIN__ON")]
     pub admin: bool,
 

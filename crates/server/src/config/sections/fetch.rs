@@ -14,7 +14,8 @@ use crate::config::sections::limits::RequestLimits;
 pub struct FetchSettings {
     /// Fetch images by http and https URLs
     ///
-    /// If disabled, the server rejects such images as UNIMPLEMENTED. It accepts data: URLs in any case.
+    /// If disabled, the server rejects such images as UNIMPLEMENTED. It accepts data: URLs in any
+    /// case.
     #[arg(long = "fetch", env = "BLIP_SERVE__FETCH__ENABLED", default_value_t = true, action = ArgAction::Set)]
     pub fetch_enabled: bool,
 
@@ -28,8 +29,8 @@ pub struct FetchSettings {
 
     /// Domains from which images may be fetched, comma-separated
     ///
-    /// *.example.com matches the subdomains of example.com. With this setting, the server rejects URLs
-    /// with IP addresses.
+    /// *.example.com matches the subdomains of example.com. With this setting, the server rejects
+    /// URLs with IP addresses.
     ///
     /// [default: all]
     #[arg(long, value_name = "DOMAIN", value_delimiter = ',', env = "BLIP_SERVE__FETCH__ALLOW_DOMAINS")]
@@ -55,7 +56,8 @@ pub struct FetchSettings {
 
     /// Maximum memory for fetched files of all clients together, in bytes
     ///
-    /// A file counts until it is decoded. While it is fetched, it counts as the largest file allowed.
+    /// A file counts until it is decoded. While it is fetched, it counts as the largest file
+    /// allowed.
     #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__FETCH__MAX_MEMORY_BYTES", default_value_t = 512 << 20)]
     pub fetch_max_memory_bytes: usize,
 

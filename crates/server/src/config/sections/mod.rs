@@ -1,7 +1,8 @@
 //! The sections of the settings.
 //!
 //! The help of a setting is a summary of at most 80 characters without a full stop, and optional
-//! paragraphs of details. A last paragraph `[default: ...]` describes a default that is not a value.
+//! paragraphs of details. A last paragraph `[default: ...]` describes a default that is not a
+//! value.
 
 pub mod model;
 pub mod model_choice;

@@ -23,12 +23,12 @@ pub struct ModelSettings {
     ///
     /// `demo` is the small model inside this program. A folder has the layout of Hugging Face:
     /// config.json, preprocessor_config.json, tokenizer.json or vocab.txt, and model.safetensors or
-    /// pytorch_model.bin. A .pth file of the original repository needs the JSON files beside it. A name
-    /// on the hub may end with @ and a branch, tag or commit. The default is main. The server downloads
-    /// the model unless it is cached (see docs/guide/models.md).
+    /// pytorch_model.bin. A .pth file of the original repository needs the JSON files beside it. A
+    /// name on the hub may end with @ and a branch, tag or commit. The default is main. The server
+    /// downloads the model unless it is cached (see docs/guide/models.md).
     ///
-    /// Several models are comma-separated, or each has a flag. Requests name a model by NAME, or by the
-    /// last part of its source.
+    /// Several models are comma-separated, or each has a flag. Requests name a model by NAME, or by
+    /// the last part of its source.
     #[arg(long = "model", value_name = "[NAME=]demo|DIR|FILE|ORG/NAME[@REVISION]", value_delimiter = ',',
           env = "BLIP_SERVE__MODEL__SOURCE", default_value = "demo", value_hint = ValueHint::AnyPath)]
     pub models: Vec<ModelChoice>,
@@ -62,16 +62,16 @@ pub struct ModelSettings {
 
     /// Number format of matrix products in the image encoder
     ///
-    /// `auto` is the format of --dtype. `int8` requires f32 on the CPU. New images of a large model then
-    /// take little more than half the time, and a few answers change.
+    /// `auto` is the format of --dtype. `int8` requires f32 on the CPU. New images of a large model
+    /// then take little more than half the time, and a few answers change.
     #[arg(long, value_name = "auto|int8", env = "BLIP_SERVE__MODEL__VISION_DTYPE", default_value = "auto")]
     pub vision_dtype: blip::VisionDtype,
 
     /// Kernels for models in f32 on the CPU
     ///
-    /// `native` uses the kernels of this program for images and, on one thread, for questions and plain
-    /// answers. `libtorch` uses those of LibTorch. `auto` uses native kernels for images, and for the
-    /// rest if the model is as small as the demo.
+    /// `native` uses the kernels of this program for images and, on one thread, for questions and
+    /// plain answers. `libtorch` uses those of LibTorch. `auto` uses native kernels for images, and
+    /// for the rest if the model is as small as the demo.
     #[arg(
         long,
         value_name = "auto|native|libtorch",
@@ -82,9 +82,9 @@ pub struct ModelSettings {
 
     /// Kernels for residual and norm on CUDA
     ///
-    /// `native` computes both in one kernel, which is compiled when a model is loaded. `libtorch` uses
-    /// two kernels. If the native kernel is unavailable, the server logs a warning and uses LibTorch.
-    /// Experimental: the native kernel has not been measured on a GPU.
+    /// `native` computes both in one kernel, which is compiled when a model is loaded. `libtorch`
+    /// uses two kernels. If the native kernel is unavailable, the server logs a warning and uses
+    /// LibTorch. Experimental: the native kernel has not been measured on a GPU.
     #[arg(
         long,
         value_name = "native|libtorch",
@@ -118,8 +118,9 @@ pub struct ModelSettings {
 
     /// Memory for cached cross-attention keys and values, in bytes; 0 disables it
     ///
-    /// The cache is on the device. It holds images that are asked about repeatedly, and saves most of
-    /// the work that remains for an image with cached features. Engines on the CPU share one cache.
+    /// The cache is on the device. It holds images that are asked about repeatedly, and saves most
+    /// of the work that remains for an image with cached features. Engines on the CPU share one
+    /// cache.
     ///
     /// [default: 1 GiB on CUDA, 512 MiB on the CPU]
     #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__MODEL__CROSS_ATTENTION_CACHE_BYTES")]
@@ -141,9 +142,9 @@ pub struct ModelSettings {
 
     /// Number of model replicas
     ///
-    /// Batches are distributed among replicas. On CUDA, each replica runs on its device, counted from
-    /// --device. On the CPU, each replica has --engine-threads threads, and all replicas share one image
-    /// cache. The default on the CPU is higher for a model as small as the demo, without
+    /// Batches are distributed among replicas. On CUDA, each replica runs on its device, counted
+    /// from --device. On the CPU, each replica has --engine-threads threads, and all replicas share
+    /// one image cache. The default on the CPU is higher for a model as small as the demo, without
     /// --engine-threads: one replica for each CPU, at most 4.
     ///
     /// [default: 1]
@@ -158,7 +159,8 @@ pub struct ModelSettings {
 }
 
 impl ModelSettings {
-    /// Checks that there is a model, and that the names of models and of candidate lists are unique.
+    /// Checks that there is a model, and that the names of models and of candidate lists are
+    /// unique.
     ///
     /// # Errors
     /// [`SettingsError::Conflict`] if not.

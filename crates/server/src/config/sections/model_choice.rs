@@ -13,7 +13,8 @@ impl ModelName {
     pub const EXPECTED: &str =
         "1 to 64 letters, digits, dots, dashes and underscores, a letter or digit first";
 
-    /// Returns the default name of a model: the last part of its source, as far as a name allows it.
+    /// Returns the default name of a model: the last part of its source, as far as a name allows
+    /// it.
     #[must_use]
     pub fn of_source(source: &str) -> Self {
         // A folder may have an @ in its name. On the hub, a revision follows the @.

@@ -42,9 +42,9 @@ pub struct SchedulerSettings {
     /// Target for the 95th percentile of latency, in milliseconds
     ///
     /// Before the server is ready, it times batches of growing size. It then lowers the two batch
-    /// limits to the largest sizes that take at most half of the target, because a question waits for
-    /// one batch and is answered in the next. The target holds while the queue of an engine contains
-    /// no more than its next batch.
+    /// limits to the largest sizes that take at most half of the target, because a question waits
+    /// for one batch and is answered in the next. The target holds while the queue of an engine
+    /// contains no more than its next batch.
     ///
     /// [default: none, the batch limits apply unchanged]
     #[arg(long, value_name = "MS", env = "BLIP_SERVE__SCHEDULER__TARGET_P95_MS")]
@@ -52,7 +52,8 @@ pub struct SchedulerSettings {
 
     /// Maximum duration of a batch before health reports NOT_SERVING, in seconds
     ///
-    /// Health recovers when the batch ends. After twice this time, the server ends with exit code 4.
+    /// Health recovers when the batch ends. After twice this time, the server ends with exit code
+    /// 4.
     #[arg(long, value_name = "SECONDS", env = "BLIP_SERVE__SCHEDULER__ENGINE_STALL_S",
           default_value_t = scheduler::SchedulerConfig::default().stall_after.as_secs())]
     pub engine_stall_s: u64,

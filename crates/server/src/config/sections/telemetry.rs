@@ -47,8 +47,8 @@ pub struct TraceSettings {
 
     /// Protocol of the collector
     ///
-    /// `grpc` uses port 4317 by convention. `http/protobuf` uses port 4318 by convention, and the server
-    /// appends /v1/traces to the URL.
+    /// `grpc` uses port 4317 by convention. `http/protobuf` uses port 4318 by convention, and the
+    /// server appends /v1/traces to the URL.
     ///
     /// [default: that of OTEL_EXPORTER_OTLP_PROTOCOL, or grpc]
     #[arg(long, value_name = "grpc|http/protobuf", env = "BLIP_SERVE__TRACE__OTLP_PROTOCOL")]

@@ -131,8 +131,8 @@ impl SourceValues {
     ///
     /// An old name or value counts as the current one, and is added to the renamings.
     ///
-    /// # Errors
-    /// [`SettingsError`] if a value is invalid, or if the source has set the setting by another name.
+    /// # Errors [`SettingsError`] if a value is invalid, or if the source has set the setting by
+    /// another name.
     pub(crate) fn insert(
         &mut self,
         kind: SourceKind<'_>,
@@ -149,14 +149,14 @@ impl SourceValues {
             });
         }
         let written = name.spelled(kind);
-        let values = self.to_current(kind, name, values)?;
+        let values = self.current_values(kind, name, values)?;
         definition.check(&kind.to_string(), &written, &values)?;
         self.assignments.insert(&definition.key, Assignment { values, old });
         Ok(())
     }
 
     /// Returns the values that the current name has, and adds renamings.
-    fn to_current(
+    fn current_values(
         &mut self,
         kind: SourceKind<'_>,
         name: &SettingName,

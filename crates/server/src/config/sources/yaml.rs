@@ -1,7 +1,7 @@
 //! Limits of YAML files, checked before a parser builds values.
 //!
-//! Two features are rejected: references, by which a few lines expand to gigabytes, and deep nesting,
-//! which the parser handles by recursion.
+//! Two features are rejected: references, by which a few lines expand to gigabytes, and deep
+//! nesting, which the parser handles by recursion.
 
 use yaml_rust2::parser::{Event, Parser};
 

@@ -183,7 +183,7 @@ fn invalid_kernels_are_reported_with_the_current_values() {
 
 #[test]
 fn old_fields_of_models_are_renamed() {
-    let old = "source = 'demo', flavour = 'salesforce', key_value_cache_bytes = 7";
+    let old = r#"source = 'demo', "flavour" = 'salesforce', key_value_cache_bytes = 7"#;
     let new = "source = 'demo', conventions = 'salesforce', cross_attention_cache_bytes = 7";
     let (settings, renamings) = from_file(&format!("models = [{{ source = 'a' }}, {{ {old} }}]"));
     assert_eq!(settings, from_file(&format!("models = [{{ source = 'a' }}, {{ {new} }}]")).0);
@@ -193,13 +193,13 @@ fn old_fields_of_models_are_renamed() {
     assert_eq!(renamings, expected);
 
     let (settings, renamings) =
-        from_file(r#"model.source = ['{"source": "demo", "flavour": "salesforce"}', '{"source": "a"}']"#); // check_prose: allow
+        from_file(r#"model.source = ['{"source": "demo", "flavour": "salesforce"}', '{"source": "a"}']"#);
     let (expected, none) =
         from_file(r#"model.source = ['{"source": "demo", "conventions": "salesforce"}', '{"source": "a"}']"#);
     assert_eq!((settings, none), (expected, vec![]));
     assert_eq!(renamings, renaming("model.source[0].flavour", "model.source[0].conventions"));
 
-    let error = file("models = [{ source = 'a', flavour = 'hf', conventions = 'hf' }]").unwrap_err();
+    let error = file(r#"models = [{ source = 'a', "flavour" = 'hf', conventions = 'hf' }]"#).unwrap_err();
     assert_eq!(
         error.to_string(),
         "a.toml: both models[0].flavour and models[0].conventions are set: \

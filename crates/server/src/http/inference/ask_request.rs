@@ -236,6 +236,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::{http::inference::payload::Milliseconds, priority::RequestPriority};
 
     const CARD: &str = include_str!("../examples/card_request.json");
 
@@ -250,11 +251,11 @@ mod tests {
 
     #[test]
     fn the_model_cards_payload_is_read_to_the_letter() {
-        let Payload { secret_token, images, questions, options, .. } =
+        let Payload { secret_token, images, texts, options, .. } =
             read_ask(CARD.as_bytes()).ok().unwrap();
         assert_eq!(secret_token.as_deref(), Some("optional"));
-        assert_eq!(images, [Source::Url("https://example.com".to_owned())]);
-        let Questions::Each(texts) = questions else { panic!() };
+        assert_eq!(images, [ImageSource::Remote("https://example.com".to_owned())]);
+        let Texts::Each(texts) = texts else { panic!() };
         assert_eq!(texts.len(), 1);
         assert_eq!((texts[0].len(), texts[0][5].text.as_str()), (6, "What is person doing?"));
         assert_eq!(options, Options::default());
@@ -265,9 +266,9 @@ mod tests {
         let body = r#"{"inputs": {"texts": [["what?"]], "images": [{"base64": "aGVsbG8="}]},
             "details": true, "stream": true, "priority": "low", "timeout_ms": 250}"#;
         let Payload { images, options, .. } = read_ask(body.as_bytes()).ok().unwrap();
-        assert_eq!(images, [Source::Data(Bytes::from("hello"))]);
+        assert_eq!(images, [ImageSource::Inline(Bytes::from("hello"))]);
         let timeout_ms = Some(Milliseconds(250));
-        assert_eq!(options, Options { details: true, stream: true, priority: Class::Low, timeout_ms });
+        assert_eq!(options, Options { details: true, stream: true, priority: RequestPriority::Low, timeout_ms });
     }
 
     #[test]

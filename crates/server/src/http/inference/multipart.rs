@@ -221,32 +221,32 @@ mod tests {
         ];
         let payload = read(form(&fields), 1 << 20).await.ok().unwrap();
         assert_eq!(payload.images, [file("first"), file("second")]);
-        let Texts::Shared(questions) = payload.questions else { panic!() };
-        assert_eq!(questions, ["what?", "who?", "why?"].map(|text| plain(text.to_owned())));
+        let Texts::Shared(questions) = payload.texts else { panic!() };
+        assert_eq!(questions, ["what?", "who?", "why?"].map(|text| TextInput::from(text.to_owned())));
         let timeout_ms = Some(Milliseconds(250));
         let options = Options { details: true, stream: false, priority: RequestPriority::High, timeout_ms };
         assert_eq!(payload.options, options);
         assert_eq!(payload.secret_token.as_deref(), Some("correct-horse"));
-        assert_eq!(payload.form, RequestFormat::Files { shared_questions: true });
+        assert_eq!(payload.format, RequestFormat::Files { shared_questions: true });
     }
 
     #[tokio::test]
     async fn each_image_may_have_its_own_questions() {
         let fields = [("texts", r#"[["what?"], ["who?"]]"#), ("image", "a"), ("image", "b")];
         let payload = read(form(&fields), 1 << 20).await.ok().unwrap();
-        let Texts::Each(lists) = payload.questions else { panic!() };
-        assert_eq!(lists, [["what?"], ["who?"]].map(|list| list.map(|text| plain(text.to_owned()))));
+        let Texts::Each(lists) = payload.texts else { panic!() };
+        assert_eq!(lists, [["what?"], ["who?"]].map(|list| list.map(|text| TextInput::from(text.to_owned()))));
     }
 
     #[tokio::test]
     async fn texts_to_compare_with_are_shared_or_of_each_image_and_nothing_is_generated() {
         let read = async |fields: &[(&str, &str)]| read_as(Endpoint::Match, form(fields), 1 << 20).await;
         let shared = read(&[("image", "a"), ("text", "a cat"), ("text", "a dog")]).await.ok().unwrap();
-        assert_eq!((shared.wanted, shared.form), (Task::Matches, RequestFormat::FilesTexts));
-        let Texts::Shared(texts) = shared.questions else { panic!() };
-        assert_eq!(texts, ["a cat", "a dog"].map(|text| plain(text.to_owned())));
+        assert_eq!((shared.task, shared.format), (Task::Match, RequestFormat::FilesTexts));
+        let Texts::Shared(texts) = shared.texts else { panic!() };
+        assert_eq!(texts, ["a cat", "a dog"].map(|text| TextInput::from(text.to_owned())));
         let each = read(&[("image", "a"), ("texts", r#"[["a cat"]]"#)]).await.ok().unwrap();
-        assert_eq!(each.form, RequestFormat::Files { shared_questions: false });
+        assert_eq!(each.format, RequestFormat::Files { shared_questions: false });
         for (field, content) in [("question", "a cat"), ("generation", "{}"), ("stream_tokens", "true")] {
             let refusal = read(&[("image", "a"), (field, content)]).await.err().unwrap();
             assert_eq!(refusal.reason(), ErrorReason::PayloadInvalid, "{field}");

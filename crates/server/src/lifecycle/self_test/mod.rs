@@ -8,8 +8,8 @@
 //! image file differs each time, so that no cache answers in place of the engine.
 
 mod watch;
-mod probe;
 mod verdict;
+mod probe;
 
 pub use probe::ProbeAnswer;
 pub use verdict::{SelfTestFailure, Verdict};

@@ -68,12 +68,11 @@ where
 mod tests {
     use futures::{StreamExt as _, executor::block_on, stream};
     use proptest::prelude::*;
-    use proto::CaptionChunk;
 
     use super::*;
     use crate::{
         error::ErrorReason,
-        pipeline::{reply::Reply, streams::complete_on_error},
+        pipeline::{reply::{CaptionChunk, Reply}, streams::complete_on_error},
     };
 
     fn result((image_index, text_index): (u32, u32)) -> ItemResult {

@@ -8,13 +8,13 @@
 //!
 //! If nothing is exported, or a request is not recorded, each call only checks an `Option`.
 
+pub mod server_span;
 pub mod export;
 pub mod exporter;
 pub mod http_client;
 pub mod collector;
 #[cfg(test)]
 pub mod in_memory;
-pub mod server_span;
 pub mod scope;
 pub mod sampling;
 pub mod propagation;

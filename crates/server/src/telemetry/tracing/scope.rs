@@ -1,4 +1,4 @@
-//! An open span in a trace, below which other spans begin.
+//! An inner span in a trace, below which other spans begin.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::telemetry::tracing::{clock::Clock, propagation::inject};
 /// A key and a value of a span.
 pub type Attribute = KeyValue;
 
-/// An open span. Clones share it. The span ends when the last clone is dropped.
+/// An inner span. Clones share it. The span ends when the last clone is dropped.
 ///
 /// The default scope is off: it ignores every call.
 #[derive(Clone, Debug, Default)]
@@ -41,8 +41,8 @@ impl TraceScope {
 
     /// Begins the root span of a separate trace, for work that several requests share.
     pub(crate) fn begin_root(&self, span: SpanBuilder) -> Self {
-        let Some(open) = &self.0 else { return Self::default() };
-        Self::begin(&open.tracer, open.propagate, span, &Context::new())
+        let Some(inner) = &self.0 else { return Self::default() };
+        Self::begin(&inner.tracer, inner.propagate, span, &Context::new())
     }
 
     /// Returns whether the request is part of a trace.
@@ -52,19 +52,19 @@ impl TraceScope {
     }
 
     fn recorded(&self) -> Option<&Inner> {
-        self.0.as_deref().filter(|open| open.context.span().span_context().is_sampled())
+        self.0.as_deref().filter(|inner| inner.context.span().span_context().is_sampled())
     }
 
     /// Returns the id of the trace.
     #[must_use]
     pub fn id(&self) -> Option<TraceId> {
-        self.0.as_ref().map(|open| open.context.span().span_context().trace_id())
+        self.0.as_ref().map(|inner| inner.context.span().span_context().trace_id())
     }
 
     /// Returns the identity of the span for links, if the span is recorded.
     #[must_use]
     pub fn context(&self) -> Option<SpanContext> {
-        self.recorded().map(|open| open.context.span().span_context().clone())
+        self.recorded().map(|inner| inner.context.span().span_context().clone())
     }
 
     /// Begins a span below this one. Below a span that is not recorded, returns a clone of this
@@ -76,9 +76,9 @@ impl TraceScope {
         kind: SpanKind,
         attributes: impl FnOnce() -> A,
     ) -> Self {
-        let Some(open) = self.recorded() else { return self.clone() };
+        let Some(inner) = self.recorded() else { return self.clone() };
         let span = SpanBuilder::from_name(name).with_kind(kind).with_attributes(attributes());
-        Self::begin(&open.tracer, open.propagate, span, &open.context)
+        Self::begin(&inner.tracer, inner.propagate, span, &inner.context)
     }
 
     /// Adds a completed span below this one. Returns it as a parent for further completed spans.
@@ -88,41 +88,41 @@ impl TraceScope {
         [start, end]: [Instant; 2],
         attributes: impl FnOnce() -> A,
     ) -> Self {
-        let Some(open) = self.recorded() else { return self.clone() };
+        let Some(inner) = self.recorded() else { return self.clone() };
         let span =
-            SpanBuilder::from_name(name).with_start_time(open.clock.at(start)).with_attributes(attributes());
-        let context = open.context.with_span(open.tracer.build_with_context(span, &open.context));
-        context.span().end_with_timestamp(open.clock.at(end));
-        let Inner { clock, tracer, propagate, .. } = open;
+            SpanBuilder::from_name(name).with_start_time(inner.clock.at(start)).with_attributes(attributes());
+        let context = inner.context.with_span(inner.tracer.build_with_context(span, &inner.context));
+        context.span().end_with_timestamp(inner.clock.at(end));
+        let Inner { clock, tracer, propagate, .. } = inner;
         Self(Some(Arc::new(Inner { context, clock: *clock, tracer: tracer.clone(), propagate: *propagate })))
     }
 
     /// Adds attributes to the span.
     pub fn set_attributes<A: IntoIterator<Item = Attribute>>(&self, attributes: impl FnOnce() -> A) {
-        if let Some(open) = self.recorded() {
-            open.context.span().set_attributes(attributes());
+        if let Some(inner) = self.recorded() {
+            inner.context.span().set_attributes(attributes());
         }
     }
 
     /// Marks the work of the span as failed. The set of reasons is bounded.
     pub fn fail(&self, reason: &'static str) {
-        if let Some(open) = self.recorded() {
-            open.context.span().set_attribute(KeyValue::new("error.type", reason));
-            open.context.span().set_status(Status::error(reason));
+        if let Some(inner) = self.recorded() {
+            inner.context.span().set_attribute(KeyValue::new("error.type", reason));
+            inner.context.span().set_status(Status::error(reason));
         }
     }
 
     /// Links to a related span.
     pub fn link(&self, other: &SpanContext) {
-        if let Some(open) = self.recorded() {
-            open.context.span().add_link(other.clone(), Vec::new());
+        if let Some(inner) = self.recorded() {
+            inner.context.span().add_link(other.clone(), Vec::new());
         }
     }
 
     /// Ends the span now. Spans below it may continue.
     pub fn end(&self) {
-        if let Some(open) = self.recorded() {
-            open.context.span().end();
+        if let Some(inner) = self.recorded() {
+            inner.context.span().end();
         }
     }
 
@@ -131,7 +131,7 @@ impl TraceScope {
     #[must_use]
     pub fn headers(&self) -> HeaderMap {
         match &self.0 {
-            Some(open) if open.propagate => inject(&open.context),
+            Some(inner) if inner.propagate => inject(&inner.context),
             _ => HeaderMap::new(),
         }
     }
