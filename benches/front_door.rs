@@ -19,10 +19,25 @@ use std::{
 };
 
 use blip::{Checkpoint, ModelFiles, Pixels, RowAnswer, Sequence};
-use server::{config::{secret::Secret, Settings}, models::{info::ModelInfo, loaded_model::LoadedModel}, preprocess::{fetch::ImageFetcher, preparer::Preparer}, telemetry::{metrics, tracing::Tracing}, lifecycle::manager::LoadModelFn, engine::payload::{EngineOutput, EngineInput}, serve::{self, access::AccessPolicy, Listeners}};
-use proto::{Answer, AskRequest, AskResponse, CaptionRequest, CaptionResponse, EmbedRequest, EmbedResponse, GetModelRequest, Image, ImageQuestions, ListModelsRequest, ListModelsResponse, MatchRequest, MatchResponse, Model, Question, Timing, ask_response, blip_service_client::BlipServiceClient, blip_service_server::{BlipService, BlipServiceServer}, image::Source};
 use futures::{FutureExt as _, StreamExt as _, stream, stream::BoxStream};
+use proto::{
+    Answer, AskRequest, AskResponse, CaptionRequest, CaptionResponse, EmbedRequest, EmbedResponse,
+    GetModelRequest, Image, ImageQuestions, ListModelsRequest, ListModelsResponse, MatchRequest,
+    MatchResponse, Model, Question, Timing, ask_response,
+    blip_service_client::BlipServiceClient,
+    blip_service_server::{BlipService, BlipServiceServer},
+    image::Source,
+};
 use scheduler::{Batch, Engine, EngineError, Rows, Scheduler};
+use server::{
+    config::{Settings, secret::Secret},
+    engine::payload::{EngineInput, EngineOutput},
+    lifecycle::manager::LoadModelFn,
+    models::{info::ModelInfo, loaded_model::LoadedModel},
+    preprocess::{fetch::ImageFetcher, preparer::Preparer},
+    serve::{self, Listeners, access::AccessPolicy},
+    telemetry::{metrics, tracing::Tracing},
+};
 use tokio::{
     net::TcpListener,
     runtime::Runtime,
@@ -164,16 +179,16 @@ async fn start_ours(settings: Settings) -> String {
     tokio::spawn(async move {
         let checkpoint = checkpoint();
         let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
-        let intake =
+        let preparer =
             Preparer::new(images::Decoder::default(), preprocessor, tokenizer, &settings.preprocess).unwrap();
-        let fetching = ImageFetcher::new(&settings.fetch, &settings.limits).unwrap();
+        let fetcher = ImageFetcher::new(&settings.fetch, &settings.limits).unwrap();
         let scheduler =
             Scheduler::start(settings.scheduler.config(), vec![Box::new(|| Ok(NullEngine))]).await.unwrap();
-        let description = ModelInfo::new("null".into(), "null", None, &checkpoint, "none", "none").into();
+        let info = ModelInfo::new("null".into(), "null", None, &checkpoint, "none", "none").into();
         let generation = blip::Generation::GREEDY;
-        let pipeline = LoadedModel { description, fetching, intake, scheduler, generation };
+        let pipeline = LoadedModel { info, fetcher, preparer, scheduler, generation };
         let pipeline = Mutex::new(Some(pipeline));
-        let loader: Loader<NullEngine> =
+        let loader: LoadModelFn<NullEngine> =
             Arc::new(move |_| future::ready(Ok(pipeline.lock().unwrap().take().unwrap())).boxed());
         let listeners = Listeners { grpc, http: None, metrics: None };
         let entry = AccessPolicy::new(&settings).unwrap();

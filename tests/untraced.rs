@@ -4,9 +4,9 @@
 use std::{alloc::System, hint::black_box, time::Duration};
 
 use blip::{RowAnswer, Sequence};
-use server::{engine::trace::BatchTrace, pipeline::trace::PairTrace, telemetry::tracing::TraceScope};
 use opentelemetry::{KeyValue, trace::SpanKind};
 use scheduler::Done;
+use server::{engine::trace::BatchTrace, pipeline::trace::ItemTrace, telemetry::tracing::TraceScope};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::time::Instant;
 
@@ -37,12 +37,12 @@ fn a_request_that_is_not_traced_takes_no_memory_for_it() {
         let fetch = request.child("fetch", SpanKind::Client, attributes);
         black_box(fetch.headers());
         request.record("preprocess", [Instant::now(); 2], attributes);
-        let pair = PairTrace::begin(&request, 0, 0);
+        let pair = ItemTrace::begin(&request, 0, 0);
         let scopes = [pair.scope(), pair.scope()];
         let batch = BatchTrace::begin(scopes.iter(), 1, 2);
         batch.decode_steps(3);
         black_box(batch.context());
-        pair.answered(&done);
+        pair.computed(&done);
     }
     assert_eq!(taken.change().allocations, 0);
     // It would have been seen.

@@ -5,20 +5,36 @@
 
 use std::{net::IpAddr, sync::LazyLock};
 
-use server::{auth::parse_keys, grpc::codec::{Bounded as _, MAX_MESSAGES}, error::RequestError, http::inference::ask_request::card_inputs, request::{field_path::RequestFormat, validate::validate, task::ResolvedTask}, config::{sources::{environment::Layer, resolve::{Sources, Resolved}, file::parse_file}, sections::limits::RequestLimits, Settings, schema, effective_toml}};
-use proto::{AskRequest, ImageQuestions};
 use config::FileFormat;
 use images::{
     Decoder, Limits,
     fetch::{FetchConfig, UrlPolicy, decode_data_url, is_data_url},
 };
 use prost::Message as _;
+use proto::AskRequest;
+use server::{
+    auth::keys_file::parse_keys,
+    config::{
+        RequestLimits, Resolved, Settings, SourceValues, Sources, definition, effective_toml, parse_file,
+    },
+    error::RequestError,
+    grpc::{
+        codec::{Bounded as _, MAX_MESSAGES},
+        requests::DecodedRequest,
+    },
+    http::inference::ask_request::card_inputs,
+    request::{
+        field_path::RequestFormat,
+        item::{Input, ItemTask},
+        validate::validate,
+    },
+};
 
 /// An entry: the target's name, which is that of its folder of seeds, and what it calls.
-pub type AccessPolicy = (&'static str, fn(&[u8]) -> bool);
+pub type Entry = (&'static str, fn(&[u8]) -> bool);
 
 /// All of them.
-pub const ENTRIES: &[AccessPolicy] = &[
+pub const ENTRIES: &[Entry] = &[
     ("api_keys", api_keys),
     ("ask_request", ask_request),
     ("card_json", card_json),
@@ -71,7 +87,9 @@ pub fn ask_request(bytes: &[u8]) -> bool {
     let Ok(request) = AskRequest::decode(bytes) else { return false };
     let questions: usize = request.inputs.iter().map(|input| input.questions.len()).sum();
     assert!(request.inputs.len() + questions <= MAX_MESSAGES);
-    let [grpc, card] = [RequestFormat::Grpc, RequestFormat::Card].map(|form| validated(request.inputs.clone(), form));
+    let inputs = DecodedRequest::from(request).inputs;
+    let [grpc, card] =
+        [RequestFormat::Grpc, RequestFormat::Card].map(|format| validated(inputs.clone(), format));
     assert_eq!(grpc, card);
     grpc
 }
@@ -82,10 +100,8 @@ pub fn card_json(bytes: &[u8]) -> bool {
         Ok(inputs) => inputs,
         Err(refusal) => return refused(&refusal),
     };
-    let texts: Vec<Vec<&str>> = inputs
-        .iter()
-        .map(|input| input.questions.iter().map(|question| question.text.as_str()).collect())
-        .collect();
+    let texts: Vec<Vec<&str>> =
+        inputs.iter().map(|input| input.texts.iter().map(|text| text.text.as_str()).collect()).collect();
     let json: serde_json::Value = serde_json::from_slice(bytes).unwrap_or_default();
     assert_eq!(json.pointer("/inputs/texts"), Some(&serde_json::json!(texts)));
     let images = json.pointer("/inputs/images").and_then(serde_json::Value::as_array);
@@ -94,18 +110,18 @@ pub fn card_json(bytes: &[u8]) -> bool {
 }
 
 /// Validates a request: if it is not refused as a whole, every pair of it has an outcome.
-fn validated(inputs: Vec<ImageQuestions>, form: RequestFormat) -> bool {
+fn validated(inputs: Vec<Input>, format: RequestFormat) -> bool {
     static LIMITS: LazyLock<RequestLimits> = LazyLock::new(|| Settings::default().limits);
-    let questions: Vec<usize> = inputs.iter().map(|input| input.questions.len()).collect();
-    let purpose = ResolvedTask::Answer(blip::Generation::GREEDY);
-    let inputs = match validate(inputs, form, purpose, &LIMITS) {
+    let texts: Vec<usize> = inputs.iter().map(|input| input.texts.len()).collect();
+    let task = ItemTask::Answer(blip::Generation::GREEDY);
+    let inputs = match validate(inputs, format, &task, &LIMITS) {
         Ok(inputs) => inputs,
         Err(refusal) => return refused(&refusal),
     };
-    assert_eq!(inputs.iter().map(|input| input.questions.len()).collect::<Vec<_>>(), questions);
+    assert_eq!(inputs.iter().map(|input| input.items.len()).collect::<Vec<_>>(), texts);
     for input in &inputs {
-        let texts = input.questions.iter().filter_map(|text| text.as_ref().err());
-        input.image.as_ref().err().into_iter().chain(texts).for_each(|refusal| {
+        let items = input.items.iter().filter_map(|item| item.as_ref().err());
+        input.image.as_ref().err().into_iter().chain(items).for_each(|refusal| {
             assert!(!refusal.to_rpc_status().message.is_empty());
         });
     }
@@ -135,14 +151,14 @@ fn settings_text(format: FileFormat, text: &str) -> bool {
             return false;
         }
     };
-    if layer == Layer::default() {
+    if layer == SourceValues::default() {
         return false;
     }
     let resolve =
         |layer| Sources { file: Some(("settings".to_owned(), layer)), ..Sources::default() }.resolve();
     let has_keys =
         definition("auth.keys").is_some_and(|keys| layer.get(keys).is_some_and(|keys| !keys.is_empty()));
-    let Ok(Resolved { settings, effective }) = resolve(layer) else { return false };
+    let Ok(Resolved { settings, effective, .. }) = resolve(layer) else { return false };
     let printed = effective_toml(&effective);
     let again = parse_file("printed", FileFormat::Toml, &printed).and_then(resolve);
     // The masks of keys are no keys.

@@ -7,11 +7,23 @@ use std::sync::{
 };
 
 use blip::RowOutput;
-use server::{auth::client::Client, request::{deadline::Deadline, field_path::RequestFormat, memory_budget::BudgetPermit, task::Task}, error::{ErrorReason, RequestError}, pipeline::{dispatcher::{Ask as _, Dispatcher}, request::InferenceRequest}, models::registry::ModelRegistry, config::Settings, telemetry::tracing::TraceScope};
-use proto::{Answer, AskRequest, AskResponse, GenerationOptions, Timing, ask_response::Outcome};
 use futures::StreamExt as _;
+use proto::{Answer, AskRequest, AskResponse, GenerationOptions, Timing, ask_response::Outcome};
 use scheduler::{EngineError, EngineErrorKind, EngineFactory, Priority};
 use serde_json::{Value, json};
+use server::{
+    auth::client::Client,
+    config::Settings,
+    error::{ErrorReason, RequestError},
+    grpc::requests::DecodedRequest,
+    models::registry::ModelRegistry,
+    pipeline::{
+        dispatcher::{InferenceService as _, Dispatcher},
+        request::InferenceRequest,
+    },
+    request::{deadline::Deadline, field_path::RequestFormat, memory_budget::BudgetPermit, task::Task},
+    telemetry::tracing::TraceScope,
+};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
@@ -196,19 +208,19 @@ async fn what_is_asked_too_late_is_refused_though_its_answer_is_kept() {
     let mut outcomes = Vec::new();
     for deadline in [None, None, Some(Deadline(now))] {
         let asked = InferenceRequest {
-            inputs: red().inputs,
-            wanted: Task::default(),
+            inputs: DecodedRequest::from(red()).inputs,
+            task: Task::default(),
             model: String::new(),
-            form: RequestFormat::Grpc,
-            caller: Client::anonymous("test"),
+            format: RequestFormat::Grpc,
+            client: Client::anonymous("test"),
             priority: Priority::Normal,
             deadline,
             in_order: false,
-            every_pair: true,
-            held: BudgetPermit::default(),
+            complete_on_error: true,
+            budget: BudgetPermit::default(),
             trace: TraceScope::default(),
         };
-        let mut of_call: Vec<_> = frontend.ask(asked).unwrap().map(Result::unwrap).collect().await;
+        let mut of_call: Vec<_> = frontend.infer(asked).unwrap().map(Result::unwrap).collect().await;
         let reply = of_call.pop().unwrap().reply;
         outcomes.push(reply.map(|reply| reply.cost().unwrap().0.answer_reused));
     }

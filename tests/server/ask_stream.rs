@@ -9,9 +9,9 @@ use std::{
     },
 };
 
-use server::{serve::exit::Exit, config::Settings};
-use proto::{AskRequest, AskResponse};
 use futures::{SinkExt as _, StreamExt as _, channel::mpsc as channel, stream};
+use proto::{AskRequest, AskResponse};
+use server::{config::Settings, serve::exit::Exit};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 

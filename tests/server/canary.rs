@@ -1,13 +1,14 @@
 //! The question that the server asks itself.
 
+use blip::RowOutput;
+use proto::ask_response::Outcome;
+use scheduler::{EngineError, EngineErrorKind, EngineFactory};
+use server::{config::Settings, serve::exit::Exit};
+use tokio::sync::oneshot;
+
 use crate::support::{
     ScriptedEngine, Server, ask, checkpoint, echo_of, picture, pipeline, refusal, request, scripted,
 };
-use blip::RowOutput;
-use server::{serve::exit::Exit, config::Settings};
-use proto::ask_response::Outcome;
-use scheduler::{EngineError, EngineErrorKind, EngineFactory};
-use tokio::sync::oneshot;
 
 /// An engine that fails at `word`, and from then on answers otherwise than before.
 fn flipping_at(word: &str) -> EngineFactory<ScriptedEngine> {
@@ -45,7 +46,7 @@ async fn an_engine_that_answers_otherwise_after_a_failure_ends_the_server() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_a_caller_has_had_kept_for_the_canary_do_not_hide_an_engine_that_answers_otherwise() {
-    const PICTURE: &[u8] = include_bytes!("../../crates/serve/src/canary.png");
+    const PICTURE: &[u8] = include_bytes!("../../crates/server/src/lifecycle/self_test/image.png");
     const QUESTIONS: [&str; 4] =
         ["what is in the picture?", "what color is it?", "is there a circle?", "how many are there?"];
     let (ready, is_ready) = oneshot::channel();

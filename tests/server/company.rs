@@ -3,14 +3,21 @@
 use std::{cell::RefCell, collections::HashMap, num::NonZeroUsize, sync::Arc};
 
 use blip::{Checkpoint, Dtype, ModelFiles, ModelOptions};
-use server::{models::{info::ModelInfo, loaded_model::LoadedModel}, engine::blip_engine::{BlipEngine, Placement}, preprocess::{fetch::ImageFetcher, preparer::Preparer}, config::Settings};
-use proto::{Answer, AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome, image::Source};
 use futures::{StreamExt as _, future::join_all};
 use proptest::{
     prelude::*,
     test_runner::{Config, TestRunner},
 };
+use proto::{
+    Answer, AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome, image::Source,
+};
 use scheduler::Scheduler;
+use server::{
+    config::Settings,
+    engine::blip_engine::{BlipEngine, EnginePlacement},
+    models::{info::ModelInfo, loaded_model::LoadedModel},
+    preprocess::{fetch::ImageFetcher, preparer::Preparer},
+};
 use tokio::runtime::Runtime;
 
 use crate::support::{Server, golden};
@@ -66,8 +73,9 @@ async fn start() -> Server {
         let checkpoint = Checkpoint::open(&ModelFiles::Folder(golden(MODEL)))?;
         let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
         let settings = Settings::default();
-        let intake = Preparer::new(images::Decoder::default(), preprocessor, tokenizer, &settings.preprocess)?;
-        let fetching = ImageFetcher::new(&settings.fetch, &settings.limits)?;
+        let preparer =
+            Preparer::new(images::Decoder::default(), preprocessor, tokenizer, &settings.preprocess)?;
+        let fetcher = ImageFetcher::new(&settings.fetch, &settings.limits)?;
         let device = tch::Device::Cpu;
         let mut options = ModelOptions::for_device(device);
         // Room for so few images that features are evicted and computed anew all the time.
@@ -75,19 +83,13 @@ async fn start() -> Server {
         options.max_batch_images = 3;
         let mut config = settings.scheduler.config();
         config.batch.max_images = 3;
-        let placement = Placement { device, dtype: Dtype::F32, options, threads: Some(NonZeroUsize::MIN) };
-        let description =
-            ModelInfo::new("company".into(), "golden", None, &checkpoint, "cpu", "f32").into();
+        let placement =
+            EnginePlacement { device, dtype: Dtype::F32, options, threads: Some(NonZeroUsize::MIN) };
+        let info = ModelInfo::new("company".into(), "golden", None, &checkpoint, "cpu", "f32").into();
         let scheduler =
             Scheduler::start(config, vec![BlipEngine::factory(Arc::new(checkpoint), placement, None)])
                 .await?;
-        anyhow::Ok(LoadedModel {
-            fetching,
-            intake,
-            scheduler,
-            description,
-            generation: blip::Generation::GREEDY,
-        })
+        anyhow::Ok(LoadedModel { fetcher, preparer, scheduler, info, generation: blip::Generation::GREEDY })
     };
     let (ready, is_ready) = tokio::sync::oneshot::channel();
     let server = Server::launch(settings, load, move || ready.send(()).unwrap()).await;

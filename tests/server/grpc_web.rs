@@ -1,10 +1,10 @@
 //! gRPC-Web on the HTTP listener, its frames written and read by hand.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use proto::{AskResponse, ask_response::Outcome};
-use server::config::Settings;
 use prost::Message as _;
+use proto::{AskResponse, ask_response::Outcome};
 use reqwest::{RequestBuilder, Response, StatusCode};
+use server::config::Settings;
 
 use crate::support::{Server, echo, http_client, picture, request};
 

@@ -2,10 +2,10 @@
 
 use std::{sync::mpsc, time::Duration};
 
-use server::{serve::exit::Exit, config::Settings};
 use futures::StreamExt as _;
 use reqwest::{Response, StatusCode, header, multipart};
 use serde_json::{Value, json};
+use server::{config::Settings, serve::exit::Exit};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -167,7 +167,8 @@ async fn what_is_refused_as_a_whole_is_a_problem_that_names_its_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn until_the_model_is_loaded_a_caller_is_told_so() {
-    let load = std::future::pending::<anyhow::Result<server::models::loaded_model::LoadedModel<ScriptedEngine>>>();
+    let load =
+        std::future::pending::<anyhow::Result<server::models::loaded_model::LoadedModel<ScriptedEngine>>>();
     let server = Server::launch(Settings::default(), load, || ()).await;
     let response = post(&server, &card(&[&["red"]])).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
@@ -281,11 +282,11 @@ async fn what_is_not_answered_in_time_is_a_failed_item_and_its_work_is_dropped()
 async fn a_form_carries_files_as_they_are() {
     let server = Server::start(Settings::default(), echo()).await;
     let file = || multipart::Part::bytes(picture()).file_name("picture.png");
-    let send = async |form: multipart::RequestFormat| {
+    let send = async |form: multipart::Form| {
         let ask = http_client().post(format!("{}/v1/ask", server.http_address));
         ask.multipart(form).send().await.unwrap().json::<Value>().await.unwrap()
     };
-    let form = || multipart::RequestFormat::new().part("image", file()).part("image", file());
+    let form = || multipart::Form::new().part("image", file()).part("image", file());
     let shared = send(form().text("questions", r#"["red", "dog"]"#)).await;
     assert_eq!(
         shared["captions"],
@@ -398,7 +399,7 @@ async fn a_form_that_a_strangers_page_sends_unasked_is_refused() {
     let server = Server::start(settings, echo()).await;
     let send = async |origin: &str| {
         let form =
-            multipart::RequestFormat::new().part("image", multipart::Part::bytes(picture())).text("question", "red");
+            multipart::Form::new().part("image", multipart::Part::bytes(picture())).text("question", "red");
         let ask = http_client().post(format!("{}/v1/ask", server.http_address)).multipart(form);
         ask.header(header::ORIGIN, origin).send().await.unwrap()
     };

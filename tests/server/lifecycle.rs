@@ -2,18 +2,19 @@
 
 use std::sync::mpsc;
 
-use crate::support::{
-    ScriptedEngine, Server, ask, echo, echo_of, picture, pipeline, refusal, request, scripted,
-};
-use server::{serve::exit::Exit, config::Settings};
 use futures::StreamExt as _;
 use scheduler::{EngineError, EngineErrorKind};
+use server::{config::Settings, serve::exit::Exit};
 use tokio::sync::oneshot;
 use tonic::Code;
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 use tonic_types::StatusExt as _;
+
+use crate::support::{
+    ScriptedEngine, Server, ask, echo, echo_of, picture, pipeline, refusal, request, scripted,
+};
 
 const SERVICES: [&str; 2] = ["", "blip.v1.BlipService"];
 
@@ -52,8 +53,9 @@ async fn until_the_model_is_loaded_health_says_so_and_calls_are_told_to_wait() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_does_not_load_ends_the_server_with_the_reason() {
-    let load =
-        async { Err::<server::models::loaded_model::LoadedModel<ScriptedEngine>, _>(anyhow::anyhow!("no weights")) };
+    let load = async {
+        Err::<server::models::loaded_model::LoadedModel<ScriptedEngine>, _>(anyhow::anyhow!("no weights"))
+    };
     let server = Server::launch(Settings::default(), load, || ()).await;
     assert_eq!(server.ended().await.unwrap_err().to_string(), "no weights");
 }

@@ -3,11 +3,18 @@
 use std::sync::{Arc, Mutex, mpsc};
 
 use blip::{Architecture, RowOutput};
-use server::{models::{info::ModelInfo, spec::ModelSpec}, lifecycle::manager::LoadModelFn, config::Settings};
-use proto::{AskRequest, GetModelRequest, ListModelsRequest, LoadModelRequest, Model, Task, UnloadModelRequest, admin_service_client::AdminServiceClient, ask_response::Outcome, blip_service_client::BlipServiceClient};
 use futures::{FutureExt as _, StreamExt as _, stream::FuturesUnordered};
+use proto::{
+    AskRequest, GetModelRequest, ListModelsRequest, LoadModelRequest, Model, Task, UnloadModelRequest,
+    admin_service_client::AdminServiceClient, ask_response::Outcome, blip_service_client::BlipServiceClient,
+};
 use scheduler::{EngineError, EngineErrorKind, EngineFactory};
 use serde_json::{Value, json};
+use server::{
+    config::Settings,
+    lifecycle::manager::LoadModelFn,
+    models::{info::ModelInfo, spec::ModelSpec},
+};
 use tokio::sync::{Semaphore, oneshot};
 use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
@@ -36,7 +43,7 @@ fn marked(mark: f32) -> EngineFactory<ScriptedEngine> {
 }
 
 /// A loader whose models have the engines that `engine` makes; those whose names begin with "caption" write captions.
-fn loader<F, R>(engine: F) -> Loader<ScriptedEngine>
+fn loader<F, R>(engine: F) -> LoadModelFn<ScriptedEngine>
 where
     F: Fn(ModelSpec) -> R + Send + Sync + 'static,
     R: Future<Output = anyhow::Result<EngineFactory<ScriptedEngine>>> + Send + 'static,
@@ -47,8 +54,8 @@ where
             let mut pipeline = pipeline_named(&name, Settings::default(), engine.await?).await?;
             if name.starts_with("caption") {
                 let architecture = Architecture::Captioning;
-                let description = ModelInfo { architecture, ..(*pipeline.description).clone() };
-                pipeline.description = Arc::new(description);
+                let info = ModelInfo { architecture, ..(*pipeline.info).clone() };
+                pipeline.info = Arc::new(info);
             }
             Ok(pipeline)
         }
@@ -57,7 +64,7 @@ where
 }
 
 /// A loader whose models are marked 1, 2, 3 in the order in which they are loaded.
-fn numbered() -> Loader<ScriptedEngine> {
+fn numbered() -> LoadModelFn<ScriptedEngine> {
     let loaded = Mutex::new(0.0);
     loader(move |_| {
         let mut loaded = loaded.lock().unwrap();
@@ -75,7 +82,7 @@ fn settings(models: &[&str]) -> Settings {
     settings
 }
 
-async fn start(settings: Settings, loader: Loader<ScriptedEngine>) -> Server {
+async fn start(settings: Settings, loader: LoadModelFn<ScriptedEngine>) -> Server {
     let (ready, is_ready) = oneshot::channel();
     let server = Server::launch_with_loader(settings, loader, move || ready.send(()).unwrap()).await;
     is_ready.await.unwrap();

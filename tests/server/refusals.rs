@@ -2,11 +2,12 @@
 
 use std::{sync::mpsc, time::Duration};
 
-use crate::support::{Server, ask, echo, echo_of, picture, received, refusal, request, scripted, waiting};
-use server::config::Settings;
 use futures::StreamExt as _;
+use server::config::Settings;
 use tonic::{Code, Request, Status};
 use tonic_types::{RpcStatusExt as _, StatusExt as _};
+
+use crate::support::{Server, ask, echo, echo_of, picture, received, refusal, request, scripted, waiting};
 
 fn reason(status: &Status) -> (Code, String) {
     (status.code(), status.get_details_error_info().map(|info| info.reason).unwrap_or_default())

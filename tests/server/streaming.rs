@@ -2,11 +2,12 @@
 
 use std::sync::mpsc;
 
-use crate::support::{Server, ask, echo, echo_of, picture, received, refusal, request, scripted};
-use server::{error::ErrorReason, config::Settings};
 use futures::StreamExt as _;
 use scheduler::{EngineError, EngineErrorKind};
+use server::{config::Settings, error::ErrorReason};
 use tonic::Code;
+
+use crate::support::{Server, ask, echo, echo_of, picture, received, refusal, request, scripted};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_answer_arrives_before_the_last_is_computed() {

@@ -7,10 +7,25 @@ use std::{
 };
 
 use blip::{Checkpoint, ModelFiles, Pixels, RowAnswer, Sequence};
-use server::{cache::answers::AnswerCache, models::{info::ModelInfo, loaded_model::{InferenceEngine, LoadedModel}}, serve::{self, exit::Exit, access::AccessPolicy, Listeners}, preprocess::{fetch::ImageFetcher, preparer::Preparer}, lifecycle::manager::LoadModelFn, engine::payload::{EngineOutput, EngineInput}, config::Settings, telemetry::tracing::Tracing};
-use proto::{AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome, blip_service_client::BlipServiceClient, image::Source};
 use futures::{FutureExt as _, StreamExt as _, channel::mpsc};
+use proto::{
+    AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome,
+    blip_service_client::BlipServiceClient, image::Source,
+};
 use scheduler::{Batch, Engine, EngineError, EngineFactory, Rows, Scheduler};
+use server::{
+    cache::answers::AnswerCache,
+    config::Settings,
+    engine::payload::{EngineInput, EngineOutput},
+    lifecycle::manager::LoadModelFn,
+    models::{
+        info::ModelInfo,
+        loaded_model::{InferenceEngine, LoadedModel},
+    },
+    preprocess::{fetch::ImageFetcher, preparer::Preparer},
+    serve::{self, Listeners, access::AccessPolicy, exit::Exit},
+    telemetry::tracing::Tracing,
+};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::{Code, transport::Channel};
 use tonic_types::RpcStatusExt as _;
@@ -144,7 +159,7 @@ impl Server {
     /// As [`Server::launch_with_canary`], with models by `loader`.
     pub(crate) async fn launch_with_loader<E: InferenceEngine>(
         settings: Settings,
-        loader: Loader<E>,
+        loader: LoadModelFn<E>,
         announce: impl FnOnce() + Send + 'static,
     ) -> Self {
         let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -196,12 +211,12 @@ pub(crate) async fn pipeline_named<E: InferenceEngine>(
 ) -> anyhow::Result<LoadedModel<E>> {
     let checkpoint = checkpoint();
     let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
-    let intake = Preparer::new(images::Decoder::default(), preprocessor, tokenizer, &settings.preprocess)?;
-    let intake = intake.with_answers(AnswerCache::new(settings.model.answer_cache_bytes, &name.into()));
-    let fetching = ImageFetcher::new(&settings.fetch, &settings.limits)?;
+    let preparer = Preparer::new(images::Decoder::default(), preprocessor, tokenizer, &settings.preprocess)?;
+    let preparer = preparer.with_answers(AnswerCache::new(settings.model.answer_cache_bytes, &name.into()));
+    let fetcher = ImageFetcher::new(&settings.fetch, &settings.limits)?;
     let scheduler = Scheduler::start(settings.scheduler.config(), vec![engine]).await?;
-    let description = ModelInfo::new(name.into(), "scripted", None, &checkpoint, "none", "none").into();
-    Ok(LoadedModel { description, fetching, intake, scheduler, generation: blip::Generation::GREEDY })
+    let info = ModelInfo::new(name.into(), "scripted", None, &checkpoint, "none", "none").into();
+    Ok(LoadedModel { info, fetcher, preparer, scheduler, generation: blip::Generation::GREEDY })
 }
 
 /// A request: each image with its questions.

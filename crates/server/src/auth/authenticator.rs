@@ -54,8 +54,9 @@ impl Authenticator {
         self.0.file.is_some()
     }
 
-    /// Reloads the keys file and returns the number of keys. Keys with an unchanged rate keep their
-    /// quota.
+    /// Reloads the keys file and returns the number of keys.
+    ///
+    /// Keys with an unchanged rate keep their quota.
     ///
     /// # Errors
     /// [`KeysFileError`]. The current keys then remain valid.

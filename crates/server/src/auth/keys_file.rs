@@ -86,8 +86,9 @@ fn one() -> u32 {
     1
 }
 
-/// Deserializes the text of a key. The error does not show a value of another type, because that
-/// may be a key without its quotes.
+/// Deserializes the text of a key.
+///
+/// The error does not show a value of another type, because that may be a key without its quotes.
 fn key_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
     match toml::Value::deserialize(deserializer)? {
         toml::Value::String(key) => Ok(key),

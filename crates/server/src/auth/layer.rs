@@ -1,5 +1,6 @@
-//! The tower layer that authenticates gRPC calls. It runs before any byte of a request's body is
-//! read.
+//! The tower layer that authenticates gRPC calls.
+//!
+//! It runs before any byte of a request's body is read.
 
 use std::task::{Context, Poll};
 

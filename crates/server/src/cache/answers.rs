@@ -1,7 +1,7 @@
-//! A cache of computed answers by image and question, so that a repeated question is not computed
-//! again.
+//! A cache of computed answers by image and question.
 //!
-//! An entry is the output of the engine without its times. Each request formats it again.
+//! A repeated question is not computed again. An entry is the output of the engine without its
+//! times. Each request formats it again.
 
 use std::sync::Arc;
 
@@ -22,8 +22,7 @@ const ALLOCATION_BYTES: usize = 16;
 /// The size of a typical entry, an answer of one word, in bytes.
 const TYPICAL_BYTES: usize = 400;
 
-/// The key of an answer: the digests of the image file, and of the question with its task and
-/// options.
+/// The key of an answer: the digests of the image file, and of the question with its options.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct AnswerKey {
     image: [u8; 32],
@@ -77,8 +76,9 @@ fn allocated<T>(count: usize) -> usize {
 }
 
 impl AnswerCache {
-    /// Creates a cache of at most `capacity_bytes` for the model of this name. With 0, it is always
-    /// empty.
+    /// Creates a cache of at most `capacity_bytes` for the model of this name.
+    ///
+    /// With 0, it is always empty.
     #[must_use]
     pub fn new(capacity_bytes: usize, model: &Arc<str>) -> Self {
         let inner = || {

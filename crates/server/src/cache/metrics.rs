@@ -145,8 +145,7 @@ impl std::fmt::Debug for AnswerCacheMetrics {
 }
 
 impl AnswerCacheMetrics {
-    /// Creates the metrics of an empty cache of the model of this name, with the currently
-    /// installed recorder.
+    /// Creates the metrics of an empty cache, with the currently installed recorder.
     #[must_use]
     pub fn new(model: &Arc<str>) -> Self {
         let lookups = |result: &'static str| {

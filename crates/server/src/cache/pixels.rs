@@ -44,8 +44,9 @@ impl PixelCache {
         self.entries.as_ref()?.get(&key.0).inspect(|_| self.metrics.record_hit())
     }
 
-    /// Stores the pixels of a file that was decoded. Counts the image as decoded even if it is not
-    /// stored.
+    /// Stores the pixels of a file that was decoded.
+    ///
+    /// Counts the image as decoded even if it is not stored.
     pub fn insert(&self, key: &ImageKey, pixels: &Arc<Pixels>) {
         if let Some(cache) = &self.entries {
             cache.insert(key.0, Arc::clone(pixels));

@@ -14,8 +14,9 @@ use crate::{engine::payload::EngineInput, preprocess::prepared::TokenIds, teleme
 /// The question of every measured row, of typical length.
 const QUESTION: &str = "what is the color of the shape in the picture?";
 
-/// Chooses batch limits for `p95`, at most those of `configured`. Measures a temporary engine of
-/// `factory`.
+/// Chooses batch limits for `p95`, at most those of `configured`.
+///
+/// Measures a temporary engine of `factory`.
 ///
 /// # Errors
 /// An engine that does not start, or a batch that fails.

@@ -31,8 +31,9 @@ pub struct SharedFeatures {
 }
 
 impl SharedFeatures {
-    /// Creates the cache for engines of `checkpoint` with `placement`. Returns `None` if each
-    /// engine has a separate cache.
+    /// Creates the cache for engines of `checkpoint` with `placement`.
+    ///
+    /// Returns `None` if each engine has a separate cache.
     #[must_use]
     pub fn of(checkpoint: &Checkpoint, placement: &EnginePlacement) -> Option<Self> {
         let EnginePlacement { device, dtype, options, .. } = placement;

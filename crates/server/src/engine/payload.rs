@@ -18,8 +18,9 @@ pub struct EngineInput {
     /// The task limits the number of tokens, so the channel needs no bound. An engine that repeats
     /// a batch sends the tokens again.
     pub tokens: Option<UnboundedSender<(usize, i64)>>,
-    /// The span of the item, to which the span of the batch links. Off if the request is not
-    /// traced.
+    /// The span of the item, to which the span of the batch links.
+    ///
+    /// Off if the request is not traced.
     pub trace: TraceScope,
 }
 

@@ -1,5 +1,6 @@
-//! The span of a batch, created on the engine's thread. It is the root of a separate trace, and
-//! links to the items in the batch.
+//! The span of a batch, created on the engine's thread.
+//!
+//! It is the root of a separate trace, and links to the items in the batch.
 
 use opentelemetry::{
     KeyValue,
@@ -13,8 +14,9 @@ use crate::telemetry::tracing::{TraceScope, sampling::BATCH_SPAN};
 pub struct BatchTrace(TraceScope);
 
 impl BatchTrace {
-    /// Begins the span of a batch of `images` and `rows`. It is recorded if any of `items` is
-    /// recorded.
+    /// Begins the span of a batch of `images` and `rows`.
+    ///
+    /// It is recorded if any of `items` is recorded.
     pub fn begin<'a>(items: impl Iterator<Item = &'a TraceScope>, images: usize, rows: usize) -> Self {
         let mut recorded = items.filter_map(|scope| Some((scope, scope.context()?)));
         let Some((first, context)) = recorded.next() else { return Self::default() };

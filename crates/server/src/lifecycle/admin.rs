@@ -25,8 +25,9 @@ pub struct LoadRequest {
     pub conventions: String,
 }
 
-/// Loads and unloads models. A future that is dropped before the change takes effect changes
-/// nothing.
+/// Loads and unloads models.
+///
+/// A future that is dropped before the change takes effect changes nothing.
 pub trait ModelAdmin: Send + Sync + 'static {
     /// Loads a model. A model of the same name serves until the new one replaces it.
     fn load<'a>(&'a self, request: &'a LoadRequest) -> BoxFuture<'a, Result<Arc<ModelInfo>, RequestError>>;

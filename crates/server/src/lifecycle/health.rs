@@ -1,5 +1,4 @@
-//! The health of the server and its models, reported by `grpc.health.v1` and the operations
-//! endpoint.
+//! Health of the server and its models, for `grpc.health.v1` and the operations endpoint.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -58,8 +57,9 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Creates the health of a server that has published nothing. Changes are also sent to
-    /// `readiness`.
+    /// Creates the health of a server that has published nothing.
+    ///
+    /// Changes are also sent to `readiness`.
     #[must_use]
     pub fn new(readiness: watch::Sender<Readiness>) -> Self {
         let (readiness, state) = (Arc::new(readiness), Arc::default());
@@ -115,8 +115,7 @@ impl Health {
         }
     }
 
-    /// Ends the health watches of clients, which would otherwise hold their connections open
-    /// forever.
+    /// Ends the health watches of clients, which would otherwise never close their connections.
     pub async fn end_watches(&mut self) {
         let published = std::mem::take(&mut self.state.lock().await.published);
         for name in published.keys() {

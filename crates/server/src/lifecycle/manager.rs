@@ -1,5 +1,4 @@
-//! Loads, replaces and unloads models in a [`ModelRegistry`], at the start and while the server
-//! runs.
+//! Loads, replaces and unloads models in a [`ModelRegistry`], also while the server runs.
 //!
 //! A new model is loaded and passes its self-test while the current models serve. Then one atomic
 //! step puts it into the registry. Calls that began with a replaced model finish on it. When the

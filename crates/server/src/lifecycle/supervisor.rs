@@ -1,4 +1,6 @@
-//! Supervises one loaded model: runs its self-test before it serves traffic, then its watchdog and
+//! Supervises one loaded model.
+//!
+//! The supervisor runs the model's self-test before it serves traffic, then its watchdog and
 //! periodic self-tests.
 
 use std::{sync::Arc, time::Duration};
@@ -75,8 +77,7 @@ impl<E: InferenceEngine> SupervisedModel<E> {
     }
 }
 
-/// Clears the answer cache on each result of the self-test that is a failure, and on the first
-/// success after one.
+/// Clears the answer cache after each failed self-test, and after the first success that follows.
 ///
 /// The engine may have computed wrong answers in between.
 async fn clear_unreliable_answers(answers: &AnswerCache, mut healthy: watch::Receiver<bool>) {

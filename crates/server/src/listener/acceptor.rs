@@ -19,12 +19,10 @@ use crate::{
     telemetry::{logging::throttle::LogThrottle, metrics},
 };
 
-/// The minimum time between two log lines of a kind, so that a flood of connections does not flood
-/// the log.
+/// The minimum time between two log lines of a kind, during a flood of connections.
 const LOG_PERIOD: Duration = Duration::from_secs(1);
 
-/// The pause after the operating system fails to accept a connection, for example without file
-/// descriptors.
+/// The pause after a failure to accept a connection, for example without file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
 /// Accepts connections within limits that all listeners of a server share.
@@ -57,8 +55,9 @@ impl Acceptor {
         self.tls.is_some()
     }
 
-    /// Returns the connections to `listener`. Handshakes make progress only while the stream is
-    /// polled.
+    /// Returns the connections to `listener`.
+    ///
+    /// Handshakes make progress only while the stream is polled.
     pub fn connections(&self, listener: TcpListener, protocols: Protocols) -> Connections {
         let acceptor = self.clone();
         let handshakes = accept_all(listener).filter_map(move |stream| {

@@ -5,6 +5,5 @@
 /// The default of HTTP/2, 64 KiB, would make each image wait for several round trips.
 pub(crate) const STREAM_WINDOW_BYTES: u32 = 1 << 20;
 
-/// Bytes of all request bodies on one connection that a client may send before the server reads
-/// them.
+/// The same for all request bodies on one connection, in bytes.
 pub(crate) const CONNECTION_WINDOW_BYTES: u32 = 4 << 20;

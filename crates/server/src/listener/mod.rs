@@ -1,5 +1,6 @@
-//! Accepts TCP connections for gRPC and HTTP: limits their number, performs TLS handshakes, and
-//! closes silent ones.
+//! Accepts TCP connections for gRPC and HTTP.
+//!
+//! The listener limits their number, performs TLS handshakes, and closes silent connections.
 
 pub mod acceptor;
 pub mod connection;

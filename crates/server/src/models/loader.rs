@@ -161,8 +161,7 @@ fn placement(spec: &ModelSpec, device: Device, dtype: Dtype, checkpoint: &Checkp
     EnginePlacement { device, dtype, options, threads }
 }
 
-/// Returns the device of each engine: one CUDA device each, beginning with `first`, or the CPU for
-/// all.
+/// Returns the device of each engine: CUDA devices beginning with `first`, or the CPU for all.
 fn devices_from(first: Device, engines: usize) -> anyhow::Result<Vec<Device>> {
     let Device::Cuda(index) = first else { return Ok(vec![first; engines]) };
     let count = usize::try_from(tch::Cuda::device_count()).unwrap_or_default();

@@ -1,5 +1,6 @@
-//! The loaded models by name. They can change while the server runs: a call uses the model that it
-//! found at its start.
+//! The loaded models by name.
+//!
+//! They can change while the server runs: a call uses the model that it found at its start.
 
 use std::{fmt, sync::Arc};
 

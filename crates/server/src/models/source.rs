@@ -1,5 +1,4 @@
-//! Resolves the value of `--model`: an embedded model, a folder, a weights file, or a name on a
-//! hub.
+//! Resolves the value of `--model`: an embedded model, a folder, a weights file, or a hub name.
 
 use std::{
     env,

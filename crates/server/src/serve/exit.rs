@@ -11,8 +11,9 @@ pub enum Exit {
     Usage,
     /// A signal stopped `serve`, and calls were still in flight at the drain limit.
     DrainLimit,
-    /// All engines of a model failed, for example by a fatal CUDA error. The server must be
-    /// restarted.
+    /// All engines of a model failed, for example by a fatal CUDA error.
+    ///
+    /// The server must be restarted.
     EngineBroken,
     /// A second signal of this number ended the drain, or the signal stopped a client command.
     Signal(i32),

@@ -71,8 +71,9 @@ pub async fn listen(address: SocketAddr) -> anyhow::Result<TcpListener> {
     TcpListener::bind(address).await.with_context(|| format!("cannot listen on {address}"))
 }
 
-/// Serves on `listeners` until the first of `signals` or until an engine fails. Returns how the
-/// server ended.
+/// Serves on `listeners` until the first of `signals` or until an engine fails.
+///
+/// Returns how the server ended.
 ///
 /// Calls are rejected with `MODEL_LOADING` and health reports `NOT_SERVING` until all models of
 /// `settings` are loaded. Then `announce` is called with their descriptions, and the server serves.

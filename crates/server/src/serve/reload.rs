@@ -7,8 +7,7 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use crate::{auth::Authenticator, listener::Tls};
 
-/// Reloads the files of `authenticator` and `tls` every `period`, and on each of `signals`,
-/// forever.
+/// Reloads the files of `authenticator` and `tls` in every `period` and on each of `signals`.
 ///
 /// If a file cannot be used, the failure is logged and the current keys or certificates remain.
 pub async fn reload_credentials(

@@ -21,8 +21,9 @@ use crate::{
 pub struct RunningServer {
     /// Reports the server's health.
     pub health: Health,
-    /// When cancelled, the listeners close, connections ask clients to go away, and calls in flight
-    /// finish.
+    /// Stops the server when cancelled.
+    ///
+    /// The listeners then close, connections shut down gracefully, and calls in flight finish.
     pub stop: CancellationToken,
     /// Tracks the calls in flight.
     pub in_flight: TaskTracker,
@@ -33,8 +34,7 @@ pub struct RunningServer {
 }
 
 impl RunningServer {
-    /// Stops the server: waits `drain_grace_s`, then at most `drain_limit_s` for the calls in
-    /// flight.
+    /// Stops the server: waits `drain_grace_s`, then at most `drain_limit_s` for calls in flight.
     pub async fn drain(mut self, settings: &DrainSettings) -> Exit {
         self.health.set_accepting(false).await;
         tracing::info!(calls_in_flight = self.in_flight.len(), ?settings, "drain started");

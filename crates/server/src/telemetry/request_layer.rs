@@ -1,5 +1,6 @@
-//! The outermost layer of every protocol. It gives each request an id, a log line at its end, and a
-//! span.
+//! The outermost layer of every protocol.
+//!
+//! It gives each request an id, a log line at its end, and a span.
 
 use std::{
     pin::Pin,
@@ -25,12 +26,14 @@ use crate::{
     },
 };
 
-/// The minimum time between two warnings about failed requests. Clients can cause such failures at
-/// will.
+/// The minimum time between two warnings about failed requests.
+///
+/// Clients can cause such failures at will.
 const LOG_PERIOD: Duration = Duration::from_secs(1);
 
-/// Creates [`TelemetryService`]s. As the outermost layer, it also logs requests that other layers
-/// reject.
+/// Creates [`TelemetryService`]s.
+///
+/// As the outermost layer, it also logs requests that other layers reject.
 #[derive(Clone, Debug)]
 pub struct TelemetryLayer {
     protocol: Protocol,

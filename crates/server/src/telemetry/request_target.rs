@@ -47,8 +47,9 @@ impl fmt::Display for RequestTarget {
     }
 }
 
-/// Returns the name of a method by the conventions of OpenTelemetry. Unknown methods share one
-/// name.
+/// Returns the name of a method by the conventions of OpenTelemetry.
+///
+/// Unknown methods share one name.
 pub(crate) fn method_name(method: &Method) -> &'static str {
     let known = ["GET", "POST", "OPTIONS", "HEAD", "PUT", "PATCH", "DELETE", "CONNECT", "TRACE"];
     known.into_iter().find(|name| method == name).unwrap_or("_OTHER")

@@ -33,8 +33,9 @@ use crate::{
 /// A PNG file of a red circle. It is small enough for every limit that an operator may set.
 const IMAGE: &[u8] = include_bytes!("image.png");
 
-/// The maximum difference of a score to its known value. Batch composition and number formats
-/// change the last digits.
+/// The maximum difference of a score to its known value.
+///
+/// Batch composition and number formats change the last digits.
 const SCORE_TOLERANCE: f32 = 0.05;
 
 /// Asks questions about the image, each time as a new image file.

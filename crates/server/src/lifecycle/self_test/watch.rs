@@ -20,11 +20,10 @@ pub(super) const PERIOD: Duration = Duration::from_secs(1);
 pub(super) const MAX_CONSECUTIVE_FAILURES: u32 = 3;
 
 impl SelfTest {
-    /// Runs the self-test when the scheduler has answered nothing for `idle`, and after each failed
-    /// batch.
+    /// Runs the self-test after an idle time of the scheduler, and after each failed batch.
     ///
-    /// Sends each result to `healthy`. After a failure the test runs in every period. Returns when
-    /// the engine counts as failed.
+    /// The scheduler is idle while it answers nothing. Sends each result to `healthy`. After a
+    /// failure the test runs in every period. Returns when the engine counts as failed.
     pub async fn watch(
         &self,
         snapshot: impl Fn() -> Snapshot,

@@ -17,8 +17,9 @@ use crate::{
 
 const PERIOD: Duration = Duration::from_secs(5);
 
-/// Records the memory of all GPUs in use, once the models are loaded. Returns at once if no GPU is
-/// in use.
+/// Records the memory of all GPUs in use, once the models are loaded.
+///
+/// Returns at once if no GPU is in use.
 ///
 /// The memory is read on a blocking thread, one at a time. LibTorch holds its allocator's lock
 /// while it queries the driver, and the driver of a hung device does not respond. A scrape must not

@@ -1,5 +1,4 @@
-//! The operations listener: `/metrics`, the probes `/livez`, `/readyz` and `/healthz`, and the log
-//! filter.
+//! The operations listener: metrics, probes (`/livez`, `/readyz`, `/healthz`), and the log filter.
 
 use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
 

@@ -19,8 +19,9 @@ const FORWARDING_HEADERS: [&str; 2] = ["forwarded", "x-forwarded-for"];
 
 const NOT_LOCAL: &str = "log filter can be set only from the local machine, by 127.0.0.1 or ::1 (for example with kubectl port-forward)";
 
-/// Returns the routes. Every client of the listener may read the filter, and only local ones may
-/// set it.
+/// Returns the routes.
+///
+/// Every client of the listener may read the filter, and only local ones may set it.
 pub(crate) fn routes(filter: LogFilter) -> Router {
     Router::new()
         .route("/log-filter", get(read).put(set))

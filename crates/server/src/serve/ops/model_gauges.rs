@@ -16,8 +16,9 @@ use crate::{
     },
 };
 
-/// Renders the gauges of `models` in Prometheus's text format. `commit` is the commit of the
-/// program.
+/// Renders the gauges of `models` in Prometheus's text format.
+///
+/// `commit` is the commit of the program.
 pub(crate) fn render(models: &[(Arc<ModelInfo>, Snapshot)], commit: &str) -> String {
     let recorder = PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&recorder, || {

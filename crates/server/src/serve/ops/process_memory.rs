@@ -9,9 +9,9 @@ use crate::telemetry::metrics::table::{
     ALLOCATOR_COMMITTED, ALLOCATOR_COMMITTED_PEAK, PAGE_FAULTS, RESIDENT_PEAK,
 };
 
-/// Memory of mimalloc, which is the allocator of the program and of LibTorch, and of the whole
-/// process.
+/// Memory of the allocator and of the whole process.
 ///
+/// The allocator of the program and of LibTorch is mimalloc.
 /// mimalloc takes memory from the operating system in large blocks, and reuses freed parts. The
 /// difference to resident memory is memory outside the allocator: mapped weights, stacks, and
 /// direct allocations.
@@ -20,8 +20,9 @@ use crate::telemetry::metrics::table::{
 /// it is omitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ProcessMemory {
-    /// Bytes that the allocator holds, in use or free. Almost 0 in a program with another
-    /// allocator.
+    /// Bytes that the allocator holds, in use or free.
+    ///
+    /// Almost 0 in a program with another allocator.
     pub(crate) committed_bytes: u64,
     /// The maximum of `committed_bytes` since the start.
     pub(crate) committed_peak_bytes: u64,

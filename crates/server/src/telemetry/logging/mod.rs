@@ -33,8 +33,9 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Logs the lines that `filter` selects on standard error. Returns a handle that changes the
-/// filter.
+/// Logs the lines that `filter` selects on standard error.
+///
+/// Returns a handle that changes the filter.
 #[must_use]
 pub fn install(filter: EnvFilter, format: LogFormat) -> LogFilter {
     let (filter, _) = reload::Layer::new(filter);

@@ -27,8 +27,10 @@ impl LogThrottle {
         Self { period, state: Mutex::default() }
     }
 
-    /// Counts an event. If it should be logged, returns the number of events since the last logged
-    /// one, this event included.
+    /// Counts an event.
+    ///
+    /// If it should be logged, returns the number of events since the last logged one, this event
+    /// included.
     ///
     /// Later events are logged with the first event that arrives a period later.
     #[must_use]

@@ -6,8 +6,9 @@ use scheduler::{Metric, MetricKind};
 
 use crate::telemetry::metrics::METRICS;
 
-/// Upper bounds of histogram buckets, by the suffix of the metric's name. The first matching suffix
-/// applies.
+/// Upper bounds of histogram buckets, by the suffix of the metric's name.
+///
+/// The first matching suffix applies.
 ///
 /// Times have bounds from 1 ms to 60 s, and batch sizes have powers of two.
 pub const BUCKETS: [(&str, &[f64]); 4] = [

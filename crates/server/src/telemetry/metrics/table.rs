@@ -145,8 +145,7 @@ impl Drop for ConnectionGuard {
     }
 }
 
-/// Counts a connection that was closed for `reason`, which is one of the label's values in the
-/// table.
+/// Counts a connection that was closed for `reason`, a value of the label in the table.
 pub fn count_refused_connection(reason: &'static str) {
     counter!(CONNECTIONS_REFUSED, "reason" => reason).increment(1);
 }
@@ -156,8 +155,9 @@ pub fn count_self_test(model: &Arc<str>, result: &'static str) {
     counter!(SELF_TESTS, "model" => Arc::clone(model), "result" => result).increment(1);
 }
 
-/// Exports the counters of these results as 0. Prometheus sees no increase of a counter that first
-/// appears as 1.
+/// Exports the counters of these results as 0.
+///
+/// Prometheus sees no increase of a counter that first appears as 1.
 pub fn init_self_test_counters(model: &Arc<str>, results: &[&'static str]) {
     for result in results {
         counter!(SELF_TESTS, "model" => Arc::clone(model), "result" => *result).increment(0);

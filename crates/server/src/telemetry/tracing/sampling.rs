@@ -1,5 +1,4 @@
-//! Decides which requests are recorded: those that their clients record, and a fraction of the
-//! others.
+//! Samples requests: those that their clients record, and a fraction of the others.
 
 use opentelemetry::{
     Context, KeyValue, TraceId,
@@ -10,14 +9,17 @@ use opentelemetry_sdk::trace::{Sampler, SamplingResult, ShouldSample};
 /// The name of the span of a batch.
 pub(crate) const BATCH_SPAN: &str = "batch";
 
-/// The sampler of requests. It records every batch span, because a batch begins one only if any of
-/// its items is recorded.
+/// The sampler of requests.
+///
+/// It records every batch span, because a batch begins one only if any of its items is recorded.
 #[derive(Clone, Debug)]
 pub(crate) struct Sampling(Sampler);
 
 impl Sampling {
-    /// Records the fraction `ratio`, from 0 to 1, of the requests without a sampling decision of
-    /// the client.
+    /// Creates a sampler that records the requests that their clients record.
+    ///
+    /// It also records the fraction `ratio`, from 0 to 1, of the requests without a decision of the
+    /// client.
     pub(crate) fn new(ratio: f64) -> Self {
         Self(Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(ratio))))
     }

@@ -1,4 +1,4 @@
-//! An inner span in a trace, below which other spans begin.
+//! An open span in a trace, below which other spans begin.
 
 use std::sync::Arc;
 
@@ -15,7 +15,7 @@ use crate::telemetry::tracing::{clock::Clock, propagation::inject};
 /// A key and a value of a span.
 pub type Attribute = KeyValue;
 
-/// An inner span. Clones share it. The span ends when the last clone is dropped.
+/// An open span. Clones share it. The span ends when the last clone is dropped.
 ///
 /// The default scope is off: it ignores every call.
 #[derive(Clone, Debug, Default)]
@@ -67,8 +67,9 @@ impl TraceScope {
         self.recorded().map(|inner| inner.context.span().span_context().clone())
     }
 
-    /// Begins a span below this one. Below a span that is not recorded, returns a clone of this
-    /// scope.
+    /// Begins a span below this one.
+    ///
+    /// Below a span that is not recorded, returns a clone of this scope.
     #[must_use]
     pub fn child<A: IntoIterator<Item = Attribute>>(
         &self,
@@ -126,8 +127,9 @@ impl TraceScope {
         }
     }
 
-    /// Returns the headers that carry the trace context to another server. Empty without
-    /// propagation.
+    /// Returns the headers that carry the trace context to another server.
+    ///
+    /// Empty without propagation.
     #[must_use]
     pub fn headers(&self) -> HeaderMap {
         match &self.0 {
