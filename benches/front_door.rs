@@ -23,15 +23,14 @@ use futures::{FutureExt as _, StreamExt as _, stream, stream::BoxStream};
 use proto::{
     Answer, AskRequest, AskResponse, CaptionRequest, CaptionResponse, EmbedRequest, EmbedResponse,
     GetModelRequest, Image, ImageQuestions, ListModelsRequest, ListModelsResponse, MatchRequest,
-    MatchResponse, Model, Question, Timing, ask_response,
-    blip_service_client::BlipServiceClient,
-    blip_service_server::{BlipService, BlipServiceServer},
+    MatchResponse, Model, Question, Timing, ask_response, blip_service_client::BlipServiceClient,
     image::Source,
 };
 use scheduler::{Batch, Engine, EngineError, Rows, Scheduler};
 use server::{
     config::{Settings, secret::Secret},
     engine::payload::{EngineInput, EngineOutput},
+    grpc::generated::blip_service_server::{BlipService, BlipServiceServer},
     lifecycle::manager::LoadModelFn,
     models::{info::ModelInfo, loaded_model::LoadedModel},
     preprocess::{fetch::ImageFetcher, preparer::Preparer},

@@ -1,5 +1,5 @@
 //! Generates the gRPC service traits from the descriptors that the `proto` crate compiled. Its messages stay the types
-//! of that crate. Requests are decoded by this crate's codec, which bounds what a message can build.
+//! of that crate. The codec of this crate decodes requests and bounds what a message can build.
 
 use std::{env, error::Error, fs};
 
@@ -13,5 +13,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         .extern_path(".blip.v1", "::proto")
         .extern_path(".google.rpc", "::tonic_types::pb")
         .compile_fds(prost_types::FileDescriptorSet::decode(descriptors.as_slice())?)?;
+    // The tests of this crate find LibTorch without `LD_LIBRARY_PATH`.
+    if let Ok(folder) = env::var("DEP_BLIP_LIBTORCH_LIB") {
+        println!("cargo::rustc-link-arg=-Wl,-rpath,{folder}");
+    }
     Ok(())
 }

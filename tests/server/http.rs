@@ -162,7 +162,7 @@ async fn what_is_refused_as_a_whole_is_a_problem_that_names_its_reason() {
     assert_eq!(got.headers()[header::ALLOW], "POST");
     assert_eq!(problem(got).await["reason"], "METHOD_REFUSED");
     let elsewhere = client.get(format!("{ask}/nothing")).send().await.unwrap();
-    assert_eq!(problem(elsewhere).await["detail"], "/v1/ask/nothing is not served");
+    assert_eq!(problem(elsewhere).await["detail"], "unknown route /v1/ask/nothing");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -137,7 +137,7 @@ async fn a_request_is_answered_by_the_model_that_it_names_or_by_the_first() {
     }
     let (code, reason, message) = refused(&mut client, "c").await;
     assert_eq!((code, reason.as_str()), (Code::NotFound, "MODEL_UNKNOWN"));
-    assert_eq!(message, "model is \"c\", which is not here: there is a, b");
+    assert_eq!(message, "unknown model \"c\" in model; available: a, b");
     let get = |name: &str| GetModelRequest { name: name.into() };
     let Model { name, task, image_size, parameters, .. } =
         client.get_model(get("b")).await.unwrap().into_inner();
@@ -156,12 +156,12 @@ async fn a_model_is_not_asked_for_what_it_does_not_do() {
     assert_eq!(mark(&mut client, "").await, 2.0);
     let (code, reason, message) = refused(&mut client, "captions").await;
     assert_eq!((code, reason.as_str()), (Code::InvalidArgument, "MODEL_TASK_MISMATCH"));
-    assert_eq!(message, "model cannot be used: captions writes captions, a answers questions");
+    assert_eq!(message, "model does not support the task: captions writes captions, a answers questions");
 
     let server = start(settings(&["captions=demo"]), numbered()).await;
     let (_, reason, message) = refused(&mut server.client().await, "").await;
     assert_eq!(reason, "MODEL_TASK_MISMATCH");
-    assert_eq!(message, "model cannot be used: no model here answers questions");
+    assert_eq!(message, "model does not support the task: no model answers questions");
 }
 
 #[tokio::test(flavor = "multi_thread")]

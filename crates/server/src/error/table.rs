@@ -101,7 +101,7 @@ error_table! {
     BodyUnreadable = "BODY_UNREADABLE", InvalidArgument, 400, false, Call,
         "cannot read the request body: {cause}", "Check the encoding of the body.";
     PayloadInvalid = "PAYLOAD_INVALID", InvalidArgument, 400, false, Call,
-        "invalid {field}: {cause}", "See /docs for the format of requests.";
+        "{field} is invalid: {cause}", "See /docs for the format of requests.";
     PayloadTooManyValues = "PAYLOAD_TOO_MANY_VALUES", InvalidArgument, 400, false, Call,
         "too many values in {field}: {value}, {limit} allowed", "Split the request.";
     TextsMismatched = "TEXTS_MISMATCHED", InvalidArgument, 400, false, Call,

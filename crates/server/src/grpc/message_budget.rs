@@ -147,7 +147,7 @@ mod tests {
         let mut body = metered(half);
         assert!(body.frame().await.unwrap().is_ok());
         let status = body.frame().await.unwrap().unwrap_err();
-        assert_eq!(status.message(), "the request message stood still for 20 s");
+        assert_eq!(status.message(), "request upload idle for 20 s");
         assert_eq!(begin.elapsed(), STALL_LIMIT);
 
         let mut silent = metered(stream::pending());
@@ -187,7 +187,7 @@ mod tests {
     fn a_message_over_the_limit_is_refused_whatever_room_there_is() {
         let refusal = MemoryBudget::new(1 << 30, 1000, STALL_LIMIT).take(1001).unwrap_err();
         assert_eq!(refusal.reason(), ErrorReason::MessageTooLarge);
-        assert_eq!(refusal.to_string(), "the request message is 1001 bytes long, the limit is 1000 bytes");
+        assert_eq!(refusal.to_string(), "request message too large: 1001 bytes, 1000 bytes allowed");
     }
 
     #[test]
@@ -202,7 +202,7 @@ mod tests {
         let taken = room.take(3 << 10).unwrap();
         let refusal = room.take(1).unwrap_err();
         assert_eq!(refusal.reason(), ErrorReason::ServerBusy);
-        assert_eq!(refusal.to_string(), "the server holds 8192 bytes of requests, the limit is 8192 bytes");
+        assert_eq!(refusal.to_string(), "server busy: 8192 bytes of requests in memory, 8192 bytes allowed");
         drop((taken, second));
         assert!(room.take(8 << 10).is_ok());
     }

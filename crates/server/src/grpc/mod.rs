@@ -1,5 +1,16 @@
 //! gRPC: the services of the contract, and what stands ahead of them.
 
+pub mod admin;
+pub mod codec;
+pub mod deadline_layer;
+pub mod message_budget;
+pub mod frame_parser;
+pub mod service;
+pub mod ask_stream;
+pub mod handler;
+pub mod requests;
+pub mod responses;
+
 /// Service traits, generated from the contract with this crate's codec.
 #[expect(
     clippy::allow_attributes,
@@ -10,17 +21,6 @@
 pub mod generated {
     tonic::include_proto!("blip.v1");
 }
-
-pub mod admin;
-pub mod ask_stream;
-pub mod codec;
-pub mod deadline_layer;
-pub mod frame_parser;
-pub mod handler;
-pub mod message_budget;
-pub mod requests;
-pub mod responses;
-pub mod service;
 
 use crate::{
     auth::{Authenticated, Authenticator},

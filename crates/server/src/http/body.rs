@@ -175,7 +175,7 @@ mod tests {
         let refusal = longer.collect().await.unwrap_err();
         assert_eq!(
             refusal.to_string(),
-            "the request message is at least 100001 bytes long, the limit is 100000 bytes"
+            "request message too large: at least 100001 bytes, 100000 bytes allowed"
         );
     }
 
@@ -211,7 +211,7 @@ mod tests {
         let stuck = upload(&room, stream::iter([vec![7]]).chain(stream::pending()));
         assert_eq!(
             stuck.collect().await.unwrap_err().to_string(),
-            "the request message stood still for 20 s"
+            "request upload idle for 20 s"
         );
         assert_eq!(begin.elapsed(), STALL_LIMIT);
     }

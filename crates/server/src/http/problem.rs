@@ -33,7 +33,7 @@ pub(crate) struct Problem {
     #[schema(example = 401, minimum = 400, maximum = 599)]
     pub(crate) status: u16,
     /// What happened, with its particulars.
-    #[schema(example = "the api key is not known")]
+    #[schema(example = "unknown api key")]
     pub(crate) detail: String,
     /// The kind as a name, the same as in gRPC's `google.rpc.ErrorInfo`.
     #[schema(example = "API_KEY_INVALID")]
@@ -135,7 +135,7 @@ mod tests {
             problem,
             json!({
                 "type": "/docs/errors#TOO_MANY_IMAGES", "title": "too many images", "status": 400,
-                "detail": "inputs.images holds 65 images, the limit is 64 images", "reason": "TOO_MANY_IMAGES",
+                "detail": "too many images in inputs.images: 65 images, 64 images allowed", "reason": "TOO_MANY_IMAGES",
                 "field": "inputs.images", "value": "65 images", "limit": "64 images",
             })
         );

@@ -213,7 +213,7 @@ mod tests {
         assert_eq!(reason, ErrorReason::GenerationConflict);
         assert_eq!(
             message,
-            "generation.num_answers does not go with the rest of the request: it is 5, num_beams only 4"
+            "generation.num_answers conflicts with the rest of the request: it is 5, num_beams only 4"
         );
     }
 
@@ -222,7 +222,7 @@ mod tests {
         let options = GenerationOptions { num_beams: Some(0), ..Default::default() };
         let (reason, message) = resolved(options).unwrap_err();
         assert_eq!(reason, ErrorReason::GenerationOutOfRange);
-        assert_eq!(message, "generation.num_beams is 0, allowed is 1 to 10");
+        assert_eq!(message, "generation.num_beams out of range: 0, 1 to 10 allowed");
         for options in [
             GenerationOptions { temperature: Some(0.0), ..Default::default() },
             GenerationOptions { temperature: Some(f32::NAN), ..Default::default() },

@@ -222,7 +222,7 @@ mod tests {
             inputs[0].items.iter().map(|item| item.as_ref().err().map(RequestError::reason)).collect();
         assert_eq!(items, [None, Some(ErrorReason::QuestionEmpty), Some(ErrorReason::QuestionTooLong)]);
         let message = inputs[0].items[2].as_ref().unwrap_err().to_string();
-        assert_eq!(message, "inputs[0].questions[2].text is 19 bytes long, the limit is 8 bytes");
+        assert_eq!(message, "inputs[0].questions[2].text too long: 19 bytes, 8 bytes allowed");
     }
 
     #[test]
@@ -249,14 +249,14 @@ mod tests {
         assert_eq!(task(&[], ""), Ok(ItemTask::Answer(Generation::GREEDY)));
         let error = |candidates, list| task(candidates, list).unwrap_err();
         let field = "inputs[0].questions[0].candidates";
-        assert_eq!(error(&["a", " "], ""), format!("{field}[1] holds no text"));
+        assert_eq!(error(&["a", " "], ""), format!("{field}[1] has no text"));
         assert_eq!(
             error(&["too long a one"], ""),
-            format!("{field}[0] is 14 bytes long, the limit is 8 bytes")
+            format!("{field}[0] too long: 14 bytes, 8 bytes allowed")
         );
         assert_eq!(
             error(&["a", "b", "c"], ""),
-            format!("{field} holds 3 candidates, the limit is 2 candidates")
+            format!("too many candidates in {field}: 3 candidates, 2 candidates allowed")
         );
         assert!(error(&["a"], "vqa").starts_with("inputs[0].questions[0].candidate_list is set"));
     }

@@ -315,15 +315,15 @@ mod tests {
             ),
             (with_image(r#"{"url": 5}"#), "inputs.images[0]"),
             (with_image(r#"{"uri": "x"}"#), "unknown field `uri`, expected `url` or `base64`"),
-            (with_image("{}"), "inputs.images[0] is not as expected: neither url nor base64 is given"),
+            (with_image("{}"), "inputs.images[0] is invalid: neither url nor base64 is given"),
             (with_image(r#"{"url": "x", "base64": "eA=="}"#), "both url and base64 are given"),
             (with_image(r#"{"base64": "a*"}"#), "invalid base64"),
             (
                 r#"{"inputs": {"texts": [["a", 5]], "images": []}}"#.to_owned(),
-                "inputs.texts[0][1] is not as expected",
+                "inputs.texts[0][1] is invalid",
             ),
             (r#"{"inputs": {"texts": []}}"#.to_owned(), "missing field `images`"),
-            ("[]".to_owned(), "the body is not as expected"),
+            ("[]".to_owned(), "the body is invalid"),
         ] {
             let (reason, message) = refused(&body);
             assert_eq!(reason, ErrorReason::PayloadInvalid, "{body}");

@@ -91,7 +91,7 @@ pub(crate) struct Failure {
     #[schema(example = "URL_BAD_STATUS")]
     reason: &'static str,
     /// What happened, with its particulars.
-    #[schema(example = "inputs.images[0].url was answered with HTTP status 404 Not Found")]
+    #[schema(example = "cannot fetch inputs.images[0].url: HTTP status 404 Not Found")]
     message: String,
     /// The part of the request at fault.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -236,7 +236,7 @@ mod tests {
         assert_eq!(response["captions"][1], json!({"image_results": [null], "details": [null]}));
         let reasons = json!([
             {"image": 0, "question": 1, "reason": "QUESTION_EMPTY", "status": 400, "field": "inputs.texts[0][1]",
-             "message": "inputs.texts[0][1] holds no text"},
+             "message": "inputs.texts[0][1] has no text"},
             {"image": 1, "question": 0, "reason": "PREPROCESSING_BUSY", "status": 429, "retry_after_s": 0.5,
              "message": "too many images wait to be decoded"},
         ]);

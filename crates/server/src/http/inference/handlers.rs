@@ -219,7 +219,7 @@ mod tests {
         assert_eq!(media("Application/JSON; charset=utf-8"), Ok(Media::Json));
         assert_eq!(media("multipart/form-data; boundary=x"), Ok(Media::Form));
         let expected =
-            "content-type is text/plain, the body has to be application/json or multipart/form-data";
+            "unsupported media type in content-type: text/plain, expected application/json or multipart/form-data";
         assert_eq!(media("text/plain"), Err(expected.to_owned()));
         let missing = Media::of(Endpoint::Ask, &HeaderMap::new()).unwrap_err();
         assert!(missing.to_string().starts_with("content-type is missing"));

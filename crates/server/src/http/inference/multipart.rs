@@ -65,7 +65,7 @@ pub(crate) async fn read_form(
         if fields.images.len() + fields.shared.len() > MAX_MESSAGES {
             return Err(RequestError::new(ErrorReason::PayloadTooManyValues)
                 .field("the form")
-                .value("more images and questions")
+                .value(format!("{} images and questions", fields.images.len() + fields.shared.len()))
                 .limit(format!("{MAX_MESSAGES} images and questions")));
         }
     }
@@ -258,17 +258,17 @@ mod tests {
         for (fields, expected) in [
             (
                 [("images", "a"), ("question", "q")],
-                "the form is not as expected: it has an unknown field `images`",
+                "the form is invalid: it has an unknown field `images`",
             ),
             (
                 [("priority", "urgent"), ("image", "a")],
-                "priority is not as expected: unknown variant `urgent`",
+                "priority is invalid: unknown variant `urgent`",
             ),
-            ([("timeout_ms", "0"), ("image", "a")], "timeout_ms is not as expected"),
-            ([("details", "true"), ("details", "true")], "details is not as expected: it is given twice"),
-            ([("texts", "[]"), ("question", "a")], "texts is not as expected: it stands beside"),
+            ([("timeout_ms", "0"), ("image", "a")], "timeout_ms is invalid"),
+            ([("details", "true"), ("details", "true")], "details is invalid: it is given twice"),
+            ([("texts", "[]"), ("question", "a")], "texts is invalid: it stands beside"),
             ([("questions", "what?"), ("image", "a")], "questions is no json"),
-            ([("generation", "[]"), ("image", "a")], "generation is not as expected: invalid type: sequence"),
+            ([("generation", "[]"), ("image", "a")], "generation is invalid: invalid type: sequence"),
             ([("text", "a"), ("image", "a")], "it has an unknown field `text`"),
         ] {
             let message = refused(&fields).await;

@@ -138,7 +138,7 @@ fn share(list: Vec<TextInput>, images: usize, max_bytes: usize) -> Result<Vec<Ve
     let written_out = bytes.saturating_mul(images);
     if written_out > max_bytes {
         return Err(RequestError::new(ErrorReason::MessageTooLarge)
-            .value(format!("{written_out} bytes, with its questions written out for each image,"))
+            .value(format!("{written_out} bytes with the questions of every image"))
             .limit(format!("{max_bytes} bytes")));
     }
     Ok(vec![list; images])
@@ -182,7 +182,7 @@ mod tests {
         let lists = Texts::Each(vec![vec![TextInput::from("what?".to_owned())]; 3]);
         let refusal = Payload::inputs(vec![file("a"); 2], lists, RequestFormat::Card, 1000).unwrap_err();
         let message =
-            "inputs.texts holds 3 lists of questions, but there must be one for each of the 2 images";
+            "wrong number of lists in inputs.texts: 3 lists of questions for 2 images";
         assert_eq!(refusal.to_string(), message);
     }
 

@@ -182,7 +182,7 @@ mod tests {
         let expected = concat!(
             "event: answer\ndata: {\"image\":0,\"question\":1,\"answer\":\"two\\nlines\"}\n\n",
             "event: answer\ndata: {\"image\":0,\"question\":0,\"answer\":null,\"error\":{\"reason\":",
-            "\"QUESTION_EMPTY\",\"message\":\"x holds no text\",\"field\":\"x\",\"status\":400}}\n\n",
+            "\"QUESTION_EMPTY\",\"message\":\"x has no text\",\"field\":\"x\",\"status\":400}}\n\n",
             "event: end\ndata: {\"answers\":1,\"errors\":1}\n\n",
         );
         assert_eq!(String::from_utf8(body.to_vec()).unwrap(), expected);
