@@ -76,7 +76,7 @@ easy_vqa() { # easy_vqa NAME DTYPE OPTION...
     sleep 0.2
   done
   [[ $dtype == f16 ]] && near_tie=0.05
-  step "easy_vqa_$name" 120 python3 tools/ask_easy_vqa.py --server "${address#http://}" --near-tie $near_tie
+  step "easy_vqa_$name" 120 python3 tests/reference/ask_easy_vqa.py --server "${address#http://}" --near-tie $near_tie
   kill "$server" && wait "$server"
   server=
   # What could not be had, graphs or kernels, is in the server's own log.
@@ -94,7 +94,7 @@ fi
 # 2. The released model's true shape with random weights: correctness, then speed.
 shape=vqa seconds=2 images=1,4,8,16,32,64,128,256
 [[ -n $small ]] && shape=tiny seconds=0.2 images=1,4
-step checkpoint 120 python3 tools/random_checkpoint.py --preset "$shape" "$work/model"
+step checkpoint 120 python3 tests/reference/generate/random_checkpoint.py --preset "$shape" "$work/model"
 engine() { # engine NAME DTYPE IMAGES OPTION...
   local name=$1 dtype=$2 images=$3
   shift 3
@@ -110,7 +110,7 @@ engine f16_graphs f16 $images --cuda-graphs
 # 3. The reference on the same weights and device, at its best batch size.
 dtype=f16
 [[ $device == cpu ]] && dtype=f32
-step reference 200 bash -c "exec python3 tools/reference_speed.py --model '$work/model' --device $device --dtype $dtype \
+step reference 200 bash -c "exec python3 benches/engine/reference_speed.py --model '$work/model' --device $device --dtype $dtype \
   --answer-tokens 3 ${small:+--budget 0.2 --largest-batch 8} >'$out/reference.json'"
 cat "$out/reference.json" >>"$out/summary.txt" 2>/dev/null
 
@@ -118,7 +118,7 @@ cat "$out/reference.json" >>"$out/summary.txt" 2>/dev/null
 [[ $device == cuda ]] && engine f16_kernels f16 1,32,128,256 --cuda-kernels own
 engine f32 f32 "${images%%,*},${images##*,}"
 
-python3 benches/gpu/goals.py "$out" 2>&1 | tee "$out/goals.txt" >>"$out/summary.txt"
+python3 benches/engine/goals.py "$out" 2>&1 | tee "$out/goals.txt" >>"$out/summary.txt"
 
 cat "$out/summary.txt"
 exit $failed

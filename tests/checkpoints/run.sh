@@ -8,4 +8,4 @@ cd "$(dirname "$0")"
 : "${BLIP_SERVE_BIN:?set BLIP_SERVE_BIN to the blip-serve program to test}"
 venv=$(../../scripts/python_environment.sh checkpoints requirements.txt)
 # The hub and the client are those of the end-to-end tests; random weights and the reference are those of the goldens.
-PYTHONPATH=../e2e:../../tools exec "$venv/bin/python" -B -m pytest -p no:cacheprovider . "$@"
+PYTHONPATH=../e2e:../reference/generate exec "$venv/bin/python" -B -m pytest -p no:cacheprovider . "$@"

@@ -6,5 +6,5 @@ from conftest import ROOT, tool
 
 
 def test_the_tables_are_those_of_the_committed_results():
-    result = tool(sys.executable, "-B", ROOT / "tools/capacity.py", "--check")
+    result = tool(sys.executable, "-B", ROOT / "docs/operations/generate_capacity.py", "--check")
     assert result.returncode == 0, result.stderr

@@ -18,7 +18,7 @@ def run(*arguments):
 @pytest.fixture
 def files(tmp_path):
     """What the converter writes: the questions about 20 pictures."""
-    command = [sys.executable, "-B", str(ROOT / "tools/easy_vqa_to_vqa2.py"), "--output", str(tmp_path), "--pictures", "20"]
+    command = [sys.executable, "-B", str(ROOT / "tests/reference/easy_vqa_to_vqa2.py"), "--output", str(tmp_path), "--pictures", "20"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     images = said.split("images: ")[1].split(",")[0]
     return tmp_path, ("--questions", tmp_path / "questions.json", "--images", images, "--image-pattern", "{image_id}.png")

@@ -31,7 +31,7 @@ def server():
 
 
 def reference(name):
-    with gzip.open(ROOT / f"tests/data/demo_{name}_reference.json.gz") as file:
+    with gzip.open(ROOT / f"tests/reference/data/demo_{name}_reference.json.gz") as file:
         reference = json.load(file)
     for scene in reference["scenes"]:
         scene["png"] = base64.b64decode(scene["png"])
