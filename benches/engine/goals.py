@@ -1,4 +1,7 @@
-"""Sets what `run.sh` measured beside what this project wants of an H100 in f16: reads a folder of its results."""
+"""Compares the results of benches/gpu/run.sh with the project's goals for an H100 in f16.
+
+    python3 benches/engine/goals.py out/gpu
+"""
 
 import json
 import sys
@@ -6,7 +9,7 @@ from pathlib import Path
 
 
 def load(path):
-    """A step's results; nothing if it did not end well."""
+    """Returns the results of a step, or None if the step failed."""
     try:
         return json.loads(path.read_text())
     except (OSError, ValueError):
@@ -14,35 +17,44 @@ def load(path):
 
 
 def best_rate(engines, questions_per_image, cached):
-    """The most questions a second in any table of this kind, and where: which engine, how many images a batch."""
-    rows = [(row["questions_per_second"], f"{name}, {row['images']} images a batch")
-            for name, engine in engines.items() for row in engine["throughput"]
-            if row["questions_per_image"] == questions_per_image and row["cached"] == cached]
+    """Returns the highest rate of one kind of traffic, with engine and batch size, or None."""
+    rows = [
+        (row["questions_per_second"], f"{name}, {row['images']} images per batch")
+        for name, engine in engines.items()
+        for row in engine["throughput"]
+        if row["questions_per_image"] == questions_per_image and row["cached"] == cached
+    ]
     return max(rows, default=None)
 
 
+def single_question(engine):
+    """Returns the median latency of a single question in milliseconds."""
+    # Version 0.1 named it lone_question_ms.
+    return (engine.get("single_question_ms") or engine["lone_question_ms"])["p50"]
+
+
 def main(folder):
-    named = {path.stem.removeprefix("engine_"): load(path) for path in sorted(folder.glob("engine_f16*.json"))}
-    engines = {name: engine for name, engine in named.items() if engine}
-    lone = min(((engine["lone_question_ms"]["p50"], name) for name, engine in engines.items()), default=None)
+    results = {path.stem.removeprefix("engine_"): load(path) for path in sorted(folder.glob("engine_f16*.json"))}
+    engines = {name: engine for name, engine in results.items() if engine}
+    single = min(((single_question(engine), name) for name, engine in engines.items()), default=None)
     reference = load(folder / "reference.json")
     new = best_rate(engines, 1, False)
     ratio = None
-    if new and reference and reference.get("one_question_a_picture"):
-        ratio = new[0] / reference["one_question_a_picture"]["best"]["questions_per_second"], new[1]
+    if new and reference and reference.get("one_question_per_image"):
+        ratio = new[0] / reference["one_question_per_image"]["best"]["questions_per_second"], new[1]
+    cached = max(filter(None, (best_rate(engines, count, True) for count in (1, 6))), default=None)
 
     lines = [
         ("new images, one question each, questions/s", 3_000, new),
         ("new images, six questions each, questions/s", 14_000, best_rate(engines, 6, False)),
-        ("remembered images, questions/s", 60_000,
-         max(filter(None, (best_rate(engines, count, True) for count in (1, 6))), default=None)),
-        ("times transformers in f16 at its best batch, new images", 3, ratio),
+        ("cached images, questions/s", 60_000, cached),
+        ("ratio to transformers in f16 at its best batch, new images", 3, ratio),
+        ("single question, p50, ms (at most)", 5, single),
     ]
     print(f"{'':58} {'goal':>10} {'measured':>10}")
-    for what, goal, found in lines:
-        print(f"{what:58} {goal:>10,} " + (f"{found[0]:>10,.1f}  ({found[1]})" if found else "not measured"))
-    what = "a lone question, p50, ms (at most)"
-    print(f"{what:58} {5:>10,} " + (f"{lone[0]:>10,.1f}  ({lone[1]})" if lone else "not measured"))
+    for name, goal, measured in lines:
+        value = f"{measured[0]:>10,.1f}  ({measured[1]})" if measured else "not measured"
+        print(f"{name:58} {goal:>10,} {value}")
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
-"""Times what the server does to an image before the model, as Pillow does it, on one thread.
+"""Times image decoding and scaling in Pillow, on one thread.
 
     pip install pillow==12.3.0 numpy
     python benches/engine/time_pillow.py [photo.jpg]
 
-Prints the median and the least of each step in milliseconds, beside which
-`cargo bench -p blip --bench preprocess` and `cargo bench -p images --bench decode` stand.
+It prints the median and the minimum of each step in milliseconds. Compare them with
+`cargo bench -p blip --bench preprocess` and `cargo bench -p images --bench decode`.
 """
 
 import io
@@ -22,12 +22,13 @@ ROUNDS = 200
 
 
 def milliseconds(work):
+    """Returns the median and the minimum time of a function as text."""
     times = []
     for _ in range(ROUNDS):
         start = time.perf_counter()
         work()
         times.append((time.perf_counter() - start) * 1e3)
-    return f"{statistics.median(times):7.3f} median {min(times):7.3f} least"
+    return f"{statistics.median(times):7.3f} median {min(times):7.3f} minimum"
 
 
 def main():

@@ -1,4 +1,4 @@
-"""NVIDIA's Triton around transformers, by pytriton, with its dynamic batcher."""
+"""NVIDIA Triton with transformers, through pytriton, with its dynamic batcher."""
 
 import base64
 
@@ -10,7 +10,8 @@ from pytriton.triton import Triton, TritonConfig
 from reference import Reference
 
 
-def answerer():
+def answer_function():
+    """Returns the inference function of one worker."""
     reference = Reference(settings.MODEL, settings.THREADS)
 
     @batch
@@ -26,7 +27,7 @@ if __name__ == "__main__":
     with Triton(config=config) as triton:
         triton.bind(
             model_name="blip",
-            infer_func=[answerer() for _ in range(settings.WORKERS)],
+            infer_func=[answer_function() for _ in range(settings.WORKERS)],
             inputs=[Tensor(name="image", dtype=bytes, shape=(1,)), Tensor(name="question", dtype=bytes, shape=(1,))],
             outputs=[Tensor(name="answer", dtype=bytes, shape=(1,))],
             config=ModelConfig(

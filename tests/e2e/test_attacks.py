@@ -17,7 +17,7 @@ from conftest import ROOT, Server
 from image_server import ImageServer
 from raw_http2 import Connection, grpc_message
 from test_metrics import Metrics
-from test_refusals import MIB, assert_documented, png_header
+from test_request_errors import MIB, assert_documented, png_header
 
 QUESTION = "how many circles are in the picture?"
 MAX_EXTRA_BYTES = 300 * MIB

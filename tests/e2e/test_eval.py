@@ -7,8 +7,8 @@ import sys
 import pytest
 from conftest import ROOT, program
 
-sys.path.append(str(ROOT / "tools"))
-import easy_vqa_set
+sys.path.append(str(ROOT / "models/training"))
+from demo.data import easy_vqa_set  # noqa: E402
 
 
 def run(*arguments):
@@ -18,7 +18,7 @@ def run(*arguments):
 @pytest.fixture
 def files(tmp_path):
     """What the converter writes: the questions about 20 pictures."""
-    command = [sys.executable, "-B", str(ROOT / "tests/reference/easy_vqa_to_vqa2.py"), "--output", str(tmp_path), "--pictures", "20"]
+    command = [sys.executable, "-B", str(ROOT / "tests/reference/easy_vqa_to_vqa2.py"), "--output", str(tmp_path), "--images", "20"]
     said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     images = said.split("images: ")[1].split(",")[0]
     return tmp_path, ("--questions", tmp_path / "questions.json", "--images", images, "--image-pattern", "{image_id}.png")
@@ -30,7 +30,7 @@ def test_accuracy_is_the_share_of_right_answers_where_people_agree(demo, files):
     done = run(*options, *annotations, "--results", results, "--server", f"http://{demo.address}")
     assert done.returncode == 0, done
     _, questions = easy_vqa_set.load()
-    wanted = {at: question.answer for at, question in enumerate(question for question in questions if question.picture < 20)}
+    wanted = {at: question.answer for at, question in enumerate(question for question in questions if question.image < 20)}
     answers = {answer["question_id"]: answer["answer"] for answer in json.loads(results.read_text())}
     assert answers.keys() == wanted.keys() and list(folder.glob("*.partial.jsonl")) == []
     right = sum(answers[at] == wanted[at] for at in wanted)

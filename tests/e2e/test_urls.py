@@ -8,7 +8,7 @@ import pytest
 import trustme
 from image_server import ImageServer
 from test_lifecycle import run
-from test_refusals import MIB, assert_documented
+from test_request_errors import MIB, assert_documented
 
 QUESTION = "how many circles are in the picture?"
 

@@ -1,4 +1,4 @@
-"""What a reference file holds beside the reference's answers: its pictures, and which model gave them."""
+"""Writes the files of reference results, with the images of drawn scenes and the origin of the results."""
 
 import base64
 import gzip
@@ -12,34 +12,35 @@ from pathlib import Path
 import transformers
 
 sys.path.append(str(Path(__file__).resolve().parents[2] / "models/training"))
-from demo import captions, scenes  # noqa: E402
+from demo.data import captions, scenes  # noqa: E402
 
-LARGEST_SIDE = 128  # pixels; larger pictures would only make the file larger
+DATA = Path(__file__).resolve().parent / "data"
+MAX_SIDE = 128  # pixels; larger images only make the file larger
 
 
-def pictures(seed, total):
-    """`total` drawn scenes of a seed of their own as (RGB picture, `captions.kinds`).
+def scene_images(seed, total):
+    """Returns `total` drawn scenes of a seed as (RGB image, `captions.kinds`).
 
-    Those with noise or JPEG's traces are left out: they would make up most of the file.
+    Scenes with noise or JPEG artifacts are skipped, because they do not compress.
     """
     rng = random.Random(seed)
-    made = []
-    while len(made) < total:
+    images = []
+    while len(images) < total:
         scene = scenes.sample(rng)
-        if scene.side <= LARGEST_SIDE and not scene.noise and scene.jpeg_quality is None:
-            made.append((scenes.draw(scene), captions.kinds(scene)))
-    return made
+        if scene.side <= MAX_SIDE and not scene.noise and scene.jpeg_quality is None:
+            images.append((scenes.draw(scene), captions.kinds(scene)))
+    return images
 
 
-def png(picture):
-    """The picture as PNG, base64."""
+def png(image):
+    """Returns an image as PNG in base64."""
     file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
+    image.save(file, "PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
 
 
 def write(path, model, content):
-    """Writes gzipped JSON that names its model and library; gives its size in bytes."""
+    """Writes gzipped JSON with the digest of the model and the library version. Returns its size."""
     origin = {
         "model_sha256": hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest(),
         "transformers": transformers.__version__,

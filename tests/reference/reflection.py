@@ -1,7 +1,7 @@
-"""Calls a gRPC server with nothing but what it says about itself: server reflection, version 1.
+"""A gRPC client that gets the message types from the server's reflection service, version 1.
 
-No generated code of the server's is needed. The messages of reflection v1 and v1alpha are the same
-on the wire, so those that `grpcio-reflection` ships serve here under the name of v1.
+It needs no generated code of the server. Reflection v1 and v1alpha have the same messages on the
+wire, so that the v1alpha messages of `grpcio-reflection` work with the v1 service.
 """
 
 import grpc
@@ -13,7 +13,7 @@ MAX_MESSAGE_BYTES = 64 << 20
 
 
 class ReflectedService:
-    """One service of a server: its message classes and its server-streaming methods."""
+    """A service of a server: its message classes and its server-streaming methods."""
 
     def __init__(self, channel, name):
         self.channel, self.name = channel, name
@@ -23,12 +23,12 @@ class ReflectedService:
             response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
         )
         self._pool = descriptor_pool.DescriptorPool()
-        self._known = set()
-        self._learn(reflection_pb2.ServerReflectionRequest(file_containing_symbol=name))
+        self._added = set()
+        self._add_files(reflection_pb2.ServerReflectionRequest(file_containing_symbol=name))
         self._descriptor = self._pool.FindServiceByName(name)
 
-    def _learn(self, request):
-        """Adds the file asked for to the pool, what it imports first."""
+    def _add_files(self, request):
+        """Adds a file to the pool, after the files that it imports."""
         [response] = self._info(iter([request]))
         if response.HasField("error_response"):
             raise LookupError(response.error_response.error_message)
@@ -37,36 +37,36 @@ class ReflectedService:
         by_name = {file.name: file for file in files}
 
         def add(file):
-            if file.name in self._known:
+            if file.name in self._added:
                 return
-            self._known.add(file.name)
-            for needed in file.dependency:
-                if needed in by_name:
-                    add(by_name[needed])
-                elif needed not in self._known:
-                    self._learn(reflection_pb2.ServerReflectionRequest(file_by_filename=needed))
+            self._added.add(file.name)
+            for dependency in file.dependency:
+                if dependency in by_name:
+                    add(by_name[dependency])
+                elif dependency not in self._added:
+                    self._add_files(reflection_pb2.ServerReflectionRequest(file_by_filename=dependency))
             self._pool.Add(file)
 
         for file in files:
             add(file)
 
     def message(self, method):
-        """The class of a method's request."""
+        """Returns the request class of a method."""
         return message_factory.GetMessageClass(self._descriptor.methods_by_name[method].input_type)
 
     def stream(self, method, channel=None):
-        """A callable for a method that takes one message and answers with many."""
+        """Returns a callable for a method with one request and a stream of responses."""
         descriptor = self._descriptor.methods_by_name[method]
-        answer = message_factory.GetMessageClass(descriptor.output_type)
+        response = message_factory.GetMessageClass(descriptor.output_type)
         return (channel or self.channel).unary_stream(
             f"/{self.name}/{method}",
             request_serializer=lambda message: message.SerializeToString(),
-            response_deserializer=answer.FromString,
+            response_deserializer=response.FromString,
         )
 
 
 def connect(address, module=grpc, more_options=()):
-    """A channel with room for large pictures; `module` is `grpc` or `grpc.aio`."""
+    """Returns a channel for large messages. `module` is `grpc` or `grpc.aio`."""
     options = [("grpc.max_send_message_length", MAX_MESSAGE_BYTES), ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                *more_options]
     return module.insecure_channel(address.removeprefix("http://"), options=options)

@@ -1,1 +1,1 @@
-"""What the demo model learns from: scenes of shapes, questions about them, a small vocabulary."""
+"""Trains the demo models: data, networks, evaluation, model folders and one module for each task."""

@@ -1,17 +1,17 @@
-"""Writes the goldens of searching and ranking: crates/blip/tests/goldens/NAME/generation.json.
+"""Writes the golden files of generation and ranking: crates/blip/tests/goldens/NAME/generation.json.
 
-They belong to the checkpoints that `goldens.py` made, and to the questions and pictures of their
-`expected.safetensors`; no weights are written. What `transformers` computes is recorded with every
-question asked alone, in f32, and only if f64 leads to the same tokens:
+They belong to the checkpoints, questions and images that `goldens.py` writes. The script writes no
+weights. `transformers` computes each question alone in f32. A result is recorded only if f64 leads to
+the same tokens:
 
-    answers     beams, and greedy steps under logits processors, of BlipForQuestionAnswering
-    captions    the same of BlipForConditionalGeneration, which reads the same vision tower and
-                decoder out of the checkpoint, from prompts of several lengths
-    rankings    `transformers` has no ranking: the original's is computed here in f64, every
-                candidate alone and in full
+    answers     beam search, and greedy search with logits processors, by BlipForQuestionAnswering
+    captions    the same by BlipForConditionalGeneration, which loads the vision encoder and the
+                decoder of the same checkpoint, from prompts of several lengths
+    rankings    the ranking of the original repository, computed in f64, each candidate alone;
+                `transformers` has no ranking
 
-Beside them, crates/blip/tests/logits_processors.json: what the library's own list of logits
-processors makes of random numbers.
+The script also writes crates/blip/tests/logits_processors.json: the results of the library's logits
+processors for random numbers.
 
     python tests/reference/generate/goldens_generation.py
     python tests/reference/generate/goldens_generation.py --only untied_head
@@ -32,12 +32,13 @@ from transformers.models.blip.configuration_blip import BlipTextConfig
 from transformers.models.blip.modeling_blip_text import BlipTextLMHeadModel
 
 from golden_cases import CASES
-from goldens import GOLDENS
+from golden_checkpoint import GOLDENS
 
-CLOSE_CALL = 2e-3  # differences of scores below which the order of additions may decide
+# Smaller differences of scores may depend on the order of additions.
+MIN_SCORE_DIFFERENCE = 2e-3
 
 SEARCHES = (
-    dict(num_beams=3, max_new_tokens=9, num_sequences=1),  # the original's own way to answer
+    dict(num_beams=3, max_new_tokens=9, num_sequences=1),  # the default of the original repository
     dict(num_beams=3, max_new_tokens=9, num_sequences=3),
     dict(num_beams=2, length_penalty=0.0, num_sequences=2),
     dict(num_beams=5, length_penalty=2.0, num_sequences=5),
@@ -63,7 +64,7 @@ DEFAULTS = dict(
 
 
 def search(model, inputs, prompt_tokens, options):
-    """The sequences that `generate` returns, the best first, without start token, prompt and padding."""
+    """Returns the sequences of `generate`, best first, without start token, prompt and padding."""
     options = DEFAULTS | options
     count = options.pop("num_sequences")
     config = model.config.text_config
@@ -85,23 +86,23 @@ def search(model, inputs, prompt_tokens, options):
 
 
 def agree(one, other):
-    """Whether single and double precision lead to the same sequences, with scores that tell them apart."""
+    """Returns whether f32 and f64 lead to the same sequences, with clearly different scores."""
     same = [s["token_ids"] for s in one] == [s["token_ids"] for s in other]
     near = all(math.isclose(a["score"], b["score"], rel_tol=1e-4, abs_tol=1e-4) for a, b in zip(one, other))
     gaps = [a["score"] - b["score"] for a, b in zip(one, one[1:])]
-    return same and near and all(gap > CLOSE_CALL for gap in gaps)
+    return same and near and all(gap > MIN_SCORE_DIFFERENCE for gap in gaps)
 
 
-def searches(single, double, inputs_of, prompt_tokens, wanted, **where):
-    """One record for each of the options on which both precisions agree."""
-    for options in wanted:
+def searches(single, double, inputs_of, prompt_tokens, options_list, **context):
+    """Yields one record for each of the options for which both precisions agree."""
+    for options in options_list:
         found = search(single, inputs_of(torch.float32), prompt_tokens, options)
         if agree(found, search(double, inputs_of(torch.float64), prompt_tokens, options)):
-            yield {**where, "options": DEFAULTS | options, "sequences": found}
+            yield {**context, "options": DEFAULTS | options, "sequences": found}
 
 
 def candidate_lists(config, rng):
-    """Answers of one to four tokens: many share their beginnings, some all of it, one begins like no other."""
+    """Yields (candidates, shortlist). Many candidates share a prefix, some are equal, one is unique."""
     specials = {config.bos_token_id, config.sep_token_id, config.pad_token_id}
     tokens = [token for token in range(config.vocab_size) if token not in specials]
     few = rng.sample(tokens, 12)
@@ -114,7 +115,7 @@ def candidate_lists(config, rng):
 
 @torch.no_grad()
 def ranking(model, question_states, candidates, shortlist):
-    """The original's rank inference for one question, in f64; `None` if the shortlist ends in a close call."""
+    """Returns the ranking of the original repository in f64, or None if the shortlist is ambiguous."""
     config = model.config.text_config
     decode = lambda ids: model.text_decoder(
         torch.tensor([ids]), encoder_hidden_states=question_states, is_decoder=True, use_cache=False
@@ -124,7 +125,7 @@ def ranking(model, question_states, candidates, shortlist):
     order = sorted(range(len(candidates)), key=lambda candidate: -by_first[candidate])
     if shortlist < len(order):
         last, next_best = (by_first[order[i]] for i in (shortlist - 1, shortlist))
-        if 0 < last - next_best < CLOSE_CALL:
+        if 0 < last - next_best < MIN_SCORE_DIFFERENCE:
             return None
     chosen = order[:shortlist]
     scores = []
@@ -141,6 +142,7 @@ def ranking(model, question_states, candidates, shortlist):
 
 @torch.no_grad()
 def write(golden, folder):
+    """Writes generation.json of one `Golden`."""
     tensors = load_file(folder / "expected.safetensors")
     load = lambda kind, dtype: kind.from_pretrained(folder, dtype=dtype).eval()
     single, double = (load(BlipForQuestionAnswering, dtype) for dtype in (torch.float32, torch.float64))
@@ -158,17 +160,17 @@ def write(golden, folder):
             ranked = ranking(double, states, candidates, shortlist)
             if ranked is not None:
                 rankings.append({"case": case, "candidates": candidates, "shortlist": shortlist, "ranked": ranked})
-    for case in range(2):  # the two pictures
+    for case in range(2):  # the two images
         for length in PROMPT_LENGTHS:
             prompt = [config.bos_token_id] + [rng.randrange(5, 40) for _ in range(length)]
             pixels = tensors[f"case{case}.pixel_values"][None]
-            # The reference drops the last token, which its processor makes a separator.
+            # The reference drops the last token, which is the separator of its processor.
             inputs_of = lambda dtype: dict(
                 input_ids=torch.tensor([[*prompt, config.sep_token_id]]), pixel_values=pixels.to(dtype)
             )
             captions += searches(*captioners, inputs_of, length, CAPTION_SEARCHES, case=case, prompt=prompt)
-    assert len(answers) > len(golden.lengths) * len(SEARCHES) / 2, "too many close calls"
-    assert len(rankings) >= 2 * len(golden.lengths), "too many close calls"
+    assert len(answers) > len(golden.lengths) * len(SEARCHES) / 2, "too few unambiguous results"
+    assert len(rankings) >= 2 * len(golden.lengths), "too few unambiguous results"
     path = folder / "generation.json"
     versions = {"transformers": transformers_version, "torch": torch.__version__.split("+")[0]}
     goldens = {"answers": answers, "captions": captions, "rankings": rankings}
@@ -181,7 +183,7 @@ def write(golden, folder):
 
 
 def rounded(value):
-    """Numbers with the seven digits that f32 has."""
+    """Returns numbers with the seven digits of f32."""
     if isinstance(value, float):
         return float(f"{value:.7g}")
     if isinstance(value, dict):
@@ -193,7 +195,7 @@ PROCESSORS = (
     dict(repetition_penalty=1.5),
     dict(repetition_penalty=0.7),
     dict(min_length=5),
-    dict(min_length=4),  # as long as the sequences are: the stop token is free again
+    dict(min_length=4),  # the length of the sequences, so that the stop token is allowed
     dict(temperature=0.3),
     dict(top_k=3),
     dict(top_k=1),
@@ -207,7 +209,7 @@ PROCESSORS = (
 
 
 def write_processors(path, vocabulary=13, stop=2, rows=3, length=4):
-    """What the library's processors, in the order in which it calls them, make of random logits."""
+    """Writes what the library's processors compute from random logits, in the library's order."""
     text = BlipTextConfig(vocab_size=vocabulary, hidden_size=8, num_attention_heads=1, num_hidden_layers=1)
     model = BlipTextLMHeadModel(text)
     generator = torch.Generator().manual_seed(5)
@@ -233,13 +235,13 @@ def write_processors(path, vocabulary=13, stop=2, rows=3, length=4):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--only", help="the name of one golden")
-    arguments = parser.parse_args()
-    torch.set_num_threads(1)  # the same additions in the same order on every machine
+    parser.add_argument("--only", help="name of one golden folder")
+    options = parser.parse_args()
+    torch.set_num_threads(1)  # the order of additions is the same on every machine
     for golden in CASES:
-        if arguments.only in (None, golden.name):
+        if options.only in (None, golden.name):
             write(golden, GOLDENS / golden.name)
-    if arguments.only is None:
+    if options.only is None:
         write_processors(GOLDENS.parent / "logits_processors.json")
 
 

@@ -1,10 +1,12 @@
-"""Writes checkpoints as torch.save writes them: crates/blip/tests/pickles/NAME.
+"""Writes checkpoints in the format of `torch.save`: crates/blip/tests/pickles/NAME.
 
-All are of the weights in crates/blip/tests/goldens/vocab_txt, so the Rust reader has safetensors to be compared with:
+All hold the weights of crates/blip/tests/goldens/vocab_txt, so that tests can compare them with that
+safetensors file:
 
-    pytorch_model.bin   f32 by Hugging Face's names, with what files of 2022 have beside them: the tied head, buffers
+    pytorch_model.bin   f32, Hugging Face names, with tied head and buffers as in files of 2022
     sharded/            f16, three files and their index
-    original.pth        by the original repository's names, with what its trainer keeps: momentum copies, queues, optimizer
+    original.pth        names of the original repository, with its training state: momentum copies,
+                        queues, optimizer
 
     python tests/reference/generate/pickles.py
 """
@@ -32,8 +34,8 @@ VISION = (
 )
 
 
-def whole(tensors):
-    """The state dict as the classes of 2022 have it: a head that shares its storage, and buffers."""
+def full_state(tensors):
+    """Returns the state dict as in 2022: with a head that shares its storage, and with buffers."""
     state = collections.OrderedDict(sorted(tensors.items()))
     if f"{HEAD}.bias" in state:
         state[f"{HEAD}.decoder.weight"] = state["text_decoder.bert.embeddings.word_embeddings.weight"]
@@ -46,6 +48,7 @@ def whole(tensors):
 
 
 def original_name(name):
+    """Returns the name of a tensor in the original repository."""
     for pattern, replacement in VISION:
         name, count = re.subn(pattern, replacement, name)
         if count:
@@ -55,7 +58,7 @@ def original_name(name):
 
 
 def original(state):
-    """What the original repository's training writes of it."""
+    """Returns the checkpoint that the training script of the original repository writes."""
     model = collections.OrderedDict((original_name(name), tensor) for name, tensor in state.items())
     for name in [name for name in model if name.startswith("visual_encoder.blocks.0.norm")]:
         model[name.replace("visual_encoder", "visual_encoder_m")] = model[name] + 1
@@ -72,7 +75,7 @@ def main():
     folder = TESTS / "pickles"
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "sharded").mkdir(parents=True)
-    state = whole(tensors)
+    state = full_state(tensors)
     torch.save(state, folder / "pytorch_model.bin")
     torch.save(original(state), folder / "original.pth")
     names = list(tensors)

@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Writes the goldens that the decoder and the resizer are compared with, by the reference's own Pillow.
+"""Writes the golden files of image decoding and scaling, computed by Pillow.
 
     pip install pillow==12.3.0 numpy
     python tests/reference/generate/pillow_goldens.py
 
-`crates/images/tests/pillow/`  small files of every format and mode, and `cases.json`: for each the
-                               RGB pixels of `Image.open(file).convert("RGB")` in hexadecimal,
-                               or the fact that Pillow refuses it.
-`crates/blip/tests/pillow/`    `resize.json`: digests (and, where small, pixels) of resized images
-                               whose input both sides make by the same rule.
+`crates/images/tests/pillow/`  small files of every format and mode, and `cases.json`: the RGB
+                               pixels of `Image.open(file).convert("RGB")` of each file in
+                               hexadecimal, or the error of Pillow.
+`crates/blip/tests/pillow/`    `resize.json`: digests (and pixels of small images) of scaled images.
+                               The Rust tests generate the same input images.
 
-Pillow 13 changed the order of the two passes of `resize` for tall images, so it is refused here.
+Pillow 13 changed the order of the two passes of `resize` for tall images. The script rejects it.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ WIDTH, HEIGHT = 23, 17
 
 
 def scene(width=WIDTH, height=HEIGHT):
-    """Smooth colour with hard edges and some noise: `[height, width, 3]` u8."""
+    """Returns gradients with edges and some noise: [height, width, 3] u8."""
     y, x = np.mgrid[0:height, 0:width]
     rng = np.random.default_rng(7)
     base = np.stack([x * 255 // width, y * 255 // height, (x * y) % 256], axis=-1).astype(np.int32)
@@ -40,6 +40,7 @@ def scene(width=WIDTH, height=HEIGHT):
 
 
 def saved(image, fmt, **options):
+    """Returns the encoded file of an image."""
     out = io.BytesIO()
     image.save(out, fmt, **options)
     return out.getvalue()
@@ -52,7 +53,7 @@ def chunk(name, data):
 
 
 def png(color_type, depth, rows, extra=b"", width=WIDTH, height=HEIGHT, interlace=0):
-    """A PNG by hand, for the modes that Pillow reads but does not write. `rows`: packed bytes a row."""
+    """Returns a PNG file in a mode that Pillow cannot write. `rows` holds the packed bytes of rows."""
     header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, interlace)
     data = b"".join(b"\0" + row for row in rows)
     return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra
@@ -60,7 +61,7 @@ def png(color_type, depth, rows, extra=b"", width=WIDTH, height=HEIGHT, interlac
 
 
 def packed_rows(depth, channels, width=WIDTH, height=HEIGHT, top=None, seed=0):
-    """Random samples of `depth` bits, below `top`, packed into rows."""
+    """Returns random samples of `depth` bits, below `top`, packed into rows."""
     rng = np.random.default_rng(100 * depth + channels + seed)
     values = rng.integers(0, top or 1 << depth, (height, width * channels))
     if depth == 16:
@@ -76,7 +77,7 @@ def packed_rows(depth, channels, width=WIDTH, height=HEIGHT, top=None, seed=0):
 
 
 def adam7_rows(depth, channels):
-    """The packed rows of the seven passes."""
+    """Returns the packed rows of the seven passes of Adam7."""
     passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
     rows = []
     for number, (x0, y0, dx, dy) in enumerate(passes):
@@ -177,7 +178,7 @@ def gif_cases():
 
 
 def gif(indices, left, top, control, palette):
-    """A GIF by hand: uncompressed codes of 9 bits, cleared before the code size grows."""
+    """Returns a GIF file of uncompressed 9-bit codes, cleared before the code size grows."""
     height, width = indices.shape
     codes = []
     for number, value in enumerate(indices.flatten().tolist()):
@@ -234,11 +235,12 @@ def bmp_cases():
 
 
 def padded(rows):
+    """Returns rows padded to multiples of four bytes."""
     return b"".join(row.tobytes() + b"\0" * (-len(row.tobytes()) % 4) for row in rows)
 
 
 def bmp(bits, pixels, masks=None, palette=b"", compression=0, top_down=False):
-    """A bitmap by hand with the classic 40-byte header."""
+    """Returns a bitmap file with the 40-byte header."""
     extra = palette + (struct.pack("<III", *masks) if masks else b"")
     compression = 3 if masks else compression
     header = struct.pack("<IiiHHIIiiII", 40, WIDTH, -HEIGHT if top_down else HEIGHT, 1, bits, compression,
@@ -282,7 +284,7 @@ def tiff_cases():
 
 
 def tiff(order, samples, depth, photometric, extra=None, palette=0):
-    """A one-strip TIFF by hand. `samples`: `[height, width, channels]`."""
+    """Returns a TIFF file with one strip. `samples` has the shape [height, width, channels]."""
     height, width, channels = samples.shape
     pixels = samples.astype(f"{order}u{depth // 8}").tobytes()
     entries = [(256, 4, [width]), (257, 4, [height]), (258, 3, [depth] * channels), (259, 3, [1]),
@@ -305,7 +307,7 @@ def tiff(order, samples, depth, photometric, extra=None, palette=0):
     if len(tail) % 2:
         raise ValueError("odd offset")
     head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8)
-    # The strip's offset was taken before the tail was whole.
+    # The offset of the strip is known only after the tail is complete.
     offset = struct.pack(f"{order}I", directory_end + len(tail))
     body = body[:strip] + offset + body[strip + 4:]
     return head + struct.pack(f"{order}H", len(entries)) + body + struct.pack(f"{order}I", 0) + tail + pixels
@@ -314,7 +316,7 @@ def tiff(order, samples, depth, photometric, extra=None, palette=0):
 # ------------------------------------------------------------------------------------- resizing
 
 def pattern(width, height, seed):
-    """The input that the Rust side makes as well: an xorshift's noise over gradients, `[h, w, 3]` u8."""
+    """Returns xorshift noise over gradients. The Rust tests generate the same image."""
     state = seed * 2654435761 % (1 << 32) or 1
     out = bytearray()
     for y in range(height):
@@ -353,7 +355,7 @@ def write_json(path, cases):
 
 def main():
     if int(PIL.__version__.split(".")[0]) > 12:
-        raise SystemExit(f"pillow {PIL.__version__} resizes in another order of passes: install 12.3.0")
+        raise SystemExit(f"unsupported Pillow version: {PIL.__version__}, 12.3.0 required")
     DECODE.mkdir(parents=True, exist_ok=True)
     RESIZE.mkdir(parents=True, exist_ok=True)
     decoded = []
@@ -366,7 +368,7 @@ def main():
                 image = Image.open(io.BytesIO(data))
                 rgb = image.convert("RGB")
                 case |= {"mode": image.mode, "width": rgb.width, "height": rgb.height, "rgb": rgb.tobytes().hex()}
-            except Exception as error:  # what Pillow raises depends on the format
+            except Exception as error:  # the exception depends on the format
                 case["refused"] = f"{type(error).__name__}: {error}"
             decoded.append(case)
     write_json(DECODE / "cases.json", decoded)

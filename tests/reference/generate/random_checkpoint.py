@@ -1,8 +1,8 @@
-"""Writes a checkpoint folder with random weights in the true shapes of a released BLIP model.
+"""Writes a checkpoint folder with random weights in the shapes of a released BLIP model.
 
-For load tests and timing where the released weights are not at hand: the work is the same, the
-answers are nonsense. Reproducible by its seed. The tokenizer is a made-up WordPiece vocabulary of
-bert-base-uncased's size with its special ids.
+It serves for load tests and timing without the released weights. The amount of work is the same. The
+answers are meaningless. The weights depend on the seed alone. The tokenizer has an artificial
+WordPiece vocabulary with the size and the special ids of bert-base-uncased.
 
     python tests/reference/generate/random_checkpoint.py /tmp/blip-full --dtype f16
     python tests/reference/generate/random_checkpoint.py /tmp/blip-captions --preset caption-large
@@ -28,7 +28,7 @@ from transformers import (
 import random_weights
 
 sys.path.append(str(Path(__file__).resolve().parents[3] / "models/training"))
-from demo import wordpiece  # noqa: E402
+from demo.data import preprocess, wordpiece  # noqa: E402
 
 SPECIAL_IDS = {"[PAD]": 0, "[UNK]": 100, "[CLS]": 101, "[SEP]": 102, "[MASK]": 103}
 VOCABULARY = 30_522
@@ -52,7 +52,7 @@ PRESETS = {
     # Salesforce/blip-itm-base-coco and -flickr, -large-coco and -flickr.
     "itm-base": (BlipForImageTextRetrieval, VIT_BASE, BERT_BASE),
     "itm-large": (BlipForImageTextRetrieval, VIT_LARGE, BERT_BASE),
-    # Answers, with the same picture size and vocabulary, and a hundredth of the arithmetic.
+    # An answering model with the same image size and vocabulary, and a hundredth of the arithmetic.
     "tiny": (
         BlipForQuestionAnswering,
         tower(96, 4, 2, 192, image_size=384, patch_size=16),
@@ -60,7 +60,7 @@ PRESETS = {
     ),
 }
 
-# Words that questions are made of in practice, so that those tokenise to realistic lengths.
+# Frequent words, so that real questions have realistic token counts.
 COMMON = """
 what is are was were the a an of in on at to from with by for and or not no yes this that these those there here it he
 she they his her their who where when why how many much color colour shape kind type number time day night year do does
@@ -77,7 +77,7 @@ tall short old young left right top bottom front back behind under above next ne
 
 
 def words(total):
-    """`total` distinct words: the common ones, then pronounceable ones, each fifth a continuation."""
+    """Returns `total` distinct words: common ones, then syllables. Each fifth is a continuation."""
     onsets, vowels, codas = "b d f g k l m n p r s t v z st tr".split(), "a e i o u ai ea".split(), ["", *"l m n r s t".split()]
     syllables = ["".join(parts) for parts in itertools.product(onsets, vowels, codas)]
     made = dict.fromkeys(COMMON)
@@ -89,7 +89,7 @@ def words(total):
 
 
 def weights(model_class, vision, text, seed, dtype, stop_bias):
-    """The configuration and every tensor of the model, made one at a time; nothing is run."""
+    """Returns the configuration and every tensor of the model. Nothing is run."""
     config = BlipConfig(
         text_config=dict(text, vocab_size=VOCABULARY + 2, bos_token_id=VOCABULARY, sep_token_id=102, pad_token_id=0),
         vision_config=vision,
@@ -104,7 +104,7 @@ def weights(model_class, vision, text, seed, dtype, stop_bias):
     bias = tensors["text_decoder.cls.predictions.bias"]
     bias[102] += stop_bias
     bias[0] -= 10.0
-    # As in the released file, the tied head is there twice.
+    # The released files contain the tied head twice.
     tensors["text_decoder.cls.predictions.decoder.bias"] = bias.clone()
     tensors["text_decoder.cls.predictions.decoder.weight"] = tensors[
         "text_decoder.bert.embeddings.word_embeddings.weight"
@@ -112,8 +112,8 @@ def weights(model_class, vision, text, seed, dtype, stop_bias):
     return config, tensors
 
 
-def write_beside(folder, config, class_name):
-    """Writes all files of a checkpoint but its weights."""
+def write_configuration(folder, config, class_name):
+    """Writes all files of a checkpoint except the weights."""
     settings = config.to_dict() | {"architectures": [class_name]}
     (folder / "config.json").write_text(json.dumps(settings, indent=2, default=str) + "\n")
     side = config.vision_config.image_size
@@ -122,25 +122,26 @@ def write_beside(folder, config, class_name):
         "do_normalize": True,
         "do_rescale": True,
         "do_resize": True,
-        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_mean": preprocess.MEAN,
         "image_processor_type": "BlipImageProcessor",
-        "image_std": [0.26862954, 0.26130258, 0.27577711],
+        "image_std": preprocess.STD,
         "resample": 3,
         "rescale_factor": 1 / 255,
         "size": {"height": side, "width": side},
     }, indent=2) + "\n")  # fmt: skip
-    room = VOCABULARY - len(SPECIAL_IDS) - len(wordpiece.pieces())
-    # A one-letter word is a piece already, so ask for a few more and cut.
-    entries = wordpiece.vocabulary(words(room + 50), SPECIAL_IDS)[:VOCABULARY]
+    word_count = VOCABULARY - len(SPECIAL_IDS) - len(wordpiece.pieces())
+    # One-letter words are pieces already, so that a few more words are needed.
+    entries = wordpiece.vocabulary(words(word_count + 50), SPECIAL_IDS)[:VOCABULARY]
     wordpiece.save(entries, folder)
 
 
 def write(folder, preset, seed, dtype, stop_bias):
+    """Writes a checkpoint folder. Returns its number of elements."""
     folder.mkdir(parents=True, exist_ok=True)
     model_class, vision, text = PRESETS[preset]
     config, tensors = weights(model_class, vision, text, seed, DTYPES[dtype], stop_bias)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    write_beside(folder, config, model_class.__name__)
+    write_configuration(folder, config, model_class.__name__)
     return sum(tensor.numel() for tensor in tensors.values())
 
 
@@ -151,12 +152,12 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dtype", choices=DTYPES, default="f32")
     parser.add_argument("--stop-bias", type=float, default=10.0,
-                        help="added to the stop token's logit: the higher, the shorter the answers")  # fmt: skip
+                        help="value added to the logit of the stop token; higher values shorten answers")  # fmt: skip
     options = parser.parse_args()
-    begun = time.monotonic()
+    start = time.monotonic()
     elements = write(options.folder, options.preset, options.seed, options.dtype, options.stop_bias)
     size = (options.folder / "model.safetensors").stat().st_size
-    print(f"{elements:,} elements, {size / 1e6:.0f} MB in {time.monotonic() - begun:.1f} s to {options.folder}")
+    print(f"{elements:,} elements, {size / 1e6:.0f} MB in {time.monotonic() - start:.1f} s to {options.folder}")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Random weights that make a network worth comparing.
+"""Random weights for comparisons of implementations.
 
-The library's own initialisation (standard deviation 0.02, or 1e-10 in the vision tower) leaves
-every logit nearly equal, so a wrong implementation would pass. Here every layer keeps its signal
-at about unit variance, biases and norms are not trivial, and logits have a spread of a few units.
+With the initialization of the library (standard deviation 0.02, or 1e-10 in the vision encoder) all
+logits are nearly equal, so that a wrong implementation would pass. These weights preserve about unit
+variance through all layers. Biases and norms are not trivial, and logits differ by a few units.
 """
 
 import math
@@ -13,7 +13,7 @@ LOGIT_SPREAD = 2.5
 
 
 def tensor(name, shape, generator, gain=1.0):
-    """One random f32 tensor for a BLIP state-dict entry; the name decides its scale."""
+    """Returns a random f32 tensor for an entry of the state dict. The scale depends on its name."""
     noise = torch.randn(tuple(shape), generator=generator)
     leaf = name.rsplit(".", 1)[-1]
     owner = name.rsplit(".", 2)[-2]
@@ -22,7 +22,7 @@ def tensor(name, shape, generator, gain=1.0):
     if leaf in ("class_embedding", "position_embedding"):
         return 0.5 * noise
     if owner in ("word_embeddings", "decoder") and leaf == "weight":
-        # The head multiplies a normalised state, of length sqrt(hidden), with these rows.
+        # The head multiplies a normalized state, of length sqrt(hidden), with these rows.
         return LOGIT_SPREAD / math.sqrt(shape[-1]) * noise
     if owner == "position_embeddings":
         return 0.5 * LOGIT_SPREAD / math.sqrt(shape[-1]) * noise
@@ -33,13 +33,17 @@ def tensor(name, shape, generator, gain=1.0):
 
 
 def deep_tensor(name, shape, generator):
-    """As `tensor`, for towers of a dozen layers, where plain noise forgets what it was asked.
+    """Returns a tensor like `tensor`, for networks of a dozen layers.
 
-    A mean activation that is not zero moves every token the same way, layer upon layer, until all
-    are alike; so the second half of each MLP ignores the mean of the first. Attention is made
-    somewhat peaked, and in the decoder the branches are weak, so that the tokens written so far
-    keep mattering. Then picture, question and step all change the logits by about their own size,
-    while rounding weights to f16 changes them by less than a hundredth.
+    With plain noise, deep networks lose the information of their input. A nonzero mean activation
+    moves all tokens in the same direction until they are alike. Therefore:
+
+    * The second half of each MLP ignores the mean of the first half.
+    * Attention is more peaked.
+    * The branches of the decoder are weak, so that earlier tokens keep their influence.
+
+    Image, question and step then change the logits by about their magnitude. Rounding the weights to
+    f16 changes them by less than a hundredth.
     """
     value = tensor(name, shape, generator)
     if value.ndim < 2 or "norm" in name.lower():
@@ -58,7 +62,7 @@ def deep_tensor(name, shape, generator):
 
 
 def fill(model, seed, gain=1.0):
-    """Overwrites every parameter of a model, reproducibly; tied parameters stay tied."""
+    """Overwrites every parameter of a model by its seed. Tied parameters remain tied."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():

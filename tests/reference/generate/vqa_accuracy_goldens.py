@@ -1,9 +1,10 @@
-"""Writes what the official VQA evaluation makes of made-up answers, for the tests of crates/vqa_accuracy.
+"""Writes the results of the official VQA evaluation for random answers: crates/vqa_accuracy/tests.
 
-The program itself is not in this tree: PythonEvaluationTools/vqaEvaluation/vqaEval.py of github.com/GT-Vision-Lab/VQA, at
-commit c4e6a0e.
+The official program is not part of this repository. It is vqaEvaluation/vqaEval.py below
+PythonEvaluationTools of github.com/GT-Vision-Lab/VQA, at commit c4e6a0e.
 
-    python tests/reference/generate/vqa_accuracy_goldens.py --official vqaEval.py > crates/vqa_accuracy/tests/official.json
+    python tests/reference/generate/vqa_accuracy_goldens.py --official vqaEval.py \\
+        > crates/vqa_accuracy/tests/official.json
 """
 
 import argparse
@@ -25,12 +26,12 @@ CASES = 400
 
 
 class Table:
-    """What the program takes for a data set, or for results."""
+    """The interface that the official program expects of a data set and of results."""
 
     def __init__(self, qa):
         self.qa = qa
 
-    def getQuesIds(self):  # noqa: N802, the program calls it so
+    def getQuesIds(self):  # noqa: N802, required by the official program
         return list(self.qa)
 
 
@@ -41,23 +42,23 @@ def main():
     spec = importlib.util.spec_from_file_location("official", options.official)
     official = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(official)
-    chance = random.Random(0)
+    rng = random.Random(0)
     truths, results = {}, {}
     for case in range(CASES):
-        few = chance.sample(ANSWERS, chance.randint(1, 4))
-        people = [{"answer_id": person + 1, "answer": chance.choice(few)} for person in range(10)]
+        few = rng.sample(ANSWERS, rng.randint(1, 4))
+        people = [{"answer_id": person + 1, "answer": rng.choice(few)} for person in range(10)]
         truths[case] = {"answers": people, "question_type": f"type {case % 3}", "answer_type": "other"}
-        results[case] = {"answer": chance.choice([*few, chance.choice(ANSWERS)])}
-    # The program changes what it is given.
-    given = copy.deepcopy(truths)
+        results[case] = {"answer": rng.choice([*few, rng.choice(ANSWERS)])}
+    # The program modifies its input.
+    original = copy.deepcopy(truths)
     evaluation = official.VQAEval(Table(truths), Table(results), n=10)
     with contextlib.redirect_stdout(sys.stderr):
         evaluation.evaluate()
     normal = {text: evaluation.processDigitArticle(evaluation.processPunctuation(text)) for text in ANSWERS}
     cases = [
-        {"people": [person["answer"] for person in given[case]["answers"]], "answer": results[case]["answer"],
+        {"people": [person["answer"] for person in original[case]["answers"]], "answer": results[case]["answer"],
          "percent": evaluation.evalQA[case]}
-        for case in given
+        for case in original
     ]  # fmt: skip
     json.dump({"normal": normal, "cases": cases, "overall": evaluation.accuracy["overall"]}, sys.stdout, indent=0)
 
