@@ -50,7 +50,7 @@ def served(request, workshop, table, tmp_path_factory):
         shutil.rmtree(folder)
 
 
-def test_a_checkpoint_is_known_by_its_shapes(served):
+def test_checkpoint_is_identified_by_shapes(served):
     (model,) = served.server.models()
     released = served.released
     task = type(model).DESCRIPTOR.fields_by_name["task"].enum_type.values_by_number[model.task].name
@@ -59,21 +59,21 @@ def test_a_checkpoint_is_known_by_its_shapes(served):
     assert (model.embedding_size, model.device, model.dtype) == (released.embedding_size, "cpu", "f32")
 
 
-def test_only_what_is_needed_is_taken_and_a_broken_download_goes_on(served):
+def test_download_takes_required_files_and_resumes(served):
     (snapshot,) = served.folder.glob("cache/*/snapshots/*")
     assert snapshot.name == COMMIT
     assert {path.name for path in snapshot.iterdir()} == served.released.taken
     assert served.hub.resumed_from == [BREAK_AFTER_BYTES]
 
 
-def test_every_task_does_what_the_reference_does_with_the_same_files(served):
+def test_tasks_equal_reference(served):
     largest = compare(served.server.client, served.reference)
     served.row["compared"] = told(served.reference.cases)
     served.row["largest difference"] = f"{largest:.1e}"
     served.row["resident"] = f"{served.server.resident_mib():,} MiB"
 
 
-def test_it_starts_again_from_the_cache_without_its_hub(served):
+def test_server_starts_from_cache_without_hub(served):
     served.server.stop()
     served.hub.stop()
     offline = served.variables | {"HF_HUB_OFFLINE": "1"}

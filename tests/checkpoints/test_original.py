@@ -6,7 +6,7 @@ from released import ORIGINAL, ORIGINAL_IMAGE_SIZE, write_original
 from serving import Server, compare, told
 
 
-def test_the_originals_file_is_served_at_the_size_that_it_was_trained_for(workshop, table, tmp_path):
+def test_original_file_is_served_at_training_size(workshop, table, tmp_path):
     shapes, reference = workshop.shapes(ORIGINAL.preset, image_size=ORIGINAL_IMAGE_SIZE)
     path = write_original(tmp_path / "original", shapes)
     server = Server(path, variables={"HF_HUB_OFFLINE": "1"}, log=tmp_path / "log")

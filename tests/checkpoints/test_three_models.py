@@ -21,7 +21,7 @@ MODELS = {task: model for model, tasks in ASKED.items() for task in tasks}
 CASES = [Case(task, image, text) for tasks in ASKED.values() for task, texts in tasks.items() for image in (0, 1) for text in texts]
 
 
-def test_mixed_requests_at_once_are_answered_as_each_is_alone(workshop, table, tmp_path):
+def test_mixed_requests_equal_single_requests(workshop, table, tmp_path):
     workshop.clear()
     chosen = [released for released in RELEASED if released.name in ASKED]
     published = {}

@@ -5,6 +5,6 @@ import sys
 from conftest import ROOT, tool
 
 
-def test_the_tables_are_those_of_the_committed_results():
+def test_capacity_tables_equal_committed_results():
     result = tool(sys.executable, "-B", ROOT / "docs/operations/generate_capacity.py", "--check")
     assert result.returncode == 0, result.stderr

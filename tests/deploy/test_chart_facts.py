@@ -8,7 +8,7 @@ from conftest import ROOT, VALUES, rendered
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_pods_are_restricted_in_the_sense_of_the_pod_security_standards(values):
+def test_pods_meet_restricted_pod_security_standard(values):
     objects = rendered(values)
     for pod in [objects.pod, *(each["spec"] for each in objects.of("Pod"))]:
         assert pod["automountServiceAccountToken"] is False
@@ -25,17 +25,17 @@ def test_pods_are_restricted_in_the_sense_of_the_pod_security_standards(values):
 
 
 @pytest.mark.parametrize("values, seconds", [("minimal", 10 + 60 + 10), ("gpu", 15 + 120 + 10), ("client_certificates", 0 + 30 + 10)])
-def test_a_pod_gets_the_time_to_drain_that_the_server_takes(values, seconds):
+def test_termination_grace_period_covers_drain(values, seconds):
     assert rendered(values).pod["terminationGracePeriodSeconds"] == seconds
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_a_pod_that_ended_ill_says_why_by_the_end_of_its_log(values):
+def test_failed_pod_reports_end_of_log(values):
     assert rendered(values).server["terminationMessagePolicy"] == "FallbackToLogsOnError"
 
 
 @pytest.mark.parametrize("values", [values for values in VALUES if values != "grpc_probes"])
-def test_probes_ask_the_metrics_listener_which_needs_no_tls(values):
+def test_probes_use_metrics_listener(values):
     server = rendered(values).server
     asked = {probe: server[f"{probe}Probe"]["httpGet"] for probe in ("startup", "readiness", "liveness")}
     assert asked == {
@@ -45,7 +45,7 @@ def test_probes_ask_the_metrics_listener_which_needs_no_tls(values):
     }
 
 
-def test_grpc_probes_ask_grpc_health_and_no_drain_is_a_death():
+def test_grpc_liveness_probe_survives_drain():
     server = rendered("grpc_probes").server
     assert server["startupProbe"]["grpc"] == {"port": 50051, "service": ""}
     assert server["readinessProbe"]["grpc"] == {"port": 50051, "service": "blip.v1.BlipService"}
@@ -53,14 +53,14 @@ def test_grpc_probes_ask_grpc_health_and_no_drain_is_a_death():
 
 
 @pytest.mark.parametrize("values, budget", [("minimal", 600), ("client_certificates", 31)])
-def test_a_start_may_take_its_whole_budget(values, budget):
+def test_startup_probe_covers_start_budget(values, budget):
     probe = rendered(values).server["startupProbe"]
     assert budget <= probe["periodSeconds"] * probe["failureThreshold"] < budget + probe["periodSeconds"]
     assert rendered(values).one("Deployment")["spec"]["progressDeadlineSeconds"] > budget
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_the_ports_of_pod_services_and_configuration_are_the_same(values):
+def test_ports_of_pod_services_and_configuration_agree(values):
     objects = rendered(values)
     ports = {port["name"]: port["containerPort"] for port in objects.server["ports"]}
     config = tomllib.loads(objects.config)
@@ -70,7 +70,7 @@ def test_the_ports_of_pod_services_and_configuration_are_the_same(values):
             assert (port["targetPort"], port["port"]) == (port["name"], ports[port["name"]])
 
 
-def test_no_service_that_may_be_published_has_the_metrics_which_need_no_key():
+def test_published_services_exclude_metrics_port():
     for values in VALUES:
         for service in rendered(values).of("Service"):
             has = any(port["name"] == "metrics" for port in service["spec"]["ports"])
@@ -80,12 +80,12 @@ def test_no_service_that_may_be_published_has_the_metrics_which_need_no_key():
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
 
 
-def test_a_headless_service_names_every_pod_for_clients_that_balance():
+def test_headless_service_exposes_every_pod():
     assert rendered("minimal").of("Service", "-headless")["spec"]["clusterIP"] == "None"
     assert len(rendered("client_certificates").of("Service")) == 1
 
 
-def test_a_gpu_is_asked_for_where_the_gpus_are_and_used_or_missed_aloud():
+def test_gpu_is_requested_and_required():
     objects = rendered("gpu")
     assert objects.server["resources"]["limits"]["nvidia.com/gpu"] == 1
     assert objects.pod["runtimeClassName"] == "nvidia"
@@ -95,24 +95,24 @@ def test_a_gpu_is_asked_for_where_the_gpus_are_and_used_or_missed_aloud():
     assert objects.server["image"].endswith("-cuda")
 
 
-def test_without_a_gpu_nothing_speaks_of_one():
+def test_cpu_values_contain_no_gpu_settings():
     objects = rendered("minimal")
     assert "nvidia" not in str(objects.all)
     assert 'device = "cpu"' in objects.config
 
 
-def test_scarce_gpus_can_be_rolled_without_a_spare_one():
+def test_gpu_rollout_needs_no_spare_gpu():
     assert rendered("gpu").one("Deployment")["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
     assert rendered("minimal").one("Deployment")["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
 
 
-def test_who_scales_owns_the_number_of_replicas():
+def test_autoscaler_owns_replica_count():
     assert rendered("minimal").one("Deployment")["spec"]["replicas"] == 2
     for values in ("gpu", "tls"):
         assert "replicas" not in rendered(values).one("Deployment")["spec"]
 
 
-def test_a_change_of_configuration_is_a_rollout_and_another_one_is_none():
+def test_configuration_change_starts_rollout():
     def checksum(*arguments):
         pod = rendered("minimal", *arguments).one("Deployment")["spec"]["template"]
         return pod["metadata"]["annotations"]["checksum/config"]
@@ -121,7 +121,7 @@ def test_a_change_of_configuration_is_a_rollout_and_another_one_is_none():
     assert checksum("--set", "replicas=3") == checksum()
 
 
-def test_the_prefetch_may_write_the_model_and_the_server_may_not():
+def test_only_prefetch_can_write_model_volume():
     objects = rendered("gpu")
     (prefetch,) = objects.pod["initContainers"]
     mounts = [next(mount for mount in each["volumeMounts"] if mount["name"] == "model") for each in (prefetch, objects.server)]
@@ -130,7 +130,7 @@ def test_the_prefetch_may_write_the_model_and_the_server_may_not():
     assert {"name": "model", "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}} in objects.pod["volumes"]
 
 
-def test_a_model_by_name_is_downloaded_by_the_prefetch_and_read_offline_by_the_server():
+def test_prefetch_downloads_and_server_is_offline():
     objects = rendered("gpu")
     (prefetch,) = objects.pod["initContainers"]
     assert prefetch["args"] == ["download", tomllib.loads(objects.config)["model"]["source"]]
@@ -143,7 +143,7 @@ def test_a_model_by_name_is_downloaded_by_the_prefetch_and_read_offline_by_the_s
     assert ["HF_TOKEN" in home for home in homes] == [True, False]
 
 
-def test_another_tool_may_prefetch_a_folder():
+def test_custom_prefetch_command_fills_folder():
     own = "model.source=/models/x,model.prefetch.image=registry.example.com/tool:1,model.prefetch.command={fetch,x}"
     objects = rendered("gpu", "--set", own)
     (prefetch,) = objects.pod["initContainers"]
@@ -151,7 +151,7 @@ def test_another_tool_may_prefetch_a_folder():
     assert "args" not in prefetch and "env" not in objects.server
 
 
-def test_a_prefetch_may_reach_the_hub_where_fetches_are_off():
+def test_network_policy_allows_prefetch_without_fetching():
     rules = rendered("gpu", "--set", "config.fetch.off=true").one("NetworkPolicy")["spec"]["egress"]
     assert [port["port"] for port in rules[1]["ports"]] == [443]
 
@@ -168,18 +168,18 @@ def egress(values):
     return [port["port"] for port in rule["ports"]], [peer["ipBlock"] for peer in rule["to"]]
 
 
-def test_fetches_may_go_where_the_server_lets_them():
+def test_network_policy_allows_fetch_destinations():
     ports, networks = egress("tls")
     assert ports == [443, 8443]
     assert [network["cidr"] for network in networks] == ["0.0.0.0/0", "2000::/3", "10.1.0.0/16", "fd00:1::/64"]
     assert egress("minimal")[0] == [80, 443]
 
 
-def test_nothing_leaves_where_nothing_is_fetched():
+def test_network_policy_without_fetching_denies_egress():
     assert rendered("client_certificates").one("NetworkPolicy")["spec"]["egress"] == []
 
 
-def test_spans_may_go_to_the_collector_and_what_names_it_is_resolved():
+def test_network_policy_allows_collector_and_dns():
     collector = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
     assert egress_rules("tls")[1:] == [{"ports": [{"port": 4317}], "to": [collector]}]
     # Where nothing else leaves, too, and by default to pods of the cluster alone.
@@ -192,7 +192,7 @@ def test_spans_may_go_to_the_collector_and_what_names_it_is_resolved():
     assert len(egress_rules("minimal")) == 1
 
 
-def test_the_networks_kept_from_fetches_are_those_that_the_server_refuses():
+def test_denied_networks_equal_those_of_server():
     source = (ROOT / "crates/images/src/fetch/address_policy.rs").read_text()
     v4 = {f"{a}.{b}.{c}.{d}/{prefix}" for a, b, c, d, prefix in re.findall(r"v4\((\d+), (\d+), (\d+), (\d+), (\d+),", source)}
     # Of IPv6 only global unicast, 2000::/3, is let through, so only exceptions in there are of use.
@@ -206,7 +206,7 @@ def test_the_networks_kept_from_fetches_are_those_that_the_server_refuses():
     assert len(v6) > 2 and set(six["except"]) == v6
 
 
-def test_who_may_call_and_who_may_scrape_are_told_apart():
+def test_network_policy_separates_clients_and_scrapers():
     calls, scrapes = rendered("tls").one("NetworkPolicy")["spec"]["ingress"]
     assert [port["port"] for port in calls["ports"]] == ["grpc", "http"]
     assert calls["from"] == [{"namespaceSelector": {"matchLabels": {"team": "shop"}}}]
@@ -214,7 +214,7 @@ def test_who_may_call_and_who_may_scrape_are_told_apart():
     assert scrapes["from"] != calls["from"]
 
 
-def test_the_certificate_names_the_services_and_its_secret_is_the_one_that_is_mounted():
+def test_certificate_covers_services_and_is_mounted():
     objects = rendered("tls")
     certificate = objects.one("Certificate")["spec"]
     names = {f"{each['metadata']['name']}.vision.svc" for each in objects.of("Service") if not each["metadata"]["name"].endswith("-metrics")}
@@ -223,13 +223,13 @@ def test_the_certificate_names_the_services_and_its_secret_is_the_one_that_is_mo
     assert volume["secret"]["secretName"] == certificate["secretName"]
 
 
-def test_keys_are_in_a_secret_and_nowhere_else():
+def test_api_keys_are_in_secret_only():
     objects = rendered("gpu")
     assert "battery-staple-in-plain-text" in objects.one("Secret")["stringData"]["keys.toml"]
     assert not any("battery-staple" in str(each) for each in objects.all if each["kind"] != "Secret")
 
 
-def test_a_gateway_sends_the_service_and_its_health_to_the_grpc_port():
+def test_gateway_routes_service_and_health():
     (rule,) = rendered("tls").one("GRPCRoute")["spec"]["rules"]
     assert {match["method"]["service"] for match in rule["matches"]} == {"blip.v1.BlipService", "grpc.health.v1.Health"}
     assert rule["backendRefs"] == [{"name": "shop-blip-serve", "port": 50051}]

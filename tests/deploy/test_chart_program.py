@@ -9,7 +9,7 @@ from conftest import VALUES, program, rendered, tool
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_the_program_reads_the_rendered_configuration_and_means_the_same(values, tmp_path):
+def test_program_reads_rendered_configuration(values, tmp_path):
     config = rendered(values).config
     file = tmp_path / "blip-serve.toml"
     file.write_text(config)
@@ -25,7 +25,7 @@ def test_the_program_reads_the_rendered_configuration_and_means_the_same(values,
             assert (held["value"], "blip-serve.toml" in held["origin"]) == (value, True), (section, name, held)
 
 
-def test_the_hook_asks_a_server_that_runs_with_the_rendered_keys(serve, tmp_path):
+def test_helm_test_reaches_server_with_rendered_keys(serve, tmp_path):
     objects = rendered("gpu")
     keys = tmp_path / "keys.toml"
     keys.write_text(objects.one("Secret")["stringData"]["keys.toml"])
@@ -41,7 +41,7 @@ def test_the_hook_asks_a_server_that_runs_with_the_rendered_keys(serve, tmp_path
     assert tool("env", "-u", "BLIP_SERVE__API_KEY", program(), *arguments).returncode != 0
 
 
-def test_the_probes_paths_are_answered_by_the_program(serve):
+def test_program_answers_probe_paths(serve):
     *_, metrics = serve()
     server = rendered("minimal").server
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):

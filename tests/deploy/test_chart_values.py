@@ -13,7 +13,7 @@ OWN = {"model.source", "grpc.listen", "http.listen", "metrics.listen", "tls.cert
        "auth.keys", "auth.keys_file", "auth.insecure"}
 
 
-def test_a_server_that_anyone_may_call_has_to_be_asked_for_by_name():
+def test_unauthenticated_server_requires_explicit_value():
     result = template()
     assert result.returncode != 0
     assert "who may call?" in result.stderr
@@ -41,13 +41,13 @@ def test_a_server_that_anyone_may_call_has_to_be_asked_for_by_name():
     ("model.cache.kind=pvc,model.prefetch.enabled=true,model.prefetch.image=x", "come together"),
     ("auth.existingSecret=x,auth.keys[0].name=a,auth.keys[0].key=12345678-abc", "set one of them"),
 ])
-def test_values_that_contradict_each_other_are_refused_with_a_reason(settings, message):
+def test_conflicting_values_are_rejected_with_reason(settings, message):
     result = template(*OPEN, "--set", settings)
     assert result.returncode != 0
     assert message in result.stderr
 
 
-def test_an_image_volume_needs_a_kubernetes_that_has_them():
+def test_image_volume_requires_supported_kubernetes():
     image = ("--set", "model.cache.kind=image,model.cache.image=registry.example.com/blip:1")
     refused = template(*OPEN, *image, "--kube-version", "1.32")
     assert refused.returncode != 0 and "Kubernetes 1.33" in refused.stderr
@@ -72,7 +72,7 @@ def test_an_image_volume_needs_a_kubernetes_that_has_them():
     ("auth.keys[0].name=short,auth.keys[0].key=1234567", "/auth/keys/0/key"),
     ("auth.keys[0].name=x,auth.keys[0].key=long-enough,auth.keys[0].priority=urgent", "/auth/keys/0/priority"),
 ])
-def test_values_that_make_no_sense_are_refused_by_the_schema(setting, place):
+def test_invalid_values_are_rejected_by_schema(setting, place):
     result = template(*OPEN, "--set", setting)
     assert result.returncode != 0
     assert "schema" in result.stderr
@@ -91,7 +91,7 @@ def expected_type(name, value):
     return {"type": "string"} if isinstance(value, str) else {"type": ["string", "integer", "null"]}
 
 
-def test_the_schema_knows_the_settings_of_the_program_and_no_others():
+def test_schema_lists_settings_of_program():
     """UPDATE_DOCS=1 brings it in step."""
     settings = json.loads(tool(program(), "config", "--json").stdout)
     sections = {}
@@ -108,7 +108,7 @@ def test_the_schema_knows_the_settings_of_the_program_and_no_others():
     assert schema["properties"]["config"]["properties"] == sections
 
 
-def test_every_default_is_told_in_the_schema_and_every_value_of_the_schema_has_a_default():
+def test_schema_and_values_have_same_defaults():
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     schema = json.loads((CHART / "values.schema.json").read_text())["properties"]
 
@@ -123,7 +123,7 @@ def test_every_default_is_told_in_the_schema_and_every_value_of_the_schema_has_a
     compare(values, schema, "")
 
 
-def test_notes_tell_where_it_is_and_what_to_mind():
+def test_notes_show_address_and_warnings():
     def notes(*arguments):
         result = tool("helm", "install", "shop", CHART, "--namespace", "vision", "--dry-run=client", *arguments)
         assert result.returncode == 0, result.stderr

@@ -84,18 +84,18 @@ def programs(root):
     return {path.name for folder in folders if folder.exists() for path in folder.iterdir()}
 
 
-def test_the_program_is_all_that_can_be_run_in_the_image(image):
+def test_image_contains_no_other_executable(image):
     root, _ = image
     assert programs(root) - programs(TARGET / "base") == {"blip-serve"}
     assert not programs(root) & {"sh", "bash", "dash", "busybox", "perl", "python3", "apt", "dpkg"}
 
 
-def test_the_program_runs_in_the_image_without_a_shell(run):
+def test_program_runs_in_image_without_shell(run):
     version = subprocess.run([program(), "--version"], capture_output=True, text=True, check=True).stdout
     assert finished(run("--version")) == version
 
 
-def test_the_server_in_the_image_answers_and_its_own_health_check_says_so(run):
+def test_server_in_image_passes_its_health_check(run):
     server = run("serve", "--device", "cpu", "--engine-threads", "1", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
                  "--metrics-listen", "127.0.0.1:0")
     line = server.stdout.readline()
@@ -114,7 +114,7 @@ def test_the_server_in_the_image_answers_and_its_own_health_check_says_so(run):
     assert "ro" in options.split(",")
 
 
-def test_the_bill_of_materials_lists_the_crates_of_the_lock_file(image, sbom):
+def test_sbom_lists_crates_of_lock_file(image, sbom):
     root, _ = image
     shipped = json.loads((root / "usr/share/doc/blip-serve/sbom.cdx.json").read_text())
     assert shipped == json.loads(sbom.read_text())

@@ -32,7 +32,7 @@ def test_kubectl_reads_every_object(values):
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_kubectl_knows_every_field_of_what_runs(values):
+def test_kubectl_knows_every_field(values):
     for workload in [each for each in rendered(values).all if each["kind"] in ("Deployment", "Pod")]:
         # It decodes into its own types, where a field that is misspelt or misplaced has no place and is gone.
         known = json.loads(kubectl("set", "env", "TESTED=yes", "--output", "json", objects=[workload]))

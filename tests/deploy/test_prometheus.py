@@ -75,7 +75,7 @@ def load(serve, tmp_path):
 
     return metrics, ask
 
-def test_promtool_finds_nothing_to_correct_in_the_metrics(load):
+def test_promtool_accepts_metrics(load):
     metrics, ask = load
     ask()
     text = get(f"{metrics}/metrics")
@@ -83,7 +83,7 @@ def test_promtool_finds_nothing_to_correct_in_the_metrics(load):
     assert (result.returncode, result.stdout + result.stderr) == (0, "")
     assert all(f"\n{name} " in text for name in PROCESS)
 
-def test_every_query_of_the_dashboard_and_the_scalers_has_data_under_load(load, tmp_path):
+def test_queries_return_data_under_load(load, tmp_path):
     metrics, ask = load
     prometheus = Prometheus(metrics, tmp_path)
     try:

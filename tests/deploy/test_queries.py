@@ -34,24 +34,24 @@ def queries():
 
 
 @pytest.mark.parametrize("where, query", list(queries()))
-def test_every_query_reads_metrics_that_exist(where, query):
+def test_queries_use_existing_metrics(where, query):
     read = read_by(query)
     assert read
     unknown = {name for name in read - series() if not name.startswith(FOREIGN)}
     assert not unknown, f"{where} reads {unknown}"
 
 
-def test_a_query_of_a_metric_that_does_not_exist_is_noticed():
+def test_unknown_metric_in_query_is_detected():
     assert read_by('sum(rate(blip_jobs_done_total{a="blip_ready"}[5m]))') - series() == {"blip_jobs_done_total"}
 
 
-def test_every_metric_is_on_the_dashboard():
+def test_dashboard_shows_every_metric():
     shown = set().union(*(read_by(target["expr"]) for panel in panels() for target in panel["targets"]))
     missing = [name for name in declared() if not any(name == one or re.fullmatch(name + "_(bucket|sum|count)", one) for one in shown)]
     assert missing == []
 
 
-def test_panels_have_ids_and_places_of_their_own():
+def test_panels_have_unique_ids_and_positions():
     all_panels = json.loads(DASHBOARD.read_text())["panels"]
     assert len({panel["id"] for panel in all_panels}) == len(all_panels)
     taken = set()
@@ -62,12 +62,12 @@ def test_panels_have_ids_and_places_of_their_own():
         taken |= cells
 
 
-def test_the_scaler_of_kubernetes_reads_what_the_adapter_makes():
+def test_autoscaler_reads_metric_of_adapter():
     made = {rule["name"]["as"] for rule in yaml.safe_load((ROOT / "deploy/prometheus/adapter-rules.yaml").read_text())["rules"]["custom"]}
     metrics = rendered("tls").one("HorizontalPodAutoscaler")["spec"]["metrics"]
     assert {metric["pods"]["metric"]["name"] for metric in metrics} == made
 
 
-def test_the_chart_carries_the_very_same_dashboard():
+def test_chart_dashboard_equals_grafana_dashboard():
     objects = rendered("gpu")
     assert json.loads(objects.of("ConfigMap", "-dashboard")["data"]["blip-serve.json"]) == json.loads(DASHBOARD.read_text())

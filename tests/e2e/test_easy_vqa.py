@@ -9,10 +9,11 @@ ASK, SOAK = "tests/reference/ask_easy_vqa.py", "benches/soak/soak.py"
 
 
 def run(script, *arguments, codes=(0,)):
+    """Runs a script. Returns its output."""
     command = [sys.executable, "-B", str(ROOT / script), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode in codes, done.stdout + done.stderr
-    return done.stdout
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert completed.returncode in codes, completed.stdout + completed.stderr
+    return completed.stdout
 
 
 def test_easy_vqa_answers_equal_reference_tokens(demo):

@@ -1,4 +1,4 @@
-"""Whatever a stranger sends has its documented status, and the next honest request is answered."""
+"""Invalid requests get their documented status, and the next valid request is answered."""
 
 import re
 import struct
@@ -8,12 +8,12 @@ import grpc
 import pytest
 from conftest import ROOT
 
-DOCUMENTED = set(re.findall(r"^\| `([A-Z_]+)` \| ([A-Z_]+) ", (ROOT / "docs/errors.md").read_text(), re.MULTILINE))
+DOCUMENTED = set(re.findall(r"^\| `([A-Z_]+)` \| ([A-Z_]+) ", (ROOT / "docs/reference/errors.md").read_text(), re.MULTILINE))
 MIB = 1 << 20
 
 
 def png(width, height, lines):
-    """A PNG file of this size, in colour, whose `lines` begin with a byte each that names their filter."""
+    """Returns a colour PNG. Each of its `lines` begins with the byte of its filter."""
 
     def chunk(kind, data):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -23,92 +23,93 @@ def png(width, height, lines):
 
 
 def png_header(width, height):
-    """A PNG file that claims a size and holds next to nothing."""
+    """Returns a PNG file that declares a size and contains 64 bytes."""
     return png(width, height, b"\0" * 64)
 
 
-def bad_pairs(picture):
-    """(name, image, question, code, reason, field at fault)."""
+def invalid_items(demo_image):
+    """Yields (name, image, question, code, reason, invalid field)."""
     image, question = "inputs[1].image.data", "inputs[1].questions[0].text"
     yield "no image", None, "what?", "INVALID_ARGUMENT", "IMAGE_MISSING", "inputs[1].image"
-    yield "url of this machine", "http://127.0.0.1/a.png", "what?", "INVALID_ARGUMENT", "URL_ADDRESS_REFUSED", "inputs[1].image.url"
+    yield "loopback url", "http://127.0.0.1/a.png", "what?", "INVALID_ARGUMENT", "URL_ADDRESS_REFUSED", "inputs[1].image.url"
     yield "0 bytes", b"", "what?", "INVALID_ARGUMENT", "IMAGE_EMPTY", image
     yield "one byte", b"\x89", "what?", "INVALID_ARGUMENT", "IMAGE_FORMAT_UNKNOWN", image
     yield "text", b"A cat sat on the mat.\n" * 40, "what?", "INVALID_ARGUMENT", "IMAGE_FORMAT_UNKNOWN", image
     yield "svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "what?", "INVALID_ARGUMENT", "IMAGE_FORMAT_UNKNOWN", image
     for percent in (1, 25, 50, 75, 99):
-        cut = picture[: max(9, len(picture) * percent // 100)]
+        cut = demo_image[: max(9, len(demo_image) * percent // 100)]
         yield f"{percent} % of a png", cut, "what?", "INVALID_ARGUMENT", "IMAGE_UNREADABLE", image
     yield "30,000 x 30,000", png_header(30_000, 30_000), "what?", "INVALID_ARGUMENT", "IMAGE_TOO_MANY_PIXELS", image
     yield "2^31 x 1", png_header(2**31 - 1, 1), "what?", "INVALID_ARGUMENT", "IMAGE_TOO_MANY_PIXELS", image
     yield "empty image", png_header(0, 0), "what?", "INVALID_ARGUMENT", "IMAGE_UNREADABLE", image
     yield "21 MiB", bytes(21 * MIB), "what?", "INVALID_ARGUMENT", "IMAGE_TOO_LARGE", image
-    yield "empty question", picture, "", "INVALID_ARGUMENT", "QUESTION_EMPTY", question
-    yield "blank question", picture, " \t\n ", "INVALID_ARGUMENT", "QUESTION_EMPTY", question
-    yield "10,000 words", picture, "what " * 10_000, "INVALID_ARGUMENT", "QUESTION_TOO_LONG", question
-    yield "too many tokens", picture, "z " * 2_000, "INVALID_ARGUMENT", "QUESTION_TOO_LONG", question
+    yield "empty question", demo_image, "", "INVALID_ARGUMENT", "QUESTION_EMPTY", question
+    yield "blank question", demo_image, " \t\n ", "INVALID_ARGUMENT", "QUESTION_EMPTY", question
+    yield "10,000 words", demo_image, "what " * 10_000, "INVALID_ARGUMENT", "QUESTION_TOO_LONG", question
+    yield "too many tokens", demo_image, "z " * 2_000, "INVALID_ARGUMENT", "QUESTION_TOO_LONG", question
 
 
-def bad_calls(picture):
-    """(name, inputs, code, reason)."""
+def invalid_calls(demo_image):
+    """Yields (name, inputs, code, reason)."""
     yield "nothing", [], "INVALID_ARGUMENT", "EMPTY_REQUEST"
-    yield "an image without a question", [(picture, [])], "INVALID_ARGUMENT", "NO_QUESTIONS"
-    yield "65 images", [(picture, ["what?"])] * 65, "INVALID_ARGUMENT", "TOO_MANY_IMAGES"
-    yield "1,025 questions", [(picture, ["what?"] * 1025)], "INVALID_ARGUMENT", "TOO_MANY_QUESTIONS"
+    yield "an image without a question", [(demo_image, [])], "INVALID_ARGUMENT", "NO_QUESTIONS"
+    yield "65 images", [(demo_image, ["what?"])] * 65, "INVALID_ARGUMENT", "TOO_MANY_IMAGES"
+    yield "1,025 questions", [(demo_image, ["what?"] * 1025)], "INVALID_ARGUMENT", "TOO_MANY_QUESTIONS"
     yield "200,000 empty inputs", [(None, [])] * 200_000, "INVALID_ARGUMENT", "TOO_MANY_QUESTIONS"
     yield "70 MB", [(bytes(10 * MIB), ["what?"])] * 7, "RESOURCE_EXHAUSTED", "MESSAGE_TOO_LARGE"
 
 
-def assert_documented(refusal, code, reason):
-    assert (refusal.code, refusal.reason, refusal.domain) == (code, reason, "blip.v1")
+def assert_documented(error, code, reason):
+    """Checks code, reason and form of an error."""
+    assert (error.code, error.reason, error.domain) == (code, reason, "blip.v1")
     assert (reason, code) in DOCUMENTED
-    assert refusal.message and refusal.message[0] == refusal.message[0].lower() and not refusal.message.endswith(".")
-    assert len(refusal.message) < 400
+    assert error.message and error.message[0] == error.message[0].lower() and not error.message.endswith(".")
+    assert len(error.message) < 400
 
 
-def test_every_bad_pair_fails_alone_with_its_documented_status(demo, picture):
-    honest = demo.client.outcomes([(picture, ["how many circles are in the picture?"])])[0, 0]
-    for name, image, question, code, reason, field in bad_pairs(picture):
+def test_invalid_item_fails_alone_with_documented_status(demo, demo_image):
+    valid = demo.client.outcomes([(demo_image, ["how many circles are in the picture?"])])[0, 0]
+    for name, image, question, code, reason, field in invalid_items(demo_image):
         outcomes = demo.client.outcomes([
-            (picture, ["how many circles are in the picture?"]),
+            (demo_image, ["how many circles are in the picture?"]),
             (image, [question]),
-            (picture, ["how many circles are in the picture?"]),
+            (demo_image, ["how many circles are in the picture?"]),
         ])
         assert outcomes.keys() == {(0, 0), (1, 0), (2, 0)}, name
         assert_documented(outcomes[1, 0], code, reason)
         assert outcomes[1, 0].field == field, name
-        for neighbour in (outcomes[0, 0], outcomes[2, 0]):
-            assert neighbour.token_ids == honest.token_ids, name
-            assert neighbour.score == pytest.approx(honest.score, abs=1e-4), name
+        for other in (outcomes[0, 0], outcomes[2, 0]):
+            assert other.token_ids == valid.token_ids, name
+            assert other.score == pytest.approx(valid.score, abs=1e-4), name
 
 
-def test_every_bad_call_ends_with_its_documented_status(demo, picture):
-    for name, inputs, code, reason in bad_calls(picture):
-        refusal = demo.client.refused_call(inputs)
-        assert refusal.reason == reason, name
-        assert_documented(refusal, code, reason)
-        assert demo.client.outcomes([(picture, ["is it there?"])])[0, 0].text
+def test_invalid_call_ends_with_documented_status(demo, demo_image):
+    for name, inputs, code, reason in invalid_calls(demo_image):
+        error = demo.client.failed_call(inputs)
+        assert error.reason == reason, name
+        assert_documented(error, code, reason)
+        assert demo.client.outcomes([(demo_image, ["is it there?"])])[0, 0].text
 
 
-def test_hostile_requests_leave_memory_bounded(start, picture):
+def test_invalid_requests_use_bounded_memory(start, demo_image):
     server = start()
-    server.client.outcomes([(picture, ["how many circles are in the picture?"])])
+    server.client.outcomes([(demo_image, ["how many circles are in the picture?"])])
     idle = server.peak_memory_bytes()
-    for _, image, question, *_ in bad_pairs(picture):
+    for _, image, question, *_ in invalid_items(demo_image):
         server.client.outcomes([(image, [question])] * 3)
-    for _, inputs, *_ in bad_calls(picture):
-        server.client.refused_call(inputs)
+    for _, inputs, *_ in invalid_calls(demo_image):
+        server.client.failed_call(inputs)
     assert server.peak_memory_bytes() - idle < 300 * MIB
 
 
-def test_an_image_refused_refuses_each_of_its_questions_once(demo):
+def test_invalid_image_fails_each_question_once(demo):
     outcomes = demo.client.outcomes([(b"", ["one?", "two?", "three?"])])
     assert [outcomes[0, n].reason for n in range(3)] == ["IMAGE_EMPTY"] * 3
 
 
-def test_a_deadline_that_has_passed_is_deadline_exceeded(demo):
-    # The pair may be told first, by the scheduler, and the call then ends well, with nothing left unsaid.
-    # A client that has no time left gives a millisecond all the same; no machine decodes this picture in that.
+def test_expired_deadline_returns_deadline_exceeded(demo):
+    # The scheduler may report the item first. The call then succeeds.
+    # gRPC sets a deadline of at least one millisecond. Decoding this image takes longer.
     slow = png(3000, 3000, bytes(3000 * (3 * 3000 + 1)))
     try:
         codes = [response.error.code for response in demo.client.ask([(slow, ["what?"])], timeout=0)]
@@ -117,9 +118,9 @@ def test_a_deadline_that_has_passed_is_deadline_exceeded(demo):
     assert codes == [grpc.StatusCode.DEADLINE_EXCEEDED.value[0]]
 
 
-def test_a_caller_who_hangs_up_leaves_the_server_well(demo, picture):
+def test_cancelled_calls_do_not_affect_server(demo, demo_image):
     for _ in range(20):
-        call = demo.client.ask([(picture, [f"is number {n} there?" for n in range(100)])])
+        call = demo.client.ask([(demo_image, [f"is number {n} there?" for n in range(100)])])
         next(call)
         call.cancel()
-    assert demo.client.outcomes([(picture, ["is it there?"])])[0, 0].text
+    assert demo.client.outcomes([(demo_image, ["is it there?"])])[0, 0].text

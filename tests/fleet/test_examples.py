@@ -74,7 +74,7 @@ def told(result):
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_example_prints_what_the_program_itself_is_answered(servers, ask, language):
+def test_example_prints_the_answers_of_the_ask_command(servers, ask, language):
     pair = [server.start() for server in servers(2)]
     command = [os.environ["BLIP_SERVE_BIN"], "ask", "--server", f"http://{pair[0].address}", "--image", str(PICTURE)]
     for question in QUESTIONS:
@@ -89,7 +89,7 @@ def test_the_example_prints_what_the_program_itself_is_answered(servers, ask, la
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_example_finds_the_server_that_is_there_among_those_that_are_not(servers, ask, language):
+def test_example_finds_available_server(servers, ask, language):
     _, _, there = servers(3)
     there.start()
     result = ask(language, [*servers(2), there])
@@ -97,7 +97,7 @@ def test_the_example_finds_the_server_that_is_there_among_those_that_are_not(ser
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_example_says_what_is_wrong_with_a_pair_and_with_a_call(servers, ask, language, tmp_path):
+def test_example_prints_errors_of_items_and_calls(servers, ask, language, tmp_path):
     (server,) = servers(1, "--auth-keys", KEY)
     server.start()
     text = tmp_path / "text.png"
@@ -109,7 +109,7 @@ def test_the_example_says_what_is_wrong_with_a_pair_and_with_a_call(servers, ask
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_example_speaks_tls_with_a_certificate_and_a_key_of_its_own(servers, ask, language, tmp_path):
+def test_example_uses_tls_certificate_and_key(servers, ask, language, tmp_path):
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
     for name, certificate in (("server", authority.issue_cert("localhost", "127.0.0.1")), ("client", authority.issue_cert("client@x.y"))):
@@ -125,7 +125,7 @@ def test_the_example_speaks_tls_with_a_certificate_and_a_key_of_its_own(servers,
 
 
 @pytest.mark.parametrize("language", LANGUAGES)
-def test_the_example_answers_all_although_a_server_dies_halfway(servers, begin, language):
+def test_example_survives_server_failure(servers, begin, language):
     pair = [server.start() for server in servers(2, "--max-batch-questions", "1", "--canary-idle-s", "0")]
     questions = [f"is number {number} there?" for number in range(1000)]
     process = begin(language, pair, questions=questions)
@@ -140,7 +140,7 @@ def test_the_example_answers_all_although_a_server_dies_halfway(servers, begin, 
     assert other.answered() == 1 and other.metric("blip_jobs_answered_total") < len(questions)
 
 
-def test_a_hedged_call_is_answered_although_its_server_has_stopped_without_a_word(servers, examples):
+def test_hedged_call_survives_stopped_server(servers, examples):
     stopped, other = [server.start() for server in servers(2)]
     client, config = examples / "node/blip_client.js", examples / "service_config_hedging.json"
     target = f"ipv4:{stopped.address},{other.address}"

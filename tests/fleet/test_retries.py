@@ -34,17 +34,17 @@ async def ask_while_a_server_dies(servers, **options):
         return await answers
 
 
-def test_a_call_that_has_brought_nothing_is_asked_again_by_the_service_config_alone(servers):
+def test_service_config_retries_call_without_answers(servers):
     assert asyncio.run(ask_while_a_server_dies(servers)).WhichOneof("outcome") == "answer"
 
 
-def test_a_request_that_is_larger_than_what_grpc_keeps_is_not_asked_again(servers):
+def test_request_above_retry_buffer_is_not_retried(servers):
     with pytest.raises(grpc.aio.AioRpcError) as error:
         asyncio.run(ask_while_a_server_dies(servers, **{"grpc.per_rpc_retry_buffer_size": 256 << 10}))
     assert error.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
-def test_once_an_answer_has_come_only_the_client_itself_can_ask_again(servers):
+def test_call_with_answers_is_not_retried(servers):
     picture = (ROOT / "models/demo/demo.png").read_bytes()
     questions = [f"is number {number} there?" for number in range(1000)]
 

@@ -53,7 +53,7 @@ def report(way, crowd, shares):
     print(f"\n{way}: {dict(crowd.seen)}; shares of even, four servers {shares[0]}, five after all of it {shares[1]}")
 
 
-def test_clients_who_balance_by_themselves_see_nothing_of_it(servers, known):
+def test_scale_out_is_invisible_to_balancing_clients(servers, known):
     fleet = servers(5, *DRAIN)
     for server in fleet[:4]:
         server.start()
@@ -67,7 +67,7 @@ def test_clients_who_balance_by_themselves_see_nothing_of_it(servers, known):
 
 
 @pytest.mark.parametrize("name", ["haproxy", "nginx"])
-def test_clients_of_a_proxy_see_nothing_of_it(servers, proxy, known, name):
+def test_scale_out_is_invisible_behind_proxy(servers, proxy, known, name):
     fleet = servers(5, *DRAIN)
     for server in fleet[:4]:
         server.start()

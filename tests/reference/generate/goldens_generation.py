@@ -21,7 +21,6 @@ import argparse
 import json
 import math
 import random
-from pathlib import Path
 
 import torch
 from safetensors.torch import load_file
