@@ -1,4 +1,4 @@
-"""docs/capacity.md says what the committed results say."""
+"""The tables of docs/operations/capacity.md agree with the committed results."""
 
 import sys
 

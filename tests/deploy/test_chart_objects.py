@@ -1,4 +1,4 @@
-"""Every object that the chart renders is one that Kubernetes takes."""
+"""The rendered objects are valid for Kubernetes."""
 
 import functools
 
@@ -7,11 +7,11 @@ import pytest
 from conftest import CHART, HERE, VALUES, rendered, tool
 from kubernetes_validate import utils
 
-# The newest that has schemas here, and back to the first that has a pod's image volumes without being asked for them.
+# From the first version with image volumes enabled by default to the newest one with schemas.
 VERSIONS = ("1.33", "1.35", "1.37")
 CUSTOM = {"ScaledObject", "GRPCRoute", "ServiceMonitor", "PodMonitor", "PrometheusRule", "Certificate"}
 
-# It parses megabytes of schema for each object otherwise.
+# Without the cache, the library parses megabytes of schema for each object.
 utils.schema_contents = functools.cache(utils.schema_contents)
 
 
@@ -66,5 +66,6 @@ def test_pod_references_resolve(values):
     for pod in pods:
         volumes = [volume["name"] for volume in pod.get("volumes", [])]
         assert len(volumes) == len(set(volumes))
-        used = {mount["name"] for each in pod["containers"] + pod.get("initContainers", []) for mount in each.get("volumeMounts", [])}
+        containers = pod["containers"] + pod.get("initContainers", [])
+        used = {mount["name"] for each in containers for mount in each.get("volumeMounts", [])}
         assert used == set(volumes)

@@ -1,4 +1,4 @@
-"""What the chart refuses, and how it says so."""
+"""Values that the chart rejects, and its messages."""
 
 import json
 import os
@@ -8,8 +8,8 @@ import yaml
 from conftest import CHART, HERE, program, template, tool
 
 OPEN = ("--set", "auth.insecure=true")
-# Settings that the chart decides itself, by other values.
-OWN = {"model.source", "grpc.listen", "http.listen", "metrics.listen", "tls.cert_file", "tls.key_file", "tls.client_ca_file",
+# Settings that the chart sets from other values.
+CHART_SETTINGS = {"model.source", "grpc.listen", "http.listen", "metrics.listen", "tls.cert_file", "tls.key_file", "tls.client_ca_file",
        "auth.keys", "auth.keys_file", "auth.insecure"}
 
 
@@ -17,8 +17,8 @@ def test_unauthenticated_server_requires_explicit_value():
     result = template()
     assert result.returncode != 0
     assert "who may call?" in result.stderr
-    for way_out in ("auth.keys", "auth.existingSecret", "tls.clientCa", "auth.insecure"):
-        assert way_out in result.stderr
+    for remedy in ("auth.keys", "auth.existingSecret", "tls.clientCa", "auth.insecure"):
+        assert remedy in result.stderr
     assert template(*OPEN).returncode == 0
 
 
@@ -49,12 +49,12 @@ def test_conflicting_values_are_rejected_with_reason(settings, message):
 
 def test_image_volume_requires_supported_kubernetes():
     image = ("--set", "model.cache.kind=image,model.cache.image=registry.example.com/blip:1")
-    refused = template(*OPEN, *image, "--kube-version", "1.32")
-    assert refused.returncode != 0 and "Kubernetes 1.33" in refused.stderr
+    rejected = template(*OPEN, *image, "--kube-version", "1.32")
+    assert rejected.returncode != 0 and "Kubernetes 1.33" in rejected.stderr
     assert template(*OPEN, *image, "--kube-version", "1.33").returncode == 0
 
 
-@pytest.mark.parametrize("setting, place", [
+@pytest.mark.parametrize("setting, path", [
     ("replica=3", "replica"),
     ("replicas=-1", "/replicas"),
     ("config.scheduler.max_batch_question=3", "max_batch_question"),
@@ -72,14 +72,15 @@ def test_image_volume_requires_supported_kubernetes():
     ("auth.keys[0].name=short,auth.keys[0].key=1234567", "/auth/keys/0/key"),
     ("auth.keys[0].name=x,auth.keys[0].key=long-enough,auth.keys[0].priority=urgent", "/auth/keys/0/priority"),
 ])
-def test_invalid_values_are_rejected_by_schema(setting, place):
+def test_invalid_values_are_rejected_by_schema(setting, path):
     result = template(*OPEN, "--set", setting)
     assert result.returncode != 0
     assert "schema" in result.stderr
-    assert place in result.stderr.replace(".", "/") or place in result.stderr
+    assert path in result.stderr.replace(".", "/") or path in result.stderr
 
 
 def expected_type(name, value):
+    """Returns the JSON Schema of a setting with this default."""
     if isinstance(value, bool):
         return {"type": "boolean"}
     if isinstance(value, float):
@@ -92,11 +93,11 @@ def expected_type(name, value):
 
 
 def test_schema_lists_settings_of_program():
-    """UPDATE_DOCS=1 brings it in step."""
+    """UPDATE_DOCS=1 rewrites the schema."""
     settings = json.loads(tool(program(), "config", "--json").stdout)
     sections = {}
     for section, entries in sorted(settings.items()):
-        of_section = {name: expected_type(name, entry["value"]) for name, entry in sorted(entries.items()) if f"{section}.{name}" not in OWN}
+        of_section = {name: expected_type(name, entry["value"]) for name, entry in sorted(entries.items()) if f"{section}.{name}" not in CHART_SETTINGS}
         if of_section:
             sections[section] = {"type": "object", "additionalProperties": False, "properties": of_section}
     sections["drain"]["required"] = ["grace_s", "limit_s"]
@@ -129,9 +130,9 @@ def test_notes_show_address_and_warnings():
         assert result.returncode == 0, result.stderr
         return result.stdout.split("NOTES:")[1]
 
-    told = notes(*OPEN)
-    assert "http://shop-blip-serve.vision.svc:50051" in told
-    assert "everyone who reaches these ports may ask" in told and "demo model" in told
-    told = notes("--values", HERE / "values/client_certificates.yaml")
-    assert "https://shop-blip-serve.vision.svc:50051" in told
-    assert "WARNING" not in told and "There is no helm test" in told
+    text = notes(*OPEN)
+    assert "http://shop-blip-serve.vision.svc:50051" in text
+    assert "everyone who reaches these ports may ask" in text and "demo model" in text
+    text = notes("--values", HERE / "values/client_certificates.yaml")
+    assert "https://shop-blip-serve.vision.svc:50051" in text
+    assert "WARNING" not in text and "There is no helm test" in text

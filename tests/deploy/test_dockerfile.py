@@ -1,4 +1,4 @@
-"""What can be said of the image without an engine to build it."""
+"""Checks of the Dockerfile that need no container engine."""
 
 import json
 import re
@@ -37,16 +37,16 @@ def test_image_versions_equal_workspace():
 @pytest.mark.parametrize("name", re.findall(r"^COPY (?!--from)(\S+) ", TEXT, re.MULTILINE))
 def test_copied_files_exist_and_are_not_ignored(name):
     assert (ROOT / name).exists()
-    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
-    assert name == "." or name in kept
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    assert name == "." or name in allowed
 
 
 def test_build_context_contains_workspace_members():
-    kept = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     workspace = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]
-    assert {member.split("/")[0] for member in workspace["members"]} <= kept | {"."}
-    # Sources name files by paths relative to themselves; a folder that they reach into has to come along.
+    assert {member.split("/")[0] for member in workspace["members"]} <= allowed | {"."}
+    # Sources include files by relative paths. Their folders must be in the build context.
     for source in (ROOT / "crates").rglob("src/**/*.rs"):
         for path in re.findall(r'include_(?:str|bytes)!\("([^"]+)"\)', source.read_text()):
             top = (source.parent / path).resolve().relative_to(ROOT).parts[0]
-            assert top in kept, f"{source} includes {path}"
+            assert top in allowed, f"{source} includes {path}"

@@ -1,4 +1,4 @@
-"""Every query of dashboard, alerts and scalers reads metrics that exist."""
+"""The queries of dashboard, alerts and autoscalers read existing metrics."""
 
 import json
 import re
@@ -8,16 +8,17 @@ import yaml
 from conftest import DASHBOARD, ROOT, RULES, rendered
 from metric_names import declared, read_by, series
 
-# Those of DCGM's exporter and of kube-state-metrics, which are not here to ask.
+# Metrics of the DCGM exporter and of kube-state-metrics, which cannot be checked.
 FOREIGN = ("DCGM_FI_", "kube_pod_")
 
 
 def panels():
+    """Returns the panels of the dashboard, without rows."""
     return [panel for panel in json.loads(DASHBOARD.read_text())["panels"] if panel["type"] != "row"]
 
 
 def queries():
-    """(where, query) of everything that asks Prometheus."""
+    """Yields (origin, query) of every query."""
     for panel in panels():
         for target in panel["targets"]:
             yield panel["title"], target["expr"]
@@ -33,12 +34,12 @@ def queries():
         yield "adapter", rule["seriesQuery"]
 
 
-@pytest.mark.parametrize("where, query", list(queries()))
-def test_queries_use_existing_metrics(where, query):
+@pytest.mark.parametrize("origin, query", list(queries()))
+def test_queries_use_existing_metrics(origin, query):
     read = read_by(query)
     assert read
     unknown = {name for name in read - series() if not name.startswith(FOREIGN)}
-    assert not unknown, f"{where} reads {unknown}"
+    assert not unknown, f"{origin} reads {unknown}"
 
 
 def test_unknown_metric_in_query_is_detected():
@@ -47,25 +48,32 @@ def test_unknown_metric_in_query_is_detected():
 
 def test_dashboard_shows_every_metric():
     shown = set().union(*(read_by(target["expr"]) for panel in panels() for target in panel["targets"]))
-    missing = [name for name in declared() if not any(name == one or re.fullmatch(name + "_(bucket|sum|count)", one) for one in shown)]
+    missing = [
+        name
+        for name in declared()
+        if not any(name == one or re.fullmatch(name + "_(bucket|sum|count)", one) for one in shown)
+    ]
     assert missing == []
 
 
 def test_panels_have_unique_ids_and_positions():
     all_panels = json.loads(DASHBOARD.read_text())["panels"]
     assert len({panel["id"] for panel in all_panels}) == len(all_panels)
-    taken = set()
+    occupied = set()
     for panel in all_panels:
-        place = panel["gridPos"]
-        cells = {(x, y) for x in range(place["x"], place["x"] + place["w"]) for y in range(place["y"], place["y"] + place["h"])}
-        assert place["x"] + place["w"] <= 24 and not cells & taken, panel["title"]
-        taken |= cells
+        position = panel["gridPos"]
+        left, top = position["x"], position["y"]
+        right, bottom = left + position["w"], top + position["h"]
+        cells = {(x, y) for x in range(left, right) for y in range(top, bottom)}
+        assert right <= 24 and not cells & occupied, panel["title"]
+        occupied |= cells
 
 
 def test_autoscaler_reads_metric_of_adapter():
-    made = {rule["name"]["as"] for rule in yaml.safe_load((ROOT / "deploy/prometheus/adapter-rules.yaml").read_text())["rules"]["custom"]}
+    rules = yaml.safe_load((ROOT / "deploy/prometheus/adapter-rules.yaml").read_text())["rules"]["custom"]
+    names = {rule["name"]["as"] for rule in rules}
     metrics = rendered("tls").one("HorizontalPodAutoscaler")["spec"]["metrics"]
-    assert {metric["pods"]["metric"]["name"] for metric in metrics} == made
+    assert {metric["pods"]["metric"]["name"] for metric in metrics} == names
 
 
 def test_chart_dashboard_equals_grafana_dashboard():

@@ -1,4 +1,4 @@
-"""What the chart promises, in what it renders."""
+"""The contents of the rendered objects."""
 
 import re
 import tomllib
@@ -24,7 +24,11 @@ def test_pods_meet_restricted_pod_security_standard(values):
             }
 
 
-@pytest.mark.parametrize("values, seconds", [("minimal", 10 + 60 + 10), ("gpu", 15 + 120 + 10), ("client_certificates", 0 + 30 + 10)])
+@pytest.mark.parametrize("values, seconds", [
+    ("minimal", 10 + 60 + 10),
+    ("gpu", 15 + 120 + 10),
+    ("client_certificates", 0 + 30 + 10),
+])  # fmt: skip
 def test_termination_grace_period_covers_drain(values, seconds):
     assert rendered(values).pod["terminationGracePeriodSeconds"] == seconds
 
@@ -37,8 +41,8 @@ def test_failed_pod_reports_end_of_log(values):
 @pytest.mark.parametrize("values", [values for values in VALUES if values != "grpc_probes"])
 def test_probes_use_metrics_listener(values):
     server = rendered(values).server
-    asked = {probe: server[f"{probe}Probe"]["httpGet"] for probe in ("startup", "readiness", "liveness")}
-    assert asked == {
+    probes = {probe: server[f"{probe}Probe"]["httpGet"] for probe in ("startup", "readiness", "liveness")}
+    assert probes == {
         "startup": {"path": "/healthz", "port": "metrics"},
         "readiness": {"path": "/readyz", "port": "metrics"},
         "liveness": {"path": "/livez", "port": "metrics"},
@@ -73,8 +77,8 @@ def test_ports_of_pod_services_and_configuration_agree(values):
 def test_published_services_exclude_metrics_port():
     for values in VALUES:
         for service in rendered(values).of("Service"):
-            has = any(port["name"] == "metrics" for port in service["spec"]["ports"])
-            assert has == service["metadata"]["name"].endswith("-metrics")
+            has_metrics = any(port["name"] == "metrics" for port in service["spec"]["ports"])
+            assert has_metrics == service["metadata"]["name"].endswith("-metrics")
     monitor = rendered("tls").one("ServiceMonitor")
     service = rendered("tls").of("Service", "-metrics")
     assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
@@ -139,31 +143,31 @@ def test_prefetch_downloads_and_server_is_offline():
     mount = next(mount for mount in objects.server["volumeMounts"] if mount["name"] == "model")
     assert [home["HF_HOME"] for home in homes] == [mount["mountPath"]] * 2
     assert [home.get("HF_HUB_OFFLINE") for home in homes] == [None, "1"]
-    # Keys to the hub are for the prefetch alone.
+    # Only the prefetch gets the token of the hub.
     assert ["HF_TOKEN" in home for home in homes] == [True, False]
 
 
 def test_custom_prefetch_command_fills_folder():
-    own = "model.source=/models/x,model.prefetch.image=registry.example.com/tool:1,model.prefetch.command={fetch,x}"
-    objects = rendered("gpu", "--set", own)
+    values = "model.source=/models/x,model.prefetch.image=registry.example.com/tool:1,model.prefetch.command={fetch,x}"
+    objects = rendered("gpu", "--set", values)
     (prefetch,) = objects.pod["initContainers"]
     assert (prefetch["image"], prefetch["command"]) == ("registry.example.com/tool:1", ["fetch", "x"])
     assert "args" not in prefetch and "env" not in objects.server
 
 
 def test_network_policy_allows_prefetch_without_fetching():
-    rules = rendered("gpu", "--set", "config.fetch.off=true").one("NetworkPolicy")["spec"]["egress"]
+    rules = rendered("gpu", "--set", "config.fetch.enabled=false").one("NetworkPolicy")["spec"]["egress"]
     assert [port["port"] for port in rules[1]["ports"]] == [443]
 
 
 def egress_rules(values, *arguments):
-    """The rules that let something out, but for the one of DNS."""
+    """Returns the egress rules except the one for DNS."""
     rules = rendered(values, *arguments).one("NetworkPolicy")["spec"]["egress"]
     return [rule for rule in rules if not any(port["port"] == 53 for port in rule["ports"])]
 
 
 def egress(values):
-    """([ports], [networks]) of the rule that lets fetches out."""
+    """Returns ([ports], [networks]) of the egress rule for fetches."""
     (rule,) = [rule for rule in egress_rules(values) if "ipBlock" in rule["to"][0]]
     return [port["port"] for port in rule["ports"]], [peer["ipBlock"] for peer in rule["to"]]
 
@@ -182,7 +186,7 @@ def test_network_policy_without_fetching_denies_egress():
 def test_network_policy_allows_collector_and_dns():
     collector = {"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "monitoring"}}}
     assert egress_rules("tls")[1:] == [{"ports": [{"port": 4317}], "to": [collector]}]
-    # Where nothing else leaves, too, and by default to pods of the cluster alone.
+    # The rule does not depend on fetching. By default it allows pods of the cluster only.
     endpoints = {"https://otlp.example.com": 443, "http://otel": 80, "http://[fd00::1]:4318": 4318}
     for endpoint, port in endpoints.items():
         policy = rendered("client_certificates", "--set", f"config.trace.otlp_endpoint={endpoint}").one("NetworkPolicy")
@@ -195,7 +199,7 @@ def test_network_policy_allows_collector_and_dns():
 def test_denied_networks_equal_those_of_server():
     source = (ROOT / "crates/images/src/fetch/address_policy.rs").read_text()
     v4 = {f"{a}.{b}.{c}.{d}/{prefix}" for a, b, c, d, prefix in re.findall(r"v4\((\d+), (\d+), (\d+), (\d+), (\d+),", source)}
-    # Of IPv6 only global unicast, 2000::/3, is let through, so only exceptions in there are of use.
+    # Of IPv6 the policy allows global unicast only, 2000::/3, so that other exceptions have no effect.
     v6 = set()
     for segments, prefix in re.findall(r"v6\(\[([^\]]+)\], (\d+),", source):
         words = [int(word, 0) for word in segments.split(",")]
@@ -217,7 +221,8 @@ def test_network_policy_separates_clients_and_scrapers():
 def test_certificate_covers_services_and_is_mounted():
     objects = rendered("tls")
     certificate = objects.one("Certificate")["spec"]
-    names = {f"{each['metadata']['name']}.vision.svc" for each in objects.of("Service") if not each["metadata"]["name"].endswith("-metrics")}
+    services = [each["metadata"]["name"] for each in objects.of("Service")]
+    names = {f"{name}.vision.svc" for name in services if not name.endswith("-metrics")}
     assert names <= set(certificate["dnsNames"])
     (volume,) = [volume for volume in objects.pod["volumes"] if volume["name"] == "tls"]
     assert volume["secret"]["secretName"] == certificate["secretName"]

@@ -1,4 +1,4 @@
-"""Questions about pictures, and the answers of a server that is asked one at a time."""
+"""Questions about images, with the answers of a server to single requests."""
 
 import random
 import struct
@@ -9,13 +9,13 @@ from pathlib import Path
 import easy_vqa
 from blip_client import BlipClient
 
-PICTURES = 16
+IMAGES = 16
 QUESTIONS = 3
 
 
 @dataclass(frozen=True)
-class Known:
-    """One picture with its questions and answers, as token ids."""
+class KnownAnswers:
+    """An image with its questions and their answers as token ids."""
 
     image: bytes
     questions: tuple
@@ -23,7 +23,7 @@ class Known:
 
 
 def noise(side, seed):
-    """A PNG of random pixels, which no format makes smaller: larger than the 256 KiB that gRPC keeps of a request by default."""
+    """Returns an incompressible PNG, larger than gRPC's default retry buffer of 256 KiB."""
     pixels = random.Random(seed).randbytes(3 * side * side)
     rows = b"".join(b"\0" + pixels[3 * side * row : 3 * side * (row + 1)] for row in range(side))
 
@@ -34,19 +34,21 @@ def noise(side, seed):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 0)) + chunk(b"IEND", b"")
 
 
-async def lone_answers(address):
-    """What this server answers to each question alone."""
+async def single_answers(address):
+    """Returns the answers of a server to each question alone."""
     texts, _, images = easy_vqa.get_test_questions()
     paths = easy_vqa.get_test_image_paths()
-    asked = [(Path(paths[image]).read_bytes(), [text for text, of in zip(texts, images) if of == image][:QUESTIONS])
-             for image in range(PICTURES)]
-    asked.append((noise(340, seed=1), ["is there a circle?", "what color is the shape?"]))
-    known = []
+    inputs = [
+        (Path(paths[image]).read_bytes(), [text for text, owner in zip(texts, images) if owner == image][:QUESTIONS])
+        for image in range(IMAGES)
+    ]
+    inputs.append((noise(340, seed=1), ["is there a circle?", "what color is the shape?"]))
+    result = []
     async with BlipClient(f"ipv4:{address}") as client:
-        for image, questions in asked:
+        for image, questions in inputs:
             answers = []
             for text in questions:
                 [(_, _, answer)] = [outcome async for outcome in client.ask([(image, [text])])]
                 answers.append(tuple(answer.token_ids))
-            known.append(Known(image, tuple(questions), tuple(answers)))
-    return known
+            result.append(KnownAnswers(image, tuple(questions), tuple(answers)))
+    return result
