@@ -1,14 +1,16 @@
-//! What the front door costs: `Ask` through authentication, limits, preprocessing and the scheduler to an engine that
-//! does nothing, beside a bare tonic server that answers the same messages at once.
+//! The overhead of a request: `Ask` through authentication, limits, preprocessing and scheduler to a
+//! null engine, compared with a minimal tonic server that returns the same messages.
 //!
-//! Both servers, their clients and the clock are in this one run, in turns, so that a shared machine slows both alike:
-//! `cargo bench --bench request_overhead`. The images come again and again, so decoding is left out after the first time; the
-//! cost of each stage of a request that is decoded is measured after that.
+//! `cargo bench --bench request_overhead`
+//!
+//! Servers and clients run in this process and take turns, so that other load on the machine affects
+//! both alike. The images repeat, so that only the first request decodes them. The second part
+//! measures each stage of a request that is decoded.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::print_stdout,
-    reason = "a bench ends at its first surprise, and prints"
+    reason = "a benchmark panics on errors and prints its results"
 )]
 
 use std::{
@@ -50,11 +52,11 @@ use tokio::{
 };
 use tonic::{Request, Response, Status, Streaming, transport::Channel};
 
-/// The program's own, for both servers.
+/// The allocator of the program, for both servers.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Calls at a time, over so many connections.
+/// Concurrent calls, and their connections.
 const CALLS: usize = 64;
 const CONNECTIONS: usize = 8;
 
@@ -65,7 +67,7 @@ const UPKEEP_PERIOD: Duration = Duration::from_secs(5);
 
 const KEY: &str = "correct-horse-battery-staple";
 
-/// Answers every row at once.
+/// An engine that answers every row without computation.
 struct NullEngine;
 
 impl Engine for NullEngine {
@@ -92,11 +94,11 @@ impl Engine for NullEngine {
     }
 }
 
-/// The bare server: the same messages, and nothing done.
-struct Bare;
+/// A minimal server that returns the same messages.
+struct BareServer;
 
 #[tonic::async_trait]
-impl BlipService for Bare {
+impl BlipService for BareServer {
     type AskStream = BoxStream<'static, Result<AskResponse, Status>>;
     type AskStreamStream = BoxStream<'static, Result<AskResponse, Status>>;
     type CaptionStream = BoxStream<'static, Result<CaptionResponse, Status>>;
@@ -157,7 +159,7 @@ fn checkpoint() -> Checkpoint {
     Checkpoint::open(&ModelFiles::Folder(folder)).unwrap()
 }
 
-/// A PNG of about this many bytes: noise, which does not compress.
+/// Returns a PNG of about this many bytes, from incompressible noise.
 fn image(bytes: usize) -> Vec<u8> {
     let side = ((bytes / 3) as f64).sqrt() as u32;
     let mut state = 0x9e37_79b9_u32;
@@ -176,7 +178,7 @@ fn image(bytes: usize) -> Vec<u8> {
     file
 }
 
-async fn start_ours(settings: Settings) -> String {
+async fn start_blip_serve(settings: Settings) -> String {
     let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", grpc.local_addr().unwrap());
     let (ready, is_ready) = oneshot::channel();
@@ -213,7 +215,7 @@ async fn start_bare() -> String {
     let server = tonic::transport::Server::builder()
         .initial_stream_window_size(1 << 20)
         .initial_connection_window_size(4 << 20)
-        .add_service(BlipServiceServer::new(Bare).max_decoding_message_size(64 << 20))
+        .add_service(BlipServiceServer::new(BareServer).max_decoding_message_size(64 << 20))
         .serve_with_incoming(incoming);
     tokio::spawn(server);
     address
@@ -230,7 +232,7 @@ async fn connect(address: &str) -> Vec<BlipServiceClient<Channel>> {
 fn request(image: &[u8], number: u64) -> Request<AskRequest> {
     let input = ImageQuestions {
         image: Some(Image { source: Some(Source::Data(image.to_vec().into())) }),
-        // Each question is another one, so that none is answered along with another.
+        // Each question differs, so that the scheduler merges none.
         questions: vec![Question { text: format!("red {number}"), ..Question::default() }],
     };
     let mut request = Request::new(AskRequest { inputs: vec![input], ..AskRequest::default() });
@@ -238,26 +240,26 @@ fn request(image: &[u8], number: u64) -> Request<AskRequest> {
     request
 }
 
-/// Requests a second with [`CALLS`] at a time.
+/// Returns requests per second with [`CALLS`] concurrent calls.
 async fn rate(clients: &[BlipServiceClient<Channel>], image: &Arc<Vec<u8>>) -> f64 {
     let begin = Instant::now();
     let calls = (0..CALLS).map(|call| {
         let (mut client, image) = (clients[call % clients.len()].clone(), Arc::clone(image));
         tokio::spawn(async move {
-            let mut done = 0_u64;
+            let mut completed = 0_u64;
             while begin.elapsed() < ROUND {
-                let number = call as u64 + done * CALLS as u64;
+                let number = call as u64 + completed * CALLS as u64;
                 let mut responses = client.ask(request(&image, number)).await.unwrap().into_inner();
                 let response = responses.message().await.unwrap().unwrap();
                 assert!(matches!(response.outcome, Some(ask_response::Outcome::Answer(_))), "{response:?}");
                 assert!(responses.message().await.unwrap().is_none());
-                done += 1;
+                completed += 1;
             }
-            done
+            completed
         })
     });
-    let done: u64 = futures::future::join_all(calls).await.into_iter().map(Result::unwrap).sum();
-    done as f64 / begin.elapsed().as_secs_f64()
+    let completed: u64 = futures::future::join_all(calls).await.into_iter().map(Result::unwrap).sum();
+    completed as f64 / begin.elapsed().as_secs_f64()
 }
 
 fn median(mut values: Vec<f64>) -> f64 {
@@ -265,19 +267,19 @@ fn median(mut values: Vec<f64>) -> f64 {
     values[values.len() / 2]
 }
 
-/// Mean of each stage over some requests one after the other, in microseconds.
+/// Returns the mean time of each stage over sequential requests, in microseconds.
 async fn stages(client: &mut BlipServiceClient<Channel>, files: &[Vec<u8>]) -> [f64; 3] {
     let mut sums = [0.0; 3];
     for (number, file) in files.iter().enumerate() {
         let begin = Instant::now();
         let mut responses = client.ask(request(file, number as u64)).await.unwrap().into_inner();
         let response = responses.message().await.unwrap().unwrap();
-        let whole = begin.elapsed().as_secs_f64() * 1e3;
+        let total = begin.elapsed().as_secs_f64() * 1e3;
         let Some(ask_response::Outcome::Answer(Answer { timing: Some(timing), .. })) = response.outcome
         else {
             continue;
         };
-        for (sum, part) in sums.iter_mut().zip([timing.preprocess_ms, timing.queue_ms, whole]) {
+        for (sum, part) in sums.iter_mut().zip([timing.preprocess_ms, timing.queue_ms, total]) {
             *sum += part * 1e3 / files.len() as f64;
         }
     }
@@ -285,7 +287,7 @@ async fn stages(client: &mut BlipServiceClient<Channel>, files: &[Vec<u8>]) -> [
 }
 
 fn main() {
-    // `cargo test --benches` runs this, too, and has no use for figures.
+    // `cargo test --benches` runs this program, too.
     if !std::env::args().any(|argument| argument == "--bench") {
         return;
     }
@@ -293,7 +295,7 @@ fn main() {
     settings.auth.auth_keys = vec![KEY.parse::<Secret>().unwrap()];
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
-        // Metrics are recorded, as in the program, and put in order now and then.
+        // Metrics are recorded as in the program, with regular upkeep.
         let recorder = monitor::install().unwrap();
         tokio::spawn(async move {
             loop {
@@ -301,45 +303,45 @@ fn main() {
                 recorder.run_upkeep();
             }
         });
-        let (ours, bare) = (start_ours(settings).await, start_bare().await);
-        let (ours, bare) = (connect(&ours).await, connect(&bare).await);
-        println!("requests a second, {CALLS} at a time over {CONNECTIONS} connections; median (min..max) of {ROUNDS}");
+        let (blip_serve, bare) = (start_blip_serve(settings).await, start_bare().await);
+        let (blip_serve, bare) = (connect(&blip_serve).await, connect(&bare).await);
+        println!("requests/s, {CALLS} calls over {CONNECTIONS} connections; median (min..max) of {ROUNDS}");
         for kilobytes in [1, 100] {
             let image = Arc::new(image(kilobytes * 1000));
             let (mut rates, mut bare_rates, mut ratios) = (Vec::new(), Vec::new(), Vec::new());
             for _ in 0..ROUNDS {
-                let (mine, theirs) = (rate(&ours, &image).await, rate(&bare, &image).await);
-                rates.push(mine);
-                bare_rates.push(theirs);
-                ratios.push(mine / theirs);
+                let (rate, bare_rate) = (rate(&blip_serve, &image).await, rate(&bare, &image).await);
+                rates.push(rate);
+                bare_rates.push(bare_rate);
+                ratios.push(rate / bare_rate);
             }
             let least = ratios.iter().copied().fold(f64::INFINITY, f64::min);
             let most = ratios.iter().copied().fold(0.0, f64::max);
             println!(
-                "{kilobytes:>4} KB image ({} bytes): ours {:.0}, bare {:.0}, ratio {:.2} ({least:.2}..{most:.2})",
+                "{kilobytes:>4} KB image ({} bytes): blip-serve {:.0}, bare {:.0}, ratio {:.2} ({least:.2}..{most:.2})",
                 image.len(),
                 median(rates),
                 median(bare_rates),
                 median(ratios),
             );
         }
-        println!("cost of each stage of a lone request, mean in microseconds");
-        let mut client = ours[0].clone();
+        println!("mean time of each stage of a single request in microseconds");
+        let mut client = blip_serve[0].clone();
         for kilobytes in [1, 100] {
-            let fresh: Vec<_> = (0..50_u8)
+            let files: Vec<_> = (0..50_u8)
                 .map(|number| {
                     let mut file = image(kilobytes * 1000);
-                    // After the end of a PNG: other bytes, the same pixels.
+                    // A byte after the end of the PNG: another file with the same pixels.
                     file.push(number);
                     file
                 })
                 .collect();
-            for (name, files) in [("first time", &fresh), ("again", &fresh)] {
-                let [preprocess, queue, whole] = stages(&mut client, files).await;
+            for name in ["first time", "again"] {
+                let [preprocess, queue, total] = stages(&mut client, &files).await;
                 println!(
                     "{kilobytes:>4} KB image, {name:<10}: decode and scale {preprocess:.0}, queue {queue:.0}, \
-                     everything else {:.0}, whole {whole:.0}",
-                    whole - preprocess - queue
+                     everything else {:.0}, total {total:.0}",
+                    total - preprocess - queue
                 );
             }
         }

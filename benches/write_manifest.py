@@ -18,7 +18,9 @@ from pathlib import Path
 
 def commit(program):
     """Returns the commit in `blip-serve --version`, or the whole line if it names none."""
-    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    version = subprocess.run(
+        [program, "--version"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     found = re.search(r"commit ([0-9a-f]+)", version)
     return found.group(1) if found else version
 

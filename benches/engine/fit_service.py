@@ -27,7 +27,9 @@ def main():
     # Costs cannot be negative. The most negative one is removed, then the rest is fitted again.
     positive = [0, 1, 2]
     while True:
-        fit, *_ = numpy.linalg.lstsq(columns[:, positive] / seconds[:, None], numpy.ones(len(rows)), rcond=None)
+        fit, *_ = numpy.linalg.lstsq(
+            columns[:, positive] / seconds[:, None], numpy.ones(len(rows)), rcond=None
+        )
         if (fit >= 0).all():
             break
         positive.pop(int(fit.argmin()))

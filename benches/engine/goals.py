@@ -1,6 +1,6 @@
 """Compares the results of benches/gpu/run.sh with the project's goals for an H100 in f16.
 
-    python3 benches/engine/goals.py out/gpu
+python3 benches/engine/goals.py out/gpu
 """
 
 import json
@@ -34,7 +34,9 @@ def single_question(engine):
 
 
 def main(folder):
-    results = {path.stem.removeprefix("engine_"): load(path) for path in sorted(folder.glob("engine_f16*.json"))}
+    results = {
+        path.stem.removeprefix("engine_"): load(path) for path in sorted(folder.glob("engine_f16*.json"))
+    }
     engines = {name: engine for name, engine in results.items() if engine}
     single = min(((single_question(engine), name) for name, engine in engines.items()), default=None)
     reference = load(folder / "reference.json")

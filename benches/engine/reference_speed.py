@@ -42,7 +42,9 @@ class Reference:
 
     def __init__(self, folder, device, dtype, answer_tokens):
         self.device = torch.device(device)
-        self.model = BlipForQuestionAnswering.from_pretrained(folder, dtype=DTYPES[dtype]).eval().to(self.device)
+        self.model = (
+            BlipForQuestionAnswering.from_pretrained(folder, dtype=DTYPES[dtype]).eval().to(self.device)
+        )
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.dtype = DTYPES[dtype]
         self.answer_tokens = answer_tokens
@@ -55,10 +57,14 @@ class Reference:
         images = images.repeat_interleave(per_image, 0)[:size].to(self.device, self.dtype)
         texts = [QUESTIONS[i % len(QUESTIONS)] for i in range(size)]
         tokens = self.tokenizer(texts, padding=True, return_tensors="pt").to(self.device)
-        return {"pixel_values": images, "input_ids": tokens.input_ids, "attention_mask": tokens.attention_mask}
+        return {
+            "pixel_values": images,
+            "input_ids": tokens.input_ids,
+            "attention_mask": tokens.attention_mask,
+        }
 
     def seconds(self, batch, budget):
-        """Returns the median time of `generate`, repeated for about `budget` seconds, and its steps."""
+        """Returns the median seconds and the steps of `generate`, repeated within a budget."""
         times = []
         while len(times) < 2 or (sum(times) < budget and len(times) < 50):
             self._synchronize()

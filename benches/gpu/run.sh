@@ -9,9 +9,9 @@
 #   --small    a small model and short runs, to test the suite itself
 #   --seconds  time limit of the whole suite                      (default: 520)
 #
-# The machine needs python3 with torch 2.11 and transformers, but no Rust. The suite runs unattended.
-# Each step has a time limit. A failed step does not stop the others. Steps without time left are
-# skipped.
+# The machine needs python3 with torch 2.11 and transformers, but no Rust. The suite runs
+# unattended. Each step has a time limit. A failed step does not stop the others. Steps without time
+# left are skipped.
 #
 # Results: summary.txt, machine.txt, manifest.json, engine_*.json, reference.json, goals.txt and the
 # log of each step.
@@ -33,7 +33,8 @@ done
 mkdir -p "$out"
 failed=0
 
-# step NAME SECONDS COMMAND...: runs the command with a time limit and writes its output to NAME.log.
+# step NAME SECONDS COMMAND...: runs the command with a time limit and writes its output to
+# NAME.log.
 step() {
   local name=$1 limit=$2 begin=$SECONDS rc=0 left=$((all_seconds - SECONDS))
   shift 2
@@ -71,8 +72,9 @@ work=$(mktemp -d)
 server=
 trap '[[ -n $server ]] && kill "$server" 2>/dev/null; rm -rf "$work"' EXIT
 
-# 1. The demo model's answers to every question of easy-vqa, through the server, against the reference.
-# easy_vqa NAME DTYPE OPTION...
+# 1. The demo model's answers to easy-vqa through the server, compared with the reference.
+
+# easy_vqa NAME DTYPE OPTION...: starts a server and asks it every question.
 easy_vqa() {
   local name=$1 dtype=$2 near_tie=0 address=
   shift 2
@@ -123,7 +125,8 @@ step reference 200 bash -c "exec python3 benches/engine/reference_speed.py --mod
   --dtype $dtype --answer-tokens 3 ${small:+--budget 0.2 --largest-batch 8} >'$out/reference.json'"
 cat "$out/reference.json" >>"$out/summary.txt" 2>/dev/null
 
-# 4. The native kernels without graphs, then f32. These steps come last, because no other needs them.
+# 4. The native kernels without graphs, then f32. These steps come last, because no other needs
+# them.
 [[ $device == cuda ]] && engine f16_kernels f16 1,32,128,256 --cuda-kernels native
 engine f32 f32 "${images%%,*},${images##*,}"
 

@@ -1,4 +1,4 @@
-"""Draws the results of peers.py: for each kind of traffic, the median of each system with its range.
+"""Draws the results of peers.py: the median of each system with its range, by kind of traffic.
 
     python3 benches/peers/draw.py benches/results/peers/peers.json docs/images/peers.svg
 
@@ -41,8 +41,11 @@ def main():
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(labelsize=8)
     facts = raw["facts"]
-    figure.supxlabel(f"questions per second; demo model, {facts['cores']} cores, {facts['clients']} clients, "
-                     f"{facts['repeats']} repeats, began {facts['began'][:10]}", fontsize=8)
+    figure.supxlabel(
+        f"questions per second; demo model, {facts['cores']} cores, {facts['clients']} clients, "
+        f"{facts['repeats']} repeats, began {facts['began'][:10]}",
+        fontsize=8,
+    )
     figure.savefig(output, metadata={"Date": None})
 
 

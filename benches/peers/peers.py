@@ -27,15 +27,15 @@ import easy_vqa
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 
-# Traffic of one question per request. easy-vqa has 9.7 questions per image, so that all but one in 9.7
-# are about a cached image.
+# Traffic of one question per request. easy-vqa has 9.7 questions per image, so that all but one in
+# 9.7 are about a cached image.
 SCENARIOS = {
     "new images": ["--reuse", "0"],
     "9.7 questions per image": ["--reuse", str(round(1 - 1 / 9.673, 3)), "--pool", "100"],
     "cached images": ["--reuse", "1", "--pool", "100"],
 }
-# Traffic for the answer cache, which only blip-serve has. The pairs of image and question are few, so
-# that the warm-up asks all of them.
+# Traffic for the answer cache, which only blip-serve has. The pairs of image and question are few,
+# so that the warm-up asks all of them.
 CACHED_ANSWERS = "cached answers"
 CACHED_ANSWERS_TRAFFIC = ["--reuse", "1", "--pool", "100"]
 CACHED_ANSWERS_QUESTIONS = 10
@@ -59,19 +59,25 @@ def free_port():
 def environment(setting, model, port=0):
     """Returns the environment of a peer."""
     values = {"MODEL": model, "PORT": port, **setting}
-    return os.environ | {f"PEER_{name}": str(value) for name, value in values.items()} | {
-        # Threads of the tokenizer would compete with those of torch.
-        "TOKENIZERS_PARALLELISM": "false",
-        # Triton's Python backend must find the library of the Python whose packages it uses.
-        "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR"),
-    }
+    return (
+        os.environ
+        | {f"PEER_{name}": str(value) for name, value in values.items()}
+        | {
+            # Threads of the tokenizer would compete with those of torch.
+            "TOKENIZERS_PARALLELISM": "false",
+            # Triton's Python backend must find the library of the Python whose packages it uses.
+            "LD_LIBRARY_PATH": sysconfig.get_config_var("LIBDIR"),
+        }
+    )
 
 
 @contextlib.contextmanager
 def running(command, log, env=None):
     """Runs a process and stops it with all its children."""
     with log.open("ab") as output:
-        process = subprocess.Popen(command, stdout=output, stderr=output, env=env, cwd=HERE, start_new_session=True)
+        process = subprocess.Popen(
+            command, stdout=output, stderr=output, env=env, cwd=HERE, start_new_session=True
+        )
     try:
         yield process
     finally:
@@ -104,7 +110,14 @@ class Runner:
         output = self.work / "report.json"
         command = [self.options.bin, "bench", "--server", server, "--protocol", protocol]
         command += ["--clients", str(self.options.clients), "--images", str(self.images)]
-        command += ["--questions", str(questions or self.questions), "--seconds", str(seconds), "--warm-up-s", "2"]
+        command += [
+            "--questions",
+            str(questions or self.questions),
+            "--seconds",
+            str(seconds),
+            "--warm-up-s",
+            "2",
+        ]
         command += ["--name", name, "--output", str(output), *traffic]
         result = subprocess.run(command, capture_output=True, text=True, timeout=600)
         if result.returncode != 0:
@@ -153,8 +166,12 @@ def answers(url, protocol, images):
     if protocol == "json":
         body = {"image": image, "questions": [question]}
     else:
-        body = {"inputs": [{"name": name, "shape": [1, 1], "datatype": "BYTES", "data": [value]}
-                           for name, value in (("image", image), ("question", question))]}
+        body = {
+            "inputs": [
+                {"name": name, "shape": [1, 1], "datatype": "BYTES", "data": [value]}
+                for name, value in (("image", image), ("question", question))
+            ]
+        }
     request = urllib.request.Request(url, json.dumps(body).encode(), {"content-type": "application/json"})
     try:
         with urllib.request.urlopen(request, timeout=30) as response:
@@ -217,7 +234,12 @@ def search(runner, seconds, known):
         rates[f"batch={batch}"] = runner.plain(setting, seconds)
         print(f"plain batch={batch}: {rates[f'batch={batch}']:.0f} questions/s", file=sys.stderr, flush=True)
     tried["plain"] = rates
-    best["plain"] = {"WORKERS": 1, "THREADS": 2, "BATCH": int(max(rates, key=rates.get).split("=")[1]), "WAIT_MS": 0}
+    best["plain"] = {
+        "WORKERS": 1,
+        "THREADS": 2,
+        "BATCH": int(max(rates, key=rates.get).split("=")[1]),
+        "WAIT_MS": 0,
+    }
     return best, tried
 
 
@@ -233,14 +255,24 @@ def measure(runner, best, repeats, seconds):
                     report = {"questions_per_s": rate, "latency_ms": None, "failed": 0}
                     reports.setdefault((system, scenario), []).append(report)
                 continue
-            server = runner.blip_serve(best[system]) if system == "blip-serve" else runner.peer(system, best[system])
+            server = (
+                runner.blip_serve(best[system])
+                if system == "blip-serve"
+                else runner.peer(system, best[system])
+            )
             with server as (url, protocol):
                 for scenario, traffic in SCENARIOS.items():
                     # Each repeat has another seed, so that no image of the last one is cached.
-                    report = runner.bench(url, protocol, [*traffic, "--seed", str(repeat + 1)], seconds, system)
+                    report = runner.bench(
+                        url, protocol, [*traffic, "--seed", str(repeat + 1)], seconds, system
+                    )
                     reports.setdefault((system, scenario), []).append(report)
-                    print(f"{repeat + 1}/{repeats} {system}, {scenario}: {report['questions_per_s']:.0f} questions/s, "
-                          f"p99 {report['latency_ms']['p99']:.0f} ms, {report['failed']} failed", file=sys.stderr, flush=True)
+                    print(
+                        f"{repeat + 1}/{repeats} {system}, {scenario}: {report['questions_per_s']:.0f} questions/s, "
+                        f"p99 {report['latency_ms']['p99']:.0f} ms, {report['failed']} failed",
+                        file=sys.stderr,
+                        flush=True,
+                    )
     return reports
 
 
@@ -253,8 +285,12 @@ def measure_cached_answers(runner, setting, repeats, seconds):
                 traffic = [*CACHED_ANSWERS_TRAFFIC, "--seed", str(repeat + 1)]
                 report = runner.bench(url, protocol, traffic, seconds, "blip-serve", runner.few_questions)
             reports[cache].append(report)
-            print(f"{repeat + 1}/{repeats} blip-serve, {CACHED_ANSWERS}, {cache} the answer cache: "
-                  f"{report['questions_per_s']:.0f} questions/s", file=sys.stderr, flush=True)
+            print(
+                f"{repeat + 1}/{repeats} blip-serve, {CACHED_ANSWERS}, {cache} the answer cache: "
+                f"{report['questions_per_s']:.0f} questions/s",
+                file=sys.stderr,
+                flush=True,
+            )
     return reports
 
 
@@ -276,7 +312,9 @@ def table_cached_answers(reports):
 def spread(values, digits=0):
     """Returns the median (minimum to maximum) as text."""
     form = f"{{:,.{digits}f}}"
-    return f"{form.format(statistics.median(values))} ({form.format(min(values))} to {form.format(max(values))})"
+    return (
+        f"{form.format(statistics.median(values))} ({form.format(min(values))} to {form.format(max(values))})"
+    )
 
 
 def table(reports, systems):
@@ -307,7 +345,9 @@ def table(reports, systems):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--bin", required=True, help="blip-serve program, a release build")
     parser.add_argument("--model", default=str(ROOT / "models/demo"), help="checkpoint folder")
     parser.add_argument("--clients", type=int, default=64)
@@ -327,18 +367,33 @@ def main():
     best, tried = search(runner, options.search_seconds, known)
     reports = measure(runner, best, options.repeats, options.seconds)
     cached_answers = measure_cached_answers(runner, best["blip-serve"], options.repeats, options.seconds)
-    versions = {name: __import__("importlib.metadata").metadata.version(name)
-                for name in ("torch", "transformers", "litserve", "mosec", "nvidia-pytriton")}
+    versions = {
+        name: __import__("importlib.metadata").metadata.version(name)
+        for name in ("torch", "transformers", "litserve", "mosec", "nvidia-pytriton")
+    }
     facts = {
         "began": began,
-        "blip_serve": subprocess.run([options.bin, "--version"], capture_output=True, text=True).stdout.strip(),
-        "processor": processor(), "cores": os.cpu_count(), "load_average_at_the_end": os.getloadavg(),
-        "clients": options.clients, "seconds": options.seconds, "repeats": options.repeats,
-        "versions": versions, "best": best, "tried": tried,
+        "blip_serve": subprocess.run(
+            [options.bin, "--version"], capture_output=True, text=True
+        ).stdout.strip(),
+        "processor": processor(),
+        "cores": os.cpu_count(),
+        "load_average_at_the_end": os.getloadavg(),
+        "clients": options.clients,
+        "seconds": options.seconds,
+        "repeats": options.repeats,
+        "versions": versions,
+        "best": best,
+        "tried": tried,
     }
-    raw = {"facts": facts, "reports": [{"system": system, "scenario": scenario, "reports": of_system}
-                                      for (system, scenario), of_system in reports.items()],
-           "cached_answers": cached_answers}
+    raw = {
+        "facts": facts,
+        "reports": [
+            {"system": system, "scenario": scenario, "reports": of_system}
+            for (system, scenario), of_system in reports.items()
+        ],
+        "cached_answers": cached_answers,
+    }
     (options.output / "peers.json").write_text(json.dumps(raw, indent=1) + "\n")
     text = table(reports, list(best)) + "\n" + table_cached_answers(cached_answers)
     (options.output / "peers.md").write_text(text)
@@ -347,7 +402,11 @@ def main():
 
 def processor():
     """Returns the name of the processor."""
-    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+    names = [
+        line.split(":")[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    ]
     return names[0] if names else platform.machine()
 
 

@@ -1,4 +1,7 @@
-"""Runs transformers in a loop over batches, without a server. Prints questions per second as JSON."""
+"""Runs transformers in a loop over batches, without a server.
+
+Prints questions per second as JSON.
+"""
 
 import json
 import os

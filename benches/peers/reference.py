@@ -1,4 +1,4 @@
-"""The model of every peer: BlipForQuestionAnswering of transformers, for rows of (image file, question).
+"""The model of every peer: BlipForQuestionAnswering of transformers.
 
 Images are scaled by Pillow's bicubic filter, as in the library's processor. The processor's conversions
 through nested lists are omitted, because they would only slow the peers.
@@ -28,7 +28,11 @@ class Reference:
 
     def pixels(self, file):
         """Returns the normalized pixels of an image file."""
-        image = Image.open(io.BytesIO(file)).convert("RGB").resize((self.side, self.side), Image.Resampling.BICUBIC)
+        image = (
+            Image.open(io.BytesIO(file))
+            .convert("RGB")
+            .resize((self.side, self.side), Image.Resampling.BICUBIC)
+        )
         scaled = (np.asarray(image, dtype=np.float32) / 255 - self.mean) / self.deviation
         return torch.from_numpy(scaled).permute(2, 0, 1)
 
@@ -37,5 +41,7 @@ class Reference:
         """Returns the answers to rows of (image file, question)."""
         pixels = torch.stack([self.pixels(file) for file, _ in rows])
         tokens = self.tokenizer([question for _, question in rows], padding=True, return_tensors="pt")
-        ids = self.model.generate(pixel_values=pixels, input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
+        ids = self.model.generate(
+            pixel_values=pixels, input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
+        )
         return self.tokenizer.batch_decode(ids, skip_special_tokens=True)

@@ -104,7 +104,9 @@ def percentile(values, fraction):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--server", default="127.0.0.1:50051")
     parser.add_argument("--rate", type=float, default=80, help="requests per second")
     parser.add_argument("--seconds", type=float, default=20, help="length of each part")
@@ -126,7 +128,9 @@ def main():
                 "plain": len(plain),
                 "plain_p50_ms": round(statistics.median(plain), 2),
                 "plain_p99_ms": round(percentile(plain, 0.99), 2),
-                "p99_ms_by_kind": {kind: round(percentile(values, 0.99), 2) for kind, values in latencies.items()},
+                "p99_ms_by_kind": {
+                    kind: round(percentile(values, 0.99), 2) for kind, values in latencies.items()
+                },
             }
         turn["p99_ratio"] = round(turn["mixed"]["plain_p99_ms"] / turn["alone"]["plain_p99_ms"], 2)
         turns.append(turn)

@@ -1,4 +1,4 @@
-"""Sends requests of many clients with different behaviours to a running server and checks every answer.
+"""Sends requests of many different clients to a running server and checks every answer.
 
 Each client has its own connection. Their behaviours are:
 
@@ -186,7 +186,9 @@ def main():
     for name, count in sorted(totals.items()):
         print(f"{name:44} {count:8}")
     print(f"{'seconds':44} {seconds:8.1f}")
-    has_failed = any(count and name.startswith((WRONG, LOST, DUPLICATE, UNEXPECTED)) for name, count in totals.items())
+    has_failed = any(
+        count and name.startswith((WRONG, LOST, DUPLICATE, UNEXPECTED)) for name, count in totals.items()
+    )
     return 1 if has_failed else 0
 
 

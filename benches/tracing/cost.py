@@ -1,4 +1,6 @@
-"""Measures the cost of tracing: one server without a collector, three with one at ratios 0, 0.1 and 1.
+"""Measures the cost of tracing.
+
+One server has no collector. Three servers have one, at the sampling ratios 0, 0.1 and 1.
 
 All servers and collectors run on this machine in one run. In each round, `blip-serve bench` loads every
 server once, in rotating order, so that other load on the machine affects all alike. The collectors
@@ -31,14 +33,18 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):
     def __init__(self):
         self.spans = 0
         self.lock = threading.Lock()
-        self.server = grpc.server(ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", 64 << 20)])
+        self.server = grpc.server(
+            ThreadPoolExecutor(2), options=[("grpc.max_receive_message_length", 64 << 20)]
+        )
         trace_service_pb2_grpc.add_TraceServiceServicer_to_server(self, self.server)
         self.url = f"http://127.0.0.1:{self.server.add_insecure_port('127.0.0.1:0')}"
         self.server.start()
 
     def Export(self, request, context):
         with self.lock:
-            self.spans += sum(len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans)
+            self.spans += sum(
+                len(scope.spans) for resource in request.resource_spans for scope in resource.scope_spans
+            )
         return trace_service_pb2.ExportTraceServiceResponse()
 
 
@@ -50,7 +56,9 @@ class Server:
         command = [program, "serve", "--device", "cpu", "--engine-threads", "1"]
         command += ["--grpc-listen", "127.0.0.1:0", "--http-listen", "off", "--metrics-listen", "off"]
         command += ["--self-test-idle-s", "0", "--answer-cache-bytes", "0"]
-        command += [] if ratio is None else ["--otlp-endpoint", self.collector.url, "--trace-sample-ratio", ratio]
+        command += (
+            [] if ratio is None else ["--otlp-endpoint", self.collector.url, "--trace-sample-ratio", ratio]
+        )
         self.process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
         self.address = READY.search(self.process.stdout.readline()).group(1)
         self.rounds = []
@@ -61,7 +69,10 @@ class Server:
         return (int(fields[11]) + int(fields[12])) / TICKS
 
     def load(self, program, seconds, clients):
-        """Runs one round. Returns (requests per second, CPU microseconds of the server per request)."""
+        """Runs one round.
+
+        Returns (requests per second, CPU microseconds of the server per request).
+        """
         before = self.cpu_seconds()
         with tempfile.NamedTemporaryFile(suffix=".json") as report:
             command = [program, "bench", "--server", self.address, "--clients", clients]
@@ -102,7 +113,9 @@ def main():
             server.process.terminate()
             server.process.wait()
             server.collector.server.stop(None)
-    version = subprocess.run([program, "--version"], capture_output=True, text=True, check=True).stdout.strip()
+    version = subprocess.run(
+        [program, "--version"], capture_output=True, text=True, check=True
+    ).stdout.strip()
     print(
         f"{version}; {options.rounds} rounds of {options.seconds} s, {options.clients} clients, "
         f"{os.cpu_count()} cores, load average {os.getloadavg()[2]:.1f} in the last 15 minutes"

@@ -1,4 +1,4 @@
-"""Writes the tables of docs/operations/capacity.md from committed results and the simulator's report.
+"""Writes the tables of capacity.md from committed results and the simulator's report.
 
     python3 docs/operations/generate_capacity.py [--check]
 
@@ -39,9 +39,13 @@ class Load:
     def __init__(self, name, cached, questions, max_images, max_questions):
         self.name, self.cached, self.questions = name, cached, questions
         rows = json.loads(ENGINE.read_text())["throughput"]
-        self.rows = [row for row in rows if row["cached"] == cached and row["questions_per_image"] == questions]
+        self.rows = [
+            row for row in rows if row["cached"] == cached and row["questions_per_image"] == questions
+        ]
         fitting = [
-            row for row in self.rows if row["images"] <= max_images and row["images"] * questions <= max_questions
+            row
+            for row in self.rows
+            if row["images"] <= max_images and row["images"] * questions <= max_questions
         ]
         self.best = max(fitting, key=lambda row: row["questions_per_second"])
         # Each request carries one image with all its questions.
@@ -71,7 +75,7 @@ def default(setting):
 
 
 def request_overhead():
-    """Returns the bytes of the larger image, requests per second, and seconds of decoding by cache state."""
+    """Returns bytes of the larger image, requests per second, and seconds of decoding if cached."""
     text = REQUEST_OVERHEAD.read_text()
     size, rate = re.search(r"100 KB image \((\d+) bytes\): \S+ (\d+),", text).groups()
     first = re.search(r"100 KB image, first time: decode and scale (\d+),", text).group(1)
@@ -102,9 +106,13 @@ def curve():
 
 def latency():
     """Returns simulated latencies at several fractions of the device's capacity."""
-    heading = r"^## BLIP base, one H100, f16: (Poisson|bursty|Zipf[^\n]*?) at (\d+) % of (\d+) (?:a|per) second\n\n"
+    heading = (
+        r"^## BLIP base, one H100, f16: (Poisson|bursty|Zipf[^\n]*?) at (\d+) % of (\d+) (?:a|per) second\n\n"
+    )
     found = re.findall(
-        heading + r".*?\n\| (?:ours|blip-serve) \| ([^\n]*) \|$", SIMULATION.read_text(), re.MULTILINE | re.DOTALL
+        heading + r".*?\n\| (?:ours|blip-serve) \| ([^\n]*) \|$",
+        SIMULATION.read_text(),
+        re.MULTILINE | re.DOTALL,
     )
     assert found, f"{SIMULATION} has no runs on one H100"
     rows = []
@@ -127,18 +135,20 @@ def fleet():
     for limits in ((default("max_batch_images"), default("max_batch_questions")), LARGEST_BATCH):
         for load in loads(*limits):
             seconds = 1e6 / load.rate
-            rows.append([
-                "{} images, {} questions".format(*limits),
-                load.name,
-                *(f"{load.replicas(rate):,}" for rate in QUESTIONS_PER_SECOND),
-                f"{seconds:,.0f}",
-                f"{seconds / 3600 * PRICE_PER_GPU_HOUR:.2f}",
-            ])  # fmt: skip
+            rows.append(
+                [
+                    "{} images, {} questions".format(*limits),
+                    load.name,
+                    *(f"{load.replicas(rate):,}" for rate in QUESTIONS_PER_SECOND),
+                    f"{seconds:,.0f}",
+                    f"{seconds / 3600 * PRICE_PER_GPU_HOUR:.2f}",
+                ]
+            )
     return table(head, rows)
 
 
 def resources():
-    """Returns network and cores that one replica uses at its target load, with the scarcest resource."""
+    """Returns the resources that one replica uses at its target load, and the scarcest one."""
     size, measured, decode = request_overhead()
     rows = []
     for load in loads(*LARGEST_BATCH):
@@ -147,14 +157,16 @@ def resources():
         handling = load.requests * REQUEST_OVERHEAD_CORES / measured
         parts = {"GPU": TARGET_LOAD, "network": gbit / NETWORK_GBIT, "cores": (decoding + handling) / CORES}
         first = max(parts, key=parts.get)
-        rows.append([
-            load.name,
-            f"{load.requests:,.0f}",
-            f"{gbit:.2f}",
-            f"{decoding:.2f}",
-            f"{handling:.2f}",
-            f"{first} ({100 * parts[first]:.0f} %)",
-        ])  # fmt: skip
+        rows.append(
+            [
+                load.name,
+                f"{load.requests:,.0f}",
+                f"{gbit:.2f}",
+                f"{decoding:.2f}",
+                f"{handling:.2f}",
+                f"{first} ({100 * parts[first]:.0f} %)",
+            ]
+        )
     head = [
         "one GPU at its target load",
         "requests/s",

@@ -1,4 +1,4 @@
-"""Checkpoint folders of gigabytes, one set of shapes at a time, and the summary table of the run."""
+"""Fixtures: checkpoint folders, one set of shapes at a time, and the summary table of the run."""
 
 import os
 import re
@@ -12,7 +12,15 @@ import torch
 import transformers
 from released_checkpoints import write_shapes
 
-COLUMNS = ("checkpoint", "weights", "first start", "from the cache", "resident", "compared", "largest difference")
+COLUMNS = (
+    "checkpoint",
+    "weights",
+    "first start",
+    "from the cache",
+    "resident",
+    "compared",
+    "largest difference",
+)
 TABLE = pytest.StashKey()
 
 
@@ -57,9 +65,12 @@ def table(pytestconfig):
 def measured_on():
     """Returns commit, processor and library versions."""
     command = ["git", "describe", "--always", "--abbrev=7", "--dirty", "--exclude=*"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent).stdout.strip()
+    commit = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+    ).stdout.strip()
     cpu = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()).group(1)
-    return f"commit {commit}, {os.cpu_count()} CPUs ({cpu}), torch {torch.__version__}, transformers {transformers.__version__}"
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    return f"commit {commit}, {os.cpu_count()} CPUs ({cpu}), {versions}"
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -11,7 +11,11 @@ from goldens_generation import ranking, search
 from goldens_tasks import embeddings, match
 from transformers import AutoTokenizer, BlipConfig, BlipImageProcessorPil
 
-QUESTIONS = ("what color is the umbrella?", "how many people are standing in front of the building?", "is it raining?")
+QUESTIONS = (
+    "what color is the umbrella?",
+    "how many people are standing in front of the building?",
+    "is it raining?",
+)
 CANDIDATES = ("yes", "no", "two", "a red umbrella", "on the beach", "on the table", "black and white")
 PROMPTS = ("", "a picture of a dog")
 TEXTS = ("a woman and her dog on the beach", "a red bus in the street", "cat")
@@ -78,7 +82,10 @@ def captions(model, tokenizer, image, pixel_values):
     """Yields the cases of a captioning model for one image."""
     for text in PROMPTS:
         ids = tokenizer(text).input_ids
-        for task, options in (("captions", GREEDY), ("captions by beams", BEAMS | {"num_sequences": NUM_ANSWERS})):
+        for task, options in (
+            ("captions", GREEDY),
+            ("captions by beams", BEAMS | {"num_sequences": NUM_ANSWERS}),
+        ):
             # `generate` modifies its input.
             inputs = dict(input_ids=torch.tensor([ids]), pixel_values=pixel_values)
             yield generated(task, image, text, search(model, inputs, len(ids) - 2, options))

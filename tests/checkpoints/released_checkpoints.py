@@ -1,4 +1,4 @@
-"""The public BLIP checkpoints, and folders with their files, names and shapes and random weights."""
+"""The public BLIP checkpoints, and folders with their files and shapes and random weights."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ STOP_BIAS = 6.0
 
 @dataclass(frozen=True)
 class ReleasedCheckpoint:
-    """A checkpoint: its shapes (a key of `random_checkpoint.PRESETS`) and the weight files of its folder."""
+    """A checkpoint: its shapes, a key of `random_checkpoint.PRESETS`, and its weight files."""
 
     name: str
     preset: str
@@ -43,18 +43,24 @@ RELEASED = (
     ReleasedCheckpoint("blip-image-captioning-base", "caption-base", CAPTIONS, 223_971_644),
     ReleasedCheckpoint("blip-image-captioning-large", "caption-large", CAPTIONS, 446_290_492),
     ReleasedCheckpoint("blip-itm-base-coco", "itm-base", MATCHING, 223_744_258, embedding_size=256),
-    ReleasedCheckpoint("blip-itm-base-flickr", "itm-base", MATCHING, 223_744_258, (PICKLE,), embedding_size=256),
+    ReleasedCheckpoint(
+        "blip-itm-base-flickr", "itm-base", MATCHING, 223_744_258, (PICKLE,), embedding_size=256
+    ),
     ReleasedCheckpoint("blip-itm-large-coco", "itm-large", MATCHING, 446_128_642, embedding_size=256),
-    ReleasedCheckpoint("blip-itm-large-flickr", "itm-large", MATCHING, 446_128_642, (PICKLE,), embedding_size=256),
+    ReleasedCheckpoint(
+        "blip-itm-large-flickr", "itm-large", MATCHING, 446_128_642, (PICKLE,), embedding_size=256
+    ),
 )
-# The file of the original repository. Its image size is 480 x 480, so that it has more positions and
-# parameters than the one on the hub.
-ORIGINAL = ReleasedCheckpoint("model_base_vqa_capfilt_large.pth", "vqa", QUESTIONS, 361_230_140 + (30**2 - 24**2) * 768)
+# The file of the original repository. Its image size is 480 x 480, so that it has more positions
+# and parameters than the one on the hub.
+ORIGINAL = ReleasedCheckpoint(
+    "model_base_vqa_capfilt_large.pth", "vqa", QUESTIONS, 361_230_140 + (30**2 - 24**2) * 768
+)
 ORIGINAL_IMAGE_SIZE = 480
 
 
 def write_shapes(folder, preset, image_size=384):
-    """Writes the common files of all checkpoints with these shapes, with weights in both formats."""
+    """Writes the common files of all checkpoints of these shapes, with both weight formats."""
     folder.mkdir()
     model_class, vision, text = random_checkpoint.PRESETS[preset]
     vision = vision | {"image_size": image_size}
@@ -62,7 +68,11 @@ def write_shapes(folder, preset, image_size=384):
     state = pickles.full_state(tensors)
     torch.save(state, folder / PICKLE)
     # Tensors in a safetensors file must not share memory.
-    save_file({name: tensor.clone() for name, tensor in state.items()}, folder / SAFETENSORS, metadata={"format": "pt"})
+    save_file(
+        {name: tensor.clone() for name, tensor in state.items()},
+        folder / SAFETENSORS,
+        metadata={"format": "pt"},
+    )
     random_checkpoint.write_configuration(folder, config, model_class.__name__)
     write_vocabulary(folder)
 
@@ -77,7 +87,10 @@ def write_released(folder, released, shapes):
 
 
 def write_original(folder, shapes):
-    """Writes a checkpoint file of the original repository and its configuration. Returns its path."""
+    """Writes a checkpoint file of the original repository and its configuration.
+
+    Returns its path.
+    """
     folder.mkdir()
     for name in DOWNLOADED:
         shutil.copy(shapes / name, folder)

@@ -10,21 +10,36 @@ from client import Client
 from task_requests import BLIP, ask
 
 READY = re.compile(r"ready: grpc http://(\S+), .* loaded in ([\d.]+) s$")
-# For scores in f32 after two networks of 12 or 24 layers. Scores of candidates are sums of about 40 terms.
+# For scores in f32 after two networks of 12 or 24 layers. Scores of candidates are sums of about 40
+# terms.
 TOLERANCE = dict(abs_tol=1e-4, rel_tol=1e-5)
 
 
 class Server:
-    """A ready `blip-serve serve` of some models. `variables` configure the hub. The log goes to `log`."""
+    """A ready `blip-serve serve` of some models.
+
+    `variables` configure the hub. The log goes to `log`.
+    """
 
     def __init__(self, *models, variables, log):
-        command = [os.environ["BLIP_SERVE_BIN"], "serve", "--device", "cpu", "--model", ",".join(map(str, models))]
+        command = [
+            os.environ["BLIP_SERVE_BIN"],
+            "serve",
+            "--device",
+            "cpu",
+            "--model",
+            ",".join(map(str, models)),
+        ]
         command += ["--answer-cache-bytes", "0", "--grpc-listen", "127.0.0.1:0"]
         command += ["--http-listen", "off", "--metrics-listen", "off"]
         hub_variables = ("HF_", "HUGGING", "TRANSFORMERS_")
-        environment = {name: value for name, value in os.environ.items() if not name.startswith(hub_variables)}
+        environment = {
+            name: value for name, value in os.environ.items() if not name.startswith(hub_variables)
+        }
         with log.open("wb") as stderr:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment | variables)
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=environment | variables
+            )
         line = self.process.stdout.readline().strip()
         ready = READY.search(line)
         if not ready:

@@ -1,4 +1,7 @@
-"""Requests to a server for the cases of the reference. Several cases of one task share a request."""
+"""Requests to a server for the cases of the reference.
+
+Several cases of one task share a request.
+"""
 
 from reference_cases import BEAMS, CANDIDATES, NUM_ANSWERS
 

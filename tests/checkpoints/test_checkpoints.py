@@ -54,7 +54,12 @@ def test_checkpoint_is_identified_by_shapes(served):
     (model,) = served.server.models()
     released = served.released
     task = type(model).DESCRIPTOR.fields_by_name["task"].enum_type.values_by_number[model.task].name
-    assert (model.name, model.source, model.revision, task) == (released.name, released.source, COMMIT, released.task)
+    assert (model.name, model.source, model.revision, task) == (
+        released.name,
+        released.source,
+        COMMIT,
+        released.task,
+    )
     assert (model.parameters, model.image_size, model.max_text_tokens) == (released.parameters, 384, 512)
     assert (model.embedding_size, model.device, model.dtype) == (released.embedding_size, "cpu", "f32")
 

@@ -43,14 +43,16 @@ def test_mixed_requests_equal_single_requests(shapes_folder, table, tmp_path):
     try:
         assert [model.name for model in server.models()] == list(TEXTS_BY_TASK)
         images = [encoded(image) for image in case_images()]
-        # Single requests name no model, so that the first one with the task answers. Concurrent ones name it.
+        # Single requests name no model, so that the first one with the task answers. Concurrent
+        # ones name it.
         single = [ask(server.client, images, [case])[0] for case in CASES]
         order = list(range(len(CASES))) * ROUNDS
         random.Random(7).shuffle(order)
         with ThreadPoolExecutor(CLIENTS) as pool:
             concurrent = list(
                 pool.map(
-                    lambda index: ask(server.client, images, [CASES[index]], MODELS[CASES[index].task])[0], order
+                    lambda index: ask(server.client, images, [CASES[index]], MODELS[CASES[index].task])[0],
+                    order,
                 )
             )
         differences = []

@@ -20,7 +20,9 @@ READY = re.compile(r"ready: grpc (\S+), http (\S+), metrics (\S+), model")
 
 def tool(*command):
     """Runs a tool. Returns its result, whatever the exit code."""
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(
+        [str(part) for part in command], capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 def program():
@@ -84,9 +86,20 @@ def serve():
     processes = []
 
     def start(*options, **environment):
-        command = [program(), "serve", "--device", "cpu", "--engine-threads", "1", "--grpc-listen", "127.0.0.1:0"]
+        command = [
+            program(),
+            "serve",
+            "--device",
+            "cpu",
+            "--engine-threads",
+            "1",
+            "--grpc-listen",
+            "127.0.0.1:0",
+        ]
         command += ["--http-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0", *options]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+        process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment}
+        )
         processes.append(process)
         line = process.stdout.readline()
         found = READY.search(line)

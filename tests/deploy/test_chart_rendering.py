@@ -24,11 +24,14 @@ def test_pods_meet_restricted_pod_security_standard(values):
             }
 
 
-@pytest.mark.parametrize("values, seconds", [
-    ("minimal", 10 + 60 + 10),
-    ("gpu", 15 + 120 + 10),
-    ("client_certificates", 0 + 30 + 10),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "values, seconds",
+    [
+        ("minimal", 10 + 60 + 10),
+        ("gpu", 15 + 120 + 10),
+        ("client_certificates", 0 + 30 + 10),
+    ],
+)
 def test_termination_grace_period_covers_drain(values, seconds):
     assert rendered(values).pod["terminationGracePeriodSeconds"] == seconds
 
@@ -68,7 +71,9 @@ def test_ports_of_pod_services_and_configuration_agree(values):
     objects = rendered(values)
     ports = {port["name"]: port["containerPort"] for port in objects.server["ports"]}
     config = tomllib.loads(objects.config)
-    assert {name: config[name]["listen"] for name in ports} == {name: f"0.0.0.0:{port}" for name, port in ports.items()}
+    assert {name: config[name]["listen"] for name in ports} == {
+        name: f"0.0.0.0:{port}" for name, port in ports.items()
+    }
     for service in objects.of("Service"):
         for port in service["spec"]["ports"]:
             assert (port["targetPort"], port["port"]) == (port["name"], ports[port["name"]])
@@ -106,8 +111,14 @@ def test_cpu_values_contain_no_gpu_settings():
 
 
 def test_gpu_rollout_needs_no_spare_gpu():
-    assert rendered("gpu").one("Deployment")["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
-    assert rendered("minimal").one("Deployment")["spec"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert rendered("gpu").one("Deployment")["spec"]["strategy"]["rollingUpdate"] == {
+        "maxSurge": 0,
+        "maxUnavailable": 1,
+    }
+    assert rendered("minimal").one("Deployment")["spec"]["strategy"]["rollingUpdate"] == {
+        "maxSurge": 1,
+        "maxUnavailable": 0,
+    }
 
 
 def test_autoscaler_owns_replica_count():
@@ -128,10 +139,16 @@ def test_configuration_change_starts_rollout():
 def test_only_prefetch_can_write_model_volume():
     objects = rendered("gpu")
     (prefetch,) = objects.pod["initContainers"]
-    mounts = [next(mount for mount in each["volumeMounts"] if mount["name"] == "model") for each in (prefetch, objects.server)]
+    mounts = [
+        next(mount for mount in each["volumeMounts"] if mount["name"] == "model")
+        for each in (prefetch, objects.server)
+    ]
     assert [mount.get("readOnly", False) for mount in mounts] == [False, True]
     claim = objects.one("PersistentVolumeClaim")
-    assert {"name": "model", "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}} in objects.pod["volumes"]
+    assert {
+        "name": "model",
+        "persistentVolumeClaim": {"claimName": claim["metadata"]["name"]},
+    } in objects.pod["volumes"]
 
 
 def test_prefetch_downloads_and_server_is_offline():
@@ -139,7 +156,10 @@ def test_prefetch_downloads_and_server_is_offline():
     (prefetch,) = objects.pod["initContainers"]
     assert prefetch["args"] == ["download", tomllib.loads(objects.config)["model"]["source"]]
     assert prefetch["image"] == objects.server["image"]
-    homes = [{each["name"]: each.get("value") for each in container["env"]} for container in (prefetch, objects.server)]
+    homes = [
+        {each["name"]: each.get("value") for each in container["env"]}
+        for container in (prefetch, objects.server)
+    ]
     mount = next(mount for mount in objects.server["volumeMounts"] if mount["name"] == "model")
     assert [home["HF_HOME"] for home in homes] == [mount["mountPath"]] * 2
     assert [home.get("HF_HUB_OFFLINE") for home in homes] == [None, "1"]
@@ -175,7 +195,12 @@ def egress(values):
 def test_network_policy_allows_fetch_destinations():
     ports, networks = egress("tls")
     assert ports == [443, 8443]
-    assert [network["cidr"] for network in networks] == ["0.0.0.0/0", "2000::/3", "10.1.0.0/16", "fd00:1::/64"]
+    assert [network["cidr"] for network in networks] == [
+        "0.0.0.0/0",
+        "2000::/3",
+        "10.1.0.0/16",
+        "fd00:1::/64",
+    ]
     assert egress("minimal")[0] == [80, 443]
 
 
@@ -189,7 +214,9 @@ def test_network_policy_allows_collector_and_dns():
     # The rule does not depend on fetching. By default it allows pods of the cluster only.
     endpoints = {"https://otlp.example.com": 443, "http://otel": 80, "http://[fd00::1]:4318": 4318}
     for endpoint, port in endpoints.items():
-        policy = rendered("client_certificates", "--set", f"config.trace.otlp_endpoint={endpoint}").one("NetworkPolicy")
+        policy = rendered("client_certificates", "--set", f"config.trace.otlp_endpoint={endpoint}").one(
+            "NetworkPolicy"
+        )
         dns, spans = policy["spec"]["egress"]
         assert {each["port"] for each in dns["ports"]} == {53}
         assert spans == {"ports": [{"port": port}], "to": [{"namespaceSelector": {}}]}, endpoint
@@ -198,8 +225,12 @@ def test_network_policy_allows_collector_and_dns():
 
 def test_denied_networks_equal_those_of_server():
     source = (ROOT / "crates/images/src/fetch/address_policy.rs").read_text()
-    v4 = {f"{a}.{b}.{c}.{d}/{prefix}" for a, b, c, d, prefix in re.findall(r"v4\((\d+), (\d+), (\d+), (\d+), (\d+),", source)}
-    # Of IPv6 the policy allows global unicast only, 2000::/3, so that other exceptions have no effect.
+    v4 = {
+        f"{a}.{b}.{c}.{d}/{prefix}"
+        for a, b, c, d, prefix in re.findall(r"v4\((\d+), (\d+), (\d+), (\d+), (\d+),", source)
+    }
+    # Of IPv6 the policy allows global unicast only, 2000::/3, so that other exceptions have no
+    # effect.
     v6 = set()
     for segments, prefix in re.findall(r"v6\(\[([^\]]+)\], (\d+),", source):
         words = [int(word, 0) for word in segments.split(",")]
@@ -236,5 +267,8 @@ def test_api_keys_are_in_secret_only():
 
 def test_gateway_routes_service_and_health():
     (rule,) = rendered("tls").one("GRPCRoute")["spec"]["rules"]
-    assert {match["method"]["service"] for match in rule["matches"]} == {"blip.v1.BlipService", "grpc.health.v1.Health"}
+    assert {match["method"]["service"] for match in rule["matches"]} == {
+        "blip.v1.BlipService",
+        "grpc.health.v1.Health",
+    }
     assert rule["backendRefs"] == [{"name": "shop-blip-serve", "port": 50051}]

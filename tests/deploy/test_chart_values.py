@@ -9,8 +9,18 @@ from conftest import CHART, HERE, program, template, tool
 
 OPEN = ("--set", "auth.insecure=true")
 # Settings that the chart sets from other values.
-CHART_SETTINGS = {"model.source", "grpc.listen", "http.listen", "metrics.listen", "tls.cert_file", "tls.key_file", "tls.client_ca_file",
-       "auth.keys", "auth.keys_file", "auth.insecure"}
+CHART_SETTINGS = {
+    "model.source",
+    "grpc.listen",
+    "http.listen",
+    "metrics.listen",
+    "tls.cert_file",
+    "tls.key_file",
+    "tls.client_ca_file",
+    "auth.keys",
+    "auth.keys_file",
+    "auth.insecure",
+}
 
 
 def test_unauthenticated_server_requires_explicit_value():
@@ -22,25 +32,31 @@ def test_unauthenticated_server_requires_explicit_value():
     assert template(*OPEN).returncode == 0
 
 
-@pytest.mark.parametrize("settings, message", [
-    ("tls.enabled=true", "tls.enabled needs a certificate"),
-    ("tls.clientCa=true", "tls.clientCa needs tls.enabled"),
-    ("tls.enabled=true,tls.existingSecret=x,probes.kind=grpc", "the kubelet speaks no TLS there"),
-    ("tls.enabled=true,tls.certManager.enabled=true", "tls.certManager.issuer.name"),
-    ("hpa.enabled=true,keda.enabled=true", "one of them scales"),
-    ("keda.enabled=true,keda.minReplicas=0", "keda.extraTriggers"),
-    ("rollout.maxSurge=0", "no rollout could begin"),
-    ("grpcRoute.enabled=true", "grpcRoute.parentRefs"),
-    ("model.source=/models/x", "model.cache.kind must say"),
-    ("model.cache.kind=image", "needs model.cache.image"),
-    ("model.cache.kind=existingClaim", "needs model.cache.existingClaim"),
-    ("model.prefetch.enabled=true", "model.prefetch needs a volume"),
-    ("model.source=Salesforce/blip-vqa-base", "model.cache.kind must say"),
-    ("model.cache.kind=pvc,model.prefetch.enabled=true", "cannot download model.source=demo"),
-    ("model.cache.kind=pvc,model.prefetch.enabled=true,model.source=/models/x", "cannot download model.source=/models/x"),
-    ("model.cache.kind=pvc,model.prefetch.enabled=true,model.prefetch.image=x", "come together"),
-    ("auth.existingSecret=x,auth.keys[0].name=a,auth.keys[0].key=12345678-abc", "set one of them"),
-])
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ("tls.enabled=true", "tls.enabled needs a certificate"),
+        ("tls.clientCa=true", "tls.clientCa needs tls.enabled"),
+        ("tls.enabled=true,tls.existingSecret=x,probes.kind=grpc", "the kubelet speaks no TLS there"),
+        ("tls.enabled=true,tls.certManager.enabled=true", "tls.certManager.issuer.name"),
+        ("hpa.enabled=true,keda.enabled=true", "one of them scales"),
+        ("keda.enabled=true,keda.minReplicas=0", "keda.extraTriggers"),
+        ("rollout.maxSurge=0", "no rollout could begin"),
+        ("grpcRoute.enabled=true", "grpcRoute.parentRefs"),
+        ("model.source=/models/x", "model.cache.kind must say"),
+        ("model.cache.kind=image", "needs model.cache.image"),
+        ("model.cache.kind=existingClaim", "needs model.cache.existingClaim"),
+        ("model.prefetch.enabled=true", "model.prefetch needs a volume"),
+        ("model.source=Salesforce/blip-vqa-base", "model.cache.kind must say"),
+        ("model.cache.kind=pvc,model.prefetch.enabled=true", "cannot download model.source=demo"),
+        (
+            "model.cache.kind=pvc,model.prefetch.enabled=true,model.source=/models/x",
+            "cannot download model.source=/models/x",
+        ),
+        ("model.cache.kind=pvc,model.prefetch.enabled=true,model.prefetch.image=x", "come together"),
+        ("auth.existingSecret=x,auth.keys[0].name=a,auth.keys[0].key=12345678-abc", "set one of them"),
+    ],
+)
 def test_conflicting_values_are_rejected_with_reason(settings, message):
     result = template(*OPEN, "--set", settings)
     assert result.returncode != 0
@@ -54,24 +70,30 @@ def test_image_volume_requires_supported_kubernetes():
     assert template(*OPEN, *image, "--kube-version", "1.33").returncode == 0
 
 
-@pytest.mark.parametrize("setting, path", [
-    ("replica=3", "replica"),
-    ("replicas=-1", "/replicas"),
-    ("config.scheduler.max_batch_question=3", "max_batch_question"),
-    ("config.scheduler.max_batch_questions=many", "/config/scheduler/max_batch_questions"),
-    ("config.grpc.listen=0.0.0.0:1", "listen"),
-    ("config.auth.keys[0]=in-a-config-map", "keys"),
-    ("config.batching.size=3", "batching"),
-    ("config.drain=null", "drain"),
-    ("gpu.resource=gpu", "/gpu/resource"),
-    ("gpu.count=0", "/gpu/count"),
-    ("ports.grpc=80", "/ports/grpc"),
-    ("image.digest=latest", "/image/digest"),
-    ("model.cache.kind=nfs", "/model/cache/kind"),
-    ("probes.kind=tcp", "/probes/kind"),
-    ("auth.keys[0].name=short,auth.keys[0].key=1234567", "/auth/keys/0/key"),
-    ("auth.keys[0].name=x,auth.keys[0].key=long-enough,auth.keys[0].priority=urgent", "/auth/keys/0/priority"),
-])
+@pytest.mark.parametrize(
+    "setting, path",
+    [
+        ("replica=3", "replica"),
+        ("replicas=-1", "/replicas"),
+        ("config.scheduler.max_batch_question=3", "max_batch_question"),
+        ("config.scheduler.max_batch_questions=many", "/config/scheduler/max_batch_questions"),
+        ("config.grpc.listen=0.0.0.0:1", "listen"),
+        ("config.auth.keys[0]=in-a-config-map", "keys"),
+        ("config.batching.size=3", "batching"),
+        ("config.drain=null", "drain"),
+        ("gpu.resource=gpu", "/gpu/resource"),
+        ("gpu.count=0", "/gpu/count"),
+        ("ports.grpc=80", "/ports/grpc"),
+        ("image.digest=latest", "/image/digest"),
+        ("model.cache.kind=nfs", "/model/cache/kind"),
+        ("probes.kind=tcp", "/probes/kind"),
+        ("auth.keys[0].name=short,auth.keys[0].key=1234567", "/auth/keys/0/key"),
+        (
+            "auth.keys[0].name=x,auth.keys[0].key=long-enough,auth.keys[0].priority=urgent",
+            "/auth/keys/0/priority",
+        ),
+    ],
+)
 def test_invalid_values_are_rejected_by_schema(setting, path):
     result = template(*OPEN, "--set", setting)
     assert result.returncode != 0
@@ -97,7 +119,11 @@ def test_schema_lists_settings_of_program():
     settings = json.loads(tool(program(), "config", "--json").stdout)
     sections = {}
     for section, entries in sorted(settings.items()):
-        of_section = {name: expected_type(name, entry["value"]) for name, entry in sorted(entries.items()) if f"{section}.{name}" not in CHART_SETTINGS}
+        of_section = {
+            name: expected_type(name, entry["value"])
+            for name, entry in sorted(entries.items())
+            if f"{section}.{name}" not in CHART_SETTINGS
+        }
         if of_section:
             sections[section] = {"type": "object", "additionalProperties": False, "properties": of_section}
     sections["drain"]["required"] = ["grace_s", "limit_s"]
@@ -126,7 +152,9 @@ def test_schema_and_values_have_same_defaults():
 
 def test_notes_show_address_and_warnings():
     def notes(*arguments):
-        result = tool("helm", "install", "shop", CHART, "--namespace", "vision", "--dry-run=client", *arguments)
+        result = tool(
+            "helm", "install", "shop", CHART, "--namespace", "vision", "--dry-run=client", *arguments
+        )
         assert result.returncode == 0, result.stderr
         return result.stdout.split("NOTES:")[1]
 

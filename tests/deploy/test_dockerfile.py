@@ -29,7 +29,9 @@ def test_image_user_equals_chart_user_and_needs_no_shell():
 def test_image_versions_equal_workspace():
     toolchain = tomllib.loads((ROOT / "rust-toolchain.toml").read_text())["toolchain"]["channel"]
     assert f"FROM rust:{toolchain.removesuffix('.0')}-" in TEXT
-    version = subprocess.run([program(), "--version"], capture_output=True, text=True, check=True).stdout.split()[1]
+    version = subprocess.run(
+        [program(), "--version"], capture_output=True, text=True, check=True
+    ).stdout.split()[1]
     assert f'image.version="{version}"' in FINAL
     assert f"appVersion: {version}\n" in (CHART / "Chart.yaml").read_text()
 

@@ -32,11 +32,19 @@ def image(tmp_path_factory, sbom):
     """The folder of the files, and how the Dockerfile runs the program."""
     folder = tmp_path_factory.mktemp("image")
     binary = folder / "blip-serve"
-    # The program looks for LibTorch at its path during the build: /opt/libtorch/lib in the build stage.
-    for command in (["strip", "-o", binary, program()], [TOOLS / "bin/patchelf", "--set-rpath", "/opt/libtorch/lib", binary]):
+    # The program looks for LibTorch at its path during the build: /opt/libtorch/lib in the build
+    # stage.
+    for command in (
+        ["strip", "-o", binary, program()],
+        [TOOLS / "bin/patchelf", "--set-rpath", "/opt/libtorch/lib", binary],
+    ):
         assert tool(*command).returncode == 0
     root = folder / "root"
-    built = (f"/opt/libtorch/lib={ROOT}/.libtorch/lib", f"/opt/blip-serve={binary}", f"/opt/blip-serve.cdx.json={sbom}")
+    built = (
+        f"/opt/libtorch/lib={ROOT}/.libtorch/lib",
+        f"/opt/blip-serve={binary}",
+        f"/opt/blip-serve.cdx.json={sbom}",
+    )
     assembled = tool(sys.executable, "-B", ROOT / "scripts/image_layout.py", root, TARGET / "base", *built)
     assert assembled.returncode == 0, assembled.stderr
     (root / "tmp").mkdir(exist_ok=True)
@@ -59,10 +67,28 @@ def run(image):
     started = []
 
     def start(*arguments):
-        command = ["unshare", "--mount", "--pid", "--fork", "sh", "-c", f'{mounts} && exec chroot --userspec={stage["user"]} "$0" "$@"',
-                   root, *stage["entrypoint"], *arguments]
+        command = [
+            "unshare",
+            "--mount",
+            "--pid",
+            "--fork",
+            "sh",
+            "-c",
+            f'{mounts} && exec chroot --userspec={stage["user"]} "$0" "$@"',
+            root,
+            *stage["entrypoint"],
+            *arguments,
+        ]
         environment = {"PATH": os.environ["PATH"], **stage["env"]}
-        started.append(subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment))
+        started.append(
+            subprocess.Popen(
+                [str(part) for part in command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+        )
         return started[-1]
 
     yield start
@@ -77,7 +103,9 @@ def children(process):
     """Returns the child processes."""
     if process.poll() is not None:
         return []
-    return [int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+    return [
+        int(child) for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    ]
 
 
 def finished(process):
@@ -105,15 +133,28 @@ def test_program_runs_in_image_without_shell(run):
 
 
 def test_server_in_image_passes_its_health_check(run):
-    server = run("serve", "--device", "cpu", "--engine-threads", "1", "--grpc-listen", "127.0.0.1:0", "--http-listen", "127.0.0.1:0",
-                 "--metrics-listen", "127.0.0.1:0")
+    server = run(
+        "serve",
+        "--device",
+        "cpu",
+        "--engine-threads",
+        "1",
+        "--grpc-listen",
+        "127.0.0.1:0",
+        "--http-listen",
+        "127.0.0.1:0",
+        "--metrics-listen",
+        "127.0.0.1:0",
+    )
     line = server.stdout.readline()
     found = READY.search(line)
     assert found, (line, server.stderr.read() if server.poll() is not None else "")
     address = found.group(1)
     assert finished(run("health", "--server", address)) == "SERVING\n"
     # The file is outside of the image, so that the client runs outside, too.
-    completed = tool(program(), "ask", "--server", address, "--image", IMAGE, "--question", "is there a circle?")
+    completed = tool(
+        program(), "ask", "--server", address, "--image", IMAGE, "--question", "is there a circle?"
+    )
     assert completed.returncode == 0 and "is there a circle?  -> " in completed.stdout, completed
     (child,) = children(server)
     status = Path(f"/proc/{child}/status").read_text()
@@ -129,15 +170,35 @@ def test_sbom_lists_crates_of_lock_file(image, sbom):
     assert shipped == json.loads(sbom.read_text())
     assert (shipped["bomFormat"], shipped["metadata"]["component"]["name"]) == ("CycloneDX", "blip-serve")
     listed = {(each["name"], each["version"]): each for each in shipped["components"]}
-    locked = {(each["name"], each["version"]): each for each in tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]}
+    locked = {
+        (each["name"], each["version"]): each
+        for each in tomllib.loads((ROOT / "Cargo.lock").read_text())["package"]
+    }
     assert listed.keys() <= locked.keys()
     for name, component in listed.items():
         if checksum := locked[name].get("checksum"):
             assert component["hashes"] == [{"alg": "SHA-256", "content": checksum}]
     # The bill of materials lists every crate that cargo builds into the program.
-    tree = tool("cargo", "tree", "--manifest-path", ROOT / "Cargo.toml", "--locked", "--package", "blip-serve", "--edges", "normal,build",
-                "--target", TRIPLE, "--prefix", "none", "--format", "{p}")
+    tree = tool(
+        "cargo",
+        "tree",
+        "--manifest-path",
+        ROOT / "Cargo.toml",
+        "--locked",
+        "--package",
+        "blip-serve",
+        "--edges",
+        "normal,build",
+        "--target",
+        TRIPLE,
+        "--prefix",
+        "none",
+        "--format",
+        "{p}",
+    )
     assert tree.returncode == 0, tree.stderr
     built = {tuple(line.split()[:2]) for line in tree.stdout.splitlines() if line}
-    built = {(name, version.removeprefix("v")) for name, version in built} - {("blip-serve", shipped["metadata"]["component"]["version"])}
+    built = {(name, version.removeprefix("v")) for name, version in built} - {
+        ("blip-serve", shipped["metadata"]["component"]["version"])
+    }
     assert len(built) > 100 and built <= listed.keys(), built - listed.keys()

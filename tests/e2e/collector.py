@@ -83,7 +83,9 @@ class HttpCollector(Collector):
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
-                is_known = self.path == "/v1/traces" and self.headers["content-type"] == "application/x-protobuf"
+                is_known = (
+                    self.path == "/v1/traces" and self.headers["content-type"] == "application/x-protobuf"
+                )
                 body = b""
                 if is_known:
                     request = trace_service_pb2.ExportTraceServiceRequest.FromString(body)

@@ -48,7 +48,9 @@ class Server:
             stderr = open_files.enter_context(open(log, "wb")) if log else None
             cache = {} if cache_answers else {"BLIP_SERVE__MODEL__ANSWER_CACHE_BYTES": "0"}
             variables = {**os.environ, **cache, **(environment or {})}
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=variables)
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=variables
+            )
         self.clients = []
         line = self.process.stdout.readline()
         ready = READY.match(line.strip())
@@ -127,7 +129,7 @@ def web(demo_image):
 
 @pytest.fixture
 def fetching(start, web):
-    """A function that starts servers that may fetch from 127.0.0.1 on the ports 80 and that of `web`."""
+    """A function that starts servers that may fetch from 127.0.0.1 on port 80 and that of `web`."""
 
     def launch(*options, **kwargs):
         allowed = ("--fetch-allow-networks", "127.0.0.1/32", "--fetch-allow-ports", f"80,{web.port}")

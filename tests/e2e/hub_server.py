@@ -1,4 +1,4 @@
-"""A hub on loopback, with its CDN on a separate port, as `huggingface_hub` and `blip-serve` expect."""
+"""A hub on loopback with its CDN on a separate port, for `huggingface_hub` and `blip-serve`."""
 
 import hashlib
 import json
@@ -26,9 +26,13 @@ class RemoteFile:
             while piece := file.read(PIECE_BYTES):
                 hashed.update(piece)
         self.tag = hashed.hexdigest()
-        pointer = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.tag}\nsize {self.size}\n".encode()
+        pointer = (
+            f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.tag}\nsize {self.size}\n".encode()
+        )
         self.pointer_size = len(pointer)
-        self.git = hashlib.sha1(b"blob %d\0" % len(pointer) + pointer).hexdigest() if self.is_large else self.tag
+        self.git = (
+            hashlib.sha1(b"blob %d\0" % len(pointer) + pointer).hexdigest() if self.is_large else self.tag
+        )
 
     def listed(self):
         entry = {"type": "file", "path": self.name, "size": self.size, "oid": self.git}
@@ -45,7 +49,10 @@ class HubServer:
     """
 
     def __init__(self, models):
-        self.models = {name: {path.name: RemoteFile(path) for path in folder.iterdir()} for name, folder in models.items()}
+        self.models = {
+            name: {path.name: RemoteFile(path) for path in folder.iterdir()}
+            for name, folder in models.items()
+        }
         self.blobs = {file.tag: file for files in self.models.values() for file in files.values()}
         self.requests = []  # of (server, method, path, authorization)
         self.resumed_from = []  # first bytes of the requested ranges
@@ -88,7 +95,9 @@ class HubServer:
         for name, files in self.models.items():
             base = f"/api/models/{name}"
             if path in (base, f"{base}/revision/main", f"{base}/revision/{COMMIT}"):
-                self.send_json(request, {"id": name, "sha": COMMIT, "siblings": [{"rfilename": file} for file in files]})
+                self.send_json(
+                    request, {"id": name, "sha": COMMIT, "siblings": [{"rfilename": file} for file in files]}
+                )
             elif path in (f"{base}/tree/{COMMIT}", f"{base}/tree/main"):
                 self.send_json(request, [file.listed() for file in files.values()])
             elif path.startswith(f"{base}/revision/"):
@@ -106,7 +115,11 @@ class HubServer:
             self.send(request, 404, {**headers, "x-error-code": "EntryNotFound"})
         elif file.is_large:
             location = f"http://127.0.0.1:{self.cdn.server_port}/{file.tag}?signature=secret"
-            headers |= {"x-linked-etag": f'"{file.tag}"', "x-linked-size": str(file.size), "location": location}
+            headers |= {
+                "x-linked-etag": f'"{file.tag}"',
+                "x-linked-size": str(file.size),
+                "location": location,
+            }
             self.send(request, 302, headers)
         else:
             self.send(request, 200, {**headers, "etag": f'"{file.tag}"'}, file.path.read_bytes())

@@ -1,4 +1,4 @@
-"""A web server on loopback that serves an image, and the misbehaviour of broken or hostile servers."""
+"""A web server on loopback that serves an image and imitates broken and hostile servers."""
 
 import gzip
 import ssl
@@ -39,7 +39,9 @@ class ImageServer:
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             certificate.configure_cert(context)
-            self.http.socket = context.wrap_socket(self.http.socket, server_side=True, do_handshake_on_connect=False)
+            self.http.socket = context.wrap_socket(
+                self.http.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.port = self.http.server_port
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 

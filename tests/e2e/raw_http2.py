@@ -37,10 +37,18 @@ class Connection:
     def ask(self, body=b"", end=True, extra=()):
         """Starts a call of Ask with these bytes as its body. Returns the id of the stream."""
         stream = self.h2.get_next_available_stream_id()
-        self.h2.send_headers(stream, [
-            (":method", "POST"), (":scheme", "http"), (":path", "/blip.v1.BlipService/Ask"), (":authority", "test"),
-            ("content-type", "application/grpc"), ("te", "trailers"), *extra,
-        ])
+        self.h2.send_headers(
+            stream,
+            [
+                (":method", "POST"),
+                (":scheme", "http"),
+                (":path", "/blip.v1.BlipService/Ask"),
+                (":authority", "test"),
+                ("content-type", "application/grpc"),
+                ("te", "trailers"),
+                *extra,
+            ],
+        )
         while body and not self.closed:
             size = min(16_384, self.h2.local_flow_control_window(stream))
             if size == 0:
@@ -81,7 +89,10 @@ class Connection:
         return events
 
     def read_until(self, kind, stream=None):
-        """Reads until an event of a kind (on a stream). Returns it, or None if the connection ends."""
+        """Reads until an event of a kind (on a stream).
+
+        Returns it, or None if the connection ends.
+        """
         while not self.closed:
             for event in self.events():
                 if isinstance(event, h2.events.StreamReset):

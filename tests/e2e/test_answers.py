@@ -18,7 +18,10 @@ def test_answers_equal_reference(start, model):
     by_image = {image: [case for case in cases if case["image"] == image] for image in images}
     server = start("--model", str(GOLDENS / model))
     assert server.model == str(GOLDENS / model)
-    inputs = [((GOLDENS / model / image).read_bytes(), [case["question"] for case in by_image[image]]) for image in images]
+    inputs = [
+        ((GOLDENS / model / image).read_bytes(), [case["question"] for case in by_image[image]])
+        for image in images
+    ]
     outcomes = server.client.outcomes(inputs)
     assert len(outcomes) == len(cases)
     for image_index, image in enumerate(images):
@@ -37,7 +40,9 @@ def test_two_engines_answer_like_one(start, demo, demo_image):
     calls = [server.connect().ask(inputs) for _ in range(4)]
     expected = {item: answer.token_ids for item, answer in demo.client.outcomes(inputs).items()}
     for call in calls:
-        answers = {(response.image_index, response.question_index): response.answer.token_ids for response in call}
+        answers = {
+            (response.image_index, response.question_index): response.answer.token_ids for response in call
+        }
         assert answers == expected
     with urllib.request.urlopen(f"{server.metrics}/metrics", timeout=30) as metrics:
         assert '\nblip_engines_alive{model="demo"} 2\n' in metrics.read().decode()
@@ -62,13 +67,26 @@ def test_repeated_question_is_answered_from_cache(start, demo_image):
     first = server.client.outcomes(inputs)
     # The tokens are the same.
     other_spelling = [(demo_image, ["What shape is  in the picture?", "is there a circle ?"])]
-    for client, questions in ((server.client, inputs), (server.connect(), inputs), (server.connect(), other_spelling)):
+    for client, questions in (
+        (server.client, inputs),
+        (server.connect(), inputs),
+        (server.connect(), other_spelling),
+    ):
         again = client.outcomes(questions)
         for item, answer in again.items():
             timing = answer.timing
             assert timing.answer_reused and not first[item].timing.answer_reused
-            assert timing.total_ms > 0 == timing.queue_ms == timing.vision_ms == timing.text_ms == timing.decode_ms
-            assert not (timing.batch_images or timing.batch_questions or timing.image_reused or timing.answer_shared)
+            assert (
+                timing.total_ms
+                > 0
+                == timing.queue_ms
+                == timing.vision_ms
+                == timing.text_ms
+                == timing.decode_ms
+            )
+            assert not (
+                timing.batch_images or timing.batch_questions or timing.image_reused or timing.answer_shared
+            )
             answer.ClearField("timing")
             expected = type(answer).FromString(first[item].SerializeToString())
             expected.ClearField("timing")
@@ -78,10 +96,12 @@ def test_repeated_question_is_answered_from_cache(start, demo_image):
 
 
 def test_first_answer_is_ready_before_last_question_starts(start, demo_image):
-    # Each batch has one question. The times come from the server. tests/server/streaming.rs shows with a
-    # controlled engine that an answer also arrives before the last one is computed.
+    # Each batch has one question. The times come from the server. tests/server/streaming.rs shows
+    # with a controlled engine that an answer also arrives before the last one is computed.
     server = start("--max-batch-questions", "1")
-    responses = list(server.client.ask([(demo_image, [f"is number {n} in the picture?" for n in range(400)])]))
+    responses = list(
+        server.client.ask([(demo_image, [f"is number {n} in the picture?" for n in range(400)])])
+    )
     assert len(responses) == 400
     first, last = responses[0].answer.timing, responses[-1].answer.timing
     assert first.total_ms < last.preprocess_ms + last.queue_ms
@@ -92,7 +112,10 @@ def test_reflection_describes_every_service(demo):
     assert {"blip.v1.BlipService", "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"} <= services
     ask = demo.client.pool.FindServiceByName("blip.v1.BlipService").FindMethodByName("Ask")
     assert ask.server_streaming and not ask.client_streaming
-    assert ask.input_type.full_name == "blip.v1.AskRequest" and ask.output_type.full_name == "blip.v1.AskResponse"
+    assert (
+        ask.input_type.full_name == "blip.v1.AskRequest"
+        and ask.output_type.full_name == "blip.v1.AskResponse"
+    )
 
 
 @pytest.mark.parametrize("service", ["", "blip.v1.BlipService"])

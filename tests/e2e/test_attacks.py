@@ -27,7 +27,10 @@ MAX_EXTRA_BYTES = 300 * MIB
 
 @pytest.fixture(scope="module")
 def target(demo_image):
-    """The server under attack, with its answer to a valid question. It closes idle connections quickly."""
+    """The server under attack, with its answer to a valid question.
+
+    It closes idle connections quickly.
+    """
     server = Server("--handshake-timeout-s", "1", "--upload-idle-timeout-s", "1")
     server.expected = server.client.outcomes([(demo_image, [QUESTION])])[0, 0].token_ids
     server.idle_bytes = server.peak_memory_bytes()
@@ -47,14 +50,23 @@ def check_server_after_attack(target, demo_image):
 def lzw_gif(width, height, frames=1):
     """Returns a GIF that declares a size. Every frame is one white pixel."""
     frame = b",\0\0\0\0\1\0\1\0\0\2\2D\1\0"
-    return b"GIF89a" + struct.pack("<HH", width, height) + b"\x80\0\0\0\0\0\xff\xff\xff" + frame * frames + b";"
+    return (
+        b"GIF89a" + struct.pack("<HH", width, height) + b"\x80\0\0\0\0\0\xff\xff\xff" + frame * frames + b";"
+    )
 
 
 def tiff(width, height, compression=1):
     """Returns a little-endian TIFF with one strip that declares a size and contains 8 bytes."""
     entries = [
-        (256, 4, 1, width), (257, 4, 1, height), (258, 3, 1, 8), (259, 3, 1, compression), (262, 3, 1, 1),
-        (273, 4, 1, 8), (277, 3, 1, 1), (278, 4, 1, height), (279, 4, 1, 8),
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, 1, 8),
+        (259, 3, 1, compression),
+        (262, 3, 1, 1),
+        (273, 4, 1, 8),
+        (277, 3, 1, 1),
+        (278, 4, 1, height),
+        (279, 4, 1, 8),
     ]
     fields = b"".join(struct.pack("<HHII", *entry) for entry in entries)
     return b"II*\0" + struct.pack("<I", 16) + bytes(8) + struct.pack("<H", len(entries)) + fields + bytes(4)
@@ -97,7 +109,10 @@ BOMBS = {
     "tiff without its strip": (tiff(4000, 4000), "IMAGE_UNREADABLE"),
     "bmp of 4 gigapixels": (bmp(65_535, 65_535), "IMAGE_TOO_MANY_PIXELS"),
     "webp of 256 megapixels": (webp(16_000, 16_000), "IMAGE_TOO_MANY_PIXELS"),
-    "svg": (b"<?xml version='1.0'?><!DOCTYPE svg [<!ENTITY a 'aaaa'>]><svg>&a;</svg>", "IMAGE_FORMAT_UNKNOWN"),
+    "svg": (
+        b"<?xml version='1.0'?><!DOCTYPE svg [<!ENTITY a 'aaaa'>]><svg>&a;</svg>",
+        "IMAGE_FORMAT_UNKNOWN",
+    ),
     "page followed by an image": (b"<html>" + png_header(1, 1), "IMAGE_FORMAT_UNKNOWN"),
     "zip that contains an image": (b"PK\3\4" + png_header(1, 1), "IMAGE_FORMAT_UNKNOWN"),
 }
@@ -154,7 +169,8 @@ def test_giant_metadata_is_rejected(target, demo_image):
     def send_metadata(length):
         with pytest.raises(grpc.RpcError) as raised:
             target.client.method("grpc.health.v1.Health", "Check")(
-                target.client.type("grpc.health.v1.HealthCheckRequest")(), metadata=[("x-giant", "a" * length)]
+                target.client.type("grpc.health.v1.HealthCheckRequest")(),
+                metadata=[("x-giant", "a" * length)],
             )
         return raised.value.code().name, raised.value.details()
 
@@ -242,7 +258,11 @@ def test_disconnected_clients_leave_no_state(target, demo_image):
 
 def test_non_http2_connection_is_closed(target):
     host, port = target.address.rsplit(":", 1)
-    for data in (b"GET / HTTP/1.1\r\nHost: test\r\n\r\n", b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32), os.urandom(4096)):
+    for data in (
+        b"GET / HTTP/1.1\r\nHost: test\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + bytes(32),
+        os.urandom(4096),
+    ):
         with socket.create_connection((host, int(port)), timeout=30) as opened:
             with contextlib.suppress(ConnectionError):
                 opened.sendall(data)
@@ -278,7 +298,10 @@ class RebindingDns:
 
 def test_dns_rebinding_is_rejected(demo_image, tmp_path):
     """Uses a real name server, which the server finds in a separate mount namespace."""
-    if os.geteuid() != 0 or subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode:
+    if (
+        os.geteuid() != 0
+        or subprocess.run(["unshare", "--mount", "true"], check=False, capture_output=True).returncode
+    ):
         pytest.skip("requires the permission to create mount namespaces")
     resolv = tmp_path / "resolv.conf"
     resolv.write_text("nameserver 127.0.0.53\noptions timeout:5 attempts:1\n")
@@ -286,10 +309,19 @@ def test_dns_rebinding_is_rejected(demo_image, tmp_path):
     allowed, secret = ImageServer(demo_image, "127.0.0.2"), ImageServer(demo_image, "127.0.0.1")
     wrapper = tmp_path / "in-namespace"
     mount = f"mount --bind {resolv} $(readlink -f /etc/resolv.conf)"
-    wrapper.write_text(f'#!/bin/sh\nexec unshare --mount sh -c \'{mount} && exec "$0" "$@"\' {os.environ["BLIP_SERVE_BIN"]} "$@"\n')
+    wrapper.write_text(
+        f'#!/bin/sh\nexec unshare --mount sh -c \'{mount} && exec "$0" "$@"\' {os.environ["BLIP_SERVE_BIN"]} "$@"\n'
+    )
     wrapper.chmod(0o755)
     ports = f"{allowed.port},{secret.port}"
-    options = ("--fetch-allow-networks", "127.0.0.2/32", "--fetch-allow-ports", ports, "--fetch-cache-bytes", "0")
+    options = (
+        "--fetch-allow-networks",
+        "127.0.0.2/32",
+        "--fetch-allow-ports",
+        ports,
+        "--fetch-cache-bytes",
+        "0",
+    )
     server = Server(*options, program_path=str(wrapper))
     try:
         first, *rest = [

@@ -13,12 +13,14 @@ SHORT = ("--clients", "4", "--connections", "2", "--seconds", "1", "--warm-up-s"
 
 def bench(*options):
     """Runs `blip-serve bench`."""
-    return subprocess.run([program(), "bench", *map(str, options)], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [program(), "bench", *map(str, options)], capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 @pytest.fixture
 def json_server():
-    """Returns (URL, received requests) of a JSON server that answers all but every third question."""
+    """(URL, received requests) of a JSON server that answers all but every third question."""
     received = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
@@ -30,7 +32,11 @@ def json_server():
             if "inputs" in request:
                 body = {"outputs": [{"name": "answer", "data": ["red"] * request["inputs"][0]["shape"][0]}]}
             else:
-                body = {"answers": [None if number % 3 == 2 else "red" for number, _ in enumerate(request["questions"])]}
+                body = {
+                    "answers": [
+                        None if number % 3 == 2 else "red" for number, _ in enumerate(request["questions"])
+                    ]
+                }
             text = json.dumps(body).encode()
             self.send_response(200)
             self.send_header("content-length", str(len(text)))
@@ -51,7 +57,19 @@ def json_server():
 def test_closed_loop_report_counts_all_answers(demo, protocol, tmp_path):
     server = f"http://{demo.address}" if protocol == "grpc" else demo.http
     report, plot = tmp_path / "report.json", tmp_path / "plot.svg"
-    result = bench("--server", server, "--protocol", protocol, *SHORT, "--questions-per-image", 2, "--output", report, "--plot", plot)
+    result = bench(
+        "--server",
+        server,
+        "--protocol",
+        protocol,
+        *SHORT,
+        "--questions-per-image",
+        2,
+        "--output",
+        report,
+        "--plot",
+        plot,
+    )
     assert (result.returncode, result.stderr) == (0, "")
     content = json.loads(report.read_text())
     assert content["failed"] == 0 and content["errors"] == {}
@@ -66,8 +84,26 @@ def test_closed_loop_report_counts_all_answers(demo, protocol, tmp_path):
 def test_open_loop_has_poisson_rate_and_reports_compare(demo, tmp_path):
     reports = [tmp_path / "a.json", tmp_path / "b.json"]
     for report, rate in zip(reports, ("30", "60"), strict=True):
-        result = bench("--server", f"http://{demo.address}", "--rate", rate, "--seconds", 2, "--warm-up-s", 0, "--size", "64x48",
-                       "--reuse", 1, "--pool", 3, "--name", f"at {rate}", "--output", report)
+        result = bench(
+            "--server",
+            f"http://{demo.address}",
+            "--rate",
+            rate,
+            "--seconds",
+            2,
+            "--warm-up-s",
+            0,
+            "--size",
+            "64x48",
+            "--reuse",
+            1,
+            "--pool",
+            3,
+            "--name",
+            f"at {rate}",
+            "--output",
+            report,
+        )
         assert result.returncode == 0, result.stderr
     sparse, dense = (json.loads(report.read_text())["requests"] for report in reports)
     # Poisson: 60 and 120 requests, within five standard deviations.
@@ -82,29 +118,51 @@ def test_open_loop_has_poisson_rate_and_reports_compare(demo, tmp_path):
 def test_other_protocols_are_sent_and_missing_answers_counted(json_server, tmp_path):
     url, received = json_server
     report = tmp_path / "report.json"
-    result = bench("--server", f"{url}/predict", "--protocol", "json", *SHORT, "--questions-per-image", 3, "--output", report)
+    result = bench(
+        "--server",
+        f"{url}/predict",
+        "--protocol",
+        "json",
+        *SHORT,
+        "--questions-per-image",
+        3,
+        "--output",
+        report,
+    )
     assert result.returncode == 0, result.stderr
     content = json.loads(report.read_text())
-    assert content["errors"] == {"NULL": content["failed"]} and content["answered"] == 2 * content["failed"] > 0
+    assert (
+        content["errors"] == {"NULL": content["failed"]} and content["answered"] == 2 * content["failed"] > 0
+    )
     path, request = received[0]
-    assert path == "/predict" and len(request["questions"]) == 3 and request["image"].startswith("iVBORw0KGgo")
+    assert (
+        path == "/predict" and len(request["questions"]) == 3 and request["image"].startswith("iVBORw0KGgo")
+    )
     received.clear()
-    result = bench("--server", f"{url}/v2/models/blip/infer", "--protocol", "kserve", *SHORT, "--output", report)
+    result = bench(
+        "--server", f"{url}/v2/models/blip/infer", "--protocol", "kserve", *SHORT, "--output", report
+    )
     assert (result.returncode, json.loads(report.read_text())["failed"]) == (0, 0)
     path, request = received[0]
-    assert path == "/v2/models/blip/infer" and [tensor["name"] for tensor in request["inputs"]] == ["image", "question"]
+    assert path == "/v2/models/blip/infer" and [tensor["name"] for tensor in request["inputs"]] == [
+        "image",
+        "question",
+    ]
 
 
-@pytest.mark.parametrize("options, message", [
-    (("--size", "640"), "must be WIDTHxHEIGHT"),
-    (("--rate", "0"), "must be more than 0"),
-    (("--reuse", "2"), "reuse is 2: must be 0 to 1"),
-    (("--images", "/nowhere"), "cannot read /nowhere"),
-    (("--questions", "/nowhere"), "cannot read /nowhere"),
-    (("--compare", "/nowhere", "/neither"), "cannot read /nowhere"),
-    (("--server", "http://127.0.0.1:1"), "cannot reach http://127.0.0.1:1"),
-    (("--rate", "5", "--clients", "3"), "cannot be used with"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--size", "640"), "must be WIDTHxHEIGHT"),
+        (("--rate", "0"), "must be more than 0"),
+        (("--reuse", "2"), "reuse is 2: must be 0 to 1"),
+        (("--images", "/nowhere"), "cannot read /nowhere"),
+        (("--questions", "/nowhere"), "cannot read /nowhere"),
+        (("--compare", "/nowhere", "/neither"), "cannot read /nowhere"),
+        (("--server", "http://127.0.0.1:1"), "cannot reach http://127.0.0.1:1"),
+        (("--rate", "5", "--clients", "3"), "cannot be used with"),
+    ],
+)
 def test_invalid_bench_options_print_one_line(options, message):
     result = bench(*options)
     assert result.returncode in (1, 2) and result.stdout == ""

@@ -10,12 +10,23 @@ import pytest
 from conftest import ROOT, program
 
 IMAGE = str(ROOT / "models/demo/demo.png")
-QUESTIONS = ("how many circles are in the picture?", "is there a square?", "what shape is to the left of the rectangle?")
+QUESTIONS = (
+    "how many circles are in the picture?",
+    "is there a square?",
+    "what shape is to the left of the rectangle?",
+)
 
 
 def run(*arguments, stdin=None):
     """Runs the program."""
-    return subprocess.run([program(), *map(str, arguments)], input=stdin, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [program(), *map(str, arguments)],
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
 
 
 def lines(text):
@@ -39,7 +50,16 @@ def write(path, records):
 
 
 def test_ask_folder_answers_every_image(demo, folder):
-    completed = run("ask", "--server", f"http://{demo.address}", "--json", "--question", QUESTIONS[0], folder / "images", IMAGE)
+    completed = run(
+        "ask",
+        "--server",
+        f"http://{demo.address}",
+        "--json",
+        "--question",
+        QUESTIONS[0],
+        folder / "images",
+        IMAGE,
+    )
     assert completed.returncode == 0, completed
     answers = sorted(lines(completed.stdout), key=lambda line: line["image_index"])
     names = [str(folder / "images/b.png"), str(folder / "images/more/a.PNG"), IMAGE]
@@ -48,7 +68,10 @@ def test_ask_folder_answers_every_image(demo, folder):
 
 
 def test_output_keeps_input_order_and_invalid_lines_fail_alone(demo, folder):
-    records = [{"id": f"q{at}", "image": "images/b.png" if at % 5 else IMAGE, "question": QUESTIONS[at % 3]} for at in range(60)]
+    records = [
+        {"id": f"q{at}", "image": "images/b.png" if at % 5 else IMAGE, "question": QUESTIONS[at % 3]}
+        for at in range(60)
+    ]
     records[7] = {"id": "broken", "image": "broken.png", "question": "what?"}
     records[11] = {"id": "absent", "image": "no/such.png", "question": "what?"}
     records[12] = {"id": "silent", "image": "images/b.png", "question": " "}
@@ -63,15 +86,23 @@ def test_output_keeps_input_order_and_invalid_lines_fail_alone(demo, folder):
     answers = lines(output.read_text())
     assert [line.get("id") for line in answers] == [record["id"] for record in records] + [None]
     reasons = {line.get("id"): line["error"]["reason"] for line in answers if "error" in line}
-    assert reasons == {"broken": "IMAGE_FORMAT_UNKNOWN", "absent": "IMAGE_UNREADABLE", "silent": "QUESTION_EMPTY",
-                       "odd": "LINE_INVALID", None: "LINE_INVALID"}
-    expected = {question: demo.client.outcomes([(Path(IMAGE).read_bytes(), [question])])[0, 0].text for question in QUESTIONS}
+    assert reasons == {
+        "broken": "IMAGE_FORMAT_UNKNOWN",
+        "absent": "IMAGE_UNREADABLE",
+        "silent": "QUESTION_EMPTY",
+        "odd": "LINE_INVALID",
+        None: "LINE_INVALID",
+    }
+    expected = {
+        question: demo.client.outcomes([(Path(IMAGE).read_bytes(), [question])])[0, 0].text
+        for question in QUESTIONS
+    }
     good = [line for line in answers if "answer" in line]
     assert len(good) == 56 and all(line["answer"] == expected[line["question"]] for line in good)
 
 
 def test_csv_is_read_and_written_in_files_and_pipes(demo, folder):
-    table = "id,image,question\n007,images/b.png,\"is there, perhaps, a square?\"\n8,broken.png,what?\n"
+    table = 'id,image,question\n007,images/b.png,"is there, perhaps, a square?"\n8,broken.png,what?\n'
     (folder / "questions.csv").write_text(table)
     output = folder / "answers.csv"
     server = ("--server", f"http://{demo.address}")
@@ -81,16 +112,35 @@ def test_csv_is_read_and_written_in_files_and_pipes(demo, folder):
     assert (first["id"], first["question"], first["error"]) == ("007", "is there, perhaps, a square?", "")
     assert first["answer"] and float(first["score"]) <= 0
     assert json.loads(second["error"])["reason"] == "IMAGE_FORMAT_UNKNOWN" and not second["answer"]
-    piped = run("ask", *server, "--input", "-", "--format", "csv", stdin=f"image,question\n{IMAGE},is there a square?\n")
+    piped = run(
+        "ask",
+        *server,
+        "--input",
+        "-",
+        "--format",
+        "csv",
+        stdin=f"image,question\n{IMAGE},is there a square?\n",
+    )
     assert piped.returncode == 0, piped
     assert piped.stdout.splitlines()[0].startswith("id,image,question,answer,")
 
 
 def test_killed_run_resumes_to_complete_output(start, folder):
     server = start()
-    records = [{"id": at, "image": "images/b.png", "question": f"{QUESTIONS[at % 3]} {at}"} for at in range(800)]
+    records = [
+        {"id": at, "image": "images/b.png", "question": f"{QUESTIONS[at % 3]} {at}"} for at in range(800)
+    ]
     records_file, output = write(folder / "questions.jsonl", records), folder / "answers.jsonl"
-    command = [program(), "ask", "--server", f"http://{server.address}", "--input", str(records_file), "--output", str(output)]
+    command = [
+        program(),
+        "ask",
+        "--server",
+        f"http://{server.address}",
+        "--input",
+        str(records_file),
+        "--output",
+        str(output),
+    ]
     for ending in (signal.SIGKILL, signal.SIGINT):
         before = output.stat().st_size if output.exists() else 0
         with subprocess.Popen([*command, "--resume"], stderr=subprocess.PIPE, text=True) as process:
@@ -114,7 +164,10 @@ def test_killed_run_resumes_to_complete_output(start, folder):
 
 
 def test_retry_failed_replaces_failed_lines_only(demo, folder):
-    records = [{"id": at, "image": f"images/{'b' if at % 4 else 'late'}.png", "question": QUESTIONS[at % 3]} for at in range(12)]
+    records = [
+        {"id": at, "image": f"images/{'b' if at % 4 else 'late'}.png", "question": QUESTIONS[at % 3]}
+        for at in range(12)
+    ]
     records_file, output = write(folder / "questions.jsonl", records[:8]), folder / "answers.jsonl"
     command = ("ask", "--server", f"http://{demo.address}", "--input", records_file, "--output", output)
     assert run(*command).returncode == 1
@@ -124,7 +177,10 @@ def test_retry_failed_replaces_failed_lines_only(demo, folder):
     write(records_file, records)
     again = run(*command, "--retry-failed")
     assert again.returncode == 0, again
-    assert [line.split(", ")[:2] for line in again.stderr.splitlines()] == [["asking again: 2 lines", "0 failed"], ["asking: 4 lines", "0 failed"]]
+    assert [line.split(", ")[:2] for line in again.stderr.splitlines()] == [
+        ["asking again: 2 lines", "0 failed"],
+        ["asking: 4 lines", "0 failed"],
+    ]
     after = output.read_text().splitlines()
     assert [line["id"] for line in lines(output.read_text())] == list(range(12))
     assert all("answer" in line for line in lines(output.read_text()))
@@ -134,19 +190,39 @@ def test_retry_failed_replaces_failed_lines_only(demo, folder):
 
 def test_failed_streamed_caption_prints_nothing_to_stdout(start, folder):
     server = start("--model", "demo-caption")
-    completed = run("caption", "--server", f"http://{server.address}", "--stream", folder / "broken.png", folder / "images/b.png")
+    completed = run(
+        "caption",
+        "--server",
+        f"http://{server.address}",
+        "--stream",
+        folder / "broken.png",
+        folder / "images/b.png",
+    )
     assert completed.returncode == 1
     (error,) = completed.stderr.splitlines()
-    assert error.startswith(f"{folder / 'broken.png'}  -> error: ") and error.endswith("(IMAGE_FORMAT_UNKNOWN)")
+    assert error.startswith(f"{folder / 'broken.png'}  -> error: ") and error.endswith(
+        "(IMAGE_FORMAT_UNKNOWN)"
+    )
     (caption,) = completed.stdout.splitlines()
     assert caption.startswith(f"{folder / 'images/b.png'}  -> ")
 
 
 def test_unanswered_records_are_sent_to_restarted_server(start, folder):
     first = start(connect=False)
-    records = [{"id": at, "image": "images/b.png", "question": f"{QUESTIONS[at % 3]} {at}"} for at in range(800)]
+    records = [
+        {"id": at, "image": "images/b.png", "question": f"{QUESTIONS[at % 3]} {at}"} for at in range(800)
+    ]
     records_file, output = write(folder / "questions.jsonl", records), folder / "answers.jsonl"
-    command = [program(), "ask", "--server", f"http://{first.address}", "--input", str(records_file), "--output", str(output)]
+    command = [
+        program(),
+        "ask",
+        "--server",
+        f"http://{first.address}",
+        "--input",
+        str(records_file),
+        "--output",
+        str(output),
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while not output.exists() or not output.stat().st_size:
             assert process.poll() is None, process.stderr.read()
@@ -160,9 +236,22 @@ def test_unanswered_records_are_sent_to_restarted_server(start, folder):
 
 def test_lost_server_without_retries_ends_run_in_one_line(start, folder):
     server = start(connect=False)
-    records = [{"id": at, "image": "images/b.png", "question": f"{QUESTIONS[at % 3]} {at}"} for at in range(800)]
+    records = [
+        {"id": at, "image": "images/b.png", "question": f"{QUESTIONS[at % 3]} {at}"} for at in range(800)
+    ]
     records_file, output = write(folder / "questions.jsonl", records), folder / "answers.jsonl"
-    command = [program(), "ask", "--server", f"http://{server.address}", "--input", str(records_file), "--output", str(output), "--patience-s", "0"]
+    command = [
+        program(),
+        "ask",
+        "--server",
+        f"http://{server.address}",
+        "--input",
+        str(records_file),
+        "--output",
+        str(output),
+        "--patience-s",
+        "0",
+    ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while not output.exists() or not output.stat().st_size:
             assert process.poll() is None, process.stderr.read()
@@ -173,16 +262,22 @@ def test_lost_server_without_retries_ends_run_in_one_line(start, folder):
     assert [line["id"] for line in answers] == list(range(len(answers))) and len(answers) < 800
 
 
-@pytest.mark.parametrize("options, message", [
-    (("ask", "--image", IMAGE), "--question"),
-    (("ask", "--input", "-", "--question", "what?"), "cannot be used with"),
-    (("ask", "--input", "-", IMAGE), "cannot be used with"),
-    (("ask", "--image", IMAGE, "--question", "what?", "--num-beams", "3", "--sample"), "cannot be used with"),
-    (("ask", "--input", "-", "--format", "xml"), "must be jsonl or csv"),
-    (("ask", "--input", "-", "--retry-failed", "--force"), "cannot be used with"),
-    (("match", IMAGE), "--text"),
-    (("caption", IMAGE, "--stream", "--num-beams", "3"), "cannot be used with"),
-])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("ask", "--image", IMAGE), "--question"),
+        (("ask", "--input", "-", "--question", "what?"), "cannot be used with"),
+        (("ask", "--input", "-", IMAGE), "cannot be used with"),
+        (
+            ("ask", "--image", IMAGE, "--question", "what?", "--num-beams", "3", "--sample"),
+            "cannot be used with",
+        ),
+        (("ask", "--input", "-", "--format", "xml"), "must be jsonl or csv"),
+        (("ask", "--input", "-", "--retry-failed", "--force"), "cannot be used with"),
+        (("match", IMAGE), "--text"),
+        (("caption", IMAGE, "--stream", "--num-beams", "3"), "cannot be used with"),
+    ],
+)
 def test_invalid_command_line_prints_one_line(options, message):
     completed = run(*options)
     assert (completed.returncode, completed.stdout) == (2, "")

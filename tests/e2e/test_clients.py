@@ -30,7 +30,12 @@ class Certificates:
 
     def options(self):
         """Returns the options of the server."""
-        return "--tls-cert-file", str(self.folder / "cert.pem"), "--tls-key-file", str(self.folder / "key.pem")
+        return (
+            "--tls-cert-file",
+            str(self.folder / "cert.pem"),
+            "--tls-key-file",
+            str(self.folder / "key.pem"),
+        )
 
     def credentials(self, with_client=False):
         """Returns the credentials of a client."""
@@ -84,7 +89,10 @@ def test_client_authority_admits_only_its_certificates(start, certificates, demo
     server = start(*certificates.options(), "--tls-client-ca-file", ca, connect=False)
     known = server.connect(credentials=certificates.credentials(with_client=True))
     assert code_of(known, demo_image) == "OK"
-    with grpc.secure_channel(server.address, certificates.credentials()) as unknown, pytest.raises(grpc.RpcError) as raised:
+    with (
+        grpc.secure_channel(server.address, certificates.credentials()) as unknown,
+        pytest.raises(grpc.RpcError) as raised,
+    ):
         unknown.unary_unary("/grpc.health.v1.Health/Check")(b"", timeout=20)
     assert raised.value.code().name == "UNAVAILABLE"
 
@@ -149,10 +157,26 @@ def test_ask_command_uses_tls_key_and_certificate(start, certificates, tmp_path)
     certificates.client.private_key_pem.write_to_path(tmp_path / "client.key")
     certificates.client.cert_chain_pems[0].write_to_path(tmp_path / "client.pem")
     demo_image = str(ROOT / "models/demo/demo.png")
-    identity = ["--ca-file", ca, "--cert-file", str(tmp_path / "client.pem"), "--key-file", str(tmp_path / "client.key")]
+    identity = [
+        "--ca-file",
+        ca,
+        "--cert-file",
+        str(tmp_path / "client.pem"),
+        "--key-file",
+        str(tmp_path / "client.key"),
+    ]
 
     def ask(*options):
-        command = [program(), "ask", "--image", demo_image, "--question", *QUESTION, "--server", f"https://{server.address}"]
+        command = [
+            program(),
+            "ask",
+            "--image",
+            demo_image,
+            "--question",
+            *QUESTION,
+            "--server",
+            f"https://{server.address}",
+        ]
         return subprocess.run([*command, *options], capture_output=True, text=True, check=False)
 
     completed = ask(*identity, "--api-key", "correct-horse")
@@ -166,8 +190,18 @@ def test_ask_command_uses_tls_key_and_certificate(start, certificates, tmp_path)
 
 
 def test_public_address_requires_keys_or_insecure():
-    command = [program(), "serve", "--device", "cpu", "--http-listen", "off", "--metrics-listen", "off",
-               "--grpc-listen", "0.0.0.0:0"]
+    command = [
+        program(),
+        "serve",
+        "--device",
+        "cpu",
+        "--http-listen",
+        "off",
+        "--metrics-listen",
+        "off",
+        "--grpc-listen",
+        "0.0.0.0:0",
+    ]
     completed = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert completed.returncode == 1
     assert completed.stderr.count("\n") == 1

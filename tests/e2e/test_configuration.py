@@ -14,13 +14,26 @@ def run(*arguments, cwd=None, **variables):
 
 
 def test_config_prints_value_and_origin_of_settings(tmp_path):
-    (tmp_path / "blip.yaml").write_text("limits:\n  max_image_bytes: 1\n  max_question_bytes: 2\n  max_images_per_request: 3\n")
-    completed = run("config", "--json", "--config", "blip.yaml", "--max-image-bytes", "5", cwd=tmp_path,
-                    BLIP_SERVE__LIMITS__MAX_QUESTION_BYTES="4", BLIP_SERVE__LIMITS__MAX_IMAGE_BYTES="4")
+    (tmp_path / "blip.yaml").write_text(
+        "limits:\n  max_image_bytes: 1\n  max_question_bytes: 2\n  max_images_per_request: 3\n"
+    )
+    completed = run(
+        "config",
+        "--json",
+        "--config",
+        "blip.yaml",
+        "--max-image-bytes",
+        "5",
+        cwd=tmp_path,
+        BLIP_SERVE__LIMITS__MAX_QUESTION_BYTES="4",
+        BLIP_SERVE__LIMITS__MAX_IMAGE_BYTES="4",
+    )
     limits = json.loads(completed.stdout)["limits"]
     assert limits["max_image_bytes"] == {"value": 5, "origin": "flag --max-image-bytes"}
     assert limits["max_question_bytes"] == {
-        "value": 4, "origin": "environment BLIP_SERVE__LIMITS__MAX_QUESTION_BYTES"}
+        "value": 4,
+        "origin": "environment BLIP_SERVE__LIMITS__MAX_QUESTION_BYTES",
+    }
     assert limits["max_images_per_request"] == {"value": 3, "origin": "file blip.yaml"}
     assert limits["max_questions_per_request"]["origin"] == "default"
 

@@ -13,16 +13,33 @@ from demo.data import easy_vqa_set  # noqa: E402
 
 def run(*arguments):
     """Runs `blip-serve eval`."""
-    return subprocess.run([program(), "eval", *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(
+        [program(), "eval", *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 @pytest.fixture
 def files(tmp_path):
     """The output of the converter: the questions about 20 images."""
-    command = [sys.executable, "-B", str(ROOT / "tests/reference/easy_vqa_to_vqa2.py"), "--output", str(tmp_path), "--images", "20"]
+    command = [
+        sys.executable,
+        "-B",
+        str(ROOT / "tests/reference/easy_vqa_to_vqa2.py"),
+        "--output",
+        str(tmp_path),
+        "--images",
+        "20",
+    ]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     images = output.split("images: ")[1].split(",")[0]
-    return tmp_path, ("--questions", tmp_path / "questions.json", "--images", images, "--image-pattern", "{image_id}.png")
+    return tmp_path, (
+        "--questions",
+        tmp_path / "questions.json",
+        "--images",
+        images,
+        "--image-pattern",
+        "{image_id}.png",
+    )
 
 
 def test_eval_accuracy_equals_fraction_of_correct_answers(demo, files):
@@ -31,7 +48,10 @@ def test_eval_accuracy_equals_fraction_of_correct_answers(demo, files):
     done = run(*options, *annotations, "--results", results, "--server", f"http://{demo.address}")
     assert done.returncode == 0, done
     _, questions = easy_vqa_set.load()
-    expected = {at: question.answer for at, question in enumerate(question for question in questions if question.image < 20)}
+    expected = {
+        at: question.answer
+        for at, question in enumerate(question for question in questions if question.image < 20)
+    }
     answers = {answer["question_id"]: answer["answer"] for answer in json.loads(results.read_text())}
     assert answers.keys() == expected.keys() and list(folder.glob("*.partial.jsonl")) == []
     right = sum(answers[at] == expected[at] for at in expected)
@@ -49,10 +69,18 @@ def test_eval_without_annotations_resumes_partial_file(demo, files):
     server = ("--server", f"http://{demo.address}")
     assert run(*options, "--results", results, *server).stdout == ""
     whole = json.loads(results.read_text())
-    questions = sorted(json.loads((folder / "questions.json").read_text())["questions"], key=lambda question: question["image_id"])
-    first = [{"id": question["question_id"], "image": f"{question['image_id']}.png", "answer": "earlier"} for question in questions[:5]]
+    questions = sorted(
+        json.loads((folder / "questions.json").read_text())["questions"],
+        key=lambda question: question["image_id"],
+    )
+    first = [
+        {"id": question["question_id"], "image": f"{question['image_id']}.png", "answer": "earlier"}
+        for question in questions[:5]
+    ]
     results.unlink()
-    (folder / "results.json.partial.jsonl").write_text("".join(json.dumps(line) + "\n" for line in first) + '{"torn')
+    (folder / "results.json.partial.jsonl").write_text(
+        "".join(json.dumps(line) + "\n" for line in first) + '{"torn'
+    )
     done = run(*options, "--results", results, *server, "--resume")
     assert done.returncode == 0, done
     assert f"{len(whole) - 5} lines" in done.stderr

@@ -29,7 +29,9 @@ def answers(server, demo_image):
 
 def assert_same(answers, expected):
     """Checks that texts are equal and scores close. Their last digits depend on the batch size."""
-    assert {index: answer.text for index, answer in answers.items()} == {index: answer.text for index, answer in expected.items()}
+    assert {index: answer.text for index, answer in answers.items()} == {
+        index: answer.text for index, answer in expected.items()
+    }
     scores = {index: pytest.approx(answer.score, abs=1e-3) for index, answer in expected.items()}
     assert {index: answer.score for index, answer in answers.items()} == scores
 
@@ -72,11 +74,17 @@ def test_converted_model_answers_like_its_source(folder, start, demo_image, tmp_
     assert sorted(files) == sorted([*OTHER_FILES, "model.safetensors"])
     printed = [f"{converted / name} ({size} bytes)" for name, size in sorted(files.items())]
     assert completed.stdout.splitlines() == printed
-    assert_same(answers(start("--model", str(converted)), demo_image), answers(start("--model", str(GOLDEN)), demo_image))
+    assert_same(
+        answers(start("--model", str(converted)), demo_image),
+        answers(start("--model", str(GOLDEN)), demo_image),
+    )
 
     again = run(*command)
     assert again.returncode == 1
-    assert again.stderr == f'blip-serve: cannot convert model "{folder / "original.pth"}": output {converted} exists; --force replaces it\n'
+    assert (
+        again.stderr
+        == f'blip-serve: cannot convert model "{folder / "original.pth"}": output {converted} exists; --force replaces it\n'
+    )
     assert run(*command, "--force").returncode == 0
     assert (converted / "model.safetensors").stat().st_size < files["model.safetensors"]
 
@@ -88,5 +96,8 @@ def test_weights_without_configuration_print_missing_files(tmp_path):
         completed = run(*command, "--model", file)
         assert (completed.returncode, completed.stdout) == (1, "")
         assert completed.stderr.count("\n") == 1, completed.stderr
-        assert f"{file} holds weights alone: config.json, preprocessor_config.json, tokenizer.json or vocab.txt" in completed.stderr
+        assert (
+            f"{file} holds weights alone: config.json, preprocessor_config.json, tokenizer.json or vocab.txt"
+            in completed.stderr
+        )
     assert not (tmp_path / "out").exists()

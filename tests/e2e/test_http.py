@@ -29,7 +29,15 @@ def card(url):
 
 def curl(*arguments):
     """Returns status and body of a request by `curl`."""
-    command = ["curl", "--silent", "--show-error", "--max-time", str(TIMEOUT_S), "--write-out", "\n%{http_code}"]
+    command = [
+        "curl",
+        "--silent",
+        "--show-error",
+        "--max-time",
+        str(TIMEOUT_S),
+        "--write-out",
+        "\n%{http_code}",
+    ]
     completed = subprocess.run([*command, *arguments], capture_output=True, text=True, check=True)
     body, status = completed.stdout.rsplit("\n", 1)
     return int(status), body
@@ -190,17 +198,25 @@ def test_rejected_upload_returns_error_to_client(demo):
 
 def test_idle_upload_returns_408(start):
     server = start("--upload-idle-timeout-s", "1")
-    head = b"POST /v1/ask HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"
+    head = (
+        b"POST /v1/ask HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"
+    )
     response = exchange(server, head)
     assert response.startswith(b"HTTP/1.1 408 ") and b'"UPLOAD_STALLED"' in response
 
 
-@pytest.mark.parametrize("request_bytes, status", [
-    (b"GET /docs/ HTTP/1.1\r\nhost: a\r\nx-long: " + b"x" * (1 << 20) + b"\r\n\r\n", b"431"),
-    (b"GET /docs/ HTTP/1.1\r\nhost: a\r\n" + b"a: b\r\n" * 500 + b"\r\n", b"431"),
-    (b"POST /v1/ask HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n", b"400"),
-    (b"no http at all, but more than twenty-four bytes of it\r\n\r\n", b"400"),
-])
+@pytest.mark.parametrize(
+    "request_bytes, status",
+    [
+        (b"GET /docs/ HTTP/1.1\r\nhost: a\r\nx-long: " + b"x" * (1 << 20) + b"\r\n\r\n", b"431"),
+        (b"GET /docs/ HTTP/1.1\r\nhost: a\r\n" + b"a: b\r\n" * 500 + b"\r\n", b"431"),
+        (
+            b"POST /v1/ask HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+            b"400",
+        ),
+        (b"no http at all, but more than twenty-four bytes of it\r\n\r\n", b"400"),
+    ],
+)
 def test_malformed_http_is_rejected(demo, request_bytes, status):
     assert exchange(demo, request_bytes).split(b" ")[1] == status
     assert requests.get(f"{demo.http}/openapi.json", timeout=TIMEOUT_S).status_code == 200
@@ -234,7 +250,9 @@ def test_concurrent_requests_are_answered_like_single_ones(demo, demo_image):
     questions = [QUESTION, "is there a square?", "what color is the circle?"]
     single = [ask(demo, payload_of(demo_image, question)).json() for question in questions]
     with ThreadPoolExecutor(12) as pool:
-        concurrent = list(pool.map(lambda index: ask(demo, payload_of(demo_image, questions[index % 3])).json(), range(60)))
+        concurrent = list(
+            pool.map(lambda index: ask(demo, payload_of(demo_image, questions[index % 3])).json(), range(60))
+        )
     assert concurrent == [single[index % 3] for index in range(60)]
 
 

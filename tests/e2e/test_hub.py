@@ -45,7 +45,7 @@ def run(*arguments):
 
 
 def python(expression):
-    """Evaluates an expression of `huggingface_hub` in a new process, which reads the variables once."""
+    """Evaluates an expression in a new process, as `huggingface_hub` reads its variables once."""
     command = [sys.executable, "-c", f"import huggingface_hub as hub; print({expression})"]
     return subprocess.run(command, capture_output=True, text=True)
 
@@ -56,7 +56,9 @@ def answers(server, demo_image):
     return {response.question_index: (response.answer.text, response.answer.score) for response in responses}
 
 
-def test_model_name_is_served_from_hub_then_from_cache(hub, environment, start, demo, demo_image, monkeypatch):
+def test_model_name_is_served_from_hub_then_from_cache(
+    hub, environment, start, demo, demo_image, monkeypatch
+):
     expected = answers(demo, demo_image)
     assert len(expected) == len(QUESTIONS)
     server = start("--model", MODEL)
@@ -78,7 +80,9 @@ def test_model_name_is_served_from_hub_then_from_cache(hub, environment, start, 
         ("blip-itm-base-coco", "demo-match", "matching"),
     ],
 )
-def test_released_checkpoint_downloads_required_files_only(environment, start, tmp_path, monkeypatch, name, model, task):
+def test_released_checkpoint_downloads_required_files_only(
+    environment, start, tmp_path, monkeypatch, name, model, task
+):
     """`make test-checkpoints` repeats this for every released checkpoint in its full size."""
     copy_as_released(ROOT / "models" / model, tmp_path / "published" / name)
     released = HubServer({f"Salesforce/{name}": tmp_path / "published" / name})
@@ -126,7 +130,9 @@ def test_model_of_huggingface_hub_is_found(hub, environment, start, demo, demo_i
 
 def test_concurrent_downloads_fetch_weights_once(hub, environment):
     hub.hold.clear()
-    both = [subprocess.Popen([program(), "download", MODEL], stdout=subprocess.PIPE, text=True) for _ in range(2)]
+    both = [
+        subprocess.Popen([program(), "download", MODEL], stdout=subprocess.PIPE, text=True) for _ in range(2)
+    ]
     assert hub.weights_requested.wait(60)
     hub.hold.set()
     folders = {process.communicate()[0] for process in both}
@@ -140,7 +146,9 @@ def test_download_waits_for_lock_of_huggingface_hub(hub, environment):
     lock = environment / f"hub/.locks/models--test-org--blip-demo/{tag}.lock"
     lock.parent.mkdir(parents=True)
     with FileLock(lock):
-        process = subprocess.Popen([program(), "download", MODEL], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [program(), "download", MODEL], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
         waiting = next(line for line in process.stderr if "another process is downloading" in line)
         assert tag in waiting
         assert not hub.weights_requested.is_set()
@@ -154,7 +162,18 @@ def test_downloading_server_is_not_serving_and_stops(hub, environment):
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     hub.hold.clear()
-    command = [program(), "serve", "--model", MODEL, "--device", "cpu", "--http-listen", "off", "--metrics-listen", "off"]
+    command = [
+        program(),
+        "serve",
+        "--model",
+        MODEL,
+        "--device",
+        "cpu",
+        "--http-listen",
+        "off",
+        "--metrics-listen",
+        "off",
+    ]
     process = subprocess.Popen([*command, "--grpc-listen", address], stdout=subprocess.PIPE, text=True)
     assert hub.weights_requested.wait(60)
     health = run("health", "--server", f"http://{address}")
@@ -175,7 +194,9 @@ def test_downloading_server_is_not_serving_and_stops(hub, environment):
     ],
 )
 def test_unknown_model_name_prints_one_line(environment, model, words):
-    completed = run("serve", "--model", model, "--device", "cpu", "--grpc-listen", "127.0.0.1:0", "--http-listen", "off")
+    completed = run(
+        "serve", "--model", model, "--device", "cpu", "--grpc-listen", "127.0.0.1:0", "--http-listen", "off"
+    )
     assert (completed.returncode, completed.stdout) == (1, "")
     assert completed.stderr.count("\n") == 1, completed.stderr
     for word in [*words, model.split("@")[0]]:
@@ -193,7 +214,9 @@ def test_download_on_terminal_shows_progress_bar(hub, environment):
     screen, terminal = pty.openpty()
     termios.tcsetwinsize(terminal, (24, 120))
     hub.hold.clear()
-    process = subprocess.Popen([program(), "download", MODEL], stdout=subprocess.PIPE, stderr=terminal, text=True)
+    process = subprocess.Popen(
+        [program(), "download", MODEL], stdout=subprocess.PIPE, stderr=terminal, text=True
+    )
     os.close(terminal)
     shown = b""
     # A read fails after the program has closed the terminal.

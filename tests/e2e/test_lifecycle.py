@@ -106,7 +106,9 @@ def test_second_signal_abandons_calls_in_flight(start, demo_image):
 def test_drain_limit_abandons_calls_and_exits_3(start, demo_image, tmp_path):
     log = tmp_path / "log"
     server = start("--max-batch-questions", "1", "--drain-grace-s", "0", "--drain-limit-s", "0", log=log)
-    calls = [server.connect().ask([(demo_image, [f"is number {n} there?" for n in range(1000)])]) for _ in range(3)]
+    calls = [
+        server.connect().ask([(demo_image, [f"is number {n} there?" for n in range(1000)])]) for _ in range(3)
+    ]
     for call in calls:
         next(call)
     server.process.send_signal(signal.SIGTERM)
@@ -146,8 +148,19 @@ def test_cuda_kernels_on_cpu_print_one_line():
 
 def test_batch_limits_are_measured_before_ready(start, demo_image, tmp_path):
     log = tmp_path / "log"
-    start("--target-p95-ms", "3600000", "--max-batch-images", "2", "--max-batch-questions", "4",
-          "--log", "info", "--log-format", "json", log=log)  # fmt: skip
+    start(
+        "--target-p95-ms",
+        "3600000",
+        "--max-batch-images",
+        "2",
+        "--max-batch-questions",
+        "4",
+        "--log",
+        "info",
+        "--log-format",
+        "json",
+        log=log,
+    )
     lines = list(map(json.loads, log.read_text().splitlines()))
     measured = [(line["images"], line["questions"]) for line in lines if line["message"] == "batch measured"]
     assert measured == [(1, 1), (2, 2), (2, 4)]
@@ -187,7 +200,9 @@ def test_unreachable_server_prints_one_line():
 
 
 def test_missing_image_file_prints_one_line(demo):
-    completed = run("ask", "--server", f"http://{demo.address}", "--image", "/no/such.png", "--question", "what?")
+    completed = run(
+        "ask", "--server", f"http://{demo.address}", "--image", "/no/such.png", "--question", "what?"
+    )
     assert_one_line(completed, 1, "/no/such.png")
 
 
@@ -206,7 +221,16 @@ def test_ask_json_prints_errors_and_exits_1(demo, tmp_path):
     text = tmp_path / "text.png"
     text.write_text("not an image")
     completed = run(
-        "ask", "--server", f"http://{demo.address}", "--image", IMAGE, "--image", str(text), "--question", "what?", "--json"
+        "ask",
+        "--server",
+        f"http://{demo.address}",
+        "--image",
+        IMAGE,
+        "--image",
+        str(text),
+        "--question",
+        "what?",
+        "--json",
     )
     assert completed.returncode == 1
     lines = {line["image"]: line for line in map(json.loads, completed.stdout.splitlines())}

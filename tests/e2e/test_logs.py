@@ -44,7 +44,12 @@ def test_response_has_client_request_id_or_new_one(demo, demo_image):
         assert ask(demo, demo_image, [("x-request-id", request_id)]) == request_id
         # Errors have it, too.
         assert ask(demo, None, [("x-request-id", request_id)]) == request_id
-        response = requests.post(f"{demo.http}/v1/ask", json=payload_of(demo_image, QUESTION), headers={"x-request-id": request_id}, timeout=TIMEOUT_S)
+        response = requests.post(
+            f"{demo.http}/v1/ask",
+            json=payload_of(demo_image, QUESTION),
+            headers={"x-request-id": request_id},
+            timeout=TIMEOUT_S,
+        )
         assert response.status_code == 200 and response.headers["x-request-id"] == request_id
     for bad in ("two words", "x" * 129, ""):
         assert UUID_7.match(ask(demo, demo_image, [("x-request-id", bad)])), bad
@@ -52,19 +57,30 @@ def test_response_has_client_request_id_or_new_one(demo, demo_image):
     unknown = requests.get(f"{demo.http}/nowhere", timeout=TIMEOUT_S)
     assert UUID_7.match(unknown.headers["x-request-id"])
     preflight = {"origin": "https://example.org", "access-control-request-method": "POST"}
-    assert UUID_7.match(requests.options(f"{demo.http}/v1/ask", headers=preflight, timeout=TIMEOUT_S).headers["x-request-id"])
+    assert UUID_7.match(
+        requests.options(f"{demo.http}/v1/ask", headers=preflight, timeout=TIMEOUT_S).headers["x-request-id"]
+    )
 
 
 def test_error_contains_request_id(demo, demo_image):
     client = demo.connect(headers=[("x-request-id", "shop-7")])
     with pytest.raises(grpc.RpcError) as raised:
         list(client.ask([]))
-    status = client.type("google.rpc.Status").FromString(dict(raised.value.trailing_metadata())["grpc-status-details-bin"])
+    status = client.type("google.rpc.Status").FromString(
+        dict(raised.value.trailing_metadata())["grpc-status-details-bin"]
+    )
     (info,) = [detail for detail in status.details if detail.type_url.endswith("google.rpc.RequestInfo")]
     assert client.type("google.rpc.RequestInfo").FromString(info.value).request_id == "shop-7"
-    problem = requests.post(f"{demo.http}/v1/ask", json={}, headers={"x-request-id": "shop-8"}, timeout=TIMEOUT_S)
+    problem = requests.post(
+        f"{demo.http}/v1/ask", json={}, headers={"x-request-id": "shop-8"}, timeout=TIMEOUT_S
+    )
     assert problem.status_code == 400 and problem.json()["request_id"] == "shop-8"
-    assert "request_id" not in requests.post(f"{demo.http}/v1/ask", json=payload_of(demo_image, QUESTION), timeout=TIMEOUT_S).json()
+    assert (
+        "request_id"
+        not in requests.post(
+            f"{demo.http}/v1/ask", json=payload_of(demo_image, QUESTION), timeout=TIMEOUT_S
+        ).json()
+    )
 
 
 def test_json_log_has_request_and_trace_ids(start, demo_image, tmp_path):
@@ -72,10 +88,23 @@ def test_json_log_has_request_and_trace_ids(start, demo_image, tmp_path):
     server = start("--log", "info", "--log-format", "json", log=log)
     ask(server, demo_image, [("x-request-id", "shop-1"), PARENT])
     ask(server, None, [("x-request-id", "shop-2")])
-    requests.post(f"{server.http}/v1/ask", json=payload_of(demo_image, QUESTION), headers={"x-request-id": "shop-3"}, timeout=TIMEOUT_S)
+    requests.post(
+        f"{server.http}/v1/ask",
+        json=payload_of(demo_image, QUESTION),
+        headers={"x-request-id": "shop-3"},
+        timeout=TIMEOUT_S,
+    )
     text = until_logged(server, log, lambda text: all(f"shop-{n}" in text for n in (1, 2, 3)))
-    ended = {line["span"]["request_id"]: line for line in map(json.loads, text.splitlines()) if line["message"] == "request ended"}
-    lines = {name: (line["request"], line["status"], line["level"]) for name, line in ended.items() if name.startswith("shop")}
+    ended = {
+        line["span"]["request_id"]: line
+        for line in map(json.loads, text.splitlines())
+        if line["message"] == "request ended"
+    }
+    lines = {
+        name: (line["request"], line["status"], line["level"])
+        for name, line in ended.items()
+        if name.startswith("shop")
+    }
     assert lines == {
         "shop-1": ("Ask", "OK", "INFO"),
         "shop-2": ("Ask", "INVALID_ARGUMENT", "INFO"),
@@ -134,8 +163,12 @@ SIGNED = "signature-of-the-shop"
 def send_all_requests(server, web, demo_image):
     """Sends requests by every protocol, valid and invalid ones, each with secret content."""
     client = server.connect(headers=[("x-api-key", KEY)])
-    inputs = [(demo_image, [QUESTION, "z " * 3000]), (web.url(f"image?{SIGNED}"), [QUESTION]), (b"not an image " + QUESTION.encode(), [QUESTION]),
-              ("data:image/png;base64," + base64.b64encode(demo_image).decode(), [QUESTION])]
+    inputs = [
+        (demo_image, [QUESTION, "z " * 3000]),
+        (web.url(f"image?{SIGNED}"), [QUESTION]),
+        (b"not an image " + QUESTION.encode(), [QUESTION]),
+        ("data:image/png;base64," + base64.b64encode(demo_image).decode(), [QUESTION]),
+    ]
     client.outcomes(inputs)
     stream = client.method("blip.v1.BlipService", "AskStream")
     assert len(list(stream(iter([client.request(inputs[:1])])))) == 2
@@ -144,12 +177,27 @@ def send_all_requests(server, web, demo_image):
         list(ask_method(client.request(inputs), metadata=[("authorization", f"Bearer {GUESS}")]))
     url = f"{server.http}/v1/ask"
     for token in (KEY, GUESS):
-        card = {"inputs": {"texts": [[QUESTION]], "images": [{"url": web.url(f"image?{SIGNED}")}]}, "secret_token": token}
+        card = {
+            "inputs": {"texts": [[QUESTION]], "images": [{"url": web.url(f"image?{SIGNED}")}]},
+            "secret_token": token,
+        }
         requests.post(url, json=card, timeout=TIMEOUT_S)
-        requests.post(url, json=payload_of(demo_image, QUESTION), headers={"authorization": f"Bearer {token}"}, timeout=TIMEOUT_S)
+        requests.post(
+            url,
+            json=payload_of(demo_image, QUESTION),
+            headers={"authorization": f"Bearer {token}"},
+            timeout=TIMEOUT_S,
+        )
         form = {"questions": json.dumps([QUESTION])}
-        requests.post(url, files={"image": demo_image}, data=form, headers={"x-api-key": token}, timeout=TIMEOUT_S)
-    requests.post(url, data='{"inputs": ' + QUESTION, headers={"x-api-key": KEY, "content-type": "application/json"}, timeout=TIMEOUT_S)
+        requests.post(
+            url, files={"image": demo_image}, data=form, headers={"x-api-key": token}, timeout=TIMEOUT_S
+        )
+    requests.post(
+        url,
+        data='{"inputs": ' + QUESTION,
+        headers={"x-api-key": KEY, "content-type": "application/json"},
+        timeout=TIMEOUT_S,
+    )
     requests.get(f"{server.http}/{SIGNED}?{SIGNED}", timeout=TIMEOUT_S)
 
 
@@ -165,10 +213,18 @@ def secrets(demo_image):
 
 
 @pytest.mark.parametrize("level", ["info", "trace"])
-def test_logs_and_spans_contain_no_keys_texts_or_images(fetching, web, collector, demo_image, tmp_path, level):
+def test_logs_and_spans_contain_no_keys_texts_or_images(
+    fetching, web, collector, demo_image, tmp_path, level
+):
     log = tmp_path / "log"
-    environment = {**FAST_EXPORT, "BLIP_SERVE__AUTH__KEYS": KEY, "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer {COLLECTOR_KEY}"}
-    server = fetching("--log", level, "--otlp-endpoint", collector.url, environment=environment, log=log, connect=False)
+    environment = {
+        **FAST_EXPORT,
+        "BLIP_SERVE__AUTH__KEYS": KEY,
+        "OTEL_EXPORTER_OTLP_HEADERS": f"authorization=Bearer {COLLECTOR_KEY}",
+    }
+    server = fetching(
+        "--log", level, "--otlp-endpoint", collector.url, environment=environment, log=log, connect=False
+    )
     send_all_requests(server, web, demo_image)
     collector.until(lambda spans: sum(span.kind == 2 for span in spans) == 10)
     assert ("authorization", f"Bearer {COLLECTOR_KEY}") in collector.metadata
@@ -186,7 +242,9 @@ def test_log_content_option_logs_texts(start, demo_image, tmp_path):
     server = start("--log", "info", "--log-content", log=log)
     answer = server.client.outcomes([(demo_image, [QUESTION])])[0, 0]
     text = until_logged(server, log, lambda text: "answered" in text)
-    assert "how many circles are in the picture" in text and f'answer="{answer.text}"' in re.sub("\x1b\\[[0-9]*m", "", text)
+    assert "how many circles are in the picture" in text and f'answer="{answer.text}"' in re.sub(
+        "\x1b\\[[0-9]*m", "", text
+    )
 
 
 def only_connection(server):
@@ -207,6 +265,8 @@ def test_many_rejected_connections_write_few_log_lines(start, tmp_path):
     with only_connection(server):
         for _ in range(1000):
             socket.create_connection((host, int(port)), timeout=TIMEOUT_S).close()
-        metrics = until(server, lambda metrics: metrics.value("blip_connections_refused_total", reason="too_many") >= 1000)
+        metrics = until(
+            server, lambda metrics: metrics.value("blip_connections_refused_total", reason="too_many") >= 1000
+        )
     lines = [line for line in log.read_text().splitlines() if "there are too many" in line]
     assert 1 <= len(lines) <= metrics.value("blip_connections_refused_total", reason="too_many") / 10

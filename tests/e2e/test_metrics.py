@@ -64,7 +64,18 @@ def test_calls_and_stages_are_counted(start, demo_image):
     assert metrics.value("blip_pairs_refused_total", reason="QUESTION_EMPTY") == 1
     assert metrics.value("blip_pairs_refused_total", reason="IMAGE_FORMAT_UNKNOWN") == 1
     assert metrics.value("blip_jobs_answered_total") == 1
-    for stage in ("fetch", "preprocess", "image_decode", "image_scale", "queue", "vision", "text", "decode", "total", "write"):
+    for stage in (
+        "fetch",
+        "preprocess",
+        "image_decode",
+        "image_scale",
+        "queue",
+        "vision",
+        "text",
+        "decode",
+        "total",
+        "write",
+    ):
         assert metrics.value("blip_stage_seconds_count", stage=stage) == 1, stage
     assert metrics.value("blip_image_features_total", source="encoder") == 1
     assert metrics.value("blip_ready") == 1
@@ -72,21 +83,35 @@ def test_calls_and_stages_are_counted(start, demo_image):
     assert metrics.value("blip_connections") >= 1
     assert metrics.value("process_resident_memory_bytes") > 0
     # The kernel counts pages in batches.
-    assert metrics.value("blip_resident_memory_peak_bytes") > 0.9 * metrics.value("process_resident_memory_bytes")
-    assert metrics.value("blip_allocator_committed_peak_bytes") >= metrics.value("blip_allocator_committed_bytes") > 0
+    assert metrics.value("blip_resident_memory_peak_bytes") > 0.9 * metrics.value(
+        "process_resident_memory_bytes"
+    )
+    assert (
+        metrics.value("blip_allocator_committed_peak_bytes")
+        >= metrics.value("blip_allocator_committed_bytes")
+        > 0
+    )
 
 
 def test_idle_server_runs_self_test_and_reports_queue_limit(start):
     server = start("--self-test-idle-s", "1", "--max-queued-questions", "99")
     metrics = until(server, lambda metrics: metrics.value("blip_canary_total", result="passed") >= 1)
-    assert metrics.value("blip_canary_total", result="wrong") == metrics.value("blip_canary_total", result="failed") == 0
+    assert (
+        metrics.value("blip_canary_total", result="wrong")
+        == metrics.value("blip_canary_total", result="failed")
+        == 0
+    )
     assert metrics.value("blip_queue_limit_jobs") == 99
     assert metrics.value("blip_queue_waiting") == 0
     assert metrics.value("blip_ready") == 1
 
 
 def test_metrics_equal_documented_names_and_kinds(start, demo_image):
-    declared = dict(re.findall(r"^\| `(blip_\w+)` \| (\w+) \|", (ROOT / "docs/reference/metrics.md").read_text(), re.MULTILINE))
+    declared = dict(
+        re.findall(
+            r"^\| `(blip_\w+)` \| (\w+) \|", (ROOT / "docs/reference/metrics.md").read_text(), re.MULTILINE
+        )
+    )
     server = start()
     server.client.outcomes([(demo_image, [QUESTION])])
     metrics = Metrics(server)
@@ -139,7 +164,16 @@ def test_drain_ends_readiness_before_liveness(start):
 
 def test_image_caches_report_size_hits_and_evictions(start, demo_image):
     # The cache holds the features of one image.
-    server = start("--self-test-idle-s", "0", "--feature-cache-bytes", "1", "--max-batch-images", "1", "--max-batch-questions", "1")
+    server = start(
+        "--self-test-idle-s",
+        "0",
+        "--feature-cache-bytes",
+        "1",
+        "--max-batch-images",
+        "1",
+        "--max-batch-questions",
+        "1",
+    )
     server.client.outcomes([(demo_image, [QUESTION])])
     first = until(server, lambda metrics: metrics.value("blip_image_features_bytes") > 0)
     server.client.outcomes([(demo_image, ["what colour is it?"])])

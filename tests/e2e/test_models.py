@@ -81,11 +81,19 @@ def test_models_of_settings_file_have_separate_metrics(start, folders, demo_imag
     answers = {name: answer(client, demo_image, name) for name in ("one", "second", "")}
     assert len(set(answers.values())) == 1
     error = client.error_of(lambda: answer(client, demo_image, "third"))
-    assert (error.code, error.reason, error.metadata["limit"]) == ("NOT_FOUND", "MODEL_UNKNOWN", "one, second")
+    assert (error.code, error.reason, error.metadata["limit"]) == (
+        "NOT_FOUND",
+        "MODEL_UNKNOWN",
+        "one, second",
+    )
     metrics = Metrics(server)
     assert metrics.value("blip_jobs_answered_total", model="one") == 2
     assert metrics.value("blip_jobs_answered_total", model="second") == 1
-    assert metrics.value("blip_engines_alive", model="one") == metrics.value("blip_engines_alive", model="second") == 1
+    assert (
+        metrics.value("blip_engines_alive", model="one")
+        == metrics.value("blip_engines_alive", model="second")
+        == 1
+    )
     assert metrics.value("blip_queue_limit_jobs", model="one") == 77
     assert metrics.value("blip_model_info", model="second", dtype="bf16") == 1
 
@@ -119,7 +127,10 @@ def test_admin_loads_replaces_and_unloads_models(start, folders, demo_image, tmp
     assert http(server, "/v1/models/demo", "battery-staple", "DELETE")[0] == 204
     metrics = Metrics(server)
     gauges = set(re.findall(r"^# TYPE (\w+) gauge$", metrics.text, re.MULTILINE))
-    unloaded, loaded = ({name for name, labels, _ in metrics.samples if f'model="{model}"' in (labels or "")} & gauges for model in ("demo", "copy"))
+    unloaded, loaded = (
+        {name for name, labels, _ in metrics.samples if f'model="{model}"' in (labels or "")} & gauges
+        for model in ("demo", "copy")
+    )
     assert unloaded == set() and {"blip_model_info", "blip_queue_jobs", "blip_engines_alive"} <= loaded
     status, listed = http(server, "/v1/models", "correct-horse")
     assert (status, [model["name"] for model in listed["models"]]) == (200, ["copy"])

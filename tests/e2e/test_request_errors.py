@@ -8,7 +8,11 @@ import grpc
 import pytest
 from conftest import ROOT
 
-DOCUMENTED = set(re.findall(r"^\| `([A-Z_]+)` \| ([A-Z_]+) ", (ROOT / "docs/reference/errors.md").read_text(), re.MULTILINE))
+DOCUMENTED = set(
+    re.findall(
+        r"^\| `([A-Z_]+)` \| ([A-Z_]+) ", (ROOT / "docs/reference/errors.md").read_text(), re.MULTILINE
+    )
+)
 MIB = 1 << 20
 
 
@@ -31,15 +35,36 @@ def invalid_items(demo_image):
     """Yields (name, image, question, code, reason, invalid field)."""
     image, question = "inputs[1].image.data", "inputs[1].questions[0].text"
     yield "no image", None, "what?", "INVALID_ARGUMENT", "IMAGE_MISSING", "inputs[1].image"
-    yield "loopback url", "http://127.0.0.1/a.png", "what?", "INVALID_ARGUMENT", "URL_ADDRESS_REFUSED", "inputs[1].image.url"
+    yield (
+        "loopback url",
+        "http://127.0.0.1/a.png",
+        "what?",
+        "INVALID_ARGUMENT",
+        "URL_ADDRESS_REFUSED",
+        "inputs[1].image.url",
+    )
     yield "0 bytes", b"", "what?", "INVALID_ARGUMENT", "IMAGE_EMPTY", image
     yield "one byte", b"\x89", "what?", "INVALID_ARGUMENT", "IMAGE_FORMAT_UNKNOWN", image
     yield "text", b"A cat sat on the mat.\n" * 40, "what?", "INVALID_ARGUMENT", "IMAGE_FORMAT_UNKNOWN", image
-    yield "svg", b"<svg xmlns='http://www.w3.org/2000/svg'/>", "what?", "INVALID_ARGUMENT", "IMAGE_FORMAT_UNKNOWN", image
+    yield (
+        "svg",
+        b"<svg xmlns='http://www.w3.org/2000/svg'/>",
+        "what?",
+        "INVALID_ARGUMENT",
+        "IMAGE_FORMAT_UNKNOWN",
+        image,
+    )
     for percent in (1, 25, 50, 75, 99):
         cut = demo_image[: max(9, len(demo_image) * percent // 100)]
         yield f"{percent} % of a png", cut, "what?", "INVALID_ARGUMENT", "IMAGE_UNREADABLE", image
-    yield "30,000 x 30,000", png_header(30_000, 30_000), "what?", "INVALID_ARGUMENT", "IMAGE_TOO_MANY_PIXELS", image
+    yield (
+        "30,000 x 30,000",
+        png_header(30_000, 30_000),
+        "what?",
+        "INVALID_ARGUMENT",
+        "IMAGE_TOO_MANY_PIXELS",
+        image,
+    )
     yield "2^31 x 1", png_header(2**31 - 1, 1), "what?", "INVALID_ARGUMENT", "IMAGE_TOO_MANY_PIXELS", image
     yield "empty image", png_header(0, 0), "what?", "INVALID_ARGUMENT", "IMAGE_UNREADABLE", image
     yield "21 MiB", bytes(21 * MIB), "what?", "INVALID_ARGUMENT", "IMAGE_TOO_LARGE", image
@@ -70,11 +95,13 @@ def assert_documented(error, code, reason):
 def test_invalid_item_fails_alone_with_documented_status(demo, demo_image):
     valid = demo.client.outcomes([(demo_image, ["how many circles are in the picture?"])])[0, 0]
     for name, image, question, code, reason, field in invalid_items(demo_image):
-        outcomes = demo.client.outcomes([
-            (demo_image, ["how many circles are in the picture?"]),
-            (image, [question]),
-            (demo_image, ["how many circles are in the picture?"]),
-        ])
+        outcomes = demo.client.outcomes(
+            [
+                (demo_image, ["how many circles are in the picture?"]),
+                (image, [question]),
+                (demo_image, ["how many circles are in the picture?"]),
+            ]
+        )
         assert outcomes.keys() == {(0, 0), (1, 0), (2, 0)}, name
         assert_documented(outcomes[1, 0], code, reason)
         assert outcomes[1, 0].field == field, name

@@ -151,14 +151,25 @@ def test_generation_options_change_answers(server, demo_image):
     assert scores == sorted(scores, reverse=True)
     short = call(server, "Ask", question(server, demo_image, text, max_new_tokens=1))[0].answer
     assert list(short.token_ids) == list(greedy.token_ids)[:1]
-    sampled = [call(server, "Ask", question(server, demo_image, text, temperature=3.0, seed=seed))[0].answer for seed in (1, 1, 2)]
+    sampled = [
+        call(server, "Ask", question(server, demo_image, text, temperature=3.0, seed=seed))[0].answer
+        for seed in (1, 1, 2)
+    ]
     assert sampled[0].token_ids == sampled[1].token_ids
 
 
-@pytest.mark.parametrize(("options", "field"), [({"num_beams": 99}, "generation.num_beams"), ({"temperature": 0.0}, "generation.temperature"),
-                                                ({"num_beams": 2, "top_k": 3}, "generation.num_beams")])
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"num_beams": 99}, "generation.num_beams"),
+        ({"temperature": 0.0}, "generation.temperature"),
+        ({"num_beams": 2, "top_k": 3}, "generation.num_beams"),
+    ],
+)
 def test_invalid_generation_option_is_named_in_error(server, demo_image, options, field):
-    error = server.client.error_of(lambda: call(server, "Ask", question(server, demo_image, "what?", **options)))
+    error = server.client.error_of(
+        lambda: call(server, "Ask", question(server, demo_image, "what?", **options))
+    )
     assert (error.code, error.field) == ("INVALID_ARGUMENT", field)
 
 
@@ -183,7 +194,9 @@ def test_http_results_equal_grpc_results(server):
     for scores, truth in zip(matches, scene["texts"], strict=True):
         assert math.isclose(scores["probability"], truth["probability"], abs_tol=TOLERANCE)
     parts = [("image", scene["png"]), *(("text", text.encode()) for text in texts)]
-    form = requests.post(f"{server.http}/v1/match", files=[(name, (None, part)) for name, part in parts], timeout=TIMEOUT_S)
+    form = requests.post(
+        f"{server.http}/v1/match", files=[(name, (None, part)) for name, part in parts], timeout=TIMEOUT_S
+    )
     for scores, same in zip(form.json()["matches"][0]["image_results"], matches, strict=True):
         assert scores == pytest.approx(same, abs=TOLERANCE)
     vectors = post("/v1/embed", inputs={"images": [image], "texts": texts})
@@ -191,15 +204,24 @@ def test_http_results_equal_grpc_results(server):
     assert math.isclose(cosine, scene["texts"][0]["cosine"], abs_tol=TOLERANCE)
     caption = post("/v1/caption", inputs={"images": [image]})["captions"][0]["image_results"][0]
     assert caption
-    prompted = post("/v1/caption", inputs={"images": [image], "texts": [["a picture of"]]}, generation={"num_beams": 2})
+    prompted = post(
+        "/v1/caption", inputs={"images": [image], "texts": [["a picture of"]]}, generation={"num_beams": 2}
+    )
     assert prompted["captions"][0]["image_results"][0].startswith("a picture of")
     choice = {"text": "what color is it?", "candidates": ["red", "blue"]}
-    response = post("/v1/ask", inputs={"images": [image], "texts": [[choice, "what is it?"]]}, details=True, model="demo")
+    response = post(
+        "/v1/ask", inputs={"images": [image], "texts": [[choice, "what is it?"]]}, details=True, model="demo"
+    )
     [answers] = response["captions"]
     assert answers["image_results"][0] in {"red", "blue"} and answers["details"][0]["probability"] >= 0.5
-    with requests.post(f"{server.http}/v1/caption", json={"inputs": {"images": [image]}, "stream": True, "stream_tokens": True},
-                       timeout=TIMEOUT_S) as response:
-        events = [line.removeprefix("event: ") for line in response.text.splitlines() if line.startswith("event: ")]
+    with requests.post(
+        f"{server.http}/v1/caption",
+        json={"inputs": {"images": [image]}, "stream": True, "stream_tokens": True},
+        timeout=TIMEOUT_S,
+    ) as response:
+        events = [
+            line.removeprefix("event: ") for line in response.text.splitlines() if line.startswith("event: ")
+        ]
     assert set(events[:-2]) == {"piece"} and events[-2:] == ["answer", "end"]
 
 
@@ -208,7 +230,9 @@ def test_form_and_json_report_the_same_error(server, demo_image):
     payload = {"inputs": {"images": [image], "texts": [["what?"]]}, "generation": []}
     json_response = requests.post(f"{server.http}/v1/ask", json=payload, timeout=TIMEOUT_S)
     parts = [("image", demo_image), ("question", b"what?"), ("generation", b"[]")]
-    form_response = requests.post(f"{server.http}/v1/ask", files=[(name, (None, part)) for name, part in parts], timeout=TIMEOUT_S)
+    form_response = requests.post(
+        f"{server.http}/v1/ask", files=[(name, (None, part)) for name, part in parts], timeout=TIMEOUT_S
+    )
     for response in (json_response, form_response):
         body = response.json()
         assert (response.status_code, body["reason"], body["field"]) == (400, "PAYLOAD_INVALID", "generation")
@@ -223,10 +247,14 @@ def test_mixed_tasks_answer_like_single_requests(server):
         return answer.text, answer.margin
 
     def search(image):
-        return call(server, "Ask", question(server, image, "what is there?", num_beams=3))[0].answer.text, math.inf
+        return call(server, "Ask", question(server, image, "what is there?", num_beams=3))[
+            0
+        ].answer.text, math.inf
 
     def choose(image):
-        answer = call(server, "Ask", question(server, image, "what color is it?", ["red", "green", "blue"]))[0].answer
+        answer = call(server, "Ask", question(server, image, "what color is it?", ["red", "green", "blue"]))[
+            0
+        ].answer
         return answer.text, answer.margin
 
     def caption(image):

@@ -22,7 +22,9 @@ def ask_by_grpc(server, image):
 def ask_by_http(server, image):
     """Asks a question with a trace context."""
     inputs = {"texts": [[QUESTION]], "images": [{"url": image}]}
-    requests.post(f"{server.http}/v1/ask", json={"inputs": inputs}, headers=PARENT, timeout=TIMEOUT_S).raise_for_status()
+    requests.post(
+        f"{server.http}/v1/ask", json={"inputs": inputs}, headers=PARENT, timeout=TIMEOUT_S
+    ).raise_for_status()
 
 
 def trace_of(collector, trace=TRACE, server_spans=1):
@@ -43,25 +45,60 @@ def trace_of(collector, trace=TRACE, server_spans=1):
     return by_name, [span for span in spans if (span.trace, span.id) in linked(spans)]
 
 
-@pytest.mark.parametrize("ask, name, attributes_of_root", [
-    (ask_by_grpc, "blip.v1.BlipService/Ask",
-     {"rpc.system": "grpc", "rpc.service": "blip.v1.BlipService", "rpc.method": "Ask", "rpc.grpc.status_code": 0}),
-    (ask_by_http, "POST /v1/ask",
-     {"http.request.method": "POST", "http.route": "/v1/ask", "url.path": "/v1/ask", "http.response.status_code": 200}),
-])
-def test_trace_contains_stages_batch_and_client_span(fetching, web, either_collector, ask, name, attributes_of_root):
+@pytest.mark.parametrize(
+    "ask, name, attributes_of_root",
+    [
+        (
+            ask_by_grpc,
+            "blip.v1.BlipService/Ask",
+            {
+                "rpc.system": "grpc",
+                "rpc.service": "blip.v1.BlipService",
+                "rpc.method": "Ask",
+                "rpc.grpc.status_code": 0,
+            },
+        ),
+        (
+            ask_by_http,
+            "POST /v1/ask",
+            {
+                "http.request.method": "POST",
+                "http.route": "/v1/ask",
+                "url.path": "/v1/ask",
+                "http.response.status_code": 200,
+            },
+        ),
+    ],
+)
+def test_trace_contains_stages_batch_and_client_span(
+    fetching, web, either_collector, ask, name, attributes_of_root
+):
     collector = either_collector
-    server = fetching("--otlp-endpoint", collector.url, "--otlp-protocol", collector.protocol, environment=FAST_EXPORT)
+    server = fetching(
+        "--otlp-endpoint", collector.url, "--otlp-protocol", collector.protocol, environment=FAST_EXPORT
+    )
     ask(server, web.url("image"))
     spans, (batch,) = trace_of(collector)
     assert {span_name: len(each) for span_name, each in spans.items()} == {
-        name: 1, "fetch": 1, "preprocess": 1, "image_decode": 1, "image_scale": 1,
-        "pair": 1, "queue": 1, "vision": 1, "text": 1, "decode": 1, "write": 1}
+        name: 1,
+        "fetch": 1,
+        "preprocess": 1,
+        "image_decode": 1,
+        "image_scale": 1,
+        "pair": 1,
+        "queue": 1,
+        "vision": 1,
+        "text": 1,
+        "decode": 1,
+        "write": 1,
+    }
     (root,), (pair,), (fetch,) = spans[name], spans["pair"], spans["fetch"]
     assert root.parent == CALLER and root.state == "shop=cart"
     assert attributes_of_root.items() <= root.attributes.items()
     assert {child.parent for child in (pair, fetch, *spans["preprocess"], *spans["write"])} == {root.id}
-    assert {part.parent for part in (*spans["image_decode"], *spans["image_scale"])} == {spans["preprocess"][0].id}
+    assert {part.parent for part in (*spans["image_decode"], *spans["image_scale"])} == {
+        spans["preprocess"][0].id
+    }
     stages = [spans[stage][0] for stage in ("queue", "vision", "text", "decode")]
     assert {stage.parent for stage in stages} == {pair.id}
     ends = [(span.start, span.end) for span in (fetch, *spans["preprocess"], *stages)]
@@ -86,13 +123,24 @@ def test_ask_stream_records_one_span_per_request(start, collector, demo_image):
     (root,) = spans["blip.v1.BlipService/AskStream"]
     assert len(spans["request"]) == 4 and {span.parent for span in spans["request"]} == {root.id}
     assert {pair.parent for pair in spans["pair"]} < {span.id for span in spans["request"]}
-    assert [span.attributes["error.type"] for span in spans["request"] if span.attributes] == ["EMPTY_REQUEST"]
-    assert sorted(link for batch in batches for link in batch.links) == sorted((TRACE, pair.id) for pair in spans["pair"])
+    assert [span.attributes["error.type"] for span in spans["request"] if span.attributes] == [
+        "EMPTY_REQUEST"
+    ]
+    assert sorted(link for batch in batches for link in batch.links) == sorted(
+        (TRACE, pair.id) for pair in spans["pair"]
+    )
 
 
 def test_batch_span_links_items_of_different_clients(start, collector, demo_image):
-    server = start("--otlp-endpoint", collector.url, "--max-batch-delay-ms", "60000", "--max-batch-questions", "2",
-                   environment=FAST_EXPORT)
+    server = start(
+        "--otlp-endpoint",
+        collector.url,
+        "--max-batch-delay-ms",
+        "60000",
+        "--max-batch-questions",
+        "2",
+        environment=FAST_EXPORT,
+    )
     calls = []
     for n, trace in enumerate(("1" * 32, "2" * 32)):
         client = server.connect(headers=[("traceparent", f"00-{trace}-{CALLER}-01")])
@@ -106,7 +154,9 @@ def test_batch_span_links_items_of_different_clients(start, collector, demo_imag
 
 def test_failed_stage_span_has_error_reason(fetching, web, collector, demo_image):
     server = fetching("--otlp-endpoint", collector.url, environment=FAST_EXPORT)
-    server.connect(headers=PARENT.items()).outcomes([(web.url("missing"), [QUESTION]), (b"not an image", [QUESTION])])
+    server.connect(headers=PARENT.items()).outcomes(
+        [(web.url("missing"), [QUESTION]), (b"not an image", [QUESTION])]
+    )
     spans, _ = trace_of(collector)
     assert [span.attributes["error.type"] for span in spans["fetch"]] == ["URL_BAD_STATUS"]
     assert [span.attributes["error.type"] for span in spans["preprocess"]] == ["IMAGE_FORMAT_UNKNOWN"]
@@ -131,9 +181,14 @@ def test_trace_propagation_off_sends_no_traceparent(fetching, web, collector):
 
 def test_otel_variables_configure_collector_and_service(start, either_collector, demo_image):
     collector = either_collector
-    environment = {**FAST_EXPORT, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_EXPORTER_OTLP_PROTOCOL": collector.protocol,
-                   "OTEL_EXPORTER_OTLP_HEADERS": "x-team=shop",
-                   "OTEL_SERVICE_NAME": "vqa", "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test"}
+    environment = {
+        **FAST_EXPORT,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": collector.protocol,
+        "OTEL_EXPORTER_OTLP_HEADERS": "x-team=shop",
+        "OTEL_SERVICE_NAME": "vqa",
+        "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test",
+    }
     ask_by_grpc(start(environment=environment), demo_image)
     trace_of(collector)
     resource = attributes(collector.resources[0])
@@ -159,7 +214,9 @@ def test_unavailable_collector_does_not_affect_answers(start, demo_image, kind, 
         "hanging": hanging.url,
     }[kind]
     log = tmp_path / "log"
-    server = start("--otlp-endpoint", endpoint, "--otlp-protocol", protocol.protocol, environment=FAST_EXPORT, log=log)
+    server = start(
+        "--otlp-endpoint", endpoint, "--otlp-protocol", protocol.protocol, environment=FAST_EXPORT, log=log
+    )
     # There are more spans than the export queue holds.
     questions = [f"is number {n} there?" for n in range(500)]
     for _ in range(3):
@@ -177,7 +234,13 @@ def test_unavailable_collector_does_not_affect_answers(start, demo_image, kind, 
 def test_drain_exports_last_spans(start, either_collector, demo_image):
     collector = either_collector
     # Without the drain, the server would export them after an hour.
-    server = start("--otlp-endpoint", collector.url, "--otlp-protocol", collector.protocol, environment={"OTEL_BSP_SCHEDULE_DELAY": "3600000"})
+    server = start(
+        "--otlp-endpoint",
+        collector.url,
+        "--otlp-protocol",
+        collector.protocol,
+        environment={"OTEL_BSP_SCHEDULE_DELAY": "3600000"},
+    )
     ask_by_grpc(server, demo_image)
     server.process.send_signal(signal.SIGTERM)
     assert server.process.wait(timeout=TIMEOUT_S) == 0
@@ -187,7 +250,9 @@ def test_drain_exports_last_spans(start, either_collector, demo_image):
 
 def test_cancelled_call_is_recorded_until_cancellation(start, collector, demo_image):
     server = start("--otlp-endpoint", collector.url, "--max-batch-questions", "1", environment=FAST_EXPORT)
-    call = server.connect(headers=PARENT.items()).ask([(demo_image, [f"is number {n} there?" for n in range(1000)])])
+    call = server.connect(headers=PARENT.items()).ask(
+        [(demo_image, [f"is number {n} there?" for n in range(1000)])]
+    )
     next(call)
     call.cancel()
     spans = collector.until(lambda spans: any(span.trace == TRACE and span.kind == SERVER for span in spans))

@@ -40,14 +40,29 @@ def invalid_urls(web):
     yield "not a url", "cat.png", "INVALID_ARGUMENT", "URL_INVALID"
     yield "too long", web.url("a" * 9000), "INVALID_ARGUMENT", "URL_INVALID"
     yield "invalid data url", "data:;base64", "INVALID_ARGUMENT", "URL_INVALID"
-    yield "data without an image", "data:image/png;base64,aGVsbG8=", "INVALID_ARGUMENT", "IMAGE_FORMAT_UNKNOWN"
+    yield (
+        "data without an image",
+        "data:image/png;base64,aGVsbG8=",
+        "INVALID_ARGUMENT",
+        "IMAGE_FORMAT_UNKNOWN",
+    )
     yield "empty data", "data:,", "INVALID_ARGUMENT", "IMAGE_EMPTY"
     yield "too much data", data_url(bytes(21 * MIB)), "INVALID_ARGUMENT", "URL_TOO_MANY_BYTES"
     yield "another scheme", "file:///etc/passwd", "INVALID_ARGUMENT", "URL_SCHEME_REFUSED"
-    yield "credentials", f"http://user:secret@127.0.0.1:{web.port}/image", "INVALID_ARGUMENT", "URL_CREDENTIALS_REFUSED"
+    yield (
+        "credentials",
+        f"http://user:secret@127.0.0.1:{web.port}/image",
+        "INVALID_ARGUMENT",
+        "URL_CREDENTIALS_REFUSED",
+    )
     yield "another port", "http://127.0.0.1:22/", "INVALID_ARGUMENT", "URL_PORT_REFUSED"
     yield "another address", f"http://127.0.0.2:{web.port}/image", "INVALID_ARGUMENT", "URL_ADDRESS_REFUSED"
-    yield "the same in IPv6", f"http://[::ffff:127.0.0.1]:{web.port}/image", "INVALID_ARGUMENT", "URL_ADDRESS_REFUSED"
+    yield (
+        "the same in IPv6",
+        f"http://[::ffff:127.0.0.1]:{web.port}/image",
+        "INVALID_ARGUMENT",
+        "URL_ADDRESS_REFUSED",
+    )
     yield "metadata", "http://169.254.169.254/latest/meta-data/", "INVALID_ARGUMENT", "URL_ADDRESS_REFUSED"
     yield "redirect to loopback", web.url("to-loopback"), "INVALID_ARGUMENT", "URL_ADDRESS_REFUSED"
     yield "redirect to a file", web.url("to-file"), "INVALID_ARGUMENT", "URL_SCHEME_REFUSED"
@@ -67,7 +82,9 @@ def test_invalid_url_fails_alone_with_documented_status(fetching, web, demo_imag
     valid = server.client.outcomes([(demo_image, [QUESTION])])[0, 0]
     idle = server.peak_memory_bytes()
     for name, url, code, reason in invalid_urls(web):
-        outcomes = server.client.outcomes([(web.url("image"), [QUESTION]), (url, [QUESTION, ""]), (demo_image, [QUESTION])])
+        outcomes = server.client.outcomes(
+            [(web.url("image"), [QUESTION]), (url, [QUESTION, ""]), (demo_image, [QUESTION])]
+        )
         assert outcomes.keys() == {(0, 0), (1, 0), (1, 1), (2, 0)}, name
         assert outcomes[1, 0].reason == reason, name
         assert_documented(outcomes[1, 0], code, reason)
@@ -92,7 +109,9 @@ def test_loopback_urls_are_rejected_in_every_notation(demo, web):
 def test_allowed_domains_exclude_all_others(fetching, web):
     server = fetching("--fetch-allow-domains", "images.example,*.photos.example")
     for url in (web.url("image"), "http://example.org/", "http://photos.example/"):
-        assert_documented(server.client.outcomes([(url, [QUESTION])])[0, 0], "INVALID_ARGUMENT", "URL_HOST_REFUSED")
+        assert_documented(
+            server.client.outcomes([(url, [QUESTION])])[0, 0], "INVALID_ARGUMENT", "URL_HOST_REFUSED"
+        )
     assert web.paths == []
 
 
@@ -106,7 +125,9 @@ def test_idle_fetch_ends_at_total_timeout(fetching, web):
 
 def test_idle_fetch_ends_at_deadline_and_others_are_answered(fetching, web, demo_image):
     server = fetching("--fetch-total-timeout-ms", "3600000")
-    call = server.client.ask([(web.url("idle"), [QUESTION]), (demo_image, [QUESTION]), (web.url("image"), [QUESTION])], 3)
+    call = server.client.ask(
+        [(web.url("idle"), [QUESTION]), (demo_image, [QUESTION]), (web.url("image"), [QUESTION])], 3
+    )
     answered_images = {next(call).image_index, next(call).image_index}
     assert answered_images == {1, 2}
     with pytest.raises(grpc.RpcError) as raised:

@@ -56,7 +56,9 @@ class ClientPool:
         """Sends one request and compares its answers."""
         inputs = [(each.image, each.questions[:1] if is_single else each.questions) for each in chosen]
         outstanding = {
-            (image, question) for image, (_, questions) in enumerate(inputs) for question in range(len(questions))
+            (image, question)
+            for image, (_, questions) in enumerate(inputs)
+            for question in range(len(questions))
         }
         async for image, question, outcome in client.ask(inputs, timeout_s=TIMEOUT_S):
             outstanding.remove((image, question))

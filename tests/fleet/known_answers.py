@@ -31,7 +31,12 @@ def noise(side, seed):
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", side, side, 8, 2, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows, 0)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(rows, 0))
+        + chunk(b"IEND", b"")
+    )
 
 
 async def single_answers(address):
@@ -39,7 +44,10 @@ async def single_answers(address):
     texts, _, images = easy_vqa.get_test_questions()
     paths = easy_vqa.get_test_image_paths()
     inputs = [
-        (Path(paths[image]).read_bytes(), [text for text, owner in zip(texts, images) if owner == image][:QUESTIONS])
+        (
+            Path(paths[image]).read_bytes(),
+            [text for text, owner in zip(texts, images) if owner == image][:QUESTIONS],
+        )
         for image in range(IMAGES)
     ]
     inputs.append((noise(340, seed=1), ["is there a circle?", "what color is the shape?"]))

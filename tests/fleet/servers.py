@@ -14,7 +14,7 @@ TIMEOUT_S = 300
 
 
 def free_ports(count):
-    """Returns ports below those of outgoing connections, so that a restarted server finds its port free."""
+    """Returns ports below those of outgoing connections, so that they are free after a restart."""
     ports = []
     while len(ports) < count:
         port = random.randrange(10_000, 32_000)
@@ -63,7 +63,9 @@ class Server:
 
     def metric(self, name, *labels):
         """Returns the sum of all series with this name and these labels."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=TIMEOUT_S) as page:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=TIMEOUT_S
+        ) as page:
             lines = page.read().decode().splitlines()
         selected = [
             line
@@ -96,23 +98,33 @@ class Proxy:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
     def configuration(self, file, servers, listens, ports):
-        """Returns the configuration with the addresses of the test. Every address must occur once."""
+        """Returns the configuration with the addresses of the test.
+
+        Every address must occur once.
+        """
         text = (ROOT / "deploy/proxy" / file).read_text()
         changes = {listens: listens.replace(":50051", self.address).replace(" 50051", f" {self.address}")}
         for number, server in enumerate(servers, start=1):
-            changes[f"blip-{number}:50051" + ports] = server.address + ports.replace("9090", str(server.metrics_port))
+            changes[f"blip-{number}:50051" + ports] = server.address + ports.replace(
+                "9090", str(server.metrics_port)
+            )
         for original, replacement in changes.items():
             assert text.count(original) == 1, f"{file} contains {original!r} {text.count(original)} times"
             text = text.replace(original, replacement)
         return text
 
     def haproxy(self, servers, folder):
-        (folder / "haproxy.cfg").write_text(self.configuration("haproxy.cfg", servers, "bind :50051", " check port 9090"))
+        (folder / "haproxy.cfg").write_text(
+            self.configuration("haproxy.cfg", servers, "bind :50051", " check port 9090")
+        )
         return TOOLS / "bin/haproxy", "-db", "-f", folder / "haproxy.cfg"
 
     def nginx(self, servers, folder):
         (folder / "blip-serve.conf").write_text(self.configuration("nginx.conf", servers, "listen 50051", ""))
-        paths = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        paths = "".join(
+            f"{kind}_temp_path {folder}/{kind};\n"
+            for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
+        )
         (folder / "nginx.conf").write_text(
             f"daemon off; pid {folder}/pid; error_log stderr crit; worker_processes 1;\n"
             f"events {{ worker_connections 4096; }}\nhttp {{ access_log off;\n{paths} include {folder}/blip-serve.conf; }}\n"

@@ -19,7 +19,7 @@ LANGUAGES = ["python", "node", "rust"]
 
 @pytest.fixture(scope="module")
 def examples(tmp_path_factory):
-    """A copy of the examples with node_modules, so that nothing is installed into the working tree."""
+    """A copy of the examples with node_modules. The working tree is not modified."""
     folder = tmp_path_factory.mktemp("copy")
     shutil.copytree(EXAMPLES, folder / "examples", ignore=shutil.ignore_patterns("node_modules", "rust"))
     shutil.copytree(ROOT / "proto", folder / "proto")
@@ -35,17 +35,31 @@ def begin(examples):
     def start(language, servers, *options, tls=False, key=None, questions=QUESTIONS, image=IMAGE):
         scheme, host = ("https", "localhost") if tls else ("http", "127.0.0.1")
         addresses = [f"{host}:{server.port}" for server in servers]
-        target = ["--target", "dns:///" + addresses[0], "--tls"] if tls else ["--target", "ipv4:" + ",".join(addresses)]
+        target = (
+            ["--target", "dns:///" + addresses[0], "--tls"]
+            if tls
+            else ["--target", "ipv4:" + ",".join(addresses)]
+        )
         command = {
             "python": [sys.executable, "-B", "-u", examples / "python/ask.py", *target],
             "node": ["node", examples / "node/ask.js", *target],
-            "rust": [os.environ["BLIP_EXAMPLE_BIN"], *(f"--server={scheme}://{address}" for address in addresses)],
+            "rust": [
+                os.environ["BLIP_EXAMPLE_BIN"],
+                *(f"--server={scheme}://{address}" for address in addresses),
+            ],
         }[language]
         command += ["--image", image, *(f"--question={question}" for question in questions), *options]
         environment = {name: value for name, value in os.environ.items() if name != "BLIP_API_KEY"}
         environment |= {"BLIP_API_KEY": key} if key else {}
-        started.append(subprocess.Popen([str(part) for part in command], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                        env=environment))
+        started.append(
+            subprocess.Popen(
+                [str(part) for part in command],
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+                env=environment,
+            )
+        )
         return started[-1]
 
     yield start
@@ -76,7 +90,14 @@ def answers_of(result):
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_example_prints_the_answers_of_the_ask_command(servers, ask, language):
     pair = [server.start() for server in servers(2)]
-    command = [os.environ["BLIP_SERVE_BIN"], "ask", "--server", f"http://{pair[0].address}", "--image", str(IMAGE)]
+    command = [
+        os.environ["BLIP_SERVE_BIN"],
+        "ask",
+        "--server",
+        f"http://{pair[0].address}",
+        "--image",
+        str(IMAGE),
+    ]
     for question in QUESTIONS:
         command += ["--question", question]
     expected = subprocess.run(command, capture_output=True, text=True, check=True, timeout=TIMEOUT_S).stdout
@@ -112,14 +133,33 @@ def test_example_prints_errors_of_items_and_calls(servers, ask, language, tmp_pa
 def test_example_uses_tls_certificate_and_key(servers, ask, language, tmp_path):
     authority = trustme.CA()
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-    for name, certificate in (("server", authority.issue_cert("localhost", "127.0.0.1")), ("client", authority.issue_cert("client@x.y"))):
+    for name, certificate in (
+        ("server", authority.issue_cert("localhost", "127.0.0.1")),
+        ("client", authority.issue_cert("client@x.y")),
+    ):
         certificate.private_key_pem.write_to_path(tmp_path / f"{name}.key")
         for part in certificate.cert_chain_pems:
             part.write_to_path(tmp_path / f"{name}.pem", append=True)
-    (server,) = servers(1, "--auth-keys", KEY, "--tls-cert-file", tmp_path / "server.pem", "--tls-key-file", tmp_path / "server.key",
-                        "--tls-client-ca-file", tmp_path / "ca.pem")
+    (server,) = servers(
+        1,
+        "--auth-keys",
+        KEY,
+        "--tls-cert-file",
+        tmp_path / "server.pem",
+        "--tls-key-file",
+        tmp_path / "server.key",
+        "--tls-client-ca-file",
+        tmp_path / "ca.pem",
+    )
     server.start()
-    files = ("--ca-file", tmp_path / "ca.pem", "--cert-file", tmp_path / "client.pem", "--key-file", tmp_path / "client.key")
+    files = (
+        "--ca-file",
+        tmp_path / "ca.pem",
+        "--cert-file",
+        tmp_path / "client.pem",
+        "--key-file",
+        tmp_path / "client.key",
+    )
     result = ask(language, [server], *files, tls=True, key=KEY)
     assert (result.returncode, set(answers_of(result))) == (0, set(QUESTIONS)), result
 
@@ -146,7 +186,9 @@ def test_hedged_call_survives_stopped_server(servers, examples):
     target = f"ipv4:{stopped.address},{other.address}"
     shutil.copy(ROOT / "tests/fleet/hedge.mjs", examples / "node")
     command = ["node", examples / "node/hedge.mjs", client, config, target, IMAGE]
-    with subprocess.Popen([str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        [str(part) for part in command], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         while process.stdout.readline() != "ready\n":
             assert process.poll() is None
         # The client has connections to both servers.

@@ -53,7 +53,9 @@ def test_call_with_answers_is_not_retried(servers):
     questions = [f"is number {number} there?" for number in range(1000)]
 
     async def run():
-        pair = [server.start() for server in servers(2, "--max-batch-questions", "1", "--self-test-idle-s", "0")]
+        pair = [
+            server.start() for server in servers(2, "--max-batch-questions", "1", "--self-test-idle-s", "0")
+        ]
         async with BlipClient("ipv4:" + ",".join(server.address for server in pair)) as client:
             responses = aiter(client.stub.Ask(request(image, questions), timeout=TIMEOUT_S))
             await anext(responses)

@@ -51,7 +51,10 @@ def all_clients_connected(servers):
 
 def report(name, pool, ratios):
     """Prints the counts and the balance of the load."""
-    print(f"\n{name}: {dict(pool.counts)}; load relative to the mean: {ratios[0]} at the start, {ratios[1]} at the end")
+    print(
+        f"\n{name}: {dict(pool.counts)}; load relative to the mean: "
+        f"{ratios[0]} at the start, {ratios[1]} at the end"
+    )
 
 
 def test_scale_out_is_invisible_to_balancing_clients(servers, known_answers):
@@ -76,6 +79,10 @@ def test_scale_out_is_invisible_behind_proxy(servers, proxy, known_answers, name
 
     async def run():
         pool = ClientPool(f"ipv4:{address}", known_answers, ROOT / "examples/service_config_proxy.json")
-        report(name, pool, await run_events(pool, fleet, lambda running: all(server.answered() > 0 for server in running)))
+        report(
+            name,
+            pool,
+            await run_events(pool, fleet, lambda running: all(server.answered() > 0 for server in running)),
+        )
 
     asyncio.run(run())

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints the folder with the tools of the fleet tests. The first call fetches them into the cache that
-# all clones share. It needs no root. The folder contains:
+# Prints the folder with the tools of the fleet tests. The first call fetches them into the cache
+# that all clones share. It needs no root. The folder contains:
 #
 #   venv/               Python with the packages of the tests and of the Python example
 #   stubs/              gRPC stubs of the Python example

@@ -91,9 +91,15 @@ def main():
     parser.add_argument("--in-flight", type=int, default=64, help="concurrent requests")
     parser.add_argument("--timeout", type=float, default=600.0, help="timeout of a request in seconds")
     parser.add_argument("--images", type=int, help="number of images to ask about [default: all]")
-    parser.add_argument("--min-accuracy", type=float, default=0.99, help="fraction of correct answers required")
-    parser.add_argument("--near-tie", type=float, default=0.0,
-                        help="accept a difference below this margin of the reference, for f16 and bf16")  # fmt: skip
+    parser.add_argument(
+        "--min-accuracy", type=float, default=0.99, help="fraction of correct answers required"
+    )
+    parser.add_argument(
+        "--near-tie",
+        type=float,
+        default=0.0,
+        help="accept a difference below this margin of the reference, for f16 and bf16",
+    )
     options = parser.parse_args()
     reference = json.loads(gzip.decompress(options.reference.read_bytes()))
     paths, questions = easy_vqa_set.load()

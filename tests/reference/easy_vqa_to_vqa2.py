@@ -31,14 +31,19 @@ def convert(paths, questions):
     for position, question in enumerate(questions):
         ids = {"question_id": position, "image_id": numbers[question.image]}
         listed.append({**ids, "question": question.text})
-        people = [{"answer_id": person + 1, "answer": question.answer, "answer_confidence": "yes"} for person in range(PEOPLE)]
-        annotated.append({
-            **ids,
-            "question_type": " ".join(question.text.rstrip("?").split()[:2]),
-            "answer_type": answer_type(question.answer),
-            "multiple_choice_answer": question.answer,
-            "answers": people,
-        })  # fmt: skip
+        people = [
+            {"answer_id": person + 1, "answer": question.answer, "answer_confidence": "yes"}
+            for person in range(PEOPLE)
+        ]
+        annotated.append(
+            {
+                **ids,
+                "question_type": " ".join(question.text.rstrip("?").split()[:2]),
+                "answer_type": answer_type(question.answer),
+                "multiple_choice_answer": question.answer,
+                "answers": people,
+            }
+        )
     return {"questions": listed}, {"annotations": annotated}
 
 

@@ -59,7 +59,9 @@ def main():
     right = sum(texts[index[a.ids]] == q.answer for a, q in zip(answers, questions, strict=True))
     content = {
         "right": right,
-        "answers": [{"text": text, "token_ids": list(ids)} for text, ids in zip(texts, distinct, strict=True)],
+        "answers": [
+            {"text": text, "token_ids": list(ids)} for text, ids in zip(texts, distinct, strict=True)
+        ],
         "given": [[index[a.ids], round(a.score, 5), round(a.margin, 3)] for a in answers],
     }
     size = reference_file.write(options.out, options.model, content)

@@ -1,4 +1,4 @@
-"""Writes the files of reference results, with the images of drawn scenes and the origin of the results."""
+"""Writes the files of reference results, and draws the images in them."""
 
 import base64
 import gzip
@@ -40,7 +40,10 @@ def png(image):
 
 
 def write(path, model, content):
-    """Writes gzipped JSON with the digest of the model and the library version. Returns its size."""
+    """Writes gzipped JSON with the digest of the model and the library version.
+
+    Returns its size.
+    """
     origin = {
         "model_sha256": hashlib.sha256((model / "model.safetensors").read_bytes()).hexdigest(),
         "transformers": transformers.__version__,

@@ -45,7 +45,9 @@ def caption(model, tokenizer, pixels, prompt):
     """Returns the result of `generate` with its defaults."""
     input_ids = tokenizer(prompt, return_tensors="pt").input_ids if prompt else None
     start_tokens = 1 if input_ids is None else input_ids.shape[1] - 1
-    out = model.generate(pixel_values=pixels, input_ids=input_ids, return_dict_in_generate=True, output_logits=True)
+    out = model.generate(
+        pixel_values=pixels, input_ids=input_ids, return_dict_in_generate=True, output_logits=True
+    )
     (answer,) = generation.answers_of(out, start_tokens, model.config.text_config.sep_token_id)
     # The tokenizer does not know [DEC], the start token.
     text = tokenizer.decode(out.sequences[0, 1:], skip_special_tokens=True)
@@ -61,12 +63,14 @@ def caption_scenes(model, tokenizer, images):
     """Returns the content of the file and a summary."""
     results = []
     for image, scene_kinds, pixels in images:
-        results.append({
-            "png": reference_file.png(image),
-            "truth": captions.write(captions.phrases(scene_kinds)),
-            "plain": caption(model, tokenizer, pixels, None),
-            "prompted": caption(model, tokenizer, pixels, PROMPT),
-        })  # fmt: skip
+        results.append(
+            {
+                "png": reference_file.png(image),
+                "truth": captions.write(captions.phrases(scene_kinds)),
+                "plain": caption(model, tokenizer, pixels, None),
+                "prompted": caption(model, tokenizer, pixels, PROMPT),
+            }
+        )
     prompt_ids = tokenizer(PROMPT, add_special_tokens=False).input_ids
     plain = sum(one["plain"]["text"] == one["truth"] for one in results)
     prompted = sum(one["prompted"]["text"] == f"{PROMPT} {one['truth']}" for one in results)

@@ -30,9 +30,12 @@ TEXTS = ("", "a picture of a dog", "how many people are standing in front of the
 
 
 def generate(model, pixel_values, input_ids, is_caption):
-    """Returns the generated ids without the prompt, their log-probability and the smallest margin."""
+    """Returns the generated ids after the prompt, their log-probability and the smallest margin."""
     generated = model.generate(
-        pixel_values=pixel_values, input_ids=input_ids.clone(), return_dict_in_generate=True, output_logits=True
+        pixel_values=pixel_values,
+        input_ids=input_ids.clone(),
+        return_dict_in_generate=True,
+        output_logits=True,
     )
     logits = torch.cat(generated.logits)
     ids = generated.sequences[0][input_ids.shape[1] - 1 if is_caption else 1 :]

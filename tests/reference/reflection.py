@@ -32,8 +32,10 @@ class ReflectedService:
         [response] = self._info(iter([request]))
         if response.HasField("error_response"):
             raise LookupError(response.error_response.error_message)
-        files = [descriptor_pb2.FileDescriptorProto.FromString(raw)
-                 for raw in response.file_descriptor_response.file_descriptor_proto]
+        files = [
+            descriptor_pb2.FileDescriptorProto.FromString(raw)
+            for raw in response.file_descriptor_response.file_descriptor_proto
+        ]
         by_name = {file.name: file for file in files}
 
         def add(file):
@@ -67,6 +69,9 @@ class ReflectedService:
 
 def connect(address, module=grpc, more_options=()):
     """Returns a channel for large messages. `module` is `grpc` or `grpc.aio`."""
-    options = [("grpc.max_send_message_length", MAX_MESSAGE_BYTES), ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-               *more_options]
+    options = [
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        *more_options,
+    ]
     return module.insecure_channel(address.removeprefix("http://"), options=options)

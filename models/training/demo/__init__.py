@@ -1,1 +1,1 @@
-"""Trains the demo models: data, networks, evaluation, model folders and one module for each task."""
+"""The training of the demo models."""

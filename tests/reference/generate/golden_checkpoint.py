@@ -28,7 +28,7 @@ WORDS = (
 
 
 def random_images(rng, count=2):
-    """Yields small images with edges and gradients, wide and tall, so that scaling has an effect."""
+    """Yields small wide and tall images with edges and gradients."""
     for _ in range(count):
         height, width = int(rng.integers(20, 70)), int(rng.integers(20, 70))
         y, x = numpy.mgrid[0:height, 0:width]

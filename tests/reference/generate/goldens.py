@@ -41,7 +41,11 @@ from golden_checkpoint import (
 def answer(model, pixel_values, input_ids, limits):
     """Returns the intermediate results and the answer of the reference for one question."""
     generated = model.generate(
-        input_ids=input_ids, pixel_values=pixel_values, return_dict_in_generate=True, output_logits=True, **limits
+        input_ids=input_ids,
+        pixel_values=pixel_values,
+        return_dict_in_generate=True,
+        output_logits=True,
+        **limits,
     )
     image_embeds = model.vision_model(pixel_values).last_hidden_state
     question_states = model.text_encoder(input_ids, encoder_hidden_states=image_embeds).last_hidden_state
@@ -97,25 +101,30 @@ def write(golden, folder):
         score = float(log_probabilities.gather(1, ids[1:, None]).sum())
         case |= {"pixel_values": pixel_values[0], "input_ids": input_ids[0]}
         tensors |= {f"case{i}.{key}": value.contiguous() for key, value in case.items()}
-        cases.append({
-            "image": f"image{image}.png",
-            "question": text,
-            "question_tokens": length,
-            "answer": tokenizer.decode([int(t) for t in ids if t < tokenizer.get_vocab_size()]),
-            "steps": len(ids) - 1,
-            "stopped": int(ids[-1]) == stop,
-            "score": score,
-            "smallest_margin": margin,
-        })  # fmt: skip
+        cases.append(
+            {
+                "image": f"image{image}.png",
+                "question": text,
+                "question_tokens": length,
+                "answer": tokenizer.decode([int(t) for t in ids if t < tokenizer.get_vocab_size()]),
+                "steps": len(ids) - 1,
+                "stopped": int(ids[-1]) == stop,
+                "score": score,
+                "smallest_margin": margin,
+            }
+        )
     save_file(tensors, folder / "expected.safetensors")
-    write_json(folder / "expected.json", {
-        "transformers": transformers_version,
-        "torch": torch.__version__.split("+")[0],
-        "pillow": pillow_version,
-        "seed": golden.seed,
-        "stop_token_id": stop,
-        "cases": cases,
-    })  # fmt: skip
+    write_json(
+        folder / "expected.json",
+        {
+            "transformers": transformers_version,
+            "torch": torch.__version__.split("+")[0],
+            "pillow": pillow_version,
+            "seed": golden.seed,
+            "stop_token_id": stop,
+            "cases": cases,
+        },
+    )
     return cases
 
 

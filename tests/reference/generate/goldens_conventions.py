@@ -43,7 +43,7 @@ TEXTS = (
     "what is the color of shape there a circle in picture how many are red blue green left right top a is the of red blue",
     "un##known rhinoceros " * 12,
     "日本 dog",
-)  # fmt: skip
+)
 
 
 def clean_question(text):
@@ -102,7 +102,9 @@ def write_low_variance(folder):
         folder / "expected.safetensors",
     )
     write_json(folder / "expected.json", {"epsilons_apart": difference, "cases": cases})
-    print(f"relative difference {difference:.3f}; answer lengths {[len(case['written_ids']) for case in cases]}")
+    print(
+        f"relative difference {difference:.3f}; answer lengths {[len(case['written_ids']) for case in cases]}"
+    )
     return tokenizer, encoder_token
 
 

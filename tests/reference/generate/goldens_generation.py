@@ -1,4 +1,6 @@
-"""Writes the golden files of generation and ranking: crates/blip/tests/goldens/NAME/generation.json.
+"""Writes the golden files of generation and ranking.
+
+Each is crates/blip/tests/goldens/NAME/generation.json.
 
 They belong to the checkpoints, questions and images that `goldens.py` writes. The script writes no
 weights. `transformers` computes each question alone in f32. A result is recorded only if f64 leads to
@@ -44,7 +46,14 @@ SEARCHES = (
     dict(num_beams=4, length_penalty=-1.0, num_sequences=2),
     dict(num_beams=3, min_length=6, num_sequences=2),
     dict(num_beams=3, repetition_penalty=1.3, num_sequences=3),
-    dict(num_beams=4, min_length=5, repetition_penalty=1.3, length_penalty=1.5, max_new_tokens=12, num_sequences=4),
+    dict(
+        num_beams=4,
+        min_length=5,
+        repetition_penalty=1.3,
+        length_penalty=1.5,
+        max_new_tokens=12,
+        num_sequences=4,
+    ),
     dict(num_beams=2, max_new_tokens=1, num_sequences=2),
     dict(min_length=6),
     dict(repetition_penalty=1.3),
@@ -68,8 +77,13 @@ def search(model, inputs, prompt_tokens, options):
     count = options.pop("num_sequences")
     config = model.config.text_config
     found = model.generate(
-        **inputs, **options, num_return_sequences=count, do_sample=False,
-        return_dict_in_generate=True, output_scores=True, output_logits=True,
+        **inputs,
+        **options,
+        num_return_sequences=count,
+        do_sample=False,
+        return_dict_in_generate=True,
+        output_scores=True,
+        output_logits=True,
     )
     sequences = []
     for index, ids in enumerate(found.sequences[:, 1 + prompt_tokens :].tolist()):
@@ -101,7 +115,10 @@ def searches(single, double, inputs_of, prompt_tokens, options_list, **context):
 
 
 def candidate_lists(config, rng):
-    """Yields (candidates, shortlist). Many candidates share a prefix, some are equal, one is unique."""
+    """Yields (candidates, shortlist).
+
+    Many candidates share a prefix, some are equal, one is unique.
+    """
     specials = {config.bos_token_id, config.sep_token_id, config.pad_token_id}
     tokens = [token for token in range(config.vocab_size) if token not in specials]
     few = rng.sample(tokens, 12)
@@ -114,7 +131,7 @@ def candidate_lists(config, rng):
 
 @torch.no_grad()
 def ranking(model, question_states, candidates, shortlist):
-    """Returns the ranking of the original repository in f64, or None if the shortlist is ambiguous."""
+    """Returns the original ranking in f64, or None if the shortlist is ambiguous."""
     config = model.config.text_config
     decode = lambda ids: model.text_decoder(
         torch.tensor([ids]), encoder_hidden_states=question_states, is_decoder=True, use_cache=False
@@ -158,7 +175,9 @@ def write(golden, folder):
         for candidates, shortlist in candidate_lists(config, rng):
             ranked = ranking(double, states, candidates, shortlist)
             if ranked is not None:
-                rankings.append({"case": case, "candidates": candidates, "shortlist": shortlist, "ranked": ranked})
+                rankings.append(
+                    {"case": case, "candidates": candidates, "shortlist": shortlist, "ranked": ranked}
+                )
     for case in range(2):  # the two images
         for length in PROMPT_LENGTHS:
             prompt = [config.bos_token_id] + [rng.randrange(5, 40) for _ in range(length)]
@@ -173,12 +192,16 @@ def write(golden, folder):
     path = folder / "generation.json"
     versions = {"transformers": transformers_version, "torch": torch.__version__.split("+")[0]}
     goldens = {"answers": answers, "captions": captions, "rankings": rankings}
-    lines = [f'  "{key}": [\n    ' + ",\n    ".join(map(json.dumps, rounded(records))) + "\n  ]"
-             for key, records in goldens.items()]
+    lines = [
+        f'  "{key}": [\n    ' + ",\n    ".join(map(json.dumps, rounded(records))) + "\n  ]"
+        for key, records in goldens.items()
+    ]
     head = [f'  "{key}": {json.dumps(value)}' for key, value in versions.items()]
     path.write_text("{\n" + ",\n".join(head + lines) + "\n}\n")
-    print(f"{golden.name:16} {path.stat().st_size / 1e3:7.0f} kB  {len(answers)} answers, {len(captions)} captions, "
-          f"{len(rankings)} rankings")
+    print(
+        f"{golden.name:16} {path.stat().st_size / 1e3:7.0f} kB  {len(answers)} answers, {len(captions)} captions, "
+        f"{len(rankings)} rankings"
+    )
 
 
 def rounded(value):
@@ -220,12 +243,15 @@ def write_processors(path, vocabulary=13, stop=2, rows=3, length=4):
         config._eos_token_tensor = torch.tensor([stop])
         processors = model._get_logits_processor(config, input_ids_seq_length=length, device="cpu")
         processed = processors(sequences, logits.clone())
-        records.append({
-            "options": dict(repetition_penalty=1.0, min_length=0, temperature=1.0, top_k=0, top_p=1.0) | options,
-            "sequences": sequences.tolist(),
-            "logits": logits.tolist(),
-            "processed": [[None if math.isinf(x) else x for x in row] for row in processed.tolist()],
-        })
+        records.append(
+            {
+                "options": dict(repetition_penalty=1.0, min_length=0, temperature=1.0, top_k=0, top_p=1.0)
+                | options,
+                "sequences": sequences.tolist(),
+                "logits": logits.tolist(),
+                "processed": [[None if math.isinf(x) else x for x in row] for row in processed.tolist()],
+            }
+        )
     lines = ",\n    ".join(json.dumps(record) for record in records)
     path.write_text(
         f'{{\n  "transformers": "{transformers_version}",\n  "stop_token": {stop},\n  "cases": [\n    {lines}\n  ]\n}}\n'

@@ -1,7 +1,8 @@
-"""Writes the golden file of other image sizes: crates/blip/tests/image_sizes/thirty_by_six.safetensors.
+"""Writes the golden file of other image sizes.
 
-It holds what `transformers` computes with `interpolate_pos_encoding=True` from images of other sizes
-than that of the checkpoint. The checkpoint is the golden one of the same name.
+The file crates/blip/tests/image_sizes/thirty_by_six.safetensors holds what `transformers` computes
+with `interpolate_pos_encoding=True` from images of other sizes than that of the checkpoint. The
+checkpoint is the golden one of the same name.
 
     sizeN.pixels         [N, N, 3]             u8
     sizeN.image_embeds   [patches + 1, width]  f32
@@ -34,15 +35,22 @@ def main():
     processor = BlipImageProcessorPil.from_pretrained(source)
     case = json.loads((source / "expected.json").read_text())["cases"][2]
     image = Image.open(source / case["image"])
-    input_ids = torch.tensor([Tokenizer.from_file(str(source / "tokenizer.json")).encode(case["question"]).ids])
+    input_ids = torch.tensor(
+        [Tokenizer.from_file(str(source / "tokenizer.json")).encode(case["question"]).ids]
+    )
     tensors = {}
     for size in SIZES:
-        pixel_values = processor(image, size={"height": size, "width": size}, return_tensors="pt").pixel_values
+        pixel_values = processor(
+            image, size={"height": size, "width": size}, return_tensors="pt"
+        ).pixel_values
         embeds = model.vision_model(pixel_values, interpolate_pos_encoding=True).last_hidden_state
         generated = model.generate(
-            input_ids=input_ids, pixel_values=pixel_values, interpolate_pos_encoding=True,
-            return_dict_in_generate=True, output_logits=True,
-        )  # fmt: skip
+            input_ids=input_ids,
+            pixel_values=pixel_values,
+            interpolate_pos_encoding=True,
+            return_dict_in_generate=True,
+            output_logits=True,
+        )
         smallest_margin(torch.cat(generated.logits))
         tensors |= {
             f"size{size}.pixels": scaled(image, size),

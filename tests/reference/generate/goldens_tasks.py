@@ -46,7 +46,7 @@ from golden_checkpoint import (
 
 
 def caption(model, pixel_values, input_ids):
-    """Returns image embeddings, prompt ids, generated ids, the logits of each step and the margin."""
+    """Returns image embeddings, prompt ids, generated ids, logits by step, and the margin."""
     prompt = input_ids.clone()  # `generate` modifies its input
     generated = model.generate(
         pixel_values=pixel_values, input_ids=prompt, return_dict_in_generate=True, output_logits=True
@@ -55,7 +55,9 @@ def caption(model, pixel_values, input_ids):
     prompt_tokens = input_ids.shape[1] - 1
     # A second computation: the whole sequence at once, without a cache.
     image_embeds = model.vision_model(pixel_values).last_hidden_state
-    whole = model.text_decoder(ids[None, :-1], encoder_hidden_states=image_embeds, is_decoder=True, use_cache=False)
+    whole = model.text_decoder(
+        ids[None, :-1], encoder_hidden_states=image_embeds, is_decoder=True, use_cache=False
+    )
     whole = whole.logits[0, prompt_tokens - 1 :]
     torch.testing.assert_close(whole, logits, rtol=1e-4, atol=1e-4)
     assert torch.equal(whole.argmax(-1), ids[prompt_tokens:]), "greedy steps do not reproduce generate()"

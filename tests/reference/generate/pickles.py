@@ -27,7 +27,10 @@ VISION = (
     (r"^vision_model\.embeddings\.position_embedding$", "visual_encoder.pos_embed"),
     (r"^vision_model\.embeddings\.patch_embedding\.", "visual_encoder.patch_embed.proj."),
     (r"^vision_model\.encoder\.layers\.(\d+)\.layer_norm([12])\.", r"visual_encoder.blocks.\1.norm\2."),
-    (r"^vision_model\.encoder\.layers\.(\d+)\.self_attn\.projection\.", r"visual_encoder.blocks.\1.attn.proj."),
+    (
+        r"^vision_model\.encoder\.layers\.(\d+)\.self_attn\.projection\.",
+        r"visual_encoder.blocks.\1.attn.proj.",
+    ),
     (r"^vision_model\.encoder\.layers\.(\d+)\.self_attn\.qkv\.", r"visual_encoder.blocks.\1.attn.qkv."),
     (r"^vision_model\.encoder\.layers\.(\d+)\.mlp\.", r"visual_encoder.blocks.\1.mlp."),
     (r"^vision_model\.post_layernorm\.", "visual_encoder.norm."),

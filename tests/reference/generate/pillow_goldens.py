@@ -48,16 +48,25 @@ def saved(image, fmt, **options):
 
 # ---------------------------------------------------------------------------------------- PNG
 
+
 def chunk(name, data):
     return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
 
 def png(color_type, depth, rows, extra=b"", width=WIDTH, height=HEIGHT, interlace=0):
-    """Returns a PNG file in a mode that Pillow cannot write. `rows` holds the packed bytes of rows."""
+    """Returns a PNG file in a mode that Pillow cannot write.
+
+    `rows` holds the packed bytes of rows.
+    """
     header = struct.pack(">IIBBBBB", width, height, depth, color_type, 0, 0, interlace)
     data = b"".join(b"\0" + row for row in rows)
-    return (b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra
-            + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b""))
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + extra
+        + chunk(b"IDAT", zlib.compress(data))
+        + chunk(b"IEND", b"")
+    )
 
 
 def packed_rows(depth, channels, width=WIDTH, height=HEIGHT, top=None, seed=0):
@@ -78,7 +87,15 @@ def packed_rows(depth, channels, width=WIDTH, height=HEIGHT, top=None, seed=0):
 
 def adam7_rows(depth, channels):
     """Returns the packed rows of the seven passes of Adam7."""
-    passes = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)]
+    passes = [
+        (0, 0, 8, 8),
+        (4, 0, 8, 8),
+        (0, 4, 4, 8),
+        (2, 0, 4, 4),
+        (0, 2, 2, 4),
+        (1, 0, 2, 2),
+        (0, 1, 1, 2),
+    ]
     rows = []
     for number, (x0, y0, dx, dy) in enumerate(passes):
         width = -(-(WIDTH - x0) // dx)
@@ -90,15 +107,23 @@ def adam7_rows(depth, channels):
 
 def png_cases():
     palette = chunk(b"PLTE", bytes((i * 37 + c * 91) % 256 for i in range(256) for c in range(3)))
-    for color_type, channels, depths in [(0, 1, (1, 2, 4, 8, 16)), (2, 3, (8, 16)), (3, 1, (1, 2, 4, 8)),
-                                         (4, 2, (8, 16)), (6, 4, (8, 16))]:
+    for color_type, channels, depths in [
+        (0, 1, (1, 2, 4, 8, 16)),
+        (2, 3, (8, 16)),
+        (3, 1, (1, 2, 4, 8)),
+        (4, 2, (8, 16)),
+        (6, 4, (8, 16)),
+    ]:
         for depth in depths:
             extra = b""
             if color_type == 3:
-                extra = chunk(b"PLTE", palette[8:8 + 3 * (1 << depth)])
+                extra = chunk(b"PLTE", palette[8 : 8 + 3 * (1 << depth)])
             name = {0: "grey", 2: "rgb", 3: "palette", 4: "grey_alpha", 6: "rgba"}[color_type]
             yield f"png_{name}_{depth}", png(color_type, depth, packed_rows(depth, channels), extra)
-            yield f"png_{name}_{depth}_interlaced", png(color_type, depth, adam7_rows(depth, channels), extra, interlace=1)
+            yield (
+                f"png_{name}_{depth}_interlaced",
+                png(color_type, depth, adam7_rows(depth, channels), extra, interlace=1),
+            )
     yield "png_grey_16_below_256", png(0, 16, packed_rows(16, 1, top=300))
     yield "png_palette_short", png(3, 8, packed_rows(8, 1, top=9), chunk(b"PLTE", bytes(range(40, 61))))
     alpha = chunk(b"tRNS", bytes(range(0, 250, 25)))
@@ -113,12 +138,16 @@ def png_cases():
 
 # --------------------------------------------------------------------------------------- JPEG
 
+
 def jpeg_cases():
     image = Image.fromarray(scene(37, 29))
     for name, sampling in [("444", 0), ("422", 1), ("420", 2)]:
         for quality in (30, 75, 95):
             yield f"jpeg_{name}_q{quality}", saved(image, "JPEG", quality=quality, subsampling=sampling)
-        yield f"jpeg_{name}_progressive", saved(image, "JPEG", quality=80, subsampling=sampling, progressive=True)
+        yield (
+            f"jpeg_{name}_progressive",
+            saved(image, "JPEG", quality=80, subsampling=sampling, progressive=True),
+        )
     yield "jpeg_grey", saved(image.convert("L"), "JPEG", quality=85)
     yield "jpeg_grey_progressive", saved(image.convert("L"), "JPEG", quality=85, progressive=True)
     yield "jpeg_cmyk", saved(image.convert("CMYK"), "JPEG", quality=85)
@@ -132,7 +161,7 @@ def jpeg_cases():
     adobe = ycck.find(b"Adobe")
     ycck[adobe + 11] = 2  # the same samples, declared YCCK
     yield "jpeg_ycck", bytes(ycck)
-    no_adobe = bytes(ycck[:adobe - 4]) + bytes(ycck[adobe + 12:])
+    no_adobe = bytes(ycck[: adobe - 4]) + bytes(ycck[adobe + 12 :])
     yield "jpeg_cmyk_without_adobe", no_adobe
     yield "jpeg_one_pixel", saved(image.crop((0, 0, 1, 1)), "JPEG")
     yield "jpeg_trailing_bytes", saved(image, "JPEG") + b"trailing"
@@ -144,6 +173,7 @@ def jpeg_cases():
 
 # --------------------------------------------------------------------------------------- WebP
 
+
 def webp_cases():
     image = Image.fromarray(scene(37, 29))
     alpha = image.copy()
@@ -153,13 +183,19 @@ def webp_cases():
     yield "webp_lossless", saved(image, "WEBP", lossless=True)
     yield "webp_lossless_alpha", saved(alpha, "WEBP", lossless=True, exact=True)
     yield "webp_lossy_alpha", saved(alpha, "WEBP", quality=70, exact=True)
-    yield "webp_animated", saved(image, "WEBP", save_all=True, lossless=True, append_images=[image.rotate(180)])
-    yield "webp_animated_alpha", saved(alpha, "WEBP", save_all=True, lossless=True, exact=True,
-                                       append_images=[alpha.rotate(180)])
+    yield (
+        "webp_animated",
+        saved(image, "WEBP", save_all=True, lossless=True, append_images=[image.rotate(180)]),
+    )
+    yield (
+        "webp_animated_alpha",
+        saved(alpha, "WEBP", save_all=True, lossless=True, exact=True, append_images=[alpha.rotate(180)]),
+    )
     yield "webp_one_pixel", saved(image.crop((0, 0, 1, 1)), "WEBP", lossless=True)
 
 
 # ---------------------------------------------------------------------------------------- GIF
+
 
 def gif_cases():
     image = Image.fromarray(scene())
@@ -170,8 +206,11 @@ def gif_cases():
     yield "gif_transparent", saved(quantised, "GIF", transparency=3)
     yield "gif_animated", saved(quantised, "GIF", save_all=True, append_images=[quantised.rotate(180)])
     pixels = np.array(quantised)
-    for name, left, top, control in [("inset", 4, 3, b""), ("inset_transparent", 4, 3, b"!\xf9\4\1\0\0\2\0"),
-                                     ("overhanging", 9, 8, b"")]:
+    for name, left, top, control in [
+        ("inset", 4, 3, b""),
+        ("inset_transparent", 4, 3, b"!\xf9\4\1\0\0\2\0"),
+        ("overhanging", 9, 8, b""),
+    ]:
         yield f"gif_{name}", gif(pixels[:11, :17], left, top, control, quantised.getpalette()[:150])
     yield "gif_without_palette", gif(pixels, 0, 0, b"", None)
     yield "gif_short_palette", gif(pixels, 0, 0, b"", quantised.getpalette()[:24])
@@ -195,16 +234,28 @@ def gif(indices, left, top, control, palette):
             bits >>= 8
             count -= 8
     stream.append(bits & 255)
-    blocks = b"".join(bytes([len(stream[i:i + 255])]) + stream[i:i + 255] for i in range(0, len(stream), 255))
+    blocks = b"".join(
+        bytes([len(stream[i : i + 255])]) + stream[i : i + 255] for i in range(0, len(stream), 255)
+    )
     flags, table = 0, b""
     if palette:
         size = max(1, (len(palette) // 3 - 1).bit_length())
         flags, table = 0x80 | (size - 1), bytes(palette).ljust(3 << size, b"\x11")
-    return (b"GIF89a" + struct.pack("<HHBBB", WIDTH, HEIGHT, flags, 0, 0) + table + control
-            + b"," + struct.pack("<HHHHB", left, top, width, height, 0) + b"\x08" + blocks + b"\0;")
+    return (
+        b"GIF89a"
+        + struct.pack("<HHBBB", WIDTH, HEIGHT, flags, 0, 0)
+        + table
+        + control
+        + b","
+        + struct.pack("<HHHHB", left, top, width, height, 0)
+        + b"\x08"
+        + blocks
+        + b"\0;"
+    )
 
 
 # ---------------------------------------------------------------------------------------- BMP
+
 
 def bmp_cases():
     image = Image.fromarray(scene())
@@ -243,13 +294,26 @@ def bmp(bits, pixels, masks=None, palette=b"", compression=0, top_down=False):
     """Returns a bitmap file with the 40-byte header."""
     extra = palette + (struct.pack("<III", *masks) if masks else b"")
     compression = 3 if masks else compression
-    header = struct.pack("<IiiHHIIiiII", 40, WIDTH, -HEIGHT if top_down else HEIGHT, 1, bits, compression,
-                         len(pixels), 0, 0, len(palette) // 4, 0)
+    header = struct.pack(
+        "<IiiHHIIiiII",
+        40,
+        WIDTH,
+        -HEIGHT if top_down else HEIGHT,
+        1,
+        bits,
+        compression,
+        len(pixels),
+        0,
+        0,
+        len(palette) // 4,
+        0,
+    )
     offset = 14 + len(header) + len(extra)
     return b"BM" + struct.pack("<IHHI", offset + len(pixels), 0, 0, offset) + header + extra + pixels
 
 
 # --------------------------------------------------------------------------------------- TIFF
+
 
 def tiff_cases():
     image = Image.fromarray(scene())
@@ -287,9 +351,17 @@ def tiff(order, samples, depth, photometric, extra=None, palette=0):
     """Returns a TIFF file with one strip. `samples` has the shape [height, width, channels]."""
     height, width, channels = samples.shape
     pixels = samples.astype(f"{order}u{depth // 8}").tobytes()
-    entries = [(256, 4, [width]), (257, 4, [height]), (258, 3, [depth] * channels), (259, 3, [1]),
-               (262, 3, [photometric]), (273, 4, [0]), (277, 3, [channels]), (278, 4, [height]),
-               (279, 4, [len(pixels)])]
+    entries = [
+        (256, 4, [width]),
+        (257, 4, [height]),
+        (258, 3, [depth] * channels),
+        (259, 3, [1]),
+        (262, 3, [photometric]),
+        (273, 4, [0]),
+        (277, 3, [channels]),
+        (278, 4, [height]),
+        (279, 4, [len(pixels)]),
+    ]
     if extra is not None:
         entries.append((338, 3, [extra]))
     if palette:
@@ -303,17 +375,18 @@ def tiff(order, samples, depth, photometric, extra=None, palette=0):
         body += struct.pack(f"{order}HHI", tag, kind, len(values)) + data.ljust(4, b"\0")
         if tag == 273:
             strip = len(body) - 4
-    body = body[:strip] + struct.pack(f"{order}I", directory_end + len(tail)) + body[strip + 4:]
+    body = body[:strip] + struct.pack(f"{order}I", directory_end + len(tail)) + body[strip + 4 :]
     if len(tail) % 2:
         raise ValueError("odd offset")
     head = {"<": b"II*\0", ">": b"MM\0*"}[order] + struct.pack(f"{order}I", 8)
     # The offset of the strip is known only after the tail is complete.
     offset = struct.pack(f"{order}I", directory_end + len(tail))
-    body = body[:strip] + offset + body[strip + 4:]
+    body = body[:strip] + offset + body[strip + 4 :]
     return head + struct.pack(f"{order}H", len(entries)) + body + struct.pack(f"{order}I", 0) + tail + pixels
 
 
 # ------------------------------------------------------------------------------------- resizing
+
 
 def pattern(width, height, seed):
     """Returns xorshift noise over gradients. The Rust tests generate the same image."""
@@ -325,24 +398,54 @@ def pattern(width, height, seed):
             state ^= state >> 17
             state ^= state << 5 & 0xFFFFFFFF
             block = 255 * ((x // 7 + y // 5) % 2)
-            out += bytes([(x * 3 + (state & 31)) % 256, (y * 5 + (state >> 8 & 31)) % 256, block ^ (state >> 16 & 63)])
+            out += bytes(
+                [(x * 3 + (state & 31)) % 256, (y * 5 + (state >> 8 & 31)) % 256, block ^ (state >> 16 & 63)]
+            )
     return Image.frombytes("RGB", (width, height), bytes(out))
 
 
 def resize_cases():
-    sizes = [(640, 480, 384, 384), (480, 640, 384, 384), (384, 384, 384, 384), (500, 375, 384, 384),
-             (375, 500, 384, 384), (64, 64, 384, 384), (100, 900, 384, 384), (900, 100, 384, 384), (1, 1, 384, 384),
-             (1, 300, 384, 384), (300, 1, 384, 384), (2, 3, 8, 8), (8, 8, 8, 8), (9, 8, 8, 8), (8, 9, 8, 8),
-             (7, 5, 8, 8), (31, 17, 8, 8), (17, 31, 8, 8), (33, 33, 8, 4), (5, 40, 4, 8), (384, 500, 384, 384),
-             (500, 384, 384, 384), (383, 385, 384, 384), (64, 64, 32, 32), (65, 63, 32, 32), (1200, 40, 48, 48)]
+    sizes = [
+        (640, 480, 384, 384),
+        (480, 640, 384, 384),
+        (384, 384, 384, 384),
+        (500, 375, 384, 384),
+        (375, 500, 384, 384),
+        (64, 64, 384, 384),
+        (100, 900, 384, 384),
+        (900, 100, 384, 384),
+        (1, 1, 384, 384),
+        (1, 300, 384, 384),
+        (300, 1, 384, 384),
+        (2, 3, 8, 8),
+        (8, 8, 8, 8),
+        (9, 8, 8, 8),
+        (8, 9, 8, 8),
+        (7, 5, 8, 8),
+        (31, 17, 8, 8),
+        (17, 31, 8, 8),
+        (33, 33, 8, 4),
+        (5, 40, 4, 8),
+        (384, 500, 384, 384),
+        (500, 384, 384, 384),
+        (383, 385, 384, 384),
+        (64, 64, 32, 32),
+        (65, 63, 32, 32),
+        (1200, 40, 48, 48),
+    ]
     names = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
     for seed, (in_width, in_height, out_width, out_height) in enumerate(sizes, start=1):
         image = pattern(in_width, in_height, seed)
         for name, filter_ in names.items():
             pixels = image.resize((out_width, out_height), filter_).tobytes()
-            case = {"seed": seed, "from": [in_width, in_height], "to": [out_width, out_height], "filter": name,
-                    "input_sha256": hashlib.sha256(image.tobytes()).hexdigest(),
-                    "sha256": hashlib.sha256(pixels).hexdigest()}
+            case = {
+                "seed": seed,
+                "from": [in_width, in_height],
+                "to": [out_width, out_height],
+                "filter": name,
+                "input_sha256": hashlib.sha256(image.tobytes()).hexdigest(),
+                "sha256": hashlib.sha256(pixels).hexdigest(),
+            }
             if len(pixels) <= 200:
                 case["pixels"] = pixels.hex()
             yield case
@@ -367,7 +470,12 @@ def main():
             try:
                 image = Image.open(io.BytesIO(data))
                 rgb = image.convert("RGB")
-                case |= {"mode": image.mode, "width": rgb.width, "height": rgb.height, "rgb": rgb.tobytes().hex()}
+                case |= {
+                    "mode": image.mode,
+                    "width": rgb.width,
+                    "height": rgb.height,
+                    "rgb": rgb.tobytes().hex(),
+                }
             except Exception as error:  # the exception depends on the format
                 case["refused"] = f"{type(error).__name__}: {error}"
             decoded.append(case)

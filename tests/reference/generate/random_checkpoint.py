@@ -36,7 +36,9 @@ DTYPES = {"f32": torch.float32, "f16": torch.float16, "bf16": torch.bfloat16}
 
 
 def tower(width, heads, layers, mlp, **rest):
-    return dict(hidden_size=width, num_attention_heads=heads, num_hidden_layers=layers, intermediate_size=mlp, **rest)
+    return dict(
+        hidden_size=width, num_attention_heads=heads, num_hidden_layers=layers, intermediate_size=mlp, **rest
+    )
 
 
 VIT_BASE = tower(768, 12, 12, 3072, image_size=384, patch_size=16)
@@ -78,7 +80,11 @@ tall short old young left right top bottom front back behind under above next ne
 
 def words(total):
     """Returns `total` distinct words: common ones, then syllables. Each fifth is a continuation."""
-    onsets, vowels, codas = "b d f g k l m n p r s t v z st tr".split(), "a e i o u ai ea".split(), ["", *"l m n r s t".split()]
+    onsets, vowels, codas = (
+        "b d f g k l m n p r s t v z st tr".split(),
+        "a e i o u ai ea".split(),
+        ["", *"l m n r s t".split()],
+    )
     syllables = ["".join(parts) for parts in itertools.product(onsets, vowels, codas)]
     made = dict.fromkeys(COMMON)
     for i, (one, other) in enumerate(itertools.product(syllables, syllables)):
@@ -91,14 +97,18 @@ def words(total):
 def weights(model_class, vision, text, seed, dtype, stop_bias):
     """Returns the configuration and every tensor of the model. Nothing is run."""
     config = BlipConfig(
-        text_config=dict(text, vocab_size=VOCABULARY + 2, bos_token_id=VOCABULARY, sep_token_id=102, pad_token_id=0),
+        text_config=dict(
+            text, vocab_size=VOCABULARY + 2, bos_token_id=VOCABULARY, sep_token_id=102, pad_token_id=0
+        ),
         vision_config=vision,
     )
     with torch.device("meta"):
         model = model_class(config)
     generator = torch.Generator().manual_seed(seed)
-    tensors = {name: random_weights.deep_tensor(name, parameter.shape, generator).to(dtype)
-               for name, parameter in model.named_parameters()}
+    tensors = {
+        name: random_weights.deep_tensor(name, parameter.shape, generator).to(dtype)
+        for name, parameter in model.named_parameters()
+    }
     if "text_decoder.cls.predictions.bias" not in tensors:
         return config, tensors
     bias = tensors["text_decoder.cls.predictions.bias"]
@@ -117,18 +127,24 @@ def write_configuration(folder, config, class_name):
     settings = config.to_dict() | {"architectures": [class_name]}
     (folder / "config.json").write_text(json.dumps(settings, indent=2, default=str) + "\n")
     side = config.vision_config.image_size
-    (folder / "preprocessor_config.json").write_text(json.dumps({
-        "do_convert_rgb": True,
-        "do_normalize": True,
-        "do_rescale": True,
-        "do_resize": True,
-        "image_mean": preprocess.MEAN,
-        "image_processor_type": "BlipImageProcessor",
-        "image_std": preprocess.STD,
-        "resample": 3,
-        "rescale_factor": 1 / 255,
-        "size": {"height": side, "width": side},
-    }, indent=2) + "\n")  # fmt: skip
+    (folder / "preprocessor_config.json").write_text(
+        json.dumps(
+            {
+                "do_convert_rgb": True,
+                "do_normalize": True,
+                "do_rescale": True,
+                "do_resize": True,
+                "image_mean": preprocess.MEAN,
+                "image_processor_type": "BlipImageProcessor",
+                "image_std": preprocess.STD,
+                "resample": 3,
+                "rescale_factor": 1 / 255,
+                "size": {"height": side, "width": side},
+            },
+            indent=2,
+        )
+        + "\n"
+    )
     word_count = VOCABULARY - len(SPECIAL_IDS) - len(wordpiece.pieces())
     # One-letter words are pieces already, so that a few more words are needed.
     entries = wordpiece.vocabulary(words(word_count + 50), SPECIAL_IDS)[:VOCABULARY]
@@ -151,13 +167,19 @@ def main():
     parser.add_argument("--preset", choices=PRESETS, default="vqa")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--dtype", choices=DTYPES, default="f32")
-    parser.add_argument("--stop-bias", type=float, default=10.0,
-                        help="value added to the logit of the stop token; higher values shorten answers")  # fmt: skip
+    parser.add_argument(
+        "--stop-bias",
+        type=float,
+        default=10.0,
+        help="value added to the logit of the stop token; higher values shorten answers",
+    )
     options = parser.parse_args()
     start = time.monotonic()
     elements = write(options.folder, options.preset, options.seed, options.dtype, options.stop_bias)
     size = (options.folder / "model.safetensors").stat().st_size
-    print(f"{elements:,} elements, {size / 1e6:.0f} MB in {time.monotonic() - start:.1f} s to {options.folder}")
+    print(
+        f"{elements:,} elements, {size / 1e6:.0f} MB in {time.monotonic() - start:.1f} s to {options.folder}"
+    )
 
 
 if __name__ == "__main__":

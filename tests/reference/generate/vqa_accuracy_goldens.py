@@ -17,11 +17,62 @@ import sys
 from pathlib import Path
 
 ANSWERS = [
-    "red", "Red", "two", "2", "none", "0", "a dog", "the dog", "dog", "dont know", "don't know", "black/white", "black white",
-    "black, white", "5 p.m.", "5 pm", "3.5", "1,000", "1000", "1,000/day", "t-shirt", "t shirt", "yes!", "yes", "(yes)", "no.",
-    "it's", "its", "somebody'd", "youre", "an apple", "ten", "eleven", "a\tb", " left\n", "a - b-c", "what?!", "$5.00", "5.", ".5",
-    "...", "u.s.a.", "\"stop\"", "stop sign", "STOP", "wouldn'tve", "lets", "Im", "x=y+z", "[a]", "{b}", "<c>", "d@e", "f_g", "`h`",
-]  # fmt: skip
+    "red",
+    "Red",
+    "two",
+    "2",
+    "none",
+    "0",
+    "a dog",
+    "the dog",
+    "dog",
+    "dont know",
+    "don't know",
+    "black/white",
+    "black white",
+    "black, white",
+    "5 p.m.",
+    "5 pm",
+    "3.5",
+    "1,000",
+    "1000",
+    "1,000/day",
+    "t-shirt",
+    "t shirt",
+    "yes!",
+    "yes",
+    "(yes)",
+    "no.",
+    "it's",
+    "its",
+    "somebody'd",
+    "youre",
+    "an apple",
+    "ten",
+    "eleven",
+    "a\tb",
+    " left\n",
+    "a - b-c",
+    "what?!",
+    "$5.00",
+    "5.",
+    ".5",
+    "...",
+    "u.s.a.",
+    '"stop"',
+    "stop sign",
+    "STOP",
+    "wouldn'tve",
+    "lets",
+    "Im",
+    "x=y+z",
+    "[a]",
+    "{b}",
+    "<c>",
+    "d@e",
+    "f_g",
+    "`h`",
+]
 CASES = 400
 
 
@@ -56,11 +107,16 @@ def main():
         evaluation.evaluate()
     normal = {text: evaluation.processDigitArticle(evaluation.processPunctuation(text)) for text in ANSWERS}
     cases = [
-        {"people": [person["answer"] for person in original[case]["answers"]], "answer": results[case]["answer"],
-         "percent": evaluation.evalQA[case]}
+        {
+            "people": [person["answer"] for person in original[case]["answers"]],
+            "answer": results[case]["answer"],
+            "percent": evaluation.evalQA[case],
+        }
         for case in original
-    ]  # fmt: skip
-    json.dump({"normal": normal, "cases": cases, "overall": evaluation.accuracy["overall"]}, sys.stdout, indent=0)
+    ]
+    json.dump(
+        {"normal": normal, "cases": cases, "overall": evaluation.accuracy["overall"]}, sys.stdout, indent=0
+    )
 
 
 if __name__ == "__main__":

@@ -65,7 +65,10 @@ def rank(phrase):
 
 
 def phrases(scene_kinds):
-    """Returns the phrases of the caption. Beyond MAX_KINDS kinds, the last ones are only counted."""
+    """Returns the phrases of the caption.
+
+    Beyond MAX_KINDS kinds, the last ones are only counted.
+    """
     every = sorted((Phrase(count, *kind) for kind, count in scene_kinds.items()), key=rank)
     if len(every) <= MAX_KINDS:
         return every
@@ -154,7 +157,9 @@ def one_word_wrong(phrase_list, scene_kinds, change, rng):
             continue
         new = CHANGES[change](old, scene_kinds, rng)
         changed = [*phrase_list[:position], new, *phrase_list[position + 1 :]]
-        is_repeated = len({(p.color, p.shape) for p in changed}) < len({(p.color, p.shape) for p in phrase_list})
+        is_repeated = len({(p.color, p.shape) for p in changed}) < len(
+            {(p.color, p.shape) for p in phrase_list}
+        )
         if not is_repeated and not is_true(changed, scene_kinds):
             return changed
     return None

@@ -21,6 +21,7 @@ def load():
     index = {image: position for position, image in enumerate(ids)}
     texts, answers, images = easy_vqa.get_test_questions()
     questions = [
-        Question(index[image], text, answer) for text, answer, image in zip(texts, answers, images, strict=True)
+        Question(index[image], text, answer)
+        for text, answer, image in zip(texts, answers, images, strict=True)
     ]
     return [paths[image] for image in ids], questions

@@ -71,7 +71,10 @@ def generated_scenes(tokenizer, seed, total, per_scene, side, patches, workers, 
 
 
 def easy_vqa_train(tokenizer, side):
-    """Loads the train split of easy-vqa. Images with few questions repeat some to fill their row."""
+    """Loads the train split of easy-vqa.
+
+    Images with few questions repeat some to fill their row.
+    """
     import easy_vqa as data
 
     texts, answers, owners = data.get_train_questions()

@@ -48,21 +48,39 @@ def color_of(scene, rng):
     else:
         return None
     c = color_word(rng)
-    return rng.choice((f"what {c} is the {name}", f"what is the {c} of the {name}",
-                       f"which {c} is the {name}", f"what {c} does the {name} have")), thing.color
+    return rng.choice(
+        (
+            f"what {c} is the {name}",
+            f"what is the {c} of the {name}",
+            f"which {c} is the {name}",
+            f"what {c} does the {name} have",
+        )
+    ), thing.color
 
 
 def shape_of(scene, rng):
     thing = rng.choice(scene.things)
     where = rng.choice(WHERE)
     if len(scene.things) == 1 and rng.random() < 0.5:
-        return rng.choice((text("what shape is", where or "present"), "what shape does the image contain",
-                           text("which shape is", where or "there"), text("what shape do you see", where))), thing.shape
+        return rng.choice(
+            (
+                text("what shape is", where or "present"),
+                "what shape does the image contain",
+                text("which shape is", where or "there"),
+                text("what shape do you see", where),
+            )
+        ), thing.shape
     if sum(t.color == thing.color for t in scene.things) != 1:
         return None
-    return rng.choice((f"what is the {thing.color} shape", f"what shape is {thing.color}",
-                       f"which shape is {thing.color}", f"what is the {thing.color} object",
-                       f"what shape is the {thing.color} object")), thing.shape
+    return rng.choice(
+        (
+            f"what is the {thing.color} shape",
+            f"what shape is {thing.color}",
+            f"which shape is {thing.color}",
+            f"what is the {thing.color} object",
+            f"what shape is the {thing.color} object",
+        )
+    ), thing.shape
 
 
 def some_class(scene, rng):
@@ -85,9 +103,16 @@ def count(scene, rng):
         _, plural, fits = some_class(scene, rng)
         total = sum(map(fits, scene.things))
     where = rng.choice(WHERE)
-    return rng.choice((text("how many", plural, "are", where or "there"), text("how many", plural, "are there", where),
-                       text("how many", plural, "do you see", where), text("how many", plural, "can you see", where),
-                       text("count the", plural, where), text("what is the number of", plural, where))), str(total)
+    return rng.choice(
+        (
+            text("how many", plural, "are", where or "there"),
+            text("how many", plural, "are there", where),
+            text("how many", plural, "do you see", where),
+            text("how many", plural, "can you see", where),
+            text("count the", plural, where),
+            text("what is the number of", plural, where),
+        )
+    ), str(total)
 
 
 def exists(scene, rng):
@@ -100,13 +125,26 @@ def exists(scene, rng):
         return None
     where = rng.choice(PRESENT)
     if rng.random() < 0.25:
-        question = rng.choice((text("is there not", a(singular), where), text("is no", singular, where or "there"),
-                               f"does the image not contain {a(singular)}", text("are there no", plural, where)))
+        question = rng.choice(
+            (
+                text("is there not", a(singular), where),
+                text("is no", singular, where or "there"),
+                f"does the image not contain {a(singular)}",
+                text("are there no", plural, where),
+            )
+        )
         return question, "no" if expected else "yes"
-    question = rng.choice((text("is there", a(singular), where), text("is", a(singular), where or "there"),
-                           text("are there any", plural, where), f"does the image contain {a(singular)}",
-                           f"does the picture show {a(singular)}", text("do you see", a(singular), where),
-                           f"can you see {a(singular)}"))
+    question = rng.choice(
+        (
+            text("is there", a(singular), where),
+            text("is", a(singular), where or "there"),
+            text("are there any", plural, where),
+            f"does the image contain {a(singular)}",
+            f"does the picture show {a(singular)}",
+            text("do you see", a(singular), where),
+            f"can you see {a(singular)}",
+        )
+    )
     return question, "yes" if expected else "no"
 
 
@@ -135,9 +173,13 @@ def beside(scene, rng):
     if len(matches) != 1:
         return None
     c, found = color_word(rng), matches[0]
-    return rng.choice(((f"what is {side} the {name}", f"{found.color} {found.shape}"),
-                       (f"what shape is {side} the {name}", found.shape),
-                       (f"what {c} is the shape {side} the {name}", found.color)))
+    return rng.choice(
+        (
+            (f"what is {side} the {name}", f"{found.color} {found.shape}"),
+            (f"what shape is {side} the {name}", found.shape),
+            (f"what {c} is the shape {side} the {name}", found.color),
+        )
+    )
 
 
 def is_beside(scene, rng):
@@ -167,9 +209,14 @@ def at_edge(scene, rng):
     if len(ordered) < 2 or EDGES[edge](ordered[1]) - EDGES[edge](ordered[0]) < CLEARLY_APART:
         return None
     c, found = color_word(rng), ordered[0]
-    return rng.choice(((f"what is {edge}", f"{found.color} {found.shape}"),
-                       (f"what shape is {edge}", found.shape), (f"which shape is {edge}", found.shape),
-                       (f"what {c} is the shape {edge}", found.color)))
+    return rng.choice(
+        (
+            (f"what is {edge}", f"{found.color} {found.shape}"),
+            (f"what shape is {edge}", found.shape),
+            (f"which shape is {edge}", found.shape),
+            (f"what {c} is the shape {edge}", found.color),
+        )
+    )
 
 
 def by_size(scene, rng):
@@ -184,13 +231,21 @@ def by_size(scene, rng):
         if large.area < 1.6 * small.area or large.radius < 1.15 * small.radius:
             return None
     c = color_word(rng)
-    return rng.choice(((f"what is the {adjective} shape", first.shape), (f"which shape is the {adjective}", first.shape),
-                       (f"what {c} is the {adjective} shape", first.color),
-                       (f"what is the {adjective} object", f"{first.color} {first.shape}")))
+    return rng.choice(
+        (
+            (f"what is the {adjective} shape", first.shape),
+            (f"which shape is the {adjective}", first.shape),
+            (f"what {c} is the {adjective} shape", first.color),
+            (f"what is the {adjective} object", f"{first.color} {first.shape}"),
+        )
+    )
 
 
 def place(scene, rng):
-    """Where is the star? The answer is one of nine fields. Requires a distance from their borders."""
+    """Where is the star?
+
+    The answer is one of nine fields. Requires a distance from their borders.
+    """
     thing = rng.choice(scene.things)
     name = describe(thing, scene, rng)
     if name is None or any(abs(at - border) < 0.05 for at in (thing.x, thing.y) for border in (1 / 3, 2 / 3)):
@@ -198,8 +253,13 @@ def place(scene, rng):
     row = ("top", "", "bottom")[int(thing.y * 3)]
     column = ("left", "", "right")[int(thing.x * 3)]
     where = rng.choice(WHERE)
-    return rng.choice((text("where is the", name), text("where is the", name, where),
-                       f"in which part of the picture is the {name}")), text(row, column) or "center"
+    return rng.choice(
+        (
+            text("where is the", name),
+            text("where is the", name, where),
+            f"in which part of the picture is the {name}",
+        )
+    ), text(row, column) or "center"
 
 
 def more(scene, rng):
@@ -211,33 +271,53 @@ def more(scene, rng):
     comparison = rng.choice(("more", "fewer"))
     difference = totals[one] - totals[other] if comparison == "more" else totals[other] - totals[one]
     where = rng.choice(WHERE)
-    return text(f"are there {comparison}", PLURALS[one], "than", PLURALS[other], where), "yes" if difference > 0 else "no"
+    return text(
+        f"are there {comparison}", PLURALS[one], "than", PLURALS[other], where
+    ), "yes" if difference > 0 else "no"
 
 
 def in_order(scene, rng):
     """List the shapes from left to right."""
     ordered = sorted(scene.things, key=lambda t: t.x)
-    if not 2 <= len(ordered) <= 4 or any(q.x - p.x < 0.09 for p, q in zip(ordered, ordered[1:], strict=False)):
+    if not 2 <= len(ordered) <= 4 or any(
+        q.x - p.x < 0.09 for p, q in zip(ordered, ordered[1:], strict=False)
+    ):
         return None
     of = rng.choice(("shape", "color"))
     direction = rng.choice(("from left to right", "from right to left"))
     if direction == "from right to left":
         ordered.reverse()
-    return rng.choice((f"list the {of}s {direction}", f"name the {of}s {direction}",
-                       f"what are the {of}s {direction}")), ", ".join(getattr(t, of) for t in ordered)
+    return rng.choice(
+        (f"list the {of}s {direction}", f"name the {of}s {direction}", f"what are the {of}s {direction}")
+    ), ", ".join(getattr(t, of) for t in ordered)
 
 
 def number_of_colors(scene, rng):
     where = rng.choice(WHERE)
-    return text("how many", rng.choice(("", "different")), "colors", "are there" if where else "do the shapes have",
-                where), str(len({t.color for t in scene.things}))
+    return text(
+        "how many",
+        rng.choice(("", "different")),
+        "colors",
+        "are there" if where else "do the shapes have",
+        where,
+    ), str(len({t.color for t in scene.things}))
 
 
 # Weights of the kinds. Kinds that few scenes allow have higher weights.
 KINDS = {
-    color_of: 2, shape_of: 2, count: 4, exists: 3, beside: 9, is_beside: 5, at_edge: 3,
-    by_size: 5, place: 4, more: 1.5, in_order: 5, number_of_colors: 1,
-}  # fmt: skip
+    color_of: 2,
+    shape_of: 2,
+    count: 4,
+    exists: 3,
+    beside: 9,
+    is_beside: 5,
+    at_edge: 3,
+    by_size: 5,
+    place: 4,
+    more: 1.5,
+    in_order: 5,
+    number_of_colors: 1,
+}
 NAMES = [kind.__name__ for kind in KINDS]
 FILLERS = ("please tell me,", "tell me", "hey,", "so,", "please,")
 

@@ -28,7 +28,14 @@ COLORS = {
 }
 # Numbers of shapes in a scene, and their weights.
 COUNTS, COUNT_WEIGHTS = (1, 2, 3, 4, 5, 6), (20, 20, 20, 17, 13, 10)
-MIN_RADIUS = {"circle": 0.065, "rectangle": 0.07, "triangle": 0.07, "star": 0.1, "cross": 0.095, "ring": 0.095}
+MIN_RADIUS = {
+    "circle": 0.065,
+    "rectangle": 0.07,
+    "triangle": 0.07,
+    "star": 0.1,
+    "cross": 0.095,
+    "ring": 0.095,
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,8 +75,10 @@ def unit_outline(shape, rng):
     """Returns a closed polygon inside the unit circle."""
 
     def regular(n, radius=1.0, start=-math.pi / 2):
-        return [(radius * math.cos(start + 2 * math.pi * k / n), radius * math.sin(start + 2 * math.pi * k / n))
-                for k in range(n)]
+        return [
+            (radius * math.cos(start + 2 * math.pi * k / n), radius * math.sin(start + 2 * math.pi * k / n))
+            for k in range(n)
+        ]
 
     if shape == "circle":
         return regular(40)
@@ -91,7 +100,20 @@ def unit_outline(shape, rng):
     if shape == "cross":
         a = rng.uniform(0.24, 0.32)
         b = math.sqrt(1 - a * a)
-        return [(-a, -b), (a, -b), (a, -a), (b, -a), (b, a), (a, a), (a, b), (-a, b), (-a, a), (-b, a), (-b, -a), (-a, -a)]
+        return [
+            (-a, -b),
+            (a, -b),
+            (a, -a),
+            (b, -a),
+            (b, a),
+            (a, a),
+            (a, b),
+            (-a, b),
+            (-a, a),
+            (-b, a),
+            (-b, -a),
+            (-a, -a),
+        ]
     raise ValueError(f"unknown shape {shape}")
 
 
@@ -107,7 +129,10 @@ def place(shape, color, x, y, radius, turn, squeeze, rng, jitter):
 
 
 def background(rng):
-    """Returns the background colours. Most are pastel as in easy-vqa, some dark, some a gradient."""
+    """Returns the background colours.
+
+    Most are pastel as in easy-vqa, some dark, some a gradient.
+    """
     low = 200 if rng.random() < 0.75 else rng.choice((20, 90, 150))
     top = tuple(rng.randint(low, min(255, low + 55)) for _ in range(3))
     if rng.random() < 0.7:
@@ -182,7 +207,9 @@ def draw(scene):
         image = image.filter(ImageFilter.GaussianBlur(scene.blur))
     if scene.noise:
         # The seed depends on the scene, so that a scene always gives the same image.
-        noise = numpy.random.default_rng(round(scene.noise * 1e9)).normal(0, scene.noise, (scene.side, scene.side, 3))
+        noise = numpy.random.default_rng(round(scene.noise * 1e9)).normal(
+            0, scene.noise, (scene.side, scene.side, 3)
+        )
         image = Image.fromarray((numpy.asarray(image) + noise).clip(0, 255).astype(numpy.uint8))
     if scene.jpeg_quality:
         file = io.BytesIO()
@@ -211,5 +238,7 @@ def patch_labels(scene, patches, resolution=8):
     colors = numpy.array([0] + [1 + names.index(t.color) for t in scene.things])
     centres = numpy.zeros(patches * patches, numpy.int64)
     for thing in scene.things:
-        centres[min(int(thing.y * patches), patches - 1) * patches + min(int(thing.x * patches), patches - 1)] = 1
+        centres[
+            min(int(thing.y * patches), patches - 1) * patches + min(int(thing.x * patches), patches - 1)
+        ] = 1
     return shapes[owner], colors[owner], centres

@@ -14,7 +14,10 @@ def random_scene_kinds(total=400):
 
 
 def test_write_phrases_joins_commas_and_and():
-    assert captions.write([Phrase(2, "red", "circle"), Phrase(1, "orange", "cross")]) == "two red circles and an orange cross"
+    assert (
+        captions.write([Phrase(2, "red", "circle"), Phrase(1, "orange", "cross")])
+        == "two red circles and an orange cross"
+    )
     assert captions.write([Phrase(1, "red", "ring")] * 3) == "a red ring, a red ring and a red ring"
     assert str(Phrase(2, more=True)) == "two more shapes"
 
@@ -25,7 +28,9 @@ def test_read_written_caption_returns_same_phrases():
         assert captions.read(captions.write(phrases)) == phrases
 
 
-@pytest.mark.parametrize("text", ["", "two red circle", "an red circle", "a red circle, a ring", "red circle", "two more"])
+@pytest.mark.parametrize(
+    "text", ["", "two red circle", "an red circle", "a red circle, a ring", "red circle", "two more"]
+)
 def test_read_invalid_text_raises_value_error(text):
     with pytest.raises(ValueError):
         captions.read(text)

@@ -57,7 +57,7 @@ def build(entries):
 
 
 def save(entries, folder, vocab_txt_only=False):
-    """Writes `tokenizer.json`, or `vocab.txt` as in old checkpoints, and `tokenizer_config.json`."""
+    """Writes `tokenizer_config.json` and `tokenizer.json`, or `vocab.txt` as in old checkpoints."""
     folder = Path(folder)
     if vocab_txt_only:
         (folder / "vocab.txt").write_text("".join(entry + "\n" for entry in entries))

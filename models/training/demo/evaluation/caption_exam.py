@@ -10,7 +10,7 @@ from . import generation
 
 @torch.no_grad()
 def generate(model, images, total, prompt=(), batch=250):
-    """Returns a `generation.Answer` for each of `total` images, with the default length of `generate`.
+    """Returns a `generation.Answer` for each of `total` images, with the default length limit.
 
     `images` maps a slice to pixel values. `prompt` holds token ids without special tokens.
     """
@@ -23,7 +23,9 @@ def generate(model, images, total, prompt=(), batch=250):
             # `generate` replaces the first token by its start token and drops the last one.
             row = torch.tensor([[text.bos_token_id, *prompt, text.sep_token_id]])
             inputs["input_ids"] = row.repeat(len(pixel_values), 1)
-        out = model.generate(pixel_values=pixel_values, return_dict_in_generate=True, output_logits=True, **inputs)
+        out = model.generate(
+            pixel_values=pixel_values, return_dict_in_generate=True, output_logits=True, **inputs
+        )
         answers += generation.answers_of(out, 1 + len(prompt), text.sep_token_id)
     return answers
 

@@ -40,7 +40,7 @@ def answers_of(out, start_tokens, stop):
 
 @torch.no_grad()
 def ask(model, images, rows, batch=512):
-    """Returns the answers to `rows`, pairs of (image index, question ids without padding), in order.
+    """Returns the answers to `rows`, pairs of (image index, question ids without padding).
 
     `images` maps a list of indices to pixel values [n, 3, side, side]. Questions of equal length
     share a batch. So nothing is padded, and each question gets the answer that it gets alone.

@@ -50,7 +50,7 @@ class QuestionExam:
         )
 
     def take(self, model):
-        """Returns the number of questions, of correct answers, and the accuracy in total and by kind."""
+        """Returns the numbers of questions and correct answers, and the accuracy by kind."""
         right = [
             answer.ids == expected
             for answer, expected in zip(ask(model, self.images, self.rows), self.expected, strict=True)

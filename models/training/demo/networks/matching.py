@@ -71,14 +71,16 @@ def first_states(model, rows, image_embeds=None, owners=None, parts=4):
     for part in split_by_length(rows, parts):
         ids = padded([rows[index] for index in part])
         images = None if image_embeds is None else image_embeds[[owners[index] for index in part]]
-        out = model.text_encoder(input_ids=ids, attention_mask=(ids != 0).long(), encoder_hidden_states=images)
+        out = model.text_encoder(
+            input_ids=ids, attention_mask=(ids != 0).long(), encoder_hidden_states=images
+        )
         states.append(out.last_hidden_state[:, 0])
         order += part
     return torch.cat(states)[torch.tensor(order).argsort()]
 
 
 def matching_loss(model, image_embeds, rows, owners, truth):
-    """Returns the mean cross-entropy of the matching head: whether each row is true for its image."""
+    """Returns the mean cross-entropy of the matching head for rows and their images."""
     states = first_states(model, rows, image_embeds, owners)
     return functional.cross_entropy(model.itm_head(states).float(), truth)
 

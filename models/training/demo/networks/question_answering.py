@@ -16,17 +16,31 @@ def build(vocabulary, stop, width, heads, vision_layers, text_layers, side, patc
     """
     config = BlipConfig(
         text_config=dict(
-            vocab_size=vocabulary + 2, hidden_size=width, intermediate_size=4 * width, num_hidden_layers=text_layers,
-            num_attention_heads=heads, max_position_embeddings=128, projection_dim=width, initializer_range=0.04,
-            bos_token_id=vocabulary, eos_token_id=stop, sep_token_id=stop, pad_token_id=0,
+            vocab_size=vocabulary + 2,
+            hidden_size=width,
+            intermediate_size=4 * width,
+            num_hidden_layers=text_layers,
+            num_attention_heads=heads,
+            max_position_embeddings=128,
+            projection_dim=width,
+            initializer_range=0.04,
+            bos_token_id=vocabulary,
+            eos_token_id=stop,
+            sep_token_id=stop,
+            pad_token_id=0,
         ),
         vision_config=dict(
-            hidden_size=width, intermediate_size=4 * width, num_hidden_layers=vision_layers, num_attention_heads=heads,
-            image_size=side, patch_size=patch, projection_dim=width,
+            hidden_size=width,
+            intermediate_size=4 * width,
+            num_hidden_layers=vision_layers,
+            num_attention_heads=heads,
+            image_size=side,
+            patch_size=patch,
+            projection_dim=width,
             # With the default of the library, 1e-10, the vision encoder hardly learns.
             initializer_range=0.04,
         ),
-    )  # fmt: skip
+    )
     model = BlipForQuestionAnswering(config)
     with torch.no_grad():
         nn.init.normal_(model.vision_model.embeddings.position_embedding, std=0.04)
@@ -69,8 +83,10 @@ class PatchClassifier(nn.Module):
         image_embeds has the shape [n, patches + 1, width], labels [n, 3, patches].
         """
         parts = self.head(image_embeds[:, 1:]).split(self.sizes, -1)
-        return sum(functional.cross_entropy(part.flatten(0, 1), labels[:, i].long().flatten())
-                   for i, part in enumerate(parts)) / len(parts)  # fmt: skip
+        return sum(
+            functional.cross_entropy(part.flatten(0, 1), labels[:, i].long().flatten())
+            for i, part in enumerate(parts)
+        ) / len(parts)
 
     @torch.no_grad()
     def accuracy(self, image_embeds, labels):

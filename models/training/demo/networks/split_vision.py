@@ -1,4 +1,4 @@
-"""The vision encoder in two parts: frozen lower layers, which run once, and trained upper layers."""
+"""The vision encoder in two parts: frozen lower layers, which run once, and upper layers."""
 
 import torch
 

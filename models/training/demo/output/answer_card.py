@@ -26,7 +26,9 @@ def render(metrics):
     """Returns the model card. All its numbers come from `metrics`."""
     m, generated, easy = metrics["model"], metrics["generated_scenes"], metrics["easy_vqa_test"]
     run = metrics["training"]
-    kinds = "\n".join(f"| {name.replace('_', ' ')} | {rate:.1%} |" for name, rate in generated["by_kind"].items())
+    kinds = "\n".join(
+        f"| {name.replace('_', ' ')} | {rate:.1%} |" for name, rate in generated["by_kind"].items()
+    )
     examples = "\n".join(f"| {e['question']} | {e['answer']} | {e['truth']} |" for e in metrics["demo_image"])
     options = f"--seed {run['seed']} --vision-steps {run['vision_steps']} --steps {run['steps']}"
     return f"""---

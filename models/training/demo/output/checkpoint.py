@@ -15,7 +15,9 @@ def save(model, entries, folder):
     folder.mkdir(parents=True, exist_ok=True)
     model.save_pretrained(folder)
     path = folder / "model.safetensors"
-    save_file({name: tensor.half() for name, tensor in load_file(path).items()}, path, metadata={"format": "pt"})
+    save_file(
+        {name: tensor.half() for name, tensor in load_file(path).items()}, path, metadata={"format": "pt"}
+    )
     config = json.loads((folder / "config.json").read_text())
     write_json(folder / "config.json", config | {"dtype": "float16"})
     text, side = model.config.text_config, model.config.vision_config.image_size

@@ -44,6 +44,7 @@ def render(metrics):
         f"| {e['text']} | {'yes' if e['true'] else 'no'} | {e['probability']:.3f} | {e['cosine']:.3f} |"
         for e in metrics["demo_image"]
     )
+    texts = metrics["training"][-1]["texts_per_image"]
     return f"""---
 license: apache-2.0
 pipeline_tag: zero-shot-image-classification
@@ -105,6 +106,6 @@ The demo image, `models/demo/demo.png`:
 
 The frozen layers are the first vision layers of `models/demo`. The other vision layers, the text
 encoder, the matching head and the projections were trained on scenes of
-`models/training/demo/data/scenes.py`. Each image had {metrics["training"][-1]["texts_per_image"]} texts to match, of which half differed
+`models/training/demo/data/scenes.py`. Each image had {texts} texts to match, of which half differed
 from a true text in one word. Captions served for the contrastive loss.
 """

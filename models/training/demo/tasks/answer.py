@@ -115,7 +115,8 @@ def run(options):
     entries = vocabulary.entries()
     tokenizer = TextTokenizer(tuple(entries))
     drawing = (options.side, options.side // options.patch, options.workers)
-    # The scenes are drawn before CUDA is used, because a forked worker must not inherit its context.
+    # The scenes are drawn before CUDA is used, because a forked worker must not inherit its
+    # context.
     generated = question_bank.generated_scenes(
         tokenizer, options.seed, options.scenes, options.questions_per_scene, *drawing
     )
@@ -175,5 +176,7 @@ def run(options):
     }
     report.write(answer_card, finished.cpu(), tokenizer, entries, options.out, metrics)
     for name in ("easy_vqa_test", "generated_scenes"):
-        log(f"{name}: {metrics[name]['right']} of {metrics[name]['questions']}, {metrics[name]['accuracy']:.2%}")
+        log(
+            f"{name}: {metrics[name]['right']} of {metrics[name]['questions']}, {metrics[name]['accuracy']:.2%}"
+        )
     log(f"by kind: {metrics['generated_scenes']['by_kind']}")

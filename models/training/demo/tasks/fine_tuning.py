@@ -90,14 +90,18 @@ def run(task, options):
     earlier = training_runs.earlier_runs(options.out) if options.resume else []
     seed = f"{task.seed_name} {options.seed} {len(earlier)}"
     training_set = scene_set.draw(seed, options.scenes, side, options.workers)
-    validation_set = scene_set.draw(f"watched {task.seed_name}", task.validation_scenes, side, options.workers)
+    validation_set = scene_set.draw(
+        f"watched {task.seed_name}", task.validation_scenes, side, options.workers
+    )
     if options.resume:
         model = checkpoint.load(options.out, model_class=task.model_class).train()
     else:
         model = task.build(source, source_entries, entries, tokenizer.stop)
     difference = split_vision.max_difference(model.vision_model, training_set, options.frozen_layers)
     if difference > 1e-5:
-        raise SystemExit(f"split vision encoder differs from the whole one: {difference}, at most 1e-5 allowed")
+        raise SystemExit(
+            f"split vision encoder differs from the whole one: {difference}, at most 1e-5 allowed"
+        )
     log(f"{len(training_set)} scenes drawn, {len(entries)} tokens")
     states = split_vision.run_lower(model.vision_model, training_set, options.frozen_layers)
     log(f"encoded: {states.nbytes / 1e6:.0f} MB")

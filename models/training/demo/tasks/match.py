@@ -27,7 +27,7 @@ def apply_smoke_test(options):
 
 
 def step_losses(model, counter, scale, tokenizer, embeds, batch_kinds, options, rng):
-    """Returns the matching, contrastive and counting losses of images with these `captions.kinds`."""
+    """Returns the matching, contrastive and counting losses of a batch."""
     pairs = [
         (owner, *pair)
         for owner, kinds in enumerate(batch_kinds)
@@ -49,7 +49,15 @@ def train(model, states, training_set, validation_set, tokenizer, options, save)
     """Trains until the steps or the time are used up. Returns the number of steps."""
     trainable = split_vision.freeze(model.vision_model, options.frozen_layers)
     counter, scale = matching.KindCounter(model.config.vision_config.hidden_size), matching.LogitScale()
-    modules = [*trainable, model.text_encoder, model.vision_proj, model.text_proj, model.itm_head, counter, scale]
+    modules = [
+        *trainable,
+        model.text_encoder,
+        model.vision_proj,
+        model.text_proj,
+        model.itm_head,
+        counter,
+        scale,
+    ]
     optimizer = optimizer_of(modules, "cpu")
     schedule = Schedule(options.steps, START + options.max_seconds)
     rng = random.Random(options.seed)
