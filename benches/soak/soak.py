@@ -1,6 +1,6 @@
 """Sends requests of many different clients to a running server and checks every answer.
 
-Each client has its own connection. Their behaviours are:
+Each client has a separate connection. The behaviours are:
 
 * patient: waits for all answers to a large request
 * interactive: asks one question at a time
@@ -125,7 +125,7 @@ class Soak:
         return code in ALLOWED_CODES
 
     def connect(self):
-        """Returns a channel with its own connection, as of a client on another machine."""
+        """Returns a channel with a separate connection, as of a client on another machine."""
         return reflection.connect(self.address, grpc.aio, [("grpc.use_local_subchannel_pool", 1)])
 
     async def client(self, behaviour):

@@ -40,7 +40,7 @@ def deep_tensor(name, shape, generator):
 
     * The second half of each MLP ignores the mean of the first half.
     * Attention is more peaked.
-    * The branches of the decoder are weak, so that earlier tokens keep their influence.
+    * The branches of the decoder are weak, so that earlier tokens retain their influence.
 
     Image, question and step then change the logits by about their magnitude. Rounding the weights to
     f16 changes them by less than a hundredth.
