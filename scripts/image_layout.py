@@ -2,12 +2,12 @@
 
     image_layout.py ROOT BASE BUILT...
 
-ROOT is the folder to fill. BASE is a folder with the files of the base image, which are copied first.
-Then the script performs every COPY of the final stage. Its source is this tree, or for `--from=build` a
-path that BUILT maps: /opt/blip-serve=target/release/blip-serve.
+ROOT is the folder to fill. BASE is a folder with the files of the base image, which are copied
+first. Then the script performs every COPY of the final stage. Its source is this tree, or for
+`--from=build` a path that BUILT maps: /opt/blip-serve=target/release/blip-serve.
 
-The script reads only the Dockerfile, so that the folder has the same files as the image. It prints user,
-working directory, environment and entry point of the stage as JSON.
+The script reads only the Dockerfile, so that the folder has the same files as the image. It prints
+user, working directory, environment and entry point of the stage as JSON.
 """
 
 import json

@@ -1,8 +1,9 @@
 """Unpacks LibTorch from PyPI wheels: `unpack_libtorch.py cpu|cuda DESTINATION WHEEL...`.
 
-The destination gets `include/` and a flat `lib/`, the layout that tch expects of LIBTORCH. For the CPU,
-it gets only the libraries that a CPU process loads. `libtorch_cpu.so` of the CUDA build links the CUDA
-runtime and CUPTI. The CUDA headers are included, because every machine compiles the code that uses CUDA.
+The destination gets `include/` and a flat `lib/`, the layout that tch expects of LIBTORCH. For the
+CPU, it gets only the libraries that a CPU process loads. `libtorch_cpu.so` of the CUDA build links
+the CUDA runtime and CUPTI. The CUDA headers are included, because every machine compiles the code
+that uses CUDA.
 """
 
 import pathlib

@@ -2,10 +2,10 @@
 
     python benches/engine/fit_service.py benches/results/engine-h100/engine_f16.json
 
-It prints the seconds of a batch, of each encoded image and of each question, as in service.json of the
-scheduler's simulator. All batches of `engine_speed` have the same number of decode steps, so that
-their cost is part of the batch's. The fit minimizes relative errors, so that small batches count as
-much as large ones.
+It prints the seconds of a batch, of each encoded image and of each question, as in service.json of
+the scheduler's simulator. All batches of `engine_speed` have the same number of decode steps, so
+that their cost is part of the batch's. The fit minimizes relative errors, so that small batches
+count as much as large ones.
 """
 
 import argparse

@@ -29,8 +29,7 @@ def best_rate(engines, questions_per_image, cached):
 
 def single_question(engine):
     """Returns the median latency of a single question in milliseconds."""
-    # Version 0.1 named it lone_question_ms.
-    return (engine.get("single_question_ms") or engine["lone_question_ms"])["p50"]
+    return next(value["p50"] for name, value in engine.items() if name.endswith("_question_ms"))
 
 
 def main(folder):

@@ -1,7 +1,7 @@
 """Times the reference, `transformers`' BlipForQuestionAnswering, on a checkpoint folder.
 
-The script measures `generate` on tensors that are already on the device, without decoding, scaling or
-tokenizing:
+The script measures `generate` on tensors that are already on the device, without decoding, scaling
+or tokenizing:
 
 * one question per image, at the fastest batch size
 * six questions per image, at the fastest batch size

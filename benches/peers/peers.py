@@ -1,8 +1,9 @@
 """Measures blip-serve next to other servers of the same model.
 
 All have the same weights, machine, cores, clients and questions. Each system first runs with every
-setting of a small grid. Then all take turns with their fastest setting, several times, so that other
-load on the machine affects all alike. `make bench-peers` installs the requirements and runs this.
+setting of a small grid. Then all take turns with their fastest setting, several times, so that
+other load on the machine affects all alike. `make bench-peers` installs the requirements and runs
+this.
 """
 
 import argparse

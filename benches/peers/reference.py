@@ -1,7 +1,7 @@
 """The model of every peer: BlipForQuestionAnswering of transformers.
 
-Images are scaled by Pillow's bicubic filter, as in the library's processor. The processor's conversions
-through nested lists are omitted, because they would only slow the peers.
+Images are scaled by Pillow's bicubic filter, as in the library's processor. The processor's
+conversions through nested lists are omitted, because they would only slow the peers.
 """
 
 import io

@@ -2,10 +2,10 @@
 
 One server has no collector. Three servers have one, at the sampling ratios 0, 0.1 and 1.
 
-All servers and collectors run on this machine in one run. In each round, `blip-serve bench` loads every
-server once, in rotating order, so that other load on the machine affects all alike. The collectors
-discard the spans. The demo model answers questions about cached images. These are the fastest requests,
-so that tracing has its largest relative cost.
+All servers and collectors run on this machine in one run. In each round, `blip-serve bench` loads
+every server once, in rotating order, so that other load on the machine affects all alike. The
+collectors discard the spans. The demo model answers questions about cached images. These are the
+fastest requests, so that tracing has its largest relative cost.
 """
 
 import argparse

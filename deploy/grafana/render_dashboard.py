@@ -5,8 +5,8 @@ Prometheus scrapes the program and evaluates the queries.
     PATH=$(tests/deploy/tools.sh)/bin:$PATH BLIP_SERVE_BIN=target/release/blip-serve \\
         python3 deploy/grafana/render_dashboard.py docs/images/dashboard.png
 
-The script needs matplotlib, PyYAML and `prometheus`. It replaces Grafana, which is in no package registry
-that this project uses.
+The script needs matplotlib, PyYAML and `prometheus`. It replaces Grafana, which is in no package
+registry that this project uses.
 """
 
 import json

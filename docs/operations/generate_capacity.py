@@ -2,8 +2,8 @@
 
     python3 docs/operations/generate_capacity.py [--check]
 
-With --check the script writes nothing. It fails if the tables differ from the sources.
-The parameters below are assumptions. The document states them as such. All other numbers are measured.
+With --check the script writes nothing. It fails if the tables differ from the sources. The
+parameters below are assumptions. The document states them as such. All other numbers are measured.
 """
 
 import json

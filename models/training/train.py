@@ -1,7 +1,7 @@
 """Trains a demo model and writes its folder below models/.
 
     python models/training/train.py --task answer      # minutes on one GPU
-    python models/training/train.py --task answer --device cpu --scenes 30000 --batch 96 --max-seconds 2400
+    python models/training/train.py --task answer --device cpu --scenes 30000 --max-seconds 2400
     python models/training/train.py --task caption     # half an hour on one CPU
     python models/training/train.py --task match --smoke-test --out /tmp/demo-match
 

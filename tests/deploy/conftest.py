@@ -14,6 +14,7 @@ ROOT = HERE.parents[1]
 CHART = ROOT / "deploy/helm/blip-serve"
 RULES = ROOT / "deploy/prometheus/rules.yaml"
 DASHBOARD = ROOT / "deploy/grafana/dashboard.json"
+ADAPTER_RULES = ROOT / "deploy/prometheus/adapter-rules.yaml"
 VALUES = sorted(path.stem for path in (HERE / "values").glob("*.yaml"))
 READY = re.compile(r"ready: grpc (\S+), http (\S+), metrics (\S+), model")
 

@@ -55,7 +55,8 @@ def image(tmp_path_factory, sbom):
 def run(image):
     """A function that starts the program in the image's root.
 
-    The root is read-only except /tmp. The program runs as the image's user and sees nothing of this machine.
+    The root is read-only except /tmp. The program runs as the image's user and sees nothing of this
+    machine.
     """
     if os.geteuid() != 0:
         pytest.skip("requires root, because only root can enter another root folder")

@@ -11,7 +11,7 @@ import urllib.request
 
 import pytest
 import yaml
-from conftest import ROOT, RULES, program, rendered, tool
+from conftest import ADAPTER_RULES, ROOT, RULES, program, rendered, tool
 from metric_names import PROCESS
 from test_queries import panels
 
@@ -145,9 +145,7 @@ def test_queries_return_data_under_load(load, tmp_path):
         queries = [query for query in expressions if not any(name in query for name in RARE)]
         triggers = rendered("gpu").one("ScaledObject")["spec"]["triggers"]
         queries += [trigger["metadata"]["query"] for trigger in triggers if trigger["type"] == "prometheus"]
-        for rule in yaml.safe_load((ROOT / "deploy/prometheus/adapter-rules.yaml").read_text())["rules"][
-            "custom"
-        ]:
+        for rule in yaml.safe_load(ADAPTER_RULES.read_text())["rules"]["custom"]:
             # prometheus-adapter fills these into its template.
             parts = {
                 "<<.Series>>": rule["seriesQuery"].split("{")[0],

@@ -5,7 +5,7 @@ import re
 
 import pytest
 import yaml
-from conftest import DASHBOARD, ROOT, RULES, rendered
+from conftest import ADAPTER_RULES, DASHBOARD, RULES, rendered
 from metric_names import declared, read_by, series
 
 # Metrics of the DCGM exporter and of kube-state-metrics, which cannot be checked.
@@ -30,9 +30,7 @@ def queries():
     for trigger in rendered("gpu").one("ScaledObject")["spec"]["triggers"]:
         if trigger["type"] == "prometheus":
             yield "keda", trigger["metadata"]["query"]
-    for rule in yaml.safe_load((ROOT / "deploy/prometheus/adapter-rules.yaml").read_text())["rules"][
-        "custom"
-    ]:
+    for rule in yaml.safe_load(ADAPTER_RULES.read_text())["rules"]["custom"]:
         yield "adapter", rule["seriesQuery"]
 
 
@@ -74,7 +72,7 @@ def test_panels_have_unique_ids_and_positions():
 
 
 def test_autoscaler_reads_metric_of_adapter():
-    rules = yaml.safe_load((ROOT / "deploy/prometheus/adapter-rules.yaml").read_text())["rules"]["custom"]
+    rules = yaml.safe_load(ADAPTER_RULES.read_text())["rules"]["custom"]
     names = {rule["name"]["as"] for rule in rules}
     metrics = rendered("tls").one("HorizontalPodAutoscaler")["spec"]["metrics"]
     assert {metric["pods"]["metric"]["name"] for metric in metrics} == names

@@ -31,7 +31,8 @@ def correct_json(body):
 def correct_form(form, is_match):
     """Corrects a form, in which all images share the questions.
 
-    Schemathesis validates the corrected form and rejects the bytes of a file, so that the image is text.
+    Schemathesis validates the corrected form and rejects the bytes of a file, so that the image is
+    text.
     """
     form["image"] = ["not an image"]
     form.pop("texts", None)

@@ -102,14 +102,14 @@ def test_output_keeps_input_order_and_invalid_lines_fail_alone(demo, folder):
 
 
 def test_csv_is_read_and_written_in_files_and_pipes(demo, folder):
-    table = 'id,image,question\n007,images/b.png,"is there, perhaps, a square?"\n8,broken.png,what?\n'
+    table = 'id,image,question\n007,images/b.png,"what is it, a square?"\n8,broken.png,what?\n'
     (folder / "questions.csv").write_text(table)
     output = folder / "answers.csv"
     server = ("--server", f"http://{demo.address}")
     assert run("ask", *server, "--input", folder / "questions.csv", "--output", output).returncode == 1
     with output.open(newline="") as file:
         first, second = csv.DictReader(file)
-    assert (first["id"], first["question"], first["error"]) == ("007", "is there, perhaps, a square?", "")
+    assert (first["id"], first["question"], first["error"]) == ("007", "what is it, a square?", "")
     assert first["answer"] and float(first["score"]) <= 0
     assert json.loads(second["error"])["reason"] == "IMAGE_FORMAT_UNKNOWN" and not second["answer"]
     piped = run(

@@ -247,14 +247,12 @@ def test_mixed_tasks_answer_like_single_requests(server):
         return answer.text, answer.margin
 
     def search(image):
-        return call(server, "Ask", question(server, image, "what is there?", num_beams=3))[
-            0
-        ].answer.text, math.inf
+        request = question(server, image, "what is in the image?", num_beams=3)
+        return call(server, "Ask", request)[0].answer.text, math.inf
 
     def choose(image):
-        answer = call(server, "Ask", question(server, image, "what color is it?", ["red", "green", "blue"]))[
-            0
-        ].answer
+        request = question(server, image, "what color is it?", ["red", "green", "blue"])
+        answer = call(server, "Ask", request)[0].answer
         return answer.text, answer.margin
 
     def caption(image):

@@ -1,5 +1,5 @@
-// hedge.mjs CLIENT CONFIG TARGET IMAGE: asks both servers of TARGET, prints "ready", waits for a line,
-// then asks each server once more.
+// hedge.mjs CLIENT CONFIG TARGET IMAGE: asks both servers of TARGET, prints "ready" and waits for a
+// line. Then it asks each server once more.
 
 import { once } from "node:events";
 import { readFileSync } from "node:fs";

@@ -1,7 +1,7 @@
 """Asks a running server every question of easy-vqa's test split and compares the answers.
 
-It needs only `easy-vqa`, `grpcio`, `grpcio-reflection` and `protobuf`. The message types come from the
-server's reflection. Each request carries one image with all its questions. Many requests are in
+It needs only `easy-vqa`, `grpcio`, `grpcio-reflection` and `protobuf`. The message types come from
+the server's reflection. Each request carries one image with all its questions. Many requests are in
 flight at once. The script prints one table. It exits with 1 in these cases:
 
 * Less than 99 % of the answers are correct.

@@ -1,9 +1,10 @@
 """Writes the reference answers to every question of easy-vqa's test split.
 
-The reference is BlipForQuestionAnswering of `transformers`, in f32 on a CPU. Questions of equal length
-share a batch, so that nothing is padded. The script also asks a sample one at a time and compares.
+The reference is BlipForQuestionAnswering of `transformers`, in f32 on a CPU. Questions of equal
+length share a batch, so that nothing is padded. The script also asks a sample one at a time and
+compares.
 
-    python tests/reference/reference_answers.py      # models/demo -> data/easy_vqa_reference.json.gz
+    python tests/reference/reference_answers.py      # writes data/easy_vqa_reference.json.gz
 
 The file has `answers`, the distinct answers as {text, token_ids}, and `given`, one
 [index into answers, score, margin] for each question, in the order of `easy_vqa_set.load`.

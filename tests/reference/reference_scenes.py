@@ -1,21 +1,23 @@
 """Writes the reference results for images of held-out scenes: captions, or judgements of texts.
 
-The reference is `transformers` in f32 on a CPU, with one image or one pair at a time, so that nothing
-is padded. The files contain the images.
+The reference is `transformers` in f32 on a CPU, with one image or one pair at a time, so that
+nothing is padded. The files contain the images.
 
-    python tests/reference/reference_scenes.py --task caption    # data/demo_caption_reference.json.gz
-    python tests/reference/reference_scenes.py --task match      # data/demo_match_reference.json.gz
+    python tests/reference/reference_scenes.py --task caption
+    python tests/reference/reference_scenes.py --task match
 
-The file of `caption` has `prompt`, its `prompt_token_ids` without special tokens, and `scenes`. Each
-scene has a `png` in base64, its `truth`, and the results `plain` and `prompted`:
+They write data/demo_caption_reference.json.gz and data/demo_match_reference.json.gz.
+
+The file of `caption` has `prompt`, its `prompt_token_ids` without special tokens, and `scenes`.
+Each scene has a `png` in base64, its `truth`, and the results `plain` and `prompted`:
 
     token_ids   ids after the start token and the prompt, stop token included
     text        text of the whole sequence, prompt included
     score       sum of the log-probabilities of the chosen tokens
     margin      smallest lead, in logits, of a chosen token over the next best
 
-The file of `match` has `scenes`. Each scene has a `png` and two `texts`. The first text is true, the
-second is false by one word:
+The file of `match` has `scenes`. Each scene has a `png` and two `texts`. The first text is true,
+the second is false by one word:
 
     text, matches           the text, and whether it is true
     probability, logits     results of the matching head; the logits are those of no and yes

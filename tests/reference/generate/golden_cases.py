@@ -1,8 +1,9 @@
 """The checkpoints of the golden files: one entry for each way in which a folder can differ.
 
-Text and vision encoders of the answering models have equal width. The reference builds the decoder's
-cross-attention for the width of the vision encoder, so that it can load no other answering model.
-Seeds and stop biases are chosen so that answers end at different steps and never at a near tie.
+Text and vision encoders of the answering models have equal width. The reference builds the
+decoder's cross-attention for the width of the vision encoder, so that it can load no other
+answering model. Seeds and stop biases are chosen so that answers end at different steps and never
+at a near tie.
 """
 
 import dataclasses

@@ -22,7 +22,7 @@ GOLDENS = BLIP_TESTS / "goldens"
 MIN_MARGIN = 5e-3
 
 WORDS = (
-    "what is the color of shape there a circle in picture how many are red blue green left right top "
+    "what is the color of shape there a circle in picture how many are red blue green left right top "  # check_prose: allow
     "café naïve dog two boxes ##ing ##ed un ##known"
 ).split()
 

@@ -60,8 +60,8 @@ def answer(model, pixel_values, input_ids, limits):
 def check(model, case, stop):
     """Checks that the recorded logits lead to the recorded answer. Returns the smallest margin.
 
-    The decoder computes the whole answer at once, without a cache, from the recorded question states.
-    The best token of each step must be the one that `generate` chose, by a clear margin.
+    The decoder computes the whole answer at once, without a cache, from the recorded question
+    states. The best token of each step must be the one that `generate` chose, by a clear margin.
     """
     ids = case["generated_ids"]
     logits = model.text_decoder(

@@ -2,8 +2,8 @@
 
 They go to crates/blip/tests/original_conventions/:
 
-    quiet/        a checkpoint, and the answers of `transformers` with an epsilon of 1e-6 in the vision
-                  encoder, for token ids that follow the original conventions
+    quiet/        a checkpoint, and the answers of `transformers` with an epsilon of 1e-6 in the
+                  vision encoder, for token ids that follow the original conventions
     texts.json    texts, and their token ids as questions and as texts to match
 
 The text processing is a Python implementation from the description of the original (regular
@@ -40,7 +40,7 @@ TEXTS = (
     "ΟΔΟΣ ΣΑΣ",
     " ".join(f"{word}" for word in ["red", "blue"] * 30),
     " ".join("x" if i % 2 else "" for i in range(120)),
-    "what is the color of shape there a circle in picture how many are red blue green left right top a is the of red blue",
+    "what is the color of shape there a circle in picture how many are red blue green left right top a is the of red blue",  # check_prose: allow
     "un##known rhinoceros " * 12,
     "日本 dog",
 )

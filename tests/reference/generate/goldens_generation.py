@@ -3,8 +3,8 @@
 Each is crates/blip/tests/goldens/NAME/generation.json.
 
 They belong to the checkpoints, questions and images that `goldens.py` writes. The script writes no
-weights. `transformers` computes each question alone in f32. A result is recorded only if f64 leads to
-the same tokens:
+weights. `transformers` computes each question alone in f32. A result is recorded only if f64 leads
+to the same tokens:
 
     answers     beam search, and greedy search with logits processors, by BlipForQuestionAnswering
     captions    the same by BlipForConditionalGeneration, which loads the vision encoder and the

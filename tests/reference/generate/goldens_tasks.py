@@ -116,8 +116,8 @@ class CaptionRecorder:
 class MatchRecorder:
     """Records what a matching model computes, by both conventions.
 
-    The original repository has an epsilon of 1e-6 in the vision encoder, and [ENC] as the first token
-    where the text attends to the image.
+    The original repository has an epsilon of 1e-6 in the vision encoder, and [ENC] as the first
+    token where the text attends to the image.
     """
 
     def __init__(self, folder, _tokenizer):

@@ -1,7 +1,7 @@
 """Writes checkpoints in the format of `torch.save`: crates/blip/tests/pickles/NAME.
 
-All hold the weights of crates/blip/tests/goldens/vocab_txt, so that tests can compare them with that
-safetensors file:
+All hold the weights of crates/blip/tests/goldens/vocab_txt, so that tests can compare them with
+that safetensors file:
 
     pytorch_model.bin   f32, Hugging Face names, with tied head and buffers as in files of 2022
     sharded/            f16, three files and their index

@@ -152,7 +152,7 @@ def jpeg_cases():
     yield "jpeg_grey_progressive", saved(image.convert("L"), "JPEG", quality=85, progressive=True)
     yield "jpeg_cmyk", saved(image.convert("CMYK"), "JPEG", quality=85)
     yield "jpeg_cmyk_progressive", saved(image.convert("CMYK"), "JPEG", quality=85, progressive=True)
-    yield "jpeg_keep_rgb", saved(image, "JPEG", quality=85, keep_rgb=True)
+    yield "jpeg_keep_rgb", saved(image, "JPEG", quality=85, keep_rgb=True)  # check_prose: allow
     yield "jpeg_restarts", saved(image, "JPEG", quality=85, restart_marker_blocks=2)
     exif = Image.Exif()
     exif[0x0112] = 6  # orientation: rotate by 90 degrees

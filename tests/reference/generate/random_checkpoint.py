@@ -1,7 +1,7 @@
 """Writes a checkpoint folder with random weights in the shapes of a released BLIP model.
 
-It serves for load tests and timing without the released weights. The amount of work is the same. The
-answers are meaningless. The weights depend on the seed alone. The tokenizer has an artificial
+It serves for load tests and timing without the released weights. The amount of work is the same.
+The answers are meaningless. The weights depend on the seed alone. The tokenizer has an artificial
 WordPiece vocabulary with the size and the special ids of bert-base-uncased.
 
     python tests/reference/generate/random_checkpoint.py /tmp/blip-full --dtype f16
@@ -63,19 +63,23 @@ PRESETS = {
 }
 
 # Frequent words, so that real questions have realistic token counts.
-COMMON = """
-what is are was were the a an of in on at to from with by for and or not no yes this that these those there here it he
-she they his her their who where when why how many much color colour shape kind type number time day night year do does
-did have has can could would should will be being been man woman person people boy girl child children baby dog cat bird
-horse cow sheep elephant bear zebra giraffe animal car bus truck train plane airplane boat bike bicycle motorcycle
-street road sign light traffic table chair bench couch bed room kitchen bathroom toilet sink mirror window door wall
-floor house building tree grass flower plant water ocean beach sand snow mountain sky cloud sun rain food pizza cake
-sandwich apple banana orange carrot broccoli plate bowl cup glass bottle fork knife spoon wearing holding riding sitting
-standing walking running playing eating looking doing shirt hat tie shoes pants dress jacket umbrella bag phone laptop
-computer keyboard mouse television clock book picture image photo ball bat racket tennis baseball soccer skateboard
-surfboard kite frisbee ski snowboard game team player red green blue yellow black white gray brown pink purple big small
-tall short old young left right top bottom front back behind under above next near left side
-""".split()
+COMMON = (
+    "what is are was were the a an of in on at to from with by for and or not no yes this that "
+    "these those there here it he she they his her their who where when why how many much color "
+    "colour shape kind type number time day night year do does did have has can could would "
+    "should will be being been man woman person people boy girl child children baby dog cat "
+    "bird horse cow sheep elephant bear zebra giraffe animal car bus truck train plane airplane "
+    "boat bike bicycle motorcycle street road sign light traffic table chair bench couch bed "
+    "room kitchen bathroom toilet sink mirror window door wall floor house building tree grass "  # check_prose: allow
+    "flower plant water ocean beach sand snow mountain sky cloud sun rain food pizza cake "
+    "sandwich apple banana orange carrot broccoli plate bowl cup glass bottle fork knife spoon "
+    "wearing holding riding sitting standing walking running playing eating looking doing shirt "
+    "hat tie shoes pants dress jacket umbrella bag phone laptop computer keyboard mouse "
+    "television clock book picture image photo ball bat racket tennis baseball soccer "  # check_prose: allow
+    "skateboard surfboard kite frisbee ski snowboard game team player red green blue yellow "
+    "black white gray brown pink purple big small tall short old young left right top bottom "
+    "front back behind under above next near left side "
+).split()
 
 
 def words(total):

@@ -1,8 +1,9 @@
 """Random weights for comparisons of implementations.
 
 With the initialization of the library (standard deviation 0.02, or 1e-10 in the vision encoder) all
-logits are nearly equal, so that a wrong implementation would pass. These weights preserve about unit
-variance through all layers. Biases and norms are not trivial, and logits differ by a few units.
+logits are nearly equal, so that a wrong implementation would pass. These weights preserve about
+unit variance through all layers. Biases and norms are not trivial, and logits differ by a few
+units.
 """
 
 import math
@@ -42,8 +43,8 @@ def deep_tensor(name, shape, generator):
     * Attention is more peaked.
     * The branches of the decoder are weak, so that earlier tokens retain their influence.
 
-    Image, question and step then change the logits by about their magnitude. Rounding the weights to
-    f16 changes them by less than a hundredth.
+    Image, question and step then change the logits by about their magnitude. Rounding the weights
+    to f16 changes them by less than a hundredth.
     """
     value = tensor(name, shape, generator)
     if value.ndim < 2 or "norm" in name.lower():

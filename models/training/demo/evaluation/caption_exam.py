@@ -33,8 +33,8 @@ def generate(model, images, total, prompt=(), batch=250):
 def take(model, scene_set, tokenizer, prompts=("",)):
     """Returns the fractions of captions that are exact, true, and complete.
 
-    A complete caption is true and names everything. A text that is not a caption counts as not true.
-    The true fraction is also reported by number of things. The prompts are used in turn.
+    A complete caption is true and names everything. A text that is not a caption counts as not
+    true. The true fraction is also reported by number of things. The prompts are used in turn.
     """
     counts = collections.Counter()
     for turn, prompt in enumerate(prompts):

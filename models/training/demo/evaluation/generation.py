@@ -13,7 +13,8 @@ class Answer:
     """A generated sequence.
 
     `ids` are the token ids after the start token, stop token included. `score` is the sum of their
-    log-probabilities. `margin` is the smallest lead, in logits, of a chosen token over the next best.
+    log-probabilities. `margin` is the smallest lead, in logits, of a chosen token over the next
+    best.
     """
 
     ids: tuple

@@ -15,8 +15,8 @@ from .generation import ask
 class QuestionExam:
     """Questions with their correct answers.
 
-    `images` and `rows` are the arguments of `generation.ask`. `expected` holds token ids, stop token
-    included. `kinds` holds the kind of each question, if known.
+    `images` and `rows` are the arguments of `generation.ask`. `expected` holds token ids, stop
+    token included. `kinds` holds the kind of each question, if known.
     """
 
     images: typing.Callable

@@ -16,8 +16,8 @@ def log(text):
 class Schedule:
     """Progress of a training stage between 0 and 1, by steps or by time, whichever is further.
 
-    A run that is limited by steps can be repeated. The time limit ends a run early with its learning
-    rate decayed.
+    A run that is limited by steps can be repeated. The time limit ends a run early with its
+    learning rate decayed.
     """
 
     def __init__(self, steps, deadline):

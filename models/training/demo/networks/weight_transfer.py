@@ -22,8 +22,9 @@ def configuration(source, vocabulary, stop):
 def copy_weights(source, source_entries, model, text, entries):
     """Copies the vision encoder and the text encoder of `source` into `model`.
 
-    The text encoder already attends to images. `text` is the text network of `model`. Embeddings are
-    matched by token, because ids differ. Tokens that `source` lacks retain their initial embedding.
+    The text encoder already attends to images. `text` is the text network of `model`. Embeddings
+    are matched by token, because ids differ. Tokens that `source` lacks retain their initial
+    embedding.
     """
     model.vision_model.load_state_dict(source.vision_model.state_dict())
     weights = source.text_encoder.state_dict()

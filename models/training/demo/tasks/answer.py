@@ -1,8 +1,8 @@
 """Trains the answering model `models/demo`, which blip-serve embeds.
 
-In the first stage, the vision encoder learns the shape and colour of every patch of generated scenes.
-Without this stage, the network learns colours but not shapes. In the second stage, everything is
-trained to answer questions about generated scenes and the train split of easy-vqa.
+In the first stage, the vision encoder learns the shape and colour of every patch of generated
+scenes. Without this stage, the network learns colours but not shapes. In the second stage,
+everything is trained to answer questions about generated scenes and the train split of easy-vqa.
 """
 
 import os

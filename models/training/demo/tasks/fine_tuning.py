@@ -1,7 +1,7 @@
 """The training flow of the tasks that start from the trained answering model.
 
-The lower vision layers stay frozen and run once over a fixed set of scenes. The upper layers and the
-text network are trained.
+The lower vision layers stay frozen and run once over a fixed set of scenes. The upper layers and
+the text network are trained.
 """
 
 import json
