@@ -1,4 +1,4 @@
-# Everything that a person or CI does here. `make help` lists it.
+# The tasks of developers and CI. `make help` lists them.
 
 export BLIP_SERVE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/blip-serve
 DEVICE ?= cpu
@@ -7,52 +7,52 @@ CARGO ?= cargo
 .DEFAULT_GOAL := help
 .PHONY: help libtorch build dist demo test test-rust test-end-to-end test-deploy test-fleet test-checkpoints lint fmt doc bench-scheduler bench-peers clean
 
-help: ## This list
+help: ## List the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
 
-libtorch: ## Fetch LibTorch 2.11 once into a shared cache (DEVICE=cuda for CUDA's libraries too)
+libtorch: ## Fetch LibTorch into the shared cache (DEVICE=cuda adds the CUDA libraries)
 	@DEVICE=$(DEVICE) scripts/libtorch.sh
 
-build: libtorch ## The release binary, target/release/blip-serve
+build: libtorch ## Build the release binary target/release/blip-serve
 	$(CARGO) build --release --locked
 
-dist: libtorch ## Stripped binaries for a machine without Rust, into dist/ (see benches/gpu/run.sh)
+dist: libtorch ## Build stripped binaries for a machine without Rust into dist/
 	$(CARGO) build --release --locked --bin blip-serve
 	$(CARGO) build --release --locked -p blip --example engine_speed
 	mkdir -p dist
 	strip -o dist/blip-serve target/release/blip-serve
 	strip -o dist/engine_speed target/release/examples/engine_speed
 
-demo: build ## Start the engine on its embedded model and ask three questions about a picture
+demo: build ## Start the server with its embedded model and ask three questions
 	@scripts/demo.sh
 
-test: test-rust test-end-to-end test-deploy ## Every test, with all that it needs
+test: test-rust test-end-to-end test-deploy ## Run all tests except test-fleet and test-checkpoints
 	@echo "all tests passed"
 
-test-rust: libtorch ## Unit, property and integration tests
+test-rust: libtorch ## Run unit, property and integration tests
 	$(CARGO) test --workspace --locked
-	@# CUDA's compiler needs no GPU: 90 MB, once.
+	@# The CUDA compiler needs no GPU. The first run downloads 90 MB.
 	NVRTC_FOLDER=$$(scripts/nvrtc.sh) && export NVRTC_FOLDER \
 	  && $(CARGO) test --workspace --locked --test nvrtc -- --include-ignored
 
-test-end-to-end: libtorch ## The binary through real sockets, by Python's gRPC client
-	@# Built along with the tests, with the same features: nothing is compiled twice.
+test-end-to-end: libtorch ## Test the binary through sockets with Python clients
+	@# The build has the same features as that of the tests, so that nothing is compiled twice.
 	$(CARGO) test --workspace --locked --no-run
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/run.sh
 
-test-deploy: libtorch ## The Helm chart, alerts, dashboard and Dockerfile, by helm, promtool and their like
+test-deploy: libtorch ## Test chart, alerts, dashboard and Dockerfile with helm and promtool
 	$(CARGO) build --locked
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/deploy/run.sh
 
-test-fleet: libtorch ## Several servers behind clients and proxies, killed and replaced; some minutes, so apart from `test`
+test-fleet: libtorch ## Test several servers behind clients and proxies (some minutes)
 	$(CARGO) test --workspace --locked --no-run
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve BLIP_EXAMPLE_BIN=$(CURDIR)/target/debug/ask tests/fleet/run.sh
 
-test-checkpoints: libtorch ## Every public BLIP checkpoint by its name, at its true size with random weights, beside transformers; a quarter of an hour, 20 GB of disk
+test-checkpoints: libtorch ## Compare full-size checkpoints with transformers (15 min, 20 GB)
 	$(CARGO) build --locked
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/checkpoints/run.sh
 
-lint: libtorch ## Formatting, clippy, documentation and dependencies, warnings denied
+lint: libtorch ## Check formatting, clippy, documentation and dependencies
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked
@@ -61,15 +61,15 @@ lint: libtorch ## Formatting, clippy, documentation and dependencies, warnings d
 fmt: ## Format the Rust sources
 	$(CARGO) fmt --all
 
-doc: libtorch ## The Rust documentation, target/doc
+doc: libtorch ## Build the Rust documentation into target/doc
 	$(CARGO) doc --workspace --no-deps --locked
 
-bench-scheduler: libtorch ## Simulate the scheduler beside the peers' policies; rewrites docs/scheduler-simulation.*
-	$(CARGO) run --release --locked -p scheduler --example simulate
+bench-scheduler: libtorch ## Simulate the scheduler and rewrite its report
+	$(CARGO) bench --locked -p scheduler --bench simulator
 
-bench-peers: build ## Measure blip-serve beside LitServe, mosec, Triton and transformers; installs them, takes half an hour
+bench-peers: build ## Measure blip-serve next to other servers (30 min, 7 GB)
 	benches/peers/run.sh
 
-clean: ## Build outputs of this checkout (the shared LibTorch stays)
+clean: ## Delete the build outputs of this checkout
 	$(CARGO) clean
 	rm -f .libtorch

@@ -1,6 +1,6 @@
-"""Checks every crate that is built in against deny.toml: its licence, where it comes from, and the banned names.
+"""Checks every crate of the build against deny.toml: licence, source and banned names.
 
-`cargo deny check` does this and more; this needs nothing but cargo and Python, so CI can always run it.
+`cargo deny check` does this and more. This script needs only cargo and Python.
 """
 
 import json
@@ -12,9 +12,11 @@ import tomllib
 CRATES_IO = "registry+https://github.com/rust-lang/crates.io-index"
 
 
-def allowed(expression: str, allow: set[str]) -> bool:
-    """Whether an SPDX expression can be satisfied from the allowed licences."""
-    tokens = re.findall(r"\(|\)|AND|OR|[A-Za-z0-9.+-]+(?: WITH [A-Za-z0-9.-]+)?", expression.replace("/", " OR "))
+def is_allowed(expression: str, allow: set[str]) -> bool:
+    """Returns whether the allowed licences satisfy an SPDX expression."""
+    tokens = re.findall(
+        r"\(|\)|AND|OR|[A-Za-z0-9.+-]+(?: WITH [A-Za-z0-9.-]+)?", expression.replace("/", " OR ")
+    )
     python = " ".join(
         {"AND": "and", "OR": "or", "(": "(", ")": ")"}.get(token, str(token in allow)) for token in tokens
     )
@@ -36,7 +38,7 @@ def main() -> int:
             problems.append(f"{name} is banned: {banned[package['name']]}")
         if package["source"] not in (None, CRATES_IO):
             problems.append(f"{name} comes from {package['source']}")
-        if not allowed(package["license"] or "", allow):
+        if not is_allowed(package["license"] or "", allow):
             problems.append(f"{name} has licence {package['license']!r}, which deny.toml does not allow")
     for problem in problems:
         print(f"dependencies: {problem}", file=sys.stderr)

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Starts the engine on its embedded model, asks three questions about a bundled picture over gRPC and again over HTTP,
-# stops it.
+# Starts the server with its embedded model, asks three questions about the bundled image over gRPC
+# and HTTP, and stops the server.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -10,7 +10,7 @@ log=$(mktemp)
 server=$!
 trap 'kill "$server" 2>/dev/null || true; wait "$server" 2>/dev/null || true; rm -f "$log"' EXIT
 
-# The line that the server prints when it is ready holds its address.
+# The server prints one line with its addresses when it is ready.
 until grep -q ' ready: ' "$log"; do
   kill -0 "$server" 2>/dev/null || { cat "$log" >&2; exit 1; }
   sleep 0.1

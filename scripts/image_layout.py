@@ -1,11 +1,13 @@
-"""Assembles what deploy/Dockerfile's final stage is, without a container engine.
+"""Assembles the final stage of deploy/Dockerfile without a container engine.
 
     image_layout.py ROOT BASE BUILT...
 
-BASE is a folder with the files of the base image, copied first. Then every COPY of the final stage is done, from this tree, or for
-`--from=build` from where BUILT says that a path of the build stage lies here: /opt/blip-serve=target/release/blip-serve. Nothing is read but the
-Dockerfile, so the folder cannot differ from the image in what is copied where. Prints the stage's user, working directory, environment and
-entry point as JSON.
+ROOT is the folder to fill. BASE is a folder with the files of the base image, which are copied
+first. Then the script performs every COPY of the final stage. Its source is this tree, or for
+`--from=build` a path that BUILT maps: /opt/blip-serve=target/release/blip-serve.
+
+The script reads only the Dockerfile, so that the folder has the same files as the image. It prints
+user, working directory, environment and entry point of the stage as JSON.
 """
 
 import json
@@ -20,7 +22,7 @@ DOCKERFILE = TREE / "deploy/Dockerfile"
 
 
 def final_stage():
-    """(instruction, rest) of each instruction after the last FROM."""
+    """Returns (instruction, arguments) of each instruction after the last FROM."""
     text = re.sub(r"\\\n", " ", re.sub(r"(?m)^\s*#.*\n", "", DOCKERFILE.read_text()))
     lines = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
     start = max(index for index, line in enumerate(lines) if line[0] == "FROM")
@@ -28,7 +30,7 @@ def final_stage():
 
 
 def copy(source, target):
-    """As COPY does: a folder's contents, or one file under the name given; owned by who runs this, open for reading."""
+    """Copies like COPY: the contents of a folder, or one file to a name."""
     if source.is_dir():
         shutil.copytree(source, target, symlinks=True, dirs_exist_ok=True)
     else:
@@ -37,34 +39,35 @@ def copy(source, target):
 
 
 def assemble(root, base, built):
-    """Fills `root`; what the stage says besides files."""
+    """Fills `root`. Returns the other instructions of the stage."""
     shutil.copytree(base, root, symlinks=True, dirs_exist_ok=True)
-    said = {"env": {}}
+    stage = {"env": {}}
     for instruction, rest in final_stage():
         match instruction:
             case "COPY":
                 *options, source, target = shlex.split(rest)
                 origin = Path(built.pop(source)) if options == ["--from=build"] else TREE / source
                 if options not in ([], ["--from=build"]):
-                    sys.exit(f"image layout: COPY with {options} is not known")
+                    sys.exit(f"image layout: unsupported options of COPY: {options}")
                 copy(origin, root / target.lstrip("/"))
             case "ENV":
-                said["env"] |= dict(part.split("=", 1) for part in shlex.split(rest))
+                stage["env"] |= dict(part.split("=", 1) for part in shlex.split(rest))
             case "USER" | "WORKDIR" | "STOPSIGNAL":
-                said[instruction.lower()] = rest
+                stage[instruction.lower()] = rest
             case "ENTRYPOINT":
-                said["entrypoint"] = json.loads(rest)
+                stage["entrypoint"] = json.loads(rest)
             case "ARG" | "LABEL" | "EXPOSE" | "HEALTHCHECK" | "CMD":
                 pass
             case _:
-                sys.exit(f"image layout: {instruction} is not known")
+                sys.exit(f"image layout: unsupported instruction: {instruction}")
     if built:
-        sys.exit(f"image layout: the Dockerfile copies no {', '.join(built)}")
-    return said
+        sys.exit(f"image layout: not copied by the Dockerfile: {', '.join(built)}")
+    return stage
 
 
 def main(root, base, *built):
-    print(json.dumps(assemble(Path(root), Path(base), dict(each.split("=", 1) for each in built))))
+    paths = dict(each.split("=", 1) for each in built)
+    print(json.dumps(assemble(Path(root), Path(base), paths)))
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Puts LibTorch where cargo finds it: `.libtorch` becomes a link to a folder that all clones share.
+# Links `.libtorch`, where cargo finds LibTorch, to a folder that all clones share.
 #
 #   scripts/libtorch.sh                  the CPU libraries (440 MB on disk)
-#   DEVICE=cuda scripts/libtorch.sh      everything that CUDA needs (5 GB on disk)
+#   DEVICE=cuda scripts/libtorch.sh      the CPU and CUDA libraries (5 GB on disk)
 #
-# A LIBTORCH that is already set is taken as it is. Otherwise the wheels in scripts/libtorch-<device>.txt
-# are fetched from PyPI (pip checks their SHA-256) and unpacked once into
+# If LIBTORCH is set, the link points to it. Otherwise pip downloads the wheels in
+# scripts/libtorch-<device>.txt from PyPI and checks their SHA-256. They are unpacked once into
 # ${BLIP_SERVE_CACHE:-${XDG_CACHE_HOME:-~/.cache}/blip-serve}/libtorch-2.11.0-<device>.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -30,7 +30,7 @@ target=$cache/libtorch-$version-$device
 if [[ ! -e $target/.complete || $(cat "$target/.complete") != "$(sha256sum <"$lock_file")" ]]; then
   mkdir -p "$cache"
   exec 9>"$cache/libtorch-$device.lock"
-  flock 9 # two clones that build at once unpack once
+  flock 9 # concurrent builds of two clones unpack once
   if [[ ! -e $target/.complete || $(cat "$target/.complete") != "$(sha256sum <"$lock_file")" ]]; then
     partial=$(mktemp -d "$cache/partial.XXXXXX")
     trap 'rm -rf "$partial"' EXIT

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Prints the folder of NVRTC, CUDA's compiler, which compiles kernels without a GPU: LibTorch's own where that is the one for CUDA,
-# otherwise the same wheel from PyPI, fetched on the first call into the cache that all clones share.
+# Prints the folder of NVRTC, the CUDA compiler, which compiles kernels without a GPU. It is part of
+# LibTorch for CUDA. Otherwise the first call downloads the same wheel from PyPI into the cache that
+# all clones share.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

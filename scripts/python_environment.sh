@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Prints the folder of a virtual environment with the packages of a requirements file, made on the first call, in the cache
-# that all clones share:  scripts/python_environment.sh NAME REQUIREMENTS
+# Prints the folder of a virtual environment with the packages of a requirements file. The first
+# call creates it in the cache that all clones share.
+#
+#   scripts/python_environment.sh NAME REQUIREMENTS
 set -euo pipefail
 
 name=$1 requirements=$2
 cache=${BLIP_SERVE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/blip-serve}
-# Another set of packages or another Python is another environment, so nothing is ever upgraded in place.
+# Other packages or another Python give another environment. No environment is upgraded in place.
 key=$( (cat "$requirements"; python3 -c 'import sys; print(sys.version, sys.executable)') | sha256sum | cut -c1-16)
 venv=$cache/$name-$key
 

@@ -1,8 +1,9 @@
 """Unpacks LibTorch from PyPI wheels: `unpack_libtorch.py cpu|cuda DESTINATION WHEEL...`.
 
-The destination gets `include/` and a flat `lib/`, the layout that tch calls LIBTORCH. For the CPU only the
-libraries that a CPU process loads are kept: the CUDA build's `libtorch_cpu.so` links the CUDA runtime and CUPTI.
-The CUDA headers come along: what uses CUDA is compiled on every machine.
+The destination gets `include/` and a flat `lib/`, the layout that tch expects of LIBTORCH. For the
+CPU, it gets only the libraries that a CPU process loads. `libtorch_cpu.so` of the CUDA build links
+the CUDA runtime and CUPTI. The CUDA headers are included, because every machine compiles the code
+that uses CUDA.
 """
 
 import pathlib
@@ -18,12 +19,18 @@ CPU_LIBRARIES = {
     "libcudart.so.13",
     "libcupti.so.13",
 }
-# Python bindings and test tools: nothing that a process without Python loads.
-UNUSED = {"libtorch_python.so", "libshm.so", "libtorch_global_deps.so", "libnvperf_host.so", "libnvperf_target.so"}
+# Python bindings and test tools, which a process without Python does not load.
+UNUSED = {
+    "libtorch_python.so",
+    "libshm.so",
+    "libtorch_global_deps.so",
+    "libnvperf_host.so",
+    "libnvperf_target.so",
+}
 
 
 def destination(member: str, device: str) -> str | None:
-    """Where a wheel's member goes below the destination, or None if it is left out."""
+    """Returns the path of a wheel's member below the destination, or None if it is omitted."""
     if member.endswith("/"):
         return None
     if member.startswith("torch/include/"):
@@ -41,16 +48,16 @@ def main(device: str, root: pathlib.Path, wheels: list[str]) -> None:
     for wheel in wheels:
         with zipfile.ZipFile(wheel) as archive:
             for member in archive.namelist():
-                place = destination(member, device)
-                if place is None:
+                name = destination(member, device)
+                if name is None:
                     continue
-                path = root / place
+                path = root / name
                 path.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(member) as source, path.open("wb") as target:
                     shutil.copyfileobj(source, target, 1 << 22)
     missing = [name for name in sorted(CPU_LIBRARIES) if not (root / "lib" / name).exists()]
     if missing:
-        sys.exit(f"unpack_libtorch: not in the wheels: {', '.join(missing)}")
+        sys.exit(f"unpack_libtorch: missing in the wheels: {', '.join(missing)}")
 
 
 if __name__ == "__main__":

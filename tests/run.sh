@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the end-to-end tests against a built binary, named by BLIP_SERVE_BIN. Arguments go to pytest.
-# Python packages come from tests/requirements.txt into a virtual environment in the cache that all clones share.
+# Runs the end-to-end tests. BLIP_SERVE_BIN names a built binary. Arguments go to pytest.
+# The Python packages of requirements.txt are installed into the cache that all clones share.
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -1,8 +1,8 @@
-"""Draws what peers.py measured: for each kind of traffic a bar for each system, its median with the least and the most.
+"""Draws the results of peers.py: the median of each system with its range, by kind of traffic.
 
-    python3 benches/peers/draw.py benches/peers/results/FOLDER/peers.json docs/images/peers.svg
+    python3 benches/peers/draw.py benches/results/peers/peers.json docs/images/peers.svg
 
-Needs matplotlib.
+The script needs matplotlib.
 """
 
 import json
@@ -13,16 +13,16 @@ from pathlib import Path
 import matplotlib
 
 matplotlib.use("svg")
-# The same figures give the same file.
+# Equal results give equal files.
 matplotlib.rcParams["svg.hashsalt"] = "peers"
 import matplotlib.pyplot as plt  # noqa: E402
 
-OURS, OTHERS = "#1b6ca8", "#b8bfc7"
+BLIP_SERVE_COLOR, PEER_COLOR = "#1b6ca8", "#b8bfc7"
 
 
 def main():
-    measured, picture = Path(sys.argv[1]), sys.argv[2]
-    raw = json.loads(measured.read_text())
+    results, output = Path(sys.argv[1]), sys.argv[2]
+    raw = json.loads(results.read_text())
     rates = {}
     for entry in raw["reports"]:
         of_scenario = rates.setdefault(entry["scenario"], {})
@@ -33,7 +33,7 @@ def main():
         medians = [statistics.median(of_systems[system]) for system in systems]
         below = [median - min(of_systems[system]) for system, median in zip(systems, medians)]
         above = [max(of_systems[system]) - median for system, median in zip(systems, medians)]
-        colours = [OURS if system == "blip-serve" else OTHERS for system in systems]
+        colours = [BLIP_SERVE_COLOR if system == "blip-serve" else PEER_COLOR for system in systems]
         bars = panel.barh(systems, medians, color=colours, xerr=[below, above], ecolor="#444444")
         panel.bar_label(bars, [f"{median:,.0f}" for median in medians], padding=6, fontsize=8)
         panel.set_title(scenario, fontsize=10)
@@ -41,9 +41,12 @@ def main():
         panel.spines[["top", "right"]].set_visible(False)
         panel.tick_params(labelsize=8)
     facts = raw["facts"]
-    figure.supxlabel(f"questions a second; demo model, {facts['cores']} cores, {facts['clients']} clients, "
-                     f"{facts['repeats']} repeats, began {facts['began'][:10]}", fontsize=8)
-    figure.savefig(picture, metadata={"Date": None})
+    figure.supxlabel(
+        f"questions per second; demo model, {facts['cores']} cores, {facts['clients']} clients, "
+        f"{facts['repeats']} repeats, began {facts['began'][:10]}",
+        fontsize=8,
+    )
+    figure.savefig(output, metadata={"Date": None})
 
 
 if __name__ == "__main__":

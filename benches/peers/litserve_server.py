@@ -1,4 +1,4 @@
-"""LitServe around transformers, with its dynamic batching."""
+"""LitServe with transformers and dynamic batching."""
 
 import base64
 

@@ -1,4 +1,7 @@
-"""transformers in a plain loop over batches, without a server: prints questions a second as JSON."""
+"""Runs transformers in a loop over batches, without a server.
+
+Prints questions per second as JSON.
+"""
 
 import json
 import os
@@ -9,18 +12,18 @@ import settings
 from reference import Reference
 
 
-def main(pictures, questions, seconds):
+def main(images, questions, seconds):
     reference = Reference(settings.MODEL, settings.THREADS)
-    rows = [(picture, questions[number % len(questions)]) for number, picture in enumerate(pictures)]
-    answered, begun, at = 0, None, 0
+    rows = [(image, questions[number % len(questions)]) for number, image in enumerate(images)]
+    answered, start, at = 0, None, 0
     end = time.perf_counter() + 2 + seconds
     while (now := time.perf_counter()) < end:
-        if begun is None and now > end - seconds:
-            begun, answered = now, 0
+        if start is None and now > end - seconds:
+            start, answered = now, 0
         batch = [rows[(at + offset) % len(rows)] for offset in range(settings.BATCH)]
         at += settings.BATCH
         answered += len(reference.answer(batch))
-    print(json.dumps({"questions_per_s": answered / (time.perf_counter() - begun)}))
+    print(json.dumps({"questions_per_s": answered / (time.perf_counter() - start)}))
 
 
 if __name__ == "__main__":
@@ -28,8 +31,8 @@ if __name__ == "__main__":
     names = sorted(os.listdir(folder))[:1000]
     files = []
     for name in names:
-        with open(os.path.join(folder, name), "rb") as picture:
-            files.append(picture.read())
+        with open(os.path.join(folder, name), "rb") as image:
+            files.append(image.read())
     with open(file, encoding="utf-8") as lines:
         texts = [line.strip() for line in lines]
     main(files, texts, float(seconds))

@@ -1,7 +1,7 @@
-"""The model that every peer serves: transformers' BlipForQuestionAnswering, on rows of (image file, question).
+"""The model of every peer: BlipForQuestionAnswering of transformers.
 
-Pictures are scaled as the library's processor does it, by Pillow's bicubic filter, but without the processor's detours
-through nested lists, which would only slow the peers down.
+Images are scaled by Pillow's bicubic filter, as in the library's processor. The processor's
+conversions through nested lists are omitted, because they would only slow the peers.
 """
 
 import io
@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, BlipForQuestionAnswering
 
 
 class Reference:
-    """A checkpoint folder's model, on so many threads of the CPU."""
+    """The model of a checkpoint folder, on some threads of the CPU."""
 
     def __init__(self, folder, threads):
         torch.set_num_threads(threads)
@@ -27,14 +27,21 @@ class Reference:
         self.deviation = np.array(settings["image_std"], dtype=np.float32)
 
     def pixels(self, file):
-        image = Image.open(io.BytesIO(file)).convert("RGB").resize((self.side, self.side), Image.Resampling.BICUBIC)
+        """Returns the normalized pixels of an image file."""
+        image = (
+            Image.open(io.BytesIO(file))
+            .convert("RGB")
+            .resize((self.side, self.side), Image.Resampling.BICUBIC)
+        )
         scaled = (np.asarray(image, dtype=np.float32) / 255 - self.mean) / self.deviation
         return torch.from_numpy(scaled).permute(2, 0, 1)
 
     @torch.inference_mode()
     def answer(self, rows):
-        """The answers to rows of (image file, question)."""
+        """Returns the answers to rows of (image file, question)."""
         pixels = torch.stack([self.pixels(file) for file, _ in rows])
         tokens = self.tokenizer([question for _, question in rows], padding=True, return_tensors="pt")
-        ids = self.model.generate(pixel_values=pixels, input_ids=tokens.input_ids, attention_mask=tokens.attention_mask)
+        ids = self.model.generate(
+            pixel_values=pixels, input_ids=tokens.input_ids, attention_mask=tokens.attention_mask
+        )
         return self.tokenizer.batch_decode(ids, skip_special_tokens=True)

@@ -1,4 +1,4 @@
-"""How a peer is to run, from the environment: each of them reads the same names."""
+"""Settings of a peer, from environment variables with the same names for all peers."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""Folders of gigabytes, one set of shapes at a time, and the table that the run ends with."""
+"""Fixtures: checkpoint folders, one set of shapes at a time, and the summary table of the run."""
 
 import os
 import re
@@ -7,54 +7,70 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import reference
+import reference_cases
 import torch
 import transformers
-from released import write_shapes
+from released_checkpoints import write_shapes
 
-COLUMNS = ("checkpoint", "weights", "first start", "from the cache", "resident", "compared", "largest difference")
+COLUMNS = (
+    "checkpoint",
+    "weights",
+    "first start",
+    "from the cache",
+    "resident",
+    "compared",
+    "largest difference",
+)
 TABLE = pytest.StashKey()
 
 
-class Workshop:
-    """Makes the files of one set of shapes, and what the reference makes of them; the next set takes their place."""
+class ShapesFolder:
+    """A folder with the files of one set of shapes, and their reference results.
+
+    The next set replaces them.
+    """
 
     def __init__(self, folder):
-        self.folder, self.made, self.of_made = folder, None, None
+        self.folder, self.current, self.result = folder, None, None
 
     def shapes(self, preset, **options):
-        """(folder, Reference)."""
-        if self.made != (preset, options):
+        """Returns (folder, Reference) of a set of shapes."""
+        if self.current != (preset, options):
             self.clear()
             write_shapes(self.folder / preset, preset, **options)
-            self.made, self.of_made = (preset, options), (self.folder / preset, reference.compute(self.folder / preset))
-        return self.of_made
+            folder = self.folder / preset
+            self.current, self.result = (preset, options), (folder, reference_cases.compute(folder))
+        return self.result
 
     def clear(self):
-        if self.made:
-            shutil.rmtree(self.of_made[0])
-            self.made = None
+        """Deletes the files."""
+        if self.current:
+            shutil.rmtree(self.result[0])
+            self.current = None
 
 
 @pytest.fixture(scope="session")
-def workshop(tmp_path_factory):
-    workshop = Workshop(tmp_path_factory.mktemp("shapes"))
-    yield workshop
-    workshop.clear()
+def shapes_folder(tmp_path_factory):
+    shapes_folder = ShapesFolder(tmp_path_factory.mktemp("shapes"))
+    yield shapes_folder
+    shapes_folder.clear()
 
 
 @pytest.fixture(scope="session")
 def table(pytestconfig):
-    """Rows by the name of their checkpoint, each a dict by COLUMNS."""
+    """The rows of the table by checkpoint. Each is a dict with keys of COLUMNS."""
     return pytestconfig.stash.setdefault(TABLE, {})
 
 
 def measured_on():
-    """What was measured where."""
+    """Returns commit, processor and library versions."""
     command = ["git", "describe", "--always", "--abbrev=7", "--dirty", "--exclude=*"]
-    commit = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent).stdout.strip()
+    commit = subprocess.run(
+        command, capture_output=True, text=True, check=True, cwd=Path(__file__).parent
+    ).stdout.strip()
     cpu = re.search(r"model name\s*: (.+)", Path("/proc/cpuinfo").read_text()).group(1)
-    return f"commit {commit}, {os.cpu_count()} CPUs ({cpu}), torch {torch.__version__}, transformers {transformers.__version__}"
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    return f"commit {commit}, {os.cpu_count()} CPUs ({cpu}), {versions}"
 
 
 def pytest_terminal_summary(terminalreporter, config):

@@ -1,4 +1,4 @@
-"""Every public checkpoint by its name: from an empty cache over a hub, then without that hub."""
+"""Every public checkpoint by its name: from a hub with an empty cache, then from the cache."""
 
 import shutil
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 from hub_server import COMMIT, HubServer
-from reference import Reference
-from released import RELEASED, Released, write_released
-from serving import Server, compare, told
+from reference_cases import Reference
+from released_checkpoints import RELEASED, ReleasedCheckpoint, write_released
+from server import Server, case_counts, compare
 
-# Once, every download of weights breaks off there.
+# Each download of weights is cut at this size, once.
 BREAK_AFTER_BYTES = 300_000_000
 
 
 @dataclass
-class Served:
-    """A checkpoint that came over the hub into an empty cache."""
+class ServedCheckpoint:
+    """A checkpoint that the server has downloaded into an empty cache."""
 
-    released: Released
+    released: ReleasedCheckpoint
     reference: Reference
     hub: HubServer
     server: Server
@@ -28,9 +28,9 @@ class Served:
 
 
 @pytest.fixture(scope="module", params=RELEASED, ids=lambda released: released.name)
-def served(request, workshop, table, tmp_path_factory):
+def served(request, shapes_folder, table, tmp_path_factory):
     released = request.param
-    shapes, reference = workshop.shapes(released.preset)
+    shapes, reference = shapes_folder.shapes(released.preset)
     folder = tmp_path_factory.mktemp(released.name)
     write_released(folder / "published", released, shapes)
     hub = HubServer({released.source: folder / "published"})
@@ -40,7 +40,7 @@ def served(request, workshop, table, tmp_path_factory):
     served = None
     try:
         server = Server(released.source, variables=variables, log=folder / "log")
-        served = Served(released, reference, hub, server, folder, variables, row)
+        served = ServedCheckpoint(released, reference, hub, server, folder, variables, row)
         row["first start"] = f"{server.seconds_to_ready:.1f} s"
         yield served
     finally:
@@ -50,30 +50,35 @@ def served(request, workshop, table, tmp_path_factory):
         shutil.rmtree(folder)
 
 
-def test_a_checkpoint_is_known_by_its_shapes(served):
+def test_checkpoint_is_identified_by_shapes(served):
     (model,) = served.server.models()
     released = served.released
     task = type(model).DESCRIPTOR.fields_by_name["task"].enum_type.values_by_number[model.task].name
-    assert (model.name, model.source, model.revision, task) == (released.name, released.source, COMMIT, released.task)
+    assert (model.name, model.source, model.revision, task) == (
+        released.name,
+        released.source,
+        COMMIT,
+        released.task,
+    )
     assert (model.parameters, model.image_size, model.max_text_tokens) == (released.parameters, 384, 512)
     assert (model.embedding_size, model.device, model.dtype) == (released.embedding_size, "cpu", "f32")
 
 
-def test_only_what_is_needed_is_taken_and_a_broken_download_goes_on(served):
+def test_download_takes_required_files_and_resumes(served):
     (snapshot,) = served.folder.glob("cache/*/snapshots/*")
     assert snapshot.name == COMMIT
-    assert {path.name for path in snapshot.iterdir()} == served.released.taken
+    assert {path.name for path in snapshot.iterdir()} == served.released.downloaded
     assert served.hub.resumed_from == [BREAK_AFTER_BYTES]
 
 
-def test_every_task_does_what_the_reference_does_with_the_same_files(served):
+def test_tasks_equal_reference(served):
     largest = compare(served.server.client, served.reference)
-    served.row["compared"] = told(served.reference.cases)
+    served.row["compared"] = case_counts(served.reference.cases)
     served.row["largest difference"] = f"{largest:.1e}"
     served.row["resident"] = f"{served.server.resident_mib():,} MiB"
 
 
-def test_it_starts_again_from_the_cache_without_its_hub(served):
+def test_server_starts_from_cache_without_hub(served):
     served.server.stop()
     served.hub.stop()
     offline = served.variables | {"HF_HUB_OFFLINE": "1"}

@@ -1,13 +1,13 @@
-"""The original repository's own file, at the picture size that it was trained for."""
+"""The checkpoint file of the original repository, at its image size."""
 
 import shutil
 
-from released import ORIGINAL, ORIGINAL_IMAGE_SIZE, write_original
-from serving import Server, compare, told
+from released_checkpoints import ORIGINAL, ORIGINAL_IMAGE_SIZE, write_original
+from server import Server, case_counts, compare
 
 
-def test_the_originals_file_is_served_at_the_size_that_it_was_trained_for(workshop, table, tmp_path):
-    shapes, reference = workshop.shapes(ORIGINAL.preset, image_size=ORIGINAL_IMAGE_SIZE)
+def test_original_file_is_served_at_training_size(shapes_folder, table, tmp_path):
+    shapes, reference = shapes_folder.shapes(ORIGINAL.preset, image_size=ORIGINAL_IMAGE_SIZE)
     path = write_original(tmp_path / "original", shapes)
     server = Server(path, variables={"HF_HUB_OFFLINE": "1"}, log=tmp_path / "log")
     try:
@@ -15,11 +15,11 @@ def test_the_originals_file_is_served_at_the_size_that_it_was_trained_for(worksh
         assert (model.parameters, model.image_size) == (ORIGINAL.parameters, ORIGINAL_IMAGE_SIZE)
         largest = compare(server.client, reference)
         table[ORIGINAL.name] = {
-            "weights": "itself",
+            "weights": "the file",
             "first start": f"{server.seconds_to_ready:.1f} s",
-            "from the cache": "it is a file",
+            "from the cache": "not applicable",
             "resident": f"{server.resident_mib():,} MiB",
-            "compared": told(reference.cases),
+            "compared": case_counts(reference.cases),
             "largest difference": f"{largest:.1e}",
         }
     finally:

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Tests deploy/ with the tools that those who operate it use. BLIP_SERVE_BIN names a built binary; arguments go to pytest.
+# Tests deploy/ with helm, kubectl, promtool and Prometheus. Arguments go to pytest.
+# BLIP_SERVE_BIN names a built binary.
 set -euo pipefail
 cd "$(dirname "$0")"
 

@@ -1,4 +1,4 @@
-"""Alerts: valid, tested, and each with a page to turn to."""
+"""Alerts are valid and tested, and each has a section in the runbook."""
 
 import re
 
@@ -11,42 +11,42 @@ DOCUMENT = yaml.safe_load(RULES.read_text())
 ALERTS = {rule["alert"]: rule for group in DOCUMENT["groups"] for rule in group["rules"] if "alert" in rule}
 
 
-def test_promtool_finds_the_rules_valid():
+def test_promtool_accepts_rules():
     result = tool("promtool", "check", "rules", "--lint-fatal", RULES)
     assert result.returncode == 0, result.stdout + result.stderr
     assert f"{sum(len(group['rules']) for group in DOCUMENT['groups'])} rules found" in result.stdout
 
 
-def test_every_alert_fires_when_it_should_and_only_then():
+def test_alerts_fire_only_in_their_conditions():
     result = tool("promtool", "test", "rules", TESTS)
     assert result.returncode == 0, result.stdout + result.stderr
 
 
-@pytest.mark.parametrize("never_or_always", ["vector(0) > 1", "vector(1)"])
-def test_alerts_that_never_fire_or_always_fire_are_noticed_one_by_one(never_or_always, tmp_path):
+@pytest.mark.parametrize("constant", ["vector(0) > 1", "vector(1)"])
+def test_rule_tests_detect_changed_alerts(constant, tmp_path):
     document = yaml.safe_load(RULES.read_text())
     for group in document["groups"]:
         for rule in group["rules"]:
             if "alert" in rule:
-                rule["expr"] = never_or_always
+                rule["expr"] = constant
     (tmp_path / RULES.name).write_text(yaml.safe_dump(document))
     (tmp_path / TESTS.name).write_text(TESTS.read_text())
     result = tool("promtool", "test", "rules", tmp_path / TESTS.name)
     assert result.returncode != 0
-    noticed = set(re.findall(r"alertname: ?(\w+)", result.stdout + result.stderr))
-    assert noticed == set(ALERTS)
+    detected = set(re.findall(r"alertname: ?(\w+)", result.stdout + result.stderr))
+    assert detected == set(ALERTS)
 
 
 @pytest.mark.parametrize("alert", ALERTS)
-def test_every_alert_has_a_section_in_the_runbook_and_leads_there(alert):
+def test_alerts_link_to_runbook_sections(alert):
     rule = ALERTS[alert]
-    assert rule["annotations"]["runbook_url"] == f"docs/runbook.md#{alert.lower()}"
-    assert f"\n## {alert}\n" in (ROOT / "docs/runbook.md").read_text()
+    assert rule["annotations"]["runbook_url"] == f"docs/operations/runbook.md#{alert.lower()}"
+    assert f"\n## {alert}\n" in (ROOT / "docs/operations/runbook.md").read_text()
     assert rule["labels"]["severity"] in ("page", "ticket")
 
 
-def test_the_runbook_has_no_section_without_an_alert_and_no_link_that_leads_nowhere():
-    text = (ROOT / "docs/runbook.md").read_text()
+def test_runbook_sections_have_alerts_and_valid_links():
+    text = (ROOT / "docs/operations/runbook.md").read_text()
     sections = re.findall(r"^## (\w+)$", text, re.MULTILINE)
     assert sections == list(ALERTS)
     assert set(re.findall(r"\(#(\w+)\)", text)) <= {name.lower() for name in sections}
@@ -55,5 +55,5 @@ def test_the_runbook_has_no_section_without_an_alert_and_no_link_that_leads_nowh
         assert f'"title": "{panel}"' in panels, panel
 
 
-def test_the_chart_carries_the_very_same_rules():
+def test_chart_rules_equal_prometheus_rules():
     assert rendered("gpu").one("PrometheusRule")["spec"] == DOCUMENT

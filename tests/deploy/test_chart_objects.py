@@ -1,4 +1,4 @@
-"""Every object that the chart renders is one that Kubernetes takes."""
+"""The rendered objects are valid for Kubernetes."""
 
 import functools
 
@@ -7,16 +7,16 @@ import pytest
 from conftest import CHART, HERE, VALUES, rendered, tool
 from kubernetes_validate import utils
 
-# The newest that has schemas here, and back to the first that has a pod's image volumes without being asked for them.
+# From the first version with image volumes enabled by default to the newest one with schemas.
 VERSIONS = ("1.33", "1.35", "1.37")
 CUSTOM = {"ScaledObject", "GRPCRoute", "ServiceMonitor", "PodMonitor", "PrometheusRule", "Certificate"}
 
-# It parses megabytes of schema for each object otherwise.
+# Without the cache, the library parses megabytes of schema for each object.
 utils.schema_contents = functools.cache(utils.schema_contents)
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_lint_has_nothing_to_say(values):
+def test_helm_lint_accepts_chart(values):
     result = tool("helm", "lint", "--strict", CHART, "--values", HERE / f"values/{values}.yaml")
     assert result.returncode == 0, result.stdout + result.stderr
     assert "[WARNING]" not in result.stdout and "[ERROR]" not in result.stdout
@@ -24,7 +24,7 @@ def test_lint_has_nothing_to_say(values):
 
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("values", VALUES)
-def test_every_object_fits_the_schema_of_three_versions_strictly(values, version):
+def test_objects_match_schemas_of_three_versions(values, version):
     checked = 0
     for each in rendered(values, "--kube-version", version).all:
         if each["kind"] not in CUSTOM:
@@ -33,21 +33,21 @@ def test_every_object_fits_the_schema_of_three_versions_strictly(values, version
     assert checked >= 4
 
 
-def test_a_field_that_does_not_exist_is_found_by_this_validation():
+def test_unknown_field_is_detected():
     deployment = dict(rendered("minimal").one("Deployment"), replicas=2)
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate(deployment, VERSIONS[0], strict=True)
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_names_are_dns_labels_and_no_two_objects_share_kind_and_name(values):
+def test_object_names_are_unique_dns_labels(values):
     names = [(each["kind"], each["metadata"]["name"]) for each in rendered(values).all]
     assert len(names) == len(set(names))
     assert all(len(name) <= 63 for _, name in names)
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_services_and_budgets_select_the_pods_of_the_deployment_and_not_the_test(values):
+def test_selectors_match_deployment_pods_only(values):
     objects = rendered(values)
     labels = objects.one("Deployment")["spec"]["template"]["metadata"]["labels"].items()
     selectors = [each["spec"]["selector"] for each in objects.of("Service")]
@@ -61,10 +61,11 @@ def test_services_and_budgets_select_the_pods_of_the_deployment_and_not_the_test
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_every_reference_inside_a_pod_leads_somewhere(values):
+def test_pod_references_resolve(values):
     pods = [rendered(values).pod, *(each["spec"] for each in rendered(values).of("Pod"))]
     for pod in pods:
         volumes = [volume["name"] for volume in pod.get("volumes", [])]
         assert len(volumes) == len(set(volumes))
-        used = {mount["name"] for each in pod["containers"] + pod.get("initContainers", []) for mount in each.get("volumeMounts", [])}
+        containers = pod["containers"] + pod.get("initContainers", [])
+        used = {mount["name"] for each in containers for mount in each.get("volumeMounts", [])}
         assert used == set(volumes)

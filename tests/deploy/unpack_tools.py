@@ -1,4 +1,4 @@
-"""unpack_tools.py WHEELS BIN: takes helm, kubectl and hadolint out of the wheels that carry them."""
+"""unpack_tools.py WHEELS BIN: extracts helm, kubectl and hadolint from wheels."""
 
 import io
 import sys
@@ -7,16 +7,18 @@ import zipfile
 from pathlib import Path
 
 
-def only(names, wanted):
-    """The one name that ends so."""
-    found = [name for name in names if name.endswith(wanted)]
-    assert len(found) == 1, f"expected one {wanted}, found {found}"
+def only(names, suffix):
+    """Returns the only name with a suffix."""
+    found = [name for name in names if name.endswith(suffix)]
+    assert len(found) == 1, f"expected one {suffix}, found {found}"
     return found[0]
 
 
 def from_layer(wheel, path):
-    """From a layer for AWS Lambda (zip) in a package of npm (tgz) in a wheel (zip)."""
-    with zipfile.ZipFile(wheel) as outer, tarfile.open(fileobj=io.BytesIO(outer.read(only(outer.namelist(), ".jsii.tgz")))) as package:
+    """Returns a file of an AWS Lambda layer (zip) in an npm package (tgz) in a wheel (zip)."""
+    with zipfile.ZipFile(wheel) as outer:
+        archive = outer.read(only(outer.namelist(), ".jsii.tgz"))
+    with tarfile.open(fileobj=io.BytesIO(archive)) as package:
         layer = package.extractfile(only(package.getnames(), "layer.zip")).read()
     with zipfile.ZipFile(io.BytesIO(layer)) as inner:
         return inner.read(path)
@@ -36,7 +38,12 @@ def hadolint(wheel):
 
 
 def main(wheels, folder):
-    for name, pattern, unpack in (("helm", "aws_cdk_*.whl", helm), ("kubectl", "aws_cdk_*.whl", kubectl), ("hadolint", "hadolint_*.whl", hadolint)):
+    tools = (
+        ("helm", "aws_cdk_*.whl", helm),
+        ("kubectl", "aws_cdk_*.whl", kubectl),
+        ("hadolint", "hadolint_*.whl", hadolint),
+    )
+    for name, pattern, unpack in tools:
         (wheel,) = Path(wheels).glob(pattern)
         program = Path(folder) / name
         program.write_bytes(unpack(wheel))

@@ -1,4 +1,4 @@
-"""A gRPC client that knows nothing of the server but its address: all types come from server reflection."""
+"""A gRPC client that gets all types from the server's reflection service."""
 
 from dataclasses import dataclass
 
@@ -9,8 +9,8 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 
 
 @dataclass
-class Refusal:
-    """An error as it travels: a gRPC code by name, and the details that came with it."""
+class RequestError:
+    """The error of a call or an item: the name of its gRPC code, and its error details."""
 
     code: str
     message: str
@@ -21,8 +21,10 @@ class Refusal:
     retry_delay_s: float | None
 
 
-class Headers(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor, grpc.StreamStreamClientInterceptor):
-    """Sends headers with every call."""
+class Headers(
+    grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientInterceptor, grpc.StreamStreamClientInterceptor
+):
+    """Adds headers to every call."""
 
     def __init__(self, headers):
         self.headers = list(headers)
@@ -34,10 +36,12 @@ class Headers(grpc.UnaryUnaryClientInterceptor, grpc.UnaryStreamClientIntercepto
 
 
 class Client:
-    """By TLS with `credentials`, and with `headers`, such as a key, on every call."""
+    """A client with a separate connection, because the server is fair between connections.
+
+    `credentials` enable TLS. `headers`, such as an API key, are sent with every call.
+    """
 
     def __init__(self, address, credentials=None, headers=()):
-        # A connection of its own for each client: the server is fair between connections.
         options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
         if credentials:
             self.channel = grpc.secure_channel(address, credentials, options=options)
@@ -51,19 +55,28 @@ class Client:
         self.channel.close()
 
     def type(self, name):
+        """Returns the class of a message."""
         return message_factory.GetMessageClass(self.pool.FindMessageTypeByName(name))
 
     def method(self, service, name):
+        """Returns a callable for a method."""
         method = self.pool.FindServiceByName(service).FindMethodByName(name)
-        request, response = (message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type))
+        request, response = (
+            message_factory.GetMessageClass(kind) for kind in (method.input_type, method.output_type)
+        )
         kinds = {(False, False): "unary_unary", (False, True): "unary_stream", (True, True): "stream_stream"}
         make = getattr(self.channel, kinds[method.client_streaming, method.server_streaming])
         return make(
-            f"/{service}/{name}", request_serializer=request.SerializeToString, response_deserializer=response.FromString
+            f"/{service}/{name}",
+            request_serializer=request.SerializeToString,
+            response_deserializer=response.FromString,
         )
 
     def request(self, inputs):
-        """An AskRequest of (image, questions) pairs; an image is bytes, a URL as str, or None."""
+        """Returns an AskRequest of (image, questions) pairs.
+
+        An image is bytes, a URL as str, or None.
+        """
         request = self.type("blip.v1.AskRequest")()
         for image, questions in inputs:
             entry = request.inputs.add()
@@ -76,37 +89,38 @@ class Client:
         return request
 
     def ask(self, inputs, timeout=None):
-        """The stream of responses, a call that can be cancelled."""
+        """Returns the stream of responses, a call that can be cancelled."""
         return self.method("blip.v1.BlipService", "Ask")(self.request(inputs), timeout=timeout)
 
     def outcomes(self, inputs):
-        """All outcomes by (image index, question index): an Answer or a Refusal."""
+        """Returns an Answer or a RequestError for each (image index, question index)."""
         outcomes = {}
         for response in self.ask(inputs):
-            pair = (response.image_index, response.question_index)
-            assert pair not in outcomes, f"{pair} was answered twice"
+            item = (response.image_index, response.question_index)
+            assert item not in outcomes, f"{item} was answered twice"
             kind = response.WhichOneof("outcome")
-            outcomes[pair] = response.answer if kind == "answer" else self.refusal(response.error)
+            outcomes[item] = response.answer if kind == "answer" else self.request_error(response.error)
         return outcomes
 
-    def refused_call(self, inputs, timeout=None):
-        """The Refusal that the whole call ends with."""
-        refusal = self.refused(lambda: list(self.ask(inputs, timeout)))
-        assert refusal, "the call was answered"
-        return refusal
+    def failed_call(self, inputs, timeout=None):
+        """Returns the error of a whole call."""
+        error = self.error_of(lambda: list(self.ask(inputs, timeout)))
+        assert error, "the call was answered"
+        return error
 
-    def refused(self, call):
-        """The Refusal that `call` ends with, or None if it ends well."""
+    def error_of(self, call):
+        """Returns the error that `call` ends with, or None if it succeeds."""
         try:
             call()
         except grpc.RpcError as error:
             details = dict(error.trailing_metadata() or ()).get("grpc-status-details-bin")
             if details is None:
-                return Refusal(error.code().name, error.details(), "", "", {}, None, None)
-            return self.refusal(self.type("google.rpc.Status").FromString(details))
+                return RequestError(error.code().name, error.details(), "", "", {}, None, None)
+            return self.request_error(self.type("google.rpc.Status").FromString(details))
         return None
 
-    def refusal(self, status):
+    def request_error(self, status):
+        """Returns the error in a `google.rpc.Status`."""
         details = {}
         for detail in status.details:
             name = detail.type_url.rpartition("/")[2]
@@ -114,7 +128,7 @@ class Client:
         info = details.get("google.rpc.ErrorInfo") or self.type("google.rpc.ErrorInfo")()
         bad_request = details.get("google.rpc.BadRequest")
         retry = details.get("google.rpc.RetryInfo")
-        return Refusal(
+        return RequestError(
             code=next(code.name for code in grpc.StatusCode if code.value[0] == status.code),
             message=status.message,
             reason=info.reason,
@@ -125,6 +139,7 @@ class Client:
         )
 
     def health(self, service=""):
+        """Returns the name of the health status."""
         request = self.type("grpc.health.v1.HealthCheckRequest")(service=service)
         response = self.method("grpc.health.v1.Health", "Check")(request)
         return type(response).ServingStatus.Name(response.status)

@@ -1,4 +1,4 @@
-"""Collectors of traces: take OTLP over gRPC and over HTTP as the real ones do, and keep every span."""
+"""Trace collectors that receive OTLP over gRPC or HTTP and store every span."""
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -7,43 +7,43 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import grpc
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
-PATIENCE_S = 60
-# Spans are sent after so many milliseconds, instead of seconds.
-SOON = {"OTEL_BSP_SCHEDULE_DELAY": "20"}
+TIMEOUT_S = 60
+# The server exports spans after milliseconds instead of seconds.
+FAST_EXPORT = {"OTEL_BSP_SCHEDULE_DELAY": "20"}
 
 
 class Collector:
-    """Listens on a free port of loopback. One that `hangs` takes calls and never answers them until it is stopped."""
+    """A collector on a free loopback port. With `hangs`, it answers no call until it is stopped."""
 
     def __init__(self, hangs=False):
         self.resources = []
         self.spans = []
         self.metadata = []
-        self.news = threading.Condition()
+        self.changed = threading.Condition()
         self.called = threading.Event()
         self.stopped = threading.Event()
         if not hangs:
             self.stopped.set()
         self.url = f"http://127.0.0.1:{self.listen()}"
 
-    def take(self, request, metadata):
-        """Keeps the spans of a request, and gives the answer to it."""
+    def store(self, request, metadata):
+        """Stores the spans of a request. Returns the response."""
         self.called.set()
         self.stopped.wait()
-        with self.news:
+        with self.changed:
             self.metadata += metadata
             for of_resource in request.resource_spans:
                 self.resources.append(of_resource.resource)
                 for of_scope in of_resource.scope_spans:
                     self.spans += map(Span, of_scope.spans)
-            self.news.notify_all()
+            self.changed.notify_all()
         return trace_service_pb2.ExportTraceServiceResponse()
 
     def until(self, condition):
-        """Waits until `condition` holds for the spans, and gives them."""
-        with self.news:
-            arrived = self.news.wait_for(lambda: condition(self.spans), PATIENCE_S)
-            assert arrived, f"it never held for {[span.name for span in self.spans]}"
+        """Waits until `condition` is true for the spans. Returns them."""
+        with self.changed:
+            arrived = self.changed.wait_for(lambda: condition(self.spans), TIMEOUT_S)
+            assert arrived, f"condition not met by {[span.name for span in self.spans]}"
             return list(self.spans)
 
     def stop(self):
@@ -52,6 +52,8 @@ class Collector:
 
 
 class GrpcCollector(Collector, trace_service_pb2_grpc.TraceServiceServicer):
+    """A collector of OTLP over gRPC."""
+
     protocol = "grpc"
 
     def listen(self):
@@ -62,13 +64,15 @@ class GrpcCollector(Collector, trace_service_pb2_grpc.TraceServiceServicer):
         return port
 
     def Export(self, request, context):
-        return self.take(request, context.invocation_metadata())
+        return self.store(request, context.invocation_metadata())
 
     def close(self):
         self.server.stop(None)
 
 
 class HttpCollector(Collector):
+    """A collector of OTLP over HTTP."""
+
     protocol = "http/protobuf"
 
     def listen(self):
@@ -79,23 +83,25 @@ class HttpCollector(Collector):
 
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["content-length"]))
-                known = self.path == "/v1/traces" and self.headers["content-type"] == "application/x-protobuf"
-                answer = b""
-                if known:
+                is_known = (
+                    self.path == "/v1/traces" and self.headers["content-type"] == "application/x-protobuf"
+                )
+                body = b""
+                if is_known:
                     request = trace_service_pb2.ExportTraceServiceRequest.FromString(body)
-                    answer = collector.take(request, self.headers.items()).SerializeToString()
-                self.send_response(200 if known else 404)
+                    body = collector.store(request, self.headers.items()).SerializeToString()
+                self.send_response(200 if is_known else 404)
                 self.send_header("content-type", "application/x-protobuf")
-                self.send_header("content-length", str(len(answer)))
+                self.send_header("content-length", str(len(body)))
                 self.end_headers()
-                self.wfile.write(answer)
+                self.wfile.write(body)
 
             def log_message(self, *_):
                 pass
 
         class Server(ThreadingHTTPServer):
             def handle_error(self, *_):
-                """Whoever hung up has hung up."""
+                """Ignores clients that disconnect."""
 
         self.server = Server(("127.0.0.1", 0), Handler)
         self.serving = threading.Thread(target=self.server.serve_forever, daemon=True)
@@ -109,7 +115,7 @@ class HttpCollector(Collector):
 
 
 class Span:
-    """A span with its ids as hexadecimal digits, as they are in headers and logs."""
+    """A span with its ids in hexadecimal, as in headers and logs."""
 
     def __init__(self, span):
         self.name, self.kind, self.status = span.name, span.kind, span.status
@@ -121,8 +127,9 @@ class Span:
         self.text = str(span)
 
     def __repr__(self):
-        return f"{self.name} {self.id} below {self.parent} of {self.trace}"
+        return f"{self.name} {self.id}, parent {self.parent}, trace {self.trace}"
 
 
 def attributes(message):
+    """Returns the attributes of a span or a resource."""
     return {each.key: getattr(each.value, each.value.WhichOneof("value")) for each in message.attributes}

@@ -1,4 +1,4 @@
-"""Starts the built program; BLIP_SERVE_BIN names it."""
+"""Fixtures that start the built program, which BLIP_SERVE_BIN names."""
 
 import contextlib
 import os
@@ -13,42 +13,60 @@ from image_server import ImageServer
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDENS = ROOT / "crates/blip/tests/goldens"
-READY = re.compile(r"blip-serve \S+ ready: grpc https?://(\S+), http (https?://\S+), metrics (http://\S+), model (.+), device (\S+), dtype (\S+), loaded in [\d.]+ s$")
+READY = re.compile(
+    r"blip-serve \S+ ready: grpc https?://(\S+), http (https?://\S+), metrics (http://\S+), "
+    r"model (.+), device (\S+), dtype (\S+), loaded in [\d.]+ s$"
+)
 
 
 def program():
+    """Returns the path of the program."""
     return os.environ["BLIP_SERVE_BIN"]
 
 
 class Server:
-    """A running `blip-serve serve` on a free port, ready to answer. Its log goes to the file `log`, if one is named. It computes every
-    answer, whatever was asked before, unless it is to keep them, as it does by default."""
+    """A running `blip-serve serve` on a free port, ready to answer.
 
-    def __init__(self, *options, connect=True, listen="127.0.0.1:0", program_path=None, environment=None, log=None, keep_answers=False):
-        # So small a model runs slower on several threads, and far slower beside other work.
-        here = ["--device", "cpu", "--engine-threads", "1", "--grpc-listen", listen,
-                "--http-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
-        command = [program_path or program(), "serve", *here, *options]
+    Its log goes to the file `log`. The answer cache is off unless `cache_answers` is set.
+    """
+
+    def __init__(
+        self,
+        *options,
+        connect=True,
+        listen="127.0.0.1:0",
+        program_path=None,
+        environment=None,
+        log=None,
+        cache_answers=False,
+    ):
+        # A model of this size runs slower on several threads, in particular on a busy machine.
+        defaults = ["--device", "cpu", "--engine-threads", "1", "--grpc-listen", listen]
+        defaults += ["--http-listen", "127.0.0.1:0", "--metrics-listen", "127.0.0.1:0"]
+        command = [program_path or program(), "serve", *defaults, *options]
         with contextlib.ExitStack() as open_files:
             stderr = open_files.enter_context(open(log, "wb")) if log else None
-            memory = {} if keep_answers else {"BLIP_SERVE__MODEL__ANSWER_CACHE_BYTES": "0"}
-            variables = {**os.environ, **memory, **(environment or {})}
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=variables)
+            cache = {} if cache_answers else {"BLIP_SERVE__MODEL__ANSWER_CACHE_BYTES": "0"}
+            variables = {**os.environ, **cache, **(environment or {})}
+            self.process = subprocess.Popen(
+                command, stdout=subprocess.PIPE, stderr=stderr, text=True, env=variables
+            )
         self.clients = []
         line = self.process.stdout.readline()
         ready = READY.match(line.strip())
         if not ready:
             self.stop()
-            raise AssertionError(f"{command} said {line!r} and ended with {self.process.returncode}")
+            raise AssertionError(f"{command} printed {line!r} and ended with {self.process.returncode}")
         self.address, self.http, self.metrics, self.model, self.device, self.dtype = ready.groups()
         self.client = self.connect() if connect else None
 
     def connect(self, **options):
-        """A client with a connection of its own; see Client."""
+        """Returns a client with a separate connection. See Client for the options."""
         self.clients.append(Client(self.address, **options))
         return self.clients[-1]
 
     def peak_memory_bytes(self):
+        """Returns the peak resident memory."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) * 1024
 
@@ -62,7 +80,7 @@ class Server:
 
 @pytest.fixture(scope="session")
 def demo():
-    """A server of the demo model with default settings, for tests that leave it as it was."""
+    """A server of the demo model with default settings, for tests that do not change its state."""
     server = Server()
     yield server
     server.stop()
@@ -70,7 +88,7 @@ def demo():
 
 @pytest.fixture
 def start():
-    """Starts servers of one's own."""
+    """A function that starts servers. They are stopped after the test."""
     servers = []
 
     def start(*options, **kwargs):
@@ -83,8 +101,8 @@ def start():
 
 
 @pytest.fixture(scope="session")
-def picture():
-    """A picture that the demo model was made for."""
+def demo_image():
+    """The bundled image of the demo model."""
     return (ROOT / "models/demo/demo.png").read_bytes()
 
 
@@ -103,17 +121,18 @@ def either_collector(request):
 
 
 @pytest.fixture
-def web(picture):
-    server = ImageServer(picture)
+def web(demo_image):
+    server = ImageServer(demo_image)
     yield server
     server.stop()
 
 
 @pytest.fixture
 def fetching(start, web):
-    """Starts servers that may fetch from 127.0.0.1 on port 80 and the port of `web`, and nowhere else inside."""
+    """A function that starts servers that may fetch from 127.0.0.1 on port 80 and that of `web`."""
 
     def launch(*options, **kwargs):
-        return start("--fetch-allow-networks", "127.0.0.1/32", "--fetch-allow-ports", f"80,{web.port}", *options, **kwargs)
+        allowed = ("--fetch-allow-networks", "127.0.0.1/32", "--fetch-allow-ports", f"80,{web.port}")
+        return start(*allowed, *options, **kwargs)
 
     return launch

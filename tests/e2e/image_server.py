@@ -1,4 +1,4 @@
-"""A web server on loopback that serves a picture, and everything that a bad one could do."""
+"""A web server on loopback that serves an image and imitates broken and hostile servers."""
 
 import gzip
 import ssl
@@ -9,12 +9,16 @@ MIB = 1 << 20
 
 
 class ImageServer:
-    """Listens on a free port of a loopback address, by TLS with `certificate`. `hung_up` is set once a client has left a request that never ends."""
+    """A server on a free port of a loopback address, with TLS if there is a `certificate`.
 
-    def __init__(self, picture, host="127.0.0.1", certificate=None):
+    The method of a path sends its response. `client_left` is set when a client ends a request that
+    never completes.
+    """
+
+    def __init__(self, image_bytes, host="127.0.0.1", certificate=None):
         self.paths = []
         self.headers = []
-        self.hung_up = threading.Event()
+        self.client_left = threading.Event()
         server = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -24,18 +28,20 @@ class ImageServer:
                 try:
                     getattr(server, self.path.partition("?")[0].strip("/").replace("-", "_"))(self)
                 except OSError:
-                    server.hung_up.set()
+                    server.client_left.set()
 
             def log_message(self, *_):
                 pass
 
-        self.picture_bytes = picture
+        self.image_bytes = image_bytes
         self.http = ThreadingHTTPServer((host, 0), Handler)
         self.scheme = "https" if certificate else "http"
         if certificate:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             certificate.configure_cert(context)
-            self.http.socket = context.wrap_socket(self.http.socket, server_side=True, do_handshake_on_connect=False)
+            self.http.socket = context.wrap_socket(
+                self.http.socket, server_side=True, do_handshake_on_connect=False
+            )
         self.port = self.http.server_port
         threading.Thread(target=self.http.serve_forever, daemon=True).start()
 
@@ -54,29 +60,29 @@ class ImageServer:
         request.end_headers()
         request.wfile.write(body)
 
-    def picture(self, request):
-        self.send(request, 200, self.picture_bytes, content_type="text/html")
+    def image(self, request):
+        self.send(request, 200, self.image_bytes, content_type="text/html")
 
     def text(self, request):
-        self.send(request, 200, b"<html>no picture</html>", content_type="image/png")
+        self.send(request, 200, b"<html>not an image</html>", content_type="image/png")
 
     def empty(self, request):
         self.send(request, 200)
 
     def missing(self, request):
-        self.send(request, 404, b"not here")
+        self.send(request, 404, b"not found")
 
     def broken(self, request):
         self.send(request, 500)
 
     def zipped(self, request):
-        self.send(request, 200, gzip.compress(self.picture_bytes), content_encoding="gzip")
+        self.send(request, 200, gzip.compress(self.image_bytes), content_encoding="gzip")
 
-    def cut(self, request):
-        self.send(request, 200, self.picture_bytes, content_length=len(self.picture_bytes) + 1)
+    def truncated(self, request):
+        self.send(request, 200, self.image_bytes, content_length=len(self.image_bytes) + 1)
         request.close_connection = True
 
-    def said_to_be_large(self, request):
+    def large_length(self, request):
         self.send(request, 200, content_length=21 * MIB)
 
     def endless(self, request):
@@ -86,23 +92,23 @@ class ImageServer:
             request.wfile.write(bytes(MIB))
 
     def moved(self, request):
-        self.send(request, 302, location="/picture")
+        self.send(request, 302, location="/image")
 
-    def around(self, request):
-        self.send(request, 302, location="/around")
+    def loop(self, request):
+        self.send(request, 302, location="/loop")
 
-    def to_this_machine(self, request):
-        self.send(request, 302, location=f"http://127.0.0.2:{self.port}/picture")
+    def to_loopback(self, request):
+        self.send(request, 302, location=f"http://127.0.0.2:{self.port}/image")
 
-    def to_a_file(self, request):
+    def to_file(self, request):
         self.send(request, 302, location="file:///etc/passwd")
 
-    def stuck(self, request):
-        """Half a picture, and then nothing until the client hangs up."""
+    def idle(self, request):
+        """Sends half of the image, then nothing until the client disconnects."""
         request.send_response(200)
-        request.send_header("content-length", str(len(self.picture_bytes)))
+        request.send_header("content-length", str(len(self.image_bytes)))
         request.end_headers()
-        request.wfile.write(self.picture_bytes[: len(self.picture_bytes) // 2])
+        request.wfile.write(self.image_bytes[: len(self.image_bytes) // 2])
         request.wfile.flush()
         request.connection.recv(1)
-        self.hung_up.set()
+        self.client_left.set()

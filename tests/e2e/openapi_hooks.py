@@ -1,6 +1,10 @@
-"""What JSON Schema cannot say about a request, said to schemathesis: there is one list of texts for each image, a request for
-vectors has an image or a text, some options exclude one another and have limits of the server's own, and some fields of a form
-are JSON themselves."""
+"""Corrects the requests of schemathesis by rules that JSON Schema cannot express.
+
+* There is one list of texts for each image.
+* A request for embeddings has an image or a text.
+* Some options exclude one another and have limits of the server.
+* Some fields of a form are JSON.
+"""
 
 import json
 
@@ -9,7 +13,8 @@ import schemathesis
 QUESTIONS = ["what?"]
 
 
-def mend_json(body):
+def correct_json(body):
+    """Corrects a JSON body."""
     body.pop("generation", None)
     inputs = body["inputs"]
     if not inputs.get("texts") or isinstance(inputs["texts"][0], str):
@@ -23,10 +28,13 @@ def mend_json(body):
     inputs["texts"] = [questions or QUESTIONS for questions in inputs["texts"][:count]]
 
 
-def mend_form(form, is_match):
-    """The images share their questions. Schemathesis looks at what was mended again, and there takes the bytes of a file
-    for a wrong value, so text stands in for them."""
-    form["image"] = ["no picture"]
+def correct_form(form, is_match):
+    """Corrects a form, in which all images share the questions.
+
+    Schemathesis validates the corrected form and rejects the bytes of a file, so that the image is
+    text.
+    """
+    form["image"] = ["not an image"]
     form.pop("texts", None)
     form.pop("generation", None)
     if is_match:
@@ -37,10 +45,10 @@ def mend_form(form, is_match):
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Requests that are meant to be wrong stay so."""
+    """Corrects requests that are meant to be valid."""
     if not case.meta.generation.mode.is_positive or not isinstance(case.body, dict):
         return
     if case.media_type == "multipart/form-data":
-        mend_form(case.body, case.operation.path == "/v1/match")
+        correct_form(case.body, case.operation.path == "/v1/match")
     elif "inputs" in case.body:
-        mend_json(case.body)
+        correct_json(case.body)

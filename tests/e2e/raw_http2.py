@@ -1,4 +1,4 @@
-"""HTTP/2 by hand, for what no well-behaved client does."""
+"""A low-level HTTP/2 client, for requests that no regular client sends."""
 
 import contextlib
 import socket
@@ -10,22 +10,22 @@ import h2.events
 import h2.exceptions
 import h2.settings
 
-PATIENCE_S = 30
+TIMEOUT_S = 30
 
 
 class Connection:
-    """One connection over which anything can be sent; what comes back is read on request only."""
+    """A connection that can send anything and reads only on request."""
 
     def __init__(self, address):
         host, port = address.rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), timeout=PATIENCE_S)
+        self.socket = socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
         config = h2.config.H2Configuration(client_side=True, validate_outbound_headers=False)
         self.h2 = h2.connection.H2Connection(config)
         self.h2.initiate_connection()
         self.closed = False
-        self.refused = 0
+        self.refused_streams = 0
         self.flush()
-        # The server's own settings come first, and with them how many streams it takes.
+        # The server's settings come first. They include its limit of streams.
         self.read_until(h2.events.RemoteSettingsChanged)
 
     def flush(self):
@@ -35,31 +35,39 @@ class Connection:
             self.closed = True
 
     def ask(self, body=b"", end=True, extra=()):
-        """A call of Ask with these bytes as its body; returns the stream's number."""
+        """Starts a call of Ask with these bytes as its body. Returns the id of the stream."""
         stream = self.h2.get_next_available_stream_id()
-        self.h2.send_headers(stream, [
-            (":method", "POST"), (":scheme", "http"), (":path", "/blip.v1.BlipService/Ask"), (":authority", "test"),
-            ("content-type", "application/grpc"), ("te", "trailers"), *extra,
-        ])
+        self.h2.send_headers(
+            stream,
+            [
+                (":method", "POST"),
+                (":scheme", "http"),
+                (":path", "/blip.v1.BlipService/Ask"),
+                (":authority", "test"),
+                ("content-type", "application/grpc"),
+                ("te", "trailers"),
+                *extra,
+            ],
+        )
         while body and not self.closed:
-            room = min(16_384, self.h2.local_flow_control_window(stream))
-            if room == 0:
+            size = min(16_384, self.h2.local_flow_control_window(stream))
+            if size == 0:
                 self.events()
                 continue
-            self.h2.send_data(stream, body[:room])
+            self.h2.send_data(stream, body[:size])
             self.flush()
-            body = body[room:]
+            body = body[size:]
         if end and not self.closed:
             self.h2.end_stream(stream)
         self.flush()
         return stream
 
-    def leave_no_room(self):
-        """No stream that comes after this may be sent a byte of a body."""
+    def close_windows(self):
+        """Sets the window of all later streams to 0, so that the server cannot send a body."""
         self.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 0})
         self.flush()
 
-    def give_room(self, stream, size=65_535):
+    def open_window(self, stream, size=65_535):
         self.h2.increment_flow_control_window(size, stream)
         self.flush()
 
@@ -68,7 +76,7 @@ class Connection:
         self.flush()
 
     def events(self):
-        """The next events, none once the server has closed the connection."""
+        """Returns the next events, or none after the server has closed the connection."""
         try:
             data = self.socket.recv(65_536)
         except ConnectionError:
@@ -81,11 +89,14 @@ class Connection:
         return events
 
     def read_until(self, kind, stream=None):
-        """Reads up to an event of this kind (on this stream) and returns it; None if the connection ends first."""
+        """Reads until an event of a kind (on a stream).
+
+        Returns it, or None if the connection ends.
+        """
         while not self.closed:
             for event in self.events():
                 if isinstance(event, h2.events.StreamReset):
-                    self.refused += event.error_code == h2.errors.ErrorCodes.REFUSED_STREAM
+                    self.refused_streams += event.error_code == h2.errors.ErrorCodes.REFUSED_STREAM
                 if isinstance(event, h2.events.ConnectionTerminated):
                     self.closed = True
                 if isinstance(event, kind) and stream in (None, getattr(event, "stream_id", None)):
@@ -93,6 +104,7 @@ class Connection:
         return None
 
     def answers_ping(self):
+        """Returns whether the server answers a ping."""
         with contextlib.suppress(h2.exceptions.ProtocolError):
             self.h2.ping(b"answered")
         self.flush()
@@ -103,4 +115,5 @@ class Connection:
 
 
 def grpc_message(message):
+    """Returns a gRPC frame."""
     return b"\0" + len(message).to_bytes(4, "big") + message

@@ -1,4 +1,4 @@
-"""The load generator, against this server and against one that is none of ours."""
+"""The load generator, against blip-serve and against another server."""
 
 import http.server
 import json
@@ -12,24 +12,31 @@ SHORT = ("--clients", "4", "--connections", "2", "--seconds", "1", "--warm-up-s"
 
 
 def bench(*options):
-    return subprocess.run([program(), "bench", *map(str, options)], capture_output=True, text=True, timeout=120, check=False)
+    """Runs `blip-serve bench`."""
+    return subprocess.run(
+        [program(), "bench", *map(str, options)], capture_output=True, text=True, timeout=120, check=False
+    )
 
 
 @pytest.fixture
-def stranger():
-    """(URL, requests seen) of a JSON server that answers all questions but every third one."""
-    seen = []
+def json_server():
+    """(URL, received requests) of a JSON server that answers all but every third question."""
+    received = []
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def do_POST(self):
             request = json.loads(self.rfile.read(int(self.headers["content-length"])))
-            seen.append((self.path, request))
+            received.append((self.path, request))
             if "inputs" in request:
                 body = {"outputs": [{"name": "answer", "data": ["red"] * request["inputs"][0]["shape"][0]}]}
             else:
-                body = {"answers": [None if number % 3 == 2 else "red" for number, _ in enumerate(request["questions"])]}
+                body = {
+                    "answers": [
+                        None if number % 3 == 2 else "red" for number, _ in enumerate(request["questions"])
+                    ]
+                }
             text = json.dumps(body).encode()
             self.send_response(200)
             self.send_header("content-length", str(len(text)))
@@ -41,35 +48,65 @@ def stranger():
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}", seen
+    yield f"http://127.0.0.1:{server.server_port}", received
     server.shutdown()
     server.server_close()
 
 
 @pytest.mark.parametrize("protocol", ["grpc", "card"])
-def test_our_server_answers_all_of_a_closed_loop_and_the_report_says_so(demo, protocol, tmp_path):
+def test_closed_loop_report_counts_all_answers(demo, protocol, tmp_path):
     server = f"http://{demo.address}" if protocol == "grpc" else demo.http
     report, plot = tmp_path / "report.json", tmp_path / "plot.svg"
-    result = bench("--server", server, "--protocol", protocol, *SHORT, "--questions-per-image", 2, "--output", report, "--plot", plot)
+    result = bench(
+        "--server",
+        server,
+        "--protocol",
+        protocol,
+        *SHORT,
+        "--questions-per-image",
+        2,
+        "--output",
+        report,
+        "--plot",
+        plot,
+    )
     assert (result.returncode, result.stderr) == (0, "")
-    written = json.loads(report.read_text())
-    assert written["failed"] == 0 and written["errors"] == {}
-    assert written["answered"] == 2 * written["requests"] > 0
-    assert written["options"]["clients"] == "4" and written["options"]["protocol"] == protocol
-    latency = written["latency_ms"]
+    content = json.loads(report.read_text())
+    assert content["failed"] == 0 and content["errors"] == {}
+    assert content["answered"] == 2 * content["requests"] > 0
+    assert content["options"]["clients"] == "4" and content["options"]["protocol"] == protocol
+    latency = content["latency_ms"]
     assert 0 < latency["p50"] <= latency["p99"] <= latency["max"]
-    assert f"{written['answered']} questions answered, 0 not" in result.stdout
+    assert f"{content['answered']} questions answered, 0 not" in result.stdout
     assert plot.read_text().startswith("<svg")
 
 
-def test_an_open_loop_asks_at_its_own_pace_and_two_reports_stand_side_by_side(demo, tmp_path):
+def test_open_loop_has_poisson_rate_and_reports_compare(demo, tmp_path):
     reports = [tmp_path / "a.json", tmp_path / "b.json"]
     for report, rate in zip(reports, ("30", "60"), strict=True):
-        result = bench("--server", f"http://{demo.address}", "--rate", rate, "--seconds", 2, "--warm-up-s", 0, "--size", "64x48",
-                       "--reuse", 1, "--pool", 3, "--name", f"at {rate}", "--output", report)
+        result = bench(
+            "--server",
+            f"http://{demo.address}",
+            "--rate",
+            rate,
+            "--seconds",
+            2,
+            "--warm-up-s",
+            0,
+            "--size",
+            "64x48",
+            "--reuse",
+            1,
+            "--pool",
+            3,
+            "--name",
+            f"at {rate}",
+            "--output",
+            report,
+        )
         assert result.returncode == 0, result.stderr
     sparse, dense = (json.loads(report.read_text())["requests"] for report in reports)
-    # Poisson: 60 and 120 requests, give or take five standard deviations.
+    # Poisson: 60 and 120 requests, within five standard deviations.
     assert 60 - 39 < sparse < 60 + 39 and 120 - 55 < dense < 120 + 55
     result = bench("--compare", *reports)
     assert result.returncode == 0
@@ -78,33 +115,55 @@ def test_an_open_loop_asks_at_its_own_pace_and_two_reports_stand_side_by_side(de
     assert any(row.split() == ["rate", "30", "60"] for row in rows)
 
 
-def test_another_server_is_asked_as_it_is_used_to_and_its_missing_answers_are_counted(stranger, tmp_path):
-    url, seen = stranger
+def test_other_protocols_are_sent_and_missing_answers_counted(json_server, tmp_path):
+    url, received = json_server
     report = tmp_path / "report.json"
-    result = bench("--server", f"{url}/predict", "--protocol", "json", *SHORT, "--questions-per-image", 3, "--output", report)
+    result = bench(
+        "--server",
+        f"{url}/predict",
+        "--protocol",
+        "json",
+        *SHORT,
+        "--questions-per-image",
+        3,
+        "--output",
+        report,
+    )
     assert result.returncode == 0, result.stderr
-    written = json.loads(report.read_text())
-    assert written["errors"] == {"NULL": written["failed"]} and written["answered"] == 2 * written["failed"] > 0
-    path, request = seen[0]
-    assert path == "/predict" and len(request["questions"]) == 3 and request["image"].startswith("iVBORw0KGgo")
-    seen.clear()
-    result = bench("--server", f"{url}/v2/models/blip/infer", "--protocol", "kserve", *SHORT, "--output", report)
+    content = json.loads(report.read_text())
+    assert (
+        content["errors"] == {"NULL": content["failed"]} and content["answered"] == 2 * content["failed"] > 0
+    )
+    path, request = received[0]
+    assert (
+        path == "/predict" and len(request["questions"]) == 3 and request["image"].startswith("iVBORw0KGgo")
+    )
+    received.clear()
+    result = bench(
+        "--server", f"{url}/v2/models/blip/infer", "--protocol", "kserve", *SHORT, "--output", report
+    )
     assert (result.returncode, json.loads(report.read_text())["failed"]) == (0, 0)
-    path, request = seen[0]
-    assert path == "/v2/models/blip/infer" and [tensor["name"] for tensor in request["inputs"]] == ["image", "question"]
+    path, request = received[0]
+    assert path == "/v2/models/blip/infer" and [tensor["name"] for tensor in request["inputs"]] == [
+        "image",
+        "question",
+    ]
 
 
-@pytest.mark.parametrize("options, said", [
-    (("--size", "640"), "must be WIDTHxHEIGHT"),
-    (("--rate", "0"), "must be more than 0"),
-    (("--reuse", "2"), "reuse is 2: must be 0 to 1"),
-    (("--images", "/nowhere"), "cannot read /nowhere"),
-    (("--questions", "/nowhere"), "cannot read /nowhere"),
-    (("--compare", "/nowhere", "/neither"), "cannot read /nowhere"),
-    (("--server", "http://127.0.0.1:1"), "cannot reach http://127.0.0.1:1"),
-    (("--rate", "5", "--clients", "3"), "cannot be used with"),
-])
-def test_what_cannot_be_done_is_said_in_one_line(options, said):
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        (("--size", "640"), "must be WIDTHxHEIGHT"),
+        (("--rate", "0"), "must be more than 0"),
+        (("--reuse", "2"), "reuse is 2: must be 0 to 1"),
+        (("--images", "/nowhere"), "cannot read /nowhere"),
+        (("--questions", "/nowhere"), "cannot read /nowhere"),
+        (("--compare", "/nowhere", "/neither"), "cannot read /nowhere"),
+        (("--server", "http://127.0.0.1:1"), "cannot reach http://127.0.0.1:1"),
+        (("--rate", "5", "--clients", "3"), "cannot be used with"),
+    ],
+)
+def test_invalid_bench_options_print_one_line(options, message):
     result = bench(*options)
     assert result.returncode in (1, 2) and result.stdout == ""
-    assert said in result.stderr and result.stderr.count("\n") == 1
+    assert message in result.stderr and result.stderr.count("\n") == 1

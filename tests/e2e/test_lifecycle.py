@@ -1,4 +1,4 @@
-"""How the program starts, stops and speaks to its user."""
+"""Start, stop, exit codes and messages of the program."""
 
 import json
 import re
@@ -11,14 +11,16 @@ import grpc
 import requests
 from conftest import ROOT, program
 
-PICTURE = str(ROOT / "models/demo/demo.png")
+IMAGE = str(ROOT / "models/demo/demo.png")
 
 
 def run(*arguments):
+    """Runs the program."""
     return subprocess.run([program(), *arguments], capture_output=True, text=True)
 
 
 def assert_one_line(completed, code, *words):
+    """Checks the exit code, and that stderr is one line with these words."""
     assert completed.returncode == code, completed
     assert completed.stdout == ""
     assert completed.stderr.count("\n") == 1, completed.stderr
@@ -26,16 +28,16 @@ def assert_one_line(completed, code, *words):
         assert word in completed.stderr, completed.stderr
 
 
-def test_sigterm_answers_what_is_in_flight_and_exits_0(start, picture):
+def test_sigterm_finishes_calls_in_flight_and_exits_0(start, demo_image):
     server = start("--max-batch-questions", "1")
-    call = server.client.ask([(picture, [f"is number {n} there?" for n in range(100)])])
+    call = server.client.ask([(demo_image, [f"is number {n} there?" for n in range(100)])])
     next(call)
     server.process.send_signal(signal.SIGTERM)
     assert len(list(call)) == 99
     assert server.process.wait() == 0
 
 
-def test_a_second_signal_ends_the_drain_at_once(start):
+def test_second_signal_ends_drain(start):
     server = start("--drain-grace-s", "3600")
     server.process.send_signal(signal.SIGTERM)
     while server.client.health() != "NOT_SERVING":
@@ -44,33 +46,33 @@ def test_a_second_signal_ends_the_drain_at_once(start):
     assert server.process.wait() == 130
 
 
-def test_sigterm_under_full_load_loses_nothing(start, picture):
+def test_sigterm_under_full_load_loses_no_answer(start, demo_image):
     server = start("--max-batch-questions", "8", "--drain-grace-s", "1", "--drain-limit-s", "300")
     questions = [f"is number {number} there?" for number in range(10)]
     answered = threading.Semaphore(0)
 
-    def ask_until_refused(client):
+    def ask_until_rejected(client):
         while True:
-            seen = []
+            received = []
             try:
-                seen.extend(response.question_index for response in client.ask([(picture, questions)]))
+                received.extend(response.question_index for response in client.ask([(demo_image, questions)]))
             except grpc.RpcError as error:
-                return len(seen), error.code()
-            assert sorted(seen) == list(range(len(questions)))
+                return len(received), error.code()
+            assert sorted(received) == list(range(len(questions)))
             answered.release()
 
     clients = [server.connect() for _ in range(32)]
-    with ThreadPoolExecutor(len(clients)) as crowd:
-        ends = [crowd.submit(ask_until_refused, client) for client in clients]
+    with ThreadPoolExecutor(len(clients)) as pool:
+        ends = [pool.submit(ask_until_rejected, client) for client in clients]
         for _ in range(2 * len(clients)):
             answered.acquire()
         server.process.send_signal(signal.SIGTERM)
-        # What was taken is answered whole; what was not is told so before anything has come.
+        # Accepted calls are answered completely. Others fail before their first response.
         assert {end.result() for end in ends} == {(0, grpc.StatusCode.UNAVAILABLE)}
     assert server.process.wait() == 0
 
 
-def test_readiness_goes_first_and_calls_are_answered_meanwhile(start, picture):
+def test_drain_ends_readiness_and_still_answers_calls(start, demo_image):
     server = start("--drain-grace-s", "3600")
 
     def status(path):
@@ -82,16 +84,16 @@ def test_readiness_goes_first_and_calls_are_answered_meanwhile(start, picture):
         pass
     assert (server.client.health(), status("/livez")) == ("NOT_SERVING", 200)
     assert "blip_ready 0\n" in requests.get(server.metrics + "/metrics", timeout=60).text
-    assert len(list(server.client.ask([(picture, ["what?"])]))) == 1
-    # On a connection that is new, too.
-    assert len(list(server.connect().ask([(picture, ["what?"])]))) == 1
+    assert len(list(server.client.ask([(demo_image, ["what?"])]))) == 1
+    # New connections are accepted, too.
+    assert len(list(server.connect().ask([(demo_image, ["what?"])]))) == 1
 
 
-def test_a_second_signal_ends_the_drain_at_once_whatever_is_in_flight(start, picture):
+def test_second_signal_abandons_calls_in_flight(start, demo_image):
     server = start("--max-batch-questions", "1", "--drain-grace-s", "3600")
     other = server.connect()
     assert other.health() == "SERVING"
-    call = server.client.ask([(picture, [f"is number {n} there?" for n in range(1000)])])
+    call = server.client.ask([(demo_image, [f"is number {n} there?" for n in range(1000)])])
     next(call)
     server.process.send_signal(signal.SIGTERM)
     while other.health() != "NOT_SERVING":
@@ -101,10 +103,12 @@ def test_a_second_signal_ends_the_drain_at_once_whatever_is_in_flight(start, pic
     call.cancel()
 
 
-def test_calls_still_in_flight_at_the_drain_limit_are_abandoned_counted_and_logged_with_exit_code_3(start, picture, tmp_path):
+def test_drain_limit_abandons_calls_and_exits_3(start, demo_image, tmp_path):
     log = tmp_path / "log"
     server = start("--max-batch-questions", "1", "--drain-grace-s", "0", "--drain-limit-s", "0", log=log)
-    calls = [server.connect().ask([(picture, [f"is number {n} there?" for n in range(1000)])]) for _ in range(3)]
+    calls = [
+        server.connect().ask([(demo_image, [f"is number {n} there?" for n in range(1000)])]) for _ in range(3)
+    ]
     for call in calls:
         next(call)
     server.process.send_signal(signal.SIGTERM)
@@ -115,57 +119,69 @@ def test_calls_still_in_flight_at_the_drain_limit_are_abandoned_counted_and_logg
         call.cancel()
 
 
-def test_a_port_in_use_is_one_clear_line(demo):
+def test_port_in_use_prints_one_line(demo):
     assert_one_line(run("serve", "--grpc-listen", demo.address), 1, demo.address, "in use")
 
 
-def test_an_unknown_device_is_one_clear_line():
+def test_unknown_device_prints_one_line():
     assert_one_line(run("serve", "--device", "gpu"), 2, '"gpu"', "auto, cpu, cuda or cuda:N")
 
 
-def test_an_unknown_dtype_is_one_clear_line():
+def test_unknown_dtype_prints_one_line():
     assert_one_line(run("serve", "--dtype", "int8"), 2, '"int8"', "f32, f16 or bf16")
 
 
-def test_int8_for_a_model_that_is_not_in_f32_is_one_clear_line():
+def test_int8_vision_without_f32_prints_one_line():
     options = ("--device", "cpu", "--dtype", "bf16", "--vision-dtype", "int8", "--grpc-listen", "127.0.0.1:0")
     assert_one_line(run("serve", *options), 1, "vision_dtype is int8", "f32 on the cpu", "bf16")
 
 
-def test_kernels_that_a_dtype_does_not_have_are_refused_in_one_line():
-    options = ("--device", "cpu", "--dtype", "f16", "--cpu-kernels", "own", "--grpc-listen", "127.0.0.1:0")
-    assert_one_line(run("serve", *options), 1, "cpu_kernels is own", "f32 on the cpu", "f16")
+def test_unsupported_cpu_kernels_print_one_line():
+    options = ("--device", "cpu", "--dtype", "f16", "--cpu-kernels", "native", "--grpc-listen", "127.0.0.1:0")
+    assert_one_line(run("serve", *options), 1, "cpu_kernels is native", "f32 on the cpu", "f16")
 
 
-def test_cuda_kernels_are_refused_on_the_cpu_in_one_line():
-    options = ("--device", "cpu", "--cuda-kernels", "own", "--grpc-listen", "127.0.0.1:0")
-    assert_one_line(run("serve", *options), 1, "cuda_kernels is own", "f16 or f32 on cuda", "f32 on cpu")
+def test_cuda_kernels_on_cpu_print_one_line():
+    options = ("--device", "cpu", "--cuda-kernels", "native", "--grpc-listen", "127.0.0.1:0")
+    assert_one_line(run("serve", *options), 1, "cuda_kernels is native", "f16 or f32 on cuda", "f32 on cpu")
 
 
-def test_batches_are_measured_and_their_limits_chosen_before_the_server_is_ready(start, picture, tmp_path):
+def test_batch_limits_are_measured_before_ready(start, demo_image, tmp_path):
     log = tmp_path / "log"
-    start("--slo-p95-ms", "3600000", "--max-batch-images", "2", "--max-batch-questions", "4", "--log", "info", "--log-format", "json", log=log)
+    start(
+        "--target-p95-ms",
+        "3600000",
+        "--max-batch-images",
+        "2",
+        "--max-batch-questions",
+        "4",
+        "--log",
+        "info",
+        "--log-format",
+        "json",
+        log=log,
+    )
     lines = list(map(json.loads, log.read_text().splitlines()))
     measured = [(line["images"], line["questions"]) for line in lines if line["message"] == "batch measured"]
     assert measured == [(1, 1), (2, 2), (2, 4)]
-    (chosen,) = [line for line in lines if line["message"] == "batch limits chosen"]
-    assert (chosen["images"], chosen["questions"]) == (2, 4)
+    (limits,) = [line for line in lines if line["message"] == "batch limits chosen"]
+    assert (limits["images"], limits["questions"]) == (2, 4)
 
 
-def test_a_time_that_no_batch_keeps_is_warned_of_and_questions_are_answered_one_at_a_time(start, picture, tmp_path):
+def test_unreachable_target_warns_and_uses_single_batches(start, demo_image, tmp_path):
     log = tmp_path / "log"
-    server = start("--slo-p95-ms", "1", "--log-format", "json", log=log)
-    (warned,) = [line for line in map(json.loads, log.read_text().splitlines()) if line["level"] == "WARN"]
-    assert "slo_p95_ms" in warned["message"]
-    outcomes = server.client.outcomes([(picture, ["is there a circle?", "is there a ring?"])])
+    server = start("--target-p95-ms", "1", "--log-format", "json", log=log)
+    (warning,) = [line for line in map(json.loads, log.read_text().splitlines()) if line["level"] == "WARN"]
+    assert "target_p95_ms" in warning["message"]
+    outcomes = server.client.outcomes([(demo_image, ["is there a circle?", "is there a ring?"])])
     assert [answer.timing.batch_questions for answer in outcomes.values()] == [1, 1]
 
 
-def test_cuda_without_cuda_is_one_clear_line_and_never_the_cpu():
+def test_missing_cuda_prints_one_line():
     assert_one_line(run("serve", "--device", "cuda:77", "--grpc-listen", "127.0.0.1:0"), 1, "cuda")
 
 
-def test_a_wrong_model_folder_is_one_clear_line(tmp_path):
+def test_invalid_model_folder_prints_one_line(tmp_path):
     listen = ("--grpc-listen", "127.0.0.1:0")
     assert_one_line(run("serve", "--model", str(tmp_path / "none"), *listen), 1, "does not exist")
     assert_one_line(run("serve", "--model", str(tmp_path), *listen), 1, "config.json")
@@ -178,48 +194,59 @@ def test_a_wrong_model_folder_is_one_clear_line(tmp_path):
     assert_one_line(run("serve", "--model", str(tmp_path), *listen), 1, "model.safetensors")
 
 
-def test_a_server_that_is_not_there_is_one_clear_line():
-    asked = run("ask", "--server", "http://127.0.0.1:1", "--image", PICTURE, "--question", "what?")
-    assert_one_line(asked, 1, "http://127.0.0.1:1", "refused")
+def test_unreachable_server_prints_one_line():
+    completed = run("ask", "--server", "http://127.0.0.1:1", "--image", IMAGE, "--question", "what?")
+    assert_one_line(completed, 1, "http://127.0.0.1:1", "refused")
 
 
-def test_an_image_file_that_is_not_there_is_one_clear_line(demo):
-    asked = run("ask", "--server", f"http://{demo.address}", "--image", "/no/such.png", "--question", "what?")
-    assert_one_line(asked, 1, "/no/such.png")
+def test_missing_image_file_prints_one_line(demo):
+    completed = run(
+        "ask", "--server", f"http://{demo.address}", "--image", "/no/such.png", "--question", "what?"
+    )
+    assert_one_line(completed, 1, "/no/such.png")
 
 
-def test_ask_prints_a_line_for_each_answer(demo):
+def test_ask_prints_one_line_per_answer(demo):
     questions = ["how many circles are in the picture?", "is there a square?"]
     options = [part for question in questions for part in ("--question", question)]
-    asked = run("ask", "--server", f"http://{demo.address}", "--image", PICTURE, *options)
-    assert asked.returncode == 0 and asked.stderr == ""
-    lines = asked.stdout.splitlines()
+    completed = run("ask", "--server", f"http://{demo.address}", "--image", IMAGE, *options)
+    assert completed.returncode == 0 and completed.stderr == ""
+    lines = completed.stdout.splitlines()
     assert len(lines) == 2
     for question in questions:
-        assert sum(line.startswith(f"{PICTURE}  {question}  -> ") for line in lines) == 1
+        assert sum(line.startswith(f"{IMAGE}  {question}  -> ") for line in lines) == 1
 
 
-def test_ask_prints_json_lines_errors_among_them_and_exits_1_if_there_is_one(demo, tmp_path):
+def test_ask_json_prints_errors_and_exits_1(demo, tmp_path):
     text = tmp_path / "text.png"
-    text.write_text("not a picture")
-    asked = run(
-        "ask", "--server", f"http://{demo.address}", "--image", PICTURE, "--image", str(text), "--question", "what?", "--json"
+    text.write_text("not an image")
+    completed = run(
+        "ask",
+        "--server",
+        f"http://{demo.address}",
+        "--image",
+        IMAGE,
+        "--image",
+        str(text),
+        "--question",
+        "what?",
+        "--json",
     )
-    assert asked.returncode == 1
-    lines = {line["image"]: line for line in map(json.loads, asked.stdout.splitlines())}
-    assert lines[PICTURE]["answer"] and lines[PICTURE]["timing"]["total_ms"] > 0
+    assert completed.returncode == 1
+    lines = {line["image"]: line for line in map(json.loads, completed.stdout.splitlines())}
+    assert lines[IMAGE]["answer"] and lines[IMAGE]["timing"]["total_ms"] > 0
     assert lines[str(text)]["error"]["reason"] == "IMAGE_FORMAT_UNKNOWN"
 
 
-def test_help_shows_every_command_with_examples():
-    shown = run("--help")
-    assert shown.returncode == 0
+def test_help_shows_commands_and_examples():
+    completed = run("--help")
+    assert completed.returncode == 0
     for word in ("serve", "ask", "--image cat.jpg"):
-        assert word in shown.stdout
+        assert word in completed.stdout
     assert "Exit codes" in run("serve", "--help").stdout
 
 
-def test_health_tells_by_its_exit_code_whether_a_server_is_ready(start):
+def test_health_exit_code_reports_readiness(start):
     server = start("--drain-grace-s", "3600")
 
     def health(*options):

@@ -1,4 +1,4 @@
-"""Several models in one program: told apart by name, loaded and taken away while it serves."""
+"""Several models in one server, and loading and unloading at run time."""
 
 import json
 import re
@@ -29,27 +29,28 @@ admin = true
 
 @pytest.fixture
 def folders(tmp_path):
-    """Two copies of the demo model below a folder of models."""
+    """A folder with two copies of the demo model."""
     for name in ("one", "two"):
         shutil.copytree(DEMO, tmp_path / "models" / name)
     return tmp_path / "models"
 
 
-def answer(client, picture, model):
-    """The text of the answer of the model of this name."""
-    request = client.request([(picture, [QUESTION])])
+def answer(client, demo_image, model):
+    """Returns the answer of a model."""
+    request = client.request([(demo_image, [QUESTION])])
     request.model = model
     (response,) = client.method(BLIP, "Ask")(request)
     return response.answer.text
 
 
 def models(client):
+    """Returns the models by name."""
     listed = client.method(BLIP, "ListModels")(client.type("blip.v1.ListModelsRequest")())
     return {model.name: model for model in listed.models}
 
 
 def http(server, path, key, method="GET", body=None):
-    """(status, JSON)."""
+    """Returns (status, JSON)."""
     headers = {"x-api-key": key, "content-type": "application/json"}
     data = json.dumps(body).encode() if body is not None else None
     request = urllib.request.Request(f"{server.http}{path}", data, headers, method=method)
@@ -61,7 +62,7 @@ def http(server, path, key, method="GET", body=None):
         return error.code, json.loads(error.read())
 
 
-def test_models_of_a_file_are_served_side_by_side_with_metrics_of_their_own(start, folders, picture, tmp_path):
+def test_models_of_settings_file_have_separate_metrics(start, folders, demo_image, tmp_path):
     settings = tmp_path / "settings.toml"
     (tmp_path / "answers.txt").write_text("one\ntwo\nthree\n")
     settings.write_text(
@@ -69,37 +70,45 @@ def test_models_of_a_file_are_served_side_by_side_with_metrics_of_their_own(star
         f'[[models]]\nsource = "{folders}/one"\nmax_queued_questions = 77\n'
         f'[[models]]\nname = "second"\nsource = "{folders}/two"\ndtype = "bf16"\n'
     )
-    server = start("--config", str(settings), "--canary-idle-s", "0")
+    server = start("--config", str(settings), "--self-test-idle-s", "0")
     client = server.client
-    there = models(client)
-    assert list(there) == ["one", "second"]
-    assert (there["one"].dtype, there["second"].dtype) == ("f32", "bf16")
-    assert list(there["one"].candidate_lists) == ["numbers"]
+    listed = models(client)
+    assert list(listed) == ["one", "second"]
+    assert (listed["one"].dtype, listed["second"].dtype) == ("f32", "bf16")
+    assert list(listed["one"].candidate_lists) == ["numbers"]
     config = json.loads((DEMO / "config.json").read_text())
-    assert there["one"].image_size == config["vision_config"]["image_size"]
-    answers = {name: answer(client, picture, name) for name in ("one", "second", "")}
+    assert listed["one"].image_size == config["vision_config"]["image_size"]
+    answers = {name: answer(client, demo_image, name) for name in ("one", "second", "")}
     assert len(set(answers.values())) == 1
-    refusal = client.refused(lambda: answer(client, picture, "third"))
-    assert (refusal.code, refusal.reason, refusal.metadata["limit"]) == ("NOT_FOUND", "MODEL_UNKNOWN", "one, second")
+    error = client.error_of(lambda: answer(client, demo_image, "third"))
+    assert (error.code, error.reason, error.metadata["limit"]) == (
+        "NOT_FOUND",
+        "MODEL_UNKNOWN",
+        "one, second",
+    )
     metrics = Metrics(server)
     assert metrics.value("blip_jobs_answered_total", model="one") == 2
     assert metrics.value("blip_jobs_answered_total", model="second") == 1
-    assert metrics.value("blip_engines_alive", model="one") == metrics.value("blip_engines_alive", model="second") == 1
+    assert (
+        metrics.value("blip_engines_alive", model="one")
+        == metrics.value("blip_engines_alive", model="second")
+        == 1
+    )
     assert metrics.value("blip_queue_limit_jobs", model="one") == 77
     assert metrics.value("blip_model_info", model="second", dtype="bf16") == 1
 
 
-def test_an_administrator_replaces_a_model_from_the_folder_of_models_and_takes_it_away(start, folders, picture, tmp_path):
+def test_admin_loads_replaces_and_unloads_models(start, folders, demo_image, tmp_path):
     keys = tmp_path / "keys.toml"
     keys.write_text(KEYS)
     server = start("--auth-keys-file", str(keys), "--admin", "--model-dir", str(folders), connect=False)
     app = server.connect(headers=[("x-api-key", "correct-horse")])
     operator = server.connect(headers=[("x-api-key", "battery-staple")])
-    before = answer(app, picture, "demo")
+    before = answer(app, demo_image, "demo")
 
     def load(client, name, source):
         request = client.type("blip.v1.LoadModelRequest")(name=name, source=source)
-        return client.refused(lambda: client.method(ADMIN, "LoadModel")(request))
+        return client.error_of(lambda: client.method(ADMIN, "LoadModel")(request))
 
     assert load(app, "copy", "one").reason == "ADMIN_REQUIRED"
     assert load(operator, "copy", str(tmp_path)).reason == "MODEL_SOURCE_REFUSED"
@@ -107,10 +116,10 @@ def test_an_administrator_replaces_a_model_from_the_folder_of_models_and_takes_i
     assert load(operator, "copy", "one") is None
     assert load(operator, "demo", "two") is None
     assert {name: model.source for name, model in models(app).items()} == {"demo": "two", "copy": "one"}
-    assert answer(app, picture, "demo") == answer(app, picture, "copy") == before
+    assert answer(app, demo_image, "demo") == answer(app, demo_image, "copy") == before
     (folders / "two/config.json").write_text("{}")
     assert load(operator, "demo", "two").reason == "MODEL_LOAD_FAILED"
-    assert answer(app, picture, "demo") == before
+    assert answer(app, demo_image, "demo") == before
 
     assert http(server, "/v1/models/demo", "correct-horse", "DELETE")[0] == 403
     sources = re.findall(r'blip_model_info{model="demo",source="([^"]*)"', Metrics(server).text)
@@ -118,16 +127,19 @@ def test_an_administrator_replaces_a_model_from_the_folder_of_models_and_takes_i
     assert http(server, "/v1/models/demo", "battery-staple", "DELETE")[0] == 204
     metrics = Metrics(server)
     gauges = set(re.findall(r"^# TYPE (\w+) gauge$", metrics.text, re.MULTILINE))
-    gone, there = ({name for name, labels, _ in metrics.samples if f'model="{model}"' in (labels or "")} & gauges for model in ("demo", "copy"))
-    assert gone == set() and {"blip_model_info", "blip_queue_jobs", "blip_engines_alive"} <= there
-    status, there = http(server, "/v1/models", "correct-horse")
-    assert (status, [model["name"] for model in there["models"]]) == (200, ["copy"])
+    unloaded, loaded = (
+        {name for name, labels, _ in metrics.samples if f'model="{model}"' in (labels or "")} & gauges
+        for model in ("demo", "copy")
+    )
+    assert unloaded == set() and {"blip_model_info", "blip_queue_jobs", "blip_engines_alive"} <= loaded
+    status, listed = http(server, "/v1/models", "correct-horse")
+    assert (status, [model["name"] for model in listed["models"]]) == (200, ["copy"])
     status, problem = http(server, "/v1/models/copy", "battery-staple", "DELETE")
     assert (status, problem["reason"]) == (409, "MODEL_LAST")
-    assert answer(app, picture, "") == before
+    assert answer(app, demo_image, "") == before
 
 
-def test_without_the_switch_models_stay_as_they_are(start, picture):
+def test_admin_call_without_admin_option_is_rejected(start, demo_image):
     server = start()
     status, problem = http(server, "/v1/models", "", "POST", {"name": "copy", "source": "demo"})
     assert (status, problem["reason"]) == (501, "ADMIN_OFF")

@@ -1,5 +1,7 @@
-"""Captions, matches, vectors, options and candidates, with the three demo models in one server, beside what the reference
-makes of the same scenes."""
+"""Captions, matches, embeddings, options and candidates, compared with the reference results.
+
+One server serves the three demo models.
+"""
 
 import base64
 import concurrent.futures
@@ -16,8 +18,8 @@ BLIP = "blip.v1.BlipService"
 MODELS = ("demo", "demo-caption", "demo-match")
 TIMEOUT_S = 120
 
-# Two runs of the same arithmetic in another order differ in the last digits; a choice this close may turn.
-CLOSE_CALL = 0.05
+# The order of additions changes the last digits. Below this margin, a choice may differ.
+MIN_MARGIN = 0.05
 TOLERANCE = 2e-3
 
 
@@ -31,7 +33,8 @@ def server():
 
 
 def reference(name):
-    with gzip.open(ROOT / f"tests/data/demo_{name}_reference.json.gz") as file:
+    """Returns the reference results, with decoded images."""
+    with gzip.open(ROOT / f"tests/reference/data/demo_{name}_reference.json.gz") as file:
         reference = json.load(file)
     for scene in reference["scenes"]:
         scene["png"] = base64.b64decode(scene["png"])
@@ -43,7 +46,7 @@ def call(server, method, request):
 
 
 def captions(server, pairs, **fields):
-    """The responses to a request for captions of (image, prompts) pairs."""
+    """Returns the responses to a caption request of (image, prompts) pairs."""
     request = server.client.type("blip.v1.CaptionRequest")(**fields)
     for image, prompts in pairs:
         entry = request.inputs.add()
@@ -53,6 +56,7 @@ def captions(server, pairs, **fields):
 
 
 def question(server, image, text, candidates=(), **generation):
+    """Returns a request with one question."""
     request = server.client.request([(image, [text])])
     request.inputs[0].questions[0].candidates.extend(candidates)
     for name, value in generation.items():
@@ -64,7 +68,7 @@ def chunks(items, size):
     return [items[start : start + size] for start in range(0, len(items), size)]
 
 
-def test_captions_are_the_references_with_and_without_a_prompt(server):
+def test_captions_equal_reference_with_and_without_prompt(server):
     expected = reference("caption")
     prompt = expected["prompt"]
     same = close = 0
@@ -79,12 +83,12 @@ def test_captions_are_the_references_with_and_without_a_prompt(server):
                 assert response.caption.text == truth["text"]
                 same += 1
             else:
-                assert response.caption.margin < CLOSE_CALL, (response, truth)
+                assert response.caption.margin < MIN_MARGIN, (response, truth)
                 close += 1
-    assert same >= 0.97 * (same + close), f"{close} of {same + close} captions hung in the balance"
+    assert same >= 0.97 * (same + close), f"{close} of {same + close} captions differ from the reference"
 
 
-def test_matches_are_the_references(server):
+def test_match_scores_equal_reference(server):
     for scenes in chunks(reference("match")["scenes"], 32):
         request = server.client.type("blip.v1.MatchRequest")()
         for scene in scenes:
@@ -100,7 +104,7 @@ def test_matches_are_the_references(server):
             assert math.isclose(scores.cosine, truth["cosine"], abs_tol=TOLERANCE)
 
 
-def test_vectors_of_images_and_texts_give_the_cosine_of_their_match(server):
+def test_embeddings_give_cosine_of_match(server):
     scenes = reference("match")["scenes"][:8]
     request = server.client.type("blip.v1.EmbedRequest")()
     for scene in scenes:
@@ -118,15 +122,15 @@ def test_vectors_of_images_and_texts_give_the_cosine_of_their_match(server):
         assert math.isclose(cosine, scene["texts"][0]["cosine"], abs_tol=TOLERANCE)
 
 
-def test_pieces_of_a_caption_come_before_it_and_make_it_up(server):
+def test_streamed_pieces_add_up_to_caption(server):
     scene = reference("caption")["scenes"][0]
     *pieces, last = captions(server, [(scene["png"], [])], stream_tokens=True)
     assert [piece.piece.token_id for piece in pieces] == list(last.caption.token_ids)
     assert "".join(piece.piece.text for piece in pieces) == last.caption.text
 
 
-def test_a_question_with_candidates_is_answered_by_the_best_of_them(server, picture):
-    request = question(server, picture, "how many circles are there?", ["7", "2", "0"], num_answers=2)
+def test_candidates_are_ranked_by_score(server, demo_image):
+    request = question(server, demo_image, "how many circles are there?", ["7", "2", "0"], num_answers=2)
     (response,) = call(server, "Ask", request)
     answer = response.answer
     assert answer.text in {"7", "2", "0"}
@@ -134,38 +138,49 @@ def test_a_question_with_candidates_is_answered_by_the_best_of_them(server, pict
     (other,) = answer.alternatives
     assert answer.score >= other.score and 0 < other.probability <= answer.probability
     assert math.isclose(answer.margin, answer.score - other.score, abs_tol=1e-4)
-    free = call(server, "Ask", question(server, picture, "how many circles are there?"))[0].answer
+    free = call(server, "Ask", question(server, demo_image, "how many circles are there?"))[0].answer
     assert answer.text == free.text
 
 
-def test_options_change_how_answers_are_written(server, picture):
+def test_generation_options_change_answers(server, demo_image):
     text = "what is in the picture?"
-    greedy = call(server, "Ask", question(server, picture, text))[0].answer
-    beams = call(server, "Ask", question(server, picture, text, num_beams=3, num_answers=3))[0].answer
+    greedy = call(server, "Ask", question(server, demo_image, text))[0].answer
+    beams = call(server, "Ask", question(server, demo_image, text, num_beams=3, num_answers=3))[0].answer
     assert len(beams.alternatives) == 2
     scores = [beams.score, *(other.score for other in beams.alternatives)]
     assert scores == sorted(scores, reverse=True)
-    short = call(server, "Ask", question(server, picture, text, max_new_tokens=1))[0].answer
+    short = call(server, "Ask", question(server, demo_image, text, max_new_tokens=1))[0].answer
     assert list(short.token_ids) == list(greedy.token_ids)[:1]
-    drawn = [call(server, "Ask", question(server, picture, text, temperature=3.0, seed=seed))[0].answer for seed in (1, 1, 2)]
-    assert drawn[0].token_ids == drawn[1].token_ids
+    sampled = [
+        call(server, "Ask", question(server, demo_image, text, temperature=3.0, seed=seed))[0].answer
+        for seed in (1, 1, 2)
+    ]
+    assert sampled[0].token_ids == sampled[1].token_ids
 
 
-@pytest.mark.parametrize(("options", "field"), [({"num_beams": 99}, "generation.num_beams"), ({"temperature": 0.0}, "generation.temperature"),
-                                                ({"num_beams": 2, "top_k": 3}, "generation.num_beams")])
-def test_options_out_of_bounds_refuse_the_call_by_their_name(server, picture, options, field):
-    refusal = server.client.refused(lambda: call(server, "Ask", question(server, picture, "what?", **options)))
-    assert (refusal.code, refusal.field) == ("INVALID_ARGUMENT", field)
+@pytest.mark.parametrize(
+    ("options", "field"),
+    [
+        ({"num_beams": 99}, "generation.num_beams"),
+        ({"temperature": 0.0}, "generation.temperature"),
+        ({"num_beams": 2, "top_k": 3}, "generation.num_beams"),
+    ],
+)
+def test_invalid_generation_option_is_named_in_error(server, demo_image, options, field):
+    error = server.client.error_of(
+        lambda: call(server, "Ask", question(server, demo_image, "what?", **options))
+    )
+    assert (error.code, error.field) == ("INVALID_ARGUMENT", field)
 
 
-def test_a_model_that_does_something_else_is_refused_by_name(server, picture):
-    request = question(server, picture, "what?")
+def test_request_for_wrong_task_is_rejected(server, demo_image):
+    request = question(server, demo_image, "what?")
     request.model = "demo-caption"
-    refusal = server.client.refused(lambda: call(server, "Ask", request))
-    assert (refusal.code, refusal.reason) == ("INVALID_ARGUMENT", "MODEL_TASK_MISMATCH")
+    error = server.client.error_of(lambda: call(server, "Ask", request))
+    assert (error.code, error.reason) == ("INVALID_ARGUMENT", "MODEL_TASK_MISMATCH")
 
 
-def test_the_same_over_http(server):
+def test_http_results_equal_grpc_results(server):
     scene = reference("match")["scenes"][0]
     image = {"base64": base64.b64encode(scene["png"]).decode()}
 
@@ -179,7 +194,9 @@ def test_the_same_over_http(server):
     for scores, truth in zip(matches, scene["texts"], strict=True):
         assert math.isclose(scores["probability"], truth["probability"], abs_tol=TOLERANCE)
     parts = [("image", scene["png"]), *(("text", text.encode()) for text in texts)]
-    form = requests.post(f"{server.http}/v1/match", files=[(name, (None, part)) for name, part in parts], timeout=TIMEOUT_S)
+    form = requests.post(
+        f"{server.http}/v1/match", files=[(name, (None, part)) for name, part in parts], timeout=TIMEOUT_S
+    )
     for scores, same in zip(form.json()["matches"][0]["image_results"], matches, strict=True):
         assert scores == pytest.approx(same, abs=TOLERANCE)
     vectors = post("/v1/embed", inputs={"images": [image], "texts": texts})
@@ -187,30 +204,42 @@ def test_the_same_over_http(server):
     assert math.isclose(cosine, scene["texts"][0]["cosine"], abs_tol=TOLERANCE)
     caption = post("/v1/caption", inputs={"images": [image]})["captions"][0]["image_results"][0]
     assert caption
-    prompted = post("/v1/caption", inputs={"images": [image], "texts": [["a picture of"]]}, generation={"num_beams": 2})
+    prompted = post(
+        "/v1/caption", inputs={"images": [image], "texts": [["a picture of"]]}, generation={"num_beams": 2}
+    )
     assert prompted["captions"][0]["image_results"][0].startswith("a picture of")
     choice = {"text": "what color is it?", "candidates": ["red", "blue"]}
-    asked = post("/v1/ask", inputs={"images": [image], "texts": [[choice, "what is it?"]]}, details=True, model="demo")
-    [answers] = asked["captions"]
+    response = post(
+        "/v1/ask", inputs={"images": [image], "texts": [[choice, "what is it?"]]}, details=True, model="demo"
+    )
+    [answers] = response["captions"]
     assert answers["image_results"][0] in {"red", "blue"} and answers["details"][0]["probability"] >= 0.5
-    with requests.post(f"{server.http}/v1/caption", json={"inputs": {"images": [image]}, "stream": True, "stream_tokens": True},
-                       timeout=TIMEOUT_S) as response:
-        events = [line.removeprefix("event: ") for line in response.text.splitlines() if line.startswith("event: ")]
+    with requests.post(
+        f"{server.http}/v1/caption",
+        json={"inputs": {"images": [image]}, "stream": True, "stream_tokens": True},
+        timeout=TIMEOUT_S,
+    ) as response:
+        events = [
+            line.removeprefix("event: ") for line in response.text.splitlines() if line.startswith("event: ")
+        ]
     assert set(events[:-2]) == {"piece"} and events[-2:] == ["answer", "end"]
 
 
-def test_a_form_is_refused_what_json_is_refused(server, picture):
-    image = {"base64": base64.b64encode(picture).decode()}
+def test_form_and_json_report_the_same_error(server, demo_image):
+    image = {"base64": base64.b64encode(demo_image).decode()}
     payload = {"inputs": {"images": [image], "texts": [["what?"]]}, "generation": []}
-    json_refused = requests.post(f"{server.http}/v1/ask", json=payload, timeout=TIMEOUT_S)
-    parts = [("image", picture), ("question", b"what?"), ("generation", b"[]")]
-    form_refused = requests.post(f"{server.http}/v1/ask", files=[(name, (None, part)) for name, part in parts], timeout=TIMEOUT_S)
-    for refused in (json_refused, form_refused):
-        assert (refused.status_code, refused.json()["reason"], refused.json()["field"]) == (400, "PAYLOAD_INVALID", "generation")
+    json_response = requests.post(f"{server.http}/v1/ask", json=payload, timeout=TIMEOUT_S)
+    parts = [("image", demo_image), ("question", b"what?"), ("generation", b"[]")]
+    form_response = requests.post(
+        f"{server.http}/v1/ask", files=[(name, (None, part)) for name, part in parts], timeout=TIMEOUT_S
+    )
+    for response in (json_response, form_response):
+        body = response.json()
+        assert (response.status_code, body["reason"], body["field"]) == (400, "PAYLOAD_INVALID", "generation")
 
 
-def test_company_of_other_tasks_changes_nothing_and_loses_nothing(server):
-    """Questions, candidates, beams, captions, matches and vectors at once: each reply is the one that it has alone."""
+def test_mixed_tasks_answer_like_single_requests(server):
+    """Concurrent requests of all tasks get the same results as single requests."""
     scenes = [scene["png"] for scene in reference("caption")["scenes"][:12]]
 
     def ask(image):
@@ -218,10 +247,12 @@ def test_company_of_other_tasks_changes_nothing_and_loses_nothing(server):
         return answer.text, answer.margin
 
     def search(image):
-        return call(server, "Ask", question(server, image, "what is there?", num_beams=3))[0].answer.text, math.inf
+        request = question(server, image, "what is in the image?", num_beams=3)
+        return call(server, "Ask", request)[0].answer.text, math.inf
 
     def choose(image):
-        answer = call(server, "Ask", question(server, image, "what color is it?", ["red", "green", "blue"]))[0].answer
+        request = question(server, image, "what color is it?", ["red", "green", "blue"])
+        answer = call(server, "Ask", request)[0].answer
         return answer.text, answer.margin
 
     def caption(image):
@@ -241,16 +272,16 @@ def test_company_of_other_tasks_changes_nothing_and_loses_nothing(server):
         return [round(value, 2) for value in call(server, "Embed", request)[0].embedding.values[:4]], 0
 
     tasks = [(task, image) for task in (ask, search, choose, caption, match, embed) for image in scenes]
-    alone = [task(image) for task, image in tasks]
+    single = [task(image) for task, image in tasks]
     order = list(range(len(tasks))) * 3
     random.Random(7).shuffle(order)
     with concurrent.futures.ThreadPoolExecutor(24) as pool:
-        together = list(pool.map(lambda index: tasks[index][0](tasks[index][1]), order))
-    for index, (reply, _) in zip(order, together, strict=True):
-        expected, margin = alone[index]
+        replies = list(pool.map(lambda index: tasks[index][0](tasks[index][1]), order))
+    for index, (reply, _) in zip(order, replies, strict=True):
+        expected, margin = single[index]
         if isinstance(expected, float):
             assert abs(reply - expected) <= 0.011
         elif isinstance(expected, list):
             assert all(abs(a - b) <= 0.011 for a, b in zip(reply, expected, strict=True))
         else:
-            assert reply == expected or margin < CLOSE_CALL, (tasks[index][0].__name__, reply, expected)
+            assert reply == expected or margin < MIN_MARGIN, (tasks[index][0].__name__, reply, expected)

@@ -1,4 +1,4 @@
-"""Traces: one request in all its stages, as a real collector is sent it; and a collector that is away or hangs."""
+"""Traces as a collector receives them, and the behaviour without a working collector."""
 
 import signal
 import socket
@@ -6,7 +6,7 @@ import socket
 import grpc
 import pytest
 import requests
-from collector import PATIENCE_S, SOON, GrpcCollector, HttpCollector, attributes
+from collector import TIMEOUT_S, FAST_EXPORT, GrpcCollector, HttpCollector, attributes
 
 QUESTION = "how many circles are in the picture?"
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -15,25 +15,29 @@ SERVER, CLIENT = 2, 3
 
 
 def ask_by_grpc(server, image):
+    """Asks a question with a trace context."""
     server.connect(headers=PARENT.items()).outcomes([(image, [QUESTION])])
 
 
 def ask_by_http(server, image):
+    """Asks a question with a trace context."""
     inputs = {"texts": [[QUESTION]], "images": [{"url": image}]}
-    requests.post(f"{server.http}/v1/ask", json={"inputs": inputs}, headers=PARENT, timeout=PATIENCE_S).raise_for_status()
+    requests.post(
+        f"{server.http}/v1/ask", json={"inputs": inputs}, headers=PARENT, timeout=TIMEOUT_S
+    ).raise_for_status()
 
 
 def trace_of(collector, trace=TRACE, server_spans=1):
-    """(the spans of a trace once it is whole, by name, all batches that are linked from there)."""
+    """Returns (spans by name, linked batch spans) of a trace, once it is complete."""
 
     def linked(spans):
         return {link for span in spans if span.trace == trace for link in span.links}
 
-    def whole(spans):
+    def is_complete(spans):
         servers = [span for span in spans if span.trace == trace and span.kind == SERVER]
         return len(servers) == server_spans and linked(spans) <= {(span.trace, span.id) for span in spans}
 
-    spans = collector.until(whole)
+    spans = collector.until(is_complete)
     by_name = {}
     for span in spans:
         if span.trace == trace:
@@ -41,25 +45,60 @@ def trace_of(collector, trace=TRACE, server_spans=1):
     return by_name, [span for span in spans if (span.trace, span.id) in linked(spans)]
 
 
-@pytest.mark.parametrize("ask, name, described", [
-    (ask_by_grpc, "blip.v1.BlipService/Ask",
-     {"rpc.system": "grpc", "rpc.service": "blip.v1.BlipService", "rpc.method": "Ask", "rpc.grpc.status_code": 0}),
-    (ask_by_http, "POST /v1/ask",
-     {"http.request.method": "POST", "http.route": "/v1/ask", "url.path": "/v1/ask", "http.response.status_code": 200}),
-])
-def test_a_trace_shows_every_stage_of_a_request_its_batch_and_its_caller(fetching, web, either_collector, ask, name, described):
+@pytest.mark.parametrize(
+    "ask, name, attributes_of_root",
+    [
+        (
+            ask_by_grpc,
+            "blip.v1.BlipService/Ask",
+            {
+                "rpc.system": "grpc",
+                "rpc.service": "blip.v1.BlipService",
+                "rpc.method": "Ask",
+                "rpc.grpc.status_code": 0,
+            },
+        ),
+        (
+            ask_by_http,
+            "POST /v1/ask",
+            {
+                "http.request.method": "POST",
+                "http.route": "/v1/ask",
+                "url.path": "/v1/ask",
+                "http.response.status_code": 200,
+            },
+        ),
+    ],
+)
+def test_trace_contains_stages_batch_and_client_span(
+    fetching, web, either_collector, ask, name, attributes_of_root
+):
     collector = either_collector
-    server = fetching("--otlp-endpoint", collector.url, "--otlp-protocol", collector.protocol, environment=SOON)
-    ask(server, web.url("picture"))
+    server = fetching(
+        "--otlp-endpoint", collector.url, "--otlp-protocol", collector.protocol, environment=FAST_EXPORT
+    )
+    ask(server, web.url("image"))
     spans, (batch,) = trace_of(collector)
-    assert {found: len(each) for found, each in spans.items()} == {
-        name: 1, "fetch": 1, "preprocess": 1, "image_decode": 1, "image_scale": 1,
-        "pair": 1, "queue": 1, "vision": 1, "text": 1, "decode": 1, "write": 1}
+    assert {span_name: len(each) for span_name, each in spans.items()} == {
+        name: 1,
+        "fetch": 1,
+        "preprocess": 1,
+        "image_decode": 1,
+        "image_scale": 1,
+        "pair": 1,
+        "queue": 1,
+        "vision": 1,
+        "text": 1,
+        "decode": 1,
+        "write": 1,
+    }
     (root,), (pair,), (fetch,) = spans[name], spans["pair"], spans["fetch"]
     assert root.parent == CALLER and root.state == "shop=cart"
-    assert described.items() <= root.attributes.items()
+    assert attributes_of_root.items() <= root.attributes.items()
     assert {child.parent for child in (pair, fetch, *spans["preprocess"], *spans["write"])} == {root.id}
-    assert {part.parent for part in (*spans["image_decode"], *spans["image_scale"])} == {spans["preprocess"][0].id}
+    assert {part.parent for part in (*spans["image_decode"], *spans["image_scale"])} == {
+        spans["preprocess"][0].id
+    }
     stages = [spans[stage][0] for stage in ("queue", "vision", "text", "decode")]
     assert {stage.parent for stage in stages} == {pair.id}
     ends = [(span.start, span.end) for span in (fetch, *spans["preprocess"], *stages)]
@@ -74,27 +113,38 @@ def test_a_trace_shows_every_stage_of_a_request_its_batch_and_its_caller(fetchin
     assert attributes(collector.resources[0])["service.name"] == "blip-serve"
 
 
-def test_every_request_of_an_ask_stream_has_a_span(start, collector, picture):
-    server = start("--otlp-endpoint", collector.url, environment=SOON)
+def test_ask_stream_records_one_span_per_request(start, collector, demo_image):
+    server = start("--otlp-endpoint", collector.url, environment=FAST_EXPORT)
     client = server.connect(headers=PARENT.items())
     stream = client.method("blip.v1.BlipService", "AskStream")
-    requests_sent = [client.request([(picture, [f"is number {n} there?"])]) for n in range(3)]
+    requests_sent = [client.request([(demo_image, [f"is number {n} there?"])]) for n in range(3)]
     assert len(list(stream(iter([*requests_sent, client.request([])])))) == 4
     spans, batches = trace_of(collector)
     (root,) = spans["blip.v1.BlipService/AskStream"]
     assert len(spans["request"]) == 4 and {span.parent for span in spans["request"]} == {root.id}
     assert {pair.parent for pair in spans["pair"]} < {span.id for span in spans["request"]}
-    assert [span.attributes["error.type"] for span in spans["request"] if span.attributes] == ["EMPTY_REQUEST"]
-    assert sorted(link for batch in batches for link in batch.links) == sorted((TRACE, pair.id) for pair in spans["pair"])
+    assert [span.attributes["error.type"] for span in spans["request"] if span.attributes] == [
+        "EMPTY_REQUEST"
+    ]
+    assert sorted(link for batch in batches for link in batch.links) == sorted(
+        (TRACE, pair.id) for pair in spans["pair"]
+    )
 
 
-def test_questions_of_different_callers_in_one_batch_are_linked_by_it(start, collector, picture):
-    server = start("--otlp-endpoint", collector.url, "--queue-delay-ms", "60000", "--max-batch-questions", "2",
-                   environment=SOON)
+def test_batch_span_links_items_of_different_clients(start, collector, demo_image):
+    server = start(
+        "--otlp-endpoint",
+        collector.url,
+        "--max-batch-delay-ms",
+        "60000",
+        "--max-batch-questions",
+        "2",
+        environment=FAST_EXPORT,
+    )
     calls = []
     for n, trace in enumerate(("1" * 32, "2" * 32)):
         client = server.connect(headers=[("traceparent", f"00-{trace}-{CALLER}-01")])
-        calls.append(client.ask([(picture, [f"is number {n} there?"])]))
+        calls.append(client.ask([(demo_image, [f"is number {n} there?"])]))
     assert all(len(list(call)) == 1 for call in calls)
     _, (batch,) = trace_of(collector, "1" * 32)
     _, (again,) = trace_of(collector, "2" * 32)
@@ -102,85 +152,107 @@ def test_questions_of_different_callers_in_one_batch_are_linked_by_it(start, col
     assert {trace for trace, _ in batch.links} == {"1" * 32, "2" * 32}
 
 
-def test_what_fails_says_why_in_its_span(fetching, web, collector, picture):
-    server = fetching("--otlp-endpoint", collector.url, environment=SOON)
-    server.connect(headers=PARENT.items()).outcomes([(web.url("missing"), [QUESTION]), (b"no image", [QUESTION])])
+def test_failed_stage_span_has_error_reason(fetching, web, collector, demo_image):
+    server = fetching("--otlp-endpoint", collector.url, environment=FAST_EXPORT)
+    server.connect(headers=PARENT.items()).outcomes(
+        [(web.url("missing"), [QUESTION]), (b"not an image", [QUESTION])]
+    )
     spans, _ = trace_of(collector)
     assert [span.attributes["error.type"] for span in spans["fetch"]] == ["URL_BAD_STATUS"]
     assert [span.attributes["error.type"] for span in spans["preprocess"]] == ["IMAGE_FORMAT_UNKNOWN"]
     assert "pair" not in spans
 
 
-def test_only_callers_who_record_are_recorded_at_a_ratio_of_0_and_no_probe_is(start, collector, picture):
-    server = start("--otlp-endpoint", collector.url, "--trace-sample-ratio", "0", environment=SOON)
-    server.client.outcomes([(picture, [QUESTION])])
+def test_ratio_0_records_sampled_clients_but_no_probes(start, collector, demo_image):
+    server = start("--otlp-endpoint", collector.url, "--trace-sample-ratio", "0", environment=FAST_EXPORT)
+    server.client.outcomes([(demo_image, [QUESTION])])
     server.client.health()
-    ask_by_grpc(server, picture)
+    ask_by_grpc(server, demo_image)
     trace_of(collector)
     assert {span.trace for span in collector.spans if span.name != "batch"} == {TRACE}
 
 
-def test_the_hosts_of_images_are_told_nothing_where_that_is_not_wanted(fetching, web, collector):
-    server = fetching("--otlp-endpoint", collector.url, "--trace-propagation-off", environment=SOON)
-    ask_by_grpc(server, web.url("picture"))
+def test_trace_propagation_off_sends_no_traceparent(fetching, web, collector):
+    server = fetching("--otlp-endpoint", collector.url, "--trace-propagation=false", environment=FAST_EXPORT)
+    ask_by_grpc(server, web.url("image"))
     trace_of(collector)
-    assert web.paths == ["/picture"] and "traceparent" not in web.headers[0]
+    assert web.paths == ["/image"] and "traceparent" not in web.headers[0]
 
 
-def test_the_standard_variables_name_collector_protocol_headers_and_service(start, either_collector, picture):
+def test_otel_variables_configure_collector_and_service(start, either_collector, demo_image):
     collector = either_collector
-    environment = {**SOON, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url, "OTEL_EXPORTER_OTLP_PROTOCOL": collector.protocol,
-                   "OTEL_EXPORTER_OTLP_HEADERS": "x-team=shop",
-                   "OTEL_SERVICE_NAME": "vqa", "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test"}
-    ask_by_grpc(start(environment=environment), picture)
+    environment = {
+        **FAST_EXPORT,
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        "OTEL_EXPORTER_OTLP_PROTOCOL": collector.protocol,
+        "OTEL_EXPORTER_OTLP_HEADERS": "x-team=shop",
+        "OTEL_SERVICE_NAME": "vqa",
+        "OTEL_RESOURCE_ATTRIBUTES": "deployment.environment.name=test",
+    }
+    ask_by_grpc(start(environment=environment), demo_image)
     trace_of(collector)
-    told = attributes(collector.resources[0])
-    assert (told["service.name"], told["deployment.environment.name"]) == ("vqa", "test")
+    resource = attributes(collector.resources[0])
+    assert (resource["service.name"], resource["deployment.environment.name"]) == ("vqa", "test")
     assert ("x-team", "shop") in collector.metadata
 
 
-def a_dead_port():
+def closed_port_url():
+    """Returns the URL of a port on which nothing listens."""
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{closed.getsockname()[1]}"
 
 
 @pytest.mark.parametrize("protocol", [GrpcCollector, HttpCollector], ids=lambda kind: kind.protocol)
-@pytest.mark.parametrize("kind", ["dead", "deaf", "hanging"])
-def test_a_collector_that_is_away_or_hangs_changes_nothing(start, picture, kind, protocol, tmp_path):
-    """Dead: nobody listens. Deaf: connections are taken, and nothing is said. Hanging: calls are never answered."""
-    hanging, deaf = protocol(hangs=True), socket.create_server(("127.0.0.1", 0))
-    endpoint = {"dead": a_dead_port(), "deaf": f"http://127.0.0.1:{deaf.getsockname()[1]}", "hanging": hanging.url}[kind]
+@pytest.mark.parametrize("kind", ["closed", "silent", "hanging"])
+def test_unavailable_collector_does_not_affect_answers(start, demo_image, kind, protocol, tmp_path):
+    """Nothing listens (closed), no HTTP response (silent), or no call is answered (hanging)."""
+    hanging, silent = protocol(hangs=True), socket.create_server(("127.0.0.1", 0))
+    endpoint = {
+        "closed": closed_port_url(),
+        "silent": f"http://127.0.0.1:{silent.getsockname()[1]}",
+        "hanging": hanging.url,
+    }[kind]
     log = tmp_path / "log"
-    server = start("--otlp-endpoint", endpoint, "--otlp-protocol", protocol.protocol, environment=SOON, log=log)
-    # Far more spans than the queue to the collector holds.
+    server = start(
+        "--otlp-endpoint", endpoint, "--otlp-protocol", protocol.protocol, environment=FAST_EXPORT, log=log
+    )
+    # There are more spans than the export queue holds.
     questions = [f"is number {n} there?" for n in range(500)]
     for _ in range(3):
-        outcomes = server.client.outcomes([(picture, questions)])
+        outcomes = server.client.outcomes([(demo_image, questions)])
         assert all(hasattr(answer, "text") for answer in outcomes.values()) and len(outcomes) == 500
     if kind == "hanging":
-        assert hanging.called.wait(PATIENCE_S)
+        assert hanging.called.wait(TIMEOUT_S)
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(timeout=PATIENCE_S) == 0
+    assert server.process.wait(timeout=TIMEOUT_S) == 0
     assert log.read_text().count("spans could not be exported") <= 1
     hanging.stop()
-    deaf.close()
+    silent.close()
 
 
-def test_the_last_spans_arrive_before_a_drain_ends(start, either_collector, picture):
+def test_drain_exports_last_spans(start, either_collector, demo_image):
     collector = either_collector
-    # Without the drain they would be sent in an hour.
-    server = start("--otlp-endpoint", collector.url, "--otlp-protocol", collector.protocol, environment={"OTEL_BSP_SCHEDULE_DELAY": "3600000"})
-    ask_by_grpc(server, picture)
+    # Without the drain, the server would export them after an hour.
+    server = start(
+        "--otlp-endpoint",
+        collector.url,
+        "--otlp-protocol",
+        collector.protocol,
+        environment={"OTEL_BSP_SCHEDULE_DELAY": "3600000"},
+    )
+    ask_by_grpc(server, demo_image)
     server.process.send_signal(signal.SIGTERM)
-    assert server.process.wait(timeout=PATIENCE_S) == 0
+    assert server.process.wait(timeout=TIMEOUT_S) == 0
     spans, _ = trace_of(collector)
     assert len(spans["pair"]) == 1
 
 
-def test_a_caller_who_leaves_is_recorded_up_to_there(start, collector, picture):
-    server = start("--otlp-endpoint", collector.url, "--max-batch-questions", "1", environment=SOON)
-    call = server.connect(headers=PARENT.items()).ask([(picture, [f"is number {n} there?" for n in range(1000)])])
+def test_cancelled_call_is_recorded_until_cancellation(start, collector, demo_image):
+    server = start("--otlp-endpoint", collector.url, "--max-batch-questions", "1", environment=FAST_EXPORT)
+    call = server.connect(headers=PARENT.items()).ask(
+        [(demo_image, [f"is number {n} there?" for n in range(1000)])]
+    )
     next(call)
     call.cancel()
     spans = collector.until(lambda spans: any(span.trace == TRACE and span.kind == SERVER for span in spans))

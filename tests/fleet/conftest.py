@@ -1,30 +1,30 @@
-"""Servers, proxies, and questions whose answers are known."""
+"""Fixtures: servers, proxies, and questions with known answers."""
 
 import asyncio
 
 import pytest
-from questions import lone_answers
+from known_answers import single_answers
 from servers import Proxy, Server
 
 
 @pytest.fixture
 def servers():
-    """Makes servers, not started yet."""
-    made = []
+    """A function that creates servers. The tests start them."""
+    created = []
 
     def make(count, *options):
-        made.extend(Server(*options) for _ in range(count))
-        return made[-count:]
+        created.extend(Server(*options) for _ in range(count))
+        return created[-count:]
 
     yield make
-    for server in made:
+    for server in created:
         if server.process and server.process.poll() is None:
             server.kill()
 
 
 @pytest.fixture
 def proxy(tmp_path):
-    """Starts a proxy ahead of servers; its address."""
+    """A function that starts a proxy for servers and returns its address."""
     started = []
 
     def start(name, servers):
@@ -37,10 +37,10 @@ def proxy(tmp_path):
 
 
 @pytest.fixture(scope="session")
-def known():
-    """Inputs with what a server in no company answers."""
+def known_answers():
+    """Questions with the answers of a server that gets them one at a time."""
     server = Server().start()
     try:
-        return asyncio.run(lone_answers(server.address))
+        return asyncio.run(single_answers(server.address))
     finally:
         server.kill()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Tests several servers at once, with the example clients and with proxies ahead of them. BLIP_SERVE_BIN names a built binary and
-# BLIP_EXAMPLE_BIN the Rust example; arguments go to pytest.
+# Tests several servers at once, with the example clients and with proxies. Arguments go to pytest.
+# BLIP_SERVE_BIN names a built binary, BLIP_EXAMPLE_BIN the Rust example.
 set -euo pipefail
 cd "$(dirname "$0")"
 
@@ -8,4 +8,5 @@ cd "$(dirname "$0")"
 : "${BLIP_EXAMPLE_BIN:?set BLIP_EXAMPLE_BIN to the program of examples/rust}"
 export BLIP_FLEET_TOOLS
 BLIP_FLEET_TOOLS=$(./tools.sh)
-PYTHONPATH=../../examples/python:$BLIP_FLEET_TOOLS/stubs exec "$BLIP_FLEET_TOOLS/venv/bin/python" -B -m pytest -p no:cacheprovider . "$@"
+export PYTHONPATH=../../examples/python:$BLIP_FLEET_TOOLS/stubs
+exec "$BLIP_FLEET_TOOLS/venv/bin/python" -B -m pytest -p no:cacheprovider . "$@"

@@ -1,4 +1,4 @@
-"""What gRPC's own retries do when a server dies, and what they cannot do."""
+"""Retries of gRPC when a server fails, and their limits."""
 
 import asyncio
 import os
@@ -7,51 +7,57 @@ import signal
 import grpc
 import pytest
 from blip_client import BlipClient, request_for
-from questions import noise
-from servers import HANG_LIMIT_S, ROOT
+from known_answers import noise
+from servers import TIMEOUT_S, ROOT
 
-# More than the 256 KiB that gRPC keeps of a request unless told otherwise.
+# Larger than gRPC's default retry buffer of 256 KiB.
 LARGE = noise(340, seed=2)
 
 
 def request(image, questions):
+    """Returns an AskRequest."""
     return request_for([(image, questions)], {(0, number) for number in range(len(questions))})[0]
 
 
-async def ask_while_a_server_dies(servers, **options):
-    """Asks by the service config alone: a server takes the call and dies before it has answered, then there is another one."""
+async def ask_while_server_fails(servers, **options):
+    """Asks with the retries of the service config only.
+
+    A server accepts the call and fails before its first answer. Another server starts.
+    """
     dying, other = servers(2)
     dying.start()
     async with BlipClient(f"ipv4:{dying.address},{other.address}", options=options) as client:
-        # The connection is there.
+        # The connection is open.
         assert [response async for response in client.stub.Ask(request(LARGE, ["is there a circle?"]))]
         os.kill(dying.process.pid, signal.SIGSTOP)
-        call = client.stub.Ask(request(LARGE, ["is there a square?"]), timeout=HANG_LIMIT_S)
+        call = client.stub.Ask(request(LARGE, ["is there a square?"]), timeout=TIMEOUT_S)
         answers = asyncio.create_task(anext(aiter(call)))
-        # A server takes longer to start than a call to be sent.
+        # Starting a server takes longer than sending the call.
         await asyncio.to_thread(other.start)
         dying.kill()
         return await answers
 
 
-def test_a_call_that_has_brought_nothing_is_asked_again_by_the_service_config_alone(servers):
-    assert asyncio.run(ask_while_a_server_dies(servers)).WhichOneof("outcome") == "answer"
+def test_service_config_retries_call_without_answers(servers):
+    assert asyncio.run(ask_while_server_fails(servers)).WhichOneof("outcome") == "answer"
 
 
-def test_a_request_that_is_larger_than_what_grpc_keeps_is_not_asked_again(servers):
+def test_request_above_retry_buffer_is_not_retried(servers):
     with pytest.raises(grpc.aio.AioRpcError) as error:
-        asyncio.run(ask_while_a_server_dies(servers, **{"grpc.per_rpc_retry_buffer_size": 256 << 10}))
+        asyncio.run(ask_while_server_fails(servers, **{"grpc.per_rpc_retry_buffer_size": 256 << 10}))
     assert error.value.code() == grpc.StatusCode.UNAVAILABLE
 
 
-def test_once_an_answer_has_come_only_the_client_itself_can_ask_again(servers):
-    picture = (ROOT / "models/demo/demo.png").read_bytes()
+def test_call_with_answers_is_not_retried(servers):
+    image = (ROOT / "models/demo/demo.png").read_bytes()
     questions = [f"is number {number} there?" for number in range(1000)]
 
     async def run():
-        pair = [server.start() for server in servers(2, "--max-batch-questions", "1", "--canary-idle-s", "0")]
+        pair = [
+            server.start() for server in servers(2, "--max-batch-questions", "1", "--self-test-idle-s", "0")
+        ]
         async with BlipClient("ipv4:" + ",".join(server.address for server in pair)) as client:
-            responses = aiter(client.stub.Ask(request(picture, questions), timeout=HANG_LIMIT_S))
+            responses = aiter(client.stub.Ask(request(image, questions), timeout=TIMEOUT_S))
             await anext(responses)
             (dying,) = [server for server in pair if server.metric("blip_queue_jobs") > 0]
             dying.kill()

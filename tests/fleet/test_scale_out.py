@@ -1,80 +1,88 @@
-"""Servers that die, drain, join and are replaced, while two hundred clients ask."""
+"""Servers fail, drain, join and restart while two hundred clients ask."""
 
 import asyncio
 
 import pytest
-from crowd import CLIENTS, Crowd
+from client_pool import CLIENTS, ClientPool
 from servers import ROOT
 
-# Calls for which the load of each server is counted, and calls between two events.
-EVEN, BETWEEN = 4000, 300
+# Calls to measure the load of each server, and calls between two events.
+MEASURED_CALLS, CALLS_BETWEEN = 4000, 300
 DRAIN = ("--drain-grace-s", "1", "--drain-limit-s", "200")
 
 
-async def assert_even(crowd, servers):
-    """Each server answers its share, to a fifth."""
+async def assert_balanced(pool, servers):
+    """Checks that the load of each server is within a fifth of the mean. Returns the ratios."""
     before = [server.answered() for server in servers]
-    await crowd.more_calls(EVEN)
-    shares = [server.answered() - count for server, count in zip(servers, before)]
-    even = sum(shares) / len(shares)
-    assert all(abs(share - even) <= 0.2 * even for share in shares), shares
-    return [f"{share / even:.2f}" for share in shares]
+    await pool.more_calls(MEASURED_CALLS)
+    calls = [server.answered() - count for server, count in zip(servers, before)]
+    mean = sum(calls) / len(calls)
+    assert all(abs(count - mean) <= 0.2 * mean for count in calls), calls
+    return [f"{count / mean:.2f}" for count in calls]
 
 
-async def story(crowd, servers, all_connected):
+async def run_events(pool, servers, all_connected):
     first, second, third, fourth, fifth = servers
-    at_first = servers[:4]
-    async with crowd:
-        await crowd.until(lambda: all_connected(at_first))
-        shares = [await assert_even(crowd, at_first)]
+    initial = servers[:4]
+    async with pool:
+        await pool.until(lambda: all_connected(initial))
+        ratios = [await assert_balanced(pool, initial)]
         first.kill()
-        await crowd.more_calls(BETWEEN)
+        await pool.more_calls(CALLS_BETWEEN)
         assert await asyncio.to_thread(second.drain) == 0
-        await crowd.more_calls(BETWEEN)
-        for joining in (fifth, first, second):
-            await asyncio.to_thread(joining.start)
-            await crowd.until(lambda: joining.answered() > 0)
-        for rolled in servers:
-            assert await asyncio.to_thread(rolled.drain) == 0
-            await asyncio.to_thread(rolled.start)
-            await crowd.until(lambda: rolled.answered() > 0)
-        await crowd.until(lambda: all_connected(servers))
-        shares.append(await assert_even(crowd, servers))
-    assert crowd.complaints == []
-    return shares
+        await pool.more_calls(CALLS_BETWEEN)
+        for started in (fifth, first, second):
+            await asyncio.to_thread(started.start)
+            await pool.until(lambda: started.answered() > 0)
+        for restarted in servers:
+            assert await asyncio.to_thread(restarted.drain) == 0
+            await asyncio.to_thread(restarted.start)
+            await pool.until(lambda: restarted.answered() > 0)
+        await pool.until(lambda: all_connected(servers))
+        ratios.append(await assert_balanced(pool, servers))
+    assert pool.failures == []
+    return ratios
 
 
-def connected_to_everyone(servers):
-    """Every client has a connection to each server."""
+def all_clients_connected(servers):
+    """Returns whether every client has a connection to each server."""
     return all(server.metric("blip_connections") >= CLIENTS for server in servers)
 
 
-def report(way, crowd, shares):
-    print(f"\n{way}: {dict(crowd.seen)}; shares of even, four servers {shares[0]}, five after all of it {shares[1]}")
+def report(name, pool, ratios):
+    """Prints the counts and the balance of the load."""
+    print(
+        f"\n{name}: {dict(pool.counts)}; load relative to the mean: "
+        f"{ratios[0]} at the start, {ratios[1]} at the end"
+    )
 
 
-def test_clients_who_balance_by_themselves_see_nothing_of_it(servers, known):
+def test_scale_out_is_invisible_to_balancing_clients(servers, known_answers):
     fleet = servers(5, *DRAIN)
     for server in fleet[:4]:
         server.start()
     target = "ipv4:" + ",".join(server.address for server in fleet)
 
     async def run():
-        crowd = Crowd(target, known)
-        report("round robin by the clients", crowd, await story(crowd, fleet, connected_to_everyone))
+        pool = ClientPool(target, known_answers)
+        report("round robin by the clients", pool, await run_events(pool, fleet, all_clients_connected))
 
     asyncio.run(run())
 
 
 @pytest.mark.parametrize("name", ["haproxy", "nginx"])
-def test_clients_of_a_proxy_see_nothing_of_it(servers, proxy, known, name):
+def test_scale_out_is_invisible_behind_proxy(servers, proxy, known_answers, name):
     fleet = servers(5, *DRAIN)
     for server in fleet[:4]:
         server.start()
     address = proxy(name, fleet)
 
     async def run():
-        crowd = Crowd(f"ipv4:{address}", known, ROOT / "examples/service_config_proxy.json")
-        report(name, crowd, await story(crowd, fleet, lambda up: all(server.answered() > 0 for server in up)))
+        pool = ClientPool(f"ipv4:{address}", known_answers, ROOT / "examples/service_config_proxy.json")
+        report(
+            name,
+            pool,
+            await run_events(pool, fleet, lambda running: all(server.answered() > 0 for server in running)),
+        )
 
     asyncio.run(run())

@@ -1,6 +1,11 @@
 #!/usr/bin/env bash
-# Puts what the tests of a fleet need into the cache that all clones share, once, and prints the folder: a Python with the packages of the
-# Python example (venv/), its stubs (stubs/), the packages of the Node example (node/node_modules), HAProxy and nginx (bin/). No root needed.
+# Prints the folder with the tools of the fleet tests. The first call fetches them into the cache
+# that all clones share. It needs no root. The folder contains:
+#
+#   venv/               Python with the packages of the tests and of the Python example
+#   stubs/              gRPC stubs of the Python example
+#   node/node_modules   packages of the Node example
+#   bin/, lib/          HAProxy and nginx
 set -euo pipefail
 cd "$(dirname "$0")"
 root=$(cd ../.. && pwd)
@@ -26,8 +31,8 @@ if [[ ! -e $target/.complete ]]; then
     blip/v1/blip.proto || fail "protoc failed"
   cp "$root"/examples/node/package{,-lock}.json "$target/node/"
   (cd "$target/node" && npm ci --silent --ignore-scripts) >&2 || fail "npm ci failed"
-  # Debian's packages, unpacked, not installed; the last three are libraries that HAProxy needs.
-  # By the machine's package lists; where they are old or missing, by newer ones of our own, which need no root.
+  # Debian's packages are unpacked, not installed. The last three are libraries of HAProxy. If the
+  # machine's package lists are old or missing, apt-get updates separate ones, which needs no root.
   packages=(haproxy nginx liblua5.3-0 libopentracing-c-wrapper0 libopentracing1)
   lists=(-o Dir::State::Lists="$target/fetched/lists" -o Dir::Cache="$target/fetched/apt" -o APT::Sandbox::User="$(id -un)" -qq)
   (cd "$target/fetched" \

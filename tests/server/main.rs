@@ -8,13 +8,13 @@
 
 mod answer_cache;
 mod ask_stream;
+mod batch_invariance;
 mod callers;
-mod canary;
-mod company;
 mod grpc_web;
 mod http;
 mod lifecycle;
 mod models;
-mod refusals;
+mod request_errors;
+mod self_test;
 mod streaming;
 mod support;

@@ -57,9 +57,10 @@ mod tests {
 <!-- Generated from the tables of metrics: UPDATE_DOCS=1 cargo test documentation -->
 # Metrics
 
-`GET /metrics` on `--metrics-listen` (default 127.0.0.1:9090) returns the metrics in Prometheus's text
-format. Times are in seconds and sizes in bytes. Every label has a bounded set of values. Metrics whose
-names begin with `process_` (CPU time, memory, file descriptors, threads, start time) are included.
+`GET /metrics` on `--metrics-listen` (default 127.0.0.1:9090) returns the metrics in Prometheus's
+text format. Times are in seconds and sizes in bytes. Every label has a bounded set of values.
+Metrics whose names begin with `process_` (CPU time, memory, file descriptors, threads, start time)
+are included.
 
 The same listener has these endpoints:
 
@@ -71,15 +72,16 @@ The same listener has these endpoints:
 | `GET /log-filter` | the log filter |
 | `PUT /log-filter` | changes the log filter, see [tracing](../operations/tracing.md#logs) |
 
-`grpc.health.v1` reports the same as `/readyz`, with one exception. While the queues of all models are
-full, the server is not ready by `/readyz`, but `SERVING` by `grpc.health.v1`. It then rejects
+`grpc.health.v1` reports the same as `/readyz`, with one exception. While the queues of all models
+are full, the server is not ready by `/readyz`, but `SERVING` by `grpc.health.v1`. It then rejects
 further questions one by one.
 
-Metrics of a model have its name as the label `model`. Gauges of a model are read from the loaded models
-at each scrape, so they do not include replaced and unloaded models. Counters of such models remain.
+Metrics of a model have its name as the label `model`. Gauges of a model are read from the loaded
+models at each scrape, so they do not include replaced and unloaded models. Counters of such models
+remain.
 
-Histograms have no exemplars, because the library (`metrics-exporter-prometheus` 0.18.3) writes none. The
-log has both the request id and the trace id of a slow request.
+Histograms have no exemplars, because the library (`metrics-exporter-prometheus` 0.18.3) writes
+none. The log has both the request id and the trace id of a slow request.
 
 GPU memory is read every five seconds. This was tested with a fake CUDA allocator, not yet on a GPU.
 
@@ -90,7 +92,8 @@ GPU memory is read every five seconds. This was tested with a fake CUDA allocato
     const STAGES_INTRODUCTION: &str = "
 ## Stages of an answer
 
-`blip_stage_seconds` has one value of each stage for each answer. It is zero for a stage with no work.
+`blip_stage_seconds` has one value of each stage for each answer. It is zero for a stage with no
+work.
 
 | stage | meaning |
 |---|---|

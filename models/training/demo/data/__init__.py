@@ -1,0 +1,1 @@
+"""Generated scenes of shapes, with questions, captions and texts about them."""

@@ -1,0 +1,1 @@
+"""Measures a trained model with the `generate` and `forward` methods of `transformers`."""

@@ -1,0 +1,1 @@
+"""The networks of the demo models, their losses, and the optimizer."""

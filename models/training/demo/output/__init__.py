@@ -1,0 +1,1 @@
+"""Writes model folders, their metrics and their model cards."""

@@ -1,0 +1,1 @@
+"""One module for each task that train.py trains a model for."""
