@@ -1,4 +1,5 @@
-//! Compiles `proto/` to Rust without `protoc`: messages and clients, and the descriptor set that server reflection serves.
+//! Compiles the contract in `proto/` without `protoc`: to messages and clients in Rust, and to the
+//! descriptor set that server reflection returns.
 
 use std::{env, error::Error, fs, path::PathBuf};
 
@@ -8,7 +9,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let proto = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto").canonicalize()?;
     println!("cargo::rerun-if-changed={}", proto.display());
-    // The error details are in the set too, so that a client that knows no type of this server can read them.
+    // The set includes the error details, so that a client without generated code can read them.
     let files = ["blip/v1/blip.proto", "google/rpc/error_details.proto"];
     let mut compiler = protox::Compiler::new([&proto])?;
     let compiled = compiler.include_imports(true).include_source_info(true).open_files(files)?;

@@ -1,17 +1,15 @@
 //! The command line: `blip-serve serve`, `download`, `convert`, `ask`, `caption`, `match`, `embed`, `eval`, `bench`, `health`
 //! and `config`.
 
-use std::io::Write as _;
-
-use clap::{Parser, Subcommand, error::ErrorKind};
+use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use server::{
-    config::{SettingsError, one_line},
-    serve::exit::{self, Exit},
+    config::one_line,
+    serve::exit::Exit,
     telemetry::{self, LogFormat},
 };
 use tracing_subscriber::EnvFilter;
 
-use crate::{commands, version::VERSION};
+use crate::{commands, messages::print_message, version::VERSION};
 
 /// Answers questions about images with the BLIP visual question answering model, over gRPC and HTTP.
 #[derive(Debug, Parser)]
@@ -75,20 +73,21 @@ enum Command {
     Config(Box<commands::config::ConfigCommand>),
 }
 
-/// Runs the program: parses the command line, does what it says, tells what went wrong in one line.
+/// Runs the program: parses the command line, runs the subcommand, and prints its error in one line.
 #[must_use]
 pub fn run() -> Exit {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(error) => return usage(&error),
+        Err(error) => return print_usage(&error),
     };
+    let variables = program_variables(&Cli::command());
     let log_filter = telemetry::install(cli.log, cli.log_format);
     let result =
         tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Into::into).and_then(
             |runtime| {
                 let exit = runtime.block_on(async {
                     match cli.command {
-                        Command::Serve(command) => command.run(log_filter).await,
+                        Command::Serve(command) => command.run(log_filter, &variables).await,
                         Command::Download(command) => command.run().await,
                         Command::Convert(command) => command.run().await,
                         Command::Ask(command) => command.run().await,
@@ -98,47 +97,39 @@ pub fn run() -> Exit {
                         Command::Eval(command) => command.run().await,
                         Command::Bench(command) => command.run().await,
                         Command::Health(command) => command.run().await,
-                        Command::Config(command) => command.run(),
+                        Command::Config(command) => command.run(&variables),
                     }
                 });
-                // Connections and engine threads that outlived their limits are not waited for again.
+                // Does not wait for connections and engine threads that exceeded their limits.
                 runtime.shutdown_background();
                 exit
             },
         );
     result.unwrap_or_else(|error| {
-        complain(&format!("{error:#}"));
+        print_message(&format!("{error:#}"));
         Exit::Failed
     })
 }
 
-/// Help and version go out as they are; a mistake is told in one line.
-fn usage(error: &clap::Error) -> Exit {
+/// Prints help and version as they are, and an invalid command line as one line.
+fn print_usage(error: &clap::Error) -> Exit {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand || !error.use_stderr() {
         let _ = error.print();
         return if error.use_stderr() { Exit::Usage } else { Exit::Clean };
     }
-    complain(&format!("{} (see blip-serve --help)", one_line(error)));
+    print_message(&format!("{} (see blip-serve --help)", one_line(error)));
     Exit::Usage
 }
 
-/// Wrong settings are told in one line, as a wrong command line is.
-pub(crate) fn told(error: &SettingsError) -> Exit {
-    complain(&error.to_string());
-    Exit::Usage
+/// Returns the environment variables that the program reads besides those of settings.
+fn program_variables(command: &clap::Command) -> Vec<String> {
+    let variables =
+        command.get_arguments().filter_map(|argument| Some(argument.get_env()?.to_str()?.to_owned()));
+    variables.chain(command.get_subcommands().flat_map(program_variables)).collect()
 }
-
-/// One line on standard error, which may be closed.
-pub(crate) fn complain(message: &str) {
-    let _ = writeln!(std::io::stderr(), "blip-serve: {}", message.replace('\n', " "));
-}
-
-/// Exit codes, for the help of `serve`.
-pub(crate) const EXIT_CODES: &str = exit::HELP;
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
     use server::config::{Kind, definitions};
 
     use super::*;
@@ -177,5 +168,14 @@ mod tests {
             let default = format!(" [default: {default}]");
             assert!(rest.starts_with(&default), "{variable}: {default}");
         }
+    }
+
+    #[test]
+    fn program_variables_are_no_settings() {
+        let variables = program_variables(&Cli::command());
+        for variable in ["BLIP_SERVE__API_KEY", "BLIP_SERVE__CONFIG", "BLIP_SERVE__LOG", "BLIP_SERVE__SERVER"] {
+            assert!(variables.iter().any(|known| known == variable), "{variable} of {variables:?}");
+        }
+        assert!(definitions().iter().all(|definition| !variables.contains(&definition.variable)));
     }
 }

@@ -1,10 +1,16 @@
 //! The blip-serve program: the server and its client commands.
+//!
+//! [`args`] parses the command line and runs a subcommand of [`commands`]. `serve` starts the `server` crate. The client
+//! commands turn files, folders or record files into records. A task of [`records`] sends them to a running server and
+//! returns results, which [`output`] prints or `bulk` writes to a file.
+//!
+//! Modules are listed from top to bottom. Each uses only modules below it.
 
 mod args;
 mod commands;
 mod connection;
 mod embedded_models;
-mod generation_args;
+mod request_args;
 mod image_paths;
 mod output;
 mod records;

@@ -3,5 +3,6 @@
 
 tonic::include_proto!("blip.v1");
 
-/// The contract and all that it imports, as a serialized `FileDescriptorSet`, for server reflection.
+/// The contract and all that it imports, as a serialized `FileDescriptorSet`, for server
+/// reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));

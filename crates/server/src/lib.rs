@@ -1,9 +1,9 @@
 //! The blip-serve server: accepts requests over gRPC and HTTP, batches them, and runs them on BLIP
 //! models.
 //!
-//! A request passes through these modules in order: [`listener`] → [`grpc`] or [`http`] → [`auth`] →
-//! [`request`] → [`pipeline`] → [`preprocess`] → scheduler → [`engine`]. Its results return through
-//! [`pipeline`] to the protocol that it came from.
+//! A request passes through these modules in order: [`listener`] → [`grpc`] or [`http`] →
+//! [`auth`] → [`request`] → [`pipeline`] → [`preprocess`] → scheduler → [`engine`]. Its results
+//! return through [`pipeline`] to the protocol that it came from.
 //!
 //! Modules are listed from top to bottom. Each uses only modules below it.
 

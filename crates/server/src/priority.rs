@@ -1,4 +1,4 @@
-//! The priority of a request, in the spelling of every protocol.
+//! The priority of a request, with its conversions for every protocol.
 
 use clap::ValueEnum;
 use scheduler::Priority;
@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 pub enum RequestPriority {
     /// Batch work without a waiting user.
     Low,
-    /// The default.
+    /// Requests without a stated priority.
     #[default]
     Normal,
     /// Interactive work with a waiting user.

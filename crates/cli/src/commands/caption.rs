@@ -11,7 +11,7 @@ use server::{request::generation::GenerationOptions, serve::exit::Exit};
 use crate::{
     commands::{interactive, record_file::BulkOptions},
     connection::ConnectionOptions,
-    generation_args::{ModelArgs, generation_message},
+    request_args::{ModelArgs, generation_message},
     image_paths::ImageOptions,
     output::{Format, PieceByPiece},
     records::Captioning,

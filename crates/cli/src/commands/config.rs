@@ -9,9 +9,9 @@ use server::{
     serve::exit::Exit,
 };
 
-use crate::{args::told, settings::SettingsOptions};
+use crate::{messages::print_settings_error, settings::SettingsArgs};
 
-/// Print the settings that hold, each with its origin, as a file for `serve --config`.
+/// Print the effective settings with their origins, as a file for `serve --config`
 ///
 /// Takes the options and the environment of `serve`. API keys are masked.
 #[derive(Args, Debug)]
@@ -25,17 +25,17 @@ pub struct ConfigCommand {
     example: bool,
 
     #[command(flatten)]
-    settings: SettingsOptions,
+    settings: SettingsArgs,
 }
 
 impl ConfigCommand {
-    pub(crate) fn run(self) -> anyhow::Result<Exit> {
+    pub(crate) fn run(self, variables: &[String]) -> anyhow::Result<Exit> {
         let page = if self.example {
             example()
         } else {
-            let effective = match self.settings.resolve() {
+            let effective = match self.settings.resolve(variables) {
                 Ok(resolved) => resolved.effective,
-                Err(error) => return Ok(told(&error)),
+                Err(error) => return Ok(print_settings_error(&error)),
             };
             if self.json { format!("{:#}\n", effective_json(&effective)) } else { effective_toml(&effective) }
         };

@@ -9,7 +9,7 @@ use server::serve::exit::Exit;
 use crate::{
     commands::{interactive, record_file::BulkOptions},
     connection::ConnectionOptions,
-    generation_args::ModelArgs,
+    request_args::ModelArgs,
     image_paths::ImageOptions,
     output::Format,
     records::Matching,

@@ -12,7 +12,7 @@ use clap::{Args, ValueHint};
 use futures::StreamExt as _;
 use server::serve::exit::Exit;
 
-use crate::{args::complain, records::Pictures, signals::stop_signals};
+use crate::{messages::print_message, records::Pictures, signals::stop_signals};
 
 /// Records with the same image that are asked together at most.
 const GROUP: usize = 32;
@@ -98,7 +98,7 @@ impl BulkOptions {
             let written = Written { path, format, columns };
             let (summary, exit) = self.work.retry(task, records, written).await?;
             if summary.interrupted {
-                complain("stopped: --retry-failed goes on");
+                print_message("stopped: --retry-failed goes on");
                 return Ok(exit);
             }
             again = exit;
@@ -108,7 +108,7 @@ impl BulkOptions {
         let mut output = Output::open(output, format, columns, existing)?;
         let (summary, exit) = self.work.run(task, what, records, total, &mut output).await?;
         if summary.interrupted {
-            complain(&format!("stopped after {} lines: --resume goes on", summary.written));
+            print_message(&format!("stopped after {} lines: --resume goes on", summary.written));
         }
         Ok(if exit == Exit::Clean { again } else { exit })
     }

@@ -9,7 +9,7 @@ use server::{
     lifecycle::manager::LoadModelFn,
     models::{info::ModelInfo, loader::ModelLoader},
     serve::{
-        self, Listeners, access::AccessPolicy, exit::Exit, ops::endpoint::OpsConfig,
+        self, Listeners, access::AccessPolicy, exit::{self, Exit}, ops::endpoint::OpsConfig,
         reload::reload_credentials,
     },
     telemetry::{logging::filter::LogFilter, metrics, tracing::Tracing},
@@ -17,8 +17,8 @@ use server::{
 use tokio::time::Instant;
 
 use crate::{
-    args::{EXIT_CODES, told},
-    settings::SettingsOptions,
+    messages::print_settings_error,
+    settings::SettingsArgs,
     signals::{reload_signals, stop_signals},
 };
 
@@ -27,17 +27,17 @@ use crate::{
 /// Listens at once, says in one line on standard output when the model is loaded, and runs until SIGTERM or SIGINT:
 /// calls in flight are then answered first, and a second signal ends the server at once.
 #[derive(Args, Debug)]
-#[command(after_long_help = EXIT_CODES, after_help = "See --help for more, exit codes among it.")]
+#[command(after_long_help = exit::HELP, after_help = "See --help for details and exit codes.")]
 pub struct ServeCommand {
     #[command(flatten)]
-    settings: SettingsOptions,
+    settings: SettingsArgs,
 }
 
 impl ServeCommand {
-    pub(crate) async fn run(self, log_filter: LogFilter) -> anyhow::Result<Exit> {
-        let settings = match self.settings.resolve() {
+    pub(crate) async fn run(self, log_filter: LogFilter, variables: &[String]) -> anyhow::Result<Exit> {
+        let settings = match self.settings.resolve(variables) {
             Ok(resolved) => resolved.settings,
-            Err(error) => return Ok(told(&error)),
+            Err(error) => return Ok(print_settings_error(&error)),
         };
         let begin = Instant::now();
         let signals = stop_signals()?;

@@ -51,7 +51,7 @@ where
     if sizing.is_missed {
         tracing::warn!(
             target_p95_ms,
-            "latency target not reachable: one new image with one question takes more than half of it"
+            "target_p95_ms not reachable: one new image with one question takes more than half of it"
         );
     }
     tracing::info!(target_p95_ms, images, questions, "batch limits chosen");

@@ -1,7 +1,8 @@
-//! `BlipService.AskStream`: an unbounded stream of requests in one call, with results as they become ready.
+//! `BlipService.AskStream`: an unbounded stream of requests in one call, with results as they
+//! become ready.
 //!
-//! The response stream drives the call. If the client stops reading responses, the server stops reading requests
-//! beyond those in progress.
+//! The response stream drives the call. If the client stops reading responses, the server stops
+//! reading requests beyond those in progress.
 
 use futures::{FutureExt as _, Stream, StreamExt as _, future, stream, stream::BoxStream};
 use opentelemetry::trace::SpanKind;

@@ -1,7 +1,8 @@
 //! The protobuf codec, with the count of messages checked before any of them is built.
 //!
-//! A request of two-byte empty messages grows some forty times when it is decoded, so a message within the byte limit
-//! could still take gigabytes. Counting walks over the bytes and builds nothing.
+//! A request of two-byte empty messages grows some forty times when it is decoded, so a message
+//! within the byte limit could still take gigabytes. Counting walks over the bytes and builds
+//! nothing.
 
 use std::marker::PhantomData;
 
@@ -23,8 +24,8 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 use crate::error::{ErrorReason, RequestError};
 
-/// Most images and questions, taken together, that a request is decoded with. The limits on requests are lower; this
-/// one bounds what can be built before they are looked at.
+/// Most images and questions, taken together, that a request is decoded with. The limits on
+/// requests are lower; this one bounds what can be built before they are looked at.
 pub const MAX_MESSAGES: usize = 1 << 16;
 
 /// A message that can be refused by its bytes alone.
@@ -34,7 +35,8 @@ pub trait Bounded {
     fn check(bytes: &[u8]) -> Result<(), RequestError>;
 }
 
-/// Length-delimited fields that are lists: where they are, and what is counted inside each of their items.
+/// Length-delimited fields that are lists: where they are, and what is counted inside each of their
+/// items.
 #[derive(Clone, Copy, Debug)]
 struct List {
     number: u32,
@@ -46,8 +48,8 @@ impl List {
         Self { number, inside: &[] }
     }
 
-    /// Items of these lists in the message in `bytes`. What is malformed is reported by the decoder, which gets no further
-    /// than the count does.
+    /// Items of these lists in the message in `bytes`. What is malformed is reported by the
+    /// decoder, which gets no further than the count does.
     fn count(lists: &[Self], bytes: &[u8]) -> usize {
         let mut items = 0;
         for list in lists {

@@ -1,7 +1,9 @@
-//! The caller's deadline: read from `grpc-timeout`, put beside the request, and answered as `DEADLINE_EXCEEDED`.
+//! The caller's deadline: read from `grpc-timeout`, put beside the request, and answered as
+//! `DEADLINE_EXCEEDED`.
 //!
-//! Tonic's own timer answers `CANCELLED` and ends its watch when a stream's headers have gone out. The layer here lies
-//! inside it and is polled first, so it always speaks first; [`Deadline::bound`] watches over the stream itself.
+//! Tonic's own timer answers `CANCELLED` and ends its watch when a stream's headers have gone out.
+//! The layer here lies inside it and is polled first, so it always speaks first;
+//! [`Deadline::bound`] watches over the stream itself.
 
 use std::{
     future::Future,
@@ -24,7 +26,8 @@ use crate::{
 
 const HEADER: &str = "grpc-timeout";
 
-/// The `grpc-timeout` header of the gRPC specification: 1 to 8 digits and a unit. `None` without the header.
+/// The `grpc-timeout` header of the gRPC specification: 1 to 8 digits and a unit. `None` without
+/// the header.
 pub fn parse_timeout(headers: &HeaderMap) -> Result<Option<Duration>, RequestError> {
     let Some(header) = headers.get(HEADER) else { return Ok(None) };
     let text = String::from_utf8_lossy(header.as_bytes());
@@ -46,7 +49,8 @@ pub fn parse_timeout(headers: &HeaderMap) -> Result<Option<Duration>, RequestErr
     }
 }
 
-/// Puts a [`Deadline`] into each request that has one, and answers a call whose handler is later than it.
+/// Puts a [`Deadline`] into each request that has one, and answers a call whose handler is later
+/// than it.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DeadlineLayer {
     /// How long a call without a deadline may take until its first answer, the upload included.

@@ -34,7 +34,8 @@ pub(crate) struct FrameParser {
 }
 
 impl FrameParser {
-    /// Whether a message is under way, or the first one is still to come: between messages a stream may rest.
+    /// Whether a message is under way, or the first one is still to come: between messages a stream
+    /// may rest.
     pub(crate) fn expect_more(&self) -> bool {
         self.messages == 0 || self.seen > 0 || self.to_come > 0
     }

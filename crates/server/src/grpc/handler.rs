@@ -1,4 +1,5 @@
-//! Handles a request message: builds the request, dispatches it, and turns its results into response messages.
+//! Handles a request message: builds the request, dispatches it, and turns its results into
+//! response messages.
 
 use std::{sync::Arc, time::Duration};
 
@@ -64,8 +65,8 @@ impl RequestHandler {
         let trace = trace_of(&request);
         let mut responses =
             self.begin(request.into_inner(), client, client_deadline, default_deadline, budget, trace)?;
-        // The headers are sent with the first response. Until then, a client library can retry the call on another
-        // server. A single response is also one segment on the wire instead of two.
+        // The headers are sent with the first response. Until then, a client library can retry the
+        // call on another server. A single response is also one segment on the wire instead of two.
         let first = responses.next().await.transpose()?;
         let responses = stream::iter(first.map(Ok)).chain(responses);
         Ok(Response::new(responses.map(|response| Ok(response?.take())).boxed()))
@@ -103,7 +104,8 @@ impl RequestHandler {
             priority: priority.into(),
             deadline: client_deadline.or(default_deadline),
             in_order,
-            // A deadline of the client ends the call. The default deadline fails only the items that are late.
+            // A deadline of the client ends the call. The default deadline fails only the items
+            // that are late.
             complete_on_error: client_deadline.is_none(),
             budget,
             trace,
@@ -122,7 +124,8 @@ impl RequestHandler {
     }
 }
 
-/// Returns the client that the authentication layer stored in the request, or an error if there is none.
+/// Returns the client that the authentication layer stored in the request, or an error if there is
+/// none.
 pub(crate) fn client_of<T>(request: &Request<T>) -> Result<Client, RequestError> {
     let client = request.extensions().get::<Client>().cloned();
     client.ok_or_else(|| RequestError::new(ErrorReason::InternalError).cause("unauthenticated request"))

@@ -1,5 +1,5 @@
-//! Room for request messages: what all callers together may have in memory is bounded, and a message that finds no
-//! room, or is too long, is refused by its length prefix, before it is read.
+//! Room for request messages: what all callers together may have in memory is bounded, and a
+//! message that finds no room, or is too long, is refused by its length prefix, before it is read.
 
 use std::{
     collections::VecDeque,

@@ -40,7 +40,7 @@ impl From<AskRequest> for DecodedRequest {
         };
         let inputs = inputs.into_iter().map(input).collect();
         let task = Task::Answer(generation.unwrap_or_default().into());
-        Self { inputs, task, format: RequestFormat::Grpc, priority, tag, in_order, model }
+        Self { inputs, task, format: RequestFormat::GrpcAsk, priority, tag, in_order, model }
     }
 }
 
@@ -55,7 +55,7 @@ impl From<CaptionRequest> for DecodedRequest {
         };
         let inputs = inputs.into_iter().map(input).collect();
         let task = Task::Caption { generation: generation.unwrap_or_default().into(), stream_tokens };
-        Self { inputs, task, format: RequestFormat::Prompts, priority, tag, in_order, model }
+        Self { inputs, task, format: RequestFormat::GrpcCaption, priority, tag, in_order, model }
     }
 }
 
@@ -66,7 +66,7 @@ impl From<MatchRequest> for DecodedRequest {
         let input =
             |input: ImageTexts| Input { image: input.image.map(source), texts: texts(input.texts) };
         let inputs = inputs.into_iter().map(input).collect();
-        Self { inputs, task: Task::Match, format: RequestFormat::Texts, priority, tag, in_order, model }
+        Self { inputs, task: Task::Match, format: RequestFormat::GrpcMatch, priority, tag, in_order, model }
     }
 }
 
@@ -80,7 +80,7 @@ impl From<EmbedRequest> for DecodedRequest {
         if !alone.is_empty() {
             inputs.push(Input { image: None, texts: texts(alone) });
         }
-        Self { inputs, task: Task::Embed, format: RequestFormat::Vectors, priority, tag, in_order, model }
+        Self { inputs, task: Task::Embed, format: RequestFormat::GrpcEmbed, priority, tag, in_order, model }
     }
 }
 

@@ -18,7 +18,8 @@ use crate::{
 
 /// The response message of a method.
 pub trait Response: Sized + Send + 'static {
-    /// Builds the response for `result`. `tag` is the tag and `images` the number of images of the request.
+    /// Builds the response for `result`. `tag` is the tag and `images` the number of images of the
+    /// request.
     fn new(result: ItemResult, tag: &str, images: u32) -> Self;
 }
 

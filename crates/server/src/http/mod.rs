@@ -1,15 +1,22 @@
-//! HTTP: the model card's JSON, its documentation, and gRPC-Web.
+//! The HTTP adapter: inference as JSON, forms and server-sent events, models, documentation, and
+//! gRPC-Web.
+//!
+//! [`serve`] runs connections and [`router`] selects the handler. [`inference`] turns a body into a
+//! request for the [`pipeline`](crate::pipeline) and its results into a response. Errors of a whole
+//! request become [`problem`] documents.
 
-pub mod serve;
-pub mod lingering_close;
-pub mod router;
-pub mod cors;
-pub mod docs;
-pub mod grpc_web;
-pub mod models;
-pub mod inference;
-pub mod body;
-pub mod problem;
-pub mod state;
+pub mod serve; // connections and their limits
+pub mod lingering_close; // closes a connection after draining its input
+pub mod router; // the route table
+pub mod cors; // cross-origin requests
+pub mod docs; // OpenAPI, Swagger UI, the error page
+pub mod grpc_web; // BlipService for browsers
+pub mod models; // /v1/models
+pub mod inference; // /v1/ask, /v1/caption, /v1/match, /v1/embed
+pub mod json; // decoding of JSON bodies
+pub mod json_bounds; // the limit on the number of JSON values
+pub mod body; // request bodies within the memory budget
+pub mod problem; // errors as problem documents
+pub mod state; // the state that all handlers share
 
 pub use state::HttpServer;

@@ -72,7 +72,9 @@ impl<E: InferenceEngine> SupervisedModel<E> {
         tokio::select! {
             error = watchdog::watch(engines, results, &health, hang_timeout) => error,
             never = cache_clearing => never,
-            failure = self_test_failure => EngineError::new(EngineErrorKind::Fatal, failure.to_string()),
+            failure = self_test_failure => {
+                EngineError::new(EngineErrorKind::Fatal, format!("self-test failed: {failure}"))
+            }
         }
     }
 }

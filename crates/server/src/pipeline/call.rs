@@ -129,8 +129,9 @@ fn input_results<E: InferenceEngine>(
 
 /// Submits an item to the scheduler and returns a stream of its replies.
 ///
-/// The submission happens before the stream is polled, so that all items of an image are in the queue together. The
-/// last reply carries the time at which the engine returned it. Chunks precede it if the item requests them.
+/// The submission happens before the stream is polled, so that all items of an image are in the
+/// queue together. The last reply carries the time at which the engine returned it. Chunks precede
+/// it if the item requests them.
 fn computed_replies<E: InferenceEngine>(
     call: Arc<Call<E>>,
     path: FieldPath,
@@ -191,7 +192,8 @@ fn computed_replies<E: InferenceEngine>(
     }
 }
 
-/// Returns the reply to an item whose result is cached. A deadline that has passed fails it nevertheless.
+/// Returns the reply to an item whose result is cached. A deadline that has passed fails it
+/// nevertheless.
 fn cached_reply<E: InferenceEngine>(
     call: Arc<Call<E>>,
     path: FieldPath,

@@ -1,8 +1,9 @@
 //! The entry point for all protocols: turns a request into a stream of item results.
 //!
-//! Each call is a single stream of futures, polled by its connection. It spawns no tasks except image fetches. If a
-//! client stops reading, only its own stream stops. If it hangs up, the stream is dropped. This cancels its fetches,
-//! its images that are not decoded yet, and its jobs in the scheduler.
+//! Each call is a single stream of futures, polled by its connection. It spawns no tasks except
+//! image fetches. If a client stops reading, only its own stream stops. If it hangs up, the stream
+//! is dropped. This cancels its fetches, its images that are not decoded yet, and its jobs in the
+//! scheduler.
 
 use std::{fmt, sync::Arc};
 
@@ -51,8 +52,8 @@ pub struct Dispatcher<E: InferenceEngine> {
 }
 
 impl<E: InferenceEngine> Dispatcher<E> {
-    /// Creates a dispatcher for `models` that counts running requests in `in_flight`. Its metrics go to the recorder
-    /// that is installed at this time.
+    /// Creates a dispatcher for `models` that counts running requests in `in_flight`. Its metrics
+    /// go to the recorder that is installed at this time.
     pub fn new(models: ModelRegistry<E>, limits: RequestLimits, in_flight: TaskTracker) -> Self {
         Self {
             models,

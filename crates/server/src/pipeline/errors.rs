@@ -6,7 +6,8 @@ use scheduler::{EngineError, EngineErrorKind, JobError, Refused};
 
 use crate::error::{ErrorReason, RequestError};
 
-/// When a client may retry after the device ran out of memory. Some batches later, memory may be free.
+/// When a client may retry after the device ran out of memory. Some batches later, memory may be
+/// free.
 const RETRY_AFTER_OUT_OF_MEMORY: Duration = Duration::from_secs(1);
 
 /// Returns the error of a job that the scheduler rejected.

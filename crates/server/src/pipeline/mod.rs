@@ -1,7 +1,7 @@
 //! The pipeline: a request becomes a stream of item results.
 //!
-//! The [`dispatcher`] finds the model and validates the request. A [`call`] prepares each input, submits its items to
-//! the scheduler and builds a [`reply`] from each completion.
+//! The [`dispatcher`] finds the model and validates the request. A [`call`] prepares each input,
+//! submits its items to the scheduler and builds a [`reply`] from each completion.
 
 pub mod dispatcher;
 pub mod call;

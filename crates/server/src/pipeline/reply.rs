@@ -166,8 +166,8 @@ impl Reply {
     }
 }
 
-/// Returns the best of the generated sequences with the others as its alternatives: a caption if there is a `prompt`,
-/// and an answer otherwise.
+/// Returns the best of the generated sequences with the others as its alternatives: a caption if
+/// there is a `prompt`, and an answer otherwise.
 fn generated(
     sequences: Vec<Sequence>,
     prompt: Option<&TokenIds>,

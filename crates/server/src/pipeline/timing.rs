@@ -9,8 +9,8 @@ use utoipa::ToSchema;
 
 use crate::{engine::payload::EngineOutput, preprocess::prepared::PreprocessTiming};
 
-/// The time that each stage of one result took, in milliseconds of wall time. Work that several items share is
-/// charged in full to each of them.
+/// The time that each stage of one result took, in milliseconds of wall time. Work that several
+/// items share is charged in full to each of them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, ToSchema)]
 pub struct Timing {
     /// Fetching the image by its URL.

@@ -1,5 +1,6 @@
-//! Lists of answers that questions may name instead of spelling their candidates out. They are read once, and turned into
-//! token ids once for each model.
+//! Files of candidate lists, which questions select by name.
+//!
+//! The server reads each file once and tokenizes it once for each model.
 
 use std::{fs, path::Path};
 
@@ -11,16 +12,16 @@ use crate::{
     preprocess::candidates::{CandidateLists, Candidates},
 };
 
-/// Longest file that is read, in bytes.
+/// The maximum size of a file, in bytes.
 const MAX_FILE_BYTES: u64 = 4 << 20;
 
-/// Answers of a list; the best-known one has 3,128.
+/// The maximum number of candidates in a list. The best-known list has 3,128.
 const MAX_CANDIDATES: usize = 1 << 15;
 
-/// Longest answer, in bytes.
+/// The maximum length of a candidate, in bytes.
 const MAX_CANDIDATE_BYTES: usize = 256;
 
-/// A list as it was read: its name, its file, and its answers with their lines.
+/// A candidate list before tokenization, with the line of each candidate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CandidateTexts {
     name: String,
@@ -29,18 +30,18 @@ pub struct CandidateTexts {
     lines: Vec<usize>,
 }
 
-/// Reads the lists.
+/// Reads the candidate lists in `files`.
 ///
 /// # Errors
-/// The first file that cannot be read or is not as it should be, with the line.
+/// The first unreadable or invalid file, with the line.
 pub fn read_lists(files: &[CandidateFile]) -> anyhow::Result<Vec<CandidateTexts>> {
     files.iter().map(|CandidateFile { name, file }| read(name.to_string(), file)).collect()
 }
 
-/// The lists in the words of a model, by their names.
+/// Tokenizes the lists for a model.
 ///
 /// # Errors
-/// The first answer that the model has no tokens for, or too many, with file and line.
+/// The first candidate that has no or too many tokens, with file and line.
 pub fn tokenize_lists(lists: &[CandidateTexts], tokenizer: &Tokenizer) -> anyhow::Result<CandidateLists> {
     let tokenize = |list: &CandidateTexts| {
         let candidates = Candidates::new(list.texts.clone(), tokenizer).map_err(|(position, error)| {
@@ -54,25 +55,25 @@ pub fn tokenize_lists(lists: &[CandidateTexts], tokenizer: &Tokenizer) -> anyhow
 
 fn read(name: String, path: &Path) -> anyhow::Result<CandidateTexts> {
     let file = path.display().to_string();
-    let unreadable = || format!("cannot read the list of candidates {file}");
+    let unreadable = || format!("cannot read candidate list {file}");
     let bytes = fs::metadata(path).with_context(unreadable)?.len();
     anyhow::ensure!(
         bytes <= MAX_FILE_BYTES,
-        "{file} is {bytes} bytes long, the limit is {MAX_FILE_BYTES} bytes"
+        "{file} too large: {bytes} bytes, {MAX_FILE_BYTES} bytes allowed"
     );
     let content = fs::read_to_string(path).with_context(unreadable)?;
     let (texts, lines) = parse(&file, &content)?.into_iter().unzip::<_, _, Vec<String>, _>();
     Ok(CandidateTexts { name, file, texts, lines })
 }
 
-/// The answers in a file's text, each with its line.
+/// Returns the candidates in the contents of a file, each with its line.
 fn parse(file: &str, content: &str) -> anyhow::Result<Vec<(String, usize)>> {
-    let answers: Vec<(String, usize)> = if content.trim_start().starts_with('[') {
-        let answers: Vec<String> = serde_json::from_str(content).map_err(|error| {
-            anyhow::anyhow!("{file}, line {}: not a list of texts: {error}", error.line())
+    let candidates: Vec<(String, usize)> = if content.trim_start().starts_with('[') {
+        let candidates: Vec<String> = serde_json::from_str(content).map_err(|error| {
+            anyhow::anyhow!("{file}, line {}: invalid list of strings: {error}", error.line())
         })?;
-        // JSON keeps no lines: the place in the list stands for it.
-        answers.into_iter().zip(1..).collect()
+        // The parser does not return lines. The position in the list replaces the line.
+        candidates.into_iter().zip(1..).collect()
     } else {
         content
             .lines()
@@ -81,19 +82,19 @@ fn parse(file: &str, content: &str) -> anyhow::Result<Vec<(String, usize)>> {
             .filter(|(text, _)| !text.is_empty())
             .collect()
     };
-    anyhow::ensure!(!answers.is_empty(), "{file}, line 1: there is no answer in it");
-    if let Some((_, line)) = answers.get(MAX_CANDIDATES) {
-        anyhow::bail!("{file}, line {line}: an answer too many, the limit is {MAX_CANDIDATES}");
+    anyhow::ensure!(!candidates.is_empty(), "{file}, line 1: no candidates");
+    if let Some((_, line)) = candidates.get(MAX_CANDIDATES) {
+        anyhow::bail!("{file}, line {line}: too many candidates: {MAX_CANDIDATES} allowed");
     }
-    for (text, line) in &answers {
-        anyhow::ensure!(!text.trim().is_empty(), "{file}, line {line}: the answer is empty");
+    for (text, line) in &candidates {
+        anyhow::ensure!(!text.trim().is_empty(), "{file}, line {line}: empty candidate");
         let bytes = text.len();
         anyhow::ensure!(
             bytes <= MAX_CANDIDATE_BYTES,
-            "{file}, line {line}: the answer is {bytes} bytes long, the limit is {MAX_CANDIDATE_BYTES} bytes"
+            "{file}, line {line}: candidate too long: {bytes} bytes, {MAX_CANDIDATE_BYTES} bytes allowed"
         );
     }
-    Ok(answers)
+    Ok(candidates)
 }
 
 #[cfg(test)]
@@ -107,31 +108,31 @@ mod tests {
     }
 
     #[test]
-    fn a_list_is_one_answer_a_line_or_json() {
+    fn list_has_one_candidate_per_line_or_is_json() {
         assert_eq!(texts("yes\r\n no \n\nmaybe so").unwrap(), ["yes", "no", "maybe so"]);
         assert_eq!(texts(" [\"yes\", \"no\"]\n").unwrap(), ["yes", "no"]);
     }
 
     #[test]
-    fn what_is_wrong_is_told_by_file_and_line() {
-        for (content, told) in [
-            ("\n \n".to_owned(), "a.txt, line 1: there is no answer"),
-            ("[]".to_owned(), "a.txt, line 1: there is no answer"),
+    fn invalid_list_is_reported_with_file_and_line() {
+        for (content, expected) in [
+            ("\n \n".to_owned(), "a.txt, line 1: no candidates"),
+            ("[]".to_owned(), "a.txt, line 1: no candidates"),
             (
                 format!("yes\n\n{}", "x".repeat(257)),
-                "a.txt, line 3: the answer is 257 bytes long, the limit is 256",
+                "a.txt, line 3: candidate too long: 257 bytes, 256 bytes allowed",
             ),
-            ("[\"yes\",\n 3]".to_owned(), "a.txt, line 2: not a list of texts"),
-            ("[\"yes\", \" \"]".to_owned(), "a.txt, line 2: the answer is empty"),
-            ("x\n".repeat(MAX_CANDIDATES + 1), "a.txt, line 32769: an answer too many"),
+            ("[\"yes\",\n 3]".to_owned(), "a.txt, line 2: invalid list of strings"),
+            ("[\"yes\", \" \"]".to_owned(), "a.txt, line 2: empty candidate"),
+            ("x\n".repeat(MAX_CANDIDATES + 1), "a.txt, line 32769: too many candidates"),
         ] {
             let error = texts(&content).unwrap_err().to_string();
-            assert!(error.starts_with(told), "{error}");
+            assert!(error.starts_with(expected), "{error}");
         }
     }
 
     #[test]
-    fn a_list_is_tokenized_as_the_model_tokenizes_without_its_ends() {
+    fn list_is_tokenized_without_special_tokens() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("colours.txt");
         fs::write(&file, "red\ngreen circle\n").unwrap();

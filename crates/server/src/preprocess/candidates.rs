@@ -1,30 +1,30 @@
-//! Answers to choose from: a question's own, or a list that the configuration names.
+//! Tokenized candidate answers, from a question or from a candidate list of the server.
 
 use std::{collections::HashMap, sync::Arc};
 
 use blip::{TokenizeError, Tokenizer};
 
-/// Candidate answers, ready for an engine. Cheap to clone.
+/// Tokenized candidate answers. Clones share them.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Candidates {
-    /// As they were given.
+    /// The texts.
     pub texts: Arc<[String]>,
-    /// Token ids of each, without special ones.
+    /// The token ids of each text, without special tokens.
     pub ids: Arc<[Vec<i64>]>,
-    /// Digest of the token ids.
+    /// The digest of the token ids.
     pub digest: [u8; 32],
 }
 
-/// Lists of candidates by their names.
+/// Candidate lists by name.
 pub type CandidateLists = HashMap<String, Candidates>;
 
-/// Why candidates can't be taken.
+/// An invalid candidate.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CandidateError {
-    /// One that holds nothing that the model has a word for.
-    #[error("it holds no text")]
+    /// The text has no tokens.
+    #[error("text without tokens")]
     Empty,
-    /// One that the tokenizer refuses.
+    /// The tokenizer rejects the text.
     #[error(transparent)]
     Unreadable(#[from] TokenizeError),
 }
@@ -33,20 +33,21 @@ impl Candidates {
     /// Tokenizes `texts`.
     ///
     /// # Errors
-    /// The position of the first one that can't be taken, and why.
+    /// The position and the error of the first invalid candidate.
     pub fn new(texts: Vec<String>, tokenizer: &Tokenizer) -> Result<Self, (usize, CandidateError)> {
         let encode = |(position, text): (usize, &String)| {
             let ids = tokenizer.encode_bare(text).map_err(|error| (position, error.into()))?;
             if ids.is_empty() { Err((position, CandidateError::Empty)) } else { Ok(ids) }
         };
         let ids: Arc<[Vec<i64>]> = texts.iter().enumerate().map(encode).collect::<Result<_, _>>()?;
-        // A token id is never negative, so this tells the end of one from the beginning of the next.
+        // Token ids are not negative, so -1 separates candidates unambiguously.
         let bytes: Vec<u8> =
             ids.iter().flat_map(|ids| ids.iter().chain([&-1])).flat_map(|id| id.to_le_bytes()).collect();
         Ok(Self { texts: texts.into(), ids, digest: images::digest(&bytes).0 })
     }
 
-    /// Tokens of the decoder for so many of them, as a rough measure of the work: the stop token counts.
+    /// Returns about how many tokens the decoder processes for `shortlist` of the candidates,
+    /// stop tokens included.
     #[must_use]
     pub fn tokens(&self, shortlist: usize) -> usize {
         let all: usize = self.ids.iter().map(|ids| ids.len() + 1).sum();
@@ -66,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn candidates_have_no_special_tokens_and_a_digest_of_their_own() {
+    fn candidates_have_a_digest_and_no_special_tokens() {
         let [one, other] = [&["yes", "no"], &["no", "yes"]].map(|texts| candidates(texts).unwrap());
         assert_eq!(one.ids.iter().map(Vec::len).collect::<Vec<_>>(), [1, 1]);
         assert_ne!(one.digest, other.digest);
@@ -74,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn a_candidate_without_words_is_named_by_its_position() {
+    fn candidate_without_tokens_is_reported_by_position() {
         assert_eq!(candidates(&["yes", " \t"]).unwrap_err(), (1, CandidateError::Empty));
     }
 }

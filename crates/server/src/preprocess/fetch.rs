@@ -1,4 +1,5 @@
-//! Fetches images by URL within a separate memory budget, so that remote servers cannot exhaust memory.
+//! Fetches images by URL within a separate memory budget, so that remote servers cannot exhaust
+//! memory.
 
 use std::{path::Path, sync::Arc, time::Duration};
 
@@ -22,7 +23,8 @@ use crate::{
 /// The memory of one permit, in bytes. A semaphore counts permits in `u32`.
 const PERMIT_BYTES: usize = 1 << 10;
 
-/// When a client may retry after the memory budget was exhausted. A fetch ends by its timeout at the latest.
+/// When a client may retry after the memory budget was exhausted. A fetch ends by its timeout at
+/// the latest.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
 /// Fetches the images of all calls. Clones share connections, limits and memory budget.
@@ -41,7 +43,8 @@ struct FetchMode {
     budget_timeout: Duration,
 }
 
-/// A fetched file with the memory that it occupies. The caller holds both until the file is decoded.
+/// A fetched file with the memory that it occupies. The caller holds both until the file is
+/// decoded.
 #[derive(Debug)]
 pub struct Fetched {
     /// The encoded image.
@@ -76,7 +79,8 @@ impl ImageFetcher {
         self.images_at_a_time
     }
 
-    /// Fetches the file at the URL. `headers` are added to the request. Dropping the future cancels the fetch.
+    /// Fetches the file at the URL. `headers` are added to the request. Dropping the future cancels
+    /// the fetch.
     ///
     /// # Errors
     /// A [`RequestError`] of the image.

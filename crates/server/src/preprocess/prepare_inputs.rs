@@ -1,4 +1,5 @@
-//! Preprocessing of all inputs of a call: images in the request are decoded while others are still being fetched.
+//! Preprocessing of all inputs of a call: images in the request are decoded while others are still
+//! being fetched.
 
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
 use opentelemetry::{KeyValue, trace::SpanKind};
@@ -24,11 +25,11 @@ use crate::{
     },
 };
 
-/// Prepares `inputs` and returns them in the order in which they become ready. The memory that the request occupies,
-/// `budget`, is released when the last of its images is decoded.
+/// Prepares `inputs` and returns them in the order in which they become ready. The memory that the
+/// request occupies, `budget`, is released when the last of its images is decoded.
 ///
-/// Each fetch is a task that ends when the stream is dropped. A fetch holds a permit that other calls wait for, so it
-/// must not stop while its own client does not read.
+/// Each fetch is a task that ends when the stream is dropped. A fetch holds a permit that other
+/// calls wait for, so it must not stop while its own client does not read.
 pub fn prepare_inputs(
     preparer: Preparer,
     fetcher: ImageFetcher,
@@ -84,7 +85,8 @@ pub fn prepare_inputs(
     many.right_stream()
 }
 
-/// Prepares an image file, or texts without an image. The span covers the work itself, without the wait for a thread.
+/// Prepares an image file, or texts without an image. The span covers the work itself, without the
+/// wait for a thread.
 async fn prepare(
     preparer: &Preparer,
     trace: &TraceScope,

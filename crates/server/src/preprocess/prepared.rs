@@ -12,7 +12,8 @@ use crate::{
     request::{field_path::FieldPath, item::ValidatedItems},
 };
 
-/// The token ids of a text: from `[CLS]` to `[SEP]`, or of a caption's prompt from the start token on.
+/// The token ids of a text: from `[CLS]` to `[SEP]`, or of a caption's prompt from the start token
+/// on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TokenIds(pub Vec<i64>);
 
@@ -63,7 +64,8 @@ pub struct PreparedText {
     pub kind: ResponseKind,
     /// The result, if the answer cache has it.
     pub cached: Option<RowOutput>,
-    /// The number of tokens that the model reads, including those of candidates. A measure of its work.
+    /// The number of tokens that the model reads, including those of candidates. A measure of its
+    /// work.
     pub tokens: usize,
 }
 
@@ -87,7 +89,7 @@ pub enum ResponseKind {
     Vector,
 }
 
-/// An input after preprocessing. Each part is ready or has an error of its own.
+/// An input after preprocessing. Each part is ready or has a separate error.
 #[derive(Clone, Debug)]
 pub struct PreparedInput {
     /// The position of the input in the request.
@@ -101,7 +103,7 @@ pub struct PreparedInput {
 }
 
 impl PreparedInput {
-    /// Returns an input whose items all have `error`, except those that have an error of their own.
+    /// Returns an input whose items all have `error`, except those that already have an error.
     #[must_use]
     pub fn with_error(path: FieldPath, error: &RequestError, items: ValidatedItems) -> Self {
         let texts = items.into_iter().map(|item| Err(item.err().unwrap_or_else(|| error.clone())));
@@ -123,7 +125,8 @@ pub struct PreprocessTiming {
     pub fetch: Duration,
     /// Finding it in the cache, or decoding and scaling it.
     pub preprocess: Duration,
-    /// The part of `preprocess` from bytes to RGB, including the wait for memory. Zero for a cached image.
+    /// The part of `preprocess` from bytes to RGB, including the wait for memory. Zero for a cached
+    /// image.
     pub image_decode: Duration,
     /// The part of `preprocess` from RGB to the size of the model. Zero for a cached image.
     pub image_scale: Duration,

@@ -1,7 +1,9 @@
-//! Preprocessing of inputs: image files become pixels at the size of the model, texts become token ids.
+//! Preprocessing of inputs: image files become pixels at the size of the model, texts become token
+//! ids.
 //!
-//! The work runs on the CPU pool and never on an engine's thread. Only small inputs whose image is cached are prepared
-//! on the calling thread, because a hand-over to the pool would take longer than the work.
+//! The work runs on the CPU pool and never on an engine's thread. Only small inputs whose image is
+//! cached are prepared on the calling thread, because a hand-over to the pool would take longer
+//! than the work.
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
@@ -31,10 +33,12 @@ use crate::{
     telemetry::metrics::{CancellationGuard, RequestStage},
 };
 
-/// When a client may retry after the queue of the CPU pool was full. The pool prepares many images in this time.
+/// When a client may retry after the queue of the CPU pool was full. The pool prepares many images
+/// in this time.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
-/// The preprocessing of one model: decoder, scaler and tokenizer, their threads, and the answer cache.
+/// The preprocessing of one model: decoder, scaler and tokenizer, their threads, and the answer
+/// cache.
 #[derive(Clone, Debug)]
 pub struct Preparer {
     parts: Arc<ModelParts>,
@@ -64,7 +68,7 @@ struct HashedFile {
 }
 
 impl Preparer {
-    /// Creates a preparer with a CPU pool of its own, as `settings` sets it.
+    /// Creates a preparer with a separate CPU pool, as `settings` sets it.
     ///
     /// # Errors
     /// The error of the operating system if a thread cannot start.
@@ -102,7 +106,8 @@ impl Preparer {
         })
     }
 
-    /// Sets the candidate lists that questions may name. Must be called before the preparer is cloned.
+    /// Sets the candidate lists that questions may name. Must be called before the preparer is
+    /// cloned.
     #[must_use]
     pub fn with_candidate_lists(mut self, lists: CandidateLists) -> Self {
         if let Some(parts) = Arc::get_mut(&mut self.parts) {
@@ -135,15 +140,15 @@ impl Preparer {
         &self.parts.lists
     }
 
-    /// Returns how many images of one call are prepared at the same time: enough for every thread, but too few to
-    /// fill the pool's queue.
+    /// Returns how many images of one call are prepared at the same time: enough for every thread,
+    /// but too few to fill the pool's queue.
     #[must_use]
     pub fn images_at_a_time(&self) -> usize {
         self.threads.get()
     }
 
-    /// Prepares one input. Without a `file`, its texts are embedded alone. Does nothing if the future is dropped
-    /// before its turn.
+    /// Prepares one input. Without a `file`, its texts are embedded alone. Does nothing if the
+    /// future is dropped before its turn.
     pub async fn prepare(
         &self,
         path: FieldPath,
@@ -172,7 +177,8 @@ impl Preparer {
         PreparedInput::failed(path, &error, count)
     }
 
-    /// Returns the text of a caption of `token_ids` after `prompt`, by the conventions of the model.
+    /// Returns the text of a caption of `token_ids` after `prompt`, by the conventions of the
+    /// model.
     #[must_use]
     pub fn caption(&self, prompt: &[i64], token_ids: &[i64]) -> String {
         self.parts.tokenizer.decode_caption(prompt, token_ids)
@@ -212,7 +218,8 @@ impl ModelParts {
         self.cache.get(&key).map(|pixels| PreparedImage { key, pixels })
     }
 
-    /// Prepares the texts about the image with digest `image`, with their results where the answer cache has them.
+    /// Prepares the texts about the image with digest `image`, with their results where the answer
+    /// cache has them.
     fn texts(
         &self,
         path: FieldPath,

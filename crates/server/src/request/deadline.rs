@@ -1,38 +1,37 @@
+//! The deadline of a request, and streams that end at it.
+
 use std::{
-    future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Duration,
 };
 
 use futures::Stream;
-use http::{HeaderMap, Request, Response};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
-use tower_layer::Layer;
-use tower_service::Service;
 
 use crate::error::{ErrorReason, RequestError};
 
-/// When a call's answers stop being of use to its caller; an extension of every request that has one.
+/// The deadline that the client set. An extension of the HTTP request, if the client set one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Deadline(pub Instant);
 
-/// When a call ends that has no [`Deadline`] of its caller's; an extension of every such request.
+/// The deadline of a call whose client set none. An extension of the HTTP request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DefaultDeadline(pub Deadline);
 
 impl Deadline {
-    /// Passes `items` on until the deadline, then ends them with `DEADLINE_EXCEEDED` and drops what is left.
-    pub fn bound<S>(deadline: Option<Self>, items: S) -> Bounded<S> {
-        Bounded { items: Some(items), sleep: deadline.map(|deadline| tokio::time::sleep_until(deadline.0)) }
+    /// Returns `items` up to the deadline. At the deadline, the stream drops `items` and ends with
+    /// `DEADLINE_EXCEEDED`.
+    pub fn bound<S>(deadline: Option<Self>, items: S) -> DeadlineStream<S> {
+        let sleep = deadline.map(|deadline| tokio::time::sleep_until(deadline.0));
+        DeadlineStream { items: Some(items), sleep }
     }
 }
 
 pin_project! {
-    /// The stream that [`Deadline::bound`] makes.
+    /// The stream that [`Deadline::bound`] returns.
     #[derive(Debug)]
-    pub struct Bounded<S> {
+    pub struct DeadlineStream<S> {
         #[pin]
         items: Option<S>,
         #[pin]
@@ -40,7 +39,7 @@ pin_project! {
     }
 }
 
-impl<S, T, E> Stream for Bounded<S>
+impl<S, T, E> Stream for DeadlineStream<S>
 where
     S: Stream<Item = Result<T, E>>,
     E: From<RequestError>,
@@ -50,25 +49,52 @@ where
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let mut this = self.project();
         let Some(items) = this.items.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-        // What is ready goes out even in the last moment.
+        // Items that are ready at the deadline are still returned.
         if let Poll::Ready(item) = items.poll_next(cx) {
             return Poll::Ready(item);
         }
         let Some(sleep) = this.sleep.as_pin_mut() else { return Poll::Pending };
-        ready!(poll_passed(sleep, cx));
+        ready!(poll_deadline(sleep, cx));
         this.items.set(None);
-        Poll::Ready(Some(Err(exceeded().into())))
+        Poll::Ready(Some(Err(deadline_exceeded().into())))
     }
 }
 
-/// Ready from the very deadline on: the timer itself wakes up to a millisecond later, and tonic's could win.
-pub(crate) fn poll_passed(sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
+/// Is ready from the deadline on. The timer itself wakes up to a millisecond later, after tonic's.
+pub(crate) fn poll_deadline(sleep: Pin<&mut Sleep>, cx: &mut Context<'_>) -> Poll<()> {
     if Instant::now() >= sleep.deadline() {
         return Poll::Ready(());
     }
     sleep.poll(cx)
 }
 
-pub(crate) fn exceeded() -> RequestError {
+/// Returns the error of a call whose deadline has passed.
+pub(crate) fn deadline_exceeded() -> RequestError {
     RequestError::new(ErrorReason::DeadlineExceeded)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use futures::{StreamExt as _, stream};
+    use tonic::{Code, Status};
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn stream_ends_with_deadline_exceeded_after_ready_items() {
+        let items = stream::iter([Ok(1), Ok(2)]).chain(stream::pending());
+        let deadline = Deadline(Instant::now() + Duration::from_secs(5));
+        let seen: Vec<Result<i32, Status>> = Deadline::bound(Some(deadline), items).collect().await;
+        let [Ok(1), Ok(2), Err(status)] = seen.as_slice() else { panic!("{seen:?}") };
+        assert_eq!(status.code(), Code::DeadlineExceeded);
+        assert_eq!(Instant::now(), deadline.0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn stream_without_deadline_is_unchanged() {
+        let items = stream::iter([Ok::<_, Status>(1)]);
+        assert_eq!(Deadline::bound(None, items).count().await, 1);
+    }
 }

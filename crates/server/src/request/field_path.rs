@@ -1,132 +1,132 @@
-//! Where a part of a request stands in it, in the words of the protocol that brought it: errors name it so.
+//! Paths of fields in a request, by the field names of the protocol, for errors.
 
-/// How a caller wrote a request.
+/// The protocol and the method whose field names are used in errors.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RequestFormat {
     /// `blip.v1.AskRequest`.
-    Grpc,
+    GrpcAsk,
     /// `blip.v1.CaptionRequest`.
-    Prompts,
+    GrpcCaption,
     /// `blip.v1.MatchRequest`.
-    Texts,
-    /// `blip.v1.EmbedRequest`: images, and texts without any.
-    Vectors,
-    /// The model card's JSON: images and lists of questions side by side.
-    Card,
-    /// The same for vectors: images, and texts without any.
-    CardVectors,
-    /// A format of HTML: image files, with one list of questions that all of them share or with a list for each.
-    Files {
-        /// Whether the questions are those of all images.
+    GrpcMatch,
+    /// `blip.v1.EmbedRequest`: images, and texts without an image.
+    GrpcEmbed,
+    /// JSON: images, and a list of texts for each image.
+    Json,
+    /// The JSON of `/v1/embed`: images, and texts without an image.
+    JsonEmbed,
+    /// A form with image files and questions or prompts.
+    Form {
+        /// Whether all images share the questions. Otherwise, each image has a list.
         shared_questions: bool,
     },
-    /// A format of HTML: image files, and texts that all of them are compared with.
-    FilesTexts,
+    /// A form with image files and texts that all images are compared with.
+    FormMatch,
 }
 
 impl RequestFormat {
-    /// The path of all images.
+    /// Returns the path of all images.
     #[must_use]
     pub fn images(self) -> &'static str {
         match self {
-            Self::Grpc | Self::Prompts | Self::Texts => "inputs",
-            Self::Vectors => "images",
-            Self::Card | Self::CardVectors => "inputs.images",
-            Self::Files { .. } | Self::FilesTexts => "image",
+            Self::GrpcAsk | Self::GrpcCaption | Self::GrpcMatch => "inputs",
+            Self::GrpcEmbed => "images",
+            Self::Json | Self::JsonEmbed => "inputs.images",
+            Self::Form { .. } | Self::FormMatch => "image",
         }
     }
 
-    /// The path of all questions.
+    /// Returns the path of all texts.
     #[must_use]
     pub fn questions(self) -> &'static str {
         match self {
-            Self::Grpc => "inputs[].questions",
-            Self::Prompts => "inputs[].prompts",
-            Self::Texts => "inputs[].texts",
-            Self::Vectors => "texts",
-            Self::Card | Self::CardVectors => "inputs.texts",
-            Self::Files { shared_questions: true } => "questions",
-            Self::Files { shared_questions: false } => "texts",
-            Self::FilesTexts => "text",
+            Self::GrpcAsk => "inputs[].questions",
+            Self::GrpcCaption => "inputs[].prompts",
+            Self::GrpcMatch => "inputs[].texts",
+            Self::GrpcEmbed => "texts",
+            Self::Json | Self::JsonEmbed => "inputs.texts",
+            Self::Form { shared_questions: true } => "questions",
+            Self::Form { shared_questions: false } => "texts",
+            Self::FormMatch => "text",
         }
     }
 }
 
-/// One image of a request with the questions about it.
+/// The path of one image of a request and of the texts about it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FieldPath {
-    /// How the request is written.
+    /// The format of the request.
     pub format: RequestFormat,
-    /// Position among the images, from 0.
+    /// The position of the image, from 0.
     pub index: u32,
 }
 
 impl FieldPath {
-    /// The path of the image.
+    /// Returns the path of the image.
     #[must_use]
     pub fn image(self) -> String {
         self.image_part("")
     }
 
-    /// The path of the image's bytes.
+    /// Returns the path of the bytes of the image.
     #[must_use]
     pub fn image_data(self) -> String {
         self.image_part(match self.format {
-            RequestFormat::Grpc | RequestFormat::Prompts | RequestFormat::Texts | RequestFormat::Vectors => {
+            RequestFormat::GrpcAsk | RequestFormat::GrpcCaption | RequestFormat::GrpcMatch | RequestFormat::GrpcEmbed => {
                 ".data"
             }
-            RequestFormat::Card | RequestFormat::CardVectors => ".base64",
-            RequestFormat::Files { .. } | RequestFormat::FilesTexts => "",
+            RequestFormat::Json | RequestFormat::JsonEmbed => ".base64",
+            RequestFormat::Form { .. } | RequestFormat::FormMatch => "",
         })
     }
 
-    /// The path of the image's URL.
+    /// Returns the path of the URL of the image.
     #[must_use]
     pub fn image_url(self) -> String {
         self.image_part(".url")
     }
 
-    /// The path of the questions about the image.
+    /// Returns the path of the texts about the image.
     #[must_use]
     pub fn questions(self) -> String {
         let index = self.index;
         match self.format {
-            RequestFormat::Grpc => format!("inputs[{index}].questions"),
-            RequestFormat::Prompts => format!("inputs[{index}].prompts"),
-            RequestFormat::Texts => format!("inputs[{index}].texts"),
-            RequestFormat::Vectors => "texts".to_owned(),
-            RequestFormat::Card => format!("inputs.texts[{index}]"),
-            RequestFormat::CardVectors => "inputs.texts".to_owned(),
-            RequestFormat::Files { shared_questions: true } => "questions".to_owned(),
-            RequestFormat::Files { shared_questions: false } => format!("texts[{index}]"),
-            RequestFormat::FilesTexts => "text".to_owned(),
+            RequestFormat::GrpcAsk => format!("inputs[{index}].questions"),
+            RequestFormat::GrpcCaption => format!("inputs[{index}].prompts"),
+            RequestFormat::GrpcMatch => format!("inputs[{index}].texts"),
+            RequestFormat::GrpcEmbed => "texts".to_owned(),
+            RequestFormat::Json => format!("inputs.texts[{index}]"),
+            RequestFormat::JsonEmbed => "inputs.texts".to_owned(),
+            RequestFormat::Form { shared_questions: true } => "questions".to_owned(),
+            RequestFormat::Form { shared_questions: false } => format!("texts[{index}]"),
+            RequestFormat::FormMatch => "text".to_owned(),
         }
     }
 
-    /// The path of one question's text.
+    /// Returns the path of one text.
     #[must_use]
     pub fn question(self, position: usize) -> String {
         let index = self.index;
         match self.format {
-            RequestFormat::Grpc => format!("inputs[{index}].questions[{position}].text"),
-            RequestFormat::Prompts => format!("inputs[{index}].prompts[{position}]"),
-            RequestFormat::Texts => format!("inputs[{index}].texts[{position}]"),
-            RequestFormat::Vectors => format!("texts[{position}]"),
-            RequestFormat::Card => format!("inputs.texts[{index}][{position}]"),
-            RequestFormat::CardVectors => format!("inputs.texts[{position}]"),
-            RequestFormat::Files { shared_questions: true } => format!("questions[{position}]"),
-            RequestFormat::Files { shared_questions: false } => format!("texts[{index}][{position}]"),
-            RequestFormat::FilesTexts => format!("text[{position}]"),
+            RequestFormat::GrpcAsk => format!("inputs[{index}].questions[{position}].text"),
+            RequestFormat::GrpcCaption => format!("inputs[{index}].prompts[{position}]"),
+            RequestFormat::GrpcMatch => format!("inputs[{index}].texts[{position}]"),
+            RequestFormat::GrpcEmbed => format!("texts[{position}]"),
+            RequestFormat::Json => format!("inputs.texts[{index}][{position}]"),
+            RequestFormat::JsonEmbed => format!("inputs.texts[{position}]"),
+            RequestFormat::Form { shared_questions: true } => format!("questions[{position}]"),
+            RequestFormat::Form { shared_questions: false } => format!("texts[{index}][{position}]"),
+            RequestFormat::FormMatch => format!("text[{position}]"),
         }
     }
 
-    /// The path of one question's candidates.
+    /// Returns the path of the candidates of one question.
     #[must_use]
     pub fn candidates(self, position: usize) -> String {
         self.question_part(position, "candidates")
     }
 
-    /// The path of the name of one question's list of candidates.
+    /// Returns the path of the name of the candidate list of one question.
     #[must_use]
     pub fn candidate_list(self, position: usize) -> String {
         self.question_part(position, "candidate_list")
@@ -134,7 +134,7 @@ impl FieldPath {
 
     fn question_part(self, position: usize, part: &str) -> String {
         match self.format {
-            RequestFormat::Grpc => format!("inputs[{}].questions[{position}].{part}", self.index),
+            RequestFormat::GrpcAsk => format!("inputs[{}].questions[{position}].{part}", self.index),
             _ => format!("{}.{part}", self.question(position)),
         }
     }
@@ -142,12 +142,12 @@ impl FieldPath {
     fn image_part(self, part: &str) -> String {
         let index = self.index;
         match self.format {
-            RequestFormat::Grpc | RequestFormat::Prompts | RequestFormat::Texts => {
+            RequestFormat::GrpcAsk | RequestFormat::GrpcCaption | RequestFormat::GrpcMatch => {
                 format!("inputs[{index}].image{part}")
             }
-            RequestFormat::Vectors => format!("images[{index}]{part}"),
-            RequestFormat::Card | RequestFormat::CardVectors => format!("inputs.images[{index}]{part}"),
-            RequestFormat::Files { .. } | RequestFormat::FilesTexts => format!("image[{index}]{part}"),
+            RequestFormat::GrpcEmbed => format!("images[{index}]{part}"),
+            RequestFormat::Json | RequestFormat::JsonEmbed => format!("inputs.images[{index}]{part}"),
+            RequestFormat::Form { .. } | RequestFormat::FormMatch => format!("image[{index}]{part}"),
         }
     }
 }
@@ -157,13 +157,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parts_of_a_request_are_named_as_its_caller_wrote_them() {
+    fn paths_have_the_field_names_of_the_format() {
         let named = |format| {
             let path = FieldPath { format, index: 2 };
             [path.image_data(), path.image_url(), path.questions(), path.question(1)]
         };
         assert_eq!(
-            named(RequestFormat::Grpc),
+            named(RequestFormat::GrpcAsk),
             [
                 "inputs[2].image.data",
                 "inputs[2].image.url",
@@ -172,14 +172,14 @@ mod tests {
             ]
         );
         assert_eq!(
-            named(RequestFormat::Card),
+            named(RequestFormat::Json),
             ["inputs.images[2].base64", "inputs.images[2].url", "inputs.texts[2]", "inputs.texts[2][1]"]
         );
-        let [image, _, shared, question] = named(RequestFormat::Files { shared_questions: true });
+        let [image, _, shared, question] = named(RequestFormat::Form { shared_questions: true });
         assert_eq!([&image, &shared, &question], ["image[2]", "questions", "questions[1]"]);
-        let [.., each, question] = named(RequestFormat::Files { shared_questions: false });
+        let [.., each, question] = named(RequestFormat::Form { shared_questions: false });
         assert_eq!([&each, &question], ["texts[2]", "texts[2][1]"]);
-        let [image, _, shared, text] = named(RequestFormat::FilesTexts);
+        let [image, _, shared, text] = named(RequestFormat::FormMatch);
         assert_eq!([&image, &shared, &text], ["image[2]", "text", "text[1]"]);
     }
 }

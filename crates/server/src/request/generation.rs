@@ -1,4 +1,5 @@
-//! Generation options: the one definition for gRPC, JSON, forms and the command line, and their resolution.
+//! Generation options: the one definition for gRPC, JSON, forms and the command line, and their
+//! resolution.
 
 use std::{fmt::Display, ops::RangeInclusive};
 
@@ -21,8 +22,8 @@ const TOP_P: RangeInclusive<f32> = 0.001..=1.0;
 /// Defines [`GenerationOptions`] and its conversions from and to the message of the contract.
 macro_rules! generation_options {
     ($($(#[$attribute:meta])* $name:ident: $type:ty,)*) => {
-        /// How tokens are chosen. Each option has the meaning that it has in the `transformers` library. An option
-        /// that is not set has the model's default.
+        /// How tokens are chosen. Each option has the meaning that it has in the `transformers`
+        /// library. An option that is not set has the model's default.
         #[derive(Args, Clone, Copy, Debug, Default, PartialEq, Deserialize, ToSchema)]
         #[command(next_help_heading = "Generation")]
         #[serde(default, deny_unknown_fields)]
@@ -90,7 +91,8 @@ generation_options! {
 }
 
 impl GenerationOptions {
-    /// Resolves the options for a model whose defaults are `defaults`. Draws a seed if sampling has none.
+    /// Resolves the options for a model whose defaults are `defaults`. Draws a seed if sampling has
+    /// none.
     ///
     /// # Errors
     /// A [`RequestError`] that names the option, its value and the allowed range.
@@ -142,7 +144,8 @@ impl GenerationOptions {
         })
     }
 
-    /// Returns whether [`Self::resolve`] draws a seed, so that the same options have different results.
+    /// Returns whether [`Self::resolve`] draws a seed, so that the same options have different
+    /// results.
     #[must_use]
     pub fn draws_seed(&self) -> bool {
         self.seed.is_none() && (self.sample == Some(true) || self.sampling_option().is_some())

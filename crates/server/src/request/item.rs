@@ -1,7 +1,8 @@
-//! The parts of a request: inputs as a protocol adapter builds them, and the validated form of each.
+//! The parts of a request: inputs as a protocol adapter builds them, and the validated form of
+//! each.
 //!
-//! A protocol adapter turns its message into [`Input`]s. [`validate`](super::validate::validate) turns these into
-//! [`ValidatedInput`]s, whose items are prepared for the engine.
+//! A protocol adapter turns its message into [`Input`]s. [`validate`](super::validate::validate)
+//! turns these into [`ValidatedInput`]s, whose items are prepared for the engine.
 
 use blip::Generation;
 use bytes::Bytes;
@@ -46,7 +47,7 @@ impl From<String> for TextInput {
     }
 }
 
-/// An input after validation. Each part is valid or has an error of its own.
+/// An input after validation. Each part is valid or has a separate error.
 #[derive(Clone, Debug)]
 pub struct ValidatedInput {
     /// The position of the input in the request.
@@ -121,7 +122,8 @@ impl ValidatedItem {
     }
 }
 
-/// The task of one item, with options checked against the limits and completed by the model's defaults.
+/// The task of one item, with options checked against the limits and completed by the model's
+/// defaults.
 #[derive(Clone, Debug, PartialEq)]
 pub enum ItemTask {
     /// Answer the question.

@@ -1,79 +1,85 @@
+//! The memory budget of request messages, which all calls of all protocols share.
+//!
+//! The protocol adapters reserve memory before they read a message, by its announced length. A
+//! message without a reservation is rejected.
+
 use std::{
     collections::VecDeque,
-    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
     time::Duration,
 };
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep},
-};
-use tonic::{Status, body::Body, server::NamedService};
-use tower_service::Service;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::error::{ErrorReason, RequestError};
 
-/// A semaphore counts in `u32`; in KiB that is room enough.
+/// The unit of reservations. The semaphore counts in `u32`, so that bytes would be too small.
 const PERMIT_BYTES: usize = 1 << 10;
 
-/// When a caller who found no room might find some: a guess, as rooms differ in size and calls in length.
+/// When a client may retry after the budget was exhausted. Some calls end in this time.
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 
-/// The room that all calls share.
+/// The memory budget. Clones share it.
 #[derive(Clone, Debug)]
 pub struct MemoryBudget {
     permits: Arc<Semaphore>,
     capacity_bytes: usize,
     max_message_bytes: usize,
-    pub(crate) stall_limit: Duration,
+    idle_timeout: Duration,
 }
 
 impl MemoryBudget {
-    /// Room for `capacity_bytes` of messages of at most `max_message_bytes` each, whose uploads may stand still for
-    /// `stall_limit`.
+    /// Creates a budget of `capacity_bytes` for messages of at most `max_message_bytes` each. An
+    /// upload without progress ends after `idle_timeout`.
     #[must_use]
-    pub fn new(capacity_bytes: usize, max_message_bytes: usize, stall_limit: Duration) -> Self {
+    pub fn new(capacity_bytes: usize, max_message_bytes: usize, idle_timeout: Duration) -> Self {
         let permits = Arc::new(Semaphore::new(capacity_bytes.div_ceil(PERMIT_BYTES)));
-        Self { permits, capacity_bytes, max_message_bytes, stall_limit }
+        Self { permits, capacity_bytes, max_message_bytes, idle_timeout }
     }
 
-    /// Longest message, in bytes.
+    /// Returns the maximum length of a message, in bytes.
     #[must_use]
     pub fn max_message_bytes(&self) -> usize {
         self.max_message_bytes
     }
 
-    /// How long an upload may stand still.
+    /// Returns how long an upload may make no progress.
     #[must_use]
-    pub fn stall_limit(&self) -> Duration {
-        self.stall_limit
+    pub fn idle_timeout(&self) -> Duration {
+        self.idle_timeout
     }
 
-    /// Takes room for a message of this length.
-    ///
-    /// # Errors
-    /// A [`RequestError`] of the call, if the message is too long or there is no room.
-    pub fn hold(&self, message_bytes: usize) -> Result<BudgetPermit, RequestError> {
-        let held = BudgetPermit::default();
-        held.add(self.take(message_bytes)?);
-        Ok(held)
+    /// Returns the error of an upload that made no progress within the timeout.
+    pub(crate) fn upload_idle(&self) -> RequestError {
+        RequestError::new(ErrorReason::UploadStalled).limit(format!("{} s", self.idle_timeout.as_secs()))
     }
 
-    /// Adds room for the next `more_bytes` of a message whose first `so_far` bytes `held` has room for.
+    /// Reserves memory for a message of `message_bytes`.
     ///
     /// # Errors
-    /// As those of [`MemoryBudget::hold`].
-    pub fn extend(&self, held: &BudgetPermit, so_far: usize, more_bytes: usize) -> Result<(), RequestError> {
-        let message_bytes = so_far.saturating_add(more_bytes);
+    /// A [`RequestError`] of the call if the message is too long or the budget is exhausted.
+    pub fn reserve(&self, message_bytes: usize) -> Result<BudgetPermit, RequestError> {
+        let permit = BudgetPermit::default();
+        permit.add(self.acquire(message_bytes)?);
+        Ok(permit)
+    }
+
+    /// Adds memory for the next `more_bytes` of a message to `permit`, which has memory for the
+    /// first `reserved_bytes`.
+    ///
+    /// # Errors
+    /// The same as those of [`MemoryBudget::reserve`].
+    pub fn extend(
+        &self,
+        permit: &BudgetPermit,
+        reserved_bytes: usize,
+        more_bytes: usize,
+    ) -> Result<(), RequestError> {
+        let message_bytes = reserved_bytes.saturating_add(more_bytes);
         if message_bytes > self.max_message_bytes {
             return Err(self.too_large(format!("at least {message_bytes} bytes")));
         }
-        held.add(self.take(more_bytes)?);
+        permit.add(self.acquire(more_bytes)?);
         Ok(())
     }
 
@@ -82,7 +88,7 @@ impl MemoryBudget {
         RequestError::new(ErrorReason::MessageTooLarge).value(value).limit(limit)
     }
 
-    pub(crate) fn take(&self, message_bytes: usize) -> Result<OwnedSemaphorePermit, RequestError> {
+    pub(crate) fn acquire(&self, message_bytes: usize) -> Result<OwnedSemaphorePermit, RequestError> {
         if message_bytes > self.max_message_bytes {
             return Err(self.too_large(format!("{message_bytes} bytes")));
         }
@@ -97,8 +103,9 @@ impl MemoryBudget {
     }
 }
 
-/// The room that one call's messages take, one permit for each message: an extension of its request. It is given back
-/// when the last clone is gone.
+/// The memory that the messages of one call have reserved. An extension of its HTTP request.
+///
+/// The memory returns to the budget when the last clone is dropped.
 #[derive(Clone, Debug, Default)]
 pub struct BudgetPermit(Arc<Mutex<VecDeque<OwnedSemaphorePermit>>>);
 
@@ -107,7 +114,7 @@ impl BudgetPermit {
         self.permits().push_back(permit);
     }
 
-    /// Lets go of the room of the first message that has not been let go of, which is then all that the result holds.
+    /// Moves the memory of the first remaining message into a separate permit.
     #[must_use]
     pub fn next_message(&self) -> Self {
         let first = self.permits().pop_front();
@@ -116,5 +123,36 @@ impl BudgetPermit {
 
     fn permits(&self) -> MutexGuard<'_, VecDeque<OwnedSemaphorePermit>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+    #[test]
+    fn message_over_the_limit_is_rejected_with_free_memory() {
+        let error = MemoryBudget::new(1 << 30, 1000, IDLE_TIMEOUT).reserve(1001).unwrap_err();
+        assert_eq!(error.reason(), ErrorReason::MessageTooLarge);
+        assert_eq!(error.to_string(), "request message too large: 1001 bytes, 1000 bytes allowed");
+    }
+
+    #[test]
+    fn memory_returns_when_a_permit_is_dropped() {
+        let budget = MemoryBudget::new(8 << 10, 8 << 10, IDLE_TIMEOUT);
+        let permit = BudgetPermit::default();
+        permit.add(budget.acquire(3 << 10).unwrap());
+        permit.add(budget.acquire(5 << 10).unwrap());
+        // The messages of a stream return their memory separately.
+        let (first, second) = (permit.next_message(), permit.next_message());
+        drop(first);
+        let other = budget.acquire(3 << 10).unwrap();
+        let error = budget.acquire(1).unwrap_err();
+        assert_eq!(error.reason(), ErrorReason::ServerBusy);
+        assert_eq!(error.to_string(), "server busy: 8192 bytes of requests in memory, 8192 bytes allowed");
+        drop((other, second));
+        assert!(budget.acquire(8 << 10).is_ok());
     }
 }

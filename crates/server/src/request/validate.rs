@@ -21,7 +21,8 @@ use crate::{
 /// Errors of one image or text are returned in its place.
 ///
 /// # Errors
-/// A [`RequestError`] of the whole request if it is empty or exceeds a limit on the number of its parts.
+/// A [`RequestError`] of the whole request if it is empty or exceeds a limit on the number of its
+/// parts.
 pub fn validate(
     inputs: Vec<Input>,
     format: RequestFormat,
@@ -182,7 +183,7 @@ mod tests {
     }
 
     fn request_error(inputs: Vec<Input>, limits: &RequestLimits) -> ErrorReason {
-        validate(inputs, RequestFormat::Grpc, &ANSWER, limits).unwrap_err().reason()
+        validate(inputs, RequestFormat::GrpcAsk, &ANSWER, limits).unwrap_err().reason()
     }
 
     #[test]
@@ -206,7 +207,7 @@ mod tests {
             input(b"large", &["what?"]),
             Input { image: None, ..input(b"", &["what?"]) },
         ];
-        let inputs = validate(inputs, RequestFormat::Grpc, &ANSWER, &limits).unwrap();
+        let inputs = validate(inputs, RequestFormat::GrpcAsk, &ANSWER, &limits).unwrap();
         let images: Vec<_> =
             inputs.iter().map(|input| input.image.as_ref().err().map(RequestError::reason)).collect();
         assert_eq!(
@@ -235,7 +236,7 @@ mod tests {
                 candidate_list: list.to_owned(),
             };
             let input = Input { texts: vec![text], ..input(b"x", &[]) };
-            let inputs = validate(vec![input], RequestFormat::Grpc, &ANSWER, &limits).unwrap();
+            let inputs = validate(vec![input], RequestFormat::GrpcAsk, &ANSWER, &limits).unwrap();
             inputs[0].items[0].clone().map(|item| item.task).map_err(|error| error.to_string())
         };
         let ranked = |candidates| {
@@ -258,14 +259,14 @@ mod tests {
             error(&["a", "b", "c"], ""),
             format!("too many candidates in {field}: 3 candidates, 2 candidates allowed")
         );
-        assert!(error(&["a"], "vqa").starts_with("inputs[0].questions[0].candidate_list is set"));
+        assert!(error(&["a"], "vqa").starts_with("both inputs[0].questions[0].candidate_list and candidates are set"));
     }
 
     #[test]
     fn only_texts_to_embed_come_without_image() {
         let text = Input { image: None, ..input(b"", &["a red circle"]) };
         let first =
-            |input, task| validate(vec![input], RequestFormat::Vectors, &task, &limits()).unwrap().remove(0);
+            |input, task| validate(vec![input], RequestFormat::GrpcEmbed, &task, &limits()).unwrap().remove(0);
         let validated = first(text.clone(), ItemTask::EmbedImage);
         assert!(matches!(validated.image, Ok(ValidatedImage::None)));
         assert_eq!(validated.items[0].as_ref().unwrap().task, ItemTask::EmbedText);
@@ -278,7 +279,7 @@ mod tests {
     fn data_url_is_a_file_and_other_url_is_fetched() {
         let by_url = |url: &str| {
             let image = ImageSource::Remote(url.to_owned());
-            let path = FieldPath { format: RequestFormat::Grpc, index: 7 };
+            let path = FieldPath { format: RequestFormat::GrpcAsk, index: 7 };
             validate_image(path, Some(image), &limits()).unwrap()
         };
         let ValidatedImage::Url(ImageUrl { url, field }) = by_url("https://example.org/cat.png") else {
@@ -312,7 +313,7 @@ mod tests {
             };
             let inputs: Vec<_> = images.into_iter().map(input).collect();
             let items: usize = inputs.iter().map(|input| input.texts.len()).sum();
-            if let Ok(inputs) = validate(inputs, RequestFormat::Card, &ANSWER, &limits()) {
+            if let Ok(inputs) = validate(inputs, RequestFormat::Json, &ANSWER, &limits()) {
                 prop_assert_eq!(inputs.iter().map(|input| input.items.len()).sum::<usize>(), items);
             }
         }

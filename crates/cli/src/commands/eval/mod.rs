@@ -13,13 +13,13 @@ use proto::AskRequest;
 use server::{request::generation::GenerationOptions, serve::exit::Exit};
 
 use crate::{
-    args::complain,
+    messages::print_message,
     commands::{
         eval::questions::{ImagePattern, Questions},
         record_file::WorkOptions,
     },
     connection::ConnectionOptions,
-    generation_args::{ModelArgs, generation_message},
+    request_args::{ModelArgs, generation_message},
     records::{Asking, Pictures},
 };
 
@@ -113,7 +113,7 @@ impl EvalCommand {
         let mut output = Output::open(Some(&partial), Format::Jsonl, &[], self.work.existing())?;
         let (summary, exit) = self.work.run(&task, "asking", records, total, &mut output).await?;
         if summary.interrupted {
-            complain(&format!("stopped after {} questions: --resume goes on", summary.written));
+            print_message(&format!("stopped after {} questions: --resume goes on", summary.written));
             return Ok(exit);
         }
         let answered = Input { path: Some(partial.clone()), format: Format::Jsonl };

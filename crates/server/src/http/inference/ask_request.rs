@@ -195,7 +195,7 @@ pub(crate) fn read_ask(body: &[u8]) -> Result<Payload, RequestError> {
         task: Task::Answer(generation),
         model,
         options: Options { details, stream, priority, timeout_ms },
-        format: RequestFormat::Card,
+        format: RequestFormat::Json,
     })
 }
 

@@ -238,7 +238,7 @@ mod tests {
             {"image": 0, "question": 1, "reason": "QUESTION_EMPTY", "status": 400, "field": "inputs.texts[0][1]",
              "message": "inputs.texts[0][1] has no text"},
             {"image": 1, "question": 0, "reason": "PREPROCESSING_BUSY", "status": 429, "retry_after_s": 0.5,
-             "message": "too many images wait to be decoded"},
+             "message": "too many images wait for preprocessing"},
         ]);
         assert_eq!(response["errors"], reasons);
     }

@@ -222,6 +222,6 @@ mod tests {
             "unsupported media type in content-type: text/plain, expected application/json or multipart/form-data";
         assert_eq!(media("text/plain"), Err(expected.to_owned()));
         let missing = Media::of(Endpoint::Ask, &HeaderMap::new()).unwrap_err();
-        assert!(missing.to_string().starts_with("content-type is missing"));
+        assert!(missing.to_string().starts_with("unsupported media type in content-type: missing"));
     }
 }

@@ -108,8 +108,8 @@ impl Fields {
     fn payload(self, kind: Endpoint) -> Result<Payload, RequestError> {
         let Self { images, shared, texts, secret_token, details, stream, priority, timeout_ms, .. } = self;
         let format = match (kind, &texts) {
-            (Endpoint::Match, None) => RequestFormat::FilesTexts,
-            (_, texts) => RequestFormat::Files { shared_questions: texts.is_none() },
+            (Endpoint::Match, None) => RequestFormat::FormMatch,
+            (_, texts) => RequestFormat::Form { shared_questions: texts.is_none() },
         };
         let list = |texts: Vec<String>| match kind {
             Endpoint::Caption => prompts(texts),
@@ -227,7 +227,7 @@ mod tests {
         let options = Options { details: true, stream: false, priority: RequestPriority::High, timeout_ms };
         assert_eq!(payload.options, options);
         assert_eq!(payload.secret_token.as_deref(), Some("correct-horse"));
-        assert_eq!(payload.format, RequestFormat::Files { shared_questions: true });
+        assert_eq!(payload.format, RequestFormat::Form { shared_questions: true });
     }
 
     #[tokio::test]
@@ -242,11 +242,11 @@ mod tests {
     async fn texts_to_compare_with_are_shared_or_of_each_image_and_nothing_is_generated() {
         let read = async |fields: &[(&str, &str)]| read_as(Endpoint::Match, form(fields), 1 << 20).await;
         let shared = read(&[("image", "a"), ("text", "a cat"), ("text", "a dog")]).await.ok().unwrap();
-        assert_eq!((shared.task, shared.format), (Task::Match, RequestFormat::FilesTexts));
+        assert_eq!((shared.task, shared.format), (Task::Match, RequestFormat::FormMatch));
         let Texts::Shared(texts) = shared.texts else { panic!() };
         assert_eq!(texts, ["a cat", "a dog"].map(|text| TextInput::from(text.to_owned())));
         let each = read(&[("image", "a"), ("texts", r#"[["a cat"]]"#)]).await.ok().unwrap();
-        assert_eq!(each.format, RequestFormat::Files { shared_questions: false });
+        assert_eq!(each.format, RequestFormat::Form { shared_questions: false });
         for (field, content) in [("question", "a cat"), ("generation", "{}"), ("stream_tokens", "true")] {
             let refusal = read(&[("image", "a"), (field, content)]).await.err().unwrap();
             assert_eq!(refusal.reason(), ErrorReason::PayloadInvalid, "{field}");

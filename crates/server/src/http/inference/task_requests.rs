@@ -114,7 +114,7 @@ pub(crate) fn read_captions(body: &[u8]) -> Result<Payload, RequestError> {
         task: Task::Caption { generation: request.generation, stream_tokens },
         model: request.model,
         options: Options { details, stream, priority: request.priority, timeout_ms: request.timeout_ms },
-        format: RequestFormat::Card,
+        format: RequestFormat::Json,
     })
 }
 
@@ -133,7 +133,7 @@ pub(crate) fn read_matches(body: &[u8]) -> Result<Payload, RequestError> {
         task: Task::Match,
         model,
         options: Options { details, stream, priority, timeout_ms },
-        format: RequestFormat::Card,
+        format: RequestFormat::Json,
     })
 }
 
@@ -151,7 +151,7 @@ pub(crate) fn read_vectors(body: &[u8]) -> Result<Payload, RequestError> {
         task: Task::Embed,
         model,
         options: Options { priority, timeout_ms, ..Options::default() },
-        format: RequestFormat::CardVectors,
+        format: RequestFormat::JsonEmbed,
     })
 }
 

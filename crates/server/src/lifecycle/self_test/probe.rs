@@ -69,7 +69,7 @@ impl Probe {
             inputs: vec![Input { image: Some(ImageSource::Inline(file.into())), texts }],
             task: self.task.clone(),
             model: String::new(),
-            format: RequestFormat::Grpc,
+            format: RequestFormat::GrpcAsk,
             client: Client::anonymous("self-test"),
             priority: Priority::High,
             deadline: Instant::now().checked_add(timeout).map(Deadline),

@@ -58,7 +58,7 @@ fn is_inconclusive(error: &RequestError) -> bool {
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum SelfTestFailure {
     /// The answer is wrong.
-    #[error("self-test failed: wrong answer to {question:?}: {got:?}, expected {known:?}")]
+    #[error("wrong answer to {question:?}: {got:?}, expected {known:?}")]
     Wrong {
         /// The question.
         question: &'static str,
@@ -68,6 +68,6 @@ pub enum SelfTestFailure {
         got: String,
     },
     /// There is no answer.
-    #[error("self-test failed: no answer to a question that was answered before: {0}")]
+    #[error("no answer to a question that was answered before: {0}")]
     Failed(RequestError),
 }

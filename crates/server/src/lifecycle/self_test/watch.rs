@@ -68,7 +68,7 @@ impl SelfTest {
                 continue;
             };
             consecutive_failures += 1;
-            tracing::error!(model = &*self.model, consecutive_failures, "{failure}");
+            tracing::error!(model = &*self.model, consecutive_failures, %failure, "self-test failed");
             if consecutive_failures >= MAX_CONSECUTIVE_FAILURES {
                 return failure;
             }

@@ -12,7 +12,8 @@ use pin_project_lite::pin_project;
 use crate::{error::RequestError, pipeline::item_result::ItemResult};
 
 pin_project! {
-    /// A stream of the results of a request in its order. It buffers at most the results of that request.
+    /// A stream of the results of a request in its order. It buffers at most the results of that
+    /// request.
     #[derive(Debug)]
     pub struct InOrder<S> {
         #[pin]

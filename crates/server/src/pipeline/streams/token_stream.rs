@@ -20,7 +20,8 @@ pub struct TokenStream {
 }
 
 impl TokenStream {
-    /// Creates the stream of `tokens`, each with its position. The tokenizer of `preparer` decodes them.
+    /// Creates the stream of `tokens`, each with its position. The tokenizer of `preparer` decodes
+    /// them.
     #[must_use]
     pub fn new(tokens: UnboundedReceiver<(usize, i64)>, preparer: Preparer) -> Self {
         Self { tokens, preparer, token_ids: Vec::new(), text: String::new() }

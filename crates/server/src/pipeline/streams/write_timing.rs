@@ -1,8 +1,8 @@
 //! Measures the last stage of a result: from the engine to the HTTP layer.
 //!
-//! The HTTP layer takes one message ahead and asks for the next when flow control lets it send. The stage therefore
-//! includes the wait for a client that reads slowly and for results that are sent first. It excludes the time between
-//! the HTTP layer and the network.
+//! The HTTP layer takes one message ahead and asks for the next when flow control lets it send. The
+//! stage therefore includes the wait for a client that reads slowly and for results that are sent
+//! first. It excludes the time between the HTTP layer and the network.
 
 use futures::{StreamExt as _, future, stream};
 use opentelemetry::KeyValue;
@@ -22,7 +22,8 @@ pub struct PendingWrite {
 }
 
 impl PendingWrite {
-    /// Returns the pending write of `result`, or `None` for a chunk or an error. `trace` is the span of the request.
+    /// Returns the pending write of `result`, or `None` for a chunk or an error. `trace` is the
+    /// span of the request.
     #[must_use]
     pub fn of(result: &ItemResult, trace: &TraceScope) -> Option<Self> {
         let &ItemResult { image_index, text_index, ready, .. } = result;
@@ -63,7 +64,8 @@ impl<T> TimedMessage<T> {
     }
 }
 
-/// Records the writes of a response that is sent as a whole: all its results are written when the last one is ready.
+/// Records the writes of a response that is sent as a whole: all its results are written when the
+/// last one is ready.
 #[must_use]
 pub fn record_writes_at_end(results: ItemResults, trace: TraceScope) -> ItemResults {
     let mut pending = Vec::new();

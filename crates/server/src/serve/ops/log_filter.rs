@@ -17,7 +17,7 @@ const MAX_BYTES: usize = 4 << 10;
 /// Headers of proxies. A proxy on the same machine may forward requests of any client.
 const FORWARDING_HEADERS: [&str; 2] = ["forwarded", "x-forwarded-for"];
 
-const NOT_LOCAL: &str = "log filter can be set only from the local machine, by 127.0.0.1 or ::1 (for example with kubectl port-forward)";
+const NOT_LOCAL: &str = "log filter can be set only from this machine, by 127.0.0.1 or ::1 (for example with kubectl port-forward)";
 
 /// Returns the routes.
 ///

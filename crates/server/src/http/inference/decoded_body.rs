@@ -153,7 +153,7 @@ pub(crate) fn file(bytes: impl Into<Bytes>) -> ImageSource {
 mod tests {
     use super::*;
 
-    const FORM: RequestFormat = RequestFormat::Files { shared_questions: true };
+    const FORM: RequestFormat = RequestFormat::Form { shared_questions: true };
 
     #[test]
     fn each_image_gets_its_own_list_or_the_shared_one() {
@@ -165,7 +165,7 @@ mod tests {
         let list = |texts: &[&str]| texts.iter().map(|text| TextInput::from((*text).to_owned())).collect::<Vec<_>>();
         let lists = vec![list(&["what?"]), list(&["who?", "why?"])];
         let each =
-            Payload::inputs(images(), Texts::Each(lists.clone()), RequestFormat::Card, 1000).unwrap();
+            Payload::inputs(images(), Texts::Each(lists.clone()), RequestFormat::Json, 1000).unwrap();
         assert_eq!(texts(each), [vec!["what?"], vec!["who?", "why?"]]);
         let shared = Payload::inputs(images(), Texts::Shared(lists[1].clone()), FORM, 1000).unwrap();
         assert_eq!(texts(shared), [["who?", "why?"], ["who?", "why?"]]);
@@ -180,7 +180,7 @@ mod tests {
     #[test]
     fn other_numbers_of_lists_than_of_images_are_refused_by_both_numbers() {
         let lists = Texts::Each(vec![vec![TextInput::from("what?".to_owned())]; 3]);
-        let refusal = Payload::inputs(vec![file("a"); 2], lists, RequestFormat::Card, 1000).unwrap_err();
+        let refusal = Payload::inputs(vec![file("a"); 2], lists, RequestFormat::Json, 1000).unwrap_err();
         let message =
             "wrong number of lists in inputs.texts: 3 lists of questions for 2 images";
         assert_eq!(refusal.to_string(), message);

@@ -1,0 +1,16 @@
+//! Messages to the user on standard error, one line each.
+
+use std::io::Write as _;
+
+use server::{config::SettingsError, serve::exit::Exit};
+
+/// Prints a message in one line. A closed standard error is ignored.
+pub(crate) fn print_message(message: &str) {
+    let _ = writeln!(std::io::stderr(), "blip-serve: {}", message.replace('\n', " "));
+}
+
+/// Prints why the settings are invalid and returns the exit status.
+pub(crate) fn print_settings_error(error: &SettingsError) -> Exit {
+    print_message(&error.to_string());
+    Exit::Usage
+}
