@@ -11,16 +11,14 @@
 
 mod activation;
 mod attention;
-mod int8_linear;
+mod int8;
 mod layer_norm;
 mod linear;
-mod panels;
-mod tile;
-#[cfg_attr(not(target_arch = "x86_64"), path = "no_vnni.rs")]
-mod vnni;
+mod microkernel;
+mod packed_panels;
 
 pub use activation::log_sum_exp;
 pub use attention::{Heads, Rows, attend_one};
-pub use int8_linear::{Int8Linear, Int8Scratch};
+pub use int8::{Int8Linear, Int8Scratch};
 pub use layer_norm::LayerNorm;
 pub use linear::{After, Linear};

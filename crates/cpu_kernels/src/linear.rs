@@ -4,8 +4,8 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::{
     activation::gelu,
-    panels::{Panels, lanes},
-    tile::{Finish, Panel, panel, runs, tile, with_rows, write_row},
+    microkernel::{Finish, Panel, panel, runs, tile, with_rows, write_row},
+    packed_panels::{Panels, lanes},
 };
 
 /// Vectors of a panel.
@@ -171,7 +171,7 @@ mod tests {
     use pulp::Scalar;
 
     use super::*;
-    use crate::panels::on_every_kind_of_vectors;
+    use crate::packed_panels::on_every_kind_of_vectors;
 
     fn numbers(count: usize, seed: usize) -> Vec<f32> {
         (0..count).map(|index| (((index + seed) * 7_919) % 1_009) as f32 / 504.0 - 1.0).collect()

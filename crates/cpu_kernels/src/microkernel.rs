@@ -113,7 +113,7 @@ macro_rules! with_rows {
             9 => $function::<$($simd,)? 9>($($argument),*),
             10 => $function::<$($simd,)? 10>($($argument),*),
             11 => $function::<$($simd,)? 11>($($argument),*),
-            _ => $function::<$($simd,)? { $crate::tile::MAX_ROWS }>($($argument),*),
+            _ => $function::<$($simd,)? { $crate::microkernel::MAX_ROWS }>($($argument),*),
         }
     };
 }

@@ -1,4 +1,4 @@
-//! Columns side by side, as [`crate::tile`] reads them.
+//! Columns side by side, as [`crate::microkernel`] reads them.
 
 use bytemuck::{AnyBitPattern, NoUninit, Pod, Zeroable};
 use pulp::{Arch, Simd, WithSimd};

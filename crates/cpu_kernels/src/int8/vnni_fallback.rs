@@ -1,7 +1,7 @@
 //! In place of AVX-512 VNNI, which other processors do not have.
 
 use crate::{
-    int8_linear::{Int8Linear, Int8Scratch},
+    int8::{Int8Linear, Int8Scratch},
     linear::After,
 };
 

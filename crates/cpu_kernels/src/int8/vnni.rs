@@ -1,7 +1,7 @@
 //! Products of 8-bit integers on processors with AVX-512 VNNI.
 //!
 //! One of its instructions multiplies 64 unsigned bytes by as many signed ones and adds four products each to 16 sums in 32 bits.
-//! The loop is that of [`crate::tile`]. (A closure would be compiled without these instructions, as would a function without
+//! The loop is that of [`crate::microkernel`]. (A closure would be compiled without these instructions, as would a function without
 //! the attribute unless it is inlined.)
 #![expect(
     unsafe_code,
@@ -18,9 +18,9 @@ use bytemuck::{cast_slice, must_cast};
 use pulp::{Simd, f32x16, x86::V4};
 
 use crate::{
-    int8_linear::{GROUP, INPUT_ZERO, Int8Linear, Int8Scratch, STEP, VECTORS, WIDTH, step_of},
+    int8::{GROUP, INPUT_ZERO, Int8Linear, Int8Scratch, STEP, VECTORS, WIDTH, step_of},
     linear::After,
-    tile::{Finish, runs, with_rows, write_row},
+    microkernel::{Finish, runs, with_rows, write_row},
 };
 
 /// The bytes of a row's inputs, four of a group in one number.
