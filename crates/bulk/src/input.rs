@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 
 use crate::{
     Format, Record,
-    boundaries::{Read, read_record},
+    record_reader::{Read, read_record},
     record::{cells, parse},
 };
 

@@ -7,11 +7,11 @@
 //! Memory is bounded whatever the size of the files: records are read as there is room for them, [`Plan::in_flight`]
 //! groups of them are worked on at a time, and an answer waits only for those of that many groups before it.
 
-mod boundaries;
-mod earlier;
+mod record_reader;
+mod previous_output;
 mod format;
 pub mod input;
-mod neighbours;
+mod grouping;
 pub mod output;
 pub mod progress;
 pub mod record;

@@ -8,7 +8,7 @@ use std::{
 
 use crate::{
     Fields, Format,
-    boundaries::{Read, read_record},
+    record_reader::{Read, read_record},
     input::MAX_RECORD_BYTES,
     record::{cells, csv_line, parse, written},
 };

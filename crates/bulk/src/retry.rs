@@ -11,7 +11,7 @@ use tempfile::NamedTempFile;
 
 use crate::{
     Existing, Fields, Format, Output, Plan, Progress, Record, Stopped, Summary, Task,
-    earlier::{Earlier, Line},
+    previous_output::{Earlier, Line},
     run::{IDENTITY, answered, check_identity},
 };
 

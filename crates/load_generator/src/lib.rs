@@ -1,25 +1,25 @@
 //! Questions about pictures, asked of a server at a chosen pace, and what became of them.
 //!
-//! It knows no protocol: whoever has one implements [`Target`]. Read in this order: [`traffic`] (what is asked),
-//! [`pace`] (when), [`closed`] and [`open`] (asking), [`report`] (what became of it), [`plot`] and [`compare`].
+//! It knows no protocol: whoever has one implements [`Target`]. Read in this order: [`workload`] (what is asked),
+//! [`arrivals`] (when), [`closed`] and [`open`] (asking), [`report`] (what became of it), [`plot`] and [`compare`].
 //!
 //! Latency is counted from the moment at which a request *should* have been sent: a client that a slow server keeps from
 //! sending would otherwise leave out just those waits that matter, which is called coordinated omission.
 
 pub mod compare;
-pub mod pace;
-pub mod pictures;
+pub mod arrivals;
+pub mod synthetic_images;
 pub mod plot;
 pub mod report;
 mod run;
-pub mod traffic;
+pub mod workload;
 
 use std::future::Future;
 
-pub use pace::Pace;
+pub use arrivals::Pace;
 pub use report::Report;
 pub use run::{NOT_SENT, Plan, Recording, Sample, closed, open};
-pub use traffic::{Ask, Traffic};
+pub use workload::{Ask, Traffic};
 
 /// A server that can be asked, by whatever protocol. Clones of what it needs are its own affair: it is shared.
 pub trait Target: Send + Sync + 'static {

@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-use crate::{Reply, Target, traffic::Traffic};
+use crate::{Reply, Target, workload::Traffic};
 
 /// How long to ask.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -152,7 +152,7 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
-    use crate::{Ask, traffic::Mix};
+    use crate::{Ask, workload::Mix};
 
     const PLAN: Plan =
         Plan { warm_up: Duration::from_secs(1), measured: Duration::from_secs(10), most_under_way: 1000 };

@@ -12,7 +12,7 @@ mod contractions;
 pub mod normalise;
 #[cfg(test)]
 mod official;
-mod tally;
+mod counters;
 
 pub use accuracy::accuracy;
-pub use tally::{Mean, Tally};
+pub use counters::{Mean, Tally};

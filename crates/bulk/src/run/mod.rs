@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::{
     Fields, Outcome, Output, OutputError, Progress, Record, Task,
-    neighbours::{Group, groups},
+    grouping::{Group, groups},
     task::until_answered,
 };
 
@@ -165,5 +165,4 @@ fn error(reason: &str, message: &str) -> Fields {
 }
 
 #[cfg(test)]
-#[path = "run_tests.rs"]
 mod tests;
