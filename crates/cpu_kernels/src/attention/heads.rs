@@ -1,6 +1,6 @@
-//! How a row is cut into heads.
+//! The layout of the attention heads in a row.
 
-/// How a row is cut into heads.
+/// A number of attention heads and their size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Heads {
     pub(super) heads: usize,
@@ -8,19 +8,19 @@ pub struct Heads {
 }
 
 impl Heads {
-    /// So many heads of so many numbers, both at least 1.
+    /// Creates a layout of `heads` heads of size `head_dim`. Both must be at least 1.
     #[must_use]
     pub fn new(heads: usize, head_dim: usize) -> Self {
         Self { heads: heads.max(1), head_dim: head_dim.max(1) }
     }
 
-    /// How many they are.
+    /// Returns the number of heads.
     #[must_use]
     pub fn count(&self) -> usize {
         self.heads
     }
 
-    /// Numbers of a row.
+    /// Returns the length of a row: the number of heads times their size.
     #[must_use]
     pub fn width(&self) -> usize {
         self.heads * self.head_dim

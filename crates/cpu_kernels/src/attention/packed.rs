@@ -1,179 +1,192 @@
-//! Attention over packed keys and values.
+//! Attention of many queries over packed keys and values.
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{heads::Heads, rows::Rows, softmax::weigh};
+use super::{heads::Heads, matrix_rows::MatrixRows, softmax::softmax_numerators};
 use crate::{
-    microkernel::{Finish, MAX_ROWS, panel, runs, tile, with_rows, write_row},
-    packed_panels::lanes,
+    microkernel::{MAX_TILE_ROWS, OutputOp, as_panel, multiply_tile, row_tiles, with_tile_rows, write_row},
+    vector_len::vector_len,
 };
 
-/// Vectors of a panel of values; one of keys has a single one.
-const VALUE_VECTORS: usize = 2;
+/// Vectors in a panel of values. A panel of keys has one vector.
+const VALUE_PANEL_VECTORS: usize = 2;
 
 impl Heads {
-    /// Numbers that [`Self::pack`] makes of so many tokens.
+    /// Returns the number of values that [`Self::pack`] writes for `tokens` tokens.
     #[must_use]
     pub fn packed_len(&self, tokens: usize) -> usize {
-        self.packed_len_for(tokens, lanes())
+        self.packed_len_for(tokens, vector_len())
     }
 
-    pub(super) fn packed_len_for(&self, tokens: usize, lanes: usize) -> usize {
-        self.heads * (self.keys_len(tokens, lanes) + self.values_len(tokens, lanes))
+    pub(super) fn packed_len_for(&self, tokens: usize, vector_len: usize) -> usize {
+        self.heads * (self.keys_len(tokens, vector_len) + self.values_len(tokens, vector_len))
     }
 
-    /// Numbers of a head's keys: for each vector of tokens, a line of them for each number of a key.
+    /// Returns the length of a head's packed keys.
+    ///
+    /// Each panel covers one vector of tokens. It holds one vector for each element of a key.
     #[inline(always)]
-    fn keys_len(&self, tokens: usize, lanes: usize) -> usize {
-        tokens.next_multiple_of(lanes) * self.head_dim
+    fn keys_len(&self, tokens: usize, vector_len: usize) -> usize {
+        tokens.next_multiple_of(vector_len) * self.head_dim
     }
 
-    /// Numbers of a head's values: for each two vectors of a value, a line of them for each token.
+    /// Returns the length of a head's packed values.
+    ///
+    /// Each panel covers two vectors of a value's elements. It holds two vectors for each token.
     #[inline(always)]
-    fn values_len(&self, tokens: usize, lanes: usize) -> usize {
-        tokens * self.head_dim.next_multiple_of(VALUE_VECTORS * lanes)
+    fn values_len(&self, tokens: usize, vector_len: usize) -> usize {
+        tokens * self.head_dim.next_multiple_of(VALUE_PANEL_VECTORS * vector_len)
     }
 
-    /// Lays out the `keys` and `values` of so many `tokens` in `packed`, [`Self::packed_len`] numbers, all of which are written.
-    pub fn pack(&self, keys: Rows<'_>, values: Rows<'_>, tokens: usize, packed: &mut [f32]) {
-        self.pack_for(lanes(), keys, values, tokens, packed);
+    /// Packs the `keys` and `values` of `tokens` tokens, each `[tokens, width]`.
+    ///
+    /// `packed` has the length [`Self::packed_len`]. Every value in it is written.
+    pub fn pack(&self, keys: MatrixRows<'_>, values: MatrixRows<'_>, tokens: usize, packed: &mut [f32]) {
+        self.pack_for(vector_len(), keys, values, tokens, packed);
     }
 
     pub(super) fn pack_for(
         &self,
-        lanes: usize,
-        keys: Rows<'_>,
-        values: Rows<'_>,
+        vector_len: usize,
+        keys: MatrixRows<'_>,
+        values: MatrixRows<'_>,
         tokens: usize,
         packed: &mut [f32],
     ) {
         let head_dim = self.head_dim;
-        let (keys_len, values_len) = (self.keys_len(tokens, lanes), self.values_len(tokens, lanes));
+        let keys_len = self.keys_len(tokens, vector_len);
+        let values_len = self.values_len(tokens, vector_len);
         packed.fill(0.0);
         for (head, packed) in packed.chunks_exact_mut((keys_len + values_len).max(1)).enumerate() {
             let (key_panels, value_panels) = packed.split_at_mut(keys_len);
-            let first = head * head_dim;
-            for (token, key) in keys.from(first).iter(head_dim).take(tokens).enumerate() {
-                let panel = key_panels.chunks_exact_mut(head_dim * lanes).nth(token / lanes);
-                for (&number, line) in key.iter().zip(panel.unwrap_or_default().chunks_exact_mut(lanes)) {
-                    line.iter_mut().skip(token % lanes).take(1).for_each(|place| *place = number);
+            let first_column = head * head_dim;
+            for (token, key) in keys.skip_columns(first_column).iter(head_dim).take(tokens).enumerate() {
+                let panel = key_panels.chunks_exact_mut(head_dim * vector_len).nth(token / vector_len);
+                let vectors = panel.unwrap_or_default().chunks_exact_mut(vector_len);
+                for (&element, vector) in key.iter().zip(vectors) {
+                    vector.iter_mut().skip(token % vector_len).take(1).for_each(|packed| *packed = element);
                 }
             }
-            let width = VALUE_VECTORS * lanes;
-            for (token, value) in values.from(first).iter(head_dim).take(tokens).enumerate() {
+            let width = VALUE_PANEL_VECTORS * vector_len;
+            for (token, value) in values.skip_columns(first_column).iter(head_dim).take(tokens).enumerate() {
                 let lines = value_panels.chunks_exact_mut(width).skip(token).step_by(tokens);
-                for (line, numbers) in lines.zip(value.chunks(width)) {
-                    line.iter_mut().zip(numbers).for_each(|(place, &number)| *place = number);
+                for (line, elements) in lines.zip(value.chunks(width)) {
+                    line.iter_mut().zip(elements).for_each(|(packed, &element)| *packed = element);
                 }
             }
         }
     }
 
-    /// `softmax(q k^T / sqrt(head dim)) v` of each of the `queries` over keys and values that [`Self::pack`] laid out, into `out`
-    /// `[queries, width]`. `scratch` is for scores and keeps its memory.
+    /// Computes `softmax(q k^T / sqrt(head_dim)) v` for each of the `queries` `[queries, width]`.
+    ///
+    /// `packed` holds keys and values as [`Self::pack`] writes them. `out` is `[queries, width]`.
+    /// `scratch` holds the scores; its memory is reused between calls.
     pub fn attend(
         &self,
-        queries: Rows<'_>,
+        queries: MatrixRows<'_>,
         packed: &[f32],
         tokens: usize,
         out: &mut [f32],
         scratch: &mut Vec<f32>,
     ) {
-        Arch::new().dispatch(Attend { heads: *self, queries, packed, tokens, out, scratch });
+        Arch::new().dispatch(PackedKernel { heads: *self, queries, packed, tokens, out, scratch });
     }
 }
 
-pub(super) struct Attend<'a> {
+pub(super) struct PackedKernel<'a> {
     pub(super) heads: Heads,
-    pub(super) queries: Rows<'a>,
+    pub(super) queries: MatrixRows<'a>,
     pub(super) packed: &'a [f32],
     pub(super) tokens: usize,
     pub(super) out: &'a mut [f32],
     pub(super) scratch: &'a mut Vec<f32>,
 }
 
-impl WithSimd for Attend<'_> {
+impl WithSimd for PackedKernel<'_> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let Attend { heads, queries, packed, tokens, out, scratch } = self;
-        let (lanes, width) = (S::F32_LANES, heads.width());
-        let (keys_len, values_len) = (heads.keys_len(tokens, lanes), heads.values_len(tokens, lanes));
+        let PackedKernel { heads, queries, packed, tokens, out, scratch } = self;
+        let (vector_len, width) = (S::F32_LANES, heads.width());
+        let keys_len = heads.keys_len(tokens, vector_len);
+        let values_len = heads.values_len(tokens, vector_len);
         if tokens == 0 {
             return out.fill(0.0);
         }
-        let padded = tokens.next_multiple_of(lanes);
-        scratch.resize(padded * MAX_ROWS, 0.0);
-        for (head, packed) in packed.chunks_exact(keys_len + values_len).take(heads.heads).enumerate() {
+        let padded_tokens = tokens.next_multiple_of(vector_len);
+        scratch.resize(padded_tokens * MAX_TILE_ROWS, 0.0);
+        for (index, packed) in packed.chunks_exact(keys_len + values_len).take(heads.heads).enumerate() {
             let (keys, values) = packed.split_at(keys_len);
-            let part = Part { keys, values, tokens, padded, head_dim: heads.head_dim, width };
-            let place = head * heads.head_dim;
-            for (first, run) in runs::<S>(out.len() / width) {
-                let queries = queries.from(first * queries.stride + place);
-                let Some(out) = out.get_mut(first * width + place..) else { return };
-                with_rows!(run, attend_part::<S>(simd, queries, &part, out, scratch));
+            let head = PackedHead { keys, values, tokens, padded_tokens, head_dim: heads.head_dim, width };
+            let first_column = index * heads.head_dim;
+            for (first, tile_rows) in row_tiles::<S>(out.len() / width) {
+                let queries = queries.skip_columns(first * queries.stride + first_column);
+                let Some(out) = out.get_mut(first * width + first_column..) else { return };
+                with_tile_rows!(tile_rows, attend_tile::<S>(simd, queries, &head, out, scratch));
             }
         }
     }
 }
 
-/// What one head reads, and the shape of what it writes.
-struct Part<'a> {
+/// The packed keys and values of one head.
+struct PackedHead<'a> {
     keys: &'a [f32],
     values: &'a [f32],
     tokens: usize,
-    padded: usize,
+    /// `tokens`, rounded up to whole vectors.
+    padded_tokens: usize,
     head_dim: usize,
+    /// Length of an output row, which holds all heads.
     width: usize,
 }
 
 #[inline(always)]
-fn attend_part<S: Simd, const ROWS: usize>(
+fn attend_tile<S: Simd, const ROWS: usize>(
     simd: S,
-    queries: Rows<'_>,
-    part: &Part<'_>,
+    queries: MatrixRows<'_>,
+    head: &PackedHead<'_>,
     out: &mut [f32],
     scores: &mut [f32],
 ) {
-    let &Part { keys, values, tokens, padded, head_dim, width } = part;
+    let &PackedHead { keys, values, tokens, padded_tokens, head_dim, width } = head;
     let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
     for (row, query) in rows.iter_mut().zip(queries.iter(head_dim)) {
         *row = query;
     }
-    for (number, keys) in keys.chunks_exact(head_dim * S::F32_LANES).enumerate() {
-        let sums = tile(simd, rows, panel::<S, 1>(keys));
-        for ([sum], scores) in sums.into_iter().zip(scores.chunks_exact_mut(padded)) {
-            if let Some(place) = S::as_mut_simd_f32s(scores).0.get_mut(number) {
-                *place = sum;
+    for (index, keys) in keys.chunks_exact(head_dim * S::F32_LANES).enumerate() {
+        let sums = multiply_tile(simd, rows, as_panel::<S, 1>(keys));
+        for ([sum], scores) in sums.into_iter().zip(scores.chunks_exact_mut(padded_tokens)) {
+            if let Some(score) = S::as_mut_simd_f32s(scores).0.get_mut(index) {
+                *score = sum;
             }
         }
     }
     let scale = 1.0 / (head_dim as f32).sqrt();
     let mut weights: [&[f32]; ROWS] = [&[]; ROWS];
-    let mut shares = [0.0; ROWS];
-    for ((weights, share), scores) in weights.iter_mut().zip(&mut shares).zip(scores.chunks_exact_mut(padded))
-    {
-        *share = 1.0 / weigh(simd, scores, tokens, scale);
+    let mut inverse_sums = [0.0; ROWS];
+    let scores = scores.chunks_exact_mut(padded_tokens);
+    for ((weights, inverse_sum), scores) in weights.iter_mut().zip(&mut inverse_sums).zip(scores) {
+        *inverse_sum = 1.0 / softmax_numerators(simd, scores, tokens, scale);
         *weights = scores.get(..tokens).unwrap_or_default();
     }
-    let columns = VALUE_VECTORS * S::F32_LANES;
-    for (number, values) in values.chunks_exact(tokens * columns).enumerate() {
-        let sums = tile(simd, weights, panel::<S, VALUE_VECTORS>(values));
-        for ((sums, share), out) in sums.into_iter().zip(shares).zip(out.chunks_mut(width)) {
-            let out = out.get_mut(number * columns..head_dim.min((number + 1) * columns)).unwrap_or_default();
-            write_row(simd, sums, out, Share(share));
+    let columns = VALUE_PANEL_VECTORS * S::F32_LANES;
+    for (index, values) in values.chunks_exact(tokens * columns).enumerate() {
+        let sums = multiply_tile(simd, weights, as_panel::<S, VALUE_PANEL_VECTORS>(values));
+        for ((sums, inverse_sum), out) in sums.into_iter().zip(inverse_sums).zip(out.chunks_mut(width)) {
+            let columns = index * columns..head_dim.min((index + 1) * columns);
+            write_row(simd, sums, out.get_mut(columns).unwrap_or_default(), Scale(inverse_sum));
         }
     }
 }
 
-/// What a sum of weights is divided by, its inverse.
+/// A factor for every sum of a row.
 #[derive(Clone, Copy)]
-struct Share(f32);
+struct Scale(f32);
 
-impl<S: Simd> Finish<S> for Share {
+impl<S: Simd> OutputOp<S> for Scale {
     #[inline(always)]
-    fn finish(self, simd: S, _: usize, sum: S::f32s, _: &[f32]) -> S::f32s {
+    fn apply(self, simd: S, _: usize, sum: S::f32s, _: &[f32]) -> S::f32s {
         simd.mul_f32s(sum, simd.splat_f32s(self.0))
     }
 }

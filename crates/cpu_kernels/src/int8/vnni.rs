@@ -1,12 +1,11 @@
-//! Products of 8-bit integers on processors with AVX-512 VNNI.
+//! The int8 kernel for processors with AVX-512 VNNI.
 //!
-//! One of its instructions multiplies 64 unsigned bytes by as many signed ones and adds four products each to 16 sums in 32 bits.
-//! The loop is that of [`crate::microkernel`]. (A closure would be compiled without these instructions, as would a function without
-//! the attribute unless it is inlined.)
-#![expect(
-    unsafe_code,
-    reason = "calls a safe function that is compiled for what this processor was asked for"
-)]
+//! One instruction multiplies 64 unsigned bytes by 64 signed bytes and adds four products each to
+//! 16 sums of 32 bits. The loop has the structure of [`crate::microkernel`].
+//!
+//! The functions have a `target_feature` attribute and use no closures. Without the attribute, the
+//! compiler would build whatever it does not inline without these instructions.
+#![expect(unsafe_code, reason = "calls a safe function that requires detected processor features")]
 
 use std::arch::x86_64::{
     __m512, __m512i, _mm_add_epi8, _mm_set1_epi8, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_cvtps_epi32,
@@ -17,164 +16,172 @@ use std::arch::x86_64::{
 use bytemuck::{cast_slice, must_cast};
 use pulp::{Simd, f32x16, x86::V4};
 
+use super::{
+    constants::{GROUP_INPUTS, INPUT_ZERO_POINT, PANEL_COLUMNS, PANEL_VECTORS, UNROLL, quantization_scale},
+    quantized_weights::QuantizedWeights,
+    scratch::Int8Scratch,
+};
 use crate::{
-    int8::{GROUP, INPUT_ZERO, Int8Linear, Int8Scratch, STEP, VECTORS, WIDTH, step_of},
-    linear::After,
-    microkernel::{Finish, runs, with_rows, write_row},
+    epilogue::Epilogue,
+    microkernel::{OutputOp, row_tiles, with_tile_rows, write_row},
 };
 
-/// The bytes of a row's inputs, four of a group in one number.
-type Groups = [[i32; STEP]];
+/// The quantized inputs of a row: each `i32` holds a group of four bytes.
+type InputGroups = [[i32; UNROLL]];
 
-/// For each group of inputs, two vectors of 16 columns with four weights each.
-type Panel = [[[__m512i; VECTORS]; STEP]];
+/// A panel of columns: for each group of inputs, two vectors of 16 columns with four weights each.
+type Panel = [[[__m512i; PANEL_VECTORS]; UNROLL]];
 
-/// The proof that this processor has what this module is compiled for.
+/// Proof that the processor has AVX-512 VNNI and the features of [`V4`].
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Vnni(V4);
+pub(super) struct Vnni(V4);
 
 impl Vnni {
-    pub(crate) fn try_new() -> Option<Self> {
+    pub(super) fn try_new() -> Option<Self> {
         V4::try_new().filter(|_| is_x86_feature_detected!("avx512vnni")).map(Self)
     }
 
-    /// What [`Int8Linear::forward`] says.
-    pub(crate) fn forward(
+    /// Computes the output of a layer, see `CpuInt8Linear::forward`.
+    pub(super) fn forward(
         self,
-        layer: &Int8Linear,
+        weights: &QuantizedWeights,
         input: &[f32],
         out: &mut [f32],
-        after: After,
+        epilogue: Epilogue,
         scratch: &mut Int8Scratch,
     ) {
-        // SAFETY: only `try_new` makes a `Vnni`. It asks for AVX-512 VNNI, and `V4` for the others.
-        unsafe { forward(self.0, layer, input, out, after, scratch) }
+        // SAFETY: a `Vnni` comes from `try_new` only. It detects AVX-512 VNNI, and `V4::try_new`
+        // detects the other features.
+        unsafe { forward(self.0, weights, input, out, epilogue, scratch) }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn forward(
     simd: V4,
-    layer: &Int8Linear,
+    weights: &QuantizedWeights,
     input: &[f32],
     out: &mut [f32],
-    after: After,
+    epilogue: Epilogue,
     scratch: &mut Int8Scratch,
 ) {
-    let (inputs, outputs) = (layer.inputs, layer.outputs);
+    let (inputs, outputs) = (weights.inputs, weights.outputs);
     let rows = (input.len() / inputs).min(out.len() / outputs);
-    let bytes = inputs.next_multiple_of(GROUP * STEP);
-    let (rounded, row_steps) = scratch.room(rows, bytes);
-    let places = rounded.chunks_exact_mut(bytes).zip(&mut *row_steps);
-    for (row, (rounded, step)) in input.chunks_exact(inputs).zip(places) {
-        *step = round_row(row, rounded);
+    let row_bytes = inputs.next_multiple_of(GROUP_INPUTS * UNROLL);
+    let (quantized, row_scales) = scratch.reserve(rows, row_bytes);
+    let quantized_rows = quantized.chunks_exact_mut(row_bytes).zip(&mut *row_scales);
+    for (row, (quantized, scale)) in input.chunks_exact(inputs).zip(quantized_rows) {
+        *scale = quantize_row(row, quantized);
     }
-    let steps = bytes / GROUP / STEP;
-    let rounded: &Groups = cast_slice::<u8, i32>(rounded).as_chunks().0;
-    let panels = layer.weight.as_others().as_chunks().0.as_chunks().0.chunks_exact(steps);
-    let starts = layer.starts.as_others().as_chunks().0;
-    let scales = layer.steps.numbers().chunks_exact(WIDTH).zip(layer.bias.numbers().chunks_exact(WIDTH));
-    for (number, ((panel, &start), (steps_of_columns, bias))) in panels.zip(starts).zip(scales).enumerate() {
-        let first = number * WIDTH;
-        let columns = Columns { panel, start, steps: steps_of_columns, bias, first, outputs, after };
-        for (first, run) in runs::<V4>(rows) {
-            let (Some(rounded), Some(row_steps), Some(out)) =
-                (rounded.get(first * steps..), row_steps.get(first..), out.get_mut(first * outputs..))
+    let chunks = row_bytes / GROUP_INPUTS / UNROLL;
+    let quantized: &InputGroups = cast_slice::<u8, i32>(quantized).as_chunks().0;
+    let panels = weights.panels.cast().as_chunks().0.as_chunks().0.chunks_exact(chunks);
+    let panels = panels.zip(weights.compensation.cast().as_chunks().0);
+    let scales = weights.scales.as_f32().chunks_exact(PANEL_COLUMNS);
+    let scales = scales.zip(weights.bias.as_f32().chunks_exact(PANEL_COLUMNS));
+    for (index, ((panel, &compensation), (scales, bias))) in panels.zip(scales).enumerate() {
+        let first = index * PANEL_COLUMNS;
+        let columns = PanelColumns { panel, compensation, scales, bias, first, outputs, epilogue };
+        for (first, tile_rows) in row_tiles::<V4>(rows) {
+            let (Some(quantized), Some(row_scales), Some(out)) =
+                (quantized.get(first * chunks..), row_scales.get(first..), out.get_mut(first * outputs..))
             else {
                 return;
             };
-            with_rows!(run, write_tile(simd, rounded, row_steps, columns, out));
+            with_tile_rows!(tile_rows, write_tile(simd, quantized, row_scales, columns, out));
         }
     }
 }
 
-/// Rounds `row` to whole steps, with [`INPUT_ZERO`] for 0; gives the step.
+/// Quantizes `row` around [`INPUT_ZERO_POINT`] and returns its scale.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn round_row(row: &[f32], rounded: &mut [u8]) -> f32 {
-    let (vectors, rest) = row.as_chunks();
+fn quantize_row(row: &[f32], quantized: &mut [u8]) -> f32 {
+    let (vectors, tail) = row.as_chunks();
     let mut last = [0.0; 16];
-    for (place, &number) in last.iter_mut().zip(rest) {
-        *place = number;
+    for (padded, &value) in last.iter_mut().zip(tail) {
+        *padded = value;
     }
-    // Numbers without their signs are in the order of their bits, and what is none is above all.
-    let magnitude = _mm512_set1_epi32(i32::MAX);
-    let mut most = _mm512_and_si512(must_cast(last), magnitude);
+    // Without their signs, floats are in the order of their bits, with NaN above all others.
+    let magnitude_mask = _mm512_set1_epi32(i32::MAX);
+    let mut max = _mm512_and_si512(must_cast(last), magnitude_mask);
     for &vector in vectors {
-        most = _mm512_max_epi32(most, _mm512_and_si512(must_cast::<[f32; 16], _>(vector), magnitude));
+        max = _mm512_max_epi32(max, _mm512_and_si512(must_cast::<[f32; 16], _>(vector), magnitude_mask));
     }
-    let step = step_of(f32::from_bits(_mm512_reduce_max_epi32(most).cast_unsigned()));
-    let per_step = _mm512_set1_ps(1.0 / step);
-    let mut places = rounded.as_chunks_mut().0.iter_mut();
-    for (&vector, place) in vectors.iter().zip(&mut places) {
-        *place = round(must_cast(vector), per_step);
+    let scale = quantization_scale(f32::from_bits(_mm512_reduce_max_epi32(max).cast_unsigned()));
+    let inverse_scale = _mm512_set1_ps(1.0 / scale);
+    let mut quantized = quantized.as_chunks_mut().0.iter_mut();
+    for (&vector, quantized) in vectors.iter().zip(&mut quantized) {
+        *quantized = quantize_vector(must_cast(vector), inverse_scale);
     }
-    if let Some(place) = places.next() {
-        *place = round(must_cast(last), per_step);
+    if let Some(quantized) = quantized.next() {
+        *quantized = quantize_vector(must_cast(last), inverse_scale);
     }
-    step
+    scale
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn round(numbers: __m512, per_step: __m512) -> [u8; 16] {
-    let whole = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(numbers, per_step)));
-    must_cast(_mm_add_epi8(whole, _mm_set1_epi8(INPUT_ZERO.cast_signed())))
+fn quantize_vector(values: __m512, inverse_scale: __m512) -> [u8; 16] {
+    let rounded = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(values, inverse_scale)));
+    must_cast(_mm_add_epi8(rounded, _mm_set1_epi8(INPUT_ZERO_POINT.cast_signed())))
 }
 
-/// A panel of columns, and where they go.
+/// A panel and its output columns.
 #[derive(Clone, Copy)]
-struct Columns<'a> {
+struct PanelColumns<'a> {
     panel: &'a Panel,
-    /// What the sum of each begins with.
-    start: [__m512i; VECTORS],
-    /// What 1 stands for in each.
-    steps: &'a [f32],
+    /// The value that the sum of each column begins with.
+    compensation: [__m512i; PANEL_VECTORS],
+    /// The quantization scale of each column.
+    scales: &'a [f32],
     bias: &'a [f32],
-    /// The first of them.
+    /// Index of the first column.
     first: usize,
-    /// Numbers of a row.
+    /// Length of an output row.
     outputs: usize,
-    after: After,
+    epilogue: Epilogue,
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
 fn write_tile<const ROWS: usize>(
     simd: V4,
-    rounded: &Groups,
-    row_steps: &[f32],
-    columns: Columns<'_>,
+    quantized: &InputGroups,
+    row_scales: &[f32],
+    columns: PanelColumns<'_>,
     out: &mut [f32],
 ) {
-    let mut rows: [&Groups; ROWS] = [&[]; ROWS];
-    let mut rest = rounded;
-    // Not by `chunks_exact`, with which all are scattered at once, the slowest of instructions.
+    let mut rows: [&InputGroups; ROWS] = [&[]; ROWS];
+    let mut rest = quantized;
+    // Not `chunks_exact`: the compiler would store all slices with one slow scatter instruction.
     for row in &mut rows {
         let Some((groups, others)) = rest.split_at_checked(columns.panel.len()) else { return };
         (*row, rest) = (groups, others);
     }
-    write_rows(simd, &tile(rows, columns.panel, columns.start), row_steps, columns, out);
+    let sums = multiply_tile(rows, columns.panel, columns.compensation);
+    write_rows(simd, &sums, row_scales, columns, out);
 }
 
-/// The sums of `rows` times the columns of `panel`, on top of `start`.
+/// Multiplies `rows` by the columns of `panel`. Each sum begins with the `compensation` of its
+/// column.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 #[inline]
-fn tile<const ROWS: usize>(
-    rows: [&Groups; ROWS],
+fn multiply_tile<const ROWS: usize>(
+    rows: [&InputGroups; ROWS],
     panel: &Panel,
-    start: [__m512i; VECTORS],
-) -> [[__m512i; VECTORS]; ROWS] {
-    let mut sums = [start; ROWS];
-    for (step, weights) in panel.iter().enumerate() {
-        let mut inputs = [&[0; STEP]; ROWS];
+    compensation: [__m512i; PANEL_VECTORS],
+) -> [[__m512i; PANEL_VECTORS]; ROWS] {
+    let mut sums = [compensation; ROWS];
+    for (index, weights) in panel.iter().enumerate() {
+        let mut inputs = [&[0; UNROLL]; ROWS];
         for (input, row) in inputs.iter_mut().zip(rows) {
-            let Some(groups) = row.get(step) else { return sums };
+            let Some(groups) = row.get(index) else { return sums };
             *input = groups;
         }
-        for (place, weights) in weights.iter().enumerate() {
+        for (offset, weights) in weights.iter().enumerate() {
             for (sums, input) in sums.iter_mut().zip(inputs) {
-                let Some(&group) = input.get(place) else { continue };
+                let Some(&group) = input.get(offset) else { continue };
                 let group = _mm512_set1_epi32(group);
                 for (sum, &weights) in sums.iter_mut().zip(weights) {
                     *sum = _mm512_dpbusd_epi32(*sum, group, weights);
@@ -185,37 +192,40 @@ fn tile<const ROWS: usize>(
     sums
 }
 
-/// Writes what becomes of the sums of some rows. (Once for any number of rows: it is long, and registers are full either way.)
+/// Writes the outputs of a tile.
+///
+/// The function is not generic over the number of rows, because it is long and gains nothing from
+/// it.
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn write_rows(
     simd: V4,
-    sums: &[[__m512i; VECTORS]],
-    row_steps: &[f32],
-    columns: Columns<'_>,
+    sums: &[[__m512i; PANEL_VECTORS]],
+    row_scales: &[f32],
+    columns: PanelColumns<'_>,
     out: &mut [f32],
 ) {
-    let rows = sums.iter().zip(row_steps).zip(out.chunks_exact_mut(columns.outputs));
-    for ((&[first, second], &step), out) in rows {
+    let rows = sums.iter().zip(row_scales).zip(out.chunks_exact_mut(columns.outputs));
+    for ((&[first, second], &row_scale), out) in rows {
         let sums = [must_cast(_mm512_cvtepi32_ps(first)), must_cast(_mm512_cvtepi32_ps(second))];
-        write_row(simd, sums, out.get_mut(columns.first..).unwrap_or_default(), Row { step, columns });
+        let out = out.get_mut(columns.first..).unwrap_or_default();
+        write_row(simd, sums, out, Dequantize { row_scale, columns });
     }
 }
 
-/// What a row's sums stand for.
+/// Multiplies the sums of a row by their scales, then adds the bias and applies the epilogue.
 #[derive(Clone, Copy)]
-struct Row<'a> {
-    /// What 1 stands for in the row.
-    step: f32,
-    columns: Columns<'a>,
+struct Dequantize<'a> {
+    row_scale: f32,
+    columns: PanelColumns<'a>,
 }
 
-impl Finish<V4> for Row<'_> {
+impl OutputOp<V4> for Dequantize<'_> {
     #[inline(always)]
-    fn finish(self, simd: V4, number: usize, sum: f32x16, here: &[f32]) -> f32x16 {
-        let Columns { steps, bias, after, .. } = self.columns;
-        let (steps, biases) = (V4::as_simd_f32s(steps).0, V4::as_simd_f32s(bias).0);
-        let (Some(&steps), Some(&bias)) = (steps.get(number), biases.get(number)) else { return sum };
-        let product = simd.mul_f32s(sum, steps);
-        after.finish(simd, simd.mul_add_f32s(product, simd.splat_f32s(self.step), bias), here)
+    fn apply(self, simd: V4, index: usize, sum: f32x16, current: &[f32]) -> f32x16 {
+        let PanelColumns { scales, bias, epilogue, .. } = self.columns;
+        let (scales, biases) = (V4::as_simd_f32s(scales).0, V4::as_simd_f32s(bias).0);
+        let (Some(&scales), Some(&bias)) = (scales.get(index), biases.get(index)) else { return sum };
+        let product = simd.mul_f32s(sum, scales);
+        epilogue.apply(simd, simd.mul_add_f32s(product, simd.splat_f32s(self.row_scale), bias), current)
     }
 }

@@ -1,21 +1,26 @@
-//! In place of AVX-512 VNNI, which other processors do not have.
+//! The int8 kernel on processors other than x86-64, where it is never supported.
 
-use crate::{
-    int8::{Int8Linear, Int8Scratch},
-    linear::After,
-};
+use super::{quantized_weights::QuantizedWeights, scratch::Int8Scratch};
+use crate::epilogue::Epilogue;
 
-/// The proof of what is not so.
+/// Proof of AVX-512 VNNI, which cannot be constructed.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Vnni {}
+pub(super) enum Vnni {}
 
 impl Vnni {
-    pub(crate) fn try_new() -> Option<Self> {
+    pub(super) fn try_new() -> Option<Self> {
         None
     }
 
-    /// Never called.
-    pub(crate) fn forward(self, _: &Int8Linear, _: &[f32], _: &mut [f32], _: After, _: &mut Int8Scratch) {
+    /// Is never called.
+    pub(super) fn forward(
+        self,
+        _: &QuantizedWeights,
+        _: &[f32],
+        _: &mut [f32],
+        _: Epilogue,
+        _: &mut Int8Scratch,
+    ) {
         match self {}
     }
 }
