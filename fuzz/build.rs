@@ -1,4 +1,4 @@
-//! The targets link the whole server, so they have to find LibTorch when they start.
+//! Sets the run path of LibTorch, because the targets link the whole server.
 
 fn main() {
     println!("cargo::rerun-if-env-changed=DEP_BLIP_LIBTORCH_LIB");

@@ -1,4 +1,4 @@
-//! See `blip_serve_fuzz::api_keys`.
+//! Fuzzes `blip_serve_fuzz::api_keys`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! See `blip_serve_fuzz::ask_request`.
+//! Fuzzes `blip_serve_fuzz::ask_request`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! See `blip_serve_fuzz::decode_image`.
+//! Fuzzes `blip_serve_fuzz::decode_image`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! See `blip_serve_fuzz::image_url`.
+//! Fuzzes `blip_serve_fuzz::image_url`.
 
 #![no_main]
 

@@ -1,4 +1,4 @@
-//! See `blip_serve_fuzz::settings_file`.
+//! Fuzzes `blip_serve_fuzz::settings_file`.
 
 #![no_main]
 

@@ -1,7 +1,7 @@
-//! What the fuzz targets call: one function for each kind of bytes that strangers, or operators in a hurry, send. Each
-//! holds what comes out to what must be true of it, and says whether the bytes were taken.
+//! The functions of the fuzz targets: one for each kind of input from clients and operators.
 //!
-//! `tests/fuzz_corpus.rs` replays the committed seeds through the same functions in every run of the tests.
+//! Each function checks the invariants of its result and returns whether the input was accepted.
+//! `tests/fuzz_corpus.rs` replays the committed seeds through the same functions in every test run.
 
 use std::{net::IpAddr, sync::LazyLock};
 
@@ -30,32 +30,32 @@ use server::{
     },
 };
 
-/// An entry: the target's name, which is that of its folder of seeds, and what it calls.
+/// A target: its name, which is also the name of its seed folder, and its function.
 pub type Entry = (&'static str, fn(&[u8]) -> bool);
 
-/// All of them.
+/// All targets.
 pub const ENTRIES: &[Entry] = &[
     ("api_keys", api_keys),
+    ("ask_json", ask_json),
     ("ask_request", ask_request),
-    ("card_json", card_json),
     ("decode_image", decode_image),
     ("image_url", image_url),
     ("settings_file", settings_file),
 ];
 
-/// Longest file that a `data:` URL may hold here, in bytes.
+/// Maximum size of a file in a `data:` URL, in bytes.
 const MAX_DATA_URL_BYTES: usize = 1 << 16;
 
-/// Any bytes as an image.
+/// Decodes an image. The pixels must match its size.
 pub fn decode_image(bytes: &[u8]) -> bool {
-    // Small, so that what is accepted is decoded often rather than long.
+    // A small limit, so that the fuzzer decodes many images instead of large ones.
     let limits = Limits { max_pixels: 1 << 20, ..Limits::default() };
     let Ok(image) = Decoder::new(limits).decode(bytes) else { return false };
     assert_eq!(image.data.len() as u64, u64::from(image.width) * u64::from(image.height) * 3);
     true
 }
 
-/// Any text as an image's URL: what the policy lets through is plain HTTP to a name or a public address.
+/// Checks the URL of an image. An accepted URL is HTTP to a name or to a public address.
 pub fn image_url(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
     if is_data_url(text) {
@@ -73,16 +73,17 @@ pub fn image_url(bytes: &[u8]) -> bool {
     if let Some(address) = address {
         assert!(policy.addresses().check(address).is_ok(), "{url}");
     }
-    // What was let through is let through as it was understood, too.
+    // The normalised form of an accepted URL is accepted as well.
     assert_eq!(policy.parse(url.as_str()).as_ref(), Ok(&url));
     true
 }
 
-/// Any bytes as a request: counted, decoded and validated. What is counted as little is built as little, and every pair
-/// of a request that is not refused as a whole has an outcome.
+/// Counts, decodes and validates a protobuf request.
+///
+/// The number of decoded messages is limited. Every item of an accepted request has a result.
 pub fn ask_request(bytes: &[u8]) -> bool {
-    if let Err(refusal) = AskRequest::check(bytes) {
-        return refused(&refusal);
+    if let Err(error) = AskRequest::check(bytes) {
+        return rejected(&error);
     }
     let Ok(request) = AskRequest::decode(bytes) else { return false };
     let questions: usize = request.inputs.iter().map(|input| input.questions.len()).sum();
@@ -94,11 +95,11 @@ pub fn ask_request(bytes: &[u8]) -> bool {
     grpc
 }
 
-/// Any bytes as the model card's JSON: what is read is what any other reader of JSON finds there.
-pub fn card_json(bytes: &[u8]) -> bool {
+/// Reads the JSON of `POST /v1/ask`. The result must equal that of another JSON parser.
+pub fn ask_json(bytes: &[u8]) -> bool {
     let inputs = match card_inputs(bytes) {
         Ok(inputs) => inputs,
-        Err(refusal) => return refused(&refusal),
+        Err(error) => return rejected(&error),
     };
     let texts: Vec<Vec<&str>> =
         inputs.iter().map(|input| input.texts.iter().map(|text| text.text.as_str()).collect()).collect();
@@ -109,37 +110,38 @@ pub fn card_json(bytes: &[u8]) -> bool {
     validated(inputs, RequestFormat::Card)
 }
 
-/// Validates a request: if it is not refused as a whole, every pair of it has an outcome.
+/// Validates a request. Every item of an accepted request has a result.
 fn validated(inputs: Vec<Input>, format: RequestFormat) -> bool {
     static LIMITS: LazyLock<RequestLimits> = LazyLock::new(|| Settings::default().limits);
     let texts: Vec<usize> = inputs.iter().map(|input| input.texts.len()).collect();
     let task = ItemTask::Answer(blip::Generation::GREEDY);
     let inputs = match validate(inputs, format, &task, &LIMITS) {
         Ok(inputs) => inputs,
-        Err(refusal) => return refused(&refusal),
+        Err(error) => return rejected(&error),
     };
     assert_eq!(inputs.iter().map(|input| input.items.len()).collect::<Vec<_>>(), texts);
     for input in &inputs {
         let items = input.items.iter().filter_map(|item| item.as_ref().err());
-        input.image.as_ref().err().into_iter().chain(items).for_each(|refusal| {
-            assert!(!refusal.to_rpc_status().message.is_empty());
+        input.image.as_ref().err().into_iter().chain(items).for_each(|error| {
+            assert!(!error.to_rpc_status().message.is_empty());
         });
     }
     true
 }
 
-/// A refusal says something, and is none of ours to mend.
-fn refused(refusal: &RequestError) -> bool {
-    let status = refusal.to_status();
+/// Checks an error: it has a message and is not internal.
+fn rejected(error: &RequestError) -> bool {
+    let status = error.to_status();
     assert!(!status.message().is_empty() && status.code() != tonic::Code::Internal, "{status:?}");
     false
 }
 
-/// Any text as a file of settings, in TOML and in YAML. Mistakes are told in one line; what is taken is printed as a
-/// file that says the same.
+/// Reads a settings file as TOML and as YAML.
+///
+/// An error has one line. Accepted settings are rendered to a file with the same content.
 pub fn settings_file(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
-    // Both, whatever the first one makes of it.
+    // Not short-circuited: both formats are read.
     settings_text(FileFormat::Toml, text) | settings_text(FileFormat::Yaml, text)
 }
 
@@ -161,7 +163,7 @@ fn settings_text(format: FileFormat, text: &str) -> bool {
     let Ok(Resolved { settings, effective, .. }) = resolve(layer) else { return false };
     let printed = effective_toml(&effective);
     let again = parse_file("printed", FileFormat::Toml, &printed).and_then(resolve);
-    // The masks of keys are no keys.
+    // API keys are masked, and a mask is not a valid key.
     assert_eq!(again.is_err(), has_keys, "{printed}");
     if let Ok(again) = again {
         assert_eq!(format!("{:?}", again.settings), format!("{settings:?}"), "{printed}");
@@ -169,7 +171,7 @@ fn settings_text(format: FileFormat, text: &str) -> bool {
     true
 }
 
-/// Any text as a file of API keys: names and keys are taken once each, with rights that can be had.
+/// Reads a file of API keys. Names and keys are unique, and weights are in range.
 pub fn api_keys(bytes: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(bytes) else { return false };
     let keys = match parse_keys(text) {

@@ -1,26 +1,34 @@
-//! Products, norms and attention on the CPU, in f32 and, of linear layers, in 8-bit integers: on the one thread that calls them;
-//! whoever has more cuts the rows.
+//! Single-threaded CPU kernels: f32 and int8 linear layers, layer norm, attention.
 //!
-//! A library of tensors spends more on a small model's operators, each called and given memory of its own, than on their arithmetic.
-//! These work on slices that the caller keeps. What they give of a row depends on that row alone, to the bit.
+//! The kernels work on slices of the caller, one call on one thread. A caller with several threads
+//! splits the rows. A row of the output depends only on its row of the input, to the bit. It does
+//! not depend on the batch composition.
 //!
-//! Everything rests on one loop, `tile`: a few rows times a panel of columns, sums in registers. It is written once and
-//! compiled for AVX-512, AVX2 and whatever else, of which `pulp` takes the best at hand; and once more for 8-bit integers, with
-//! instructions (AVX-512 VNNI) that `pulp` does not have.
+//! A batch passes through a model as calls of [`CpuLinear`] or [`CpuInt8Linear`], [`Heads::attend`]
+//! or [`attend_single_query`], and [`CpuLayerNorm`]. All products rest on one loop, `microkernel`:
+//! it multiplies a few rows by a panel of columns, with the sums in registers. `pulp` compiles the
+//! loop for AVX-512, AVX2 and the baseline, and selects one at run time. The int8 loop is separate,
+//! because `pulp` lacks the AVX-512 VNNI instructions.
+//!
+//! A tensor library spends more time on calls and allocations than on arithmetic when a model is
+//! small. These kernels avoid both.
+//!
+//! Modules are listed from top to bottom; each uses only modules below it.
 #![deny(unsafe_code)]
 
-mod activation;
 mod attention;
-mod int8_linear;
-mod layer_norm;
+mod int8;
 mod linear;
-mod panels;
-mod tile;
-#[cfg_attr(not(target_arch = "x86_64"), path = "no_vnni.rs")]
-mod vnni;
+mod epilogue;
+mod layer_norm;
+mod microkernel;
+mod activation;
+mod packed_panels;
+mod vector_len;
 
 pub use activation::log_sum_exp;
-pub use attention::{Heads, Rows, attend_one};
-pub use int8_linear::{Int8Linear, Int8Scratch};
-pub use layer_norm::LayerNorm;
-pub use linear::{After, Linear};
+pub use attention::{Heads, MatrixRows, attend_single_query};
+pub use epilogue::Epilogue;
+pub use int8::{CpuInt8Linear, Int8Scratch};
+pub use layer_norm::CpuLayerNorm;
+pub use linear::CpuLinear;

@@ -1,7 +1,7 @@
 //! Some images and what to ask about each, printed as outcomes come.
 
 use anyhow::Context as _;
-use bulk::{Fields, Outcome, Task};
+use bulk::{Fields, RecordResult, Task};
 use futures::{StreamExt as _, stream};
 use serde_json::json;
 use server::serve::exit::Exit;
@@ -32,7 +32,7 @@ pub(crate) fn pairs(images: &[String], kind: &str, asked: &[Fields]) -> Vec<Vec<
 
 /// Asks `lots` and prints as they come, which is not in order.
 pub(crate) async fn run(task: &impl Task, lots: Vec<Vec<Fields>>, format: Format) -> anyhow::Result<Exit> {
-    let outcomes = stream::iter(lots).map(|lot| async { (task.answer(lot.clone()).await, lot) });
+    let outcomes = stream::iter(lots).map(|lot| async { (task.process(lot.clone()).await, lot) });
     let mut outcomes = std::pin::pin!(outcomes.buffer_unordered(IN_FLIGHT));
     let mut all = true;
     while let Some((outcomes, lot)) = outcomes.next().await {
@@ -53,7 +53,7 @@ pub(crate) async fn run_streamed(
 ) -> anyhow::Result<Exit> {
     let mut all = true;
     for record in lots.into_iter().flatten() {
-        let outcomes = task.answer(vec![record.clone()]).await.map_err(anyhow::Error::msg);
+        let outcomes = task.process(vec![record.clone()]).await.map_err(anyhow::Error::msg);
         let outcomes = outcomes.and_then(|outcomes| {
             outcomes
                 .into_iter()
@@ -72,11 +72,11 @@ pub(crate) async fn run_streamed(
 }
 
 /// The record with its outcome, and whether that is an answer.
-fn settled(record: Fields, outcome: Outcome) -> anyhow::Result<(Fields, bool)> {
+fn settled(record: Fields, outcome: RecordResult) -> anyhow::Result<(Fields, bool)> {
     match outcome {
-        Outcome::Answered(own) => Ok((merge(record, own), true)),
-        Outcome::Failed(own) | Outcome::Busy(_, own) => Ok((merge(record, own), false)),
-        Outcome::Lost(cause) => Err(anyhow::Error::msg(cause)),
+        RecordResult::Answered(own) => Ok((merge(record, own), true)),
+        RecordResult::Failed(own) | RecordResult::Busy(_, own) => Ok((merge(record, own), false)),
+        RecordResult::ConnectionLost(cause) => Err(anyhow::Error::msg(cause)),
     }
 }
 

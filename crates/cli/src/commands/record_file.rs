@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context as _;
-use bulk::{Existing, Format, Input, Output, Plan, Progress, Summary, Task, Written};
+use bulk::{ExistingFile, Format, Input, Output, BulkConfig, Progress, RunSummary, Task, OutputFile};
 use clap::{Args, ValueHint};
 use futures::StreamExt as _;
 use server::serve::exit::Exit;
@@ -82,20 +82,20 @@ impl BulkOptions {
         columns: &[&'static str],
     ) -> anyhow::Result<Exit> {
         let path = self.input.clone().filter(|path| !is_standard(path));
-        let format = path.as_deref().and_then(Format::of).unwrap_or(self.format);
+        let format = path.as_deref().and_then(Format::from_extension).unwrap_or(self.format);
         let input = Input { path, format };
         let output = Some(&*self.output).filter(|path| !is_standard(path));
-        let existing = if self.retry_failed { Existing::Resume } else { self.work.existing() };
+        let existing = if self.retry_failed { ExistingFile::Resume } else { self.work.existing() };
         anyhow::ensure!(
-            output.is_some() || existing != Existing::Resume,
+            output.is_some() || existing != ExistingFile::Resume,
             "--resume and --retry-failed need --output FILE"
         );
-        let format = output.and_then(Format::of).unwrap_or(self.format);
+        let format = output.and_then(Format::from_extension).unwrap_or(self.format);
         let mut again = Exit::Clean;
         if let Some(path) = output.filter(|path| self.retry_failed && path.is_file()) {
             anyhow::ensure!(input.path.is_some(), "--retry-failed needs --input FILE, which is read twice");
             let records = input.records().context("cannot read the input")?;
-            let written = Written { path, format, columns };
+            let written = OutputFile { path, format, columns };
             let (summary, exit) = self.work.retry(task, records, written).await?;
             if summary.interrupted {
                 print_message("stopped: --retry-failed goes on");
@@ -115,11 +115,11 @@ impl BulkOptions {
 }
 
 impl WorkOptions {
-    pub(crate) fn existing(&self) -> Existing {
+    pub(crate) fn existing(&self) -> ExistingFile {
         match (self.resume, self.force) {
-            (true, _) => Existing::Resume,
-            (false, true) => Existing::Replace,
-            (false, false) => Existing::Refuse,
+            (true, _) => ExistingFile::Resume,
+            (false, true) => ExistingFile::Replace,
+            (false, false) => ExistingFile::Refuse,
         }
     }
 
@@ -131,11 +131,11 @@ impl WorkOptions {
         records: impl futures::Stream<Item = std::io::Result<bulk::Record>> + Send + Unpin,
         total: Option<u64>,
         output: &mut Output,
-    ) -> anyhow::Result<(Summary, Exit)> {
+    ) -> anyhow::Result<(RunSummary, Exit)> {
         let mut signals = stop_signals()?;
         let mut signal = None;
         let stop = async { signal = signals.next().await };
-        let progress = Progress::on_stderr(what, output.resumed().records, total);
+        let progress = Progress::on_stderr(what, output.resume_point().records, total);
         let summary = bulk::run(task, records, output, &progress, &self.plan(), stop).await?;
         Ok((summary, finished(what, summary, progress, signal)))
     }
@@ -145,19 +145,19 @@ impl WorkOptions {
         &self,
         task: &impl Task,
         records: impl futures::Stream<Item = std::io::Result<bulk::Record>> + Send + Unpin,
-        written: Written<'_>,
-    ) -> anyhow::Result<(Summary, Exit)> {
+        written: OutputFile<'_>,
+    ) -> anyhow::Result<(RunSummary, Exit)> {
         const WHAT: &str = "asking again";
         let mut signals = stop_signals()?;
         let mut signal = None;
         let stop = async { signal = signals.next().await };
         let progress = Progress::on_stderr(WHAT, 0, None);
-        let summary = bulk::retry(task, records, written, &progress, &self.plan(), stop).await?;
+        let summary = bulk::retry_failed(task, records, written, &progress, &self.plan(), stop).await?;
         Ok((summary, finished(WHAT, summary, progress, signal)))
     }
 
-    fn plan(&self) -> Plan {
-        Plan {
+    fn plan(&self) -> BulkConfig {
+        BulkConfig {
             in_flight: self.in_flight.into(),
             group: GROUP,
             shared: "image",
@@ -167,11 +167,11 @@ impl WorkOptions {
 }
 
 /// Says in one line what was done.
-fn finished(what: &str, summary: Summary, progress: Progress, signal: Option<i32>) -> Exit {
+fn finished(what: &str, summary: RunSummary, progress: Progress, signal: Option<i32>) -> Exit {
     let rate = progress.per_second();
     // The bar is gone before the line comes.
     drop(progress);
-    let Summary { written, failed, interrupted } = summary;
+    let RunSummary { written, failed, interrupted } = summary;
     let _ = writeln!(std::io::stderr(), "{what}: {written} lines, {failed} failed, {rate} a second");
     match signal {
         Some(number) if interrupted => Exit::Signal(number),

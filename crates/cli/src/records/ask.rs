@@ -1,6 +1,6 @@
 //! Questions, by `AskStream`.
 
-use bulk::{Fields, Outcome, Task};
+use bulk::{Fields, RecordResult, Task};
 use proto::{AskRequest, AskResponse, ImageQuestions, Question, ask_response};
 use tonic::{Request, transport::Channel};
 
@@ -27,7 +27,7 @@ impl Asking {
     }
 
     /// Asks some of the questions about one image; `None` is one that got no response.
-    async fn ask(&self, record: &Fields, questions: Vec<Question>) -> Result<Vec<Option<Outcome>>, String> {
+    async fn ask(&self, record: &Fields, questions: Vec<Question>) -> Result<Vec<Option<RecordResult>>, String> {
         let pairs = questions.len();
         let turn = match self.conversation.turn().await {
             Ok(turn) => turn,
@@ -35,11 +35,11 @@ impl Asking {
         };
         let image = match self.pictures.of(record).await {
             Ok(image) => image,
-            Err(error) => return Ok(vec![Some(Outcome::Failed(error)); pairs]),
+            Err(error) => return Ok(vec![Some(RecordResult::Failed(error)); pairs]),
         };
         let inputs = vec![ImageQuestions { image: Some(image), questions }];
         let (responses, end) = turn.ask(AskRequest { inputs, ..self.request.clone() }, pairs).await;
-        let mut outcomes: Vec<Option<Outcome>> = vec![None; pairs];
+        let mut outcomes: Vec<Option<RecordResult>> = vec![None; pairs];
         for response in responses {
             let at = usize::try_from(response.question_index).unwrap_or(usize::MAX);
             if let Some(place) = outcomes.get_mut(at) {
@@ -58,10 +58,10 @@ impl Asking {
 }
 
 impl Task for Asking {
-    async fn answer(&self, records: Vec<Fields>) -> Result<Vec<Outcome>, String> {
+    async fn process(&self, records: Vec<Fields>) -> Result<Vec<RecordResult>, String> {
         let questions: Vec<Result<Question, Fields>> = records.iter().map(question).collect();
-        let mut outcomes: Vec<Option<Outcome>> =
-            questions.iter().map(|question| question.clone().err().map(Outcome::Failed)).collect();
+        let mut outcomes: Vec<Option<RecordResult>> =
+            questions.iter().map(|question| question.clone().err().map(RecordResult::Failed)).collect();
         let open = open(&outcomes);
         // All together first; those that got nothing then each by itself, since they may have been refused for one of them.
         let mut lots = vec![open];
@@ -76,12 +76,12 @@ impl Task for Asking {
             }
         }
         let nothing =
-            || Outcome::Failed(response_fields::error("EMPTY_RESPONSE", "the server gave no answer"));
+            || RecordResult::Failed(response_fields::error("EMPTY_RESPONSE", "the server gave no answer"));
         Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(nothing)).collect())
     }
 }
 
-fn open(outcomes: &[Option<Outcome>]) -> Vec<usize> {
+fn open(outcomes: &[Option<RecordResult>]) -> Vec<usize> {
     outcomes.iter().enumerate().filter(|(_, outcome)| outcome.is_none()).map(|(at, _)| at).collect()
 }
 
@@ -92,12 +92,12 @@ fn question(record: &Fields) -> Result<Question, Fields> {
     Ok(Question { text, candidates, candidate_list })
 }
 
-fn outcome(response: AskResponse) -> Result<Outcome, String> {
+fn outcome(response: AskResponse) -> Result<RecordResult, String> {
     match response.outcome {
         Some(ask_response::Outcome::Answer(answer)) => {
-            Ok(Outcome::Answered(response_fields::answer(&answer)))
+            Ok(RecordResult::Answered(response_fields::answer(&answer)))
         }
         Some(ask_response::Outcome::Error(error)) => response_fields::refused(&error),
-        None => Ok(Outcome::Failed(response_fields::error("EMPTY_RESPONSE", "the response is empty"))),
+        None => Ok(RecordResult::Failed(response_fields::error("EMPTY_RESPONSE", "the response is empty"))),
     }
 }

@@ -1,6 +1,6 @@
 //! Captions, a call for each image.
 
-use bulk::{Fields, Outcome, Task};
+use bulk::{Fields, RecordResult, Task};
 use proto::{
     CaptionRequest, CaptionResponse, ImagePrompts, blip_service_client::BlipServiceClient, caption_response,
 };
@@ -38,7 +38,7 @@ impl Captioning {
         while let Some(CaptionResponse { prompt_index, outcome, .. }) = responses.message().await? {
             match outcome {
                 Some(caption_response::Outcome::Caption(caption)) => {
-                    lot.settle(prompt_index, Outcome::Answered(response_fields::caption(&caption)));
+                    lot.settle(prompt_index, RecordResult::Answered(response_fields::caption(&caption)));
                 }
                 Some(caption_response::Outcome::Error(error)) => {
                     lot.settle(prompt_index, response_fields::refused(&error).map_err(Status::not_found)?);
@@ -57,14 +57,14 @@ impl Captioning {
 }
 
 impl Task for Captioning {
-    async fn answer(&self, records: Vec<Fields>) -> Result<Vec<Outcome>, String> {
+    async fn process(&self, records: Vec<Fields>) -> Result<Vec<RecordResult>, String> {
         let mut lot = RecordGroup::of(&records, "prompt");
         let Some(first) = records.first().filter(|_| !lot.asked.is_empty()) else {
             return response_fields::with_rest(lot.outcomes, Ok(()));
         };
         let image = match self.pictures.of(first).await {
             Ok(image) => image,
-            Err(error) => return Ok(vec![Outcome::Failed(error); records.len()]),
+            Err(error) => return Ok(vec![RecordResult::Failed(error); records.len()]),
         };
         let inputs = vec![ImagePrompts { image: Some(image), prompts: lot.texts() }];
         let end = self.ask(&records, CaptionRequest { inputs, ..self.request.clone() }, &mut lot).await;

@@ -1,6 +1,6 @@
 //! Vectors of images and texts, a call for each.
 
-use bulk::{Fields, Outcome, Task};
+use bulk::{Fields, RecordResult, Task};
 use proto::{EmbedRequest, blip_service_client::BlipServiceClient, embed_response};
 use tonic::{Extensions, Request, Status, transport::Channel};
 
@@ -18,7 +18,7 @@ pub(crate) struct Embedding {
 }
 
 impl Embedding {
-    async fn ask(&self, request: EmbedRequest, outcome: &mut Option<Outcome>) -> Result<(), Status> {
+    async fn ask(&self, request: EmbedRequest, outcome: &mut Option<RecordResult>) -> Result<(), Status> {
         let metadata = self.template.metadata().clone();
         let request = Request::from_parts(metadata, Extensions::default(), request);
         let mut client = BlipServiceClient::new(self.channel.clone());
@@ -26,7 +26,7 @@ impl Embedding {
         while let Some(response) = responses.message().await? {
             *outcome = match response.outcome {
                 Some(embed_response::Outcome::Embedding(vector)) => {
-                    Some(Outcome::Answered(response_fields::vector(&vector)))
+                    Some(RecordResult::Answered(response_fields::vector(&vector)))
                 }
                 Some(embed_response::Outcome::Error(error)) => {
                     Some(response_fields::refused(&error).map_err(Status::not_found)?)
@@ -48,11 +48,11 @@ impl Embedding {
 }
 
 impl Task for Embedding {
-    async fn answer(&self, records: Vec<Fields>) -> Result<Vec<Outcome>, String> {
+    async fn process(&self, records: Vec<Fields>) -> Result<Vec<RecordResult>, String> {
         let mut outcomes = Vec::with_capacity(records.len());
         for record in &records {
             match self.request(record).await {
-                Err(error) => outcomes.push(Outcome::Failed(error)),
+                Err(error) => outcomes.push(RecordResult::Failed(error)),
                 Ok(request) => {
                     let mut outcome = None;
                     let end = self.ask(request, &mut outcome).await;

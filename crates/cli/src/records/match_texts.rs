@@ -1,6 +1,6 @@
 //! How well texts describe images, a call for each image.
 
-use bulk::{Fields, Outcome, Task};
+use bulk::{Fields, RecordResult, Task};
 use proto::{
     ImageTexts, MatchRequest, MatchResponse, blip_service_client::BlipServiceClient, match_response,
 };
@@ -28,7 +28,7 @@ impl Matching {
         while let Some(MatchResponse { text_index, outcome, .. }) = responses.message().await? {
             match outcome {
                 Some(match_response::Outcome::Match(scores)) => {
-                    lot.settle(text_index, Outcome::Answered(response_fields::scores(&scores)));
+                    lot.settle(text_index, RecordResult::Answered(response_fields::scores(&scores)));
                 }
                 Some(match_response::Outcome::Error(error)) => {
                     lot.settle(text_index, response_fields::refused(&error).map_err(Status::not_found)?);
@@ -41,14 +41,14 @@ impl Matching {
 }
 
 impl Task for Matching {
-    async fn answer(&self, records: Vec<Fields>) -> Result<Vec<Outcome>, String> {
+    async fn process(&self, records: Vec<Fields>) -> Result<Vec<RecordResult>, String> {
         let mut lot = RecordGroup::of(&records, "text");
         let Some(first) = records.first().filter(|_| !lot.asked.is_empty()) else {
             return response_fields::with_rest(lot.outcomes, Ok(()));
         };
         let image = match self.pictures.of(first).await {
             Ok(image) => image,
-            Err(error) => return Ok(vec![Outcome::Failed(error); records.len()]),
+            Err(error) => return Ok(vec![RecordResult::Failed(error); records.len()]),
         };
         let inputs = vec![ImageTexts { image: Some(image), texts: lot.texts() }];
         let end = self.ask(MatchRequest { inputs, ..self.request.clone() }, &mut lot).await;

@@ -1,6 +1,6 @@
 //! Texts out of a record.
 
-use bulk::{Fields, Outcome};
+use bulk::{Fields, RecordResult};
 use serde_json::Value;
 
 use crate::records::response_fields;
@@ -44,7 +44,7 @@ pub(crate) struct RecordGroup {
     /// Their texts, empty where there is none, each with its record's position.
     pub(crate) asked: Vec<(usize, String)>,
     /// One for each record: those whose text is none have failed.
-    pub(crate) outcomes: Vec<Option<Outcome>>,
+    pub(crate) outcomes: Vec<Option<RecordResult>>,
 }
 
 impl RecordGroup {
@@ -54,7 +54,7 @@ impl RecordGroup {
         for ((at, record), outcome) in records.iter().enumerate().zip(&mut lot.outcomes) {
             match text(record, name) {
                 Ok(text) => lot.asked.push((at, text.unwrap_or_default().to_owned())),
-                Err(error) => *outcome = Some(Outcome::Failed(error)),
+                Err(error) => *outcome = Some(RecordResult::Failed(error)),
             }
         }
         lot
@@ -71,7 +71,7 @@ impl RecordGroup {
     }
 
     /// Has an outcome for a text that was sent.
-    pub(crate) fn settle(&mut self, sent: u32, outcome: Outcome) {
+    pub(crate) fn settle(&mut self, sent: u32, outcome: RecordResult) {
         if let Some(place) = self.position(sent).and_then(|at| self.outcomes.get_mut(at)) {
             *place = Some(outcome);
         }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use bulk::{Fields, Outcome};
+use bulk::{Fields, RecordResult};
 use proto::{Alternative, Answer, Caption, MatchScores, Timing};
 use serde_json::{Value, json};
 use server::error::{ErrorReason, code_name};
@@ -92,14 +92,14 @@ fn rest(fields: &mut Fields, alternatives: &[Alternative], timing: Option<Timing
 ///
 /// # Errors
 /// No pair will ever be answered: there is no such model.
-pub(crate) fn refused(status: &pb::Status) -> Result<Outcome, String> {
+pub(crate) fn refused(status: &pb::Status) -> Result<RecordResult, String> {
     let code = Code::from_i32(status.code);
     let reason = status.get_details_error_info().map_or_else(|| code_name(code), |info| info.reason);
     if code == Code::NotFound && reason == "MODEL_UNKNOWN" {
         return Err(format!("the server answered {}: {}", code_name(code), status.message));
     }
     if AWAY.iter().any(|away| away.spec().name == reason) {
-        return Ok(Outcome::Lost(format!(
+        return Ok(RecordResult::ConnectionLost(format!(
             "the server answered {}: {}",
             code_name(code),
             status.message
@@ -113,13 +113,13 @@ pub(crate) fn refused(status: &pb::Status) -> Result<Outcome, String> {
 const AWAY: [ErrorReason; 3] =
     [ErrorReason::ModelLoading, ErrorReason::ShuttingDown, ErrorReason::EngineBroken];
 
-fn not_answered(code: Code, reason: &str, message: &str, retry: Option<RetryInfo>) -> Outcome {
+fn not_answered(code: Code, reason: &str, message: &str, retry: Option<RetryInfo>) -> RecordResult {
     let fields = object(json!({
         "error": { "code": code_name(code), "reason": reason, "message": message },
     }));
     match retry {
-        Some(retry) => Outcome::Busy(retry.retry_delay.unwrap_or(Duration::ZERO), fields),
-        None => Outcome::Failed(fields),
+        Some(retry) => RecordResult::Busy(retry.retry_delay.unwrap_or(Duration::ZERO), fields),
+        None => RecordResult::Failed(fields),
     }
 }
 
@@ -127,13 +127,13 @@ fn not_answered(code: Code, reason: &str, message: &str, retry: Option<RetryInfo
 ///
 /// # Errors
 /// No call will ever be answered otherwise.
-pub(crate) fn ended(status: &Status) -> Result<Outcome, String> {
+pub(crate) fn ended(status: &Status) -> Result<RecordResult, String> {
     let explained = status.get_details_error_info();
     match status.code() {
-        Code::Unavailable => Ok(Outcome::Lost(in_words(status))),
+        Code::Unavailable => Ok(RecordResult::ConnectionLost(in_words(status))),
         // What a connection that breaks is told as, when the server says nothing itself.
         Code::Internal | Code::Unknown | Code::Cancelled if explained.is_none() => {
-            Ok(Outcome::Lost(in_words(status)))
+            Ok(RecordResult::ConnectionLost(in_words(status)))
         }
         Code::Unauthenticated
         | Code::PermissionDenied
@@ -153,11 +153,11 @@ pub(crate) fn ended(status: &Status) -> Result<Outcome, String> {
 /// # Errors
 /// No call will ever be answered otherwise.
 pub(crate) fn with_rest(
-    outcomes: Vec<Option<Outcome>>,
+    outcomes: Vec<Option<RecordResult>>,
     end: Result<(), Status>,
-) -> Result<Vec<Outcome>, String> {
+) -> Result<Vec<RecordResult>, String> {
     let rest = match end {
-        Ok(()) => Outcome::Failed(error("EMPTY_RESPONSE", "the server gave no answer")),
+        Ok(()) => RecordResult::Failed(error("EMPTY_RESPONSE", "the server gave no answer")),
         Err(status) => ended(&status)?,
     };
     Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(|| rest.clone())).collect())
@@ -194,28 +194,28 @@ mod tests {
     #[test]
     fn an_error_has_code_reason_and_message_and_is_asked_again_only_if_that_can_help() {
         let status = RequestError::new(ErrorReason::ImageEmpty).field("inputs[0].image.data").to_rpc_status();
-        let Ok(Outcome::Failed(fields)) = refused(&status) else { panic!("{status:?}") };
+        let Ok(RecordResult::Failed(fields)) = refused(&status) else { panic!("{status:?}") };
         assert_eq!(fields["error"]["code"], "INVALID_ARGUMENT");
         assert_eq!(fields["error"]["reason"], "IMAGE_EMPTY");
         assert_eq!(fields["error"]["message"], "inputs[0].image.data is empty");
         let status = RequestError::new(ErrorReason::ModelLoading).to_rpc_status();
-        assert!(matches!(refused(&status), Ok(Outcome::Lost(_))), "{status:?}");
+        assert!(matches!(refused(&status), Ok(RecordResult::ConnectionLost(_))), "{status:?}");
         let wait = Duration::from_secs(2);
         let status = RequestError::new(ErrorReason::QueueFull).retry_after(wait).to_rpc_status();
-        assert!(matches!(refused(&status), Ok(Outcome::Busy(asked, _)) if asked == wait), "{status:?}");
+        assert!(matches!(refused(&status), Ok(RecordResult::Busy(asked, _)) if asked == wait), "{status:?}");
     }
 
     #[test]
     fn the_end_of_a_call_is_a_loss_a_refusal_or_final() {
-        assert!(matches!(ended(&Status::unavailable("gone")), Ok(Outcome::Lost(_))));
-        assert!(matches!(ended(&Status::unknown("transport error")), Ok(Outcome::Lost(_))));
+        assert!(matches!(ended(&Status::unavailable("gone")), Ok(RecordResult::ConnectionLost(_))));
+        assert!(matches!(ended(&Status::unknown("transport error")), Ok(RecordResult::ConnectionLost(_))));
         assert_eq!(
             ended(&Status::unauthenticated("who?")).unwrap_err(),
             "the server answered UNAUTHENTICATED: who?"
         );
         let busy: Status =
             RequestError::new(ErrorReason::QueueFull).retry_after(Duration::from_secs(1)).into();
-        let Ok(Outcome::Busy(_, fields)) = ended(&busy) else { panic!("{busy:?}") };
+        let Ok(RecordResult::Busy(_, fields)) = ended(&busy) else { panic!("{busy:?}") };
         assert_eq!(fields["error"]["reason"], ErrorReason::QueueFull.spec().name);
     }
 }

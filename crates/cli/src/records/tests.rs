@@ -2,7 +2,7 @@
 
 use std::sync::Mutex;
 
-use bulk::{Fields, Outcome, Task};
+use bulk::{Fields, RecordResult, Task};
 use futures::{StreamExt as _, stream, stream::BoxStream};
 use proto::{
     Answer, AskRequest, AskResponse, Caption, CaptionPiece, CaptionRequest, CaptionResponse, EmbedRequest,
@@ -164,10 +164,10 @@ async fn questions_that_were_refused_together_are_asked_one_by_one() {
         .unwrap();
     let [first, wrong, second, third] = &outcomes[..] else { panic!("{outcomes:?}") };
     // The error may have been the first one's own.
-    assert!(matches!(first, Outcome::Failed(fields) if fields["error"]["reason"] == "QUESTION_EMPTY"));
-    assert!(matches!(wrong, Outcome::Failed(fields) if fields["error"]["reason"] == "LINE_INVALID"));
+    assert!(matches!(first, RecordResult::Failed(fields) if fields["error"]["reason"] == "QUESTION_EMPTY"));
+    assert!(matches!(wrong, RecordResult::Failed(fields) if fields["error"]["reason"] == "LINE_INVALID"));
     for (outcome, text) in [(second, "b"), (third, "c")] {
-        assert!(matches!(outcome, Outcome::Answered(fields) if fields["answer"] == text), "{outcome:?}");
+        assert!(matches!(outcome, RecordResult::Answered(fields) if fields["answer"] == text), "{outcome:?}");
     }
     assert_eq!(*sizes.lock().unwrap(), [3, 1, 1]);
 }
@@ -178,7 +178,7 @@ async fn a_call_that_ends_loses_what_is_open_and_the_next_question_opens_another
     let asking = asking(channel);
     for (text, lost) in [("a", false), ("end", true), ("b", false)] {
         let outcomes = asking.answer(records("question", &[json!(text)])).await.unwrap();
-        assert_eq!(matches!(outcomes[0], Outcome::Lost(_)), lost, "{outcomes:?}");
+        assert_eq!(matches!(outcomes[0], RecordResult::ConnectionLost(_)), lost, "{outcomes:?}");
     }
 }
 
@@ -196,16 +196,16 @@ async fn captions_find_their_prompts_and_pieces_are_told_as_they_come() {
             told.lock().unwrap().push((record["prompt"].clone(), piece.to_owned()));
         })),
     };
-    let outcomes = task.answer(records("prompt", &[json!("a"), json!("no"), json!("the")])).await.unwrap();
+    let outcomes = task.process(records("prompt", &[json!("a"), json!("no"), json!("the")])).await.unwrap();
     let captions: Vec<Option<&Value>> = outcomes
         .iter()
         .map(|outcome| match outcome {
-            Outcome::Answered(fields) => fields.get("caption"),
+            RecordResult::Answered(fields) => fields.get("caption"),
             _ => None,
         })
         .collect();
     assert_eq!(captions, [Some(&json!("a cat")), None, Some(&json!("the cat"))]);
-    assert!(matches!(&outcomes[1], Outcome::Failed(fields) if fields["error"]["reason"] == "QUESTION_EMPTY"));
+    assert!(matches!(&outcomes[1], RecordResult::Failed(fields) if fields["error"]["reason"] == "QUESTION_EMPTY"));
     let pieces = pieces.lock().unwrap();
     assert_eq!(*pieces, [(json!("a"), " c".to_owned()), (json!("a"), "at".to_owned())]);
 }
@@ -219,9 +219,9 @@ async fn what_a_server_scored_before_it_went_is_kept_and_the_rest_is_lost() {
         pictures: Pictures::default(),
         request: MatchRequest::default(),
     };
-    let outcomes = task.answer(records("text", &[json!("a dog"), json!("a cat")])).await.unwrap();
-    assert_eq!(outcomes[0], Outcome::Lost("the server answered UNAVAILABLE: going".into()));
-    let Outcome::Answered(scores) = &outcomes[1] else { panic!("{outcomes:?}") };
+    let outcomes = task.process(records("text", &[json!("a dog"), json!("a cat")])).await.unwrap();
+    assert_eq!(outcomes[0], RecordResult::ConnectionLost("the server answered UNAVAILABLE: going".into()));
+    let RecordResult::Answered(scores) = &outcomes[1] else { panic!("{outcomes:?}") };
     assert_eq!((&scores["probability"], &scores["cosine"]), (&json!(0.75), &json!(0.5)));
 }
 
@@ -234,11 +234,11 @@ async fn a_record_with_a_text_is_the_texts_vector_and_one_without_is_the_images(
         pictures: Pictures::default(),
         request: EmbedRequest::default(),
     };
-    let outcomes = task.answer(records("text", &[json!("a cat"), Value::Null])).await.unwrap();
+    let outcomes = task.process(records("text", &[json!("a cat"), Value::Null])).await.unwrap();
     let vectors: Vec<&Value> = outcomes
         .iter()
         .map(|outcome| match outcome {
-            Outcome::Answered(fields) => &fields["embedding"],
+            RecordResult::Answered(fields) => &fields["embedding"],
             other => panic!("{other:?}"),
         })
         .collect();

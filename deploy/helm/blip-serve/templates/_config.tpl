@@ -1,7 +1,8 @@
-{{- /* The server's settings as TOML: the values' sections, and above them what the chart itself decides. A JSON text,
-       number or list is a TOML one, too, and JSON writes no 6.7108864e+07 as toToml does. */ -}}
+{{- /* The settings of the server in TOML: the sections of the values, overridden by those that the
+       chart sets. JSON strings, numbers and lists are valid TOML. toToml would write
+       6.7108864e+07. */ -}}
 {{- define "blip-serve.config" -}}
-{{- $own := dict
+{{- $fixed := dict
       "model" (dict "source" .Values.model.source)
       "grpc" (dict "listen" (printf "0.0.0.0:%d" (int .Values.ports.grpc)))
       "http" (dict "listen" (printf "0.0.0.0:%d" (int .Values.ports.http)))
@@ -9,18 +10,18 @@
       "auth" (dict "insecure" .Values.auth.insecure)
       "tls" dict -}}
 {{- if include "blip-serve.keysSecret" . -}}
-{{- $_ := set $own.auth "keys_file" (printf "/etc/blip-serve/keys/%s" .Values.auth.secretKey) -}}
+{{- $_ := set $fixed.auth "keys_file" (printf "/etc/blip-serve/keys/%s" .Values.auth.secretKey) -}}
 {{- end -}}
 {{- if .Values.tls.enabled -}}
-{{- $_ := set $own.tls "cert_file" "/etc/blip-serve/tls/tls.crt" -}}
-{{- $_ := set $own.tls "key_file" "/etc/blip-serve/tls/tls.key" -}}
+{{- $_ := set $fixed.tls "cert_file" "/etc/blip-serve/tls/tls.crt" -}}
+{{- $_ := set $fixed.tls "key_file" "/etc/blip-serve/tls/tls.key" -}}
 {{- if .Values.tls.clientCa -}}
-{{- $_ := set $own.tls "client_ca_file" "/etc/blip-serve/tls/ca.crt" -}}
+{{- $_ := set $fixed.tls "client_ca_file" "/etc/blip-serve/tls/ca.crt" -}}
 {{- end -}}
 {{- end -}}
-{{- /* A GPU that was asked for is used or missed aloud; a pod without one never looks for it. */ -}}
+{{- /* With gpu.enabled, the server fails without a GPU. Otherwise it does not search for one. */ -}}
 {{- $device := dict "model" (dict "device" (ternary "cuda" "cpu" .Values.gpu.enabled)) -}}
-{{- $all := mergeOverwrite $device (deepCopy .Values.config) $own -}}
+{{- $all := mergeOverwrite $device (deepCopy .Values.config) $fixed -}}
 {{- range $section, $settings := $all }}
 {{- if $settings }}
 [{{ $section }}]
@@ -33,7 +34,7 @@
 {{- end }}
 {{- end }}
 
-{{- /* A keys file, as docs/configuration.md has it. */ -}}
+{{- /* A keys file, see docs/operations/configuration-guide.md. */ -}}
 {{- define "blip-serve.keysFile" -}}
 {{- range .Values.auth.keys }}
 [[keys]]
@@ -48,7 +49,7 @@
 {{ add (int $drain.grace_s) (int $drain.limit_s) (int .Values.terminationSlackSeconds) }}
 {{- end }}
 
-{{- /* The port that spans are sent to; empty where there are none. */ -}}
+{{- /* The port of the trace collector, or empty without one. */ -}}
 {{- define "blip-serve.tracesPort" -}}
 {{- with (default dict .Values.config.trace).otlp_endpoint -}}
 {{- $url := urlParse . -}}

@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end }}
 
-{{- /* At most 50 characters, so that -headless and its kind fit into a DNS label. */ -}}
+{{- /* At most 50 characters, so that suffixes such as -headless fit into a DNS label. */ -}}
 {{- define "blip-serve.fullname" -}}
 {{- $name := include "blip-serve.name" . -}}
 {{- $full := ternary .Release.Name (printf "%s-%s" .Release.Name $name) (contains $name .Release.Name) -}}
@@ -68,7 +68,7 @@ fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
-{{- /* The model's name on the hub, if it is one: org/name[@revision]. */ -}}
+{{- /* model.source if it names a model of the hub: org/name[@revision]. */ -}}
 {{- define "blip-serve.hubModel" -}}
 {{- if regexMatch "^[A-Za-z0-9_][^/]*/[^/@]+(@.+)?$" .Values.model.source }}{{ .Values.model.source }}{{ end -}}
 {{- end }}

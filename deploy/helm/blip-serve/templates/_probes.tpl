@@ -10,8 +10,8 @@ timeoutSeconds: 3
 failureThreshold: {{ .failures }}
 {{- end }}
 
-{{- /* Over gRPC there is one health, and it ends with readiness: a pod that drains must not be restarted for it, so life is
-       then only that the port is open. */ -}}
+{{- /* gRPC reports one health status, which ends with the beginning of a drain. A draining pod must
+       not be restarted, so the liveness probe then only checks that the port is open. */ -}}
 {{- define "blip-serve.probes" -}}
 {{- $probes := .Values.probes -}}
 {{- $started := ceil (divf $probes.startupBudgetSeconds $probes.periodSeconds) -}}

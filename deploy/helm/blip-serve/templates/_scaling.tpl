@@ -1,4 +1,5 @@
-{{- /* Up at once, since a queue is a promise already late; down slowly, since a model takes long to load. */ -}}
+{{- /* Scales up at once, because a queue already delays answers. Scales down slowly, because a
+       model takes long to load. */ -}}
 {{- define "blip-serve.scaling" -}}
 scaleUp:
   stabilizationWindowSeconds: 0

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use load_generator::{Ask, Reply, Target};
+use load_generator::{LoadRequest, LoadResult, Target};
 use proto::{
     AskRequest, Image, ImageQuestions, Question, ask_response::Outcome,
     blip_service_client::BlipServiceClient, image::Source,
@@ -41,7 +41,7 @@ impl GrpcTarget {
         Ok(Self { clients, template, limit, next: AtomicUsize::new(0) })
     }
 
-    async fn responses(&self, ask: Ask) -> Result<Reply, Status> {
+    async fn responses(&self, ask: LoadRequest) -> Result<LoadResult, Status> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.clients.len().max(1);
         let mut client = self.clients.get(turn).cloned().ok_or_else(|| Status::internal("no connection"))?;
         let input = ImageQuestions {
@@ -57,7 +57,7 @@ impl GrpcTarget {
             Request::from_parts(self.template.metadata().clone(), tonic::Extensions::default(), message);
         request.set_timeout(self.limit);
         let mut responses = client.ask(request).await?.into_inner();
-        let mut reply = Reply::default();
+        let mut reply = LoadResult::default();
         while let Some(response) = responses.message().await? {
             match response.outcome {
                 Some(Outcome::Answer(_)) => reply.answered += 1,
@@ -73,14 +73,14 @@ impl GrpcTarget {
 }
 
 impl Target for GrpcTarget {
-    async fn ask(&self, ask: Ask) -> Reply {
+    async fn ask(&self, ask: LoadRequest) -> LoadResult {
         let questions = ask.questions.len();
         match self.responses(ask).await {
             Ok(reply) => reply,
             Err(status) => {
                 let reason = status.get_details_error_info().map(|info| info.reason);
                 let reason = reason.unwrap_or_else(|| code_name(status.code()));
-                Reply { answered: 0, errors: vec![reason; questions] }
+                LoadResult { answered: 0, errors: vec![reason; questions] }
             }
         }
     }

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use base64::{Engine as _, prelude::BASE64_STANDARD};
-use load_generator::{Ask, Reply, Target};
+use load_generator::{LoadRequest, LoadResult, Target};
 use reqwest::Client;
 use serde_json::{Value, json};
 
@@ -44,7 +44,7 @@ impl JsonTarget {
         Ok(Self { protocol, url, key: connection.key(), clients, next: AtomicUsize::new(0) })
     }
 
-    async fn response(&self, ask: &Ask) -> Result<Value, String> {
+    async fn response(&self, ask: &LoadRequest) -> Result<Value, String> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.clients.len().max(1);
         let client = self.clients.get(turn).ok_or("NO_CONNECTION")?;
         let mut request = client.post(&self.url).json(&body(self.protocol, ask));
@@ -73,7 +73,7 @@ fn unsent(error: &reqwest::Error) -> String {
 }
 
 /// A request, as `protocol` wants it.
-fn body(protocol: Protocol, ask: &Ask) -> Value {
+fn body(protocol: Protocol, ask: &LoadRequest) -> Value {
     let picture = BASE64_STANDARD.encode(&ask.picture);
     let (questions, rows) = (&ask.questions, ask.questions.len());
     match protocol {
@@ -89,29 +89,29 @@ fn body(protocol: Protocol, ask: &Ask) -> Value {
 }
 
 /// What a response says, question by question.
-fn reply(protocol: Protocol, response: &Value, questions: usize) -> Reply {
+fn reply(protocol: Protocol, response: &Value, questions: usize) -> LoadResult {
     let path = match protocol {
         Protocol::Card | Protocol::Grpc => "/captions/0/image_results",
         Protocol::Json => "/answers",
         Protocol::Kserve => "/outputs/0/data",
     };
     let Some(answers) = response.pointer(path).and_then(Value::as_array) else {
-        return Reply { answered: 0, errors: vec!["NO_ANSWERS".to_owned(); questions] };
+        return LoadResult { answered: 0, errors: vec!["NO_ANSWERS".to_owned(); questions] };
     };
     let answered = answers.iter().take(questions).filter(|answer| !answer.is_null()).count();
     let reasons = response.pointer("/errors").and_then(Value::as_array).into_iter().flatten();
     let mut errors: Vec<String> =
         reasons.filter_map(|error| Some(error.get("reason")?.as_str()?.to_owned())).collect();
     errors.resize(questions - answered, "NULL".to_owned());
-    Reply { answered: u32::try_from(answered).unwrap_or(u32::MAX), errors }
+    LoadResult { answered: u32::try_from(answered).unwrap_or(u32::MAX), errors }
 }
 
 impl Target for JsonTarget {
-    async fn ask(&self, ask: Ask) -> Reply {
+    async fn ask(&self, ask: LoadRequest) -> LoadResult {
         let questions = ask.questions.len();
         match self.response(&ask).await {
             Ok(response) => reply(self.protocol, &response, questions),
-            Err(reason) => Reply { answered: 0, errors: vec![reason; questions] },
+            Err(reason) => LoadResult { answered: 0, errors: vec![reason; questions] },
         }
     }
 }
@@ -120,8 +120,8 @@ impl Target for JsonTarget {
 mod tests {
     use super::*;
 
-    fn ask() -> Ask {
-        Ask { picture: b"abc".as_slice().into(), questions: vec!["one?".to_owned(), "two?".to_owned()] }
+    fn ask() -> LoadRequest {
+        LoadRequest { picture: b"abc".as_slice().into(), questions: vec!["one?".to_owned(), "two?".to_owned()] }
     }
 
     #[test]
@@ -140,11 +140,11 @@ mod tests {
             "captions": [{ "image_results": ["red", null] }],
             "errors": [{ "reason": "QUESTION_EMPTY" }],
         });
-        let partial = Reply { answered: 1, errors: vec!["QUESTION_EMPTY".to_owned()] };
+        let partial = LoadResult { answered: 1, errors: vec!["QUESTION_EMPTY".to_owned()] };
         assert_eq!(reply(Protocol::Card, &card, 2), partial);
         assert_eq!(
             reply(Protocol::Json, &json!({ "answers": ["a", "b"] }), 2),
-            Reply { answered: 2, errors: vec![] }
+            LoadResult { answered: 2, errors: vec![] }
         );
         assert_eq!(reply(Protocol::Kserve, &json!({ "outputs": [{ "data": ["a"] }] }), 2).errors, ["NULL"]);
         assert_eq!(reply(Protocol::Kserve, &json!({}), 2).errors, ["NO_ANSWERS"; 2]);

@@ -9,7 +9,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use clap::{Args, ValueHint};
-use load_generator::{Pace, Plan, Recording, Report, Target, Traffic, compare, pace, plot};
+use load_generator::{ArrivalProcess, LoadPlan, Recording, Report, Target, Workload, compare, pace, plot};
 use server::serve::exit::Exit;
 use tokio::time::Instant;
 
@@ -114,15 +114,15 @@ impl BenchCommand {
 
 async fn measure<T: Target>(
     target: T,
-    traffic: Traffic,
-    pace: Pace,
-    plan: &Plan,
+    traffic: Workload,
+    pace: ArrivalProcess,
+    plan: &LoadPlan,
     seed: u64,
 ) -> anyhow::Result<Recording> {
     let target = Arc::new(target);
     Ok(match pace {
-        Pace::Closed { clients } => load_generator::closed(target, traffic, clients.get(), plan).await,
-        Pace::Poisson { requests_per_s } => {
+        ArrivalProcess::ClosedLoop { clients } => load_generator::closed(target, traffic, clients.get(), plan).await,
+        ArrivalProcess::Poisson { requests_per_s } => {
             let moments = pace::poisson(requests_per_s, seed);
             let arrivals =
                 pace::punctual(Instant::now(), moments).context("cannot start the pacing thread")?;

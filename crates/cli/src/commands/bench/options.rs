@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, ValueHint};
-use load_generator::{Pace, Plan, Traffic, pictures, traffic::Mix};
+use load_generator::{ArrivalProcess, LoadPlan, Workload, pictures, traffic::WorkloadConfig};
 
 /// Made pictures that differ in what they show; their files all differ anyway.
 const MADE_PICTURES: usize = 16;
@@ -125,7 +125,7 @@ fn rate(text: &str) -> Result<f64, String> {
 }
 
 impl TrafficOptions {
-    pub(crate) fn traffic(&self) -> anyhow::Result<Traffic> {
+    pub(crate) fn traffic(&self) -> anyhow::Result<Workload> {
         let pictures = match &self.images {
             Some(folder) => pictures::of_folder(folder)?,
             None => pictures::made(MADE_PICTURES, self.size.width, self.size.height, self.seed)?,
@@ -138,25 +138,25 @@ impl TrafficOptions {
             }
             None => QUESTIONS.map(str::to_owned).to_vec(),
         };
-        let mix = Mix {
+        let mix = WorkloadConfig {
             questions_per_picture: self.questions_per_image,
             reuse: self.reuse,
             pool: self.pool,
             skew: self.skew,
             seed: self.seed,
         };
-        Ok(Traffic::new(pictures, questions, mix)?)
+        Ok(Workload::new(pictures, questions, mix)?)
     }
 
-    pub(crate) fn pace(&self) -> Pace {
+    pub(crate) fn pace(&self) -> ArrivalProcess {
         match self.rate {
-            Some(requests_per_s) => Pace::Poisson { requests_per_s },
-            None => Pace::Closed { clients: self.clients.unwrap_or(CLIENTS) },
+            Some(requests_per_s) => ArrivalProcess::Poisson { requests_per_s },
+            None => ArrivalProcess::ClosedLoop { clients: self.clients.unwrap_or(CLIENTS) },
         }
     }
 
-    pub(crate) fn plan(&self) -> Plan {
-        Plan {
+    pub(crate) fn plan(&self) -> LoadPlan {
+        LoadPlan {
             warm_up: Duration::from_secs(u64::from(self.warm_up_s)),
             measured: Duration::from_secs(u64::from(self.seconds.get())),
             most_under_way: self.most_under_way,
@@ -170,8 +170,8 @@ impl TrafficOptions {
     /// Option by option, for the report.
     pub(crate) fn described(&self) -> BTreeMap<String, String> {
         let pace = match self.pace() {
-            Pace::Closed { clients } => ("clients", clients.to_string()),
-            Pace::Poisson { requests_per_s } => ("rate", requests_per_s.to_string()),
+            ArrivalProcess::ClosedLoop { clients } => ("clients", clients.to_string()),
+            ArrivalProcess::Poisson { requests_per_s } => ("rate", requests_per_s.to_string()),
         };
         let pictures = match &self.images {
             // The folder's own name: where it lies says nothing to others.

@@ -6,7 +6,7 @@ pub mod results;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
-use bulk::{Existing, Format, Input, Output, Record};
+use bulk::{ExistingFile, Format, Input, Output, Record};
 use clap::{Args, ValueHint};
 use futures::stream;
 use proto::AskRequest;
@@ -74,12 +74,12 @@ impl EvalCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
         let there = self.results.exists();
         anyhow::ensure!(
-            !there || self.work.existing() != Existing::Refuse,
+            !there || self.work.existing() != ExistingFile::Refuse,
             "{} exists: compute its accuracy by --resume, or begin anew by --force",
             self.results.display()
         );
         let questions = Questions::read(&self.questions)?;
-        let exit = if there && self.work.existing() == Existing::Resume {
+        let exit = if there && self.work.existing() == ExistingFile::Resume {
             Exit::Clean
         } else {
             self.ask(&questions).await?

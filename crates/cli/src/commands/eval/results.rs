@@ -11,7 +11,7 @@ use bulk::{Fields, Input};
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use vqa_accuracy::{Tally, accuracy};
+use vqa_accuracy::{AccuracyCounters, accuracy};
 
 use crate::commands::eval::questions::{Questions, read_json};
 
@@ -88,10 +88,10 @@ pub(crate) fn print_accuracy(
     Ok(())
 }
 
-fn tally(asked: &HashSet<u64>, answers: &[Answer], annotations: &Annotations) -> anyhow::Result<Tally> {
+fn tally(asked: &HashSet<u64>, answers: &[Answer], annotations: &Annotations) -> anyhow::Result<AccuracyCounters> {
     let answers: HashMap<u64, &str> =
         answers.iter().map(|answer| (answer.question_id, &*answer.answer)).collect();
-    let mut tally = Tally::default();
+    let mut tally = AccuracyCounters::default();
     for annotation in annotations.annotations.iter().filter(|own| asked.contains(&own.question_id)) {
         let id = annotation.question_id;
         let answer = answers.get(&id).with_context(|| format!("question {id} has no result"))?;

@@ -1,13 +1,17 @@
-//! TODO server::http::inference.
+//! The inference routes: bodies in JSON and forms, and responses in JSON and server-sent events.
+//!
+//! [`handlers`] decode a body into a [`decoded_body::DecodedBody`], dispatch it, and collect the
+//! item results into one of the response types.
 
-pub mod form_schema;
-pub mod handlers;
-pub mod multipart;
-pub mod sse;
-pub mod score_responses;
-pub mod ask_response;
-pub mod task_requests;
-pub mod ask_request;
-pub mod json_bounds;
-pub mod payload;
-pub mod questions;
+pub mod handlers; // from the headers of a request to its response
+pub mod multipart; // decoding of forms
+pub mod form_schema; // the forms in the OpenAPI document
+pub mod sse; // server-sent events
+pub mod score_responses; // the JSON of matches and embeddings
+pub mod ask_response; // the JSON of answers and captions
+pub mod item_error; // the JSON of failed items
+pub mod task_requests; // the JSON of the other routes
+pub mod ask_request; // the JSON of /v1/ask
+pub mod question_json; // a question in JSON
+pub mod image_json; // an image in JSON
+pub mod decoded_body; // the contents of a body in any format

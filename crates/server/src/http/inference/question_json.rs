@@ -1,6 +1,6 @@
-//! Questions and options as JSON has them.
+//! A question in JSON: a string, or an object with candidate answers.
 
-use std::{fmt, marker::PhantomData};
+use std::fmt;
 
 use serde::{
     Deserialize, Deserializer,
@@ -10,44 +10,44 @@ use utoipa::ToSchema;
 
 use crate::request::item::TextInput;
 
-/// A question: its text, or its text with answers to choose from.
+/// A question as a string or as an object.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct QuestionJson(pub(crate) TextInput);
 
-/// How a question may be written.
+/// The two forms of a question.
 #[derive(ToSchema)]
 #[serde(untagged)]
 #[expect(
     dead_code,
-    reason = "it is there to be described; a question is read by hand, which tells better what is wrong"
+    reason = "describes the two forms in the OpenAPI document; QuestionJson decodes them with better errors"
 )]
-pub(crate) enum TextOrChoice {
+pub(crate) enum QuestionSchema {
     /// The question.
     Text(String),
-    /// A question with answers to choose from.
-    Choice(Choice),
+    /// A question with candidate answers.
+    Object(CandidateQuestion),
 }
 
-/// A question with answers to choose from: the best of them is the answer.
+/// A question with candidate answers. The response is the best candidate.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Choice {
+pub(crate) struct CandidateQuestion {
     /// The question.
     text: String,
-    /// The answers.
+    /// The candidate answers.
     #[serde(default)]
     #[schema(example = json!(["yes", "no"]))]
     candidates: Vec<String>,
-    /// The name of a list of answers that the server has, instead.
+    /// The name of a candidate list of the server, in place of `candidates`.
     #[serde(default)]
     candidate_list: String,
 }
 
 impl<'de> Deserialize<'de> for QuestionJson {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Either;
+        struct QuestionVisitor;
 
-        impl<'de> Visitor<'de> for Either {
+        impl<'de> Visitor<'de> for QuestionVisitor {
             type Value = QuestionJson;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,40 +63,14 @@ impl<'de> Deserialize<'de> for QuestionJson {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<QuestionJson, A::Error> {
-                let Choice { text, candidates, candidate_list } =
-                    Choice::deserialize(MapAccessDeserializer::new(map))?;
+                let CandidateQuestion { text, candidates, candidate_list } =
+                    CandidateQuestion::deserialize(MapAccessDeserializer::new(map))?;
                 Ok(QuestionJson(TextInput { text, candidates, candidate_list }))
             }
         }
 
-        deserializer.deserialize_any(Either)
+        deserializer.deserialize_any(QuestionVisitor)
     }
-}
-
-/// Reads an object, and nothing else: where every field has a default, an empty list would do as well.
-///
-/// # Errors
-/// Those of the deserializer.
-pub(crate) fn object<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de>,
-{
-    struct Object<T>(PhantomData<T>);
-
-    impl<'de, T: Deserialize<'de>> Visitor<'de> for Object<T> {
-        type Value = T;
-
-        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-            f.write_str("an object")
-        }
-
-        fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<T, A::Error> {
-            T::deserialize(MapAccessDeserializer::new(map))
-        }
-    }
-
-    deserializer.deserialize_map(Object(PhantomData))
 }
 
 #[cfg(test)]
@@ -110,12 +84,12 @@ mod tests {
     }
 
     #[test]
-    fn a_question_is_a_string_or_has_answers_to_choose_from() {
+    fn question_is_a_string_or_an_object_with_candidates() {
         assert_eq!(read(r#""what?""#), Ok("what?".to_owned().into()));
-        let choice = read(r#"{"text": "is it?", "candidates": ["yes", "no"]}"#).unwrap();
-        assert_eq!((choice.text.as_str(), choice.candidates.len()), ("is it?", 2));
-        let named = read(r#"{"text": "is it?", "candidate_list": "vqa"}"#).unwrap();
-        assert_eq!(named.candidate_list, "vqa");
+        let question = read(r#"{"text": "is it?", "candidates": ["yes", "no"]}"#).unwrap();
+        assert_eq!((question.text.as_str(), question.candidates.len()), ("is it?", 2));
+        let question = read(r#"{"text": "is it?", "candidate_list": "vqa"}"#).unwrap();
+        assert_eq!(question.candidate_list, "vqa");
         assert!(read(r#"{"candidates": []}"#).unwrap_err().contains("missing field `text`"));
         assert!(read(r#"{"text": "a", "answers": []}"#).unwrap_err().contains("unknown field `answers`"));
         assert!(read("5").unwrap_err().contains("expected a string, or an object"));

@@ -1,14 +1,16 @@
-//! The JSON requests for captions, matches and vectors: laid out as the model card's is.
+//! The JSON of `/v1/caption`, `/v1/match` and `/v1/embed`, laid out like that of `/v1/ask`.
 
 use serde::Deserialize;
 use utoipa::ToSchema;
 
 use crate::{
-    error::RequestError,
-    http::inference::{
-        ask_request::{ImageJson, json_request, read_json},
-        payload::{Options, Payload, Texts},
-        questions::object,
+    http::{
+        inference::{
+            ask_request::json_request,
+            decoded_body::{CallOptions, DecodedBody, TextLists},
+            image_json::ImageJson,
+        },
+        json::object,
     },
     request::{field_path::RequestFormat, generation::GenerationOptions, item::TextInput, task::Task},
 };
@@ -24,7 +26,7 @@ json_request! {
         /// Whether captions are sent as server-sent events as soon as they are ready.
         #[serde(default)]
         stream: bool,
-        /// Of a stream: whether pieces of captions are sent while they are generated.
+        /// Whether a stream has the text of each caption while it is generated.
         #[serde(default)]
         stream_tokens: bool,
         /// The generation options.
@@ -33,15 +35,15 @@ json_request! {
     }
 }
 
-/// What is to be described.
+/// The images and prompts of a request.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct CaptionInputs {
     /// The images.
     #[schema(min_items = 1)]
     images: Vec<ImageJson>,
-    /// What captions begin with: one list for each image, in the same order. Without, each image has one caption, with
-    /// nothing given; so has an image whose list is empty.
+    /// The prompts with which captions begin: one list for each image, in the same order. An image
+    /// without prompts has one caption without a prompt.
     #[serde(default)]
     #[schema(example = json!([["a picture of"]]))]
     texts: Option<Vec<Vec<String>>>,
@@ -50,7 +52,7 @@ pub(crate) struct CaptionInputs {
 json_request! {
     /// Images and texts to compare.
     MatchRequest {
-        /// The images, and as many lists of texts.
+        /// The images, and a list of texts for each image.
         inputs: MatchInputs,
         /// Whether the response has logits and timings.
         #[serde(default)]
@@ -61,7 +63,7 @@ json_request! {
     }
 }
 
-/// What is to be compared.
+/// The images and texts of a request.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct MatchInputs {
@@ -82,90 +84,98 @@ json_request! {
     }
 }
 
-/// What is to be vectors; not both empty.
+/// The images and texts to embed. At least one of the two lists has an element.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct EmbedInputs {
-    /// Texts.
+    /// The texts.
     #[serde(default)]
     #[schema(example = json!(["a person on a beach"]))]
     texts: Vec<String>,
-    /// Images.
+    /// The images.
     #[serde(default)]
     images: Vec<ImageJson>,
 }
 
-/// Reads a request for captions.
-///
-/// # Errors
-/// A [`RequestError`] that says where in `body` what is wrong.
-pub(crate) fn read_captions(body: &[u8]) -> Result<Payload, RequestError> {
-    let request: CaptionRequest = read_json(body, "the body")?;
-    let CaptionRequest { secret_token, inputs, details, stream, stream_tokens, .. } = request;
-    let CaptionInputs { images, texts } = inputs;
-    let texts = match texts {
-        Some(lists) => Texts::Each(lists.into_iter().map(prompts).collect()),
-        None => Texts::Shared(prompts(Vec::new())),
-    };
-    Ok(Payload {
-        secret_token,
-        images: images.into_iter().map(ImageJson::source).collect(),
-        texts,
-        task: Task::Caption { generation: request.generation, stream_tokens },
-        model: request.model,
-        options: Options { details, stream, priority: request.priority, timeout_ms: request.timeout_ms },
-        format: RequestFormat::Json,
-    })
+impl From<CaptionRequest> for DecodedBody {
+    fn from(request: CaptionRequest) -> Self {
+        let CaptionRequest { secret_token, inputs, details, stream, stream_tokens, .. } = request;
+        let CaptionInputs { images, texts: lists } = inputs;
+        let texts = match lists {
+            Some(lists) => TextLists::PerImage(lists.into_iter().map(prompts).collect()),
+            None => TextLists::Shared(prompts(Vec::new())),
+        };
+        Self {
+            secret_token,
+            images: images.into_iter().map(Into::into).collect(),
+            texts,
+            task: Task::Caption { generation: request.generation, stream_tokens },
+            model: request.model,
+            options: CallOptions {
+                details,
+                stream,
+                priority: request.priority,
+                timeout_ms: request.timeout_ms,
+            },
+            format: RequestFormat::Json,
+        }
+    }
 }
 
-/// Reads a request for matches.
-///
-/// # Errors
-/// A [`RequestError`] that says where in `body` what is wrong.
-pub(crate) fn read_matches(body: &[u8]) -> Result<Payload, RequestError> {
-    let request: MatchRequest = read_json(body, "the body")?;
-    let MatchRequest { secret_token, inputs, details, stream, priority, timeout_ms, model } = request;
-    let lists = inputs.texts.into_iter();
-    Ok(Payload {
-        secret_token,
-        images: inputs.images.into_iter().map(ImageJson::source).collect(),
-        texts: Texts::Each(lists.map(|list| list.into_iter().map(TextInput::from).collect()).collect()),
-        task: Task::Match,
-        model,
-        options: Options { details, stream, priority, timeout_ms },
-        format: RequestFormat::Json,
-    })
+impl From<MatchRequest> for DecodedBody {
+    fn from(request: MatchRequest) -> Self {
+        let MatchRequest { secret_token, inputs, details, stream, priority, timeout_ms, model } = request;
+        Self {
+            secret_token,
+            images: inputs.images.into_iter().map(Into::into).collect(),
+            texts: TextLists::PerImage(inputs.texts.into_iter().map(texts).collect()),
+            task: Task::Match,
+            model,
+            options: CallOptions { details, stream, priority, timeout_ms },
+            format: RequestFormat::Json,
+        }
+    }
 }
 
-/// Reads a request for vectors.
-///
-/// # Errors
-/// A [`RequestError`] that says where in `body` what is wrong.
-pub(crate) fn read_vectors(body: &[u8]) -> Result<Payload, RequestError> {
-    let request: EmbedRequest = read_json(body, "the body")?;
-    let EmbedRequest { secret_token, inputs, priority, timeout_ms, model } = request;
-    Ok(Payload {
-        secret_token,
-        images: inputs.images.into_iter().map(ImageJson::source).collect(),
-        texts: Texts::Alone(inputs.texts.into_iter().map(TextInput::from).collect()),
-        task: Task::Embed,
-        model,
-        options: Options { priority, timeout_ms, ..Options::default() },
-        format: RequestFormat::JsonEmbed,
-    })
+impl From<EmbedRequest> for DecodedBody {
+    fn from(request: EmbedRequest) -> Self {
+        let EmbedRequest { secret_token, inputs, priority, timeout_ms, model } = request;
+        Self {
+            secret_token,
+            images: inputs.images.into_iter().map(Into::into).collect(),
+            texts: TextLists::WithoutImage(texts(inputs.texts)),
+            task: Task::Embed,
+            model,
+            options: CallOptions { priority, timeout_ms, ..CallOptions::default() },
+            format: RequestFormat::JsonEmbed,
+        }
+    }
 }
 
-/// What the captions of an image begin with: nothing, if nothing is said.
-pub(crate) fn prompts(texts: Vec<String>) -> Vec<TextInput> {
-    if texts.is_empty() { vec![TextInput::default()] } else { texts.into_iter().map(TextInput::from).collect() }
+/// Returns texts without candidates.
+pub(crate) fn texts(texts: Vec<String>) -> Vec<TextInput> {
+    texts.into_iter().map(TextInput::from).collect()
+}
+
+/// Returns the prompts of an image: one empty prompt if there is none.
+pub(crate) fn prompts(prompts: Vec<String>) -> Vec<TextInput> {
+    if prompts.is_empty() { vec![TextInput::default()] } else { texts(prompts) }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::{error::RequestError, http::inference::ask_request::decode_json};
 
-    fn texts(payload: Payload) -> Vec<Vec<String>> {
-        let inputs = Payload::inputs(payload.images, payload.texts, payload.format, 1 << 20).unwrap();
+    fn decode<T>(body: &str) -> Result<DecodedBody, RequestError>
+    where
+        T: serde::de::DeserializeOwned + Into<DecodedBody>,
+    {
+        decode_json::<T>(body.as_bytes())
+    }
+
+    fn lists(body: DecodedBody) -> Vec<Vec<String>> {
+        let inputs = DecodedBody::inputs(body.images, body.texts, body.format, 1 << 20).unwrap();
         let texts = inputs.into_iter().map(|input| input.texts);
         texts.map(|texts| texts.into_iter().map(|text| text.text).collect()).collect()
     }
@@ -173,18 +183,18 @@ mod tests {
     const IMAGES: &str = r#""images": [{"base64": "YQ=="}, {"url": "https://example.com/b.png"}]"#;
 
     #[test]
-    fn captions_begin_with_what_is_given_or_with_nothing() {
+    fn image_without_prompts_has_one_empty_prompt() {
         let read = |texts: &str| {
-            read_captions(format!(r#"{{"inputs": {{{IMAGES}{texts}}}}}"#).as_bytes()).ok().unwrap()
+            decode::<CaptionRequest>(&format!(r#"{{"inputs": {{{IMAGES}{texts}}}}}"#)).ok().unwrap()
         };
-        assert_eq!(texts(read("")), [[""], [""]]);
-        assert_eq!(texts(read(r#", "texts": [["a picture of"], []]"#)), [["a picture of"], [""]]);
+        assert_eq!(lists(read("")), [[""], [""]]);
+        assert_eq!(lists(read(r#", "texts": [["a picture of"], []]"#)), [["a picture of"], [""]]);
     }
 
     #[test]
-    fn texts_to_embed_stand_behind_the_images_and_either_may_be_missing() {
+    fn texts_to_embed_follow_images_and_both_are_optional() {
         let read = |inputs: &str| {
-            texts(read_vectors(format!(r#"{{"inputs": {{{inputs}}}}}"#).as_bytes()).ok().unwrap())
+            lists(decode::<EmbedRequest>(&format!(r#"{{"inputs": {{{inputs}}}}}"#)).ok().unwrap())
         };
         assert_eq!(read(&format!(r#"{IMAGES}, "texts": ["a", "b"]"#)), [vec![""], vec![""], vec!["a", "b"]]);
         assert_eq!(read(r#""texts": ["a"]"#), [["a"]]);
@@ -192,11 +202,11 @@ mod tests {
     }
 
     #[test]
-    fn what_a_task_has_no_use_for_is_refused_by_its_name() {
+    fn option_of_another_task_is_rejected_by_name() {
         let body = format!(r#"{{"inputs": {{{IMAGES}, "texts": [["a"], ["b"]]}}, "generation": {{}}}}"#);
-        assert!(read_captions(body.as_bytes()).is_ok());
-        assert!(read_captions(body.replace("{}}", "[]}").as_bytes()).is_err());
-        let message = read_matches(body.as_bytes()).err().unwrap().to_string();
+        assert!(decode::<CaptionRequest>(&body).is_ok());
+        assert!(decode::<CaptionRequest>(&body.replace("{}}", "[]}")).is_err());
+        let message = decode::<MatchRequest>(&body).err().unwrap().to_string();
         assert!(message.contains("unknown field `generation`"), "{message}");
     }
 }

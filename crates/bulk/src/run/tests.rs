@@ -1,0 +1,160 @@
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use futures::{future, stream};
+use serde_json::Value;
+use tokio::sync::Semaphore;
+
+use super::*;
+use crate::{format::Format, output::ExistingFile};
+
+const CONFIG: BulkConfig =
+    BulkConfig { max_in_flight: 8, max_group_records: 4, group_by: "image", retry_timeout: Duration::ZERO };
+
+/// Answers each record with its `id`. Fails each tenth record.
+#[derive(Default)]
+struct EchoTask {
+    /// If set, the group of record 0 ends after seven other groups.
+    first_group_delay: Option<Semaphore>,
+    in_flight: AtomicUsize,
+    max_in_flight: AtomicUsize,
+}
+
+impl Task for EchoTask {
+    async fn process(&self, records: Vec<Fields>) -> Result<Vec<RecordResult>, String> {
+        let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        self.max_in_flight.fetch_max(in_flight, Ordering::Relaxed);
+        if let Some(semaphore) = &self.first_group_delay {
+            if records.iter().any(|record| record["id"] == json!(0)) {
+                drop(semaphore.acquire_many(7).await);
+            }
+            semaphore.add_permits(1);
+        }
+        tokio::task::yield_now().await;
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+        Ok(records
+            .into_iter()
+            .map(|record| match record["id"].as_u64() {
+                Some(id) if id % 10 == 9 => RecordResult::Failed(error_fields("NO_NINES", "no")),
+                id => RecordResult::Answered([("answer".to_owned(), json!(id))].into_iter().collect()),
+            })
+            .collect())
+    }
+}
+
+fn records(count: u64) -> impl Stream<Item = io::Result<Record>> + Send + Unpin {
+    stream::iter((0..count).map(|position| {
+        let fields = json!({ "id": position, "image": format!("{}.png", position / 3) });
+        Ok(Record { position, fields: fields.as_object().cloned().ok_or_else(String::new) })
+    }))
+}
+
+/// A folder with an output file.
+struct OutputFolder {
+    folder: tempfile::TempDir,
+}
+
+impl OutputFolder {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    fn open(&self) -> Output {
+        let path = self.folder.path().join("out.jsonl");
+        Output::open(Some(&path), Format::Jsonl, &[], ExistingFile::Resume).unwrap()
+    }
+
+    fn lines(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.folder.path().join("out.jsonl")).unwrap();
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+fn ids(lines: &[Value]) -> Vec<u64> {
+    lines.iter().map(|line| line["id"].as_u64().unwrap()).collect()
+}
+
+#[tokio::test]
+async fn results_are_written_in_input_order() {
+    let folder = OutputFolder::new();
+    let task = EchoTask { first_group_delay: Some(Semaphore::new(0)), ..EchoTask::default() };
+    let progress = Progress::in_log();
+    let summary =
+        run(&task, records(100), &mut folder.open(), &progress, &CONFIG, future::pending()).await.unwrap();
+    assert_eq!(summary, RunSummary { written: 100, failed: 10, interrupted: false });
+    let lines = folder.lines();
+    assert_eq!(ids(&lines), (0..100).collect::<Vec<_>>());
+    assert_eq!((&lines[8]["answer"], &lines[9]["error"]["reason"]), (&json!(8), &json!("NO_NINES")));
+    assert!(task.max_in_flight.load(Ordering::Relaxed) <= CONFIG.max_in_flight);
+}
+
+#[tokio::test]
+async fn interrupted_run_is_resumed() {
+    let folder = OutputFolder::new();
+    let progress = Progress::in_log();
+    let (task, mut output) = (EchoTask::default(), folder.open());
+    // Stops the run as soon as the first results are ready.
+    let stop = tokio::task::yield_now();
+    let first = run(&task, records(50), &mut output, &progress, &CONFIG, stop).await.unwrap();
+    assert!(first.interrupted && first.written < 50, "{first:?}");
+    let mut output = folder.open();
+    assert_eq!(output.resume_point().records, first.written);
+    let second = run(&task, records(50), &mut output, &progress, &CONFIG, future::pending()).await.unwrap();
+    assert_eq!(second.written, 50 - first.written);
+    assert_eq!(ids(&folder.lines()), (0..50).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn output_of_another_input_is_not_resumed() {
+    let folder = OutputFolder::new();
+    let progress = Progress::in_log();
+    run(&EchoTask::default(), records(5), &mut folder.open(), &progress, &CONFIG, future::pending())
+        .await
+        .unwrap();
+    let other_records = records(20).map(|record| {
+        record.map(|record| Record {
+            position: record.position,
+            fields: record.fields.map(|mut fields| {
+                fields.insert("image".to_owned(), json!("other.png"));
+                fields
+            }),
+        })
+    });
+    let mut output = folder.open();
+    let error =
+        run(&EchoTask::default(), other_records, &mut output, &progress, &CONFIG, future::pending()).await;
+    let error = error.unwrap_err().to_string();
+    assert_eq!(error, "output does not match the input: record 5 has another image");
+}
+
+#[tokio::test]
+async fn invalid_line_fails_alone() {
+    let folder = OutputFolder::new();
+    let invalid = stream::iter([Ok(Record { position: 2, fields: Err("invalid".into()) })]);
+    let input = records(2).chain(invalid).chain(stream::iter([]));
+    let progress = Progress::in_log();
+    let mut output = folder.open();
+    let summary = run(&EchoTask::default(), input, &mut output, &progress, &CONFIG, future::pending()).await;
+    let summary = summary.unwrap();
+    assert_eq!((summary.written, summary.failed), (3, 1));
+    let line = &folder.lines()[2];
+    assert_eq!((&line["line"], &line["error"]["message"]), (&json!(3), &json!("invalid")));
+}
+
+#[tokio::test]
+async fn task_error_stops_run_after_earlier_results() {
+    struct RevokedTask;
+    impl Task for RevokedTask {
+        async fn process(&self, records: Vec<Fields>) -> Result<Vec<RecordResult>, String> {
+            if records[0]["id"].as_u64() >= Some(6) {
+                return Err("the key was revoked".to_owned());
+            }
+            Ok(vec![RecordResult::Answered(Fields::new()); records.len()])
+        }
+    }
+    let folder = OutputFolder::new();
+    let progress = Progress::in_log();
+    let mut output = folder.open();
+    let error = run(&RevokedTask, records(100), &mut output, &progress, &CONFIG, future::pending()).await;
+    assert_eq!(error.unwrap_err().to_string(), "the key was revoked");
+    assert_eq!(ids(&folder.lines()), (0..6).collect::<Vec<_>>());
+}

@@ -1,0 +1,192 @@
+//! Attention of many queries over packed keys and values.
+
+use pulp::{Arch, Simd, WithSimd};
+
+use super::{heads::Heads, matrix_rows::MatrixRows, softmax::softmax_numerators};
+use crate::{
+    microkernel::{MAX_TILE_ROWS, OutputOp, as_panel, multiply_tile, row_tiles, with_tile_rows, write_row},
+    vector_len::vector_len,
+};
+
+/// Vectors in a panel of values. A panel of keys has one vector.
+const VALUE_PANEL_VECTORS: usize = 2;
+
+impl Heads {
+    /// Returns the number of values that [`Self::pack`] writes for `tokens` tokens.
+    #[must_use]
+    pub fn packed_len(&self, tokens: usize) -> usize {
+        self.packed_len_for(tokens, vector_len())
+    }
+
+    pub(super) fn packed_len_for(&self, tokens: usize, vector_len: usize) -> usize {
+        self.heads * (self.keys_len(tokens, vector_len) + self.values_len(tokens, vector_len))
+    }
+
+    /// Returns the length of a head's packed keys.
+    ///
+    /// Each panel covers one vector of tokens. It holds one vector for each element of a key.
+    #[inline(always)]
+    fn keys_len(&self, tokens: usize, vector_len: usize) -> usize {
+        tokens.next_multiple_of(vector_len) * self.head_dim
+    }
+
+    /// Returns the length of a head's packed values.
+    ///
+    /// Each panel covers two vectors of a value's elements. It holds two vectors for each token.
+    #[inline(always)]
+    fn values_len(&self, tokens: usize, vector_len: usize) -> usize {
+        tokens * self.head_dim.next_multiple_of(VALUE_PANEL_VECTORS * vector_len)
+    }
+
+    /// Packs the `keys` and `values` of `tokens` tokens, each `[tokens, width]`.
+    ///
+    /// `packed` has the length [`Self::packed_len`]. Every value in it is written.
+    pub fn pack(&self, keys: MatrixRows<'_>, values: MatrixRows<'_>, tokens: usize, packed: &mut [f32]) {
+        self.pack_for(vector_len(), keys, values, tokens, packed);
+    }
+
+    pub(super) fn pack_for(
+        &self,
+        vector_len: usize,
+        keys: MatrixRows<'_>,
+        values: MatrixRows<'_>,
+        tokens: usize,
+        packed: &mut [f32],
+    ) {
+        let head_dim = self.head_dim;
+        let keys_len = self.keys_len(tokens, vector_len);
+        let values_len = self.values_len(tokens, vector_len);
+        packed.fill(0.0);
+        for (head, packed) in packed.chunks_exact_mut((keys_len + values_len).max(1)).enumerate() {
+            let (key_panels, value_panels) = packed.split_at_mut(keys_len);
+            let first_column = head * head_dim;
+            for (token, key) in keys.skip_columns(first_column).iter(head_dim).take(tokens).enumerate() {
+                let panel = key_panels.chunks_exact_mut(head_dim * vector_len).nth(token / vector_len);
+                let vectors = panel.unwrap_or_default().chunks_exact_mut(vector_len);
+                for (&element, vector) in key.iter().zip(vectors) {
+                    vector.iter_mut().skip(token % vector_len).take(1).for_each(|packed| *packed = element);
+                }
+            }
+            let width = VALUE_PANEL_VECTORS * vector_len;
+            for (token, value) in values.skip_columns(first_column).iter(head_dim).take(tokens).enumerate() {
+                let lines = value_panels.chunks_exact_mut(width).skip(token).step_by(tokens);
+                for (line, elements) in lines.zip(value.chunks(width)) {
+                    line.iter_mut().zip(elements).for_each(|(packed, &element)| *packed = element);
+                }
+            }
+        }
+    }
+
+    /// Computes `softmax(q k^T / sqrt(head_dim)) v` for each of the `queries` `[queries, width]`.
+    ///
+    /// `packed` holds keys and values as [`Self::pack`] writes them. `out` is `[queries, width]`.
+    /// `scratch` holds the scores; its memory is reused between calls.
+    pub fn attend(
+        &self,
+        queries: MatrixRows<'_>,
+        packed: &[f32],
+        tokens: usize,
+        out: &mut [f32],
+        scratch: &mut Vec<f32>,
+    ) {
+        Arch::new().dispatch(PackedKernel { heads: *self, queries, packed, tokens, out, scratch });
+    }
+}
+
+pub(super) struct PackedKernel<'a> {
+    pub(super) heads: Heads,
+    pub(super) queries: MatrixRows<'a>,
+    pub(super) packed: &'a [f32],
+    pub(super) tokens: usize,
+    pub(super) out: &'a mut [f32],
+    pub(super) scratch: &'a mut Vec<f32>,
+}
+
+impl WithSimd for PackedKernel<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let PackedKernel { heads, queries, packed, tokens, out, scratch } = self;
+        let (vector_len, width) = (S::F32_LANES, heads.width());
+        let keys_len = heads.keys_len(tokens, vector_len);
+        let values_len = heads.values_len(tokens, vector_len);
+        if tokens == 0 {
+            return out.fill(0.0);
+        }
+        let padded_tokens = tokens.next_multiple_of(vector_len);
+        scratch.resize(padded_tokens * MAX_TILE_ROWS, 0.0);
+        for (index, packed) in packed.chunks_exact(keys_len + values_len).take(heads.heads).enumerate() {
+            let (keys, values) = packed.split_at(keys_len);
+            let head = PackedHead { keys, values, tokens, padded_tokens, head_dim: heads.head_dim, width };
+            let first_column = index * heads.head_dim;
+            for (first, tile_rows) in row_tiles::<S>(out.len() / width) {
+                let queries = queries.skip_columns(first * queries.stride + first_column);
+                let Some(out) = out.get_mut(first * width + first_column..) else { return };
+                with_tile_rows!(tile_rows, attend_tile::<S>(simd, queries, &head, out, scratch));
+            }
+        }
+    }
+}
+
+/// The packed keys and values of one head.
+struct PackedHead<'a> {
+    keys: &'a [f32],
+    values: &'a [f32],
+    tokens: usize,
+    /// `tokens`, rounded up to whole vectors.
+    padded_tokens: usize,
+    head_dim: usize,
+    /// Length of an output row, which holds all heads.
+    width: usize,
+}
+
+#[inline(always)]
+fn attend_tile<S: Simd, const ROWS: usize>(
+    simd: S,
+    queries: MatrixRows<'_>,
+    head: &PackedHead<'_>,
+    out: &mut [f32],
+    scores: &mut [f32],
+) {
+    let &PackedHead { keys, values, tokens, padded_tokens, head_dim, width } = head;
+    let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
+    for (row, query) in rows.iter_mut().zip(queries.iter(head_dim)) {
+        *row = query;
+    }
+    for (index, keys) in keys.chunks_exact(head_dim * S::F32_LANES).enumerate() {
+        let sums = multiply_tile(simd, rows, as_panel::<S, 1>(keys));
+        for ([sum], scores) in sums.into_iter().zip(scores.chunks_exact_mut(padded_tokens)) {
+            if let Some(score) = S::as_mut_simd_f32s(scores).0.get_mut(index) {
+                *score = sum;
+            }
+        }
+    }
+    let scale = 1.0 / (head_dim as f32).sqrt();
+    let mut weights: [&[f32]; ROWS] = [&[]; ROWS];
+    let mut inverse_sums = [0.0; ROWS];
+    let scores = scores.chunks_exact_mut(padded_tokens);
+    for ((weights, inverse_sum), scores) in weights.iter_mut().zip(&mut inverse_sums).zip(scores) {
+        *inverse_sum = 1.0 / softmax_numerators(simd, scores, tokens, scale);
+        *weights = scores.get(..tokens).unwrap_or_default();
+    }
+    let columns = VALUE_PANEL_VECTORS * S::F32_LANES;
+    for (index, values) in values.chunks_exact(tokens * columns).enumerate() {
+        let sums = multiply_tile(simd, weights, as_panel::<S, VALUE_PANEL_VECTORS>(values));
+        for ((sums, inverse_sum), out) in sums.into_iter().zip(inverse_sums).zip(out.chunks_mut(width)) {
+            let columns = index * columns..head_dim.min((index + 1) * columns);
+            write_row(simd, sums, out.get_mut(columns).unwrap_or_default(), Scale(inverse_sum));
+        }
+    }
+}
+
+/// A factor for every sum of a row.
+#[derive(Clone, Copy)]
+struct Scale(f32);
+
+impl<S: Simd> OutputOp<S> for Scale {
+    #[inline(always)]
+    fn apply(self, simd: S, _: usize, sum: S::f32s, _: &[f32]) -> S::f32s {
+        simd.mul_f32s(sum, simd.splat_f32s(self.0))
+    }
+}

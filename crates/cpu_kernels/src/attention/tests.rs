@@ -1,0 +1,127 @@
+use proptest::prelude::*;
+use pulp::{Scalar, Simd};
+
+use super::{Heads, MatrixRows, packed::PackedKernel, single_query::SingleQueryKernel};
+use crate::vector_len::for_each_instruction_set;
+
+const HEADS: usize = 3;
+
+fn numbers(count: usize, seed: usize) -> Vec<f32> {
+    (0..count).map(|index| (((index + seed) * 7_919) % 1_009) as f32 / 252.0 - 2.0).collect()
+}
+
+/// Computes attention of `[queries, width]` over `[tokens, 2 * width]` in double precision.
+fn reference(queries: &[f32], key_values: &[f32], head_dim: usize) -> Vec<f64> {
+    let width = HEADS * head_dim;
+    let mut out = Vec::new();
+    for query in queries.chunks(width) {
+        for head in 0..HEADS {
+            let part = |row: &[f32], first: usize| -> Vec<f64> {
+                row[first + head * head_dim..][..head_dim].iter().map(|&number| f64::from(number)).collect()
+            };
+            let query = part(query, 0);
+            let weights: Vec<f64> = key_values
+                .chunks(2 * width)
+                .map(|row| query.iter().zip(part(row, 0)).map(|(q, k)| q * k).sum::<f64>())
+                .map(|score| (score / (head_dim as f64).sqrt()).exp())
+                .collect();
+            let total: f64 = weights.iter().sum();
+            out.extend((0..head_dim).map(|column| {
+                let values = key_values.chunks(2 * width).map(|row| part(row, width)[column]);
+                values.zip(&weights).map(|(value, weight)| value * weight / total).sum::<f64>()
+            }));
+        }
+    }
+    out
+}
+
+/// Computes attention of `[queries, width]` over `[tokens, 2 * width]` with each instruction set.
+///
+/// Each element holds the result of the packed kernel and that of the single-query kernel.
+fn attend(heads: Heads, queries: &[f32], key_values: &[f32]) -> Vec<[Vec<f32>; 2]> {
+    let width = heads.width();
+    let tokens = key_values.len() / (2 * width);
+    let key_values = MatrixRows { data: key_values, stride: 2 * width };
+    let (mut results, mut scratch) = (Vec::new(), vec![7.0; 3]);
+    for_each_instruction_set!(|simd, vector_len| {
+        let mut packed = vec![f32::NAN; heads.packed_len_for(tokens, vector_len)];
+        heads.pack_for(vector_len, key_values, key_values.skip_columns(width), tokens, &mut packed);
+        let (mut out, mut single_out) = (vec![0.0; queries.len()], vec![0.0; queries.len()]);
+        let rows = MatrixRows { data: queries, stride: width };
+        let (packed, scratch) = (&packed, &mut scratch);
+        Simd::vectorize(simd, PackedKernel { heads, queries: rows, packed, tokens, out: &mut out, scratch });
+        for (query, out) in queries.chunks(width).zip(single_out.chunks_mut(width)) {
+            let scratch = &mut *scratch;
+            Simd::vectorize(simd, SingleQueryKernel { heads, query, key_values, out, scratch });
+        }
+        results.push([out, single_out]);
+    });
+    results
+}
+
+proptest! {
+    #[test]
+    fn attention_matches_double_precision(
+        queries in 1usize..30,
+        tokens in 1usize..70,
+        head_dim in 1usize..70,
+    ) {
+        let heads = Heads::new(HEADS, head_dim);
+        let width = heads.width();
+        let (query, key_values) = (numbers(queries * width, 1), numbers(tokens * 2 * width, 2));
+        let expected = reference(&query, &key_values, head_dim);
+        for actual in attend(heads, &query, &key_values).iter().flatten() {
+            for (&actual, expected) in actual.iter().zip(&expected) {
+                prop_assert!((f64::from(actual) - expected).abs() < 2e-5, "{actual} for {expected}");
+            }
+        }
+    }
+
+    #[test]
+    fn batched_query_is_bit_identical_to_single_query(
+        queries in 1usize..30,
+        query in 0usize..30,
+        tokens in 1usize..40,
+        head_dim in 1usize..40,
+    ) {
+        let (heads, query) = (Heads::new(HEADS, head_dim), query % queries);
+        let width = heads.width();
+        let (numbers, key_values) = (numbers(queries * width, 3), numbers(tokens * 2 * width, 4));
+        let batched = attend(heads, &numbers, &key_values);
+        let single = attend(heads, &numbers[query * width..][..width], &key_values);
+        for ([batched, _], [single, _]) in batched.iter().zip(&single) {
+            prop_assert_eq!(&single[..], &batched[query * width..][..width]);
+        }
+    }
+}
+
+/// Without a subtracted maximum, the weights of these scores would all be 0.
+#[test]
+fn very_negative_scores_outweigh_padding() {
+    let mut key_values = [-40.0; 64];
+    key_values[32..].fill(5.0);
+    for out in attend(Heads::new(1, 32), &[40.0; 32], &key_values).iter().flatten() {
+        assert_eq!(out[..], [5.0; 32]);
+    }
+}
+
+#[test]
+fn nan_query_affects_only_its_row() {
+    let mut queries = numbers(2 * 32, 2);
+    queries[3] = f32::NAN;
+    let mut packed = vec![0.0; Heads::new(1, 32).packed_len(5)];
+    let (heads, key_values) = (Heads::new(1, 32), numbers(5 * 2 * 32, 1));
+    let key_values = MatrixRows { data: &key_values, stride: 64 };
+    heads.pack(key_values, key_values.skip_columns(32), 5, &mut packed);
+    let (queries, mut out) = (MatrixRows { data: &queries, stride: 32 }, vec![0.0; 64]);
+    heads.attend(queries, &packed, 5, &mut out, &mut Vec::new());
+    assert!(out[..32].iter().all(|value| value.is_nan()));
+    assert!(out[32..].iter().all(|value| value.is_finite()));
+}
+
+#[test]
+fn attention_over_no_tokens_is_zero() {
+    for out in attend(Heads::new(1, 2), &[1.0, 2.0], &[]).iter().flatten() {
+        assert_eq!(out[..], [0.0; 2]);
+    }
+}

@@ -1,0 +1,7 @@
+//! Fuzzes `blip_serve_fuzz::ask_json`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    blip_serve_fuzz::ask_json(bytes);
+});
