@@ -158,10 +158,10 @@ impl WorkOptions {
 
     fn plan(&self) -> BulkConfig {
         BulkConfig {
-            in_flight: self.in_flight.into(),
-            group: GROUP,
-            shared: "image",
-            patience: Duration::from_secs(self.patience_s),
+            max_in_flight: self.in_flight.into(),
+            max_group_records: GROUP,
+            group_by: "image",
+            retry_timeout: Duration::from_secs(self.patience_s),
         }
     }
 }

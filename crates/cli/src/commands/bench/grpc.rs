@@ -41,11 +41,11 @@ impl GrpcTarget {
         Ok(Self { clients, template, limit, next: AtomicUsize::new(0) })
     }
 
-    async fn responses(&self, ask: LoadRequest) -> Result<LoadResult, Status> {
+    async fn responses(&self, request: LoadRequest) -> Result<LoadResult, Status> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.clients.len().max(1);
         let mut client = self.clients.get(turn).cloned().ok_or_else(|| Status::internal("no connection"))?;
         let input = ImageQuestions {
-            image: Some(Image { source: Some(Source::Data(ask.picture)) }),
+            image: Some(Image { source: Some(Source::Data(request.image)) }),
             questions: ask
                 .questions
                 .into_iter()
@@ -53,10 +53,10 @@ impl GrpcTarget {
                 .collect(),
         };
         let message = AskRequest { inputs: vec![input], ..AskRequest::default() };
-        let mut request =
+        let mut call =
             Request::from_parts(self.template.metadata().clone(), tonic::Extensions::default(), message);
-        request.set_timeout(self.limit);
-        let mut responses = client.ask(request).await?.into_inner();
+        call.set_timeout(self.limit);
+        let mut responses = client.ask(call).await?.into_inner();
         let mut reply = LoadResult::default();
         while let Some(response) = responses.message().await? {
             match response.outcome {
@@ -73,9 +73,9 @@ impl GrpcTarget {
 }
 
 impl Target for GrpcTarget {
-    async fn ask(&self, ask: LoadRequest) -> LoadResult {
-        let questions = ask.questions.len();
-        match self.responses(ask).await {
+    async fn send(&self, request: LoadRequest) -> LoadResult {
+        let questions = request.questions.len();
+        match self.responses(request).await {
             Ok(reply) => reply,
             Err(status) => {
                 let reason = status.get_details_error_info().map(|info| info.reason);

@@ -44,10 +44,10 @@ impl JsonTarget {
         Ok(Self { protocol, url, key: connection.key(), clients, next: AtomicUsize::new(0) })
     }
 
-    async fn response(&self, ask: &LoadRequest) -> Result<Value, String> {
+    async fn response(&self, request: &LoadRequest) -> Result<Value, String> {
         let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.clients.len().max(1);
         let client = self.clients.get(turn).ok_or("NO_CONNECTION")?;
-        let mut request = client.post(&self.url).json(&body(self.protocol, ask));
+        let mut request = client.post(&self.url).json(&body(self.protocol, request));
         if let Some(key) = &self.key {
             request = request.header("x-api-key", key);
         }
@@ -73,9 +73,9 @@ fn unsent(error: &reqwest::Error) -> String {
 }
 
 /// A request, as `protocol` wants it.
-fn body(protocol: Protocol, ask: &LoadRequest) -> Value {
-    let picture = BASE64_STANDARD.encode(&ask.picture);
-    let (questions, rows) = (&ask.questions, ask.questions.len());
+fn body(protocol: Protocol, request: &LoadRequest) -> Value {
+    let picture = BASE64_STANDARD.encode(&request.image);
+    let (questions, rows) = (&request.questions, request.questions.len());
     match protocol {
         Protocol::Kserve => {
             let tensor = |name: &str, data: Value| json!({ "name": name, "shape": [rows, 1], "datatype": "BYTES", "data": data });
@@ -107,9 +107,9 @@ fn reply(protocol: Protocol, response: &Value, questions: usize) -> LoadResult {
 }
 
 impl Target for JsonTarget {
-    async fn ask(&self, ask: LoadRequest) -> LoadResult {
-        let questions = ask.questions.len();
-        match self.response(&ask).await {
+    async fn send(&self, request: LoadRequest) -> LoadResult {
+        let questions = request.questions.len();
+        match self.response(&request).await {
             Ok(response) => reply(self.protocol, &response, questions),
             Err(reason) => LoadResult { answered: 0, errors: vec![reason; questions] },
         }
@@ -120,18 +120,18 @@ impl Target for JsonTarget {
 mod tests {
     use super::*;
 
-    fn ask() -> LoadRequest {
-        LoadRequest { picture: b"abc".as_slice().into(), questions: vec!["one?".to_owned(), "two?".to_owned()] }
+    fn request() -> LoadRequest {
+        LoadRequest { image: b"abc".as_slice().into(), questions: vec!["one?".to_owned(), "two?".to_owned()] }
     }
 
     #[test]
     fn each_protocol_gets_what_it_wants() {
-        assert_eq!(body(Protocol::Json, &ask()), json!({ "image": "YWJj", "questions": ["one?", "two?"] }));
-        let kserve = body(Protocol::Kserve, &ask());
+        assert_eq!(body(Protocol::Json, &request()), json!({ "image": "YWJj", "questions": ["one?", "two?"] }));
+        let kserve = body(Protocol::Kserve, &request());
         assert_eq!(kserve.pointer("/inputs/0/shape"), Some(&json!([2, 1])));
         assert_eq!(kserve.pointer("/inputs/0/data"), Some(&json!(["YWJj", "YWJj"])));
         assert_eq!(kserve.pointer("/inputs/1/data"), Some(&json!(["one?", "two?"])));
-        assert_eq!(body(Protocol::Card, &ask()).pointer("/inputs/texts/0/1"), Some(&json!("two?")));
+        assert_eq!(body(Protocol::Card, &request()).pointer("/inputs/texts/0/1"), Some(&json!("two?")));
     }
 
     #[test]

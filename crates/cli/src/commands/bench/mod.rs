@@ -9,7 +9,8 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use clap::{Args, ValueHint};
-use load_generator::{ArrivalProcess, LoadPlan, Recording, Report, Target, Workload, compare, pace, plot};
+use load_generator::{ArrivalProcess, LoadPlan, Recording, Report, Target, Workload, arrival_stream,
+    compare_reports, plot_reports, poisson_arrivals, run_closed_loop, run_open_loop};
 use server::serve::exit::Exit;
 use tokio::time::Instant;
 
@@ -67,7 +68,7 @@ impl BenchCommand {
         let reports = match &self.compare {
             Some(paths) => {
                 let reports = paths.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
-                print(&compare::table(&reports))?;
+                print(&compare_reports(&reports))?;
                 reports
             }
             None => {
@@ -82,7 +83,7 @@ impl BenchCommand {
             }
         };
         if let Some(path) = &self.plot {
-            plot::draw(&reports, path)?;
+            plot_reports(&reports, path)?;
         }
         let answered = reports.iter().all(|report| report.answered > 0);
         Ok(if answered { Exit::Clean } else { Exit::Failed })
@@ -121,12 +122,12 @@ async fn measure<T: Target>(
 ) -> anyhow::Result<Recording> {
     let target = Arc::new(target);
     Ok(match pace {
-        ArrivalProcess::ClosedLoop { clients } => load_generator::closed(target, traffic, clients.get(), plan).await,
+        ArrivalProcess::ClosedLoop { clients } => run_closed_loop(target, traffic, clients.get(), plan).await,
         ArrivalProcess::Poisson { requests_per_s } => {
-            let moments = pace::poisson(requests_per_s, seed);
+            let moments = poisson_arrivals(requests_per_s, seed);
             let arrivals =
-                pace::punctual(Instant::now(), moments).context("cannot start the pacing thread")?;
-            load_generator::open(target, traffic, arrivals, plan).await
+                arrival_stream(Instant::now(), moments).context("cannot start the pacing thread")?;
+            run_open_loop(target, traffic, arrivals, plan).await
         }
     })
 }

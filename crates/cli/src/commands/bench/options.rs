@@ -10,7 +10,7 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, ValueHint};
-use load_generator::{ArrivalProcess, LoadPlan, Workload, pictures, traffic::WorkloadConfig};
+use load_generator::{ArrivalProcess, LoadPlan, Workload, WorkloadConfig, draw_images, read_image_folder};
 
 /// Made pictures that differ in what they show; their files all differ anyway.
 const MADE_PICTURES: usize = 16;
@@ -127,8 +127,8 @@ fn rate(text: &str) -> Result<f64, String> {
 impl TrafficOptions {
     pub(crate) fn traffic(&self) -> anyhow::Result<Workload> {
         let pictures = match &self.images {
-            Some(folder) => pictures::of_folder(folder)?,
-            None => pictures::made(MADE_PICTURES, self.size.width, self.size.height, self.seed)?,
+            Some(folder) => read_image_folder(folder)?,
+            None => draw_images(MADE_PICTURES, self.size.width, self.size.height, self.seed)?,
         };
         let questions = match &self.questions {
             Some(file) => {
@@ -139,9 +139,9 @@ impl TrafficOptions {
             None => QUESTIONS.map(str::to_owned).to_vec(),
         };
         let mix = WorkloadConfig {
-            questions_per_picture: self.questions_per_image,
+            questions_per_image: self.questions_per_image,
             reuse: self.reuse,
-            pool: self.pool,
+            pool_images: self.pool,
             skew: self.skew,
             seed: self.seed,
         };
@@ -159,7 +159,7 @@ impl TrafficOptions {
         LoadPlan {
             warm_up: Duration::from_secs(u64::from(self.warm_up_s)),
             measured: Duration::from_secs(u64::from(self.seconds.get())),
-            most_under_way: self.most_under_way,
+            max_in_flight: self.most_under_way,
         }
     }
 

@@ -11,7 +11,7 @@ use bulk::{Fields, Input};
 use futures::StreamExt as _;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
-use vqa_accuracy::{AccuracyCounters, accuracy};
+use vqa_accuracy::{AccuracyCounters, answer_accuracy};
 
 use crate::commands::eval::questions::{Questions, read_json};
 
@@ -78,28 +78,28 @@ pub(crate) fn print_accuracy(
 ) -> anyhow::Result<()> {
     let answers: Vec<Answer> = read_json(results)?;
     let annotations: Annotations = read_json(annotations)?;
-    let tally = tally(&questions.ids().collect(), &answers, &annotations)?;
-    let without = questions.len() - usize::try_from(tally.overall.questions)?;
+    let counters = count_accuracy(&questions.ids().collect(), &answers, &annotations)?;
+    let without = questions.len() - usize::try_from(counters.overall.questions)?;
     let mut out = std::io::stdout();
-    write!(out, "{tally}").context("cannot print")?;
+    write!(out, "{counters}").context("cannot print")?;
     if without > 0 {
         writeln!(out, "{without} questions have no annotation").context("cannot print")?;
     }
     Ok(())
 }
 
-fn tally(asked: &HashSet<u64>, answers: &[Answer], annotations: &Annotations) -> anyhow::Result<AccuracyCounters> {
+fn count_accuracy(ids: &HashSet<u64>, answers: &[Answer], annotations: &Annotations) -> anyhow::Result<AccuracyCounters> {
     let answers: HashMap<u64, &str> =
         answers.iter().map(|answer| (answer.question_id, &*answer.answer)).collect();
-    let mut tally = AccuracyCounters::default();
-    for annotation in annotations.annotations.iter().filter(|own| asked.contains(&own.question_id)) {
+    let mut counters = AccuracyCounters::default();
+    for annotation in annotations.annotations.iter().filter(|annotation| ids.contains(&annotation.question_id)) {
         let id = annotation.question_id;
         let answer = answers.get(&id).with_context(|| format!("question {id} has no result"))?;
-        if let Some(accuracy) = accuracy(answer, &annotation.answers) {
-            tally.add(accuracy, &annotation.answer_type, &annotation.question_type);
+        if let Some(accuracy) = answer_accuracy(answer, &annotation.answers) {
+            counters.add(accuracy, &annotation.answer_type, &annotation.question_type);
         }
     }
-    Ok(tally)
+    Ok(counters)
 }
 
 #[cfg(test)]
@@ -124,10 +124,10 @@ mod tests {
     fn accuracy_is_over_the_questions_that_were_asked() {
         let answers = [(1, "Red."), (2, "red")]
             .map(|(question_id, answer)| Answer { question_id, answer: answer.into() });
-        let tally = tally(&[1, 2].into(), &answers, &annotations()).unwrap();
-        assert_eq!(tally.overall.questions, 2);
-        assert!((tally.overall.percent() - 80.0).abs() < 1e-9, "{tally}");
-        assert!(super::tally(&[1, 2, 3].into(), &answers, &annotations()).is_err());
+        let counters = count_accuracy(&[1, 2].into(), &answers, &annotations()).unwrap();
+        assert_eq!(counters.overall.questions, 2);
+        assert!((counters.overall.percent() - 80.0).abs() < 1e-9, "{counters}");
+        assert!(count_accuracy(&[1, 2, 3].into(), &answers, &annotations()).is_err());
     }
 
     #[tokio::test]
