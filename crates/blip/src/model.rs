@@ -5,30 +5,29 @@ use std::num::NonZeroUsize;
 use tch::Device;
 
 use crate::{
-    answer_loop::Stop,
-    batch::{ImageInput, RowError, RowInput, RowSink},
-    captioning::Captioning,
-    checkpoint::Checkpoint,
-    config::{Architecture, BlipConfig},
-    device::{Dtype, VisionDtype},
-    device_graphs::DeviceGraphs,
-    encoded_batch::EncodedBatch,
+    batch::{
+        layout::Fold,
+        rows::{ImageInput, RowError, RowInput, RowSink},
+        task::RowTask,
+    },
+    cache::{cross_attention::KeyValueCache, features::FeatureCache, shared::SharedImages},
+    checkpoint::{
+        Checkpoint,
+        config::{Architecture, BlipConfig},
+    },
+    cpu::{vision_encoder::SliceVision, worker_pool::Team},
+    cuda_graphs::DeviceGraphs,
+    device::{
+        kernel_backend::{CpuKernels, CudaKernels},
+        selection::{Dtype, VisionDtype},
+        stage_timer::{DeviceClock, Stage, Stopwatch},
+    },
+    encode::{encoded_batch::EncodedBatch, image_cache::SeenImages, image_encoder::ImageEncoder},
     error::{LoadError, ModelError},
-    feature_cache::FeatureCache,
-    fold::Fold,
-    image_encoder::ImageEncoder,
-    kernel_choice::{CpuKernels, CudaKernels},
-    key_value_cache::KeyValueCache,
-    own_norms::OwnNorms,
-    question_answering::QuestionAnswering,
-    retrieval::Retrieval,
-    seen_images::SeenImages,
-    shared_images::SharedImages,
-    slices::{SliceVision, Team},
-    stopwatch::{DeviceClock, Stage, Stopwatch},
-    task::RowTask,
-    vision::VisionEncoder,
-    weights::Scope,
+    generation::greedy::Stop,
+    heads::{captioning::Captioning, question_answering::QuestionAnswering, retrieval::Retrieval},
+    layers::{fused_norm::OwnNorms, weight_path::Scope},
+    vision::encoder::VisionEncoder,
 };
 
 /// What a user may choose of a model's running, beyond its device and dtype.
@@ -94,21 +93,21 @@ impl ModelOptions {
 /// A BLIP model on one device. Stays on the thread that loaded it.
 #[derive(Debug)]
 pub struct Model {
-    encoder: ImageEncoder,
-    head: Head,
-    seen: SeenImages,
-    config: BlipConfig,
-    stop: Stop,
-    graphs: DeviceGraphs,
+    pub(crate) encoder: ImageEncoder,
+    pub(crate) head: Head,
+    pub(crate) seen: SeenImages,
+    pub(crate) config: BlipConfig,
+    pub(crate) stop: Stop,
+    pub(crate) graphs: DeviceGraphs,
     clock: DeviceClock,
     options: ModelOptions,
-    device: Device,
+    pub(crate) device: Device,
     dtype: Dtype,
 }
 
 /// What goes on from the images' features.
 #[derive(Debug)]
-enum Head {
+pub(crate) enum Head {
     QuestionAnswering(Box<QuestionAnswering>),
     Captioning(Captioning),
     Retrieval(Retrieval),
@@ -366,7 +365,7 @@ fn image_bytes(config: &BlipConfig, dtype: Dtype) -> usize {
 #[cfg(test)]
 impl Model {
     /// The features `[images, tokens, hidden]` of images that are encoded together.
-    fn features(&mut self, images: &[&crate::Pixels]) -> tch::Tensor {
+    pub(crate) fn features(&mut self, images: &[&crate::Pixels]) -> tch::Tensor {
         let _no_grad = tch::no_grad_guard();
         let mut passes = Vec::new();
         let encoded = self.encoder.encode(images, &mut self.graphs, |_, features| {
@@ -378,37 +377,10 @@ impl Model {
     }
 
     /// The head of a model that answers questions.
-    fn answering(&self) -> &QuestionAnswering {
+    pub(crate) fn answering(&self) -> &QuestionAnswering {
         match &self.head {
             Head::QuestionAnswering(head) => head,
             other => panic!("answers no questions: {other:?}"),
         }
     }
 }
-
-#[cfg(test)]
-mod captions;
-#[cfg(test)]
-mod company;
-#[cfg(test)]
-mod generation;
-#[cfg(test)]
-mod generation_company;
-#[cfg(test)]
-mod generation_goldens;
-#[cfg(test)]
-mod generation_harm;
-#[cfg(test)]
-pub(crate) mod goldens;
-#[cfg(test)]
-mod image_sizes;
-#[cfg(test)]
-mod matching;
-#[cfg(test)]
-mod original_flavour;
-#[cfg(test)]
-mod parity;
-#[cfg(test)]
-mod task_goldens;
-#[cfg(test)]
-mod true_size;

@@ -1,0 +1,49 @@
+//! Word and position embeddings with their norm, the first stage of both text towers.
+
+use tch::{TchError, Tensor};
+
+use crate::{
+    checkpoint::config::TextConfig,
+    error::LoadError,
+    layers::{dense::LayerNorm, weight_path::Scope},
+};
+
+#[derive(Debug)]
+pub(crate) struct TextEmbeddings {
+    word: Tensor,
+    position: Tensor,
+    norm: LayerNorm,
+}
+
+impl TextEmbeddings {
+    /// Loads `embeddings.*` below `scope`.
+    pub(crate) fn load(scope: &Scope<'_>, config: &TextConfig) -> Result<Self, LoadError> {
+        let scope = scope.at("embeddings");
+        let hidden = config.hidden_size;
+        Ok(Self {
+            word: scope.tensor("word_embeddings.weight", &[config.vocab_size, hidden])?,
+            position: scope
+                .tensor("position_embeddings.weight", &[config.max_position_embeddings, hidden])?,
+            norm: LayerNorm::load(&scope.at("LayerNorm"), hidden, config.layer_norm_eps)?,
+        })
+    }
+
+    /// Token ids `[rows, tokens]`, the first of them at `position`, to states `[rows, tokens, hidden]`.
+    pub(crate) fn forward(&self, ids: &Tensor, position: i64) -> Result<Tensor, TchError> {
+        let (_, tokens) = ids.size2()?;
+        let mut states = Tensor::f_embedding(&self.word, ids, -1, false, false)?;
+        self.norm.forward(&states.f_add_(&self.position.f_narrow(0, position, tokens)?)?)
+    }
+
+    /// Token ids `[tokens]`, each at its of `positions` `[tokens]`, or `[rows, 1]`, all at the one position of `[1]`; both are on
+    /// the device.
+    pub(crate) fn forward_at(&self, ids: &Tensor, positions: &Tensor) -> Result<Tensor, TchError> {
+        let mut states = Tensor::f_embedding(&self.word, ids, -1, false, false)?;
+        self.norm.forward(&states.f_add_(&self.position.f_index_select(0, positions)?)?)
+    }
+
+    /// The word embeddings, `[vocabulary, hidden]`.
+    pub(crate) fn word(&self) -> &Tensor {
+        &self.word
+    }
+}

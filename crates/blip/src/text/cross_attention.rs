@@ -1,0 +1,242 @@
+//! Attention from text to a memory: the question encoder's to an image, the answer decoder's to a question.
+
+use tch::{TchError, Tensor};
+
+use crate::{
+    batch::layout::{Fold, FoldGroup, Source},
+    error::LoadError,
+    layers::{
+        attention::{attend, merge_heads, split_heads},
+        dense::{Dense, LayerNorm, Linear},
+        weight_path::Scope,
+    },
+    text::{
+        absorbed_projection::Absorption, hypotheses::LaneLayout, image_states::LayerMemory,
+        padded_batch::QuestionBatch,
+    },
+};
+
+/// The cross-attention block of a text layer, post-norm.
+#[derive(Debug)]
+pub(crate) struct CrossAttention {
+    query: Dense,
+    /// Keys and values in one product: rows of the weight are all keys, then all values, head-major inside each.
+    key_value: Dense,
+    /// Another way to the same context, for few queries over a long memory.
+    absorption: Option<Absorption>,
+    output: Dense,
+    norm: LayerNorm,
+    heads: i64,
+    head_dim: i64,
+}
+
+impl CrossAttention {
+    /// Loads a block of a layer; `absorbs` if it may go without keys and values where that is cheaper.
+    pub(crate) fn load(
+        scope: &Scope<'_>,
+        hidden: i64,
+        memory_dim: i64,
+        heads: i64,
+        eps: f64,
+        absorbs: bool,
+    ) -> Result<Self, LoadError> {
+        let own = scope.at("self");
+        let key = Linear::load(&own.at("key"), memory_dim, hidden)?;
+        let value = Linear::load(&own.at("value"), memory_dim, hidden)?;
+        let key_value = Linear::fused(&[key, value])?;
+        Ok(Self {
+            query: Dense::load(&own.at("query"), hidden, hidden)?,
+            absorption: absorbs.then(|| Absorption::new(&key_value, heads)).transpose()?,
+            key_value: Dense::new(key_value)?,
+            output: Dense::load(&scope.at("output.dense"), hidden, hidden)?,
+            norm: LayerNorm::load(&scope.at("output.LayerNorm"), hidden, eps)?,
+            heads,
+            head_dim: hidden / heads,
+        })
+    }
+
+    /// Keys and values of a memory `[rows, positions, memory dim]`, side by side: `[rows, positions, 2 * hidden]`.
+    pub(crate) fn project(&self, memory: &Tensor) -> Result<Tensor, TchError> {
+        self.key_value.forward(memory)
+    }
+
+    /// Attends from `states` `[lanes, positions, hidden]` to keys and values that [`Self::project`] made; `layout` says which
+    /// lanes read which memory. There is no order among queries, so all lanes of a memory are one row of queries over it.
+    pub(crate) fn attend_projected(
+        &self,
+        states: &Tensor,
+        key_value: &Tensor,
+        mask: Option<&Tensor>,
+        layout: &LaneLayout,
+    ) -> Result<Tensor, TchError> {
+        let query = self.query.forward(states)?;
+        let context = match layout.groups() {
+            [only] => self.lanes_context(&query, key_value, mask, only.lanes)?,
+            groups => {
+                let contexts = groups.iter().map(|group| {
+                    let query = query.f_narrow(0, group.first_lane, group.memories * group.lanes)?;
+                    let of_group = |tensor: &Tensor| tensor.f_narrow(0, group.first_memory, group.memories);
+                    let mask = mask.map(of_group).transpose()?;
+                    self.lanes_context(&query, &of_group(key_value)?, mask.as_ref(), group.lanes)
+                });
+                Tensor::f_cat(&contexts.collect::<Result<Vec<_>, _>>()?, 0)?
+            }
+        };
+        self.norm.forward_residual(self.output.forward(&context)?, states)
+    }
+
+    /// The context of `query` `[memories * lanes, positions, hidden]`, of the same shape.
+    fn lanes_context(
+        &self,
+        query: &Tensor,
+        key_value: &Tensor,
+        mask: Option<&Tensor>,
+        lanes: i64,
+    ) -> Result<Tensor, TchError> {
+        let (rows, positions, hidden) = query.size3()?;
+        let query = query.f_view([rows / lanes, lanes * positions, hidden])?;
+        let context = self.context(&split_heads(&query, self.heads)?, key_value, mask)?;
+        merge_heads(&context)?.f_view([rows, positions, hidden])
+    }
+
+    fn context(&self, query: &Tensor, key_value: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, TchError> {
+        let (rows, positions, _) = key_value.size3()?;
+        let key_value =
+            key_value.f_view([rows, positions, 2, self.heads, self.head_dim])?.f_permute([2, 0, 3, 1, 4])?;
+        attend(query, &key_value.f_select(0, 0)?, &key_value.f_select(0, 1)?, mask)
+    }
+
+    /// Attends from the `states` of `texts` to their images, both in the order of `fold`. Every image token is valid, so there
+    /// is no mask.
+    pub(crate) fn attend_images(
+        &self,
+        states: &Tensor,
+        texts: &QuestionBatch,
+        mut images: LayerMemory<'_>,
+        fold: &Fold,
+    ) -> Result<Tensor, TchError> {
+        let query = texts.pad(self.query.forward(states)?)?;
+        let contexts = fold
+            .groups
+            .iter()
+            .enumerate()
+            .map(|(index, group)| {
+                let source = group.of(&fold.sources).first().copied();
+                self.group_context(&query, &mut images, (index, group), source)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let context = texts.unpad(joined(&contexts)?)?;
+        self.norm.forward_residual(self.output.forward(&context)?, states)
+    }
+
+    fn group_context(
+        &self,
+        query: &Tensor,
+        images: &mut LayerMemory<'_>,
+        (index, group): (usize, &FoldGroup),
+        source: Option<Source>,
+    ) -> Result<Tensor, TchError> {
+        let (_, longest, hidden) = query.size3()?;
+        let rows = group.images * group.questions;
+        let queries = group.questions * longest;
+        // All questions on an image as one row of queries.
+        let query = query.f_narrow(0, group.first_row, rows)?.f_view([
+            group.images,
+            queries,
+            self.heads,
+            self.head_dim,
+        ])?;
+        let by_head = query.f_transpose(1, 2)?;
+        let all_features = images.features;
+        let features = || all_features.f_narrow(0, group.first_image, group.images);
+        let context = match (source, images.places_of(index)) {
+            (Some(Source::Kept(_)), Some((kept, places))) => {
+                let mut first = 0;
+                let contexts = kept.read(places)?.into_iter().map(|key_value| {
+                    let images = key_value.size3()?.0;
+                    let query = by_head.f_narrow(0, first, images)?;
+                    first += images;
+                    self.context(&query, &key_value, None)
+                });
+                joined(&contexts.collect::<Result<Vec<_>, _>>()?)?
+            }
+            (Some(Source::Keep(_)), Some((kept, places))) => {
+                let made = self.project(&features()?)?;
+                kept.store(places, &made)?;
+                self.context(&by_head, &made, None)?
+            }
+            _ => match &self.absorption {
+                Some(absorption) if absorption.is_cheaper(queries, all_features.size3()?.1) => {
+                    absorption.context(&query, &features()?)?.f_transpose(1, 2)?
+                }
+                _ => self.context(&by_head, &self.project(&features()?)?, None)?,
+            },
+        };
+        context.f_transpose(1, 2)?.f_reshape([rows, longest, hidden])
+    }
+
+    /// Numbers that a key and a value of one token have together.
+    pub(crate) fn key_value_width(&self) -> i64 {
+        2 * self.heads * self.head_dim
+    }
+
+    /// With so many queries over a memory of `tokens`, projecting it costs no more than absorbing the projections; where
+    /// nothing is absorbed it is always the way.
+    pub(crate) fn queries_worth_projecting(&self, tokens: i64) -> i64 {
+        self.absorption.as_ref().map_or(0, |absorption| absorption.queries_worth_projecting(tokens))
+    }
+}
+
+/// `parts` one behind the other along their first dimension; a single one as it is.
+fn joined(parts: &[Tensor]) -> Result<Tensor, TchError> {
+    match parts {
+        [only] => Ok(only.shallow_clone()),
+        many => Tensor::f_cat(many, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::{
+        cache::slot_pool::{Places, Slots},
+        layers::dense::random,
+    };
+
+    #[test]
+    fn keys_and_values_are_the_same_wherever_they_are_read() {
+        let (hidden, heads) = (64, 4);
+        let dense = |outputs| Dense::new(random::linear(hidden, outputs)).unwrap();
+        let attention = CrossAttention {
+            query: dense(hidden),
+            key_value: dense(2 * hidden),
+            absorption: None,
+            output: dense(hidden),
+            norm: random::norm(hidden),
+            heads,
+            head_dim: hidden / heads,
+        };
+        // Of the second size, each image's are read where they lie.
+        for tokens in [9, 2_100] {
+            let features = random::tensor(&[3, tokens, hidden]);
+            let states = random::tensor(&[4, 5, hidden]);
+            let texts = QuestionBatch::new(&[[0; 5].as_slice(); 4], 0, Device::Cpu, Kind::Float).unwrap();
+            let mut kept = Slots(random::tensor(&[4, tokens, 2 * hidden]));
+            let places = |slots: &[i64]| Places::new(slots.to_vec(), Device::Cpu).unwrap();
+            kept.store(&places(&[3, 0, 2]), &attention.project(&features).unwrap()).unwrap();
+            // Two images have a question each, the third has two.
+            let of_groups = [[3, 0].as_slice(), &[2]].map(|slots| Some(places(slots)));
+            let attend = |sources: [Source; 3], kept| {
+                let fold = Fold::with_sources(&[0, 1, 2, 2], 0..4, |_| sources.to_vec());
+                let images = LayerMemory { features: &features, key_values: kept };
+                attention.attend_images(&states, &texts, images, &fold).unwrap()
+            };
+            let made = attend([Source::Features; 3], None);
+            let read = attend([3, 0, 2].map(Source::Kept), Some((kept, of_groups.as_slice())));
+            let difference = (made - read).abs().max().double_value(&[]);
+            assert!(difference < 1e-4, "{tokens} tokens: {difference}");
+        }
+    }
+}
