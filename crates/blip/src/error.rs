@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tch::TchError;
 
-use crate::device::selection::Dtype;
+use crate::dtype::Dtype;
 
 /// Why a checkpoint could not be loaded. Each message names the file and what was expected of it.
 #[derive(Debug, thiserror::Error)]

@@ -14,42 +14,48 @@
 //!
 //! Modules are listed from top to bottom. Each uses only modules below it.
 
-mod batch;
-mod cache;
-mod checkpoint;
-mod convert;
-mod cpu;
-mod cuda_graphs;
-mod decoder;
-mod device;
-mod encode;
-mod error;
-mod generation;
-mod heads;
-mod layers;
 mod model;
-pub mod preprocess;
+mod heads;
 mod ranking;
-mod text;
+mod generation;
+mod encode;
+mod cuda_graphs;
+mod cpu;
+mod decoder;
 mod vision;
+mod text;
+mod cache;
+mod layers;
+mod convert;
+mod options;
+mod device;
+mod checkpoint;
+mod batch;
+pub mod preprocess;
+mod error;
+mod dtype;
 
 #[cfg(test)]
 mod tests;
 
-pub use batch::rows::{ImageInput, RowAnswer, RowError, RowInput, RowSink};
+pub use batch::rows::{ImageInput, ImageKey, RowAnswer, RowError, RowInput, RowSink};
 pub use batch::task::{
     Generation, MatchScores, RankedCandidate, Ranking, RowOutput, RowTask, Sampling, Sequence,
 };
-pub use cache::{features::ImageKey, shared::SharedImages};
-pub use checkpoint::config::{Architecture, BlipConfig, GenerationConfig, TextConfig, VisionConfig};
+pub use cache::shared::SharedImages;
+pub use checkpoint::config::{
+    Architecture, BlipConfig, generation::GenerationConfig, text::TextConfig, vision::VisionConfig,
+};
 pub use checkpoint::conventions::Flavour;
 pub use checkpoint::files::ModelFiles;
 pub use checkpoint::tokenizer::{TokenizeError, Tokenizer};
 pub use checkpoint::weights::Weights;
 pub use checkpoint::{Checkpoint, CheckpointOptions};
-pub use convert::{ConvertError, WrittenFile, convert};
+pub use convert::{WrittenFile, convert, error::ConvertError};
 pub use device::kernel_backend::{CpuKernels, CudaKernels};
-pub use device::selection::{ChosenDevice, DeviceError, DeviceRequest, Dtype, VisionDtype, open_device};
+pub use device::selection::{ChosenDevice, DeviceError, DeviceRequest, open_device};
+pub use dtype::{Dtype, VisionDtype};
 pub use error::{LoadError, ModelError};
-pub use model::{Model, ModelOptions};
+pub use model::Model;
+pub use options::ModelOptions;
 pub use preprocess::{Pixels, Preprocessor, RgbView};

@@ -1,7 +1,5 @@
 //! The whole model: images and texts in, what is wanted of them out, row by row.
 
-use std::num::NonZeroUsize;
-
 use tch::Device;
 
 use crate::{
@@ -18,77 +16,18 @@ use crate::{
     cpu::{vision_encoder::SliceVision, worker_pool::Team},
     cuda_graphs::DeviceGraphs,
     device::{
-        kernel_backend::{CpuKernels, CudaKernels},
-        selection::{Dtype, VisionDtype},
+        kernel_backend::CudaKernels,
         stage_timer::{DeviceClock, Stage, Stopwatch},
     },
+    dtype::Dtype,
     encode::{encoded_batch::EncodedBatch, image_cache::SeenImages, image_encoder::ImageEncoder},
     error::{LoadError, ModelError},
-    generation::greedy::Stop,
+    generation::stopping_criteria::Stop,
     heads::{captioning::Captioning, question_answering::QuestionAnswering, retrieval::Retrieval},
     layers::{fused_norm::OwnNorms, weight_path::Scope},
+    options::{ModelOptions, image_bytes},
     vision::encoder::VisionEncoder,
 };
-
-/// What a user may choose of a model's running, beyond its device and dtype.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ModelOptions {
-    /// Memory for the features of images that were seen, in bytes; at least one batch of images is always kept.
-    pub feature_cache_bytes: usize,
-    /// Memory for the keys and values that questions read of images which are asked about again and again, in bytes; 0 keeps none.
-    pub key_value_cache_bytes: usize,
-    /// Distinct images that one batch may have.
-    pub max_batch_images: usize,
-    /// Images that go through the vision encoder together; more need more memory for activations.
-    pub vision_pass_images: usize,
-    /// The number format of the image encoder's products.
-    pub vision_dtype: VisionDtype,
-    /// Whose kernels compute on the CPU.
-    pub cpu_kernels: CpuKernels,
-    /// Whose kernels compute on CUDA what lies between the products.
-    pub cuda_kernels: CudaKernels,
-    /// Tokens that an answer may have, if not the checkpoint's own number.
-    pub max_new_tokens: Option<i64>,
-    /// Launch small batches as CUDA graphs. Off by default: see `docs/decisions/cuda-graphs.md`.
-    pub cuda_graphs: bool,
-}
-
-impl ModelOptions {
-    /// Sane choices for a device.
-    pub fn for_device(device: Device) -> Self {
-        if device.is_cuda() {
-            Self {
-                feature_cache_bytes: 4 << 30,
-                key_value_cache_bytes: 1 << 30,
-                max_batch_images: 128,
-                vision_pass_images: 16,
-                vision_dtype: VisionDtype::AsModel,
-                cpu_kernels: CpuKernels::Auto,
-                cuda_kernels: CudaKernels::LibTorch,
-                max_new_tokens: None,
-                cuda_graphs: false,
-            }
-        } else {
-            Self {
-                feature_cache_bytes: 512 << 20,
-                key_value_cache_bytes: 512 << 20,
-                max_batch_images: 16,
-                vision_pass_images: 4,
-                vision_dtype: VisionDtype::AsModel,
-                cpu_kernels: CpuKernels::Auto,
-                cuda_kernels: CudaKernels::LibTorch,
-                max_new_tokens: None,
-                cuda_graphs: false,
-            }
-        }
-    }
-
-    /// Images whose features are kept: as many as fit, and at least a batch of them.
-    pub(crate) fn feature_slots(&self, config: &BlipConfig, dtype: Dtype) -> NonZeroUsize {
-        let slots = (self.feature_cache_bytes / image_bytes(config, dtype).max(1)).max(self.max_batch_images);
-        NonZeroUsize::new(slots).unwrap_or(NonZeroUsize::MIN)
-    }
-}
 
 /// A BLIP model on one device. Stays on the thread that loaded it.
 #[derive(Debug)]
@@ -354,12 +293,6 @@ fn load_image_encoder(
     let vision = VisionEncoder::load(root, config, scale, offset, dtype.kind(), options.vision_dtype)?;
     let sizes = [options.max_batch_images, options.vision_pass_images];
     Ok(ImageEncoder::on_tensors(vision, config, device, sizes)?)
-}
-
-/// Size of one image's features in bytes.
-fn image_bytes(config: &BlipConfig, dtype: Dtype) -> usize {
-    let numbers = config.vision.tokens() * config.vision.hidden_size;
-    usize::try_from(numbers).unwrap_or(0) * dtype.kind().elt_size_in_bytes()
 }
 
 #[cfg(test)]

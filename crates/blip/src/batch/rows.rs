@@ -4,9 +4,11 @@ use std::time::Duration;
 
 use crate::{
     batch::task::{RowOutput, RowTask},
-    cache::features::ImageKey,
     preprocess::Pixels,
 };
+
+/// Identity of an image: the digest of its bytes.
+pub type ImageKey = [u8; 32];
 
 /// A distinct image of a batch.
 #[derive(Debug, Clone, Copy)]

@@ -12,8 +12,11 @@ use lru::LruCache;
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
-    batch::layout::{Fold, Source},
-    cache::{features::ImageKey, slot_pool::Slots},
+    batch::{
+        layout::{Fold, Source},
+        rows::ImageKey,
+    },
+    cache::{key_value_shape::KeyValueShape, slot_pool::Slots},
 };
 
 #[derive(Debug)]
@@ -28,34 +31,6 @@ pub(crate) struct KeyValueCache {
     queries: HashMap<ImageKey, i64>,
     /// An image gets a slot for this many queries; 0 where keys and values are made for each batch in any case.
     price: i64,
-}
-
-/// What the cache is made for.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct KeyValueShape {
-    /// Layers that attend to images.
-    pub(crate) layers: i64,
-    /// Tokens of an image.
-    pub(crate) tokens: i64,
-    /// A key and a value of one token in one layer, in numbers.
-    pub(crate) width: i64,
-}
-
-impl KeyValueShape {
-    /// Size of one image's keys and values, in bytes.
-    pub(crate) fn bytes(&self, kind: Kind) -> usize {
-        self.numbers() * kind.elt_size_in_bytes()
-    }
-
-    /// Numbers of one image's keys and values in all layers.
-    pub(crate) fn numbers(&self) -> usize {
-        usize::try_from(self.layers).unwrap_or(0) * self.layer_numbers()
-    }
-
-    /// Those of one layer.
-    pub(crate) fn layer_numbers(&self) -> usize {
-        usize::try_from(self.tokens * self.width).unwrap_or(0)
-    }
 }
 
 impl KeyValueCache {

@@ -5,13 +5,10 @@
 use lru::LruCache;
 use tch::{Device, Kind, TchError, Tensor};
 
-use crate::cache::{
-    shared::Numbers,
-    slot_pool::{Places, Slots},
+use crate::{
+    batch::rows::ImageKey,
+    cache::slot_pool::{Places, Slots},
 };
-
-/// Identity of an image: the digest of its bytes.
-pub type ImageKey = [u8; 32];
 
 #[derive(Debug)]
 pub(crate) struct FeatureCache {
@@ -107,43 +104,12 @@ impl FeatureCache {
     }
 
     /// The features in `slots`, `[slots.len(), tokens, hidden]`.
-    fn gather(&self, slots: &[i64]) -> Result<Tensor, TchError> {
+    pub(crate) fn gather(&self, slots: &[i64]) -> Result<Tensor, TchError> {
         self.pool.gather(&self.places(slots)?)
     }
 
     fn places(&self, slots: &[i64]) -> Result<Places, TchError> {
         Places::new(slots.to_vec(), self.pool.0.device())
-    }
-}
-
-/// The features of a batch's images, in the order of its fold.
-#[derive(Debug)]
-pub(crate) enum BatchFeatures<'a> {
-    /// In these slots of the cache.
-    Slots(&'a FeatureCache, Vec<i64>),
-    /// Each image's `[tokens, hidden]` by itself, in the CPU's memory.
-    Numbers(Vec<Numbers>, [i64; 2]),
-}
-
-impl BatchFeatures<'_> {
-    /// All of them, `[images, tokens, hidden]`.
-    pub(crate) fn gather(&self) -> Result<Tensor, TchError> {
-        match self {
-            Self::Slots(cache, slots) => cache.gather(slots),
-            Self::Numbers(images, shape) => {
-                let images = images.iter().map(|image| Tensor::f_from_slice(image)?.f_view(*shape));
-                Tensor::f_stack(&images.collect::<Result<Vec<_>, _>>()?, 0)
-            }
-        }
-    }
-
-    /// Those of the image at `place`, `[tokens, hidden]`, where each is by itself.
-    pub(crate) fn numbers(&self, place: usize) -> Result<&[f32], TchError> {
-        let image = match self {
-            Self::Slots(..) => None,
-            Self::Numbers(images, _) => images.get(place),
-        };
-        image.map(|image| &**image).ok_or_else(|| TchError::Shape(format!("no numbers of image {place}")))
     }
 }
 

@@ -61,14 +61,14 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::dense::random;
+    use crate::tests::random_layers;
 
     #[test]
     fn large_slots_are_read_where_they_lie_and_small_ones_side_by_side() {
         for (numbers, pieces) in
             [(LARGEST_COPIED_BYTES as i64 / 4, 1), (LARGEST_COPIED_BYTES as i64 / 4 + 1, 3)]
         {
-            let slots = Slots(random::tensor(&[4, numbers]));
+            let slots = Slots(random_layers::tensor(&[4, numbers]));
             let places = Places::new(vec![2, 0, 3], Device::Cpu).unwrap();
             let read = slots.read(&places).unwrap();
             assert_eq!(read.len(), pieces);

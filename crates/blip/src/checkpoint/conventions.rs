@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use crate::{
     batch::task::Generation,
     checkpoint::{
-        config::{Architecture, BlipConfig, VisionConfig},
+        config::{Architecture, BlipConfig, vision::VisionConfig},
         text_normalization,
     },
 };

@@ -1,18 +1,18 @@
 //! A checkpoint that is open and checked: its configuration, tokenizer, preprocessing and weights.
 
-pub(crate) mod config;
+pub(crate) mod parameter_count;
+pub(crate) mod tokenizer;
 pub(crate) mod conventions;
+pub(crate) mod config;
+pub(crate) mod text_normalization;
+pub(crate) mod weights;
 pub(crate) mod files;
 pub(crate) mod mmap;
-pub(crate) mod parameter_count;
-pub(crate) mod text_normalization;
-pub(crate) mod tokenizer;
-pub(crate) mod weights;
 
 use crate::{
     batch::task::Generation,
     checkpoint::{
-        config::{Architecture, BlipConfig, GenerationConfig},
+        config::{Architecture, BlipConfig, generation::GenerationConfig},
         conventions::Flavour,
         files::ModelFiles,
         tokenizer::Tokenizer,

@@ -1,6 +1,6 @@
 //! How many numbers a model has, by the shapes that its configuration calls for.
 
-use crate::checkpoint::config::{Architecture, BlipConfig, TextConfig, VisionConfig};
+use crate::checkpoint::config::{Architecture, BlipConfig, text::TextConfig, vision::VisionConfig};
 
 impl BlipConfig {
     /// Parameters of the whole model. The vocabulary's rows that the decoder shares with its head are counted once.

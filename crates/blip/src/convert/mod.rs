@@ -1,28 +1,25 @@
 //! A checkpoint of any format to a folder in Hugging Face's layout, its weights in one safetensors file.
 
 pub(crate) mod writer;
+pub(crate) mod error;
 
 use std::{
     ffi::OsStr,
     fs::{self, Permissions},
     io,
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
 };
-
-use safetensors::SafeTensorError;
-use tch::TchError;
 
 use crate::{
     checkpoint::{
         files::{ModelFiles, NEEDED, OPTIONAL, TOKENIZERS},
         weights::Weights,
     },
-    device::selection::Dtype,
+    convert::error::{ConvertError, WEIGHTS},
+    dtype::Dtype,
     error::LoadError,
 };
-
-const WEIGHTS: &str = "model.safetensors";
 
 /// A file of the new folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,50 +28,6 @@ pub struct WrittenFile {
     pub name: String,
     /// Its size, in bytes.
     pub bytes: u64,
-}
-
-/// Why a checkpoint was not converted; the output is then as it was.
-#[derive(Debug, thiserror::Error)]
-pub enum ConvertError {
-    /// The checkpoint itself cannot be read.
-    #[error(transparent)]
-    Load(#[from] LoadError),
-    /// The output is there already, and may not be replaced.
-    #[error("output {} exists", .0.display())]
-    Exists(PathBuf),
-    /// The output may be replaced, but is more than a converted checkpoint.
-    #[error("output {} has {file}, which is no file of a converted model", folder.display())]
-    Foreign {
-        /// The output.
-        folder: PathBuf,
-        /// What would be lost.
-        file: String,
-    },
-    /// Numbers of the tensor are beyond the largest of the format.
-    #[error("tensor {tensor} has numbers too large for {dtype}")]
-    TooLarge {
-        /// The state-dict name.
-        tensor: String,
-        /// The format.
-        dtype: Dtype,
-    },
-    /// The operating system refused.
-    #[error("cannot write {}: {source}", path.display())]
-    Write {
-        /// What was being written.
-        path: PathBuf,
-        /// What the operating system said.
-        source: io::Error,
-    },
-    /// The weights cannot be written.
-    #[error("cannot write {WEIGHTS}: {0}")]
-    Safetensors(#[from] SafeTensorError),
-    /// The same, in the operating system's words.
-    #[error("cannot write {WEIGHTS}: {0}")]
-    Sync(#[from] io::Error),
-    /// LibTorch refused, most often for lack of memory.
-    #[error("libtorch: {0}")]
-    Torch(#[from] TchError),
 }
 
 /// Writes the model of `files` as `dtype` to the folder `output`, which it becomes in one step when all is written.
@@ -189,6 +142,8 @@ fn put_in_place(written: &Path, output: &Path) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use super::*;
     use crate::checkpoint::weights::tests::formats::{golden_with, in_every_pickle};
 

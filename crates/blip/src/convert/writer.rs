@@ -6,10 +6,12 @@ use safetensors::{Dtype as FileDtype, View, serialize_to_file};
 use tch::Tensor;
 
 use crate::{
-    checkpoint::weights::{Entry, Weights},
-    convert::ConvertError,
-    decoder::{HEAD, WORDS},
-    device::selection::Dtype,
+    checkpoint::weights::{
+        Entry, Weights,
+        tensor_names::{HEAD, WORDS},
+    },
+    convert::error::ConvertError,
+    dtype::Dtype,
 };
 
 /// A tensor on its way into the file.

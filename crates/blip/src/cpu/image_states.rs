@@ -5,7 +5,7 @@ use tch::TchError;
 
 use crate::{
     batch::layout::Source,
-    cache::{features::BatchFeatures, shared::BatchKeyValues},
+    cache::{batch_features::BatchFeatures, batch_key_values::BatchKeyValues},
     cpu::{buffer_pool::Buffer, load::size},
 };
 

@@ -5,11 +5,11 @@ use tch::{Kind, TchError, Tensor};
 
 use crate::{
     error::LoadError,
-    layers::{dense, weight_path::Scope},
+    layers::{linear, weight_path::Scope},
 };
 
 /// A layer's weights, laid out.
-pub(super) fn linear(layer: &dense::Linear) -> Result<Linear, LoadError> {
+pub(super) fn linear(layer: &linear::Linear) -> Result<Linear, LoadError> {
     let inputs = layer.weight.size2()?.1;
     let (weight, bias) = (copied(&layer.weight)?, copied(&layer.bias)?);
     let linear = Linear::new(&weight, &bias, usize::try_from(inputs).unwrap_or(0));
@@ -18,7 +18,7 @@ pub(super) fn linear(layer: &dense::Linear) -> Result<Linear, LoadError> {
 
 /// Loads `weight` `[out, in]` and `bias` `[out]` below `scope`.
 pub(super) fn load_linear(scope: &Scope<'_>, inputs: i64, outputs: i64) -> Result<Linear, LoadError> {
-    linear(&dense::Linear::load(scope, inputs, outputs)?)
+    linear(&linear::Linear::load(scope, inputs, outputs)?)
 }
 
 /// Several layers below `scope` with the same input as one; outputs lie side by side in the order given.
@@ -28,8 +28,8 @@ pub(super) fn load_fused<const PARTS: usize>(
     inputs: i64,
     outputs: i64,
 ) -> Result<Linear, LoadError> {
-    let parts = names.into_iter().map(|name| dense::Linear::load(&scope.at(name), inputs, outputs));
-    linear(&dense::Linear::fused(&parts.collect::<Result<Vec<_>, _>>()?)?)
+    let parts = names.into_iter().map(|name| linear::Linear::load(&scope.at(name), inputs, outputs));
+    linear(&linear::Linear::fused(&parts.collect::<Result<Vec<_>, _>>()?)?)
 }
 
 /// Loads `weight` and `bias`, both `[size]`, below `scope`.

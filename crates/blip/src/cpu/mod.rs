@@ -5,14 +5,14 @@
 //! Where a layer has a few hundred thousand weights, that is more than the arithmetic (docs/decisions/own-kernels.md). What is
 //! asked more rarely (beams, draws, candidates, captions, matching) goes through the other modules, with the same image features.
 
-pub(crate) mod buffer_pool;
-pub(crate) mod image_states;
-pub(crate) mod load;
-pub(crate) mod quantizable_linear;
 pub(crate) mod text_decoder;
 pub(crate) mod text_encoder;
+pub(crate) mod image_states;
 pub(crate) mod text_layer;
 pub(crate) mod vision_encoder;
+pub(crate) mod buffer_pool;
+pub(crate) mod quantizable_linear;
+pub(crate) mod load;
 pub(crate) mod worker_pool;
 
 #[cfg(test)]
@@ -22,7 +22,7 @@ use crate::{
     checkpoint::config::BlipConfig,
     cpu::{text_decoder::SliceDecoder, text_encoder::SliceQuestionEncoder},
     error::LoadError,
-    layers::{dense::Linear, weight_path::Scope},
+    layers::{linear::Linear, weight_path::Scope},
 };
 
 /// What answers questions: an encoder of questions and a decoder of answers.

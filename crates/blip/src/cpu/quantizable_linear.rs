@@ -5,9 +5,9 @@ use tch::TchError;
 
 use crate::{
     cpu::load::{copied, linear, size},
-    device::selection::VisionDtype,
+    dtype::VisionDtype,
     error::LoadError,
-    layers::{dense, weight_path::Scope},
+    layers::{linear, weight_path::Scope},
 };
 
 /// `x W^T + b`.
@@ -34,7 +34,7 @@ impl Product {
         outputs: i64,
         dtype: VisionDtype,
     ) -> Result<Self, LoadError> {
-        let layer = dense::Linear::load(scope, inputs, outputs)?;
+        let layer = linear::Linear::load(scope, inputs, outputs)?;
         Ok(match dtype {
             VisionDtype::AsModel => Self::F32(linear(&layer)?),
             VisionDtype::Int8 => {

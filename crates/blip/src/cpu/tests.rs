@@ -5,15 +5,13 @@ use tch::{Device, Kind, Tensor};
 use crate::{
     CpuKernels, Dtype, ModelOptions, VisionDtype,
     batch::layout::Fold,
-    cache::{
-        features::BatchFeatures,
-        shared::{Numbers, SharedImages},
-    },
+    cache::batch_key_values::BatchKeyValues,
+    cache::{batch_features::BatchFeatures, float_buffer::Numbers, shared::SharedImages},
     cpu::{
         SliceAnswering, image_states::Images, text_encoder::QuestionStates, vision_encoder::SliceVision,
         worker_pool::Team,
     },
-    decoder::vocabulary,
+    decoder::vocabulary_layer::vocabulary,
     layers::weight_path::Scope,
     tests::golden_files::{Golden, goldens},
 };
@@ -38,7 +36,7 @@ fn vision(golden: &Golden, dtype: VisionDtype, threads: usize) -> SliceVision {
 fn answering(golden: &Golden) -> SliceAnswering {
     let (root, config) = (scope(golden), golden.checkpoint.config());
     let shape = [config.text.vocab_size, config.text.hidden_size];
-    let word = root.tensor(crate::decoder::WORDS, &shape).unwrap();
+    let word = root.tensor(crate::checkpoint::weights::tensor_names::WORDS, &shape).unwrap();
     let vocabulary = vocabulary(golden.checkpoint.weights(), &root, config, &word).unwrap();
     SliceAnswering::load(&root, config, &vocabulary).unwrap()
 }
@@ -82,7 +80,7 @@ fn read(golden: &Golden, answering: &SliceAnswering) -> (QuestionStates, Fold) {
     let ids: Vec<&[i64]> = fold.rows.iter().map(|&row| &golden.cases[row].input_ids[..]).collect();
     let options = ModelOptions { cpu_kernels: CpuKernels::Own, ..golden.options() };
     let memory = SharedImages::for_models(&golden.checkpoint, Device::Cpu, Dtype::F32, &options).unwrap();
-    let mut kept = memory.key_values();
+    let mut kept = BatchKeyValues::new(&memory);
     let mut images = Images::new(&features, &mut kept, tokens);
     (answering.questions.forward(&ids, &mut images, &fold).unwrap(), fold)
 }

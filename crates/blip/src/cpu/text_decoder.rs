@@ -5,16 +5,16 @@ use std::{cell::RefCell, ops::Range};
 use cpu_kernels::{After, Heads, LayerNorm, Linear, Rows, attend_one, log_sum_exp};
 
 use crate::{
-    checkpoint::config::BlipConfig,
+    checkpoint::{config::BlipConfig, weights::tensor_names::HEAD},
     cpu::{
         buffer_pool::{Buffer, Buffers, Loan, Spares},
         load::{linear, load_linear, load_norm},
-        text_encoder::{QuestionStates, heads},
+        text_encoder::QuestionStates,
         text_layer::{TextEmbeddings, TextLayer},
     },
-    decoder::{Choice, HEAD},
+    decoder::token_choice::Choice,
     error::LoadError,
-    layers::{dense, weight_path::Scope},
+    layers::{linear, weight_path::Scope},
 };
 
 #[derive(Debug)]
@@ -51,7 +51,7 @@ impl SliceDecoder {
     pub(super) fn load(
         root: &Scope<'_>,
         config: &BlipConfig,
-        vocabulary: &dense::Linear,
+        vocabulary: &linear::Linear,
     ) -> Result<Self, LoadError> {
         let (bert, head, text) = (root.at("text_decoder.bert"), root.at(HEAD), &config.text);
         let layers = (0..text.num_hidden_layers)
@@ -69,7 +69,7 @@ impl SliceDecoder {
                 text.layer_norm_eps,
             )?,
             vocabulary: linear(vocabulary)?,
-            heads: heads(config),
+            heads: config.text.head_layout(),
             buffers: RefCell::default(),
             spares: Spares::default(),
         })

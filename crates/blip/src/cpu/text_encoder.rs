@@ -7,7 +7,6 @@ use tch::{TchError, Tensor};
 
 use crate::{
     batch::layout::Fold,
-    cache::cross_attention::KeyValueShape,
     checkpoint::config::BlipConfig,
     cpu::{
         buffer_pool::{Buffer, Buffers, Loan, Spares},
@@ -51,7 +50,7 @@ impl SliceQuestionEncoder {
         Ok(Self {
             embeddings: TextEmbeddings::load(&scope, text)?,
             layers,
-            heads: heads(config),
+            heads: config.text.head_layout(),
             buffers: RefCell::default(),
             spares: Spares::default(),
         })
@@ -172,16 +171,4 @@ fn tokens_of(places: &[Range<usize>], rows: Range<usize>) -> Range<usize> {
         (Some(first), Some(last)) => first.start..last.end,
         _ => 0..0,
     }
-}
-
-/// What the layers keep of an image.
-pub(crate) fn key_value_shape(config: &BlipConfig) -> KeyValueShape {
-    let width = heads(config).packed_len(size(config.vision.tokens())) as i64;
-    KeyValueShape { layers: config.text.num_hidden_layers, tokens: 1, width }
-}
-
-/// How the text towers cut a row into heads.
-pub(super) fn heads(config: &BlipConfig) -> Heads {
-    let heads = config.text.num_attention_heads();
-    Heads::new(size(heads), size(config.text.hidden_size / heads.max(1)))
 }

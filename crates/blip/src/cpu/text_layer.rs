@@ -3,7 +3,7 @@
 use cpu_kernels::{After, LayerNorm, Linear};
 
 use crate::{
-    checkpoint::config::TextConfig,
+    checkpoint::config::text::TextConfig,
     cpu::{
         buffer_pool::Buffer,
         load::{load_fused, load_linear, load_norm},

@@ -12,16 +12,16 @@ use std::{
 use cpu_kernels::{After, Heads, LayerNorm, Linear, Rows};
 
 use crate::{
-    checkpoint::config::VisionConfig,
+    checkpoint::config::vision::VisionConfig,
     cpu::{
         buffer_pool::{Buffer, Buffers},
         load::{copied, linear, load_norm, size},
         quantizable_linear::Product,
         worker_pool::Team,
     },
-    device::selection::VisionDtype,
+    dtype::VisionDtype,
     error::LoadError,
-    layers::{dense, position_embeddings, weight_path::Scope},
+    layers::{linear, position_embeddings, weight_path::Scope},
     preprocess::Pixels,
 };
 
@@ -226,7 +226,7 @@ impl Patches {
         offset: [f32; 3],
     ) -> Result<Self, LoadError> {
         let (hidden, side) = (config.hidden_size, config.patch_size);
-        let product = dense::Linear::load_patches(&embeddings.at("patch_embedding"), side, hidden)?;
+        let product = linear::Linear::load_patches(&embeddings.at("patch_embedding"), side, hidden)?;
         let [red, green, blue] = scale;
         let [red_offset, green_offset, blue_offset] = offset;
         Ok(Self {

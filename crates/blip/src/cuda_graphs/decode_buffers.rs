@@ -3,10 +3,11 @@
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
-    checkpoint::config::TextConfig,
+    checkpoint::config::text::TextConfig,
     decoder::{
-        AnswerDecoder, Choice, choose, read_choices,
+        AnswerDecoder,
         state::{DecoderState, LayerState, Position},
+        token_choice::{Choice, choose, read_choices},
     },
     device::transfer::to_device,
     layers::attention::{lowest, padding_mask},

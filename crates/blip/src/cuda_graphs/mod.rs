@@ -18,7 +18,7 @@ use crate::{
     batch::layout::Fold,
     checkpoint::config::BlipConfig,
     cuda_graphs::decode_buffers::DecodeBuffers,
-    decoder::{AnswerDecoder, Choice},
+    decoder::{AnswerDecoder, token_choice::Choice},
     layers::attention::lowest,
     text::{encoder::QuestionEncoder, image_states::ImageMemory, padded_batch::QuestionBatch},
     vision::encoder::VisionEncoder,

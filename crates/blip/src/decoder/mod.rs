@@ -2,6 +2,8 @@
 //! features where captions are written), and a head over the vocabulary (`text_decoder` of the reference). One token a step
 //! for all rows at once.
 
+pub(crate) mod vocabulary_layer;
+pub(crate) mod token_choice;
 pub(crate) mod start_token;
 pub(crate) mod state;
 
@@ -10,24 +12,20 @@ use std::cell::OnceCell;
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
-    checkpoint::{config::BlipConfig, weights::Weights},
+    checkpoint::{
+        config::BlipConfig,
+        weights::{Weights, tensor_names::HEAD},
+    },
     decoder::{
         start_token::DecoderStart,
         state::{DecoderState, LayerState, Position},
+        vocabulary_layer::{WEIGHT, is_tied, vocabulary},
     },
-    device::transfer::{to_device, to_host},
+    device::transfer::to_device,
     error::LoadError,
-    layers::{
-        dense::{Dense, LayerNorm, Linear},
-        text_embeddings::TextEmbeddings,
-        weight_path::Scope,
-    },
+    layers::{dense::Dense, layer_norm::LayerNorm, text_embeddings::TextEmbeddings, weight_path::Scope},
     text::{hypotheses::LaneLayout, layer::TextLayer, self_attention_cache::Past},
 };
-
-pub(crate) const HEAD: &str = "text_decoder.cls.predictions";
-const WEIGHT: &str = "decoder.weight";
-pub(crate) const WORDS: &str = "text_decoder.bert.embeddings.word_embeddings.weight";
 
 #[derive(Debug)]
 pub(crate) struct AnswerDecoder {
@@ -39,16 +37,6 @@ pub(crate) struct AnswerDecoder {
     /// Made with the first batch.
     first_token: OnceCell<DecoderStart>,
     device: Device,
-}
-
-/// One row's best token at a step.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub(crate) struct Choice {
-    pub(crate) token: i64,
-    /// Its log-probability, a natural logarithm.
-    pub(crate) log_probability: f32,
-    /// How far the second-best token's log-probability is below it.
-    pub(crate) margin: f32,
 }
 
 impl AnswerDecoder {
@@ -166,76 +154,5 @@ impl AnswerDecoder {
         let states = self.transform.forward_gelu(&states.f_select(1, 0)?)?;
         let states = self.transform_norm.forward(&states)?;
         self.vocabulary.forward(&states)?.f_to_kind(Kind::Float)
-    }
-}
-
-/// Whether the files leave the head's last weight to the word embeddings.
-fn is_tied(weights: &Weights) -> bool {
-    let name = format!("{HEAD}.{WEIGHT}");
-    !weights.contains(&name) || weights.equal(&name, WORDS)
-}
-
-/// The head's last layer, from states to logits, whose weight is that of the `word` embeddings unless the files say otherwise.
-pub(crate) fn vocabulary(
-    weights: &Weights,
-    root: &Scope<'_>,
-    config: &BlipConfig,
-    word: &Tensor,
-) -> Result<Linear, LoadError> {
-    let (hidden, vocab) = (config.text.hidden_size, config.text.vocab_size);
-    let (weight_name, bias_name) = (format!("{HEAD}.{WEIGHT}"), format!("{HEAD}.decoder.bias"));
-    let tied = is_tied(weights);
-    Ok(Linear {
-        weight: if tied { word.shallow_clone() } else { root.tensor(&weight_name, &[vocab, hidden])? },
-        bias: root.first_of([&bias_name, &format!("{HEAD}.bias")], &[vocab])?,
-    })
-}
-
-/// The best token of each row of `logits` `[rows, vocabulary]`, with its logit and the next best one: each `[rows, 1]`.
-pub(crate) fn best_two(logits: &Tensor) -> Result<(Tensor, Tensor, Tensor), TchError> {
-    let (first, token) = logits.f_max_dim(-1, true)?;
-    // Two reductions are far quicker than a top-2 over a vocabulary of 30,000.
-    let second = logits.f_scatter_value(-1, &token, f64::NEG_INFINITY)?.f_amax(-1, true)?;
-    Ok((token, first, second))
-}
-
-/// The best token of each row of `logits` `[rows, vocabulary]`, as numbers: `[rows, 4]` in f32.
-pub(crate) fn choose(logits: &Tensor) -> Result<Tensor, TchError> {
-    let total = logits.f_logsumexp(-1, true)?;
-    let (token, first, second) = best_two(logits)?;
-    // Token ids stay below 2^24 (the configuration's limit), so f32 holds them exactly.
-    Tensor::f_cat(&[first, second, token.f_to_kind(Kind::Float)?, total], 1)
-}
-
-/// Brings what [`choose`] found to the host, in one copy.
-pub(crate) fn read_choices(table: &Tensor) -> Result<Vec<Choice>, TchError> {
-    let numbers = to_host(table)?;
-    let (rows, _) = numbers.as_chunks::<4>();
-    let choices = rows.iter().map(|&[first, second, token, total]| Choice {
-        token: token as i64,
-        log_probability: first - total,
-        margin: first - second,
-    });
-    Ok(choices.collect())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_best_token_comes_with_its_log_probability_and_margin() {
-        let logits = Tensor::from_slice(&[0.0f32, 2.0, 1.0, 5.0, -1.0, 0.0]).view([2, 3]);
-        let choices = read_choices(&choose(&logits).unwrap()).unwrap();
-        assert_eq!((choices[0].token, choices[1].token), (1, 0));
-        let total = (0f32.exp() + 2f32.exp() + 1f32.exp()).ln();
-        assert!((choices[0].log_probability - (2.0 - total)).abs() < 1e-6);
-        assert_eq!(choices[0].margin, 1.0);
-    }
-
-    #[test]
-    fn a_row_of_nan_has_no_finite_probability() {
-        let logits = Tensor::from_slice(&[f32::NAN, 0.0, 1.0]).view([1, 3]);
-        assert!(!read_choices(&choose(&logits).unwrap()).unwrap()[0].log_probability.is_finite());
     }
 }

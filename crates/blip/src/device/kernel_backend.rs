@@ -4,7 +4,10 @@ use std::{fmt, str::FromStr};
 
 use tch::Device;
 
-use crate::{device::selection::Dtype, error::LoadError};
+use crate::{
+    dtype::{Dtype, VisionDtype},
+    error::LoadError,
+};
 
 /// Whose kernels compute on the CPU in [`Dtype::F32`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -64,6 +67,21 @@ impl fmt::Display for CpuKernels {
             Self::Own => "own",
             Self::LibTorch => "libtorch",
         })
+    }
+}
+
+impl VisionDtype {
+    /// Whether a model in `dtype` on `device` can have it.
+    ///
+    /// # Errors
+    /// [`LoadError::Int8Elsewhere`] if not.
+    pub fn check(self, device: Device, dtype: Dtype) -> Result<(), LoadError> {
+        match self {
+            Self::Int8 if (device, dtype) != (Device::Cpu, Dtype::F32) => {
+                Err(LoadError::Int8Elsewhere { device: format!("{device:?}").to_lowercase(), dtype })
+            }
+            Self::AsModel | Self::Int8 => Ok(()),
+        }
     }
 }
 
@@ -163,5 +181,18 @@ mod tests {
         );
         assert!(own(Device::Cuda(0), Dtype::Bf16).unwrap_err().ends_with("not one in bf16 on cuda(0)"));
         assert!(CudaKernels::LibTorch.check(Device::Cpu, Dtype::Bf16).is_ok());
+    }
+
+    #[test]
+    fn int8_is_for_a_model_in_f32_on_the_cpu() {
+        let check = |device, dtype| VisionDtype::Int8.check(device, dtype).map_err(|error| error.to_string());
+        assert_eq!(check(Device::Cpu, Dtype::F32), Ok(()));
+        let message = check(Device::Cuda(1), Dtype::F16).unwrap_err();
+        assert_eq!(
+            message,
+            "vision_dtype is int8, which takes a model in f32 on the cpu, not one in f16 on cuda(1)"
+        );
+        assert!(check(Device::Cpu, Dtype::Bf16).is_err());
+        assert!(VisionDtype::AsModel.check(Device::Cuda(1), Dtype::F16).is_ok());
     }
 }

@@ -12,9 +12,7 @@ use std::{
 };
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
-use tch::{Cuda, Device, Kind};
-
-use crate::error::LoadError;
+use tch::{Cuda, Device};
 
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 
@@ -53,102 +51,6 @@ impl fmt::Display for DeviceRequest {
             Self::Cpu => formatter.write_str("cpu"),
             Self::Cuda(index) => write!(formatter, "cuda:{index}"),
         }
-    }
-}
-
-/// The number format that weights and activations are held in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Dtype {
-    /// 32-bit floating point.
-    F32,
-    /// 16-bit floating point, five exponent bits.
-    F16,
-    /// 16-bit floating point, eight exponent bits.
-    Bf16,
-}
-
-impl Dtype {
-    /// What `auto` stands for: half precision on CUDA, single on the CPU.
-    pub fn auto(device: Device) -> Self {
-        if device.is_cuda() { Self::F16 } else { Self::F32 }
-    }
-
-    /// LibTorch's name for it.
-    pub fn kind(self) -> Kind {
-        match self {
-            Self::F32 => Kind::Float,
-            Self::F16 => Kind::Half,
-            Self::Bf16 => Kind::BFloat16,
-        }
-    }
-}
-
-impl FromStr for Dtype {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "f32" => Ok(Self::F32),
-            "f16" => Ok(Self::F16),
-            "bf16" => Ok(Self::Bf16),
-            _ => Err(format!("unknown dtype {text:?}, expected f32, f16 or bf16")),
-        }
-    }
-}
-
-impl fmt::Display for Dtype {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        })
-    }
-}
-
-/// The number format of the image encoder's products.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum VisionDtype {
-    /// The model's own, [`Dtype`].
-    #[default]
-    AsModel,
-    /// 8-bit integers, for a model in [`Dtype::F32`] on the CPU: some answers change.
-    Int8,
-}
-
-impl VisionDtype {
-    /// Whether a model in `dtype` on `device` can have it.
-    ///
-    /// # Errors
-    /// [`LoadError::Int8Elsewhere`] if not.
-    pub fn check(self, device: Device, dtype: Dtype) -> Result<(), LoadError> {
-        match self {
-            Self::Int8 if (device, dtype) != (Device::Cpu, Dtype::F32) => {
-                Err(LoadError::Int8Elsewhere { device: format!("{device:?}").to_lowercase(), dtype })
-            }
-            Self::AsModel | Self::Int8 => Ok(()),
-        }
-    }
-}
-
-impl FromStr for VisionDtype {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::AsModel),
-            "int8" => Ok(Self::Int8),
-            _ => Err(format!("unknown vision dtype {text:?}, expected auto or int8")),
-        }
-    }
-}
-
-impl fmt::Display for VisionDtype {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::AsModel => "auto",
-            Self::Int8 => "int8",
-        })
     }
 }
 
@@ -255,19 +157,6 @@ mod tests {
     }
 
     #[test]
-    fn int8_is_for_a_model_in_f32_on_the_cpu() {
-        let check = |device, dtype| VisionDtype::Int8.check(device, dtype).map_err(|error| error.to_string());
-        assert_eq!(check(Device::Cpu, Dtype::F32), Ok(()));
-        let message = check(Device::Cuda(1), Dtype::F16).unwrap_err();
-        assert_eq!(
-            message,
-            "vision_dtype is int8, which takes a model in f32 on the cpu, not one in f16 on cuda(1)"
-        );
-        assert!(check(Device::Cpu, Dtype::Bf16).is_err());
-        assert!(VisionDtype::AsModel.check(Device::Cuda(1), Dtype::F16).is_ok());
-    }
-
-    #[test]
     fn the_loaded_libtorch_is_found() {
         let _used = Tensor::zeros();
         assert!(libtorch_folder().unwrap().join("libtorch_cpu.so").exists());
@@ -277,7 +166,7 @@ mod tests {
     struct Tensor;
     impl Tensor {
         fn zeros() -> tch::Tensor {
-            tch::Tensor::zeros([1], (Kind::Float, Device::Cpu))
+            tch::Tensor::zeros([1], (tch::Kind::Float, Device::Cpu))
         }
     }
 }

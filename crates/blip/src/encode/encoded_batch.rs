@@ -6,7 +6,7 @@ use crate::{
         rows::{RowAnswer, RowInput},
         task::RowOutput,
     },
-    cache::features::BatchFeatures,
+    cache::batch_features::BatchFeatures,
     device::stage_timer::{StageTimes, Stopwatch},
 };
 

@@ -3,12 +3,15 @@
 use crate::{
     batch::{
         layout::Source,
-        rows::{ImageInput, RowSink},
+        rows::{ImageInput, ImageKey, RowSink},
     },
     cache::{
+        batch_features::BatchFeatures,
+        batch_key_values::BatchKeyValues,
         cross_attention::KeyValueCache,
-        features::{BatchFeatures, FeatureCache, ImageKey, Placement},
-        shared::{BatchKeyValues, Numbers, SharedImages},
+        features::{FeatureCache, Placement},
+        float_buffer::Numbers,
+        shared::SharedImages,
     },
     cuda_graphs::DeviceGraphs,
     encode::image_encoder::ImageEncoder,
@@ -42,7 +45,7 @@ impl SeenImages {
                 BatchImages::Slots { features, key_values, slots: Vec::new() }
             }
             Self::Shared(home) => {
-                BatchImages::Numbers { features: Vec::new(), key_values: home.key_values(), home }
+                BatchImages::Numbers { features: Vec::new(), key_values: BatchKeyValues::new(home), home }
             }
         }
     }

@@ -5,8 +5,8 @@ use std::ops::Range;
 use tch::{Device, TchError, Tensor};
 
 use crate::{
-    cache::shared::Numbers,
-    checkpoint::config::VisionConfig,
+    cache::float_buffer::Numbers,
+    checkpoint::config::vision::VisionConfig,
     cpu::vision_encoder::SliceVision,
     cuda_graphs::DeviceGraphs,
     layers::tensor_slice::numbers,

@@ -6,7 +6,7 @@ use crate::{
     batch::{rows::RowSink, task::RowOutput},
     decoder::AnswerDecoder,
     encode::encoded_batch::EncodedBatch,
-    generation::{greedy::Stop, search_row::SearchRow, search_step::find_next},
+    generation::{search_row::SearchRow, search_step::find_next, stopping_criteria::Stop},
     text::{
         encoder_states::DecoderMemory,
         hypotheses::{LaneLayout, MAX_LANES, passes},

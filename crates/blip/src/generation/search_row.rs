@@ -5,12 +5,12 @@ use crate::{
         rows::{RowError, RowSink},
         task::{Generation, Sampling, Sequence},
     },
-    decoder::Choice,
+    decoder::token_choice::Choice,
     generation::{
         beam_search::{BeamSearch, Continuation},
-        greedy::Stop,
         logits_processors::LaneHistory,
         sampling::uniform,
+        stopping_criteria::Stop,
     },
 };
 

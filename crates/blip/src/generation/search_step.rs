@@ -4,7 +4,7 @@
 use tch::{Kind, TchError, Tensor};
 
 use crate::{
-    decoder::best_two,
+    decoder::token_choice::best_two,
     device::transfer::{to_device, to_host},
     generation::{
         beam_search::BeamSearch,

@@ -10,7 +10,10 @@ use crate::{
     device::transfer::to_device,
     encode::encoded_batch::EncodedBatch,
     error::{LoadError, ModelError},
-    generation::greedy::{Stepper, Stop, decode},
+    generation::{
+        greedy::{Stepper, decode},
+        stopping_criteria::Stop,
+    },
     heads::decoding_plan::DecodingPlan,
     layers::weight_path::Scope,
     text::encoder_states::DecoderMemory,

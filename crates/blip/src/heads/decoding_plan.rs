@@ -9,11 +9,7 @@ use crate::{
     },
     decoder::AnswerDecoder,
     encode::encoded_batch::EncodedBatch,
-    generation::{
-        greedy::{LiveRow, Stop},
-        search::search,
-        search_row::SearchRow,
-    },
+    generation::{greedy::LiveRow, search::search, search_row::SearchRow, stopping_criteria::Stop},
     ranking::{RankRow, rank},
     text::encoder_states::DecoderMemory,
 };

@@ -5,15 +5,18 @@ use tch::{Device, Kind, TchError};
 
 use crate::{
     batch::rows::RowSink,
-    cache::{cross_attention::KeyValueCache, shared::BatchKeyValues},
+    cache::{batch_key_values::BatchKeyValues, cross_attention::KeyValueCache},
     checkpoint::{Checkpoint, config::BlipConfig},
     cpu::{SliceAnswering, image_states::Images},
     cuda_graphs::DeviceGraphs,
-    decoder::{AnswerDecoder, vocabulary},
+    decoder::{AnswerDecoder, vocabulary_layer::vocabulary},
     device::stage_timer::Stage,
     encode::{encoded_batch::EncodedBatch, image_cache::KeyValues},
     error::{LoadError, ModelError},
-    generation::greedy::{Stepper, Stop, decode},
+    generation::{
+        greedy::{Stepper, decode},
+        stopping_criteria::Stop,
+    },
     heads::decoding_plan::DecodingPlan,
     layers::weight_path::Scope,
     text::{encoder::QuestionEncoder, encoder_states::DecoderMemory, image_states::ImageMemory},

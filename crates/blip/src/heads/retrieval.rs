@@ -20,7 +20,7 @@ use crate::{
     },
     encode::encoded_batch::EncodedBatch,
     error::{LoadError, ModelError},
-    layers::{dense::Linear, weight_path::Scope},
+    layers::{linear::Linear, weight_path::Scope},
     text::{encoder::QuestionEncoder, image_states::ImageMemory},
 };
 

@@ -4,7 +4,7 @@ use std::{fmt::Display, ops::RangeInclusive};
 
 use crate::{
     batch::task::{Generation, Ranking, RowTask},
-    checkpoint::config::TextConfig,
+    checkpoint::config::text::TextConfig,
     text::hypotheses::MAX_LANES,
 };
 

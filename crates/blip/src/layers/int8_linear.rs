@@ -5,7 +5,7 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use crate::layers::{dense::Linear, onednn::PackedWeight};
+use crate::layers::{linear::Linear, onednn::PackedWeight};
 
 /// The largest weight.
 const MAX_WEIGHT: f64 = 127.0;
@@ -71,7 +71,7 @@ mod tests {
     use tch::Device;
 
     use super::*;
-    use crate::layers::dense::random;
+    use crate::tests::random_layers;
 
     /// How far off a product can be at most: half a step of either factor, for each of the row's terms.
     fn bound(linear: &Linear, input: &Tensor) -> Tensor {
@@ -92,7 +92,7 @@ mod tests {
 
         #[test]
         fn a_product_is_off_by_no_more_than_rounding_to_8_bits_can_make_it(rows in 1i64..70, inputs in 1i64..200, outputs in 1i64..200) {
-            let (linear, input) = (random::linear(inputs, outputs), random::tensor(&[rows, inputs]));
+            let (linear, input) = (random_layers::linear(inputs, outputs), random_layers::tensor(&[rows, inputs]));
             let difference = (Int8Linear::new(&linear).unwrap().forward(&input).unwrap() - linear.forward(&input).unwrap()).abs();
             let excess = (difference - bound(&linear, &input)).max().double_value(&[]);
             prop_assert!(excess <= 0.0, "{excess}");
@@ -101,9 +101,9 @@ mod tests {
 
     #[test]
     fn a_row_is_the_same_in_any_company() {
-        let layer = Int8Linear::new(&random::linear(96, 40)).unwrap();
+        let layer = Int8Linear::new(&random_layers::linear(96, 40)).unwrap();
         // Rows of very different sizes.
-        let rows = random::tensor(&[33, 96]) * random::tensor(&[33, 1]).exp();
+        let rows = random_layers::tensor(&[33, 96]) * random_layers::tensor(&[33, 1]).exp();
         let together = layer.forward(&rows).unwrap();
         for row in 0..33 {
             let alone = layer.forward(&rows.narrow(0, row, 1)).unwrap();
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn the_leading_dimensions_are_kept_and_a_row_of_zeros_is_the_bias() {
-        let float = random::linear(8, 5);
+        let float = random_layers::linear(8, 5);
         let layer = Int8Linear::new(&float).unwrap();
         let output = layer.forward(&Tensor::zeros([2, 3, 8], (Kind::Float, Device::Cpu))).unwrap();
         assert_eq!(output.size(), [2, 3, 5]);
@@ -122,9 +122,9 @@ mod tests {
 
     #[test]
     fn what_is_no_number_stays_none() {
-        let layer = Int8Linear::new(&random::linear(8, 5)).unwrap();
+        let layer = Int8Linear::new(&random_layers::linear(8, 5)).unwrap();
         for bad in [f64::NAN, f64::INFINITY] {
-            let input = random::tensor(&[2, 8]);
+            let input = random_layers::tensor(&[2, 8]);
             let _ = input.get(1).get(3).fill_(bad);
             let output = layer.forward(&input).unwrap();
             assert!(bool::try_from(output.get(0).isfinite().all()).unwrap());

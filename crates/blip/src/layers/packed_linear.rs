@@ -6,7 +6,7 @@
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::layers::{
-    dense::Linear,
+    linear::Linear,
     onednn::{After, PackedFloatWeight},
 };
 
@@ -45,7 +45,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::layers::dense::random;
+    use crate::tests::random_layers;
 
     /// The largest difference to the plain layer's results, for numbers around the square root of `inputs`.
     fn difference(packed: &Tensor, plain: &Tensor, inputs: i64) -> f64 {
@@ -58,7 +58,7 @@ mod tests {
 
         #[test]
         fn a_packed_layer_gives_what_the_plain_one_does(rows in 1i64..300, inputs in 1i64..200, outputs in 1i64..200) {
-            let (linear, input) = (random::linear(inputs, outputs), random::tensor(&[rows, inputs]));
+            let (linear, input) = (random_layers::linear(inputs, outputs), random_layers::tensor(&[rows, inputs]));
             let packed = PackedLinear::new(&linear).unwrap();
             let plain = linear.forward(&input).unwrap();
             prop_assert!(difference(&packed.forward(&input).unwrap(), &plain, inputs) < 1e-5);
@@ -68,9 +68,9 @@ mod tests {
 
     #[test]
     fn the_leading_dimensions_are_kept_and_views_are_read_as_they_are() {
-        let linear = random::linear(8, 5);
+        let linear = random_layers::linear(8, 5);
         let packed = PackedLinear::new(&linear).unwrap();
-        let wide = random::tensor(&[2, 3, 4, 8]);
+        let wide = random_layers::tensor(&[2, 3, 4, 8]);
         for input in [wide.shallow_clone(), wide.select(1, 1), wide.transpose(0, 2), wide.narrow(2, 1, 2)] {
             let plain = linear.forward(&input).unwrap();
             assert!(difference(&packed.forward(&input).unwrap(), &plain, 8) < 1e-5, "{:?}", input.size());
@@ -79,9 +79,9 @@ mod tests {
 
     #[test]
     fn what_is_no_number_stays_none_and_harms_no_other_row() {
-        let packed = PackedLinear::new(&random::linear(64, 70)).unwrap();
+        let packed = PackedLinear::new(&random_layers::linear(64, 70)).unwrap();
         for bad in [f64::NAN, f64::INFINITY] {
-            let input = random::tensor(&[9, 64]);
+            let input = random_layers::tensor(&[9, 64]);
             let _ = input.get(4).get(3).fill_(bad);
             let output = packed.forward(&input).unwrap();
             let finite = output.isfinite().all_dim(1, false);
@@ -95,7 +95,7 @@ mod tests {
 
     #[test]
     fn layers_in_f32_are_packed_and_others_are_left() {
-        let layer = random::linear(12, 7);
+        let layer = random_layers::linear(12, 7);
         assert!(PackedLinear::suits(&layer));
         for kind in [Kind::Half, Kind::BFloat16] {
             let layer = Linear { weight: layer.weight.to_kind(kind), bias: layer.bias.to_kind(kind) };

@@ -2,7 +2,7 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use crate::{checkpoint::config::VisionConfig, error::LoadError, layers::weight_path::Scope};
+use crate::{checkpoint::config::vision::VisionConfig, error::LoadError, layers::weight_path::Scope};
 
 const NAME: &str = "position_embedding";
 

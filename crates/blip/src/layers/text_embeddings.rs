@@ -3,9 +3,9 @@
 use tch::{TchError, Tensor};
 
 use crate::{
-    checkpoint::config::TextConfig,
+    checkpoint::config::text::TextConfig,
     error::LoadError,
-    layers::{dense::LayerNorm, weight_path::Scope},
+    layers::{layer_norm::LayerNorm, weight_path::Scope},
 };
 
 #[derive(Debug)]

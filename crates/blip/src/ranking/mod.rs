@@ -16,7 +16,7 @@ use crate::{
     },
     decoder::{AnswerDecoder, state::DecoderState},
     encode::encoded_batch::EncodedBatch,
-    generation::greedy::Stop,
+    generation::stopping_criteria::Stop,
     ranking::{
         scores::{Part, score_level},
         target_loss::{Target, TargetLosses},

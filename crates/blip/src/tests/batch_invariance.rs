@@ -7,10 +7,10 @@ use tch::{Device, Kind, Tensor};
 use crate::{
     CpuKernels, Dtype, RowAnswer, RowInput, RowTask, SharedImages, VisionDtype,
     batch::layout::Fold,
-    cpu::text_encoder::key_value_shape,
+    cache::key_value_shape::KeyValueShape,
     cuda_graphs::decode_buffers::DecodeBuffers,
-    decoder::{choose, read_choices},
-    model::ModelOptions,
+    decoder::token_choice::{choose, read_choices},
+    options::ModelOptions,
     tests::golden_files::{Case, Golden, golden, goldens, run},
     text::image_states::ImageMemory,
 };
@@ -59,7 +59,7 @@ fn keys_and_values_that_are_kept_change_no_answer() {
             CpuKernels::LibTorch => {
                 model.answering().questions.key_values(model.config.vision.tokens()).unwrap().0
             }
-            CpuKernels::Auto | CpuKernels::Own => key_value_shape(&model.config),
+            CpuKernels::Auto | CpuKernels::Own => KeyValueShape::for_config(&model.config),
         };
         for images in [1, 2, 64] {
             let key_value_cache_bytes = images * shape.bytes(Kind::Float);

@@ -6,7 +6,8 @@ use tch::{Device, Tensor};
 
 use crate::{
     CheckpointOptions, Dtype, Generation, Pixels, RowAnswer, RowError, RowInput, RowSink, RowTask, Tokenizer,
-    model::{Head, Model, ModelOptions},
+    model::{Head, Model},
+    options::ModelOptions,
     tests::{
         golden_files::Collected,
         task_goldens::{Folder, inputs},

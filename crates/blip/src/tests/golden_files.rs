@@ -8,8 +8,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     Checkpoint, CpuKernels, Dtype, ImageInput, ImageKey, ModelFiles, Pixels, RowAnswer, RowError, RowInput,
-    RowSink, RowTask, Sequence, VisionDtype,
-    model::{Model, ModelOptions},
+    RowSink, RowTask, Sequence, VisionDtype, model::Model, options::ModelOptions,
 };
 
 pub(crate) struct Golden {

@@ -10,7 +10,8 @@ use tch::Device;
 
 use crate::{
     Checkpoint, CheckpointOptions, Dtype, ModelFiles, RowInput, RowTask,
-    model::{Model, ModelOptions},
+    model::Model,
+    options::ModelOptions,
     tests::{
         golden_files::Collected,
         task_goldens::{inputs, pixels, tensor},

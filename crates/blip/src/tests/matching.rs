@@ -7,7 +7,8 @@ use tch::Device;
 use crate::{
     CheckpointOptions, Dtype, Flavour, MatchScores, Pixels, RowError, RowInput, RowOutput, RowTask,
     Tokenizer,
-    model::{Model, ModelOptions},
+    model::Model,
+    options::ModelOptions,
     tests::{
         golden_files::Collected,
         task_goldens::{Folder, inputs},

@@ -1,5 +1,6 @@
 //! Golden tests of the whole model against `transformers`, and tests of batch invariance.
 
+pub(crate) mod random_layers;
 pub(crate) mod batch_invariance;
 pub(crate) mod captioning;
 pub(crate) mod generation;

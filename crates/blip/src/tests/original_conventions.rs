@@ -8,7 +8,8 @@ use tch::Device;
 
 use crate::{
     Checkpoint, CheckpointOptions, Dtype, Flavour, ModelFiles, RowInput, RowTask,
-    model::{Model, ModelOptions},
+    model::Model,
+    options::ModelOptions,
     tests::{
         golden_files::Collected,
         task_goldens::{Folder, inputs},

@@ -6,7 +6,8 @@ use tch::Device;
 
 use crate::{
     Architecture, CheckpointOptions, Dtype, Pixels, RowInput, RowOutput, RowTask,
-    model::{Model, ModelOptions},
+    model::Model,
+    options::ModelOptions,
     tests::{
         golden_files::Collected,
         task_goldens::{Folder, inputs},

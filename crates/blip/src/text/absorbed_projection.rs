@@ -7,7 +7,7 @@
 
 use tch::{TchError, Tensor};
 
-use crate::layers::dense::Linear;
+use crate::layers::linear::Linear;
 
 #[derive(Debug)]
 pub(crate) struct Absorption {
@@ -83,11 +83,11 @@ impl Absorption {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::layers::{attention::attend, dense::random};
+    use crate::{layers::attention::attend, tests::random_layers};
 
     /// What makes keys and values of `hidden` numbers each.
     fn layer(memory_dim: i64, hidden: i64) -> Linear {
-        random::linear(memory_dim, 2 * hidden)
+        random_layers::linear(memory_dim, 2 * hidden)
     }
 
     #[test]
@@ -95,7 +95,8 @@ mod tests {
         let (heads, head_dim, memory_dim) = (3, 4, 10);
         let layer = layer(memory_dim, heads * head_dim);
         let absorption = Absorption::new(&layer, heads).unwrap();
-        let (query, memory) = (random::tensor(&[2, 5, heads, head_dim]), random::tensor(&[2, 7, memory_dim]));
+        let (query, memory) =
+            (random_layers::tensor(&[2, 5, heads, head_dim]), random_layers::tensor(&[2, 7, memory_dim]));
         let key_value =
             layer.forward(&memory).unwrap().view([2, 7, 2, heads, head_dim]).permute([2, 0, 3, 1, 4]);
         let plain = attend(&query.transpose(1, 2), &key_value.get(0), &key_value.get(1), None).unwrap();

@@ -7,7 +7,9 @@ use crate::{
     error::LoadError,
     layers::{
         attention::{attend, merge_heads, split_heads},
-        dense::{Dense, LayerNorm, Linear},
+        dense::Dense,
+        layer_norm::LayerNorm,
+        linear::Linear,
         weight_path::Scope,
     },
     text::{
@@ -202,28 +204,28 @@ mod tests {
     use super::*;
     use crate::{
         cache::slot_pool::{Places, Slots},
-        layers::dense::random,
+        tests::random_layers,
     };
 
     #[test]
     fn keys_and_values_are_the_same_wherever_they_are_read() {
         let (hidden, heads) = (64, 4);
-        let dense = |outputs| Dense::new(random::linear(hidden, outputs)).unwrap();
+        let dense = |outputs| Dense::new(random_layers::linear(hidden, outputs)).unwrap();
         let attention = CrossAttention {
             query: dense(hidden),
             key_value: dense(2 * hidden),
             absorption: None,
             output: dense(hidden),
-            norm: random::norm(hidden),
+            norm: random_layers::norm(hidden),
             heads,
             head_dim: hidden / heads,
         };
         // Of the second size, each image's are read where they lie.
         for tokens in [9, 2_100] {
-            let features = random::tensor(&[3, tokens, hidden]);
-            let states = random::tensor(&[4, 5, hidden]);
+            let features = random_layers::tensor(&[3, tokens, hidden]);
+            let states = random_layers::tensor(&[4, 5, hidden]);
             let texts = QuestionBatch::new(&[[0; 5].as_slice(); 4], 0, Device::Cpu, Kind::Float).unwrap();
-            let mut kept = Slots(random::tensor(&[4, tokens, 2 * hidden]));
+            let mut kept = Slots(random_layers::tensor(&[4, tokens, 2 * hidden]));
             let places = |slots: &[i64]| Places::new(slots.to_vec(), Device::Cpu).unwrap();
             kept.store(&places(&[3, 0, 2]), &attention.project(&features).unwrap()).unwrap();
             // Two images have a question each, the third has two.

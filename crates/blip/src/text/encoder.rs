@@ -4,7 +4,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
     batch::layout::Fold,
-    cache::cross_attention::KeyValueShape,
+    cache::key_value_shape::KeyValueShape,
     checkpoint::config::BlipConfig,
     error::LoadError,
     layers::{text_embeddings::TextEmbeddings, weight_path::Scope},

@@ -5,11 +5,13 @@ use tch::{TchError, Tensor};
 
 use crate::{
     batch::layout::Fold,
-    checkpoint::config::TextConfig,
+    checkpoint::config::text::TextConfig,
     error::LoadError,
     layers::{
         attention::{attend, merge_heads},
-        dense::{Dense, FeedForward, LayerNorm, Linear},
+        dense::{Dense, FeedForward},
+        layer_norm::LayerNorm,
+        linear::Linear,
         weight_path::Scope,
     },
     text::{

@@ -3,13 +3,16 @@
 use tch::{Kind, TchError, Tensor};
 
 use crate::{
-    checkpoint::config::VisionConfig,
-    device::{selection::VisionDtype, transfer::to_device},
+    checkpoint::config::vision::VisionConfig,
+    device::transfer::to_device,
+    dtype::VisionDtype,
     error::LoadError,
     layers::{
         attention::{attend, merge_heads},
-        dense::{Dense, FeedForward, LayerNorm, Linear},
+        dense::{Dense, FeedForward},
         int8_linear::Int8Linear,
+        layer_norm::LayerNorm,
+        linear::Linear,
         position_embeddings,
         weight_path::Scope,
     },

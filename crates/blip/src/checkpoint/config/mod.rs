@@ -1,11 +1,19 @@
-//! `config.json` and `generation_config.json` as the reference's classes read them.
+//! `config.json` as the reference's classes read it.
 //!
 //! A key that is missing takes the default of `BlipConfig`, `BlipTextConfig` or `BlipVisionConfig`
 //! (transformers 5.17, `models/blip/configuration_blip.py`).
 
+pub(crate) mod vision;
+pub(crate) mod text;
+pub(crate) mod generation;
+
 use serde::Deserialize;
 
-use crate::{batch::task::RowTask, error::LoadError};
+use crate::{
+    batch::task::RowTask,
+    checkpoint::config::{text::TextConfig, vision::VisionConfig},
+    error::LoadError,
+};
 
 /// What a checkpoint was trained for, by the reference's class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -68,130 +76,6 @@ impl Default for BlipConfig {
         }
     }
 }
-
-/// The shape of the question encoder and of the answer decoder (two copies with weights of their own).
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct TextConfig {
-    /// Rows of the word embeddings, the two extra tokens of BLIP included.
-    pub vocab_size: i64,
-    /// Width of the hidden states.
-    pub hidden_size: i64,
-    /// Width of the feed-forward layer.
-    pub intermediate_size: i64,
-    /// Layers of each of the two copies.
-    pub num_hidden_layers: i64,
-    /// Attention heads if the file states them; read them by [`Self::num_attention_heads`].
-    #[serde(rename = "num_attention_heads")]
-    pub(crate) stated_heads: Option<i64>,
-    /// Rows of the position embeddings: the longest question in tokens, `[CLS]` and `[SEP]` included.
-    pub max_position_embeddings: i64,
-    /// The feed-forward layer's activation; only the exact `gelu` is known.
-    pub hidden_act: String,
-    /// Epsilon of every layer norm.
-    pub layer_norm_eps: f64,
-    /// The decoder's first token, `[DEC]`.
-    pub bos_token_id: i64,
-    /// Fills a batch up to its longest row.
-    pub pad_token_id: i64,
-    /// Ends a question and an answer.
-    pub sep_token_id: i64,
-}
-
-impl Default for TextConfig {
-    fn default() -> Self {
-        Self {
-            vocab_size: 30524,
-            hidden_size: 768,
-            intermediate_size: 3072,
-            num_hidden_layers: 12,
-            stated_heads: None,
-            max_position_embeddings: 512,
-            hidden_act: "gelu".to_owned(),
-            layer_norm_eps: 1e-12,
-            bos_token_id: 30522,
-            pad_token_id: 0,
-            sep_token_id: 102,
-        }
-    }
-}
-
-impl TextConfig {
-    /// The reference class's default. It is a trap: the released checkpoints have 12 heads, say so in their
-    /// `config.json`, and with 8 the same weights load and answer nonsense.
-    pub const DEFAULT_HEADS: i64 = 8;
-
-    /// Attention heads of every text layer.
-    pub fn num_attention_heads(&self) -> i64 {
-        self.stated_heads.unwrap_or(Self::DEFAULT_HEADS)
-    }
-}
-
-/// The shape of the image encoder, a vision transformer with pre-norm layers.
-#[derive(Debug, Clone, PartialEq, Deserialize)]
-#[serde(default)]
-pub struct VisionConfig {
-    /// Width of the hidden states.
-    pub hidden_size: i64,
-    /// Width of the feed-forward layer.
-    pub intermediate_size: i64,
-    /// Layers.
-    pub num_hidden_layers: i64,
-    /// Attention heads; must divide `hidden_size`.
-    pub num_attention_heads: i64,
-    /// Height and width of the image in pixels.
-    pub image_size: i64,
-    /// Height and width of a patch in pixels; must divide `image_size`.
-    pub patch_size: i64,
-    /// The feed-forward layer's activation; only the exact `gelu` is known.
-    pub hidden_act: String,
-    /// Epsilon of every layer norm.
-    pub layer_norm_eps: f64,
-}
-
-impl Default for VisionConfig {
-    fn default() -> Self {
-        Self {
-            hidden_size: 768,
-            intermediate_size: 3072,
-            num_hidden_layers: 12,
-            num_attention_heads: 12,
-            image_size: 384,
-            patch_size: 16,
-            hidden_act: "gelu".to_owned(),
-            layer_norm_eps: 1e-5,
-        }
-    }
-}
-
-impl VisionConfig {
-    /// Patches along one side of the image.
-    pub fn grid(&self) -> i64 {
-        self.image_size / self.patch_size.max(1)
-    }
-
-    /// Tokens of an image: its patches and the class token before them.
-    pub fn tokens(&self) -> i64 {
-        self.grid() * self.grid() + 1
-    }
-
-    /// Whether its work on the CPU is too small to be shared among threads: each waits, spinning, for the others after every
-    /// product, and on a busy machine that costs far more than it gains.
-    pub fn is_small(&self) -> bool {
-        self.multiplications() < MULTIPLICATIONS_WORTH_SHARING
-    }
-
-    /// Multiplications that encoding one image takes, in the layers' matrix products.
-    pub fn multiplications(&self) -> i64 {
-        let (tokens, hidden) = (self.tokens(), self.hidden_size);
-        let layer =
-            tokens * hidden * (4 * hidden + 2 * self.intermediate_size) + 2 * tokens * tokens * hidden;
-        self.num_hidden_layers * layer
-    }
-}
-
-/// Below this many for an image, a model is small.
-const MULTIPLICATIONS_WORTH_SHARING: i64 = 1_000_000_000;
 
 const FILE: &str = "config.json";
 
@@ -298,45 +182,6 @@ impl BlipConfig {
     }
 }
 
-/// How long an answer may grow.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct GenerationConfig {
-    /// Tokens that the decoder writes at most, the stop token included, the start token not.
-    pub max_new_tokens: i64,
-}
-
-impl Default for GenerationConfig {
-    fn default() -> Self {
-        Self { max_new_tokens: 20 }
-    }
-}
-
-impl GenerationConfig {
-    /// Reads `generation_config.json`: `max_new_tokens`, or `max_length`, which counts the start token.
-    ///
-    /// # Errors
-    /// [`LoadError::Invalid`] if the file is no JSON, or the number does not fit the positions.
-    pub fn parse(json: &[u8], max_positions: i64) -> Result<Self, LoadError> {
-        const FILE: &str = "generation_config.json";
-        #[derive(Deserialize)]
-        struct File {
-            max_new_tokens: Option<i64>,
-            max_length: Option<i64>,
-        }
-        let file: File = serde_json::from_slice(json).map_err(|error| LoadError::invalid(FILE, error))?;
-        let max_new_tokens = match (file.max_new_tokens, file.max_length) {
-            (Some(tokens), _) => tokens,
-            (None, Some(length)) => length - 1,
-            (None, None) => Self::default().max_new_tokens,
-        };
-        if !(1..=max_positions).contains(&max_new_tokens) {
-            let reason = format!("new tokens are {max_new_tokens}, expected 1 to {max_positions}");
-            return Err(LoadError::invalid(FILE, reason));
-        }
-        Ok(Self { max_new_tokens })
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -372,16 +217,5 @@ mod tests {
             let error = BlipConfig::parse(json.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(word), "{json}: {error}");
         }
-    }
-
-    #[test]
-    fn max_length_counts_the_start_token() {
-        let new =
-            |json: &str| GenerationConfig::parse(json.as_bytes(), 512).map(|config| config.max_new_tokens);
-        assert_eq!(new(r#"{"max_length": 20}"#).unwrap(), 19);
-        assert_eq!(new(r#"{"max_new_tokens": 5, "max_length": 20}"#).unwrap(), 5);
-        assert_eq!(new("{}").unwrap(), 20);
-        assert!(new(r#"{"max_length": 1}"#).is_err());
-        assert!(new(r#"{"max_new_tokens": 513}"#).is_err());
     }
 }

@@ -1,25 +1,16 @@
 //! Questions to token ids and answers back, by the `tokenizers` library.
 
-use ahash::AHashMap;
-use serde::Deserialize;
-use tokenizers::{
-    decoders::wordpiece::WordPiece as WordPieceDecoder, models::wordpiece::WordPiece,
-    normalizers::BertNormalizer, pre_tokenizers::bert::BertPreTokenizer,
-    processors::template::TemplateProcessing,
-};
+pub(crate) mod sources;
 
 use crate::{
     checkpoint::{
-        config::{BlipConfig, TextConfig},
+        config::BlipConfig,
         conventions::{Flavour, TextHabits},
         files::ModelFiles,
+        tokenizer::sources::TOKENIZER,
     },
     error::LoadError,
 };
-
-const TOKENIZER: &str = "tokenizer.json";
-const VOCABULARY: &str = "vocab.txt";
-const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
 
 /// BERT's WordPiece, with the ids that BLIP gives a meaning to.
 #[derive(Debug, Clone)]
@@ -54,11 +45,7 @@ impl Tokenizer {
     /// [`LoadError`] if neither file is there, one is broken, or its ids do not fit the model's vocabulary.
     pub(crate) fn open(files: &ModelFiles, blip: &BlipConfig, flavour: Flavour) -> Result<Self, LoadError> {
         let config = &blip.text;
-        let mut inner = match files.read(TOKENIZER)? {
-            Some(json) => tokenizers::Tokenizer::from_bytes(&json)
-                .map_err(|error| LoadError::invalid(TOKENIZER, error))?,
-            None => from_vocabulary(files, config)?,
-        };
+        let mut inner = sources::read(files, config)?;
         // Batches are padded, and over-long questions refused, by this program; a file's own wishes do not count.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| LoadError::invalid(TOKENIZER, error))?;
@@ -169,63 +156,10 @@ impl Tokenizer {
     }
 }
 
-/// BERT's tokenizer as `BertTokenizerFast` sets it up.
-fn from_vocabulary(files: &ModelFiles, config: &TextConfig) -> Result<tokenizers::Tokenizer, LoadError> {
-    let text = files.read(VOCABULARY)?.ok_or(LoadError::MissingFile("tokenizer.json or vocab.txt"))?;
-    let text = std::str::from_utf8(&text).map_err(|error| LoadError::invalid(VOCABULARY, error))?;
-    let vocabulary = text.lines().zip(0u32..).map(|(token, id)| (token.trim_end().to_owned(), id));
-    let invalid = |error: String| LoadError::invalid(VOCABULARY, error);
-    let model = WordPiece::builder()
-        .vocab(vocabulary.collect::<AHashMap<_, _>>())
-        .unk_token("[UNK]".to_owned())
-        .build()
-        .map_err(|error| invalid(error.to_string()))?;
-    let mut tokenizer = tokenizers::Tokenizer::new(model);
-    let id = |token: &str| tokenizer.token_to_id(token).ok_or_else(|| invalid(format!("it has no {token}")));
-    let (cls, sep) = (id("[CLS]")?, id("[SEP]")?);
-    id("[UNK]")?;
-    if i64::from(sep) != config.sep_token_id {
-        return Err(invalid(format!(
-            "[SEP] is {sep}, config.json says sep_token_id {}",
-            config.sep_token_id
-        )));
-    }
-    let template = TemplateProcessing::builder()
-        .try_single("[CLS]:0 $A:0 [SEP]:0")
-        .map_err(&invalid)?
-        .special_tokens(vec![("[CLS]", cls), ("[SEP]", sep)])
-        .build()
-        .map_err(|error| invalid(error.to_string()))?;
-    tokenizer
-        .with_normalizer(Some(BertNormalizer::new(true, true, None, lower_case(files)?)))
-        .with_pre_tokenizer(Some(BertPreTokenizer))
-        .with_post_processor(Some(template))
-        .with_decoder(Some(WordPieceDecoder::default()));
-    let specials = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
-        .map(|token| tokenizers::AddedToken::from(token, true))
-        .into_iter()
-        .filter(|token| tokenizer.token_to_id(&token.content).is_some())
-        .collect::<Vec<_>>();
-    tokenizer.add_special_tokens(&specials);
-    Ok(tokenizer)
-}
-
-/// Whether `tokenizer_config.json` asks for lower case; BERT uncased does, and so does a missing file.
-fn lower_case(files: &ModelFiles) -> Result<bool, LoadError> {
-    #[derive(Deserialize)]
-    struct File {
-        do_lower_case: Option<bool>,
-    }
-    let Some(json) = files.read(TOKENIZER_CONFIG)? else { return Ok(true) };
-    let file: File =
-        serde_json::from_slice(&json).map_err(|error| LoadError::invalid(TOKENIZER_CONFIG, error))?;
-    Ok(file.do_lower_case.unwrap_or(true))
-}
-
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::checkpoint::config::Architecture;
+    use super::{sources::VOCABULARY, *};
+    use crate::checkpoint::config::{Architecture, text::TextConfig};
 
     const VOCAB: &[u8] = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhow\nmany\ndog\n##s\n?\ncafe\n";
 

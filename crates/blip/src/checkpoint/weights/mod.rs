@@ -1,5 +1,6 @@
 //! Weights by their state-dict names, whatever files they are in.
 
+pub(crate) mod tensor_names;
 pub(crate) mod original_names;
 pub(crate) mod pickle;
 pub(crate) mod shard_index;

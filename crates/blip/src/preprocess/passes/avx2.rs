@@ -23,7 +23,7 @@ type Quad = [[i32; 8]; 2];
 const QUAD_BYTES: usize = 12;
 const READ_BYTES: usize = 16;
 
-/// See [`super::Across`].
+/// See [`crate::preprocess::passes::Across`].
 ///
 /// A sum of a pixel is four lanes, red, green, blue and one that is never read out; the halves of a
 /// vector take even and odd taps. Up to 12 taps, the common case, the loop over them is unrolled.
@@ -103,7 +103,7 @@ fn pixel(window: &[u8], weights: &[Quad]) -> [u8; 3] {
     [r, g, b]
 }
 
-/// See [`super::down`].
+/// See [`crate::preprocess::passes::down`].
 #[target_feature(enable = "avx2")]
 pub(super) fn down(rows: &[&[u8]], weights: &[i32], out: &mut [u8]) {
     /// Columns whose sums stay in registers together.

@@ -7,8 +7,7 @@ use std::{
 
 use tch::{Device, Kind};
 
-use super::super::*;
-use crate::{Checkpoint, layers::weight_path::Scope};
+use crate::{Checkpoint, checkpoint::weights::*, layers::weight_path::Scope};
 
 const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
 const HEAD: &str = "text_decoder.cls.predictions";

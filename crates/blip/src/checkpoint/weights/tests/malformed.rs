@@ -10,7 +10,7 @@ use std::{
 use proptest::prelude::*;
 use zip::{CompressionMethod, ZipArchive, ZipWriter, write::SimpleFileOptions};
 
-use super::super::*;
+use crate::checkpoint::weights::*;
 
 static ORIGINAL: LazyLock<Vec<u8>> =
     LazyLock::new(|| fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pickles/original.pth")).unwrap());
