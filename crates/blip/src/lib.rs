@@ -38,15 +38,15 @@ mod dtype;
 #[cfg(test)]
 mod tests;
 
-pub use batch::rows::{ImageInput, ImageKey, RowAnswer, RowError, RowInput, RowSink};
+pub use batch::rows::{ImageDigest, ImageInput, RowAnswer, RowError, RowInput, RowSink};
 pub use batch::task::{
     Generation, MatchScores, RankedCandidate, Ranking, RowOutput, RowTask, Sampling, Sequence,
 };
-pub use cache::shared::SharedImages;
+pub use cache::shared::SharedImageCache;
 pub use checkpoint::config::{
     Architecture, BlipConfig, generation::GenerationConfig, text::TextConfig, vision::VisionConfig,
 };
-pub use checkpoint::conventions::Flavour;
+pub use checkpoint::conventions::Conventions;
 pub use checkpoint::files::ModelFiles;
 pub use checkpoint::tokenizer::{TokenizeError, Tokenizer};
 pub use checkpoint::weights::Weights;
@@ -57,5 +57,5 @@ pub use device::selection::{ChosenDevice, DeviceError, DeviceRequest, open_devic
 pub use dtype::{Dtype, VisionDtype};
 pub use error::{LoadError, ModelError};
 pub use model::Model;
-pub use options::ModelOptions;
+pub use options::LoadOptions;
 pub use preprocess::{Pixels, Preprocessor, RgbView};

@@ -10,13 +10,13 @@ use crate::{
     dtype::{Dtype, VisionDtype},
 };
 
-/// What a user may choose of a model's running, beyond its device and dtype.
+/// Options of a model beyond its device and number format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ModelOptions {
+pub struct LoadOptions {
     /// Memory for the features of images that were seen, in bytes; at least one batch of images is always kept.
     pub feature_cache_bytes: usize,
     /// Memory for the keys and values that questions read of images which are asked about again and again, in bytes; 0 keeps none.
-    pub key_value_cache_bytes: usize,
+    pub cross_attention_cache_bytes: usize,
     /// Distinct images that one batch may have.
     pub max_batch_images: usize,
     /// Images that go through the vision encoder together; more need more memory for activations.
@@ -33,13 +33,13 @@ pub struct ModelOptions {
     pub cuda_graphs: bool,
 }
 
-impl ModelOptions {
+impl LoadOptions {
     /// Sane choices for a device.
     pub fn for_device(device: Device) -> Self {
         if device.is_cuda() {
             Self {
                 feature_cache_bytes: 4 << 30,
-                key_value_cache_bytes: 1 << 30,
+                cross_attention_cache_bytes: 1 << 30,
                 max_batch_images: 128,
                 vision_pass_images: 16,
                 vision_dtype: VisionDtype::AsModel,
@@ -51,7 +51,7 @@ impl ModelOptions {
         } else {
             Self {
                 feature_cache_bytes: 512 << 20,
-                key_value_cache_bytes: 512 << 20,
+                cross_attention_cache_bytes: 512 << 20,
                 max_batch_images: 16,
                 vision_pass_images: 4,
                 vision_dtype: VisionDtype::AsModel,

@@ -8,13 +8,13 @@ use crate::{
 };
 
 /// Identity of an image: the digest of its bytes.
-pub type ImageKey = [u8; 32];
+pub type ImageDigest = [u8; 32];
 
 /// A distinct image of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct ImageInput<'a> {
     /// Identity: the digest of the image's bytes.
-    pub key: ImageKey,
+    pub digest: ImageDigest,
     /// The picture at the model's size.
     pub pixels: &'a Pixels,
 }
@@ -75,11 +75,11 @@ pub trait RowSink {
     fn decode_steps(&mut self, _steps: u32) {}
 
     /// The features of this image are kept from now on; `bytes` is their size on the device.
-    fn image_cached(&mut self, _key: &ImageKey, _bytes: usize) {}
+    fn image_cached(&mut self, _digest: &ImageDigest, _bytes: usize) {}
 
     /// The batch's questions read `images` images, of which `kept` had their keys and values kept.
     fn key_values(&mut self, _kept: usize, _images: usize) {}
 
     /// The features of this image are kept no more.
-    fn image_evicted(&mut self, _key: &ImageKey) {}
+    fn image_evicted(&mut self, _digest: &ImageDigest) {}
 }

@@ -2,15 +2,15 @@
 
 use tch::{TchError, Tensor};
 
-use crate::cache::{features::FeatureCache, float_buffer::Numbers};
+use crate::cache::{features::FeatureCache, float_buffer::FloatBuffer};
 
-/// The features of a batch's images, in the order of its fold.
+/// The features of a batch's images, in the order of its layout.
 #[derive(Debug)]
 pub(crate) enum BatchFeatures<'a> {
     /// In these slots of the cache.
     Slots(&'a FeatureCache, Vec<i64>),
     /// Each image's `[tokens, hidden]` by itself, in the CPU's memory.
-    Numbers(Vec<Numbers>, [i64; 2]),
+    Buffers(Vec<FloatBuffer>, [i64; 2]),
 }
 
 impl BatchFeatures<'_> {
@@ -18,7 +18,7 @@ impl BatchFeatures<'_> {
     pub(crate) fn gather(&self) -> Result<Tensor, TchError> {
         match self {
             Self::Slots(cache, slots) => cache.gather(slots),
-            Self::Numbers(images, shape) => {
+            Self::Buffers(images, shape) => {
                 let images = images.iter().map(|image| Tensor::f_from_slice(image)?.f_view(*shape));
                 Tensor::f_stack(&images.collect::<Result<Vec<_>, _>>()?, 0)
             }
@@ -29,7 +29,7 @@ impl BatchFeatures<'_> {
     pub(crate) fn numbers(&self, place: usize) -> Result<&[f32], TchError> {
         let image = match self {
             Self::Slots(..) => None,
-            Self::Numbers(images, _) => images.get(place),
+            Self::Buffers(images, _) => images.get(place),
         };
         image.map(|image| &**image).ok_or_else(|| TchError::Shape(format!("no numbers of image {place}")))
     }

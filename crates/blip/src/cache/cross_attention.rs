@@ -2,7 +2,7 @@
 //!
 //! They are many times as large as the image's features that they are made of (24 times at the released size), and for a
 //! question or two it is cheaper not to make them at all (see `CrossAttention::absorbed_context`). So an image has to earn
-//! its place: its questions go without until what they cost more than with keys and values adds up to the price of making
+//! its place: its questions go without until what they cost more than with keys and values adds up to the cost of making
 //! them: as long as there is room, that is never more than twice what the best choice in hindsight would have cost. From then
 //! on its questions find them here, until images that were asked about more recently need the room.
 
@@ -13,33 +13,33 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
     batch::{
-        layout::{Fold, Source},
-        rows::ImageKey,
+        layout::{BatchLayout, KvSource},
+        rows::ImageDigest,
     },
-    cache::{key_value_shape::KeyValueShape, slot_pool::Slots},
+    cache::{key_value_shape::KeyValueShape, slot_pool::SlotPool},
 };
 
 #[derive(Debug)]
-pub(crate) struct KeyValueCache {
+pub(crate) struct CrossAttentionCache {
     /// `[layers, slots, tokens, 2 * hidden]`, keys and values side by side.
     pool: Tensor,
-    slot_of: LruCache<ImageKey, i64>,
+    slot_of: LruCache<ImageDigest, i64>,
     free: Vec<i64>,
     /// For each slot, whether all layers' have been written.
     written: Vec<bool>,
     /// Queries, so far, of images that have no slot.
-    queries: HashMap<ImageKey, i64>,
+    queries: HashMap<ImageDigest, i64>,
     /// An image gets a slot for this many queries; 0 where keys and values are made for each batch in any case.
-    price: i64,
+    admission_threshold: i64,
 }
 
-impl KeyValueCache {
-    /// A cache of as many images as fit `bytes`, none if less than one does. `price` is the number of queries over an image for
+impl CrossAttentionCache {
+    /// A cache of as many images as fit `bytes`, none if less than one does. `admission_threshold` is the number of queries over an image for
     /// which making its keys and values is worth while.
     pub(crate) fn new(
         bytes: usize,
         shape: KeyValueShape,
-        price: i64,
+        admission_threshold: i64,
         device: Device,
         kind: Kind,
     ) -> Result<Self, TchError> {
@@ -50,7 +50,7 @@ impl KeyValueCache {
             free: (0..slots as i64).rev().collect(),
             written: vec![false; slots],
             queries: HashMap::new(),
-            price,
+            admission_threshold,
         })
     }
 
@@ -62,27 +62,27 @@ impl KeyValueCache {
 
     /// Says for each of the distinct images of a batch, given with the number of queries over it, where its keys and values
     /// come from. No image of the batch takes another's slot.
-    pub(crate) fn place(&mut self, images: &[(ImageKey, i64)]) -> Vec<Source> {
+    pub(crate) fn assign_sources(&mut self, images: &[(ImageDigest, i64)]) -> Vec<KvSource> {
         if self.written.is_empty() {
-            return vec![Source::Features; images.len()];
+            return vec![KvSource::Compute; images.len()];
         }
         // First all that are here become the most recent, so that making room below cannot push one out.
         let found: Vec<Option<i64>> = images.iter().map(|(key, _)| self.slot_of.get(key).copied()).collect();
         let mut evictable = self.slot_of.len() - found.iter().flatten().count();
-        let mut place = |(&(key, queries), found): (&(ImageKey, i64), Option<i64>)| match found {
-            Some(slot) if self.is_written(slot) => Source::Kept(slot),
-            Some(slot) => Source::Keep(slot),
+        let mut place = |(&(key, queries), found): (&(ImageDigest, i64), Option<i64>)| match found {
+            Some(slot) if self.is_written(slot) => KvSource::Cached(slot),
+            Some(slot) => KvSource::ComputeAndStore(slot),
             None => {
-                if !self.is_earned(key, queries) {
-                    return Source::Features;
+                if !self.is_admitted(key, queries) {
+                    return KvSource::Compute;
                 }
                 match self.make_room(&mut evictable) {
                     Some(slot) => {
                         self.queries.remove(&key);
                         self.slot_of.put(key, slot);
-                        Source::Keep(slot)
+                        KvSource::ComputeAndStore(slot)
                     }
-                    None => Source::Features,
+                    None => KvSource::Compute,
                 }
             }
         };
@@ -90,12 +90,12 @@ impl KeyValueCache {
     }
 
     /// Counts the queries over an image without a slot; says whether they are worth one now.
-    fn is_earned(&mut self, key: ImageKey, queries: i64) -> bool {
+    fn is_admitted(&mut self, key: ImageDigest, queries: i64) -> bool {
         let before = self.queries.get(&key).copied();
         let so_far = before.unwrap_or(0) + queries;
         self.queries.insert(key, so_far);
         // Where they are made for each batch in any case, what counts is that there was a batch before.
-        if self.price == 0 { before.is_some() } else { so_far >= self.price }
+        if self.admission_threshold == 0 { before.is_some() } else { so_far >= self.admission_threshold }
     }
 
     /// An empty slot, if need be that of one of the `evictable` images that are not of this batch.
@@ -115,12 +115,12 @@ impl KeyValueCache {
         self.written.get(slot as usize).copied().unwrap_or(false)
     }
 
-    /// The encoder has been through all its layers with the images of `fold`: what was to be kept is there.
+    /// The encoder has been through all its layers with the images of `layout`: what was to be kept is there.
     ///
     /// A batch that failed before never says so, and what it left behind is not read.
-    pub(crate) fn settle(&mut self, fold: &Fold) {
-        for source in &fold.sources {
-            if let &Source::Keep(slot) = source
+    pub(crate) fn commit(&mut self, layout: &BatchLayout) {
+        for source in &layout.sources {
+            if let &KvSource::ComputeAndStore(slot) = source
                 && let Some(written) = self.written.get_mut(slot as usize)
             {
                 *written = true;
@@ -129,14 +129,14 @@ impl KeyValueCache {
     }
 
     /// Gives up an image, whose features are kept no more.
-    pub(crate) fn forget(&mut self, key: &ImageKey) {
+    pub(crate) fn forget(&mut self, key: &ImageDigest) {
         self.queries.remove(key);
         self.free.extend(self.slot_of.pop(key));
     }
 
     /// What is kept of one layer, `[slots, tokens, 2 * hidden]`.
-    pub(crate) fn layer(&self, layer: usize) -> Result<Slots, TchError> {
-        self.pool.f_select(0, layer as i64).map(Slots)
+    pub(crate) fn layer(&self, layer: usize) -> Result<SlotPool, TchError> {
+        self.pool.f_select(0, layer as i64).map(SlotPool)
     }
 }
 
@@ -145,30 +145,30 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cache::slot_pool::Places;
+    use crate::cache::slot_pool::SlotIndices;
 
     const SHAPE: KeyValueShape = KeyValueShape { layers: 2, tokens: 3, width: 4 };
 
-    fn cache(slots: usize, price: i64) -> KeyValueCache {
+    fn cache(slots: usize, admission_threshold: i64) -> CrossAttentionCache {
         let bytes = slots * SHAPE.bytes(Kind::Float);
-        KeyValueCache::new(bytes, SHAPE, price, Device::Cpu, Kind::Float).unwrap()
+        CrossAttentionCache::new(bytes, SHAPE, admission_threshold, Device::Cpu, Kind::Float).unwrap()
     }
 
-    fn key(number: u8) -> ImageKey {
+    fn key(number: u8) -> ImageDigest {
         [number; 32]
     }
 
-    fn places(slots: &[i64]) -> Places {
-        Places::new(slots.to_vec(), Device::Cpu).unwrap()
+    fn places(slots: &[i64]) -> SlotIndices {
+        SlotIndices::new(slots.to_vec(), Device::Cpu).unwrap()
     }
 
     /// Asks `queries` about each image and writes, where there is something to keep, numbers that spell the image's and the
     /// layer's; returns the sources.
-    fn ask(cache: &mut KeyValueCache, numbers: &[u8], queries: i64) -> Vec<Source> {
+    fn ask(cache: &mut CrossAttentionCache, numbers: &[u8], queries: i64) -> Vec<KvSource> {
         let images: Vec<_> = numbers.iter().map(|&number| (key(number), queries)).collect();
-        let sources = cache.place(&images);
+        let sources = cache.assign_sources(&images);
         for (&number, source) in numbers.iter().zip(&sources) {
-            if let &Source::Keep(slot) = source {
+            if let &KvSource::ComputeAndStore(slot) = source {
                 for layer in 0..2 {
                     let value = i64::from(number) * 10 + layer as i64;
                     let made = Tensor::full([1, 3, 4], value, (Kind::Float, Device::Cpu));
@@ -176,22 +176,22 @@ mod tests {
                 }
             }
         }
-        cache.settle(&Fold { sources: sources.clone(), ..Fold::default() });
+        cache.commit(&BatchLayout { sources: sources.clone(), ..BatchLayout::default() });
         sources
     }
 
-    fn is_kept(source: &Source) -> bool {
-        matches!(source, Source::Kept(_))
+    fn is_kept(source: &KvSource) -> bool {
+        matches!(source, KvSource::Cached(_))
     }
 
     #[test]
     fn an_image_earns_its_place_by_the_queries_over_it() {
         let mut cache = cache(2, 10);
-        assert_eq!(ask(&mut cache, &[1], 6), [Source::Features]);
-        assert!(matches!(ask(&mut cache, &[1, 2], 6)[..], [Source::Keep(_), Source::Features]));
-        assert!(matches!(ask(&mut cache, &[1], 6)[..], [Source::Kept(_)]));
+        assert_eq!(ask(&mut cache, &[1], 6), [KvSource::Compute]);
+        assert!(matches!(ask(&mut cache, &[1, 2], 6)[..], [KvSource::ComputeAndStore(_), KvSource::Compute]));
+        assert!(matches!(ask(&mut cache, &[1], 6)[..], [KvSource::Cached(_)]));
         assert!(
-            matches!(ask(&mut cache, &[3], 10)[..], [Source::Keep(_)]),
+            matches!(ask(&mut cache, &[3], 10)[..], [KvSource::ComputeAndStore(_)]),
             "at once if it has enough of them"
         );
     }
@@ -199,8 +199,8 @@ mod tests {
     #[test]
     fn where_they_are_made_in_any_case_the_second_batch_keeps_them() {
         let mut cache = cache(2, 0);
-        assert_eq!(ask(&mut cache, &[1], 500), [Source::Features]);
-        assert!(matches!(ask(&mut cache, &[1], 1)[..], [Source::Keep(_)]));
+        assert_eq!(ask(&mut cache, &[1], 500), [KvSource::Compute]);
+        assert!(matches!(ask(&mut cache, &[1], 1)[..], [KvSource::ComputeAndStore(_)]));
     }
 
     #[test]
@@ -210,7 +210,7 @@ mod tests {
             ask(&mut cache, &[number], 10);
         }
         assert!(is_kept(&ask(&mut cache, &[1], 1)[0]));
-        assert_eq!(ask(&mut cache, &[2], 9), [Source::Features]);
+        assert_eq!(ask(&mut cache, &[2], 9), [KvSource::Compute]);
     }
 
     #[test]
@@ -218,15 +218,18 @@ mod tests {
         let mut cache = cache(2, 10);
         ask(&mut cache, &[1], 10);
         let sources = ask(&mut cache, &[2, 3, 1], 10);
-        assert!(matches!(sources[..], [Source::Keep(_), Source::Features, Source::Kept(_)]), "{sources:?}");
+        assert!(
+            matches!(sources[..], [KvSource::ComputeAndStore(_), KvSource::Compute, KvSource::Cached(_)]),
+            "{sources:?}"
+        );
         assert!(is_kept(&ask(&mut cache, &[2], 1)[0]));
     }
 
     #[test]
     fn what_a_failed_batch_left_behind_is_not_read() {
         let mut cache = cache(1, 10);
-        let [Source::Keep(slot)] = cache.place(&[(key(1), 10)])[..] else { panic!() };
-        assert_eq!(cache.place(&[(key(1), 1)]), [Source::Keep(slot)]);
+        let [KvSource::ComputeAndStore(slot)] = cache.assign_sources(&[(key(1), 10)])[..] else { panic!() };
+        assert_eq!(cache.assign_sources(&[(key(1), 1)]), [KvSource::ComputeAndStore(slot)]);
     }
 
     #[test]
@@ -235,17 +238,17 @@ mod tests {
         ask(&mut cache, &[1], 10);
         cache.forget(&key(1));
         assert_eq!(cache.slot_of.len(), 0);
-        assert!(matches!(ask(&mut cache, &[2], 10)[..], [Source::Keep(_)]));
+        assert!(matches!(ask(&mut cache, &[2], 10)[..], [KvSource::ComputeAndStore(_)]));
         cache.forget(&key(3));
     }
 
     #[test]
     fn a_cache_with_room_for_no_image_keeps_none() {
         let bytes = SHAPE.bytes(Kind::Float) - 1;
-        let too_small = KeyValueCache::new(bytes, SHAPE, 0, Device::Cpu, Kind::Float).unwrap();
-        for mut cache in [too_small, KeyValueCache::none().unwrap()] {
+        let too_small = CrossAttentionCache::new(bytes, SHAPE, 0, Device::Cpu, Kind::Float).unwrap();
+        for mut cache in [too_small, CrossAttentionCache::none().unwrap()] {
             for _ in 0..3 {
-                assert_eq!(ask(&mut cache, &[1], 100), [Source::Features]);
+                assert_eq!(ask(&mut cache, &[1], 100), [KvSource::Compute]);
             }
         }
     }

@@ -6,27 +6,27 @@ use lru::LruCache;
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
-    batch::rows::ImageKey,
-    cache::slot_pool::{Places, Slots},
+    batch::rows::ImageDigest,
+    cache::slot_pool::{SlotIndices, SlotPool},
 };
 
 #[derive(Debug)]
 pub(crate) struct FeatureCache {
     /// `[slots, tokens, hidden]`.
-    pool: Slots,
-    slot_of: LruCache<ImageKey, i64>,
+    pool: SlotPool,
+    slot_of: LruCache<ImageDigest, i64>,
     free: Vec<i64>,
 }
 
 /// Where the images of a batch are, and what had to give way for them.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(crate) struct Placement {
+pub(crate) struct SlotAssignment {
     /// A slot for each key, in the order asked.
     pub(crate) slots: Vec<i64>,
     /// Positions among the keys whose features are not in their slot yet.
     pub(crate) missing: Vec<usize>,
     /// Images that are no longer kept.
-    pub(crate) evicted: Vec<ImageKey>,
+    pub(crate) evicted: Vec<ImageDigest>,
 }
 
 impl FeatureCache {
@@ -39,7 +39,7 @@ impl FeatureCache {
         kind: Kind,
     ) -> Result<Self, TchError> {
         Ok(Self {
-            pool: Slots(Tensor::f_empty([slots, tokens, hidden], (kind, device))?),
+            pool: SlotPool(Tensor::f_empty([slots, tokens, hidden], (kind, device))?),
             slot_of: LruCache::unbounded(),
             free: (0..slots).rev().collect(),
         })
@@ -64,23 +64,23 @@ impl FeatureCache {
     ///
     /// Returns `None` if there are more keys than slots. The caller must [`Self::store`] the missing ones or
     /// [`Self::forget`] them.
-    pub(crate) fn place(&mut self, keys: &[ImageKey]) -> Option<Placement> {
+    pub(crate) fn assign_slots(&mut self, keys: &[ImageDigest]) -> Option<SlotAssignment> {
         if keys.len() > self.slots() {
             return None;
         }
-        let mut placement = Placement::default();
+        let mut assignment = SlotAssignment::default();
         // First every hit becomes the most recent, so that making room below cannot push one out.
         let found: Vec<Option<i64>> = keys.iter().map(|key| self.slot_of.get(key).copied()).collect();
         for (position, (key, found)) in keys.iter().zip(found).enumerate() {
             let slot = match found {
                 Some(slot) => slot,
                 None => {
-                    placement.missing.push(position);
+                    assignment.missing.push(position);
                     let slot = match self.free.pop() {
                         Some(slot) => slot,
                         None => {
                             let (evicted, slot) = self.slot_of.pop_lru()?;
-                            placement.evicted.push(evicted);
+                            assignment.evicted.push(evicted);
                             slot
                         }
                     };
@@ -88,9 +88,9 @@ impl FeatureCache {
                     slot
                 }
             };
-            placement.slots.push(slot);
+            assignment.slots.push(slot);
         }
-        Some(placement)
+        Some(assignment)
     }
 
     /// Writes `features` `[slots.len(), tokens, hidden]` into `slots`.
@@ -99,7 +99,7 @@ impl FeatureCache {
     }
 
     /// Gives up the slot of an image whose features never came.
-    pub(crate) fn forget(&mut self, key: &ImageKey) {
+    pub(crate) fn forget(&mut self, key: &ImageDigest) {
         self.free.extend(self.slot_of.pop(key));
     }
 
@@ -108,8 +108,8 @@ impl FeatureCache {
         self.pool.gather(&self.places(slots)?)
     }
 
-    fn places(&self, slots: &[i64]) -> Result<Places, TchError> {
-        Places::new(slots.to_vec(), self.pool.0.device())
+    fn places(&self, slots: &[i64]) -> Result<SlotIndices, TchError> {
+        SlotIndices::new(slots.to_vec(), self.pool.0.device())
     }
 }
 
@@ -123,19 +123,19 @@ mod tests {
         FeatureCache::new(slots, 2, 3, Device::Cpu, Kind::Float).unwrap()
     }
 
-    fn key(number: u8) -> ImageKey {
+    fn key(number: u8) -> ImageDigest {
         [number; 32]
     }
 
     /// Places the keys and stores, for each missing one, features that spell its number.
-    fn touch(cache: &mut FeatureCache, numbers: &[u8]) -> Placement {
-        let keys: Vec<ImageKey> = numbers.iter().map(|&number| key(number)).collect();
-        let placement = cache.place(&keys).unwrap();
-        for &position in &placement.missing {
+    fn touch(cache: &mut FeatureCache, numbers: &[u8]) -> SlotAssignment {
+        let keys: Vec<ImageDigest> = numbers.iter().map(|&number| key(number)).collect();
+        let assignment = cache.assign_slots(&keys).unwrap();
+        for &position in &assignment.missing {
             let features = Tensor::full([1, 2, 3], i64::from(numbers[position]), (Kind::Float, Device::Cpu));
-            cache.store(&placement.slots[position..=position], &features).unwrap();
+            cache.store(&assignment.slots[position..=position], &features).unwrap();
         }
-        placement
+        assignment
     }
 
     #[test]
@@ -152,19 +152,19 @@ mod tests {
     fn a_batch_never_evicts_its_own_images() {
         let mut cache = cache(2);
         touch(&mut cache, &[1, 2]);
-        let placement = touch(&mut cache, &[3, 1]);
-        assert_eq!(placement.evicted, [key(2)]);
-        assert_eq!(placement.missing, [0]);
-        assert!(cache.place(&[key(1), key(2), key(3)]).is_none(), "three images do not fit two slots");
+        let assignment = touch(&mut cache, &[3, 1]);
+        assert_eq!(assignment.evicted, [key(2)]);
+        assert_eq!(assignment.missing, [0]);
+        assert!(cache.assign_slots(&[key(1), key(2), key(3)]).is_none(), "three images do not fit two slots");
     }
 
     #[test]
     fn a_forgotten_image_is_missing_again() {
         let mut cache = cache(1);
-        cache.place(&[key(1)]).unwrap();
+        cache.assign_slots(&[key(1)]).unwrap();
         cache.forget(&key(1));
         assert_eq!(cache.slots(), 1);
-        assert_eq!(cache.place(&[key(1)]).unwrap().missing, [0]);
+        assert_eq!(cache.assign_slots(&[key(1)]).unwrap().missing, [0]);
     }
 
     proptest! {
@@ -173,8 +173,8 @@ mod tests {
             let mut cache = cache(4);
             for batch in batches {
                 let numbers: Vec<u8> = batch.into_iter().collect();
-                let placement = touch(&mut cache, &numbers);
-                let gathered = cache.gather(&placement.slots).unwrap();
+                let assignment = touch(&mut cache, &numbers);
+                let gathered = cache.gather(&assignment.slots).unwrap();
                 for (position, &number) in numbers.iter().enumerate() {
                     let value = gathered.double_value(&[position as i64, 1, 2]);
                     prop_assert_eq!(value, f64::from(number));

@@ -26,16 +26,16 @@ impl KeyValueShape {
 
     /// Size of one image's keys and values, in bytes.
     pub(crate) fn bytes(&self, kind: Kind) -> usize {
-        self.numbers() * kind.elt_size_in_bytes()
+        self.len() * kind.elt_size_in_bytes()
     }
 
     /// Numbers of one image's keys and values in all layers.
-    pub(crate) fn numbers(&self) -> usize {
-        usize::try_from(self.layers).unwrap_or(0) * self.layer_numbers()
+    pub(crate) fn len(&self) -> usize {
+        usize::try_from(self.layers).unwrap_or(0) * self.layer_len()
     }
 
     /// Those of one layer.
-    pub(crate) fn layer_numbers(&self) -> usize {
+    pub(crate) fn layer_len(&self) -> usize {
         usize::try_from(self.tokens * self.width).unwrap_or(0)
     }
 }

@@ -13,60 +13,65 @@ use lru::LruCache;
 use tch::{Device, Kind};
 
 use crate::{
-    batch::rows::{ImageKey, RowSink},
+    batch::rows::{ImageDigest, RowSink},
     cache::{
-        float_buffer::{Numbers, unshared},
+        float_buffer::{FloatBuffer, into_unshared},
         key_value_shape::KeyValueShape,
     },
     checkpoint::{Checkpoint, config::Architecture},
     dtype::Dtype,
-    options::ModelOptions,
+    options::LoadOptions,
 };
 
 /// A memory of images for all models of one checkpoint that are loaded in the same way.
 #[derive(Debug, Clone)]
-pub struct SharedImages(pub(crate) Arc<Shared>);
+pub struct SharedImageCache(pub(crate) Arc<Inner>);
 
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct Inner {
     /// Numbers of one layer's keys and values of one image.
-    pub(crate) layer_numbers: usize,
+    pub(crate) layer_len: usize,
     /// Of all layers.
-    image_numbers: usize,
+    image_len: usize,
     /// Tokens of an image and numbers of a token, in its features.
     shape: [i64; 2],
-    kept: Mutex<Kept>,
+    entries: Mutex<Entries>,
 }
 
 #[derive(Debug)]
-pub(crate) struct Kept {
-    pub(crate) features: LruCache<ImageKey, Numbers>,
-    pub(crate) key_values: LruCache<ImageKey, Numbers>,
+pub(crate) struct Entries {
+    pub(crate) features: LruCache<ImageDigest, FloatBuffer>,
+    pub(crate) key_values: LruCache<ImageDigest, FloatBuffer>,
     /// Images of which keys and values may be kept or under way.
-    most_key_values: usize,
+    max_key_values: usize,
     /// Of so many they are under way.
-    pub(crate) lent: usize,
+    pub(crate) in_use: usize,
     /// Memory of keys and values that are kept no more.
-    pub(crate) spare: Vec<Numbers>,
+    pub(crate) free: Vec<FloatBuffer>,
 }
 
-impl SharedImages {
+impl SharedImageCache {
     /// The memory for models of `checkpoint` with these choices; none where each engine has a memory of its own: on a device, and
     /// for models that LibTorch's kernels compute.
     pub fn for_models(
         checkpoint: &Checkpoint,
         device: Device,
         dtype: Dtype,
-        options: &ModelOptions,
+        options: &LoadOptions,
     ) -> Option<Self> {
         let config = checkpoint.config();
-        options.cpu_kernels.are_own_for_texts(config.vision.is_small(), device, dtype).then(|| {
+        options.cpu_kernels.are_native_for_texts(config.vision.is_small(), device, dtype).then(|| {
             let shape = match config.architecture() {
                 Architecture::QuestionAnswering => Some(KeyValueShape::for_config(config)),
                 Architecture::Captioning | Architecture::Retrieval => None,
             };
             let features = [config.vision.tokens(), config.vision.hidden_size];
-            Self::new(options.feature_slots(config, dtype), features, shape, options.key_value_cache_bytes)
+            Self::new(
+                options.feature_slots(config, dtype),
+                features,
+                shape,
+                options.cross_attention_cache_bytes,
+            )
         })
     }
 
@@ -78,16 +83,16 @@ impl SharedImages {
         key_value_bytes: usize,
     ) -> Self {
         let of_image = key_values.map_or(0, |shape| shape.bytes(Kind::Float));
-        Self(Arc::new(Shared {
-            layer_numbers: key_values.map_or(0, |shape| shape.layer_numbers()),
-            image_numbers: key_values.map_or(0, |shape| shape.numbers()),
+        Self(Arc::new(Inner {
+            layer_len: key_values.map_or(0, |shape| shape.layer_len()),
+            image_len: key_values.map_or(0, |shape| shape.len()),
             shape: features,
-            kept: Mutex::new(Kept {
+            entries: Mutex::new(Entries {
                 features: LruCache::new(images),
                 key_values: LruCache::unbounded(),
-                most_key_values: key_value_bytes.checked_div(of_image).unwrap_or(0),
-                lent: 0,
-                spare: Vec::new(),
+                max_key_values: key_value_bytes.checked_div(of_image).unwrap_or(0),
+                in_use: 0,
+                free: Vec::new(),
             }),
         }))
     }
@@ -99,27 +104,34 @@ impl SharedImages {
 
     /// Images whose features are kept now.
     pub(crate) fn len(&self) -> usize {
-        self.0.kept().features.len()
+        self.0.entries().features.len()
     }
 
-    /// The features of those of the images that are kept.
-    pub(crate) fn find<'a>(&self, keys: impl IntoIterator<Item = &'a ImageKey>) -> Vec<Option<Numbers>> {
-        let mut kept = self.0.kept();
-        keys.into_iter().map(|key| kept.features.get(key).cloned()).collect()
+    /// Returns the features of each image, or `None` for an image that is not cached.
+    pub(crate) fn find<'a>(
+        &self,
+        keys: impl IntoIterator<Item = &'a ImageDigest>,
+    ) -> Vec<Option<FloatBuffer>> {
+        let mut entries = self.0.entries();
+        keys.into_iter().map(|key| entries.features.get(key).cloned()).collect()
     }
 
     /// Keeps the features of images. `rows` hears of each image that is kept from now on, and of each that gives way, in the
     /// order in which all engines' images come and go.
-    pub(crate) fn keep(&self, made: impl IntoIterator<Item = (ImageKey, Numbers)>, rows: &mut dyn RowSink) {
-        let mut kept = self.0.kept();
+    pub(crate) fn insert(
+        &self,
+        made: impl IntoIterator<Item = (ImageDigest, FloatBuffer)>,
+        rows: &mut dyn RowSink,
+    ) {
+        let mut entries = self.0.entries();
         for (key, features) in made {
             // Another engine may have been quicker.
-            if kept.features.contains(&key) {
+            if entries.features.contains(&key) {
                 continue;
             }
             let bytes = std::mem::size_of_val(&*features);
-            if let Some((evicted, _)) = kept.features.push(key, features) {
-                kept.forget(&evicted);
+            if let Some((evicted, _)) = entries.features.push(key, features) {
+                entries.forget(&evicted);
                 rows.image_evicted(&evicted);
             }
             rows.image_cached(&key, bytes);
@@ -127,30 +139,30 @@ impl SharedImages {
     }
 }
 
-impl Shared {
+impl Inner {
     /// Complete whenever the lock is free, even if its last holder panicked.
-    pub(crate) fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.kept.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(crate) fn entries(&self) -> MutexGuard<'_, Entries> {
+        self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Kept {
+impl Entries {
     /// Memory for an image's keys and values that nobody else sees, if need be that of one of the `evictable` images.
-    pub(crate) fn lend(&mut self, shared: &Shared, evictable: &mut usize) -> Option<Numbers> {
-        let spare = if self.key_values.len() + self.lent < self.most_key_values {
-            self.spare.pop()
+    pub(crate) fn take_buffer(&mut self, shared: &Inner, evictable: &mut usize) -> Option<FloatBuffer> {
+        let free = if self.key_values.len() + self.in_use < self.max_key_values {
+            self.free.pop()
         } else {
             *evictable = evictable.checked_sub(1)?;
-            self.key_values.pop_lru().and_then(|(_, numbers)| unshared(numbers))
+            self.key_values.pop_lru().and_then(|(_, numbers)| into_unshared(numbers))
         };
-        self.lent += 1;
-        Some(spare.unwrap_or_else(|| std::iter::repeat_n(0.0, shared.image_numbers).collect()))
+        self.in_use += 1;
+        Some(free.unwrap_or_else(|| std::iter::repeat_n(0.0, shared.image_len).collect()))
     }
 
     /// Gives up the keys and values of an image.
-    fn forget(&mut self, key: &ImageKey) {
+    fn forget(&mut self, key: &ImageDigest) {
         if let Some(numbers) = self.key_values.pop(key) {
-            self.spare.extend(unshared(numbers));
+            self.free.extend(into_unshared(numbers));
         }
     }
 }

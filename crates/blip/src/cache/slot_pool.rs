@@ -11,13 +11,13 @@ const LARGEST_COPIED_BYTES: usize = 1 << 20;
 
 /// Some of the slots, in an order.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct SlotIndices {
     slots: Vec<i64>,
     /// The same, `[slots.len()]` of i64 on the slots' device.
     index: Tensor,
 }
 
-impl Places {
+impl SlotIndices {
     pub(crate) fn new(slots: Vec<i64>, device: Device) -> Result<Self, TchError> {
         let index = to_device(&slots, device)?;
         Ok(Self { slots, index })
@@ -26,16 +26,16 @@ impl Places {
 
 /// What is kept of images, `[slots, ..]`.
 #[derive(Debug)]
-pub(crate) struct Slots(pub(crate) Tensor);
+pub(crate) struct SlotPool(pub(crate) Tensor);
 
-impl Slots {
+impl SlotPool {
     /// Writes `values`, one for each of the `places`, `[places, ..]`.
-    pub(crate) fn store(&mut self, places: &Places, values: &Tensor) -> Result<(), TchError> {
+    pub(crate) fn store(&mut self, places: &SlotIndices, values: &Tensor) -> Result<(), TchError> {
         self.0.f_index_copy_(0, &places.index, values).map(drop)
     }
 
     /// What is in the `places`, `[places, ..]`.
-    pub(crate) fn gather(&self, places: &Places) -> Result<Tensor, TchError> {
+    pub(crate) fn gather(&self, places: &SlotIndices) -> Result<Tensor, TchError> {
         match *places.slots {
             [only] => self.0.f_narrow(0, only, 1),
             _ => self.0.f_index_select(0, &places.index),
@@ -44,7 +44,7 @@ impl Slots {
 
     /// What is in the `places`, in their order, in pieces `[some of them, ..]`: copied side by side or, where large ones lie in
     /// the CPU's memory, each as it lies there.
-    pub(crate) fn read(&self, places: &Places) -> Result<Vec<Tensor>, TchError> {
+    pub(crate) fn read(&self, places: &SlotIndices) -> Result<Vec<Tensor>, TchError> {
         match self.0.device() == Device::Cpu && self.slot_bytes() > LARGEST_COPIED_BYTES {
             true => places.slots.iter().map(|&slot| self.0.f_narrow(0, slot, 1)).collect(),
             false => Ok(vec![self.gather(places)?]),
@@ -68,8 +68,8 @@ mod tests {
         for (numbers, pieces) in
             [(LARGEST_COPIED_BYTES as i64 / 4, 1), (LARGEST_COPIED_BYTES as i64 / 4 + 1, 3)]
         {
-            let slots = Slots(random_layers::tensor(&[4, numbers]));
-            let places = Places::new(vec![2, 0, 3], Device::Cpu).unwrap();
+            let slots = SlotPool(random_layers::tensor(&[4, numbers]));
+            let places = SlotIndices::new(vec![2, 0, 3], Device::Cpu).unwrap();
             let read = slots.read(&places).unwrap();
             assert_eq!(read.len(), pieces);
             assert_eq!(Tensor::cat(&read, 0), slots.gather(&places).unwrap());

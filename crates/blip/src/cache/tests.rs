@@ -4,10 +4,10 @@ use proptest::prelude::*;
 
 use crate::{
     batch::{
-        layout::Source,
-        rows::{ImageKey, RowAnswer, RowError, RowSink},
+        layout::KvSource,
+        rows::{ImageDigest, RowAnswer, RowError, RowSink},
     },
-    cache::{batch_key_values::BatchKeyValues, key_value_shape::KeyValueShape, shared::SharedImages},
+    cache::{batch_key_values::BatchKeyValues, key_value_shape::KeyValueShape, shared::SharedImageCache},
 };
 use std::num::NonZeroUsize;
 use tch::Kind;
@@ -28,58 +28,58 @@ impl RowSink for Heard {
         false
     }
 
-    fn image_cached(&mut self, key: &ImageKey, bytes: usize) {
+    fn image_cached(&mut self, key: &ImageDigest, bytes: usize) {
         assert_eq!(bytes, 5 * 4);
         self.cached.push(key[0]);
     }
 
-    fn image_evicted(&mut self, key: &ImageKey) {
+    fn image_evicted(&mut self, key: &ImageDigest) {
         self.evicted.push(key[0]);
     }
 }
 
-fn memory(features: usize, key_values: usize) -> SharedImages {
+fn memory(features: usize, key_values: usize) -> SharedImageCache {
     let bytes = key_values * SHAPE.bytes(Kind::Float);
-    SharedImages::new(NonZeroUsize::new(features).unwrap(), [1, 5], Some(SHAPE), bytes)
+    SharedImageCache::new(NonZeroUsize::new(features).unwrap(), [1, 5], Some(SHAPE), bytes)
 }
 
-fn key(number: u8) -> ImageKey {
+fn key(number: u8) -> ImageDigest {
     [number; 32]
 }
 
 /// Makes the features of those that are not kept, which spell their number.
-fn encode(memory: &SharedImages, numbers: &[u8]) -> Heard {
-    let keys: Vec<ImageKey> = numbers.iter().map(|&number| key(number)).collect();
+fn encode(memory: &SharedImageCache, numbers: &[u8]) -> Heard {
+    let keys: Vec<ImageDigest> = numbers.iter().map(|&number| key(number)).collect();
     let found = memory.find(&keys);
     let missing = keys.iter().zip(found).filter(|(_, found)| found.is_none());
     let mut heard = Heard::default();
-    memory.keep(missing.map(|(&key, _)| (key, [f32::from(key[0]); 5].into())), &mut heard);
+    memory.insert(missing.map(|(&key, _)| (key, [f32::from(key[0]); 5].into())), &mut heard);
     heard
 }
 
-fn write(batch: &mut BatchKeyValues, source: Source, number: u8) {
-    if let Source::Keep(slot) = source {
+fn write(batch: &mut BatchKeyValues, source: KvSource, number: u8) {
+    if let KvSource::ComputeAndStore(slot) = source {
         for layer in 0..2 {
             batch.write(layer, slot).unwrap().fill(f32::from(number) * 10.0 + layer as f32);
         }
     }
 }
 
-fn begin(memory: &SharedImages, numbers: &[u8]) -> (Vec<Source>, BatchKeyValues) {
+fn begin(memory: &SharedImageCache, numbers: &[u8]) -> (Vec<KvSource>, BatchKeyValues) {
     let mut batch = BatchKeyValues::new(memory);
-    (batch.place(numbers.iter().map(|&number| key(number))), batch)
+    (batch.assign_sources(numbers.iter().map(|&number| key(number))), batch)
 }
 
 /// A batch about the images from its beginning to its end.
-fn ask(memory: &SharedImages, numbers: &[u8]) -> Vec<Source> {
+fn ask(memory: &SharedImageCache, numbers: &[u8]) -> Vec<KvSource> {
     let (sources, mut batch) = begin(memory, numbers);
     encode(memory, numbers);
     for (&number, &source) in numbers.iter().zip(&sources) {
         write(&mut batch, source, number);
     }
-    batch.settle();
+    batch.commit();
     for (&number, &source) in numbers.iter().zip(&sources) {
-        if let Source::Kept(slot) = source {
+        if let KvSource::Cached(slot) = source {
             for layer in 0..2 {
                 let expected = [f32::from(number) * 10.0 + layer as f32; 12];
                 assert_eq!(batch.read(layer, slot).unwrap(), expected);
@@ -89,11 +89,11 @@ fn ask(memory: &SharedImages, numbers: &[u8]) -> Vec<Source> {
     sources
 }
 
-fn kinds(sources: &[Source]) -> String {
-    let letter = |source: &Source| match source {
-        Source::Features => 'f',
-        Source::Keep(_) => 'K',
-        Source::Kept(_) => 'k',
+fn kinds(sources: &[KvSource]) -> String {
+    let letter = |source: &KvSource| match source {
+        KvSource::Compute => 'f',
+        KvSource::ComputeAndStore(_) => 'K',
+        KvSource::Cached(_) => 'k',
     };
     sources.iter().map(letter).collect()
 }
@@ -114,7 +114,7 @@ fn of_two_engines_that_encode_the_same_image_the_first_keeps_it_and_only_that_is
     let memory = memory(2, 0);
     let mut heard = Heard::default();
     for _ in 0..2 {
-        memory.keep([(key(1), [1.0; 5].into())], &mut heard);
+        memory.insert([(key(1), [1.0; 5].into())], &mut heard);
     }
     assert_eq!(heard, Heard { cached: vec![1], evicted: vec![] });
 }
@@ -157,11 +157,11 @@ fn of_two_engines_that_make_the_same_keys_and_values_both_read_their_own_and_one
     let [mut first, mut second] = [(), ()].map(|()| begin(&memory, &[1]));
     for (sources, batch) in [&mut first, &mut second] {
         write(batch, sources[0], 1);
-        batch.settle();
+        batch.commit();
     }
     drop((first, second));
-    let kept = memory.0.kept();
-    assert_eq!((kept.key_values.len(), kept.lent, kept.spare.len()), (1, 0, 1));
+    let entries = memory.0.entries();
+    assert_eq!((entries.key_values.len(), entries.in_use, entries.free.len()), (1, 0, 1));
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn keys_and_values_go_with_their_images_features() {
     ask(&memory, &[1]);
     assert_eq!(kinds(&ask(&memory, &[1])), "K");
     encode(&memory, &[2]);
-    assert_eq!(memory.0.kept().key_values.len(), 0);
+    assert_eq!(memory.0.entries().key_values.len(), 0);
     assert_eq!(kinds(&ask(&memory, &[1])), "f");
 }
 
@@ -192,7 +192,7 @@ proptest! {
         batches in prop::collection::vec((prop::collection::hash_set(0u8..9, 1..5), any::<bool>(), any::<bool>()), 1..40),
     ) {
         let memory = memory(5, 3);
-        let mut running: Option<(Vec<u8>, Vec<Source>, BatchKeyValues)> = None;
+        let mut running: Option<(Vec<u8>, Vec<KvSource>, BatchKeyValues)> = None;
         for (numbers, overlaps, fails) in batches {
             let numbers: Vec<u8> = numbers.into_iter().collect();
             if overlaps && running.is_none() {
@@ -205,19 +205,19 @@ proptest! {
             if let Some((numbers, sources, mut batch)) = running.take() {
                 for (&number, &source) in numbers.iter().zip(&sources) {
                     write(&mut batch, source, number);
-                    if let Source::Kept(slot) = source {
+                    if let KvSource::Cached(slot) = source {
                         prop_assert_eq!(batch.read(1, slot).unwrap(), [f32::from(number) * 10.0 + 1.0; 12]);
                     }
                 }
                 if !fails {
-                    batch.settle();
+                    batch.commit();
                 }
             }
-            let kept = memory.0.kept();
-            prop_assert!(kept.features.len() <= 5);
-            prop_assert!(kept.key_values.len() + kept.lent <= 3);
-            prop_assert!(running.is_some() || kept.lent == 0);
-            prop_assert!(kept.key_values.len() + kept.lent + kept.spare.len() <= 3);
+            let entries = memory.0.entries();
+            prop_assert!(entries.features.len() <= 5);
+            prop_assert!(entries.key_values.len() + entries.in_use <= 3);
+            prop_assert!(running.is_some() || entries.in_use == 0);
+            prop_assert!(entries.key_values.len() + entries.in_use + entries.free.len() <= 3);
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Whose habits a checkpoint is run with: the weights are the same, what goes in and how it is read differ.
+//! The implementation whose defaults a checkpoint runs with. The weights are the same. Preprocessing of
+//! texts, special tokens and generation defaults differ.
 
 use std::{fmt, str::FromStr};
 
@@ -10,9 +11,9 @@ use crate::{
     },
 };
 
-/// Whose habits.
+/// Which implementation's defaults a model runs with.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Flavour {
+pub enum Conventions {
     /// `transformers`: texts as they are, `[CLS]` first, greedy.
     #[default]
     Hf,
@@ -21,9 +22,9 @@ pub enum Flavour {
     Salesforce,
 }
 
-/// What a flavour does to texts before a model sees them.
+/// How texts are changed before a model reads them.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct TextHabits {
+pub(crate) struct TextConventions {
     /// Applied before a text is tokenised.
     pub(crate) clean_up: Option<fn(&str) -> String>,
     /// Tokens that are kept of a text, `[CLS]` and `[SEP]` included; the last one stays.
@@ -37,7 +38,7 @@ pub(crate) struct TextHabits {
 /// Tokens that the original keeps of a question, and of a text that is compared with an image.
 const MAX_TOKENS: usize = 35;
 
-impl Flavour {
+impl Conventions {
     const ALL: [Self; 2] = [Self::Hf, Self::Salesforce];
 
     /// What it is called in settings.
@@ -48,7 +49,7 @@ impl Flavour {
         }
     }
 
-    /// Sets what a flavour decides of the image encoder: the original's norms have an epsilon of 1e-6, whatever the
+    /// Sets what the conventions decide of the vision encoder: the original's norms have an epsilon of 1e-6, whatever the
     /// converted `config.json` says.
     pub(crate) fn adapt(self, vision: &mut VisionConfig) {
         if self == Self::Salesforce {
@@ -57,20 +58,20 @@ impl Flavour {
     }
 
     /// What is done to the texts of a model.
-    pub(crate) fn texts(self, config: &BlipConfig) -> TextHabits {
-        let plain = TextHabits { clean_up: None, max_tokens: None, first_token: None, prompt: None };
+    pub(crate) fn texts(self, config: &BlipConfig) -> TextConventions {
+        let plain = TextConventions { clean_up: None, max_tokens: None, first_token: None, prompt: None };
         if self == Self::Hf {
             return plain;
         }
         match config.architecture() {
-            Architecture::QuestionAnswering => TextHabits {
+            Architecture::QuestionAnswering => TextConventions {
                 clean_up: Some(text_normalization::question),
                 max_tokens: Some(MAX_TOKENS),
                 first_token: Some(encoder_token(config)),
                 ..plain
             },
-            Architecture::Captioning => TextHabits { prompt: Some("a picture of "), ..plain },
-            Architecture::Retrieval => TextHabits {
+            Architecture::Captioning => TextConventions { prompt: Some("a picture of "), ..plain },
+            Architecture::Retrieval => TextConventions {
                 clean_up: Some(text_normalization::caption),
                 max_tokens: Some(MAX_TOKENS),
                 ..plain
@@ -84,7 +85,7 @@ impl Flavour {
         (self == Self::Salesforce).then(|| encoder_token(config))
     }
 
-    /// The largest token id that a flavour puts into texts by itself.
+    /// The largest token id that the conventions add to texts.
     pub(crate) fn largest_token(self, config: &BlipConfig) -> i64 {
         match self {
             Self::Salesforce if config.architecture() != Architecture::Captioning => encoder_token(config),
@@ -92,7 +93,7 @@ impl Flavour {
         }
     }
 
-    /// How tokens are chosen if nobody says otherwise. `prompt_tokens` are those of the flavour's own prompt, the start
+    /// How tokens are chosen if nobody says otherwise. `prompt_tokens` are those of the default prompt, the start
     /// token included.
     pub(crate) fn generation(self, architecture: Architecture, prompt_tokens: usize) -> Generation {
         // The original counts the start token and the prompt.
@@ -116,16 +117,16 @@ fn encoder_token(config: &BlipConfig) -> i64 {
     config.text.bos_token_id + 1
 }
 
-impl FromStr for Flavour {
+impl FromStr for Conventions {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let known = Self::ALL.into_iter().find(|flavour| flavour.name() == text);
-        known.ok_or_else(|| format!("unknown flavour {text:?}, expected hf or salesforce"))
+        let known = Self::ALL.into_iter().find(|conventions| conventions.name() == text);
+        known.ok_or_else(|| format!("unknown conventions {text:?}, expected hf or salesforce"))
     }
 }
 
-impl fmt::Display for Flavour {
+impl fmt::Display for Conventions {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.name())
     }
@@ -137,23 +138,23 @@ mod tests {
 
     #[test]
     fn flavours_are_read_as_they_are_written() {
-        for flavour in Flavour::ALL {
-            assert_eq!(flavour.to_string().parse(), Ok(flavour));
+        for conventions in Conventions::ALL {
+            assert_eq!(conventions.to_string().parse(), Ok(conventions));
         }
-        let error = "lavis".parse::<Flavour>().unwrap_err();
-        assert_eq!(error, "unknown flavour \"lavis\", expected hf or salesforce");
+        let error = "lavis".parse::<Conventions>().unwrap_err();
+        assert_eq!(error, "unknown conventions \"lavis\", expected hf or salesforce");
     }
 
     #[test]
     fn the_originals_lengths_count_start_token_and_prompt() {
-        let answers = Flavour::Salesforce.generation(Architecture::QuestionAnswering, 1);
+        let answers = Conventions::Salesforce.generation(Architecture::QuestionAnswering, 1);
         assert_eq!((answers.num_beams, answers.max_new_tokens, answers.min_length), (3, Some(9), 1));
-        let captions = Flavour::Salesforce.generation(Architecture::Captioning, 4);
+        let captions = Conventions::Salesforce.generation(Architecture::Captioning, 4);
         assert_eq!((captions.num_beams, captions.max_new_tokens, captions.min_length), (3, Some(16), 5));
-        let long = Flavour::Salesforce.generation(Architecture::Captioning, 30);
+        let long = Conventions::Salesforce.generation(Architecture::Captioning, 30);
         assert_eq!(long.max_new_tokens, Some(1), "a prompt past the length leaves one token");
         for architecture in [Architecture::QuestionAnswering, Architecture::Captioning] {
-            assert!(Flavour::Hf.generation(architecture, 1).is_greedy());
+            assert!(Conventions::Hf.generation(architecture, 1).is_greedy());
         }
     }
 }

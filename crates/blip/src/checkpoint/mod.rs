@@ -13,7 +13,7 @@ use crate::{
     batch::task::Generation,
     checkpoint::{
         config::{Architecture, BlipConfig, generation::GenerationConfig},
-        conventions::Flavour,
+        conventions::Conventions,
         files::ModelFiles,
         tokenizer::Tokenizer,
         weights::Weights,
@@ -22,11 +22,11 @@ use crate::{
     preprocess::{Preprocessor, PreprocessorConfig},
 };
 
-/// What a user may choose of how a checkpoint is read.
+/// Options of how a checkpoint is read.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CheckpointOptions {
-    /// Whose habits it is run with.
-    pub flavour: Flavour,
+    /// The implementation whose defaults the model runs with.
+    pub conventions: Conventions,
     /// Height and width of images in pixels, if not what `config.json` says: a multiple of the patch size. The position
     /// embeddings are interpolated.
     pub image_size: Option<u32>,
@@ -43,7 +43,7 @@ pub struct Checkpoint {
     preprocessor: Preprocessor,
     tokenizer: Tokenizer,
     weights: Weights,
-    flavour: Flavour,
+    conventions: Conventions,
 }
 
 impl Checkpoint {
@@ -62,7 +62,7 @@ impl Checkpoint {
     pub fn open_with(files: &ModelFiles, options: CheckpointOptions) -> Result<Self, LoadError> {
         files.check()?;
         let mut config = BlipConfig::parse(&files.require("config.json")?)?;
-        options.flavour.adapt(&mut config.vision);
+        options.conventions.adapt(&mut config.vision);
         let generation = match files.read("generation_config.json")? {
             Some(json) => GenerationConfig::parse(&json, config.text.max_position_embeddings)?,
             None => GenerationConfig::default(),
@@ -81,9 +81,9 @@ impl Checkpoint {
             }
             None => agree(&preprocessor, &config)?,
         }
-        let tokenizer = Tokenizer::open(files, &config, options.flavour)?;
+        let tokenizer = Tokenizer::open(files, &config, options.conventions)?;
         let weights = Weights::open(files)?;
-        Ok(Self { config, generation, preprocessor, tokenizer, weights, flavour: options.flavour })
+        Ok(Self { config, generation, preprocessor, tokenizer, weights, conventions: options.conventions })
     }
 
     /// What the checkpoint was trained for.
@@ -91,17 +91,17 @@ impl Checkpoint {
         self.config.architecture()
     }
 
-    /// Whose habits it is run with.
-    pub fn flavour(&self) -> Flavour {
-        self.flavour
+    /// The implementation whose defaults the model runs with.
+    pub fn conventions(&self) -> Conventions {
+        self.conventions
     }
 
-    /// How tokens are chosen where a caller says nothing: the flavour's own way. Without a number of new tokens in it, the
-    /// model's own holds ([`Self::generation`], unless [`crate::ModelOptions`] says otherwise). For captions, the number is for
-    /// the flavour's own prompt.
+    /// How tokens are chosen where a caller says nothing: the default of the conventions. Without a number of new tokens in it, the
+    /// model's own holds ([`Self::generation`], unless [`crate::LoadOptions`] says otherwise). For captions, the number is for
+    /// the default prompt of the conventions.
     pub fn default_generation(&self) -> Generation {
         let prompt = self.tokenizer.encode_prompt("").map_or(1, |prompt| prompt.len());
-        self.flavour.generation(self.architecture(), prompt)
+        self.conventions.generation(self.architecture(), prompt)
     }
 
     /// The model's shape.

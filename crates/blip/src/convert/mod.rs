@@ -75,16 +75,16 @@ pub fn convert(
         let path = written.path().join(name);
         fs::write(&path, content).map_err(|error| write(&path, error))?;
     }
-    let told = list(written.path()).map_err(|error| write(written.path(), error))?;
+    let files = list(written.path()).map_err(|error| write(written.path(), error))?;
     put_in_place(written.path(), output).map_err(|error| write(output, error))?;
-    Ok(told)
+    Ok(files)
 }
 
 /// Whether `output` may be written.
 fn check_output(output: &Path, replace: bool) -> Result<(), ConvertError> {
-    let is_ours = |file: &OsStr| {
-        let mut ours = NEEDED.into_iter().chain(TOKENIZERS).chain(OPTIONAL).chain([WEIGHTS]);
-        ours.any(|name| file == name)
+    let is_model_file = |file: &OsStr| {
+        let mut known = NEEDED.into_iter().chain(TOKENIZERS).chain(OPTIONAL).chain([WEIGHTS]);
+        known.any(|name| file == name)
     };
     match fs::read_dir(output) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
@@ -100,7 +100,7 @@ fn check_output(output: &Path, replace: bool) -> Result<(), ConvertError> {
                     return Err(ConvertError::Exists(output.to_owned()));
                 }
                 let (folder, file) = (output.to_owned(), entry.file_name());
-                if !is_ours(&file) {
+                if !is_model_file(&file) {
                     let file = file.to_string_lossy().into_owned();
                     return Err(ConvertError::Foreign { folder, file });
                 }

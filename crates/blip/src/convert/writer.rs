@@ -7,7 +7,7 @@ use tch::Tensor;
 
 use crate::{
     checkpoint::weights::{
-        Entry, Weights,
+        TensorEntry, Weights,
         tensor_names::{HEAD, WORDS},
     },
     convert::error::ConvertError,
@@ -18,7 +18,7 @@ use crate::{
 struct Converted<'a> {
     weights: &'a Weights,
     name: &'a str,
-    entry: &'a Entry,
+    entry: &'a TensorEntry,
     shape: Vec<usize>,
     dtype: Dtype,
     /// The first thing that went wrong: the library that writes the file takes no errors.

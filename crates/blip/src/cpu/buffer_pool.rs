@@ -24,25 +24,25 @@ impl Buffer {
 
 /// Memory for what goes from one stage to the next.
 #[derive(Debug, Default)]
-pub(super) struct Spares(Rc<RefCell<Vec<Vec<f32>>>>);
+pub(super) struct BufferPool(Rc<RefCell<Vec<Vec<f32>>>>);
 
-impl Spares {
+impl BufferPool {
     /// So many numbers, with whatever was there before. Their memory comes back by itself.
-    pub(super) fn lend(&self, count: usize) -> Loan {
+    pub(super) fn take(&self, count: usize) -> PooledBuffer {
         let mut numbers = self.0.borrow_mut().pop().unwrap_or_default();
         numbers.resize(count, 0.0);
-        Loan { numbers, home: Rc::clone(&self.0) }
+        PooledBuffer { numbers, pool: Rc::clone(&self.0) }
     }
 }
 
-/// Numbers whose memory goes back to where it came from.
+/// A scratch buffer that returns its memory to the pool when it is dropped.
 #[derive(Debug)]
-pub(super) struct Loan {
+pub(super) struct PooledBuffer {
     numbers: Vec<f32>,
-    home: Rc<RefCell<Vec<Vec<f32>>>>,
+    pool: Rc<RefCell<Vec<Vec<f32>>>>,
 }
 
-impl Deref for Loan {
+impl Deref for PooledBuffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
@@ -50,15 +50,15 @@ impl Deref for Loan {
     }
 }
 
-impl DerefMut for Loan {
+impl DerefMut for PooledBuffer {
     fn deref_mut(&mut self) -> &mut [f32] {
         &mut self.numbers
     }
 }
 
-impl Drop for Loan {
+impl Drop for PooledBuffer {
     fn drop(&mut self) {
-        self.home.borrow_mut().push(std::mem::take(&mut self.numbers));
+        self.pool.borrow_mut().push(std::mem::take(&mut self.numbers));
     }
 }
 
@@ -85,12 +85,12 @@ mod tests {
 
     #[test]
     fn memory_comes_back_and_is_lent_again() {
-        let spares = Spares::default();
-        let (mut first, second) = (spares.lend(3), spares.lend(5));
+        let pool = BufferPool::default();
+        let (mut first, second) = (pool.take(3), pool.take(5));
         first.fill(7.0);
         drop((first, second));
-        assert_eq!(spares.0.borrow().len(), 2);
-        let again = spares.lend(4);
-        assert_eq!((again.len(), spares.0.borrow().len()), (4, 1));
+        assert_eq!(pool.0.borrow().len(), 2);
+        let again = pool.take(4);
+        assert_eq!((again.len(), pool.0.borrow().len()), (4, 1));
     }
 }

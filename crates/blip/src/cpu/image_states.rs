@@ -1,26 +1,26 @@
-//! What the question encoder reads of a batch's images: keys and values, kept or made.
+//! What the question encoder reads of a batch's images: keys and values, cached or computed.
 
 use cpu_kernels::{After, Heads, Linear, Rows};
 use tch::TchError;
 
 use crate::{
-    batch::layout::Source,
+    batch::layout::KvSource,
     cache::{batch_features::BatchFeatures, batch_key_values::BatchKeyValues},
     cpu::{buffer_pool::Buffer, load::size},
 };
 
-/// The images of a batch, in the order of its fold.
+/// The images of a batch, in the order of its layout.
 #[derive(Debug)]
-pub(crate) struct Images<'a> {
+pub(crate) struct CpuImageStates<'a> {
     features: &'a BatchFeatures<'a>,
-    kept: &'a mut BatchKeyValues,
+    cache: &'a mut BatchKeyValues,
     tokens: usize,
 }
 
-impl<'a> Images<'a> {
-    /// Images of `tokens` each, of which some have, or will have, keys and values that are kept.
-    pub(crate) fn new(features: &'a BatchFeatures<'a>, kept: &'a mut BatchKeyValues, tokens: i64) -> Self {
-        Self { features, kept, tokens: size(tokens) }
+impl<'a> CpuImageStates<'a> {
+    /// Images of `tokens` each, of which some have, or will have, cached keys and values.
+    pub(crate) fn new(features: &'a BatchFeatures<'a>, cache: &'a mut BatchKeyValues, tokens: i64) -> Self {
+        Self { features, cache, tokens: size(tokens) }
     }
 
     /// Tokens of an image.
@@ -29,10 +29,10 @@ impl<'a> Images<'a> {
     }
 
     /// Keys and values of the image at `place`, as [`Heads::pack`] has them, for layer number `layer`, whose projection is
-    /// `key_value`; `buffers` are for those that are not kept.
+    /// `key_value`; `buffers` are for those that are not cached.
     pub(super) fn key_values<'b>(
         &'b mut self,
-        (place, source): (usize, Source),
+        (place, source): (usize, KvSource),
         layer: usize,
         key_value: &Linear,
         heads: Heads,
@@ -40,9 +40,9 @@ impl<'a> Images<'a> {
     ) -> Result<&'b [f32], TchError> {
         let tokens = self.tokens;
         let packed = match source {
-            Source::Kept(slot) => return self.kept.read(layer, slot),
-            Source::Keep(slot) => self.kept.write(layer, slot)?,
-            Source::Features => packed.take(heads.packed_len(tokens)),
+            KvSource::Cached(slot) => return self.cache.read(layer, slot),
+            KvSource::ComputeAndStore(slot) => self.cache.write(layer, slot)?,
+            KvSource::Compute => packed.take(heads.packed_len(tokens)),
         };
         let made = wide.take(tokens * key_value.outputs());
         key_value.forward(self.features.numbers(place)?, made, After::Nothing);

@@ -5,7 +5,7 @@ use tch::{Kind, TchError, Tensor};
 
 use crate::{
     error::LoadError,
-    layers::{linear, weight_path::Scope},
+    layers::{linear, weight_path::WeightPath},
 };
 
 /// A layer's weights, laid out.
@@ -16,25 +16,25 @@ pub(super) fn linear(layer: &linear::Linear) -> Result<Linear, LoadError> {
     linear.ok_or_else(|| TchError::Shape(format!("no layer can have weights {:?}", layer.weight)).into())
 }
 
-/// Loads `weight` `[out, in]` and `bias` `[out]` below `scope`.
-pub(super) fn load_linear(scope: &Scope<'_>, inputs: i64, outputs: i64) -> Result<Linear, LoadError> {
-    linear(&linear::Linear::load(scope, inputs, outputs)?)
+/// Loads `weight` `[out, in]` and `bias` `[out]` below `path`.
+pub(super) fn load_linear(path: &WeightPath<'_>, inputs: i64, outputs: i64) -> Result<Linear, LoadError> {
+    linear(&linear::Linear::load(path, inputs, outputs)?)
 }
 
-/// Several layers below `scope` with the same input as one; outputs lie side by side in the order given.
+/// Several layers below `path` with the same input as one; outputs lie side by side in the order given.
 pub(super) fn load_fused<const PARTS: usize>(
-    scope: &Scope<'_>,
+    path: &WeightPath<'_>,
     names: [&str; PARTS],
     inputs: i64,
     outputs: i64,
 ) -> Result<Linear, LoadError> {
-    let parts = names.into_iter().map(|name| linear::Linear::load(&scope.at(name), inputs, outputs));
+    let parts = names.into_iter().map(|name| linear::Linear::load(&path.at(name), inputs, outputs));
     linear(&linear::Linear::fused(&parts.collect::<Result<Vec<_>, _>>()?)?)
 }
 
-/// Loads `weight` and `bias`, both `[size]`, below `scope`.
-pub(super) fn load_norm(scope: &Scope<'_>, size: i64, eps: f64) -> Result<LayerNorm, LoadError> {
-    let part = |name| -> Result<Vec<f32>, LoadError> { Ok(copied(&scope.tensor(name, &[size])?)?) };
+/// Loads `weight` and `bias`, both `[size]`, below `path`.
+pub(super) fn load_norm(path: &WeightPath<'_>, size: i64, eps: f64) -> Result<LayerNorm, LoadError> {
+    let part = |name| -> Result<Vec<f32>, LoadError> { Ok(copied(&path.tensor(name, &[size])?)?) };
     Ok(LayerNorm::new(part("weight")?, part("bias")?, eps as f32))
 }
 

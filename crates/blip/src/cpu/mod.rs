@@ -20,28 +20,28 @@ pub(crate) mod tests;
 
 use crate::{
     checkpoint::config::BlipConfig,
-    cpu::{text_decoder::SliceDecoder, text_encoder::SliceQuestionEncoder},
+    cpu::{text_decoder::CpuTextDecoder, text_encoder::CpuTextEncoder},
     error::LoadError,
-    layers::{linear::Linear, weight_path::Scope},
+    layers::{linear::Linear, weight_path::WeightPath},
 };
 
 /// What answers questions: an encoder of questions and a decoder of answers.
 #[derive(Debug)]
-pub(crate) struct SliceAnswering {
-    pub(crate) questions: SliceQuestionEncoder,
-    pub(crate) decoder: SliceDecoder,
+pub(crate) struct CpuQuestionAnswering {
+    pub(crate) questions: CpuTextEncoder,
+    pub(crate) decoder: CpuTextDecoder,
 }
 
-impl SliceAnswering {
+impl CpuQuestionAnswering {
     /// Loads `text_encoder.*` and `text_decoder.*`; `vocabulary` is the head's last layer.
     pub(crate) fn load(
-        root: &Scope<'_>,
+        root: &WeightPath<'_>,
         config: &BlipConfig,
         vocabulary: &Linear,
     ) -> Result<Self, LoadError> {
         Ok(Self {
-            questions: SliceQuestionEncoder::load(root, config)?,
-            decoder: SliceDecoder::load(root, config, vocabulary)?,
+            questions: CpuTextEncoder::load(root, config)?,
+            decoder: CpuTextDecoder::load(root, config, vocabulary)?,
         })
     }
 }

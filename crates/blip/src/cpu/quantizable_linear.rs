@@ -7,18 +7,18 @@ use crate::{
     cpu::load::{copied, linear, size},
     dtype::VisionDtype,
     error::LoadError,
-    layers::{linear, weight_path::Scope},
+    layers::{linear, weight_path::WeightPath},
 };
 
 /// `x W^T + b`.
 #[derive(Debug)]
-pub(super) enum Product {
+pub(super) enum QuantizableLinear {
     F32(Linear),
     /// Inputs and weights are rounded to 8 bits on the way.
     Int8(Int8Linear),
 }
 
-impl Product {
+impl QuantizableLinear {
     /// Whether this processor has the instructions for it.
     pub(super) fn is_supported(dtype: VisionDtype) -> bool {
         match dtype {
@@ -27,14 +27,14 @@ impl Product {
         }
     }
 
-    /// Loads `weight` `[out, in]` and `bias` `[out]` below `scope`.
+    /// Loads `weight` `[out, in]` and `bias` `[out]` below `path`.
     pub(super) fn load(
-        scope: &Scope<'_>,
+        path: &WeightPath<'_>,
         inputs: i64,
         outputs: i64,
         dtype: VisionDtype,
     ) -> Result<Self, LoadError> {
-        let layer = linear::Linear::load(scope, inputs, outputs)?;
+        let layer = linear::Linear::load(path, inputs, outputs)?;
         Ok(match dtype {
             VisionDtype::AsModel => Self::F32(linear(&layer)?),
             VisionDtype::Int8 => {

@@ -3,42 +3,42 @@
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    CpuKernels, Dtype, ModelOptions, VisionDtype,
-    batch::layout::Fold,
+    CpuKernels, Dtype, LoadOptions, VisionDtype,
+    batch::layout::BatchLayout,
     cache::batch_key_values::BatchKeyValues,
-    cache::{batch_features::BatchFeatures, float_buffer::Numbers, shared::SharedImages},
+    cache::{batch_features::BatchFeatures, float_buffer::FloatBuffer, shared::SharedImageCache},
     cpu::{
-        SliceAnswering, image_states::Images, text_encoder::QuestionStates, vision_encoder::SliceVision,
-        worker_pool::Team,
+        CpuQuestionAnswering, image_states::CpuImageStates, text_encoder::CpuTextStates,
+        vision_encoder::CpuVisionEncoder, worker_pool::WorkerPool,
     },
-    decoder::vocabulary_layer::vocabulary,
-    layers::weight_path::Scope,
+    decoder::vocabulary_layer::load_vocabulary_layer,
+    layers::weight_path::WeightPath,
     tests::golden_files::{Golden, goldens},
 };
 
-fn scope(golden: &Golden) -> Scope<'_> {
-    Scope::root(golden.checkpoint.weights(), Device::Cpu, Kind::Float)
+fn root(golden: &Golden) -> WeightPath<'_> {
+    WeightPath::root(golden.checkpoint.weights(), Device::Cpu, Kind::Float)
 }
 
-fn vision(golden: &Golden, dtype: VisionDtype, threads: usize) -> SliceVision {
+fn vision(golden: &Golden, dtype: VisionDtype, threads: usize) -> CpuVisionEncoder {
     let (scale, offset) = golden.checkpoint.preprocessor().normalisation();
-    SliceVision::load(
-        &scope(golden),
+    CpuVisionEncoder::load(
+        &root(golden),
         &golden.checkpoint.config().vision,
         scale,
         offset,
         dtype,
-        Team::new(threads).unwrap(),
+        WorkerPool::new(threads).unwrap(),
     )
     .unwrap()
 }
 
-fn answering(golden: &Golden) -> SliceAnswering {
-    let (root, config) = (scope(golden), golden.checkpoint.config());
+fn answering(golden: &Golden) -> CpuQuestionAnswering {
+    let (root, config) = (root(golden), golden.checkpoint.config());
     let shape = [config.text.vocab_size, config.text.hidden_size];
     let word = root.tensor(crate::checkpoint::weights::tensor_names::WORDS, &shape).unwrap();
-    let vocabulary = vocabulary(golden.checkpoint.weights(), &root, config, &word).unwrap();
-    SliceAnswering::load(&root, config, &vocabulary).unwrap()
+    let vocabulary = load_vocabulary_layer(golden.checkpoint.weights(), &root, config, &word).unwrap();
+    CpuQuestionAnswering::load(&root, config, &vocabulary).unwrap()
 }
 
 /// The largest difference, relative to the largest expected number.
@@ -52,7 +52,7 @@ fn an_images_features_equal_the_references_and_are_the_same_to_the_bit_in_any_co
  {
     let dtypes = [(VisionDtype::AsModel, 0.0..1e-4), (VisionDtype::Int8, f64::MIN_POSITIVE..0.05)];
     // Without the instructions for it a model in int8 has LibTorch's kernels.
-    for (dtype, errors) in dtypes.into_iter().filter(|(dtype, _)| SliceVision::is_supported(*dtype)) {
+    for (dtype, errors) in dtypes.into_iter().filter(|(dtype, _)| CpuVisionEncoder::is_supported(*dtype)) {
         for golden in goldens() {
             let (one_thread, three) = (vision(&golden, dtype, 1), vision(&golden, dtype, 3));
             let all: Vec<_> = golden.cases.iter().map(|case| &case.pixels).collect();
@@ -67,34 +67,34 @@ fn an_images_features_equal_the_references_and_are_the_same_to_the_bit_in_any_co
     }
 }
 
-/// The states of all questions of `golden`, each on its own image, in the order of the fold.
-fn read(golden: &Golden, answering: &SliceAnswering) -> (QuestionStates, Fold) {
+/// The states of all questions of `golden`, each on its own image, in the order of the layout.
+fn read(golden: &Golden, answering: &CpuQuestionAnswering) -> (CpuTextStates, BatchLayout) {
     let (vision, config) = (vision(golden, VisionDtype::AsModel, 1), golden.checkpoint.config());
     let image_of_row: Vec<usize> = (0..golden.cases.len()).collect();
-    let fold = Fold::new(&image_of_row, image_of_row.clone());
-    let pixels: Vec<_> = fold.images.iter().map(|&image| &golden.cases[image].pixels).collect();
+    let layout = BatchLayout::new(&image_of_row, image_of_row.clone());
+    let pixels: Vec<_> = layout.images.iter().map(|&image| &golden.cases[image].pixels).collect();
     let shape @ [tokens, hidden] = [config.vision.tokens(), config.vision.hidden_size];
     let of_image = (tokens * hidden) as usize;
-    let features = vision.forward(&pixels, |all| all.chunks_exact(of_image).map(Numbers::from).collect());
-    let features = BatchFeatures::Numbers(features, shape);
-    let ids: Vec<&[i64]> = fold.rows.iter().map(|&row| &golden.cases[row].input_ids[..]).collect();
-    let options = ModelOptions { cpu_kernels: CpuKernels::Own, ..golden.options() };
-    let memory = SharedImages::for_models(&golden.checkpoint, Device::Cpu, Dtype::F32, &options).unwrap();
-    let mut kept = BatchKeyValues::new(&memory);
-    let mut images = Images::new(&features, &mut kept, tokens);
-    (answering.questions.forward(&ids, &mut images, &fold).unwrap(), fold)
+    let features = vision.forward(&pixels, |all| all.chunks_exact(of_image).map(FloatBuffer::from).collect());
+    let features = BatchFeatures::Buffers(features, shape);
+    let ids: Vec<&[i64]> = layout.rows.iter().map(|&row| &golden.cases[row].input_ids[..]).collect();
+    let options = LoadOptions { cpu_kernels: CpuKernels::Native, ..golden.options() };
+    let memory = SharedImageCache::for_models(&golden.checkpoint, Device::Cpu, Dtype::F32, &options).unwrap();
+    let mut cache = BatchKeyValues::new(&memory);
+    let mut images = CpuImageStates::new(&features, &mut cache, tokens);
+    (answering.questions.forward(&ids, &mut images, &layout).unwrap(), layout)
 }
 
 #[test]
 fn a_questions_states_and_its_answers_tokens_equal_the_references() {
     for golden in goldens() {
         let (answering, config) = (answering(&golden), golden.checkpoint.config());
-        let (states, fold) = read(&golden, &answering);
-        let memory = states.to_memory().unwrap();
-        let places: Vec<i64> = (0..fold.rows.len() as i64).collect();
+        let (states, layout) = read(&golden, &answering);
+        let memory = states.to_encoder_states().unwrap();
+        let places: Vec<i64> = (0..layout.rows.len() as i64).collect();
         let mut state = answering.decoder.start(&states, &places);
         let mut tokens: Vec<i64> = vec![config.text.bos_token_id; places.len()];
-        for (place, &row) in fold.rows.iter().enumerate() {
+        for (place, &row) in layout.rows.iter().enumerate() {
             let case = &golden.cases[row];
             let found = memory.states.get(place as i64).narrow(0, 0, case.input_ids.len() as i64);
             let error = relative_error(&found, &case.question_states);
@@ -103,7 +103,7 @@ fn a_questions_states_and_its_answers_tokens_equal_the_references() {
         let steps = golden.cases.iter().map(|case| case.generated_ids.len() - 1).max().unwrap();
         for step in 0..steps {
             let choices = answering.decoder.step(&tokens, &mut state);
-            for ((&row, choice), token) in fold.rows.iter().zip(&choices).zip(&mut tokens) {
+            for ((&row, choice), token) in layout.rows.iter().zip(&choices).zip(&mut tokens) {
                 let case = &golden.cases[row];
                 *token = choice.token;
                 if let Some(&expected) = case.generated_ids.get(step + 1) {

@@ -6,63 +6,63 @@ use cpu_kernels::{After, Heads, Rows};
 use tch::{TchError, Tensor};
 
 use crate::{
-    batch::layout::Fold,
+    batch::layout::BatchLayout,
     checkpoint::config::BlipConfig,
     cpu::{
-        buffer_pool::{Buffer, Buffers, Loan, Spares},
-        image_states::Images,
+        buffer_pool::{Buffer, BufferPool, Buffers, PooledBuffer},
+        image_states::CpuImageStates,
         load::size,
-        text_layer::{TextEmbeddings, TextLayer},
+        text_layer::{CpuTextEmbeddings, CpuTextLayer},
     },
     error::LoadError,
-    layers::{attention::padding_mask, weight_path::Scope},
-    text::encoder_states::DecoderMemory,
+    layers::{attention::padding_mask, weight_path::WeightPath},
+    text::encoder_states::EncoderStates,
 };
 
 #[derive(Debug)]
-pub(crate) struct SliceQuestionEncoder {
-    embeddings: TextEmbeddings,
-    layers: Vec<TextLayer>,
+pub(crate) struct CpuTextEncoder {
+    embeddings: CpuTextEmbeddings,
+    layers: Vec<CpuTextLayer>,
     heads: Heads,
     buffers: RefCell<(Buffers, Buffer)>,
-    spares: Spares,
+    pool: BufferPool,
 }
 
 /// Questions that have read their images.
 #[derive(Debug)]
-pub(crate) struct QuestionStates {
+pub(crate) struct CpuTextStates {
     /// `[tokens, hidden]`.
-    pub(super) states: Loan,
+    pub(super) states: PooledBuffer,
     /// Each question's tokens.
     pub(super) places: Vec<Range<usize>>,
     hidden: usize,
 }
 
-impl SliceQuestionEncoder {
-    pub(super) fn load(root: &Scope<'_>, config: &BlipConfig) -> Result<Self, LoadError> {
-        let (scope, text) = (root.at("text_encoder"), &config.text);
+impl CpuTextEncoder {
+    pub(super) fn load(root: &WeightPath<'_>, config: &BlipConfig) -> Result<Self, LoadError> {
+        let (path, text) = (root.at("text_encoder"), &config.text);
         let layers = (0..text.num_hidden_layers)
             .map(|index| {
-                let scope = scope.at(format_args!("encoder.layer.{index}"));
-                TextLayer::load(&scope, text, config.vision.hidden_size)
+                let path = path.at(format_args!("encoder.layer.{index}"));
+                CpuTextLayer::load(&path, text, config.vision.hidden_size)
             })
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            embeddings: TextEmbeddings::load(&scope, text)?,
+            embeddings: CpuTextEmbeddings::load(&path, text)?,
             layers,
             heads: config.text.head_layout(),
             buffers: RefCell::default(),
-            spares: Spares::default(),
+            pool: BufferPool::default(),
         })
     }
 
-    /// Encodes `questions` against `images`, both in the order of `fold`.
+    /// Encodes `questions` against `images`, both in the order of `layout`.
     pub(crate) fn forward(
         &self,
         questions: &[&[i64]],
-        images: &mut Images<'_>,
-        fold: &Fold,
-    ) -> Result<QuestionStates, TchError> {
+        images: &mut CpuImageStates<'_>,
+        layout: &BatchLayout,
+    ) -> Result<CpuTextStates, TchError> {
         let hidden = self.heads.width();
         let mut places = Vec::with_capacity(questions.len());
         let mut tokens = 0;
@@ -70,7 +70,7 @@ impl SliceQuestionEncoder {
             places.push(tokens..tokens + question.len());
             tokens += question.len();
         }
-        let mut states = self.spares.lend(tokens * hidden);
+        let mut states = self.pool.take(tokens * hidden);
         let ids = questions.iter().flat_map(|question| question.iter().copied().zip(0..));
         self.embeddings.forward(ids, &mut states);
         let (buffers, queries) = &mut *self.buffers.borrow_mut();
@@ -80,7 +80,7 @@ impl SliceQuestionEncoder {
             layer.query.forward(&states, queries, After::Nothing);
             let Buffers { wide, context, packed, scores, .. } = &mut *buffers;
             let context = context.take(tokens * hidden);
-            for (place, source, rows) in images_with_rows(fold) {
+            for (place, source, rows) in images_with_rows(layout) {
                 let tokens = tokens_of(&places, rows);
                 let (Some(queries), Some(context)) = (
                     queries.get(tokens.start * hidden..tokens.end * hidden),
@@ -101,12 +101,12 @@ impl SliceQuestionEncoder {
             }
             layer.finish(context, &mut states, wide);
         }
-        Ok(QuestionStates { states, places, hidden })
+        Ok(CpuTextStates { states, places, hidden })
     }
 
     fn attend_to_itself(
         &self,
-        layer: &TextLayer,
+        layer: &CpuTextLayer,
         places: &[Range<usize>],
         states: &mut [f32],
         buffers: &mut Buffers,
@@ -132,9 +132,9 @@ impl SliceQuestionEncoder {
     }
 }
 
-impl QuestionStates {
+impl CpuTextStates {
     /// As the decoder on tensors reads them: questions padded to the longest.
-    pub(crate) fn to_memory(&self) -> Result<DecoderMemory, TchError> {
+    pub(crate) fn to_encoder_states(&self) -> Result<EncoderStates, TchError> {
         let (device, kind) = (tch::Device::Cpu, tch::Kind::Float);
         let lengths: Vec<i64> = self.places.iter().map(|place| place.len() as i64).collect();
         let longest = self.places.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
@@ -146,18 +146,18 @@ impl QuestionStates {
         }
         let shape = [lengths.len(), longest, self.hidden].map(|size| size as i64);
         let states = Tensor::f_from_slice(&padded)?.f_view(shape)?;
-        Ok(DecoderMemory { states, padding: padding_mask(&lengths, device, kind)? })
+        Ok(EncoderStates { states, padding: padding_mask(&lengths, device, kind)? })
     }
 }
 
-/// The images of a fold by their place, with the rows that ask about each.
+/// The images of a layout by their position, with the rows that ask about each.
 fn images_with_rows(
-    fold: &Fold,
-) -> impl Iterator<Item = (usize, crate::batch::layout::Source, Range<usize>)> + '_ {
-    fold.groups.iter().flat_map(|group| {
+    layout: &BatchLayout,
+) -> impl Iterator<Item = (usize, crate::batch::layout::KvSource, Range<usize>)> + '_ {
+    layout.groups.iter().flat_map(|group| {
         let [first_image, first_row, questions] =
             [group.first_image, group.first_row, group.questions].map(size);
-        group.of(&fold.sources).iter().enumerate().map(move |(number, &source)| {
+        group.of(&layout.sources).iter().enumerate().map(move |(number, &source)| {
             let first = first_row + number * questions;
             (first_image + number, source, first..first + questions)
         })

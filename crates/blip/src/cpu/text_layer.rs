@@ -9,11 +9,11 @@ use crate::{
         load::{load_fused, load_linear, load_norm},
     },
     error::LoadError,
-    layers::weight_path::Scope,
+    layers::weight_path::WeightPath,
 };
 
 #[derive(Debug)]
-pub(super) struct TextLayer {
+pub(super) struct CpuTextLayer {
     /// Queries, keys and values of self-attention, head-major inside each.
     pub(super) qkv: Linear,
     self_output: Residual,
@@ -34,9 +34,9 @@ struct Residual {
 }
 
 impl Residual {
-    fn load(scope: &Scope<'_>, inputs: i64, outputs: i64, eps: f64) -> Result<Self, LoadError> {
-        let linear = load_linear(&scope.at("dense"), inputs, outputs)?;
-        Ok(Self { linear, norm: load_norm(&scope.at("LayerNorm"), outputs, eps)? })
+    fn load(path: &WeightPath<'_>, inputs: i64, outputs: i64, eps: f64) -> Result<Self, LoadError> {
+        let linear = load_linear(&path.at("dense"), inputs, outputs)?;
+        Ok(Self { linear, norm: load_norm(&path.at("LayerNorm"), outputs, eps)? })
     }
 
     fn forward(&self, input: &[f32], states: &mut [f32]) {
@@ -45,19 +45,23 @@ impl Residual {
     }
 }
 
-impl TextLayer {
+impl CpuTextLayer {
     /// Loads `encoder.layer.N.*`; `memory_dim` is the width of what cross-attention reads.
-    pub(super) fn load(scope: &Scope<'_>, config: &TextConfig, memory_dim: i64) -> Result<Self, LoadError> {
+    pub(super) fn load(
+        path: &WeightPath<'_>,
+        config: &TextConfig,
+        memory_dim: i64,
+    ) -> Result<Self, LoadError> {
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
-        let (own, cross) = (scope.at("attention"), scope.at("crossattention"));
+        let (own, cross) = (path.at("attention"), path.at("crossattention"));
         Ok(Self {
             qkv: load_fused(&own.at("self"), ["query", "key", "value"], hidden, hidden)?,
             self_output: Residual::load(&own.at("output"), hidden, hidden, eps)?,
             query: load_linear(&cross.at("self.query"), hidden, hidden)?,
             key_value: load_fused(&cross.at("self"), ["key", "value"], memory_dim, hidden)?,
             cross_output: Residual::load(&cross.at("output"), hidden, hidden, eps)?,
-            up: load_linear(&scope.at("intermediate.dense"), hidden, inner)?,
-            down: Residual::load(&scope.at("output"), inner, hidden, eps)?,
+            up: load_linear(&path.at("intermediate.dense"), hidden, inner)?,
+            down: Residual::load(&path.at("output"), inner, hidden, eps)?,
         })
     }
 
@@ -78,24 +82,24 @@ impl TextLayer {
 
 /// Word and position embeddings with their norm (`text_embeddings.rs` on slices).
 #[derive(Debug)]
-pub(super) struct TextEmbeddings {
+pub(super) struct CpuTextEmbeddings {
     word: Vec<f32>,
     position: Vec<f32>,
     norm: LayerNorm,
     hidden: usize,
 }
 
-impl TextEmbeddings {
-    /// Loads `embeddings.*` below `scope`.
-    pub(super) fn load(scope: &Scope<'_>, config: &TextConfig) -> Result<Self, LoadError> {
-        let (scope, hidden) = (scope.at("embeddings"), config.hidden_size);
+impl CpuTextEmbeddings {
+    /// Loads `embeddings.*` below `path`.
+    pub(super) fn load(path: &WeightPath<'_>, config: &TextConfig) -> Result<Self, LoadError> {
+        let (path, hidden) = (path.at("embeddings"), config.hidden_size);
         let table = |name, rows| -> Result<Vec<f32>, LoadError> {
-            Ok(crate::cpu::load::copied(&scope.tensor(name, &[rows, hidden])?)?)
+            Ok(crate::cpu::load::copied(&path.tensor(name, &[rows, hidden])?)?)
         };
         Ok(Self {
             word: table("word_embeddings.weight", config.vocab_size)?,
             position: table("position_embeddings.weight", config.max_position_embeddings)?,
-            norm: load_norm(&scope.at("LayerNorm"), hidden, config.layer_norm_eps)?,
+            norm: load_norm(&path.at("LayerNorm"), hidden, config.layer_norm_eps)?,
             hidden: crate::cpu::load::size(hidden),
         })
     }

@@ -16,12 +16,12 @@ use crate::{
     cpu::{
         buffer_pool::{Buffer, Buffers},
         load::{copied, linear, load_norm, size},
-        quantizable_linear::Product,
-        worker_pool::Team,
+        quantizable_linear::QuantizableLinear,
+        worker_pool::WorkerPool,
     },
     dtype::VisionDtype,
     error::LoadError,
-    layers::{linear, position_embeddings, weight_path::Scope},
+    layers::{linear, position_embeddings, weight_path::WeightPath},
     preprocess::Pixels,
 };
 
@@ -37,7 +37,7 @@ const BAND_PATCHES: usize = 96;
 
 /// Pixels in, one state for each patch and one for the class token out.
 #[derive(Debug)]
-pub(crate) struct SliceVision {
+pub(crate) struct CpuVisionEncoder {
     patches: Patches,
     /// `[hidden]`: the class embedding with its position's embedding added.
     class_state: Vec<f32>,
@@ -46,7 +46,7 @@ pub(crate) struct SliceVision {
     layers: Vec<Layer>,
     post_norm: LayerNorm,
     heads: Heads,
-    team: Team,
+    workers: WorkerPool,
     memory: RefCell<Memory>,
 }
 
@@ -67,7 +67,7 @@ struct RunBuffers(Mutex<Vec<Buffers>>);
 
 impl RunBuffers {
     /// Does `work` with some that nobody else has meanwhile.
-    fn lend(&self, work: impl FnOnce(&mut Buffers)) {
+    fn with_buffers(&self, work: impl FnOnce(&mut Buffers)) {
         let mut buffers = self.idle().pop().unwrap_or_default();
         work(&mut buffers);
         self.idle().push(buffers);
@@ -78,40 +78,40 @@ impl RunBuffers {
     }
 }
 
-impl SliceVision {
+impl CpuVisionEncoder {
     /// Whether this processor has the instructions for the layers' products in `dtype`.
     pub(crate) fn is_supported(dtype: VisionDtype) -> bool {
-        Product::is_supported(dtype)
+        QuantizableLinear::is_supported(dtype)
     }
 
     /// Loads `vision_model.*`. `scale` and `offset` normalise 8-bit pixels, per channel; the layers' products are computed in
-    /// `dtype`, and all of it by `team`.
+    /// `dtype`, and all of it by `workers`.
     pub(crate) fn load(
-        root: &Scope<'_>,
+        root: &WeightPath<'_>,
         config: &VisionConfig,
         scale: [f32; 3],
         offset: [f32; 3],
         dtype: VisionDtype,
-        team: Team,
+        workers: WorkerPool,
     ) -> Result<Self, LoadError> {
-        let scope = root.at("vision_model");
+        let path = root.at("vision_model");
         let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
-        let embeddings = scope.at("embeddings");
+        let embeddings = path.at("embeddings");
         let mut class_state = copied(&embeddings.tensor("class_embedding", &[1, 1, hidden])?)?;
         let mut positions = copied(&position_embeddings::load(&embeddings, config)?)?;
         let patch_positions = positions.split_off(size(hidden).min(positions.len()));
         class_state.iter_mut().zip(&positions).for_each(|(state, position)| *state += position);
         let layers = (0..config.num_hidden_layers)
-            .map(|index| Layer::load(&scope.at(format_args!("encoder.layers.{index}")), config, dtype))
+            .map(|index| Layer::load(&path.at(format_args!("encoder.layers.{index}")), config, dtype))
             .collect::<Result<_, _>>()?;
         Ok(Self {
             patches: Patches::load(&embeddings, config, scale, offset)?,
             class_state,
             positions: patch_positions,
             layers,
-            post_norm: load_norm(&scope.at("post_layernorm"), hidden, config.layer_norm_eps)?,
+            post_norm: load_norm(&path.at("post_layernorm"), hidden, config.layer_norm_eps)?,
             heads: Heads::new(size(heads), size(hidden / heads)),
-            team,
+            workers,
             memory: RefCell::default(),
         })
     }
@@ -119,7 +119,7 @@ impl SliceVision {
     /// Encodes `images`, all of the model's size, and hands `[images, tokens, hidden]` to `take`.
     pub(crate) fn forward<T>(&self, images: &[&Pixels], take: impl FnOnce(&[f32]) -> T) -> T {
         let Memory { states, qkv, packed, of_runs } = &mut *self.memory.borrow_mut();
-        let Self { layers, post_norm, heads, team, .. } = self;
+        let Self { layers, post_norm, heads, workers, .. } = self;
         let hidden = heads.width();
         let of_image = hidden + self.positions.len();
         let tokens = of_image / hidden;
@@ -127,10 +127,10 @@ impl SliceVision {
         let qkv = qkv.take(3 * states.len());
         self.embed(images, states, of_runs);
 
-        let rows = run_length(images.len() * tokens, team.threads());
+        let rows = run_length(images.len() * tokens, workers.threads());
         if let Some(first) = layers.first() {
-            team.each(runs(states, rows, hidden).zip(qkv.chunks_mut(3 * rows * hidden)), |(run, qkv)| {
-                of_runs.lend(|buffers| first.begin(run.states, qkv, buffers));
+            workers.each(runs(states, rows, hidden).zip(qkv.chunks_mut(3 * rows * hidden)), |(run, qkv)| {
+                of_runs.with_buffers(|buffers| first.begin(run.states, qkv, buffers));
             });
         }
         let one_head = Heads::new(1, hidden / heads.count());
@@ -141,28 +141,31 @@ impl SliceVision {
             let places = packed.chunks_exact_mut(of_packed).zip(qkv.chunks_exact(3 * of_image)).flat_map(
                 |(packed, qkv)| packed.chunks_exact_mut(of_head).enumerate().map(move |head| (head, qkv)),
             );
-            team.each(places, |((head, packed), qkv)| {
+            workers.each(places, |((head, packed), qkv)| {
                 let keys = Rows { numbers: qkv, stride: 3 * hidden }.from(hidden + head * one_head.width());
                 one_head.pack(keys, keys.from(hidden), tokens, packed);
             });
             let packed = Packed { numbers: packed, of_image: of_packed, tokens };
             let next = layers.get(number + 1);
-            team.each(runs(states, rows, hidden).zip(qkv.chunks_mut(3 * rows * hidden)), |(mut run, qkv)| {
-                of_runs.lend(|buffers| {
-                    layer.finish(&mut run, qkv, packed, *heads, buffers);
-                    match next {
-                        Some(next) => next.begin(run.states, qkv, buffers),
-                        None => post_norm.forward_in_place(run.states),
-                    }
-                });
-            });
+            workers.each(
+                runs(states, rows, hidden).zip(qkv.chunks_mut(3 * rows * hidden)),
+                |(mut run, qkv)| {
+                    of_runs.with_buffers(|buffers| {
+                        layer.finish(&mut run, qkv, packed, *heads, buffers);
+                        match next {
+                            Some(next) => next.begin(run.states, qkv, buffers),
+                            None => post_norm.forward_in_place(run.states),
+                        }
+                    });
+                },
+            );
         }
         take(states)
     }
 
     /// The first states of the images: `[images, tokens, hidden]`.
     fn embed(&self, images: &[&Pixels], states: &mut [f32], of_runs: &RunBuffers) {
-        let Self { patches, class_state, positions, team, .. } = self;
+        let Self { patches, class_state, positions, workers, .. } = self;
         let hidden = self.heads.width();
         let of_image = hidden + positions.len();
         let band = patches.grid * BAND_PATCHES.div_ceil(patches.grid);
@@ -172,9 +175,9 @@ impl SliceVision {
             let pixels = image.data().chunks(band * patches.bytes());
             pixels.zip(states.chunks_mut(band * hidden)).zip(positions.chunks(band * hidden))
         });
-        team.each(bands, |((pixels, states), positions)| {
+        workers.each(bands, |((pixels, states), positions)| {
             states.copy_from_slice(positions);
-            of_runs.lend(|buffers| patches.add(pixels, states, &mut buffers.wide));
+            of_runs.with_buffers(|buffers| patches.add(pixels, states, &mut buffers.wide));
         });
     }
 }
@@ -220,7 +223,7 @@ struct Patches {
 
 impl Patches {
     fn load(
-        embeddings: &Scope<'_>,
+        embeddings: &WeightPath<'_>,
         config: &VisionConfig,
         scale: [f32; 3],
         offset: [f32; 3],
@@ -280,22 +283,22 @@ impl Patches {
 struct Layer {
     norm1: LayerNorm,
     /// All queries, all keys, all values, head-major inside each.
-    qkv: Product,
-    projection: Product,
+    qkv: QuantizableLinear,
+    projection: QuantizableLinear,
     norm2: LayerNorm,
-    up: Product,
-    down: Product,
+    up: QuantizableLinear,
+    down: QuantizableLinear,
 }
 
 impl Layer {
-    fn load(scope: &Scope<'_>, config: &VisionConfig, dtype: VisionDtype) -> Result<Self, LoadError> {
+    fn load(path: &WeightPath<'_>, config: &VisionConfig, dtype: VisionDtype) -> Result<Self, LoadError> {
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
-        let product = |name, inputs, outputs| Product::load(&scope.at(name), inputs, outputs, dtype);
+        let product = |name, inputs, outputs| QuantizableLinear::load(&path.at(name), inputs, outputs, dtype);
         Ok(Self {
-            norm1: load_norm(&scope.at("layer_norm1"), hidden, eps)?,
+            norm1: load_norm(&path.at("layer_norm1"), hidden, eps)?,
             qkv: product("self_attn.qkv", hidden, 3 * hidden)?,
             projection: product("self_attn.projection", hidden, hidden)?,
-            norm2: load_norm(&scope.at("layer_norm2"), hidden, eps)?,
+            norm2: load_norm(&path.at("layer_norm2"), hidden, eps)?,
             up: product("mlp.fc1", hidden, inner)?,
             down: product("mlp.fc2", inner, hidden)?,
         })

@@ -4,19 +4,19 @@ use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
 /// Threads that take tasks from one another's heaps; with one thread it is the caller itself.
 #[derive(Debug)]
-pub(crate) struct Team {
+pub(crate) struct WorkerPool {
     pool: Option<ThreadPool>,
 }
 
-impl Team {
-    /// A team of so many.
+impl WorkerPool {
+    /// Starts a pool of `threads` threads.
     pub(crate) fn new(threads: usize) -> Result<Self, ThreadPoolBuildError> {
         let build =
-            || ThreadPoolBuilder::new().num_threads(threads).thread_name(|_| "engine-team".into()).build();
+            || ThreadPoolBuilder::new().num_threads(threads).thread_name(|_| "engine-worker".into()).build();
         Ok(Self { pool: (threads > 1).then(build).transpose()? })
     }
 
-    /// How many they are.
+    /// The number of threads.
     pub(crate) fn threads(&self) -> usize {
         self.pool.as_ref().map_or(1, ThreadPool::current_num_threads)
     }
@@ -40,10 +40,10 @@ mod tests {
     #[test]
     fn every_task_is_done_once_however_many_they_are() {
         for threads in [1, 3] {
-            let team = Team::new(threads).unwrap();
-            assert_eq!(team.threads(), threads);
+            let workers = WorkerPool::new(threads).unwrap();
+            assert_eq!(workers.threads(), threads);
             let mut done = [0; 100];
-            team.each(done.iter_mut().enumerate(), |(number, done)| *done += number);
+            workers.each(done.iter_mut().enumerate(), |(number, done)| *done += number);
             assert!(done.iter().enumerate().all(|(number, done)| *done == number));
         }
     }

@@ -5,13 +5,13 @@ use tch::{Device, Kind, TchError, Tensor};
 use crate::{
     checkpoint::config::text::TextConfig,
     decoder::{
-        AnswerDecoder,
+        TextDecoder,
         state::{DecoderState, LayerState, Position},
-        token_choice::{Choice, choose, read_choices},
+        token_choice::{TokenChoice, argmax_with_margin, read_choices},
     },
     device::transfer::to_device,
     layers::attention::{lowest, padding_mask},
-    text::{hypotheses::LaneLayout, self_attention_cache::Past},
+    text::{hypotheses::HypothesisLayout, self_attention_cache::SelfAttentionCache},
 };
 
 /// Where the inputs of a step lie, and what it keeps.
@@ -23,7 +23,7 @@ pub(crate) struct DecodeBuffers {
     /// `[layers, rows, longest, 2 * hidden]`.
     questions: Tensor,
     /// `[layers, 2, rows, heads, steps, head dim]`.
-    past: Tensor,
+    self_attention: Tensor,
     /// `[rows, 1]` of i64.
     ids: Tensor,
     /// `[1]` of i64.
@@ -50,17 +50,17 @@ impl DecodeBuffers {
         let zeros = |shape: &[i64]| Tensor::f_zeros(shape, (kind, device));
         let indices = |shape: &[i64]| Tensor::f_zeros(shape, (Kind::Int64, device));
         let questions = zeros(&[layers, rows, longest, 2 * hidden])?;
-        let past = zeros(&[layers, 2, rows, heads, steps, hidden / heads])?;
+        let self_attention = zeros(&[layers, 2, rows, heads, steps, hidden / heads])?;
         let (step, visible, padding) =
             (indices(&[1])?, zeros(&[1, 1, 1, steps])?, zeros(&[rows, 1, 1, longest])?);
         let layers = (0..layers)
             .map(|layer| {
-                let past = Past::Fixed {
-                    key_value: past.f_select(0, layer)?,
+                let self_attention = SelfAttentionCache::Fixed {
+                    key_value: self_attention.f_select(0, layer)?,
                     step: step.shallow_clone(),
                     visible: visible.shallow_clone(),
                 };
-                Ok(LayerState { past, question: questions.f_select(0, layer)? })
+                Ok(LayerState { self_attention, question: questions.f_select(0, layer)? })
             })
             .collect::<Result<Vec<_>, TchError>>()?;
         Ok(Self {
@@ -72,10 +72,10 @@ impl DecodeBuffers {
                 layers,
                 padding: Some(padding.shallow_clone()),
                 position: Position::Device(step.shallow_clone()),
-                layout: LaneLayout::one_each(rows),
+                layout: HypothesisLayout::one_each(rows),
             },
             questions,
-            past,
+            self_attention,
             step,
             visible,
             padding,
@@ -99,8 +99,8 @@ impl DecodeBuffers {
     }
 
     /// The work that follows [`Self::load`], all of it on the device.
-    pub(crate) fn start(&mut self, decoder: &AnswerDecoder) -> Result<(), TchError> {
-        drop(self.past.f_zero_()?);
+    pub(crate) fn start(&mut self, decoder: &TextDecoder) -> Result<(), TchError> {
+        drop(self.self_attention.f_zero_()?);
         for (layer, question) in (0..).zip(decoder.project(&self.states)) {
             self.questions.f_select(0, layer)?.f_copy_(&question?)?;
         }
@@ -116,13 +116,13 @@ impl DecodeBuffers {
         self.visible.f_copy_(&seen.f_view_as(&self.visible)?).map(drop)
     }
 
-    /// The work of a step, all of it on the device: the best tokens as a table (see [`choose`]).
-    pub(crate) fn step(&mut self, decoder: &AnswerDecoder) -> Result<Tensor, TchError> {
-        choose(&decoder.step_on_device(&self.ids, &mut self.state)?)
+    /// The work of a step, all of it on the device: the best tokens as a table (see [`argmax_with_margin`]).
+    pub(crate) fn step(&mut self, decoder: &TextDecoder) -> Result<Tensor, TchError> {
+        argmax_with_margin(&decoder.step_on_device(&self.ids, &mut self.state)?)
     }
 
     /// The first `rows` rows of a step's table, on the host.
-    pub(crate) fn read(table: &Tensor, rows: usize) -> Result<Vec<Choice>, TchError> {
+    pub(crate) fn read(table: &Tensor, rows: usize) -> Result<Vec<TokenChoice>, TchError> {
         read_choices(&table.f_narrow(0, 0, rows as i64)?)
     }
 }

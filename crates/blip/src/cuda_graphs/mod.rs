@@ -15,12 +15,12 @@ use cuda_stream::{CudaStreams, Graph, GraphError};
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
-    batch::layout::Fold,
+    batch::layout::BatchLayout,
     checkpoint::config::BlipConfig,
     cuda_graphs::decode_buffers::DecodeBuffers,
-    decoder::{AnswerDecoder, token_choice::Choice},
+    decoder::{TextDecoder, token_choice::TokenChoice},
     layers::attention::lowest,
-    text::{encoder::QuestionEncoder, image_states::ImageMemory, padded_batch::QuestionBatch},
+    text::{encoder::TextEncoder, image_states::ImageStates, padded_batch::PaddedBatch},
     vision::encoder::VisionEncoder,
 };
 
@@ -34,22 +34,22 @@ const QUESTION_TOKENS_STEP: i64 = 8;
 
 /// The graphs of one model, captured when they are first needed.
 #[derive(Debug, Default)]
-pub(crate) struct DeviceGraphs {
-    door: Option<(CudaStreams, usize)>,
+pub(crate) struct CudaGraphs {
+    streams: Option<(CudaStreams, usize)>,
     vision: HashMap<i64, VisionGraph>,
-    questions: HashMap<[i64; 2], QuestionGraph>,
+    questions: HashMap<[i64; 2], TextGraph>,
     decode: HashMap<[i64; 2], DecodeGraph>,
 }
 
-impl DeviceGraphs {
-    /// Graphs for a model on `device`; none unless they are `wanted`, on a CUDA device, and in this program.
-    pub(crate) fn new(device: Device, wanted: bool) -> Self {
+impl CudaGraphs {
+    /// Graphs for a model on `device`; none unless they are `enabled`, on a CUDA device, and in this program.
+    pub(crate) fn new(device: Device, enabled: bool) -> Self {
         let Device::Cuda(index) = device else { return Self::default() };
-        if !wanted {
+        if !enabled {
             return Self::default();
         }
         match CudaStreams::open() {
-            Ok(graphs) => Self { door: Some((graphs, index)), ..Self::default() },
+            Ok(graphs) => Self { streams: Some((graphs, index)), ..Self::default() },
             Err(error) => {
                 tracing::warn!(%error, "running without CUDA graphs: small batches will be slower");
                 Self::default()
@@ -68,28 +68,28 @@ impl DeviceGraphs {
             return Ok(None);
         }
         let bucket = power_of_two(images);
-        let graph = kept(&mut self.door, &mut self.vision, bucket, |door, device| {
-            VisionGraph::capture(door, device, vision, pixels, bucket)
+        let graph = cached_graph(&mut self.streams, &mut self.vision, bucket, |streams, device| {
+            VisionGraph::capture(streams, device, vision, pixels, bucket)
         });
         graph.map(|graph| graph.run(pixels)).transpose()
     }
 
     /// The states of a few questions, each on an image of its own; `None` if there is no graph for them.
-    pub(crate) fn encode_questions(
+    pub(crate) fn encode_texts(
         &mut self,
-        encoder: &QuestionEncoder,
-        batch: &QuestionBatch,
+        encoder: &TextEncoder,
+        batch: &PaddedBatch,
         images: &Tensor,
-        fold: &Fold,
+        layout: &BatchLayout,
     ) -> Result<Option<Tensor>, TchError> {
         let (rows, longest) = batch.ids.size2()?;
-        let one_question_each = fold.images.len() == fold.rows.len();
+        let one_question_each = layout.images.len() == layout.rows.len();
         if rows > MAX_QUESTION_ROWS || longest > MAX_QUESTION_TOKENS || !one_question_each {
             return Ok(None);
         }
         let key = [power_of_two(rows), round_up(longest)];
-        let graph = kept(&mut self.door, &mut self.questions, key, |door, device| {
-            QuestionGraph::capture(door, device, encoder, images, key)
+        let graph = cached_graph(&mut self.streams, &mut self.questions, key, |streams, device| {
+            TextGraph::capture(streams, device, encoder, images, key)
         });
         graph.map(|graph| graph.run(batch, images)).transpose()
     }
@@ -97,7 +97,7 @@ impl DeviceGraphs {
     /// A decoder that holds the questions `states` `[rows, longest, hidden]`; `None` if there is no graph for them.
     pub(crate) fn start_decoding(
         &mut self,
-        decoder: &AnswerDecoder,
+        decoder: &TextDecoder,
         config: &BlipConfig,
         max_new_tokens: i64,
         states: &Tensor,
@@ -108,9 +108,9 @@ impl DeviceGraphs {
             return Ok(None);
         }
         let key @ [rows, longest] = [power_of_two(rows), round_up(longest)];
-        let graph = kept(&mut self.door, &mut self.decode, key, |door, device| {
+        let graph = cached_graph(&mut self.streams, &mut self.decode, key, |streams, device| {
             DecodeGraph::capture(
-                door,
+                streams,
                 device,
                 decoder,
                 config,
@@ -127,13 +127,13 @@ impl DeviceGraphs {
 
 /// The graph for `key`, captured the first time. If that fails, for lack of memory for instance, there are no graphs
 /// any more.
-fn kept<'a, K: Eq + Hash, G>(
-    door: &mut Option<(CudaStreams, usize)>,
+fn cached_graph<'a, K: Eq + Hash, G>(
+    streams: &mut Option<(CudaStreams, usize)>,
     graphs: &'a mut HashMap<K, G>,
     key: K,
     capture: impl FnOnce(CudaStreams, usize) -> Result<G, GraphError<TchError>>,
 ) -> Option<&'a mut G> {
-    let (opened, device) = (*door)?;
+    let (opened, device) = (*streams)?;
     match graphs.entry(key) {
         Entry::Occupied(entry) => Some(entry.into_mut()),
         Entry::Vacant(entry) => match capture(opened, device) {
@@ -141,7 +141,7 @@ fn kept<'a, K: Eq + Hash, G>(
             Err(error) => {
                 let graph = std::any::type_name::<G>();
                 tracing::warn!(graph, %error, "a CUDA graph could not be captured: running without from now on");
-                *door = None;
+                *streams = None;
                 None
             }
         },
@@ -166,7 +166,7 @@ struct VisionGraph {
 
 impl VisionGraph {
     fn capture(
-        door: CudaStreams,
+        streams: CudaStreams,
         device: usize,
         vision: &VisionEncoder,
         example: &Tensor,
@@ -175,7 +175,7 @@ impl VisionGraph {
         let (_, height, width, channels) = example.size4().map_err(GraphError::Work)?;
         let pixels = Tensor::f_zeros([images, height, width, channels], (Kind::Uint8, example.device()));
         let pixels = pixels.map_err(GraphError::Work)?;
-        let (graph, features) = door.capture(device, || vision.forward(&pixels))?;
+        let (graph, features) = streams.capture(device, || vision.forward(&pixels))?;
         Ok(Self { graph, pixels, features })
     }
 
@@ -188,18 +188,18 @@ impl VisionGraph {
 }
 
 #[derive(Debug)]
-struct QuestionGraph {
+struct TextGraph {
     graph: Graph,
-    batch: QuestionBatch,
+    batch: PaddedBatch,
     images: Tensor,
     states: Tensor,
 }
 
-impl QuestionGraph {
+impl TextGraph {
     fn capture(
-        door: CudaStreams,
+        streams: CudaStreams,
         device: usize,
-        encoder: &QuestionEncoder,
+        encoder: &TextEncoder,
         example: &Tensor,
         [rows, longest]: [i64; 2],
     ) -> Result<Self, GraphError<TchError>> {
@@ -207,19 +207,19 @@ impl QuestionGraph {
         let (kind, place) = (example.kind(), example.device());
         let zeros = |shape: &[i64], kind| Tensor::f_zeros(shape, (kind, place)).map_err(GraphError::Work);
         let images = zeros(&[rows, tokens, hidden], kind)?;
-        let batch = QuestionBatch {
+        let batch = PaddedBatch {
             ids: zeros(&[rows, longest], Kind::Int64)?,
             padding: Some(zeros(&[rows, 1, 1, longest], kind)?),
             unpadding: None,
         };
         let each: Vec<usize> = (0..rows as usize).collect();
-        let fold = Fold::new(&each, each.iter().copied());
-        let (graph, states) =
-            door.capture(device, || encoder.forward(&batch, ImageMemory::of_features(&images), &fold))?;
+        let layout = BatchLayout::new(&each, each.iter().copied());
+        let (graph, states) = streams
+            .capture(device, || encoder.forward(&batch, ImageStates::of_features(&images), &layout))?;
         Ok(Self { graph, batch, images, states })
     }
 
-    fn run(&mut self, batch: &QuestionBatch, images: &Tensor) -> Result<Tensor, TchError> {
+    fn run(&mut self, batch: &PaddedBatch, images: &Tensor) -> Result<Tensor, TchError> {
         let (rows, longest) = batch.ids.size2()?;
         self.images.f_narrow(0, 0, rows)?.f_copy_(images)?;
         drop(self.batch.ids.f_zero_()?);
@@ -250,22 +250,22 @@ pub(crate) struct DecodeGraph {
 
 impl DecodeGraph {
     fn capture(
-        door: CudaStreams,
+        streams: CudaStreams,
         device: usize,
-        decoder: &AnswerDecoder,
+        decoder: &TextDecoder,
         config: &BlipConfig,
         shape: [i64; 3],
         kind: Kind,
     ) -> Result<Self, GraphError<TchError>> {
         let buffers = DecodeBuffers::new(shape, &config.text, Device::Cuda(device), kind);
         let mut buffers = buffers.map_err(GraphError::Work)?;
-        let (start, ()) = door.capture(device, || buffers.start(decoder))?;
-        let (step, table) = door.capture(device, || buffers.step(decoder))?;
+        let (start, ()) = streams.capture(device, || buffers.start(decoder))?;
+        let (step, table) = streams.capture(device, || buffers.step(decoder))?;
         Ok(Self { buffers, start, step, table })
     }
 
     /// Feeds each row its last token; returns what comes next.
-    pub(crate) fn step(&mut self, tokens: &[i64], step: i64) -> Result<Vec<Choice>, TchError> {
+    pub(crate) fn step(&mut self, tokens: &[i64], step: i64) -> Result<Vec<TokenChoice>, TchError> {
         self.buffers.set_step(tokens, step)?;
         self.step.launch().map_err(TchError::Torch)?;
         DecodeBuffers::read(&self.table, tokens.len())
@@ -284,6 +284,6 @@ mod tests {
 
     #[test]
     fn the_cpu_has_no_graphs() {
-        assert!(DeviceGraphs::new(Device::Cpu, true).door.is_none());
+        assert!(CudaGraphs::new(Device::Cpu, true).streams.is_none());
     }
 }

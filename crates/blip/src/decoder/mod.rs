@@ -17,33 +17,33 @@ use crate::{
         weights::{Weights, tensor_names::HEAD},
     },
     decoder::{
-        start_token::DecoderStart,
+        start_token::CachedStartToken,
         state::{DecoderState, LayerState, Position},
-        vocabulary_layer::{WEIGHT, is_tied, vocabulary},
+        vocabulary_layer::{WEIGHT, is_tied, load_vocabulary_layer},
     },
     device::transfer::to_device,
     error::LoadError,
-    layers::{dense::Dense, layer_norm::LayerNorm, text_embeddings::TextEmbeddings, weight_path::Scope},
-    text::{hypotheses::LaneLayout, layer::TextLayer, self_attention_cache::Past},
+    layers::{dense::Dense, layer_norm::LayerNorm, text_embeddings::TextEmbeddings, weight_path::WeightPath},
+    text::{hypotheses::HypothesisLayout, layer::TextLayer, self_attention_cache::SelfAttentionCache},
 };
 
 #[derive(Debug)]
-pub(crate) struct AnswerDecoder {
+pub(crate) struct TextDecoder {
     embeddings: TextEmbeddings,
     layers: Vec<TextLayer>,
     transform: Dense,
     transform_norm: LayerNorm,
     vocabulary: Dense,
     /// Made with the first batch.
-    first_token: OnceCell<DecoderStart>,
+    first_token: OnceCell<CachedStartToken>,
     device: Device,
 }
 
-impl AnswerDecoder {
+impl TextDecoder {
     /// Loads `text_decoder.*`; `memory_dim` is the width of what its cross-attention reads.
     pub(crate) fn load(
         weights: &Weights,
-        root: &Scope<'_>,
+        root: &WeightPath<'_>,
         config: &BlipConfig,
         memory_dim: i64,
         device: Device,
@@ -63,7 +63,7 @@ impl AnswerDecoder {
                 "{HEAD}.{WEIGHT} differs from the word embeddings that it is tied to; it is used as it is"
             );
         }
-        let vocabulary = Dense::new(vocabulary(weights, root, config, embeddings.word())?)?;
+        let vocabulary = Dense::new(load_vocabulary_layer(weights, root, config, embeddings.word())?)?;
         Ok(Self {
             embeddings,
             layers,
@@ -92,15 +92,17 @@ impl AnswerDecoder {
     pub(crate) fn start(&self, states: &Tensor, padding: Option<Tensor>) -> Result<DecoderState, TchError> {
         let layers = self
             .project(states)
-            .map(|question| Ok(LayerState { past: Past::Growing(None), question: question? }))
+            .map(|question| {
+                Ok(LayerState { self_attention: SelfAttentionCache::Growing(None), question: question? })
+            })
             .collect::<Result<_, TchError>>()?;
-        let layout = LaneLayout::one_each(states.size3()?.0);
+        let layout = HypothesisLayout::one_each(states.size3()?.0);
         Ok(DecoderState { layers, padding, position: Position::Host(0), layout })
     }
 
     /// Feeds each row its last token and returns the logits of the next, `[rows, vocabulary]` in f32.
     pub(crate) fn step(&self, tokens: &[i64], state: &mut DecoderState) -> Result<Tensor, TchError> {
-        if let (Position::Host(position @ 0), Some(start)) = (&mut state.position, self.start_of_all(tokens)?)
+        if let (Position::Host(position @ 0), Some(start)) = (&mut state.position, self.cached_start(tokens)?)
         {
             *position = 1;
             let states = start.enter(tokens.len() as i64, &mut state.layers)?;
@@ -120,13 +122,13 @@ impl AnswerDecoder {
             Position::Device(step) => self.embeddings.forward_at(ids, step)?,
         };
         if let (Some(layer), Some(kept)) = (self.layers.first(), state.layers.first_mut()) {
-            states = layer.attend_to_past(&states, &mut kept.past)?;
+            states = layer.attend_to_cache(&states, &mut kept.self_attention)?;
         }
         self.finish_step(states, state)
     }
 
     /// What the first token comes to, if it is the same in all rows and the one that answers begin with here.
-    fn start_of_all(&self, tokens: &[i64]) -> Result<Option<&DecoderStart>, TchError> {
+    fn cached_start(&self, tokens: &[i64]) -> Result<Option<&CachedStartToken>, TchError> {
         let Some((&first, others)) = tokens.split_first() else { return Ok(None) };
         if others.iter().any(|&token| token != first) {
             return Ok(None);
@@ -134,7 +136,7 @@ impl AnswerDecoder {
         let start = match (self.first_token.get(), self.layers.first()) {
             (Some(start), _) => start,
             (None, Some(layer)) => {
-                let start = DecoderStart::new(first, &self.embeddings, layer, self.device)?;
+                let start = CachedStartToken::new(first, &self.embeddings, layer, self.device)?;
                 self.first_token.get_or_init(|| start)
             }
             (None, None) => return Ok(None),
@@ -147,7 +149,7 @@ impl AnswerDecoder {
         let padding = state.padding.as_ref();
         for (index, (layer, kept)) in self.layers.iter().zip(&mut state.layers).enumerate() {
             if index > 0 {
-                states = layer.attend_to_past(&states, &mut kept.past)?;
+                states = layer.attend_to_cache(&states, &mut kept.self_attention)?;
             }
             states = layer.finish_step(&states, &kept.question, padding, &state.layout)?;
         }

@@ -4,7 +4,7 @@ use tch::{Device, TchError, Tensor};
 
 use crate::{
     device::transfer::to_device,
-    text::{hypotheses::LaneLayout, self_attention_cache::Past},
+    text::{hypotheses::HypothesisLayout, self_attention_cache::SelfAttentionCache},
 };
 
 /// What is kept of the rows that are being decoded.
@@ -15,7 +15,7 @@ pub(crate) struct DecoderState {
     pub(crate) padding: Option<Tensor>,
     pub(crate) position: Position,
     /// Which rows read which memory; each its own, unless hypotheses share one.
-    pub(crate) layout: LaneLayout,
+    pub(crate) layout: HypothesisLayout,
 }
 
 /// Where the next token goes.
@@ -29,7 +29,7 @@ pub(crate) enum Position {
 
 #[derive(Debug)]
 pub(crate) struct LayerState {
-    pub(crate) past: Past,
+    pub(crate) self_attention: SelfAttentionCache,
     /// Keys and values of the question, `[memories, longest, 2 * hidden]`.
     pub(crate) question: Tensor,
 }
@@ -37,19 +37,23 @@ pub(crate) struct LayerState {
 impl DecoderState {
     /// Keeps only the rows at `indices`, in that order; each has a memory of its own.
     pub(crate) fn retain(&mut self, indices: &[i64]) -> Result<(), TchError> {
-        self.keep_lanes(indices)?;
-        self.keep_memories(indices, LaneLayout::one_each(indices.len() as i64))
+        self.select_hypotheses(indices)?;
+        self.select_memories(indices, HypothesisLayout::one_each(indices.len() as i64))
     }
 
-    /// Goes on with the rows at `lanes`, in that order, each as often as it is named; the memories stay.
-    pub(crate) fn keep_lanes(&mut self, lanes: &[i64]) -> Result<(), TchError> {
-        let indices = to_device(lanes, self.device())?;
-        self.layers.iter_mut().try_for_each(|layer| layer.past.retain(&indices))
+    /// Goes on with the rows at `hypotheses`, in that order, each as often as it is named; the memories stay.
+    pub(crate) fn select_hypotheses(&mut self, hypotheses: &[i64]) -> Result<(), TchError> {
+        let indices = to_device(hypotheses, self.device())?;
+        self.layers.iter_mut().try_for_each(|layer| layer.self_attention.retain(&indices))
     }
 
     /// Goes on with the memories at `memories`, in that order, each as often as it is named; `layout` says which rows read
     /// which of them.
-    pub(crate) fn keep_memories(&mut self, memories: &[i64], layout: LaneLayout) -> Result<(), TchError> {
+    pub(crate) fn select_memories(
+        &mut self,
+        memories: &[i64],
+        layout: HypothesisLayout,
+    ) -> Result<(), TchError> {
         let had: i64 = self.layout.groups().iter().map(|group| group.memories).sum();
         self.layout = layout;
         if memories.iter().copied().eq(0..had) {
@@ -66,7 +70,7 @@ impl DecoderState {
     /// The same state, from which decoding may go on in another way.
     pub(crate) fn shallow_clone(&self) -> Self {
         let layer = |layer: &LayerState| LayerState {
-            past: layer.past.shallow_clone(),
+            self_attention: layer.self_attention.shallow_clone(),
             question: layer.question.shallow_clone(),
         };
         Self {

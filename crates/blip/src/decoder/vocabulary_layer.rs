@@ -11,7 +11,7 @@ use crate::{
         },
     },
     error::LoadError,
-    layers::{linear::Linear, weight_path::Scope},
+    layers::{linear::Linear, weight_path::WeightPath},
 };
 
 pub(crate) const WEIGHT: &str = "decoder.weight";
@@ -23,9 +23,9 @@ pub(crate) fn is_tied(weights: &Weights) -> bool {
 }
 
 /// The head's last layer, from states to logits, whose weight is that of the `word` embeddings unless the files say otherwise.
-pub(crate) fn vocabulary(
+pub(crate) fn load_vocabulary_layer(
     weights: &Weights,
-    root: &Scope<'_>,
+    root: &WeightPath<'_>,
     config: &BlipConfig,
     word: &Tensor,
 ) -> Result<Linear, LoadError> {

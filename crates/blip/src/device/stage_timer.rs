@@ -13,7 +13,7 @@ use crate::device::transfer::synchronize;
 
 /// How the end of a stage is found on a device.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum DeviceClock {
+pub(crate) enum TimerBackend {
     /// The CPU: what was asked for is done.
     Host,
     /// A CUDA device, which is behind what was asked of it. An event says when it comes to a place in its work; nobody waits
@@ -23,8 +23,8 @@ pub(crate) enum DeviceClock {
     Waiting(usize),
 }
 
-impl DeviceClock {
-    /// The clock of a device that is open.
+impl TimerBackend {
+    /// Selects the backend for an open device.
     pub(crate) fn new(device: Device) -> Self {
         let Device::Cuda(index) = device else { return Self::Host };
         match CudaStreams::open() {
@@ -36,7 +36,7 @@ impl DeviceClock {
         }
     }
 
-    fn now(self) -> Point {
+    fn now(self) -> Timestamp {
         let event = match self {
             Self::Host => None,
             Self::Waiting(index) => {
@@ -44,7 +44,7 @@ impl DeviceClock {
                 None
             }
             Self::Events(events, index) => match events.record_event(index) {
-                Ok(event) => Some(Mark::Event(event)),
+                Ok(event) => Some(DeviceTimestamp::Event(event)),
                 Err(error) => {
                     tracing::debug!(%error, "an event could not be recorded");
                     synchronize(index);
@@ -52,19 +52,19 @@ impl DeviceClock {
                 }
             },
         };
-        Point { device: event, host: Instant::now() }
+        Timestamp { device: event, host: Instant::now() }
     }
 }
 
 /// A point in time.
 #[derive(Debug)]
-struct Point {
+struct Timestamp {
     /// By the device's account; without it the device was waited for.
-    device: Option<Mark>,
+    device: Option<DeviceTimestamp>,
     host: Instant,
 }
 
-impl Point {
+impl Timestamp {
     /// Waits until the device is here.
     fn since(&self, earlier: &Self) -> Duration {
         let on_device = self.device.as_ref().zip(earlier.device.as_ref());
@@ -74,28 +74,28 @@ impl Point {
 }
 
 #[derive(Debug)]
-enum Mark {
+enum DeviceTimestamp {
     Event(Event),
     /// So long after the device's first moment.
     #[cfg(test)]
-    Pretended(Duration),
+    Fake(Duration),
 }
 
-impl Mark {
+impl DeviceTimestamp {
     fn since(&self, earlier: &Self) -> Option<Duration> {
         match (self, earlier) {
             (Self::Event(end), Self::Event(begin)) => end.since(begin).ok(),
             #[cfg(test)]
-            (Self::Pretended(end), Self::Pretended(begin)) => end.checked_sub(*begin),
+            (Self::Fake(end), Self::Fake(begin)) => end.checked_sub(*begin),
             #[cfg(test)]
             _ => None,
         }
     }
 }
 
-/// What ends with a lap; the decoder goes on until the last answer.
+/// A stage that [`StageTimer::finish_stage`] ends. Decoding ends with the last row.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stage {
+pub(crate) enum BatchStage {
     Vision,
     Text,
 }
@@ -105,37 +105,37 @@ pub(crate) enum Stage {
 pub(crate) struct StageTimes {
     pub(crate) vision: Duration,
     pub(crate) text: Duration,
-    /// All that is in no lap.
+    /// Time outside the other stages.
     pub(crate) decode: Duration,
 }
 
 /// Times the stages of a batch, one after another.
 #[derive(Debug)]
-pub(crate) struct Stopwatch {
-    clock: DeviceClock,
-    begin: Point,
-    laps: Vec<(Stage, Point)>,
+pub(crate) struct StageTimer {
+    backend: TimerBackend,
+    begin: Timestamp,
+    finished: Vec<(BatchStage, Timestamp)>,
 }
 
-impl Stopwatch {
-    pub(crate) fn start(clock: DeviceClock) -> Self {
-        Self { clock, begin: clock.now(), laps: Vec::new() }
+impl StageTimer {
+    pub(crate) fn start(backend: TimerBackend) -> Self {
+        Self { backend, begin: backend.now(), finished: Vec::new() }
     }
 
-    /// What was asked of the device since the last lap was this stage's.
-    pub(crate) fn lap(&mut self, stage: Stage) {
-        self.laps.push((stage, self.clock.now()));
+    /// Counts the work submitted since the previous stage towards `stage`.
+    pub(crate) fn finish_stage(&mut self, stage: BatchStage) {
+        self.finished.push((stage, self.backend.now()));
     }
 
-    /// For an answer that is there: waits until the device has ended the last lap.
+    /// For an answer that is there: waits until the device has finished the last stage.
     pub(crate) fn times(&self) -> StageTimes {
         let mut times = StageTimes::default();
         let mut begin = &self.begin;
-        for (stage, end) in &self.laps {
+        for (stage, end) in &self.finished {
             let took = end.since(begin);
             match stage {
-                Stage::Vision => times.vision += took,
-                Stage::Text => times.text += took,
+                BatchStage::Vision => times.vision += took,
+                BatchStage::Text => times.text += took,
             }
             begin = end;
         }
@@ -148,36 +148,40 @@ impl Stopwatch {
 mod tests {
     use super::*;
 
-    fn point(milliseconds: u64) -> Point {
-        let device = Some(Mark::Pretended(Duration::from_millis(milliseconds)));
-        Point { device, host: Instant::now() }
+    fn timestamp(milliseconds: u64) -> Timestamp {
+        let device = Some(DeviceTimestamp::Fake(Duration::from_millis(milliseconds)));
+        Timestamp { device, host: Instant::now() }
     }
 
     #[test]
     fn stages_take_what_the_device_says() {
-        let laps = vec![(Stage::Vision, point(47)), (Stage::Text, point(50)), (Stage::Text, point(55))];
-        let stopwatch = Stopwatch { clock: DeviceClock::Host, begin: point(10), laps };
-        let StageTimes { vision, text, .. } = stopwatch.times();
+        let finished = vec![
+            (BatchStage::Vision, timestamp(47)),
+            (BatchStage::Text, timestamp(50)),
+            (BatchStage::Text, timestamp(55)),
+        ];
+        let timer = StageTimer { backend: TimerBackend::Host, begin: timestamp(10), finished };
+        let StageTimes { vision, text, .. } = timer.times();
         assert_eq!((vision, text), (Duration::from_millis(37), Duration::from_millis(8)));
     }
 
     #[test]
     fn where_the_device_says_nothing_they_take_what_the_host_saw() {
         let (begin, later) = (Instant::now(), Duration::from_secs(3));
-        let end = Point { device: None, host: begin + later };
-        for device in [None, Some(Mark::Pretended(Duration::ZERO))] {
-            assert_eq!(end.since(&Point { device, host: begin }), later);
+        let end = Timestamp { device: None, host: begin + later };
+        for device in [None, Some(DeviceTimestamp::Fake(Duration::ZERO))] {
+            assert_eq!(end.since(&Timestamp { device, host: begin }), later);
         }
     }
 
     #[test]
     fn what_is_in_no_lap_is_the_decoders() {
-        let mut stopwatch = Stopwatch::start(DeviceClock::new(Device::Cpu));
-        let now = stopwatch.begin.host;
-        stopwatch.begin.host = now - Duration::from_secs(10);
-        stopwatch.lap(Stage::Vision);
-        stopwatch.laps[0].1.host = now - Duration::from_secs(6);
-        let times = stopwatch.times();
+        let mut timer = StageTimer::start(TimerBackend::new(Device::Cpu));
+        let now = timer.begin.host;
+        timer.begin.host = now - Duration::from_secs(10);
+        timer.finish_stage(BatchStage::Vision);
+        timer.finished[0].1.host = now - Duration::from_secs(6);
+        let times = timer.times();
         assert_eq!((times.vision, times.text), (Duration::from_secs(4), Duration::ZERO));
         assert!(times.decode >= Duration::from_secs(6), "{times:?}");
     }

@@ -2,12 +2,12 @@
 
 use crate::{
     batch::{
-        layout::Fold,
+        layout::BatchLayout,
         rows::{RowAnswer, RowInput},
         task::RowOutput,
     },
     cache::batch_features::BatchFeatures,
-    device::stage_timer::{StageTimes, Stopwatch},
+    device::stage_timer::{StageTimer, StageTimes},
 };
 
 /// Rows that are wanted, and the features of the images that they are about.
@@ -16,15 +16,15 @@ pub(crate) struct EncodedBatch<'a> {
     /// All rows of the caller.
     pub(crate) rows: &'a [RowInput<'a>],
     /// The wanted rows that are about an image, in computing order.
-    pub(crate) fold: Fold,
-    /// In the order of `fold`.
+    pub(crate) layout: BatchLayout,
+    /// In the order of `layout`.
     pub(crate) features: BatchFeatures<'a>,
     /// The wanted rows without an image.
     pub(crate) texts_alone: Vec<usize>,
     /// The caller's indices of images that were encoded for this batch.
     pub(crate) new_images: Vec<usize>,
     /// Started before they were encoded.
-    pub(crate) stopwatch: Stopwatch,
+    pub(crate) timer: StageTimer,
 }
 
 impl<'a> EncodedBatch<'a> {
@@ -33,9 +33,9 @@ impl<'a> EncodedBatch<'a> {
         self.rows.get(row)
     }
 
-    /// The rows of `fold` with their inputs, in computing order.
-    pub(crate) fn folded(&self) -> impl Iterator<Item = (usize, &'a RowInput<'a>)> + '_ {
-        self.fold.rows.iter().filter_map(|&row| Some((row, self.row(row)?)))
+    /// The rows of `layout` with their inputs, in computing order.
+    pub(crate) fn rows_in_order(&self) -> impl Iterator<Item = (usize, &'a RowInput<'a>)> + '_ {
+        self.layout.rows.iter().filter_map(|&row| Some((row, self.row(row)?)))
     }
 
     /// Whether the row's image was encoded before this batch.

@@ -2,18 +2,18 @@
 
 use crate::{
     batch::{
-        layout::Source,
-        rows::{ImageInput, ImageKey, RowSink},
+        layout::KvSource,
+        rows::{ImageDigest, ImageInput, RowSink},
     },
     cache::{
         batch_features::BatchFeatures,
         batch_key_values::BatchKeyValues,
-        cross_attention::KeyValueCache,
-        features::{FeatureCache, Placement},
-        float_buffer::Numbers,
-        shared::SharedImages,
+        cross_attention::CrossAttentionCache,
+        features::{FeatureCache, SlotAssignment},
+        float_buffer::FloatBuffer,
+        shared::SharedImageCache,
     },
-    cuda_graphs::DeviceGraphs,
+    cuda_graphs::CudaGraphs,
     encode::image_encoder::ImageEncoder,
     error::ModelError,
     preprocess::Pixels,
@@ -21,18 +21,18 @@ use crate::{
 
 /// What is kept of images that were seen.
 #[derive(Debug)]
-pub(crate) enum SeenImages {
+pub(crate) enum ImageCache {
     /// Tensors on the model's device.
-    Own(Box<(FeatureCache, KeyValueCache)>),
+    Exclusive(Box<(FeatureCache, CrossAttentionCache)>),
     /// Numbers in the CPU's memory, with other engines.
-    Shared(SharedImages),
+    Shared(SharedImageCache),
 }
 
-impl SeenImages {
+impl ImageCache {
     /// Images whose features are kept now.
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::Own(own) => own.0.len(),
+            Self::Exclusive(caches) => caches.0.len(),
             Self::Shared(images) => images.len(),
         }
     }
@@ -40,12 +40,12 @@ impl SeenImages {
     /// For a batch that begins.
     pub(crate) fn batch(&mut self) -> BatchImages<'_> {
         match self {
-            Self::Own(own) => {
-                let (features, key_values) = &mut **own;
+            Self::Exclusive(caches) => {
+                let (features, key_values) = &mut **caches;
                 BatchImages::Slots { features, key_values, slots: Vec::new() }
             }
-            Self::Shared(home) => {
-                BatchImages::Numbers { features: Vec::new(), key_values: BatchKeyValues::new(home), home }
+            Self::Shared(cache) => {
+                BatchImages::Buffers { features: Vec::new(), key_values: BatchKeyValues::new(cache), cache }
             }
         }
     }
@@ -54,25 +54,25 @@ impl SeenImages {
 /// What a batch has of its distinct images: first it asks for the place of their keys and values, then for their features.
 #[derive(Debug)]
 pub(crate) enum BatchImages<'a> {
-    Slots { features: &'a mut FeatureCache, key_values: &'a mut KeyValueCache, slots: Vec<i64> },
-    Numbers { home: &'a SharedImages, features: Vec<Numbers>, key_values: BatchKeyValues },
+    Slots { features: &'a mut FeatureCache, key_values: &'a mut CrossAttentionCache, slots: Vec<i64> },
+    Buffers { cache: &'a SharedImageCache, features: Vec<FloatBuffer>, key_values: BatchKeyValues },
 }
 
 /// Keys and values that the questions of a batch read.
 #[derive(Debug)]
-pub(crate) enum KeyValues<'a> {
+pub(crate) enum KeyValueAccess<'a> {
     /// In slots of the cache.
-    Slots(&'a mut KeyValueCache),
-    /// The batch's own.
-    Numbers(BatchKeyValues),
+    Slots(&'a mut CrossAttentionCache),
+    /// Buffers of this batch.
+    Buffers(BatchKeyValues),
 }
 
 impl<'a> BatchImages<'a> {
     /// Where keys and values come from, of images that are each given with the number of queries over it.
-    pub(crate) fn place_key_values(&mut self, images: &[(ImageKey, i64)]) -> Vec<Source> {
+    pub(crate) fn assign_sources(&mut self, images: &[(ImageDigest, i64)]) -> Vec<KvSource> {
         match self {
-            Self::Slots { key_values, .. } => key_values.place(images),
-            Self::Numbers { key_values, .. } => key_values.place(images.iter().map(|&(key, _)| key)),
+            Self::Slots { key_values, .. } => key_values.assign_sources(images),
+            Self::Buffers { key_values, .. } => key_values.assign_sources(images.iter().map(|&(key, _)| key)),
         }
     }
 
@@ -81,39 +81,39 @@ impl<'a> BatchImages<'a> {
         &mut self,
         images: &[ImageInput<'_>],
         encoder: &mut ImageEncoder,
-        graphs: &mut DeviceGraphs,
+        graphs: &mut CudaGraphs,
         rows: &mut dyn RowSink,
     ) -> Result<Vec<usize>, ModelError> {
         match self {
             Self::Slots { features, key_values, slots } => {
-                let placement = place(features, key_values, images, rows)?;
-                let missing: Vec<_> = of(images, &placement.missing).collect();
-                let empty: Vec<i64> = of(&placement.slots, &placement.missing).copied().collect();
+                let assignment = assign_slots(features, key_values, images, rows)?;
+                let missing: Vec<_> = of(images, &assignment.missing).collect();
+                let empty: Vec<i64> = of(&assignment.slots, &assignment.missing).copied().collect();
                 let bytes = features.image_bytes();
                 let encoded = encoder.encode(&pixels(&missing), graphs, |places, made| {
                     features.store(empty.get(places).unwrap_or_default(), made)
                 });
                 if let Err(error) = encoded {
                     for image in missing {
-                        features.forget(&image.key);
-                        key_values.forget(&image.key);
+                        features.forget(&image.digest);
+                        key_values.forget(&image.digest);
                     }
                     return Err(error.into());
                 }
-                missing.iter().for_each(|image| rows.image_cached(&image.key, bytes));
-                *slots = placement.slots;
-                Ok(placement.missing)
+                missing.iter().for_each(|image| rows.image_cached(&image.digest, bytes));
+                *slots = assignment.slots;
+                Ok(assignment.missing)
             }
-            Self::Numbers { home, features, .. } => {
-                let found = home.find(images.iter().map(|image| &image.key));
+            Self::Buffers { cache, features, .. } => {
+                let found = cache.find(images.iter().map(|image| &image.digest));
                 let missing: Vec<usize> = (0..)
                     .zip(&found)
                     .filter(|(_, found)| found.is_none())
                     .map(|(position, _)| position)
                     .collect();
                 let inputs: Vec<_> = of(images, &missing).collect();
-                let made = encoder.encode_to_numbers(&pixels(&inputs), graphs)?;
-                home.keep(inputs.iter().map(|image| image.key).zip(made.iter().cloned()), rows);
+                let made = encoder.encode_to_buffers(&pixels(&inputs), graphs)?;
+                cache.insert(inputs.iter().map(|image| image.digest).zip(made.iter().cloned()), rows);
                 let mut made = made.into_iter();
                 features.extend(found.into_iter().filter_map(|found| found.or_else(|| made.next())));
                 Ok(missing)
@@ -122,35 +122,35 @@ impl<'a> BatchImages<'a> {
     }
 
     /// What the batch reads.
-    pub(crate) fn read(self) -> (BatchFeatures<'a>, KeyValues<'a>) {
+    pub(crate) fn read(self) -> (BatchFeatures<'a>, KeyValueAccess<'a>) {
         match self {
             Self::Slots { features, key_values, slots } => {
-                (BatchFeatures::Slots(features, slots), KeyValues::Slots(key_values))
+                (BatchFeatures::Slots(features, slots), KeyValueAccess::Slots(key_values))
             }
-            Self::Numbers { home, features, key_values } => {
-                (BatchFeatures::Numbers(features, home.shape()), KeyValues::Numbers(key_values))
+            Self::Buffers { cache, features, key_values } => {
+                (BatchFeatures::Buffers(features, cache.shape()), KeyValueAccess::Buffers(key_values))
             }
         }
     }
 }
 
 /// A slot for the features of each image, those that are not remembered to be filled.
-fn place(
+fn assign_slots(
     features: &mut FeatureCache,
-    key_values: &mut KeyValueCache,
+    key_values: &mut CrossAttentionCache,
     images: &[ImageInput<'_>],
     rows: &mut dyn RowSink,
-) -> Result<Placement, ModelError> {
-    let keys: Vec<ImageKey> = images.iter().map(|image| image.key).collect();
-    let placement = features.place(&keys).ok_or_else(|| {
+) -> Result<SlotAssignment, ModelError> {
+    let keys: Vec<ImageDigest> = images.iter().map(|image| image.digest).collect();
+    let assignment = features.assign_slots(&keys).ok_or_else(|| {
         let (images, limit) = (keys.len(), features.slots());
         ModelError::BadBatch(format!("batch has {images} images, limit is {limit}"))
     })?;
-    for key in &placement.evicted {
+    for key in &assignment.evicted {
         key_values.forget(key);
         rows.image_evicted(key);
     }
-    Ok(placement)
+    Ok(assignment)
 }
 
 /// Those of `list` at `positions`.

@@ -5,13 +5,13 @@ use std::ops::Range;
 use tch::{Device, TchError, Tensor};
 
 use crate::{
-    cache::float_buffer::Numbers,
+    cache::float_buffer::FloatBuffer,
     checkpoint::config::vision::VisionConfig,
-    cpu::vision_encoder::SliceVision,
-    cuda_graphs::DeviceGraphs,
+    cpu::vision_encoder::CpuVisionEncoder,
+    cuda_graphs::CudaGraphs,
     layers::tensor_slice::numbers,
     preprocess::Pixels,
-    vision::{encoder::VisionEncoder, pixel_uploader::Upload},
+    vision::{encoder::VisionEncoder, pixel_uploader::PixelUploader},
 };
 
 /// The image encoder of a model, with its way in.
@@ -25,27 +25,31 @@ pub(crate) struct ImageEncoder {
 /// Whose kernels encode.
 #[derive(Debug)]
 enum Vision {
-    Tensors { vision: VisionEncoder, upload: Upload },
-    Slices { vision: SliceVision, shape: [i64; 2] },
+    LibTorch { vision: VisionEncoder, uploader: PixelUploader },
+    Cpu { vision: CpuVisionEncoder, shape: [i64; 2] },
 }
 
 impl ImageEncoder {
     /// By LibTorch's kernels, for batches of up to `batch_images`.
-    pub(crate) fn on_tensors(
+    pub(crate) fn on_libtorch(
         vision: VisionEncoder,
         config: &VisionConfig,
         device: Device,
         [batch_images, pass_images]: [usize; 2],
     ) -> Result<Self, TchError> {
         let sizes @ [_, pass_images] = [batch_images.max(1), pass_images.max(1)];
-        let upload = Upload::new(sizes, config.image_size, device)?;
-        let vision = Vision::Tensors { vision, upload };
+        let uploader = PixelUploader::new(sizes, config.image_size, device)?;
+        let vision = Vision::LibTorch { vision, uploader };
         Ok(Self { vision, pass_images })
     }
 
     /// By our own, on the CPU in f32.
-    pub(crate) fn on_slices(vision: SliceVision, config: &VisionConfig, pass_images: usize) -> Self {
-        let vision = Vision::Slices { vision, shape: [config.tokens(), config.hidden_size] };
+    pub(crate) fn on_cpu_kernels(
+        vision: CpuVisionEncoder,
+        config: &VisionConfig,
+        pass_images: usize,
+    ) -> Self {
+        let vision = Vision::Cpu { vision, shape: [config.tokens(), config.hidden_size] };
         Self { vision, pass_images: pass_images.max(1) }
     }
 
@@ -54,14 +58,14 @@ impl ImageEncoder {
     pub(crate) fn encode(
         &mut self,
         images: &[&Pixels],
-        graphs: &mut DeviceGraphs,
+        graphs: &mut CudaGraphs,
         mut take: impl FnMut(Range<usize>, &Tensor) -> Result<(), TchError>,
     ) -> Result<(), TchError> {
         let passes = passes(images, self.pass_images);
         match &mut self.vision {
-            Vision::Tensors { vision, upload } => {
+            Vision::LibTorch { vision, uploader } => {
                 let mut encode = |(places, images): (Range<usize>, &[&Pixels])| {
-                    let pixels = upload.send(places.start, images)?;
+                    let pixels = uploader.send(places.start, images)?;
                     let features = match graphs.encode_images(vision, &pixels)? {
                         Some(features) => features,
                         None => vision.forward(&pixels)?,
@@ -70,7 +74,7 @@ impl ImageEncoder {
                 };
                 passes.into_iter().try_for_each(&mut encode)
             }
-            Vision::Slices { vision, shape: [tokens, hidden] } => {
+            Vision::Cpu { vision, shape: [tokens, hidden] } => {
                 passes.into_iter().try_for_each(|(places, images)| {
                     let features = vision.forward(images, Tensor::f_from_slice)?;
                     take(places, &features.f_view([-1, *tokens, *hidden])?)
@@ -80,23 +84,23 @@ impl ImageEncoder {
     }
 
     /// Each image's features `[tokens, hidden]` by themselves, on the CPU in f32.
-    pub(crate) fn encode_to_numbers(
+    pub(crate) fn encode_to_buffers(
         &mut self,
         images: &[&Pixels],
-        graphs: &mut DeviceGraphs,
-    ) -> Result<Vec<Numbers>, TchError> {
+        graphs: &mut CudaGraphs,
+    ) -> Result<Vec<FloatBuffer>, TchError> {
         let mut made = Vec::with_capacity(images.len());
         let mut split = |features: &[f32], images: usize| {
             let of_image = features.len() / images.max(1);
-            made.extend(features.chunks_exact(of_image.max(1)).map(Numbers::from));
+            made.extend(features.chunks_exact(of_image.max(1)).map(FloatBuffer::from));
         };
         match &self.vision {
-            Vision::Slices { vision, .. } => {
+            Vision::Cpu { vision, .. } => {
                 for (places, images) in passes(images, self.pass_images) {
                     vision.forward(images, |features| split(features, places.len()));
                 }
             }
-            Vision::Tensors { .. } => self.encode(images, graphs, |places, features| {
+            Vision::LibTorch { .. } => self.encode(images, graphs, |places, features| {
                 split(numbers(features)?, places.len());
                 Ok(())
             })?,

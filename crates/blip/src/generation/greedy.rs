@@ -7,43 +7,45 @@ use crate::{
         rows::{RowAnswer, RowError, RowSink},
         task::{RowOutput, Sequence},
     },
-    cpu::text_decoder::{AnswerState, SliceDecoder},
+    cpu::text_decoder::{CpuDecoderState, CpuTextDecoder},
     cuda_graphs::DecodeGraph,
     decoder::{
-        AnswerDecoder,
+        TextDecoder,
         state::DecoderState,
-        token_choice::{Choice, choose, read_choices},
+        token_choice::{TokenChoice, argmax_with_margin, read_choices},
     },
-    device::stage_timer::{StageTimes, Stopwatch},
-    generation::stopping_criteria::Stop,
+    device::stage_timer::{StageTimer, StageTimes},
+    generation::stopping_criteria::StoppingCriteria,
 };
 
 /// What makes the next token of every row.
 #[derive(Debug)]
-pub(crate) enum Stepper<'a> {
+pub(crate) enum DecodeBackend<'a> {
     /// Kernel by kernel; rows that ended are taken out.
-    Plain { decoder: &'a AnswerDecoder, state: DecoderState },
+    LibTorch { decoder: &'a TextDecoder, state: DecoderState },
     /// A captured step; rows that ended run along until all have.
-    Captured(&'a mut DecodeGraph),
+    CudaGraph(&'a mut DecodeGraph),
     /// On slices; rows that ended are taken out.
-    Slices { decoder: &'a SliceDecoder, state: AnswerState },
+    Cpu { decoder: &'a CpuTextDecoder, state: CpuDecoderState },
 }
 
-impl Stepper<'_> {
-    fn step(&mut self, tokens: &[i64], step: i64) -> Result<Vec<Choice>, TchError> {
+impl DecodeBackend<'_> {
+    fn step(&mut self, tokens: &[i64], step: i64) -> Result<Vec<TokenChoice>, TchError> {
         match self {
-            Self::Plain { decoder, state } => read_choices(&choose(&decoder.step(tokens, state)?)?),
-            Self::Captured(graph) => graph.step(tokens, step),
-            Self::Slices { decoder, state } => Ok(decoder.step(tokens, state)),
+            Self::LibTorch { decoder, state } => {
+                read_choices(&argmax_with_margin(&decoder.step(tokens, state)?)?)
+            }
+            Self::CudaGraph(graph) => graph.step(tokens, step),
+            Self::Cpu { decoder, state } => Ok(decoder.step(tokens, state)),
         }
     }
 
     /// Keeps only the rows at `indices`, if rows can be taken out; says whether they were.
     fn retain(&mut self, indices: &[i64]) -> Result<bool, TchError> {
         match self {
-            Self::Plain { state, .. } => state.retain(indices).map(|()| true),
-            Self::Captured(_) => Ok(false),
-            Self::Slices { state, .. } => {
+            Self::LibTorch { state, .. } => state.retain(indices).map(|()| true),
+            Self::CudaGraph(_) => Ok(false),
+            Self::Cpu { state, .. } => {
                 state.retain(indices);
                 Ok(true)
             }
@@ -53,7 +55,7 @@ impl Stepper<'_> {
 
 /// A row that is being decoded.
 #[derive(Debug)]
-pub(crate) struct LiveRow<'a> {
+pub(crate) struct ActiveRow<'a> {
     /// The caller's index.
     row: usize,
     /// What it has to begin with, behind the start token: fed one token a step, so that rows with prompts of any lengths
@@ -69,7 +71,7 @@ pub(crate) struct LiveRow<'a> {
     done: bool,
 }
 
-impl<'a> LiveRow<'a> {
+impl<'a> ActiveRow<'a> {
     pub(crate) fn new(
         row: usize,
         prompt: &'a [i64],
@@ -95,7 +97,7 @@ impl<'a> LiveRow<'a> {
         self.prompt.len() as i64 + self.limit
     }
 
-    fn push(&mut self, choice: &Choice, rows: &mut dyn RowSink) {
+    fn push(&mut self, choice: &TokenChoice, rows: &mut dyn RowSink) {
         if self.report_tokens {
             rows.token(self.row, self.token_ids.len(), choice.token);
         }
@@ -120,54 +122,55 @@ impl<'a> LiveRow<'a> {
     }
 }
 
-/// Decodes `live`, whose order is the stepper's row order. Returns the steps that it took.
+/// Decodes `active`, whose order is the backend's row order. Returns the steps that it took.
 pub(crate) fn decode(
-    mut stepper: Stepper<'_>,
-    mut live: Vec<LiveRow<'_>>,
-    stop: Stop,
-    stopwatch: &Stopwatch,
+    mut backend: DecodeBackend<'_>,
+    mut active: Vec<ActiveRow<'_>>,
+    stopping: StoppingCriteria,
+    timer: &StageTimer,
     rows: &mut dyn RowSink,
 ) -> Result<u32, TchError> {
-    let mut tokens = vec![stop.start_token; live.len()];
-    let max_steps = live.iter().map(LiveRow::max_steps).max().unwrap_or(0);
+    let mut tokens = vec![stopping.start_token; active.len()];
+    let max_steps = active.iter().map(ActiveRow::max_steps).max().unwrap_or(0);
     let mut steps = 0;
     for step in 0..max_steps {
         steps += 1;
-        let choices = stepper.step(&tokens, step)?;
-        let times = stopwatch.times();
+        let choices = backend.step(&tokens, step)?;
+        let times = timer.times();
         tokens = choices.iter().map(|choice| choice.token).collect();
-        for ((live, choice), next) in live.iter_mut().zip(&choices).zip(&mut tokens) {
-            if live.done {
+        for ((active, choice), next) in active.iter_mut().zip(&choices).zip(&mut tokens) {
+            if active.done {
                 continue;
             }
-            if let Some(&given) = live.prompt.get(step as usize) {
+            if let Some(&given) = active.prompt.get(step as usize) {
                 *next = given;
-                live.done = rows.is_cancelled(live.row);
+                active.done = rows.is_cancelled(active.row);
                 continue;
             }
-            live.push(choice, rows);
-            let stopped = choice.token == stop.stop_token || live.token_ids.len() as i64 == live.limit;
-            live.done = true;
+            active.push(choice, rows);
+            let stopped =
+                choice.token == stopping.stop_token || active.token_ids.len() as i64 == active.limit;
+            active.done = true;
             if !choice.log_probability.is_finite() {
-                rows.finish(live.row, Err(RowError::NotFinite));
+                rows.finish(active.row, Err(RowError::NotFinite));
             } else if stopped {
-                rows.finish(live.row, Ok(live.answer(times)));
+                rows.finish(active.row, Ok(active.answer(times)));
             } else {
-                live.done = rows.is_cancelled(live.row);
+                active.done = rows.is_cancelled(active.row);
             }
         }
-        let left = live.iter().filter(|live| !live.done).count();
+        let left = active.iter().filter(|active| !active.done).count();
         if left == 0 {
             break;
         }
         // Closing gaps copies every cache once: worth it only when a good part of the rows is gone.
-        if left * 4 <= live.len() * 3 {
+        if left * 4 <= active.len() * 3 {
             let kept: Vec<usize> =
-                (0..live.len()).filter(|&index| live.get(index).is_some_and(|row| !row.done)).collect();
+                (0..active.len()).filter(|&index| active.get(index).is_some_and(|row| !row.done)).collect();
             let indices: Vec<i64> = kept.iter().map(|&index| index as i64).collect();
-            if stepper.retain(&indices)? {
+            if backend.retain(&indices)? {
                 tokens = kept.iter().filter_map(|&index| tokens.get(index).copied()).collect();
-                live.retain(|row| !row.done);
+                active.retain(|row| !row.done);
             }
         }
     }

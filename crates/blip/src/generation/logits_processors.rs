@@ -5,34 +5,39 @@ use tch::{TchError, Tensor};
 
 use crate::{batch::task::Generation, device::transfer::to_device};
 
-/// A lane's options and its tokens so far, start token and prompt included.
+/// A hypothesis's options and its tokens so far, start token and prompt included.
 #[derive(Debug)]
-pub(crate) struct LaneHistory<'a> {
+pub(crate) struct TokenHistory<'a> {
     pub(crate) options: &'a Generation,
     pub(crate) token_ids: Vec<i64>,
 }
 
-/// Applies each lane's options to its `scores`, `[lanes, vocabulary]`: logits, or log-probabilities where beams are searched.
-/// All lanes have equally many tokens so far.
+/// Applies each hypothesis's options to its `scores`, `[hypotheses, vocabulary]`: logits, or log-probabilities where beams are searched.
+/// All hypotheses have equally many tokens so far.
 pub(crate) fn process(
     mut scores: Tensor,
-    lanes: &[LaneHistory<'_>],
+    hypotheses: &[TokenHistory<'_>],
     stop_token: i64,
 ) -> Result<Tensor, TchError> {
-    let (count, device) = (lanes.len() as i64, scores.device());
-    if lanes.iter().any(|lane| lane.options.repetition_penalty != 1.0) {
-        let penalties: Vec<f32> = lanes.iter().map(|lane| lane.options.repetition_penalty).collect();
+    let (count, device) = (hypotheses.len() as i64, scores.device());
+    if hypotheses.iter().any(|hypothesis| hypothesis.options.repetition_penalty != 1.0) {
+        let penalties: Vec<f32> =
+            hypotheses.iter().map(|hypothesis| hypothesis.options.repetition_penalty).collect();
         let penalties = to_device(&penalties, device)?.f_view([count, 1])?;
-        let ids: Vec<i64> = lanes.iter().flat_map(|lane| lane.token_ids.iter().copied()).collect();
+        let ids: Vec<i64> =
+            hypotheses.iter().flat_map(|hypothesis| hypothesis.token_ids.iter().copied()).collect();
         let ids = to_device(&ids, device)?.f_view([count, -1])?;
         let seen = scores.f_gather(1, &ids, false)?;
         let lowered = seen.f_mul(&penalties)?.f_where_self(&seen.f_lt(0.0)?, &seen.f_div(&penalties)?)?;
         scores = scores.f_scatter(1, &ids, &lowered)?;
     }
-    let too_short = |lane: &LaneHistory<'_>| lane.token_ids.len() < lane.options.min_length as usize;
-    if lanes.iter().any(too_short) {
-        let added: Vec<f32> =
-            lanes.iter().map(|lane| if too_short(lane) { f32::NEG_INFINITY } else { 0.0 }).collect();
+    let too_short =
+        |hypothesis: &TokenHistory<'_>| hypothesis.token_ids.len() < hypothesis.options.min_length as usize;
+    if hypotheses.iter().any(too_short) {
+        let added: Vec<f32> = hypotheses
+            .iter()
+            .map(|hypothesis| if too_short(hypothesis) { f32::NEG_INFINITY } else { 0.0 })
+            .collect();
         let added = to_device(&added, device)?.f_view([count, 1])?;
         let stop = Tensor::f_full([count, 1], stop_token, (tch::Kind::Int64, device))?;
         scores = scores.f_scatter_add(1, &stop, &added)?;
@@ -71,7 +76,7 @@ mod tests {
         top_p: f32,
     }
 
-    /// The lanes of `cases` in one batch, processed and warped.
+    /// The hypotheses of `cases` in one batch, processed and warped.
     fn process_together(cases: &[&Case], stop_token: i64) -> Vec<Vec<f32>> {
         let generations: Vec<Generation> = cases
             .iter()
@@ -81,17 +86,18 @@ mod tests {
                 Generation { repetition_penalty, min_length, sampling, ..Generation::GREEDY }
             })
             .collect();
-        let lanes: Vec<LaneHistory<'_>> = cases
+        let hypotheses: Vec<TokenHistory<'_>> = cases
             .iter()
             .zip(&generations)
             .flat_map(|(case, options)| {
-                case.sequences.iter().map(move |ids| LaneHistory { options, token_ids: ids.clone() })
+                case.sequences.iter().map(move |ids| TokenHistory { options, token_ids: ids.clone() })
             })
             .collect();
         let logits: Vec<f32> = cases.iter().flat_map(|case| case.logits.concat()).collect();
-        let logits = Tensor::from_slice(&logits).view([lanes.len() as i64, -1]);
-        let samplings: Vec<Sampling> = lanes.iter().filter_map(|lane| lane.options.sampling).collect();
-        let found = warp(process(logits, &lanes, stop_token).unwrap(), &samplings).unwrap();
+        let logits = Tensor::from_slice(&logits).view([hypotheses.len() as i64, -1]);
+        let samplings: Vec<Sampling> =
+            hypotheses.iter().filter_map(|hypothesis| hypothesis.options.sampling).collect();
+        let found = warp(process(logits, &hypotheses, stop_token).unwrap(), &samplings).unwrap();
         Vec::<Vec<f32>>::try_from(found).unwrap()
     }
 

@@ -23,12 +23,12 @@ pub(crate) fn uniform(seed: u64, draw: u64, step: u64) -> f64 {
     (generator.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Draws one token a lane from the softmax of `logits` `[lanes, vocabulary]`; `uniforms` has a number for each lane. Returns
-/// token ids `[lanes, 1]`.
+/// Draws one token a hypothesis from the softmax of `logits` `[hypotheses, vocabulary]`; `uniforms` has a number for each hypothesis. Returns
+/// token ids `[hypotheses, 1]`.
 ///
 /// Tokens lie side by side in the order of their ids, not of their probabilities: two of nearly the same probability then never
 /// change places because of how additions were ordered.
-pub(crate) fn draw(logits: &Tensor, uniforms: &[f64]) -> Result<Tensor, TchError> {
+pub(crate) fn sample(logits: &Tensor, uniforms: &[f64]) -> Result<Tensor, TchError> {
     let vocabulary = logits.size2()?.1;
     let cumulative = logits.f_softmax(-1, Kind::Double)?.f_cumsum(-1, None)?;
     let uniforms = to_device(uniforms, logits.device())?.f_view([-1, 1])?;
@@ -54,7 +54,7 @@ mod tests {
     fn counts(logits: &[f32], uniforms: &[f64]) -> Vec<f64> {
         let rows = Tensor::from_slice(logits).unsqueeze(0).repeat([uniforms.len() as i64, 1]);
         let mut counts = vec![0.0; logits.len()];
-        for token in Vec::<i64>::try_from(draw(&rows, uniforms).unwrap().squeeze_dim(1)).unwrap() {
+        for token in Vec::<i64>::try_from(sample(&rows, uniforms).unwrap().squeeze_dim(1)).unwrap() {
             counts[token as usize] += 1.0;
         }
         counts

@@ -8,51 +8,51 @@ use crate::{
     device::transfer::{to_device, to_host},
     generation::{
         beam_search::BeamSearch,
-        logits_processors::{LaneHistory, process},
+        logits_processors::{TokenHistory, process},
         logits_warpers::warp,
-        sampling::draw,
-        search_row::{Found, Method, SearchRow},
+        sampling::sample,
+        search_row::{Method, SearchResult, SearchRow},
     },
 };
 
-/// Finds how each of `rows`, in the order of their methods, goes on from `logits` `[lanes, vocabulary]`.
+/// Finds how each of `rows`, in the order of their methods, goes on from `logits` `[hypotheses, vocabulary]`.
 pub(crate) fn find_next(
     logits: &Tensor,
     rows: &[SearchRow<'_>],
     step: usize,
     stop_token: i64,
-) -> Result<Vec<Vec<Found>>, TchError> {
+) -> Result<Vec<Vec<SearchResult>>, TchError> {
     let vocabulary = logits.size2()?.1;
     let (mut tables, mut counts) = (Vec::new(), Vec::new());
-    let mut first_lane = 0;
+    let mut first_hypothesis = 0;
     for section in rows.chunk_by(|one, other| one.method() == other.method()) {
-        let histories: Vec<LaneHistory<'_>> = section.iter().flat_map(|row| row.histories(step)).collect();
-        let lanes = histories.len() as i64;
-        let own = logits.f_narrow(0, first_lane, lanes)?;
-        first_lane += lanes;
+        let histories: Vec<TokenHistory<'_>> = section.iter().flat_map(|row| row.histories(step)).collect();
+        let hypotheses = histories.len() as i64;
+        let own = logits.f_narrow(0, first_hypothesis, hypotheses)?;
+        first_hypothesis += hypotheses;
         match section.first().map(SearchRow::method) {
             Some(Method::Beams) => {
                 let scores = process(own.f_log_softmax(-1, None)?, &histories, stop_token)?;
                 tables.extend(continue_beams(&scores, section)?);
-                counts.extend(section.iter().map(|row| continuations(row.lanes(), vocabulary)));
+                counts.extend(section.iter().map(|row| continuations(row.hypotheses(), vocabulary)));
             }
-            Some(Method::Likeliest) => {
+            Some(Method::Greedy) => {
                 let processed = process(own.shallow_clone(), &histories, stop_token)?;
                 let (tokens, first, second) = best_two(&processed)?;
                 tables.push(chosen(&own, &tokens, &first.f_sub(&second)?)?);
-                counts.extend(section.iter().map(|row| row.lanes() as i64));
+                counts.extend(section.iter().map(|row| row.hypotheses() as i64));
             }
-            Some(Method::Drawn) => {
+            Some(Method::Sampled) => {
                 let (samplings, uniforms): (Vec<_>, Vec<_>) =
                     section.iter().flat_map(|row| row.draws(step)).unzip();
                 let processed = process(own.shallow_clone(), &histories, stop_token)?;
-                let tokens = draw(&warp(processed, &samplings)?, &uniforms)?;
+                let tokens = sample(&warp(processed, &samplings)?, &uniforms)?;
                 tables.push(chosen(
                     &own,
                     &tokens,
-                    &Tensor::f_zeros([lanes, 1], (Kind::Float, own.device()))?,
+                    &Tensor::f_zeros([hypotheses, 1], (Kind::Float, own.device()))?,
                 )?);
-                counts.extend(section.iter().map(|row| row.lanes() as i64));
+                counts.extend(section.iter().map(|row| row.hypotheses() as i64));
             }
             None => {}
         }
@@ -67,20 +67,21 @@ fn continuations(beams: usize, vocabulary: i64) -> i64 {
     (BeamSearch::width(beams) as i64).min(beams as i64 * vocabulary)
 }
 
-/// The best continuations of each row, the best first, from the `scores` `[lanes, vocabulary]` of this step: tables of
+/// The best continuations of each row, the best first, from the `scores` `[hypotheses, vocabulary]` of this step: tables of
 /// `[continuations, 3]`.
 fn continue_beams(scores: &Tensor, rows: &[SearchRow<'_>]) -> Result<Vec<Tensor>, TchError> {
     let vocabulary = scores.size2()?.1;
     let sums: Vec<f32> = rows.iter().flat_map(SearchRow::sums).collect();
     let sums = to_device(&sums, scores.device())?.f_view([-1, 1])?;
     let scores = scores.f_add(&sums)?;
-    let mut first_lane = 0;
-    let runs = rows.chunk_by(|one, other| one.lanes() == other.lanes()).map(|run| {
-        let (count, beams) = (run.len() as i64, run.first().map_or(1, SearchRow::lanes));
-        let lanes = beams as i64;
-        let together =
-            scores.f_narrow(0, first_lane, count * lanes)?.f_reshape([count, lanes * vocabulary])?;
-        first_lane += count * lanes;
+    let mut first_hypothesis = 0;
+    let runs = rows.chunk_by(|one, other| one.hypotheses() == other.hypotheses()).map(|run| {
+        let (count, beams) = (run.len() as i64, run.first().map_or(1, SearchRow::hypotheses));
+        let hypotheses = beams as i64;
+        let together = scores
+            .f_narrow(0, first_hypothesis, count * hypotheses)?
+            .f_reshape([count, hypotheses * vocabulary])?;
+        first_hypothesis += count * hypotheses;
         let (sums, index) = together.f_topk(continuations(beams, vocabulary), -1, true, true)?;
         let beam = index.f_div_scalar_mode(vocabulary, "floor")?.f_to_kind(Kind::Float)?;
         let token = index.f_remainder(vocabulary)?.f_to_kind(Kind::Float)?;
@@ -89,13 +90,13 @@ fn continue_beams(scores: &Tensor, rows: &[SearchRow<'_>]) -> Result<Vec<Tensor>
     runs.collect()
 }
 
-/// The chosen `tokens` `[lanes, 1]` as a table `[lanes, 3]`, with their log-probabilities by the model's own `logits`.
+/// The chosen `tokens` `[hypotheses, 1]` as a table `[hypotheses, 3]`, with their log-probabilities by the model's own `logits`.
 fn chosen(logits: &Tensor, tokens: &Tensor, margins: &Tensor) -> Result<Tensor, TchError> {
     let log_probabilities = logits.f_gather(1, tokens, false)?.f_sub(&logits.f_logsumexp(-1, true)?)?;
     Tensor::f_cat(&[&tokens.f_to_kind(Kind::Float)?, &log_probabilities, margins], 1)
 }
 
 /// Brings a table `[n, 3]` of f32 to the host.
-fn read(table: &Tensor) -> Result<Vec<Found>, TchError> {
+fn read(table: &Tensor) -> Result<Vec<SearchResult>, TchError> {
     Ok(to_host(table)?.as_chunks::<3>().0.to_vec())
 }

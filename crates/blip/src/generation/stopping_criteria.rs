@@ -2,7 +2,7 @@
 
 /// Where writing begins and ends.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Stop {
+pub(crate) struct StoppingCriteria {
     /// The decoder's first input.
     pub(crate) start_token: i64,
     /// The token that ends what is written.
@@ -13,7 +13,7 @@ pub(crate) struct Stop {
     pub(crate) max_positions: i64,
 }
 
-impl Stop {
+impl StoppingCriteria {
     /// Tokens that may be written behind a prompt of so many tokens, the start token not counted.
     pub(crate) fn limit(&self, wanted: Option<u32>, prompt: usize) -> i64 {
         let room = self.max_positions - prompt as i64;

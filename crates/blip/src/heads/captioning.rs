@@ -4,31 +4,35 @@
 use tch::{Device, TchError, Tensor};
 
 use crate::{
-    batch::{layout::Fold, rows::RowSink},
+    batch::{layout::BatchLayout, rows::RowSink},
     checkpoint::Checkpoint,
-    decoder::AnswerDecoder,
+    decoder::TextDecoder,
     device::transfer::to_device,
     encode::encoded_batch::EncodedBatch,
     error::{LoadError, ModelError},
     generation::{
-        greedy::{Stepper, decode},
-        stopping_criteria::Stop,
+        greedy::{DecodeBackend, decode},
+        stopping_criteria::StoppingCriteria,
     },
     heads::decoding_plan::DecodingPlan,
-    layers::weight_path::Scope,
-    text::encoder_states::DecoderMemory,
+    layers::weight_path::WeightPath,
+    text::encoder_states::EncoderStates,
 };
 
 #[derive(Debug)]
 pub(crate) struct Captioning {
-    pub(crate) decoder: AnswerDecoder,
+    pub(crate) decoder: TextDecoder,
 }
 
 impl Captioning {
-    pub(crate) fn load(checkpoint: &Checkpoint, root: &Scope<'_>, device: Device) -> Result<Self, LoadError> {
+    pub(crate) fn load(
+        checkpoint: &Checkpoint,
+        root: &WeightPath<'_>,
+        device: Device,
+    ) -> Result<Self, LoadError> {
         let config = checkpoint.config();
         let memory_dim = config.vision.hidden_size;
-        let decoder = AnswerDecoder::load(checkpoint.weights(), root, config, memory_dim, device)?;
+        let decoder = TextDecoder::load(checkpoint.weights(), root, config, memory_dim, device)?;
         Ok(Self { decoder })
     }
 
@@ -36,30 +40,32 @@ impl Captioning {
     pub(crate) fn run(
         &self,
         batch: EncodedBatch<'_>,
-        stop: Stop,
+        stopping: StoppingCriteria,
         rows: &mut dyn RowSink,
     ) -> Result<(), ModelError> {
         let mut plan =
-            DecodingPlan::new(&batch, |token_ids| token_ids.get(1..).unwrap_or_default(), stop, rows);
-        let memory =
-            DecoderMemory { states: memory_of_rows(&batch.features.gather()?, &batch.fold)?, padding: None };
+            DecodingPlan::new(&batch, |token_ids| token_ids.get(1..).unwrap_or_default(), stopping, rows);
+        let memory = EncoderStates {
+            states: memory_of_rows(&batch.features.gather()?, &batch.layout)?,
+            padding: None,
+        };
         let mut steps = 0;
         if !plan.greedy.is_empty() {
             let greedy = std::mem::take(&mut plan.greedy);
             let memory = memory.select(&plan.greedy_places)?;
             let state = self.decoder.start(&memory.states, None)?;
-            let stepper = Stepper::Plain { decoder: &self.decoder, state };
-            steps += decode(stepper, greedy, stop, &batch.stopwatch, rows)?;
+            let backend = DecodeBackend::LibTorch { decoder: &self.decoder, state };
+            steps += decode(backend, greedy, stopping, &batch.timer, rows)?;
         }
-        steps += plan.decode_others(&self.decoder, &memory, stop, &batch, rows)?;
+        steps += plan.decode_others(&self.decoder, &memory, stopping, &batch, rows)?;
         rows.decode_steps(steps);
         Ok(())
     }
 }
 
-/// Each row's image, `[rows, tokens, hidden]`, in the order of `fold`.
-fn memory_of_rows(features: &Tensor, fold: &Fold) -> Result<Tensor, TchError> {
-    let image_of_row: Vec<i64> = fold
+/// Each row's image, `[rows, tokens, hidden]`, in the order of `layout`.
+fn memory_of_rows(features: &Tensor, layout: &BatchLayout) -> Result<Tensor, TchError> {
+    let image_of_row: Vec<i64> = layout
         .groups
         .iter()
         .flat_map(|group| {
@@ -67,7 +73,7 @@ fn memory_of_rows(features: &Tensor, fold: &Fold) -> Result<Tensor, TchError> {
             images.flat_map(|image| std::iter::repeat_n(image, group.questions as usize))
         })
         .collect();
-    if image_of_row.len() == fold.images.len() {
+    if image_of_row.len() == layout.images.len() {
         return Ok(features.shallow_clone());
     }
     features.f_index_select(0, &to_device(&image_of_row, features.device())?)

@@ -7,18 +7,20 @@ use crate::{
         rows::{RowError, RowSink},
         task::RowTask,
     },
-    decoder::AnswerDecoder,
+    decoder::TextDecoder,
     encode::encoded_batch::EncodedBatch,
-    generation::{greedy::LiveRow, search::search, search_row::SearchRow, stopping_criteria::Stop},
+    generation::{
+        greedy::ActiveRow, search::search, search_row::SearchRow, stopping_criteria::StoppingCriteria,
+    },
     ranking::{RankRow, rank},
-    text::encoder_states::DecoderMemory,
+    text::encoder_states::EncoderStates,
 };
 
 /// The rows of a batch, by what is wanted of them. A row's place is that in the batch's computing order.
 #[derive(Debug, Default)]
 pub(crate) struct DecodingPlan<'a> {
     /// Rows that need nothing but the likeliest token of each step.
-    pub(crate) greedy: Vec<LiveRow<'a>>,
+    pub(crate) greedy: Vec<ActiveRow<'a>>,
     /// Their places.
     pub(crate) greedy_places: Vec<i64>,
     searched: Vec<SearchRow<'a>>,
@@ -30,22 +32,22 @@ impl<'a> DecodingPlan<'a> {
     pub(crate) fn new(
         batch: &EncodedBatch<'a>,
         prompt_of: impl Fn(&'a [i64]) -> &'a [i64],
-        stop: Stop,
+        stopping: StoppingCriteria,
         rows: &mut dyn RowSink,
     ) -> Self {
         let mut plan = Self::default();
-        for (place, (row, input)) in (0..).zip(batch.folded()) {
+        for (place, (row, input)) in (0..).zip(batch.rows_in_order()) {
             let prompt = prompt_of(input.token_ids);
             match input.task {
                 RowTask::Generate(options) if options.is_greedy() => {
-                    let limit = stop.limit(options.max_new_tokens, prompt.len());
+                    let limit = stopping.limit(options.max_new_tokens, prompt.len());
                     let reused = batch.image_reused(row);
-                    let live = LiveRow::new(row, prompt, limit, options.report_tokens, reused);
-                    plan.greedy.push(live);
+                    let active = ActiveRow::new(row, prompt, limit, options.report_tokens, reused);
+                    plan.greedy.push(active);
                     plan.greedy_places.push(place);
                 }
                 RowTask::Generate(options) => {
-                    plan.searched.push(SearchRow::new((row, place), prompt, options, stop));
+                    plan.searched.push(SearchRow::new((row, place), prompt, options, stopping));
                 }
                 RowTask::Rank(ranking) => {
                     plan.ranked.push(RankRow { row, place, ranking });
@@ -65,14 +67,14 @@ impl<'a> DecodingPlan<'a> {
     /// steps.
     pub(crate) fn decode_others(
         self,
-        decoder: &AnswerDecoder,
-        memory: &DecoderMemory,
-        stop: Stop,
+        decoder: &TextDecoder,
+        memory: &EncoderStates,
+        stopping: StoppingCriteria,
         batch: &EncodedBatch<'_>,
         rows: &mut dyn RowSink,
     ) -> Result<u32, TchError> {
-        let searching = search(decoder, memory, self.searched, stop, batch, rows)?;
-        let ranking = rank(decoder, memory, &self.ranked, stop, batch, rows)?;
+        let searching = search(decoder, memory, self.searched, stopping, batch, rows)?;
+        let ranking = rank(decoder, memory, &self.ranked, stopping, batch, rows)?;
         Ok(searching + ranking)
     }
 }

@@ -9,24 +9,24 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
     batch::{
-        layout::Fold,
+        layout::BatchLayout,
         rows::{RowError, RowSink},
         task::{MatchScores, RowOutput, RowTask},
     },
     checkpoint::Checkpoint,
     device::{
-        stage_timer::{Stage, StageTimes},
+        stage_timer::{BatchStage, StageTimes},
         transfer::{to_device, to_host},
     },
     encode::encoded_batch::EncodedBatch,
     error::{LoadError, ModelError},
-    layers::{linear::Linear, weight_path::Scope},
-    text::{encoder::QuestionEncoder, image_states::ImageMemory},
+    layers::{linear::Linear, weight_path::WeightPath},
+    text::{encoder::TextEncoder, image_states::ImageStates},
 };
 
 #[derive(Debug)]
 pub(crate) struct Retrieval {
-    texts: QuestionEncoder,
+    texts: TextEncoder,
     text_projection: Linear,
     image_projection: Linear,
     matching: Linear,
@@ -37,7 +37,7 @@ pub(crate) struct Retrieval {
 impl Retrieval {
     pub(crate) fn load(
         checkpoint: &Checkpoint,
-        root: &Scope<'_>,
+        root: &WeightPath<'_>,
         device: Device,
         kind: Kind,
     ) -> Result<Self, LoadError> {
@@ -45,11 +45,11 @@ impl Retrieval {
         let (text, images, width) =
             (config.text.hidden_size, config.vision.hidden_size, config.image_text_hidden_size);
         Ok(Self {
-            texts: QuestionEncoder::load(root, config, device, kind)?,
+            texts: TextEncoder::load(root, config, device, kind)?,
             text_projection: Linear::load(&root.at("text_proj"), text, width)?,
             image_projection: Linear::load(&root.at("vision_proj"), images, width)?,
             matching: Linear::load(&root.at("itm_head"), text, 2)?,
-            matching_token: checkpoint.flavour().matching_token(config),
+            matching_token: checkpoint.conventions().matching_token(config),
         })
     }
 
@@ -60,15 +60,15 @@ impl Retrieval {
             true => Vec::new(),
             false => self.embed_images(&batch.features.gather()?)?,
         };
-        let times = batch.stopwatch.times();
+        let times = batch.timer.times();
         for &row in &work.embed_images {
             let output = work.image(row, &images).map(|image| RowOutput::Embedding(image.to_vec()));
             report(&batch, row, output, times, rows);
         }
 
         let texts = self.embed_texts(&work.texts)?;
-        batch.stopwatch.lap(Stage::Text);
-        let times = StageTimes { decode: Duration::ZERO, ..batch.stopwatch.times() };
+        batch.timer.finish_stage(BatchStage::Text);
+        let times = StageTimes { decode: Duration::ZERO, ..batch.timer.times() };
         for &row in &work.embed_texts {
             let output = work.text(row, &texts).map(|text| RowOutput::Embedding(text.to_vec()));
             report(&batch, row, output, times, rows);
@@ -79,11 +79,11 @@ impl Retrieval {
         if matched.is_empty() {
             return Ok(());
         }
-        let fold = Fold::new(&work.image_positions(batch.rows.len()), matched);
-        let logits = self.judge(&batch, &fold)?;
-        batch.stopwatch.lap(Stage::Text);
-        let times = StageTimes { decode: Duration::ZERO, ..batch.stopwatch.times() };
-        for (&row, &logits) in fold.rows.iter().zip(&logits) {
+        let layout = BatchLayout::new(&work.image_positions(batch.rows.len()), matched);
+        let logits = self.judge(&batch, &layout)?;
+        batch.timer.finish_stage(BatchStage::Text);
+        let times = StageTimes { decode: Duration::ZERO, ..batch.timer.times() };
+        for (&row, &logits) in layout.rows.iter().zip(&logits) {
             let vectors = (work.image(row, &images), work.text(row, &texts));
             let output = match vectors {
                 (Some(image), Some(text)) => {
@@ -111,9 +111,9 @@ impl Retrieval {
         unit_vectors(&self.text_projection.forward(&states.f_select(1, 0)?)?)
     }
 
-    /// The matching head's logits for the rows of `fold`, whose images are positions in the batch's features.
-    fn judge(&self, batch: &EncodedBatch<'_>, fold: &Fold) -> Result<Vec<[f32; 2]>, TchError> {
-        let texts: Vec<Vec<i64>> = fold
+    /// The matching head's logits for the rows of `layout`, whose images are positions in the batch's features.
+    fn judge(&self, batch: &EncodedBatch<'_>, layout: &BatchLayout) -> Result<Vec<[f32; 2]>, TchError> {
+        let texts: Vec<Vec<i64>> = layout
             .rows
             .iter()
             .filter_map(|&row| batch.row(row))
@@ -126,11 +126,11 @@ impl Retrieval {
             })
             .collect();
         let texts: Vec<&[i64]> = texts.iter().map(Vec::as_slice).collect();
-        let positions: Vec<i64> = fold.images.iter().map(|&position| position as i64).collect();
+        let positions: Vec<i64> = layout.images.iter().map(|&position| position as i64).collect();
         let features = batch.features.gather()?;
         let images = features.f_index_select(0, &to_device(&positions, features.device())?)?;
         let states =
-            self.texts.forward(&self.texts.prepare(&texts)?, ImageMemory::of_features(&images), fold)?;
+            self.texts.forward(&self.texts.prepare(&texts)?, ImageStates::of_features(&images), layout)?;
         let logits = to_host(&self.matching.forward(&states.f_select(1, 0)?)?)?;
         let (pairs, _) = logits.as_chunks::<2>();
         Ok(pairs.to_vec())
@@ -163,9 +163,9 @@ impl<'a> Work<'a> {
     fn of(batch: &EncodedBatch<'a>, rows: &mut dyn RowSink) -> Self {
         let mut work = Self::default();
         let position: HashMap<usize, usize> =
-            batch.fold.images.iter().enumerate().map(|(position, &image)| (image, position)).collect();
+            batch.layout.images.iter().enumerate().map(|(position, &image)| (image, position)).collect();
         let mut seen: HashMap<&[i64], usize> = HashMap::new();
-        for &row in batch.fold.rows.iter().chain(&batch.texts_alone) {
+        for &row in batch.layout.rows.iter().chain(&batch.texts_alone) {
             let Some(input) = batch.row(row) else { continue };
             match input.task {
                 RowTask::Match => work.matched.push(row),

@@ -5,7 +5,7 @@ use std::{fmt::Display, ops::RangeInclusive};
 use crate::{
     batch::task::{Generation, Ranking, RowTask},
     checkpoint::config::text::TextConfig,
-    text::hypotheses::MAX_LANES,
+    text::hypotheses::MAX_HYPOTHESES,
 };
 
 impl RowTask {
@@ -23,8 +23,8 @@ impl Generation {
     fn check(&self) -> Result<(), String> {
         // Numbers between these keep products and quotients of f32 finite.
         const SCALE: RangeInclusive<f32> = 1e-6..=1e6;
-        within("num_beams", self.num_beams, 0..=MAX_LANES as u32)?;
-        within("num_sequences", self.num_sequences, 0..=MAX_LANES as u32)?;
+        within("num_beams", self.num_beams, 0..=MAX_HYPOTHESES as u32)?;
+        within("num_sequences", self.num_sequences, 0..=MAX_HYPOTHESES as u32)?;
         within("length_penalty", self.length_penalty, -100.0..=100.0)?;
         within("repetition_penalty", self.repetition_penalty, SCALE)?;
         let Some(sampling) = self.sampling else { return Ok(()) };

@@ -4,7 +4,7 @@ use tch::{TchError, Tensor};
 
 use crate::{
     error::LoadError,
-    layers::{int8_linear::Int8Linear, linear::Linear, packed_linear::PackedLinear, weight_path::Scope},
+    layers::{int8_linear::Int8Linear, linear::Linear, packed_linear::PackedLinear, weight_path::WeightPath},
 };
 
 /// A linear layer as its device, size and number format want it.
@@ -27,9 +27,9 @@ impl Dense {
         })
     }
 
-    /// Loads `weight` `[out, in]` and `bias` `[out]` below `scope`.
-    pub(crate) fn load(scope: &Scope<'_>, inputs: i64, outputs: i64) -> Result<Self, LoadError> {
-        Ok(Self::new(Linear::load(scope, inputs, outputs)?)?)
+    /// Loads `weight` `[out, in]` and `bias` `[out]` below `path`.
+    pub(crate) fn load(path: &WeightPath<'_>, inputs: i64, outputs: i64) -> Result<Self, LoadError> {
+        Ok(Self::new(Linear::load(path, inputs, outputs)?)?)
     }
 
     /// `[.., in]` to `[.., out]`.

@@ -9,13 +9,13 @@ use crate::{checkpoint::config::BlipConfig, device::kernel_backend::CudaKernels}
 
 /// The kernels of one model, for each width and epsilon of its towers.
 #[derive(Debug)]
-pub(crate) struct OwnNorms(Vec<Rc<NormKernels>>);
+pub(crate) struct FusedNorms(Vec<Rc<NormKernels>>);
 
-impl OwnNorms {
+impl FusedNorms {
     /// Compiles them for `device`, if they are `wanted`, and tries each beside LibTorch's. If one cannot be had, or computes
     /// anything else, there are none and a warning says why: the model runs on LibTorch's.
     pub(crate) fn load(wanted: CudaKernels, config: &BlipConfig, device: Device, kind: Kind) -> Option<Self> {
-        let (Device::Cuda(index), CudaKernels::Own) = (device, wanted) else { return None };
+        let (Device::Cuda(index), CudaKernels::Native) = (device, wanted) else { return None };
         match Self::compile(config, index, kind) {
             Ok(norms) => {
                 tracing::info!(kernels = norms.0.len(), "CUDA kernels of our own compiled and checked");
@@ -70,16 +70,16 @@ mod tests {
     fn where_they_cannot_be_had_the_model_is_loaded_without() {
         let golden = golden("class_defaults");
         let config = golden.checkpoint.config();
-        let load = |wanted, device| OwnNorms::load(wanted, config, device, Kind::Half);
-        assert!(load(CudaKernels::Own, Device::Cuda(NOWHERE)).is_none());
+        let load = |wanted, device| FusedNorms::load(wanted, config, device, Kind::Half);
+        assert!(load(CudaKernels::Native, Device::Cuda(NOWHERE)).is_none());
         assert!(load(CudaKernels::LibTorch, Device::Cuda(0)).is_none());
-        assert!(load(CudaKernels::Own, Device::Cpu).is_none());
-        let reason = OwnNorms::compile(config, NOWHERE, Kind::Half).unwrap_err().to_string();
+        assert!(load(CudaKernels::Native, Device::Cpu).is_none());
+        let reason = FusedNorms::compile(config, NOWHERE, Kind::Half).unwrap_err().to_string();
         assert!(
             reason.starts_with("libcuda, the NVIDIA driver, is not") || reason.starts_with("CUDA driver"),
             "{reason}"
         );
-        let reason = OwnNorms::compile(config, 0, Kind::BFloat16).unwrap_err().to_string();
+        let reason = FusedNorms::compile(config, 0, Kind::BFloat16).unwrap_err().to_string();
         assert_eq!(reason, "numbers are BFloat16, expected Half or Float");
     }
 }

@@ -3,10 +3,10 @@
 use cuda_kernels::AddNorm;
 use tch::{TchError, Tensor};
 
-use crate::{error::LoadError, layers::weight_path::Scope};
+use crate::{error::LoadError, layers::weight_path::WeightPath};
 
-/// Layer norm over the last dimension: biased variance, affine. LibTorch accumulates in f32 whatever the kind, and so do kernels
-/// of our own.
+/// Layer norm over the last dimension: biased variance, affine. LibTorch and the fused kernels
+/// accumulate in f32 for every number format.
 #[derive(Debug)]
 pub(crate) struct LayerNorm {
     weight: Tensor,
@@ -14,22 +14,22 @@ pub(crate) struct LayerNorm {
     size: i64,
     eps: f64,
     /// What adds and normalises in one kernel, where there is one.
-    own: Option<AddNorm>,
+    fused: Option<AddNorm>,
 }
 
 impl LayerNorm {
-    /// Loads `weight` and `bias`, both `[size]`, below `scope`.
-    pub(crate) fn load(scope: &Scope<'_>, size: i64, eps: f64) -> Result<Self, LoadError> {
-        let (weight, bias) = (scope.tensor("weight", &[size])?, scope.tensor("bias", &[size])?);
-        let own = scope.own_norms().map(|norms| norms.kernel([&weight, &bias], size, eps));
-        let own = own.transpose().map_err(TchError::from)?.flatten();
-        Ok(Self { weight, bias, size, eps, own })
+    /// Loads `weight` and `bias`, both `[size]`, below `path`.
+    pub(crate) fn load(path: &WeightPath<'_>, size: i64, eps: f64) -> Result<Self, LoadError> {
+        let (weight, bias) = (path.tensor("weight", &[size])?, path.tensor("bias", &[size])?);
+        let fused = path.fused_norms().map(|norms| norms.kernel([&weight, &bias], size, eps));
+        let fused = fused.transpose().map_err(TchError::from)?.flatten();
+        Ok(Self { weight, bias, size, eps, fused })
     }
 
     /// Creates a layer norm that LibTorch's kernels compute.
     #[cfg(test)]
     pub(crate) fn new(weight: Tensor, bias: Tensor, size: i64, eps: f64) -> Self {
-        Self { weight, bias, size, eps, own: None }
+        Self { weight, bias, size, eps, fused: None }
     }
 
     /// Same shape out as in.
@@ -41,7 +41,7 @@ impl LayerNorm {
     /// reads (pre-norm).
     pub(crate) fn add_then_norm(&self, states: &mut Tensor, delta: &Tensor) -> Result<Tensor, TchError> {
         debug_assert!(lie_alike(states, delta));
-        match &self.own {
+        match &self.fused {
             Some(kernel) => Ok(kernel.add_then_norm(states, delta)?),
             None => self.forward(&states.f_add_(delta)?),
         }
@@ -50,7 +50,7 @@ impl LayerNorm {
     /// The norm of `output + residual`, as every text layer ends (post-norm).
     pub(crate) fn forward_residual(&self, output: Tensor, residual: &Tensor) -> Result<Tensor, TchError> {
         debug_assert!(lie_alike(&output, residual));
-        match &self.own {
+        match &self.fused {
             Some(kernel) => Ok(kernel.norm_of_sum(output, residual)?),
             None => {
                 let mut sum = output;

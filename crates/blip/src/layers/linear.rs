@@ -2,7 +2,7 @@
 
 use tch::{TchError, Tensor};
 
-use crate::{error::LoadError, layers::weight_path::Scope};
+use crate::{error::LoadError, layers::weight_path::WeightPath};
 
 /// `x W^T + b`.
 #[derive(Debug)]
@@ -14,21 +14,21 @@ pub(crate) struct Linear {
 }
 
 impl Linear {
-    /// Loads `weight` `[out, in]` and `bias` `[out]` below `scope`.
-    pub(crate) fn load(scope: &Scope<'_>, inputs: i64, outputs: i64) -> Result<Self, LoadError> {
+    /// Loads `weight` `[out, in]` and `bias` `[out]` below `path`.
+    pub(crate) fn load(path: &WeightPath<'_>, inputs: i64, outputs: i64) -> Result<Self, LoadError> {
         Ok(Self {
-            weight: scope.tensor("weight", &[outputs, inputs])?,
-            bias: scope.tensor("bias", &[outputs])?,
+            weight: path.tensor("weight", &[outputs, inputs])?,
+            bias: path.tensor("bias", &[outputs])?,
         })
     }
 
-    /// Loads the convolution `weight` `[out, 3, side, side]` and `bias` `[out]` below `scope`, whose windows do not overlap, as the
+    /// Loads the convolution `weight` `[out, 3, side, side]` and `bias` `[out]` below `path`, whose windows do not overlap, as the
     /// product of each patch of `3 * side * side` numbers.
-    pub(crate) fn load_patches(scope: &Scope<'_>, side: i64, outputs: i64) -> Result<Self, LoadError> {
-        let weight = scope.tensor("weight", &[outputs, 3, side, side])?;
+    pub(crate) fn load_patches(path: &WeightPath<'_>, side: i64, outputs: i64) -> Result<Self, LoadError> {
+        let weight = path.tensor("weight", &[outputs, 3, side, side])?;
         Ok(Self {
             weight: weight.f_reshape([outputs, 3 * side * side])?,
-            bias: scope.tensor("bias", &[outputs])?,
+            bias: path.tensor("bias", &[outputs])?,
         })
     }
 

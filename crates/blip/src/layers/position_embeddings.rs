@@ -2,14 +2,14 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use crate::{checkpoint::config::vision::VisionConfig, error::LoadError, layers::weight_path::Scope};
+use crate::{checkpoint::config::vision::VisionConfig, error::LoadError, layers::weight_path::WeightPath};
 
 const NAME: &str = "position_embedding";
 
 /// Loads the table below `embeddings` as `[1, tokens, hidden]`, the class token's first. A table for another grid of patches
 /// than the configuration's is interpolated, once, as the reference does for every image with
 /// `interpolate_pos_encoding=True`.
-pub(crate) fn load(embeddings: &Scope<'_>, config: &VisionConfig) -> Result<Tensor, LoadError> {
+pub(crate) fn load(embeddings: &WeightPath<'_>, config: &VisionConfig) -> Result<Tensor, LoadError> {
     let (grid, hidden) = (config.grid(), config.hidden_size);
     let misfit = match embeddings.tensor(NAME, &[1, config.tokens(), hidden]) {
         Err(error @ LoadError::TensorShape { .. }) => error,

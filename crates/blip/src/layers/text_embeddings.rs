@@ -5,7 +5,7 @@ use tch::{TchError, Tensor};
 use crate::{
     checkpoint::config::text::TextConfig,
     error::LoadError,
-    layers::{layer_norm::LayerNorm, weight_path::Scope},
+    layers::{layer_norm::LayerNorm, weight_path::WeightPath},
 };
 
 #[derive(Debug)]
@@ -16,15 +16,14 @@ pub(crate) struct TextEmbeddings {
 }
 
 impl TextEmbeddings {
-    /// Loads `embeddings.*` below `scope`.
-    pub(crate) fn load(scope: &Scope<'_>, config: &TextConfig) -> Result<Self, LoadError> {
-        let scope = scope.at("embeddings");
+    /// Loads `embeddings.*` below `path`.
+    pub(crate) fn load(path: &WeightPath<'_>, config: &TextConfig) -> Result<Self, LoadError> {
+        let path = path.at("embeddings");
         let hidden = config.hidden_size;
         Ok(Self {
-            word: scope.tensor("word_embeddings.weight", &[config.vocab_size, hidden])?,
-            position: scope
-                .tensor("position_embeddings.weight", &[config.max_position_embeddings, hidden])?,
-            norm: LayerNorm::load(&scope.at("LayerNorm"), hidden, config.layer_norm_eps)?,
+            word: path.tensor("word_embeddings.weight", &[config.vocab_size, hidden])?,
+            position: path.tensor("position_embeddings.weight", &[config.max_position_embeddings, hidden])?,
+            norm: LayerNorm::load(&path.at("LayerNorm"), hidden, config.layer_norm_eps)?,
         })
     }
 

@@ -4,31 +4,31 @@ use std::{borrow::Cow, fmt::Display};
 
 use tch::{Device, Kind, Tensor};
 
-use crate::{checkpoint::weights::Weights, error::LoadError, layers::fused_norm::OwnNorms};
+use crate::{checkpoint::weights::Weights, error::LoadError, layers::fused_norm::FusedNorms};
 
 /// A place in the tree of names, with the device and kind that tensors are loaded to, and the kernels that norms have there.
 #[derive(Debug, Clone)]
-pub(crate) struct Scope<'a> {
+pub(crate) struct WeightPath<'a> {
     weights: &'a Weights,
     prefix: Cow<'a, str>,
     device: Device,
     kind: Kind,
-    own_norms: Option<&'a OwnNorms>,
+    fused_norms: Option<&'a FusedNorms>,
 }
 
-impl<'a> Scope<'a> {
+impl<'a> WeightPath<'a> {
     pub(crate) fn root(weights: &'a Weights, device: Device, kind: Kind) -> Self {
-        Self { weights, prefix: Cow::Borrowed(""), device, kind, own_norms: None }
+        Self { weights, prefix: Cow::Borrowed(""), device, kind, fused_norms: None }
     }
 
     /// With kernels of our own for the norms that are loaded below.
-    pub(crate) fn with_own_norms(self, own_norms: Option<&'a OwnNorms>) -> Self {
-        Self { own_norms, ..self }
+    pub(crate) fn with_fused_norms(self, fused_norms: Option<&'a FusedNorms>) -> Self {
+        Self { fused_norms, ..self }
     }
 
     /// Kernels of our own for norms, if there are any.
-    pub(crate) fn own_norms(&self) -> Option<&'a OwnNorms> {
-        self.own_norms
+    pub(crate) fn fused_norms(&self) -> Option<&'a FusedNorms> {
+        self.fused_norms
     }
 
     /// The scope below `name`.
@@ -40,7 +40,7 @@ impl<'a> Scope<'a> {
         if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
     }
 
-    /// Loads `name` below this scope.
+    /// Loads `name` below this path.
     pub(crate) fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, LoadError> {
         self.weights.load(&self.name(name), shape, self.device, self.kind)
     }

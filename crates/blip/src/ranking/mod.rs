@@ -14,16 +14,16 @@ use crate::{
         rows::{RowError, RowSink},
         task::{RankedCandidate, Ranking, RowOutput},
     },
-    decoder::{AnswerDecoder, state::DecoderState},
+    decoder::{TextDecoder, state::DecoderState},
     encode::encoded_batch::EncodedBatch,
-    generation::stopping_criteria::Stop,
+    generation::stopping_criteria::StoppingCriteria,
     ranking::{
-        scores::{Part, score_level},
+        scores::{CandidateChunk, score_level},
         target_loss::{Target, TargetLosses},
     },
     text::{
-        encoder_states::DecoderMemory,
-        hypotheses::{MAX_LANES, passes},
+        encoder_states::EncoderStates,
+        hypotheses::{MAX_HYPOTHESES, passes},
     },
 };
 
@@ -39,25 +39,25 @@ pub(crate) struct RankRow<'a> {
 
 /// Ranks the candidates of `rows`, each reported as its last one is scored. Returns the decoder's steps.
 pub(crate) fn rank(
-    decoder: &AnswerDecoder,
-    memory: &DecoderMemory,
+    decoder: &TextDecoder,
+    memory: &EncoderStates,
     rows: &[RankRow<'_>],
-    stop: Stop,
+    stopping: StoppingCriteria,
     batch: &EncodedBatch<'_>,
     sink: &mut dyn RowSink,
 ) -> Result<u32, TchError> {
     let mut steps = 0;
-    for rows in rows.chunks(MAX_LANES) {
-        steps += rank_together(decoder, memory, rows, stop, batch, sink)?;
+    for rows in rows.chunks(MAX_HYPOTHESES) {
+        steps += rank_together(decoder, memory, rows, stopping, batch, sink)?;
     }
     Ok(steps)
 }
 
 fn rank_together(
-    decoder: &AnswerDecoder,
-    memory: &DecoderMemory,
+    decoder: &TextDecoder,
+    memory: &EncoderStates,
     rows: &[RankRow<'_>],
-    stop: Stop,
+    stopping: StoppingCriteria,
     batch: &EncodedBatch<'_>,
     sink: &mut dyn RowSink,
 ) -> Result<u32, TchError> {
@@ -65,28 +65,29 @@ fn rank_together(
     let memory = memory.select(&places)?;
     // The start token is every candidate's: decoded once for all of a row.
     let mut start = decoder.start(&memory.states, memory.padding)?;
-    let logits = decoder.step(&vec![stop.start_token; rows.len()], &mut start)?;
-    let parts = shortlisted(&logits, rows)?;
-    let parts_of = |owner| parts.iter().filter(|part| part.owner == owner).count();
-    let mut unscored: Vec<usize> = (0..rows.len()).map(parts_of).collect();
+    let logits = decoder.step(&vec![stopping.start_token; rows.len()], &mut start)?;
+    let chunks = shortlisted(&logits, rows)?;
+    let chunks_of = |owner| chunks.iter().filter(|chunk| chunk.owner == owner).count();
+    let mut unscored: Vec<usize> = (0..rows.len()).map(chunks_of).collect();
 
     let mut steps = 1;
     let mut scores: Vec<Vec<(usize, f64)>> = vec![Vec::new(); rows.len()];
-    for mut pass in passes(parts, MAX_LANES, Part::width) {
-        let waited_for = |part: &Part| rows.get(part.owner).is_some_and(|row| !sink.is_cancelled(row.row));
+    for mut pass in passes(chunks, MAX_HYPOTHESES, CandidateChunk::width) {
+        let waited_for =
+            |chunk: &CandidateChunk| rows.get(chunk.owner).is_some_and(|row| !sink.is_cancelled(row.row));
         pass.retain(waited_for);
-        let scored = score_together(decoder, &start, pass, stop, &mut steps, |owner| {
+        let scored = score_together(decoder, &start, pass, stopping, &mut steps, |owner| {
             rows.get(owner).is_none_or(|row| sink.is_cancelled(row.row))
         })?;
-        let times = batch.stopwatch.times();
-        for part in scored {
-            let owner = part.owner;
+        let times = batch.timer.times();
+        for chunk in scored {
+            let owner = chunk.owner;
             let (Some(row), Some(scores), Some(left)) =
                 (rows.get(owner), scores.get_mut(owner), unscored.get_mut(owner))
             else {
                 continue;
             };
-            scores.extend(part.scores);
+            scores.extend(chunk.scores);
             *left -= 1;
             if *left == 0 {
                 let outcome = ranked(scores, row.ranking.num_answers);
@@ -98,15 +99,15 @@ fn rank_together(
     Ok(steps)
 }
 
-/// The candidates that are compared in full, in parts of a bounded size, from the `logits` `[rows, vocabulary]` behind the start
+/// The candidates that are compared in full, in chunks of a bounded size, from the `logits` `[rows, vocabulary]` behind the start
 /// token.
-fn shortlisted(logits: &Tensor, rows: &[RankRow<'_>]) -> Result<Vec<Part>, TchError> {
-    let first_tokens = (0..).zip(rows).flat_map(|(lane, row)| {
-        row.ranking.candidates.iter().filter_map(move |ids| Some(Target { lane, token: *ids.first()? }))
+fn shortlisted(logits: &Tensor, rows: &[RankRow<'_>]) -> Result<Vec<CandidateChunk>, TchError> {
+    let first_tokens = (0..).zip(rows).flat_map(|(hypothesis, row)| {
+        row.ranking.candidates.iter().filter_map(move |ids| Some(Target { hypothesis, token: *ids.first()? }))
     });
     let mut first = TargetLosses::read(logits, &first_tokens.collect::<Vec<_>>())?.into_iter();
 
-    let mut parts = Vec::new();
+    let mut chunks = Vec::new();
     for (owner, row) in rows.iter().enumerate() {
         let candidates = &row.ranking.candidates;
         let first: Vec<TargetLosses> = first.by_ref().take(candidates.len()).collect();
@@ -116,43 +117,44 @@ fn shortlisted(logits: &Tensor, rows: &[RankRow<'_>]) -> Result<Vec<Part>, TchEr
             .filter_map(|(ids, loss)| Some((*ids.first()?, loss.smoothed())))
             .collect();
         let shortlist = shortlist(row.ranking, &first);
-        let chunks = shortlist.chunks(MAX_LANES);
-        parts.extend(chunks.map(|members| Part::new(owner, row.ranking, members, &of_token)));
+        let new = |members| CandidateChunk::new(owner, row.ranking, members, &of_token);
+        chunks.extend(shortlist.chunks(MAX_HYPOTHESES).map(new));
     }
-    Ok(parts)
+    Ok(chunks)
 }
 
-/// Scores the candidates of `parts`, level by level of their tries; those of cancelled rows are dropped on the way.
+/// Scores the candidates of `chunks`, level by level of their tries; those of cancelled rows are dropped on the way.
 fn score_together(
-    decoder: &AnswerDecoder,
+    decoder: &TextDecoder,
     start: &DecoderState,
-    mut parts: Vec<Part>,
-    stop: Stop,
+    mut chunks: Vec<CandidateChunk>,
+    stopping: StoppingCriteria,
     steps: &mut u32,
     is_cancelled: impl Fn(usize) -> bool,
-) -> Result<Vec<Part>, TchError> {
+) -> Result<Vec<CandidateChunk>, TchError> {
     let mut scored = Vec::new();
-    // Every part goes on from the one lane that its row had at the start.
+    // Every chunk goes on from the one hypothesis that its row had at the start.
     let mut state = start.shallow_clone();
-    let mut lanes_above: Vec<(i64, i64)> =
-        parts.iter().map(|part| (part.owner as i64, part.owner as i64)).collect();
+    let mut hypotheses_above: Vec<(i64, i64)> =
+        chunks.iter().map(|chunk| (chunk.owner as i64, chunk.owner as i64)).collect();
     for depth in 0.. {
-        if parts.is_empty() {
+        if chunks.is_empty() {
             break;
         }
         *steps += 1;
-        lanes_above = score_level(decoder, &mut state, &mut parts, depth, &lanes_above, stop.stop_token)?;
+        hypotheses_above =
+            score_level(decoder, &mut state, &mut chunks, depth, &hypotheses_above, stopping.stop_token)?;
         let mut going_on = Vec::new();
-        for (part, above) in parts.into_iter().zip(lanes_above) {
-            if is_cancelled(part.owner) {
+        for (chunk, above) in chunks.into_iter().zip(hypotheses_above) {
+            if is_cancelled(chunk.owner) {
                 continue;
             }
-            match part.has_level(depth + 1) {
-                true => going_on.push((part, above)),
-                false => scored.push(part),
+            match chunk.has_level(depth + 1) {
+                true => going_on.push((chunk, above)),
+                false => scored.push(chunk),
             }
         }
-        (parts, lanes_above) = going_on.into_iter().unzip();
+        (chunks, hypotheses_above) = going_on.into_iter().unzip();
     }
     Ok(scored)
 }

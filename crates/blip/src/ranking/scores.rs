@@ -1,4 +1,4 @@
-//! Candidates scored together: one level of their tries is one step of the decoder, one node one lane.
+//! Candidates scored together: one level of their tries is one step of the decoder, one node one hypothesis.
 
 use std::collections::HashMap;
 
@@ -6,17 +6,17 @@ use tch::TchError;
 
 use crate::{
     batch::task::Ranking,
-    decoder::{AnswerDecoder, state::DecoderState},
+    decoder::{TextDecoder, state::DecoderState},
     ranking::{
         target_loss::{Target, TargetLosses},
         trie::CandidateTrie,
     },
-    text::hypotheses::LaneLayout,
+    text::hypotheses::HypothesisLayout,
 };
 
 /// Some candidates of one row.
 #[derive(Debug)]
-pub(crate) struct Part {
+pub(crate) struct CandidateChunk {
     /// Index of the row that they belong to.
     pub(crate) owner: usize,
     /// Candidates with their scores, as soon as they have one.
@@ -26,7 +26,7 @@ pub(crate) struct Part {
     losses: Vec<f64>,
 }
 
-impl Part {
+impl CandidateChunk {
     /// The candidates `members` of `ranking`, whose first tokens have these losses.
     pub(crate) fn new(
         owner: usize,
@@ -42,7 +42,7 @@ impl Part {
         Self { owner, scores: Vec::new(), trie, losses }
     }
 
-    /// Lanes that it needs at most.
+    /// Hypotheses that it needs at most.
     pub(crate) fn width(&self) -> usize {
         self.trie.width()
     }
@@ -60,7 +60,7 @@ impl Part {
     }
 
     /// Takes in the losses of [`Self::targets`], in their order.
-    fn take_in(&mut self, depth: usize, targets: &mut impl Iterator<Item = TargetLosses>) {
+    fn append(&mut self, depth: usize, targets: &mut impl Iterator<Item = TargetLosses>) {
         let so_far = std::mem::take(&mut self.losses);
         let before = |node: usize| so_far.get(node).copied().unwrap_or(f64::NAN);
         for (index, node) in self.trie.level(depth).iter().enumerate() {
@@ -74,35 +74,35 @@ impl Part {
     }
 }
 
-/// Decodes the nodes of `parts` at `depth`. Before it, `above` says of each part which memory of `state` it reads and where its
-/// lanes begin, and after it, the same of the new lanes is returned.
+/// Decodes the nodes of `chunks` at `depth`. Before it, `above` says of each chunk which memory of `state` it reads and where its
+/// hypotheses begin, and after it, the same of the new hypotheses is returned.
 pub(crate) fn score_level(
-    decoder: &AnswerDecoder,
+    decoder: &TextDecoder,
     state: &mut DecoderState,
-    parts: &mut [Part],
+    chunks: &mut [CandidateChunk],
     depth: usize,
     above: &[(i64, i64)],
     stop_token: i64,
 ) -> Result<Vec<(i64, i64)>, TchError> {
-    let (mut tokens, mut lanes, mut targets) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut places, mut lanes_of_memory) = (Vec::new(), Vec::new());
-    for ((memory, part), &(_, first_above)) in (0..).zip(&*parts).zip(above) {
-        let (nodes, first) = (part.trie.level(depth), tokens.len() as i64);
+    let (mut tokens, mut hypotheses, mut targets) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut places, mut hypotheses_of_memory) = (Vec::new(), Vec::new());
+    for ((memory, chunk), &(_, first_above)) in (0..).zip(&*chunks).zip(above) {
+        let (nodes, first) = (chunk.trie.level(depth), tokens.len() as i64);
         places.push((memory, first));
-        lanes_of_memory.push(nodes.len() as i64);
+        hypotheses_of_memory.push(nodes.len() as i64);
         tokens.extend(nodes.iter().map(|node| node.token));
-        lanes.extend(nodes.iter().map(|node| first_above + node.parent as i64));
-        let own = part.targets(depth, stop_token);
-        targets.extend(own.map(|(node, token)| Target { lane: first + node as i64, token }));
+        hypotheses.extend(nodes.iter().map(|node| first_above + node.parent as i64));
+        let own = chunk.targets(depth, stop_token);
+        targets.extend(own.map(|(node, token)| Target { hypothesis: first + node as i64, token }));
     }
     let memories: Vec<i64> = above.iter().map(|&(memory, _)| memory).collect();
-    state.keep_lanes(&lanes)?;
-    state.keep_memories(&memories, LaneLayout::new(&lanes_of_memory))?;
+    state.select_hypotheses(&hypotheses)?;
+    state.select_memories(&memories, HypothesisLayout::new(&hypotheses_of_memory))?;
     let logits = decoder.step(&tokens, state)?;
     let mut losses = TargetLosses::read(&logits, &targets)?.into_iter();
-    for part in parts {
-        let own = part.targets(depth, stop_token).count();
-        part.take_in(depth, &mut losses.by_ref().take(own));
+    for chunk in chunks {
+        let own = chunk.targets(depth, stop_token).count();
+        chunk.append(depth, &mut losses.by_ref().take(own));
     }
     Ok(places)
 }

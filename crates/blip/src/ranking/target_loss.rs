@@ -7,10 +7,10 @@ use crate::device::transfer::{to_device, to_host};
 /// The label smoothing that the original's decoder was made with (`models/med.py` of BLIP).
 const LABEL_SMOOTHING: f64 = 0.1;
 
-/// A token that may follow a lane.
+/// A token that may follow a hypothesis.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Target {
-    pub(crate) lane: i64,
+    pub(crate) hypothesis: i64,
     pub(crate) token: i64,
 }
 
@@ -18,22 +18,23 @@ pub(crate) struct Target {
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct TargetLosses {
     pub(crate) log_probability: f32,
-    /// The mean over the vocabulary, at the target's lane.
+    /// The mean over the vocabulary, at the target's hypothesis.
     pub(crate) mean_log_probability: f32,
 }
 
 impl TargetLosses {
-    /// Reads the targets out of `logits` `[lanes, vocabulary]`.
+    /// Reads the targets out of `logits` `[hypotheses, vocabulary]`.
     pub(crate) fn read(logits: &Tensor, targets: &[Target]) -> Result<Vec<Self>, TchError> {
         let (device, vocabulary) = (logits.device(), logits.size2()?.1);
         let index = |numbers: Vec<i64>| to_device(&numbers, device);
-        let lanes = index(targets.iter().map(|target| target.lane).collect())?;
-        let places = index(targets.iter().map(|target| target.lane * vocabulary + target.token).collect())?;
+        let hypotheses = index(targets.iter().map(|target| target.hypothesis).collect())?;
+        let places =
+            index(targets.iter().map(|target| target.hypothesis * vocabulary + target.token).collect())?;
         let total = logits.f_logsumexp(-1, false)?;
         let mean = logits.f_mean_dim(-1, false, Kind::Float)?.f_sub(&total)?;
         let log_probabilities =
-            logits.f_view([-1])?.f_index_select(0, &places)?.f_sub(&total.f_index_select(0, &lanes)?)?;
-        let table = Tensor::f_stack(&[log_probabilities, mean.f_index_select(0, &lanes)?], 1)?;
+            logits.f_view([-1])?.f_index_select(0, &places)?.f_sub(&total.f_index_select(0, &hypotheses)?)?;
+        let table = Tensor::f_stack(&[log_probabilities, mean.f_index_select(0, &hypotheses)?], 1)?;
         let numbers = to_host(&table)?;
         let (pairs, _) = numbers.as_chunks::<2>();
         let losses = pairs
@@ -56,10 +57,10 @@ mod tests {
     #[test]
     fn the_smoothed_loss_is_what_libtorch_computes() {
         let logits = Tensor::from_slice(&[0.5f32, -1.0, 2.0, 0.0, 3.0, 1.0, -2.0, 0.25]).view([2, 4]);
-        let targets = [(0, 2), (1, 3), (0, 0)].map(|(lane, token)| Target { lane, token });
+        let targets = [(0, 2), (1, 3), (0, 0)].map(|(hypothesis, token)| Target { hypothesis, token });
         let found = TargetLosses::read(&logits, &targets).unwrap();
         for (found, target) in found.iter().zip(targets) {
-            let row = logits.get(target.lane).unsqueeze(0);
+            let row = logits.get(target.hypothesis).unsqueeze(0);
             let label = Tensor::from_slice(&[target.token]);
             let expected =
                 row.cross_entropy_loss::<Tensor>(&label, None, tch::Reduction::Mean, -100, LABEL_SMOOTHING);

@@ -5,14 +5,14 @@ use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    CpuKernels, Dtype, RowAnswer, RowInput, RowTask, SharedImages, VisionDtype,
-    batch::layout::Fold,
+    CpuKernels, Dtype, RowAnswer, RowInput, RowTask, SharedImageCache, VisionDtype,
+    batch::layout::BatchLayout,
     cache::key_value_shape::KeyValueShape,
     cuda_graphs::decode_buffers::DecodeBuffers,
-    decoder::token_choice::{choose, read_choices},
-    options::ModelOptions,
+    decoder::token_choice::{argmax_with_margin, read_choices},
+    options::LoadOptions,
     tests::golden_files::{Case, Golden, golden, goldens, run},
-    text::image_states::ImageMemory,
+    text::image_states::ImageStates,
 };
 
 fn alone(model: &mut crate::model::Model, case: &Case) -> RowAnswer {
@@ -59,11 +59,12 @@ fn keys_and_values_that_are_kept_change_no_answer() {
             CpuKernels::LibTorch => {
                 model.answering().questions.key_values(model.config.vision.tokens()).unwrap().0
             }
-            CpuKernels::Auto | CpuKernels::Own => KeyValueShape::for_config(&model.config),
+            CpuKernels::Auto | CpuKernels::Native => KeyValueShape::for_config(&model.config),
         };
         for images in [1, 2, 64] {
-            let key_value_cache_bytes = images * shape.bytes(Kind::Float);
-            model = golden.model_with(Dtype::F32, ModelOptions { key_value_cache_bytes, ..golden.options() });
+            let cross_attention_cache_bytes = images * shape.bytes(Kind::Float);
+            model = golden
+                .model_with(Dtype::F32, LoadOptions { cross_attention_cache_bytes, ..golden.options() });
             let mut kept = 0;
             // Alone and together, so that images are new, kept and have given way, in batches of any mixture.
             for turn in 0..4 * all.len() {
@@ -85,7 +86,8 @@ fn keys_and_values_that_are_kept_change_no_answer() {
 fn models_that_share_what_they_keep_encode_no_image_twice_and_answer_as_if_alone() {
     for golden in goldens() {
         let options = golden.options();
-        let Some(images) = SharedImages::for_models(&golden.checkpoint, Device::Cpu, Dtype::F32, &options)
+        let Some(images) =
+            SharedImageCache::for_models(&golden.checkpoint, Device::Cpu, Dtype::F32, &options)
         else {
             assert_eq!(golden.kernels, CpuKernels::LibTorch);
             continue;
@@ -121,8 +123,8 @@ fn models_that_share_what_they_keep_encode_no_image_twice_and_answer_as_if_alone
     }
 }
 
-fn without_key_values(golden: &Golden) -> ModelOptions {
-    ModelOptions { key_value_cache_bytes: 0, ..golden.options() }
+fn without_key_values(golden: &Golden) -> LoadOptions {
+    LoadOptions { cross_attention_cache_bytes: 0, ..golden.options() }
 }
 
 #[test]
@@ -180,7 +182,7 @@ fn rows_are_reported_in_the_order_in_which_they_end() {
 fn a_decoder_of_fixed_shape_chooses_what_a_growing_one_does() {
     let golden = golden("thirty_by_six");
     let mut model = golden.model(Dtype::F32);
-    let steps = model.stop.max_new_tokens;
+    let steps = model.stopping.max_new_tokens;
     let shape = [8, 40, steps];
     let mut buffers = DecodeBuffers::new(shape, &model.config.text, model.device, Dtype::F32.kind()).unwrap();
     for cases in [&golden.cases[..], &golden.cases[..2], &golden.cases[1..2]] {
@@ -192,19 +194,19 @@ fn a_decoder_of_fixed_shape_chooses_what_a_growing_one_does() {
         let states = model
             .answering()
             .questions
-            .forward(&batch, ImageMemory::of_features(&images), &Fold::new(&each, each.clone()))
+            .forward(&batch, ImageStates::of_features(&images), &BatchLayout::new(&each, each.clone()))
             .unwrap();
 
         let mut growing = model.answering().decoder.start(&states, batch.padding).unwrap();
         buffers.load(&states, &lengths).unwrap();
         buffers.start(&model.answering().decoder).unwrap();
-        let mut tokens = vec![model.stop.start_token; cases.len()];
+        let mut tokens = vec![model.stopping.start_token; cases.len()];
         for step in 0..steps {
             buffers.set_step(&tokens, step).unwrap();
             let table = buffers.step(&model.answering().decoder).unwrap();
             let fixed = DecodeBuffers::read(&table, cases.len()).unwrap();
             let plain = read_choices(
-                &choose(&model.answering().decoder.step(&tokens, &mut growing).unwrap()).unwrap(),
+                &argmax_with_margin(&model.answering().decoder.step(&tokens, &mut growing).unwrap()).unwrap(),
             )
             .unwrap();
             for (fixed, plain) in fixed.iter().zip(&plain) {
@@ -221,7 +223,7 @@ fn a_first_token_that_is_kept_changes_nothing_for_rows_that_begin_with_it_or_wit
     for golden in goldens() {
         let model = golden.model(Dtype::F32);
         let decoder = &model.answering().decoder;
-        let start = model.stop.start_token;
+        let start = model.stopping.start_token;
         let states = Tensor::randn([2, 5, model.config.text.hidden_size], (Kind::Float, model.device));
         // The first step ever makes what is kept; all after that find it.
         for tokens in [[start, start], [start, start], [start, start + 1], [start + 1, start + 1]] {
@@ -251,7 +253,7 @@ fn an_image_that_was_seen_is_reused_and_answers_the_same() {
 fn a_batch_that_breaks_a_limit_is_refused_with_the_limit() {
     let golden = golden("thirty_by_six");
     let mut model = golden.model(Dtype::F32);
-    let picture = crate::ImageInput { key: [0; 32], pixels: &golden.cases[0].pixels };
+    let picture = crate::ImageInput { digest: [0; 32], pixels: &golden.cases[0].pixels };
     let mut rows = crate::tests::golden_files::Collected::default();
     let cases: [(usize, &[i64], &str); 5] = [
         (1, &[2, 3], "image 1, batch has 1"),

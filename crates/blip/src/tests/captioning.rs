@@ -7,7 +7,7 @@ use tch::{Device, Tensor};
 use crate::{
     CheckpointOptions, Dtype, Generation, Pixels, RowAnswer, RowError, RowInput, RowSink, RowTask, Tokenizer,
     model::{Head, Model},
-    options::ModelOptions,
+    options::LoadOptions,
     tests::{
         golden_files::Collected,
         task_goldens::{Folder, inputs},
@@ -44,7 +44,7 @@ fn goldens() -> impl Iterator<Item = Golden> {
     FOLDERS.into_iter().map(|name| {
         let folder = Folder::open(name);
         let checkpoint = folder.checkpoint(CheckpointOptions::default());
-        let options = ModelOptions { feature_cache_bytes: 0, ..ModelOptions::for_device(Device::Cpu) };
+        let options = LoadOptions { feature_cache_bytes: 0, ..LoadOptions::for_device(Device::Cpu) };
         Golden {
             model: Model::load(&checkpoint, Device::Cpu, Dtype::F32, options).unwrap(),
             tokenizer: checkpoint.tokenizer().clone(),

@@ -7,8 +7,8 @@ use serde::Deserialize;
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    Checkpoint, CpuKernels, Dtype, ImageInput, ImageKey, ModelFiles, Pixels, RowAnswer, RowError, RowInput,
-    RowSink, RowTask, Sequence, VisionDtype, model::Model, options::ModelOptions,
+    Checkpoint, CpuKernels, Dtype, ImageDigest, ImageInput, ModelFiles, Pixels, RowAnswer, RowError,
+    RowInput, RowSink, RowTask, Sequence, VisionDtype, model::Model, options::LoadOptions,
 };
 
 pub(crate) struct Golden {
@@ -50,7 +50,7 @@ pub(crate) fn goldens() -> Vec<Golden> {
     let mut folders: Vec<PathBuf> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
     let both = |folder: PathBuf| {
-        [CpuKernels::Own, CpuKernels::LibTorch].map(|kernels| Golden { kernels, ..read(folder.clone()) })
+        [CpuKernels::Native, CpuKernels::LibTorch].map(|kernels| Golden { kernels, ..read(folder.clone()) })
     };
     folders.into_iter().flat_map(both).collect()
 }
@@ -105,7 +105,7 @@ impl Golden {
     }
 
     pub(crate) fn model_in(&self, dtype: Dtype, vision_dtype: VisionDtype) -> Model {
-        let mut options = ModelOptions { vision_dtype, ..self.options() };
+        let mut options = LoadOptions { vision_dtype, ..self.options() };
         if dtype != Dtype::F32 {
             options.cpu_kernels = CpuKernels::Auto;
         }
@@ -113,15 +113,15 @@ impl Golden {
     }
 
     /// What models of these tests are loaded with.
-    pub(crate) fn options(&self) -> ModelOptions {
-        ModelOptions {
+    pub(crate) fn options(&self) -> LoadOptions {
+        LoadOptions {
             feature_cache_bytes: 0,
             cpu_kernels: self.kernels,
-            ..ModelOptions::for_device(Device::Cpu)
+            ..LoadOptions::for_device(Device::Cpu)
         }
     }
 
-    pub(crate) fn model_with(&self, dtype: Dtype, options: ModelOptions) -> Model {
+    pub(crate) fn model_with(&self, dtype: Dtype, options: LoadOptions) -> Model {
         Model::load(&self.checkpoint, Device::Cpu, dtype, options).unwrap()
     }
 }
@@ -181,7 +181,7 @@ pub(crate) fn run(model: &mut Model, cases: &[&Case], cancelled: Vec<usize>) -> 
         .map(|case| {
             let same = images.iter().position(|image| image.pixels.data() == case.pixels.data());
             let image = same.unwrap_or_else(|| {
-                images.push(ImageInput { key: key(&case.pixels), pixels: &case.pixels });
+                images.push(ImageInput { digest: key(&case.pixels), pixels: &case.pixels });
                 images.len() - 1
             });
             RowInput { image: Some(image), token_ids: &case.input_ids, task: &RowTask::GREEDY }
@@ -193,7 +193,7 @@ pub(crate) fn run(model: &mut Model, cases: &[&Case], cancelled: Vec<usize>) -> 
 }
 
 /// A stand-in for a digest that tells the few pictures of a test apart.
-pub(crate) fn key(pixels: &Pixels) -> ImageKey {
+pub(crate) fn key(pixels: &Pixels) -> ImageDigest {
     let mut key = [0u8; 32];
     for (index, &byte) in pixels.data().iter().enumerate() {
         let slot = &mut key[index % 32];

@@ -11,7 +11,7 @@ use tch::Device;
 use crate::{
     Checkpoint, CheckpointOptions, Dtype, ModelFiles, RowInput, RowTask,
     model::Model,
-    options::ModelOptions,
+    options::LoadOptions,
     tests::{
         golden_files::Collected,
         task_goldens::{inputs, pixels, tensor},
@@ -33,7 +33,7 @@ fn assert_equals_the_reference(checkpoint: &Checkpoint, size: u32) {
     assert_eq!(checkpoint.preprocessor().width(), size as usize);
     let file = fs::read(tests().join("image_sizes/thirty_by_six.safetensors")).unwrap();
     let expected = |name: &str| tensor(&file, &format!("size{size}.{name}"));
-    let options = ModelOptions::for_device(Device::Cpu);
+    let options = LoadOptions::for_device(Device::Cpu);
     let mut model = Model::load(checkpoint, Device::Cpu, Dtype::F32, options).unwrap();
 
     let picture = pixels(&expected("pixels"));
@@ -81,7 +81,7 @@ fn a_table_of_another_size_than_the_configuration_says_is_interpolated_to_it() {
     assert_equals_the_reference(&open(folder.path(), None).unwrap(), 42);
     // Asking for the size that the table was trained at undoes it.
     let checkpoint = open(folder.path(), Some(30)).unwrap();
-    let model = Model::load(&checkpoint, Device::Cpu, Dtype::F32, ModelOptions::for_device(Device::Cpu));
+    let model = Model::load(&checkpoint, Device::Cpu, Dtype::F32, LoadOptions::for_device(Device::Cpu));
     assert_eq!(model.unwrap().config().vision.tokens(), 26);
 }
 

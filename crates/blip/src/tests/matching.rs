@@ -5,10 +5,10 @@ use serde::Deserialize;
 use tch::Device;
 
 use crate::{
-    CheckpointOptions, Dtype, Flavour, MatchScores, Pixels, RowError, RowInput, RowOutput, RowTask,
+    CheckpointOptions, Conventions, Dtype, MatchScores, Pixels, RowError, RowInput, RowOutput, RowTask,
     Tokenizer,
     model::Model,
-    options::ModelOptions,
+    options::LoadOptions,
     tests::{
         golden_files::Collected,
         task_goldens::{Folder, inputs},
@@ -45,10 +45,10 @@ struct Golden {
     cases: Vec<Case>,
 }
 
-fn golden(name: &str, flavour: Flavour) -> Golden {
+fn golden(name: &str, conventions: Conventions) -> Golden {
     let folder = Folder::open(name);
-    let checkpoint = folder.checkpoint(CheckpointOptions { flavour, ..CheckpointOptions::default() });
-    let options = ModelOptions { feature_cache_bytes: 0, ..ModelOptions::for_device(Device::Cpu) };
+    let checkpoint = folder.checkpoint(CheckpointOptions { conventions, ..CheckpointOptions::default() });
+    let options = LoadOptions { feature_cache_bytes: 0, ..LoadOptions::for_device(Device::Cpu) };
     Golden {
         model: Model::load(&checkpoint, Device::Cpu, Dtype::F32, options).unwrap(),
         tokenizer: checkpoint.tokenizer().clone(),
@@ -87,18 +87,18 @@ fn is_as_expected(found: MatchScores, expected: &Scores) -> bool {
 #[test]
 fn every_match_equals_the_references_in_both_flavours() {
     for name in FOLDERS {
-        for flavour in [Flavour::Hf, Flavour::Salesforce] {
-            let mut golden = golden(name, flavour);
+        for conventions in [Conventions::Hf, Conventions::Salesforce] {
+            let mut golden = golden(name, conventions);
             for index in 0..golden.cases.len() {
                 let ids = golden.cases[index].input_ids.clone();
                 let image = Some(golden.cases[index].image);
                 let outputs = run(&mut golden, &[RowInput { image, token_ids: &ids, task: &RowTask::Match }]);
                 let case = &golden.cases[index];
-                let expected = if flavour == Flavour::Hf { &case.hf } else { &case.salesforce };
+                let expected = if conventions == Conventions::Hf { &case.hf } else { &case.salesforce };
                 assert!(is_as_expected(matched(&outputs[0]), expected), "{name} {case:?}: {outputs:?}");
             }
         }
-        let golden = golden(name, Flavour::Hf);
+        let golden = golden(name, Conventions::Hf);
         for case in &golden.cases {
             assert_eq!(golden.tokenizer.encode(&case.text).unwrap(), case.input_ids);
         }
@@ -108,7 +108,7 @@ fn every_match_equals_the_references_in_both_flavours() {
 #[test]
 fn vectors_of_texts_and_images_equal_the_references_and_their_product_is_the_cosine() {
     for name in FOLDERS {
-        let mut golden = golden(name, Flavour::Hf);
+        let mut golden = golden(name, Conventions::Hf);
         let cases = std::mem::take(&mut golden.cases);
         for (index, case) in cases.iter().enumerate() {
             // A batch of one text, without any image; then one of an image, without any text.
@@ -133,7 +133,7 @@ fn vectors_of_texts_and_images_equal_the_references_and_their_product_is_the_cos
 #[test]
 fn rows_of_every_kind_in_one_batch_are_what_they_are_alone() {
     for name in FOLDERS {
-        let mut golden = golden(name, Flavour::Hf);
+        let mut golden = golden(name, Conventions::Hf);
         let cases = std::mem::take(&mut golden.cases);
         let kind = prop_oneof![Just(RowTask::Match), Just(RowTask::EmbedText), Just(RowTask::EmbedImage)];
         let picks = prop::collection::vec((0..cases.len(), 0..2usize, kind), 1..=24);
@@ -168,7 +168,7 @@ fn rows_of_every_kind_in_one_batch_are_what_they_are_alone() {
 
 #[test]
 fn a_cancelled_row_is_not_reported_and_another_task_is_refused_alone() {
-    let mut golden = golden(FOLDERS[0], Flavour::Hf);
+    let mut golden = golden(FOLDERS[0], Conventions::Hf);
     let ids = golden.cases[1].input_ids.clone();
     let row = |task| RowInput { image: Some(0), token_ids: &ids, task };
     let rows = [row(&RowTask::Match), row(&RowTask::GREEDY), row(&RowTask::Match)];
@@ -183,7 +183,7 @@ fn a_cancelled_row_is_not_reported_and_another_task_is_refused_alone() {
 
 #[test]
 fn a_model_whose_numbers_overflow_fails_the_row_and_not_the_batch() {
-    let mut golden = golden(FOLDERS[0], Flavour::Hf);
+    let mut golden = golden(FOLDERS[0], Conventions::Hf);
     let crate::model::Head::Retrieval(head) = &mut golden.model.head else { panic!("no retrieval") };
     head.break_matching();
     let ids = golden.cases[0].input_ids.clone();

@@ -7,9 +7,9 @@ use serde::Deserialize;
 use tch::Device;
 
 use crate::{
-    Checkpoint, CheckpointOptions, Dtype, Flavour, ModelFiles, RowInput, RowTask,
+    Checkpoint, CheckpointOptions, Conventions, Dtype, ModelFiles, RowInput, RowTask,
     model::Model,
-    options::ModelOptions,
+    options::LoadOptions,
     tests::{
         golden_files::Collected,
         task_goldens::{Folder, inputs},
@@ -34,7 +34,8 @@ struct Answer {
     written_ids: Vec<i64>,
 }
 
-const SALESFORCE: CheckpointOptions = CheckpointOptions { flavour: Flavour::Salesforce, image_size: None };
+const SALESFORCE: CheckpointOptions =
+    CheckpointOptions { conventions: Conventions::Salesforce, image_size: None };
 
 fn open(name: &str) -> Checkpoint {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
@@ -59,7 +60,7 @@ fn the_image_encoders_epsilon_and_the_answers_are_the_originals() {
     let folder = Folder::open("original_flavour/quiet");
     let checkpoint = folder.checkpoint(SALESFORCE);
     let mut model =
-        Model::load(&checkpoint, Device::Cpu, Dtype::F32, ModelOptions::for_device(Device::Cpu)).unwrap();
+        Model::load(&checkpoint, Device::Cpu, Dtype::F32, LoadOptions::for_device(Device::Cpu)).unwrap();
     let picture = folder.pixels("pixels");
     let features = model.features(&[&picture]).squeeze_dim(0);
     let expected = folder.tensor("image_embeds");

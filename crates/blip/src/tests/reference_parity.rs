@@ -4,10 +4,10 @@ use tch::Tensor;
 
 use crate::{
     Checkpoint, Dtype, VisionDtype,
-    batch::layout::Fold,
+    batch::layout::BatchLayout,
     checkpoint::weights::tests::formats::in_every_pickle,
     tests::golden_files::{Case, Golden, golden, goldens, run},
-    text::image_states::ImageMemory,
+    text::image_states::ImageStates,
 };
 
 /// The largest difference, relative to the largest expected number.
@@ -30,12 +30,12 @@ fn every_stage_equals_the_reference() {
             let features = model.features(&[&case.pixels]);
             assert_close("vision output", &golden, case, &features.squeeze_dim(0), &case.image_embeds);
 
-            let fold = Fold::new(&[0], [0]);
+            let layout = BatchLayout::new(&[0], [0]);
             let batch = model.answering().questions.prepare(&[&case.input_ids]).unwrap();
             let states = model
                 .answering()
                 .questions
-                .forward(&batch, ImageMemory::of_features(&features), &fold)
+                .forward(&batch, ImageStates::of_features(&features), &layout)
                 .unwrap();
             assert_close("question states", &golden, case, &states.squeeze_dim(0), &case.question_states);
 

@@ -7,7 +7,7 @@ use tch::Device;
 use crate::{
     Architecture, CheckpointOptions, Dtype, Pixels, RowInput, RowOutput, RowTask,
     model::Model,
-    options::ModelOptions,
+    options::LoadOptions,
     tests::{
         golden_files::Collected,
         task_goldens::{Folder, inputs},
@@ -37,7 +37,7 @@ struct Expected {
 /// The largest differences from the reference: of the images' features, relative to the largest of them, and of scores.
 fn differences(folder: &Folder) -> [f64; 2] {
     let checkpoint = folder.checkpoint(CheckpointOptions::default());
-    let options = ModelOptions::for_device(Device::Cpu);
+    let options = LoadOptions::for_device(Device::Cpu);
     let mut model = Model::load(&checkpoint, Device::Cpu, Dtype::F32, options).unwrap();
     let pictures: Vec<Pixels> = ["image0.pixels", "image1.pixels"].map(|name| folder.pixels(name)).into();
     let mut largest = [0.0f64; 2];

@@ -65,5 +65,5 @@ pub(super) fn pixels(values: &Tensor) -> Pixels {
 
 /// The pictures of a batch.
 pub(super) fn inputs(pictures: &[Pixels]) -> Vec<ImageInput<'_>> {
-    pictures.iter().map(|pixels| ImageInput { key: key(pixels), pixels }).collect()
+    pictures.iter().map(|pixels| ImageInput { digest: key(pixels), pixels }).collect()
 }

@@ -10,7 +10,7 @@ use tch::{TchError, Tensor};
 use crate::layers::linear::Linear;
 
 #[derive(Debug)]
-pub(crate) struct Absorption {
+pub(crate) struct AbsorbedProjection {
     /// `[heads, head dim, memory dim]`.
     key_weight: Tensor,
     /// `[heads, memory dim, head dim]`.
@@ -19,7 +19,7 @@ pub(crate) struct Absorption {
     value_bias: Tensor,
 }
 
-impl Absorption {
+impl AbsorbedProjection {
     /// Of a layer that makes keys and values in one product: rows of the weight are all keys, then all values, head-major
     /// inside each.
     pub(crate) fn new(key_value: &Linear, heads: i64) -> Result<Self, TchError> {
@@ -94,27 +94,30 @@ mod tests {
     fn it_gives_what_attention_to_keys_and_values_does() {
         let (heads, head_dim, memory_dim) = (3, 4, 10);
         let layer = layer(memory_dim, heads * head_dim);
-        let absorption = Absorption::new(&layer, heads).unwrap();
+        let absorbed_projection = AbsorbedProjection::new(&layer, heads).unwrap();
         let (query, memory) =
             (random_layers::tensor(&[2, 5, heads, head_dim]), random_layers::tensor(&[2, 7, memory_dim]));
         let key_value =
             layer.forward(&memory).unwrap().view([2, 7, 2, heads, head_dim]).permute([2, 0, 3, 1, 4]);
         let plain = attend(&query.transpose(1, 2), &key_value.get(0), &key_value.get(1), None).unwrap();
-        let difference = absorption.context(&query, &memory).unwrap() - plain.transpose(1, 2);
+        let difference = absorbed_projection.context(&query, &memory).unwrap() - plain.transpose(1, 2);
         assert!(difference.abs().max().double_value(&[]) < 1e-4);
     }
 
     #[test]
     fn at_the_released_size_five_questions_of_twelve_tokens_are_the_last_that_go_without_keys_and_values() {
-        let absorption = Absorption::new(&layer(768, 768), 12).unwrap();
-        assert_eq!(absorption.queries_worth_projecting(577), 63);
-        assert!(absorption.is_cheaper(60, 577) && !absorption.is_cheaper(72, 577));
+        let absorbed_projection = AbsorbedProjection::new(&layer(768, 768), 12).unwrap();
+        assert_eq!(absorbed_projection.queries_worth_projecting(577), 63);
+        assert!(absorbed_projection.is_cheaper(60, 577) && !absorbed_projection.is_cheaper(72, 577));
     }
 
     #[test]
     fn with_one_head_a_query_costs_what_a_token_does_and_with_wider_heads_than_the_memory_it_is_always_cheaper()
      {
-        assert_eq!(Absorption::new(&layer(8, 8), 1).unwrap().queries_worth_projecting(577), 577);
-        assert_eq!(Absorption::new(&layer(4, 16), 1).unwrap().queries_worth_projecting(577), i64::MAX);
+        assert_eq!(AbsorbedProjection::new(&layer(8, 8), 1).unwrap().queries_worth_projecting(577), 577);
+        assert_eq!(
+            AbsorbedProjection::new(&layer(4, 16), 1).unwrap().queries_worth_projecting(577),
+            i64::MAX
+        );
     }
 }

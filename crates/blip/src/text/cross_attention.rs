@@ -3,18 +3,18 @@
 use tch::{TchError, Tensor};
 
 use crate::{
-    batch::layout::{Fold, FoldGroup, Source},
+    batch::layout::{BatchLayout, ImageGroup, KvSource},
     error::LoadError,
     layers::{
         attention::{attend, merge_heads, split_heads},
         dense::Dense,
         layer_norm::LayerNorm,
         linear::Linear,
-        weight_path::Scope,
+        weight_path::WeightPath,
     },
     text::{
-        absorbed_projection::Absorption, hypotheses::LaneLayout, image_states::LayerMemory,
-        padded_batch::QuestionBatch,
+        absorbed_projection::AbsorbedProjection, hypotheses::HypothesisLayout,
+        image_states::LayerImageStates, padded_batch::PaddedBatch,
     },
 };
 
@@ -25,7 +25,7 @@ pub(crate) struct CrossAttention {
     /// Keys and values in one product: rows of the weight are all keys, then all values, head-major inside each.
     key_value: Dense,
     /// Another way to the same context, for few queries over a long memory.
-    absorption: Option<Absorption>,
+    absorbed_projection: Option<AbsorbedProjection>,
     output: Dense,
     norm: LayerNorm,
     heads: i64,
@@ -35,23 +35,23 @@ pub(crate) struct CrossAttention {
 impl CrossAttention {
     /// Loads a block of a layer; `absorbs` if it may go without keys and values where that is cheaper.
     pub(crate) fn load(
-        scope: &Scope<'_>,
+        path: &WeightPath<'_>,
         hidden: i64,
         memory_dim: i64,
         heads: i64,
         eps: f64,
         absorbs: bool,
     ) -> Result<Self, LoadError> {
-        let own = scope.at("self");
-        let key = Linear::load(&own.at("key"), memory_dim, hidden)?;
-        let value = Linear::load(&own.at("value"), memory_dim, hidden)?;
+        let attention = path.at("self");
+        let key = Linear::load(&attention.at("key"), memory_dim, hidden)?;
+        let value = Linear::load(&attention.at("value"), memory_dim, hidden)?;
         let key_value = Linear::fused(&[key, value])?;
         Ok(Self {
-            query: Dense::load(&own.at("query"), hidden, hidden)?,
-            absorption: absorbs.then(|| Absorption::new(&key_value, heads)).transpose()?,
+            query: Dense::load(&attention.at("query"), hidden, hidden)?,
+            absorbed_projection: absorbs.then(|| AbsorbedProjection::new(&key_value, heads)).transpose()?,
             key_value: Dense::new(key_value)?,
-            output: Dense::load(&scope.at("output.dense"), hidden, hidden)?,
-            norm: LayerNorm::load(&scope.at("output.LayerNorm"), hidden, eps)?,
+            output: Dense::load(&path.at("output.dense"), hidden, hidden)?,
+            norm: LayerNorm::load(&path.at("output.LayerNorm"), hidden, eps)?,
             heads,
             head_dim: hidden / heads,
         })
@@ -62,24 +62,25 @@ impl CrossAttention {
         self.key_value.forward(memory)
     }
 
-    /// Attends from `states` `[lanes, positions, hidden]` to keys and values that [`Self::project`] made; `layout` says which
-    /// lanes read which memory. There is no order among queries, so all lanes of a memory are one row of queries over it.
+    /// Attends from `states` `[hypotheses, positions, hidden]` to keys and values that [`Self::project`] made; `layout` says which
+    /// hypotheses read which memory. There is no order among queries, so all hypotheses of a memory are one row of queries over it.
     pub(crate) fn attend_projected(
         &self,
         states: &Tensor,
         key_value: &Tensor,
         mask: Option<&Tensor>,
-        layout: &LaneLayout,
+        layout: &HypothesisLayout,
     ) -> Result<Tensor, TchError> {
         let query = self.query.forward(states)?;
         let context = match layout.groups() {
-            [only] => self.lanes_context(&query, key_value, mask, only.lanes)?,
+            [only] => self.grouped_context(&query, key_value, mask, only.hypotheses)?,
             groups => {
                 let contexts = groups.iter().map(|group| {
-                    let query = query.f_narrow(0, group.first_lane, group.memories * group.lanes)?;
+                    let query =
+                        query.f_narrow(0, group.first_hypothesis, group.memories * group.hypotheses)?;
                     let of_group = |tensor: &Tensor| tensor.f_narrow(0, group.first_memory, group.memories);
                     let mask = mask.map(of_group).transpose()?;
-                    self.lanes_context(&query, &of_group(key_value)?, mask.as_ref(), group.lanes)
+                    self.grouped_context(&query, &of_group(key_value)?, mask.as_ref(), group.hypotheses)
                 });
                 Tensor::f_cat(&contexts.collect::<Result<Vec<_>, _>>()?, 0)?
             }
@@ -87,16 +88,16 @@ impl CrossAttention {
         self.norm.forward_residual(self.output.forward(&context)?, states)
     }
 
-    /// The context of `query` `[memories * lanes, positions, hidden]`, of the same shape.
-    fn lanes_context(
+    /// The context of `query` `[memories * hypotheses, positions, hidden]`, of the same shape.
+    fn grouped_context(
         &self,
         query: &Tensor,
         key_value: &Tensor,
         mask: Option<&Tensor>,
-        lanes: i64,
+        hypotheses: i64,
     ) -> Result<Tensor, TchError> {
         let (rows, positions, hidden) = query.size3()?;
-        let query = query.f_view([rows / lanes, lanes * positions, hidden])?;
+        let query = query.f_view([rows / hypotheses, hypotheses * positions, hidden])?;
         let context = self.context(&split_heads(&query, self.heads)?, key_value, mask)?;
         merge_heads(&context)?.f_view([rows, positions, hidden])
     }
@@ -108,22 +109,22 @@ impl CrossAttention {
         attend(query, &key_value.f_select(0, 0)?, &key_value.f_select(0, 1)?, mask)
     }
 
-    /// Attends from the `states` of `texts` to their images, both in the order of `fold`. Every image token is valid, so there
+    /// Attends from the `states` of `texts` to their images, both in the order of `layout`. Every image token is valid, so there
     /// is no mask.
     pub(crate) fn attend_images(
         &self,
         states: &Tensor,
-        texts: &QuestionBatch,
-        mut images: LayerMemory<'_>,
-        fold: &Fold,
+        texts: &PaddedBatch,
+        mut images: LayerImageStates<'_>,
+        layout: &BatchLayout,
     ) -> Result<Tensor, TchError> {
         let query = texts.pad(self.query.forward(states)?)?;
-        let contexts = fold
+        let contexts = layout
             .groups
             .iter()
             .enumerate()
             .map(|(index, group)| {
-                let source = group.of(&fold.sources).first().copied();
+                let source = group.of(&layout.sources).first().copied();
                 self.group_context(&query, &mut images, (index, group), source)
             })
             .collect::<Result<Vec<_>, _>>()?;
@@ -134,9 +135,9 @@ impl CrossAttention {
     fn group_context(
         &self,
         query: &Tensor,
-        images: &mut LayerMemory<'_>,
-        (index, group): (usize, &FoldGroup),
-        source: Option<Source>,
+        images: &mut LayerImageStates<'_>,
+        (index, group): (usize, &ImageGroup),
+        source: Option<KvSource>,
     ) -> Result<Tensor, TchError> {
         let (_, longest, hidden) = query.size3()?;
         let rows = group.images * group.questions;
@@ -152,7 +153,7 @@ impl CrossAttention {
         let all_features = images.features;
         let features = || all_features.f_narrow(0, group.first_image, group.images);
         let context = match (source, images.places_of(index)) {
-            (Some(Source::Kept(_)), Some((kept, places))) => {
+            (Some(KvSource::Cached(_)), Some((kept, places))) => {
                 let mut first = 0;
                 let contexts = kept.read(places)?.into_iter().map(|key_value| {
                     let images = key_value.size3()?.0;
@@ -162,14 +163,16 @@ impl CrossAttention {
                 });
                 joined(&contexts.collect::<Result<Vec<_>, _>>()?)?
             }
-            (Some(Source::Keep(_)), Some((kept, places))) => {
+            (Some(KvSource::ComputeAndStore(_)), Some((kept, places))) => {
                 let made = self.project(&features()?)?;
                 kept.store(places, &made)?;
                 self.context(&by_head, &made, None)?
             }
-            _ => match &self.absorption {
-                Some(absorption) if absorption.is_cheaper(queries, all_features.size3()?.1) => {
-                    absorption.context(&query, &features()?)?.f_transpose(1, 2)?
+            _ => match &self.absorbed_projection {
+                Some(absorbed_projection)
+                    if absorbed_projection.is_cheaper(queries, all_features.size3()?.1) =>
+                {
+                    absorbed_projection.context(&query, &features()?)?.f_transpose(1, 2)?
                 }
                 _ => self.context(&by_head, &self.project(&features()?)?, None)?,
             },
@@ -185,7 +188,9 @@ impl CrossAttention {
     /// With so many queries over a memory of `tokens`, projecting it costs no more than absorbing the projections; where
     /// nothing is absorbed it is always the way.
     pub(crate) fn queries_worth_projecting(&self, tokens: i64) -> i64 {
-        self.absorption.as_ref().map_or(0, |absorption| absorption.queries_worth_projecting(tokens))
+        self.absorbed_projection
+            .as_ref()
+            .map_or(0, |absorbed_projection| absorbed_projection.queries_worth_projecting(tokens))
     }
 }
 
@@ -203,7 +208,7 @@ mod tests {
 
     use super::*;
     use crate::{
-        cache::slot_pool::{Places, Slots},
+        cache::slot_pool::{SlotIndices, SlotPool},
         tests::random_layers,
     };
 
@@ -214,7 +219,7 @@ mod tests {
         let attention = CrossAttention {
             query: dense(hidden),
             key_value: dense(2 * hidden),
-            absorption: None,
+            absorbed_projection: None,
             output: dense(hidden),
             norm: random_layers::norm(hidden),
             heads,
@@ -224,19 +229,19 @@ mod tests {
         for tokens in [9, 2_100] {
             let features = random_layers::tensor(&[3, tokens, hidden]);
             let states = random_layers::tensor(&[4, 5, hidden]);
-            let texts = QuestionBatch::new(&[[0; 5].as_slice(); 4], 0, Device::Cpu, Kind::Float).unwrap();
-            let mut kept = Slots(random_layers::tensor(&[4, tokens, 2 * hidden]));
-            let places = |slots: &[i64]| Places::new(slots.to_vec(), Device::Cpu).unwrap();
+            let texts = PaddedBatch::new(&[[0; 5].as_slice(); 4], 0, Device::Cpu, Kind::Float).unwrap();
+            let mut kept = SlotPool(random_layers::tensor(&[4, tokens, 2 * hidden]));
+            let places = |slots: &[i64]| SlotIndices::new(slots.to_vec(), Device::Cpu).unwrap();
             kept.store(&places(&[3, 0, 2]), &attention.project(&features).unwrap()).unwrap();
             // Two images have a question each, the third has two.
             let of_groups = [[3, 0].as_slice(), &[2]].map(|slots| Some(places(slots)));
-            let attend = |sources: [Source; 3], kept| {
-                let fold = Fold::with_sources(&[0, 1, 2, 2], 0..4, |_| sources.to_vec());
-                let images = LayerMemory { features: &features, key_values: kept };
-                attention.attend_images(&states, &texts, images, &fold).unwrap()
+            let attend = |sources: [KvSource; 3], kept| {
+                let layout = BatchLayout::with_sources(&[0, 1, 2, 2], 0..4, |_| sources.to_vec());
+                let images = LayerImageStates { features: &features, key_values: kept };
+                attention.attend_images(&states, &texts, images, &layout).unwrap()
             };
-            let made = attend([Source::Features; 3], None);
-            let read = attend([3, 0, 2].map(Source::Kept), Some((kept, of_groups.as_slice())));
+            let made = attend([KvSource::Compute; 3], None);
+            let read = attend([3, 0, 2].map(KvSource::Cached), Some((kept, of_groups.as_slice())));
             let difference = (made - read).abs().max().double_value(&[]);
             assert!(difference < 1e-4, "{tokens} tokens: {difference}");
         }

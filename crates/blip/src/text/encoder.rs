@@ -3,16 +3,16 @@
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
-    batch::layout::Fold,
+    batch::layout::BatchLayout,
     cache::key_value_shape::KeyValueShape,
     checkpoint::config::BlipConfig,
     error::LoadError,
-    layers::{text_embeddings::TextEmbeddings, weight_path::Scope},
-    text::{image_states::ImageMemory, layer::TextLayer, padded_batch::QuestionBatch},
+    layers::{text_embeddings::TextEmbeddings, weight_path::WeightPath},
+    text::{image_states::ImageStates, layer::TextLayer, padded_batch::PaddedBatch},
 };
 
 #[derive(Debug)]
-pub(crate) struct QuestionEncoder {
+pub(crate) struct TextEncoder {
     embeddings: TextEmbeddings,
     layers: Vec<TextLayer>,
     pad_token_id: i64,
@@ -20,19 +20,19 @@ pub(crate) struct QuestionEncoder {
     kind: Kind,
 }
 
-impl QuestionEncoder {
+impl TextEncoder {
     pub(crate) fn load(
-        root: &Scope<'_>,
+        root: &WeightPath<'_>,
         config: &BlipConfig,
         device: Device,
         kind: Kind,
     ) -> Result<Self, LoadError> {
-        let scope = root.at("text_encoder");
+        let path = root.at("text_encoder");
         let text = &config.text;
         let layers = (0..text.num_hidden_layers)
             .map(|index| {
                 TextLayer::load(
-                    &scope.at(format_args!("encoder.layer.{index}")),
+                    &path.at(format_args!("encoder.layer.{index}")),
                     text,
                     config.vision.hidden_size,
                     // On CUDA one large product beats several that are wide: docs/decisions/cross-attention.md.
@@ -40,13 +40,13 @@ impl QuestionEncoder {
                 )
             })
             .collect::<Result<_, _>>()?;
-        let embeddings = TextEmbeddings::load(&scope, text)?;
+        let embeddings = TextEmbeddings::load(&path, text)?;
         Ok(Self { embeddings, layers, pad_token_id: text.pad_token_id, device, kind })
     }
 
     /// Brings questions, given as token ids, to the device.
-    pub(crate) fn prepare(&self, questions: &[&[i64]]) -> Result<QuestionBatch, TchError> {
-        QuestionBatch::new(questions, self.pad_token_id, self.device, self.kind)
+    pub(crate) fn prepare(&self, questions: &[&[i64]]) -> Result<PaddedBatch, TchError> {
+        PaddedBatch::new(questions, self.pad_token_id, self.device, self.kind)
     }
 
     /// What keys and values its layers make of an image of `tokens`, and how many queries over it are worth making them for.
@@ -57,22 +57,22 @@ impl QuestionEncoder {
         Some((shape, attention.queries_worth_projecting(tokens)))
     }
 
-    /// Encodes questions against `images`, both in the order of `fold`; returns `[rows, longest, hidden]`.
+    /// Encodes questions against `images`, both in the order of `layout`; returns `[rows, longest, hidden]`.
     pub(crate) fn forward(
         &self,
-        batch: &QuestionBatch,
-        images: ImageMemory<'_>,
-        fold: &Fold,
+        batch: &PaddedBatch,
+        images: ImageStates<'_>,
+        layout: &BatchLayout,
     ) -> Result<Tensor, TchError> {
         let mut states = self.embed(batch)?;
         for (index, layer) in self.layers.iter().enumerate() {
-            states = layer.forward_question(&states, batch, images.layer(index)?, fold)?;
+            states = layer.forward_with_images(&states, batch, images.layer(index)?, layout)?;
         }
         batch.pad(states)
     }
 
     /// Encodes texts that are about no image; returns `[rows, longest, hidden]`.
-    pub(crate) fn forward_alone(&self, batch: &QuestionBatch) -> Result<Tensor, TchError> {
+    pub(crate) fn forward_alone(&self, batch: &PaddedBatch) -> Result<Tensor, TchError> {
         let mut states = self.embed(batch)?;
         for layer in &self.layers {
             states = layer.forward_alone(&states, batch)?;
@@ -81,7 +81,7 @@ impl QuestionEncoder {
     }
 
     /// The first layer's input: `[tokens, hidden]` if `batch` does without padding, otherwise `[rows, longest, hidden]`.
-    fn embed(&self, batch: &QuestionBatch) -> Result<Tensor, TchError> {
+    fn embed(&self, batch: &PaddedBatch) -> Result<Tensor, TchError> {
         match &batch.unpadding {
             Some(unpadding) => {
                 self.embeddings.forward_at(&unpadding.unpad(&batch.ids)?, &unpadding.positions)

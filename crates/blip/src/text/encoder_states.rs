@@ -6,14 +6,14 @@ use crate::device::transfer::to_device;
 
 /// One memory a row.
 #[derive(Debug)]
-pub(crate) struct DecoderMemory {
+pub(crate) struct EncoderStates {
     /// `[rows, longest, memory dim]`.
     pub(crate) states: Tensor,
     /// `[rows, 1, 1, longest]`: hides the padding of shorter ones; `None` if there is none.
     pub(crate) padding: Option<Tensor>,
 }
 
-impl DecoderMemory {
+impl EncoderStates {
     /// The memories at `rows`, in that order; nothing is copied if these are all of them as they are.
     pub(crate) fn select(&self, rows: &[i64]) -> Result<Self, TchError> {
         let padding = self.padding.as_ref();

@@ -14,7 +14,7 @@ const TOKENS_STEP: usize = 32;
 
 /// Questions, given as token ids.
 #[derive(Debug)]
-pub(crate) struct QuestionBatch {
+pub(crate) struct PaddedBatch {
     /// Token ids, `[rows, longest]`, shorter questions padded.
     pub(crate) ids: Tensor,
     /// `[rows, 1, 1, longest]`, or `None` if all rows are of one length.
@@ -23,7 +23,7 @@ pub(crate) struct QuestionBatch {
     pub(crate) unpadding: Option<Unpadding>,
 }
 
-impl QuestionBatch {
+impl PaddedBatch {
     /// Brings `questions` to the device.
     pub(crate) fn new(
         questions: &[&[i64]],
@@ -129,10 +129,10 @@ mod tests {
 
     use super::*;
 
-    fn batch(lengths: &[usize]) -> QuestionBatch {
+    fn batch(lengths: &[usize]) -> PaddedBatch {
         let ids: Vec<Vec<i64>> = (1..).zip(lengths).map(|(id, &length)| vec![id; length]).collect();
         let ids: Vec<&[i64]> = ids.iter().map(Vec::as_slice).collect();
-        QuestionBatch::new(&ids, 0, Device::Cpu, Kind::Float).unwrap()
+        PaddedBatch::new(&ids, 0, Device::Cpu, Kind::Float).unwrap()
     }
 
     proptest! {

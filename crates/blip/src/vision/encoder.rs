@@ -14,7 +14,7 @@ use crate::{
         layer_norm::LayerNorm,
         linear::Linear,
         position_embeddings,
-        weight_path::Scope,
+        weight_path::WeightPath,
     },
 };
 
@@ -40,24 +40,24 @@ impl VisionEncoder {
     /// Loads `vision_model.*`. `scale` and `offset` normalise 8-bit pixels, per channel; the layers' products are
     /// computed in `dtype`.
     pub(crate) fn load(
-        root: &Scope<'_>,
+        root: &WeightPath<'_>,
         config: &VisionConfig,
         scale: [f32; 3],
         offset: [f32; 3],
         kind: Kind,
         dtype: VisionDtype,
     ) -> Result<Self, LoadError> {
-        let scope = root.at("vision_model");
+        let path = root.at("vision_model");
         let (hidden, patch_size) = (config.hidden_size, config.patch_size);
-        let embeddings = scope.at("embeddings");
+        let embeddings = path.at("embeddings");
         let patch = Dense::new(Linear::load_patches(&embeddings.at("patch_embedding"), patch_size, hidden)?)?;
         let tokens = config.tokens();
         let positions = position_embeddings::load(&embeddings, config)?;
         let class_embedding = embeddings.tensor("class_embedding", &[1, 1, hidden])?;
-        let layer = |index| scope.at(format_args!("encoder.layers.{index}"));
+        let layer = |index| path.at(format_args!("encoder.layers.{index}"));
         let norm_before = |index| {
             let place = match index {
-                last if last == config.num_hidden_layers => scope.at("post_layernorm"),
+                last if last == config.num_hidden_layers => path.at("post_layernorm"),
                 index => layer(index).at("layer_norm1"),
             };
             LayerNorm::load(&place, hidden, config.layer_norm_eps)
@@ -123,14 +123,14 @@ struct VisionLayer {
 
 impl VisionLayer {
     fn load(
-        scope: &Scope<'_>,
+        path: &WeightPath<'_>,
         next_norm: LayerNorm,
         config: &VisionConfig,
         dtype: VisionDtype,
     ) -> Result<Self, LoadError> {
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         let dense = |name: &str, inputs: i64, outputs: i64| -> Result<Dense, LoadError> {
-            let linear = Linear::load(&scope.at(name), inputs, outputs)?;
+            let linear = Linear::load(&path.at(name), inputs, outputs)?;
             Ok(match dtype {
                 VisionDtype::AsModel => Dense::new(linear)?,
                 VisionDtype::Int8 => Dense::Int8(Int8Linear::new(&linear)?),
@@ -139,7 +139,7 @@ impl VisionLayer {
         Ok(Self {
             qkv: dense("self_attn.qkv", hidden, 3 * hidden)?,
             projection: dense("self_attn.projection", hidden, hidden)?,
-            middle_norm: LayerNorm::load(&scope.at("layer_norm2"), hidden, eps)?,
+            middle_norm: LayerNorm::load(&path.at("layer_norm2"), hidden, eps)?,
             feed_forward: FeedForward {
                 up: dense("mlp.fc1", hidden, inner)?,
                 down: dense("mlp.fc2", inner, hidden)?,

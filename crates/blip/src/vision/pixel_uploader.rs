@@ -9,51 +9,51 @@ use tch::{Device, Kind, TchError, Tensor};
 use crate::{device::transfer::synchronize, preprocess::Pixels};
 
 #[derive(Debug)]
-pub(crate) struct Upload {
+pub(crate) struct PixelUploader {
     /// `None` where the model runs on the CPU.
-    way: Option<Way>,
+    cuda: Option<CudaUpload>,
     side: i64,
 }
 
 /// The way to a CUDA device.
 #[derive(Debug)]
-struct Way {
+struct CudaUpload {
     /// `[images, side, side, 3]` of u8 in page-locked memory, of the images that go together.
-    locked: Tensor,
+    pinned: Tensor,
     /// The same on the device, of a whole batch: nothing is overwritten that a kernel of the same batch has yet to read.
-    there: Tensor,
+    device_buffer: Tensor,
     /// Without it copies wait for the kernels before them.
-    beside: Option<SideStream>,
+    copy_stream: Option<SideStream>,
     cuda_index: usize,
 }
 
-impl Upload {
+impl PixelUploader {
     /// For batches of up to `batch_images`, of which up to `pass_images` are sent together.
     pub(crate) fn new(
         [batch_images, pass_images]: [usize; 2],
         side: i64,
         device: Device,
     ) -> Result<Self, TchError> {
-        let way = match device {
+        let cuda = match device {
             Device::Cuda(cuda_index) => {
                 let pixels = |images: usize, device| {
                     Tensor::f_empty([images as i64, side, side, 3], (Kind::Uint8, device))
                 };
-                let beside = CudaStreams::open().map_err(|error| error.to_string());
-                let beside = beside.and_then(|streams| streams.side_stream(cuda_index));
-                if let Err(error) = &beside {
+                let copy_stream = CudaStreams::open().map_err(|error| error.to_string());
+                let copy_stream = copy_stream.and_then(|streams| streams.side_stream(cuda_index));
+                if let Err(error) = &copy_stream {
                     tracing::warn!(%error, "pixels go to the device between its kernels: batches will be slower");
                 }
-                Some(Way {
-                    locked: pixels(pass_images, Device::Cpu)?.f_pin_memory(device)?,
-                    there: pixels(batch_images, device)?,
-                    beside: beside.ok(),
+                Some(CudaUpload {
+                    pinned: pixels(pass_images, Device::Cpu)?.f_pin_memory(device)?,
+                    device_buffer: pixels(batch_images, device)?,
+                    copy_stream: copy_stream.ok(),
                     cuda_index,
                 })
             }
             _ => None,
         };
-        Ok(Self { way, side })
+        Ok(Self { cuda, side })
     }
 
     /// Brings `images` to the device as `[images, side, side, 3]` of u8.
@@ -62,7 +62,7 @@ impl Upload {
     /// lies there of the batch before. (It has, as a rule: somebody waited for its answers.)
     pub(crate) fn send(&mut self, first: usize, images: &[&Pixels]) -> Result<Tensor, TchError> {
         let (side, count) = (self.side, images.len() as i64);
-        let Some(Way { locked, there, beside, cuda_index }) = &mut self.way else {
+        let Some(CudaUpload { pinned, device_buffer, copy_stream, cuda_index }) = &mut self.cuda else {
             let mut data = Vec::with_capacity(images.iter().map(|pixels| pixels.data().len()).sum());
             images.iter().for_each(|pixels| data.extend_from_slice(pixels.data()));
             return Tensor::f_from_slice(&data)?.f_view([count, side, side, 3]);
@@ -72,15 +72,17 @@ impl Upload {
         }
         for (place, pixels) in (0..).zip(images) {
             let pixels = Tensor::f_from_slice(pixels.data())?.f_view([1, side, side, 3])?;
-            locked.f_narrow(0, place, 1)?.f_copy_(&pixels)?;
+            pinned.f_narrow(0, place, 1)?.f_copy_(&pixels)?;
         }
-        let locked = locked.f_narrow(0, 0, count)?;
-        let mut there = there.f_narrow(0, first as i64, count)?;
+        let pinned = pinned.f_narrow(0, 0, count)?;
+        let mut device_buffer = device_buffer.f_narrow(0, first as i64, count)?;
         // It waits for what is on its stream, so for itself alone.
-        match beside {
-            Some(beside) => beside.run(|| there.f_copy_(&locked)).map_err(TchError::Torch)??,
-            None => there.f_copy_(&locked)?,
+        match copy_stream {
+            Some(copy_stream) => {
+                copy_stream.run(|| device_buffer.f_copy_(&pinned)).map_err(TchError::Torch)??
+            }
+            None => device_buffer.f_copy_(&pinned)?,
         }
-        Ok(there)
+        Ok(device_buffer)
     }
 }

@@ -40,7 +40,7 @@ impl Architecture {
     }
 
     /// Whether a model of this class can do a task.
-    pub fn does(self, task: &RowTask) -> bool {
+    pub fn supports(self, task: &RowTask) -> bool {
         match task {
             RowTask::Generate(_) => matches!(self, Self::QuestionAnswering | Self::Captioning),
             RowTask::Rank(_) => self == Self::QuestionAnswering,

@@ -5,7 +5,7 @@ pub(crate) mod sources;
 use crate::{
     checkpoint::{
         config::BlipConfig,
-        conventions::{Flavour, TextHabits},
+        conventions::{Conventions, TextConventions},
         files::ModelFiles,
         tokenizer::sources::TOKENIZER,
     },
@@ -19,7 +19,7 @@ pub struct Tokenizer {
     max_tokens: usize,
     start_token: i64,
     control: [i64; 3],
-    habits: TextHabits,
+    conventions: TextConventions,
 }
 
 /// Why a question has no token ids.
@@ -43,7 +43,11 @@ impl Tokenizer {
     ///
     /// # Errors
     /// [`LoadError`] if neither file is there, one is broken, or its ids do not fit the model's vocabulary.
-    pub(crate) fn open(files: &ModelFiles, blip: &BlipConfig, flavour: Flavour) -> Result<Self, LoadError> {
+    pub(crate) fn open(
+        files: &ModelFiles,
+        blip: &BlipConfig,
+        conventions: Conventions,
+    ) -> Result<Self, LoadError> {
         let config = &blip.text;
         let mut inner = sources::read(files, config)?;
         // Batches are padded, and over-long questions refused, by this program; a file's own wishes do not count.
@@ -54,10 +58,12 @@ impl Tokenizer {
             let reason = format!("it has token id {largest}, vocab_size is {}", config.vocab_size);
             return Err(LoadError::invalid(TOKENIZER, reason));
         }
-        let largest = flavour.largest_token(blip);
+        let largest = conventions.largest_token(blip);
         if largest >= config.vocab_size {
-            let reason =
-                format!("flavour {flavour} needs token id {largest}, vocab_size is {}", config.vocab_size);
+            let reason = format!(
+                "conventions {conventions} needs token id {largest}, vocab_size is {}",
+                config.vocab_size
+            );
             return Err(LoadError::invalid("config.json", reason));
         }
         Ok(Self {
@@ -65,17 +71,17 @@ impl Tokenizer {
             max_tokens: usize::try_from(config.max_position_embeddings).unwrap_or(0),
             start_token: config.bos_token_id,
             control: [config.bos_token_id, config.sep_token_id, config.pad_token_id],
-            habits: flavour.texts(blip),
+            conventions: conventions.texts(blip),
         })
     }
 
-    /// Token ids of a question, or of a text that is compared with images, from `[CLS]` to `[SEP]`, as the flavour's
-    /// own code gives them.
+    /// Token ids of a question, or of a text that is compared with images, from `[CLS]` to `[SEP]`, as the
+    /// code of the conventions returns them.
     ///
     /// # Errors
     /// [`TokenizeError::TooLong`] if the model has no positions for so many.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>, TokenizeError> {
-        let TextHabits { clean_up, max_tokens, first_token, .. } = self.habits;
+        let TextConventions { clean_up, max_tokens, first_token, .. } = self.conventions;
         let mut ids = match clean_up {
             Some(clean_up) => self.ids(&clean_up(text), true)?,
             None => self.ids(text, true)?,
@@ -93,19 +99,19 @@ impl Tokenizer {
     }
 
     /// Token ids that a caption goes on from: the start token and the text's own, as the reference makes them of `[CLS]`
-    /// and what is before `[SEP]`. An empty text is the flavour's own prompt: none, or "a picture of ".
+    /// and what is before `[SEP]`. An empty text is the default prompt of the conventions: none, or "a picture of ".
     ///
     /// # Errors
     /// [`TokenizeError::TooLong`] if the model has no positions for so many.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<i64>, TokenizeError> {
-        let text = if text.is_empty() { self.habits.prompt.unwrap_or_default() } else { text };
+        let text = if text.is_empty() { self.conventions.prompt.unwrap_or_default() } else { text };
         let mut ids = vec![self.start_token];
         ids.extend(self.ids(text, false)?);
         self.fitting(ids)
     }
 
     /// Token ids of a text without any special ones, such as an answer that others are compared with; as it is, whatever the
-    /// flavour does to questions.
+    /// conventions does to questions.
     ///
     /// # Errors
     /// [`TokenizeError::TooLong`] if the model has no positions for so many.
@@ -127,11 +133,11 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The text of a caption, `written` behind `prompt`: with the prompt, unless the flavour always gives one of its own and
+    /// The text of a caption, `written` behind `prompt`: with the prompt, unless the conventions always gives one of its own and
     /// cuts it off again.
     pub fn decode_caption(&self, prompt: &[i64], written: &[i64]) -> String {
         let text = self.decode(&[prompt, written].concat());
-        match self.habits.prompt {
+        match self.conventions.prompt {
             Some(_) => match text.strip_prefix(&self.decode(prompt)) {
                 Some(rest) => rest.trim_start().to_owned(),
                 None => text,
@@ -175,13 +181,13 @@ mod tests {
 
     fn open(files: &'static [(&'static str, &'static [u8])]) -> Result<Tokenizer, LoadError> {
         let config = BlipConfig { text: config(), ..BlipConfig::default() };
-        Tokenizer::open(&ModelFiles::Embedded(files), &config, Flavour::Hf)
+        Tokenizer::open(&ModelFiles::Embedded(files), &config, Conventions::Hf)
     }
 
     fn original(architecture: Architecture) -> Result<Tokenizer, LoadError> {
         let stated_architectures = vec![architecture.class().to_owned()];
         let config = BlipConfig { text: config(), stated_architectures, ..BlipConfig::default() };
-        Tokenizer::open(&ModelFiles::Embedded(&[(VOCABULARY, VOCAB)]), &config, Flavour::Salesforce)
+        Tokenizer::open(&ModelFiles::Embedded(&[(VOCABULARY, VOCAB)]), &config, Conventions::Salesforce)
     }
 
     #[test]

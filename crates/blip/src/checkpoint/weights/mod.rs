@@ -29,15 +29,15 @@ const FORMATS: [(&str, &str); 2] =
 
 /// A tensor that is still in its file.
 #[derive(Debug)]
-pub(crate) struct Entry {
-    place: Place,
+pub(crate) struct TensorEntry {
+    location: TensorLocation,
     pub(crate) shape: Vec<i64>,
     pub(crate) kind: Kind,
 }
 
 /// Where a tensor's bytes are.
 #[derive(Debug)]
-enum Place {
+enum TensorLocation {
     /// A range of a safetensors file.
     Shard { shard: usize, range: Range<usize> },
     /// Wherever the file that `torch.save` wrote says.
@@ -48,7 +48,7 @@ enum Place {
 #[derive(Debug, Default)]
 pub struct Weights {
     shards: Vec<WeightBytes>,
-    pub(crate) entries: HashMap<String, Entry>,
+    pub(crate) entries: HashMap<String, TensorEntry>,
 }
 
 impl Weights {
@@ -97,9 +97,9 @@ impl Weights {
             // Integer buffers of old files (`position_ids`) are nothing that the model reads.
             let Some(kind) = kind_of(view.dtype()) else { continue };
             let offset = view.data().as_ptr() as usize - start;
-            let place = Place::Shard { shard, range: offset..offset + view.data().len() };
+            let location = TensorLocation::Shard { shard, range: offset..offset + view.data().len() };
             let shape = view.shape().iter().map(|&size| size as i64).collect();
-            self.entries.insert(name.to_owned(), Entry { place, shape, kind });
+            self.entries.insert(name.to_owned(), TensorEntry { location, shape, kind });
         }
         self.shards.push(bytes);
         Ok(())
@@ -113,15 +113,15 @@ impl Weights {
             let Some(kind) = pickle::kind_of(tensor.dtype()) else { continue };
             let Some(name) = naming.translate(&tensor.name).map(Cow::into_owned) else { continue };
             let shape = tensor.shape().iter().map(|&size| size as i64).collect();
-            let place = Place::Pickled { file: Arc::clone(&file), tensor };
-            self.entries.insert(name, Entry { place, shape, kind });
+            let location = TensorLocation::Pickled { file: Arc::clone(&file), tensor };
+            self.entries.insert(name, TensorEntry { location, shape, kind });
         }
         Ok(())
     }
 
     /// Size of all tensors in their files, in bytes.
     pub fn bytes(&self) -> usize {
-        self.entries.values().map(Entry::bytes).sum()
+        self.entries.values().map(TensorEntry::bytes).sum()
     }
 
     /// Whether the files hold a tensor of this name.
@@ -139,13 +139,13 @@ impl Weights {
     }
 
     /// A tensor's bytes.
-    pub(crate) fn read(&self, entry: &Entry) -> Result<Cow<'_, [u8]>, LoadError> {
-        match &entry.place {
-            Place::Shard { shard, range } => {
+    pub(crate) fn read(&self, entry: &TensorEntry) -> Result<Cow<'_, [u8]>, LoadError> {
+        match &entry.location {
+            TensorLocation::Shard { shard, range } => {
                 let bytes = self.shards.get(*shard).and_then(|shard| shard.as_slice().get(range.clone()));
                 Ok(Cow::Borrowed(bytes.unwrap_or_default()))
             }
-            Place::Pickled { file, tensor } => match tensor.read() {
+            TensorLocation::Pickled { file, tensor } => match tensor.read() {
                 Ok(bytes) => Ok(Cow::Owned(bytes)),
                 Err(source) => Err(LoadError::Read { file: file.as_ref().to_owned(), source }),
             },
@@ -153,8 +153,8 @@ impl Weights {
     }
 
     /// Says that a tensor was copied and need not stay in memory.
-    pub(crate) fn release(&self, entry: &Entry) {
-        if let Place::Shard { shard, range } = &entry.place
+    pub(crate) fn release(&self, entry: &TensorEntry) {
+        if let TensorLocation::Shard { shard, range } = &entry.location
             && let Some(shard) = self.shards.get(*shard)
         {
             shard.release(range.clone());
@@ -185,12 +185,12 @@ impl Weights {
     }
 }
 
-impl Entry {
+impl TensorEntry {
     /// Size in its file, in bytes.
     fn bytes(&self) -> usize {
-        match &self.place {
-            Place::Shard { range, .. } => range.len(),
-            Place::Pickled { tensor, .. } => tensor.byte_len(),
+        match &self.location {
+            TensorLocation::Shard { range, .. } => range.len(),
+            TensorLocation::Pickled { tensor, .. } => tensor.byte_len(),
         }
     }
 }

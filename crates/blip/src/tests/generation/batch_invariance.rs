@@ -137,7 +137,7 @@ fn a_search_ends_when_its_caller_goes_away_between_two_steps() {
     let golden = golden("thirty_by_six");
     let mut model = golden.model(Dtype::F32);
     let case = &golden.cases[0];
-    let image = ImageInput { key: key(&case.pixels), pixels: &case.pixels };
+    let image = ImageInput { digest: key(&case.pixels), pixels: &case.pixels };
     let long = Generation { min_length: 12, ..Generation::GREEDY };
     let mut run = |options: Generation, patience| {
         let task = RowTask::Generate(options);

@@ -157,7 +157,7 @@ pub(super) fn ask_together(model: &mut Model, asks: &[Ask<'_>], cancelled: Vec<u
             let pixels = &ask.case.pixels;
             let same = images.iter().position(|image| image.pixels.data() == pixels.data());
             let image = same.unwrap_or_else(|| {
-                images.push(ImageInput { key: key(pixels), pixels });
+                images.push(ImageInput { digest: key(pixels), pixels });
                 images.len() - 1
             });
             RowInput { image: Some(image), token_ids: &ask.token_ids, task: &ask.task }

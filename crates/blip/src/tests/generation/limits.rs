@@ -58,7 +58,7 @@ fn options_that_cannot_be_meant_are_refused_and_odd_ones_are_survived() {
     let golden = golden("thirty_by_six");
     let mut model = golden.model(Dtype::F32);
     let case = &golden.cases[0];
-    let image = ImageInput { key: key(&case.pixels), pixels: &case.pixels };
+    let image = ImageInput { digest: key(&case.pixels), pixels: &case.pixels };
     let refused = RowTask::Generate(drawn(Sampling { temperature: 0.0, ..PLAIN_SAMPLING }, 1));
     let row = RowInput { image: Some(0), token_ids: &case.input_ids, task: &refused };
     let error = model.run(&[image], &[row], &mut Collected::default()).unwrap_err().to_string();

@@ -7,7 +7,7 @@ use std::{
 
 use tch::{Device, Kind};
 
-use crate::{Checkpoint, checkpoint::weights::*, layers::weight_path::Scope};
+use crate::{Checkpoint, checkpoint::weights::*, layers::weight_path::WeightPath};
 
 const TESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests");
 const HEAD: &str = "text_decoder.cls.predictions";
@@ -71,7 +71,7 @@ fn pickled_tensors_are_those_of_safetensors_bit_for_bit() {
             .filter(|name| !expected.contains(name) && !name.starts_with(HEAD))
             .collect();
         assert!(more.is_empty(), "{more:?} of {files:?}");
-        assert_eq!(weights.bytes(), weights.entries.values().map(Entry::bytes).sum::<usize>());
+        assert_eq!(weights.bytes(), weights.entries.values().map(TensorEntry::bytes).sum::<usize>());
     }
 }
 
@@ -91,7 +91,7 @@ fn safetensors_are_taken_first() {
     let folder = golden_with(&golden(), &[SAFETENSORS]);
     fs::write(folder.path().join("pytorch_model.bin"), "no checkpoint").unwrap();
     let weights = Weights::open(&ModelFiles::Folder(folder.path().to_owned())).unwrap();
-    assert!(weights.entries.values().all(|entry| matches!(entry.place, Place::Shard { .. })));
+    assert!(weights.entries.values().all(|entry| matches!(entry.location, TensorLocation::Shard { .. })));
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_shard_that_is_not_there_is_named() {
 #[test]
 fn a_position_table_of_another_picture_size_is_told_with_both_shapes() {
     let weights = Weights::open(&ModelFiles::File(pickles().join("original.pth"))).unwrap();
-    let scope = Scope::root(&weights, Device::Cpu, Kind::Float).at("vision_model.embeddings");
+    let scope = WeightPath::root(&weights, Device::Cpu, Kind::Float).at("vision_model.embeddings");
     let error = scope.tensor("position_embedding", &[1, 50, 24]).unwrap_err().to_string();
     assert_eq!(
         error,

@@ -131,8 +131,8 @@ fn what_is_no_archive_is_told_what_to_do() {
 /// Some bytes overwritten, and perhaps the end cut off.
 fn damage(bytes: &[u8], places: &[(prop::sample::Index, u8)], keep: Option<prop::sample::Index>) -> Vec<u8> {
     let mut damaged = bytes.to_vec();
-    for (place, byte) in places {
-        damaged[place.index(bytes.len())] = *byte;
+    for (location, byte) in places {
+        damaged[location.index(bytes.len())] = *byte;
     }
     damaged.truncate(keep.map_or(bytes.len(), |keep| keep.index(bytes.len())));
     damaged

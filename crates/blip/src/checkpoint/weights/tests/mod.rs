@@ -6,7 +6,7 @@ mod malformed;
 use safetensors::tensor::{TensorView, serialize};
 
 use super::*;
-use crate::layers::weight_path::Scope;
+use crate::layers::weight_path::WeightPath;
 
 fn files(tensors: &[(&str, FileDtype, Vec<usize>, &[u8])]) -> tempfile::TempDir {
     let views = tensors
@@ -26,7 +26,7 @@ fn a_tensor_is_loaded_by_name_and_converted() {
     let data: Vec<u8> = [1.5f32, -2.0].iter().flat_map(|value| value.to_le_bytes()).collect();
     let folder = files(&[("a.weight", FileDtype::F32, vec![2], &data)]);
     let weights = open(&folder).unwrap();
-    let scope = Scope::root(&weights, Device::Cpu, Kind::Half).at("a");
+    let scope = WeightPath::root(&weights, Device::Cpu, Kind::Half).at("a");
     let tensor = scope.tensor("weight", &[2]).unwrap();
     assert_eq!(tensor.kind(), Kind::Half);
     assert_eq!(Vec::<f32>::try_from(tensor.to_kind(Kind::Float)).unwrap(), [1.5, -2.0]);
@@ -36,7 +36,7 @@ fn a_tensor_is_loaded_by_name_and_converted() {
 fn a_missing_and_a_misshapen_tensor_are_named_with_their_shapes() {
     let folder = files(&[("a.weight", FileDtype::F32, vec![2], &[0; 8])]);
     let weights = open(&folder).unwrap();
-    let scope = Scope::root(&weights, Device::Cpu, Kind::Float).at("a");
+    let scope = WeightPath::root(&weights, Device::Cpu, Kind::Float).at("a");
     let error = scope.tensor("weight", &[3]).unwrap_err().to_string();
     assert_eq!(error, "tensor a.weight has shape [2], config.json calls for [3]");
     let error = scope.tensor("bias", &[3]).unwrap_err().to_string();
