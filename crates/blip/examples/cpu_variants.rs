@@ -14,7 +14,7 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result};
 use blip::{
-    Checkpoint, CpuKernels, Dtype, ImageInput, Model, ModelFiles, ModelOptions, Pixels, RowAnswer, RowError,
+    Checkpoint, CpuKernels, Dtype, ImageInput, LoadOptions, Model, ModelFiles, Pixels, RowAnswer, RowError,
     RowInput, RowOutput, RowSink, RowTask, VisionDtype,
 };
 use clap::Parser;
@@ -100,7 +100,7 @@ fn turn(
     let images: Vec<ImageInput<'_>> = pictures
         .iter()
         .enumerate()
-        .map(|(picture, pixels)| ImageInput { key: key(picture), pixels })
+        .map(|(picture, pixels)| ImageInput { digest: key(picture), pixels })
         .collect();
     let rows: Vec<RowInput<'_>> = questions
         .iter()
@@ -133,7 +133,7 @@ fn main() -> Result<()> {
     tch::set_num_threads(arguments.threads);
     let checkpoint = Checkpoint::open(&ModelFiles::Folder(arguments.model.clone()))?;
     let load = |(name, cpu_kernels, vision_dtype)| -> Result<Variant> {
-        let mut options = ModelOptions::for_device(Device::Cpu);
+        let mut options = LoadOptions::for_device(Device::Cpu);
         options.max_batch_images = arguments.images.max(1);
         options.max_new_tokens = Some(arguments.answer_tokens);
         (options.cpu_kernels, options.vision_dtype) = (cpu_kernels, vision_dtype);
@@ -143,7 +143,7 @@ fn main() -> Result<()> {
     let mut variants = [
         ("LibTorch's kernels", CpuKernels::LibTorch, VisionDtype::AsModel),
         ("our own for images", CpuKernels::Auto, VisionDtype::AsModel),
-        ("our own", CpuKernels::Own, VisionDtype::AsModel),
+        ("our own", CpuKernels::Native, VisionDtype::AsModel),
         ("LibTorch's, int8", CpuKernels::LibTorch, VisionDtype::Int8),
         ("our own, int8", CpuKernels::Auto, VisionDtype::Int8),
     ]

@@ -15,8 +15,8 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use blip::{
-    Checkpoint, CpuKernels, CudaKernels, DeviceRequest, Dtype, ImageInput, ImageKey, Model, ModelFiles,
-    ModelOptions, Pixels, RowAnswer, RowError, RowInput, RowOutput, RowSink, RowTask, Sequence, VisionDtype,
+    Checkpoint, CpuKernels, CudaKernels, DeviceRequest, Dtype, ImageDigest, ImageInput, LoadOptions, Model,
+    ModelFiles, Pixels, RowAnswer, RowError, RowInput, RowOutput, RowSink, RowTask, Sequence, VisionDtype,
     open_device,
 };
 use clap::Parser;
@@ -57,7 +57,7 @@ struct Arguments {
     check_images: usize,
     /// Memory for the keys and values of remembered images; the device's own choice without it.
     #[arg(long)]
-    key_value_cache_bytes: Option<usize>,
+    cross_attention_cache_bytes: Option<usize>,
     /// auto, own or libtorch: whose kernels compute on the CPU.
     #[arg(long, default_value_t)]
     cpu_kernels: CpuKernels,
@@ -131,16 +131,24 @@ impl Workload {
         Ok(Self { random, pictures, questions, next_key: 0 })
     }
 
-    fn fresh_key(&mut self) -> ImageKey {
+    fn fresh_key(&mut self) -> ImageDigest {
         self.next_key += 1;
         key(self.next_key)
     }
 
-    fn run(&mut self, model: &mut Model, keys: &[ImageKey], questions_per_image: usize) -> Result<Answers> {
+    fn run(
+        &mut self,
+        model: &mut Model,
+        keys: &[ImageDigest],
+        questions_per_image: usize,
+    ) -> Result<Answers> {
         let images: Vec<ImageInput<'_>> = keys
             .iter()
             .enumerate()
-            .map(|(index, &key)| ImageInput { key, pixels: &self.pictures[index % self.pictures.len()] })
+            .map(|(index, &key)| ImageInput {
+                digest: key,
+                pixels: &self.pictures[index % self.pictures.len()],
+            })
             .collect();
         let start = self.random.next() as usize;
         let questions: Vec<RowInput<'_>> = (0..keys.len() * questions_per_image)
@@ -160,7 +168,7 @@ impl Workload {
     }
 }
 
-fn key(number: u64) -> ImageKey {
+fn key(number: u64) -> ImageDigest {
     let mut key = [0; 32];
     key[..8].copy_from_slice(&number.to_le_bytes());
     key
@@ -195,7 +203,7 @@ fn throughput(
     questions_per_image: usize,
     cached: bool,
 ) -> Result<Value> {
-    let fixed: Vec<ImageKey> = (0..images).map(|_| workload.fresh_key()).collect();
+    let fixed: Vec<ImageDigest> = (0..images).map(|_| workload.fresh_key()).collect();
     // An image is asked about a few times before its keys and values are kept.
     let unmeasured = if cached { 8 } else { 2 };
     let times = repeat(arguments.seconds, unmeasured, || {
@@ -246,7 +254,7 @@ fn answers_alone(workload: &Workload, model: &mut Model, images: usize) -> Resul
     (0..images)
         .map(|index| {
             let image =
-                ImageInput { key: key(1 << 40 | index as u64), pixels: &workload.pictures[index % 64] };
+                ImageInput { digest: key(1 << 40 | index as u64), pixels: &workload.pictures[index % 64] };
             let question = RowInput {
                 image: Some(0),
                 token_ids: &workload.questions[index % 64],
@@ -262,7 +270,10 @@ fn answers_alone(workload: &Workload, model: &mut Model, images: usize) -> Resul
 /// The same images and questions in one batch; keys that were not seen, so that every image is encoded anew.
 fn answers_together(workload: &Workload, model: &mut Model, images: usize) -> Result<Vec<Sequence>> {
     let inputs: Vec<ImageInput<'_>> = (0..images)
-        .map(|index| ImageInput { key: key(1 << 41 | index as u64), pixels: &workload.pictures[index % 64] })
+        .map(|index| ImageInput {
+            digest: key(1 << 41 | index as u64),
+            pixels: &workload.pictures[index % 64],
+        })
         .collect();
     let questions: Vec<RowInput<'_>> = (0..images)
         .map(|index| RowInput {
@@ -297,11 +308,12 @@ fn main() -> Result<()> {
     let begin = Instant::now();
     let checkpoint = Checkpoint::open(&ModelFiles::Folder(arguments.model.clone()))?;
     let most = arguments.batch_images.iter().copied().max().unwrap_or(1);
-    let mut options = ModelOptions::for_device(chosen.device);
+    let mut options = LoadOptions::for_device(chosen.device);
     options.max_new_tokens = Some(arguments.answer_tokens);
     options.max_batch_images = most.max(arguments.check_images);
     options.cuda_graphs = arguments.cuda_graphs;
-    options.key_value_cache_bytes = arguments.key_value_cache_bytes.unwrap_or(options.key_value_cache_bytes);
+    options.cross_attention_cache_bytes =
+        arguments.cross_attention_cache_bytes.unwrap_or(options.cross_attention_cache_bytes);
     options.vision_dtype = arguments.vision_dtype;
     options.cpu_kernels = arguments.cpu_kernels;
     options.cuda_kernels = arguments.cuda_kernels;
@@ -330,7 +342,7 @@ fn main() -> Result<()> {
         let tie = if dtype == Dtype::F32 { 1e-3 } else { 0.05 };
         let batched = compare(&alone, &together, tie);
         eprintln!("batched against alone: {batched}");
-        let plain = ModelOptions {
+        let plain = LoadOptions {
             cuda_graphs: false,
             vision_dtype: VisionDtype::AsModel,
             cpu_kernels: CpuKernels::LibTorch,
@@ -344,7 +356,7 @@ fn main() -> Result<()> {
         let precision = compare(&plainly(Dtype::F32)?, &alone, tie);
         eprintln!("{dtype} against f32: {precision}");
         let mut kernels = json!(null);
-        if cuda_kernels == CudaKernels::Own {
+        if cuda_kernels == CudaKernels::Native {
             kernels = compare(&plainly(dtype)?, &alone, tie);
             eprintln!("CUDA kernels of our own against libtorch's: {kernels}");
         }
@@ -385,7 +397,7 @@ fn main() -> Result<()> {
     }
     let report = json!({
         "device": format!("{:?}", chosen.device), "dtype": dtype.to_string(),
-        "cuda_graphs": arguments.cuda_graphs, "cuda_kernels": cuda_kernels.to_string(), "key_value_cache_bytes": options.key_value_cache_bytes, "question_tokens": arguments.question_tokens, "answer_tokens": arguments.answer_tokens,
+        "cuda_graphs": arguments.cuda_graphs, "cuda_kernels": cuda_kernels.to_string(), "cross_attention_cache_bytes": options.cross_attention_cache_bytes, "question_tokens": arguments.question_tokens, "answer_tokens": arguments.answer_tokens,
         "load_seconds": load_seconds, "resident_bytes_after_load": resident, "weight_bytes": weight_bytes,
         "resident_bytes_at_end": resident_bytes(), "checks": checks,
         "lone_question_ms": { "p50": p50, "p99": p99, "runs": lone.len() }, "throughput": tables,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use tch::TchError;
 
-use crate::device::Dtype;
+use crate::dtype::Dtype;
 
 /// Why a checkpoint could not be loaded. Each message names the file and what was expected of it.
 #[derive(Debug, thiserror::Error)]
@@ -74,15 +74,15 @@ pub enum LoadError {
     },
     /// 8-bit integers were asked for where there are no kernels for them.
     #[error("vision_dtype is int8, which takes a model in f32 on the cpu, not one in {dtype} on {device}")]
-    Int8Elsewhere {
+    Int8Unsupported {
         /// The model's device.
         device: String,
         /// The model's number format.
         dtype: Dtype,
     },
     /// This program's own kernels were asked for where there are none.
-    #[error("cpu_kernels is own, which takes a model in f32 on the cpu, not one in {dtype} on {device}")]
-    OwnKernelsElsewhere {
+    #[error("cpu_kernels is native, which takes a model in f32 on the cpu, not one in {dtype} on {device}")]
+    CpuKernelsUnsupported {
         /// The model's device.
         device: String,
         /// The model's number format.
@@ -92,8 +92,10 @@ pub enum LoadError {
     #[error("cannot start threads to compute with: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
     /// This program's own CUDA kernels were asked for where they cannot run.
-    #[error("cuda_kernels is own, which takes a model in f16 or f32 on cuda, not one in {dtype} on {device}")]
-    CudaKernelsElsewhere {
+    #[error(
+        "cuda_kernels is native, which takes a model in f16 or f32 on cuda, not one in {dtype} on {device}"
+    )]
+    CudaKernelsUnsupported {
         /// The model's device.
         device: String,
         /// The model's number format.

@@ -1,93 +1,61 @@
-//! The BLIP models, on LibTorch: visual question answering, captioning, image-text matching.
+//! The BLIP models on LibTorch: visual question answering, captioning, image-text retrieval.
 //!
-//! [`Checkpoint::open`] reads a folder in Hugging Face's layout, [`Model::load`] brings its weights to a device, and
-//! [`Model::run`] does what the rows of a batch want with a set of images. What comes out equals what the reference's classes
-//! in `transformers` compute for each row alone; see [`Architecture`] for which class does what.
+//! Open a [`Checkpoint`], load a [`Model`], call [`Model::run`] with the images and rows of a batch.
+//! Results equal those of the reference implementation in `transformers` for each row computed alone.
+//! See [`Architecture`] for the reference class of each task, and `docs/design/model.md`.
+//!
+//! A batch passes through these modules in order:
+//!
+//! 1. [`model`] checks the images and rows. `batch::layout` groups them by image.
+//! 2. `encode` returns the images' features: from `cache`, or from the encoder in `vision` or `cpu`.
+//! 3. `heads` runs the architecture. It encodes the texts with `text` or `cpu`.
+//! 4. `generation` and `ranking` run the text decoder, which is in `decoder` or `cpu`.
+//! 5. Each row goes to the caller's [`RowSink`] as soon as it is complete.
+//!
+//! Modules are listed from top to bottom. Each uses only modules below it.
 
-mod absorption;
-mod answer_decoder;
-mod answer_loop;
-mod attention;
-mod batch;
-mod beam_search;
-mod candidate_scores;
-mod candidate_trie;
-mod captioning;
-mod checkpoint;
-mod config;
-mod convert;
-mod cross_attention;
-mod decode_buffers;
-mod decoder_memory;
-mod decoder_past;
-mod decoder_start;
-mod decoder_state;
-mod decoding_plan;
-mod device;
-mod device_graphs;
-mod encoded_batch;
-mod error;
-mod feature_cache;
-mod files;
-mod flavour;
-mod fold;
-mod image_encoder;
-mod image_memory;
-mod int8_linear;
-mod kernel_choice;
-mod key_value_cache;
-mod lanes;
-mod layers;
-mod logits_processors;
-mod logits_warpers;
-mod mapped;
 mod model;
-mod onednn;
-mod own_norms;
-mod packed_linear;
-mod parameters;
-mod position_embeddings;
-pub mod preprocess;
-mod question_answering;
-mod question_batch;
-mod question_encoder;
+mod heads;
 mod ranking;
-mod retrieval;
-mod sampling;
-mod search_loop;
-mod search_row;
-mod search_step;
-mod seen_images;
-mod shared_images;
-mod slices;
-mod slots;
-mod stopwatch;
-mod target_losses;
-mod task;
-mod task_bounds;
-mod tensor_numbers;
-mod text_cleanup;
-mod text_embeddings;
-mod text_layer;
-mod tokenizer;
-mod transfer;
-mod upload;
+mod generation;
+mod encode;
+mod cuda_graphs;
+mod cpu;
+mod decoder;
 mod vision;
-mod weights;
+mod text;
+mod cache;
+mod layers;
+mod convert;
+mod options;
+mod device;
+mod checkpoint;
+mod batch;
+pub mod preprocess;
+mod error;
+mod dtype;
 
-pub use batch::{ImageInput, RowAnswer, RowError, RowInput, RowSink};
+#[cfg(test)]
+mod tests;
+
+pub use batch::rows::{ImageDigest, ImageInput, RowAnswer, RowError, RowInput, RowSink};
+pub use batch::task::{
+    Generation, MatchScores, RankedCandidate, Ranking, RowOutput, RowTask, Sampling, Sequence,
+};
+pub use cache::shared::SharedImageCache;
+pub use checkpoint::config::{
+    Architecture, BlipConfig, generation::GenerationConfig, text::TextConfig, vision::VisionConfig,
+};
+pub use checkpoint::conventions::Conventions;
+pub use checkpoint::files::ModelFiles;
+pub use checkpoint::tokenizer::{TokenizeError, Tokenizer};
+pub use checkpoint::weights::Weights;
 pub use checkpoint::{Checkpoint, CheckpointOptions};
-pub use config::{Architecture, BlipConfig, GenerationConfig, TextConfig, VisionConfig};
-pub use convert::{ConvertError, WrittenFile, convert};
-pub use device::{ChosenDevice, DeviceError, DeviceRequest, Dtype, VisionDtype, open_device};
+pub use convert::{WrittenFile, convert, error::ConvertError};
+pub use device::kernel_backend::{CpuKernels, CudaKernels};
+pub use device::selection::{ChosenDevice, DeviceError, DeviceRequest, open_device};
+pub use dtype::{Dtype, VisionDtype};
 pub use error::{LoadError, ModelError};
-pub use feature_cache::ImageKey;
-pub use files::ModelFiles;
-pub use flavour::Flavour;
-pub use kernel_choice::{CpuKernels, CudaKernels};
-pub use model::{Model, ModelOptions};
+pub use model::Model;
+pub use options::LoadOptions;
 pub use preprocess::{Pixels, Preprocessor, RgbView};
-pub use shared_images::SharedImages;
-pub use task::{Generation, MatchScores, RankedCandidate, Ranking, RowOutput, RowTask, Sampling, Sequence};
-pub use tokenizer::{TokenizeError, Tokenizer};
-pub use weights::Weights;

@@ -1,114 +1,52 @@
 //! The whole model: images and texts in, what is wanted of them out, row by row.
 
-use std::num::NonZeroUsize;
-
 use tch::Device;
 
 use crate::{
-    answer_loop::Stop,
-    batch::{ImageInput, RowError, RowInput, RowSink},
-    captioning::Captioning,
-    checkpoint::Checkpoint,
-    config::{Architecture, BlipConfig},
-    device::{Dtype, VisionDtype},
-    device_graphs::DeviceGraphs,
-    encoded_batch::EncodedBatch,
+    batch::{
+        layout::BatchLayout,
+        rows::{ImageInput, RowError, RowInput, RowSink},
+        task::RowTask,
+    },
+    cache::{cross_attention::CrossAttentionCache, features::FeatureCache, shared::SharedImageCache},
+    checkpoint::{
+        Checkpoint,
+        config::{Architecture, BlipConfig},
+    },
+    cpu::{vision_encoder::CpuVisionEncoder, worker_pool::WorkerPool},
+    cuda_graphs::CudaGraphs,
+    device::{
+        kernel_backend::CudaKernels,
+        stage_timer::{BatchStage, StageTimer, TimerBackend},
+    },
+    dtype::Dtype,
+    encode::{encoded_batch::EncodedBatch, image_cache::ImageCache, image_encoder::ImageEncoder},
     error::{LoadError, ModelError},
-    feature_cache::FeatureCache,
-    fold::Fold,
-    image_encoder::ImageEncoder,
-    kernel_choice::{CpuKernels, CudaKernels},
-    key_value_cache::KeyValueCache,
-    own_norms::OwnNorms,
-    question_answering::QuestionAnswering,
-    retrieval::Retrieval,
-    seen_images::SeenImages,
-    shared_images::SharedImages,
-    slices::{SliceVision, Team},
-    stopwatch::{DeviceClock, Stage, Stopwatch},
-    task::RowTask,
-    vision::VisionEncoder,
-    weights::Scope,
+    generation::stopping_criteria::StoppingCriteria,
+    heads::{captioning::Captioning, question_answering::QuestionAnswering, retrieval::Retrieval},
+    layers::{fused_norm::FusedNorms, weight_path::WeightPath},
+    options::{LoadOptions, image_bytes},
+    vision::encoder::VisionEncoder,
 };
-
-/// What a user may choose of a model's running, beyond its device and dtype.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ModelOptions {
-    /// Memory for the features of images that were seen, in bytes; at least one batch of images is always kept.
-    pub feature_cache_bytes: usize,
-    /// Memory for the keys and values that questions read of images which are asked about again and again, in bytes; 0 keeps none.
-    pub key_value_cache_bytes: usize,
-    /// Distinct images that one batch may have.
-    pub max_batch_images: usize,
-    /// Images that go through the vision encoder together; more need more memory for activations.
-    pub vision_pass_images: usize,
-    /// The number format of the image encoder's products.
-    pub vision_dtype: VisionDtype,
-    /// Whose kernels compute on the CPU.
-    pub cpu_kernels: CpuKernels,
-    /// Whose kernels compute on CUDA what lies between the products.
-    pub cuda_kernels: CudaKernels,
-    /// Tokens that an answer may have, if not the checkpoint's own number.
-    pub max_new_tokens: Option<i64>,
-    /// Launch small batches as CUDA graphs. Off by default: see `docs/decisions/cuda-graphs.md`.
-    pub cuda_graphs: bool,
-}
-
-impl ModelOptions {
-    /// Sane choices for a device.
-    pub fn for_device(device: Device) -> Self {
-        if device.is_cuda() {
-            Self {
-                feature_cache_bytes: 4 << 30,
-                key_value_cache_bytes: 1 << 30,
-                max_batch_images: 128,
-                vision_pass_images: 16,
-                vision_dtype: VisionDtype::AsModel,
-                cpu_kernels: CpuKernels::Auto,
-                cuda_kernels: CudaKernels::LibTorch,
-                max_new_tokens: None,
-                cuda_graphs: false,
-            }
-        } else {
-            Self {
-                feature_cache_bytes: 512 << 20,
-                key_value_cache_bytes: 512 << 20,
-                max_batch_images: 16,
-                vision_pass_images: 4,
-                vision_dtype: VisionDtype::AsModel,
-                cpu_kernels: CpuKernels::Auto,
-                cuda_kernels: CudaKernels::LibTorch,
-                max_new_tokens: None,
-                cuda_graphs: false,
-            }
-        }
-    }
-
-    /// Images whose features are kept: as many as fit, and at least a batch of them.
-    pub(crate) fn feature_slots(&self, config: &BlipConfig, dtype: Dtype) -> NonZeroUsize {
-        let slots = (self.feature_cache_bytes / image_bytes(config, dtype).max(1)).max(self.max_batch_images);
-        NonZeroUsize::new(slots).unwrap_or(NonZeroUsize::MIN)
-    }
-}
 
 /// A BLIP model on one device. Stays on the thread that loaded it.
 #[derive(Debug)]
 pub struct Model {
-    encoder: ImageEncoder,
-    head: Head,
-    seen: SeenImages,
-    config: BlipConfig,
-    stop: Stop,
-    graphs: DeviceGraphs,
-    clock: DeviceClock,
-    options: ModelOptions,
-    device: Device,
+    pub(crate) encoder: ImageEncoder,
+    pub(crate) head: Head,
+    pub(crate) seen: ImageCache,
+    pub(crate) config: BlipConfig,
+    pub(crate) stopping: StoppingCriteria,
+    pub(crate) graphs: CudaGraphs,
+    timer_backend: TimerBackend,
+    options: LoadOptions,
+    pub(crate) device: Device,
     dtype: Dtype,
 }
 
 /// What goes on from the images' features.
 #[derive(Debug)]
-enum Head {
+pub(crate) enum Head {
     QuestionAnswering(Box<QuestionAnswering>),
     Captioning(Captioning),
     Retrieval(Retrieval),
@@ -123,12 +61,12 @@ impl Model {
         checkpoint: &Checkpoint,
         device: Device,
         dtype: Dtype,
-        options: ModelOptions,
+        options: LoadOptions,
     ) -> Result<Self, LoadError> {
         Self::load_sharing(checkpoint, device, dtype, options, None)
     }
 
-    /// As [`Self::load`], with what [`SharedImages::for_models`] gave for the same choices, if anything: models on threads of their
+    /// As [`Self::load`], with what [`SharedImageCache::for_models`] gave for the same choices, if anything: models on threads of their
     /// own that share it encode no image which one of them has encoded.
     ///
     /// # Errors
@@ -137,49 +75,51 @@ impl Model {
         checkpoint: &Checkpoint,
         device: Device,
         dtype: Dtype,
-        options: ModelOptions,
-        images: Option<SharedImages>,
+        options: LoadOptions,
+        images: Option<SharedImageCache>,
     ) -> Result<Self, LoadError> {
         let _no_grad = tch::no_grad_guard();
         let (config, kind) = (checkpoint.config(), dtype.kind());
         options.vision_dtype.check(device, dtype)?;
         options.cpu_kernels.check(device, dtype)?;
         options.cuda_kernels.check(device, dtype)?;
-        let own_kernels = options.cpu_kernels.are_own_for_texts(config.vision.is_small(), device, dtype);
-        let own_norms = OwnNorms::load(options.cuda_kernels, config, device, kind);
-        let cuda_kernels = if own_norms.is_some() { CudaKernels::Own } else { CudaKernels::LibTorch };
-        let options = ModelOptions { cuda_kernels, ..options };
-        let root = Scope::root(checkpoint.weights(), device, kind).with_own_norms(own_norms.as_ref());
+        let native_kernels =
+            options.cpu_kernels.are_native_for_texts(config.vision.is_small(), device, dtype);
+        let fused_norms = FusedNorms::load(options.cuda_kernels, config, device, kind);
+        let cuda_kernels = if fused_norms.is_some() { CudaKernels::Native } else { CudaKernels::LibTorch };
+        let options = LoadOptions { cuda_kernels, ..options };
+        let root =
+            WeightPath::root(checkpoint.weights(), device, kind).with_fused_norms(fused_norms.as_ref());
         let encoder = load_image_encoder(checkpoint, &root, device, dtype, options)?;
         let head = match config.architecture() {
             Architecture::QuestionAnswering => {
-                let head = QuestionAnswering::load(checkpoint, &root, device, kind, own_kernels)?;
+                let head = QuestionAnswering::load(checkpoint, &root, device, kind, native_kernels)?;
                 Head::QuestionAnswering(Box::new(head))
             }
             Architecture::Captioning => Head::Captioning(Captioning::load(checkpoint, &root, device)?),
             Architecture::Retrieval => Head::Retrieval(Retrieval::load(checkpoint, &root, device, kind)?),
         };
 
-        let images = images.or_else(|| SharedImages::for_models(checkpoint, device, dtype, &options));
+        let images = images.or_else(|| SharedImageCache::for_models(checkpoint, device, dtype, &options));
         let seen = match images {
-            Some(images) => SeenImages::Shared(images),
+            Some(images) => ImageCache::Shared(images),
             None => {
                 let (tokens, hidden) = (config.vision.tokens(), config.vision.hidden_size);
                 let slots = options.feature_slots(config, dtype).get() as i64;
                 let key_values = match &head {
                     Head::QuestionAnswering(head) => {
-                        head.key_value_cache(options.key_value_cache_bytes, tokens, device, kind)?
+                        head.key_value_cache(options.cross_attention_cache_bytes, tokens, device, kind)?
                     }
-                    Head::Captioning(_) | Head::Retrieval(_) => KeyValueCache::none()?,
+                    Head::Captioning(_) | Head::Retrieval(_) => CrossAttentionCache::none()?,
                 };
                 let features = FeatureCache::new(slots, tokens, hidden, device, kind)?;
-                SeenImages::Own(Box::new((features, key_values)))
+                ImageCache::Exclusive(Box::new((features, key_values)))
             }
         };
         let limit = config.text.max_position_embeddings;
         let max_new_tokens =
             options.max_new_tokens.unwrap_or(checkpoint.generation().max_new_tokens).clamp(1, limit);
-        let stop = Stop {
+        let stopping = StoppingCriteria {
             start_token: config.text.bos_token_id,
             stop_token: config.text.sep_token_id,
             max_new_tokens,
@@ -190,9 +130,9 @@ impl Model {
             head,
             seen,
             config: config.clone(),
-            stop,
-            graphs: DeviceGraphs::new(device, options.cuda_graphs),
-            clock: DeviceClock::new(device),
+            stopping,
+            graphs: CudaGraphs::new(device, options.cuda_graphs),
+            timer_backend: TimerBackend::new(device),
             options,
             device,
             dtype,
@@ -250,7 +190,7 @@ impl Model {
             if sink.is_cancelled(row) {
                 continue;
             }
-            if !architecture.does(input.task) {
+            if !architecture.supports(input.task) {
                 sink.finish(row, Err(RowError::Unsupported { task: input.task.name() }));
             } else if input.image.is_some() {
                 about_images.push(row);
@@ -265,28 +205,29 @@ impl Model {
         let longest =
             about_images.iter().filter_map(|&row| rows.get(row)).map(|row| row.token_ids.len()).max();
         let mut seen = self.seen.batch();
-        let fold = Fold::with_sources(&image_of_row, about_images, |wanted| {
+        let layout = BatchLayout::with_sources(&image_of_row, about_images, |wanted| {
             // All questions are as long as the longest.
             let queries = wanted.iter().filter_map(|&(image, questions)| {
-                Some((images.get(image)?.key, (questions * longest.unwrap_or(0)) as i64))
+                Some((images.get(image)?.digest, (questions * longest.unwrap_or(0)) as i64))
             });
-            seen.place_key_values(&queries.collect::<Vec<_>>())
+            seen.assign_sources(&queries.collect::<Vec<_>>())
         });
-        let mut stopwatch = Stopwatch::start(self.clock);
+        let mut timer = StageTimer::start(self.timer_backend);
         let wanted: Vec<ImageInput<'_>> =
-            fold.images.iter().filter_map(|&image| images.get(image).copied()).collect();
+            layout.images.iter().filter_map(|&image| images.get(image).copied()).collect();
         let missing = seen.encode(&wanted, &mut self.encoder, &mut self.graphs, sink)?;
         if !missing.is_empty() {
-            stopwatch.lap(Stage::Vision);
+            timer.finish_stage(BatchStage::Vision);
         }
-        let new_images = missing.iter().filter_map(|&position| fold.images.get(position).copied()).collect();
+        let new_images =
+            missing.iter().filter_map(|&position| layout.images.get(position).copied()).collect();
         let (features, key_values) = seen.read();
-        let batch = EncodedBatch { rows, fold, features, texts_alone, new_images, stopwatch };
+        let batch = EncodedBatch { rows, layout, features, texts_alone, new_images, timer };
         match &self.head {
             Head::QuestionAnswering(head) => {
-                head.run(batch, self.stop, &self.config, &mut self.graphs, key_values, sink)
+                head.run(batch, self.stopping, &self.config, &mut self.graphs, key_values, sink)
             }
-            Head::Captioning(head) => head.run(batch, self.stop, sink),
+            Head::Captioning(head) => head.run(batch, self.stopping, sink),
             Head::Retrieval(head) => head.run(batch, sink),
         }
     }
@@ -339,34 +280,28 @@ impl Model {
 /// The image encoder with the kernels that are wanted.
 fn load_image_encoder(
     checkpoint: &Checkpoint,
-    root: &Scope<'_>,
+    root: &WeightPath<'_>,
     device: Device,
     dtype: Dtype,
-    options: ModelOptions,
+    options: LoadOptions,
 ) -> Result<ImageEncoder, LoadError> {
     let config = &checkpoint.config().vision;
     let (scale, offset) = checkpoint.preprocessor().normalisation();
-    let is_own = options.cpu_kernels.are_own_for_images(device, dtype);
-    if is_own && SliceVision::is_supported(options.vision_dtype) {
-        let team = Team::new(usize::try_from(tch::get_num_threads()).unwrap_or(1))?;
-        let vision = SliceVision::load(root, config, scale, offset, options.vision_dtype, team)?;
-        return Ok(ImageEncoder::on_slices(vision, config, options.vision_pass_images));
+    let is_native = options.cpu_kernels.are_native_for_images(device, dtype);
+    if is_native && CpuVisionEncoder::is_supported(options.vision_dtype) {
+        let workers = WorkerPool::new(usize::try_from(tch::get_num_threads()).unwrap_or(1))?;
+        let vision = CpuVisionEncoder::load(root, config, scale, offset, options.vision_dtype, workers)?;
+        return Ok(ImageEncoder::on_cpu_kernels(vision, config, options.vision_pass_images));
     }
     let vision = VisionEncoder::load(root, config, scale, offset, dtype.kind(), options.vision_dtype)?;
     let sizes = [options.max_batch_images, options.vision_pass_images];
-    Ok(ImageEncoder::on_tensors(vision, config, device, sizes)?)
-}
-
-/// Size of one image's features in bytes.
-fn image_bytes(config: &BlipConfig, dtype: Dtype) -> usize {
-    let numbers = config.vision.tokens() * config.vision.hidden_size;
-    usize::try_from(numbers).unwrap_or(0) * dtype.kind().elt_size_in_bytes()
+    Ok(ImageEncoder::on_libtorch(vision, config, device, sizes)?)
 }
 
 #[cfg(test)]
 impl Model {
     /// The features `[images, tokens, hidden]` of images that are encoded together.
-    fn features(&mut self, images: &[&crate::Pixels]) -> tch::Tensor {
+    pub(crate) fn features(&mut self, images: &[&crate::Pixels]) -> tch::Tensor {
         let _no_grad = tch::no_grad_guard();
         let mut passes = Vec::new();
         let encoded = self.encoder.encode(images, &mut self.graphs, |_, features| {
@@ -378,37 +313,10 @@ impl Model {
     }
 
     /// The head of a model that answers questions.
-    fn answering(&self) -> &QuestionAnswering {
+    pub(crate) fn answering(&self) -> &QuestionAnswering {
         match &self.head {
             Head::QuestionAnswering(head) => head,
             other => panic!("answers no questions: {other:?}"),
         }
     }
 }
-
-#[cfg(test)]
-mod captions;
-#[cfg(test)]
-mod company;
-#[cfg(test)]
-mod generation;
-#[cfg(test)]
-mod generation_company;
-#[cfg(test)]
-mod generation_goldens;
-#[cfg(test)]
-mod generation_harm;
-#[cfg(test)]
-pub(crate) mod goldens;
-#[cfg(test)]
-mod image_sizes;
-#[cfg(test)]
-mod matching;
-#[cfg(test)]
-mod original_flavour;
-#[cfg(test)]
-mod parity;
-#[cfg(test)]
-mod task_goldens;
-#[cfg(test)]
-mod true_size;

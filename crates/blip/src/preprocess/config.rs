@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-use super::Filter;
+use crate::preprocess::filter::Filter;
 
 /// How images become the model's input.
 #[derive(Clone, Copy, Debug, PartialEq)]

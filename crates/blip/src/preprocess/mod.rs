@@ -5,11 +5,11 @@
 //! device it runs. The reference is `BlipImageProcessorPil` of `transformers`.
 
 mod config;
-mod filter;
+mod resize;
 mod passes;
 mod pixels;
-mod resize;
 mod taps;
+mod filter;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

@@ -1,8 +1,10 @@
 //! The two passes of Pillow's `resize`, each in 8 bits, interleaved row by row.
 
-use super::passes::{Across, down};
-use super::taps::Taps;
-use super::{Pixels, RgbView};
+use crate::preprocess::{
+    passes::{Across, down},
+    pixels::{Pixels, RgbView},
+    taps::Taps,
+};
 
 /// `image` scaled by `across` and then by `down`, whose inputs are its width and height.
 pub(super) fn resize(image: RgbView<'_>, across: &Taps, down: &Taps) -> Pixels {

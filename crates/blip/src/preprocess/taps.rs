@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use lru::LruCache;
 
-use super::Filter;
+use crate::preprocess::filter::Filter;
 
 /// Bits behind the point: with 8 of the sample and 2 of headroom for the filter's overshoot they
 /// fill 32.

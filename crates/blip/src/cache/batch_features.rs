@@ -1,0 +1,36 @@
+//! The features of the images of one batch.
+
+use tch::{TchError, Tensor};
+
+use crate::cache::{features::FeatureCache, float_buffer::FloatBuffer};
+
+/// The features of a batch's images, in the order of its layout.
+#[derive(Debug)]
+pub(crate) enum BatchFeatures<'a> {
+    /// In these slots of the cache.
+    Slots(&'a FeatureCache, Vec<i64>),
+    /// Each image's `[tokens, hidden]` by itself, in the CPU's memory.
+    Buffers(Vec<FloatBuffer>, [i64; 2]),
+}
+
+impl BatchFeatures<'_> {
+    /// All of them, `[images, tokens, hidden]`.
+    pub(crate) fn gather(&self) -> Result<Tensor, TchError> {
+        match self {
+            Self::Slots(cache, slots) => cache.gather(slots),
+            Self::Buffers(images, shape) => {
+                let images = images.iter().map(|image| Tensor::f_from_slice(image)?.f_view(*shape));
+                Tensor::f_stack(&images.collect::<Result<Vec<_>, _>>()?, 0)
+            }
+        }
+    }
+
+    /// Those of the image at `place`, `[tokens, hidden]`, where each is by itself.
+    pub(crate) fn numbers(&self, place: usize) -> Result<&[f32], TchError> {
+        let image = match self {
+            Self::Slots(..) => None,
+            Self::Buffers(images, _) => images.get(place),
+        };
+        image.map(|image| &**image).ok_or_else(|| TchError::Shape(format!("no numbers of image {place}")))
+    }
+}

@@ -1,0 +1,117 @@
+//! The cross-attention keys and values that one batch reads from the shared cache or adds to it.
+
+use std::sync::Arc;
+
+use tch::TchError;
+
+use crate::{
+    batch::{layout::KvSource, rows::ImageDigest},
+    cache::{
+        float_buffer::FloatBuffer,
+        shared::{Inner, SharedImageCache},
+    },
+};
+
+/// Keys and values that one batch reads, and those that it makes for later ones.
+#[derive(Debug)]
+pub(crate) struct BatchKeyValues {
+    cache: Arc<Inner>,
+    images: Vec<KeyValueBuffer>,
+}
+
+#[derive(Debug)]
+enum KeyValueBuffer {
+    Read(FloatBuffer),
+    /// Nobody else holds them yet.
+    Write(ImageDigest, FloatBuffer),
+}
+
+impl BatchKeyValues {
+    /// Creates the access of one batch to `cache`.
+    pub(crate) fn new(cache: &SharedImageCache) -> Self {
+        Self { cache: Arc::clone(&cache.0), images: Vec::new() }
+    }
+
+    /// Says for each of the distinct images of the batch where its keys and values come from; slots are places here. They are
+    /// worth keeping from the second batch on that asks about an image: each makes them in any case. No image of the batch takes
+    /// another's place.
+    pub(crate) fn assign_sources(&mut self, images: impl IntoIterator<Item = ImageDigest>) -> Vec<KvSource> {
+        let entries = &mut *self.cache.entries();
+        // First all that are here become the most recent, so that making room below cannot push one out.
+        let found: Vec<_> =
+            images.into_iter().map(|key| (key, entries.key_values.get(&key).cloned())).collect();
+        let mut evictable =
+            entries.key_values.len() - found.iter().filter(|(_, found)| found.is_some()).count();
+        let mut place = |(key, found): (ImageDigest, Option<FloatBuffer>)| {
+            let slot = self.images.len() as i64;
+            if let Some(numbers) = found {
+                self.images.push(KeyValueBuffer::Read(numbers));
+                return KvSource::Cached(slot);
+            }
+            let was_seen = entries.features.contains(&key);
+            match was_seen.then(|| entries.take_buffer(&self.cache, &mut evictable)).flatten() {
+                Some(numbers) => {
+                    self.images.push(KeyValueBuffer::Write(key, numbers));
+                    KvSource::ComputeAndStore(slot)
+                }
+                None => KvSource::Compute,
+            }
+        };
+        found.into_iter().map(&mut place).collect()
+    }
+
+    /// Those of a layer that were kept before.
+    pub(crate) fn read(&self, layer: usize, slot: i64) -> Result<&[f32], TchError> {
+        let numbers = match self.images.get(slot as usize) {
+            Some(KeyValueBuffer::Read(numbers)) => numbers.get(self.range(layer)),
+            _ => None,
+        };
+        numbers.ok_or_else(|| missing(layer, slot))
+    }
+
+    /// Those of a layer that this batch makes.
+    pub(crate) fn write(&mut self, layer: usize, slot: i64) -> Result<&mut [f32], TchError> {
+        let range = self.range(layer);
+        let numbers = match self.images.get_mut(slot as usize) {
+            Some(KeyValueBuffer::Write(_, numbers)) => {
+                Arc::get_mut(numbers).and_then(|numbers| numbers.get_mut(range))
+            }
+            _ => None,
+        };
+        numbers.ok_or_else(|| missing(layer, slot))
+    }
+
+    fn range(&self, layer: usize) -> std::ops::Range<usize> {
+        layer * self.cache.layer_len..(layer + 1) * self.cache.layer_len
+    }
+
+    /// All layers have been through: what was made is for others, too. What a batch that fails before has made is not.
+    pub(crate) fn commit(&mut self) {
+        let mut entries = self.cache.entries();
+        for image in &mut self.images {
+            let KeyValueBuffer::Write(key, numbers) = image else { continue };
+            // Its features may have given way meanwhile, or another engine may have been quicker.
+            if entries.features.contains(key) && !entries.key_values.contains(key) {
+                entries.in_use -= 1;
+                entries.key_values.put(*key, Arc::clone(numbers));
+                *image = KeyValueBuffer::Read(Arc::clone(numbers));
+            }
+        }
+    }
+}
+
+impl Drop for BatchKeyValues {
+    fn drop(&mut self) {
+        let mut entries = self.cache.entries();
+        for image in self.images.drain(..) {
+            if let KeyValueBuffer::Write(_, numbers) = image {
+                entries.in_use -= 1;
+                entries.free.push(numbers);
+            }
+        }
+    }
+}
+
+fn missing(layer: usize, slot: i64) -> TchError {
+    TchError::Shape(format!("no slot {slot} of layer {layer}"))
+}

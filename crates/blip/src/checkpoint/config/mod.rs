@@ -1,0 +1,221 @@
+//! `config.json` as the reference's classes read it.
+//!
+//! A key that is missing takes the default of `BlipConfig`, `BlipTextConfig` or `BlipVisionConfig`
+//! (transformers 5.17, `models/blip/configuration_blip.py`).
+
+pub(crate) mod vision;
+pub(crate) mod text;
+pub(crate) mod generation;
+
+use serde::Deserialize;
+
+use crate::{
+    batch::task::RowTask,
+    checkpoint::config::{text::TextConfig, vision::VisionConfig},
+    error::LoadError,
+};
+
+/// What a checkpoint was trained for, by the reference's class.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Architecture {
+    /// `BlipForQuestionAnswering`: answers to questions.
+    #[default]
+    QuestionAnswering,
+    /// `BlipForConditionalGeneration`: captions.
+    Captioning,
+    /// `BlipForImageTextRetrieval`: whether text and image match, and vectors of both.
+    Retrieval,
+}
+
+impl Architecture {
+    const ALL: [Self; 3] = [Self::QuestionAnswering, Self::Captioning, Self::Retrieval];
+
+    /// The reference's class.
+    pub fn class(self) -> &'static str {
+        match self {
+            Self::QuestionAnswering => "BlipForQuestionAnswering",
+            Self::Captioning => "BlipForConditionalGeneration",
+            Self::Retrieval => "BlipForImageTextRetrieval",
+        }
+    }
+
+    /// Whether a model of this class can do a task.
+    pub fn supports(self, task: &RowTask) -> bool {
+        match task {
+            RowTask::Generate(_) => matches!(self, Self::QuestionAnswering | Self::Captioning),
+            RowTask::Rank(_) => self == Self::QuestionAnswering,
+            RowTask::Match | RowTask::EmbedText | RowTask::EmbedImage => self == Self::Retrieval,
+        }
+    }
+}
+
+/// A checkpoint's towers, with the text decoder, which shares the text tower's configuration.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct BlipConfig {
+    /// The reference's class, in a list of one; read it by [`Self::architecture`].
+    #[serde(rename = "architectures")]
+    pub(crate) stated_architectures: Vec<String>,
+    /// Width of the vectors that images and texts are compared by.
+    pub image_text_hidden_size: i64,
+    /// The question encoder and the answer decoder.
+    #[serde(rename = "text_config")]
+    pub text: TextConfig,
+    /// The image encoder.
+    #[serde(rename = "vision_config")]
+    pub vision: VisionConfig,
+}
+
+impl Default for BlipConfig {
+    fn default() -> Self {
+        Self {
+            stated_architectures: Vec::new(),
+            image_text_hidden_size: 256,
+            text: TextConfig::default(),
+            vision: VisionConfig::default(),
+        }
+    }
+}
+
+const FILE: &str = "config.json";
+
+impl BlipConfig {
+    /// Reads `config.json` and checks that its numbers fit together.
+    ///
+    /// # Errors
+    /// [`LoadError::Invalid`] names the key that is wrong.
+    pub fn parse(json: &[u8]) -> Result<Self, LoadError> {
+        let config: Self = serde_json::from_slice(json).map_err(|error| LoadError::invalid(FILE, error))?;
+        config.check().map_err(|reason| LoadError::invalid(FILE, reason))?;
+        if config.text.stated_heads.is_none() {
+            tracing::warn!(
+                heads = TextConfig::DEFAULT_HEADS,
+                "config.json does not state text_config.num_attention_heads: taking the reference class's default; \
+                 the released BLIP checkpoints have 12, and with 8 their answers are wrong"
+            );
+        }
+        Ok(config)
+    }
+
+    /// What the checkpoint was trained for; question answering if the file does not say.
+    pub fn architecture(&self) -> Architecture {
+        self.known_architecture().unwrap_or_default()
+    }
+
+    /// Width of the vectors that texts and images are compared by, if the model makes any.
+    pub fn embedding_size(&self) -> Option<i64> {
+        (self.architecture() == Architecture::Retrieval).then_some(self.image_text_hidden_size)
+    }
+
+    fn known_architecture(&self) -> Option<Architecture> {
+        let [stated] = self.stated_architectures.as_slice() else { return None };
+        Architecture::ALL.into_iter().find(|architecture| architecture.class() == stated)
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.known_architecture().is_none() && !self.stated_architectures.is_empty() {
+            let known = Architecture::ALL.map(Architecture::class).join(", ");
+            return Err(format!("architectures is {:?}, expected one of {known}", self.stated_architectures));
+        }
+        let (text, vision) = (&self.text, &self.vision);
+        for (key, value, limit) in [
+            ("image_text_hidden_size", self.image_text_hidden_size, 1 << 16),
+            ("text_config.vocab_size", text.vocab_size, 1 << 24),
+            ("text_config.hidden_size", text.hidden_size, 1 << 16),
+            ("text_config.intermediate_size", text.intermediate_size, 1 << 18),
+            ("text_config.num_hidden_layers", text.num_hidden_layers, 1 << 10),
+            ("text_config.num_attention_heads", text.num_attention_heads(), 1 << 10),
+            ("text_config.max_position_embeddings", text.max_position_embeddings, 1 << 20),
+            ("vision_config.hidden_size", vision.hidden_size, 1 << 16),
+            ("vision_config.intermediate_size", vision.intermediate_size, 1 << 18),
+            ("vision_config.num_hidden_layers", vision.num_hidden_layers, 1 << 10),
+            ("vision_config.num_attention_heads", vision.num_attention_heads, 1 << 10),
+            ("vision_config.image_size", vision.image_size, 1 << 13),
+            ("vision_config.patch_size", vision.patch_size, 1 << 13),
+        ] {
+            if !(1..=limit).contains(&value) {
+                return Err(format!("{key} is {value}, expected 1 to {limit}"));
+            }
+        }
+        for (tower, width, heads) in [
+            ("text_config", text.hidden_size, text.num_attention_heads()),
+            ("vision_config", vision.hidden_size, vision.num_attention_heads),
+        ] {
+            if width % heads != 0 {
+                return Err(format!(
+                    "{tower}.hidden_size is {width}, not a multiple of its {heads} attention heads"
+                ));
+            }
+        }
+        if vision.image_size % vision.patch_size != 0 {
+            return Err(format!(
+                "vision_config.image_size is {}, not a multiple of patch_size {}",
+                vision.image_size, vision.patch_size
+            ));
+        }
+        // One text configuration serves both copies, so the decoder's cross-attention reads states as wide as
+        // the image's; the question encoder writes states as wide as the text.
+        if self.architecture() == Architecture::QuestionAnswering && text.hidden_size != vision.hidden_size {
+            return Err(format!(
+                "text_config.hidden_size is {} and vision_config.hidden_size {}: visual question answering needs them equal",
+                text.hidden_size, vision.hidden_size
+            ));
+        }
+        for (tower, act) in [("text_config", &text.hidden_act), ("vision_config", &vision.hidden_act)] {
+            if act != "gelu" {
+                return Err(format!("{tower}.hidden_act is {act:?}, only \"gelu\" is known"));
+            }
+        }
+        for (key, id) in [
+            ("bos_token_id", text.bos_token_id),
+            ("pad_token_id", text.pad_token_id),
+            ("sep_token_id", text.sep_token_id),
+        ] {
+            if !(0..text.vocab_size).contains(&id) {
+                return Err(format!(
+                    "text_config.{key} is {id}, expected below vocab_size {}",
+                    text.vocab_size
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_empty_config_is_the_reference_classes_defaults() {
+        let config = BlipConfig::parse(b"{}").unwrap();
+        assert_eq!(config.vision.tokens(), 577);
+        assert_eq!(config.vision.multiplications() * 2 / 1_000_000_000, 110, "GFLOP, patches left out");
+        assert_eq!(config.text.vocab_size, 30524);
+        assert_eq!(config.text.num_attention_heads(), 8, "the reference class's own default");
+    }
+
+    #[test]
+    fn unknown_keys_are_ignored_and_stated_heads_win() {
+        let config =
+            BlipConfig::parse(br#"{"text_config": {"num_attention_heads": 12, "label_smoothing": 0.1}}"#);
+        assert_eq!(config.unwrap().text.num_attention_heads(), 12);
+    }
+
+    #[test]
+    fn numbers_that_do_not_fit_are_named() {
+        for (json, word) in [
+            (r#"{"vision_config": {"image_size": 385}}"#, "patch_size"),
+            (r#"{"vision_config": {"patch_size": 0}}"#, "patch_size"),
+            (r#"{"text_config": {"num_attention_heads": 7}}"#, "attention heads"),
+            (r#"{"text_config": {"hidden_size": 1024}}"#, "needs them equal"),
+            (r#"{"architectures": ["BlipModel"]}"#, "BlipForImageTextRetrieval"),
+            (r#"{"text_config": {"hidden_act": "relu"}}"#, "relu"),
+            (r#"{"text_config": {"sep_token_id": 30524}}"#, "sep_token_id"),
+            (r#"{"text_config": {"vocab_size": "many"}}"#, "invalid type"),
+        ] {
+            let error = BlipConfig::parse(json.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(word), "{json}: {error}");
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! Weights on their way from a checkpoint to the kernels' layouts.
+
+use cpu_kernels::{LayerNorm, Linear};
+use tch::{Kind, TchError, Tensor};
+
+use crate::{
+    error::LoadError,
+    layers::{linear, weight_path::WeightPath},
+};
+
+/// A layer's weights, laid out.
+pub(super) fn linear(layer: &linear::Linear) -> Result<Linear, LoadError> {
+    let inputs = layer.weight.size2()?.1;
+    let (weight, bias) = (copied(&layer.weight)?, copied(&layer.bias)?);
+    let linear = Linear::new(&weight, &bias, usize::try_from(inputs).unwrap_or(0));
+    linear.ok_or_else(|| TchError::Shape(format!("no layer can have weights {:?}", layer.weight)).into())
+}
+
+/// Loads `weight` `[out, in]` and `bias` `[out]` below `path`.
+pub(super) fn load_linear(path: &WeightPath<'_>, inputs: i64, outputs: i64) -> Result<Linear, LoadError> {
+    linear(&linear::Linear::load(path, inputs, outputs)?)
+}
+
+/// Several layers below `path` with the same input as one; outputs lie side by side in the order given.
+pub(super) fn load_fused<const PARTS: usize>(
+    path: &WeightPath<'_>,
+    names: [&str; PARTS],
+    inputs: i64,
+    outputs: i64,
+) -> Result<Linear, LoadError> {
+    let parts = names.into_iter().map(|name| linear::Linear::load(&path.at(name), inputs, outputs));
+    linear(&linear::Linear::fused(&parts.collect::<Result<Vec<_>, _>>()?)?)
+}
+
+/// Loads `weight` and `bias`, both `[size]`, below `path`.
+pub(super) fn load_norm(path: &WeightPath<'_>, size: i64, eps: f64) -> Result<LayerNorm, LoadError> {
+    let part = |name| -> Result<Vec<f32>, LoadError> { Ok(copied(&path.tensor(name, &[size])?)?) };
+    Ok(LayerNorm::new(part("weight")?, part("bias")?, eps as f32))
+}
+
+/// A tensor's numbers.
+pub(super) fn copied(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
+    Vec::try_from(tensor.f_to_kind(Kind::Float)?.f_flatten(0, -1)?)
+}
+
+/// A size of the configuration, which has been checked.
+pub(super) fn size(number: i64) -> usize {
+    usize::try_from(number).unwrap_or(0)
+}

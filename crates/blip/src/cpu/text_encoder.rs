@@ -1,0 +1,174 @@
+//! The question encoder (`question_encoder.rs` on slices): questions of any lengths one behind the other, nothing padded.
+
+use std::{cell::RefCell, ops::Range};
+
+use cpu_kernels::{After, Heads, Rows};
+use tch::{TchError, Tensor};
+
+use crate::{
+    batch::layout::BatchLayout,
+    checkpoint::config::BlipConfig,
+    cpu::{
+        buffer_pool::{Buffer, BufferPool, Buffers, PooledBuffer},
+        image_states::CpuImageStates,
+        load::size,
+        text_layer::{CpuTextEmbeddings, CpuTextLayer},
+    },
+    error::LoadError,
+    layers::{attention::padding_mask, weight_path::WeightPath},
+    text::encoder_states::EncoderStates,
+};
+
+#[derive(Debug)]
+pub(crate) struct CpuTextEncoder {
+    embeddings: CpuTextEmbeddings,
+    layers: Vec<CpuTextLayer>,
+    heads: Heads,
+    buffers: RefCell<(Buffers, Buffer)>,
+    pool: BufferPool,
+}
+
+/// Questions that have read their images.
+#[derive(Debug)]
+pub(crate) struct CpuTextStates {
+    /// `[tokens, hidden]`.
+    pub(super) states: PooledBuffer,
+    /// Each question's tokens.
+    pub(super) places: Vec<Range<usize>>,
+    hidden: usize,
+}
+
+impl CpuTextEncoder {
+    pub(super) fn load(root: &WeightPath<'_>, config: &BlipConfig) -> Result<Self, LoadError> {
+        let (path, text) = (root.at("text_encoder"), &config.text);
+        let layers = (0..text.num_hidden_layers)
+            .map(|index| {
+                let path = path.at(format_args!("encoder.layer.{index}"));
+                CpuTextLayer::load(&path, text, config.vision.hidden_size)
+            })
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            embeddings: CpuTextEmbeddings::load(&path, text)?,
+            layers,
+            heads: config.text.head_layout(),
+            buffers: RefCell::default(),
+            pool: BufferPool::default(),
+        })
+    }
+
+    /// Encodes `questions` against `images`, both in the order of `layout`.
+    pub(crate) fn forward(
+        &self,
+        questions: &[&[i64]],
+        images: &mut CpuImageStates<'_>,
+        layout: &BatchLayout,
+    ) -> Result<CpuTextStates, TchError> {
+        let hidden = self.heads.width();
+        let mut places = Vec::with_capacity(questions.len());
+        let mut tokens = 0;
+        for question in questions {
+            places.push(tokens..tokens + question.len());
+            tokens += question.len();
+        }
+        let mut states = self.pool.take(tokens * hidden);
+        let ids = questions.iter().flat_map(|question| question.iter().copied().zip(0..));
+        self.embeddings.forward(ids, &mut states);
+        let (buffers, queries) = &mut *self.buffers.borrow_mut();
+        let queries = queries.take(tokens * hidden);
+        for (number, layer) in self.layers.iter().enumerate() {
+            self.attend_to_itself(layer, &places, &mut states, buffers);
+            layer.query.forward(&states, queries, After::Nothing);
+            let Buffers { wide, context, packed, scores, .. } = &mut *buffers;
+            let context = context.take(tokens * hidden);
+            for (place, source, rows) in images_with_rows(layout) {
+                let tokens = tokens_of(&places, rows);
+                let (Some(queries), Some(context)) = (
+                    queries.get(tokens.start * hidden..tokens.end * hidden),
+                    context.get_mut(tokens.start * hidden..tokens.end * hidden),
+                ) else {
+                    continue;
+                };
+                let count = images.tokens();
+                let key_values = images.key_values(
+                    (place, source),
+                    number,
+                    &layer.key_value,
+                    self.heads,
+                    [&mut *wide, &mut *packed],
+                )?;
+                let queries = Rows { numbers: queries, stride: hidden };
+                self.heads.attend(queries, key_values, count, context, scores);
+            }
+            layer.finish(context, &mut states, wide);
+        }
+        Ok(CpuTextStates { states, places, hidden })
+    }
+
+    fn attend_to_itself(
+        &self,
+        layer: &CpuTextLayer,
+        places: &[Range<usize>],
+        states: &mut [f32],
+        buffers: &mut Buffers,
+    ) {
+        let Buffers { wide, context, packed, scores, .. } = buffers;
+        let (heads, hidden) = (self.heads, self.heads.width());
+        let qkv = wide.take(3 * states.len());
+        layer.qkv.forward(states, qkv, After::Nothing);
+        let context = context.take(states.len());
+        for place in places {
+            let (Some(qkv), Some(context)) = (
+                qkv.get(3 * hidden * place.start..3 * hidden * place.end),
+                context.get_mut(hidden * place.start..hidden * place.end),
+            ) else {
+                continue;
+            };
+            let qkv = Rows { numbers: qkv, stride: 3 * hidden };
+            let packed = packed.take(heads.packed_len(place.len()));
+            heads.pack(qkv.from(hidden), qkv.from(2 * hidden), place.len(), packed);
+            heads.attend(qkv, packed, place.len(), context, scores);
+        }
+        layer.finish_self_attention(context, states);
+    }
+}
+
+impl CpuTextStates {
+    /// As the decoder on tensors reads them: questions padded to the longest.
+    pub(crate) fn to_encoder_states(&self) -> Result<EncoderStates, TchError> {
+        let (device, kind) = (tch::Device::Cpu, tch::Kind::Float);
+        let lengths: Vec<i64> = self.places.iter().map(|place| place.len() as i64).collect();
+        let longest = self.places.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
+        let mut padded = vec![0.0; self.places.len() * longest * self.hidden];
+        for (place, out) in self.places.iter().zip(padded.chunks_exact_mut((longest * self.hidden).max(1))) {
+            let states =
+                self.states.get(place.start * self.hidden..place.end * self.hidden).unwrap_or_default();
+            out.iter_mut().zip(states).for_each(|(out, state)| *out = *state);
+        }
+        let shape = [lengths.len(), longest, self.hidden].map(|size| size as i64);
+        let states = Tensor::f_from_slice(&padded)?.f_view(shape)?;
+        Ok(EncoderStates { states, padding: padding_mask(&lengths, device, kind)? })
+    }
+}
+
+/// The images of a layout by their position, with the rows that ask about each.
+fn images_with_rows(
+    layout: &BatchLayout,
+) -> impl Iterator<Item = (usize, crate::batch::layout::KvSource, Range<usize>)> + '_ {
+    layout.groups.iter().flat_map(|group| {
+        let [first_image, first_row, questions] =
+            [group.first_image, group.first_row, group.questions].map(size);
+        group.of(&layout.sources).iter().enumerate().map(move |(number, &source)| {
+            let first = first_row + number * questions;
+            (first_image + number, source, first..first + questions)
+        })
+    })
+}
+
+/// The tokens of `rows`, which are one behind the other.
+fn tokens_of(places: &[Range<usize>], rows: Range<usize>) -> Range<usize> {
+    let rows = places.get(rows).unwrap_or_default();
+    match (rows.first(), rows.last()) {
+        (Some(first), Some(last)) => first.start..last.end,
+        _ => 0..0,
+    }
+}

@@ -1,0 +1,373 @@
+//! The image encoder (`vision.rs` on slices).
+//!
+//! Its rows, the tokens of all images, are cut into runs, and a run goes through as much of a layer as needs no other run in one go, so
+//! that threads meet but twice a layer.
+
+use std::{
+    cell::RefCell,
+    ops::Range,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use cpu_kernels::{After, Heads, LayerNorm, Linear, Rows};
+
+use crate::{
+    checkpoint::config::vision::VisionConfig,
+    cpu::{
+        buffer_pool::{Buffer, Buffers},
+        load::{copied, linear, load_norm, size},
+        quantizable_linear::QuantizableLinear,
+        worker_pool::WorkerPool,
+    },
+    dtype::VisionDtype,
+    error::LoadError,
+    layers::{linear, position_embeddings, weight_path::WeightPath},
+    preprocess::Pixels,
+};
+
+/// Rows of a run at most. Each run reads all weights: at the released size, the feed-forward layers of 577 rows took one thread 307 ms in
+/// runs of 96, 284 in runs of 288 and 272 in one.
+const MOST_ROWS: usize = 300;
+
+/// A run is so many rows, or a multiple: fewer waste the kernels' registers.
+const ROWS_STEP: usize = 12;
+
+/// Patches of an image that are embedded together, about.
+const BAND_PATCHES: usize = 96;
+
+/// Pixels in, one state for each patch and one for the class token out.
+#[derive(Debug)]
+pub(crate) struct CpuVisionEncoder {
+    patches: Patches,
+    /// `[hidden]`: the class embedding with its position's embedding added.
+    class_state: Vec<f32>,
+    /// `[patches, hidden]`.
+    positions: Vec<f32>,
+    layers: Vec<Layer>,
+    post_norm: LayerNorm,
+    heads: Heads,
+    workers: WorkerPool,
+    memory: RefCell<Memory>,
+}
+
+#[derive(Debug, Default)]
+struct Memory {
+    /// `[images, tokens, hidden]`.
+    states: Buffer,
+    /// `[images, tokens, 3 * hidden]`: all queries, all keys, all values of a layer.
+    qkv: Buffer,
+    /// Each image's keys and values as attention reads them, head by head.
+    packed: Buffer,
+    of_runs: RunBuffers,
+}
+
+/// What runs need for themselves, each to be had by the next.
+#[derive(Debug, Default)]
+struct RunBuffers(Mutex<Vec<Buffers>>);
+
+impl RunBuffers {
+    /// Does `work` with some that nobody else has meanwhile.
+    fn with_buffers(&self, work: impl FnOnce(&mut Buffers)) {
+        let mut buffers = self.idle().pop().unwrap_or_default();
+        work(&mut buffers);
+        self.idle().push(buffers);
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Buffers>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl CpuVisionEncoder {
+    /// Whether this processor has the instructions for the layers' products in `dtype`.
+    pub(crate) fn is_supported(dtype: VisionDtype) -> bool {
+        QuantizableLinear::is_supported(dtype)
+    }
+
+    /// Loads `vision_model.*`. `scale` and `offset` normalise 8-bit pixels, per channel; the layers' products are computed in
+    /// `dtype`, and all of it by `workers`.
+    pub(crate) fn load(
+        root: &WeightPath<'_>,
+        config: &VisionConfig,
+        scale: [f32; 3],
+        offset: [f32; 3],
+        dtype: VisionDtype,
+        workers: WorkerPool,
+    ) -> Result<Self, LoadError> {
+        let path = root.at("vision_model");
+        let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
+        let embeddings = path.at("embeddings");
+        let mut class_state = copied(&embeddings.tensor("class_embedding", &[1, 1, hidden])?)?;
+        let mut positions = copied(&position_embeddings::load(&embeddings, config)?)?;
+        let patch_positions = positions.split_off(size(hidden).min(positions.len()));
+        class_state.iter_mut().zip(&positions).for_each(|(state, position)| *state += position);
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| Layer::load(&path.at(format_args!("encoder.layers.{index}")), config, dtype))
+            .collect::<Result<_, _>>()?;
+        Ok(Self {
+            patches: Patches::load(&embeddings, config, scale, offset)?,
+            class_state,
+            positions: patch_positions,
+            layers,
+            post_norm: load_norm(&path.at("post_layernorm"), hidden, config.layer_norm_eps)?,
+            heads: Heads::new(size(heads), size(hidden / heads)),
+            workers,
+            memory: RefCell::default(),
+        })
+    }
+
+    /// Encodes `images`, all of the model's size, and hands `[images, tokens, hidden]` to `take`.
+    pub(crate) fn forward<T>(&self, images: &[&Pixels], take: impl FnOnce(&[f32]) -> T) -> T {
+        let Memory { states, qkv, packed, of_runs } = &mut *self.memory.borrow_mut();
+        let Self { layers, post_norm, heads, workers, .. } = self;
+        let hidden = heads.width();
+        let of_image = hidden + self.positions.len();
+        let tokens = of_image / hidden;
+        let states = states.take(images.len() * of_image);
+        let qkv = qkv.take(3 * states.len());
+        self.embed(images, states, of_runs);
+
+        let rows = run_length(images.len() * tokens, workers.threads());
+        if let Some(first) = layers.first() {
+            workers.each(runs(states, rows, hidden).zip(qkv.chunks_mut(3 * rows * hidden)), |(run, qkv)| {
+                of_runs.with_buffers(|buffers| first.begin(run.states, qkv, buffers));
+            });
+        }
+        let one_head = Heads::new(1, hidden / heads.count());
+        let of_head = one_head.packed_len(tokens);
+        let of_packed = of_head * heads.count();
+        let packed = packed.take(images.len() * of_packed);
+        for (number, layer) in layers.iter().enumerate() {
+            let places = packed.chunks_exact_mut(of_packed).zip(qkv.chunks_exact(3 * of_image)).flat_map(
+                |(packed, qkv)| packed.chunks_exact_mut(of_head).enumerate().map(move |head| (head, qkv)),
+            );
+            workers.each(places, |((head, packed), qkv)| {
+                let keys = Rows { numbers: qkv, stride: 3 * hidden }.from(hidden + head * one_head.width());
+                one_head.pack(keys, keys.from(hidden), tokens, packed);
+            });
+            let packed = Packed { numbers: packed, of_image: of_packed, tokens };
+            let next = layers.get(number + 1);
+            workers.each(
+                runs(states, rows, hidden).zip(qkv.chunks_mut(3 * rows * hidden)),
+                |(mut run, qkv)| {
+                    of_runs.with_buffers(|buffers| {
+                        layer.finish(&mut run, qkv, packed, *heads, buffers);
+                        match next {
+                            Some(next) => next.begin(run.states, qkv, buffers),
+                            None => post_norm.forward_in_place(run.states),
+                        }
+                    });
+                },
+            );
+        }
+        take(states)
+    }
+
+    /// The first states of the images: `[images, tokens, hidden]`.
+    fn embed(&self, images: &[&Pixels], states: &mut [f32], of_runs: &RunBuffers) {
+        let Self { patches, class_state, positions, workers, .. } = self;
+        let hidden = self.heads.width();
+        let of_image = hidden + positions.len();
+        let band = patches.grid * BAND_PATCHES.div_ceil(patches.grid);
+        let bands = images.iter().zip(states.chunks_exact_mut(of_image)).flat_map(|(image, states)| {
+            let (first, states) = states.split_at_mut(hidden);
+            first.copy_from_slice(class_state);
+            let pixels = image.data().chunks(band * patches.bytes());
+            pixels.zip(states.chunks_mut(band * hidden)).zip(positions.chunks(band * hidden))
+        });
+        workers.each(bands, |((pixels, states), positions)| {
+            states.copy_from_slice(positions);
+            of_runs.with_buffers(|buffers| patches.add(pixels, states, &mut buffers.wide));
+        });
+    }
+}
+
+/// So many rows of so many go through a layer together.
+fn run_length(rows: usize, threads: usize) -> usize {
+    rows.div_ceil(threads).next_multiple_of(ROWS_STEP).clamp(ROWS_STEP, MOST_ROWS)
+}
+
+/// Rows that go through a layer together.
+#[derive(Debug)]
+struct Run<'a> {
+    /// `[rows, hidden]`.
+    states: &'a mut [f32],
+    /// The first row's number among those of all images.
+    first: usize,
+}
+
+/// Cuts `[all rows, hidden]` into runs of so many rows.
+fn runs(states: &mut [f32], rows: usize, hidden: usize) -> impl Iterator<Item = Run<'_>> {
+    states.chunks_mut(rows * hidden).zip((0..).step_by(rows)).map(|(states, first)| Run { states, first })
+}
+
+/// Keys and values of all images.
+#[derive(Debug, Clone, Copy)]
+struct Packed<'a> {
+    numbers: &'a [f32],
+    of_image: usize,
+    tokens: usize,
+}
+
+/// How an image becomes patches, and these their first states.
+#[derive(Debug)]
+struct Patches {
+    product: Linear,
+    /// Patches side by side.
+    grid: usize,
+    /// Pixels of a patch side by side.
+    side: usize,
+    /// For each channel, what each of a pixel's 256 numbers is to the model.
+    normal: [Vec<f32>; 3],
+}
+
+impl Patches {
+    fn load(
+        embeddings: &WeightPath<'_>,
+        config: &VisionConfig,
+        scale: [f32; 3],
+        offset: [f32; 3],
+    ) -> Result<Self, LoadError> {
+        let (hidden, side) = (config.hidden_size, config.patch_size);
+        let product = linear::Linear::load_patches(&embeddings.at("patch_embedding"), side, hidden)?;
+        let [red, green, blue] = scale;
+        let [red_offset, green_offset, blue_offset] = offset;
+        Ok(Self {
+            product: linear(&product)?,
+            grid: size(config.grid()),
+            side: size(side),
+            normal: [(red, red_offset), (green, green_offset), (blue, blue_offset)].map(|(scale, offset)| {
+                (0..=u8::MAX).map(|number| f32::from(number) * scale + offset).collect()
+            }),
+        })
+    }
+
+    /// Bytes of a patch.
+    fn bytes(&self) -> usize {
+        3 * self.side * self.side
+    }
+
+    /// Adds the products of patches to their `states` `[patches, hidden]`; `pixels` are whole rows of patches.
+    fn add(&self, pixels: &[u8], states: &mut [f32], buffer: &mut Buffer) {
+        let patches = buffer.take(pixels.len());
+        self.cut(pixels, patches);
+        self.product.forward(patches, states, After::Add);
+    }
+
+    /// Normalised `pixels` `[height, width, 3]`, one row a patch in the convolution's order (channel, y, x).
+    fn cut(&self, pixels: &[u8], patches: &mut [f32]) {
+        let (grid, side) = (self.grid, self.side);
+        let plane = side * side;
+        let mut patches = patches.chunks_exact_mut(3 * plane);
+        for band in pixels.chunks_exact(3 * side * side * grid) {
+            for (column, patch) in patches.by_ref().take(grid).enumerate() {
+                for ((channel, normal), plane) in
+                    self.normal.iter().enumerate().zip(patch.chunks_exact_mut(plane))
+                {
+                    let lines = band.chunks_exact(3 * side * grid);
+                    for (line, out) in lines.zip(plane.chunks_exact_mut(side)) {
+                        let line = line.get(3 * side * column..).unwrap_or_default().as_chunks::<3>().0;
+                        for (pixel, out) in line.iter().zip(out) {
+                            let number = pixel.get(channel).copied().unwrap_or(0);
+                            *out = normal.get(usize::from(number)).copied().unwrap_or(0.0);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A pre-norm layer.
+#[derive(Debug)]
+struct Layer {
+    norm1: LayerNorm,
+    /// All queries, all keys, all values, head-major inside each.
+    qkv: QuantizableLinear,
+    projection: QuantizableLinear,
+    norm2: LayerNorm,
+    up: QuantizableLinear,
+    down: QuantizableLinear,
+}
+
+impl Layer {
+    fn load(path: &WeightPath<'_>, config: &VisionConfig, dtype: VisionDtype) -> Result<Self, LoadError> {
+        let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
+        let product = |name, inputs, outputs| QuantizableLinear::load(&path.at(name), inputs, outputs, dtype);
+        Ok(Self {
+            norm1: load_norm(&path.at("layer_norm1"), hidden, eps)?,
+            qkv: product("self_attn.qkv", hidden, 3 * hidden)?,
+            projection: product("self_attn.projection", hidden, hidden)?,
+            norm2: load_norm(&path.at("layer_norm2"), hidden, eps)?,
+            up: product("mlp.fc1", hidden, inner)?,
+            down: product("mlp.fc2", inner, hidden)?,
+        })
+    }
+
+    /// Queries, keys and values of a run: `states` `[rows, hidden]` to `qkv` `[rows, 3 * hidden]`.
+    fn begin(&self, states: &[f32], qkv: &mut [f32], buffers: &mut Buffers) {
+        let normed = buffers.normed.take(states.len());
+        self.norm1.forward(states, normed);
+        self.qkv.forward(normed, qkv, After::Nothing, &mut buffers.rounded);
+    }
+
+    /// The rest of the layer for a run whose queries are in `qkv`.
+    fn finish(
+        &self,
+        run: &mut Run<'_>,
+        qkv: &[f32],
+        packed: Packed<'_>,
+        heads: Heads,
+        buffers: &mut Buffers,
+    ) {
+        let Buffers { normed, wide, context, scores, rounded, .. } = buffers;
+        let (hidden, Packed { numbers, of_image, tokens }) = (heads.width(), packed);
+        let context = context.take(run.states.len());
+        let rows = run.states.len() / hidden;
+        for (image, rows) in images_of(run.first..run.first + rows, tokens) {
+            let place = rows.start - run.first;
+            let packed = numbers.get(image * of_image..(image + 1) * of_image).unwrap_or_default();
+            let context = context.get_mut(place * hidden..(place + rows.len()) * hidden).unwrap_or_default();
+            let queries = Rows { numbers: qkv, stride: 3 * hidden }.from(3 * hidden * place);
+            heads.attend(queries, packed, tokens, context, scores);
+        }
+        self.projection.forward(context, run.states, After::Add, rounded);
+        let normed = normed.take(run.states.len());
+        self.norm2.forward(run.states, normed);
+        let inner = wide.take(rows * self.up.outputs());
+        self.up.forward(normed, inner, After::Gelu, rounded);
+        self.down.forward(inner, run.states, After::Add, rounded);
+    }
+}
+
+/// The images, of so many `tokens` each, that `rows` belong to, with the rows of each.
+fn images_of(rows: Range<usize>, tokens: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
+    (rows.start / tokens..rows.end.div_ceil(tokens))
+        .map(move |image| (image, rows.start.max(image * tokens)..rows.end.min((image + 1) * tokens)))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_row_is_in_one_run_and_belongs_to_one_image(images in 1usize..5, tokens in 1usize..700, threads in 1usize..9) {
+            let mut states: Vec<f32> = vec![0.0; images * tokens];
+            let length = run_length(images * tokens, threads);
+            prop_assert!(length <= MOST_ROWS && length.is_multiple_of(ROWS_STEP));
+            for run in runs(&mut states, length, 1) {
+                for (image, rows) in images_of(run.first..run.first + run.states.len(), tokens) {
+                    prop_assert!(!rows.is_empty());
+                    for row in rows {
+                        prop_assert_eq!(row / tokens, image);
+                        run.states[row - run.first] += 1.0;
+                    }
+                }
+            }
+            prop_assert!(states.iter().all(|&times| times == 1.0));
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! A decoder's memory at fixed shapes, so that one captured step serves every step of every batch that fits.
+
+use tch::{Device, Kind, TchError, Tensor};
+
+use crate::{
+    checkpoint::config::text::TextConfig,
+    decoder::{
+        TextDecoder,
+        state::{DecoderState, LayerState, Position},
+        token_choice::{TokenChoice, argmax_with_margin, read_choices},
+    },
+    device::transfer::to_device,
+    layers::attention::{lowest, padding_mask},
+    text::{hypotheses::HypothesisLayout, self_attention_cache::SelfAttentionCache},
+};
+
+/// Where the inputs of a step lie, and what it keeps.
+#[derive(Debug)]
+pub(crate) struct DecodeBuffers {
+    longest: i64,
+    /// `[rows, longest, hidden]`: the questions as the encoder left them.
+    states: Tensor,
+    /// `[layers, rows, longest, 2 * hidden]`.
+    questions: Tensor,
+    /// `[layers, 2, rows, heads, steps, head dim]`.
+    self_attention: Tensor,
+    /// `[rows, 1]` of i64.
+    ids: Tensor,
+    /// `[1]` of i64.
+    step: Tensor,
+    /// `[1, 1, 1, steps]`: what this step sees.
+    visible: Tensor,
+    /// `[steps, steps]`: row `t` is what step `t` sees.
+    visible_at: Tensor,
+    /// `[rows, 1, 1, longest]`.
+    padding: Tensor,
+    state: DecoderState,
+}
+
+impl DecodeBuffers {
+    /// Memory for `rows` rows with questions of up to `longest` tokens and answers of up to `steps` tokens.
+    pub(crate) fn new(
+        [rows, longest, steps]: [i64; 3],
+        config: &TextConfig,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Self, TchError> {
+        let (hidden, heads, layers) =
+            (config.hidden_size, config.num_attention_heads(), config.num_hidden_layers);
+        let zeros = |shape: &[i64]| Tensor::f_zeros(shape, (kind, device));
+        let indices = |shape: &[i64]| Tensor::f_zeros(shape, (Kind::Int64, device));
+        let questions = zeros(&[layers, rows, longest, 2 * hidden])?;
+        let self_attention = zeros(&[layers, 2, rows, heads, steps, hidden / heads])?;
+        let (step, visible, padding) =
+            (indices(&[1])?, zeros(&[1, 1, 1, steps])?, zeros(&[rows, 1, 1, longest])?);
+        let layers = (0..layers)
+            .map(|layer| {
+                let self_attention = SelfAttentionCache::Fixed {
+                    key_value: self_attention.f_select(0, layer)?,
+                    step: step.shallow_clone(),
+                    visible: visible.shallow_clone(),
+                };
+                Ok(LayerState { self_attention, question: questions.f_select(0, layer)? })
+            })
+            .collect::<Result<Vec<_>, TchError>>()?;
+        Ok(Self {
+            longest,
+            states: zeros(&[rows, longest, hidden])?,
+            ids: indices(&[rows, 1])?,
+            visible_at: Tensor::f_full([steps, steps], lowest(kind), (kind, device))?.f_triu(1)?,
+            state: DecoderState {
+                layers,
+                padding: Some(padding.shallow_clone()),
+                position: Position::Device(step.shallow_clone()),
+                layout: HypothesisLayout::one_each(rows),
+            },
+            questions,
+            self_attention,
+            step,
+            visible,
+            padding,
+        })
+    }
+
+    /// Takes in a batch: `states` `[rows, longest, hidden]` of questions with these lengths, both within the buffers'.
+    pub(crate) fn load(&mut self, states: &Tensor, lengths: &[i64]) -> Result<(), TchError> {
+        let (rows, longest, _) = states.size3()?;
+        // What an earlier batch left must not be seen, were it not a number: a weight of 0 would not hide it.
+        let padded = states.f_constant_pad_nd([0, 0, 0, self.longest - longest])?;
+        self.states.f_narrow(0, 0, rows)?.f_copy_(&padded)?;
+        let (device, kind) = (self.padding.device(), self.padding.kind());
+        // A row as long as the buffer, so that the mask is as wide as the buffer.
+        let mut lengths = lengths.to_vec();
+        lengths.push(self.longest);
+        match padding_mask(&lengths, device, kind)? {
+            Some(mask) => self.padding.f_narrow(0, 0, rows)?.f_copy_(&mask.f_narrow(0, 0, rows)?).map(drop),
+            None => self.padding.f_zero_().map(drop),
+        }
+    }
+
+    /// The work that follows [`Self::load`], all of it on the device.
+    pub(crate) fn start(&mut self, decoder: &TextDecoder) -> Result<(), TchError> {
+        drop(self.self_attention.f_zero_()?);
+        for (layer, question) in (0..).zip(decoder.project(&self.states)) {
+            self.questions.f_select(0, layer)?.f_copy_(&question?)?;
+        }
+        Ok(())
+    }
+
+    /// Sets the inputs of step `step`: each row's last token.
+    pub(crate) fn set_step(&mut self, tokens: &[i64], step: i64) -> Result<(), TchError> {
+        let ids = to_device(tokens, self.ids.device())?.f_view([tokens.len() as i64, 1])?;
+        self.ids.f_narrow(0, 0, tokens.len() as i64)?.f_copy_(&ids)?;
+        drop(self.step.f_fill_(step)?);
+        let seen = self.visible_at.f_select(0, step)?;
+        self.visible.f_copy_(&seen.f_view_as(&self.visible)?).map(drop)
+    }
+
+    /// The work of a step, all of it on the device: the best tokens as a table (see [`argmax_with_margin`]).
+    pub(crate) fn step(&mut self, decoder: &TextDecoder) -> Result<Tensor, TchError> {
+        argmax_with_margin(&decoder.step_on_device(&self.ids, &mut self.state)?)
+    }
+
+    /// The first `rows` rows of a step's table, on the host.
+    pub(crate) fn read(table: &Tensor, rows: usize) -> Result<Vec<TokenChoice>, TchError> {
+        read_choices(&table.f_narrow(0, 0, rows as i64)?)
+    }
+}

@@ -1,0 +1,289 @@
+//! The model's stages as CUDA graphs, for batches so small that launching kernels would cost more than running them.
+//!
+//! Each graph has fixed shapes; a batch is put into the smallest that holds it, and what the batch leaves empty is
+//! computed along and thrown away. Rows never see one another, so that changes no answer. Larger batches, and machines
+//! without graphs, run kernel by kernel.
+
+pub(crate) mod decode_buffers;
+
+use std::{
+    collections::{HashMap, hash_map::Entry},
+    hash::Hash,
+};
+
+use cuda_stream::{CudaStreams, Graph, GraphError};
+use tch::{Device, Kind, TchError, Tensor};
+
+use crate::{
+    batch::layout::BatchLayout,
+    checkpoint::config::BlipConfig,
+    cuda_graphs::decode_buffers::DecodeBuffers,
+    decoder::{TextDecoder, token_choice::TokenChoice},
+    layers::attention::lowest,
+    text::{encoder::TextEncoder, image_states::ImageStates, padded_batch::PaddedBatch},
+    vision::encoder::VisionEncoder,
+};
+
+/// Above these sizes a stage keeps the device busy by itself.
+const MAX_VISION_IMAGES: i64 = 8;
+const MAX_QUESTION_ROWS: i64 = 16;
+const MAX_DECODE_ROWS: i64 = 1024;
+/// Questions longer than this are rare; each length has graphs of its own.
+const MAX_QUESTION_TOKENS: i64 = 40;
+const QUESTION_TOKENS_STEP: i64 = 8;
+
+/// The graphs of one model, captured when they are first needed.
+#[derive(Debug, Default)]
+pub(crate) struct CudaGraphs {
+    streams: Option<(CudaStreams, usize)>,
+    vision: HashMap<i64, VisionGraph>,
+    questions: HashMap<[i64; 2], TextGraph>,
+    decode: HashMap<[i64; 2], DecodeGraph>,
+}
+
+impl CudaGraphs {
+    /// Graphs for a model on `device`; none unless they are `enabled`, on a CUDA device, and in this program.
+    pub(crate) fn new(device: Device, enabled: bool) -> Self {
+        let Device::Cuda(index) = device else { return Self::default() };
+        if !enabled {
+            return Self::default();
+        }
+        match CudaStreams::open() {
+            Ok(graphs) => Self { streams: Some((graphs, index)), ..Self::default() },
+            Err(error) => {
+                tracing::warn!(%error, "running without CUDA graphs: small batches will be slower");
+                Self::default()
+            }
+        }
+    }
+
+    /// The features of a few images `[images, side, side, 3]`; `None` if there is no graph for them.
+    pub(crate) fn encode_images(
+        &mut self,
+        vision: &VisionEncoder,
+        pixels: &Tensor,
+    ) -> Result<Option<Tensor>, TchError> {
+        let images = pixels.size4()?.0;
+        if images > MAX_VISION_IMAGES {
+            return Ok(None);
+        }
+        let bucket = power_of_two(images);
+        let graph = cached_graph(&mut self.streams, &mut self.vision, bucket, |streams, device| {
+            VisionGraph::capture(streams, device, vision, pixels, bucket)
+        });
+        graph.map(|graph| graph.run(pixels)).transpose()
+    }
+
+    /// The states of a few questions, each on an image of its own; `None` if there is no graph for them.
+    pub(crate) fn encode_texts(
+        &mut self,
+        encoder: &TextEncoder,
+        batch: &PaddedBatch,
+        images: &Tensor,
+        layout: &BatchLayout,
+    ) -> Result<Option<Tensor>, TchError> {
+        let (rows, longest) = batch.ids.size2()?;
+        let one_question_each = layout.images.len() == layout.rows.len();
+        if rows > MAX_QUESTION_ROWS || longest > MAX_QUESTION_TOKENS || !one_question_each {
+            return Ok(None);
+        }
+        let key = [power_of_two(rows), round_up(longest)];
+        let graph = cached_graph(&mut self.streams, &mut self.questions, key, |streams, device| {
+            TextGraph::capture(streams, device, encoder, images, key)
+        });
+        graph.map(|graph| graph.run(batch, images)).transpose()
+    }
+
+    /// A decoder that holds the questions `states` `[rows, longest, hidden]`; `None` if there is no graph for them.
+    pub(crate) fn start_decoding(
+        &mut self,
+        decoder: &TextDecoder,
+        config: &BlipConfig,
+        max_new_tokens: i64,
+        states: &Tensor,
+        lengths: &[i64],
+    ) -> Result<Option<&mut DecodeGraph>, TchError> {
+        let (rows, longest, _) = states.size3()?;
+        if rows > MAX_DECODE_ROWS || longest > MAX_QUESTION_TOKENS {
+            return Ok(None);
+        }
+        let key @ [rows, longest] = [power_of_two(rows), round_up(longest)];
+        let graph = cached_graph(&mut self.streams, &mut self.decode, key, |streams, device| {
+            DecodeGraph::capture(
+                streams,
+                device,
+                decoder,
+                config,
+                [rows, longest, max_new_tokens],
+                states.kind(),
+            )
+        });
+        let Some(graph) = graph else { return Ok(None) };
+        graph.buffers.load(states, lengths)?;
+        graph.start.launch().map_err(TchError::Torch)?;
+        Ok(Some(graph))
+    }
+}
+
+/// The graph for `key`, captured the first time. If that fails, for lack of memory for instance, there are no graphs
+/// any more.
+fn cached_graph<'a, K: Eq + Hash, G>(
+    streams: &mut Option<(CudaStreams, usize)>,
+    graphs: &'a mut HashMap<K, G>,
+    key: K,
+    capture: impl FnOnce(CudaStreams, usize) -> Result<G, GraphError<TchError>>,
+) -> Option<&'a mut G> {
+    let (opened, device) = (*streams)?;
+    match graphs.entry(key) {
+        Entry::Occupied(entry) => Some(entry.into_mut()),
+        Entry::Vacant(entry) => match capture(opened, device) {
+            Ok(graph) => Some(entry.insert(graph)),
+            Err(error) => {
+                let graph = std::any::type_name::<G>();
+                tracing::warn!(graph, %error, "a CUDA graph could not be captured: running without from now on");
+                *streams = None;
+                None
+            }
+        },
+    }
+}
+
+/// The smallest power of two that is not below `count`.
+fn power_of_two(count: i64) -> i64 {
+    (count.max(1) as u64).next_power_of_two() as i64
+}
+
+fn round_up(tokens: i64) -> i64 {
+    (tokens.max(1) as u64).next_multiple_of(QUESTION_TOKENS_STEP as u64) as i64
+}
+
+#[derive(Debug)]
+struct VisionGraph {
+    graph: Graph,
+    pixels: Tensor,
+    features: Tensor,
+}
+
+impl VisionGraph {
+    fn capture(
+        streams: CudaStreams,
+        device: usize,
+        vision: &VisionEncoder,
+        example: &Tensor,
+        images: i64,
+    ) -> Result<Self, GraphError<TchError>> {
+        let (_, height, width, channels) = example.size4().map_err(GraphError::Work)?;
+        let pixels = Tensor::f_zeros([images, height, width, channels], (Kind::Uint8, example.device()));
+        let pixels = pixels.map_err(GraphError::Work)?;
+        let (graph, features) = streams.capture(device, || vision.forward(&pixels))?;
+        Ok(Self { graph, pixels, features })
+    }
+
+    fn run(&self, pixels: &Tensor) -> Result<Tensor, TchError> {
+        let images = pixels.size4()?.0;
+        self.pixels.f_narrow(0, 0, images)?.f_copy_(pixels)?;
+        self.graph.launch().map_err(TchError::Torch)?;
+        self.features.f_narrow(0, 0, images)
+    }
+}
+
+#[derive(Debug)]
+struct TextGraph {
+    graph: Graph,
+    batch: PaddedBatch,
+    images: Tensor,
+    states: Tensor,
+}
+
+impl TextGraph {
+    fn capture(
+        streams: CudaStreams,
+        device: usize,
+        encoder: &TextEncoder,
+        example: &Tensor,
+        [rows, longest]: [i64; 2],
+    ) -> Result<Self, GraphError<TchError>> {
+        let (_, tokens, hidden) = example.size3().map_err(GraphError::Work)?;
+        let (kind, place) = (example.kind(), example.device());
+        let zeros = |shape: &[i64], kind| Tensor::f_zeros(shape, (kind, place)).map_err(GraphError::Work);
+        let images = zeros(&[rows, tokens, hidden], kind)?;
+        let batch = PaddedBatch {
+            ids: zeros(&[rows, longest], Kind::Int64)?,
+            padding: Some(zeros(&[rows, 1, 1, longest], kind)?),
+            unpadding: None,
+        };
+        let each: Vec<usize> = (0..rows as usize).collect();
+        let layout = BatchLayout::new(&each, each.iter().copied());
+        let (graph, states) = streams
+            .capture(device, || encoder.forward(&batch, ImageStates::of_features(&images), &layout))?;
+        Ok(Self { graph, batch, images, states })
+    }
+
+    fn run(&mut self, batch: &PaddedBatch, images: &Tensor) -> Result<Tensor, TchError> {
+        let (rows, longest) = batch.ids.size2()?;
+        self.images.f_narrow(0, 0, rows)?.f_copy_(images)?;
+        drop(self.batch.ids.f_zero_()?);
+        self.batch.ids.f_narrow(0, 0, rows)?.f_narrow(1, 0, longest)?.f_copy_(&batch.ids)?;
+        if let Some(padding) = &mut self.batch.padding {
+            drop(padding.f_fill_(lowest(padding.kind()))?);
+            // Rows that no question fills still need a token to look at.
+            drop(padding.f_narrow(3, 0, 1)?.f_zero_()?);
+            let mut filled = padding.f_narrow(0, 0, rows)?.f_narrow(3, 0, longest)?;
+            match &batch.padding {
+                Some(mask) => filled.f_copy_(mask)?,
+                None => filled.f_zero_().map(drop)?,
+            }
+        }
+        self.graph.launch().map_err(TchError::Torch)?;
+        self.states.f_narrow(0, 0, rows)?.f_narrow(1, 0, longest)
+    }
+}
+
+/// A captured decoder at one shape.
+#[derive(Debug)]
+pub(crate) struct DecodeGraph {
+    buffers: DecodeBuffers,
+    start: Graph,
+    step: Graph,
+    table: Tensor,
+}
+
+impl DecodeGraph {
+    fn capture(
+        streams: CudaStreams,
+        device: usize,
+        decoder: &TextDecoder,
+        config: &BlipConfig,
+        shape: [i64; 3],
+        kind: Kind,
+    ) -> Result<Self, GraphError<TchError>> {
+        let buffers = DecodeBuffers::new(shape, &config.text, Device::Cuda(device), kind);
+        let mut buffers = buffers.map_err(GraphError::Work)?;
+        let (start, ()) = streams.capture(device, || buffers.start(decoder))?;
+        let (step, table) = streams.capture(device, || buffers.step(decoder))?;
+        Ok(Self { buffers, start, step, table })
+    }
+
+    /// Feeds each row its last token; returns what comes next.
+    pub(crate) fn step(&mut self, tokens: &[i64], step: i64) -> Result<Vec<TokenChoice>, TchError> {
+        self.buffers.set_step(tokens, step)?;
+        self.step.launch().map_err(TchError::Torch)?;
+        DecodeBuffers::read(&self.table, tokens.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_goes_into_the_smallest_bucket_that_holds_it() {
+        assert_eq!([0, 1, 2, 3, 5, 8, 9].map(power_of_two), [1, 1, 2, 4, 8, 8, 16]);
+        assert_eq!([1, 8, 9, 40].map(round_up), [8, 8, 16, 40]);
+    }
+
+    #[test]
+    fn the_cpu_has_no_graphs() {
+        assert!(CudaGraphs::new(Device::Cpu, true).streams.is_none());
+    }
+}

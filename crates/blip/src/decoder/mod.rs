@@ -1,0 +1,160 @@
+//! The decoder: BERT with causal self-attention, cross-attention to a memory (the question's states, or the image's
+//! features where captions are written), and a head over the vocabulary (`text_decoder` of the reference). One token a step
+//! for all rows at once.
+
+pub(crate) mod vocabulary_layer;
+pub(crate) mod token_choice;
+pub(crate) mod start_token;
+pub(crate) mod state;
+
+use std::cell::OnceCell;
+
+use tch::{Device, Kind, TchError, Tensor};
+
+use crate::{
+    checkpoint::{
+        config::BlipConfig,
+        weights::{Weights, tensor_names::HEAD},
+    },
+    decoder::{
+        start_token::CachedStartToken,
+        state::{DecoderState, LayerState, Position},
+        vocabulary_layer::{WEIGHT, is_tied, load_vocabulary_layer},
+    },
+    device::transfer::to_device,
+    error::LoadError,
+    layers::{dense::Dense, layer_norm::LayerNorm, text_embeddings::TextEmbeddings, weight_path::WeightPath},
+    text::{hypotheses::HypothesisLayout, layer::TextLayer, self_attention_cache::SelfAttentionCache},
+};
+
+#[derive(Debug)]
+pub(crate) struct TextDecoder {
+    embeddings: TextEmbeddings,
+    layers: Vec<TextLayer>,
+    transform: Dense,
+    transform_norm: LayerNorm,
+    vocabulary: Dense,
+    /// Made with the first batch.
+    first_token: OnceCell<CachedStartToken>,
+    device: Device,
+}
+
+impl TextDecoder {
+    /// Loads `text_decoder.*`; `memory_dim` is the width of what its cross-attention reads.
+    pub(crate) fn load(
+        weights: &Weights,
+        root: &WeightPath<'_>,
+        config: &BlipConfig,
+        memory_dim: i64,
+        device: Device,
+    ) -> Result<Self, LoadError> {
+        let text = &config.text;
+        let hidden = text.hidden_size;
+        let bert = root.at("text_decoder.bert");
+        let head = root.at(HEAD);
+        let embeddings = TextEmbeddings::load(&bert, text)?;
+        let layers = (0..text.num_hidden_layers)
+            .map(|index| {
+                TextLayer::load(&bert.at(format_args!("encoder.layer.{index}")), text, memory_dim, false)
+            })
+            .collect::<Result<_, _>>()?;
+        if !is_tied(weights) {
+            tracing::warn!(
+                "{HEAD}.{WEIGHT} differs from the word embeddings that it is tied to; it is used as it is"
+            );
+        }
+        let vocabulary = Dense::new(load_vocabulary_layer(weights, root, config, embeddings.word())?)?;
+        Ok(Self {
+            embeddings,
+            layers,
+            transform: Dense::load(&head.at("transform.dense"), hidden, hidden)?,
+            transform_norm: LayerNorm::load(&head.at("transform.LayerNorm"), hidden, text.layer_norm_eps)?,
+            vocabulary,
+            first_token: OnceCell::new(),
+            device,
+        })
+    }
+
+    /// The word embeddings, `[vocabulary, hidden]`.
+    pub(crate) fn word(&self) -> &Tensor {
+        self.embeddings.word()
+    }
+
+    /// Each layer's keys and values of the questions' `states` `[rows, longest, hidden]`.
+    pub(crate) fn project<'a>(
+        &'a self,
+        states: &'a Tensor,
+    ) -> impl Iterator<Item = Result<Tensor, TchError>> + 'a {
+        self.layers.iter().map(|layer| layer.cross_attention.project(states))
+    }
+
+    /// Gets ready to decode: the questions' keys and values are made once.
+    pub(crate) fn start(&self, states: &Tensor, padding: Option<Tensor>) -> Result<DecoderState, TchError> {
+        let layers = self
+            .project(states)
+            .map(|question| {
+                Ok(LayerState { self_attention: SelfAttentionCache::Growing(None), question: question? })
+            })
+            .collect::<Result<_, TchError>>()?;
+        let layout = HypothesisLayout::one_each(states.size3()?.0);
+        Ok(DecoderState { layers, padding, position: Position::Host(0), layout })
+    }
+
+    /// Feeds each row its last token and returns the logits of the next, `[rows, vocabulary]` in f32.
+    pub(crate) fn step(&self, tokens: &[i64], state: &mut DecoderState) -> Result<Tensor, TchError> {
+        if let (Position::Host(position @ 0), Some(start)) = (&mut state.position, self.cached_start(tokens)?)
+        {
+            *position = 1;
+            let states = start.enter(tokens.len() as i64, &mut state.layers)?;
+            return self.finish_step(states, state);
+        }
+        let ids = to_device(tokens, self.device)?.f_view([tokens.len() as i64, 1])?;
+        self.step_on_device(&ids, state)
+    }
+
+    /// As [`Self::step`], with the tokens `[rows, 1]` on the device already.
+    pub(crate) fn step_on_device(&self, ids: &Tensor, state: &mut DecoderState) -> Result<Tensor, TchError> {
+        let mut states = match &mut state.position {
+            Position::Host(position) => {
+                *position += 1;
+                self.embeddings.forward(ids, *position - 1)?
+            }
+            Position::Device(step) => self.embeddings.forward_at(ids, step)?,
+        };
+        if let (Some(layer), Some(kept)) = (self.layers.first(), state.layers.first_mut()) {
+            states = layer.attend_to_cache(&states, &mut kept.self_attention)?;
+        }
+        self.finish_step(states, state)
+    }
+
+    /// What the first token comes to, if it is the same in all rows and the one that answers begin with here.
+    fn cached_start(&self, tokens: &[i64]) -> Result<Option<&CachedStartToken>, TchError> {
+        let Some((&first, others)) = tokens.split_first() else { return Ok(None) };
+        if others.iter().any(|&token| token != first) {
+            return Ok(None);
+        }
+        let start = match (self.first_token.get(), self.layers.first()) {
+            (Some(start), _) => start,
+            (None, Some(layer)) => {
+                let start = CachedStartToken::new(first, &self.embeddings, layer, self.device)?;
+                self.first_token.get_or_init(|| start)
+            }
+            (None, None) => return Ok(None),
+        };
+        Ok((start.token == first).then_some(start))
+    }
+
+    /// The rest of a step, from `states` `[rows, 1, hidden]` behind the first layer's self-attention.
+    fn finish_step(&self, mut states: Tensor, state: &mut DecoderState) -> Result<Tensor, TchError> {
+        let padding = state.padding.as_ref();
+        for (index, (layer, kept)) in self.layers.iter().zip(&mut state.layers).enumerate() {
+            if index > 0 {
+                states = layer.attend_to_cache(&states, &mut kept.self_attention)?;
+            }
+            states = layer.finish_step(&states, &kept.question, padding, &state.layout)?;
+        }
+        let states = self.transform.forward_gelu(&states.f_select(1, 0)?)?;
+        let states = self.transform_norm.forward(&states)?;
+        self.vocabulary.forward(&states)?.f_to_kind(Kind::Float)
+    }
+}

@@ -1,0 +1,200 @@
+//! Whose kernels compute.
+
+use std::{fmt, str::FromStr};
+
+use tch::Device;
+
+use crate::{
+    dtype::{Dtype, VisionDtype},
+    error::LoadError,
+};
+
+/// Whose kernels compute on the CPU in [`Dtype::F32`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CpuKernels {
+    /// This program's own for images; for questions and plain answers, too, if the model is small
+    /// ([`crate::VisionConfig::is_small`]).
+    #[default]
+    Auto,
+    /// This program's own for images and, on one thread, for questions and plain answers.
+    Native,
+    /// LibTorch's.
+    LibTorch,
+}
+
+impl CpuKernels {
+    /// Whether a model is to have this program's own for images.
+    pub(crate) fn are_native_for_images(self, device: Device, dtype: Dtype) -> bool {
+        self != Self::LibTorch && (device, dtype) == (Device::Cpu, Dtype::F32)
+    }
+
+    /// Whether a model is to have them for questions and answers.
+    pub(crate) fn are_native_for_texts(self, is_small: bool, device: Device, dtype: Dtype) -> bool {
+        self.are_native_for_images(device, dtype) && (is_small || self == Self::Native)
+    }
+
+    /// Whether a model in `dtype` on `device` can have them.
+    ///
+    /// # Errors
+    /// [`LoadError::CpuKernelsUnsupported`] if not.
+    pub fn check(self, device: Device, dtype: Dtype) -> Result<(), LoadError> {
+        match self {
+            Self::Native if (device, dtype) != (Device::Cpu, Dtype::F32) => {
+                Err(LoadError::CpuKernelsUnsupported { device: format!("{device:?}").to_lowercase(), dtype })
+            }
+            Self::Auto | Self::Native | Self::LibTorch => Ok(()),
+        }
+    }
+}
+
+impl FromStr for CpuKernels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            "native" | "own" => Ok(Self::Native),
+            "libtorch" => Ok(Self::LibTorch),
+            _ => Err(format!("unknown kernels {text:?}, expected auto, native or libtorch")),
+        }
+    }
+}
+
+impl fmt::Display for CpuKernels {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Auto => "auto",
+            Self::Native => "native",
+            Self::LibTorch => "libtorch",
+        })
+    }
+}
+
+impl VisionDtype {
+    /// Whether a model in `dtype` on `device` can have it.
+    ///
+    /// # Errors
+    /// [`LoadError::Int8Unsupported`] if not.
+    pub fn check(self, device: Device, dtype: Dtype) -> Result<(), LoadError> {
+        match self {
+            Self::Int8 if (device, dtype) != (Device::Cpu, Dtype::F32) => {
+                Err(LoadError::Int8Unsupported { device: format!("{device:?}").to_lowercase(), dtype })
+            }
+            Self::AsModel | Self::Int8 => Ok(()),
+        }
+    }
+}
+
+/// Whose kernels compute on CUDA what lies between the products: residual and norm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CudaKernels {
+    /// This program's own, compiled when the model is loaded; LibTorch's where that fails, with a warning.
+    Native,
+    /// LibTorch's. The default until the others have been measured: see `docs/decisions/fused-kernels.md`.
+    #[default]
+    LibTorch,
+}
+
+impl CudaKernels {
+    /// Whether a model in `dtype` on `device` can have them.
+    ///
+    /// # Errors
+    /// [`LoadError::CudaKernelsUnsupported`] if not.
+    pub fn check(self, device: Device, dtype: Dtype) -> Result<(), LoadError> {
+        match (self, device, dtype) {
+            (Self::LibTorch, ..) | (Self::Native, Device::Cuda(_), Dtype::F16 | Dtype::F32) => Ok(()),
+            (Self::Native, ..) => {
+                Err(LoadError::CudaKernelsUnsupported { device: format!("{device:?}").to_lowercase(), dtype })
+            }
+        }
+    }
+}
+
+impl FromStr for CudaKernels {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "native" | "own" => Ok(Self::Native),
+            "libtorch" => Ok(Self::LibTorch),
+            _ => Err(format!("unknown kernels {text:?}, expected native or libtorch")),
+        }
+    }
+}
+
+impl fmt::Display for CudaKernels {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Native => "native",
+            Self::LibTorch => "libtorch",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn our_own_are_for_f32_on_the_cpu_and_by_default_for_all_images_and_the_texts_of_small_models() {
+        let (images, texts) = (CpuKernels::are_native_for_images, CpuKernels::are_native_for_texts);
+        for (kernels, expected) in [
+            (CpuKernels::Auto, [true, true, false]),
+            (CpuKernels::Native, [true, true, true]),
+            (CpuKernels::LibTorch, [false, false, false]),
+        ] {
+            let (device, dtype) = (Device::Cpu, Dtype::F32);
+            let found = [
+                images(kernels, device, dtype),
+                texts(kernels, true, device, dtype),
+                texts(kernels, false, device, dtype),
+            ];
+            assert_eq!(found, expected, "{kernels}");
+        }
+        for (device, dtype) in [(Device::Cpu, Dtype::F16), (Device::Cuda(0), Dtype::F32)] {
+            assert!(
+                !images(CpuKernels::Native, device, dtype) && !texts(CpuKernels::Native, true, device, dtype)
+            );
+            assert!(CpuKernels::Native.check(device, dtype).is_err());
+            assert!(CpuKernels::Auto.check(device, dtype).is_ok());
+        }
+    }
+
+    #[test]
+    fn a_choice_reads_as_it_is_written() {
+        for kernels in [CpuKernels::Auto, CpuKernels::Native, CpuKernels::LibTorch] {
+            assert_eq!(kernels.to_string().parse(), Ok(kernels));
+        }
+        assert!("cuda".parse::<CpuKernels>().unwrap_err().contains("auto, native or libtorch"));
+        for kernels in [CudaKernels::Native, CudaKernels::LibTorch] {
+            assert_eq!(kernels.to_string().parse(), Ok(kernels));
+        }
+        assert!("auto".parse::<CudaKernels>().unwrap_err().contains("native or libtorch"));
+    }
+
+    #[test]
+    fn our_own_on_cuda_are_for_f16_and_f32_there() {
+        let own = |device, dtype| CudaKernels::Native.check(device, dtype).map_err(|error| error.to_string());
+        assert_eq!(own(Device::Cuda(1), Dtype::F16), Ok(()));
+        assert_eq!(own(Device::Cuda(0), Dtype::F32), Ok(()));
+        assert_eq!(
+            own(Device::Cpu, Dtype::F32).unwrap_err(),
+            "cuda_kernels is native, which takes a model in f16 or f32 on cuda, not one in f32 on cpu"
+        );
+        assert!(own(Device::Cuda(0), Dtype::Bf16).unwrap_err().ends_with("not one in bf16 on cuda(0)"));
+        assert!(CudaKernels::LibTorch.check(Device::Cpu, Dtype::Bf16).is_ok());
+    }
+
+    #[test]
+    fn int8_is_for_a_model_in_f32_on_the_cpu() {
+        let check = |device, dtype| VisionDtype::Int8.check(device, dtype).map_err(|error| error.to_string());
+        assert_eq!(check(Device::Cpu, Dtype::F32), Ok(()));
+        let message = check(Device::Cuda(1), Dtype::F16).unwrap_err();
+        assert_eq!(
+            message,
+            "vision_dtype is int8, which takes a model in f32 on the cpu, not one in f16 on cuda(1)"
+        );
+        assert!(check(Device::Cpu, Dtype::Bf16).is_err());
+        assert!(VisionDtype::AsModel.check(Device::Cuda(1), Dtype::F16).is_ok());
+    }
+}

@@ -1,0 +1,188 @@
+//! How long the stages of a batch took on the device.
+#![expect(
+    clippy::disallowed_types,
+    reason = "stages are measured in real time, whatever a test's clock says"
+)]
+
+use std::time::{Duration, Instant};
+
+use cuda_stream::{CudaStreams, Event};
+use tch::Device;
+
+use crate::device::transfer::synchronize;
+
+/// How the end of a stage is found on a device.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TimerBackend {
+    /// The CPU: what was asked for is done.
+    Host,
+    /// A CUDA device, which is behind what was asked of it. An event says when it comes to a place in its work; nobody waits
+    /// for that, so the kernels of a stage are launched while the device is busy with the stage before.
+    Events(CudaStreams, usize),
+    /// A CUDA device without a library for events: the end of each stage is waited for.
+    Waiting(usize),
+}
+
+impl TimerBackend {
+    /// Selects the backend for an open device.
+    pub(crate) fn new(device: Device) -> Self {
+        let Device::Cuda(index) = device else { return Self::Host };
+        match CudaStreams::open() {
+            Ok(events) => Self::Events(events, index),
+            Err(error) => {
+                tracing::warn!(%error, "waiting for the end of each stage to time it: batches will be slower");
+                Self::Waiting(index)
+            }
+        }
+    }
+
+    fn now(self) -> Timestamp {
+        let event = match self {
+            Self::Host => None,
+            Self::Waiting(index) => {
+                synchronize(index);
+                None
+            }
+            Self::Events(events, index) => match events.record_event(index) {
+                Ok(event) => Some(DeviceTimestamp::Event(event)),
+                Err(error) => {
+                    tracing::debug!(%error, "an event could not be recorded");
+                    synchronize(index);
+                    None
+                }
+            },
+        };
+        Timestamp { device: event, host: Instant::now() }
+    }
+}
+
+/// A point in time.
+#[derive(Debug)]
+struct Timestamp {
+    /// By the device's account; without it the device was waited for.
+    device: Option<DeviceTimestamp>,
+    host: Instant,
+}
+
+impl Timestamp {
+    /// Waits until the device is here.
+    fn since(&self, earlier: &Self) -> Duration {
+        let on_device = self.device.as_ref().zip(earlier.device.as_ref());
+        let by_device = on_device.and_then(|(end, begin)| end.since(begin));
+        by_device.unwrap_or_else(|| self.host.saturating_duration_since(earlier.host))
+    }
+}
+
+#[derive(Debug)]
+enum DeviceTimestamp {
+    Event(Event),
+    /// So long after the device's first moment.
+    #[cfg(test)]
+    Fake(Duration),
+}
+
+impl DeviceTimestamp {
+    fn since(&self, earlier: &Self) -> Option<Duration> {
+        match (self, earlier) {
+            (Self::Event(end), Self::Event(begin)) => end.since(begin).ok(),
+            #[cfg(test)]
+            (Self::Fake(end), Self::Fake(begin)) => end.checked_sub(*begin),
+            #[cfg(test)]
+            _ => None,
+        }
+    }
+}
+
+/// A stage that [`StageTimer::finish_stage`] ends. Decoding ends with the last row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BatchStage {
+    Vision,
+    Text,
+}
+
+/// What a batch has taken so far.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(crate) struct StageTimes {
+    pub(crate) vision: Duration,
+    pub(crate) text: Duration,
+    /// Time outside the other stages.
+    pub(crate) decode: Duration,
+}
+
+/// Times the stages of a batch, one after another.
+#[derive(Debug)]
+pub(crate) struct StageTimer {
+    backend: TimerBackend,
+    begin: Timestamp,
+    finished: Vec<(BatchStage, Timestamp)>,
+}
+
+impl StageTimer {
+    pub(crate) fn start(backend: TimerBackend) -> Self {
+        Self { backend, begin: backend.now(), finished: Vec::new() }
+    }
+
+    /// Counts the work submitted since the previous stage towards `stage`.
+    pub(crate) fn finish_stage(&mut self, stage: BatchStage) {
+        self.finished.push((stage, self.backend.now()));
+    }
+
+    /// For an answer that is there: waits until the device has finished the last stage.
+    pub(crate) fn times(&self) -> StageTimes {
+        let mut times = StageTimes::default();
+        let mut begin = &self.begin;
+        for (stage, end) in &self.finished {
+            let took = end.since(begin);
+            match stage {
+                BatchStage::Vision => times.vision += took,
+                BatchStage::Text => times.text += took,
+            }
+            begin = end;
+        }
+        times.decode = self.begin.host.elapsed().saturating_sub(times.vision + times.text);
+        times
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timestamp(milliseconds: u64) -> Timestamp {
+        let device = Some(DeviceTimestamp::Fake(Duration::from_millis(milliseconds)));
+        Timestamp { device, host: Instant::now() }
+    }
+
+    #[test]
+    fn stages_take_what_the_device_says() {
+        let finished = vec![
+            (BatchStage::Vision, timestamp(47)),
+            (BatchStage::Text, timestamp(50)),
+            (BatchStage::Text, timestamp(55)),
+        ];
+        let timer = StageTimer { backend: TimerBackend::Host, begin: timestamp(10), finished };
+        let StageTimes { vision, text, .. } = timer.times();
+        assert_eq!((vision, text), (Duration::from_millis(37), Duration::from_millis(8)));
+    }
+
+    #[test]
+    fn where_the_device_says_nothing_they_take_what_the_host_saw() {
+        let (begin, later) = (Instant::now(), Duration::from_secs(3));
+        let end = Timestamp { device: None, host: begin + later };
+        for device in [None, Some(DeviceTimestamp::Fake(Duration::ZERO))] {
+            assert_eq!(end.since(&Timestamp { device, host: begin }), later);
+        }
+    }
+
+    #[test]
+    fn what_is_in_no_lap_is_the_decoders() {
+        let mut timer = StageTimer::start(TimerBackend::new(Device::Cpu));
+        let now = timer.begin.host;
+        timer.begin.host = now - Duration::from_secs(10);
+        timer.finish_stage(BatchStage::Vision);
+        timer.finished[0].1.host = now - Duration::from_secs(6);
+        let times = timer.times();
+        assert_eq!((times.vision, times.text), (Duration::from_secs(4), Duration::ZERO));
+        assert!(times.decode >= Duration::from_secs(6), "{times:?}");
+    }
+}

@@ -1,0 +1,116 @@
+//! From pixels to features, by the kernels that a model has: uploaded, and encoded in passes.
+
+use std::ops::Range;
+
+use tch::{Device, TchError, Tensor};
+
+use crate::{
+    cache::float_buffer::FloatBuffer,
+    checkpoint::config::vision::VisionConfig,
+    cpu::vision_encoder::CpuVisionEncoder,
+    cuda_graphs::CudaGraphs,
+    layers::tensor_slice::numbers,
+    preprocess::Pixels,
+    vision::{encoder::VisionEncoder, pixel_uploader::PixelUploader},
+};
+
+/// The image encoder of a model, with its way in.
+#[derive(Debug)]
+pub(crate) struct ImageEncoder {
+    vision: Vision,
+    /// Images that go through it together; more need more memory for activations.
+    pass_images: usize,
+}
+
+/// Whose kernels encode.
+#[derive(Debug)]
+enum Vision {
+    LibTorch { vision: VisionEncoder, uploader: PixelUploader },
+    Cpu { vision: CpuVisionEncoder, shape: [i64; 2] },
+}
+
+impl ImageEncoder {
+    /// By LibTorch's kernels, for batches of up to `batch_images`.
+    pub(crate) fn on_libtorch(
+        vision: VisionEncoder,
+        config: &VisionConfig,
+        device: Device,
+        [batch_images, pass_images]: [usize; 2],
+    ) -> Result<Self, TchError> {
+        let sizes @ [_, pass_images] = [batch_images.max(1), pass_images.max(1)];
+        let uploader = PixelUploader::new(sizes, config.image_size, device)?;
+        let vision = Vision::LibTorch { vision, uploader };
+        Ok(Self { vision, pass_images })
+    }
+
+    /// By our own, on the CPU in f32.
+    pub(crate) fn on_cpu_kernels(
+        vision: CpuVisionEncoder,
+        config: &VisionConfig,
+        pass_images: usize,
+    ) -> Self {
+        let vision = Vision::Cpu { vision, shape: [config.tokens(), config.hidden_size] };
+        Self { vision, pass_images: pass_images.max(1) }
+    }
+
+    /// Encodes `images`, the whole of a batch. `take` gets features `[some, tokens, hidden]` with the places that they are of, pass by
+    /// pass.
+    pub(crate) fn encode(
+        &mut self,
+        images: &[&Pixels],
+        graphs: &mut CudaGraphs,
+        mut take: impl FnMut(Range<usize>, &Tensor) -> Result<(), TchError>,
+    ) -> Result<(), TchError> {
+        let passes = passes(images, self.pass_images);
+        match &mut self.vision {
+            Vision::LibTorch { vision, uploader } => {
+                let mut encode = |(places, images): (Range<usize>, &[&Pixels])| {
+                    let pixels = uploader.send(places.start, images)?;
+                    let features = match graphs.encode_images(vision, &pixels)? {
+                        Some(features) => features,
+                        None => vision.forward(&pixels)?,
+                    };
+                    take(places, &features)
+                };
+                passes.into_iter().try_for_each(&mut encode)
+            }
+            Vision::Cpu { vision, shape: [tokens, hidden] } => {
+                passes.into_iter().try_for_each(|(places, images)| {
+                    let features = vision.forward(images, Tensor::f_from_slice)?;
+                    take(places, &features.f_view([-1, *tokens, *hidden])?)
+                })
+            }
+        }
+    }
+
+    /// Each image's features `[tokens, hidden]` by themselves, on the CPU in f32.
+    pub(crate) fn encode_to_buffers(
+        &mut self,
+        images: &[&Pixels],
+        graphs: &mut CudaGraphs,
+    ) -> Result<Vec<FloatBuffer>, TchError> {
+        let mut made = Vec::with_capacity(images.len());
+        let mut split = |features: &[f32], images: usize| {
+            let of_image = features.len() / images.max(1);
+            made.extend(features.chunks_exact(of_image.max(1)).map(FloatBuffer::from));
+        };
+        match &self.vision {
+            Vision::Cpu { vision, .. } => {
+                for (places, images) in passes(images, self.pass_images) {
+                    vision.forward(images, |features| split(features, places.len()));
+                }
+            }
+            Vision::LibTorch { .. } => self.encode(images, graphs, |places, features| {
+                split(numbers(features)?, places.len());
+                Ok(())
+            })?,
+        }
+        Ok(made)
+    }
+}
+
+/// Cuts `images` into passes of so many, with their places.
+fn passes<'a, 'b>(images: &'a [&'b Pixels], length: usize) -> Vec<(Range<usize>, &'a [&'b Pixels])> {
+    let places = (0..).step_by(length).zip(images.chunks(length));
+    places.map(|(first, images)| (first..first + images.len(), images)).collect()
+}

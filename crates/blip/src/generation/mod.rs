@@ -1,0 +1,11 @@
+//! Decodes token sequences: greedily, by beam search, or by sampling.
+
+pub(crate) mod greedy;
+pub(crate) mod search;
+pub(crate) mod search_step;
+pub(crate) mod logits_warpers;
+pub(crate) mod search_row;
+pub(crate) mod stopping_criteria;
+pub(crate) mod beam_search;
+pub(crate) mod logits_processors;
+pub(crate) mod sampling;

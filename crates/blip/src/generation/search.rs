@@ -1,0 +1,98 @@
+//! Searching a batch: all rows that are not plainly greedy, with all of their beams and draws, one step after another.
+
+use tch::TchError;
+
+use crate::{
+    batch::{rows::RowSink, task::RowOutput},
+    decoder::TextDecoder,
+    encode::encoded_batch::EncodedBatch,
+    generation::{search_row::SearchRow, search_step::find_next, stopping_criteria::StoppingCriteria},
+    text::{
+        encoder_states::EncoderStates,
+        hypotheses::{HypothesisLayout, MAX_HYPOTHESES, passes},
+    },
+};
+
+/// Searches `rows`, each reported as it ends. Returns the decoder's steps.
+pub(crate) fn search(
+    decoder: &TextDecoder,
+    memory: &EncoderStates,
+    mut rows: Vec<SearchRow<'_>>,
+    stopping: StoppingCriteria,
+    batch: &EncodedBatch<'_>,
+    sink: &mut dyn RowSink,
+) -> Result<u32, TchError> {
+    rows.sort_by_key(|row| (row.method(), row.hypotheses()));
+    let mut steps = 0;
+    for mut pass in passes(rows, MAX_HYPOTHESES, SearchRow::hypotheses) {
+        pass.retain(|row| !sink.is_cancelled(row.row));
+        if !pass.is_empty() {
+            steps += search_together(decoder, memory, pass, stopping, batch, sink)?;
+        }
+    }
+    Ok(steps)
+}
+
+fn search_together(
+    decoder: &TextDecoder,
+    memory: &EncoderStates,
+    mut rows: Vec<SearchRow<'_>>,
+    stopping: StoppingCriteria,
+    batch: &EncodedBatch<'_>,
+    sink: &mut dyn RowSink,
+) -> Result<u32, TchError> {
+    let places: Vec<i64> = rows.iter().map(|row| row.place).collect();
+    let memory = memory.select(&places)?;
+    let mut state = decoder.start(&memory.states, memory.padding)?;
+    state.layout = layout(&rows);
+    let mut tokens = vec![stopping.start_token; rows.iter().map(SearchRow::hypotheses).sum()];
+    let mut steps = 0;
+    // No row has more tokens than there are positions.
+    for step in 0..stopping.max_positions as usize {
+        steps += 1;
+        let logits = decoder.step(&tokens, &mut state)?;
+        let found = find_next(&logits, &rows, step, stopping.stop_token)?;
+        let times = batch.timer.times();
+        for (row, found) in rows.iter_mut().zip(&found).filter(|(row, _)| !row.done) {
+            let outcome = row.advance(step, found, sink);
+            row.done = outcome.is_some() || sink.is_cancelled(row.row);
+            if let Some(outcome) = outcome {
+                let answer = |found| batch.answer(row.row, RowOutput::Generated(found), times);
+                sink.finish(row.row, outcome.map(answer));
+            }
+        }
+        let left = rows.iter().filter(|row| !row.done).count();
+        if left == 0 {
+            break;
+        }
+        // Closing gaps copies the memories too: worth it only when a good part of the rows is gone.
+        let closing = left * 4 <= rows.len() * 3;
+        let mut hypotheses = Vec::new();
+        tokens.clear();
+        let mut first_hypothesis = 0;
+        for row in &rows {
+            if !closing || !row.done {
+                for (parent, token) in row.next(step) {
+                    hypotheses.push((first_hypothesis + parent) as i64);
+                    tokens.push(token);
+                }
+            }
+            first_hypothesis += row.hypotheses();
+        }
+        if !hypotheses.iter().copied().eq(0..first_hypothesis as i64) {
+            state.select_hypotheses(&hypotheses)?;
+        }
+        if closing {
+            let kept = (0..).zip(&rows).filter(|(_, row)| !row.done).map(|(memory, _)| memory);
+            let kept: Vec<i64> = kept.collect();
+            rows.retain(|row| !row.done);
+            state.select_memories(&kept, layout(&rows))?;
+        }
+    }
+    Ok(steps)
+}
+
+fn layout(rows: &[SearchRow<'_>]) -> HypothesisLayout {
+    let hypotheses: Vec<i64> = rows.iter().map(|row| row.hypotheses() as i64).collect();
+    HypothesisLayout::new(&hypotheses)
+}

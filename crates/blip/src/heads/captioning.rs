@@ -1,0 +1,80 @@
+//! Captions (`BlipForConditionalGeneration` of the reference): a decoder that reads the image itself, and goes on from a
+//! prompt or from nothing.
+
+use tch::{Device, TchError, Tensor};
+
+use crate::{
+    batch::{layout::BatchLayout, rows::RowSink},
+    checkpoint::Checkpoint,
+    decoder::TextDecoder,
+    device::transfer::to_device,
+    encode::encoded_batch::EncodedBatch,
+    error::{LoadError, ModelError},
+    generation::{
+        greedy::{DecodeBackend, decode},
+        stopping_criteria::StoppingCriteria,
+    },
+    heads::decoding_plan::DecodingPlan,
+    layers::weight_path::WeightPath,
+    text::encoder_states::EncoderStates,
+};
+
+#[derive(Debug)]
+pub(crate) struct Captioning {
+    pub(crate) decoder: TextDecoder,
+}
+
+impl Captioning {
+    pub(crate) fn load(
+        checkpoint: &Checkpoint,
+        root: &WeightPath<'_>,
+        device: Device,
+    ) -> Result<Self, LoadError> {
+        let config = checkpoint.config();
+        let memory_dim = config.vision.hidden_size;
+        let decoder = TextDecoder::load(checkpoint.weights(), root, config, memory_dim, device)?;
+        Ok(Self { decoder })
+    }
+
+    /// Captions the images of a batch: each row's tokens are its prompt, the start token first.
+    pub(crate) fn run(
+        &self,
+        batch: EncodedBatch<'_>,
+        stopping: StoppingCriteria,
+        rows: &mut dyn RowSink,
+    ) -> Result<(), ModelError> {
+        let mut plan =
+            DecodingPlan::new(&batch, |token_ids| token_ids.get(1..).unwrap_or_default(), stopping, rows);
+        let memory = EncoderStates {
+            states: memory_of_rows(&batch.features.gather()?, &batch.layout)?,
+            padding: None,
+        };
+        let mut steps = 0;
+        if !plan.greedy.is_empty() {
+            let greedy = std::mem::take(&mut plan.greedy);
+            let memory = memory.select(&plan.greedy_places)?;
+            let state = self.decoder.start(&memory.states, None)?;
+            let backend = DecodeBackend::LibTorch { decoder: &self.decoder, state };
+            steps += decode(backend, greedy, stopping, &batch.timer, rows)?;
+        }
+        steps += plan.decode_others(&self.decoder, &memory, stopping, &batch, rows)?;
+        rows.decode_steps(steps);
+        Ok(())
+    }
+}
+
+/// Each row's image, `[rows, tokens, hidden]`, in the order of `layout`.
+fn memory_of_rows(features: &Tensor, layout: &BatchLayout) -> Result<Tensor, TchError> {
+    let image_of_row: Vec<i64> = layout
+        .groups
+        .iter()
+        .flat_map(|group| {
+            let images = group.first_image..group.first_image + group.images;
+            images.flat_map(|image| std::iter::repeat_n(image, group.questions as usize))
+        })
+        .collect();
+    if image_of_row.len() == layout.images.len() {
+        return Ok(features.shallow_clone());
+    }
+    features.f_index_select(0, &to_device(&image_of_row, features.device())?)
+}

@@ -1,0 +1,80 @@
+//! Which rows of a batch are decoded in which way.
+
+use tch::TchError;
+
+use crate::{
+    batch::{
+        rows::{RowError, RowSink},
+        task::RowTask,
+    },
+    decoder::TextDecoder,
+    encode::encoded_batch::EncodedBatch,
+    generation::{
+        greedy::ActiveRow, search::search, search_row::SearchRow, stopping_criteria::StoppingCriteria,
+    },
+    ranking::{RankRow, rank},
+    text::encoder_states::EncoderStates,
+};
+
+/// The rows of a batch, by what is wanted of them. A row's place is that in the batch's computing order.
+#[derive(Debug, Default)]
+pub(crate) struct DecodingPlan<'a> {
+    /// Rows that need nothing but the likeliest token of each step.
+    pub(crate) greedy: Vec<ActiveRow<'a>>,
+    /// Their places.
+    pub(crate) greedy_places: Vec<i64>,
+    searched: Vec<SearchRow<'a>>,
+    ranked: Vec<RankRow<'a>>,
+}
+
+impl<'a> DecodingPlan<'a> {
+    /// Plans a batch whose rows begin with their `prompts`, in computing order, behind the start token.
+    pub(crate) fn new(
+        batch: &EncodedBatch<'a>,
+        prompt_of: impl Fn(&'a [i64]) -> &'a [i64],
+        stopping: StoppingCriteria,
+        rows: &mut dyn RowSink,
+    ) -> Self {
+        let mut plan = Self::default();
+        for (place, (row, input)) in (0..).zip(batch.rows_in_order()) {
+            let prompt = prompt_of(input.token_ids);
+            match input.task {
+                RowTask::Generate(options) if options.is_greedy() => {
+                    let limit = stopping.limit(options.max_new_tokens, prompt.len());
+                    let reused = batch.image_reused(row);
+                    let active = ActiveRow::new(row, prompt, limit, options.report_tokens, reused);
+                    plan.greedy.push(active);
+                    plan.greedy_places.push(place);
+                }
+                RowTask::Generate(options) => {
+                    plan.searched.push(SearchRow::new((row, place), prompt, options, stopping));
+                }
+                RowTask::Rank(ranking) => {
+                    plan.ranked.push(RankRow { row, place, ranking });
+                }
+                other => rows.finish(row, Err(RowError::Unsupported { task: other.name() })),
+            }
+        }
+        plan
+    }
+
+    /// Whether there are rows for [`Self::decode_others`].
+    pub(crate) fn has_others(&self) -> bool {
+        !self.searched.is_empty() || !self.ranked.is_empty()
+    }
+
+    /// Searches and ranks the rows that are not greedy; `memory` has those of all rows of the batch. Returns the decoder's
+    /// steps.
+    pub(crate) fn decode_others(
+        self,
+        decoder: &TextDecoder,
+        memory: &EncoderStates,
+        stopping: StoppingCriteria,
+        batch: &EncodedBatch<'_>,
+        rows: &mut dyn RowSink,
+    ) -> Result<u32, TchError> {
+        let searching = search(decoder, memory, self.searched, stopping, batch, rows)?;
+        let ranking = rank(decoder, memory, &self.ranked, stopping, batch, rows)?;
+        Ok(searching + ranking)
+    }
+}

@@ -1,0 +1,7 @@
+//! What each architecture computes from the features of a batch's images: one file per reference class.
+
+pub(crate) mod captioning;
+pub(crate) mod question_answering;
+pub(crate) mod decoding_plan;
+pub(crate) mod retrieval;
+pub(crate) mod task_limits;

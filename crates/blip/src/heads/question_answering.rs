@@ -1,0 +1,186 @@
+//! Answers to questions (`BlipForQuestionAnswering` of the reference): a question encoder that reads the image, and a
+//! decoder that reads the question.
+
+use tch::{Device, Kind, TchError};
+
+use crate::{
+    batch::rows::RowSink,
+    cache::{batch_key_values::BatchKeyValues, cross_attention::CrossAttentionCache},
+    checkpoint::{Checkpoint, config::BlipConfig},
+    cpu::{CpuQuestionAnswering, image_states::CpuImageStates},
+    cuda_graphs::CudaGraphs,
+    decoder::{TextDecoder, vocabulary_layer::load_vocabulary_layer},
+    device::stage_timer::BatchStage,
+    encode::{encoded_batch::EncodedBatch, image_cache::KeyValueAccess},
+    error::{LoadError, ModelError},
+    generation::{
+        greedy::{DecodeBackend, decode},
+        stopping_criteria::StoppingCriteria,
+    },
+    heads::decoding_plan::DecodingPlan,
+    layers::weight_path::WeightPath,
+    text::{encoder::TextEncoder, encoder_states::EncoderStates, image_states::ImageStates},
+};
+
+#[derive(Debug)]
+pub(crate) struct QuestionAnswering {
+    pub(crate) questions: TextEncoder,
+    pub(crate) decoder: TextDecoder,
+    /// CPU implementation of both, for questions with greedy answers.
+    cpu: Option<CpuQuestionAnswering>,
+}
+
+impl QuestionAnswering {
+    pub(crate) fn load(
+        checkpoint: &Checkpoint,
+        root: &WeightPath<'_>,
+        device: Device,
+        kind: Kind,
+        native_kernels: bool,
+    ) -> Result<Self, LoadError> {
+        let config = checkpoint.config();
+        let questions = TextEncoder::load(root, config, device, kind)?;
+        let decoder = TextDecoder::load(checkpoint.weights(), root, config, config.text.hidden_size, device)?;
+        let cpu = native_kernels.then(|| {
+            let vocabulary = load_vocabulary_layer(checkpoint.weights(), root, config, decoder.word())?;
+            CpuQuestionAnswering::load(root, config, &vocabulary)
+        });
+        Ok(Self { questions, decoder, cpu: cpu.transpose()? })
+    }
+
+    /// A cache of so many bytes for the keys and values of images of `tokens`.
+    pub(crate) fn key_value_cache(
+        &self,
+        bytes: usize,
+        tokens: i64,
+        device: Device,
+        kind: Kind,
+    ) -> Result<CrossAttentionCache, TchError> {
+        match self.questions.key_values(tokens) {
+            Some((shape, admission_threshold)) => {
+                CrossAttentionCache::new(bytes, shape, admission_threshold, device, kind)
+            }
+            None => CrossAttentionCache::none(),
+        }
+    }
+
+    /// Answers the rows of a batch.
+    pub(crate) fn run(
+        &self,
+        batch: EncodedBatch<'_>,
+        stopping: StoppingCriteria,
+        config: &BlipConfig,
+        graphs: &mut CudaGraphs,
+        key_values: KeyValueAccess<'_>,
+        rows: &mut dyn RowSink,
+    ) -> Result<(), ModelError> {
+        match (&self.cpu, key_values) {
+            (Some(cpu), KeyValueAccess::Buffers(mut own)) => {
+                self.run_on_cpu_kernels(cpu, batch, stopping, &mut own, config.vision.tokens(), rows)
+            }
+            (_, KeyValueAccess::Slots(cache)) => {
+                self.run_on_libtorch(batch, stopping, config, graphs, cache, rows)
+            }
+            (None, KeyValueAccess::Buffers(_)) => {
+                self.run_on_libtorch(batch, stopping, config, graphs, &mut CrossAttentionCache::none()?, rows)
+            }
+        }
+    }
+
+    /// Encodes and decodes with the CPU implementation. Rows that it does not support go to LibTorch.
+    fn run_on_cpu_kernels(
+        &self,
+        cpu: &CpuQuestionAnswering,
+        mut batch: EncodedBatch<'_>,
+        stopping: StoppingCriteria,
+        key_values: &mut BatchKeyValues,
+        tokens_of_image: i64,
+        rows: &mut dyn RowSink,
+    ) -> Result<(), ModelError> {
+        let token_ids: Vec<&[i64]> = batch.rows_in_order().map(|(_, row)| row.token_ids).collect();
+        let mut images = CpuImageStates::new(&batch.features, key_values, tokens_of_image);
+        let states = cpu.questions.forward(&token_ids, &mut images, &batch.layout)?;
+        key_values.commit();
+        rows.key_values(batch.layout.cached_images(), batch.layout.images.len());
+        batch.timer.finish_stage(BatchStage::Text);
+
+        let mut plan = DecodingPlan::new(&batch, |_| &[], stopping, rows);
+        let mut steps = 0;
+        if !plan.greedy.is_empty() {
+            let greedy = std::mem::take(&mut plan.greedy);
+            let state = cpu.decoder.start(&states, &plan.greedy_places);
+            let backend = DecodeBackend::Cpu { decoder: &cpu.decoder, state };
+            steps += decode(backend, greedy, stopping, &batch.timer, rows)?;
+        }
+        if plan.has_others() {
+            let memory = states.to_encoder_states()?;
+            steps += plan.decode_others(&self.decoder, &memory, stopping, &batch, rows)?;
+        }
+        rows.decode_steps(steps);
+        Ok(())
+    }
+
+    fn run_on_libtorch(
+        &self,
+        mut batch: EncodedBatch<'_>,
+        stopping: StoppingCriteria,
+        config: &BlipConfig,
+        graphs: &mut CudaGraphs,
+        key_values: &mut CrossAttentionCache,
+        rows: &mut dyn RowSink,
+    ) -> Result<(), ModelError> {
+        let token_ids: Vec<&[i64]> = batch.rows_in_order().map(|(_, row)| row.token_ids).collect();
+        let lengths: Vec<i64> = token_ids.iter().map(|ids| ids.len() as i64).collect();
+        let questions = self.questions.prepare(&token_ids)?;
+        let features = batch.features.gather()?;
+        let graph = graphs.encode_texts(&self.questions, &questions, &features, &batch.layout)?;
+        let states = match graph {
+            Some(states) => {
+                // A graph reads the features whatever is kept.
+                rows.key_values(0, batch.layout.images.len());
+                states
+            }
+            None => {
+                let images = ImageStates::new(&features, key_values, &batch.layout)?;
+                let states = self.questions.forward(&questions, images, &batch.layout)?;
+                key_values.commit(&batch.layout);
+                rows.key_values(batch.layout.cached_images(), batch.layout.images.len());
+                states
+            }
+        };
+        batch.timer.finish_stage(BatchStage::Text);
+
+        let mut plan = DecodingPlan::new(&batch, |_| &[], stopping, rows);
+        let memory = EncoderStates { states, padding: questions.padding };
+        let mut steps = 0;
+        if !plan.greedy.is_empty() {
+            let greedy = std::mem::take(&mut plan.greedy);
+            let memory = memory.select(&plan.greedy_places)?;
+            let lengths: Vec<i64> =
+                plan.greedy_places.iter().filter_map(|&place| lengths.get(place as usize).copied()).collect();
+            let decoder = &self.decoder;
+            // Captured steps have room for the checkpoint's own number of tokens.
+            let fits = greedy.iter().all(|row| row.max_steps() <= stopping.max_new_tokens);
+            let graph = match fits {
+                true => graphs.start_decoding(
+                    decoder,
+                    config,
+                    stopping.max_new_tokens,
+                    &memory.states,
+                    &lengths,
+                )?,
+                false => None,
+            };
+            let backend = match graph {
+                Some(graph) => DecodeBackend::CudaGraph(graph),
+                None => {
+                    DecodeBackend::LibTorch { decoder, state: decoder.start(&memory.states, memory.padding)? }
+                }
+            };
+            steps += decode(backend, greedy, stopping, &batch.timer, rows)?;
+        }
+        steps += plan.decode_others(&self.decoder, &memory, stopping, &batch, rows)?;
+        rows.decode_steps(steps);
+        Ok(())
+    }
+}

@@ -1,0 +1,84 @@
+//! Scaled dot-product attention over heads, and the additive mask that hides padding.
+
+use tch::{Device, Kind, TchError, Tensor};
+
+use crate::device::transfer::to_device;
+
+/// `softmax(q k^T / sqrt(head dim) + mask) v`, all `[rows, heads, positions, head dim]`.
+pub(crate) fn attend(
+    query: &Tensor,
+    key: &Tensor,
+    value: &Tensor,
+    mask: Option<&Tensor>,
+) -> Result<Tensor, TchError> {
+    Tensor::f_scaled_dot_product_attention(query, key, value, mask, 0.0, false, None, false)
+}
+
+/// `[rows, positions, heads * head dim]` to `[rows, heads, positions, head dim]`, a view.
+pub(crate) fn split_heads(states: &Tensor, heads: i64) -> Result<Tensor, TchError> {
+    let (rows, positions, width) = states.size3()?;
+    states.f_view([rows, positions, heads, width / heads])?.f_transpose(1, 2)
+}
+
+/// `[rows, heads, positions, head dim]` to `[rows, positions, heads * head dim]`.
+pub(crate) fn merge_heads(states: &Tensor) -> Result<Tensor, TchError> {
+    let (rows, heads, positions, head_dim) = states.size4()?;
+    states.f_transpose(1, 2)?.f_reshape([rows, positions, heads * head_dim])
+}
+
+/// The number that stands for "not visible": as low as the kind allows, so that a sum with any score stays finite or
+/// becomes minus infinity, and its weight is exactly 0 either way.
+pub(crate) fn lowest(kind: Kind) -> f64 {
+    match kind {
+        Kind::Half => -65504.0,
+        _ => f64::from(f32::MIN / 2.0),
+    }
+}
+
+/// What is added to the scores: 0 where a row has a token, [`lowest`] where it has padding.
+///
+/// Returns `[rows, 1, 1, longest]`, or `None` if no row has padding.
+pub(crate) fn padding_mask(lengths: &[i64], device: Device, kind: Kind) -> Result<Option<Tensor>, TchError> {
+    let longest = lengths.iter().copied().max().unwrap_or(0);
+    if lengths.iter().all(|&length| length == longest) {
+        return Ok(None);
+    }
+    let lowest = lowest(kind) as f32;
+    let values: Vec<f32> = lengths
+        .iter()
+        .flat_map(|&length| (0..longest).map(move |position| if position < length { 0.0 } else { lowest }))
+        .collect();
+    let mask = to_device(&values, device)?.f_view([lengths.len() as i64, 1, 1, longest])?;
+    Ok(Some(mask.f_to_kind(kind)?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_of_one_length_need_no_mask() {
+        assert!(padding_mask(&[4, 4, 4], Device::Cpu, Kind::Float).unwrap().is_none());
+        assert!(padding_mask(&[], Device::Cpu, Kind::Float).unwrap().is_none());
+    }
+
+    #[test]
+    fn masked_positions_weigh_exactly_nothing_in_every_kind() {
+        for kind in [Kind::Float, Kind::Half, Kind::BFloat16] {
+            let mask = padding_mask(&[1, 3], Device::Cpu, kind).unwrap().unwrap();
+            assert_eq!(mask.size(), [2, 1, 1, 3]);
+            let weights = (Tensor::zeros([2, 1, 1, 3], (kind, Device::Cpu)) + mask).softmax(-1, Kind::Float);
+            let weights = Vec::<f32>::try_from(weights.flatten(0, -1)).unwrap();
+            assert_eq!(&weights[..3], [1.0, 0.0, 0.0], "{kind:?}");
+            assert!(weights[3..].iter().all(|weight| (weight - 1.0 / 3.0).abs() < 1e-6), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn heads_split_and_merge_back() {
+        let states = Tensor::arange(24, (Kind::Float, Device::Cpu)).view([1, 3, 8]);
+        let split = split_heads(&states, 2).unwrap();
+        assert_eq!(split.size(), [1, 2, 3, 4]);
+        assert_eq!(merge_heads(&split).unwrap(), states);
+    }
+}

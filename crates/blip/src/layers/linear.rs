@@ -1,0 +1,46 @@
+//! A linear layer in the model's number format.
+
+use tch::{TchError, Tensor};
+
+use crate::{error::LoadError, layers::weight_path::WeightPath};
+
+/// `x W^T + b`.
+#[derive(Debug)]
+pub(crate) struct Linear {
+    /// `[out, in]`.
+    pub(crate) weight: Tensor,
+    /// `[out]`.
+    pub(crate) bias: Tensor,
+}
+
+impl Linear {
+    /// Loads `weight` `[out, in]` and `bias` `[out]` below `path`.
+    pub(crate) fn load(path: &WeightPath<'_>, inputs: i64, outputs: i64) -> Result<Self, LoadError> {
+        Ok(Self {
+            weight: path.tensor("weight", &[outputs, inputs])?,
+            bias: path.tensor("bias", &[outputs])?,
+        })
+    }
+
+    /// Loads the convolution `weight` `[out, 3, side, side]` and `bias` `[out]` below `path`, whose windows do not overlap, as the
+    /// product of each patch of `3 * side * side` numbers.
+    pub(crate) fn load_patches(path: &WeightPath<'_>, side: i64, outputs: i64) -> Result<Self, LoadError> {
+        let weight = path.tensor("weight", &[outputs, 3, side, side])?;
+        Ok(Self {
+            weight: weight.f_reshape([outputs, 3 * side * side])?,
+            bias: path.tensor("bias", &[outputs])?,
+        })
+    }
+
+    /// Several layers with the same input as one product; outputs lie side by side in the order given.
+    pub(crate) fn fused(layers: &[Self]) -> Result<Self, TchError> {
+        let weights: Vec<&Tensor> = layers.iter().map(|layer| &layer.weight).collect();
+        let biases: Vec<&Tensor> = layers.iter().map(|layer| &layer.bias).collect();
+        Ok(Self { weight: Tensor::f_cat(&weights, 0)?, bias: Tensor::f_cat(&biases, 0)? })
+    }
+
+    /// `[.., in]` to `[.., out]`.
+    pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        input.f_linear(&self.weight, Some(&self.bias))
+    }
+}

@@ -1,0 +1,48 @@
+//! Word and position embeddings with their norm, the first stage of both text towers.
+
+use tch::{TchError, Tensor};
+
+use crate::{
+    checkpoint::config::text::TextConfig,
+    error::LoadError,
+    layers::{layer_norm::LayerNorm, weight_path::WeightPath},
+};
+
+#[derive(Debug)]
+pub(crate) struct TextEmbeddings {
+    word: Tensor,
+    position: Tensor,
+    norm: LayerNorm,
+}
+
+impl TextEmbeddings {
+    /// Loads `embeddings.*` below `path`.
+    pub(crate) fn load(path: &WeightPath<'_>, config: &TextConfig) -> Result<Self, LoadError> {
+        let path = path.at("embeddings");
+        let hidden = config.hidden_size;
+        Ok(Self {
+            word: path.tensor("word_embeddings.weight", &[config.vocab_size, hidden])?,
+            position: path.tensor("position_embeddings.weight", &[config.max_position_embeddings, hidden])?,
+            norm: LayerNorm::load(&path.at("LayerNorm"), hidden, config.layer_norm_eps)?,
+        })
+    }
+
+    /// Token ids `[rows, tokens]`, the first of them at `position`, to states `[rows, tokens, hidden]`.
+    pub(crate) fn forward(&self, ids: &Tensor, position: i64) -> Result<Tensor, TchError> {
+        let (_, tokens) = ids.size2()?;
+        let mut states = Tensor::f_embedding(&self.word, ids, -1, false, false)?;
+        self.norm.forward(&states.f_add_(&self.position.f_narrow(0, position, tokens)?)?)
+    }
+
+    /// Token ids `[tokens]`, each at its of `positions` `[tokens]`, or `[rows, 1]`, all at the one position of `[1]`; both are on
+    /// the device.
+    pub(crate) fn forward_at(&self, ids: &Tensor, positions: &Tensor) -> Result<Tensor, TchError> {
+        let mut states = Tensor::f_embedding(&self.word, ids, -1, false, false)?;
+        self.norm.forward(&states.f_add_(&self.position.f_index_select(0, positions)?)?)
+    }
+
+    /// The word embeddings, `[vocabulary, hidden]`.
+    pub(crate) fn word(&self) -> &Tensor {
+        &self.word
+    }
+}

@@ -1,0 +1,174 @@
+//! Captions against `transformers` 5.17, each written alone (`tools/goldens_captions.py`), and in company.
+
+use proptest::prelude::*;
+use serde::Deserialize;
+use tch::{Device, Tensor};
+
+use crate::{
+    CheckpointOptions, Dtype, Generation, Pixels, RowAnswer, RowError, RowInput, RowSink, RowTask, Tokenizer,
+    model::{Head, Model},
+    options::LoadOptions,
+    tests::{
+        golden_files::Collected,
+        task_goldens::{Folder, inputs},
+    },
+};
+
+const FOLDERS: [&str; 2] = ["captions/wide_vision", "captions/narrow_vision"];
+
+/// What the reference wrote about a picture.
+#[derive(Debug, Deserialize)]
+struct Case {
+    image: usize,
+    prompt: String,
+    prompt_ids: Vec<i64>,
+    written_ids: Vec<i64>,
+    text: String,
+    score: f32,
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    cases: Vec<Case>,
+}
+
+struct Golden {
+    folder: Folder,
+    model: Model,
+    tokenizer: Tokenizer,
+    pictures: Vec<Pixels>,
+    cases: Vec<Case>,
+}
+
+fn goldens() -> impl Iterator<Item = Golden> {
+    FOLDERS.into_iter().map(|name| {
+        let folder = Folder::open(name);
+        let checkpoint = folder.checkpoint(CheckpointOptions::default());
+        let options = LoadOptions { feature_cache_bytes: 0, ..LoadOptions::for_device(Device::Cpu) };
+        Golden {
+            model: Model::load(&checkpoint, Device::Cpu, Dtype::F32, options).unwrap(),
+            tokenizer: checkpoint.tokenizer().clone(),
+            pictures: ["image0.pixels", "image1.pixels"].map(|name| folder.pixels(name)).into(),
+            cases: folder.expected::<Expected>().cases,
+            folder,
+        }
+    })
+}
+
+fn row<'a>(case: &'a Case, task: &'a RowTask) -> RowInput<'a> {
+    RowInput { image: Some(case.image), token_ids: &case.prompt_ids, task }
+}
+
+/// Writes the captions of `picks` in one batch.
+fn write(golden: &mut Golden, picks: &[usize]) -> Collected {
+    let images = inputs(&golden.pictures);
+    let rows: Vec<RowInput<'_>> =
+        picks.iter().map(|&pick| row(&golden.cases[pick], &RowTask::GREEDY)).collect();
+    let mut sink = Collected { outcomes: vec![None; rows.len()], ..Collected::default() };
+    golden.model.run(&images, &rows, &mut sink).unwrap();
+    sink
+}
+
+fn relative_error(found: &Tensor, expected: &Tensor) -> f64 {
+    assert_eq!(found.size(), expected.size());
+    (found - expected).abs().max().double_value(&[]) / expected.abs().max().double_value(&[])
+}
+
+#[test]
+fn every_caption_equals_the_references_with_a_prompt_and_without() {
+    for mut golden in goldens() {
+        for index in 0..golden.cases.len() {
+            let rows = write(&mut golden, &[index]);
+            let (case, caption) = (&golden.cases[index], rows.sequence(0));
+            assert_eq!(golden.tokenizer.encode_prompt(&case.prompt).unwrap(), case.prompt_ids);
+            assert_eq!(caption.token_ids, case.written_ids, "{case:?}");
+            assert!((caption.score - case.score).abs() < 1e-4 * case.score.abs().max(1.0), "{caption:?}");
+            let text = golden.tokenizer.decode_caption(&case.prompt_ids, &caption.token_ids);
+            assert_eq!(text, case.text, "the text begins with its prompt");
+        }
+    }
+}
+
+#[test]
+fn every_step_of_a_caption_has_the_references_logits() {
+    for mut golden in goldens() {
+        let features: Vec<Tensor> =
+            golden.pictures.iter().map(|picture| golden.model.features(&[picture])).collect();
+        let Head::Captioning(head) = &golden.model.head else { panic!("no captions") };
+        for (index, case) in golden.cases.iter().enumerate() {
+            let features = features[case.image].shallow_clone();
+            let expected = golden.folder.tensor(&format!("image{}.image_embeds", case.image));
+            assert!(relative_error(&features.squeeze_dim(0), &expected) < 1e-4);
+            let mut state = head.decoder.start(&features, None).unwrap();
+            let expected = golden.folder.tensor(&format!("case{index}.step_logits"));
+            let tokens = case.prompt_ids.iter().chain(&case.written_ids[..case.written_ids.len() - 1]);
+            for (position, &token) in tokens.enumerate() {
+                let logits = head.decoder.step(&[token], &mut state).unwrap().squeeze_dim(0);
+                let Some(step) = (position + 1).checked_sub(case.prompt_ids.len()) else { continue };
+                let error = relative_error(&logits, &expected.get(step as i64));
+                assert!(error < 1e-4, "step {step} of {case:?}: {error:e}");
+            }
+        }
+    }
+}
+
+#[test]
+fn captions_in_one_batch_are_what_they_are_alone_whatever_their_prompts() {
+    for mut golden in goldens() {
+        let picks = prop::collection::vec(0..golden.cases.len(), 1..=24);
+        let golden = std::cell::RefCell::new(&mut golden);
+        let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(16));
+        let outcome = runner.run(&picks, |picks| {
+            let mut golden = golden.borrow_mut();
+            let rows = write(&mut golden, &picks);
+            for (row, &pick) in picks.iter().enumerate() {
+                let (case, caption) = (&golden.cases[pick], rows.sequence(row));
+                prop_assert_eq!(&caption.token_ids, &case.written_ids);
+                prop_assert!((caption.score - case.score).abs() < 1e-3, "{} {}", caption.score, case.score);
+            }
+            Ok(())
+        });
+        assert!(outcome.is_ok(), "{outcome:?}");
+    }
+}
+
+/// Remembers the tokens that were reported, beside the rows.
+#[derive(Default)]
+struct Reported {
+    rows: Collected,
+    tokens: Vec<Vec<i64>>,
+}
+
+impl RowSink for Reported {
+    fn finish(&mut self, row: usize, outcome: Result<RowAnswer, RowError>) {
+        self.rows.finish(row, outcome);
+    }
+
+    fn is_cancelled(&self, row: usize) -> bool {
+        self.rows.is_cancelled(row)
+    }
+
+    fn token(&mut self, row: usize, index: usize, token: i64) {
+        assert!(self.rows.outcomes[row].is_none(), "row {row} wrote after its end");
+        assert_eq!(index, self.tokens[row].len(), "row {row} left out a token");
+        self.tokens[row].push(token);
+    }
+}
+
+#[test]
+fn tokens_are_reported_one_by_one_behind_the_prompt_to_the_rows_that_ask() {
+    for mut golden in goldens() {
+        let asks = RowTask::Generate(Generation { report_tokens: true, ..Generation::GREEDY });
+        let tasks = [&asks, &RowTask::GREEDY, &asks];
+        let images = inputs(&golden.pictures);
+        let rows: Vec<RowInput<'_>> =
+            golden.cases.iter().zip(tasks.iter().cycle()).map(|(case, task)| row(case, task)).collect();
+        let mut sink = Reported { tokens: vec![Vec::new(); rows.len()], ..Reported::default() };
+        sink.rows.outcomes = vec![None; rows.len()];
+        golden.model.run(&images, &rows, &mut sink).unwrap();
+        for (index, case) in golden.cases.iter().enumerate() {
+            let expected = if index % 3 == 1 { &[][..] } else { &case.written_ids };
+            assert_eq!(sink.tokens[index], expected, "row {index}");
+        }
+    }
+}

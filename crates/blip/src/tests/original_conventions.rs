@@ -1,0 +1,90 @@
+//! The original's habits, against what `transformers` answers when it is given what the original would give it
+//! (`tools/goldens_flavour.py`).
+
+use std::{fs, path::PathBuf};
+
+use serde::Deserialize;
+use tch::Device;
+
+use crate::{
+    Checkpoint, CheckpointOptions, Conventions, Dtype, ModelFiles, RowInput, RowTask,
+    model::Model,
+    options::LoadOptions,
+    tests::{
+        golden_files::Collected,
+        task_goldens::{Folder, inputs},
+    },
+};
+
+#[derive(Deserialize)]
+struct Text {
+    text: String,
+    question_ids: Vec<i64>,
+    matching_ids: Vec<i64>,
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    cases: Vec<Answer>,
+}
+
+#[derive(Deserialize)]
+struct Answer {
+    question: String,
+    written_ids: Vec<i64>,
+}
+
+const SALESFORCE: CheckpointOptions =
+    CheckpointOptions { conventions: Conventions::Salesforce, image_size: None };
+
+fn open(name: &str) -> Checkpoint {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
+    Checkpoint::open_with(&ModelFiles::Folder(folder), SALESFORCE).unwrap()
+}
+
+#[test]
+fn texts_become_the_ids_that_the_original_makes_of_them() {
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/original_flavour/texts.json");
+    let texts: Vec<Text> = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    // All three have the same vocabulary.
+    let answers = open("original_flavour/quiet");
+    let matches = open("retrieval/wide_vision");
+    for Text { text, question_ids, matching_ids } in texts {
+        assert_eq!(answers.tokenizer().encode(&text).unwrap(), question_ids, "question {text:?}");
+        assert_eq!(matches.tokenizer().encode(&text).unwrap(), matching_ids, "text {text:?}");
+    }
+}
+
+#[test]
+fn the_image_encoders_epsilon_and_the_answers_are_the_originals() {
+    let folder = Folder::open("original_flavour/quiet");
+    let checkpoint = folder.checkpoint(SALESFORCE);
+    let mut model =
+        Model::load(&checkpoint, Device::Cpu, Dtype::F32, LoadOptions::for_device(Device::Cpu)).unwrap();
+    let picture = folder.pixels("pixels");
+    let features = model.features(&[&picture]).squeeze_dim(0);
+    let expected = folder.tensor("image_embeds");
+    let scale = expected.abs().max().double_value(&[]);
+    let error = (features - expected).abs().max().double_value(&[]) / scale;
+    assert!(error < 1e-3, "relative error {error:e}; at 1e-5 it would be above 1e-2");
+
+    for case in folder.expected::<Expected>().cases {
+        let token_ids = checkpoint.tokenizer().encode(&case.question).unwrap();
+        let row = RowInput { image: Some(0), token_ids: &token_ids, task: &RowTask::GREEDY };
+        let mut rows = Collected { outcomes: vec![None], ..Collected::default() };
+        model.run(&inputs(std::slice::from_ref(&picture)), &[row], &mut rows).unwrap();
+        assert_eq!(rows.sequence(0).token_ids, case.written_ids, "{:?}", case.question);
+    }
+}
+
+#[test]
+fn the_flavour_says_how_tokens_are_chosen_where_nobody_else_does() {
+    let answers = open("original_flavour/quiet").default_generation();
+    assert_eq!((answers.num_beams, answers.max_new_tokens, answers.min_length), (3, Some(9), 1));
+    let captions = open("captions/wide_vision");
+    let prompt = captions.tokenizer().encode_prompt("").unwrap();
+    let generation = captions.default_generation();
+    assert_eq!(prompt.len() + generation.max_new_tokens.unwrap() as usize, 20, "the prompt counts");
+    let plain = Folder::open("captions/wide_vision").checkpoint(CheckpointOptions::default());
+    assert!(plain.default_generation().is_greedy());
+}

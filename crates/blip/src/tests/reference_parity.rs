@@ -1,0 +1,117 @@
+//! The model against `transformers` 5.17, one unpadded question at a time (`tools/goldens.py`).
+
+use tch::Tensor;
+
+use crate::{
+    Checkpoint, Dtype, VisionDtype,
+    batch::layout::BatchLayout,
+    checkpoint::weights::tests::formats::in_every_pickle,
+    tests::golden_files::{Case, Golden, golden, goldens, run},
+    text::image_states::ImageStates,
+};
+
+/// The largest difference, relative to the largest expected number.
+fn relative_error(found: &Tensor, expected: &Tensor) -> f64 {
+    assert_eq!(found.size(), expected.size());
+    let scale = expected.abs().max().double_value(&[]);
+    (found - expected).abs().max().double_value(&[]) / scale
+}
+
+fn assert_close(what: &str, golden: &Golden, case: &Case, found: &Tensor, expected: &Tensor) {
+    let error = relative_error(found, expected);
+    assert!(error < 1e-4, "{what} of {} for {:?}: relative error {error:e}", golden.name, case.question);
+}
+
+#[test]
+fn every_stage_equals_the_reference() {
+    for golden in goldens() {
+        let mut model = golden.model(Dtype::F32);
+        for case in &golden.cases {
+            let features = model.features(&[&case.pixels]);
+            assert_close("vision output", &golden, case, &features.squeeze_dim(0), &case.image_embeds);
+
+            let layout = BatchLayout::new(&[0], [0]);
+            let batch = model.answering().questions.prepare(&[&case.input_ids]).unwrap();
+            let states = model
+                .answering()
+                .questions
+                .forward(&batch, ImageStates::of_features(&features), &layout)
+                .unwrap();
+            assert_close("question states", &golden, case, &states.squeeze_dim(0), &case.question_states);
+
+            let mut state = model.answering().decoder.start(&states, None).unwrap();
+            for (step, token) in case.generated_ids[..case.generated_ids.len() - 1].iter().enumerate() {
+                let logits = model.answering().decoder.step(&[*token], &mut state).unwrap();
+                let expected = case.step_logits.get(step as i64);
+                assert_close(
+                    &format!("logits of step {step}"),
+                    &golden,
+                    case,
+                    &logits.squeeze_dim(0),
+                    &expected,
+                );
+            }
+        }
+    }
+}
+
+#[test]
+fn every_answer_equals_the_references() {
+    for golden in goldens() {
+        let mut model = golden.model(Dtype::F32);
+        let tokenizer = golden.checkpoint.tokenizer();
+        for case in &golden.cases {
+            assert_eq!(tokenizer.encode(&case.question).unwrap(), case.input_ids, "{}", golden.name);
+            let rows = run(&mut model, &[case], Vec::new());
+            let answer = rows.sequence(0);
+            assert_eq!(answer.token_ids, case.generated_ids[1..], "{} {:?}", golden.name, case.question);
+            let error = (answer.score - case.score).abs();
+            assert!(error < 1e-3 * case.score.abs().max(1.0), "{} scored {}", case.score, answer.score);
+            assert_eq!(tokenizer.decode(&answer.token_ids), case.answer, "{}", golden.name);
+        }
+    }
+}
+
+#[test]
+fn every_file_format_gives_the_same_answers() {
+    for (_folder, files) in in_every_pickle() {
+        let checkpoint = Checkpoint::open(&files).unwrap();
+        let golden = Golden { checkpoint, ..golden("vocab_txt") };
+        let mut model = golden.model(Dtype::F32);
+        for case in &golden.cases {
+            let rows = run(&mut model, &[case], Vec::new());
+            let answer = rows.sequence(0);
+            assert_eq!(answer.token_ids, case.generated_ids[1..], "{:?} by {files:?}", case.question);
+        }
+    }
+}
+
+#[test]
+fn half_precision_runs_on_the_cpu_and_stays_near() {
+    for golden in goldens() {
+        for (dtype, limit) in [(Dtype::F16, 0.02), (Dtype::Bf16, 0.1)] {
+            let mut model = golden.model(dtype);
+            for case in &golden.cases {
+                let rows = run(&mut model, &[case], Vec::new());
+                let answer = rows.sequence(0);
+                assert!(!answer.token_ids.is_empty());
+                let features = model.features(&[&case.pixels]).squeeze_dim(0).to_kind(tch::Kind::Float);
+                let error = relative_error(&features, &case.image_embeds);
+                assert!(error < limit, "{} in {dtype}: {error}", golden.name);
+            }
+        }
+    }
+}
+
+#[test]
+fn vision_in_int8_stays_near() {
+    for golden in goldens() {
+        let mut model = golden.model_in(Dtype::F32, VisionDtype::Int8);
+        for case in &golden.cases {
+            let features = model.features(&[&case.pixels]).squeeze_dim(0);
+            let error = relative_error(&features, &case.image_embeds);
+            assert!(error > 0.0, "{}: nothing was rounded", golden.name);
+            assert!(error < 0.05, "{}: {error}", golden.name);
+        }
+    }
+}

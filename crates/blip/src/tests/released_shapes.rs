@@ -1,0 +1,101 @@
+//! Checkpoints in the shapes of the released ones, which are too large to be committed: `tools/random_checkpoint.py` writes
+//! them, `tools/reference_tasks.py` what `transformers` makes of them.
+
+use serde::Deserialize;
+use tch::Device;
+
+use crate::{
+    Architecture, CheckpointOptions, Dtype, Pixels, RowInput, RowOutput, RowTask,
+    model::Model,
+    options::LoadOptions,
+    tests::{
+        golden_files::Collected,
+        task_goldens::{Folder, inputs},
+    },
+};
+
+#[derive(Debug, Deserialize)]
+struct Case {
+    image: usize,
+    text: String,
+    #[serde(flatten)]
+    outcome: Outcome,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+enum Outcome {
+    Written { written_ids: Vec<i64>, score: f32, margin: f32 },
+    Matched { logits: [f32; 2], cosine: f32 },
+}
+
+#[derive(Deserialize)]
+struct Expected {
+    cases: Vec<Case>,
+}
+
+/// The largest differences from the reference: of the images' features, relative to the largest of them, and of scores.
+fn differences(folder: &Folder) -> [f64; 2] {
+    let checkpoint = folder.checkpoint(CheckpointOptions::default());
+    let options = LoadOptions::for_device(Device::Cpu);
+    let mut model = Model::load(&checkpoint, Device::Cpu, Dtype::F32, options).unwrap();
+    let pictures: Vec<Pixels> = ["image0.pixels", "image1.pixels"].map(|name| folder.pixels(name)).into();
+    let mut largest = [0.0f64; 2];
+    for (index, picture) in pictures.iter().enumerate() {
+        let features = model.features(&[picture]).squeeze_dim(0);
+        let expected = folder.tensor(&format!("image{index}.image_embeds"));
+        let scale = expected.abs().max().double_value(&[]);
+        largest[0] = largest[0].max((features - expected).abs().max().double_value(&[]) / scale);
+    }
+
+    let cases = folder.expected::<Expected>().cases;
+    let tokenizer = checkpoint.tokenizer();
+    let texts: Vec<Vec<i64>> = cases
+        .iter()
+        .map(|case| match checkpoint.architecture() {
+            Architecture::Captioning => tokenizer.encode_prompt(&case.text).unwrap(),
+            _ => tokenizer.encode(&case.text).unwrap(),
+        })
+        .collect();
+    let task = match checkpoint.architecture() {
+        Architecture::Retrieval => RowTask::Match,
+        _ => RowTask::GREEDY,
+    };
+    let rows: Vec<RowInput<'_>> = cases
+        .iter()
+        .zip(&texts)
+        .map(|(case, token_ids)| RowInput { image: Some(case.image), token_ids, task: &task })
+        .collect();
+    // All of them in one batch: what the reference did with each alone.
+    let mut sink = Collected { outcomes: vec![None; rows.len()], ..Collected::default() };
+    model.run(&inputs(&pictures), &rows, &mut sink).unwrap();
+    for (row, case) in cases.iter().enumerate() {
+        let output = sink.outcomes[row].clone().unwrap().unwrap().output;
+        let difference = match (&case.outcome, output) {
+            (Outcome::Written { written_ids, score, margin }, RowOutput::Generated(sequences)) => {
+                assert_eq!(&sequences[0].token_ids, written_ids, "{case:?}, the closest call {margin}");
+                (sequences[0].score - score).abs()
+            }
+            (Outcome::Matched { logits, cosine }, RowOutput::Matched(scores)) => {
+                let pairs = scores.logits.iter().zip(logits).chain([(&scores.cosine, cosine)]);
+                pairs.map(|(found, expected)| (found - expected).abs()).fold(0.0, f32::max)
+            }
+            (_, output) => panic!("{output:?} came of {case:?}"),
+        };
+        largest[1] = largest[1].max(f64::from(difference));
+    }
+    largest
+}
+
+/// `BLIP_CHECKPOINTS` names the folders, with colons between them.
+#[expect(clippy::print_stdout, reason = "the differences are what it is run for")]
+#[test]
+#[ignore = "needs checkpoints of gigabytes: see tools/reference_tasks.py"]
+fn true_size_checkpoints_do_what_the_reference_does_with_them() {
+    let folders = std::env::var("BLIP_CHECKPOINTS").expect("BLIP_CHECKPOINTS names folders");
+    for folder in folders.split(':') {
+        let [features, scores] = differences(&Folder::at(folder.into()));
+        println!("{folder}: features differ by {features:.1e} of the largest, scores by {scores:.1e}");
+        assert!(features < 1e-3 && scores < 1e-2, "{folder}");
+    }
+}

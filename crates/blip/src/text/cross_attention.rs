@@ -1,0 +1,249 @@
+//! Attention from text to a memory: the question encoder's to an image, the answer decoder's to a question.
+
+use tch::{TchError, Tensor};
+
+use crate::{
+    batch::layout::{BatchLayout, ImageGroup, KvSource},
+    error::LoadError,
+    layers::{
+        attention::{attend, merge_heads, split_heads},
+        dense::Dense,
+        layer_norm::LayerNorm,
+        linear::Linear,
+        weight_path::WeightPath,
+    },
+    text::{
+        absorbed_projection::AbsorbedProjection, hypotheses::HypothesisLayout,
+        image_states::LayerImageStates, padded_batch::PaddedBatch,
+    },
+};
+
+/// The cross-attention block of a text layer, post-norm.
+#[derive(Debug)]
+pub(crate) struct CrossAttention {
+    query: Dense,
+    /// Keys and values in one product: rows of the weight are all keys, then all values, head-major inside each.
+    key_value: Dense,
+    /// Another way to the same context, for few queries over a long memory.
+    absorbed_projection: Option<AbsorbedProjection>,
+    output: Dense,
+    norm: LayerNorm,
+    heads: i64,
+    head_dim: i64,
+}
+
+impl CrossAttention {
+    /// Loads a block of a layer; `absorbs` if it may go without keys and values where that is cheaper.
+    pub(crate) fn load(
+        path: &WeightPath<'_>,
+        hidden: i64,
+        memory_dim: i64,
+        heads: i64,
+        eps: f64,
+        absorbs: bool,
+    ) -> Result<Self, LoadError> {
+        let attention = path.at("self");
+        let key = Linear::load(&attention.at("key"), memory_dim, hidden)?;
+        let value = Linear::load(&attention.at("value"), memory_dim, hidden)?;
+        let key_value = Linear::fused(&[key, value])?;
+        Ok(Self {
+            query: Dense::load(&attention.at("query"), hidden, hidden)?,
+            absorbed_projection: absorbs.then(|| AbsorbedProjection::new(&key_value, heads)).transpose()?,
+            key_value: Dense::new(key_value)?,
+            output: Dense::load(&path.at("output.dense"), hidden, hidden)?,
+            norm: LayerNorm::load(&path.at("output.LayerNorm"), hidden, eps)?,
+            heads,
+            head_dim: hidden / heads,
+        })
+    }
+
+    /// Keys and values of a memory `[rows, positions, memory dim]`, side by side: `[rows, positions, 2 * hidden]`.
+    pub(crate) fn project(&self, memory: &Tensor) -> Result<Tensor, TchError> {
+        self.key_value.forward(memory)
+    }
+
+    /// Attends from `states` `[hypotheses, positions, hidden]` to keys and values that [`Self::project`] made; `layout` says which
+    /// hypotheses read which memory. There is no order among queries, so all hypotheses of a memory are one row of queries over it.
+    pub(crate) fn attend_projected(
+        &self,
+        states: &Tensor,
+        key_value: &Tensor,
+        mask: Option<&Tensor>,
+        layout: &HypothesisLayout,
+    ) -> Result<Tensor, TchError> {
+        let query = self.query.forward(states)?;
+        let context = match layout.groups() {
+            [only] => self.grouped_context(&query, key_value, mask, only.hypotheses)?,
+            groups => {
+                let contexts = groups.iter().map(|group| {
+                    let query =
+                        query.f_narrow(0, group.first_hypothesis, group.memories * group.hypotheses)?;
+                    let of_group = |tensor: &Tensor| tensor.f_narrow(0, group.first_memory, group.memories);
+                    let mask = mask.map(of_group).transpose()?;
+                    self.grouped_context(&query, &of_group(key_value)?, mask.as_ref(), group.hypotheses)
+                });
+                Tensor::f_cat(&contexts.collect::<Result<Vec<_>, _>>()?, 0)?
+            }
+        };
+        self.norm.forward_residual(self.output.forward(&context)?, states)
+    }
+
+    /// The context of `query` `[memories * hypotheses, positions, hidden]`, of the same shape.
+    fn grouped_context(
+        &self,
+        query: &Tensor,
+        key_value: &Tensor,
+        mask: Option<&Tensor>,
+        hypotheses: i64,
+    ) -> Result<Tensor, TchError> {
+        let (rows, positions, hidden) = query.size3()?;
+        let query = query.f_view([rows / hypotheses, hypotheses * positions, hidden])?;
+        let context = self.context(&split_heads(&query, self.heads)?, key_value, mask)?;
+        merge_heads(&context)?.f_view([rows, positions, hidden])
+    }
+
+    fn context(&self, query: &Tensor, key_value: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, TchError> {
+        let (rows, positions, _) = key_value.size3()?;
+        let key_value =
+            key_value.f_view([rows, positions, 2, self.heads, self.head_dim])?.f_permute([2, 0, 3, 1, 4])?;
+        attend(query, &key_value.f_select(0, 0)?, &key_value.f_select(0, 1)?, mask)
+    }
+
+    /// Attends from the `states` of `texts` to their images, both in the order of `layout`. Every image token is valid, so there
+    /// is no mask.
+    pub(crate) fn attend_images(
+        &self,
+        states: &Tensor,
+        texts: &PaddedBatch,
+        mut images: LayerImageStates<'_>,
+        layout: &BatchLayout,
+    ) -> Result<Tensor, TchError> {
+        let query = texts.pad(self.query.forward(states)?)?;
+        let contexts = layout
+            .groups
+            .iter()
+            .enumerate()
+            .map(|(index, group)| {
+                let source = group.of(&layout.sources).first().copied();
+                self.group_context(&query, &mut images, (index, group), source)
+            })
+            .collect::<Result<Vec<_>, _>>()?;
+        let context = texts.unpad(joined(&contexts)?)?;
+        self.norm.forward_residual(self.output.forward(&context)?, states)
+    }
+
+    fn group_context(
+        &self,
+        query: &Tensor,
+        images: &mut LayerImageStates<'_>,
+        (index, group): (usize, &ImageGroup),
+        source: Option<KvSource>,
+    ) -> Result<Tensor, TchError> {
+        let (_, longest, hidden) = query.size3()?;
+        let rows = group.images * group.questions;
+        let queries = group.questions * longest;
+        // All questions on an image as one row of queries.
+        let query = query.f_narrow(0, group.first_row, rows)?.f_view([
+            group.images,
+            queries,
+            self.heads,
+            self.head_dim,
+        ])?;
+        let by_head = query.f_transpose(1, 2)?;
+        let all_features = images.features;
+        let features = || all_features.f_narrow(0, group.first_image, group.images);
+        let context = match (source, images.places_of(index)) {
+            (Some(KvSource::Cached(_)), Some((kept, places))) => {
+                let mut first = 0;
+                let contexts = kept.read(places)?.into_iter().map(|key_value| {
+                    let images = key_value.size3()?.0;
+                    let query = by_head.f_narrow(0, first, images)?;
+                    first += images;
+                    self.context(&query, &key_value, None)
+                });
+                joined(&contexts.collect::<Result<Vec<_>, _>>()?)?
+            }
+            (Some(KvSource::ComputeAndStore(_)), Some((kept, places))) => {
+                let made = self.project(&features()?)?;
+                kept.store(places, &made)?;
+                self.context(&by_head, &made, None)?
+            }
+            _ => match &self.absorbed_projection {
+                Some(absorbed_projection)
+                    if absorbed_projection.is_cheaper(queries, all_features.size3()?.1) =>
+                {
+                    absorbed_projection.context(&query, &features()?)?.f_transpose(1, 2)?
+                }
+                _ => self.context(&by_head, &self.project(&features()?)?, None)?,
+            },
+        };
+        context.f_transpose(1, 2)?.f_reshape([rows, longest, hidden])
+    }
+
+    /// Numbers that a key and a value of one token have together.
+    pub(crate) fn key_value_width(&self) -> i64 {
+        2 * self.heads * self.head_dim
+    }
+
+    /// With so many queries over a memory of `tokens`, projecting it costs no more than absorbing the projections; where
+    /// nothing is absorbed it is always the way.
+    pub(crate) fn queries_worth_projecting(&self, tokens: i64) -> i64 {
+        self.absorbed_projection
+            .as_ref()
+            .map_or(0, |absorbed_projection| absorbed_projection.queries_worth_projecting(tokens))
+    }
+}
+
+/// `parts` one behind the other along their first dimension; a single one as it is.
+fn joined(parts: &[Tensor]) -> Result<Tensor, TchError> {
+    match parts {
+        [only] => Ok(only.shallow_clone()),
+        many => Tensor::f_cat(many, 0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::{Device, Kind};
+
+    use super::*;
+    use crate::{
+        cache::slot_pool::{SlotIndices, SlotPool},
+        tests::random_layers,
+    };
+
+    #[test]
+    fn keys_and_values_are_the_same_wherever_they_are_read() {
+        let (hidden, heads) = (64, 4);
+        let dense = |outputs| Dense::new(random_layers::linear(hidden, outputs)).unwrap();
+        let attention = CrossAttention {
+            query: dense(hidden),
+            key_value: dense(2 * hidden),
+            absorbed_projection: None,
+            output: dense(hidden),
+            norm: random_layers::norm(hidden),
+            heads,
+            head_dim: hidden / heads,
+        };
+        // Of the second size, each image's are read where they lie.
+        for tokens in [9, 2_100] {
+            let features = random_layers::tensor(&[3, tokens, hidden]);
+            let states = random_layers::tensor(&[4, 5, hidden]);
+            let texts = PaddedBatch::new(&[[0; 5].as_slice(); 4], 0, Device::Cpu, Kind::Float).unwrap();
+            let mut kept = SlotPool(random_layers::tensor(&[4, tokens, 2 * hidden]));
+            let places = |slots: &[i64]| SlotIndices::new(slots.to_vec(), Device::Cpu).unwrap();
+            kept.store(&places(&[3, 0, 2]), &attention.project(&features).unwrap()).unwrap();
+            // Two images have a question each, the third has two.
+            let of_groups = [[3, 0].as_slice(), &[2]].map(|slots| Some(places(slots)));
+            let attend = |sources: [KvSource; 3], kept| {
+                let layout = BatchLayout::with_sources(&[0, 1, 2, 2], 0..4, |_| sources.to_vec());
+                let images = LayerImageStates { features: &features, key_values: kept };
+                attention.attend_images(&states, &texts, images, &layout).unwrap()
+            };
+            let made = attend([KvSource::Compute; 3], None);
+            let read = attend([3, 0, 2].map(KvSource::Cached), Some((kept, of_groups.as_slice())));
+            let difference = (made - read).abs().max().double_value(&[]);
+            assert!(difference < 1e-4, "{tokens} tokens: {difference}");
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! The question encoder: BERT with cross-attention to the image (`text_encoder` of the reference).
+
+use tch::{Device, Kind, TchError, Tensor};
+
+use crate::{
+    batch::layout::BatchLayout,
+    cache::key_value_shape::KeyValueShape,
+    checkpoint::config::BlipConfig,
+    error::LoadError,
+    layers::{text_embeddings::TextEmbeddings, weight_path::WeightPath},
+    text::{image_states::ImageStates, layer::TextLayer, padded_batch::PaddedBatch},
+};
+
+#[derive(Debug)]
+pub(crate) struct TextEncoder {
+    embeddings: TextEmbeddings,
+    layers: Vec<TextLayer>,
+    pad_token_id: i64,
+    device: Device,
+    kind: Kind,
+}
+
+impl TextEncoder {
+    pub(crate) fn load(
+        root: &WeightPath<'_>,
+        config: &BlipConfig,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Self, LoadError> {
+        let path = root.at("text_encoder");
+        let text = &config.text;
+        let layers = (0..text.num_hidden_layers)
+            .map(|index| {
+                TextLayer::load(
+                    &path.at(format_args!("encoder.layer.{index}")),
+                    text,
+                    config.vision.hidden_size,
+                    // On CUDA one large product beats several that are wide: docs/decisions/cross-attention.md.
+                    !device.is_cuda(),
+                )
+            })
+            .collect::<Result<_, _>>()?;
+        let embeddings = TextEmbeddings::load(&path, text)?;
+        Ok(Self { embeddings, layers, pad_token_id: text.pad_token_id, device, kind })
+    }
+
+    /// Brings questions, given as token ids, to the device.
+    pub(crate) fn prepare(&self, questions: &[&[i64]]) -> Result<PaddedBatch, TchError> {
+        PaddedBatch::new(questions, self.pad_token_id, self.device, self.kind)
+    }
+
+    /// What keys and values its layers make of an image of `tokens`, and how many queries over it are worth making them for.
+    pub(crate) fn key_values(&self, tokens: i64) -> Option<(KeyValueShape, i64)> {
+        let attention = &self.layers.first()?.cross_attention;
+        let shape =
+            KeyValueShape { layers: self.layers.len() as i64, tokens, width: attention.key_value_width() };
+        Some((shape, attention.queries_worth_projecting(tokens)))
+    }
+
+    /// Encodes questions against `images`, both in the order of `layout`; returns `[rows, longest, hidden]`.
+    pub(crate) fn forward(
+        &self,
+        batch: &PaddedBatch,
+        images: ImageStates<'_>,
+        layout: &BatchLayout,
+    ) -> Result<Tensor, TchError> {
+        let mut states = self.embed(batch)?;
+        for (index, layer) in self.layers.iter().enumerate() {
+            states = layer.forward_with_images(&states, batch, images.layer(index)?, layout)?;
+        }
+        batch.pad(states)
+    }
+
+    /// Encodes texts that are about no image; returns `[rows, longest, hidden]`.
+    pub(crate) fn forward_alone(&self, batch: &PaddedBatch) -> Result<Tensor, TchError> {
+        let mut states = self.embed(batch)?;
+        for layer in &self.layers {
+            states = layer.forward_alone(&states, batch)?;
+        }
+        batch.pad(states)
+    }
+
+    /// The first layer's input: `[tokens, hidden]` if `batch` does without padding, otherwise `[rows, longest, hidden]`.
+    fn embed(&self, batch: &PaddedBatch) -> Result<Tensor, TchError> {
+        match &batch.unpadding {
+            Some(unpadding) => {
+                self.embeddings.forward_at(&unpadding.unpad(&batch.ids)?, &unpadding.positions)
+            }
+            None => self.embeddings.forward(&batch.ids, 0),
+        }
+    }
+}

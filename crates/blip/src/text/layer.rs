@@ -1,0 +1,157 @@
+//! A layer of the question encoder and of the answer decoder: self-attention, cross-attention, feed-forward, each
+//! with a residual and a norm after it (`BlipTextLayer` of the reference).
+
+use tch::{TchError, Tensor};
+
+use crate::{
+    batch::layout::BatchLayout,
+    checkpoint::config::text::TextConfig,
+    error::LoadError,
+    layers::{
+        attention::{attend, merge_heads},
+        dense::{Dense, FeedForward},
+        layer_norm::LayerNorm,
+        linear::Linear,
+        weight_path::WeightPath,
+    },
+    text::{
+        cross_attention::CrossAttention, hypotheses::HypothesisLayout, image_states::LayerImageStates,
+        padded_batch::PaddedBatch, self_attention_cache::SelfAttentionCache,
+    },
+};
+
+#[derive(Debug)]
+pub(crate) struct TextLayer {
+    self_attention: SelfAttention,
+    pub(crate) cross_attention: CrossAttention,
+    feed_forward: FeedForward,
+    norm: LayerNorm,
+}
+
+impl TextLayer {
+    /// Loads `encoder.layer.N.*`; `memory_dim` is the width of what cross-attention reads, which `absorbs` if it may go without
+    /// keys and values where that is cheaper.
+    pub(crate) fn load(
+        path: &WeightPath<'_>,
+        config: &TextConfig,
+        memory_dim: i64,
+        absorbs: bool,
+    ) -> Result<Self, LoadError> {
+        let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
+        let heads = config.num_attention_heads();
+        Ok(Self {
+            self_attention: SelfAttention::load(&path.at("attention"), hidden, heads, eps)?,
+            cross_attention: CrossAttention::load(
+                &path.at("crossattention"),
+                hidden,
+                memory_dim,
+                heads,
+                eps,
+                absorbs,
+            )?,
+            feed_forward: FeedForward {
+                up: Dense::load(&path.at("intermediate.dense"), hidden, inner)?,
+                down: Dense::load(&path.at("output.dense"), inner, hidden)?,
+            },
+            norm: LayerNorm::load(&path.at("output.LayerNorm"), hidden, eps)?,
+        })
+    }
+
+    /// Whole questions at a time, both directions visible: `states` `[tokens, hidden]` where `texts` does without padding,
+    /// otherwise `[rows, longest, hidden]` with padding hidden.
+    pub(crate) fn forward_with_images(
+        &self,
+        states: &Tensor,
+        texts: &PaddedBatch,
+        images: LayerImageStates<'_>,
+        layout: &BatchLayout,
+    ) -> Result<Tensor, TchError> {
+        let states = self.self_attention.forward(states, texts)?;
+        let states = self.cross_attention.attend_images(&states, texts, images, layout)?;
+        self.finish(&states)
+    }
+
+    /// As [`Self::forward_with_images`], without an image: there is no cross-attention then.
+    pub(crate) fn forward_alone(&self, states: &Tensor, texts: &PaddedBatch) -> Result<Tensor, TchError> {
+        self.finish(&self.self_attention.forward(states, texts)?)
+    }
+
+    /// One token a row, `states` `[rows, 1, hidden]`: what it makes of itself and the tokens before it, which are in `cache`, where
+    /// it is added. [`Self::finish_step`] is the rest.
+    pub(crate) fn attend_to_cache(
+        &self,
+        states: &Tensor,
+        cache: &mut SelfAttentionCache,
+    ) -> Result<Tensor, TchError> {
+        self.self_attention.forward_step(states, cache)
+    }
+
+    /// One token a row, behind [`Self::attend_to_cache`]; `layout` says which row reads which of the memories in `question`.
+    pub(crate) fn finish_step(
+        &self,
+        states: &Tensor,
+        question: &Tensor,
+        padding: Option<&Tensor>,
+        layout: &HypothesisLayout,
+    ) -> Result<Tensor, TchError> {
+        self.finish(&self.cross_attention.attend_projected(states, question, padding, layout)?)
+    }
+
+    fn finish(&self, states: &Tensor) -> Result<Tensor, TchError> {
+        self.norm.forward_residual(self.feed_forward.forward(states)?, states)
+    }
+}
+
+#[derive(Debug)]
+struct SelfAttention {
+    /// Queries, keys and values in one product, head-major inside each.
+    qkv: Dense,
+    output: Dense,
+    norm: LayerNorm,
+    heads: i64,
+}
+
+impl SelfAttention {
+    fn load(path: &WeightPath<'_>, hidden: i64, heads: i64, eps: f64) -> Result<Self, LoadError> {
+        let attention = path.at("self");
+        let parts = ["query", "key", "value"].map(|part| Linear::load(&attention.at(part), hidden, hidden));
+        let [query, key, value] = parts;
+        Ok(Self {
+            qkv: Dense::new(Linear::fused(&[query?, key?, value?])?)?,
+            output: Dense::load(&path.at("output.dense"), hidden, hidden)?,
+            norm: LayerNorm::load(&path.at("output.LayerNorm"), hidden, eps)?,
+            heads,
+        })
+    }
+
+    /// Queries, keys and values, `[3, rows, heads, positions, head dim]`, of `qkv` `[rows, positions, 3 * hidden]`.
+    fn by_head(&self, qkv: &Tensor) -> Result<Tensor, TchError> {
+        let (rows, positions, width) = qkv.size3()?;
+        qkv.f_view([rows, positions, 3, self.heads, width / 3 / self.heads])?.f_permute([2, 0, 3, 1, 4])
+    }
+
+    fn forward(&self, states: &Tensor, texts: &PaddedBatch) -> Result<Tensor, TchError> {
+        let qkv = self.by_head(&texts.pad(self.qkv.forward(states)?)?)?;
+        let padding = texts.padding.as_ref();
+        let context = attend(&qkv.f_select(0, 0)?, &qkv.f_select(0, 1)?, &qkv.f_select(0, 2)?, padding)?;
+        self.finish(&texts.unpad(merge_heads(&context)?)?, states)
+    }
+
+    fn forward_step(&self, states: &Tensor, cache: &mut SelfAttentionCache) -> Result<Tensor, TchError> {
+        let qkv = self.by_head(&self.qkv.forward(states)?)?;
+        let is_first = cache.is_empty();
+        let (key_value, visible) = cache.append(qkv.f_narrow(0, 1, 2)?)?;
+        let (key, value) = (key_value.f_select(0, 0)?, key_value.f_select(0, 1)?);
+        let context = match is_first {
+            // What sees only itself reads itself: the softmax of one score is 1.
+            true => value,
+            false => attend(&qkv.f_select(0, 0)?, &key, &value, visible)?,
+        };
+        self.finish(&merge_heads(&context)?, states)
+    }
+
+    /// `context` with its heads merged.
+    fn finish(&self, context: &Tensor, states: &Tensor) -> Result<Tensor, TchError> {
+        self.norm.forward_residual(self.output.forward(context)?, states)
+    }
+}

@@ -1,0 +1,11 @@
+//! Text encoder layers on LibTorch: self-attention, cross-attention to images, and the hypotheses of a row.
+
+pub(crate) mod encoder;
+pub(crate) mod encoder_states;
+pub(crate) mod layer;
+pub(crate) mod cross_attention;
+pub(crate) mod absorbed_projection;
+pub(crate) mod hypotheses;
+pub(crate) mod image_states;
+pub(crate) mod padded_batch;
+pub(crate) mod self_attention_cache;

@@ -1,0 +1,180 @@
+//! Questions of unequal lengths on the device: padded where attention wants rectangles, without padding everywhere else.
+
+use tch::{Device, Kind, TchError, Tensor};
+
+use crate::{device::transfer::to_device, layers::attention::padding_mask};
+
+/// Padding stays where taking it out saves less than this part of the places, 1 in so many: it takes copies of what attention
+/// reads and writes (docs/decisions/padding.md).
+const PADDING_LEFT_IN: usize = 16;
+
+/// Without padding, the number of tokens is rounded up to a multiple of this: oneDNN compiles kernels for each number of rows
+/// that it meets, and keeps a bounded number of them.
+const TOKENS_STEP: usize = 32;
+
+/// Questions, given as token ids.
+#[derive(Debug)]
+pub(crate) struct PaddedBatch {
+    /// Token ids, `[rows, longest]`, shorter questions padded.
+    pub(crate) ids: Tensor,
+    /// `[rows, 1, 1, longest]`, or `None` if all rows are of one length.
+    pub(crate) padding: Option<Tensor>,
+    /// How to do without padding, if that is worth while.
+    pub(crate) unpadding: Option<Unpadding>,
+}
+
+impl PaddedBatch {
+    /// Brings `questions` to the device.
+    pub(crate) fn new(
+        questions: &[&[i64]],
+        pad_token_id: i64,
+        device: Device,
+        kind: Kind,
+    ) -> Result<Self, TchError> {
+        let lengths: Vec<i64> = questions.iter().map(|ids| ids.len() as i64).collect();
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let padded: Vec<i64> = questions
+            .iter()
+            .flat_map(|ids| {
+                let padding = longest as usize - ids.len();
+                ids.iter().copied().chain(std::iter::repeat_n(pad_token_id, padding))
+            })
+            .collect();
+        let tokens = computed_tokens(questions.iter().map(|ids| ids.len()).sum());
+        // On CUDA it was not measured; small batches are bound by launches there, of which this makes more.
+        let unpads = device == Device::Cpu
+            // Padding is of its own question, so there has to be a token in each.
+            && !lengths.contains(&0)
+            && padded.len().saturating_sub(tokens) * PADDING_LEFT_IN >= padded.len().max(1);
+        Ok(Self {
+            ids: to_device(&padded, device)?.f_view([questions.len() as i64, longest])?,
+            padding: padding_mask(&lengths, device, kind)?,
+            unpadding: unpads.then(|| Unpadding::new(&lengths, device)).transpose()?,
+        })
+    }
+
+    /// For attention: one row a question, `[rows, longest, width]`, of `states` with one row a token, `[tokens, width]`, if
+    /// there is no padding in them.
+    pub(crate) fn pad(&self, states: Tensor) -> Result<Tensor, TchError> {
+        match &self.unpadding {
+            Some(unpadding) => unpadding.pad(&states),
+            None => Ok(states),
+        }
+    }
+
+    /// The other way round; what stands in padding is lost.
+    pub(crate) fn unpad(&self, states: Tensor) -> Result<Tensor, TchError> {
+        match &self.unpadding {
+            Some(unpadding) => unpadding.unpad(&states),
+            None => Ok(states),
+        }
+    }
+}
+
+/// The rows that are computed for so many tokens.
+fn computed_tokens(tokens: usize) -> usize {
+    tokens.next_multiple_of(TOKENS_STEP)
+}
+
+/// Where each token of questions of unequal lengths lies, padded and not.
+#[derive(Debug)]
+pub(crate) struct Unpadding {
+    /// `[tokens]` of i64: each token's position in its question. Here and below, `tokens` is rounded up: the first token stands
+    /// in for those that there are not, and nobody reads what becomes of them.
+    pub(crate) positions: Tensor,
+    /// `[tokens]` of i64: each token's place among `rows * longest`.
+    places: Tensor,
+    /// `[rows * longest]` of i64: which token stands in a place; in padding one of the same question, which nobody sees.
+    tokens: Tensor,
+    rows: i64,
+    longest: i64,
+}
+
+impl Unpadding {
+    fn new(lengths: &[i64], device: Device) -> Result<Self, TchError> {
+        let longest = lengths.iter().copied().max().unwrap_or(0);
+        let (mut positions, mut places, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
+        for (row, &length) in (0..).zip(lengths) {
+            let first = positions.len() as i64;
+            positions.extend(0..length);
+            places.extend((0..length).map(|position| row * longest + position));
+            tokens.extend((0..longest).map(|position| first + position.min(length - 1)));
+        }
+        let computed = computed_tokens(places.len());
+        positions.resize(computed, 0);
+        places.resize(computed, 0);
+        Ok(Self {
+            positions: to_device(&positions, device)?,
+            places: to_device(&places, device)?,
+            tokens: to_device(&tokens, device)?,
+            rows: lengths.len() as i64,
+            longest,
+        })
+    }
+
+    /// `[tokens, width]` to `[rows, longest, width]`.
+    fn pad(&self, states: &Tensor) -> Result<Tensor, TchError> {
+        states.f_index_select(0, &self.tokens)?.f_view([self.rows, self.longest, -1])
+    }
+
+    /// `[rows, longest, ..]` to `[tokens, ..]`.
+    pub(crate) fn unpad(&self, states: &Tensor) -> Result<Tensor, TchError> {
+        states.f_flatten(0, 1)?.f_index_select(0, &self.places)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn batch(lengths: &[usize]) -> PaddedBatch {
+        let ids: Vec<Vec<i64>> = (1..).zip(lengths).map(|(id, &length)| vec![id; length]).collect();
+        let ids: Vec<&[i64]> = ids.iter().map(Vec::as_slice).collect();
+        PaddedBatch::new(&ids, 0, Device::Cpu, Kind::Float).unwrap()
+    }
+
+    proptest! {
+        #[test]
+        fn every_token_comes_back_to_its_place(lengths in prop::collection::vec(1usize..40, 1..40)) {
+            let batch = batch(&lengths);
+            let longest = *lengths.iter().max().unwrap();
+            let places = Tensor::arange((lengths.len() * longest) as i64, (Kind::Int64, Device::Cpu))
+                .view([lengths.len() as i64, longest as i64, 1]);
+            let there_and_back = batch.pad(batch.unpad(places.shallow_clone()).unwrap()).unwrap();
+            prop_assert_eq!(there_and_back.size(), places.size());
+            for (row, &length) in (0..).zip(&lengths) {
+                let of_row = |tensor: &Tensor| tensor.get(row).narrow(0, 0, length as i64);
+                prop_assert_eq!(of_row(&there_and_back), of_row(&places));
+                let seen = there_and_back.get(row).int64_value(&[longest as i64 - 1, 0]);
+                prop_assert_eq!(seen / longest as i64, row, "padding is of its own question");
+            }
+        }
+
+        #[test]
+        fn without_padding_there_are_fewer_tokens_and_each_has_its_position(
+            lengths in prop::collection::vec(1usize..40, 1..40),
+        ) {
+            let batch = batch(&lengths);
+            let padded = batch.ids.numel();
+            if let Some(unpadding) = &batch.unpadding {
+                let ids = Vec::<i64>::try_from(unpadding.unpad(&batch.ids).unwrap()).unwrap();
+                let positions = Vec::<i64>::try_from(&unpadding.positions).unwrap();
+                let expected = (1i64..).zip(&lengths).flat_map(|(id, &length)| (0..length as i64).map(move |at| (id, at)));
+                let expected: Vec<(i64, i64)> = expected.collect();
+                prop_assert!(ids.len() < padded && ids.len() == positions.len());
+                let found: Vec<(i64, i64)> = ids.into_iter().zip(positions).collect();
+                prop_assert_eq!(&found[..expected.len()], expected);
+            }
+        }
+    }
+
+    #[test]
+    fn padding_is_taken_out_where_there_is_enough_of_it() {
+        assert!(batch(&[8; 20]).unpadding.is_none());
+        assert!(batch(&[4, 40, 3, 5]).unpadding.is_some());
+        assert!(batch(&[]).unpadding.is_none());
+        assert!(batch(&[0, 40, 3]).unpadding.is_none());
+    }
+}

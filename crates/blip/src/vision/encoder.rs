@@ -1,0 +1,168 @@
+//! The image encoder: a vision transformer with pre-norm layers (`BlipVisionModel` of the reference).
+
+use tch::{Kind, TchError, Tensor};
+
+use crate::{
+    checkpoint::config::vision::VisionConfig,
+    device::transfer::to_device,
+    dtype::VisionDtype,
+    error::LoadError,
+    layers::{
+        attention::{attend, merge_heads},
+        dense::{Dense, FeedForward},
+        int8_linear::Int8Linear,
+        layer_norm::LayerNorm,
+        linear::Linear,
+        position_embeddings,
+        weight_path::WeightPath,
+    },
+};
+
+/// Pixels in, one state for each patch and one for the class token out.
+#[derive(Debug)]
+pub(crate) struct VisionEncoder {
+    patch: Dense,
+    /// `[1, 1, hidden]`: the class embedding with its position's embedding added.
+    class_state: Tensor,
+    /// `[1, patches, hidden]`.
+    positions: Tensor,
+    first_norm: LayerNorm,
+    layers: Vec<VisionLayer>,
+    grid: i64,
+    patch_size: i64,
+    /// `[3]` in f32: `pixel * scale + offset` is the normalised value.
+    scale: Tensor,
+    offset: Tensor,
+    kind: Kind,
+}
+
+impl VisionEncoder {
+    /// Loads `vision_model.*`. `scale` and `offset` normalise 8-bit pixels, per channel; the layers' products are
+    /// computed in `dtype`.
+    pub(crate) fn load(
+        root: &WeightPath<'_>,
+        config: &VisionConfig,
+        scale: [f32; 3],
+        offset: [f32; 3],
+        kind: Kind,
+        dtype: VisionDtype,
+    ) -> Result<Self, LoadError> {
+        let path = root.at("vision_model");
+        let (hidden, patch_size) = (config.hidden_size, config.patch_size);
+        let embeddings = path.at("embeddings");
+        let patch = Dense::new(Linear::load_patches(&embeddings.at("patch_embedding"), patch_size, hidden)?)?;
+        let tokens = config.tokens();
+        let positions = position_embeddings::load(&embeddings, config)?;
+        let class_embedding = embeddings.tensor("class_embedding", &[1, 1, hidden])?;
+        let layer = |index| path.at(format_args!("encoder.layers.{index}"));
+        let norm_before = |index| {
+            let place = match index {
+                last if last == config.num_hidden_layers => path.at("post_layernorm"),
+                index => layer(index).at("layer_norm1"),
+            };
+            LayerNorm::load(&place, hidden, config.layer_norm_eps)
+        };
+        let layers = (0..config.num_hidden_layers)
+            .map(|index| VisionLayer::load(&layer(index), norm_before(index + 1)?, config, dtype))
+            .collect::<Result<_, _>>()?;
+        let device = positions.device();
+        Ok(Self {
+            patch,
+            class_state: class_embedding.f_add(&positions.f_narrow(1, 0, 1)?)?,
+            positions: positions.f_narrow(1, 1, tokens - 1)?.f_contiguous()?,
+            first_norm: norm_before(0)?,
+            layers,
+            grid: config.grid(),
+            patch_size,
+            scale: to_device(&scale, device)?,
+            offset: to_device(&offset, device)?,
+            kind,
+        })
+    }
+
+    /// `[images, height, width, 3]` of u8 on the model's device to `[images, tokens, hidden]`.
+    pub(crate) fn forward(&self, pixels: &Tensor) -> Result<Tensor, TchError> {
+        let (images, ..) = pixels.size4()?;
+        let patches = self.patch.forward(&self.patches(pixels, images)?)?;
+        let patches = patches.f_add(&self.positions)?;
+        let class_state = self.class_state.f_expand([images, 1, -1], false)?;
+        let mut states = Tensor::f_cat(&[class_state, patches], 1)?;
+        let mut normed = self.first_norm.forward(&states)?;
+        for layer in &self.layers {
+            normed = layer.forward(&mut states, normed)?;
+        }
+        Ok(normed)
+    }
+
+    /// Normalised pixels, one row a patch in the convolution's order (channel, y, x):
+    /// `[images, patches, 3 * patch * patch]`.
+    fn patches(&self, pixels: &Tensor, images: i64) -> Result<Tensor, TchError> {
+        let (grid, patch) = (self.grid, self.patch_size);
+        let mut normal = pixels.f_to_kind(Kind::Float)?;
+        let normal = normal.f_mul_(&self.scale)?.f_add_(&self.offset)?.f_to_kind(self.kind)?;
+        normal.f_view([images, grid, patch, grid, patch, 3])?.f_permute([0, 1, 3, 5, 2, 4])?.f_reshape([
+            images,
+            grid * grid,
+            3 * patch * patch,
+        ])
+    }
+}
+
+/// A layer, and the norm behind it: so each sum is normalised where it is made.
+#[derive(Debug)]
+struct VisionLayer {
+    /// Rows of the weight: all queries, all keys, all values, head-major inside each.
+    qkv: Dense,
+    projection: Dense,
+    middle_norm: LayerNorm,
+    feed_forward: FeedForward,
+    /// The next layer's first norm, or the encoder's last.
+    next_norm: LayerNorm,
+    heads: i64,
+}
+
+impl VisionLayer {
+    fn load(
+        path: &WeightPath<'_>,
+        next_norm: LayerNorm,
+        config: &VisionConfig,
+        dtype: VisionDtype,
+    ) -> Result<Self, LoadError> {
+        let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
+        let dense = |name: &str, inputs: i64, outputs: i64| -> Result<Dense, LoadError> {
+            let linear = Linear::load(&path.at(name), inputs, outputs)?;
+            Ok(match dtype {
+                VisionDtype::AsModel => Dense::new(linear)?,
+                VisionDtype::Int8 => Dense::Int8(Int8Linear::new(&linear)?),
+            })
+        };
+        Ok(Self {
+            qkv: dense("self_attn.qkv", hidden, 3 * hidden)?,
+            projection: dense("self_attn.projection", hidden, hidden)?,
+            middle_norm: LayerNorm::load(&path.at("layer_norm2"), hidden, eps)?,
+            feed_forward: FeedForward {
+                up: dense("mlp.fc1", hidden, inner)?,
+                down: dense("mlp.fc2", inner, hidden)?,
+            },
+            next_norm,
+            heads: config.num_attention_heads,
+        })
+    }
+
+    /// Adds both sublayers to `states` `[images, tokens, hidden]`, whose norm is `normed`; returns the norm of what they are then.
+    fn forward(&self, states: &mut Tensor, normed: Tensor) -> Result<Tensor, TchError> {
+        let normed = self.middle_norm.add_then_norm(states, &self.attend(normed)?)?;
+        self.next_norm.add_then_norm(states, &self.feed_forward.forward(&normed)?)
+    }
+
+    fn attend(&self, normed: Tensor) -> Result<Tensor, TchError> {
+        let (images, tokens, hidden) = normed.size3()?;
+        let qkv = self.qkv.forward(&normed)?;
+        // Its memory is free for what follows.
+        drop(normed);
+        let qkv =
+            qkv.f_view([images, tokens, 3, self.heads, hidden / self.heads])?.f_permute([2, 0, 3, 1, 4])?;
+        let context = attend(&qkv.f_select(0, 0)?, &qkv.f_select(0, 1)?, &qkv.f_select(0, 2)?, None)?;
+        self.projection.forward(&merge_heads(&context)?)
+    }
+}

@@ -1,0 +1,4 @@
+//! The vision encoder on LibTorch, and the transfer of pixels to its device.
+
+pub(crate) mod encoder;
+pub(crate) mod pixel_uploader;
