@@ -1,6 +1,6 @@
 //! What the question encoder reads of a batch's images: keys and values, cached or computed.
 
-use cpu_kernels::{After, Heads, Linear, Rows};
+use cpu_kernels::{Epilogue, Heads, CpuLinear, MatrixRows};
 use tch::TchError;
 
 use crate::{
@@ -34,7 +34,7 @@ impl<'a> CpuImageStates<'a> {
         &'b mut self,
         (place, source): (usize, KvSource),
         layer: usize,
-        key_value: &Linear,
+        key_value: &CpuLinear,
         heads: Heads,
         [wide, packed]: [&'b mut Buffer; 2],
     ) -> Result<&'b [f32], TchError> {
@@ -45,9 +45,9 @@ impl<'a> CpuImageStates<'a> {
             KvSource::Compute => packed.take(heads.packed_len(tokens)),
         };
         let made = wide.take(tokens * key_value.outputs());
-        key_value.forward(self.features.numbers(place)?, made, After::Nothing);
-        let rows = Rows { numbers: made, stride: key_value.outputs() };
-        heads.pack(rows, rows.from(heads.width()), tokens, packed);
+        key_value.forward(self.features.numbers(place)?, made, Epilogue::Store);
+        let rows = MatrixRows { data: made, stride: key_value.outputs() };
+        heads.pack(rows, rows.skip_columns(heads.width()), tokens, packed);
         Ok(packed)
     }
 }

@@ -1,6 +1,6 @@
 //! Weights on their way from a checkpoint to the kernels' layouts.
 
-use cpu_kernels::{LayerNorm, Linear};
+use cpu_kernels::{CpuLayerNorm, CpuLinear};
 use tch::{Kind, TchError, Tensor};
 
 use crate::{
@@ -9,15 +9,15 @@ use crate::{
 };
 
 /// A layer's weights, laid out.
-pub(super) fn linear(layer: &linear::Linear) -> Result<Linear, LoadError> {
+pub(super) fn linear(layer: &linear::Linear) -> Result<CpuLinear, LoadError> {
     let inputs = layer.weight.size2()?.1;
     let (weight, bias) = (copied(&layer.weight)?, copied(&layer.bias)?);
-    let linear = Linear::new(&weight, &bias, usize::try_from(inputs).unwrap_or(0));
+    let linear = CpuLinear::new(&weight, &bias, usize::try_from(inputs).unwrap_or(0));
     linear.ok_or_else(|| TchError::Shape(format!("no layer can have weights {:?}", layer.weight)).into())
 }
 
 /// Loads `weight` `[out, in]` and `bias` `[out]` below `path`.
-pub(super) fn load_linear(path: &WeightPath<'_>, inputs: i64, outputs: i64) -> Result<Linear, LoadError> {
+pub(super) fn load_linear(path: &WeightPath<'_>, inputs: i64, outputs: i64) -> Result<CpuLinear, LoadError> {
     linear(&linear::Linear::load(path, inputs, outputs)?)
 }
 
@@ -27,15 +27,15 @@ pub(super) fn load_fused<const PARTS: usize>(
     names: [&str; PARTS],
     inputs: i64,
     outputs: i64,
-) -> Result<Linear, LoadError> {
+) -> Result<CpuLinear, LoadError> {
     let parts = names.into_iter().map(|name| linear::Linear::load(&path.at(name), inputs, outputs));
     linear(&linear::Linear::fused(&parts.collect::<Result<Vec<_>, _>>()?)?)
 }
 
 /// Loads `weight` and `bias`, both `[size]`, below `path`.
-pub(super) fn load_norm(path: &WeightPath<'_>, size: i64, eps: f64) -> Result<LayerNorm, LoadError> {
+pub(super) fn load_norm(path: &WeightPath<'_>, size: i64, eps: f64) -> Result<CpuLayerNorm, LoadError> {
     let part = |name| -> Result<Vec<f32>, LoadError> { Ok(copied(&path.tensor(name, &[size])?)?) };
-    Ok(LayerNorm::new(part("weight")?, part("bias")?, eps as f32))
+    Ok(CpuLayerNorm::new(part("weight")?, part("bias")?, eps as f32))
 }
 
 /// A tensor's numbers.

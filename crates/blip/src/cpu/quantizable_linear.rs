@@ -1,6 +1,6 @@
 //! A linear layer in the number format that is wanted.
 
-use cpu_kernels::{After, Int8Linear, Int8Scratch, Linear};
+use cpu_kernels::{Epilogue, CpuInt8Linear, Int8Scratch, CpuLinear};
 use tch::TchError;
 
 use crate::{
@@ -13,9 +13,9 @@ use crate::{
 /// `x W^T + b`.
 #[derive(Debug)]
 pub(super) enum QuantizableLinear {
-    F32(Linear),
+    F32(CpuLinear),
     /// Inputs and weights are rounded to 8 bits on the way.
-    Int8(Int8Linear),
+    Int8(CpuInt8Linear),
 }
 
 impl QuantizableLinear {
@@ -23,7 +23,7 @@ impl QuantizableLinear {
     pub(super) fn is_supported(dtype: VisionDtype) -> bool {
         match dtype {
             VisionDtype::AsModel => true,
-            VisionDtype::Int8 => Int8Linear::is_supported(),
+            VisionDtype::Int8 => CpuInt8Linear::is_supported(),
         }
     }
 
@@ -38,7 +38,7 @@ impl QuantizableLinear {
         Ok(match dtype {
             VisionDtype::AsModel => Self::F32(linear(&layer)?),
             VisionDtype::Int8 => {
-                let rounded = Int8Linear::new(&copied(&layer.weight)?, &copied(&layer.bias)?, size(inputs));
+                let rounded = CpuInt8Linear::new(&copied(&layer.weight)?, &copied(&layer.bias)?, size(inputs));
                 let impossible = || TchError::Shape(format!("no weights {:?} in int8", layer.weight));
                 Self::Int8(rounded.ok_or_else(impossible)?)
             }
@@ -54,7 +54,7 @@ impl QuantizableLinear {
     }
 
     /// `input` `[rows, in]` to `out` `[rows, out]`; `scratch` is for the rounded input.
-    pub(super) fn forward(&self, input: &[f32], out: &mut [f32], after: After, scratch: &mut Int8Scratch) {
+    pub(super) fn forward(&self, input: &[f32], out: &mut [f32], after: Epilogue, scratch: &mut Int8Scratch) {
         match self {
             Self::F32(linear) => linear.forward(input, out, after),
             Self::Int8(linear) => linear.forward(input, out, after, scratch),

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, ops::Range};
 
-use cpu_kernels::{After, Heads, LayerNorm, Linear, Rows, attend_one, log_sum_exp};
+use cpu_kernels::{Epilogue, Heads, CpuLayerNorm, CpuLinear, MatrixRows, attend_single_query, log_sum_exp};
 
 use crate::{
     checkpoint::{config::BlipConfig, weights::tensor_names::HEAD},
@@ -21,9 +21,9 @@ use crate::{
 pub(crate) struct CpuTextDecoder {
     embeddings: CpuTextEmbeddings,
     layers: Vec<CpuTextLayer>,
-    transform: Linear,
-    transform_norm: LayerNorm,
-    vocabulary: Linear,
+    transform: CpuLinear,
+    transform_norm: CpuLayerNorm,
+    vocabulary: CpuLinear,
     heads: Heads,
     buffers: RefCell<(Buffers, [Buffer; 3])>,
     pool: BufferPool,
@@ -80,7 +80,7 @@ impl CpuTextDecoder {
         let tokens = states.places.last().map_or(0, |place| place.end);
         let questions = self.layers.iter().map(|layer| {
             let mut key_values = self.pool.take(tokens * layer.key_value.outputs());
-            layer.key_value.forward(&states.states, &mut key_values, After::Nothing);
+            layer.key_value.forward(&states.states, &mut key_values, Epilogue::Store);
             key_values
         });
         let questions = questions.collect();
@@ -106,30 +106,30 @@ impl CpuTextDecoder {
             let Buffers { wide, context, scores, .. } = &mut *buffers;
             let context = context.take(rows * hidden);
             let qkv = wide.take(rows * 3 * hidden);
-            layer.qkv.forward(states, qkv, After::Nothing);
+            layer.qkv.forward(states, qkv, Epilogue::Store);
             let of_rows = state.rows.iter_mut().zip(qkv.chunks_exact(3 * hidden));
             for ((row, qkv), context) in of_rows.zip(context.chunks_exact_mut(hidden)) {
                 let (query, key_value) = qkv.split_at(hidden);
                 let Some(self_attention) = row.self_attention.get_mut(number) else { continue };
                 self_attention.extend_from_slice(key_value);
-                let self_attention = Rows { numbers: self_attention, stride: 2 * hidden };
-                attend_one(self.heads, query, self_attention, context, scores);
+                let self_attention = MatrixRows { data: self_attention, stride: 2 * hidden };
+                attend_single_query(self.heads, query, self_attention, context, scores);
             }
             layer.finish_self_attention(context, states);
-            layer.query.forward(states, queries, After::Nothing);
+            layer.query.forward(states, queries, Epilogue::Store);
             let of_rows = state.rows.iter().zip(queries.chunks_exact(hidden));
             for ((row, query), context) in of_rows.zip(context.chunks_exact_mut(hidden)) {
                 let Range { start, end } = row.question;
                 let numbers = questions.get(2 * hidden * start..2 * hidden * end).unwrap_or_default();
-                attend_one(self.heads, query, Rows { numbers, stride: 2 * hidden }, context, scores);
+                attend_single_query(self.heads, query, MatrixRows { data: numbers, stride: 2 * hidden }, context, scores);
             }
             layer.finish(context, states, wide);
         }
         let normed = buffers.normed.take(rows * hidden);
-        self.transform.forward(states, normed, After::Gelu);
+        self.transform.forward(states, normed, Epilogue::Gelu);
         self.transform_norm.forward_in_place(normed);
         let logits = logits.take(rows * self.vocabulary.outputs());
-        self.vocabulary.forward(normed, logits, After::Nothing);
+        self.vocabulary.forward(normed, logits, Epilogue::Store);
         logits.chunks_exact(self.vocabulary.outputs()).map(argmax_with_margin).collect()
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, ops::Range};
 
-use cpu_kernels::{After, Heads, Rows};
+use cpu_kernels::{Epilogue, Heads, MatrixRows};
 use tch::{TchError, Tensor};
 
 use crate::{
@@ -77,7 +77,7 @@ impl CpuTextEncoder {
         let queries = queries.take(tokens * hidden);
         for (number, layer) in self.layers.iter().enumerate() {
             self.attend_to_itself(layer, &places, &mut states, buffers);
-            layer.query.forward(&states, queries, After::Nothing);
+            layer.query.forward(&states, queries, Epilogue::Store);
             let Buffers { wide, context, packed, scores, .. } = &mut *buffers;
             let context = context.take(tokens * hidden);
             for (place, source, rows) in images_with_rows(layout) {
@@ -96,7 +96,7 @@ impl CpuTextEncoder {
                     self.heads,
                     [&mut *wide, &mut *packed],
                 )?;
-                let queries = Rows { numbers: queries, stride: hidden };
+                let queries = MatrixRows { data: queries, stride: hidden };
                 self.heads.attend(queries, key_values, count, context, scores);
             }
             layer.finish(context, &mut states, wide);
@@ -114,7 +114,7 @@ impl CpuTextEncoder {
         let Buffers { wide, context, packed, scores, .. } = buffers;
         let (heads, hidden) = (self.heads, self.heads.width());
         let qkv = wide.take(3 * states.len());
-        layer.qkv.forward(states, qkv, After::Nothing);
+        layer.qkv.forward(states, qkv, Epilogue::Store);
         let context = context.take(states.len());
         for place in places {
             let (Some(qkv), Some(context)) = (
@@ -123,9 +123,9 @@ impl CpuTextEncoder {
             ) else {
                 continue;
             };
-            let qkv = Rows { numbers: qkv, stride: 3 * hidden };
+            let qkv = MatrixRows { data: qkv, stride: 3 * hidden };
             let packed = packed.take(heads.packed_len(place.len()));
-            heads.pack(qkv.from(hidden), qkv.from(2 * hidden), place.len(), packed);
+            heads.pack(qkv.skip_columns(hidden), qkv.skip_columns(2 * hidden), place.len(), packed);
             heads.attend(qkv, packed, place.len(), context, scores);
         }
         layer.finish_self_attention(context, states);

@@ -1,6 +1,6 @@
 //! A layer of the question encoder or of the answer decoder (`text_layer.rs` on slices): its weights, and what is the same in both.
 
-use cpu_kernels::{After, LayerNorm, Linear};
+use cpu_kernels::{Epilogue, CpuLayerNorm, CpuLinear};
 
 use crate::{
     checkpoint::config::text::TextConfig,
@@ -15,22 +15,22 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct CpuTextLayer {
     /// Queries, keys and values of self-attention, head-major inside each.
-    pub(super) qkv: Linear,
+    pub(super) qkv: CpuLinear,
     self_output: Residual,
     /// Cross-attention's queries.
-    pub(super) query: Linear,
+    pub(super) query: CpuLinear,
     /// Cross-attention's keys and values, side by side.
-    pub(super) key_value: Linear,
+    pub(super) key_value: CpuLinear,
     cross_output: Residual,
-    up: Linear,
+    up: CpuLinear,
     down: Residual,
 }
 
 /// A linear layer whose product is added to the states, and the norm after that.
 #[derive(Debug)]
 struct Residual {
-    linear: Linear,
-    norm: LayerNorm,
+    linear: CpuLinear,
+    norm: CpuLayerNorm,
 }
 
 impl Residual {
@@ -40,7 +40,7 @@ impl Residual {
     }
 
     fn forward(&self, input: &[f32], states: &mut [f32]) {
-        self.linear.forward(input, states, After::Add);
+        self.linear.forward(input, states, Epilogue::Add);
         self.norm.forward_in_place(states);
     }
 }
@@ -75,7 +75,7 @@ impl CpuTextLayer {
         self.cross_output.forward(context, states);
         let rows = states.len() / self.up.inputs();
         let inner = wide.take(rows * self.up.outputs());
-        self.up.forward(states, inner, After::Gelu);
+        self.up.forward(states, inner, Epilogue::Gelu);
         self.down.forward(inner, states);
     }
 }
@@ -85,7 +85,7 @@ impl CpuTextLayer {
 pub(super) struct CpuTextEmbeddings {
     word: Vec<f32>,
     position: Vec<f32>,
-    norm: LayerNorm,
+    norm: CpuLayerNorm,
     hidden: usize,
 }
 

@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use cpu_kernels::{After, Heads, LayerNorm, Linear, Rows};
+use cpu_kernels::{Epilogue, Heads, CpuLayerNorm, CpuLinear, MatrixRows};
 
 use crate::{
     checkpoint::config::vision::VisionConfig,
@@ -44,7 +44,7 @@ pub(crate) struct CpuVisionEncoder {
     /// `[patches, hidden]`.
     positions: Vec<f32>,
     layers: Vec<Layer>,
-    post_norm: LayerNorm,
+    post_norm: CpuLayerNorm,
     heads: Heads,
     workers: WorkerPool,
     memory: RefCell<Memory>,
@@ -142,8 +142,8 @@ impl CpuVisionEncoder {
                 |(packed, qkv)| packed.chunks_exact_mut(of_head).enumerate().map(move |head| (head, qkv)),
             );
             workers.each(places, |((head, packed), qkv)| {
-                let keys = Rows { numbers: qkv, stride: 3 * hidden }.from(hidden + head * one_head.width());
-                one_head.pack(keys, keys.from(hidden), tokens, packed);
+                let keys = MatrixRows { data: qkv, stride: 3 * hidden }.skip_columns(hidden + head * one_head.width());
+                one_head.pack(keys, keys.skip_columns(hidden), tokens, packed);
             });
             let packed = Packed { numbers: packed, of_image: of_packed, tokens };
             let next = layers.get(number + 1);
@@ -212,7 +212,7 @@ struct Packed<'a> {
 /// How an image becomes patches, and these their first states.
 #[derive(Debug)]
 struct Patches {
-    product: Linear,
+    product: CpuLinear,
     /// Patches side by side.
     grid: usize,
     /// Pixels of a patch side by side.
@@ -251,7 +251,7 @@ impl Patches {
     fn add(&self, pixels: &[u8], states: &mut [f32], buffer: &mut Buffer) {
         let patches = buffer.take(pixels.len());
         self.cut(pixels, patches);
-        self.product.forward(patches, states, After::Add);
+        self.product.forward(patches, states, Epilogue::Add);
     }
 
     /// Normalised `pixels` `[height, width, 3]`, one row a patch in the convolution's order (channel, y, x).
@@ -281,11 +281,11 @@ impl Patches {
 /// A pre-norm layer.
 #[derive(Debug)]
 struct Layer {
-    norm1: LayerNorm,
+    norm1: CpuLayerNorm,
     /// All queries, all keys, all values, head-major inside each.
     qkv: QuantizableLinear,
     projection: QuantizableLinear,
-    norm2: LayerNorm,
+    norm2: CpuLayerNorm,
     up: QuantizableLinear,
     down: QuantizableLinear,
 }
@@ -308,7 +308,7 @@ impl Layer {
     fn begin(&self, states: &[f32], qkv: &mut [f32], buffers: &mut Buffers) {
         let normed = buffers.normed.take(states.len());
         self.norm1.forward(states, normed);
-        self.qkv.forward(normed, qkv, After::Nothing, &mut buffers.rounded);
+        self.qkv.forward(normed, qkv, Epilogue::Store, &mut buffers.rounded);
     }
 
     /// The rest of the layer for a run whose queries are in `qkv`.
@@ -328,15 +328,15 @@ impl Layer {
             let place = rows.start - run.first;
             let packed = numbers.get(image * of_image..(image + 1) * of_image).unwrap_or_default();
             let context = context.get_mut(place * hidden..(place + rows.len()) * hidden).unwrap_or_default();
-            let queries = Rows { numbers: qkv, stride: 3 * hidden }.from(3 * hidden * place);
+            let queries = MatrixRows { data: qkv, stride: 3 * hidden }.skip_columns(3 * hidden * place);
             heads.attend(queries, packed, tokens, context, scores);
         }
-        self.projection.forward(context, run.states, After::Add, rounded);
+        self.projection.forward(context, run.states, Epilogue::Add, rounded);
         let normed = normed.take(run.states.len());
         self.norm2.forward(run.states, normed);
         let inner = wide.take(rows * self.up.outputs());
-        self.up.forward(normed, inner, After::Gelu, rounded);
-        self.down.forward(inner, run.states, After::Add, rounded);
+        self.up.forward(normed, inner, Epilogue::Gelu, rounded);
+        self.down.forward(inner, run.states, Epilogue::Add, rounded);
     }
 }
 

@@ -3,8 +3,8 @@
 use std::{num::NonZeroUsize, sync::Arc};
 
 use blip::{
-    BlipConfig, Checkpoint, Dtype, ImageInput, Model, ModelError, ModelOptions, Pixels, RowAnswer, RowError,
-    RowInput, RowSink, RowTask, SharedImages,
+    BlipConfig, Checkpoint, Dtype, ImageInput, Model, ModelError, LoadOptions, Pixels, RowAnswer, RowError,
+    RowInput, RowSink, RowTask, SharedImageCache,
 };
 use scheduler::{Batch, Engine, EngineError, EngineErrorKind, EngineFactory, ImageKey, Rows};
 
@@ -26,7 +26,7 @@ pub struct BlipEngine {
 /// The image cache that all engines of one model share.
 #[derive(Clone, Debug)]
 pub struct SharedFeatures {
-    images: SharedImages,
+    images: SharedImageCache,
     metrics: Arc<FeatureCacheMetrics>,
 }
 
@@ -37,7 +37,7 @@ impl SharedFeatures {
     #[must_use]
     pub fn of(checkpoint: &Checkpoint, placement: &EnginePlacement) -> Option<Self> {
         let EnginePlacement { device, dtype, options, .. } = placement;
-        let images = SharedImages::for_models(checkpoint, *device, *dtype, options)?;
+        let images = SharedImageCache::for_models(checkpoint, *device, *dtype, options)?;
         Some(Self { images, metrics: Arc::default() })
     }
 }
@@ -50,7 +50,7 @@ pub struct EnginePlacement {
     /// The number format of weights and activations.
     pub dtype: Dtype,
     /// Cache sizes, batch limits and kernels.
-    pub options: ModelOptions,
+    pub options: LoadOptions,
     /// Compute threads on the CPU, or `None` for LibTorch's default.
     pub threads: Option<NonZeroUsize>,
 }
@@ -114,7 +114,7 @@ impl Engine for BlipEngine {
         let images: Vec<ImageInput<'_>> = batch
             .images
             .iter()
-            .map(|image| ImageInput { key: image.key.0, pixels: &image.payload })
+            .map(|image| ImageInput { digest: image.key.0, pixels: &image.payload })
             .collect();
         let texts: Vec<RowInput<'_>> = batch
             .questions
@@ -189,7 +189,7 @@ impl RowSink for Sink<'_> {
         self.rows.decode_steps(steps);
     }
 
-    fn image_cached(&mut self, key: &blip::ImageKey, bytes: usize) {
+    fn image_cached(&mut self, key: &blip::ImageDigest, bytes: usize) {
         self.metrics.record_insert(bytes);
         self.rows.image_cached(ImageKey(*key), bytes);
     }
@@ -198,7 +198,7 @@ impl RowSink for Sink<'_> {
         self.metrics.record_key_values(cached, images);
     }
 
-    fn image_evicted(&mut self, key: &blip::ImageKey) {
+    fn image_evicted(&mut self, key: &blip::ImageDigest) {
         self.metrics.record_eviction(self.image_bytes);
         self.rows.image_evicted(ImageKey(*key));
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use blip::{Architecture, Checkpoint, Flavour};
+use blip::{Architecture, Checkpoint, Conventions};
 
 /// Public facts about a loaded model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub struct ModelInfo {
     /// The number of parameters.
     pub parameters: u64,
     /// The conventions of tokenization and generation.
-    pub conventions: Flavour,
+    pub conventions: Conventions,
     /// The names of the candidate lists that questions may use, sorted.
     pub candidate_lists: Vec<String>,
 }
@@ -51,7 +51,7 @@ impl ModelInfo {
             max_new_tokens: 20,
             embedding_size: 0,
             parameters: 1,
-            conventions: Flavour::default(),
+            conventions: Conventions::default(),
             candidate_lists: Vec::new(),
         }
     }
@@ -82,7 +82,7 @@ impl ModelInfo {
             max_new_tokens: if is_retrieval { 0 } else { count(checkpoint.generation().max_new_tokens) },
             embedding_size: config.embedding_size().map_or(0, count),
             parameters: u64::try_from(config.parameters()).unwrap_or_default(),
-            conventions: checkpoint.flavour(),
+            conventions: checkpoint.conventions(),
             candidate_lists: Vec::new(),
         }
     }

@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, sync::Arc};
 
 use anyhow::Context as _;
-use blip::{Architecture, Checkpoint, CheckpointOptions, ChosenDevice, Dtype, ModelOptions};
+use blip::{Architecture, Checkpoint, CheckpointOptions, ChosenDevice, Dtype, LoadOptions};
 use images::{CpuPool, Decoder, Limits};
 use scheduler::Scheduler;
 use tch::Device;
@@ -62,7 +62,7 @@ impl ModelLoader {
         let ChosenDevice { device, reason } = opened.context("loading was cancelled")??;
         let LocalModel { files, revision } = spec.source.fetch().await.with_context(cannot_load)?;
         let options =
-            CheckpointOptions { flavour: spec.model.conventions, image_size: spec.model.image_size };
+            CheckpointOptions { conventions: spec.model.conventions, image_size: spec.model.image_size };
         let opened = tokio::task::spawn_blocking(move || Checkpoint::open_with(&files, options)).await;
         let checkpoint = opened.context("loading was cancelled")?.with_context(cannot_load)?;
         let dtype = match spec.model.dtype {
@@ -83,7 +83,7 @@ impl ModelLoader {
         let shared = SharedFeatures::of(&checkpoint, &placement);
         if device == Device::Cpu && shared.is_none() {
             placement.options.feature_cache_bytes /= engines;
-            placement.options.key_value_cache_bytes /= engines;
+            placement.options.cross_attention_cache_bytes /= engines;
         }
         let factory = |device: &Device, shared| {
             BlipEngine::factory(
@@ -146,7 +146,7 @@ fn engines(spec: &ModelSpec, checkpoint: &Checkpoint, device: Device) -> usize {
 /// Returns the options of a model's engines, the first of which runs on `device`.
 fn placement(spec: &ModelSpec, device: Device, dtype: Dtype, checkpoint: &Checkpoint) -> EnginePlacement {
     let batch = spec.scheduler_config().batch;
-    let mut options = ModelOptions::for_device(device);
+    let mut options = LoadOptions::for_device(device);
     // Cached images do not count towards the image limit of a batch, so every question can have its
     // image.
     options.max_batch_images = batch.max_images.max(batch.max_questions);
@@ -155,8 +155,8 @@ fn placement(spec: &ModelSpec, device: Device, dtype: Dtype, checkpoint: &Checkp
     options.cpu_kernels = spec.model.cpu_kernels;
     options.cuda_kernels = spec.model.cuda_kernels;
     options.feature_cache_bytes = spec.model.feature_cache_bytes.unwrap_or(options.feature_cache_bytes);
-    options.key_value_cache_bytes =
-        spec.model.cross_attention_cache_bytes.unwrap_or(options.key_value_cache_bytes);
+    options.cross_attention_cache_bytes =
+        spec.model.cross_attention_cache_bytes.unwrap_or(options.cross_attention_cache_bytes);
     let threads = spec.model.engine_threads.or_else(|| threads_for(checkpoint.config()));
     EnginePlacement { device, dtype, options, threads }
 }

@@ -98,7 +98,7 @@ pub struct ModelSettings {
     /// `hf` follows the transformers library, `salesforce` follows the original repository (see
     /// docs/guide/models.md).
     #[arg(long, value_name = "hf|salesforce", env = "BLIP_SERVE__MODEL__CONVENTIONS", default_value = "hf")]
-    pub conventions: blip::Flavour,
+    pub conventions: blip::Conventions,
 
     /// Height and width of the model's input images, in pixels
     ///

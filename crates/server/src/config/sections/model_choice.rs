@@ -103,7 +103,7 @@ pub struct ModelChoice {
     pub dtype: Option<DtypeRequest>,
     /// Its conventions.
     #[serde(default, deserialize_with = "parsed")]
-    pub conventions: Option<blip::Flavour>,
+    pub conventions: Option<blip::Conventions>,
     /// The number of its engines.
     pub engines: Option<NonZeroUsize>,
     /// The number of threads of each engine on the CPU.

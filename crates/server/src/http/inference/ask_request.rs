@@ -9,7 +9,7 @@ use crate::{
         inference::{
             decoded_body::{CallOptions, DecodedBody, TextLists},
             image_json::ImageJson,
-            question_json::QuestionJson,
+            question_json::{QuestionJson, QuestionSchema},
         },
         json::{object, read_json},
     },
@@ -75,7 +75,7 @@ json_request! {
 #[serde(deny_unknown_fields)]
 pub(crate) struct AskInputs {
     /// The questions: one list for each image, in the same order.
-    #[schema(value_type = Vec<Vec<super::question_json::QuestionSchema>>, min_items = 1)]
+    #[schema(value_type = Vec<Vec<QuestionSchema>>, min_items = 1)]
     texts: Vec<Vec<QuestionJson>>,
     /// The images.
     #[schema(min_items = 1)]

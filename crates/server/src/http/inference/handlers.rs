@@ -1,4 +1,4 @@
-//! `POST /v1/ask` and its like: from a request's headers to its answers.
+//! The handlers of the inference routes: from the headers of a request to its response.
 
 use std::sync::Arc;
 
@@ -7,6 +7,7 @@ use axum::{
     body::Body,
     extract::State,
     response::{IntoResponse as _, Response},
+    routing::{MethodRouter, post},
 };
 use bytes::Bytes;
 use http::{HeaderMap, Request, header::CONTENT_TYPE};
@@ -20,106 +21,78 @@ use crate::{
     auth::token_of,
     error::{ErrorReason, RequestError},
     http::{
-        body::Upload,
+        body::RequestBody,
         inference::{
-            ask_request::read_ask,
-            ask_response::CardResponse,
+            ask_request::{AskRequest, decode_json},
+            ask_response::AskResponse,
+            decoded_body::{DecodedBody, Endpoint},
             multipart::read_form,
-            payload::{Endpoint, Payload},
             score_responses::{EmbedResponse, MatchResponse},
-            sse::{accepts_events, events},
-            task_requests::{read_captions, read_matches, read_vectors},
+            sse::{accepts_events, event_stream},
+            task_requests::{CaptionRequest, EmbedRequest, MatchRequest},
         },
         state::HttpServer,
     },
     pipeline::{request::InferenceRequest, streams::write_timing::record_writes_at_end},
-    request::deadline::Deadline,
+    request::deadline::{Deadline, deadline_exceeded},
     telemetry::tracing::TraceScope,
 };
 
-/// Longer bodies are read on a thread of their own: base64 of many megabytes would hold up everyone else.
+/// The largest body that is decoded on the connection's thread, in bytes. Base64 of many megabytes
+/// would delay the other connections of the thread.
 const INLINE_BYTES: usize = 32 << 10;
 
-/// What a request's body may be.
+/// The format of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Media {
+enum BodyFormat {
     Json,
     Form,
 }
 
-/// `POST /v1/ask`.
-pub(crate) async fn ask(
-    state: State<Arc<HttpServer>>,
-    connection: Extension<TcpConnectInfo>,
-    request: Request<Body>,
-) -> Result<Response, RequestError> {
-    answer(Endpoint::Ask, state, connection, request).await
+/// Returns the handler of `POST` requests to `endpoint`.
+pub(crate) fn handler(endpoint: Endpoint) -> MethodRouter<Arc<HttpServer>> {
+    post(
+        move |state: State<Arc<HttpServer>>,
+              connection: Extension<TcpConnectInfo>,
+              request: Request<Body>| handle(endpoint, state, connection, request),
+    )
 }
 
-/// `POST /v1/caption`.
-pub(crate) async fn caption(
-    state: State<Arc<HttpServer>>,
-    connection: Extension<TcpConnectInfo>,
-    request: Request<Body>,
-) -> Result<Response, RequestError> {
-    answer(Endpoint::Caption, state, connection, request).await
-}
-
-/// `POST /v1/match`.
-pub(crate) async fn compare(
-    state: State<Arc<HttpServer>>,
-    connection: Extension<TcpConnectInfo>,
-    request: Request<Body>,
-) -> Result<Response, RequestError> {
-    answer(Endpoint::Match, state, connection, request).await
-}
-
-/// `POST /v1/embed`.
-pub(crate) async fn embed(
-    state: State<Arc<HttpServer>>,
-    connection: Extension<TcpConnectInfo>,
-    request: Request<Body>,
-) -> Result<Response, RequestError> {
-    answer(Endpoint::Embed, state, connection, request).await
-}
-
-/// Answers a request of one of these paths.
+/// Handles one request.
 ///
 /// # Errors
 /// A [`RequestError`] of the whole request.
-async fn answer(
-    kind: Endpoint,
+async fn handle(
+    endpoint: Endpoint,
     State(server): State<Arc<HttpServer>>,
     Extension(connection): Extension<TcpConnectInfo>,
     request: Request<Body>,
 ) -> Result<Response, RequestError> {
     let arrived = Instant::now();
     let (head, body) = request.into_parts();
-    let HttpServer { handler, authenticator, budget: memory, .. } = &*server;
+    let HttpServer { handler, authenticator, budget, .. } = &*server;
     let address = connection.remote_addr();
 
-    // Whoever shows a key in a header is known before his body is read; the model card's token is in the body.
+    // A key in a header is checked before the body is read. The model card has the key in the body.
     let token = token_of(&head.headers);
-    let known = token.is_some() || authenticator.is_open();
-    let known = known.then(|| authenticator.authenticate(token, address)).transpose()?;
-    let media = Media::of(kind, &head.headers)?;
-    let upload = Upload::new(&head.headers, body, memory.clone())?;
-    let budget = upload.held();
-    let reading = read(kind, media, &head.headers, upload);
+    let is_early = token.is_some() || authenticator.is_open();
+    let client = is_early.then(|| authenticator.authenticate(token, address)).transpose()?;
+    let format = BodyFormat::of(endpoint, &head.headers)?;
+    let body = RequestBody::new(&head.headers, body, budget.clone())?;
+    let permit = body.permit();
+    let decoding = decode(endpoint, format, &head.headers, body);
     let default_deadline = handler.default_deadline.and_then(|limit| arrived.checked_add(limit));
-    let payload = match default_deadline {
-        Some(limit) => timeout_at(limit, reading)
-            .await
-            .map_err(|_| RequestError::new(ErrorReason::DeadlineExceeded))??,
-        None => reading.await?,
+    let decoded = match default_deadline {
+        Some(deadline) => timeout_at(deadline, decoding).await.map_err(|_| deadline_exceeded())??,
+        None => decoding.await?,
     };
-    let Payload { secret_token, images, texts, task, model, options, format } = payload;
-    let client = match known {
+    let DecodedBody { secret_token, images, texts, task, model, options, format } = decoded;
+    let client = match client {
         Some(client) => client,
         None => authenticator.authenticate(secret_token.as_deref().map(str::as_bytes), address)?,
     };
 
-    let inputs = Payload::inputs(images, texts, format, memory.max_message_bytes())?;
+    let inputs = DecodedBody::inputs(images, texts, format, budget.max_message_bytes())?;
     let with_image = inputs.iter().filter(|input| input.image.is_some()).count();
     let counts: Vec<usize> = inputs.iter().map(|input| input.texts.len()).collect();
     let deadline = match options.timeout() {
@@ -137,44 +110,44 @@ async fn answer(
         deadline: deadline.map(Deadline),
         in_order: false,
         complete_on_error: true,
-        budget,
+        budget: permit,
         trace: trace.clone(),
     })?;
+    let details = options.details;
     if options.stream || accepts_events(&head.headers) {
-        return Ok(events(results, options.details, trace));
+        return Ok(event_stream(results, details, trace));
     }
     let results = record_writes_at_end(results, trace);
-    let details = options.details;
-    Ok(match kind {
+    Ok(match endpoint {
         Endpoint::Ask | Endpoint::Caption => {
-            Json(CardResponse::collect(results, &counts, details).await?).into_response()
+            Json(AskResponse::collect(results, &counts, details).await?).into_response()
         }
         Endpoint::Match => Json(MatchResponse::collect(results, &counts, details).await?).into_response(),
         Endpoint::Embed => Json(EmbedResponse::collect(results, &counts, with_image).await?).into_response(),
     })
 }
 
-async fn read(
-    kind: Endpoint,
-    media: Media,
+async fn decode(
+    endpoint: Endpoint,
+    format: BodyFormat,
     headers: &HeaderMap,
-    upload: Upload,
-) -> Result<Payload, RequestError> {
-    let read_body = match kind {
-        Endpoint::Ask => read_ask,
-        Endpoint::Caption => read_captions,
-        Endpoint::Match => read_matches,
-        Endpoint::Embed => read_vectors,
+    body: RequestBody,
+) -> Result<DecodedBody, RequestError> {
+    let decode_json = match endpoint {
+        Endpoint::Ask => decode_json::<AskRequest>,
+        Endpoint::Caption => decode_json::<CaptionRequest>,
+        Endpoint::Match => decode_json::<MatchRequest>,
+        Endpoint::Embed => decode_json::<EmbedRequest>,
     };
-    match media {
-        Media::Form => read_form(kind, content_type(headers), upload).await,
-        Media::Json => {
-            let body: Bytes = upload.collect().await?;
+    match format {
+        BodyFormat::Form => read_form(endpoint, content_type(headers), body).await,
+        BodyFormat::Json => {
+            let body: Bytes = body.collect().await?;
             if body.len() <= INLINE_BYTES {
-                return read_body(&body);
+                return decode_json(&body);
             }
-            let read = spawn_blocking(move || read_body(&body)).await;
-            read.unwrap_or_else(|error| Err(RequestError::new(ErrorReason::InternalError).cause(error)))
+            let decoded = spawn_blocking(move || decode_json(&body)).await;
+            decoded.unwrap_or_else(|error| Err(RequestError::new(ErrorReason::InternalError).cause(error)))
         }
     }
 }
@@ -183,18 +156,18 @@ fn content_type(headers: &HeaderMap) -> &str {
     headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default()
 }
 
-impl Media {
-    /// What the `Content-Type` header says.
-    fn of(kind: Endpoint, headers: &HeaderMap) -> Result<Self, RequestError> {
+impl BodyFormat {
+    /// Returns the format that the `Content-Type` header names, if `endpoint` accepts it.
+    fn of(endpoint: Endpoint, headers: &HeaderMap) -> Result<Self, RequestError> {
         let content_type = content_type(headers);
         let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match essence.as_str() {
             "application/json" => Ok(Self::Json),
-            "multipart/form-data" if kind != Endpoint::Embed => Ok(Self::Form),
+            "multipart/form-data" if endpoint != Endpoint::Embed => Ok(Self::Form),
             _ => Err(RequestError::new(ErrorReason::MediaTypeRefused)
                 .field("content-type")
                 .value(if essence.is_empty() { "missing" } else { content_type })
-                .limit(match kind {
+                .limit(match endpoint {
                     Endpoint::Embed => "application/json",
                     Endpoint::Ask | Endpoint::Caption | Endpoint::Match => {
                         "application/json or multipart/form-data"
@@ -211,17 +184,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_body_is_json_or_a_form_by_its_content_type_alone() {
-        let media = |content_type: &'static str| {
+    fn content_type_selects_json_or_form() {
+        let format = |content_type: &'static str| {
             let headers = HeaderMap::from_iter([(CONTENT_TYPE, HeaderValue::from_static(content_type))]);
-            Media::of(Endpoint::Ask, &headers).map_err(|refusal| refusal.to_string())
+            BodyFormat::of(Endpoint::Ask, &headers).map_err(|error| error.to_string())
         };
-        assert_eq!(media("Application/JSON; charset=utf-8"), Ok(Media::Json));
-        assert_eq!(media("multipart/form-data; boundary=x"), Ok(Media::Form));
+        assert_eq!(format("Application/JSON; charset=utf-8"), Ok(BodyFormat::Json));
+        assert_eq!(format("multipart/form-data; boundary=x"), Ok(BodyFormat::Form));
         let expected =
             "unsupported media type in content-type: text/plain, expected application/json or multipart/form-data";
-        assert_eq!(media("text/plain"), Err(expected.to_owned()));
-        let missing = Media::of(Endpoint::Ask, &HeaderMap::new()).unwrap_err();
+        assert_eq!(format("text/plain"), Err(expected.to_owned()));
+        let missing = BodyFormat::of(Endpoint::Ask, &HeaderMap::new()).unwrap_err();
         assert!(missing.to_string().starts_with("unsupported media type in content-type: missing"));
     }
 }

@@ -1,25 +1,24 @@
-//! The JSON responses with numbers instead of words: how well texts and images fit, and vectors.
+//! The JSON of matches and embeddings.
 
-use futures::StreamExt as _;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
     error::RequestError,
-    http::inference::ask_response::{FailedItem, Failure},
+    http::inference::item_error::{self, FailedItem},
     pipeline::{
-        item_result::{ItemResult, ItemResults},
+        item_result::ItemResults,
         reply::{MatchScores, Reply},
         timing::Timing,
     },
 };
 
-/// How well texts and images fit, in the order of the request.
+/// The match scores, in the order of the request.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct MatchResponse {
-    /// One for each image.
+    /// The scores of each image.
     matches: Vec<ImageMatches>,
-    /// The items that failed, if there are any.
+    /// The failed items. The field is missing if no item failed.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     errors: Vec<FailedItem>,
@@ -28,41 +27,43 @@ pub(crate) struct MatchResponse {
 /// The scores of one image.
 #[derive(Clone, Debug, Default, Serialize, ToSchema)]
 pub(crate) struct ImageMatches {
-    /// One for each text; `null` for an item that failed.
+    /// The scores for each text. A failed item is `null`.
     image_results: Vec<Option<MatchResult>>,
 }
 
 /// How well a text describes an image.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct MatchResult {
-    /// Probability that the text describes the image, by the head that reads both together.
+    /// The probability that the text describes the image, from the head that reads both together.
     probability: f32,
-    /// Cosine of the image's and the text's vector.
+    /// The cosine of the embeddings of image and text.
     cosine: f32,
-    /// The head's logits of "does not describe" and "describes", where `details` were asked for.
+    /// The logits of the head for "does not describe" and "describes", if the request has
+    /// `details`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     logits: Option<Vec<f32>>,
-    /// What it cost, where `details` were asked for.
+    /// The time that each stage took, if the request has `details`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     timing: Option<Timing>,
 }
 
-/// Vectors, in the order of the request.
+/// The embeddings, in the order of the request.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct EmbedResponse {
-    /// One for each image; `null` for one that failed.
+    /// The embedding of each image. A failed one is `null`.
     images: Vec<Option<Vector>>,
-    /// One for each text; `null` for one that failed.
+    /// The embedding of each text. A failed one is `null`.
     texts: Vec<Option<Vector>>,
-    /// The items that failed, if there are any: `image` counts on to the texts, which are one more input.
+    /// The failed items. The field is missing if no item failed. All texts together count as one
+    /// more image after the images.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     errors: Vec<FailedItem>,
 }
 
-/// A vector of length 1.
+/// An embedding: a vector of length 1.
 #[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
 pub(crate) struct Vector(pub(crate) Vec<f32>);
 
@@ -78,88 +79,80 @@ impl MatchResult {
 }
 
 impl MatchResponse {
-    /// Waits for all `results` of a request whose images have so many texts each.
+    /// Waits for all `results`. `counts` has the number of texts of each image.
     ///
     /// # Errors
     /// A [`RequestError`] of the whole request.
     pub(crate) async fn collect(
-        mut results: ItemResults,
+        results: ItemResults,
         counts: &[usize],
         details: bool,
     ) -> Result<Self, RequestError> {
-        let unanswered = |count: &usize| ImageMatches { image_results: vec![None; *count] };
-        let mut response = Self { matches: counts.iter().map(unanswered).collect(), errors: Vec::new() };
-        while let Some(result) = results.next().await {
-            let ItemResult { image_index: image, text_index: question, reply, .. } = result?;
-            let results = response.matches.get_mut(image as usize);
-            let place = results.and_then(|matches| matches.image_results.get_mut(question as usize));
-            match (reply, place) {
-                (Ok(Reply::Match(scores)), Some(place)) => *place = Some(MatchResult::new(&scores, details)),
-                (Err(refusal), _) => response.errors.push(failed(image, question, &refusal)),
-                _ => {}
+        let empty = |count: &usize| ImageMatches { image_results: vec![None; *count] };
+        let mut matches: Vec<ImageMatches> = counts.iter().map(empty).collect();
+        let errors = item_error::collect(results, |image, text, reply| {
+            let result = matches.get_mut(image).and_then(|image| image.image_results.get_mut(text));
+            if let (Reply::Match(scores), Some(result)) = (reply, result) {
+                *result = Some(MatchResult::new(&scores, details));
             }
-        }
-        response.errors.sort_by_key(|item| (item.image, item.question));
-        Ok(response)
+        });
+        let errors = errors.await?;
+        Ok(Self { matches, errors })
     }
 }
 
 impl EmbedResponse {
-    /// Waits for all `results` of a request with so many `images`, and as many texts as an input behind them has.
+    /// Waits for all `results`. The first `images` elements of `counts` belong to images. The next
+    /// one is the number of texts.
     ///
     /// # Errors
     /// A [`RequestError`] of the whole request.
     pub(crate) async fn collect(
-        mut results: ItemResults,
+        results: ItemResults,
         counts: &[usize],
         images: usize,
     ) -> Result<Self, RequestError> {
-        let texts = counts.get(images).copied().unwrap_or_default();
-        let mut response = Self { images: vec![None; images], texts: vec![None; texts], errors: Vec::new() };
-        while let Some(result) = results.next().await {
-            let ItemResult { image_index: image, text_index: question, reply, .. } = result?;
-            let place = match response.images.get_mut(image as usize) {
-                Some(place) => Some(place),
-                None => response.texts.get_mut(question as usize),
+        let mut texts = vec![None; counts.get(images).copied().unwrap_or_default()];
+        let mut images = vec![None; images];
+        let errors = item_error::collect(results, |image, text, reply| {
+            let vector = match images.get_mut(image) {
+                Some(vector) => Some(vector),
+                None => texts.get_mut(text),
             };
-            match (reply, place) {
-                (Ok(Reply::Embedding(embedding)), Some(place)) => *place = Some(Vector(embedding.values)),
-                (Err(refusal), _) => response.errors.push(failed(image, question, &refusal)),
-                _ => {}
+            if let (Reply::Embedding(embedding), Some(vector)) = (reply, vector) {
+                *vector = Some(Vector(embedding.values));
             }
-        }
-        response.errors.sort_by_key(|item| (item.image, item.question));
-        Ok(response)
+        });
+        let errors = errors.await?;
+        Ok(Self { images, texts, errors })
     }
-}
-
-fn failed(image: u32, question: u32, refusal: &RequestError) -> FailedItem {
-    FailedItem { image, question, failure: Failure::from(refusal) }
 }
 
 #[cfg(test)]
 mod tests {
-    use futures::stream;
+    use futures::{StreamExt as _, stream};
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{error::ErrorReason, pipeline::reply::Embedding};
+    use crate::{
+        error::ErrorReason,
+        pipeline::{item_result::ItemResult, reply::Embedding},
+    };
 
     fn results(replies: Vec<(u32, u32, Result<Reply, RequestError>)>) -> ItemResults {
-        let result = |(image_index, text_index, reply)| {
-            Ok(ItemResult { image_index, text_index, ready: None, reply })
-        };
+        let result =
+            |(image_index, text_index, reply)| Ok(ItemResult { image_index, text_index, ready: None, reply });
         stream::iter(replies.into_iter().map(result)).boxed()
     }
 
-    fn refused() -> Result<Reply, RequestError> {
+    fn failed() -> Result<Reply, RequestError> {
         Err(RequestError::new(ErrorReason::QuestionEmpty).field("inputs.texts[1]"))
     }
 
     #[tokio::test]
-    async fn scores_stand_in_the_order_of_the_request() {
+    async fn scores_are_in_request_order() {
         let scores = MatchScores { probability: 0.75, cosine: 0.5, ..MatchScores::default() };
-        let replies = vec![(0, 1, refused()), (0, 0, Ok(Reply::Match(scores)))];
+        let replies = vec![(0, 1, failed()), (0, 0, Ok(Reply::Match(scores)))];
         let response = MatchResponse::collect(results(replies), &[2], false).await.unwrap();
         let response = serde_json::to_value(response).unwrap();
         let expected = json!([{"image_results": [{"probability": 0.75, "cosine": 0.5}, null]}]);
@@ -168,15 +161,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn vectors_of_images_and_of_texts_stand_apart() {
+    async fn embeddings_of_images_and_texts_are_separate() {
         let vector = |values: &[f32]| {
             Ok(Reply::Embedding(Embedding { values: values.to_vec(), ..Embedding::default() }))
         };
-        let replies = vec![(1, 1, refused()), (1, 0, vector(&[1.0])), (0, 0, vector(&[0.5]))];
+        let replies = vec![(1, 1, failed()), (1, 0, vector(&[1.0])), (0, 0, vector(&[0.5]))];
         let response = EmbedResponse::collect(results(replies), &[1, 2], 1).await.unwrap();
         let response: Value = serde_json::to_value(response).unwrap();
         assert_eq!((&response["images"], &response["texts"]), (&json!([[0.5]]), &json!([[1.0], null])));
-        let alone = EmbedResponse::collect(results(Vec::new()), &[1], 1).await.unwrap();
-        assert!(alone.texts.is_empty());
+        let without_texts = EmbedResponse::collect(results(Vec::new()), &[1], 1).await.unwrap();
+        assert!(without_texts.texts.is_empty());
     }
 }
