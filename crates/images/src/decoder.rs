@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use crate::codec;
-use crate::quota::{MemoryQuota, Share};
+use crate::memory_budget::{MemoryQuota, Share};
 use crate::{DecodeError, Format, Limits, RgbImage};
 
 /// Decodes images within its [`Limits`]. Cloning shares the limit on memory in flight.

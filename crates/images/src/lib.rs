@@ -5,22 +5,21 @@
 //! callers who have left. [`fetch`] brings the bytes behind a URL. Pixels equal those of the reference's `Image.open(..).convert("RGB")`
 //! (Pillow 12.3): see `docs/decisions/image-modes.md`.
 
-mod codec;
+pub mod fetch;
 mod cpu_pool;
 mod decoder;
-mod digest;
+mod codec;
+mod memory_budget;
 mod error;
-pub mod fetch;
-mod format;
 mod limits;
-mod packed;
-mod quota;
-mod rgb;
+mod rgb_image;
+mod format;
+mod image_digest;
 
 pub use cpu_pool::{CpuPool, PoolCounters, PoolError};
 pub use decoder::Decoder;
-pub use digest::{Digest, digest};
 pub use error::DecodeError;
 pub use format::Format;
+pub use image_digest::{Digest, digest};
 pub use limits::Limits;
-pub use rgb::RgbImage;
+pub use rgb_image::RgbImage;

@@ -5,8 +5,8 @@ use std::io::{Cursor, ErrorKind};
 use image::codecs::bmp::BmpDecoder;
 use image::{ColorType, ImageDecoder, ImageError};
 
+use crate::codec::rgb_conversion::{push_first_three, push_grey};
 use crate::decoder::Admission;
-use crate::rgb::{push_first_three, push_grey};
 use crate::{DecodeError, Format, RgbImage};
 
 pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {

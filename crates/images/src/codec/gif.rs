@@ -4,8 +4,8 @@ use std::io::ErrorKind;
 
 use gif::{ColorOutput, DecodeOptions, DecodingError};
 
+use crate::codec::rgb_conversion::{push_grey, push_palette};
 use crate::decoder::Admission;
-use crate::rgb::{push_grey, push_palette};
 use crate::{DecodeError, Format, RgbImage};
 
 pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {

@@ -7,8 +7,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use mozjpeg::{ColorSpace, Decompress};
 
+use crate::codec::rgb_conversion::push_cmyk;
 use crate::decoder::Admission;
-use crate::rgb::push_cmyk;
 use crate::{DecodeError, Format, RgbImage};
 
 /// Scans that one image may have. Encoders write 1 to about 15; each is a pass over all

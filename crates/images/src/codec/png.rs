@@ -4,9 +4,9 @@ use std::io::{Cursor, ErrorKind};
 
 use png::{BitDepth, ColorType, DecodingError, Limits, Transformations};
 
+use crate::codec::packed_samples::{grey_scale, samples};
+use crate::codec::rgb_conversion::{push_first_three, push_grey, push_grey16, push_palette};
 use crate::decoder::Admission;
-use crate::packed::{grey_scale, samples};
-use crate::rgb::{push_first_three, push_grey, push_grey16, push_palette};
 use crate::{DecodeError, Format, RgbImage};
 
 /// Bytes that ancillary chunks and one row may take.

@@ -8,10 +8,10 @@ use tiff::tags::Tag;
 use tiff::{ColorType, TiffError};
 
 use crate::codec::orientation::upright;
+use crate::codec::packed_samples::{grey_scale, samples};
+use crate::codec::rgb_conversion::{push_cmyk, push_first_three, push_grey, push_grey16, push_palette};
 use crate::codec::tiff_palette::{colours, with_indices_as_grey};
 use crate::decoder::Admission;
-use crate::packed::{grey_scale, samples};
-use crate::rgb::{push_cmyk, push_first_three, push_grey, push_grey16, push_palette};
 use crate::{DecodeError, Format, RgbImage};
 
 /// Bytes that one directory entry (a colour map, a list of strips) may take.

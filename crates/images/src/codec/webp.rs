@@ -4,8 +4,8 @@ use std::io::{Cursor, ErrorKind};
 
 use image_webp::{DecodingError, WebPDecoder};
 
+use crate::codec::rgb_conversion::push_first_three;
 use crate::decoder::Admission;
-use crate::rgb::push_first_three;
 use crate::{DecodeError, Format, RgbImage};
 
 pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {

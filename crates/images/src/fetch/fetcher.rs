@@ -14,9 +14,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
-use super::cache::Cache;
-use super::client::{Client, Fetched};
+use super::body_cache::Cache;
 use super::data_url;
+use super::http_client::{Client, Fetched};
 use super::{FetchConfig, FetchError, Resolver, Stage, SystemResolver};
 
 /// Fetches images by URL. Clones share connections, cache and limits.

@@ -6,17 +6,17 @@
 //! with the same checks. No proxy, no cookies, no credentials, no decoding of compressed bodies. What
 //! the bytes are is decided by the decoder, never by the server's word.
 
-mod address_policy;
-mod cache;
-mod client;
-mod config;
-mod data_url;
-mod error;
 mod fetcher;
+mod body_cache;
+mod data_url;
+mod http_client;
 mod freshness;
-mod hosts;
+mod host_limits;
 mod resolver;
 mod url_policy;
+mod address_policy;
+mod config;
+mod error;
 
 pub use address_policy::{AddressPolicy, REFUSED_RANGES, RefusedRange};
 pub use config::{DomainPattern, FetchConfig};

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use url::Url;
 
 use super::freshness::lifetime;
-use super::hosts::Hosts;
+use super::host_limits::Hosts;
 use super::resolver::{CheckedResolver, ResolveError};
 use super::{FetchConfig, FetchError, Resolver, SetupError, Stage, UrlPolicy};
 

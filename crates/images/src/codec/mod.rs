@@ -3,8 +3,11 @@
 pub(crate) mod bmp;
 pub(crate) mod gif;
 pub(crate) mod jpeg;
-mod orientation;
 pub(crate) mod png;
 pub(crate) mod tiff;
-mod tiff_palette;
 pub(crate) mod webp;
+
+mod orientation;
+mod packed_samples;
+mod rgb_conversion;
+mod tiff_palette;

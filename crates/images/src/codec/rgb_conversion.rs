@@ -2,17 +2,6 @@
 //!
 //! The rules are those of Pillow's `convert("RGB")`, checked against goldens that Pillow wrote.
 
-/// A decoded image: 8-bit RGB, rows from the top, no padding.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RgbImage {
-    /// Width in pixels.
-    pub width: u32,
-    /// Height in pixels.
-    pub height: u32,
-    /// Samples, `[height, width, 3]`.
-    pub data: Vec<u8>,
-}
-
 /// Grey stays grey in all three channels.
 pub(crate) fn push_grey(out: &mut Vec<u8>, grey: impl Iterator<Item = u8>) {
     out.extend(grey.flat_map(|v| [v, v, v]));
