@@ -6,7 +6,7 @@
 )]
 
 mod cache;
-mod damage;
-mod refusals;
+mod corruption;
+mod errors;
 mod server;
 mod transfers;

@@ -1,11 +1,10 @@
 //! Another attempt, after a pause, a bounded number of times.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::time::Duration;
 
-use futures::future::BoxFuture;
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
-use crate::error::HubError;
+use crate::{error::HubError, sleeper::Pause};
 
 /// Attempts in all before an error is final.
 const MAX_ATTEMPTS: u32 = 6;
@@ -15,41 +14,6 @@ const FIRST_PAUSE: Duration = Duration::from_millis(500);
 
 /// The longest pause that the hub can ask for; beyond it an error is final.
 const MAX_PAUSE: Duration = Duration::from_secs(300);
-
-/// How this crate waits. Tests give one that does not.
-#[derive(Clone)]
-pub struct Pause(Arc<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>);
-
-impl Pause {
-    /// Waits as `wait` does.
-    #[must_use]
-    pub fn new(wait: impl Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
-        Self(Arc::new(wait))
-    }
-
-    /// Gives others their turn, and no more.
-    #[cfg(test)]
-    pub(crate) fn none() -> Self {
-        Self::new(|_| Box::pin(tokio::task::yield_now()))
-    }
-
-    pub(crate) async fn wait(&self, duration: Duration) {
-        (self.0)(duration).await;
-    }
-}
-
-impl Default for Pause {
-    /// Waits by the clock.
-    fn default() -> Self {
-        Self::new(|duration| Box::pin(tokio::time::sleep(duration)))
-    }
-}
-
-impl fmt::Debug for Pause {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("Pause")
-    }
-}
 
 /// A failed attempt.
 #[derive(Debug)]

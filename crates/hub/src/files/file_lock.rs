@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{cache::create_folder, error::HubError, retry::Pause};
+use crate::{error::HubError, files::disk::create_folder, sleeper::Pause};
 
 /// How often a lock that is held is tried again.
 const PERIOD: Duration = Duration::from_millis(100);

@@ -11,10 +11,12 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::{
+    client::{
+        http_failure::{failure, host, innermost, no_answer},
+        retry::Failure,
+    },
     config::Config,
     error::HubError,
-    failure::{failure, host, innermost, no_answer},
-    retry::Failure,
 };
 
 /// A resolve of a renamed model, its new name, a cache, the CDN: four, and some to spare.

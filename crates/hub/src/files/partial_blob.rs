@@ -7,7 +7,8 @@ use std::{
 };
 
 use crate::{
-    cache::create_folder, checksum::Hasher, error::HubError, file_lock::FileLock, listing::RemoteFile,
+    error::HubError,
+    files::{checksum::Hasher, disk::create_folder, file_lock::FileLock, remote_file::RemoteFile},
 };
 
 /// How much is read at a time, in bytes.

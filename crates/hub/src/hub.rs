@@ -5,16 +5,23 @@ use std::{fs, path::PathBuf};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
-    cache::{Repository, create_folder, free_bytes},
-    client::Client,
+    client::{
+        hub_client::Client,
+        listing::{self, Listing},
+        retry::{Attempts, Failure},
+        transfer::Transfer,
+    },
     config::Config,
     error::HubError,
-    listing::{Listing, RemoteFile},
-    model_name::ModelName,
+    files::{
+        cached_repository::Repository,
+        checkpoint_files,
+        disk::{create_folder, free_bytes},
+        remote_file::RemoteFile,
+    },
     progress::Progress,
-    retry::{Attempts, Failure, Pause},
-    transfer::Transfer,
-    wanted,
+    repository_name::ModelName,
+    sleeper::Pause,
 };
 
 /// A hub and its cache.
@@ -109,11 +116,11 @@ impl Hub {
         let missing = |missing: &str| HubError::MissingFiles {
             model: transfer.model.to_string(),
             missing: missing.to_owned(),
-            found: wanted::instead(&listing.files),
+            found: checkpoint_files::instead(&listing.files),
         };
-        let chosen = wanted::choose(has).map_err(missing)?;
+        let chosen = checkpoint_files::choose(has).map_err(missing)?;
         let mut names: Vec<String> = chosen.iter().copied().map(str::to_owned).collect();
-        if let Some(index) = wanted::index(&chosen) {
+        if let Some(index) = checkpoint_files::index(&chosen) {
             let shards = self.shards(index, transfer).await?;
             if let Some(shard) = shards.iter().find(|shard| !has(shard)) {
                 return Err(missing(shard));
@@ -134,7 +141,7 @@ impl Hub {
             .buffer_unordered(self.config.parallel)
             .try_collect::<()>()
             .await?;
-        for name in wanted::all_but_weights().filter(|name| !has(name)) {
+        for name in checkpoint_files::all_but_weights().filter(|name| !has(name)) {
             transfer.repository.note_lack(transfer.commit, name)?;
         }
         Ok(())
@@ -155,7 +162,7 @@ impl Hub {
     }
 
     async fn describe(&self, name: &str, transfer: &Transfer<'_>) -> Result<RemoteFile, HubError> {
-        let ask = || RemoteFile::of(transfer.model, transfer.commit, name, &self.client);
+        let ask = || listing::describe(transfer.model, transfer.commit, name, &self.client);
         self.retry(Attempts::new(), ask).await
     }
 
@@ -195,7 +202,7 @@ fn snapshot(repository: &Repository, commit: &str) -> Snapshot {
 
 fn local_shards(repository: &Repository, commit: &str, index: &str) -> Result<Vec<String>, String> {
     let content = fs::read(repository.snapshot(commit).join(index)).map_err(|error| error.to_string())?;
-    wanted::shards(&content)
+    checkpoint_files::shards(&content)
 }
 
 /// Whether a checkpoint can be read from the snapshot.
@@ -203,8 +210,8 @@ fn local_shards(repository: &Repository, commit: &str, index: &str) -> Result<Ve
 /// # Errors
 /// What is missing.
 fn is_enough(repository: &Repository, commit: &str) -> Result<(), String> {
-    let chosen = wanted::choose(|file| repository.has(commit, file))?;
-    let Some(index) = wanted::index(&chosen) else { return Ok(()) };
+    let chosen = checkpoint_files::choose(|file| repository.has(commit, file))?;
+    let Some(index) = checkpoint_files::index(&chosen) else { return Ok(()) };
     match local_shards(repository, commit, index)?.into_iter().find(|shard| !repository.has(commit, shard)) {
         Some(shard) => Err(shard),
         None => Ok(()),
@@ -215,5 +222,5 @@ fn is_enough(repository: &Repository, commit: &str) -> Result<(), String> {
 /// checkpoint can do without, but not this one.
 fn is_whole(repository: &Repository, commit: &str) -> bool {
     let known = |file| repository.has(commit, file) || repository.lacks(commit, file);
-    is_enough(repository, commit).is_ok() && wanted::all_but_weights().all(known)
+    is_enough(repository, commit).is_ok() && checkpoint_files::all_but_weights().all(known)
 }

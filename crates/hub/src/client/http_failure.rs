@@ -4,8 +4,8 @@ use reqwest::{Response, StatusCode};
 use url::Url;
 
 use crate::{
+    client::retry::{Again, Failure, asked_pause},
     error::HubError,
-    retry::{Again, Failure, asked_pause},
 };
 
 /// Who was asked, without a path or a query, which may be signed.

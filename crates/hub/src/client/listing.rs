@@ -4,11 +4,10 @@ use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap};
 use serde::Deserialize;
 
 use crate::{
-    checksum::ContentTag,
-    client::Client,
+    client::{hub_client::Client, retry::Failure},
     error::HubError,
-    model_name::{ModelName, is_commit},
-    retry::Failure,
+    files::{checksum::ContentTag, remote_file::RemoteFile},
+    repository_name::{ModelName, is_commit},
 };
 
 /// A revision of a model.
@@ -16,15 +15,6 @@ use crate::{
 pub(crate) struct Listing {
     pub(crate) commit: String,
     pub(crate) files: Vec<String>,
-}
-
-/// A file of a commit.
-#[derive(Clone, Debug)]
-pub(crate) struct RemoteFile {
-    pub(crate) name: String,
-    pub(crate) tag: ContentTag,
-    /// In bytes.
-    pub(crate) size: u64,
 }
 
 #[derive(Deserialize)]
@@ -59,24 +49,22 @@ impl Listing {
     }
 }
 
-impl RemoteFile {
-    /// Asks about the file `name` of `commit`.
-    pub(crate) async fn of(
-        model: &ModelName,
-        commit: &str,
-        name: &str,
-        client: &Client,
-    ) -> Result<Self, Failure> {
-        let url = content_url(model, commit, name, client);
-        let headers = client.describe(url, name).await.map_err(|failure| told(failure, model, client))?;
-        let described = described(&headers, commit);
-        let (tag, size) = described.map_err(|reason| HubError::Protocol {
-            host: client.endpoint().to_owned(),
-            what: name.to_owned(),
-            reason,
-        })?;
-        Ok(Self { name: name.to_owned(), tag, size })
-    }
+/// Asks about the file `name` of `commit`.
+pub(crate) async fn describe(
+    model: &ModelName,
+    commit: &str,
+    name: &str,
+    client: &Client,
+) -> Result<RemoteFile, Failure> {
+    let url = content_url(model, commit, name, client);
+    let headers = client.describe(url, name).await.map_err(|failure| told(failure, model, client))?;
+    let described = described(&headers, commit);
+    let (tag, size) = described.map_err(|reason| HubError::Protocol {
+        host: client.endpoint().to_owned(),
+        what: name.to_owned(),
+        reason,
+    })?;
+    Ok(RemoteFile { name: name.to_owned(), tag, size })
 }
 
 /// Where the hub has a file's content, itself or by redirect.

@@ -4,16 +4,19 @@
 use reqwest::{StatusCode, header::CONTENT_RANGE};
 
 use crate::{
-    cache::Repository,
-    client::{Body, Client},
+    client::{
+        hub_client::{Body, Client},
+        listing::{content_url, told},
+        retry::{Again, Attempts, Failure},
+    },
     config::Config,
     error::HubError,
-    file_lock::FileLock,
-    listing::{RemoteFile, content_url, told},
-    model_name::ModelName,
-    partial::Partial,
+    files::{
+        cached_repository::Repository, file_lock::FileLock, partial_blob::Partial, remote_file::RemoteFile,
+    },
     progress::Progress,
-    retry::{Again, Attempts, Failure, Pause},
+    repository_name::ModelName,
+    sleeper::Pause,
 };
 
 /// How much is written and hashed at a time, in bytes.
