@@ -1,6 +1,6 @@
 //! Why an image was not decoded.
 
-use crate::Format;
+use crate::format::Format;
 
 /// A refusal to decode, on one image only.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -9,6 +9,7 @@ pub mod fetch;
 mod cpu_pool;
 mod decoder;
 mod codec;
+mod admission;
 mod memory_budget;
 mod error;
 mod limits;

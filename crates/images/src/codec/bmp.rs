@@ -5,9 +5,13 @@ use std::io::{Cursor, ErrorKind};
 use image::codecs::bmp::BmpDecoder;
 use image::{ColorType, ImageDecoder, ImageError};
 
-use crate::codec::rgb_conversion::{push_first_three, push_grey};
-use crate::decoder::Admission;
-use crate::{DecodeError, Format, RgbImage};
+use crate::{
+    admission::Admission,
+    codec::rgb_conversion::{push_first_three, push_grey},
+    error::DecodeError,
+    format::Format,
+    rgb_image::RgbImage,
+};
 
 pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {
     let decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(refusal)?;

@@ -4,9 +4,13 @@ use std::io::ErrorKind;
 
 use gif::{ColorOutput, DecodeOptions, DecodingError};
 
-use crate::codec::rgb_conversion::{push_grey, push_palette};
-use crate::decoder::Admission;
-use crate::{DecodeError, Format, RgbImage};
+use crate::{
+    admission::Admission,
+    codec::rgb_conversion::{push_grey, push_palette},
+    error::DecodeError,
+    format::Format,
+    rgb_image::RgbImage,
+};
 
 pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {
     let mut options = DecodeOptions::new();

@@ -1,15 +1,18 @@
 //! JPEG by libjpeg-turbo's own decoder (in mozjpeg's copy), because the reference decodes with it
 //! and the pure-Rust decoders differ by up to five levels: see `docs/decisions/jpeg-decoder.md`.
 
-use std::cell::Cell;
-use std::io::{self, BufRead, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::{
+    cell::Cell,
+    io::{self, BufRead, Read},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
 
 use mozjpeg::{ColorSpace, Decompress};
 
-use crate::codec::rgb_conversion::push_cmyk;
-use crate::decoder::Admission;
-use crate::{DecodeError, Format, RgbImage};
+use crate::{
+    admission::Admission, codec::rgb_conversion::push_cmyk, error::DecodeError, format::Format,
+    rgb_image::RgbImage,
+};
 
 /// Scans that one image may have. Encoders write 1 to about 15; each is a pass over all
 /// coefficients, so without a limit a few megabytes of empty scans cost hours.

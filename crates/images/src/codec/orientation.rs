@@ -1,6 +1,6 @@
 //! The eight ways up of an image, as TIFF tag 274 (and EXIF) numbers them.
 
-use crate::RgbImage;
+use crate::rgb_image::RgbImage;
 
 /// `image` turned so that it stands upright, if it was stored with `orientation` (1 to 8).
 pub(crate) fn upright(image: RgbImage, orientation: u16) -> RgbImage {

@@ -4,10 +4,16 @@ use std::io::{Cursor, ErrorKind};
 
 use png::{BitDepth, ColorType, DecodingError, Limits, Transformations};
 
-use crate::codec::packed_samples::{grey_scale, samples};
-use crate::codec::rgb_conversion::{push_first_three, push_grey, push_grey16, push_palette};
-use crate::decoder::Admission;
-use crate::{DecodeError, Format, RgbImage};
+use crate::{
+    admission::Admission,
+    codec::{
+        packed_samples::{grey_scale, samples},
+        rgb_conversion::{push_first_three, push_grey, push_grey16, push_palette},
+    },
+    error::DecodeError,
+    format::Format,
+    rgb_image::RgbImage,
+};
 
 /// Bytes that ancillary chunks and one row may take.
 const MAX_CHUNK_BYTES: usize = 8 << 20;

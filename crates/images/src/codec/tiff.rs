@@ -7,12 +7,18 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 use tiff::{ColorType, TiffError};
 
-use crate::codec::orientation::upright;
-use crate::codec::packed_samples::{grey_scale, samples};
-use crate::codec::rgb_conversion::{push_cmyk, push_first_three, push_grey, push_grey16, push_palette};
-use crate::codec::tiff_palette::{colours, with_indices_as_grey};
-use crate::decoder::Admission;
-use crate::{DecodeError, Format, RgbImage};
+use crate::{
+    admission::Admission,
+    codec::{
+        orientation::upright,
+        packed_samples::{grey_scale, samples},
+        rgb_conversion::{push_cmyk, push_first_three, push_grey, push_grey16, push_palette},
+        tiff_palette::{colours, with_indices_as_grey},
+    },
+    error::DecodeError,
+    format::Format,
+    rgb_image::RgbImage,
+};
 
 /// Bytes that one directory entry (a colour map, a list of strips) may take.
 const MAX_ENTRY_BYTES: usize = 1 << 20;

@@ -4,9 +4,10 @@ use std::io::{Cursor, ErrorKind};
 
 use image_webp::{DecodingError, WebPDecoder};
 
-use crate::codec::rgb_conversion::push_first_three;
-use crate::decoder::Admission;
-use crate::{DecodeError, Format, RgbImage};
+use crate::{
+    admission::Admission, codec::rgb_conversion::push_first_three, error::DecodeError, format::Format,
+    rgb_image::RgbImage,
+};
 
 pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {
     let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(refusal)?;

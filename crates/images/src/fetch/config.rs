@@ -1,12 +1,11 @@
 //! What may be fetched, and at what cost.
 
-use std::convert::Infallible;
-use std::fmt;
-use std::str::FromStr;
-use std::time::Duration;
+use std::{convert::Infallible, fmt, str::FromStr, time::Duration};
 
 use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
+
+use crate::limits::Limits;
 
 /// Ceilings and permissions of a [`super::Fetcher`].
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,7 +52,7 @@ impl Default for FetchConfig {
             allow_networks: Vec::new(),
             extra_authorities: Vec::new(),
             allow_http: true,
-            max_bytes: crate::Limits::default().max_bytes,
+            max_bytes: Limits::default().max_bytes,
             max_redirects: 3,
             connect_timeout: Duration::from_secs(3),
             first_byte_timeout: Duration::from_secs(8),

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use data_url::DataUrl;
 use data_url::forgiving_base64::DecodeError;
 
-use super::FetchError;
+use crate::fetch::error::FetchError;
 
 /// Whether `url` is a `data:` URL.
 #[must_use]

@@ -1,7 +1,6 @@
 //! Why an image was not fetched.
 
-use std::fmt;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// A refusal or failure to fetch, on one image only. The texts name what the caller wrote, never
 /// what a name resolves to: that would tell strangers about the inside of the network.
@@ -139,3 +138,8 @@ impl FetchError {
         }
     }
 }
+
+/// The HTTP client could not be made.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("http client could not be made: {0}")]
+pub struct SetupError(pub(super) String);

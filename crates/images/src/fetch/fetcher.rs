@@ -1,10 +1,14 @@
 //! The way of a URL: cache, company, attempts.
 
-use std::collections::HashMap;
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
 use futures::FutureExt as _;
@@ -14,10 +18,14 @@ use tokio::sync::Semaphore;
 use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
-use super::body_cache::Cache;
-use super::data_url;
-use super::http_client::{Client, Fetched};
-use super::{FetchConfig, FetchError, Resolver, Stage, SystemResolver};
+use crate::fetch::{
+    body_cache::Cache,
+    config::FetchConfig,
+    data_url,
+    error::{FetchError, SetupError, Stage},
+    http_client::{Client, Fetched},
+    resolver::{Resolver, SystemResolver},
+};
 
 /// Fetches images by URL. Clones share connections, cache and limits.
 ///
@@ -26,11 +34,6 @@ use super::{FetchConfig, FetchError, Resolver, Stage, SystemResolver};
 pub struct Fetcher {
     inner: Arc<Inner>,
 }
-
-/// The HTTP client could not be made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("http client could not be made: {0}")]
-pub struct SetupError(pub(super) String);
 
 /// What has been fetched so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,8 +1,6 @@
 //! One attempt at one URL: its redirects and its body.
 
-use std::error::Error;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{error::Error, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, LOCATION};
@@ -11,10 +9,14 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
 use url::Url;
 
-use super::freshness::lifetime;
-use super::host_limits::Hosts;
-use super::resolver::{CheckedResolver, ResolveError};
-use super::{FetchConfig, FetchError, Resolver, SetupError, Stage, UrlPolicy};
+use crate::fetch::{
+    config::FetchConfig,
+    error::{FetchError, SetupError, Stage},
+    freshness::lifetime,
+    host_limits::Hosts,
+    resolver::{CheckedResolver, ResolveError, Resolver},
+    url_policy::UrlPolicy,
+};
 
 /// An HTTP client that goes only where the policy lets it.
 #[derive(Debug)]

@@ -1,14 +1,16 @@
 //! Names to addresses, and only to those that may be connected to.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::AddressPolicy;
+use crate::fetch::address_policy::AddressPolicy;
 
 /// Resolves a host's name.
 pub trait Resolver: Send + Sync + 'static {

@@ -4,7 +4,11 @@ use std::net::IpAddr;
 
 use url::{Host, Url};
 
-use super::{AddressPolicy, DomainPattern, FetchConfig, FetchError};
+use crate::fetch::{
+    address_policy::AddressPolicy,
+    config::{DomainPattern, FetchConfig},
+    error::FetchError,
+};
 
 /// The longest URL that is looked at, in bytes (`data` URLs aside).
 const MAX_URL_BYTES: usize = 8192;
