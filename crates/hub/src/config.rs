@@ -16,10 +16,10 @@ const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A 5 GB file at 1.5 MB/s takes another process this long.
-const DEFAULT_LOCK_LIMIT: Duration = Duration::from_secs(3600);
+const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(3600);
 
 /// Files at a time.
-const DEFAULT_PARALLEL: usize = 4;
+const DEFAULT_PARALLEL_DOWNLOADS: usize = 4;
 
 /// Everything that can be set about a hub.
 #[derive(Clone, Debug)]
@@ -37,9 +37,9 @@ pub struct Config {
     /// How long a download may stand still.
     pub download_timeout: Duration,
     /// How long another process may take over a file that this one needs, too.
-    pub lock_limit: Duration,
+    pub lock_timeout: Duration,
     /// Files downloaded at a time.
-    pub parallel: usize,
+    pub parallel_downloads: usize,
 }
 
 /// What is wrong with the environment.
@@ -81,7 +81,7 @@ impl Config {
     /// [`ConfigError`] names the variable or the file.
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let path = |name: &str| set(name).map(|value| from_home(&value, set("HOME").as_deref()));
+        let path = |name: &str| set(name).map(|value| expand_home(&value, set("HOME").as_deref()));
         let home = path("HF_HOME")
             .or_else(|| path("XDG_CACHE_HOME").map(|folder| folder.join("huggingface")))
             .or_else(|| path("HOME").map(|folder| folder.join(".cache/huggingface")));
@@ -94,10 +94,10 @@ impl Config {
         } else {
             match ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].into_iter().find_map(|name| Some((name, set(name)?)))
             {
-                Some((name, value)) => token(&value, name)?,
+                Some((name, value)) => parse_token(&value, name)?,
                 None => {
                     let file = path("HF_TOKEN_PATH").or_else(|| home.map(|home| home.join("token")));
-                    file.map(|file| token_in(&file)).transpose()?.flatten()
+                    file.map(|file| read_token_file(&file)).transpose()?.flatten()
                 }
             }
         };
@@ -108,8 +108,8 @@ impl Config {
             offline: is_true("HF_HUB_OFFLINE") || is_true("TRANSFORMERS_OFFLINE"),
             metadata_timeout: timeout("HF_HUB_ETAG_TIMEOUT", set("HF_HUB_ETAG_TIMEOUT"))?,
             download_timeout: timeout("HF_HUB_DOWNLOAD_TIMEOUT", set("HF_HUB_DOWNLOAD_TIMEOUT"))?,
-            lock_limit: DEFAULT_LOCK_LIMIT,
-            parallel: DEFAULT_PARALLEL,
+            lock_timeout: DEFAULT_LOCK_TIMEOUT,
+            parallel_downloads: DEFAULT_PARALLEL_DOWNLOADS,
         })
     }
 }
@@ -119,7 +119,7 @@ fn is_true(value: &str) -> bool {
     ["1", "on", "yes", "true"].iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
-fn from_home(path: &str, home: Option<&str>) -> PathBuf {
+fn expand_home(path: &str, home: Option<&str>) -> PathBuf {
     match (path.strip_prefix("~/"), home) {
         (Some(rest), Some(home)) => Path::new(home).join(rest),
         _ => PathBuf::from(path),
@@ -155,7 +155,7 @@ fn timeout(variable: &'static str, value: Option<String>) -> Result<Duration, Co
     }
 }
 
-fn token(text: &str, origin: &str) -> Result<Option<Token>, ConfigError> {
+fn parse_token(text: &str, origin: &str) -> Result<Option<Token>, ConfigError> {
     let text = text.trim();
     if text.is_empty() {
         return Ok(None);
@@ -164,9 +164,9 @@ fn token(text: &str, origin: &str) -> Result<Option<Token>, ConfigError> {
     Token::new(text).map(Some).ok_or_else(wrong)
 }
 
-fn token_in(path: &Path) -> Result<Option<Token>, ConfigError> {
+fn read_token_file(path: &Path) -> Result<Option<Token>, ConfigError> {
     match fs::read_to_string(path) {
-        Ok(text) => token(&text, &path.display().to_string()),
+        Ok(text) => parse_token(&text, &path.display().to_string()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(ConfigError::TokenFile { path: path.to_owned(), source }),
     }
@@ -221,15 +221,15 @@ mod tests {
     #[test]
     fn what_is_wrong_is_named_and_secrets_are_not() {
         let home = ("HOME", "/home/me");
-        let told = |variable| config(&[home, variable]).unwrap_err().to_string();
+        let repository_error = |variable| config(&[home, variable]).unwrap_err().to_string();
         assert_eq!(
-            told(("HF_HUB_DOWNLOAD_TIMEOUT", "soon")),
+            repository_error(("HF_HUB_DOWNLOAD_TIMEOUT", "soon")),
             "HF_HUB_DOWNLOAD_TIMEOUT is \"soon\", expected a whole number of seconds"
         );
-        assert!(told(("HF_ENDPOINT", "ftp://example.com")).contains("HF_ENDPOINT"));
-        let error = told(("HF_ENDPOINT", "https://me:secret@example.com"));
+        assert!(repository_error(("HF_ENDPOINT", "ftp://example.com")).contains("HF_ENDPOINT"));
+        let error = repository_error(("HF_ENDPOINT", "https://me:secret@example.com"));
         assert!(error.contains("example.com") && !error.contains("secret"), "{error}");
-        let error = told(("HF_TOKEN", "hf_\u{7}secret"));
+        let error = repository_error(("HF_TOKEN", "hf_\u{7}secret"));
         assert!(error.contains("HF_TOKEN") && !error.contains("secret"), "{error}");
     }
 

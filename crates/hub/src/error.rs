@@ -121,7 +121,7 @@ pub enum HubError {
     },
     /// The disk is too small.
     #[error("{folder} has {} free, the model needs {} more", BinaryBytes(*free), BinaryBytes(*needed))]
-    NoRoom {
+    InsufficientSpace {
         /// The cache.
         folder: PathBuf,
         /// Bytes that are free.

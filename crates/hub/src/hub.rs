@@ -6,30 +6,30 @@ use futures::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::{
     client::{
-        hub_client::Client,
+        hub_client::HubClient,
         listing::{self, Listing},
-        retry::{Attempts, Failure},
+        retry::{Backoff, RequestFailure},
         transfer::Transfer,
     },
     config::Config,
     error::HubError,
     files::{
-        cached_repository::Repository,
+        cached_repository::CachedRepository,
         checkpoint_files,
         disk::{create_folder, free_bytes},
         remote_file::RemoteFile,
     },
     progress::Progress,
-    repository_name::ModelName,
-    sleeper::Pause,
+    repository_name::RepositoryName,
+    sleeper::Sleeper,
 };
 
 /// A hub and its cache.
 #[derive(Debug)]
 pub struct Hub {
-    client: Client,
+    client: HubClient,
     config: Config,
-    pause: Pause,
+    sleeper: Sleeper,
 }
 
 /// A checkpoint on disk.
@@ -47,15 +47,15 @@ impl Hub {
     /// # Errors
     /// [`HubError::Setup`].
     pub fn new(config: Config) -> Result<Self, HubError> {
-        Self::with_pause(config, Pause::default())
+        Self::with_sleeper(config, Sleeper::default())
     }
 
     /// The same, waiting between attempts as `pause` does.
     ///
     /// # Errors
     /// [`HubError::Setup`].
-    pub fn with_pause(config: Config, pause: Pause) -> Result<Self, HubError> {
-        Ok(Self { client: Client::new(config.clone())?, config, pause })
+    pub fn with_sleeper(config: Config, sleeper: Sleeper) -> Result<Self, HubError> {
+        Ok(Self { client: HubClient::new(config.clone())?, config, sleeper })
     }
 
     /// The checkpoint of `model`, downloaded as far as the cache lacks it.
@@ -66,24 +66,24 @@ impl Hub {
     ///
     /// # Errors
     /// [`HubError`].
-    pub async fn fetch(&self, model: &ModelName, progress: &Progress) -> Result<Snapshot, HubError> {
-        let repository = Repository::new(&self.config.cache, model);
-        let known = repository.commit(model)?;
-        if model.pinned().is_some()
-            && let Some(commit) = known.as_deref().filter(|commit| is_whole(&repository, commit))
+    pub async fn fetch(&self, model: &RepositoryName, progress: &Progress) -> Result<Snapshot, HubError> {
+        let repository = CachedRepository::new(&self.config.cache, model);
+        let cached_commit = repository.commit(model)?;
+        if model.pinned_commit().is_some()
+            && let Some(commit) = cached_commit.as_deref().filter(|commit| is_complete(&repository, commit))
         {
             return Ok(snapshot(&repository, commit));
         }
-        let cached = known.as_deref().ok_or("snapshot".to_owned());
-        let cached = cached.and_then(|commit| is_enough(&repository, commit).map(|()| commit));
+        let cached = cached_commit.as_deref().ok_or("snapshot".to_owned());
+        let cached = cached.and_then(|commit| check_loadable(&repository, commit).map(|()| commit));
         if self.config.offline {
             return cached.map(|commit| snapshot(&repository, commit)).map_err(|missing| {
                 let folder = repository.folder().to_owned();
                 HubError::Offline { model: model.to_string(), folder, missing }
             });
         }
-        let attempts = if cached.is_ok() { Attempts::one() } else { Attempts::new() };
-        let listing = match self.retry(attempts, || Listing::of(model, &self.client)).await {
+        let backoff = if cached.is_ok() { Backoff::single_attempt() } else { Backoff::new() };
+        let listing = match self.retry(backoff, || Listing::of(model, &self.client)).await {
             Ok(listing) => listing,
             Err(error) if error.is_outage() => match cached {
                 Ok(commit) => {
@@ -94,11 +94,11 @@ impl Hub {
             },
             Err(error) => return Err(error),
         };
-        if !is_whole(&repository, &listing.commit) {
+        if !is_complete(&repository, &listing.commit) {
             let transfer = Transfer {
                 client: &self.client,
                 config: &self.config,
-                pause: &self.pause,
+                sleeper: &self.sleeper,
                 progress,
                 repository: &repository,
                 model,
@@ -107,7 +107,7 @@ impl Hub {
             self.download(&listing, &transfer).await?;
         }
         // Last, so that whoever reads it finds all files.
-        repository.remember(model, &listing.commit)?;
+        repository.record_commit(model, &listing.commit)?;
         Ok(snapshot(&repository, &listing.commit))
     }
 
@@ -116,45 +116,45 @@ impl Hub {
         let missing = |missing: &str| HubError::MissingFiles {
             model: transfer.model.to_string(),
             missing: missing.to_owned(),
-            found: checkpoint_files::instead(&listing.files),
+            found: checkpoint_files::summarize(&listing.files),
         };
-        let chosen = checkpoint_files::choose(has).map_err(missing)?;
+        let chosen = checkpoint_files::select(has).map_err(missing)?;
         let mut names: Vec<String> = chosen.iter().copied().map(str::to_owned).collect();
-        if let Some(index) = checkpoint_files::index(&chosen) {
-            let shards = self.shards(index, transfer).await?;
+        if let Some(index) = checkpoint_files::weight_index(&chosen) {
+            let shards = self.shard_names(index, transfer).await?;
             if let Some(shard) = shards.iter().find(|shard| !has(shard)) {
                 return Err(missing(shard));
             }
             names.extend(shards);
         }
-        names.retain(|name| !transfer.repository.has(transfer.commit, name));
+        names.retain(|name| !transfer.repository.has_file(transfer.commit, name));
         let files = stream::iter(names)
             .map(|name| async move { self.describe(&name, transfer).await })
-            .buffer_unordered(self.config.parallel)
+            .buffer_unordered(self.config.parallel_downloads)
             .try_collect::<Vec<_>>()
             .await?;
-        self.check_room(&files, transfer.repository)?;
+        self.check_disk_space(&files, transfer.repository)?;
         let total = files.iter().map(|file| file.size).sum();
-        transfer.progress.begin(&transfer.model.to_string(), total);
+        transfer.progress.start(&transfer.model.to_string(), total);
         stream::iter(files)
             .map(|file| async move { transfer.run(&file).await })
-            .buffer_unordered(self.config.parallel)
+            .buffer_unordered(self.config.parallel_downloads)
             .try_collect::<()>()
             .await?;
-        for name in checkpoint_files::all_but_weights().filter(|name| !has(name)) {
-            transfer.repository.note_lack(transfer.commit, name)?;
+        for name in checkpoint_files::non_weight_files().filter(|name| !has(name)) {
+            transfer.repository.record_missing(transfer.commit, name)?;
         }
         Ok(())
     }
 
     /// The shards that the model's `index` names; it is downloaded ahead of all else.
-    async fn shards(&self, index: &str, transfer: &Transfer<'_>) -> Result<Vec<String>, HubError> {
-        if !transfer.repository.has(transfer.commit, index) {
+    async fn shard_names(&self, index: &str, transfer: &Transfer<'_>) -> Result<Vec<String>, HubError> {
+        if !transfer.repository.has_file(transfer.commit, index) {
             let file = self.describe(index, transfer).await?;
-            self.check_room(std::slice::from_ref(&file), transfer.repository)?;
+            self.check_disk_space(std::slice::from_ref(&file), transfer.repository)?;
             transfer.run(&file).await?;
         }
-        local_shards(transfer.repository, transfer.commit, index).map_err(|reason| HubError::Protocol {
+        read_shard_names(transfer.repository, transfer.commit, index).map_err(|reason| HubError::Protocol {
             host: self.client.endpoint().to_owned(),
             what: index.to_owned(),
             reason,
@@ -163,11 +163,11 @@ impl Hub {
 
     async fn describe(&self, name: &str, transfer: &Transfer<'_>) -> Result<RemoteFile, HubError> {
         let ask = || listing::describe(transfer.model, transfer.commit, name, &self.client);
-        self.retry(Attempts::new(), ask).await
+        self.retry(Backoff::new(), ask).await
     }
 
     /// Before hours of download, not after them.
-    fn check_room(&self, files: &[RemoteFile], repository: &Repository) -> Result<(), HubError> {
+    fn check_disk_space(&self, files: &[RemoteFile], repository: &CachedRepository) -> Result<(), HubError> {
         create_folder(&self.config.cache)?;
         let length = |path: PathBuf| fs::metadata(path).map_or(0, |there| there.len());
         let missing = |file: &RemoteFile| {
@@ -177,42 +177,45 @@ impl Hub {
         let needed = files.iter().map(missing).fold(0, u64::saturating_add);
         let free = free_bytes(&self.config.cache)?;
         if needed > free {
-            return Err(HubError::NoRoom { folder: self.config.cache.clone(), free, needed });
+            return Err(HubError::InsufficientSpace { folder: self.config.cache.clone(), free, needed });
         }
         Ok(())
     }
 
-    async fn retry<T, F: Future<Output = Result<T, Failure>>>(
+    async fn retry<T, F: Future<Output = Result<T, RequestFailure>>>(
         &self,
-        mut attempts: Attempts,
+        mut backoff: Backoff,
         ask: impl Fn() -> F,
     ) -> Result<T, HubError> {
         loop {
             match ask().await {
                 Ok(answer) => return Ok(answer),
-                Err(failure) => attempts.pause_after(failure, &self.pause).await?,
+                Err(failure) => backoff.wait_after(failure, &self.sleeper).await?,
             }
         }
     }
 }
 
-fn snapshot(repository: &Repository, commit: &str) -> Snapshot {
+fn snapshot(repository: &CachedRepository, commit: &str) -> Snapshot {
     Snapshot { folder: repository.snapshot(commit), commit: commit.to_owned() }
 }
 
-fn local_shards(repository: &Repository, commit: &str, index: &str) -> Result<Vec<String>, String> {
+fn read_shard_names(repository: &CachedRepository, commit: &str, index: &str) -> Result<Vec<String>, String> {
     let content = fs::read(repository.snapshot(commit).join(index)).map_err(|error| error.to_string())?;
-    checkpoint_files::shards(&content)
+    checkpoint_files::shard_names(&content)
 }
 
 /// Whether a checkpoint can be read from the snapshot.
 ///
 /// # Errors
 /// What is missing.
-fn is_enough(repository: &Repository, commit: &str) -> Result<(), String> {
-    let chosen = checkpoint_files::choose(|file| repository.has(commit, file))?;
-    let Some(index) = checkpoint_files::index(&chosen) else { return Ok(()) };
-    match local_shards(repository, commit, index)?.into_iter().find(|shard| !repository.has(commit, shard)) {
+fn check_loadable(repository: &CachedRepository, commit: &str) -> Result<(), String> {
+    let chosen = checkpoint_files::select(|file| repository.has_file(commit, file))?;
+    let Some(index) = checkpoint_files::weight_index(&chosen) else { return Ok(()) };
+    match read_shard_names(repository, commit, index)?
+        .into_iter()
+        .find(|shard| !repository.has_file(commit, shard))
+    {
         Some(shard) => Err(shard),
         None => Ok(()),
     }
@@ -220,7 +223,7 @@ fn is_enough(repository: &Repository, commit: &str) -> Result<(), String> {
 
 /// Whether the snapshot has all that the hub has of a checkpoint; a download that was cut short may lack files that a
 /// checkpoint can do without, but not this one.
-fn is_whole(repository: &Repository, commit: &str) -> bool {
-    let known = |file| repository.has(commit, file) || repository.lacks(commit, file);
-    is_enough(repository, commit).is_ok() && checkpoint_files::all_but_weights().all(known)
+fn is_complete(repository: &CachedRepository, commit: &str) -> bool {
+    let cached_commit = |file| repository.has_file(commit, file) || repository.is_known_missing(commit, file);
+    check_loadable(repository, commit).is_ok() && checkpoint_files::non_weight_files().all(cached_commit)
 }

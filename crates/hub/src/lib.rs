@@ -17,6 +17,6 @@ pub use config::{Config, ConfigError};
 pub use error::HubError;
 pub use hub::{Hub, Snapshot};
 pub use progress::Progress;
-pub use repository_name::{ModelName, NameError};
-pub use sleeper::Pause;
+pub use repository_name::{NameError, RepositoryName};
+pub use sleeper::Sleeper;
 pub use token::Token;

@@ -49,7 +49,7 @@ impl Progress {
     }
 
     /// Begins with `total` bytes of `model` to come.
-    pub(crate) fn begin(&self, model: &str, total: u64) {
+    pub(crate) fn start(&self, model: &str, total: u64) {
         self.total.store(total, Ordering::Relaxed);
         match &self.bar {
             Some(bar) => {
@@ -84,7 +84,7 @@ impl Progress {
     }
 
     /// `bytes` have to come again.
-    pub(crate) fn retreat(&self, bytes: u64) {
+    pub(crate) fn rewind(&self, bytes: u64) {
         self.done.fetch_sub(bytes, Ordering::Relaxed);
         if let Some(bar) = &self.bar {
             bar.dec(bytes);
@@ -116,10 +116,10 @@ mod tests {
     #[test]
     fn bytes_that_come_again_are_not_counted_twice() {
         let progress = Progress::logged();
-        progress.begin("org/name", 100);
+        progress.start("org/name", 100);
         progress.skip(30);
         progress.advance(20);
-        progress.retreat(50);
+        progress.rewind(50);
         progress.advance(100);
         assert_eq!(progress.done.load(Ordering::Relaxed), 100);
         assert_eq!(progress.logged_percent.load(Ordering::Relaxed), 100);

@@ -15,7 +15,7 @@ const MAX_REVISION_BYTES: usize = 255;
 ///
 /// Names become parts of addresses and of paths in the cache, so that nothing but the hub's own alphabet gets in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ModelName {
+pub struct RepositoryName {
     repository: String,
     revision: String,
 }
@@ -28,7 +28,7 @@ pub struct NameError {
     reason: &'static str,
 }
 
-impl ModelName {
+impl RepositoryName {
     /// `org/name`.
     #[must_use]
     pub fn repository(&self) -> &str {
@@ -43,7 +43,7 @@ impl ModelName {
 
     /// The revision, if it is a commit's hash, which means the same for ever.
     #[must_use]
-    pub fn pinned(&self) -> Option<&str> {
+    pub fn pinned_commit(&self) -> Option<&str> {
         is_commit(&self.revision).then_some(self.revision.as_str())
     }
 }
@@ -53,7 +53,7 @@ pub(crate) fn is_commit(text: &str) -> bool {
     text.len() == 40 && text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }
 
-impl FromStr for ModelName {
+impl FromStr for RepositoryName {
     type Err = NameError;
 
     fn from_str(text: &str) -> Result<Self, NameError> {
@@ -97,7 +97,7 @@ fn check(part: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-impl fmt::Display for ModelName {
+impl fmt::Display for RepositoryName {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "{}@{}", self.repository, self.revision)
     }
@@ -107,7 +107,7 @@ impl fmt::Display for ModelName {
 mod tests {
     use super::*;
 
-    fn parsed(text: &str) -> ModelName {
+    fn parsed(text: &str) -> RepositoryName {
         text.parse().unwrap()
     }
 
@@ -115,7 +115,7 @@ mod tests {
     fn a_name_without_a_revision_is_of_the_main_branch() {
         let name = parsed("Salesforce/blip-vqa-base");
         assert_eq!((name.repository(), name.revision()), ("Salesforce/blip-vqa-base", "main"));
-        assert_eq!(name.pinned(), None);
+        assert_eq!(name.pinned_commit(), None);
     }
 
     #[test]
@@ -124,8 +124,8 @@ mod tests {
             assert_eq!(parsed(&format!("a/b@{revision}")).revision(), revision);
         }
         let commit = "0123456789abcdef0123456789abcdef01234567";
-        assert_eq!(parsed(&format!("a/b@{commit}")).pinned(), Some(commit));
-        assert_eq!(parsed("a/b@0123456").pinned(), None);
+        assert_eq!(parsed(&format!("a/b@{commit}")).pinned_commit(), Some(commit));
+        assert_eq!(parsed("a/b@0123456").pinned_commit(), None);
     }
 
     #[test]
@@ -133,9 +133,9 @@ mod tests {
         let names = "../b a/.. a/b/c /b a/ a a/b@ a/b@../../x a/b@x/../y a/b@/x a/b@x/ a/b?c a/b#c a/b%2e a\\b/c a/b@x%2f \
             .a/b a/b. -a/b a--b/c a/b@.x a/ä a/b@x@y";
         for name in names.split_whitespace().chain(["", "a/b c", "a/b@x\ny", "a/b\0"]) {
-            assert!(name.parse::<ModelName>().is_err(), "{name}");
+            assert!(name.parse::<RepositoryName>().is_err(), "{name}");
         }
-        assert!(format!("a/{}", "b".repeat(95)).parse::<ModelName>().is_err());
-        assert!(format!("a/b@{}", "c".repeat(256)).parse::<ModelName>().is_err());
+        assert!(format!("a/{}", "b".repeat(95)).parse::<RepositoryName>().is_err());
+        assert!(format!("a/b@{}", "c".repeat(256)).parse::<RepositoryName>().is_err());
     }
 }

@@ -9,7 +9,7 @@ use std::hint::black_box;
 use std::path::PathBuf;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use images::{Decoder, digest};
+use images::{Decoder, ImageDigest};
 
 fn photographs() -> Vec<PathBuf> {
     if let Some(named) = std::env::var_os("BLIP_SERVE_BENCH_PHOTOS") {
@@ -34,7 +34,7 @@ fn decode(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(path.file_name().unwrap().to_string_lossy());
         group.throughput(Throughput::Bytes(bytes.len() as u64));
         group.bench_function("decode", |bencher| bencher.iter(|| decoder.decode(black_box(&bytes)).unwrap()));
-        group.bench_function("digest", |bencher| bencher.iter(|| digest(black_box(&bytes))));
+        group.bench_function("digest", |bencher| bencher.iter(|| ImageDigest::of(black_box(&bytes))));
         group.finish();
     }
 }

@@ -4,7 +4,7 @@ use crate::{
     error::DecodeError,
     format::Format,
     limits::Limits,
-    memory_budget::{MemoryQuota, Share},
+    memory_budget::{BudgetPermit, MemoryBudget},
     rgb_image::RgbImage,
 };
 
@@ -12,21 +12,21 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Admission {
     limits: Limits,
-    quota: MemoryQuota,
+    budget: MemoryBudget,
 }
 
 /// Leave to decode an image of this size.
 #[derive(Debug)]
-pub(crate) struct Admitted<'a> {
+pub(crate) struct AdmittedImage<'a> {
     width: u32,
     height: u32,
-    _share: Share<'a>,
+    _permit: BudgetPermit<'a>,
 }
 
 impl Admission {
     pub(crate) fn new(limits: Limits) -> Self {
-        let quota = MemoryQuota::new(limits.max_decode_bytes_in_flight);
-        Self { limits, quota }
+        let budget = MemoryBudget::new(limits.max_decode_bytes_in_flight);
+        Self { limits, budget }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -39,7 +39,7 @@ impl Admission {
         &self,
         (width, height): (u32, u32),
         scratch_bytes_per_pixel: u64,
-    ) -> Result<Admitted<'_>, DecodeError> {
+    ) -> Result<AdmittedImage<'_>, DecodeError> {
         let Limits { max_side, max_pixels, max_decode_bytes_in_flight, .. } = self.limits;
         if width.max(height) > max_side {
             return Err(DecodeError::SideTooLong { width, height, limit: max_side });
@@ -49,15 +49,15 @@ impl Admission {
             return Err(DecodeError::TooManyPixels { width, height, limit: max_pixels });
         }
         let needed = pixels.saturating_mul(scratch_bytes_per_pixel.saturating_add(3));
-        let share = self
-            .quota
-            .take(needed)
+        let permit = self
+            .budget
+            .reserve(needed)
             .ok_or(DecodeError::TooMuchMemory { needed, limit: max_decode_bytes_in_flight })?;
-        Ok(Admitted { width, height, _share: share })
+        Ok(AdmittedImage { width, height, _permit: permit })
     }
 }
 
-impl Admitted<'_> {
+impl AdmittedImage<'_> {
     /// An empty buffer with room for the RGB result.
     pub(crate) fn buffer(&self) -> Vec<u8> {
         Vec::with_capacity(self.width as usize * self.height as usize * 3)

@@ -21,6 +21,6 @@ pub use cpu_pool::{CpuPool, PoolCounters, PoolError};
 pub use decoder::Decoder;
 pub use error::DecodeError;
 pub use format::Format;
-pub use image_digest::{Digest, digest};
+pub use image_digest::ImageDigest;
 pub use limits::Limits;
 pub use rgb_image::RgbImage;

@@ -14,19 +14,19 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use images::fetch::{FetchConfig, FetchCounters, FetchError, Fetcher, Resolver, Stage};
+use images::fetch::{FetchConfig, FetchCounters, FetchError, FetchPhase, Fetcher, Resolver};
 use server::{Server, ok};
 
 /// Answers names in turn from a list, the last one for ever.
-struct Answers(Mutex<VecDeque<&'static str>>);
+struct ScriptedResolver(Mutex<VecDeque<&'static str>>);
 
-impl Answers {
+impl ScriptedResolver {
     fn new(addresses: &[&'static str]) -> Arc<Self> {
         Arc::new(Self(Mutex::new(addresses.iter().copied().collect())))
     }
 }
 
-impl Resolver for Answers {
+impl Resolver for ScriptedResolver {
     fn resolve(&self, _: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
         let mut answers = self.0.lock().unwrap();
         let answer = if answers.len() > 1 { answers.pop_front() } else { answers.front().copied() };
@@ -47,7 +47,7 @@ fn config(servers: &[&Server]) -> FetchConfig {
 }
 
 fn fetcher(config: FetchConfig) -> Fetcher {
-    Fetcher::with_resolver(config, Answers::new(&["127.0.0.1"])).unwrap()
+    Fetcher::with_resolver(config, ScriptedResolver::new(&["127.0.0.1"])).unwrap()
 }
 
 async fn reason(fetcher: &Fetcher, url: &str) -> &'static str {
@@ -108,7 +108,7 @@ async fn name_that_changes_its_address_between_hops_is_checked_at_each() {
         "HTTP/1.1 302 Found\r\nlocation: /again\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".into()
     })
     .await;
-    let rebinding = Answers::new(&["127.0.0.1", "169.254.169.254"]);
+    let rebinding = ScriptedResolver::new(&["127.0.0.1", "169.254.169.254"]);
     let fetcher = Fetcher::with_resolver(config(&[&server]), rebinding).unwrap();
     let url = format!("http://rebind.example:{}/", server.port());
     assert_eq!(reason(&fetcher, &url).await, "URL_ADDRESS_REFUSED");
@@ -119,7 +119,7 @@ async fn name_that_changes_its_address_between_hops_is_checked_at_each() {
 async fn address_that_was_checked_is_the_one_connected_to() {
     let server = Server::start(|_| ok(b"image", "")).await;
     // Were the name resolved again to connect, the connection would go to the second address.
-    let rebinding = Answers::new(&["127.0.0.1", "127.0.0.2"]);
+    let rebinding = ScriptedResolver::new(&["127.0.0.1", "127.0.0.2"]);
     let fetcher = Fetcher::with_resolver(config(&[&server]), rebinding).unwrap();
     let url = format!("http://rebind.example:{}/", server.port());
     assert_eq!(reason(&fetcher, &url).await, "OK");
@@ -127,21 +127,21 @@ async fn address_that_was_checked_is_the_one_connected_to() {
 
 #[tokio::test]
 async fn headers_of_the_caller_go_to_the_origin_that_was_named_and_to_no_other() {
-    let elsewhere = Server::start(|_| ok(b"image", "")).await;
-    let away = elsewhere.url("/image");
+    let other_server = Server::start(|_| ok(b"image", "")).await;
+    let other_url = other_server.url("/image");
     let named = Server::start(move |path| {
-        let to = if path == "/first" { "/second" } else { away.as_str() };
+        let to = if path == "/first" { "/second" } else { other_url.as_str() };
         format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n").into_bytes()
     })
     .await;
-    let fetcher = fetcher(config(&[&named, &elsewhere]));
+    let fetcher = fetcher(config(&[&named, &other_server]));
     let headers = [("traceparent".parse().unwrap(), "00-1-2-01".parse().unwrap())].into_iter().collect();
     assert_eq!(fetcher.fetch_with(&named.url("/first"), headers).await.unwrap(), "image");
-    let told = |server: &Server| -> Vec<bool> {
+    let received_header = |server: &Server| -> Vec<bool> {
         server.requests().iter().map(|head| head.contains("traceparent: 00-1-2-01")).collect()
     };
-    assert_eq!(told(&named), [true, true]);
-    assert_eq!(told(&elsewhere), [false]);
+    assert_eq!(received_header(&named), [true, true]);
+    assert_eq!(received_header(&other_server), [false]);
 }
 
 #[tokio::test]
@@ -243,7 +243,7 @@ async fn server_that_says_nothing_meets_the_ceiling_on_the_first_byte() {
     server.has_answered().await;
     tokio::time::pause();
     let limit = FetchConfig::default().first_byte_timeout;
-    assert_eq!(fetching.await.unwrap(), Err(FetchError::Timeout { stage: Stage::FirstByte, limit }));
+    assert_eq!(fetching.await.unwrap(), Err(FetchError::Timeout { phase: FetchPhase::FirstByte, limit }));
 }
 
 #[tokio::test]
@@ -255,7 +255,7 @@ async fn body_that_never_ends_meets_the_ceiling_on_the_whole() {
     let fetching = tokio::spawn(async move { fetcher.fetch(&url).await });
     server.has_answered().await;
     tokio::time::pause();
-    assert_eq!(fetching.await.unwrap(), Err(FetchError::Timeout { stage: Stage::Whole, limit }));
+    assert_eq!(fetching.await.unwrap(), Err(FetchError::Timeout { phase: FetchPhase::Total, limit }));
 }
 
 #[tokio::test]
@@ -328,9 +328,10 @@ async fn fresh_image_comes_from_the_cache_until_it_is_stale() {
             assert_eq!(fetcher.fetch(&server.url(path)).await.unwrap(), "image");
         }
     }
-    let asked = |path: &str| server.requests().iter().filter(|request| request.contains(path)).count();
+    let request_count =
+        |path: &str| server.requests().iter().filter(|request| request.contains(path)).count();
     // A redirect without a lifetime of its own must be asked again, and so what it leads to is.
-    assert_eq!((asked("/private"), asked("/moved"), asked("/fresh")), (2, 2, 1 + 2));
+    assert_eq!((request_count("/private"), request_count("/moved"), request_count("/fresh")), (2, 2, 1 + 2));
     assert_eq!(fetcher.counters().cached, 1);
 }
 

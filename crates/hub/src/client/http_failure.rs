@@ -4,23 +4,23 @@ use reqwest::{Response, StatusCode};
 use url::Url;
 
 use crate::{
-    client::retry::{Again, Failure, asked_pause},
+    client::retry::{RequestFailure, Retry, requested_delay},
     error::HubError,
 };
 
 /// Who was asked, without a path or a query, which may be signed.
-pub(crate) fn host(url: &Url) -> String {
+pub(crate) fn host_of(url: &Url) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}{port}", url.host_str().unwrap_or_default())
 }
 
-pub(crate) fn no_answer(host: &str, what: &str, reason: String) -> Failure {
+pub(crate) fn unreachable(host: &str, what: &str, reason: String) -> RequestFailure {
     let error = HubError::Unreachable { host: host.to_owned(), what: what.to_owned(), reason };
-    Failure { error, again: Again::Later }
+    RequestFailure { error, retry: Retry::AfterBackoff }
 }
 
 /// The cause that says most; the outer ones name the address, which may be signed.
-pub(crate) fn innermost(error: &reqwest::Error) -> String {
+pub(crate) fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
@@ -32,26 +32,26 @@ pub(crate) fn innermost(error: &reqwest::Error) -> String {
 }
 
 /// What a response says that is no success.
-pub(crate) fn failure(response: &Response, host: &str, what: &str) -> Option<Failure> {
+pub(crate) fn status_failure(response: &Response, host: &str, what: &str) -> Option<RequestFailure> {
     let status = response.status();
     if status.is_success() {
         return None;
     }
-    let again = match status.as_u16() {
+    let retry = match status.as_u16() {
         408 | 429 | 500 | 502 | 503 | 504 => {
-            asked_pause(response.headers()).map_or(Again::Later, Again::After)
+            requested_delay(response.headers()).map_or(Retry::AfterBackoff, Retry::After)
         }
-        _ => Again::Never,
+        _ => Retry::Never,
     };
     let host = host.to_owned();
-    if let Again::After(wait) = again
+    if let Retry::After(wait) = retry
         && status == StatusCode::TOO_MANY_REQUESTS
     {
-        return Some(Failure { error: HubError::RateLimited { host, wait }, again });
+        return Some(RequestFailure { error: HubError::RateLimited { host, wait }, retry });
     }
     let said = |name: &str| response.headers().get(name).and_then(|said| said.to_str().ok());
     let code = said("x-error-code").unwrap_or_default().to_owned();
     let message = said("x-error-message").map(|said| format!(": {said}")).unwrap_or_default();
     let error = HubError::Status { host, status: status.as_u16(), what: what.to_owned(), code, message };
-    Some(Failure { error, again })
+    Some(RequestFailure { error, retry })
 }

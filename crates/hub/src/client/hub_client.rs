@@ -12,8 +12,8 @@ use url::Url;
 
 use crate::{
     client::{
-        http_failure::{failure, host, innermost, no_answer},
-        retry::Failure,
+        http_failure::{host_of, root_cause, status_failure, unreachable},
+        retry::RequestFailure,
     },
     config::Config,
     error::HubError,
@@ -27,7 +27,7 @@ const MAX_ANSWER_BYTES: usize = 16 << 20;
 
 /// An HTTP client that shows its token to the hub alone.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub(crate) struct HubClient {
     http: reqwest::Client,
     config: Config,
 }
@@ -40,9 +40,9 @@ pub(crate) struct Body {
     limit: Duration,
 }
 
-impl Client {
+impl HubClient {
     pub(crate) fn new(config: Config) -> Result<Self, HubError> {
-        let http = client(&config)
+        let http = build_http_client(&config)
             .map_err(|reason| HubError::Setup { endpoint: config.endpoint.to_string(), reason })?;
         if config.token.is_some() && config.endpoint.scheme() == "http" && !is_loopback(&config.endpoint) {
             tracing::warn!(endpoint = %config.endpoint, "the access token goes over the network unencrypted");
@@ -70,10 +70,10 @@ impl Client {
     }
 
     /// The body of an answer to a question.
-    pub(crate) async fn ask(&self, url: Url, what: &str) -> Result<Vec<u8>, Failure> {
+    pub(crate) async fn get(&self, url: Url, what: &str) -> Result<Vec<u8>, RequestFailure> {
         let limit = self.config.metadata_timeout;
         let (response, _) = self.send(Method::GET, url, None, limit, what).await?;
-        let host = host(response.url());
+        let host = host_of(response.url());
         let mut body = Body { response, host: host.clone(), limit };
         let mut bytes = Vec::new();
         while let Some(chunk) = body.chunk(what).await? {
@@ -87,17 +87,17 @@ impl Client {
     }
 
     /// The hub's headers about a file, those of the hub's own redirects among them.
-    pub(crate) async fn describe(&self, url: Url, what: &str) -> Result<HeaderMap, Failure> {
+    pub(crate) async fn head(&self, url: Url, what: &str) -> Result<HeaderMap, RequestFailure> {
         let limit = self.config.metadata_timeout;
         Ok(self.send(Method::HEAD, url, None, limit, what).await?.1)
     }
 
     /// A file's content from byte `from` on.
-    pub(crate) async fn open(&self, url: Url, from: u64, what: &str) -> Result<Body, Failure> {
+    pub(crate) async fn open(&self, url: Url, from: u64, what: &str) -> Result<Body, RequestFailure> {
         let limit = self.config.download_timeout;
         let range = (from > 0).then(|| format!("bytes={from}-"));
         let (response, _) = self.send(Method::GET, url, range, limit, what).await?;
-        let host = host(response.url());
+        let host = host_of(response.url());
         Ok(Body { response, host, limit })
     }
 
@@ -109,8 +109,8 @@ impl Client {
         range: Option<String>,
         limit: Duration,
         what: &str,
-    ) -> Result<(Response, HeaderMap), Failure> {
-        let mut of_hub = HeaderMap::new();
+    ) -> Result<(Response, HeaderMap), RequestFailure> {
+        let mut hub_headers = HeaderMap::new();
         for _ in 0..=MAX_REDIRECTS {
             let mut request = self.http.request(method.clone(), url.clone());
             // Compressed bodies have another length and no ranges.
@@ -125,43 +125,45 @@ impl Client {
             let sent = timeout(limit, request.send()).await;
             let response = sent
                 .map_err(|_| {
-                    no_answer(&host(&url), what, format!("no answer within {} s", limit.as_secs_f32()))
+                    unreachable(&host_of(&url), what, format!("no answer within {} s", limit.as_secs_f32()))
                 })?
-                .map_err(|error| no_answer(&host(&url), what, innermost(&error)))?;
+                .map_err(|error| unreachable(&host_of(&url), what, root_cause(&error)))?;
             let redirect = redirect(&response);
             if is_hub {
                 // A redirect speaks of the file in these alone; its other headers are about itself.
                 let about_file = |name: &&HeaderName| redirect.is_none() || name.as_str().starts_with("x-");
                 for name in response.headers().keys().filter(about_file) {
-                    if let (false, Some(value)) = (of_hub.contains_key(name), response.headers().get(name)) {
-                        of_hub.insert(name.clone(), value.clone());
+                    if let (false, Some(value)) =
+                        (hub_headers.contains_key(name), response.headers().get(name))
+                    {
+                        hub_headers.insert(name.clone(), value.clone());
                     }
                 }
             }
             let Some(target) = redirect else {
-                return match failure(&response, &host(&url), what) {
+                return match status_failure(&response, &host_of(&url), what) {
                     Some(failure) => Err(failure),
-                    None => Ok((response, of_hub)),
+                    None => Ok((response, hub_headers)),
                 };
             };
-            let wrong = |reason: &str| HubError::Protocol {
-                host: host(&url),
+            let protocol_error = |reason: &str| HubError::Protocol {
+                host: host_of(&url),
                 what: what.to_owned(),
                 reason: reason.to_owned(),
             };
-            let target = url.join(target).map_err(|_| wrong("it redirects to no address"))?;
+            let target = url.join(target).map_err(|_| protocol_error("it redirects to no address"))?;
             if !matches!(target.scheme(), "http" | "https")
                 || (url.scheme() == "https" && target.scheme() == "http")
             {
-                return Err(wrong("it redirects from https to something else").into());
+                return Err(protocol_error("it redirects from https to something else").into());
             }
             if method == Method::HEAD && target.origin() != self.config.endpoint.origin() {
-                return Ok((response, of_hub));
+                return Ok((response, hub_headers));
             }
             url = target;
         }
         let reason = format!("it redirects more than {MAX_REDIRECTS} times");
-        Err(HubError::Protocol { host: host(&url), what: what.to_owned(), reason }.into())
+        Err(HubError::Protocol { host: host_of(&url), what: what.to_owned(), reason }.into())
     }
 }
 
@@ -179,18 +181,23 @@ impl Body {
     }
 
     /// What comes next, or nothing at the end.
-    pub(crate) async fn chunk(&mut self, what: &str) -> Result<Option<impl AsRef<[u8]> + use<>>, Failure> {
+    pub(crate) async fn chunk(
+        &mut self,
+        what: &str,
+    ) -> Result<Option<impl AsRef<[u8]> + use<>>, RequestFailure> {
         let limit = self.limit;
         let chunk = timeout(limit, self.response.chunk()).await;
         chunk
-            .map_err(|_| no_answer(&self.host, what, format!("nothing came for {} s", limit.as_secs_f32())))?
-            .map_err(|error| no_answer(&self.host, what, innermost(&error)))
+            .map_err(|_| {
+                unreachable(&self.host, what, format!("nothing came for {} s", limit.as_secs_f32()))
+            })?
+            .map_err(|error| unreachable(&self.host, what, root_cause(&error)))
     }
 }
 
 /// The operating system's authorities, for hubs inside a company, besides the public ones; proxies as the environment
 /// has them.
-fn client(config: &Config) -> Result<reqwest::Client, String> {
+fn build_http_client(config: &Config) -> Result<reqwest::Client, String> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -207,7 +214,7 @@ fn client(config: &Config) -> Result<reqwest::Client, String> {
         .user_agent(concat!("blip-serve/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(config.metadata_timeout)
         .build()
-        .map_err(|error| innermost(&error))
+        .map_err(|error| root_cause(&error))
 }
 
 fn redirect(response: &Response) -> Option<&str> {

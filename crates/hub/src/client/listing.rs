@@ -4,10 +4,10 @@ use reqwest::header::{CONTENT_LENGTH, ETAG, HeaderMap};
 use serde::Deserialize;
 
 use crate::{
-    client::{hub_client::Client, retry::Failure},
+    client::{hub_client::HubClient, retry::RequestFailure},
     error::HubError,
     files::{checksum::ContentTag, remote_file::RemoteFile},
-    repository_name::{ModelName, is_commit},
+    repository_name::{RepositoryName, is_commit},
 };
 
 /// A revision of a model.
@@ -30,19 +30,21 @@ struct Sibling {
 }
 
 impl Listing {
-    pub(crate) async fn of(model: &ModelName, client: &Client) -> Result<Self, Failure> {
+    pub(crate) async fn of(model: &RepositoryName, client: &HubClient) -> Result<Self, RequestFailure> {
         let path = ["api", "models"].into_iter().chain(model.repository().split('/'));
         let url = client.url(path.chain(["revision", model.revision()]));
         let what = model.to_string();
-        let answer = client.ask(url, &what).await.map_err(|failure| told(failure, model, client))?;
-        let wrong = |reason: String| HubError::Protocol {
+        let answer =
+            client.get(url, &what).await.map_err(|failure| repository_error(failure, model, client))?;
+        let protocol_error = |reason: String| HubError::Protocol {
             host: client.endpoint().to_owned(),
             what: what.clone(),
             reason,
         };
-        let info: Info = serde_json::from_slice(&answer).map_err(|error| wrong(error.to_string()))?;
-        if !is_commit(&info.sha) || model.pinned().is_some_and(|commit| commit != info.sha) {
-            return Err(wrong(format!("it names commit {:?}", info.sha)).into());
+        let info: Info =
+            serde_json::from_slice(&answer).map_err(|error| protocol_error(error.to_string()))?;
+        if !is_commit(&info.sha) || model.pinned_commit().is_some_and(|commit| commit != info.sha) {
+            return Err(protocol_error(format!("it names commit {:?}", info.sha)).into());
         }
         let files = info.siblings.into_iter().map(|sibling| sibling.rfilename).collect();
         Ok(Self { commit: info.sha, files })
@@ -51,15 +53,15 @@ impl Listing {
 
 /// Asks about the file `name` of `commit`.
 pub(crate) async fn describe(
-    model: &ModelName,
+    model: &RepositoryName,
     commit: &str,
     name: &str,
-    client: &Client,
-) -> Result<RemoteFile, Failure> {
+    client: &HubClient,
+) -> Result<RemoteFile, RequestFailure> {
     let url = content_url(model, commit, name, client);
-    let headers = client.describe(url, name).await.map_err(|failure| told(failure, model, client))?;
-    let described = described(&headers, commit);
-    let (tag, size) = described.map_err(|reason| HubError::Protocol {
+    let headers = client.head(url, name).await.map_err(|failure| repository_error(failure, model, client))?;
+    let tag_and_size = tag_and_size(&headers, commit);
+    let (tag, size) = tag_and_size.map_err(|reason| HubError::Protocol {
         host: client.endpoint().to_owned(),
         what: name.to_owned(),
         reason,
@@ -68,12 +70,12 @@ pub(crate) async fn describe(
 }
 
 /// Where the hub has a file's content, itself or by redirect.
-pub(crate) fn content_url(model: &ModelName, commit: &str, name: &str, client: &Client) -> url::Url {
+pub(crate) fn content_url(model: &RepositoryName, commit: &str, name: &str, client: &HubClient) -> url::Url {
     client.url(model.repository().split('/').chain(["resolve", commit]).chain(name.split('/')))
 }
 
 /// Hash and size in `headers`; those of a large file stand beside those of its redirect.
-fn described(headers: &HeaderMap, commit: &str) -> Result<(ContentTag, u64), String> {
+fn tag_and_size(headers: &HeaderMap, commit: &str) -> Result<(ContentTag, u64), String> {
     let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
     if let Some(other) = text("x-repo-commit").filter(|other| *other != commit) {
         return Err(format!("it is of commit {other:?}, not {commit}"));
@@ -86,7 +88,11 @@ fn described(headers: &HeaderMap, commit: &str) -> Result<(ContentTag, u64), Str
 }
 
 /// The hub's refusals, by what they mean for `model`.
-pub(crate) fn told(failure: Failure, model: &ModelName, client: &Client) -> Failure {
+pub(crate) fn repository_error(
+    failure: RequestFailure,
+    model: &RepositoryName,
+    client: &HubClient,
+) -> RequestFailure {
     let HubError::Status { status, code, .. } = &failure.error else { return failure };
     let (endpoint, repository) = (client.endpoint().to_owned(), model.repository().to_owned());
     let signed_in = client.is_signed_in();
@@ -117,7 +123,7 @@ mod tests {
         let headers = headers
             .iter()
             .map(|(name, value)| (reqwest::header::HeaderName::from_static(name), value.parse().unwrap()));
-        described(&headers.collect(), &"c".repeat(40))
+        tag_and_size(&headers.collect(), &"c".repeat(40))
     }
 
     #[test]

@@ -4,83 +4,87 @@ use std::time::Duration;
 
 use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
-use crate::{error::HubError, sleeper::Pause};
+use crate::{error::HubError, sleeper::Sleeper};
 
 /// Attempts in all before an error is final.
 const MAX_ATTEMPTS: u32 = 6;
 
 /// The pause after the first failure; each further one is twice as long.
-const FIRST_PAUSE: Duration = Duration::from_millis(500);
+const FIRST_DELAY: Duration = Duration::from_millis(500);
 
 /// The longest pause that the hub can ask for; beyond it an error is final.
-const MAX_PAUSE: Duration = Duration::from_secs(300);
+const MAX_DELAY: Duration = Duration::from_secs(300);
 
 /// A failed attempt.
 #[derive(Debug)]
-pub(crate) struct Failure {
+pub(crate) struct RequestFailure {
     pub(crate) error: HubError,
-    pub(crate) again: Again,
+    pub(crate) retry: Retry,
 }
 
 /// Whether another attempt may end better.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Again {
+pub(crate) enum Retry {
     Never,
     /// After the usual pause.
-    Later,
+    AfterBackoff,
     /// After the pause that the hub asks for.
     After(Duration),
 }
 
-impl From<HubError> for Failure {
+impl From<HubError> for RequestFailure {
     fn from(error: HubError) -> Self {
-        Self { error, again: Again::Never }
+        Self { error, retry: Retry::Never }
     }
 }
 
 /// Counts attempts and gives the pauses between them.
 #[derive(Debug)]
-pub(crate) struct Attempts {
-    left: u32,
-    next: Duration,
+pub(crate) struct Backoff {
+    retries_left: u32,
+    delay: Duration,
 }
 
-impl Attempts {
+impl Backoff {
     pub(crate) fn new() -> Self {
-        Self { left: MAX_ATTEMPTS - 1, next: FIRST_PAUSE }
+        Self { retries_left: MAX_ATTEMPTS - 1, delay: FIRST_DELAY }
     }
 
     /// A single attempt.
-    pub(crate) fn one() -> Self {
-        Self { left: 0, next: FIRST_PAUSE }
+    pub(crate) fn single_attempt() -> Self {
+        Self { retries_left: 0, delay: FIRST_DELAY }
     }
 
     /// Waits until the next attempt is due.
     ///
     /// # Errors
     /// That of `failure`, if it was the last.
-    pub(crate) async fn pause_after(&mut self, failure: Failure, pause: &Pause) -> Result<(), HubError> {
-        let Some(wait) = self.next(failure.again) else { return Err(failure.error) };
+    pub(crate) async fn wait_after(
+        &mut self,
+        failure: RequestFailure,
+        sleeper: &Sleeper,
+    ) -> Result<(), HubError> {
+        let Some(wait) = self.next_delay(failure.retry) else { return Err(failure.error) };
         tracing::warn!(error = %failure.error, seconds = wait.as_secs_f32(), "trying again");
-        pause.wait(wait).await;
+        sleeper.sleep(wait).await;
         Ok(())
     }
 
-    fn next(&mut self, again: Again) -> Option<Duration> {
-        self.left = self.left.checked_sub(1)?;
-        let usual = self.next;
-        self.next = (usual * 2).min(MAX_PAUSE);
-        match again {
-            Again::Never => None,
+    fn next_delay(&mut self, retry: Retry) -> Option<Duration> {
+        self.retries_left = self.retries_left.checked_sub(1)?;
+        let usual = self.delay;
+        self.delay = (usual * 2).min(MAX_DELAY);
+        match retry {
+            Retry::Never => None,
             // Many servers that start at once shall not come back at once.
-            Again::Later => Some(usual.mul_f64(rand::random_range(0.5..=1.0))),
-            Again::After(wait) => (wait <= MAX_PAUSE).then_some(wait),
+            Retry::AfterBackoff => Some(usual.mul_f64(rand::random_range(0.5..=1.0))),
+            Retry::After(wait) => (wait <= MAX_DELAY).then_some(wait),
         }
     }
 }
 
 /// How long the hub asks to be left alone: `Retry-After`, in seconds or as a date, or else the `t` of `RateLimit`.
-pub(crate) fn asked_pause(headers: &HeaderMap) -> Option<Duration> {
+pub(crate) fn requested_delay(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok();
     if let Some(value) = text(RETRY_AFTER.as_str()) {
         if let Ok(seconds) = value.trim().parse() {
@@ -101,21 +105,24 @@ mod tests {
 
     #[test]
     fn pauses_grow_and_end() {
-        let mut attempts = Attempts::new();
-        let pauses: Vec<_> = std::iter::from_fn(|| attempts.next(Again::Later)).collect();
+        let mut backoff = Backoff::new();
+        let pauses: Vec<_> = std::iter::from_fn(|| backoff.next_delay(Retry::AfterBackoff)).collect();
         assert_eq!(pauses.len() as u32, MAX_ATTEMPTS - 1);
         for (index, pause) in pauses.iter().enumerate() {
-            let longest = FIRST_PAUSE * 2_u32.pow(index as u32);
+            let longest = FIRST_DELAY * 2_u32.pow(index as u32);
             assert!(*pause >= longest / 2 && *pause <= longest, "{pause:?}");
         }
     }
 
     #[test]
     fn the_hub_is_waited_for_as_it_asks_within_a_limit() {
-        assert_eq!(Attempts::new().next(Again::After(Duration::from_secs(7))), Some(Duration::from_secs(7)));
-        assert_eq!(Attempts::new().next(Again::After(Duration::from_secs(3600))), None);
-        assert_eq!(Attempts::new().next(Again::Never), None);
-        assert_eq!(Attempts::one().next(Again::Later), None);
+        assert_eq!(
+            Backoff::new().next_delay(Retry::After(Duration::from_secs(7))),
+            Some(Duration::from_secs(7))
+        );
+        assert_eq!(Backoff::new().next_delay(Retry::After(Duration::from_secs(3600))), None);
+        assert_eq!(Backoff::new().next_delay(Retry::Never), None);
+        assert_eq!(Backoff::single_attempt().next_delay(Retry::AfterBackoff), None);
     }
 
     #[test]
@@ -124,7 +131,7 @@ mod tests {
             let headers = headers.iter().map(|(name, value)| {
                 (reqwest::header::HeaderName::from_static(name), value.parse().unwrap())
             });
-            asked_pause(&headers.collect())
+            requested_delay(&headers.collect())
         };
         let seconds = |count| Some(Duration::from_secs(count));
         assert_eq!(asked(&[("retry-after", "30")]), seconds(30));

@@ -5,35 +5,36 @@ use reqwest::{StatusCode, header::CONTENT_RANGE};
 
 use crate::{
     client::{
-        hub_client::{Body, Client},
-        listing::{content_url, told},
-        retry::{Again, Attempts, Failure},
+        hub_client::{Body, HubClient},
+        listing::{content_url, repository_error},
+        retry::{Backoff, RequestFailure, Retry},
     },
     config::Config,
     error::HubError,
     files::{
-        cached_repository::Repository, file_lock::FileLock, partial_blob::Partial, remote_file::RemoteFile,
+        cached_repository::CachedRepository, file_lock::FileLock, partial_blob::PartialBlob,
+        remote_file::RemoteFile,
     },
     progress::Progress,
-    repository_name::ModelName,
-    sleeper::Pause,
+    repository_name::RepositoryName,
+    sleeper::Sleeper,
 };
 
 /// How much is written and hashed at a time, in bytes.
 const WRITE_BYTES: usize = 1 << 20;
 
 /// How much has to come before a failure counts as the first again, in bytes.
-const HEADWAY_BYTES: u64 = 1 << 20;
+const RETRY_RESET_BYTES: u64 = 1 << 20;
 
 /// What a download needs beside the file.
 #[derive(Debug)]
 pub(crate) struct Transfer<'a> {
-    pub(crate) client: &'a Client,
+    pub(crate) client: &'a HubClient,
     pub(crate) config: &'a Config,
-    pub(crate) pause: &'a Pause,
+    pub(crate) sleeper: &'a Sleeper,
     pub(crate) progress: &'a Progress,
-    pub(crate) repository: &'a Repository,
-    pub(crate) model: &'a ModelName,
+    pub(crate) repository: &'a CachedRepository,
+    pub(crate) model: &'a RepositoryName,
     pub(crate) commit: &'a str,
 }
 
@@ -44,7 +45,7 @@ impl Transfer<'_> {
             self.progress.skip(remote.size);
         } else {
             let lock = self.repository.lock(&remote.tag);
-            let lock = FileLock::acquire(&lock, self.config.lock_limit, self.pause).await?;
+            let lock = FileLock::acquire(&lock, self.config.lock_timeout, self.sleeper).await?;
             // Whoever held the lock has most likely just finished.
             if self.has_blob(remote) {
                 self.progress.skip(remote.size);
@@ -62,21 +63,21 @@ impl Transfer<'_> {
 
     async fn download(&self, remote: &RemoteFile, lock: FileLock) -> Result<(), HubError> {
         let (path, owned) = (self.repository.partial(&remote.tag), remote.clone());
-        let mut partial = blocking(move || Partial::open(path, &owned, lock)).await?;
+        let mut partial = blocking(move || PartialBlob::open(path, &owned, lock)).await?;
         self.progress.skip(partial.length());
         let mut is_resumed = partial.length() > 0;
-        let mut attempts = Attempts::new();
+        let mut attempts = Backoff::new();
         // Of a download that has to start anew, only what is new counts: its failures come to an end.
         let mut furthest = partial.length();
         loop {
             let failure;
             (partial, failure) = self.receive(remote, partial).await?;
             if let Some(failure) = failure {
-                if partial.length() >= furthest + HEADWAY_BYTES {
-                    attempts = Attempts::new();
+                if partial.length() >= furthest + RETRY_RESET_BYTES {
+                    attempts = Backoff::new();
                     furthest = partial.length();
                 }
-                attempts.pause_after(failure, self.pause).await?;
+                attempts.wait_after(failure, self.sleeper).await?;
                 continue;
             }
             match partial.verify(remote) {
@@ -101,9 +102,9 @@ impl Transfer<'_> {
     async fn receive(
         &self,
         remote: &RemoteFile,
-        mut partial: Partial,
-    ) -> Result<(Partial, Option<Failure>), HubError> {
-        if partial.missing() == 0 {
+        mut partial: PartialBlob,
+    ) -> Result<(PartialBlob, Option<RequestFailure>), HubError> {
+        if partial.remaining() == 0 {
             return Ok((partial, None));
         }
         let mut body = match self.open(remote, &mut partial).await {
@@ -111,11 +112,15 @@ impl Transfer<'_> {
             Err(failure) => return Ok((partial, Some(failure))),
         };
         loop {
-            let (bytes, failure) = gather(&mut body, &remote.name).await;
+            let (bytes, failure) = read_block(&mut body, &remote.name).await;
             let is_end = bytes.len() < WRITE_BYTES;
-            if bytes.len() as u64 > partial.missing() {
+            if bytes.len() as u64 > partial.remaining() {
                 partial.discard()?;
-                return Err(wrong(&body, remote, format!("it is longer than {} bytes", remote.size)));
+                return Err(protocol_error(
+                    &body,
+                    remote,
+                    format!("it is longer than {} bytes", remote.size),
+                ));
             }
             self.progress.advance(bytes.len() as u64);
             partial = blocking(move || partial.append(&bytes).map(|()| partial)).await?;
@@ -126,28 +131,28 @@ impl Transfer<'_> {
                 break;
             }
         }
-        let failure = (partial.missing() > 0).then(|| Failure {
-            error: wrong(
+        let failure = (partial.remaining() > 0).then(|| RequestFailure {
+            error: protocol_error(
                 &body,
                 remote,
                 format!("it ended after {} of {} bytes", partial.length(), remote.size),
             ),
-            again: Again::Later,
+            retry: Retry::AfterBackoff,
         });
         Ok((partial, failure))
     }
 
     /// Opens the content at the first byte that is missing. A server that cannot do so starts anew.
-    async fn open(&self, remote: &RemoteFile, partial: &mut Partial) -> Result<Body, Failure> {
+    async fn open(&self, remote: &RemoteFile, partial: &mut PartialBlob) -> Result<Body, RequestFailure> {
         let url = content_url(self.model, self.commit, &remote.name, self.client);
         let from = partial.length();
         let body = match self.client.open(url, from, &remote.name).await {
             Ok(body) => body,
-            Err(Failure { error: error @ HubError::Status { status: 416, .. }, .. }) if from > 0 => {
+            Err(RequestFailure { error: error @ HubError::Status { status: 416, .. }, .. }) if from > 0 => {
                 self.restart(partial)?;
-                return Err(Failure { error, again: Again::Later });
+                return Err(RequestFailure { error, retry: Retry::AfterBackoff });
             }
-            Err(failure) => return Err(told(failure, self.model, self.client)),
+            Err(failure) => return Err(repository_error(failure, self.model, self.client)),
         };
         match body.status() {
             StatusCode::OK => {
@@ -160,22 +165,24 @@ impl Transfer<'_> {
                 if !range.is_some_and(|range| continues(range, from, remote.size)) {
                     let reason =
                         format!("asked for what follows byte {from} of {}, it sent {range:?}", remote.size);
-                    return Err(wrong(&body, remote, reason).into());
+                    return Err(protocol_error(&body, remote, reason).into());
                 }
             }
-            status => return Err(wrong(&body, remote, format!("it answered {}", status.as_u16())).into()),
+            status => {
+                return Err(protocol_error(&body, remote, format!("it answered {}", status.as_u16())).into());
+            }
         }
         Ok(body)
     }
 
-    fn restart(&self, partial: &mut Partial) -> Result<(), HubError> {
-        self.progress.retreat(partial.length());
+    fn restart(&self, partial: &mut PartialBlob) -> Result<(), HubError> {
+        self.progress.rewind(partial.length());
         partial.restart()
     }
 }
 
 /// The next [`WRITE_BYTES`] or a little more; less at the end, or when something fails.
-async fn gather(body: &mut Body, what: &str) -> (Vec<u8>, Option<Failure>) {
+async fn read_block(body: &mut Body, what: &str) -> (Vec<u8>, Option<RequestFailure>) {
     let mut bytes = Vec::with_capacity(WRITE_BYTES);
     while bytes.len() < WRITE_BYTES {
         match body.chunk(what).await {
@@ -192,7 +199,7 @@ fn continues(range: &str, from: u64, size: u64) -> bool {
     range.trim() == format!("bytes {from}-{}/{size}", size.saturating_sub(1))
 }
 
-fn wrong(body: &Body, remote: &RemoteFile, reason: String) -> HubError {
+fn protocol_error(body: &Body, remote: &RemoteFile, reason: String) -> HubError {
     HubError::Protocol { host: body.host().to_owned(), what: remote.name.clone(), reason }
 }
 

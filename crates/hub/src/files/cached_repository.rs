@@ -17,18 +17,18 @@ use std::{
 use crate::{
     error::HubError,
     files::{checksum::ContentTag, disk::replace},
-    repository_name::{ModelName, is_commit},
+    repository_name::{RepositoryName, is_commit},
 };
 
 /// One model in the cache. Every name given to it has been checked to be no path.
 #[derive(Clone, Debug)]
-pub(crate) struct Repository {
+pub(crate) struct CachedRepository {
     folder: PathBuf,
     locks: PathBuf,
 }
 
-impl Repository {
-    pub(crate) fn new(cache: &Path, model: &ModelName) -> Self {
+impl CachedRepository {
+    pub(crate) fn new(cache: &Path, model: &RepositoryName) -> Self {
         let name = format!("models--{}", model.repository().replace('/', "--"));
         Self { folder: cache.join(&name), locks: cache.join(".locks").join(name) }
     }
@@ -55,8 +55,8 @@ impl Repository {
     }
 
     /// The commit that `model`'s revision is, as far as the cache knows.
-    pub(crate) fn commit(&self, model: &ModelName) -> Result<Option<String>, HubError> {
-        if let Some(commit) = model.pinned() {
+    pub(crate) fn commit(&self, model: &RepositoryName) -> Result<Option<String>, HubError> {
+        if let Some(commit) = model.pinned_commit() {
             return Ok(Some(commit.to_owned()));
         }
         let path = self.folder.join("refs").join(model.revision());
@@ -68,8 +68,8 @@ impl Repository {
     }
 
     /// Notes that `model`'s revision is `commit` now.
-    pub(crate) fn remember(&self, model: &ModelName, commit: &str) -> Result<(), HubError> {
-        if model.pinned().is_some() || self.commit(model)?.as_deref() == Some(commit) {
+    pub(crate) fn record_commit(&self, model: &RepositoryName, commit: &str) -> Result<(), HubError> {
+        if model.pinned_commit().is_some() || self.commit(model)?.as_deref() == Some(commit) {
             return Ok(());
         }
         let path = self.folder.join("refs").join(model.revision());
@@ -77,7 +77,7 @@ impl Repository {
     }
 
     /// Whether the snapshot has `file`.
-    pub(crate) fn has(&self, commit: &str, file: &str) -> bool {
+    pub(crate) fn has_file(&self, commit: &str, file: &str) -> bool {
         self.snapshot(commit).join(file).is_file()
     }
 
@@ -88,13 +88,13 @@ impl Repository {
     }
 
     /// Whether the commit is known to have no `file`.
-    pub(crate) fn lacks(&self, commit: &str, file: &str) -> bool {
+    pub(crate) fn is_known_missing(&self, commit: &str, file: &str) -> bool {
         self.folder.join(".no_exist").join(commit).join(file).is_file()
     }
 
     /// Notes that the commit has no `file`.
-    pub(crate) fn note_lack(&self, commit: &str, file: &str) -> Result<(), HubError> {
-        if self.lacks(commit, file) {
+    pub(crate) fn record_missing(&self, commit: &str, file: &str) -> Result<(), HubError> {
+        if self.is_known_missing(commit, file) {
             return Ok(());
         }
         replace(&self.folder.join(".no_exist").join(commit).join(file), |temporary| fs::write(temporary, ""))
@@ -109,11 +109,11 @@ mod tests {
     #[test]
     fn a_branch_is_remembered_and_a_broken_note_is_none() {
         let folder = tempfile::tempdir().unwrap();
-        let model: ModelName = "org/name@refs/pr/3".parse().unwrap();
-        let repository = Repository::new(folder.path(), &model);
+        let model: RepositoryName = "org/name@refs/pr/3".parse().unwrap();
+        let repository = CachedRepository::new(folder.path(), &model);
         assert_eq!(repository.commit(&model).unwrap(), None);
         for commit in ["a".repeat(40), "b".repeat(40)] {
-            repository.remember(&model, &commit).unwrap();
+            repository.record_commit(&model, &commit).unwrap();
             assert_eq!(repository.commit(&model).unwrap(), Some(commit));
         }
         fs::write(folder.path().join("models--org--name/refs/refs/pr/3"), "../..").unwrap();
@@ -123,15 +123,15 @@ mod tests {
     #[test]
     fn a_link_can_be_moved_with_its_cache_and_leads_nowhere_without_its_blob() {
         let folder = tempfile::tempdir().unwrap();
-        let model: ModelName = "org/name".parse().unwrap();
-        let repository = Repository::new(folder.path(), &model);
+        let model: RepositoryName = "org/name".parse().unwrap();
+        let repository = CachedRepository::new(folder.path(), &model);
         let (commit, tag) = ("a".repeat(40), ContentTag::parse(&"b".repeat(64)).unwrap());
         repository.link(&commit, "config.json", &tag).unwrap();
-        assert!(!repository.has(&commit, "config.json"));
+        assert!(!repository.has_file(&commit, "config.json"));
         create_folder(repository.blob(&tag).parent().unwrap()).unwrap();
         fs::write(repository.blob(&tag), "{}").unwrap();
         repository.link(&commit, "config.json", &tag).unwrap();
-        assert!(repository.has(&commit, "config.json"));
+        assert!(repository.has_file(&commit, "config.json"));
         let link = fs::read_link(repository.snapshot(&commit).join("config.json")).unwrap();
         assert_eq!(link, Path::new("../../blobs").join("b".repeat(64)));
         assert_eq!(fs::read_dir(repository.snapshot(&commit)).unwrap().count(), 1);

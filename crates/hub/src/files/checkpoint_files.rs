@@ -12,13 +12,12 @@ const WEIGHTS: [&str; 4] = [
     "pytorch_model.bin.index.json",
 ];
 
-const NEEDED: [&str; 2] = ["config.json", "preprocessor_config.json"];
+const REQUIRED: [&str; 2] = ["config.json", "preprocessor_config.json"];
 const TOKENIZERS: [&str; 2] = ["tokenizer.json", "vocab.txt"];
-const TAKEN_IF_THERE: [&str; 3] =
-    ["generation_config.json", "tokenizer_config.json", "special_tokens_map.json"];
+const OPTIONAL: [&str; 3] = ["generation_config.json", "tokenizer_config.json", "special_tokens_map.json"];
 
 /// How weights end that are not taken, or not alone.
-const OTHER_WEIGHTS: [&str; 6] = [".safetensors", ".bin", ".pth", ".h5", ".msgpack", ".ckpt"];
+const WEIGHT_EXTENSIONS: [&str; 6] = [".safetensors", ".bin", ".pth", ".h5", ".msgpack", ".ckpt"];
 
 /// How many files an error names.
 const MAX_NAMED: usize = 6;
@@ -27,8 +26,8 @@ const MAX_NAMED: usize = 6;
 ///
 /// # Errors
 /// What is missing.
-pub(crate) fn choose(has: impl Fn(&str) -> bool) -> Result<Vec<&'static str>, &'static str> {
-    if let Some(missing) = NEEDED.into_iter().find(|file| !has(file)) {
+pub(crate) fn select(has: impl Fn(&str) -> bool) -> Result<Vec<&'static str>, &'static str> {
+    if let Some(missing) = REQUIRED.into_iter().find(|file| !has(file)) {
         return Err(missing);
     }
     if !TOKENIZERS.into_iter().any(&has) {
@@ -36,23 +35,23 @@ pub(crate) fn choose(has: impl Fn(&str) -> bool) -> Result<Vec<&'static str>, &'
     }
     let weights = WEIGHTS.into_iter().find(|file| has(file));
     let weights = weights.ok_or("model.safetensors nor pytorch_model.bin")?;
-    Ok(all_but_weights().filter(|file| has(file)).chain([weights]).collect())
+    Ok(non_weight_files().filter(|file| has(file)).chain([weights]).collect())
 }
 
 /// Every file that can be part of a checkpoint, the weights aside.
-pub(crate) fn all_but_weights() -> impl Iterator<Item = &'static str> {
-    NEEDED.into_iter().chain(TOKENIZERS).chain(TAKEN_IF_THERE)
+pub(crate) fn non_weight_files() -> impl Iterator<Item = &'static str> {
+    REQUIRED.into_iter().chain(TOKENIZERS).chain(OPTIONAL)
 }
 
 /// The index among the files that were chosen, if the weights are in shards.
-pub(crate) fn index<'f>(chosen: &[&'f str]) -> Option<&'f str> {
+pub(crate) fn weight_index<'f>(chosen: &[&'f str]) -> Option<&'f str> {
     chosen.iter().copied().find(|file| file.ends_with(".index.json"))
 }
 
 /// What a model has in place of what is missing, for people.
-pub(crate) fn instead(files: &[String]) -> String {
+pub(crate) fn summarize(files: &[String]) -> String {
     let mut named: Vec<&str> = files.iter().map(String::as_str).collect();
-    let is_weights = |file: &&str| OTHER_WEIGHTS.iter().any(|ending| file.ends_with(ending));
+    let is_weights = |file: &&str| WEIGHT_EXTENSIONS.iter().any(|ending| file.ends_with(ending));
     if named.iter().any(is_weights) {
         named.retain(|file| is_weights(file));
     }
@@ -68,7 +67,7 @@ pub(crate) fn instead(files: &[String]) -> String {
 ///
 /// # Errors
 /// What is wrong with it.
-pub(crate) fn shards(index: &[u8]) -> Result<Vec<String>, String> {
+pub(crate) fn shard_names(index: &[u8]) -> Result<Vec<String>, String> {
     #[derive(Deserialize)]
     struct Index {
         weight_map: std::collections::HashMap<String, String>,
@@ -94,7 +93,7 @@ mod tests {
     const WHOLE: [&str; 4] = ["config.json", "preprocessor_config.json", "vocab.txt", "model.safetensors"];
 
     fn chosen(files: &[&str]) -> Result<Vec<&'static str>, &'static str> {
-        choose(|file| files.contains(&file))
+        select(|file| files.contains(&file))
     }
 
     #[test]
@@ -109,7 +108,7 @@ mod tests {
             let files = [&WHOLE[..3], &WEIGHTS[first..]].concat();
             let chosen = chosen(&files).unwrap();
             assert_eq!(chosen, [&WHOLE[..3], &[WEIGHTS[first]]].concat());
-            assert_eq!(index(&chosen), Some(WEIGHTS[first]).filter(|file| file.contains("index")));
+            assert_eq!(weight_index(&chosen), Some(WEIGHTS[first]).filter(|file| file.contains("index")));
         }
     }
 
@@ -118,29 +117,29 @@ mod tests {
         for (index, missing) in WHOLE.into_iter().enumerate() {
             let mut files = WHOLE.to_vec();
             files.remove(index);
-            let told = chosen(&files).unwrap_err();
-            assert!(told.contains(missing), "{told}");
+            let repository_error = chosen(&files).unwrap_err();
+            assert!(repository_error.contains(missing), "{repository_error}");
         }
     }
 
     #[test]
     fn of_weights_in_other_formats_it_is_said_that_they_are_there() {
         let files = ["README.md", "model_base.pth", "tf_model.h5"].map(str::to_owned);
-        assert_eq!(instead(&files), "model_base.pth, tf_model.h5");
-        assert_eq!(instead(&["README.md".to_owned()]), "README.md");
-        assert_eq!(instead(&[]), "no files");
+        assert_eq!(summarize(&files), "model_base.pth, tf_model.h5");
+        assert_eq!(summarize(&["README.md".to_owned()]), "README.md");
+        assert_eq!(summarize(&[]), "no files");
     }
 
     #[test]
     fn an_index_names_its_shards_and_no_paths() {
         let index = br#"{"weight_map": {"a": "model-2.safetensors", "b": "model-1.safetensors", "c": "model-1.safetensors"}}"#;
-        assert_eq!(shards(index).unwrap(), ["model-1.safetensors", "model-2.safetensors"]);
-        assert_eq!(shards(br#"{"weight_map": {"a": "model-1.bin"}}"#).unwrap(), ["model-1.bin"]);
+        assert_eq!(shard_names(index).unwrap(), ["model-1.safetensors", "model-2.safetensors"]);
+        assert_eq!(shard_names(br#"{"weight_map": {"a": "model-1.bin"}}"#).unwrap(), ["model-1.bin"]);
         for name in ["../x.safetensors", "/x.safetensors", "a/b.safetensors", "config.json", ".x.safetensors"]
         {
             let index = format!(r#"{{"weight_map": {{"a": "{name}"}}}}"#);
-            assert!(shards(index.as_bytes()).is_err(), "{name}");
+            assert!(shard_names(index.as_bytes()).is_err(), "{name}");
         }
-        assert!(shards(b"[]").is_err());
+        assert!(shard_names(b"[]").is_err());
     }
 }

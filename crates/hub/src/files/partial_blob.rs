@@ -17,17 +17,17 @@ const READ_BYTES: usize = 1 << 20;
 /// A file ending in `.incomplete`, whatever of it an earlier download has left included. It keeps its lock as long as
 /// anything may still be written to it.
 #[derive(Debug)]
-pub(crate) struct Partial {
+pub(crate) struct PartialBlob {
     path: PathBuf,
     file: File,
-    fresh: Hasher,
+    initial_hasher: Hasher,
     hasher: Hasher,
     length: u64,
     size: u64,
     _lock: FileLock,
 }
 
-impl Partial {
+impl PartialBlob {
     /// Opens the file and hashes what is there; all of it is dropped if that is more than there should be.
     pub(crate) fn open(path: PathBuf, remote: &RemoteFile, lock: FileLock) -> Result<Self, HubError> {
         if let Some(folder) = path.parent() {
@@ -35,9 +35,16 @@ impl Partial {
         }
         let opened = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
         let file = opened.map_err(HubError::file("open", &path))?;
-        let fresh = remote.tag.hasher(remote.size);
-        let mut partial =
-            Self { path, file, hasher: fresh.clone(), fresh, length: 0, size: remote.size, _lock: lock };
+        let initial_hasher = remote.tag.hasher(remote.size);
+        let mut partial = Self {
+            path,
+            file,
+            hasher: initial_hasher.clone(),
+            initial_hasher,
+            length: 0,
+            size: remote.size,
+            _lock: lock,
+        };
         partial.read_back().map_err(HubError::file("read", &partial.path))?;
         if partial.length > partial.size {
             partial.restart()?;
@@ -61,7 +68,7 @@ impl Partial {
     }
 
     /// How much is still to come, in bytes.
-    pub(crate) fn missing(&self) -> u64 {
+    pub(crate) fn remaining(&self) -> u64 {
         self.size.saturating_sub(self.length)
     }
 
@@ -77,7 +84,7 @@ impl Partial {
     pub(crate) fn restart(&mut self) -> Result<(), HubError> {
         let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         emptied.map_err(HubError::file("write", &self.path))?;
-        self.hasher = self.fresh.clone();
+        self.hasher = self.initial_hasher.clone();
         self.length = 0;
         Ok(())
     }

@@ -14,13 +14,13 @@ use crate::{
 };
 
 pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {
-    let decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(refusal)?;
+    let decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(decode_error)?;
     let color = decoder.color_type();
     let scratch = if color == ColorType::Rgb8 { 0 } else { 4 };
     let admitted = admission.admit(decoder.dimensions(), scratch)?;
     let whole = usize::try_from(decoder.total_bytes()).unwrap_or_default();
     let mut pixels = vec![0; whole];
-    decoder.read_image(&mut pixels).map_err(refusal)?;
+    decoder.read_image(&mut pixels).map_err(decode_error)?;
     let mut rgb = match color {
         ColorType::Rgb8 => pixels,
         ColorType::Rgba8 => {
@@ -70,7 +70,7 @@ fn truncated(rounded: u8, bits: u32) -> u8 {
     (sample * 255 / highest) as u8
 }
 
-fn refusal(error: ImageError) -> DecodeError {
+fn decode_error(error: ImageError) -> DecodeError {
     match error {
         ImageError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
             DecodeError::Truncated { format: Format::Bmp }

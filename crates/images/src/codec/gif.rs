@@ -16,14 +16,14 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
     options.allow_unknown_blocks(true);
-    let mut decoder = options.read_info(bytes).map_err(refusal)?;
+    let mut decoder = options.read_info(bytes).map_err(decode_error)?;
     let screen = (decoder.width(), decoder.height());
-    let frame = decoder.next_frame_info().map_err(refusal)?.ok_or_else(no_frame)?;
+    let frame = decoder.next_frame_info().map_err(decode_error)?.ok_or_else(no_frame)?;
     let (left, top) = (usize::from(frame.left), usize::from(frame.top));
     let (frame_width, frame_height) = (usize::from(frame.width), usize::from(frame.height));
     let local_palette = frame.palette.clone();
     // Around a smaller frame the reference shows the transparent colour, or colour 0 without one.
-    let ground = frame.transparent.unwrap_or(0);
+    let background = frame.transparent.unwrap_or(0);
 
     // A frame that reaches over the screen widens it, as in the reference.
     let width = usize::from(screen.0).max(left + frame_width);
@@ -36,10 +36,10 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
         return Err(no_frame());
     }
     let mut indices = vec![0; frame_width * frame_height];
-    decoder.read_into_buffer(&mut indices).map_err(refusal)?;
+    decoder.read_into_buffer(&mut indices).map_err(decode_error)?;
     let palette = local_palette.as_deref().or(decoder.global_palette());
 
-    let mut canvas = vec![ground; width * height];
+    let mut canvas = vec![background; width * height];
     let lines = canvas.chunks_exact_mut(width).skip(top).zip(indices.chunks_exact(frame_width));
     for (line, row) in lines {
         for (pixel, index) in line.iter_mut().skip(left).zip(row) {
@@ -64,7 +64,7 @@ fn no_frame() -> DecodeError {
     DecodeError::corrupt(Format::Gif, "no frame")
 }
 
-fn refusal(error: DecodingError) -> DecodeError {
+fn decode_error(error: DecodingError) -> DecodeError {
     match error {
         DecodingError::UnexpectedEof => DecodeError::Truncated { format: Format::Gif },
         DecodingError::Io(e) if e.kind() == ErrorKind::UnexpectedEof => {

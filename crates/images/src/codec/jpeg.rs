@@ -24,15 +24,15 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
         let reason = format_args!("{scans} scans, the limit is {MAX_SCANS}");
         return Err(DecodeError::unsupported(Format::Jpeg, reason));
     }
-    let ended = Cell::new(false);
-    let source = Source { rest: bytes, ended: &ended };
+    let reached_end = Cell::new(false);
+    let source = Source { rest: bytes, reached_end: &reached_end };
     // libjpeg reports fatal errors by unwinding out of its C frames (without running the panic hook).
     let unwound = catch_unwind(AssertUnwindSafe(|| decompress(source, scans, admission)));
     match unwound {
         Ok(Ok(image)) => Ok(image),
-        _ if ended.get() => Err(DecodeError::Truncated { format: Format::Jpeg }),
-        Ok(Err(Failure::Refused(error))) => Err(error),
-        Ok(Err(Failure::Io(error))) => Err(DecodeError::corrupt(Format::Jpeg, error)),
+        _ if reached_end.get() => Err(DecodeError::Truncated { format: Format::Jpeg }),
+        Ok(Err(DecompressError::Rejected(error))) => Err(error),
+        Ok(Err(DecompressError::Io(error))) => Err(DecodeError::corrupt(Format::Jpeg, error)),
         Err(payload) => {
             let message = payload.downcast_ref::<String>().map_or("invalid data", String::as_str);
             let message = message.strip_prefix("libjpeg fatal error: ").unwrap_or(message);
@@ -41,29 +41,29 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     }
 }
 
-enum Failure {
-    Refused(DecodeError),
+enum DecompressError {
+    Rejected(DecodeError),
     Io(io::Error),
 }
 
-impl From<io::Error> for Failure {
+impl From<io::Error> for DecompressError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
     }
 }
 
-fn decompress(source: Source<'_>, scans: usize, admission: &Admission) -> Result<RgbImage, Failure> {
+fn decompress(source: Source<'_>, scans: usize, admission: &Admission) -> Result<RgbImage, DecompressError> {
     let header = Decompress::new_reader(source)?;
     let (Ok(width), Ok(height)) = (u32::try_from(header.width()), u32::try_from(header.height())) else {
-        return Err(Failure::Refused(DecodeError::corrupt(Format::Jpeg, "impossible size")));
+        return Err(DecompressError::Rejected(DecodeError::corrupt(Format::Jpeg, "impossible size")));
     };
-    let inks = matches!(header.color_space(), ColorSpace::JCS_CMYK | ColorSpace::JCS_YCCK);
+    let is_cmyk = matches!(header.color_space(), ColorSpace::JCS_CMYK | ColorSpace::JCS_YCCK);
     let components = header.components().len() as u64;
     // Several scans are gathered as 16-bit coefficients of every component before they become pixels.
     let coefficients = if scans > 1 { 2 * components } else { 0 };
-    let scratch = coefficients + if inks { 4 } else { 0 };
-    let admitted = admission.admit((width, height), scratch).map_err(Failure::Refused)?;
-    let rgb = if inks {
+    let scratch = coefficients + if is_cmyk { 4 } else { 0 };
+    let admitted = admission.admit((width, height), scratch).map_err(DecompressError::Rejected)?;
+    let rgb = if is_cmyk {
         let mut started = header.to_colorspace(ColorSpace::JCS_CMYK)?;
         let pixels: Vec<[u8; 4]> = started.read_scanlines()?;
         started.finish()?;
@@ -77,14 +77,14 @@ fn decompress(source: Source<'_>, scans: usize, admission: &Admission) -> Result
         started.finish()?;
         rgb
     };
-    admitted.finish(Format::Jpeg, rgb).map_err(Failure::Refused)
+    admitted.finish(Format::Jpeg, rgb).map_err(DecompressError::Rejected)
 }
 
 /// The file, whose end is an error: libjpeg by itself would make up an end marker there and fill
 /// the rest with grey, which the reference refuses.
 struct Source<'a> {
     rest: &'a [u8],
-    ended: &'a Cell<bool>,
+    reached_end: &'a Cell<bool>,
 }
 
 impl Read for Source<'_> {
@@ -98,7 +98,7 @@ impl Read for Source<'_> {
 impl BufRead for Source<'_> {
     fn fill_buf(&mut self) -> io::Result<&[u8]> {
         if self.rest.is_empty() {
-            self.ended.set(true);
+            self.reached_end.set(true);
             return Err(io::Error::other("file ends before the image"));
         }
         Ok(self.rest)

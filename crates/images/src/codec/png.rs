@@ -23,13 +23,13 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     decoder.set_transformations(Transformations::IDENTITY);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
-    let header = decoder.read_header_info().map_err(refusal)?;
+    let header = decoder.read_header_info().map_err(decode_error)?;
     let size = (header.width, header.height);
     // An interlaced image is gathered whole, up to four samples of two bytes, before it becomes RGB.
     let scratch = if header.interlaced { header.bytes_per_pixel() as u64 } else { 0 };
     let admitted = admission.admit(size, scratch)?;
 
-    let mut reader = decoder.read_info().map_err(refusal)?;
+    let mut reader = decoder.read_info().map_err(decode_error)?;
     let info = reader.info();
     let (color, depth) = (info.color_type, info.bit_depth);
     let interlaced = info.interlaced;
@@ -43,12 +43,12 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
             return Err(DecodeError::corrupt(Format::Png, "no pixels"));
         }
         let mut raw = vec![0; whole];
-        reader.next_frame(&mut raw).map_err(refusal)?;
+        reader.next_frame(&mut raw).map_err(decode_error)?;
         for row in raw.chunks_exact(line) {
             push_row(&mut rgb, row, width, (color, depth), &palette);
         }
     } else {
-        while let Some(row) = reader.next_row().map_err(refusal)? {
+        while let Some(row) = reader.next_row().map_err(decode_error)? {
             push_row(&mut rgb, row.data(), width, (color, depth), &palette);
         }
     }
@@ -76,7 +76,7 @@ fn push_row(out: &mut Vec<u8>, row: &[u8], width: usize, mode: (ColorType, BitDe
     }
 }
 
-fn refusal(error: DecodingError) -> DecodeError {
+fn decode_error(error: DecodingError) -> DecodeError {
     match error {
         DecodingError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
             DecodeError::Truncated { format: Format::Png }

@@ -46,10 +46,11 @@ impl<'a> Page<'a> {
     fn open(bytes: &'a [u8], indexed: bool) -> Result<Self, DecodeError> {
         let mut limits = Limits::default();
         limits.ifd_value_size = MAX_ENTRY_BYTES;
-        let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(refusal)?.with_limits(limits);
-        let (width, height) = decoder.dimensions().map_err(refusal)?;
-        let color = decoder.colortype().map_err(refusal)?;
-        let planar: Option<u16> = decoder.find_tag_unsigned(Tag::PlanarConfiguration).map_err(refusal)?;
+        let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(decode_error)?.with_limits(limits);
+        let (width, height) = decoder.dimensions().map_err(decode_error)?;
+        let color = decoder.colortype().map_err(decode_error)?;
+        let planar: Option<u16> =
+            decoder.find_tag_unsigned(Tag::PlanarConfiguration).map_err(decode_error)?;
         if planar == Some(2) && color.num_samples() > 1 {
             return Err(DecodeError::unsupported(Format::Tiff, "separate colour planes"));
         }
@@ -63,7 +64,8 @@ impl<'a> Page<'a> {
     }
 
     fn push_rgb(&mut self, out: &mut Vec<u8>) -> Result<(), DecodeError> {
-        let unread = |color| Err(DecodeError::unsupported(Format::Tiff, format_args!("{color:?} samples")));
+        let unsupported =
+            |color| Err(DecodeError::unsupported(Format::Tiff, format_args!("{color:?} samples")));
         let width = self.width as usize;
         let extra = self.extra_sample()?;
         let premultiplied = extra == Some(1);
@@ -106,17 +108,17 @@ impl<'a> Page<'a> {
             }
             // Compressed as JPEG, where the decoder has made RGB of it already.
             (ColorType::YCbCr(8), DecodingResult::U8(raw)) if self.is_jpeg()? => out.extend(raw),
-            (color, _) => return unread(color),
+            (color, _) => return unsupported(color),
         }
         Ok(())
     }
 
     fn read(&mut self) -> Result<DecodingResult, DecodeError> {
-        self.decoder.read_image().map_err(refusal)
+        self.decoder.read_image().map_err(decode_error)
     }
 
     fn unsigned(&mut self, tag: Tag) -> Result<Option<u16>, DecodeError> {
-        self.decoder.find_tag_unsigned(tag).map_err(refusal)
+        self.decoder.find_tag_unsigned(tag).map_err(decode_error)
     }
 
     fn is_white_zero(&mut self) -> Result<bool, DecodeError> {
@@ -128,13 +130,16 @@ impl<'a> Page<'a> {
     }
 
     fn extra_sample(&mut self) -> Result<Option<u16>, DecodeError> {
-        let extra = self.decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).map_err(refusal)?;
+        let extra = self.decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).map_err(decode_error)?;
         Ok(extra.and_then(|samples| samples.first().copied()))
     }
 
     fn palette(&mut self, bits: u8) -> Result<Vec<u8>, DecodeError> {
-        let map =
-            self.decoder.find_tag_unsigned_vec::<u16>(Tag::ColorMap).map_err(refusal)?.unwrap_or_default();
+        let map = self
+            .decoder
+            .find_tag_unsigned_vec::<u16>(Tag::ColorMap)
+            .map_err(decode_error)?
+            .unwrap_or_default();
         colours(&map, 1 << bits).ok_or_else(|| {
             let reason = format_args!("colour map has {} entries, not {}", map.len(), 3 << bits);
             DecodeError::corrupt(Format::Tiff, reason)
@@ -160,7 +165,7 @@ fn push_rgba(out: &mut Vec<u8>, pixels: &[u8], premultiplied: bool) {
     out.extend(pixels.as_chunks::<4>().0.iter().flat_map(|&[r, g, b, a]| [r, g, b].map(|v| divided(v, a))));
 }
 
-fn refusal(error: TiffError) -> DecodeError {
+fn decode_error(error: TiffError) -> DecodeError {
     match error {
         TiffError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
             DecodeError::Truncated { format: Format::Tiff }

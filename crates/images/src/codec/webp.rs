@@ -10,7 +10,7 @@ use crate::{
 };
 
 pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {
-    let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(refusal)?;
+    let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(decode_error)?;
     // A lossy frame's planes or a lossless one's four bytes a pixel; with alpha the result is made of
     // a copy; an animation has a canvas and a frame besides.
     let scratch = match (decoder.is_animated(), decoder.has_alpha()) {
@@ -22,9 +22,9 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     let samples = decoder.output_buffer_size().unwrap_or_default();
     let mut pixels = vec![0; samples];
     if decoder.is_animated() {
-        decoder.read_frame(&mut pixels).map_err(refusal)?;
+        decoder.read_frame(&mut pixels).map_err(decode_error)?;
     } else {
-        decoder.read_image(&mut pixels).map_err(refusal)?;
+        decoder.read_image(&mut pixels).map_err(decode_error)?;
     }
     let rgb = if decoder.has_alpha() {
         let mut rgb = admitted.buffer();
@@ -36,7 +36,7 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     admitted.finish(Format::WebP, rgb)
 }
 
-fn refusal(error: DecodingError) -> DecodeError {
+fn decode_error(error: DecodingError) -> DecodeError {
     match error {
         DecodingError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
             DecodeError::Truncated { format: Format::WebP }

@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 /// and waits for the threads.
 #[derive(Clone, Debug)]
 pub struct CpuPool {
-    threads: Arc<Threads>,
+    threads: Arc<WorkerThreads>,
 }
 
 /// Why a closure did not give its result.
@@ -56,17 +56,17 @@ impl CpuPool {
     /// # Errors
     /// The operating system's, if it gives no thread.
     pub fn new(threads: usize, queue_limit: usize) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared {
+        let inner = Arc::new(Inner {
             queue_limit,
             queue: Mutex::new(Queue { work: VecDeque::new(), idle: 0, closed: false }),
-            arrived: Condvar::new(),
-            tally: Tally::default(),
+            work_available: Condvar::new(),
+            counters: Counters::default(),
         });
-        let mut pool = Threads { shared, handles: Vec::new() };
+        let mut pool = WorkerThreads { inner, handles: Vec::new() };
         for n in 0..threads.max(1) {
-            let shared = Arc::clone(&pool.shared);
+            let inner = Arc::clone(&pool.inner);
             let thread = thread::Builder::new().name(format!("images-cpu-{n}"));
-            pool.handles.push(thread.spawn(move || shared.work())?);
+            pool.handles.push(thread.spawn(move || inner.work())?);
         }
         Ok(Self { threads: Arc::new(pool) })
     }
@@ -81,7 +81,7 @@ impl CpuPool {
         F: FnOnce() -> T + Send + 'static,
     {
         let (sender, receiver) = oneshot::channel();
-        self.threads.shared.push(Box::new(Closure { work, sender }))?;
+        self.threads.inner.push(Box::new(Closure { work, sender }))?;
         // The sender goes without a word only if the closure's panic took it along.
         receiver.await.map_err(|_| PoolError::Panicked)
     }
@@ -89,38 +89,38 @@ impl CpuPool {
     /// What has become of the closures so far.
     #[must_use]
     pub fn counters(&self) -> PoolCounters {
-        let shared = &self.threads.shared;
-        let Tally { finished, skipped, panicked, refused } = &shared.tally;
+        let inner = &self.threads.inner;
+        let Counters { finished, skipped, panicked, refused } = &inner.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         PoolCounters {
             finished: read(finished),
             skipped: read(skipped),
             panicked: read(panicked),
             refused: read(refused),
-            queued: shared.queue().work.len() as u64,
+            queued: inner.queue().work.len() as u64,
         }
     }
 }
 
-struct Threads {
-    shared: Arc<Shared>,
+struct WorkerThreads {
+    inner: Arc<Inner>,
     handles: Vec<JoinHandle<()>>,
 }
 
-impl fmt::Debug for Threads {
+impl fmt::Debug for WorkerThreads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Threads").field("threads", &self.handles.len()).finish_non_exhaustive()
     }
 }
 
-impl Drop for Threads {
+impl Drop for WorkerThreads {
     fn drop(&mut self) {
-        self.shared.queue().closed = true;
-        self.shared.arrived.notify_all();
-        let here = thread::current().id();
+        self.inner.queue().closed = true;
+        self.inner.work_available.notify_all();
+        let current = thread::current().id();
         for handle in self.handles.drain(..) {
             // The last handle may be dropped by the pool's own work, which cannot wait for itself.
-            if handle.thread().id() != here {
+            if handle.thread().id() != current {
                 // A worker catches its work's panics; there is nothing left to report.
                 let _ = handle.join();
             }
@@ -128,11 +128,11 @@ impl Drop for Threads {
     }
 }
 
-struct Shared {
+struct Inner {
     queue_limit: usize,
     queue: Mutex<Queue>,
-    arrived: Condvar,
-    tally: Tally,
+    work_available: Condvar,
+    counters: Counters,
 }
 
 struct Queue {
@@ -143,41 +143,41 @@ struct Queue {
 }
 
 #[derive(Default)]
-struct Tally {
+struct Counters {
     finished: AtomicU64,
     skipped: AtomicU64,
     panicked: AtomicU64,
     refused: AtomicU64,
 }
 
-impl Shared {
+impl Inner {
     fn push(&self, work: Box<dyn Work>) -> Result<(), PoolError> {
         let mut queue = self.queue();
         // What callers have left makes room for those who have not.
         if queue.work.len() >= self.queue_limit + queue.idle {
             let before = queue.work.len();
             queue.work.retain(|waiting| !waiting.is_abandoned());
-            add(&self.tally.skipped, (before - queue.work.len()) as u64);
+            add(&self.counters.skipped, (before - queue.work.len()) as u64);
         }
         if queue.work.len() >= self.queue_limit + queue.idle {
-            add(&self.tally.refused, 1);
+            add(&self.counters.refused, 1);
             return Err(PoolError::QueueFull { limit: self.queue_limit });
         }
         queue.work.push_back(work);
         drop(queue);
-        self.arrived.notify_one();
+        self.work_available.notify_one();
         Ok(())
     }
 
     fn work(&self) {
         while let Some(work) = self.next() {
             if work.is_abandoned() {
-                add(&self.tally.skipped, 1);
+                add(&self.counters.skipped, 1);
                 continue;
             }
-            match catch_unwind(AssertUnwindSafe(|| work.run(&self.tally))) {
+            match catch_unwind(AssertUnwindSafe(|| work.run(&self.counters))) {
                 Ok(()) => {}
-                Err(_) => add(&self.tally.panicked, 1),
+                Err(_) => add(&self.counters.panicked, 1),
             }
         }
     }
@@ -193,7 +193,7 @@ impl Shared {
                 return None;
             }
             queue.idle += 1;
-            queue = self.arrived.wait(queue).unwrap_or_else(PoisonError::into_inner);
+            queue = self.work_available.wait(queue).unwrap_or_else(PoisonError::into_inner);
             queue.idle -= 1;
         }
     }
@@ -210,7 +210,7 @@ fn add(counter: &AtomicU64, amount: u64) {
 
 trait Work: Send {
     fn is_abandoned(&self) -> bool;
-    fn run(self: Box<Self>, tally: &Tally);
+    fn run(self: Box<Self>, counters: &Counters);
 }
 
 struct Closure<F, T> {
@@ -227,10 +227,10 @@ where
         self.sender.is_closed()
     }
 
-    fn run(self: Box<Self>, tally: &Tally) {
+    fn run(self: Box<Self>, counters: &Counters) {
         let result = (self.work)();
         // Counted before it is told, so that who has the result sees the count.
-        add(&tally.finished, 1);
+        add(&counters.finished, 1);
         // A caller who has just left does not need it.
         let _ = self.sender.send(result);
     }

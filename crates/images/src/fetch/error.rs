@@ -60,10 +60,10 @@ pub enum FetchError {
         cause: &'static str,
     },
     /// A ceiling on time was passed.
-    #[error("image url took too long: {stage} is limited to {} ms", limit.as_millis())]
+    #[error("image url took too long: {phase} is limited to {} ms", limit.as_millis())]
     Timeout {
         /// Which ceiling.
-        stage: Stage,
+        phase: FetchPhase,
         /// The ceiling.
         limit: Duration,
     },
@@ -89,18 +89,18 @@ pub enum FetchError {
 
 /// A wait that has a ceiling.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
+pub enum FetchPhase {
     /// To the head of a response.
     FirstByte,
     /// To the whole image.
-    Whole,
+    Total,
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for FetchPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::FirstByte => "the head of the response",
-            Self::Whole => "the whole image",
+            Self::Total => "the whole image",
         })
     }
 }
@@ -132,7 +132,7 @@ impl FetchError {
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::Connection { .. } => true,
-            Self::Timeout { stage, .. } => matches!(stage, Stage::FirstByte),
+            Self::Timeout { phase, .. } => matches!(phase, FetchPhase::FirstByte),
             Self::Status { status } => matches!(status, 429 | 500 | 502 | 503 | 504),
             _ => false,
         }

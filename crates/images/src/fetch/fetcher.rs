@@ -19,11 +19,11 @@ use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use crate::fetch::{
-    body_cache::Cache,
+    body_cache::BodyCache,
     config::FetchConfig,
     data_url,
-    error::{FetchError, SetupError, Stage},
-    http_client::{Client, Fetched},
+    error::{FetchError, FetchPhase, SetupError},
+    http_client::{FetchedBody, HttpClient},
     resolver::{Resolver, SystemResolver},
 };
 
@@ -50,19 +50,19 @@ pub struct FetchCounters {
     pub bytes: u64,
 }
 
-type Flight = BoxFuture<'static, Result<Fetched, FetchError>>;
+type PendingFetch = BoxFuture<'static, Result<FetchedBody, FetchError>>;
 
 struct Inner {
     config: FetchConfig,
-    client: Client,
-    all: Semaphore,
-    cache: Mutex<Cache>,
-    flights: Mutex<HashMap<String, WeakShared<Flight>>>,
-    tally: Tally,
+    client: HttpClient,
+    request_slots: Semaphore,
+    cache: Mutex<BodyCache>,
+    pending: Mutex<HashMap<String, WeakShared<PendingFetch>>>,
+    counters: Counters,
 }
 
 #[derive(Default)]
-struct Tally {
+struct Counters {
     attempts: AtomicU64,
     retries: AtomicU64,
     cached: AtomicU64,
@@ -85,11 +85,11 @@ impl Fetcher {
     /// [`SetupError`], if TLS cannot be set up.
     pub fn with_resolver(config: FetchConfig, resolver: Arc<dyn Resolver>) -> Result<Self, SetupError> {
         let inner = Inner {
-            client: Client::new(&config, resolver)?,
-            all: Semaphore::new(config.max_requests.max(1)),
-            cache: Mutex::new(Cache::new(config.cache_bytes)),
-            flights: Mutex::default(),
-            tally: Tally::default(),
+            client: HttpClient::new(&config, resolver)?,
+            request_slots: Semaphore::new(config.max_requests.max(1)),
+            cache: Mutex::new(BodyCache::new(config.cache_bytes)),
+            pending: Mutex::default(),
+            counters: Counters::default(),
             config,
         };
         Ok(Self { inner: Arc::new(inner) })
@@ -116,16 +116,16 @@ impl Fetcher {
         }
         let url = inner.client.policy().parse(url)?;
         if let Some(body) = inner.cache().get(url.as_str(), Instant::now()) {
-            add(&inner.tally.cached, 1);
+            add(&inner.counters.cached, 1);
             return Ok(body);
         }
-        self.join(url, headers).await.map(|fetched| fetched.body)
+        self.join_or_start(url, headers).await.map(|fetched| fetched.body)
     }
 
     /// What has been fetched so far.
     #[must_use]
     pub fn counters(&self) -> FetchCounters {
-        let Tally { attempts, retries, cached, shared, bytes } = &self.inner.tally;
+        let Counters { attempts, retries, cached, shared, bytes } = &self.inner.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         FetchCounters {
             attempts: read(attempts),
@@ -137,31 +137,31 @@ impl Fetcher {
     }
 
     /// The flight to `url`: one that is under way, or a new one.
-    fn join(&self, url: Url, headers: HeaderMap) -> Shared<Flight> {
-        let mut flights = self.inner.flights();
+    fn join_or_start(&self, url: Url, headers: HeaderMap) -> Shared<PendingFetch> {
+        let mut pending = self.inner.pending();
         // A flight that landed, or that all have left, cannot be joined.
-        flights.retain(|_, flight| flight.upgrade().is_some_and(|flight| flight.peek().is_none()));
-        if let Some(flight) = flights.get(url.as_str()).and_then(WeakShared::upgrade) {
-            add(&self.inner.tally.shared, 1);
-            return flight;
+        pending.retain(|_, fetch| fetch.upgrade().is_some_and(|fetch| fetch.peek().is_none()));
+        if let Some(fetch) = pending.get(url.as_str()).and_then(WeakShared::upgrade) {
+            add(&self.inner.counters.shared, 1);
+            return fetch;
         }
         let key = url.as_str().to_owned();
         let inner = Arc::clone(&self.inner);
-        let flight = async move { inner.fly(url, headers).await }.boxed().shared();
-        if let Some(weak) = flight.downgrade() {
-            flights.insert(key, weak);
+        let fetch = async move { inner.fetch_and_store(url, headers).await }.boxed().shared();
+        if let Some(weak) = fetch.downgrade() {
+            pending.insert(key, weak);
         }
-        flight
+        fetch
     }
 }
 
 impl Inner {
     /// The whole fetch, within its time; what may be kept goes to the cache.
-    async fn fly(&self, url: Url, headers: HeaderMap) -> Result<Fetched, FetchError> {
+    async fn fetch_and_store(&self, url: Url, headers: HeaderMap) -> Result<FetchedBody, FetchError> {
         let limit = self.config.total_timeout;
         let attempts = timeout(limit, self.attempts(&url, &headers)).await;
-        let fetched = attempts.map_err(|_| FetchError::Timeout { stage: Stage::Whole, limit })??;
-        add(&self.tally.bytes, fetched.body.len() as u64);
+        let fetched = attempts.map_err(|_| FetchError::Timeout { phase: FetchPhase::Total, limit })??;
+        add(&self.counters.bytes, fetched.body.len() as u64);
         let lifetime = fetched.lifetime.min(self.config.cache_max_age);
         if lifetime > Duration::ZERO {
             self.cache().put(url.as_str(), fetched.body.clone(), Instant::now() + lifetime);
@@ -169,20 +169,20 @@ impl Inner {
         Ok(fetched)
     }
 
-    async fn attempts(&self, url: &Url, headers: &HeaderMap) -> Result<Fetched, FetchError> {
+    async fn attempts(&self, url: &Url, headers: &HeaderMap) -> Result<FetchedBody, FetchError> {
         let mut pause = self.config.retry_pause;
-        let mut left = self.config.max_retries;
+        let mut retries_left = self.config.max_retries;
         loop {
             let attempt = {
                 // The semaphore is never closed: this only waits.
-                let _turn = self.all.acquire().await;
-                add(&self.tally.attempts, 1);
+                let _slot = self.request_slots.acquire().await;
+                add(&self.counters.attempts, 1);
                 self.client.get(url.clone(), headers).await
             };
             match attempt {
-                Err(error) if error.is_transient() && left > 0 => {
-                    left -= 1;
-                    add(&self.tally.retries, 1);
+                Err(error) if error.is_transient() && retries_left > 0 => {
+                    retries_left -= 1;
+                    add(&self.counters.retries, 1);
                     sleep(pause).await;
                     pause = pause.saturating_mul(2);
                 }
@@ -192,12 +192,12 @@ impl Inner {
     }
 
     // Neither map is left half-changed by a panic: every change is one call.
-    fn cache(&self) -> MutexGuard<'_, Cache> {
+    fn cache(&self) -> MutexGuard<'_, BodyCache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<String, WeakShared<Flight>>> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, HashMap<String, WeakShared<PendingFetch>>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -9,23 +9,25 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// A semaphore for each host that is being asked.
 #[derive(Debug)]
-pub(super) struct Hosts {
+pub(super) struct HostLimits {
     limit: usize,
-    busy: Mutex<HashMap<String, Arc<Semaphore>>>,
+    semaphores: Mutex<HashMap<String, Arc<Semaphore>>>,
 }
 
-impl Hosts {
+impl HostLimits {
     pub(super) fn new(limit: usize) -> Self {
-        Self { limit: limit.max(1), busy: Mutex::default() }
+        Self { limit: limit.max(1), semaphores: Mutex::default() }
     }
 
     /// Waits for a turn at `host`.
-    pub(super) async fn turn(&self, host: &str) -> Option<OwnedSemaphorePermit> {
+    pub(super) async fn acquire(&self, host: &str) -> Option<OwnedSemaphorePermit> {
         let semaphore = {
-            let mut busy = self.busy.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut semaphores = self.semaphores.lock().unwrap_or_else(PoisonError::into_inner);
             // A host that nobody asks or waits for is held by the map alone.
-            busy.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
-            Arc::clone(busy.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.limit))))
+            semaphores.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
+            Arc::clone(
+                semaphores.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.limit))),
+            )
         };
         semaphore.acquire_owned().await.ok()
     }
@@ -39,13 +41,13 @@ mod tests {
 
     #[tokio::test]
     async fn one_host_waits_and_others_do_not() {
-        let hosts = Hosts::new(1);
-        let first = hosts.turn("a").now_or_never().flatten();
+        let limits = HostLimits::new(1);
+        let first = limits.acquire("a").now_or_never().flatten();
         assert!(first.is_some());
-        assert!(hosts.turn("a").now_or_never().is_none());
-        assert!(hosts.turn("b").now_or_never().flatten().is_some());
+        assert!(limits.acquire("a").now_or_never().is_none());
+        assert!(limits.acquire("b").now_or_never().flatten().is_some());
         drop(first);
-        assert!(hosts.turn("a").now_or_never().flatten().is_some());
-        assert!(hosts.busy.lock().unwrap().len() <= 2);
+        assert!(limits.acquire("a").now_or_never().flatten().is_some());
+        assert!(limits.semaphores.lock().unwrap().len() <= 2);
     }
 }

@@ -21,7 +21,7 @@ mod error;
 pub use address_policy::{AddressPolicy, REFUSED_RANGES, RefusedRange};
 pub use config::{DomainPattern, FetchConfig};
 pub use data_url::{decode as decode_data_url, is_data_url};
-pub use error::{FetchError, SetupError, Stage};
+pub use error::{FetchError, FetchPhase, SetupError};
 pub use fetcher::{FetchCounters, Fetcher};
 pub use resolver::{Resolver, SystemResolver};
 pub use url_policy::UrlPolicy;

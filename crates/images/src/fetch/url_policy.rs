@@ -76,7 +76,7 @@ impl UrlPolicy {
         let host = url.host_str().unwrap_or_default().to_owned();
         let address: IpAddr = match url.host() {
             None => return Err(FetchError::HostRefused { host }),
-            Some(Host::Domain(name)) if self.lets(name) => return Ok(()),
+            Some(Host::Domain(name)) if self.allows_domain(name) => return Ok(()),
             Some(Host::Domain(_)) => return Err(FetchError::HostRefused { host }),
             Some(Host::Ipv4(address)) => address.into(),
             Some(Host::Ipv6(address)) => address.into(),
@@ -87,7 +87,7 @@ impl UrlPolicy {
         self.addresses.check(address).map_err(|_| FetchError::AddressRefused { host })
     }
 
-    fn lets(&self, domain: &str) -> bool {
+    fn allows_domain(&self, domain: &str) -> bool {
         self.domains.is_empty() || self.domains.iter().any(|pattern| pattern.matches(domain))
     }
 }
