@@ -1,4 +1,7 @@
-//! Admission of an image by its header.
+//! Checks an image's header against the limits before a codec allocates memory for its pixels.
+//!
+//! Every codec reads the header, calls [`Admission::admit`], decodes, and ends with
+//! [`AdmittedImage::finish`].
 
 use crate::{
     error::DecodeError,
@@ -8,14 +11,14 @@ use crate::{
     rgb_image::RgbImage,
 };
 
-/// The gate that every codec passes between reading a header and allocating for its image.
+/// The limits on images and the memory budget that all decodes of one decoder share.
 #[derive(Debug)]
 pub(crate) struct Admission {
     limits: Limits,
     budget: MemoryBudget,
 }
 
-/// Leave to decode an image of this size.
+/// An image within the limits, with its reserved memory. The memory is released on drop.
 #[derive(Debug)]
 pub(crate) struct AdmittedImage<'a> {
     width: u32,
@@ -33,8 +36,10 @@ impl Admission {
         &self.limits
     }
 
-    /// Lets an image of this size be decoded, once the memory for `scratch_bytes_per_pixel` beside
-    /// the RGB result is free.
+    /// Checks the size of an image and reserves the memory for decoding it.
+    ///
+    /// The memory is 3 bytes a pixel for the RGB result, plus `scratch_bytes_per_pixel`. Blocks
+    /// until the budget has that much free.
     pub(crate) fn admit(
         &self,
         (width, height): (u32, u32),
@@ -58,18 +63,18 @@ impl Admission {
 }
 
 impl AdmittedImage<'_> {
-    /// An empty buffer with room for the RGB result.
+    /// Returns an empty buffer with the capacity of the RGB result.
     pub(crate) fn buffer(&self) -> Vec<u8> {
         Vec::with_capacity(self.width as usize * self.height as usize * 3)
     }
 
-    /// The finished image.
+    /// Returns the decoded image, or an error if `data` is not `width * height * 3` bytes long.
     pub(crate) fn finish(self, format: Format, data: Vec<u8>) -> Result<RgbImage, DecodeError> {
         let Self { width, height, .. } = self;
         if data.is_empty() || data.len() as u64 != u64::from(width) * u64::from(height) * 3 {
             return Err(DecodeError::corrupt(
                 format,
-                format_args!("no whole image of {width} x {height} pixels"),
+                format_args!("{} bytes decoded for {width} x {height} pixels", data.len()),
             ));
         }
         Ok(RgbImage { width, height, data })

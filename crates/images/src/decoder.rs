@@ -1,4 +1,4 @@
-//! From a stranger's bytes to pixels, within limits.
+//! Decodes an untrusted image file to pixels, within limits.
 
 use std::sync::Arc;
 
@@ -6,35 +6,35 @@ use crate::{
     admission::Admission, codec, error::DecodeError, format::Format, limits::Limits, rgb_image::RgbImage,
 };
 
-/// Decodes images within its [`Limits`]. Cloning shares the limit on memory in flight.
+/// A decoder of images with its [`Limits`]. Clones share one memory budget.
 ///
-/// The format is told by content. Sides and area are checked by the header before anything of the
-/// image's size is allocated. EXIF orientation is ignored, as the reference's preprocessing does.
+/// The first bytes decide the format. The header's width, height and area are checked before memory
+/// for the pixels is allocated. EXIF orientation is ignored, as in the reference's preprocessing.
 #[derive(Clone, Debug)]
 pub struct Decoder {
     admission: Arc<Admission>,
 }
 
 impl Decoder {
-    /// A decoder with these limits.
+    /// Creates a decoder with these limits.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self { admission: Arc::new(Admission::new(limits)) }
     }
 
-    /// The limits that it keeps.
+    /// Returns the limits that this decoder enforces.
     #[must_use]
     pub fn limits(&self) -> &Limits {
         self.admission.limits()
     }
 
-    /// The image in `bytes` as RGB, equal to Pillow's `Image.open(..).convert("RGB")`.
+    /// Decodes `bytes` to RGB, equal to Pillow's `Image.open(..).convert("RGB")`.
     ///
-    /// Heavy and blocking (it may wait for memory that other decodes hold): call it on a
+    /// Blocks the thread, possibly until other decodes release memory. Call it on a
     /// [`crate::CpuPool`], never on an async worker.
     ///
     /// # Errors
-    /// [`DecodeError`], whatever the bytes are: no input makes this panic.
+    /// [`DecodeError`] for every input that is not decoded. No input causes a panic.
     pub fn decode(&self, bytes: &[u8]) -> Result<RgbImage, DecodeError> {
         if bytes.is_empty() {
             return Err(DecodeError::Empty);

@@ -1,8 +1,10 @@
-//! A bound on the working memory of all decodes in flight.
+//! A limit on the working memory of all concurrent decodes.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Bytes that decodes may hold together. Taking waits, so only threads of a CPU pool may take.
+/// A number of bytes that all decodes of one decoder share.
+///
+/// Reserving blocks the thread, so only threads of a CPU pool may reserve.
 #[derive(Debug)]
 pub(crate) struct MemoryBudget {
     limit: u64,
@@ -10,7 +12,7 @@ pub(crate) struct MemoryBudget {
     released: Condvar,
 }
 
-/// A share of the quota, given back on drop.
+/// Reserved bytes of a budget. They are released on drop.
 #[derive(Debug)]
 #[must_use]
 pub(crate) struct BudgetPermit<'a> {
@@ -23,7 +25,7 @@ impl MemoryBudget {
         Self { limit, reserved: Mutex::new(0), released: Condvar::new() }
     }
 
-    /// Waits until `bytes` are free and takes them; `None` if they never can be.
+    /// Blocks until `bytes` are free and reserves them. Returns `None` if the budget is smaller.
     pub(crate) fn reserve(&self, bytes: u64) -> Option<BudgetPermit<'_>> {
         if bytes > self.limit {
             return None;
@@ -36,7 +38,7 @@ impl MemoryBudget {
         Some(BudgetPermit { budget: self, bytes })
     }
 
-    // A holder that panics has not left the count half-written: poison says nothing here.
+    // The count is written in one operation, so a panic cannot leave it inconsistent.
     fn reserved(&self) -> MutexGuard<'_, u64> {
         self.reserved.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -54,12 +56,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn share_that_never_fits_is_refused_at_once() {
+    fn reservation_above_the_budget_is_rejected() {
         assert!(MemoryBudget::new(10).reserve(11).is_none());
     }
 
     #[test]
-    fn waiting_decode_runs_when_another_ends() {
+    fn waiting_reservation_succeeds_after_a_release() {
         let budget = MemoryBudget::new(10);
         let first = budget.reserve(6).unwrap();
         std::thread::scope(|scope| {

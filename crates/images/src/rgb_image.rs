@@ -1,6 +1,6 @@
-//! Decoded pixels.
+//! Decoded pixels, the output of every codec.
 
-/// A decoded image: 8-bit RGB, rows from the top, no padding.
+/// A decoded image: 8-bit RGB, rows from top to bottom, without padding.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct RgbImage {
     /// Width in pixels.

@@ -1,4 +1,4 @@
-//! Windows bitmaps.
+//! Decodes Windows bitmaps.
 
 use std::io::{Cursor, ErrorKind};
 
@@ -45,7 +45,7 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     admitted.finish(Format::Bmp, rgb)
 }
 
-/// Bits of red, green and blue of a 16-bit bitmap; `None` for any other depth.
+/// Returns the bits of red, green and blue of a 16-bit bitmap, or `None` for any other depth.
 fn high_colour_bits(bytes: &[u8]) -> Option<[u32; 3]> {
     let word = |at: usize| Some(u16::from_le_bytes(*bytes.get(at..at + 2)?.as_array()?));
     let double = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..at + 4)?.as_array()?));
@@ -54,13 +54,15 @@ fn high_colour_bits(bytes: &[u8]) -> Option<[u32; 3]> {
         return None;
     }
     if double(30)? == BITFIELDS {
-        // The masks follow the first 40 bytes of the header, inside of it or after it.
+        // The masks follow the first 40 bytes of the header. Longer headers contain them.
         return Some([double(54)?, double(58)?, double(62)?].map(u32::count_ones));
     }
     Some([5; 3])
 }
 
-/// The decoder spreads a sample of 5 or 6 bits over 0..=255 rounding; the reference cuts.
+/// Converts a sample that the decoder rounded to the sample that the reference truncates.
+///
+/// Both scale samples of 5 or 6 bits to 0..=255.
 fn truncated(rounded: u8, bits: u32) -> u8 {
     if !(1..8).contains(&bits) {
         return rounded;
@@ -85,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_narrow_sample_is_cut_and_not_rounded() {
+    fn samples_of_5_and_6_bits_are_truncated() {
         for bits in [5u32, 6] {
             let highest = (1u32 << bits) - 1;
             for sample in 0..=highest {

@@ -1,4 +1,4 @@
-//! GIF: the first frame on the reference's canvas.
+//! Decodes the first frame of a GIF, on the same canvas as the reference.
 
 use std::io::ErrorKind;
 
@@ -22,10 +22,10 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     let (left, top) = (usize::from(frame.left), usize::from(frame.top));
     let (frame_width, frame_height) = (usize::from(frame.width), usize::from(frame.height));
     let local_palette = frame.palette.clone();
-    // Around a smaller frame the reference shows the transparent colour, or colour 0 without one.
+    // Around a smaller frame, the reference shows the transparent colour, or colour 0 without one.
     let background = frame.transparent.unwrap_or(0);
 
-    // A frame that reaches over the screen widens it, as in the reference.
+    // A frame that extends beyond the screen enlarges it, as in the reference.
     let width = usize::from(screen.0).max(left + frame_width);
     let height = usize::from(screen.1).max(top + frame_height);
     let (Ok(columns), Ok(rows)) = (u32::try_from(width), u32::try_from(height)) else {
@@ -49,13 +49,13 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     let mut rgb = admitted.buffer();
     match palette {
         Some(palette) if !is_grey_ramp(palette) => push_palette(&mut rgb, palette, canvas.into_iter()),
-        // Without a palette, or with one that says nothing, an index is a level of grey.
+        // Without a palette, or with a grey ramp as palette, an index is a grey level.
         _ => push_grey(&mut rgb, canvas.into_iter()),
     }
     admitted.finish(Format::Gif, rgb)
 }
 
-/// Whether each colour is the grey of its own index.
+/// Whether each colour of the palette is the grey level of its index.
 fn is_grey_ramp(palette: &[u8]) -> bool {
     palette.as_chunks::<3>().0.iter().zip(0..=u8::MAX).all(|(&colour, index)| colour == [index; 3])
 }
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grey_ramp_is_told_from_other_greys() {
+    fn grey_ramp_differs_from_other_greys() {
         assert!(is_grey_ramp(&[0, 0, 0, 1, 1, 1]));
         assert!(!is_grey_ramp(&[0, 0, 0, 255, 255, 255]));
     }

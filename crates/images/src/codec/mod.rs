@@ -1,4 +1,7 @@
-//! One module a format: header, admission, pixels, RGB.
+//! One module for each format.
+//!
+//! Each `decode` function reads the header, requests admission, decodes the pixels and converts
+//! them to RGB.
 
 pub(crate) mod bmp;
 pub(crate) mod gif;

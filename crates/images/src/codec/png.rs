@@ -1,4 +1,6 @@
-//! PNG: every colour type and depth; of an animated file, the default image.
+//! Decodes PNG of every colour type and depth.
+//!
+//! Of an animated file, it decodes the default image.
 
 use std::io::{Cursor, ErrorKind};
 
@@ -15,7 +17,7 @@ use crate::{
     rgb_image::RgbImage,
 };
 
-/// Bytes that ancillary chunks and one row may take.
+/// Memory limit for ancillary chunks and one row, in bytes.
 const MAX_CHUNK_BYTES: usize = 8 << 20;
 
 pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {
@@ -25,7 +27,7 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     decoder.set_ignore_iccp_chunk(true);
     let header = decoder.read_header_info().map_err(decode_error)?;
     let size = (header.width, header.height);
-    // An interlaced image is gathered whole, up to four samples of two bytes, before it becomes RGB.
+    // An interlaced image is decoded completely before the conversion: up to 8 bytes a pixel.
     let scratch = if header.interlaced { header.bytes_per_pixel() as u64 } else { 0 };
     let admitted = admission.admit(size, scratch)?;
 
@@ -66,7 +68,7 @@ fn push_row(out: &mut Vec<u8>, row: &[u8], width: usize, mode: (ColorType, BitDe
             push_grey(out, samples(row, depth as u8, width).map(|v| v * scale));
         }
         (ColorType::Indexed, depth) => push_palette(out, palette, samples(row, depth as u8, width)),
-        // Deep colour keeps the high byte of each sample.
+        // Of a 16-bit sample, the high byte is used.
         (ColorType::GrayscaleAlpha, BitDepth::Sixteen) => push_grey(out, row.iter().step_by(4).copied()),
         (ColorType::GrayscaleAlpha, _) => push_grey(out, row.iter().step_by(2).copied()),
         (ColorType::Rgb, BitDepth::Sixteen) => push_first_three::<3>(out, &high_bytes(row)),
@@ -81,9 +83,10 @@ fn decode_error(error: DecodingError) -> DecodeError {
         DecodingError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
             DecodeError::Truncated { format: Format::Png }
         }
-        DecodingError::LimitsExceeded => {
-            DecodeError::unsupported(Format::Png, format_args!("a chunk or row over {MAX_CHUNK_BYTES} bytes"))
-        }
+        DecodingError::LimitsExceeded => DecodeError::unsupported(
+            Format::Png,
+            format_args!("a chunk or row of more than {MAX_CHUNK_BYTES} bytes"),
+        ),
         other => DecodeError::corrupt(Format::Png, other),
     }
 }

@@ -1,5 +1,7 @@
-//! TIFF: the first page, turned upright by its own orientation tag as the reference does (for TIFF
-//! only). Pages compressed as JPEG may differ from the reference by a few levels.
+//! Decodes the first page of a TIFF and applies its orientation tag.
+//!
+//! The reference applies the orientation tag for TIFF only. Pages compressed as JPEG may differ
+//! from the reference by a few levels.
 
 use std::io::{Cursor, ErrorKind};
 
@@ -20,7 +22,7 @@ use crate::{
     rgb_image::RgbImage,
 };
 
-/// Bytes that one directory entry (a colour map, a list of strips) may take.
+/// Memory limit for one directory entry, such as a colour map or a list of strips, in bytes.
 const MAX_ENTRY_BYTES: usize = 1 << 20;
 
 pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {
@@ -38,7 +40,7 @@ struct Page<'a> {
     width: u32,
     height: u32,
     color: ColorType,
-    /// Whether its grey levels are indices of its colour map.
+    /// Whether the grey levels are indices into the colour map.
     indexed: bool,
 }
 
@@ -57,7 +59,7 @@ impl<'a> Page<'a> {
         Ok(Self { decoder, width, height, color, indexed })
     }
 
-    /// Samples as they are stored and a strip or tile of them on the way, then a turned image.
+    /// Returns the memory for stored samples and one strip or tile, later for the rotated image.
     fn scratch_bytes_per_pixel(&self) -> u64 {
         let bits = u64::from(self.color.bit_depth()) * u64::from(self.color.num_samples());
         2 * bits.div_ceil(8).max(3)
@@ -83,7 +85,7 @@ impl<'a> Page<'a> {
                     push_grey(out, samples(row, bits, width).map(|v| v * scale));
                 }
             }
-            // White-is-zero is ignored by the reference at this depth, and undone by the decoder.
+            // The decoder inverts white-is-zero. The reference ignores it at this depth.
             (ColorType::Gray(16), DecodingResult::U16(raw)) if inverted => {
                 push_grey16(out, raw.into_iter().map(|v| u16::MAX - v));
             }
@@ -106,7 +108,7 @@ impl<'a> Page<'a> {
                 let inks: Vec<u8> = high_bytes(&raw).collect();
                 push_cmyk(out, inks.as_chunks().0.iter().copied());
             }
-            // Compressed as JPEG, where the decoder has made RGB of it already.
+            // In JPEG compression, the decoder has converted YCbCr to RGB.
             (ColorType::YCbCr(8), DecodingResult::U8(raw)) if self.is_jpeg()? => out.extend(raw),
             (color, _) => return unsupported(color),
         }
@@ -141,7 +143,7 @@ impl<'a> Page<'a> {
             .map_err(decode_error)?
             .unwrap_or_default();
         colours(&map, 1 << bits).ok_or_else(|| {
-            let reason = format_args!("colour map has {} entries, not {}", map.len(), 3 << bits);
+            let reason = format_args!("colour map has {} entries, expected {}", map.len(), 3 << bits);
             DecodeError::corrupt(Format::Tiff, reason)
         })
     }
@@ -155,7 +157,7 @@ fn high_bytes(samples: &[u16]) -> impl Iterator<Item = u8> {
     samples.iter().map(|v| (v >> 8) as u8)
 }
 
-/// Alpha is dropped; colour that was multiplied by it is first divided by it again.
+/// Appends RGB without alpha. Premultiplied colour is divided by alpha first.
 fn push_rgba(out: &mut Vec<u8>, pixels: &[u8], premultiplied: bool) {
     if !premultiplied {
         return push_first_three::<4>(out, pixels);

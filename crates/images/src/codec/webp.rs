@@ -1,4 +1,4 @@
-//! WebP, lossy and lossless; of an animated file, the first frame.
+//! Decodes WebP, lossy and lossless. Of an animated file, it decodes the first frame.
 
 use std::io::{Cursor, ErrorKind};
 
@@ -11,8 +11,8 @@ use crate::{
 
 pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {
     let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(decode_error)?;
-    // A lossy frame's planes or a lossless one's four bytes a pixel; with alpha the result is made of
-    // a copy; an animation has a canvas and a frame besides.
+    // A frame needs 4 bytes a pixel. Alpha needs another copy for the conversion. An animation also
+    // needs a canvas and a frame.
     let scratch = match (decoder.is_animated(), decoder.has_alpha()) {
         (true, _) => 12,
         (false, true) => 7,

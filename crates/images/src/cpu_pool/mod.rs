@@ -1,4 +1,4 @@
-//! A bounded pool of threads for heavy, blocking work on behalf of async callers.
+//! A bounded thread pool for blocking, CPU-bound work of async callers.
 
 use std::{
     collections::VecDeque,
@@ -13,48 +13,50 @@ use std::{
 
 use tokio::sync::oneshot;
 
-/// Threads and a queue, both bounded. Work whose caller has left is skipped, and a panic is the
-/// error of its own caller only. Clones share the pool; the last one to go lets the queue run dry
-/// and waits for the threads.
+/// A pool with a bounded number of threads and a bounded queue.
+///
+/// - The pool skips work whose caller has dropped its future.
+/// - A panic of a closure is the error of its caller only.
+/// - Clones share the pool. Dropping the last clone finishes the queued work and joins the threads.
 #[derive(Clone, Debug)]
 pub struct CpuPool {
     threads: Arc<WorkerThreads>,
 }
 
-/// Why a closure did not give its result.
+/// The reason why a closure returned no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PoolError {
-    /// As many closures wait as may.
-    #[error("cpu pool queue is full, the limit is {limit}")]
+    /// The queue is full.
+    #[error("cpu pool queue is full: at most {limit} waiting closures allowed")]
     QueueFull {
-        /// The most closures that may wait.
+        /// The largest number of waiting closures.
         limit: usize,
     },
     /// The closure panicked.
-    #[error("work on the cpu pool panicked")]
+    #[error("closure on the cpu pool panicked")]
     Panicked,
 }
 
-/// What has become of the closures so far.
+/// The number of closures by outcome since the pool was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolCounters {
-    /// Ran to their end.
+    /// Closures that returned.
     pub finished: u64,
-    /// Never ran: their callers had left.
+    /// Closures that never ran because their callers had left.
     pub skipped: u64,
-    /// Panicked.
+    /// Closures that panicked.
     pub panicked: u64,
-    /// Were refused because the queue was full.
+    /// Closures that were rejected because the queue was full.
     pub refused: u64,
-    /// Wait now.
+    /// Closures that are waiting now.
     pub queued: u64,
 }
 
 impl CpuPool {
-    /// A pool of `threads` threads (at least one) before which at most `queue_limit` closures wait.
+    /// Starts a pool of `threads` threads (at least one) and a queue of `queue_limit` closures.
     ///
     /// # Errors
-    /// The operating system's, if it gives no thread.
+    /// The operating system cannot start a thread.
     pub fn new(threads: usize, queue_limit: usize) -> std::io::Result<Self> {
         let inner = Arc::new(Inner {
             queue_limit,
@@ -66,15 +68,17 @@ impl CpuPool {
         for n in 0..threads.max(1) {
             let inner = Arc::clone(&pool.inner);
             let thread = thread::Builder::new().name(format!("images-cpu-{n}"));
-            pool.handles.push(thread.spawn(move || inner.work())?);
+            pool.handles.push(thread.spawn(move || inner.run_worker())?);
         }
         Ok(Self { threads: Arc::new(pool) })
     }
 
-    /// Queues `work` and gives its result. Dropping the future drops work that has not begun.
+    /// Runs `work` on the pool and returns its result.
+    ///
+    /// Dropping the future drops work that has not started.
     ///
     /// # Errors
-    /// [`PoolError`]; a full queue is told at the first poll, without waiting.
+    /// [`PoolError`]. A full queue is reported at the first poll, without waiting.
     pub async fn run<T, F>(&self, work: F) -> Result<T, PoolError>
     where
         T: Send + 'static,
@@ -82,11 +86,11 @@ impl CpuPool {
     {
         let (sender, receiver) = oneshot::channel();
         self.threads.inner.push(Box::new(Closure { work, sender }))?;
-        // The sender goes without a word only if the closure's panic took it along.
+        // The sender is dropped without a message only when the closure panics.
         receiver.await.map_err(|_| PoolError::Panicked)
     }
 
-    /// What has become of the closures so far.
+    /// Returns the number of closures by outcome.
     #[must_use]
     pub fn counters(&self) -> PoolCounters {
         let inner = &self.threads.inner;
@@ -109,7 +113,7 @@ struct WorkerThreads {
 
 impl fmt::Debug for WorkerThreads {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Threads").field("threads", &self.handles.len()).finish_non_exhaustive()
+        f.debug_struct("WorkerThreads").field("threads", &self.handles.len()).finish_non_exhaustive()
     }
 }
 
@@ -119,9 +123,9 @@ impl Drop for WorkerThreads {
         self.inner.work_available.notify_all();
         let current = thread::current().id();
         for handle in self.handles.drain(..) {
-            // The last handle may be dropped by the pool's own work, which cannot wait for itself.
+            // A closure on the pool may drop the last clone. Its thread cannot join itself.
             if handle.thread().id() != current {
-                // A worker catches its work's panics; there is nothing left to report.
+                // Workers catch all panics, so the result is always `Ok`.
                 let _ = handle.join();
             }
         }
@@ -137,7 +141,7 @@ struct Inner {
 
 struct Queue {
     work: VecDeque<Box<dyn Work>>,
-    /// Threads that wait for work and that no queued closure is meant for yet.
+    /// Threads that wait for work.
     idle: usize,
     closed: bool,
 }
@@ -153,7 +157,7 @@ struct Counters {
 impl Inner {
     fn push(&self, work: Box<dyn Work>) -> Result<(), PoolError> {
         let mut queue = self.queue();
-        // What callers have left makes room for those who have not.
+        // Abandoned work is removed before new work is rejected.
         if queue.work.len() >= self.queue_limit + queue.idle {
             let before = queue.work.len();
             queue.work.retain(|waiting| !waiting.is_abandoned());
@@ -169,7 +173,7 @@ impl Inner {
         Ok(())
     }
 
-    fn work(&self) {
+    fn run_worker(&self) {
         while let Some(work) = self.next() {
             if work.is_abandoned() {
                 add(&self.counters.skipped, 1);
@@ -182,7 +186,7 @@ impl Inner {
         }
     }
 
-    /// The next closure, as soon as there is one; `None` once the pool is closed and its queue dry.
+    /// Waits for the next closure. Returns `None` when the pool is closed and the queue is empty.
     fn next(&self) -> Option<Box<dyn Work>> {
         let mut queue = self.queue();
         loop {
@@ -198,7 +202,7 @@ impl Inner {
         }
     }
 
-    // Work runs outside of the lock, so a panic cannot leave the queue half-changed.
+    // Closures run without the lock, so a panic cannot leave the queue inconsistent.
     fn queue(&self) -> MutexGuard<'_, Queue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -229,9 +233,9 @@ where
 
     fn run(self: Box<Self>, counters: &Counters) {
         let result = (self.work)();
-        // Counted before it is told, so that who has the result sees the count.
+        // Counts before it sends, so that a caller with a result sees it counted.
         add(&counters.finished, 1);
-        // A caller who has just left does not need it.
+        // Sending fails only when the caller has left.
         let _ = self.sender.send(result);
     }
 }

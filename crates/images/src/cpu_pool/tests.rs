@@ -2,25 +2,25 @@ use std::sync::mpsc;
 
 use super::*;
 
-/// A pool of one thread that is held until the returned sender is dropped.
-async fn held_pool(queue_limit: usize) -> (CpuPool, mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
+/// A pool of one thread, which is blocked until the returned sender is dropped.
+async fn blocked_pool(queue_limit: usize) -> (CpuPool, mpsc::Sender<()>, tokio::task::JoinHandle<()>) {
     let pool = CpuPool::new(1, queue_limit).unwrap();
-    let (release, hold) = mpsc::channel::<()>();
+    let (release, released) = mpsc::channel::<()>();
     let (started, has_started) = oneshot::channel();
-    let holder = pool.clone();
+    let blocker = pool.clone();
     let task = tokio::spawn(async move {
-        let held = holder.run(move || {
+        let blocked = blocker.run(move || {
             let _ = started.send(());
-            let _ = hold.recv();
+            let _ = released.recv();
         });
-        held.await.unwrap();
+        blocked.await.unwrap();
     });
     has_started.await.unwrap();
     (pool, release, task)
 }
 
 #[tokio::test]
-async fn result_comes_back_to_its_caller() {
+async fn result_is_returned_to_its_caller() {
     let pool = CpuPool::new(2, 8).unwrap();
     let (two, three) = tokio::join!(pool.run(|| 2), pool.run(|| 3));
     assert_eq!((two, three), (Ok(2), Ok(3)));
@@ -28,7 +28,7 @@ async fn result_comes_back_to_its_caller() {
 }
 
 #[tokio::test]
-async fn panic_is_the_error_of_its_own_caller_only() {
+async fn panic_is_an_error_of_its_caller_only() {
     let pool = CpuPool::new(1, 8).unwrap();
     assert_eq!(
         pool.run(|| std::panic::resume_unwind(Box::new("poison"))).await,
@@ -39,10 +39,10 @@ async fn panic_is_the_error_of_its_own_caller_only() {
 }
 
 #[tokio::test]
-async fn full_queue_refuses_at_once_and_names_its_limit() {
-    let (pool, release, task) = held_pool(1).await;
+async fn full_queue_rejects_at_once_with_its_limit() {
+    let (pool, release, task) = blocked_pool(1).await;
     let mut waiting = Box::pin(pool.run(|| 1));
-    assert!(futures_poll(&mut waiting).is_none());
+    assert!(poll_once(&mut waiting).is_none());
     assert_eq!(pool.run(|| 2).await, Err(PoolError::QueueFull { limit: 1 }));
     drop(release);
     assert_eq!(waiting.await, Ok(1));
@@ -51,15 +51,15 @@ async fn full_queue_refuses_at_once_and_names_its_limit() {
 }
 
 #[tokio::test]
-async fn work_of_a_caller_who_left_is_never_run() {
-    let (pool, release, task) = held_pool(1).await;
+async fn work_of_a_dropped_future_never_runs() {
+    let (pool, release, task) = blocked_pool(1).await;
     let (ran, has_run) = mpsc::channel::<()>();
     let mut abandoned = Box::pin(pool.run(move || ran.send(())));
-    assert!(futures_poll(&mut abandoned).is_none());
+    assert!(poll_once(&mut abandoned).is_none());
     drop(abandoned);
-    // Its place in the queue is free again, too.
+    // Its queue slot is free again.
     let mut next = Box::pin(pool.run(|| 1));
-    assert!(futures_poll(&mut next).is_none());
+    assert!(poll_once(&mut next).is_none());
     drop(release);
     assert_eq!(next.await, Ok(1));
     task.await.unwrap();
@@ -68,19 +68,19 @@ async fn work_of_a_caller_who_left_is_never_run() {
 }
 
 #[tokio::test]
-async fn pool_that_goes_finishes_what_it_took() {
-    let (pool, release, task) = held_pool(4).await;
+async fn dropped_pool_finishes_queued_work() {
+    let (pool, release, task) = blocked_pool(4).await;
     let work = pool.clone();
     let mut queued = Box::pin(async move { work.run(|| 7).await });
-    assert!(futures_poll(&mut queued).is_none());
+    assert!(poll_once(&mut queued).is_none());
     drop(pool);
     drop(release);
     assert_eq!(queued.await, Ok(7));
     task.await.unwrap();
 }
 
-/// Polls once.
-fn futures_poll<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
+/// Polls `future` once.
+fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());
     match std::pin::Pin::new(future).poll(&mut context) {
         std::task::Poll::Ready(output) => Some(output),

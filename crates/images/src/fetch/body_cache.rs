@@ -1,10 +1,10 @@
-//! Fetched images, kept while they are fresh, within a number of bytes.
+//! A cache of fetched bodies, limited in bytes.
 
 use bytes::Bytes;
 use lru::LruCache;
 use tokio::time::Instant;
 
-/// Bodies by URL. The one that was not asked for the longest goes first.
+/// Fresh bodies by URL. The least recently used body is evicted first.
 #[derive(Debug)]
 pub(super) struct BodyCache {
     max_bytes: usize,
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn image_is_kept_until_it_is_stale() {
+    async fn body_is_returned_until_it_is_stale() {
         let mut cache = BodyCache::new(100);
         let stale_from = Instant::now() + Duration::from_secs(10);
         cache.put("a", body(10), stale_from);
@@ -75,7 +75,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn least_recently_asked_for_goes_first_and_bytes_stay_bounded() {
+    async fn least_recently_used_body_is_evicted_first() {
         let mut cache = BodyCache::new(100);
         let later = Instant::now() + Duration::from_secs(10);
         cache.put("a", body(40), later);
@@ -85,7 +85,7 @@ mod tests {
         assert!(cache.get("b", Instant::now()).is_none());
         cache.put("a", body(10), later);
         assert_eq!(cache.stored_bytes, 41 + 11);
-        cache.put("whale", body(100), later);
+        cache.put("too_large", body(100), later);
         assert_eq!(cache.stored_bytes, 41 + 11);
     }
 }

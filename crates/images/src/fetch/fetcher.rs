@@ -1,4 +1,4 @@
-//! The way of a URL: cache, company, attempts.
+//! Fetches a URL through the cache, shared fetches and retries.
 
 use std::{
     collections::HashMap,
@@ -11,11 +11,15 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures::FutureExt as _;
-use futures::future::{BoxFuture, Shared, WeakShared};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Shared, WeakShared},
+};
 use reqwest::header::HeaderMap;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, timeout},
+};
 use url::Url;
 
 use crate::fetch::{
@@ -27,26 +31,27 @@ use crate::fetch::{
     resolver::{Resolver, SystemResolver},
 };
 
-/// Fetches images by URL. Clones share connections, cache and limits.
+/// A fetcher of images by URL. Clones share connections, cache and limits.
 ///
-/// URLs that are asked for at once are fetched once; the fetch ends when the last who asked leaves.
+/// Concurrent fetches of one URL are one request. It is cancelled when the last caller drops its
+/// future.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     inner: Arc<Inner>,
 }
 
-/// What has been fetched so far.
+/// Counters since the fetcher was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FetchCounters {
-    /// Requests that went out, redirects not counted, retries counted.
+    /// Requests sent, including retries, without redirects.
     pub attempts: u64,
-    /// Attempts after transient faults.
+    /// Requests sent again after transient errors.
     pub retries: u64,
-    /// Images that came out of the cache.
+    /// Images from the cache.
     pub cached: u64,
-    /// Images that came with another caller's fetch of the same URL.
+    /// Images from another caller's fetch of the same URL.
     pub shared: u64,
-    /// Bytes of bodies that arrived whole.
+    /// Bytes of complete bodies.
     pub bytes: u64,
 }
 
@@ -71,18 +76,18 @@ struct Counters {
 }
 
 impl Fetcher {
-    /// A fetcher that resolves names as the operating system does.
+    /// Creates a fetcher with the operating system's resolver.
     ///
     /// # Errors
-    /// [`SetupError`], if TLS cannot be set up.
+    /// [`SetupError`] if TLS cannot be set up.
     pub fn new(config: FetchConfig) -> Result<Self, SetupError> {
         Self::with_resolver(config, Arc::new(SystemResolver))
     }
 
-    /// A fetcher that asks `resolver` for addresses; they are checked all the same.
+    /// Creates a fetcher with `resolver`, whose addresses are checked, too.
     ///
     /// # Errors
-    /// [`SetupError`], if TLS cannot be set up.
+    /// [`SetupError`] if TLS cannot be set up.
     pub fn with_resolver(config: FetchConfig, resolver: Arc<dyn Resolver>) -> Result<Self, SetupError> {
         let inner = Inner {
             client: HttpClient::new(&config, resolver)?,
@@ -95,8 +100,9 @@ impl Fetcher {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The bytes behind `url`, undecoded. Dropping the future gives the fetch up, unless another
-    /// caller waits for the same URL.
+    /// Fetches the undecoded bytes of the image at `url`.
+    ///
+    /// Dropping the future cancels the fetch, unless another caller waits for the same URL.
     ///
     /// # Errors
     /// [`FetchError`].
@@ -104,8 +110,10 @@ impl Fetcher {
         self.fetch_with(url, HeaderMap::new()).await
     }
 
-    /// The same, with `headers` besides the fetcher's own. They go to the origin that `url` names, not to where that
-    /// redirects elsewhere. A fetch that is under way already, or is not needed, sends them to nobody.
+    /// Fetches the undecoded bytes of the image at `url`, with additional request `headers`.
+    ///
+    /// The headers are sent to the origin of `url` only, not to other origins that it redirects to.
+    /// They are not sent when the body is cached or another caller's fetch is in progress.
     ///
     /// # Errors
     /// [`FetchError`].
@@ -122,7 +130,7 @@ impl Fetcher {
         self.join_or_start(url, headers).await.map(|fetched| fetched.body)
     }
 
-    /// What has been fetched so far.
+    /// Returns the counters since the fetcher was created.
     #[must_use]
     pub fn counters(&self) -> FetchCounters {
         let Counters { attempts, retries, cached, shared, bytes } = &self.inner.counters;
@@ -136,10 +144,10 @@ impl Fetcher {
         }
     }
 
-    /// The flight to `url`: one that is under way, or a new one.
+    /// Returns the pending fetch of `url`, or starts one.
     fn join_or_start(&self, url: Url, headers: HeaderMap) -> Shared<PendingFetch> {
         let mut pending = self.inner.pending();
-        // A flight that landed, or that all have left, cannot be joined.
+        // A fetch that is complete, or whose callers have all left, cannot be joined.
         pending.retain(|_, fetch| fetch.upgrade().is_some_and(|fetch| fetch.peek().is_none()));
         if let Some(fetch) = pending.get(url.as_str()).and_then(WeakShared::upgrade) {
             add(&self.inner.counters.shared, 1);
@@ -156,7 +164,7 @@ impl Fetcher {
 }
 
 impl Inner {
-    /// The whole fetch, within its time; what may be kept goes to the cache.
+    /// Fetches `url` within the total timeout and stores a fresh body in the cache.
     async fn fetch_and_store(&self, url: Url, headers: HeaderMap) -> Result<FetchedBody, FetchError> {
         let limit = self.config.total_timeout;
         let attempts = timeout(limit, self.attempts(&url, &headers)).await;
@@ -174,7 +182,7 @@ impl Inner {
         let mut retries_left = self.config.max_retries;
         loop {
             let attempt = {
-                // The semaphore is never closed: this only waits.
+                // The semaphore is never closed, so the result is always a permit.
                 let _slot = self.request_slots.acquire().await;
                 add(&self.counters.attempts, 1);
                 self.client.get(url.clone(), headers).await
@@ -191,7 +199,7 @@ impl Inner {
         }
     }
 
-    // Neither map is left half-changed by a panic: every change is one call.
+    // Every change of the maps is one call, so a panic cannot leave them inconsistent.
     fn cache(&self) -> MutexGuard<'_, BodyCache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,4 +1,4 @@
-//! At most so many requests to one host at a time.
+//! Limits concurrent requests per host.
 
 use std::{
     collections::HashMap,
@@ -7,7 +7,7 @@ use std::{
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-/// A semaphore for each host that is being asked.
+/// One semaphore for each host with requests in progress.
 #[derive(Debug)]
 pub(super) struct HostLimits {
     limit: usize,
@@ -19,11 +19,11 @@ impl HostLimits {
         Self { limit: limit.max(1), semaphores: Mutex::default() }
     }
 
-    /// Waits for a turn at `host`.
+    /// Waits until a request to `host` is allowed. The permit ends with the request.
     pub(super) async fn acquire(&self, host: &str) -> Option<OwnedSemaphorePermit> {
         let semaphore = {
             let mut semaphores = self.semaphores.lock().unwrap_or_else(PoisonError::into_inner);
-            // A host that nobody asks or waits for is held by the map alone.
+            // The map holds the only reference to the semaphore of a host without requests.
             semaphores.retain(|_, semaphore| Arc::strong_count(semaphore) > 1);
             Arc::clone(
                 semaphores.entry(host.to_owned()).or_insert_with(|| Arc::new(Semaphore::new(self.limit))),
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_host_waits_and_others_do_not() {
+    async fn limit_applies_to_each_host_separately() {
         let limits = HostLimits::new(1);
         let first = limits.acquire("a").now_or_never().flatten();
         assert!(first.is_some());

@@ -1,4 +1,4 @@
-//! One attempt at one URL: its redirects and its body.
+//! Sends one request, follows its redirects and reads the body.
 
 use std::{error::Error, sync::Arc, time::Duration};
 
@@ -18,7 +18,7 @@ use crate::fetch::{
     url_policy::UrlPolicy,
 };
 
-/// An HTTP client that goes only where the policy lets it.
+/// An HTTP client that requests only URLs and addresses that the policy allows.
 #[derive(Debug)]
 pub(super) struct HttpClient {
     http: reqwest::Client,
@@ -29,7 +29,7 @@ pub(super) struct HttpClient {
     first_byte_timeout: Duration,
 }
 
-/// A body, and for how long it may be used again.
+/// A body with its remaining cache lifetime.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct FetchedBody {
     pub(super) body: Bytes,
@@ -77,7 +77,9 @@ impl HttpClient {
         &self.policy
     }
 
-    /// Follows `url`, which the policy has let through, to its body. Its own origin is sent `headers` besides.
+    /// Fetches the body of `url`, which the policy has checked.
+    ///
+    /// `headers` are sent to the origin of `url` only.
     pub(super) async fn get(&self, mut url: Url, headers: &HeaderMap) -> Result<FetchedBody, FetchError> {
         let origin = url.origin();
         let mut shortest_lifetime = Duration::MAX;
@@ -110,7 +112,7 @@ impl HttpClient {
             .map_err(|error| fetch_error(&error, host))
     }
 
-    /// Where a redirect leads, if the policy lets it.
+    /// Returns the target of a redirect, after a check of the policy.
     fn redirect_target(&self, from: &Url, response: &Response) -> Result<Url, FetchError> {
         let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let target =
@@ -130,7 +132,7 @@ impl HttpClient {
         if declared > limit as u64 {
             return Err(FetchError::TooManyBytes { limit });
         }
-        // The declared length is only a refusal come early; memory grows with what really arrives.
+        // The declared length is not trusted: memory grows with the bytes that arrive.
         let mut body = BytesMut::new();
         while let Some(part) = response.chunk().await.map_err(|error| fetch_error(&error, host))? {
             if body.len() + part.len() > limit {
@@ -146,7 +148,7 @@ fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// What went wrong, in words that tell nothing of the network inside.
+/// Converts an error of the HTTP client. The message discloses nothing about the internal network.
 fn fetch_error(error: &reqwest::Error, host: &str) -> FetchError {
     let host = host.to_owned();
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
@@ -158,10 +160,10 @@ fn fetch_error(error: &reqwest::Error, host: &str) -> FetchError {
         }
     }
     let cause = match error {
-        error if error.is_timeout() => "connecting took too long",
+        error if error.is_timeout() => "connection timed out",
         error if error.is_connect() => "no connection",
-        error if error.is_body() || error.is_decode() => "the body broke off",
-        _ => "the connection broke",
+        error if error.is_body() || error.is_decode() => "connection closed before the end of the body",
+        _ => "connection failed",
     };
     FetchError::Connection { host, cause }
 }
