@@ -1,4 +1,4 @@
-//! A model's name to a folder that holds its checkpoint.
+//! Fetches a model by name into a folder with its checkpoint.
 
 use std::{fs, path::PathBuf};
 
@@ -24,7 +24,7 @@ use crate::{
     sleeper::Sleeper,
 };
 
-/// A hub and its cache.
+/// A client of one hub with its cache.
 #[derive(Debug)]
 pub struct Hub {
     client: HubClient,
@@ -35,14 +35,14 @@ pub struct Hub {
 /// A checkpoint on disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Snapshot {
-    /// The folder in Hugging Face's layout.
+    /// The folder with the files of the checkpoint, in Hugging Face's layout.
     pub folder: PathBuf,
-    /// The commit that it is of.
+    /// The commit of the files.
     pub commit: String,
 }
 
 impl Hub {
-    /// The hub that `config` says.
+    /// Creates a client of the hub in `config`.
     ///
     /// # Errors
     /// [`HubError::Setup`].
@@ -50,7 +50,7 @@ impl Hub {
         Self::with_sleeper(config, Sleeper::default())
     }
 
-    /// The same, waiting between attempts as `pause` does.
+    /// Creates a client that waits between attempts with `sleeper`.
     ///
     /// # Errors
     /// [`HubError::Setup`].
@@ -58,11 +58,12 @@ impl Hub {
         Ok(Self { client: HubClient::new(config.clone())?, config, sleeper })
     }
 
-    /// The checkpoint of `model`, downloaded as far as the cache lacks it.
+    /// Returns the checkpoint of `model` and downloads the files that the cache lacks.
     ///
-    /// The hub is asked which commit the revision is now; if it is out of reach, the commit that it was last is taken
-    /// from the cache. A commit's hash whose snapshot is whole needs no hub. May be dropped at any time: what has come
-    /// stays, and the next call goes on from there.
+    /// - The hub resolves the revision to a commit. If it is unreachable, the last known commit is
+    ///   served from the cache.
+    /// - A commit hash with a complete snapshot needs no request.
+    /// - The future may be dropped at any time. The next call resumes the download.
     ///
     /// # Errors
     /// [`HubError`].
@@ -83,11 +84,11 @@ impl Hub {
             });
         }
         let backoff = if cached.is_ok() { Backoff::single_attempt() } else { Backoff::new() };
-        let listing = match self.retry(backoff, || Listing::of(model, &self.client)).await {
+        let listing = match self.retry(backoff, || Listing::request(model, &self.client)).await {
             Ok(listing) => listing,
             Err(error) if error.is_outage() => match cached {
                 Ok(commit) => {
-                    tracing::warn!(%error, commit, "the hub is out of reach, taking the cached snapshot");
+                    tracing::warn!(%error, commit, "hub unreachable, using the cached snapshot");
                     return Ok(snapshot(&repository, commit));
                 }
                 Err(_) => return Err(error),
@@ -106,21 +107,21 @@ impl Hub {
             };
             self.download(&listing, &transfer).await?;
         }
-        // Last, so that whoever reads it finds all files.
+        // The commit is recorded last, so that its snapshot is always complete.
         repository.record_commit(model, &listing.commit)?;
         Ok(snapshot(&repository, &listing.commit))
     }
 
     async fn download(&self, listing: &Listing, transfer: &Transfer<'_>) -> Result<(), HubError> {
-        let has = |file: &str| listing.files.iter().any(|there| there == file);
+        let has = |file: &str| listing.files.iter().any(|listed| listed == file);
         let missing = |missing: &str| HubError::MissingFiles {
             model: transfer.model.to_string(),
             missing: missing.to_owned(),
             found: checkpoint_files::summarize(&listing.files),
         };
-        let chosen = checkpoint_files::select(has).map_err(missing)?;
-        let mut names: Vec<String> = chosen.iter().copied().map(str::to_owned).collect();
-        if let Some(index) = checkpoint_files::weight_index(&chosen) {
+        let selected = checkpoint_files::select(has).map_err(missing)?;
+        let mut names: Vec<String> = selected.iter().copied().map(str::to_owned).collect();
+        if let Some(index) = checkpoint_files::weight_index(&selected) {
             let shards = self.shard_names(index, transfer).await?;
             if let Some(shard) = shards.iter().find(|shard| !has(shard)) {
                 return Err(missing(shard));
@@ -147,7 +148,7 @@ impl Hub {
         Ok(())
     }
 
-    /// The shards that the model's `index` names; it is downloaded ahead of all else.
+    /// Downloads the `index` of the weights and returns the names of its shards.
     async fn shard_names(&self, index: &str, transfer: &Transfer<'_>) -> Result<Vec<String>, HubError> {
         if !transfer.repository.has_file(transfer.commit, index) {
             let file = self.describe(index, transfer).await?;
@@ -156,23 +157,23 @@ impl Hub {
         }
         read_shard_names(transfer.repository, transfer.commit, index).map_err(|reason| HubError::Protocol {
             host: self.client.endpoint().to_owned(),
-            what: index.to_owned(),
+            resource: index.to_owned(),
             reason,
         })
     }
 
     async fn describe(&self, name: &str, transfer: &Transfer<'_>) -> Result<RemoteFile, HubError> {
-        let ask = || listing::describe(transfer.model, transfer.commit, name, &self.client);
-        self.retry(Backoff::new(), ask).await
+        let request = || listing::request_file(transfer.model, transfer.commit, name, &self.client);
+        self.retry(Backoff::new(), request).await
     }
 
-    /// Before hours of download, not after them.
+    /// Checks that the disk has enough free space for the missing bytes of `files`.
     fn check_disk_space(&self, files: &[RemoteFile], repository: &CachedRepository) -> Result<(), HubError> {
         create_folder(&self.config.cache)?;
-        let length = |path: PathBuf| fs::metadata(path).map_or(0, |there| there.len());
+        let length = |path: PathBuf| fs::metadata(path).map_or(0, |metadata| metadata.len());
         let missing = |file: &RemoteFile| {
-            let there = length(repository.blob(&file.tag)).max(length(repository.partial(&file.tag)));
-            file.size.saturating_sub(there)
+            let present = length(repository.blob(&file.tag)).max(length(repository.partial(&file.tag)));
+            file.size.saturating_sub(present)
         };
         let needed = files.iter().map(missing).fold(0, u64::saturating_add);
         let free = free_bytes(&self.config.cache)?;
@@ -185,11 +186,11 @@ impl Hub {
     async fn retry<T, F: Future<Output = Result<T, RequestFailure>>>(
         &self,
         mut backoff: Backoff,
-        ask: impl Fn() -> F,
+        request: impl Fn() -> F,
     ) -> Result<T, HubError> {
         loop {
-            match ask().await {
-                Ok(answer) => return Ok(answer),
+            match request().await {
+                Ok(response) => return Ok(response),
                 Err(failure) => backoff.wait_after(failure, &self.sleeper).await?,
             }
         }
@@ -205,13 +206,13 @@ fn read_shard_names(repository: &CachedRepository, commit: &str, index: &str) ->
     checkpoint_files::shard_names(&content)
 }
 
-/// Whether a checkpoint can be read from the snapshot.
+/// Checks that the snapshot contains all files that loading the checkpoint needs.
 ///
 /// # Errors
-/// What is missing.
+/// The missing file.
 fn check_loadable(repository: &CachedRepository, commit: &str) -> Result<(), String> {
-    let chosen = checkpoint_files::select(|file| repository.has_file(commit, file))?;
-    let Some(index) = checkpoint_files::weight_index(&chosen) else { return Ok(()) };
+    let selected = checkpoint_files::select(|file| repository.has_file(commit, file))?;
+    let Some(index) = checkpoint_files::weight_index(&selected) else { return Ok(()) };
     match read_shard_names(repository, commit, index)?
         .into_iter()
         .find(|shard| !repository.has_file(commit, shard))
@@ -221,9 +222,10 @@ fn check_loadable(repository: &CachedRepository, commit: &str) -> Result<(), Str
     }
 }
 
-/// Whether the snapshot has all that the hub has of a checkpoint; a download that was cut short may lack files that a
-/// checkpoint can do without, but not this one.
+/// Whether the snapshot contains all files of the checkpoint that the hub has.
+///
+/// A loadable snapshot of an interrupted download may lack optional files. It is not complete.
 fn is_complete(repository: &CachedRepository, commit: &str) -> bool {
-    let cached_commit = |file| repository.has_file(commit, file) || repository.is_known_missing(commit, file);
-    check_loadable(repository, commit).is_ok() && checkpoint_files::non_weight_files().all(cached_commit)
+    let is_known = |file| repository.has_file(commit, file) || repository.is_known_missing(commit, file);
+    check_loadable(repository, commit).is_ok() && checkpoint_files::non_weight_files().all(is_known)
 }

@@ -1,21 +1,21 @@
-//! How this crate waits.
+//! Waits between attempts, replaceable in tests.
 
 use std::{fmt, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 
-/// How this crate waits. Tests give one that does not.
+/// A function that waits for a duration. Tests use one that returns at once.
 #[derive(Clone)]
 pub struct Sleeper(Arc<dyn Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync>);
 
 impl Sleeper {
-    /// Waits as `wait` does.
+    /// Creates a sleeper that waits with `wait`.
     #[must_use]
     pub fn new(wait: impl Fn(Duration) -> BoxFuture<'static, ()> + Send + Sync + 'static) -> Self {
         Self(Arc::new(wait))
     }
 
-    /// Gives others their turn, and no more.
+    /// Creates a sleeper that only yields to other tasks.
     #[cfg(test)]
     pub(crate) fn yielding() -> Self {
         Self::new(|_| Box::pin(tokio::task::yield_now()))
@@ -27,7 +27,7 @@ impl Sleeper {
 }
 
 impl Default for Sleeper {
-    /// Waits by the clock.
+    /// Waits for the full duration.
     fn default() -> Self {
         Self::new(|duration| Box::pin(tokio::time::sleep(duration)))
     }

@@ -1,4 +1,4 @@
-//! Requests that went wrong: what is said of them, and whether another attempt may end better.
+//! Converts failed requests to errors and decides whether to retry them.
 
 use reqwest::{Response, StatusCode};
 use url::Url;
@@ -8,31 +8,34 @@ use crate::{
     error::HubError,
 };
 
-/// Who was asked, without a path or a query, which may be signed.
+/// Returns the host and port of `url`. Path and query may be signed and do not appear in errors.
 pub(crate) fn host_of(url: &Url) -> String {
     let port = url.port().map(|port| format!(":{port}")).unwrap_or_default();
     format!("{}{port}", url.host_str().unwrap_or_default())
 }
 
-pub(crate) fn unreachable(host: &str, what: &str, reason: String) -> RequestFailure {
-    let error = HubError::Unreachable { host: host.to_owned(), what: what.to_owned(), reason };
+/// Returns the failure of a request without a response.
+pub(crate) fn unreachable(host: &str, resource: &str, reason: String) -> RequestFailure {
+    let error = HubError::Unreachable { host: host.to_owned(), resource: resource.to_owned(), reason };
     RequestFailure { error, retry: Retry::AfterBackoff }
 }
 
-/// The cause that says most; the outer ones name the address, which may be signed.
+/// Returns the message of the innermost cause.
+///
+/// The messages of the outer causes contain the URL, which may be signed.
 pub(crate) fn root_cause(error: &reqwest::Error) -> String {
     let mut cause: &dyn std::error::Error = error;
     while let Some(inner) = cause.source() {
         cause = inner;
     }
     if std::ptr::addr_eq(cause, error) {
-        return if error.is_timeout() { "no connection in time" } else { "the connection failed" }.to_owned();
+        return if error.is_timeout() { "connection timed out" } else { "connection failed" }.to_owned();
     }
     cause.to_string()
 }
 
-/// What a response says that is no success.
-pub(crate) fn status_failure(response: &Response, host: &str, what: &str) -> Option<RequestFailure> {
+/// Returns the failure of a response without a success status.
+pub(crate) fn status_failure(response: &Response, host: &str, resource: &str) -> Option<RequestFailure> {
     let status = response.status();
     if status.is_success() {
         return None;
@@ -49,9 +52,10 @@ pub(crate) fn status_failure(response: &Response, host: &str, what: &str) -> Opt
     {
         return Some(RequestFailure { error: HubError::RateLimited { host, wait }, retry });
     }
-    let said = |name: &str| response.headers().get(name).and_then(|said| said.to_str().ok());
-    let code = said("x-error-code").unwrap_or_default().to_owned();
-    let message = said("x-error-message").map(|said| format!(": {said}")).unwrap_or_default();
-    let error = HubError::Status { host, status: status.as_u16(), what: what.to_owned(), code, message };
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let code = header("x-error-code").unwrap_or_default().to_owned();
+    let message = header("x-error-message").map(|message| format!(": {message}")).unwrap_or_default();
+    let error =
+        HubError::Status { host, status: status.as_u16(), resource: resource.to_owned(), code, message };
     Some(RequestFailure { error, retry })
 }

@@ -1,4 +1,4 @@
-//! Requests to the hub.
+//! Requests to the hub: lists the files of a repository and downloads them.
 
 pub(crate) mod transfer;
 pub(crate) mod listing;

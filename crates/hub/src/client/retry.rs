@@ -1,4 +1,4 @@
-//! Another attempt, after a pause, a bounded number of times.
+//! Retries failed requests with exponential backoff.
 
 use std::time::Duration;
 
@@ -6,29 +6,29 @@ use reqwest::header::{DATE, HeaderMap, RETRY_AFTER};
 
 use crate::{error::HubError, sleeper::Sleeper};
 
-/// Attempts in all before an error is final.
+/// Largest number of attempts, including the first.
 const MAX_ATTEMPTS: u32 = 6;
 
-/// The pause after the first failure; each further one is twice as long.
+/// Delay after the first failure. It doubles with each failure.
 const FIRST_DELAY: Duration = Duration::from_millis(500);
 
-/// The longest pause that the hub can ask for; beyond it an error is final.
+/// Largest delay. If the hub requests a longer one, the error is final.
 const MAX_DELAY: Duration = Duration::from_secs(300);
 
-/// A failed attempt.
+/// A failed request.
 #[derive(Debug)]
 pub(crate) struct RequestFailure {
     pub(crate) error: HubError,
     pub(crate) retry: Retry,
 }
 
-/// Whether another attempt may end better.
+/// Whether and when to retry a failed request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Retry {
     Never,
-    /// After the usual pause.
+    /// After the delay of the backoff.
     AfterBackoff,
-    /// After the pause that the hub asks for.
+    /// After the delay that the hub requests.
     After(Duration),
 }
 
@@ -38,7 +38,7 @@ impl From<HubError> for RequestFailure {
     }
 }
 
-/// Counts attempts and gives the pauses between them.
+/// The number of remaining retries and the next delay.
 #[derive(Debug)]
 pub(crate) struct Backoff {
     retries_left: u32,
@@ -50,47 +50,49 @@ impl Backoff {
         Self { retries_left: MAX_ATTEMPTS - 1, delay: FIRST_DELAY }
     }
 
-    /// A single attempt.
+    /// Allows no retries.
     pub(crate) fn single_attempt() -> Self {
         Self { retries_left: 0, delay: FIRST_DELAY }
     }
 
-    /// Waits until the next attempt is due.
+    /// Waits until the next attempt.
     ///
     /// # Errors
-    /// That of `failure`, if it was the last.
+    /// The error of `failure`, if it is final.
     pub(crate) async fn wait_after(
         &mut self,
         failure: RequestFailure,
         sleeper: &Sleeper,
     ) -> Result<(), HubError> {
         let Some(wait) = self.next_delay(failure.retry) else { return Err(failure.error) };
-        tracing::warn!(error = %failure.error, seconds = wait.as_secs_f32(), "trying again");
+        tracing::warn!(error = %failure.error, seconds = wait.as_secs_f32(), "request failed, retrying");
         sleeper.sleep(wait).await;
         Ok(())
     }
 
     fn next_delay(&mut self, retry: Retry) -> Option<Duration> {
         self.retries_left = self.retries_left.checked_sub(1)?;
-        let usual = self.delay;
-        self.delay = (usual * 2).min(MAX_DELAY);
+        let delay = self.delay;
+        self.delay = (delay * 2).min(MAX_DELAY);
         match retry {
             Retry::Never => None,
-            // Many servers that start at once shall not come back at once.
-            Retry::AfterBackoff => Some(usual.mul_f64(rand::random_range(0.5..=1.0))),
+            // Jitter spreads the retries of servers that start at the same time.
+            Retry::AfterBackoff => Some(delay.mul_f64(rand::random_range(0.5..=1.0))),
             Retry::After(wait) => (wait <= MAX_DELAY).then_some(wait),
         }
     }
 }
 
-/// How long the hub asks to be left alone: `Retry-After`, in seconds or as a date, or else the `t` of `RateLimit`.
+/// Returns the delay that the hub requests.
+///
+/// It is in `Retry-After`, in seconds or as a date, or else in the `t` of `RateLimit`.
 pub(crate) fn requested_delay(headers: &HeaderMap) -> Option<Duration> {
     let text = |name: &str| headers.get(name)?.to_str().ok();
     if let Some(value) = text(RETRY_AFTER.as_str()) {
         if let Ok(seconds) = value.trim().parse() {
             return Some(Duration::from_secs(seconds));
         }
-        // By the clock of whoever wrote the date.
+        // `Date` and the date in `Retry-After` are from the same clock.
         let (until, now) =
             (httpdate::parse_http_date(value), httpdate::parse_http_date(text(DATE.as_str())?));
         return until.ok()?.duration_since(now.ok()?).ok();
@@ -104,18 +106,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pauses_grow_and_end() {
+    fn delays_grow_and_end() {
         let mut backoff = Backoff::new();
-        let pauses: Vec<_> = std::iter::from_fn(|| backoff.next_delay(Retry::AfterBackoff)).collect();
-        assert_eq!(pauses.len() as u32, MAX_ATTEMPTS - 1);
-        for (index, pause) in pauses.iter().enumerate() {
+        let delays: Vec<_> = std::iter::from_fn(|| backoff.next_delay(Retry::AfterBackoff)).collect();
+        assert_eq!(delays.len() as u32, MAX_ATTEMPTS - 1);
+        for (index, delay) in delays.iter().enumerate() {
             let longest = FIRST_DELAY * 2_u32.pow(index as u32);
-            assert!(*pause >= longest / 2 && *pause <= longest, "{pause:?}");
+            assert!(*delay >= longest / 2 && *delay <= longest, "{delay:?}");
         }
     }
 
     #[test]
-    fn the_hub_is_waited_for_as_it_asks_within_a_limit() {
+    fn requested_delay_is_used_up_to_the_limit() {
         assert_eq!(
             Backoff::new().next_delay(Retry::After(Duration::from_secs(7))),
             Some(Duration::from_secs(7))
@@ -126,19 +128,19 @@ mod tests {
     }
 
     #[test]
-    fn pauses_are_asked_for_in_three_ways() {
-        let asked = |headers: &[(&'static str, &'static str)]| {
+    fn requested_delay_has_three_formats() {
+        let parse = |headers: &[(&'static str, &'static str)]| {
             let headers = headers.iter().map(|(name, value)| {
                 (reqwest::header::HeaderName::from_static(name), value.parse().unwrap())
             });
             requested_delay(&headers.collect())
         };
         let seconds = |count| Some(Duration::from_secs(count));
-        assert_eq!(asked(&[("retry-after", "30")]), seconds(30));
+        assert_eq!(parse(&[("retry-after", "30")]), seconds(30));
         let date = ("date", "Wed, 21 Oct 2026 07:28:00 GMT");
-        assert_eq!(asked(&[("retry-after", "Wed, 21 Oct 2026 07:29:00 GMT"), date]), seconds(60));
-        assert_eq!(asked(&[("retry-after", "Wed, 21 Oct 2026 07:29:00 GMT")]), None);
-        assert_eq!(asked(&[("ratelimit", "\"api\";r=0;t=55")]), seconds(55));
-        assert_eq!(asked(&[]), None);
+        assert_eq!(parse(&[("retry-after", "Wed, 21 Oct 2026 07:29:00 GMT"), date]), seconds(60));
+        assert_eq!(parse(&[("retry-after", "Wed, 21 Oct 2026 07:29:00 GMT")]), None);
+        assert_eq!(parse(&[("ratelimit", "\"api\";r=0;t=55")]), seconds(55));
+        assert_eq!(parse(&[]), None);
     }
 }

@@ -1,11 +1,11 @@
 //! The cache on disk, in the layout that all tools of Hugging Face share:
 //!
 //! ```text
-//! models--org--name/refs/main                       the commit that the branch was last seen at
-//! models--org--name/blobs/<etag>                    contents, by hash
+//! models--org--name/refs/main                       the last known commit of the branch
+//! models--org--name/blobs/<etag>                    contents by hash
 //! models--org--name/snapshots/<commit>/config.json  a link to ../../blobs/<etag>
 //! models--org--name/.no_exist/<commit>/vocab.txt    the commit has no such file
-//! .locks/models--org--name/<etag>.lock              held by whoever writes the blob
+//! .locks/models--org--name/<etag>.lock              locked by the process that writes the blob
 //! ```
 
 use std::{
@@ -20,7 +20,9 @@ use crate::{
     repository_name::{RepositoryName, is_commit},
 };
 
-/// One model in the cache. Every name given to it has been checked to be no path.
+/// One model in the cache.
+///
+/// All names passed to its methods are validated: none is a path.
 #[derive(Clone, Debug)]
 pub(crate) struct CachedRepository {
     folder: PathBuf,
@@ -45,7 +47,7 @@ impl CachedRepository {
         self.folder.join("blobs").join(tag.as_str())
     }
 
-    /// Where a blob grows.
+    /// Returns the path of a partially downloaded blob.
     pub(crate) fn partial(&self, tag: &ContentTag) -> PathBuf {
         self.folder.join("blobs").join(format!("{}.incomplete", tag.as_str()))
     }
@@ -54,7 +56,7 @@ impl CachedRepository {
         self.locks.join(format!("{}.lock", tag.as_str()))
     }
 
-    /// The commit that `model`'s revision is, as far as the cache knows.
+    /// Returns the commit of `model`'s revision, if the cache contains it.
     pub(crate) fn commit(&self, model: &RepositoryName) -> Result<Option<String>, HubError> {
         if let Some(commit) = model.pinned_commit() {
             return Ok(Some(commit.to_owned()));
@@ -67,7 +69,7 @@ impl CachedRepository {
         }
     }
 
-    /// Notes that `model`'s revision is `commit` now.
+    /// Records that `model`'s revision is at `commit`.
     pub(crate) fn record_commit(&self, model: &RepositoryName, commit: &str) -> Result<(), HubError> {
         if model.pinned_commit().is_some() || self.commit(model)?.as_deref() == Some(commit) {
             return Ok(());
@@ -76,23 +78,23 @@ impl CachedRepository {
         replace(&path, |temporary| fs::write(temporary, commit))
     }
 
-    /// Whether the snapshot has `file`.
+    /// Whether the snapshot contains `file`.
     pub(crate) fn has_file(&self, commit: &str, file: &str) -> bool {
         self.snapshot(commit).join(file).is_file()
     }
 
-    /// Puts the blob of `tag` into the snapshot as `file`.
+    /// Links the blob of `tag` into the snapshot as `file`.
     pub(crate) fn link(&self, commit: &str, file: &str, tag: &ContentTag) -> Result<(), HubError> {
         let target = Path::new("../../blobs").join(tag.as_str());
         replace(&self.snapshot(commit).join(file), |temporary| symlink(&target, temporary))
     }
 
-    /// Whether the commit is known to have no `file`.
+    /// Whether the cache records that the commit has no `file`.
     pub(crate) fn is_known_missing(&self, commit: &str, file: &str) -> bool {
         self.folder.join(".no_exist").join(commit).join(file).is_file()
     }
 
-    /// Notes that the commit has no `file`.
+    /// Records that the commit has no `file`.
     pub(crate) fn record_missing(&self, commit: &str, file: &str) -> Result<(), HubError> {
         if self.is_known_missing(commit, file) {
             return Ok(());
@@ -107,7 +109,7 @@ mod tests {
     use crate::files::disk::create_folder;
 
     #[test]
-    fn a_branch_is_remembered_and_a_broken_note_is_none() {
+    fn recorded_commit_is_read_unless_it_is_malformed() {
         let folder = tempfile::tempdir().unwrap();
         let model: RepositoryName = "org/name@refs/pr/3".parse().unwrap();
         let repository = CachedRepository::new(folder.path(), &model);
@@ -121,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_link_can_be_moved_with_its_cache_and_leads_nowhere_without_its_blob() {
+    fn link_is_relative_and_needs_its_blob() {
         let folder = tempfile::tempdir().unwrap();
         let model: RepositoryName = "org/name".parse().unwrap();
         let repository = CachedRepository::new(folder.path(), &model);

@@ -1,10 +1,10 @@
-//! Which files of a model a checkpoint is made of.
+//! Selects the files of a repository that a checkpoint needs.
 
 use std::collections::BTreeSet;
 
 use serde::Deserialize;
 
-/// Weights in one file, then the index of several; the first that a model has is taken.
+/// Files of weights, or indices of several such files. The first that a model has is selected.
 const WEIGHTS: [&str; 4] = [
     "model.safetensors",
     "model.safetensors.index.json",
@@ -16,57 +16,59 @@ const REQUIRED: [&str; 2] = ["config.json", "preprocessor_config.json"];
 const TOKENIZERS: [&str; 2] = ["tokenizer.json", "vocab.txt"];
 const OPTIONAL: [&str; 3] = ["generation_config.json", "tokenizer_config.json", "special_tokens_map.json"];
 
-/// How weights end that are not taken, or not alone.
+/// Extensions of weights in all formats, for the error of a model without supported weights.
 const WEIGHT_EXTENSIONS: [&str; 6] = [".safetensors", ".bin", ".pth", ".h5", ".msgpack", ".ckpt"];
 
-/// How many files an error names.
-const MAX_NAMED: usize = 6;
+/// Largest number of files in an error.
+const MAX_LISTED: usize = 6;
 
-/// The files to take, of those that `has` says are there, the shards that an index names aside.
+/// Selects the files of a checkpoint from those for which `has` returns true.
+///
+/// The shards of an index are not included.
 ///
 /// # Errors
-/// What is missing.
+/// The missing file or files.
 pub(crate) fn select(has: impl Fn(&str) -> bool) -> Result<Vec<&'static str>, &'static str> {
     if let Some(missing) = REQUIRED.into_iter().find(|file| !has(file)) {
         return Err(missing);
     }
     if !TOKENIZERS.into_iter().any(&has) {
-        return Err("tokenizer.json nor vocab.txt");
+        return Err("tokenizer.json or vocab.txt");
     }
     let weights = WEIGHTS.into_iter().find(|file| has(file));
-    let weights = weights.ok_or("model.safetensors nor pytorch_model.bin")?;
+    let weights = weights.ok_or("model.safetensors or pytorch_model.bin")?;
     Ok(non_weight_files().filter(|file| has(file)).chain([weights]).collect())
 }
 
-/// Every file that can be part of a checkpoint, the weights aside.
+/// Returns all files that can be part of a checkpoint, except the weights.
 pub(crate) fn non_weight_files() -> impl Iterator<Item = &'static str> {
     REQUIRED.into_iter().chain(TOKENIZERS).chain(OPTIONAL)
 }
 
-/// The index among the files that were chosen, if the weights are in shards.
-pub(crate) fn weight_index<'f>(chosen: &[&'f str]) -> Option<&'f str> {
-    chosen.iter().copied().find(|file| file.ends_with(".index.json"))
+/// Returns the index among the selected files, if the weights are in shards.
+pub(crate) fn weight_index<'f>(selected: &[&'f str]) -> Option<&'f str> {
+    selected.iter().copied().find(|file| file.ends_with(".index.json"))
 }
 
-/// What a model has in place of what is missing, for people.
+/// Lists the files of a model for an error. If it has weights in any format, lists only those.
 pub(crate) fn summarize(files: &[String]) -> String {
-    let mut named: Vec<&str> = files.iter().map(String::as_str).collect();
+    let mut listed: Vec<&str> = files.iter().map(String::as_str).collect();
     let is_weights = |file: &&str| WEIGHT_EXTENSIONS.iter().any(|ending| file.ends_with(ending));
-    if named.iter().any(is_weights) {
-        named.retain(|file| is_weights(file));
+    if listed.iter().any(is_weights) {
+        listed.retain(|file| is_weights(file));
     }
-    let more = if named.len() > MAX_NAMED { " and others" } else { "" };
-    named.truncate(MAX_NAMED);
-    match named.as_slice() {
+    let more = if listed.len() > MAX_LISTED { " and others" } else { "" };
+    listed.truncate(MAX_LISTED);
+    match listed.as_slice() {
         [] => "no files".to_owned(),
-        named => format!("{}{more}", named.join(", ")),
+        listed => format!("{}{more}", listed.join(", ")),
     }
 }
 
-/// The shards that an index names.
+/// Returns the names of the shards in an index.
 ///
 /// # Errors
-/// What is wrong with it.
+/// The reason why the index is invalid.
 pub(crate) fn shard_names(index: &[u8]) -> Result<Vec<String>, String> {
     #[derive(Deserialize)]
     struct Index {
@@ -74,14 +76,14 @@ pub(crate) fn shard_names(index: &[u8]) -> Result<Vec<String>, String> {
     }
     let index: Index = serde_json::from_slice(index).map_err(|error| error.to_string())?;
     let shards: BTreeSet<String> = index.weight_map.into_values().collect();
-    // They become paths in the cache.
+    // The names become paths in the cache.
     let is_plain = |name: &str| {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
         let is_weights = name.ends_with(".safetensors") || name.ends_with(".bin");
         is_weights && !name.starts_with('.') && name.bytes().all(allowed)
     };
     match shards.iter().find(|name| !is_plain(name)) {
-        Some(name) => Err(format!("it names {name:?}, which is no name of a shard")),
+        Some(name) => Err(format!("invalid name of a shard: {name:?}")),
         None => Ok(shards.into_iter().collect()),
     }
 }
@@ -90,40 +92,40 @@ pub(crate) fn shard_names(index: &[u8]) -> Result<Vec<String>, String> {
 mod tests {
     use super::*;
 
-    const WHOLE: [&str; 4] = ["config.json", "preprocessor_config.json", "vocab.txt", "model.safetensors"];
+    const COMPLETE: [&str; 4] = ["config.json", "preprocessor_config.json", "vocab.txt", "model.safetensors"];
 
-    fn chosen(files: &[&str]) -> Result<Vec<&'static str>, &'static str> {
+    fn selected(files: &[&str]) -> Result<Vec<&'static str>, &'static str> {
         select(|file| files.contains(&file))
     }
 
     #[test]
-    fn a_checkpoint_is_taken_and_nothing_else() {
-        let more = [&WHOLE[..], &WEIGHTS[1..], &["README.md"]].concat();
-        assert_eq!(chosen(&more).unwrap(), WHOLE);
+    fn only_checkpoint_files_are_selected() {
+        let more = [&COMPLETE[..], &WEIGHTS[1..], &["README.md"]].concat();
+        assert_eq!(selected(&more).unwrap(), COMPLETE);
     }
 
     #[test]
-    fn safetensors_come_before_pickles_and_one_file_before_shards() {
+    fn safetensors_and_single_files_are_preferred() {
         for first in 0..WEIGHTS.len() {
-            let files = [&WHOLE[..3], &WEIGHTS[first..]].concat();
-            let chosen = chosen(&files).unwrap();
-            assert_eq!(chosen, [&WHOLE[..3], &[WEIGHTS[first]]].concat());
-            assert_eq!(weight_index(&chosen), Some(WEIGHTS[first]).filter(|file| file.contains("index")));
+            let files = [&COMPLETE[..3], &WEIGHTS[first..]].concat();
+            let selected = selected(&files).unwrap();
+            assert_eq!(selected, [&COMPLETE[..3], &[WEIGHTS[first]]].concat());
+            assert_eq!(weight_index(&selected), Some(WEIGHTS[first]).filter(|file| file.contains("index")));
         }
     }
 
     #[test]
-    fn what_is_missing_is_named() {
-        for (index, missing) in WHOLE.into_iter().enumerate() {
-            let mut files = WHOLE.to_vec();
+    fn missing_file_is_reported() {
+        for (index, missing) in COMPLETE.into_iter().enumerate() {
+            let mut files = COMPLETE.to_vec();
             files.remove(index);
-            let repository_error = chosen(&files).unwrap_err();
-            assert!(repository_error.contains(missing), "{repository_error}");
+            let error = selected(&files).unwrap_err();
+            assert!(error.contains(missing), "{error}");
         }
     }
 
     #[test]
-    fn of_weights_in_other_formats_it_is_said_that_they_are_there() {
+    fn unsupported_weights_are_listed() {
         let files = ["README.md", "model_base.pth", "tf_model.h5"].map(str::to_owned);
         assert_eq!(summarize(&files), "model_base.pth, tf_model.h5");
         assert_eq!(summarize(&["README.md".to_owned()]), "README.md");
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn an_index_names_its_shards_and_no_paths() {
+    fn shard_names_are_unique_and_never_paths() {
         let index = br#"{"weight_map": {"a": "model-2.safetensors", "b": "model-1.safetensors", "c": "model-1.safetensors"}}"#;
         assert_eq!(shard_names(index).unwrap(), ["model-1.safetensors", "model-2.safetensors"]);
         assert_eq!(shard_names(br#"{"weight_map": {"a": "model-1.bin"}}"#).unwrap(), ["model-1.bin"]);

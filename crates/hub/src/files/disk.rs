@@ -1,4 +1,4 @@
-//! Operations on folders and files.
+//! Operations on folders and files, with errors that contain the path.
 
 use std::{fs, io, path::Path};
 
@@ -6,12 +6,12 @@ use tempfile::Builder;
 
 use crate::error::HubError;
 
-/// Creates `folder` and those above it.
+/// Creates `folder` and its parents.
 pub(crate) fn create_folder(folder: &Path) -> Result<(), HubError> {
     fs::create_dir_all(folder).map_err(HubError::file("create the folder", folder))
 }
 
-/// What `make` makes takes `path`'s place in one step, so that a reader finds the old or the new.
+/// Replaces `path` atomically by the file that `make` creates.
 pub(crate) fn replace(path: &Path, make: impl FnMut(&Path) -> io::Result<()>) -> Result<(), HubError> {
     let folder = path.parent().unwrap_or(path);
     create_folder(folder)?;
@@ -20,7 +20,7 @@ pub(crate) fn replace(path: &Path, make: impl FnMut(&Path) -> io::Result<()>) ->
     made.into_temp_path().persist(path).map_err(|error| HubError::file("write", path)(error.error))
 }
 
-/// Free bytes on the disk of `folder`.
+/// Returns the free bytes of the file system of `folder`.
 pub(crate) fn free_bytes(folder: &Path) -> Result<u64, HubError> {
     let disk = rustix::fs::statvfs(folder)
         .map_err(|error| HubError::file("measure the free space of", folder)(error.into()))?;

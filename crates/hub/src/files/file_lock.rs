@@ -1,4 +1,4 @@
-//! One writer a blob, among all processes that share the cache, Python's included.
+//! Locks a blob for one writer among all processes that share the cache, including Python.
 
 use std::{
     fs::{File, OpenOptions, TryLockError},
@@ -9,29 +9,29 @@ use std::{
 
 use crate::{error::HubError, files::disk::create_folder, sleeper::Sleeper};
 
-/// How often a lock that is held is tried again.
+/// Interval between attempts to lock.
 const PERIOD: Duration = Duration::from_millis(100);
 
-/// How often it is said that a lock is still waited for, in periods.
-const PERIODS_BETWEEN_LOGS: u128 = 100;
+/// Number of attempts between two log lines.
+const ATTEMPTS_PER_LOG_LINE: u128 = 100;
 
-/// A lock that is held until it is dropped, or until the process ends.
+/// An exclusive lock. Dropping it, or the end of the process, releases it.
 #[derive(Debug)]
-pub(crate) struct FileLock(#[expect(dead_code, reason = "closing the file gives the lock back")] File);
+pub(crate) struct FileLock(#[expect(dead_code, reason = "closing the file releases the lock")] File);
 
 impl FileLock {
-    /// Waits for the lock in `path`, no longer than `limit`.
+    /// Waits for the lock in `path`, at most for `limit`.
     pub(crate) async fn acquire(path: &Path, limit: Duration, sleeper: &Sleeper) -> Result<Self, HubError> {
         if let Some(folder) = path.parent() {
             create_folder(folder)?;
         }
-        // Counted, not measured: whoever injects pauses decides how long they are.
-        for round in 0..=limit.as_millis() / PERIOD.as_millis() {
+        // Attempts are counted, not timed, because the sleeper of a test may not wait.
+        for attempt in 0..=limit.as_millis() / PERIOD.as_millis() {
             if let Some(file) = try_lock(path).map_err(HubError::file("lock", path))? {
                 return Ok(Self(file));
             }
-            if round % PERIODS_BETWEEN_LOGS == 0 {
-                tracing::info!(lock = %path.display(), "another process is downloading this file, waiting for it");
+            if attempt % ATTEMPTS_PER_LOG_LINE == 0 {
+                tracing::info!(lock = %path.display(), "waiting for a lock: another process is downloading this file");
             }
             sleeper.sleep(PERIOD).await;
         }
@@ -39,8 +39,10 @@ impl FileLock {
     }
 }
 
-/// The same `flock` that Python's filelock takes. It deletes its file when it lets go, so that a lock may have been got on
-/// a file that is no longer there, which would keep nobody out.
+/// Tries to lock the file with `flock`, as Python's filelock does.
+///
+/// Python deletes the file when it releases the lock. A lock on a deleted file excludes no process,
+/// so it does not count.
 fn try_lock(path: &Path) -> std::io::Result<Option<File>> {
     let file = OpenOptions::new().create(true).append(true).open(path)?;
     match file.try_lock() {
@@ -55,25 +57,25 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_lock_keeps_others_out_until_it_is_dropped() {
+    async fn lock_is_exclusive_until_it_is_dropped() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("locks/a.lock");
         let sleeper = Sleeper::yielding();
         let limit = Duration::from_secs(1);
-        let held = FileLock::acquire(&path, limit, &sleeper).await.unwrap();
-        let refused = FileLock::acquire(&path, limit, &sleeper).await.unwrap_err();
-        assert!(matches!(refused, HubError::Locked { .. }), "{refused}");
-        drop(held);
+        let first = FileLock::acquire(&path, limit, &sleeper).await.unwrap();
+        let error = FileLock::acquire(&path, limit, &sleeper).await.unwrap_err();
+        assert!(matches!(error, HubError::Locked { .. }), "{error}");
+        drop(first);
         FileLock::acquire(&path, limit, &sleeper).await.unwrap();
     }
 
     #[tokio::test]
-    async fn a_lock_on_a_file_that_was_deleted_is_none() {
+    async fn lock_on_a_deleted_file_is_not_exclusive() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.lock");
-        let held = try_lock(&path).unwrap().unwrap();
+        let first = try_lock(&path).unwrap().unwrap();
         std::fs::remove_file(&path).unwrap();
         let other = try_lock(&path).unwrap().unwrap();
-        assert_eq!((held.metadata().unwrap().nlink(), other.metadata().unwrap().nlink()), (0, 1));
+        assert_eq!((first.metadata().unwrap().nlink(), other.metadata().unwrap().nlink()), (0, 1));
     }
 }

@@ -1,4 +1,4 @@
-//! The cache on disk.
+//! The cache on disk and the choice of the files that a checkpoint needs.
 
 pub(crate) mod partial_blob;
 pub(crate) mod file_lock;

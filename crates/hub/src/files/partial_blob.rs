@@ -1,4 +1,6 @@
-//! A blob that grows: its bytes are hashed as they are written, and it takes its name once it is whole and right.
+//! A partially downloaded blob. Its bytes are hashed while they are written.
+//!
+//! A complete and verified blob is renamed to its final name.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -11,11 +13,12 @@ use crate::{
     files::{checksum::Hasher, disk::create_folder, file_lock::FileLock, remote_file::RemoteFile},
 };
 
-/// How much is read at a time, in bytes.
+/// Size of the blocks that are read back, in bytes.
 const READ_BYTES: usize = 1 << 20;
 
-/// A file ending in `.incomplete`, whatever of it an earlier download has left included. It keeps its lock as long as
-/// anything may still be written to it.
+/// A file with the extension `.incomplete`, with the content of an earlier download.
+///
+/// It owns the file lock while data may be written.
 #[derive(Debug)]
 pub(crate) struct PartialBlob {
     path: PathBuf,
@@ -28,7 +31,9 @@ pub(crate) struct PartialBlob {
 }
 
 impl PartialBlob {
-    /// Opens the file and hashes what is there; all of it is dropped if that is more than there should be.
+    /// Opens the file and hashes its content.
+    ///
+    /// A file longer than `remote` is truncated to 0 bytes.
     pub(crate) fn open(path: PathBuf, remote: &RemoteFile, lock: FileLock) -> Result<Self, HubError> {
         if let Some(folder) = path.parent() {
             create_folder(folder)?;
@@ -62,17 +67,17 @@ impl PartialBlob {
         }
     }
 
-    /// How much is there, in bytes.
+    /// Returns the number of bytes in the file.
     pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
-    /// How much is still to come, in bytes.
+    /// Returns the number of missing bytes.
     pub(crate) fn remaining(&self) -> u64 {
         self.size.saturating_sub(self.length)
     }
 
-    /// Writes `bytes` behind what is there.
+    /// Appends `bytes`.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), HubError> {
         self.file.write_all(bytes).map_err(HubError::file("write", &self.path))?;
         self.hasher.update(bytes);
@@ -80,7 +85,7 @@ impl PartialBlob {
         Ok(())
     }
 
-    /// Drops all that is there.
+    /// Truncates the file to 0 bytes.
     pub(crate) fn restart(&mut self) -> Result<(), HubError> {
         let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         emptied.map_err(HubError::file("write", &self.path))?;
@@ -89,7 +94,7 @@ impl PartialBlob {
         Ok(())
     }
 
-    /// Whether all that is there is what `remote` should be.
+    /// Checks the hash of the content against the hash of `remote`.
     pub(crate) fn verify(&self, remote: &RemoteFile) -> Result<(), HubError> {
         let found = self.hasher.digest();
         if found == remote.tag.as_str() {
@@ -103,13 +108,13 @@ impl PartialBlob {
         })
     }
 
-    /// Takes the place of `blob`. It is on the disk before it has the name, so that no crash leaves half a blob.
+    /// Renames the file to `blob`. Syncs it first, so that no crash leaves an incomplete blob.
     pub(crate) fn finish(self, blob: &Path) -> Result<(), HubError> {
         self.file.sync_all().map_err(HubError::file("write", &self.path))?;
         fs::rename(&self.path, blob).map_err(HubError::file("write", blob))
     }
 
-    /// Deletes what is there, which is of no use to anyone.
+    /// Deletes the file.
     pub(crate) fn discard(self) -> Result<(), HubError> {
         fs::remove_file(&self.path).map_err(HubError::file("delete", &self.path))
     }

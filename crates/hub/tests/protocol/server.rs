@@ -1,4 +1,4 @@
-//! A hub and its CDN, each on a port of its own.
+//! A test hub and its CDN, each on a separate port.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,33 +27,34 @@ pub(crate) const MODEL: &str = "org/name";
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 pub(crate) const SECRET: &str = "hf_secret_of_mine";
 
-/// A file's content and how the server lies about it.
+/// A file with the metadata that the server declares.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ServedFile {
     pub(crate) content: Vec<u8>,
-    /// Large files are given by the CDN.
+    /// The CDN serves large files.
     pub(crate) is_large: bool,
-    /// In place of the right ones.
+    /// Replaces the correct tag.
     pub(crate) tag: Option<String>,
+    /// Replaces the correct size.
     pub(crate) size: Option<u64>,
 }
 
-/// What happens to one request, in place of the answer.
+/// The faulty response to one request.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
-    /// This status with these headers.
+    /// A status with headers.
     Status(u16, &'static [(&'static str, &'static str)]),
-    /// The connection breaks after so many bytes of the content.
+    /// The connection breaks after this number of bytes.
     BreakAfter(usize),
-    /// The whole content, whatever range was asked for.
+    /// The complete content, without regard to the requested range.
     IgnoreRange,
-    /// These bytes behind the content, without a length that would tell.
+    /// This number of bytes after the content, without a declared length.
     ExtraBytes(usize),
-    /// No answer at all.
+    /// No response.
     NoResponse,
 }
 
-/// A request that came.
+/// A request that the server received.
 #[derive(Clone, Debug)]
 pub(crate) struct RecordedRequest {
     pub(crate) by: &'static str,
@@ -66,12 +67,12 @@ pub(crate) struct RecordedRequest {
 #[derive(Default)]
 struct Content {
     files: BTreeMap<String, ServedFile>,
-    /// By the last part of the path and the method; the first of each is taken.
+    /// Faults by the last part of the path and the method, in order.
     faults: HashMap<(String, Method), Vec<Fault>>,
     requests: Vec<RecordedRequest>,
 }
 
-/// Both servers, a cache, and the client's settings.
+/// The hub, the CDN, a cache folder and the configuration of the client.
 pub(crate) struct TestHub {
     content: Arc<Mutex<Content>>,
     pub(crate) config: Config,
@@ -87,7 +88,7 @@ struct ServerState {
 }
 
 impl TestHub {
-    /// A whole checkpoint, the weights of which are large.
+    /// Starts a hub with a complete checkpoint, whose weights are a large file.
     pub(crate) async fn new() -> Self {
         let content = Arc::new(Mutex::new(Content::default()));
         let (cdn, of_cdn) = listen(ServerState { content: Arc::clone(&content), cdn: None }).await;
@@ -131,7 +132,7 @@ impl TestHub {
         self.content.lock().unwrap().files[name].clone()
     }
 
-    /// Lets `mishaps` befall the next requests of `method` for what ends in `name`.
+    /// Injects `faults` into the next requests of `method` for paths that end in `name`.
     pub(crate) fn inject(&self, name: &str, method: Method, faults: impl IntoIterator<Item = Fault>) {
         let key = (name.to_owned(), method);
         self.content.lock().unwrap().faults.entry(key).or_default().extend(faults);
@@ -149,18 +150,16 @@ impl TestHub {
         self.content.lock().unwrap().requests.clear();
     }
 
-    /// The requests for the content of `name` that reached whoever has it.
+    /// Returns the requests for the content of `name` at the server that serves it.
     pub(crate) fn content_requests(&self, name: &str) -> Vec<RecordedRequest> {
         let by = if self.file(name).is_large { "cdn" } else { "hub" };
-        let is_content = |requests: &RecordedRequest| {
-            requests.by == by
-                && requests.method == Method::GET
-                && requests.path.ends_with(&format!("/{name}"))
+        let is_content = |request: &RecordedRequest| {
+            request.by == by && request.method == Method::GET && request.path.ends_with(&format!("/{name}"))
         };
         self.requests().into_iter().filter(is_content).collect()
     }
 
-    /// A client that waits no time and counts how long it would have waited.
+    /// Creates a client that records its delays and does not wait.
     pub(crate) fn client(&self) -> Hub {
         let sleeps = Arc::clone(&self.sleeps);
         let pause = Sleeper::new(move |wait| {
@@ -174,11 +173,11 @@ impl TestHub {
         self.client().fetch(&name(model), &Progress::logged()).await
     }
 
-    /// The error of a fetch, in words that hold no secret.
+    /// Returns the error of a fetch, after a check that it contains no secret.
     pub(crate) async fn error_text(&self, model: &str) -> String {
         let error = self.fetch(model).await.unwrap_err();
-        let error = format!("{error} {error:?}");
-        assert!(!error.contains(SECRET) && !error.contains("signature"), "{error}");
+        let texts = format!("{error} {error:?}");
+        assert!(!texts.contains(SECRET) && !texts.contains("signature"), "{texts}");
         error.to_string()
     }
 
@@ -186,7 +185,7 @@ impl TestHub {
         self.config.cache.join("models--org--name").join(path)
     }
 
-    /// Whether the snapshot's files are those of the server.
+    /// Asserts that the files of the snapshot equal those of the server.
     pub(crate) fn assert_complete(&self, snapshot: &Snapshot) {
         for name in ["config.json", "preprocessor_config.json", "tokenizer.json", WEIGHTS] {
             let found = std::fs::read(snapshot.folder.join(name)).unwrap();
@@ -299,7 +298,7 @@ async fn resolve(
     let file = state.content.lock().unwrap().files.get(&name).cloned();
     let Some(file) = file else { return status(404, &[("x-error-code", "EntryNotFound")]) };
     let is_head = *request.method() == Method::HEAD;
-    // Contents of large files are the CDN's to fail at.
+    // Faults of large files apply at the CDN.
     let fault = (is_head || !file.is_large).then(|| state.take_fault(&name, request.method())).flatten();
     let headers = [("x-repo-commit", COMMIT.to_owned()), ("x-linked-size", file.size().to_string())];
     let tag = format!("\"{}\"", file.tag());
@@ -327,8 +326,8 @@ fn content(file: &ServedFile, headers: &HeaderMap, fault: Option<Fault>) -> Resp
     let range = headers.get(header::RANGE).map(|range| range.to_str().unwrap());
     let from = range.and_then(|range| range.strip_prefix("bytes=")?.strip_suffix('-')?.parse().ok());
     let from = from.filter(|_| !matches!(fault, Some(Fault::IgnoreRange))).unwrap_or(0);
-    let whole = file.content.len();
-    let Some(bytes) = file.content.get(from..).filter(|_| from == 0 || from < whole) else {
+    let total = file.content.len();
+    let Some(bytes) = file.content.get(from..).filter(|_| from == 0 || from < total) else {
         return status(416, &[]);
     };
     let bytes = bytes.to_vec();
@@ -343,7 +342,7 @@ fn content(file: &ServedFile, headers: &HeaderMap, fault: Option<Fault>) -> Resp
     let mut response = body.into_response();
     if from > 0 {
         *response.status_mut() = StatusCode::PARTIAL_CONTENT;
-        let range = format!("bytes {from}-{}/{whole}", whole - 1);
+        let range = format!("bytes {from}-{}/{total}", total - 1);
         response.headers_mut().insert(header::CONTENT_RANGE, range.parse().unwrap());
     }
     response

@@ -1,4 +1,4 @@
-//! Downloads that end well.
+//! Successful downloads, with and without interruptions.
 
 use std::{fs, time::Duration};
 
@@ -8,7 +8,7 @@ use hub::Progress;
 use crate::server::{COMMIT, Fault, MODEL, SECRET, ServedFile, TestHub, WEIGHTS, name};
 
 #[tokio::test]
-async fn a_checkpoint_comes_whole_and_nothing_else_comes() {
+async fn only_checkpoint_files_are_downloaded() {
     let hub = TestHub::new().await;
     let snapshot = hub.fetch(MODEL).await.unwrap();
     assert_eq!(snapshot.commit, COMMIT);
@@ -19,30 +19,30 @@ async fn a_checkpoint_comes_whole_and_nothing_else_comes() {
 }
 
 #[tokio::test]
-async fn the_token_goes_to_the_hub_and_not_to_the_cdn() {
+async fn token_is_sent_to_the_hub_and_not_to_the_cdn() {
     let mut hub = TestHub::new().await;
     hub.with_token();
     hub.fetch(MODEL).await.unwrap();
-    for requests in hub.requests() {
-        let expected = (requests.by == "hub").then(|| format!("Bearer {SECRET}"));
-        assert_eq!(requests.token, expected, "{requests:?}");
+    for request in hub.requests() {
+        let expected = (request.by == "hub").then(|| format!("Bearer {SECRET}"));
+        assert_eq!(request.token, expected, "{request:?}");
     }
-    assert!(hub.requests().iter().any(|requests| requests.by == "cdn"));
+    assert!(hub.requests().iter().any(|request| request.by == "cdn"));
 }
 
 #[tokio::test]
-async fn a_transfer_that_breaks_goes_on_where_it_broke() {
+async fn interrupted_transfer_resumes() {
     let hub = TestHub::new().await;
     hub.inject(WEIGHTS, Method::GET, [Fault::BreakAfter(1_000_000), Fault::BreakAfter(500_000)]);
     let snapshot = hub.fetch(MODEL).await.unwrap();
     hub.assert_complete(&snapshot);
-    let ranges: Vec<_> = hub.content_requests(WEIGHTS).into_iter().map(|requests| requests.range).collect();
+    let ranges: Vec<_> = hub.content_requests(WEIGHTS).into_iter().map(|request| request.range).collect();
     let from = |byte: u32| Some(format!("bytes={byte}-"));
     assert_eq!(ranges, [None, from(1_000_000), from(1_500_000)]);
 }
 
 #[tokio::test]
-async fn a_later_process_goes_on_where_an_earlier_one_was_cut_short() {
+async fn partial_file_of_another_process_is_resumed() {
     let hub = TestHub::new().await;
     let weights = hub.file(WEIGHTS);
     let partial = hub.in_cache(&format!("blobs/{}.incomplete", weights.tag()));
@@ -55,7 +55,7 @@ async fn a_later_process_goes_on_where_an_earlier_one_was_cut_short() {
 }
 
 #[tokio::test]
-async fn all_that_was_left_to_do_may_be_the_name() {
+async fn complete_partial_file_is_only_renamed() {
     let hub = TestHub::new().await;
     let weights = hub.file(WEIGHTS);
     let partial = hub.in_cache(&format!("blobs/{}.incomplete", weights.tag()));
@@ -66,7 +66,7 @@ async fn all_that_was_left_to_do_may_be_the_name() {
 }
 
 #[tokio::test]
-async fn what_an_earlier_download_left_of_something_else_is_dropped() {
+async fn partial_file_with_other_content_is_discarded() {
     let hub = TestHub::new().await;
     let weights = hub.file(WEIGHTS);
     for left in [vec![7; 1000], vec![7; weights.content.len()], vec![7; weights.content.len() + 1]] {
@@ -81,7 +81,7 @@ async fn what_an_earlier_download_left_of_something_else_is_dropped() {
 }
 
 #[tokio::test]
-async fn a_server_without_ranges_starts_anew() {
+async fn transfer_restarts_without_range_support() {
     let hub = TestHub::new().await;
     hub.inject(WEIGHTS, Method::GET, [Fault::BreakAfter(1_000_000), Fault::IgnoreRange]);
     hub.assert_complete(&hub.fetch(MODEL).await.unwrap());
@@ -89,10 +89,10 @@ async fn a_server_without_ranges_starts_anew() {
 }
 
 #[tokio::test]
-async fn a_redirect_inside_the_hub_speaks_of_itself_and_keeps_the_token() {
+async fn redirect_within_the_hub_sends_the_token() {
     let mut hub = TestHub::new().await;
     hub.with_token();
-    // The hub's own cache of small files. Length and tag are those of the redirect's own body.
+    // The hub redirects small files to a cache. Length and tag describe the body of the redirect.
     const MOVED: &[(&str, &str)] = &[
         (
             "location",
@@ -103,13 +103,13 @@ async fn a_redirect_inside_the_hub_speaks_of_itself_and_keeps_the_token() {
     hub.inject("config.json", Method::HEAD, [Fault::Status(307, MOVED)]);
     hub.inject("config.json", Method::GET, [Fault::Status(307, MOVED)]);
     hub.assert_complete(&hub.fetch(MODEL).await.unwrap());
-    let requests = hub.requests().into_iter().filter(|requests| requests.path.contains("resolve-cache"));
-    let tokens: Vec<_> = requests.map(|requests| requests.token.unwrap()).collect();
+    let requests = hub.requests().into_iter().filter(|request| request.path.contains("resolve-cache"));
+    let tokens: Vec<_> = requests.map(|request| request.token.unwrap()).collect();
     assert_eq!(tokens, [format!("Bearer {SECRET}"), format!("Bearer {SECRET}")]);
 }
 
 #[tokio::test]
-async fn two_at_once_download_once() {
+async fn concurrent_fetches_download_once() {
     let hub = TestHub::new().await;
     let (one, other) = (hub.client(), hub.client());
     let (model, progress) = (name(MODEL), Progress::logged());
@@ -121,7 +121,7 @@ async fn two_at_once_download_once() {
 }
 
 #[tokio::test]
-async fn a_busy_hub_is_waited_for_as_it_asks() {
+async fn requested_delay_is_observed() {
     let hub = TestHub::new().await;
     hub.inject("main", Method::GET, [Fault::Status(429, &[("retry-after", "17")])]);
     hub.inject("config.json", Method::HEAD, [Fault::Status(429, &[("ratelimit", "\"api\";r=0;t=55")])]);
@@ -130,7 +130,7 @@ async fn a_busy_hub_is_waited_for_as_it_asks() {
 }
 
 #[tokio::test]
-async fn a_hub_that_stumbles_is_asked_again() {
+async fn server_errors_are_retried() {
     let hub = TestHub::new().await;
     hub.inject("main", Method::GET, [Fault::Status(503, &[]), Fault::Status(500, &[])]);
     hub.inject(WEIGHTS, Method::GET, [Fault::Status(502, &[])]);
@@ -140,7 +140,7 @@ async fn a_hub_that_stumbles_is_asked_again() {
 }
 
 #[tokio::test]
-async fn weights_in_shards_come_as_their_index_names_them() {
+async fn shards_in_the_index_are_downloaded() {
     let hub = TestHub::new().await;
     hub.remove(WEIGHTS);
     let index = br#"{"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}"#;
@@ -160,7 +160,7 @@ async fn weights_in_shards_come_as_their_index_names_them() {
 }
 
 #[tokio::test]
-async fn pickled_weights_come_only_where_there_are_no_safetensors() {
+async fn pickled_weights_need_missing_safetensors() {
     let hub = TestHub::new().await;
     let pickle = "pytorch_model.bin";
     let content = vec![7; 1000];
@@ -178,7 +178,7 @@ async fn pickled_weights_come_only_where_there_are_no_safetensors() {
 }
 
 #[tokio::test]
-async fn pickled_weights_in_shards_come_as_their_index_names_them() {
+async fn pickled_shards_in_the_index_are_downloaded() {
     let hub = TestHub::new().await;
     hub.remove(WEIGHTS);
     let index = br#"{"weight_map": {"a": "pytorch_model-00001-of-00002.bin", "b": "pytorch_model-00002-of-00002.bin"}}"#;
@@ -195,29 +195,29 @@ async fn pickled_weights_in_shards_come_as_their_index_names_them() {
 }
 
 #[tokio::test]
-async fn a_revision_may_be_the_branch_of_a_pull_request() {
+async fn revision_may_be_a_pull_request() {
     let hub = TestHub::new().await;
     hub.assert_complete(&hub.fetch("org/name@refs/pr/1").await.unwrap());
     assert_eq!(fs::read_to_string(hub.in_cache("refs/refs/pr/1")).unwrap(), COMMIT);
 }
 
 #[tokio::test]
-async fn a_download_that_is_dropped_leaves_what_the_next_one_goes_on_from() {
+async fn dropped_download_is_resumed_by_the_next() {
     let mut hub = TestHub::new().await;
     hub.config.parallel_downloads = 1;
     hub.inject(WEIGHTS, Method::GET, [Fault::NoResponse]);
     let (client, model, progress) = (hub.client(), name(MODEL), Progress::logged());
     let fetch = client.fetch(&model, &progress);
-    let others_are_there = async {
+    let weights_are_requested = async {
         while hub.content_requests(WEIGHTS).is_empty() {
             tokio::task::yield_now().await;
         }
     };
     tokio::select! {
         done = fetch => panic!("{done:?}"),
-        () = others_are_there => {}
+        () = weights_are_requested => {}
     }
-    // No branch leads to a snapshot that is not whole.
+    // The commit of a branch is recorded only for a complete snapshot.
     assert!(!hub.in_cache("refs/main").exists());
     hub.clear_requests();
     hub.assert_complete(&hub.fetch(MODEL).await.unwrap());
