@@ -1,4 +1,4 @@
-//! Where the hub is and where its files are kept, by the variables that all tools of Hugging Face read.
+//! The configuration of the hub and its cache, from the variables of all tools of Hugging Face.
 
 use std::{
     fs, io,
@@ -12,76 +12,78 @@ use crate::token::Token;
 
 const DEFAULT_ENDPOINT: &str = "https://huggingface.co";
 
-/// As in `huggingface_hub`.
+/// The default of `huggingface_hub`.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// A 5 GB file at 1.5 MB/s takes another process this long.
-const DEFAULT_LOCK_LIMIT: Duration = Duration::from_secs(3600);
+/// The time in which another process downloads 5 GB at 1.5 MB/s.
+const DEFAULT_LOCK_TIMEOUT: Duration = Duration::from_secs(3600);
 
-/// Files at a time.
-const DEFAULT_PARALLEL: usize = 4;
+/// Concurrent downloads of one model.
+const DEFAULT_PARALLEL_DOWNLOADS: usize = 4;
 
-/// Everything that can be set about a hub.
+/// The configuration of a hub.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The hub's address.
+    /// The URL of the hub.
     pub endpoint: Url,
-    /// The folder that holds `models--org--name`.
+    /// The cache folder, which contains the folders `models--org--name`.
     pub cache: PathBuf,
-    /// What opens private and gated models.
+    /// The access token for private and gated models.
     pub token: Option<Token>,
-    /// Whether only the cache may be used.
+    /// Whether only the cache is used.
     pub offline: bool,
-    /// How long the hub may take to say something about a file.
+    /// Timeout of a metadata request.
     pub metadata_timeout: Duration,
-    /// How long a download may stand still.
+    /// Timeout of a download without new data.
     pub download_timeout: Duration,
-    /// How long another process may take over a file that this one needs, too.
-    pub lock_limit: Duration,
-    /// Files downloaded at a time.
-    pub parallel: usize,
+    /// Timeout for the lock of a file that another process downloads.
+    pub lock_timeout: Duration,
+    /// Largest number of concurrent downloads.
+    pub parallel_downloads: usize,
 }
 
-/// What is wrong with the environment.
+/// An invalid environment variable or token file.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
-    /// A variable holds what it cannot.
-    #[error("{variable} is {value:?}, expected {expected}")]
+    /// A variable has an invalid value.
+    #[error("invalid {variable}: {value:?}, expected {expected}")]
     Variable {
-        /// Its name.
+        /// The name of the variable.
         variable: &'static str,
-        /// Its value.
+        /// The value.
         value: String,
-        /// What it may be.
+        /// The allowed values.
         expected: &'static str,
     },
-    /// A variable that is for nobody's eyes holds what it cannot.
-    #[error("{origin} holds no access token: a token is one line of visible characters")]
+    /// The access token is invalid. The error does not contain it.
+    #[error("invalid access token in {origin}: expected one line of visible characters")]
     Token {
         /// The variable or the file.
         origin: String,
     },
-    /// The file of the token is there and cannot be read.
+    /// The file of the token exists and cannot be read.
     #[error("cannot read the access token in {path}: {source}")]
     TokenFile {
         /// The file.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// No variable says where files could be kept.
+    /// No variable defines the cache folder.
     #[error("no folder for downloaded models: set HF_HOME")]
     NoHome,
 }
 
 impl Config {
-    /// Reads what `variable` gives for each name; one that is empty is one that is not set.
+    /// Reads the configuration from `variable`, which returns the value of a name.
+    ///
+    /// An empty variable counts as unset.
     ///
     /// # Errors
-    /// [`ConfigError`] names the variable or the file.
+    /// [`ConfigError`] contains the name of the variable or the path of the file.
     pub fn from_environment(variable: impl Fn(&str) -> Option<String>) -> Result<Self, ConfigError> {
         let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-        let path = |name: &str| set(name).map(|value| from_home(&value, set("HOME").as_deref()));
+        let path = |name: &str| set(name).map(|value| expand_home(&value, set("HOME").as_deref()));
         let home = path("HF_HOME")
             .or_else(|| path("XDG_CACHE_HOME").map(|folder| folder.join("huggingface")))
             .or_else(|| path("HOME").map(|folder| folder.join(".cache/huggingface")));
@@ -94,10 +96,10 @@ impl Config {
         } else {
             match ["HF_TOKEN", "HUGGING_FACE_HUB_TOKEN"].into_iter().find_map(|name| Some((name, set(name)?)))
             {
-                Some((name, value)) => token(&value, name)?,
+                Some((name, value)) => parse_token(&value, name)?,
                 None => {
                     let file = path("HF_TOKEN_PATH").or_else(|| home.map(|home| home.join("token")));
-                    file.map(|file| token_in(&file)).transpose()?.flatten()
+                    file.map(|file| read_token_file(&file)).transpose()?.flatten()
                 }
             }
         };
@@ -108,18 +110,18 @@ impl Config {
             offline: is_true("HF_HUB_OFFLINE") || is_true("TRANSFORMERS_OFFLINE"),
             metadata_timeout: timeout("HF_HUB_ETAG_TIMEOUT", set("HF_HUB_ETAG_TIMEOUT"))?,
             download_timeout: timeout("HF_HUB_DOWNLOAD_TIMEOUT", set("HF_HUB_DOWNLOAD_TIMEOUT"))?,
-            lock_limit: DEFAULT_LOCK_LIMIT,
-            parallel: DEFAULT_PARALLEL,
+            lock_timeout: DEFAULT_LOCK_TIMEOUT,
+            parallel_downloads: DEFAULT_PARALLEL_DOWNLOADS,
         })
     }
 }
 
-/// Python's words for yes.
+/// Whether `value` means yes to `huggingface_hub`.
 fn is_true(value: &str) -> bool {
     ["1", "on", "yes", "true"].iter().any(|word| value.eq_ignore_ascii_case(word))
 }
 
-fn from_home(path: &str, home: Option<&str>) -> PathBuf {
+fn expand_home(path: &str, home: Option<&str>) -> PathBuf {
     match (path.strip_prefix("~/"), home) {
         (Some(rest), Some(home)) => Path::new(home).join(rest),
         _ => PathBuf::from(path),
@@ -136,9 +138,9 @@ fn endpoint(value: Option<String>) -> Result<Url, ConfigError> {
     };
     let mut url = Url::parse(&value).ok().filter(usable).ok_or_else(|| ConfigError::Variable {
         variable: "HF_ENDPOINT",
-        // What looks like an address may hold a password.
+        // The value may contain a password before the @.
         value: value.rsplit('@').next().unwrap_or_default().to_owned(),
-        expected: "an http or https address without a user name",
+        expected: "an http or https url without a user name",
     })?;
     url.set_query(None);
     url.set_fragment(None);
@@ -148,25 +150,25 @@ fn endpoint(value: Option<String>) -> Result<Url, ConfigError> {
 fn timeout(variable: &'static str, value: Option<String>) -> Result<Duration, ConfigError> {
     let Some(value) = value else { return Ok(DEFAULT_TIMEOUT) };
     match value.parse() {
-        // Zero stands for the default, as in Python.
+        // Zero means the default, as in Python.
         Ok(0) => Ok(DEFAULT_TIMEOUT),
         Ok(seconds) => Ok(Duration::from_secs(seconds)),
         Err(_) => Err(ConfigError::Variable { variable, value, expected: "a whole number of seconds" }),
     }
 }
 
-fn token(text: &str, origin: &str) -> Result<Option<Token>, ConfigError> {
+fn parse_token(text: &str, origin: &str) -> Result<Option<Token>, ConfigError> {
     let text = text.trim();
     if text.is_empty() {
         return Ok(None);
     }
-    let wrong = || ConfigError::Token { origin: origin.to_owned() };
-    Token::new(text).map(Some).ok_or_else(wrong)
+    let invalid = || ConfigError::Token { origin: origin.to_owned() };
+    Token::new(text).map(Some).ok_or_else(invalid)
 }
 
-fn token_in(path: &Path) -> Result<Option<Token>, ConfigError> {
+fn read_token_file(path: &Path) -> Result<Option<Token>, ConfigError> {
     match fs::read_to_string(path) {
-        Ok(text) => token(&text, &path.display().to_string()),
+        Ok(text) => parse_token(&text, &path.display().to_string()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(ConfigError::TokenFile { path: path.to_owned(), source }),
     }
@@ -187,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cache_is_where_python_has_it() {
+    fn cache_folder_equals_pythons() {
         let home = ("HOME", "/home/me");
         assert_eq!(cache(&[home]), "/home/me/.cache/huggingface/hub");
         assert_eq!(cache(&[home, ("XDG_CACHE_HOME", "/x")]), "/x/huggingface/hub");
@@ -200,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_comes_from_its_variable_or_else_from_its_file() {
+    fn token_variable_precedes_token_file() {
         let folder = tempfile::tempdir().unwrap();
         let home = folder.path().to_str().unwrap();
         let bearer = |variables: &[(&str, &str)]| {
@@ -210,31 +212,34 @@ mod tests {
         assert_eq!(bearer(&[("HF_HOME", home)]), None);
         fs::write(folder.path().join("token"), "hf_file\n").unwrap();
         assert_eq!(bearer(&[("HF_HOME", home)]).unwrap(), "Bearer hf_file");
-        assert_eq!(bearer(&[("HF_HOME", home), ("HF_TOKEN", " hf_own ")]).unwrap(), "Bearer hf_own");
+        assert_eq!(
+            bearer(&[("HF_HOME", home), ("HF_TOKEN", " hf_variable ")]).unwrap(),
+            "Bearer hf_variable"
+        );
         assert_eq!(bearer(&[("HF_HOME", home), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")]), None);
-        let elsewhere = folder.path().join("other");
-        fs::write(&elsewhere, "hf_other").unwrap();
-        let path = ("HF_TOKEN_PATH", elsewhere.to_str().unwrap());
+        let other_file = folder.path().join("other");
+        fs::write(&other_file, "hf_other").unwrap();
+        let path = ("HF_TOKEN_PATH", other_file.to_str().unwrap());
         assert_eq!(bearer(&[("HF_HOME", home), path]).unwrap(), "Bearer hf_other");
     }
 
     #[test]
-    fn what_is_wrong_is_named_and_secrets_are_not() {
+    fn errors_contain_variables_and_no_secrets() {
         let home = ("HOME", "/home/me");
-        let told = |variable| config(&[home, variable]).unwrap_err().to_string();
+        let message = |variable| config(&[home, variable]).unwrap_err().to_string();
         assert_eq!(
-            told(("HF_HUB_DOWNLOAD_TIMEOUT", "soon")),
-            "HF_HUB_DOWNLOAD_TIMEOUT is \"soon\", expected a whole number of seconds"
+            message(("HF_HUB_DOWNLOAD_TIMEOUT", "soon")),
+            "invalid HF_HUB_DOWNLOAD_TIMEOUT: \"soon\", expected a whole number of seconds"
         );
-        assert!(told(("HF_ENDPOINT", "ftp://example.com")).contains("HF_ENDPOINT"));
-        let error = told(("HF_ENDPOINT", "https://me:secret@example.com"));
+        assert!(message(("HF_ENDPOINT", "ftp://example.com")).contains("HF_ENDPOINT"));
+        let error = message(("HF_ENDPOINT", "https://me:secret@example.com"));
         assert!(error.contains("example.com") && !error.contains("secret"), "{error}");
-        let error = told(("HF_TOKEN", "hf_\u{7}secret"));
+        let error = message(("HF_TOKEN", "hf_\u{7}secret"));
         assert!(error.contains("HF_TOKEN") && !error.contains("secret"), "{error}");
     }
 
     #[test]
-    fn offline_takes_the_same_words_as_python() {
+    fn offline_accepts_the_values_of_python() {
         let offline = |variable| config(&[("HOME", "/"), variable]).unwrap().offline;
         for word in ["1", "ON", "yes", "True"] {
             assert!(offline(("HF_HUB_OFFLINE", word)), "{word}");

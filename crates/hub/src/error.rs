@@ -1,162 +1,168 @@
-//! Why a model could not be fetched.
+//! Errors of fetching a model.
 
 use std::{io, path::PathBuf, time::Duration};
 
 use indicatif::BinaryBytes;
 
-/// What went wrong, in one line that never holds a token nor an address that is signed.
+/// The reason why a model was not fetched.
+///
+/// The message is one line. It never contains a token or a signed URL.
 #[derive(Debug, thiserror::Error)]
 pub enum HubError {
-    /// The HTTP client cannot be set up.
-    #[error("cannot set up the client of {endpoint}: {reason}")]
+    /// The HTTP client cannot be created.
+    #[error("cannot create the http client of {endpoint}: {reason}")]
     Setup {
-        /// The hub's address.
+        /// The URL of the hub.
         endpoint: String,
-        /// What is wrong.
+        /// The reason.
         reason: String,
     },
-    /// The network may not be used, and the cache has too little.
-    #[error("HF_HUB_OFFLINE is set, and the cache in {folder} has no {missing} of {model}")]
+    /// The hub is not used, and the cache lacks files.
+    #[error("cannot load {model} offline: no {missing} in {folder} (HF_HUB_OFFLINE is set)")]
     Offline {
         /// The model's name with its revision.
         model: String,
         /// The model's folder in the cache.
         folder: PathBuf,
-        /// What is not there.
+        /// The missing file or snapshot.
         missing: String,
     },
-    /// The hub knows no such model, or does not admit to it.
-    #[error("{endpoint} has no model {repository}, or it is private{hint}")]
+    /// The hub has no such model, or the client may not read it.
+    #[error("{endpoint} has no model {repository}, or {hint}")]
     NoModel {
-        /// The hub's address.
+        /// The URL of the hub.
         endpoint: String,
         /// `org/name`.
         repository: String,
-        /// What could be done about it.
+        /// The other possible reason.
         hint: &'static str,
     },
-    /// The model is given only to those who have agreed to its terms.
-    #[error("{repository} is gated: agree to its terms at {endpoint}/{repository}{hint}")]
+    /// The model requires that the user accepts its terms.
+    #[error("{repository} is gated: accept its terms at {endpoint}/{repository}{hint}")]
     Gated {
-        /// The hub's address.
+        /// The URL of the hub.
         endpoint: String,
         /// `org/name`.
         repository: String,
-        /// What could be done about it.
+        /// The remedy.
         hint: &'static str,
     },
     /// The model has no such branch, tag or commit.
     #[error("{repository} has no revision {revision} on {endpoint}")]
     NoRevision {
-        /// The hub's address.
+        /// The URL of the hub.
         endpoint: String,
         /// `org/name`.
         repository: String,
-        /// The revision asked for.
+        /// The requested revision.
         revision: String,
     },
     /// The model lacks files that a checkpoint needs.
-    #[error("{model} has no {missing}; it has {found}")]
+    #[error("{model} has no {missing}; found: {found}")]
     MissingFiles {
         /// The model's name with its revision.
         model: String,
-        /// What it lacks.
+        /// The missing file.
         missing: String,
-        /// What it has instead.
+        /// The files that the model has.
         found: String,
     },
-    /// Another status than any that is expected.
-    #[error("{host} answered {status} for {what}{message}")]
+    /// The response has an unexpected status.
+    #[error("{host} responded with status {status} for {resource}{message}")]
     Status {
-        /// Who answered.
+        /// The host of the response.
         host: String,
         /// The HTTP status.
         status: u16,
-        /// The file or question.
-        what: String,
-        /// The hub's own word for what is wrong, as in `X-Error-Code`; may be empty.
+        /// The requested file or model.
+        resource: String,
+        /// The hub's error code in `X-Error-Code`. May be empty.
         code: String,
-        /// The hub's own words, after a colon.
+        /// A colon and the hub's message. May be empty.
         message: String,
     },
-    /// The hub wants to be left alone for longer than is waited.
-    #[error("{host} limits the rate of requests and asks to wait {} s", wait.as_secs())]
+    /// The hub requests a longer delay than the client accepts.
+    #[error("rate limit of {host} exceeded: retry after {} s", wait.as_secs())]
     RateLimited {
-        /// Who answered.
+        /// The host of the response.
         host: String,
-        /// For how long.
+        /// The requested delay.
         wait: Duration,
     },
-    /// No answer, or one that broke off.
-    #[error("{host} cannot be reached for {what}: {reason}")]
+    /// No response arrived, or not all of it.
+    #[error("cannot reach {host} for {resource}: {reason}")]
     Unreachable {
-        /// Who was asked.
+        /// The host of the request.
         host: String,
-        /// The file or question.
-        what: String,
-        /// What happened.
+        /// The requested file or model.
+        resource: String,
+        /// The reason.
         reason: String,
     },
-    /// An answer that is not the hub's protocol.
-    #[error("{host} gave no sensible answer for {what}: {reason}")]
+    /// The response violates the protocol of the hub.
+    #[error("invalid response of {host} for {resource}: {reason}")]
     Protocol {
-        /// Who answered.
+        /// The host of the response.
         host: String,
-        /// The file or question.
-        what: String,
-        /// What is wrong.
+        /// The requested file or model.
+        resource: String,
+        /// The violation.
         reason: String,
     },
-    /// The content is not what the hub says it is.
-    #[error("{file} has {algorithm} {found}, the hub says {expected}: the transfer is damaged")]
+    /// The content does not have the hash that the hub declares.
+    #[error("checksum mismatch of {file}: {algorithm} {found}, expected {expected}")]
     Checksum {
         /// The file's name.
         file: String,
-        /// How it is computed.
+        /// The algorithm of the hash.
         algorithm: &'static str,
-        /// Of what came.
+        /// The hash of the received content.
         found: String,
-        /// Of what should have come.
+        /// The declared hash.
         expected: String,
     },
-    /// The disk is too small.
-    #[error("{folder} has {} free, the model needs {} more", BinaryBytes(*free), BinaryBytes(*needed))]
-    NoRoom {
-        /// The cache.
+    /// The disk has too little free space.
+    #[error(
+        "not enough disk space in {folder}: {} free, {} needed",
+        BinaryBytes(*free),
+        BinaryBytes(*needed)
+    )]
+    InsufficientSpace {
+        /// The cache folder.
         folder: PathBuf,
-        /// Bytes that are free.
+        /// Free bytes.
         free: u64,
-        /// Bytes that are still to come.
+        /// Bytes to download.
         needed: u64,
     },
-    /// The operating system refuses to read or write.
+    /// A file operation failed.
     #[error("cannot {action} {path}: {source}")]
     File {
-        /// What was tried.
+        /// The operation, as a verb.
         action: &'static str,
-        /// On which file or folder.
+        /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// The error of the operating system.
         source: io::Error,
     },
-    /// Another process has been at the same file for too long.
-    #[error("another process has held {path} for {} s", waited.as_secs())]
+    /// Another process did not release the lock in time.
+    #[error("timed out waiting for the lock {path}: locked by another process for {} s", waited.as_secs())]
     Locked {
         /// The lock.
         path: PathBuf,
-        /// How long it was waited for.
+        /// The waiting time.
         waited: Duration,
     },
 }
 
 impl HubError {
-    /// For `map_err` of what the operating system is asked to do with `path`.
+    /// Returns a function for `map_err` that adds the operation and the path to an I/O error.
     pub(crate) fn file(action: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { action, path, source }
     }
 
-    /// Whether the hub is out of reach for now, so that a cached copy is better than nothing.
+    /// Whether the hub is temporarily unavailable, so that a cached snapshot may be used.
     pub(crate) fn is_outage(&self) -> bool {
         match self {
             Self::Unreachable { .. } | Self::RateLimited { .. } => true,

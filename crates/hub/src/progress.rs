@@ -1,4 +1,4 @@
-//! How far a download is: a bar on a terminal, lines in the log elsewhere.
+//! Shows the progress of a download: a bar on a terminal, or log lines.
 
 use std::{
     io::IsTerminal as _,
@@ -11,101 +11,85 @@ use indicatif::{BinaryBytes, ProgressBar, ProgressDrawTarget, ProgressStyle};
 const TEMPLATE: &str =
     "{msg} {bar:30} {binary_bytes} of {binary_total_bytes}, {binary_bytes_per_sec}, {eta} left";
 
-/// How often the bar's rate is drawn anew while nothing comes.
+/// Interval between updates of the bar while no data arrives.
 const TICK: Duration = Duration::from_millis(500);
 
-/// A line is logged whenever this many percent have come.
-const STEP_PERCENT: u64 = 10;
+/// Progress between two log lines, in percent.
+const LOG_STEP_PERCENT: u64 = 10;
 
-/// Counts the bytes of one model.
+/// The progress of the download of one model, in bytes.
 #[derive(Debug)]
 pub struct Progress {
-    bar: Option<ProgressBar>,
-    total: AtomicU64,
-    done: AtomicU64,
+    /// Counts the bytes. Without a terminal, it is never drawn.
+    bar: ProgressBar,
+    has_terminal: bool,
     logged_percent: AtomicU64,
 }
 
 impl Progress {
-    /// A bar where standard error is a terminal, lines in the log where it is not.
+    /// Creates a bar if standard error is a terminal, else log lines.
     #[must_use]
     pub fn on_stderr() -> Self {
-        // Not shown before there is something to come.
-        let bar = std::io::stderr().is_terminal().then(ProgressBar::hidden);
-        let mut progress = Self::logged();
-        progress.bar = bar;
-        progress
+        Self::new(std::io::stderr().is_terminal())
     }
 
-    /// Lines in the log.
+    /// Creates log lines.
     #[must_use]
     pub fn logged() -> Self {
-        Self {
-            bar: None,
-            total: AtomicU64::new(0),
-            done: AtomicU64::new(0),
-            logged_percent: AtomicU64::new(0),
+        Self::new(false)
+    }
+
+    fn new(has_terminal: bool) -> Self {
+        Self { bar: ProgressBar::hidden(), has_terminal, logged_percent: AtomicU64::new(0) }
+    }
+
+    /// Starts the download of `total` bytes of `model`. The bar is not shown before.
+    pub(crate) fn start(&self, model: &str, total: u64) {
+        self.bar.set_length(total);
+        if self.has_terminal {
+            let style = ProgressStyle::with_template(TEMPLATE);
+            self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+            self.bar.set_message(model.to_owned());
+            self.bar.set_draw_target(ProgressDrawTarget::stderr());
+            self.bar.enable_steady_tick(TICK);
+        } else {
+            tracing::info!(model, size = %BinaryBytes(total), "download started");
         }
     }
 
-    /// Begins with `total` bytes of `model` to come.
-    pub(crate) fn begin(&self, model: &str, total: u64) {
-        self.total.store(total, Ordering::Relaxed);
-        match &self.bar {
-            Some(bar) => {
-                let style = ProgressStyle::with_template(TEMPLATE);
-                bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-                bar.set_message(model.to_owned());
-                bar.set_length(total);
-                bar.set_draw_target(ProgressDrawTarget::stderr());
-                bar.enable_steady_tick(TICK);
-            }
-            None => tracing::info!(model, size = %BinaryBytes(total), "downloading"),
-        }
-    }
-
-    /// `bytes` have come.
+    /// Adds `bytes` that were downloaded.
     pub(crate) fn advance(&self, bytes: u64) {
-        let done = self.done.fetch_add(bytes, Ordering::Relaxed) + bytes;
-        match &self.bar {
-            Some(bar) => bar.inc(bytes),
-            None => self.log(done),
+        self.bar.inc(bytes);
+        if !self.has_terminal {
+            self.log();
         }
     }
 
-    /// `bytes` need not come: they are there.
+    /// Adds `bytes` that need no download. The rate does not include them.
     pub(crate) fn skip(&self, bytes: u64) {
-        self.done.fetch_add(bytes, Ordering::Relaxed);
-        if let Some(bar) = &self.bar {
-            // Nothing was that fast, so the rate does not count them.
-            bar.set_position(bar.position() + bytes);
-            bar.reset_eta();
-        }
+        self.bar.set_position(self.bar.position() + bytes);
+        self.bar.reset_eta();
     }
 
-    /// `bytes` have to come again.
-    pub(crate) fn retreat(&self, bytes: u64) {
-        self.done.fetch_sub(bytes, Ordering::Relaxed);
-        if let Some(bar) = &self.bar {
-            bar.dec(bytes);
-        }
+    /// Subtracts `bytes` that must be downloaded again.
+    pub(crate) fn rewind(&self, bytes: u64) {
+        self.bar.dec(bytes);
     }
 
-    fn log(&self, done: u64) {
-        let total = self.total.load(Ordering::Relaxed);
+    fn log(&self) {
+        let (done, total) = (self.bar.position(), self.bar.length().unwrap_or_default());
         let percent = done.saturating_mul(100).checked_div(total).unwrap_or(100);
-        let step = percent - percent % STEP_PERCENT;
+        let step = percent - percent % LOG_STEP_PERCENT;
         if step > self.logged_percent.fetch_max(step, Ordering::Relaxed) {
-            tracing::info!(percent = step, done = %BinaryBytes(done), total = %BinaryBytes(total), "downloading");
+            let (done, total) = (BinaryBytes(done), BinaryBytes(total));
+            tracing::info!(percent = step, %done, %total, "download progressed");
         }
     }
 }
 
 impl Drop for Progress {
     fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
+        self.bar.finish_and_clear();
     }
 }
 
@@ -114,19 +98,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bytes_that_come_again_are_not_counted_twice() {
+    fn rewound_bytes_are_counted_once() {
         let progress = Progress::logged();
-        progress.begin("org/name", 100);
+        progress.start("org/name", 100);
         progress.skip(30);
         progress.advance(20);
-        progress.retreat(50);
+        progress.rewind(50);
         progress.advance(100);
-        assert_eq!(progress.done.load(Ordering::Relaxed), 100);
+        assert_eq!(progress.bar.position(), 100);
         assert_eq!(progress.logged_percent.load(Ordering::Relaxed), 100);
     }
 
     #[test]
-    fn the_bar_is_well_formed() {
+    fn bar_template_is_valid() {
         ProgressStyle::with_template(TEMPLATE).unwrap();
     }
 }

@@ -1,15 +1,15 @@
-//! The key to models that are not for everyone.
+//! The access token for private and gated models.
 
 use std::fmt;
 
 use reqwest::header::HeaderValue;
 
-/// An access token. It is never shown, and goes to the hub's own address only.
+/// An access token. Debug output hides it, and requests send it to the hub's origin only.
 #[derive(Clone)]
 pub struct Token(HeaderValue);
 
 impl Token {
-    /// Nothing, if `text` holds what no token does.
+    /// Creates a token. Returns `None` if `text` contains characters that a header cannot contain.
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
         let mut value = HeaderValue::from_str(&format!("Bearer {text}")).ok()?;
@@ -17,7 +17,7 @@ impl Token {
         Some(Self(value))
     }
 
-    /// The value of an `authorization` header.
+    /// Returns the value of the `authorization` header.
     pub(crate) fn header(&self) -> HeaderValue {
         self.0.clone()
     }
@@ -34,7 +34,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_token_is_never_shown() {
+    fn debug_output_hides_the_token() {
         let token = Token::new("hf_secret").unwrap();
         assert!(!format!("{token:?} {:?}", token.header()).contains("secret"));
         assert!(Token::new("two\nlines").is_none());

@@ -1,7 +1,7 @@
-//! Decoding of photographs, as many as are named in `BLIP_SERVE_BENCH_PHOTOS` (paths, separated by
-//! colons), or of the largest golden file of each format.
+//! Measures decoding and digests of photographs.
 //!
-//! `tools/time_pillow.py` times Pillow on the same files.
+//! `BLIP_SERVE_BENCH_PHOTOS` lists the files as paths separated by colons. The default is one
+//! golden file of each format. `benches/engine/time_pillow.py` measures Pillow on the same files.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may fail")]
 
@@ -9,11 +9,11 @@ use std::hint::black_box;
 use std::path::PathBuf;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use images::{Decoder, digest};
+use images::{Decoder, ImageDigest};
 
 fn photographs() -> Vec<PathBuf> {
-    if let Some(named) = std::env::var_os("BLIP_SERVE_BENCH_PHOTOS") {
-        return std::env::split_paths(&named).collect();
+    if let Some(paths) = std::env::var_os("BLIP_SERVE_BENCH_PHOTOS") {
+        return std::env::split_paths(&paths).collect();
     }
     let folder = PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pillow"));
     let names = [
@@ -34,7 +34,7 @@ fn decode(criterion: &mut Criterion) {
         let mut group = criterion.benchmark_group(path.file_name().unwrap().to_string_lossy());
         group.throughput(Throughput::Bytes(bytes.len() as u64));
         group.bench_function("decode", |bencher| bencher.iter(|| decoder.decode(black_box(&bytes)).unwrap()));
-        group.bench_function("digest", |bencher| bencher.iter(|| digest(black_box(&bytes))));
+        group.bench_function("digest", |bencher| bencher.iter(|| ImageDigest::of(black_box(&bytes))));
         group.finish();
     }
 }

@@ -1,72 +1,75 @@
-//! Why an image was not decoded.
+//! Errors of decoding an image.
 
-use crate::Format;
+use crate::format::Format;
 
-/// A refusal to decode, on one image only.
+/// The reason why one image was not decoded.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
-    /// No bytes at all.
+    /// The file has no bytes.
     #[error("image is empty")]
     Empty,
-    /// The file is longer than [`crate::Limits::max_bytes`].
-    #[error("image has {bytes} bytes, the limit is {limit}")]
+    /// The file is larger than [`crate::Limits::max_bytes`].
+    #[error("image is too large: {bytes} bytes, at most {limit} allowed")]
     TooManyBytes {
-        /// Length of the file.
+        /// The size of the file.
         bytes: usize,
-        /// The limit that it passes.
+        /// The largest allowed size.
         limit: usize,
     },
-    /// The first bytes are no known format's.
-    #[error("image is of no known format (known: PNG, JPEG, WebP, GIF, BMP, TIFF)")]
+    /// The first bytes are not the signature of a supported format.
+    #[error("unknown image format; supported: PNG, JPEG, WebP, GIF, BMP, TIFF")]
     UnknownFormat,
-    /// A side is longer than [`crate::Limits::max_side`].
-    #[error("image is {width} x {height} pixels, the limit is {limit} a side")]
+    /// The width or height is larger than [`crate::Limits::max_side`].
+    #[error("image side is too long: {width} x {height} pixels, at most {limit} a side allowed")]
     SideTooLong {
         /// Width that the header claims, in pixels.
         width: u32,
         /// Height that the header claims, in pixels.
         height: u32,
-        /// The limit that one of them passes.
+        /// The largest allowed side, in pixels.
         limit: u32,
     },
     /// The area is larger than [`crate::Limits::max_pixels`].
-    #[error("image is {width} x {height} = {pixels} pixels, the limit is {limit}", pixels = u64::from(*width) * u64::from(*height))]
+    #[error(
+        "image has too many pixels: {width} x {height} = {pixels}, at most {limit} allowed",
+        pixels = u64::from(*width) * u64::from(*height)
+    )]
     TooManyPixels {
         /// Width that the header claims, in pixels.
         width: u32,
         /// Height that the header claims, in pixels.
         height: u32,
-        /// The limit that their product passes.
+        /// The largest allowed area, in pixels.
         limit: u64,
     },
-    /// Decoding would take more memory than [`crate::Limits::max_decode_bytes_in_flight`].
-    #[error("image needs {needed} bytes to decode, the limit is {limit}")]
+    /// Decoding needs more memory than [`crate::Limits::max_decode_bytes_in_flight`].
+    #[error("image needs too much memory: {needed} bytes to decode, at most {limit} allowed")]
     TooMuchMemory {
-        /// Working memory of this decode, in bytes.
+        /// The working memory of this decode, in bytes.
         needed: u64,
-        /// The limit that it passes.
+        /// The memory budget, in bytes.
         limit: u64,
     },
-    /// The file is of a known format but uses a part of it that is not read.
-    #[error("{format} image is not supported: {reason}")]
+    /// The file uses an unsupported feature of its format.
+    #[error("unsupported {format} image: {reason}")]
     Unsupported {
         /// The format.
         format: Format,
-        /// What is not read.
+        /// The unsupported feature.
         reason: String,
     },
-    /// The file ends before its image does. The reference refuses such files, and so do we.
-    #[error("{format} image is truncated")]
+    /// The file ends before its image does. The reference rejects such files, too.
+    #[error("truncated {format} image")]
     Truncated {
         /// The format.
         format: Format,
     },
     /// The file contradicts its format.
-    #[error("{format} image is corrupt: {reason}")]
+    #[error("corrupt {format} image: {reason}")]
     Corrupt {
         /// The format.
         format: Format,
-        /// What the format's decoder says.
+        /// The message of the format's decoder.
         reason: String,
     },
 }
@@ -80,7 +83,7 @@ impl DecodeError {
         Self::Unsupported { format, reason: reason.to_string() }
     }
 
-    /// The stable, machine-readable name of this refusal.
+    /// Returns the stable, machine-readable name of this error.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
@@ -102,8 +105,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn message_names_the_value_and_the_limit() {
+    fn message_names_value_and_limit() {
         let error = DecodeError::TooManyPixels { width: 30_000, height: 30_000, limit: 25_000_000 };
-        assert_eq!(error.to_string(), "image is 30000 x 30000 = 900000000 pixels, the limit is 25000000");
+        assert_eq!(
+            error.to_string(),
+            "image has too many pixels: 30000 x 30000 = 900000000, at most 25000000 allowed"
+        );
     }
 }

@@ -1,29 +1,33 @@
-//! Which format a file is, by its first bytes: names and declared types are never trusted.
+//! Recognizes the format of a file by its first bytes.
+//!
+//! File names and declared media types are ignored.
 
 use std::fmt;
 
-/// A format that the decoder reads.
+/// An image format that the decoder reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Format {
-    /// Portable Network Graphics; of an animated one, the default image.
+    /// Portable Network Graphics. Of an animated file, the default image.
     Png,
-    /// JPEG: baseline, extended and progressive Huffman; grey, RGB, YCbCr, CMYK, YCCK; 8 bits.
+    /// JPEG with 8 bits a sample.
+    ///
+    /// Baseline, extended and progressive Huffman coding. Grey, RGB, YCbCr, CMYK and YCCK.
     Jpeg,
-    /// WebP, lossy and lossless; of an animated one, the first frame.
+    /// WebP, lossy and lossless. Of an animated file, the first frame.
     WebP,
-    /// GIF: the first frame.
+    /// GIF, the first frame.
     Gif,
     /// Windows bitmap.
     Bmp,
-    /// TIFF: the first page.
+    /// TIFF, the first page.
     Tiff,
 }
 
 impl Format {
-    /// Every format, in the order in which they are documented.
+    /// All formats, in the order of the documentation.
     pub const ALL: [Self; 6] = [Self::Png, Self::Jpeg, Self::WebP, Self::Gif, Self::Bmp, Self::Tiff];
 
-    /// The format whose signature opens `bytes`, if any.
+    /// Returns the format whose signature `bytes` starts with, if any.
     #[must_use]
     pub fn sniff(bytes: &[u8]) -> Option<Self> {
         match bytes {
@@ -37,7 +41,7 @@ impl Format {
         }
     }
 
-    /// The format's usual name.
+    /// Returns the usual name of the format.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -62,14 +66,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_svg_and_html_are_no_image() {
+    fn text_svg_and_html_have_no_format() {
         for text in ["", "hello", "<svg xmlns='http://www.w3.org/2000/svg'/>", "<html>", "%PDF-1.7"] {
             assert_eq!(Format::sniff(text.as_bytes()), None, "{text}");
         }
     }
 
     #[test]
-    fn riff_that_is_sound_is_not_webp() {
+    fn riff_audio_is_not_webp() {
         assert_eq!(Format::sniff(b"RIFF\x10\0\0\0WAVEfmt "), None);
     }
 }

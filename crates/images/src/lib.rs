@@ -1,26 +1,35 @@
-//! Image bytes in, decoded RGB pixels out: every limit on hostile input lives here.
+//! Image bytes or an image URL in, decoded RGB pixels out.
 //!
-//! A stranger's bytes are named by their [`digest()`], decoded by a [`Decoder`] that refuses a file
-//! by its header before it allocates for it, on a [`CpuPool`] that is bounded and drops the work of
-//! callers who have left. [`fetch`] brings the bytes behind a URL. Pixels equal those of the reference's `Image.open(..).convert("RGB")`
-//! (Pillow 12.3): see `docs/decisions/image-modes.md`.
+//! An image passes through this crate in these steps:
+//!
+//! 1. [`fetch`] downloads the image at a URL, protected against server-side request forgery.
+//! 2. [`ImageDigest`] identifies the bytes, so that equal files share cache entries.
+//! 3. [`CpuPool`] runs the decoding on a bounded number of threads. It skips work of callers that
+//!    have left.
+//! 4. [`Decoder`] recognizes the [`Format`], checks the header against the [`Limits`], reserves
+//!    memory, and decodes to an [`RgbImage`].
+//!
+//! This crate enforces all limits on untrusted images. Pixels equal those of the reference's
+//! `Image.open(..).convert("RGB")` (Pillow 12.3): see `docs/decisions/image-modes.md`.
+//!
+//! Modules are listed from entry point to foundation. Each uses only modules below it.
 
-mod codec;
+pub mod fetch;
 mod cpu_pool;
 mod decoder;
-mod digest;
+mod codec;
+mod admission;
+mod memory_budget;
 mod error;
-pub mod fetch;
-mod format;
 mod limits;
-mod packed;
-mod quota;
-mod rgb;
+mod rgb_image;
+mod format;
+mod image_digest;
 
 pub use cpu_pool::{CpuPool, PoolCounters, PoolError};
 pub use decoder::Decoder;
-pub use digest::{Digest, digest};
 pub use error::DecodeError;
 pub use format::Format;
+pub use image_digest::ImageDigest;
 pub use limits::Limits;
-pub use rgb::RgbImage;
+pub use rgb_image::RgbImage;

@@ -1,19 +1,20 @@
-//! What an image may cost before it is refused.
+//! Limits on the images that a decoder accepts.
 
-/// Ceilings on one image and on all decodes in flight.
+/// Limits on one image and on all concurrent decodes.
 ///
-/// The defaults let a 24-megapixel photograph of any camera pass and keep the memory of every
-/// decode at once, in the worst format, under [`Limits::max_decode_bytes_in_flight`].
+/// The defaults accept a 24-megapixel photograph of any camera. In every format, they bound the
+/// memory of all concurrent decodes by [`Limits::max_decode_bytes_in_flight`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Longest accepted file, in bytes.
+    /// Largest accepted file, in bytes.
     pub max_bytes: usize,
-    /// Longest accepted side, in pixels.
+    /// Largest accepted width or height, in pixels.
     pub max_side: u32,
-    /// Largest accepted width times height, in pixels.
+    /// Largest accepted product of width and height, in pixels.
     pub max_pixels: u64,
-    /// Ceiling on the working memory of all decodes of one [`crate::Decoder`] together, in bytes: a
-    /// decode waits until its share is free, and one that alone needs more is refused.
+    /// Largest working memory of all concurrent decodes of one [`crate::Decoder`], in bytes.
+    ///
+    /// A decode waits until its memory is free. An image that needs more by itself is an error.
     pub max_decode_bytes_in_flight: u64,
 }
 

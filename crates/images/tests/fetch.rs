@@ -1,6 +1,6 @@
-//! The fetcher's rows of the attack table, against real servers on loopback.
+//! Attacks on the fetcher, with real servers on loopback.
 //!
-//! Loopback is let through by `allow_networks`, as far as a case needs it.
+//! `allow_networks` allows loopback addresses where a test needs them.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
@@ -14,19 +14,19 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
-use images::fetch::{FetchConfig, FetchCounters, FetchError, Fetcher, Resolver, Stage};
+use images::fetch::{FetchConfig, FetchCounters, FetchError, FetchPhase, Fetcher, Resolver};
 use server::{Server, ok};
 
-/// Answers names in turn from a list, the last one for ever.
-struct Answers(Mutex<VecDeque<&'static str>>);
+/// A resolver that returns the addresses of a list one after the other, and the last one forever.
+struct ScriptedResolver(Mutex<VecDeque<&'static str>>);
 
-impl Answers {
+impl ScriptedResolver {
     fn new(addresses: &[&'static str]) -> Arc<Self> {
         Arc::new(Self(Mutex::new(addresses.iter().copied().collect())))
     }
 }
 
-impl Resolver for Answers {
+impl Resolver for ScriptedResolver {
     fn resolve(&self, _: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>> {
         let mut answers = self.0.lock().unwrap();
         let answer = if answers.len() > 1 { answers.pop_front() } else { answers.front().copied() };
@@ -35,7 +35,7 @@ impl Resolver for Answers {
     }
 }
 
-/// Lets one loopback address and the servers' ports through.
+/// Allows one loopback address and the ports of `servers`.
 fn config(servers: &[&Server]) -> FetchConfig {
     FetchConfig {
         allow_ports: servers.iter().map(|server| server.port()).collect(),
@@ -47,7 +47,7 @@ fn config(servers: &[&Server]) -> FetchConfig {
 }
 
 fn fetcher(config: FetchConfig) -> Fetcher {
-    Fetcher::with_resolver(config, Answers::new(&["127.0.0.1"])).unwrap()
+    Fetcher::with_resolver(config, ScriptedResolver::new(&["127.0.0.1"])).unwrap()
 }
 
 async fn reason(fetcher: &Fetcher, url: &str) -> &'static str {
@@ -55,7 +55,7 @@ async fn reason(fetcher: &Fetcher, url: &str) -> &'static str {
 }
 
 #[tokio::test]
-async fn image_comes_by_name_and_by_named_address() {
+async fn image_is_fetched_by_name_and_by_allowed_address() {
     let server = Server::start(|_| ok(b"image", "")).await;
     let fetcher = fetcher(config(&[&server]));
     assert_eq!(fetcher.fetch(&server.url("/a.png")).await.unwrap(), "image");
@@ -69,7 +69,7 @@ async fn image_comes_by_name_and_by_named_address() {
 }
 
 #[tokio::test]
-async fn loopback_is_refused_unless_it_is_named() {
+async fn loopback_is_rejected_unless_allowed() {
     let server = Server::start(|_| ok(b"secret", "")).await;
     let closed = FetchConfig { allow_networks: Vec::new(), ..config(&[&server]) };
     let fetcher = fetcher(closed);
@@ -82,7 +82,7 @@ async fn loopback_is_refused_unless_it_is_named() {
 }
 
 #[tokio::test]
-async fn every_notation_of_loopback_but_the_named_one_is_refused() {
+async fn loopback_is_rejected_in_every_notation() {
     let server = Server::start(|_| ok(b"secret", "")).await;
     let closed = FetchConfig { allow_networks: Vec::new(), ..config(&[&server]) };
     let fetcher = fetcher(closed);
@@ -103,12 +103,12 @@ async fn every_notation_of_loopback_but_the_named_one_is_refused() {
 }
 
 #[tokio::test]
-async fn name_that_changes_its_address_between_hops_is_checked_at_each() {
+async fn rebinding_name_is_checked_at_each_redirect() {
     let server = Server::start(|_| {
         "HTTP/1.1 302 Found\r\nlocation: /again\r\nconnection: close\r\ncontent-length: 0\r\n\r\n".into()
     })
     .await;
-    let rebinding = Answers::new(&["127.0.0.1", "169.254.169.254"]);
+    let rebinding = ScriptedResolver::new(&["127.0.0.1", "169.254.169.254"]);
     let fetcher = Fetcher::with_resolver(config(&[&server]), rebinding).unwrap();
     let url = format!("http://rebind.example:{}/", server.port());
     assert_eq!(reason(&fetcher, &url).await, "URL_ADDRESS_REFUSED");
@@ -116,36 +116,36 @@ async fn name_that_changes_its_address_between_hops_is_checked_at_each() {
 }
 
 #[tokio::test]
-async fn address_that_was_checked_is_the_one_connected_to() {
+async fn connection_uses_the_checked_address() {
     let server = Server::start(|_| ok(b"image", "")).await;
-    // Were the name resolved again to connect, the connection would go to the second address.
-    let rebinding = Answers::new(&["127.0.0.1", "127.0.0.2"]);
+    // A second resolution for the connection would return the second address.
+    let rebinding = ScriptedResolver::new(&["127.0.0.1", "127.0.0.2"]);
     let fetcher = Fetcher::with_resolver(config(&[&server]), rebinding).unwrap();
     let url = format!("http://rebind.example:{}/", server.port());
     assert_eq!(reason(&fetcher, &url).await, "OK");
 }
 
 #[tokio::test]
-async fn headers_of_the_caller_go_to_the_origin_that_was_named_and_to_no_other() {
-    let elsewhere = Server::start(|_| ok(b"image", "")).await;
-    let away = elsewhere.url("/image");
-    let named = Server::start(move |path| {
-        let to = if path == "/first" { "/second" } else { away.as_str() };
+async fn caller_headers_are_sent_to_first_origin_only() {
+    let other_server = Server::start(|_| ok(b"image", "")).await;
+    let other_url = other_server.url("/image");
+    let first_server = Server::start(move |path| {
+        let to = if path == "/first" { "/second" } else { other_url.as_str() };
         format!("HTTP/1.1 302 Found\r\nlocation: {to}\r\ncontent-length: 0\r\n\r\n").into_bytes()
     })
     .await;
-    let fetcher = fetcher(config(&[&named, &elsewhere]));
+    let fetcher = fetcher(config(&[&first_server, &other_server]));
     let headers = [("traceparent".parse().unwrap(), "00-1-2-01".parse().unwrap())].into_iter().collect();
-    assert_eq!(fetcher.fetch_with(&named.url("/first"), headers).await.unwrap(), "image");
-    let told = |server: &Server| -> Vec<bool> {
+    assert_eq!(fetcher.fetch_with(&first_server.url("/first"), headers).await.unwrap(), "image");
+    let received_header = |server: &Server| -> Vec<bool> {
         server.requests().iter().map(|head| head.contains("traceparent: 00-1-2-01")).collect()
     };
-    assert_eq!(told(&named), [true, true]);
-    assert_eq!(told(&elsewhere), [false]);
+    assert_eq!(received_header(&first_server), [true, true]);
+    assert_eq!(received_header(&other_server), [false]);
 }
 
 #[tokio::test]
-async fn redirect_is_a_new_url_with_the_same_checks() {
+async fn redirect_target_has_the_same_checks() {
     let inside = Server::start(|_| ok(b"secret", "")).await;
     let port = inside.port();
     let redirect = move |path: &str| {
@@ -182,7 +182,7 @@ async fn redirect_is_a_new_url_with_the_same_checks() {
 }
 
 #[tokio::test]
-async fn body_over_the_limit_is_refused_whatever_its_length_says() {
+async fn oversized_body_is_rejected_for_any_declared_length() {
     let server = Server::start(|path| match path {
         "/declared" => b"HTTP/1.1 200 OK\r\ncontent-length: 1001\r\n\r\n".to_vec(),
         "/endless" => [&b"HTTP/1.1 200 OK\r\n\r\n"[..], &[0; 100_000]].concat(),
@@ -192,7 +192,7 @@ async fn body_over_the_limit_is_refused_whatever_its_length_says() {
             b"\r\n0\r\n\r\n",
         ]
         .concat(),
-        // Says 10 and sends more: only what it declared is read.
+        // Declares 10 bytes and sends more. The client reads 10 bytes.
         "/lying" => [&b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\n"[..], &[7; 5000]].concat(),
         _ => ok(&[0; 1000], ""),
     })
@@ -207,7 +207,7 @@ async fn body_over_the_limit_is_refused_whatever_its_length_says() {
 }
 
 #[tokio::test]
-async fn body_that_ends_early_is_no_image() {
+async fn body_that_ends_early_is_an_error() {
     let server = Server::start(|_| {
         b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\nconnection: close\r\n\r\nhalf".to_vec()
     })
@@ -217,7 +217,7 @@ async fn body_that_ends_early_is_no_image() {
 }
 
 #[tokio::test]
-async fn compressed_body_is_refused_and_never_inflated() {
+async fn compressed_body_is_rejected_unread() {
     let server = Server::start(|_| ok(b"\x1F\x8B\x08", "content-encoding: gzip\r\n")).await;
     let fetcher = fetcher(config(&[&server]));
     let error = fetcher.fetch(&server.url("/bomb")).await.unwrap_err();
@@ -225,41 +225,41 @@ async fn compressed_body_is_refused_and_never_inflated() {
 }
 
 #[tokio::test]
-async fn status_other_than_200_is_named() {
+async fn status_other_than_200_is_an_error() {
     let server = Server::start(|_| b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
     let fetcher = fetcher(config(&[&server]));
     assert_eq!(fetcher.fetch(&server.url("/")).await, Err(FetchError::Status { status: 404 }));
 }
 
-// On paused time the clock jumps to the next timer as soon as nothing else can run, so a server
-// that says no more meets its ceiling at once.
+// With paused time, the clock advances to the next timer when no task can run. A silent server
+// therefore reaches its timeout at once.
 
 #[tokio::test]
-async fn server_that_says_nothing_meets_the_ceiling_on_the_first_byte() {
+async fn silent_server_reaches_the_first_byte_timeout() {
     let server = Server::silent_after(b"").await;
     let fetcher = fetcher(config(&[&server]));
     let url = server.url("/");
     let fetching = tokio::spawn(async move { fetcher.fetch(&url).await });
-    server.has_answered().await;
+    server.has_responded().await;
     tokio::time::pause();
     let limit = FetchConfig::default().first_byte_timeout;
-    assert_eq!(fetching.await.unwrap(), Err(FetchError::Timeout { stage: Stage::FirstByte, limit }));
+    assert_eq!(fetching.await.unwrap(), Err(FetchError::Timeout { phase: FetchPhase::FirstByte, limit }));
 }
 
 #[tokio::test]
-async fn body_that_never_ends_meets_the_ceiling_on_the_whole() {
+async fn endless_body_reaches_the_total_timeout() {
     let server = Server::silent_after(b"HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nslow").await;
     let limit = Duration::from_secs(20);
     let fetcher = fetcher(config(&[&server]));
     let url = server.url("/");
     let fetching = tokio::spawn(async move { fetcher.fetch(&url).await });
-    server.has_answered().await;
+    server.has_responded().await;
     tokio::time::pause();
-    assert_eq!(fetching.await.unwrap(), Err(FetchError::Timeout { stage: Stage::Whole, limit }));
+    assert_eq!(fetching.await.unwrap(), Err(FetchError::Timeout { phase: FetchPhase::Total, limit }));
 }
 
 #[tokio::test]
-async fn transient_faults_are_retried_and_others_are_not() {
+async fn only_transient_errors_are_retried() {
     let server = Server::start(|path| match path {
         "/busy" => b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n".to_vec(),
         _ => b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n".to_vec(),
@@ -275,18 +275,18 @@ async fn transient_faults_are_retried_and_others_are_not() {
 }
 
 #[tokio::test]
-async fn connection_that_is_refused_is_a_transient_fault() {
+async fn refused_connection_is_retried() {
     let server = Server::start(|_| ok(b"", "")).await;
-    let gone = server.url("/");
+    let url = server.url("/");
     let config = FetchConfig { max_retries: 1, retry_pause: Duration::ZERO, ..config(&[&server]) };
     server.stop().await;
     let fetcher = fetcher(config);
-    assert_eq!(reason(&fetcher, &gone).await, "URL_CONNECTION_FAILED");
+    assert_eq!(reason(&fetcher, &url).await, "URL_CONNECTION_FAILED");
     assert_eq!(fetcher.counters().attempts, 2);
 }
 
 #[tokio::test]
-async fn same_url_at_once_is_fetched_once() {
+async fn concurrent_fetches_of_one_url_share_a_request() {
     let server = Server::start(|_| ok(b"image", "")).await;
     let fetcher = fetcher(config(&[&server]));
     let url = server.url("/same");
@@ -294,13 +294,13 @@ async fn same_url_at_once_is_fetched_once() {
     assert!(all.iter().all(|image| image.as_deref() == Ok(b"image")));
     assert_eq!(server.requests().len(), 1);
     assert_eq!(fetcher.counters().shared, 19);
-    // It is over, and the server did not say that it may be kept.
+    // The fetch is complete, and the response has no cache lifetime.
     assert_eq!(fetcher.fetch(&url).await.unwrap(), "image");
     assert_eq!(server.requests().len(), 2);
 }
 
 #[tokio::test]
-async fn caller_who_leaves_does_not_take_the_others_image_along() {
+async fn shared_fetch_survives_a_dropped_caller() {
     let server = Server::start(|_| ok(b"image", "")).await;
     let fetcher = fetcher(config(&[&server]));
     let url = server.url("/same");
@@ -315,7 +315,7 @@ async fn caller_who_leaves_does_not_take_the_others_image_along() {
 }
 
 #[tokio::test]
-async fn fresh_image_comes_from_the_cache_until_it_is_stale() {
+async fn fresh_image_is_served_from_the_cache() {
     let server = Server::start(|path| match path {
         "/moved" => b"HTTP/1.1 301 Moved\r\nlocation: /fresh\r\ncontent-length: 0\r\n\r\n".to_vec(),
         "/private" => ok(b"image", "cache-control: private, max-age=60\r\n"),
@@ -328,14 +328,15 @@ async fn fresh_image_comes_from_the_cache_until_it_is_stale() {
             assert_eq!(fetcher.fetch(&server.url(path)).await.unwrap(), "image");
         }
     }
-    let asked = |path: &str| server.requests().iter().filter(|request| request.contains(path)).count();
-    // A redirect without a lifetime of its own must be asked again, and so what it leads to is.
-    assert_eq!((asked("/private"), asked("/moved"), asked("/fresh")), (2, 2, 1 + 2));
+    let request_count =
+        |path: &str| server.requests().iter().filter(|request| request.contains(path)).count();
+    // A redirect without a cache lifetime is requested again, and so is its target.
+    assert_eq!((request_count("/private"), request_count("/moved"), request_count("/fresh")), (2, 2, 1 + 2));
     assert_eq!(fetcher.counters().cached, 1);
 }
 
 #[tokio::test]
-async fn data_urls_need_no_server() {
+async fn data_url_is_decoded_without_a_server() {
     let fetcher = fetcher(FetchConfig { max_bytes: 4, ..FetchConfig::default() });
     assert_eq!(fetcher.fetch("data:image/png;base64,iVBORw==").await.unwrap(), b"\x89PNG".as_slice());
     assert_eq!(reason(&fetcher, "data:,12345").await, "URL_TOO_MANY_BYTES");

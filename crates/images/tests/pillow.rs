@@ -1,6 +1,6 @@
-//! Decoded pixels equal those of Pillow 12.3, for every format and mode.
+//! Compares decoded pixels with those of Pillow 12.3, for every format and mode.
 //!
-//! The files and their expected pixels come from `tools/pillow_goldens.py`.
+//! `tests/reference/generate/pillow_goldens.py` writes the files and their expected pixels.
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
@@ -46,7 +46,7 @@ fn cases(prefix: &str) -> Vec<Case> {
     cases
 }
 
-/// The files of `prefix` whose pixels differ from Pillow's, each with how.
+/// Describes each file of `prefix` whose pixels differ from Pillow's.
 fn differences(prefix: &str) -> Vec<String> {
     let decoder = Decoder::default();
     let mut found = Vec::new();
@@ -59,7 +59,8 @@ fn differences(prefix: &str) -> Vec<String> {
                     .push(format!("{}: {width} x {height}, not {} x {}", case.file, case.width, case.height));
             }
             Ok(image) => {
-                let gaps = image.data.iter().zip(&expected).map(|(ours, theirs)| ours.abs_diff(*theirs));
+                let gaps =
+                    image.data.iter().zip(&expected).map(|(actual, expected)| actual.abs_diff(*expected));
                 let (largest, differing) =
                     gaps.fold((0, 0), |(max, n), gap| (gap.max(max), n + u32::from(gap > 0)));
                 if image.data.len() != expected.len() || largest > 0 {
@@ -91,10 +92,10 @@ fn webp_equals_pillow() {
 }
 
 #[test]
-fn gif_equals_pillow_but_for_one_without_any_palette() {
-    let refused =
-        "gif_without_palette.gif (L): GIF image is corrupt: no color table available for current frame";
-    assert_eq!(differences("gif"), [refused]);
+fn gif_equals_pillow_except_without_palette() {
+    let rejected =
+        "gif_without_palette.gif (L): corrupt GIF image: no color table available for current frame";
+    assert_eq!(differences("gif"), [rejected]);
 }
 
 #[test]
@@ -103,6 +104,6 @@ fn bmp_equals_pillow() {
 }
 
 #[test]
-fn tiff_equals_pillow_but_for_one_level_inside_jpeg() {
+fn tiff_equals_pillow_except_one_level_in_jpeg() {
     assert_eq!(differences("tiff"), ["tiff_rgb_jpeg.tiff (RGB): 10 of 1173 differ by up to 1"]);
 }

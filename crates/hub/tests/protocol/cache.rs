@@ -1,81 +1,78 @@
-//! What the cache spares.
+//! Requests that the cache makes unnecessary.
 
 use std::fs;
 
 use axum::http::Method;
 
-use crate::server::{COMMIT, MODEL, Mishap, WEIGHTS, World};
+use crate::server::{COMMIT, Fault, MODEL, TestHub, WEIGHTS};
 
 #[tokio::test]
-async fn the_layout_is_that_of_huggingface_hub() {
-    let world = World::new().await;
-    world.fetch(MODEL).await.unwrap();
-    assert_eq!(fs::read_to_string(world.in_cache("refs/main")).unwrap(), COMMIT);
+async fn cache_layout_equals_huggingface_hub() {
+    let hub = TestHub::new().await;
+    hub.fetch(MODEL).await.unwrap();
+    assert_eq!(fs::read_to_string(hub.in_cache("refs/main")).unwrap(), COMMIT);
     for file in ["config.json", WEIGHTS] {
-        let link = fs::read_link(world.in_cache(&format!("snapshots/{COMMIT}/{file}"))).unwrap();
-        assert_eq!(link.to_str().unwrap(), format!("../../blobs/{}", world.file(file).tag()));
+        let link = fs::read_link(hub.in_cache(&format!("snapshots/{COMMIT}/{file}"))).unwrap();
+        assert_eq!(link.to_str().unwrap(), format!("../../blobs/{}", hub.file(file).tag()));
     }
-    assert!(world.in_cache(&format!(".no_exist/{COMMIT}/generation_config.json")).is_file());
-    let lock = format!(".locks/models--org--name/{}.lock", world.file(WEIGHTS).tag());
-    assert!(world.config.cache.join(lock).is_file());
+    assert!(hub.in_cache(&format!(".no_exist/{COMMIT}/generation_config.json")).is_file());
+    let lock = format!(".locks/models--org--name/{}.lock", hub.file(WEIGHTS).tag());
+    assert!(hub.config.cache.join(lock).is_file());
 }
 
 #[tokio::test]
-async fn a_model_that_is_there_costs_one_question() {
-    let world = World::new().await;
-    world.fetch(MODEL).await.unwrap();
-    world.forget();
-    world.assert_whole(&world.fetch(MODEL).await.unwrap());
-    assert_eq!(world.seen().len(), 1);
+async fn cached_model_needs_one_request() {
+    let hub = TestHub::new().await;
+    hub.fetch(MODEL).await.unwrap();
+    hub.clear_requests();
+    hub.assert_complete(&hub.fetch(MODEL).await.unwrap());
+    assert_eq!(hub.requests().len(), 1);
 }
 
 #[tokio::test]
-async fn a_commit_that_is_there_costs_none() {
-    let world = World::new().await;
-    world.fetch(MODEL).await.unwrap();
-    world.forget();
-    world.assert_whole(&world.fetch(&format!("org/name@{COMMIT}")).await.unwrap());
-    assert!(world.seen().is_empty());
+async fn cached_commit_needs_no_request() {
+    let hub = TestHub::new().await;
+    hub.fetch(MODEL).await.unwrap();
+    hub.clear_requests();
+    hub.assert_complete(&hub.fetch(&format!("org/name@{COMMIT}")).await.unwrap());
+    assert!(hub.requests().is_empty());
 }
 
 #[tokio::test]
-async fn offline_touches_no_network() {
-    let mut world = World::new().await;
-    world.config.offline = true;
-    let told = world.told(MODEL).await;
-    assert!(
-        told.starts_with("HF_HUB_OFFLINE is set") && told.ends_with("no snapshot of org/name@main"),
-        "{told}"
-    );
-    world.config.offline = false;
-    world.fetch(MODEL).await.unwrap();
-    world.config.offline = true;
-    world.forget();
-    world.assert_whole(&world.fetch(MODEL).await.unwrap());
-    assert!(world.seen().is_empty());
-    fs::remove_file(world.in_cache(&format!("snapshots/{COMMIT}/{WEIGHTS}"))).unwrap();
-    let told = world.told(MODEL).await;
-    assert!(told.ends_with("no model.safetensors nor pytorch_model.bin of org/name@main"), "{told}");
-    assert!(world.seen().is_empty());
+async fn offline_fetch_sends_no_request() {
+    let mut hub = TestHub::new().await;
+    hub.config.offline = true;
+    let error = hub.error_text(MODEL).await;
+    assert!(error.starts_with("cannot load org/name@main offline: no snapshot in"), "{error}");
+    hub.config.offline = false;
+    hub.fetch(MODEL).await.unwrap();
+    hub.config.offline = true;
+    hub.clear_requests();
+    hub.assert_complete(&hub.fetch(MODEL).await.unwrap());
+    assert!(hub.requests().is_empty());
+    fs::remove_file(hub.in_cache(&format!("snapshots/{COMMIT}/{WEIGHTS}"))).unwrap();
+    let error = hub.error_text(MODEL).await;
+    assert!(error.contains("offline: no model.safetensors or pytorch_model.bin in"), "{error}");
+    assert!(hub.requests().is_empty());
 }
 
 #[tokio::test]
-async fn while_the_hub_is_down_the_cache_does() {
-    let world = World::new().await;
-    world.fetch(MODEL).await.unwrap();
-    world.befall("main", Method::GET, [Mishap::Status(503, &[])]);
-    world.assert_whole(&world.fetch(MODEL).await.unwrap());
-    world.stop();
-    world.assert_whole(&world.fetch(MODEL).await.unwrap());
-    assert!(world.pauses.lock().unwrap().is_empty());
+async fn cached_model_is_used_while_the_hub_is_down() {
+    let hub = TestHub::new().await;
+    hub.fetch(MODEL).await.unwrap();
+    hub.inject("main", Method::GET, [Fault::Status(503, &[])]);
+    hub.assert_complete(&hub.fetch(MODEL).await.unwrap());
+    hub.stop();
+    hub.assert_complete(&hub.fetch(MODEL).await.unwrap());
+    assert!(hub.sleeps.lock().unwrap().is_empty());
 }
 
 #[tokio::test]
-async fn a_file_that_went_missing_is_linked_again_and_not_downloaded() {
-    let world = World::new().await;
-    world.fetch(MODEL).await.unwrap();
-    fs::remove_file(world.in_cache(&format!("snapshots/{COMMIT}/{WEIGHTS}"))).unwrap();
-    world.forget();
-    world.assert_whole(&world.fetch(MODEL).await.unwrap());
-    assert!(world.contents(WEIGHTS).is_empty());
+async fn missing_link_is_restored_without_download() {
+    let hub = TestHub::new().await;
+    hub.fetch(MODEL).await.unwrap();
+    fs::remove_file(hub.in_cache(&format!("snapshots/{COMMIT}/{WEIGHTS}"))).unwrap();
+    hub.clear_requests();
+    hub.assert_complete(&hub.fetch(MODEL).await.unwrap());
+    assert!(hub.content_requests(WEIGHTS).is_empty());
 }

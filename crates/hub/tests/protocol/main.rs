@@ -1,4 +1,4 @@
-//! The hub's protocol, against a server on loopback that speaks it, well and badly.
+//! The client against a test hub on loopback, which follows the protocol or violates it.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -6,7 +6,7 @@
 )]
 
 mod cache;
-mod damage;
-mod refusals;
+mod corruption;
+mod errors;
 mod server;
 mod transfers;

@@ -1,22 +1,26 @@
-//! Windows bitmaps.
+//! Decodes Windows bitmaps.
 
 use std::io::{Cursor, ErrorKind};
 
 use image::codecs::bmp::BmpDecoder;
 use image::{ColorType, ImageDecoder, ImageError};
 
-use crate::decoder::Admission;
-use crate::rgb::{push_first_three, push_grey};
-use crate::{DecodeError, Format, RgbImage};
+use crate::{
+    admission::Admission,
+    codec::rgb_conversion::{push_first_three, push_grey},
+    error::DecodeError,
+    format::Format,
+    rgb_image::RgbImage,
+};
 
 pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {
-    let decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(refusal)?;
+    let decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(decode_error)?;
     let color = decoder.color_type();
     let scratch = if color == ColorType::Rgb8 { 0 } else { 4 };
     let admitted = admission.admit(decoder.dimensions(), scratch)?;
     let whole = usize::try_from(decoder.total_bytes()).unwrap_or_default();
     let mut pixels = vec![0; whole];
-    decoder.read_image(&mut pixels).map_err(refusal)?;
+    decoder.read_image(&mut pixels).map_err(decode_error)?;
     let mut rgb = match color {
         ColorType::Rgb8 => pixels,
         ColorType::Rgba8 => {
@@ -41,7 +45,7 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     admitted.finish(Format::Bmp, rgb)
 }
 
-/// Bits of red, green and blue of a 16-bit bitmap; `None` for any other depth.
+/// Returns the bits of red, green and blue of a 16-bit bitmap, or `None` for any other depth.
 fn high_colour_bits(bytes: &[u8]) -> Option<[u32; 3]> {
     let word = |at: usize| Some(u16::from_le_bytes(*bytes.get(at..at + 2)?.as_array()?));
     let double = |at: usize| Some(u32::from_le_bytes(*bytes.get(at..at + 4)?.as_array()?));
@@ -50,13 +54,15 @@ fn high_colour_bits(bytes: &[u8]) -> Option<[u32; 3]> {
         return None;
     }
     if double(30)? == BITFIELDS {
-        // The masks follow the first 40 bytes of the header, inside of it or after it.
+        // The masks follow the first 40 bytes of the header. Longer headers contain them.
         return Some([double(54)?, double(58)?, double(62)?].map(u32::count_ones));
     }
     Some([5; 3])
 }
 
-/// The decoder spreads a sample of 5 or 6 bits over 0..=255 rounding; the reference cuts.
+/// Converts a sample that the decoder rounded to the sample that the reference truncates.
+///
+/// Both scale samples of 5 or 6 bits to 0..=255.
 fn truncated(rounded: u8, bits: u32) -> u8 {
     if !(1..8).contains(&bits) {
         return rounded;
@@ -66,7 +72,7 @@ fn truncated(rounded: u8, bits: u32) -> u8 {
     (sample * 255 / highest) as u8
 }
 
-fn refusal(error: ImageError) -> DecodeError {
+fn decode_error(error: ImageError) -> DecodeError {
     match error {
         ImageError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
             DecodeError::Truncated { format: Format::Bmp }
@@ -81,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_narrow_sample_is_cut_and_not_rounded() {
+    fn samples_of_5_and_6_bits_are_truncated() {
         for bits in [5u32, 6] {
             let highest = (1u32 << bits) - 1;
             for sample in 0..=highest {

@@ -1,27 +1,31 @@
-//! GIF: the first frame on the reference's canvas.
+//! Decodes the first frame of a GIF, on the same canvas as the reference.
 
 use std::io::ErrorKind;
 
 use gif::{ColorOutput, DecodeOptions, DecodingError};
 
-use crate::decoder::Admission;
-use crate::rgb::{push_grey, push_palette};
-use crate::{DecodeError, Format, RgbImage};
+use crate::{
+    admission::Admission,
+    codec::rgb_conversion::{push_grey, push_palette},
+    error::DecodeError,
+    format::Format,
+    rgb_image::RgbImage,
+};
 
 pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
     options.allow_unknown_blocks(true);
-    let mut decoder = options.read_info(bytes).map_err(refusal)?;
+    let mut decoder = options.read_info(bytes).map_err(decode_error)?;
     let screen = (decoder.width(), decoder.height());
-    let frame = decoder.next_frame_info().map_err(refusal)?.ok_or_else(no_frame)?;
+    let frame = decoder.next_frame_info().map_err(decode_error)?.ok_or_else(no_frame)?;
     let (left, top) = (usize::from(frame.left), usize::from(frame.top));
     let (frame_width, frame_height) = (usize::from(frame.width), usize::from(frame.height));
     let local_palette = frame.palette.clone();
-    // Around a smaller frame the reference shows the transparent colour, or colour 0 without one.
-    let ground = frame.transparent.unwrap_or(0);
+    // Around a smaller frame, the reference shows the transparent colour, or colour 0 without one.
+    let background = frame.transparent.unwrap_or(0);
 
-    // A frame that reaches over the screen widens it, as in the reference.
+    // A frame that extends beyond the screen enlarges it, as in the reference.
     let width = usize::from(screen.0).max(left + frame_width);
     let height = usize::from(screen.1).max(top + frame_height);
     let (Ok(columns), Ok(rows)) = (u32::try_from(width), u32::try_from(height)) else {
@@ -32,10 +36,10 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
         return Err(no_frame());
     }
     let mut indices = vec![0; frame_width * frame_height];
-    decoder.read_into_buffer(&mut indices).map_err(refusal)?;
+    decoder.read_into_buffer(&mut indices).map_err(decode_error)?;
     let palette = local_palette.as_deref().or(decoder.global_palette());
 
-    let mut canvas = vec![ground; width * height];
+    let mut canvas = vec![background; width * height];
     let lines = canvas.chunks_exact_mut(width).skip(top).zip(indices.chunks_exact(frame_width));
     for (line, row) in lines {
         for (pixel, index) in line.iter_mut().skip(left).zip(row) {
@@ -45,13 +49,13 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     let mut rgb = admitted.buffer();
     match palette {
         Some(palette) if !is_grey_ramp(palette) => push_palette(&mut rgb, palette, canvas.into_iter()),
-        // Without a palette, or with one that says nothing, an index is a level of grey.
+        // Without a palette, or with a grey ramp as palette, an index is a grey level.
         _ => push_grey(&mut rgb, canvas.into_iter()),
     }
     admitted.finish(Format::Gif, rgb)
 }
 
-/// Whether each colour is the grey of its own index.
+/// Whether each colour of the palette is the grey level of its index.
 fn is_grey_ramp(palette: &[u8]) -> bool {
     palette.as_chunks::<3>().0.iter().zip(0..=u8::MAX).all(|(&colour, index)| colour == [index; 3])
 }
@@ -60,7 +64,7 @@ fn no_frame() -> DecodeError {
     DecodeError::corrupt(Format::Gif, "no frame")
 }
 
-fn refusal(error: DecodingError) -> DecodeError {
+fn decode_error(error: DecodingError) -> DecodeError {
     match error {
         DecodingError::UnexpectedEof => DecodeError::Truncated { format: Format::Gif },
         DecodingError::Io(e) if e.kind() == ErrorKind::UnexpectedEof => {
@@ -75,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn grey_ramp_is_told_from_other_greys() {
+    fn grey_ramp_differs_from_other_greys() {
         assert!(is_grey_ramp(&[0, 0, 0, 1, 1, 1]));
         assert!(!is_grey_ramp(&[0, 0, 0, 255, 255, 255]));
     }

@@ -1,8 +1,10 @@
-//! The eight ways up of an image, as TIFF tag 274 (and EXIF) numbers them.
+//! The eight orientations of an image, numbered as in TIFF tag 274 and in EXIF.
 
-use crate::RgbImage;
+use crate::rgb_image::RgbImage;
 
-/// `image` turned so that it stands upright, if it was stored with `orientation` (1 to 8).
+/// Rotates and mirrors `image`, stored with `orientation` (1 to 8), to the upright orientation.
+///
+/// Other values of `orientation` leave the image unchanged.
 pub(crate) fn upright(image: RgbImage, orientation: u16) -> RgbImage {
     if !(2..=8).contains(&orientation) {
         return image;
@@ -36,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_orientation_keeps_each_pixel_and_turns_back() {
+    fn each_orientation_is_undone_by_its_inverse() {
         let data: Vec<u8> = (0..2 * 3 * 3).collect();
         let image = RgbImage { width: 3, height: 2, data };
         for (orientation, inverse) in [(2, 2), (3, 3), (4, 4), (5, 5), (6, 8), (7, 7), (8, 6)] {
@@ -47,7 +49,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_orientation_is_upright_already() {
+    fn unknown_orientation_leaves_image_unchanged() {
         let image = RgbImage { width: 1, height: 2, data: vec![1, 2, 3, 4, 5, 6] };
         for orientation in [0, 1, 9, u16::MAX] {
             assert_eq!(upright(image.clone(), orientation), image);

@@ -1,15 +1,23 @@
-//! PNG: every colour type and depth; of an animated file, the default image.
+//! Decodes PNG of every colour type and depth.
+//!
+//! Of an animated file, it decodes the default image.
 
 use std::io::{Cursor, ErrorKind};
 
 use png::{BitDepth, ColorType, DecodingError, Limits, Transformations};
 
-use crate::decoder::Admission;
-use crate::packed::{grey_scale, samples};
-use crate::rgb::{push_first_three, push_grey, push_grey16, push_palette};
-use crate::{DecodeError, Format, RgbImage};
+use crate::{
+    admission::Admission,
+    codec::{
+        packed_samples::{grey_scale, samples},
+        rgb_conversion::{push_first_three, push_grey, push_grey16, push_palette},
+    },
+    error::DecodeError,
+    format::Format,
+    rgb_image::RgbImage,
+};
 
-/// Bytes that ancillary chunks and one row may take.
+/// Memory limit for ancillary chunks and one row, in bytes.
 const MAX_CHUNK_BYTES: usize = 8 << 20;
 
 pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {
@@ -17,13 +25,13 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     decoder.set_transformations(Transformations::IDENTITY);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
-    let header = decoder.read_header_info().map_err(refusal)?;
+    let header = decoder.read_header_info().map_err(decode_error)?;
     let size = (header.width, header.height);
-    // An interlaced image is gathered whole, up to four samples of two bytes, before it becomes RGB.
+    // An interlaced image is decoded completely before the conversion: up to 8 bytes a pixel.
     let scratch = if header.interlaced { header.bytes_per_pixel() as u64 } else { 0 };
     let admitted = admission.admit(size, scratch)?;
 
-    let mut reader = decoder.read_info().map_err(refusal)?;
+    let mut reader = decoder.read_info().map_err(decode_error)?;
     let info = reader.info();
     let (color, depth) = (info.color_type, info.bit_depth);
     let interlaced = info.interlaced;
@@ -37,12 +45,12 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
             return Err(DecodeError::corrupt(Format::Png, "no pixels"));
         }
         let mut raw = vec![0; whole];
-        reader.next_frame(&mut raw).map_err(refusal)?;
+        reader.next_frame(&mut raw).map_err(decode_error)?;
         for row in raw.chunks_exact(line) {
             push_row(&mut rgb, row, width, (color, depth), &palette);
         }
     } else {
-        while let Some(row) = reader.next_row().map_err(refusal)? {
+        while let Some(row) = reader.next_row().map_err(decode_error)? {
             push_row(&mut rgb, row.data(), width, (color, depth), &palette);
         }
     }
@@ -60,7 +68,7 @@ fn push_row(out: &mut Vec<u8>, row: &[u8], width: usize, mode: (ColorType, BitDe
             push_grey(out, samples(row, depth as u8, width).map(|v| v * scale));
         }
         (ColorType::Indexed, depth) => push_palette(out, palette, samples(row, depth as u8, width)),
-        // Deep colour keeps the high byte of each sample.
+        // Of a 16-bit sample, the high byte is used.
         (ColorType::GrayscaleAlpha, BitDepth::Sixteen) => push_grey(out, row.iter().step_by(4).copied()),
         (ColorType::GrayscaleAlpha, _) => push_grey(out, row.iter().step_by(2).copied()),
         (ColorType::Rgb, BitDepth::Sixteen) => push_first_three::<3>(out, &high_bytes(row)),
@@ -70,14 +78,15 @@ fn push_row(out: &mut Vec<u8>, row: &[u8], width: usize, mode: (ColorType, BitDe
     }
 }
 
-fn refusal(error: DecodingError) -> DecodeError {
+fn decode_error(error: DecodingError) -> DecodeError {
     match error {
         DecodingError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
             DecodeError::Truncated { format: Format::Png }
         }
-        DecodingError::LimitsExceeded => {
-            DecodeError::unsupported(Format::Png, format_args!("a chunk or row over {MAX_CHUNK_BYTES} bytes"))
-        }
+        DecodingError::LimitsExceeded => DecodeError::unsupported(
+            Format::Png,
+            format_args!("a chunk or row of more than {MAX_CHUNK_BYTES} bytes"),
+        ),
         other => DecodeError::corrupt(Format::Png, other),
     }
 }

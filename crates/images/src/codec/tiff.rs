@@ -1,5 +1,7 @@
-//! TIFF: the first page, turned upright by its own orientation tag as the reference does (for TIFF
-//! only). Pages compressed as JPEG may differ from the reference by a few levels.
+//! Decodes the first page of a TIFF and applies its orientation tag.
+//!
+//! The reference applies the orientation tag for TIFF only. Pages compressed as JPEG may differ
+//! from the reference by a few levels.
 
 use std::io::{Cursor, ErrorKind};
 
@@ -7,14 +9,20 @@ use tiff::decoder::{Decoder, DecodingResult, Limits};
 use tiff::tags::Tag;
 use tiff::{ColorType, TiffError};
 
-use crate::codec::orientation::upright;
-use crate::codec::tiff_palette::{colours, with_indices_as_grey};
-use crate::decoder::Admission;
-use crate::packed::{grey_scale, samples};
-use crate::rgb::{push_cmyk, push_first_three, push_grey, push_grey16, push_palette};
-use crate::{DecodeError, Format, RgbImage};
+use crate::{
+    admission::Admission,
+    codec::{
+        orientation::upright,
+        packed_samples::{grey_scale, samples},
+        rgb_conversion::{push_cmyk, push_first_three, push_grey, push_grey16, push_palette},
+        tiff_palette::{colours, with_indices_as_grey},
+    },
+    error::DecodeError,
+    format::Format,
+    rgb_image::RgbImage,
+};
 
-/// Bytes that one directory entry (a colour map, a list of strips) may take.
+/// Memory limit for one directory entry, such as a colour map or a list of strips, in bytes.
 const MAX_ENTRY_BYTES: usize = 1 << 20;
 
 pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {
@@ -32,7 +40,7 @@ struct Page<'a> {
     width: u32,
     height: u32,
     color: ColorType,
-    /// Whether its grey levels are indices of its colour map.
+    /// Whether the grey levels are indices into the colour map.
     indexed: bool,
 }
 
@@ -40,24 +48,26 @@ impl<'a> Page<'a> {
     fn open(bytes: &'a [u8], indexed: bool) -> Result<Self, DecodeError> {
         let mut limits = Limits::default();
         limits.ifd_value_size = MAX_ENTRY_BYTES;
-        let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(refusal)?.with_limits(limits);
-        let (width, height) = decoder.dimensions().map_err(refusal)?;
-        let color = decoder.colortype().map_err(refusal)?;
-        let planar: Option<u16> = decoder.find_tag_unsigned(Tag::PlanarConfiguration).map_err(refusal)?;
+        let mut decoder = Decoder::new(Cursor::new(bytes)).map_err(decode_error)?.with_limits(limits);
+        let (width, height) = decoder.dimensions().map_err(decode_error)?;
+        let color = decoder.colortype().map_err(decode_error)?;
+        let planar: Option<u16> =
+            decoder.find_tag_unsigned(Tag::PlanarConfiguration).map_err(decode_error)?;
         if planar == Some(2) && color.num_samples() > 1 {
             return Err(DecodeError::unsupported(Format::Tiff, "separate colour planes"));
         }
         Ok(Self { decoder, width, height, color, indexed })
     }
 
-    /// Samples as they are stored and a strip or tile of them on the way, then a turned image.
+    /// Returns the memory for stored samples and one strip or tile, later for the rotated image.
     fn scratch_bytes_per_pixel(&self) -> u64 {
         let bits = u64::from(self.color.bit_depth()) * u64::from(self.color.num_samples());
         2 * bits.div_ceil(8).max(3)
     }
 
     fn push_rgb(&mut self, out: &mut Vec<u8>) -> Result<(), DecodeError> {
-        let unread = |color| Err(DecodeError::unsupported(Format::Tiff, format_args!("{color:?} samples")));
+        let unsupported =
+            |color| Err(DecodeError::unsupported(Format::Tiff, format_args!("{color:?} samples")));
         let width = self.width as usize;
         let extra = self.extra_sample()?;
         let premultiplied = extra == Some(1);
@@ -75,7 +85,7 @@ impl<'a> Page<'a> {
                     push_grey(out, samples(row, bits, width).map(|v| v * scale));
                 }
             }
-            // White-is-zero is ignored by the reference at this depth, and undone by the decoder.
+            // The decoder inverts white-is-zero. The reference ignores it at this depth.
             (ColorType::Gray(16), DecodingResult::U16(raw)) if inverted => {
                 push_grey16(out, raw.into_iter().map(|v| u16::MAX - v));
             }
@@ -98,19 +108,19 @@ impl<'a> Page<'a> {
                 let inks: Vec<u8> = high_bytes(&raw).collect();
                 push_cmyk(out, inks.as_chunks().0.iter().copied());
             }
-            // Compressed as JPEG, where the decoder has made RGB of it already.
+            // In JPEG compression, the decoder has converted YCbCr to RGB.
             (ColorType::YCbCr(8), DecodingResult::U8(raw)) if self.is_jpeg()? => out.extend(raw),
-            (color, _) => return unread(color),
+            (color, _) => return unsupported(color),
         }
         Ok(())
     }
 
     fn read(&mut self) -> Result<DecodingResult, DecodeError> {
-        self.decoder.read_image().map_err(refusal)
+        self.decoder.read_image().map_err(decode_error)
     }
 
     fn unsigned(&mut self, tag: Tag) -> Result<Option<u16>, DecodeError> {
-        self.decoder.find_tag_unsigned(tag).map_err(refusal)
+        self.decoder.find_tag_unsigned(tag).map_err(decode_error)
     }
 
     fn is_white_zero(&mut self) -> Result<bool, DecodeError> {
@@ -122,15 +132,18 @@ impl<'a> Page<'a> {
     }
 
     fn extra_sample(&mut self) -> Result<Option<u16>, DecodeError> {
-        let extra = self.decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).map_err(refusal)?;
+        let extra = self.decoder.find_tag_unsigned_vec::<u16>(Tag::ExtraSamples).map_err(decode_error)?;
         Ok(extra.and_then(|samples| samples.first().copied()))
     }
 
     fn palette(&mut self, bits: u8) -> Result<Vec<u8>, DecodeError> {
-        let map =
-            self.decoder.find_tag_unsigned_vec::<u16>(Tag::ColorMap).map_err(refusal)?.unwrap_or_default();
+        let map = self
+            .decoder
+            .find_tag_unsigned_vec::<u16>(Tag::ColorMap)
+            .map_err(decode_error)?
+            .unwrap_or_default();
         colours(&map, 1 << bits).ok_or_else(|| {
-            let reason = format_args!("colour map has {} entries, not {}", map.len(), 3 << bits);
+            let reason = format_args!("colour map has {} entries, expected {}", map.len(), 3 << bits);
             DecodeError::corrupt(Format::Tiff, reason)
         })
     }
@@ -144,7 +157,7 @@ fn high_bytes(samples: &[u16]) -> impl Iterator<Item = u8> {
     samples.iter().map(|v| (v >> 8) as u8)
 }
 
-/// Alpha is dropped; colour that was multiplied by it is first divided by it again.
+/// Appends RGB without alpha. Premultiplied colour is divided by alpha first.
 fn push_rgba(out: &mut Vec<u8>, pixels: &[u8], premultiplied: bool) {
     if !premultiplied {
         return push_first_three::<4>(out, pixels);
@@ -154,7 +167,7 @@ fn push_rgba(out: &mut Vec<u8>, pixels: &[u8], premultiplied: bool) {
     out.extend(pixels.as_chunks::<4>().0.iter().flat_map(|&[r, g, b, a]| [r, g, b].map(|v| divided(v, a))));
 }
 
-fn refusal(error: TiffError) -> DecodeError {
+fn decode_error(error: TiffError) -> DecodeError {
     match error {
         TiffError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
             DecodeError::Truncated { format: Format::Tiff }

@@ -1,4 +1,6 @@
-//! Palette TIFFs, which the `tiff` crate refuses to decode although it reads their parts.
+//! Decodes palette TIFFs through the `tiff` crate, which does not support them.
+//!
+//! The crate reads the indices when the file declares them as grey levels.
 
 use std::borrow::Cow;
 
@@ -6,10 +8,10 @@ const PHOTOMETRIC_INTERPRETATION: u16 = 262;
 const BLACK_IS_ZERO: u16 = 1;
 const RGB_PALETTE: u16 = 3;
 
-/// The file, with palette indices declared as grey levels, and whether that was done.
+/// Returns the file with palette indices declared as grey levels, and whether it was changed.
 ///
-/// Only the first page's tag changes; its colour map stays for [`colours`]. A 64-bit ("big") TIFF is
-/// left as it is.
+/// Only one tag of the first page changes. Its colour map remains for [`colours`]. A 64-bit ("big")
+/// TIFF is returned unchanged.
 pub(crate) fn with_indices_as_grey(file: &[u8]) -> (Cow<'_, [u8]>, bool) {
     let Some(at) = palette_tag(file) else { return (Cow::Borrowed(file), false) };
     let little = file.starts_with(b"II");
@@ -24,7 +26,7 @@ pub(crate) fn with_indices_as_grey(file: &[u8]) -> (Cow<'_, [u8]>, bool) {
     (Cow::Owned(copy), true)
 }
 
-/// Where the first page's photometric interpretation stands, if it is that of a palette.
+/// Returns the offset of the first page's photometric interpretation, if it is that of a palette.
 fn palette_tag(file: &[u8]) -> Option<usize> {
     let little = file.starts_with(b"II");
     let word = |at: usize| {
@@ -42,8 +44,10 @@ fn palette_tag(file: &[u8]) -> Option<usize> {
     (word(entry + 8)? == RGB_PALETTE).then_some(entry + 8)
 }
 
-/// RGB triples of a colour map, which holds all reds, then all greens, then all blues, 16 bits each,
-/// `colours` of each; `None` if it is not that long.
+/// Converts a colour map to RGB triples.
+///
+/// The map contains `colours` reds, then as many greens, then as many blues, 16 bits each. Returns
+/// `None` if it has another length.
 pub(crate) fn colours(map: &[u16], colours: usize) -> Option<Vec<u8>> {
     if map.len() != 3 * colours {
         return None;
@@ -67,20 +71,20 @@ mod tests {
     }
 
     #[test]
-    fn palette_becomes_grey_and_others_stay() {
+    fn only_palette_files_are_declared_grey() {
         assert_eq!(with_indices_as_grey(&page(3)), (Cow::Owned(page(1)), true));
         assert_eq!(with_indices_as_grey(&page(2)), (Cow::Owned(page(2)), false));
     }
 
     #[test]
-    fn directory_outside_of_the_file_is_left_to_the_decoder() {
+    fn directory_outside_the_file_is_unchanged() {
         for file in [&b"II*\0"[..], b"II*\0\xFF\xFF\xFF\xFF", b"MM\0*\0\0\0\x08\xFF\xFF"] {
             assert!(!with_indices_as_grey(file).1);
         }
     }
 
     #[test]
-    fn colour_map_is_transposed_to_triples() {
+    fn colour_map_is_transposed_to_rgb_triples() {
         let map = [0x0100, 0x0200, 0x0300, 0x0400, 0x0500, 0x06FF];
         assert_eq!(colours(&map, 2), Some(vec![1, 3, 5, 2, 4, 6]));
         assert_eq!(colours(&map, 4), None);

@@ -1,17 +1,18 @@
-//! WebP, lossy and lossless; of an animated file, the first frame.
+//! Decodes WebP, lossy and lossless. Of an animated file, it decodes the first frame.
 
 use std::io::{Cursor, ErrorKind};
 
 use image_webp::{DecodingError, WebPDecoder};
 
-use crate::decoder::Admission;
-use crate::rgb::push_first_three;
-use crate::{DecodeError, Format, RgbImage};
+use crate::{
+    admission::Admission, codec::rgb_conversion::push_first_three, error::DecodeError, format::Format,
+    rgb_image::RgbImage,
+};
 
 pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {
-    let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(refusal)?;
-    // A lossy frame's planes or a lossless one's four bytes a pixel; with alpha the result is made of
-    // a copy; an animation has a canvas and a frame besides.
+    let mut decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(decode_error)?;
+    // A frame needs 4 bytes a pixel. Alpha needs another copy for the conversion. An animation also
+    // needs a canvas and a frame.
     let scratch = match (decoder.is_animated(), decoder.has_alpha()) {
         (true, _) => 12,
         (false, true) => 7,
@@ -21,9 +22,9 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     let samples = decoder.output_buffer_size().unwrap_or_default();
     let mut pixels = vec![0; samples];
     if decoder.is_animated() {
-        decoder.read_frame(&mut pixels).map_err(refusal)?;
+        decoder.read_frame(&mut pixels).map_err(decode_error)?;
     } else {
-        decoder.read_image(&mut pixels).map_err(refusal)?;
+        decoder.read_image(&mut pixels).map_err(decode_error)?;
     }
     let rgb = if decoder.has_alpha() {
         let mut rgb = admitted.buffer();
@@ -35,7 +36,7 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     admitted.finish(Format::WebP, rgb)
 }
 
-fn refusal(error: DecodingError) -> DecodeError {
+fn decode_error(error: DecodingError) -> DecodeError {
     match error {
         DecodingError::IoError(e) if e.kind() == ErrorKind::UnexpectedEof => {
             DecodeError::Truncated { format: Format::WebP }

@@ -1,21 +1,21 @@
-//! Which addresses may be connected to.
+//! Decides which addresses the fetcher may connect to.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// Lets the public unicast internet through, and beyond it only networks that are named.
+/// A policy that allows public unicast addresses and the networks in its allow list.
 #[derive(Clone, Debug, Default)]
 pub struct AddressPolicy {
     allowed: Vec<IpNet>,
 }
 
-/// A range that is refused unless it is named, and why.
+/// A range of addresses that is rejected unless the allow list contains it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RefusedRange {
     /// The addresses.
     pub network: IpNet,
-    /// What they are for.
+    /// The purpose of the range.
     pub purpose: &'static str,
 }
 
@@ -30,10 +30,14 @@ const fn v6(segments: [u16; 8], prefix: u8, purpose: &'static str) -> RefusedRan
     RefusedRange { network, purpose }
 }
 
-/// Every range that is refused by default: IANA's special-purpose registries for IPv4 and IPv6, the
-/// forms that carry an IPv4 address inside an IPv6 one (whoever could use them could name any IPv4
-/// address), multicast, and a metadata service that lives on a public address. Of IPv6, whatever is
-/// outside of global unicast (2000::/3) is refused as well.
+/// All ranges that are rejected by default:
+///
+/// - IANA's special-purpose registries for IPv4 and IPv6
+/// - IPv6 forms that contain an IPv4 address, because they can express any IPv4 address
+/// - multicast
+/// - a cloud metadata service on a public address
+///
+/// IPv6 addresses outside global unicast (2000::/3) are rejected, too.
 pub const REFUSED_RANGES: &[RefusedRange] = &[
     v4(0, 0, 0, 0, 8, "this network"),
     v4(10, 0, 0, 0, 8, "private"),
@@ -73,16 +77,16 @@ pub const REFUSED_RANGES: &[RefusedRange] = &[
 const GLOBAL_UNICAST: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 0), 3);
 
 impl AddressPolicy {
-    /// The default, with `allowed` let through besides.
+    /// Creates the default policy with an allow list.
     #[must_use]
     pub fn new(allowed: Vec<IpNet>) -> Self {
         Self { allowed }
     }
 
-    /// Lets `address` through, or gives the purpose of the range that it is refused for.
+    /// Checks whether a connection to `address` is allowed.
     ///
     /// # Errors
-    /// The purpose, as in [`REFUSED_RANGES`].
+    /// The purpose of the range that contains `address`, as in [`REFUSED_RANGES`].
     pub fn check(&self, address: IpAddr) -> Result<(), &'static str> {
         if self.allowed.iter().any(|network| network.contains(&address)) {
             return Ok(());
@@ -106,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn first_and_last_address_of_each_range_are_refused() {
+    fn both_ends_of_each_range_are_rejected() {
         for range in REFUSED_RANGES {
             for address in [range.network.network(), range.network.broadcast()] {
                 assert!(AddressPolicy::default().check(address).is_err(), "{address} of {range:?}");
@@ -115,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn neighbours_of_the_ranges_are_public() {
+    fn neighbours_of_ranges_are_allowed() {
         let public = "1.1.1.1 8.8.8.8 9.255.255.255 11.0.0.0 100.63.255.255 100.128.0.0 126.255.255.255 128.0.0.0 \
             168.63.129.15 168.63.129.17 169.253.255.255 169.255.0.0 172.15.255.255 172.32.0.0 192.0.1.0 \
             192.167.255.255 192.169.0.0 198.17.255.255 198.20.0.0 223.255.255.255 \
@@ -126,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_services_of_the_clouds_are_refused() {
+    fn cloud_metadata_addresses_are_rejected() {
         for address in [
             "169.254.169.254",
             "169.254.170.2",
@@ -140,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn every_ipv6_form_of_a_loopback_address_is_refused() {
+    fn ipv6_forms_of_loopback_are_rejected() {
         let forms = [
             "::1",
             "::127.0.0.1",
@@ -156,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn named_network_is_let_through_and_its_neighbours_are_not() {
+    fn allow_list_admits_its_networks_only() {
         let policy = AddressPolicy::new(vec!["127.0.0.0/30".parse().unwrap()]);
         assert_eq!(policy.check("127.0.0.1".parse().unwrap()), Ok(()));
         assert_eq!(policy.check("127.0.0.4".parse().unwrap()), Err("loopback"));
@@ -164,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn no_range_hides_in_what_is_outside_of_global_unicast() {
+    fn addresses_outside_global_unicast_are_rejected() {
         assert_eq!(check("4000::1"), Err("not global unicast"));
         assert_eq!(check("1fff::1"), Err("not global unicast"));
     }

@@ -1,47 +1,46 @@
-//! What may be fetched, and at what cost.
+//! The configuration of a fetcher.
 
-use std::convert::Infallible;
-use std::fmt;
-use std::str::FromStr;
-use std::time::Duration;
+use std::{convert::Infallible, fmt, str::FromStr, time::Duration};
 
 use ipnet::IpNet;
 use rustls::pki_types::CertificateDer;
 
-/// Ceilings and permissions of a [`super::Fetcher`].
+use crate::limits::Limits;
+
+/// Permissions and limits of a [`super::Fetcher`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct FetchConfig {
-    /// Domains that may be fetched from; empty: all. With any, IP addresses in URLs are refused.
+    /// Allowed domains. Empty allows all. If not empty, URLs with IP addresses are rejected.
     pub allow_domains: Vec<DomainPattern>,
-    /// Ports that may be fetched from.
+    /// Allowed ports.
     pub allow_ports: Vec<u16>,
-    /// Networks that may be fetched from although they are not public.
+    /// Networks that are allowed although their addresses are not public.
     pub allow_networks: Vec<IpNet>,
-    /// Authorities whose certificates are trusted beside the public ones.
+    /// Certificate authorities that are trusted in addition to the public ones.
     pub extra_authorities: Vec<CertificateDer<'static>>,
-    /// Whether `http` is taken beside `https`.
+    /// Whether `http` is allowed in addition to `https`.
     pub allow_http: bool,
-    /// Longest accepted body, in bytes.
+    /// Largest accepted body, in bytes.
     pub max_bytes: usize,
-    /// Redirects that are followed.
+    /// Largest number of redirects.
     pub max_redirects: usize,
-    /// Longest wait for a connection, name resolution and TLS included.
+    /// Timeout for a connection, including name resolution and TLS.
     pub connect_timeout: Duration,
-    /// Longest wait from a request to the head of its response, connecting included.
+    /// Timeout from the request to the response headers, including the connection.
     pub first_byte_timeout: Duration,
-    /// Longest wait for the whole image: queueing, redirects and retries included.
+    /// Timeout for the complete image, including queueing, redirects and retries.
     pub total_timeout: Duration,
-    /// Attempts after the first, after transient faults.
+    /// Largest number of retries after transient errors.
     pub max_retries: u32,
-    /// Pause before the first retry; it doubles with each.
+    /// Delay before the first retry. It doubles with each retry.
     pub retry_pause: Duration,
-    /// Requests to one host at a time.
+    /// Largest number of concurrent requests to one host.
     pub max_requests_per_host: usize,
-    /// Requests in all at a time.
+    /// Largest number of concurrent requests to all hosts.
     pub max_requests: usize,
-    /// Bytes of images that are kept while they are fresh; 0 keeps none.
+    /// Size of the cache of fresh images, in bytes. 0 disables it.
     pub cache_bytes: usize,
-    /// Longest time for which an image is kept, whatever its server says.
+    /// Largest cache lifetime of an image. The response may shorten it.
     pub cache_max_age: Duration,
 }
 
@@ -53,7 +52,7 @@ impl Default for FetchConfig {
             allow_networks: Vec::new(),
             extra_authorities: Vec::new(),
             allow_http: true,
-            max_bytes: crate::Limits::default().max_bytes,
+            max_bytes: Limits::default().max_bytes,
             max_redirects: 3,
             connect_timeout: Duration::from_secs(3),
             first_byte_timeout: Duration::from_secs(8),
@@ -68,12 +67,12 @@ impl Default for FetchConfig {
     }
 }
 
-/// `example.com`, or `*.example.com` for every name below it (but not itself).
+/// A pattern of domains: `example.com`, or `*.example.com` for all subdomains of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DomainPattern(String);
 
 impl DomainPattern {
-    /// Whether `host` (lower-case, as a parsed URL has it) is meant.
+    /// Whether the pattern matches `host`, in lower case as in a parsed URL.
     #[must_use]
     pub fn matches(&self, host: &str) -> bool {
         let host = host.strip_suffix('.').unwrap_or(host);
@@ -103,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn star_means_what_is_below_and_nothing_that_only_ends_alike() {
+    fn star_matches_subdomains_only() {
         let below: DomainPattern = "*.Example.com".parse().unwrap();
         assert!(below.matches("a.example.com") && below.matches("a.b.example.com."));
         assert!(!below.matches("example.com") && !below.matches("evilexample.com"));

@@ -1,10 +1,10 @@
-//! Images inside of their URL (`data:`, RFC 2397), in base64 or percent-encoded.
+//! Decodes `data:` URLs (RFC 2397), in base64 or percent-encoded.
 
 use bytes::Bytes;
 use data_url::DataUrl;
 use data_url::forgiving_base64::DecodeError;
 
-use super::FetchError;
+use crate::fetch::error::FetchError;
 
 /// Whether `url` is a `data:` URL.
 #[must_use]
@@ -12,14 +12,14 @@ pub fn is_data_url(url: &str) -> bool {
     url.trim_start().get(..5).is_some_and(|scheme| scheme.eq_ignore_ascii_case("data:"))
 }
 
-/// The bytes in the `data:` URL `url`, at most `limit` of them. The type that it declares is ignored.
+/// Decodes the `data:` URL `url` to at most `limit` bytes. The declared media type is ignored.
 ///
-/// Works through the whole text: call it where heavy work belongs.
+/// Reads all of the text, so large URLs belong on a CPU pool.
 ///
 /// # Errors
 /// [`FetchError::InvalidUrl`] and [`FetchError::TooManyBytes`].
 pub fn decode(url: &str, limit: usize) -> Result<Bytes, FetchError> {
-    let invalid = || FetchError::InvalidUrl("no valid data url".to_owned());
+    let invalid = || FetchError::InvalidUrl("malformed data url".to_owned());
     let parsed = DataUrl::process(url).map_err(|_| invalid())?;
     let mut body = Vec::new();
     let decoded = parsed.decode(|part| {
@@ -48,14 +48,14 @@ mod tests {
     }
 
     #[test]
-    fn length_is_counted_after_decoding() {
+    fn limit_applies_to_decoded_bytes() {
         assert_eq!(decode("data:;base64,AAAAAAAA", 6).unwrap().len(), 6);
         assert_eq!(decode("data:;base64,AAAAAAAAAAAA", 6), Err(FetchError::TooManyBytes { limit: 6 }));
         assert_eq!(decode("data:,1234567", 6), Err(FetchError::TooManyBytes { limit: 6 }));
     }
 
     #[test]
-    fn what_is_no_data_url_is_invalid() {
+    fn malformed_data_url_is_invalid() {
         for url in ["data:", "data:;base64", "data:;base64,A*=="] {
             assert_eq!(decode(url, 10).unwrap_err().reason(), "URL_INVALID", "{url}");
         }

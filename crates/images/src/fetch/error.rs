@@ -1,113 +1,114 @@
-//! Why an image was not fetched.
+//! Errors of fetching an image.
 
-use std::fmt;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
-/// A refusal or failure to fetch, on one image only. The texts name what the caller wrote, never
-/// what a name resolves to: that would tell strangers about the inside of the network.
+/// The reason why one image was not fetched.
+///
+/// The messages contain parts of the URL. They never contain resolved addresses, which would
+/// disclose the internal network to untrusted clients.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FetchError {
-    /// No URL.
-    #[error("image url is invalid: {0}")]
+    /// The text is not a valid URL.
+    #[error("invalid image url: {0}")]
     InvalidUrl(String),
-    /// Neither `http`, `https` nor `data`, or one that is switched off.
-    #[error("image url has scheme {scheme}, which is not allowed")]
+    /// The scheme is not `http`, `https` or `data`, or it is disabled.
+    #[error("scheme of the image url is not allowed: {scheme}")]
     SchemeRefused {
         /// The scheme.
         scheme: String,
     },
-    /// A user name or password in the URL.
-    #[error("image url has credentials, which are not allowed")]
+    /// The URL contains a user name or password.
+    #[error("credentials in the image url are not allowed")]
     Credentials,
-    /// A port outside of `allow_ports`.
-    #[error("image url has port {port}, which is not allowed")]
+    /// The port is not in `allow_ports`.
+    #[error("port of the image url is not allowed: {port}")]
     PortRefused {
         /// The port.
         port: u16,
     },
-    /// A host outside of `allow_domains`.
-    #[error("image url has host {host}, which is not allowed")]
+    /// The host is not in `allow_domains`.
+    #[error("host of the image url is not allowed: {host}")]
     HostRefused {
         /// The host.
         host: String,
     },
-    /// A host that is, or resolves to, nothing but addresses that are not public.
-    #[error("image url has host {host}, which has no public address")]
+    /// The host is, or resolves to, addresses that are not public.
+    #[error("host of the image url has no public address: {host}")]
     AddressRefused {
         /// The host.
         host: String,
     },
-    /// Too many redirects.
-    #[error("image url redirects more than {limit} times")]
+    /// The URL redirects too often.
+    #[error("too many redirects of the image url: at most {limit} allowed")]
     TooManyRedirects {
-        /// Redirects that are followed.
+        /// The largest allowed number of redirects.
         limit: usize,
     },
-    /// A redirect that says no valid place.
-    #[error("image url redirects to no valid url")]
+    /// The target of a redirect is not a valid URL.
+    #[error("image url redirects to an invalid url")]
     InvalidRedirect,
-    /// The host's name was not found.
-    #[error("host {host} of the image url is not found")]
+    /// The host name does not exist.
+    #[error("host of the image url not found: {host}")]
     NotFound {
         /// The host.
         host: String,
     },
-    /// No connection, or it broke.
-    #[error("image url could not be read from {host}: {cause}")]
+    /// The connection could not be opened, or it failed.
+    #[error("cannot read the image url from {host}: {cause}")]
     Connection {
         /// The host.
         host: String,
-        /// What broke.
+        /// What failed.
         cause: &'static str,
     },
-    /// A ceiling on time was passed.
-    #[error("image url took too long: {stage} is limited to {} ms", limit.as_millis())]
+    /// The fetch exceeded a timeout.
+    #[error("image url timed out: {phase} is limited to {} ms", limit.as_millis())]
     Timeout {
-        /// Which ceiling.
-        stage: Stage,
-        /// The ceiling.
+        /// The phase that timed out.
+        phase: FetchPhase,
+        /// The timeout.
         limit: Duration,
     },
-    /// The server answered with another status than 200.
-    #[error("image url answered with status {status}")]
+    /// The server responded with a status other than 200.
+    #[error("unexpected http status of the image url: {status}, expected 200")]
     Status {
         /// The HTTP status.
         status: u16,
     },
-    /// The server sent the body compressed although it was asked not to.
-    #[error("image url answered with content-encoding {encoding}, which is not allowed")]
+    /// The server compressed the body although the request accepts only `identity`.
+    #[error("content-encoding of the image url is not allowed: {encoding}")]
     Encoded {
         /// The encoding.
         encoding: String,
     },
-    /// The body is longer than the limit, by its header or by count.
-    #[error("image url has more than {limit} bytes")]
+    /// The body is too large, by its declared or its actual length.
+    #[error("body of the image url is too large: at most {limit} bytes allowed")]
     TooManyBytes {
-        /// The limit.
+        /// The largest allowed size.
         limit: usize,
     },
 }
 
-/// A wait that has a ceiling.
+/// A phase of a fetch that has a timeout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Stage {
-    /// To the head of a response.
+pub enum FetchPhase {
+    /// From the request to the response headers.
     FirstByte,
-    /// To the whole image.
-    Whole,
+    /// The complete fetch, including redirects and retries.
+    Total,
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for FetchPhase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::FirstByte => "the head of the response",
-            Self::Whole => "the whole image",
+            Self::Total => "the whole image",
         })
     }
 }
 
 impl FetchError {
-    /// The stable, machine-readable name of this failure.
+    /// Returns the stable, machine-readable name of this error.
     #[must_use]
     pub const fn reason(&self) -> &'static str {
         match self {
@@ -128,14 +129,19 @@ impl FetchError {
         }
     }
 
-    /// Whether another attempt may well succeed.
+    /// Whether a retry may succeed.
     #[must_use]
     pub const fn is_transient(&self) -> bool {
         match self {
             Self::Connection { .. } => true,
-            Self::Timeout { stage, .. } => matches!(stage, Stage::FirstByte),
+            Self::Timeout { phase, .. } => matches!(phase, FetchPhase::FirstByte),
             Self::Status { status } => matches!(status, 429 | 500 | 502 | 503 | 504),
             _ => false,
         }
     }
 }
+
+/// The HTTP client of the fetcher could not be created.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("cannot create the http client: {0}")]
+pub struct SetupError(pub(super) String);

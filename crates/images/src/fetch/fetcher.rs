@@ -1,65 +1,73 @@
-//! The way of a URL: cache, company, attempts.
+//! Fetches a URL through the cache, shared fetches and retries.
 
-use std::collections::HashMap;
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    fmt,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use bytes::Bytes;
-use futures::FutureExt as _;
-use futures::future::{BoxFuture, Shared, WeakShared};
+use futures::{
+    FutureExt as _,
+    future::{BoxFuture, Shared, WeakShared},
+};
 use reqwest::header::HeaderMap;
-use tokio::sync::Semaphore;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::{
+    sync::Semaphore,
+    time::{Instant, sleep, timeout},
+};
 use url::Url;
 
-use super::cache::Cache;
-use super::client::{Client, Fetched};
-use super::data_url;
-use super::{FetchConfig, FetchError, Resolver, Stage, SystemResolver};
+use crate::fetch::{
+    body_cache::BodyCache,
+    config::FetchConfig,
+    data_url,
+    error::{FetchError, FetchPhase, SetupError},
+    http_client::{FetchedBody, HttpClient},
+    resolver::{Resolver, SystemResolver},
+};
 
-/// Fetches images by URL. Clones share connections, cache and limits.
+/// A fetcher of images by URL. Clones share connections, cache and limits.
 ///
-/// URLs that are asked for at once are fetched once; the fetch ends when the last who asked leaves.
+/// Concurrent fetches of one URL are one request. It is cancelled when the last caller drops its
+/// future.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     inner: Arc<Inner>,
 }
 
-/// The HTTP client could not be made.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("http client could not be made: {0}")]
-pub struct SetupError(pub(super) String);
-
-/// What has been fetched so far.
+/// Counters since the fetcher was created.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct FetchCounters {
-    /// Requests that went out, redirects not counted, retries counted.
+    /// Requests sent, including retries, without redirects.
     pub attempts: u64,
-    /// Attempts after transient faults.
+    /// Requests sent again after transient errors.
     pub retries: u64,
-    /// Images that came out of the cache.
+    /// Images from the cache.
     pub cached: u64,
-    /// Images that came with another caller's fetch of the same URL.
+    /// Images from another caller's fetch of the same URL.
     pub shared: u64,
-    /// Bytes of bodies that arrived whole.
+    /// Bytes of complete bodies.
     pub bytes: u64,
 }
 
-type Flight = BoxFuture<'static, Result<Fetched, FetchError>>;
+type PendingFetch = BoxFuture<'static, Result<FetchedBody, FetchError>>;
 
 struct Inner {
     config: FetchConfig,
-    client: Client,
-    all: Semaphore,
-    cache: Mutex<Cache>,
-    flights: Mutex<HashMap<String, WeakShared<Flight>>>,
-    tally: Tally,
+    client: HttpClient,
+    request_slots: Semaphore,
+    cache: Mutex<BodyCache>,
+    pending: Mutex<HashMap<String, WeakShared<PendingFetch>>>,
+    counters: Counters,
 }
 
 #[derive(Default)]
-struct Tally {
+struct Counters {
     attempts: AtomicU64,
     retries: AtomicU64,
     cached: AtomicU64,
@@ -68,32 +76,33 @@ struct Tally {
 }
 
 impl Fetcher {
-    /// A fetcher that resolves names as the operating system does.
+    /// Creates a fetcher with the operating system's resolver.
     ///
     /// # Errors
-    /// [`SetupError`], if TLS cannot be set up.
+    /// [`SetupError`] if TLS cannot be set up.
     pub fn new(config: FetchConfig) -> Result<Self, SetupError> {
         Self::with_resolver(config, Arc::new(SystemResolver))
     }
 
-    /// A fetcher that asks `resolver` for addresses; they are checked all the same.
+    /// Creates a fetcher with `resolver`, whose addresses are checked, too.
     ///
     /// # Errors
-    /// [`SetupError`], if TLS cannot be set up.
+    /// [`SetupError`] if TLS cannot be set up.
     pub fn with_resolver(config: FetchConfig, resolver: Arc<dyn Resolver>) -> Result<Self, SetupError> {
         let inner = Inner {
-            client: Client::new(&config, resolver)?,
-            all: Semaphore::new(config.max_requests.max(1)),
-            cache: Mutex::new(Cache::new(config.cache_bytes)),
-            flights: Mutex::default(),
-            tally: Tally::default(),
+            client: HttpClient::new(&config, resolver)?,
+            request_slots: Semaphore::new(config.max_requests.max(1)),
+            cache: Mutex::new(BodyCache::new(config.cache_bytes)),
+            pending: Mutex::default(),
+            counters: Counters::default(),
             config,
         };
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The bytes behind `url`, undecoded. Dropping the future gives the fetch up, unless another
-    /// caller waits for the same URL.
+    /// Fetches the undecoded bytes of the image at `url`.
+    ///
+    /// Dropping the future cancels the fetch, unless another caller waits for the same URL.
     ///
     /// # Errors
     /// [`FetchError`].
@@ -101,8 +110,10 @@ impl Fetcher {
         self.fetch_with(url, HeaderMap::new()).await
     }
 
-    /// The same, with `headers` besides the fetcher's own. They go to the origin that `url` names, not to where that
-    /// redirects elsewhere. A fetch that is under way already, or is not needed, sends them to nobody.
+    /// Fetches the undecoded bytes of the image at `url`, with additional request `headers`.
+    ///
+    /// The headers are sent to the origin of `url` only, not to other origins that it redirects to.
+    /// They are not sent when the body is cached or another caller's fetch is in progress.
     ///
     /// # Errors
     /// [`FetchError`].
@@ -113,16 +124,16 @@ impl Fetcher {
         }
         let url = inner.client.policy().parse(url)?;
         if let Some(body) = inner.cache().get(url.as_str(), Instant::now()) {
-            add(&inner.tally.cached, 1);
+            add(&inner.counters.cached, 1);
             return Ok(body);
         }
-        self.join(url, headers).await.map(|fetched| fetched.body)
+        self.join_or_start(url, headers).await.map(|fetched| fetched.body)
     }
 
-    /// What has been fetched so far.
+    /// Returns the counters since the fetcher was created.
     #[must_use]
     pub fn counters(&self) -> FetchCounters {
-        let Tally { attempts, retries, cached, shared, bytes } = &self.inner.tally;
+        let Counters { attempts, retries, cached, shared, bytes } = &self.inner.counters;
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         FetchCounters {
             attempts: read(attempts),
@@ -133,32 +144,32 @@ impl Fetcher {
         }
     }
 
-    /// The flight to `url`: one that is under way, or a new one.
-    fn join(&self, url: Url, headers: HeaderMap) -> Shared<Flight> {
-        let mut flights = self.inner.flights();
-        // A flight that landed, or that all have left, cannot be joined.
-        flights.retain(|_, flight| flight.upgrade().is_some_and(|flight| flight.peek().is_none()));
-        if let Some(flight) = flights.get(url.as_str()).and_then(WeakShared::upgrade) {
-            add(&self.inner.tally.shared, 1);
-            return flight;
+    /// Returns the pending fetch of `url`, or starts one.
+    fn join_or_start(&self, url: Url, headers: HeaderMap) -> Shared<PendingFetch> {
+        let mut pending = self.inner.pending();
+        // A fetch that is complete, or whose callers have all left, cannot be joined.
+        pending.retain(|_, fetch| fetch.upgrade().is_some_and(|fetch| fetch.peek().is_none()));
+        if let Some(fetch) = pending.get(url.as_str()).and_then(WeakShared::upgrade) {
+            add(&self.inner.counters.shared, 1);
+            return fetch;
         }
         let key = url.as_str().to_owned();
         let inner = Arc::clone(&self.inner);
-        let flight = async move { inner.fly(url, headers).await }.boxed().shared();
-        if let Some(weak) = flight.downgrade() {
-            flights.insert(key, weak);
+        let fetch = async move { inner.fetch_and_store(url, headers).await }.boxed().shared();
+        if let Some(weak) = fetch.downgrade() {
+            pending.insert(key, weak);
         }
-        flight
+        fetch
     }
 }
 
 impl Inner {
-    /// The whole fetch, within its time; what may be kept goes to the cache.
-    async fn fly(&self, url: Url, headers: HeaderMap) -> Result<Fetched, FetchError> {
+    /// Fetches `url` within the total timeout and stores a fresh body in the cache.
+    async fn fetch_and_store(&self, url: Url, headers: HeaderMap) -> Result<FetchedBody, FetchError> {
         let limit = self.config.total_timeout;
         let attempts = timeout(limit, self.attempts(&url, &headers)).await;
-        let fetched = attempts.map_err(|_| FetchError::Timeout { stage: Stage::Whole, limit })??;
-        add(&self.tally.bytes, fetched.body.len() as u64);
+        let fetched = attempts.map_err(|_| FetchError::Timeout { phase: FetchPhase::Total, limit })??;
+        add(&self.counters.bytes, fetched.body.len() as u64);
         let lifetime = fetched.lifetime.min(self.config.cache_max_age);
         if lifetime > Duration::ZERO {
             self.cache().put(url.as_str(), fetched.body.clone(), Instant::now() + lifetime);
@@ -166,20 +177,20 @@ impl Inner {
         Ok(fetched)
     }
 
-    async fn attempts(&self, url: &Url, headers: &HeaderMap) -> Result<Fetched, FetchError> {
+    async fn attempts(&self, url: &Url, headers: &HeaderMap) -> Result<FetchedBody, FetchError> {
         let mut pause = self.config.retry_pause;
-        let mut left = self.config.max_retries;
+        let mut retries_left = self.config.max_retries;
         loop {
             let attempt = {
-                // The semaphore is never closed: this only waits.
-                let _turn = self.all.acquire().await;
-                add(&self.tally.attempts, 1);
+                // The semaphore is never closed, so the result is always a permit.
+                let _slot = self.request_slots.acquire().await;
+                add(&self.counters.attempts, 1);
                 self.client.get(url.clone(), headers).await
             };
             match attempt {
-                Err(error) if error.is_transient() && left > 0 => {
-                    left -= 1;
-                    add(&self.tally.retries, 1);
+                Err(error) if error.is_transient() && retries_left > 0 => {
+                    retries_left -= 1;
+                    add(&self.counters.retries, 1);
                     sleep(pause).await;
                     pause = pause.saturating_mul(2);
                 }
@@ -188,13 +199,13 @@ impl Inner {
         }
     }
 
-    // Neither map is left half-changed by a panic: every change is one call.
-    fn cache(&self) -> MutexGuard<'_, Cache> {
+    // Every change of the maps is one call, so a panic cannot leave them inconsistent.
+    fn cache(&self) -> MutexGuard<'_, BodyCache> {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn flights(&self) -> MutexGuard<'_, HashMap<String, WeakShared<Flight>>> {
-        self.flights.lock().unwrap_or_else(PoisonError::into_inner)
+    fn pending(&self) -> MutexGuard<'_, HashMap<String, WeakShared<PendingFetch>>> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

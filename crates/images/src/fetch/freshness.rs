@@ -1,15 +1,17 @@
-//! For how long a response may be used again (RFC 9111, as a shared cache).
+//! Computes how long a shared cache may reuse a response (RFC 9111).
 
 use std::time::Duration;
 
 use reqwest::header::{AGE, CACHE_CONTROL, DATE, EXPIRES, HeaderMap, HeaderName, PRAGMA, VARY};
 
-/// How long a response with these headers stays fresh from its arrival; zero if it must not be
-/// kept. Only explicit lifetimes count: nothing is guessed from `Last-Modified`. `Expires` counts from the
-/// response's own `Date`, so that neither clock need be right.
+/// Returns how long a response with these headers is fresh from its arrival.
+///
+/// - Zero means that the response must not be cached.
+/// - Only explicit lifetimes count. `Last-Modified` is not used for heuristics.
+/// - `Expires` is relative to the `Date` of the response, so no clock has to be right.
 pub(super) fn lifetime(headers: &HeaderMap) -> Duration {
     let lists = |name: HeaderName| headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
-    // We send the same few headers each time, but a server that varies on any means something by it.
+    // All requests have the same headers, but `Vary` on others still marks a personal response.
     if lists(VARY).any(|value| !value.trim().eq_ignore_ascii_case("accept-encoding")) {
         return Duration::ZERO;
     }
@@ -43,7 +45,7 @@ mod tests {
     }
 
     #[test]
-    fn explicit_lifetime_counts_from_when_the_origin_sent_it() {
+    fn explicit_lifetime_is_reduced_by_age() {
         assert_eq!(seconds(&[("cache-control", "public, max-age=60")]), 60);
         assert_eq!(seconds(&[("cache-control", "max-age=\"60\""), ("age", "45")]), 15);
         assert_eq!(seconds(&[("cache-control", "max-age=60, s-maxage=10")]), 10);
@@ -51,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn expiry_counts_from_the_responses_own_date_and_only_without_cache_control() {
+    fn expires_is_relative_to_date_without_max_age() {
         let date = ("date", "Mon, 23 Nov 2026 12:00:00 GMT");
         let expires = ("expires", "Mon, 23 Nov 2026 12:01:00 GMT");
         assert_eq!(seconds(&[date, expires]), 60);
@@ -64,7 +66,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_private_unclear_or_silent_is_not_kept() {
+    fn private_or_undeclared_response_is_not_cached() {
         for directive in ["no-store, max-age=60", "Private, max-age=60", "no-cache", "max-age=never", ""] {
             assert_eq!(seconds(&[("cache-control", directive)]), 0, "{directive}");
         }
@@ -73,7 +75,7 @@ mod tests {
     }
 
     #[test]
-    fn response_that_varies_on_more_than_encoding_is_not_kept() {
+    fn vary_other_than_accept_encoding_is_not_cached() {
         assert_eq!(seconds(&[("cache-control", "max-age=60"), ("vary", "Accept-Encoding")]), 60);
         assert_eq!(seconds(&[("cache-control", "max-age=60"), ("vary", "*")]), 0);
         assert_eq!(seconds(&[("cache-control", "max-age=60"), ("vary", "cookie")]), 0);

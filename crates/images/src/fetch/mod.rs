@@ -1,27 +1,32 @@
-//! Images by URL, safe by default against server-side request forgery.
+//! Fetches images by URL, protected against server-side request forgery by default.
 //!
-//! A [`Fetcher`] takes `http`, `https` and `data` URLs. A URL is checked by [`UrlPolicy`]; a name is
-//! resolved once, its addresses checked by [`AddressPolicy`], and the connection made to a checked
-//! address, so an answer that changes between check and use gains nothing; each redirect is a new URL
-//! with the same checks. No proxy, no cookies, no credentials, no decoding of compressed bodies. What
-//! the bytes are is decided by the decoder, never by the server's word.
+//! A [`Fetcher`] accepts `http`, `https` and `data` URLs. A fetch passes through these steps:
+//!
+//! 1. [`UrlPolicy`] checks the URL.
+//! 2. A fresh body in the cache is returned. A fetch of the same URL that is in progress is joined.
+//! 3. The resolver looks the name up once, and [`AddressPolicy`] checks the addresses.
+//! 4. The HTTP client connects to a checked address. A DNS answer that changes later has no effect.
+//! 5. Each redirect is a new URL with the same checks.
+//!
+//! The client uses no proxy, no cookies and no credentials. It does not decompress bodies. The
+//! decoder recognizes the image format, and the server's media type is ignored.
 
-mod address_policy;
-mod cache;
-mod client;
-mod config;
-mod data_url;
-mod error;
 mod fetcher;
+mod body_cache;
+mod data_url;
+mod http_client;
 mod freshness;
-mod hosts;
+mod host_limits;
 mod resolver;
 mod url_policy;
+mod address_policy;
+mod config;
+mod error;
 
 pub use address_policy::{AddressPolicy, REFUSED_RANGES, RefusedRange};
 pub use config::{DomainPattern, FetchConfig};
 pub use data_url::{decode as decode_data_url, is_data_url};
-pub use error::{FetchError, Stage};
-pub use fetcher::{FetchCounters, Fetcher, SetupError};
+pub use error::{FetchError, FetchPhase, SetupError};
+pub use fetcher::{FetchCounters, Fetcher};
 pub use resolver::{Resolver, SystemResolver};
 pub use url_policy::UrlPolicy;

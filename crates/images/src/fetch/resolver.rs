@@ -1,18 +1,19 @@
-//! Names to addresses, and only to those that may be connected to.
+//! Resolves host names to the addresses that the policy allows.
 
-use std::io;
-use std::net::{IpAddr, SocketAddr};
-use std::sync::Arc;
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
-use futures::FutureExt as _;
-use futures::future::BoxFuture;
+use futures::{FutureExt as _, future::BoxFuture};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 
-use super::AddressPolicy;
+use crate::fetch::address_policy::AddressPolicy;
 
-/// Resolves a host's name.
+/// A resolver of host names.
 pub trait Resolver: Send + Sync + 'static {
-    /// The addresses of `host`.
+    /// Returns the addresses of `host`.
     fn resolve(&self, host: String) -> BoxFuture<'static, io::Result<Vec<IpAddr>>>;
 }
 
@@ -27,19 +28,21 @@ impl Resolver for SystemResolver {
     }
 }
 
-/// A resolver whose answers have been checked. The HTTP client connects to just what it gives, so
-/// there is no second answer that could differ from the checked one.
+/// A resolver that returns only addresses that the policy allows.
+///
+/// The HTTP client connects to these addresses. It does not resolve the name a second time, so a
+/// different second answer cannot bypass the check.
 pub(super) struct CheckedResolver {
     pub(super) inner: Arc<dyn Resolver>,
     pub(super) policy: AddressPolicy,
 }
 
-/// Why a name gave no address to connect to.
+/// The reason why a name has no allowed address.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ResolveError {
-    #[error("no address may be connected to")]
+    #[error("no allowed address")]
     Refused,
-    #[error("name is not found")]
+    #[error("name not found")]
     NotFound,
 }
 
@@ -86,16 +89,13 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn of_mixed_answers_only_public_addresses_are_left() {
+    async fn mixed_answer_keeps_public_addresses() {
         assert_eq!(resolved(&["127.0.0.1", "8.8.8.8", "::1"]).await, Ok(vec!["8.8.8.8".to_owned()]));
     }
 
     #[tokio::test]
-    async fn answer_without_a_public_address_is_refused() {
-        assert_eq!(
-            resolved(&["10.0.0.1", "::ffff:8.8.8.8"]).await,
-            Err("no address may be connected to".to_owned())
-        );
-        assert_eq!(resolved(&[]).await, Err("name is not found".to_owned()));
+    async fn answer_without_public_address_is_rejected() {
+        assert_eq!(resolved(&["10.0.0.1", "::ffff:8.8.8.8"]).await, Err("no allowed address".to_owned()));
+        assert_eq!(resolved(&[]).await, Err("name not found".to_owned()));
     }
 }

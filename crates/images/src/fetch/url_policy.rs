@@ -1,15 +1,19 @@
-//! Which URLs may be fetched, before any name is resolved.
+//! Decides which URLs may be fetched, before any name is resolved.
 
 use std::net::IpAddr;
 
 use url::{Host, Url};
 
-use super::{AddressPolicy, DomainPattern, FetchConfig, FetchError};
+use crate::fetch::{
+    address_policy::AddressPolicy,
+    config::{DomainPattern, FetchConfig},
+    error::FetchError,
+};
 
-/// The longest URL that is looked at, in bytes (`data` URLs aside).
+/// The largest accepted URL, in bytes. Of `data` URLs, the decoded size is limited.
 const MAX_URL_BYTES: usize = 8192;
 
-/// Checks a URL's scheme, credentials, port and host.
+/// A policy on the scheme, credentials, port and host of a URL.
 #[derive(Clone, Debug)]
 pub struct UrlPolicy {
     domains: Vec<DomainPattern>,
@@ -19,7 +23,7 @@ pub struct UrlPolicy {
 }
 
 impl UrlPolicy {
-    /// The policy that `config` asks for.
+    /// Creates the policy from `config`.
     #[must_use]
     pub fn new(config: &FetchConfig) -> Self {
         Self {
@@ -30,19 +34,19 @@ impl UrlPolicy {
         }
     }
 
-    /// The policy for the addresses that names resolve to.
+    /// Returns the policy for resolved addresses.
     #[must_use]
     pub fn addresses(&self) -> &AddressPolicy {
         &self.addresses
     }
 
-    /// The URL in `text`, if it may be fetched, without its fragment.
+    /// Parses and checks the URL in `text`, and removes its fragment.
     ///
     /// # Errors
-    /// [`FetchError`], saying what is refused.
+    /// [`FetchError`] names the part of the URL that is not allowed.
     pub fn parse(&self, text: &str) -> Result<Url, FetchError> {
         if text.len() > MAX_URL_BYTES {
-            let reason = format!("it has {} bytes, the limit is {MAX_URL_BYTES}", text.len());
+            let reason = format!("{} bytes, at most {MAX_URL_BYTES} allowed", text.len());
             return Err(FetchError::InvalidUrl(reason));
         }
         let mut url = Url::parse(text).map_err(|error| FetchError::InvalidUrl(error.to_string()))?;
@@ -51,11 +55,10 @@ impl UrlPolicy {
         Ok(url)
     }
 
-    /// Lets `url` through, or says what is refused. Its host, if an address in whatever notation,
-    /// was made plain by parsing.
+    /// Checks `url`. Parsing has normalized IP addresses in any notation.
     ///
     /// # Errors
-    /// [`FetchError`].
+    /// [`FetchError`] names the part of the URL that is not allowed.
     pub fn check(&self, url: &Url) -> Result<(), FetchError> {
         match url.scheme() {
             "https" => {}
@@ -72,7 +75,7 @@ impl UrlPolicy {
         let host = url.host_str().unwrap_or_default().to_owned();
         let address: IpAddr = match url.host() {
             None => return Err(FetchError::HostRefused { host }),
-            Some(Host::Domain(name)) if self.lets(name) => return Ok(()),
+            Some(Host::Domain(name)) if self.allows_domain(name) => return Ok(()),
             Some(Host::Domain(_)) => return Err(FetchError::HostRefused { host }),
             Some(Host::Ipv4(address)) => address.into(),
             Some(Host::Ipv6(address)) => address.into(),
@@ -83,7 +86,7 @@ impl UrlPolicy {
         self.addresses.check(address).map_err(|_| FetchError::AddressRefused { host })
     }
 
-    fn lets(&self, domain: &str) -> bool {
+    fn allows_domain(&self, domain: &str) -> bool {
         self.domains.is_empty() || self.domains.iter().any(|pattern| pattern.matches(domain))
     }
 }
@@ -99,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_urls_pass() {
+    fn plain_urls_are_allowed() {
         for url in [
             "http://example.com",
             "https://example.com/a.png?b=c#d",
@@ -111,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn every_notation_of_a_loopback_address_is_refused() {
+    fn loopback_address_is_rejected_in_every_notation() {
         let notations = "127.0.0.1 127.1 0x7f.1 0x7f000001 2130706433 017700000001 0177.0.0.1 127.0.0.1. 0.0.0.0 0 \
             %31%32%37.0.0.1 ①②⑦.0.0.1 127。0。0。1 [::1] [::] [::ffff:127.0.0.1] [::ffff:7f00:1] [0:0:0:0:0:ffff:127.0.0.1] \
             [::127.0.0.1] [64:ff9b::7f00:1] [2002:7f00:1::1] [fe80::1] [fd00:ec2::254] 169.254.169.254 0xA9FEA9FE";
@@ -121,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_refused_however_they_mislead() {
+    fn misleading_credentials_are_rejected() {
         let tricks = [
             "http://user@example.com/",
             "http://:secret@example.com/",
@@ -134,12 +137,12 @@ mod tests {
     }
 
     #[test]
-    fn backslash_ends_the_host_as_in_browsers() {
+    fn backslash_ends_the_host() {
         assert_eq!(reason(r"http://127.0.0.1\@example.com/"), "URL_ADDRESS_REFUSED");
     }
 
     #[test]
-    fn other_schemes_and_ports_are_refused() {
+    fn other_schemes_and_ports_are_rejected() {
         for url in [
             "file:///etc/passwd",
             "ftp://example.com/",
@@ -161,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn with_domains_named_no_other_host_and_no_address_passes() {
+    fn allow_domains_rejects_other_hosts_and_addresses() {
         let allow_domains = vec!["*.example.com".parse().unwrap()];
         let policy = UrlPolicy::new(&FetchConfig { allow_domains, ..FetchConfig::default() });
         assert!(policy.parse("https://images.example.com/a.png").is_ok());
@@ -171,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn http_can_be_switched_off() {
+    fn http_is_rejected_when_disabled() {
         let policy = UrlPolicy::new(&FetchConfig { allow_http: false, ..FetchConfig::default() });
         assert!(policy.parse("https://example.com/").is_ok());
         assert_eq!(policy.parse("http://example.com/").unwrap_err().reason(), "URL_SCHEME_REFUSED");
@@ -179,7 +182,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_passes_is_plain_http_to_a_name_or_a_public_address(url in "(http://)?[0-9a-fx.:@\\[\\]/%#?\\\\]{0,30}") {
+        fn allowed_url_has_a_name_or_a_public_address(url in "(http://)?[0-9a-fx.:@\\[\\]/%#?\\\\]{0,30}") {
             let policy = UrlPolicy::new(&FetchConfig::default());
             if let Ok(url) = policy.parse(&url) {
                 prop_assert!(url.username().is_empty() && url.password().is_none() && url.fragment().is_none());

@@ -1,4 +1,4 @@
-//! A server that answers what a test wants, byte for byte.
+//! A server that responds with bytes that a test defines.
 
 use std::sync::{Arc, Mutex};
 
@@ -7,54 +7,53 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 
-/// Listens on a loopback port until it is dropped. Every answer ends its connection unless it has a
-/// length and says nothing of closing.
+/// A server on a loopback port, until it is dropped. It closes each connection after one response.
 pub(crate) struct Server {
     port: u16,
     requests: Arc<Mutex<Vec<String>>>,
-    answered: Arc<Notify>,
+    responded: Arc<Notify>,
     task: JoinHandle<()>,
 }
 
-/// A response of status 200 with these header lines.
+/// Returns a response of status 200 with these header lines.
 pub(crate) fn ok(body: &[u8], headers: &str) -> Vec<u8> {
     let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n{headers}\r\n", body.len());
     [head.as_bytes(), body].concat()
 }
 
 impl Server {
-    /// Answers each request for a path with the bytes that `answer` gives, then closes.
-    pub(crate) async fn start(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
-        Self::serve(answer, false).await
+    /// Responds to each request with the bytes that `respond` returns for its path.
+    pub(crate) async fn start(respond: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        Self::serve(respond, false).await
     }
 
-    /// Answers each request with `head`, and then neither sends nor closes.
+    /// Responds to each request with `head`, then sends nothing and keeps the connection open.
     pub(crate) async fn silent_after(head: &'static [u8]) -> Self {
         Self::serve(move |_| head.to_vec(), true).await
     }
 
-    async fn serve(answer: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static, keep_open: bool) -> Self {
+    async fn serve(respond: impl Fn(&str) -> Vec<u8> + Send + Sync + 'static, leave_open: bool) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let requests = Arc::new(Mutex::new(Vec::new()));
-        let answered = Arc::new(Notify::new());
-        let (log, done) = (Arc::clone(&requests), Arc::clone(&answered));
-        let answer = Arc::new(answer);
+        let responded = Arc::new(Notify::new());
+        let (log, done) = (Arc::clone(&requests), Arc::clone(&responded));
+        let respond = Arc::new(respond);
         let task = tokio::spawn(async move {
             let mut open = Vec::new();
             while let Ok((mut stream, _)) = listener.accept().await {
                 let request = read_request(&mut stream).await;
                 let path = request.split(' ').nth(1).unwrap_or_default().to_owned();
                 log.lock().unwrap().push(request);
-                // A client that has heard enough may have left.
-                let _ = stream.write_all(&answer(&path)).await;
+                // Writing fails when the client has already closed the connection.
+                let _ = stream.write_all(&respond(&path)).await;
                 done.notify_one();
-                if keep_open {
+                if leave_open {
                     open.push(stream);
                 }
             }
         });
-        Self { port, requests, answered, task }
+        Self { port, requests, responded, task }
     }
 
     pub(crate) fn port(&self) -> u16 {
@@ -65,20 +64,20 @@ impl Server {
         format!("http://127.0.0.1:{}{path}", self.port)
     }
 
-    /// The heads of the requests so far.
+    /// Returns the heads of all requests so far.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.requests.lock().unwrap().clone()
     }
 
-    /// Waits until a request has been answered.
-    pub(crate) async fn has_answered(&self) {
-        self.answered.notified().await;
+    /// Waits until the server has responded to a request.
+    pub(crate) async fn has_responded(&self) {
+        self.responded.notified().await;
     }
 
-    /// Closes the port.
+    /// Stops the server and closes its port.
     pub(crate) async fn stop(mut self) {
         self.task.abort();
-        // Ends as aborted, with the listener dropped.
+        // The result is the cancellation. The listener is dropped by now.
         let _ = (&mut self.task).await;
     }
 }

@@ -1,8 +1,6 @@
-//! One attempt at one URL: its redirects and its body.
+//! Sends one request, follows its redirects and reads the body.
 
-use std::error::Error;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{error::Error, sync::Arc, time::Duration};
 
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, LOCATION};
@@ -11,30 +9,34 @@ use rustls::{ClientConfig, RootCertStore};
 use tokio::time::timeout;
 use url::Url;
 
-use super::freshness::lifetime;
-use super::hosts::Hosts;
-use super::resolver::{CheckedResolver, ResolveError};
-use super::{FetchConfig, FetchError, Resolver, SetupError, Stage, UrlPolicy};
+use crate::fetch::{
+    config::FetchConfig,
+    error::{FetchError, FetchPhase, SetupError},
+    freshness::lifetime,
+    host_limits::HostLimits,
+    resolver::{CheckedResolver, ResolveError, Resolver},
+    url_policy::UrlPolicy,
+};
 
-/// An HTTP client that goes only where the policy lets it.
+/// An HTTP client that requests only URLs and addresses that the policy allows.
 #[derive(Debug)]
-pub(super) struct Client {
+pub(super) struct HttpClient {
     http: reqwest::Client,
     policy: UrlPolicy,
-    hosts: Hosts,
+    host_limits: HostLimits,
     max_bytes: usize,
     max_redirects: usize,
     first_byte_timeout: Duration,
 }
 
-/// A body, and for how long it may be used again.
+/// A body with its remaining cache lifetime.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Fetched {
+pub(super) struct FetchedBody {
     pub(super) body: Bytes,
     pub(super) lifetime: Duration,
 }
 
-impl Client {
+impl HttpClient {
     pub(super) fn new(config: &FetchConfig, resolver: Arc<dyn Resolver>) -> Result<Self, SetupError> {
         let policy = UrlPolicy::new(config);
         let resolver = CheckedResolver { inner: resolver, policy: policy.addresses().clone() };
@@ -64,7 +66,7 @@ impl Client {
         Ok(Self {
             http,
             policy,
-            hosts: Hosts::new(config.max_requests_per_host),
+            host_limits: HostLimits::new(config.max_requests_per_host),
             max_bytes: config.max_bytes,
             max_redirects: config.max_redirects,
             first_byte_timeout: config.first_byte_timeout,
@@ -75,48 +77,50 @@ impl Client {
         &self.policy
     }
 
-    /// Follows `url`, which the policy has let through, to its body. Its own origin is sent `headers` besides.
-    pub(super) async fn get(&self, mut url: Url, headers: &HeaderMap) -> Result<Fetched, FetchError> {
+    /// Fetches the body of `url`, which the policy has checked.
+    ///
+    /// `headers` are sent to the origin of `url` only.
+    pub(super) async fn get(&self, mut url: Url, headers: &HeaderMap) -> Result<FetchedBody, FetchError> {
         let origin = url.origin();
-        let mut lifetime_of_all = Duration::MAX;
+        let mut shortest_lifetime = Duration::MAX;
         for _ in 0..=self.max_redirects {
             let host = url.host_str().unwrap_or_default().to_owned();
-            let _turn = self.hosts.turn(&host).await;
+            let _permit = self.host_limits.acquire(&host).await;
             let headers = if url.origin() == origin { headers.clone() } else { HeaderMap::new() };
-            let response = self.head(&url, &host, headers).await?;
-            lifetime_of_all = lifetime_of_all.min(lifetime(response.headers()));
+            let response = self.send(&url, &host, headers).await?;
+            shortest_lifetime = shortest_lifetime.min(lifetime(response.headers()));
             let status = response.status();
             if is_redirect(status) {
-                url = self.target(&url, &response)?;
+                url = self.redirect_target(&url, &response)?;
                 continue;
             }
             if status != StatusCode::OK {
                 return Err(FetchError::Status { status: status.as_u16() });
             }
-            let body = self.body(response, &host).await?;
-            return Ok(Fetched { body, lifetime: lifetime_of_all });
+            let body = self.read_body(response, &host).await?;
+            return Ok(FetchedBody { body, lifetime: shortest_lifetime });
         }
         Err(FetchError::TooManyRedirects { limit: self.max_redirects })
     }
 
-    async fn head(&self, url: &Url, host: &str, headers: HeaderMap) -> Result<Response, FetchError> {
+    async fn send(&self, url: &Url, host: &str, headers: HeaderMap) -> Result<Response, FetchError> {
         let request = self.http.get(url.clone()).headers(headers);
         let request = request.header(ACCEPT, "image/*").header(ACCEPT_ENCODING, "identity");
         let limit = self.first_byte_timeout;
         let sent = timeout(limit, request.send()).await;
-        sent.map_err(|_| FetchError::Timeout { stage: Stage::FirstByte, limit })?
-            .map_err(|error| failure(&error, host))
+        sent.map_err(|_| FetchError::Timeout { phase: FetchPhase::FirstByte, limit })?
+            .map_err(|error| fetch_error(&error, host))
     }
 
-    /// Where a redirect leads, if the policy lets it.
-    fn target(&self, from: &Url, response: &Response) -> Result<Url, FetchError> {
+    /// Returns the target of a redirect, after a check of the policy.
+    fn redirect_target(&self, from: &Url, response: &Response) -> Result<Url, FetchError> {
         let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
         let target =
             location.and_then(|location| from.join(location).ok()).ok_or(FetchError::InvalidRedirect)?;
         self.policy.parse(target.as_str())
     }
 
-    async fn body(&self, mut response: Response, host: &str) -> Result<Bytes, FetchError> {
+    async fn read_body(&self, mut response: Response, host: &str) -> Result<Bytes, FetchError> {
         let limit = self.max_bytes;
         if let Some(encoding) = response.headers().get(CONTENT_ENCODING)
             && encoding != "identity"
@@ -128,9 +132,9 @@ impl Client {
         if declared > limit as u64 {
             return Err(FetchError::TooManyBytes { limit });
         }
-        // The declared length is only a refusal come early; memory grows with what really arrives.
+        // The declared length is not trusted: memory grows with the bytes that arrive.
         let mut body = BytesMut::new();
-        while let Some(part) = response.chunk().await.map_err(|error| failure(&error, host))? {
+        while let Some(part) = response.chunk().await.map_err(|error| fetch_error(&error, host))? {
             if body.len() + part.len() > limit {
                 return Err(FetchError::TooManyBytes { limit });
             }
@@ -144,8 +148,8 @@ fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-/// What went wrong, in words that tell nothing of the network inside.
-fn failure(error: &reqwest::Error, host: &str) -> FetchError {
+/// Converts an error of the HTTP client. The message discloses nothing about the internal network.
+fn fetch_error(error: &reqwest::Error, host: &str) -> FetchError {
     let host = host.to_owned();
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(current) = cause {
@@ -156,10 +160,10 @@ fn failure(error: &reqwest::Error, host: &str) -> FetchError {
         }
     }
     let cause = match error {
-        error if error.is_timeout() => "connecting took too long",
+        error if error.is_timeout() => "connection timed out",
         error if error.is_connect() => "no connection",
-        error if error.is_body() || error.is_decode() => "the body broke off",
-        _ => "the connection broke",
+        error if error.is_body() || error.is_decode() => "connection closed before the end of the body",
+        _ => "connection failed",
     };
     FetchError::Connection { host, cause }
 }

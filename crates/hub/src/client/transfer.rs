@@ -1,48 +1,54 @@
-//! One file from the hub into the cache: under a lock, from where an earlier download broke off, bounded by the size that
-//! the hub declares, checked by its hash.
+//! Downloads one file from the hub into the cache.
+//!
+//! A transfer locks the blob, resumes a partial download, limits the size to the declared one, and
+//! verifies the hash.
 
 use reqwest::{StatusCode, header::CONTENT_RANGE};
 
 use crate::{
-    cache::Repository,
-    client::{Body, Client},
+    client::{
+        hub_client::{Body, HubClient},
+        listing::{content_url, repository_error},
+        retry::{Backoff, RequestFailure, Retry},
+    },
     config::Config,
     error::HubError,
-    file_lock::FileLock,
-    listing::{RemoteFile, content_url, told},
-    model_name::ModelName,
-    partial::Partial,
+    files::{
+        cached_repository::CachedRepository, file_lock::FileLock, partial_blob::PartialBlob,
+        remote_file::RemoteFile,
+    },
     progress::Progress,
-    retry::{Again, Attempts, Failure, Pause},
+    repository_name::RepositoryName,
+    sleeper::Sleeper,
 };
 
-/// How much is written and hashed at a time, in bytes.
+/// Size of the blocks that are written and hashed, in bytes.
 const WRITE_BYTES: usize = 1 << 20;
 
-/// How much has to come before a failure counts as the first again, in bytes.
-const HEADWAY_BYTES: u64 = 1 << 20;
+/// Number of received bytes after which the backoff starts again.
+const RETRY_RESET_BYTES: u64 = 1 << 20;
 
-/// What a download needs beside the file.
+/// The context of the downloads of one snapshot.
 #[derive(Debug)]
 pub(crate) struct Transfer<'a> {
-    pub(crate) client: &'a Client,
+    pub(crate) client: &'a HubClient,
     pub(crate) config: &'a Config,
-    pub(crate) pause: &'a Pause,
+    pub(crate) sleeper: &'a Sleeper,
     pub(crate) progress: &'a Progress,
-    pub(crate) repository: &'a Repository,
-    pub(crate) model: &'a ModelName,
+    pub(crate) repository: &'a CachedRepository,
+    pub(crate) model: &'a RepositoryName,
     pub(crate) commit: &'a str,
 }
 
 impl Transfer<'_> {
-    /// Sees to it that the snapshot has `remote`.
+    /// Adds the file `remote` to the snapshot, and downloads it if the cache lacks it.
     pub(crate) async fn run(&self, remote: &RemoteFile) -> Result<(), HubError> {
         if self.has_blob(remote) {
             self.progress.skip(remote.size);
         } else {
             let lock = self.repository.lock(&remote.tag);
-            let lock = FileLock::acquire(&lock, self.config.lock_limit, self.pause).await?;
-            // Whoever held the lock has most likely just finished.
+            let lock = FileLock::acquire(&lock, self.config.lock_timeout, self.sleeper).await?;
+            // Another process may have downloaded the blob while this one waited for the lock.
             if self.has_blob(remote) {
                 self.progress.skip(remote.size);
             } else {
@@ -58,29 +64,29 @@ impl Transfer<'_> {
     }
 
     async fn download(&self, remote: &RemoteFile, lock: FileLock) -> Result<(), HubError> {
-        let (path, owned) = (self.repository.partial(&remote.tag), remote.clone());
-        let mut partial = blocking(move || Partial::open(path, &owned, lock)).await?;
+        let (path, file) = (self.repository.partial(&remote.tag), remote.clone());
+        let mut partial = blocking(move || PartialBlob::open(path, &file, lock)).await?;
         self.progress.skip(partial.length());
         let mut is_resumed = partial.length() > 0;
-        let mut attempts = Attempts::new();
-        // Of a download that has to start anew, only what is new counts: its failures come to an end.
+        let mut backoff = Backoff::new();
+        // Only bytes beyond the furthest position reset the backoff. This bounds the restarts.
         let mut furthest = partial.length();
         loop {
             let failure;
             (partial, failure) = self.receive(remote, partial).await?;
             if let Some(failure) = failure {
-                if partial.length() >= furthest + HEADWAY_BYTES {
-                    attempts = Attempts::new();
+                if partial.length() >= furthest + RETRY_RESET_BYTES {
+                    backoff = Backoff::new();
                     furthest = partial.length();
                 }
-                attempts.pause_after(failure, self.pause).await?;
+                backoff.wait_after(failure, self.sleeper).await?;
                 continue;
             }
             match partial.verify(remote) {
                 Ok(()) => break,
-                // What an earlier download left was of something else.
+                // The partial download was of another content.
                 Err(error) if is_resumed => {
-                    tracing::warn!(%error, "starting again from nothing");
+                    tracing::warn!(%error, "partial download discarded; restarting");
                     is_resumed = false;
                     self.restart(&mut partial)?;
                 }
@@ -94,13 +100,13 @@ impl Transfer<'_> {
         blocking(move || partial.finish(&blob)).await
     }
 
-    /// Asks for what is missing and writes what comes, until all is there or something fails.
+    /// Downloads the missing bytes until the file is complete or a request fails.
     async fn receive(
         &self,
         remote: &RemoteFile,
-        mut partial: Partial,
-    ) -> Result<(Partial, Option<Failure>), HubError> {
-        if partial.missing() == 0 {
+        mut partial: PartialBlob,
+    ) -> Result<(PartialBlob, Option<RequestFailure>), HubError> {
+        if partial.remaining() == 0 {
             return Ok((partial, None));
         }
         let mut body = match self.open(remote, &mut partial).await {
@@ -108,11 +114,11 @@ impl Transfer<'_> {
             Err(failure) => return Ok((partial, Some(failure))),
         };
         loop {
-            let (bytes, failure) = gather(&mut body, &remote.name).await;
+            let (bytes, failure) = read_block(&mut body, &remote.name).await;
             let is_end = bytes.len() < WRITE_BYTES;
-            if bytes.len() as u64 > partial.missing() {
+            if bytes.len() as u64 > partial.remaining() {
                 partial.discard()?;
-                return Err(wrong(&body, remote, format!("it is longer than {} bytes", remote.size)));
+                return Err(protocol_error(&body, remote, format!("longer than {} bytes", remote.size)));
             }
             self.progress.advance(bytes.len() as u64);
             partial = blocking(move || partial.append(&bytes).map(|()| partial)).await?;
@@ -123,28 +129,30 @@ impl Transfer<'_> {
                 break;
             }
         }
-        let failure = (partial.missing() > 0).then(|| Failure {
-            error: wrong(
+        let failure = (partial.remaining() > 0).then(|| RequestFailure {
+            error: protocol_error(
                 &body,
                 remote,
-                format!("it ended after {} of {} bytes", partial.length(), remote.size),
+                format!("ended after {} of {} bytes", partial.length(), remote.size),
             ),
-            again: Again::Later,
+            retry: Retry::AfterBackoff,
         });
         Ok((partial, failure))
     }
 
-    /// Opens the content at the first byte that is missing. A server that cannot do so starts anew.
-    async fn open(&self, remote: &RemoteFile, partial: &mut Partial) -> Result<Body, Failure> {
+    /// Requests the content from the first missing byte.
+    ///
+    /// If the server does not support ranges, the download restarts.
+    async fn open(&self, remote: &RemoteFile, partial: &mut PartialBlob) -> Result<Body, RequestFailure> {
         let url = content_url(self.model, self.commit, &remote.name, self.client);
         let from = partial.length();
         let body = match self.client.open(url, from, &remote.name).await {
             Ok(body) => body,
-            Err(Failure { error: error @ HubError::Status { status: 416, .. }, .. }) if from > 0 => {
+            Err(RequestFailure { error: error @ HubError::Status { status: 416, .. }, .. }) if from > 0 => {
                 self.restart(partial)?;
-                return Err(Failure { error, again: Again::Later });
+                return Err(RequestFailure { error, retry: Retry::AfterBackoff });
             }
-            Err(failure) => return Err(told(failure, self.model, self.client)),
+            Err(failure) => return Err(repository_error(failure, self.model, self.client)),
         };
         match body.status() {
             StatusCode::OK => {
@@ -156,26 +164,30 @@ impl Transfer<'_> {
                 let range = body.headers().get(CONTENT_RANGE).and_then(|range| range.to_str().ok());
                 if !range.is_some_and(|range| continues(range, from, remote.size)) {
                     let reason =
-                        format!("asked for what follows byte {from} of {}, it sent {range:?}", remote.size);
-                    return Err(wrong(&body, remote, reason).into());
+                        format!("range {range:?}, expected bytes from {from} to the end of {}", remote.size);
+                    return Err(protocol_error(&body, remote, reason).into());
                 }
             }
-            status => return Err(wrong(&body, remote, format!("it answered {}", status.as_u16())).into()),
+            status => {
+                return Err(
+                    protocol_error(&body, remote, format!("unexpected status {}", status.as_u16())).into()
+                );
+            }
         }
         Ok(body)
     }
 
-    fn restart(&self, partial: &mut Partial) -> Result<(), HubError> {
-        self.progress.retreat(partial.length());
+    fn restart(&self, partial: &mut PartialBlob) -> Result<(), HubError> {
+        self.progress.rewind(partial.length());
         partial.restart()
     }
 }
 
-/// The next [`WRITE_BYTES`] or a little more; less at the end, or when something fails.
-async fn gather(body: &mut Body, what: &str) -> (Vec<u8>, Option<Failure>) {
+/// Reads at least [`WRITE_BYTES`]. Reads less at the end or when the request fails.
+async fn read_block(body: &mut Body, resource: &str) -> (Vec<u8>, Option<RequestFailure>) {
     let mut bytes = Vec::with_capacity(WRITE_BYTES);
     while bytes.len() < WRITE_BYTES {
-        match body.chunk(what).await {
+        match body.chunk(resource).await {
             Ok(Some(chunk)) => bytes.extend_from_slice(chunk.as_ref()),
             Ok(None) => break,
             Err(failure) => return (bytes, Some(failure)),
@@ -184,24 +196,24 @@ async fn gather(body: &mut Body, what: &str) -> (Vec<u8>, Option<Failure>) {
     (bytes, None)
 }
 
-/// Whether a `Content-Range` is of the bytes from `from` to the end of `size`.
+/// Whether the `Content-Range` is the bytes from `from` to the end of a file of `size` bytes.
 fn continues(range: &str, from: u64, size: u64) -> bool {
     range.trim() == format!("bytes {from}-{}/{size}", size.saturating_sub(1))
 }
 
-fn wrong(body: &Body, remote: &RemoteFile, reason: String) -> HubError {
-    HubError::Protocol { host: body.host().to_owned(), what: remote.name.clone(), reason }
+fn protocol_error(body: &Body, remote: &RemoteFile, reason: String) -> HubError {
+    HubError::Protocol { host: body.host().to_owned(), resource: remote.name.clone(), reason }
 }
 
-/// Runs what waits for the disk where nothing else waits for it.
+/// Runs disk operations on a blocking thread, so that no async task waits for them.
 async fn blocking<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, HubError> + Send + 'static,
 ) -> Result<T, HubError> {
     match tokio::task::spawn_blocking(work).await {
-        Ok(done) => done,
+        Ok(result) => result,
         Err(error) => match error.try_into_panic() {
             Ok(panic) => std::panic::resume_unwind(panic),
-            // The runtime is ending, and this with it.
+            // The runtime is shutting down and cancels this task.
             Err(_) => std::future::pending().await,
         },
     }

@@ -1,4 +1,4 @@
-//! Requests to the hub: redirects, the token, time limits, and what an answer that is no success means.
+//! An HTTP client for the hub: redirects, access token, timeouts and failed responses.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,26 +11,28 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::{
+    client::{
+        http_failure::{host_of, root_cause, status_failure, unreachable},
+        retry::RequestFailure,
+    },
     config::Config,
     error::HubError,
-    failure::{failure, host, innermost, no_answer},
-    retry::Failure,
 };
 
-/// A resolve of a renamed model, its new name, a cache, the CDN: four, and some to spare.
+/// A renamed model, its new name, a cache and the CDN need four redirects.
 const MAX_REDIRECTS: usize = 8;
 
-/// How much of an answer to a question is read, in bytes.
-const MAX_ANSWER_BYTES: usize = 16 << 20;
+/// Largest accepted body of a metadata response, in bytes.
+const MAX_METADATA_BYTES: usize = 16 << 20;
 
-/// An HTTP client that shows its token to the hub alone.
+/// An HTTP client that sends the access token to the hub only.
 #[derive(Debug)]
-pub(crate) struct Client {
+pub(crate) struct HubClient {
     http: reqwest::Client,
     config: Config,
 }
 
-/// A file's content, or its rest.
+/// The body of a response with the content of a file, or the rest of it.
 #[derive(Debug)]
 pub(crate) struct Body {
     response: Response,
@@ -38,80 +40,80 @@ pub(crate) struct Body {
     limit: Duration,
 }
 
-impl Client {
+impl HubClient {
     pub(crate) fn new(config: Config) -> Result<Self, HubError> {
-        let http = client(&config)
+        let http = build_http_client(&config)
             .map_err(|reason| HubError::Setup { endpoint: config.endpoint.to_string(), reason })?;
         if config.token.is_some() && config.endpoint.scheme() == "http" && !is_loopback(&config.endpoint) {
-            tracing::warn!(endpoint = %config.endpoint, "the access token goes over the network unencrypted");
+            tracing::warn!(endpoint = %config.endpoint, "access token sent unencrypted");
         }
         Ok(Self { http, config })
     }
 
-    /// The hub's address with these parts of a path behind it, each encoded.
+    /// Returns the endpoint with the path segments `parts` appended, each percent-encoded.
     pub(crate) fn url<'a>(&self, parts: impl IntoIterator<Item = &'a str>) -> Url {
         let mut url = self.config.endpoint.clone();
-        // An http address always has a path.
+        // An http URL always has a path.
         if let Ok(mut path) = url.path_segments_mut() {
             path.pop_if_empty().extend(parts);
         }
         url
     }
 
-    /// The hub's address, for people.
+    /// Returns the endpoint for messages.
     pub(crate) fn endpoint(&self) -> &str {
         self.config.endpoint.as_str().trim_end_matches('/')
     }
 
-    pub(crate) fn is_signed_in(&self) -> bool {
+    pub(crate) fn has_token(&self) -> bool {
         self.config.token.is_some()
     }
 
-    /// The body of an answer to a question.
-    pub(crate) async fn ask(&self, url: Url, what: &str) -> Result<Vec<u8>, Failure> {
+    /// Requests metadata and returns the body.
+    pub(crate) async fn get(&self, url: Url, resource: &str) -> Result<Vec<u8>, RequestFailure> {
         let limit = self.config.metadata_timeout;
-        let (response, _) = self.send(Method::GET, url, None, limit, what).await?;
-        let host = host(response.url());
+        let (response, _) = self.send(Method::GET, url, None, limit, resource).await?;
+        let host = host_of(response.url());
         let mut body = Body { response, host: host.clone(), limit };
         let mut bytes = Vec::new();
-        while let Some(chunk) = body.chunk(what).await? {
-            if bytes.len() + chunk.as_ref().len() > MAX_ANSWER_BYTES {
-                let reason = format!("it has more than {MAX_ANSWER_BYTES} bytes");
-                return Err(HubError::Protocol { host, what: what.to_owned(), reason }.into());
+        while let Some(chunk) = body.chunk(resource).await? {
+            if bytes.len() + chunk.as_ref().len() > MAX_METADATA_BYTES {
+                let reason = format!("more than {MAX_METADATA_BYTES} bytes");
+                return Err(HubError::Protocol { host, resource: resource.to_owned(), reason }.into());
             }
             bytes.extend_from_slice(chunk.as_ref());
         }
         Ok(bytes)
     }
 
-    /// The hub's headers about a file, those of the hub's own redirects among them.
-    pub(crate) async fn describe(&self, url: Url, what: &str) -> Result<HeaderMap, Failure> {
+    /// Requests the headers of a file, including the headers of the hub's redirects.
+    pub(crate) async fn head(&self, url: Url, resource: &str) -> Result<HeaderMap, RequestFailure> {
         let limit = self.config.metadata_timeout;
-        Ok(self.send(Method::HEAD, url, None, limit, what).await?.1)
+        Ok(self.send(Method::HEAD, url, None, limit, resource).await?.1)
     }
 
-    /// A file's content from byte `from` on.
-    pub(crate) async fn open(&self, url: Url, from: u64, what: &str) -> Result<Body, Failure> {
+    /// Requests the content of a file from byte `from` to the end.
+    pub(crate) async fn open(&self, url: Url, from: u64, resource: &str) -> Result<Body, RequestFailure> {
         let limit = self.config.download_timeout;
         let range = (from > 0).then(|| format!("bytes={from}-"));
-        let (response, _) = self.send(Method::GET, url, range, limit, what).await?;
-        let host = host(response.url());
+        let (response, _) = self.send(Method::GET, url, range, limit, resource).await?;
+        let host = host_of(response.url());
         Ok(Body { response, host, limit })
     }
 
-    /// Follows redirects to the end; of a HEAD, only as long as the hub itself is asked.
+    /// Sends a request and follows redirects. A HEAD request ends at a redirect to another origin.
     async fn send(
         &self,
         method: Method,
         mut url: Url,
         range: Option<String>,
         limit: Duration,
-        what: &str,
-    ) -> Result<(Response, HeaderMap), Failure> {
-        let mut of_hub = HeaderMap::new();
+        resource: &str,
+    ) -> Result<(Response, HeaderMap), RequestFailure> {
+        let mut hub_headers = HeaderMap::new();
         for _ in 0..=MAX_REDIRECTS {
             let mut request = self.http.request(method.clone(), url.clone());
-            // Compressed bodies have another length and no ranges.
+            // A compressed body would have another length and no ranges.
             request = request.header(ACCEPT_ENCODING, "identity");
             if let Some(range) = &range {
                 request = request.header(RANGE, range);
@@ -123,43 +125,49 @@ impl Client {
             let sent = timeout(limit, request.send()).await;
             let response = sent
                 .map_err(|_| {
-                    no_answer(&host(&url), what, format!("no answer within {} s", limit.as_secs_f32()))
+                    unreachable(
+                        &host_of(&url),
+                        resource,
+                        format!("no response within {} s", limit.as_secs_f32()),
+                    )
                 })?
-                .map_err(|error| no_answer(&host(&url), what, innermost(&error)))?;
+                .map_err(|error| unreachable(&host_of(&url), resource, root_cause(&error)))?;
             let redirect = redirect(&response);
             if is_hub {
-                // A redirect speaks of the file in these alone; its other headers are about itself.
+                // Of a redirect, only the x- headers describe the file.
                 let about_file = |name: &&HeaderName| redirect.is_none() || name.as_str().starts_with("x-");
                 for name in response.headers().keys().filter(about_file) {
-                    if let (false, Some(value)) = (of_hub.contains_key(name), response.headers().get(name)) {
-                        of_hub.insert(name.clone(), value.clone());
+                    if let (false, Some(value)) =
+                        (hub_headers.contains_key(name), response.headers().get(name))
+                    {
+                        hub_headers.insert(name.clone(), value.clone());
                     }
                 }
             }
             let Some(target) = redirect else {
-                return match failure(&response, &host(&url), what) {
+                return match status_failure(&response, &host_of(&url), resource) {
                     Some(failure) => Err(failure),
-                    None => Ok((response, of_hub)),
+                    None => Ok((response, hub_headers)),
                 };
             };
-            let wrong = |reason: &str| HubError::Protocol {
-                host: host(&url),
-                what: what.to_owned(),
+            let protocol_error = |reason: &str| HubError::Protocol {
+                host: host_of(&url),
+                resource: resource.to_owned(),
                 reason: reason.to_owned(),
             };
-            let target = url.join(target).map_err(|_| wrong("it redirects to no address"))?;
+            let target = url.join(target).map_err(|_| protocol_error("redirect to an invalid url"))?;
             if !matches!(target.scheme(), "http" | "https")
                 || (url.scheme() == "https" && target.scheme() == "http")
             {
-                return Err(wrong("it redirects from https to something else").into());
+                return Err(protocol_error("redirect to an insecure or unsupported scheme").into());
             }
             if method == Method::HEAD && target.origin() != self.config.endpoint.origin() {
-                return Ok((response, of_hub));
+                return Ok((response, hub_headers));
             }
             url = target;
         }
-        let reason = format!("it redirects more than {MAX_REDIRECTS} times");
-        Err(HubError::Protocol { host: host(&url), what: what.to_owned(), reason }.into())
+        let reason = format!("more than {MAX_REDIRECTS} redirects");
+        Err(HubError::Protocol { host: host_of(&url), resource: resource.to_owned(), reason }.into())
     }
 }
 
@@ -176,19 +184,24 @@ impl Body {
         &self.host
     }
 
-    /// What comes next, or nothing at the end.
-    pub(crate) async fn chunk(&mut self, what: &str) -> Result<Option<impl AsRef<[u8]> + use<>>, Failure> {
+    /// Returns the next chunk, or `None` at the end.
+    pub(crate) async fn chunk(
+        &mut self,
+        resource: &str,
+    ) -> Result<Option<impl AsRef<[u8]> + use<>>, RequestFailure> {
         let limit = self.limit;
         let chunk = timeout(limit, self.response.chunk()).await;
         chunk
-            .map_err(|_| no_answer(&self.host, what, format!("nothing came for {} s", limit.as_secs_f32())))?
-            .map_err(|error| no_answer(&self.host, what, innermost(&error)))
+            .map_err(|_| unreachable(&self.host, resource, format!("no data for {} s", limit.as_secs_f32())))?
+            .map_err(|error| unreachable(&self.host, resource, root_cause(&error)))
     }
 }
 
-/// The operating system's authorities, for hubs inside a company, besides the public ones; proxies as the environment
-/// has them.
-fn client(config: &Config) -> Result<reqwest::Client, String> {
+/// Builds the HTTP client.
+///
+/// It trusts the public certificate authorities and, for private hubs, those of the operating
+/// system. It uses the proxies of the environment.
+fn build_http_client(config: &Config) -> Result<reqwest::Client, String> {
     let mut roots = RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
     roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -205,7 +218,7 @@ fn client(config: &Config) -> Result<reqwest::Client, String> {
         .user_agent(concat!("blip-serve/", env!("CARGO_PKG_VERSION")))
         .connect_timeout(config.metadata_timeout)
         .build()
-        .map_err(|error| innermost(&error))
+        .map_err(|error| root_cause(&error))
 }
 
 fn redirect(response: &Response) -> Option<&str> {

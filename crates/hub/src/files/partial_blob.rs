@@ -1,4 +1,6 @@
-//! A blob that grows: its bytes are hashed as they are written, and it takes its name once it is whole and right.
+//! A partially downloaded blob. Its bytes are hashed while they are written.
+//!
+//! A complete and verified blob is renamed to its final name.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -7,36 +9,47 @@ use std::{
 };
 
 use crate::{
-    cache::create_folder, checksum::Hasher, error::HubError, file_lock::FileLock, listing::RemoteFile,
+    error::HubError,
+    files::{checksum::Hasher, disk::create_folder, file_lock::FileLock, remote_file::RemoteFile},
 };
 
-/// How much is read at a time, in bytes.
+/// Size of the blocks that are read back, in bytes.
 const READ_BYTES: usize = 1 << 20;
 
-/// A file ending in `.incomplete`, whatever of it an earlier download has left included. It keeps its lock as long as
-/// anything may still be written to it.
+/// A file with the extension `.incomplete`, with the content of an earlier download.
+///
+/// It owns the file lock while data may be written.
 #[derive(Debug)]
-pub(crate) struct Partial {
+pub(crate) struct PartialBlob {
     path: PathBuf,
     file: File,
-    fresh: Hasher,
+    initial_hasher: Hasher,
     hasher: Hasher,
     length: u64,
     size: u64,
     _lock: FileLock,
 }
 
-impl Partial {
-    /// Opens the file and hashes what is there; all of it is dropped if that is more than there should be.
+impl PartialBlob {
+    /// Opens the file and hashes its content.
+    ///
+    /// A file longer than `remote` is truncated to 0 bytes.
     pub(crate) fn open(path: PathBuf, remote: &RemoteFile, lock: FileLock) -> Result<Self, HubError> {
         if let Some(folder) = path.parent() {
             create_folder(folder)?;
         }
         let opened = OpenOptions::new().create(true).truncate(false).read(true).write(true).open(&path);
         let file = opened.map_err(HubError::file("open", &path))?;
-        let fresh = remote.tag.hasher(remote.size);
-        let mut partial =
-            Self { path, file, hasher: fresh.clone(), fresh, length: 0, size: remote.size, _lock: lock };
+        let initial_hasher = remote.tag.hasher(remote.size);
+        let mut partial = Self {
+            path,
+            file,
+            hasher: initial_hasher.clone(),
+            initial_hasher,
+            length: 0,
+            size: remote.size,
+            _lock: lock,
+        };
         partial.read_back().map_err(HubError::file("read", &partial.path))?;
         if partial.length > partial.size {
             partial.restart()?;
@@ -54,17 +67,17 @@ impl Partial {
         }
     }
 
-    /// How much is there, in bytes.
+    /// Returns the number of bytes in the file.
     pub(crate) fn length(&self) -> u64 {
         self.length
     }
 
-    /// How much is still to come, in bytes.
-    pub(crate) fn missing(&self) -> u64 {
+    /// Returns the number of missing bytes.
+    pub(crate) fn remaining(&self) -> u64 {
         self.size.saturating_sub(self.length)
     }
 
-    /// Writes `bytes` behind what is there.
+    /// Appends `bytes`.
     pub(crate) fn append(&mut self, bytes: &[u8]) -> Result<(), HubError> {
         self.file.write_all(bytes).map_err(HubError::file("write", &self.path))?;
         self.hasher.update(bytes);
@@ -72,16 +85,16 @@ impl Partial {
         Ok(())
     }
 
-    /// Drops all that is there.
+    /// Truncates the file to 0 bytes.
     pub(crate) fn restart(&mut self) -> Result<(), HubError> {
         let emptied = self.file.set_len(0).and_then(|()| self.file.seek(SeekFrom::Start(0)));
         emptied.map_err(HubError::file("write", &self.path))?;
-        self.hasher = self.fresh.clone();
+        self.hasher = self.initial_hasher.clone();
         self.length = 0;
         Ok(())
     }
 
-    /// Whether all that is there is what `remote` should be.
+    /// Checks the hash of the content against the hash of `remote`.
     pub(crate) fn verify(&self, remote: &RemoteFile) -> Result<(), HubError> {
         let found = self.hasher.digest();
         if found == remote.tag.as_str() {
@@ -95,13 +108,13 @@ impl Partial {
         })
     }
 
-    /// Takes the place of `blob`. It is on the disk before it has the name, so that no crash leaves half a blob.
+    /// Renames the file to `blob`. Syncs it first, so that no crash leaves an incomplete blob.
     pub(crate) fn finish(self, blob: &Path) -> Result<(), HubError> {
         self.file.sync_all().map_err(HubError::file("write", &self.path))?;
         fs::rename(&self.path, blob).map_err(HubError::file("write", blob))
     }
 
-    /// Deletes what is there, which is of no use to anyone.
+    /// Deletes the file.
     pub(crate) fn discard(self) -> Result<(), HubError> {
         fs::remove_file(&self.path).map_err(HubError::file("delete", &self.path))
     }

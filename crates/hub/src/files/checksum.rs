@@ -1,16 +1,19 @@
-//! Content by its hash: what the hub's ETag promises.
+//! Verifies content by the hash in the hub's ETag.
 
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 
-/// An ETag that says what a file's content is. It is also the name of its blob in the cache, so that it is hexadecimal
-/// digits and nothing else.
+/// An ETag that is the hash of a file's content.
+///
+/// It is also the name of the blob in the cache, so it contains only hexadecimal digits.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ContentTag(String);
 
 impl ContentTag {
-    /// The tag in an `ETag` or `X-Linked-Etag` header: a SHA-256 of large files, Git's own hash of small ones. Nothing
-    /// for any other, which could not be checked.
+    /// Parses an `ETag` or `X-Linked-Etag` header.
+    ///
+    /// The tag of a large file is its SHA-256, the tag of a small file its Git blob hash. Returns
+    /// `None` for all other tags, because content cannot be verified with them.
     pub(crate) fn parse(header: &str) -> Option<Self> {
         let text = header.trim();
         let text = text.strip_prefix("W/").unwrap_or(text).trim_matches('"');
@@ -23,17 +26,17 @@ impl ContentTag {
         &self.0
     }
 
-    /// Begins a hash of a file of `size` bytes.
+    /// Starts the hash of a file of `size` bytes.
     pub(crate) fn hasher(&self, size: u64) -> Hasher {
         if self.0.len() == 64 {
             return Hasher::Sha256(Sha256::new());
         }
-        // Git hashes a file's kind and length ahead of its content.
+        // Git hashes the object type and the length before the content.
         Hasher::GitBlob(Sha1::new_with_prefix(format!("blob {size}\0")))
     }
 }
 
-/// A hash under way.
+/// A hash of the content so far.
 #[derive(Clone, Debug)]
 pub(crate) enum Hasher {
     Sha256(Sha256),
@@ -48,7 +51,7 @@ impl Hasher {
         }
     }
 
-    /// The hash so far, in hexadecimal digits.
+    /// Returns the hash so far, in hexadecimal digits.
     pub(crate) fn digest(&self) -> String {
         match self {
             Self::Sha256(hash) => format!("{:x}", hash.clone().finalize()),
@@ -75,19 +78,19 @@ mod tests {
     }
 
     #[test]
-    fn small_files_have_the_hash_that_git_gives_them() {
-        // git hash-object of a file that says hello.
+    fn small_file_hash_equals_git_blob_hash() {
+        // The output of git hash-object for a file with this content.
         assert_eq!(digest(&"0".repeat(40), b"hello\n"), "ce013625030ba8dba906f756967f9e9ca394464a");
     }
 
     #[test]
-    fn large_files_have_their_sha256() {
+    fn large_file_hash_equals_sha256() {
         let expected = "5891b5b522d5df086d0ff0b110fbd9d21bb4fc7163af34d08286a2e846f6be03";
         assert_eq!(digest(&format!("\"{expected}\""), b"hello\n"), expected);
     }
 
     #[test]
-    fn a_tag_that_is_no_hash_is_none_and_can_be_no_path() {
+    fn tag_that_is_not_a_hash_is_rejected() {
         let weak = format!("W/\"{}\"", "a".repeat(40));
         assert_eq!(ContentTag::parse(&weak).unwrap().as_str(), "a".repeat(40));
         for tag in ["", "\"abc\"", "../../etc/passwd", &"g".repeat(40), &"A".repeat(64), &"/".repeat(40)] {

@@ -1,11 +1,11 @@
 //! The cache on disk, in the layout that all tools of Hugging Face share:
 //!
 //! ```text
-//! models--org--name/refs/main                       the commit that the branch was last seen at
-//! models--org--name/blobs/<etag>                    contents, by hash
+//! models--org--name/refs/main                       the last known commit of the branch
+//! models--org--name/blobs/<etag>                    contents by hash
 //! models--org--name/snapshots/<commit>/config.json  a link to ../../blobs/<etag>
 //! models--org--name/.no_exist/<commit>/vocab.txt    the commit has no such file
-//! .locks/models--org--name/<etag>.lock              held by whoever writes the blob
+//! .locks/models--org--name/<etag>.lock              locked by the process that writes the blob
 //! ```
 
 use std::{
@@ -14,23 +14,23 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use tempfile::Builder;
-
 use crate::{
-    checksum::ContentTag,
     error::HubError,
-    model_name::{ModelName, is_commit},
+    files::{checksum::ContentTag, disk::replace},
+    repository_name::{RepositoryName, is_commit},
 };
 
-/// One model in the cache. Every name given to it has been checked to be no path.
+/// One model in the cache.
+///
+/// All names passed to its methods are validated: none is a path.
 #[derive(Clone, Debug)]
-pub(crate) struct Repository {
+pub(crate) struct CachedRepository {
     folder: PathBuf,
     locks: PathBuf,
 }
 
-impl Repository {
-    pub(crate) fn new(cache: &Path, model: &ModelName) -> Self {
+impl CachedRepository {
+    pub(crate) fn new(cache: &Path, model: &RepositoryName) -> Self {
         let name = format!("models--{}", model.repository().replace('/', "--"));
         Self { folder: cache.join(&name), locks: cache.join(".locks").join(name) }
     }
@@ -47,7 +47,7 @@ impl Repository {
         self.folder.join("blobs").join(tag.as_str())
     }
 
-    /// Where a blob grows.
+    /// Returns the path of a partially downloaded blob.
     pub(crate) fn partial(&self, tag: &ContentTag) -> PathBuf {
         self.folder.join("blobs").join(format!("{}.incomplete", tag.as_str()))
     }
@@ -56,9 +56,9 @@ impl Repository {
         self.locks.join(format!("{}.lock", tag.as_str()))
     }
 
-    /// The commit that `model`'s revision is, as far as the cache knows.
-    pub(crate) fn commit(&self, model: &ModelName) -> Result<Option<String>, HubError> {
-        if let Some(commit) = model.pinned() {
+    /// Returns the commit of `model`'s revision, if the cache contains it.
+    pub(crate) fn commit(&self, model: &RepositoryName) -> Result<Option<String>, HubError> {
+        if let Some(commit) = model.pinned_commit() {
             return Ok(Some(commit.to_owned()));
         }
         let path = self.folder.join("refs").join(model.revision());
@@ -69,73 +69,53 @@ impl Repository {
         }
     }
 
-    /// Notes that `model`'s revision is `commit` now.
-    pub(crate) fn remember(&self, model: &ModelName, commit: &str) -> Result<(), HubError> {
-        if model.pinned().is_some() || self.commit(model)?.as_deref() == Some(commit) {
+    /// Records that `model`'s revision is at `commit`.
+    pub(crate) fn record_commit(&self, model: &RepositoryName, commit: &str) -> Result<(), HubError> {
+        if model.pinned_commit().is_some() || self.commit(model)?.as_deref() == Some(commit) {
             return Ok(());
         }
         let path = self.folder.join("refs").join(model.revision());
         replace(&path, |temporary| fs::write(temporary, commit))
     }
 
-    /// Whether the snapshot has `file`.
-    pub(crate) fn has(&self, commit: &str, file: &str) -> bool {
+    /// Whether the snapshot contains `file`.
+    pub(crate) fn has_file(&self, commit: &str, file: &str) -> bool {
         self.snapshot(commit).join(file).is_file()
     }
 
-    /// Puts the blob of `tag` into the snapshot as `file`.
+    /// Links the blob of `tag` into the snapshot as `file`.
     pub(crate) fn link(&self, commit: &str, file: &str, tag: &ContentTag) -> Result<(), HubError> {
         let target = Path::new("../../blobs").join(tag.as_str());
         replace(&self.snapshot(commit).join(file), |temporary| symlink(&target, temporary))
     }
 
-    /// Whether the commit is known to have no `file`.
-    pub(crate) fn lacks(&self, commit: &str, file: &str) -> bool {
+    /// Whether the cache records that the commit has no `file`.
+    pub(crate) fn is_known_missing(&self, commit: &str, file: &str) -> bool {
         self.folder.join(".no_exist").join(commit).join(file).is_file()
     }
 
-    /// Notes that the commit has no `file`.
-    pub(crate) fn note_lack(&self, commit: &str, file: &str) -> Result<(), HubError> {
-        if self.lacks(commit, file) {
+    /// Records that the commit has no `file`.
+    pub(crate) fn record_missing(&self, commit: &str, file: &str) -> Result<(), HubError> {
+        if self.is_known_missing(commit, file) {
             return Ok(());
         }
         replace(&self.folder.join(".no_exist").join(commit).join(file), |temporary| fs::write(temporary, ""))
     }
 }
 
-/// Creates `folder` and those above it.
-pub(crate) fn create_folder(folder: &Path) -> Result<(), HubError> {
-    fs::create_dir_all(folder).map_err(HubError::file("create the folder", folder))
-}
-
-/// What `make` makes takes `path`'s place in one step, so that a reader finds the old or the new.
-fn replace(path: &Path, make: impl FnMut(&Path) -> io::Result<()>) -> Result<(), HubError> {
-    let folder = path.parent().unwrap_or(path);
-    create_folder(folder)?;
-    let made = Builder::new().prefix(".new-").make_in(folder, make);
-    let made = made.map_err(HubError::file("write", path))?;
-    made.into_temp_path().persist(path).map_err(|error| HubError::file("write", path)(error.error))
-}
-
-/// Free bytes on the disk of `folder`.
-pub(crate) fn free_bytes(folder: &Path) -> Result<u64, HubError> {
-    let disk = rustix::fs::statvfs(folder)
-        .map_err(|error| HubError::file("measure the free space of", folder)(error.into()))?;
-    Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::files::disk::create_folder;
 
     #[test]
-    fn a_branch_is_remembered_and_a_broken_note_is_none() {
+    fn recorded_commit_is_read_unless_it_is_malformed() {
         let folder = tempfile::tempdir().unwrap();
-        let model: ModelName = "org/name@refs/pr/3".parse().unwrap();
-        let repository = Repository::new(folder.path(), &model);
+        let model: RepositoryName = "org/name@refs/pr/3".parse().unwrap();
+        let repository = CachedRepository::new(folder.path(), &model);
         assert_eq!(repository.commit(&model).unwrap(), None);
         for commit in ["a".repeat(40), "b".repeat(40)] {
-            repository.remember(&model, &commit).unwrap();
+            repository.record_commit(&model, &commit).unwrap();
             assert_eq!(repository.commit(&model).unwrap(), Some(commit));
         }
         fs::write(folder.path().join("models--org--name/refs/refs/pr/3"), "../..").unwrap();
@@ -143,17 +123,17 @@ mod tests {
     }
 
     #[test]
-    fn a_link_can_be_moved_with_its_cache_and_leads_nowhere_without_its_blob() {
+    fn link_is_relative_and_needs_its_blob() {
         let folder = tempfile::tempdir().unwrap();
-        let model: ModelName = "org/name".parse().unwrap();
-        let repository = Repository::new(folder.path(), &model);
+        let model: RepositoryName = "org/name".parse().unwrap();
+        let repository = CachedRepository::new(folder.path(), &model);
         let (commit, tag) = ("a".repeat(40), ContentTag::parse(&"b".repeat(64)).unwrap());
         repository.link(&commit, "config.json", &tag).unwrap();
-        assert!(!repository.has(&commit, "config.json"));
+        assert!(!repository.has_file(&commit, "config.json"));
         create_folder(repository.blob(&tag).parent().unwrap()).unwrap();
         fs::write(repository.blob(&tag), "{}").unwrap();
         repository.link(&commit, "config.json", &tag).unwrap();
-        assert!(repository.has(&commit, "config.json"));
+        assert!(repository.has_file(&commit, "config.json"));
         let link = fs::read_link(repository.snapshot(&commit).join("config.json")).unwrap();
         assert_eq!(link, Path::new("../../blobs").join("b".repeat(64)));
         assert_eq!(fs::read_dir(repository.snapshot(&commit)).unwrap().count(), 1);

@@ -1,4 +1,4 @@
-//! Bytes that mean harm, or that mean nothing, are refused by type: never a panic, never a large allocation.
+//! Malformed and oversized files return typed errors, without a panic or a large allocation.
 
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests fail the test")]
 
@@ -11,7 +11,7 @@ fn golden(name: &str) -> Vec<u8> {
     std::fs::read(Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pillow")).join(name)).unwrap()
 }
 
-/// Every golden file, by name.
+/// Returns all golden files with their names.
 fn goldens() -> Vec<(String, Vec<u8>)> {
     let folder = std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pillow")).unwrap();
     let names = folder.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -20,13 +20,13 @@ fn goldens() -> Vec<(String, Vec<u8>)> {
     names.into_iter().map(|name| (name.clone(), golden(&name))).collect()
 }
 
-/// `file` with the big-endian `value` at `at`.
+/// Returns `file` with the bytes at offset `at` replaced by `value`.
 fn patched(mut file: Vec<u8>, at: usize, value: &[u8]) -> Vec<u8> {
     file[at..at + value.len()].copy_from_slice(value);
     file
 }
 
-/// A PNG whose header claims this size; its checksum is right.
+/// Returns a PNG whose header declares this size, with a correct checksum.
 fn png_claiming(width: u32, height: u32) -> Vec<u8> {
     let file = patched(golden("png_rgb_8.png"), 16, &width.to_be_bytes());
     let file = patched(file, 20, &height.to_be_bytes());
@@ -41,7 +41,9 @@ fn crc32(bytes: &[u8]) -> u32 {
     !crc
 }
 
-/// Each format, claiming 30,000 x 30,000 pixels (16,383 for WebP, whose header holds no more).
+/// Returns one file of each format that declares 30,000 x 30,000 pixels.
+///
+/// WebP declares 16,383 x 16,383 pixels, the largest size of its header.
 fn bombs() -> Vec<(Format, Vec<u8>)> {
     let big = 30_000u16;
     let jpeg = golden("jpeg_444_q75.jpeg");
@@ -53,7 +55,7 @@ fn bombs() -> Vec<(Format, Vec<u8>)> {
         &[u32::from(big).to_le_bytes(), u32::from(big).to_le_bytes()].concat(),
     );
     let webp = golden("webp_lossy_q50.webp");
-    // Of its directory the first, second and eighth entries: width, height and rows a strip.
+    // The values of the directory entries 1, 2 and 8: width, height and rows per strip.
     let side = u32::from(big).to_le_bytes();
     let tiff =
         [18, 30, 102].iter().fold(golden("tiff_rgb_16_little.tiff"), |file, &at| patched(file, at, &side));
@@ -68,8 +70,8 @@ fn bombs() -> Vec<(Format, Vec<u8>)> {
 }
 
 #[test]
-fn claimed_size_is_refused_before_anything_is_allocated() {
-    // An allocation of the claimed size, 2.7 GB, would not be refused by this quota but taken by it.
+fn declared_size_is_rejected_before_allocation() {
+    // This memory budget would allow the allocation of the declared size, 2.7 GB.
     let decoder = Decoder::new(Limits { max_decode_bytes_in_flight: 1 << 40, ..Limits::default() });
     for (format, file) in bombs() {
         assert_eq!(Format::sniff(&file), Some(format));
@@ -84,20 +86,20 @@ fn claimed_size_is_refused_before_anything_is_allocated() {
 }
 
 #[test]
-fn area_is_limited_where_each_side_alone_would_pass() {
+fn area_is_limited_for_allowed_sides() {
     let error = Decoder::default().decode(&png_claiming(16_000, 16_000)).unwrap_err();
     assert_eq!(error, DecodeError::TooManyPixels { width: 16_000, height: 16_000, limit: 25_000_000 });
 }
 
 #[test]
-fn image_that_needs_more_than_all_the_memory_is_refused() {
+fn image_above_the_memory_budget_is_rejected() {
     let decoder = Decoder::new(Limits { max_decode_bytes_in_flight: 1000, ..Limits::default() });
     let error = decoder.decode(&golden("png_rgb_8.png")).unwrap_err();
     assert_eq!(error, DecodeError::TooMuchMemory { needed: 23 * 17 * 3, limit: 1000 });
 }
 
 #[test]
-fn memory_of_refused_and_finished_images_is_given_back() {
+fn memory_is_released_after_success_and_error() {
     let needed = 37 * 29 * 3;
     let decoder = Decoder::new(Limits { max_decode_bytes_in_flight: needed, ..Limits::default() });
     let whole = golden("jpeg_444_q75.jpeg");
@@ -108,7 +110,7 @@ fn memory_of_refused_and_finished_images_is_given_back() {
 }
 
 #[test]
-fn empty_text_and_oversized_files_have_their_own_errors() {
+fn empty_text_and_oversized_files_have_distinct_errors() {
     let decoder = Decoder::new(Limits { max_bytes: 10, ..Limits::default() });
     assert_eq!(decoder.decode(b""), Err(DecodeError::Empty));
     assert_eq!(decoder.decode(b"plain text"), Err(DecodeError::UnknownFormat));
@@ -117,11 +119,11 @@ fn empty_text_and_oversized_files_have_their_own_errors() {
 }
 
 #[test]
-fn jpeg_cut_anywhere_is_truncated() {
+fn jpeg_cut_at_any_byte_is_truncated() {
     let decoder = Decoder::default();
     for name in ["jpeg_444_q75.jpeg", "jpeg_420_progressive.jpeg", "jpeg_cmyk.jpeg", "jpeg_grey.jpeg"] {
         let whole = golden(name);
-        // From the third byte, which the signature needs, to the last, the end marker's.
+        // From 3 bytes, the length of the signature, to all but the last byte of the end marker.
         for length in 3..whole.len() {
             let error = decoder.decode(&whole[..length]).unwrap_err();
             assert_eq!(error, DecodeError::Truncated { format: Format::Jpeg }, "{name} cut to {length}");
@@ -130,13 +132,13 @@ fn jpeg_cut_anywhere_is_truncated() {
 }
 
 #[test]
-fn file_cut_at_each_percent_is_refused_or_whole() {
+fn file_cut_at_any_percent_is_rejected_or_complete() {
     let decoder = Decoder::default();
     for (name, whole) in goldens() {
         let full = decoder.decode(&whole);
         for percent in 0..100 {
             match decoder.decode(&whole[..whole.len() * percent / 100]) {
-                // Only what follows the pixels is missing, such as PNG's last chunk or a second frame.
+                // The missing part follows the pixels, such as PNG's last chunk or a second frame.
                 Ok(image) => assert_eq!(Ok(image), full, "{name} at {percent} %"),
                 Err(DecodeError::TooManyPixels { .. } | DecodeError::SideTooLong { .. }) => panic!("{name}"),
                 Err(_) => {}
@@ -146,7 +148,7 @@ fn file_cut_at_each_percent_is_refused_or_whole() {
 }
 
 #[test]
-fn jpeg_of_endless_scans_is_refused() {
+fn jpeg_with_too_many_scans_is_rejected() {
     let whole = golden("jpeg_420_progressive.jpeg");
     let scan = whole.windows(2).rposition(|marker| marker == [0xFF, 0xDA]).unwrap();
     let (head, last) = whole.split_at(scan);
@@ -158,7 +160,7 @@ fn jpeg_of_endless_scans_is_refused() {
 
 proptest! {
     #[test]
-    fn arbitrary_bytes_behind_a_signature_never_panic(
+    fn random_bytes_after_a_signature_never_panic(
         which in 0usize..6,
         bytes in proptest::collection::vec(any::<u8>(), 0..600),
     ) {
@@ -180,7 +182,7 @@ proptest! {
             let at = at.index(file.len());
             file[at] = value;
         }
-        // A claim of at most the default size is really allocated; that is not what is tested here.
+        // A damaged header may declare a large size, which the default limits would allocate.
         let limits = Limits { max_pixels: 1_000_000, ..Limits::default() };
         let _ = Decoder::new(limits).decode(&file);
     }

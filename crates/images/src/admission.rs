@@ -1,0 +1,82 @@
+//! Checks an image's header against the limits before a codec allocates memory for its pixels.
+//!
+//! Every codec reads the header, calls [`Admission::admit`], decodes, and ends with
+//! [`AdmittedImage::finish`].
+
+use crate::{
+    error::DecodeError,
+    format::Format,
+    limits::Limits,
+    memory_budget::{BudgetPermit, MemoryBudget},
+    rgb_image::RgbImage,
+};
+
+/// The limits on images and the memory budget that all decodes of one decoder share.
+#[derive(Debug)]
+pub(crate) struct Admission {
+    limits: Limits,
+    budget: MemoryBudget,
+}
+
+/// An image within the limits, with its reserved memory. The memory is released on drop.
+#[derive(Debug)]
+pub(crate) struct AdmittedImage<'a> {
+    width: u32,
+    height: u32,
+    _permit: BudgetPermit<'a>,
+}
+
+impl Admission {
+    pub(crate) fn new(limits: Limits) -> Self {
+        let budget = MemoryBudget::new(limits.max_decode_bytes_in_flight);
+        Self { limits, budget }
+    }
+
+    pub(crate) fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// Checks the size of an image and reserves the memory for decoding it.
+    ///
+    /// The memory is 3 bytes a pixel for the RGB result, plus `scratch_bytes_per_pixel`. Blocks
+    /// until the budget has that much free.
+    pub(crate) fn admit(
+        &self,
+        (width, height): (u32, u32),
+        scratch_bytes_per_pixel: u64,
+    ) -> Result<AdmittedImage<'_>, DecodeError> {
+        let Limits { max_side, max_pixels, max_decode_bytes_in_flight, .. } = self.limits;
+        if width.max(height) > max_side {
+            return Err(DecodeError::SideTooLong { width, height, limit: max_side });
+        }
+        let pixels = u64::from(width) * u64::from(height);
+        if pixels > max_pixels {
+            return Err(DecodeError::TooManyPixels { width, height, limit: max_pixels });
+        }
+        let needed = pixels.saturating_mul(scratch_bytes_per_pixel.saturating_add(3));
+        let permit = self
+            .budget
+            .reserve(needed)
+            .ok_or(DecodeError::TooMuchMemory { needed, limit: max_decode_bytes_in_flight })?;
+        Ok(AdmittedImage { width, height, _permit: permit })
+    }
+}
+
+impl AdmittedImage<'_> {
+    /// Returns an empty buffer with the capacity of the RGB result.
+    pub(crate) fn buffer(&self) -> Vec<u8> {
+        Vec::with_capacity(self.width as usize * self.height as usize * 3)
+    }
+
+    /// Returns the decoded image, or an error if `data` is not `width * height * 3` bytes long.
+    pub(crate) fn finish(self, format: Format, data: Vec<u8>) -> Result<RgbImage, DecodeError> {
+        let Self { width, height, .. } = self;
+        if data.is_empty() || data.len() as u64 != u64::from(width) * u64::from(height) * 3 {
+            return Err(DecodeError::corrupt(
+                format,
+                format_args!("{} bytes decoded for {width} x {height} pixels", data.len()),
+            ));
+        }
+        Ok(RgbImage { width, height, data })
+    }
+}
