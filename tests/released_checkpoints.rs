@@ -10,10 +10,10 @@
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail the test")]
 
 use blip::{
-    Checkpoint, Dtype, ImageInput, Model, ModelFiles, ModelOptions, Pixels, RgbView, RowAnswer, RowError,
+    Checkpoint, Dtype, ImageInput, Model, ModelFiles, LoadOptions, Pixels, RgbView, RowAnswer, RowError,
     RowInput, RowOutput, RowSink, RowTask,
 };
-use hub::{Config, Hub, ModelName, Progress};
+use hub::{Config, Hub, RepositoryName, Progress};
 use images::{Decoder, Limits};
 use tch::Device;
 
@@ -52,7 +52,7 @@ fn picture(checkpoint: &Checkpoint) -> Pixels {
 }
 
 fn run(checkpoint: &Checkpoint, token_ids: &[i64], task: &RowTask) -> RowOutput {
-    let options = ModelOptions::for_device(Device::Cpu);
+    let options = LoadOptions::for_device(Device::Cpu);
     let mut model = Model::load(checkpoint, Device::Cpu, Dtype::F32, options).unwrap();
     let pixels = picture(checkpoint);
     let mut only = Only::default();

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::HashMap, num::NonZeroUsize, sync::Arc};
 
-use blip::{Checkpoint, Dtype, ModelFiles, ModelOptions};
+use blip::{Checkpoint, Dtype, ModelFiles, LoadOptions};
 use futures::{StreamExt as _, future::join_all};
 use proptest::{
     prelude::*,
@@ -77,7 +77,7 @@ async fn start() -> Server {
             Preparer::new(images::Decoder::default(), preprocessor, tokenizer, &settings.preprocess)?;
         let fetcher = ImageFetcher::new(&settings.fetch, &settings.limits)?;
         let device = tch::Device::Cpu;
-        let mut options = ModelOptions::for_device(device);
+        let mut options = LoadOptions::for_device(device);
         // Room for so few images that features are evicted and computed anew all the time.
         options.feature_cache_bytes = 0;
         options.max_batch_images = 3;

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use anyhow::Context as _;
 use clap::Args;
-use hub::ModelName;
+use hub::RepositoryName;
 use server::{models::source::download, serve::exit::Exit};
 
 /// Download a model from the hub, and print the folder that it is in.
@@ -15,7 +15,7 @@ use server::{models::source::download, serve::exit::Exit};
 pub struct DownloadCommand {
     /// The model's name on the hub, such as Salesforce/blip-vqa-base, and a branch, tag or commit behind an @
     #[arg(value_name = "ORG/NAME[@REVISION]")]
-    model: ModelName,
+    model: RepositoryName,
 }
 
 impl DownloadCommand {

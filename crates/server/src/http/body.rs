@@ -1,4 +1,4 @@
-//! A request body on its way in: it takes room as it arrives, and may neither be too long nor stand still.
+//! Request bodies: they reserve memory while they arrive, and have limits on length and idle time.
 
 use std::{
     pin::Pin,
@@ -17,53 +17,55 @@ use crate::{
     request::memory_budget::{BudgetPermit, MemoryBudget},
 };
 
-/// Room is taken in steps of so many bytes: a caller who only announces a long body holds none.
+/// The unit in which a body reserves memory. The announced length reserves nothing, so that a client
+/// cannot occupy memory without sending data.
 const STEP_BYTES: usize = 64 << 10;
 
-/// Memory is asked for ahead of what arrives by at most so many bytes, for the same reason.
-const AHEAD_BYTES: usize = 1 << 20;
+/// The maximum capacity that is allocated before the data arrives, for the same reason.
+const MAX_INITIAL_BYTES: usize = 1 << 20;
 
-/// The pieces of a body, up to the first refusal.
+/// A body as a stream of chunks that ends with its first error.
 #[derive(Debug)]
-pub(crate) struct Upload {
+pub(crate) struct RequestBody {
     body: Body,
-    room: MemoryBudget,
-    held: BudgetPermit,
+    budget: MemoryBudget,
+    permit: BudgetPermit,
     announced_bytes: Option<usize>,
     received_bytes: usize,
-    /// How much of the room this body has.
-    taken_bytes: usize,
-    /// Runs while more is waited for.
-    stall: Pin<Box<Sleep>>,
+    /// The number of bytes in `permit`.
+    reserved_bytes: usize,
+    /// Restarts with each chunk.
+    idle_timer: Pin<Box<Sleep>>,
 }
 
-impl Upload {
-    /// The body of a request with these headers, in `room`.
+impl RequestBody {
+    /// Creates the body of a request with `headers`, which reserves memory in `budget`.
     ///
     /// # Errors
-    /// A [`RequestError`] if the announced length is over the limit, or finds no room now: then nothing of it is read.
-    pub(crate) fn new(headers: &HeaderMap, body: Body, room: MemoryBudget) -> Result<Self, RequestError> {
+    /// A [`RequestError`] if the announced length is over the limit or over the free memory. Nothing
+    /// of the body is read then.
+    pub(crate) fn new(headers: &HeaderMap, body: Body, budget: MemoryBudget) -> Result<Self, RequestError> {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         if let Some(length) = length {
-            drop(room.hold(length)?);
+            drop(budget.reserve(length)?);
         }
         Ok(Self {
             body,
-            held: BudgetPermit::default(),
+            permit: BudgetPermit::default(),
             announced_bytes: length,
             received_bytes: 0,
-            taken_bytes: 0,
-            stall: Box::pin(tokio::time::sleep(room.stall_limit())),
-            room,
+            reserved_bytes: 0,
+            idle_timer: Box::pin(tokio::time::sleep(budget.idle_timeout())),
+            budget,
         })
     }
 
-    /// The room that the body takes; it is to be kept as long as what is made of the body.
-    pub(crate) fn held(&self) -> BudgetPermit {
-        self.held.clone()
+    /// Returns the memory of the body. The caller holds it as long as anything decoded from the body.
+    pub(crate) fn permit(&self) -> BudgetPermit {
+        self.permit.clone()
     }
 
-    /// The whole body.
+    /// Returns the whole body.
     ///
     /// # Errors
     /// The first [`RequestError`].
@@ -71,33 +73,33 @@ impl Upload {
         let Some(first) = self.next().await.transpose()? else { return Ok(Bytes::new()) };
         let Some(second) = self.next().await.transpose()? else { return Ok(first) };
         let announced = self.announced_bytes.unwrap_or_default();
-        let mut whole = BytesMut::with_capacity(announced.min(AHEAD_BYTES));
+        let mut whole = BytesMut::with_capacity(announced.min(MAX_INITIAL_BYTES));
         whole.extend_from_slice(&first);
         whole.extend_from_slice(&second);
         drop((first, second));
-        while let Some(piece) = self.next().await.transpose()? {
-            whole.extend_from_slice(&piece);
+        while let Some(chunk) = self.next().await.transpose()? {
+            whole.extend_from_slice(&chunk);
         }
         Ok(whole.freeze())
     }
 
     fn receive(&mut self, bytes: usize) -> Result<(), RequestError> {
-        if let Some(limit) = Instant::now().checked_add(self.room.stall_limit()) {
-            self.stall.as_mut().reset(limit);
+        if let Some(limit) = Instant::now().checked_add(self.budget.idle_timeout()) {
+            self.idle_timer.as_mut().reset(limit);
         }
         self.received_bytes += bytes;
-        let missing = self.received_bytes.saturating_sub(self.taken_bytes);
+        let missing = self.received_bytes.saturating_sub(self.reserved_bytes);
         if missing > 0 {
-            let allowed = self.room.max_message_bytes().saturating_sub(self.taken_bytes);
+            let allowed = self.budget.max_message_bytes().saturating_sub(self.reserved_bytes);
             let more = missing.max(STEP_BYTES.min(allowed));
-            self.room.extend(&self.held, self.taken_bytes, more)?;
-            self.taken_bytes += more;
+            self.budget.extend(&self.permit, self.reserved_bytes, more)?;
+            self.reserved_bytes += more;
         }
         Ok(())
     }
 }
 
-impl Stream for Upload {
+impl Stream for RequestBody {
     type Item = Result<Bytes, RequestError>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
@@ -105,20 +107,17 @@ impl Stream for Upload {
         loop {
             match Pin::new(&mut this.body).poll_frame(cx) {
                 Poll::Ready(Some(Ok(frame))) => {
-                    // Trailers say nothing here.
+                    // Trailers have no meaning in this API.
                     let Ok(data) = frame.into_data() else { continue };
                     return Poll::Ready(Some(this.receive(data.len()).map(|()| data)));
                 }
                 Poll::Ready(Some(Err(error))) => {
-                    let refusal = RequestError::new(ErrorReason::BodyUnreadable).cause(root_cause(&error));
-                    return Poll::Ready(Some(Err(refusal)));
+                    let error = RequestError::new(ErrorReason::BodyUnreadable).cause(root_cause(&error));
+                    return Poll::Ready(Some(Err(error)));
                 }
                 Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending if this.stall.as_mut().poll(cx).is_ready() => {
-                    let limit = format!("{} s", this.room.stall_limit().as_secs());
-                    return Poll::Ready(Some(Err(
-                        RequestError::new(ErrorReason::UploadStalled).limit(limit)
-                    )));
+                Poll::Pending if this.idle_timer.as_mut().poll(cx).is_ready() => {
+                    return Poll::Ready(Some(Err(this.budget.upload_idle())));
                 }
                 Poll::Pending => return Poll::Pending,
             }
@@ -126,7 +125,7 @@ impl Stream for Upload {
     }
 }
 
-/// What lies under a library's wrappers, which often say nothing themselves.
+/// Returns the innermost source of an error. The outer errors of libraries often have no details.
 fn root_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
     let mut error = error;
     while let Some(source) = error.source() {
@@ -144,75 +143,69 @@ mod tests {
 
     use super::*;
 
-    const STALL_LIMIT: Duration = Duration::from_secs(20);
+    const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
-    fn upload(room: &MemoryBudget, pieces: impl Stream<Item = Vec<u8>> + Send + 'static) -> Upload {
-        let pieces = pieces.map(Ok::<_, std::convert::Infallible>);
-        Upload::new(&HeaderMap::new(), Body::from_stream(pieces), room.clone()).unwrap()
+    fn body(budget: &MemoryBudget, chunks: impl Stream<Item = Vec<u8>> + Send + 'static) -> RequestBody {
+        let chunks = chunks.map(Ok::<_, std::convert::Infallible>);
+        RequestBody::new(&HeaderMap::new(), Body::from_stream(chunks), budget.clone()).unwrap()
     }
 
-    fn room(capacity_bytes: usize, max_message_bytes: usize) -> MemoryBudget {
-        MemoryBudget::new(capacity_bytes, max_message_bytes, STALL_LIMIT)
+    fn budget(capacity_bytes: usize, max_message_bytes: usize) -> MemoryBudget {
+        MemoryBudget::new(capacity_bytes, max_message_bytes, IDLE_TIMEOUT)
     }
 
     #[tokio::test]
-    async fn a_body_takes_room_as_it_arrives_and_gives_it_back() {
-        let room = room(1 << 20, 1 << 20);
-        let body = upload(&room, stream::iter(vec![vec![7; 300 << 10]; 2]));
-        let held = body.held();
+    async fn body_reserves_memory_as_it_arrives_and_returns_it() {
+        let budget = budget(1 << 20, 1 << 20);
+        let body = body(&budget, stream::iter(vec![vec![7; 300 << 10]; 2]));
+        let permit = body.permit();
         assert_eq!(body.collect().await.unwrap(), vec![7; 600 << 10]);
-        let refusal = room.hold(600 << 10).unwrap_err();
-        assert_eq!(refusal.reason(), ErrorReason::ServerBusy);
-        drop(held);
-        assert!(room.hold(1 << 20).is_ok());
+        assert_eq!(budget.reserve(600 << 10).unwrap_err().reason(), ErrorReason::ServerBusy);
+        drop(permit);
+        assert!(budget.reserve(1 << 20).is_ok());
     }
 
     #[tokio::test]
-    async fn a_body_of_unknown_length_is_refused_with_its_first_byte_too_many() {
-        let exact = upload(&room(1 << 20, 100_000), stream::iter(vec![vec![7; 50_000]; 2]));
+    async fn body_of_unknown_length_is_rejected_at_its_first_excess_byte() {
+        let exact = body(&budget(1 << 20, 100_000), stream::iter(vec![vec![7; 50_000]; 2]));
         assert_eq!(exact.collect().await.unwrap().len(), 100_000);
-        let longer = upload(&room(1 << 20, 100_000), stream::iter(vec![vec![7; 50_000], vec![7; 50_001]]));
-        let refusal = longer.collect().await.unwrap_err();
+        let longer = body(&budget(1 << 20, 100_000), stream::iter(vec![vec![7; 50_000], vec![7; 50_001]]));
         assert_eq!(
-            refusal.to_string(),
+            longer.collect().await.unwrap_err().to_string(),
             "request message too large: at least 100001 bytes, 100000 bytes allowed"
         );
     }
 
     #[test]
-    fn an_announced_length_is_refused_before_anything_is_read() {
-        let announced = |length: &'static str, room: MemoryBudget| {
+    fn announced_length_is_rejected_before_the_body_is_read() {
+        let announced = |length: &'static str, budget: MemoryBudget| {
             let headers = HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from_static(length))]);
-            let pieces = stream::poll_fn(|_| -> Poll<Option<Result<Bytes, std::convert::Infallible>>> {
+            let chunks = stream::poll_fn(|_| -> Poll<Option<Result<Bytes, std::convert::Infallible>>> {
                 panic!("read")
             });
-            Upload::new(&headers, Body::from_stream(pieces), room)
-                .map(|_| ())
-                .map_err(|refusal| refusal.reason())
+            let body = RequestBody::new(&headers, Body::from_stream(chunks), budget);
+            body.map(|_| ()).map_err(|error| error.reason())
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
         let _entered = runtime.enter();
-        assert_eq!(announced("100", room(1000, 100)), Ok(()));
-        assert_eq!(announced("101", room(1000, 100)), Err(ErrorReason::MessageTooLarge));
-        assert_eq!(announced("5000", room(1000, 10_000)), Err(ErrorReason::ServerBusy));
+        assert_eq!(announced("100", budget(1000, 100)), Ok(()));
+        assert_eq!(announced("101", budget(1000, 100)), Err(ErrorReason::MessageTooLarge));
+        assert_eq!(announced("5000", budget(1000, 10_000)), Err(ErrorReason::ServerBusy));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_stands_still_is_refused_and_a_slow_one_is_not() {
-        let pause = STALL_LIMIT - Duration::from_secs(1);
-        let slow = stream::iter(0..4).then(move |piece| async move {
+    async fn idle_body_is_rejected_and_slow_body_is_accepted() {
+        let pause = IDLE_TIMEOUT - Duration::from_secs(1);
+        let slow = stream::iter(0..4).then(move |chunk| async move {
             tokio::time::sleep(pause).await;
-            vec![piece]
+            vec![chunk]
         });
-        let room = room(1 << 20, 1 << 20);
-        assert_eq!(upload(&room, slow).collect().await.unwrap(), [0, 1, 2, 3].as_slice());
+        let budget = budget(1 << 20, 1 << 20);
+        assert_eq!(body(&budget, slow).collect().await.unwrap(), [0, 1, 2, 3].as_slice());
 
         let begin = Instant::now();
-        let stuck = upload(&room, stream::iter([vec![7]]).chain(stream::pending()));
-        assert_eq!(
-            stuck.collect().await.unwrap_err().to_string(),
-            "request upload idle for 20 s"
-        );
-        assert_eq!(begin.elapsed(), STALL_LIMIT);
+        let idle = body(&budget, stream::iter([vec![7]]).chain(stream::pending()));
+        assert_eq!(idle.collect().await.unwrap_err().to_string(), "request upload idle for 20 s");
+        assert_eq!(begin.elapsed(), IDLE_TIMEOUT);
     }
 }

@@ -1,4 +1,4 @@
-//! Which pages in a browser may call (cross-origin resource sharing): none, unless their origins are named.
+//! Cross-origin requests of pages in a browser: only origins in the settings are allowed.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::{
     request_id::REQUEST_ID,
 };
 
-/// What a page may send.
+/// The headers that a page may send.
 const REQUEST_HEADERS: [HeaderName; 10] = [
     header::ACCEPT,
     header::AUTHORIZATION,
@@ -30,7 +30,7 @@ const REQUEST_HEADERS: [HeaderName; 10] = [
     REQUEST_ID,
 ];
 
-/// What a page may read of a response.
+/// The response headers that a page may read.
 const RESPONSE_HEADERS: [HeaderName; 5] = [
     header::RETRY_AFTER,
     HeaderName::from_static("grpc-status"),
@@ -39,7 +39,8 @@ const RESPONSE_HEADERS: [HeaderName; 5] = [
     REQUEST_ID,
 ];
 
-/// Lets pages of `origins` call. No cookies or other credentials of the browser are ever asked for.
+/// Returns the layer that allows requests of pages of `origins`, without cookies or other
+/// credentials of the browser.
 pub(crate) fn cors(origins: &[CorsOrigin]) -> CorsLayer {
     let named = origins.iter().filter_map(|origin| match origin {
         CorsOrigin::Any => None,
@@ -54,24 +55,27 @@ pub(crate) fn cors(origins: &[CorsOrigin]) -> CorsLayer {
         .expose_headers(RESPONSE_HEADERS)
 }
 
-/// Refuses what a page of another origin sends without being named. A browser keeps the response from such a page, but
-/// for a form it asks nobody before it sends the request.
-pub(crate) async fn only_named(
+/// Rejects `POST` requests of pages of other origins.
+///
+/// A browser hides the response from such a page, but it sends the request of a form without a
+/// preflight request.
+pub(crate) async fn check_origin(
     State(origins): State<Arc<[CorsOrigin]>>,
     request: Request,
     next: Next,
 ) -> Result<Response, RequestError> {
     let headers = request.headers();
     if let Some(origin) = headers.get(header::ORIGIN).filter(|_| request.method() == Method::POST) {
-        let named = origins.iter().any(|known| match known {
+        let is_allowed = origins.iter().any(|allowed| match allowed {
             CorsOrigin::Any => true,
-            CorsOrigin::Named(known) => known == origin,
+            CorsOrigin::Named(allowed) => allowed == origin,
         });
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str()));
         let origin = String::from_utf8_lossy(origin.as_bytes());
-        let own = origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
-        if !named && !own {
+        let is_same_origin =
+            origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
+        if !is_allowed && !is_same_origin {
             return Err(RequestError::new(ErrorReason::OriginRefused).value(origin));
         }
     }

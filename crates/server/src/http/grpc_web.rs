@@ -1,4 +1,4 @@
-//! gRPC-Web: `BlipService` for pages in a browser, on the HTTP listener.
+//! gRPC-Web: `BlipService` on the HTTP listener, for pages in a browser.
 
 use std::convert::Infallible;
 
@@ -14,8 +14,8 @@ use crate::{
     http::state::HttpServer,
 };
 
-/// The gRPC methods, with the same authentication, budget and deadlines as on the gRPC listener. Plain gRPC is answered,
-/// too, where the connection is HTTP/2.
+/// Returns `BlipService` with the authentication, memory budget and deadlines of the gRPC listener.
+/// On an HTTP/2 connection it also accepts plain gRPC.
 pub(crate) fn grpc_web(
     server: &HttpServer,
 ) -> impl Service<Request<Body>, Response = Response<tonic::body::Body>, Error = Infallible, Future: Send>
@@ -25,22 +25,22 @@ pub(crate) fn grpc_web(
 + 'static {
     let HttpServer { handler, authenticator, budget, .. } = server;
     let guarded = guarded(handler.clone(), authenticator, budget.clone());
-    // Inside the translation, so that what comes of a deadline is translated as well.
-    let bounded = DeadlineLayer { default_deadline: handler.default_deadline }.layer(guarded);
-    GrpcWebLayer::new().layer(bounded)
+    // The deadline layer is inside the translation, so that its errors are translated too.
+    let with_deadline = DeadlineLayer { default_deadline: handler.default_deadline }.layer(guarded);
+    GrpcWebLayer::new().layer(with_deadline)
 }
 
-/// Tells whoever sends something else so, in words that he understands.
-pub(crate) async fn only_grpc(request: Request<Body>, next: Next) -> Result<Response<Body>, RequestError> {
+/// Rejects requests of other media types with a problem document.
+pub(crate) async fn check_media_type(request: Request<Body>, next: Next) -> Result<Response<Body>, RequestError> {
     let content_type =
         request.headers().get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let named = content_type.as_deref().unwrap_or("missing");
-    let web = named.starts_with("application/grpc-web");
-    let plain = named.starts_with("application/grpc") && request.version() == Version::HTTP_2;
-    if !web && !plain {
+    let media_type = content_type.as_deref().unwrap_or("missing");
+    let is_web = media_type.starts_with("application/grpc-web");
+    let is_plain = media_type.starts_with("application/grpc") && request.version() == Version::HTTP_2;
+    if !is_web && !is_plain {
         return Err(RequestError::new(ErrorReason::MediaTypeRefused)
             .field("content-type")
-            .value(named)
+            .value(media_type)
             .limit("application/grpc-web or application/grpc-web-text"));
     }
     Ok(next.run(request).await)

@@ -1,7 +1,7 @@
-//! A connection that is closed while its client still sends.
+//! Closes a connection only after its remaining input was read, within a time limit.
 //!
-//! Closing a socket with unread bytes in it resets the connection, and the reset can overtake the answer that says why
-//! the rest of the body was not wanted. So what is still on its way is read and dropped for a while.
+//! Closing a socket with unread bytes resets the connection. The reset can overtake a response that
+//! rejects the rest of a body. The server therefore reads and drops this rest before it closes.
 
 use std::{
     io,
@@ -15,12 +15,12 @@ use tokio::{
     time::Sleep,
 };
 
-/// How long a client may take to notice that it is answered.
-const PATIENCE: Duration = Duration::from_secs(2);
+/// How long a client may continue to send after the response.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// A transport that reads to the end, within limits, once it is shut down.
+/// A transport that drains its input when it is shut down.
 #[derive(Debug)]
-pub(crate) struct Linger<T> {
+pub(crate) struct LingeringClose<T> {
     transport: T,
     state: State,
 }
@@ -28,20 +28,20 @@ pub(crate) struct Linger<T> {
 #[derive(Debug)]
 enum State {
     Open,
-    /// The client has been told that nothing more will come.
-    Closed,
-    /// It was still sending.
-    Lingering(Pin<Box<Sleep>>),
+    /// The write side is shut down.
+    ShutDown,
+    /// The write side is shut down, and the client still sends.
+    Draining(Pin<Box<Sleep>>),
 }
 
-impl<T> Linger<T> {
+impl<T> LingeringClose<T> {
     pub(crate) fn new(transport: T) -> Self {
         Self { transport, state: State::Open }
     }
 }
 
-impl<T: AsyncRead + Unpin> Linger<T> {
-    /// Drops what has arrived; whether that was the end of it, or an error.
+impl<T: AsyncRead + Unpin> LingeringClose<T> {
+    /// Drops received data. Is ready at the end of the input or after an error.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let mut unread = [0; 8 << 10];
         loop {
@@ -50,20 +50,20 @@ impl<T: AsyncRead + Unpin> Linger<T> {
             if read.is_err() || unread.filled().is_empty() {
                 return Poll::Ready(());
             }
-            if !matches!(self.state, State::Lingering(_)) {
-                self.state = State::Lingering(Box::pin(tokio::time::sleep(PATIENCE)));
+            if !matches!(self.state, State::Draining(_)) {
+                self.state = State::Draining(Box::pin(tokio::time::sleep(DRAIN_TIMEOUT)));
             }
         }
     }
 }
 
-impl<T: AsyncRead + Unpin> AsyncRead for Linger<T> {
+impl<T: AsyncRead + Unpin> AsyncRead for LingeringClose<T> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.get_mut().transport).poll_read(cx, buf)
     }
 }
 
-impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<T> {
+impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringClose<T> {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.get_mut().transport).poll_write(cx, buf)
     }
@@ -88,12 +88,12 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Linger<T> {
         let this = self.get_mut();
         if matches!(this.state, State::Open) {
             ready!(Pin::new(&mut this.transport).poll_shutdown(cx))?;
-            this.state = State::Closed;
+            this.state = State::ShutDown;
         }
         let drained = this.poll_drain(cx);
         match &mut this.state {
-            State::Lingering(patience) if drained.is_pending() => patience.as_mut().poll(cx).map(Ok),
-            // A connection that was idle is not waited for.
+            State::Draining(timeout) if drained.is_pending() => timeout.as_mut().poll(cx).map(Ok),
+            // An idle connection is closed at once.
             _ => Poll::Ready(Ok(())),
         }
     }
@@ -109,15 +109,15 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_is_closed_at_once() {
+    async fn idle_connection_is_closed_at_once() {
         let (_client, server) = tokio::io::duplex(1 << 10);
         let begin = Instant::now();
-        Linger::new(server).shutdown().await.unwrap();
+        LingeringClose::new(server).shutdown().await.unwrap();
         assert_eq!(begin.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_a_client_still_sends_is_read_until_it_stops() {
+    async fn remaining_input_is_read_until_the_client_stops() {
         let (mut client, server) = tokio::io::duplex(1 << 10);
         client.write_all(&[7; 100]).await.unwrap();
         let sending = async {
@@ -125,7 +125,7 @@ mod tests {
             assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
             drop(client);
         };
-        let mut server = Linger::new(server);
+        let mut server = LingeringClose::new(server);
         let begin = Instant::now();
         let (closed, ()) = tokio::join!(server.shutdown(), sending);
         closed.unwrap();
@@ -133,11 +133,11 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_client_that_does_not_stop_is_left() {
+    async fn client_that_stays_open_is_closed_after_the_timeout() {
         let (mut client, server) = tokio::io::duplex(1 << 10);
         client.write_all(&[7; 100]).await.unwrap();
         let begin = Instant::now();
-        Linger::new(server).shutdown().await.unwrap();
-        assert_eq!(begin.elapsed(), PATIENCE);
+        LingeringClose::new(server).shutdown().await.unwrap();
+        assert_eq!(begin.elapsed(), DRAIN_TIMEOUT);
     }
 }

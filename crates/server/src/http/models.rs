@@ -1,4 +1,4 @@
-//! `/v1/models`: which models there are, and for administrators changes of that.
+//! `/v1/models`: lists models, and loads and unloads them for administrators.
 
 use std::sync::Arc;
 
@@ -20,51 +20,51 @@ use utoipa::ToSchema;
 use crate::{
     auth::token_of,
     error::{ErrorReason, RequestError},
-    http::{body::Upload, inference::ask_request::read_json, state::HttpServer},
+    http::{body::RequestBody, json::read_json, state::HttpServer},
     lifecycle::admin::{LoadRequest, ModelAdmin},
     models::info::ModelInfo,
 };
 
-/// The models of a server, in the order in which it was given them.
+/// The models of the server, in the order in which it loaded them.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ModelList {
     models: Vec<ModelJson>,
 }
 
-/// A model that a server has.
+/// A model of the server.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ModelJson {
-    /// What requests call it.
+    /// The name by which requests select the model.
     name: String,
-    /// Where it comes from.
+    /// The source of the model.
     source: String,
-    /// The commit on the hub, if it comes from there.
+    /// The commit on the hub, if the model comes from the hub.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     revision: Option<String>,
-    /// What it is for.
+    /// The task of the model.
     task: TaskName,
-    /// Where it runs, as `cuda:0` or `cpu`.
+    /// The device, such as `cuda:0` or `cpu`.
     device: String,
-    /// The number format of its weights and activations.
+    /// The number format of weights and activations.
     dtype: String,
-    /// Height and width that images are scaled to, in pixels.
+    /// The height and width of scaled images, in pixels.
     image_size: u32,
-    /// Longest text in tokens, special ones included.
+    /// The maximum length of a text in tokens, special tokens included.
     max_text_tokens: u32,
-    /// Tokens that it writes at most; 0 if it writes nothing.
+    /// The default maximum of generated tokens. 0 for a model that generates no text.
     max_new_tokens: u32,
-    /// Numbers of an embedding; 0 if it makes none.
+    /// The length of an embedding. 0 for a model without embeddings.
     embedding_size: u32,
-    /// Parameters.
+    /// The number of parameters.
     parameters: u64,
-    /// Whose conventions it follows.
+    /// The conventions of the model: `hf` or `salesforce`.
     flavour: String,
-    /// Names of the lists of candidates that its questions may name.
+    /// The names of the candidate lists that questions may select.
     candidate_lists: Vec<String>,
 }
 
-/// What a model is for.
+/// The task of a model.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum TaskName {
@@ -72,7 +72,7 @@ pub(crate) enum TaskName {
     QuestionAnswering,
     /// Captions.
     Captioning,
-    /// Comparing images with texts.
+    /// Match scores and embeddings.
     Matching,
 }
 
@@ -100,23 +100,23 @@ impl From<&ModelInfo> for ModelJson {
     }
 }
 
-/// A model to load.
+/// The model to load.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct LoadModel {
-    /// What requests are to call it; that of a model that is there replaces it.
+pub(crate) struct LoadModelRequest {
+    /// The name by which requests select the model. A loaded model of this name is replaced.
     #[schema(min_length = 1, max_length = 64, pattern = "^[A-Za-z0-9][A-Za-z0-9._-]*$")]
     name: String,
-    /// Where it comes from: a model inside the program such as `demo`, a folder below the server's folder of models, or a name
-    /// on the Hugging Face hub.
+    /// The source: an embedded model such as `demo`, a folder below the model folder of the server,
+    /// or a name on the Hugging Face hub.
     source: String,
-    /// Where it is to run, as `--device`; the server's own choice if empty.
+    /// The device, as `--device`. If it is empty, the server chooses.
     #[serde(default)]
     device: String,
-    /// Its number format, as `--dtype`; the server's own choice if empty.
+    /// The number format, as `--dtype`. If it is empty, the server chooses.
     #[serde(default)]
     dtype: String,
-    /// Whose conventions it follows; the server's own choice if empty.
+    /// The conventions: `hf` or `salesforce`. If it is empty, the server chooses.
     #[serde(default)]
     flavour: String,
 }
@@ -127,13 +127,14 @@ type Connection = Extension<TcpConnectInfo>;
 /// `GET /v1/models`.
 ///
 /// # Errors
-/// A [`RequestError`] of a stranger, or while there are none.
+/// A [`RequestError`] if the client is not authenticated, or if no model is loaded.
 #[utoipa::path(
     get,
     path = "/v1/models",
     operation_id = "list_models",
-    summary = "The models of this server",
-    description = "In the order in which the server was given them; a request that names none is answered by the first that does what is asked.",
+    summary = "List the models",
+    description = "The models are in the order in which the server loaded them. A request without a model name is \
+        processed by the first model for its task.",
     responses((status = 200, description = "The models", body = ModelList)),
     security((), ("bearer" = []), ("api_key" = [])),
 )]
@@ -150,13 +151,13 @@ pub(crate) async fn list(
 /// `GET /v1/models/{name}`.
 ///
 /// # Errors
-/// A [`RequestError`] of a stranger, or if there is none of that name.
+/// A [`RequestError`] if the client is not authenticated, or if the model is unknown.
 #[utoipa::path(
     get,
     path = "/v1/models/{name}",
     operation_id = "get_model",
-    summary = "One model",
-    params(("name" = String, Path, description = "What requests call the model")),
+    summary = "Get one model",
+    params(("name" = String, Path, description = "The name of the model")),
     responses((status = 200, description = "The model", body = ModelJson)),
     security((), ("bearer" = []), ("api_key" = [])),
 )]
@@ -167,22 +168,24 @@ pub(crate) async fn get(
     headers: HeaderMap,
 ) -> Result<Json<ModelJson>, RequestError> {
     server.authenticator.authenticate(token_of(&headers), connection.remote_addr())?;
-    let model = server.handler.models.get(&name).map_err(|refusal| refusal.field("name"))?;
+    let model = server.handler.models.get(&name).map_err(|error| error.field("name"))?;
     Ok(Json(ModelJson::from(&*model)))
 }
 
 /// `POST /v1/models`.
 ///
 /// # Errors
-/// A [`RequestError`] of whoever is no administrator, or if the model cannot be loaded.
+/// A [`RequestError`] if the client is no administrator, or if the model cannot be loaded.
 #[utoipa::path(
     post,
     path = "/v1/models",
     operation_id = "load_model",
     summary = "Load a model, or replace one",
-    description = "For administrators of a server that was started with --admin. The response comes when the model has been loaded and has answered a question; one of the same name serves until then. If loading fails, nothing has changed.",
-    request_body = LoadModel,
-    responses((status = 200, description = "The model, which serves now", body = ModelJson)),
+    description = "For administrators of a server with --admin. The server responds when the model is loaded and has \
+        passed its self-test. Until then, a loaded model of the same name continues to serve. If loading fails, the \
+        loaded models are unchanged.",
+    request_body = LoadModelRequest,
+    responses((status = 200, description = "The loaded model", body = ModelJson)),
     security((), ("bearer" = []), ("api_key" = [])),
 )]
 pub(crate) async fn load(
@@ -191,32 +194,34 @@ pub(crate) async fn load(
     request: Request<Body>,
 ) -> Result<Json<ModelJson>, RequestError> {
     let (head, body) = request.into_parts();
-    let admin = admit(&server, &connection, &head.headers)?;
+    let admin = authorize(&server, &connection, &head.headers)?;
     let content_type =
         head.headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or("missing");
     if !content_type.starts_with("application/json") {
-        let refusal =
-            RequestError::new(ErrorReason::MediaTypeRefused).field("content-type").value(content_type);
-        return Err(refusal.limit("application/json"));
+        return Err(RequestError::new(ErrorReason::MediaTypeRefused)
+            .field("content-type")
+            .value(content_type)
+            .limit("application/json"));
     }
-    let body: Bytes = Upload::new(&head.headers, body, server.budget.clone())?.collect().await?;
-    let LoadModel { name, source, device, dtype, flavour } = read_json(&body, "the body")?;
-    let request = LoadRequest { name, source, device, dtype, conventions: flavour };
+    let body: Bytes = RequestBody::new(&head.headers, body, server.budget.clone())?.collect().await?;
+    let LoadModelRequest { name, source, device, dtype, flavour: conventions } = read_json(&body, "the body")?;
+    let request = LoadRequest { name, source, device, dtype, conventions };
     Ok(Json(ModelJson::from(&*admin.load(&request).await?)))
 }
 
 /// `DELETE /v1/models/{name}`.
 ///
 /// # Errors
-/// A [`RequestError`] of whoever is no administrator, or if the model cannot be taken away.
+/// A [`RequestError`] if the client is no administrator, or if the model cannot be unloaded.
 #[utoipa::path(
     delete,
     path = "/v1/models/{name}",
     operation_id = "unload_model",
-    summary = "Take a model away",
-    description = "For administrators of a server that was started with --admin. Requests in flight are answered. The last model cannot be taken away.",
-    params(("name" = String, Path, description = "What requests call the model")),
-    responses((status = 204, description = "It is gone, or will be when nothing is in flight on it")),
+    summary = "Unload a model",
+    description = "For administrators of a server with --admin. The server completes the requests in flight. The last \
+        model cannot be unloaded.",
+    params(("name" = String, Path, description = "The name of the model")),
+    responses((status = 204, description = "The server accepts no more requests for the model")),
     security((), ("bearer" = []), ("api_key" = [])),
 )]
 pub(crate) async fn unload(
@@ -225,22 +230,22 @@ pub(crate) async fn unload(
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Result<StatusCode, RequestError> {
-    admit(&server, &connection, &headers)?.unload(&name).await?;
+    authorize(&server, &connection, &headers)?.unload(&name).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// The administrators' way, for whoever sends these headers.
-fn admit<'a>(
+/// Returns the operations if the client with these headers is an administrator.
+fn authorize<'a>(
     server: &'a HttpServer,
     connection: &TcpConnectInfo,
     headers: &HeaderMap,
 ) -> Result<&'a dyn ModelAdmin, RequestError> {
     let peer = connection.remote_addr();
-    let caller = server.authenticator.authenticate(token_of(headers), peer)?;
-    // A page in a browser on the machine is not its administrator, whatever else it may call.
-    if !caller.is_admin && headers.contains_key(ORIGIN) {
-        let on = server.administration.admin.is_some();
-        return Err(RequestError::new(if on { ErrorReason::AdminRequired } else { ErrorReason::AdminOff }));
+    let client = server.authenticator.authenticate(token_of(headers), peer)?;
+    // A server without keys trusts clients of its machine, but no pages in their browsers.
+    if !client.is_admin && headers.contains_key(ORIGIN) {
+        let is_enabled = server.administration.admin.is_some();
+        return Err(RequestError::new(if is_enabled { ErrorReason::AdminRequired } else { ErrorReason::AdminOff }));
     }
-    server.administration.authorize(&caller, peer)
+    server.administration.authorize(&client, peer)
 }

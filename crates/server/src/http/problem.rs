@@ -1,4 +1,4 @@
-//! A refusal as a problem document (RFC 9457), from the one table of errors.
+//! Errors of a whole request as problem documents (RFC 9457), from the error table.
 
 use axum::{
     Json,
@@ -19,74 +19,70 @@ use crate::{
 /// The media type of a problem document.
 pub(crate) const PROBLEM_JSON: &str = "application/problem+json";
 
-/// Why a request as a whole was refused (RFC 9457).
+/// The error of a whole request (RFC 9457).
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub(crate) struct Problem {
-    /// Where this kind of problem is described, relative to this server.
+    /// The URL of the description of the reason, relative to this server.
     #[serde(rename = "type")]
     #[schema(format = "uri-reference", example = "/docs/errors#API_KEY_INVALID")]
-    pub(crate) kind: String,
-    /// The kind in words; the same for every problem of this kind.
+    pub(crate) type_uri: String,
+    /// The reason in words.
     #[schema(example = "api key invalid")]
     pub(crate) title: String,
     /// The HTTP status.
     #[schema(example = 401, minimum = 400, maximum = 599)]
     pub(crate) status: u16,
-    /// What happened, with its particulars.
+    /// The message.
     #[schema(example = "unknown api key")]
     pub(crate) detail: String,
-    /// The kind as a name, the same as in gRPC's `google.rpc.ErrorInfo`.
+    /// The name of the reason, as in `google.rpc.ErrorInfo` over gRPC.
     #[schema(example = "API_KEY_INVALID")]
     pub(crate) reason: &'static str,
-    /// The part of the request at fault.
+    /// The invalid field of the request.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(crate) field: Option<String>,
-    /// What was found there.
+    /// The value that was found.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(crate) value: Option<String>,
-    /// What would be allowed.
+    /// The value that is allowed.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(crate) limit: Option<String>,
-    /// After how many seconds trying again can help; also in the header `Retry-After`, in whole seconds.
+    /// The time after which a retry can succeed, in seconds. The header `Retry-After` has it in
+    /// whole seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(crate) retry_after_s: Option<f64>,
-    /// The request, as in the header `x-request-id`: whoever looks into it can find it in the server's log.
+    /// The id of the request, as in the header `x-request-id`. Log lines of the server have it too.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub(crate) request_id: Option<String>,
 }
 
 impl From<&RequestError> for Problem {
-    fn from(refusal: &RequestError) -> Self {
-        let row = refusal.reason().spec();
-        let particular = |wanted: &str| {
-            refusal.details().find(|(name, _)| *name == wanted).map(|(_, text)| text.to_owned())
+    fn from(error: &RequestError) -> Self {
+        let spec = error.reason().spec();
+        let detail = |name: &str| {
+            error.details().find(|(detail, _)| *detail == name).map(|(_, text)| text.to_owned())
         };
         Self {
-            kind: kind(refusal.reason()),
-            title: title(refusal.reason()),
-            status: row.http,
-            detail: refusal.message(),
-            reason: row.name,
-            field: particular("field"),
-            value: particular("value"),
-            limit: particular("limit"),
-            retry_after_s: refusal.wait().map(|wait| wait.as_secs_f64()),
+            type_uri: format!("/docs/errors#{}", spec.name),
+            title: title(error.reason()),
+            status: spec.http,
+            detail: error.message(),
+            reason: spec.name,
+            field: detail("field"),
+            value: detail("value"),
+            limit: detail("limit"),
+            retry_after_s: error.wait().map(|wait| wait.as_secs_f64()),
             request_id: RequestId::current().map(|id| id.to_string()),
         }
     }
 }
 
-/// The URI reference that stands for a reason.
-fn kind(reason: ErrorReason) -> String {
-    format!("/docs/errors#{}", reason.spec().name)
-}
-
-/// A reason in words.
+/// Returns a reason in words.
 pub(crate) fn title(reason: ErrorReason) -> String {
     reason.spec().name.to_lowercase().replace('_', " ")
 }
@@ -99,7 +95,7 @@ impl IntoResponse for RequestError {
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
         if let Some(wait) = self.wait() {
-            // Whole seconds, and never too early.
+            // Rounded up, so that the client does not retry too early.
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1000) as u64));
         }
         if status == StatusCode::UNAUTHORIZED {
@@ -117,19 +113,19 @@ mod tests {
 
     use super::*;
 
-    async fn document(refusal: RequestError) -> (http::response::Parts, Value) {
-        let (parts, body) = refusal.into_response().into_parts();
+    async fn document(error: RequestError) -> (http::response::Parts, Value) {
+        let (parts, body) = error.into_response().into_parts();
         let body = axum::body::to_bytes(body, usize::MAX).await.unwrap();
         (parts, serde_json::from_slice(&body).unwrap())
     }
 
     #[tokio::test]
-    async fn a_problem_names_reason_field_value_and_limit_and_nothing_that_is_not_known() {
-        let refusal = RequestError::new(ErrorReason::TooManyImages)
+    async fn problem_has_reason_and_details_without_empty_fields() {
+        let error = RequestError::new(ErrorReason::TooManyImages)
             .field("inputs.images")
             .value("65 images")
             .limit("64 images");
-        let (parts, problem) = document(refusal).await;
+        let (parts, problem) = document(error).await;
         assert_eq!(parts.headers[CONTENT_TYPE], PROBLEM_JSON);
         assert_eq!(
             problem,
@@ -142,7 +138,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_headers_say_when_to_come_back_and_how_to_authenticate() {
+    async fn headers_have_retry_delay_and_authentication_scheme() {
         let busy = RequestError::new(ErrorReason::ServerBusy).retry_after(Duration::from_millis(1001));
         let (parts, problem) = document(busy).await;
         assert_eq!(
@@ -155,7 +151,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_row_of_the_table_is_a_problem_with_the_status_of_its_row() {
+    async fn every_reason_is_a_problem_with_its_status() {
         for reason in ErrorReason::ALL {
             let (parts, problem) = document(RequestError::new(*reason)).await;
             assert_eq!(parts.status.as_u16(), reason.spec().http);

@@ -1,4 +1,4 @@
-//! What is served at which path.
+//! The route table.
 
 use std::sync::Arc;
 
@@ -7,31 +7,28 @@ use axum::{
     extract::Request,
     middleware::{from_fn, from_fn_with_state},
     response::Redirect,
-    routing::{get, post, post_service},
+    routing::{get, post_service},
 };
 
 use crate::{
-    auth::Authenticator,
     config::sections::http::{CorsOrigin, HttpSettings},
     error::{ErrorReason, RequestError},
-    grpc::handler::RequestHandler,
     http::{
-        cors::{cors, only_named},
+        cors::{check_origin, cors},
         docs::{self, errors_page, openapi},
-        grpc_web::{grpc_web, only_grpc},
-        inference::handlers,
+        grpc_web::{check_media_type, grpc_web},
+        inference::{decoded_body::Endpoint, handlers::handler},
         models,
         state::HttpServer,
     },
-    lifecycle::admin::Administration,
-    request::memory_budget::MemoryBudget,
-    telemetry::{Protocol, TelemetryLayer, metrics::count_requests, tracing::Tracing},
+    telemetry::{Protocol, TelemetryLayer, metrics::count_requests},
 };
 
-/// All routes. They look for a [`tonic::transport::server::TcpConnectInfo`] among a request's extensions.
+/// Returns all routes. They expect a [`tonic::transport::server::TcpConnectInfo`] in the extensions
+/// of a request.
 pub(crate) fn router(server: HttpServer, settings: &HttpSettings) -> Router {
     let telemetry = TelemetryLayer::new(Protocol::Http, server.tracing.clone());
-    let grpc_web = post_service(grpc_web(&server)).layer(from_fn(only_grpc));
+    let grpc_web = post_service(grpc_web(&server)).layer(from_fn(check_media_type));
     let router = Router::new()
         .route("/", get(async || Redirect::temporary("/docs/")))
         .route("/docs", get(async || Redirect::permanent("/docs/")))
@@ -39,27 +36,27 @@ pub(crate) fn router(server: HttpServer, settings: &HttpSettings) -> Router {
         .route("/docs/errors", get(errors_page::page))
         .route("/docs/{*file}", get(docs::file))
         .route(openapi::PATH, get(openapi::document))
-        .route("/v1/ask", post(handlers::ask))
-        .route("/v1/caption", post(handlers::caption))
-        .route("/v1/match", post(handlers::compare))
-        .route("/v1/embed", post(handlers::embed))
+        .route("/v1/ask", handler(Endpoint::Ask))
+        .route("/v1/caption", handler(Endpoint::Caption))
+        .route("/v1/match", handler(Endpoint::Match))
+        .route("/v1/embed", handler(Endpoint::Embed))
         .route("/v1/models", get(models::list).post(models::load))
         .route("/v1/models/{name}", get(models::get).delete(models::unload))
         .route("/blip.v1.BlipService/{method}", grpc_web)
-        .fallback(unknown)
-        .method_not_allowed_fallback(refused)
+        .fallback(unknown_route)
+        .method_not_allowed_fallback(method_not_allowed)
         .with_state(Arc::new(server));
     let origins: Arc<[CorsOrigin]> = settings.http_cors_origins.clone().into();
     let router = router.layer(from_fn(count_requests));
     let router =
-        router.layer(from_fn_with_state(origins, only_named)).layer(cors(&settings.http_cors_origins));
+        router.layer(from_fn_with_state(origins, check_origin)).layer(cors(&settings.http_cors_origins));
     router.layer(telemetry)
 }
 
-async fn unknown(request: Request) -> RequestError {
+async fn unknown_route(request: Request) -> RequestError {
     RequestError::new(ErrorReason::RouteUnknown).value(request.uri().path())
 }
 
-async fn refused(request: Request) -> RequestError {
+async fn method_not_allowed(request: Request) -> RequestError {
     RequestError::new(ErrorReason::MethodRefused).value(request.method().as_str())
 }

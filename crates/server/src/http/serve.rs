@@ -1,4 +1,4 @@
-//! HTTP connections, from the first to the last.
+//! Serves HTTP connections until the server stops.
 
 use std::{pin::pin, time::Duration};
 
@@ -16,47 +16,50 @@ use tower_layer::Layer as _;
 
 use crate::{
     config::{Settings, sections::grpc::GrpcSettings},
-    http::{lingering_close::Linger, router::router, state::HttpServer},
+    http::{lingering_close::LingeringClose, router::router, state::HttpServer},
     listener::{
         Connection, Connections,
         http2::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES},
     },
 };
 
-/// The least that hyper takes as its buffer, which is what bounds the headers of HTTP/1.1.
-const LEAST_BUFFER_BYTES: usize = 8 << 10;
+/// The minimum size of hyper's read buffer. Its size is the limit on HTTP/1.1 headers.
+const MIN_BUFFER_BYTES: usize = 8 << 10;
 
-/// Serves `connections` until `stop`, and then until those that are there have ended.
+/// Serves `connections` until `stop`. Then it waits for the open connections to end.
 pub async fn serve(
     mut connections: Connections,
     server: HttpServer,
     settings: &Settings,
     stop: CancellationToken,
 ) {
-    let listener =
-        Listener { builder: builder(&settings.grpc), age: Age::new(&settings.grpc), stop: stop.clone() };
+    let connection_server = ConnectionServer {
+        builder: builder(&settings.grpc),
+        age_limit: AgeLimit::new(&settings.grpc),
+        stop: stop.clone(),
+    };
     let router = router(server, &settings.http);
     let open = TaskTracker::new();
     while let Some(Some(connection)) = stop.run_until_cancelled(connections.next()).await {
-        // A listener that fails is not a connection, and never comes: the door waits until it is well again.
+        // The acceptor retries after errors and never returns one.
         let Ok(connection) = connection else { continue };
-        open.spawn(listener.clone().attend(connection, router.clone()));
+        open.spawn(connection_server.clone().serve(connection, router.clone()));
     }
     drop(connections);
     open.close();
     open.wait().await;
 }
 
-/// Limits equal to those of the gRPC listener.
+/// Returns a connection builder with the limits of the gRPC listener.
 fn builder(settings: &GrpcSettings) -> Builder<TokioExecutor> {
     let mut builder = Builder::new(TokioExecutor::new());
     let header_bytes = usize::try_from(settings.max_header_bytes).unwrap_or(usize::MAX);
     builder
         .http1()
         .timer(TokioTimer::new())
-        // Also how long a connection may be idle: HTTP/1.1 has no pings to find the dead ones by.
+        // Also the idle limit of a connection, because HTTP/1.1 has no pings that detect dead peers.
         .header_read_timeout(Duration::from_secs(settings.keepalive_interval_s))
-        .max_buf_size(header_bytes.max(LEAST_BUFFER_BYTES));
+        .max_buf_size(header_bytes.max(MIN_BUFFER_BYTES));
     builder
         .http2()
         .timer(TokioTimer::new())
@@ -70,54 +73,57 @@ fn builder(settings: &GrpcSettings) -> Builder<TokioExecutor> {
     builder
 }
 
-/// How old a connection may become.
+/// The maximum age of a connection, and the time for its last requests after that.
 #[derive(Clone, Copy, Debug)]
-struct Age {
-    limit: Duration,
+struct AgeLimit {
+    max_age: Duration,
     grace: Duration,
 }
 
-impl Age {
+impl AgeLimit {
     fn new(settings: &GrpcSettings) -> Self {
-        let limit = match settings.max_connection_age_s {
+        let max_age = match settings.max_connection_age_s {
             0 => Duration::MAX,
             age => Duration::from_secs(age),
         };
-        Self { limit, grace: Duration::from_secs(settings.max_connection_age_grace_s) }
+        Self { max_age, grace: Duration::from_secs(settings.max_connection_age_grace_s) }
     }
 }
 
-/// What all connections have in common.
+/// Serves connections with the same limits.
 #[derive(Clone)]
-struct Listener {
+struct ConnectionServer {
     builder: Builder<TokioExecutor>,
-    age: Age,
+    age_limit: AgeLimit,
     stop: CancellationToken,
 }
 
-impl Listener {
-    /// Serves one connection to its end. It takes no more requests once it is too old or the server stops; those in
-    /// flight are answered, the old connection's within its grace.
-    async fn attend(self, connection: Connection, router: Router) {
+impl ConnectionServer {
+    /// Serves one connection to its end.
+    ///
+    /// It accepts no more requests when it reaches its maximum age or when the server stops. The
+    /// server completes the requests in flight. At the maximum age, they have the grace time.
+    async fn serve(self, connection: Connection, router: Router) {
         let service = Extension(connection.connect_info()).layer(router);
         let service = TowerToHyperService::new(service);
-        let mut served = pin!(self.builder.serve_connection(TokioIo::new(Linger::new(connection)), service));
+        let transport = TokioIo::new(LingeringClose::new(connection));
+        let mut served = pin!(self.builder.serve_connection(transport, service));
         let grace = tokio::select! {
-            ended = &mut served => return report(ended),
+            result = &mut served => return log_end(result),
             () = self.stop.cancelled() => Duration::MAX,
-            () = sleep(self.age.limit) => self.age.grace,
+            () = sleep(self.age_limit.max_age) => self.age_limit.grace,
         };
         served.as_mut().graceful_shutdown();
         match timeout(grace, served).await {
-            Ok(ended) => report(ended),
-            Err(_) => tracing::debug!("connection closed: it is too old"),
+            Ok(result) => log_end(result),
+            Err(_) => tracing::debug!("connection closed: age limit reached"),
         }
     }
 }
 
-fn report<E: std::fmt::Display>(ended: Result<(), E>) {
-    // Mostly clients that went away without a word.
-    if let Err(error) = ended {
+fn log_end<E: std::fmt::Display>(result: Result<(), E>) {
+    // Most of these clients have disconnected without closing.
+    if let Err(error) = result {
         tracing::debug!(%error, "connection closed");
     }
 }

@@ -5,7 +5,7 @@ use crate::{
     request::memory_budget::MemoryBudget, telemetry::tracing::Tracing,
 };
 
-/// What HTTP requests are handled with.
+/// The state of the HTTP adapter.
 #[derive(Clone, Debug)]
 pub struct HttpServer {
     /// Handles inference requests.

@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use blip::ModelFiles;
-use hub::{Config, Hub, ModelName, Progress, Snapshot};
+use hub::{Config, Hub, RepositoryName, Progress, Snapshot};
 
 use crate::config::sections::model::{EmbeddedFiles, EmbeddedModels};
 
@@ -21,7 +21,7 @@ pub enum ModelSource {
     /// A weights file, with the model's other files beside it.
     File(PathBuf),
     /// A repository on a hub.
-    Hub(ModelName),
+    Hub(RepositoryName),
 }
 
 /// The local files of a model.
@@ -129,7 +129,7 @@ fn names_of(models: EmbeddedModels) -> String {
 ///
 /// # Errors
 /// [`hub::ConfigError`] and [`hub::HubError`].
-pub async fn download(name: &ModelName) -> anyhow::Result<Snapshot> {
+pub async fn download(name: &RepositoryName) -> anyhow::Result<Snapshot> {
     let config = Config::from_environment(|name| env::var(name).ok())?;
     let snapshot = Hub::new(config)?.fetch(name, &Progress::on_stderr()).await?;
     tracing::info!(model = name.repository(), commit = snapshot.commit, "model found");

@@ -43,7 +43,7 @@ impl Candidates {
         // Token ids are not negative, so -1 separates candidates unambiguously.
         let bytes: Vec<u8> =
             ids.iter().flat_map(|ids| ids.iter().chain([&-1])).flat_map(|id| id.to_le_bytes()).collect();
-        Ok(Self { texts: texts.into(), ids, digest: images::digest(&bytes).0 })
+        Ok(Self { texts: texts.into(), ids, digest: images::ImageDigest::of(&bytes).0 })
     }
 
     /// Returns about how many tokens the decoder processes for `shortlist` of the candidates,

@@ -28,8 +28,8 @@ pub fn fetch_error(field: &str, error: &FetchError) -> RequestError {
         FetchError::Connection { host, cause } => {
             error_of(ErrorReason::UrlConnectionFailed).value(host).cause(cause)
         }
-        FetchError::Timeout { stage, limit } => {
-            error_of(ErrorReason::UrlTimeout).cause(stage).limit(format!("{} ms", limit.as_millis()))
+        FetchError::Timeout { phase, limit } => {
+            error_of(ErrorReason::UrlTimeout).cause(phase).limit(format!("{} ms", limit.as_millis()))
         }
         FetchError::Status { status } => error_of(ErrorReason::UrlBadStatus).value(status.to_string()),
         FetchError::Encoded { encoding } => error_of(ErrorReason::UrlEncoded).value(encoding),
@@ -98,7 +98,7 @@ pub(crate) fn candidate_error(
 mod tests {
     use std::time::Duration;
 
-    use images::fetch::Stage;
+    use images::fetch::FetchPhase;
 
     use super::*;
 
@@ -116,7 +116,7 @@ mod tests {
             FetchError::InvalidRedirect,
             FetchError::NotFound { host: host() },
             FetchError::Connection { host: host(), cause: "no connection" },
-            FetchError::Timeout { stage: Stage::Whole, limit: Duration::from_secs(20) },
+            FetchError::Timeout { phase: FetchPhase::Total, limit: Duration::from_secs(20) },
             FetchError::Status { status: 404 },
             FetchError::Encoded { encoding: "gzip".into() },
             FetchError::TooManyBytes { limit: 9 },

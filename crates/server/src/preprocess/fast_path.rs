@@ -20,5 +20,5 @@ pub(crate) fn inline_digest(file: &ImageFile, items: &ValidatedItems) -> Option<
     let FileContent::Bytes(bytes) = &file.content else { return None };
     let text_bytes: usize = items.iter().flatten().map(ValidatedItem::bytes).sum();
     let is_small = bytes.len() <= MAX_FILE_BYTES && items.len() <= MAX_TEXTS && text_bytes <= MAX_TEXT_BYTES;
-    is_small.then(|| ImageKey(images::digest(bytes).0))
+    is_small.then(|| ImageKey(images::ImageDigest::of(bytes).0))
 }

@@ -38,7 +38,7 @@ impl TokenIds {
             }
             _ => bytes.extend(task.name().bytes()),
         }
-        images::digest(&bytes).0
+        images::ImageDigest::of(&bytes).0
     }
 }
 

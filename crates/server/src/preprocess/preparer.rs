@@ -243,7 +243,7 @@ impl ModelParts {
             FileContent::DataUrl(url) => decode_data_url(&url, self.decoder.limits().max_bytes)
                 .map_err(|error| fetch_error(&field, &error))?,
         };
-        let key = key.unwrap_or_else(|| ImageKey(images::digest(&bytes).0));
+        let key = key.unwrap_or_else(|| ImageKey(images::ImageDigest::of(&bytes).0));
         Ok(HashedFile { key, bytes, field })
     }
 

@@ -1,4 +1,4 @@
-//! `/docs/errors`: every reason, where the `type` of a problem points to.
+//! `/docs/errors`: the page of all error reasons, to which the `type` of a problem refers.
 
 use std::{fmt::Write as _, sync::LazyLock};
 
@@ -9,7 +9,7 @@ use crate::{
     http::problem::title,
 };
 
-/// The page.
+/// Returns the page.
 pub(crate) async fn page() -> Html<&'static str> {
     static PAGE: LazyLock<String> = LazyLock::new(render);
     Html(PAGE.as_str())
@@ -22,19 +22,19 @@ fn render() -> String {
          :target{background:#fe9}</style>\n<h1>Errors</h1>\n<dl>\n",
     );
     for reason in ErrorReason::ALL {
-        let row = reason.spec();
-        let again =
-            if row.retryable { "the same request can succeed later" } else { "trying again does not help" };
+        let spec = reason.spec();
+        let retry =
+            if spec.retryable { "a retry can succeed" } else { "a retry of the same request fails again" };
         let _ = writeln!(
             page,
             "<dt id=\"{name}\"><code>{name}</code>: {title}</dt>\n\
-             <dd>HTTP {http}, gRPC {code}, {again}.<br>Message: {template}.<br>{remedy}</dd>",
-            name = row.name,
+             <dd>HTTP {http}, gRPC {code}, {retry}.<br>Message: {template}.<br>{remedy}</dd>",
+            name = spec.name,
             title = title(*reason),
-            http = row.http,
-            code = code_name(row.code),
-            template = row.template,
-            remedy = row.remedy,
+            http = spec.http,
+            code = code_name(spec.code),
+            template = spec.template,
+            remedy = spec.remedy,
         );
     }
     page.push_str("</dl>\n</html>\n");
@@ -46,12 +46,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_reason_has_its_anchor_and_nothing_has_to_be_escaped() {
+    fn every_reason_has_an_anchor_and_needs_no_escaping() {
         let page = render();
         for reason in ErrorReason::ALL {
-            let row = reason.spec();
-            assert!(page.contains(&format!("id=\"{}\"", row.name)));
-            assert!(![row.template, row.remedy].concat().contains(['<', '&']), "{row:?}");
+            let spec = reason.spec();
+            assert!(page.contains(&format!("id=\"{}\"", spec.name)));
+            assert!(![spec.template, spec.remedy].concat().contains(['<', '&']), "{spec:?}");
         }
     }
 }

@@ -1,7 +1,10 @@
-//! `/docs`: Swagger UI out of this program, which asks no other server for anything.
+//! Documentation of the API: the OpenAPI document, Swagger UI at `/docs`, and the error page.
+//!
+//! All files are embedded. The pages load nothing from other servers.
 
-pub mod errors_page;
-pub mod openapi;
+pub mod openapi; // /openapi.json
+pub mod problem_responses; // the error responses in the document
+pub mod errors_page; // /docs/errors
 
 use std::sync::{Arc, LazyLock};
 
@@ -17,16 +20,16 @@ use utoipa_swagger_ui::Config;
 
 use crate::error::{ErrorReason, RequestError};
 
-/// The browser, too, is told to load nothing from elsewhere.
+/// The policy by which the browser loads nothing from other servers.
 const POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; \
                       base-uri 'none'; form-action 'self'; frame-ancestors 'none'";
 
-/// The page.
+/// Returns the page of Swagger UI.
 pub(crate) async fn index() -> Result<Response, RequestError> {
     serve("index.html")
 }
 
-/// What the page is made of.
+/// Returns a file of the page.
 pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, RequestError> {
     serve(&name)
 }
@@ -34,13 +37,13 @@ pub(crate) async fn file(Path(name): Path<String>) -> Result<Response, RequestEr
 fn serve(name: &str) -> Result<Response, RequestError> {
     static CONFIG: LazyLock<Arc<Config<'static>>> = LazyLock::new(|| {
         let config = Config::new([openapi::PATH]);
-        // By default the page would have its document checked by a server of strangers.
+        // By default, the page sends the document to a public validator.
         Arc::new(config.validator_url("none").try_it_out_enabled(true).default_models_expand_depth(0))
     });
-    let found = utoipa_swagger_ui::serve(name, Arc::clone(&CONFIG));
-    let found = found.map_err(|error| RequestError::new(ErrorReason::InternalError).cause(error))?;
+    let file = utoipa_swagger_ui::serve(name, Arc::clone(&CONFIG));
+    let file = file.map_err(|error| RequestError::new(ErrorReason::InternalError).cause(error))?;
     let file =
-        found.ok_or_else(|| RequestError::new(ErrorReason::RouteUnknown).value(format!("/docs/{name}")))?;
+        file.ok_or_else(|| RequestError::new(ErrorReason::RouteUnknown).value(format!("/docs/{name}")))?;
     let content_type = HeaderValue::from_str(&file.content_type)
         .map_err(|error| RequestError::new(ErrorReason::InternalError).cause(error))?;
     let headers = [
@@ -61,7 +64,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_page_names_no_other_server() {
+    async fn page_refers_to_no_other_server() {
         let page = text("index.html").await;
         assert!(page.contains("swagger-ui-bundle.js"));
         assert!(!page.contains("//"), "{page}");
@@ -74,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_page_is_not_made_of_is_not_found() {
+    fn unknown_file_is_not_found() {
         assert_eq!(serve("../main.rs").unwrap_err().reason(), ErrorReason::RouteUnknown);
     }
 }

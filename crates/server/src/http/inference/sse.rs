@@ -1,4 +1,4 @@
-//! Answers as server-sent events: each as soon as it is ready, and an event for the end.
+//! Responses as server-sent events: each result as soon as it is ready, and an event at the end.
 
 use std::time::Duration;
 
@@ -14,7 +14,8 @@ use utoipa::ToSchema;
 use crate::{
     http::{
         inference::{
-            ask_response::{Details, Failure},
+            ask_response::AnswerDetails,
+            item_error::ItemError,
             score_responses::{MatchResult, Vector},
         },
         problem::Problem,
@@ -30,18 +31,18 @@ use crate::{
 /// The media type of server-sent events.
 pub(crate) const EVENT_STREAM: &str = "text/event-stream";
 
-/// How long nothing may be sent, so that nothing between here and the caller takes the connection for dead.
+/// The longest time without an event or a comment. Proxies close connections that stay idle longer.
 const KEEP_ALIVE: Duration = Duration::from_secs(15);
 
-/// One server-sent event.
+/// A server-sent event.
 #[derive(ToSchema)]
-#[expect(dead_code, reason = "it is there to be described; events are written field by field")]
+#[expect(dead_code, reason = "describes events in the OpenAPI document; axum writes them field by field")]
 pub(crate) struct ServerSentEvent {
-    /// `answer` for each item, `piece` for each piece of a caption before that, `end` at last; or `error`, if the server
-    /// itself fails.
+    /// `answer` for each item, `piece` for each chunk of a caption before that, and `end` at the end.
+    /// If the server fails, `error` in place of `end`.
     #[schema(example = "answer")]
     event: String,
-    /// JSON: an `AnswerEvent`, a `PieceEvent`, an `EndEvent`, or a `Problem`.
+    /// JSON: an `AnswerEvent`, a `PieceEvent`, an `EndEvent` or a `Problem`.
     #[schema(
         content_media_type = "application/json",
         example = r#"{"image":0,"question":0,"answer":"yes"}"#
@@ -52,51 +53,51 @@ pub(crate) struct ServerSentEvent {
 /// The data of an event `answer`.
 #[derive(Debug, Default, Serialize, ToSchema)]
 pub(crate) struct AnswerEvent {
-    /// Position of the image in the request, from 0.
+    /// The position of the image in the request, from 0.
     image: u32,
-    /// Position of the text among those about the image, from 0.
+    /// The position of the text among the texts about the image, from 0.
     question: u32,
-    /// The model's words; `null` for an item that failed, or of which no words are wanted.
+    /// The generated text. It is `null` for a failed item and for a task that generates no text.
     answer: Option<String>,
-    /// How well text and image fit, where that is asked.
+    /// The match scores, in a stream of `/v1/match`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     scores: Option<MatchResult>,
-    /// The vector, where that is asked for.
+    /// The embedding, in a stream of `/v1/embed`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     embedding: Option<Vector>,
-    /// Scores and timings, where `details` were asked for.
+    /// The scores and timings, if the request has `details`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    details: Option<Details>,
-    /// Why the item failed.
+    details: Option<AnswerDetails>,
+    /// The error of a failed item.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
-    error: Option<Failure>,
+    error: Option<ItemError>,
 }
 
 /// The data of an event `piece`.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct PieceEvent {
-    /// Position of the image in the request, from 0.
+    /// The position of the image in the request, from 0.
     image: u32,
-    /// Position of the text among those about the image, from 0.
+    /// The position of the text among the texts about the image, from 0.
     question: u32,
-    /// What has been written since the last piece.
+    /// The text that was generated since the last event `piece` of the item.
     piece: String,
 }
 
 /// The data of the last event, `end`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct EndEvent {
-    /// Items that were answered.
+    /// The number of answered items.
     answers: u64,
-    /// Items that failed.
+    /// The number of failed items.
     errors: u64,
 }
 
-/// Whether a request's `Accept` header names server-sent events.
+/// Returns whether the `Accept` header of a request names server-sent events.
 pub(crate) fn accepts_events(headers: &HeaderMap) -> bool {
     let named = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
     named.flat_map(|value| value.split(',')).any(|range| {
@@ -105,9 +106,9 @@ pub(crate) fn accepts_events(headers: &HeaderMap) -> bool {
     })
 }
 
-/// All `results` as events. The connection drives them: a caller who does not read holds back only his own.
-/// `trace` is the span of the request.
-pub(crate) fn events(results: ItemResults, details: bool, trace: TraceScope) -> Response {
+/// Returns all `results` as events. The connection drives them, so that a client that reads slowly
+/// delays only its response. `trace` is the span of the request.
+pub(crate) fn event_stream(results: ItemResults, details: bool, trace: TraceScope) -> Response {
     let mut end = EndEvent::default();
     let events = results.map(Some).chain(stream::iter([None])).map(move |result| match result {
         Some(Ok(ItemResult {
@@ -123,35 +124,37 @@ pub(crate) fn events(results: ItemResults, details: bool, trace: TraceScope) -> 
             if let Some(write) = PendingWrite::of(&result, &trace) {
                 write.written();
             }
-            Event::default().event("answer").json_data(end.count(result, details))
+            end.count(&result);
+            Event::default().event("answer").json_data(AnswerEvent::new(result, details))
         }
-        Some(Err(refusal)) => Event::default().event("error").json_data(Problem::from(&refusal)),
+        Some(Err(error)) => Event::default().event("error").json_data(Problem::from(&error)),
         None => Event::default().event("end").json_data(end),
     });
     let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
-    // Proxies that gather responses would undo it all.
+    // Proxies that buffer responses would delay the events.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));
     response
 }
 
 impl EndEvent {
-    fn count(&mut self, result: ItemResult, details: bool) -> AnswerEvent {
+    fn count(&mut self, result: &ItemResult) {
+        self.answers += u64::from(result.reply.is_ok());
+        self.errors += u64::from(result.reply.is_err());
+    }
+}
+
+impl AnswerEvent {
+    fn new(result: ItemResult, details: bool) -> Self {
         let ItemResult { image_index: image, text_index: question, reply, .. } = result;
-        let event = AnswerEvent { image, question, ..AnswerEvent::default() };
-        self.answers += u64::from(reply.is_ok());
-        self.errors += u64::from(reply.is_err());
+        let event = Self { image, question, ..Self::default() };
         match reply {
-            Ok(Reply::Match(scores)) => {
-                AnswerEvent { scores: Some(MatchResult::new(&scores, details)), ..event }
-            }
-            Ok(Reply::Embedding(embedding)) => {
-                AnswerEvent { embedding: Some(Vector(embedding.values)), ..event }
-            }
+            Ok(Reply::Match(scores)) => Self { scores: Some(MatchResult::new(&scores, details)), ..event },
+            Ok(Reply::Embedding(embedding)) => Self { embedding: Some(Vector(embedding.values)), ..event },
             Ok(reply) => {
-                let details = if details { Details::of(&reply) } else { None };
-                AnswerEvent { answer: Some(reply.text().to_owned()), details, ..event }
+                let details = if details { AnswerDetails::of(&reply) } else { None };
+                Self { answer: Some(reply.text().to_owned()), details, ..event }
             }
-            Err(refusal) => AnswerEvent { error: Some(Failure::from(&refusal)), ..event },
+            Err(error) => Self { error: Some(ItemError::from(&error)), ..event },
         }
     }
 }
@@ -167,7 +170,7 @@ mod tests {
     };
 
     #[tokio::test]
-    async fn each_outcome_is_an_event_and_the_last_event_counts_them() {
+    async fn each_result_is_an_event_and_the_last_event_counts_them() {
         let result = |text_index, answer| {
             let reply = Result::map(answer, Reply::Answer);
             Ok(ItemResult { image_index: 0, text_index, ready: None, reply })
@@ -177,7 +180,7 @@ mod tests {
             result(1, Ok(answer)),
             result(0, Err(RequestError::new(ErrorReason::QuestionEmpty).field("x"))),
         ];
-        let response = events(stream::iter(results).boxed(), false, TraceScope::default());
+        let response = event_stream(stream::iter(results).boxed(), false, TraceScope::default());
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
         let expected = concat!(
             "event: answer\ndata: {\"image\":0,\"question\":1,\"answer\":\"two\\nlines\"}\n\n",
@@ -189,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn events_are_accepted_only_by_name() {
+    fn only_the_media_type_itself_requests_events() {
         let accepts = |accept: &'static str| {
             accepts_events(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]))
         };
