@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use cpu_time::ThreadTime;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use scheduler::machine::{Effects, JobSpec, Machine};
+use scheduler::state_machine::{Effects, JobSpec, Machine};
 use scheduler::{
     Batch, ClientId, Engine, EngineError, EngineFactory, ImageKey, Job, Priority, QueueLimits, Rows,
     Scheduler, SchedulerConfig,

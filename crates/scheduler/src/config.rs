@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use metrics::Label;
 
-use crate::service_model::Coefficients;
+use crate::cost::model::Coefficients;
 
 /// How large a batch may be, on each of its axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -11,13 +11,13 @@ use tokio::time::Instant;
 
 use crate::config::SchedulerConfig;
 use crate::engine::{Engine, EngineError, EngineErrorKind, EngineFactory};
-use crate::engine_thread;
+use crate::engine_state::EngineState;
 use crate::error::Refused;
-use crate::health::EngineState;
 use crate::job::Job;
-use crate::machine::{JobSpec, MAX_ENGINES, Machine};
-use crate::shared::{Shared, keep_time};
+use crate::runtime::engine_thread;
+use crate::runtime::inner::{Shared, keep_time};
 use crate::snapshot::Snapshot;
+use crate::state_machine::{JobSpec, MAX_ENGINES, Machine};
 use crate::ticket::{Cancel, Ticket};
 
 /// A thread, and the word that it is about to end (the sender is dropped).

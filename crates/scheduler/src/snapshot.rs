@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::config::BatchLimits;
-use crate::service_model::Coefficients;
+use crate::cost::model::Coefficients;
 
 /// What waits and what runs.
 #[derive(Clone, Debug, Default, PartialEq)]

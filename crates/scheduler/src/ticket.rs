@@ -9,8 +9,8 @@ use std::task::{Context, Poll};
 use tokio::sync::oneshot;
 
 use crate::error::JobError;
-use crate::flight::FlightId;
 use crate::job::Done;
+use crate::state::pending_job::FlightId;
 
 /// The way an outcome travels from the scheduler to its ticket.
 pub(crate) type Reply<A> = oneshot::Sender<Result<Done<A>, JobError>>;

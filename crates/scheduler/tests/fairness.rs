@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use scheduler::machine::{Effects, JobSpec, Machine};
+use scheduler::state_machine::{Effects, JobSpec, Machine};
 use scheduler::{
     BatchLimits, ClientId, EngineError, EngineErrorKind, ImageKey, Priority, QueueLimits, SchedulerConfig,
 };

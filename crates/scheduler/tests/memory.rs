@@ -4,7 +4,7 @@
 use std::alloc::System;
 use std::sync::Arc;
 
-use scheduler::machine::{Effects, JobSpec, Machine};
+use scheduler::state_machine::{Effects, JobSpec, Machine};
 use scheduler::{ClientId, Done, ImageKey, JobError, Priority, QueueLimits, SchedulerConfig};
 use stats_alloc::{Region, StatsAlloc};
 use tokio::sync::oneshot;

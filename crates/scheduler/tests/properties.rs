@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use scheduler::machine::{Effects, JobSpec, Machine};
+use scheduler::state_machine::{Effects, JobSpec, Machine};
 use scheduler::{
     Batch, BatchLimits, ClientId, EngineError, EngineErrorKind, ImageKey, JobError, JobId, Priority,
     QueueLimits, Refused, SchedulerConfig,

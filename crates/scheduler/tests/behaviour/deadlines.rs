@@ -5,7 +5,7 @@ use std::time::Duration;
 use scheduler::{BatchLimits, ClientId, Coefficients, JobError, QueueLimits, Refused, SchedulerConfig};
 use tokio::time::{Instant, advance};
 
-use crate::puppet::{Stage, job};
+use crate::fake_engine::{Stage, job};
 
 /// 10 ms for a batch, 100 ms for an image, 10 ms for a question.
 fn known_device() -> SchedulerConfig {

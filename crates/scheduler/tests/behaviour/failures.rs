@@ -7,7 +7,7 @@ use std::time::Duration;
 use scheduler::{EngineError, EngineErrorKind, EngineState, JobError, Refused, Scheduler, SchedulerConfig};
 use tokio::time::advance;
 
-use crate::puppet::{Puppet, Stage, job};
+use crate::fake_engine::{Puppet, Stage, job};
 
 fn kind(outcome: Result<scheduler::Done<String>, JobError>) -> Result<String, EngineErrorKind> {
     match outcome {

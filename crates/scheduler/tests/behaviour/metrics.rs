@@ -6,7 +6,7 @@ use metrics::Label;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use scheduler::{ClientId, METRICS, MetricKind, Priority, SchedulerConfig};
 
-use crate::puppet::{Stage, job};
+use crate::fake_engine::{Stage, job};
 
 #[test]
 fn decisions_are_counted_and_every_metric_is_in_the_table() {

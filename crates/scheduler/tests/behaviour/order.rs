@@ -5,7 +5,7 @@ use std::time::Duration;
 use scheduler::{BatchLimits, ClientId, Coefficients, Priority, SchedulerConfig};
 use tokio::time::advance;
 
-use crate::puppet::{RunningBatch, Stage, image_key, job};
+use crate::fake_engine::{RunningBatch, Stage, image_key, job};
 
 fn with_batch(batch: BatchLimits) -> SchedulerConfig {
     SchedulerConfig { batch, ..SchedulerConfig::default() }

@@ -1,0 +1,7 @@
+//! Decisions as pure functions: which jobs are admitted, which batch is next.
+
+pub(crate) mod policy;
+
+pub(crate) mod admission;
+pub(crate) mod batch_builder;
+pub(crate) mod deadline_fit;

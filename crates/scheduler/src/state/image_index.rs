@@ -1,0 +1,399 @@
+//! Which images are here, who waits on each, and which engines hold its features.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use slab::Slab;
+
+use crate::job::{ImageKey, Priority};
+use crate::state::pending_job::FlightId;
+
+/// Index of an image in the table of images.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(crate) struct ImageSlot(pub(crate) u32);
+
+/// A set of engines, by index; there are at most 64.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Engines(u64);
+
+impl Engines {
+    pub(crate) fn contains(self, engine: usize) -> bool {
+        self.0 & (1 << engine) != 0
+    }
+
+    const fn only(engine: usize) -> Self {
+        Self(1 << engine)
+    }
+
+    fn first(count: usize) -> Self {
+        (0..count).fold(Self::default(), |all, engine| all.with(Self::only(engine)))
+    }
+
+    const fn with(self, others: Self) -> Self {
+        Self(self.0 | others.0)
+    }
+
+    const fn without(self, others: Self) -> Self {
+        Self(self.0 & !others.0)
+    }
+
+    pub(crate) fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    pub(crate) fn iter(self) -> impl Iterator<Item = usize> {
+        std::iter::successors(Some(self.0), |rest| Some(rest & rest.wrapping_sub(1)))
+            .take_while(|rest| *rest != 0)
+            .map(|rest| rest.trailing_zeros() as usize)
+    }
+}
+
+/// A flight among those that wait on an image.
+type Rider = (Priority, u64, FlightId);
+
+/// Flights that wait on one image. Most images have one or two: the first takes no allocation.
+#[derive(Debug, Default)]
+struct Riders {
+    /// None only while there is none at all.
+    first: Option<Rider>,
+    others: BTreeSet<Rider>,
+}
+
+impl Riders {
+    fn insert(&mut self, rider: Rider) {
+        match self.first {
+            None => self.first = Some(rider),
+            Some(first) if rider < first => {
+                self.others.insert(first);
+                self.first = Some(rider);
+            }
+            Some(first) if rider > first => drop(self.others.insert(rider)),
+            Some(_) => {}
+        }
+    }
+
+    fn remove(&mut self, rider: &Rider) {
+        if self.first == Some(*rider) {
+            self.first = self.others.pop_first();
+        } else {
+            self.others.remove(rider);
+        }
+    }
+
+    const fn is_empty(&self) -> bool {
+        self.first.is_none()
+    }
+
+    fn iter(&self) -> impl Iterator<Item = FlightId> {
+        self.first.iter().chain(&self.others).map(|(.., flight)| *flight)
+    }
+}
+
+#[derive(Debug)]
+struct Image<I> {
+    key: ImageKey,
+    /// Here while a flight needs it.
+    payload: Option<Arc<I>>,
+    bytes: usize,
+    /// Flights that need it, waiting or running.
+    holders: u32,
+    /// Those of them that are in the fair queue, in the order in which they may ride along.
+    waiting: Riders,
+    /// Engines that said that they hold its features.
+    cached: Engines,
+    /// Engines that run a batch with it.
+    encoding: Engines,
+}
+
+impl<I> Image<I> {
+    /// Engines that have its features, or will in a moment.
+    const fn warm(&self) -> Engines {
+        self.cached.with(self.encoding)
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct ImageIndex<I> {
+    slots: HashMap<ImageKey, ImageSlot>,
+    images: Slab<Image<I>>,
+    /// For each engine, the images it has features of that somebody waits on.
+    ready: Vec<BTreeSet<ImageSlot>>,
+    /// Payloads' bytes, each image once.
+    bytes: usize,
+    /// Images that flights wait on and no engine has.
+    cold_waiting: usize,
+    /// All engines, where they keep features in one place.
+    sharing: Option<Engines>,
+}
+
+impl<I> ImageIndex<I> {
+    /// An index for so many engines, which `share` what they keep or do not.
+    pub(crate) fn new(engines: usize, share: bool) -> Self {
+        Self {
+            slots: HashMap::new(),
+            images: Slab::new(),
+            ready: vec![BTreeSet::new(); engines],
+            bytes: 0,
+            cold_waiting: 0,
+            sharing: share.then(|| Engines::first(engines)),
+        }
+    }
+
+    fn get(&self, slot: ImageSlot) -> Option<&Image<I>> {
+        self.images.get(slot.0 as usize)
+    }
+
+    fn slot(&mut self, key: ImageKey) -> ImageSlot {
+        *self.slots.entry(key).or_insert_with(|| {
+            let image = Image {
+                key,
+                payload: None,
+                bytes: 0,
+                holders: 0,
+                waiting: Riders::default(),
+                cached: Engines::default(),
+                encoding: Engines::default(),
+            };
+            ImageSlot(self.images.insert(image) as u32)
+        })
+    }
+
+    pub(crate) fn find(&self, key: &ImageKey) -> Option<ImageSlot> {
+        self.slots.get(key).copied()
+    }
+
+    /// Bytes that a payload would add: none when the image is here already.
+    pub(crate) fn added_bytes(&self, key: &ImageKey, bytes: usize) -> usize {
+        let held = self.find(key).and_then(|slot| self.get(slot)).is_some_and(|image| image.holders > 0);
+        if held { 0 } else { bytes }
+    }
+
+    /// Counts a flight as in need of the image; the payload is kept if it is the first.
+    pub(crate) fn hold(&mut self, key: ImageKey, payload: Arc<I>, bytes: usize) -> ImageSlot {
+        let slot = self.slot(key);
+        if let Some(image) = self.images.get_mut(slot.0 as usize) {
+            image.holders += 1;
+            if image.payload.is_none() {
+                image.payload = Some(payload);
+                image.bytes = bytes;
+                self.bytes += bytes;
+            }
+        }
+        slot
+    }
+
+    /// A flight no longer needs the image. Gives back the payload when it was the last.
+    pub(crate) fn release(&mut self, slot: ImageSlot) -> Option<Arc<I>> {
+        let image = self.images.get_mut(slot.0 as usize)?;
+        image.holders = image.holders.saturating_sub(1);
+        if image.holders > 0 {
+            return None;
+        }
+        let payload = image.payload.take();
+        self.bytes -= std::mem::take(&mut image.bytes);
+        self.forget_if_unused(slot);
+        payload
+    }
+
+    fn forget_if_unused(&mut self, slot: ImageSlot) {
+        if let Some(image) = self.get(slot)
+            && image.holders == 0
+            && image.warm().is_empty()
+        {
+            let image = self.images.remove(slot.0 as usize);
+            self.slots.remove(&image.key);
+        }
+    }
+
+    /// Changes an image and keeps the derived tables (`ready`, `cold_waiting`) true.
+    fn change(&mut self, slot: ImageSlot, change: impl FnOnce(&mut Image<I>)) {
+        let Some(image) = self.images.get_mut(slot.0 as usize) else { return };
+        let before = if image.waiting.is_empty() { None } else { Some(image.warm()) };
+        change(image);
+        let after = if image.waiting.is_empty() { None } else { Some(image.warm()) };
+        if before == after {
+            return;
+        }
+        let is_cold = |state: Option<Engines>| usize::from(state.is_some_and(Engines::is_empty));
+        self.cold_waiting = self.cold_waiting + is_cold(after) - is_cold(before);
+        for engine in before.unwrap_or_default().iter() {
+            if let Some(ready) = self.ready.get_mut(engine) {
+                ready.remove(&slot);
+            }
+        }
+        for engine in after.unwrap_or_default().iter() {
+            if let Some(ready) = self.ready.get_mut(engine) {
+                ready.insert(slot);
+            }
+        }
+    }
+
+    /// A flight enters the queue.
+    pub(crate) fn start_waiting(
+        &mut self,
+        slot: ImageSlot,
+        class: Priority,
+        sequence: u64,
+        flight: FlightId,
+    ) {
+        self.change(slot, |image| image.waiting.insert((class, sequence, flight)));
+    }
+
+    /// A flight leaves the queue.
+    pub(crate) fn stop_waiting(&mut self, slot: ImageSlot, class: Priority, sequence: u64, flight: FlightId) {
+        self.change(slot, |image| image.waiting.remove(&(class, sequence, flight)));
+    }
+
+    /// An engine starts a batch with an image.
+    pub(crate) fn encoding_started(&mut self, engine: usize, slot: ImageSlot) {
+        self.change(slot, |image| image.encoding = image.encoding.with(Engines::only(engine)));
+    }
+
+    /// That batch has ended.
+    pub(crate) fn encoding_ended(&mut self, engine: usize, slot: ImageSlot) {
+        self.change(slot, |image| image.encoding = image.encoding.without(Engines::only(engine)));
+        self.forget_if_unused(slot);
+    }
+
+    /// An engine says that it holds the features of an image.
+    pub(crate) fn cached(&mut self, engine: usize, key: ImageKey) {
+        let (slot, holders) = (self.slot(key), self.holders(engine));
+        self.change(slot, |image| image.cached = image.cached.with(holders));
+    }
+
+    /// An engine says that it no longer holds the features of an image.
+    pub(crate) fn evicted(&mut self, engine: usize, key: ImageKey) {
+        if let Some(slot) = self.find(&key) {
+            let holders = self.holders(engine);
+            self.change(slot, |image| image.cached = image.cached.without(holders));
+            self.forget_if_unused(slot);
+        }
+    }
+
+    /// Engines that have what this one says that it holds.
+    fn holders(&self, engine: usize) -> Engines {
+        self.sharing.unwrap_or(Engines::only(engine))
+    }
+
+    /// An engine lost all it held by itself.
+    pub(crate) fn all_evicted(&mut self, engine: usize) {
+        if self.sharing.is_some() {
+            return;
+        }
+        let lost: Vec<_> = self
+            .images
+            .iter()
+            .filter(|(_, image)| image.cached.contains(engine))
+            .map(|(slot, _)| ImageSlot(slot as u32))
+            .collect();
+        for slot in lost {
+            self.change(slot, |image| image.cached = image.cached.without(Engines::only(engine)));
+            self.forget_if_unused(slot);
+        }
+    }
+
+    pub(crate) fn key(&self, slot: ImageSlot) -> Option<ImageKey> {
+        self.get(slot).map(|image| image.key)
+    }
+
+    pub(crate) fn payload(&self, slot: ImageSlot) -> Option<Arc<I>> {
+        self.get(slot).and_then(|image| image.payload.clone())
+    }
+
+    /// Engines that have the features of an image, or will in a moment.
+    pub(crate) fn warm(&self, slot: ImageSlot) -> Engines {
+        self.get(slot).map(Image::warm).unwrap_or_default()
+    }
+
+    /// Whether an engine holds the features of an image now.
+    pub(crate) fn is_cached(&self, slot: ImageSlot, engine: usize) -> bool {
+        self.get(slot).is_some_and(|image| image.cached.contains(engine))
+    }
+
+    /// Who waits on an image, the most urgent class and the oldest first.
+    pub(crate) fn waiting(&self, slot: ImageSlot) -> impl Iterator<Item = FlightId> {
+        self.get(slot).into_iter().flat_map(|image| image.waiting.iter())
+    }
+
+    /// Images that an engine has features of and somebody waits on.
+    pub(crate) fn ready(&self, engine: usize) -> impl Iterator<Item = ImageSlot> {
+        self.ready.get(engine).into_iter().flatten().copied()
+    }
+
+    /// Bytes of all payloads, each image once.
+    pub(crate) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Images that somebody waits on and no engine has features of.
+    pub(crate) const fn cold_waiting(&self) -> usize {
+        self.cold_waiting
+    }
+
+    /// Images known, with a payload or only as features of an engine.
+    pub(crate) fn len(&self) -> usize {
+        self.images.len()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(n: u8) -> ImageKey {
+        ImageKey([n; 32])
+    }
+
+    #[test]
+    fn an_image_is_held_and_counted_once_however_many_need_it() {
+        let mut index = ImageIndex::new(1, false);
+        let slot = index.hold(key(1), Arc::new("first copy"), 100);
+        assert_eq!(index.added_bytes(&key(1), 100), 0);
+        assert_eq!(index.hold(key(1), Arc::new("second copy"), 100), slot);
+        assert_eq!((index.bytes(), index.payload(slot).as_deref()), (100, Some(&"first copy")));
+        assert!(index.release(slot).is_none());
+        assert!(index.release(slot).is_some());
+        assert_eq!((index.bytes(), index.len()), (0, 0));
+    }
+
+    #[test]
+    fn an_engine_is_ready_for_images_that_are_both_warm_there_and_waited_on() {
+        let mut index = ImageIndex::new(2, false);
+        let slot = index.hold(key(1), Arc::new(()), 1);
+        index.start_waiting(slot, Priority::Normal, 1, FlightId(1));
+        assert_eq!((index.cold_waiting(), index.ready(1).count()), (1, 0));
+        index.cached(1, key(1));
+        assert_eq!((index.cold_waiting(), index.ready(1).count(), index.ready(0).count()), (0, 1, 0));
+        index.stop_waiting(slot, Priority::Normal, 1, FlightId(1));
+        assert_eq!(index.ready(1).count(), 0);
+        index.start_waiting(slot, Priority::Normal, 2, FlightId(2));
+        assert_eq!(index.ready(1).count(), 1);
+        index.all_evicted(1);
+        assert_eq!((index.cold_waiting(), index.ready(1).count()), (1, 0));
+    }
+
+    #[test]
+    fn what_one_of_several_engines_that_share_keeps_all_have_until_one_of_them_lets_it_go() {
+        let mut index = ImageIndex::new(2, true);
+        let slot = index.hold(key(1), Arc::new(()), 1);
+        index.start_waiting(slot, Priority::Normal, 1, FlightId(1));
+        index.cached(1, key(1));
+        assert!(index.is_cached(slot, 0) && index.is_cached(slot, 1));
+        assert_eq!((index.cold_waiting(), index.ready(0).count()), (0, 1));
+        index.all_evicted(1);
+        assert!(index.is_cached(slot, 0), "an engine that is lost takes nothing along");
+        index.evicted(0, key(1));
+        assert_eq!((index.cold_waiting(), index.ready(0).count(), index.ready(1).count()), (1, 0, 0));
+    }
+
+    #[test]
+    fn an_image_that_nobody_needs_and_no_engine_has_is_forgotten() {
+        let mut index = ImageIndex::new(1, false);
+        let slot = index.hold(key(1), Arc::new(()), 1);
+        index.cached(0, key(1));
+        index.release(slot);
+        assert_eq!(index.len(), 1);
+        index.evicted(0, key(1));
+        assert_eq!(index.len(), 0);
+    }
+}
