@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::BatchLimits;
-use crate::engine::{Batch, Engine, EngineError, Rows};
+use crate::{
+    engine::{Batch, Engine, EngineError, Rows},
+    limits::BatchLimits,
+};
 
 /// Measured runs of a size; the slowest counts.
 const RUNS: usize = 3;
@@ -116,8 +118,10 @@ mod tests {
     use std::{cell::Cell, rc::Rc, sync::Arc};
 
     use super::*;
-    use crate::engine::{BatchImage, BatchQuestion, EngineErrorKind};
-    use crate::job::ImageKey;
+    use crate::{
+        engine::{BatchImage, BatchQuestion, EngineErrorKind},
+        job::ImageKey,
+    };
 
     /// Takes, on a clock of its own, so many milliseconds for a batch, an image and a question.
     struct Scripted {

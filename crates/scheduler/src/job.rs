@@ -56,6 +56,33 @@ impl Priority {
     }
 }
 
+/// Where a flight is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// In the fair queue.
+    Queued,
+    /// Out of the order because its deadline cannot be met; computed only by an engine without other work.
+    Hopeless,
+    /// Part of a batch that failed, to be run again with fewer others.
+    Retry,
+    /// A row of a batch that runs.
+    Running {
+        /// Index of the engine.
+        engine: usize,
+        /// Index of the row.
+        row: usize,
+    },
+}
+
+impl Stage {
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Queued | Self::Hopeless | Self::Retry => "queued",
+            Self::Running { .. } => "running",
+        }
+    }
+}
+
 /// One question about one image.
 #[derive(Debug)]
 pub struct Job<I, Q> {

@@ -6,33 +6,36 @@
 //! protocol, nor wall-clock time: its clock is tokio's.
 
 mod scheduler;
-
 mod batch_sizing;
-mod config;
-mod cost;
-mod engine;
-mod engine_state;
-mod error;
-mod job;
-mod metrics;
+mod runtime;
+pub mod state_machine;
 mod planning;
 mod queue;
-mod runtime;
-mod snapshot;
 mod state;
-pub mod state_machine;
+mod metrics;
+mod snapshot;
+mod config;
+mod cost;
 mod ticket;
+mod engine_state;
+mod error;
+mod engine;
+mod ids;
+mod job;
+mod limits;
 
 pub use self::metrics::{METRICS, Metric, MetricKind, describe_metrics};
 pub use batch_sizing::{BatchSizing, BatchTime};
-pub use config::{BatchLimits, QueueLimits, SchedulerConfig};
-pub use cost::model::{Coefficients, ServiceModel, Shape};
+pub use config::SchedulerConfig;
+pub use cost::{Coefficients, ServiceModel, Shape};
 pub use engine::{
     Batch, BatchImage, BatchQuestion, Engine, EngineError, EngineErrorKind, EngineFactory, Rows,
 };
 pub use engine_state::EngineState;
 pub use error::{JobError, Refused};
+pub use ids::JobId;
 pub use job::{ClientId, Done, ImageKey, Job, Priority};
+pub use limits::{BatchLimits, QueueLimits};
 pub use scheduler::Scheduler;
 pub use snapshot::{EngineSnapshot, Snapshot};
-pub use ticket::{JobId, Ticket};
+pub use ticket::Ticket;

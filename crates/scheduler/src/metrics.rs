@@ -2,12 +2,13 @@
 
 use metrics::{Counter, Histogram, Label, Unit, counter, gauge, histogram};
 
-use crate::cost::model::Coefficients;
-use crate::engine::EngineErrorKind;
-use crate::error::Refused;
-use crate::job::Priority;
-use crate::snapshot::Snapshot;
-use crate::state::pending_job::Stage;
+use crate::{
+    cost::Coefficients,
+    engine::EngineErrorKind,
+    error::Refused,
+    job::{Priority, Stage},
+    snapshot::Snapshot,
+};
 
 /// The three kinds of metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,16 +9,17 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use crate::config::SchedulerConfig;
-use crate::engine::{Engine, EngineError, EngineErrorKind, EngineFactory};
-use crate::engine_state::EngineState;
-use crate::error::Refused;
-use crate::job::Job;
-use crate::runtime::engine_thread;
-use crate::runtime::inner::{Shared, keep_time};
-use crate::snapshot::Snapshot;
-use crate::state_machine::{JobSpec, MAX_ENGINES, Machine};
-use crate::ticket::{Cancel, Ticket};
+use crate::{
+    config::SchedulerConfig,
+    engine::{Engine, EngineError, EngineErrorKind, EngineFactory},
+    engine_state::EngineState,
+    error::Refused,
+    job::Job,
+    runtime::{engine_thread, inner::Shared, timer::keep_time},
+    snapshot::Snapshot,
+    state_machine::{JobSpec, MAX_ENGINES, Machine},
+    ticket::{Cancel, Ticket},
+};
 
 /// A thread, and the word that it is about to end (the sender is dropped).
 struct EngineThread {

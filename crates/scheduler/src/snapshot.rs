@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::BatchLimits;
-use crate::cost::model::Coefficients;
+use crate::{cost::Coefficients, limits::BatchLimits};
 
 /// What waits and what runs.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -8,21 +8,10 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-use crate::error::JobError;
-use crate::job::Done;
-use crate::state::pending_job::FlightId;
+use crate::{error::JobError, ids::JobId, job::Done};
 
 /// The way an outcome travels from the scheduler to its ticket.
 pub(crate) type Reply<A> = oneshot::Sender<Result<Done<A>, JobError>>;
-
-/// Identity of a job that was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct JobId {
-    /// Number of the submission; never used twice.
-    pub(crate) sequence: u64,
-    /// Where to look for it.
-    pub(crate) flight: FlightId,
-}
 
 /// Takes back a job.
 pub(crate) trait Cancel: Send + Sync {

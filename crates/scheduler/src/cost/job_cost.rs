@@ -6,8 +6,8 @@
 //! can put one client behind another by more than a stated number of jobs, and what was charged in
 //! the past stays comparable when the device becomes slower or faster.
 
-use crate::config::BatchLimits;
-use crate::cost::model::ServiceModel;
+use super::model::ServiceModel;
+use crate::limits::BatchLimits;
 
 /// One question, in the unit of charges.
 pub(crate) const QUESTION: u64 = 1000;
@@ -50,8 +50,7 @@ impl TurnPrice {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::cost::model::Coefficients;
+    use super::{super::coefficients::Coefficients, *};
 
     const LIMITS: BatchLimits = BatchLimits { max_images: 16, max_questions: 64, max_padded_tokens: 2048 };
 

@@ -1,4 +1,10 @@
 //! How long batches take, and what a job is charged for.
 
-pub(crate) mod job_cost;
-pub(crate) mod model;
+mod job_cost;
+mod model;
+mod coefficients;
+
+pub(crate) use coefficients::duration;
+pub use coefficients::{Coefficients, Shape};
+pub(crate) use job_cost::{DEAREST, QUESTION, TurnPrice};
+pub use model::ServiceModel;

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::BatchLimits;
-use crate::cost::model::{ServiceModel, duration};
-use crate::job::Priority;
+use crate::{
+    cost::{ServiceModel, duration},
+    job::Priority,
+    limits::BatchLimits,
+};
 
 /// What the estimate is made from.
 #[derive(Clone, Copy, Debug)]
@@ -84,7 +86,7 @@ pub(crate) fn retry_after(answered: Instant, deadline: Instant) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cost::model::Coefficients;
+    use crate::cost::Coefficients;
 
     fn model() -> ServiceModel {
         ServiceModel::new(Some(Coefficients { batch: 0.010, image: 0.020, question: 0.001, step: 0.0 }))

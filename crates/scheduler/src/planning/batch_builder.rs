@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::BatchLimits;
-use crate::cost::model::ServiceModel;
-use crate::state::image_index::ImageSlot;
-use crate::state::pending_job::FlightId;
+use crate::{
+    cost::ServiceModel,
+    ids::{FlightId, ImageSlot},
+    limits::BatchLimits,
+};
 
 /// What matters of a flight when a batch is formed.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -2,8 +2,8 @@
 
 use tokio::time::Instant;
 
-use crate::planning::batch_builder::Draft;
-use crate::state::pending_job::FlightId;
+use super::batch_builder::Draft;
+use crate::ids::FlightId;
 
 /// A cut batch must keep this part of the whole one's efficiency while more than one batch waits;
 /// otherwise an overloaded engine would serve ever smaller batches, and everybody would be late.
@@ -62,11 +62,13 @@ pub(crate) fn cut<'a>(
 
 #[cfg(test)]
 mod tests {
+    use super::super::batch_builder::Candidate;
     use super::*;
-    use crate::config::BatchLimits;
-    use crate::cost::model::{Coefficients, ServiceModel};
-    use crate::planning::batch_builder::Candidate;
-    use crate::state::image_index::ImageSlot;
+    use crate::{
+        cost::{Coefficients, ServiceModel},
+        ids::ImageSlot,
+        limits::BatchLimits,
+    };
     use std::time::Duration;
 
     /// 10 ms for a batch, 10 ms for each question.

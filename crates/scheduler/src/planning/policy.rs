@@ -16,15 +16,21 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::time::Instant;
 
-use crate::config::SchedulerConfig;
-use crate::cost::job_cost::TurnPrice;
-use crate::cost::model::ServiceModel;
-use crate::planning::batch_builder::{Candidate, Draft};
-use crate::planning::deadline_fit::{self, Cut};
-use crate::queue::{FairQueue, Like};
-use crate::state::engine_slot::{EngineSlot, Phase};
-use crate::state::image_index::ImageIndex;
-use crate::state::pending_job::{Flight, FlightId};
+use super::{
+    batch_builder::{Candidate, Draft},
+    deadline_fit::{self, Cut},
+};
+use crate::{
+    config::SchedulerConfig,
+    cost::{ServiceModel, TurnPrice},
+    ids::FlightId,
+    queue::{FairQueue, Like},
+    state::{
+        engine_slot::{EngineSlot, Phase},
+        image_index::ImageIndex,
+        pending_job::Flight,
+    },
+};
 
 /// All that the policy may look at.
 pub(crate) struct View<'a, I, Q, W> {
@@ -210,7 +216,7 @@ impl<I, Q, W> View<'_, I, Q, W> {
     /// Whether an engine that has the image will be free sooner than it could be encoded here; gives
     /// back when to look again.
     fn free_elsewhere(&self, candidate: &Candidate, engine: usize, now: Instant) -> Option<Instant> {
-        let encode = crate::cost::model::duration(self.model.coefficients().image);
+        let encode = crate::cost::duration(self.model.coefficients().image);
         self.images
             .warm(candidate.image)
             .iter()

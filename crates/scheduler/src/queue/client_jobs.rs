@@ -8,10 +8,18 @@ use std::collections::btree_map::Iter;
 
 use tokio::time::Instant;
 
-use super::Queued;
+use crate::ids::FlightId;
 
 /// Order within a client: when the job is due, then which came first.
 pub(super) type Turn = (Instant, u64);
+
+/// A job in the queue.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Queued {
+    pub(super) flight: FlightId,
+    /// Length of its question.
+    pub(super) tokens: u32,
+}
 
 #[derive(Debug, Default)]
 pub(super) struct ClientJobs {
@@ -80,7 +88,6 @@ impl Iterator for JobsInOrder<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::state::pending_job::FlightId;
     use std::time::Duration;
 
     #[test]

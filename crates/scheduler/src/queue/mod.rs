@@ -23,47 +23,23 @@
 //! Within a client, jobs go by when they are due: the deadline, but no later than `patience` after
 //! submission, so that a job without deadline is not passed over for ever.
 
-mod client_jobs;
 mod selection;
+mod client_jobs;
+mod virtual_time;
 #[cfg(test)]
 mod tests;
-mod virtual_time;
 
 pub(crate) use selection::Like;
 
 use std::collections::{BTreeSet, HashMap};
 
-use tokio::time::Instant;
-
-use client_jobs::{ClientJobs, Turn};
+use client_jobs::{ClientJobs, Queued};
 use virtual_time::{Present, RESOLUTION, Rank, Standing, advance};
 
-use crate::job::{ClientId, Priority};
-use crate::state::pending_job::FlightId;
-
-/// Where in the order a flight stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
-    pub(crate) class: Priority,
-    pub(crate) client: ClientId,
-    pub(crate) weight: u32,
-    pub(crate) due: Instant,
-    pub(crate) sequence: u64,
-}
-
-impl Place {
-    const fn turn(&self) -> Turn {
-        (self.due, self.sequence)
-    }
-}
-
-/// A job in the queue.
-#[derive(Clone, Copy, Debug)]
-struct Queued {
-    flight: FlightId,
-    /// Length of its question.
-    tokens: u32,
-}
+use crate::{
+    ids::{FlightId, Place},
+    job::{ClientId, Priority},
+};
 
 #[derive(Debug, Default)]
 struct Client {

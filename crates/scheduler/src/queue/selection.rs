@@ -7,11 +7,15 @@ use std::iter::Peekable;
 
 use tokio::time::Instant;
 
-use super::client_jobs::JobsInOrder;
-use super::virtual_time::{Present, Rank, Standing};
-use super::{Class, FairQueue, Queued};
-use crate::job::{ClientId, Priority};
-use crate::state::pending_job::FlightId;
+use super::{
+    Class, FairQueue, Queued,
+    client_jobs::JobsInOrder,
+    virtual_time::{Present, Rank, Standing},
+};
+use crate::{
+    ids::FlightId,
+    job::{ClientId, Priority},
+};
 
 /// Jobs of one client that a walk may pass over before it leaves that client aside.
 const PASSED_OVER: u32 = 8;

@@ -1,7 +1,10 @@
 //! Whose turn it is, in sequences of jobs.
 
-use super::*;
 use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::*;
 
 struct Bench {
     queue: FairQueue,

@@ -1,7 +1,9 @@
 //! What decides over the rank of a client among the clients of its class, or of a class among the classes.
 
-use crate::cost::job_cost::{DEAREST, QUESTION};
-use crate::job::ClientId;
+use crate::{
+    cost::{DEAREST, QUESTION},
+    job::ClientId,
+};
 
 /// A client's place among the clients of its class: when its turn is in virtual time, then who came first.
 pub(super) type Rank = (u64, u64, ClientId);

@@ -6,9 +6,11 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokio::sync::oneshot;
 
-use crate::engine::{Batch, Engine, EngineError, EngineErrorKind, EngineFactory, Rows};
-use crate::job::ImageKey;
-use crate::runtime::inner::Shared;
+use super::inner::Shared;
+use crate::{
+    engine::{Batch, Engine, EngineError, EngineErrorKind, EngineFactory, Rows},
+    job::ImageKey,
+};
 
 /// Builds the engine, says how that went, and serves until the scheduler closes or the engine dies.
 pub(crate) fn serve<E: Engine>(

@@ -1,18 +1,20 @@
 //! What the handle, the engine threads and the timer share: the machine behind its gate.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::engine::{Batch, Engine, EngineError};
-use crate::engine_state::EngineState;
-use crate::error::JobError;
-use crate::job::Done;
-use crate::runtime::engine_waiters::Gate;
-use crate::state_machine::{Answered, Effects, Machine};
-use crate::ticket::{Cancel, JobId, Reply};
+use super::engine_waiters::Gate;
+use crate::{
+    engine::{Batch, Engine, EngineError},
+    engine_state::EngineState,
+    error::JobError,
+    ids::JobId,
+    job::Done,
+    state_machine::{Answered, Effects, Machine},
+    ticket::{Cancel, Reply},
+};
 
 pub(crate) type Asker<E> = Reply<<E as Engine>::Answer>;
 pub(crate) type MachineOf<E> = Machine<<E as Engine>::Image, <E as Engine>::Question, Asker<E>>;
@@ -135,27 +137,5 @@ fn answer<E: Engine>(asker: Asker<E>, outcome: Result<Done<E::Answer>, JobError>
 impl<E: Engine> Cancel for Shared<E> {
     fn cancel(&self, job: JobId) {
         drop(self.event(|machine, _, _| machine.cancel(job)));
-    }
-}
-
-/// Answers expired jobs on time whatever the engines do, and sees engines that stall.
-pub(crate) async fn keep_time<E: Engine>(shared: Arc<Shared<E>>) {
-    loop {
-        // Asked for before looking, so that a change in between is not missed.
-        let changed = shared.timer.notified();
-        let next = shared.event(|machine, now, effects| {
-            machine.tick(now, effects);
-            effects.rearm = false;
-            if machine.is_drained() { Err(()) } else { Ok(machine.next_timer()) }
-        });
-        shared.report_health();
-        match next {
-            Err(()) => return,
-            Ok(None) => changed.await,
-            Ok(Some(when)) => tokio::select! {
-                () = tokio::time::sleep_until(when) => {}
-                () = changed => {}
-            },
-        }
     }
 }

@@ -10,10 +10,13 @@ use shuttle::thread;
 use tokio::time::Instant;
 
 use super::engine_waiters::Gate;
-use crate::config::{BatchLimits, SchedulerConfig};
-use crate::engine::{EngineError, EngineErrorKind};
-use crate::job::{ClientId, ImageKey, Priority};
-use crate::state_machine::{Effects, JobSpec, Machine};
+use crate::{
+    config::SchedulerConfig,
+    engine::{EngineError, EngineErrorKind},
+    job::{ClientId, ImageKey, Priority},
+    limits::BatchLimits,
+    state_machine::{Effects, JobSpec, Machine},
+};
 
 type World = Gate<Machine<(), u8, usize>>;
 
@@ -36,7 +39,7 @@ fn carry_out(world: &World, outcomes: &Outcomes, effects: Effects<usize>) {
     }
 }
 
-fn submit(world: &World, outcomes: &Outcomes, job: usize) -> crate::ticket::JobId {
+fn submit(world: &World, outcomes: &Outcomes, job: usize) -> crate::ids::JobId {
     // Two pairs of jobs are the same question.
     let question = (job % 4) as u8;
     let spec = JobSpec {

@@ -1,17 +1,15 @@
 //! The lock and the condition variables of [`EngineWaiters`](super::engine_waiters): the standard library's, or in unit
 //! tests those of the model checker.
 
+pub(super) use std::sync::PoisonError;
 #[cfg(not(test))]
-mod primitives {
-    pub(crate) use std::sync::{Condvar, Mutex, MutexGuard};
-    pub(crate) use std::thread::yield_now;
-}
+pub(super) use std::{
+    sync::{Condvar, Mutex, MutexGuard},
+    thread::yield_now,
+};
 
 #[cfg(test)]
-mod primitives {
-    pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
-    pub(crate) use shuttle::thread::yield_now;
-}
-
-pub(crate) use primitives::{Condvar, Mutex, MutexGuard, yield_now};
-pub(crate) use std::sync::PoisonError;
+pub(super) use shuttle::{
+    sync::{Condvar, Mutex, MutexGuard},
+    thread::yield_now,
+};

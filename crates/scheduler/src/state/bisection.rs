@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::state::pending_job::FlightId;
+use crate::ids::FlightId;
 
 /// Rows that are to be run together and with no others.
 #[derive(Debug, Default)]

@@ -4,10 +4,11 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::BatchLimits;
-use crate::state::image_index::ImageSlot;
-use crate::state::memory_limit::MemoryLimit;
-use crate::state::pending_job::FlightId;
+use super::memory_limit::MemoryLimit;
+use crate::{
+    ids::{FlightId, ImageSlot},
+    limits::BatchLimits,
+};
 
 /// What an engine does at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

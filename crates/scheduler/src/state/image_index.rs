@@ -5,89 +5,11 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use crate::job::{ImageKey, Priority};
-use crate::state::pending_job::FlightId;
-
-/// Index of an image in the table of images.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct ImageSlot(pub(crate) u32);
-
-/// A set of engines, by index; there are at most 64.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Engines(u64);
-
-impl Engines {
-    pub(crate) fn contains(self, engine: usize) -> bool {
-        self.0 & (1 << engine) != 0
-    }
-
-    const fn only(engine: usize) -> Self {
-        Self(1 << engine)
-    }
-
-    fn first(count: usize) -> Self {
-        (0..count).fold(Self::default(), |all, engine| all.with(Self::only(engine)))
-    }
-
-    const fn with(self, others: Self) -> Self {
-        Self(self.0 | others.0)
-    }
-
-    const fn without(self, others: Self) -> Self {
-        Self(self.0 & !others.0)
-    }
-
-    pub(crate) fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    pub(crate) fn iter(self) -> impl Iterator<Item = usize> {
-        std::iter::successors(Some(self.0), |rest| Some(rest & rest.wrapping_sub(1)))
-            .take_while(|rest| *rest != 0)
-            .map(|rest| rest.trailing_zeros() as usize)
-    }
-}
-
-/// A flight among those that wait on an image.
-type Rider = (Priority, u64, FlightId);
-
-/// Flights that wait on one image. Most images have one or two: the first takes no allocation.
-#[derive(Debug, Default)]
-struct Riders {
-    /// None only while there is none at all.
-    first: Option<Rider>,
-    others: BTreeSet<Rider>,
-}
-
-impl Riders {
-    fn insert(&mut self, rider: Rider) {
-        match self.first {
-            None => self.first = Some(rider),
-            Some(first) if rider < first => {
-                self.others.insert(first);
-                self.first = Some(rider);
-            }
-            Some(first) if rider > first => drop(self.others.insert(rider)),
-            Some(_) => {}
-        }
-    }
-
-    fn remove(&mut self, rider: &Rider) {
-        if self.first == Some(*rider) {
-            self.first = self.others.pop_first();
-        } else {
-            self.others.remove(rider);
-        }
-    }
-
-    const fn is_empty(&self) -> bool {
-        self.first.is_none()
-    }
-
-    fn iter(&self) -> impl Iterator<Item = FlightId> {
-        self.first.iter().chain(&self.others).map(|(.., flight)| *flight)
-    }
-}
+use super::{co_batched::Riders, engine_set::Engines};
+use crate::{
+    ids::{FlightId, ImageSlot},
+    job::{ImageKey, Priority},
+};
 
 #[derive(Debug)]
 struct Image<I> {

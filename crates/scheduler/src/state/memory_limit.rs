@@ -1,6 +1,6 @@
 //! How large a batch an engine may get: less after running out of memory, slowly more again.
 
-use crate::config::BatchLimits;
+use crate::limits::BatchLimits;
 
 /// Good batches in a row before the limit grows by an eighth.
 const GOOD_BATCHES: u32 = 32;

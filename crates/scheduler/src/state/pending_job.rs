@@ -7,40 +7,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::job::{ClientId, Priority};
-use crate::queue::Place;
-use crate::state::image_index::ImageSlot;
-
-/// Index of a flight in the table of flights.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct FlightId(pub(crate) u32);
-
-/// Where a flight is on its way.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Stage {
-    /// In the fair queue.
-    Queued,
-    /// Out of the order because its deadline cannot be met; computed only by an engine without other work.
-    Hopeless,
-    /// Part of a batch that failed, to be run again with fewer others.
-    Retry,
-    /// A row of a batch that runs.
-    Running {
-        /// Index of the engine.
-        engine: usize,
-        /// Index of the row.
-        row: usize,
-    },
-}
-
-impl Stage {
-    pub(crate) const fn label(self) -> &'static str {
-        match self {
-            Self::Queued | Self::Hopeless | Self::Retry => "queued",
-            Self::Running { .. } => "running",
-        }
-    }
-}
+use crate::{
+    ids::{ImageSlot, Place},
+    job::{ClientId, Priority, Stage},
+};
 
 /// One who waits.
 #[derive(Debug)]

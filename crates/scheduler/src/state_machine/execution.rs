@@ -6,13 +6,13 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Effects, Machine};
-use crate::cost::job_cost::TurnPrice;
-use crate::cost::model::Shape;
-use crate::engine::{Batch, BatchImage, BatchQuestion};
-use crate::job::ImageKey;
-use crate::state::engine_slot::{Phase, RunningBatch};
-use crate::state::image_index::ImageSlot;
-use crate::state::pending_job::{FlightId, Stage};
+use crate::{
+    cost::{Shape, TurnPrice},
+    engine::{Batch, BatchImage, BatchQuestion},
+    ids::{FlightId, ImageSlot},
+    job::{ImageKey, Stage},
+    state::engine_slot::{Phase, RunningBatch},
+};
 
 /// What a job's answer cost; the fields of [`Done`](crate::Done).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,11 +3,14 @@
 use tokio::time::Instant;
 
 use super::{Effects, Machine};
-use crate::engine::{EngineError, EngineErrorKind};
-use crate::error::JobError;
-use crate::metrics;
-use crate::state::engine_slot::{Phase, RunningBatch};
-use crate::state::pending_job::{FlightId, Stage};
+use crate::{
+    engine::{EngineError, EngineErrorKind},
+    error::JobError,
+    ids::FlightId,
+    job::Stage,
+    metrics,
+    state::engine_slot::{Phase, RunningBatch},
+};
 
 impl<I, Q, W> Machine<I, Q, W> {
     /// An engine's batch has ended after so many decode steps. Rows that are still open share the error.

@@ -10,7 +10,6 @@
 
 mod execution;
 mod failure;
-
 mod submission;
 
 use std::collections::{BTreeSet, HashMap};
@@ -19,22 +18,25 @@ use std::time::Duration;
 use slab::Slab;
 use tokio::time::Instant;
 
-use crate::config::SchedulerConfig;
-use crate::cost::job_cost::TurnPrice;
-use crate::cost::model::ServiceModel;
-use crate::engine::EngineError;
-use crate::engine_state::EngineState;
-use crate::error::JobError;
-use crate::job::ClientId;
-use crate::metrics::Telemetry;
-use crate::planning::admission::Load;
-use crate::planning::policy::View;
-use crate::queue::FairQueue;
-use crate::snapshot::{EngineSnapshot, Snapshot};
-use crate::state::bisection::Bisection;
-use crate::state::engine_slot::{EngineSlot, Phase};
-use crate::state::image_index::{ImageIndex, ImageSlot};
-use crate::state::pending_job::{Flight, FlightId};
+use crate::{
+    config::SchedulerConfig,
+    cost::{ServiceModel, TurnPrice},
+    engine::EngineError,
+    engine_state::EngineState,
+    error::JobError,
+    ids::{FlightId, ImageSlot},
+    job::ClientId,
+    metrics::Telemetry,
+    planning::{admission::Load, policy::View},
+    queue::FairQueue,
+    snapshot::{EngineSnapshot, Snapshot},
+    state::{
+        bisection::Bisection,
+        engine_slot::{EngineSlot, Phase},
+        image_index::ImageIndex,
+        pending_job::Flight,
+    },
+};
 
 pub use execution::{Answered, Ledger};
 pub use submission::JobSpec;

@@ -6,13 +6,16 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{Effects, Machine};
-use crate::error::{JobError, Refused};
-use crate::job::{ClientId, ImageKey, Priority};
-use crate::planning::admission::{self, Newcomer};
-use crate::state::engine_slot::Phase;
-use crate::state::image_index::ImageSlot;
-use crate::state::pending_job::{Flight, FlightId, Stage, Waiter};
-use crate::ticket::JobId;
+use crate::{
+    error::{JobError, Refused},
+    ids::{FlightId, ImageSlot, JobId},
+    job::{ClientId, ImageKey, Priority, Stage},
+    planning::admission::{self, Newcomer},
+    state::{
+        engine_slot::Phase,
+        pending_job::{Flight, Waiter},
+    },
+};
 
 /// What the machine must know of a job.
 #[derive(Clone, Debug)]
