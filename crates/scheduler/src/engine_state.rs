@@ -9,9 +9,9 @@ pub enum EngineState {
     Ready,
     /// Some engines are dead, the others do their work.
     Degraded {
-        /// Engines that work.
+        /// EngineSet that work.
         alive: usize,
-        /// Engines that were started.
+        /// EngineSet that were started.
         total: usize,
     },
     /// An engine has been at one batch for longer than `stall_after`.

@@ -10,20 +10,20 @@ pub struct JobId {
     /// Number of the submission; never used twice.
     pub(crate) sequence: u64,
     /// Where to look for it.
-    pub(crate) flight: FlightId,
+    pub(crate) index: JobIndex,
 }
 
-/// Index of a flight in the table of flights.
+/// Index of a index in the table of flights.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(crate) struct FlightId(pub(crate) u32);
+pub(crate) struct JobIndex(pub(crate) u32);
 
 /// Index of an image in the table of images.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ImageSlot(pub(crate) u32);
 
-/// Where in the order a flight stands.
+/// Where in the order a index stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct QueuePosition {
     pub(crate) class: Priority,
     pub(crate) client: ClientId,
     pub(crate) weight: u32,
@@ -31,8 +31,8 @@ pub(crate) struct Place {
     pub(crate) sequence: u64,
 }
 
-impl Place {
-    pub(crate) const fn turn(&self) -> (Instant, u64) {
+impl QueuePosition {
+    pub(crate) const fn due_key(&self) -> (Instant, u64) {
         (self.due, self.sequence)
     }
 }

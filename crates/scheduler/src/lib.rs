@@ -24,17 +24,17 @@ mod ids;
 mod job;
 mod limits;
 
-pub use self::metrics::{METRICS, Metric, MetricKind, describe_metrics};
+pub use self::metrics::{METRICS, MetricKind, MetricSpec, describe_metrics};
 pub use batch_sizing::{BatchSizing, BatchTime};
 pub use config::SchedulerConfig;
-pub use cost::{Coefficients, ServiceModel, Shape};
+pub use cost::{BatchShape, CostCoefficients, CostModel};
 pub use engine::{
-    Batch, BatchImage, BatchQuestion, Engine, EngineError, EngineErrorKind, EngineFactory, Rows,
+    Batch, BatchImage, BatchQuestion, Engine, EngineError, EngineErrorKind, EngineFactory, RowSink,
 };
 pub use engine_state::EngineState;
-pub use error::{JobError, Refused};
+pub use error::{JobError, SubmitError};
 pub use ids::JobId;
-pub use job::{ClientId, Done, ImageKey, Job, Priority};
+pub use job::{ClientId, Completion, ImageDigest, Job, Priority};
 pub use limits::{BatchLimits, QueueLimits};
 pub use scheduler::Scheduler;
 pub use snapshot::{EngineSnapshot, Snapshot};

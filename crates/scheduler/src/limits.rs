@@ -7,7 +7,7 @@ pub struct BatchLimits {
     pub max_images: usize,
     /// Questions, that is rows.
     pub max_questions: usize,
-    /// Rows times the longest question of the batch: what a padded batch computes.
+    /// RowSink times the longest question of the batch: what a padded batch computes.
     pub max_padded_tokens: usize,
 }
 

@@ -3,10 +3,10 @@
 use metrics::{Counter, Histogram, Label, Unit, counter, gauge, histogram};
 
 use crate::{
-    cost::Coefficients,
+    cost::CostCoefficients,
     engine::EngineErrorKind,
-    error::Refused,
-    job::{Priority, Stage},
+    error::SubmitError,
+    job::{JobStage, Priority},
     snapshot::Snapshot,
 };
 
@@ -23,7 +23,7 @@ pub enum MetricKind {
 
 /// A metric as documentation and dashboards need to know it.
 #[derive(Clone, Copy, Debug)]
-pub struct Metric {
+pub struct MetricSpec {
     /// Its name.
     pub name: &'static str,
     /// Its kind.
@@ -37,7 +37,7 @@ pub struct Metric {
     pub help: &'static str,
 }
 
-impl Metric {
+impl MetricSpec {
     /// Gives its unit and help to the recorder that is installed.
     pub fn describe(&self) {
         match self.kind {
@@ -55,7 +55,7 @@ macro_rules! metrics_table {
         $(pub(crate) const $id: &str = $name;)*
 
         /// Every metric of this crate.
-        pub const METRICS: &[$crate::Metric] = &[$($crate::Metric {
+        pub const METRICS: &[$crate::MetricSpec] = &[$($crate::MetricSpec {
             name: $name,
             kind: $crate::MetricKind::$kind,
             unit: ::metrics::Unit::$unit,
@@ -74,7 +74,7 @@ metrics_table! {
         "kind=row|batch|out_of_memory|fatal", "jobs that ended with an engine's error";
     EXPIRED = "blip_jobs_expired_total", Counter, Count, "stage=queued|running", "jobs whose deadline passed";
     CANCELLED = "blip_jobs_cancelled_total", Counter, Count, "stage=queued|running", "jobs whose asker left";
-    HOPELESS = "blip_jobs_hopeless_total", Counter, Count, "",
+    INFEASIBLE = "blip_jobs_hopeless_total", Counter, Count, "",
         "jobs set aside because their deadline could no longer be met";
     SHARED = "blip_single_flight_hits_total", Counter, Count, "", "jobs that joined another one for the same";
     QUEUE_WAIT = "blip_queue_wait_seconds", Histogram, Seconds, "", "from submission of a job to the start of its batch";
@@ -91,7 +91,7 @@ metrics_table! {
         "part of a batch's padded tokens that is padding, 0 to 1";
     BATCH_TIME = "blip_batch_seconds", Histogram, Seconds, "", "from the start of a batch to its end";
     PREDICTION = "blip_batch_prediction_ratio", Histogram, Count, "", "time a batch took over the time predicted";
-    BISECTED = "blip_batches_bisected_total", Counter, Count, "", "failed batches split to find the guilty row";
+    BISECTED = "blip_batches_bisected_total", Counter, Count, "", "failed batches split to find the failing row";
     STOLEN = "blip_images_stolen_total", Counter, Count, "",
         "images encoded although another engine holds their features";
     COEFFICIENT = "blip_service_coefficient_seconds", Gauge, Seconds, "term=batch|image|question|step",
@@ -102,7 +102,7 @@ metrics_table! {
 
 /// Gives every metric's unit and help to the recorder that is installed.
 pub fn describe_metrics() {
-    METRICS.iter().for_each(Metric::describe);
+    METRICS.iter().for_each(MetricSpec::describe);
 }
 
 /// How a batch ended, as a label.
@@ -117,9 +117,9 @@ pub(crate) const fn result_label(kind: Option<EngineErrorKind>) -> &'static str 
 }
 
 /// A counter for each value that the table gives to a metric's label.
-struct ByLabel(Vec<(&'static str, Counter)>);
+struct CounterFamily(Vec<(&'static str, Counter)>);
 
-impl ByLabel {
+impl CounterFamily {
     fn new(name: &'static str, common: &[Label]) -> Self {
         let labels = METRICS.iter().find(|metric| metric.name == name).map_or("", |metric| metric.labels);
         let (label, values) = labels.split_once('=').unwrap_or_default();
@@ -144,13 +144,13 @@ fn with(common: &[Label], label: &'static str, value: &'static str) -> Vec<Label
 impl Snapshot {
     /// Gives every gauge of a scheduler to the recorder in force, with `labels` on each. They are written when somebody looks,
     /// not as things change: of a scheduler that is gone no value can stay behind, nor one of its last moments overwrite
-    /// those of another of the same labels that has taken its place.
+    /// those of another of the same labels that has taken its position.
     pub fn record_gauges(&self, labels: &[Label]) {
         let record = |name, value: f64| gauge!(name, labels.to_vec()).set(value);
         record(QUEUE_JOBS, self.jobs as f64);
         record(QUEUE_BYTES, self.image_bytes as f64);
-        record(ENGINES_ALIVE, self.engines.iter().filter(|engine| engine.alive).count() as f64);
-        let Coefficients { batch, image, question, step } = self.coefficients;
+        record(ENGINES_ALIVE, self.engines.iter().filter(|engine| engine.is_alive).count() as f64);
+        let CostCoefficients { batch, image, question, step } = self.coefficients;
         for (term, seconds) in [("batch", batch), ("image", image), ("question", question), ("step", step)] {
             gauge!(COEFFICIENT, with(labels, "term", term)).set(seconds);
         }
@@ -158,15 +158,15 @@ impl Snapshot {
 }
 
 /// Handles of the counters and histograms that are touched for every job or batch, looked up once.
-pub(crate) struct Telemetry {
-    admitted: ByLabel,
-    refused: ByLabel,
-    failed: ByLabel,
-    expired: ByLabel,
-    cancelled: ByLabel,
-    batches: ByLabel,
+pub(crate) struct SchedulerMetrics {
+    admitted: CounterFamily,
+    refused: CounterFamily,
+    failed: CounterFamily,
+    expired: CounterFamily,
+    cancelled: CounterFamily,
+    batches: CounterFamily,
     pub(crate) answered: Counter,
-    pub(crate) hopeless: Counter,
+    pub(crate) infeasible: Counter,
     pub(crate) shared: Counter,
     pub(crate) stolen: Counter,
     pub(crate) bisected: Counter,
@@ -181,19 +181,19 @@ pub(crate) struct Telemetry {
     pub(crate) restarts: Counter,
 }
 
-impl Telemetry {
+impl SchedulerMetrics {
     /// Handles of the recorder that is installed now, with `labels` on each metric.
     pub(crate) fn new(labels: &[Label]) -> Self {
         let common = || labels.to_vec();
         Self {
-            admitted: ByLabel::new(ADMITTED, labels),
-            refused: ByLabel::new(REFUSED, labels),
-            failed: ByLabel::new(FAILED, labels),
-            expired: ByLabel::new(EXPIRED, labels),
-            cancelled: ByLabel::new(CANCELLED, labels),
-            batches: ByLabel::new(BATCHES, labels),
+            admitted: CounterFamily::new(ADMITTED, labels),
+            refused: CounterFamily::new(REFUSED, labels),
+            failed: CounterFamily::new(FAILED, labels),
+            expired: CounterFamily::new(EXPIRED, labels),
+            cancelled: CounterFamily::new(CANCELLED, labels),
+            batches: CounterFamily::new(BATCHES, labels),
             answered: counter!(ANSWERED, common()),
-            hopeless: counter!(HOPELESS, common()),
+            infeasible: counter!(INFEASIBLE, common()),
             shared: counter!(SHARED, common()),
             stolen: counter!(STOLEN, common()),
             bisected: counter!(BISECTED, common()),
@@ -213,15 +213,15 @@ impl Telemetry {
         self.admitted.increment(class.label());
     }
 
-    pub(crate) fn refused(&self, refused: &Refused) {
+    pub(crate) fn refused(&self, refused: &SubmitError) {
         self.refused.increment(refused.label());
     }
 
-    pub(crate) fn expired(&self, stage: Stage) {
+    pub(crate) fn expired(&self, stage: JobStage) {
         self.expired.increment(stage.label());
     }
 
-    pub(crate) fn cancelled(&self, stage: Stage) {
+    pub(crate) fn cancelled(&self, stage: JobStage) {
         self.cancelled.increment(stage.label());
     }
 
@@ -234,9 +234,9 @@ impl Telemetry {
     }
 }
 
-impl std::fmt::Debug for Telemetry {
+impl std::fmt::Debug for SchedulerMetrics {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Telemetry").finish_non_exhaustive()
+        f.debug_struct("SchedulerMetrics").finish_non_exhaustive()
     }
 }
 

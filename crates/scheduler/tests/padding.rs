@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use scheduler::state_machine::{Effects, JobSpec, Machine};
-use scheduler::{BatchLimits, ClientId, ImageKey, Priority, SchedulerConfig};
+use scheduler::state_machine::{Effects, JobSpec, StateMachine};
+use scheduler::{BatchLimits, ClientId, Priority, SchedulerConfig};
 use tokio::time::Instant;
 
 /// One question: who asked, which of its own it is, and how long it is.
@@ -26,8 +26,8 @@ struct Asked {
 /// All batches of a trace in which each client asks everything at the start, about one image.
 fn batches(trace: &[Asked], max_questions: usize) -> Vec<Vec<Asked>> {
     let batch = BatchLimits { max_questions, max_padded_tokens: usize::MAX, ..BatchLimits::default() };
-    let mut machine: Machine<(), Asked, ()> =
-        Machine::new(SchedulerConfig { batch, ..SchedulerConfig::default() }, 1);
+    let mut machine: StateMachine<(), Asked, ()> =
+        StateMachine::new(SchedulerConfig { batch, ..SchedulerConfig::default() }, 1);
     let mut now = Instant::now();
     let mut effects = Effects::default();
     for asked in trace {
@@ -39,7 +39,7 @@ fn batches(trace: &[Asked], max_questions: usize) -> Vec<Vec<Asked>> {
             priority: Priority::Normal,
             weight: 1,
             deadline: None,
-            image: ImageKey([1; 32]),
+            image_digest: [1; 32],
             image_bytes: 1,
             question_key,
             tokens: asked.tokens,
@@ -49,7 +49,7 @@ fn batches(trace: &[Asked], max_questions: usize) -> Vec<Vec<Asked>> {
     let mut batches = Vec::new();
     while let Some(batch) = machine.next_batch(now, 0, &mut effects) {
         now += Duration::from_millis(10);
-        machine.image_cached(0, ImageKey([1; 32]));
+        machine.image_cached(0, [1; 32]);
         for row in 0..batch.questions.len() {
             machine.finish_row(now, 0, row);
         }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use scheduler::state_machine::{Effects, JobSpec, Machine};
-use scheduler::{BatchLimits, ClientId, ImageKey, Priority, QueueLimits, SchedulerConfig};
+use scheduler::state_machine::{Effects, JobSpec, StateMachine};
+use scheduler::{BatchLimits, ClientId, ImageDigest, Priority, QueueLimits, SchedulerConfig};
 use tokio::time::Instant;
 
 use crate::device::Run;
@@ -14,7 +14,7 @@ use crate::trace::Arrival;
 
 pub(crate) struct Ours<'a> {
     trace: &'a [Arrival],
-    machine: Machine<(), usize, usize>,
+    machine: StateMachine<(), usize, usize>,
     origin: Instant,
     effects: Effects<usize>,
 }
@@ -42,7 +42,12 @@ impl<'a> Ours<'a> {
             },
             ..SchedulerConfig::default()
         };
-        Self { trace, machine: Machine::new(config, 1), origin: Instant::now(), effects: Effects::default() }
+        Self {
+            trace,
+            machine: StateMachine::new(config, 1),
+            origin: Instant::now(),
+            effects: Effects::default(),
+        }
     }
 }
 
@@ -54,7 +59,7 @@ impl Policy for Ours<'_> {
             priority: Priority::Normal,
             weight: 1,
             deadline: arrival.deadline.map(|deadline| self.origin + deadline),
-            image: ImageKey(key(arrival.image)),
+            image_digest: key(arrival.image),
             image_bytes: 1,
             question_key: key(arrival.question),
             tokens: arrival.tokens,
@@ -84,10 +89,10 @@ impl Policy for Ours<'_> {
 
     fn batch_finished(&mut self, now: Duration, run: &Run) {
         for image in &run.encoded {
-            self.machine.image_cached(0, ImageKey(key(*image)));
+            self.machine.image_cached(0, key(*image));
         }
         for image in &run.evicted {
-            self.machine.image_evicted(0, ImageKey(key(*image)));
+            self.machine.image_evicted(0, key(*image));
         }
         self.machine.end_batch(self.origin + now, 0, Ok(()), run.steps, &mut self.effects);
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::time::Duration;
 
-use scheduler::{Coefficients, Shape};
+use scheduler::{BatchShape, CostCoefficients};
 use serde::Deserialize;
 
 use crate::trace::Arrival;
@@ -47,7 +47,7 @@ pub(crate) struct Run {
 /// answers a row as soon as its last token is decoded. The same for every policy.
 #[derive(Debug)]
 pub(crate) struct Device {
-    coefficients: Coefficients,
+    coefficients: CostCoefficients,
     capacity: usize,
     last_used: HashMap<u64, u64>,
     clock: u64,
@@ -57,7 +57,7 @@ impl Device {
     pub(crate) fn new(curve: &Curve) -> Self {
         let Curve { batch, image, question, step, .. } = *curve;
         Self {
-            coefficients: Coefficients { batch, image, question, step },
+            coefficients: CostCoefficients { batch, image, question, step },
             capacity: curve.cached_images,
             last_used: HashMap::new(),
             clock: 0,
@@ -73,7 +73,7 @@ impl Device {
             }
         }
         let time = |steps: u32| {
-            let shape = Shape {
+            let shape = BatchShape {
                 images: encoded.len() as f64,
                 questions: batch.len() as f64,
                 steps: f64::from(steps),

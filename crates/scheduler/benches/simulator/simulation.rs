@@ -38,7 +38,7 @@ struct Busy {
     started: Duration,
     jobs: Vec<usize>,
     run: Run,
-    /// Rows by the time they are finished, the last one first.
+    /// RowSink by the time they are finished, the last one first.
     due: Vec<(Duration, usize)>,
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// Seconds that a batch takes, and each thing in it adds.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Coefficients {
+pub struct CostCoefficients {
     /// Of any batch, in seconds.
     pub batch: f64,
     /// Of an image to encode, in seconds.
@@ -15,7 +15,7 @@ pub struct Coefficients {
     pub step: f64,
 }
 
-impl Coefficients {
+impl CostCoefficients {
     /// Where nothing has been observed only the proportions of this matter: they divide the first
     /// observation among the coefficients, and weigh images against questions in fairness.
     pub const PROPORTIONS: Self = Self { batch: 0.001, image: 0.008, question: 0.001, step: 0.001 };
@@ -29,14 +29,14 @@ impl Coefficients {
     }
 
     /// Seconds for a batch of this shape.
-    pub fn seconds(&self, shape: Shape) -> f64 {
+    pub fn seconds(&self, shape: BatchShape) -> f64 {
         dot(self.as_array(), shape.features())
     }
 }
 
 /// What the time of a batch depends on.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Shape {
+pub struct BatchShape {
     /// Images that are encoded; those whose features are cached are not counted.
     pub images: f64,
     /// Questions answered.
@@ -45,7 +45,7 @@ pub struct Shape {
     pub steps: f64,
 }
 
-impl Shape {
+impl BatchShape {
     pub(super) const fn features(self) -> [f64; 4] {
         [1.0, self.images, self.questions, self.steps]
     }

@@ -5,6 +5,6 @@ mod model;
 mod coefficients;
 
 pub(crate) use coefficients::duration;
-pub use coefficients::{Coefficients, Shape};
-pub(crate) use job_cost::{DEAREST, QUESTION, TurnPrice};
-pub use model::ServiceModel;
+pub use coefficients::{BatchShape, CostCoefficients};
+pub(crate) use job_cost::{JobCost, MAX_COST, QUESTION_COST};
+pub use model::CostModel;

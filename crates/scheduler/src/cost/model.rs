@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::coefficients::{Coefficients, Shape, dot, duration};
+use super::coefficients::{BatchShape, CostCoefficients, dot, duration};
 
 /// What a batch before counts for when the next one is observed.
 const MEMORY: f64 = 0.97;
@@ -25,8 +25,8 @@ const SWEEPS: usize = 24;
 const WARM_UP: u64 = 4;
 /// Observations before a fit without a prior is believed, and how many of those after the warm-up must
 /// have encoded an image.
-const BELIEVED_AFTER: u64 = 8;
-const BELIEVED_AFTER_WITH_IMAGES: u64 = 3;
+const CALIBRATED_AFTER: u64 = 8;
+const CALIBRATED_AFTER_WITH_IMAGES: u64 = 3;
 
 /// A prior counts for as much as having seen batches of these images, questions and steps.
 const PRIOR_SHAPES: [(f64, f64, f64); 5] =
@@ -34,8 +34,8 @@ const PRIOR_SHAPES: [(f64, f64, f64); 5] =
 
 /// The fit, and what it stands on.
 #[derive(Clone, Debug)]
-pub struct ServiceModel {
-    coefficients: Coefficients,
+pub struct CostModel {
+    coefficients: CostCoefficients,
     /// Decayed sum of `x * x^T`, the features' products.
     gram: [[f64; 4]; 4],
     /// Decayed sum of `x * seconds`.
@@ -49,11 +49,11 @@ pub struct ServiceModel {
     has_prior: bool,
 }
 
-impl ServiceModel {
+impl CostModel {
     /// A model that believes `prior` from the start, or nothing for its first eight batches.
-    pub fn new(prior: Option<Coefficients>) -> Self {
+    pub fn new(prior: Option<CostCoefficients>) -> Self {
         let mut model = Self {
-            coefficients: prior.unwrap_or(Coefficients::PROPORTIONS),
+            coefficients: prior.unwrap_or(CostCoefficients::PROPORTIONS),
             gram: [[0.0; 4]; 4],
             moment: [0.0; 4],
             spread: 0.0,
@@ -64,18 +64,18 @@ impl ServiceModel {
         };
         if let Some(prior) = prior {
             for (images, questions, steps) in PRIOR_SHAPES {
-                let shape = Shape { images, questions, steps };
+                let shape = BatchShape { images, questions, steps };
                 model.absorb(shape, prior.seconds(shape), 1.0);
             }
-            model.spread = 0.1 * prior.seconds(Shape { images: 1.0, questions: 1.0, steps: 4.0 });
+            model.spread = 0.1 * prior.seconds(BatchShape { images: 1.0, questions: 1.0, steps: 4.0 });
         }
         model
     }
 
     /// Learns from a batch that ran to its end without an error.
-    pub fn observe(&mut self, shape: Shape, took: Duration) {
+    pub fn observe(&mut self, shape: BatchShape, took: Duration) {
         let seconds = took.as_secs_f64();
-        let warms_up = !self.is_believed();
+        let warms_up = !self.is_calibrated();
         self.start_from(shape, seconds);
         self.observations += 1;
         self.observations_with_images += u64::from(shape.images > 0.0 && self.observations > WARM_UP);
@@ -93,7 +93,7 @@ impl ServiceModel {
         self.descend();
     }
 
-    fn absorb(&mut self, shape: Shape, seconds: f64, weight: f64) {
+    fn absorb(&mut self, shape: BatchShape, seconds: f64, weight: f64) {
         let features = shape.features();
         for ((row, moment), x) in self.gram.iter_mut().zip(&mut self.moment).zip(features) {
             for (cell, y) in row.iter_mut().zip(features) {
@@ -105,45 +105,46 @@ impl ServiceModel {
 
     /// Before the first observation, and before the first after the warm-up: scales the proportions so
     /// that they explain it.
-    fn start_from(&mut self, shape: Shape, seconds: f64) {
+    fn start_from(&mut self, shape: BatchShape, seconds: f64) {
         if self.has_prior || (self.observations > 0 && self.observations != WARM_UP) {
             return;
         }
         (self.gram, self.moment) = ([[0.0; 4]; 4], [0.0; 4]);
-        self.coefficients = Coefficients::PROPORTIONS;
+        self.coefficients = CostCoefficients::PROPORTIONS;
         self.spread = 0.25 * seconds.max(1e-6);
         let predicted = self.coefficients.seconds(shape);
         if predicted > 0.0 {
             let scale = seconds / predicted;
-            self.coefficients =
-                Coefficients::from_array(self.coefficients.as_array().map(|coefficient| coefficient * scale));
+            self.coefficients = CostCoefficients::from_array(
+                self.coefficients.as_array().map(|coefficient| coefficient * scale),
+            );
         }
     }
 
     fn descend(&mut self) {
         let mut theta = self.coefficients.as_array();
         for _ in 0..SWEEPS {
-            for (place, (row, moment)) in self.gram.iter().zip(self.moment).enumerate() {
+            for (index, (row, moment)) in self.gram.iter().zip(self.moment).enumerate() {
                 let slope = moment - dot(*row, theta);
-                if let (Some(curvature), Some(coefficient)) = (row.get(place), theta.get_mut(place))
+                if let (Some(curvature), Some(coefficient)) = (row.get(index), theta.get_mut(index))
                     && *curvature > 0.0
                 {
                     *coefficient = (*coefficient + slope / curvature).max(0.0);
                 }
             }
         }
-        self.coefficients = Coefficients::from_array(theta);
+        self.coefficients = CostCoefficients::from_array(theta);
     }
 
     /// Whether predictions may decide over jobs.
-    pub const fn is_believed(&self) -> bool {
+    pub const fn is_calibrated(&self) -> bool {
         self.has_prior
-            || (self.observations >= BELIEVED_AFTER
-                && self.observations_with_images >= BELIEVED_AFTER_WITH_IMAGES)
+            || (self.observations >= CALIBRATED_AFTER
+                && self.observations_with_images >= CALIBRATED_AFTER_WITH_IMAGES)
     }
 
     /// The fit as it is.
-    pub const fn coefficients(&self) -> Coefficients {
+    pub const fn coefficients(&self) -> CostCoefficients {
         self.coefficients
     }
 
@@ -174,20 +175,21 @@ impl ServiceModel {
 mod tests {
     use super::*;
 
-    const TRUTH: Coefficients = Coefficients { batch: 0.010, image: 0.020, question: 0.002, step: 0.003 };
+    const TRUTH: CostCoefficients =
+        CostCoefficients { batch: 0.010, image: 0.020, question: 0.002, step: 0.003 };
 
-    fn shape(n: u64) -> Shape {
+    fn shape(n: u64) -> BatchShape {
         // Coprime periods: every combination of sizes comes up.
-        Shape { images: (n % 5) as f64, questions: (1 + n % 7) as f64, steps: (2 + n % 3) as f64 }
+        BatchShape { images: (n % 5) as f64, questions: (1 + n % 7) as f64, steps: (2 + n % 3) as f64 }
     }
 
-    fn learn(model: &mut ServiceModel, truth: Coefficients, batches: std::ops::Range<u64>) {
+    fn learn(model: &mut CostModel, truth: CostCoefficients, batches: std::ops::Range<u64>) {
         for n in batches {
             model.observe(shape(n), duration(truth.seconds(shape(n))));
         }
     }
 
-    fn error(model: &ServiceModel, truth: Coefficients) -> f64 {
+    fn error(model: &CostModel, truth: CostCoefficients) -> f64 {
         (0..35)
             .map(|n| (model.coefficients().seconds(shape(n)) / truth.seconds(shape(n)) - 1.0).abs())
             .fold(0.0, f64::max)
@@ -195,7 +197,7 @@ mod tests {
 
     #[test]
     fn the_fit_finds_the_coefficients_that_made_the_data() {
-        let mut model = ServiceModel::new(None);
+        let mut model = CostModel::new(None);
         learn(&mut model, TRUTH, 0..200);
         assert!(error(&model, TRUTH) < 0.02, "{:?}", model.coefficients());
         assert!((model.coefficients().image - TRUTH.image).abs() < 0.002, "{:?}", model.coefficients());
@@ -203,7 +205,7 @@ mod tests {
 
     #[test]
     fn one_stray_batch_does_not_bend_the_fit() {
-        let mut model = ServiceModel::new(None);
+        let mut model = CostModel::new(None);
         learn(&mut model, TRUTH, 0..200);
         model.observe(shape(3), Duration::from_secs(30));
         assert!(error(&model, TRUTH) < 0.10, "{}", error(&model, TRUTH));
@@ -213,18 +215,18 @@ mod tests {
 
     #[test]
     fn a_device_that_becomes_three_times_slower_is_followed() {
-        let mut model = ServiceModel::new(None);
+        let mut model = CostModel::new(None);
         learn(&mut model, TRUTH, 0..200);
-        let slow = Coefficients::from_array(TRUTH.as_array().map(|coefficient| 3.0 * coefficient));
+        let slow = CostCoefficients::from_array(TRUTH.as_array().map(|coefficient| 3.0 * coefficient));
         learn(&mut model, slow, 0..200);
         assert!(error(&model, slow) < 0.05, "{}", error(&model, slow));
     }
 
     #[test]
     fn batches_that_are_all_alike_are_predicted_though_they_teach_no_proportions() {
-        let mut model = ServiceModel::new(None);
+        let mut model = CostModel::new(None);
         for _ in 0..50 {
-            model.observe(Shape { images: 1.0, questions: 1.0, steps: 4.0 }, Duration::from_millis(100));
+            model.observe(BatchShape { images: 1.0, questions: 1.0, steps: 4.0 }, Duration::from_millis(100));
         }
         assert!((model.seconds(1, 1) - 0.1).abs() < 0.002, "{}", model.seconds(1, 1));
         assert!(model.seconds(2, 1) > model.seconds(1, 1));
@@ -232,12 +234,12 @@ mod tests {
 
     #[test]
     fn no_coefficient_is_ever_negative() {
-        let mut model = ServiceModel::new(None);
+        let mut model = CostModel::new(None);
         for n in 0..100 {
             // More questions, less time: nonsense that would pull a coefficient below zero.
             let questions = 1 + n % 10;
             model.observe(
-                Shape { images: 1.0, questions: questions as f64, steps: 4.0 },
+                BatchShape { images: 1.0, questions: questions as f64, steps: 4.0 },
                 Duration::from_millis(100 - 5 * questions),
             );
             assert!(model.coefficients().as_array().iter().all(|coefficient| *coefficient >= 0.0));
@@ -246,24 +248,24 @@ mod tests {
 
     #[test]
     fn a_prior_is_not_forgotten_over_one_batch() {
-        let mut model = ServiceModel::new(Some(TRUTH));
+        let mut model = CostModel::new(Some(TRUTH));
         model.observe(shape(3), Duration::from_secs(1));
         assert!(error(&model, TRUTH) < 0.35, "{}", error(&model, TRUTH));
     }
 
     #[test]
     fn a_model_without_a_prior_is_believed_after_eight_batches() {
-        let mut model = ServiceModel::new(None);
+        let mut model = CostModel::new(None);
         learn(&mut model, TRUTH, 0..7);
-        assert!(!model.is_believed());
+        assert!(!model.is_calibrated());
         learn(&mut model, TRUTH, 7..8);
-        assert!(model.is_believed());
-        assert!(ServiceModel::new(Some(TRUTH)).is_believed());
+        assert!(model.is_calibrated());
+        assert!(CostModel::new(Some(TRUTH)).is_calibrated());
     }
 
     #[test]
     fn slow_first_batches_are_forgotten_soon_after_the_model_is_believed() {
-        let mut model = ServiceModel::new(None);
+        let mut model = CostModel::new(None);
         for n in 0..2 {
             model.observe(shape(n), duration(100.0 * TRUTH.seconds(shape(n))));
         }
@@ -273,17 +275,17 @@ mod tests {
 
     #[test]
     fn what_an_image_takes_is_not_believed_of_a_first_batch_alone() {
-        let mut model = ServiceModel::new(None);
-        model.observe(Shape { images: 1.0, questions: 1.0, steps: 3.0 }, Duration::from_secs(2));
-        let cached = Shape { images: 0.0, questions: 1.0, steps: 3.0 };
+        let mut model = CostModel::new(None);
+        model.observe(BatchShape { images: 1.0, questions: 1.0, steps: 3.0 }, Duration::from_secs(2));
+        let cached = BatchShape { images: 0.0, questions: 1.0, steps: 3.0 };
         for _ in 0..50 {
             model.observe(cached, Duration::from_millis(2));
         }
-        assert!(!model.is_believed());
+        assert!(!model.is_calibrated());
         for _ in 0..3 {
-            model.observe(Shape { images: 1.0, ..cached }, Duration::from_millis(10));
+            model.observe(BatchShape { images: 1.0, ..cached }, Duration::from_millis(10));
         }
-        assert!(model.is_believed());
+        assert!(model.is_calibrated());
         assert!(model.seconds(1, 1) < 0.020, "{}", model.seconds(1, 1));
     }
 }

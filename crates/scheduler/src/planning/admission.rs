@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::{
-    cost::{ServiceModel, duration},
+    cost::{CostModel, duration},
     job::Priority,
     limits::BatchLimits,
 };
@@ -20,48 +20,48 @@ pub(crate) struct Load {
     pub(crate) classes: [(usize, usize); 3],
     /// Images waited on that have to be encoded.
     pub(crate) cold_images: usize,
-    /// Engines that are alive.
+    /// EngineSet that are alive.
     pub(crate) engines: usize,
     /// Until the first engine is free.
     pub(crate) until_free: Duration,
     /// What a batch may hold.
     pub(crate) limits: BatchLimits,
-    /// See [`SchedulerConfig::fixed_share`](crate::SchedulerConfig).
-    pub(crate) fixed_share: f64,
+    /// See [`SchedulerConfig::overhead_fraction`](crate::SchedulerConfig).
+    pub(crate) overhead_fraction: f64,
 }
 
-/// The newcomer.
+/// The incoming.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Newcomer {
+pub(crate) struct IncomingJob {
     pub(crate) class: Priority,
     /// Jobs that its client has waiting in the class already.
-    pub(crate) own: usize,
+    pub(crate) client_jobs: usize,
     /// Whether its image has to be encoded for it.
     pub(crate) encodes: bool,
 }
 
 impl Load {
-    /// Jobs that are served before the newcomer.
-    fn ahead(&self, newcomer: &Newcomer) -> f64 {
-        let own = (newcomer.own + 1) as f64;
-        let (_, rivals) = self.classes.get(newcomer.class as usize).copied().unwrap_or_default();
-        let rivals = rivals + usize::from(newcomer.own == 0);
-        let turns = own * rivals as f64;
+    /// Jobs that are served before the incoming.
+    fn ahead(&self, incoming: &IncomingJob) -> f64 {
+        let client_jobs = (incoming.client_jobs + 1) as f64;
+        let (_, competitors) = self.classes.get(incoming.class as usize).copied().unwrap_or_default();
+        let competitors = competitors + usize::from(incoming.client_jobs == 0);
+        let turns = client_jobs * competitors as f64;
         Priority::ALL
             .into_iter()
             .zip(self.classes)
             .map(|(class, (jobs, _))| {
-                let fair = turns * class.share() as f64 / newcomer.class.share() as f64;
-                let fair = if class == newcomer.class { turns - 1.0 } else { fair };
+                let fair = turns * class.share() as f64 / incoming.class.share() as f64;
+                let fair = if class == incoming.class { turns - 1.0 } else { fair };
                 fair.min(jobs as f64)
             })
             .sum()
     }
 
-    /// From now until the newcomer is answered.
-    pub(crate) fn time_to_answer(&self, model: &ServiceModel, newcomer: &Newcomer) -> Duration {
+    /// From now until the incoming is answered.
+    pub(crate) fn time_to_answer(&self, model: &CostModel, incoming: &IncomingJob) -> Duration {
         let waiting: usize = self.classes.iter().map(|(jobs, _)| jobs).sum();
-        let ahead = self.ahead(newcomer);
+        let ahead = self.ahead(incoming);
         let part = if waiting == 0 { 0.0 } else { ahead / waiting as f64 };
         let images_ahead = self.cold_images as f64 * part;
         let coefficients = model.coefficients();
@@ -69,12 +69,12 @@ impl Load {
         // Batches that go before it: as full as the limits, or the fixed share, let them be.
         let by_limits = (ahead / self.limits.max_questions.max(1) as f64)
             .max(images_ahead / self.limits.max_images.max(1) as f64);
-        let enough = model.fixed_seconds() * (1.0 / self.fixed_share.max(1e-3) - 1.0);
+        let enough = model.fixed_seconds() * (1.0 / self.overhead_fraction.max(1e-3) - 1.0);
         let by_time = if enough > 0.0 { marginal / enough } else { 0.0 };
         let full_batches = by_limits.max(by_time).floor();
         let queue = full_batches * model.fixed_seconds() + marginal;
-        let own = model.seconds(usize::from(newcomer.encodes), 1);
-        self.until_free + duration(queue / self.engines.max(1) as f64 + own)
+        let client_jobs = model.seconds(usize::from(incoming.encodes), 1);
+        self.until_free + duration(queue / self.engines.max(1) as f64 + client_jobs)
     }
 }
 
@@ -86,10 +86,10 @@ pub(crate) fn retry_after(answered: Instant, deadline: Instant) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cost::Coefficients;
+    use crate::cost::CostCoefficients;
 
-    fn model() -> ServiceModel {
-        ServiceModel::new(Some(Coefficients { batch: 0.010, image: 0.020, question: 0.001, step: 0.0 }))
+    fn model() -> CostModel {
+        CostModel::new(Some(CostCoefficients { batch: 0.010, image: 0.020, question: 0.001, step: 0.0 }))
     }
 
     const IDLE: Load = Load {
@@ -98,9 +98,9 @@ mod tests {
         engines: 1,
         until_free: Duration::ZERO,
         limits: BatchLimits { max_images: 10, max_questions: 10, max_padded_tokens: 1000 },
-        fixed_share: 0.01,
+        overhead_fraction: 0.01,
     };
-    const NEWCOMER: Newcomer = Newcomer { class: Priority::Normal, own: 0, encodes: true };
+    const NEWCOMER: IncomingJob = IncomingJob { class: Priority::Normal, client_jobs: 0, encodes: true };
 
     #[test]
     fn on_an_idle_engine_a_job_takes_its_own_time() {
@@ -115,9 +115,9 @@ mod tests {
             until_free: Duration::from_millis(500),
             ..IDLE
         };
-        let newcomer = Newcomer { own: 100, ..NEWCOMER };
+        let incoming = IncomingJob { client_jobs: 100, ..NEWCOMER };
         let expected = 500 + 10 * 10 + 100 * 21 + 31;
-        assert_eq!(load.time_to_answer(&model(), &newcomer), Duration::from_millis(expected));
+        assert_eq!(load.time_to_answer(&model(), &incoming), Duration::from_millis(expected));
     }
 
     #[test]
@@ -136,7 +136,7 @@ mod tests {
     fn engines_share_the_work_ahead() {
         let one = Load { classes: [(0, 0), (100, 1), (0, 0)], cold_images: 100, ..IDLE };
         let four = Load { engines: 4, ..one };
-        let newcomer = Newcomer { own: 100, ..NEWCOMER };
-        assert!(four.time_to_answer(&model(), &newcomer) * 3 < one.time_to_answer(&model(), &newcomer));
+        let incoming = IncomingJob { client_jobs: 100, ..NEWCOMER };
+        assert!(four.time_to_answer(&model(), &incoming) * 3 < one.time_to_answer(&model(), &incoming));
     }
 }

@@ -8,24 +8,24 @@ use std::iter::Peekable;
 use tokio::time::Instant;
 
 use super::{
-    Class, FairQueue, Queued,
+    ClassQueue, FairQueue, QueuedJob,
     client_jobs::JobsInOrder,
-    virtual_time::{Present, Rank, Standing},
+    virtual_time::{SortKey, TagBounds, VirtualTime},
 };
 use crate::{
-    ids::FlightId,
+    ids::JobIndex,
     job::{ClientId, Priority},
 };
 
-/// Jobs of one client that a walk may pass over before it leaves that client aside.
-const PASSED_OVER: u32 = 8;
+/// Jobs of one client that a select may pass over before it leaves that client aside.
+const MAX_SKIPS: u32 = 8;
 
-/// Jobs of one client among which a walk chooses one of like length.
-const CHOICE: usize = 32;
+/// Jobs of one client among which a select chooses one of like length.
+const LENGTH_CHOICES: usize = 32;
 
 /// A batch to which questions of like length are wanted.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Like {
+pub(crate) struct LengthPreference {
     /// Tokens of the longest question in it.
     pub(crate) longest: usize,
     /// Questions in it.
@@ -34,7 +34,7 @@ pub(crate) struct Like {
     pub(crate) now: Instant,
 }
 
-impl Like {
+impl LengthPreference {
     /// Tokens of padding that a question of this length adds: its own, or that of all the others.
     const fn padding(&self, tokens: u32) -> usize {
         let tokens = tokens as usize;
@@ -42,31 +42,30 @@ impl Like {
     }
 }
 
-/// A client that a walk has come by.
-struct Visited<'a> {
+/// A client that a select has come by.
+struct ClientCursor<'a> {
     client: ClientId,
-    standing: Standing,
-    passed_over: u32,
+    virtual_time: VirtualTime,
+    skips: u32,
     /// Its next jobs, read ahead to choose among.
-    ahead: Vec<(Instant, Queued)>,
+    ahead: Vec<(Instant, QueuedJob)>,
     rest: JobsInOrder<'a>,
 }
 
-impl Visited<'_> {
-    fn read(&mut self) -> Option<(Instant, Queued)> {
+impl ClientCursor<'_> {
+    fn read(&mut self) -> Option<(Instant, QueuedJob)> {
         self.rest.next().map(|((due, _), job)| (due, job))
     }
 
     /// The client's next job.
-    fn next(&mut self) -> Option<FlightId> {
-        if self.ahead.is_empty() { self.read() } else { Some(self.ahead.remove(0)) }
-            .map(|(_, job)| job.flight)
+    fn next(&mut self) -> Option<JobIndex> {
+        if self.ahead.is_empty() { self.read() } else { Some(self.ahead.remove(0)) }.map(|(_, job)| job.index)
     }
 
     /// Of the client's next jobs the one that adds the least padding. The first is passed over only for one that is
     /// due hardly later: by an eighth of the time that the first still has.
-    fn next_like(&mut self, batch: Like) -> Option<FlightId> {
-        while self.ahead.len() < CHOICE
+    fn next_preferred(&mut self, batch: LengthPreference) -> Option<JobIndex> {
+        while self.ahead.len() < LENGTH_CHOICES
             && let Some(job) = self.read()
         {
             self.ahead.push(job);
@@ -75,7 +74,7 @@ impl Visited<'_> {
         let latest = due + due.saturating_duration_since(batch.now) / 8;
         let choice = self.ahead.iter().take_while(|(due, _)| *due <= latest).enumerate();
         let (best, _) = choice.min_by_key(|(_, (_, job))| batch.padding(job.tokens))?;
-        Some(self.ahead.remove(best).1.flight)
+        Some(self.ahead.remove(best).1.index)
     }
 
     fn has_more(&self) -> bool {
@@ -83,131 +82,136 @@ impl Visited<'_> {
     }
 }
 
-impl PartialEq for Visited<'_> {
+impl PartialEq for ClientCursor<'_> {
     fn eq(&self, other: &Self) -> bool {
         self.cmp(other).is_eq()
     }
 }
-impl Eq for Visited<'_> {}
-impl PartialOrd for Visited<'_> {
+impl Eq for ClientCursor<'_> {}
+impl PartialOrd for ClientCursor<'_> {
     fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
         Some(self.cmp(other))
     }
 }
-impl Ord for Visited<'_> {
+impl Ord for ClientCursor<'_> {
     fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        self.standing.rank(self.client).cmp(&other.standing.rank(other.client))
+        self.virtual_time.sort_key(self.client).cmp(&other.virtual_time.sort_key(other.client))
     }
 }
 
-struct ClassWalk<'a> {
-    class: &'a Class,
-    standing: Standing,
-    fresh: Peekable<Iter<'a, Rank>>,
-    again: BinaryHeap<Reverse<Visited<'a>>>,
+struct ClassSelection<'a> {
+    class: &'a ClassQueue,
+    virtual_time: VirtualTime,
+    unvisited: Peekable<Iter<'a, SortKey>>,
+    visited_again: BinaryHeap<Reverse<ClientCursor<'a>>>,
     stamp: u64,
 }
 
-impl<'a> ClassWalk<'a> {
+impl<'a> ClassSelection<'a> {
     fn is_empty(&mut self) -> bool {
-        self.fresh.peek().is_none() && self.again.is_empty()
+        self.unvisited.peek().is_none() && self.visited_again.is_empty()
     }
 
-    /// The client whose turn it is, and whether the walk comes by it for the first time.
-    fn pop(&mut self) -> Option<(Visited<'a>, bool)> {
-        let fresh = self.fresh.peek().copied();
-        let again = self.again.peek().map(|Reverse(visited)| visited.standing.rank(visited.client));
-        match (fresh, again) {
-            (Some(fresh), Some(again)) if again < *fresh => {
-                self.again.pop().map(|Reverse(visited)| (visited, false))
+    /// The client whose start_tag it is, and whether the select comes by it for the first time.
+    fn pop(&mut self) -> Option<(ClientCursor<'a>, bool)> {
+        let unvisited = self.unvisited.peek().copied();
+        let visited_again =
+            self.visited_again.peek().map(|Reverse(cursor)| cursor.virtual_time.sort_key(cursor.client));
+        match (unvisited, visited_again) {
+            (Some(unvisited), Some(visited_again)) if visited_again < *unvisited => {
+                self.visited_again.pop().map(|Reverse(cursor)| (cursor, false))
             }
-            (Some(&rank), _) => {
-                self.fresh.next();
-                let waiting = self.class.clients.get(&rank.2)?;
-                let visited = Visited {
-                    client: rank.2,
-                    standing: waiting.standing,
-                    passed_over: 0,
+            (Some(&sort_key), _) => {
+                self.unvisited.next();
+                let waiting = self.class.clients.get(&sort_key.2)?;
+                let cursor = ClientCursor {
+                    client: sort_key.2,
+                    virtual_time: waiting.virtual_time,
+                    skips: 0,
                     ahead: Vec::new(),
                     rest: waiting.jobs.iter(),
                 };
-                Some((visited, true))
+                Some((cursor, true))
             }
-            (None, _) => self.again.pop().map(|Reverse(visited)| (visited, false)),
+            (None, _) => self.visited_again.pop().map(|Reverse(cursor)| (cursor, false)),
         }
     }
 }
 
 /// Waiting jobs in the order of their turns, as it would be if the jobs charged so far were started.
-pub(crate) struct Walk<'a> {
-    classes: [ClassWalk<'a>; 3],
+pub(crate) struct Selection<'a> {
+    classes: [ClassSelection<'a>; 3],
     now: u64,
     credit: u64,
     stamp: u64,
     /// The class and client of the job that was given out last.
-    in_hand: Option<(usize, Visited<'a>)>,
+    current: Option<(usize, ClientCursor<'a>)>,
 }
 
-impl Walk<'_> {
-    /// Says that the job given out last is taken, at this price. Without a word it is passed over.
-    pub(crate) fn charge(&mut self, price: u64) {
-        if let Some((class, visited)) = &mut self.in_hand
-            && let (Some(walk), Some(priority)) = (self.classes.get_mut(*class), Priority::ALL.get(*class))
+impl Selection<'_> {
+    /// Says that the job given out last is taken, at this cost. Without a word it is passed over.
+    pub(crate) fn charge(&mut self, cost: u64) {
+        if let Some((class, cursor)) = &mut self.current
+            && let (Some(selection), Some(priority)) =
+                (self.classes.get_mut(*class), Priority::ALL.get(*class))
         {
-            visited.standing.charge(
-                price,
-                Present::in_walk(walk.class.now),
-                walk.class.credit,
-                &mut walk.stamp,
+            cursor.virtual_time.charge(
+                cost,
+                TagBounds::during_selection(selection.class.now),
+                selection.class.credit,
+                &mut selection.stamp,
             );
-            visited.passed_over = 0;
-            walk.standing.weight = priority.share() as u32;
-            walk.standing.charge(price, Present::in_walk(self.now), self.credit, &mut self.stamp);
+            cursor.skips = 0;
+            selection.virtual_time.weight = priority.share() as u32;
+            selection.virtual_time.charge(
+                cost,
+                TagBounds::during_selection(self.now),
+                self.credit,
+                &mut self.stamp,
+            );
         }
     }
-}
 
-impl Walk<'_> {
-    /// The next job. The first of each client is the one whose turn it is within the client; of the further ones,
+    /// The next job. The first of each client is the one whose start_tag it is within the client; of the further ones,
     /// one that is like the batch in length. So a job that was passed over is in the next batch that its
-    /// client has a part in, and no client's turn is changed.
-    pub(crate) fn next(&mut self, batch: Like) -> Option<FlightId> {
-        if let Some((class, visited)) = self.in_hand.take()
-            && visited.passed_over <= PASSED_OVER
-            && visited.has_more()
-            && let Some(walk) = self.classes.get_mut(class)
+    /// client has a part in, and no client's start_tag is changed.
+    pub(crate) fn next(&mut self, batch: LengthPreference) -> Option<JobIndex> {
+        if let Some((class, cursor)) = self.current.take()
+            && cursor.skips <= MAX_SKIPS
+            && cursor.has_more()
+            && let Some(selection) = self.classes.get_mut(class)
         {
-            walk.again.push(Reverse(visited));
+            selection.visited_again.push(Reverse(cursor));
         }
-        let (index, walk) = self
+        let (class, selection) = self
             .classes
             .iter_mut()
             .enumerate()
-            .filter_map(|(index, walk)| (!walk.is_empty()).then_some((index, walk)))
-            .min_by_key(|(index, walk)| (walk.standing.turn, *index))?;
-        let (mut visited, is_first) = walk.pop()?;
-        let flight = if is_first { visited.next() } else { visited.next_like(batch) }?;
-        visited.passed_over += 1;
-        self.in_hand = Some((index, visited));
-        Some(flight)
+            .filter_map(|(class, selection)| (!selection.is_empty()).then_some((class, selection)))
+            .min_by_key(|(class, selection)| (selection.virtual_time.start_tag, *class))?;
+        let (mut cursor, is_first) = selection.pop()?;
+        let job = if is_first { cursor.next() } else { cursor.next_preferred(batch) }?;
+        cursor.skips += 1;
+        self.current = Some((class, cursor));
+        Some(job)
     }
 }
 
 impl FairQueue {
     /// Goes through the waiting jobs in their order without changing anything.
-    pub(crate) fn walk(&self) -> Walk<'_> {
-        Walk {
+    pub(crate) fn select(&self) -> Selection<'_> {
+        Selection {
             now: self.now,
             credit: self.credit,
             stamp: self.stamp,
-            classes: self.classes.each_ref().map(|class| ClassWalk {
+            classes: self.classes.each_ref().map(|class| ClassSelection {
                 class,
-                standing: class.standing,
-                fresh: class.order.iter().peekable(),
-                again: BinaryHeap::new(),
+                virtual_time: class.virtual_time,
+                unvisited: class.order.iter().peekable(),
+                visited_again: BinaryHeap::new(),
                 stamp: class.stamp,
             }),
-            in_hand: None,
+            current: None,
         }
     }
 }

@@ -6,15 +6,15 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tokio::sync::oneshot;
 
-use super::inner::Shared;
+use super::inner::Inner;
 use crate::{
-    engine::{Batch, Engine, EngineError, EngineErrorKind, EngineFactory, Rows},
-    job::ImageKey,
+    engine::{Batch, Engine, EngineError, EngineErrorKind, EngineFactory, RowSink},
+    job::ImageDigest,
 };
 
 /// Builds the engine, says how that went, and serves until the scheduler closes or the engine dies.
 pub(crate) fn serve<E: Engine>(
-    shared: &Shared<E>,
+    inner: &Inner<E>,
     index: usize,
     mut factory: EngineFactory<E>,
     ready: oneshot::Sender<Result<(), EngineError>>,
@@ -22,23 +22,23 @@ pub(crate) fn serve<E: Engine>(
     let mut engine = match build(&mut factory) {
         Ok(engine) => engine,
         Err(error) => {
-            died(shared, index, error.clone());
+            died(inner, index, error.clone());
             return drop(ready.send(Err(error)));
         }
     };
     if ready.send(Ok(())).is_err() {
         return;
     }
-    while let Some(batch) = shared.wait_for_batch(index) {
-        let Err(panic) = run(shared, index, &mut engine, &batch) else {
-            if shared.look(|machine| !machine.is_alive(index)) {
+    while let Some(batch) = inner.wait_for_batch(index) {
+        let Err(panic) = run(inner, index, &mut engine, &batch) else {
+            if inner.inspect(|machine| !machine.is_alive(index)) {
                 return;
             }
             continue;
         };
         tracing::error!(engine = index, %panic, "engine panicked");
-        let restart = shared.event(|machine, _, effects| machine.engine_panicked(index, &panic, effects));
-        shared.report_health();
+        let restart = inner.apply(|machine, _, effects| machine.engine_panicked(index, &panic, effects));
+        inner.publish_state();
         if !restart {
             return;
         }
@@ -47,16 +47,16 @@ pub(crate) fn serve<E: Engine>(
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(engine)));
         match dropped.map_err(|panic| fatal(&message(panic.as_ref()))).and_then(|()| build(&mut factory)) {
             Ok(built) => engine = built,
-            Err(error) => return died(shared, index, error),
+            Err(error) => return died(inner, index, error),
         }
-        shared.event(|machine, _, _| machine.engine_restarted(index));
+        inner.apply(|machine, _, _| machine.engine_restarted(index));
     }
 }
 
-fn died<E: Engine>(shared: &Shared<E>, index: usize, error: EngineError) {
+fn died<E: Engine>(inner: &Inner<E>, index: usize, error: EngineError) {
     tracing::error!(engine = index, %error, "engine is dead");
-    shared.event(|machine, _, effects| machine.engine_died(index, error, effects));
-    shared.report_health();
+    inner.apply(|machine, _, effects| machine.engine_died(index, error, effects));
+    inner.publish_state();
 }
 
 fn fatal(panic: &str) -> EngineError {
@@ -77,33 +77,33 @@ fn build<E: Engine>(factory: &mut EngineFactory<E>) -> Result<E, EngineError> {
 /// # Errors
 /// The message of the panic that ended it; the machine has not been told of the batch's end then.
 fn run<E: Engine>(
-    shared: &Shared<E>,
+    inner: &Inner<E>,
     index: usize,
     engine: &mut E,
     batch: &Batch<E::Image, E::Question>,
 ) -> Result<(), String> {
     let mut rows = RunningRows {
-        shared,
+        inner,
         engine: index,
         steps: 0,
-        seen: Cell::new(shared.rows_abandoned()),
+        seen: Cell::new(inner.rows_abandoned()),
         abandoned: RefCell::new(vec![false; batch.questions.len()]),
     };
-    rows.look_again();
+    rows.refresh();
     let result = catch_unwind(AssertUnwindSafe(|| engine.run(batch, &mut rows)))
         .map_err(|panic| message(panic.as_ref()))?;
     if let Err(error) = &result {
         tracing::warn!(engine = index, kind = ?error.kind, %error, rows = batch.questions.len(), "batch failed");
     }
     let steps = rows.steps;
-    shared.event(|machine, now, effects| machine.end_batch(now, index, result, steps, effects));
-    shared.report_health();
+    inner.apply(|machine, now, effects| machine.end_batch(now, index, result, steps, effects));
+    inner.publish_state();
     Ok(())
 }
 
 /// The rows of the batch that runs, as the engine sees them.
 struct RunningRows<'a, E: Engine> {
-    shared: &'a Shared<E>,
+    inner: &'a Inner<E>,
     engine: usize,
     steps: u32,
     /// The count of abandoned rows at which `abandoned` was true.
@@ -112,8 +112,8 @@ struct RunningRows<'a, E: Engine> {
 }
 
 impl<E: Engine> RunningRows<'_, E> {
-    fn look_again(&self) {
-        self.shared.look(|machine| {
+    fn refresh(&self) {
+        self.inner.inspect(|machine| {
             self.seen.set(machine.rows_abandoned());
             for (row, abandoned) in self.abandoned.borrow_mut().iter_mut().enumerate() {
                 *abandoned = machine.is_abandoned(self.engine, row);
@@ -122,9 +122,9 @@ impl<E: Engine> RunningRows<'_, E> {
     }
 }
 
-impl<E: Engine> Rows<E::Answer> for RunningRows<'_, E> {
+impl<E: Engine> RowSink<E::Answer> for RunningRows<'_, E> {
     fn finish(&mut self, row: usize, outcome: Result<E::Answer, EngineError>) {
-        self.shared.finish_row(self.engine, row, outcome);
+        self.inner.finish_row(self.engine, row, outcome);
         if let Some(abandoned) = self.abandoned.borrow_mut().get_mut(row) {
             *abandoned = true;
         }
@@ -132,18 +132,18 @@ impl<E: Engine> Rows<E::Answer> for RunningRows<'_, E> {
 
     fn is_cancelled(&self, row: usize) -> bool {
         // The lock is taken only when some row somewhere was abandoned since.
-        if self.shared.rows_abandoned() != self.seen.get() {
-            self.look_again();
+        if self.inner.rows_abandoned() != self.seen.get() {
+            self.refresh();
         }
         self.abandoned.borrow().get(row).copied().unwrap_or(true)
     }
 
-    fn image_cached(&mut self, key: ImageKey, _bytes: usize) {
-        self.shared.event(|machine, _, _| machine.image_cached(self.engine, key));
+    fn image_cached(&mut self, digest: ImageDigest, _bytes: usize) {
+        self.inner.apply(|machine, _, _| machine.image_cached(self.engine, digest));
     }
 
-    fn image_evicted(&mut self, key: ImageKey) {
-        self.shared.event(|machine, _, _| machine.image_evicted(self.engine, key));
+    fn image_evicted(&mut self, digest: ImageDigest) {
+        self.inner.apply(|machine, _, _| machine.image_evicted(self.engine, digest));
     }
 
     fn decode_steps(&mut self, steps: u32) {

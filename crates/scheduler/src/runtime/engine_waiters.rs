@@ -1,19 +1,19 @@
-//! Where threads meet: the state under its lock, and a bell for each engine.
+//! Where threads meet: the state under its lock, and a condvar for each engine.
 //!
-//! `super::sync` names the lock and the bell: the standard library's, or those of the model checker
+//! `super::sync` names the lock and the condvar: the standard library's, or those of the model checker
 //! that tries the interleavings (see `interleavings`).
 
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError, yield_now};
 
 #[derive(Debug)]
-pub(crate) struct Gate<S> {
+pub(crate) struct EngineWaiters<S> {
     state: Mutex<S>,
-    bells: Vec<Condvar>,
+    condvars: Vec<Condvar>,
 }
 
-impl<S> Gate<S> {
+impl<S> EngineWaiters<S> {
     pub(crate) fn new(state: S, engines: usize) -> Self {
-        Self { state: Mutex::new(state), bells: (0..engines).map(|_| Condvar::new()).collect() }
+        Self { state: Mutex::new(state), condvars: (0..engines).map(|_| Condvar::new()).collect() }
     }
 
     /// The state. No code of the engine or of an asker ever runs under this lock.
@@ -22,15 +22,15 @@ impl<S> Gate<S> {
     }
 
     /// Wakes an engine. What it is woken for has been written to the state before.
-    pub(crate) fn ring(&self, engine: usize) {
-        if let Some(bell) = self.bells.get(engine) {
-            bell.notify_one();
+    pub(crate) fn notify(&self, engine: usize) {
+        if let Some(condvar) = self.condvars.get(engine) {
+            condvar.notify_one();
         }
     }
 
     /// Blocks an engine's thread until `look` finds something in the state. It looks again whenever
-    /// the engine's bell rings; between a look in vain and the wait the lock is not given up, so no
-    /// ring is missed.
+    /// the engine's condvar rings; between a look in vain and the wait the lock is not given up, so no
+    /// notify is missed.
     ///
     /// Before it sleeps the thread lets others go first, once. Where the processors are idle that
     /// costs less than a microsecond; where they are busy, the questions whose bytes wait to be read
@@ -40,7 +40,7 @@ impl<S> Gate<S> {
         engine: usize,
         mut look: impl FnMut(&mut S) -> Option<T>,
     ) -> Option<T> {
-        let bell = self.bells.get(engine)?;
+        let condvar = self.condvars.get(engine)?;
         if let Some(found) = look(&mut self.lock()) {
             return Some(found);
         }
@@ -50,7 +50,7 @@ impl<S> Gate<S> {
             if let Some(found) = look(&mut state) {
                 return Some(found);
             }
-            state = bell.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = condvar.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
 }

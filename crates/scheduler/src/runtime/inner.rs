@@ -1,50 +1,51 @@
-//! What the handle, the engine threads and the timer share: the machine behind its gate.
+//! What the handle, the engine threads and the timer share: the machine behind its waiters.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use super::engine_waiters::Gate;
+use super::engine_waiters::EngineWaiters;
 use crate::{
     engine::{Batch, Engine, EngineError},
     engine_state::EngineState,
     error::JobError,
     ids::JobId,
-    job::Done,
-    state_machine::{Answered, Effects, Machine},
-    ticket::{Cancel, Reply},
+    job::Completion,
+    state_machine::{Effects, FinishedJob, StateMachine},
+    ticket::{Cancel, CompletionSender},
 };
 
-pub(crate) type Asker<E> = Reply<<E as Engine>::Answer>;
-pub(crate) type MachineOf<E> = Machine<<E as Engine>::Image, <E as Engine>::Question, Asker<E>>;
+pub(crate) type CompletionSenderOf<E> = CompletionSender<<E as Engine>::Answer>;
+pub(crate) type StateMachineOf<E> =
+    StateMachine<<E as Engine>::Image, <E as Engine>::Question, CompletionSenderOf<E>>;
 
-pub(crate) struct Shared<E: Engine> {
-    gate: Gate<MachineOf<E>>,
+pub(crate) struct Inner<E: Engine> {
+    waiters: EngineWaiters<StateMachineOf<E>>,
     /// Copy of the machine's count, to be looked at without the lock.
     rows_abandoned: AtomicU64,
     pub(crate) timer: Notify,
-    pub(crate) health: watch::Sender<EngineState>,
+    pub(crate) engine_state: watch::Sender<EngineState>,
 }
 
-impl<E: Engine> Shared<E> {
-    pub(crate) fn new(machine: MachineOf<E>, engines: usize) -> Self {
+impl<E: Engine> Inner<E> {
+    pub(crate) fn new(machine: StateMachineOf<E>, engines: usize) -> Self {
         Self {
-            gate: Gate::new(machine, engines),
+            waiters: EngineWaiters::new(machine, engines),
             rows_abandoned: AtomicU64::new(0),
             timer: Notify::new(),
-            health: watch::channel(EngineState::Ready).0,
+            engine_state: watch::channel(EngineState::Ready).0,
         }
     }
 
     /// Tells the machine of an event and carries out what follows from it, outside of the lock.
-    pub(crate) fn event<T>(
+    pub(crate) fn apply<T>(
         &self,
-        event: impl FnOnce(&mut MachineOf<E>, Instant, &mut Effects<Asker<E>>) -> T,
+        event: impl FnOnce(&mut StateMachineOf<E>, Instant, &mut Effects<CompletionSenderOf<E>>) -> T,
     ) -> T {
         let mut effects = Effects::default();
         let result = {
-            let mut machine = self.gate.lock();
+            let mut machine = self.waiters.lock();
             let result = event(&mut machine, Instant::now(), &mut effects);
             self.rows_abandoned.store(machine.rows_abandoned(), Ordering::Release);
             result
@@ -54,18 +55,18 @@ impl<E: Engine> Shared<E> {
     }
 
     /// Looks at the machine.
-    pub(crate) fn look<T>(&self, look: impl FnOnce(&MachineOf<E>) -> T) -> T {
-        look(&self.gate.lock())
+    pub(crate) fn inspect<T>(&self, look: impl FnOnce(&StateMachineOf<E>) -> T) -> T {
+        look(&self.waiters.lock())
     }
 
-    fn carry_out(&self, effects: Effects<Asker<E>>) {
+    fn carry_out(&self, effects: Effects<CompletionSenderOf<E>>) {
         for engine in effects.wake {
-            self.gate.ring(engine);
+            self.waiters.notify(engine);
         }
-        for (asker, error) in effects.failed {
-            answer::<E>(asker, Err(error));
+        for (client, error) in effects.failed {
+            answer::<E>(client, Err(error));
         }
-        if effects.rearm {
+        if effects.rearm_timer {
             self.timer.notify_one();
         }
     }
@@ -73,11 +74,11 @@ impl<E: Engine> Shared<E> {
     /// Blocks an engine's thread until there is a batch for it; none when it should end.
     pub(crate) fn wait_for_batch(&self, engine: usize) -> Option<Batch<E::Image, E::Question>> {
         loop {
-            let (batch, effects, over) = self.gate.wait_until(engine, |machine| {
+            let (batch, effects, over) = self.waiters.wait_until(engine, |machine| {
                 let mut effects = Effects::default();
                 let batch = machine.next_batch(Instant::now(), engine, &mut effects);
                 self.rows_abandoned.store(machine.rows_abandoned(), Ordering::Release);
-                let over = batch.is_none() && machine.is_over();
+                let over = batch.is_none() && machine.is_finished();
                 let found = batch.is_some() || over || !effects.is_empty();
                 found.then_some((batch, effects, over))
             })?;
@@ -91,21 +92,21 @@ impl<E: Engine> Shared<E> {
     pub(crate) fn finish_row(&self, engine: usize, row: usize, outcome: Result<E::Answer, EngineError>) {
         match outcome {
             Ok(value) => {
-                let answered = self.event(|machine, now, _| machine.finish_row(now, engine, row));
-                for Answered { token, ledger } in answered {
-                    let done = Done {
+                let answered = self.apply(|machine, now, _| machine.finish_row(now, engine, row));
+                for FinishedJob { token, stats } in answered {
+                    let done = Completion {
                         answer: value.clone(),
-                        queue: ledger.queue,
-                        engine: ledger.engine,
-                        batch_images: ledger.batch_images,
-                        batch_questions: ledger.batch_questions,
-                        shared: ledger.shared,
+                        queue: stats.queue,
+                        engine: stats.engine,
+                        batch_images: stats.batch_images,
+                        batch_questions: stats.batch_questions,
+                        is_shared: stats.is_shared,
                     };
                     answer::<E>(token, Ok(done));
                 }
             }
             Err(error) => {
-                self.event(|machine, _, effects| machine.fail_row(engine, row, &error, effects));
+                self.apply(|machine, _, effects| machine.fail_row(engine, row, &error, effects));
             }
         }
     }
@@ -115,9 +116,9 @@ impl<E: Engine> Shared<E> {
         self.rows_abandoned.load(Ordering::Acquire)
     }
 
-    pub(crate) fn report_health(&self) {
-        let state = self.look(MachineOf::<E>::health);
-        self.health.send_if_modified(|known| {
+    pub(crate) fn publish_state(&self) {
+        let state = self.inspect(StateMachineOf::<E>::engine_state);
+        self.engine_state.send_if_modified(|known| {
             let changed = *known != state;
             *known = state;
             changed
@@ -125,17 +126,17 @@ impl<E: Engine> Shared<E> {
     }
 
     pub(crate) fn close(&self) {
-        self.event(|machine, _, effects| machine.close(effects));
+        self.apply(|machine, _, effects| machine.close(effects));
     }
 }
 
-/// Sends an outcome. Nobody listens when the asker left a moment ago, and that is fine.
-fn answer<E: Engine>(asker: Asker<E>, outcome: Result<Done<E::Answer>, JobError>) {
-    drop(asker.send(outcome));
+/// Sends an outcome. Nobody listens when the client left a moment ago, and that is fine.
+fn answer<E: Engine>(client: CompletionSenderOf<E>, outcome: Result<Completion<E::Answer>, JobError>) {
+    drop(client.send(outcome));
 }
 
-impl<E: Engine> Cancel for Shared<E> {
+impl<E: Engine> Cancel for Inner<E> {
     fn cancel(&self, job: JobId) {
-        drop(self.event(|machine, _, _| machine.cancel(job)));
+        drop(self.apply(|machine, _, _| machine.cancel(job)));
     }
 }

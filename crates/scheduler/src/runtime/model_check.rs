@@ -1,6 +1,6 @@
 //! The gate and the machine under a model checker, which tries thousands of thread interleavings.
 //!
-//! A ring that is missed shows as a deadlock, a job that is lost or answered twice as a wrong count.
+//! A notify that is missed shows as a deadlock, a job that is lost or answered twice as a wrong count.
 
 use std::sync::Arc as StdArc;
 
@@ -9,16 +9,16 @@ use shuttle::sync::atomic::{AtomicUsize, Ordering};
 use shuttle::thread;
 use tokio::time::Instant;
 
-use super::engine_waiters::Gate;
+use super::engine_waiters::EngineWaiters;
 use crate::{
     config::SchedulerConfig,
     engine::{EngineError, EngineErrorKind},
-    job::{ClientId, ImageKey, Priority},
+    job::{ClientId, Priority},
     limits::BatchLimits,
-    state_machine::{Effects, JobSpec, Machine},
+    state_machine::{Effects, JobSpec, StateMachine},
 };
 
-type World = Gate<Machine<(), u8, usize>>;
+type Waiters = EngineWaiters<StateMachine<(), u8, usize>>;
 
 const JOBS: usize = 6;
 
@@ -30,16 +30,16 @@ impl Outcomes {
     }
 }
 
-fn carry_out(world: &World, outcomes: &Outcomes, effects: Effects<usize>) {
+fn carry_out(waiters: &Waiters, outcomes: &Outcomes, effects: Effects<usize>) {
     for engine in effects.wake {
-        world.ring(engine);
+        waiters.notify(engine);
     }
     for (job, _) in effects.failed {
         outcomes.count(job);
     }
 }
 
-fn submit(world: &World, outcomes: &Outcomes, job: usize) -> crate::ids::JobId {
+fn submit(waiters: &Waiters, outcomes: &Outcomes, job: usize) -> crate::ids::JobId {
     // Two pairs of jobs are the same question.
     let question = (job % 4) as u8;
     let spec = JobSpec {
@@ -47,34 +47,34 @@ fn submit(world: &World, outcomes: &Outcomes, job: usize) -> crate::ids::JobId {
         priority: Priority::Normal,
         weight: 1,
         deadline: None,
-        image: ImageKey([question / 2; 32]),
+        image_digest: [question / 2; 32],
         image_bytes: 1,
         question_key: [question; 32],
         tokens: 1,
     };
     let mut effects = Effects::default();
-    let id = world
+    let id = waiters
         .lock()
         .submit(Instant::now(), &spec, StdArc::new(()), StdArc::new(question), job, &mut effects)
         .unwrap();
-    carry_out(world, outcomes, effects);
+    carry_out(waiters, outcomes, effects);
     id
 }
 
 /// What an engine's thread does, with a batch that fails now and then.
-fn serve(world: &World, outcomes: &Outcomes, engine: usize) {
+fn serve(waiters: &Waiters, outcomes: &Outcomes, engine: usize) {
     let mut batches = 0;
     loop {
-        let (batch, effects, over) = world
+        let (batch, effects, over) = waiters
             .wait_until(engine, |machine| {
                 let mut effects = Effects::default();
                 let batch = machine.next_batch(Instant::now(), engine, &mut effects);
-                let over = batch.is_none() && machine.is_over();
+                let over = batch.is_none() && machine.is_finished();
                 let found = batch.is_some() || over || !effects.is_empty();
                 found.then_some((batch, effects, over))
             })
             .unwrap();
-        carry_out(world, outcomes, effects);
+        carry_out(waiters, outcomes, effects);
         let Some(batch) = batch else {
             if over {
                 return;
@@ -85,7 +85,7 @@ fn serve(world: &World, outcomes: &Outcomes, engine: usize) {
         let fails = batches == 1 && batch.questions.len() > 1;
         if !fails {
             for row in 0..batch.questions.len() {
-                let answered = world.lock().finish_row(Instant::now(), engine, row);
+                let answered = waiters.lock().finish_row(Instant::now(), engine, row);
                 for answered in answered {
                     outcomes.count(answered.token);
                 }
@@ -94,8 +94,8 @@ fn serve(world: &World, outcomes: &Outcomes, engine: usize) {
         let result =
             if fails { Err(EngineError::new(EngineErrorKind::Batch, "made to fail")) } else { Ok(()) };
         let mut effects = Effects::default();
-        world.lock().end_batch(Instant::now(), engine, result, 1, &mut effects);
-        carry_out(world, outcomes, effects);
+        waiters.lock().end_batch(Instant::now(), engine, result, 1, &mut effects);
+        carry_out(waiters, outcomes, effects);
     }
 }
 
@@ -105,34 +105,34 @@ fn no_interleaving_of_askers_engines_and_cancels_loses_a_job_or_a_wake_up() {
         || {
             let batch = BatchLimits { max_questions: 2, ..BatchLimits::default() };
             let config = SchedulerConfig { batch, ..SchedulerConfig::default() };
-            let world: Arc<World> = Arc::new(Gate::new(Machine::new(config, 2), 2));
+            let waiters: Arc<Waiters> = Arc::new(EngineWaiters::new(StateMachine::new(config, 2), 2));
             let outcomes = Arc::new(Outcomes(std::array::from_fn(|_| AtomicUsize::new(0))));
             let engines: Vec<_> = (0..2)
                 .map(|engine| {
-                    let (world, outcomes) = (Arc::clone(&world), Arc::clone(&outcomes));
-                    thread::spawn(move || serve(&world, &outcomes, engine))
+                    let (waiters, outcomes) = (Arc::clone(&waiters), Arc::clone(&outcomes));
+                    thread::spawn(move || serve(&waiters, &outcomes, engine))
                 })
                 .collect();
-            let askers: Vec<_> = (0..2)
-                .map(|asker| {
-                    let (world, outcomes) = (Arc::clone(&world), Arc::clone(&outcomes));
+            let clients: Vec<_> = (0..2)
+                .map(|client| {
+                    let (waiters, outcomes) = (Arc::clone(&waiters), Arc::clone(&outcomes));
                     thread::spawn(move || {
-                        for job in (asker..JOBS).step_by(2) {
-                            let id = submit(&world, &outcomes, job);
+                        for job in (client..JOBS).step_by(2) {
+                            let id = submit(&waiters, &outcomes, job);
                             if job >= 4 {
-                                let token = world.lock().cancel(id);
+                                let token = waiters.lock().cancel(id);
                                 token.into_iter().for_each(|job| outcomes.count(job));
                             }
                         }
                     })
                 })
                 .collect();
-            for asker in askers {
-                asker.join().unwrap();
+            for client in clients {
+                client.join().unwrap();
             }
             let mut effects = Effects::default();
-            world.lock().close(&mut effects);
-            carry_out(&world, &outcomes, effects);
+            waiters.lock().close(&mut effects);
+            carry_out(&waiters, &outcomes, effects);
             for engine in engines {
                 engine.join().unwrap();
             }

@@ -2,20 +2,20 @@
 
 use std::sync::Arc;
 
-use super::inner::Shared;
+use super::inner::Inner;
 use crate::engine::Engine;
 
 /// Answers expired jobs on time whatever the engines do, and sees engines that stall.
-pub(crate) async fn keep_time<E: Engine>(shared: Arc<Shared<E>>) {
+pub(crate) async fn run_timer<E: Engine>(inner: Arc<Inner<E>>) {
     loop {
         // Asked for before looking, so that a change in between is not missed.
-        let changed = shared.timer.notified();
-        let next = shared.event(|machine, now, effects| {
+        let changed = inner.timer.notified();
+        let next = inner.apply(|machine, now, effects| {
             machine.tick(now, effects);
-            effects.rearm = false;
+            effects.rearm_timer = false;
             if machine.is_drained() { Err(()) } else { Ok(machine.next_timer()) }
         });
-        shared.report_health();
+        inner.publish_state();
         match next {
             Err(()) => return,
             Ok(None) => changed.await,

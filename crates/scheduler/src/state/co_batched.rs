@@ -2,37 +2,37 @@
 
 use std::collections::BTreeSet;
 
-use crate::{ids::FlightId, job::Priority};
+use crate::{ids::JobIndex, job::Priority};
 
-/// A flight among those that wait on an image.
-pub(crate) type Rider = (Priority, u64, FlightId);
+/// A job among those that wait on an image.
+pub(crate) type CoBatchedJob = (Priority, u64, JobIndex);
 
 /// Flights that wait on one image. Most images have one or two: the first takes no allocation.
 #[derive(Debug, Default)]
-pub(crate) struct Riders {
+pub(crate) struct CoBatchedJobs {
     /// None only while there is none at all.
-    first: Option<Rider>,
-    others: BTreeSet<Rider>,
+    first: Option<CoBatchedJob>,
+    others: BTreeSet<CoBatchedJob>,
 }
 
-impl Riders {
-    pub(crate) fn insert(&mut self, rider: Rider) {
+impl CoBatchedJobs {
+    pub(crate) fn insert(&mut self, job: CoBatchedJob) {
         match self.first {
-            None => self.first = Some(rider),
-            Some(first) if rider < first => {
+            None => self.first = Some(job),
+            Some(first) if job < first => {
                 self.others.insert(first);
-                self.first = Some(rider);
+                self.first = Some(job);
             }
-            Some(first) if rider > first => drop(self.others.insert(rider)),
+            Some(first) if job > first => drop(self.others.insert(job)),
             Some(_) => {}
         }
     }
 
-    pub(crate) fn remove(&mut self, rider: &Rider) {
-        if self.first == Some(*rider) {
+    pub(crate) fn remove(&mut self, job: &CoBatchedJob) {
+        if self.first == Some(*job) {
             self.first = self.others.pop_first();
         } else {
-            self.others.remove(rider);
+            self.others.remove(job);
         }
     }
 
@@ -40,7 +40,7 @@ impl Riders {
         self.first.is_none()
     }
 
-    pub(crate) fn iter(&self) -> impl Iterator<Item = FlightId> {
-        self.first.iter().chain(&self.others).map(|(.., flight)| *flight)
+    pub(crate) fn iter(&self) -> impl Iterator<Item = JobIndex> {
+        self.first.iter().chain(&self.others).map(|(.., job)| *job)
     }
 }

@@ -2,9 +2,9 @@
 
 /// A set of engines, by index; there are at most 64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Engines(u64);
+pub(crate) struct EngineSet(u64);
 
-impl Engines {
+impl EngineSet {
     pub(crate) fn contains(self, engine: usize) -> bool {
         self.0 & (1 << engine) != 0
     }

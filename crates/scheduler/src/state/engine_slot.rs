@@ -6,17 +6,17 @@ use tokio::time::Instant;
 
 use super::memory_limit::MemoryLimit;
 use crate::{
-    ids::{FlightId, ImageSlot},
+    ids::{ImageSlot, JobIndex},
     limits::BatchLimits,
 };
 
 /// What an engine does at the moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Phase {
+pub(crate) enum EnginePhase {
     /// Waits to be called.
     Idle,
     /// Was called and will ask for a batch.
-    Called,
+    Notified,
     /// Runs a batch.
     Running,
     /// Panicked and is built anew.
@@ -29,12 +29,12 @@ pub(crate) enum Phase {
 #[derive(Debug)]
 pub(crate) struct RunningBatch {
     /// What is left to do: a row that is finished, or that nobody waits for, is none.
-    pub(crate) rows: Vec<Option<FlightId>>,
+    pub(crate) rows: Vec<Option<JobIndex>>,
     pub(crate) images: Vec<ImageSlot>,
     /// Images whose features the engine did not have.
     pub(crate) encoded: usize,
     pub(crate) padded_tokens: usize,
-    /// Rows that were finished; the others were abandoned or are open.
+    /// RowSink that were finished; the others were abandoned or are open.
     pub(crate) finished: usize,
     pub(crate) started: Instant,
     pub(crate) predicted_end: Option<Instant>,
@@ -42,36 +42,36 @@ pub(crate) struct RunningBatch {
 
 #[derive(Debug)]
 pub(crate) struct EngineSlot {
-    pub(crate) phase: Phase,
+    pub(crate) phase: EnginePhase,
     pub(crate) limit: MemoryLimit,
     pub(crate) running: Option<RunningBatch>,
     /// When an engine that holds its batch back wants to look again.
     pub(crate) hold_until: Option<Instant>,
     /// Batches in a row that had to leave out the job whose turn it was.
-    pub(crate) head_left_out: u32,
+    pub(crate) head_skips: u32,
     pub(crate) panics: u32,
     /// Whether the engine ever said that it caches images.
-    pub(crate) caches: bool,
+    pub(crate) reports_cached_images: bool,
     /// Has been at one batch for too long.
-    pub(crate) stalled: bool,
+    pub(crate) is_stalled: bool,
 }
 
 impl EngineSlot {
     pub(crate) const fn new(limits: BatchLimits) -> Self {
         Self {
-            phase: Phase::Called,
+            phase: EnginePhase::Notified,
             limit: MemoryLimit::new(limits),
             running: None,
             hold_until: None,
-            head_left_out: 0,
+            head_skips: 0,
             panics: 0,
-            caches: false,
-            stalled: false,
+            reports_cached_images: false,
+            is_stalled: false,
         }
     }
 
     pub(crate) fn is_alive(&self) -> bool {
-        self.phase != Phase::Dead
+        self.phase != EnginePhase::Dead
     }
 
     /// Time until the engine can take work: zero when it can now, none when that is not known.
@@ -79,11 +79,11 @@ impl EngineSlot {
     /// A batch that takes longer than predicted counts as about to end, up to half as long again.
     pub(crate) fn remaining(&self, now: Instant) -> Option<Duration> {
         match self.phase {
-            Phase::Idle | Phase::Called => Some(Duration::ZERO),
-            Phase::Running if now <= self.overdue_at()? => {
+            EnginePhase::Idle | EnginePhase::Notified => Some(Duration::ZERO),
+            EnginePhase::Running if now <= self.overdue_at()? => {
                 Some(self.running.as_ref()?.predicted_end?.saturating_duration_since(now))
             }
-            Phase::Running | Phase::Restarting | Phase::Dead => None,
+            EnginePhase::Running | EnginePhase::Restarting | EnginePhase::Dead => None,
         }
     }
 

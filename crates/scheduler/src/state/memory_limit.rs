@@ -8,33 +8,33 @@ const GOOD_BATCHES: u32 = 32;
 #[derive(Clone, Debug)]
 pub(crate) struct MemoryLimit {
     configured: BatchLimits,
-    now: BatchLimits,
-    good: u32,
+    current: BatchLimits,
+    good_batches: u32,
 }
 
 impl MemoryLimit {
     pub(crate) const fn new(configured: BatchLimits) -> Self {
-        Self { configured, now: configured, good: 0 }
+        Self { configured, current: configured, good_batches: 0 }
     }
 
     pub(crate) const fn get(&self) -> BatchLimits {
-        self.now
+        self.current
     }
 
     pub(crate) fn is_lowered(&self) -> bool {
-        self.now != self.configured
+        self.current != self.configured
     }
 
     /// A batch of this size was too large: from now on half of it.
     pub(crate) fn lower(&mut self, images: usize, questions: usize, padded_tokens: usize) {
         // What cannot be halved was not the cause.
         let halve = |size: usize, now: usize| if size < 2 { now } else { now.min(size / 2) };
-        self.now = BatchLimits {
-            max_images: halve(images, self.now.max_images),
-            max_questions: halve(questions, self.now.max_questions),
-            max_padded_tokens: halve(padded_tokens, self.now.max_padded_tokens),
+        self.current = BatchLimits {
+            max_images: halve(images, self.current.max_images),
+            max_questions: halve(questions, self.current.max_questions),
+            max_padded_tokens: halve(padded_tokens, self.current.max_padded_tokens),
         };
-        self.good = 0;
+        self.good_batches = 0;
     }
 
     /// A batch went well.
@@ -42,14 +42,14 @@ impl MemoryLimit {
         if !self.is_lowered() {
             return;
         }
-        self.good += 1;
-        if self.good >= GOOD_BATCHES {
-            self.good = 0;
+        self.good_batches += 1;
+        if self.good_batches >= GOOD_BATCHES {
+            self.good_batches = 0;
             let grow = |now: usize, configured: usize| (now + (now / 8).max(1)).min(configured.max(now));
-            self.now = BatchLimits {
-                max_images: grow(self.now.max_images, self.configured.max_images),
-                max_questions: grow(self.now.max_questions, self.configured.max_questions),
-                max_padded_tokens: grow(self.now.max_padded_tokens, self.configured.max_padded_tokens),
+            self.current = BatchLimits {
+                max_images: grow(self.current.max_images, self.configured.max_images),
+                max_questions: grow(self.current.max_questions, self.configured.max_questions),
+                max_padded_tokens: grow(self.current.max_padded_tokens, self.configured.max_padded_tokens),
             };
         }
     }

@@ -1,15 +1,15 @@
 //! A piece of work and those who wait for it.
 //!
-//! The same (image, question, options) asked by many is one flight with many waiters. It stands in
-//! the order at the best place that any of its waiters has, and lives until the last of them has left.
+//! The same (image, question, options) asked by many is one job with many waiters. It stands in
+//! the order at the best position that any of its waiters has, and lives until the last of them has left.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 use crate::{
-    ids::{ImageSlot, Place},
-    job::{ClientId, Priority, Stage},
+    ids::{ImageSlot, QueuePosition},
+    job::{ClientId, JobStage, Priority},
 };
 
 /// One who waits.
@@ -25,9 +25,9 @@ pub(crate) struct Waiter<W> {
 }
 
 impl<W> Waiter<W> {
-    pub(crate) fn place(&self, patience: Duration) -> Place {
-        let patient = self.submitted + patience;
-        Place {
+    pub(crate) fn position(&self, implicit_deadline: Duration) -> QueuePosition {
+        let patient = self.submitted + implicit_deadline;
+        QueuePosition {
             class: self.class,
             client: self.client,
             weight: self.weight,
@@ -38,25 +38,25 @@ impl<W> Waiter<W> {
 }
 
 #[derive(Debug)]
-pub(crate) struct Flight<Q, W> {
+pub(crate) struct PendingJob<Q, W> {
     pub(crate) image: ImageSlot,
     pub(crate) question: Q,
     pub(crate) question_key: [u8; 32],
     pub(crate) tokens: u32,
-    pub(crate) stage: Stage,
-    pub(crate) place: Place,
+    pub(crate) stage: JobStage,
+    pub(crate) position: QueuePosition,
     pub(crate) waiters: Vec<Waiter<W>>,
     /// True once two have waited for it at the same time.
-    pub(crate) shared: bool,
+    pub(crate) is_shared: bool,
 }
 
-impl<Q, W> Flight<Q, W> {
-    /// The best place among the waiters': highest class, then soonest due.
-    pub(crate) fn best_place(&self, patience: Duration) -> Option<Place> {
+impl<Q, W> PendingJob<Q, W> {
+    /// The best position among the waiters': highest class, then earliest_deadline due.
+    pub(crate) fn best_position(&self, implicit_deadline: Duration) -> Option<QueuePosition> {
         self.waiters
             .iter()
-            .map(|waiter| waiter.place(patience))
-            .min_by_key(|place| (place.class, place.due, place.sequence))
+            .map(|waiter| waiter.position(implicit_deadline))
+            .min_by_key(|position| (position.class, position.due, position.sequence))
     }
 
     /// When the first waiter's answer is worthless.

@@ -5,18 +5,18 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{Effects, Machine};
+use super::{Effects, StateMachine};
 use crate::{
-    cost::{Shape, TurnPrice},
+    cost::{BatchShape, JobCost},
     engine::{Batch, BatchImage, BatchQuestion},
-    ids::{FlightId, ImageSlot},
-    job::{ImageKey, Stage},
-    state::engine_slot::{Phase, RunningBatch},
+    ids::{ImageSlot, JobIndex},
+    job::{ImageDigest, JobStage},
+    state::engine_slot::{EnginePhase, RunningBatch},
 };
 
-/// What a job's answer cost; the fields of [`Done`](crate::Done).
+/// What a job's answer cost; the fields of [`Completion`](crate::Completion).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ledger {
+pub struct JobStats {
     /// From submission to the start of the batch.
     pub queue: Duration,
     /// From the start of the batch, or from joining it, to this row's end.
@@ -26,19 +26,19 @@ pub struct Ledger {
     /// Questions in the batch.
     pub batch_questions: u32,
     /// Whether others waited for the same.
-    pub shared: bool,
+    pub is_shared: bool,
 }
 
 /// One who waited for a row that is finished.
 #[derive(Debug)]
-pub struct Answered<W> {
+pub struct FinishedJob<W> {
     /// Who it is.
     pub token: W,
     /// What it cost.
-    pub ledger: Ledger,
+    pub stats: JobStats,
 }
 
-impl<I, Q, W> Machine<I, Q, W> {
+impl<I, Q, W> StateMachine<I, Q, W> {
     /// The best batch for an engine that is free; none when it should wait to be woken.
     pub fn next_batch(
         &mut self,
@@ -64,101 +64,101 @@ impl<I, Q, W> Machine<I, Q, W> {
         }
         let batch = rows.and_then(|rows| self.start(now, engine, &rows));
         let stalls_at = now + self.config.stall_after;
-        effects.rearm |=
+        effects.rearm_timer |=
             batch.is_some() && self.deadlines.first().is_none_or(|(first, ..)| stalls_at < *first);
         if batch.is_none()
             && let Some(slot) = self.engines.get_mut(engine)
         {
-            slot.phase = Phase::Idle;
+            slot.phase = EnginePhase::Idle;
         }
-        self.call_others(engine, batch.is_some(), effects);
+        self.wake_other(engine, batch.is_some(), effects);
         batch
     }
 
     /// Asks the policy, and carries out what it says about jobs that are not in the batch.
-    fn plan(&mut self, now: Instant, engine: usize, effects: &mut Effects<W>) -> Option<Vec<FlightId>> {
-        let plan = self.view().form(engine, now, self.closing);
-        for id in &plan.hopeless {
-            self.leave_queue(*id);
-            if let Some(flight) = self.flights.get_mut(id.0 as usize) {
-                self.telemetry.hopeless.increment(1);
-                flight.stage = Stage::Hopeless;
-                self.hopeless.insert((flight.place.due, *id));
+    fn plan(&mut self, now: Instant, engine: usize, effects: &mut Effects<W>) -> Option<Vec<JobIndex>> {
+        let plan = self.view().plan_batch(engine, now, self.is_closing);
+        for index in &plan.infeasible {
+            self.leave_queue(*index);
+            if let Some(job) = self.pending.get_mut(index.0 as usize) {
+                self.metrics.infeasible.increment(1);
+                job.stage = JobStage::Infeasible;
+                self.infeasible.insert((job.position.due, *index));
             }
         }
         let slot = self.engines.get_mut(engine)?;
         slot.hold_until = plan.hold_until;
-        effects.rearm |= plan.hold_until.is_some();
+        effects.rearm_timer |= plan.hold_until.is_some();
         if plan.rows.is_empty() {
             return None;
         }
-        slot.head_left_out = if plan.head_left_out { slot.head_left_out + 1 } else { 0 };
+        slot.head_skips = if plan.is_head_skipped { slot.head_skips + 1 } else { 0 };
         Some(plan.rows)
     }
 
     /// While work is left, wakes another engine that could take it.
-    fn call_others(&mut self, engine: usize, took: bool, effects: &mut Effects<W>) {
-        if self.nothing_waits() {
+    fn wake_other(&mut self, engine: usize, took: bool, effects: &mut Effects<W>) {
+        if self.is_queue_empty() {
             return;
         }
         let idle: Vec<usize> = self
             .engines
             .iter()
             .enumerate()
-            .filter(|(index, other)| *index != engine && other.phase == Phase::Idle)
+            .filter(|(index, other)| *index != engine && other.phase == EnginePhase::Idle)
             .map(|(index, _)| index)
             .collect();
         let ready = idle.iter().copied().find(|index| self.images.ready(*index).next().is_some());
         // An engine that found nothing for itself leaves images to those who have them.
         let chosen = ready.or_else(|| idle.first().copied().filter(|_| took));
-        self.call(chosen, effects);
+        self.wake(chosen, effects);
     }
 
-    /// Makes a batch of flights and puts them on their way.
-    fn start(&mut self, now: Instant, engine: usize, rows: &[FlightId]) -> Option<Batch<I, Q>> {
+    /// Makes a batch of jobs and puts them on their way.
+    fn start(&mut self, now: Instant, engine: usize, rows: &[JobIndex]) -> Option<Batch<I, Q>> {
         let mut batch = Batch { images: Vec::new(), questions: Vec::with_capacity(rows.len()) };
         let mut slots: Vec<ImageSlot> = Vec::new();
         let mut started = Vec::with_capacity(rows.len());
         let (mut encoded, mut longest, mut tokens) = (0, 0, 0);
-        for id in rows {
-            let Some(flight) = self.flights.get(id.0 as usize) else { continue };
+        for index in rows {
+            let Some(job) = self.pending.get(index.0 as usize) else { continue };
             let known_images = slots.len();
-            let image = match slots.iter().position(|slot| *slot == flight.image) {
+            let image = match slots.iter().position(|slot| *slot == job.image) {
                 Some(image) => image,
                 None => {
-                    let (Some(key), Some(payload)) =
-                        (self.images.key(flight.image), self.images.payload(flight.image))
+                    let (Some(digest), Some(payload)) =
+                        (self.images.digest(job.image), self.images.payload(job.image))
                     else {
                         continue;
                     };
-                    if !self.images.is_cached(flight.image, engine) {
+                    if !self.images.is_cached(job.image, engine) {
                         encoded += 1;
-                        let elsewhere = !self.images.warm(flight.image).is_empty();
-                        self.telemetry.stolen.increment(u64::from(elsewhere));
+                        let elsewhere = !self.images.warm(job.image).is_empty();
+                        self.metrics.stolen.increment(u64::from(elsewhere));
                     }
-                    slots.push(flight.image);
-                    batch.images.push(BatchImage { key, payload });
+                    slots.push(job.image);
+                    batch.images.push(BatchImage { digest, payload });
                     slots.len() - 1
                 }
             };
             let is_new = slots.len() > known_images;
-            let encodes = is_new && !self.images.is_cached(flight.image, engine);
-            self.fair.charge(&flight.place, self.price.of(encodes));
+            let encodes = is_new && !self.images.is_cached(job.image, engine);
+            self.queue.charge(&job.position, self.job_cost.of_job(encodes));
             batch.questions.push(BatchQuestion {
                 image,
-                payload: Arc::clone(&flight.question),
-                tokens: flight.tokens,
+                payload: Arc::clone(&job.question),
+                tokens: job.tokens,
             });
-            longest = longest.max(flight.tokens as usize);
-            tokens += flight.tokens as usize;
-            for waiter in &flight.waiters {
-                self.telemetry.queue_wait.record(now.saturating_duration_since(waiter.submitted));
+            longest = longest.max(job.tokens as usize);
+            tokens += job.tokens as usize;
+            for waiter in &job.waiters {
+                self.metrics.queue_wait.record(now.saturating_duration_since(waiter.submitted));
             }
-            self.leave_queue(*id);
-            if let Some(flight) = self.flights.get_mut(id.0 as usize) {
-                flight.stage = Stage::Running { engine, row: started.len() };
+            self.leave_queue(*index);
+            if let Some(job) = self.pending.get_mut(index.0 as usize) {
+                job.stage = JobStage::Running { engine, row: started.len() };
             }
-            started.push(Some(*id));
+            started.push(Some(*index));
         }
         if started.is_empty() {
             return None;
@@ -167,15 +167,15 @@ impl<I, Q, W> Machine<I, Q, W> {
             self.images.encoding_started(engine, *slot);
         }
         let padded_tokens = longest * started.len();
-        self.telemetry.batch_images.record(slots.len() as f64);
-        self.telemetry.batch_encoded.record(encoded as f64);
-        self.telemetry.batch_questions.record(started.len() as f64);
+        self.metrics.batch_images.record(slots.len() as f64);
+        self.metrics.batch_encoded.record(encoded as f64);
+        self.metrics.batch_questions.record(started.len() as f64);
         let most = self.engines.get(engine).map_or(1, |slot| slot.limit.get().max_questions.max(1));
-        self.telemetry.batch_fill.record(started.len() as f64 / most as f64);
-        self.telemetry.batch_padding.record(1.0 - tokens as f64 / padded_tokens.max(1) as f64);
-        let predicted = self.model.is_believed().then(|| now + self.model.predict(encoded, started.len()));
+        self.metrics.batch_fill.record(started.len() as f64 / most as f64);
+        self.metrics.batch_padding.record(1.0 - tokens as f64 / padded_tokens.max(1) as f64);
+        let predicted = self.model.is_calibrated().then(|| now + self.model.predict(encoded, started.len()));
         let slot = self.engines.get_mut(engine)?;
-        slot.phase = Phase::Running;
+        slot.phase = EnginePhase::Running;
         slot.running = Some(RunningBatch {
             rows: started,
             images: slots,
@@ -195,68 +195,68 @@ impl<I, Q, W> Machine<I, Q, W> {
     }
 
     /// A row has its outcome: gives back those who waited for it. Empty when nobody does.
-    pub fn finish_row(&mut self, now: Instant, engine: usize, row: usize) -> Vec<Answered<W>> {
+    pub fn finish_row(&mut self, now: Instant, engine: usize, row: usize) -> Vec<FinishedJob<W>> {
         let Some(batch) = self.engines.get_mut(engine).and_then(|engine| engine.running.as_mut()) else {
             return Vec::new();
         };
-        let Some(id) = batch.rows.get_mut(row).and_then(Option::take) else { return Vec::new() };
+        let Some(index) = batch.rows.get_mut(row).and_then(Option::take) else { return Vec::new() };
         batch.finished += 1;
         let (started, images, questions) = (batch.started, batch.images.len(), batch.rows.len());
-        let shared = self.flights.get(id.0 as usize).is_some_and(|flight| flight.shared);
-        let waiters = self.land(id);
-        self.telemetry.answered.increment(waiters.len() as u64);
+        let shared = self.pending.get(index.0 as usize).is_some_and(|job| job.is_shared);
+        let waiters = self.complete(index);
+        self.metrics.answered.increment(waiters.len() as u64);
         self.answered += waiters.len() as u64;
         waiters
             .into_iter()
             .map(|waiter| {
-                self.settle(id, &waiter);
-                let ledger = Ledger {
+                self.settle(index, &waiter);
+                let stats = JobStats {
                     queue: started.saturating_duration_since(waiter.submitted),
                     engine: now.saturating_duration_since(started.max(waiter.submitted)),
                     batch_images: images as u32,
                     batch_questions: questions as u32,
-                    shared,
+                    is_shared: shared,
                 };
-                Answered { token: waiter.token, ledger }
+                FinishedJob { token: waiter.token, stats }
             })
             .collect()
     }
 
     /// An engine says that it holds the features of an image.
-    pub fn image_cached(&mut self, engine: usize, key: ImageKey) {
+    pub fn image_cached(&mut self, engine: usize, digest: ImageDigest) {
         let share = self.config.engines_share_features;
         for (index, slot) in self.engines.iter_mut().enumerate() {
-            slot.caches |= share || index == engine;
+            slot.reports_cached_images |= share || index == engine;
         }
-        self.images.cached(engine, key);
+        self.images.cached(engine, digest);
     }
 
     /// An engine says that it no longer holds the features of an image.
-    pub fn image_evicted(&mut self, engine: usize, key: ImageKey) {
-        self.images.evicted(engine, key);
+    pub fn image_evicted(&mut self, engine: usize, digest: ImageDigest) {
+        self.images.evicted(engine, digest);
     }
 
     /// Learns from a batch that has ended.
     pub(super) fn learn(&mut self, now: Instant, batch: &RunningBatch, steps: u32) {
         let took = now.saturating_duration_since(batch.started);
-        self.telemetry.batch_time.record(took);
+        self.metrics.batch_time.record(took);
         let overdue = batch.predicted_end.is_some_and(|end| now > end);
-        // Rows that were abandoned shorten a batch. Its time says something all the same when it is
+        // RowSink that were abandoned shorten a batch. Its time says something all the same when it is
         // longer than predicted; were it left out, a model that is too hopeful would never be corrected.
         if batch.finished < batch.rows.len() && !overdue {
             return;
         }
         if let Some(end) = batch.predicted_end {
             let predicted = end.saturating_duration_since(batch.started).as_secs_f64();
-            self.telemetry.prediction.record(took.as_secs_f64() / predicted.max(1e-9));
+            self.metrics.prediction.record(took.as_secs_f64() / predicted.max(1e-9));
         }
-        let shape = Shape {
+        let shape = BatchShape {
             images: batch.encoded as f64,
             questions: batch.rows.len() as f64,
             steps: f64::from(steps),
         };
         self.model.observe(shape, took);
-        self.price = TurnPrice::fitted(&self.model, self.config.batch);
-        self.fair.set_credit(self.price.request());
+        self.job_cost = JobCost::from_model(&self.model, self.config.batch);
+        self.queue.set_credit(self.job_cost.of_request());
     }
 }

@@ -2,18 +2,18 @@
 
 use tokio::time::Instant;
 
-use super::{Effects, Machine};
+use super::{Effects, StateMachine};
 use crate::{
     engine::{EngineError, EngineErrorKind},
     error::JobError,
-    ids::FlightId,
-    job::Stage,
+    ids::JobIndex,
+    job::JobStage,
     metrics,
-    state::engine_slot::{Phase, RunningBatch},
+    state::engine_slot::{EnginePhase, RunningBatch},
 };
 
-impl<I, Q, W> Machine<I, Q, W> {
-    /// An engine's batch has ended after so many decode steps. Rows that are still open share the error.
+impl<I, Q, W> StateMachine<I, Q, W> {
+    /// An engine's batch has ended after so many decode steps. RowSink that are still open share the error.
     pub fn end_batch(
         &mut self,
         now: Instant,
@@ -25,9 +25,9 @@ impl<I, Q, W> Machine<I, Q, W> {
         self.expire(now, effects);
         let Some(batch) = self.take_batch(engine) else { return };
         let kind = result.as_ref().err().map(|error| error.kind);
-        self.telemetry.batch_ended(metrics::result_label(kind));
+        self.metrics.batch_ended(metrics::result_label(kind));
         self.failed_batches += u64::from(kind.is_some());
-        let open: Vec<FlightId> = batch.rows.iter().flatten().copied().collect();
+        let open: Vec<JobIndex> = batch.rows.iter().flatten().copied().collect();
         match result {
             Ok(()) => {
                 self.learn(now, &batch, steps);
@@ -57,26 +57,26 @@ impl<I, Q, W> Machine<I, Q, W> {
         if let Some(slot) = self.engines.get_mut(engine)
             && slot.is_alive()
         {
-            slot.phase = Phase::Called;
+            slot.phase = EnginePhase::Notified;
         }
-        effects.rearm = true;
+        effects.rearm_timer = true;
     }
 
     /// An engine panicked in its batch; it has to be built anew. False when it has panicked too
     /// often and is dead.
     pub fn engine_panicked(&mut self, engine: usize, message: &str, effects: &mut Effects<W>) -> bool {
         let error = EngineError::new(EngineErrorKind::Fatal, format!("engine panicked: {message}"));
-        self.telemetry.batch_ended("panic");
+        self.metrics.batch_ended("panic");
         self.failed_batches += 1;
         if let Some(batch) = self.take_batch(engine) {
-            let open: Vec<FlightId> = batch.rows.iter().flatten().copied().collect();
+            let open: Vec<JobIndex> = batch.rows.iter().flatten().copied().collect();
             self.fail(&open, &error, effects);
         }
         self.images.all_evicted(engine);
         let max_panics = self.config.max_panics;
         let Some(slot) = self.engines.get_mut(engine) else { return false };
         slot.panics += 1;
-        slot.phase = Phase::Restarting;
+        slot.phase = EnginePhase::Restarting;
         if slot.panics >= max_panics {
             self.engine_died(engine, error, effects);
             return false;
@@ -88,37 +88,37 @@ impl<I, Q, W> Machine<I, Q, W> {
     pub fn engine_died(&mut self, engine: usize, error: EngineError, effects: &mut Effects<W>) {
         self.images.all_evicted(engine);
         if let Some(slot) = self.engines.get_mut(engine) {
-            slot.phase = Phase::Dead;
+            slot.phase = EnginePhase::Dead;
             slot.hold_until = None;
         }
         let alive = self.engines.iter().filter(|slot| slot.is_alive()).count();
         if alive == 0 {
-            let all: Vec<FlightId> = self.flights.iter().map(|(id, _)| FlightId(id as u32)).collect();
+            let all: Vec<JobIndex> = self.pending.iter().map(|(index, _)| JobIndex(index as u32)).collect();
             self.fail(&all, &error, effects);
             self.dead = Some(error);
-            effects.rearm = true;
+            effects.rearm_timer = true;
         } else {
             // What it was called for is for another to do.
-            self.call_anyone(effects);
+            self.wake_any(effects);
         }
     }
 
     /// An engine has been built anew.
     pub fn engine_restarted(&mut self, engine: usize) {
-        self.telemetry.restarts.increment(1);
+        self.metrics.restarts.increment(1);
         if let Some(slot) = self.engines.get_mut(engine) {
-            slot.phase = Phase::Called;
+            slot.phase = EnginePhase::Notified;
         }
     }
 
-    fn call_anyone(&mut self, effects: &mut Effects<W>) {
-        let idle = self.engines.iter().position(|slot| slot.phase == Phase::Idle);
-        self.call(idle, effects);
+    fn wake_any(&mut self, effects: &mut Effects<W>) {
+        let idle = self.engines.iter().position(|slot| slot.phase == EnginePhase::Idle);
+        self.wake(idle, effects);
     }
 
     fn take_batch(&mut self, engine: usize) -> Option<RunningBatch> {
         let slot = self.engines.get_mut(engine)?;
-        slot.stalled = false;
+        slot.is_stalled = false;
         let batch = slot.running.take()?;
         for image in &batch.images {
             self.images.encoding_ended(engine, *image);
@@ -126,10 +126,10 @@ impl<I, Q, W> Machine<I, Q, W> {
         Some(batch)
     }
 
-    /// Of a batch that failed as a whole: a row that was alone is guilty, others are tried again in halves.
+    /// Of a batch that failed as a whole: a row that was alone is failing, others are tried again in halves.
     fn fail_or_bisect(
         &mut self,
-        open: Vec<FlightId>,
+        open: Vec<JobIndex>,
         batch_rows: usize,
         error: &EngineError,
         effects: &mut Effects<W>,
@@ -138,32 +138,32 @@ impl<I, Q, W> Machine<I, Q, W> {
             self.fail(&open, error, effects);
             return;
         }
-        for id in &open {
-            if let Some(flight) = self.flights.get_mut(id.0 as usize) {
-                flight.stage = Stage::Retry;
+        for index in &open {
+            if let Some(job) = self.pending.get_mut(index.0 as usize) {
+                job.stage = JobStage::Retry;
             }
         }
         if !open.is_empty() {
-            self.telemetry.bisected.increment(1);
+            self.metrics.bisected.increment(1);
             self.bisection.split(open);
-            self.call_anyone(effects);
+            self.wake_any(effects);
         }
     }
 
-    /// Rows end with an error of their own; gives back those who waited. The batch goes on.
+    /// RowSink end with an error of their own; gives back those who waited. The batch goes on.
     pub fn fail_row(&mut self, engine: usize, row: usize, error: &EngineError, effects: &mut Effects<W>) {
         let Some(batch) = self.engines.get_mut(engine).and_then(|slot| slot.running.as_mut()) else { return };
-        if let Some(id) = batch.rows.get_mut(row).and_then(Option::take) {
+        if let Some(index) = batch.rows.get_mut(row).and_then(Option::take) {
             batch.finished += 1;
-            self.fail(&[id], error, effects);
+            self.fail(&[index], error, effects);
         }
     }
 
-    fn fail(&mut self, flights: &[FlightId], error: &EngineError, effects: &mut Effects<W>) {
-        for id in flights {
-            for waiter in self.land(*id) {
-                self.settle(*id, &waiter);
-                self.telemetry.failed(error.kind);
+    fn fail(&mut self, jobs: &[JobIndex], error: &EngineError, effects: &mut Effects<W>) {
+        for index in jobs {
+            for waiter in self.complete(*index) {
+                self.settle(*index, &waiter);
+                self.metrics.failed(error.kind);
                 effects.failed.push((waiter.token, JobError::Engine(error.clone())));
             }
         }

@@ -20,28 +20,28 @@ use tokio::time::Instant;
 
 use crate::{
     config::SchedulerConfig,
-    cost::{ServiceModel, TurnPrice},
+    cost::{CostModel, JobCost},
     engine::EngineError,
     engine_state::EngineState,
     error::JobError,
-    ids::{FlightId, ImageSlot},
+    ids::{ImageSlot, JobIndex},
     job::ClientId,
-    metrics::Telemetry,
-    planning::{admission::Load, policy::View},
+    metrics::SchedulerMetrics,
+    planning::{admission::Load, policy::PolicyInput},
     queue::FairQueue,
     snapshot::{EngineSnapshot, Snapshot},
     state::{
         bisection::Bisection,
-        engine_slot::{EngineSlot, Phase},
+        engine_slot::{EnginePhase, EngineSlot},
         image_index::ImageIndex,
-        pending_job::Flight,
+        pending_job::PendingJob,
     },
 };
 
-pub use execution::{Answered, Ledger};
+pub use execution::{FinishedJob, JobStats};
 pub use submission::JobSpec;
 
-/// Engines a machine can have.
+/// EngineSet a machine can have.
 pub const MAX_ENGINES: usize = 64;
 
 /// What the outside has to do after an event.
@@ -49,22 +49,22 @@ pub const MAX_ENGINES: usize = 64;
 pub struct Effects<W> {
     /// Those who get no answer, and why.
     pub failed: Vec<(W, JobError)>,
-    /// Engines that wait and should ask for a batch.
+    /// EngineSet that wait and should ask for a batch.
     pub wake: Vec<usize>,
-    /// [`Machine::next_timer`] may have moved.
-    pub rearm: bool,
+    /// [`StateMachine::next_timer`] may have moved.
+    pub rearm_timer: bool,
 }
 
 impl<W> Default for Effects<W> {
     fn default() -> Self {
-        Self { failed: Vec::new(), wake: Vec::new(), rearm: false }
+        Self { failed: Vec::new(), wake: Vec::new(), rearm_timer: false }
     }
 }
 
 impl<W> Effects<W> {
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
-        self.failed.is_empty() && self.wake.is_empty() && !self.rearm
+        self.failed.is_empty() && self.wake.is_empty() && !self.rearm_timer
     }
 }
 
@@ -72,76 +72,76 @@ impl<W> Effects<W> {
 ///
 /// `I` and `Q` are images and questions, opaque here; `W` stands for one who waits for an answer.
 #[derive(Debug)]
-pub struct Machine<I, Q, W> {
+pub struct StateMachine<I, Q, W> {
     config: SchedulerConfig,
-    flights: Slab<Flight<std::sync::Arc<Q>, W>>,
-    by_question: HashMap<(ImageSlot, [u8; 32]), FlightId>,
-    fair: FairQueue,
+    pending: Slab<PendingJob<std::sync::Arc<Q>, W>>,
+    by_question: HashMap<(ImageSlot, [u8; 32]), JobIndex>,
+    queue: FairQueue,
     images: ImageIndex<I>,
-    hopeless: BTreeSet<(Instant, FlightId)>,
+    infeasible: BTreeSet<(Instant, JobIndex)>,
     bisection: Bisection,
     /// The last batch was a part of a failed one: it is the others' turn.
     bisected_last: bool,
-    deadlines: BTreeSet<(Instant, u64, FlightId)>,
+    deadlines: BTreeSet<(Instant, u64, JobIndex)>,
     engines: Vec<EngineSlot>,
-    model: ServiceModel,
-    price: TurnPrice,
+    model: CostModel,
+    job_cost: JobCost,
     clients: HashMap<ClientId, usize>,
     /// Jobs taken and not settled.
-    jobs: usize,
+    open_jobs: usize,
     answered: u64,
     failed_batches: u64,
     next_sequence: u64,
     /// Grows whenever a row that runs loses the last who waited for it.
     rows_abandoned: u64,
-    closing: bool,
+    is_closing: bool,
     dead: Option<EngineError>,
-    telemetry: Telemetry,
+    metrics: SchedulerMetrics,
 }
 
-impl<I, Q, W> Machine<I, Q, W> {
+impl<I, Q, W> StateMachine<I, Q, W> {
     /// A machine with so many engines, all of which are expected to ask for a batch soon.
     pub fn new(config: SchedulerConfig, engines: usize) -> Self {
         let engines = engines.min(MAX_ENGINES);
-        let telemetry = Telemetry::new(&config.labels);
-        let model = ServiceModel::new(config.service_prior);
-        let mut fair = FairQueue::default();
-        let price = TurnPrice::fitted(&model, config.batch);
-        fair.set_credit(price.request());
+        let metrics = SchedulerMetrics::new(&config.labels);
+        let model = CostModel::new(config.cost_prior);
+        let mut queue = FairQueue::default();
+        let job_cost = JobCost::from_model(&model, config.batch);
+        queue.set_credit(job_cost.of_request());
         Self {
-            flights: Slab::new(),
+            pending: Slab::new(),
             by_question: HashMap::new(),
-            fair,
+            queue,
             images: ImageIndex::new(engines, config.engines_share_features),
-            hopeless: BTreeSet::new(),
+            infeasible: BTreeSet::new(),
             bisection: Bisection::default(),
             bisected_last: false,
             deadlines: BTreeSet::new(),
             engines: (0..engines).map(|_| EngineSlot::new(config.batch)).collect(),
             model,
-            price,
+            job_cost,
             clients: HashMap::new(),
-            jobs: 0,
+            open_jobs: 0,
             answered: 0,
             failed_batches: 0,
             next_sequence: 0,
             rows_abandoned: 0,
-            closing: false,
+            is_closing: false,
             dead: None,
             config,
-            telemetry,
+            metrics,
         }
     }
 
-    fn view(&self) -> View<'_, I, std::sync::Arc<Q>, W> {
-        View {
-            flights: &self.flights,
+    fn view(&self) -> PolicyInput<'_, I, std::sync::Arc<Q>, W> {
+        PolicyInput {
+            pending: &self.pending,
             images: &self.images,
-            fair: &self.fair,
-            hopeless: &self.hopeless,
+            queue: &self.queue,
+            infeasible: &self.infeasible,
             engines: &self.engines,
             model: &self.model,
-            price: self.price,
+            job_cost: self.job_cost,
             config: &self.config,
         }
     }
@@ -150,35 +150,35 @@ impl<I, Q, W> Machine<I, Q, W> {
         let alive = self.engines.iter().filter(|engine| engine.is_alive());
         let until_free = alive.clone().filter_map(|engine| engine.remaining(now)).min();
         Load {
-            classes: self.fair.lengths(),
+            classes: self.queue.lengths(),
             cold_images: self.images.cold_waiting(),
             engines: alive.count(),
             until_free: until_free.unwrap_or_default(),
             limits: self.config.batch,
-            fixed_share: self.config.fixed_share,
+            overhead_fraction: self.config.overhead_fraction,
         }
     }
 
     /// No job waits to be run.
-    fn nothing_waits(&self) -> bool {
-        self.fair.len() == 0 && self.hopeless.is_empty() && self.bisection.is_empty()
+    fn is_queue_empty(&self) -> bool {
+        self.queue.len() == 0 && self.infeasible.is_empty() && self.bisection.is_empty()
     }
 
     /// Takes no more jobs; engines end when nothing is left.
     pub fn close(&mut self, effects: &mut Effects<W>) {
-        self.closing = true;
+        self.is_closing = true;
         effects.wake.extend(0..self.engines.len());
-        effects.rearm = true;
+        effects.rearm_timer = true;
     }
 
     /// Whether an engine that finds no work should end.
-    pub fn is_over(&self) -> bool {
-        self.closing && self.nothing_waits()
+    pub fn is_finished(&self) -> bool {
+        self.is_closing && self.is_queue_empty()
     }
 
     /// Whether nothing at all will happen any more.
     pub fn is_drained(&self) -> bool {
-        self.closing && self.jobs == 0
+        self.is_closing && self.open_jobs == 0
     }
 
     /// When [`tick`](Self::tick) has something to do.
@@ -188,7 +188,7 @@ impl<I, Q, W> Machine<I, Q, W> {
         let stall = self
             .engines
             .iter()
-            .filter(|engine| !engine.stalled)
+            .filter(|engine| !engine.is_stalled)
             .filter_map(|engine| Some(engine.running.as_ref()?.started + self.config.stall_after))
             .min();
         [deadline, hold, stall].into_iter().flatten().min()
@@ -200,13 +200,14 @@ impl<I, Q, W> Machine<I, Q, W> {
         for (index, engine) in self.engines.iter_mut().enumerate() {
             if engine.hold_until.is_some_and(|until| until <= now) {
                 engine.hold_until = None;
-                if engine.phase == Phase::Idle {
-                    engine.phase = Phase::Called;
+                if engine.phase == EnginePhase::Idle {
+                    engine.phase = EnginePhase::Notified;
                     effects.wake.push(index);
                 }
             }
             let stall_after = self.config.stall_after;
-            engine.stalled = engine.running.as_ref().is_some_and(|batch| now >= batch.started + stall_after);
+            engine.is_stalled =
+                engine.running.as_ref().is_some_and(|batch| now >= batch.started + stall_after);
         }
     }
 
@@ -216,13 +217,13 @@ impl<I, Q, W> Machine<I, Q, W> {
     }
 
     /// Whether the engines can work.
-    pub fn health(&self) -> EngineState {
+    pub fn engine_state(&self) -> EngineState {
         if let Some(error) = &self.dead {
             return EngineState::Dead(error.clone());
         }
         let total = self.engines.len();
         let alive = self.engines.iter().filter(|engine| engine.is_alive()).count();
-        if self.engines.iter().any(|engine| engine.stalled) {
+        if self.engines.iter().any(|engine| engine.is_stalled) {
             EngineState::Stalled
         } else if alive < total {
             EngineState::Degraded { alive, total }
@@ -237,32 +238,32 @@ impl<I, Q, W> Machine<I, Q, W> {
     }
 
     /// The fitted service model.
-    pub const fn model(&self) -> &ServiceModel {
+    pub const fn model(&self) -> &CostModel {
         &self.model
     }
 
     /// Everything at a glance.
     pub fn snapshot(&self, now: Instant) -> Snapshot {
-        let [(high, _), (normal, _), (low, _)] = self.fair.lengths();
+        let [(high, _), (normal, _), (low, _)] = self.queue.lengths();
         Snapshot {
-            jobs: self.jobs,
+            jobs: self.open_jobs,
             job_limit: self.config.queue.max_jobs,
             answered: self.answered,
             failed_batches: self.failed_batches,
             queued: [high, normal, low],
-            hopeless: self.hopeless.len(),
+            infeasible: self.infeasible.len(),
             to_retry: self.bisection.rows(),
             clients: self.clients.len(),
             image_bytes: self.images.bytes(),
             images: self.images.len(),
             coefficients: self.model.coefficients(),
             batches_observed: self.model.observations(),
-            closing: self.closing,
+            is_closing: self.is_closing,
             engines: self
                 .engines
                 .iter()
                 .map(|engine| EngineSnapshot {
-                    alive: engine.is_alive(),
+                    is_alive: engine.is_alive(),
                     limits: engine.limit.get(),
                     rows: engine.running.as_ref().map_or(0, |batch| batch.rows.len()),
                     rows_left: engine.running.as_ref().map_or(0, |batch| batch.rows.iter().flatten().count()),

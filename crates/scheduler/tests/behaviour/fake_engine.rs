@@ -9,41 +9,41 @@ use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
 
 use scheduler::{
-    Batch, ClientId, Engine, EngineError, EngineErrorKind, EngineFactory, ImageKey, Job, Priority, Refused,
-    Rows, Scheduler, SchedulerConfig, Ticket,
+    Batch, ClientId, Engine, EngineError, EngineErrorKind, EngineFactory, ImageDigest, Job, Priority,
+    RowSink, Scheduler, SchedulerConfig, SubmitError, Ticket,
 };
 use tokio::sync::{mpsc, oneshot};
 
 /// A batch as the test sees it: each row's image and question.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct BatchContents {
     pub(crate) engine: usize,
     pub(crate) images: Vec<u8>,
     pub(crate) rows: Vec<(u8, String)>,
 }
 
-impl Seen {
+impl BatchContents {
     pub(crate) fn questions(&self) -> Vec<&str> {
         self.rows.iter().map(|(_, question)| question.as_str()).collect()
     }
 }
 
-type Order = Box<dyn FnOnce(&mut dyn Rows<String>) -> Option<Result<(), EngineError>> + Send>;
+type Command = Box<dyn FnOnce(&mut dyn RowSink<String>) -> Option<Result<(), EngineError>> + Send>;
 
 /// The test's end of a batch that runs.
 pub(crate) struct RunningBatch {
-    pub(crate) seen: Seen,
-    orders: std_mpsc::Sender<Order>,
+    pub(crate) contents: BatchContents,
+    commands: std_mpsc::Sender<Command>,
 }
 
 impl RunningBatch {
     /// Runs something on the engine's thread and waits until it is done.
     pub(crate) async fn with_rows<T: Send + 'static>(
         &self,
-        action: impl FnOnce(&mut dyn Rows<String>) -> T + Send + 'static,
+        action: impl FnOnce(&mut dyn RowSink<String>) -> T + Send + 'static,
     ) -> T {
         let (done, is_done) = oneshot::channel();
-        self.orders
+        self.commands
             .send(Box::new(move |rows| {
                 drop(done.send(action(rows)));
                 None
@@ -54,15 +54,15 @@ impl RunningBatch {
 
     /// Finishes one row with its natural answer.
     pub(crate) async fn answer(&self, row: usize) {
-        let answer = format!("answer to {}", self.seen.rows[row].1);
+        let answer = format!("answer to {}", self.contents.rows[row].1);
         self.with_rows(move |rows| rows.finish(row, Ok(answer))).await;
     }
 
     /// Finishes the batch: every open row gets its answer.
     pub(crate) fn complete(self) {
-        let seen = self.seen.clone();
+        let contents = self.contents.clone();
         self.end(move |rows| {
-            for (row, (_, question)) in seen.rows.iter().enumerate() {
+            for (row, (_, question)) in contents.rows.iter().enumerate() {
                 if !rows.is_cancelled(row) {
                     rows.finish(row, Ok(format!("answer to {question}")));
                 }
@@ -79,25 +79,25 @@ impl RunningBatch {
     /// Ends the batch in whatever way; the action may panic.
     pub(crate) fn end(
         self,
-        action: impl FnOnce(&mut dyn Rows<String>) -> Result<(), EngineError> + Send + 'static,
+        action: impl FnOnce(&mut dyn RowSink<String>) -> Result<(), EngineError> + Send + 'static,
     ) {
-        self.orders.send(Box::new(move |rows| Some(action(rows)))).unwrap();
+        self.commands.send(Box::new(move |rows| Some(action(rows)))).unwrap();
     }
 }
 
 /// The engine's half.
-pub(crate) struct Puppet {
+pub(crate) struct FakeEngine {
     index: usize,
     batches: mpsc::UnboundedSender<RunningBatch>,
 }
 
-impl Engine for Puppet {
+impl Engine for FakeEngine {
     type Image = u8;
     type Question = String;
     type Answer = String;
 
-    fn run(&mut self, batch: &Batch<u8, String>, rows: &mut dyn Rows<String>) -> Result<(), EngineError> {
-        let seen = Seen {
+    fn run(&mut self, batch: &Batch<u8, String>, rows: &mut dyn RowSink<String>) -> Result<(), EngineError> {
+        let contents = BatchContents {
             engine: self.index,
             images: batch.images.iter().map(|image| *image.payload).collect(),
             rows: batch
@@ -106,10 +106,10 @@ impl Engine for Puppet {
                 .map(|question| (*batch.images[question.image].payload, question.payload.to_string()))
                 .collect(),
         };
-        let (orders, obey) = std_mpsc::channel();
-        drop(self.batches.send(RunningBatch { seen, orders }));
-        while let Ok(order) = obey.recv() {
-            if let Some(result) = order(rows) {
+        let (commands, receiver) = std_mpsc::channel();
+        drop(self.batches.send(RunningBatch { contents, commands }));
+        while let Ok(command) = receiver.recv() {
+            if let Some(result) = command(rows) {
                 return result;
             }
         }
@@ -118,13 +118,13 @@ impl Engine for Puppet {
 }
 
 /// A scheduler over puppets, with time in the test's hand.
-pub(crate) struct Stage {
-    pub(crate) scheduler: Scheduler<Puppet>,
+pub(crate) struct Harness {
+    pub(crate) scheduler: Scheduler<FakeEngine>,
     pub(crate) batches: mpsc::UnboundedReceiver<RunningBatch>,
     _time_stands_still: std_mpsc::Sender<()>,
 }
 
-impl Stage {
+impl Harness {
     pub(crate) async fn with_engines(config: SchedulerConfig, engines: usize) -> Self {
         let (hold, held) = std_mpsc::channel::<()>();
         drop(tokio::task::spawn_blocking(move || held.recv()));
@@ -132,7 +132,8 @@ impl Stage {
         let factories = (0..engines)
             .map(|index| {
                 let batches = sender.clone();
-                Box::new(move || Ok(Puppet { index, batches: batches.clone() })) as EngineFactory<Puppet>
+                Box::new(move || Ok(FakeEngine { index, batches: batches.clone() }))
+                    as EngineFactory<FakeEngine>
             })
             .collect();
         let scheduler = Scheduler::start(config, factories).await.unwrap();
@@ -159,7 +160,7 @@ impl Stage {
         }
     }
 
-    /// Drops the handle; what engines start is still seen.
+    /// Drops the handle; what engines start is still contents.
     pub(crate) fn leave(self) -> mpsc::UnboundedReceiver<RunningBatch> {
         self.batches
     }
@@ -169,14 +170,14 @@ impl Stage {
         self.submit(job(image, question)).unwrap()
     }
 
-    pub(crate) fn submit(&self, job: Job<u8, String>) -> Result<Ticket<String>, Refused> {
+    pub(crate) fn submit(&self, job: Job<u8, String>) -> Result<Ticket<String>, SubmitError> {
         self.scheduler.submit(job)
     }
 }
 
 /// The digest that stands for an image in these tests.
-pub(crate) fn image_key(image: u8) -> ImageKey {
-    ImageKey([image; 32])
+pub(crate) fn image_digest(image: u8) -> ImageDigest {
+    [image; 32]
 }
 
 /// A question about an image: client 1, ordinary class, no deadline.
@@ -190,8 +191,8 @@ pub(crate) fn job(image: u8, question: &str) -> Job<u8, String> {
         priority: Priority::Normal,
         weight: 1,
         deadline: None,
-        image: image_key(image),
-        image_payload: Arc::new(image),
+        image_digest: image_digest(image),
+        image: Arc::new(image),
         image_bytes: 1000,
         question: Arc::new(question.to_owned()),
         question_key,
