@@ -10,10 +10,10 @@ use std::time::Duration;
 
 use cpu_time::ThreadTime;
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
-use scheduler::machine::{Effects, JobSpec, Machine};
+use scheduler::state_machine::{Effects, JobSpec, StateMachine};
 use scheduler::{
-    Batch, ClientId, Engine, EngineError, EngineFactory, ImageKey, Job, Priority, QueueLimits, Rows,
-    Scheduler, SchedulerConfig,
+    Batch, ClientId, Engine, EngineError, EngineFactory, Job, Priority, QueueLimits, RowSink, Scheduler,
+    SchedulerConfig,
 };
 use tokio::time::Instant;
 
@@ -31,13 +31,13 @@ fn wide_open() -> SchedulerConfig {
     let limit = usize::MAX;
     SchedulerConfig {
         queue: QueueLimits { max_jobs: limit, max_bytes: limit, max_jobs_per_client: limit },
-        refuse_too_late: false,
+        reject_late_jobs: false,
         ..SchedulerConfig::default()
     }
 }
 
 struct Queue {
-    machine: Machine<(), (), u64>,
+    machine: StateMachine<(), (), u64>,
     now: Instant,
     number: u64,
     image: Arc<()>,
@@ -45,7 +45,7 @@ struct Queue {
 
 impl Queue {
     fn with(queued: u64) -> Self {
-        let machine = Machine::new(wide_open(), 1);
+        let machine = StateMachine::new(wide_open(), 1);
         let mut queue = Self { machine, now: Instant::now(), number: 0, image: Arc::new(()) };
         (0..queued).for_each(|_| queue.submit());
         queue
@@ -60,7 +60,7 @@ impl Queue {
             priority: Priority::Normal,
             weight: 1,
             deadline: Some(self.now + Duration::from_secs(100_000)),
-            image: ImageKey(key(number / 4)),
+            image_digest: key(number / 4),
             image_bytes: 1,
             question_key: key(number),
             tokens: 8 + (number % 8) as u32,
@@ -113,7 +113,7 @@ impl Engine for NullEngine {
     type Question = ();
     type Answer = ();
 
-    fn run(&mut self, batch: &Batch<(), ()>, rows: &mut dyn Rows<()>) -> Result<(), EngineError> {
+    fn run(&mut self, batch: &Batch<(), ()>, rows: &mut dyn RowSink<()>) -> Result<(), EngineError> {
         (0..batch.questions.len()).for_each(|row| rows.finish(row, Ok(())));
         Ok(())
     }
@@ -136,8 +136,8 @@ fn threads(criterion: &mut Criterion) {
                         priority: Priority::Normal,
                         weight: 1,
                         deadline: None,
-                        image: ImageKey(key(number)),
-                        image_payload: Arc::new(()),
+                        image_digest: key(number),
+                        image: Arc::new(()),
                         image_bytes: 1,
                         question: Arc::new(()),
                         question_key: key(number),

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::BatchLimits;
-use crate::engine::{Batch, Engine, EngineError, Rows};
+use crate::{
+    engine::{Batch, Engine, EngineError, RowSink},
+    limits::BatchLimits,
+};
 
 /// Measured runs of a size; the slowest counts.
 const RUNS: usize = 3;
@@ -32,7 +34,7 @@ pub struct BatchSizing {
     /// In the order measured.
     pub table: Vec<BatchTime>,
     /// Whether even the smallest batch took too long.
-    pub is_missed: bool,
+    pub is_target_missed: bool,
 }
 
 impl BatchSizing {
@@ -90,7 +92,7 @@ impl BatchSizing {
             max_padded_tokens: (configured.max_padded_tokens * questions.max(1))
                 .div_ceil(configured.max_questions.max(1)),
         };
-        Ok(Self { limits, table, is_missed: images == 0 })
+        Ok(Self { limits, table, is_target_missed: images == 0 })
     }
 }
 
@@ -103,7 +105,7 @@ fn doubling(before: usize, most: usize) -> impl Iterator<Item = usize> {
 /// Nobody waits for these rows, and all are wanted.
 struct NoRows;
 
-impl<A> Rows<A> for NoRows {
+impl<A> RowSink<A> for NoRows {
     fn finish(&mut self, _row: usize, _outcome: Result<A, EngineError>) {}
 
     fn is_cancelled(&self, _row: usize) -> bool {
@@ -117,7 +119,6 @@ mod tests {
 
     use super::*;
     use crate::engine::{BatchImage, BatchQuestion, EngineErrorKind};
-    use crate::job::ImageKey;
 
     /// Takes, on a clock of its own, so many milliseconds for a batch, an image and a question.
     struct Scripted {
@@ -134,7 +135,7 @@ mod tests {
         type Question = ();
         type Answer = ();
 
-        fn run(&mut self, batch: &Batch<(), ()>, _rows: &mut dyn Rows<()>) -> Result<(), EngineError> {
+        fn run(&mut self, batch: &Batch<(), ()>, _rows: &mut dyn RowSink<()>) -> Result<(), EngineError> {
             if batch.images.len() >= self.fails_from_images {
                 return Err(EngineError::new(EngineErrorKind::OutOfMemory, "no memory"));
             }
@@ -162,9 +163,7 @@ mod tests {
     ) -> Result<BatchSizing, EngineError> {
         let (start, clock) = (Instant::now(), Rc::clone(&engine.clock));
         let batch = |images: usize, questions: usize| Batch {
-            images: (0..images)
-                .map(|_| BatchImage { key: ImageKey([0; 32]), payload: Arc::new(()) })
-                .collect(),
+            images: (0..images).map(|_| BatchImage { digest: [0; 32], payload: Arc::new(()) }).collect(),
             questions: (0..questions)
                 .map(|row| BatchQuestion { image: row % images, payload: Arc::new(()), tokens: 8 })
                 .collect(),
@@ -181,7 +180,7 @@ mod tests {
         let sizes: Vec<_> = sizing.table.iter().map(|row| (row.images, row.questions)).collect();
         assert_eq!(sizes, [(1, 1), (2, 2), (4, 4), (8, 8), (4, 8), (4, 16), (4, 32)]);
         assert_eq!(sizing.table[2].slowest, Duration::from_millis(94));
-        assert!(!sizing.is_missed);
+        assert!(!sizing.is_target_missed);
     }
 
     #[test]
@@ -198,7 +197,7 @@ mod tests {
     fn a_device_that_is_too_slow_for_one_question_is_told_of_and_serves_one_at_a_time() {
         let sizing = measure(scripted([500, 1, 1]), limits(16, 64), 100).unwrap();
         assert_eq!(sizing.limits, limits(1, 1));
-        assert!(sizing.is_missed);
+        assert!(sizing.is_target_missed);
         assert_eq!(sizing.table.len(), 1, "nothing larger is tried");
     }
 

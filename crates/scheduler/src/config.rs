@@ -1,44 +1,13 @@
-//! What can be set, with units in the names and defaults in one place.
+//! What can be set, with units in the names and defaults in one position.
 
 use std::time::Duration;
 
 use metrics::Label;
 
-use crate::service_model::Coefficients;
-
-/// How large a batch may be, on each of its axes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct BatchLimits {
-    /// Distinct images that have to be encoded; those in the engine's feature cache are free.
-    pub max_images: usize,
-    /// Questions, that is rows.
-    pub max_questions: usize,
-    /// Rows times the longest question of the batch: what a padded batch computes.
-    pub max_padded_tokens: usize,
-}
-
-impl Default for BatchLimits {
-    fn default() -> Self {
-        Self { max_images: 16, max_questions: 64, max_padded_tokens: 2048 }
-    }
-}
-
-/// How much may wait.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct QueueLimits {
-    /// Jobs that wait or run, of all clients.
-    pub max_jobs: usize,
-    /// Bytes of images that waiting jobs hold; an image is counted once.
-    pub max_bytes: usize,
-    /// Jobs that wait or run, of one client.
-    pub max_jobs_per_client: usize,
-}
-
-impl Default for QueueLimits {
-    fn default() -> Self {
-        Self { max_jobs: 16_384, max_bytes: 2 << 30, max_jobs_per_client: 8_192 }
-    }
-}
+use crate::{
+    cost::CostCoefficients,
+    limits::{BatchLimits, QueueLimits},
+};
 
 /// Everything that can be set about a scheduler.
 #[derive(Clone, Debug, PartialEq)]
@@ -48,21 +17,21 @@ pub struct SchedulerConfig {
     /// Bounds of the queue.
     pub queue: QueueLimits,
     /// How long a batch that is not full may be held back for company. Zero: never.
-    pub queue_delay: Duration,
+    pub max_batch_delay: Duration,
     /// A batch takes no further image once what it costs in any case is at most this part of its
     /// predicted time: growing it would make everyone in it wait and save next to nothing.
-    pub fixed_share: f64,
+    pub overhead_fraction: f64,
     /// Among one client's jobs, one without deadline counts as due so long after its submission.
-    pub patience: Duration,
+    pub implicit_deadline: Duration,
     /// What a batch takes, where it is known before the first one has run.
-    pub service_prior: Option<Coefficients>,
+    pub cost_prior: Option<CostCoefficients>,
     /// Whether jobs that by the service model cannot meet their deadline are refused at the door.
-    pub refuse_too_late: bool,
+    pub reject_late_jobs: bool,
     /// An engine that has been at one batch for so long counts as stalled.
     pub stall_after: Duration,
     /// An engine that panics so often without a good batch in between is dead.
     pub max_panics: u32,
-    /// Whether the engines keep features in one place, so that what one of them caches all of them have, even when it has
+    /// Whether the engines keep features in one position, so that what one of them caches all of them have, even when it has
     /// panicked or died.
     pub engines_share_features: bool,
     /// What every metric of this scheduler is labelled with, so that two of them in one process can be told apart.
@@ -74,11 +43,11 @@ impl Default for SchedulerConfig {
         Self {
             batch: BatchLimits::default(),
             queue: QueueLimits::default(),
-            queue_delay: Duration::ZERO,
-            fixed_share: 0.05,
-            patience: Duration::from_secs(30),
-            service_prior: None,
-            refuse_too_late: true,
+            max_batch_delay: Duration::ZERO,
+            overhead_fraction: 0.05,
+            implicit_deadline: Duration::from_secs(30),
+            cost_prior: None,
+            reject_late_jobs: true,
             stall_after: Duration::from_secs(120),
             max_panics: 3,
             engines_share_features: false,

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::job::ImageKey;
+use crate::job::ImageDigest;
 
 /// One device with a model on it.
 ///
@@ -17,8 +17,8 @@ pub trait Engine: 'static {
 
     /// Runs one batch to its end.
     ///
-    /// Each row (an index into [`Batch::questions`]) is reported with [`Rows::finish`] as soon as it
-    /// is known; between decode steps, rows for which [`Rows::is_cancelled`] is true are left out.
+    /// Each row (an index into [`Batch::questions`]) is reported with [`RowSink::finish`] as soon as it
+    /// is known; between decode steps, rows for which [`RowSink::is_cancelled`] is true are left out.
     ///
     /// # Errors
     /// An error stands for every row that was not finished. Its [kind](EngineErrorKind) says what
@@ -27,7 +27,7 @@ pub trait Engine: 'static {
     fn run(
         &mut self,
         batch: &Batch<Self::Image, Self::Question>,
-        rows: &mut dyn Rows<Self::Answer>,
+        rows: &mut dyn RowSink<Self::Answer>,
     ) -> Result<(), EngineError>;
 }
 
@@ -47,7 +47,7 @@ pub struct Batch<I, Q> {
 #[derive(Debug)]
 pub struct BatchImage<I> {
     /// Identity of the image's content.
-    pub key: ImageKey,
+    pub digest: ImageDigest,
     /// The image itself.
     pub payload: Arc<I>,
 }
@@ -64,7 +64,7 @@ pub struct BatchQuestion<Q> {
 }
 
 /// Where an engine reports to while it runs a batch.
-pub trait Rows<A> {
+pub trait RowSink<A> {
     /// Hands over the outcome of a row; the asker has it before the rest of the batch ends.
     ///
     /// The first outcome of a row counts, later ones are ignored.
@@ -74,10 +74,10 @@ pub trait Rows<A> {
     fn is_cancelled(&self, row: usize) -> bool;
 
     /// Says that the engine now holds the features of an image, `bytes` of them.
-    fn image_cached(&mut self, _key: ImageKey, _bytes: usize) {}
+    fn image_cached(&mut self, _digest: ImageDigest, _bytes: usize) {}
 
     /// Says that the engine no longer holds the features of an image.
-    fn image_evicted(&mut self, _key: ImageKey) {}
+    fn image_evicted(&mut self, _digest: ImageDigest) {}
 
     /// Says how many decode steps the batch took; the service model is fitted to it.
     fn decode_steps(&mut self, _steps: u32) {}

@@ -6,7 +6,7 @@ use crate::engine::EngineError;
 
 /// A job was refused at the door: nothing of it is kept, nothing of it will be computed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Refused {
+pub enum SubmitError {
     /// As many jobs wait as may.
     #[error("queue is full: limit {limit} jobs")]
     QueueFull {
@@ -45,7 +45,7 @@ pub enum Refused {
     EngineDead(EngineError),
 }
 
-impl Refused {
+impl SubmitError {
     /// The reason as a label of a metric.
     pub const fn label(&self) -> &'static str {
         match self {

@@ -1,21 +1,12 @@
 //! What is asked of the scheduler, and what comes back.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
 /// Identity of an image: the BLAKE3 digest of its bytes.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct ImageKey(pub [u8; 32]);
-
-impl fmt::Debug for ImageKey {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let [a, b, c, d, ..] = self.0;
-        write!(f, "ImageKey({a:02x}{b:02x}{c:02x}{d:02x}..)")
-    }
-}
+pub type ImageDigest = [u8; 32];
 
 /// Whom a job is counted to: an API key, or a connection where there are no keys.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -56,6 +47,33 @@ impl Priority {
     }
 }
 
+/// Where a flight is on its way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum JobStage {
+    /// In the fair queue.
+    Queued,
+    /// Out of the order because its deadline cannot be met; computed only by an engine without other work.
+    Infeasible,
+    /// Part of a batch that failed, to be run again with fewer others.
+    Retry,
+    /// A row of a batch that runs.
+    Running {
+        /// Index of the engine.
+        engine: usize,
+        /// Index of the row.
+        row: usize,
+    },
+}
+
+impl JobStage {
+    pub(crate) const fn label(self) -> &'static str {
+        match self {
+            Self::Queued | Self::Infeasible | Self::Retry => "queued",
+            Self::Running { .. } => "running",
+        }
+    }
+}
+
 /// One question about one image.
 #[derive(Debug)]
 pub struct Job<I, Q> {
@@ -65,12 +83,12 @@ pub struct Job<I, Q> {
     pub priority: Priority,
     /// The client's weight among the clients of the class; 0 counts as 1.
     pub weight: u32,
-    /// When its answer is worthless. Answered with [`DeadlineExceeded`](crate::JobError) at that moment.
+    /// When its answer is worthless. FinishedJob with [`DeadlineExceeded`](crate::JobError) at that moment.
     pub deadline: Option<Instant>,
     /// Identity of the image.
-    pub image: ImageKey,
+    pub image_digest: ImageDigest,
     /// The image.
-    pub image_payload: Arc<I>,
+    pub image: Arc<I>,
     /// What the image's payload takes in memory, in bytes; counted once while several jobs wait on it.
     pub image_bytes: usize,
     /// The question.
@@ -83,7 +101,7 @@ pub struct Job<I, Q> {
 
 /// An answer, and what it cost.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Done<A> {
+pub struct Completion<A> {
     /// The engine's answer.
     pub answer: A,
     /// From submission to the start of the batch; zero for a job that joined a running row.
@@ -95,5 +113,5 @@ pub struct Done<A> {
     /// Questions in the batch.
     pub batch_questions: u32,
     /// True when another job had asked for the same and this one was answered along with it.
-    pub shared: bool,
+    pub is_shared: bool,
 }

@@ -9,16 +9,17 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 
-use crate::config::SchedulerConfig;
-use crate::engine::{Engine, EngineError, EngineErrorKind, EngineFactory};
-use crate::engine_thread;
-use crate::error::Refused;
-use crate::health::EngineState;
-use crate::job::Job;
-use crate::machine::{JobSpec, MAX_ENGINES, Machine};
-use crate::shared::{Shared, keep_time};
-use crate::snapshot::Snapshot;
-use crate::ticket::{Cancel, Ticket};
+use crate::{
+    config::SchedulerConfig,
+    engine::{Engine, EngineError, EngineErrorKind, EngineFactory},
+    engine_state::EngineState,
+    error::SubmitError,
+    job::Job,
+    runtime::{engine_thread, inner::Inner, timer::run_timer},
+    snapshot::Snapshot,
+    state_machine::{JobSpec, MAX_ENGINES, StateMachine},
+    ticket::{Cancel, Ticket},
+};
 
 /// A thread, and the word that it is about to end (the sender is dropped).
 struct EngineThread {
@@ -28,13 +29,13 @@ struct EngineThread {
 
 /// Closes the scheduler when the last handle is dropped, so that the engine threads end.
 struct LastHandle<E: Engine> {
-    shared: Arc<Shared<E>>,
+    inner: Arc<Inner<E>>,
     threads: Mutex<Vec<EngineThread>>,
 }
 
 impl<E: Engine> Drop for LastHandle<E> {
     fn drop(&mut self) {
-        self.shared.close();
+        self.inner.close();
     }
 }
 
@@ -42,13 +43,13 @@ impl<E: Engine> Drop for LastHandle<E> {
 ///
 /// A cheap handle: clone it freely. When the last one is dropped, what is queued is still finished.
 pub struct Scheduler<E: Engine> {
-    shared: Arc<Shared<E>>,
+    inner: Arc<Inner<E>>,
     last: Arc<LastHandle<E>>,
 }
 
 impl<E: Engine> Clone for Scheduler<E> {
     fn clone(&self) -> Self {
-        Self { shared: Arc::clone(&self.shared), last: Arc::clone(&self.last) }
+        Self { inner: Arc::clone(&self.inner), last: Arc::clone(&self.last) }
     }
 }
 
@@ -70,12 +71,12 @@ impl<E: Engine> Scheduler<E> {
             let message = format!("number of engines is {}: must be 1 to {MAX_ENGINES}", engines.len());
             return Err(EngineError::new(EngineErrorKind::Fatal, message));
         }
-        let shared = Arc::new(Shared::new(Machine::new(config, engines.len()), engines.len()));
-        let last = Arc::new(LastHandle { shared: Arc::clone(&shared), threads: Mutex::new(Vec::new()) });
+        let inner = Arc::new(Inner::new(StateMachine::new(config, engines.len()), engines.len()));
+        let last = Arc::new(LastHandle { inner: Arc::clone(&inner), threads: Mutex::new(Vec::new()) });
         let mut built = Vec::new();
         for (index, factory) in engines.into_iter().enumerate() {
             let (ready, is_ready) = oneshot::channel();
-            let thread = spawn(Arc::clone(&shared), index, factory, ready).map_err(|error| {
+            let thread = spawn(Arc::clone(&inner), index, factory, ready).map_err(|error| {
                 EngineError::new(EngineErrorKind::Fatal, format!("cannot start an engine thread: {error}"))
             })?;
             last.threads.lock().unwrap_or_else(PoisonError::into_inner).push(thread);
@@ -87,37 +88,37 @@ impl<E: Engine> Scheduler<E> {
             })?;
         }
         // Ends by itself once the scheduler is closed and every job is settled.
-        tokio::spawn(keep_time(Arc::clone(&shared)));
-        Ok(Self { shared, last })
+        tokio::spawn(run_timer(Arc::clone(&inner)));
+        Ok(Self { inner, last })
     }
 
     /// Queues a job, or refuses it at once.
     ///
     /// # Errors
-    /// See [`Refused`].
-    pub fn submit(&self, job: Job<E::Image, E::Question>) -> Result<Ticket<E::Answer>, Refused> {
+    /// See [`SubmitError`].
+    pub fn submit(&self, job: Job<E::Image, E::Question>) -> Result<Ticket<E::Answer>, SubmitError> {
         let (reply, outcome) = oneshot::channel();
         let spec = JobSpec {
             client: job.client,
             priority: job.priority,
             weight: job.weight,
             deadline: job.deadline,
-            image: job.image,
+            image_digest: job.image_digest,
             image_bytes: job.image_bytes,
             question_key: job.question_key,
             tokens: job.tokens,
         };
-        let id = self.shared.event(|machine, now, effects| {
-            machine.submit(now, &spec, job.image_payload, job.question, reply, effects)
+        let id = self.inner.apply(|machine, now, effects| {
+            machine.submit(now, &spec, job.image, job.question, reply, effects)
         })?;
-        Ok(Ticket::new(outcome, id, Arc::clone(&self.shared) as Arc<dyn Cancel>))
+        Ok(Ticket::new(outcome, id, Arc::clone(&self.inner) as Arc<dyn Cancel>))
     }
 
     /// Takes no more jobs, finishes those that are queued, and ends the engine threads.
     ///
     /// There is no limit of time here: drop the future (and the process) to end sooner.
     pub async fn shutdown(&self) {
-        self.shared.close();
+        self.inner.close();
         let threads = std::mem::take(&mut *self.last.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for EngineThread { thread, ended } in threads {
             // Awaited first, so that joining does not block the runtime.
@@ -127,19 +128,19 @@ impl<E: Engine> Scheduler<E> {
     }
 
     /// Whether the engines can work, now and at every change.
-    pub fn engine_health(&self) -> watch::Receiver<EngineState> {
-        self.shared.health.subscribe()
+    pub fn engine_state(&self) -> watch::Receiver<EngineState> {
+        self.inner.engine_state.subscribe()
     }
 
     /// Everything at a glance, for people and for tests.
     pub fn snapshot(&self) -> Snapshot {
         let now = Instant::now();
-        self.shared.look(|machine| machine.snapshot(now))
+        self.inner.inspect(|machine| machine.snapshot(now))
     }
 }
 
 fn spawn<E: Engine>(
-    shared: Arc<Shared<E>>,
+    inner: Arc<Inner<E>>,
     index: usize,
     factory: EngineFactory<E>,
     ready: oneshot::Sender<Result<(), EngineError>>,
@@ -149,12 +150,12 @@ fn spawn<E: Engine>(
     let thread = std::thread::Builder::new().name(format!("engine-{index}")).spawn(move || {
         // Gives this thread the runtime's clock, paused in tests.
         let _clock = runtime.enter();
-        let served = catch_unwind(AssertUnwindSafe(|| engine_thread::serve(&shared, index, factory, ready)));
+        let served = catch_unwind(AssertUnwindSafe(|| engine_thread::serve(&inner, index, factory, ready)));
         if served.is_err() {
             // Only an engine that panics while it is dropped gets here.
             let error = EngineError::new(EngineErrorKind::Fatal, "engine panicked outside of a batch");
-            shared.event(|machine, _, effects| machine.engine_died(index, error, effects));
-            shared.report_health();
+            inner.apply(|machine, _, effects| machine.engine_died(index, error, effects));
+            inner.publish_state();
         }
         drop(alive);
     })?;

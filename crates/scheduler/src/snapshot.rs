@@ -2,8 +2,7 @@
 
 use std::time::Duration;
 
-use crate::config::BatchLimits;
-use crate::service_model::Coefficients;
+use crate::{cost::CostCoefficients, limits::BatchLimits};
 
 /// What waits and what runs.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,8 +18,8 @@ pub struct Snapshot {
     /// Pieces of work in the queue by class, high to low; jobs for the same count once.
     pub queued: [usize; 3],
     /// Pieces of work whose deadline cannot be met.
-    pub hopeless: usize,
-    /// Rows of failed batches that are to be run again.
+    pub infeasible: usize,
+    /// RowSink of failed batches that are to be run again.
     pub to_retry: usize,
     /// Clients with jobs.
     pub clients: usize,
@@ -29,11 +28,11 @@ pub struct Snapshot {
     /// Images known, with jobs or in an engine's cache.
     pub images: usize,
     /// The fitted service model.
-    pub coefficients: Coefficients,
+    pub coefficients: CostCoefficients,
     /// Batches it was fitted to.
     pub batches_observed: u64,
     /// No more jobs are taken.
-    pub closing: bool,
+    pub is_closing: bool,
     /// Each engine.
     pub engines: Vec<EngineSnapshot>,
 }
@@ -42,10 +41,10 @@ pub struct Snapshot {
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineSnapshot {
     /// Whether it can work.
-    pub alive: bool,
+    pub is_alive: bool,
     /// How large its batches may be now.
     pub limits: BatchLimits,
-    /// Rows of the batch that runs; zero when none does.
+    /// RowSink of the batch that runs; zero when none does.
     pub rows: usize,
     /// Those that are not finished.
     pub rows_left: usize,

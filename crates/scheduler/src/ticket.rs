@@ -8,21 +8,10 @@ use std::task::{Context, Poll};
 
 use tokio::sync::oneshot;
 
-use crate::error::JobError;
-use crate::flight::FlightId;
-use crate::job::Done;
+use crate::{error::JobError, ids::JobId, job::Completion};
 
 /// The way an outcome travels from the scheduler to its ticket.
-pub(crate) type Reply<A> = oneshot::Sender<Result<Done<A>, JobError>>;
-
-/// Identity of a job that was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct JobId {
-    /// Number of the submission; never used twice.
-    pub(crate) sequence: u64,
-    /// Where to look for it.
-    pub(crate) flight: FlightId,
-}
+pub(crate) type CompletionSender<A> = oneshot::Sender<Result<Completion<A>, JobError>>;
 
 /// Takes back a job.
 pub(crate) trait Cancel: Send + Sync {
@@ -33,7 +22,7 @@ pub(crate) trait Cancel: Send + Sync {
 /// A job that was taken. Await it for the outcome; drop it to cancel the job.
 #[must_use = "dropping a ticket cancels its job"]
 pub struct Ticket<A> {
-    reply: oneshot::Receiver<Result<Done<A>, JobError>>,
+    completion: oneshot::Receiver<Result<Completion<A>, JobError>>,
     job: JobId,
     /// Whom to tell when the ticket is dropped before its outcome is there; gone once it is.
     canceller: Option<Arc<dyn Cancel>>,
@@ -41,19 +30,19 @@ pub struct Ticket<A> {
 
 impl<A> Ticket<A> {
     pub(crate) fn new(
-        reply: oneshot::Receiver<Result<Done<A>, JobError>>,
+        completion: oneshot::Receiver<Result<Completion<A>, JobError>>,
         job: JobId,
         canceller: Arc<dyn Cancel>,
     ) -> Self {
-        Self { reply, job, canceller: Some(canceller) }
+        Self { completion, job, canceller: Some(canceller) }
     }
 }
 
 impl<A> Future for Ticket<A> {
-    type Output = Result<Done<A>, JobError>;
+    type Output = Result<Completion<A>, JobError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        Pin::new(&mut self.reply).poll(cx).map(|outcome| {
+        Pin::new(&mut self.completion).poll(cx).map(|outcome| {
             self.canceller = None;
             // The sender is dropped without a word only when the scheduler itself went away.
             outcome.unwrap_or(Err(JobError::ShuttingDown))

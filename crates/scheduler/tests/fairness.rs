@@ -11,16 +11,16 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use scheduler::machine::{Effects, JobSpec, Machine};
+use scheduler::state_machine::{Effects, JobSpec, StateMachine};
 use scheduler::{
-    BatchLimits, ClientId, EngineError, EngineErrorKind, ImageKey, Priority, QueueLimits, SchedulerConfig,
+    BatchLimits, ClientId, EngineError, EngineErrorKind, ImageDigest, Priority, QueueLimits, SchedulerConfig,
 };
 use tokio::time::Instant;
 
 /// Most that a job is charged.
-const DEAREST: u64 = 16;
+const MAX_COST: u64 = 16;
 /// Most that a client may have before others go first: ten questions about one image at the dearest.
-const CREDIT: u64 = DEAREST + 9;
+const CREDIT: u64 = MAX_COST + 9;
 
 /// A number as a digest.
 fn key(number: u64) -> [u8; 32] {
@@ -57,11 +57,11 @@ const STEADY: Pace = Pace { cached: Duration::from_millis(10), encoding: Duratio
 
 /// A machine with one engine that caches every image, and the clock in the test's hand.
 struct Line {
-    machine: Machine<(), u64, usize>,
+    machine: StateMachine<(), u64, usize>,
     now: Instant,
     asked: u64,
     waiting: BTreeMap<u64, u64>,
-    cached: BTreeSet<ImageKey>,
+    cached: BTreeSet<ImageDigest>,
     /// Whether the model learns from the batches that run.
     learns: bool,
 }
@@ -75,7 +75,7 @@ impl Line {
             ..SchedulerConfig::default()
         };
         Self {
-            machine: Machine::new(config, 1),
+            machine: StateMachine::new(config, 1),
             now: Instant::now(),
             asked: 0,
             waiting: BTreeMap::new(),
@@ -95,7 +95,7 @@ impl Line {
             priority: client.class,
             weight: client.weight,
             deadline: None,
-            image: ImageKey(key(image)),
+            image_digest: key(image),
             image_bytes: 1,
             question_key: key(self.asked),
             tokens: 8,
@@ -118,8 +118,8 @@ impl Line {
         let Some(batch) = self.machine.next_batch(self.now, 0, &mut effects) else { return Vec::new() };
         let mut all_cached = true;
         for image in &batch.images {
-            all_cached &= !self.cached.insert(image.key);
-            self.machine.image_cached(0, image.key);
+            all_cached &= !self.cached.insert(image.digest);
+            self.machine.image_cached(0, image.digest);
         }
         self.now += if all_cached { pace.cached } else { pace.encoding };
         for row in 0..batch.questions.len() {
@@ -223,7 +223,7 @@ proptest! {
         let before = line.batches_before(FRESH, &rivals, &paces);
         // One job at least of every batch is there by turn.
         let weights: u64 = rivals.iter().map(|rival| u64::from(rival.weight)).sum();
-        let bound = (CREDIT + DEAREST) * (weights + 1) + rivals.len() as u64 + 1;
+        let bound = (CREDIT + MAX_COST) * (weights + 1) + rivals.len() as u64 + 1;
         prop_assert!(before <= bound, "{before} batches, bound {bound}");
     }
 
@@ -254,7 +254,7 @@ proptest! {
             let room = ROOM.saturating_sub(line.waiting.len());
             (0..count.min(max_questions).min(room)).for_each(|_| come(&mut line, images));
             crowd_at_most = crowd_at_most.max(line.waiting.len() as u64);
-            let bound = (own + CREDIT + DEAREST) * crowd_at_most;
+            let bound = (own + CREDIT + MAX_COST) * crowd_at_most;
             prop_assert!(batches <= bound, "{batches} batches, bound {bound}");
             line.serve(paces[batches as usize % paces.len()]);
             batches += 1;

@@ -4,8 +4,8 @@
 use std::alloc::System;
 use std::sync::Arc;
 
-use scheduler::machine::{Effects, JobSpec, Machine};
-use scheduler::{ClientId, Done, ImageKey, JobError, Priority, QueueLimits, SchedulerConfig};
+use scheduler::state_machine::{Effects, JobSpec, StateMachine};
+use scheduler::{ClientId, Completion, JobError, Priority, QueueLimits, SchedulerConfig};
 use stats_alloc::{Region, StatsAlloc};
 use tokio::sync::oneshot;
 use tokio::time::Instant;
@@ -24,8 +24,8 @@ fn a_queued_job_takes_at_most_one_kibibyte_beyond_its_image() {
     const JOBS: u64 = 100_000;
     let queue =
         QueueLimits { max_jobs: usize::MAX, max_jobs_per_client: usize::MAX, ..QueueLimits::default() };
-    let mut machine: Machine<(), (), oneshot::Sender<Result<Done<u64>, JobError>>> =
-        Machine::new(SchedulerConfig { queue, ..SchedulerConfig::default() }, 1);
+    let mut machine: StateMachine<(), (), oneshot::Sender<Result<Completion<u64>, JobError>>> =
+        StateMachine::new(SchedulerConfig { queue, ..SchedulerConfig::default() }, 1);
     let mut effects = Effects::default();
     let now = Instant::now();
     let (image, question) = (Arc::new(()), Arc::new(()));
@@ -38,7 +38,7 @@ fn a_queued_job_takes_at_most_one_kibibyte_beyond_its_image() {
             priority: Priority::Normal,
             weight: 1,
             deadline: Some(now + std::time::Duration::from_millis(1000 + number)),
-            image: ImageKey(key(number)),
+            image_digest: key(number),
             image_bytes: 1,
             question_key: key(number),
             tokens: 8,

@@ -15,10 +15,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use proptest::prelude::*;
-use scheduler::machine::{Effects, JobSpec, Machine};
+use scheduler::state_machine::{Effects, JobSpec, StateMachine};
 use scheduler::{
-    Batch, BatchLimits, ClientId, EngineError, EngineErrorKind, ImageKey, JobError, JobId, Priority,
-    QueueLimits, Refused, SchedulerConfig,
+    Batch, BatchLimits, ClientId, EngineError, EngineErrorKind, JobError, JobId, Priority, QueueLimits,
+    SchedulerConfig, SubmitError,
 };
 use tokio::time::Instant;
 
@@ -117,7 +117,7 @@ struct Job {
 type Question = (u8, u8);
 
 struct Bookkeeper {
-    machine: Machine<u8, Question, usize>,
+    machine: StateMachine<u8, Question, usize>,
     now: Instant,
     jobs: Vec<Job>,
     running: BTreeMap<usize, Vec<Question>>,
@@ -125,16 +125,16 @@ struct Bookkeeper {
 }
 
 impl Bookkeeper {
-    fn new(engines: usize, queue_delay_ms: u64) -> Self {
+    fn new(engines: usize, max_batch_delay_ms: u64) -> Self {
         let config = SchedulerConfig {
             batch: LIMITS,
             queue: QUEUE,
-            queue_delay: Duration::from_millis(queue_delay_ms),
+            max_batch_delay: Duration::from_millis(max_batch_delay_ms),
             max_panics: 2,
             ..SchedulerConfig::default()
         };
         Self {
-            machine: Machine::new(config, engines),
+            machine: StateMachine::new(config, engines),
             now: Instant::now(),
             jobs: Vec::new(),
             running: BTreeMap::new(),
@@ -193,11 +193,11 @@ impl Bookkeeper {
                 let question = (image, question);
                 self.jobs.push(Job { id, client: spec.client.0, image, question, deadline, outcome: None });
             }
-            Err(Refused::QueueFull { .. }) => assert!(open >= QUEUE.max_jobs),
-            Err(Refused::TooLate { .. }) => assert!(deadline.is_some()),
-            Err(Refused::EngineDead(_)) => assert!(self.alive.is_empty()),
-            Err(Refused::ClientShare { .. } | Refused::BytesFull { .. }) => {}
-            Err(Refused::ShuttingDown) => panic!("nobody closed it"),
+            Err(SubmitError::QueueFull { .. }) => assert!(open >= QUEUE.max_jobs),
+            Err(SubmitError::TooLate { .. }) => assert!(deadline.is_some()),
+            Err(SubmitError::EngineDead(_)) => assert!(self.alive.is_empty()),
+            Err(SubmitError::ClientShare { .. } | SubmitError::BytesFull { .. }) => {}
+            Err(SubmitError::ShuttingDown) => panic!("nobody closed it"),
         }
         self.carry_out(effects);
     }
@@ -219,7 +219,7 @@ impl Bookkeeper {
     fn check_batch(&self, batch: &Batch<u8, Question>) -> Vec<Question> {
         let rows: Vec<Question> = batch.questions.iter().map(|row| *row.payload).collect();
         assert!(!rows.is_empty() && rows.len() <= LIMITS.max_questions);
-        let images: BTreeSet<_> = batch.images.iter().map(|image| image.key).collect();
+        let images: BTreeSet<_> = batch.images.iter().map(|image| image.digest).collect();
         assert_eq!(images.len(), batch.images.len(), "an image twice in a batch");
         let longest = batch.questions.iter().map(|row| row.tokens as usize).max().unwrap();
         assert!(rows.len() == 1 || longest * rows.len() <= LIMITS.max_padded_tokens);
@@ -279,7 +279,7 @@ impl Bookkeeper {
                     priority: Priority::ALL[class],
                     weight,
                     deadline: allowance_ms.map(|ms| self.now + Duration::from_millis(ms)),
-                    image: ImageKey([image; 32]),
+                    image_digest: [image; 32],
                     image_bytes: IMAGE_BYTES,
                     question_key: [question; 32],
                     tokens,
@@ -334,8 +334,8 @@ impl Bookkeeper {
                     self.carry_out(effects);
                 }
             }
-            Event::Cached { engine, image } => self.machine.image_cached(engine, ImageKey([image; 32])),
-            Event::Evicted { engine, image } => self.machine.image_evicted(engine, ImageKey([image; 32])),
+            Event::Cached { engine, image } => self.machine.image_cached(engine, [image; 32]),
+            Event::Evicted { engine, image } => self.machine.image_evicted(engine, [image; 32]),
         }
     }
 
@@ -364,10 +364,10 @@ proptest! {
     #[test]
     fn every_job_gets_exactly_one_outcome_and_no_bound_is_ever_exceeded(
         engines in 1..4usize,
-        queue_delay_ms in prop_oneof![3 => Just(0u64), 1 => 1..30u64],
+        max_batch_delay_ms in prop_oneof![3 => Just(0u64), 1 => 1..30u64],
         events in prop::collection::vec(events(), 1..220),
     ) {
-        let mut bookkeeper = Bookkeeper::new(engines, queue_delay_ms);
+        let mut bookkeeper = Bookkeeper::new(engines, max_batch_delay_ms);
         for event in events {
             bookkeeper.happen(event);
         }

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use scheduler::{BatchLimits, ClientId, Coefficients, JobError, QueueLimits, Refused, SchedulerConfig};
+use scheduler::{
+    BatchLimits, ClientId, CostCoefficients, JobError, QueueLimits, SchedulerConfig, SubmitError,
+};
 use tokio::time::{Instant, advance};
 
-use crate::puppet::{Stage, job};
+use crate::fake_engine::{Harness, job};
 
 /// 10 ms for a batch, 100 ms for an image, 10 ms for a question.
 fn known_device() -> SchedulerConfig {
-    let prior = Coefficients { batch: 0.010, image: 0.100, question: 0.010, step: 0.0 };
-    SchedulerConfig { service_prior: Some(prior), ..SchedulerConfig::default() }
+    let prior = CostCoefficients { batch: 0.010, image: 0.100, question: 0.010, step: 0.0 };
+    SchedulerConfig { cost_prior: Some(prior), ..SchedulerConfig::default() }
 }
 
 fn by(mut job: scheduler::Job<u8, String>, ms: u64) -> scheduler::Job<u8, String> {
@@ -20,72 +22,72 @@ fn by(mut job: scheduler::Job<u8, String>, ms: u64) -> scheduler::Job<u8, String
 
 #[tokio::test(start_paused = true)]
 async fn work_that_cannot_make_its_deadline_is_refused_with_the_time_after_which_it_could() {
-    let mut stage = Stage::new(known_device()).await;
-    let _running = stage.ask(1, "running");
-    let _batch = stage.batch().await;
+    let mut harness = Harness::new(known_device()).await;
+    let _running = harness.ask(1, "running");
+    let _batch = harness.batch().await;
     // The running batch takes 120 ms, then its own 120 ms.
     assert_eq!(
-        stage.submit(by(job(2, "too late"), 200)).unwrap_err(),
-        Refused::TooLate { retry_after: Duration::from_millis(40) }
+        harness.submit(by(job(2, "too late"), 200)).unwrap_err(),
+        SubmitError::TooLate { retry_after: Duration::from_millis(40) }
     );
-    assert!(stage.submit(by(job(2, "in time"), 240)).is_ok());
+    assert!(harness.submit(by(job(2, "in time"), 240)).is_ok());
     advance(Duration::from_millis(40)).await;
     // After the time it was told, the same allowance is taken (the other job has left the queue meanwhile).
-    assert!(stage.submit(by(job(2, "too late"), 200)).is_ok());
+    assert!(harness.submit(by(job(2, "too late"), 200)).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_idle_engine_tries_what_the_model_says_is_hopeless() {
-    let mut stage = Stage::new(known_device()).await;
-    let ticket = stage.submit(by(job(1, "hopeless"), 50)).unwrap();
-    stage.batch().await.complete();
+    let mut harness = Harness::new(known_device()).await;
+    let ticket = harness.submit(by(job(1, "infeasible"), 50)).unwrap();
+    harness.batch().await.complete();
     ticket.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_deadline_that_has_passed_is_refused_whatever_the_model_says() {
-    let stage = Stage::new(SchedulerConfig::default()).await;
-    assert!(matches!(stage.submit(by(job(1, "past"), 0)), Err(Refused::TooLate { .. })));
+    let harness = Harness::new(SchedulerConfig::default()).await;
+    assert!(matches!(harness.submit(by(job(1, "past"), 0)), Err(SubmitError::TooLate { .. })));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_batch_is_cut_so_that_its_earliest_deadline_is_met() {
-    let mut stage = Stage::new(known_device()).await;
-    let _first = stage.ask(9, "first");
-    let running = stage.batch().await;
-    let _others = [stage.ask(1, "a"), stage.ask(2, "b"), stage.ask(3, "c")];
+    let mut harness = Harness::new(known_device()).await;
+    let _first = harness.ask(9, "first");
+    let running = harness.batch().await;
+    let _others = [harness.ask(1, "a"), harness.ask(2, "b"), harness.ask(3, "c")];
     let mut urgent = by(job(4, "urgent"), 370);
     urgent.client = ClientId(2);
-    let _urgent = stage.submit(urgent).unwrap();
+    let _urgent = harness.submit(urgent).unwrap();
     advance(Duration::from_millis(120)).await;
     running.complete();
     // All four would take 450 ms; it has 250 left: itself and one other take 230.
-    let second = stage.batch().await;
-    assert!(second.seen.questions().contains(&"urgent"));
-    assert_eq!(second.seen.rows.len(), 2, "{:?}", second.seen);
+    let second = harness.batch().await;
+    assert!(second.contents.questions().contains(&"urgent"));
+    assert_eq!(second.contents.rows.len(), 2, "{:?}", second.contents);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_can_no_longer_be_met_is_not_computed_while_others_wait() {
-    let mut stage = Stage::new(known_device()).await;
-    let _first = stage.ask(9, "first");
-    let running = stage.batch().await;
-    let doomed = stage.submit(by(job(1, "doomed"), 300)).unwrap();
-    let _other = stage.ask(2, "other");
+    let mut harness = Harness::new(known_device()).await;
+    let _first = harness.ask(9, "first");
+    let running = harness.batch().await;
+    let doomed = harness.submit(by(job(1, "doomed"), 300)).unwrap();
+    let _other = harness.ask(2, "other");
     // The engine takes longer than foreseen.
     advance(Duration::from_millis(250)).await;
     running.complete();
-    let second = stage.batch().await;
-    assert_eq!(second.seen.questions(), ["other"]);
+    let second = harness.batch().await;
+    assert_eq!(second.contents.questions(), ["other"]);
     advance(Duration::from_millis(50)).await;
     assert_eq!(doomed.await, Err(JobError::DeadlineExceeded));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_row_whose_deadline_passes_while_it_runs_is_answered_and_given_up() {
-    let mut stage = Stage::new(SchedulerConfig::default()).await;
-    let late = stage.submit(by(job(1, "late"), 50)).unwrap();
-    let running = stage.batch().await;
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let late = harness.submit(by(job(1, "late"), 50)).unwrap();
+    let running = harness.batch().await;
     assert!(!running.with_rows(|rows| rows.is_cancelled(0)).await);
     advance(Duration::from_millis(50)).await;
     assert_eq!(late.await, Err(JobError::DeadlineExceeded));
@@ -95,27 +97,27 @@ async fn a_row_whose_deadline_passes_while_it_runs_is_answered_and_given_up() {
 #[tokio::test(start_paused = true)]
 async fn a_queued_job_whose_asker_leaves_is_gone_at_once_and_its_slot_is_free() {
     let queue = QueueLimits { max_jobs: 2, ..QueueLimits::default() };
-    let mut stage = Stage::new(SchedulerConfig { queue, ..SchedulerConfig::default() }).await;
-    let _running = stage.ask(1, "running");
-    let batch = stage.batch().await;
-    let queued = stage.ask(2, "leaves");
-    assert!(matches!(stage.submit(job(3, "no room")), Err(Refused::QueueFull { .. })));
+    let mut harness = Harness::new(SchedulerConfig { queue, ..SchedulerConfig::default() }).await;
+    let _running = harness.ask(1, "running");
+    let batch = harness.batch().await;
+    let queued = harness.ask(2, "leaves");
+    assert!(matches!(harness.submit(job(3, "no room")), Err(SubmitError::QueueFull { .. })));
     drop(queued);
-    let _next = stage.submit(job(3, "room")).unwrap();
+    let _next = harness.submit(job(3, "room")).unwrap();
     batch.complete();
-    assert_eq!(stage.batch().await.seen.questions(), ["room"]);
+    assert_eq!(harness.batch().await.contents.questions(), ["room"]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_running_row_whose_asker_leaves_is_left_out_of_the_next_step() {
-    let mut stage = Stage::new(SchedulerConfig::default()).await;
-    let _hold = stage.ask(9, "hold");
-    let hold = stage.batch().await;
-    let leaves = stage.ask(1, "leaves");
-    let stays = stage.ask(1, "stays");
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let _hold = harness.ask(9, "hold");
+    let hold = harness.batch().await;
+    let leaves = harness.ask(1, "leaves");
+    let stays = harness.ask(1, "stays");
     hold.complete();
-    let running = stage.batch().await;
-    assert_eq!(running.seen.questions(), ["leaves", "stays"]);
+    let running = harness.batch().await;
+    assert_eq!(running.contents.questions(), ["leaves", "stays"]);
     drop(leaves);
     let cancelled = running.with_rows(|rows| [rows.is_cancelled(0), rows.is_cancelled(1)]).await;
     assert_eq!(cancelled, [true, false]);
@@ -125,12 +127,12 @@ async fn a_running_row_whose_asker_leaves_is_left_out_of_the_next_step() {
 
 #[tokio::test(start_paused = true)]
 async fn a_row_that_is_finished_is_answered_before_its_neighbours() {
-    let mut stage = Stage::new(SchedulerConfig::default()).await;
-    let _hold = stage.ask(9, "hold");
-    let hold = stage.batch().await;
-    let (first, second) = (stage.ask(1, "short"), stage.ask(1, "long"));
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let _hold = harness.ask(9, "hold");
+    let hold = harness.batch().await;
+    let (first, second) = (harness.ask(1, "short"), harness.ask(1, "long"));
     hold.complete();
-    let running = stage.batch().await;
+    let running = harness.batch().await;
     advance(Duration::from_millis(5)).await;
     running.answer(0).await;
     assert_eq!(first.await.unwrap().engine, Duration::from_millis(5));
@@ -142,38 +144,38 @@ async fn a_row_that_is_finished_is_answered_before_its_neighbours() {
 #[tokio::test(start_paused = true)]
 async fn one_client_cannot_fill_the_queue() {
     let queue = QueueLimits { max_jobs_per_client: 2, ..QueueLimits::default() };
-    let mut stage = Stage::new(SchedulerConfig { queue, ..SchedulerConfig::default() }).await;
-    let _taken = [stage.ask(1, "a"), stage.ask(1, "b")];
-    let _batch = stage.batch().await;
-    assert!(matches!(stage.submit(job(1, "c")), Err(Refused::ClientShare { limit: 2, .. })));
+    let mut harness = Harness::new(SchedulerConfig { queue, ..SchedulerConfig::default() }).await;
+    let _taken = [harness.ask(1, "a"), harness.ask(1, "b")];
+    let _batch = harness.batch().await;
+    assert!(matches!(harness.submit(job(1, "c")), Err(SubmitError::ClientShare { limit: 2, .. })));
     let mut other = job(1, "d");
     other.client = ClientId(2);
-    assert!(stage.submit(other).is_ok());
+    assert!(harness.submit(other).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
 async fn queued_images_are_bounded_in_bytes_and_counted_once() {
     let queue = QueueLimits { max_bytes: 2500, ..QueueLimits::default() };
-    let stage = Stage::new(SchedulerConfig { queue, ..SchedulerConfig::default() }).await;
-    let _taken = [stage.ask(1, "a"), stage.ask(1, "b"), stage.ask(2, "c"), stage.ask(2, "d")];
-    assert_eq!(stage.scheduler.snapshot().image_bytes, 2000);
-    assert!(matches!(stage.submit(job(3, "e")), Err(Refused::BytesFull { limit: 2500, .. })));
+    let harness = Harness::new(SchedulerConfig { queue, ..SchedulerConfig::default() }).await;
+    let _taken = [harness.ask(1, "a"), harness.ask(1, "b"), harness.ask(2, "c"), harness.ask(2, "d")];
+    assert_eq!(harness.scheduler.snapshot().image_bytes, 2000);
+    assert!(matches!(harness.submit(job(3, "e")), Err(SubmitError::BytesFull { limit: 2500, .. })));
 }
 
 #[tokio::test(start_paused = true)]
 async fn the_service_model_is_fitted_to_paused_time() {
     let batch = BatchLimits { max_questions: 1, ..BatchLimits::default() };
-    let mut stage = Stage::new(SchedulerConfig { batch, ..SchedulerConfig::default() }).await;
+    let mut harness = Harness::new(SchedulerConfig { batch, ..SchedulerConfig::default() }).await;
     for n in 0..20 {
-        let ticket = stage.ask(n, "q");
-        let running = stage.batch().await;
+        let ticket = harness.ask(n, "q");
+        let running = harness.batch().await;
         advance(Duration::from_millis(70)).await;
         running.complete();
         ticket.await.unwrap();
     }
-    let running = stage.ask(100, "running");
-    let _batch = stage.batch().await;
-    let refused = stage.submit(by(job(101, "q"), 100)).unwrap_err();
+    let running = harness.ask(100, "running");
+    let _batch = harness.batch().await;
+    let refused = harness.submit(by(job(101, "q"), 100)).unwrap_err();
     let hint = refused.retry_after().unwrap();
     assert!((38..=42).contains(&hint.as_millis()), "{hint:?}");
     drop(running);

@@ -4,14 +4,16 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use scheduler::{EngineError, EngineErrorKind, EngineState, JobError, Refused, Scheduler, SchedulerConfig};
+use scheduler::{
+    EngineError, EngineErrorKind, EngineState, JobError, Scheduler, SchedulerConfig, SubmitError,
+};
 use tokio::time::advance;
 
-use crate::puppet::{Puppet, Stage, job};
+use crate::fake_engine::{FakeEngine, Harness, job};
 
-fn kind(outcome: Result<scheduler::Done<String>, JobError>) -> Result<String, EngineErrorKind> {
+fn kind(outcome: Result<scheduler::Completion<String>, JobError>) -> Result<String, EngineErrorKind> {
     match outcome {
-        Ok(done) => Ok(done.answer),
+        Ok(completion) => Ok(completion.answer),
         Err(JobError::Engine(error)) => Err(error.kind),
         Err(other) => panic!("{other:?}"),
     }
@@ -19,12 +21,12 @@ fn kind(outcome: Result<scheduler::Done<String>, JobError>) -> Result<String, En
 
 #[tokio::test(start_paused = true)]
 async fn a_row_that_fails_by_itself_fails_alone() {
-    let mut stage = Stage::new(SchedulerConfig::default()).await;
-    let _hold = stage.ask(9, "hold");
-    let hold = stage.batch().await;
-    let (bad, good) = (stage.ask(1, "bad"), stage.ask(1, "good"));
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let _hold = harness.ask(9, "hold");
+    let hold = harness.batch().await;
+    let (bad, good) = (harness.ask(1, "bad"), harness.ask(1, "good"));
     hold.complete();
-    let running = stage.batch().await;
+    let running = harness.batch().await;
     running.with_rows(|rows| rows.finish(0, Err(EngineError::new(EngineErrorKind::Row, "broken")))).await;
     running.complete();
     assert_eq!(kind(bad.await), Err(EngineErrorKind::Row));
@@ -33,11 +35,11 @@ async fn a_row_that_fails_by_itself_fails_alone() {
 
 #[tokio::test(start_paused = true)]
 async fn a_failed_batch_is_bisected_until_only_the_guilty_row_fails() {
-    let mut stage = Stage::new(SchedulerConfig::default()).await;
-    let _hold = stage.ask(9, "hold");
-    let hold = stage.batch().await;
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let _hold = harness.ask(9, "hold");
+    let hold = harness.batch().await;
     let tickets: Vec<_> = (0..8)
-        .map(|n| stage.ask(1, if n == 5 { "poison".into() } else { format!("q{n}") }.as_str()))
+        .map(|n| harness.ask(1, if n == 5 { "poison".into() } else { format!("q{n}") }.as_str()))
         .collect();
     hold.complete();
     let outcomes = tokio::spawn(async move {
@@ -50,9 +52,9 @@ async fn a_failed_batch_is_bisected_until_only_the_guilty_row_fails() {
     let mut batches = 0;
     while !outcomes.is_finished() {
         tokio::select! {
-            running = stage.batch() => {
+            running = harness.batch() => {
                 batches += 1;
-                if running.seen.questions().contains(&"poison") {
+                if running.contents.questions().contains(&"poison") {
                     running.fail(EngineErrorKind::Batch);
                 } else {
                     running.complete();
@@ -69,35 +71,35 @@ async fn a_failed_batch_is_bisected_until_only_the_guilty_row_fails() {
 
 #[tokio::test(start_paused = true)]
 async fn rows_finished_before_a_batch_failed_are_not_computed_again() {
-    let mut stage = Stage::new(SchedulerConfig::default()).await;
-    let _hold = stage.ask(9, "hold");
-    let hold = stage.batch().await;
-    let (done, open) = (stage.ask(1, "done"), stage.ask(1, "open"));
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let _hold = harness.ask(9, "hold");
+    let hold = harness.batch().await;
+    let (done, open) = (harness.ask(1, "done"), harness.ask(1, "open"));
     hold.complete();
-    let running = stage.batch().await;
+    let running = harness.batch().await;
     running.answer(0).await;
     running.fail(EngineErrorKind::Batch);
     done.await.unwrap();
-    let again = stage.batch().await;
-    assert_eq!(again.seen.questions(), ["open"]);
+    let again = harness.batch().await;
+    assert_eq!(again.contents.questions(), ["open"]);
     again.complete();
     open.await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
 async fn others_take_turns_with_the_parts_of_a_failed_batch() {
-    let mut stage = Stage::new(SchedulerConfig::default()).await;
-    let _hold = stage.ask(9, "hold");
-    let hold = stage.batch().await;
-    let _failing = [stage.ask(1, "a"), stage.ask(1, "b")];
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let _hold = harness.ask(9, "hold");
+    let hold = harness.batch().await;
+    let _failing = [harness.ask(1, "a"), harness.ask(1, "b")];
     hold.complete();
-    let running = stage.batch().await;
-    let _other = stage.ask(2, "other");
+    let running = harness.batch().await;
+    let _other = harness.ask(2, "other");
     running.fail(EngineErrorKind::Batch);
     let mut order = Vec::new();
     for _ in 0..3 {
-        let batch = stage.batch().await;
-        order.push(batch.seen.questions().join(" "));
+        let batch = harness.batch().await;
+        order.push(batch.contents.questions().join(" "));
         batch.complete();
     }
     assert_eq!(order, ["a", "other", "b"]);
@@ -105,80 +107,80 @@ async fn others_take_turns_with_the_parts_of_a_failed_batch() {
 
 #[tokio::test(start_paused = true)]
 async fn out_of_memory_halves_the_batch_and_the_limit_and_nobody_fails() {
-    let mut stage = Stage::new(SchedulerConfig::default()).await;
-    let _hold = stage.ask(9, "hold");
-    let hold = stage.batch().await;
-    let tickets: Vec<_> = (0..8).map(|n| stage.ask(n, "q")).collect();
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let _hold = harness.ask(9, "hold");
+    let hold = harness.batch().await;
+    let tickets: Vec<_> = (0..8).map(|n| harness.ask(n, "q")).collect();
     hold.complete();
-    let running = stage.batch().await;
-    assert_eq!(running.seen.rows.len(), 8);
+    let running = harness.batch().await;
+    assert_eq!(running.contents.rows.len(), 8);
     running.fail(EngineErrorKind::OutOfMemory);
     for _ in 0..2 {
-        let half = stage.batch().await;
-        assert_eq!(half.seen.rows.len(), 4);
+        let half = harness.batch().await;
+        assert_eq!(half.contents.rows.len(), 4);
         half.complete();
     }
     for ticket in tickets {
         ticket.await.unwrap();
     }
-    assert_eq!(stage.scheduler.snapshot().engines[0].limits.max_questions, 4);
+    assert_eq!(harness.scheduler.snapshot().engines[0].limits.max_questions, 4);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_panics_fails_its_rows_and_is_built_anew() {
-    let mut stage = Stage::new(SchedulerConfig::default()).await;
-    let ticket = stage.ask(1, "first");
-    stage.batch().await.end(|_| panic!("made to panic"));
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let ticket = harness.ask(1, "first");
+    harness.batch().await.end(|_| panic!("made to panic"));
     let Err(JobError::Engine(error)) = ticket.await else { panic!("no error") };
     assert!(error.message.contains("made to panic"), "{error}");
-    let next = stage.ask(2, "next");
-    stage.batch().await.complete();
+    let next = harness.ask(2, "next");
+    harness.batch().await.complete();
     next.await.unwrap();
-    assert_eq!(*stage.scheduler.engine_health().borrow(), EngineState::Ready);
+    assert_eq!(*harness.scheduler.engine_state().borrow(), EngineState::Ready);
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_panics_again_and_again_is_declared_dead() {
-    let mut stage = Stage::new(SchedulerConfig::default()).await;
-    let mut health = stage.scheduler.engine_health();
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let mut health = harness.scheduler.engine_state();
     for n in 0..3 {
-        let ticket = stage.ask(n, "q");
-        stage.batch().await.end(|_| panic!("made to panic"));
+        let ticket = harness.ask(n, "q");
+        harness.batch().await.end(|_| panic!("made to panic"));
         assert!(ticket.await.is_err());
     }
     let state = health.wait_for(|state| !state.is_serving()).await.unwrap().clone();
     assert!(matches!(state, EngineState::Dead(_)), "{state:?}");
-    assert!(matches!(stage.submit(job(1, "after")), Err(Refused::EngineDead(_))));
+    assert!(matches!(harness.submit(job(1, "after")), Err(SubmitError::EngineDead(_))));
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_fatal_error_ends_the_engine_and_every_job_with_it() {
-    let mut stage = Stage::new(SchedulerConfig::default()).await;
-    let mut health = stage.scheduler.engine_health();
-    let running_job = stage.ask(1, "running");
-    let running = stage.batch().await;
-    let queued = stage.ask(2, "queued");
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let mut health = harness.scheduler.engine_state();
+    let running_job = harness.ask(1, "running");
+    let running = harness.batch().await;
+    let queued = harness.ask(2, "queued");
     running.fail(EngineErrorKind::Fatal);
     assert_eq!(kind(running_job.await), Err(EngineErrorKind::Fatal));
     assert_eq!(kind(queued.await), Err(EngineErrorKind::Fatal));
     health.wait_for(|state| matches!(state, EngineState::Dead(_))).await.unwrap();
-    assert!(matches!(stage.submit(job(1, "after")), Err(Refused::EngineDead(_))));
-    stage.scheduler.shutdown().await;
+    assert!(matches!(harness.submit(job(1, "after")), Err(SubmitError::EngineDead(_))));
+    harness.scheduler.shutdown().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn when_one_engine_dies_the_others_do_its_work() {
-    let mut stage = Stage::with_engines(SchedulerConfig::default(), 2).await;
-    let mut health = stage.scheduler.engine_health();
-    let _victim = stage.ask(1, "victim");
-    let dying = stage.batch().await;
-    let dead = dying.seen.engine;
+    let mut harness = Harness::with_engines(SchedulerConfig::default(), 2).await;
+    let mut health = harness.scheduler.engine_state();
+    let _victim = harness.ask(1, "victim");
+    let dying = harness.batch().await;
+    let dead = dying.contents.engine;
     dying.fail(EngineErrorKind::Fatal);
     health.wait_for(|state| *state == EngineState::Degraded { alive: 1, total: 2 }).await.unwrap();
     for n in 0..3 {
-        let ticket = stage.ask(2, &format!("q{n}"));
-        let batch = stage.batch().await;
-        assert_ne!(batch.seen.engine, dead);
+        let ticket = harness.ask(2, &format!("q{n}"));
+        let batch = harness.batch().await;
+        assert_ne!(batch.contents.engine, dead);
         batch.complete();
         ticket.await.unwrap();
     }
@@ -186,19 +188,19 @@ async fn when_one_engine_dies_the_others_do_its_work() {
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_leaves_a_row_without_outcome_fails_that_row() {
-    let mut stage = Stage::new(SchedulerConfig::default()).await;
-    let ticket = stage.ask(1, "forgotten");
-    stage.batch().await.end(|_| Ok(()));
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let ticket = harness.ask(1, "forgotten");
+    harness.batch().await.end(|_| Ok(()));
     assert_eq!(kind(ticket.await), Err(EngineErrorKind::Row));
 }
 
 #[tokio::test(start_paused = true)]
 async fn an_engine_that_hangs_is_reported_and_is_well_again_when_it_comes_back() {
     let stall_after = Duration::from_secs(10);
-    let mut stage = Stage::new(SchedulerConfig { stall_after, ..SchedulerConfig::default() }).await;
-    let mut health = stage.scheduler.engine_health();
-    let ticket = stage.ask(1, "slow");
-    let running = stage.batch().await;
+    let mut harness = Harness::new(SchedulerConfig { stall_after, ..SchedulerConfig::default() }).await;
+    let mut health = harness.scheduler.engine_state();
+    let ticket = harness.ask(1, "slow");
+    let running = harness.batch().await;
     advance(stall_after).await;
     health.wait_for(|state| *state == EngineState::Stalled).await.unwrap();
     running.complete();
@@ -210,7 +212,7 @@ async fn an_engine_that_hangs_is_reported_and_is_well_again_when_it_comes_back()
 async fn an_engine_that_cannot_be_built_is_an_error_of_start() {
     let attempts = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&attempts);
-    let started = Scheduler::<Puppet>::start(
+    let started = Scheduler::<FakeEngine>::start(
         SchedulerConfig::default(),
         vec![Box::new(move || {
             counted.fetch_add(1, Ordering::Relaxed);
@@ -220,17 +222,17 @@ async fn an_engine_that_cannot_be_built_is_an_error_of_start() {
     .await;
     assert_eq!(started.unwrap_err().message, "no such device");
     assert_eq!(attempts.load(Ordering::Relaxed), 1);
-    let none = Scheduler::<Puppet>::start(SchedulerConfig::default(), Vec::new()).await;
+    let none = Scheduler::<FakeEngine>::start(SchedulerConfig::default(), Vec::new()).await;
     assert_eq!(none.unwrap_err().message, "number of engines is 0: must be 1 to 64");
 }
 
 #[tokio::test(start_paused = true)]
 async fn dropping_the_last_handle_still_finishes_what_is_queued() {
-    let mut stage = Stage::new(SchedulerConfig::default()).await;
-    let first = stage.ask(1, "first");
-    let running = stage.batch().await;
-    let second = stage.ask(2, "second");
-    let mut batches = stage.leave();
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let first = harness.ask(1, "first");
+    let running = harness.batch().await;
+    let second = harness.ask(2, "second");
+    let mut batches = harness.leave();
     running.complete();
     batches.recv().await.unwrap().complete();
     first.await.unwrap();

@@ -8,7 +8,7 @@
 
 mod deadlines;
 mod failures;
-mod first_steps;
+mod basics;
 mod metrics;
 mod order;
-mod puppet;
+mod fake_engine;

@@ -6,7 +6,7 @@ use metrics::Label;
 use metrics_util::debugging::{DebugValue, DebuggingRecorder};
 use scheduler::{ClientId, METRICS, MetricKind, Priority, SchedulerConfig};
 
-use crate::puppet::{Stage, job};
+use crate::fake_engine::{Harness, job};
 
 #[test]
 fn decisions_are_counted_and_every_metric_is_in_the_table() {
@@ -16,20 +16,20 @@ fn decisions_are_counted_and_every_metric_is_in_the_table() {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let mut stage = Stage::new(SchedulerConfig::default()).await;
-            let first = stage.ask(1, "first");
-            let running = stage.batch().await;
-            let (a, b) = (stage.ask(2, "same"), stage.ask(2, "same"));
-            drop(stage.ask(3, "cancelled"));
+            let mut harness = Harness::new(SchedulerConfig::default()).await;
+            let first = harness.ask(1, "first");
+            let running = harness.batch().await;
+            let (a, b) = (harness.ask(2, "same"), harness.ask(2, "same"));
+            drop(harness.ask(3, "cancelled"));
             let mut past = job(4, "past");
             past.deadline = Some(tokio::time::Instant::now());
-            assert!(stage.submit(past).is_err());
+            assert!(harness.submit(past).is_err());
             running.complete();
-            stage.batch().await.complete();
+            harness.batch().await.complete();
             for ticket in [first, a, b] {
                 ticket.await.unwrap();
             }
-            stage.scheduler.shutdown().await;
+            harness.scheduler.shutdown().await;
         });
     });
     let mut counters = BTreeMap::new();
@@ -46,7 +46,7 @@ fn decisions_are_counted_and_every_metric_is_in_the_table() {
         ("blip_batches_total result=ok", 2),
         ("blip_jobs_admitted_total priority=normal", 4),
         ("blip_jobs_answered_total", 3),
-        ("blip_jobs_cancelled_total stage=queued", 1),
+        ("blip_jobs_cancelled_total harness=queued", 1),
         ("blip_jobs_refused_total reason=too_late", 1),
         ("blip_single_flight_hits_total", 1),
     ];
@@ -63,13 +63,14 @@ fn schedulers_of_one_process_are_told_apart_by_their_labels() {
         runtime.block_on(async {
             for (name, jobs) in [("a", 1), ("b", 2)] {
                 let labels = vec![Label::new("model", name)];
-                let mut stage = Stage::new(SchedulerConfig { labels, ..SchedulerConfig::default() }).await;
+                let mut harness =
+                    Harness::new(SchedulerConfig { labels, ..SchedulerConfig::default() }).await;
                 for _ in 0..jobs {
-                    let job = stage.ask(1, "what?");
-                    stage.batch().await.complete();
+                    let job = harness.ask(1, "what?");
+                    harness.batch().await.complete();
                     job.await.unwrap();
                 }
-                stage.scheduler.shutdown().await;
+                harness.scheduler.shutdown().await;
             }
         });
     });
@@ -95,15 +96,15 @@ async fn gauges_are_written_when_somebody_looks_and_only_then() {
     let (recorder, own) = (DebuggingRecorder::new(), DebuggingRecorder::new());
     let (written, unasked) = (recorder.snapshotter(), own.snapshotter());
     let unasked_for = metrics::set_default_local_recorder(&own);
-    let mut stage = Stage::new(SchedulerConfig::default()).await;
-    let _running = stage.ask(1, "running");
-    let batch = stage.batch().await;
-    let _waiting = [stage.ask(1, "a"), stage.ask(2, "b")];
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let _running = harness.ask(1, "running");
+    let batch = harness.batch().await;
+    let _waiting = [harness.ask(1, "a"), harness.ask(2, "b")];
     drop(unasked_for);
     let is_gauge = |value: &DebugValue| matches!(value, DebugValue::Gauge(_));
     assert!(!unasked.snapshot().into_vec().iter().any(|(.., value)| is_gauge(value)));
     let labels = [Label::new("model", "a")];
-    metrics::with_local_recorder(&recorder, || stage.scheduler.snapshot().record_gauges(&labels));
+    metrics::with_local_recorder(&recorder, || harness.scheduler.snapshot().record_gauges(&labels));
     let mut gauges = BTreeMap::new();
     for (key, _, _, value) in written.snapshot().into_vec() {
         assert!(key.key().labels().any(|label| *label == labels[0]), "{key:?}");
@@ -119,20 +120,20 @@ async fn gauges_are_written_when_somebody_looks_and_only_then() {
 
 #[tokio::test(start_paused = true)]
 async fn a_snapshot_says_what_waits_and_what_runs() {
-    let mut stage = Stage::new(SchedulerConfig::default()).await;
-    let _running = stage.ask(1, "running");
-    let batch = stage.batch().await;
-    let _waiting = [stage.ask(1, "a"), stage.ask(2, "b"), stage.ask(2, "b")];
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let _running = harness.ask(1, "running");
+    let batch = harness.batch().await;
+    let _waiting = [harness.ask(1, "a"), harness.ask(2, "b"), harness.ask(2, "b")];
     let mut urgent = job(3, "urgent");
     (urgent.client, urgent.priority) = (ClientId(2), Priority::High);
-    let _urgent = stage.submit(urgent).unwrap();
+    let _urgent = harness.submit(urgent).unwrap();
     tokio::time::advance(std::time::Duration::from_millis(30)).await;
-    let snapshot = stage.scheduler.snapshot();
+    let snapshot = harness.scheduler.snapshot();
     // Two ask for the same: two jobs, one piece of work.
     assert_eq!((snapshot.jobs, snapshot.queued, snapshot.clients), (5, [1, 2, 0], 2));
-    assert_eq!((snapshot.images, snapshot.image_bytes, snapshot.closing), (3, 3000, false));
+    assert_eq!((snapshot.images, snapshot.image_bytes, snapshot.is_closing), (3, 3000, false));
     let engine = &snapshot.engines[0];
-    assert_eq!((engine.alive, engine.rows, engine.rows_left), (true, 1, 1));
+    assert_eq!((engine.is_alive, engine.rows, engine.rows_left), (true, 1, 1));
     assert_eq!(engine.running_for, std::time::Duration::from_millis(30));
     batch.complete();
 }
@@ -145,14 +146,14 @@ fn an_engine_that_is_built_anew_is_counted() {
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
         runtime.block_on(async {
-            let mut stage = Stage::new(SchedulerConfig::default()).await;
-            let lost = stage.ask(1, "lost");
-            stage.batch().await.end(|_| panic!("made to panic"));
+            let mut harness = Harness::new(SchedulerConfig::default()).await;
+            let lost = harness.ask(1, "lost");
+            harness.batch().await.end(|_| panic!("made to panic"));
             assert!(lost.await.is_err());
-            let next = stage.ask(1, "next");
-            stage.batch().await.complete();
+            let next = harness.ask(1, "next");
+            harness.batch().await.complete();
             next.await.unwrap();
-            stage.scheduler.shutdown().await;
+            harness.scheduler.shutdown().await;
         });
     });
     let restarts = snapshotter.snapshot().into_vec().into_iter().find_map(|(key, _, _, value)| match value {

@@ -1,0 +1,10 @@
+//! How long batches take, and what a job is charged for.
+
+mod job_cost;
+mod model;
+mod coefficients;
+
+pub(crate) use coefficients::duration;
+pub use coefficients::{BatchShape, CostCoefficients};
+pub(crate) use job_cost::{JobCost, MAX_COST, QUESTION_COST};
+pub use model::CostModel;

@@ -1,0 +1,148 @@
+//! A batch while it is put together: what is in it, what fits, how long it would take.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::{
+    cost::CostModel,
+    ids::{ImageSlot, JobIndex},
+    limits::BatchLimits,
+};
+
+/// What matters of a job when a batch is formed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct RowCandidate {
+    pub(crate) job: JobIndex,
+    pub(crate) image: ImageSlot,
+    /// Whether the engine holds the image's features.
+    pub(crate) cached: bool,
+    pub(crate) tokens: usize,
+    /// The deadline to be met.
+    pub(crate) deadline: Option<Instant>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct BatchBuilder<'a> {
+    model: &'a CostModel,
+    limits: BatchLimits,
+    pub(crate) rows: Vec<RowCandidate>,
+    images: Vec<ImageSlot>,
+    encoded: usize,
+    longest: usize,
+    earliest_deadline: Option<Instant>,
+}
+
+impl<'a> BatchBuilder<'a> {
+    pub(crate) fn new(model: &'a CostModel, limits: BatchLimits) -> Self {
+        Self {
+            model,
+            limits,
+            rows: Vec::new(),
+            images: Vec::new(),
+            encoded: 0,
+            longest: 0,
+            earliest_deadline: None,
+        }
+    }
+
+    /// Whether the candidate would bring an image that has to be encoded.
+    pub(crate) fn encodes(&self, candidate: &RowCandidate) -> bool {
+        !candidate.cached && !self.images.contains(&candidate.image)
+    }
+
+    /// Whether the limits leave room. An empty builder has room for anything.
+    pub(crate) fn has_room(&self, candidate: &RowCandidate) -> bool {
+        let images = self.encoded + usize::from(self.encodes(candidate));
+        let longest = self.longest.max(candidate.tokens);
+        self.rows.is_empty()
+            || (images <= self.limits.max_images
+                && self.rows.len() < self.limits.max_questions
+                && longest * (self.rows.len() + 1) <= self.limits.max_padded_tokens)
+    }
+
+    pub(crate) fn is_full(&self) -> bool {
+        self.rows.len() >= self.limits.max_questions
+    }
+
+    pub(crate) fn has_rows_for(&self, more: usize) -> bool {
+        self.rows.len() + more <= self.limits.max_questions
+    }
+
+    pub(crate) fn has_image_room(&self) -> bool {
+        self.encoded < self.limits.max_images
+    }
+
+    pub(crate) fn push(&mut self, candidate: RowCandidate) {
+        self.encoded += usize::from(self.encodes(&candidate));
+        if !self.images.contains(&candidate.image) {
+            self.images.push(candidate.image);
+        }
+        self.longest = self.longest.max(candidate.tokens);
+        self.earliest_deadline = earlier(self.earliest_deadline, candidate.deadline);
+        self.rows.push(candidate);
+    }
+
+    pub(crate) fn images(&self) -> &[ImageSlot] {
+        &self.images
+    }
+
+    pub(crate) const fn longest(&self) -> usize {
+        self.longest
+    }
+
+    pub(crate) fn contains(&self, job: JobIndex) -> bool {
+        self.rows.iter().any(|row| row.job == job)
+    }
+
+    /// Predicted time of the batch as it is.
+    pub(crate) fn time(&self) -> Duration {
+        self.model.predict(self.encoded, self.rows.len())
+    }
+
+    /// The earliest_deadline deadline in the batch.
+    pub(crate) const fn earliest_deadline(&self) -> Option<Instant> {
+        self.earliest_deadline
+    }
+
+    /// Whether every deadline would be met, with the candidate added, by a batch that starts now.
+    pub(crate) fn meets_deadlines_with(&self, candidate: &RowCandidate, now: Instant) -> bool {
+        let time =
+            self.model.predict(self.encoded + usize::from(self.encodes(candidate)), self.rows.len() + 1);
+        earlier(self.earliest_deadline, candidate.deadline).is_none_or(|deadline| now + time <= deadline)
+    }
+
+    /// Whether the candidate, in time when it is run now, would be late in a batch of its own after this one.
+    pub(crate) fn is_late_after(&self, candidate: &RowCandidate, now: Instant) -> bool {
+        let alone = self.model.predict(usize::from(!candidate.cached), 1);
+        candidate.deadline.is_some_and(|deadline| now + self.time() + alone > deadline)
+    }
+
+    /// The part of its time that goes to what is in the batch, and would not be saved by another batch.
+    pub(crate) fn efficiency(&self) -> f64 {
+        let total = self.model.seconds(self.encoded, self.rows.len());
+        if total > 0.0 { 1.0 - self.model.fixed_seconds() / total } else { 1.0 }
+    }
+
+    /// Whether further images would save next to nothing: the fixed time is a small part already.
+    pub(crate) fn has_enough_images(&self, overhead_fraction: f64) -> bool {
+        self.model.is_calibrated() && !self.rows.is_empty() && 1.0 - self.efficiency() <= overhead_fraction
+    }
+
+    /// Whether further questions would save next to nothing. Where features are not cached, the
+    /// images of the batch would have to be encoded repeated_encoding for the questions left out.
+    pub(crate) fn has_enough_questions(&self, overhead_fraction: f64, caches: bool) -> bool {
+        let coefficients = self.model.coefficients();
+        let repeated_encoding = if caches { 0.0 } else { coefficients.image * self.encoded as f64 };
+        let sunk = self.model.fixed_seconds() + repeated_encoding;
+        let questions = coefficients.question * self.rows.len() as f64;
+        self.model.is_calibrated() && !self.rows.is_empty() && sunk <= overhead_fraction * (sunk + questions)
+    }
+}
+
+fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}

@@ -1,0 +1,6 @@
+//! Decisions as pure functions: which jobs are admitted, which batch is next.
+
+pub(crate) mod policy;
+pub(crate) mod admission;
+pub(crate) mod deadline_fit;
+pub(crate) mod batch_builder;

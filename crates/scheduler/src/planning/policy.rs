@@ -1,0 +1,326 @@
+//! The policy: a pure function from what waits, what the engines do and what the model predicts, to a batch.
+//!
+//! In this order, as far as limits allow:
+//! 1. *turns*: jobs in fair order ([`fair_queue`](crate::queue)); the first one is always in,
+//!    one for which there is no room is passed over and is first again next time; when a larger
+//!    batch would save nothing, only those that would be late in the next one;
+//! 2. *co_batched*: others who wait on an image that is in the batch now, then on one that the engine
+//!    has in its cache, where they need no further padding;
+//! 3. *fit*: what would make an urgent row late is budget for the next batch, or others are taken for
+//!    rows that are not worth it ([`deadline_cut`](crate::planning::deadline_fit)).
+
+use std::cmp::Reverse;
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use slab::Slab;
+use tokio::time::Instant;
+
+use super::{
+    batch_builder::{BatchBuilder, RowCandidate},
+    deadline_fit::{self, DeadlineFit},
+};
+use crate::{
+    config::SchedulerConfig,
+    cost::{CostModel, JobCost},
+    ids::JobIndex,
+    queue::{FairQueue, LengthPreference},
+    state::{
+        engine_slot::{EnginePhase, EngineSlot},
+        image_index::ImageIndex,
+        pending_job::PendingJob,
+    },
+};
+
+/// All that the policy may look at.
+pub(crate) struct PolicyInput<'a, I, Q, W> {
+    pub(crate) pending: &'a Slab<PendingJob<Q, W>>,
+    pub(crate) images: &'a ImageIndex<I>,
+    pub(crate) queue: &'a FairQueue,
+    pub(crate) infeasible: &'a BTreeSet<(Instant, JobIndex)>,
+    pub(crate) engines: &'a [EngineSlot],
+    pub(crate) model: &'a CostModel,
+    pub(crate) job_cost: JobCost,
+    pub(crate) config: &'a SchedulerConfig,
+}
+
+/// What an engine is to do now.
+#[derive(Debug, Default, PartialEq)]
+pub(crate) struct BatchPlan {
+    /// The rows of the batch; empty when there is nothing for this engine now.
+    pub(crate) rows: Vec<JobIndex>,
+    /// Flights that cannot meet their deadline even in a batch of their own.
+    pub(crate) infeasible: Vec<JobIndex>,
+    /// When to look again although nothing has happened.
+    pub(crate) hold_until: Option<Instant>,
+    /// The job whose turn it was is not in the batch.
+    pub(crate) is_head_skipped: bool,
+}
+
+/// Batches in a row that may leave out the job whose turn it is for the sake of others' deadlines.
+const MAX_HEAD_SKIPS: u32 = 3;
+
+/// Jobs looked at for each row that a batch may have.
+const LOOK_AHEAD: usize = 4;
+
+/// When an engine that leaves a job to an idle one looks again; it is not expected to find it still there.
+const RECHECK_INTERVAL: Duration = Duration::from_millis(100);
+
+/// CoBatchedJobs looked at in vain before the search for more ends.
+const MAX_CO_BATCHED_MISSES: usize = 32;
+
+/// CoBatchedJobs on one image among which those of preference length are chosen.
+const MAX_CO_BATCHED_COMPARED: usize = 128;
+
+enum Eligibility {
+    Fits(RowCandidate),
+    NoRoom,
+    Infeasible,
+    /// Another engine has the image and can take it sooner than this one could encode it.
+    BetterElsewhere(Instant),
+}
+
+impl<I, Q, W> PolicyInput<'_, I, Q, W> {
+    /// The batch for an engine that is free now.
+    pub(crate) fn plan_batch(&self, engine: usize, now: Instant, is_closing: bool) -> BatchPlan {
+        let Some(slot) = self.engines.get(engine) else { return BatchPlan::default() };
+        let empty = BatchBuilder::new(self.model, slot.limit.get());
+        let mut plan = BatchPlan::default();
+        let mut left_out = Vec::new();
+        let mut head = None;
+        for last_round in [false, true] {
+            let mut builder = empty.clone();
+            plan = BatchPlan::default();
+            let free_elsewhere_at = self.add_by_turn(engine, slot, now, &left_out, &mut builder, &mut plan);
+            if builder.rows.is_empty() {
+                plan.hold_until = free_elsewhere_at;
+                if free_elsewhere_at.is_none() {
+                    plan.rows.extend(self.probe(plan.infeasible.as_slice()));
+                }
+                return plan;
+            }
+            self.add_co_batched(engine, slot, now, &left_out, &mut builder);
+            if let Some(until) = self.hold_until(&builder, now)
+                && !is_closing
+            {
+                plan.hold_until = Some(until);
+                return plan;
+            }
+            head = head.or_else(|| builder.rows.first().map(|row| row.job));
+            let more_waits = self.queue.len() > builder.rows.len();
+            let must_include_head = slot.head_skips >= MAX_HEAD_SKIPS;
+            let fit = if self.model.is_calibrated() && !last_round {
+                deadline_fit::fit_to_deadlines(builder, &empty, now, must_include_head, more_waits)
+            } else {
+                DeadlineFit::Run(builder)
+            };
+            match fit {
+                DeadlineFit::Without(late) => left_out = late,
+                DeadlineFit::Run(builder) => {
+                    plan.is_head_skipped = head.is_some_and(|head| !builder.contains(head));
+                    plan.rows = builder.rows.iter().map(|row| row.job).collect();
+                    break;
+                }
+            }
+        }
+        plan
+    }
+
+    /// Goes through the jobs in fair order. Gives back when another engine can take the first of
+    /// those that were budget for it.
+    fn add_by_turn(
+        &self,
+        engine: usize,
+        slot: &EngineSlot,
+        now: Instant,
+        left_out: &[JobIndex],
+        builder: &mut BatchBuilder<'_>,
+        plan: &mut BatchPlan,
+    ) -> Option<Instant> {
+        let share = self.config.overhead_fraction;
+        let mut free_elsewhere_at: Option<Instant> = None;
+        let mut is_enough = false;
+        let mut budget = LOOK_AHEAD * slot.limit.get().max_questions + plan.infeasible.len();
+        let mut selection = self.queue.select();
+        while budget > 0 && !builder.is_full() {
+            let preference = LengthPreference { longest: builder.longest(), rows: builder.rows.len(), now };
+            let Some(job) = selection.next(preference) else { break };
+            budget -= 1;
+            if left_out.contains(&job) {
+                continue;
+            }
+            if !builder.has_image_room() {
+                // Only questions on images that are in, or cached, fit now; co_batched are found by their image.
+                budget = budget.min(slot.limit.get().max_questions / 2);
+            }
+            match self.eligibility(job, engine, now, builder) {
+                Eligibility::Fits(candidate) => {
+                    let encodes = builder.encodes(&candidate);
+                    if !is_enough
+                        && ((encodes && builder.has_enough_images(share))
+                            || (!encodes && builder.has_enough_questions(share, slot.reports_cached_images)))
+                    {
+                        is_enough = true;
+                        budget = budget.min(slot.limit.get().max_questions);
+                    }
+                    // The batch is large is_enough: what follows is taken only if it cannot wait for the next.
+                    if is_enough && !builder.is_late_after(&candidate, now) {
+                        continue;
+                    }
+                    selection.charge(self.job_cost.of_job(encodes));
+                    builder.push(candidate);
+                }
+                Eligibility::NoRoom => {}
+                Eligibility::Infeasible => {
+                    // Its position in the look-ahead goes to another: the dead must not crowd out the living.
+                    budget += 1;
+                    plan.infeasible.push(job);
+                }
+                Eligibility::BetterElsewhere(when) => {
+                    free_elsewhere_at = Some(free_elsewhere_at.map_or(when, |other| other.min(when)))
+                }
+            }
+        }
+        free_elsewhere_at
+    }
+
+    fn eligibility(
+        &self,
+        job: JobIndex,
+        engine: usize,
+        now: Instant,
+        builder: &BatchBuilder<'_>,
+    ) -> Eligibility {
+        let Some((candidate, is_feasible)) = self.candidate(job, engine, now) else {
+            return Eligibility::NoRoom;
+        };
+        if !is_feasible {
+            return Eligibility::Infeasible;
+        }
+        if !builder.has_room(&candidate) {
+            return Eligibility::NoRoom;
+        }
+        if builder.encodes(&candidate)
+            && let Some(when) = self.sooner_elsewhere(&candidate, engine, now)
+        {
+            return Eligibility::BetterElsewhere(when);
+        }
+        Eligibility::Fits(candidate)
+    }
+
+    /// What matters of a job, and whether any of its waiters could have the answer in time.
+    fn candidate(&self, index: JobIndex, engine: usize, now: Instant) -> Option<(RowCandidate, bool)> {
+        let job = self.pending.get(index.0 as usize)?;
+        let cached = self.images.is_cached(job.image, engine);
+        let (first, last) = (job.first_deadline(), job.last_deadline());
+        let alone = now + self.model.predict(usize::from(!cached), 1);
+        let in_time = |deadline: Option<Instant>| deadline.is_none_or(|deadline| alone <= deadline);
+        let deadline = if in_time(first) { first } else { last };
+        let candidate =
+            RowCandidate { job: index, image: job.image, cached, tokens: job.tokens as usize, deadline };
+        Some((candidate, in_time(last) || !self.model.is_calibrated()))
+    }
+
+    /// Whether an engine that has the image will be free sooner than it could be encoded here; gives
+    /// back when to look again.
+    fn sooner_elsewhere(&self, candidate: &RowCandidate, engine: usize, now: Instant) -> Option<Instant> {
+        let encode = crate::cost::duration(self.model.coefficients().image);
+        self.images
+            .warm(candidate.image)
+            .iter()
+            .filter(|other| *other != engine)
+            .filter_map(|other| {
+                let slot = self.engines.get(other)?;
+                let remaining = slot.remaining(now)?;
+                let idle = matches!(slot.phase, EnginePhase::Idle | EnginePhase::Notified);
+                // An idle one takes it by itself; of a busy one it has to be seen whether it keeps to the prediction.
+                let recheck_at =
+                    slot.overdue_at().unwrap_or(now + RECHECK_INTERVAL) + Duration::from_millis(1);
+                (idle || (self.model.is_calibrated() && remaining <= encode)).then_some(recheck_at)
+            })
+            .min()
+    }
+
+    fn add_co_batched(
+        &self,
+        engine: usize,
+        slot: &EngineSlot,
+        now: Instant,
+        left_out: &[JobIndex],
+        builder: &mut BatchBuilder<'_>,
+    ) {
+        let in_batch = builder.images().to_vec();
+        let mut misses = 0;
+        let images = in_batch.into_iter().chain(self.images.ready(engine));
+        for image in images {
+            let mut fitting = Vec::new();
+            for job in self.images.waiting(image) {
+                if builder.is_full()
+                    || builder.has_enough_questions(self.config.overhead_fraction, slot.reports_cached_images)
+                {
+                    return;
+                }
+                if builder.contains(job) || left_out.contains(&job) {
+                    continue;
+                }
+                let Some((candidate, is_feasible)) = self.candidate(job, engine, now) else { continue };
+                let needs_nothing = !builder.encodes(&candidate) && candidate.tokens <= builder.longest();
+                if is_feasible && needs_nothing && builder.has_room(&candidate) {
+                    fitting.push(candidate);
+                } else {
+                    misses += 1;
+                }
+                if misses > MAX_CO_BATCHED_MISSES || fitting.len() >= MAX_CO_BATCHED_COMPARED {
+                    break;
+                }
+            }
+            // It is nobody's turn among them: in each class the longest go first, which are padded the least.
+            if !builder.has_rows_for(fitting.len()) {
+                let class = |job: JobIndex| self.pending.get(job.0 as usize).map(|job| job.position.class);
+                fitting.sort_by_key(|candidate| (class(candidate.job), Reverse(candidate.tokens)));
+            }
+            for candidate in fitting {
+                if builder.is_full()
+                    || builder.has_enough_questions(self.config.overhead_fraction, slot.reports_cached_images)
+                {
+                    return;
+                }
+                if builder.has_room(&candidate) {
+                    builder.push(candidate);
+                }
+            }
+            if misses > MAX_CO_BATCHED_MISSES {
+                return;
+            }
+        }
+    }
+
+    /// Until when a batch that is not full is held back for company; never when the delay is zero.
+    fn hold_until(&self, builder: &BatchBuilder<'_>, now: Instant) -> Option<Instant> {
+        let delay = self.config.max_batch_delay;
+        if delay == Duration::ZERO || builder.is_full() || !builder.has_image_room() {
+            return None;
+        }
+        let oldest =
+            builder.rows.iter().filter_map(|row| self.pending.get(row.job.0 as usize)?.submitted()).min()?;
+        let mut until = oldest + delay;
+        if let Some(deadline) = builder.earliest_deadline()
+            && self.model.is_calibrated()
+        {
+            until = until.min(deadline.checked_sub(builder.time()).unwrap_or(now));
+        }
+        (until > now).then_some(until)
+    }
+
+    /// For an engine without other work: the infeasible job with the most time budget. It costs
+    /// nobody anything, and it is how a model that became too pessimistic is found out.
+    fn probe(&self, found_now: &[JobIndex]) -> Option<JobIndex> {
+        let parked = self.infeasible.last().map(|(_, job)| *job);
+        let fresh = found_now
+            .iter()
+            .filter_map(|index| Some((self.pending.get(index.0 as usize)?.last_deadline()?, *index)))
+            .max()
+            .map(|(_, job)| job);
+        fresh.or(parked)
+    }
+}

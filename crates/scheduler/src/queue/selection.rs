@@ -1,0 +1,217 @@
+//! Going through the waiting jobs in their order without changing anything.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+use std::collections::btree_set::Iter;
+use std::iter::Peekable;
+
+use tokio::time::Instant;
+
+use super::{
+    ClassQueue, FairQueue, QueuedJob,
+    client_jobs::JobsInOrder,
+    virtual_time::{SortKey, TagBounds, VirtualTime},
+};
+use crate::{
+    ids::JobIndex,
+    job::{ClientId, Priority},
+};
+
+/// Jobs of one client that a select may pass over before it leaves that client aside.
+const MAX_SKIPS: u32 = 8;
+
+/// Jobs of one client among which a select chooses one of like length.
+const LENGTH_CHOICES: usize = 32;
+
+/// A batch to which questions of like length are wanted.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct LengthPreference {
+    /// Tokens of the longest question in it.
+    pub(crate) longest: usize,
+    /// Questions in it.
+    pub(crate) rows: usize,
+    /// When it is formed.
+    pub(crate) now: Instant,
+}
+
+impl LengthPreference {
+    /// Tokens of padding that a question of this length adds: its own, or that of all the others.
+    const fn padding(&self, tokens: u32) -> usize {
+        let tokens = tokens as usize;
+        if tokens <= self.longest { self.longest - tokens } else { (tokens - self.longest) * self.rows }
+    }
+}
+
+/// A client that a select has come by.
+struct ClientCursor<'a> {
+    client: ClientId,
+    virtual_time: VirtualTime,
+    skips: u32,
+    /// Its next jobs, read ahead to choose among.
+    ahead: Vec<(Instant, QueuedJob)>,
+    rest: JobsInOrder<'a>,
+}
+
+impl ClientCursor<'_> {
+    fn read(&mut self) -> Option<(Instant, QueuedJob)> {
+        self.rest.next().map(|((due, _), job)| (due, job))
+    }
+
+    /// The client's next job.
+    fn next(&mut self) -> Option<JobIndex> {
+        if self.ahead.is_empty() { self.read() } else { Some(self.ahead.remove(0)) }.map(|(_, job)| job.index)
+    }
+
+    /// Of the client's next jobs the one that adds the least padding. The first is passed over only for one that is
+    /// due hardly later: by an eighth of the time that the first still has.
+    fn next_preferred(&mut self, batch: LengthPreference) -> Option<JobIndex> {
+        while self.ahead.len() < LENGTH_CHOICES
+            && let Some(job) = self.read()
+        {
+            self.ahead.push(job);
+        }
+        let (due, _) = *self.ahead.first()?;
+        let latest = due + due.saturating_duration_since(batch.now) / 8;
+        let choice = self.ahead.iter().take_while(|(due, _)| *due <= latest).enumerate();
+        let (best, _) = choice.min_by_key(|(_, (_, job))| batch.padding(job.tokens))?;
+        Some(self.ahead.remove(best).1.index)
+    }
+
+    fn has_more(&self) -> bool {
+        !self.ahead.is_empty() || !self.rest.is_empty()
+    }
+}
+
+impl PartialEq for ClientCursor<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+impl Eq for ClientCursor<'_> {}
+impl PartialOrd for ClientCursor<'_> {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for ClientCursor<'_> {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.virtual_time.sort_key(self.client).cmp(&other.virtual_time.sort_key(other.client))
+    }
+}
+
+struct ClassSelection<'a> {
+    class: &'a ClassQueue,
+    virtual_time: VirtualTime,
+    unvisited: Peekable<Iter<'a, SortKey>>,
+    visited_again: BinaryHeap<Reverse<ClientCursor<'a>>>,
+    stamp: u64,
+}
+
+impl<'a> ClassSelection<'a> {
+    fn is_empty(&mut self) -> bool {
+        self.unvisited.peek().is_none() && self.visited_again.is_empty()
+    }
+
+    /// The client whose start_tag it is, and whether the select comes by it for the first time.
+    fn pop(&mut self) -> Option<(ClientCursor<'a>, bool)> {
+        let unvisited = self.unvisited.peek().copied();
+        let visited_again =
+            self.visited_again.peek().map(|Reverse(cursor)| cursor.virtual_time.sort_key(cursor.client));
+        match (unvisited, visited_again) {
+            (Some(unvisited), Some(visited_again)) if visited_again < *unvisited => {
+                self.visited_again.pop().map(|Reverse(cursor)| (cursor, false))
+            }
+            (Some(&sort_key), _) => {
+                self.unvisited.next();
+                let waiting = self.class.clients.get(&sort_key.2)?;
+                let cursor = ClientCursor {
+                    client: sort_key.2,
+                    virtual_time: waiting.virtual_time,
+                    skips: 0,
+                    ahead: Vec::new(),
+                    rest: waiting.jobs.iter(),
+                };
+                Some((cursor, true))
+            }
+            (None, _) => self.visited_again.pop().map(|Reverse(cursor)| (cursor, false)),
+        }
+    }
+}
+
+/// Waiting jobs in the order of their turns, as it would be if the jobs charged so far were started.
+pub(crate) struct Selection<'a> {
+    classes: [ClassSelection<'a>; 3],
+    now: u64,
+    credit: u64,
+    stamp: u64,
+    /// The class and client of the job that was given out last.
+    current: Option<(usize, ClientCursor<'a>)>,
+}
+
+impl Selection<'_> {
+    /// Says that the job given out last is taken, at this cost. Without a word it is passed over.
+    pub(crate) fn charge(&mut self, cost: u64) {
+        if let Some((class, cursor)) = &mut self.current
+            && let (Some(selection), Some(priority)) =
+                (self.classes.get_mut(*class), Priority::ALL.get(*class))
+        {
+            cursor.virtual_time.charge(
+                cost,
+                TagBounds::during_selection(selection.class.now),
+                selection.class.credit,
+                &mut selection.stamp,
+            );
+            cursor.skips = 0;
+            selection.virtual_time.weight = priority.share() as u32;
+            selection.virtual_time.charge(
+                cost,
+                TagBounds::during_selection(self.now),
+                self.credit,
+                &mut self.stamp,
+            );
+        }
+    }
+
+    /// The next job. The first of each client is the one whose start_tag it is within the client; of the further ones,
+    /// one that is like the batch in length. So a job that was passed over is in the next batch that its
+    /// client has a part in, and no client's start_tag is changed.
+    pub(crate) fn next(&mut self, batch: LengthPreference) -> Option<JobIndex> {
+        if let Some((class, cursor)) = self.current.take()
+            && cursor.skips <= MAX_SKIPS
+            && cursor.has_more()
+            && let Some(selection) = self.classes.get_mut(class)
+        {
+            selection.visited_again.push(Reverse(cursor));
+        }
+        let (class, selection) = self
+            .classes
+            .iter_mut()
+            .enumerate()
+            .filter_map(|(class, selection)| (!selection.is_empty()).then_some((class, selection)))
+            .min_by_key(|(class, selection)| (selection.virtual_time.start_tag, *class))?;
+        let (mut cursor, is_first) = selection.pop()?;
+        let job = if is_first { cursor.next() } else { cursor.next_preferred(batch) }?;
+        cursor.skips += 1;
+        self.current = Some((class, cursor));
+        Some(job)
+    }
+}
+
+impl FairQueue {
+    /// Goes through the waiting jobs in their order without changing anything.
+    pub(crate) fn select(&self) -> Selection<'_> {
+        Selection {
+            now: self.now,
+            credit: self.credit,
+            stamp: self.stamp,
+            classes: self.classes.each_ref().map(|class| ClassSelection {
+                class,
+                virtual_time: class.virtual_time,
+                unvisited: class.order.iter().peekable(),
+                visited_again: BinaryHeap::new(),
+                stamp: class.stamp,
+            }),
+            current: None,
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! The tables of the state machine.
+
+pub(crate) mod image_index;
+pub(crate) mod co_batched;
+pub(crate) mod engine_set;
+pub(crate) mod engine_slot;
+pub(crate) mod memory_limit;
+pub(crate) mod bisection;
+pub(crate) mod pending_job;

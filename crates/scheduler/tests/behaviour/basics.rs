@@ -1,0 +1,108 @@
+//! The least that a scheduler must do.
+
+use std::time::Duration;
+
+use crate::fake_engine::{Harness, job};
+use scheduler::{BatchLimits, JobError, QueueLimits, SchedulerConfig, SubmitError};
+use tokio::time::{Instant, advance};
+
+#[tokio::test(start_paused = true)]
+async fn a_lone_question_is_run_at_once_and_answered() {
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let ticket = harness.ask(1, "what");
+    harness.batch().await.complete();
+    let completion = ticket.await.unwrap();
+    assert_eq!(completion.answer, "answer to what");
+    assert_eq!((completion.queue, completion.batch_questions), (Duration::ZERO, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_waits_while_an_engine_works_becomes_one_batch_with_each_image_once() {
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let first = harness.ask(1, "first");
+    let running = harness.batch().await;
+    let rest = [harness.ask(2, "a"), harness.ask(3, "b"), harness.ask(2, "c")];
+    running.complete();
+    first.await.unwrap();
+    let second = harness.batch().await;
+    assert_eq!(second.contents.images.len(), 2);
+    assert_eq!(second.contents.rows.len(), 3);
+    second.complete();
+    for ticket in rest {
+        assert_eq!(ticket.await.unwrap().batch_images, 2);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_expired_job_is_answered_while_the_engine_is_busy_and_never_computed() {
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let first = harness.ask(1, "first");
+    let running = harness.batch().await;
+    let mut late = job(2, "late");
+    late.deadline = Some(Instant::now() + Duration::from_millis(50));
+    let late = harness.submit(late).unwrap();
+    advance(Duration::from_millis(50)).await;
+    assert_eq!(late.await, Err(JobError::DeadlineExceeded));
+    let next = harness.ask(3, "next");
+    running.complete();
+    let second = harness.batch().await;
+    assert_eq!(second.contents.questions(), ["next"]);
+    second.complete();
+    first.await.unwrap();
+    next.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_full_queue_refuses_at_once() {
+    let queue = QueueLimits { max_jobs: 2, ..QueueLimits::default() };
+    let mut harness = Harness::new(SchedulerConfig { queue, ..SchedulerConfig::default() }).await;
+    let _running = harness.ask(1, "running");
+    let _batch = harness.batch().await;
+    let mut taken = Vec::new();
+    let refused = loop {
+        match harness.submit(job(1, &format!("question {}", taken.len()))) {
+            Ok(ticket) => taken.push(ticket),
+            Err(refused) => break refused,
+        }
+    };
+    assert!(taken.len() <= 2);
+    assert!(matches!(refused, SubmitError::QueueFull { limit: 2, .. }), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_batch_never_exceeds_its_limits() {
+    let batch = BatchLimits { max_images: 2, max_questions: 3, max_padded_tokens: 1000 };
+    let mut harness = Harness::new(SchedulerConfig { batch, ..SchedulerConfig::default() }).await;
+    let first = harness.ask(9, "first");
+    let running = harness.batch().await;
+    let rest: Vec<_> = (0..9).map(|n| harness.ask(n % 5, &format!("q{n}"))).collect();
+    running.complete();
+    first.await.unwrap();
+    let mut rows = 0;
+    while rows < 9 {
+        let next = harness.batch().await;
+        assert!(next.contents.images.len() <= 2 && next.contents.rows.len() <= 3, "{:?}", next.contents);
+        rows += next.contents.rows.len();
+        next.complete();
+    }
+    for ticket in rest {
+        ticket.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn shutdown_finishes_what_is_queued_and_takes_no_more() {
+    let mut harness = Harness::new(SchedulerConfig::default()).await;
+    let first = harness.ask(1, "first");
+    let running = harness.batch().await;
+    let second = harness.ask(2, "second");
+    let scheduler = harness.scheduler.clone();
+    let shutdown = tokio::spawn(async move { scheduler.shutdown().await });
+    tokio::task::yield_now().await;
+    assert_eq!(harness.submit(job(3, "third")).unwrap_err(), SubmitError::ShuttingDown);
+    running.complete();
+    harness.batch().await.complete();
+    first.await.unwrap();
+    second.await.unwrap();
+    shutdown.await.unwrap();
+}
