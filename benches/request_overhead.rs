@@ -28,7 +28,7 @@ use proto::{
     MatchResponse, Model, Question, Timing, ask_response, blip_service_client::BlipServiceClient,
     image::Source,
 };
-use scheduler::{Batch, Engine, EngineError, Rows, Scheduler};
+use scheduler::{Batch, Engine, EngineError, RowSink, Scheduler};
 use server::{
     config::{Settings, secret::Secret},
     engine::payload::{EngineInput, EngineOutput},
@@ -73,7 +73,7 @@ impl Engine for NullEngine {
     fn run(
         &mut self,
         batch: &Batch<Pixels, EngineInput>,
-        rows: &mut dyn Rows<EngineOutput>,
+        rows: &mut dyn RowSink<EngineOutput>,
     ) -> Result<(), EngineError> {
         for row in 0..batch.questions.len() {
             let answer = RowAnswer {

@@ -5,7 +5,7 @@ use std::{alloc::System, hint::black_box, time::Duration};
 
 use blip::{RowAnswer, Sequence};
 use opentelemetry::{KeyValue, trace::SpanKind};
-use scheduler::Done;
+use scheduler::Completion;
 use server::{engine::trace::BatchTrace, pipeline::trace::ItemTrace, telemetry::tracing::TraceScope};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::time::Instant;
@@ -22,7 +22,7 @@ fn a_request_that_is_not_traced_takes_no_memory_for_it() {
         decode: Duration::from_millis(1),
         image_reused: false,
     };
-    let done = Done {
+    let done = Completion {
         answer: answer.into(),
         queue: Duration::from_millis(4),
         engine: Duration::from_millis(6),

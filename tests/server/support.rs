@@ -12,7 +12,7 @@ use proto::{
     AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome,
     blip_service_client::BlipServiceClient, image::Source,
 };
-use scheduler::{Batch, Engine, EngineError, EngineFactory, Rows, Scheduler};
+use scheduler::{Batch, Engine, EngineError, EngineFactory, RowSink, Scheduler};
 use server::{
     cache::answers::AnswerCache,
     config::Settings,
@@ -31,7 +31,7 @@ use tonic::{Code, transport::Channel};
 use tonic_types::RpcStatusExt as _;
 
 pub(crate) type TestBatch = Batch<Pixels, EngineInput>;
-pub(crate) type TestRows<'a> = &'a mut dyn Rows<EngineOutput>;
+pub(crate) type TestRows<'a> = &'a mut dyn RowSink<EngineOutput>;
 type Script = Box<dyn FnMut(&TestBatch, TestRows<'_>) -> Result<(), EngineError> + Send>;
 
 /// An engine that runs each batch as its script says.

@@ -1,5 +1,4 @@
-//! The command line: `blip-serve serve`, `download`, `convert`, `ask`, `caption`, `match`, `embed`, `eval`, `bench`, `health`
-//! and `config`.
+//! The command line: global options and subcommands.
 
 use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use server::{
@@ -9,24 +8,34 @@ use server::{
 };
 use tracing_subscriber::EnvFilter;
 
-use crate::{commands, messages::print_message, version::VERSION};
+use crate::{
+    commands::{
+        ask::AskCommand, bench::BenchCommand, caption::CaptionCommand, config::ConfigCommand,
+        convert::ConvertCommand, download::DownloadCommand, embed::EmbedCommand, eval::EvalCommand,
+        health::HealthCommand, match_texts::MatchCommand, serve::ServeCommand,
+    },
+    messages::print_message,
+    version::VERSION,
+};
 
-/// Answers questions about images with the BLIP visual question answering model, over gRPC and HTTP.
+/// Serve BLIP image and text models over gRPC and HTTP
 #[derive(Debug, Parser)]
 #[command(name = "blip-serve", version = VERSION, propagate_version = true, arg_required_else_help = true,
           after_help = "Examples:
-  blip-serve serve                                    the built-in demo model, on this machine only
+  blip-serve serve                                    the embedded demo model, on this machine only
   blip-serve serve --model Salesforce/blip-vqa-base   a model of the Hugging Face hub, downloaded once
   blip-serve serve --model ./blip-vqa-base --device cuda --grpc-listen 0.0.0.0:50051 --auth-keys-file keys.toml
   blip-serve ask --image cat.jpg --question \"what colour is the cat?\"
 
-Every option of serve can be set by an environment variable or in a file, too: see blip-serve serve --help,
-and blip-serve config --example.")]
-pub struct Cli {
+Environment variables and a settings file can also set the options of serve:
+see blip-serve serve --help and blip-serve config --example.")]
+pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// What to log on standard error: error, warn, info, debug, trace, or a tracing filter such as blip_serve=debug
+    /// Log filter: error, warn, info, debug, trace, or directives such as server=debug
+    ///
+    /// The program logs to standard error. A directive is TARGET=LEVEL. Commas separate directives.
     #[arg(
         long,
         global = true,
@@ -36,7 +45,7 @@ pub struct Cli {
     )]
     log: EnvFilter,
 
-    /// How log lines are written: pretty, for people, or json, one object a line
+    /// Format of log lines: pretty for people, json for one object per line
     #[arg(
         long,
         global = true,
@@ -49,33 +58,22 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve a model over gRPC and HTTP
-    Serve(Box<commands::serve::ServeCommand>),
-    /// Download a model from the hub
-    Download(commands::download::DownloadCommand),
-    /// Write a model of any format as a folder with safetensors
-    Convert(commands::convert::ConvertCommand),
-    /// Ask a running server questions about images
-    Ask(Box<commands::ask::AskCommand>),
-    /// Have a running server describe images
-    Caption(Box<commands::caption::CaptionCommand>),
-    /// Have a running server say how well texts describe images
-    Match(Box<commands::match_texts::MatchCommand>),
-    /// Have a running server turn images and texts into vectors
-    Embed(Box<commands::embed::EmbedCommand>),
-    /// Ask a running server the questions of a VQA data set, and compute the accuracy
-    Eval(Box<commands::eval::EvalCommand>),
-    /// Ask a server many questions, and measure how it answers
-    Bench(Box<commands::bench::BenchCommand>),
-    /// Ask a running server whether it is ready
-    Health(commands::health::HealthCommand),
-    /// Print the settings that serve would have, each with its origin
-    Config(Box<commands::config::ConfigCommand>),
+    Serve(Box<ServeCommand>),
+    Download(DownloadCommand),
+    Convert(ConvertCommand),
+    Ask(Box<AskCommand>),
+    Caption(Box<CaptionCommand>),
+    Match(Box<MatchCommand>),
+    Embed(Box<EmbedCommand>),
+    Eval(Box<EvalCommand>),
+    Bench(Box<BenchCommand>),
+    Health(HealthCommand),
+    Config(Box<ConfigCommand>),
 }
 
-/// Runs the program: parses the command line, runs the subcommand, and prints its error in one line.
+/// Parses the command line, runs the subcommand, and prints its error in one line.
 #[must_use]
-pub fn run() -> Exit {
+pub(crate) fn run() -> Exit {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return print_usage(&error),
@@ -111,7 +109,7 @@ pub fn run() -> Exit {
     })
 }
 
-/// Prints help and version as they are, and an invalid command line as one line.
+/// Prints help and version as they are, and the error of an invalid command line as one line.
 fn print_usage(error: &clap::Error) -> Exit {
     if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand || !error.use_stderr() {
         let _ = error.print();
@@ -121,7 +119,7 @@ fn print_usage(error: &clap::Error) -> Exit {
     Exit::Usage
 }
 
-/// Returns the environment variables that the program reads besides those of settings.
+/// Returns the environment variables that set arguments other than settings.
 fn program_variables(command: &clap::Command) -> Vec<String> {
     let variables =
         command.get_arguments().filter_map(|argument| Some(argument.get_env()?.to_str()?.to_owned()));
@@ -135,8 +133,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_command_line_is_well_formed() {
+    fn command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn help_lines_are_short_phrases() {
+        let command = Cli::command();
+        let commands = command.get_subcommands();
+        let arguments = command.get_arguments().chain(commands.clone().flat_map(clap::Command::get_arguments));
+        let helps = commands.map(clap::Command::get_about).chain(arguments.map(clap::Arg::get_help));
+        for help in helps.map(|help| help.unwrap().to_string()) {
+            assert!(help.chars().count() <= 80 && !help.ends_with('.'), "{help}");
+        }
     }
 
     #[test]
@@ -153,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn the_help_of_serve_tells_the_variable_and_the_default_of_every_setting() {
+    fn serve_help_shows_variable_and_default_of_every_setting() {
         let mut command = Cli::command();
         let help = command.find_subcommand_mut("serve").unwrap().render_long_help().to_string();
         let help = help.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -171,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn program_variables_are_no_settings() {
+    fn program_variables_are_not_settings() {
         let variables = program_variables(&Cli::command());
         for variable in ["BLIP_SERVE__API_KEY", "BLIP_SERVE__CONFIG", "BLIP_SERVE__LOG", "BLIP_SERVE__SERVER"] {
             assert!(variables.iter().any(|known| known == variable), "{variable} of {variables:?}");

@@ -1,8 +1,8 @@
-//! The demo models that are part of the program.
+//! The demo models that the program contains.
 
 use server::config::sections::model::EmbeddedModels;
 
-/// The folders `models/demo*`, each by its name.
+/// The folders `models/demo*` by name.
 pub(crate) static EMBEDDED_MODELS: EmbeddedModels = include!(concat!(env!("OUT_DIR"), "/demo_models.rs"));
 
 #[cfg(test)]

@@ -1,33 +1,38 @@
 //! The blip-serve program: the server and its client commands.
 //!
-//! [`args`] parses the command line and runs a subcommand of [`commands`]. `serve` starts the `server` crate. The client
-//! commands turn files, folders or record files into records. A task of [`records`] sends them to a running server and
-//! returns results, which [`output`] prints or `bulk` writes to a file.
+//! [`args`] parses the command line and runs a subcommand of [`commands`]. `serve` starts the
+//! `server` crate. A client command turns images, texts or a record file into records. A task of
+//! [`records`] sends them to a running server and returns results. [`output`] prints the results,
+//! or the `bulk` crate writes them to a file.
 //!
-//! Modules are listed from top to bottom. Each uses only modules below it.
+//! Modules are listed from top to bottom; each uses only modules below it.
 
 mod args;
 mod commands;
-mod connection;
-mod embedded_models;
-mod request_args;
 mod image_paths;
 mod output;
 mod records;
+mod connection;
+mod request_args;
 mod settings;
+mod embedded_models;
+mod messages;
 mod signals;
 mod version;
 
 use std::io::Write as _;
 
-/// Results are computed on one thread and sent by another, where glibc's allocator contends for a lock. The allocator also
-/// replaces `malloc`, because glibc returns the large tensors of a batch to the kernel, which clears their pages for the next.
+/// The allocator of the program, which also replaces `malloc` for LibTorch.
+///
+/// One thread allocates a result and another thread frees it. The allocator of glibc contends for
+/// a lock then. It also returns the large tensors of a batch to the kernel, which clears their
+/// pages for the next batch.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() {
     let exit = args::run();
     let _ = std::io::stdout().flush();
-    // Ends without destructors: an engine that is still inside LibTorch must not see its statics go.
+    // Runs no destructors: an engine that is still inside LibTorch needs LibTorch's statics.
     signal_hook::low_level::exit(i32::from(exit.code()))
 }

@@ -4,7 +4,7 @@ use std::io::Write as _;
 
 use server::{config::SettingsError, serve::exit::Exit};
 
-/// Prints a message in one line. A closed standard error is ignored.
+/// Prints a message in one line. Ignores a closed standard error.
 pub(crate) fn print_message(message: &str) {
     let _ = writeln!(std::io::stderr(), "blip-serve: {}", message.replace('\n', " "));
 }

@@ -1,4 +1,4 @@
-//! What the client commands print: a line for each outcome, for people or for programs.
+//! The results that client commands print: one line each, for people or as JSON.
 
 use std::{
     io::{self, Write as _},
@@ -8,110 +8,91 @@ use std::{
 use bulk::Fields;
 use serde_json::Value;
 
-use crate::records::name;
+use crate::records::display_name;
 
-/// For whom.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Format {
-    /// For people; errors go to standard error.
-    Text,
-    /// One JSON object a line.
-    Json,
-}
-
-impl Format {
-    /// Of `--json`.
-    pub(crate) fn of(json: bool) -> Self {
-        if json { Self::Json } else { Self::Text }
-    }
-
-    /// Prints one outcome at once.
-    pub(crate) fn print(self, fields: &Fields) -> io::Result<()> {
-        let failed = fields.contains_key("error");
-        match self {
-            Self::Json => writeln!(io::stdout(), "{}", Value::Object(shown(fields))),
-            Self::Text if failed => writeln!(io::stderr(), "{}{}", head(fields), error(fields)),
-            Self::Text => writeln!(io::stdout(), "{}{}{}", head(fields), words(fields), figures(fields)),
-        }
-    }
-}
-
-/// A caption that is printed piece by piece, on a line that begins when there is something to print on it.
+/// Prints results, and the pieces of streamed captions before their results.
 #[derive(Debug)]
-pub(crate) struct PieceByPiece {
-    format: Format,
-    begun: AtomicBool,
+pub(crate) struct ResultPrinter {
+    is_json: bool,
+    is_streaming: bool,
+    /// Whether pieces of a caption stand on an unfinished line.
+    is_line_open: AtomicBool,
 }
 
-impl PieceByPiece {
-    pub(crate) fn new(format: Format) -> Self {
-        Self { format, begun: AtomicBool::new(false) }
+impl ResultPrinter {
+    /// With `is_streaming`, a result is printed after the pieces of its caption.
+    pub(crate) fn new(is_json: bool, is_streaming: bool) -> Self {
+        Self { is_json, is_streaming, is_line_open: AtomicBool::new(false) }
     }
 
-    /// Prints a piece of the caption.
-    pub(crate) fn piece(&self, fields: &Fields, piece: &str) -> io::Result<()> {
+    pub(crate) fn is_streaming(&self) -> bool {
+        self.is_streaming
+    }
+
+    /// Prints a piece of a caption. The first piece begins the line of the caption.
+    pub(crate) fn print_piece(&self, fields: &Fields, piece: &str) -> io::Result<()> {
         let mut stdout = io::stdout();
-        match self.format {
-            Format::Text => {
-                self.begin(fields)?;
-                write!(stdout, "{piece}")?;
-            }
-            Format::Json => {
-                let mut fields = shown(fields);
-                fields.insert("piece".to_owned(), piece.into());
-                writeln!(stdout, "{}", Value::Object(fields))?;
-            }
+        if self.is_json {
+            let mut fields = without_image_data(fields);
+            fields.insert("piece".to_owned(), piece.into());
+            writeln!(stdout, "{}", Value::Object(fields))?;
+        } else {
+            self.begin_line(fields)?;
+            write!(stdout, "{piece}")?;
         }
         stdout.flush()
     }
 
-    /// Prints what comes behind the pieces: what became of the caption.
-    pub(crate) fn end(&self, fields: &Fields) -> io::Result<()> {
-        match self.format {
-            Format::Text if !fields.contains_key("error") => {
-                // One of no words has no pieces.
-                self.begin(fields)?;
-                self.begun.store(false, Ordering::Relaxed);
-                writeln!(io::stdout(), "{}", figures(fields))
-            }
-            format => {
-                self.break_off()?;
-                format.print(fields)
-            }
+    /// Prints a result. Errors go to standard error, except as JSON.
+    pub(crate) fn print_result(&self, fields: &Fields) -> io::Result<()> {
+        if self.is_json {
+            return writeln!(io::stdout(), "{}", Value::Object(without_image_data(fields)));
         }
+        if fields.contains_key("error") {
+            self.end_line()?;
+            return writeln!(io::stderr(), "{}{}", request_text(fields), error_text(fields));
+        }
+        if self.is_streaming {
+            // An empty caption has no pieces.
+            self.begin_line(fields)?;
+            write!(io::stdout(), "{}", numbers_text(fields))?;
+            return self.end_line();
+        }
+        writeln!(io::stdout(), "{}{}{}", request_text(fields), result_text(fields), numbers_text(fields))
     }
 
-    /// Ends the line of a caption that nothing more comes of.
-    pub(crate) fn break_off(&self) -> io::Result<()> {
-        if self.begun.swap(false, Ordering::Relaxed) { writeln!(io::stdout()) } else { Ok(()) }
+    /// Ends the line of a caption if it is unfinished.
+    pub(crate) fn end_line(&self) -> io::Result<()> {
+        if self.is_line_open.swap(false, Ordering::Relaxed) { writeln!(io::stdout()) } else { Ok(()) }
     }
 
-    fn begin(&self, fields: &Fields) -> io::Result<()> {
-        if self.begun.swap(true, Ordering::Relaxed) {
+    fn begin_line(&self, fields: &Fields) -> io::Result<()> {
+        if self.is_line_open.swap(true, Ordering::Relaxed) {
             return Ok(());
         }
-        write!(io::stdout(), "{}{}", head(fields), text(fields, "prompt"))
+        write!(io::stdout(), "{}{}", request_text(fields), text(fields, "prompt"))
     }
 }
 
-/// A data URL without its data.
-fn shown(fields: &Fields) -> Fields {
+/// Returns the fields with the data of a data URL left out.
+fn without_image_data(fields: &Fields) -> Fields {
     let mut fields = fields.clone();
     if let Some(Value::String(image)) = fields.get_mut("image") {
-        *image = name(image);
+        *image = display_name(image);
     }
     fields
 }
 
-/// What was asked.
-fn head(fields: &Fields) -> String {
-    let asked = ["question", "prompt", "text"].map(|field| text(fields, field)).concat();
-    let image = name(text(fields, "image"));
-    let parts: Vec<&str> = [&*image, &*asked].into_iter().filter(|part| !part.is_empty()).collect();
+/// Returns the image and the text of a request.
+fn request_text(fields: &Fields) -> String {
+    let texts = ["question", "prompt", "text"].map(|field| text(fields, field)).concat();
+    let image = display_name(text(fields, "image"));
+    let parts: Vec<&str> = [&*image, &*texts].into_iter().filter(|part| !part.is_empty()).collect();
     format!("{}  -> ", parts.join("  "))
 }
 
-fn words(fields: &Fields) -> String {
+/// Returns the main value of a result.
+fn result_text(fields: &Fields) -> String {
     match (fields.get("probability"), fields.get("embedding")) {
         (_, Some(Value::Array(values))) => format!("{} numbers", values.len()),
         (Some(probability), _) if fields.contains_key("cosine") => number(Some(probability), 3),
@@ -119,26 +100,26 @@ fn words(fields: &Fields) -> String {
     }
 }
 
-/// In brackets, and the next best behind them.
-fn figures(fields: &Fields) -> String {
-    let mut figures = Vec::new();
+/// Returns the other numbers of a result in brackets, and its alternatives.
+fn numbers_text(fields: &Fields) -> String {
+    let mut numbers = Vec::new();
     match (fields.get("cosine"), fields.get("probability")) {
-        (Some(cosine), _) => figures.push(format!("cosine {}", number(Some(cosine), 3))),
-        (None, Some(probability)) => figures.push(number(Some(probability), 3)),
-        (None, None) if fields.contains_key("score") => figures.push(number(fields.get("score"), 3)),
+        (Some(cosine), _) => numbers.push(format!("cosine {}", number(Some(cosine), 3))),
+        (None, Some(probability)) => numbers.push(number(Some(probability), 3)),
+        (None, None) if fields.contains_key("score") => numbers.push(number(fields.get("score"), 3)),
         (None, None) => {}
     }
     let total = fields.get("timing").and_then(|timing| timing.get("total_ms"));
-    figures.push(format!("{} ms", number(total, 0)));
+    numbers.push(format!("{} ms", number(total, 0)));
     let others = fields.get("alternatives").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let others = others.iter().filter_map(Value::as_object).map(|other| {
-        let figure = other.get("probability").or_else(|| other.get("score"));
-        format!("; {} ({})", text(other, "text"), number(figure, 3))
+        let rating = other.get("probability").or_else(|| other.get("score"));
+        format!("; {} ({})", text(other, "text"), number(rating, 3))
     });
-    format!(" ({}){}", figures.join(", "), others.collect::<String>())
+    format!(" ({}){}", numbers.join(", "), others.collect::<String>())
 }
 
-fn error(fields: &Fields) -> String {
+fn error_text(fields: &Fields) -> String {
     let Some(Value::Object(error)) = fields.get("error") else { return String::new() };
     format!("error: {} ({})", text(error, "message"), text(error, "reason"))
 }
@@ -159,11 +140,11 @@ mod tests {
 
     fn line(value: Value) -> String {
         let Value::Object(fields) = value else { unreachable!() };
-        format!("{}{}{}", head(&fields), words(&fields), figures(&fields))
+        format!("{}{}{}", request_text(&fields), result_text(&fields), numbers_text(&fields))
     }
 
     #[test]
-    fn an_answer_is_one_readable_line() {
+    fn answer_is_one_line_with_its_rating() {
         let mut answer = json!({
             "image": "a.png", "question": "how many?", "answer": "two", "score": -0.0125,
             "timing": {"total_ms": 41.6},
@@ -176,25 +157,25 @@ mod tests {
     }
 
     #[test]
-    fn captions_matches_and_vectors_are_readable_lines_too() {
+    fn captions_matches_and_embeddings_are_one_line_each() {
         let timing = json!({"total_ms": 3});
         let caption = json!({"image": "a.png", "caption": "a cat", "score": -1, "timing": timing});
         assert_eq!(line(caption), "a.png  -> a cat (-1.000, 3 ms)");
         let scores =
             json!({"image": "a.png", "text": "a cat", "probability": 0.98, "cosine": 0.4, "timing": timing});
         assert_eq!(line(scores), "a.png  a cat  -> 0.980 (cosine 0.400, 3 ms)");
-        let vector = json!({"text": "a cat", "embedding": [0.6, 0.8], "timing": timing});
-        assert_eq!(line(vector), "a cat  -> 2 numbers (3 ms)");
+        let embedding = json!({"text": "a cat", "embedding": [0.6, 0.8], "timing": timing});
+        assert_eq!(line(embedding), "a cat  -> 2 numbers (3 ms)");
     }
 
     #[test]
-    fn an_error_names_its_reason() {
+    fn error_line_has_reason_and_no_image_data() {
         let value = json!({"image": "data:image/png;base64,AA", "question": "what?",
                            "error": {"reason": "IMAGE_EMPTY", "message": "inputs[0].image.data is empty"}});
         let Value::Object(fields) = value else { unreachable!() };
-        let line = format!("{}{}", head(&fields), error(&fields));
-        let wanted = "error: inputs[0].image.data is empty (IMAGE_EMPTY)";
-        assert_eq!(line, format!("data:image/png;base64,...  what?  -> {wanted}"));
-        assert_eq!(shown(&fields)["image"], "data:image/png;base64,...");
+        let line = format!("{}{}", request_text(&fields), error_text(&fields));
+        let error = "error: inputs[0].image.data is empty (IMAGE_EMPTY)";
+        assert_eq!(line, format!("data:image/png;base64,...  what?  -> {error}"));
+        assert_eq!(without_image_data(&fields)["image"], "data:image/png;base64,...");
     }
 }

@@ -1,4 +1,4 @@
-//! Arguments that every request of a client command carries: the model, the priority, the generation options.
+//! The request arguments of client commands: model, priority and generation options.
 
 use clap::Args;
 use server::{priority::RequestPriority, request::generation::GenerationOptions};
@@ -6,23 +6,23 @@ use server::{priority::RequestPriority, request::generation::GenerationOptions};
 /// The model and the priority of requests.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct ModelArgs {
-    /// Name of the model on the server [default: the first model for the task]
+    /// Name of a model of the server [default: the first model for the task]
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     pub(crate) model: String,
 
-    /// Priority of the requests; the API key may allow less
+    /// Priority of the requests, limited by that of the API key
     #[arg(long, value_enum, default_value_t = RequestPriority::Normal)]
     priority: RequestPriority,
 }
 
 impl ModelArgs {
-    /// Returns the priority as the contract encodes it.
+    /// Returns the priority in the encoding of the contract.
     pub(crate) fn priority(&self) -> i32 {
         proto::Priority::from(self.priority).into()
     }
 }
 
-/// Returns the generation options as a message, or `None` if no option is set.
+/// Returns the message of the options, or `None` if no option is set.
 pub(crate) fn generation_message(options: GenerationOptions) -> Option<proto::GenerationOptions> {
     (options != GenerationOptions::default()).then(|| options.into())
 }

@@ -1,26 +1,30 @@
-//! SIGTERM and SIGINT as a stream, so that the first can drain the server and the second can end it; SIGHUP likewise.
+//! The signals of the process as streams.
+//!
+//! The first SIGTERM or SIGINT drains the server, and the second ends it. SIGHUP reloads files.
 
 use std::io;
 
 use futures::{Stream, stream};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
-/// The numbers of the stop signals that this process is sent, from now on; they no longer end it by themselves.
+/// Returns the numbers of the stop signals that the process receives from now on.
+///
+/// The signals no longer end the process.
 ///
 /// # Errors
-/// The operating system's, if it takes no handler.
-pub fn stop_signals() -> io::Result<impl Stream<Item = i32> + Unpin> {
+/// The operating system installs no handler.
+pub(crate) fn stop_signals() -> io::Result<impl Stream<Item = i32> + Unpin> {
     Ok(stream::select(
         Box::pin(numbers(signal(SignalKind::terminate())?, SignalKind::terminate())),
         Box::pin(numbers(signal(SignalKind::interrupt())?, SignalKind::interrupt())),
     ))
 }
 
-/// The number of the signal that asks for files to be read anew, whenever this process is sent it.
+/// Returns the number of SIGHUP each time that the process receives it.
 ///
 /// # Errors
-/// The operating system's, if it takes no handler.
-pub fn reload_signals() -> io::Result<impl Stream<Item = i32> + Unpin> {
+/// The operating system installs no handler.
+pub(crate) fn reload_signals() -> io::Result<impl Stream<Item = i32> + Unpin> {
     Ok(Box::pin(numbers(signal(SignalKind::hangup())?, SignalKind::hangup())))
 }
 

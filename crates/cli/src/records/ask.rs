@@ -1,103 +1,108 @@
-//! Questions, by `AskStream`.
+//! Questions, sent by `AskStream`.
 
 use bulk::{Fields, RecordResult, Task};
 use proto::{AskRequest, AskResponse, ImageQuestions, Question, ask_response};
-use tonic::{Request, transport::Channel};
 
-use crate::records::{client_stream::Conversation, image_loader::Pictures, record_text, response_fields};
+use crate::{
+    connection::RpcClient,
+    records::{
+        classify_errors::{classify_call_end, classify_item_error, empty_response},
+        client_stream::ClientStream,
+        image_loader::ImageLoader,
+        record_text::{text, texts},
+        response_fields::answer_fields,
+    },
+};
 
-/// Asks records of `image`, `question`, and `candidates` or `candidate_list` if there are any.
+/// Answers the `question` of records about their `image`.
+///
+/// A record can limit the answers by `candidates` or `candidate_list`.
 #[derive(Debug)]
-pub(crate) struct Asking {
-    conversation: Conversation,
-    pictures: Pictures,
-    /// What every request has: model, priority, options.
+pub(crate) struct AskTask {
+    stream: ClientStream,
+    images: ImageLoader,
+    /// The fields that all requests share: model, priority and options.
     request: AskRequest,
 }
 
-impl Asking {
-    /// `template` is signed.
-    pub(crate) fn new(
-        channel: Channel,
-        template: Request<()>,
-        pictures: Pictures,
-        request: AskRequest,
-    ) -> Self {
-        Self { conversation: Conversation::new(channel, template), pictures, request }
+impl AskTask {
+    pub(crate) fn new(client: RpcClient, images: ImageLoader, request: AskRequest) -> Self {
+        Self { stream: ClientStream::new(client), images, request }
     }
 
-    /// Asks some of the questions about one image; `None` is one that got no response.
-    async fn ask(&self, record: &Fields, questions: Vec<Question>) -> Result<Vec<Option<RecordResult>>, String> {
-        let pairs = questions.len();
-        let turn = match self.conversation.turn().await {
-            Ok(turn) => turn,
-            Err(status) => return Ok(vec![Some(response_fields::ended(&status)?); pairs]),
+    /// Sends questions about the image of `record`.
+    ///
+    /// The result of a question without a response is `None`.
+    async fn send(
+        &self,
+        record: &Fields,
+        questions: Vec<Question>,
+    ) -> Result<Vec<Option<RecordResult>>, String> {
+        let count = questions.len();
+        let permit = match self.stream.reserve().await {
+            Ok(permit) => permit,
+            Err(status) => return Ok(vec![Some(classify_call_end(&status)?); count]),
         };
-        let image = match self.pictures.of(record).await {
+        let image = match self.images.load(record).await {
             Ok(image) => image,
-            Err(error) => return Ok(vec![Some(RecordResult::Failed(error)); pairs]),
+            Err(error) => return Ok(vec![Some(RecordResult::Failed(error)); count]),
         };
         let inputs = vec![ImageQuestions { image: Some(image), questions }];
-        let (responses, end) = turn.ask(AskRequest { inputs, ..self.request.clone() }, pairs).await;
-        let mut outcomes: Vec<Option<RecordResult>> = vec![None; pairs];
+        let (responses, end) = permit.send(AskRequest { inputs, ..self.request.clone() }, count).await;
+        let mut results: Vec<Option<RecordResult>> = vec![None; count];
         for response in responses {
-            let at = usize::try_from(response.question_index).unwrap_or(usize::MAX);
-            if let Some(place) = outcomes.get_mut(at) {
-                *place = Some(outcome(response)?);
+            let index = usize::try_from(response.question_index).unwrap_or(usize::MAX);
+            if let Some(result) = results.get_mut(index) {
+                *result = Some(to_result(response)?);
             }
         }
         if let Some(status) = end {
-            let lost = response_fields::ended(&status)?;
-            outcomes
-                .iter_mut()
-                .filter(|outcome| outcome.is_none())
-                .for_each(|place| *place = Some(lost.clone()));
+            let missing = classify_call_end(&status)?;
+            for result in results.iter_mut().filter(|result| result.is_none()) {
+                *result = Some(missing.clone());
+            }
         }
-        Ok(outcomes)
+        Ok(results)
     }
 }
 
-impl Task for Asking {
+impl Task for AskTask {
     async fn process(&self, records: Vec<Fields>) -> Result<Vec<RecordResult>, String> {
-        let questions: Vec<Result<Question, Fields>> = records.iter().map(question).collect();
-        let mut outcomes: Vec<Option<RecordResult>> =
+        let questions: Vec<Result<Question, Fields>> = records.iter().map(to_question).collect();
+        let mut results: Vec<Option<RecordResult>> =
             questions.iter().map(|question| question.clone().err().map(RecordResult::Failed)).collect();
-        let open = open(&outcomes);
-        // All together first; those that got nothing then each by itself, since they may have been refused for one of them.
-        let mut lots = vec![open];
-        while let Some(lot) = lots.pop() {
-            let asked: Vec<Question> = lot.iter().filter_map(|at| questions.get(*at)?.clone().ok()).collect();
-            let Some(record) = lot.first().and_then(|at| records.get(*at)) else { continue };
-            for (at, outcome) in lot.iter().zip(self.ask(record, asked).await?) {
-                match outcome {
-                    None if lot.len() > 1 => lots.push(vec![*at]),
-                    outcome => outcomes.get_mut(*at).into_iter().for_each(|place| place.clone_from(&outcome)),
+        let valid = (0..).zip(&questions).filter(|(_, question)| question.is_ok()).map(|(at, _)| at).collect();
+        // One invalid question makes the server reject a whole request. So those without a response
+        // are sent again, each in a request of one question.
+        let mut groups: Vec<Vec<usize>> = vec![valid];
+        while let Some(group) = groups.pop() {
+            let sent: Vec<Question> =
+                group.iter().filter_map(|at| questions.get(*at)?.clone().ok()).collect();
+            let Some(record) = group.first().and_then(|at| records.get(*at)) else { continue };
+            for (at, outcome) in group.iter().zip(self.send(record, sent).await?) {
+                if outcome.is_none() && group.len() > 1 {
+                    groups.push(vec![*at]);
+                } else if let Some(result) = results.get_mut(*at) {
+                    *result = outcome;
                 }
             }
         }
-        let nothing =
-            || RecordResult::Failed(response_fields::error("EMPTY_RESPONSE", "the server gave no answer"));
-        Ok(outcomes.into_iter().map(|outcome| outcome.unwrap_or_else(nothing)).collect())
+        Ok(results.into_iter().map(|result| result.unwrap_or_else(|| empty_response("no response"))).collect())
     }
 }
 
-fn open(outcomes: &[Option<RecordResult>]) -> Vec<usize> {
-    outcomes.iter().enumerate().filter(|(_, outcome)| outcome.is_none()).map(|(at, _)| at).collect()
+fn to_question(record: &Fields) -> Result<Question, Fields> {
+    Ok(Question {
+        text: text(record, "question")?.unwrap_or_default().to_owned(),
+        candidates: texts(record, "candidates")?,
+        candidate_list: text(record, "candidate_list")?.unwrap_or_default().to_owned(),
+    })
 }
 
-fn question(record: &Fields) -> Result<Question, Fields> {
-    let text = record_text::text(record, "question")?.unwrap_or_default().to_owned();
-    let candidates = record_text::texts(record, "candidates")?;
-    let candidate_list = record_text::text(record, "candidate_list")?.unwrap_or_default().to_owned();
-    Ok(Question { text, candidates, candidate_list })
-}
-
-fn outcome(response: AskResponse) -> Result<RecordResult, String> {
+fn to_result(response: AskResponse) -> Result<RecordResult, String> {
     match response.outcome {
-        Some(ask_response::Outcome::Answer(answer)) => {
-            Ok(RecordResult::Answered(response_fields::answer(&answer)))
-        }
-        Some(ask_response::Outcome::Error(error)) => response_fields::refused(&error),
-        None => Ok(RecordResult::Failed(response_fields::error("EMPTY_RESPONSE", "the response is empty"))),
+        Some(ask_response::Outcome::Answer(answer)) => Ok(RecordResult::Answered(answer_fields(&answer))),
+        Some(ask_response::Outcome::Error(error)) => classify_item_error(&error),
+        None => Ok(empty_response("the response is empty")),
     }
 }

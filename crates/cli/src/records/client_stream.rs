@@ -1,110 +1,110 @@
-//! One `AskStream` call that many ask by: each request waits for its own responses, by its tag.
+//! An `AskStream` call that many requests share. A tag connects responses with their request.
 
 use std::{
     collections::HashMap,
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
 };
 
 use futures::stream;
-use proto::{AskRequest, AskResponse, ask_response, blip_service_client::BlipServiceClient};
+use proto::{AskRequest, AskResponse, ask_response};
 use tokio::sync::mpsc::{self, OwnedPermit};
 use tokio_util::task::AbortOnDropHandle;
-use tonic::{Extensions, Request, Status, Streaming, transport::Channel};
+use tonic::{Status, Streaming};
 
-/// Requests that are ready while the server reads none: so many images are in memory.
-const AHEAD: usize = 4;
+use crate::connection::RpcClient;
 
-/// The call, opened anew by the next request when it has ended.
+/// Maximum number of requests that wait for the server to read them. Each has an image in memory.
+const MAX_WAITING: usize = 4;
+
+/// A shared call. After it has ended, the next request opens another one.
 #[derive(Debug)]
-pub(crate) struct Conversation {
-    client: BlipServiceClient<Channel>,
-    /// Signed, with its time limit, and otherwise empty.
-    template: Request<()>,
-    call: tokio::sync::Mutex<Option<Call>>,
-    tags: AtomicU64,
+pub(crate) struct ClientStream {
+    client: RpcClient,
+    call: tokio::sync::Mutex<Option<OpenCall>>,
+    next_tag: AtomicU64,
 }
 
 #[derive(Clone, Debug)]
-struct Call {
+struct OpenCall {
     requests: mpsc::Sender<AskRequest>,
-    replies: Arc<Replies>,
-    /// Reads while anybody holds the call.
+    router: Arc<ResponseRouter>,
+    /// Reads responses while a clone of the call exists.
     _reader: Arc<AbortOnDropHandle<()>>,
 }
 
-/// Who waits for what.
+/// Passes each response of a call to its request.
 #[derive(Debug, Default)]
-struct Replies {
-    waiting: Mutex<HashMap<String, mpsc::Sender<AskResponse>>>,
-    ended: OnceLock<Status>,
+struct ResponseRouter {
+    /// The receiver of each request in flight, by tag.
+    receivers: Mutex<HashMap<String, mpsc::Sender<AskResponse>>>,
+    end: OnceLock<Status>,
 }
 
-/// What a request was answered, and the status of the call if it ended before all was.
-pub(crate) type Answered = (Vec<AskResponse>, Option<Status>);
-
-/// A place in the call for one request. Whoever has one reads the image, so that no more are read than can be sent.
+/// A permit to send one request.
+///
+/// Its holder loads the image, so that no more images are in memory than can be sent.
 #[derive(Debug)]
-pub(crate) struct ReadOrder {
+pub(crate) struct SendPermit {
     permit: OwnedPermit<AskRequest>,
-    call: Call,
+    call: OpenCall,
     tag: String,
 }
 
-impl Conversation {
-    pub(crate) fn new(channel: Channel, template: Request<()>) -> Self {
-        let client = BlipServiceClient::new(channel);
-        Self { client, template, call: tokio::sync::Mutex::default(), tags: AtomicU64::new(0) }
+impl ClientStream {
+    pub(crate) fn new(client: RpcClient) -> Self {
+        Self { client, call: tokio::sync::Mutex::default(), next_tag: AtomicU64::new(0) }
     }
 
-    /// Waits until the server takes a request.
+    /// Waits until a request can be sent.
     ///
     /// # Errors
-    /// The call cannot be opened, or ended meanwhile.
-    pub(crate) async fn turn(&self) -> Result<ReadOrder, Status> {
-        let call = self.call().await?;
+    /// The call cannot be opened, or it has ended.
+    pub(crate) async fn reserve(&self) -> Result<SendPermit, Status> {
+        let call = self.open_call().await?;
         let Ok(permit) = call.requests.clone().reserve_owned().await else {
-            return Err(call.replies.end());
+            return Err(call.router.end());
         };
-        let tag = self.tags.fetch_add(1, Ordering::Relaxed).to_string();
-        Ok(ReadOrder { permit, call, tag })
+        let tag = self.next_tag.fetch_add(1, Ordering::Relaxed).to_string();
+        Ok(SendPermit { permit, call, tag })
     }
 
-    async fn call(&self) -> Result<Call, Status> {
+    async fn open_call(&self) -> Result<OpenCall, Status> {
         let mut call = self.call.lock().await;
-        if let Some(open) = call.as_ref().filter(|call| call.replies.ended.get().is_none()) {
+        if let Some(open) = call.as_ref().filter(|call| call.router.end.get().is_none()) {
             return Ok(open.clone());
         }
-        let (requests, mut receiver) = mpsc::channel(AHEAD);
+        let (requests, mut receiver) = mpsc::channel(MAX_WAITING);
         let stream = stream::poll_fn(move |context| receiver.poll_recv(context));
-        let request = Request::from_parts(self.template.metadata().clone(), Extensions::default(), stream);
-        let responses = self.client.clone().ask_stream(request).await?.into_inner();
-        let replies = Arc::new(Replies::default());
-        let reader = tokio::spawn(Arc::clone(&replies).read(responses));
-        let open = Call { requests, replies, _reader: Arc::new(AbortOnDropHandle::new(reader)) };
+        let responses = self.client.stub().ask_stream(self.client.request(stream)).await?.into_inner();
+        let router = Arc::new(ResponseRouter::default());
+        let reader = tokio::spawn(Arc::clone(&router).route_all(responses));
+        let open = OpenCall { requests, router, _reader: Arc::new(AbortOnDropHandle::new(reader)) };
         *call = Some(open.clone());
         Ok(open)
     }
 }
 
-impl ReadOrder {
-    /// Asks, and waits for `pairs` responses, or one about the first pair that may be about them all: a request that is
-    /// refused as a whole is answered so.
-    pub(crate) async fn ask(self, request: AskRequest, pairs: usize) -> Answered {
+impl SendPermit {
+    /// Sends a request of `items` items, and waits for its responses.
+    ///
+    /// Returns the responses, and the status of the call if it ended before the last one. An error
+    /// of the first item can apply to the whole request, so that no response follows it.
+    pub(crate) async fn send(self, request: AskRequest, items: usize) -> (Vec<AskResponse>, Option<Status>) {
         let Self { permit, call, tag } = self;
-        let mut waiter = Waiter::new(&call.replies, tag.clone(), pairs);
+        let mut receiver = ResponseReceiver::new(&call.router, tag.clone(), items);
         permit.send(AskRequest { tag, ..request });
-        let mut responses = Vec::with_capacity(pairs);
-        while responses.len() < pairs {
-            let Some(response) = waiter.responses.recv().await else {
-                return (responses, Some(call.replies.end()));
+        let mut responses = Vec::with_capacity(items);
+        while responses.len() < items {
+            let Some(response) = receiver.responses.recv().await else {
+                return (responses, Some(call.router.end()));
             };
-            let ambiguous = matches!(response.outcome, Some(ask_response::Outcome::Error(_)))
+            let may_be_last = matches!(response.outcome, Some(ask_response::Outcome::Error(_)))
                 && (response.image_index, response.question_index) == (0, 0);
             responses.push(response);
-            if ambiguous {
+            if may_be_last {
                 break;
             }
         }
@@ -112,55 +112,58 @@ impl ReadOrder {
     }
 }
 
-/// Waits for the responses to one tag, and no longer than it lives.
-struct Waiter<'a> {
-    replies: &'a Replies,
+/// Receives the responses with one tag until it is dropped.
+struct ResponseReceiver<'a> {
+    router: &'a ResponseRouter,
     tag: String,
     responses: mpsc::Receiver<AskResponse>,
 }
 
-impl<'a> Waiter<'a> {
-    fn new(replies: &'a Replies, tag: String, pairs: usize) -> Self {
-        let (sender, responses) = mpsc::channel(pairs.max(1));
-        let mut waiting = replies.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        // Behind the end nobody clears the list again.
-        if replies.ended.get().is_none() {
-            waiting.insert(tag.clone(), sender);
+impl<'a> ResponseReceiver<'a> {
+    fn new(router: &'a ResponseRouter, tag: String, items: usize) -> Self {
+        let (sender, responses) = mpsc::channel(items.max(1));
+        let mut receivers = router.receivers();
+        // After the end of the call, a registered receiver would wait forever.
+        if router.end.get().is_none() {
+            receivers.insert(tag.clone(), sender);
         }
-        Self { replies, tag, responses }
+        Self { router, tag, responses }
     }
 }
 
-impl Drop for Waiter<'_> {
+impl Drop for ResponseReceiver<'_> {
     fn drop(&mut self) {
-        self.replies.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.tag);
+        self.router.receivers().remove(&self.tag);
     }
 }
 
-impl Replies {
-    /// Hands responses to those who wait for them, until the call ends.
-    async fn read(self: Arc<Self>, mut responses: Streaming<AskResponse>) {
+impl ResponseRouter {
+    /// Routes responses until the call ends.
+    async fn route_all(self: Arc<Self>, mut responses: Streaming<AskResponse>) {
         let end = loop {
             match responses.message().await {
-                Ok(Some(response)) => self.hand_out(response),
+                Ok(Some(response)) => self.route(response),
                 Ok(None) => break Status::unavailable("the server ended the call"),
                 Err(status) => break status,
             }
         };
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        let _ = self.ended.set(end);
-        waiting.clear();
+        let mut receivers = self.receivers();
+        let _ = self.end.set(end);
+        receivers.clear();
     }
 
-    fn hand_out(&self, response: AskResponse) {
-        let waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sender) = waiting.get(&response.tag) {
-            // There is room for one response to each pair; more are a server's mistake.
+    fn route(&self, response: AskResponse) {
+        if let Some(sender) = self.receivers().get(&response.tag) {
+            // The channel has room for one response to each item. A correct server sends no more.
             let _ = sender.try_send(response);
         }
     }
 
+    fn receivers(&self) -> MutexGuard<'_, HashMap<String, mpsc::Sender<AskResponse>>> {
+        self.receivers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn end(&self) -> Status {
-        self.ended.get().cloned().unwrap_or_else(|| Status::unavailable("the call ended"))
+        self.end.get().cloned().unwrap_or_else(|| Status::unavailable("the call ended"))
     }
 }

@@ -1,56 +1,54 @@
-//! An image by its name: a file of this machine, or a URL that the server fetches.
+//! Images by name: files of this machine, and URLs that the server fetches.
 
 use std::path::{Path, PathBuf};
 
 use bulk::Fields;
 use proto::{Image, image::Source};
 
-use crate::records::{record_text, response_fields};
+use crate::records::{record_text::text, response_fields::error_fields};
 
-/// Files above this are not sent: no server takes a message that long.
+/// Maximum size of an image file. No server accepts larger messages.
 const MAX_FILE_BYTES: u64 = 64 << 20;
 
-/// Where the names of files begin.
+/// Loads the images of records.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Pictures {
-    /// The folder that relative paths are relative to; empty for the current one.
+pub(crate) struct ImageLoader {
+    /// The base of relative paths. Empty for the current directory.
     pub(crate) folder: PathBuf,
 }
 
-impl Pictures {
-    /// The image of a record, or why there is none.
-    pub(crate) async fn of(&self, record: &Fields) -> Result<Image, Fields> {
-        let Some(image) = record_text::text(record, "image")? else {
-            return Err(response_fields::error("LINE_INVALID", "image is missing"));
+impl ImageLoader {
+    /// Returns the `image` of a record: the content of the file, or the URL.
+    ///
+    /// # Errors
+    /// The fields of a failed record.
+    pub(crate) async fn load(&self, record: &Fields) -> Result<Image, Fields> {
+        let Some(image) = text(record, "image")? else {
+            return Err(error_fields("LINE_INVALID", "image is missing"));
         };
-        let source = if is_url(image) {
-            Source::Url(image.to_owned())
-        } else {
-            let path = self.folder.join(image);
-            let read = read(&path).await;
-            Source::Data(read.map_err(|cause| {
-                response_fields::error(
-                    "IMAGE_UNREADABLE",
-                    &format!("cannot read {}: {cause}", path.display()),
-                )
-            })?)
-        };
-        Ok(Image { source: Some(source) })
+        if is_url(image) {
+            return Ok(Image { source: Some(Source::Url(image.to_owned())) });
+        }
+        let path = self.folder.join(image);
+        let bytes = read(&path).await.map_err(|cause| {
+            error_fields("IMAGE_UNREADABLE", &format!("cannot read {}: {cause}", path.display()))
+        })?;
+        Ok(Image { source: Some(Source::Data(bytes)) })
     }
 }
 
 async fn read(path: &Path) -> Result<bytes::Bytes, String> {
     let metadata = tokio::fs::metadata(path).await.map_err(|error| error.to_string())?;
     if !metadata.is_file() {
-        return Err("it is no file".to_owned());
+        return Err("not a file".to_owned());
     }
     if metadata.len() > MAX_FILE_BYTES {
-        return Err(format!("it has {} bytes: must be at most {MAX_FILE_BYTES}", metadata.len()));
+        return Err(format!("file of {} bytes, at most {MAX_FILE_BYTES} allowed", metadata.len()));
     }
     tokio::fs::read(path).await.map(Into::into).map_err(|error| error.to_string())
 }
 
-/// Whether what was given for an image is a URL.
+/// Returns whether `image` is an http, https or data URL.
 pub(crate) fn is_url(image: &str) -> bool {
     let Some((scheme, _)) = image.split_once(':') else { return false };
     let scheme = scheme.to_ascii_lowercase();
@@ -58,8 +56,8 @@ pub(crate) fn is_url(image: &str) -> bool {
     web || scheme == "data"
 }
 
-/// What an image is called in what is printed: as it was given, a data URL without its data.
-pub(crate) fn name(image: &str) -> String {
+/// Returns the name of an image for output: a data URL without its data, others unchanged.
+pub(crate) fn display_name(image: &str) -> String {
     match image.split_once(',') {
         Some((head, _)) if is_url(image) && !head.contains("://") => format!("{head},..."),
         _ => image.to_owned(),
@@ -77,39 +75,39 @@ mod tests {
     }
 
     #[test]
-    fn urls_are_told_from_files_by_their_scheme() {
-        for given in
+    fn is_url_depends_on_the_scheme() {
+        for url in
             ["http://example.org/a.png", "HTTPS://example.org/a,b.png", "data:image/png;base64,iVBORw=="]
         {
-            assert!(is_url(given), "{given}");
+            assert!(is_url(url), "{url}");
         }
-        for given in ["a.png", "/pictures/http/a.png", "http:a.png", "ftp://example.org/a.png", "c:a.png"] {
-            assert!(!is_url(given), "{given}");
+        for file in ["a.png", "/images/http/a.png", "http:a.png", "ftp://example.org/a.png", "c:a.png"] {
+            assert!(!is_url(file), "{file}");
         }
     }
 
     #[test]
-    fn a_data_url_is_printed_without_its_data() {
-        assert_eq!(name("data:image/png;base64,iVBORw=="), "data:image/png;base64,...");
-        assert_eq!(name("https://example.org/a,b.png"), "https://example.org/a,b.png");
-        assert_eq!(name("a,b.png"), "a,b.png");
+    fn display_name_of_data_url_has_no_data() {
+        assert_eq!(display_name("data:image/png;base64,iVBORw=="), "data:image/png;base64,...");
+        assert_eq!(display_name("https://example.org/a,b.png"), "https://example.org/a,b.png");
+        assert_eq!(display_name("a,b.png"), "a,b.png");
     }
 
     #[tokio::test]
-    async fn a_path_is_relative_to_the_folder_of_the_input() {
+    async fn load_reads_paths_relative_to_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a.png"), b"bytes").unwrap();
-        let pictures = Pictures { folder: folder.path().to_owned() };
-        let image = pictures.of(&record(json!({"image": "a.png"}))).await.unwrap();
+        let images = ImageLoader { folder: folder.path().to_owned() };
+        let image = images.load(&record(json!({"image": "a.png"}))).await.unwrap();
         assert_eq!(image.source, Some(Source::Data(b"bytes".as_slice().into())));
-        for (given, wanted) in [
+        for (fields, message) in [
             (json!({}), "image is missing"),
             (json!({"image": 3}), "image is 3: must be a text"),
             (json!({"image": "b.png"}), "cannot read"),
-            (json!({"image": "."}), "it is no file"),
+            (json!({"image": "."}), "not a file"),
         ] {
-            let error = pictures.of(&record(given)).await.unwrap_err();
-            assert!(error["error"]["message"].as_str().unwrap().contains(wanted), "{error:?}");
+            let error = images.load(&record(fields)).await.unwrap_err();
+            assert!(error["error"]["message"].as_str().unwrap().contains(message), "{error:?}");
         }
     }
 }

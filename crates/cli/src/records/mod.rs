@@ -1,19 +1,24 @@
-//! What the client commands have a server do: each is a [`bulk::Task`], for a few images as for files of them.
+//! The tasks of the client commands: each sends records to a server and returns their results.
+//!
+//! A task loads the image of its records, sends one request for all records about this image, and
+//! turns the responses into fields. `commands::interactive` runs a task on the images of a command
+//! line, and the `bulk` crate runs it on a record file.
 
-pub mod ask;
-pub mod caption;
-pub mod client_stream;
-pub mod embed;
-pub mod image_loader;
-pub mod match_texts;
-pub mod record_text;
-pub mod response_fields;
+mod ask;
+mod caption;
+mod match_texts;
+mod embed;
+mod client_stream;
+mod record_group;
+mod image_loader;
+mod record_text;
+mod classify_errors;
+mod response_fields;
 #[cfg(test)]
-pub mod tests;
+mod tests;
 
-pub(super) use ask::Asking;
-pub(super) use caption::Captioning;
-pub(super) use embed::Embedding;
-pub(super) use image_loader::{Pictures, is_url, name};
-pub(super) use match_texts::Matching;
-pub(super) use response_fields::merge;
+pub(crate) use ask::AskTask;
+pub(crate) use caption::{CaptionTask, PieceSink};
+pub(crate) use embed::EmbedTask;
+pub(crate) use image_loader::{ImageLoader, display_name, is_url};
+pub(crate) use match_texts::MatchTask;

@@ -1,6 +1,6 @@
-//! A server that answers by script, and what the tasks make of it.
+//! Results of the tasks against a scripted server.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use bulk::{Fields, RecordResult, Task};
 use futures::{StreamExt as _, stream, stream::BoxStream};
@@ -18,25 +18,31 @@ use server::{
 use tokio::net::TcpListener;
 use tonic::{
     Request, Response, Status, Streaming,
-    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+    metadata::MetadataMap,
+    transport::{Endpoint, Server, server::TcpIncoming},
 };
 
-use crate::records::{Asking, Captioning, Embedding, Matching, Pictures};
+use crate::{
+    connection::RpcClient,
+    records::{AskTask, CaptionTask, EmbedTask, ImageLoader, MatchTask},
+};
 
 type Stream<T> = BoxStream<'static, Result<T, Status>>;
 
-/// Answers each question with its text. A request of several is refused as a whole, and one for "end" ends the call.
+/// Answers a question with its text. Rejects a request of several questions as a whole.
+///
+/// The question "end" ends the call.
 #[derive(Default)]
 struct Scripted {
-    sizes: std::sync::Arc<Mutex<Vec<usize>>>,
+    sizes: Arc<Mutex<Vec<usize>>>,
 }
 
 fn answer(request: &AskRequest) -> Vec<Result<AskResponse, Status>> {
     let questions = request.inputs.first().map(|input| input.questions.as_slice()).unwrap_or_default();
     let respond =
-        |outcome| AskResponse { outcome: Some(outcome), tag: request.tag.clone(), ..AskResponse::default() };
+        |result| AskResponse { outcome: Some(outcome), tag: request.tag.clone(), ..AskResponse::default() };
     match questions {
-        [one] if one.text == "end" => vec![Err(Status::unavailable("going"))],
+        [one] if one.text == "end" => vec![Err(Status::unavailable("stopping"))],
         [one] => {
             let answer = Answer { text: one.text.clone(), ..Answer::default() };
             vec![Ok(respond(ask_response::Outcome::Answer(answer)))]
@@ -64,7 +70,7 @@ impl BlipService for Scripted {
         &self,
         request: Request<Streaming<AskRequest>>,
     ) -> Result<Response<Self::AskStreamStream>, Status> {
-        let sizes = std::sync::Arc::clone(&self.sizes);
+        let sizes = Arc::clone(&self.sizes);
         let responses = request.into_inner().flat_map(move |request| {
             let request = request.unwrap();
             sizes.lock().unwrap().push(request.inputs[0].questions.len());
@@ -73,7 +79,8 @@ impl BlipService for Scripted {
         Ok(Response::new(responses.boxed()))
     }
 
-    /// The pieces of the first prompt, the last prompt's caption, the first one's; an error for the one between.
+    /// Sends pieces and a caption for the first prompt, a caption for the third, and an error for the
+    /// second.
     async fn caption(
         &self,
         request: Request<CaptionRequest>,
@@ -101,7 +108,7 @@ impl BlipService for Scripted {
         ))
     }
 
-    /// The last text's scores; then the server goes.
+    /// Sends the scores of the last text, and ends the call.
     async fn r#match(&self, request: Request<MatchRequest>) -> Result<Response<Self::MatchStream>, Status> {
         let last = u32::try_from(request.into_inner().inputs[0].texts.len() - 1).unwrap();
         let scores = MatchScores { probability: 0.75, cosine: 0.5, ..MatchScores::default() };
@@ -110,15 +117,15 @@ impl BlipService for Scripted {
             outcome: Some(match_response::Outcome::Match(scores)),
             ..MatchResponse::default()
         };
-        Ok(Response::new(stream::iter([Ok(response), Err(Status::unavailable("going"))]).boxed()))
+        Ok(Response::new(stream::iter([Ok(response), Err(Status::unavailable("stopping"))]).boxed()))
     }
 
     async fn embed(&self, request: Request<EmbedRequest>) -> Result<Response<Self::EmbedStream>, Status> {
         let request = request.into_inner();
         let values = if request.images.is_empty() { vec![1.0, 0.0] } else { vec![0.0, 1.0] };
-        let vector = proto::Embedding { values, timing: None };
+        let embedding = proto::Embedding { values, timing: None };
         let response = EmbedResponse {
-            outcome: Some(embed_response::Outcome::Embedding(vector)),
+            outcome: Some(embed_response::Outcome::Embedding(embedding)),
             ..EmbedResponse::default()
         };
         Ok(Response::new(stream::iter([Ok(response)]).boxed()))
@@ -136,14 +143,16 @@ impl BlipService for Scripted {
     }
 }
 
-async fn serve() -> (Channel, std::sync::Arc<Mutex<Vec<usize>>>) {
+/// Starts the server. Returns a client, and the number of questions in each request.
+async fn serve() -> (RpcClient, Arc<Mutex<Vec<usize>>>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let scripted = Scripted::default();
-    let sizes = std::sync::Arc::clone(&scripted.sizes);
+    let sizes = Arc::clone(&scripted.sizes);
     let service = BlipServiceServer::new(scripted);
     tokio::spawn(Server::builder().add_service(service).serve_with_incoming(TcpIncoming::from(listener)));
-    (Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap(), sizes)
+    let channel = Endpoint::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    (RpcClient::new(channel, MetadataMap::new()), sizes)
 }
 
 fn records(field: &str, values: &[Value]) -> Vec<Fields> {
@@ -151,96 +160,93 @@ fn records(field: &str, values: &[Value]) -> Vec<Fields> {
     values.iter().map(record).collect()
 }
 
-fn asking(channel: Channel) -> Asking {
-    Asking::new(channel, Request::new(()), Pictures::default(), AskRequest::default())
+fn ask_task(client: RpcClient) -> AskTask {
+    AskTask::new(client, ImageLoader::default(), AskRequest::default())
 }
 
 #[tokio::test]
-async fn questions_that_were_refused_together_are_asked_one_by_one() {
-    let (channel, sizes) = serve().await;
-    let outcomes = asking(channel)
-        .answer(records("question", &[json!("a"), json!(3), json!("b"), json!("c")]))
+async fn questions_rejected_together_are_sent_one_by_one() {
+    let (client, sizes) = serve().await;
+    let results = ask_task(client)
+        .process(records("question", &[json!("a"), json!(3), json!("b"), json!("c")]))
         .await
         .unwrap();
-    let [first, wrong, second, third] = &outcomes[..] else { panic!("{outcomes:?}") };
-    // The error may have been the first one's own.
+    let [first, invalid, second, third] = &results[..] else { panic!("{results:?}") };
+    // The error can be that of the first question alone, so it is not sent again.
     assert!(matches!(first, RecordResult::Failed(fields) if fields["error"]["reason"] == "QUESTION_EMPTY"));
-    assert!(matches!(wrong, RecordResult::Failed(fields) if fields["error"]["reason"] == "LINE_INVALID"));
-    for (outcome, text) in [(second, "b"), (third, "c")] {
-        assert!(matches!(outcome, RecordResult::Answered(fields) if fields["answer"] == text), "{outcome:?}");
+    assert!(matches!(invalid, RecordResult::Failed(fields) if fields["error"]["reason"] == "LINE_INVALID"));
+    for (result, text) in [(second, "b"), (third, "c")] {
+        assert!(matches!(result, RecordResult::Answered(fields) if fields["answer"] == text), "{result:?}");
     }
     assert_eq!(*sizes.lock().unwrap(), [3, 1, 1]);
 }
 
 #[tokio::test]
-async fn a_call_that_ends_loses_what_is_open_and_the_next_question_opens_another() {
-    let (channel, _) = serve().await;
-    let asking = asking(channel);
+async fn ended_call_loses_open_items_and_next_question_opens_another() {
+    let (client, _) = serve().await;
+    let task = ask_task(client);
     for (text, lost) in [("a", false), ("end", true), ("b", false)] {
-        let outcomes = asking.answer(records("question", &[json!(text)])).await.unwrap();
-        assert_eq!(matches!(outcomes[0], RecordResult::ConnectionLost(_)), lost, "{outcomes:?}");
+        let results = task.process(records("question", &[json!(text)])).await.unwrap();
+        assert_eq!(matches!(results[0], RecordResult::ConnectionLost(_)), lost, "{results:?}");
     }
 }
 
 #[tokio::test]
-async fn captions_find_their_prompts_and_pieces_are_told_as_they_come() {
-    let (channel, _) = serve().await;
-    let pieces = std::sync::Arc::new(Mutex::new(Vec::new()));
-    let told = std::sync::Arc::clone(&pieces);
-    let task = Captioning {
-        channel,
-        template: Request::new(()),
-        pictures: Pictures::default(),
+async fn captions_match_prompts_and_pieces_arrive_in_order() {
+    let (client, _) = serve().await;
+    let pieces = Arc::new(Mutex::new(Vec::new()));
+    let received = Arc::clone(&pieces);
+    let task = CaptionTask {
+        client,
+        images: ImageLoader::default(),
         request: CaptionRequest::default(),
-        piece: Some(Box::new(move |record: &Fields, piece: &str| {
-            told.lock().unwrap().push((record["prompt"].clone(), piece.to_owned()));
+        pieces: Some(Box::new(move |record: &Fields, piece: &str| {
+            received.lock().unwrap().push((record["prompt"].clone(), piece.to_owned()));
         })),
     };
-    let outcomes = task.process(records("prompt", &[json!("a"), json!("no"), json!("the")])).await.unwrap();
-    let captions: Vec<Option<&Value>> = outcomes
+    let results = task.process(records("prompt", &[json!("a"), json!("no"), json!("the")])).await.unwrap();
+    let captions: Vec<Option<&Value>> = results
         .iter()
-        .map(|outcome| match outcome {
+        .map(|result| match result {
             RecordResult::Answered(fields) => fields.get("caption"),
             _ => None,
         })
         .collect();
     assert_eq!(captions, [Some(&json!("a cat")), None, Some(&json!("the cat"))]);
-    assert!(matches!(&outcomes[1], RecordResult::Failed(fields) if fields["error"]["reason"] == "QUESTION_EMPTY"));
+    assert!(matches!(&results[1], RecordResult::Failed(fields) if fields["error"]["reason"] == "QUESTION_EMPTY"));
     let pieces = pieces.lock().unwrap();
     assert_eq!(*pieces, [(json!("a"), " c".to_owned()), (json!("a"), "at".to_owned())]);
 }
 
 #[tokio::test]
-async fn what_a_server_scored_before_it_went_is_kept_and_the_rest_is_lost() {
-    let (channel, _) = serve().await;
-    let task = Matching {
-        channel,
-        template: Request::new(()),
-        pictures: Pictures::default(),
+async fn scores_before_the_end_of_a_call_are_returned() {
+    let (client, _) = serve().await;
+    let task = MatchTask {
+        client,
+        images: ImageLoader::default(),
         request: MatchRequest::default(),
     };
-    let outcomes = task.process(records("text", &[json!("a dog"), json!("a cat")])).await.unwrap();
-    assert_eq!(outcomes[0], RecordResult::ConnectionLost("the server answered UNAVAILABLE: going".into()));
-    let RecordResult::Answered(scores) = &outcomes[1] else { panic!("{outcomes:?}") };
+    let results = task.process(records("text", &[json!("a dog"), json!("a cat")])).await.unwrap();
+    assert_eq!(results[0], RecordResult::ConnectionLost("the server answered UNAVAILABLE: stopping".into()));
+    let RecordResult::Answered(scores) = &results[1] else { panic!("{results:?}") };
     assert_eq!((&scores["probability"], &scores["cosine"]), (&json!(0.75), &json!(0.5)));
 }
 
 #[tokio::test]
-async fn a_record_with_a_text_is_the_texts_vector_and_one_without_is_the_images() {
-    let (channel, _) = serve().await;
-    let task = Embedding {
-        channel,
-        template: Request::new(()),
-        pictures: Pictures::default(),
+async fn record_with_text_embeds_the_text_and_others_the_image() {
+    let (client, _) = serve().await;
+    let task = EmbedTask {
+        client,
+        images: ImageLoader::default(),
         request: EmbedRequest::default(),
     };
-    let outcomes = task.process(records("text", &[json!("a cat"), Value::Null])).await.unwrap();
-    let vectors: Vec<&Value> = outcomes
+    let results = task.process(records("text", &[json!("a cat"), Value::Null])).await.unwrap();
+    let embeddings: Vec<&Value> = results
         .iter()
-        .map(|outcome| match outcome {
+        .map(|result| match result {
             RecordResult::Answered(fields) => &fields["embedding"],
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(vectors, [&json!([1.0, 0.0]), &json!([0.0, 1.0])]);
+    assert_eq!(embeddings, [&json!([1.0, 0.0]), &json!([0.0, 1.0])]);
 }

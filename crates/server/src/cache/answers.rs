@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use blip::{RankedCandidate, RowOutput, Sequence};
 use quick_cache::{Weighter, sync::Cache};
-use scheduler::ImageKey;
+use images::ImageDigest;
 
 use crate::cache::metrics::AnswerCacheMetrics;
 
@@ -32,7 +32,7 @@ pub struct AnswerKey {
 impl AnswerKey {
     /// Combines the digest of an image with the digest of a question, its task and its options.
     #[must_use]
-    pub fn new(image: ImageKey, question: [u8; 32]) -> Self {
+    pub fn new(image: ImageDigest, question: [u8; 32]) -> Self {
         Self { image: image.0, question }
     }
 }
@@ -131,7 +131,7 @@ mod tests {
     }
 
     fn key(image: u8, question: u8) -> AnswerKey {
-        AnswerKey::new(ImageKey([image; 32]), [question; 32])
+        AnswerKey::new(ImageDigest([image; 32]), [question; 32])
     }
 
     fn words(token_ids: &[i64]) -> RowOutput {
@@ -194,7 +194,7 @@ mod tests {
         let cache = cache(1 << 20);
         for number in 0..20_000_u64 {
             let digest = digest(number);
-            cache.insert(AnswerKey::new(ImageKey(digest), digest), &words(&[7, 3]));
+            cache.insert(AnswerKey::new(ImageDigest(digest), digest), &words(&[7, 3]));
             if number > 1000 && number % 100 == 0 {
                 let tables = cache.0.as_ref().unwrap().answers.memory_used();
                 let (bytes, answers) = size(&cache);
@@ -206,7 +206,7 @@ mod tests {
     }
 
     fn digest(number: u64) -> [u8; 32] {
-        images::digest(&number.to_le_bytes()).0
+        images::ImageDigest::of(&number.to_le_bytes()).0
     }
 
     fn any_answer() -> impl Strategy<Value = RowOutput> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use blip::Pixels;
 use quick_cache::{Weighter, sync::Cache};
-use scheduler::ImageKey;
+use images::ImageDigest;
 
 use crate::cache::metrics::PixelCacheMetrics;
 
@@ -40,14 +40,14 @@ impl PixelCache {
 
     /// Returns the cached pixels of the file with this digest.
     #[must_use]
-    pub fn get(&self, key: &ImageKey) -> Option<Arc<Pixels>> {
+    pub fn get(&self, key: &ImageDigest) -> Option<Arc<Pixels>> {
         self.entries.as_ref()?.get(&key.0).inspect(|_| self.metrics.record_hit())
     }
 
     /// Stores the pixels of a file that was decoded.
     ///
     /// Counts the image as decoded even if it is not stored.
-    pub fn insert(&self, key: &ImageKey, pixels: &Arc<Pixels>) {
+    pub fn insert(&self, key: &ImageDigest, pixels: &Arc<Pixels>) {
         if let Some(cache) = &self.entries {
             cache.insert(key.0, Arc::clone(pixels));
         }
@@ -66,19 +66,19 @@ mod tests {
     #[test]
     fn inserted_pixels_are_found_within_the_capacity() {
         let cache = PixelCache::new(10 * 428, 300);
-        cache.insert(&ImageKey([7; 32]), &pixels(7));
-        assert_eq!(cache.get(&ImageKey([7; 32])).unwrap().data(), pixels(7).data());
+        cache.insert(&ImageDigest([7; 32]), &pixels(7));
+        assert_eq!(cache.get(&ImageDigest([7; 32])).unwrap().data(), pixels(7).data());
         for number in 0..=255 {
-            cache.insert(&ImageKey([number; 32]), &pixels(number));
+            cache.insert(&ImageDigest([number; 32]), &pixels(number));
         }
-        let cached: Vec<_> = (0..=255).filter_map(|number| cache.get(&ImageKey([number; 32]))).collect();
+        let cached: Vec<_> = (0..=255).filter_map(|number| cache.get(&ImageDigest([number; 32]))).collect();
         assert!((1..=10).contains(&cached.len()), "{}", cached.len());
     }
 
     #[test]
     fn cache_without_capacity_is_always_empty() {
         let cache = PixelCache::new(0, 300);
-        cache.insert(&ImageKey([7; 32]), &pixels(7));
-        assert!(cache.get(&ImageKey([7; 32])).is_none());
+        cache.insert(&ImageDigest([7; 32]), &pixels(7));
+        assert!(cache.get(&ImageDigest([7; 32])).is_none());
     }
 }

@@ -5,8 +5,7 @@ use std::{sync::Arc, time::Duration};
 use anyhow::Context as _;
 use blip::{Architecture, Checkpoint, Pixels, RowTask};
 use scheduler::{
-    Batch, BatchImage, BatchLimits, BatchQuestion, BatchSizing, Engine, EngineFactory, ImageKey,
-};
+    Batch, BatchImage, BatchLimits, BatchQuestion, BatchSizing, Engine, EngineFactory, };
 use tokio::time::Instant;
 
 use crate::{engine::payload::EngineInput, preprocess::prepared::TokenIds, telemetry::tracing::TraceScope};
@@ -48,7 +47,7 @@ where
     }
     let (images, questions) = (sizing.limits.max_images, sizing.limits.max_questions);
     let target_p95_ms = p95.as_millis();
-    if sizing.is_missed {
+    if sizing.is_target_missed {
         tracing::warn!(
             target_p95_ms,
             "target_p95_ms not reachable: one new image with one question takes more than half of it"
@@ -86,9 +85,9 @@ impl SyntheticBatches {
     fn batch(&mut self, images: usize, questions: usize) -> Batch<Pixels, EngineInput> {
         let images = (0..images).map(|_| {
             self.images_created += 1;
-            let mut key = [0u8; 32];
-            key.iter_mut().zip(self.images_created.to_le_bytes()).for_each(|(to, byte)| *to = byte);
-            BatchImage { key: ImageKey(key), payload: Arc::clone(&self.pixels) }
+            let mut digest = [0u8; 32];
+            digest.iter_mut().zip(self.images_created.to_le_bytes()).for_each(|(to, byte)| *to = byte);
+            BatchImage { digest, payload: Arc::clone(&self.pixels) }
         });
         let images: Vec<_> = images.collect();
         let questions = (0..questions).map(|row| BatchQuestion {

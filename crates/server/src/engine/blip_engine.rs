@@ -6,7 +6,8 @@ use blip::{
     BlipConfig, Checkpoint, Dtype, ImageInput, Model, ModelError, LoadOptions, Pixels, RowAnswer, RowError,
     RowInput, RowSink, RowTask, SharedImageCache,
 };
-use scheduler::{Batch, Engine, EngineError, EngineErrorKind, EngineFactory, ImageKey, Rows};
+
+use scheduler::{Batch, Engine, EngineError, EngineErrorKind, EngineFactory};
 
 use crate::{
     cache::metrics::FeatureCacheMetrics,
@@ -109,12 +110,12 @@ impl Engine for BlipEngine {
     fn run(
         &mut self,
         batch: &Batch<Pixels, EngineInput>,
-        rows: &mut dyn Rows<EngineOutput>,
+        rows: &mut dyn scheduler::RowSink<EngineOutput>,
     ) -> Result<(), EngineError> {
         let images: Vec<ImageInput<'_>> = batch
             .images
             .iter()
-            .map(|image| ImageInput { digest: image.key.0, pixels: &image.payload })
+            .map(|image| ImageInput { digest: image.digest, pixels: &image.payload })
             .collect();
         let texts: Vec<RowInput<'_>> = batch
             .questions
@@ -157,7 +158,7 @@ fn kind_name(kind: EngineErrorKind) -> &'static str {
 
 /// Passes the model's row results to the scheduler.
 struct Sink<'a> {
-    rows: &'a mut dyn Rows<EngineOutput>,
+    rows: &'a mut dyn scheduler::RowSink<EngineOutput>,
     batch: &'a Batch<Pixels, EngineInput>,
     trace: &'a BatchTrace,
     metrics: &'a FeatureCacheMetrics,
@@ -189,18 +190,18 @@ impl RowSink for Sink<'_> {
         self.rows.decode_steps(steps);
     }
 
-    fn image_cached(&mut self, key: &blip::ImageDigest, bytes: usize) {
+    fn image_cached(&mut self, digest: &blip::ImageDigest, bytes: usize) {
         self.metrics.record_insert(bytes);
-        self.rows.image_cached(ImageKey(*key), bytes);
+        self.rows.image_cached(*digest, bytes);
     }
 
     fn key_values(&mut self, cached: usize, images: usize) {
         self.metrics.record_key_values(cached, images);
     }
 
-    fn image_evicted(&mut self, key: &blip::ImageDigest) {
+    fn image_evicted(&mut self, digest: &blip::ImageDigest) {
         self.metrics.record_eviction(self.image_bytes);
-        self.rows.image_evicted(ImageKey(*key));
+        self.rows.image_evicted(*digest);
     }
 }
 

@@ -28,8 +28,8 @@ fn authorize<'a, T>(
 impl AdminService for Administration {
     async fn load_model(&self, request: Request<LoadModelRequest>) -> Result<Response<Model>, Status> {
         let admin = authorize(self, &request)?;
-        let LoadModelRequest { name, source, device, dtype, flavour } = request.get_ref().clone();
-        let request = LoadRequest { name, source, device, dtype, conventions: flavour };
+        let LoadModelRequest { name, source, device, dtype, flavour: conventions } = request.into_inner();
+        let request = LoadRequest { name, source, device, dtype, conventions };
         Ok(Response::new(Model::from(&*admin.load(&request).await?)))
     }
 

@@ -1,8 +1,8 @@
-//! The protobuf codec, with the count of messages checked before any of them is built.
+//! The protobuf codec, with a limit on the number of parts of a request, checked before decoding.
 //!
-//! A request of two-byte empty messages grows some forty times when it is decoded, so a message
-//! within the byte limit could still take gigabytes. Counting walks over the bytes and builds
-//! nothing.
+//! A request of empty messages of two bytes needs about forty times as much memory decoded as
+//! encoded. A message within the byte limit could therefore need gigabytes. Counting reads the
+//! bytes and allocates nothing.
 
 use std::marker::PhantomData;
 
@@ -24,32 +24,33 @@ use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
 
 use crate::error::{ErrorReason, RequestError};
 
-/// Most images and questions, taken together, that a request is decoded with. The limits on
-/// requests are lower; this one bounds what can be built before they are looked at.
+/// The maximum number of images and texts together in a request. It bounds the memory of decoding.
+/// The limits on requests are lower and checked later.
 pub const MAX_MESSAGES: usize = 1 << 16;
 
-/// A message that can be refused by its bytes alone.
-pub trait Bounded {
+/// A message whose number of parts is checked before decoding.
+pub trait BoundedMessage {
+    /// Counts the parts of the message in `bytes`.
+    ///
     /// # Errors
-    /// A [`RequestError`] of the call if decoding these bytes would build too much.
+    /// A [`RequestError`] of the call if the message has more than [`MAX_MESSAGES`] parts.
     fn check(bytes: &[u8]) -> Result<(), RequestError>;
 }
 
-/// Length-delimited fields that are lists: where they are, and what is counted inside each of their
-/// items.
+/// A repeated length-delimited field, with the repeated fields inside each of its items.
 #[derive(Clone, Copy, Debug)]
-struct List {
+struct ListField {
     number: u32,
-    inside: &'static [List],
+    inside: &'static [ListField],
 }
 
-impl List {
+impl ListField {
     const fn of(number: u32) -> Self {
         Self { number, inside: &[] }
     }
 
-    /// Items of these lists in the message in `bytes`. What is malformed is reported by the
-    /// decoder, which gets no further than the count does.
+    /// Returns the number of items of `lists` in the message in `bytes`. It ignores malformed
+    /// fields, which the decoder reports.
     fn count(lists: &[Self], bytes: &[u8]) -> usize {
         let mut items = 0;
         for list in lists {
@@ -62,15 +63,15 @@ impl List {
     }
 }
 
-/// `inputs`, each with its list of texts in field 2.
-const INPUTS_WITH_TEXTS: &[List] = &[List { number: 1, inside: &[List::of(2)] }];
+/// Field 1, `inputs`. Each input has its texts in field 2.
+const INPUTS_WITH_TEXTS: &[ListField] = &[ListField { number: 1, inside: &[ListField::of(2)] }];
 
 macro_rules! bounded {
     ($($request:ty: $lists:expr, $field:literal;)*) => {$(
-        impl Bounded for $request {
+        impl BoundedMessage for $request {
             fn check(bytes: &[u8]) -> Result<(), RequestError> {
-                const LISTS: &[List] = $lists;
-                let items = List::count(LISTS, bytes);
+                const LISTS: &[ListField] = $lists;
+                let items = ListField::count(LISTS, bytes);
                 if items > MAX_MESSAGES {
                     return Err(RequestError::new(ErrorReason::TooManyQuestions)
                         .field($field)
@@ -85,15 +86,18 @@ macro_rules! bounded {
 
 bounded! {
     // A question is a message, with its candidates in field 2.
-    AskRequest: &[List { number: 1, inside: &[List { number: 2, inside: &[List::of(2)] }] }], "inputs";
+    AskRequest: &[ListField {
+        number: 1,
+        inside: &[ListField { number: 2, inside: &[ListField::of(2)] }],
+    }], "inputs";
     CaptionRequest: INPUTS_WITH_TEXTS, "inputs";
     MatchRequest: INPUTS_WITH_TEXTS, "inputs";
-    EmbedRequest: &[List::of(1), List::of(2)], "images";
+    EmbedRequest: &[ListField::of(1), ListField::of(2)], "images";
 }
 
 macro_rules! unbounded {
     ($($message:ty),* $(,)?) => {$(
-        impl Bounded for $message {
+        impl BoundedMessage for $message {
             fn check(_: &[u8]) -> Result<(), RequestError> {
                 Ok(())
             }
@@ -101,7 +105,7 @@ macro_rules! unbounded {
     )*};
 }
 
-// What holds no list; and what this side sends, which it may read as a client.
+// Messages without lists, and responses, which only clients decode.
 unbounded! {
     AskResponse, CaptionResponse, MatchResponse, EmbedResponse, ListModelsRequest, ListModelsResponse, GetModelRequest,
     LoadModelRequest, UnloadModelRequest, UnloadModelResponse, Model,
@@ -120,7 +124,7 @@ fn each_field(
             continue;
         }
         let length = usize::try_from(decode_varint(&mut bytes)?).unwrap_or(usize::MAX);
-        // A field that runs past the end is the decoder's to report, too.
+        // The decoder reports a field that is longer than the message.
         let Some((field, rest)) = bytes.split_at_checked(length) else { return Ok(()) };
         visit(field)?;
         bytes = rest;
@@ -128,7 +132,7 @@ fn each_field(
     Ok(())
 }
 
-/// [`ProstCodec`] with [`Bounded::check`] ahead of decoding.
+/// [`ProstCodec`] that calls [`BoundedMessage::check`] before decoding.
 #[derive(Debug)]
 pub struct BoundedCodec<T, U>(PhantomData<(T, U)>);
 
@@ -141,7 +145,7 @@ impl<T, U> Default for BoundedCodec<T, U> {
 impl<T, U> Codec for BoundedCodec<T, U>
 where
     T: Message + Send + 'static,
-    U: Message + Default + Bounded + Send + 'static,
+    U: Message + Default + BoundedMessage + Send + 'static,
 {
     type Encode = T;
     type Decode = U;
@@ -163,12 +167,12 @@ pub struct BoundedDecoder<U> {
     inner: ProstDecoder<U>,
 }
 
-impl<U: Message + Default + Bounded> Decoder for BoundedDecoder<U> {
+impl<U: Message + Default + BoundedMessage> Decoder for BoundedDecoder<U> {
     type Item = U;
     type Error = Status;
 
     fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
-        // The buffer is one piece: tonic decodes out of one `BytesMut`.
+        // The chunk is the whole message, because tonic decodes from one `BytesMut`.
         U::check(source.chunk())?;
         self.inner.decode(source)
     }
@@ -198,12 +202,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_can_be_counted(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        fn any_bytes_are_counted_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = AskRequest::check(&bytes);
         }
 
         #[test]
-        fn what_is_decoded_was_counted(bytes in proptest::collection::vec(prop_oneof![0x08_u8..0x14, 0_u8..4], 0..60)) {
+        fn count_equals_the_number_of_decoded_parts(bytes in proptest::collection::vec(prop_oneof![0x08_u8..0x14, 0_u8..4], 0..60)) {
             let mut counted = 0;
             let whole = each_field(&bytes, 1, &mut |input| {
                 counted += 1;

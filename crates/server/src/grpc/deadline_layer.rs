@@ -1,18 +1,17 @@
-//! The caller's deadline: read from `grpc-timeout`, put beside the request, and answered as
-//! `DEADLINE_EXCEEDED`.
+//! The layer that applies the deadline of a call.
 //!
-//! Tonic's own timer answers `CANCELLED` and ends its watch when a stream's headers have gone out.
-//! The layer here lies inside it and is polled first, so it always speaks first;
-//! [`Deadline::bound`] watches over the stream itself.
+//! It reads `grpc-timeout`, stores the deadline in the request, and ends a late call with
+//! `DEADLINE_EXCEEDED`. Tonic's timer would end the call with `CANCELLED`, and it stops when the
+//! response headers are sent. This layer is inside tonic's timer and polled first, so that its
+//! error is the one that the client receives. After the headers, [`Deadline::bound`] ends the
+//! stream.
 
 use std::{
-    future::Future,
     pin::Pin,
     task::{Context, Poll, ready},
     time::Duration,
 };
 
-use futures::Stream;
 use http::{HeaderMap, Request, Response};
 use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
@@ -21,13 +20,17 @@ use tower_service::Service;
 
 use crate::{
     error::{ErrorReason, RequestError},
-    request::deadline::{Bounded, Deadline, DefaultDeadline, exceeded, poll_passed},
+    request::deadline::{Deadline, DefaultDeadline, deadline_exceeded, poll_deadline},
 };
 
 const HEADER: &str = "grpc-timeout";
 
-/// The `grpc-timeout` header of the gRPC specification: 1 to 8 digits and a unit. `None` without
-/// the header.
+/// Returns the timeout in the `grpc-timeout` header, or `None` without the header.
+///
+/// The gRPC specification defines it as 1 to 8 digits and a unit.
+///
+/// # Errors
+/// A [`RequestError`] if the header is invalid.
 pub fn parse_timeout(headers: &HeaderMap) -> Result<Option<Duration>, RequestError> {
     let Some(header) = headers.get(HEADER) else { return Ok(None) };
     let text = String::from_utf8_lossy(header.as_bytes());
@@ -49,11 +52,10 @@ pub fn parse_timeout(headers: &HeaderMap) -> Result<Option<Duration>, RequestErr
     }
 }
 
-/// Puts a [`Deadline`] into each request that has one, and answers a call whose handler is later
-/// than it.
+/// The layer. See the module.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct DeadlineLayer {
-    /// How long a call without a deadline may take until its first answer, the upload included.
+    /// The time until the first response of a call without a deadline, upload included.
     pub default_deadline: Option<Duration>,
 }
 
@@ -65,7 +67,7 @@ impl<S> Layer<S> for DeadlineLayer {
     }
 }
 
-/// The service that [`DeadlineLayer`] makes.
+/// The service of [`DeadlineLayer`].
 #[derive(Clone, Debug)]
 pub struct DeadlineService<S> {
     inner: S,
@@ -79,7 +81,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Headers<S::Future>;
+    type Future = ResponseFuture<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -88,9 +90,9 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let timeout = match parse_timeout(request.headers()) {
             Ok(timeout) => timeout,
-            Err(refusal) => return Headers { handler: None, sleep: None, refusal: Some(refusal) },
+            Err(error) => return ResponseFuture { inner: None, sleep: None, error: Some(error) },
         };
-        // Centuries away is no deadline.
+        // A time that overflows is no deadline.
         let after = |wait| Instant::now().checked_add(wait);
         if let Some(deadline) = timeout.and_then(after) {
             request.extensions_mut().insert(Deadline(deadline));
@@ -99,25 +101,25 @@ where
         if let (None, Some(limit)) = (timeout, limit) {
             request.extensions_mut().insert(DefaultDeadline(Deadline(limit)));
         }
-        let handler = Some(self.inner.call(request));
-        Headers { handler, sleep: limit.map(tokio::time::sleep_until), refusal: None }
+        let inner = Some(self.inner.call(request));
+        ResponseFuture { inner, sleep: limit.map(tokio::time::sleep_until), error: None }
     }
 }
 
 pin_project! {
-    /// A call up to its response headers.
+    /// The future of the response headers.
     #[derive(Debug)]
-    pub struct Headers<F> {
-        // Absent when the deadline could not be read: then the call is refused.
+    pub struct ResponseFuture<F> {
+        // `None` if the header is invalid.
         #[pin]
-        handler: Option<F>,
+        inner: Option<F>,
         #[pin]
         sleep: Option<Sleep>,
-        refusal: Option<RequestError>,
+        error: Option<RequestError>,
     }
 }
 
-impl<F, E, Body> Future for Headers<F>
+impl<F, E, Body> Future for ResponseFuture<F>
 where
     F: Future<Output = Result<Response<Body>, E>>,
     Body: Default,
@@ -126,23 +128,22 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        if let Some(refusal) = this.refusal.take() {
-            return Poll::Ready(Ok(refusal.to_status().into_http()));
+        if let Some(error) = this.error.take() {
+            return Poll::Ready(Ok(error.to_status().into_http()));
         }
-        if let Some(handler) = this.handler.as_pin_mut()
-            && let ready @ Poll::Ready(_) = handler.poll(cx)
+        if let Some(inner) = this.inner.as_pin_mut()
+            && let ready @ Poll::Ready(_) = inner.poll(cx)
         {
             return ready;
         }
         let Some(sleep) = this.sleep.as_pin_mut() else { return Poll::Pending };
-        ready!(poll_passed(sleep, cx));
-        Poll::Ready(Ok(exceeded().to_status().into_http()))
+        ready!(poll_deadline(sleep, cx));
+        Poll::Ready(Ok(deadline_exceeded().to_status().into_http()))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use futures::{StreamExt as _, stream};
     use http::HeaderValue;
     use proptest::prelude::*;
     use tonic::{Code, Status};
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn each_unit_of_the_specification_is_read() {
+    fn every_unit_of_the_specification_is_parsed() {
         assert_eq!(parse_timeout(&HeaderMap::new()), Ok(None));
         for (text, seconds) in
             [("2H", 7200.0), ("3M", 180.0), ("4S", 4.0), ("5m", 5e-3), ("6u", 6e-6), ("7n", 7e-9)]
@@ -167,16 +168,16 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_timeout_is_refused_by_name() {
+    fn invalid_timeout_is_rejected() {
         for text in ["", "S", "1", "123456789S", "-1S", "+1S", "1.5S", "1s", "1 S", "1SS", "\u{661}S"] {
-            let refusal = parse(text).unwrap_err();
-            assert_eq!(refusal.reason(), ErrorReason::InvalidDeadline, "{text}");
+            let error = parse(text).unwrap_err();
+            assert_eq!(error.reason(), ErrorReason::InvalidDeadline, "{text}");
         }
     }
 
     proptest! {
         #[test]
-        fn any_amount_in_any_unit_is_read_back(amount in 0_u64..=99_999_999, unit in 0_usize..6) {
+        fn any_amount_in_any_unit_is_parsed(amount in 0_u64..=99_999_999, unit in 0_usize..6) {
             let (letter, nanoseconds) = [("H", 3_600_000_000_000_u128), ("M", 60_000_000_000), ("S", 1_000_000_000),
                 ("m", 1_000_000), ("u", 1_000), ("n", 1)][unit];
             let parsed = parse(&format!("{amount}{letter}")).unwrap().unwrap();
@@ -184,7 +185,7 @@ mod tests {
         }
 
         #[test]
-        fn no_header_makes_the_parser_panic(bytes in proptest::collection::vec(any::<u8>(), 0..20)) {
+        fn any_header_is_parsed_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..20)) {
             if let Ok(value) = HeaderValue::from_bytes(&bytes) {
                 let mut headers = HeaderMap::new();
                 headers.insert(HEADER, value);
@@ -194,7 +195,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_handler_that_is_late_is_answered_deadline_exceeded() {
+    async fn late_call_ends_with_deadline_exceeded() {
         let never = tower::service_fn(|request: Request<()>| async move {
             assert!(request.extensions().get::<Deadline>().is_some());
             futures::future::pending::<Result<Response<String>, std::convert::Infallible>>().await
@@ -203,21 +204,5 @@ mod tests {
         let response = DeadlineLayer::default().layer(never).call(request).await.unwrap();
         let status = Status::from_header_map(response.headers()).unwrap();
         assert_eq!(status.code(), Code::DeadlineExceeded);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn a_stream_gives_what_was_ready_and_then_deadline_exceeded() {
-        let items = stream::iter([Ok(1), Ok(2)]).chain(stream::pending());
-        let deadline = Deadline(Instant::now() + Duration::from_secs(5));
-        let seen: Vec<Result<i32, Status>> = Deadline::bound(Some(deadline), items).collect().await;
-        let [Ok(1), Ok(2), Err(status)] = seen.as_slice() else { panic!("{seen:?}") };
-        assert_eq!(status.code(), Code::DeadlineExceeded);
-        assert_eq!(Instant::now(), deadline.0);
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn without_a_deadline_a_stream_is_left_alone() {
-        let items = stream::iter([Ok::<_, Status>(1)]);
-        assert_eq!(Deadline::bound(None, items).count().await, 1);
     }
 }

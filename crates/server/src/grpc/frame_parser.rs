@@ -1,71 +1,86 @@
-use std::{
-    collections::VecDeque,
-    pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-    task::{Context, Poll},
-    time::Duration,
-};
+//! Finds the length prefixes of gRPC messages while they arrive.
 
-use bytes::Bytes;
-use http::{Request, Response};
-use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep},
-};
-use tonic::{Status, body::Body, server::NamedService};
-use tower_service::Service;
+use crate::error::RequestError;
 
-use crate::error::{ErrorReason, RequestError};
-
-/// A gRPC message is led by one byte of flags and four of length.
+/// The length of a prefix: one byte of flags and four bytes of message length.
 const PREFIX_BYTES: usize = 5;
 
-/// Finds the length prefixes in a body that arrives in pieces.
+/// The parser of a body that arrives in chunks.
 #[derive(Debug, Default)]
 pub(crate) struct FrameParser {
     prefix: [u8; PREFIX_BYTES],
-    /// Bytes of `prefix` seen.
-    seen: usize,
-    /// Bytes still to come of the message that the last prefix announced.
-    to_come: usize,
-    /// Messages announced.
+    /// The number of bytes in `prefix`.
+    prefix_bytes: usize,
+    /// The number of missing bytes of the last announced message.
+    missing_bytes: usize,
+    /// The number of announced messages.
     messages: u64,
 }
 
 impl FrameParser {
-    /// Whether a message is under way, or the first one is still to come: between messages a stream
-    /// may rest.
-    pub(crate) fn expect_more(&self) -> bool {
-        self.messages == 0 || self.seen > 0 || self.to_come > 0
+    /// Returns whether the body is incomplete: before the first message and within a message. Between
+    /// messages, a stream may pause.
+    pub(crate) fn is_incomplete(&self) -> bool {
+        self.messages == 0 || self.prefix_bytes > 0 || self.missing_bytes > 0
     }
 
-    /// Walks over a piece and calls `announce` with the length of each message that begins in it.
+    /// Parses the next chunk. Calls `announce` with the length of each message that begins in it.
+    ///
+    /// # Errors
+    /// The first error of `announce`.
     pub(crate) fn advance(
         &mut self,
-        mut piece: &[u8],
+        mut chunk: &[u8],
         announce: &mut dyn FnMut(usize) -> Result<(), RequestError>,
     ) -> Result<(), RequestError> {
-        while let Some((first, rest)) = piece.split_first() {
-            if self.to_come > 0 {
-                let skipped = self.to_come.min(piece.len());
-                self.to_come -= skipped;
-                piece = piece.get(skipped..).unwrap_or_default();
+        while let Some((first, rest)) = chunk.split_first() {
+            if self.missing_bytes > 0 {
+                let skipped = self.missing_bytes.min(chunk.len());
+                self.missing_bytes -= skipped;
+                chunk = chunk.get(skipped..).unwrap_or_default();
                 continue;
             }
-            if let Some(place) = self.prefix.get_mut(self.seen) {
-                *place = *first;
+            if let Some(byte) = self.prefix.get_mut(self.prefix_bytes) {
+                *byte = *first;
             }
-            self.seen += 1;
-            piece = rest;
-            if self.seen == PREFIX_BYTES {
+            self.prefix_bytes += 1;
+            chunk = rest;
+            if self.prefix_bytes == PREFIX_BYTES {
                 let [_, length @ ..] = self.prefix;
-                self.seen = 0;
+                self.prefix_bytes = 0;
                 self.messages += 1;
-                self.to_come = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-                announce(self.to_come)?;
+                self.missing_bytes = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+                announce(self.missing_bytes)?;
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn every_message_is_announced_for_any_chunking(
+            messages in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..6),
+            chunk_bytes in 1_usize..50,
+        ) {
+            let mut body = Vec::new();
+            for message in &messages {
+                body.push(0);
+                body.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
+                body.extend(message);
+            }
+            let mut announced = Vec::new();
+            let mut parser = FrameParser::default();
+            for chunk in body.chunks(chunk_bytes) {
+                parser.advance(chunk, &mut |length| { announced.push(length); Ok(()) }).unwrap();
+            }
+            prop_assert_eq!(announced, messages.iter().map(Vec::len).collect::<Vec<_>>());
+        }
     }
 }

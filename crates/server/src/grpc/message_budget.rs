@@ -1,41 +1,36 @@
-//! Room for request messages: what all callers together may have in memory is bounded, and a
-//! message that finds no room, or is too long, is refused by its length prefix, before it is read.
+//! Reserves memory for each gRPC message before it is read, by its length prefix.
+//!
+//! A message that is too long, or for which the memory budget has too little memory, is rejected
+//! before its data arrives.
 
 use std::{
-    collections::VecDeque,
     pin::Pin,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll},
-    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, Sleep},
-};
+use tokio::time::{Instant, Sleep};
 use tonic::{Status, body::Body, server::NamedService};
 use tower_service::Service;
 
 use crate::{
-    error::{ErrorReason, RequestError},
     grpc::frame_parser::FrameParser,
     request::memory_budget::{BudgetPermit, MemoryBudget},
 };
 
-/// A gRPC service whose requests have to find room.
+/// A gRPC service whose request messages reserve memory in a budget.
 #[derive(Clone, Debug)]
 pub struct BudgetedService<S> {
     inner: S,
-    room: MemoryBudget,
+    budget: MemoryBudget,
 }
 
 impl<S> BudgetedService<S> {
-    /// `inner`, with its request messages in `room`.
-    pub fn new(inner: S, room: MemoryBudget) -> Self {
-        Self { inner, room }
+    /// Creates the service.
+    pub fn new(inner: S, budget: MemoryBudget) -> Self {
+        Self { inner, budget }
     }
 }
 
@@ -56,28 +51,28 @@ where
     }
 
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
-        let held = BudgetPermit::default();
-        request.extensions_mut().insert(held.clone());
-        let room = self.room.clone();
-        self.inner.call(request.map(|body| Body::new(BudgetedBody::new(body, room, held))))
+        let permit = BudgetPermit::default();
+        request.extensions_mut().insert(permit.clone());
+        let budget = self.budget.clone();
+        self.inner.call(request.map(|body| Body::new(BudgetedBody::new(body, budget, permit))))
     }
 }
 
-/// A request body that takes room for its messages as their lengths become known.
+/// A request body that reserves memory for each message when its length is known.
 #[derive(Debug)]
 struct BudgetedBody {
     body: Body,
-    prefixes: FrameParser,
-    room: MemoryBudget,
-    held: BudgetPermit,
-    /// Runs while more of a message is waited for.
-    stall: Pin<Box<Sleep>>,
+    parser: FrameParser,
+    budget: MemoryBudget,
+    permit: BudgetPermit,
+    /// Restarts with each chunk.
+    idle_timer: Pin<Box<Sleep>>,
 }
 
 impl BudgetedBody {
-    fn new(body: Body, room: MemoryBudget, held: BudgetPermit) -> Self {
-        let stall = Box::pin(tokio::time::sleep(room.stall_limit));
-        Self { body, prefixes: FrameParser::default(), room, held, stall }
+    fn new(body: Body, budget: MemoryBudget, permit: BudgetPermit) -> Self {
+        let idle_timer = Box::pin(tokio::time::sleep(budget.idle_timeout()));
+        Self { body, parser: FrameParser::default(), budget, permit, idle_timer }
     }
 }
 
@@ -89,27 +84,24 @@ impl HttpBody for BudgetedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = &mut *self;
-        let polled = Pin::new(&mut this.body).poll_frame(cx);
+        let Self { body, parser, budget, permit, idle_timer } = &mut *self;
+        let polled = Pin::new(body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
         {
-            let Self { prefixes, room, held, stall, .. } = this;
-            if let Some(limit) = Instant::now().checked_add(room.stall_limit) {
-                stall.as_mut().reset(limit);
+            if let Some(limit) = Instant::now().checked_add(budget.idle_timeout()) {
+                idle_timer.as_mut().reset(limit);
             }
-            let walked = prefixes.advance(data, &mut |length| {
-                held.add(room.take(length)?);
+            let reserved = parser.advance(data, &mut |length| {
+                permit.add(budget.acquire(length)?);
                 Ok(())
             });
-            if let Err(refusal) = walked {
-                return Poll::Ready(Some(Err(refusal.to_status())));
+            if let Err(error) = reserved {
+                return Poll::Ready(Some(Err(error.to_status())));
             }
         }
-        if polled.is_pending() && this.prefixes.expect_more() && this.stall.as_mut().poll(cx).is_ready() {
-            let limit = format!("{} s", this.room.stall_limit.as_secs());
-            let refusal = RequestError::new(ErrorReason::UploadStalled).limit(limit);
-            return Poll::Ready(Some(Err(refusal.to_status())));
+        if polled.is_pending() && parser.is_incomplete() && idle_timer.as_mut().poll(cx).is_ready() {
+            return Poll::Ready(Some(Err(budget.upload_idle().to_status())));
         }
         polled
     }
@@ -125,85 +117,44 @@ impl HttpBody for BudgetedBody {
 
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
+    use std::time::Duration;
+
+    use futures::{Stream, StreamExt as _, stream};
+    use http_body_util::{BodyExt as _, StreamBody};
 
     use super::*;
 
-    const STALL_LIMIT: Duration = Duration::from_secs(20);
+    const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
-    fn metered(body: impl futures::Stream<Item = Vec<u8>> + Send + 'static) -> BudgetedBody {
-        let frames = futures::StreamExt::map(body, |data| Ok::<_, Status>(Frame::data(Bytes::from(data))));
-        let body = Body::new(http_body_util::StreamBody::new(frames));
-        BudgetedBody::new(body, MemoryBudget::new(1 << 20, 1 << 20, STALL_LIMIT), BudgetPermit::default())
+    fn budgeted(body: impl Stream<Item = Vec<u8>> + Send + 'static) -> BudgetedBody {
+        let frames = body.map(|data| Ok::<_, Status>(Frame::data(Bytes::from(data))));
+        let budget = MemoryBudget::new(1 << 20, 1 << 20, IDLE_TIMEOUT);
+        BudgetedBody::new(Body::new(StreamBody::new(frames)), budget, BudgetPermit::default())
+    }
+
+    /// Returns a message of 100 bytes with its prefix.
+    fn message() -> Vec<u8> {
+        [&[0, 0, 0, 0, 100][..], &[7; 100]].concat()
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_upload_that_stands_still_is_refused_and_a_stream_may_rest_between_messages() {
-        use futures::{StreamExt as _, stream};
-        use http_body_util::BodyExt as _;
-
+    async fn idle_upload_is_rejected_within_a_message() {
         let begin = Instant::now();
-        let half = stream::iter([framed(&[vec![7; 100]])[..50].to_vec()]).chain(stream::pending());
-        let mut body = metered(half);
+        let half = stream::iter([message()[..50].to_vec()]).chain(stream::pending());
+        let mut body = budgeted(half);
         assert!(body.frame().await.unwrap().is_ok());
         let status = body.frame().await.unwrap().unwrap_err();
         assert_eq!(status.message(), "request upload idle for 20 s");
-        assert_eq!(begin.elapsed(), STALL_LIMIT);
+        assert_eq!(begin.elapsed(), IDLE_TIMEOUT);
 
-        let mut silent = metered(stream::pending());
+        let mut silent = budgeted(stream::pending());
         assert!(silent.frame().await.unwrap().is_err());
-
-        let mut resting = metered(stream::iter([framed(&[vec![7; 100]])]).chain(stream::pending()));
-        assert!(resting.frame().await.unwrap().is_ok());
-        assert!(tokio::time::timeout(10 * STALL_LIMIT, resting.frame()).await.is_err());
     }
 
-    fn framed(messages: &[Vec<u8>]) -> Vec<u8> {
-        let mut body = Vec::new();
-        for message in messages {
-            body.push(0);
-            body.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
-            body.extend(message);
-        }
-        body
-    }
-
-    proptest! {
-        #[test]
-        fn every_message_is_announced_however_the_body_is_cut(
-            messages in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..6),
-            piece_bytes in 1_usize..50,
-        ) {
-            let mut announced = Vec::new();
-            let mut prefixes = FrameParser::default();
-            for piece in framed(&messages).chunks(piece_bytes) {
-                prefixes.advance(piece, &mut |length| { announced.push(length); Ok(()) }).unwrap();
-            }
-            prop_assert_eq!(announced, messages.iter().map(Vec::len).collect::<Vec<_>>());
-        }
-    }
-
-    #[test]
-    fn a_message_over_the_limit_is_refused_whatever_room_there_is() {
-        let refusal = MemoryBudget::new(1 << 30, 1000, STALL_LIMIT).take(1001).unwrap_err();
-        assert_eq!(refusal.reason(), ErrorReason::MessageTooLarge);
-        assert_eq!(refusal.to_string(), "request message too large: 1001 bytes, 1000 bytes allowed");
-    }
-
-    #[test]
-    fn room_is_given_back_when_a_call_lets_go_of_it() {
-        let room = MemoryBudget::new(8 << 10, 8 << 10, STALL_LIMIT);
-        let held = BudgetPermit::default();
-        held.add(room.take(3 << 10).unwrap());
-        held.add(room.take(5 << 10).unwrap());
-        // Of a stream, each message is let go of by itself.
-        let (first, second) = (held.next_message(), held.next_message());
-        drop(first);
-        let taken = room.take(3 << 10).unwrap();
-        let refusal = room.take(1).unwrap_err();
-        assert_eq!(refusal.reason(), ErrorReason::ServerBusy);
-        assert_eq!(refusal.to_string(), "server busy: 8192 bytes of requests in memory, 8192 bytes allowed");
-        drop((taken, second));
-        assert!(room.take(8 << 10).is_ok());
+    #[tokio::test(start_paused = true)]
+    async fn stream_may_pause_between_messages() {
+        let mut body = budgeted(stream::iter([message()]).chain(stream::pending()));
+        assert!(body.frame().await.unwrap().is_ok());
+        assert!(tokio::time::timeout(10 * IDLE_TIMEOUT, body.frame()).await.is_err());
     }
 }

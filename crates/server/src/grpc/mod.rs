@@ -1,17 +1,21 @@
-//! gRPC: the services of the contract, and what stands ahead of them.
+//! The gRPC adapter: the services of the contract, and the layers before them.
+//!
+//! A message passes the [`deadline_layer`], authentication, the [`message_budget`] and the
+//! [`codec`]. The [`handler`] turns it into a request for the [`pipeline`](crate::pipeline), and
+//! the results into response messages.
 
-pub mod admin;
-pub mod codec;
-pub mod deadline_layer;
-pub mod message_budget;
-pub mod frame_parser;
-pub mod service;
-pub mod ask_stream;
-pub mod handler;
-pub mod requests;
-pub mod responses;
+pub mod admin; // AdminService
+pub mod codec; // bounded protobuf decoding
+pub mod deadline_layer; // grpc-timeout
+pub mod message_budget; // memory for each message
+pub mod frame_parser; // length prefixes of messages
+pub mod service; // BlipService
+pub mod ask_stream; // streams of requests
+pub mod handler; // one request message
+pub mod requests; // request messages to requests
+pub mod responses; // item results to response messages
 
-/// Service traits, generated from the contract with this crate's codec.
+/// Service traits, generated from the contract with [`codec::BoundedCodec`].
 #[expect(
     clippy::allow_attributes,
     clippy::allow_attributes_without_reason,

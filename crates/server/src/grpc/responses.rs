@@ -50,7 +50,7 @@ impl Response for MatchResponse {
             Ok(Reply::Match(scores)) => match_response::Outcome::Match(scores.into()),
             other => match_response::Outcome::Error(error_of(other).to_rpc_status()),
         };
-        Self { image_index, text_index: text_index, outcome: Some(outcome), tag: tag.to_owned() }
+        Self { image_index, text_index, outcome: Some(outcome), tag: tag.to_owned() }
     }
 }
 
@@ -73,7 +73,7 @@ impl Response for EmbedResponse {
 fn error_of(reply: Result<Reply, RequestError>) -> RequestError {
     reply.map_or_else(
         |error| error,
-        |_| RequestError::new(ErrorReason::InternalError).cause("unexpected kind of reply"),
+        |_| RequestError::new(ErrorReason::InternalError).cause("unexpected reply of another task"),
     )
 }
 
@@ -177,7 +177,7 @@ impl From<&ModelInfo> for proto::Model {
 
 #[cfg(test)]
 mod tests {
-        use super::*;
+    use super::*;
 
     #[test]
     fn embedding_names_its_image_or_text() {
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn unexpected_kind_of_reply_is_an_error() {
+    fn reply_of_another_task_is_an_error() {
         let reply = Ok(Reply::Embedding(reply::Embedding::default()));
         let response =
             AskResponse::new(ItemResult { image_index: 0, text_index: 0, ready: None, reply }, "t", 1);

@@ -17,8 +17,8 @@ use crate::{
     request::memory_budget::{BudgetPermit, MemoryBudget},
 };
 
-/// The unit in which a body reserves memory. The announced length reserves nothing, so that a client
-/// cannot occupy memory without sending data.
+/// The unit in which a body reserves memory. The announced length reserves nothing, so that a
+/// client cannot occupy memory without sending data.
 const STEP_BYTES: usize = 64 << 10;
 
 /// The maximum capacity that is allocated before the data arrives, for the same reason.
@@ -42,8 +42,8 @@ impl RequestBody {
     /// Creates the body of a request with `headers`, which reserves memory in `budget`.
     ///
     /// # Errors
-    /// A [`RequestError`] if the announced length is over the limit or over the free memory. Nothing
-    /// of the body is read then.
+    /// A [`RequestError`] if the announced length is over the limit or over the free memory.
+    /// Nothing of the body is read then.
     pub(crate) fn new(headers: &HeaderMap, body: Body, budget: MemoryBudget) -> Result<Self, RequestError> {
         let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         if let Some(length) = length {
@@ -60,7 +60,8 @@ impl RequestBody {
         })
     }
 
-    /// Returns the memory of the body. The caller holds it as long as anything decoded from the body.
+    /// Returns the memory of the body. The caller holds it as long as anything decoded from the
+    /// body.
     pub(crate) fn permit(&self) -> BudgetPermit {
         self.permit.clone()
     }

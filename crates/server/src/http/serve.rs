@@ -57,7 +57,8 @@ fn builder(settings: &GrpcSettings) -> Builder<TokioExecutor> {
     builder
         .http1()
         .timer(TokioTimer::new())
-        // Also the idle limit of a connection, because HTTP/1.1 has no pings that detect dead peers.
+        // Also the idle limit of a connection, because HTTP/1.1 has no pings that detect dead
+        // peers.
         .header_read_timeout(Duration::from_secs(settings.keepalive_interval_s))
         .max_buf_size(header_bytes.max(MIN_BUFFER_BYTES));
     builder

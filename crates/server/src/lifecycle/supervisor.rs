@@ -68,7 +68,7 @@ impl<E: InferenceEngine> SupervisedModel<E> {
             clear_unreliable_answers(self.model.preparer.answers(), healthy.subscribe()).await;
             std::future::pending().await
         };
-        let (engines, results) = (scheduler.engine_health(), healthy.subscribe());
+        let (engines, results) = (scheduler.engine_state(), healthy.subscribe());
         tokio::select! {
             error = watchdog::watch(engines, results, &health, hang_timeout) => error,
             never = cache_clearing => never,
@@ -98,7 +98,7 @@ mod tests {
     use std::pin::pin;
 
     use blip::RowOutput;
-    use scheduler::ImageKey;
+    use images::ImageDigest;
 
     use super::*;
     use crate::cache::answers::AnswerKey;
@@ -106,7 +106,7 @@ mod tests {
     #[tokio::test]
     async fn answers_are_cleared_on_failure_and_on_recovery() {
         let answers = AnswerCache::new(1 << 20, &"model".into());
-        let key = AnswerKey::new(ImageKey([1; 32]), [2; 32]);
+        let key = AnswerKey::new(ImageDigest([1; 32]), [2; 32]);
         let healthy = watch::Sender::new(true);
         let mut clearing = pin!(clear_unreliable_answers(&answers, healthy.subscribe()));
         let results = [(true, true), (false, false), (false, false), (true, false), (true, true)];

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use scheduler::{EngineError, EngineErrorKind, JobError, Refused};
+use scheduler::{EngineError, EngineErrorKind, JobError, SubmitError};
 
 use crate::error::{ErrorReason, RequestError};
 
@@ -12,14 +12,14 @@ const RETRY_AFTER_OUT_OF_MEMORY: Duration = Duration::from_secs(1);
 
 /// Returns the error of a job that the scheduler rejected.
 #[must_use]
-pub fn submit_error(error: &Refused) -> RequestError {
+pub fn submit_error(error: &SubmitError) -> RequestError {
     let request_error = match error {
-        Refused::QueueFull { .. } | Refused::BytesFull { .. } | Refused::ClientShare { .. } => {
+        SubmitError::QueueFull { .. } | SubmitError::BytesFull { .. } | SubmitError::ClientShare { .. } => {
             RequestError::new(ErrorReason::QueueFull).cause(error)
         }
-        Refused::TooLate { .. } => RequestError::new(ErrorReason::DeadlineUnreachable),
-        Refused::ShuttingDown => RequestError::new(ErrorReason::ShuttingDown),
-        Refused::EngineDead(cause) => RequestError::new(ErrorReason::EngineBroken).cause(cause),
+        SubmitError::TooLate { .. } => RequestError::new(ErrorReason::DeadlineUnreachable),
+        SubmitError::ShuttingDown => RequestError::new(ErrorReason::ShuttingDown),
+        SubmitError::EngineDead(cause) => RequestError::new(ErrorReason::EngineBroken).cause(cause),
     };
     match error.retry_after() {
         Some(wait) => request_error.retry_after(wait),
@@ -58,10 +58,10 @@ mod tests {
     fn full_queue_has_a_retry_delay() {
         let wait = Duration::from_millis(40);
         for error in [
-            Refused::QueueFull { limit: 9, retry_after: wait },
-            Refused::BytesFull { limit: 9, retry_after: wait },
-            Refused::ClientShare { limit: 9, retry_after: wait },
-            Refused::TooLate { retry_after: wait },
+            SubmitError::QueueFull { limit: 9, retry_after: wait },
+            SubmitError::BytesFull { limit: 9, retry_after: wait },
+            SubmitError::ClientShare { limit: 9, retry_after: wait },
+            SubmitError::TooLate { retry_after: wait },
         ] {
             let status = submit_error(&error).to_status();
             assert_eq!(status.code(), tonic::Code::ResourceExhausted);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use scheduler::Done;
+use scheduler::Completion;
 use serde::Serialize;
 use tokio::time::Instant;
 use utoipa::ToSchema;
@@ -42,7 +42,7 @@ pub struct Timing {
 impl Timing {
     /// Returns the timing of a result that was computed for a request that arrived at `arrived`.
     #[must_use]
-    pub fn for_computed(done: &Done<EngineOutput>, image: PreprocessTiming, arrived: Instant) -> Self {
+    pub fn for_computed(done: &Completion<EngineOutput>, image: PreprocessTiming, arrived: Instant) -> Self {
         let row = &done.answer.answer;
         Self {
             queue_ms: milliseconds(done.queue),
@@ -52,7 +52,7 @@ impl Timing {
             batch_images: done.batch_images,
             batch_questions: done.batch_questions,
             image_reused: row.image_reused,
-            answer_shared: done.shared,
+            answer_shared: done.is_shared,
             ..Self::preprocessing(image, arrived)
         }
     }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use blip::RowOutput;
 use opentelemetry::{KeyValue, trace::SpanKind};
-use scheduler::Done;
+use scheduler::Completion;
 use tokio::time::Instant;
 
 use crate::{
@@ -47,7 +47,7 @@ impl ItemTrace {
     }
 
     /// Records a computed result. The stages follow each other and end with the row.
-    pub fn computed(mut self, done: &Done<EngineOutput>) {
+    pub fn computed(mut self, done: &Completion<EngineOutput>) {
         let Some(OpenSpan { scope, submitted, is_recorded }) = &mut self.0 else { return };
         *is_recorded = true;
         let EngineOutput { answer, batch } = &done.answer;
@@ -66,7 +66,7 @@ impl ItemTrace {
                 KeyValue::new("blip.batch.images", i64::from(done.batch_images)),
                 KeyValue::new("blip.batch.questions", i64::from(done.batch_questions)),
                 KeyValue::new("blip.image.reused", answer.image_reused),
-                KeyValue::new("blip.answer.shared", done.shared),
+                KeyValue::new("blip.answer.shared", done.is_shared),
                 tokens_of(&answer.output),
             ]
         });
@@ -121,7 +121,7 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    fn done(vision: Duration, batch: &BatchTrace) -> Done<EngineOutput> {
+    fn done(vision: Duration, batch: &BatchTrace) -> Completion<EngineOutput> {
         let answer = RowAnswer {
             output: Sequence { token_ids: vec![7], score: -0.5, margin: 1.0 }.into(),
             vision,
@@ -130,7 +130,7 @@ mod tests {
             image_reused: vision.is_zero(),
         };
         let answer = EngineOutput { answer, batch: batch.context() };
-        Done { answer, queue: 40 * MS, engine: 60 * MS, batch_images: 1, batch_questions: 2, shared: false }
+        Completion { answer, queue: 40 * MS, engine: 60 * MS, batch_images: 1, batch_questions: 2, is_shared: false }
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! The decision which inputs are prepared on the calling thread.
 
-use scheduler::ImageKey;
+use images::ImageDigest;
 
 use crate::request::item::{FileContent, ImageFile, ValidatedItem, ValidatedItems};
 
@@ -16,9 +16,9 @@ const MAX_TEXT_BYTES: usize = 256;
 
 /// Returns the digest of the file if the input is small enough for the calling thread, should the
 /// image be cached.
-pub(crate) fn inline_digest(file: &ImageFile, items: &ValidatedItems) -> Option<ImageKey> {
+pub(crate) fn inline_digest(file: &ImageFile, items: &ValidatedItems) -> Option<ImageDigest> {
     let FileContent::Bytes(bytes) = &file.content else { return None };
     let text_bytes: usize = items.iter().flatten().map(ValidatedItem::bytes).sum();
     let is_small = bytes.len() <= MAX_FILE_BYTES && items.len() <= MAX_TEXTS && text_bytes <= MAX_TEXT_BYTES;
-    is_small.then(|| ImageKey(images::ImageDigest::of(bytes).0))
+    is_small.then(|| ImageDigest::of(bytes))
 }

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use blip::{Pixels, RowOutput, RowTask};
-use scheduler::ImageKey;
+use images::ImageDigest;
 use tokio::time::Instant;
 
 use crate::{
@@ -46,7 +46,7 @@ impl TokenIds {
 #[derive(Clone, Debug)]
 pub struct PreparedImage {
     /// The digest of the file.
-    pub key: ImageKey,
+    pub key: ImageDigest,
     /// The pixels, at the size of the model.
     pub pixels: Arc<Pixels>,
 }

@@ -10,7 +10,7 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 use blip::{Pixels, Preprocessor, Ranking, RgbView, RowTask, Tokenizer};
 use bytes::Bytes;
 use images::{CpuPool, Decoder, PoolError, RgbImage, fetch::decode_data_url};
-use scheduler::ImageKey;
+use images::ImageDigest;
 use tokio::time::Instant;
 
 use crate::{
@@ -61,7 +61,7 @@ struct ModelParts {
 /// An image file with the digest of its bytes.
 #[derive(Debug)]
 struct HashedFile {
-    key: ImageKey,
+    key: ImageDigest,
     bytes: Bytes,
     /// The path in the request of the field that holds the file or its URL, for messages.
     field: String,
@@ -96,7 +96,7 @@ impl Preparer {
         let image_bytes = 3 * preprocessor.height() * preprocessor.width();
         let cache = PixelCache::new(settings.preprocess_cache_bytes, image_bytes);
         let pixels = Pixels::new(1, 1, vec![0; 3]).map_err(std::io::Error::other)?;
-        let blank = PreparedImage { key: ImageKey([0; 32]), pixels: Arc::new(pixels) };
+        let blank = PreparedImage { key: ImageDigest([0; 32]), pixels: Arc::new(pixels) };
         let lists = CandidateLists::new();
         Ok(Self {
             parts: Arc::new(ModelParts { decoder, preprocessor, tokenizer, cache, lists, blank }),
@@ -196,7 +196,7 @@ impl ModelParts {
         &self,
         path: FieldPath,
         file: Option<ImageFile>,
-        key: Option<ImageKey>,
+        key: Option<ImageDigest>,
         items: ValidatedItems,
         answers: &AnswerCache,
     ) -> PreparedInput {
@@ -214,7 +214,7 @@ impl ModelParts {
     }
 
     /// Returns the image with this digest if its pixels are cached.
-    fn cached_image(&self, key: ImageKey) -> Option<PreparedImage> {
+    fn cached_image(&self, key: ImageDigest) -> Option<PreparedImage> {
         self.cache.get(&key).map(|pixels| PreparedImage { key, pixels })
     }
 
@@ -224,7 +224,7 @@ impl ModelParts {
         &self,
         path: FieldPath,
         items: ValidatedItems,
-        image: Option<ImageKey>,
+        image: Option<ImageDigest>,
         answers: &AnswerCache,
     ) -> Vec<Result<PreparedText, RequestError>> {
         let prepare = |(position, item): (usize, Result<ValidatedItem, RequestError>)| {
@@ -236,14 +236,14 @@ impl ModelParts {
     }
 
     /// Returns the bytes of a file with their digest. The digest may be known as `key`.
-    fn read(&self, file: ImageFile, key: Option<ImageKey>) -> Result<HashedFile, RequestError> {
+    fn read(&self, file: ImageFile, key: Option<ImageDigest>) -> Result<HashedFile, RequestError> {
         let ImageFile { content, field } = file;
         let bytes = match content {
             FileContent::Bytes(bytes) => bytes,
             FileContent::DataUrl(url) => decode_data_url(&url, self.decoder.limits().max_bytes)
                 .map_err(|error| fetch_error(&field, &error))?,
         };
-        let key = key.unwrap_or_else(|| ImageKey(images::ImageDigest::of(&bytes).0));
+        let key = key.unwrap_or_else(|| ImageDigest::of(&bytes));
         Ok(HashedFile { key, bytes, field })
     }
 

@@ -75,7 +75,7 @@ impl SchedulerSettings {
         config.queue.max_bytes = self.max_queued_bytes;
         config.batch.max_images = self.max_batch_images;
         config.batch.max_questions = self.max_batch_questions;
-        config.queue_delay = Duration::from_millis(self.max_batch_delay_ms);
+        config.max_batch_delay = Duration::from_millis(self.max_batch_delay_ms);
         config.stall_after = Duration::from_secs(self.engine_stall_s);
         config
     }

@@ -1,43 +1,39 @@
-//! `/openapi.json`: the HTTP interface in OpenAPI's words, its problems out of the one table of errors.
+//! `/openapi.json`: the OpenAPI document of the HTTP API.
 
-use std::{collections::BTreeMap, sync::LazyLock};
+use std::sync::LazyLock;
 
 use axum::response::{IntoResponse as _, Response};
 use http::header::CONTENT_TYPE;
-use serde_json::Value;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        self, Content, ContentBuilder, HeaderBuilder, ObjectBuilder, Ref, RefOr, ResponseBuilder,
-        schema::Type,
+        self, Content, RefOr,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
 
-use crate::{
-    error::{ErrorReason, ErrorSpec, Scope},
-    http::{
-        inference::{
-            ask_request::AskRequest,
-            ask_response::CardResponse,
-            form_schema::{CardForm, MatchForm},
-            score_responses::{EmbedResponse, MatchResponse},
-            sse::{AnswerEvent, EndEvent, PieceEvent, ServerSentEvent},
-            task_requests::{CaptionRequest, EmbedRequest, MatchRequest},
-        },
-        models,
-        problem::{PROBLEM_JSON, Problem},
+use crate::http::{
+    docs::problem_responses::ProblemResponses,
+    inference::{
+        ask_request::AskRequest,
+        ask_response::AskResponse,
+        form_schema::{AskForm, MatchForm},
+        score_responses::{EmbedResponse, MatchResponse},
+        sse::{AnswerEvent, EndEvent, PieceEvent, ServerSentEvent},
+        task_requests::{CaptionRequest, EmbedRequest, MatchRequest},
     },
+    models,
+    problem::Problem,
 };
 
-/// Where the document is served.
+/// The route of the document.
 pub(crate) const PATH: &str = "/openapi.json";
 
-/// The model card's own payload and response.
-const CARD_REQUEST: &str = include_str!("../examples/card_request.json");
-const CARD_RESPONSE: &str = include_str!("../examples/card_response.json");
+/// The request and the response in the model card.
+const ASK_REQUEST: &str = include_str!("../examples/ask_request.json");
+const ASK_RESPONSE: &str = include_str!("../examples/ask_response.json");
 
-/// The document.
+/// Returns the document.
 pub(crate) async fn document() -> Response {
     static DOCUMENT: LazyLock<String> =
         LazyLock::new(|| Document::openapi().to_json().unwrap_or_else(|error| error.to_string()));
@@ -48,72 +44,80 @@ pub(crate) async fn document() -> Response {
 #[openapi(
     info(
         title = "blip-serve",
-        description = "Answers questions about images with BLIP models, describes them, and compares them with texts.\n\n\
-            The same over gRPC, and over gRPC-Web on this listener at `/blip.v1.BlipService/Ask`: see \
-            `proto/blip/v1/blip.proto`. Every reason for which something can be refused is described at \
-            [/docs/errors](/docs/errors).",
+        description = "Answers questions about images with BLIP models, describes images, and compares them with texts.\n\n\
+            The server has the same methods over gRPC, and over gRPC-Web on this listener, for example at \
+            `/blip.v1.BlipService/Ask`. The file `proto/blip/v1/blip.proto` defines them. \
+            [/docs/errors](/docs/errors) describes every error reason.",
         license(name = "Apache-2.0", identifier = "Apache-2.0"),
     ),
     servers((url = "/")),
     paths(
-        ask, caption, compare, embed, models::list, models::get, models::load, models::unload,
+        ask, caption, match_texts, embed, models::list, models::get, models::load, models::unload,
     ),
     components(schemas(Problem, AnswerEvent, PieceEvent, EndEvent)),
-    modifiers(&Keys, &Problems, &Examples),
+    modifiers(&SecuritySchemes, &ProblemResponses, &AskExamples),
 )]
 struct Document;
 
 /// Ask questions about images
 ///
-/// Takes the model card's JSON and answers in its words: `captions` holds the answers of each image, in the order of the
-/// request. The same as a form (`multipart/form-data`) carries image files as they are.
+/// Request and response have the JSON of the model card. `captions` has the answers of each image,
+/// in the order of the request. A form (`multipart/form-data`) carries the same request with image
+/// files.
 ///
-/// A request is refused as a whole, by a problem document, when nothing of it can be looked at: it is malformed or too
-/// large, there are not as many lists of questions as images, the key is wrong, or the server takes no requests now.
-/// Once it is taken, the status is 200, and each item stands for itself: one that fails (an image that cannot be
-/// fetched, an empty question, a full queue, a deadline that has passed) is a `null` among the answers, and `errors`
-/// says why. Without failed items there is no `errors`.
+/// The server rejects a whole request with a problem document, for example if:
+/// - it is malformed or too large
+/// - the number of lists of questions is not the number of images
+/// - the API key is missing or unknown
+/// - the server is starting or stopping
 ///
-/// With `stream`, or with `Accept: text/event-stream`, the response is a stream of server-sent events: an event `answer`
-/// (see `AnswerEvent`) for each item as soon as it is ready, in whatever order that is, and at last an event `end` (see
-/// `EndEvent`). A caller who hangs up ends all work on his request.
+/// Otherwise the status is 200, and each item succeeds or fails separately. A failed item is `null`
+/// among the answers, and `errors` has its reason. Items fail, for example, because of an image
+/// that cannot be fetched, an empty question, a full queue or an exceeded deadline. Without failed
+/// items, the field `errors` is missing.
+///
+/// With `stream`, or with `Accept: text/event-stream`, the response is a stream of server-sent
+/// events. Each item has an event `answer` (see `AnswerEvent`) as soon as it is ready, in any
+/// order. The last event is `end` (see `EndEvent`). If the client disconnects, the server cancels
+/// the request.
 #[utoipa::path(
     post,
     path = "/v1/ask",
     operation_id = "ask",
-    request_body(content((AskRequest = "application/json"), (CardForm = "multipart/form-data"))),
+    request_body(content((AskRequest = "application/json"), (AskForm = "multipart/form-data"))),
     responses((
         status = 200,
-        description = "The answers; those of failed items are null",
-        content((CardResponse = "application/json"), (ServerSentEvent = "text/event-stream")),
+        description = "The answers. A failed item is null",
+        content((AskResponse = "application/json"), (ServerSentEvent = "text/event-stream")),
     )),
     security((), ("bearer" = []), ("api_key" = [])),
 )]
-#[expect(dead_code, reason = "it is there to be described; the handler is in ask.rs")]
+#[expect(dead_code, reason = "describes the operation; the handler is in inference/handlers.rs")]
 fn ask() {}
 
 /// Describe images
 ///
-/// Laid out as `/v1/ask`: `texts` hold what captions begin with, and `captions` of the response the captions, prompts
-/// included. With `stream_tokens`, an event `piece` (see `PieceEvent`) tells each piece of a caption as it is written.
+/// The layout is that of `/v1/ask`. `texts` has the prompts with which captions begin. `captions`
+/// of the response has the captions, prompts included. With `stream_tokens`, events `piece` (see
+/// `PieceEvent`) have the text of a caption while it is generated.
 #[utoipa::path(
     post,
     path = "/v1/caption",
     operation_id = "caption",
-    request_body(content((CaptionRequest = "application/json"), (CardForm = "multipart/form-data"))),
+    request_body(content((CaptionRequest = "application/json"), (AskForm = "multipart/form-data"))),
     responses((
         status = 200,
-        description = "The captions; those of failed items are null",
-        content((CardResponse = "application/json"), (ServerSentEvent = "text/event-stream")),
+        description = "The captions. A failed item is null",
+        content((AskResponse = "application/json"), (ServerSentEvent = "text/event-stream")),
     )),
     security((), ("bearer" = []), ("api_key" = [])),
 )]
-#[expect(dead_code, reason = "it is there to be described; the handler is in ask.rs")]
+#[expect(dead_code, reason = "describes the operation; the handler is in inference/handlers.rs")]
 fn caption() {}
 
 /// Compare images with texts
 ///
-/// Laid out as `/v1/ask`: `texts` hold what may describe each image.
+/// The layout is that of `/v1/ask`. `texts` has the texts that each image is compared with.
 #[utoipa::path(
     post,
     path = "/v1/match",
@@ -121,33 +125,33 @@ fn caption() {}
     request_body(content((MatchRequest = "application/json"), (MatchForm = "multipart/form-data"))),
     responses((
         status = 200,
-        description = "How well they fit; failed items are null",
+        description = "The match scores. A failed item is null",
         content((MatchResponse = "application/json"), (ServerSentEvent = "text/event-stream")),
     )),
     security((), ("bearer" = []), ("api_key" = [])),
 )]
-#[expect(dead_code, reason = "it is there to be described; the handler is in ask.rs")]
-fn compare() {}
+#[expect(dead_code, reason = "describes the operation; the handler is in inference/handlers.rs")]
+fn match_texts() {}
 
-/// Turn images and texts into vectors
+/// Embed images and texts
 ///
-/// The cosine of an image's and a text's vector is the larger the better they fit: store the vectors of images, and search
-/// with those of texts.
+/// The cosine of two embeddings grows with the similarity of image and text. A search stores the
+/// embeddings of images and compares them with the embedding of a text.
 #[utoipa::path(
     post,
     path = "/v1/embed",
     operation_id = "embed",
     request_body(content((EmbedRequest = "application/json"))),
-    responses((status = 200, description = "The vectors; those of failed items are null", body = EmbedResponse)),
+    responses((status = 200, description = "The embeddings. A failed item is null", body = EmbedResponse)),
     security((), ("bearer" = []), ("api_key" = [])),
 )]
-#[expect(dead_code, reason = "it is there to be described; the handler is in ask.rs")]
+#[expect(dead_code, reason = "describes the operation; the handler is in inference/handlers.rs")]
 fn embed() {}
 
-/// How keys are presented.
-struct Keys;
+/// Adds the two ways to present an API key.
+struct SecuritySchemes;
 
-impl Modify for Keys {
+impl Modify for SecuritySchemes {
     fn modify(&self, document: &mut openapi::OpenApi) {
         let components = document.components.get_or_insert_default();
         let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).description(Some("An API key."));
@@ -157,132 +161,32 @@ impl Modify for Keys {
     }
 }
 
-/// The problem documents: one response for each status in the table of errors.
-struct Problems;
+/// Adds the example of the model card to `/v1/ask`. The other routes have examples of fields.
+struct AskExamples;
 
-impl Modify for Problems {
+impl Modify for AskExamples {
     fn modify(&self, document: &mut openapi::OpenApi) {
-        for (path, item) in &mut document.paths.paths {
-            let reading = item.get.iter_mut().map(|operation| (operation, false));
-            let changing = item.post.iter_mut().chain(&mut item.delete).map(|operation| (operation, true));
-            for (operation, changes) in reading.chain(changing) {
-                for (status, rows) in problems_of(path, changes) {
-                    let response = RefOr::T(problem_response(status, &rows));
-                    operation.responses.responses.insert(status.to_string(), response);
-                }
-            }
+        let Some(item) = document.paths.paths.get_mut("/v1/ask") else { return };
+        let Some(operation) = &mut item.post else { return };
+        if let Some(RefOr::T(body)) = &mut operation.request_body {
+            set_example(body.content.get_mut("application/json"), ASK_REQUEST);
+        }
+        if let Some(RefOr::T(response)) = operation.responses.responses.get_mut("200") {
+            set_example(response.content.get_mut("application/json"), ASK_RESPONSE);
         }
     }
 }
 
-/// Where models are told of and changed.
-const MODELS: &str = "/v1/models";
-
-/// Why models are not told of.
-const UNTOLD: &[ErrorReason] = &[
-    ErrorReason::ApiKeyMissing,
-    ErrorReason::ApiKeyInvalid,
-    ErrorReason::ModelUnknown,
-    ErrorReason::ModelLoading,
-    ErrorReason::EngineBroken,
-    ErrorReason::InternalError,
-];
-
-/// Why they are not changed, besides.
-const UNCHANGED: &[ErrorReason] = &[
-    ErrorReason::AdminOff,
-    ErrorReason::AdminRequired,
-    ErrorReason::ModelNameInvalid,
-    ErrorReason::ModelSourceRefused,
-    ErrorReason::ModelOptionInvalid,
-    ErrorReason::ModelLoadFailed,
-    ErrorReason::ModelLast,
-    ErrorReason::TooManyModels,
-    ErrorReason::ModelsBusy,
-];
-
-/// Why the body of a change is not taken.
-const UNREAD: &[ErrorReason] = &[
-    ErrorReason::OriginRefused,
-    ErrorReason::MediaTypeRefused,
-    ErrorReason::BodyUnreadable,
-    ErrorReason::PayloadInvalid,
-    ErrorReason::PayloadTooManyValues,
-    ErrorReason::MessageTooLarge,
-    ErrorReason::UploadStalled,
-    ErrorReason::ServerBusy,
-    ErrorReason::ShuttingDown,
-];
-
-/// The problems of an operation, by status; what is refused before a path is known is none of any.
-fn problems_of(path: &str, changes: bool) -> BTreeMap<u16, Vec<ErrorSpec>> {
-    let elsewhere = [ErrorReason::RouteUnknown, ErrorReason::MethodRefused];
-    let is_here = |reason: &&ErrorReason| match path.starts_with(MODELS) {
-        true => UNTOLD.contains(reason) || changes && (UNCHANGED.contains(reason) || UNREAD.contains(reason)),
-        false => !elsewhere.contains(reason) && !UNCHANGED.contains(reason),
-    };
-    let mut statuses: BTreeMap<u16, Vec<ErrorSpec>> = BTreeMap::new();
-    for reason in ErrorReason::ALL.iter().filter(is_here) {
-        let row = reason.spec();
-        if row.scope != Scope::Item {
-            statuses.entry(row.http).or_default().push(row);
-        }
-    }
-    statuses
-}
-
-fn problem_response(status: u16, rows: &[ErrorSpec]) -> openapi::Response {
-    let names: Vec<String> = rows.iter().map(|row| format!("`{}`: {}", row.name, row.remedy)).collect();
-    let schema = Ref::from_schema_name("Problem");
-    let mut response = ResponseBuilder::new()
-        .description(names.join("\n\n"))
-        .content(PROBLEM_JSON, ContentBuilder::new().schema(Some(schema)).build());
-    let header = |kind: Type, description: &str| {
-        let schema = ObjectBuilder::new().schema_type(kind).build();
-        HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()
-    };
-    if status == 401 {
-        response = response.header("WWW-Authenticate", header(Type::String, "How to present a key."));
-    }
-    if rows.iter().any(|row| row.retryable) {
-        let text = "After how many seconds to try again, where that is known.";
-        response = response.header("Retry-After", header(Type::Integer, text));
-    }
-    response.build()
-}
-
-/// The model card's payload and response.
-struct Examples;
-
-impl Modify for Examples {
-    fn modify(&self, document: &mut openapi::OpenApi) {
-        // The other paths have examples field by field.
-        if let Some(item) = document.paths.paths.get_mut("/v1/ask") {
-            let Some(operation) = &mut item.post else { return };
-            if let Some(RefOr::T(body)) = &mut operation.request_body {
-                set_example(
-                    body.content.get_mut("application/json"),
-                    serde_json::from_str(CARD_REQUEST).ok(),
-                );
-            }
-            if let Some(RefOr::T(answers)) = operation.responses.responses.get_mut("200") {
-                set_example(
-                    answers.content.get_mut("application/json"),
-                    serde_json::from_str(CARD_RESPONSE).ok(),
-                );
-            }
-        }
-    }
-}
-
-fn set_example(content: Option<&mut RefOr<Content>>, example: Option<Value>) {
+fn set_example(content: Option<&mut RefOr<Content>>, json: &str) {
     if let Some(RefOr::T(content)) = content {
-        content.example = example;
+        content.example = serde_json::from_str(json).ok();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
     use super::*;
 
     fn document() -> Value {
@@ -290,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn the_document_is_openapi_3_1_and_every_reference_in_it_leads_somewhere() {
+    fn document_is_openapi_3_1_and_its_references_resolve() {
         let document = document();
         assert!(document["openapi"].as_str().unwrap().starts_with("3.1."));
         let text = document.to_string();
@@ -304,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn every_status_of_a_refused_request_is_described_and_no_other() {
+    fn ask_has_the_statuses_of_its_errors_and_no_other() {
         let document = document();
         let described: Vec<u16> = document["paths"]["/v1/ask"]["post"]["responses"]
             .as_object()
@@ -321,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn models_are_told_of_and_changed_with_problems_of_their_own() {
+    fn model_routes_have_the_statuses_of_their_errors() {
         let paths = document()["paths"].clone();
         let status = |path: &str, method: &str| -> Vec<String> {
             paths[path][method]["responses"].as_object().unwrap().keys().cloned().collect()
@@ -338,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn the_model_cards_own_payload_is_the_example() {
+    fn ask_has_the_example_of_the_model_card() {
         let post = document()["paths"]["/v1/ask"]["post"].clone();
         let example = &post["requestBody"]["content"]["application/json"]["example"];
         assert_eq!(example["inputs"]["texts"][0][3], "Is person solo?");

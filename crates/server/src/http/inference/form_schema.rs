@@ -15,7 +15,8 @@ macro_rules! form_schema {
         #[serde(deny_unknown_fields)]
         #[expect(dead_code, reason = "describes the form in the OpenAPI document")]
         pub(crate) struct $name {
-            /// A PNG, JPEG, WebP, GIF, BMP or TIFF file. The form has one such field for each image.
+            /// A PNG, JPEG, WebP, GIF, BMP or TIFF file. The form has one such field for each
+            /// image.
             #[schema(value_type = Vec<String>, format = Binary, min_items = 1)]
             image: Vec<Bytes>,
             $($(#[$field_attribute])* $field: $type,)*

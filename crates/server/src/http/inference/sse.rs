@@ -38,8 +38,8 @@ const KEEP_ALIVE: Duration = Duration::from_secs(15);
 #[derive(ToSchema)]
 #[expect(dead_code, reason = "describes events in the OpenAPI document; axum writes them field by field")]
 pub(crate) struct ServerSentEvent {
-    /// `answer` for each item, `piece` for each chunk of a caption before that, and `end` at the end.
-    /// If the server fails, `error` in place of `end`.
+    /// `answer` for each item, `piece` for each chunk of a caption before that, and `end` at the
+    /// end. If the server fails, `error` in place of `end`.
     #[schema(example = "answer")]
     event: String,
     /// JSON: an `AnswerEvent`, a `PieceEvent`, an `EndEvent` or a `Problem`.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use metrics::{Gauge, Label, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use scheduler::{Metric, MetricKind, Snapshot};
+use scheduler::{MetricSpec, MetricKind, Snapshot};
 
 use crate::{
     models::info::ModelInfo,
@@ -22,7 +22,7 @@ use crate::{
 pub(crate) fn render(models: &[(Arc<ModelInfo>, Snapshot)], commit: &str) -> String {
     let recorder = PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&recorder, || {
-        all().filter(|metric| metric.kind == MetricKind::Gauge).for_each(Metric::describe);
+        all().filter(|metric| metric.kind == MetricKind::Gauge).for_each(MetricSpec::describe);
         for (info, snapshot) in models {
             info_gauge(info, commit).set(1.0);
             let label = Label::new("model", Arc::clone(&info.name));
@@ -49,7 +49,7 @@ fn info_gauge(model: &ModelInfo, commit: &str) -> Gauge {
 /// Records the waiting and running jobs of a model, and their limit.
 fn record_queue(model: &Arc<str>, snapshot: &Snapshot) {
     let [high, normal, low] = snapshot.queued;
-    let (late, retried) = (snapshot.hopeless, snapshot.to_retry);
+    let (late, retried) = (snapshot.infeasible, snapshot.to_retry);
     for (priority, waiting) in
         [("high", high), ("normal", normal), ("low", low), ("late", late), ("retried", retried)]
     {

@@ -4,7 +4,7 @@
 mod tests {
     use std::fmt::Write as _;
 
-    use scheduler::{Metric, MetricKind};
+    use scheduler::{MetricSpec, MetricKind};
 
     use crate::telemetry::metrics::recorder::{all, buckets};
 
@@ -36,7 +36,7 @@ mod tests {
     const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/reference/metrics.md");
 
     /// Writes the table row of a metric. The scheduler's metrics also have the label `model`.
-    fn row(text: &mut String, metric: &Metric) {
+    fn row(text: &mut String, metric: &MetricSpec) {
         let has_model = scheduler::METRICS.iter().any(|known| known.name == metric.name);
         let kind = format!("{:?}", metric.kind).to_lowercase();
         let help = metric.help.replace('|', "\\|");

@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use scheduler::{Metric, MetricKind};
+use scheduler::{MetricSpec, MetricKind};
 
 use crate::telemetry::metrics::METRICS;
 
@@ -31,7 +31,7 @@ pub(crate) fn buckets(name: &str) -> &'static [f64] {
 }
 
 /// Returns all metrics of the server and the scheduler.
-pub(crate) fn all() -> impl Iterator<Item = &'static Metric> {
+pub(crate) fn all() -> impl Iterator<Item = &'static MetricSpec> {
     METRICS.iter().chain(scheduler::METRICS)
 }
 
@@ -48,7 +48,7 @@ pub fn install() -> anyhow::Result<PrometheusHandle> {
             .context("cannot set histogram buckets")?;
     }
     let handle = builder.install_recorder().context("cannot install the metrics recorder")?;
-    all().for_each(Metric::describe);
+    all().for_each(MetricSpec::describe);
     metrics_process::Collector::default().describe();
     Ok(handle)
 }
