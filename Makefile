@@ -3,6 +3,8 @@
 export BLIP_SERVE_CACHE ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/blip-serve
 DEVICE ?= cpu
 CARGO ?= cargo
+# The subjects of later commits have a scope and at most 72 characters.
+LAST_UNCHECKED_COMMIT := 661040ad7c50
 
 .DEFAULT_GOAL := help
 .PHONY: help libtorch build dist demo test test-rust test-end-to-end test-deploy test-fleet test-checkpoints lint fmt doc bench-scheduler bench-peers clean
@@ -52,7 +54,12 @@ test-checkpoints: libtorch ## Compare full-size checkpoints with transformers (1
 	$(CARGO) build --locked
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/checkpoints/run.sh
 
-lint: libtorch ## Check formatting, clippy, documentation and dependencies
+lint: libtorch ## Check layers, prose, formatting, clippy, documentation and dependencies
+	python3 -m unittest discover -q tests/scripts
+	python3 scripts/check_layers.py
+	python3 scripts/check_prose.py --commits $(LAST_UNCHECKED_COMMIT)
+	python3 scripts/prose_statistics.py --max-mean 18 --max-share 8 README.md docs/benchmarks.md \
+	  docs/design/architecture.md
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --workspace --no-deps --locked

@@ -38,7 +38,7 @@ fn open(name: &str) -> Checkpoint {
         other => std::env::var(other).ok(),
     };
     let hub = Hub::new(Config::from_environment(offline).unwrap()).unwrap();
-    let name: ModelName = name.parse().unwrap();
+    let name: RepositoryName = name.parse().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let snapshot = runtime.block_on(hub.fetch(&name, &Progress::logged())).unwrap();
     Checkpoint::open(&ModelFiles::Folder(snapshot.folder)).unwrap()
@@ -57,7 +57,7 @@ fn run(checkpoint: &Checkpoint, token_ids: &[i64], task: &RowTask) -> RowOutput 
     let pixels = picture(checkpoint);
     let mut only = Only::default();
     let row = RowInput { image: Some(0), token_ids, task };
-    model.run(&[ImageInput { key: [0; 32], pixels: &pixels }], &[row], &mut only).unwrap();
+    model.run(&[ImageInput { digest: [0; 32], pixels: &pixels }], &[row], &mut only).unwrap();
     only.0.unwrap().unwrap().output
 }
 

@@ -141,7 +141,8 @@ mod tests {
     fn help_lines_are_short_phrases() {
         let command = Cli::command();
         let commands = command.get_subcommands();
-        let arguments = command.get_arguments().chain(commands.clone().flat_map(clap::Command::get_arguments));
+        let arguments =
+            command.get_arguments().chain(commands.clone().flat_map(clap::Command::get_arguments));
         let helps = commands.map(clap::Command::get_about).chain(arguments.map(clap::Arg::get_help));
         for help in helps.map(|help| help.unwrap().to_string()) {
             assert!(help.chars().count() <= 80 && !help.ends_with('.'), "{help}");
@@ -182,7 +183,8 @@ mod tests {
     #[test]
     fn program_variables_are_not_settings() {
         let variables = program_variables(&Cli::command());
-        for variable in ["BLIP_SERVE__API_KEY", "BLIP_SERVE__CONFIG", "BLIP_SERVE__LOG", "BLIP_SERVE__SERVER"] {
+        for variable in ["BLIP_SERVE__API_KEY", "BLIP_SERVE__CONFIG", "BLIP_SERVE__LOG", "BLIP_SERVE__SERVER"]
+        {
             assert!(variables.iter().any(|known| known == variable), "{variable} of {variables:?}");
         }
         assert!(definitions().iter().all(|definition| !variables.contains(&definition.variable)));

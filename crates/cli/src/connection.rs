@@ -69,7 +69,8 @@ impl ConnectionArgs {
     /// Adds the API key to a call.
     pub(crate) fn sign<T>(&self, request: &mut Request<T>) -> anyhow::Result<()> {
         if let Some(key) = &self.api_key {
-            let value = key.parse().ok().context("invalid API key: a character is not allowed in a header")?;
+            let value =
+                key.parse().ok().context("invalid API key: a character is not allowed in a header")?;
             request.metadata_mut().insert("x-api-key", value);
         }
         Ok(())

@@ -5,102 +5,75 @@ use std::sync::Arc;
 use bulk::Fields;
 use clap::Args;
 use proto::CaptionRequest;
-use serde_json::json;
 use server::{request::generation::GenerationOptions, serve::exit::Exit};
 
 use crate::{
-    commands::{interactive, record_file::BulkOptions},
-    connection::ConnectionOptions,
-    request_args::{ModelArgs, generation_message},
-    image_paths::ImageOptions,
-    output::{Format, PieceByPiece},
-    records::Captioning,
+    commands::{interactive, record_file::Activity, task_args::TaskArgs},
+    output::ResultPrinter,
+    records::{CaptionTask, PieceSink},
+    request_args::generation_message,
 };
 
-/// Have a running server describe images.
+/// Caption images with a running server
 ///
-/// Or a file of images is worked through: lines of image, and prompt if there is one.
+/// With --input the command processes a record file. A record has the field image, and optionally
+/// prompt.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   blip-serve caption photos/*.jpg
   blip-serve caption cat.jpg --prompt \"a picture of\" --num-beams 3
   blip-serve caption cat.jpg --stream
   blip-serve caption --input images.csv --output captions.csv")]
-pub struct CaptionCommand {
-    #[command(flatten)]
-    images: ImageOptions,
-
-    /// What captions begin with; may be given several times, for as many captions of each image
+pub(crate) struct CaptionCommand {
+    /// Beginning of the caption; repeatable, for several captions of each image
     #[arg(long = "prompt", value_name = "TEXT", conflicts_with = "input")]
     prompts: Vec<String>,
 
-    /// Print captions word by word as they are written, one image after the other
+    /// Print captions word by word, one image after the other
     #[arg(long, conflicts_with_all = ["input", "num_beams"])]
     stream: bool,
 
     #[command(flatten)]
-    model: ModelArgs,
+    task: TaskArgs,
 
     #[command(flatten)]
     generation: GenerationOptions,
-
-    #[command(flatten)]
-    bulk: BulkOptions,
-
-    #[command(flatten)]
-    connection: ConnectionOptions,
-
-    /// Print one JSON object a line, errors and pieces too
-    #[arg(long)]
-    json: bool,
-
-    /// When to give up on an image, in seconds [default: never]
-    #[arg(long, value_name = "SECONDS")]
-    timeout_s: Option<u64>,
 }
 
-/// Columns of a CSV file of captions.
-const COLUMNS: [&str; 7] = ["id", "image", "prompt", "caption", "score", "margin", "error"];
+const ACTIVITY: Activity = Activity {
+    name: "captioning",
+    columns: &["id", "image", "prompt", "caption", "score", "margin", "error"],
+};
 
 impl CaptionCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
-        let images = if self.bulk.is_wanted() { Vec::new() } else { self.images.expanded()? };
-        let format = Format::of(self.json);
-        let printed = Arc::new(PieceByPiece::new(format));
-        let task = Captioning {
-            template: self.connection.template(self.timeout_s)?,
-            channel: self.connection.connect().await?,
-            pictures: self.bulk.pictures(),
-            request: CaptionRequest {
-                model: self.model.model.clone(),
-                priority: self.model.priority(),
-                generation: generation_message(self.generation),
-                stream_tokens: self.stream,
-                ..CaptionRequest::default()
-            },
-            // Whoever reads the pieces may have gone; the caption itself then cannot be printed, which is told.
-            piece: self.stream.then(|| {
-                let printed = Arc::clone(&printed);
-                let print = move |fields: &Fields, piece: &str| drop(printed.piece(fields, piece));
-                Box::new(print) as _
-            }),
+        let mut prompts: Vec<Fields> =
+            self.prompts.iter().map(|prompt| interactive::record("prompt", prompt)).collect();
+        if prompts.is_empty() {
+            prompts.push(Fields::new());
+        }
+        let request = CaptionRequest {
+            model: self.task.model.model.clone(),
+            priority: self.task.model.priority(),
+            generation: generation_message(self.generation),
+            stream_tokens: self.stream,
+            ..CaptionRequest::default()
         };
-        if self.bulk.is_wanted() {
-            return self.bulk.run(&task, "describing", &COLUMNS).await;
-        }
-        let mut asked: Vec<Fields> = self
-            .prompts
-            .iter()
-            .map(|prompt| [("prompt".to_owned(), json!(prompt))].into_iter().collect())
-            .collect();
-        if asked.is_empty() {
-            asked.push(Fields::new());
-        }
-        let lots = interactive::pairs(&images, "prompt", &asked);
-        if self.stream {
-            interactive::run_streamed(&task, lots, &printed).await
-        } else {
-            interactive::run(&task, lots, format).await
-        }
+        let printer = Arc::new(ResultPrinter::new(self.task.json, self.stream));
+        let pieces = self.stream.then(|| -> PieceSink {
+            let printer = Arc::clone(&printer);
+            // Ignores an output that is closed. Printing the result will report it.
+            Box::new(move |fields, piece| drop(printer.print_piece(fields, piece)))
+        });
+        let to_groups = |images: &[String]| {
+            let groups = interactive::groups_by_image(images, "prompt", &prompts);
+            if self.stream {
+                groups.into_iter().flatten().map(|record| vec![record]).collect()
+            } else {
+                groups
+            }
+        };
+        let to_task = |client, images| CaptionTask { client, images, request, pieces };
+        self.task.run(ACTIVITY, &printer, to_groups, to_task).await
     }
 }

@@ -11,16 +11,17 @@ use server::{
 
 use crate::{messages::print_settings_error, settings::SettingsArgs};
 
-/// Print the effective settings with their origins, as a file for `serve --config`
+/// Print the effective settings of serve with their origins
 ///
-/// Takes the options and the environment of `serve`. API keys are masked.
+/// The output is a settings file. The command reads the same options, files and environment
+/// variables as serve. API keys are masked.
 #[derive(Args, Debug)]
-pub struct ConfigCommand {
-    /// Print JSON: section, name, value and origin
+pub(crate) struct ConfigCommand {
+    /// Print JSON with section, name, value and origin
     #[arg(long, conflicts_with = "example")]
     json: bool,
 
-    /// Print a file with every setting, its help and its default, commented out
+    /// Print a settings file with all defaults and help, commented out
     #[arg(long)]
     example: bool,
 

@@ -9,18 +9,21 @@ use server::{models::source::ModelSource, serve::exit::Exit};
 
 use crate::embedded_models::EMBEDDED_MODELS;
 
-/// Write a model of any format as a folder in Hugging Face's layout, with its weights in safetensors.
+/// Convert a model to a Hugging Face folder with safetensors weights
 ///
-/// Reads model.safetensors, pytorch_model.bin, either in shards, and the .pth files of the original repository, and never
-/// runs what is in them. The folder appears when all is written; weights are in memory one tensor at a time.
+/// The command reads model.safetensors, pytorch_model.bin, shards of either, and the .pth files of
+/// the original repository. It never runs code in them. The folder appears after all files are
+/// written. One tensor at a time is in memory.
 #[derive(Args, Debug)]
-pub struct ConvertCommand {
-    /// The model: its folder, its name on the hub, or a file of weights (.pth, .bin) with config.json,
-    /// preprocessor_config.json and vocab.txt or tokenizer.json beside it
+pub(crate) struct ConvertCommand {
+    /// Model: a folder, a name on the hub, or a weights file
+    ///
+    /// A weights file (.pth, .bin) needs these files in its folder: config.json,
+    /// preprocessor_config.json, and vocab.txt or tokenizer.json.
     #[arg(long, value_name = "DIR|FILE|ORG/NAME[@REVISION]", value_hint = ValueHint::AnyPath)]
     model: String,
 
-    /// The folder to write
+    /// Output folder
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     output: PathBuf,
 
@@ -28,7 +31,7 @@ pub struct ConvertCommand {
     #[arg(long, value_name = "f16|f32|bf16", default_value = "f16")]
     dtype: Dtype,
 
-    /// Replace the output if it is there and holds a model and nothing else
+    /// Replace the output if it exists and holds nothing but a model
     #[arg(long)]
     force: bool,
 }
@@ -41,8 +44,8 @@ impl ConvertCommand {
         let files = source.fetch().await.with_context(cannot_convert)?.files;
         let folder = output.clone();
         let converted = tokio::task::spawn_blocking(move || blip::convert(&files, &folder, dtype, force));
-        let written = match converted.await.context("converting ended early")? {
-            Err(exists @ ConvertError::Exists(_)) => Err(anyhow!("{exists}; --force replaces it")),
+        let written = match converted.await.context("conversion was cancelled")? {
+            Err(exists @ ConvertError::Exists(_)) => Err(anyhow!("{exists}: use --force to replace it")),
             written => written.map_err(Into::into),
         };
         let mut out = std::io::stdout();

@@ -7,13 +7,16 @@ use clap::Args;
 use hub::RepositoryName;
 use server::{models::source::download, serve::exit::Exit};
 
-/// Download a model from the hub, and print the folder that it is in.
+/// Download a model from the Hugging Face hub, and print its folder
 ///
-/// Fills the cache ahead of `serve --model`, which finds the model there. The cache is that of all tools of Hugging Face: see
-/// HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE. A download that was cut short goes on where it stopped.
+/// serve --model then loads the model from the cache, which all Hugging Face tools share. These
+/// environment variables apply: HF_HOME, HF_HUB_CACHE, HF_ENDPOINT, HF_TOKEN, HF_HUB_OFFLINE. An
+/// interrupted download continues where it stopped.
 #[derive(Args, Debug)]
-pub struct DownloadCommand {
-    /// The model's name on the hub, such as Salesforce/blip-vqa-base, and a branch, tag or commit behind an @
+pub(crate) struct DownloadCommand {
+    /// Name on the hub, such as Salesforce/blip-vqa-base
+    ///
+    /// The revision is a branch, a tag or a commit.
     #[arg(value_name = "ORG/NAME[@REVISION]")]
     model: RepositoryName,
 }

@@ -1,73 +1,51 @@
 //! `blip-serve embed`.
 
-use bulk::Fields;
 use clap::Args;
 use proto::EmbedRequest;
-use serde_json::json;
 use server::serve::exit::Exit;
 
 use crate::{
-    commands::{interactive, record_file::BulkOptions},
-    connection::ConnectionOptions,
-    request_args::ModelArgs,
-    image_paths::ImageOptions,
-    output::Format,
-    records::Embedding,
+    commands::{interactive, record_file::Activity, task_args::TaskArgs},
+    output::ResultPrinter,
+    records::EmbedTask,
 };
 
-/// Have a running server turn images and texts into vectors, for search.
+/// Embed images and texts with a running server, for search
 ///
-/// Prints one JSON object a line. Or a file is worked through: lines of image or text.
+/// The command prints one JSON object per line. With --input it processes a record file. A record
+/// has the field image or text.
 #[derive(Args, Debug)]
-#[command(after_help = "Examples:
+#[command(
+    // Embeddings are always printed as JSON.
+    mut_arg("json", |argument| argument.hide(true)),
+    after_help = "Examples:
   blip-serve embed photos/ --text \"a cat\"
-  blip-serve embed --input images.jsonl --output vectors.jsonl")]
-pub struct EmbedCommand {
-    #[command(flatten)]
-    images: ImageOptions,
-
-    /// A text; may be given several times
+  blip-serve embed --input images.jsonl --output vectors.jsonl"
+)]
+pub(crate) struct EmbedCommand {
+    /// Text; repeatable
     #[arg(long = "text", value_name = "TEXT", conflicts_with = "input")]
     texts: Vec<String>,
 
     #[command(flatten)]
-    model: ModelArgs,
-
-    #[command(flatten)]
-    bulk: BulkOptions,
-
-    #[command(flatten)]
-    connection: ConnectionOptions,
-
-    /// When to give up on one of them, in seconds [default: never]
-    #[arg(long, value_name = "SECONDS")]
-    timeout_s: Option<u64>,
+    task: TaskArgs,
 }
 
-/// Columns of a CSV file of vectors.
-const COLUMNS: [&str; 5] = ["id", "image", "text", "embedding", "error"];
+const ACTIVITY: Activity =
+    Activity { name: "embedding", columns: &["id", "image", "text", "embedding", "error"] };
 
 impl EmbedCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
-        let images = if self.bulk.is_wanted() { Vec::new() } else { self.images.expanded()? };
-        let task = Embedding {
-            template: self.connection.template(self.timeout_s)?,
-            channel: self.connection.connect().await?,
-            pictures: self.bulk.pictures(),
-            request: EmbedRequest {
-                model: self.model.model.clone(),
-                priority: self.model.priority(),
-                ..EmbedRequest::default()
-            },
+        let request = EmbedRequest {
+            model: self.task.model.model.clone(),
+            priority: self.task.model.priority(),
+            ..EmbedRequest::default()
         };
-        if self.bulk.is_wanted() {
-            return self.bulk.run(&task, "embedding", &COLUMNS).await;
-        }
-        let one = |name: &str, value: &String| -> Vec<Fields> {
-            vec![[(name.to_owned(), json!(value))].into_iter().collect()]
+        let to_groups = |images: &[String]| {
+            let images = images.iter().map(|image| vec![interactive::record("image", image)]);
+            images.chain(self.texts.iter().map(|text| vec![interactive::record("text", text)])).collect()
         };
-        let images = images.iter().map(|image| one("image", image));
-        let lots = images.chain(self.texts.iter().map(|text| one("text", text))).collect();
-        interactive::run(&task, lots, Format::Json).await
+        let to_task = |client, images| EmbedTask { client, images, request };
+        self.task.run(ACTIVITY, &ResultPrinter::new(true, false), to_groups, to_task).await
     }
 }

@@ -10,36 +10,36 @@ use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::connection::ConnectionOptions;
+use crate::connection::ConnectionArgs;
 
-/// Ask a running server whether it is ready to answer.
+/// Check whether a running server is ready
 ///
-/// Prints SERVING and exits with 0, or prints what it is instead and exits with 1: for container engines, which can run no
-/// other program in an image that holds only this one.
+/// The command prints the status. It exits with 0 for SERVING and with 1 for another status. It is
+/// meant for health checks in container images without other programs.
 #[derive(Args, Debug)]
-pub struct HealthCommand {
+pub(crate) struct HealthCommand {
     #[command(flatten)]
-    connection: ConnectionOptions,
+    connection: ConnectionArgs,
 
-    /// The service asked about; empty for the server as a whole
+    /// Name of a service; empty for the whole server
     #[arg(long, value_name = "NAME", default_value = "")]
     service: String,
 
-    /// When to give up, in seconds
+    /// Time limit in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     timeout_s: u64,
 }
 
 impl HealthCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
-        let limit = Duration::from_secs(self.timeout_s);
-        let answer = tokio::time::timeout(limit, self.ask()).await;
-        let status = answer.with_context(|| format!("no answer within {} s", self.timeout_s))??;
+        let timeout = Duration::from_secs(self.timeout_s);
+        let status = tokio::time::timeout(timeout, self.check()).await;
+        let status = status.with_context(|| format!("no response within {} s", self.timeout_s))??;
         writeln!(std::io::stdout(), "{}", status.as_str_name()).context("cannot print")?;
         Ok(if status == ServingStatus::Serving { Exit::Clean } else { Exit::Failed })
     }
 
-    async fn ask(&self) -> anyhow::Result<ServingStatus> {
+    async fn check(&self) -> anyhow::Result<ServingStatus> {
         let channel = self.connection.connect().await?;
         let mut request = Request::new(HealthCheckRequest { service: self.service.clone() });
         self.connection.sign(&mut request)?;

@@ -1,4 +1,4 @@
-//! Some images and what to ask about each, printed as outcomes come.
+//! A few images on a command line, with results printed as they arrive.
 
 use anyhow::Context as _;
 use bulk::{Fields, RecordResult, Task};
@@ -6,78 +6,69 @@ use futures::{StreamExt as _, stream};
 use serde_json::json;
 use server::serve::exit::Exit;
 
-use crate::{
-    output::{Format, PieceByPiece},
-    records::merge,
-};
+use crate::output::ResultPrinter;
 
-/// Images that are asked about at a time.
-const IN_FLIGHT: usize = 8;
+/// Maximum number of groups in flight.
+const MAX_IN_FLIGHT: usize = 8;
 
-/// Everything in `asked` about every image, together. `kind` is what is asked: "question", "prompt" or "text".
-pub(crate) fn pairs(images: &[String], kind: &str, asked: &[Fields]) -> Vec<Vec<Fields>> {
-    let pair = |(image_at, image): (usize, &String), (at, asked): (usize, &Fields)| {
-        let mut fields = asked.clone();
+/// Returns a record with one text field.
+pub(crate) fn record(field: &str, value: &str) -> Fields {
+    [(field.to_owned(), json!(value))].into_iter().collect()
+}
+
+/// Returns one group for each image, with each of `texts`.
+///
+/// `kind` is the field of a text: "question", "prompt" or "text". A record also has the indices of
+/// its image and its text.
+pub(crate) fn groups_by_image(images: &[String], kind: &str, texts: &[Fields]) -> Vec<Vec<Fields>> {
+    let pair = |(image_index, image): (usize, &String), (index, text): (usize, &Fields)| {
+        let mut fields = text.clone();
         fields.insert("image".to_owned(), json!(image));
-        fields.insert("image_index".to_owned(), json!(image_at));
-        fields.insert(format!("{kind}_index"), json!(at));
+        fields.insert("image_index".to_owned(), json!(image_index));
+        fields.insert(format!("{kind}_index"), json!(index));
         fields
     };
-    images
-        .iter()
-        .enumerate()
-        .map(|image| asked.iter().enumerate().map(|asked| pair(image, asked)).collect())
-        .collect()
+    let group = |image| texts.iter().enumerate().map(|text| pair(image, text)).collect();
+    images.iter().enumerate().map(group).collect()
 }
 
-/// Asks `lots` and prints as they come, which is not in order.
-pub(crate) async fn run(task: &impl Task, lots: Vec<Vec<Fields>>, format: Format) -> anyhow::Result<Exit> {
-    let outcomes = stream::iter(lots).map(|lot| async { (task.process(lot.clone()).await, lot) });
-    let mut outcomes = std::pin::pin!(outcomes.buffer_unordered(IN_FLIGHT));
-    let mut all = true;
-    while let Some((outcomes, lot)) = outcomes.next().await {
-        for (record, outcome) in lot.into_iter().zip(outcomes.map_err(anyhow::Error::msg)?) {
-            let (fields, answered) = settled(record, outcome)?;
-            all &= answered;
-            format.print(&fields).context("cannot print")?;
-        }
-    }
-    Ok(if all { Exit::Clean } else { Exit::Failed })
-}
-
-/// The same one by one, for a task that prints pieces in between.
-pub(crate) async fn run_streamed(
+/// Processes `groups`, and prints results as they arrive.
+///
+/// With a streaming printer, the groups are processed one after the other.
+pub(crate) async fn run(
     task: &impl Task,
-    lots: Vec<Vec<Fields>>,
-    printed: &PieceByPiece,
+    groups: Vec<Vec<Fields>>,
+    printer: &ResultPrinter,
 ) -> anyhow::Result<Exit> {
-    let mut all = true;
-    for record in lots.into_iter().flatten() {
-        let outcomes = task.process(vec![record.clone()]).await.map_err(anyhow::Error::msg);
-        let outcomes = outcomes.and_then(|outcomes| {
-            outcomes
-                .into_iter()
-                .map(|outcome| settled(record.clone(), outcome))
-                .collect::<Result<Vec<_>, _>>()
-        });
-        if outcomes.is_err() {
-            printed.break_off().context("cannot print")?;
-        }
-        for (fields, answered) in outcomes? {
-            all &= answered;
-            printed.end(&fields).context("cannot print")?;
-        }
-    }
-    Ok(if all { Exit::Clean } else { Exit::Failed })
+    let exit = process(task, groups, printer).await;
+    printer.end_line().context("cannot print")?;
+    exit
 }
 
-/// The record with its outcome, and whether that is an answer.
-fn settled(record: Fields, outcome: RecordResult) -> anyhow::Result<(Fields, bool)> {
-    match outcome {
-        RecordResult::Answered(own) => Ok((merge(record, own), true)),
-        RecordResult::Failed(own) | RecordResult::Busy(_, own) => Ok((merge(record, own), false)),
-        RecordResult::ConnectionLost(cause) => Err(anyhow::Error::msg(cause)),
+async fn process(
+    task: &impl Task,
+    groups: Vec<Vec<Fields>>,
+    printer: &ResultPrinter,
+) -> anyhow::Result<Exit> {
+    let max_in_flight = if printer.is_streaming() { 1 } else { MAX_IN_FLIGHT };
+    let results = stream::iter(groups).map(|group| async { (task.process(group.clone()).await, group) });
+    let mut results = std::pin::pin!(results.buffer_unordered(max_in_flight));
+    let mut exit = Exit::Clean;
+    while let Some((results, group)) = results.next().await {
+        for (mut record, result) in group.into_iter().zip(results.map_err(anyhow::Error::msg)?) {
+            let fields = match result {
+                RecordResult::Answered(fields) => fields,
+                RecordResult::Failed(fields) | RecordResult::Busy(_, fields) => {
+                    exit = Exit::Failed;
+                    fields
+                }
+                RecordResult::ConnectionLost(cause) => return Err(anyhow::Error::msg(cause)),
+            };
+            record.extend(fields);
+            printer.print_result(&record).context("cannot print")?;
+        }
     }
+    Ok(exit)
 }
 
 #[cfg(test)]
@@ -85,12 +76,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_is_asked_about_every_image_with_its_place() {
-        let asked =
-            ["how many?", "which?"].map(|text| [("question".to_owned(), json!(text))].into_iter().collect());
-        let lots = pairs(&["a.png".to_owned(), "b.png".to_owned()], "question", &asked);
-        assert_eq!(lots.len(), 2);
-        let last = &lots[1][1];
+    fn every_image_gets_every_text_with_indices() {
+        let questions = ["how many?", "which?"].map(|text| record("question", text));
+        let groups = groups_by_image(&["a.png".to_owned(), "b.png".to_owned()], "question", &questions);
+        assert_eq!(groups.len(), 2);
+        let last = &groups[1][1];
         assert_eq!((&last["image"], &last["question"]), (&json!("b.png"), &json!("which?")));
         assert_eq!((&last["image_index"], &last["question_index"]), (&json!(1), &json!(1)));
     }

@@ -11,5 +11,6 @@ pub(crate) mod match_texts;
 pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod bench;
-pub(crate) mod interactive;
-pub(crate) mod record_file;
+mod task_args;
+mod interactive;
+mod record_file;

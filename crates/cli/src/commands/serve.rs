@@ -9,7 +9,10 @@ use server::{
     lifecycle::manager::LoadModelFn,
     models::{info::ModelInfo, loader::ModelLoader},
     serve::{
-        self, Listeners, access::AccessPolicy, exit::{self, Exit}, ops::endpoint::OpsConfig,
+        self, Listeners,
+        access::AccessPolicy,
+        exit::{self, Exit},
+        ops::endpoint::OpsConfig,
         reload::reload_credentials,
     },
     telemetry::{logging::filter::LogFilter, metrics, tracing::Tracing},
@@ -22,13 +25,14 @@ use crate::{
     signals::{reload_signals, stop_signals},
 };
 
-/// Serve a model over gRPC and HTTP.
+/// Serve models over gRPC and HTTP
 ///
-/// Listens at once, says in one line on standard output when the model is loaded, and runs until SIGTERM or SIGINT:
-/// calls in flight are then answered first, and a second signal ends the server at once.
+/// The server listens at once and prints one line on standard output when its models are loaded.
+/// SIGTERM or SIGINT stops it after it has answered the calls in flight. A second signal ends it at
+/// once. SIGHUP reloads API keys and certificates.
 #[derive(Args, Debug)]
 #[command(after_long_help = exit::HELP, after_help = "See --help for details and exit codes.")]
-pub struct ServeCommand {
+pub(crate) struct ServeCommand {
     #[command(flatten)]
     settings: SettingsArgs,
 }
@@ -41,7 +45,7 @@ impl ServeCommand {
         };
         let begin = Instant::now();
         let signals = stop_signals()?;
-        let entry = AccessPolicy::new(&settings)?;
+        let access = AccessPolicy::new(&settings)?;
         let loader = ModelLoader::new(&settings)?;
         let tracing = Tracing::new(&settings.trace, &settings.scheduler)?;
         let grpc = serve::listen(settings.grpc.listen).await?;
@@ -50,48 +54,55 @@ impl ServeCommand {
             None => None,
         };
         let metrics = match settings.metrics.metrics_listen.address() {
-            // Before anything is measured.
+            // Installs the recorder before the first measurement.
             Some(address) => {
                 let listener = serve::listen(address).await?;
-                Some((listener, OpsConfig { recorder: metrics::install()?, log_filter, commit: env!("BLIP_SERVE_COMMIT") }))
+                Some((
+                    listener,
+                    OpsConfig {
+                        recorder: metrics::install()?,
+                        log_filter,
+                        commit: env!("BLIP_SERVE_COMMIT"),
+                    },
+                ))
             }
             None => None,
         };
         let listeners = Listeners { grpc, http, metrics };
-        let addresses = addresses(&listeners, entry.tls.is_some())?;
+        let addresses = addresses(&listeners, access.tls.is_some())?;
         let period = Duration::from_secs(settings.auth.auth_reload_s);
-        let AccessPolicy { authenticator, tls } = entry.clone();
-        let fresh = reload_credentials(authenticator, tls, period, reload_signals()?);
+        let AccessPolicy { authenticator, tls } = access.clone();
+        let reload = reload_credentials(authenticator, tls, period, reload_signals()?);
         let announce = |models: &[Arc<ModelInfo>]| {
             let seconds = begin.elapsed().as_secs_f64();
-            // Whoever started the server may not be listening; it serves all the same.
+            // Ignores a closed standard output.
             let _ = writeln!(
                 std::io::stdout(),
                 "blip-serve {} ready: {addresses}, {}, loaded in {seconds:.2} s",
                 env!("CARGO_PKG_VERSION"),
-                told_models(models),
+                describe_models(models),
             );
         };
-        let loader: LoadModelFn<BlipEngine> = Arc::new(move |wanted| loader.clone().load(wanted).boxed());
+        let loader: LoadModelFn<BlipEngine> = Arc::new(move |spec| loader.clone().load(spec).boxed());
         tokio::select! {
-            exit = serve::serve(&settings, listeners, entry, tracing, loader, signals, announce) => exit,
-            never = fresh => never,
+            exit = serve::serve(&settings, listeners, access, tracing, loader, signals, announce) => exit,
+            never = reload => never,
         }
     }
 }
 
-/// What is served. A lone model is told by its source, as nobody need name it; several with their names.
-fn told_models(models: &[Arc<ModelInfo>]) -> String {
-    let told = |model: &Arc<ModelInfo>| {
+/// Returns the models of the server. The name of a single model is left out: no request needs it.
+fn describe_models(models: &[Arc<ModelInfo>]) -> String {
+    let describe = |model: &Arc<ModelInfo>| {
         let ModelInfo { name, source, revision, device, dtype, .. } = &**model;
         let named = if models.len() > 1 { format!("{name}={source}") } else { source.clone() };
         let revision = revision.as_ref().map(|commit| format!(" (commit {commit})")).unwrap_or_default();
         format!("model {named}{revision}, device {device}, dtype {dtype}")
     };
-    models.iter().map(told).collect::<Vec<_>>().join(", ")
+    models.iter().map(describe).collect::<Vec<_>>().join(", ")
 }
 
-/// Where the server can be reached, for people and for programs that read the first line.
+/// Returns the addresses of the server for the first line of output, which programs parse.
 fn addresses(listeners: &Listeners, tls: bool) -> std::io::Result<String> {
     let scheme = if tls { "https" } else { "http" };
     let mut text = format!("grpc {scheme}://{}", listeners.grpc.local_addr()?);

@@ -71,7 +71,8 @@ impl Task for AskTask {
         let questions: Vec<Result<Question, Fields>> = records.iter().map(to_question).collect();
         let mut results: Vec<Option<RecordResult>> =
             questions.iter().map(|question| question.clone().err().map(RecordResult::Failed)).collect();
-        let valid = (0..).zip(&questions).filter(|(_, question)| question.is_ok()).map(|(at, _)| at).collect();
+        let valid =
+            (0..).zip(&questions).filter(|(_, question)| question.is_ok()).map(|(at, _)| at).collect();
         // One invalid question makes the server reject a whole request. So those without a response
         // are sent again, each in a request of one question.
         let mut groups: Vec<Vec<usize>> = vec![valid];
@@ -87,7 +88,10 @@ impl Task for AskTask {
                 }
             }
         }
-        Ok(results.into_iter().map(|result| result.unwrap_or_else(|| empty_response("no response"))).collect())
+        Ok(results
+            .into_iter()
+            .map(|result| result.unwrap_or_else(|| empty_response("no response")))
+            .collect())
     }
 }
 

@@ -39,7 +39,8 @@ impl Task for CaptionTask {
                 Some(Outcome::Caption(caption)) => Some(RecordResult::Answered(caption_fields(&caption))),
                 Some(Outcome::Error(error)) => Some(classify_item_error(&error)?),
                 Some(Outcome::Piece(piece)) => {
-                    if let (Some(pieces), Some(record)) = (&self.pieces, group.record(response.prompt_index)) {
+                    if let (Some(pieces), Some(record)) = (&self.pieces, group.record(response.prompt_index))
+                    {
                         pieces(record, &piece.text);
                     }
                     None

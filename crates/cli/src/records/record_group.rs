@@ -44,9 +44,10 @@ impl<'a> RecordGroup<'a> {
     /// Loads the image of the group. If no record can be sent, returns the results.
     pub(crate) async fn load_image(&self, images: &ImageLoader) -> Result<Image, Vec<RecordResult>> {
         match self.records.first().filter(|_| !self.sent.is_empty()) {
-            Some(record) => images.load(record).await.map_err(|error| {
-                vec![RecordResult::Failed(error); self.records.len()]
-            }),
+            Some(record) => images
+                .load(record)
+                .await
+                .map_err(|error| vec![RecordResult::Failed(error); self.records.len()]),
             None => Err(self.results.iter().flatten().cloned().collect()),
         }
     }
@@ -72,35 +73,30 @@ impl<'a> RecordGroup<'a> {
         responses: Result<Response<Streaming<R>>, Status>,
         read: impl Fn(&Self, R) -> Result<(u32, Option<RecordResult>), String>,
     ) -> Result<Vec<RecordResult>, String> {
-        let missing = match self.read_all(responses, read).await? {
-            Ok(()) => empty_response("no response"),
-            Err(status) => classify_call_end(&status)?,
-        };
-        Ok(self.results.into_iter().map(|result| result.unwrap_or_else(|| missing.clone())).collect())
-    }
-
-    async fn read_all<R>(
-        &mut self,
-        responses: Result<Response<Streaming<R>>, Status>,
-        read: impl Fn(&Self, R) -> Result<(u32, Option<RecordResult>), String>,
-    ) -> Result<Result<(), Status>, String> {
-        let mut responses = match responses {
-            Ok(responses) => responses.into_inner(),
-            Err(status) => return Ok(Err(status)),
-        };
-        loop {
-            match responses.message().await {
-                Ok(Some(response)) => {
-                    let (index, result) = read(self, response)?;
-                    let place = self.position(index).and_then(|at| self.results.get_mut(at));
-                    if let (Some(place), Some(result)) = (place, result) {
-                        *place = Some(result);
+        let end = match responses {
+            Err(status) => Some(status),
+            Ok(responses) => {
+                let mut responses = responses.into_inner();
+                loop {
+                    match responses.message().await {
+                        Ok(Some(response)) => {
+                            let (index, result) = read(&self, response)?;
+                            let place = self.position(index).and_then(|at| self.results.get_mut(at));
+                            if let (Some(place), Some(result)) = (place, result) {
+                                *place = Some(result);
+                            }
+                        }
+                        Ok(None) => break None,
+                        Err(status) => break Some(status),
                     }
                 }
-                Ok(None) => return Ok(Ok(())),
-                Err(status) => return Ok(Err(status)),
             }
-        }
+        };
+        let missing = match end {
+            Some(status) => classify_call_end(&status)?,
+            None => empty_response("no response"),
+        };
+        Ok(self.results.into_iter().map(|result| result.unwrap_or_else(|| missing.clone())).collect())
     }
 
     /// Returns the position of the record of a text.

@@ -29,9 +29,10 @@ pub(crate) fn texts(record: &Fields, name: &str) -> Result<Vec<String>, Fields> 
     match record.get(name) {
         None | Some(Value::Null) => Ok(Vec::new()),
         Some(Value::String(text)) => Ok(text.split(SEPARATOR).map(str::to_owned).collect()),
-        Some(Value::Array(values)) => {
-            values.iter().map(|value| value.as_str().map(str::to_owned).ok_or_else(|| invalid(value))).collect()
-        }
+        Some(Value::Array(values)) => values
+            .iter()
+            .map(|value| value.as_str().map(str::to_owned).ok_or_else(|| invalid(value)))
+            .collect(),
         Some(other) => Err(invalid(other)),
     }
 }

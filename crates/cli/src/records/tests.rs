@@ -7,8 +7,7 @@ use futures::{StreamExt as _, stream, stream::BoxStream};
 use proto::{
     Answer, AskRequest, AskResponse, Caption, CaptionPiece, CaptionRequest, CaptionResponse, EmbedRequest,
     EmbedResponse, GetModelRequest, ListModelsRequest, ListModelsResponse, MatchRequest, MatchResponse,
-    MatchScores, Model, ask_response,
-    caption_response, embed_response, match_response,
+    MatchScores, Model, ask_response, caption_response, embed_response, match_response,
 };
 use serde_json::{Value, json};
 use server::{
@@ -40,7 +39,7 @@ struct Scripted {
 fn answer(request: &AskRequest) -> Vec<Result<AskResponse, Status>> {
     let questions = request.inputs.first().map(|input| input.questions.as_slice()).unwrap_or_default();
     let respond =
-        |result| AskResponse { outcome: Some(outcome), tag: request.tag.clone(), ..AskResponse::default() };
+        |outcome| AskResponse { outcome: Some(outcome), tag: request.tag.clone(), ..AskResponse::default() };
     match questions {
         [one] if one.text == "end" => vec![Err(Status::unavailable("stopping"))],
         [one] => {
@@ -213,7 +212,9 @@ async fn captions_match_prompts_and_pieces_arrive_in_order() {
         })
         .collect();
     assert_eq!(captions, [Some(&json!("a cat")), None, Some(&json!("the cat"))]);
-    assert!(matches!(&results[1], RecordResult::Failed(fields) if fields["error"]["reason"] == "QUESTION_EMPTY"));
+    assert!(
+        matches!(&results[1], RecordResult::Failed(fields) if fields["error"]["reason"] == "QUESTION_EMPTY")
+    );
     let pieces = pieces.lock().unwrap();
     assert_eq!(*pieces, [(json!("a"), " c".to_owned()), (json!("a"), "at".to_owned())]);
 }
@@ -221,11 +222,7 @@ async fn captions_match_prompts_and_pieces_arrive_in_order() {
 #[tokio::test]
 async fn scores_before_the_end_of_a_call_are_returned() {
     let (client, _) = serve().await;
-    let task = MatchTask {
-        client,
-        images: ImageLoader::default(),
-        request: MatchRequest::default(),
-    };
+    let task = MatchTask { client, images: ImageLoader::default(), request: MatchRequest::default() };
     let results = task.process(records("text", &[json!("a dog"), json!("a cat")])).await.unwrap();
     assert_eq!(results[0], RecordResult::ConnectionLost("the server answered UNAVAILABLE: stopping".into()));
     let RecordResult::Answered(scores) = &results[1] else { panic!("{results:?}") };
@@ -235,11 +232,7 @@ async fn scores_before_the_end_of_a_call_are_returned() {
 #[tokio::test]
 async fn record_with_text_embeds_the_text_and_others_the_image() {
     let (client, _) = serve().await;
-    let task = EmbedTask {
-        client,
-        images: ImageLoader::default(),
-        request: EmbedRequest::default(),
-    };
+    let task = EmbedTask { client, images: ImageLoader::default(), request: EmbedRequest::default() };
     let results = task.process(records("text", &[json!("a cat"), Value::Null])).await.unwrap();
     let embeddings: Vec<&Value> = results
         .iter()

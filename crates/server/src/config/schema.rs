@@ -265,7 +265,7 @@ impl Definition {
             .value_hint(self.argument.get_value_hint());
         if self.is_on_by_default() {
             plain = plain.num_args(0..=1).require_equals(true).default_missing_value("true");
-            plain = plain.value_name("true|false");
+            plain = plain.value_name("true|false").hide_possible_values(true);
         }
         if let Some(name) = self.value_name() {
             plain = plain.value_name(name);

@@ -1,6 +1,8 @@
 //! The request messages of `BlipService` in protocol-independent form.
 
-use proto::{AskRequest, CaptionRequest, EmbedRequest, ImagePrompts, ImageQuestions, ImageTexts, MatchRequest};
+use proto::{
+    AskRequest, CaptionRequest, EmbedRequest, ImagePrompts, ImageQuestions, ImageTexts, MatchRequest,
+};
 
 use crate::{
     priority::RequestPriority,
@@ -63,8 +65,7 @@ impl From<MatchRequest> for DecodedRequest {
     fn from(request: MatchRequest) -> Self {
         let priority = request.priority().into();
         let MatchRequest { inputs, tag, in_order, model, .. } = request;
-        let input =
-            |input: ImageTexts| Input { image: input.image.map(source), texts: texts(input.texts) };
+        let input = |input: ImageTexts| Input { image: input.image.map(source), texts: texts(input.texts) };
         let inputs = inputs.into_iter().map(input).collect();
         Self { inputs, task: Task::Match, format: RequestFormat::GrpcMatch, priority, tag, in_order, model }
     }
@@ -104,8 +105,8 @@ fn texts(texts: Vec<String>) -> Vec<TextInput> {
 #[cfg(test)]
 mod tests {
     use blip::Generation;
-    use prost::Message as _;
     use proptest::prelude::*;
+    use prost::Message as _;
     use proto::{Image, image::Source};
 
     use super::*;
@@ -125,7 +126,8 @@ mod tests {
             prompts: prompts.iter().map(ToString::to_string).collect(),
         };
         let inputs = vec![prompts(&[]), prompts(&["a picture of", ""])];
-        let request = DecodedRequest::from(CaptionRequest { inputs, stream_tokens: true, ..Default::default() });
+        let request =
+            DecodedRequest::from(CaptionRequest { inputs, stream_tokens: true, ..Default::default() });
         assert_eq!(texts_of(&request.inputs[0]), [""]);
         assert_eq!(texts_of(&request.inputs[1]), ["a picture of", ""]);
         let generation = GenerationOptions::default();
@@ -135,7 +137,11 @@ mod tests {
     #[test]
     fn texts_to_embed_follow_the_images() {
         let texts = vec!["a red circle".to_owned(), "a blue square".to_owned()];
-        let request = DecodedRequest::from(EmbedRequest { images: vec![Image::default(); 2], texts, ..Default::default() });
+        let request = DecodedRequest::from(EmbedRequest {
+            images: vec![Image::default(); 2],
+            texts,
+            ..Default::default()
+        });
         let images: Vec<bool> = request.inputs.iter().map(|input| input.image.is_some()).collect();
         assert_eq!(images, [true, true, false]);
         assert_eq!(texts_of(&request.inputs[2]), ["a red circle", "a blue square"]);

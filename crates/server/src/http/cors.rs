@@ -73,8 +73,7 @@ pub(crate) async fn check_origin(
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str()));
         let origin = String::from_utf8_lossy(origin.as_bytes());
-        let is_same_origin =
-            origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
+        let is_same_origin = origin.split_once("://").is_some_and(|(_, authority)| Some(authority) == host);
         if !is_allowed && !is_same_origin {
             return Err(RequestError::new(ErrorReason::OriginRefused).value(origin));
         }

@@ -31,7 +31,10 @@ pub(crate) fn grpc_web(
 }
 
 /// Rejects requests of other media types with a problem document.
-pub(crate) async fn check_media_type(request: Request<Body>, next: Next) -> Result<Response<Body>, RequestError> {
+pub(crate) async fn check_media_type(
+    request: Request<Body>,
+    next: Next,
+) -> Result<Response<Body>, RequestError> {
     let content_type =
         request.headers().get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
     let media_type = content_type.as_deref().unwrap_or("missing");

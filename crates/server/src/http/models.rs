@@ -25,7 +25,7 @@ use crate::{
     models::info::ModelInfo,
 };
 
-/// The models of the server, in the order in which it loaded them.
+/// The models of the server, in the order in which they were added.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ModelList {
     models: Vec<ModelJson>,
@@ -133,7 +133,7 @@ type Connection = Extension<TcpConnectInfo>;
     path = "/v1/models",
     operation_id = "list_models",
     summary = "List the models",
-    description = "The models are in the order in which the server loaded them. A request without a model name is \
+    description = "The models are in the order in which they were added. A request without a model name is \
         processed by the first model for its task.",
     responses((status = 200, description = "The models", body = ModelList)),
     security((), ("bearer" = []), ("api_key" = [])),
@@ -204,7 +204,8 @@ pub(crate) async fn load(
             .limit("application/json"));
     }
     let body: Bytes = RequestBody::new(&head.headers, body, server.budget.clone())?.collect().await?;
-    let LoadModelRequest { name, source, device, dtype, flavour: conventions } = read_json(&body, "the body")?;
+    let LoadModelRequest { name, source, device, dtype, flavour: conventions } =
+        read_json(&body, "the body")?;
     let request = LoadRequest { name, source, device, dtype, conventions };
     Ok(Json(ModelJson::from(&*admin.load(&request).await?)))
 }
@@ -245,7 +246,11 @@ fn authorize<'a>(
     // A server without keys trusts clients of its machine, but no pages in their browsers.
     if !client.is_admin && headers.contains_key(ORIGIN) {
         let is_enabled = server.administration.admin.is_some();
-        return Err(RequestError::new(if is_enabled { ErrorReason::AdminRequired } else { ErrorReason::AdminOff }));
+        return Err(RequestError::new(if is_enabled {
+            ErrorReason::AdminRequired
+        } else {
+            ErrorReason::AdminOff
+        }));
     }
     server.administration.authorize(&client, peer)
 }

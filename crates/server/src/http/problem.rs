@@ -64,9 +64,8 @@ pub(crate) struct Problem {
 impl From<&RequestError> for Problem {
     fn from(error: &RequestError) -> Self {
         let spec = error.reason().spec();
-        let detail = |name: &str| {
-            error.details().find(|(detail, _)| *detail == name).map(|(_, text)| text.to_owned())
-        };
+        let detail =
+            |name: &str| error.details().find(|(detail, _)| *detail == name).map(|(_, text)| text.to_owned());
         Self {
             type_uri: format!("/docs/errors#{}", spec.name),
             title: title(error.reason()),

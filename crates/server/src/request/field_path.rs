@@ -72,9 +72,10 @@ impl FieldPath {
     #[must_use]
     pub fn image_data(self) -> String {
         self.image_part(match self.format {
-            RequestFormat::GrpcAsk | RequestFormat::GrpcCaption | RequestFormat::GrpcMatch | RequestFormat::GrpcEmbed => {
-                ".data"
-            }
+            RequestFormat::GrpcAsk
+            | RequestFormat::GrpcCaption
+            | RequestFormat::GrpcMatch
+            | RequestFormat::GrpcEmbed => ".data",
             RequestFormat::Json | RequestFormat::JsonEmbed => ".base64",
             RequestFormat::Form { .. } | RequestFormat::FormMatch => "",
         })

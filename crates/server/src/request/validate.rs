@@ -70,7 +70,9 @@ fn validate_image(
 ) -> Result<ValidatedImage, RequestError> {
     let file = |content, field| ValidatedImage::File(ImageFile { content, field });
     match image {
-        None | Some(ImageSource::Missing) => Err(RequestError::new(ErrorReason::ImageMissing).field(path.image())),
+        None | Some(ImageSource::Missing) => {
+            Err(RequestError::new(ErrorReason::ImageMissing).field(path.image()))
+        }
         Some(ImageSource::Remote(url)) if is_data_url(&url) => {
             Ok(file(FileContent::DataUrl(url), path.image_url()))
         }
@@ -251,22 +253,23 @@ mod tests {
         let error = |candidates, list| task(candidates, list).unwrap_err();
         let field = "inputs[0].questions[0].candidates";
         assert_eq!(error(&["a", " "], ""), format!("{field}[1] has no text"));
-        assert_eq!(
-            error(&["too long a one"], ""),
-            format!("{field}[0] too long: 14 bytes, 8 bytes allowed")
-        );
+        assert_eq!(error(&["too long a one"], ""), format!("{field}[0] too long: 14 bytes, 8 bytes allowed"));
         assert_eq!(
             error(&["a", "b", "c"], ""),
             format!("too many candidates in {field}: 3 candidates, 2 candidates allowed")
         );
-        assert!(error(&["a"], "vqa").starts_with("both inputs[0].questions[0].candidate_list and candidates are set"));
+        assert!(
+            error(&["a"], "vqa")
+                .starts_with("both inputs[0].questions[0].candidate_list and candidates are set")
+        );
     }
 
     #[test]
     fn only_texts_to_embed_come_without_image() {
         let text = Input { image: None, ..input(b"", &["a red circle"]) };
-        let first =
-            |input, task| validate(vec![input], RequestFormat::GrpcEmbed, &task, &limits()).unwrap().remove(0);
+        let first = |input, task| {
+            validate(vec![input], RequestFormat::GrpcEmbed, &task, &limits()).unwrap().remove(0)
+        };
         let validated = first(text.clone(), ItemTask::EmbedImage);
         assert!(matches!(validated.image, Ok(ValidatedImage::None)));
         assert_eq!(validated.items[0].as_ref().unwrap().task, ItemTask::EmbedText);

@@ -1,4 +1,4 @@
-//! Asking by gRPC.
+//! Load by gRPC.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -6,82 +6,65 @@ use std::{
 };
 
 use load_generator::{LoadRequest, LoadResult, Target};
-use proto::{
-    AskRequest, Image, ImageQuestions, Question, ask_response::Outcome,
-    blip_service_client::BlipServiceClient, image::Source,
-};
+use proto::{AskRequest, Image, ImageQuestions, Question, ask_response::Outcome, image::Source};
 use server::error::code_name;
-use tonic::{Request, Status, transport::Channel};
+use tonic::Status;
 use tonic_types::{RpcStatusExt as _, StatusExt as _};
 
-use crate::connection::ConnectionOptions;
+use crate::connection::{ConnectionArgs, RpcClient};
 
-/// A server of ours, over some connections.
+/// A blip-serve server. Requests use its connections in turn.
 #[derive(Debug)]
 pub(crate) struct GrpcTarget {
-    clients: Vec<BlipServiceClient<Channel>>,
-    /// Signed, and otherwise empty.
-    template: Request<()>,
-    limit: Duration,
+    clients: Vec<RpcClient>,
     next: AtomicUsize,
 }
 
 impl GrpcTarget {
     pub(crate) async fn connect(
-        connection: &ConnectionOptions,
+        connection: &ConnectionArgs,
         connections: usize,
-        limit: Duration,
+        timeout: Duration,
     ) -> anyhow::Result<Self> {
         let mut clients = Vec::with_capacity(connections);
         for _ in 0..connections {
-            clients.push(BlipServiceClient::new(connection.connect().await?));
+            clients.push(connection.client(Some(timeout)).await?);
         }
-        let mut template = Request::new(());
-        connection.sign(&mut template)?;
-        Ok(Self { clients, template, limit, next: AtomicUsize::new(0) })
+        Ok(Self { clients, next: AtomicUsize::new(0) })
     }
 
-    async fn responses(&self, request: LoadRequest) -> Result<LoadResult, Status> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.clients.len().max(1);
-        let mut client = self.clients.get(turn).cloned().ok_or_else(|| Status::internal("no connection"))?;
+    async fn ask(&self, request: LoadRequest) -> Result<LoadResult, Status> {
+        let next = self.next.fetch_add(1, Ordering::Relaxed) % self.clients.len().max(1);
+        let client = self.clients.get(next).ok_or_else(|| Status::internal("no connection"))?;
+        let to_question = |text| Question { text, ..Question::default() };
         let input = ImageQuestions {
             image: Some(Image { source: Some(Source::Data(request.image)) }),
-            questions: ask
-                .questions
-                .into_iter()
-                .map(|text| Question { text, ..Question::default() })
-                .collect(),
+            questions: request.questions.into_iter().map(to_question).collect(),
         };
         let message = AskRequest { inputs: vec![input], ..AskRequest::default() };
-        let mut call =
-            Request::from_parts(self.template.metadata().clone(), tonic::Extensions::default(), message);
-        call.set_timeout(self.limit);
-        let mut responses = client.ask(call).await?.into_inner();
-        let mut reply = LoadResult::default();
+        let mut responses = client.stub().ask(client.request(message)).await?.into_inner();
+        let mut result = LoadResult::default();
         while let Some(response) = responses.message().await? {
             match response.outcome {
-                Some(Outcome::Answer(_)) => reply.answered += 1,
+                Some(Outcome::Answer(_)) => result.answered += 1,
                 Some(Outcome::Error(error)) => {
                     let reason = error.get_details_error_info().map(|info| info.reason);
-                    reply.errors.push(reason.unwrap_or_else(|| code_name(error.code.into())));
+                    result.errors.push(reason.unwrap_or_else(|| code_name(error.code.into())));
                 }
-                None => reply.errors.push("EMPTY_RESPONSE".to_owned()),
+                None => result.errors.push("EMPTY_RESPONSE".to_owned()),
             }
         }
-        Ok(reply)
+        Ok(result)
     }
 }
 
 impl Target for GrpcTarget {
     async fn send(&self, request: LoadRequest) -> LoadResult {
         let questions = request.questions.len();
-        match self.responses(request).await {
-            Ok(reply) => reply,
-            Err(status) => {
-                let reason = status.get_details_error_info().map(|info| info.reason);
-                let reason = reason.unwrap_or_else(|| code_name(status.code()));
-                LoadResult { answered: 0, errors: vec![reason; questions] }
-            }
-        }
+        self.ask(request).await.unwrap_or_else(|status| {
+            let reason = status.get_details_error_info().map(|info| info.reason);
+            let reason = reason.unwrap_or_else(|| code_name(status.code()));
+            LoadResult { answered: 0, errors: vec![reason; questions] }
+        })
     }
 }

@@ -1,4 +1,4 @@
-//! Asking by JSON over HTTP: this server's `POST /v1/ask`, and what other servers are usually given.
+//! Load by JSON over HTTP: `POST /v1/ask` of blip-serve, and common protocols of other servers.
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
@@ -11,14 +11,14 @@ use load_generator::{LoadRequest, LoadResult, Target};
 use reqwest::Client;
 use serde_json::{Value, json};
 
-use crate::{commands::bench::protocol::Protocol, connection::ConnectionOptions};
+use crate::{commands::bench::protocol::Protocol, connection::ConnectionArgs};
 
-/// A server that is asked by JSON, over some connections.
+/// A server with a JSON protocol. Requests use its clients in turn.
 #[derive(Debug)]
 pub(crate) struct JsonTarget {
     protocol: Protocol,
     url: String,
-    key: Option<String>,
+    api_key: Option<String>,
     clients: Vec<Client>,
     next: AtomicUsize,
 }
@@ -26,40 +26,40 @@ pub(crate) struct JsonTarget {
 impl JsonTarget {
     pub(crate) fn new(
         protocol: Protocol,
-        server: &str,
-        connection: &ConnectionOptions,
+        connection: &ConnectionArgs,
         connections: usize,
-        limit: Duration,
+        timeout: Duration,
     ) -> anyhow::Result<Self> {
-        // reqwest takes the process's provider; somebody else may have set it already.
+        // reqwest uses the provider of the process, which may be installed already.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        // A client keeps as many connections as requests are under way, which HTTP/1.1 needs; several clients spread the
-        // work of sending over threads.
-        let client = || Client::builder().timeout(limit).no_proxy().build().context("cannot set up HTTP");
+        // A client opens one HTTP/1.1 connection for each request in flight. Several clients spread
+        // the work of sending over threads.
+        let client = || Client::builder().timeout(timeout).no_proxy().build().context("cannot set up HTTP");
         let clients = (0..connections).map(|_| client()).collect::<anyhow::Result<_>>()?;
+        let server = &connection.server;
         let url = match protocol {
             Protocol::Card => format!("{}/v1/ask", server.trim_end_matches('/')),
-            Protocol::Grpc | Protocol::Json | Protocol::Kserve => server.to_owned(),
+            Protocol::Grpc | Protocol::Json | Protocol::Kserve => server.clone(),
         };
-        Ok(Self { protocol, url, key: connection.key(), clients, next: AtomicUsize::new(0) })
+        Ok(Self { protocol, url, api_key: connection.api_key.clone(), clients, next: AtomicUsize::new(0) })
     }
 
     async fn response(&self, request: &LoadRequest) -> Result<Value, String> {
-        let turn = self.next.fetch_add(1, Ordering::Relaxed) % self.clients.len().max(1);
-        let client = self.clients.get(turn).ok_or("NO_CONNECTION")?;
+        let next = self.next.fetch_add(1, Ordering::Relaxed) % self.clients.len().max(1);
+        let client = self.clients.get(next).ok_or("NO_CONNECTION")?;
         let mut request = client.post(&self.url).json(&body(self.protocol, request));
-        if let Some(key) = &self.key {
+        if let Some(key) = &self.api_key {
             request = request.header("x-api-key", key);
         }
-        let response = request.send().await.map_err(|error| unsent(&error))?;
+        let response = request.send().await.map_err(|error| failure_reason(&error))?;
         if !response.status().is_success() {
             return Err(format!("HTTP_{}", response.status().as_u16()));
         }
-        response.json().await.map_err(|error| unsent(&error))
+        response.json().await.map_err(|error| failure_reason(&error))
     }
 }
 
-fn unsent(error: &reqwest::Error) -> String {
+fn failure_reason(error: &reqwest::Error) -> String {
     let reason = if error.is_timeout() {
         "TIMEOUT"
     } else if error.is_connect() {
@@ -72,24 +72,24 @@ fn unsent(error: &reqwest::Error) -> String {
     reason.to_owned()
 }
 
-/// A request, as `protocol` wants it.
+/// Returns the body of a request.
 fn body(protocol: Protocol, request: &LoadRequest) -> Value {
-    let picture = BASE64_STANDARD.encode(&request.image);
+    let image = BASE64_STANDARD.encode(&request.image);
     let (questions, rows) = (&request.questions, request.questions.len());
     match protocol {
         Protocol::Kserve => {
             let tensor = |name: &str, data: Value| json!({ "name": name, "shape": [rows, 1], "datatype": "BYTES", "data": data });
-            json!({ "inputs": [tensor("image", json!(vec![picture; rows])), tensor("question", json!(questions))] })
+            json!({ "inputs": [tensor("image", json!(vec![image; rows])), tensor("question", json!(questions))] })
         }
-        Protocol::Json => json!({ "image": picture, "questions": questions }),
+        Protocol::Json => json!({ "image": image, "questions": questions }),
         Protocol::Card | Protocol::Grpc => {
-            json!({ "inputs": { "texts": [questions], "images": [{ "base64": picture }] } })
+            json!({ "inputs": { "texts": [questions], "images": [{ "base64": image }] } })
         }
     }
 }
 
-/// What a response says, question by question.
-fn reply(protocol: Protocol, response: &Value, questions: usize) -> LoadResult {
+/// Counts the answers and the errors of a response.
+fn to_result(protocol: Protocol, response: &Value, questions: usize) -> LoadResult {
     let path = match protocol {
         Protocol::Card | Protocol::Grpc => "/captions/0/image_results",
         Protocol::Json => "/answers",
@@ -110,7 +110,7 @@ impl Target for JsonTarget {
     async fn send(&self, request: LoadRequest) -> LoadResult {
         let questions = request.questions.len();
         match self.response(&request).await {
-            Ok(response) => reply(self.protocol, &response, questions),
+            Ok(response) => to_result(self.protocol, &response, questions),
             Err(reason) => LoadResult { answered: 0, errors: vec![reason; questions] },
         }
     }
@@ -125,8 +125,11 @@ mod tests {
     }
 
     #[test]
-    fn each_protocol_gets_what_it_wants() {
-        assert_eq!(body(Protocol::Json, &request()), json!({ "image": "YWJj", "questions": ["one?", "two?"] }));
+    fn body_has_the_form_of_the_protocol() {
+        assert_eq!(
+            body(Protocol::Json, &request()),
+            json!({ "image": "YWJj", "questions": ["one?", "two?"] })
+        );
         let kserve = body(Protocol::Kserve, &request());
         assert_eq!(kserve.pointer("/inputs/0/shape"), Some(&json!([2, 1])));
         assert_eq!(kserve.pointer("/inputs/0/data"), Some(&json!(["YWJj", "YWJj"])));
@@ -135,18 +138,21 @@ mod tests {
     }
 
     #[test]
-    fn answers_and_errors_are_told_apart() {
+    fn result_counts_answers_and_errors() {
         let card = json!({
             "captions": [{ "image_results": ["red", null] }],
             "errors": [{ "reason": "QUESTION_EMPTY" }],
         });
         let partial = LoadResult { answered: 1, errors: vec!["QUESTION_EMPTY".to_owned()] };
-        assert_eq!(reply(Protocol::Card, &card, 2), partial);
+        assert_eq!(to_result(Protocol::Card, &card, 2), partial);
         assert_eq!(
-            reply(Protocol::Json, &json!({ "answers": ["a", "b"] }), 2),
+            to_result(Protocol::Json, &json!({ "answers": ["a", "b"] }), 2),
             LoadResult { answered: 2, errors: vec![] }
         );
-        assert_eq!(reply(Protocol::Kserve, &json!({ "outputs": [{ "data": ["a"] }] }), 2).errors, ["NULL"]);
-        assert_eq!(reply(Protocol::Kserve, &json!({}), 2).errors, ["NO_ANSWERS"; 2]);
+        assert_eq!(
+            to_result(Protocol::Kserve, &json!({ "outputs": [{ "data": ["a"] }] }), 2).errors,
+            ["NULL"]
+        );
+        assert_eq!(to_result(Protocol::Kserve, &json!({}), 2).errors, ["NO_ANSWERS"; 2]);
     }
 }

@@ -1,64 +1,64 @@
 //! `blip-serve bench`.
 
-pub mod grpc;
-pub mod json;
-pub mod options;
-pub mod protocol;
+mod grpc;
+mod json;
+mod workload_args;
+mod protocol;
 
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use clap::{Args, ValueHint};
-use load_generator::{ArrivalProcess, LoadPlan, Recording, Report, Target, Workload, arrival_stream,
-    compare_reports, plot_reports, poisson_arrivals, run_closed_loop, run_open_loop};
+use load_generator::{
+    ArrivalProcess, LoadPlan, Recording, Report, Target, Workload, arrival_stream, compare_reports,
+    plot_reports, poisson_arrivals, run_closed_loop, run_open_loop,
+};
 use server::serve::exit::Exit;
 use tokio::time::Instant;
 
 use crate::{
-    commands::bench::{grpc::GrpcTarget, json::JsonTarget, options::TrafficOptions, protocol::Protocol},
-    connection::ConnectionOptions,
+    commands::bench::{grpc::GrpcTarget, json::JsonTarget, protocol::Protocol, workload_args::WorkloadArgs},
+    connection::ConnectionArgs,
 };
 
-/// Ask a server many questions, and measure how it answers.
+/// Measure latency and throughput of a server under load
 ///
-/// Latency is counted from the moment at which a request should have been sent, so that a server that keeps the client from
-/// sending is not let off for it. The requests are the same ones whenever the options are.
+/// Latency is measured from the time at which a request is due. It includes the delay of a client
+/// that a slow server blocks. The same options generate the same requests.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  blip-serve bench --clients 64                          64 clients, each asking again when it is answered
-  blip-serve bench --rate 200 --reuse 0.8 --skew 1       200 requests a second, most of them about known images
+  blip-serve bench --clients 64                          64 clients, each with one request in flight
+  blip-serve bench --rate 200 --reuse 0.8 --skew 1       200 requests/s, most with known images
   blip-serve bench --rate 200 --output a.json --plot a.svg
   blip-serve bench --compare a.json b.json")]
-pub struct BenchCommand {
-    /// How to ask: this server's gRPC, its POST /v1/ask, or a JSON server of one's own at the very URL of --server, plain
-    /// ({\"image\": base64, \"questions\": [...]}, answered with {\"answers\": [...]}) or by the KServe protocol (inputs image
-    /// and question, a row for each question)
+pub(crate) struct BenchCommand {
+    /// Protocol of the requests
     #[arg(long, value_enum, default_value_t = Protocol::Grpc)]
     protocol: Protocol,
 
     #[command(flatten)]
-    connection: ConnectionOptions,
+    connection: ConnectionArgs,
 
     #[command(flatten)]
-    traffic: TrafficOptions,
+    workload: WorkloadArgs,
 
-    /// Connections, among which requests go round
+    /// Number of connections, which requests use in turn
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=1024))]
     connections: u16,
 
-    /// What this run is called in its report
+    /// Name of this run in its report
     #[arg(long, value_name = "TEXT", default_value = "blip-serve")]
     name: String,
 
-    /// Write the report to this file, as JSON
+    /// Output file of the report, as JSON
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<std::path::PathBuf>,
 
-    /// Draw latency and throughput into this file, as SVG
+    /// Output file of a plot of latency and throughput, as SVG
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     plot: Option<std::path::PathBuf>,
 
-    /// Ask nobody, but set reports side by side
+    /// Compare reports side by side instead of sending requests
     #[arg(long, value_name = "REPORT.json", num_args = 2.., value_hint = ValueHint::FilePath)]
     compare: Option<Vec<std::path::PathBuf>>,
 }
@@ -67,7 +67,8 @@ impl BenchCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
         let reports = match &self.compare {
             Some(paths) => {
-                let reports = paths.iter().map(|path| read(path)).collect::<anyhow::Result<Vec<_>>>()?;
+                let reports =
+                    paths.iter().map(|path| read_report(path)).collect::<anyhow::Result<Vec<_>>>()?;
                 print(&compare_reports(&reports))?;
                 reports
             }
@@ -90,52 +91,52 @@ impl BenchCommand {
     }
 
     async fn measure(&self) -> anyhow::Result<Report> {
-        let traffic = self.traffic.traffic()?;
-        let limit = self.traffic.limit();
-        let (connections, server) = (usize::from(self.connections), &self.connection.server);
-        #[expect(clippy::disallowed_types, reason = "a report says on which day it was made")]
-        let began = httpdate::fmt_http_date(std::time::SystemTime::now());
-        let (pace, plan) = (self.traffic.pace(), self.traffic.plan());
+        let workload = self.workload.workload()?;
+        let (timeout, connections) = (self.workload.timeout(), usize::from(self.connections));
+        #[expect(clippy::disallowed_types, reason = "a report states the date of its run")]
+        let start = httpdate::fmt_http_date(std::time::SystemTime::now());
+        let (arrivals, plan, seed) = (self.workload.arrivals(), self.workload.plan(), self.workload.seed);
         let recording = match self.protocol {
             Protocol::Grpc => {
-                let target = GrpcTarget::connect(&self.connection, connections, limit).await?;
-                measure(target, traffic, pace, &plan, self.traffic.seed).await?
+                let target = GrpcTarget::connect(&self.connection, connections, timeout).await?;
+                measure(target, workload, arrivals, &plan, seed).await?
             }
             Protocol::Card | Protocol::Json | Protocol::Kserve => {
-                let target = JsonTarget::new(self.protocol, server, &self.connection, connections, limit)?;
-                measure(target, traffic, pace, &plan, self.traffic.seed).await?
+                let target = JsonTarget::new(self.protocol, &self.connection, connections, timeout)?;
+                measure(target, workload, arrivals, &plan, seed).await?
             }
         };
-        let mut options: BTreeMap<String, String> = self.traffic.described();
+        let mut options: BTreeMap<String, String> = self.workload.describe();
         options.insert("protocol".to_owned(), format!("{:?}", self.protocol).to_lowercase());
         options.insert("connections".to_owned(), self.connections.to_string());
-        Ok(Report::new(self.name.clone(), options, began, plan.measured, &recording))
+        Ok(Report::new(self.name.clone(), options, start, plan.measured, &recording))
     }
 }
 
 async fn measure<T: Target>(
     target: T,
-    traffic: Workload,
-    pace: ArrivalProcess,
+    workload: Workload,
+    arrivals: ArrivalProcess,
     plan: &LoadPlan,
     seed: u64,
 ) -> anyhow::Result<Recording> {
     let target = Arc::new(target);
-    Ok(match pace {
-        ArrivalProcess::ClosedLoop { clients } => run_closed_loop(target, traffic, clients.get(), plan).await,
+    Ok(match arrivals {
+        ArrivalProcess::ClosedLoop { clients } => {
+            run_closed_loop(target, workload, clients.get(), plan).await
+        }
         ArrivalProcess::Poisson { requests_per_s } => {
-            let moments = poisson_arrivals(requests_per_s, seed);
-            let arrivals =
-                arrival_stream(Instant::now(), moments).context("cannot start the pacing thread")?;
-            run_open_loop(target, traffic, arrivals, plan).await
+            let times = poisson_arrivals(requests_per_s, seed);
+            let arrivals = arrival_stream(Instant::now(), times).context("cannot start the pacing thread")?;
+            run_open_loop(target, workload, arrivals, plan).await
         }
     })
 }
 
-fn read(path: &Path) -> anyhow::Result<Report> {
+fn read_report(path: &Path) -> anyhow::Result<Report> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_str(&text)
-        .with_context(|| format!("{} is no report of blip-serve bench", path.display()))
+        .with_context(|| format!("invalid report of blip-serve bench: {}", path.display()))
 }
 
 fn print(text: &str) -> anyhow::Result<()> {

@@ -3,12 +3,16 @@
 /// How a load test sends requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Protocol {
-    /// BlipService/Ask
+    /// The gRPC method Ask of blip-serve
     Grpc,
-    /// POST /v1/ask of this server, with the model card's JSON
+    /// POST /v1/ask of blip-serve, with the JSON of the model card
     Card,
-    /// {"image": base64, "questions": [...]} to the URL itself
+    /// POST to the URL itself, with {"image": base64, "questions": [...]}
+    ///
+    /// The response is {"answers": [...]}.
     Json,
-    /// The KServe protocol, version 2, to the URL itself
+    /// POST to the URL itself, by version 2 of the KServe protocol
+    ///
+    /// The inputs are image and question, with one row for each question.
     Kserve,
 }

@@ -7,7 +7,7 @@ use bulk::Fields;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::json;
 
-/// A file of questions.
+/// The questions of a file.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Questions {
     questions: Vec<Question>,
@@ -21,7 +21,7 @@ struct Question {
 }
 
 impl Questions {
-    /// Those about one image beside each other, and otherwise as they stand in the file.
+    /// Reads a file. Sorts the questions by image, and otherwise preserves their order.
     pub(crate) fn read(path: &Path) -> anyhow::Result<Self> {
         let mut questions: Self = read_json(path)?;
         questions.questions.sort_by_key(|question| question.image_id);
@@ -36,7 +36,7 @@ impl Questions {
         self.questions.iter().map(|question| question.question_id)
     }
 
-    /// What is asked.
+    /// Returns a record for each question.
     pub(crate) fn records<'a>(
         &'a self,
         pattern: &'a ImagePattern,
@@ -45,7 +45,7 @@ impl Questions {
         self.questions.iter().map(move |question| {
             let mut fields = Fields::new();
             fields.insert("id".to_owned(), json!(question.question_id));
-            fields.insert("image".to_owned(), json!(pattern.name(question.image_id)));
+            fields.insert("image".to_owned(), json!(pattern.file_name(question.image_id)));
             fields.insert("question".to_owned(), json!(question.question));
             if let Some(list) = candidate_list {
                 fields.insert("candidate_list".to_owned(), json!(list));
@@ -55,14 +55,14 @@ impl Questions {
     }
 }
 
-/// Reads a file of JSON.
+/// Reads a JSON file.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
     let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_reader(BufReader::new(file))
-        .with_context(|| format!("cannot make sense of {}", path.display()))
+        .with_context(|| format!("invalid content of {}", path.display()))
 }
 
-/// What an image's file is called.
+/// The pattern of the names of image files.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct ImagePattern {
     before: String,
@@ -71,7 +71,7 @@ pub(crate) struct ImagePattern {
 }
 
 impl ImagePattern {
-    fn name(&self, image: u64) -> String {
+    fn file_name(&self, image: u64) -> String {
         format!("{}{image:0digits$}{}", self.before, self.after, digits = self.digits)
     }
 }
@@ -80,19 +80,20 @@ impl FromStr for ImagePattern {
     type Err = String;
 
     fn from_str(pattern: &str) -> Result<Self, Self::Err> {
-        let wrong =
-            || format!("image pattern is {pattern:?}: must hold {{image_id}} or {{image_id:0N}} once");
-        let (before, rest) = pattern.split_once("{image_id").ok_or_else(wrong)?;
-        let (width, after) = rest.split_once('}').ok_or_else(wrong)?;
+        let invalid = || {
+            format!("invalid image pattern {pattern:?}: must contain {{image_id}} or {{image_id:0N}} once")
+        };
+        let (before, rest) = pattern.split_once("{image_id").ok_or_else(invalid)?;
+        let (width, after) = rest.split_once('}').ok_or_else(invalid)?;
         let digits = match width.strip_prefix(":0") {
             None if width.is_empty() => 1,
-            None => return Err(wrong()),
+            None => return Err(invalid()),
             Some(digits) => {
-                digits.parse().ok().filter(|digits| (1..=20).contains(digits)).ok_or_else(wrong)?
+                digits.parse().ok().filter(|digits| (1..=20).contains(digits)).ok_or_else(invalid)?
             }
         };
         if after.contains("{image_id") {
-            return Err(wrong());
+            return Err(invalid());
         }
         Ok(Self { before: before.to_owned(), digits, after: after.to_owned() })
     }
@@ -103,17 +104,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pattern_names_files_as_those_of_coco_are_named() {
-        let name = |pattern: &str| pattern.parse::<ImagePattern>().map(|pattern| pattern.name(42));
+    fn pattern_gives_file_names_of_coco() {
+        let name = |pattern: &str| pattern.parse::<ImagePattern>().map(|pattern| pattern.file_name(42));
         assert_eq!(name("COCO_val2014_{image_id:012}.jpg").unwrap(), "COCO_val2014_000000000042.jpg");
         assert_eq!(name("{image_id}/image.png").unwrap(), "42/image.png");
-        for wrong in ["a.jpg", "{image_id", "{image_id:x}", "{image_id:099}", "{image_id}{image_id}"] {
-            assert!(name(wrong).unwrap_err().starts_with("image pattern is "), "{wrong}");
+        for invalid in ["a.jpg", "{image_id", "{image_id:x}", "{image_id:099}", "{image_id}{image_id}"] {
+            assert!(name(invalid).unwrap_err().starts_with("invalid image pattern "), "{invalid}");
         }
     }
 
     #[test]
-    fn questions_about_one_image_are_beside_each_other() {
+    fn questions_are_sorted_by_image() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("questions.json");
         let questions: Vec<_> = [(7, 2), (8, 1), (9, 2)]

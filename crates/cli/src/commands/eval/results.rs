@@ -1,4 +1,4 @@
-//! The results file, as the leaderboard takes it, and its accuracy.
+//! The results file, in the format of the leaderboard, and its accuracy.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -31,29 +31,31 @@ struct Annotation {
     question_id: u64,
     question_type: String,
     answer_type: String,
-    answers: Vec<Given>,
+    answers: Vec<HumanAnswer>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Given {
+struct HumanAnswer {
     answer: String,
 }
 
-impl AsRef<str> for Given {
+impl AsRef<str> for HumanAnswer {
     fn as_ref(&self) -> &str {
         &self.answer
     }
 }
 
-/// Writes the results file from records of `id` and `answer`: all of it or nothing. A question that failed has the empty answer,
-/// since the leaderboard wants one for each.
-pub(crate) async fn write(answered: Input, path: &Path) -> anyhow::Result<()> {
-    let mut records = answered.records()?;
+/// Writes the results file from records with the fields `id` and `answer`.
+///
+/// An error leaves no partial file. The leaderboard requires an answer to each question, so that
+/// the answer to a failed question is empty.
+pub(crate) async fn write(input: Input, path: &Path) -> anyhow::Result<()> {
+    let mut records = input.records()?;
     let mut answers = Vec::new();
     while let Some(record) = records.next().await {
-        answers.push(answer(&record?.fields.map_err(anyhow::Error::msg)?)?);
+        answers.push(to_answer(&record?.fields.map_err(anyhow::Error::msg)?)?);
     }
-    let whole = || -> anyhow::Result<()> {
+    let write = || -> anyhow::Result<()> {
         let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
         serde_json::to_writer(&mut file, &answers)?;
@@ -61,16 +63,18 @@ pub(crate) async fn write(answered: Input, path: &Path) -> anyhow::Result<()> {
         file.persist(path)?;
         Ok(())
     };
-    whole().with_context(|| format!("cannot write {}", path.display()))
+    write().with_context(|| format!("cannot write {}", path.display()))
 }
 
-fn answer(fields: &Fields) -> anyhow::Result<Answer> {
-    let question_id = fields.get("id").and_then(Value::as_u64).context("a partial result has no id")?;
+fn to_answer(fields: &Fields) -> anyhow::Result<Answer> {
+    let question_id = fields.get("id").and_then(Value::as_u64).context("a partial result without id")?;
     let answer = fields.get("answer").and_then(Value::as_str).unwrap_or_default().to_owned();
     Ok(Answer { question_id, answer })
 }
 
-/// Prints the accuracy of a results file, over all of the questions that have annotations and by type.
+/// Prints the accuracy of a results file, in total and by type.
+///
+/// Questions without annotation do not count.
 pub(crate) fn print_accuracy(
     questions: &Questions,
     annotations: &Path,
@@ -79,22 +83,28 @@ pub(crate) fn print_accuracy(
     let answers: Vec<Answer> = read_json(results)?;
     let annotations: Annotations = read_json(annotations)?;
     let counters = count_accuracy(&questions.ids().collect(), &answers, &annotations)?;
-    let without = questions.len() - usize::try_from(counters.overall.questions)?;
+    let unannotated = questions.len() - usize::try_from(counters.overall.questions)?;
     let mut out = std::io::stdout();
     write!(out, "{counters}").context("cannot print")?;
-    if without > 0 {
-        writeln!(out, "{without} questions have no annotation").context("cannot print")?;
+    if unannotated > 0 {
+        writeln!(out, "{unannotated} questions have no annotation").context("cannot print")?;
     }
     Ok(())
 }
 
-fn count_accuracy(ids: &HashSet<u64>, answers: &[Answer], annotations: &Annotations) -> anyhow::Result<AccuracyCounters> {
+fn count_accuracy(
+    ids: &HashSet<u64>,
+    answers: &[Answer],
+    annotations: &Annotations,
+) -> anyhow::Result<AccuracyCounters> {
     let answers: HashMap<u64, &str> =
         answers.iter().map(|answer| (answer.question_id, &*answer.answer)).collect();
     let mut counters = AccuracyCounters::default();
-    for annotation in annotations.annotations.iter().filter(|annotation| ids.contains(&annotation.question_id)) {
+    for annotation in
+        annotations.annotations.iter().filter(|annotation| ids.contains(&annotation.question_id))
+    {
         let id = annotation.question_id;
-        let answer = answers.get(&id).with_context(|| format!("question {id} has no result"))?;
+        let answer = answers.get(&id).with_context(|| format!("no result for question {id}"))?;
         if let Some(accuracy) = answer_accuracy(answer, &annotation.answers) {
             counters.add(accuracy, &annotation.answer_type, &annotation.question_type);
         }
@@ -121,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn accuracy_is_over_the_questions_that_were_asked() {
+    fn accuracy_counts_the_questions_of_the_file() {
         let answers = [(1, "Red."), (2, "red")]
             .map(|(question_id, answer)| Answer { question_id, answer: answer.into() });
         let counters = count_accuracy(&[1, 2].into(), &answers, &annotations()).unwrap();
@@ -131,7 +141,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_results_file_is_as_the_leaderboard_takes_it_with_an_empty_answer_for_a_failure() {
+    async fn results_file_has_an_empty_answer_for_a_failed_question() {
         let folder = tempfile::tempdir().unwrap();
         let partial = folder.path().join("partial.jsonl");
         std::fs::write(&partial, "{\"id\":3,\"answer\":\"red\",\"image\":\"a\"}\n{\"id\":4,\"error\":{}}\n")

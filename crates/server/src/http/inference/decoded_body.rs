@@ -131,7 +131,11 @@ fn counted(count: usize, singular: &str, plural: &str) -> String {
     format!("{count} {}", if count == 1 { singular } else { plural })
 }
 
-fn repeat(texts: Vec<TextInput>, images: usize, max_bytes: usize) -> Result<Vec<Vec<TextInput>>, RequestError> {
+fn repeat(
+    texts: Vec<TextInput>,
+    images: usize,
+    max_bytes: usize,
+) -> Result<Vec<Vec<TextInput>>, RequestError> {
     let bytes: usize = texts.iter().map(|text| text.text.len() + size_of::<TextInput>()).sum();
     let repeated_bytes = bytes.saturating_mul(images);
     if repeated_bytes > max_bytes {

@@ -191,8 +191,7 @@ mod tests {
         };
         assert_eq!(format("Application/JSON; charset=utf-8"), Ok(BodyFormat::Json));
         assert_eq!(format("multipart/form-data; boundary=x"), Ok(BodyFormat::Form));
-        let expected =
-            "unsupported media type in content-type: text/plain, expected application/json or multipart/form-data";
+        let expected = "unsupported media type in content-type: text/plain, expected application/json or multipart/form-data";
         assert_eq!(format("text/plain"), Err(expected.to_owned()));
         let missing = BodyFormat::of(Endpoint::Ask, &HeaderMap::new()).unwrap_err();
         assert!(missing.to_string().starts_with("unsupported media type in content-type: missing"));

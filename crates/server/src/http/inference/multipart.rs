@@ -20,12 +20,7 @@ use crate::{
         json::{object, read_json},
     },
     priority::RequestPriority,
-    request::{
-        field_path::RequestFormat,
-        generation::GenerationOptions,
-        item::ImageSource,
-        task::Task,
-    },
+    request::{field_path::RequestFormat, generation::GenerationOptions, item::ImageSource, task::Task},
 };
 
 /// The fields of a form that were decoded so far.
@@ -254,14 +249,8 @@ mod tests {
     #[tokio::test]
     async fn invalid_field_is_named() {
         for (fields, expected) in [
-            (
-                [("images", "a"), ("question", "q")],
-                "the form is invalid: unknown field `images`",
-            ),
-            (
-                [("priority", "urgent"), ("image", "a")],
-                "priority is invalid: unknown variant `urgent`",
-            ),
+            ([("images", "a"), ("question", "q")], "the form is invalid: unknown field `images`"),
+            ([("priority", "urgent"), ("image", "a")], "priority is invalid: unknown variant `urgent`"),
             ([("timeout_ms", "0"), ("image", "a")], "timeout_ms is invalid"),
             ([("details", "true"), ("details", "true")], "details is invalid: duplicate field"),
             ([("texts", "[]"), ("question", "a")], "texts is invalid: it conflicts with"),

@@ -176,10 +176,8 @@ mod tests {
             Ok(ItemResult { image_index: 0, text_index, ready: None, reply })
         };
         let answer = Answer { text: "two\nlines".to_owned(), ..Default::default() };
-        let results = [
-            result(1, Ok(answer)),
-            result(0, Err(RequestError::new(ErrorReason::QuestionEmpty).field("x"))),
-        ];
+        let results =
+            [result(1, Ok(answer)), result(0, Err(RequestError::new(ErrorReason::QuestionEmpty).field("x")))];
         let response = event_stream(stream::iter(results).boxed(), false, TraceScope::default());
         let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
         let expected = concat!(

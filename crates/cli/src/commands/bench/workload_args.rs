@@ -1,4 +1,4 @@
-//! What `blip-serve bench` asks, and how fast.
+//! The workload of `blip-serve bench` and its rate.
 
 use std::{
     collections::BTreeMap,
@@ -12,10 +12,10 @@ use anyhow::Context as _;
 use clap::{Args, ValueHint};
 use load_generator::{ArrivalProcess, LoadPlan, Workload, WorkloadConfig, draw_images, read_image_folder};
 
-/// Made pictures that differ in what they show; their files all differ anyway.
-const MADE_PICTURES: usize = 16;
+/// Number of generated images with different content. The file of each request differs anyway.
+const GENERATED_IMAGES: usize = 16;
 
-/// Of 3 to 12 words, most of them known to the demo model, too.
+/// Questions of 3 to 12 words. Most of the words are in the vocabulary of the demo model.
 const QUESTIONS: [&str; 12] = [
     "is it red?",
     "what color is it?",
@@ -31,67 +31,78 @@ const QUESTIONS: [&str; 12] = [
     "is the shape in the image a square or a circle?",
 ];
 
+/// Default number of clients.
 const CLIENTS: NonZeroUsize = NonZeroUsize::MIN.saturating_add(15);
 
-/// What is asked, and how fast.
+/// The requests of a load test and their rate.
 #[derive(Args, Debug)]
-pub(crate) struct TrafficOptions {
-    /// So many clients, each asking again as soon as it is answered [default: 16, without --rate]
+pub(crate) struct WorkloadArgs {
+    /// Number of clients, each with one request in flight [default: 16]
+    ///
+    /// A client sends its next request as soon as it has received a response.
     #[arg(long, value_name = "N", conflicts_with = "rate")]
     clients: Option<NonZeroUsize>,
 
-    /// So many requests a second on average, at random moments, whether the server keeps up or not
+    /// Average number of requests per second, sent at random times
+    ///
+    /// The client keeps this rate even if the server is slower.
     #[arg(long, value_name = "REQUESTS/S", value_parser = rate)]
     rate: Option<f64>,
 
-    /// Measured time, in seconds
+    /// Measured time in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = NonZeroU32::MIN.saturating_add(29))]
     seconds: NonZeroU32,
 
-    /// Time before that in which the server is asked, too, in seconds
+    /// Time under load before the measurement, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     warm_up_s: u32,
 
-    /// A folder of pictures [default: made ones]
+    /// Folder of images [default: generated images]
     #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     images: Option<PathBuf>,
 
-    /// Pixels across and down of made pictures
+    /// Width and height of generated images in pixels
     #[arg(long, value_name = "WxH", default_value = "640x480", conflicts_with = "images")]
     size: Size,
 
-    /// Part of the requests whose picture is one of a pool, which the server may have seen before; the others' file is new.
-    /// Of those, what was asked before is computed again only by a server with --answer-cache-bytes 0
+    /// Share of requests with an image of the pool; the others have new images
+    ///
+    /// The server may have cached images of the pool. It also caches the answers about them, unless
+    /// its --answer-cache-bytes is 0.
     #[arg(long, value_name = "0..1", default_value_t = 0.0)]
     reuse: f64,
 
-    /// Pictures in that pool
+    /// Number of images in the pool
     #[arg(long, value_name = "N", default_value_t = 1000)]
     pool: usize,
 
-    /// How unevenly the pool is asked about: the n-th picture in proportion to n^-SKEW (Zipf's law)
+    /// Exponent of Zipf's law for the choice of images of the pool
+    ///
+    /// The n-th image is chosen in proportion to n^-SKEW.
     #[arg(long, value_name = "SKEW", default_value_t = 0.0)]
     skew: f64,
 
-    /// Questions about each picture, in one request
+    /// Number of questions about the image of a request
     #[arg(long, value_name = "N", default_value_t = 1)]
     questions_per_image: usize,
 
-    /// A file of questions, one a line [default: a dozen of 3 to 12 words]
+    /// File with one question per line [default: 12 questions of 3 to 12 words]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     questions: Option<PathBuf>,
 
-    /// Seed of all that is random
+    /// Seed of all random choices
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub(crate) seed: u64,
 
-    /// When a request is given up, in seconds
+    /// Time limit of a request in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout_s: u32,
 
-    /// Requests under way at a time with --rate; one more is not sent, and counted as NOT_SENT
-    #[arg(long, value_name = "N", default_value_t = 4096)]
-    most_under_way: usize,
+    /// Maximum number of requests in flight with --rate
+    ///
+    /// A request above it is not sent and is counted as NOT_SENT.
+    #[arg(long, alias = "most-under-way", value_name = "N", default_value_t = 4096)]
+    max_in_flight: usize,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -109,7 +120,7 @@ impl FromStr for Size {
         });
         sides
             .filter(|size| (1..=8192).contains(&size.width) && (1..=8192).contains(&size.height))
-            .ok_or_else(|| format!("size is {text:?}: must be WIDTHxHEIGHT, each 1 to 8192"))
+            .ok_or_else(|| format!("invalid size {text:?}: must be WIDTHxHEIGHT, each 1 to 8192"))
     }
 }
 
@@ -121,14 +132,15 @@ impl std::fmt::Display for Size {
 
 fn rate(text: &str) -> Result<f64, String> {
     let rate = text.parse::<f64>().ok().filter(|rate| *rate > 0.0 && *rate <= 1e6);
-    rate.ok_or_else(|| format!("rate is {text:?}: must be more than 0 and at most 1000000"))
+    rate.ok_or_else(|| format!("invalid rate {text:?}: must be more than 0 and at most 1000000"))
 }
 
-impl TrafficOptions {
-    pub(crate) fn traffic(&self) -> anyhow::Result<Workload> {
-        let pictures = match &self.images {
+impl WorkloadArgs {
+    /// Reads or generates the images and the questions.
+    pub(crate) fn workload(&self) -> anyhow::Result<Workload> {
+        let images = match &self.images {
             Some(folder) => read_image_folder(folder)?,
-            None => draw_images(MADE_PICTURES, self.size.width, self.size.height, self.seed)?,
+            None => draw_images(GENERATED_IMAGES, self.size.width, self.size.height, self.seed)?,
         };
         let questions = match &self.questions {
             Some(file) => {
@@ -138,17 +150,17 @@ impl TrafficOptions {
             }
             None => QUESTIONS.map(str::to_owned).to_vec(),
         };
-        let mix = WorkloadConfig {
+        let config = WorkloadConfig {
             questions_per_image: self.questions_per_image,
             reuse: self.reuse,
             pool_images: self.pool,
             skew: self.skew,
             seed: self.seed,
         };
-        Ok(Workload::new(pictures, questions, mix)?)
+        Ok(Workload::new(images, questions, config)?)
     }
 
-    pub(crate) fn pace(&self) -> ArrivalProcess {
+    pub(crate) fn arrivals(&self) -> ArrivalProcess {
         match self.rate {
             Some(requests_per_s) => ArrivalProcess::Poisson { requests_per_s },
             None => ArrivalProcess::ClosedLoop { clients: self.clients.unwrap_or(CLIENTS) },
@@ -159,28 +171,28 @@ impl TrafficOptions {
         LoadPlan {
             warm_up: Duration::from_secs(u64::from(self.warm_up_s)),
             measured: Duration::from_secs(u64::from(self.seconds.get())),
-            max_in_flight: self.most_under_way,
+            max_in_flight: self.max_in_flight,
         }
     }
 
-    pub(crate) fn limit(&self) -> Duration {
+    pub(crate) fn timeout(&self) -> Duration {
         Duration::from_secs(u64::from(self.timeout_s))
     }
 
-    /// Option by option, for the report.
-    pub(crate) fn described(&self) -> BTreeMap<String, String> {
-        let pace = match self.pace() {
+    /// Returns the options for the report.
+    pub(crate) fn describe(&self) -> BTreeMap<String, String> {
+        let arrivals = match self.arrivals() {
             ArrivalProcess::ClosedLoop { clients } => ("clients", clients.to_string()),
             ArrivalProcess::Poisson { requests_per_s } => ("rate", requests_per_s.to_string()),
         };
-        let pictures = match &self.images {
-            // The folder's own name: where it lies says nothing to others.
+        let images = match &self.images {
+            // The path of the folder has no meaning on other machines.
             Some(folder) => folder.file_name().unwrap_or_default().to_string_lossy().into_owned(),
-            None => format!("made, {}", self.size),
+            None => format!("generated, {}", self.size),
         };
         let options = [
-            pace,
-            ("images", pictures),
+            arrivals,
+            ("images", images),
             ("reuse", self.reuse.to_string()),
             ("pool", self.pool.to_string()),
             ("skew", self.skew.to_string()),
@@ -198,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_is_two_sides_within_limits() {
+    fn size_is_width_and_height_within_limits() {
         assert_eq!("640x480".parse(), Ok(Size { width: 640, height: 480 }));
         for wrong in ["640", "0x480", "640x9000", "x", "axb", "-1x2"] {
             let message = wrong.parse::<Size>().unwrap_err();
@@ -207,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_a_positive_number() {
+    fn rate_is_a_positive_number() {
         assert_eq!(rate("12.5"), Ok(12.5));
         for wrong in ["0", "-1", "NaN", "inf", "fast"] {
             assert!(rate(wrong).unwrap_err().contains(wrong));

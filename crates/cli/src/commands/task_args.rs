@@ -1,0 +1,67 @@
+//! What `ask`, `caption`, `match` and `embed` have in common: arguments, and the way to run a task.
+
+use std::time::Duration;
+
+use bulk::{Fields, Task};
+use clap::Args;
+use server::serve::exit::Exit;
+
+use crate::{
+    commands::{
+        interactive,
+        record_file::{Activity, RecordFileArgs},
+    },
+    connection::{ConnectionArgs, RpcClient},
+    image_paths::ImageArgs,
+    output::ResultPrinter,
+    records::ImageLoader,
+    request_args::ModelArgs,
+};
+
+/// The arguments of all commands that send images to a server.
+#[derive(Args, Debug)]
+pub(crate) struct TaskArgs {
+    #[command(flatten)]
+    images: ImageArgs,
+
+    #[command(flatten)]
+    pub(crate) model: ModelArgs,
+
+    #[command(flatten)]
+    record_file: RecordFileArgs,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
+
+    /// Print one JSON object per line, also for errors and pieces
+    #[arg(long)]
+    pub(crate) json: bool,
+
+    /// Time limit of a call in seconds [default: none]
+    #[arg(long, value_name = "SECONDS")]
+    timeout_s: Option<u64>,
+}
+
+impl TaskArgs {
+    /// Connects to the server, and runs the task on the record file or on the images.
+    ///
+    /// `to_groups` makes records of the images, one group for each request. `to_task` creates the
+    /// task.
+    pub(crate) async fn run<T: Task>(
+        self,
+        activity: Activity,
+        printer: &ResultPrinter,
+        to_groups: impl FnOnce(&[String]) -> Vec<Vec<Fields>>,
+        to_task: impl FnOnce(RpcClient, ImageLoader) -> T,
+    ) -> anyhow::Result<Exit> {
+        let has_record_file = self.record_file.is_given();
+        let groups = if has_record_file { Vec::new() } else { to_groups(&self.images.expand()?) };
+        let client = self.connection.client(self.timeout_s.map(Duration::from_secs)).await?;
+        let task = to_task(client, self.record_file.image_loader());
+        if has_record_file {
+            self.record_file.run(&task, activity).await
+        } else {
+            interactive::run(&task, groups, printer).await
+        }
+    }
+}
