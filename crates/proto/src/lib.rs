@@ -1,5 +1,5 @@
 //! The public gRPC contract: messages and clients, generated from `proto/blip/v1/blip.proto`.
-#![expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
+#![expect(clippy::allow_attributes_without_reason, reason = "generated")]
 
 tonic::include_proto!("blip.v1");
 

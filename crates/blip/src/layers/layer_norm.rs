@@ -1,6 +1,6 @@
 //! Layer norm, alone or with a residual.
 
-use cuda_kernels::AddNorm;
+use cuda::AddNorm;
 use tch::{TchError, Tensor};
 
 use crate::{error::LoadError, layers::weight_path::WeightPath};

@@ -3,7 +3,7 @@
 //! To a CUDA device they go through page-locked memory, and on a stream beside the one that computes: so the pixels of the next
 //! images are gathered and copied while the device still works on those before.
 
-use cuda_stream::{CudaStreams, SideStream};
+use cuda::{CopyStream, CudaStreams};
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{device::transfer::synchronize, preprocess::Pixels};
@@ -23,7 +23,7 @@ struct CudaUpload {
     /// The same on the device, of a whole batch: nothing is overwritten that a kernel of the same batch has yet to read.
     device_buffer: Tensor,
     /// Without it copies wait for the kernels before them.
-    copy_stream: Option<SideStream>,
+    copy_stream: Option<CopyStream>,
     cuda_index: usize,
 }
 
@@ -39,8 +39,7 @@ impl PixelUploader {
                 let pixels = |images: usize, device| {
                     Tensor::f_empty([images as i64, side, side, 3], (Kind::Uint8, device))
                 };
-                let copy_stream = CudaStreams::open().map_err(|error| error.to_string());
-                let copy_stream = copy_stream.and_then(|streams| streams.side_stream(cuda_index));
+                let copy_stream = CudaStreams::open().and_then(|streams| streams.copy_stream(cuda_index));
                 if let Err(error) = &copy_stream {
                     tracing::warn!(%error, "pixels go to the device between its kernels: batches will be slower");
                 }
@@ -78,9 +77,7 @@ impl PixelUploader {
         let mut device_buffer = device_buffer.f_narrow(0, first as i64, count)?;
         // It waits for what is on its stream, so for itself alone.
         match copy_stream {
-            Some(copy_stream) => {
-                copy_stream.run(|| device_buffer.f_copy_(&pinned)).map_err(TchError::Torch)??
-            }
+            Some(copy_stream) => copy_stream.run(|| device_buffer.f_copy_(&pinned))??,
             None => device_buffer.f_copy_(&pinned)?,
         }
         Ok(device_buffer)

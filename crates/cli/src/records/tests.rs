@@ -78,8 +78,8 @@ impl BlipService for Scripted {
         Ok(Response::new(responses.boxed()))
     }
 
-    /// Sends pieces and a caption for the first prompt, a caption for the third, and an error for the
-    /// second.
+    /// Sends pieces and a caption for the first prompt, an error for the second, and a caption for
+    /// the third.
     async fn caption(
         &self,
         request: Request<CaptionRequest>,

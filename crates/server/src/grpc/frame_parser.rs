@@ -18,8 +18,8 @@ pub(crate) struct FrameParser {
 }
 
 impl FrameParser {
-    /// Returns whether the body is incomplete: before the first message and within a message. Between
-    /// messages, a stream may pause.
+    /// Returns whether the body is incomplete: before the first message and within a message.
+    /// Between messages, a stream may pause.
     pub(crate) fn is_incomplete(&self) -> bool {
         self.messages == 0 || self.prefix_bytes > 0 || self.missing_bytes > 0
     }

@@ -133,8 +133,8 @@ type Connection = Extension<TcpConnectInfo>;
     path = "/v1/models",
     operation_id = "list_models",
     summary = "List the models",
-    description = "The models are in the order in which they were added. A request without a model name is \
-        processed by the first model for its task.",
+    description = "The models are in the order in which they were added. A request without a model name \
+        is processed by the first model for its task.",
     responses((status = 200, description = "The models", body = ModelList)),
     security((), ("bearer" = []), ("api_key" = [])),
 )]
@@ -181,9 +181,9 @@ pub(crate) async fn get(
     path = "/v1/models",
     operation_id = "load_model",
     summary = "Load a model, or replace one",
-    description = "For administrators of a server with --admin. The server responds when the model is loaded and has \
-        passed its self-test. Until then, a loaded model of the same name continues to serve. If loading fails, the \
-        loaded models are unchanged.",
+    description = "For administrators of a server with --admin. The server responds when the model is \
+        loaded and has passed its self-test. Until then, a loaded model of the same name continues to \
+        serve. If loading fails, the loaded models are unchanged.",
     request_body = LoadModelRequest,
     responses((status = 200, description = "The loaded model", body = ModelJson)),
     security((), ("bearer" = []), ("api_key" = [])),
@@ -219,8 +219,8 @@ pub(crate) async fn load(
     path = "/v1/models/{name}",
     operation_id = "unload_model",
     summary = "Unload a model",
-    description = "For administrators of a server with --admin. The server completes the requests in flight. The last \
-        model cannot be unloaded.",
+    description = "For administrators of a server with --admin. The server completes the requests in \
+        flight. The last model cannot be unloaded.",
     params(("name" = String, Path, description = "The name of the model")),
     responses((status = 204, description = "The server accepts no more requests for the model")),
     security((), ("bearer" = []), ("api_key" = [])),

@@ -44,7 +44,8 @@ pub(crate) async fn document() -> Response {
 #[openapi(
     info(
         title = "blip-serve",
-        description = "Answers questions about images with BLIP models, describes images, and compares them with texts.\n\n\
+        description = "Answers questions about images with BLIP models, describes images, and compares \
+            them with texts.\n\n\
             The server has the same methods over gRPC, and over gRPC-Web on this listener, for example at \
             `/blip.v1.BlipService/Ask`. The file `proto/blip/v1/blip.proto` defines them. \
             [/docs/errors](/docs/errors) describes every error reason.",
