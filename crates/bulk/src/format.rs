@@ -1,24 +1,24 @@
-//! How records are written down.
+//! File formats of records.
 
 use std::{path::Path, str::FromStr};
 
-/// How records are written down.
+/// A file format of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
-    /// One JSON object a line.
+    /// One JSON object per line.
     Jsonl,
-    /// Comma-separated values (RFC 4180) below a line of column names.
+    /// Comma-separated values (RFC 4180) after a line of column names.
     Csv,
 }
 
 impl Format {
-    /// By the ending of a file's name; `None` if it says nothing.
+    /// Returns the format that the extension of a file name stands for, or `None` if it is unknown.
     #[must_use]
-    pub fn of(path: &Path) -> Option<Self> {
+    pub fn from_extension(path: &Path) -> Option<Self> {
         path.extension()?.to_str()?.to_ascii_lowercase().parse().ok()
     }
 
-    /// Whether a line end within quotes belongs to the record.
+    /// Returns whether a line end between quotes belongs to the record.
     pub(crate) fn has_quotes(self) -> bool {
         self == Self::Csv
     }
@@ -31,7 +31,7 @@ impl FromStr for Format {
         match name {
             "jsonl" | "ndjson" => Ok(Self::Jsonl),
             "csv" => Ok(Self::Csv),
-            other => Err(format!("format is {other:?}: must be jsonl or csv")),
+            other => Err(format!("unknown format {other:?}: must be jsonl or csv")),
         }
     }
 }
@@ -41,11 +41,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ending_of_a_name_tells_the_format() {
-        assert_eq!(Format::of(Path::new("a/b.JSONL")), Some(Format::Jsonl));
-        assert_eq!(Format::of(Path::new("b.ndjson")), Some(Format::Jsonl));
-        assert_eq!(Format::of(Path::new("b.csv")), Some(Format::Csv));
-        assert_eq!(Format::of(Path::new("b.txt")), None);
-        assert_eq!(Format::of(Path::new("-")), None);
+    fn file_extension_selects_format() {
+        assert_eq!(Format::from_extension(Path::new("a/b.JSONL")), Some(Format::Jsonl));
+        assert_eq!(Format::from_extension(Path::new("b.ndjson")), Some(Format::Jsonl));
+        assert_eq!(Format::from_extension(Path::new("b.csv")), Some(Format::Csv));
+        assert_eq!(Format::from_extension(Path::new("b.txt")), None);
+        assert_eq!(Format::from_extension(Path::new("-")), None);
     }
 }

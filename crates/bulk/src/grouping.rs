@@ -1,38 +1,41 @@
-//! Records that stand beside each other and have something in common are asked together.
+//! Groups adjacent records that have a value in common, so that one request can hold them.
 
 use std::io;
 
 use futures::{Stream, StreamExt as _, stream};
 
-use crate::Record;
+use crate::record::Record;
 
-/// What is worked on as one.
+/// Records that are processed together.
 pub(crate) type Group = Vec<Record>;
 
-/// Groups of at most `most` records that are ready and whose values of `shared` are the same; a record without values is
-/// alone. Nothing waits for records that have not come.
-pub(crate) fn groups(
+/// Groups adjacent records with equal values of the field `group_by`, at most `max_records` per
+/// group.
+///
+/// A record that lacks the field forms a group of one. The function groups only records that are
+/// ready: it never waits for more.
+pub(crate) fn group_adjacent(
     records: impl Stream<Item = io::Result<Record>> + Send,
-    shared: &'static str,
-    most: usize,
+    group_by: &'static str,
+    max_records: usize,
 ) -> impl Stream<Item = io::Result<Group>> + Send {
-    records.ready_chunks(most.max(1)).flat_map(move |chunk| stream::iter(split(chunk, shared)))
+    records.ready_chunks(max_records.max(1)).flat_map(move |chunk| stream::iter(split(chunk, group_by)))
 }
 
-fn split(chunk: Vec<io::Result<Record>>, shared: &str) -> Vec<io::Result<Group>> {
+fn split(chunk: Vec<io::Result<Record>>, group_by: &str) -> Vec<io::Result<Group>> {
     let mut groups: Vec<io::Result<Group>> = Vec::new();
     for record in chunk {
         match (groups.last_mut(), record) {
-            (Some(Ok(group)), Ok(record)) if belongs(group, &record, shared) => group.push(record),
+            (Some(Ok(group)), Ok(record)) if belongs_to(group, &record, group_by) => group.push(record),
             (_, record) => groups.push(record.map(|record| vec![record])),
         }
     }
     groups
 }
 
-fn belongs(group: &Group, record: &Record, shared: &str) -> bool {
-    let value = |record: &Record| record.fields.as_ref().ok()?.get(shared).cloned();
-    value(record).is_some_and(|own| group.last().and_then(value).as_ref() == Some(&own))
+fn belongs_to(group: &Group, record: &Record, group_by: &str) -> bool {
+    let value = |record: &Record| record.fields.as_ref().ok()?.get(group_by).cloned();
+    value(record).is_some_and(|record_value| group.last().and_then(value).as_ref() == Some(&record_value))
 }
 
 #[cfg(test)]
@@ -47,21 +50,22 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn neighbours_of_one_image_are_together_and_others_apart() {
-        let wrong = Ok(Record { position: 3, fields: Err("no JSON".into()) });
-        let records = [record(0, "a"), record(1, "a"), record(2, "b"), wrong, record(4, "b"), record(5, "a")];
+    async fn adjacent_records_of_one_image_form_a_group() {
+        let invalid = Ok(Record { position: 3, fields: Err("invalid".into()) });
+        let records =
+            [record(0, "a"), record(1, "a"), record(2, "b"), invalid, record(4, "b"), record(5, "a")];
         let groups: Vec<Group> =
-            groups(stream::iter(records), "image", 16).map(Result::unwrap).collect().await;
+            group_adjacent(stream::iter(records), "image", 16).map(Result::unwrap).collect().await;
         let positions: Vec<Vec<u64>> =
             groups.iter().map(|group| group.iter().map(|record| record.position).collect()).collect();
         assert_eq!(positions, [vec![0, 1], vec![2], vec![3], vec![4], vec![5]]);
     }
 
     #[tokio::test]
-    async fn a_group_is_no_larger_than_it_may_be() {
+    async fn group_size_is_limited() {
         let records = (0..10).map(|position| record(position, "a"));
-        let sizes: Vec<usize> =
-            groups(stream::iter(records), "image", 4).map(|group| group.unwrap().len()).collect().await;
+        let groups = group_adjacent(stream::iter(records), "image", 4);
+        let sizes: Vec<usize> = groups.map(|group| group.unwrap().len()).collect().await;
         assert_eq!(sizes, [4, 4, 2]);
     }
 }

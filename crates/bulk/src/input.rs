@@ -1,4 +1,4 @@
-//! Records out of a file or standard input, read as there is room for them.
+//! Reads records from a file or from standard input, one bounded buffer ahead.
 
 use std::{
     fs::File,
@@ -10,48 +10,49 @@ use futures::{Stream, stream};
 use tokio::sync::mpsc;
 
 use crate::{
-    Format, Record,
-    record_reader::{Read, read_record},
-    record::{cells, parse},
+    format::Format,
+    record::{Record, parse, parse_csv_cells},
+    record_reader::{MAX_RECORD_BYTES, ReadStatus, RecordReader},
 };
 
-/// Longest record, in bytes: one that spells out an image in a data URL is long.
-pub const MAX_RECORD_BYTES: usize = 64 << 20;
+/// Number of records that are read ahead.
+const READ_AHEAD: usize = 64;
 
-/// Records that are read ahead.
-const AHEAD: usize = 64;
-
-/// Where records come from.
+/// A source of records.
 #[derive(Clone, Debug)]
 pub struct Input {
-    /// The file; standard input if `None`.
+    /// The file, or `None` for standard input.
     pub path: Option<PathBuf>,
-    /// How its records are written down.
+    /// The format of its records.
     pub format: Format,
 }
 
 impl Input {
-    /// How many records there are, if that can be known without taking them: of a regular file, which is read once for it.
+    /// Returns the number of records in a regular file, or `None` for other inputs.
+    ///
+    /// The function reads the whole file.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The file cannot be read.
     pub fn count(&self) -> io::Result<Option<u64>> {
         let Some(path) = self.path.as_ref().filter(|path| path.is_file()) else { return Ok(None) };
-        let mut reader = BufReader::with_capacity(1 << 16, File::open(path)?);
+        let reader = BufReader::with_capacity(1 << 16, File::open(path)?);
+        // No record is stored, so the maximum length is 0.
+        let mut reader = RecordReader::new(reader, self.format, 0);
         let (mut count, mut record) = (0, Vec::new());
         loop {
-            // Nothing is kept, so there is room for nothing.
-            match read_record(&mut reader, self.format, 0, &mut record)? {
-                Read::End => break,
+            match reader.read(&mut record)? {
+                ReadStatus::End => break,
                 _ => count += 1,
             }
         }
-        let names = u64::from(self.format == Format::Csv);
-        Ok(Some(count - names.min(count)))
+        let header_lines = u64::from(self.format == Format::Csv);
+        Ok(Some(count - header_lines.min(count)))
     }
 
-    /// The records, one after the other. Reading waits while nobody takes them. A record that cannot be read is one with an
-    /// error; the operating system's errors end the stream.
+    /// Returns a stream of the records. Reading blocks while the buffer is full.
+    ///
+    /// An invalid record becomes a [`Record`] with an error. An I/O error ends the stream.
     ///
     /// # Errors
     /// The file cannot be opened.
@@ -60,31 +61,34 @@ impl Input {
             Some(path) => Box::new(BufReader::with_capacity(1 << 16, File::open(path)?)),
             None => Box::new(BufReader::new(io::stdin())),
         };
-        let (sender, mut receiver) = mpsc::channel(AHEAD);
+        let (sender, mut receiver) = mpsc::channel(READ_AHEAD);
         let format = self.format;
-        // A thread of its own: it may wait for standard input for ever.
+        // A dedicated thread, because reading standard input can block forever.
         std::thread::Builder::new()
             .name("input".to_owned())
-            .spawn(move || read_all(reader, format, &sender))?;
+            .spawn(move || send_records(reader, format, &sender))?;
         Ok(stream::poll_fn(move |context| receiver.poll_recv(context)))
     }
 }
 
-/// Until nobody takes them.
-fn read_all(mut reader: impl BufRead, format: Format, sender: &mpsc::Sender<io::Result<Record>>) {
+/// Sends all records of `reader` until the receiver is dropped.
+fn send_records(reader: impl BufRead, format: Format, sender: &mpsc::Sender<io::Result<Record>>) {
+    let mut reader = RecordReader::new(reader, format, MAX_RECORD_BYTES);
     let (mut bytes, mut columns, mut position) = (Vec::new(), None, 0);
     loop {
-        let fields = match read_record(&mut reader, format, MAX_RECORD_BYTES, &mut bytes) {
-            Ok(Read::End) => return,
-            Ok(Read::TooLong(length)) => {
-                Err(format!("the line has {length} bytes: must be at most {MAX_RECORD_BYTES}"))
+        let fields = match reader.read(&mut bytes) {
+            Ok(ReadStatus::End) => return,
+            Ok(ReadStatus::TooLong(length)) => {
+                Err(format!("line has {length} bytes: at most {MAX_RECORD_BYTES} allowed"))
             }
-            Ok(Read::Record | Read::Torn) if format == Format::Csv && columns.is_none() => {
-                columns = Some(cells(without_mark(&bytes)).unwrap_or_default());
+            Ok(ReadStatus::Complete | ReadStatus::Unterminated)
+                if format == Format::Csv && columns.is_none() =>
+            {
+                columns = Some(parse_csv_cells(strip_byte_order_mark(&bytes)).unwrap_or_default());
                 continue;
             }
-            Ok(Read::Record | Read::Torn) => {
-                let bytes = if position == 0 { without_mark(&bytes) } else { &bytes };
+            Ok(ReadStatus::Complete | ReadStatus::Unterminated) => {
+                let bytes = if position == 0 { strip_byte_order_mark(&bytes) } else { &bytes };
                 parse(bytes, format, columns.as_deref().unwrap_or_default())
             }
             Err(error) => {
@@ -99,8 +103,8 @@ fn read_all(mut reader: impl BufRead, format: Format, sender: &mpsc::Sender<io::
     }
 }
 
-/// Spreadsheet programs put a byte order mark before the first byte.
-fn without_mark(bytes: &[u8]) -> &[u8] {
+/// Removes the byte order mark that spreadsheet programs write at the beginning of a file.
+fn strip_byte_order_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
@@ -121,7 +125,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn every_line_is_a_record_at_its_position_and_wrong_ones_are_errors() {
+    async fn invalid_line_is_a_record_with_an_error() {
         let (count, records) = read("\u{feff}{\"id\": 1}\nnonsense\n{\"id\": 3}", Format::Jsonl).await;
         assert_eq!((count, records.len()), (Some(3), 3));
         assert_eq!(records[0].fields.as_ref().unwrap()["id"], json!(1));
@@ -130,7 +134,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_first_line_of_csv_names_the_columns_and_is_no_record() {
+    async fn first_csv_line_names_columns() {
         let (count, records) = read("id,image\n1,\"a,b.png\"\n2,c.png\n", Format::Csv).await;
         assert_eq!((count, records.len()), (Some(2), 2));
         assert_eq!(records[0].fields.as_ref().unwrap()["image"], json!("a,b.png"));
@@ -139,12 +143,12 @@ mod tests {
     }
 
     #[test]
-    fn a_reader_whose_records_nobody_takes_reads_no_further() {
-        let lines = "{}\n".repeat(10 * AHEAD);
+    fn reading_stops_when_receiver_is_dropped() {
+        let lines = "{}\n".repeat(10 * READ_AHEAD);
         let mut bytes = lines.as_bytes();
         let (sender, receiver) = mpsc::channel(1);
         drop(receiver);
-        read_all(&mut bytes, Format::Jsonl, &sender);
+        send_records(&mut bytes, Format::Jsonl, &sender);
         assert_eq!(bytes.len(), lines.len() - 3);
     }
 }

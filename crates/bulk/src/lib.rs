@@ -1,29 +1,36 @@
-//! Files of records worked through in order: a line out for every line in, resumable at any moment.
+//! Processes files of records in order: one output line for each input line, resumable at any
+//! point.
 //!
-//! It knows no protocol: whoever can answer records implements [`Task`]. Read in this order: [`record`] (what one is),
-//! [`input`] and [`output`] (files of them), [`Task`] and [`run`] (from one to the other), [`retry`] (the same again for
-//! what failed), [`progress`].
+//! The crate knows no protocol. A client of a server implements [`Task`].
 //!
-//! Memory is bounded whatever the size of the files: records are read as there is room for them, [`Plan::in_flight`]
-//! groups of them are worked on at a time, and an answer waits only for those of that many groups before it.
+//! A batch passes through these modules: [`Input`] reads records, `grouping` groups adjacent
+//! records, [`run`] passes the groups to the [`Task`], and [`Output`] writes the results in the
+//! order of the input. [`retry_failed`] repeats this for the failed lines of a previous output.
+//!
+//! Memory is bounded for files of any size. The reader blocks while its buffer is full, at most
+//! [`BulkConfig::max_in_flight`] groups are in flight, and a result waits only for groups before
+//! it.
+//!
+//! Modules are listed from top to bottom; each uses only modules below it.
 
-mod record_reader;
-mod previous_output;
-mod format;
-pub mod input;
-mod grouping;
-pub mod output;
-pub mod progress;
-pub mod record;
-mod retry;
+mod retry_failed;
 mod run;
+mod attempts;
+mod grouping;
+mod previous_output;
+mod progress;
+mod input;
+mod output;
 mod task;
+mod record_reader;
+mod record;
+mod format;
 
 pub use format::Format;
 pub use input::Input;
-pub use output::{Existing, Output, OutputError};
+pub use output::{ExistingFile, Output, OutputError, ResumePoint};
 pub use progress::Progress;
 pub use record::{Fields, Record};
-pub use retry::{Written, retry};
-pub use run::{Plan, Stopped, Summary, run};
-pub use task::{Outcome, Task};
+pub use retry_failed::{OutputFile, retry_failed};
+pub use run::{BulkConfig, BulkError, RunSummary, run};
+pub use task::{RecordResult, Task};

@@ -1,4 +1,4 @@
-//! Records into a file or standard output, so that a run that was cut off can go on.
+//! Writes records to a file or to standard output, in a way that a later run can resume.
 
 use std::{
     fs::{File, OpenOptions},
@@ -7,82 +7,83 @@ use std::{
 };
 
 use crate::{
-    Fields, Format,
-    record_reader::{Read, read_record},
-    input::MAX_RECORD_BYTES,
-    record::{cells, csv_line, parse, written},
+    format::Format,
+    record::{Fields, parse, parse_csv_cells, render, render_csv_line},
+    record_reader::{MAX_RECORD_BYTES, ReadStatus, RecordReader},
 };
 
-/// What to do with a file that is there.
+/// What to do if the output file exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Existing {
-    /// Leave it alone, which is an error.
+pub enum ExistingFile {
+    /// Return an error and leave the file unchanged.
     Refuse,
-    /// Go on behind its last whole record.
+    /// Continue after its last complete record.
     Resume,
-    /// Begin anew.
+    /// Replace its content.
     Replace,
 }
 
-/// Why an output cannot be written to.
+/// An output that cannot be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OutputError {
-    /// It is there, and nobody said what to do with it.
-    #[error("{} exists: go on with it by --resume, or begin anew by --force", .0.display())]
+    /// The file exists, and [`ExistingFile::Refuse`] applies.
+    #[error("{} already exists: use --resume to continue it or --force to replace it", .0.display())]
     Exists(PathBuf),
-    /// It was written with other columns.
-    #[error("{} cannot be resumed: its columns are {found}, not {wanted}", .path.display())]
+    /// The file has other columns.
+    #[error("cannot resume {}: columns are {actual}, expected {expected}", .path.display())]
     Columns {
         /// The file.
         path: PathBuf,
-        /// What its first line says.
-        found: String,
-        /// What it would have to say.
-        wanted: String,
+        /// The columns in its first line.
+        actual: String,
+        /// The columns of this run.
+        expected: String,
     },
-    /// The operating system's.
+    /// The file cannot be read or written.
     #[error("cannot write {}: {error}", .path.display())]
     File {
         /// The file.
         path: PathBuf,
-        /// What it said.
+        /// The error of the operating system.
         error: io::Error,
     },
 }
 
 impl OutputError {
-    /// Refuses to go on with a file of other columns.
-    pub(crate) fn check_columns(path: &Path, found: &[String], wanted: &[&str]) -> Result<(), Self> {
-        if found == wanted {
+    /// Returns an error if the columns of a file differ from those of this run.
+    pub(crate) fn check_columns(path: &Path, actual: &[String], expected: &[&str]) -> Result<(), Self> {
+        if actual == expected {
             return Ok(());
         }
-        Err(Self::Columns { path: path.to_owned(), found: found.join(","), wanted: wanted.join(",") })
+        Err(Self::Columns { path: path.to_owned(), actual: actual.join(","), expected: expected.join(",") })
     }
 }
 
-/// Where records go.
+/// A destination of records.
 pub struct Output {
     sink: Box<dyn Write + Send>,
     format: Format,
     columns: Vec<&'static str>,
-    resumed: Resumed,
+    resume_point: ResumePoint,
 }
 
-/// What was there already.
+/// The complete records that an output held when it was opened.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Resumed {
-    /// Whole records.
+pub struct ResumePoint {
+    /// The number of complete records.
     pub records: u64,
-    /// The last of them.
+    /// The last complete record.
     pub last: Option<Fields>,
-    /// Bytes up to the end of it.
+    /// The number of bytes up to the end of the last complete record.
     bytes: u64,
     /// The first line of a CSV file.
     columns: Option<Vec<String>>,
 }
 
 impl Output {
-    /// Opens a file, standard output if `path` is `None`. `columns` are those of CSV.
+    /// Opens a file, or standard output if `path` is `None`.
+    ///
+    /// `columns` are the columns of a CSV output.
     ///
     /// # Errors
     /// See [`OutputError`].
@@ -90,59 +91,60 @@ impl Output {
         path: Option<&Path>,
         format: Format,
         columns: &[&'static str],
-        existing: Existing,
+        existing: ExistingFile,
     ) -> Result<Self, OutputError> {
         let mut output = Self {
             sink: Box::new(io::stdout()),
             format,
             columns: columns.to_vec(),
-            resumed: Resumed::default(),
+            resume_point: ResumePoint::default(),
         };
         let file_error = |error| OutputError::File { path: path.unwrap_or(Path::new("-")).to_owned(), error };
         if let Some(path) = path {
             let mut options = OpenOptions::new();
             options.write(true).read(true);
             match existing {
-                Existing::Refuse => options.create_new(true),
-                Existing::Resume => options.create(true),
-                Existing::Replace => options.create(true).truncate(true),
+                ExistingFile::Refuse => options.create_new(true),
+                ExistingFile::Resume => options.create(true),
+                ExistingFile::Replace => options.create(true).truncate(true),
             };
             let mut file = options.open(path).map_err(|error| match error.kind() {
                 io::ErrorKind::AlreadyExists => OutputError::Exists(path.to_owned()),
                 _ => file_error(error),
             })?;
-            if existing == Existing::Resume {
-                output.resumed = go_on(&mut file, format).map_err(file_error)?;
-                if let Some(found) = &output.resumed.columns {
-                    OutputError::check_columns(path, found, columns)?;
+            if existing == ExistingFile::Resume {
+                output.resume_point = find_resume_point(&mut file, format).map_err(file_error)?;
+                if let Some(actual) = &output.resume_point.columns {
+                    OutputError::check_columns(path, actual, columns)?;
                 }
             }
             output.sink = Box::new(file);
         }
-        if format == Format::Csv && output.resumed.columns.is_none() {
-            output.sink.write_all(&csv_line(columns)).map_err(file_error)?;
+        if format == Format::Csv && output.resume_point.columns.is_none() {
+            output.sink.write_all(&render_csv_line(columns)).map_err(file_error)?;
         }
         Ok(output)
     }
 
-    /// What was there already: the first records of the input are answered.
+    /// Returns the records that the output already held. They belong to the first records of the
+    /// input.
     #[must_use]
-    pub fn resumed(&self) -> &Resumed {
-        &self.resumed
+    pub fn resume_point(&self) -> &ResumePoint {
+        &self.resume_point
     }
 
-    /// Writes one record at once: what is written stays, whatever becomes of this process.
+    /// Writes and flushes one record, so that it survives the end of this process.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The output cannot be written.
     pub fn write(&mut self, fields: &Fields) -> io::Result<()> {
-        self.copy(&written(fields, self.format, &self.columns))
+        self.copy(&render(fields, self.format, &self.columns))
     }
 
-    /// Writes the bytes of a record, line end included, as they were written before.
+    /// Writes and flushes the bytes of a rendered record, line end included.
     ///
     /// # Errors
-    /// The operating system's.
+    /// The output cannot be written.
     pub(crate) fn copy(&mut self, record: &[u8]) -> io::Result<()> {
         self.sink.write_all(record)?;
         self.sink.flush()
@@ -154,31 +156,33 @@ impl std::fmt::Debug for Output {
         formatter
             .debug_struct("Output")
             .field("format", &self.format)
-            .field("resumed", &self.resumed)
+            .field("resume_point", &self.resume_point)
             .finish()
     }
 }
 
-/// Counts the whole records of `file`, cuts off what is torn behind them, and stands there.
-fn go_on(file: &mut File, format: Format) -> io::Result<Resumed> {
-    let mut reader = BufReader::with_capacity(1 << 16, &*file);
-    let (mut resumed, mut bytes, mut last) = (Resumed::default(), Vec::new(), Vec::new());
-    while let Read::Record = read_record(&mut reader, format, MAX_RECORD_BYTES, &mut bytes)? {
-        resumed.bytes += bytes.len() as u64;
-        if format == Format::Csv && resumed.columns.is_none() {
-            resumed.columns = Some(cells(&bytes).map_err(io::Error::other)?);
+/// Counts the complete records of `file`, removes an incomplete one at its end, and seeks to the
+/// end.
+fn find_resume_point(file: &mut File, format: Format) -> io::Result<ResumePoint> {
+    let reader = BufReader::with_capacity(1 << 16, &*file);
+    let mut reader = RecordReader::new(reader, format, MAX_RECORD_BYTES);
+    let (mut resume_point, mut bytes, mut last) = (ResumePoint::default(), Vec::new(), Vec::new());
+    while let ReadStatus::Complete = reader.read(&mut bytes)? {
+        resume_point.bytes += bytes.len() as u64;
+        if format == Format::Csv && resume_point.columns.is_none() {
+            resume_point.columns = Some(parse_csv_cells(&bytes).map_err(io::Error::other)?);
         } else {
-            resumed.records += 1;
+            resume_point.records += 1;
             std::mem::swap(&mut last, &mut bytes);
         }
     }
-    if resumed.records > 0 {
-        let columns = resumed.columns.as_deref().unwrap_or_default();
-        resumed.last = Some(parse(&last, format, columns).map_err(io::Error::other)?);
+    if resume_point.records > 0 {
+        let columns = resume_point.columns.as_deref().unwrap_or_default();
+        resume_point.last = Some(parse(&last, format, columns).map_err(io::Error::other)?);
     }
-    file.set_len(resumed.bytes)?;
-    file.seek(SeekFrom::Start(resumed.bytes))?;
-    Ok(resumed)
+    file.set_len(resume_point.bytes)?;
+    file.seek(SeekFrom::Start(resume_point.bytes))?;
+    Ok(resume_point)
 }
 
 #[cfg(test)]
@@ -197,48 +201,49 @@ mod tests {
         fields
     }
 
-    fn whole(path: &Path, format: Format) -> Vec<u8> {
-        let mut output = Output::open(Some(path), format, &COLUMNS, Existing::Replace).unwrap();
+    /// Writes five records and returns the content of the file.
+    fn write_complete_file(path: &Path, format: Format) -> Vec<u8> {
+        let mut output = Output::open(Some(path), format, &COLUMNS, ExistingFile::Replace).unwrap();
         (0..5).for_each(|id| output.write(&fields(id)).unwrap());
         std::fs::read(path).unwrap()
     }
 
     #[test]
-    fn a_file_that_is_there_is_left_alone_unless_something_else_is_said() {
+    fn existing_file_is_refused_by_default() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.jsonl");
-        let bytes = whole(&path, Format::Jsonl);
-        let error = Output::open(Some(&path), Format::Jsonl, &COLUMNS, Existing::Refuse).unwrap_err();
+        let bytes = write_complete_file(&path, Format::Jsonl);
+        let error = Output::open(Some(&path), Format::Jsonl, &COLUMNS, ExistingFile::Refuse).unwrap_err();
         assert!(error.to_string().contains("--resume") && error.to_string().contains("--force"), "{error}");
         assert_eq!(std::fs::read(&path).unwrap(), bytes);
-        Output::open(Some(&path), Format::Jsonl, &COLUMNS, Existing::Replace).unwrap();
+        Output::open(Some(&path), Format::Jsonl, &COLUMNS, ExistingFile::Replace).unwrap();
         assert_eq!(std::fs::read(&path).unwrap(), b"");
     }
 
     #[test]
-    fn other_columns_are_not_gone_on_with() {
+    fn file_with_other_columns_is_not_resumed() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("out.csv");
-        whole(&path, Format::Csv);
-        let error = Output::open(Some(&path), Format::Csv, &["id"], Existing::Resume).unwrap_err();
-        assert!(error.to_string().ends_with("its columns are id,answer, not id"), "{error}");
+        write_complete_file(&path, Format::Csv);
+        let error = Output::open(Some(&path), Format::Csv, &["id"], ExistingFile::Resume).unwrap_err();
+        assert!(error.to_string().ends_with("columns are id,answer, expected id"), "{error}");
     }
 
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
         #[test]
-        fn a_file_that_was_cut_off_anywhere_is_gone_on_with_to_the_same_end(share in 0.0_f64..=1.0, csv: bool) {
+        fn truncated_file_is_resumed_to_same_content(share in 0.0_f64..=1.0, csv: bool) {
             let format = if csv { Format::Csv } else { Format::Jsonl };
             let folder = tempfile::tempdir().unwrap();
             let path = folder.path().join("out");
-            let bytes = whole(&path, format);
+            let bytes = write_complete_file(&path, format);
             #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a share of few bytes")]
             let cut = (bytes.len() as f64 * share) as usize;
             std::fs::write(&path, &bytes[..cut]).unwrap();
-            let mut output = Output::open(Some(&path), format, &COLUMNS, Existing::Resume).unwrap();
-            let done = output.resumed().records;
-            prop_assert_eq!(output.resumed().last.clone(), done.checked_sub(1).map(fields));
+            let mut output = Output::open(Some(&path), format, &COLUMNS, ExistingFile::Resume).unwrap();
+            let done = output.resume_point().records;
+            prop_assert_eq!(output.resume_point().last.clone(), done.checked_sub(1).map(fields));
             (done..5).for_each(|id| output.write(&fields(id)).unwrap());
             prop_assert_eq!(std::fs::read(&path).unwrap(), bytes);
         }

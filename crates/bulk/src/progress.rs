@@ -1,100 +1,89 @@
-//! How far a run is: a bar with rate and time left on a terminal, lines in the log elsewhere.
+//! Progress of a run: a bar on a terminal, log lines elsewhere.
 
 use std::{
-    io::IsTerminal as _,
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use tokio::time::Instant;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressFinish, ProgressStyle};
 
 const BAR: &str = "{msg} {bar:30} {human_pos} of {human_len}, {per_sec}, {eta} left{prefix}";
 const COUNTER: &str = "{msg} {spinner} {human_pos}, {per_sec}{prefix}";
 
-/// How often the bar's rate is drawn anew while nothing comes.
-const TICK: Duration = Duration::from_millis(500);
+/// Interval in which the bar is redrawn while no record ends.
+const REDRAW_INTERVAL: Duration = Duration::from_millis(500);
 
-/// A line is logged this often at most.
-const PERIOD: Duration = Duration::from_secs(10);
+/// Minimum time between two log lines.
+const LOG_INTERVAL: Duration = Duration::from_secs(10);
 
-/// Counts the records of one run.
+/// Counts the records of a run: a [`ProgressBar`] that writes log lines while it is hidden.
 #[derive(Debug)]
 pub struct Progress {
-    bar: Option<ProgressBar>,
-    total: Option<u64>,
-    begin: Instant,
-    /// Of this run.
-    done: AtomicU64,
-    /// Of runs before.
-    before: u64,
+    bar: ProgressBar,
+    /// Records of previous runs.
+    resumed: u64,
     failed: AtomicU64,
-    logged_periods: AtomicU64,
+    logged_intervals: AtomicU64,
 }
 
 impl Progress {
-    /// A bar where standard error is a terminal, lines in the log where it is not. `before` of `total` records were done
-    /// before this run.
+    /// Shows a bar if standard error is a terminal, and writes log lines otherwise.
+    ///
+    /// `activity` is shown beside the bar. Previous runs have processed `resumed` of `total`
+    /// records.
     #[must_use]
-    pub fn on_stderr(what: &'static str, before: u64, total: Option<u64>) -> Self {
-        let mut progress = Self::logged();
-        (progress.before, progress.total) = (before, total);
-        if std::io::stderr().is_terminal() {
-            let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
-            let style = ProgressStyle::with_template(if total.is_some() { BAR } else { COUNTER });
-            bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-            bar.set_message(what);
-            bar.set_position(before);
-            // What was there before took no time.
-            bar.reset_eta();
-            bar.enable_steady_tick(TICK);
-            progress.bar = Some(bar);
+    pub fn on_stderr(activity: &'static str, resumed: u64, total: Option<u64>) -> Self {
+        let bar = ProgressBar::with_draw_target(total, ProgressDrawTarget::stderr());
+        let style = ProgressStyle::with_template(if total.is_some() { BAR } else { COUNTER });
+        let bar = bar
+            .with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+            .with_message(activity)
+            .with_position(resumed)
+            .with_finish(ProgressFinish::AndClear);
+        // Excludes the resumed records from the rate.
+        bar.reset_eta();
+        if !bar.is_hidden() {
+            bar.enable_steady_tick(REDRAW_INTERVAL);
         }
-        progress
+        Self { bar, resumed, failed: AtomicU64::new(0), logged_intervals: AtomicU64::new(0) }
     }
 
-    /// Lines in the log.
+    /// Writes log lines.
     #[must_use]
-    pub fn logged() -> Self {
+    pub fn in_log() -> Self {
         Self {
-            bar: None,
-            total: None,
-            begin: Instant::now(),
-            done: AtomicU64::new(0),
-            before: 0,
+            bar: ProgressBar::hidden(),
+            resumed: 0,
             failed: AtomicU64::new(0),
-            logged_periods: AtomicU64::new(0),
+            logged_intervals: AtomicU64::new(0),
         }
     }
 
-    /// One more record is written; whether it `failed`.
+    /// Counts a record that was written, as a failure if `failed`.
     pub fn advance(&self, failed: bool) {
-        let done = self.done.fetch_add(1, Ordering::Relaxed) + 1;
+        self.bar.inc(1);
         let failed = self.failed.fetch_add(u64::from(failed), Ordering::Relaxed) + u64::from(failed);
-        match &self.bar {
-            Some(bar) => {
-                bar.inc(1);
-                if failed > 0 {
-                    bar.set_prefix(format!(", {failed} failed"));
-                }
+        if !self.bar.is_hidden() {
+            if failed > 0 {
+                self.bar.set_prefix(format!(", {failed} failed"));
             }
-            None => self.log(done, failed),
+        } else if self.is_log_due(self.bar.elapsed()) {
+            let total = self.bar.length().unwrap_or_default();
+            let (done, per_second) = (self.bar.position(), self.per_second());
+            tracing::info!(done, total, failed, per_second, "records processed");
         }
     }
 
-    fn log(&self, done: u64, failed: u64) {
-        let elapsed = self.begin.elapsed();
-        let periods = elapsed.as_secs() / PERIOD.as_secs();
-        if periods > self.logged_periods.fetch_max(periods, Ordering::Relaxed) {
-            let (total, rate) = (self.total.unwrap_or_default(), rate(done, elapsed));
-            tracing::info!(done = self.before + done, total, failed, per_second = rate, "working");
-        }
+    /// Returns whether a log interval has ended, and records that its line was written.
+    fn is_log_due(&self, elapsed: Duration) -> bool {
+        let intervals = elapsed.as_secs() / LOG_INTERVAL.as_secs();
+        intervals > self.logged_intervals.fetch_max(intervals, Ordering::Relaxed)
     }
 
-    /// Records of this run a second, since it began.
+    /// Returns the number of records of this run per second.
     #[must_use]
     pub fn per_second(&self) -> f64 {
-        rate(self.done.load(Ordering::Relaxed), self.begin.elapsed())
+        rate(self.bar.position() - self.resumed, self.bar.elapsed())
     }
 }
 
@@ -105,32 +94,26 @@ fn rate(done: u64, elapsed: Duration) -> f64 {
     if seconds > 0.0 { (done / seconds * 10.0).round() / 10.0 } else { 0.0 }
 }
 
-impl Drop for Progress {
-    fn drop(&mut self) {
-        if let Some(bar) = &self.bar {
-            bar.finish_and_clear();
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_bars_are_well_formed() {
+    fn bar_templates_are_valid() {
         ProgressStyle::with_template(BAR).unwrap();
         ProgressStyle::with_template(COUNTER).unwrap();
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn the_rate_is_of_this_run_and_lines_are_logged_once_a_period() {
-        let progress = Progress::logged();
-        for _ in 0..40 {
-            tokio::time::advance(Duration::from_secs(1)).await;
-            progress.advance(false);
-        }
-        assert!((progress.per_second() - 1.0).abs() < 1e-9);
-        assert_eq!(progress.logged_periods.load(Ordering::Relaxed), 4);
+    #[test]
+    fn log_line_is_due_once_per_interval() {
+        let progress = Progress::in_log();
+        let due = (1..=40).filter(|second| progress.is_log_due(Duration::from_secs(*second))).count();
+        assert_eq!(due, 4);
+    }
+
+    #[test]
+    fn rate_is_rounded_to_a_tenth() {
+        assert!((rate(100, Duration::from_secs(3)) - 33.3).abs() < 1e-9);
+        assert!(rate(1, Duration::ZERO).abs() < 1e-9);
     }
 }

@@ -1,34 +1,40 @@
-//! One record: named values, however they were written down.
+//! A record: named values, independent of the file format.
 
 use csv::{ReaderBuilder, WriterBuilder};
 use serde_json::Value;
 
-use crate::Format;
+use crate::format::Format;
 
 /// Named values.
 pub type Fields = serde_json::Map<String, Value>;
 
-/// One record of the input.
+/// A record of the input.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
-    /// Its position, from 0; the column names of a CSV file are no record.
+    /// The position in the input, from 0. The column names of a CSV file do not count.
     pub position: u64,
-    /// Its values, or why it is none.
+    /// The values, or the reason why the record cannot be read.
     pub fields: Result<Fields, String>,
 }
 
-/// Reads one record. `columns` are those of a CSV file. Empty cells are left out, and every other one is a text.
+/// Parses one record. `columns` are the column names of a CSV file.
+///
+/// Every value of a CSV record is a string. Empty cells are left out.
 pub(crate) fn parse(bytes: &[u8], format: Format, columns: &[String]) -> Result<Fields, String> {
     match format {
         Format::Jsonl => match serde_json::from_slice(bytes) {
             Ok(Value::Object(fields)) => Ok(fields),
-            Ok(_) => Err("the line is no JSON object".to_owned()),
-            Err(error) => Err(format!("the line is no JSON: {error}")),
+            Ok(_) => Err("line is not a JSON object".to_owned()),
+            Err(error) => Err(format!("line is not valid JSON: {error}")),
         },
         Format::Csv => {
-            let cells = cells(bytes)?;
+            let cells = parse_csv_cells(bytes)?;
             if cells.len() > columns.len() {
-                return Err(format!("the line has {} values for {} columns", cells.len(), columns.len()));
+                return Err(format!(
+                    "line has {} values: at most {} allowed, one for each column",
+                    cells.len(),
+                    columns.len()
+                ));
             }
             let named = columns.iter().cloned().zip(cells);
             Ok(named
@@ -39,38 +45,45 @@ pub(crate) fn parse(bytes: &[u8], format: Format, columns: &[String]) -> Result<
     }
 }
 
-/// The values of one CSV record.
-pub(crate) fn cells(bytes: &[u8]) -> Result<Vec<String>, String> {
+/// Parses the cells of one CSV record.
+pub(crate) fn parse_csv_cells(bytes: &[u8]) -> Result<Vec<String>, String> {
     let mut reader = ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
     match reader.records().next() {
         None => Ok(Vec::new()),
         Some(Ok(record)) => Ok(record.iter().map(str::to_owned).collect()),
-        Some(Err(error)) => Err(format!("the line is no CSV: {error}")),
+        Some(Err(error)) => Err(format!("line is not valid CSV: {error}")),
     }
 }
 
-/// Writes one record with its line end. A CSV record has the values of `columns`: texts as they are, others as JSON.
-pub(crate) fn written(fields: &Fields, format: Format, columns: &[&str]) -> Vec<u8> {
+/// Renders one record with its line end.
+///
+/// A CSV record has the values of `columns`. Strings are written as they are, other values as JSON.
+pub(crate) fn render(fields: &Fields, format: Format, columns: &[&str]) -> Vec<u8> {
     match format {
         Format::Jsonl => {
             let mut line = Value::Object(fields.clone()).to_string().into_bytes();
             line.push(b'\n');
             line
         }
-        Format::Csv => csv_line(columns.iter().map(|column| match fields.get(*column) {
-            None | Some(Value::Null) => String::new(),
-            Some(Value::String(text)) => text.clone(),
-            Some(value) => value.to_string(),
-        })),
+        Format::Csv => render_csv_line(columns.iter().map(|column| csv_cell(fields.get(*column)))),
     }
 }
 
-/// One CSV record with its line end.
-pub(crate) fn csv_line(cells: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<u8> {
+/// Renders one CSV record with its line end.
+pub(crate) fn render_csv_line(cells: impl IntoIterator<Item = impl AsRef<[u8]>>) -> Vec<u8> {
     let mut writer = WriterBuilder::new().from_writer(Vec::new());
-    // A vector takes everything.
+    // Writing to a vector cannot fail.
     let _ = writer.write_record(cells);
     writer.into_inner().unwrap_or_default()
+}
+
+/// Returns a value as the text of a CSV cell.
+pub(crate) fn csv_cell(value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => String::new(),
+        Some(Value::String(text)) => text.clone(),
+        Some(value) => value.to_string(),
+    }
 }
 
 #[cfg(test)]
@@ -85,25 +98,25 @@ mod tests {
     }
 
     #[test]
-    fn a_csv_line_has_the_names_of_its_columns_and_no_empty_values() {
+    fn csv_line_has_column_names_and_no_empty_values() {
         let fields = parse(b"007,a.png,\n", Format::Csv, &columns(&["id", "image", "question"])).unwrap();
         assert_eq!(Value::Object(fields), json!({"id": "007", "image": "a.png"}));
         let error = parse(b"1,2,3\n", Format::Csv, &columns(&["id"])).unwrap_err();
-        assert_eq!(error, "the line has 3 values for 1 columns");
+        assert_eq!(error, "line has 3 values: at most 1 allowed, one for each column");
     }
 
     #[test]
-    fn a_line_that_is_no_object_says_so() {
-        assert_eq!(parse(b"[1]\n", Format::Jsonl, &[]).unwrap_err(), "the line is no JSON object");
-        assert!(parse(b"{\n", Format::Jsonl, &[]).unwrap_err().starts_with("the line is no JSON: "));
+    fn line_that_is_not_an_object_is_an_error() {
+        assert_eq!(parse(b"[1]\n", Format::Jsonl, &[]).unwrap_err(), "line is not a JSON object");
+        assert!(parse(b"{\n", Format::Jsonl, &[]).unwrap_err().starts_with("line is not valid JSON: "));
     }
 
     proptest! {
         #[test]
-        fn what_is_written_is_read_again(text in ".{1,40}", other in "[a-z\"\n,]{1,20}") {
+        fn rendered_record_parses_to_same_fields(text in ".{1,40}", other in "[a-z\"\n,]{1,20}") {
             let Value::Object(fields) = json!({"id": other, "question": text}) else { unreachable!() };
             for format in [Format::Jsonl, Format::Csv] {
-                let line = written(&fields, format, &["id", "question"]);
+                let line = render(&fields, format, &["id", "question"]);
                 prop_assert_eq!(line.last(), Some(&b'\n'));
                 prop_assert_eq!(parse(&line, format, &columns(&["id", "question"])).unwrap(), fields.clone());
             }

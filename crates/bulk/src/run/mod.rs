@@ -1,94 +1,99 @@
-//! From an input to an output: in order, some groups at a time.
+//! Processes an input into an output: in order, with a bounded number of groups in flight.
 
 use std::{future::Future, io, pin::pin, time::Duration};
 
 use futures::{Stream, StreamExt as _, future::Either};
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::{
-    Fields, Outcome, Output, OutputError, Progress, Record, Task,
-    grouping::{Group, groups},
-    task::until_answered,
+    attempts::process_with_retries,
+    grouping::{Group, group_adjacent},
+    output::{Output, OutputError},
+    progress::Progress,
+    record::{Fields, Record, csv_cell},
+    task::{RecordResult, Task},
 };
 
-/// How to work through the records.
+/// The parameters of a run.
 #[derive(Clone, Copy, Debug)]
-pub struct Plan {
-    /// Groups of records that are worked on at a time: as many answers wait at most for one before them.
-    pub in_flight: usize,
-    /// Records of one group at most.
-    pub group: usize,
-    /// The value that the records of a group have in common.
-    pub shared: &'static str,
-    /// How long to keep asking when whoever answers is lost.
-    pub patience: Duration,
+pub struct BulkConfig {
+    /// Maximum number of groups in flight.
+    pub max_in_flight: usize,
+    /// Maximum number of records in a group.
+    pub max_group_records: usize,
+    /// The field whose value is the same for all records of a group.
+    pub group_by: &'static str,
+    /// How long to retry records whose result is busy or unavailable.
+    pub retry_timeout: Duration,
 }
 
-/// What was done.
+/// The result of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Summary {
-    /// Records that were written, answered or not.
+pub struct RunSummary {
+    /// Records that were written, failed ones included.
     pub written: u64,
-    /// Those that have no answer.
+    /// Records that failed.
     pub failed: u64,
-    /// Whether the run was stopped from outside before the end.
+    /// Whether the caller stopped the run before its end.
     pub interrupted: bool,
 }
 
-/// Why a run ended before the end of its input. What was written until then is whole, and can be gone on with.
+/// An error that ended a run before the end of its input. The output is complete up to that point.
 #[derive(Debug, thiserror::Error)]
-pub enum Stopped {
+pub enum BulkError {
     /// The input cannot be read.
     #[error("cannot read the input: {0}")]
     Input(io::Error),
     /// The output cannot be written.
     #[error("cannot write the output: {0}")]
     Output(io::Error),
-    /// What an earlier run wrote cannot be gone on with.
+    /// The output of a previous run cannot be used.
     #[error(transparent)]
-    Earlier(OutputError),
-    /// No record can be answered any more.
+    PreviousOutput(OutputError),
+    /// The task cannot process any further record.
     #[error("{0}")]
     Task(String),
-    /// The output's last record is about something else than the input's at that place.
-    #[error("the output is none of this input: its record {position} is about another {field}")]
-    OtherInput {
-        /// From 1.
+    /// The output belongs to another input.
+    #[error("output does not match the input: record {position} has another {field}")]
+    InputMismatch {
+        /// The position of the record, from 1.
         position: u64,
-        /// Which value differs.
+        /// The field that differs.
         field: &'static str,
     },
 }
 
-/// Values by which a resumed output is known to be of the same input.
-pub(crate) const IDENTITY: [&str; 2] = ["id", "image"];
+/// Fields that show whether an output line belongs to an input record.
+pub(crate) const IDENTITY_FIELDS: [&str; 2] = ["id", "image"];
 
-/// Answers `records` behind those that `output` has already, until they end or `stop` does.
+/// Processes the `records` after those that `output` already holds, until they or `stop` end.
 ///
 /// # Errors
-/// See [`Stopped`].
+/// See [`BulkError`].
 pub async fn run(
     task: &impl Task,
     records: impl Stream<Item = io::Result<Record>> + Send + Unpin,
     output: &mut Output,
     progress: &Progress,
-    plan: &Plan,
+    config: &BulkConfig,
     stop: impl Future<Output = ()>,
-) -> Result<Summary, Stopped> {
-    let records = behind_resumed(records, output).await?;
-    let answers = groups(records, plan.shared, plan.group)
-        .map(|group| async { answered(task, group.map_err(Stopped::Input)?, plan.patience).await })
-        .buffered(plan.in_flight.max(1));
-    let (mut answers, mut stop) = (pin!(answers), pin!(stop));
-    let mut summary = Summary::default();
+) -> Result<RunSummary, BulkError> {
+    let records = skip_resumed(records, output).await?;
+    let lines = group_adjacent(records, config.group_by, config.max_group_records)
+        .map(|group| async {
+            process_group(task, group.map_err(BulkError::Input)?, config.retry_timeout).await
+        })
+        .buffered(config.max_in_flight.max(1));
+    let (mut lines, mut stop) = (pin!(lines), pin!(stop));
+    let mut summary = RunSummary::default();
     loop {
-        let lines = match futures::future::select(answers.next(), &mut stop).await {
-            Either::Left((Some(lines), _)) => lines?,
+        let group = match futures::future::select(lines.next(), &mut stop).await {
+            Either::Left((Some(group), _)) => group?,
             Either::Left((None, _)) => return Ok(summary),
-            Either::Right(_) => return Ok(Summary { interrupted: true, ..summary }),
+            Either::Right(_) => return Ok(RunSummary { interrupted: true, ..summary }),
         };
-        for (fields, failed) in lines {
-            output.write(&fields).map_err(Stopped::Output)?;
+        for (fields, failed) in group {
+            output.write(&fields).map_err(BulkError::Output)?;
             summary.written += 1;
             summary.failed += u64::from(failed);
             progress.advance(failed);
@@ -96,71 +101,66 @@ pub async fn run(
     }
 }
 
-/// Passes over what is answered, and looks whether it is.
-async fn behind_resumed<S>(mut records: S, output: &Output) -> Result<S, Stopped>
+/// Skips the records that `output` already holds, and checks that its last line belongs to the
+/// input.
+async fn skip_resumed<S>(mut records: S, output: &Output) -> Result<S, BulkError>
 where
     S: Stream<Item = io::Result<Record>> + Send + Unpin,
 {
-    let resumed = output.resumed();
+    let resume_point = output.resume_point();
     let mut last = None;
-    for _ in 0..resumed.records {
-        last = records.next().await.transpose().map_err(Stopped::Input)?;
+    for _ in 0..resume_point.records {
+        last = records.next().await.transpose().map_err(BulkError::Input)?;
     }
-    if let (Some(record), Some(written)) = (last, &resumed.last) {
-        check_identity(&record, written)?;
+    if let (Some(record), Some(line)) = (last, &resume_point.last) {
+        check_identity(&record, line)?;
     }
     Ok(records)
 }
 
-/// Whether a line was written about this record, as far as both can tell.
-pub(crate) fn check_identity(record: &Record, written: &Fields) -> Result<(), Stopped> {
-    let Ok(own) = &record.fields else { return Ok(()) };
-    match IDENTITY.into_iter().find(|field| text(own.get(*field)) != text(written.get(*field))) {
-        Some(field) => Err(Stopped::OtherInput { position: record.position + 1, field }),
+/// Returns an error if an output line belongs to another record.
+pub(crate) fn check_identity(record: &Record, line: &Fields) -> Result<(), BulkError> {
+    let Ok(fields) = &record.fields else { return Ok(()) };
+    let differs = |field: &&str| csv_cell(fields.get(*field)) != csv_cell(line.get(*field));
+    match IDENTITY_FIELDS.into_iter().find(differs) {
+        Some(field) => Err(BulkError::InputMismatch { position: record.position + 1, field }),
         None => Ok(()),
     }
 }
 
-/// A value as CSV would have it.
-fn text(value: Option<&Value>) -> String {
-    match value {
-        None | Some(Value::Null) => String::new(),
-        Some(Value::String(text)) => text.clone(),
-        Some(value) => value.to_string(),
-    }
-}
-
-/// The lines of a group: what is written, and whether it is a failure.
-pub(crate) async fn answered(
+/// Returns the output lines of a group: the fields, and whether the record failed.
+pub(crate) async fn process_group(
     task: &impl Task,
     group: Group,
-    patience: Duration,
-) -> Result<Vec<(Fields, bool)>, Stopped> {
-    let asked: Vec<Fields> = group.iter().filter_map(|record| record.fields.clone().ok()).collect();
-    let outcomes = until_answered(task, &asked, patience).await.map_err(Stopped::Task)?;
-    let mut outcomes = outcomes.into_iter();
+    retry_timeout: Duration,
+) -> Result<Vec<(Fields, bool)>, BulkError> {
+    let records: Vec<Fields> = group.iter().filter_map(|record| record.fields.clone().ok()).collect();
+    let results = process_with_retries(task, &records, retry_timeout).await.map_err(BulkError::Task)?;
+    let mut results = results.into_iter();
     let lines = group.into_iter().map(|record| match record.fields {
-        Err(cause) => (unreadable(record.position, &cause), true),
+        Err(cause) => (invalid_line_fields(record.position, &cause), true),
         Ok(mut fields) => {
-            let (own, failed) = match outcomes.next() {
-                Some(Outcome::Answered(own)) => (own, false),
-                Some(Outcome::Failed(own) | Outcome::Busy(_, own)) => (own, true),
-                Some(Outcome::Lost(_)) | None => (error("INTERNAL", "no answer"), true),
+            let (result_fields, failed) = match results.next() {
+                Some(RecordResult::Answered(fields)) => (fields, false),
+                Some(RecordResult::Failed(fields) | RecordResult::Busy(_, fields)) => (fields, true),
+                Some(RecordResult::Unavailable(_)) | None => {
+                    (error_fields("INTERNAL", "the task returned no result"), true)
+                }
             };
-            fields.extend(own);
+            fields.extend(result_fields);
             (fields, failed)
         }
     });
     Ok(lines.collect())
 }
 
-fn unreadable(position: u64, cause: &str) -> Fields {
-    let mut fields = error("LINE_INVALID", cause);
+fn invalid_line_fields(position: u64, cause: &str) -> Fields {
+    let mut fields = error_fields("LINE_INVALID", cause);
     fields.insert("line".to_owned(), json!(position + 1));
     fields
 }
 
-fn error(reason: &str, message: &str) -> Fields {
+fn error_fields(reason: &str, message: &str) -> Fields {
     [("error".to_owned(), json!({ "reason": reason, "message": message }))].into_iter().collect()
 }
 

@@ -1,38 +1,41 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use futures::{future, stream};
+use serde_json::Value;
 use tokio::sync::Semaphore;
 
 use super::*;
-use crate::{Existing, Format};
+use crate::{format::Format, output::ExistingFile};
 
-const PLAN: Plan = Plan { in_flight: 8, group: 4, shared: "image", patience: Duration::ZERO };
+const CONFIG: BulkConfig =
+    BulkConfig { max_in_flight: 8, max_group_records: 4, group_by: "image", retry_timeout: Duration::ZERO };
 
-/// Answers with the record's own number; records of the first group of each eight come last.
+/// Answers each record with its `id`. Fails each tenth record.
 #[derive(Default)]
-struct Echo {
-    first_waits: Option<Semaphore>,
+struct EchoTask {
+    /// If set, the group of record 0 ends after seven other groups.
+    first_group_delay: Option<Semaphore>,
     in_flight: AtomicUsize,
-    most: AtomicUsize,
+    max_in_flight: AtomicUsize,
 }
 
-impl Task for Echo {
-    async fn answer(&self, records: Vec<Fields>) -> Result<Vec<Outcome>, String> {
-        let now = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
-        self.most.fetch_max(now, Ordering::Relaxed);
-        if let Some(gate) = &self.first_waits {
+impl Task for EchoTask {
+    async fn process(&self, records: Vec<Fields>) -> Result<Vec<RecordResult>, String> {
+        let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        self.max_in_flight.fetch_max(in_flight, Ordering::Relaxed);
+        if let Some(semaphore) = &self.first_group_delay {
             if records.iter().any(|record| record["id"] == json!(0)) {
-                drop(gate.acquire_many(7).await);
+                drop(semaphore.acquire_many(7).await);
             }
-            gate.add_permits(1);
+            semaphore.add_permits(1);
         }
         tokio::task::yield_now().await;
         self.in_flight.fetch_sub(1, Ordering::Relaxed);
         Ok(records
             .into_iter()
             .map(|record| match record["id"].as_u64() {
-                Some(id) if id % 10 == 9 => Outcome::Failed(error("NO_NINES", "no")),
-                id => Outcome::Answered([("answer".to_owned(), json!(id))].into_iter().collect()),
+                Some(id) if id % 10 == 9 => RecordResult::Failed(error_fields("NO_NINES", "no")),
+                id => RecordResult::Answered([("answer".to_owned(), json!(id))].into_iter().collect()),
             })
             .collect())
     }
@@ -45,18 +48,19 @@ fn records(count: u64) -> impl Stream<Item = io::Result<Record>> + Send + Unpin 
     }))
 }
 
-struct Written {
+/// A folder with an output file.
+struct OutputFolder {
     folder: tempfile::TempDir,
 }
 
-impl Written {
+impl OutputFolder {
     fn new() -> Self {
         Self { folder: tempfile::tempdir().unwrap() }
     }
 
-    fn output(&self) -> Output {
-        Output::open(Some(&self.folder.path().join("out.jsonl")), Format::Jsonl, &[], Existing::Resume)
-            .unwrap()
+    fn open(&self) -> Output {
+        let path = self.folder.path().join("out.jsonl");
+        Output::open(Some(&path), Format::Jsonl, &[], ExistingFile::Resume).unwrap()
     }
 
     fn lines(&self) -> Vec<Value> {
@@ -70,43 +74,43 @@ fn ids(lines: &[Value]) -> Vec<u64> {
 }
 
 #[tokio::test]
-async fn answers_are_written_in_the_order_of_the_input_whatever_order_they_come_in() {
-    let written = Written::new();
-    let task = Echo { first_waits: Some(Semaphore::new(0)), ..Echo::default() };
-    let progress = Progress::logged();
+async fn results_are_written_in_input_order() {
+    let folder = OutputFolder::new();
+    let task = EchoTask { first_group_delay: Some(Semaphore::new(0)), ..EchoTask::default() };
+    let progress = Progress::in_log();
     let summary =
-        run(&task, records(100), &mut written.output(), &progress, &PLAN, future::pending()).await.unwrap();
-    assert_eq!(summary, Summary { written: 100, failed: 10, interrupted: false });
-    let lines = written.lines();
+        run(&task, records(100), &mut folder.open(), &progress, &CONFIG, future::pending()).await.unwrap();
+    assert_eq!(summary, RunSummary { written: 100, failed: 10, interrupted: false });
+    let lines = folder.lines();
     assert_eq!(ids(&lines), (0..100).collect::<Vec<_>>());
     assert_eq!((&lines[8]["answer"], &lines[9]["error"]["reason"]), (&json!(8), &json!("NO_NINES")));
-    assert!(task.most.load(Ordering::Relaxed) <= PLAN.in_flight);
+    assert!(task.max_in_flight.load(Ordering::Relaxed) <= CONFIG.max_in_flight);
 }
 
 #[tokio::test]
-async fn a_run_that_is_stopped_anywhere_is_gone_on_with() {
-    let written = Written::new();
-    let progress = Progress::logged();
-    let (task, mut output) = (Echo::default(), written.output());
-    // Once the first answers are there.
-    let soon = tokio::task::yield_now();
-    let first = run(&task, records(50), &mut output, &progress, &PLAN, soon).await.unwrap();
+async fn interrupted_run_is_resumed() {
+    let folder = OutputFolder::new();
+    let progress = Progress::in_log();
+    let (task, mut output) = (EchoTask::default(), folder.open());
+    // Stops the run as soon as the first results are ready.
+    let stop = tokio::task::yield_now();
+    let first = run(&task, records(50), &mut output, &progress, &CONFIG, stop).await.unwrap();
     assert!(first.interrupted && first.written < 50, "{first:?}");
-    let mut output = written.output();
-    assert_eq!(output.resumed().records, first.written);
-    let second = run(&task, records(50), &mut output, &progress, &PLAN, future::pending()).await.unwrap();
+    let mut output = folder.open();
+    assert_eq!(output.resume_point().records, first.written);
+    let second = run(&task, records(50), &mut output, &progress, &CONFIG, future::pending()).await.unwrap();
     assert_eq!(second.written, 50 - first.written);
-    assert_eq!(ids(&written.lines()), (0..50).collect::<Vec<_>>());
+    assert_eq!(ids(&folder.lines()), (0..50).collect::<Vec<_>>());
 }
 
 #[tokio::test]
-async fn an_output_of_another_input_is_not_gone_on_with() {
-    let written = Written::new();
-    let progress = Progress::logged();
-    run(&Echo::default(), records(5), &mut written.output(), &progress, &PLAN, future::pending())
+async fn output_of_another_input_is_not_resumed() {
+    let folder = OutputFolder::new();
+    let progress = Progress::in_log();
+    run(&EchoTask::default(), records(5), &mut folder.open(), &progress, &CONFIG, future::pending())
         .await
         .unwrap();
-    let others = records(20).map(|record| {
+    let other_records = records(20).map(|record| {
         record.map(|record| Record {
             position: record.position,
             fields: record.fields.map(|mut fields| {
@@ -115,41 +119,42 @@ async fn an_output_of_another_input_is_not_gone_on_with() {
             }),
         })
     });
-    let error = run(&Echo::default(), others, &mut written.output(), &progress, &PLAN, future::pending())
-        .await
-        .unwrap_err();
-    assert_eq!(error.to_string(), "the output is none of this input: its record 5 is about another image");
+    let mut output = folder.open();
+    let error =
+        run(&EchoTask::default(), other_records, &mut output, &progress, &CONFIG, future::pending()).await;
+    let error = error.unwrap_err().to_string();
+    assert_eq!(error, "output does not match the input: record 5 has another image");
 }
 
 #[tokio::test]
-async fn a_line_that_cannot_be_read_fails_alone() {
-    let written = Written::new();
-    let wrong = stream::iter([Ok(Record { position: 2, fields: Err("no JSON".into()) })]);
-    let input = records(2).chain(wrong).chain(stream::iter([]));
-    let progress = Progress::logged();
-    let summary = run(&Echo::default(), input, &mut written.output(), &progress, &PLAN, future::pending())
-        .await
-        .unwrap();
+async fn invalid_line_fails_alone() {
+    let folder = OutputFolder::new();
+    let invalid = stream::iter([Ok(Record { position: 2, fields: Err("invalid".into()) })]);
+    let input = records(2).chain(invalid).chain(stream::iter([]));
+    let progress = Progress::in_log();
+    let mut output = folder.open();
+    let summary = run(&EchoTask::default(), input, &mut output, &progress, &CONFIG, future::pending()).await;
+    let summary = summary.unwrap();
     assert_eq!((summary.written, summary.failed), (3, 1));
-    let line = &written.lines()[2];
-    assert_eq!((&line["line"], &line["error"]["message"]), (&json!(3), &json!("no JSON")));
+    let line = &folder.lines()[2];
+    assert_eq!((&line["line"], &line["error"]["message"]), (&json!(3), &json!("invalid")));
 }
 
 #[tokio::test]
-async fn what_can_never_be_answered_stops_the_run_with_what_came_before_written() {
-    struct Refusing;
-    impl Task for Refusing {
-        async fn answer(&self, records: Vec<Fields>) -> Result<Vec<Outcome>, String> {
+async fn task_error_stops_run_after_earlier_results() {
+    struct RevokedTask;
+    impl Task for RevokedTask {
+        async fn process(&self, records: Vec<Fields>) -> Result<Vec<RecordResult>, String> {
             if records[0]["id"].as_u64() >= Some(6) {
-                return Err("the key was taken back".to_owned());
+                return Err("the key was revoked".to_owned());
             }
-            Ok(vec![Outcome::Answered(Fields::new()); records.len()])
+            Ok(vec![RecordResult::Answered(Fields::new()); records.len()])
         }
     }
-    let written = Written::new();
-    let progress = Progress::logged();
-    let error =
-        run(&Refusing, records(100), &mut written.output(), &progress, &PLAN, future::pending()).await;
-    assert_eq!(error.unwrap_err().to_string(), "the key was taken back");
-    assert_eq!(ids(&written.lines()), (0..6).collect::<Vec<_>>());
+    let folder = OutputFolder::new();
+    let progress = Progress::in_log();
+    let mut output = folder.open();
+    let error = run(&RevokedTask, records(100), &mut output, &progress, &CONFIG, future::pending()).await;
+    assert_eq!(error.unwrap_err().to_string(), "the key was revoked");
+    assert_eq!(ids(&folder.lines()), (0..6).collect::<Vec<_>>());
 }
