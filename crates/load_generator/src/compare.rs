@@ -1,15 +1,18 @@
-//! Runs side by side.
+//! A table of several reports.
 
 use std::{collections::BTreeSet, fmt::Write as _};
 
-use crate::Report;
+use crate::report::Report;
 
-/// A number of a report.
-type Reading = fn(&Report) -> f64;
+/// Reads a number from a report.
+type ReadNumber = fn(&Report) -> f64;
 
-/// A table of runs, a column for each; of two, with the second one's numbers over the first one's.
+/// Renders a table with one column per report.
+///
+/// A table of two reports has a third column: the second value divided by the first. The last rows
+/// are the options that differ.
 #[must_use]
-pub fn table(reports: &[Report]) -> String {
+pub fn compare_reports(reports: &[Report]) -> String {
     let mut text = String::new();
     let width = reports.iter().map(|report| report.name.len()).max().unwrap_or_default().max(12);
     let mut row = |name: &str, cells: Vec<String>| {
@@ -19,7 +22,7 @@ pub fn table(reports: &[Report]) -> String {
     let pair = if let [first, second] = reports { Some((first, second)) } else { None };
     let names = reports.iter().map(|report| report.name.clone());
     row("", names.chain(pair.map(|_| "ratio".to_owned())).collect());
-    let rows: [(&str, Reading); 9] = [
+    let rows: [(&str, ReadNumber); 9] = [
         ("questions/s", |report| report.questions_per_s),
         ("requests/s", |report| report.requests_per_s),
         ("latency mean, ms", |report| report.latency_ms.mean),
@@ -28,23 +31,23 @@ pub fn table(reports: &[Report]) -> String {
         ("latency p95, ms", |report| report.latency_ms.p95),
         ("latency p99, ms", |report| report.latency_ms.p99),
         ("latency p99.9, ms", |report| report.latency_ms.p999),
-        ("questions not answered", |report| report.failed as f64),
+        ("questions failed", |report| report.failed as f64),
     ];
     for (name, read) in rows {
         let ratio = pair.map(|(first, second)| match read(first) {
             0.0 => "-".to_owned(),
-            one => format!("{:.2}", read(second) / one),
+            value => format!("{:.2}", read(second) / value),
         });
         let cells = reports.iter().map(|report| format!("{:.2}", read(report)));
         row(name, cells.chain(ratio).collect());
     }
-    let different: BTreeSet<&String> = reports
+    let different_options: BTreeSet<&String> = reports
         .iter()
         .flat_map(|report| &report.options)
         .filter(|(name, value)| reports.iter().any(|other| other.options.get(*name) != Some(*value)))
         .map(|(name, _)| name)
         .collect();
-    for name in different {
+    for name in different_options {
         let values =
             reports.iter().map(|report| report.options.get(name).map_or("-", String::as_str).to_owned());
         row(name, values.collect());
@@ -73,14 +76,14 @@ mod tests {
     }
 
     #[test]
-    fn the_ratio_is_the_second_over_the_first_and_different_options_are_told() {
-        let text = table(&[report("slow", 8, "4"), report("fast", 2, "8")]);
+    fn two_reports_have_ratio_and_different_options() {
+        let text = compare_reports(&[report("slow", 8, "4"), report("fast", 2, "8")]);
         let row = |name: &str| text.lines().find(|line| line.starts_with(name)).map(str::to_owned).unwrap();
         let cells = |name: &str| row(name).split_whitespace().map(str::to_owned).collect::<Vec<_>>();
         assert_eq!(cells("latency p50"), ["latency", "p50,", "ms", "8.00", "2.00", "0.25"]);
-        assert!(row("questions not answered").ends_with('-'));
+        assert!(row("questions failed").ends_with('-'));
         assert_eq!(cells("clients"), ["clients", "4", "8"]);
-        let same = table(&[report("a", 1, "4"), report("b", 1, "4"), report("c", 1, "4")]);
+        let same = compare_reports(&[report("a", 1, "4"), report("b", 1, "4"), report("c", 1, "4")]);
         assert!(!same.contains("clients") && !same.contains("ratio"), "{same}");
     }
 }

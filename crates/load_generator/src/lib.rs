@@ -1,37 +1,33 @@
-//! Questions about pictures, asked of a server at a chosen pace, and what became of them.
+//! Sends questions about images to a server as a defined load, and measures the results.
 //!
-//! It knows no protocol: whoever has one implements [`Target`]. Read in this order: [`workload`] (what is asked),
-//! [`arrivals`] (when), [`closed`] and [`open`] (asking), [`report`] (what became of it), [`plot`] and [`compare`].
+//! The crate knows no protocol. A client of a server implements [`Target`].
 //!
-//! Latency is counted from the moment at which a request *should* have been sent: a client that a slow server keeps from
-//! sending would otherwise leave out just those waits that matter, which is called coordinated omission.
+//! A load test passes through these modules: a [`Workload`] generates the requests, an
+//! [`ArrivalProcess`] says when they are due, [`run_closed_loop`] or [`run_open_loop`] sends them
+//! to the [`Target`], and a [`Report`] summarises the [`Recording`].
+//!
+//! Latency is measured from the time at which a request was *due*, not from the time at which it
+//! was sent. Otherwise a client that a slow server blocks would leave out exactly the longest
+//! waits, which is known as coordinated omission.
+//!
+//! Modules are listed from top to bottom; each uses only modules below it.
 
-pub mod compare;
-pub mod arrivals;
-pub mod synthetic_images;
-pub mod plot;
-pub mod report;
+mod compare;
+mod plot;
+mod report;
 mod run;
-pub mod workload;
+mod arrivals;
+mod image_folder;
+mod synthetic_images;
+mod target;
+mod workload;
 
-use std::future::Future;
-
-pub use arrivals::Pace;
-pub use report::Report;
-pub use run::{NOT_SENT, Plan, Recording, Sample, closed, open};
-pub use workload::{Ask, Traffic};
-
-/// A server that can be asked, by whatever protocol. Clones of what it needs are its own affair: it is shared.
-pub trait Target: Send + Sync + 'static {
-    /// Asks, and waits until every question has its answer or its error.
-    fn ask(&self, ask: Ask) -> impl Future<Output = Reply> + Send;
-}
-
-/// What became of the questions of one request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Reply {
-    /// Questions that were answered.
-    pub answered: u32,
-    /// Why others were not: a short, stable reason for each.
-    pub errors: Vec<String>,
-}
+pub use arrivals::{ArrivalProcess, arrival_stream, poisson_arrivals};
+pub use compare::compare_reports;
+pub use image_folder::{ImageFolderError, read_image_folder};
+pub use plot::{PlotError, plot_reports};
+pub use report::{Latency, Report};
+pub use run::{LoadPlan, NOT_SENT, Recording, Sample, run_closed_loop, run_open_loop};
+pub use synthetic_images::{ImageEncodingError, draw_images};
+pub use target::{LoadResult, Target};
+pub use workload::{LoadRequest, Workload, WorkloadConfig, WorkloadError};

@@ -1,10 +1,10 @@
-//! A picture of runs: latency by percentile, and what was answered in each second.
+//! A plot of reports: latency by percentile, and questions answered per second.
 
 use std::path::Path;
 
 use plotters::prelude::*;
 
-use crate::Report;
+use crate::report::Report;
 
 const COLOURS: [RGBColor; 6] = [
     RGBColor(0, 90, 180),
@@ -15,7 +15,7 @@ const COLOURS: [RGBColor; 6] = [
     RGBColor(120, 120, 120),
 ];
 
-/// Why there is no picture.
+/// A plot that cannot be written.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot draw {path}: {cause}")]
 pub struct PlotError {
@@ -23,12 +23,12 @@ pub struct PlotError {
     cause: String,
 }
 
-/// Draws `reports` as an SVG file.
+/// Plots `reports` into an SVG file, one line per report.
 ///
 /// # Errors
 /// [`PlotError`] if the file cannot be written.
-pub fn draw(reports: &[Report], path: &Path) -> Result<(), PlotError> {
-    let latencies = reports.iter().map(|report| series(&report.percentiles_ms)).collect();
+pub fn plot_reports(reports: &[Report], path: &Path) -> Result<(), PlotError> {
+    let latencies = reports.iter().map(|report| enumerate_points(&report.percentiles_ms)).collect();
     let rates = reports
         .iter()
         .map(|report| {
@@ -41,17 +41,17 @@ pub fn draw(reports: &[Report], path: &Path) -> Result<(), PlotError> {
         })
         .collect();
     let names: Vec<&str> = reports.iter().map(|report| report.name.as_str()).collect();
-    panels(path, &names, latencies, rates)
+    draw_panels(path, &names, latencies, rates)
         .map_err(|cause| PlotError { path: path.display().to_string(), cause: cause.to_string() })
 }
 
 type Lines = Vec<Vec<(f64, f64)>>;
 
-fn series(values: &[f64]) -> Vec<(f64, f64)> {
+fn enumerate_points(values: &[f64]) -> Vec<(f64, f64)> {
     values.iter().zip(0..).map(|(value, index)| (f64::from(index), *value)).collect()
 }
 
-fn panels(
+fn draw_panels(
     path: &Path,
     names: &[&str],
     latencies: Lines,
@@ -60,13 +60,13 @@ fn panels(
     let root = SVGBackend::new(path, (1200, 460)).into_drawing_area();
     root.fill(&WHITE)?;
     let (left, right) = root.split_horizontally(600);
-    panel(&left, "latency from when it was due, ms, by percentile", names, &latencies)?;
-    panel(&right, "questions answered, by the second in which they were due", names, &rates)?;
+    draw_panel(&left, "latency by percentile, ms", names, &latencies)?;
+    draw_panel(&right, "questions answered per second", names, &rates)?;
     root.present()?;
     Ok(())
 }
 
-fn panel<DB: DrawingBackend>(
+fn draw_panel<DB: DrawingBackend>(
     area: &DrawingArea<DB, plotters::coord::Shift>,
     title: &str,
     names: &[&str],
@@ -75,8 +75,8 @@ fn panel<DB: DrawingBackend>(
 where
     DB::ErrorType: 'static,
 {
-    let most = |read: fn(&(f64, f64)) -> f64| lines.iter().flatten().map(read).fold(1.0, f64::max);
-    let (right, top) = (most(|point| point.0), most(|point| point.1));
+    let max = |read: fn(&(f64, f64)) -> f64| lines.iter().flatten().map(read).fold(1.0, f64::max);
+    let (right, top) = (max(|point| point.0), max(|point| point.1));
     let mut chart = ChartBuilder::on(area)
         .caption(title, ("sans-serif", 16))
         .margin(12)
@@ -102,7 +102,7 @@ mod tests {
     use crate::run::{Recording, Sample};
 
     #[test]
-    fn a_picture_names_every_run_and_a_file_that_cannot_be_written_is_named() {
+    fn plot_names_every_report_and_error_names_the_file() {
         let sample = Sample {
             due: Duration::ZERO,
             lag: Duration::ZERO,
@@ -116,10 +116,11 @@ mod tests {
         };
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("runs.svg");
-        draw(&[run("ours"), run("theirs")], &path).unwrap();
+        plot_reports(&[run("first"), run("second")], &path).unwrap();
         let svg = std::fs::read_to_string(&path).unwrap();
-        assert!(svg.contains("<svg") && svg.contains("ours") && svg.contains("theirs"));
-        let error = draw(&[run("ours")], &folder.path().join("missing/runs.svg")).unwrap_err().to_string();
+        assert!(svg.contains("<svg") && svg.contains("first") && svg.contains("second"));
+        let missing = folder.path().join("missing/runs.svg");
+        let error = plot_reports(&[run("first")], &missing).unwrap_err().to_string();
         assert!(error.starts_with("cannot draw ") && error.contains("missing/runs.svg"), "{error}");
     }
 }

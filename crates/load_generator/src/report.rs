@@ -1,4 +1,4 @@
-//! What became of a run, in numbers.
+//! The summary of a load test.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -6,67 +6,67 @@ use serde::{Deserialize, Serialize};
 
 use crate::run::Recording;
 
-/// A run, as it is written to a file and read again.
+/// The summary of a load test, and the format of report files.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Report {
-    /// What was run, for people.
+    /// The name of the run.
     pub name: String,
-    /// How it was run: option by option.
+    /// The options of the run.
     pub options: BTreeMap<String, String>,
-    /// When it began, as an HTTP date.
+    /// The time at which the run began, as an HTTP date.
     pub began: String,
-    /// Time that counts, in seconds.
+    /// The duration of the measurement, in seconds.
     pub seconds: f64,
-    /// Requests that were due in that time.
+    /// Requests that were due in the measurement.
     pub requests: u64,
-    /// Questions answered.
+    /// Questions with an answer.
     pub answered: u64,
-    /// Questions not answered.
+    /// Questions with an error.
     pub failed: u64,
-    /// Why, with how many each.
+    /// The number of failed questions by reason.
     pub errors: BTreeMap<String, u64>,
-    /// Questions answered a second.
+    /// Questions with an answer per second.
     pub questions_per_s: f64,
-    /// Requests a second of which every question was answered.
+    /// Requests without a failed question per second.
     pub requests_per_s: f64,
-    /// Latency of those, in milliseconds, from the moment at which they were due.
+    /// Latency of these requests, in milliseconds, from the time at which they were due.
     pub latency_ms: Latency,
-    /// How late the client itself was with the later ones: the 99th percentile, in milliseconds. A large one says that the
-    /// client, not the server, was measured.
+    /// Delay between the time at which a request was due and the time at which the client sent it:
+    /// the 99th percentile, in milliseconds. A large value means that the client limited the run.
     pub client_lag_p99_ms: f64,
-    /// Questions answered of the requests due in the second half, over those in the first: far from 1, and the run was not
-    /// steady.
+    /// Questions answered of the requests due in the second half, divided by those in the first
+    /// half. A value far from 1 means that the run was unsteady.
     pub drift: f64,
     /// Questions answered of the requests due in each second.
     pub per_second: Vec<u64>,
-    /// The latency, in milliseconds, that 0, 1, ... 100 percent stay below.
+    /// The percentiles 0 to 100 of the latency, in milliseconds.
     pub percentiles_ms: Vec<f64>,
 }
 
-/// Latency in milliseconds.
+/// The distribution of latency, in milliseconds.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Latency {
-    /// The mean.
+    /// Mean.
     pub mean: f64,
-    /// Half stay below.
+    /// Median.
     pub p50: f64,
-    /// 90 % stay below.
+    /// 90th percentile.
     pub p90: f64,
-    /// 95 % stay below.
+    /// 95th percentile.
     pub p95: f64,
-    /// 99 % stay below.
+    /// 99th percentile.
     pub p99: f64,
-    /// 99.9 % stay below.
+    /// 99.9th percentile.
     pub p999: f64,
-    /// The longest.
+    /// Maximum.
     pub max: f64,
 }
 
-/// The share within which a run counts as steady.
-const STEADY: f64 = 0.1;
+/// Largest relative drift of a steady run.
+const MAX_STEADY_DRIFT: f64 = 0.1;
 
 impl Report {
-    /// The numbers of a recording of `measured` time.
+    /// Summarises a `recording` of the duration `measured`.
     #[must_use]
     pub fn new(
         name: String,
@@ -79,9 +79,9 @@ impl Report {
         let samples = &recording.samples;
         let answered: u64 = samples.iter().map(|sample| u64::from(sample.answered)).sum();
         let failed: u64 = samples.iter().map(|sample| u64::from(sample.failed)).sum();
-        let whole: Vec<_> = samples.iter().filter(|sample| sample.failed == 0).collect();
-        let latencies = sorted(whole.iter().map(|sample| sample.latency));
-        let lags = sorted(samples.iter().map(|sample| sample.lag));
+        let successful: Vec<_> = samples.iter().filter(|sample| sample.failed == 0).collect();
+        let latencies = sorted_ms(successful.iter().map(|sample| sample.latency));
+        let lags = sorted_ms(samples.iter().map(|sample| sample.lag));
         let mut per_second = vec![0; measured.as_secs_f64().ceil() as usize];
         let (mut first, mut second) = (0_u64, 0_u64);
         for sample in samples {
@@ -101,7 +101,7 @@ impl Report {
             failed,
             errors: recording.errors.clone(),
             questions_per_s: answered as f64 / seconds,
-            requests_per_s: whole.len() as f64 / seconds,
+            requests_per_s: successful.len() as f64 / seconds,
             latency_ms: Latency {
                 mean,
                 p50: quantile(&latencies, 0.5),
@@ -120,23 +120,26 @@ impl Report {
         }
     }
 
-    /// Whether the second half went as the first one did.
+    /// Returns whether the two halves of the run answered about as many questions.
     #[must_use]
     pub fn is_steady(&self) -> bool {
-        (self.drift - 1.0).abs() <= STEADY
+        (self.drift - 1.0).abs() <= MAX_STEADY_DRIFT
     }
 }
 
-fn sorted(times: impl Iterator<Item = Duration>) -> Vec<f64> {
+fn sorted_ms(times: impl Iterator<Item = Duration>) -> Vec<f64> {
     let mut milliseconds: Vec<f64> = times.map(|time| time.as_secs_f64() * 1e3).collect();
     milliseconds.sort_by(f64::total_cmp);
     milliseconds
 }
 
-/// The smallest of these, in rising order, that a part `quantile` of them does not exceed; 0 if there are none.
-fn quantile(rising: &[f64], quantile: f64) -> f64 {
-    let rank = (quantile * rising.len() as f64).ceil() as usize;
-    rising.get(rank.max(1) - 1).copied().unwrap_or_default()
+/// Returns the smallest value that at least a share `quantile` of the `sorted` values does not
+/// exceed.
+///
+/// Returns 0 for an empty slice.
+fn quantile(sorted: &[f64], quantile: f64) -> f64 {
+    let rank = (quantile * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.max(1) - 1).copied().unwrap_or_default()
 }
 
 impl fmt::Display for Report {
@@ -152,7 +155,7 @@ impl fmt::Display for Report {
             f,
             "  latency ms: mean {mean:.2}, p50 {p50:.2}, p90 {p90:.2}, p95 {p95:.2}, p99 {p99:.2}, p99.9 {p999:.2}, max {max:.2}"
         )?;
-        write!(f, "  {} questions answered, {} not", self.answered, self.failed)?;
+        write!(f, "  {} questions answered, {} failed", self.answered, self.failed)?;
         for (reason, count) in &self.errors {
             write!(f, ", {count} {reason}")?;
         }
@@ -160,14 +163,14 @@ impl fmt::Display for Report {
         if self.client_lag_p99_ms > self.latency_ms.p50 / 10.0 {
             writeln!(
                 f,
-                "  beware: the client sent requests up to {:.2} ms late (p99), so that it is a part of what was measured",
+                "  warning: the client sent requests up to {:.2} ms late (p99), which affects the results",
                 self.client_lag_p99_ms
             )?;
         }
         if !self.is_steady() {
             writeln!(
                 f,
-                "  beware: not steady, the second half answered {:.2} times what the first one did",
+                "  warning: unsteady run, the second half answered {:.2} times as many questions as the first",
                 self.drift
             )?;
         }
@@ -200,7 +203,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_is_neither_throughput_nor_latency() {
+    fn failed_questions_count_in_neither_rate_nor_latency() {
         let mut samples: Vec<Sample> = (1..=100).map(|number| sample(100 * number - 1, number, 0)).collect();
         samples.push(sample(50, 9_999, 1));
         let report = report(samples);
@@ -211,26 +214,29 @@ mod tests {
         assert_eq!(report.per_second, [10; 10]);
         assert!(report.is_steady());
         let text = report.to_string();
-        assert!(text.contains("100 questions answered, 1 not, 1 BUSY") && !text.contains("beware"), "{text}");
+        assert!(
+            text.contains("100 questions answered, 1 failed, 1 BUSY") && !text.contains("warning"),
+            "{text}"
+        );
     }
 
     #[test]
-    fn a_server_that_slows_down_is_not_steady() {
+    fn run_that_slows_down_is_unsteady() {
         let samples = (0..100).map(|number| sample(if number < 70 { 10 } else { 6_000 }, 1, 0)).collect();
         let report = report(samples);
         assert!(!report.is_steady());
-        assert!(report.to_string().contains("not steady, the second half answered 0.43 times"), "{report}");
+        assert!(report.to_string().contains("unsteady run, the second half answered 0.43 times"), "{report}");
     }
 
     #[test]
-    fn a_run_without_an_answer_is_all_zeros() {
+    fn run_without_samples_is_all_zeros() {
         let report = report(Vec::new());
         assert_eq!(report.latency_ms, Latency::default());
         assert!(!report.is_steady());
     }
 
     #[test]
-    fn a_report_is_read_as_it_was_written() {
+    fn report_survives_serialization() {
         let report = report(vec![sample(5, 3, 0)]);
         let text = serde_json::to_string(&report).unwrap();
         assert_eq!(serde_json::from_str::<Report>(&text).unwrap(), report);
@@ -238,17 +244,17 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_quantile_is_one_of_the_values_and_as_many_stay_below(
+        fn quantile_is_smallest_value_that_covers_its_share(
             values in proptest::collection::vec(0_u32..1000, 1..200),
-            part in 0.0_f64..=1.0,
+            share in 0.0_f64..=1.0,
         ) {
-            let mut rising: Vec<f64> = values.into_iter().map(f64::from).collect();
-            rising.sort_by(f64::total_cmp);
-            let found = quantile(&rising, part);
-            let below = rising.iter().filter(|value| **value <= found).count();
-            prop_assert!(below as f64 >= part * rising.len() as f64);
-            let under = rising.iter().filter(|value| **value < found).count();
-            prop_assert!((under as f64) < (part * rising.len() as f64).max(1.0));
+            let mut sorted: Vec<f64> = values.into_iter().map(f64::from).collect();
+            sorted.sort_by(f64::total_cmp);
+            let value = quantile(&sorted, share);
+            let covered = sorted.iter().filter(|other| **other <= value).count();
+            prop_assert!(covered as f64 >= share * sorted.len() as f64);
+            let below = sorted.iter().filter(|other| **other < value).count();
+            prop_assert!((below as f64) < (share * sorted.len() as f64).max(1.0));
         }
     }
 }

@@ -1,178 +1,188 @@
-//! What is asked: pictures new and old, each with some questions.
+//! The requests of a load test: new and repeated images, with questions about each.
 
 use bytes::{Bytes, BytesMut};
 use rand::{Rng as _, SeedableRng as _, rngs::StdRng};
 
-/// One request: some questions about one picture.
+/// A request: questions about one image.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ask {
-    /// The file.
-    pub picture: Bytes,
-    /// What is asked.
+pub struct LoadRequest {
+    /// The image file.
+    pub image: Bytes,
+    /// The questions.
     pub questions: Vec<String>,
 }
 
-/// How pictures and questions are drawn.
+/// The distribution of images and questions.
 #[derive(Clone, Debug)]
-pub struct Mix {
+pub struct WorkloadConfig {
     /// Questions in each request.
-    pub questions_per_picture: usize,
-    /// Part of the requests whose picture is one of a fixed pool, 0 to 1; the others' is a file that was never sent before.
+    pub questions_per_image: usize,
+    /// Share of the requests whose image comes from a fixed pool, 0 to 1. The image of every other
+    /// request is a file that was never sent before.
     pub reuse: f64,
-    /// Pictures in that pool.
-    pub pool: usize,
-    /// How uneven the pool is asked about: the n-th picture comes in proportion to n^-skew; 0 for evenly.
+    /// Images in the pool.
+    pub pool_images: usize,
+    /// Exponent of the Zipf distribution over the pool: the frequency of image n is proportional to
+    /// n^-skew. 0 is the uniform distribution.
     pub skew: f64,
-    /// Seed of all that is random.
+    /// Seed of all random choices.
     pub seed: u64,
 }
 
-/// Why there is no such traffic.
+/// A workload that cannot be generated.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
-pub enum TrafficError {
-    /// Nothing to ask about, or nothing to ask.
-    #[error("there are no {0}")]
-    Nothing(&'static str),
-    /// A part that is none.
-    #[error("reuse is {0}: must be 0 to 1")]
+pub enum WorkloadError {
+    /// There is no image or no question.
+    #[error("the workload has no {0}")]
+    Empty(&'static str),
+    /// The share of reused images is out of range.
+    #[error("invalid reuse {0}: must be 0 to 1")]
     Reuse(f64),
-    /// A skew that is none.
-    #[error("skew is {0}: must be 0 or more")]
+    /// The exponent is out of range.
+    #[error("invalid skew {0}: must be 0 or more")]
     Skew(f64),
 }
 
-/// An endless source of requests, the same ones for the same seed.
+/// An endless sequence of requests, which is the same for the same seed.
 #[derive(Clone, Debug)]
-pub struct Traffic {
-    pictures: Vec<Bytes>,
+pub struct Workload {
+    images: Vec<Bytes>,
     questions: Vec<String>,
-    mix: Mix,
-    /// Chance that the pool's picture is this one or one before it.
+    config: WorkloadConfig,
+    /// For each image of the pool, the probability of this one or one before it.
     cumulative: Vec<f64>,
-    random: StdRng,
-    new: u64,
-    asked: u64,
+    rng: StdRng,
+    new_images: u64,
+    next_question: u64,
 }
 
-/// Set between a file and the number that makes it a new one.
-const MARK: &[u8] = b"blip-serve bench";
+/// Separates the content of a file from the number that makes it unique.
+const FILE_SEPARATOR: &[u8] = b"blip-serve bench";
 
-impl Traffic {
-    /// Requests of `mix` about `pictures`, with `questions` in turn.
+impl Workload {
+    /// Creates a workload from `images`, and from `questions` in turn.
     ///
     /// # Errors
-    /// [`TrafficError`].
-    pub fn new(pictures: Vec<Bytes>, questions: Vec<String>, mix: Mix) -> Result<Self, TrafficError> {
-        if pictures.is_empty() || mix.pool == 0 {
-            return Err(TrafficError::Nothing("pictures"));
+    /// [`WorkloadError`] if a parameter is out of range.
+    pub fn new(
+        images: Vec<Bytes>,
+        questions: Vec<String>,
+        config: WorkloadConfig,
+    ) -> Result<Self, WorkloadError> {
+        if images.is_empty() || config.pool_images == 0 {
+            return Err(WorkloadError::Empty("images"));
         }
-        if questions.is_empty() || mix.questions_per_picture == 0 {
-            return Err(TrafficError::Nothing("questions"));
+        if questions.is_empty() || config.questions_per_image == 0 {
+            return Err(WorkloadError::Empty("questions"));
         }
-        if !(0.0..=1.0).contains(&mix.reuse) {
-            return Err(TrafficError::Reuse(mix.reuse));
+        if !(0.0..=1.0).contains(&config.reuse) {
+            return Err(WorkloadError::Reuse(config.reuse));
         }
-        if !(mix.skew >= 0.0 && mix.skew.is_finite()) {
-            return Err(TrafficError::Skew(mix.skew));
+        if !(config.skew >= 0.0 && config.skew.is_finite()) {
+            return Err(WorkloadError::Skew(config.skew));
         }
-        let weights: Vec<f64> = (1..=mix.pool).map(|rank| (rank as f64).powf(-mix.skew)).collect();
+        let weights: Vec<f64> =
+            (1..=config.pool_images).map(|rank| (rank as f64).powf(-config.skew)).collect();
         let total: f64 = weights.iter().sum();
         let cumulative = weights.iter().scan(0.0, |sum, weight| {
             *sum += weight / total;
             Some(*sum)
         });
-        let (cumulative, random) = (cumulative.collect(), StdRng::seed_from_u64(mix.seed));
-        Ok(Self { pictures, questions, mix, cumulative, random, new: 0, asked: 0 })
+        let (cumulative, rng) = (cumulative.collect(), StdRng::seed_from_u64(config.seed));
+        Ok(Self { images, questions, config, cumulative, rng, new_images: 0, next_question: 0 })
     }
 
-    /// The next request.
-    pub fn draw(&mut self) -> Ask {
-        // The pool and the new files are the same pictures with other numbers behind their ends, where every format lets
-        // anything stand: to decode them takes as long, and no cache takes one for the other.
-        let number = if self.random.random::<f64>() < self.mix.reuse {
-            let chance = self.random.random::<f64>();
-            self.cumulative.partition_point(|up_to| *up_to < chance).min(self.mix.pool - 1) as u64
+    /// Generates the next request.
+    pub fn next_request(&mut self) -> LoadRequest {
+        // Each file is one of the images with a unique number appended. Every format ignores bytes
+        // after its end, so decoding takes as long, but caches treat the files as different images.
+        let number = if self.rng.random::<f64>() < self.config.reuse {
+            let probability = self.rng.random::<f64>();
+            let rank = self.cumulative.partition_point(|up_to| *up_to < probability);
+            rank.min(self.config.pool_images - 1) as u64
         } else {
-            self.new += 1;
-            u64::MAX - self.new
+            self.new_images += 1;
+            u64::MAX - self.new_images
         };
-        let picture = self.pictures.get((number % self.pictures.len() as u64) as usize);
-        let mut file = BytesMut::from(picture.map(Bytes::as_ref).unwrap_or_default());
-        file.extend_from_slice(MARK);
-        file.extend_from_slice(&self.mix.seed.to_le_bytes());
+        let image = self.images.get((number % self.images.len() as u64) as usize);
+        let mut file = BytesMut::from(image.map(Bytes::as_ref).unwrap_or_default());
+        file.extend_from_slice(FILE_SEPARATOR);
+        file.extend_from_slice(&self.config.seed.to_le_bytes());
         file.extend_from_slice(&number.to_le_bytes());
-        let questions = (0..self.mix.questions_per_picture).map(|_| {
-            let question = self.questions.get((self.asked % self.questions.len() as u64) as usize);
-            self.asked += 1;
+        let questions = (0..self.config.questions_per_image).map(|_| {
+            let question = self.questions.get((self.next_question % self.questions.len() as u64) as usize);
+            self.next_question += 1;
             question.cloned().unwrap_or_default()
         });
         let questions = questions.collect();
-        Ask { picture: file.freeze(), questions }
+        LoadRequest { image: file.freeze(), questions }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
+    use std::collections::{HashMap, HashSet};
 
     use super::*;
 
-    fn mix() -> Mix {
-        Mix { questions_per_picture: 2, reuse: 0.0, pool: 10, skew: 0.0, seed: 7 }
-    }
+    const CONFIG: WorkloadConfig =
+        WorkloadConfig { questions_per_image: 2, reuse: 0.0, pool_images: 10, skew: 0.0, seed: 7 };
 
-    fn traffic(mix: Mix) -> Traffic {
-        let pictures = vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")];
-        Traffic::new(pictures, ["a", "b", "c"].map(String::from).to_vec(), mix).unwrap()
+    fn workload(config: WorkloadConfig) -> Workload {
+        let images = vec![Bytes::from_static(b"one"), Bytes::from_static(b"two")];
+        Workload::new(images, ["a", "b", "c"].map(String::from).to_vec(), config).unwrap()
     }
 
     #[test]
-    fn without_reuse_no_file_comes_twice_and_questions_go_round() {
-        let mut traffic = traffic(mix());
-        let asked: Vec<Ask> = (0..1000).map(|_| traffic.draw()).collect();
-        let files: std::collections::HashSet<_> = asked.iter().map(|ask| &ask.picture).collect();
+    fn without_reuse_all_files_differ_and_questions_rotate() {
+        let mut workload = workload(CONFIG);
+        let requests: Vec<LoadRequest> = (0..1000).map(|_| workload.next_request()).collect();
+        let files: HashSet<_> = requests.iter().map(|request| &request.image).collect();
         assert_eq!(files.len(), 1000);
-        assert_eq!(asked[0].questions, ["a", "b"]);
-        assert_eq!(asked[1].questions, ["c", "a"]);
+        assert_eq!(requests[0].questions, ["a", "b"]);
+        assert_eq!(requests[1].questions, ["c", "a"]);
     }
 
     #[test]
-    fn the_same_seed_gives_the_same_requests() {
-        let mix = Mix { reuse: 0.5, skew: 1.0, ..mix() };
-        let (mut one, mut other) = (traffic(mix.clone()), traffic(mix));
-        assert!((0..100).all(|_| one.draw() == other.draw()));
+    fn same_seed_gives_same_requests() {
+        let config = WorkloadConfig { reuse: 0.5, skew: 1.0, ..CONFIG };
+        let (mut first, mut second) = (workload(config.clone()), workload(config));
+        assert!((0..100).all(|_| first.next_request() == second.next_request()));
     }
 
     #[test]
-    fn a_skewed_pool_is_asked_about_as_zipf_says() {
-        let mut traffic = traffic(Mix { reuse: 1.0, skew: 1.0, ..mix() });
+    fn skewed_pool_follows_zipf_distribution() {
+        let mut workload = workload(WorkloadConfig { reuse: 1.0, skew: 1.0, ..CONFIG });
         let mut counts: HashMap<Bytes, f64> = HashMap::new();
         for _ in 0..20_000 {
-            *counts.entry(traffic.draw().picture).or_default() += 1.0;
+            *counts.entry(workload.next_request().image).or_default() += 1.0;
         }
         assert_eq!(counts.len(), 10);
         let mut counts: Vec<f64> = counts.into_values().collect();
-        counts.sort_by(|one, other| other.total_cmp(one));
-        // The harmonic number of 10 is 2.929: the first has 34.1 % of all, twice what the second has.
+        counts.sort_by(|a, b| b.total_cmp(a));
+        // The harmonic number of 10 is 2.929: the first image has 34.1 % of all requests, twice as
+        // many as the second.
         assert!((counts[0] / 20_000.0 - 0.341).abs() < 0.02, "{counts:?}");
         assert!((counts[0] / counts[1] - 2.0).abs() < 0.2, "{counts:?}");
     }
 
     #[test]
-    fn half_reused_is_half_reused() {
-        let mut traffic = traffic(Mix { reuse: 0.5, ..mix() });
-        let files: std::collections::HashSet<_> = (0..10_000).map(|_| traffic.draw().picture).collect();
+    fn reuse_of_half_repeats_half_of_the_images() {
+        let mut workload = workload(WorkloadConfig { reuse: 0.5, ..CONFIG });
+        let files: HashSet<_> = (0..10_000).map(|_| workload.next_request().image).collect();
         assert!((4_700..5_300).contains(&files.len()), "{}", files.len());
     }
 
     #[test]
-    fn what_cannot_be_drawn_is_refused_with_its_value() {
-        let refused = |mix: Mix| {
-            Traffic::new(vec![Bytes::new()], vec![String::new()], mix).map(drop).unwrap_err().to_string()
+    fn invalid_config_is_reported_with_its_value() {
+        let error = |config: WorkloadConfig| {
+            let workload = Workload::new(vec![Bytes::new()], vec![String::new()], config);
+            workload.map(drop).unwrap_err().to_string()
         };
-        assert_eq!(refused(Mix { reuse: 1.5, ..mix() }), "reuse is 1.5: must be 0 to 1");
-        assert_eq!(refused(Mix { skew: -1.0, ..mix() }), "skew is -1: must be 0 or more");
-        assert_eq!(refused(Mix { questions_per_picture: 0, ..mix() }), "there are no questions");
-        assert_eq!(refused(Mix { pool: 0, ..mix() }), "there are no pictures");
+        assert_eq!(error(WorkloadConfig { reuse: 1.5, ..CONFIG }), "invalid reuse 1.5: must be 0 to 1");
+        assert_eq!(error(WorkloadConfig { skew: -1.0, ..CONFIG }), "invalid skew -1: must be 0 or more");
+        let no_questions = WorkloadConfig { questions_per_image: 0, ..CONFIG };
+        assert_eq!(error(no_questions), "the workload has no questions");
+        assert_eq!(error(WorkloadConfig { pool_images: 0, ..CONFIG }), "the workload has no images");
     }
 }
