@@ -1,16 +1,20 @@
-//! Contractions that are written without their apostrophe, and how the metric spells them.
+//! The table of contractions whose apostrophe the metric restores.
 
-/// The spelling that is compared for a lower-case word.
-pub(crate) fn spelled(word: &str) -> &str {
+/// Returns a lower-case word with its apostrophe, or unchanged if the table has no entry for it.
+pub(crate) fn restore_apostrophe(word: &str) -> &str {
     SPELLINGS
-        .binary_search_by(|(written, _)| written.cmp(&word))
+        .binary_search_by(|(misspelled, _)| misspelled.cmp(&word))
         .ok()
-        .and_then(|at| SPELLINGS.get(at))
+        .and_then(|index| SPELLINGS.get(index))
         .map_or(word, |(_, spelling)| spelling)
 }
 
-/// The published table, sorted, without the entries that change nothing and without those that have capitals: words are
-/// lower-case before they are looked up, so `Im` never was found. `somebody'd`, which loses its apostrophe, is as published.
+/// The published table, sorted by the misspelled word.
+///
+/// - Entries that change nothing are left out.
+/// - Entries with capitals, such as `Im`, are left out. Words are lower-case at the look-up, so the
+///   official program never finds these entries.
+/// - `somebody'd` loses its apostrophe, as published.
 #[rustfmt::skip]
 const SPELLINGS: &[(&str, &str)] = &[
     ("'ow'sat", "'ow's'at"), ("'ows'at", "'ow's'at"), ("aint", "ain't"), ("arent", "aren't"),
@@ -51,18 +55,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_table_is_sorted_so_that_every_entry_is_found() {
+    fn every_entry_of_sorted_table_is_found() {
         assert!(SPELLINGS.is_sorted());
-        for (written, spelling) in SPELLINGS {
-            assert_eq!(spelled(written), *spelling);
+        for (misspelled, spelling) in SPELLINGS {
+            assert_eq!(restore_apostrophe(misspelled), *spelling);
         }
     }
 
     #[test]
-    fn other_words_are_spelled_as_they_are() {
+    fn other_words_are_unchanged() {
         for word in ["", "im", "don't", "dog"] {
-            assert_eq!(spelled(word), word);
+            assert_eq!(restore_apostrophe(word), word);
         }
-        assert_eq!((spelled("dont"), spelled("somebody'd")), ("don't", "somebodyd"));
+        assert_eq!(restore_apostrophe("dont"), "don't");
+        assert_eq!(restore_apostrophe("somebody'd"), "somebodyd");
     }
 }

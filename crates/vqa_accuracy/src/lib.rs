@@ -1,18 +1,23 @@
-//! The accuracy of answers to visual questions, by the metric of the VQA challenges (Antol et al., "VQA: Visual Question
-//! Answering", section 3; Goyal et al. for version 2).
+//! The accuracy metric of the VQA challenges.
 //!
-//! No files and no servers: texts in, numbers out. Read in this order: [`normalise`] (what counts as the same answer),
-//! [`accuracy`](accuracy()) (one question), [`Tally`] (many).
+//! The metric is defined by Antol et al., "VQA: Visual Question Answering", section 3, and by Goyal
+//! et al. for version 2. The crate takes texts and returns numbers. It reads no files.
 //!
-//! The numbers are those of the organisers' program `vqaEval.py` at its commit c4e6a0e, whose oddities are kept and named
-//! where they occur: figures are only worth comparing if everybody computes the same.
+//! An answer passes through these modules: `normalise` brings it into the form that is compared,
+//! [`answer_accuracy`] compares it with the human answers to the question, and [`AccuracyCounters`]
+//! averages over questions.
+//!
+//! The numbers equal those of the organisers' program `vqaEval.py` at its commit c4e6a0e, so that
+//! figures are comparable. Comments name its peculiarities where the code reproduces them.
+//!
+//! Modules are listed from top to bottom; each uses only modules below it.
 
-mod accuracy;
-mod contractions;
-pub mod normalise;
 #[cfg(test)]
-mod official;
+mod reference_tests;
 mod counters;
+mod accuracy;
+mod normalise;
+mod contractions;
 
-pub use accuracy::accuracy;
-pub use counters::{Mean, Tally};
+pub use accuracy::answer_accuracy;
+pub use counters::{AccuracyCounters, RunningMean};
