@@ -1,4 +1,4 @@
-// Asks a fleet of blip-serve servers, and loses no answer when servers come and go.
+// A client for several blip-serve servers. It loses no answer when servers start or stop.
 
 import { readFileSync } from "node:fs";
 import { setTimeout as sleep } from "node:timers/promises";
@@ -14,28 +14,29 @@ const types = protoLoader.loadSync(files, { includeDirs: [path("../../proto")], 
 const { blip } = grpc.loadPackageDefinition(types);
 
 const OPTIONS = {
-  // A call is tried again only if its whole request is still here.
+  // gRPC retries a call only if its buffer holds the whole request.
   "grpc.per_rpc_retry_buffer_size": 64 << 20,
   "grpc.retry_buffer_size": 256 << 20,
-  // A server that was started again is found within seconds instead of two minutes.
+  // Limits the delay until a restarted server is used. The default is two minutes.
   "grpc.max_reconnect_backoff_ms": 5000,
-  // A connection whose other end is gone without a word is given up after 40 seconds.
+  // Closes a connection 40 seconds after its peer stops responding.
   "grpc.keepalive_time_ms": 30000,
   "grpc.keepalive_timeout_ms": 10000,
 };
 const ATTEMPTS = 8;
 const { UNAVAILABLE, INTERNAL, UNKNOWN, CANCELLED } = grpc.status;
-const LOST = new Set([UNAVAILABLE, INTERNAL, UNKNOWN, CANCELLED]);
+const CONNECTION_ERRORS = new Set([UNAVAILABLE, INTERNAL, UNKNOWN, CANCELLED]);
 
 export class BlipClient {
-  // `target` is a name of gRPC, such as dns:///blip-headless:50051 or ipv4:10.0.0.1:50051,10.0.0.2:50051.
+  // `target` is a gRPC target name, for example dns:///blip-headless:50051 or
+  // ipv4:10.0.0.1:50051,10.0.0.2:50051.
   constructor(target, { apiKey, credentials, serviceConfig = SERVICE_CONFIG, options } = {}) {
     this.client = new blip.v1.BlipService(target, credentials ?? grpc.credentials.createInsecure(), {
       ...OPTIONS,
       "grpc.service_config": readFileSync(serviceConfig, "utf8"),
       ...options,
     });
-    // grpc-js does not read waitForReady from the service config.
+    // grpc-js ignores waitForReady in the service config.
     this.metadata = new grpc.Metadata({ waitForReady: true });
     if (apiKey) this.metadata.set("x-api-key", apiKey);
   }
@@ -44,21 +45,22 @@ export class BlipClient {
     this.client.close();
   }
 
-  // Asks inputs of { image: Buffer, questions: [string] }; yields { image, question, answer | error } as they become ready.
+  // Asks questions, given as { image: Buffer, questions: [string] } inputs. Yields
+  // { image, question, answer | error } as results become ready.
   //
-  // The service config retries a call that has brought nothing yet. Here is what it cannot do: when a call ends early, only
-  // what it left unanswered is asked again, of another server. Asking twice changes nothing but the cost.
+  // The service config retries calls without any response. This method handles calls that end
+  // early: it sends their unanswered questions again. A repeated question has no side effects.
   async *ask(inputs, timeoutS = 60) {
     const deadline = Date.now() + timeoutS * 1000;
     const missing = inputs.map(({ questions }) => new Set(questions.keys()));
-    const open = () => missing.some((questions) => questions.size > 0);
+    const hasMissing = () => missing.some((questions) => questions.size > 0);
     for (let attempt = 1; ; attempt++) {
       let waitMs = Math.random() * Math.min(5000, 100 * 2 ** attempt);
       const { request, pairs } = requestFor(inputs, missing);
       const call = this.client.ask(request, this.metadata, { deadline });
       try {
         for await (const { imageIndex, questionIndex, outcome, answer, error } of call) {
-          const delayMs = outcome === "error" ? worthWaitingMs(error) : undefined;
+          const delayMs = outcome === "error" ? retryDelayMs(error) : undefined;
           if (delayMs !== undefined && attempt < ATTEMPTS) {
             waitMs = Math.max(waitMs, delayMs);
             continue;
@@ -69,35 +71,37 @@ export class BlipClient {
         }
       } catch (error) {
         const details = error.metadata?.get("grpc-status-details-bin")[0];
-        // Without details it is no word of the server's: a connection, or a proxy's, has broken.
-        const lost = LOST.has(error.code) ? 0 : undefined;
-        const delayMs = details ? worthWaitingMs(types["google.rpc.Status"].deserialize(details)) : lost;
-        if (open() && (delayMs === undefined || attempt === ATTEMPTS)) throw error;
+        // An error without details does not come from the server: a connection was lost, perhaps
+        // one of a proxy.
+        const connectionDelayMs = CONNECTION_ERRORS.has(error.code) ? 0 : undefined;
+        const delayMs = details ? retryDelayMs(types["google.rpc.Status"].deserialize(details)) : connectionDelayMs;
+        if (hasMissing() && (delayMs === undefined || attempt === ATTEMPTS)) throw error;
         waitMs = Math.max(waitMs, delayMs ?? 0);
       } finally {
-        call.cancel(); // for a caller who reads no further
+        call.cancel(); // for a caller that stops reading
       }
-      if (!open()) return;
+      if (!hasMissing()) return;
       await sleep(waitMs);
     }
   }
 }
 
-// The AskRequest for what is missing, and which pair of `inputs` each of its pairs is.
+// Returns the AskRequest for the missing questions, and for each of its questions the index in
+// `inputs`.
 function requestFor(inputs, missing) {
   const request = { inputs: [] };
   const pairs = [];
   inputs.forEach(({ image, questions }, index) => {
-    const wanted = [...missing[index]];
-    if (wanted.length === 0) return;
-    request.inputs.push({ image: { data: image }, questions: wanted.map((question) => ({ text: questions[question] })) });
-    pairs.push(wanted.map((question) => [index, question]));
+    const openQuestions = [...missing[index]];
+    if (openQuestions.length === 0) return;
+    request.inputs.push({ image: { data: image }, questions: openQuestions.map((question) => ({ text: questions[question] })) });
+    pairs.push(openQuestions.map((question) => [index, question]));
   });
   return { request, pairs };
 }
 
-// How long to wait before asking again, in milliseconds; undefined if that cannot help.
-function worthWaitingMs(status) {
+// Returns the delay before a retry, in milliseconds, or undefined if a retry cannot succeed.
+function retryDelayMs(status) {
   for (const { type_url: name, value } of status.details) {
     if (name.endsWith("/google.rpc.RetryInfo")) {
       const { retryDelay } = types["google.rpc.RetryInfo"].deserialize(value);

@@ -1,4 +1,4 @@
-"""Asks a fleet of blip-serve servers, and loses no answer when servers come and go."""
+"""A client for several blip-serve servers. It loses no answer when servers start or stop."""
 
 import asyncio
 import random
@@ -11,26 +11,31 @@ from grpc_status import rpc_status
 
 SERVICE_CONFIG = Path(__file__).resolve().parents[1] / "service_config.json"
 OPTIONS = {
-    # A call is tried again only if its whole request is still here: the default, 256 KiB, is less than most photographs.
+    # gRPC retries a call only if its buffer holds the whole request. The default of 256 KiB is
+    # smaller than most photographs.
     "grpc.per_rpc_retry_buffer_size": 64 << 20,
-    # A server that was started again is found within seconds instead of two minutes.
+    # Limits the delay until a restarted server is used. The default is two minutes.
     "grpc.max_reconnect_backoff_ms": 5_000,
-    # A connection whose other end is gone without a word is given up after 40 seconds.
+    # Closes a connection 40 seconds after its peer stops responding.
     "grpc.keepalive_time_ms": 30_000,
     "grpc.keepalive_timeout_ms": 10_000,
 }
 ATTEMPTS = 8
-LOST = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED}
+CONNECTION_ERRORS = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.CANCELLED}
 
 
 class BlipClient:
-    """Speaks to `target`, such as dns:///blip-headless:50051 or ipv4:10.0.0.1:50051,10.0.0.2:50051; by TLS with `credentials`."""
+    """A client for the servers of a gRPC target, with TLS if there are `credentials`.
+
+    Examples of targets: dns:///blip-headless:50051 and ipv4:10.0.0.1:50051,10.0.0.2:50051.
+    """
 
     def __init__(self, target, api_key=None, credentials=None, service_config=SERVICE_CONFIG, options=None):
         options = {**OPTIONS, "grpc.service_config": Path(service_config).read_text(), **(options or {})}
         kind, _, addresses = target.partition(":")
         if kind in ("ipv4", "ipv6") and "," in addresses:
-            # Otherwise gRPC names the whole list as the :authority of every call, which is none: servers reset such calls.
+            # By default gRPC sends the whole list as :authority of every call. Servers reset such
+            # calls, because the list is not a valid authority.
             options.setdefault("grpc.default_authority", addresses.split(",")[0])
         options = list(options.items())
         if credentials:
@@ -39,8 +44,8 @@ class BlipClient:
             self.channel = grpc.aio.insecure_channel(target, options=options)
         self.stub = blip_pb2_grpc.BlipServiceStub(self.channel)
         self.metadata = [("x-api-key", api_key)] if api_key else None
-        # How often what a call left unanswered was asked again.
-        self.asked_again = 0
+        # Number of calls that repeated the unanswered questions of an earlier call.
+        self.retries = 0
 
     async def __aenter__(self):
         return self
@@ -49,10 +54,12 @@ class BlipClient:
         await self.channel.close()
 
     async def ask(self, inputs, timeout_s=60):
-        """Asks (image bytes, questions) pairs; yields (image index, question index, Answer or Status) as they become ready.
+        """Asks questions, given as (image bytes, questions) pairs.
 
-        The service config retries a call that has brought nothing yet. Here is what it cannot do: when a call ends early,
-        only what it left unanswered is asked again, of another server. Asking twice changes nothing but the cost.
+        Yields (image index, question index, Answer or Status) as results become ready.
+
+        The service config retries calls without any response. This method handles calls that end
+        early: it sends their unanswered questions again. A repeated question has no side effects.
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
@@ -63,7 +70,7 @@ class BlipClient:
             try:
                 async for response in self.stub.Ask(request, timeout=deadline - loop.time(), metadata=self.metadata):
                     failed = response.WhichOneof("outcome") == "error"
-                    if failed and attempt < ATTEMPTS and (delay_s := worth_waiting(response.error)) is not None:
+                    if failed and attempt < ATTEMPTS and (delay_s := retry_delay_s(response.error)) is not None:
                         wait_s = max(wait_s, delay_s)
                         continue
                     pair = pairs[response.image_index, response.question_index]
@@ -71,32 +78,36 @@ class BlipClient:
                     yield *pair, response.error if failed else response.answer
             except grpc.aio.AioRpcError as error:
                 status = rpc_status.from_call(error)
-                # Without details it is no word of the server's: a connection, or a proxy's, has broken.
-                delay_s = worth_waiting(status) if status else 0 if error.code() in LOST else None
+                # An error without details does not come from the server: a connection was lost,
+                # perhaps one of a proxy.
+                delay_s = retry_delay_s(status) if status else 0 if error.code() in CONNECTION_ERRORS else None
                 if missing and (delay_s is None or attempt == ATTEMPTS):
                     raise
                 wait_s = max(wait_s, delay_s or 0)
             if not missing:
                 return
-            self.asked_again += 1
+            self.retries += 1
             await asyncio.sleep(wait_s)
 
 
 def request_for(inputs, missing):
-    """The AskRequest for what is missing, and which pair of `inputs` each of its pairs is."""
+    """Returns the AskRequest for the missing questions.
+
+    Also returns, for each of its questions, the index in `inputs`.
+    """
     request, pairs = blip_pb2.AskRequest(), {}
     for image, (data, questions) in enumerate(inputs):
-        wanted = [question for question in range(len(questions)) if (image, question) in missing]
-        if wanted:
+        open_questions = [question for question in range(len(questions)) if (image, question) in missing]
+        if open_questions:
             entry = request.inputs.add(image=blip_pb2.Image(data=data))
-            for question in wanted:
+            for question in open_questions:
                 pairs[len(request.inputs) - 1, len(entry.questions)] = (image, question)
                 entry.questions.add(text=questions[question])
     return request, pairs
 
 
-def worth_waiting(status):
-    """How long to wait before asking again, in seconds; None if that cannot help."""
+def retry_delay_s(status):
+    """Returns the delay before a retry, in seconds, or None if a retry cannot succeed."""
     for detail in status.details:
         retry = error_details_pb2.RetryInfo()
         if detail.Unpack(retry):

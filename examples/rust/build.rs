@@ -1,4 +1,4 @@
-//! Compiles the contract; no `protoc` has to be installed.
+//! Compiles the contract. `protoc` is not required.
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let proto = "../../proto";

@@ -1,7 +1,8 @@
-//! Asks a fleet of blip-serve servers, and loses no answer when servers come and go.
+//! A client for several blip-serve servers. It loses no answer when servers start or stop.
 //!
-//! Tonic reads no service config: it retries nothing and checks no health. Balancing over the servers is its own, and
-//! asking again is done here, for calls that brought nothing and for what is missing of those that ended early.
+//! Tonic balances calls over the servers. It supports no service config, so it neither retries
+//! calls nor checks health. This client repeats calls without any response, and the unanswered
+//! questions of calls that end early.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -18,7 +19,7 @@ use tonic::{
 };
 use tonic_types::{RpcStatusExt as _, StatusExt as _};
 
-/// The contract.
+/// The types of the contract.
 #[expect(unreachable_pub, clippy::allow_attributes_without_reason, reason = "generated")]
 pub(crate) mod proto {
     tonic::include_proto!("blip.v1");
@@ -27,15 +28,15 @@ pub(crate) mod proto {
 const ATTEMPTS: u32 = 12;
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
-/// An image file's bytes with the questions about it.
+/// The bytes of an image file, with questions about it.
 #[derive(Debug)]
 pub(crate) struct Input {
     pub(crate) image: Vec<u8>,
     pub(crate) questions: Vec<String>,
 }
 
-/// Positions of an image and of a question about it.
-type Pair = (usize, usize);
+/// The index of an input and of one of its questions.
+type QuestionIndex = (usize, usize);
 
 #[derive(Debug)]
 pub(crate) struct BlipClient {
@@ -48,28 +49,30 @@ impl BlipClient {
         let endpoints = endpoints.into_iter().map(|endpoint| {
             endpoint
                 .connect_timeout(Duration::from_secs(5))
-                // A connection whose other end is gone without a word is given up after 40 seconds.
+                // Closes a connection 40 seconds after its peer stops responding.
                 .http2_keep_alive_interval(Duration::from_secs(30))
                 .keep_alive_timeout(Duration::from_secs(10))
         });
         let channel = Channel::balance_list(endpoints);
-        let api_key =
-            api_key.map(str::parse).transpose().context("the API key holds characters that no header can")?;
+        let api_key = api_key
+            .map(str::parse)
+            .transpose()
+            .context("invalid API key: contains characters that no header can hold")?;
         Ok(Self { client: BlipServiceClient::new(channel), api_key })
     }
 
-    /// Gives `tell` the outcome of each pair as it becomes ready.
+    /// Passes the outcome of each question to `on_outcome` as it becomes ready.
     ///
     /// # Errors
-    /// What the last call ended with, once asking again cannot help.
+    /// The status of the last call, if a retry cannot succeed.
     pub(crate) async fn ask(
         &mut self,
         inputs: &[Input],
         timeout: Duration,
-        mut tell: impl FnMut(usize, usize, Outcome),
+        mut on_outcome: impl FnMut(usize, usize, Outcome),
     ) -> Result<(), Status> {
         let deadline = Instant::now() + timeout;
-        let mut missing: BTreeSet<Pair> = BTreeSet::new();
+        let mut missing: BTreeSet<QuestionIndex> = BTreeSet::new();
         for (image, input) in inputs.iter().enumerate() {
             missing.extend((0..input.questions.len()).map(|question| (image, question)));
         }
@@ -77,27 +80,27 @@ impl BlipClient {
             let backoff = MAX_BACKOFF.min(Duration::from_millis(100) * (1 << attempt.min(10)));
             let mut wait = backoff.mul_f64(rand::random());
             let last = attempt == ATTEMPTS;
-            let ended = self.ask_once(inputs, &mut missing, deadline, |image, question, outcome| {
-                match (&outcome, worth_waiting_outcome(&outcome)) {
+            let result = self.ask_once(inputs, &mut missing, deadline, |image, question, outcome| {
+                match (&outcome, outcome_retry_delay(&outcome)) {
                     (Outcome::Error(_), Some(delay)) if !last => {
                         wait = wait.max(delay);
                         false
                     }
                     _ => {
-                        tell(image, question, outcome);
+                        on_outcome(image, question, outcome);
                         true
                     }
                 }
             });
-            let ended = ended.await;
+            let result = result.await;
             if missing.is_empty() {
                 return Ok(());
             }
-            if let Err(status) = ended {
+            if let Err(status) = result {
                 if deadline <= Instant::now() {
-                    return Err(Status::deadline_exceeded("not everything was answered in time"));
+                    return Err(Status::deadline_exceeded("some questions have no answer"));
                 }
-                match worth_waiting(&status) {
+                match retry_delay(&status) {
                     Some(delay) if !last => wait = wait.max(delay),
                     _ => return Err(status),
                 }
@@ -107,15 +110,17 @@ impl BlipClient {
         Ok(())
     }
 
-    /// One call for what is `missing`; takes out of it each pair whose outcome `told` has taken.
+    /// Sends one call for the `missing` questions.
+    ///
+    /// Removes each question from `missing` for whose outcome `on_outcome` returns true.
     async fn ask_once(
         &mut self,
         inputs: &[Input],
-        missing: &mut BTreeSet<Pair>,
+        missing: &mut BTreeSet<QuestionIndex>,
         deadline: Instant,
-        mut told: impl FnMut(usize, usize, Outcome) -> bool,
+        mut on_outcome: impl FnMut(usize, usize, Outcome) -> bool,
     ) -> Result<(), Status> {
-        let (request, pairs) = request_for(inputs, missing);
+        let (request, indices) = request_for(inputs, missing);
         let mut request = Request::new(request);
         request.set_timeout(deadline.saturating_duration_since(Instant::now()));
         if let Some(key) = &self.api_key {
@@ -123,51 +128,53 @@ impl BlipClient {
         }
         let mut responses = self.client.ask(request).await?.into_inner();
         while let Some(response) = responses.message().await? {
-            let questions = pairs.get(response.image_index as usize);
-            let pair = questions.and_then(|questions| questions.get(response.question_index as usize));
-            let (Some(&pair), Some(outcome)) = (pair, response.outcome) else {
-                return Err(Status::internal("the server answered what was not asked"));
+            let questions = indices.get(response.image_index as usize);
+            let index = questions.and_then(|questions| questions.get(response.question_index as usize));
+            let (Some(&index), Some(outcome)) = (index, response.outcome) else {
+                return Err(Status::internal("response with an index that is not in the request"));
             };
-            if told(pair.0, pair.1, outcome) {
-                missing.remove(&pair);
+            if on_outcome(index.0, index.1, outcome) {
+                missing.remove(&index);
             }
         }
         Ok(())
     }
 }
 
-/// The request for what is missing, and which pair of `inputs` each of its pairs is.
-fn request_for(inputs: &[Input], missing: &BTreeSet<Pair>) -> (AskRequest, Vec<Vec<Pair>>) {
+/// Returns the request for the `missing` questions, and the index in `inputs` of each of its
+/// questions.
+fn request_for(inputs: &[Input], missing: &BTreeSet<QuestionIndex>) -> (AskRequest, Vec<Vec<QuestionIndex>>) {
     let mut request = AskRequest::default();
-    let mut pairs = Vec::new();
-    for (index, input) in inputs.iter().enumerate() {
-        let wanted: Vec<Pair> = missing.range((index, 0)..=(index, usize::MAX)).copied().collect();
-        if wanted.is_empty() {
+    let mut indices = Vec::new();
+    for (image, input) in inputs.iter().enumerate() {
+        let open: Vec<QuestionIndex> = missing.range((image, 0)..=(image, usize::MAX)).copied().collect();
+        if open.is_empty() {
             continue;
         }
-        let texts = wanted.iter().filter_map(|(_, question)| input.questions.get(*question));
+        let texts = open.iter().filter_map(|(_, question)| input.questions.get(*question));
         request.inputs.push(ImageQuestions {
             image: Some(Image { source: Some(Source::Data(input.image.clone())) }),
             questions: texts.map(|text| Question { text: text.clone(), ..Question::default() }).collect(),
         });
-        pairs.push(wanted);
+        indices.push(open);
     }
-    (request, pairs)
+    (request, indices)
 }
 
-/// How long to wait before asking a whole call again; `None` if that cannot help.
-fn worth_waiting(status: &Status) -> Option<Duration> {
+/// Returns the delay before a call is repeated, or `None` if a retry cannot succeed.
+fn retry_delay(status: &Status) -> Option<Duration> {
     if let Some(retry) = status.get_details_retry_info() {
         return Some(retry.retry_delay.unwrap_or_default());
     }
-    // Without details it is no word of the server's: a connection, or a proxy's, has broken.
-    let lost = [Code::Unavailable, Code::Internal, Code::Unknown, Code::Cancelled];
-    let broken = status.details().is_empty() && lost.contains(&status.code());
-    (broken || status.code() == Code::Unavailable).then_some(Duration::ZERO)
+    // An error without details does not come from the server: a connection was lost, perhaps one of
+    // a proxy.
+    let connection_errors = [Code::Unavailable, Code::Internal, Code::Unknown, Code::Cancelled];
+    let is_connection_lost = status.details().is_empty() && connection_errors.contains(&status.code());
+    (is_connection_lost || status.code() == Code::Unavailable).then_some(Duration::ZERO)
 }
 
-/// The same for a pair.
-fn worth_waiting_outcome(outcome: &Outcome) -> Option<Duration> {
+/// Returns the delay before a question is repeated, or `None` if a retry cannot succeed.
+fn outcome_retry_delay(outcome: &Outcome) -> Option<Duration> {
     let Outcome::Error(error) = outcome else { return None };
     match error.get_details_retry_info() {
         Some(retry) => Some(retry.retry_delay.unwrap_or_default()),

@@ -1,6 +1,6 @@
-//! Asks every question about every image, of any of several servers.
+//! Asks several servers every question about every image.
 
-#![expect(clippy::print_stdout, reason = "prints what it was asked for")]
+#![expect(clippy::print_stdout, reason = "prints the answers")]
 
 mod client;
 
@@ -13,7 +13,7 @@ use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// A server, such as http://10.0.0.1:50051, or https:// for TLS; may be given several times
+    /// URL of a server, for example http://10.0.0.1:50051 or https:// for TLS; can be repeated
     #[arg(long = "server", value_name = "URL", default_value = "http://127.0.0.1:50051")]
     servers: Vec<String>,
     #[arg(long = "image", value_name = "FILE", required = true)]
@@ -22,13 +22,13 @@ struct Arguments {
     questions: Vec<String>,
     #[arg(long, default_value_t = 60.0)]
     timeout_s: f64,
-    /// The API key
+    /// API key
     #[arg(long, env = "BLIP_API_KEY", hide_env_values = true)]
     api_key: Option<String>,
-    /// The authorities whose server certificates are trusted, in PEM [default: the public ones]
+    /// Trusted certificate authorities, in PEM [default: public authorities]
     #[arg(long)]
     ca_file: Option<PathBuf>,
-    /// A certificate of one's own, for a server that wants one
+    /// Client certificate, for a server that requires one
     #[arg(long, requires = "key_file")]
     cert_file: Option<PathBuf>,
     #[arg(long, requires = "cert_file")]
@@ -36,53 +36,53 @@ struct Arguments {
 }
 
 fn main() -> anyhow::Result<()> {
-    let given = Arguments::parse();
+    let arguments = Arguments::parse();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let failed = runtime.block_on(ask(&given))?;
-    anyhow::ensure!(failed == 0, "{failed} pairs were not answered");
+    let failed = runtime.block_on(ask(&arguments))?;
+    anyhow::ensure!(failed == 0, "{failed} questions failed");
     Ok(())
 }
 
-/// Prints a line for each pair; how many have no answer.
-async fn ask(given: &Arguments) -> anyhow::Result<usize> {
+/// Prints a line for each question and returns the number of failed ones.
+async fn ask(arguments: &Arguments) -> anyhow::Result<usize> {
     let endpoints =
-        given.servers.iter().map(|server| endpoint(given, server)).collect::<Result<Vec<_>, _>>()?;
-    let mut client = BlipClient::new(endpoints, given.api_key.as_deref())?;
-    let questions = &given.questions;
+        arguments.servers.iter().map(|server| endpoint(arguments, server)).collect::<Result<Vec<_>, _>>()?;
+    let mut client = BlipClient::new(endpoints, arguments.api_key.as_deref())?;
+    let questions = &arguments.questions;
     let mut inputs = Vec::new();
-    for image in &given.images {
+    for image in &arguments.images {
         let data = std::fs::read(image).with_context(|| format!("cannot read {}", image.display()))?;
         inputs.push(Input { image: data, questions: questions.clone() });
     }
     let mut failed = 0;
-    let timeout = Duration::from_secs_f64(given.timeout_s);
+    let timeout = Duration::from_secs_f64(arguments.timeout_s);
     let print = |image: usize, question: usize, outcome: Outcome| {
-        let told = match outcome {
+        let text = match outcome {
             Outcome::Answer(answer) => answer.text,
             Outcome::Error(error) => {
                 failed += 1;
                 format!("error: {}", error.message)
             }
         };
-        let (image, question) = (given.images.get(image), questions.get(question));
+        let (image, question) = (arguments.images.get(image), questions.get(question));
         let name = image.map(|image| image.display().to_string()).unwrap_or_default();
-        println!("{name}\t{}\t{told}", question.map(String::as_str).unwrap_or_default());
+        println!("{name}\t{}\t{text}", question.map(String::as_str).unwrap_or_default());
     };
     client.ask(&inputs, timeout, print).await?;
     Ok(failed)
 }
 
-fn endpoint(given: &Arguments, server: &str) -> anyhow::Result<Endpoint> {
+fn endpoint(arguments: &Arguments, server: &str) -> anyhow::Result<Endpoint> {
     let endpoint =
-        Endpoint::from_shared(server.to_owned()).with_context(|| format!("{server:?} is not a URL"))?;
+        Endpoint::from_shared(server.to_owned()).with_context(|| format!("invalid URL {server:?}"))?;
     if !server.starts_with("https:") {
         return Ok(endpoint);
     }
-    let mut tls = match &given.ca_file {
+    let mut tls = match &arguments.ca_file {
         Some(file) => ClientTlsConfig::new().ca_certificate(Certificate::from_pem(std::fs::read(file)?)),
         None => ClientTlsConfig::new().with_webpki_roots(),
     };
-    if let (Some(certificate), Some(key)) = (&given.cert_file, &given.key_file) {
+    if let (Some(certificate), Some(key)) = (&arguments.cert_file, &arguments.key_file) {
         tls = tls.identity(Identity::from_pem(std::fs::read(certificate)?, std::fs::read(key)?));
     }
     Ok(endpoint.tls_config(tls)?)
