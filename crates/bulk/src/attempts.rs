@@ -16,7 +16,7 @@ const MIN_BACKOFF: Duration = Duration::from_millis(250);
 /// Longest delay before a retry.
 const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
-/// Processes `records` and retries those that are busy or have lost their connection.
+/// Processes `records` and retries those whose result is busy or unavailable.
 ///
 /// Retries end `retry_timeout` after the first such result.
 pub(crate) async fn process_with_retries(
@@ -47,9 +47,9 @@ pub(crate) async fn process_with_retries(
                 {
                     delay = delay.max(retry_after);
                 }
-                RecordResult::ConnectionLost(_) if can_retry(backoff, &mut retry_until) => {}
+                RecordResult::Unavailable(_) if can_retry(backoff, &mut retry_until) => {}
                 RecordResult::Busy(_, fields) => *final_result = Some(RecordResult::Failed(fields)),
-                RecordResult::ConnectionLost(cause) => return Err(cause),
+                RecordResult::Unavailable(cause) => return Err(cause),
                 result => *final_result = Some(result),
             }
         }
@@ -94,8 +94,8 @@ mod tests {
         [("answer".to_owned(), json!(name))].into_iter().collect()
     }
 
-    fn lost() -> RecordResult {
-        RecordResult::ConnectionLost("gone".into())
+    fn unavailable() -> RecordResult {
+        RecordResult::Unavailable("gone".into())
     }
 
     const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
@@ -104,8 +104,8 @@ mod tests {
     async fn only_open_records_are_retried() {
         let (a, b) = (RecordResult::Answered(fields("a")), RecordResult::Failed(fields("b")));
         let task = ScriptedTask::new(vec![
-            vec![a.clone(), lost(), RecordResult::Busy(Duration::from_secs(1), fields("c"))],
-            vec![lost(), RecordResult::Answered(fields("c"))],
+            vec![a.clone(), unavailable(), RecordResult::Busy(Duration::from_secs(1), fields("c"))],
+            vec![unavailable(), RecordResult::Answered(fields("c"))],
             vec![b.clone()],
         ]);
         let records = vec![Fields::new(); 3];
@@ -126,10 +126,10 @@ mod tests {
         assert_eq!(begin.elapsed(), delay);
     }
 
-    /// A lost connection then ends the run, a busy record fails.
+    /// An unavailable task then ends the run. A busy record fails.
     #[tokio::test(start_paused = true)]
     async fn retries_end_at_the_timeout() {
-        let task = ScriptedTask::new(vec![vec![lost()]; 100]);
+        let task = ScriptedTask::new(vec![vec![unavailable()]; 100]);
         let error = process_with_retries(&task, &[Fields::new()], RETRY_TIMEOUT).await.unwrap_err();
         assert_eq!(error, "gone");
         let calls = task.calls.lock().unwrap().len();

@@ -154,16 +154,16 @@ mod tests {
         retry_timeout: Duration::ZERO,
     };
 
-    /// Fails each third record until it is repaired. Then loses its connection from `lost_from` on.
+    /// Fails each third record until it is repaired. Then it is unavailable from a record on.
     struct FailingTask {
         is_repaired: AtomicBool,
         calls: AtomicU64,
-        lost_from: u64,
+        unavailable_from: u64,
     }
 
     impl FailingTask {
-        fn new(lost_from: u64) -> Self {
-            Self { is_repaired: AtomicBool::new(false), calls: AtomicU64::new(0), lost_from }
+        fn new(unavailable_from: u64) -> Self {
+            Self { is_repaired: AtomicBool::new(false), calls: AtomicU64::new(0), unavailable_from }
         }
     }
 
@@ -175,7 +175,7 @@ mod tests {
                 self.calls.fetch_add(1, Ordering::Relaxed);
                 let id = record["id"].as_u64().unwrap();
                 match (id % 3, self.is_repaired.load(Ordering::Relaxed)) {
-                    (_, true) if id >= self.lost_from => RecordResult::ConnectionLost("gone".to_owned()),
+                    (_, true) if id >= self.unavailable_from => RecordResult::Unavailable("gone".to_owned()),
                     (0, false) => {
                         RecordResult::Failed([("error".to_owned(), json!("no"))].into_iter().collect())
                     }
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn results_before_a_lost_connection_are_written() {
+    async fn results_before_task_is_unavailable_are_written() {
         let task = FailingTask::new(6);
         let (folder, before) = first_run(&task, Format::Jsonl).await;
         let (summary, after) = second_run(&task, &folder, Format::Jsonl, "a.png", pending()).await;

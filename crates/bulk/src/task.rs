@@ -26,7 +26,7 @@ pub enum RecordResult {
     /// A rejection that is retried after this delay. If no time is left for a retry, it is a
     /// failure with these fields.
     Busy(Duration, Fields),
-    /// A lost connection, with its cause. It is retried. If no time is left for a retry, the run
-    /// stops.
-    ConnectionLost(String),
+    /// An unavailable server, with the cause, such as a lost connection. The record is retried. If
+    /// no time is left for a retry, the run stops.
+    Unavailable(String),
 }

@@ -23,7 +23,7 @@ pub struct BulkConfig {
     pub max_group_records: usize,
     /// The field whose value is the same for all records of a group.
     pub group_by: &'static str,
-    /// How long to retry records that are busy or have lost their connection.
+    /// How long to retry records whose result is busy or unavailable.
     pub retry_timeout: Duration,
 }
 
@@ -143,7 +143,7 @@ pub(crate) async fn process_group(
             let (result_fields, failed) = match results.next() {
                 Some(RecordResult::Answered(fields)) => (fields, false),
                 Some(RecordResult::Failed(fields) | RecordResult::Busy(_, fields)) => (fields, true),
-                Some(RecordResult::ConnectionLost(_)) | None => {
+                Some(RecordResult::Unavailable(_)) | None => {
                     (error_fields("INTERNAL", "the task returned no result"), true)
                 }
             };
