@@ -1,7 +1,9 @@
-//! What the scheduler itself costs: a job in, through a batch, and out again, over a null engine.
+//! Overhead of the scheduler: jobs in, through a batch, and out again, with an engine that does
+//! nothing.
 //!
-//! `cargo bench -p scheduler`. The times are for 64 jobs; the throughput is in jobs. The first group
-//! measures the CPU time of the thread, so that a busy machine does not count; the second the clock.
+//! `cargo bench -p scheduler --bench queue`. Times are for 64 jobs, throughput is in jobs. The
+//! first group measures the thread's CPU time, so that other load does not count. The second group
+//! measures wall-clock time.
 
 use std::convert::Infallible;
 use std::hint::black_box;
@@ -27,7 +29,7 @@ fn key(number: u64) -> [u8; 32] {
     key
 }
 
-fn wide_open() -> SchedulerConfig {
+fn unlimited() -> SchedulerConfig {
     let limit = usize::MAX;
     SchedulerConfig {
         queue: QueueLimits { max_jobs: limit, max_bytes: limit, max_jobs_per_client: limit },
@@ -45,13 +47,13 @@ struct Queue {
 
 impl Queue {
     fn with(queued: u64) -> Self {
-        let machine = StateMachine::new(wide_open(), 1);
+        let machine = StateMachine::new(unlimited(), 1);
         let mut queue = Self { machine, now: Instant::now(), number: 0, image: Arc::new(()) };
         (0..queued).for_each(|_| queue.submit());
         queue
     }
 
-    /// A thousand clients, four questions about each image, every job with a deadline far away.
+    /// Submits a job: 1,000 clients, four questions for each image, and a distant deadline.
     fn submit(&mut self) {
         let number = self.number;
         self.number += 1;
@@ -71,7 +73,7 @@ impl Queue {
         drop(black_box(self.machine.submit(self.now, &spec, image, question, number, &mut effects)));
     }
 
-    /// As many jobs as a batch holds come in, and as many go out.
+    /// Submits as many jobs as a batch holds, and runs as many.
     fn turn_over(&mut self) {
         (0..BATCH).for_each(|_| self.submit());
         let mut gone = 0;
@@ -105,7 +107,7 @@ fn queued(criterion: &mut Criterion) {
     group.finish();
 }
 
-/// Answers everything at once.
+/// Answers every row immediately.
 struct NullEngine;
 
 impl Engine for NullEngine {
@@ -122,11 +124,11 @@ impl Engine for NullEngine {
 fn threads(criterion: &mut Criterion) {
     let Ok(runtime) = tokio::runtime::Builder::new_current_thread().enable_time().build() else { return };
     let factory: EngineFactory<NullEngine> = Box::new(|| Ok(NullEngine));
-    let Ok(scheduler) = runtime.block_on(Scheduler::start(wide_open(), vec![factory])) else { return };
+    let Ok(scheduler) = runtime.block_on(Scheduler::start(unlimited(), vec![factory])) else { return };
     let mut number = 0;
     let mut group = criterion.benchmark_group("through threads and tickets");
     group.throughput(Throughput::Elements(1000)).sample_size(20);
-    group.bench_function("1000 jobs, a null engine", |bencher| {
+    group.bench_function("1000 jobs", |bencher| {
         bencher.iter(|| {
             let tickets: Vec<_> = (0..1000)
                 .filter_map(|_| {

@@ -1,7 +1,8 @@
-//! How large batches may be for answers to come in time: measured on the engine before it serves.
+//! Chooses batch limits for a target latency, by measurement before the engine serves.
 //!
-//! A question that comes when a batch has just begun waits for its end and is answered in the next one. While no more
-//! waits than fits into that, its time is that of two batches: so a batch may take half of the time allowed.
+//! A question that arrives when a batch has just started waits for its end and is answered in the
+//! next batch. If the next batch holds all that waits, the answer takes two batch times. So one
+//! batch may take half of the target.
 
 use std::time::Duration;
 
@@ -12,39 +13,43 @@ use crate::{
     limits::BatchLimits,
 };
 
-/// Measured runs of a size; the slowest counts.
+/// Measured runs for each batch size. The slowest counts.
 const RUNS: usize = 3;
 
-/// A size of batch, and what it took.
+/// The measured time of one batch size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchTime {
-    /// Distinct images, all of them to be encoded.
+    /// Distinct images. The engine encodes all of them.
     pub images: usize,
-    /// Questions about them.
+    /// Questions about these images.
     pub questions: usize,
-    /// The slowest of a few runs.
+    /// The slowest run.
     pub slowest: Duration,
 }
 
-/// The limits that were found, and what was measured on the way.
+/// The chosen batch limits, with the measurements.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BatchSizing {
-    /// No larger than those configured; batches of one image and one question at least.
+    /// At most the configured limits, at least one image and one question.
     pub limits: BatchLimits,
-    /// In the order measured.
-    pub table: Vec<BatchTime>,
-    /// Whether even the smallest batch took too long.
+    /// The measurements, in order.
+    pub measurements: Vec<BatchTime>,
+    /// Whether even the smallest batch exceeded half of the target.
     pub is_target_missed: bool,
 }
 
 impl BatchSizing {
-    /// Runs batches of doubling size, first of images with a question each, then of more questions about as many images
-    /// as were in time, until one takes more than half of `p95` or `configured` is reached.
+    /// Runs batches of doubling size until one takes more than half of `p95` or reaches
+    /// `configured`.
     ///
-    /// `batch` makes one of so many images, none of which was there before, and so many questions.
+    /// The first series has one question for each image. The second series starts from the largest
+    /// image count that met the target, and doubles the questions only.
+    ///
+    /// `batch` returns a batch with the given numbers of images and questions. The images must
+    /// differ from those of all earlier batches.
     ///
     /// # Errors
-    /// The engine's, of a batch that failed.
+    /// Returns the engine's error if a batch fails.
     pub fn measure<E: Engine>(
         engine: &mut E,
         configured: BatchLimits,
@@ -52,22 +57,22 @@ impl BatchSizing {
         mut batch: impl FnMut(usize, usize) -> Batch<E::Image, E::Question>,
         now: impl Fn() -> Instant,
     ) -> Result<Self, EngineError> {
-        // The first run makes what is made once.
-        engine.run(&batch(1, 1), &mut NoRows)?;
+        // The first run includes one-time initialization, so it is not measured.
+        engine.run(&batch(1, 1), &mut DiscardRows)?;
         let allowed = p95 / 2;
-        let mut table = Vec::new();
+        let mut measurements = Vec::new();
         let mut is_in_time = |images: usize, questions: usize| {
             let mut slowest = Duration::ZERO;
             for _ in 0..RUNS {
                 let batch = batch(images, questions);
                 let begin = now();
-                engine.run(&batch, &mut NoRows)?;
+                engine.run(&batch, &mut DiscardRows)?;
                 slowest = slowest.max(now() - begin);
                 if slowest > allowed {
                     break;
                 }
             }
-            table.push(BatchTime { images, questions, slowest });
+            measurements.push(BatchTime { images, questions, slowest });
             Ok(slowest <= allowed)
         };
         let (mut images, mut questions) = (0, 0);
@@ -88,24 +93,24 @@ impl BatchSizing {
         let limits = BatchLimits {
             max_images: images.max(1),
             max_questions: questions.max(1),
-            // As many tokens a question as before.
+            // Same number of tokens for each question as in the configured limits.
             max_padded_tokens: (configured.max_padded_tokens * questions.max(1))
                 .div_ceil(configured.max_questions.max(1)),
         };
-        Ok(Self { limits, table, is_target_missed: images == 0 })
+        Ok(Self { limits, measurements, is_target_missed: images == 0 })
     }
 }
 
-/// Sizes larger than `before`, each twice the one before it, and last `most`.
+/// Returns sizes above `before`, each twice the size before it, and `most` as the last.
 fn doubling(before: usize, most: usize) -> impl Iterator<Item = usize> {
     let sizes = std::iter::successors(Some((2 * before).max(1)), |size| size.checked_mul(2));
     sizes.take_while(move |&size| size < most).chain((before < most).then_some(most))
 }
 
-/// Nobody waits for these rows, and all are wanted.
-struct NoRows;
+/// Discards all outcomes and cancels no row.
+struct DiscardRows;
 
-impl<A> RowSink<A> for NoRows {
+impl<A> RowSink<A> for DiscardRows {
     fn finish(&mut self, _row: usize, _outcome: Result<A, EngineError>) {}
 
     fn is_cancelled(&self, _row: usize) -> bool {
@@ -120,17 +125,17 @@ mod tests {
     use super::*;
     use crate::engine::{BatchImage, BatchQuestion, EngineErrorKind};
 
-    /// Takes, on a clock of its own, so many milliseconds for a batch, an image and a question.
-    struct Scripted {
+    /// Takes fixed milliseconds for a batch, an image and a question, on a simulated clock.
+    struct FakeEngine {
         clock: Rc<Cell<Duration>>,
         costs: [u64; 3],
-        /// The run, counted from 0, that takes ten times as long.
-        hiccup: Option<usize>,
+        /// Index of the run that takes ten times as long.
+        slow_run: Option<usize>,
         runs: usize,
         fails_from_images: usize,
     }
 
-    impl Engine for Scripted {
+    impl Engine for FakeEngine {
         type Image = ();
         type Question = ();
         type Answer = ();
@@ -140,16 +145,16 @@ mod tests {
                 return Err(EngineError::new(EngineErrorKind::OutOfMemory, "no memory"));
             }
             let [fixed, image, question] = self.costs;
-            let took = fixed + image * batch.images.len() as u64 + question * batch.questions.len() as u64;
-            let factor = if self.hiccup == Some(self.runs) { 10 } else { 1 };
+            let time = fixed + image * batch.images.len() as u64 + question * batch.questions.len() as u64;
+            let factor = if self.slow_run == Some(self.runs) { 10 } else { 1 };
             self.runs += 1;
-            self.clock.set(self.clock.get() + Duration::from_millis(factor * took));
+            self.clock.set(self.clock.get() + Duration::from_millis(factor * time));
             Ok(())
         }
     }
 
-    fn scripted(costs: [u64; 3]) -> Scripted {
-        Scripted { clock: Rc::default(), costs, hiccup: None, runs: 0, fails_from_images: usize::MAX }
+    fn fake_engine(costs: [u64; 3]) -> FakeEngine {
+        FakeEngine { clock: Rc::default(), costs, slow_run: None, runs: 0, fails_from_images: usize::MAX }
     }
 
     fn limits(max_images: usize, max_questions: usize) -> BatchLimits {
@@ -157,7 +162,7 @@ mod tests {
     }
 
     fn measure(
-        mut engine: Scripted,
+        mut engine: FakeEngine,
         configured: BatchLimits,
         p95_ms: u64,
     ) -> Result<BatchSizing, EngineError> {
@@ -173,20 +178,21 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_batch_that_takes_half_of_the_time_allowed_is_chosen() {
-        // 4 images with 16 questions take 10 + 4 * 20 + 16 = 106 ms, with 32 122; 8 images with 8 questions 178.
-        let sizing = measure(scripted([10, 20, 1]), limits(16, 64), 240).unwrap();
+    fn largest_batch_within_half_of_target_is_chosen() {
+        // Milliseconds of 4 images: 10 + 4 * 20 + 16 = 106 with 16 questions, 122 with 32.
+        // 8 images with 8 questions take 178.
+        let sizing = measure(fake_engine([10, 20, 1]), limits(16, 64), 240).unwrap();
         assert_eq!(sizing.limits, limits(4, 16));
-        let sizes: Vec<_> = sizing.table.iter().map(|row| (row.images, row.questions)).collect();
+        let sizes: Vec<_> = sizing.measurements.iter().map(|row| (row.images, row.questions)).collect();
         assert_eq!(sizes, [(1, 1), (2, 2), (4, 4), (8, 8), (4, 8), (4, 16), (4, 32)]);
-        assert_eq!(sizing.table[2].slowest, Duration::from_millis(94));
+        assert_eq!(sizing.measurements[2].slowest, Duration::from_millis(94));
         assert!(!sizing.is_target_missed);
     }
 
     #[test]
-    fn limits_are_never_raised() {
+    fn measured_limits_never_exceed_configured_limits() {
         for configured in [limits(16, 64), limits(3, 5), limits(8, 4), limits(1, 1)] {
-            let sizing = measure(scripted([1, 1, 1]), configured, 60_000).unwrap();
+            let sizing = measure(fake_engine([1, 1, 1]), configured, 60_000).unwrap();
             assert_eq!(sizing.limits.max_images, configured.max_images.min(configured.max_questions));
             assert_eq!(sizing.limits.max_questions, configured.max_questions);
             assert_eq!(sizing.limits.max_padded_tokens, configured.max_padded_tokens);
@@ -194,22 +200,22 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_is_too_slow_for_one_question_is_told_of_and_serves_one_at_a_time() {
-        let sizing = measure(scripted([500, 1, 1]), limits(16, 64), 100).unwrap();
+    fn too_slow_device_is_reported_and_gets_single_jobs() {
+        let sizing = measure(fake_engine([500, 1, 1]), limits(16, 64), 100).unwrap();
         assert_eq!(sizing.limits, limits(1, 1));
         assert!(sizing.is_target_missed);
-        assert_eq!(sizing.table.len(), 1, "nothing larger is tried");
+        assert_eq!(sizing.measurements.len(), 1, "nothing larger is tried");
     }
 
     #[test]
-    fn one_slow_run_of_a_size_counts() {
-        let slow_at_two_images = Scripted { hiccup: Some(5), ..scripted([10, 10, 0]) };
+    fn batch_size_is_rejected_after_one_slow_run() {
+        let slow_at_two_images = FakeEngine { slow_run: Some(5), ..fake_engine([10, 10, 0]) };
         assert_eq!(measure(slow_at_two_images, limits(4, 4), 200).unwrap().limits, limits(1, 4));
     }
 
     #[test]
-    fn a_batch_that_fails_ends_the_measuring_with_its_error() {
-        let engine = Scripted { fails_from_images: 4, ..scripted([1, 1, 1]) };
+    fn failed_batch_ends_measurement_with_its_error() {
+        let engine = FakeEngine { fails_from_images: 4, ..fake_engine([1, 1, 1]) };
         assert_eq!(measure(engine, limits(16, 64), 60_000).unwrap_err().message, "no memory");
     }
 }

@@ -1,4 +1,4 @@
-//! What can be set, with units in the names and defaults in one position.
+//! Settings of a scheduler. Units are in the names, defaults are in [`SchedulerConfig::default`].
 
 use std::time::Duration;
 
@@ -9,32 +9,34 @@ use crate::{
     limits::{BatchLimits, QueueLimits},
 };
 
-/// Everything that can be set about a scheduler.
+/// Settings of a scheduler.
 #[derive(Clone, Debug, PartialEq)]
 pub struct SchedulerConfig {
-    /// Bounds of a batch.
+    /// Limits of a batch.
     pub batch: BatchLimits,
-    /// Bounds of the queue.
+    /// Limits of the queue.
     pub queue: QueueLimits,
-    /// How long a batch that is not full may be held back for company. Zero: never.
+    /// Maximum time that a batch waits to be filled. Zero disables the wait.
     pub max_batch_delay: Duration,
-    /// A batch takes no further image once what it costs in any case is at most this part of its
-    /// predicted time: growing it would make everyone in it wait and save next to nothing.
+    /// A batch takes no further image once its fixed time is at most this fraction of its predicted
+    /// time. A larger batch would save little and delay all of its rows.
     pub overhead_fraction: f64,
-    /// Among one client's jobs, one without deadline counts as due so long after its submission.
+    /// Time after submission at which a job without deadline counts as due, among its client's
+    /// jobs.
     pub implicit_deadline: Duration,
-    /// What a batch takes, where it is known before the first one has run.
+    /// Expected time of a batch, if it is known before the first batch has run.
     pub cost_prior: Option<CostCoefficients>,
-    /// Whether jobs that by the service model cannot meet their deadline are refused at the door.
+    /// Whether `submit` rejects jobs that cannot meet their deadline by the cost model.
     pub reject_late_jobs: bool,
-    /// An engine that has been at one batch for so long counts as stalled.
+    /// An engine whose batch runs for this time counts as stalled.
     pub stall_after: Duration,
-    /// An engine that panics so often without a good batch in between is dead.
+    /// An engine is dead after this number of panics without a successful batch in between.
     pub max_panics: u32,
-    /// Whether the engines keep features in one position, so that what one of them caches all of them have, even when it has
-    /// panicked or died.
+    /// Whether all engines share one feature cache. If so, an image that one engine caches is
+    /// cached for all of them, and remains so after that engine panics or dies.
     pub engines_share_features: bool,
-    /// What every metric of this scheduler is labelled with, so that two of them in one process can be told apart.
+    /// Labels of every metric of this scheduler. They distinguish several schedulers of one
+    /// process.
     pub labels: Vec<Label>,
 }
 

@@ -1,29 +1,29 @@
-//! The one seam to the model: what an engine must be able to do, and how its work comes back.
+//! The interface to the model: the [`Engine`] trait, its batches, and the sink for its results.
 
 use std::sync::Arc;
 
 use crate::job::ImageDigest;
 
-/// One device with a model on it.
+/// One model replica on one device.
 ///
-/// An engine is built on its own OS thread and stays there, so it need not be `Send`.
+/// The engine thread builds the engine and never moves it, so it need not be `Send`.
 pub trait Engine: 'static {
-    /// What the engine needs of an image, for instance decoded and resized pixels.
+    /// An image as the engine needs it, for example decoded and resized pixels.
     type Image: Send + Sync + 'static;
-    /// What the engine needs of a question, for instance its token ids.
+    /// A question as the engine needs it, for example token ids.
     type Question: Send + Sync + 'static;
     /// The answer to one question.
     type Answer: Clone + Send + Sync + 'static;
 
-    /// Runs one batch to its end.
+    /// Runs one batch.
     ///
-    /// Each row (an index into [`Batch::questions`]) is reported with [`RowSink::finish`] as soon as it
-    /// is known; between decode steps, rows for which [`RowSink::is_cancelled`] is true are left out.
+    /// The engine reports each row (an index into [`Batch::questions`]) with [`RowSink::finish`] as
+    /// soon as it is complete. Between decode steps it drops rows for which
+    /// [`RowSink::is_cancelled`] is true.
     ///
     /// # Errors
-    /// An error stands for every row that was not finished. Its [kind](EngineErrorKind) says what
-    /// becomes of them. Returning `Ok` with rows neither finished nor cancelled is a fault of the
-    /// engine, and those rows fail.
+    /// An error applies to every unfinished row. Its [kind](EngineErrorKind) decides what happens
+    /// to them. If the engine returns `Ok`, rows that are neither finished nor cancelled fail.
     fn run(
         &mut self,
         batch: &Batch<Self::Image, Self::Question>,
@@ -31,13 +31,13 @@ pub trait Engine: 'static {
     ) -> Result<(), EngineError>;
 }
 
-/// Builds an engine on the thread that it will live on; called again to restart one that panicked.
+/// Builds an engine on its thread, at the start and again after a panic.
 pub type EngineFactory<E> = Box<dyn FnMut() -> Result<E, EngineError> + Send>;
 
-/// Distinct images, and the questions about them.
+/// Distinct images and the questions about them.
 #[derive(Debug)]
 pub struct Batch<I, Q> {
-    /// Every image once, whatever the number of questions about it.
+    /// Each image once, whatever its number of questions.
     pub images: Vec<BatchImage<I>>,
     /// The rows of the batch.
     pub questions: Vec<BatchQuestion<Q>>,
@@ -46,9 +46,9 @@ pub struct Batch<I, Q> {
 /// An image of a batch.
 #[derive(Debug)]
 pub struct BatchImage<I> {
-    /// Identity of the image's content.
+    /// Digest of the image's bytes.
     pub digest: ImageDigest,
-    /// The image itself.
+    /// The image.
     pub payload: Arc<I>,
 }
 
@@ -57,57 +57,57 @@ pub struct BatchImage<I> {
 pub struct BatchQuestion<Q> {
     /// Index into [`Batch::images`].
     pub image: usize,
-    /// The question itself.
+    /// The question.
     pub payload: Arc<Q>,
-    /// Length of the question in tokens, unpadded.
+    /// Length of the question in tokens, without padding.
     pub tokens: u32,
 }
 
-/// Where an engine reports to while it runs a batch.
+/// Receives the results of a batch while it runs.
 pub trait RowSink<A> {
-    /// Hands over the outcome of a row; the asker has it before the rest of the batch ends.
+    /// Reports the outcome of a row. The client receives it before the rest of the batch ends.
     ///
-    /// The first outcome of a row counts, later ones are ignored.
+    /// Only the first outcome of a row counts.
     fn finish(&mut self, row: usize, outcome: Result<A, EngineError>);
 
-    /// True when nobody waits for this row any more: cancelled, or past its deadline.
+    /// Returns true if no client waits for this row: it is cancelled, or past its deadline.
     fn is_cancelled(&self, row: usize) -> bool;
 
-    /// Says that the engine now holds the features of an image, `bytes` of them.
+    /// Reports that the engine caches the features of an image, `bytes` in size.
     fn image_cached(&mut self, _digest: ImageDigest, _bytes: usize) {}
 
-    /// Says that the engine no longer holds the features of an image.
+    /// Reports that the engine has evicted the features of an image.
     fn image_evicted(&mut self, _digest: ImageDigest) {}
 
-    /// Says how many decode steps the batch took; the service model is fitted to it.
+    /// Reports the number of decode steps of the batch, for the cost model.
     fn decode_steps(&mut self, _steps: u32) {}
 }
 
-/// What an engine's error means for the rows of its batch.
+/// The effect of an engine's error on the rows of its batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EngineErrorKind {
-    /// This row's own input is at fault. The row fails, the others are not concerned.
+    /// The row's input caused the error. This row fails, the others continue.
     Row,
-    /// Something in the batch is at fault, it is not known what: the batch is bisected.
+    /// An unknown part of the batch caused the error. The scheduler bisects the batch.
     Batch,
-    /// The device's memory was too small for the batch: halves are tried, and later batches are smaller.
+    /// The device has too little memory. The scheduler bisects the batch and lowers the limits.
     OutOfMemory,
-    /// The engine can do no more work, for instance after an illegal memory access on the device.
+    /// The engine cannot work any more, for example after an illegal memory access on the device.
     Fatal,
 }
 
-/// An engine's error: what it means, and what to tell the asker.
+/// An engine's error: its kind, and the message for the client.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{message}")]
 pub struct EngineError {
-    /// What becomes of the rows concerned.
+    /// The effect on the rows concerned.
     pub kind: EngineErrorKind,
-    /// A sentence in lower case without a full stop.
+    /// In lower case, without a full stop.
     pub message: String,
 }
 
 impl EngineError {
-    /// An error of a kind with a message.
+    /// Creates an error.
     pub fn new(kind: EngineErrorKind, message: impl Into<String>) -> Self {
         Self { kind, message: message.into() }
     }

@@ -1,27 +1,27 @@
-//! Whether the engines can work.
+//! The combined state of the engines.
 
 use crate::engine::EngineError;
 
-/// The state of all engines taken together.
+/// The combined state of all engines.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum EngineState {
-    /// Every engine works.
+    /// All engines work.
     Ready,
-    /// Some engines are dead, the others do their work.
+    /// Some engines are dead. The others take over their work.
     Degraded {
-        /// EngineSet that work.
+        /// Engines that work.
         alive: usize,
-        /// EngineSet that were started.
+        /// Engines that were started.
         total: usize,
     },
-    /// An engine has been at one batch for longer than `stall_after`.
+    /// A batch of an engine has run for longer than `stall_after`.
     Stalled,
-    /// No engine is left; this is what ended the last one.
+    /// All engines are dead. The error is that of the last one.
     Dead(EngineError),
 }
 
 impl EngineState {
-    /// Whether jobs should be sent here.
+    /// Returns whether the engines accept jobs.
     pub const fn is_serving(&self) -> bool {
         matches!(self, Self::Ready | Self::Degraded { .. })
     }

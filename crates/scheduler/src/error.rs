@@ -1,52 +1,52 @@
-//! Why a job was not taken, and why a job that was taken has no answer.
+//! Errors of a submission and of an accepted job.
 
 use std::time::Duration;
 
 use crate::engine::EngineError;
 
-/// A job was refused at the door: nothing of it is kept, nothing of it will be computed.
+/// Why the scheduler rejected a job. Nothing of the job is stored.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
-    /// As many jobs wait as may.
-    #[error("queue is full: limit {limit} jobs")]
+    /// The queue holds its maximum number of jobs.
+    #[error("queue is full: {limit} jobs allowed")]
     QueueFull {
         /// `max_jobs` of the configuration.
         limit: usize,
-        /// When room is to be expected.
+        /// Expected time until the queue has space.
         retry_after: Duration,
     },
-    /// The images of waiting jobs take as much memory as they may.
-    #[error("queued images are full: limit {limit} bytes")]
+    /// The images of waiting jobs occupy their maximum memory.
+    #[error("image memory of the queue is full: {limit} bytes allowed")]
     BytesFull {
         /// `max_bytes` of the configuration.
         limit: usize,
-        /// When room is to be expected.
+        /// Expected time until the queue has space.
         retry_after: Duration,
     },
-    /// This client has as many jobs waiting as one client may.
-    #[error("client's share of the queue is full: limit {limit} jobs")]
+    /// The client has its maximum number of jobs in the queue.
+    #[error("client's share of the queue is full: {limit} jobs allowed")]
     ClientShare {
         /// `max_jobs_per_client` of the configuration.
         limit: usize,
-        /// When room is to be expected.
+        /// Expected time until the queue has space.
         retry_after: Duration,
     },
-    /// The deadline has passed, or by the fitted service model would pass before the answer is there.
+    /// The deadline has passed, or would pass before the answer by the cost model.
     #[error("deadline cannot be met: retry after {} ms", .retry_after.as_millis())]
     TooLate {
-        /// When the same job with the same allowance would be taken.
+        /// Time after which a job with the same time limit would be accepted.
         retry_after: Duration,
     },
-    /// The scheduler takes no more work.
+    /// The scheduler accepts no more jobs.
     #[error("scheduler is shutting down")]
     ShuttingDown,
-    /// No engine is left alive.
+    /// All engines are dead.
     #[error("no engine is alive: {0}")]
     EngineDead(EngineError),
 }
 
 impl SubmitError {
-    /// The reason as a label of a metric.
+    /// Returns the reason as a metric label.
     pub const fn label(&self) -> &'static str {
         match self {
             Self::QueueFull { .. } => "queue_full",
@@ -58,7 +58,7 @@ impl SubmitError {
         }
     }
 
-    /// How long to wait before trying again, where trying again makes sense.
+    /// Returns the time before a retry, if a retry is useful.
     pub const fn retry_after(&self) -> Option<Duration> {
         match self {
             Self::QueueFull { retry_after, .. }
@@ -70,16 +70,16 @@ impl SubmitError {
     }
 }
 
-/// A job that was taken ended without an answer.
+/// Why an accepted job ended without an answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum JobError {
-    /// The deadline passed before the answer was there.
+    /// The deadline passed before the answer was available.
     #[error("deadline exceeded")]
     DeadlineExceeded,
-    /// The engine failed on this row, or died with it.
+    /// The engine failed on this row, or died while it ran the row.
     #[error("engine failed: {0}")]
     Engine(#[from] EngineError),
-    /// The scheduler ended before the job's turn came.
+    /// The scheduler ended before it ran the job.
     #[error("scheduler is shutting down")]
     ShuttingDown,
 }

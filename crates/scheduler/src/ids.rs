@@ -1,19 +1,19 @@
-//! Identifiers that the tables of the scheduler share.
+//! Identifiers that several tables of the scheduler use.
 
 use tokio::time::Instant;
 
 use crate::job::{ClientId, Priority};
 
-/// Identity of a job that was taken.
+/// Identifier of an accepted job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct JobId {
-    /// Number of the submission; never used twice.
+    /// Number of the submission. Never reused.
     pub(crate) sequence: u64,
-    /// Where to look for it.
+    /// Index of the pending job that it waits for.
     pub(crate) index: JobIndex,
 }
 
-/// Index of a index in the table of flights.
+/// Index of a pending job in the table of jobs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct JobIndex(pub(crate) u32);
 
@@ -21,7 +21,7 @@ pub(crate) struct JobIndex(pub(crate) u32);
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ImageSlot(pub(crate) u32);
 
-/// Where in the order a index stands.
+/// Position of a pending job in the fair queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct QueuePosition {
     pub(crate) class: Priority,

@@ -1,34 +1,34 @@
-//! What is asked of the scheduler, and what comes back.
+//! Jobs and their results.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-/// Identity of an image: the BLAKE3 digest of its bytes.
+/// BLAKE3 digest of an image's bytes.
 pub type ImageDigest = [u8; 32];
 
-/// Whom a job is counted to: an API key, or a connection where there are no keys.
+/// Who a job is charged to: an API key, or a connection if keys are not in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(pub u64);
 
-/// The class of a job. Classes share an engine 64 : 8 : 1 while all of them have work waiting.
+/// The class of a job. Classes with work share an engine 64 : 8 : 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Priority {
-    /// Somebody is waiting at a screen.
+    /// Interactive use.
     High,
-    /// The ordinary case.
+    /// The default.
     #[default]
     Normal,
-    /// May wait: what engines do when nothing else is there.
+    /// Background work. Runs mostly when the other classes have none.
     Low,
 }
 
 impl Priority {
-    /// All classes, the most urgent one first.
+    /// All classes, the most urgent first.
     pub const ALL: [Self; 3] = [Self::High, Self::Normal, Self::Low];
 
-    /// The class's part of an engine while every class has work waiting, in 73rds.
+    /// Returns the class's share of an engine in 73rds, while all classes have work.
     pub const fn share(self) -> u64 {
         match self {
             Self::High => 64,
@@ -37,7 +37,7 @@ impl Priority {
         }
     }
 
-    /// The class as a label of a metric.
+    /// Returns the class as a metric label.
     pub const fn label(self) -> &'static str {
         match self {
             Self::High => "high",
@@ -47,16 +47,16 @@ impl Priority {
     }
 }
 
-/// Where a flight is on its way.
+/// The stage of a pending job.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum JobStage {
     /// In the fair queue.
     Queued,
-    /// Out of the order because its deadline cannot be met; computed only by an engine without other work.
+    /// Cannot meet its deadline. Only an engine without other work computes it.
     Infeasible,
-    /// Part of a batch that failed, to be run again with fewer others.
+    /// Part of a failed batch, to be retried with fewer rows.
     Retry,
-    /// A row of a batch that runs.
+    /// A row of a running batch.
     Running {
         /// Index of the engine.
         engine: usize,
@@ -77,41 +77,41 @@ impl JobStage {
 /// One question about one image.
 #[derive(Debug)]
 pub struct Job<I, Q> {
-    /// Whom it is counted to.
+    /// Who the job is charged to.
     pub client: ClientId,
-    /// Its class.
+    /// The class.
     pub priority: Priority,
-    /// The client's weight among the clients of the class; 0 counts as 1.
+    /// The client's weight among the clients of the class. 0 counts as 1.
     pub weight: u32,
-    /// When its answer is worthless. FinishedJob with [`DeadlineExceeded`](crate::JobError) at that moment.
+    /// When the job fails with [`DeadlineExceeded`](crate::JobError).
     pub deadline: Option<Instant>,
-    /// Identity of the image.
+    /// Identifies the image.
     pub image_digest: ImageDigest,
     /// The image.
     pub image: Arc<I>,
-    /// What the image's payload takes in memory, in bytes; counted once while several jobs wait on it.
+    /// Memory of the image in bytes. Jobs that share an image count it once.
     pub image_bytes: usize,
     /// The question.
     pub question: Arc<Q>,
-    /// Identity of the question's text and options. Jobs equal in this and in the image are computed once.
+    /// Identifies the question's text and options. Jobs with equal keys and images run once.
     pub question_key: [u8; 32],
     /// Length of the question in tokens.
     pub tokens: u32,
 }
 
-/// An answer, and what it cost.
+/// The result of a job, with its statistics.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Completion<A> {
     /// The engine's answer.
     pub answer: A,
-    /// From submission to the start of the batch; zero for a job that joined a running row.
+    /// Time from submission to the start of the batch. Zero for a job that joined a running row.
     pub queue: Duration,
-    /// From the start of the batch (or from joining it) to this row's end.
+    /// Time from the start of the batch, or from joining it, to the end of this row.
     pub engine: Duration,
     /// Distinct images in the batch.
     pub batch_images: u32,
     /// Questions in the batch.
     pub batch_questions: u32,
-    /// True when another job had asked for the same and this one was answered along with it.
+    /// Whether several jobs were answered by this row.
     pub is_shared: bool,
 }

@@ -1,9 +1,19 @@
-//! Requests of all clients in, batches out.
+//! Batches the jobs of all clients and runs the batches on engines.
 //!
-//! A [`Scheduler`] owns one OS thread for each [`Engine`]. [`Scheduler::submit`] takes a [`Job`], one
-//! question about one image, and gives a [`Ticket`] to await; whenever an engine is free it is
-//! handed the best [`Batch`] that exists at that moment. The crate knows neither the model, nor the
-//! protocol, nor wall-clock time: its clock is tokio's.
+//! [`Scheduler::submit`] takes a [`Job`], one question about one image, and returns a [`Ticket`]
+//! that resolves to a [`Completion`]. A job passes through these modules:
+//!
+//! 1. [`scheduler`] passes it to [`runtime`], which locks the [`state_machine`] and applies the
+//!    event.
+//! 2. [`planning`] admits the job or rejects it. [`state`] and [`queue`] store it.
+//! 3. When an engine is free, [`planning`] chooses the next [`Batch`]. [`queue`] decides whose turn
+//!    it is, and [`cost`] predicts the batch's time.
+//! 4. [`runtime`] runs the batch on the engine's thread and sends each result to its ticket.
+//!
+//! The crate knows neither the model, nor the protocol, nor wall-clock time: it uses tokio's clock.
+//!
+//! Modules are listed from top to bottom. Each uses only modules below it.
+#![allow(rustdoc::private_intra_doc_links, reason = "the guide to the modules is for their readers")]
 
 mod scheduler;
 mod batch_sizing;

@@ -1,13 +1,13 @@
 //! Limits of a batch and of the queue.
 
-/// How large a batch may be, on each of its axes.
+/// Maximum size of a batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BatchLimits {
-    /// Distinct images that have to be encoded; those in the engine's feature cache are free.
+    /// Distinct images to encode. Images in the engine's feature cache do not count.
     pub max_images: usize,
-    /// Questions, that is rows.
+    /// Questions, which are the rows of the batch.
     pub max_questions: usize,
-    /// RowSink times the longest question of the batch: what a padded batch computes.
+    /// Rows times the longest question in tokens: the size of the padded batch.
     pub max_padded_tokens: usize,
 }
 
@@ -17,14 +17,14 @@ impl Default for BatchLimits {
     }
 }
 
-/// How much may wait.
+/// Maximum size of the queue.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
-    /// Jobs that wait or run, of all clients.
+    /// Waiting and running jobs of all clients.
     pub max_jobs: usize,
-    /// Bytes of images that waiting jobs hold; an image is counted once.
+    /// Image bytes of waiting and running jobs. Each image counts once.
     pub max_bytes: usize,
-    /// Jobs that wait or run, of one client.
+    /// Waiting and running jobs of one client.
     pub max_jobs_per_client: usize,
 }
 

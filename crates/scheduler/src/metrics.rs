@@ -1,4 +1,4 @@
-//! What can be watched from outside: every metric of this crate, declared once.
+//! The metrics of this crate: one table, and the handles that record them.
 
 use metrics::{Counter, Histogram, Label, Unit, counter, gauge, histogram};
 
@@ -10,35 +10,35 @@ use crate::{
     snapshot::Snapshot,
 };
 
-/// The three kinds of metric.
+/// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum MetricKind {
-    /// Only ever grows.
+    /// A count that never decreases.
     Counter,
-    /// A value at this moment.
+    /// A current value.
     Gauge,
-    /// A distribution.
+    /// A distribution of values.
     Histogram,
 }
 
-/// A metric as documentation and dashboards need to know it.
+/// A metric, as documentation and dashboards need it.
 #[derive(Clone, Copy, Debug)]
 pub struct MetricSpec {
-    /// Its name.
+    /// The name.
     pub name: &'static str,
-    /// Its kind.
+    /// The kind.
     pub kind: MetricKind,
-    /// Its unit.
+    /// The unit.
     pub unit: Unit,
-    /// Its labels and their values, `label=value|value`; empty without. Those of a whole scheduler come on top
-    /// ([`SchedulerConfig::labels`](crate::SchedulerConfig::labels)).
+    /// Labels with their values, as `label=value|value`. Empty if the metric has none. The
+    /// [labels of a scheduler](crate::SchedulerConfig::labels) are added to these.
     pub labels: &'static str,
-    /// What it says.
+    /// The help text.
     pub help: &'static str,
 }
 
 impl MetricSpec {
-    /// Gives its unit and help to the recorder that is installed.
+    /// Describes the metric to the installed recorder.
     pub fn describe(&self) {
         match self.kind {
             MetricKind::Counter => metrics::describe_counter!(self.name, self.unit, self.help),
@@ -48,13 +48,13 @@ impl MetricSpec {
     }
 }
 
-/// Declares metrics: a constant with the name of each, and `METRICS`, the table of them all.
+/// Declares metrics: a constant for each name, and the table `METRICS`.
 #[macro_export]
 macro_rules! metrics_table {
     ($($id:ident = $name:literal, $kind:ident, $unit:ident, $labels:literal, $help:literal;)*) => {
         $(pub(crate) const $id: &str = $name;)*
 
-        /// Every metric of this crate.
+        /// All metrics of this crate.
         pub const METRICS: &[$crate::MetricSpec] = &[$($crate::MetricSpec {
             name: $name,
             kind: $crate::MetricKind::$kind,
@@ -66,46 +66,46 @@ macro_rules! metrics_table {
 }
 
 metrics_table! {
-    ADMITTED = "blip_jobs_admitted_total", Counter, Count, "priority=high|normal|low", "jobs taken into the queue";
+    ADMITTED = "blip_jobs_admitted_total", Counter, Count, "priority=high|normal|low", "accepted jobs";
     REFUSED = "blip_jobs_refused_total", Counter, Count,
-        "reason=queue_full|bytes_full|client_share|too_late|shutting_down|engine_dead", "jobs refused at the door";
+        "reason=queue_full|bytes_full|client_share|too_late|shutting_down|engine_dead", "rejected jobs, by reason";
     ANSWERED = "blip_jobs_answered_total", Counter, Count, "", "jobs that ended with an answer";
     FAILED = "blip_jobs_failed_total", Counter, Count,
-        "kind=row|batch|out_of_memory|fatal", "jobs that ended with an engine's error";
-    EXPIRED = "blip_jobs_expired_total", Counter, Count, "stage=queued|running", "jobs whose deadline passed";
-    CANCELLED = "blip_jobs_cancelled_total", Counter, Count, "stage=queued|running", "jobs whose asker left";
+        "kind=row|batch|out_of_memory|fatal", "jobs that ended with an engine error";
+    EXPIRED = "blip_jobs_expired_total", Counter, Count, "stage=queued|running", "jobs that passed their deadline";
+    CANCELLED = "blip_jobs_cancelled_total", Counter, Count, "stage=queued|running", "jobs that clients cancelled";
     INFEASIBLE = "blip_jobs_hopeless_total", Counter, Count, "",
-        "jobs set aside because their deadline could no longer be met";
-    SHARED = "blip_single_flight_hits_total", Counter, Count, "", "jobs that joined another one for the same";
-    QUEUE_WAIT = "blip_queue_wait_seconds", Histogram, Seconds, "", "from submission of a job to the start of its batch";
-    QUEUE_JOBS = "blip_queue_jobs", Gauge, Count, "", "jobs that wait or run";
-    QUEUE_BYTES = "blip_queue_bytes", Gauge, Bytes, "", "images of jobs that wait or run, each image once";
+        "jobs that could no longer meet their deadline";
+    SHARED = "blip_single_flight_hits_total", Counter, Count, "", "jobs that joined an identical pending job";
+    QUEUE_WAIT = "blip_queue_wait_seconds", Histogram, Seconds, "", "time from the submission of a job to the start of its batch";
+    QUEUE_JOBS = "blip_queue_jobs", Gauge, Count, "", "waiting and running jobs";
+    QUEUE_BYTES = "blip_queue_bytes", Gauge, Bytes, "", "image bytes of waiting and running jobs, each image once";
     BATCHES = "blip_batches_total", Counter, Count,
-        "result=ok|row|batch|out_of_memory|fatal|panic", "batches that ended";
+        "result=ok|row|batch|out_of_memory|fatal|panic", "ended batches";
     BATCH_IMAGES = "blip_batch_images", Histogram, Count, "", "distinct images of a batch";
-    BATCH_ENCODED = "blip_batch_encoded_images", Histogram, Count, "", "images of a batch whose features had to be computed";
+    BATCH_ENCODED = "blip_batch_encoded_images", Histogram, Count, "", "images of a batch that the engine encoded";
     BATCH_QUESTIONS = "blip_batch_questions", Histogram, Count, "", "questions of a batch";
     BATCH_FILL = "blip_batch_fill_ratio", Histogram, Count, "",
-        "questions of a batch over the most that one may have, 0 to 1";
+        "questions of a batch divided by the limit, 0 to 1";
     BATCH_PADDING = "blip_batch_padding_ratio", Histogram, Count, "",
-        "part of a batch's padded tokens that is padding, 0 to 1";
-    BATCH_TIME = "blip_batch_seconds", Histogram, Seconds, "", "from the start of a batch to its end";
-    PREDICTION = "blip_batch_prediction_ratio", Histogram, Count, "", "time a batch took over the time predicted";
-    BISECTED = "blip_batches_bisected_total", Counter, Count, "", "failed batches split to find the failing row";
+        "fraction of a batch's padded tokens that is padding, 0 to 1";
+    BATCH_TIME = "blip_batch_seconds", Histogram, Seconds, "", "time from the start of a batch to its end";
+    PREDICTION = "blip_batch_prediction_ratio", Histogram, Count, "", "measured time of a batch divided by its predicted time";
+    BISECTED = "blip_batches_bisected_total", Counter, Count, "", "failed batches that were split to find the failing row";
     STOLEN = "blip_images_stolen_total", Counter, Count, "",
-        "images encoded although another engine holds their features";
+        "images that an engine encoded although another engine had their features";
     COEFFICIENT = "blip_service_coefficient_seconds", Gauge, Seconds, "term=batch|image|question|step",
-        "the fitted service model";
-    RESTARTS = "blip_engine_restarts_total", Counter, Count, "", "engines built anew after a panic";
+        "coefficients of the fitted cost model";
+    RESTARTS = "blip_engine_restarts_total", Counter, Count, "", "engines rebuilt after a panic";
     ENGINES_ALIVE = "blip_engines_alive", Gauge, Count, "", "engines that can work";
 }
 
-/// Gives every metric's unit and help to the recorder that is installed.
+/// Describes all metrics to the installed recorder.
 pub fn describe_metrics() {
     METRICS.iter().for_each(MetricSpec::describe);
 }
 
-/// How a batch ended, as a label.
+/// Returns the result of a batch as a metric label.
 pub(crate) const fn result_label(kind: Option<EngineErrorKind>) -> &'static str {
     match kind {
         None => "ok",
@@ -116,7 +116,7 @@ pub(crate) const fn result_label(kind: Option<EngineErrorKind>) -> &'static str 
     }
 }
 
-/// A counter for each value that the table gives to a metric's label.
+/// The counters of a metric with one label, one for each value in the table.
 struct CounterFamily(Vec<(&'static str, Counter)>);
 
 impl CounterFamily {
@@ -129,22 +129,23 @@ impl CounterFamily {
 
     fn increment(&self, value: &str) {
         let counter = self.0.iter().find(|(known, _)| *known == value);
-        debug_assert!(counter.is_some(), "label {value} is not in the table");
+        debug_assert!(counter.is_some(), "label value {value} is missing in the table");
         if let Some((_, counter)) = counter {
             counter.increment(1);
         }
     }
 }
 
-/// The labels in `common` and one more.
+/// Returns the labels in `common` and one more.
 fn with(common: &[Label], label: &'static str, value: &'static str) -> Vec<Label> {
     common.iter().cloned().chain([Label::from_static_parts(label, value)]).collect()
 }
 
 impl Snapshot {
-    /// Gives every gauge of a scheduler to the recorder in force, with `labels` on each. They are written when somebody looks,
-    /// not as things change: of a scheduler that is gone no value can stay behind, nor one of its last moments overwrite
-    /// those of another of the same labels that has taken its position.
+    /// Writes the gauges to the current recorder, with `labels` on each.
+    ///
+    /// Gauges are written on request and not on change. So a removed scheduler leaves no value
+    /// behind, and cannot overwrite the values of its successor with the same labels.
     pub fn record_gauges(&self, labels: &[Label]) {
         let record = |name, value: f64| gauge!(name, labels.to_vec()).set(value);
         record(QUEUE_JOBS, self.jobs as f64);
@@ -157,7 +158,7 @@ impl Snapshot {
     }
 }
 
-/// Handles of the counters and histograms that are touched for every job or batch, looked up once.
+/// Handles of the counters and histograms that every job or batch updates.
 pub(crate) struct SchedulerMetrics {
     admitted: CounterFamily,
     refused: CounterFamily,
@@ -182,7 +183,7 @@ pub(crate) struct SchedulerMetrics {
 }
 
 impl SchedulerMetrics {
-    /// Handles of the recorder that is installed now, with `labels` on each metric.
+    /// Creates handles of the installed recorder, with `labels` on each metric.
     pub(crate) fn new(labels: &[Label]) -> Self {
         let common = || labels.to_vec();
         Self {
@@ -246,7 +247,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     #[test]
-    fn every_metric_is_named_once_with_prefix_and_help_and_counters_end_in_total() {
+    fn metric_names_are_unique_and_follow_conventions() {
         let names: BTreeSet<_> = METRICS.iter().map(|metric| metric.name).collect();
         assert_eq!(names.len(), METRICS.len());
         for metric in METRICS {

@@ -1,4 +1,4 @@
-//! The handle: start, submit, watch, shut down.
+//! The public handle: start, submit, observe, shut down.
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,7 +21,7 @@ use crate::{
     ticket::{Cancel, Ticket},
 };
 
-/// A thread, and the word that it is about to end (the sender is dropped).
+/// An engine thread. `ended` resolves when the thread is about to end.
 struct EngineThread {
     thread: JoinHandle<()>,
     ended: oneshot::Receiver<()>,
@@ -39,9 +39,10 @@ impl<E: Engine> Drop for LastHandle<E> {
     }
 }
 
-/// Gathers the jobs of all clients into batches and runs them on its engines.
+/// Collects the jobs of all clients into batches and runs them on its engines.
 ///
-/// A cheap handle: clone it freely. When the last one is dropped, what is queued is still finished.
+/// Clones share one scheduler. When the last clone is dropped, the engines still run all queued
+/// jobs.
 pub struct Scheduler<E: Engine> {
     inner: Arc<Inner<E>>,
     last: Arc<LastHandle<E>>,
@@ -60,15 +61,15 @@ impl<E: Engine> fmt::Debug for Scheduler<E> {
 }
 
 impl<E: Engine> Scheduler<E> {
-    /// Starts a thread for each factory and is ready when every engine has been built.
+    /// Starts a thread for each factory and returns when every engine is built.
     ///
-    /// Metrics go to the recorder that is installed at this moment.
+    /// Metrics go to the recorder that is installed at this time.
     ///
     /// # Errors
-    /// The error of the first engine that could not be built; the others are let go again.
+    /// Returns the error of the first engine that could not be built. The other engines stop.
     pub async fn start(config: SchedulerConfig, engines: Vec<EngineFactory<E>>) -> Result<Self, EngineError> {
         if engines.is_empty() || engines.len() > MAX_ENGINES {
-            let message = format!("number of engines is {}: must be 1 to {MAX_ENGINES}", engines.len());
+            let message = format!("invalid number of engines: {}, 1 to {MAX_ENGINES} allowed", engines.len());
             return Err(EngineError::new(EngineErrorKind::Fatal, message));
         }
         let inner = Arc::new(Inner::new(StateMachine::new(config, engines.len()), engines.len()));
@@ -87,17 +88,17 @@ impl<E: Engine> Scheduler<E> {
                 Err(EngineError::new(EngineErrorKind::Fatal, "engine thread ended while it started"))
             })?;
         }
-        // Ends by itself once the scheduler is closed and every job is settled.
+        // Ends when the scheduler is closed and every job is settled.
         tokio::spawn(run_timer(Arc::clone(&inner)));
         Ok(Self { inner, last })
     }
 
-    /// Queues a job, or refuses it at once.
+    /// Queues a job or rejects it.
     ///
     /// # Errors
     /// See [`SubmitError`].
     pub fn submit(&self, job: Job<E::Image, E::Question>) -> Result<Ticket<E::Answer>, SubmitError> {
-        let (reply, outcome) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         let spec = JobSpec {
             client: job.client,
             priority: job.priority,
@@ -109,30 +110,30 @@ impl<E: Engine> Scheduler<E> {
             tokens: job.tokens,
         };
         let id = self.inner.apply(|machine, now, effects| {
-            machine.submit(now, &spec, job.image, job.question, reply, effects)
+            machine.submit(now, &spec, job.image, job.question, sender, effects)
         })?;
-        Ok(Ticket::new(outcome, id, Arc::clone(&self.inner) as Arc<dyn Cancel>))
+        Ok(Ticket::new(receiver, id, Arc::clone(&self.inner) as Arc<dyn Cancel>))
     }
 
-    /// Takes no more jobs, finishes those that are queued, and ends the engine threads.
+    /// Accepts no more jobs, runs the queued ones, and ends the engine threads.
     ///
-    /// There is no limit of time here: drop the future (and the process) to end sooner.
+    /// Has no time limit. To end sooner, drop the future and end the process.
     pub async fn shutdown(&self) {
         self.inner.close();
         let threads = std::mem::take(&mut *self.last.threads.lock().unwrap_or_else(PoisonError::into_inner));
         for EngineThread { thread, ended } in threads {
-            // Awaited first, so that joining does not block the runtime.
+            // Await first: joining would block the runtime.
             drop(ended.await);
             drop(thread.join());
         }
     }
 
-    /// Whether the engines can work, now and at every change.
+    /// Returns a receiver of the engines' combined state and its changes.
     pub fn engine_state(&self) -> watch::Receiver<EngineState> {
         self.inner.engine_state.subscribe()
     }
 
-    /// Everything at a glance, for people and for tests.
+    /// Returns the current state for reports and tests.
     pub fn snapshot(&self) -> Snapshot {
         let now = Instant::now();
         self.inner.inspect(|machine| machine.snapshot(now))
@@ -148,11 +149,11 @@ fn spawn<E: Engine>(
     let runtime = Handle::current();
     let (alive, ended) = oneshot::channel::<()>();
     let thread = std::thread::Builder::new().name(format!("engine-{index}")).spawn(move || {
-        // Gives this thread the runtime's clock, paused in tests.
+        // Gives this thread the runtime's clock, which tests pause.
         let _clock = runtime.enter();
         let served = catch_unwind(AssertUnwindSafe(|| engine_thread::serve(&inner, index, factory, ready)));
         if served.is_err() {
-            // Only an engine that panics while it is dropped gets here.
+            // Reached only if an engine panics while it is dropped.
             let error = EngineError::new(EngineErrorKind::Fatal, "engine panicked outside of a batch");
             inner.apply(|machine, _, effects| machine.engine_died(index, error, effects));
             inner.publish_state();

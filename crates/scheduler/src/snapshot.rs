@@ -1,53 +1,53 @@
-//! The scheduler's state at one moment, for people and for tests.
+//! The state of a scheduler at one time, for reports and tests.
 
 use std::time::Duration;
 
 use crate::{cost::CostCoefficients, limits::BatchLimits};
 
-/// What waits and what runs.
+/// The state of a scheduler at one time.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// Jobs taken and not settled.
+    /// Accepted jobs that are not settled.
     pub jobs: usize,
-    /// How many there may be.
+    /// Maximum of `jobs`.
     pub job_limit: usize,
-    /// Jobs answered so far.
+    /// Answered jobs so far.
     pub answered: u64,
-    /// Batches that ended in an error or a panic so far.
+    /// Batches so far that ended with an error or a panic.
     pub failed_batches: u64,
-    /// Pieces of work in the queue by class, high to low; jobs for the same count once.
+    /// Queued pending jobs by class, from high to low. Identical jobs count once.
     pub queued: [usize; 3],
-    /// Pieces of work whose deadline cannot be met.
+    /// Pending jobs that cannot meet their deadline.
     pub infeasible: usize,
-    /// RowSink of failed batches that are to be run again.
+    /// Rows of failed batches that will be retried.
     pub to_retry: usize,
     /// Clients with jobs.
     pub clients: usize,
-    /// Bytes of images that jobs hold.
+    /// Image bytes of all jobs.
     pub image_bytes: usize,
-    /// Images known, with jobs or in an engine's cache.
+    /// Known images: those of jobs and those in an engine's cache.
     pub images: usize,
-    /// The fitted service model.
+    /// Coefficients of the cost model.
     pub coefficients: CostCoefficients,
-    /// Batches it was fitted to.
+    /// Batches that the cost model was fitted to.
     pub batches_observed: u64,
-    /// No more jobs are taken.
+    /// Whether the scheduler accepts no more jobs.
     pub is_closing: bool,
-    /// Each engine.
+    /// The engines.
     pub engines: Vec<EngineSnapshot>,
 }
 
-/// What an engine does.
+/// The state of an engine.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EngineSnapshot {
-    /// Whether it can work.
+    /// Whether the engine can work.
     pub is_alive: bool,
-    /// How large its batches may be now.
+    /// Current limits of its batches.
     pub limits: BatchLimits,
-    /// RowSink of the batch that runs; zero when none does.
+    /// Rows of the running batch, 0 if none runs.
     pub rows: usize,
-    /// Those that are not finished.
+    /// Rows of the running batch that are not finished.
     pub rows_left: usize,
-    /// How long the batch has been running.
+    /// Time since the running batch started.
     pub running_for: Duration,
 }

@@ -1,4 +1,4 @@
-//! The asker's end of a job.
+//! A client's handle of a job.
 
 use std::fmt;
 use std::future::Future;
@@ -10,21 +10,21 @@ use tokio::sync::oneshot;
 
 use crate::{error::JobError, ids::JobId, job::Completion};
 
-/// The way an outcome travels from the scheduler to its ticket.
+/// Sends a job's result from the scheduler to its ticket.
 pub(crate) type CompletionSender<A> = oneshot::Sender<Result<Completion<A>, JobError>>;
 
-/// Takes back a job.
+/// Cancels jobs.
 pub(crate) trait Cancel: Send + Sync {
-    /// Drops the job wherever it is; does nothing for one that is settled.
+    /// Removes the job at any stage. Does nothing if the job is settled.
     fn cancel(&self, job: JobId);
 }
 
-/// A job that was taken. Await it for the outcome; drop it to cancel the job.
+/// An accepted job. Await it for the result, or drop it to cancel the job.
 #[must_use = "dropping a ticket cancels its job"]
 pub struct Ticket<A> {
     completion: oneshot::Receiver<Result<Completion<A>, JobError>>,
     job: JobId,
-    /// Whom to tell when the ticket is dropped before its outcome is there; gone once it is.
+    /// Cancels the job if the ticket is dropped before the result is available.
     canceller: Option<Arc<dyn Cancel>>,
 }
 
@@ -44,7 +44,7 @@ impl<A> Future for Ticket<A> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         Pin::new(&mut self.completion).poll(cx).map(|outcome| {
             self.canceller = None;
-            // The sender is dropped without a word only when the scheduler itself went away.
+            // The sender is dropped without a result only if the scheduler itself was dropped.
             outcome.unwrap_or(Err(JobError::ShuttingDown))
         })
     }

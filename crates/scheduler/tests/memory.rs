@@ -1,5 +1,5 @@
-//! What a queued job takes in memory.
-#![expect(clippy::print_stdout, reason = "the figure is of interest also when it is within the bound")]
+//! Memory of a queued job.
+#![expect(clippy::print_stdout, reason = "the figure is of interest within the bound too")]
 
 use std::alloc::System;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ fn key(number: u64) -> [u8; 32] {
 }
 
 #[test]
-fn a_queued_job_takes_at_most_one_kibibyte_beyond_its_image() {
+fn queued_job_takes_at_most_one_kibibyte() {
     const JOBS: u64 = 100_000;
     let queue =
         QueueLimits { max_jobs: usize::MAX, max_jobs_per_client: usize::MAX, ..QueueLimits::default() };
@@ -32,7 +32,7 @@ fn a_queued_job_takes_at_most_one_kibibyte_beyond_its_image() {
     let mut replies = Vec::with_capacity(JOBS as usize);
     let region = Region::new(&ALLOCATOR);
     for number in 0..JOBS {
-        // The dearest case: every job has a client, an image and a deadline of its own.
+        // The most expensive case: each job has a separate client, image and deadline.
         let spec = JobSpec {
             client: ClientId(number),
             priority: Priority::Normal,
@@ -43,13 +43,13 @@ fn a_queued_job_takes_at_most_one_kibibyte_beyond_its_image() {
             question_key: key(number),
             tokens: 8,
         };
-        // The way back to the asker is a part of the job.
+        // The channel to the client is part of the job.
         let (token, reply) = oneshot::channel();
         replies.push(reply);
         machine.submit(now, &spec, Arc::clone(&image), Arc::clone(&question), token, &mut effects).unwrap();
     }
     let change = region.change();
-    // What reallocations add is in both counts already.
+    // Both counts already include reallocations.
     let bytes = change.bytes_allocated as f64 - change.bytes_deallocated as f64;
     let each = bytes / JOBS as f64;
     println!("{each:.0} bytes a queued job");

@@ -1,13 +1,13 @@
-//! Invariants under random arrivals, cancels, deadlines, failures and engine counts.
+//! Invariants under random arrivals, cancellations, deadlines, failures and engine counts.
 //!
-//! The machine is driven event by event beside a bookkeeper that knows nothing of policy, only what
-//! must hold: one outcome for each job, bounds, nothing expired is ever computed.
+//! A checker drives the state machine event by event. It does not know the policy, only what must
+//! hold: one outcome for each job, limits, and no computation of expired jobs.
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "a test says what is wrong by panicking, in its helpers too"
+    reason = "test helpers fail by panicking too"
 )]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -113,10 +113,10 @@ struct Job {
     outcome: Option<&'static str>,
 }
 
-/// What a row of a batch is about.
+/// Image and question of a row.
 type Question = (u8, u8);
 
-struct Bookkeeper {
+struct Checker {
     machine: StateMachine<u8, Question, usize>,
     now: Instant,
     jobs: Vec<Job>,
@@ -124,7 +124,7 @@ struct Bookkeeper {
     alive: BTreeSet<usize>,
 }
 
-impl Bookkeeper {
+impl Checker {
     fn new(engines: usize, max_batch_delay_ms: u64) -> Self {
         let config = SchedulerConfig {
             batch: LIMITS,
@@ -164,7 +164,7 @@ impl Bookkeeper {
     fn check_bounds(&self) {
         let open: Vec<_> = self.jobs.iter().filter(|job| job.outcome.is_none()).collect();
         let snapshot = self.machine.snapshot(self.now);
-        assert_eq!(snapshot.jobs, open.len(), "a job was lost or kept");
+        assert_eq!(snapshot.jobs, open.len(), "number of open jobs differs");
         assert!(open.len() <= QUEUE.max_jobs);
         for client in 0..4 {
             let own = open.iter().filter(|job| job.client == client).count();
@@ -189,7 +189,7 @@ impl Bookkeeper {
             &mut effects,
         ) {
             Ok(id) => {
-                assert!(deadline.is_none_or(|deadline| deadline > self.now), "taken although expired");
+                assert!(deadline.is_none_or(|deadline| deadline > self.now), "accepted although expired");
                 let question = (image, question);
                 self.jobs.push(Job { id, client: spec.client.0, image, question, deadline, outcome: None });
             }
@@ -197,7 +197,7 @@ impl Bookkeeper {
             Err(SubmitError::TooLate { .. }) => assert!(deadline.is_some()),
             Err(SubmitError::EngineDead(_)) => assert!(self.alive.is_empty()),
             Err(SubmitError::ClientShare { .. } | SubmitError::BytesFull { .. }) => {}
-            Err(SubmitError::ShuttingDown) => panic!("nobody closed it"),
+            Err(SubmitError::ShuttingDown) => panic!("scheduler is not closed"),
         }
         self.carry_out(effects);
     }
@@ -214,22 +214,22 @@ impl Bookkeeper {
         self.running.insert(engine, rows);
     }
 
-    /// A batch is within its limits, holds each image and each question once, and nothing that is
-    /// expired, cancelled, answered or running elsewhere.
+    /// Checks a batch: it is within its limits, has no image or question twice, and no job that is
+    /// expired, cancelled, answered or running on another engine.
     fn check_batch(&self, batch: &Batch<u8, Question>) -> Vec<Question> {
         let rows: Vec<Question> = batch.questions.iter().map(|row| *row.payload).collect();
         assert!(!rows.is_empty() && rows.len() <= LIMITS.max_questions);
         let images: BTreeSet<_> = batch.images.iter().map(|image| image.digest).collect();
-        assert_eq!(images.len(), batch.images.len(), "an image twice in a batch");
+        assert_eq!(images.len(), batch.images.len(), "image occurs twice in a batch");
         let longest = batch.questions.iter().map(|row| row.tokens as usize).max().unwrap();
         assert!(rows.len() == 1 || longest * rows.len() <= LIMITS.max_padded_tokens);
         for row in &batch.questions {
-            assert_eq!(*batch.images[row.image].payload, row.payload.0, "a question with a wrong image");
+            assert_eq!(*batch.images[row.image].payload, row.payload.0, "question has a wrong image");
         }
         for (other, running) in &self.running {
             for (row, question) in running.iter().enumerate() {
-                let computed_there = !self.machine.is_abandoned(*other, row);
-                assert!(!(computed_there && rows.contains(question)), "one question on two engines");
+                let is_computed = !self.machine.is_abandoned(*other, row);
+                assert!(!(is_computed && rows.contains(question)), "question runs on two engines");
             }
         }
         for question in &rows {
@@ -237,10 +237,14 @@ impl Bookkeeper {
                 self.jobs.iter().filter(|job| job.outcome.is_none() && job.question == *question);
             assert!(
                 waiting.any(|job| job.deadline.is_none_or(|deadline| deadline > self.now)),
-                "computed although nobody waits for it"
+                "computed although no client waits for it"
             );
         }
-        assert_eq!(rows.iter().collect::<BTreeSet<_>>().len(), rows.len(), "a question twice in a batch");
+        assert_eq!(
+            rows.iter().collect::<BTreeSet<_>>().len(),
+            rows.len(),
+            "question occurs twice in a batch"
+        );
         rows
     }
 
@@ -249,7 +253,7 @@ impl Bookkeeper {
         let question = rows.get(row).copied();
         let abandoned = self.machine.is_abandoned(engine, row);
         let answered = self.machine.finish_row(self.now, engine, row);
-        assert_eq!(abandoned, answered.is_empty(), "abandoned rows, and only those, answer nobody");
+        assert_eq!(abandoned, answered.is_empty(), "exactly the abandoned rows settle no job");
         for answered in answered {
             assert_eq!(self.jobs[answered.token].image, question.unwrap().0);
             self.settle(answered.token, "answered");
@@ -271,7 +275,7 @@ impl Bookkeeper {
         self.carry_out(effects);
     }
 
-    fn happen(&mut self, event: Event) {
+    fn apply(&mut self, event: Event) {
         match event {
             Event::Submit { client, class, weight, image, question, tokens, allowance_ms } => {
                 let spec = JobSpec {
@@ -289,11 +293,7 @@ impl Bookkeeper {
             Event::Cancel { which } => {
                 if let Some(job) = self.jobs.get(which) {
                     let token = self.machine.cancel(job.id);
-                    assert_eq!(
-                        token.is_some(),
-                        job.outcome.is_none(),
-                        "cancelled what is settled, or not what is open"
-                    );
+                    assert_eq!(token.is_some(), job.outcome.is_none(), "exactly open jobs can be cancelled");
                     if token.is_some() {
                         assert_eq!(token, Some(which));
                         self.settle(which, "cancelled");
@@ -309,7 +309,7 @@ impl Bookkeeper {
                 let late = self.jobs.iter().any(|job| {
                     job.outcome.is_none() && job.deadline.is_some_and(|deadline| deadline <= self.now)
                 });
-                assert!(!late, "an expired job was not answered on time");
+                assert!(!late, "expired job was not failed on time");
             }
             Event::Pull { engine } => self.pull(engine),
             Event::Finish { engine, row } => self.finish(engine, row),
@@ -339,7 +339,7 @@ impl Bookkeeper {
         }
     }
 
-    /// Lets every engine work until nothing is left.
+    /// Runs every engine until no job is left.
     fn drain(&mut self) {
         let mut effects = Effects::default();
         self.machine.close(&mut effects);
@@ -362,16 +362,16 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 128, max_shrink_iters: 4000, ..ProptestConfig::default() })]
 
     #[test]
-    fn every_job_gets_exactly_one_outcome_and_no_bound_is_ever_exceeded(
+    fn every_job_has_one_outcome_and_limits_hold(
         engines in 1..4usize,
         max_batch_delay_ms in prop_oneof![3 => Just(0u64), 1 => 1..30u64],
         events in prop::collection::vec(events(), 1..220),
     ) {
-        let mut bookkeeper = Bookkeeper::new(engines, max_batch_delay_ms);
+        let mut checker = Checker::new(engines, max_batch_delay_ms);
         for event in events {
-            bookkeeper.happen(event);
+            checker.apply(event);
         }
-        bookkeeper.drain();
-        prop_assert!(bookkeeper.jobs.iter().all(|job| job.outcome.is_some()));
+        checker.drain();
+        prop_assert!(checker.jobs.iter().all(|job| job.outcome.is_some()));
     }
 }

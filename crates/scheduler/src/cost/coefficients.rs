@@ -1,23 +1,23 @@
-//! Seconds that a batch takes, by what is in it.
+//! Coefficients of the time of a batch.
 
 use std::time::Duration;
 
-/// Seconds that a batch takes, and each thing in it adds.
+/// The time of a batch in seconds, by what it contains.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct CostCoefficients {
-    /// Of any batch, in seconds.
+    /// For the batch itself.
     pub batch: f64,
-    /// Of an image to encode, in seconds.
+    /// For each image to encode.
     pub image: f64,
-    /// Of a question, in seconds.
+    /// For each question.
     pub question: f64,
-    /// Of a decode step of the whole batch, in seconds.
+    /// For each decode step of the batch.
     pub step: f64,
 }
 
 impl CostCoefficients {
-    /// Where nothing has been observed only the proportions of this matter: they divide the first
-    /// observation among the coefficients, and weigh images against questions in fairness.
+    /// Coefficients before any observation. Only their proportions matter: they divide the first
+    /// observed time, and they set the cost of an image relative to a question.
     pub const PROPORTIONS: Self = Self { batch: 0.001, image: 0.008, question: 0.001, step: 0.001 };
 
     pub(super) const fn as_array(self) -> [f64; 4] {
@@ -28,18 +28,18 @@ impl CostCoefficients {
         Self { batch, image, question, step }
     }
 
-    /// Seconds for a batch of this shape.
+    /// Returns the seconds for a batch of this shape.
     pub fn seconds(&self, shape: BatchShape) -> f64 {
         dot(self.as_array(), shape.features())
     }
 }
 
-/// What the time of a batch depends on.
+/// The numbers of a batch that its time depends on.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchShape {
-    /// Images that are encoded; those whose features are cached are not counted.
+    /// Images to encode. Cached images do not count.
     pub images: f64,
-    /// Questions answered.
+    /// Questions.
     pub questions: f64,
     /// Decode steps of the batch.
     pub steps: f64,
@@ -51,7 +51,7 @@ impl BatchShape {
     }
 }
 
-/// Seconds as a duration; what no duration can be (negative, not a number) is zero.
+/// Converts seconds to a duration. Negative numbers and NaN become zero.
 pub(crate) fn duration(seconds: f64) -> Duration {
     Duration::try_from_secs_f64(seconds).unwrap_or_default()
 }

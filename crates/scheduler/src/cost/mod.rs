@@ -1,4 +1,4 @@
-//! How long batches take, and what a job is charged for.
+//! Predicted times of batches, and costs of jobs.
 
 mod job_cost;
 mod model;

@@ -1,56 +1,59 @@
-//! How long a batch takes: `a + b * images + c * questions + d * steps`, fitted to what is observed.
+//! The cost model: `batch + image * images + question * questions + step * steps`, fitted online.
 //!
-//! Weighted least squares with forgetting, so that the fit follows a device that warms up or slows
-//! down; Huber weights, so that one stray batch does not bend it; coefficients never negative, so
-//! that a prediction never shrinks when a batch grows. The minimum is approached by coordinate
-//! descent from the last fit, which also settles what the data leave open (steps that never vary
-//! cannot be told from the constant): such coefficients stay near where they were.
+//! The fit is a weighted least squares with these properties:
 //!
-//! The first batches on a device often take many times as long as all that follow. So a fit without a
-//! prior starts anew after four, and is not believed before it has seen images encoded several times since.
+//! - Old observations decay, so the fit follows a device that warms up or slows down.
+//! - Huber weights limit the effect of outliers.
+//! - No coefficient is negative, so a larger batch never has a shorter prediction.
+//! - Coordinate descent starts from the last fit. Coefficients that the data do not determine stay
+//!   close to their last values. For example, constant step counts do not determine `step`.
+//!
+//! The first batches on a device often take many times longer than later ones. So a fit without a
+//! prior restarts after four batches, and counts as calibrated only after further images were
+//! encoded.
 
 use std::time::Duration;
 
 use super::coefficients::{BatchShape, CostCoefficients, dot, duration};
 
-/// What a batch before counts for when the next one is observed.
+/// Weight of an observation when the next one is added.
 const MEMORY: f64 = 0.97;
 /// A residual of more than this many typical residuals loses weight.
 const HUBER: f64 = 2.0;
-/// No residual counts for more than this many typical ones in the estimate of the typical one.
+/// A residual counts for at most this many typical ones, when the typical one is updated.
 const CLIP: f64 = 4.0;
 /// Rounds of coordinate descent for each observation.
 const SWEEPS: usize = 24;
-/// First observations that are forgotten: the device warms up.
+/// First observations, which are discarded because the device warms up.
 const WARM_UP: u64 = 4;
-/// Observations before a fit without a prior is believed, and how many of those after the warm-up must
-/// have encoded an image.
+/// Observations before a fit without a prior is calibrated.
 const CALIBRATED_AFTER: u64 = 8;
+/// How many of those after the warm-up must have encoded an image.
 const CALIBRATED_AFTER_WITH_IMAGES: u64 = 3;
 
-/// A prior counts for as much as having seen batches of these images, questions and steps.
+/// A prior weighs as much as one batch each with these images, questions and steps.
 const PRIOR_SHAPES: [(f64, f64, f64); 5] =
     [(1.0, 1.0, 4.0), (4.0, 4.0, 4.0), (1.0, 8.0, 4.0), (2.0, 4.0, 2.0), (0.0, 4.0, 6.0)];
 
-/// The fit, and what it stands on.
+/// The fitted prediction of a batch's time.
 #[derive(Clone, Debug)]
 pub struct CostModel {
     coefficients: CostCoefficients,
-    /// Decayed sum of `x * x^T`, the features' products.
+    /// Decayed sum of `x * x^T`, where `x` are the features.
     gram: [[f64; 4]; 4],
     /// Decayed sum of `x * seconds`.
     moment: [f64; 4],
-    /// Typical absolute residual, seconds.
+    /// Typical absolute residual in seconds.
     spread: f64,
     typical_steps: f64,
     observations: u64,
-    /// Of those after the warm-up.
+    /// Observations after the warm-up that encoded an image.
     observations_with_images: u64,
     has_prior: bool,
 }
 
 impl CostModel {
-    /// A model that believes `prior` from the start, or nothing for its first eight batches.
+    /// Creates a model. With a prior it is calibrated from the start.
     pub fn new(prior: Option<CostCoefficients>) -> Self {
         let mut model = Self {
             coefficients: prior.unwrap_or(CostCoefficients::PROPORTIONS),
@@ -72,11 +75,11 @@ impl CostModel {
         model
     }
 
-    /// Learns from a batch that ran to its end without an error.
-    pub fn observe(&mut self, shape: BatchShape, took: Duration) {
-        let seconds = took.as_secs_f64();
-        let warms_up = !self.is_calibrated();
-        self.start_from(shape, seconds);
+    /// Updates the fit with a batch that succeeded.
+    pub fn observe(&mut self, shape: BatchShape, time: Duration) {
+        let seconds = time.as_secs_f64();
+        let is_warming_up = !self.is_calibrated();
+        self.restart(shape, seconds);
         self.observations += 1;
         self.observations_with_images += u64::from(shape.images > 0.0 && self.observations > WARM_UP);
         self.typical_steps +=
@@ -84,9 +87,9 @@ impl CostModel {
 
         let residual = (seconds - self.coefficients.seconds(shape)).abs();
         let floor = 0.02 * seconds.max(1e-6);
-        // What is typical has to be known before anything counts as a stray.
-        let stray = !warms_up && residual > HUBER * self.spread;
-        let weight = if stray { HUBER * self.spread / residual } else { 1.0 };
+        // No observation is an outlier before the typical residual is known.
+        let is_outlier = !is_warming_up && residual > HUBER * self.spread;
+        let weight = if is_outlier { HUBER * self.spread / residual } else { 1.0 };
         self.spread = (0.9 * self.spread + 0.1 * residual.min(CLIP * self.spread)).max(floor);
 
         self.absorb(shape, seconds, weight);
@@ -103,9 +106,8 @@ impl CostModel {
         }
     }
 
-    /// Before the first observation, and before the first after the warm-up: scales the proportions so
-    /// that they explain it.
-    fn start_from(&mut self, shape: BatchShape, seconds: f64) {
+    /// Scales the initial proportions to the observation, at the first one and after the warm-up.
+    fn restart(&mut self, shape: BatchShape, seconds: f64) {
         if self.has_prior || (self.observations > 0 && self.observations != WARM_UP) {
             return;
         }
@@ -136,36 +138,36 @@ impl CostModel {
         self.coefficients = CostCoefficients::from_array(theta);
     }
 
-    /// Whether predictions may decide over jobs.
+    /// Returns whether there are enough data for predictions to decide about jobs.
     pub const fn is_calibrated(&self) -> bool {
         self.has_prior
             || (self.observations >= CALIBRATED_AFTER
                 && self.observations_with_images >= CALIBRATED_AFTER_WITH_IMAGES)
     }
 
-    /// The fit as it is.
+    /// Returns the current coefficients.
     pub const fn coefficients(&self) -> CostCoefficients {
         self.coefficients
     }
 
-    /// Batches observed.
+    /// Returns the number of observed batches.
     pub const fn observations(&self) -> u64 {
         self.observations
     }
 
-    /// Seconds of a batch that do not depend on what is in it, the typical number of steps included.
+    /// Returns the seconds of a batch that do not depend on its size, with typical decode steps.
     pub fn fixed_seconds(&self) -> f64 {
         self.coefficients.batch + self.coefficients.step * self.typical_steps
     }
 
-    /// Seconds for a batch of so many images to encode and so many questions, with the typical number of steps.
+    /// Returns the seconds for a batch with these images to encode and questions.
     pub fn seconds(&self, images: usize, questions: usize) -> f64 {
         self.fixed_seconds()
             + self.coefficients.image * images as f64
             + self.coefficients.question * questions as f64
     }
 
-    /// [`seconds`](Self::seconds) as a duration.
+    /// Returns [`seconds`](Self::seconds) as a duration.
     pub fn predict(&self, images: usize, questions: usize) -> Duration {
         duration(self.seconds(images, questions))
     }
@@ -179,7 +181,7 @@ mod tests {
         CostCoefficients { batch: 0.010, image: 0.020, question: 0.002, step: 0.003 };
 
     fn shape(n: u64) -> BatchShape {
-        // Coprime periods: every combination of sizes comes up.
+        // Coprime periods: all combinations of sizes occur.
         BatchShape { images: (n % 5) as f64, questions: (1 + n % 7) as f64, steps: (2 + n % 3) as f64 }
     }
 
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn the_fit_finds_the_coefficients_that_made_the_data() {
+    fn fit_recovers_true_coefficients() {
         let mut model = CostModel::new(None);
         learn(&mut model, TRUTH, 0..200);
         assert!(error(&model, TRUTH) < 0.02, "{:?}", model.coefficients());
@@ -204,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn one_stray_batch_does_not_bend_the_fit() {
+    fn fit_is_robust_to_one_outlier() {
         let mut model = CostModel::new(None);
         learn(&mut model, TRUTH, 0..200);
         model.observe(shape(3), Duration::from_secs(30));
@@ -214,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_device_that_becomes_three_times_slower_is_followed() {
+    fn fit_follows_device_that_becomes_three_times_slower() {
         let mut model = CostModel::new(None);
         learn(&mut model, TRUTH, 0..200);
         let slow = CostCoefficients::from_array(TRUTH.as_array().map(|coefficient| 3.0 * coefficient));
@@ -223,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_that_are_all_alike_are_predicted_though_they_teach_no_proportions() {
+    fn equal_batches_are_predicted_without_known_proportions() {
         let mut model = CostModel::new(None);
         for _ in 0..50 {
             model.observe(BatchShape { images: 1.0, questions: 1.0, steps: 4.0 }, Duration::from_millis(100));
@@ -233,10 +235,10 @@ mod tests {
     }
 
     #[test]
-    fn no_coefficient_is_ever_negative() {
+    fn coefficients_are_never_negative() {
         let mut model = CostModel::new(None);
         for n in 0..100 {
-            // More questions, less time: nonsense that would pull a coefficient below zero.
+            // More questions in less time would make a coefficient negative.
             let questions = 1 + n % 10;
             model.observe(
                 BatchShape { images: 1.0, questions: questions as f64, steps: 4.0 },
@@ -247,14 +249,14 @@ mod tests {
     }
 
     #[test]
-    fn a_prior_is_not_forgotten_over_one_batch() {
+    fn prior_outweighs_one_batch() {
         let mut model = CostModel::new(Some(TRUTH));
         model.observe(shape(3), Duration::from_secs(1));
         assert!(error(&model, TRUTH) < 0.35, "{}", error(&model, TRUTH));
     }
 
     #[test]
-    fn a_model_without_a_prior_is_believed_after_eight_batches() {
+    fn model_without_prior_is_calibrated_after_eight_batches() {
         let mut model = CostModel::new(None);
         learn(&mut model, TRUTH, 0..7);
         assert!(!model.is_calibrated());
@@ -264,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_first_batches_are_forgotten_soon_after_the_model_is_believed() {
+    fn slow_first_batches_lose_their_effect_after_calibration() {
         let mut model = CostModel::new(None);
         for n in 0..2 {
             model.observe(shape(n), duration(100.0 * TRUTH.seconds(shape(n))));
@@ -274,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_image_takes_is_not_believed_of_a_first_batch_alone() {
+    fn model_needs_several_new_images_for_calibration() {
         let mut model = CostModel::new(None);
         model.observe(BatchShape { images: 1.0, questions: 1.0, steps: 3.0 }, Duration::from_secs(2));
         let cached = BatchShape { images: 0.0, questions: 1.0, steps: 3.0 };

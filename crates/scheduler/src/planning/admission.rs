@@ -1,7 +1,7 @@
-//! When a job that came now would be answered, and what is refused for it.
+//! Predicts when an incoming job would be answered, in constant time.
 //!
-//! An estimate in constant time. Of the work ahead, fair queueing lets each competitor do at most as
-//! much as the client itself has waiting (times the weights), and no more than there is.
+//! Of the work ahead, each competing client is counted with at most as many jobs as the job's own
+//! client has waiting, times the weights. Fair queueing lets no more go first.
 
 use std::time::Duration;
 
@@ -13,35 +13,35 @@ use crate::{
     limits::BatchLimits,
 };
 
-/// What the estimate is made from.
+/// The state of the scheduler, as far as the prediction needs it.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Load {
-    /// For each class: jobs waiting, and clients that have any.
+    /// For each class: waiting jobs, and clients that have any.
     pub(crate) classes: [(usize, usize); 3],
-    /// Images waited on that have to be encoded.
+    /// Images of waiting jobs that must be encoded.
     pub(crate) cold_images: usize,
-    /// EngineSet that are alive.
+    /// Engines that are alive.
     pub(crate) engines: usize,
-    /// Until the first engine is free.
+    /// Time until the first engine is free.
     pub(crate) until_free: Duration,
-    /// What a batch may hold.
+    /// Limits of a batch.
     pub(crate) limits: BatchLimits,
     /// See [`SchedulerConfig::overhead_fraction`](crate::SchedulerConfig).
     pub(crate) overhead_fraction: f64,
 }
 
-/// The incoming.
+/// A job at admission.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct IncomingJob {
     pub(crate) class: Priority,
-    /// Jobs that its client has waiting in the class already.
+    /// Jobs of the same client that wait in the class.
     pub(crate) client_jobs: usize,
-    /// Whether its image has to be encoded for it.
+    /// Whether the job's image must be encoded for it.
     pub(crate) encodes: bool,
 }
 
 impl Load {
-    /// Jobs that are served before the incoming.
+    /// Returns the number of jobs that are served before the incoming one.
     fn ahead(&self, incoming: &IncomingJob) -> f64 {
         let client_jobs = (incoming.client_jobs + 1) as f64;
         let (_, competitors) = self.classes.get(incoming.class as usize).copied().unwrap_or_default();
@@ -58,7 +58,7 @@ impl Load {
             .sum()
     }
 
-    /// From now until the incoming is answered.
+    /// Returns the time from now until the incoming job is answered.
     pub(crate) fn time_to_answer(&self, model: &CostModel, incoming: &IncomingJob) -> Duration {
         let waiting: usize = self.classes.iter().map(|(jobs, _)| jobs).sum();
         let ahead = self.ahead(incoming);
@@ -66,19 +66,19 @@ impl Load {
         let images_ahead = self.cold_images as f64 * part;
         let coefficients = model.coefficients();
         let marginal = images_ahead * coefficients.image + ahead * coefficients.question;
-        // Batches that go before it: as full as the limits, or the fixed share, let them be.
+        // Full batches before it. A batch is full by its limits, or by the overhead fraction.
         let by_limits = (ahead / self.limits.max_questions.max(1) as f64)
             .max(images_ahead / self.limits.max_images.max(1) as f64);
         let enough = model.fixed_seconds() * (1.0 / self.overhead_fraction.max(1e-3) - 1.0);
         let by_time = if enough > 0.0 { marginal / enough } else { 0.0 };
         let full_batches = by_limits.max(by_time).floor();
         let queue = full_batches * model.fixed_seconds() + marginal;
-        let client_jobs = model.seconds(usize::from(incoming.encodes), 1);
-        self.until_free + duration(queue / self.engines.max(1) as f64 + client_jobs)
+        let job_time = model.seconds(usize::from(incoming.encodes), 1);
+        self.until_free + duration(queue / self.engines.max(1) as f64 + job_time)
     }
 }
 
-/// How long after now to try again, when the answer would come too late by `late`.
+/// Returns the time after which the same job would meet its deadline.
 pub(crate) fn retry_after(answered: Instant, deadline: Instant) -> Duration {
     answered.saturating_duration_since(deadline).max(Duration::from_millis(1))
 }
@@ -103,12 +103,12 @@ mod tests {
     const NEWCOMER: IncomingJob = IncomingJob { class: Priority::Normal, client_jobs: 0, encodes: true };
 
     #[test]
-    fn on_an_idle_engine_a_job_takes_its_own_time() {
+    fn job_on_idle_engine_takes_only_its_batch_time() {
         assert_eq!(IDLE.time_to_answer(&model(), &NEWCOMER), Duration::from_millis(31));
     }
 
     #[test]
-    fn the_running_batch_and_one_clients_backlog_are_waited_for_in_full() {
+    fn job_waits_for_running_batch_and_its_clients_backlog() {
         let load = Load {
             classes: [(0, 0), (100, 1), (0, 0)],
             cold_images: 100,
@@ -121,19 +121,19 @@ mod tests {
     }
 
     #[test]
-    fn another_clients_backlog_delays_a_newcomer_by_one_turn() {
+    fn backlog_of_other_client_delays_job_by_one_turn() {
         let load = Load { classes: [(0, 0), (10_000, 1), (0, 0)], cold_images: 10_000, ..IDLE };
         assert!(load.time_to_answer(&model(), &NEWCOMER) <= Duration::from_millis(31 + 21));
     }
 
     #[test]
-    fn a_backlog_of_a_lower_class_hardly_delays_a_higher_one() {
+    fn backlog_of_lower_class_hardly_delays_higher_class() {
         let load = Load { classes: [(0, 0), (0, 0), (10_000, 1)], cold_images: 10_000, ..IDLE };
         assert!(load.time_to_answer(&model(), &NEWCOMER) <= Duration::from_millis(31 + 21));
     }
 
     #[test]
-    fn engines_share_the_work_ahead() {
+    fn work_ahead_is_shared_among_engines() {
         let one = Load { classes: [(0, 0), (100, 1), (0, 0)], cold_images: 100, ..IDLE };
         let four = Load { engines: 4, ..one };
         let incoming = IncomingJob { client_jobs: 100, ..NEWCOMER };

@@ -1,4 +1,4 @@
-//! A batch while it is put together: what is in it, what fits, how long it would take.
+//! A batch under construction: its rows, the space that is left, and its predicted time.
 
 use std::time::Duration;
 
@@ -10,15 +10,15 @@ use crate::{
     limits::BatchLimits,
 };
 
-/// What matters of a job when a batch is formed.
+/// A job that may become a row of the batch.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct RowCandidate {
     pub(crate) job: JobIndex,
     pub(crate) image: ImageSlot,
-    /// Whether the engine holds the image's features.
-    pub(crate) cached: bool,
+    /// Whether the engine has the image's features in its cache.
+    pub(crate) is_cached: bool,
     pub(crate) tokens: usize,
-    /// The deadline to be met.
+    /// The deadline that the row should meet.
     pub(crate) deadline: Option<Instant>,
 }
 
@@ -46,12 +46,12 @@ impl<'a> BatchBuilder<'a> {
         }
     }
 
-    /// Whether the candidate would bring an image that has to be encoded.
+    /// Returns whether the candidate adds an image to encode.
     pub(crate) fn encodes(&self, candidate: &RowCandidate) -> bool {
-        !candidate.cached && !self.images.contains(&candidate.image)
+        !candidate.is_cached && !self.images.contains(&candidate.image)
     }
 
-    /// Whether the limits leave room. An empty builder has room for anything.
+    /// Returns whether the candidate fits into the limits. Everything fits into an empty batch.
     pub(crate) fn has_room(&self, candidate: &RowCandidate) -> bool {
         let images = self.encoded + usize::from(self.encodes(candidate));
         let longest = self.longest.max(candidate.tokens);
@@ -95,48 +95,53 @@ impl<'a> BatchBuilder<'a> {
         self.rows.iter().any(|row| row.job == job)
     }
 
-    /// Predicted time of the batch as it is.
+    /// Returns the predicted time of the batch.
     pub(crate) fn time(&self) -> Duration {
         self.model.predict(self.encoded, self.rows.len())
     }
 
-    /// The earliest_deadline deadline in the batch.
+    /// Returns the earliest deadline in the batch.
     pub(crate) const fn earliest_deadline(&self) -> Option<Instant> {
         self.earliest_deadline
     }
 
-    /// Whether every deadline would be met, with the candidate added, by a batch that starts now.
+    /// Returns whether a batch with the candidate, started now, would meet every deadline.
     pub(crate) fn meets_deadlines_with(&self, candidate: &RowCandidate, now: Instant) -> bool {
         let time =
             self.model.predict(self.encoded + usize::from(self.encodes(candidate)), self.rows.len() + 1);
         earlier(self.earliest_deadline, candidate.deadline).is_none_or(|deadline| now + time <= deadline)
     }
 
-    /// Whether the candidate, in time when it is run now, would be late in a batch of its own after this one.
+    /// Returns whether the candidate would be late in a batch after this one.
     pub(crate) fn is_late_after(&self, candidate: &RowCandidate, now: Instant) -> bool {
-        let alone = self.model.predict(usize::from(!candidate.cached), 1);
+        let alone = self.model.predict(usize::from(!candidate.is_cached), 1);
         candidate.deadline.is_some_and(|deadline| now + self.time() + alone > deadline)
     }
 
-    /// The part of its time that goes to what is in the batch, and would not be saved by another batch.
+    /// Returns the fraction of the predicted time that depends on the batch's content.
     pub(crate) fn efficiency(&self) -> f64 {
         let total = self.model.seconds(self.encoded, self.rows.len());
         if total > 0.0 { 1.0 - self.model.fixed_seconds() / total } else { 1.0 }
     }
 
-    /// Whether further images would save next to nothing: the fixed time is a small part already.
+    /// Returns whether further images would save little, because the fixed time is a small
+    /// fraction.
     pub(crate) fn has_enough_images(&self, overhead_fraction: f64) -> bool {
         self.model.is_calibrated() && !self.rows.is_empty() && 1.0 - self.efficiency() <= overhead_fraction
     }
 
-    /// Whether further questions would save next to nothing. Where features are not cached, the
-    /// images of the batch would have to be encoded repeated_encoding for the questions left out.
-    pub(crate) fn has_enough_questions(&self, overhead_fraction: f64, caches: bool) -> bool {
+    /// Returns whether further questions would save little.
+    ///
+    /// If the engine does not cache features, a later batch must encode this batch's images again
+    /// for the questions left out. That time then counts as fixed.
+    pub(crate) fn has_enough_questions(&self, overhead_fraction: f64, is_caching: bool) -> bool {
         let coefficients = self.model.coefficients();
-        let repeated_encoding = if caches { 0.0 } else { coefficients.image * self.encoded as f64 };
-        let sunk = self.model.fixed_seconds() + repeated_encoding;
+        let repeated_encoding = if is_caching { 0.0 } else { coefficients.image * self.encoded as f64 };
+        let fixed = self.model.fixed_seconds() + repeated_encoding;
         let questions = coefficients.question * self.rows.len() as f64;
-        self.model.is_calibrated() && !self.rows.is_empty() && sunk <= overhead_fraction * (sunk + questions)
+        self.model.is_calibrated()
+            && !self.rows.is_empty()
+            && fixed <= overhead_fraction * (fixed + questions)
     }
 }
 

@@ -1,4 +1,4 @@
-//! Decisions as pure functions: which jobs are admitted, which batch is next.
+//! Decisions as pure functions: which jobs are admitted, and which batch runs next.
 
 pub(crate) mod policy;
 pub(crate) mod admission;

@@ -1,13 +1,14 @@
-//! The policy: a pure function from what waits, what the engines do and what the model predicts, to a batch.
+//! The batch policy: a pure function from the scheduler's state to the next batch of an engine.
 //!
-//! In this order, as far as limits allow:
-//! 1. *turns*: jobs in fair order ([`fair_queue`](crate::queue)); the first one is always in,
-//!    one for which there is no room is passed over and is first again next time; when a larger
-//!    batch would save nothing, only those that would be late in the next one;
-//! 2. *co_batched*: others who wait on an image that is in the batch now, then on one that the engine
-//!    has in its cache, where they need no further padding;
-//! 3. *fit*: what would make an urgent row late is budget for the next batch, or others are taken for
-//!    rows that are not worth it ([`deadline_cut`](crate::planning::deadline_fit)).
+//! A batch is built in three steps, within the limits:
+//!
+//! 1. *By turn*: jobs in fair order ([`queue`](crate::queue)). The first job is always included. A
+//!    job that does not fit is skipped, and is first again in the next batch. When a larger batch
+//!    would save little, only jobs that would be late in the next batch are added.
+//! 2. *Co-batched*: jobs whose image is already in the batch, then jobs whose image the engine has
+//!    cached. They must need no further padding.
+//! 3. *Deadline fit*: rows that would make an urgent row late are left for the next batch
+//!    ([`deadline_fit`](super::deadline_fit)).
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;
@@ -32,7 +33,7 @@ use crate::{
     },
 };
 
-/// All that the policy may look at.
+/// The state that the policy reads.
 pub(crate) struct PolicyInput<'a, I, Q, W> {
     pub(crate) pending: &'a Slab<PendingJob<Q, W>>,
     pub(crate) images: &'a ImageIndex<I>,
@@ -44,54 +45,54 @@ pub(crate) struct PolicyInput<'a, I, Q, W> {
     pub(crate) config: &'a SchedulerConfig,
 }
 
-/// What an engine is to do now.
+/// The next step of an engine.
 #[derive(Debug, Default, PartialEq)]
 pub(crate) struct BatchPlan {
-    /// The rows of the batch; empty when there is nothing for this engine now.
+    /// Rows of the batch. Empty if the engine has no work now.
     pub(crate) rows: Vec<JobIndex>,
-    /// Flights that cannot meet their deadline even in a batch of their own.
+    /// Jobs that cannot meet their deadline, even alone.
     pub(crate) infeasible: Vec<JobIndex>,
-    /// When to look again although nothing has happened.
+    /// When to plan again if no event occurs before.
     pub(crate) hold_until: Option<Instant>,
-    /// The job whose turn it was is not in the batch.
+    /// Whether the job whose turn it is was left out.
     pub(crate) is_head_skipped: bool,
 }
 
-/// Batches in a row that may leave out the job whose turn it is for the sake of others' deadlines.
+/// Consecutive batches that may leave out the job whose turn it is, for deadlines of others.
 const MAX_HEAD_SKIPS: u32 = 3;
 
-/// Jobs looked at for each row that a batch may have.
+/// Jobs examined for each row of a full batch.
 const LOOK_AHEAD: usize = 4;
 
-/// When an engine that leaves a job to an idle one looks again; it is not expected to find it still there.
+/// When to plan again after a job was left to an idle engine. By then that engine has taken it.
 const RECHECK_INTERVAL: Duration = Duration::from_millis(100);
 
-/// CoBatchedJobs looked at in vain before the search for more ends.
+/// Jobs that may fail to fit before the search for co-batched jobs ends.
 const MAX_CO_BATCHED_MISSES: usize = 32;
 
-/// CoBatchedJobs on one image among which those of preference length are chosen.
+/// Jobs of one image that are compared by length.
 const MAX_CO_BATCHED_COMPARED: usize = 128;
 
 enum Eligibility {
     Fits(RowCandidate),
     NoRoom,
     Infeasible,
-    /// Another engine has the image and can take it sooner than this one could encode it.
+    /// Another engine has the image, and is free before this one could encode it.
     BetterElsewhere(Instant),
 }
 
 impl<I, Q, W> PolicyInput<'_, I, Q, W> {
-    /// The batch for an engine that is free now.
+    /// Returns the batch for a free engine.
     pub(crate) fn plan_batch(&self, engine: usize, now: Instant, is_closing: bool) -> BatchPlan {
         let Some(slot) = self.engines.get(engine) else { return BatchPlan::default() };
         let empty = BatchBuilder::new(self.model, slot.limit.get());
         let mut plan = BatchPlan::default();
-        let mut left_out = Vec::new();
+        let mut excluded = Vec::new();
         let mut head = None;
         for last_round in [false, true] {
             let mut builder = empty.clone();
             plan = BatchPlan::default();
-            let free_elsewhere_at = self.add_by_turn(engine, slot, now, &left_out, &mut builder, &mut plan);
+            let free_elsewhere_at = self.add_by_turn(engine, slot, now, &excluded, &mut builder, &mut plan);
             if builder.rows.is_empty() {
                 plan.hold_until = free_elsewhere_at;
                 if free_elsewhere_at.is_none() {
@@ -99,7 +100,7 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
                 }
                 return plan;
             }
-            self.add_co_batched(engine, slot, now, &left_out, &mut builder);
+            self.add_co_batched(engine, slot, now, &excluded, &mut builder);
             if let Some(until) = self.hold_until(&builder, now)
                 && !is_closing
             {
@@ -107,15 +108,15 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
                 return plan;
             }
             head = head.or_else(|| builder.rows.first().map(|row| row.job));
-            let more_waits = self.queue.len() > builder.rows.len();
+            let has_more_jobs = self.queue.len() > builder.rows.len();
             let must_include_head = slot.head_skips >= MAX_HEAD_SKIPS;
             let fit = if self.model.is_calibrated() && !last_round {
-                deadline_fit::fit_to_deadlines(builder, &empty, now, must_include_head, more_waits)
+                deadline_fit::fit_to_deadlines(builder, &empty, now, must_include_head, has_more_jobs)
             } else {
                 DeadlineFit::Run(builder)
             };
             match fit {
-                DeadlineFit::Without(late) => left_out = late,
+                DeadlineFit::Without(late) => excluded = late,
                 DeadlineFit::Run(builder) => {
                     plan.is_head_skipped = head.is_some_and(|head| !builder.contains(head));
                     plan.rows = builder.rows.iter().map(|row| row.job).collect();
@@ -126,14 +127,13 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
         plan
     }
 
-    /// Goes through the jobs in fair order. Gives back when another engine can take the first of
-    /// those that were budget for it.
+    /// Adds jobs in fair order. Returns when to plan again, if a job was left to another engine.
     fn add_by_turn(
         &self,
         engine: usize,
         slot: &EngineSlot,
         now: Instant,
-        left_out: &[JobIndex],
+        excluded: &[JobIndex],
         builder: &mut BatchBuilder<'_>,
         plan: &mut BatchPlan,
     ) -> Option<Instant> {
@@ -146,11 +146,11 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
             let preference = LengthPreference { longest: builder.longest(), rows: builder.rows.len(), now };
             let Some(job) = selection.next(preference) else { break };
             budget -= 1;
-            if left_out.contains(&job) {
+            if excluded.contains(&job) {
                 continue;
             }
             if !builder.has_image_room() {
-                // Only questions on images that are in, or cached, fit now; co_batched are found by their image.
+                // Only jobs with included or cached images fit. Step 2 finds these by image.
                 budget = budget.min(slot.limit.get().max_questions / 2);
             }
             match self.eligibility(job, engine, now, builder) {
@@ -163,7 +163,7 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
                         is_enough = true;
                         budget = budget.min(slot.limit.get().max_questions);
                     }
-                    // The batch is large is_enough: what follows is taken only if it cannot wait for the next.
+                    // The batch is large enough. Add only jobs that cannot wait for the next one.
                     if is_enough && !builder.is_late_after(&candidate, now) {
                         continue;
                     }
@@ -172,7 +172,7 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
                 }
                 Eligibility::NoRoom => {}
                 Eligibility::Infeasible => {
-                    // Its position in the look-ahead goes to another: the dead must not crowd out the living.
+                    // Infeasible jobs must not use up the look-ahead.
                     budget += 1;
                     plan.infeasible.push(job);
                 }
@@ -208,21 +208,21 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
         Eligibility::Fits(candidate)
     }
 
-    /// What matters of a job, and whether any of its waiters could have the answer in time.
+    /// Returns the job as a candidate, and whether any of its waiters can be answered in time.
     fn candidate(&self, index: JobIndex, engine: usize, now: Instant) -> Option<(RowCandidate, bool)> {
         let job = self.pending.get(index.0 as usize)?;
-        let cached = self.images.is_cached(job.image, engine);
+        let is_cached = self.images.is_cached(job.image, engine);
         let (first, last) = (job.first_deadline(), job.last_deadline());
-        let alone = now + self.model.predict(usize::from(!cached), 1);
+        let alone = now + self.model.predict(usize::from(!is_cached), 1);
         let in_time = |deadline: Option<Instant>| deadline.is_none_or(|deadline| alone <= deadline);
         let deadline = if in_time(first) { first } else { last };
         let candidate =
-            RowCandidate { job: index, image: job.image, cached, tokens: job.tokens as usize, deadline };
+            RowCandidate { job: index, image: job.image, is_cached, tokens: job.tokens as usize, deadline };
         Some((candidate, in_time(last) || !self.model.is_calibrated()))
     }
 
-    /// Whether an engine that has the image will be free sooner than it could be encoded here; gives
-    /// back when to look again.
+    /// If another engine has the image and is free before this one could encode it, returns when to
+    /// plan again.
     fn sooner_elsewhere(&self, candidate: &RowCandidate, engine: usize, now: Instant) -> Option<Instant> {
         let encode = crate::cost::duration(self.model.coefficients().image);
         self.images
@@ -233,7 +233,7 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
                 let slot = self.engines.get(other)?;
                 let remaining = slot.remaining(now)?;
                 let idle = matches!(slot.phase, EnginePhase::Idle | EnginePhase::Notified);
-                // An idle one takes it by itself; of a busy one it has to be seen whether it keeps to the prediction.
+                // An idle engine takes the job itself. A busy one may be later than predicted.
                 let recheck_at =
                     slot.overdue_at().unwrap_or(now + RECHECK_INTERVAL) + Duration::from_millis(1);
                 (idle || (self.model.is_calibrated() && remaining <= encode)).then_some(recheck_at)
@@ -246,7 +246,7 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
         engine: usize,
         slot: &EngineSlot,
         now: Instant,
-        left_out: &[JobIndex],
+        excluded: &[JobIndex],
         builder: &mut BatchBuilder<'_>,
     ) {
         let in_batch = builder.images().to_vec();
@@ -260,7 +260,7 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
                 {
                     return;
                 }
-                if builder.contains(job) || left_out.contains(&job) {
+                if builder.contains(job) || excluded.contains(&job) {
                     continue;
                 }
                 let Some((candidate, is_feasible)) = self.candidate(job, engine, now) else { continue };
@@ -274,7 +274,7 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
                     break;
                 }
             }
-            // It is nobody's turn among them: in each class the longest go first, which are padded the least.
+            // In each class, take the longest first: they need the least padding.
             if !builder.has_rows_for(fitting.len()) {
                 let class = |job: JobIndex| self.pending.get(job.0 as usize).map(|job| job.position.class);
                 fitting.sort_by_key(|candidate| (class(candidate.job), Reverse(candidate.tokens)));
@@ -295,7 +295,7 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
         }
     }
 
-    /// Until when a batch that is not full is held back for company; never when the delay is zero.
+    /// Returns until when a batch that is not full waits for more jobs, if at all.
     fn hold_until(&self, builder: &BatchBuilder<'_>, now: Instant) -> Option<Instant> {
         let delay = self.config.max_batch_delay;
         if delay == Duration::ZERO || builder.is_full() || !builder.has_image_room() {
@@ -312,15 +312,16 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
         (until > now).then_some(until)
     }
 
-    /// For an engine without other work: the infeasible job with the most time budget. It costs
-    /// nobody anything, and it is how a model that became too pessimistic is found out.
-    fn probe(&self, found_now: &[JobIndex]) -> Option<JobIndex> {
-        let parked = self.infeasible.last().map(|(_, job)| *job);
-        let fresh = found_now
+    /// Returns the infeasible job with the most time left, for an engine without other work.
+    ///
+    /// It delays no other job, and it corrects a model that predicts too long times.
+    fn probe(&self, new: &[JobIndex]) -> Option<JobIndex> {
+        let set_aside = self.infeasible.last().map(|(_, job)| *job);
+        let newest = new
             .iter()
             .filter_map(|index| Some((self.pending.get(index.0 as usize)?.last_deadline()?, *index)))
             .max()
             .map(|(_, job)| job);
-        fresh.or(parked)
+        newest.or(set_aside)
     }
 }

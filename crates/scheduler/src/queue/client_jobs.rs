@@ -1,7 +1,7 @@
-//! The jobs of one client by when they are due.
+//! The queued jobs of one client, by the time when they are due.
 //!
-//! Most clients have one, which takes no allocation; those that have many get a tree of their own: it stays
-//! shallow, and what a client does touches no other's memory.
+//! The first job needs no allocation, since most clients have one job. Further jobs are in a tree
+//! for each client. So trees stay shallow, and clients do not touch each other's memory.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Iter;
@@ -10,26 +10,26 @@ use tokio::time::Instant;
 
 use crate::ids::JobIndex;
 
-/// Order within a client: when the job is due, then which came first.
+/// Order of a client's jobs: when they are due, then by submission.
 pub(super) type DueKey = (Instant, u64);
 
 /// A job in the queue.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct QueuedJob {
     pub(super) index: JobIndex,
-    /// Length of its question.
+    /// Length of the question.
     pub(super) tokens: u32,
 }
 
 #[derive(Debug, Default)]
 pub(super) struct ClientJobs {
-    /// None only while there is no job at all.
+    /// None only if there is no job.
     first: Option<(DueKey, QueuedJob)>,
     later: BTreeMap<DueKey, QueuedJob>,
 }
 
 impl ClientJobs {
-    /// False when there is a job at this key already; it stays.
+    /// Returns false, and changes nothing, if the key exists.
     pub(super) fn insert(&mut self, key: DueKey, job: QueuedJob) -> bool {
         match self.first {
             None => self.first = Some((key, job)),
@@ -43,7 +43,7 @@ impl ClientJobs {
         true
     }
 
-    /// False when there is none at this key.
+    /// Returns false if the key does not exist.
     pub(super) fn remove(&mut self, key: &DueKey) -> bool {
         if self.first.is_some_and(|(first, _)| first == *key) {
             self.first = self.later.pop_first();
@@ -65,7 +65,7 @@ impl ClientJobs {
     }
 }
 
-/// The jobs of a client, the one that is due first at the front.
+/// Iterates over a client's jobs, the one that is due first at the front.
 pub(super) struct JobsInOrder<'a> {
     first: Option<(DueKey, QueuedJob)>,
     later: Iter<'a, DueKey, QueuedJob>,
@@ -91,7 +91,7 @@ mod tests {
     use std::time::Duration;
 
     #[test]
-    fn jobs_come_out_by_when_they_are_due_whatever_the_order_they_came_in() {
+    fn client_jobs_iterate_by_due_time_in_any_insertion_order() {
         let start = Instant::now();
         let key = |n: u64| (start + Duration::from_millis(n), n);
         let mut jobs = ClientJobs::default();

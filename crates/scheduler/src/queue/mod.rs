@@ -1,27 +1,31 @@
-//! Whose start_tag it is: classes by their shares, clients of a class by their weights.
+//! The fair queue: classes by their shares, and clients of a class by their weights.
 //!
-//! Start-time fair queueing (Goyal, Vin, Cheng 1996) on two levels. Every client with work waiting
-//! has a finish_tag, the virtual time at which its next job may start; the smallest finish_tag is next, and a job
-//! that is started moves its client's finish_tag on by its cost over the client's weight. A client that
-//! comes back after a pause starts at the present, so neither saves up turns nor owes any. Classes
-//! share the engine among themselves in the same way, 64 : 8 : 1.
+//! The queue applies start-time fair queueing (Goyal, Vin, Cheng 1996) on two levels:
 //!
-//! Within a class the present moves on with the work done, as in WF2Q+ (Bennett, Zhang 1996), and not
-//! only with the tags served: otherwise an endless stream of newcomers, who all start at the
-//! present, would keep those away for ever who have had a start_tag. Equal tags go first come, first served.
+//! - Each client with queued jobs has a start tag, the virtual time at which its next job may
+//!   start. The client with the smallest tag is next. A started job advances the client's finish
+//!   tag by its cost divided by the client's weight.
+//! - A client that returns after a pause starts at the current virtual time. So a client neither
+//!   saves up turns nor owes any.
+//! - Classes share the engine in the same way, 64 : 8 : 1. Equal tags go to the higher class.
 //!
-//! Equal turns of classes go to the higher one.
+//! The virtual time of a class advances with the work done, as in WF2Q+ (Bennett, Zhang 1996). If
+//! only the served tags advanced it, an endless stream of new clients at the current virtual time
+//! would starve clients that have had a turn. Equal tags are served in order of arrival.
 //!
-//! A client is ranked by when it came until it has used up a credit (about one request), and by its finish_tag from
-//! then on. So the few questions of a request stay together, among clients that ask little it is first
-//! come, first served, and a backlog stands behind whoever asks little. Classes have the same credit in
-//! their own virtual time.
+//! A client has a credit of about one request. Until it has used the credit, its start tag is its
+//! arrival, and from then on its finish tag. This has three effects:
 //!
-//! Charges are counted in questions ([`turn_price`](crate::cost::job_cost)), and a finish_tag is never moved from far behind the
-//! present, nor far beyond it. The bounds that follow are stated in `docs/scheduler.md`.
+//! - The questions of a request stay together.
+//! - Clients with few jobs are served in order of arrival.
+//! - A backlog waits behind clients with few jobs.
 //!
-//! Within a client, jobs go by when they are due: the deadline, but no later than `implicit_deadline` after
-//! submission, so that a job without deadline is not passed over for ever.
+//! Classes have the same credit in their virtual time. Costs are counted in questions
+//! ([`JobCost`](crate::cost)). A tag stays within bounds around the current virtual time.
+//! `docs/design/scheduler.md` states the resulting bounds.
+//!
+//! Jobs of one client are ordered by when they are due: at their deadline, but at most
+//! `implicit_deadline` after submission. So a job without deadline is not starved.
 
 mod selection;
 mod client_jobs;
@@ -49,31 +53,31 @@ struct ClientQueue {
 
 #[derive(Debug, Default)]
 struct ClassQueue {
-    /// Among the classes.
+    /// Virtual time of the class among the classes.
     virtual_time: VirtualTime,
-    /// The present: no client with work waiting has a finish_tag before it, but for one that was passed over.
+    /// Current virtual time. No client with queued jobs has an earlier tag, except skipped clients.
     now: u64,
-    /// Last stamp given.
+    /// The last stamp that was assigned.
     stamp: u64,
-    /// Sum of the weights of clients with work waiting.
+    /// Sum of the weights of clients with queued jobs.
     weights: u64,
-    /// How far a client may be ahead_of_share of its share before others go first, in virtual time.
+    /// How far a client may be ahead of its share before others go first, in virtual time.
     credit: u64,
     clients: HashMap<ClientId, ClientQueue>,
-    /// Clients with work waiting.
+    /// Clients with queued jobs.
     order: BTreeSet<SortKey>,
-    /// Clients without, whose tags are still ahead_of_share of the present.
-    ahead_of_share: BTreeSet<(u64, ClientId)>,
+    /// Clients without queued jobs whose finish tag is later than the current virtual time.
+    idle_ahead: BTreeSet<(u64, ClientId)>,
     jobs: usize,
 }
 
 #[derive(Debug, Default)]
 pub(crate) struct FairQueue {
     classes: [ClassQueue; 3],
-    /// The present: no class with work waiting has its start_tag before it.
+    /// Current virtual time. No class with queued jobs has an earlier start tag.
     now: u64,
-    /// How far a class may be ahead_of_share of its share; so much smaller than a client's that an ordinary
-    /// class has it for one request and the highest for eight.
+    /// How far a class may be ahead of its share, in virtual time. This is one request for the
+    /// ordinary class and eight requests for the highest.
     credit: u64,
     stamp: u64,
 }
@@ -83,7 +87,7 @@ impl ClassQueue {
         let client = self.clients.entry(position.client).or_default();
         let weight = position.weight.max(1);
         if client.jobs.is_empty() {
-            self.ahead_of_share.remove(&(client.virtual_time.finish_tag, position.client));
+            self.idle_ahead.remove(&(client.virtual_time.finish_tag, position.client));
             client.virtual_time.arrive(self.now, self.credit, &mut self.stamp);
             self.order.insert(client.virtual_time.sort_key(position.client));
         } else {
@@ -103,7 +107,7 @@ impl ClassQueue {
         if client.jobs.is_empty() {
             self.weights -= u64::from(client.virtual_time.weight);
             self.order.remove(&client.virtual_time.sort_key(position.client));
-            self.ahead_of_share.insert((client.virtual_time.finish_tag, position.client));
+            self.idle_ahead.insert((client.virtual_time.finish_tag, position.client));
             self.remove_settled_clients();
         }
         true
@@ -126,8 +130,8 @@ impl ClassQueue {
             &mut self.stamp,
         );
         if client.jobs.is_empty() {
-            self.ahead_of_share.remove(&(before.finish_tag, position.client));
-            self.ahead_of_share.insert((client.virtual_time.finish_tag, position.client));
+            self.idle_ahead.remove(&(before.finish_tag, position.client));
+            self.idle_ahead.insert((client.virtual_time.finish_tag, position.client));
         } else {
             self.order.remove(&before.sort_key(position.client));
             self.order.insert(client.virtual_time.sort_key(position.client));
@@ -138,12 +142,12 @@ impl ClassQueue {
         self.remove_settled_clients();
     }
 
-    /// Drops clients that have nothing waiting and owe nothing.
+    /// Removes clients without queued jobs that are not ahead of their share.
     fn remove_settled_clients(&mut self) {
-        while let Some(&(finish_tag, client)) = self.ahead_of_share.first()
+        while let Some(&(finish_tag, client)) = self.idle_ahead.first()
             && finish_tag <= self.now
         {
-            self.ahead_of_share.pop_first();
+            self.idle_ahead.pop_first();
             self.clients.remove(&client);
         }
     }
@@ -159,7 +163,7 @@ impl FairQueue {
         }
     }
 
-    /// Puts a index in, whose question has so many tokens.
+    /// Inserts a job whose question has `tokens` tokens.
     pub(crate) fn insert(&mut self, position: &QueuePosition, index: JobIndex, tokens: u32) {
         let (now, credit, mut stamp) = (self.now, self.credit, self.stamp);
         let class = self.class(position.class);
@@ -170,13 +174,13 @@ impl FairQueue {
         self.stamp = stamp;
     }
 
-    /// Takes a index out; false when it was not in.
+    /// Removes a job. Returns false if it is not in the queue.
     pub(crate) fn remove(&mut self, position: &QueuePosition) -> bool {
         self.class(position.class).remove(position)
     }
 
-    /// Counts a job to a client and its class. Called before the job is taken out: a client
-    /// that has nothing left and owes nothing is forgotten.
+    /// Charges a job to its client and class. Must be called before the job is removed, because the
+    /// removal can remove the client.
     pub(crate) fn charge(&mut self, position: &QueuePosition, cost: u64) {
         let (now, credit, mut stamp) = (self.now, self.credit, self.stamp);
         let class = self.class(position.class);
@@ -189,7 +193,7 @@ impl FairQueue {
         self.stamp = stamp;
     }
 
-    /// Sets the credit of a client, in the unit of costs.
+    /// Sets the credit of a client, in units of cost.
     pub(crate) fn set_credit(&mut self, cost: u64) {
         let credit = cost.saturating_mul(RESOLUTION);
         self.credit = credit / Priority::Normal.share();
@@ -198,17 +202,17 @@ impl FairQueue {
         }
     }
 
-    /// Jobs waiting in all classes.
+    /// Returns the number of jobs in all classes.
     pub(crate) fn len(&self) -> usize {
         self.classes.iter().map(|class| class.jobs).sum()
     }
 
-    /// For each class: jobs waiting, and clients that have any.
+    /// Returns for each class: its jobs, and the clients that have any.
     pub(crate) fn lengths(&self) -> [(usize, usize); 3] {
         self.classes.each_ref().map(|class| (class.jobs, class.order.len()))
     }
 
-    /// Jobs that one client has waiting in a class.
+    /// Returns the number of jobs of a client in a class.
     pub(crate) fn client_len(&self, class: Priority, client: ClientId) -> usize {
         self.classes
             .get(class as usize)

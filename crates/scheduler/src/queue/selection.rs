@@ -1,4 +1,4 @@
-//! Going through the waiting jobs in their order without changing anything.
+//! Iterates over queued jobs in fair order, without changing the queue.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -17,38 +17,38 @@ use crate::{
     job::{ClientId, Priority},
 };
 
-/// Jobs of one client that a select may pass over before it leaves that client aside.
+/// Jobs of one client that may be skipped before the selection leaves the client out.
 const MAX_SKIPS: u32 = 8;
 
-/// Jobs of one client among which a select chooses one of like length.
+/// Jobs of one client among which the selection compares lengths.
 const LENGTH_CHOICES: usize = 32;
 
-/// A batch to which questions of like length are wanted.
+/// The batch to which further questions should be similar in length.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct LengthPreference {
-    /// Tokens of the longest question in it.
+    /// Tokens of its longest question.
     pub(crate) longest: usize,
-    /// Questions in it.
+    /// Number of its questions.
     pub(crate) rows: usize,
-    /// When it is formed.
+    /// Time at which it is built.
     pub(crate) now: Instant,
 }
 
 impl LengthPreference {
-    /// Tokens of padding that a question of this length adds: its own, or that of all the others.
+    /// Returns the padding tokens that a question adds: its padding, or that of all other rows.
     const fn padding(&self, tokens: u32) -> usize {
         let tokens = tokens as usize;
         if tokens <= self.longest { self.longest - tokens } else { (tokens - self.longest) * self.rows }
     }
 }
 
-/// A client that a select has come by.
+/// A client during a selection.
 struct ClientCursor<'a> {
     client: ClientId,
     virtual_time: VirtualTime,
     skips: u32,
-    /// Its next jobs, read ahead to choose among.
-    ahead: Vec<(Instant, QueuedJob)>,
+    /// Jobs that were read ahead, to compare lengths.
+    read_ahead: Vec<(Instant, QueuedJob)>,
     rest: JobsInOrder<'a>,
 }
 
@@ -57,28 +57,31 @@ impl ClientCursor<'_> {
         self.rest.next().map(|((due, _), job)| (due, job))
     }
 
-    /// The client's next job.
+    /// Returns the client's next job.
     fn next(&mut self) -> Option<JobIndex> {
-        if self.ahead.is_empty() { self.read() } else { Some(self.ahead.remove(0)) }.map(|(_, job)| job.index)
+        if self.read_ahead.is_empty() { self.read() } else { Some(self.read_ahead.remove(0)) }
+            .map(|(_, job)| job.index)
     }
 
-    /// Of the client's next jobs the one that adds the least padding. The first is passed over only for one that is
-    /// due hardly later: by an eighth of the time that the first still has.
-    fn next_preferred(&mut self, batch: LengthPreference) -> Option<JobIndex> {
-        while self.ahead.len() < LENGTH_CHOICES
+    /// Returns the job that adds the least padding among the client's next jobs.
+    ///
+    /// The first job is skipped only for one that is due at most an eighth of its remaining time
+    /// later.
+    fn next_preferred(&mut self, preference: LengthPreference) -> Option<JobIndex> {
+        while self.read_ahead.len() < LENGTH_CHOICES
             && let Some(job) = self.read()
         {
-            self.ahead.push(job);
+            self.read_ahead.push(job);
         }
-        let (due, _) = *self.ahead.first()?;
-        let latest = due + due.saturating_duration_since(batch.now) / 8;
-        let choice = self.ahead.iter().take_while(|(due, _)| *due <= latest).enumerate();
-        let (best, _) = choice.min_by_key(|(_, (_, job))| batch.padding(job.tokens))?;
-        Some(self.ahead.remove(best).1.index)
+        let (due, _) = *self.read_ahead.first()?;
+        let latest = due + due.saturating_duration_since(preference.now) / 8;
+        let choice = self.read_ahead.iter().take_while(|(due, _)| *due <= latest).enumerate();
+        let (best, _) = choice.min_by_key(|(_, (_, job))| preference.padding(job.tokens))?;
+        Some(self.read_ahead.remove(best).1.index)
     }
 
     fn has_more(&self) -> bool {
-        !self.ahead.is_empty() || !self.rest.is_empty()
+        !self.read_ahead.is_empty() || !self.rest.is_empty()
     }
 }
 
@@ -112,7 +115,7 @@ impl<'a> ClassSelection<'a> {
         self.unvisited.peek().is_none() && self.visited_again.is_empty()
     }
 
-    /// The client whose start_tag it is, and whether the select comes by it for the first time.
+    /// Returns the next client, and whether it is visited for the first time.
     fn pop(&mut self) -> Option<(ClientCursor<'a>, bool)> {
         let unvisited = self.unvisited.peek().copied();
         let visited_again =
@@ -128,7 +131,7 @@ impl<'a> ClassSelection<'a> {
                     client: sort_key.2,
                     virtual_time: waiting.virtual_time,
                     skips: 0,
-                    ahead: Vec::new(),
+                    read_ahead: Vec::new(),
                     rest: waiting.jobs.iter(),
                 };
                 Some((cursor, true))
@@ -138,18 +141,18 @@ impl<'a> ClassSelection<'a> {
     }
 }
 
-/// Waiting jobs in the order of their turns, as it would be if the jobs charged so far were started.
+/// Queued jobs in fair order, as if the jobs charged so far were started.
 pub(crate) struct Selection<'a> {
     classes: [ClassSelection<'a>; 3],
     now: u64,
     credit: u64,
     stamp: u64,
-    /// The class and client of the job that was given out last.
+    /// Class and client of the job that was returned last.
     current: Option<(usize, ClientCursor<'a>)>,
 }
 
 impl Selection<'_> {
-    /// Says that the job given out last is taken, at this cost. Without a word it is passed over.
+    /// Charges the job that was returned last. Without this call the job counts as skipped.
     pub(crate) fn charge(&mut self, cost: u64) {
         if let Some((class, cursor)) = &mut self.current
             && let (Some(selection), Some(priority)) =
@@ -172,10 +175,12 @@ impl Selection<'_> {
         }
     }
 
-    /// The next job. The first of each client is the one whose start_tag it is within the client; of the further ones,
-    /// one that is like the batch in length. So a job that was passed over is in the next batch that its
-    /// client has a part in, and no client's start_tag is changed.
-    pub(crate) fn next(&mut self, batch: LengthPreference) -> Option<JobIndex> {
+    /// Returns the next job.
+    ///
+    /// The first job of each client is the one that is due first. Further ones are chosen by
+    /// length. So the client's first job is in every batch that the client has a turn in, and no
+    /// client's turn changes.
+    pub(crate) fn next(&mut self, preference: LengthPreference) -> Option<JobIndex> {
         if let Some((class, cursor)) = self.current.take()
             && cursor.skips <= MAX_SKIPS
             && cursor.has_more()
@@ -190,7 +195,7 @@ impl Selection<'_> {
             .filter_map(|(class, selection)| (!selection.is_empty()).then_some((class, selection)))
             .min_by_key(|(class, selection)| (selection.virtual_time.start_tag, *class))?;
         let (mut cursor, is_first) = selection.pop()?;
-        let job = if is_first { cursor.next() } else { cursor.next_preferred(batch) }?;
+        let job = if is_first { cursor.next() } else { cursor.next_preferred(preference) }?;
         cursor.skips += 1;
         self.current = Some((class, cursor));
         Some(job)
@@ -198,7 +203,7 @@ impl Selection<'_> {
 }
 
 impl FairQueue {
-    /// Goes through the waiting jobs in their order without changing anything.
+    /// Starts a selection.
     pub(crate) fn select(&self) -> Selection<'_> {
         Selection {
             now: self.now,

@@ -1,4 +1,4 @@
-//! Whose turn it is, in sequences of jobs.
+//! Order of jobs and clients in sequences of events.
 
 use std::time::Duration;
 
@@ -34,7 +34,7 @@ impl QueueHarness {
         LengthPreference { longest: 1, rows: 1, now: self.start }
     }
 
-    /// Starts jobs one by one and says whose they were.
+    /// Starts jobs one by one and returns their clients.
     fn serve(&mut self, count: usize) -> Vec<u64> {
         (0..count)
             .map_while(|_| {
@@ -49,7 +49,7 @@ impl QueueHarness {
 }
 
 #[test]
-fn a_single_question_is_next_but_one_beside_ten_thousand_of_another_client() {
+fn single_job_is_second_beside_backlog_of_other_client() {
     let mut harness = QueueHarness::new();
     for _ in 0..10_000 {
         harness.add(Priority::Normal, 1, 1, 0);
@@ -60,7 +60,7 @@ fn a_single_question_is_next_but_one_beside_ten_thousand_of_another_client() {
 }
 
 #[test]
-fn clients_are_served_in_proportion_to_their_weights() {
+fn clients_are_served_in_proportion_to_weights() {
     let mut harness = QueueHarness::new();
     for _ in 0..400 {
         harness.add(Priority::Normal, 1, 1, 0);
@@ -72,7 +72,7 @@ fn clients_are_served_in_proportion_to_their_weights() {
 }
 
 #[test]
-fn classes_share_sixty_four_to_eight_to_one() {
+fn classes_share_64_to_8_to_1() {
     let mut harness = QueueHarness::new();
     for _ in 0..1000 {
         harness.add(Priority::High, 1, 1, 0);
@@ -86,7 +86,7 @@ fn classes_share_sixty_four_to_eight_to_one() {
 }
 
 #[test]
-fn an_urgent_job_goes_before_a_backlog_of_a_lower_class() {
+fn high_class_job_precedes_backlog_of_lower_class() {
     let mut harness = QueueHarness::new();
     for _ in 0..50 {
         harness.add(Priority::Low, 1, 1, 0);
@@ -97,7 +97,7 @@ fn an_urgent_job_goes_before_a_backlog_of_a_lower_class() {
 }
 
 #[test]
-fn a_client_that_paused_neither_saved_up_turns_nor_owes_any() {
+fn client_after_pause_has_neither_saved_nor_owed_turns() {
     let mut harness = QueueHarness::new();
     for _ in 0..100 {
         harness.add(Priority::Normal, 1, 1, 0);
@@ -112,7 +112,7 @@ fn a_client_that_paused_neither_saved_up_turns_nor_owes_any() {
 }
 
 #[test]
-fn newcomers_without_end_do_not_keep_away_a_client_that_had_its_turn() {
+fn stream_of_new_clients_does_not_starve_served_client() {
     let mut harness = QueueHarness::new();
     harness.add(Priority::Normal, 1, 1, 0);
     harness.add(Priority::Normal, 1, 1, 0);
@@ -128,7 +128,7 @@ fn newcomers_without_end_do_not_keep_away_a_client_that_had_its_turn() {
 }
 
 #[test]
-fn single_jobs_of_many_clients_go_first_come_first_served() {
+fn single_jobs_of_many_clients_are_served_in_arrival_order() {
     let mut harness = QueueHarness::new();
     let clients = [7, 3, 9, 1, 8, 2];
     for client in clients {
@@ -138,7 +138,7 @@ fn single_jobs_of_many_clients_go_first_come_first_served() {
 }
 
 #[test]
-fn a_client_that_asks_one_by_one_is_charged_for_each() {
+fn client_with_one_job_at_a_time_is_charged_for_each() {
     let mut harness = QueueHarness::new();
     for _ in 0..100 {
         harness.add(Priority::Normal, 2, 1, 0);
@@ -154,7 +154,7 @@ fn a_client_that_asks_one_by_one_is_charged_for_each() {
 }
 
 #[test]
-fn with_credit_the_questions_of_a_request_stay_together_and_a_flood_does_not() {
+fn credit_lets_request_stay_together_but_not_backlog() {
     let mut harness = QueueHarness::new();
     harness.queue.set_credit(4000);
     for _ in 0..4 {
@@ -173,7 +173,7 @@ fn with_credit_the_questions_of_a_request_stay_together_and_a_flood_does_not() {
 }
 
 #[test]
-fn jobs_of_a_client_go_by_when_they_are_due() {
+fn jobs_of_client_are_served_by_due_time() {
     let mut harness = QueueHarness::new();
     let late = harness.add(Priority::Normal, 1, 1, 500);
     let soon = harness.add(Priority::Normal, 1, 1, 100);
@@ -184,7 +184,7 @@ fn jobs_of_a_client_go_by_when_they_are_due() {
 }
 
 #[test]
-fn a_walk_that_charges_gives_the_order_in_which_jobs_are_served() {
+fn charged_selection_equals_service_order() {
     let mut harness = QueueHarness::new();
     for n in 0..60 {
         harness.add(Priority::ALL[n % 3], n as u64 % 7, 1 + n as u32 % 4, n as u64);
@@ -199,7 +199,7 @@ fn a_walk_that_charges_gives_the_order_in_which_jobs_are_served() {
 }
 
 #[test]
-fn clients_that_left_are_forgotten() {
+fn clients_without_jobs_are_removed() {
     let mut harness = QueueHarness::new();
     for client in 0..1000 {
         harness.add(Priority::Normal, client, 1, 0);

@@ -1,23 +1,23 @@
-//! What decides over the sort_key of a client among the clients of its class, or of a class among the classes.
+//! Virtual time of a client among the clients of its class, or of a class among the classes.
 
 use crate::{
     cost::{MAX_COST, QUESTION_COST},
     job::ClientId,
 };
 
-/// A client's position among the clients of its class: when its start_tag is in virtual time, then who came first.
+/// Order of clients: by start tag, then by stamp.
 pub(super) type SortKey = (u64, u64, ClientId);
 
-/// What decides over a client's sort_key.
+/// Start tag and finish tag of a client or class.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct VirtualTime {
-    /// Virtual time up to which the client has had its share.
+    /// Virtual time up to which the client has received its share.
     pub(super) finish_tag: u64,
-    /// The present when its first waiting job came.
+    /// Virtual time at which its first queued job arrived.
     pub(super) arrival: u64,
-    /// When its start_tag is.
+    /// Virtual time at which its next job may start.
     pub(super) start_tag: u64,
-    /// Counts arrivals and turns: whoever has waited longest goes first among equals.
+    /// Counts arrivals and turns. Among equal tags the lower stamp goes first.
     pub(super) stamp: u64,
     pub(super) weight: u32,
 }
@@ -27,7 +27,7 @@ impl VirtualTime {
         (self.start_tag, self.stamp, client)
     }
 
-    /// Comes back to the queue after a pause.
+    /// Enters the queue after a pause.
     pub(super) fn arrive(&mut self, now: u64, credit: u64, stamp: &mut u64) {
         self.arrival = now;
         self.finish_tag = self.finish_tag.max(now);
@@ -36,12 +36,12 @@ impl VirtualTime {
         self.stamp = *stamp;
     }
 
-    /// Has been served, by start_tag or along with others.
-    pub(super) fn charge(&mut self, cost: u64, present: TagBounds, credit: u64, stamp: &mut u64) {
+    /// Charges a started job.
+    pub(super) fn charge(&mut self, cost: u64, bounds: TagBounds, credit: u64, stamp: &mut u64) {
         let weight = u64::from(self.weight);
-        let from = self.finish_tag.max(present.earliest);
-        let latest = advance(present.latest, cost, weight);
-        self.finish_tag = advance(from, cost, weight).min(latest).max(self.finish_tag);
+        let from = self.finish_tag.max(bounds.earliest);
+        let limit = advance(bounds.latest, cost, weight);
+        self.finish_tag = advance(from, cost, weight).min(limit).max(self.finish_tag);
         let start_tag = self.start_tag_with(credit);
         if start_tag != self.start_tag {
             self.start_tag = start_tag;
@@ -50,17 +50,17 @@ impl VirtualTime {
         }
     }
 
-    /// Within the credit, when it came; beyond, when its share says.
+    /// Returns the arrival within the credit, and the finish tag beyond it.
     const fn start_tag_with(&self, credit: u64) -> u64 {
         if self.finish_tag <= self.arrival.saturating_add(credit) { self.arrival } else { self.finish_tag }
     }
 }
 
-/// How far from the present a finish_tag may be when it is charged.
+/// Bounds of a finish tag around the current virtual time, when a job is charged.
 ///
-/// Jobs can be passed over for want of room, and others taken along in their position. Who was passed over
-/// does not save up more than one dearest job's time for later; who was taken along does not have to wait for
-/// longer afterwards than after a start_tag.
+/// Jobs can be skipped if they do not fit, and co-batched jobs go first then. A skipped client does
+/// not save up more than one job of maximum cost. A client with co-batched jobs waits afterwards
+/// for no longer than after a turn.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct TagBounds {
     earliest: u64,
@@ -73,14 +73,14 @@ impl TagBounds {
         Self { earliest, latest: now.saturating_add(credit) }
     }
 
-    /// In a select everyone is served by start_tag, which takes nobody too far ahead.
+    /// In a selection all jobs are charged by turn, so no tag gets too far ahead.
     pub(super) const fn during_selection(now: u64) -> Self {
         Self { latest: u64::MAX, ..Self::around(now, 0) }
     }
 }
 
-/// Virtual time by which a unit of cost moves a finish_tag at weight 1: so fine that weights of thousands of clients
-/// still divide it, so coarse that 64 bits last for a million million questions.
+/// Virtual time of one unit of cost at weight 1. Weights of thousands of clients still divide it,
+/// and 64 bits last for 10^12 questions.
 pub(super) const RESOLUTION: u64 = 1024;
 
 pub(super) fn advance(tag: u64, cost: u64, weight: u64) -> u64 {

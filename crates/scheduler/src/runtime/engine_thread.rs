@@ -1,4 +1,4 @@
-//! The thread an engine lives on: take a batch, run it, hand back its rows, again.
+//! The thread of an engine: it takes a batch, runs it, and reports its rows, in a loop.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -12,7 +12,9 @@ use crate::{
     job::ImageDigest,
 };
 
-/// Builds the engine, says how that went, and serves until the scheduler closes or the engine dies.
+/// Builds the engine, reports the result to `ready`, and runs batches.
+///
+/// Returns when the scheduler is closed or the engine is dead.
 pub(crate) fn serve<E: Engine>(
     inner: &Inner<E>,
     index: usize,
@@ -22,7 +24,7 @@ pub(crate) fn serve<E: Engine>(
     let mut engine = match build(&mut factory) {
         Ok(engine) => engine,
         Err(error) => {
-            died(inner, index, error.clone());
+            report_death(inner, index, error.clone());
             return drop(ready.send(Err(error)));
         }
     };
@@ -37,45 +39,50 @@ pub(crate) fn serve<E: Engine>(
             continue;
         };
         tracing::error!(engine = index, %panic, "engine panicked");
-        let restart = inner.apply(|machine, _, effects| machine.engine_panicked(index, &panic, effects));
+        let is_rebuilt = inner.apply(|machine, _, effects| machine.engine_panicked(index, &panic, effects));
         inner.publish_state();
-        if !restart {
+        if !is_rebuilt {
             return;
         }
-        // What a panic left behind is not to be trusted: the engine is built anew. One that panics
-        // again while it is dropped is past saving, and not worth leaking the others' jobs for.
+        // A panic can leave the engine in an invalid state, so the factory builds it again. If the
+        // drop panics too, the engine is dead, and the jobs are settled nevertheless.
         let dropped = catch_unwind(AssertUnwindSafe(|| drop(engine)));
-        match dropped.map_err(|panic| fatal(&message(panic.as_ref()))).and_then(|()| build(&mut factory)) {
+        match dropped
+            .map_err(|panic| panic_error(&panic_message(panic.as_ref())))
+            .and_then(|()| build(&mut factory))
+        {
             Ok(built) => engine = built,
-            Err(error) => return died(inner, index, error),
+            Err(error) => return report_death(inner, index, error),
         }
         inner.apply(|machine, _, _| machine.engine_restarted(index));
     }
 }
 
-fn died<E: Engine>(inner: &Inner<E>, index: usize, error: EngineError) {
-    tracing::error!(engine = index, %error, "engine is dead");
+fn report_death<E: Engine>(inner: &Inner<E>, index: usize, error: EngineError) {
+    tracing::error!(engine = index, %error, "engine died");
     inner.apply(|machine, _, effects| machine.engine_died(index, error, effects));
     inner.publish_state();
 }
 
-fn fatal(panic: &str) -> EngineError {
+fn panic_error(panic: &str) -> EngineError {
     EngineError::new(EngineErrorKind::Fatal, format!("engine panicked: {panic}"))
 }
 
-fn message(panic: &(dyn Any + Send)) -> String {
+fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().copied();
     text.or_else(|| panic.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message").to_owned()
 }
 
 fn build<E: Engine>(factory: &mut EngineFactory<E>) -> Result<E, EngineError> {
-    catch_unwind(AssertUnwindSafe(factory)).unwrap_or_else(|panic| Err(fatal(&message(panic.as_ref()))))
+    catch_unwind(AssertUnwindSafe(factory))
+        .unwrap_or_else(|panic| Err(panic_error(&panic_message(panic.as_ref()))))
 }
 
 /// Runs one batch.
 ///
 /// # Errors
-/// The message of the panic that ended it; the machine has not been told of the batch's end then.
+/// Returns the message if the engine panics. The state machine does not know of the batch's end
+/// then.
 fn run<E: Engine>(
     inner: &Inner<E>,
     index: usize,
@@ -86,12 +93,12 @@ fn run<E: Engine>(
         inner,
         engine: index,
         steps: 0,
-        seen: Cell::new(inner.rows_abandoned()),
+        known_count: Cell::new(inner.rows_abandoned()),
         abandoned: RefCell::new(vec![false; batch.questions.len()]),
     };
     rows.refresh();
     let result = catch_unwind(AssertUnwindSafe(|| engine.run(batch, &mut rows)))
-        .map_err(|panic| message(panic.as_ref()))?;
+        .map_err(|panic| panic_message(panic.as_ref()))?;
     if let Err(error) = &result {
         tracing::warn!(engine = index, kind = ?error.kind, %error, rows = batch.questions.len(), "batch failed");
     }
@@ -101,20 +108,20 @@ fn run<E: Engine>(
     Ok(())
 }
 
-/// The rows of the batch that runs, as the engine sees them.
+/// The engine's view of the rows of its batch.
 struct RunningRows<'a, E: Engine> {
     inner: &'a Inner<E>,
     engine: usize,
     steps: u32,
-    /// The count of abandoned rows at which `abandoned` was true.
-    seen: Cell<u64>,
+    /// The value of `Inner::rows_abandoned` at the last update of `abandoned`.
+    known_count: Cell<u64>,
     abandoned: RefCell<Vec<bool>>,
 }
 
 impl<E: Engine> RunningRows<'_, E> {
     fn refresh(&self) {
         self.inner.inspect(|machine| {
-            self.seen.set(machine.rows_abandoned());
+            self.known_count.set(machine.rows_abandoned());
             for (row, abandoned) in self.abandoned.borrow_mut().iter_mut().enumerate() {
                 *abandoned = machine.is_abandoned(self.engine, row);
             }
@@ -131,8 +138,8 @@ impl<E: Engine> RowSink<E::Answer> for RunningRows<'_, E> {
     }
 
     fn is_cancelled(&self, row: usize) -> bool {
-        // The lock is taken only when some row somewhere was abandoned since.
-        if self.inner.rows_abandoned() != self.seen.get() {
+        // Takes the lock only if any engine's row was abandoned since.
+        if self.inner.rows_abandoned() != self.known_count.get() {
             self.refresh();
         }
         self.abandoned.borrow().get(row).copied().unwrap_or(true)

@@ -1,7 +1,7 @@
-//! Where threads meet: the state under its lock, and a condvar for each engine.
+//! The lock on the state, and a condition variable for each engine.
 //!
-//! `super::sync` names the lock and the condvar: the standard library's, or those of the model checker
-//! that tries the interleavings (see `interleavings`).
+//! `super::sync` provides both: from the standard library, or in unit tests from the model checker
+//! that explores thread interleavings (`super::model_check`).
 
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError, yield_now};
 
@@ -16,38 +16,39 @@ impl<S> EngineWaiters<S> {
         Self { state: Mutex::new(state), condvars: (0..engines).map(|_| Condvar::new()).collect() }
     }
 
-    /// The state. No code of the engine or of an asker ever runs under this lock.
+    /// Locks the state. Code of engines and clients never runs under this lock.
     pub(crate) fn lock(&self) -> MutexGuard<'_, S> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes an engine. What it is woken for has been written to the state before.
+    /// Wakes an engine's thread. The caller has changed the state before.
     pub(crate) fn notify(&self, engine: usize) {
         if let Some(condvar) = self.condvars.get(engine) {
             condvar.notify_one();
         }
     }
 
-    /// Blocks an engine's thread until `look` finds something in the state. It looks again whenever
-    /// the engine's condvar rings; between a look in vain and the wait the lock is not given up, so no
-    /// notify is missed.
+    /// Blocks an engine's thread until `poll` returns something, and returns it.
     ///
-    /// Before it sleeps the thread lets others go first, once. Where the processors are idle that
-    /// costs less than a microsecond; where they are busy, the questions whose bytes wait to be read
-    /// arrive meanwhile, are taken as one batch, and none of them has to wake the thread.
+    /// `poll` runs again after each notification. The lock is held from a `poll` without result to
+    /// the wait, so no notification is lost.
+    ///
+    /// The thread yields once before it waits. On idle processors this costs less than a
+    /// microsecond. On busy processors, questions that are still being read arrive meanwhile. They
+    /// form one batch, and none of them has to wake the thread.
     pub(crate) fn wait_until<T>(
         &self,
         engine: usize,
-        mut look: impl FnMut(&mut S) -> Option<T>,
+        mut poll: impl FnMut(&mut S) -> Option<T>,
     ) -> Option<T> {
         let condvar = self.condvars.get(engine)?;
-        if let Some(found) = look(&mut self.lock()) {
+        if let Some(found) = poll(&mut self.lock()) {
             return Some(found);
         }
         yield_now();
         let mut state = self.lock();
         loop {
-            if let Some(found) = look(&mut state) {
+            if let Some(found) = poll(&mut state) {
                 return Some(found);
             }
             state = condvar.wait(state).unwrap_or_else(PoisonError::into_inner);

@@ -1,4 +1,4 @@
-//! What the handle, the engine threads and the timer share: the machine behind its waiters.
+//! The state that the public handle, the engine threads and the timer share.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -22,7 +22,7 @@ pub(crate) type StateMachineOf<E> =
 
 pub(crate) struct Inner<E: Engine> {
     waiters: EngineWaiters<StateMachineOf<E>>,
-    /// Copy of the machine's count, to be looked at without the lock.
+    /// Copy of the state machine's count, readable without the lock.
     rows_abandoned: AtomicU64,
     pub(crate) timer: Notify,
     pub(crate) engine_state: watch::Sender<EngineState>,
@@ -38,7 +38,7 @@ impl<E: Engine> Inner<E> {
         }
     }
 
-    /// Tells the machine of an event and carries out what follows from it, outside of the lock.
+    /// Applies an event to the state machine, then carries out its effects without the lock.
     pub(crate) fn apply<T>(
         &self,
         event: impl FnOnce(&mut StateMachineOf<E>, Instant, &mut Effects<CompletionSenderOf<E>>) -> T,
@@ -54,36 +54,36 @@ impl<E: Engine> Inner<E> {
         result
     }
 
-    /// Looks at the machine.
-    pub(crate) fn inspect<T>(&self, look: impl FnOnce(&StateMachineOf<E>) -> T) -> T {
-        look(&self.waiters.lock())
+    /// Reads the state machine.
+    pub(crate) fn inspect<T>(&self, read: impl FnOnce(&StateMachineOf<E>) -> T) -> T {
+        read(&self.waiters.lock())
     }
 
     fn carry_out(&self, effects: Effects<CompletionSenderOf<E>>) {
         for engine in effects.wake {
             self.waiters.notify(engine);
         }
-        for (client, error) in effects.failed {
-            answer::<E>(client, Err(error));
+        for (sender, error) in effects.failed {
+            send::<E>(sender, Err(error));
         }
         if effects.rearm_timer {
             self.timer.notify_one();
         }
     }
 
-    /// Blocks an engine's thread until there is a batch for it; none when it should end.
+    /// Blocks an engine's thread until a batch is ready. Returns none if the engine should stop.
     pub(crate) fn wait_for_batch(&self, engine: usize) -> Option<Batch<E::Image, E::Question>> {
         loop {
-            let (batch, effects, over) = self.waiters.wait_until(engine, |machine| {
+            let (batch, effects, is_finished) = self.waiters.wait_until(engine, |machine| {
                 let mut effects = Effects::default();
                 let batch = machine.next_batch(Instant::now(), engine, &mut effects);
                 self.rows_abandoned.store(machine.rows_abandoned(), Ordering::Release);
-                let over = batch.is_none() && machine.is_finished();
-                let found = batch.is_some() || over || !effects.is_empty();
-                found.then_some((batch, effects, over))
+                let is_finished = batch.is_none() && machine.is_finished();
+                let found = batch.is_some() || is_finished || !effects.is_empty();
+                found.then_some((batch, effects, is_finished))
             })?;
             self.carry_out(effects);
-            if batch.is_some() || over {
+            if batch.is_some() || is_finished {
                 return batch;
             }
         }
@@ -92,9 +92,9 @@ impl<E: Engine> Inner<E> {
     pub(crate) fn finish_row(&self, engine: usize, row: usize, outcome: Result<E::Answer, EngineError>) {
         match outcome {
             Ok(value) => {
-                let answered = self.apply(|machine, now, _| machine.finish_row(now, engine, row));
-                for FinishedJob { token, stats } in answered {
-                    let done = Completion {
+                let finished = self.apply(|machine, now, _| machine.finish_row(now, engine, row));
+                for FinishedJob { token, stats } in finished {
+                    let completion = Completion {
                         answer: value.clone(),
                         queue: stats.queue,
                         engine: stats.engine,
@@ -102,7 +102,7 @@ impl<E: Engine> Inner<E> {
                         batch_questions: stats.batch_questions,
                         is_shared: stats.is_shared,
                     };
-                    answer::<E>(token, Ok(done));
+                    send::<E>(token, Ok(completion));
                 }
             }
             Err(error) => {
@@ -111,7 +111,7 @@ impl<E: Engine> Inner<E> {
         }
     }
 
-    /// Grows whenever a row that runs is abandoned.
+    /// A count that grows when a running row is abandoned.
     pub(crate) fn rows_abandoned(&self) -> u64 {
         self.rows_abandoned.load(Ordering::Acquire)
     }
@@ -130,9 +130,9 @@ impl<E: Engine> Inner<E> {
     }
 }
 
-/// Sends an outcome. Nobody listens when the client left a moment ago, and that is fine.
-fn answer<E: Engine>(client: CompletionSenderOf<E>, outcome: Result<Completion<E::Answer>, JobError>) {
-    drop(client.send(outcome));
+/// Sends a result. Ignores that the client may have dropped its ticket.
+fn send<E: Engine>(sender: CompletionSenderOf<E>, outcome: Result<Completion<E::Answer>, JobError>) {
+    drop(sender.send(outcome));
 }
 
 impl<E: Engine> Cancel for Inner<E> {

@@ -1,4 +1,4 @@
-//! Engine threads, the timer task, and the lock that they share.
+//! The threads of the scheduler: engine threads, the timer task, and the lock that they share.
 
 pub(crate) mod engine_thread;
 pub(crate) mod timer;

@@ -1,6 +1,7 @@
-//! The gate and the machine under a model checker, which tries thousands of thread interleavings.
+//! Checks the engine waiters and the state machine over thousands of thread interleavings.
 //!
-//! A notify that is missed shows as a deadlock, a job that is lost or answered twice as a wrong count.
+//! A lost notification appears as a deadlock. A job that is lost or settled twice appears as a
+//! wrong count.
 
 use std::sync::Arc as StdArc;
 
@@ -40,7 +41,7 @@ fn carry_out(waiters: &Waiters, outcomes: &Outcomes, effects: Effects<usize>) {
 }
 
 fn submit(waiters: &Waiters, outcomes: &Outcomes, job: usize) -> crate::ids::JobId {
-    // Two pairs of jobs are the same question.
+    // Jobs 0 and 4, and jobs 1 and 5, are the same question.
     let question = (job % 4) as u8;
     let spec = JobSpec {
         client: ClientId(job as u64 % 2),
@@ -61,22 +62,22 @@ fn submit(waiters: &Waiters, outcomes: &Outcomes, job: usize) -> crate::ids::Job
     id
 }
 
-/// What an engine's thread does, with a batch that fails now and then.
+/// Does what an engine's thread does. Its first batch fails if it has several rows.
 fn serve(waiters: &Waiters, outcomes: &Outcomes, engine: usize) {
     let mut batches = 0;
     loop {
-        let (batch, effects, over) = waiters
+        let (batch, effects, is_finished) = waiters
             .wait_until(engine, |machine| {
                 let mut effects = Effects::default();
                 let batch = machine.next_batch(Instant::now(), engine, &mut effects);
-                let over = batch.is_none() && machine.is_finished();
-                let found = batch.is_some() || over || !effects.is_empty();
-                found.then_some((batch, effects, over))
+                let is_finished = batch.is_none() && machine.is_finished();
+                let found = batch.is_some() || is_finished || !effects.is_empty();
+                found.then_some((batch, effects, is_finished))
             })
             .unwrap();
         carry_out(waiters, outcomes, effects);
         let Some(batch) = batch else {
-            if over {
+            if is_finished {
                 return;
             }
             continue;
@@ -85,9 +86,9 @@ fn serve(waiters: &Waiters, outcomes: &Outcomes, engine: usize) {
         let fails = batches == 1 && batch.questions.len() > 1;
         if !fails {
             for row in 0..batch.questions.len() {
-                let answered = waiters.lock().finish_row(Instant::now(), engine, row);
-                for answered in answered {
-                    outcomes.count(answered.token);
+                let finished = waiters.lock().finish_row(Instant::now(), engine, row);
+                for job in finished {
+                    outcomes.count(job.token);
                 }
             }
         }
@@ -100,7 +101,7 @@ fn serve(waiters: &Waiters, outcomes: &Outcomes, engine: usize) {
 }
 
 #[test]
-fn no_interleaving_of_askers_engines_and_cancels_loses_a_job_or_a_wake_up() {
+fn interleavings_lose_no_job_and_no_notification() {
     shuttle::check_random(
         || {
             let batch = BatchLimits { max_questions: 2, ..BatchLimits::default() };

@@ -1,5 +1,5 @@
-//! The lock and the condition variables of [`EngineWaiters`](super::engine_waiters): the standard library's, or in unit
-//! tests those of the model checker.
+//! Lock and condition variable of [`EngineWaiters`](super::engine_waiters): those of the standard
+//! library, or in unit tests those of the model checker. The latter work only inside a check.
 
 pub(super) use std::sync::PoisonError;
 #[cfg(not(test))]

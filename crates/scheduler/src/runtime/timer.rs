@@ -1,14 +1,14 @@
-//! The timer task.
+//! The timer task: expires jobs on time and detects stalled engines.
 
 use std::sync::Arc;
 
 use super::inner::Inner;
 use crate::engine::Engine;
 
-/// Answers expired jobs on time whatever the engines do, and sees engines that stall.
+/// Calls the state machine at each of its timers until it is drained.
 pub(crate) async fn run_timer<E: Engine>(inner: Arc<Inner<E>>) {
     loop {
-        // Asked for before looking, so that a change in between is not missed.
+        // Created before the state is read, so that a change in between is not missed.
         let changed = inner.timer.notified();
         let next = inner.apply(|machine, now, effects| {
             machine.tick(now, effects);

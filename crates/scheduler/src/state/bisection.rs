@@ -1,24 +1,24 @@
-//! Batches that failed and are run again in parts, until the failing row is alone.
+//! Parts of failed batches, which run again until the failing row is alone.
 
 use std::collections::VecDeque;
 
 use crate::ids::JobIndex;
 
-/// RowSink that are to be run together and with no others.
+/// Rows that run again, each part in a separate batch.
 #[derive(Debug, Default)]
 pub(crate) struct Bisection {
     parts: VecDeque<Vec<JobIndex>>,
 }
 
 impl Bisection {
-    /// Splits the unfinished rows of a failed batch in two. A part is never larger than half the
-    /// failed batch, so one failing row among `n` costs at most `2 * log2(n)` further batches.
+    /// Splits the unfinished rows of a failed batch in two. A part has at most half of the batch,
+    /// so one failing row among `n` costs at most `2 * log2(n)` further batches.
     pub(crate) fn split(&mut self, mut rows: Vec<JobIndex>) {
         let second = rows.split_off(rows.len().div_ceil(2));
         self.parts.extend([rows, second].into_iter().filter(|part| !part.is_empty()));
     }
 
-    /// The next part, at most `max_rows` of it.
+    /// Returns the next part, at most `max_rows` rows of it.
     pub(crate) fn next(&mut self, max_rows: usize) -> Option<Vec<JobIndex>> {
         let mut part = self.parts.pop_front()?;
         if part.len() > max_rows.max(1) {
@@ -28,7 +28,7 @@ impl Bisection {
         Some(part)
     }
 
-    /// A job that nobody waits for any more.
+    /// Removes a job that no client waits for.
     pub(crate) fn remove(&mut self, job: JobIndex) {
         for part in &mut self.parts {
             part.retain(|other| *other != job);
@@ -40,7 +40,7 @@ impl Bisection {
         self.parts.is_empty()
     }
 
-    /// RowSink in all parts.
+    /// Returns the number of rows in all parts.
     pub(crate) fn rows(&self) -> usize {
         self.parts.iter().map(Vec::len).sum()
     }
@@ -51,7 +51,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_guilty_row_among_sixty_four_is_found_in_twelve_batches() {
+    fn failing_row_among_64_is_isolated_in_12_batches() {
         let failing = JobIndex(37);
         let mut bisection = Bisection::default();
         bisection.split((0..64).map(JobIndex).collect());
@@ -68,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_too_large_for_the_limit_is_run_in_pieces() {
+    fn part_above_limit_is_split() {
         let mut bisection = Bisection::default();
         bisection.split((0..10).map(JobIndex).collect());
         let mut pieces = Vec::new();
@@ -79,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flight_that_was_cancelled_is_not_run_again() {
+    fn cancelled_job_is_removed_from_parts() {
         let mut bisection = Bisection::default();
         bisection.split(vec![JobIndex(1), JobIndex(2)]);
         bisection.remove(JobIndex(1));

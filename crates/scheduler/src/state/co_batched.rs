@@ -1,16 +1,16 @@
-//! Flights that wait on one image.
+//! Queued jobs of one image, which can join a batch with that image.
 
 use std::collections::BTreeSet;
 
 use crate::{ids::JobIndex, job::Priority};
 
-/// A job among those that wait on an image.
+/// A queued job with its class and submission number.
 pub(crate) type CoBatchedJob = (Priority, u64, JobIndex);
 
-/// Flights that wait on one image. Most images have one or two: the first takes no allocation.
+/// The queued jobs of one image. The first needs no allocation, since most images have one or two.
 #[derive(Debug, Default)]
 pub(crate) struct CoBatchedJobs {
-    /// None only while there is none at all.
+    /// None only if there is no job.
     first: Option<CoBatchedJob>,
     others: BTreeSet<CoBatchedJob>,
 }

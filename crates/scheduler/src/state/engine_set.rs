@@ -1,6 +1,6 @@
 //! A set of engines.
 
-/// A set of engines, by index; there are at most 64.
+/// A set of engines by index, at most 64.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct EngineSet(u64);
 

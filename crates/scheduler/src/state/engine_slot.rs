@@ -1,4 +1,4 @@
-//! What is known of an engine.
+//! The state of one engine.
 
 use std::time::Duration;
 
@@ -10,31 +10,31 @@ use crate::{
     limits::BatchLimits,
 };
 
-/// What an engine does at the moment.
+/// What an engine does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum EnginePhase {
-    /// Waits to be called.
+    /// Waits to be notified.
     Idle,
-    /// Was called and will ask for a batch.
+    /// Was notified and will ask for a batch.
     Notified,
     /// Runs a batch.
     Running,
-    /// Panicked and is built anew.
+    /// Panicked and is rebuilt.
     Restarting,
-    /// Will not work again.
+    /// Does not work again.
     Dead,
 }
 
-/// A batch that runs.
+/// A running batch.
 #[derive(Debug)]
 pub(crate) struct RunningBatch {
-    /// What is left to do: a row that is finished, or that nobody waits for, is none.
+    /// The open rows. None for a row that is finished or that no client waits for.
     pub(crate) rows: Vec<Option<JobIndex>>,
     pub(crate) images: Vec<ImageSlot>,
-    /// Images whose features the engine did not have.
+    /// Images that the engine has to encode.
     pub(crate) encoded: usize,
     pub(crate) padded_tokens: usize,
-    /// RowSink that were finished; the others were abandoned or are open.
+    /// Number of finished rows. The others are abandoned or open.
     pub(crate) finished: usize,
     pub(crate) started: Instant,
     pub(crate) predicted_end: Option<Instant>,
@@ -45,14 +45,14 @@ pub(crate) struct EngineSlot {
     pub(crate) phase: EnginePhase,
     pub(crate) limit: MemoryLimit,
     pub(crate) running: Option<RunningBatch>,
-    /// When an engine that holds its batch back wants to look again.
+    /// When the engine plans again, while its batch waits to be filled.
     pub(crate) hold_until: Option<Instant>,
-    /// Batches in a row that had to leave out the job whose turn it was.
+    /// Consecutive batches that left out the job whose turn it was.
     pub(crate) head_skips: u32,
     pub(crate) panics: u32,
-    /// Whether the engine ever said that it caches images.
+    /// Whether the engine has ever reported a cached image.
     pub(crate) reports_cached_images: bool,
-    /// Has been at one batch for too long.
+    /// Whether its batch has run for longer than `stall_after`.
     pub(crate) is_stalled: bool,
 }
 
@@ -74,9 +74,9 @@ impl EngineSlot {
         self.phase != EnginePhase::Dead
     }
 
-    /// Time until the engine can take work: zero when it can now, none when that is not known.
+    /// Returns the time until the engine can take work: zero if it can now, none if unknown.
     ///
-    /// A batch that takes longer than predicted counts as about to end, up to half as long again.
+    /// A batch that is later than predicted counts as about to end, up to 1.5 times its prediction.
     pub(crate) fn remaining(&self, now: Instant) -> Option<Duration> {
         match self.phase {
             EnginePhase::Idle | EnginePhase::Notified => Some(Duration::ZERO),
@@ -87,7 +87,7 @@ impl EngineSlot {
         }
     }
 
-    /// When the batch that runs will have taken half as long again as predicted.
+    /// Returns when the running batch reaches 1.5 times its predicted time.
     pub(crate) fn overdue_at(&self) -> Option<Instant> {
         let batch = self.running.as_ref()?;
         let end = batch.predicted_end?;

@@ -1,4 +1,4 @@
-//! Which images are here, who waits on each, and which engines acquire its features.
+//! Known images, the jobs that wait for each, and the engines that have its features.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -14,21 +14,21 @@ use crate::{
 #[derive(Debug)]
 struct Image<I> {
     digest: ImageDigest,
-    /// Here while a job needs it.
+    /// Available while a job needs it.
     payload: Option<Arc<I>>,
     bytes: usize,
-    /// Flights that need it, waiting or running.
+    /// Waiting and running jobs that need it.
     references: u32,
-    /// Those of them that are in the fair queue, in the order in which they may ride along.
+    /// Its jobs in the fair queue, in the order in which they are co-batched.
     waiting: CoBatchedJobs,
-    /// EngineSet that said that they acquire its features.
+    /// Engines that reported its features as cached.
     cached: EngineSet,
-    /// EngineSet that run a batch with it.
+    /// Engines that run a batch with it.
     encoding: EngineSet,
 }
 
 impl<I> Image<I> {
-    /// EngineSet that have its features, or will in a moment.
+    /// Returns the engines that have its features, or will have them soon.
     const fn warm(&self) -> EngineSet {
         self.cached.with(self.encoding)
     }
@@ -38,18 +38,18 @@ impl<I> Image<I> {
 pub(crate) struct ImageIndex<I> {
     slots: HashMap<ImageDigest, ImageSlot>,
     images: Slab<Image<I>>,
-    /// For each engine, the images it has features of that somebody waits on.
+    /// For each engine, the images that it has features of and that queued jobs need.
     ready: Vec<BTreeSet<ImageSlot>>,
-    /// Payloads' bytes, each image once.
+    /// Bytes of all payloads, each image once.
     bytes: usize,
-    /// Images that jobs wait on and no engine has.
+    /// Images of queued jobs that no engine has.
     cold_waiting: usize,
-    /// All engines, where they keep features in one position.
+    /// All engines, if they share one feature cache.
     sharing: Option<EngineSet>,
 }
 
 impl<I> ImageIndex<I> {
-    /// An index for so many engines, which `share` what they keep or do not.
+    /// Creates an index. With `share`, all engines use one feature cache.
     pub(crate) fn new(engines: usize, share: bool) -> Self {
         Self {
             slots: HashMap::new(),
@@ -84,14 +84,14 @@ impl<I> ImageIndex<I> {
         self.slots.get(digest).copied()
     }
 
-    /// Bytes that a payload would add: none when the image is here already.
+    /// Returns the bytes that a payload would add: none if the image is already stored.
     pub(crate) fn added_bytes(&self, digest: &ImageDigest, bytes: usize) -> usize {
         let held =
             self.find(digest).and_then(|slot| self.get(slot)).is_some_and(|image| image.references > 0);
         if held { 0 } else { bytes }
     }
 
-    /// Counts a job as in need of the image; the payload is kept if it is the first.
+    /// Adds a reference to the image. Stores the payload with the first one.
     pub(crate) fn acquire(&mut self, digest: ImageDigest, payload: Arc<I>, bytes: usize) -> ImageSlot {
         let slot = self.slot(digest);
         if let Some(image) = self.images.get_mut(slot.0 as usize) {
@@ -105,7 +105,7 @@ impl<I> ImageIndex<I> {
         slot
     }
 
-    /// A job no longer needs the image. Gives back the payload when it was the last.
+    /// Removes a reference to the image. Returns the payload with the last one.
     pub(crate) fn release(&mut self, slot: ImageSlot) -> Option<Arc<I>> {
         let image = self.images.get_mut(slot.0 as usize)?;
         image.references = image.references.saturating_sub(1);
@@ -128,7 +128,7 @@ impl<I> ImageIndex<I> {
         }
     }
 
-    /// Changes an image and keeps the derived tables (`ready`, `cold_waiting`) true.
+    /// Changes an image and updates the derived tables `ready` and `cold_waiting`.
     fn change(&mut self, slot: ImageSlot, change: impl FnOnce(&mut Image<I>)) {
         let Some(image) = self.images.get_mut(slot.0 as usize) else { return };
         let before = if image.waiting.is_empty() { None } else { Some(image.warm()) };
@@ -151,34 +151,34 @@ impl<I> ImageIndex<I> {
         }
     }
 
-    /// A job enters the queue.
+    /// Records that a job has entered the queue.
     pub(crate) fn start_waiting(&mut self, slot: ImageSlot, class: Priority, sequence: u64, job: JobIndex) {
         self.change(slot, |image| image.waiting.insert((class, sequence, job)));
     }
 
-    /// A job leaves the queue.
+    /// Records that a job has left the queue.
     pub(crate) fn stop_waiting(&mut self, slot: ImageSlot, class: Priority, sequence: u64, job: JobIndex) {
         self.change(slot, |image| image.waiting.remove(&(class, sequence, job)));
     }
 
-    /// An engine starts a batch with an image.
+    /// Records that an engine has started a batch with an image.
     pub(crate) fn encoding_started(&mut self, engine: usize, slot: ImageSlot) {
         self.change(slot, |image| image.encoding = image.encoding.with(EngineSet::only(engine)));
     }
 
-    /// That batch has ended.
+    /// Records that this batch has ended.
     pub(crate) fn encoding_ended(&mut self, engine: usize, slot: ImageSlot) {
         self.change(slot, |image| image.encoding = image.encoding.without(EngineSet::only(engine)));
         self.forget_if_unused(slot);
     }
 
-    /// An engine says that it holds the features of an image.
+    /// Records that an engine has cached the features of an image.
     pub(crate) fn cached(&mut self, engine: usize, digest: ImageDigest) {
         let (slot, engines) = (self.slot(digest), self.sharing_engines(engine));
         self.change(slot, |image| image.cached = image.cached.with(engines));
     }
 
-    /// An engine says that it no longer holds the features of an image.
+    /// Records that an engine has evicted the features of an image.
     pub(crate) fn evicted(&mut self, engine: usize, digest: ImageDigest) {
         if let Some(slot) = self.find(&digest) {
             let engines = self.sharing_engines(engine);
@@ -187,12 +187,12 @@ impl<I> ImageIndex<I> {
         }
     }
 
-    /// EngineSet that have what this one says that it holds.
+    /// Returns the engines that share this engine's cache.
     fn sharing_engines(&self, engine: usize) -> EngineSet {
         self.sharing.unwrap_or(EngineSet::only(engine))
     }
 
-    /// An engine lost all it held by itself.
+    /// Records that an engine has lost its cache. Has no effect on a shared cache.
     pub(crate) fn all_evicted(&mut self, engine: usize) {
         if self.sharing.is_some() {
             return;
@@ -217,37 +217,37 @@ impl<I> ImageIndex<I> {
         self.get(slot).and_then(|image| image.payload.clone())
     }
 
-    /// EngineSet that have the features of an image, or will in a moment.
+    /// Returns the engines that have the features of an image, or will have them soon.
     pub(crate) fn warm(&self, slot: ImageSlot) -> EngineSet {
         self.get(slot).map(Image::warm).unwrap_or_default()
     }
 
-    /// Whether an engine holds the features of an image now.
+    /// Returns whether an engine has the features of an image now.
     pub(crate) fn is_cached(&self, slot: ImageSlot, engine: usize) -> bool {
         self.get(slot).is_some_and(|image| image.cached.contains(engine))
     }
 
-    /// Who waits on an image, the most urgent class and the oldest first.
+    /// Returns the queued jobs of an image, by class and age.
     pub(crate) fn waiting(&self, slot: ImageSlot) -> impl Iterator<Item = JobIndex> {
         self.get(slot).into_iter().flat_map(|image| image.waiting.iter())
     }
 
-    /// Images that an engine has features of and somebody waits on.
+    /// Returns the images that an engine has features of and that queued jobs need.
     pub(crate) fn ready(&self, engine: usize) -> impl Iterator<Item = ImageSlot> {
         self.ready.get(engine).into_iter().flatten().copied()
     }
 
-    /// Bytes of all payloads, each image once.
+    /// Returns the bytes of all payloads, each image once.
     pub(crate) const fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Images that somebody waits on and no engine has features of.
+    /// Returns the number of images of queued jobs that no engine has.
     pub(crate) const fn cold_waiting(&self) -> usize {
         self.cold_waiting
     }
 
-    /// Images known, with a payload or only as features of an engine.
+    /// Returns the number of known images, with a payload or only with cached features.
     pub(crate) fn len(&self) -> usize {
         self.images.len()
     }
@@ -262,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_is_held_and_counted_once_however_many_need_it() {
+    fn image_of_several_jobs_is_stored_and_counted_once() {
         let mut index = ImageIndex::new(1, false);
         let slot = index.acquire(digest(1), Arc::new("first copy"), 100);
         assert_eq!(index.added_bytes(&digest(1), 100), 0);
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn an_engine_is_ready_for_images_that_are_both_warm_there_and_waited_on() {
+    fn engine_is_ready_for_warm_images_of_queued_jobs() {
         let mut index = ImageIndex::new(2, false);
         let slot = index.acquire(digest(1), Arc::new(()), 1);
         index.start_waiting(slot, Priority::Normal, 1, JobIndex(1));
@@ -290,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn what_one_of_several_engines_that_share_keeps_all_have_until_one_of_them_lets_it_go() {
+    fn shared_cache_makes_image_cached_on_all_engines() {
         let mut index = ImageIndex::new(2, true);
         let slot = index.acquire(digest(1), Arc::new(()), 1);
         index.start_waiting(slot, Priority::Normal, 1, JobIndex(1));
@@ -304,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn an_image_that_nobody_needs_and_no_engine_has_is_forgotten() {
+    fn image_without_jobs_and_engines_is_removed() {
         let mut index = ImageIndex::new(1, false);
         let slot = index.acquire(digest(1), Arc::new(()), 1);
         index.cached(0, digest(1));

@@ -1,8 +1,8 @@
-//! How large a batch an engine may get: less after running out of memory, slowly more again.
+//! The batch limits of an engine: halved after it runs out of memory, then slowly raised.
 
 use crate::limits::BatchLimits;
 
-/// Good batches in a row before the limit grows by an eighth.
+/// Consecutive successful batches before the limits grow by an eighth.
 const GOOD_BATCHES: u32 = 32;
 
 #[derive(Clone, Debug)]
@@ -25,10 +25,10 @@ impl MemoryLimit {
         self.current != self.configured
     }
 
-    /// A batch of this size was too large: from now on half of it.
+    /// Lowers the limits to half of a batch that was too large.
     pub(crate) fn lower(&mut self, images: usize, questions: usize, padded_tokens: usize) {
-        // What cannot be halved was not the cause.
-        let halve = |size: usize, now: usize| if size < 2 { now } else { now.min(size / 2) };
+        // A size below 2 was not the cause.
+        let halve = |size: usize, current: usize| if size < 2 { current } else { current.min(size / 2) };
         self.current = BatchLimits {
             max_images: halve(images, self.current.max_images),
             max_questions: halve(questions, self.current.max_questions),
@@ -37,7 +37,7 @@ impl MemoryLimit {
         self.good_batches = 0;
     }
 
-    /// A batch went well.
+    /// Counts a successful batch.
     pub(crate) fn recover(&mut self) {
         if !self.is_lowered() {
             return;
@@ -45,7 +45,9 @@ impl MemoryLimit {
         self.good_batches += 1;
         if self.good_batches >= GOOD_BATCHES {
             self.good_batches = 0;
-            let grow = |now: usize, configured: usize| (now + (now / 8).max(1)).min(configured.max(now));
+            let grow = |current: usize, configured: usize| {
+                (current + (current / 8).max(1)).min(configured.max(current))
+            };
             self.current = BatchLimits {
                 max_images: grow(self.current.max_images, self.configured.max_images),
                 max_questions: grow(self.current.max_questions, self.configured.max_questions),
@@ -62,7 +64,7 @@ mod tests {
     const FULL: BatchLimits = BatchLimits { max_images: 16, max_questions: 64, max_padded_tokens: 2048 };
 
     #[test]
-    fn running_out_of_memory_halves_the_limit_down_to_one() {
+    fn out_of_memory_halves_limit_down_to_one() {
         let mut limit = MemoryLimit::new(FULL);
         limit.lower(16, 40, 400);
         assert_eq!(limit.get(), BatchLimits { max_images: 8, max_questions: 20, max_padded_tokens: 200 });
@@ -74,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_recovers_an_eighth_at_a_time_and_never_beyond_what_is_configured() {
+    fn limit_recovers_by_an_eighth_up_to_configured_limit() {
         let mut limit = MemoryLimit::new(FULL);
         limit.lower(16, 64, 2048);
         for _ in 0..31 {

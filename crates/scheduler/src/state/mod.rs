@@ -1,4 +1,4 @@
-//! The tables of the state machine.
+//! The tables of the state machine: pending jobs, images and engines.
 
 pub(crate) mod image_index;
 pub(crate) mod co_batched;

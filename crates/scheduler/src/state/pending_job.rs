@@ -1,7 +1,7 @@
-//! A piece of work and those who wait for it.
+//! A pending job, and the submissions that wait for it.
 //!
-//! The same (image, question, options) asked by many is one job with many waiters. It stands in
-//! the order at the best position that any of its waiters has, and lives until the last of them has left.
+//! Submissions with equal image, question and options share one pending job. It has the best queue
+//! position of its waiters, and is removed with the last of them.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::{
     job::{ClientId, JobStage, Priority},
 };
 
-/// One who waits.
+/// A submission that waits for a pending job.
 #[derive(Debug)]
 pub(crate) struct Waiter<W> {
     pub(crate) sequence: u64,
@@ -46,12 +46,12 @@ pub(crate) struct PendingJob<Q, W> {
     pub(crate) stage: JobStage,
     pub(crate) position: QueuePosition,
     pub(crate) waiters: Vec<Waiter<W>>,
-    /// True once two have waited for it at the same time.
+    /// Whether two submissions have ever waited for it at the same time.
     pub(crate) is_shared: bool,
 }
 
 impl<Q, W> PendingJob<Q, W> {
-    /// The best position among the waiters': highest class, then earliest_deadline due.
+    /// Returns the best position of the waiters: highest class, then earliest due.
     pub(crate) fn best_position(&self, implicit_deadline: Duration) -> Option<QueuePosition> {
         self.waiters
             .iter()
@@ -59,17 +59,17 @@ impl<Q, W> PendingJob<Q, W> {
             .min_by_key(|position| (position.class, position.due, position.sequence))
     }
 
-    /// When the first waiter's answer is worthless.
+    /// Returns the earliest deadline of the waiters.
     pub(crate) fn first_deadline(&self) -> Option<Instant> {
         self.waiters.iter().filter_map(|waiter| waiter.deadline).min()
     }
 
-    /// When the last waiter's answer is worthless; none while one waits without deadline.
+    /// Returns the latest deadline of the waiters, or none if a waiter has no deadline.
     pub(crate) fn last_deadline(&self) -> Option<Instant> {
         self.waiters.iter().map(|waiter| waiter.deadline).reduce(|a, b| Some(a?.max(b?))).flatten()
     }
 
-    /// When the first of the waiters asked.
+    /// Returns the time of the first submission.
     pub(crate) fn submitted(&self) -> Option<Instant> {
         self.waiters.iter().map(|waiter| waiter.submitted).min()
     }

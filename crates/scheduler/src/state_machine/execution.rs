@@ -1,4 +1,4 @@
-//! An engine asks for a batch and reports on it.
+//! Events of an engine at work: it asks for a batch and reports rows and images.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,32 +14,32 @@ use crate::{
     state::engine_slot::{EnginePhase, RunningBatch},
 };
 
-/// What a job's answer cost; the fields of [`Completion`](crate::Completion).
+/// Statistics of an answered job, as in [`Completion`](crate::Completion).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct JobStats {
-    /// From submission to the start of the batch.
+    /// Time from submission to the start of the batch.
     pub queue: Duration,
-    /// From the start of the batch, or from joining it, to this row's end.
+    /// Time from the start of the batch, or from joining it, to the end of this row.
     pub engine: Duration,
     /// Distinct images in the batch.
     pub batch_images: u32,
     /// Questions in the batch.
     pub batch_questions: u32,
-    /// Whether others waited for the same.
+    /// Whether several jobs were answered by this row.
     pub is_shared: bool,
 }
 
-/// One who waited for a row that is finished.
+/// A job whose row is finished.
 #[derive(Debug)]
 pub struct FinishedJob<W> {
-    /// Who it is.
+    /// The token of its submission.
     pub token: W,
-    /// What it cost.
+    /// Its statistics.
     pub stats: JobStats,
 }
 
 impl<I, Q, W> StateMachine<I, Q, W> {
-    /// The best batch for an engine that is free; none when it should wait to be woken.
+    /// Starts the best batch for a free engine. Returns none if the engine should wait for `wake`.
     pub fn next_batch(
         &mut self,
         now: Instant,
@@ -75,7 +75,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         batch
     }
 
-    /// Asks the policy, and carries out what it says about jobs that are not in the batch.
+    /// Asks the policy for a batch, and sets its infeasible jobs aside.
     fn plan(&mut self, now: Instant, engine: usize, effects: &mut Effects<W>) -> Option<Vec<JobIndex>> {
         let plan = self.view().plan_batch(engine, now, self.is_closing);
         for index in &plan.infeasible {
@@ -96,8 +96,8 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         Some(plan.rows)
     }
 
-    /// While work is left, wakes another engine that could take it.
-    fn wake_other(&mut self, engine: usize, took: bool, effects: &mut Effects<W>) {
+    /// Wakes another engine if jobs are left that it could take.
+    fn wake_other(&mut self, engine: usize, has_batch: bool, effects: &mut Effects<W>) {
         if self.is_queue_empty() {
             return;
         }
@@ -109,12 +109,12 @@ impl<I, Q, W> StateMachine<I, Q, W> {
             .map(|(index, _)| index)
             .collect();
         let ready = idle.iter().copied().find(|index| self.images.ready(*index).next().is_some());
-        // An engine that found nothing for itself leaves images to those who have them.
-        let chosen = ready.or_else(|| idle.first().copied().filter(|_| took));
+        // An engine that got no batch leaves images to the engines that have them cached.
+        let chosen = ready.or_else(|| idle.first().copied().filter(|_| has_batch));
         self.wake(chosen, effects);
     }
 
-    /// Makes a batch of jobs and puts them on their way.
+    /// Builds a batch of pending jobs and marks them as running.
     fn start(&mut self, now: Instant, engine: usize, rows: &[JobIndex]) -> Option<Batch<I, Q>> {
         let mut batch = Batch { images: Vec::new(), questions: Vec::with_capacity(rows.len()) };
         let mut slots: Vec<ImageSlot> = Vec::new();
@@ -188,13 +188,13 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         Some(batch)
     }
 
-    /// Whether nobody waits for a row any more.
+    /// Returns whether no client waits for a row.
     pub fn is_abandoned(&self, engine: usize, row: usize) -> bool {
         let running = self.engines.get(engine).and_then(|engine| engine.running.as_ref());
         running.and_then(|batch| batch.rows.get(row)).is_none_or(Option::is_none)
     }
 
-    /// A row has its outcome: gives back those who waited for it. Empty when nobody does.
+    /// Settles the jobs of a row that has its answer, and returns them. Empty if none waits.
     pub fn finish_row(&mut self, now: Instant, engine: usize, row: usize) -> Vec<FinishedJob<W>> {
         let Some(batch) = self.engines.get_mut(engine).and_then(|engine| engine.running.as_mut()) else {
             return Vec::new();
@@ -222,7 +222,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
             .collect()
     }
 
-    /// An engine says that it holds the features of an image.
+    /// Records that an engine has cached the features of an image.
     pub fn image_cached(&mut self, engine: usize, digest: ImageDigest) {
         let share = self.config.engines_share_features;
         for (index, slot) in self.engines.iter_mut().enumerate() {
@@ -231,18 +231,18 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         self.images.cached(engine, digest);
     }
 
-    /// An engine says that it no longer holds the features of an image.
+    /// Records that an engine has evicted the features of an image.
     pub fn image_evicted(&mut self, engine: usize, digest: ImageDigest) {
         self.images.evicted(engine, digest);
     }
 
-    /// Learns from a batch that has ended.
-    pub(super) fn learn(&mut self, now: Instant, batch: &RunningBatch, steps: u32) {
+    /// Updates cost model, job cost and credit after a successful batch.
+    pub(super) fn observe_batch(&mut self, now: Instant, batch: &RunningBatch, steps: u32) {
         let took = now.saturating_duration_since(batch.started);
         self.metrics.batch_time.record(took);
         let overdue = batch.predicted_end.is_some_and(|end| now > end);
-        // RowSink that were abandoned shorten a batch. Its time says something all the same when it is
-        // longer than predicted; were it left out, a model that is too hopeful would never be corrected.
+        // Abandoned rows shorten a batch, so its time is ignored. A batch that is late nevertheless
+        // is not ignored: otherwise nothing would correct a model that predicts too short times.
         if batch.finished < batch.rows.len() && !overdue {
             return;
         }

@@ -1,4 +1,4 @@
-//! Batches that end, well or badly, and engines that die.
+//! Events at the end of a batch: success, failure, panic, and the death of an engine.
 
 use tokio::time::Instant;
 
@@ -13,7 +13,9 @@ use crate::{
 };
 
 impl<I, Q, W> StateMachine<I, Q, W> {
-    /// An engine's batch has ended after so many decode steps. RowSink that are still open share the error.
+    /// Ends an engine's batch, which took `steps` decode steps.
+    ///
+    /// An error applies to all rows that are still open.
     pub fn end_batch(
         &mut self,
         now: Instant,
@@ -30,7 +32,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         let open: Vec<JobIndex> = batch.rows.iter().flatten().copied().collect();
         match result {
             Ok(()) => {
-                self.learn(now, &batch, steps);
+                self.observe_batch(now, &batch, steps);
                 if let Some(slot) = self.engines.get_mut(engine) {
                     slot.limit.recover();
                     slot.panics = 0;
@@ -62,8 +64,9 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         effects.rearm_timer = true;
     }
 
-    /// An engine panicked in its batch; it has to be built anew. False when it has panicked too
-    /// often and is dead.
+    /// Fails the rows of an engine that panicked. Returns whether the engine should be rebuilt.
+    ///
+    /// Returns false if it has reached the maximum number of panics. It is dead then.
     pub fn engine_panicked(&mut self, engine: usize, message: &str, effects: &mut Effects<W>) -> bool {
         let error = EngineError::new(EngineErrorKind::Fatal, format!("engine panicked: {message}"));
         self.metrics.batch_ended("panic");
@@ -84,7 +87,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         true
     }
 
-    /// An engine will not work again. With the last one all jobs that wait have failed.
+    /// Marks an engine as dead. If it is the last one, all pending jobs fail.
     pub fn engine_died(&mut self, engine: usize, error: EngineError, effects: &mut Effects<W>) {
         self.images.all_evicted(engine);
         if let Some(slot) = self.engines.get_mut(engine) {
@@ -98,12 +101,12 @@ impl<I, Q, W> StateMachine<I, Q, W> {
             self.dead = Some(error);
             effects.rearm_timer = true;
         } else {
-            // What it was called for is for another to do.
+            // Another engine takes the work that this one was woken for.
             self.wake_any(effects);
         }
     }
 
-    /// An engine has been built anew.
+    /// Records that an engine was rebuilt.
     pub fn engine_restarted(&mut self, engine: usize) {
         self.metrics.restarts.increment(1);
         if let Some(slot) = self.engines.get_mut(engine) {
@@ -126,7 +129,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         Some(batch)
     }
 
-    /// Of a batch that failed as a whole: a row that was alone is failing, others are tried again in halves.
+    /// Handles the open rows of a failed batch: a single row fails, several rows are bisected.
     fn fail_or_bisect(
         &mut self,
         open: Vec<JobIndex>,
@@ -150,7 +153,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         }
     }
 
-    /// RowSink end with an error of their own; gives back those who waited. The batch goes on.
+    /// Fails one row of a running batch. The batch continues.
     pub fn fail_row(&mut self, engine: usize, row: usize, error: &EngineError, effects: &mut Effects<W>) {
         let Some(batch) = self.engines.get_mut(engine).and_then(|slot| slot.running.as_mut()) else { return };
         if let Some(index) = batch.rows.get_mut(row).and_then(Option::take) {

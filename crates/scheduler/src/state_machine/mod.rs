@@ -1,12 +1,12 @@
-//! The scheduler without threads and without a clock: every event is a call that says when it happens.
+//! The scheduler as a pure state machine, without threads and without a clock.
 //!
-//! [`Scheduler`](crate::Scheduler) drives it from engine threads and tokio's clock; the simulator and
-//! the property tests drive it from theirs. What the outside has to do in consequence (answer
-//! somebody, wake an engine, set the timer anew) is written down in [`Effects`].
+//! Each event is a method call with its time. The runtime calls it with tokio's clock, the
+//! simulator and the tests with their simulated clocks. The caller carries out the returned
+//! [`Effects`].
 //!
-//! - [`submission`]: a job comes, leaves, expires;
-//! - [`execution`]: an engine asks for a batch and reports on it;
-//! - [`failure`]: batches that fail, engines that die.
+//! - [`submission`]: a job arrives, is cancelled, or expires.
+//! - [`execution`]: an engine asks for a batch and reports on it.
+//! - [`failure`]: a batch ends, or an engine dies.
 
 mod execution;
 mod failure;
@@ -41,17 +41,17 @@ use crate::{
 pub use execution::{FinishedJob, JobStats};
 pub use submission::JobSpec;
 
-/// EngineSet a machine can have.
+/// Maximum number of engines of a state machine.
 pub const MAX_ENGINES: usize = 64;
 
-/// What the outside has to do after an event.
+/// What the caller has to do after an event.
 #[derive(Debug)]
 pub struct Effects<W> {
-    /// Those who get no answer, and why.
+    /// Submissions that failed, with their errors.
     pub failed: Vec<(W, JobError)>,
-    /// EngineSet that wait and should ask for a batch.
+    /// Waiting engines that should call [`StateMachine::next_batch`].
     pub wake: Vec<usize>,
-    /// [`StateMachine::next_timer`] may have moved.
+    /// Whether [`StateMachine::next_timer`] may have changed.
     pub rearm_timer: bool,
 }
 
@@ -62,15 +62,16 @@ impl<W> Default for Effects<W> {
 }
 
 impl<W> Effects<W> {
-    /// Whether there is nothing to do.
+    /// Returns whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.failed.is_empty() && self.wake.is_empty() && !self.rearm_timer
     }
 }
 
-/// Everything the scheduler knows.
+/// The complete state of a scheduler.
 ///
-/// `I` and `Q` are images and questions, opaque here; `W` stands for one who waits for an answer.
+/// `I` and `Q` are the payloads of images and questions. `W` is the token of a submission, which
+/// the state machine returns with the outcome.
 #[derive(Debug)]
 pub struct StateMachine<I, Q, W> {
     config: SchedulerConfig,
@@ -80,19 +81,19 @@ pub struct StateMachine<I, Q, W> {
     images: ImageIndex<I>,
     infeasible: BTreeSet<(Instant, JobIndex)>,
     bisection: Bisection,
-    /// The last batch was a part of a failed one: it is the others' turn.
+    /// Whether the last batch was a bisected part. The next batch is then an ordinary one.
     bisected_last: bool,
     deadlines: BTreeSet<(Instant, u64, JobIndex)>,
     engines: Vec<EngineSlot>,
     model: CostModel,
     job_cost: JobCost,
     clients: HashMap<ClientId, usize>,
-    /// Jobs taken and not settled.
+    /// Accepted jobs that are not settled.
     open_jobs: usize,
     answered: u64,
     failed_batches: u64,
     next_sequence: u64,
-    /// Grows whenever a row that runs loses the last who waited for it.
+    /// Count of running rows that lost their last waiter.
     rows_abandoned: u64,
     is_closing: bool,
     dead: Option<EngineError>,
@@ -100,7 +101,7 @@ pub struct StateMachine<I, Q, W> {
 }
 
 impl<I, Q, W> StateMachine<I, Q, W> {
-    /// A machine with so many engines, all of which are expected to ask for a batch soon.
+    /// Creates a state machine. All engines are expected to ask for a batch soon.
     pub fn new(config: SchedulerConfig, engines: usize) -> Self {
         let engines = engines.min(MAX_ENGINES);
         let metrics = SchedulerMetrics::new(&config.labels);
@@ -159,29 +160,29 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         }
     }
 
-    /// No job waits to be run.
+    /// Returns whether no pending job waits for a batch.
     fn is_queue_empty(&self) -> bool {
         self.queue.len() == 0 && self.infeasible.is_empty() && self.bisection.is_empty()
     }
 
-    /// Takes no more jobs; engines end when nothing is left.
+    /// Rejects further jobs. Engines stop when no work is left.
     pub fn close(&mut self, effects: &mut Effects<W>) {
         self.is_closing = true;
         effects.wake.extend(0..self.engines.len());
         effects.rearm_timer = true;
     }
 
-    /// Whether an engine that finds no work should end.
+    /// Returns whether an engine without work should stop.
     pub fn is_finished(&self) -> bool {
         self.is_closing && self.is_queue_empty()
     }
 
-    /// Whether nothing at all will happen any more.
+    /// Returns whether the scheduler is closed and every job is settled.
     pub fn is_drained(&self) -> bool {
         self.is_closing && self.open_jobs == 0
     }
 
-    /// When [`tick`](Self::tick) has something to do.
+    /// Returns when [`tick`](Self::tick) must be called next.
     pub fn next_timer(&self) -> Option<Instant> {
         let deadline = self.deadlines.first().map(|(deadline, ..)| *deadline);
         let hold = self.engines.iter().filter_map(|engine| engine.hold_until).min();
@@ -194,7 +195,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         [deadline, hold, stall].into_iter().flatten().min()
     }
 
-    /// Answers what has expired, wakes engines that held a batch back until now, sees stalled ones.
+    /// Expires jobs, wakes engines whose wait for a fuller batch ends, and detects stalled engines.
     pub fn tick(&mut self, now: Instant, effects: &mut Effects<W>) {
         self.expire(now, effects);
         for (index, engine) in self.engines.iter_mut().enumerate() {
@@ -211,12 +212,12 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         }
     }
 
-    /// Whether an engine can work.
+    /// Returns whether an engine can work.
     pub fn is_alive(&self, engine: usize) -> bool {
         self.engines.get(engine).is_some_and(EngineSlot::is_alive)
     }
 
-    /// Whether the engines can work.
+    /// Returns the combined state of the engines.
     pub fn engine_state(&self) -> EngineState {
         if let Some(error) = &self.dead {
             return EngineState::Dead(error.clone());
@@ -232,17 +233,18 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         }
     }
 
-    /// Grows whenever a row that runs is abandoned; while it stands still no row has to be looked at.
+    /// Returns a count that grows when a running row is abandoned. While it is constant, no row has
+    /// to be checked.
     pub const fn rows_abandoned(&self) -> u64 {
         self.rows_abandoned
     }
 
-    /// The fitted service model.
+    /// Returns the cost model.
     pub const fn model(&self) -> &CostModel {
         &self.model
     }
 
-    /// Everything at a glance.
+    /// Returns the current state for reports and tests.
     pub fn snapshot(&self, now: Instant) -> Snapshot {
         let [(high, _), (normal, _), (low, _)] = self.queue.lengths();
         Snapshot {

@@ -1,4 +1,4 @@
-//! A job comes, leaves, or expires.
+//! Events of a job: it arrives, is cancelled, or expires.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,32 +17,32 @@ use crate::{
     },
 };
 
-/// What the machine must know of a job.
+/// A job without its payloads. The fields are those of [`Job`](crate::Job).
 #[derive(Clone, Debug)]
 pub struct JobSpec {
-    /// Whom it is counted to.
+    /// Who the job is charged to.
     pub client: ClientId,
-    /// Its class.
+    /// The class.
     pub priority: Priority,
-    /// The client's weight.
+    /// The client's weight among the clients of the class.
     pub weight: u32,
-    /// When its answer is worthless.
+    /// When the job expires.
     pub deadline: Option<Instant>,
-    /// Identity of its image.
+    /// Identifies the image.
     pub image_digest: ImageDigest,
-    /// What the image takes in memory, in bytes.
+    /// Memory of the image in bytes.
     pub image_bytes: usize,
-    /// Identity of its question and options.
+    /// Identifies the question's text and options.
     pub question_key: [u8; 32],
     /// Length of the question in tokens.
     pub tokens: u32,
 }
 
 impl<I, Q, W> StateMachine<I, Q, W> {
-    /// Takes a job or refuses it.
+    /// Accepts a job or rejects it. The outcome is returned later with `token`.
     ///
     /// # Errors
-    /// See [`SubmitError`]. Nothing has changed then.
+    /// See [`SubmitError`]. The state does not change then.
     pub fn submit(
         &mut self,
         now: Instant,
@@ -101,18 +101,21 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         }
         let limits = self.config.queue;
         if self.open_jobs >= limits.max_jobs {
-            return Err(SubmitError::QueueFull { limit: limits.max_jobs, retry_after: self.room_after(now) });
+            return Err(SubmitError::QueueFull {
+                limit: limits.max_jobs,
+                retry_after: self.time_until_space(now),
+            });
         }
         if self.clients.get(&spec.client).is_some_and(|jobs| *jobs >= limits.max_jobs_per_client) {
             let limit = limits.max_jobs_per_client;
-            return Err(SubmitError::ClientShare { limit, retry_after: self.room_after(now) });
+            return Err(SubmitError::ClientShare { limit, retry_after: self.time_until_space(now) });
         }
         let bytes =
             self.images.bytes().saturating_add(self.images.added_bytes(&spec.image_digest, spec.image_bytes));
         if bytes > limits.max_bytes {
             return Err(SubmitError::BytesFull {
                 limit: limits.max_bytes,
-                retry_after: self.room_after(now),
+                retry_after: self.time_until_space(now),
             });
         }
         if joins { Ok(()) } else { self.admit_by_deadline(now, spec) }
@@ -120,7 +123,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
 
     fn admit_by_deadline(&self, now: Instant, spec: &JobSpec) -> Result<(), SubmitError> {
         let Some(deadline) = spec.deadline else { return Ok(()) };
-        // An engine without work may as well try: it is also how a wrong model is corrected.
+        // An idle engine may try: this also corrects a model that is wrong.
         let idle = self.open_jobs == 0;
         if idle || !self.config.reject_late_jobs || !self.model.is_calibrated() {
             return Ok(());
@@ -140,8 +143,8 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         Ok(())
     }
 
-    /// When the first jobs will have left: after the batches that run, or after the next one.
-    fn room_after(&self, now: Instant) -> Duration {
+    /// Expected time until the first jobs have left: the end of the running or of the next batch.
+    fn time_until_space(&self, now: Instant) -> Duration {
         if !self.model.is_calibrated() {
             return Duration::from_secs(1);
         }
@@ -153,7 +156,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         until_free.unwrap_or(batch).max(Duration::from_millis(1))
     }
 
-    /// One more waits for a job that exists.
+    /// Adds a waiter to a pending job.
     fn join(&mut self, index: JobIndex, waiter: Waiter<W>) {
         let Some(job) = self.pending.get_mut(index.0 as usize) else { return };
         job.is_shared = true;
@@ -161,7 +164,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         self.update_position(index);
     }
 
-    /// A new job enters the queue.
+    /// Creates a pending job and queues it.
     fn enqueue(
         &mut self,
         spec: &JobSpec,
@@ -189,7 +192,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         index
     }
 
-    /// Wakes the engine that should look at a new job: an idle one that has the image, else any idle one.
+    /// Wakes an idle engine for a new job, preferably one that has the image cached.
     fn wake_for(&mut self, slot: ImageSlot, effects: &mut Effects<W>) {
         let warm = self.images.warm(slot);
         let idle = |engine: &usize| {
@@ -208,7 +211,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         }
     }
 
-    /// Takes a job back. Its token is given back to be dropped where no lock is held.
+    /// Cancels a job and returns its token, for the caller to drop without a lock.
     pub fn cancel(&mut self, job: JobId) -> Option<W> {
         let stage = self.pending.get(job.index.0 as usize)?.stage;
         let waiter = self.take_waiter(job.index, job.sequence)?;
@@ -216,7 +219,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         Some(waiter.token)
     }
 
-    /// Answers everything whose deadline has passed.
+    /// Fails all jobs whose deadline has passed.
     pub(super) fn expire(&mut self, now: Instant, effects: &mut Effects<W>) {
         while let Some(&(deadline, sequence, job)) = self.deadlines.first()
             && deadline <= now
@@ -232,7 +235,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         }
     }
 
-    /// Takes one waiter off a job; the job ends with its last one.
+    /// Removes one waiter from a pending job. Without waiters, the pending job is removed.
     fn take_waiter(&mut self, index: JobIndex, sequence: u64) -> Option<Waiter<W>> {
         let job = self.pending.get_mut(index.0 as usize)?;
         let position = job.waiters.iter().position(|waiter| waiter.sequence == sequence)?;
@@ -247,7 +250,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         Some(waiter)
     }
 
-    /// A job has its outcome: it no longer counts.
+    /// Removes a settled job from the counts.
     pub(super) fn settle(&mut self, job: JobIndex, waiter: &Waiter<W>) {
         if let Some(deadline) = waiter.deadline {
             self.deadlines.remove(&(deadline, waiter.sequence, job));
@@ -261,7 +264,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         }
     }
 
-    /// Takes a job out of every table, whatever its stage. Gives back those who still wait for it.
+    /// Removes a pending job from every table, whatever its stage. Returns its waiters.
     pub(super) fn complete(&mut self, index: JobIndex) -> Vec<Waiter<W>> {
         self.leave_queue(index);
         let Some(job) = self.pending.try_remove(index.0 as usize) else { return Vec::new() };
@@ -276,7 +279,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         job.waiters
     }
 
-    /// Takes a job out of whatever it waits in.
+    /// Removes a pending job from the queue of its stage.
     pub(super) fn leave_queue(&mut self, index: JobIndex) {
         let Some(job) = self.pending.get(index.0 as usize) else { return };
         match job.stage {
@@ -290,7 +293,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         }
     }
 
-    /// Moves a job to the best position that its waiters have now.
+    /// Moves a pending job to the best position of its current waiters.
     fn update_position(&mut self, index: JobIndex) {
         let implicit_deadline = self.config.implicit_deadline;
         let Some(job) = self.pending.get(index.0 as usize) else { return };
@@ -306,7 +309,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         self.leave_queue(index);
         let Some(job) = self.pending.get_mut(index.0 as usize) else { return };
         job.position = best;
-        // Whoever joined may have the time that the others had not.
+        // A waiter that joined may have more time than the others.
         job.stage = JobStage::Queued;
         self.queue.insert(&best, index, job.tokens);
         self.images.start_waiting(job.image, best.class, best.sequence, index);

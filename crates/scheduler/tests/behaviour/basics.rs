@@ -1,4 +1,4 @@
-//! The least that a scheduler must do.
+//! Basic behaviour of a scheduler.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use scheduler::{BatchLimits, JobError, QueueLimits, SchedulerConfig, SubmitError
 use tokio::time::{Instant, advance};
 
 #[tokio::test(start_paused = true)]
-async fn a_lone_question_is_run_at_once_and_answered() {
+async fn single_job_runs_immediately() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let ticket = harness.ask(1, "what");
     harness.batch().await.complete();
@@ -17,7 +17,7 @@ async fn a_lone_question_is_run_at_once_and_answered() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_waits_while_an_engine_works_becomes_one_batch_with_each_image_once() {
+async fn waiting_jobs_become_one_batch_with_distinct_images() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let first = harness.ask(1, "first");
     let running = harness.batch().await;
@@ -34,7 +34,7 @@ async fn what_waits_while_an_engine_works_becomes_one_batch_with_each_image_once
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_expired_job_is_answered_while_the_engine_is_busy_and_never_computed() {
+async fn expired_job_fails_on_time_and_is_not_computed() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let first = harness.ask(1, "first");
     let running = harness.batch().await;
@@ -53,7 +53,7 @@ async fn an_expired_job_is_answered_while_the_engine_is_busy_and_never_computed(
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_full_queue_refuses_at_once() {
+async fn full_queue_rejects_immediately() {
     let queue = QueueLimits { max_jobs: 2, ..QueueLimits::default() };
     let mut harness = Harness::new(SchedulerConfig { queue, ..SchedulerConfig::default() }).await;
     let _running = harness.ask(1, "running");
@@ -70,7 +70,7 @@ async fn a_full_queue_refuses_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_never_exceeds_its_limits() {
+async fn batch_never_exceeds_limits() {
     let batch = BatchLimits { max_images: 2, max_questions: 3, max_padded_tokens: 1000 };
     let mut harness = Harness::new(SchedulerConfig { batch, ..SchedulerConfig::default() }).await;
     let first = harness.ask(9, "first");
@@ -91,7 +91,7 @@ async fn a_batch_never_exceeds_its_limits() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shutdown_finishes_what_is_queued_and_takes_no_more() {
+async fn shutdown_completes_queued_jobs_and_rejects_new_ones() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let first = harness.ask(1, "first");
     let running = harness.batch().await;

@@ -1,4 +1,4 @@
-//! Deadlines, refusals and their hints, cancellation.
+//! Deadlines, rejections with retry times, and cancellation.
 
 use std::time::Duration;
 
@@ -21,23 +21,23 @@ fn by(mut job: scheduler::Job<u8, String>, ms: u64) -> scheduler::Job<u8, String
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_that_cannot_make_its_deadline_is_refused_with_the_time_after_which_it_could() {
+async fn late_job_is_rejected_with_retry_time() {
     let mut harness = Harness::new(known_device()).await;
     let _running = harness.ask(1, "running");
     let _batch = harness.batch().await;
-    // The running batch takes 120 ms, then its own 120 ms.
+    // The running batch takes 120 ms, and the job's batch another 120 ms.
     assert_eq!(
         harness.submit(by(job(2, "too late"), 200)).unwrap_err(),
         SubmitError::TooLate { retry_after: Duration::from_millis(40) }
     );
     assert!(harness.submit(by(job(2, "in time"), 240)).is_ok());
     advance(Duration::from_millis(40)).await;
-    // After the time it was told, the same allowance is taken (the other job has left the queue meanwhile).
+    // After the reported time, a job with the same time limit is accepted. The other job is gone.
     assert!(harness.submit(by(job(2, "too late"), 200)).is_ok());
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_engine_tries_what_the_model_says_is_hopeless() {
+async fn idle_engine_runs_infeasible_job() {
     let mut harness = Harness::new(known_device()).await;
     let ticket = harness.submit(by(job(1, "infeasible"), 50)).unwrap();
     harness.batch().await.complete();
@@ -45,13 +45,13 @@ async fn an_idle_engine_tries_what_the_model_says_is_hopeless() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_deadline_that_has_passed_is_refused_whatever_the_model_says() {
+async fn passed_deadline_is_rejected_without_model() {
     let harness = Harness::new(SchedulerConfig::default()).await;
     assert!(matches!(harness.submit(by(job(1, "past"), 0)), Err(SubmitError::TooLate { .. })));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_is_cut_so_that_its_earliest_deadline_is_met() {
+async fn batch_shrinks_to_meet_earliest_deadline() {
     let mut harness = Harness::new(known_device()).await;
     let _first = harness.ask(9, "first");
     let running = harness.batch().await;
@@ -61,20 +61,20 @@ async fn a_batch_is_cut_so_that_its_earliest_deadline_is_met() {
     let _urgent = harness.submit(urgent).unwrap();
     advance(Duration::from_millis(120)).await;
     running.complete();
-    // All four would take 450 ms; it has 250 left: itself and one other take 230.
+    // All four would take 450 ms. The urgent job has 250 ms left, and takes 230 ms with one other.
     let second = harness.batch().await;
     assert!(second.contents.questions().contains(&"urgent"));
     assert_eq!(second.contents.rows.len(), 2, "{:?}", second.contents);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_can_no_longer_be_met_is_not_computed_while_others_wait() {
+async fn infeasible_job_is_not_computed_while_others_wait() {
     let mut harness = Harness::new(known_device()).await;
     let _first = harness.ask(9, "first");
     let running = harness.batch().await;
     let doomed = harness.submit(by(job(1, "doomed"), 300)).unwrap();
     let _other = harness.ask(2, "other");
-    // The engine takes longer than foreseen.
+    // The engine takes longer than predicted.
     advance(Duration::from_millis(250)).await;
     running.complete();
     let second = harness.batch().await;
@@ -84,7 +84,7 @@ async fn what_can_no_longer_be_met_is_not_computed_while_others_wait() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_row_whose_deadline_passes_while_it_runs_is_answered_and_given_up() {
+async fn running_row_past_deadline_fails_and_is_cancelled() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let late = harness.submit(by(job(1, "late"), 50)).unwrap();
     let running = harness.batch().await;
@@ -95,7 +95,7 @@ async fn a_row_whose_deadline_passes_while_it_runs_is_answered_and_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_queued_job_whose_asker_leaves_is_gone_at_once_and_its_slot_is_free() {
+async fn dropped_ticket_of_queued_job_frees_its_place() {
     let queue = QueueLimits { max_jobs: 2, ..QueueLimits::default() };
     let mut harness = Harness::new(SchedulerConfig { queue, ..SchedulerConfig::default() }).await;
     let _running = harness.ask(1, "running");
@@ -109,7 +109,7 @@ async fn a_queued_job_whose_asker_leaves_is_gone_at_once_and_its_slot_is_free() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_running_row_whose_asker_leaves_is_left_out_of_the_next_step() {
+async fn dropped_ticket_of_running_row_cancels_the_row() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let _hold = harness.ask(9, "hold");
     let hold = harness.batch().await;
@@ -126,7 +126,7 @@ async fn a_running_row_whose_asker_leaves_is_left_out_of_the_next_step() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_row_that_is_finished_is_answered_before_its_neighbours() {
+async fn finished_row_is_answered_before_batch_ends() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let _hold = harness.ask(9, "hold");
     let hold = harness.batch().await;
@@ -142,7 +142,7 @@ async fn a_row_that_is_finished_is_answered_before_its_neighbours() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_client_cannot_fill_the_queue() {
+async fn client_limit_rejects_further_jobs_of_one_client() {
     let queue = QueueLimits { max_jobs_per_client: 2, ..QueueLimits::default() };
     let mut harness = Harness::new(SchedulerConfig { queue, ..SchedulerConfig::default() }).await;
     let _taken = [harness.ask(1, "a"), harness.ask(1, "b")];
@@ -154,7 +154,7 @@ async fn one_client_cannot_fill_the_queue() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn queued_images_are_bounded_in_bytes_and_counted_once() {
+async fn image_bytes_are_limited_and_counted_once() {
     let queue = QueueLimits { max_bytes: 2500, ..QueueLimits::default() };
     let harness = Harness::new(SchedulerConfig { queue, ..SchedulerConfig::default() }).await;
     let _taken = [harness.ask(1, "a"), harness.ask(1, "b"), harness.ask(2, "c"), harness.ask(2, "d")];
@@ -163,7 +163,7 @@ async fn queued_images_are_bounded_in_bytes_and_counted_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_service_model_is_fitted_to_paused_time() {
+async fn cost_model_is_fitted_to_paused_time() {
     let batch = BatchLimits { max_questions: 1, ..BatchLimits::default() };
     let mut harness = Harness::new(SchedulerConfig { batch, ..SchedulerConfig::default() }).await;
     for n in 0..20 {

@@ -1,4 +1,4 @@
-//! One failure, one victim.
+//! Failures of rows, batches and engines.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -20,7 +20,7 @@ fn kind(outcome: Result<scheduler::Completion<String>, JobError>) -> Result<Stri
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_row_that_fails_by_itself_fails_alone() {
+async fn row_error_fails_only_its_row() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let _hold = harness.ask(9, "hold");
     let hold = harness.batch().await;
@@ -34,7 +34,7 @@ async fn a_row_that_fails_by_itself_fails_alone() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_failed_batch_is_bisected_until_only_the_guilty_row_fails() {
+async fn failed_batch_is_bisected_to_the_failing_row() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let _hold = harness.ask(9, "hold");
     let hold = harness.batch().await;
@@ -70,7 +70,7 @@ async fn a_failed_batch_is_bisected_until_only_the_guilty_row_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn rows_finished_before_a_batch_failed_are_not_computed_again() {
+async fn rows_finished_before_failure_are_not_recomputed() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let _hold = harness.ask(9, "hold");
     let hold = harness.batch().await;
@@ -87,7 +87,7 @@ async fn rows_finished_before_a_batch_failed_are_not_computed_again() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn others_take_turns_with_the_parts_of_a_failed_batch() {
+async fn parts_of_failed_batch_alternate_with_other_jobs() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let _hold = harness.ask(9, "hold");
     let hold = harness.batch().await;
@@ -106,7 +106,7 @@ async fn others_take_turns_with_the_parts_of_a_failed_batch() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn out_of_memory_halves_the_batch_and_the_limit_and_nobody_fails() {
+async fn out_of_memory_halves_batch_and_limit_without_failures() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let _hold = harness.ask(9, "hold");
     let hold = harness.batch().await;
@@ -127,7 +127,7 @@ async fn out_of_memory_halves_the_batch_and_the_limit_and_nobody_fails() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_panics_fails_its_rows_and_is_built_anew() {
+async fn panic_fails_rows_and_engine_is_rebuilt() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let ticket = harness.ask(1, "first");
     harness.batch().await.end(|_| panic!("made to panic"));
@@ -140,7 +140,7 @@ async fn an_engine_that_panics_fails_its_rows_and_is_built_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_panics_again_and_again_is_declared_dead() {
+async fn repeated_panics_make_engine_dead() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let mut health = harness.scheduler.engine_state();
     for n in 0..3 {
@@ -154,7 +154,7 @@ async fn an_engine_that_panics_again_and_again_is_declared_dead() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_fatal_error_ends_the_engine_and_every_job_with_it() {
+async fn fatal_error_of_only_engine_fails_all_jobs() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let mut health = harness.scheduler.engine_state();
     let running_job = harness.ask(1, "running");
@@ -169,7 +169,7 @@ async fn a_fatal_error_ends_the_engine_and_every_job_with_it() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn when_one_engine_dies_the_others_do_its_work() {
+async fn remaining_engine_takes_over_after_engine_death() {
     let mut harness = Harness::with_engines(SchedulerConfig::default(), 2).await;
     let mut health = harness.scheduler.engine_state();
     let _victim = harness.ask(1, "victim");
@@ -187,7 +187,7 @@ async fn when_one_engine_dies_the_others_do_its_work() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_leaves_a_row_without_outcome_fails_that_row() {
+async fn row_without_outcome_fails() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let ticket = harness.ask(1, "forgotten");
     harness.batch().await.end(|_| Ok(()));
@@ -195,7 +195,7 @@ async fn an_engine_that_leaves_a_row_without_outcome_fails_that_row() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_hangs_is_reported_and_is_well_again_when_it_comes_back() {
+async fn stalled_engine_is_reported_until_its_batch_ends() {
     let stall_after = Duration::from_secs(10);
     let mut harness = Harness::new(SchedulerConfig { stall_after, ..SchedulerConfig::default() }).await;
     let mut health = harness.scheduler.engine_state();
@@ -209,7 +209,7 @@ async fn an_engine_that_hangs_is_reported_and_is_well_again_when_it_comes_back()
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_engine_that_cannot_be_built_is_an_error_of_start() {
+async fn engine_that_cannot_be_built_fails_start() {
     let attempts = Arc::new(AtomicU32::new(0));
     let counted = Arc::clone(&attempts);
     let started = Scheduler::<FakeEngine>::start(
@@ -223,19 +223,19 @@ async fn an_engine_that_cannot_be_built_is_an_error_of_start() {
     assert_eq!(started.unwrap_err().message, "no such device");
     assert_eq!(attempts.load(Ordering::Relaxed), 1);
     let none = Scheduler::<FakeEngine>::start(SchedulerConfig::default(), Vec::new()).await;
-    assert_eq!(none.unwrap_err().message, "number of engines is 0: must be 1 to 64");
+    assert_eq!(none.unwrap_err().message, "invalid number of engines: 0, 1 to 64 allowed");
 }
 
 #[tokio::test(start_paused = true)]
-async fn dropping_the_last_handle_still_finishes_what_is_queued() {
+async fn dropped_last_handle_completes_queued_jobs() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let first = harness.ask(1, "first");
     let running = harness.batch().await;
     let second = harness.ask(2, "second");
-    let mut batches = harness.leave();
+    let mut batches = harness.into_batches();
     running.complete();
     batches.recv().await.unwrap().complete();
     first.await.unwrap();
     second.await.unwrap();
-    assert!(batches.recv().await.is_none(), "the engine is gone");
+    assert!(batches.recv().await.is_none(), "engine thread still runs");
 }

@@ -1,9 +1,8 @@
 //! A fake engine that a test drives step by step, on paused time.
 //!
-//! The engine's thread stops at the start of each batch and obeys the test: finish a row, move the
-//! clock, fail, panic. A blocking task is held open for the whole test, because tokio advances a
-//! paused clock by itself only while no blocking task runs; so time moves when a test says so and
-//! at no other moment.
+//! The engine's thread stops at the start of each batch and executes the test's commands: finish a
+//! row, fail, panic. Tokio advances a paused clock by itself unless a blocking task runs. So the
+//! harness keeps a blocking task open, and only the test moves the clock.
 
 use std::sync::Arc;
 use std::sync::mpsc as std_mpsc;
@@ -14,7 +13,7 @@ use scheduler::{
 };
 use tokio::sync::{mpsc, oneshot};
 
-/// A batch as the test sees it: each row's image and question.
+/// The content of a batch: image and question of each row.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct BatchContents {
     pub(crate) engine: usize,
@@ -30,14 +29,14 @@ impl BatchContents {
 
 type Command = Box<dyn FnOnce(&mut dyn RowSink<String>) -> Option<Result<(), EngineError>> + Send>;
 
-/// The test's end of a batch that runs.
+/// The test's handle of a running batch.
 pub(crate) struct RunningBatch {
     pub(crate) contents: BatchContents,
     commands: std_mpsc::Sender<Command>,
 }
 
 impl RunningBatch {
-    /// Runs something on the engine's thread and waits until it is done.
+    /// Runs an action on the engine's thread and returns its result.
     pub(crate) async fn with_rows<T: Send + 'static>(
         &self,
         action: impl FnOnce(&mut dyn RowSink<String>) -> T + Send + 'static,
@@ -52,7 +51,7 @@ impl RunningBatch {
         is_done.await.unwrap()
     }
 
-    /// Finishes one row with its natural answer.
+    /// Finishes one row with its answer.
     pub(crate) async fn answer(&self, row: usize) {
         let answer = format!("answer to {}", self.contents.rows[row].1);
         self.with_rows(move |rows| rows.finish(row, Ok(answer))).await;
@@ -76,7 +75,7 @@ impl RunningBatch {
         self.end(move |_| Err(EngineError::new(kind, "made to fail")));
     }
 
-    /// Ends the batch in whatever way; the action may panic.
+    /// Ends the batch with the result of an action, which may panic.
     pub(crate) fn end(
         self,
         action: impl FnOnce(&mut dyn RowSink<String>) -> Result<(), EngineError> + Send + 'static,
@@ -85,7 +84,7 @@ impl RunningBatch {
     }
 }
 
-/// The engine's half.
+/// The engine's side.
 pub(crate) struct FakeEngine {
     index: usize,
     batches: mpsc::UnboundedSender<RunningBatch>,
@@ -117,11 +116,11 @@ impl Engine for FakeEngine {
     }
 }
 
-/// A scheduler over puppets, with time in the test's hand.
+/// A scheduler with fake engines, on paused time.
 pub(crate) struct Harness {
     pub(crate) scheduler: Scheduler<FakeEngine>,
     pub(crate) batches: mpsc::UnboundedReceiver<RunningBatch>,
-    _time_stands_still: std_mpsc::Sender<()>,
+    _paused_clock: std_mpsc::Sender<()>,
 }
 
 impl Harness {
@@ -137,35 +136,34 @@ impl Harness {
             })
             .collect();
         let scheduler = Scheduler::start(config, factories).await.unwrap();
-        Self { scheduler, batches, _time_stands_still: hold }
+        Self { scheduler, batches, _paused_clock: hold }
     }
 
     pub(crate) async fn new(config: SchedulerConfig) -> Self {
         Self::with_engines(config, 1).await
     }
 
-    /// The next batch that an engine starts.
+    /// Returns the next batch that an engine starts.
     pub(crate) async fn batch(&mut self) -> RunningBatch {
         self.batches.recv().await.unwrap()
     }
 
-    /// Lets everything that can happen at this moment happen, and sees that no batch starts.
+    /// Checks that no batch starts at the current time.
     pub(crate) async fn nothing_starts(&mut self) {
-        // An engine's thread that was woken has had its turn when it answers to this: the lock is
-        // taken in order of events only by those that have something to do, so look a few times.
+        // A notified engine thread may not have run yet, so check several times.
         for _ in 0..50 {
             tokio::task::yield_now().await;
             std::thread::yield_now();
-            assert!(self.batches.try_recv().is_err(), "a batch was started");
+            assert!(self.batches.try_recv().is_err(), "batch was started");
         }
     }
 
-    /// Drops the handle; what engines start is still contents.
-    pub(crate) fn leave(self) -> mpsc::UnboundedReceiver<RunningBatch> {
+    /// Drops the handle, and returns the batches that engines still start.
+    pub(crate) fn into_batches(self) -> mpsc::UnboundedReceiver<RunningBatch> {
         self.batches
     }
 
-    /// Asks `question` about `image` as client 1.
+    /// Submits a question about an image as client 1.
     pub(crate) fn ask(&self, image: u8, question: &str) -> Ticket<String> {
         self.submit(job(image, question)).unwrap()
     }
@@ -175,12 +173,12 @@ impl Harness {
     }
 }
 
-/// The digest that stands for an image in these tests.
+/// Returns the digest of a test image.
 pub(crate) fn image_digest(image: u8) -> ImageDigest {
     [image; 32]
 }
 
-/// A question about an image: client 1, ordinary class, no deadline.
+/// Returns a job of client 1 in the ordinary class, without deadline.
 pub(crate) fn job(image: u8, question: &str) -> Job<u8, String> {
     let mut question_key = [0; 32];
     for (place, byte) in question_key.iter_mut().zip(question.bytes()) {

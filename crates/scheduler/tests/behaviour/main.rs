@@ -1,9 +1,9 @@
-//! What the scheduler does, shown on paused time with engines that a test drives step by step.
+//! Behaviour of the scheduler on paused time, with engines that a test drives step by step.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
     clippy::panic,
-    reason = "a test says what is wrong by panicking, in its helpers too"
+    reason = "test helpers fail by panicking too"
 )]
 
 mod deadlines;

@@ -1,4 +1,4 @@
-//! What can be watched.
+//! Metrics and snapshots.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -9,7 +9,7 @@ use scheduler::{ClientId, METRICS, MetricKind, Priority, SchedulerConfig};
 use crate::fake_engine::{Harness, job};
 
 #[test]
-fn decisions_are_counted_and_every_metric_is_in_the_table() {
+fn decisions_are_counted_by_metrics_of_the_table() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     metrics::with_local_recorder(&recorder, || {
@@ -35,7 +35,7 @@ fn decisions_are_counted_and_every_metric_is_in_the_table() {
     let mut counters = BTreeMap::new();
     for (key, _, _, value) in snapshotter.snapshot().into_vec() {
         let (name, labels) = (key.key().name(), key.key().labels());
-        assert!(METRICS.iter().any(|metric| metric.name == name), "{name} is not in the table");
+        assert!(METRICS.iter().any(|metric| metric.name == name), "{name} is missing in the table");
         if let DebugValue::Counter(count) = value {
             let labels: String = labels.map(|label| format!(" {}={}", label.key(), label.value())).collect();
             counters.insert(format!("{name}{labels}"), count);
@@ -46,7 +46,7 @@ fn decisions_are_counted_and_every_metric_is_in_the_table() {
         ("blip_batches_total result=ok", 2),
         ("blip_jobs_admitted_total priority=normal", 4),
         ("blip_jobs_answered_total", 3),
-        ("blip_jobs_cancelled_total harness=queued", 1),
+        ("blip_jobs_cancelled_total stage=queued", 1),
         ("blip_jobs_refused_total reason=too_late", 1),
         ("blip_single_flight_hits_total", 1),
     ];
@@ -54,7 +54,7 @@ fn decisions_are_counted_and_every_metric_is_in_the_table() {
 }
 
 #[test]
-fn schedulers_of_one_process_are_told_apart_by_their_labels() {
+fn schedulers_of_one_process_are_distinguished_by_labels() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     metrics::with_local_recorder(&recorder, || {
@@ -92,17 +92,17 @@ fn schedulers_of_one_process_are_told_apart_by_their_labels() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn gauges_are_written_when_somebody_looks_and_only_then() {
-    let (recorder, own) = (DebuggingRecorder::new(), DebuggingRecorder::new());
-    let (written, unasked) = (recorder.snapshotter(), own.snapshotter());
-    let unasked_for = metrics::set_default_local_recorder(&own);
+async fn gauges_are_written_only_on_request() {
+    let (recorder, other) = (DebuggingRecorder::new(), DebuggingRecorder::new());
+    let (written, unrequested) = (recorder.snapshotter(), other.snapshotter());
+    let guard = metrics::set_default_local_recorder(&other);
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let _running = harness.ask(1, "running");
     let batch = harness.batch().await;
     let _waiting = [harness.ask(1, "a"), harness.ask(2, "b")];
-    drop(unasked_for);
+    drop(guard);
     let is_gauge = |value: &DebugValue| matches!(value, DebugValue::Gauge(_));
-    assert!(!unasked.snapshot().into_vec().iter().any(|(.., value)| is_gauge(value)));
+    assert!(!unrequested.snapshot().into_vec().iter().any(|(.., value)| is_gauge(value)));
     let labels = [Label::new("model", "a")];
     metrics::with_local_recorder(&recorder, || harness.scheduler.snapshot().record_gauges(&labels));
     let mut gauges = BTreeMap::new();
@@ -119,7 +119,7 @@ async fn gauges_are_written_when_somebody_looks_and_only_then() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_snapshot_says_what_waits_and_what_runs() {
+async fn snapshot_reports_waiting_and_running_jobs() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let _running = harness.ask(1, "running");
     let batch = harness.batch().await;
@@ -129,7 +129,7 @@ async fn a_snapshot_says_what_waits_and_what_runs() {
     let _urgent = harness.submit(urgent).unwrap();
     tokio::time::advance(std::time::Duration::from_millis(30)).await;
     let snapshot = harness.scheduler.snapshot();
-    // Two ask for the same: two jobs, one piece of work.
+    // Two of the jobs are identical: they share one pending job.
     assert_eq!((snapshot.jobs, snapshot.queued, snapshot.clients), (5, [1, 2, 0], 2));
     assert_eq!((snapshot.images, snapshot.image_bytes, snapshot.is_closing), (3, 3000, false));
     let engine = &snapshot.engines[0];
@@ -139,7 +139,7 @@ async fn a_snapshot_says_what_waits_and_what_runs() {
 }
 
 #[test]
-fn an_engine_that_is_built_anew_is_counted() {
+fn rebuilt_engine_is_counted() {
     let recorder = DebuggingRecorder::new();
     let snapshotter = recorder.snapshotter();
     metrics::with_local_recorder(&recorder, || {

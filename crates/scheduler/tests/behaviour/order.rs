@@ -1,4 +1,4 @@
-//! Priorities, fairness, batches, single flight, affinity: who is served when, and with whom.
+//! Priorities, fairness, batch composition, identical jobs, and the choice of the engine.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ fn slow_images() -> SchedulerConfig {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_delay_is_added_while_the_engine_is_free() {
+async fn free_engine_starts_job_without_delay() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     for n in 0..3 {
         let ticket = harness.ask(1, &format!("q{n}"));
@@ -28,7 +28,7 @@ async fn no_delay_is_added_while_the_engine_is_free() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn with_a_queue_delay_a_batch_is_held_for_company_until_it_is_full_or_the_delay_is_over() {
+async fn batch_delay_ends_when_batch_is_full_or_time_is_over() {
     let batch = BatchLimits { max_questions: 2, ..BatchLimits::default() };
     let max_batch_delay = Duration::from_millis(20);
     let mut harness = Harness::new(SchedulerConfig { max_batch_delay, ..with_batch(batch) }).await;
@@ -41,11 +41,11 @@ async fn with_a_queue_delay_a_batch_is_held_for_company_until_it_is_full_or_the_
     assert_eq!(alone.await.unwrap().queue, max_batch_delay);
 
     let _pair = [harness.ask(1, "a"), harness.ask(2, "b")];
-    assert_eq!(harness.batch().await.contents.rows.len(), 2, "a full batch is not held");
+    assert_eq!(harness.batch().await.contents.rows.len(), 2, "full batch waits");
 }
 
 #[tokio::test(start_paused = true)]
-async fn padded_tokens_bound_a_batch() {
+async fn padded_tokens_limit_batch() {
     let batch = BatchLimits { max_padded_tokens: 40, ..BatchLimits::default() };
     let mut harness = Harness::new(with_batch(batch)).await;
     let _first = harness.ask(9, "first");
@@ -54,21 +54,21 @@ async fn padded_tokens_bound_a_batch() {
         .into_iter()
         .enumerate()
         .map(|(n, tokens)| {
-            let mut question = job(1, &format!("{n}: {tokens} tokens"));
-            question.tokens = tokens;
-            harness.submit(question).unwrap()
+            let mut new_job = job(1, &format!("{n}: {tokens} tokens"));
+            new_job.tokens = tokens;
+            harness.submit(new_job).unwrap()
         })
         .collect();
     running.complete();
     let second = harness.batch().await;
-    // The long one would pad the others beyond the bound: it is passed over, and first next time.
+    // The long question would pad the others beyond the limit. It is skipped, and first next time.
     assert_eq!(second.contents.questions(), ["0: 10 tokens", "1: 10 tokens", "3: 10 tokens"]);
     second.complete();
     assert_eq!(harness.batch().await.contents.questions(), ["2: 30 tokens"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn questions_of_others_about_an_image_of_the_batch_are_taken_along() {
+async fn jobs_about_image_of_batch_are_co_batched() {
     let batch = BatchLimits { max_images: 1, ..BatchLimits::default() };
     let mut harness = Harness::new(with_batch(batch)).await;
     let _first = harness.ask(9, "first");
@@ -77,9 +77,9 @@ async fn questions_of_others_about_an_image_of_the_batch_are_taken_along() {
     for (client, image, question) in
         [(1, 1, "mine"), (2, 2, "other image"), (3, 1, "same image, other client")]
     {
-        let mut asked = job(image, question);
-        asked.client = ClientId(client);
-        tickets.push(harness.submit(asked).unwrap());
+        let mut new_job = job(image, question);
+        new_job.client = ClientId(client);
+        tickets.push(harness.submit(new_job).unwrap());
     }
     running.complete();
     let second = harness.batch().await;
@@ -88,7 +88,7 @@ async fn questions_of_others_about_an_image_of_the_batch_are_taken_along() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn of_those_who_ride_along_the_ones_that_are_padded_least_are_taken() {
+async fn co_batched_jobs_are_chosen_by_least_padding() {
     let batch = BatchLimits { max_images: 1, max_questions: 4, ..BatchLimits::default() };
     let mut harness = Harness::new(with_batch(batch)).await;
     let _first = harness.ask(9, "first");
@@ -99,16 +99,16 @@ async fn of_those_who_ride_along_the_ones_that_are_padded_least_are_taken() {
     for (client, (image, question, tokens)) in
         (1..).zip([(1, "head", 20)].into_iter().chain(on_other_images).chain(on_the_same))
     {
-        let mut asked = job(image, question);
-        (asked.client, asked.tokens) = (ClientId(client), tokens);
-        tickets.push(harness.submit(asked).unwrap());
+        let mut new_job = job(image, question);
+        (new_job.client, new_job.tokens) = (ClientId(client), tokens);
+        tickets.push(harness.submit(new_job).unwrap());
     }
     running.complete();
     assert_eq!(harness.batch().await.contents.questions(), ["head", "20", "19", "18"]);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_image_in_the_engines_cache_takes_no_image_slot() {
+async fn cached_image_does_not_count_toward_image_limit() {
     let batch = BatchLimits { max_images: 1, ..BatchLimits::default() };
     let mut harness = Harness::new(with_batch(batch)).await;
     let _first = harness.ask(9, "first");
@@ -123,33 +123,33 @@ async fn an_image_in_the_engines_cache_takes_no_image_slot() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_same_question_of_many_is_computed_once_and_answered_to_all() {
+async fn identical_jobs_are_computed_once_and_all_answered() {
     let mut harness = Harness::new(SchedulerConfig::default()).await;
     let _first = harness.ask(9, "first");
     let running = harness.batch().await;
-    let mut asking: Vec<_> = (0..5)
+    let mut tickets: Vec<_> = (0..5)
         .map(|client| {
-            let mut asked = job(1, "what");
-            asked.client = ClientId(client);
-            harness.submit(asked).unwrap()
+            let mut new_job = job(1, "what");
+            new_job.client = ClientId(client);
+            harness.submit(new_job).unwrap()
         })
         .collect();
-    // One of them hangs up: the others are not concerned, not even when it was the first.
-    drop(asking.remove(0));
+    // One client cancels. The others still get the answer, although that client was first.
+    drop(tickets.remove(0));
     running.complete();
     let second = harness.batch().await;
     assert_eq!(second.contents.questions(), ["what"]);
     let late = harness.ask(1, "what");
     second.complete();
-    for ticket in asking {
+    for ticket in tickets {
         let completion = ticket.await.unwrap();
         assert_eq!((completion.answer.as_str(), completion.is_shared), ("answer to what", true));
     }
-    assert!(late.await.unwrap().is_shared, "joined while it was running");
+    assert!(late.await.unwrap().is_shared, "did not join the running row");
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_clients_ten_thousand_questions_do_not_hold_back_anothers_single_one() {
+async fn backlog_of_10000_does_not_delay_single_job() {
     let batch = BatchLimits { max_questions: 4, max_images: 4, ..BatchLimits::default() };
     let mut harness = Harness::new(SchedulerConfig {
         queue: scheduler::QueueLimits { max_jobs_per_client: 20_000, ..Default::default() },
@@ -171,7 +171,7 @@ async fn one_clients_ten_thousand_questions_do_not_hold_back_anothers_single_one
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_higher_class_goes_first_and_the_lowest_is_still_served() {
+async fn higher_class_is_first_and_lowest_is_still_served() {
     let batch = BatchLimits { max_questions: 2, ..BatchLimits::default() };
     let mut harness = Harness::new(with_batch(batch)).await;
     let _first = harness.ask(9, "first");
@@ -180,9 +180,9 @@ async fn a_higher_class_goes_first_and_the_lowest_is_still_served() {
     for (priority, question) in
         [(Priority::Low, "low"), (Priority::Normal, "normal"), (Priority::High, "high")]
     {
-        let mut asked = job(1, question);
-        asked.priority = priority;
-        tickets.push(harness.submit(asked).unwrap());
+        let mut new_job = job(1, question);
+        new_job.priority = priority;
+        tickets.push(harness.submit(new_job).unwrap());
     }
     running.complete();
     let second = harness.batch().await;
@@ -192,11 +192,11 @@ async fn a_higher_class_goes_first_and_the_lowest_is_still_served() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_image_goes_to_the_engine_that_has_its_features() {
+async fn job_goes_to_engine_with_cached_image() {
     let mut harness = Harness::with_engines(slow_images(), 2).await;
     let first = harness.ask(1, "first");
     let running = harness.batch().await;
-    let home = running.contents.engine;
+    let owner = running.contents.engine;
     running.with_rows(|rows| rows.image_cached(image_digest(1), 100)).await;
     advance(Duration::from_millis(102)).await;
     running.complete();
@@ -204,7 +204,7 @@ async fn an_image_goes_to_the_engine_that_has_its_features() {
     for n in 0..5 {
         let ticket = harness.ask(1, &format!("again {n}"));
         let again = harness.batch().await;
-        assert_eq!(again.contents.engine, home);
+        assert_eq!(again.contents.engine, owner);
         advance(Duration::from_millis(2)).await;
         again.complete();
         ticket.await.unwrap();
@@ -212,31 +212,31 @@ async fn an_image_goes_to_the_engine_that_has_its_features() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn engines_that_share_features_leave_no_image_to_the_one_that_encoded_it() {
+async fn engines_with_shared_cache_do_not_wait_for_owner() {
     let config = SchedulerConfig { engines_share_features: true, ..slow_images() };
     let mut harness = Harness::with_engines(config, 2).await;
     let _busy = harness.ask(1, "first");
     let running = harness.batch().await;
     running.with_rows(|rows| rows.image_cached(image_digest(1), 100)).await;
-    // Its engine will be free sooner than encoding takes, but nothing is left to encode.
-    let _waits_for_nobody = harness.ask(1, "second");
+    // The owner is free before encoding would end. But the image needs no encoding.
+    let _second = harness.ask(1, "second");
     assert_ne!(harness.batch().await.contents.engine, running.contents.engine);
 }
 
-/// Two engines: the first to run has image 1 in its cache and five more images to encode, which takes
-/// half a second; the other is idle. Gives back the busy one's batch.
-async fn busy_home_of_image_1(harness: &mut Harness) -> RunningBatch {
+/// Starts two engines. The first one has image 1 cached and encodes five more images, which takes
+/// half a second. The other is idle. Returns the busy engine's batch.
+async fn busy_owner_of_image_1(harness: &mut Harness) -> RunningBatch {
     let _first = harness.ask(1, "hold");
-    let home = harness.batch().await;
+    let owner = harness.batch().await;
     let _second = harness.ask(2, "hold");
     let other = harness.batch().await;
-    home.with_rows(|rows| rows.image_cached(image_digest(1), 100)).await;
+    owner.with_rows(|rows| rows.image_cached(image_digest(1), 100)).await;
     let tickets: Vec<_> = (10..15).map(|image| harness.ask(image, "long")).collect();
-    // The tickets are of no further use, but dropping them would take the work away.
+    // Dropping the tickets would cancel the jobs.
     std::mem::forget(tickets);
-    // As long as the model says, so that it is not taught otherwise.
+    // As long as the model predicts, so that the fit does not change.
     advance(Duration::from_millis(102)).await;
-    home.complete();
+    owner.complete();
     let busy = harness.batch().await;
     assert_eq!(busy.contents.rows.len(), 5);
     other.complete();
@@ -245,40 +245,40 @@ async fn busy_home_of_image_1(harness: &mut Harness) -> RunningBatch {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_idle_engine_steals_an_image_whose_engine_is_busy_for_longer_than_encoding_takes() {
+async fn idle_engine_takes_image_when_owner_is_busy_for_long() {
     let mut harness = Harness::with_engines(slow_images(), 2).await;
-    let busy = busy_home_of_image_1(&mut harness).await;
-    let _ticket = harness.ask(1, "stolen");
-    let stolen = harness.batch().await;
-    assert_ne!(stolen.contents.engine, busy.contents.engine);
+    let busy = busy_owner_of_image_1(&mut harness).await;
+    let _ticket = harness.ask(1, "taken over");
+    let taken = harness.batch().await;
+    assert_ne!(taken.contents.engine, busy.contents.engine);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_image_is_left_to_its_engine_when_that_is_free_sooner_than_encoding_takes() {
+async fn image_is_left_to_owner_that_is_free_soon() {
     let mut harness = Harness::with_engines(slow_images(), 2).await;
-    let busy = busy_home_of_image_1(&mut harness).await;
+    let busy = busy_owner_of_image_1(&mut harness).await;
     advance(Duration::from_millis(450)).await;
     let _ticket = harness.ask(1, "left to it");
     harness.nothing_starts().await;
-    let home = busy.contents.engine;
+    let owner = busy.contents.engine;
     busy.complete();
-    assert_eq!(harness.batch().await.contents.engine, home);
+    assert_eq!(harness.batch().await.contents.engine, owner);
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_image_left_to_an_engine_that_does_not_become_free_as_predicted_is_stolen_after_all() {
+async fn idle_engine_takes_image_when_owner_is_late() {
     let mut harness = Harness::with_engines(slow_images(), 2).await;
-    let busy = busy_home_of_image_1(&mut harness).await;
+    let busy = busy_owner_of_image_1(&mut harness).await;
     advance(Duration::from_millis(450)).await;
-    let _ticket = harness.ask(1, "not for ever");
+    let _ticket = harness.ask(1, "taken late");
     harness.nothing_starts().await;
-    // Half as long again as predicted.
+    // 1.5 times the predicted time.
     advance(Duration::from_millis(310)).await;
     assert_ne!(harness.batch().await.contents.engine, busy.contents.engine);
 }
 
 #[tokio::test(start_paused = true)]
-async fn work_is_spread_over_engines_that_are_free() {
+async fn jobs_are_spread_over_free_engines() {
     let batch = BatchLimits { max_questions: 1, ..BatchLimits::default() };
     let mut harness = Harness::with_engines(with_batch(batch), 3).await;
     let _tickets: Vec<_> = (0..3).map(|n| harness.ask(n, "q")).collect();
@@ -294,7 +294,7 @@ async fn work_is_spread_over_engines_that_are_free() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_batch_leaves_at_once_when_there_is_more_than_fits_into_it() {
+async fn full_batch_starts_without_delay() {
     let batch = BatchLimits { max_questions: 4, ..BatchLimits::default() };
     let max_batch_delay = Duration::from_secs(1);
     let mut harness = Harness::new(SchedulerConfig { max_batch_delay, ..with_batch(batch) }).await;
