@@ -41,7 +41,7 @@ where
     });
     let sizing =
         measured.await.context("batch measurement was cancelled")?.context("cannot measure batches")?;
-    for time in &sizing.table {
+    for time in &sizing.measurements {
         let milliseconds = time.slowest.as_secs_f64() * 1e3;
         tracing::info!(images = time.images, questions = time.questions, milliseconds, "batch measured");
     }
