@@ -28,7 +28,7 @@ fn a_request_that_is_not_traced_takes_no_memory_for_it() {
         engine: Duration::from_millis(6),
         batch_images: 1,
         batch_questions: 1,
-        shared: false,
+        is_shared: false,
     };
     let attributes = || [KeyValue::new("blip.image.index", 0)];
     let taken = Region::new(ALLOCATOR);

@@ -19,10 +19,10 @@ use server::{
     },
     error::RequestError,
     grpc::{
-        codec::{Bounded as _, MAX_MESSAGES},
+        codec::{BoundedMessage as _, MAX_MESSAGES},
         requests::DecodedRequest,
     },
-    http::inference::ask_request::card_inputs,
+    http::inference::ask_request::ask_inputs,
     request::{
         field_path::RequestFormat,
         item::{Input, ItemTask},
@@ -90,14 +90,14 @@ pub fn ask_request(bytes: &[u8]) -> bool {
     assert!(request.inputs.len() + questions <= MAX_MESSAGES);
     let inputs = DecodedRequest::from(request).inputs;
     let [grpc, card] =
-        [RequestFormat::Grpc, RequestFormat::Card].map(|format| validated(inputs.clone(), format));
+        [RequestFormat::GrpcAsk, RequestFormat::Json].map(|format| validated(inputs.clone(), format));
     assert_eq!(grpc, card);
     grpc
 }
 
 /// Reads the JSON of `POST /v1/ask`. The result must equal that of another JSON parser.
 pub fn ask_json(bytes: &[u8]) -> bool {
-    let inputs = match card_inputs(bytes) {
+    let inputs = match ask_inputs(bytes) {
         Ok(inputs) => inputs,
         Err(error) => return rejected(&error),
     };
@@ -107,7 +107,7 @@ pub fn ask_json(bytes: &[u8]) -> bool {
     assert_eq!(json.pointer("/inputs/texts"), Some(&serde_json::json!(texts)));
     let images = json.pointer("/inputs/images").and_then(serde_json::Value::as_array);
     assert_eq!(images.map(Vec::len), Some(inputs.len()));
-    validated(inputs, RequestFormat::Card)
+    validated(inputs, RequestFormat::Json)
 }
 
 /// Validates a request. Every item of an accepted request has a result.

@@ -211,7 +211,7 @@ async fn what_is_asked_too_late_is_refused_though_its_answer_is_kept() {
             inputs: DecodedRequest::from(red()).inputs,
             task: Task::default(),
             model: String::new(),
-            format: RequestFormat::Grpc,
+            format: RequestFormat::GrpcAsk,
             client: Client::anonymous("test"),
             priority: Priority::Normal,
             deadline,

@@ -62,7 +62,7 @@ async fn process(
                     exit = Exit::Failed;
                     fields
                 }
-                RecordResult::ConnectionLost(cause) => return Err(anyhow::Error::msg(cause)),
+                RecordResult::Unavailable(cause) => return Err(anyhow::Error::msg(cause)),
             };
             record.extend(fields);
             printer.print_result(&record).context("cannot print")?;

@@ -24,7 +24,7 @@ pub(crate) fn classify_item_error(status: &pb::Status) -> Result<RecordResult, S
         return Err(describe(code, &status.message));
     }
     if NOT_SERVING.iter().any(|not_serving| not_serving.spec().name == reason) {
-        return Ok(RecordResult::ConnectionLost(describe(code, &status.message)));
+        return Ok(RecordResult::Unavailable(describe(code, &status.message)));
     }
     Ok(rejection(code, &reason, &status.message, status.get_details_retry_info()))
 }
@@ -37,10 +37,10 @@ pub(crate) fn classify_call_end(status: &Status) -> Result<RecordResult, String>
     let info = status.get_details_error_info();
     let message = || describe(status.code(), status.message());
     match status.code() {
-        Code::Unavailable => Ok(RecordResult::ConnectionLost(message())),
+        Code::Unavailable => Ok(RecordResult::Unavailable(message())),
         // The gRPC client reports a broken connection by these codes, without details.
         Code::Internal | Code::Unknown | Code::Cancelled if info.is_none() => {
-            Ok(RecordResult::ConnectionLost(message()))
+            Ok(RecordResult::Unavailable(message()))
         }
         Code::Unauthenticated
         | Code::PermissionDenied
@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(fields["error"]["message"], "inputs[0].image.data is empty");
         let status = RequestError::new(ErrorReason::ModelLoading).to_rpc_status();
         let result = classify_item_error(&status);
-        assert!(matches!(result, Ok(RecordResult::ConnectionLost(_))), "{status:?}");
+        assert!(matches!(result, Ok(RecordResult::Unavailable(_))), "{status:?}");
         let delay = Duration::from_secs(2);
         let status = RequestError::new(ErrorReason::QueueFull).retry_after(delay).to_rpc_status();
         let result = classify_item_error(&status);
@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn call_end_is_lost_busy_or_final() {
         for lost in [Status::unavailable("stopped"), Status::unknown("transport error")] {
-            assert!(matches!(classify_call_end(&lost), Ok(RecordResult::ConnectionLost(_))));
+            assert!(matches!(classify_call_end(&lost), Ok(RecordResult::Unavailable(_))));
         }
         assert_eq!(
             classify_call_end(&Status::unauthenticated("unknown")).unwrap_err(),

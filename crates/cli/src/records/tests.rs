@@ -186,7 +186,7 @@ async fn ended_call_loses_open_items_and_next_question_opens_another() {
     let task = ask_task(client);
     for (text, lost) in [("a", false), ("end", true), ("b", false)] {
         let results = task.process(records("question", &[json!(text)])).await.unwrap();
-        assert_eq!(matches!(results[0], RecordResult::ConnectionLost(_)), lost, "{results:?}");
+        assert_eq!(matches!(results[0], RecordResult::Unavailable(_)), lost, "{results:?}");
     }
 }
 
@@ -224,7 +224,7 @@ async fn scores_before_the_end_of_a_call_are_returned() {
     let (client, _) = serve().await;
     let task = MatchTask { client, images: ImageLoader::default(), request: MatchRequest::default() };
     let results = task.process(records("text", &[json!("a dog"), json!("a cat")])).await.unwrap();
-    assert_eq!(results[0], RecordResult::ConnectionLost("the server answered UNAVAILABLE: stopping".into()));
+    assert_eq!(results[0], RecordResult::Unavailable("the server answered UNAVAILABLE: stopping".into()));
     let RecordResult::Answered(scores) = &results[1] else { panic!("{results:?}") };
     assert_eq!((&scores["probability"], &scores["cosine"]), (&json!(0.75), &json!(0.5)));
 }

@@ -17,7 +17,6 @@ pub mod responses; // item results to response messages
 
 /// Service traits, generated from the contract with [`codec::BoundedCodec`].
 #[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
-#[cfg_attr(not(test), expect(missing_docs, reason = "generated"))]
 pub mod generated {
     tonic::include_proto!("blip.v1");
 }

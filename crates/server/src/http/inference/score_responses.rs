@@ -73,7 +73,7 @@ impl MatchResult {
             probability: scores.probability,
             cosine: scores.cosine,
             logits: details.then(|| scores.logits.clone()),
-            timing: details.then(|| scores.timing),
+            timing: details.then_some(scores.timing),
         }
     }
 }
