@@ -1,33 +1,37 @@
-//! The crate's own machine, with its default configuration and without knowing the service curve.
+//! The policy of this crate, with default settings and without knowledge of the device.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use scheduler::state_machine::{Effects, JobSpec, StateMachine};
-use scheduler::{BatchLimits, ClientId, ImageDigest, Priority, QueueLimits, SchedulerConfig};
+use scheduler::{BatchLimits, ClientId, Priority, QueueLimits, SchedulerConfig};
 use tokio::time::Instant;
 
-use crate::device::Run;
-use crate::peers::{MAX_IMAGES, MAX_QUESTIONS, MAX_WAITING};
-use crate::simulation::{Next, Policy};
-use crate::trace::Arrival;
+use crate::{
+    device::BatchRun,
+    fifo::{MAX_IMAGES, MAX_QUESTIONS, MAX_WAITING},
+    simulation::{Next, Policy},
+    traffic::Arrival,
+};
 
-pub(crate) struct Ours<'a> {
+/// The state machine, whose times are counted from `origin`.
+pub(crate) struct BlipServe<'a> {
     trace: &'a [Arrival],
     machine: StateMachine<(), usize, usize>,
     origin: Instant,
     effects: Effects<usize>,
 }
 
-fn key(number: u64) -> [u8; 32] {
-    let mut key = [0; 32];
-    for (place, byte) in key.iter_mut().zip(number.to_le_bytes()) {
-        *place = byte;
+/// Returns a number as a digest.
+fn digest(number: u64) -> [u8; 32] {
+    let mut digest = [0; 32];
+    for (target, byte) in digest.iter_mut().zip(number.to_le_bytes()) {
+        *target = byte;
     }
-    key
+    digest
 }
 
-impl<'a> Ours<'a> {
+impl<'a> BlipServe<'a> {
     pub(crate) fn new(trace: &'a [Arrival]) -> Self {
         let config = SchedulerConfig {
             batch: BatchLimits {
@@ -42,16 +46,12 @@ impl<'a> Ours<'a> {
             },
             ..SchedulerConfig::default()
         };
-        Self {
-            trace,
-            machine: StateMachine::new(config, 1),
-            origin: Instant::now(),
-            effects: Effects::default(),
-        }
+        let machine = StateMachine::new(config, 1);
+        Self { trace, machine, origin: Instant::now(), effects: Effects::default() }
     }
 }
 
-impl Policy for Ours<'_> {
+impl Policy for BlipServe<'_> {
     fn arrive(&mut self, now: Duration, job: usize) -> bool {
         let Some(arrival) = self.trace.get(job) else { return false };
         let spec = JobSpec {
@@ -59,12 +59,12 @@ impl Policy for Ours<'_> {
             priority: Priority::Normal,
             weight: 1,
             deadline: arrival.deadline.map(|deadline| self.origin + deadline),
-            image_digest: key(arrival.image),
+            image_digest: digest(arrival.image),
             image_bytes: 1,
-            question_key: key(arrival.question),
+            question_key: digest(arrival.question),
             tokens: arrival.tokens,
         };
-        let taken = self.machine.submit(
+        let submitted = self.machine.submit(
             self.origin + now,
             &spec,
             Arc::new(()),
@@ -72,7 +72,7 @@ impl Policy for Ours<'_> {
             job,
             &mut self.effects,
         );
-        taken.is_ok()
+        submitted.is_ok()
     }
 
     fn next(&mut self, now: Duration) -> Next {
@@ -83,16 +83,16 @@ impl Policy for Ours<'_> {
     }
 
     fn row_finished(&mut self, now: Duration, row: usize, _job: usize) -> Vec<usize> {
-        let answered = self.machine.finish_row(self.origin + now, 0, row);
-        answered.into_iter().map(|answered| answered.token).collect()
+        let finished = self.machine.finish_row(self.origin + now, 0, row);
+        finished.into_iter().map(|job| job.token).collect()
     }
 
-    fn batch_finished(&mut self, now: Duration, run: &Run) {
+    fn batch_finished(&mut self, now: Duration, run: &BatchRun) {
         for image in &run.encoded {
-            self.machine.image_cached(0, key(*image));
+            self.machine.image_cached(0, digest(*image));
         }
         for image in &run.evicted {
-            self.machine.image_evicted(0, key(*image));
+            self.machine.image_evicted(0, digest(*image));
         }
         self.machine.end_batch(self.origin + now, 0, Ok(()), run.steps, &mut self.effects);
     }

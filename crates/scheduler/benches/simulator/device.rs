@@ -1,4 +1,4 @@
-//! The device that every policy gets: a measured service curve and a cache of image features.
+//! The simulated device: measured batch times, and a cache of image features.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -7,68 +7,71 @@ use std::time::Duration;
 use scheduler::{BatchShape, CostCoefficients};
 use serde::Deserialize;
 
-use crate::trace::Arrival;
+use crate::traffic::Arrival;
 
-/// One device, as written in `service.json`.
+/// A device of `devices.json`.
 #[derive(Clone, Debug, Deserialize)]
-pub(crate) struct Curve {
+pub(crate) struct DeviceSpec {
     pub(crate) name: String,
     batch: f64,
     image: f64,
     question: f64,
     step: f64,
-    /// Images whose features fit into the device's memory.
+    /// Images whose features fit into the cache.
     cached_images: usize,
-    /// What an interactive client is willing to wait.
+    /// Time limit of interactive clients.
     pub(crate) deadline_ms: u64,
 }
 
 #[derive(Debug, Deserialize)]
-struct File {
-    curves: Vec<Curve>,
+struct DeviceFile {
+    devices: Vec<DeviceSpec>,
 }
 
-pub(crate) fn load(path: &Path) -> Result<Vec<Curve>, Box<dyn std::error::Error>> {
-    let file: File = serde_json::from_str(&std::fs::read_to_string(path)?)?;
-    Ok(file.curves)
+pub(crate) fn load(path: &Path) -> Result<Vec<DeviceSpec>, Box<dyn std::error::Error>> {
+    let file: DeviceFile = serde_json::from_str(&std::fs::read_to_string(path)?)?;
+    Ok(file.devices)
 }
 
-/// What became of a batch.
-pub(crate) struct Run {
-    /// When each row is finished, from the start of the batch.
+/// The course of a batch. Times are counted from its start.
+pub(crate) struct BatchRun {
+    /// End of each row.
     pub(crate) rows: Vec<Duration>,
-    pub(crate) whole: Duration,
+    /// End of the batch.
+    pub(crate) end: Duration,
     pub(crate) steps: u32,
     pub(crate) encoded: Vec<u64>,
     pub(crate) evicted: Vec<u64>,
 }
 
-/// The device: encodes each image of a batch once, and not at all while its features are cached;
-/// answers a row as soon as its last token is decoded. The same for every policy.
+/// A device that encodes each image of a batch once, unless its features are cached.
+///
+/// It answers a row after the row's last decode step. The cache evicts the least recently used
+/// image.
 #[derive(Debug)]
 pub(crate) struct Device {
     coefficients: CostCoefficients,
     capacity: usize,
     last_used: HashMap<u64, u64>,
-    clock: u64,
+    uses: u64,
 }
 
 impl Device {
-    pub(crate) fn new(curve: &Curve) -> Self {
-        let Curve { batch, image, question, step, .. } = *curve;
+    pub(crate) fn new(spec: &DeviceSpec) -> Self {
+        let DeviceSpec { batch, image, question, step, .. } = *spec;
         Self {
             coefficients: CostCoefficients { batch, image, question, step },
-            capacity: curve.cached_images,
+            capacity: spec.cached_images,
             last_used: HashMap::new(),
-            clock: 0,
+            uses: 0,
         }
     }
 
-    pub(crate) fn run(&mut self, batch: &[&Arrival]) -> Run {
+    pub(crate) fn run(&mut self, batch: &[&Arrival]) -> BatchRun {
         let mut encoded = Vec::new();
         for row in batch {
-            self.clock += 1;
-            if self.last_used.insert(row.image, self.clock).is_none() {
+            self.uses += 1;
+            if self.last_used.insert(row.image, self.uses).is_none() {
                 encoded.push(row.image);
             }
         }
@@ -82,9 +85,9 @@ impl Device {
         };
         let rows: Vec<Duration> = batch.iter().map(|row| time(row.steps)).collect();
         let steps = batch.iter().map(|row| row.steps).max().unwrap_or_default();
-        let whole = time(steps);
+        let end = time(steps);
         let evicted = self.evict();
-        Run { rows, whole, steps, encoded, evicted }
+        BatchRun { rows, end, steps, encoded, evicted }
     }
 
     fn evict(&mut self) -> Vec<u64> {

@@ -1,12 +1,11 @@
-//! The picture: what interactive clients see, and what is answered in time, by load.
+//! The plot of response times and goodput by load.
 
 use std::error::Error;
 use std::path::Path;
 
 use plotters::prelude::*;
 
-use crate::trace::Traffic;
-use crate::{LOADS, POLICIES, Row};
+use crate::{BLIP_SERVE, LOADS, POLICIES, results::ResultRow, traffic::Traffic};
 
 const COLOURS: [RGBColor; 5] = [
     RGBColor(0, 90, 180),
@@ -16,26 +15,25 @@ const COLOURS: [RGBColor; 5] = [
     RGBColor(120, 120, 120),
 ];
 
-type Reading = fn(&Row) -> f64;
+type Value = fn(&ResultRow) -> f64;
 
-/// Draws interactive p99 (logarithmic) and goodput as part of capacity, a column for each traffic, for
-/// the first curve.
-pub(crate) fn draw(rows: &[Row], path: &Path) -> Result<(), Box<dyn Error>> {
+/// Draws interactive p99 and goodput of the first device, with a column for each kind of traffic.
+pub(crate) fn draw(rows: &[ResultRow], path: &Path) -> Result<(), Box<dyn Error>> {
     let root = SVGBackend::new(path, (1400, 760)).into_drawing_area();
     root.fill(&WHITE)?;
-    let first = rows.first().map(|row| row.curve.clone()).unwrap_or_default();
+    let first = rows.first().map(|row| row.device.clone()).unwrap_or_default();
     let titled = root.titled(&format!("{first}: by load, percent of capacity"), ("sans-serif", 22))?;
     let panels = titled.split_evenly((2, Traffic::ALL.len()));
-    let readings: [(&str, Reading, bool); 2] = [
+    let values: [(&str, Value, bool); 2] = [
         (
             "interactive p99, ms",
-            |row| row.columns.interactive_p99.map_or(0.0, |time| time.as_secs_f64() * 1e3),
+            |row| row.results.interactive_p99.map_or(0.0, |time| time.as_secs_f64() * 1e3),
             true,
         ),
-        ("goodput, % of capacity", |row| 100.0 * row.columns.goodput / row.capacity, false),
+        ("goodput, % of capacity", |row| 100.0 * row.results.goodput / row.capacity, false),
     ];
-    let kinds = readings.iter().flat_map(|reading| Traffic::ALL.map(|traffic| (reading, traffic)));
-    for (panel, ((name, reading, logarithmic), traffic)) in panels.iter().zip(kinds) {
+    let kinds = values.iter().flat_map(|value| Traffic::ALL.map(|traffic| (value, traffic)));
+    for (panel, ((name, value, is_logarithmic), traffic)) in panels.iter().zip(kinds) {
         let title = format!("{}: {name}", traffic.name());
         let lines: Vec<Vec<(f64, f64)>> = POLICIES
             .iter()
@@ -44,36 +42,37 @@ pub(crate) fn draw(rows: &[Row], path: &Path) -> Result<(), Box<dyn Error>> {
                     .iter()
                     .filter_map(|load| {
                         let row = rows.iter().find(|row| {
-                            row.curve == first
+                            row.device == first
                                 && row.traffic == traffic
                                 && row.load == *load
                                 && row.policy == *policy
                         })?;
-                        let value = reading(row);
-                        // On a logarithmic axis there is no zero: that no question was answered is no point.
-                        let value = if *logarithmic { (value > 0.0).then(|| value.log10())? } else { value };
+                        let value = value(row);
+                        // A logarithmic axis has no zero, which means that no answer was in time.
+                        let value =
+                            if *is_logarithmic { (value > 0.0).then(|| value.log10())? } else { value };
                         Some((load * 100.0, value))
                     })
                     .collect()
             })
             .collect();
-        panel_of(panel, &title, &lines, *logarithmic)?;
+        draw_panel(panel, &title, &lines, *is_logarithmic)?;
     }
     root.present()?;
     Ok(())
 }
 
-fn panel_of<DB: DrawingBackend>(
+fn draw_panel<DB: DrawingBackend>(
     panel: &DrawingArea<DB, plotters::coord::Shift>,
     title: &str,
     lines: &[Vec<(f64, f64)>],
-    logarithmic: bool,
+    is_logarithmic: bool,
 ) -> Result<(), Box<dyn Error>>
 where
     DB::ErrorType: 'static,
 {
     let top = lines.iter().flatten().map(|(_, value)| *value).fold(0.0, f64::max);
-    let bottom = if logarithmic { 0.0 } else { 0.0_f64.min(top) };
+    let bottom = if is_logarithmic { 0.0 } else { 0.0_f64.min(top) };
     let mut chart = ChartBuilder::on(panel)
         .caption(title, ("sans-serif", 13))
         .margin(8)
@@ -84,13 +83,13 @@ where
         .configure_mesh()
         .x_label_formatter(&|load| format!("{load:.0}"))
         .y_label_formatter(&|value| {
-            if logarithmic { format!("{:.0}", 10f64.powf(*value)) } else { format!("{value:.0}") }
+            if is_logarithmic { format!("{:.0}", 10f64.powf(*value)) } else { format!("{value:.0}") }
         })
         .x_labels(5)
         .y_labels(6)
         .draw()?;
     for ((line, (name, _)), colour) in lines.iter().zip(POLICIES).zip(COLOURS) {
-        let width = if name == "ours" { 3 } else { 1 };
+        let width = if name == BLIP_SERVE { 3 } else { 1 };
         chart
             .draw_series(LineSeries::new(line.iter().copied(), colour.stroke_width(width)))?
             .label(name)

@@ -1,126 +1,220 @@
-//! The tables, and whether the targets are met.
+//! The report: targets, results of this crate's policy, and comparisons with the others.
 
 use std::fmt::Write;
+use std::ops::Range;
 use std::time::Duration;
 
-use crate::Row;
-use crate::trace::Traffic;
+use crate::{
+    BLIP_SERVE, FIFO, POLICIES,
+    results::{ResultRow, Results},
+    traffic::Traffic,
+};
 
-/// Values this close count as equal: a hundredth, or half a millisecond.
-const EQUAL: f64 = 0.01;
-const EQUAL_TIME: Duration = Duration::from_micros(500);
+/// Values within this fraction count as equal.
+const TOLERANCE: f64 = 0.01;
 
-pub(crate) fn markdown(rows: &[Row]) -> String {
-    let mut text = String::from(
-        "<!-- Written by `cargo run --release -p scheduler --example simulate`; do not edit. -->\n\
-         # Batching policies on the same traffic and the same device\n\n\
-         Rates in questions a second, times in milliseconds. Percentiles are of all questions asked: one that was\n\
-         refused, dropped or answered too late took for ever (\"never\"). In time: part of the interactive clients'\n\
-         questions answered before their deadline. How it is made: `docs/scheduler.md`.\n",
+/// Times within this difference count as equal.
+const TIME_TOLERANCE: Duration = Duration::from_micros(500);
+
+type Rate = fn(&Results) -> f64;
+type Time = fn(&Results) -> Option<Duration>;
+
+const INTRODUCTION: &str = "\
+<!-- Written by `cargo bench -p scheduler --bench simulator`; do not edit. -->
+# Scheduler simulation
+
+The simulator compares batching policies on the same traffic and the same simulated devices.
+[The scheduler](../design/scheduler.md#simulation) explains the policies and the results. The
+[plot](scheduler-simulation.svg) shows the first device.
+
+- Rates are in questions per second, times in milliseconds.
+- Percentiles are over all questions. A question that was rejected, dropped or answered after its
+  deadline has the time *never*.
+- *Load* is in percent of *capacity*, the rate of full batches.
+- *In time* is the fraction of interactive clients' questions that were answered before their
+  deadline.
+- *Ideal* is the goodput of a device that needs no batches and knows the future.
+";
+
+/// Returns the report in Markdown.
+pub(crate) fn markdown(rows: &[ResultRow]) -> String {
+    let mut text = INTRODUCTION.to_owned();
+    heading(&mut text, "## Targets");
+    table(
+        &mut text,
+        &["device", "traffic", "load", "target", "value", "ideal", "result"],
+        4..6,
+        targets(rows),
     );
-    let mut last = None;
-    for row in rows {
-        let heading = (&row.curve, row.traffic.name(), (row.load * 100.0).round());
-        if last.as_ref() != Some(&heading) {
-            // Writing to a string does not fail.
-            let _ = write!(
-                text,
-                "\n## {}: {} at {:.0} % of {:.0} a second\n\n\
-                 | policy | throughput | goodput | p50 | p99 | interactive p99 | in time |\n\
-                 |---|---:|---:|---:|---:|---:|---:|\n",
-                row.curve, heading.1, heading.2, row.capacity,
-            );
-            last = Some(heading);
-        }
-        let columns = &row.columns;
-        let _ = writeln!(
-            text,
-            "| {} | {:.1} | {:.1} | {} | {} | {} | {:.1} % |",
-            row.policy,
-            columns.throughput,
-            columns.goodput,
-            ms(columns.p50),
-            ms(columns.p99),
-            ms(columns.interactive_p99),
-            100.0 * columns.interactive_in_time,
-        );
-    }
-    text.push_str("\n# Targets\n\n");
-    for line in targets(rows) {
-        let _ = writeln!(text, "- {line}");
+    let mut devices: Vec<&str> = rows.iter().map(|row| row.device.as_str()).collect();
+    devices.dedup();
+    for device in devices {
+        let rows: Vec<&ResultRow> = rows.iter().filter(|row| row.device == device).collect();
+        heading(&mut text, &format!("## {device}"));
+        heading(&mut text, &format!("### {BLIP_SERVE}"));
+        let columns = [
+            "traffic",
+            "load",
+            "capacity",
+            "throughput",
+            "goodput",
+            "p50",
+            "p99",
+            "interactive p99",
+            "in time",
+        ];
+        table(&mut text, &columns, 2..9, native(&rows).map(results_line));
+        let policies: Vec<&str> =
+            ["traffic", "load"].into_iter().chain(POLICIES.map(|(name, _)| name)).collect();
+        heading(&mut text, "### Goodput by policy, % of capacity");
+        let goodput = |row: &ResultRow| format!("{:.1}", 100.0 * row.results.goodput / row.capacity);
+        table(&mut text, &policies, 2..7, by_policy(&rows, goodput));
+        heading(&mut text, "### Interactive p99 by policy, ms");
+        table(&mut text, &policies, 2..7, by_policy(&rows, |row| milliseconds(row.results.interactive_p99)));
+        heading(&mut text, &format!("### Values in which another policy is better than {BLIP_SERVE}"));
+        let columns = ["traffic", "load", "value", BLIP_SERVE, "best", "policy"];
+        table(&mut text, &columns, 3..5, native(&rows).flat_map(|row| better_lines(row, &rows)));
     }
     text
 }
 
-fn ms(time: Option<Duration>) -> String {
-    time.map_or_else(|| "never".to_owned(), |time| format!("{:.1}", time.as_secs_f64() * 1e3))
+/// Writes a heading after a blank line.
+fn heading(text: &mut String, heading: &str) {
+    // Writing to a string does not fail.
+    let _ = writeln!(text, "\n{heading}");
 }
 
-fn seconds(time: Option<Duration>) -> f64 {
-    time.map_or(f64::INFINITY, |time| time.as_secs_f64())
+/// Writes a table after a blank line. The columns `numbers` are aligned to the right.
+fn table(
+    text: &mut String,
+    columns: &[&str],
+    numbers: Range<usize>,
+    lines: impl IntoIterator<Item = Vec<String>>,
+) {
+    let rule = (0..columns.len()).map(|column| if numbers.contains(&column) { "---:" } else { "---" });
+    let head = columns.iter().map(|column| (*column).to_owned());
+    let lines = [head.collect(), rule.map(str::to_owned).collect()].into_iter().chain(lines);
+    text.push('\n');
+    for line in lines {
+        let _ = writeln!(text, "| {} |", line.join(" | "));
+    }
 }
 
-fn targets(rows: &[Row]) -> Vec<String> {
+/// Returns the rows of this crate's policy.
+fn native<'a>(rows: &[&'a ResultRow]) -> impl Iterator<Item = &'a ResultRow> {
+    rows.iter().copied().filter(|row| row.policy == BLIP_SERVE)
+}
+
+fn place(row: &ResultRow) -> [String; 2] {
+    [row.traffic.name().to_owned(), format!("{:.0} %", 100.0 * row.load)]
+}
+
+fn results_line(row: &ResultRow) -> Vec<String> {
+    let Results { throughput, goodput, p50, p99, interactive_p99, interactive_in_time } = row.results;
+    let values = [
+        format!("{:.0}", row.capacity),
+        format!("{throughput:.1}"),
+        format!("{goodput:.1}"),
+        milliseconds(p50),
+        milliseconds(p99),
+        milliseconds(interactive_p99),
+        format!("{:.1} %", 100.0 * interactive_in_time),
+    ];
+    place(row).into_iter().chain(values).collect()
+}
+
+/// Returns a line for each trace, with a value for each policy.
+fn by_policy(rows: &[&ResultRow], value: impl Fn(&ResultRow) -> String) -> Vec<Vec<String>> {
+    let traces = rows.chunks(POLICIES.len());
+    let line = |trace: &[&ResultRow]| {
+        let place = trace.first().map(|row| place(row)).into_iter().flatten();
+        place.chain(trace.iter().map(|row| value(row))).collect()
+    };
+    traces.map(line).collect()
+}
+
+/// Returns a line for each value in which the best other policy exceeds this crate's.
+fn better_lines(native: &ResultRow, rows: &[&ResultRow]) -> Vec<Vec<String>> {
+    let others: Vec<&ResultRow> = others(native, rows).collect();
     let mut lines = Vec::new();
-    for ours in rows.iter().filter(|row| row.policy == "ours") {
-        let rivals = || {
-            rows.iter().filter(|row| {
-                row.curve == ours.curve
-                    && row.traffic == ours.traffic
-                    && row.load == ours.load
-                    && row.policy != "ours"
-            })
+    let mut push = |name: &str, value: String, best: String, policy: &str| {
+        let values = [name.to_owned(), value, best, policy.to_owned()];
+        lines.push(place(native).into_iter().chain(values).collect());
+    };
+    let rates: [(&str, Rate, f64); 3] = [
+        ("throughput", |results| results.throughput, 1.0),
+        ("goodput", |results| results.goodput, 1.0),
+        ("in time, %", |results| results.interactive_in_time, 100.0),
+    ];
+    for (name, rate, unit) in rates {
+        let value = rate(&native.results);
+        let best = others.iter().max_by(|a, b| rate(&a.results).total_cmp(&rate(&b.results)));
+        if let Some(best) = best.filter(|best| rate(&best.results) > value * (1.0 + TOLERANCE)) {
+            let format = |rate: f64| format!("{:.2}", unit * rate);
+            push(name, format(value), format(rate(&best.results)), best.policy);
+        }
+    }
+    let times: [(&str, Time); 3] = [
+        ("p50, ms", |results| results.p50),
+        ("p99, ms", |results| results.p99),
+        ("interactive p99, ms", |results| results.interactive_p99),
+    ];
+    for (name, time) in times {
+        let value = time(&native.results);
+        let best =
+            others.iter().min_by(|a, b| seconds(time(&a.results)).total_cmp(&seconds(time(&b.results))));
+        let is_better = |best: Option<Duration>| {
+            seconds(best) * (1.0 + TOLERANCE) + TIME_TOLERANCE.as_secs_f64() < seconds(value)
         };
-        let place = format!("{}, {}, {:.0} %", ours.curve, ours.traffic.name(), ours.load * 100.0);
-        for worse in columns_where_another_is_better(ours, rivals()) {
-            lines.push(format!("not best: {place}: {worse}"));
-        }
-        let fifo = rivals().find(|row| row.policy == "pull when free, FIFO");
-        if let Some(fifo) = fifo.filter(|_| ours.traffic == Traffic::PatientBulk && ours.load == 0.95) {
-            let ratio = seconds(fifo.columns.interactive_p99) / seconds(ours.columns.interactive_p99);
-            let verdict = if ratio >= 5.0 { "met" } else { "MISSED" };
-            lines.push(format!(
-                "{verdict}: {place}: interactive p99 is {ratio:.1} times lower than FIFO's (target 5)"
-            ));
-        }
-        if ours.load == 1.2 {
-            let (part, bound) =
-                (100.0 * ours.columns.goodput / ours.capacity, 100.0 * ours.bound / ours.capacity);
-            let verdict = if part >= 90.0 { "met" } else { "MISSED" };
-            lines.push(format!(
-                "{verdict}: {place}: goodput is {part:.1} % of capacity (target 90; without batches and with \
-                 foresight {bound:.1})"
-            ));
+        if let Some(best) = best.filter(|best| is_better(time(&best.results))) {
+            push(name, milliseconds(value), milliseconds(time(&best.results)), best.policy);
         }
     }
     lines
 }
 
-fn columns_where_another_is_better<'a>(ours: &Row, rivals: impl Iterator<Item = &'a Row>) -> Vec<String> {
-    let mut worse = Vec::new();
-    let own = &ours.columns;
-    for rival in rivals {
-        let other = &rival.columns;
-        let rates = [
-            ("throughput", own.throughput, other.throughput),
-            ("goodput", own.goodput, other.goodput),
-            ("in time", own.interactive_in_time, other.interactive_in_time),
-        ];
-        for (name, own, other) in rates {
-            if other > own * (1.0 + EQUAL) {
-                worse.push(format!("{name} {own:.3}, {other:.3} by \"{}\"", rival.policy));
-            }
+/// Returns the rows of the other policies on the same trace.
+fn others<'a>(native: &ResultRow, rows: &[&'a ResultRow]) -> impl Iterator<Item = &'a ResultRow> {
+    rows.iter().copied().filter(|row| {
+        row.device == native.device
+            && row.traffic == native.traffic
+            && row.load == native.load
+            && row.policy != native.policy
+    })
+}
+
+/// Returns the targets with their results: goodput in overload, and interactive response times.
+fn targets(rows: &[ResultRow]) -> Vec<Vec<String>> {
+    let rows: Vec<&ResultRow> = rows.iter().collect();
+    let mut lines = Vec::new();
+    for native in native(&rows) {
+        let mut push = |target: &str, value: String, ideal: String, is_met: bool| {
+            let result = if is_met { "met" } else { "MISSED" };
+            let values = [target.to_owned(), value, ideal, result.to_owned()];
+            lines.push([native.device.clone()].into_iter().chain(place(native)).chain(values).collect());
+        };
+        let fifo = others(native, &rows).find(|row| row.policy == FIFO);
+        if let Some(fifo) =
+            fifo.filter(|_| native.traffic == Traffic::BulkWithoutDeadlines && native.load == 0.95)
+        {
+            let ratio = seconds(fifo.results.interactive_p99) / seconds(native.results.interactive_p99);
+            let target = "interactive p99 at least 5 times lower than FIFO's";
+            push(target, format!("{ratio:.1} times"), String::new(), ratio >= 5.0);
         }
-        let times = [
-            ("p50", own.p50, other.p50),
-            ("p99", own.p99, other.p99),
-            ("interactive p99", own.interactive_p99, other.interactive_p99),
-        ];
-        for (name, own, other) in times {
-            if seconds(other) * (1.0 + EQUAL) + EQUAL_TIME.as_secs_f64() < seconds(own) {
-                worse.push(format!("{name} {} ms, {} ms by \"{}\"", ms(own), ms(other), rival.policy));
-            }
+        if native.load == 1.2 {
+            let [goodput, ideal] = [native.results.goodput, native.ideal_goodput]
+                .map(|goodput| 100.0 * goodput / native.capacity);
+            let target = "goodput at least 90 % of capacity";
+            push(target, format!("{goodput:.1} %"), format!("{ideal:.1} %"), goodput >= 90.0);
         }
     }
-    worse
+    lines
+}
+
+fn milliseconds(time: Option<Duration>) -> String {
+    time.map_or_else(|| "never".to_owned(), |time| format!("{:.1}", time.as_secs_f64() * 1e3))
+}
+
+fn seconds(time: Option<Duration>) -> f64 {
+    time.map_or(f64::INFINITY, |time| time.as_secs_f64())
 }
