@@ -33,7 +33,7 @@ pub struct BatchSizing {
     /// At most the configured limits, at least one image and one question.
     pub limits: BatchLimits,
     /// The measurements, in order.
-    pub table: Vec<BatchTime>,
+    pub measurements: Vec<BatchTime>,
     /// Whether even the smallest batch exceeded half of the target.
     pub is_target_missed: bool,
 }
@@ -58,21 +58,21 @@ impl BatchSizing {
         now: impl Fn() -> Instant,
     ) -> Result<Self, EngineError> {
         // The first run includes one-time initialization, so it is not measured.
-        engine.run(&batch(1, 1), &mut NoRows)?;
+        engine.run(&batch(1, 1), &mut DiscardRows)?;
         let allowed = p95 / 2;
-        let mut table = Vec::new();
+        let mut measurements = Vec::new();
         let mut is_in_time = |images: usize, questions: usize| {
             let mut slowest = Duration::ZERO;
             for _ in 0..RUNS {
                 let batch = batch(images, questions);
                 let begin = now();
-                engine.run(&batch, &mut NoRows)?;
+                engine.run(&batch, &mut DiscardRows)?;
                 slowest = slowest.max(now() - begin);
                 if slowest > allowed {
                     break;
                 }
             }
-            table.push(BatchTime { images, questions, slowest });
+            measurements.push(BatchTime { images, questions, slowest });
             Ok(slowest <= allowed)
         };
         let (mut images, mut questions) = (0, 0);
@@ -97,7 +97,7 @@ impl BatchSizing {
             max_padded_tokens: (configured.max_padded_tokens * questions.max(1))
                 .div_ceil(configured.max_questions.max(1)),
         };
-        Ok(Self { limits, table, is_target_missed: images == 0 })
+        Ok(Self { limits, measurements, is_target_missed: images == 0 })
     }
 }
 
@@ -108,9 +108,9 @@ fn doubling(before: usize, most: usize) -> impl Iterator<Item = usize> {
 }
 
 /// Discards all outcomes and cancels no row.
-struct NoRows;
+struct DiscardRows;
 
-impl<A> RowSink<A> for NoRows {
+impl<A> RowSink<A> for DiscardRows {
     fn finish(&mut self, _row: usize, _outcome: Result<A, EngineError>) {}
 
     fn is_cancelled(&self, _row: usize) -> bool {
@@ -126,16 +126,16 @@ mod tests {
     use crate::engine::{BatchImage, BatchQuestion, EngineErrorKind};
 
     /// Takes fixed milliseconds for a batch, an image and a question, on a simulated clock.
-    struct Scripted {
+    struct FakeEngine {
         clock: Rc<Cell<Duration>>,
         costs: [u64; 3],
         /// Index of the run that takes ten times as long.
-        hiccup: Option<usize>,
+        slow_run: Option<usize>,
         runs: usize,
         fails_from_images: usize,
     }
 
-    impl Engine for Scripted {
+    impl Engine for FakeEngine {
         type Image = ();
         type Question = ();
         type Answer = ();
@@ -145,16 +145,16 @@ mod tests {
                 return Err(EngineError::new(EngineErrorKind::OutOfMemory, "no memory"));
             }
             let [fixed, image, question] = self.costs;
-            let took = fixed + image * batch.images.len() as u64 + question * batch.questions.len() as u64;
-            let factor = if self.hiccup == Some(self.runs) { 10 } else { 1 };
+            let time = fixed + image * batch.images.len() as u64 + question * batch.questions.len() as u64;
+            let factor = if self.slow_run == Some(self.runs) { 10 } else { 1 };
             self.runs += 1;
-            self.clock.set(self.clock.get() + Duration::from_millis(factor * took));
+            self.clock.set(self.clock.get() + Duration::from_millis(factor * time));
             Ok(())
         }
     }
 
-    fn scripted(costs: [u64; 3]) -> Scripted {
-        Scripted { clock: Rc::default(), costs, hiccup: None, runs: 0, fails_from_images: usize::MAX }
+    fn fake_engine(costs: [u64; 3]) -> FakeEngine {
+        FakeEngine { clock: Rc::default(), costs, slow_run: None, runs: 0, fails_from_images: usize::MAX }
     }
 
     fn limits(max_images: usize, max_questions: usize) -> BatchLimits {
@@ -162,7 +162,7 @@ mod tests {
     }
 
     fn measure(
-        mut engine: Scripted,
+        mut engine: FakeEngine,
         configured: BatchLimits,
         p95_ms: u64,
     ) -> Result<BatchSizing, EngineError> {
@@ -181,18 +181,18 @@ mod tests {
     fn largest_batch_within_half_of_target_is_chosen() {
         // Milliseconds of 4 images: 10 + 4 * 20 + 16 = 106 with 16 questions, 122 with 32.
         // 8 images with 8 questions take 178.
-        let sizing = measure(scripted([10, 20, 1]), limits(16, 64), 240).unwrap();
+        let sizing = measure(fake_engine([10, 20, 1]), limits(16, 64), 240).unwrap();
         assert_eq!(sizing.limits, limits(4, 16));
-        let sizes: Vec<_> = sizing.table.iter().map(|row| (row.images, row.questions)).collect();
+        let sizes: Vec<_> = sizing.measurements.iter().map(|row| (row.images, row.questions)).collect();
         assert_eq!(sizes, [(1, 1), (2, 2), (4, 4), (8, 8), (4, 8), (4, 16), (4, 32)]);
-        assert_eq!(sizing.table[2].slowest, Duration::from_millis(94));
+        assert_eq!(sizing.measurements[2].slowest, Duration::from_millis(94));
         assert!(!sizing.is_target_missed);
     }
 
     #[test]
     fn measured_limits_never_exceed_configured_limits() {
         for configured in [limits(16, 64), limits(3, 5), limits(8, 4), limits(1, 1)] {
-            let sizing = measure(scripted([1, 1, 1]), configured, 60_000).unwrap();
+            let sizing = measure(fake_engine([1, 1, 1]), configured, 60_000).unwrap();
             assert_eq!(sizing.limits.max_images, configured.max_images.min(configured.max_questions));
             assert_eq!(sizing.limits.max_questions, configured.max_questions);
             assert_eq!(sizing.limits.max_padded_tokens, configured.max_padded_tokens);
@@ -201,21 +201,21 @@ mod tests {
 
     #[test]
     fn too_slow_device_is_reported_and_gets_single_jobs() {
-        let sizing = measure(scripted([500, 1, 1]), limits(16, 64), 100).unwrap();
+        let sizing = measure(fake_engine([500, 1, 1]), limits(16, 64), 100).unwrap();
         assert_eq!(sizing.limits, limits(1, 1));
         assert!(sizing.is_target_missed);
-        assert_eq!(sizing.table.len(), 1, "nothing larger is tried");
+        assert_eq!(sizing.measurements.len(), 1, "nothing larger is tried");
     }
 
     #[test]
     fn batch_size_is_rejected_after_one_slow_run() {
-        let slow_at_two_images = Scripted { hiccup: Some(5), ..scripted([10, 10, 0]) };
+        let slow_at_two_images = FakeEngine { slow_run: Some(5), ..fake_engine([10, 10, 0]) };
         assert_eq!(measure(slow_at_two_images, limits(4, 4), 200).unwrap().limits, limits(1, 4));
     }
 
     #[test]
     fn failed_batch_ends_measurement_with_its_error() {
-        let engine = Scripted { fails_from_images: 4, ..scripted([1, 1, 1]) };
+        let engine = FakeEngine { fails_from_images: 4, ..fake_engine([1, 1, 1]) };
         assert_eq!(measure(engine, limits(16, 64), 60_000).unwrap_err().message, "no memory");
     }
 }

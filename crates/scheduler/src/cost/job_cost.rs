@@ -53,7 +53,8 @@ impl JobCost {
 
 #[cfg(test)]
 mod tests {
-    use super::{super::coefficients::CostCoefficients, *};
+    use super::*;
+    use crate::cost::CostCoefficients;
 
     const LIMITS: BatchLimits = BatchLimits { max_images: 16, max_questions: 64, max_padded_tokens: 2048 };
 

@@ -73,8 +73,8 @@ impl Load {
         let by_time = if enough > 0.0 { marginal / enough } else { 0.0 };
         let full_batches = by_limits.max(by_time).floor();
         let queue = full_batches * model.fixed_seconds() + marginal;
-        let client_jobs = model.seconds(usize::from(incoming.encodes), 1);
-        self.until_free + duration(queue / self.engines.max(1) as f64 + client_jobs)
+        let job_time = model.seconds(usize::from(incoming.encodes), 1);
+        self.until_free + duration(queue / self.engines.max(1) as f64 + job_time)
     }
 }
 

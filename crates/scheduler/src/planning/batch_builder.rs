@@ -16,7 +16,7 @@ pub(crate) struct RowCandidate {
     pub(crate) job: JobIndex,
     pub(crate) image: ImageSlot,
     /// Whether the engine has the image's features in its cache.
-    pub(crate) cached: bool,
+    pub(crate) is_cached: bool,
     pub(crate) tokens: usize,
     /// The deadline that the row should meet.
     pub(crate) deadline: Option<Instant>,
@@ -48,7 +48,7 @@ impl<'a> BatchBuilder<'a> {
 
     /// Returns whether the candidate adds an image to encode.
     pub(crate) fn encodes(&self, candidate: &RowCandidate) -> bool {
-        !candidate.cached && !self.images.contains(&candidate.image)
+        !candidate.is_cached && !self.images.contains(&candidate.image)
     }
 
     /// Returns whether the candidate fits into the limits. Everything fits into an empty batch.
@@ -114,7 +114,7 @@ impl<'a> BatchBuilder<'a> {
 
     /// Returns whether the candidate would be late in a batch after this one.
     pub(crate) fn is_late_after(&self, candidate: &RowCandidate, now: Instant) -> bool {
-        let alone = self.model.predict(usize::from(!candidate.cached), 1);
+        let alone = self.model.predict(usize::from(!candidate.is_cached), 1);
         candidate.deadline.is_some_and(|deadline| now + self.time() + alone > deadline)
     }
 
@@ -134,12 +134,14 @@ impl<'a> BatchBuilder<'a> {
     ///
     /// If the engine does not cache features, a later batch must encode this batch's images again
     /// for the questions left out. That time then counts as fixed.
-    pub(crate) fn has_enough_questions(&self, overhead_fraction: f64, caches: bool) -> bool {
+    pub(crate) fn has_enough_questions(&self, overhead_fraction: f64, is_caching: bool) -> bool {
         let coefficients = self.model.coefficients();
-        let repeated_encoding = if caches { 0.0 } else { coefficients.image * self.encoded as f64 };
-        let sunk = self.model.fixed_seconds() + repeated_encoding;
+        let repeated_encoding = if is_caching { 0.0 } else { coefficients.image * self.encoded as f64 };
+        let fixed = self.model.fixed_seconds() + repeated_encoding;
         let questions = coefficients.question * self.rows.len() as f64;
-        self.model.is_calibrated() && !self.rows.is_empty() && sunk <= overhead_fraction * (sunk + questions)
+        self.model.is_calibrated()
+            && !self.rows.is_empty()
+            && fixed <= overhead_fraction * (fixed + questions)
     }
 }
 

@@ -30,7 +30,7 @@ pub(crate) fn fit_to_deadlines<'a>(
     empty: &BatchBuilder<'a>,
     now: Instant,
     must_include_head: bool,
-    more_waits: bool,
+    has_more_jobs: bool,
 ) -> DeadlineFit<'a> {
     let end = now + whole.time();
     if whole.earliest_deadline().is_none_or(|deadline| end <= deadline) {
@@ -49,13 +49,13 @@ pub(crate) fn fit_to_deadlines<'a>(
             urgent.push(*row);
         }
     }
-    let worth_it = !more_waits || urgent.efficiency() >= MIN_EFFICIENCY_RATIO * whole.efficiency();
-    if worth_it && !urgent.rows.is_empty() {
+    let is_worthwhile = !has_more_jobs || urgent.efficiency() >= MIN_EFFICIENCY_RATIO * whole.efficiency();
+    if is_worthwhile && !urgent.rows.is_empty() {
         return DeadlineFit::Run(urgent);
     }
-    let is_required = usize::from(must_include_head);
+    let required = usize::from(must_include_head);
     let late: Vec<_> =
-        whole.rows.iter().skip(is_required).filter(|row| is_late(row.deadline)).map(|row| row.job).collect();
+        whole.rows.iter().skip(required).filter(|row| is_late(row.deadline)).map(|row| row.job).collect();
     // If only late rows are left, run those that can be on time.
     if late.len() == whole.rows.len() && !urgent.rows.is_empty() {
         return DeadlineFit::Run(urgent);
@@ -65,21 +65,26 @@ pub(crate) fn fit_to_deadlines<'a>(
 
 #[cfg(test)]
 mod tests {
-    use super::super::batch_builder::RowCandidate;
+    use std::time::Duration;
+
     use super::*;
     use crate::{
         cost::{CostCoefficients, CostModel},
         ids::ImageSlot,
         limits::BatchLimits,
+        planning::batch_builder::RowCandidate,
     };
-    use std::time::Duration;
 
     /// 10 ms for a batch, 10 ms for each question.
     fn model() -> CostModel {
         CostModel::new(Some(CostCoefficients { batch: 0.010, image: 0.0, question: 0.010, step: 0.0 }))
     }
 
-    fn rows_after_fit(deadlines_ms: &[Option<u64>], must_include_head: bool, more_waits: bool) -> Vec<u32> {
+    fn rows_after_fit(
+        deadlines_ms: &[Option<u64>],
+        must_include_head: bool,
+        has_more_jobs: bool,
+    ) -> Vec<u32> {
         let model = model();
         let now = Instant::now();
         let empty = BatchBuilder::new(&model, BatchLimits::default());
@@ -88,13 +93,13 @@ mod tests {
             whole.push(RowCandidate {
                 job: JobIndex(n as u32),
                 image: ImageSlot(0),
-                cached: true,
+                is_cached: true,
                 tokens: 1,
                 deadline: deadline.map(|ms| now + Duration::from_millis(ms)),
             });
         }
         let all = whole.rows.clone();
-        let mut rows: Vec<_> = match fit_to_deadlines(whole, &empty, now, must_include_head, more_waits) {
+        let mut rows: Vec<_> = match fit_to_deadlines(whole, &empty, now, must_include_head, has_more_jobs) {
             DeadlineFit::Run(builder) => builder.rows.iter().map(|row| row.job.0).collect(),
             DeadlineFit::Without(late) => {
                 all.iter().map(|row| row.job).filter(|row| !late.contains(row)).map(|row| row.0).collect()

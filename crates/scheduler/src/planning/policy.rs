@@ -87,12 +87,12 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
         let Some(slot) = self.engines.get(engine) else { return BatchPlan::default() };
         let empty = BatchBuilder::new(self.model, slot.limit.get());
         let mut plan = BatchPlan::default();
-        let mut left_out = Vec::new();
+        let mut excluded = Vec::new();
         let mut head = None;
         for last_round in [false, true] {
             let mut builder = empty.clone();
             plan = BatchPlan::default();
-            let free_elsewhere_at = self.add_by_turn(engine, slot, now, &left_out, &mut builder, &mut plan);
+            let free_elsewhere_at = self.add_by_turn(engine, slot, now, &excluded, &mut builder, &mut plan);
             if builder.rows.is_empty() {
                 plan.hold_until = free_elsewhere_at;
                 if free_elsewhere_at.is_none() {
@@ -100,7 +100,7 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
                 }
                 return plan;
             }
-            self.add_co_batched(engine, slot, now, &left_out, &mut builder);
+            self.add_co_batched(engine, slot, now, &excluded, &mut builder);
             if let Some(until) = self.hold_until(&builder, now)
                 && !is_closing
             {
@@ -108,15 +108,15 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
                 return plan;
             }
             head = head.or_else(|| builder.rows.first().map(|row| row.job));
-            let more_waits = self.queue.len() > builder.rows.len();
+            let has_more_jobs = self.queue.len() > builder.rows.len();
             let must_include_head = slot.head_skips >= MAX_HEAD_SKIPS;
             let fit = if self.model.is_calibrated() && !last_round {
-                deadline_fit::fit_to_deadlines(builder, &empty, now, must_include_head, more_waits)
+                deadline_fit::fit_to_deadlines(builder, &empty, now, must_include_head, has_more_jobs)
             } else {
                 DeadlineFit::Run(builder)
             };
             match fit {
-                DeadlineFit::Without(late) => left_out = late,
+                DeadlineFit::Without(late) => excluded = late,
                 DeadlineFit::Run(builder) => {
                     plan.is_head_skipped = head.is_some_and(|head| !builder.contains(head));
                     plan.rows = builder.rows.iter().map(|row| row.job).collect();
@@ -133,7 +133,7 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
         engine: usize,
         slot: &EngineSlot,
         now: Instant,
-        left_out: &[JobIndex],
+        excluded: &[JobIndex],
         builder: &mut BatchBuilder<'_>,
         plan: &mut BatchPlan,
     ) -> Option<Instant> {
@@ -146,7 +146,7 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
             let preference = LengthPreference { longest: builder.longest(), rows: builder.rows.len(), now };
             let Some(job) = selection.next(preference) else { break };
             budget -= 1;
-            if left_out.contains(&job) {
+            if excluded.contains(&job) {
                 continue;
             }
             if !builder.has_image_room() {
@@ -211,13 +211,13 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
     /// Returns the job as a candidate, and whether any of its waiters can be answered in time.
     fn candidate(&self, index: JobIndex, engine: usize, now: Instant) -> Option<(RowCandidate, bool)> {
         let job = self.pending.get(index.0 as usize)?;
-        let cached = self.images.is_cached(job.image, engine);
+        let is_cached = self.images.is_cached(job.image, engine);
         let (first, last) = (job.first_deadline(), job.last_deadline());
-        let alone = now + self.model.predict(usize::from(!cached), 1);
+        let alone = now + self.model.predict(usize::from(!is_cached), 1);
         let in_time = |deadline: Option<Instant>| deadline.is_none_or(|deadline| alone <= deadline);
         let deadline = if in_time(first) { first } else { last };
         let candidate =
-            RowCandidate { job: index, image: job.image, cached, tokens: job.tokens as usize, deadline };
+            RowCandidate { job: index, image: job.image, is_cached, tokens: job.tokens as usize, deadline };
         Some((candidate, in_time(last) || !self.model.is_calibrated()))
     }
 
@@ -246,7 +246,7 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
         engine: usize,
         slot: &EngineSlot,
         now: Instant,
-        left_out: &[JobIndex],
+        excluded: &[JobIndex],
         builder: &mut BatchBuilder<'_>,
     ) {
         let in_batch = builder.images().to_vec();
@@ -260,7 +260,7 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
                 {
                     return;
                 }
-                if builder.contains(job) || left_out.contains(&job) {
+                if builder.contains(job) || excluded.contains(&job) {
                     continue;
                 }
                 let Some((candidate, is_feasible)) = self.candidate(job, engine, now) else { continue };
@@ -315,13 +315,13 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
     /// Returns the infeasible job with the most time left, for an engine without other work.
     ///
     /// It delays no other job, and it corrects a model that predicts too long times.
-    fn probe(&self, found_now: &[JobIndex]) -> Option<JobIndex> {
-        let parked = self.infeasible.last().map(|(_, job)| *job);
-        let fresh = found_now
+    fn probe(&self, new: &[JobIndex]) -> Option<JobIndex> {
+        let set_aside = self.infeasible.last().map(|(_, job)| *job);
+        let newest = new
             .iter()
             .filter_map(|index| Some((self.pending.get(index.0 as usize)?.last_deadline()?, *index)))
             .max()
             .map(|(_, job)| job);
-        fresh.or(parked)
+        newest.or(set_aside)
     }
 }
