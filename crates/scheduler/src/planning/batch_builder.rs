@@ -22,6 +22,7 @@ pub(crate) struct RowCandidate {
     pub(crate) deadline: Option<Instant>,
 }
 
+/// A batch under construction.
 #[derive(Clone, Debug)]
 pub(crate) struct BatchBuilder<'a> {
     model: &'a CostModel,

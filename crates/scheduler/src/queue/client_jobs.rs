@@ -21,6 +21,7 @@ pub(super) struct QueuedJob {
     pub(super) tokens: u32,
 }
 
+/// The queued jobs of one client.
 #[derive(Debug, Default)]
 pub(super) struct ClientJobs {
     /// None only if there is no job.

@@ -45,12 +45,14 @@ use crate::{
     job::{ClientId, Priority},
 };
 
+/// The queued jobs of a client in one class.
 #[derive(Debug, Default)]
 struct ClientQueue {
     virtual_time: VirtualTime,
     jobs: ClientJobs,
 }
 
+/// The clients of a class.
 #[derive(Debug, Default)]
 struct ClassQueue {
     /// Virtual time of the class among the classes.
@@ -71,6 +73,7 @@ struct ClassQueue {
     jobs: usize,
 }
 
+/// The fair queue of all pending jobs in stage `Queued`.
 #[derive(Debug, Default)]
 pub(crate) struct FairQueue {
     classes: [ClassQueue; 3],

@@ -102,27 +102,28 @@ impl Ord for ClientCursor<'_> {
     }
 }
 
+/// A class during a selection.
 struct ClassSelection<'a> {
     class: &'a ClassQueue,
     virtual_time: VirtualTime,
     unvisited: Peekable<Iter<'a, SortKey>>,
-    visited_again: BinaryHeap<Reverse<ClientCursor<'a>>>,
+    /// Clients that were visited and have more jobs.
+    visited: BinaryHeap<Reverse<ClientCursor<'a>>>,
     stamp: u64,
 }
 
 impl<'a> ClassSelection<'a> {
     fn is_empty(&mut self) -> bool {
-        self.unvisited.peek().is_none() && self.visited_again.is_empty()
+        self.unvisited.peek().is_none() && self.visited.is_empty()
     }
 
     /// Returns the next client, and whether it is visited for the first time.
     fn pop(&mut self) -> Option<(ClientCursor<'a>, bool)> {
         let unvisited = self.unvisited.peek().copied();
-        let visited_again =
-            self.visited_again.peek().map(|Reverse(cursor)| cursor.virtual_time.sort_key(cursor.client));
-        match (unvisited, visited_again) {
-            (Some(unvisited), Some(visited_again)) if visited_again < *unvisited => {
-                self.visited_again.pop().map(|Reverse(cursor)| (cursor, false))
+        let visited = self.visited.peek().map(|Reverse(cursor)| cursor.virtual_time.sort_key(cursor.client));
+        match (unvisited, visited) {
+            (Some(unvisited), Some(visited)) if visited < *unvisited => {
+                self.visited.pop().map(|Reverse(cursor)| (cursor, false))
             }
             (Some(&sort_key), _) => {
                 self.unvisited.next();
@@ -136,7 +137,7 @@ impl<'a> ClassSelection<'a> {
                 };
                 Some((cursor, true))
             }
-            (None, _) => self.visited_again.pop().map(|Reverse(cursor)| (cursor, false)),
+            (None, _) => self.visited.pop().map(|Reverse(cursor)| (cursor, false)),
         }
     }
 }
@@ -186,7 +187,7 @@ impl Selection<'_> {
             && cursor.has_more()
             && let Some(selection) = self.classes.get_mut(class)
         {
-            selection.visited_again.push(Reverse(cursor));
+            selection.visited.push(Reverse(cursor));
         }
         let (class, selection) = self
             .classes
@@ -213,7 +214,7 @@ impl FairQueue {
                 class,
                 virtual_time: class.virtual_time,
                 unvisited: class.order.iter().peekable(),
-                visited_again: BinaryHeap::new(),
+                visited: BinaryHeap::new(),
                 stamp: class.stamp,
             }),
             current: None,

@@ -5,6 +5,7 @@
 
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError, yield_now};
 
+/// A state behind a lock, and the engine threads that wait for its changes.
 #[derive(Debug)]
 pub(crate) struct EngineWaiters<S> {
     state: Mutex<S>,

@@ -20,6 +20,7 @@ pub(crate) type CompletionSenderOf<E> = CompletionSender<<E as Engine>::Answer>;
 pub(crate) type StateMachineOf<E> =
     StateMachine<<E as Engine>::Image, <E as Engine>::Question, CompletionSenderOf<E>>;
 
+/// The state machine with its lock, and the channels of timer and engine state.
 pub(crate) struct Inner<E: Engine> {
     waiters: EngineWaiters<StateMachineOf<E>>,
     /// Copy of the state machine's count, readable without the lock.

@@ -40,6 +40,7 @@ pub(crate) struct RunningBatch {
     pub(crate) predicted_end: Option<Instant>,
 }
 
+/// The state of one engine.
 #[derive(Debug)]
 pub(crate) struct EngineSlot {
     pub(crate) phase: EnginePhase,

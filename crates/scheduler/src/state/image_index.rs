@@ -11,6 +11,7 @@ use crate::{
     job::{ImageDigest, Priority},
 };
 
+/// A known image.
 #[derive(Debug)]
 struct Image<I> {
     digest: ImageDigest,
@@ -34,6 +35,7 @@ impl<I> Image<I> {
     }
 }
 
+/// All known images.
 #[derive(Debug)]
 pub(crate) struct ImageIndex<I> {
     slots: HashMap<ImageDigest, ImageSlot>,

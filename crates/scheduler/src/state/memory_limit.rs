@@ -5,6 +5,7 @@ use crate::limits::BatchLimits;
 /// Consecutive successful batches before the limits grow by an eighth.
 const GOOD_BATCHES: u32 = 32;
 
+/// The current batch limits of an engine.
 #[derive(Clone, Debug)]
 pub(crate) struct MemoryLimit {
     configured: BatchLimits,

@@ -37,6 +37,7 @@ impl<W> Waiter<W> {
     }
 }
 
+/// A job with all submissions that wait for it.
 #[derive(Debug)]
 pub(crate) struct PendingJob<Q, W> {
     pub(crate) image: ImageSlot,
