@@ -56,7 +56,7 @@ struct Arguments {
     #[arg(long, default_value_t = 16)]
     check_images: usize,
     /// Memory for the keys and values of remembered images; the device's own choice without it.
-    #[arg(long)]
+    #[arg(long, alias = "key-value-cache-bytes")]
     cross_attention_cache_bytes: Option<usize>,
     /// auto, own or libtorch: whose kernels compute on the CPU.
     #[arg(long, default_value_t)]

@@ -34,7 +34,7 @@ use crate::{
 pub struct Model {
     pub(crate) encoder: ImageEncoder,
     pub(crate) head: Head,
-    pub(crate) seen: ImageCache,
+    pub(crate) image_cache: ImageCache,
     pub(crate) config: BlipConfig,
     pub(crate) stopping: StoppingCriteria,
     pub(crate) graphs: CudaGraphs,
@@ -101,14 +101,14 @@ impl Model {
         };
 
         let images = images.or_else(|| SharedImageCache::for_models(checkpoint, device, dtype, &options));
-        let seen = match images {
+        let image_cache = match images {
             Some(images) => ImageCache::Shared(images),
             None => {
                 let (tokens, hidden) = (config.vision.tokens(), config.vision.hidden_size);
                 let slots = options.feature_slots(config, dtype).get() as i64;
                 let key_values = match &head {
                     Head::QuestionAnswering(head) => {
-                        head.key_value_cache(options.cross_attention_cache_bytes, tokens, device, kind)?
+                        head.cross_attention_cache(options.cross_attention_cache_bytes, tokens, device, kind)?
                     }
                     Head::Captioning(_) | Head::Retrieval(_) => CrossAttentionCache::none()?,
                 };
@@ -128,7 +128,7 @@ impl Model {
         Ok(Self {
             encoder,
             head,
-            seen,
+            image_cache,
             config: config.clone(),
             stopping,
             graphs: CudaGraphs::new(device, options.cuda_graphs),
@@ -166,7 +166,7 @@ impl Model {
 
     /// Images whose features are kept now.
     pub fn images_cached(&self) -> usize {
-        self.seen.len()
+        self.image_cache.len()
     }
 
     /// Does what `rows` want with `images`; each row goes to `sink` as it finishes.
@@ -185,7 +185,7 @@ impl Model {
         self.check(images, rows)?;
         let _no_grad = tch::no_grad_guard();
         let architecture = self.config.architecture();
-        let (mut about_images, mut texts_alone) = (Vec::new(), Vec::new());
+        let (mut rows_with_image, mut texts_without_image) = (Vec::new(), Vec::new());
         for (row, input) in rows.iter().enumerate() {
             if sink.is_cancelled(row) {
                 continue;
@@ -193,36 +193,36 @@ impl Model {
             if !architecture.supports(input.task) {
                 sink.finish(row, Err(RowError::Unsupported { task: input.task.name() }));
             } else if input.image.is_some() {
-                about_images.push(row);
+                rows_with_image.push(row);
             } else {
-                texts_alone.push(row);
+                texts_without_image.push(row);
             }
         }
-        if about_images.is_empty() && texts_alone.is_empty() {
+        if rows_with_image.is_empty() && texts_without_image.is_empty() {
             return Ok(());
         }
         let image_of_row: Vec<usize> = rows.iter().map(|row| row.image.unwrap_or(0)).collect();
         let longest =
-            about_images.iter().filter_map(|&row| rows.get(row)).map(|row| row.token_ids.len()).max();
-        let mut seen = self.seen.batch();
-        let layout = BatchLayout::with_sources(&image_of_row, about_images, |wanted| {
+            rows_with_image.iter().filter_map(|&row| rows.get(row)).map(|row| row.token_ids.len()).max();
+        let mut batch_images = self.image_cache.batch();
+        let layout = BatchLayout::with_sources(&image_of_row, rows_with_image, |counts| {
             // All questions are as long as the longest.
-            let queries = wanted.iter().filter_map(|&(image, questions)| {
+            let queries = counts.iter().filter_map(|&(image, questions)| {
                 Some((images.get(image)?.digest, (questions * longest.unwrap_or(0)) as i64))
             });
-            seen.assign_sources(&queries.collect::<Vec<_>>())
+            batch_images.assign_sources(&queries.collect::<Vec<_>>())
         });
         let mut timer = StageTimer::start(self.timer_backend);
-        let wanted: Vec<ImageInput<'_>> =
+        let inputs: Vec<ImageInput<'_>> =
             layout.images.iter().filter_map(|&image| images.get(image).copied()).collect();
-        let missing = seen.encode(&wanted, &mut self.encoder, &mut self.graphs, sink)?;
+        let missing = batch_images.encode(&inputs, &mut self.encoder, &mut self.graphs, sink)?;
         if !missing.is_empty() {
             timer.finish_stage(BatchStage::Vision);
         }
         let new_images =
             missing.iter().filter_map(|&position| layout.images.get(position).copied()).collect();
-        let (features, key_values) = seen.read();
-        let batch = EncodedBatch { rows, layout, features, texts_alone, new_images, timer };
+        let (features, key_values) = batch_images.read();
+        let batch = EncodedBatch { rows, layout, features, texts_without_image, new_images, timer };
         match &self.head {
             Head::QuestionAnswering(head) => {
                 head.run(batch, self.stopping, &self.config, &mut self.graphs, key_values, sink)

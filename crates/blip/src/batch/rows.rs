@@ -77,8 +77,8 @@ pub trait RowSink {
     /// The features of this image are kept from now on; `bytes` is their size on the device.
     fn image_cached(&mut self, _digest: &ImageDigest, _bytes: usize) {}
 
-    /// The batch's questions read `images` images, of which `kept` had their keys and values kept.
-    fn key_values(&mut self, _kept: usize, _images: usize) {}
+    /// The batch's questions read `images` images, of which `cached` had cached keys and values.
+    fn key_values(&mut self, _cached: usize, _images: usize) {}
 
     /// The features of this image are kept no more.
     fn image_evicted(&mut self, _digest: &ImageDigest) {}

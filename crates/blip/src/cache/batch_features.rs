@@ -25,12 +25,12 @@ impl BatchFeatures<'_> {
         }
     }
 
-    /// Those of the image at `place`, `[tokens, hidden]`, where each is by itself.
-    pub(crate) fn numbers(&self, place: usize) -> Result<&[f32], TchError> {
+    /// Those of the image at `position`, `[tokens, hidden]`, where each is by itself.
+    pub(crate) fn buffer(&self, position: usize) -> Result<&[f32], TchError> {
         let image = match self {
             Self::Slots(..) => None,
-            Self::Buffers(images, _) => images.get(place),
+            Self::Buffers(images, _) => images.get(position),
         };
-        image.map(|image| &**image).ok_or_else(|| TchError::Shape(format!("no numbers of image {place}")))
+        image.map(|image| &**image).ok_or_else(|| TchError::Shape(format!("no numbers of image {position}")))
     }
 }

@@ -42,14 +42,14 @@ impl BatchKeyValues {
             images.into_iter().map(|key| (key, entries.key_values.get(&key).cloned())).collect();
         let mut evictable =
             entries.key_values.len() - found.iter().filter(|(_, found)| found.is_some()).count();
-        let mut place = |(key, found): (ImageDigest, Option<FloatBuffer>)| {
+        let mut assign = |(key, found): (ImageDigest, Option<FloatBuffer>)| {
             let slot = self.images.len() as i64;
             if let Some(numbers) = found {
                 self.images.push(KeyValueBuffer::Read(numbers));
                 return KvSource::Cached(slot);
             }
-            let was_seen = entries.features.contains(&key);
-            match was_seen.then(|| entries.take_buffer(&self.cache, &mut evictable)).flatten() {
+            let has_features = entries.features.contains(&key);
+            match has_features.then(|| entries.take_buffer(&self.cache, &mut evictable)).flatten() {
                 Some(numbers) => {
                     self.images.push(KeyValueBuffer::Write(key, numbers));
                     KvSource::ComputeAndStore(slot)
@@ -57,7 +57,7 @@ impl BatchKeyValues {
                 None => KvSource::Compute,
             }
         };
-        found.into_iter().map(&mut place).collect()
+        found.into_iter().map(&mut assign).collect()
     }
 
     /// Those of a layer that were kept before.

@@ -69,7 +69,7 @@ impl CrossAttentionCache {
         // First all that are here become the most recent, so that making room below cannot push one out.
         let found: Vec<Option<i64>> = images.iter().map(|(key, _)| self.slot_of.get(key).copied()).collect();
         let mut evictable = self.slot_of.len() - found.iter().flatten().count();
-        let mut place = |(&(key, queries), found): (&(ImageDigest, i64), Option<i64>)| match found {
+        let mut assign = |(&(key, queries), found): (&(ImageDigest, i64), Option<i64>)| match found {
             Some(slot) if self.is_written(slot) => KvSource::Cached(slot),
             Some(slot) => KvSource::ComputeAndStore(slot),
             None => {
@@ -86,7 +86,7 @@ impl CrossAttentionCache {
                 }
             }
         };
-        images.iter().zip(found).map(&mut place).collect()
+        images.iter().zip(found).map(&mut assign).collect()
     }
 
     /// Counts the queries over an image without a slot; says whether they are worth one now.
@@ -158,7 +158,7 @@ mod tests {
         [number; 32]
     }
 
-    fn places(slots: &[i64]) -> SlotIndices {
+    fn indices(slots: &[i64]) -> SlotIndices {
         SlotIndices::new(slots.to_vec(), Device::Cpu).unwrap()
     }
 
@@ -172,7 +172,7 @@ mod tests {
                 for layer in 0..2 {
                     let value = i64::from(number) * 10 + layer as i64;
                     let made = Tensor::full([1, 3, 4], value, (Kind::Float, Device::Cpu));
-                    cache.layer(layer).unwrap().store(&places(&[slot]), &made).unwrap();
+                    cache.layer(layer).unwrap().store(&indices(&[slot]), &made).unwrap();
                 }
             }
         }
@@ -180,7 +180,7 @@ mod tests {
         sources
     }
 
-    fn is_kept(source: &KvSource) -> bool {
+    fn is_cached(source: &KvSource) -> bool {
         matches!(source, KvSource::Cached(_))
     }
 
@@ -209,7 +209,7 @@ mod tests {
         for number in [1, 2, 1, 3] {
             ask(&mut cache, &[number], 10);
         }
-        assert!(is_kept(&ask(&mut cache, &[1], 1)[0]));
+        assert!(is_cached(&ask(&mut cache, &[1], 1)[0]));
         assert_eq!(ask(&mut cache, &[2], 9), [KvSource::Compute]);
     }
 
@@ -222,7 +222,7 @@ mod tests {
             matches!(sources[..], [KvSource::ComputeAndStore(_), KvSource::Compute, KvSource::Cached(_)]),
             "{sources:?}"
         );
-        assert!(is_kept(&ask(&mut cache, &[2], 1)[0]));
+        assert!(is_cached(&ask(&mut cache, &[2], 1)[0]));
     }
 
     #[test]
@@ -269,7 +269,7 @@ mod tests {
                     if slots.is_empty() {
                         continue;
                     }
-                    let gathered = cache.layer(layer).unwrap().gather(&places(&slots)).unwrap();
+                    let gathered = cache.layer(layer).unwrap().gather(&indices(&slots)).unwrap();
                     let with_slot = numbers.iter().zip(&sources).filter(|(_, source)| source.slot().is_some());
                     for (position, (&number, _)) in with_slot.enumerate() {
                         let value = gathered.double_value(&[position as i64, 2, 3]);

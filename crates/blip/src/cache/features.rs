@@ -95,7 +95,7 @@ impl FeatureCache {
 
     /// Writes `features` `[slots.len(), tokens, hidden]` into `slots`.
     pub(crate) fn store(&mut self, slots: &[i64], features: &Tensor) -> Result<(), TchError> {
-        self.pool.store(&self.places(slots)?, features)
+        self.pool.store(&self.indices(slots)?, features)
     }
 
     /// Gives up the slot of an image whose features never came.
@@ -105,10 +105,10 @@ impl FeatureCache {
 
     /// The features in `slots`, `[slots.len(), tokens, hidden]`.
     pub(crate) fn gather(&self, slots: &[i64]) -> Result<Tensor, TchError> {
-        self.pool.gather(&self.places(slots)?)
+        self.pool.gather(&self.indices(slots)?)
     }
 
-    fn places(&self, slots: &[i64]) -> Result<SlotIndices, TchError> {
+    fn indices(&self, slots: &[i64]) -> Result<SlotIndices, TchError> {
         SlotIndices::new(slots.to_vec(), self.pool.0.device())
     }
 }

@@ -29,25 +29,25 @@ impl SlotIndices {
 pub(crate) struct SlotPool(pub(crate) Tensor);
 
 impl SlotPool {
-    /// Writes `values`, one for each of the `places`, `[places, ..]`.
-    pub(crate) fn store(&mut self, places: &SlotIndices, values: &Tensor) -> Result<(), TchError> {
-        self.0.f_index_copy_(0, &places.index, values).map(drop)
+    /// Writes `values`, one for each of the `indices`, `[indices, ..]`.
+    pub(crate) fn store(&mut self, indices: &SlotIndices, values: &Tensor) -> Result<(), TchError> {
+        self.0.f_index_copy_(0, &indices.index, values).map(drop)
     }
 
-    /// What is in the `places`, `[places, ..]`.
-    pub(crate) fn gather(&self, places: &SlotIndices) -> Result<Tensor, TchError> {
-        match *places.slots {
+    /// What is at the `indices`, `[indices, ..]`.
+    pub(crate) fn gather(&self, indices: &SlotIndices) -> Result<Tensor, TchError> {
+        match *indices.slots {
             [only] => self.0.f_narrow(0, only, 1),
-            _ => self.0.f_index_select(0, &places.index),
+            _ => self.0.f_index_select(0, &indices.index),
         }
     }
 
-    /// What is in the `places`, in their order, in pieces `[some of them, ..]`: copied side by side or, where large ones lie in
+    /// What is at the `indices`, in their order, in pieces `[some of them, ..]`: copied side by side or, where large ones lie in
     /// the CPU's memory, each as it lies there.
-    pub(crate) fn read(&self, places: &SlotIndices) -> Result<Vec<Tensor>, TchError> {
+    pub(crate) fn read(&self, indices: &SlotIndices) -> Result<Vec<Tensor>, TchError> {
         match self.0.device() == Device::Cpu && self.slot_bytes() > LARGEST_COPIED_BYTES {
-            true => places.slots.iter().map(|&slot| self.0.f_narrow(0, slot, 1)).collect(),
-            false => Ok(vec![self.gather(places)?]),
+            true => indices.slots.iter().map(|&slot| self.0.f_narrow(0, slot, 1)).collect(),
+            false => Ok(vec![self.gather(indices)?]),
         }
     }
 
@@ -69,10 +69,10 @@ mod tests {
             [(LARGEST_COPIED_BYTES as i64 / 4, 1), (LARGEST_COPIED_BYTES as i64 / 4 + 1, 3)]
         {
             let slots = SlotPool(random_layers::tensor(&[4, numbers]));
-            let places = SlotIndices::new(vec![2, 0, 3], Device::Cpu).unwrap();
-            let read = slots.read(&places).unwrap();
+            let indices = SlotIndices::new(vec![2, 0, 3], Device::Cpu).unwrap();
+            let read = slots.read(&indices).unwrap();
             assert_eq!(read.len(), pieces);
-            assert_eq!(Tensor::cat(&read, 0), slots.gather(&places).unwrap());
+            assert_eq!(Tensor::cat(&read, 0), slots.gather(&indices).unwrap());
         }
     }
 }

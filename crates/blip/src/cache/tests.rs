@@ -16,12 +16,12 @@ const SHAPE: KeyValueShape = KeyValueShape { layers: 2, tokens: 3, width: 4 };
 
 /// What an engine says about images.
 #[derive(Default, Debug, PartialEq)]
-struct Heard {
+struct CacheEvents {
     cached: Vec<u8>,
     evicted: Vec<u8>,
 }
 
-impl RowSink for Heard {
+impl RowSink for CacheEvents {
     fn finish(&mut self, _: usize, _: Result<RowAnswer, RowError>) {}
 
     fn is_cancelled(&self, _: usize) -> bool {
@@ -48,13 +48,13 @@ fn key(number: u8) -> ImageDigest {
 }
 
 /// Makes the features of those that are not kept, which spell their number.
-fn encode(memory: &SharedImageCache, numbers: &[u8]) -> Heard {
+fn encode(memory: &SharedImageCache, numbers: &[u8]) -> CacheEvents {
     let keys: Vec<ImageDigest> = numbers.iter().map(|&number| key(number)).collect();
     let found = memory.find(&keys);
     let missing = keys.iter().zip(found).filter(|(_, found)| found.is_none());
-    let mut heard = Heard::default();
-    memory.insert(missing.map(|(&key, _)| (key, [f32::from(key[0]); 5].into())), &mut heard);
-    heard
+    let mut events = CacheEvents::default();
+    memory.insert(missing.map(|(&key, _)| (key, [f32::from(key[0]); 5].into())), &mut events);
+    events
 }
 
 fn write(batch: &mut BatchKeyValues, source: KvSource, number: u8) {
@@ -101,10 +101,10 @@ fn kinds(sources: &[KvSource]) -> String {
 #[test]
 fn features_are_found_by_every_engine_and_the_least_recently_used_give_way() {
     let memory = memory(2, 0);
-    assert_eq!(encode(&memory, &[1, 2]), Heard { cached: vec![1, 2], evicted: vec![] });
+    assert_eq!(encode(&memory, &[1, 2]), CacheEvents { cached: vec![1, 2], evicted: vec![] });
     let other_engine = memory.clone();
     assert_eq!(other_engine.find(&[key(1)])[0].as_deref(), Some(&[1.0; 5][..]));
-    assert_eq!(encode(&other_engine, &[3]), Heard { cached: vec![3], evicted: vec![2] });
+    assert_eq!(encode(&other_engine, &[3]), CacheEvents { cached: vec![3], evicted: vec![2] });
     assert_eq!(memory.len(), 2);
     assert!(memory.find(&[key(2)])[0].is_none());
 }
@@ -112,11 +112,11 @@ fn features_are_found_by_every_engine_and_the_least_recently_used_give_way() {
 #[test]
 fn of_two_engines_that_encode_the_same_image_the_first_keeps_it_and_only_that_is_told() {
     let memory = memory(2, 0);
-    let mut heard = Heard::default();
+    let mut events = CacheEvents::default();
     for _ in 0..2 {
-        memory.insert([(key(1), [1.0; 5].into())], &mut heard);
+        memory.insert([(key(1), [1.0; 5].into())], &mut events);
     }
-    assert_eq!(heard, Heard { cached: vec![1], evicted: vec![] });
+    assert_eq!(events, CacheEvents { cached: vec![1], evicted: vec![] });
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn what_a_failed_batch_has_made_is_not_read_and_its_place_is_free_again() {
     encode(&memory, &[1, 2]);
     let (sources, failed) = begin(&memory, &[1]);
     assert_eq!(kinds(&sources), "K");
-    assert_eq!(kinds(&ask(&memory, &[2])), "f", "the only place is taken");
+    assert_eq!(kinds(&ask(&memory, &[2])), "f", "the only buffer is in use");
     drop(failed);
     assert_eq!(kinds(&ask(&memory, &[1])), "K");
     assert_eq!(kinds(&ask(&memory, &[1])), "k");

@@ -137,17 +137,17 @@ mod tests {
     fn a_file_of_weights_that_is_alone_is_told_what_must_be_beside_it() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("model_base.pth");
-        let told = |file: &Path| ModelFiles::File(file.to_owned()).check().unwrap_err().to_string();
-        assert_eq!(told(&file), format!("model file {} does not exist", file.display()));
+        let message = |file: &Path| ModelFiles::File(file.to_owned()).check().unwrap_err().to_string();
+        assert_eq!(message(&file), format!("model file {} does not exist", file.display()));
         fs::write(&file, "").unwrap();
         let all = "config.json, preprocessor_config.json, tokenizer.json or vocab.txt";
         let path = file.display();
-        assert_eq!(told(&file), format!("{path} holds weights alone: {all} must be beside it"));
+        assert_eq!(message(&file), format!("{path} holds weights alone: {all} must be beside it"));
         for name in ["config.json", "vocab.txt"] {
             fs::write(folder.path().join(name), "").unwrap();
         }
         assert_eq!(
-            told(&file),
+            message(&file),
             format!("{path} holds weights alone: preprocessor_config.json must be beside it")
         );
         fs::write(folder.path().join("preprocessor_config.json"), "").unwrap();

@@ -132,11 +132,11 @@ impl Checkpoint {
 
 /// An image size that can be cut into patches.
 fn checked(size: u32, patch: i64) -> Result<i64, LoadError> {
-    let wanted = i64::from(size);
-    if size == 0 || size > MAX_IMAGE_SIZE || wanted % patch != 0 {
+    let pixels = i64::from(size);
+    if size == 0 || size > MAX_IMAGE_SIZE || pixels % patch != 0 {
         return Err(LoadError::ImageSize { size, patch, limit: MAX_IMAGE_SIZE });
     }
-    Ok(wanted)
+    Ok(pixels)
 }
 
 /// Whether pictures are scaled to the size that the model is configured for.

@@ -7,25 +7,25 @@ const MAX_WORDS: usize = 50;
 
 /// A question: lower case, punctuation deleted, blanks at its end gone, its first 50 words.
 pub(crate) fn question(text: &str) -> String {
-    let kept: String = text.to_lowercase().chars().filter(|letter| !DROPPED.contains(letter)).collect();
-    first_words(kept.trim_end_matches(' '))
+    let cleaned: String = text.to_lowercase().chars().filter(|letter| !DROPPED.contains(letter)).collect();
+    first_words(cleaned.trim_end_matches(' '))
 }
 
 /// A text that is compared with images: as a question, but punctuation becomes a blank, and runs of white space become
 /// one.
 pub(crate) fn caption(text: &str) -> String {
     let blanked = text.to_lowercase().replace(DROPPED, " ");
-    let mut kept = String::with_capacity(blanked.len());
+    let mut cleaned = String::with_capacity(blanked.len());
     let mut letters = blanked.chars().peekable();
     while let Some(letter) = letters.next() {
         if letter.is_whitespace() && letters.peek().is_some_and(|next| next.is_whitespace()) {
             while letters.next_if(|next| next.is_whitespace()).is_some() {}
-            kept.push(' ');
+            cleaned.push(' ');
         } else {
-            kept.push(letter);
+            cleaned.push(letter);
         }
     }
-    first_words(kept.trim_end_matches('\n').trim_matches(' '))
+    first_words(cleaned.trim_end_matches('\n').trim_matches(' '))
 }
 
 /// Words are what lies between blanks, nothing included: two blanks side by side have an empty word between them.

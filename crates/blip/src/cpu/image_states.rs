@@ -28,11 +28,11 @@ impl<'a> CpuImageStates<'a> {
         self.tokens
     }
 
-    /// Keys and values of the image at `place`, as [`Heads::pack`] has them, for layer number `layer`, whose projection is
+    /// Keys and values of the image at `position`, as [`Heads::pack`] has them, for layer number `layer`, whose projection is
     /// `key_value`; `buffers` are for those that are not cached.
     pub(super) fn key_values<'b>(
         &'b mut self,
-        (place, source): (usize, KvSource),
+        (position, source): (usize, KvSource),
         layer: usize,
         key_value: &Linear,
         heads: Heads,
@@ -45,7 +45,7 @@ impl<'a> CpuImageStates<'a> {
             KvSource::Compute => packed.take(heads.packed_len(tokens)),
         };
         let made = wide.take(tokens * key_value.outputs());
-        key_value.forward(self.features.numbers(place)?, made, After::Nothing);
+        key_value.forward(self.features.buffer(position)?, made, After::Nothing);
         let rows = Rows { numbers: made, stride: key_value.outputs() };
         heads.pack(rows, rows.from(heads.width()), tokens, packed);
         Ok(packed)

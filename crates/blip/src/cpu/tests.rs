@@ -91,12 +91,12 @@ fn a_questions_states_and_its_answers_tokens_equal_the_references() {
         let (answering, config) = (answering(&golden), golden.checkpoint.config());
         let (states, layout) = read(&golden, &answering);
         let memory = states.to_encoder_states().unwrap();
-        let places: Vec<i64> = (0..layout.rows.len() as i64).collect();
-        let mut state = answering.decoder.start(&states, &places);
-        let mut tokens: Vec<i64> = vec![config.text.bos_token_id; places.len()];
-        for (place, &row) in layout.rows.iter().enumerate() {
+        let positions: Vec<i64> = (0..layout.rows.len() as i64).collect();
+        let mut state = answering.decoder.start(&states, &positions);
+        let mut tokens: Vec<i64> = vec![config.text.bos_token_id; positions.len()];
+        for (position, &row) in layout.rows.iter().enumerate() {
             let case = &golden.cases[row];
-            let found = memory.states.get(place as i64).narrow(0, 0, case.input_ids.len() as i64);
+            let found = memory.states.get(position as i64).narrow(0, 0, case.input_ids.len() as i64);
             let error = relative_error(&found, &case.question_states);
             assert!(error < 1e-4, "{} {:?}: {error}", golden.name, case.question);
         }
@@ -122,18 +122,18 @@ fn rows_that_are_taken_out_between_two_steps_leave_the_others_as_they_are_to_the
     for golden in goldens() {
         let answering = answering(&golden);
         let (states, _) = read(&golden, &answering);
-        let places: Vec<i64> = (0..golden.cases.len() as i64).collect();
-        let [mut all, mut some] = [(), ()].map(|()| answering.decoder.start(&states, &places));
-        let tokens = vec![golden.checkpoint.config().text.bos_token_id; places.len()];
+        let positions: Vec<i64> = (0..golden.cases.len() as i64).collect();
+        let [mut all, mut some] = [(), ()].map(|()| answering.decoder.start(&states, &positions));
+        let tokens = vec![golden.checkpoint.config().text.bos_token_id; positions.len()];
         let next: Vec<i64> =
             answering.decoder.step(&tokens, &mut all).iter().map(|choice| choice.token).collect();
         answering.decoder.step(&tokens, &mut some);
-        let left: Vec<i64> = places.iter().copied().filter(|place| place % 2 == 1).collect();
+        let left: Vec<i64> = positions.iter().copied().filter(|position| position % 2 == 1).collect();
         some.retain(&left);
-        let next_of_left: Vec<i64> = left.iter().map(|&place| next[place as usize]).collect();
+        let next_of_left: Vec<i64> = left.iter().map(|&position| next[position as usize]).collect();
         let expected = answering.decoder.step(&next, &mut all);
         let found = answering.decoder.step(&next_of_left, &mut some);
-        let expected: Vec<_> = left.iter().map(|&place| expected[place as usize]).collect();
+        let expected: Vec<_> = left.iter().map(|&position| expected[position as usize]).collect();
         assert!(!found.is_empty() && found == expected, "{}: {found:?}, {expected:?}", golden.name);
     }
 }

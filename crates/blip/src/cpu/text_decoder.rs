@@ -75,23 +75,23 @@ impl CpuTextDecoder {
         })
     }
 
-    /// Gets ready to answer the questions at `places` of `states`, in that order.
-    pub(crate) fn start(&self, states: &CpuTextStates, places: &[i64]) -> CpuDecoderState {
-        let tokens = states.places.last().map_or(0, |place| place.end);
+    /// Gets ready to answer the questions at `positions` of `states`, in that order.
+    pub(crate) fn start(&self, states: &CpuTextStates, positions: &[i64]) -> CpuDecoderState {
+        let tokens = states.token_ranges.last().map_or(0, |range| range.end);
         let questions = self.layers.iter().map(|layer| {
             let mut key_values = self.pool.take(tokens * layer.key_value.outputs());
             layer.key_value.forward(&states.states, &mut key_values, After::Nothing);
             key_values
         });
         let questions = questions.collect();
-        let row = |&place: &i64| CpuDecoderRow {
-            question: usize::try_from(place)
+        let row = |&position: &i64| CpuDecoderRow {
+            question: usize::try_from(position)
                 .ok()
-                .and_then(|place| states.places.get(place).cloned())
+                .and_then(|position| states.token_ranges.get(position).cloned())
                 .unwrap_or_default(),
             self_attention: vec![Vec::new(); self.layers.len()],
         };
-        CpuDecoderState { questions, rows: places.iter().map(row).collect(), position: 0 }
+        CpuDecoderState { questions, rows: positions.iter().map(row).collect(), position: 0 }
     }
 
     /// Feeds each row its last token and returns the likeliest next.
@@ -137,10 +137,10 @@ impl CpuTextDecoder {
 impl CpuDecoderState {
     /// Keeps only the rows at `indices`, in that order.
     pub(crate) fn retain(&mut self, indices: &[i64]) {
-        let mut kept: Vec<Option<CpuDecoderRow>> =
+        let mut rows: Vec<Option<CpuDecoderRow>> =
             std::mem::take(&mut self.rows).into_iter().map(Some).collect();
-        let kept = indices.iter().filter_map(|&index| kept.get_mut(usize::try_from(index).ok()?)?.take());
-        self.rows = kept.collect();
+        let rows = indices.iter().filter_map(|&index| rows.get_mut(usize::try_from(index).ok()?)?.take());
+        self.rows = rows.collect();
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) struct CpuTextStates {
     /// `[tokens, hidden]`.
     pub(super) states: PooledBuffer,
     /// Each question's tokens.
-    pub(super) places: Vec<Range<usize>>,
+    pub(super) token_ranges: Vec<Range<usize>>,
     hidden: usize,
 }
 
@@ -64,10 +64,10 @@ impl CpuTextEncoder {
         layout: &BatchLayout,
     ) -> Result<CpuTextStates, TchError> {
         let hidden = self.heads.width();
-        let mut places = Vec::with_capacity(questions.len());
+        let mut token_ranges = Vec::with_capacity(questions.len());
         let mut tokens = 0;
         for question in questions {
-            places.push(tokens..tokens + question.len());
+            token_ranges.push(tokens..tokens + question.len());
             tokens += question.len();
         }
         let mut states = self.pool.take(tokens * hidden);
@@ -76,12 +76,12 @@ impl CpuTextEncoder {
         let (buffers, queries) = &mut *self.buffers.borrow_mut();
         let queries = queries.take(tokens * hidden);
         for (number, layer) in self.layers.iter().enumerate() {
-            self.attend_to_itself(layer, &places, &mut states, buffers);
+            self.attend_to_itself(layer, &token_ranges, &mut states, buffers);
             layer.query.forward(&states, queries, After::Nothing);
             let Buffers { wide, context, packed, scores, .. } = &mut *buffers;
             let context = context.take(tokens * hidden);
-            for (place, source, rows) in images_with_rows(layout) {
-                let tokens = tokens_of(&places, rows);
+            for (image, source, rows) in images_with_rows(layout) {
+                let tokens = tokens_of(&token_ranges, rows);
                 let (Some(queries), Some(context)) = (
                     queries.get(tokens.start * hidden..tokens.end * hidden),
                     context.get_mut(tokens.start * hidden..tokens.end * hidden),
@@ -90,7 +90,7 @@ impl CpuTextEncoder {
                 };
                 let count = images.tokens();
                 let key_values = images.key_values(
-                    (place, source),
+                    (image, source),
                     number,
                     &layer.key_value,
                     self.heads,
@@ -101,13 +101,13 @@ impl CpuTextEncoder {
             }
             layer.finish(context, &mut states, wide);
         }
-        Ok(CpuTextStates { states, places, hidden })
+        Ok(CpuTextStates { states, token_ranges, hidden })
     }
 
     fn attend_to_itself(
         &self,
         layer: &CpuTextLayer,
-        places: &[Range<usize>],
+        token_ranges: &[Range<usize>],
         states: &mut [f32],
         buffers: &mut Buffers,
     ) {
@@ -116,17 +116,17 @@ impl CpuTextEncoder {
         let qkv = wide.take(3 * states.len());
         layer.qkv.forward(states, qkv, After::Nothing);
         let context = context.take(states.len());
-        for place in places {
+        for range in token_ranges {
             let (Some(qkv), Some(context)) = (
-                qkv.get(3 * hidden * place.start..3 * hidden * place.end),
-                context.get_mut(hidden * place.start..hidden * place.end),
+                qkv.get(3 * hidden * range.start..3 * hidden * range.end),
+                context.get_mut(hidden * range.start..hidden * range.end),
             ) else {
                 continue;
             };
             let qkv = Rows { numbers: qkv, stride: 3 * hidden };
-            let packed = packed.take(heads.packed_len(place.len()));
-            heads.pack(qkv.from(hidden), qkv.from(2 * hidden), place.len(), packed);
-            heads.attend(qkv, packed, place.len(), context, scores);
+            let packed = packed.take(heads.packed_len(range.len()));
+            heads.pack(qkv.from(hidden), qkv.from(2 * hidden), range.len(), packed);
+            heads.attend(qkv, packed, range.len(), context, scores);
         }
         layer.finish_self_attention(context, states);
     }
@@ -136,12 +136,14 @@ impl CpuTextStates {
     /// As the decoder on tensors reads them: questions padded to the longest.
     pub(crate) fn to_encoder_states(&self) -> Result<EncoderStates, TchError> {
         let (device, kind) = (tch::Device::Cpu, tch::Kind::Float);
-        let lengths: Vec<i64> = self.places.iter().map(|place| place.len() as i64).collect();
-        let longest = self.places.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
-        let mut padded = vec![0.0; self.places.len() * longest * self.hidden];
-        for (place, out) in self.places.iter().zip(padded.chunks_exact_mut((longest * self.hidden).max(1))) {
+        let lengths: Vec<i64> = self.token_ranges.iter().map(|range| range.len() as i64).collect();
+        let longest = self.token_ranges.iter().map(ExactSizeIterator::len).max().unwrap_or(0);
+        let mut padded = vec![0.0; self.token_ranges.len() * longest * self.hidden];
+        for (range, out) in
+            self.token_ranges.iter().zip(padded.chunks_exact_mut((longest * self.hidden).max(1)))
+        {
             let states =
-                self.states.get(place.start * self.hidden..place.end * self.hidden).unwrap_or_default();
+                self.states.get(range.start * self.hidden..range.end * self.hidden).unwrap_or_default();
             out.iter_mut().zip(states).for_each(|(out, state)| *out = *state);
         }
         let shape = [lengths.len(), longest, self.hidden].map(|size| size as i64);
@@ -165,8 +167,8 @@ fn images_with_rows(
 }
 
 /// The tokens of `rows`, which are one behind the other.
-fn tokens_of(places: &[Range<usize>], rows: Range<usize>) -> Range<usize> {
-    let rows = places.get(rows).unwrap_or_default();
+fn tokens_of(token_ranges: &[Range<usize>], rows: Range<usize>) -> Range<usize> {
+    let rows = token_ranges.get(rows).unwrap_or_default();
     match (rows.first(), rows.last()) {
         (Some(first), Some(last)) => first.start..last.end,
         _ => 0..0,

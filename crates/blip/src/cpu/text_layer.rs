@@ -6,7 +6,7 @@ use crate::{
     checkpoint::config::text::TextConfig,
     cpu::{
         buffer_pool::Buffer,
-        load::{load_fused, load_linear, load_norm},
+        load::{copied, load_fused, load_linear, load_norm, size},
     },
     error::LoadError,
     layers::weight_path::WeightPath,
@@ -53,10 +53,10 @@ impl CpuTextLayer {
         memory_dim: i64,
     ) -> Result<Self, LoadError> {
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
-        let (own, cross) = (path.at("attention"), path.at("crossattention"));
+        let (attention, cross) = (path.at("attention"), path.at("crossattention"));
         Ok(Self {
-            qkv: load_fused(&own.at("self"), ["query", "key", "value"], hidden, hidden)?,
-            self_output: Residual::load(&own.at("output"), hidden, hidden, eps)?,
+            qkv: load_fused(&attention.at("self"), ["query", "key", "value"], hidden, hidden)?,
+            self_output: Residual::load(&attention.at("output"), hidden, hidden, eps)?,
             query: load_linear(&cross.at("self.query"), hidden, hidden)?,
             key_value: load_fused(&cross.at("self"), ["key", "value"], memory_dim, hidden)?,
             cross_output: Residual::load(&cross.at("output"), hidden, hidden, eps)?,
@@ -93,14 +93,13 @@ impl CpuTextEmbeddings {
     /// Loads `embeddings.*` below `path`.
     pub(super) fn load(path: &WeightPath<'_>, config: &TextConfig) -> Result<Self, LoadError> {
         let (path, hidden) = (path.at("embeddings"), config.hidden_size);
-        let table = |name, rows| -> Result<Vec<f32>, LoadError> {
-            Ok(crate::cpu::load::copied(&path.tensor(name, &[rows, hidden])?)?)
-        };
+        let table =
+            |name, rows| -> Result<Vec<f32>, LoadError> { Ok(copied(&path.tensor(name, &[rows, hidden])?)?) };
         Ok(Self {
             word: table("word_embeddings.weight", config.vocab_size)?,
             position: table("position_embeddings.weight", config.max_position_embeddings)?,
             norm: load_norm(&path.at("LayerNorm"), hidden, config.layer_norm_eps)?,
-            hidden: crate::cpu::load::size(hidden),
+            hidden: size(hidden),
         })
     }
 

@@ -138,10 +138,11 @@ impl CpuVisionEncoder {
         let of_packed = of_head * heads.count();
         let packed = packed.take(images.len() * of_packed);
         for (number, layer) in layers.iter().enumerate() {
-            let places = packed.chunks_exact_mut(of_packed).zip(qkv.chunks_exact(3 * of_image)).flat_map(
-                |(packed, qkv)| packed.chunks_exact_mut(of_head).enumerate().map(move |head| (head, qkv)),
-            );
-            workers.each(places, |((head, packed), qkv)| {
+            let heads_of_images =
+                packed.chunks_exact_mut(of_packed).zip(qkv.chunks_exact(3 * of_image)).flat_map(
+                    |(packed, qkv)| packed.chunks_exact_mut(of_head).enumerate().map(move |head| (head, qkv)),
+                );
+            workers.each(heads_of_images, |((head, packed), qkv)| {
                 let keys = Rows { numbers: qkv, stride: 3 * hidden }.from(hidden + head * one_head.width());
                 one_head.pack(keys, keys.from(hidden), tokens, packed);
             });
@@ -325,10 +326,10 @@ impl Layer {
         let context = context.take(run.states.len());
         let rows = run.states.len() / hidden;
         for (image, rows) in images_of(run.first..run.first + rows, tokens) {
-            let place = rows.start - run.first;
+            let first = rows.start - run.first;
             let packed = numbers.get(image * of_image..(image + 1) * of_image).unwrap_or_default();
-            let context = context.get_mut(place * hidden..(place + rows.len()) * hidden).unwrap_or_default();
-            let queries = Rows { numbers: qkv, stride: 3 * hidden }.from(3 * hidden * place);
+            let context = context.get_mut(first * hidden..(first + rows.len()) * hidden).unwrap_or_default();
+            let queries = Rows { numbers: qkv, stride: 3 * hidden }.from(3 * hidden * first);
             heads.attend(queries, packed, tokens, context, scores);
         }
         self.projection.forward(context, run.states, After::Add, rounded);

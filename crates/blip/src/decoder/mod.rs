@@ -121,8 +121,8 @@ impl TextDecoder {
             }
             Position::Device(step) => self.embeddings.forward_at(ids, step)?,
         };
-        if let (Some(layer), Some(kept)) = (self.layers.first(), state.layers.first_mut()) {
-            states = layer.attend_to_cache(&states, &mut kept.self_attention)?;
+        if let (Some(layer), Some(layer_state)) = (self.layers.first(), state.layers.first_mut()) {
+            states = layer.attend_to_cache(&states, &mut layer_state.self_attention)?;
         }
         self.finish_step(states, state)
     }
@@ -147,11 +147,11 @@ impl TextDecoder {
     /// The rest of a step, from `states` `[rows, 1, hidden]` behind the first layer's self-attention.
     fn finish_step(&self, mut states: Tensor, state: &mut DecoderState) -> Result<Tensor, TchError> {
         let padding = state.padding.as_ref();
-        for (index, (layer, kept)) in self.layers.iter().zip(&mut state.layers).enumerate() {
+        for (index, (layer, layer_state)) in self.layers.iter().zip(&mut state.layers).enumerate() {
             if index > 0 {
-                states = layer.attend_to_cache(&states, &mut kept.self_attention)?;
+                states = layer.attend_to_cache(&states, &mut layer_state.self_attention)?;
             }
-            states = layer.finish_step(&states, &kept.question, padding, &state.layout)?;
+            states = layer.finish_step(&states, &layer_state.question, padding, &state.layout)?;
         }
         let states = self.transform.forward_gelu(&states.f_select(1, 0)?)?;
         let states = self.transform_norm.forward(&states)?;

@@ -174,14 +174,15 @@ mod tests {
 
     #[test]
     fn our_own_on_cuda_are_for_f16_and_f32_there() {
-        let own = |device, dtype| CudaKernels::Native.check(device, dtype).map_err(|error| error.to_string());
-        assert_eq!(own(Device::Cuda(1), Dtype::F16), Ok(()));
-        assert_eq!(own(Device::Cuda(0), Dtype::F32), Ok(()));
+        let native =
+            |device, dtype| CudaKernels::Native.check(device, dtype).map_err(|error| error.to_string());
+        assert_eq!(native(Device::Cuda(1), Dtype::F16), Ok(()));
+        assert_eq!(native(Device::Cuda(0), Dtype::F32), Ok(()));
         assert_eq!(
-            own(Device::Cpu, Dtype::F32).unwrap_err(),
+            native(Device::Cpu, Dtype::F32).unwrap_err(),
             "cuda_kernels is native, which takes a model in f16 or f32 on cuda, not one in f32 on cpu"
         );
-        assert!(own(Device::Cuda(0), Dtype::Bf16).unwrap_err().ends_with("not one in bf16 on cuda(0)"));
+        assert!(native(Device::Cuda(0), Dtype::Bf16).unwrap_err().ends_with("not one in bf16 on cuda(0)"));
         assert!(CudaKernels::LibTorch.check(Device::Cpu, Dtype::Bf16).is_ok());
     }
 

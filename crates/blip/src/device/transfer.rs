@@ -43,10 +43,10 @@ mod tests {
 
     #[test]
     fn numbers_go_there_and_come_back() {
-        let there = to_device(&[1i64, -2, 3], Device::Cpu).unwrap();
-        assert_eq!((there.kind(), there.size()), (Kind::Int64, vec![3]));
-        assert_eq!(to_host(&there).unwrap(), [1.0, -2.0, 3.0]);
-        let table = there.to_kind(Kind::Half).view([3, 1]).expand([3, 2], false).transpose(0, 1);
+        let on_device = to_device(&[1i64, -2, 3], Device::Cpu).unwrap();
+        assert_eq!((on_device.kind(), on_device.size()), (Kind::Int64, vec![3]));
+        assert_eq!(to_host(&on_device).unwrap(), [1.0, -2.0, 3.0]);
+        let table = on_device.to_kind(Kind::Half).view([3, 1]).expand([3, 2], false).transpose(0, 1);
         assert_eq!(to_host(&table).unwrap(), [1.0, -2.0, 3.0, 1.0, -2.0, 3.0]);
         assert!(to_host(&to_device::<f32>(&[], Device::Cpu).unwrap()).unwrap().is_empty());
     }

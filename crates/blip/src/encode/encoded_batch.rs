@@ -20,7 +20,7 @@ pub(crate) struct EncodedBatch<'a> {
     /// In the order of `layout`.
     pub(crate) features: BatchFeatures<'a>,
     /// The wanted rows without an image.
-    pub(crate) texts_alone: Vec<usize>,
+    pub(crate) texts_without_image: Vec<usize>,
     /// The caller's indices of images that were encoded for this batch.
     pub(crate) new_images: Vec<usize>,
     /// Started before they were encoded.

@@ -90,8 +90,8 @@ impl<'a> BatchImages<'a> {
                 let missing: Vec<_> = of(images, &assignment.missing).collect();
                 let empty: Vec<i64> = of(&assignment.slots, &assignment.missing).copied().collect();
                 let bytes = features.image_bytes();
-                let encoded = encoder.encode(&pixels(&missing), graphs, |places, made| {
-                    features.store(empty.get(places).unwrap_or_default(), made)
+                let encoded = encoder.encode(&pixels(&missing), graphs, |positions, encoded| {
+                    features.store(empty.get(positions).unwrap_or_default(), encoded)
                 });
                 if let Err(error) = encoded {
                     for image in missing {

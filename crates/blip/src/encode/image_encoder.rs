@@ -9,7 +9,7 @@ use crate::{
     checkpoint::config::vision::VisionConfig,
     cpu::vision_encoder::CpuVisionEncoder,
     cuda_graphs::CudaGraphs,
-    layers::tensor_slice::numbers,
+    layers::tensor_slice::as_slice,
     preprocess::Pixels,
     vision::{encoder::VisionEncoder, pixel_uploader::PixelUploader},
 };
@@ -64,20 +64,20 @@ impl ImageEncoder {
         let passes = passes(images, self.pass_images);
         match &mut self.vision {
             Vision::LibTorch { vision, uploader } => {
-                let mut encode = |(places, images): (Range<usize>, &[&Pixels])| {
-                    let pixels = uploader.send(places.start, images)?;
+                let mut encode = |(positions, images): (Range<usize>, &[&Pixels])| {
+                    let pixels = uploader.send(positions.start, images)?;
                     let features = match graphs.encode_images(vision, &pixels)? {
                         Some(features) => features,
                         None => vision.forward(&pixels)?,
                     };
-                    take(places, &features)
+                    take(positions, &features)
                 };
                 passes.into_iter().try_for_each(&mut encode)
             }
             Vision::Cpu { vision, shape: [tokens, hidden] } => {
-                passes.into_iter().try_for_each(|(places, images)| {
+                passes.into_iter().try_for_each(|(positions, images)| {
                     let features = vision.forward(images, Tensor::f_from_slice)?;
-                    take(places, &features.f_view([-1, *tokens, *hidden])?)
+                    take(positions, &features.f_view([-1, *tokens, *hidden])?)
                 })
             }
         }
@@ -96,12 +96,12 @@ impl ImageEncoder {
         };
         match &self.vision {
             Vision::Cpu { vision, .. } => {
-                for (places, images) in passes(images, self.pass_images) {
-                    vision.forward(images, |features| split(features, places.len()));
+                for (positions, images) in passes(images, self.pass_images) {
+                    vision.forward(images, |features| split(features, positions.len()));
                 }
             }
-            Vision::LibTorch { .. } => self.encode(images, graphs, |places, features| {
-                split(numbers(features)?, places.len());
+            Vision::LibTorch { .. } => self.encode(images, graphs, |positions, features| {
+                split(as_slice(features)?, positions.len());
                 Ok(())
             })?,
         }
@@ -111,6 +111,6 @@ impl ImageEncoder {
 
 /// Cuts `images` into passes of so many, with their places.
 fn passes<'a, 'b>(images: &'a [&'b Pixels], length: usize) -> Vec<(Range<usize>, &'a [&'b Pixels])> {
-    let places = (0..).step_by(length).zip(images.chunks(length));
-    places.map(|(first, images)| (first..first + images.len(), images)).collect()
+    let positions = (0..).step_by(length).zip(images.chunks(length));
+    positions.map(|(first, images)| (first..first + images.len(), images)).collect()
 }

@@ -165,11 +165,11 @@ pub(crate) fn decode(
         }
         // Closing gaps copies every cache once: worth it only when a good part of the rows is gone.
         if left * 4 <= active.len() * 3 {
-            let kept: Vec<usize> =
+            let remaining: Vec<usize> =
                 (0..active.len()).filter(|&index| active.get(index).is_some_and(|row| !row.done)).collect();
-            let indices: Vec<i64> = kept.iter().map(|&index| index as i64).collect();
+            let indices: Vec<i64> = remaining.iter().map(|&index| index as i64).collect();
             if backend.retain(&indices)? {
-                tokens = kept.iter().filter_map(|&index| tokens.get(index).copied()).collect();
+                tokens = remaining.iter().filter_map(|&index| tokens.get(index).copied()).collect();
                 active.retain(|row| !row.done);
             }
         }

@@ -27,8 +27,9 @@ pub(crate) fn process(
         let ids: Vec<i64> =
             hypotheses.iter().flat_map(|hypothesis| hypothesis.token_ids.iter().copied()).collect();
         let ids = to_device(&ids, device)?.f_view([count, -1])?;
-        let seen = scores.f_gather(1, &ids, false)?;
-        let lowered = seen.f_mul(&penalties)?.f_where_self(&seen.f_lt(0.0)?, &seen.f_div(&penalties)?)?;
+        let repeated = scores.f_gather(1, &ids, false)?;
+        let lowered =
+            repeated.f_mul(&penalties)?.f_where_self(&repeated.f_lt(0.0)?, &repeated.f_div(&penalties)?)?;
         scores = scores.f_scatter(1, &ids, &lowered)?;
     }
     let too_short =

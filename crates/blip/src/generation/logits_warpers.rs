@@ -14,10 +14,10 @@ pub(crate) fn warp(logits: Tensor, hypotheses: &[Sampling]) -> Result<Tensor, Tc
             logits.f_div(&column(hypotheses.iter().map(|hypothesis| hypothesis.temperature), device)?)?;
     }
     if hypotheses.iter().any(|hypothesis| hypothesis.top_k > 0) {
-        logits = keep_likeliest(&logits, hypotheses)?;
+        logits = restrict_to_top_k(&logits, hypotheses)?;
     }
     if hypotheses.iter().any(|hypothesis| hypothesis.top_p < 1.0) {
-        logits = keep_nucleus(&logits, hypotheses)?;
+        logits = restrict_to_top_p(&logits, hypotheses)?;
     }
     Ok(logits)
 }
@@ -28,7 +28,7 @@ fn column(numbers: impl Iterator<Item = f32>, device: Device) -> Result<Tensor, 
 }
 
 /// Removes tokens that are less likely than the `top_k`-th.
-fn keep_likeliest(logits: &Tensor, hypotheses: &[Sampling]) -> Result<Tensor, TchError> {
+fn restrict_to_top_k(logits: &Tensor, hypotheses: &[Sampling]) -> Result<Tensor, TchError> {
     let (device, vocabulary) = (logits.device(), logits.size2()?.1);
     let most = hypotheses
         .iter()
@@ -48,15 +48,15 @@ fn keep_likeliest(logits: &Tensor, hypotheses: &[Sampling]) -> Result<Tensor, Tc
 }
 
 /// Removes the least likely tokens as long as all that are removed have no more than `1 - top_p` together.
-fn keep_nucleus(logits: &Tensor, hypotheses: &[Sampling]) -> Result<Tensor, TchError> {
+fn restrict_to_top_p(logits: &Tensor, hypotheses: &[Sampling]) -> Result<Tensor, TchError> {
     let vocabulary = logits.size2()?.1;
     let (ascending, order) = logits.f_sort(-1, false)?;
     let below = ascending.f_softmax(-1, None)?.f_cumsum(-1, None)?;
     // Nothing is below -1: a hypothesis that keeps all keeps even what has no probability to speak of.
-    let spare = hypotheses
+    let excluded = hypotheses
         .iter()
         .map(|hypothesis| if hypothesis.top_p < 1.0 { 1.0 - hypothesis.top_p } else { -1.0 });
-    let removed = below.f_le_tensor(&column(spare, logits.device())?)?;
+    let removed = below.f_le_tensor(&column(excluded, logits.device())?)?;
     drop(removed.f_narrow(1, vocabulary - 1, 1)?.f_fill_(0)?);
     logits.f_masked_fill(&removed.f_scatter(1, &order, &removed)?, f64::NEG_INFINITY)
 }

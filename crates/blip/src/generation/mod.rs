@@ -2,6 +2,7 @@
 
 pub(crate) mod greedy;
 pub(crate) mod search;
+pub(crate) mod decode_context;
 pub(crate) mod search_step;
 pub(crate) mod logits_warpers;
 pub(crate) mod search_row;

@@ -4,22 +4,14 @@ use tch::TchError;
 
 use crate::{
     batch::{rows::RowSink, task::RowOutput},
-    decoder::TextDecoder,
-    encode::encoded_batch::EncodedBatch,
-    generation::{search_row::SearchRow, search_step::find_next, stopping_criteria::StoppingCriteria},
-    text::{
-        encoder_states::EncoderStates,
-        hypotheses::{HypothesisLayout, MAX_HYPOTHESES, passes},
-    },
+    generation::{decode_context::DecodeContext, search_row::SearchRow, search_step::find_next},
+    text::hypotheses::{HypothesisLayout, MAX_HYPOTHESES, passes},
 };
 
 /// Searches `rows`, each reported as it ends. Returns the decoder's steps.
 pub(crate) fn search(
-    decoder: &TextDecoder,
-    memory: &EncoderStates,
+    context: DecodeContext<'_>,
     mut rows: Vec<SearchRow<'_>>,
-    stopping: StoppingCriteria,
-    batch: &EncodedBatch<'_>,
     sink: &mut dyn RowSink,
 ) -> Result<u32, TchError> {
     rows.sort_by_key(|row| (row.method(), row.hypotheses()));
@@ -27,23 +19,21 @@ pub(crate) fn search(
     for mut pass in passes(rows, MAX_HYPOTHESES, SearchRow::hypotheses) {
         pass.retain(|row| !sink.is_cancelled(row.row));
         if !pass.is_empty() {
-            steps += search_together(decoder, memory, pass, stopping, batch, sink)?;
+            steps += search_together(context, pass, sink)?;
         }
     }
     Ok(steps)
 }
 
 fn search_together(
-    decoder: &TextDecoder,
-    memory: &EncoderStates,
+    context: DecodeContext<'_>,
     mut rows: Vec<SearchRow<'_>>,
-    stopping: StoppingCriteria,
-    batch: &EncodedBatch<'_>,
     sink: &mut dyn RowSink,
 ) -> Result<u32, TchError> {
-    let places: Vec<i64> = rows.iter().map(|row| row.place).collect();
-    let memory = memory.select(&places)?;
-    let mut state = decoder.start(&memory.states, memory.padding)?;
+    let DecodeContext { decoder, encoder_states, stopping, batch } = context;
+    let positions: Vec<i64> = rows.iter().map(|row| row.position).collect();
+    let selected = encoder_states.select(&positions)?;
+    let mut state = decoder.start(&selected.states, selected.padding)?;
     state.layout = layout(&rows);
     let mut tokens = vec![stopping.start_token; rows.iter().map(SearchRow::hypotheses).sum()];
     let mut steps = 0;
@@ -83,10 +73,10 @@ fn search_together(
             state.select_hypotheses(&hypotheses)?;
         }
         if closing {
-            let kept = (0..).zip(&rows).filter(|(_, row)| !row.done).map(|(memory, _)| memory);
-            let kept: Vec<i64> = kept.collect();
+            let remaining = (0..).zip(&rows).filter(|(_, row)| !row.done).map(|(memory, _)| memory);
+            let remaining: Vec<i64> = remaining.collect();
             rows.retain(|row| !row.done);
-            state.select_memories(&kept, layout(&rows))?;
+            state.select_memories(&remaining, layout(&rows))?;
         }
     }
     Ok(steps)

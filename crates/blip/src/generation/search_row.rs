@@ -19,8 +19,8 @@ use crate::{
 pub(crate) struct SearchRow<'a> {
     /// The caller's index.
     pub(crate) row: usize,
-    /// Its place in the batch's computing order.
-    pub(crate) place: i64,
+    /// Its position in the batch's computing order.
+    pub(crate) position: i64,
     /// Ended or cancelled: its hypotheses run along until they are taken out.
     pub(crate) done: bool,
     options: &'a Generation,
@@ -61,9 +61,9 @@ pub(crate) enum Method {
 }
 
 impl<'a> SearchRow<'a> {
-    /// Row `row` at `place`, which goes on from `prompt`.
+    /// Row `row` at `position`, which goes on from `prompt`.
     pub(crate) fn new(
-        (row, place): (usize, i64),
+        (row, position): (usize, i64),
         prompt: &'a [i64],
         options: &'a Generation,
         stopping: StoppingCriteria,
@@ -83,7 +83,7 @@ impl<'a> SearchRow<'a> {
             Method::Sampled => independent(options.num_sequences.max(1) as usize),
         };
         let start_token = stopping.start_token;
-        Self { row, place, done: false, options, prompt, start_token, strategy }
+        Self { row, position, done: false, options, prompt, start_token, strategy }
     }
 
     pub(crate) fn method(&self) -> Method {

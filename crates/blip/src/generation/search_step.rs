@@ -28,29 +28,29 @@ pub(crate) fn find_next(
     for section in rows.chunk_by(|one, other| one.method() == other.method()) {
         let histories: Vec<TokenHistory<'_>> = section.iter().flat_map(|row| row.histories(step)).collect();
         let hypotheses = histories.len() as i64;
-        let own = logits.f_narrow(0, first_hypothesis, hypotheses)?;
+        let section_logits = logits.f_narrow(0, first_hypothesis, hypotheses)?;
         first_hypothesis += hypotheses;
         match section.first().map(SearchRow::method) {
             Some(Method::Beams) => {
-                let scores = process(own.f_log_softmax(-1, None)?, &histories, stop_token)?;
+                let scores = process(section_logits.f_log_softmax(-1, None)?, &histories, stop_token)?;
                 tables.extend(continue_beams(&scores, section)?);
                 counts.extend(section.iter().map(|row| continuations(row.hypotheses(), vocabulary)));
             }
             Some(Method::Greedy) => {
-                let processed = process(own.shallow_clone(), &histories, stop_token)?;
+                let processed = process(section_logits.shallow_clone(), &histories, stop_token)?;
                 let (tokens, first, second) = best_two(&processed)?;
-                tables.push(chosen(&own, &tokens, &first.f_sub(&second)?)?);
+                tables.push(chosen(&section_logits, &tokens, &first.f_sub(&second)?)?);
                 counts.extend(section.iter().map(|row| row.hypotheses() as i64));
             }
             Some(Method::Sampled) => {
                 let (samplings, uniforms): (Vec<_>, Vec<_>) =
                     section.iter().flat_map(|row| row.draws(step)).unzip();
-                let processed = process(own.shallow_clone(), &histories, stop_token)?;
+                let processed = process(section_logits.shallow_clone(), &histories, stop_token)?;
                 let tokens = sample(&warp(processed, &samplings)?, &uniforms)?;
                 tables.push(chosen(
-                    &own,
+                    &section_logits,
                     &tokens,
-                    &Tensor::f_zeros([hypotheses, 1], (Kind::Float, own.device()))?,
+                    &Tensor::f_zeros([hypotheses, 1], (Kind::Float, section_logits.device()))?,
                 )?);
                 counts.extend(section.iter().map(|row| row.hypotheses() as i64));
             }

@@ -15,8 +15,8 @@ pub(crate) struct StoppingCriteria {
 
 impl StoppingCriteria {
     /// Tokens that may be written behind a prompt of so many tokens, the start token not counted.
-    pub(crate) fn limit(&self, wanted: Option<u32>, prompt: usize) -> i64 {
+    pub(crate) fn limit(&self, requested: Option<u32>, prompt: usize) -> i64 {
         let room = self.max_positions - prompt as i64;
-        wanted.map_or(self.max_new_tokens, i64::from).clamp(1, room.max(1))
+        requested.map_or(self.max_new_tokens, i64::from).clamp(1, room.max(1))
     }
 }

@@ -11,6 +11,7 @@ use crate::{
     encode::encoded_batch::EncodedBatch,
     error::{LoadError, ModelError},
     generation::{
+        decode_context::DecodeContext,
         greedy::{DecodeBackend, decode},
         stopping_criteria::StoppingCriteria,
     },
@@ -45,19 +46,25 @@ impl Captioning {
     ) -> Result<(), ModelError> {
         let mut plan =
             DecodingPlan::new(&batch, |token_ids| token_ids.get(1..).unwrap_or_default(), stopping, rows);
-        let memory = EncoderStates {
+        let encoder_states = EncoderStates {
             states: memory_of_rows(&batch.features.gather()?, &batch.layout)?,
             padding: None,
         };
         let mut steps = 0;
         if !plan.greedy.is_empty() {
             let greedy = std::mem::take(&mut plan.greedy);
-            let memory = memory.select(&plan.greedy_places)?;
-            let state = self.decoder.start(&memory.states, None)?;
+            let selected = encoder_states.select(&plan.greedy_positions)?;
+            let state = self.decoder.start(&selected.states, None)?;
             let backend = DecodeBackend::LibTorch { decoder: &self.decoder, state };
             steps += decode(backend, greedy, stopping, &batch.timer, rows)?;
         }
-        steps += plan.decode_others(&self.decoder, &memory, stopping, &batch, rows)?;
+        let context = DecodeContext {
+            decoder: &self.decoder,
+            encoder_states: &encoder_states,
+            stopping,
+            batch: &batch,
+        };
+        steps += plan.decode_others(context, rows)?;
         rows.decode_steps(steps);
         Ok(())
     }

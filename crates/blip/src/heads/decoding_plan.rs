@@ -7,22 +7,21 @@ use crate::{
         rows::{RowError, RowSink},
         task::RowTask,
     },
-    decoder::TextDecoder,
     encode::encoded_batch::EncodedBatch,
     generation::{
-        greedy::ActiveRow, search::search, search_row::SearchRow, stopping_criteria::StoppingCriteria,
+        decode_context::DecodeContext, greedy::ActiveRow, search::search, search_row::SearchRow,
+        stopping_criteria::StoppingCriteria,
     },
     ranking::{RankRow, rank},
-    text::encoder_states::EncoderStates,
 };
 
-/// The rows of a batch, by what is wanted of them. A row's place is that in the batch's computing order.
+/// The rows of a batch, by what is wanted of them. A row's position is that in the batch's computing order.
 #[derive(Debug, Default)]
 pub(crate) struct DecodingPlan<'a> {
     /// Rows that need nothing but the likeliest token of each step.
     pub(crate) greedy: Vec<ActiveRow<'a>>,
-    /// Their places.
-    pub(crate) greedy_places: Vec<i64>,
+    /// Their positions.
+    pub(crate) greedy_positions: Vec<i64>,
     searched: Vec<SearchRow<'a>>,
     ranked: Vec<RankRow<'a>>,
 }
@@ -36,7 +35,7 @@ impl<'a> DecodingPlan<'a> {
         rows: &mut dyn RowSink,
     ) -> Self {
         let mut plan = Self::default();
-        for (place, (row, input)) in (0..).zip(batch.rows_in_order()) {
+        for (position, (row, input)) in (0..).zip(batch.rows_in_order()) {
             let prompt = prompt_of(input.token_ids);
             match input.task {
                 RowTask::Generate(options) if options.is_greedy() => {
@@ -44,13 +43,13 @@ impl<'a> DecodingPlan<'a> {
                     let reused = batch.image_reused(row);
                     let active = ActiveRow::new(row, prompt, limit, options.report_tokens, reused);
                     plan.greedy.push(active);
-                    plan.greedy_places.push(place);
+                    plan.greedy_positions.push(position);
                 }
                 RowTask::Generate(options) => {
-                    plan.searched.push(SearchRow::new((row, place), prompt, options, stopping));
+                    plan.searched.push(SearchRow::new((row, position), prompt, options, stopping));
                 }
                 RowTask::Rank(ranking) => {
-                    plan.ranked.push(RankRow { row, place, ranking });
+                    plan.ranked.push(RankRow { row, position, ranking });
                 }
                 other => rows.finish(row, Err(RowError::Unsupported { task: other.name() })),
             }
@@ -63,18 +62,12 @@ impl<'a> DecodingPlan<'a> {
         !self.searched.is_empty() || !self.ranked.is_empty()
     }
 
-    /// Searches and ranks the rows that are not greedy; `memory` has those of all rows of the batch. Returns the decoder's
-    /// steps.
+    /// Searches and ranks the rows that are not greedy. Returns the number of decoder steps.
     pub(crate) fn decode_others(
         self,
-        decoder: &TextDecoder,
-        memory: &EncoderStates,
-        stopping: StoppingCriteria,
-        batch: &EncodedBatch<'_>,
+        context: DecodeContext<'_>,
         rows: &mut dyn RowSink,
     ) -> Result<u32, TchError> {
-        let searching = search(decoder, memory, self.searched, stopping, batch, rows)?;
-        let ranking = rank(decoder, memory, &self.ranked, stopping, batch, rows)?;
-        Ok(searching + ranking)
+        Ok(search(context, self.searched, rows)? + rank(context, &self.ranked, rows)?)
     }
 }

@@ -14,6 +14,7 @@ use crate::{
     encode::{encoded_batch::EncodedBatch, image_cache::KeyValueAccess},
     error::{LoadError, ModelError},
     generation::{
+        decode_context::DecodeContext,
         greedy::{DecodeBackend, decode},
         stopping_criteria::StoppingCriteria,
     },
@@ -49,7 +50,7 @@ impl QuestionAnswering {
     }
 
     /// A cache of so many bytes for the keys and values of images of `tokens`.
-    pub(crate) fn key_value_cache(
+    pub(crate) fn cross_attention_cache(
         &self,
         bytes: usize,
         tokens: i64,
@@ -75,8 +76,8 @@ impl QuestionAnswering {
         rows: &mut dyn RowSink,
     ) -> Result<(), ModelError> {
         match (&self.cpu, key_values) {
-            (Some(cpu), KeyValueAccess::Buffers(mut own)) => {
-                self.run_on_cpu_kernels(cpu, batch, stopping, &mut own, config.vision.tokens(), rows)
+            (Some(cpu), KeyValueAccess::Buffers(mut key_values)) => {
+                self.run_on_cpu_kernels(cpu, batch, stopping, &mut key_values, config.vision.tokens(), rows)
             }
             (_, KeyValueAccess::Slots(cache)) => {
                 self.run_on_libtorch(batch, stopping, config, graphs, cache, rows)
@@ -108,13 +109,19 @@ impl QuestionAnswering {
         let mut steps = 0;
         if !plan.greedy.is_empty() {
             let greedy = std::mem::take(&mut plan.greedy);
-            let state = cpu.decoder.start(&states, &plan.greedy_places);
+            let state = cpu.decoder.start(&states, &plan.greedy_positions);
             let backend = DecodeBackend::Cpu { decoder: &cpu.decoder, state };
             steps += decode(backend, greedy, stopping, &batch.timer, rows)?;
         }
         if plan.has_others() {
-            let memory = states.to_encoder_states()?;
-            steps += plan.decode_others(&self.decoder, &memory, stopping, &batch, rows)?;
+            let encoder_states = states.to_encoder_states()?;
+            let context = DecodeContext {
+                decoder: &self.decoder,
+                encoder_states: &encoder_states,
+                stopping,
+                batch: &batch,
+            };
+            steps += plan.decode_others(context, rows)?;
         }
         rows.decode_steps(steps);
         Ok(())
@@ -151,13 +158,16 @@ impl QuestionAnswering {
         batch.timer.finish_stage(BatchStage::Text);
 
         let mut plan = DecodingPlan::new(&batch, |_| &[], stopping, rows);
-        let memory = EncoderStates { states, padding: questions.padding };
+        let encoder_states = EncoderStates { states, padding: questions.padding };
         let mut steps = 0;
         if !plan.greedy.is_empty() {
             let greedy = std::mem::take(&mut plan.greedy);
-            let memory = memory.select(&plan.greedy_places)?;
-            let lengths: Vec<i64> =
-                plan.greedy_places.iter().filter_map(|&place| lengths.get(place as usize).copied()).collect();
+            let selected = encoder_states.select(&plan.greedy_positions)?;
+            let lengths: Vec<i64> = plan
+                .greedy_positions
+                .iter()
+                .filter_map(|&position| lengths.get(position as usize).copied())
+                .collect();
             let decoder = &self.decoder;
             // Captured steps have room for the checkpoint's own number of tokens.
             let fits = greedy.iter().all(|row| row.max_steps() <= stopping.max_new_tokens);
@@ -166,20 +176,27 @@ impl QuestionAnswering {
                     decoder,
                     config,
                     stopping.max_new_tokens,
-                    &memory.states,
+                    &selected.states,
                     &lengths,
                 )?,
                 false => None,
             };
             let backend = match graph {
                 Some(graph) => DecodeBackend::CudaGraph(graph),
-                None => {
-                    DecodeBackend::LibTorch { decoder, state: decoder.start(&memory.states, memory.padding)? }
-                }
+                None => DecodeBackend::LibTorch {
+                    decoder,
+                    state: decoder.start(&selected.states, selected.padding)?,
+                },
             };
             steps += decode(backend, greedy, stopping, &batch.timer, rows)?;
         }
-        steps += plan.decode_others(&self.decoder, &memory, stopping, &batch, rows)?;
+        let context = DecodeContext {
+            decoder: &self.decoder,
+            encoder_states: &encoder_states,
+            stopping,
+            batch: &batch,
+        };
+        steps += plan.decode_others(context, rows)?;
         rows.decode_steps(steps);
         Ok(())
     }

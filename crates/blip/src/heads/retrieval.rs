@@ -107,7 +107,7 @@ impl Retrieval {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
-        let states = self.texts.forward_alone(&self.texts.prepare(texts)?)?;
+        let states = self.texts.forward_without_images(&self.texts.prepare(texts)?)?;
         unit_vectors(&self.text_projection.forward(&states.f_select(1, 0)?)?)
     }
 
@@ -164,8 +164,8 @@ impl<'a> Work<'a> {
         let mut work = Self::default();
         let position: HashMap<usize, usize> =
             batch.layout.images.iter().enumerate().map(|(position, &image)| (image, position)).collect();
-        let mut seen: HashMap<&[i64], usize> = HashMap::new();
-        for &row in batch.layout.rows.iter().chain(&batch.texts_alone) {
+        let mut text_of_ids: HashMap<&[i64], usize> = HashMap::new();
+        for &row in batch.layout.rows.iter().chain(&batch.texts_without_image) {
             let Some(input) = batch.row(row) else { continue };
             match input.task {
                 RowTask::Match => work.matched.push(row),
@@ -177,7 +177,7 @@ impl<'a> Work<'a> {
                 }
             }
             if matches!(input.task, RowTask::Match | RowTask::EmbedText) {
-                let text = *seen.entry(input.token_ids).or_insert_with(|| {
+                let text = *text_of_ids.entry(input.token_ids).or_insert_with(|| {
                     work.texts.push(input.token_ids);
                     work.texts.len() - 1
                 });

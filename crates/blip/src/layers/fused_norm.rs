@@ -12,10 +12,15 @@ use crate::{checkpoint::config::BlipConfig, device::kernel_backend::CudaKernels}
 pub(crate) struct FusedNorms(Vec<Rc<NormKernels>>);
 
 impl FusedNorms {
-    /// Compiles them for `device`, if they are `wanted`, and tries each beside LibTorch's. If one cannot be had, or computes
+    /// Compiles them for `device`, if they are `requested`, and tries each beside LibTorch's. If one cannot be had, or computes
     /// anything else, there are none and a warning says why: the model runs on LibTorch's.
-    pub(crate) fn load(wanted: CudaKernels, config: &BlipConfig, device: Device, kind: Kind) -> Option<Self> {
-        let (Device::Cuda(index), CudaKernels::Native) = (device, wanted) else { return None };
+    pub(crate) fn load(
+        requested: CudaKernels,
+        config: &BlipConfig,
+        device: Device,
+        kind: Kind,
+    ) -> Option<Self> {
+        let (Device::Cuda(index), CudaKernels::Native) = (device, requested) else { return None };
         match Self::compile(config, index, kind) {
             Ok(norms) => {
                 tracing::info!(kernels = norms.0.len(), "CUDA kernels of our own compiled and checked");
@@ -70,7 +75,7 @@ mod tests {
     fn where_they_cannot_be_had_the_model_is_loaded_without() {
         let golden = golden("class_defaults");
         let config = golden.checkpoint.config();
-        let load = |wanted, device| FusedNorms::load(wanted, config, device, Kind::Half);
+        let load = |requested, device| FusedNorms::load(requested, config, device, Kind::Half);
         assert!(load(CudaKernels::Native, Device::Cuda(NOWHERE)).is_none());
         assert!(load(CudaKernels::LibTorch, Device::Cuda(0)).is_none());
         assert!(load(CudaKernels::Native, Device::Cpu).is_none());

@@ -11,7 +11,7 @@ use tch::{Device, Kind, TchError, Tensor};
 ///
 /// # Errors
 /// If it is of another kind, on another device, empty, or does not lie in one piece.
-pub(crate) fn numbers(tensor: &Tensor) -> Result<&[f32], TchError> {
+pub(crate) fn as_slice(tensor: &Tensor) -> Result<&[f32], TchError> {
     if (tensor.kind(), tensor.device(), tensor.is_contiguous()) != (Kind::Float, Device::Cpu, true) {
         return Err(TchError::Kind(format!("expected f32 in one piece on the cpu, found {tensor:?}")));
     }
@@ -32,7 +32,7 @@ mod tests {
     #[test]
     fn numbers_are_read_where_they_lie() {
         let tensor = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0]).view([2, 2]);
-        let slice = numbers(&tensor).unwrap();
+        let slice = as_slice(&tensor).unwrap();
         assert_eq!(slice, [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(slice.as_ptr().cast(), tensor.data_ptr().cast_const());
     }
@@ -41,7 +41,7 @@ mod tests {
     fn a_tensor_of_another_kind_or_in_pieces_or_without_numbers_is_refused() {
         let square = Tensor::zeros([2, 2], (Kind::Float, Device::Cpu));
         for tensor in [square.to_kind(Kind::Half), square.narrow(1, 0, 1), square.narrow(0, 0, 0)] {
-            assert!(numbers(&tensor).is_err(), "{tensor:?}");
+            assert!(as_slice(&tensor).is_err(), "{tensor:?}");
         }
     }
 }

@@ -14,17 +14,13 @@ use crate::{
         rows::{RowError, RowSink},
         task::{RankedCandidate, Ranking, RowOutput},
     },
-    decoder::{TextDecoder, state::DecoderState},
-    encode::encoded_batch::EncodedBatch,
-    generation::stopping_criteria::StoppingCriteria,
+    decoder::state::DecoderState,
+    generation::decode_context::DecodeContext,
     ranking::{
         scores::{CandidateChunk, score_level},
         target_loss::{Target, TargetLosses},
     },
-    text::{
-        encoder_states::EncoderStates,
-        hypotheses::{MAX_HYPOTHESES, passes},
-    },
+    text::hypotheses::{MAX_HYPOTHESES, passes},
 };
 
 /// A row whose candidates are compared.
@@ -32,39 +28,34 @@ use crate::{
 pub(crate) struct RankRow<'a> {
     /// The caller's index.
     pub(crate) row: usize,
-    /// Its place in the batch's computing order.
-    pub(crate) place: i64,
+    /// Its position in the batch's computing order.
+    pub(crate) position: i64,
     pub(crate) ranking: &'a Ranking,
 }
 
 /// Ranks the candidates of `rows`, each reported as its last one is scored. Returns the decoder's steps.
 pub(crate) fn rank(
-    decoder: &TextDecoder,
-    memory: &EncoderStates,
+    context: DecodeContext<'_>,
     rows: &[RankRow<'_>],
-    stopping: StoppingCriteria,
-    batch: &EncodedBatch<'_>,
     sink: &mut dyn RowSink,
 ) -> Result<u32, TchError> {
     let mut steps = 0;
     for rows in rows.chunks(MAX_HYPOTHESES) {
-        steps += rank_together(decoder, memory, rows, stopping, batch, sink)?;
+        steps += rank_together(context, rows, sink)?;
     }
     Ok(steps)
 }
 
 fn rank_together(
-    decoder: &TextDecoder,
-    memory: &EncoderStates,
+    context: DecodeContext<'_>,
     rows: &[RankRow<'_>],
-    stopping: StoppingCriteria,
-    batch: &EncodedBatch<'_>,
     sink: &mut dyn RowSink,
 ) -> Result<u32, TchError> {
-    let places: Vec<i64> = rows.iter().map(|row| row.place).collect();
-    let memory = memory.select(&places)?;
+    let DecodeContext { decoder, encoder_states, stopping, batch } = context;
+    let positions: Vec<i64> = rows.iter().map(|row| row.position).collect();
+    let selected = encoder_states.select(&positions)?;
     // The start token is every candidate's: decoded once for all of a row.
-    let mut start = decoder.start(&memory.states, memory.padding)?;
+    let mut start = decoder.start(&selected.states, selected.padding)?;
     let logits = decoder.step(&vec![stopping.start_token; rows.len()], &mut start)?;
     let chunks = shortlisted(&logits, rows)?;
     let chunks_of = |owner| chunks.iter().filter(|chunk| chunk.owner == owner).count();
@@ -76,7 +67,7 @@ fn rank_together(
         let waited_for =
             |chunk: &CandidateChunk| rows.get(chunk.owner).is_some_and(|row| !sink.is_cancelled(row.row));
         pass.retain(waited_for);
-        let scored = score_together(decoder, &start, pass, stopping, &mut steps, |owner| {
+        let scored = score_together(context, &start, pass, &mut steps, |owner| {
             rows.get(owner).is_none_or(|row| sink.is_cancelled(row.row))
         })?;
         let times = batch.timer.times();
@@ -125,10 +116,9 @@ fn shortlisted(logits: &Tensor, rows: &[RankRow<'_>]) -> Result<Vec<CandidateChu
 
 /// Scores the candidates of `chunks`, level by level of their tries; those of cancelled rows are dropped on the way.
 fn score_together(
-    decoder: &TextDecoder,
+    context: DecodeContext<'_>,
     start: &DecoderState,
     mut chunks: Vec<CandidateChunk>,
-    stopping: StoppingCriteria,
     steps: &mut u32,
     is_cancelled: impl Fn(usize) -> bool,
 ) -> Result<Vec<CandidateChunk>, TchError> {
@@ -142,8 +132,7 @@ fn score_together(
             break;
         }
         *steps += 1;
-        hypotheses_above =
-            score_level(decoder, &mut state, &mut chunks, depth, &hypotheses_above, stopping.stop_token)?;
+        hypotheses_above = score_level(context, &mut state, &mut chunks, depth, &hypotheses_above)?;
         let mut going_on = Vec::new();
         for (chunk, above) in chunks.into_iter().zip(hypotheses_above) {
             if is_cancelled(chunk.owner) {

@@ -6,7 +6,8 @@ use tch::TchError;
 
 use crate::{
     batch::task::Ranking,
-    decoder::{TextDecoder, state::DecoderState},
+    decoder::state::DecoderState,
+    generation::decode_context::DecodeContext,
     ranking::{
         target_loss::{Target, TargetLosses},
         trie::CandidateTrie,
@@ -77,32 +78,32 @@ impl CandidateChunk {
 /// Decodes the nodes of `chunks` at `depth`. Before it, `above` says of each chunk which memory of `state` it reads and where its
 /// hypotheses begin, and after it, the same of the new hypotheses is returned.
 pub(crate) fn score_level(
-    decoder: &TextDecoder,
+    context: DecodeContext<'_>,
     state: &mut DecoderState,
     chunks: &mut [CandidateChunk],
     depth: usize,
     above: &[(i64, i64)],
-    stop_token: i64,
 ) -> Result<Vec<(i64, i64)>, TchError> {
+    let stop_token = context.stopping.stop_token;
     let (mut tokens, mut hypotheses, mut targets) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut places, mut hypotheses_of_memory) = (Vec::new(), Vec::new());
+    let (mut starts, mut hypotheses_of_memory) = (Vec::new(), Vec::new());
     for ((memory, chunk), &(_, first_above)) in (0..).zip(&*chunks).zip(above) {
         let (nodes, first) = (chunk.trie.level(depth), tokens.len() as i64);
-        places.push((memory, first));
+        starts.push((memory, first));
         hypotheses_of_memory.push(nodes.len() as i64);
         tokens.extend(nodes.iter().map(|node| node.token));
         hypotheses.extend(nodes.iter().map(|node| first_above + node.parent as i64));
-        let own = chunk.targets(depth, stop_token);
-        targets.extend(own.map(|(node, token)| Target { hypothesis: first + node as i64, token }));
+        let chunk_targets = chunk.targets(depth, stop_token);
+        targets.extend(chunk_targets.map(|(node, token)| Target { hypothesis: first + node as i64, token }));
     }
     let memories: Vec<i64> = above.iter().map(|&(memory, _)| memory).collect();
     state.select_hypotheses(&hypotheses)?;
     state.select_memories(&memories, HypothesisLayout::new(&hypotheses_of_memory))?;
-    let logits = decoder.step(&tokens, state)?;
+    let logits = context.decoder.step(&tokens, state)?;
     let mut losses = TargetLosses::read(&logits, &targets)?.into_iter();
     for chunk in chunks {
-        let own = chunk.targets(depth, stop_token).count();
-        chunk.append(depth, &mut losses.by_ref().take(own));
+        let count = chunk.targets(depth, stop_token).count();
+        chunk.append(depth, &mut losses.by_ref().take(count));
     }
-    Ok(places)
+    Ok(starts)
 }

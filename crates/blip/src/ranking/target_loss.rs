@@ -28,12 +28,12 @@ impl TargetLosses {
         let (device, vocabulary) = (logits.device(), logits.size2()?.1);
         let index = |numbers: Vec<i64>| to_device(&numbers, device);
         let hypotheses = index(targets.iter().map(|target| target.hypothesis).collect())?;
-        let places =
+        let cells =
             index(targets.iter().map(|target| target.hypothesis * vocabulary + target.token).collect())?;
         let total = logits.f_logsumexp(-1, false)?;
         let mean = logits.f_mean_dim(-1, false, Kind::Float)?.f_sub(&total)?;
         let log_probabilities =
-            logits.f_view([-1])?.f_index_select(0, &places)?.f_sub(&total.f_index_select(0, &hypotheses)?)?;
+            logits.f_view([-1])?.f_index_select(0, &cells)?.f_sub(&total.f_index_select(0, &hypotheses)?)?;
         let table = Tensor::f_stack(&[log_probabilities, mean.f_index_select(0, &hypotheses)?], 1)?;
         let numbers = to_host(&table)?;
         let (pairs, _) = numbers.as_chunks::<2>();
@@ -45,8 +45,8 @@ impl TargetLosses {
 
     /// The cross-entropy with a target of which a tenth is spread evenly over the vocabulary.
     pub(crate) fn smoothed(&self) -> f64 {
-        let [own, mean] = [self.log_probability, self.mean_log_probability].map(f64::from);
-        -(1.0 - LABEL_SMOOTHING) * own - LABEL_SMOOTHING * mean
+        let [target, mean] = [self.log_probability, self.mean_log_probability].map(f64::from);
+        -(1.0 - LABEL_SMOOTHING) * target - LABEL_SMOOTHING * mean
     }
 }
 

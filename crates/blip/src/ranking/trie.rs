@@ -79,22 +79,22 @@ mod tests {
         #[test]
         fn every_candidate_is_read_off_the_way_to_its_end(candidates in prop::collection::vec(prop::collection::vec(0i64..4, 1..5), 0..40)) {
             let trie = trie(&candidates);
-            let mut seen = vec![0; candidates.len()];
+            let mut visits = vec![0; candidates.len()];
             for depth in 0..5 {
                 for node in trie.level(depth) {
-                    let (mut way, mut above) = (vec![node.token], node.parent);
+                    let (mut path, mut above) = (vec![node.token], node.parent);
                     for depth in (0..depth).rev() {
                         let node = &trie.level(depth)[above];
-                        way.insert(0, node.token);
+                        path.insert(0, node.token);
                         above = node.parent;
                     }
                     for &candidate in &node.candidates {
-                        prop_assert_eq!(&way, &candidates[candidate]);
-                        seen[candidate] += 1;
+                        prop_assert_eq!(&path, &candidates[candidate]);
+                        visits[candidate] += 1;
                     }
                 }
             }
-            prop_assert!(seen.iter().all(|&count| count == 1));
+            prop_assert!(visits.iter().all(|&count| count == 1));
         }
     }
 }

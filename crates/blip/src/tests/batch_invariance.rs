@@ -65,19 +65,19 @@ fn keys_and_values_that_are_kept_change_no_answer() {
             let cross_attention_cache_bytes = images * shape.bytes(Kind::Float);
             model = golden
                 .model_with(Dtype::F32, LoadOptions { cross_attention_cache_bytes, ..golden.options() });
-            let mut kept = 0;
+            let mut cached = 0;
             // Alone and together, so that images are new, kept and have given way, in batches of any mixture.
             for turn in 0..4 * all.len() {
                 let picked = &all[..if turn % 3 == 2 { all.len() } else { 1 + turn % all.len() }];
                 let cases = if turn % 2 == 0 { picked } else { &picked[picked.len() - 1..] };
                 let rows = run(&mut model, cases, Vec::new());
-                kept += rows.kept;
+                cached += rows.cached;
                 for (outcome, case) in rows.outcomes.iter().zip(cases) {
                     let pick = all.iter().position(|other| std::ptr::eq(*other, *case)).unwrap();
                     assert_same(outcome.as_ref().unwrap().as_ref().unwrap(), &alone[pick]).unwrap();
                 }
             }
-            assert!(kept > 0, "{}: nothing was kept with room for {images}", golden.name);
+            assert!(cached > 0, "{}: nothing was kept with room for {images}", golden.name);
         }
     }
 }
@@ -118,7 +118,7 @@ fn models_that_share_what_they_keep_encode_no_image_twice_and_answer_as_if_alone
                 assert_same(answer, alone).unwrap();
                 assert_eq!(answer.image_reused, turn > 0, "{}", golden.name);
             }
-            assert_eq!(rows.kept > 0, turn == 2, "{}", golden.name);
+            assert_eq!(rows.cached > 0, turn == 2, "{}", golden.name);
         }
     }
 }
@@ -253,7 +253,7 @@ fn an_image_that_was_seen_is_reused_and_answers_the_same() {
 fn a_batch_that_breaks_a_limit_is_refused_with_the_limit() {
     let golden = golden("thirty_by_six");
     let mut model = golden.model(Dtype::F32);
-    let picture = crate::ImageInput { digest: [0; 32], pixels: &golden.cases[0].pixels };
+    let input = crate::ImageInput { digest: [0; 32], pixels: &golden.cases[0].pixels };
     let mut rows = crate::tests::golden_files::Collected::default();
     let cases: [(usize, &[i64], &str); 5] = [
         (1, &[2, 3], "image 1, batch has 1"),
@@ -264,7 +264,7 @@ fn a_batch_that_breaks_a_limit_is_refused_with_the_limit() {
     ];
     for (image, token_ids, words) in cases {
         let row = RowInput { image: Some(image), token_ids, task: &RowTask::GREEDY };
-        let error = model.run(&[picture], &[row], &mut rows).unwrap_err().to_string();
+        let error = model.run(&[input], &[row], &mut rows).unwrap_err().to_string();
         assert!(error.contains(words), "{error}");
     }
 }

@@ -2,16 +2,12 @@
 
 use proptest::prelude::*;
 use serde::Deserialize;
-use tch::{Device, Tensor};
+use tch::Tensor;
 
 use crate::{
-    CheckpointOptions, Dtype, Generation, Pixels, RowAnswer, RowError, RowInput, RowSink, RowTask, Tokenizer,
-    model::{Head, Model},
-    options::LoadOptions,
-    tests::{
-        golden_files::Collected,
-        task_goldens::{Folder, inputs},
-    },
+    CheckpointOptions, Generation, RowAnswer, RowError, RowInput, RowSink, RowTask,
+    model::Head,
+    tests::{golden_files::Collected, task_goldens::TaskGolden},
 };
 
 const FOLDERS: [&str; 2] = ["captions/wide_vision", "captions/narrow_vision"];
@@ -27,32 +23,8 @@ struct Case {
     score: f32,
 }
 
-#[derive(Deserialize)]
-struct Expected {
-    cases: Vec<Case>,
-}
-
-struct Golden {
-    folder: Folder,
-    model: Model,
-    tokenizer: Tokenizer,
-    pictures: Vec<Pixels>,
-    cases: Vec<Case>,
-}
-
-fn goldens() -> impl Iterator<Item = Golden> {
-    FOLDERS.into_iter().map(|name| {
-        let folder = Folder::open(name);
-        let checkpoint = folder.checkpoint(CheckpointOptions::default());
-        let options = LoadOptions { feature_cache_bytes: 0, ..LoadOptions::for_device(Device::Cpu) };
-        Golden {
-            model: Model::load(&checkpoint, Device::Cpu, Dtype::F32, options).unwrap(),
-            tokenizer: checkpoint.tokenizer().clone(),
-            pictures: ["image0.pixels", "image1.pixels"].map(|name| folder.pixels(name)).into(),
-            cases: folder.expected::<Expected>().cases,
-            folder,
-        }
-    })
+fn goldens() -> impl Iterator<Item = TaskGolden<Case>> {
+    FOLDERS.into_iter().map(|name| TaskGolden::open(name, CheckpointOptions::default()))
 }
 
 fn row<'a>(case: &'a Case, task: &'a RowTask) -> RowInput<'a> {
@@ -60,12 +32,11 @@ fn row<'a>(case: &'a Case, task: &'a RowTask) -> RowInput<'a> {
 }
 
 /// Writes the captions of `picks` in one batch.
-fn write(golden: &mut Golden, picks: &[usize]) -> Collected {
-    let images = inputs(&golden.pictures);
-    let rows: Vec<RowInput<'_>> =
-        picks.iter().map(|&pick| row(&golden.cases[pick], &RowTask::GREEDY)).collect();
-    let mut sink = Collected { outcomes: vec![None; rows.len()], ..Collected::default() };
-    golden.model.run(&images, &rows, &mut sink).unwrap();
+fn write(golden: &mut TaskGolden<Case>, picks: &[usize]) -> Collected {
+    let cases = std::mem::take(&mut golden.cases);
+    let rows: Vec<RowInput<'_>> = picks.iter().map(|&pick| row(&cases[pick], &RowTask::GREEDY)).collect();
+    let sink = golden.run(&rows);
+    golden.cases = cases;
     sink
 }
 
@@ -93,7 +64,7 @@ fn every_caption_equals_the_references_with_a_prompt_and_without() {
 fn every_step_of_a_caption_has_the_references_logits() {
     for mut golden in goldens() {
         let features: Vec<Tensor> =
-            golden.pictures.iter().map(|picture| golden.model.features(&[picture])).collect();
+            golden.images.iter().map(|image| golden.model.features(&[image])).collect();
         let Head::Captioning(head) = &golden.model.head else { panic!("no captions") };
         for (index, case) in golden.cases.iter().enumerate() {
             let features = features[case.image].shallow_clone();
@@ -160,13 +131,13 @@ fn tokens_are_reported_one_by_one_behind_the_prompt_to_the_rows_that_ask() {
     for mut golden in goldens() {
         let asks = RowTask::Generate(Generation { report_tokens: true, ..Generation::GREEDY });
         let tasks = [&asks, &RowTask::GREEDY, &asks];
-        let images = inputs(&golden.pictures);
+        let cases = std::mem::take(&mut golden.cases);
         let rows: Vec<RowInput<'_>> =
-            golden.cases.iter().zip(tasks.iter().cycle()).map(|(case, task)| row(case, task)).collect();
+            cases.iter().zip(tasks.iter().cycle()).map(|(case, task)| row(case, task)).collect();
         let mut sink = Reported { tokens: vec![Vec::new(); rows.len()], ..Reported::default() };
         sink.rows.outcomes = vec![None; rows.len()];
-        golden.model.run(&images, &rows, &mut sink).unwrap();
-        for (index, case) in golden.cases.iter().enumerate() {
+        golden.run_into(&rows, &mut sink);
+        for (index, case) in cases.iter().enumerate() {
             let expected = if index % 3 == 1 { &[][..] } else { &case.written_ids };
             assert_eq!(sink.tokens[index], expected, "row {index}");
         }

@@ -1,16 +1,77 @@
-//! The reference checkpoints under `tests/goldens`, as tests read them.
+//! The reference checkpoints below `tests`, as tests read them: folders, tensors, images, and the outcome of a batch.
 
 use std::{fs, path::PathBuf};
 
 use safetensors::SafeTensors;
-use serde::Deserialize;
+use serde::{Deserialize, de::DeserializeOwned};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    Checkpoint, CpuKernels, Dtype, ImageDigest, ImageInput, ModelFiles, Pixels, RowAnswer, RowError,
-    RowInput, RowSink, RowTask, Sequence, VisionDtype, model::Model, options::LoadOptions,
+    Checkpoint, CheckpointOptions, CpuKernels, Dtype, ImageDigest, ImageInput, ModelFiles, Pixels, RowAnswer,
+    RowError, RowInput, RowSink, RowTask, Sequence, VisionDtype, model::Model, options::LoadOptions,
 };
 
+/// A folder below `tests` with a checkpoint and what was expected of it.
+pub(crate) struct Folder {
+    pub(crate) path: PathBuf,
+    tensors: Vec<u8>,
+}
+
+impl Folder {
+    pub(crate) fn open(name: &str) -> Self {
+        let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests").join(name);
+        Self::at(path)
+    }
+
+    pub(crate) fn at(path: PathBuf) -> Self {
+        let tensors = fs::read(path.join("expected.safetensors")).unwrap();
+        Self { path, tensors }
+    }
+
+    pub(crate) fn checkpoint(&self, options: CheckpointOptions) -> Checkpoint {
+        Checkpoint::open_with(&ModelFiles::Folder(self.path.clone()), options).unwrap()
+    }
+
+    pub(crate) fn expected<T: DeserializeOwned>(&self) -> T {
+        serde_json::from_slice(&fs::read(self.path.join("expected.json")).unwrap()).unwrap()
+    }
+
+    pub(crate) fn tensor(&self, name: &str) -> Tensor {
+        tensor(&self.tensors, name)
+    }
+
+    pub(crate) fn pixels(&self, name: &str) -> Pixels {
+        pixels(&self.tensor(name))
+    }
+}
+
+/// A tensor of a safetensors file of f32, u8 and i64.
+pub(crate) fn tensor(file: &[u8], name: &str) -> Tensor {
+    let tensors = SafeTensors::deserialize(file).unwrap();
+    let view = tensors.tensor(name).unwrap();
+    let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
+    let kind = match view.dtype() {
+        safetensors::Dtype::F32 => Kind::Float,
+        safetensors::Dtype::U8 => Kind::Uint8,
+        safetensors::Dtype::I64 => Kind::Int64,
+        other => panic!("{name} is of {other:?}"),
+    };
+    Tensor::from_data_size(view.data(), &shape, kind)
+}
+
+/// `[height, width, 3]` of u8.
+pub(crate) fn pixels(values: &Tensor) -> Pixels {
+    let (height, width, _) = values.size3().unwrap();
+    let data = Vec::<u8>::try_from(values.flatten(0, -1)).unwrap();
+    Pixels::new(height as usize, width as usize, data).unwrap()
+}
+
+/// The pictures of a batch.
+pub(crate) fn inputs(images: &[Pixels]) -> Vec<ImageInput<'_>> {
+    images.iter().map(|pixels| ImageInput { digest: key(pixels), pixels }).collect()
+}
+
+/// A checkpoint for question answering, with the reference's answers.
 pub(crate) struct Golden {
     pub(crate) name: String,
     pub(crate) checkpoint: Checkpoint,
@@ -59,38 +120,31 @@ pub(crate) fn golden(name: &str) -> Golden {
     read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name))
 }
 
-fn read(folder: PathBuf) -> Golden {
-    let checkpoint = Checkpoint::open(&ModelFiles::Folder(folder.clone())).unwrap();
-    let expected: Expected =
-        serde_json::from_slice(&fs::read(folder.join("expected.json")).unwrap()).unwrap();
-    let bytes = fs::read(folder.join("expected.safetensors")).unwrap();
-    let tensors = SafeTensors::deserialize(&bytes).unwrap();
-    let cases = expected.cases.into_iter().enumerate().map(|(index, case)| {
-        let tensor = |name: &str, kind: Kind| {
-            let view = tensors.tensor(&format!("case{index}.{name}")).unwrap();
-            let shape: Vec<i64> = view.shape().iter().map(|&size| size as i64).collect();
-            Tensor::from_data_size(view.data(), &shape, kind)
-        };
-        let ids = |name: &str| Vec::<i64>::try_from(tensor(name, Kind::Int64)).unwrap();
+fn read(path: PathBuf) -> Golden {
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    let folder = Folder::at(path);
+    let checkpoint = folder.checkpoint(CheckpointOptions::default());
+    let cases = folder.expected::<Expected>().cases.into_iter().enumerate().map(|(index, case)| {
+        let tensor = |name: &str| folder.tensor(&format!("case{index}.{name}"));
+        let ids = |name: &str| Vec::<i64>::try_from(tensor(name)).unwrap();
         Case {
             question: case.question,
             answer: case.answer,
             score: case.score,
-            pixels: pixels(&checkpoint, &tensor("pixel_values", Kind::Float)),
+            pixels: denormalized(&checkpoint, &tensor("pixel_values")),
             input_ids: ids("input_ids"),
             generated_ids: ids("generated_ids"),
-            image_embeds: tensor("image_embeds", Kind::Float),
-            question_states: tensor("question_states", Kind::Float),
-            step_logits: tensor("step_logits", Kind::Float),
+            image_embeds: tensor("image_embeds"),
+            question_states: tensor("question_states"),
+            step_logits: tensor("step_logits"),
         }
     });
     let cases = cases.collect();
-    let name = folder.file_name().unwrap().to_string_lossy().into_owned();
     Golden { name, checkpoint, kernels: CpuKernels::Auto, cases }
 }
 
 /// Undoes the reference's normalisation: its values came from 8-bit pixels, and rounding finds them again.
-fn pixels(checkpoint: &Checkpoint, values: &Tensor) -> Pixels {
+fn denormalized(checkpoint: &Checkpoint, values: &Tensor) -> Pixels {
     let (scale, offset) = checkpoint.preprocessor().normalisation();
     let channel = |numbers: [f32; 3]| Tensor::from_slice(&numbers).view([3, 1, 1]);
     let bytes = ((values - channel(offset)) / channel(scale)).round().permute([1, 2, 0]).contiguous();
@@ -134,12 +188,17 @@ pub(crate) struct Collected {
     pub(crate) cancelled: Vec<usize>,
     pub(crate) steps: u32,
     /// Images whose keys and values were kept.
-    pub(crate) kept: usize,
+    pub(crate) cached: usize,
     /// Row, index and token of each token that was reported as it was chosen.
     pub(crate) tokens: Vec<(usize, usize, i64)>,
 }
 
 impl Collected {
+    /// Creates a sink for `rows` rows.
+    pub(crate) fn for_rows(rows: usize) -> Self {
+        Self { outcomes: vec![None; rows], ..Self::default() }
+    }
+
     /// What a row wrote.
     pub(crate) fn sequence(&self, row: usize) -> Sequence {
         let answer = self.outcomes[row].clone().unwrap().unwrap();
@@ -167,9 +226,9 @@ impl RowSink for Collected {
         self.steps = steps;
     }
 
-    fn key_values(&mut self, kept: usize, images: usize) {
-        assert!(kept <= images);
-        self.kept += kept;
+    fn key_values(&mut self, cached: usize, images: usize) {
+        assert!(cached <= images);
+        self.cached += cached;
     }
 }
 

@@ -12,10 +12,7 @@ use crate::{
     Checkpoint, CheckpointOptions, Dtype, ModelFiles, RowInput, RowTask,
     model::Model,
     options::LoadOptions,
-    tests::{
-        golden_files::Collected,
-        task_goldens::{inputs, pixels, tensor},
-    },
+    tests::golden_files::{Collected, inputs, pixels, tensor},
 };
 
 fn tests() -> PathBuf {
@@ -36,8 +33,8 @@ fn assert_equals_the_reference(checkpoint: &Checkpoint, size: u32) {
     let options = LoadOptions::for_device(Device::Cpu);
     let mut model = Model::load(checkpoint, Device::Cpu, Dtype::F32, options).unwrap();
 
-    let picture = pixels(&expected("pixels"));
-    let (features, embeds) = (model.features(&[&picture]).squeeze_dim(0), expected("image_embeds"));
+    let image = pixels(&expected("pixels"));
+    let (features, embeds) = (model.features(&[&image]).squeeze_dim(0), expected("image_embeds"));
     assert_eq!(features.size(), embeds.size());
     let error = (features - &embeds).abs().max().double_value(&[]) / embeds.abs().max().double_value(&[]);
     assert!(error < 1e-4, "size {size}: {error:e}");
@@ -45,8 +42,8 @@ fn assert_equals_the_reference(checkpoint: &Checkpoint, size: u32) {
     let question = Vec::<i64>::try_from(expected("input_ids")).unwrap();
     let generated = Vec::<i64>::try_from(expected("generated_ids")).unwrap();
     let row = RowInput { image: Some(0), token_ids: &question, task: &RowTask::GREEDY };
-    let mut rows = Collected { outcomes: vec![None], ..Collected::default() };
-    model.run(&inputs(&[picture]), &[row], &mut rows).unwrap();
+    let mut rows = Collected::for_rows(1);
+    model.run(&inputs(&[image]), &[row], &mut rows).unwrap();
     assert_eq!(rows.sequence(0).token_ids, generated[1..], "size {size}");
 }
 

@@ -2,17 +2,11 @@
 
 use proptest::prelude::*;
 use serde::Deserialize;
-use tch::Device;
 
 use crate::{
-    CheckpointOptions, Conventions, Dtype, MatchScores, Pixels, RowError, RowInput, RowOutput, RowTask,
-    Tokenizer,
-    model::Model,
-    options::LoadOptions,
-    tests::{
-        golden_files::Collected,
-        task_goldens::{Folder, inputs},
-    },
+    CheckpointOptions, Conventions, MatchScores, RowError, RowInput, RowOutput, RowTask,
+    model::Head,
+    tests::{golden_files::Collected, task_goldens::TaskGolden},
 };
 
 const FOLDERS: [&str; 2] = ["retrieval/wide_vision", "retrieval/narrow_vision"];
@@ -32,37 +26,14 @@ struct Scores {
     cosine: f32,
 }
 
-#[derive(Deserialize)]
-struct Expected {
-    cases: Vec<Case>,
-}
-
-struct Golden {
-    folder: Folder,
-    model: Model,
-    tokenizer: Tokenizer,
-    pictures: Vec<Pixels>,
-    cases: Vec<Case>,
-}
+type Golden = TaskGolden<Case>;
 
 fn golden(name: &str, conventions: Conventions) -> Golden {
-    let folder = Folder::open(name);
-    let checkpoint = folder.checkpoint(CheckpointOptions { conventions, ..CheckpointOptions::default() });
-    let options = LoadOptions { feature_cache_bytes: 0, ..LoadOptions::for_device(Device::Cpu) };
-    Golden {
-        model: Model::load(&checkpoint, Device::Cpu, Dtype::F32, options).unwrap(),
-        tokenizer: checkpoint.tokenizer().clone(),
-        pictures: ["image0.pixels", "image1.pixels"].map(|name| folder.pixels(name)).into(),
-        cases: folder.expected::<Expected>().cases,
-        folder,
-    }
+    TaskGolden::open(name, CheckpointOptions { conventions, ..CheckpointOptions::default() })
 }
 
 fn run(golden: &mut Golden, rows: &[RowInput<'_>]) -> Vec<RowOutput> {
-    let images = inputs(&golden.pictures);
-    let mut sink = Collected { outcomes: vec![None; rows.len()], ..Collected::default() };
-    golden.model.run(&images, rows, &mut sink).unwrap();
-    sink.outcomes.into_iter().map(|outcome| outcome.unwrap().unwrap().output).collect()
+    golden.run(rows).outcomes.into_iter().map(|outcome| outcome.unwrap().unwrap().output).collect()
 }
 
 fn matched(output: &RowOutput) -> MatchScores {
@@ -172,9 +143,8 @@ fn a_cancelled_row_is_not_reported_and_another_task_is_refused_alone() {
     let ids = golden.cases[1].input_ids.clone();
     let row = |task| RowInput { image: Some(0), token_ids: &ids, task };
     let rows = [row(&RowTask::Match), row(&RowTask::GREEDY), row(&RowTask::Match)];
-    let images = inputs(&golden.pictures);
-    let mut sink = Collected { outcomes: vec![None; 3], cancelled: vec![0], ..Collected::default() };
-    golden.model.run(&images, &rows, &mut sink).unwrap();
+    let mut sink = Collected { cancelled: vec![0], ..Collected::for_rows(3) };
+    golden.run_into(&rows, &mut sink);
     assert!(sink.outcomes[0].is_none());
     let refused = sink.outcomes[1].clone().unwrap().unwrap_err();
     assert_eq!(refused, RowError::Unsupported { task: "generation" });
@@ -184,16 +154,14 @@ fn a_cancelled_row_is_not_reported_and_another_task_is_refused_alone() {
 #[test]
 fn a_model_whose_numbers_overflow_fails_the_row_and_not_the_batch() {
     let mut golden = golden(FOLDERS[0], Conventions::Hf);
-    let crate::model::Head::Retrieval(head) = &mut golden.model.head else { panic!("no retrieval") };
+    let Head::Retrieval(head) = &mut golden.model.head else { panic!("no retrieval") };
     head.break_matching();
     let ids = golden.cases[0].input_ids.clone();
     let rows = [
         RowInput { image: Some(0), token_ids: &ids, task: &RowTask::Match },
         RowInput { image: None, token_ids: &ids, task: &RowTask::EmbedText },
     ];
-    let images = inputs(&golden.pictures);
-    let mut sink = Collected { outcomes: vec![None; 2], ..Collected::default() };
-    golden.model.run(&images, &rows, &mut sink).unwrap();
+    let sink = golden.run(&rows);
     assert_eq!(sink.outcomes[0].clone().unwrap().unwrap_err(), RowError::NotFinite);
     assert!(sink.outcomes[1].clone().unwrap().is_ok());
 }

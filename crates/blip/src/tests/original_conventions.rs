@@ -10,10 +10,7 @@ use crate::{
     Checkpoint, CheckpointOptions, Conventions, Dtype, ModelFiles, RowInput, RowTask,
     model::Model,
     options::LoadOptions,
-    tests::{
-        golden_files::Collected,
-        task_goldens::{Folder, inputs},
-    },
+    tests::golden_files::{Collected, Folder, inputs},
 };
 
 #[derive(Deserialize)]
@@ -61,8 +58,8 @@ fn the_image_encoders_epsilon_and_the_answers_are_the_originals() {
     let checkpoint = folder.checkpoint(SALESFORCE);
     let mut model =
         Model::load(&checkpoint, Device::Cpu, Dtype::F32, LoadOptions::for_device(Device::Cpu)).unwrap();
-    let picture = folder.pixels("pixels");
-    let features = model.features(&[&picture]).squeeze_dim(0);
+    let image = folder.pixels("pixels");
+    let features = model.features(&[&image]).squeeze_dim(0);
     let expected = folder.tensor("image_embeds");
     let scale = expected.abs().max().double_value(&[]);
     let error = (features - expected).abs().max().double_value(&[]) / scale;
@@ -71,8 +68,8 @@ fn the_image_encoders_epsilon_and_the_answers_are_the_originals() {
     for case in folder.expected::<Expected>().cases {
         let token_ids = checkpoint.tokenizer().encode(&case.question).unwrap();
         let row = RowInput { image: Some(0), token_ids: &token_ids, task: &RowTask::GREEDY };
-        let mut rows = Collected { outcomes: vec![None], ..Collected::default() };
-        model.run(&inputs(std::slice::from_ref(&picture)), &[row], &mut rows).unwrap();
+        let mut rows = Collected::for_rows(1);
+        model.run(&inputs(std::slice::from_ref(&image)), &[row], &mut rows).unwrap();
         assert_eq!(rows.sequence(0).token_ids, case.written_ids, "{:?}", case.question);
     }
 }

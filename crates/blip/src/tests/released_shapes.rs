@@ -8,10 +8,7 @@ use crate::{
     Architecture, CheckpointOptions, Dtype, Pixels, RowInput, RowOutput, RowTask,
     model::Model,
     options::LoadOptions,
-    tests::{
-        golden_files::Collected,
-        task_goldens::{Folder, inputs},
-    },
+    tests::golden_files::{Collected, Folder, inputs},
 };
 
 #[derive(Debug, Deserialize)]
@@ -39,10 +36,10 @@ fn differences(folder: &Folder) -> [f64; 2] {
     let checkpoint = folder.checkpoint(CheckpointOptions::default());
     let options = LoadOptions::for_device(Device::Cpu);
     let mut model = Model::load(&checkpoint, Device::Cpu, Dtype::F32, options).unwrap();
-    let pictures: Vec<Pixels> = ["image0.pixels", "image1.pixels"].map(|name| folder.pixels(name)).into();
+    let images: Vec<Pixels> = ["image0.pixels", "image1.pixels"].map(|name| folder.pixels(name)).into();
     let mut largest = [0.0f64; 2];
-    for (index, picture) in pictures.iter().enumerate() {
-        let features = model.features(&[picture]).squeeze_dim(0);
+    for (index, image) in images.iter().enumerate() {
+        let features = model.features(&[image]).squeeze_dim(0);
         let expected = folder.tensor(&format!("image{index}.image_embeds"));
         let scale = expected.abs().max().double_value(&[]);
         largest[0] = largest[0].max((features - expected).abs().max().double_value(&[]) / scale);
@@ -67,8 +64,8 @@ fn differences(folder: &Folder) -> [f64; 2] {
         .map(|(case, token_ids)| RowInput { image: Some(case.image), token_ids, task: &task })
         .collect();
     // All of them in one batch: what the reference did with each alone.
-    let mut sink = Collected { outcomes: vec![None; rows.len()], ..Collected::default() };
-    model.run(&inputs(&pictures), &rows, &mut sink).unwrap();
+    let mut sink = Collected::for_rows(rows.len());
+    model.run(&inputs(&images), &rows, &mut sink).unwrap();
     for (row, case) in cases.iter().enumerate() {
         let output = sink.outcomes[row].clone().unwrap().unwrap().output;
         let difference = match (&case.outcome, output) {

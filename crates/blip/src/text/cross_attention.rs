@@ -152,10 +152,10 @@ impl CrossAttention {
         let by_head = query.f_transpose(1, 2)?;
         let all_features = images.features;
         let features = || all_features.f_narrow(0, group.first_image, group.images);
-        let context = match (source, images.places_of(index)) {
-            (Some(KvSource::Cached(_)), Some((kept, places))) => {
+        let context = match (source, images.slots_of(index)) {
+            (Some(KvSource::Cached(_)), Some((pool, indices))) => {
                 let mut first = 0;
-                let contexts = kept.read(places)?.into_iter().map(|key_value| {
+                let contexts = pool.read(indices)?.into_iter().map(|key_value| {
                     let images = key_value.size3()?.0;
                     let query = by_head.f_narrow(0, first, images)?;
                     first += images;
@@ -163,9 +163,9 @@ impl CrossAttention {
                 });
                 joined(&contexts.collect::<Result<Vec<_>, _>>()?)?
             }
-            (Some(KvSource::ComputeAndStore(_)), Some((kept, places))) => {
+            (Some(KvSource::ComputeAndStore(_)), Some((pool, indices))) => {
                 let made = self.project(&features()?)?;
-                kept.store(places, &made)?;
+                pool.store(indices, &made)?;
                 self.context(&by_head, &made, None)?
             }
             _ => match &self.absorbed_projection {
@@ -230,18 +230,18 @@ mod tests {
             let features = random_layers::tensor(&[3, tokens, hidden]);
             let states = random_layers::tensor(&[4, 5, hidden]);
             let texts = PaddedBatch::new(&[[0; 5].as_slice(); 4], 0, Device::Cpu, Kind::Float).unwrap();
-            let mut kept = SlotPool(random_layers::tensor(&[4, tokens, 2 * hidden]));
-            let places = |slots: &[i64]| SlotIndices::new(slots.to_vec(), Device::Cpu).unwrap();
-            kept.store(&places(&[3, 0, 2]), &attention.project(&features).unwrap()).unwrap();
+            let mut pool = SlotPool(random_layers::tensor(&[4, tokens, 2 * hidden]));
+            let indices = |slots: &[i64]| SlotIndices::new(slots.to_vec(), Device::Cpu).unwrap();
+            pool.store(&indices(&[3, 0, 2]), &attention.project(&features).unwrap()).unwrap();
             // Two images have a question each, the third has two.
-            let of_groups = [[3, 0].as_slice(), &[2]].map(|slots| Some(places(slots)));
-            let attend = |sources: [KvSource; 3], kept| {
+            let of_groups = [[3, 0].as_slice(), &[2]].map(|slots| Some(indices(slots)));
+            let attend = |sources: [KvSource; 3], pool| {
                 let layout = BatchLayout::with_sources(&[0, 1, 2, 2], 0..4, |_| sources.to_vec());
-                let images = LayerImageStates { features: &features, key_values: kept };
+                let images = LayerImageStates { features: &features, key_values: pool };
                 attention.attend_images(&states, &texts, images, &layout).unwrap()
             };
             let made = attend([KvSource::Compute; 3], None);
-            let read = attend([3, 0, 2].map(KvSource::Cached), Some((kept, of_groups.as_slice())));
+            let read = attend([3, 0, 2].map(KvSource::Cached), Some((pool, of_groups.as_slice())));
             let difference = (made - read).abs().max().double_value(&[]);
             assert!(difference < 1e-4, "{tokens} tokens: {difference}");
         }

@@ -72,10 +72,10 @@ impl TextEncoder {
     }
 
     /// Encodes texts that are about no image; returns `[rows, longest, hidden]`.
-    pub(crate) fn forward_alone(&self, batch: &PaddedBatch) -> Result<Tensor, TchError> {
+    pub(crate) fn forward_without_images(&self, batch: &PaddedBatch) -> Result<Tensor, TchError> {
         let mut states = self.embed(batch)?;
         for layer in &self.layers {
-            states = layer.forward_alone(&states, batch)?;
+            states = layer.forward_without_images(&states, batch)?;
         }
         batch.pad(states)
     }

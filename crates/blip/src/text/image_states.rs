@@ -24,7 +24,7 @@ pub(crate) struct ImageStates<'a> {
 struct CachedKeyValues<'a> {
     cache: &'a CrossAttentionCache,
     /// For each group of the layout, where its images' keys and values are, or will be; the same in all layers.
-    places: Vec<Option<SlotIndices>>,
+    indices: Vec<Option<SlotIndices>>,
 }
 
 impl<'a> ImageStates<'a> {
@@ -39,20 +39,20 @@ impl<'a> ImageStates<'a> {
         cache: &'a CrossAttentionCache,
         layout: &BatchLayout,
     ) -> Result<Self, TchError> {
-        let places = layout.groups.iter().map(|group| {
+        let indices = layout.groups.iter().map(|group| {
             let slots: Vec<i64> =
                 group.of(&layout.sources).iter().copied().filter_map(KvSource::slot).collect();
             (!slots.is_empty()).then(|| SlotIndices::new(slots, features.device())).transpose()
         });
-        let places = places.collect::<Result<Vec<_>, TchError>>()?;
-        let key_values = places.iter().any(Option::is_some).then_some(CachedKeyValues { cache, places });
+        let indices = indices.collect::<Result<Vec<_>, TchError>>()?;
+        let key_values = indices.iter().any(Option::is_some).then_some(CachedKeyValues { cache, indices });
         Ok(Self { features, key_values })
     }
 
     /// What layer number `layer` reads.
     pub(crate) fn layer(&self, layer: usize) -> Result<LayerImageStates<'_>, TchError> {
         let key_values = match &self.key_values {
-            Some(kept) => Some((kept.cache.layer(layer)?, kept.places.as_slice())),
+            Some(cached) => Some((cached.cache.layer(layer)?, cached.indices.as_slice())),
             None => None,
         };
         Ok(LayerImageStates { features: self.features, key_values })
@@ -70,8 +70,8 @@ pub(crate) struct LayerImageStates<'a> {
 
 impl LayerImageStates<'_> {
     /// The slots, and the places there of group number `group`.
-    pub(crate) fn places_of(&mut self, group: usize) -> Option<(&mut SlotPool, &SlotIndices)> {
-        let (slots, places) = self.key_values.as_mut()?;
-        Some((slots, places.get(group)?.as_ref()?))
+    pub(crate) fn slots_of(&mut self, group: usize) -> Option<(&mut SlotPool, &SlotIndices)> {
+        let (slots, indices) = self.key_values.as_mut()?;
+        Some((slots, indices.get(group)?.as_ref()?))
     }
 }

@@ -72,7 +72,11 @@ impl TextLayer {
     }
 
     /// As [`Self::forward_with_images`], without an image: there is no cross-attention then.
-    pub(crate) fn forward_alone(&self, states: &Tensor, texts: &PaddedBatch) -> Result<Tensor, TchError> {
+    pub(crate) fn forward_without_images(
+        &self,
+        states: &Tensor,
+        texts: &PaddedBatch,
+    ) -> Result<Tensor, TchError> {
         self.finish(&self.self_attention.forward(states, texts)?)
     }
 

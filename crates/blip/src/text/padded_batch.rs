@@ -82,9 +82,9 @@ pub(crate) struct Unpadding {
     /// `[tokens]` of i64: each token's position in its question. Here and below, `tokens` is rounded up: the first token stands
     /// in for those that there are not, and nobody reads what becomes of them.
     pub(crate) positions: Tensor,
-    /// `[tokens]` of i64: each token's place among `rows * longest`.
-    places: Tensor,
-    /// `[rows * longest]` of i64: which token stands in a place; in padding one of the same question, which nobody sees.
+    /// `[tokens]` of i64: each token's cell among `rows * longest`.
+    cells: Tensor,
+    /// `[rows * longest]` of i64: which token fills a cell; in padding one of the same question, which nobody sees.
     tokens: Tensor,
     rows: i64,
     longest: i64,
@@ -93,19 +93,19 @@ pub(crate) struct Unpadding {
 impl Unpadding {
     fn new(lengths: &[i64], device: Device) -> Result<Self, TchError> {
         let longest = lengths.iter().copied().max().unwrap_or(0);
-        let (mut positions, mut places, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut positions, mut cells, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
         for (row, &length) in (0..).zip(lengths) {
             let first = positions.len() as i64;
             positions.extend(0..length);
-            places.extend((0..length).map(|position| row * longest + position));
+            cells.extend((0..length).map(|position| row * longest + position));
             tokens.extend((0..longest).map(|position| first + position.min(length - 1)));
         }
-        let computed = computed_tokens(places.len());
+        let computed = computed_tokens(cells.len());
         positions.resize(computed, 0);
-        places.resize(computed, 0);
+        cells.resize(computed, 0);
         Ok(Self {
             positions: to_device(&positions, device)?,
-            places: to_device(&places, device)?,
+            cells: to_device(&cells, device)?,
             tokens: to_device(&tokens, device)?,
             rows: lengths.len() as i64,
             longest,
@@ -119,7 +119,7 @@ impl Unpadding {
 
     /// `[rows, longest, ..]` to `[tokens, ..]`.
     pub(crate) fn unpad(&self, states: &Tensor) -> Result<Tensor, TchError> {
-        states.f_flatten(0, 1)?.f_index_select(0, &self.places)
+        states.f_flatten(0, 1)?.f_index_select(0, &self.cells)
     }
 }
 
@@ -140,15 +140,15 @@ mod tests {
         fn every_token_comes_back_to_its_place(lengths in prop::collection::vec(1usize..40, 1..40)) {
             let batch = batch(&lengths);
             let longest = *lengths.iter().max().unwrap();
-            let places = Tensor::arange((lengths.len() * longest) as i64, (Kind::Int64, Device::Cpu))
+            let cells = Tensor::arange((lengths.len() * longest) as i64, (Kind::Int64, Device::Cpu))
                 .view([lengths.len() as i64, longest as i64, 1]);
-            let there_and_back = batch.pad(batch.unpad(places.shallow_clone()).unwrap()).unwrap();
-            prop_assert_eq!(there_and_back.size(), places.size());
+            let round_trip = batch.pad(batch.unpad(cells.shallow_clone()).unwrap()).unwrap();
+            prop_assert_eq!(round_trip.size(), cells.size());
             for (row, &length) in (0..).zip(&lengths) {
                 let of_row = |tensor: &Tensor| tensor.get(row).narrow(0, 0, length as i64);
-                prop_assert_eq!(of_row(&there_and_back), of_row(&places));
-                let seen = there_and_back.get(row).int64_value(&[longest as i64 - 1, 0]);
-                prop_assert_eq!(seen / longest as i64, row, "padding is of its own question");
+                prop_assert_eq!(of_row(&round_trip), of_row(&cells));
+                let source_cell = round_trip.get(row).int64_value(&[longest as i64 - 1, 0]);
+                prop_assert_eq!(source_cell / longest as i64, row, "padding is of its own question");
             }
         }
 

@@ -56,11 +56,11 @@ impl VisionEncoder {
         let class_embedding = embeddings.tensor("class_embedding", &[1, 1, hidden])?;
         let layer = |index| path.at(format_args!("encoder.layers.{index}"));
         let norm_before = |index| {
-            let place = match index {
+            let path_of_norm = match index {
                 last if last == config.num_hidden_layers => path.at("post_layernorm"),
                 index => layer(index).at("layer_norm1"),
             };
-            LayerNorm::load(&place, hidden, config.layer_norm_eps)
+            LayerNorm::load(&path_of_norm, hidden, config.layer_norm_eps)
         };
         let layers = (0..config.num_hidden_layers)
             .map(|index| VisionLayer::load(&layer(index), norm_before(index + 1)?, config, dtype))

@@ -70,9 +70,9 @@ impl PixelUploader {
         if first == 0 {
             synchronize(*cuda_index);
         }
-        for (place, pixels) in (0..).zip(images) {
+        for (position, pixels) in (0..).zip(images) {
             let pixels = Tensor::f_from_slice(pixels.data())?.f_view([1, side, side, 3])?;
-            pinned.f_narrow(0, place, 1)?.f_copy_(&pixels)?;
+            pinned.f_narrow(0, position, 1)?.f_copy_(&pixels)?;
         }
         let pinned = pinned.f_narrow(0, 0, count)?;
         let mut device_buffer = device_buffer.f_narrow(0, first as i64, count)?;

@@ -172,11 +172,11 @@ fn tokens_of_a_single_draw_are_reported_as_they_are_chosen() {
     ];
     let asks = asks.map(|task| Ask::question(&golden.cases[3], task));
     let together = ask_together(&mut model, &asks, Vec::new());
-    for (row, told) in [true, false, true, false].into_iter().enumerate() {
+    for (row, is_reported) in [true, false, true, false].into_iter().enumerate() {
         let tokens = together.tokens.iter().filter(|(of, ..)| *of == row);
         let expected = together.sequence(row).token_ids;
         let expected = expected.iter().enumerate().map(|(index, &token)| (row, index, token));
-        let expected: Vec<_> = expected.filter(|_| told).collect();
+        let expected: Vec<_> = expected.filter(|_| is_reported).collect();
         assert_eq!(tokens.copied().collect::<Vec<_>>(), expected);
     }
 }

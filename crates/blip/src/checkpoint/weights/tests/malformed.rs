@@ -42,7 +42,7 @@ fn read_all_at(path: &Path) -> Result<Weights, LoadError> {
     Ok(weights)
 }
 
-fn told(content: &[u8]) -> String {
+fn message(content: &[u8]) -> String {
     read_all(content).unwrap_err().to_string()
 }
 
@@ -96,7 +96,7 @@ fn a_pickle_that_calls_the_shell_calls_nothing() {
 #[test]
 fn a_tensor_that_repeats_its_bytes_beyond_the_file_is_refused() {
     let file = archive(&[("data.pkl", &pickled_tensor(1, 1 << 30, 0)), ("data/0", &[0; 4])]);
-    let error = told(&file);
+    let error = message(&file);
     assert!(error.contains("tensor w has 4294967296 bytes, the file has"), "{error}");
 }
 
@@ -104,16 +104,16 @@ fn a_tensor_that_repeats_its_bytes_beyond_the_file_is_refused() {
 fn a_storage_that_is_shorter_than_the_pickle_says_is_an_error() {
     for (storage, size) in [(8, 8), (2, 4)] {
         let file = archive(&[("data.pkl", &pickled_tensor(storage, size, 1)), ("data/0", &[0; 8])]);
-        assert!(told(&file).contains("elements"), "{}", told(&file));
+        assert!(message(&file).contains("elements"), "{}", message(&file));
     }
-    let error = told(&archive(&[("data.pkl", &pickled_tensor(2, 2, 1))]));
+    let error = message(&archive(&[("data.pkl", &pickled_tensor(2, 2, 1))]));
     assert!(error.starts_with("cannot read hostile.pth: ") && error.contains("not found"), "{error}");
 }
 
 #[test]
 fn a_pickle_that_would_fill_the_memory_is_refused_by_its_length() {
     let lists = vec![b']'; (8 << 20) + 1];
-    let error = told(&archive(&[("data.pkl", &lists)]));
+    let error = message(&archive(&[("data.pkl", &lists)]));
     assert!(error.ends_with("its pickle has 8388609 bytes, limit is 8388608"), "{error}");
 }
 
@@ -122,17 +122,17 @@ fn what_is_no_archive_is_told_what_to_do() {
     // As torch wrote it before 1.6: the pickle of a magic number comes first.
     let legacy = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.";
     for content in [legacy.as_slice(), b"", b"PK", b"version https://git-lfs.github.com/spec/v1\n"] {
-        let error = told(content);
+        let error = message(content);
         assert!(error.contains("no zip archive") && error.contains("torch.save it again"), "{error}");
     }
-    assert!(told(&archive(&[("weights.txt", b"1 2 3")])).contains("data.pkl"));
+    assert!(message(&archive(&[("weights.txt", b"1 2 3")])).contains("data.pkl"));
 }
 
 /// Some bytes overwritten, and perhaps the end cut off.
 fn damage(bytes: &[u8], places: &[(prop::sample::Index, u8)], keep: Option<prop::sample::Index>) -> Vec<u8> {
     let mut damaged = bytes.to_vec();
-    for (location, byte) in places {
-        damaged[location.index(bytes.len())] = *byte;
+    for (position, byte) in places {
+        damaged[position.index(bytes.len())] = *byte;
     }
     damaged.truncate(keep.map_or(bytes.len(), |keep| keep.index(bytes.len())));
     damaged
