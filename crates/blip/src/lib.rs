@@ -1,12 +1,13 @@
 //! The BLIP models on LibTorch: visual question answering, captioning, image-text retrieval.
 //!
-//! Open a [`Checkpoint`], load a [`Model`], call [`Model::run`] with the images and rows of a batch.
-//! Results equal those of the reference implementation in `transformers` for each row computed alone.
-//! See [`Architecture`] for the reference class of each task, and `docs/design/model.md`.
+//! Open a [`Checkpoint`], load a [`Model`], call [`Model::run`] with the images and rows of a
+//! batch. Results equal those of the reference implementation in `transformers` for each row
+//! computed alone. See [`Architecture`] for the reference class of each task, and
+//! `docs/design/model.md`.
 //!
 //! A batch passes through these modules in order:
 //!
-//! 1. [`model`] checks the images and rows. `batch::layout` groups them by image.
+//! 1. `model` checks the images and rows. `batch::layout` groups them by image.
 //! 2. `encode` returns the images' features: from `cache`, or from the encoder in `vision` or `cpu`.
 //! 3. `heads` runs the architecture. It encodes the texts with `text` or `cpu`.
 //! 4. `generation` and `ranking` run the text decoder, which is in `decoder` or `cpu`.

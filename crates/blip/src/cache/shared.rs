@@ -1,8 +1,8 @@
-//! What engines with one memory, the CPU's, keep of images: their features, and the keys and values that questions read of
-//! them. One engine makes them, all read them.
+//! The image cache that all engines on the CPU share: image features, and cross-attention keys and
+//! values. One engine computes an entry, all engines read it.
 //!
-//! Numbers are there for others only when they are complete, and are not changed while anyone reads them: a batch holds on to
-//! what it found and needs no lock to read it, even when the image has given way to another meanwhile.
+//! An entry becomes visible when it is complete and is never changed while a batch reads it. A batch
+//! holds its entries by reference count. It therefore reads without a lock, even after an eviction.
 
 use std::{
     num::NonZeroUsize,

@@ -1,4 +1,4 @@
-//! A checkpoint that is open and checked: its configuration, tokenizer, preprocessing and weights.
+//! An open and validated checkpoint: its configuration, tokenizer, preprocessing and weights.
 
 pub(crate) mod parameter_count;
 pub(crate) mod tokenizer;

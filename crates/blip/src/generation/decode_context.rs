@@ -1,4 +1,4 @@
-//! What every way of decoding the rows of one batch reads.
+//! The inputs that every way of decoding the rows of a batch shares.
 
 use crate::{
     decoder::TextDecoder, encode::encoded_batch::EncodedBatch,

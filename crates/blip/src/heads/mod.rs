@@ -1,4 +1,5 @@
-//! What each architecture computes from the features of a batch's images: one file per reference class.
+//! The computation of each architecture on the features of a batch's images, one file for each
+//! reference class.
 
 pub(crate) mod captioning;
 pub(crate) mod question_answering;

@@ -1,4 +1,5 @@
-//! Linear layers in the layout that suits their device, size and number format, and the feed-forward block.
+//! Linear layers in the layout that suits their device, size and number format, and the
+//! feed-forward block.
 
 use tch::{TchError, Tensor};
 

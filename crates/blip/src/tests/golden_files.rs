@@ -1,4 +1,5 @@
-//! The reference checkpoints below `tests`, as tests read them: folders, tensors, images, and the outcome of a batch.
+//! Readers of the reference checkpoints below `tests`: folders, tensors, images, and the outcome of
+//! a batch.
 
 use std::{fs, path::PathBuf};
 

@@ -1,4 +1,5 @@
-//! Text encoder layers on LibTorch: self-attention, cross-attention to images, and the hypotheses of a row.
+//! Text encoder layers on LibTorch: self-attention, cross-attention to images, and the hypotheses
+//! of a row.
 
 pub(crate) mod encoder;
 pub(crate) mod encoder_states;

@@ -1,4 +1,5 @@
-//! The files that define a tokenizer: `tokenizer.json`, or `vocab.txt` with `tokenizer_config.json`.
+//! The files that define a tokenizer: `tokenizer.json`, or `vocab.txt` with
+//! `tokenizer_config.json`.
 
 use ahash::AHashMap;
 use serde::Deserialize;
