@@ -9,7 +9,7 @@ use std::{
     hash::Hash,
 };
 
-use cuda_stream::{CudaStreams, Graph, GraphError};
+use cuda::{CudaError, CudaStreams, Graph};
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
@@ -120,7 +120,7 @@ impl DeviceGraphs {
         });
         let Some(graph) = graph else { return Ok(None) };
         graph.buffers.load(states, lengths)?;
-        graph.start.launch().map_err(TchError::Torch)?;
+        graph.start.launch()?;
         Ok(Some(graph))
     }
 }
@@ -131,7 +131,7 @@ fn kept<'a, K: Eq + Hash, G>(
     door: &mut Option<(CudaStreams, usize)>,
     graphs: &'a mut HashMap<K, G>,
     key: K,
-    capture: impl FnOnce(CudaStreams, usize) -> Result<G, GraphError<TchError>>,
+    capture: impl FnOnce(CudaStreams, usize) -> Result<G, CudaError>,
 ) -> Option<&'a mut G> {
     let (opened, device) = (*door)?;
     match graphs.entry(key) {
@@ -171,10 +171,9 @@ impl VisionGraph {
         vision: &VisionEncoder,
         example: &Tensor,
         images: i64,
-    ) -> Result<Self, GraphError<TchError>> {
-        let (_, height, width, channels) = example.size4().map_err(GraphError::Work)?;
-        let pixels = Tensor::f_zeros([images, height, width, channels], (Kind::Uint8, example.device()));
-        let pixels = pixels.map_err(GraphError::Work)?;
+    ) -> Result<Self, CudaError> {
+        let (_, height, width, channels) = example.size4()?;
+        let pixels = Tensor::f_zeros([images, height, width, channels], (Kind::Uint8, example.device()))?;
         let (graph, features) = door.capture(device, || vision.forward(&pixels))?;
         Ok(Self { graph, pixels, features })
     }
@@ -182,7 +181,7 @@ impl VisionGraph {
     fn run(&self, pixels: &Tensor) -> Result<Tensor, TchError> {
         let images = pixels.size4()?.0;
         self.pixels.f_narrow(0, 0, images)?.f_copy_(pixels)?;
-        self.graph.launch().map_err(TchError::Torch)?;
+        self.graph.launch()?;
         self.features.f_narrow(0, 0, images)
     }
 }
@@ -202,10 +201,10 @@ impl QuestionGraph {
         encoder: &QuestionEncoder,
         example: &Tensor,
         [rows, longest]: [i64; 2],
-    ) -> Result<Self, GraphError<TchError>> {
-        let (_, tokens, hidden) = example.size3().map_err(GraphError::Work)?;
+    ) -> Result<Self, CudaError> {
+        let (_, tokens, hidden) = example.size3()?;
         let (kind, place) = (example.kind(), example.device());
-        let zeros = |shape: &[i64], kind| Tensor::f_zeros(shape, (kind, place)).map_err(GraphError::Work);
+        let zeros = |shape: &[i64], kind| Tensor::f_zeros(shape, (kind, place));
         let images = zeros(&[rows, tokens, hidden], kind)?;
         let batch = QuestionBatch {
             ids: zeros(&[rows, longest], Kind::Int64)?,
@@ -234,7 +233,7 @@ impl QuestionGraph {
                 None => filled.f_zero_().map(drop)?,
             }
         }
-        self.graph.launch().map_err(TchError::Torch)?;
+        self.graph.launch()?;
         self.states.f_narrow(0, 0, rows)?.f_narrow(1, 0, longest)
     }
 }
@@ -256,9 +255,8 @@ impl DecodeGraph {
         config: &BlipConfig,
         shape: [i64; 3],
         kind: Kind,
-    ) -> Result<Self, GraphError<TchError>> {
-        let buffers = DecodeBuffers::new(shape, &config.text, Device::Cuda(device), kind);
-        let mut buffers = buffers.map_err(GraphError::Work)?;
+    ) -> Result<Self, CudaError> {
+        let mut buffers = DecodeBuffers::new(shape, &config.text, Device::Cuda(device), kind)?;
         let (start, ()) = door.capture(device, || buffers.start(decoder))?;
         let (step, table) = door.capture(device, || buffers.step(decoder))?;
         Ok(Self { buffers, start, step, table })
@@ -267,7 +265,7 @@ impl DecodeGraph {
     /// Feeds each row its last token; returns what comes next.
     pub(crate) fn step(&mut self, tokens: &[i64], step: i64) -> Result<Vec<Choice>, TchError> {
         self.buffers.set_step(tokens, step)?;
-        self.step.launch().map_err(TchError::Torch)?;
+        self.step.launch()?;
         DecodeBuffers::read(&self.table, tokens.len())
     }
 }

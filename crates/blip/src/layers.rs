@@ -1,6 +1,6 @@
 //! The building blocks of every tower: a linear layer, a layer norm, and two linear layers with a GELU between them.
 
-use cuda_kernels::AddNorm;
+use cuda::AddNorm;
 use tch::{TchError, Tensor};
 
 use crate::{error::LoadError, int8_linear::Int8Linear, packed_linear::PackedLinear, weights::Scope};

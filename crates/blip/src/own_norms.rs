@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use cuda_kernels::{AddNorm, KernelError, NormKernels, NormShape, Storage};
+use cuda::{AddNorm, CudaError, NormKernels, NormShape, Storage};
 use tch::{Device, Kind, Tensor};
 
 use crate::{config::BlipConfig, kernel_choice::CudaKernels};
@@ -28,7 +28,7 @@ impl OwnNorms {
         }
     }
 
-    fn compile(config: &BlipConfig, index: usize, kind: Kind) -> Result<Self, KernelError> {
+    fn compile(config: &BlipConfig, index: usize, kind: Kind) -> Result<Self, CudaError> {
         let storage = Storage::of(kind)?;
         let (vision, text) = (&config.vision, &config.text);
         let mut towers =
@@ -45,13 +45,13 @@ impl OwnNorms {
     /// The kernel of a layer norm with this `weight`, `bias`, both `[size]`, and epsilon.
     ///
     /// # Errors
-    /// [`KernelError::Unfit`] if they lie otherwise than kernels read them.
+    /// [`CudaError::TensorMismatch`] if they lie otherwise than kernels read them.
     pub(crate) fn kernel(
         &self,
         [weight, bias]: [&Tensor; 2],
         size: i64,
         eps: f64,
-    ) -> Result<Option<AddNorm>, KernelError> {
+    ) -> Result<Option<AddNorm>, CudaError> {
         let mut all = self.0.iter();
         let fitting = all.find(|kernels| (kernels.shape().width(), kernels.shape().eps()) == (size, eps));
         fitting.map(|kernels| kernels.with(weight, bias)).transpose()
@@ -76,10 +76,10 @@ mod tests {
         assert!(load(CudaKernels::Own, Device::Cpu).is_none());
         let reason = OwnNorms::compile(config, NOWHERE, Kind::Half).unwrap_err().to_string();
         assert!(
-            reason.starts_with("libcuda, the NVIDIA driver, is not") || reason.starts_with("CUDA driver"),
+            reason.starts_with("NVIDIA driver missing") || reason.starts_with("CUDA driver"),
             "{reason}"
         );
         let reason = OwnNorms::compile(config, 0, Kind::BFloat16).unwrap_err().to_string();
-        assert_eq!(reason, "numbers are BFloat16, expected Half or Float");
+        assert_eq!(reason, "unsupported number format: BFloat16, expected Half or Float");
     }
 }

@@ -6,7 +6,7 @@
 
 use std::time::{Duration, Instant};
 
-use cuda_stream::{CudaStreams, Event};
+use cuda::{CudaStreams, Event};
 use tch::Device;
 
 use crate::transfer::synchronize;

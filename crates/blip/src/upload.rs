@@ -3,7 +3,7 @@
 //! To a CUDA device they go through page-locked memory, and on a stream beside the one that computes: so the pixels of the next
 //! images are gathered and copied while the device still works on those before.
 
-use cuda_stream::{CudaStreams, SideStream};
+use cuda::{CopyStream, CudaStreams};
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{preprocess::Pixels, transfer::synchronize};
@@ -23,7 +23,7 @@ struct Way {
     /// The same on the device, of a whole batch: nothing is overwritten that a kernel of the same batch has yet to read.
     there: Tensor,
     /// Without it copies wait for the kernels before them.
-    beside: Option<SideStream>,
+    beside: Option<CopyStream>,
     cuda_index: usize,
 }
 
@@ -39,8 +39,7 @@ impl Upload {
                 let pixels = |images: usize, device| {
                     Tensor::f_empty([images as i64, side, side, 3], (Kind::Uint8, device))
                 };
-                let beside = CudaStreams::open().map_err(|error| error.to_string());
-                let beside = beside.and_then(|streams| streams.side_stream(cuda_index));
+                let beside = CudaStreams::open().and_then(|streams| streams.copy_stream(cuda_index));
                 if let Err(error) = &beside {
                     tracing::warn!(%error, "pixels go to the device between its kernels: batches will be slower");
                 }
@@ -78,7 +77,7 @@ impl Upload {
         let mut there = there.f_narrow(0, first as i64, count)?;
         // It waits for what is on its stream, so for itself alone.
         match beside {
-            Some(beside) => beside.run(|| there.f_copy_(&locked)).map_err(TchError::Torch)??,
+            Some(beside) => beside.run(|| there.f_copy_(&locked))??,
             None => there.f_copy_(&locked)?,
         }
         Ok(there)

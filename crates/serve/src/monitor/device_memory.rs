@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use device_memory::{DeviceMemory, in_use};
+use cuda::{DeviceMemory, read_device_memory};
 use metrics::{counter, gauge};
 use tokio::{
     sync::watch,
@@ -29,7 +29,7 @@ pub(super) async fn watch(mut vitals: watch::Receiver<Vitals>) {
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        match spawn_blocking(in_use).await {
+        match spawn_blocking(read_device_memory).await {
             Ok(devices) if !devices.is_empty() => devices.iter().for_each(record),
             _ => return,
         }

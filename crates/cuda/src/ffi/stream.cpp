@@ -1,0 +1,132 @@
+// C functions for streams, events and graphs of LibTorch's CUDA library.
+//
+// LibTorch's symbols stay undefined in the shared library. The program opens it after
+// libtorch_cuda.so, so the program also runs on machines without CUDA.
+//
+// A function that can fail returns non-zero. blip_last_error then has the reason.
+
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/core/Event.h>
+#include <c10/cuda/CUDAFunctions.h>
+#include <c10/cuda/CUDAStream.h>
+
+#include <exception>
+#include <memory>
+#include <string>
+
+namespace {
+
+thread_local std::string last_error;
+
+template <typename Work>
+int guarded(Work&& work) {
+  try {
+    work();
+    return 0;
+  } catch (const std::exception& error) {
+    last_error = error.what();
+  } catch (...) {
+    last_error = "unknown C++ exception";
+  }
+  return 1;
+}
+
+c10::cuda::CUDAStream current_stream(int device) {
+  return c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(device));
+}
+
+// A stream of LibTorch's pool that a thread can make its current one.
+struct PoolStream {
+  c10::cuda::CUDAStream stream;
+  c10::cuda::CUDAStream previous;
+  c10::DeviceIndex previous_device = 0;
+
+  explicit PoolStream(int device)
+      : stream(c10::cuda::getStreamFromPool(false, static_cast<c10::DeviceIndex>(device))),
+        previous(current_stream(device)) {}
+
+  void enter() {
+    previous = c10::cuda::getCurrentCUDAStream(stream.device_index());
+    // Parts of LibTorch use the current stream of the current device.
+    previous_device = c10::cuda::ExchangeDevice(stream.device_index());
+    c10::cuda::setCurrentCUDAStream(stream);
+  }
+
+  void leave() {
+    c10::cuda::setCurrentCUDAStream(previous);
+    c10::cuda::ExchangeDevice(previous_device);
+  }
+};
+
+}  // namespace
+
+extern "C" {
+
+const char* blip_last_error() { return last_error.c_str(); }
+
+int blip_current_stream(int device, void** stream) {
+  return guarded([&] { *stream = current_stream(device).stream(); });
+}
+
+int blip_synchronize(int device) {
+  return guarded([&] { current_stream(device).synchronize(); });
+}
+
+int blip_stream_new(int device, PoolStream** stream) {
+  return guarded([&] { *stream = new PoolStream(device); });
+}
+
+void blip_stream_free(PoolStream* stream) {
+  guarded([&] { delete stream; });
+}
+
+int blip_stream_enter(PoolStream* stream) {
+  return guarded([&] { stream->enter(); });
+}
+
+int blip_stream_leave(PoolStream* stream) {
+  return guarded([&] { stream->leave(); });
+}
+
+int blip_event_new(int device, c10::Event** event) {
+  return guarded([&] {
+    // Events with the default flag have no time.
+    auto recorded = std::make_unique<c10::Event>(c10::DeviceType::CUDA, c10::EventFlag::BACKEND_DEFAULT);
+    recorded->record(current_stream(device).unwrap());
+    *event = recorded.release();
+  });
+}
+
+void blip_event_free(c10::Event* event) {
+  guarded([&] { delete event; });
+}
+
+// Waits until the device reaches `to`.
+int blip_event_milliseconds(const c10::Event* from, const c10::Event* to, double* milliseconds) {
+  return guarded([&] {
+    to->synchronize();
+    *milliseconds = from->elapsedTime(*to);
+  });
+}
+
+int blip_graph_new(int, at::cuda::CUDAGraph** graph) {
+  return guarded([&] { *graph = new at::cuda::CUDAGraph(); });
+}
+
+void blip_graph_free(at::cuda::CUDAGraph* graph) {
+  guarded([&] { delete graph; });
+}
+
+// In thread-local mode the work of other threads does not invalidate the capture.
+int blip_graph_begin(at::cuda::CUDAGraph* graph) {
+  return guarded([&] { graph->capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal); });
+}
+
+int blip_graph_end(at::cuda::CUDAGraph* graph) {
+  return guarded([&] { graph->capture_end(); });
+}
+
+int blip_graph_replay(at::cuda::CUDAGraph* graph) {
+  return guarded([&] { graph->replay(); });
+}
+}

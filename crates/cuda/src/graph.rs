@@ -1,0 +1,57 @@
+//! CUDA graphs: sequences of kernels that are captured once and launched with one call.
+//!
+//! A model of small matrices spends more time on kernel launches than on kernels. A graph removes
+//! the launches. It always reads and writes the same memory: the caller copies inputs into the
+//! tensors of the capture and reads outputs from the tensors that the captured work returned.
+
+use tch::TchError;
+
+use crate::{error::CudaError, ffi::libtorch::RawGraph, stream::CudaStreams};
+
+/// A captured sequence of kernels.
+#[derive(Debug)]
+pub struct Graph(RawGraph);
+
+impl CudaStreams {
+    /// Runs `work` on `device` once without a capture, then captures a second run as a graph.
+    ///
+    /// `work` must not copy between host and device and must not read the values of a tensor. The
+    /// tensors that it reads or returns must live as long as the graph.
+    ///
+    /// # Errors
+    /// [`CudaError::LibTorch`] if `work` fails or does something that cannot be captured.
+    pub fn capture<T>(
+        self,
+        device: usize,
+        mut work: impl FnMut() -> Result<T, TchError>,
+    ) -> Result<(Graph, T), CudaError> {
+        let functions = self.functions;
+        let graph = functions.new_graph(device)?;
+        // CUDA does not capture the default stream.
+        let stream = functions.pool_stream(device)?;
+        // The pool's stream does not wait for inputs that the current stream still computes.
+        functions.synchronize(device)?;
+        let captured = stream.run(|| {
+            // The first run creates handles and workspaces, and selects algorithms.
+            work()?;
+            functions.synchronize(device)?;
+            graph.begin()?;
+            let result = work();
+            // A capture that began must end, also if the work failed.
+            let ended = graph.end();
+            let result = result?;
+            ended.map(|()| result)
+        });
+        captured?.map(|result| (Graph(graph), result))
+    }
+}
+
+impl Graph {
+    /// Launches the sequence on the current stream, without waiting for it.
+    ///
+    /// # Errors
+    /// [`CudaError::LibTorch`].
+    pub fn launch(&self) -> Result<(), CudaError> {
+        self.0.replay()
+    }
+}

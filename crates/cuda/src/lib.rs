@@ -1,0 +1,31 @@
+//! CUDA functions of LibTorch that tch does not expose, and fused CUDA kernels.
+//!
+//! A batch uses the crate in this order:
+//!
+//! 1. A [`CopyStream`] copies pixels to the device while the current stream computes.
+//! 2. [`Event`]s mark the end of each stage and measure its time on the device.
+//! 3. A [`Graph`] launches a captured sequence of kernels with one call.
+//! 4. [`AddNorm`] adds a residual and normalises the sum in one kernel.
+//!
+//! [`read_device_memory`] reports the memory of LibTorch's allocator at any time.
+//!
+//! The crate links to no CUDA library. It opens a library of C functions for LibTorch, the NVIDIA
+//! driver and NVRTC when they are first needed. A program with this crate therefore also runs on
+//! machines without CUDA.
+//!
+//! Modules are listed from top to bottom. Each uses only modules below it.
+
+mod norm;
+mod memory;
+mod graph;
+mod event;
+mod stream;
+mod ffi;
+mod error;
+
+pub use error::CudaError;
+pub use event::Event;
+pub use graph::Graph;
+pub use memory::{DeviceMemory, read_device_memory};
+pub use norm::{AddNorm, NormKernels, NormShape, ROWS_PER_BLOCK, Storage};
+pub use stream::{CopyStream, CudaStreams};

@@ -1,0 +1,12 @@
+//! The crate on a machine without a GPU, over a fake of LibTorch's CUDA library and of the driver.
+//!
+//! The tests cover which functions the crate calls in which order, how it reports their failures,
+//! and what the kernels compute. They do not cover LibTorch's CUDA library, the driver or the
+//! machine code.
+#![expect(unsafe_code, reason = "calls the fake, which is compiled for these tests")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
+
+mod fake_driver;
+mod memory;
+mod norms;
+mod streams;

@@ -1,0 +1,51 @@
+//! Compilation of the kernels by NVRTC, which needs no GPU.
+#![expect(unsafe_code, reason = "opens a library")]
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "helpers of tests fail the test")]
+
+use std::path::PathBuf;
+
+use cuda::{CudaError, NormShape, Storage};
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+
+/// Opens NVRTC by its path, as LibTorch's CUDA library does. The library path need not contain it.
+fn open_nvrtc() {
+    let folder = std::env::var("NVRTC_FOLDER").expect("NVRTC_FOLDER is set by `make test-rust`");
+    let library = PathBuf::from(folder).join("libnvrtc.so.13");
+    // SAFETY: the library is NVIDIA's compiler.
+    let opened = unsafe { Library::open(Some(library), RTLD_NOW | RTLD_LOCAL) };
+    std::mem::forget(opened.unwrap());
+}
+
+#[test]
+#[ignore = "needs NVRTC: `make test-rust` downloads it and runs this test"]
+fn nvrtc_compiles_every_kernel() {
+    open_nvrtc();
+    for architecture in ["sm_80", "sm_89", "sm_90", "sm_100"] {
+        for storage in [Storage::Half, Storage::Float] {
+            for (width, eps) in
+                [(40, 1e-5), (256, 1e-5), (768, 1e-5), (768, 1e-12), (1024, 1e-12), (2048, 1e-5)]
+            {
+                let shape = NormShape::new(width, eps, storage).unwrap();
+                let cubin = shape.compile(architecture).unwrap_or_else(|error| panic!("{shape:?}: {error}"));
+                assert!(cubin.starts_with(b"\x7fELF"), "{shape:?} for {architecture}");
+                for kernel in [b".text.pre_norm".as_slice(), b".text.post_norm"] {
+                    let found = cubin.windows(kernel.len()).any(|part| part == kernel);
+                    assert!(found, "{shape:?} for {architecture}");
+                }
+            }
+        }
+    }
+    let shape = NormShape::new(768, 1e-5, Storage::Half).unwrap();
+    let message = shape.compile("sm_12").unwrap_err().to_string();
+    assert!(message.starts_with("nvrtc failed: ") && message.contains("sm_12"), "{message}");
+}
+
+#[test]
+fn compile_without_nvrtc_reports_it_missing() {
+    let shape = NormShape::new(768, 1e-5, Storage::Half).unwrap();
+    match shape.compile("sm_90") {
+        // NVRTC is on the library path of this machine.
+        Ok(cubin) => assert!(cubin.starts_with(b"\x7fELF")),
+        Err(error) => assert!(matches!(error, CudaError::NvrtcMissing), "{error}"),
+    }
+}
