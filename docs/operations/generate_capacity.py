@@ -104,21 +104,24 @@ def curve():
     return table(["images per batch", *sizes], rows)
 
 
+def section(text, heading):
+    """Returns the text below a heading, up to the next heading of the same level."""
+    level = heading.split()[0]
+    return text.split(f"\n{heading}\n", 1)[1].split(f"\n{level} ", 1)[0]
+
+
 def latency():
     """Returns simulated latencies at several fractions of the device's capacity."""
-    heading = (
-        r"^## BLIP base, one H100, f16: (Poisson|bursty|Zipf[^\n]*?) at (\d+) % of (\d+) (?:a|per) second\n\n"
-    )
-    found = re.findall(
-        heading + r".*?\n\| (?:ours|blip-serve) \| ([^\n]*) \|$",
-        SIMULATION.read_text(),
-        re.MULTILINE | re.DOTALL,
-    )
-    assert found, f"{SIMULATION} has no runs on one H100"
+    device = section(SIMULATION.read_text(), "## BLIP base, one H100, f16")
     rows = []
-    for traffic, percent, capacity, cells in found:
-        _, goodput, p50, p99, _, in_time = (cell.strip() for cell in cells.split("|"))
-        rows.append([f"{traffic}, {percent} % of {capacity} per second", goodput, p50, p99, in_time])
+    for line in section(device, "### blip-serve").splitlines():
+        # The head and the rule of the table have no such traffic.
+        if line.startswith(("| Poisson |", "| bursty |", "| Zipf ")):
+            traffic, load, capacity, _, goodput, p50, p99, _, in_time = (
+                cell.strip() for cell in line.strip("|").split("|")
+            )
+            rows.append([f"{traffic}, {load} of {capacity} per second", goodput, p50, p99, in_time])
+    assert rows, f"{SIMULATION} has no runs on one H100"
     return table(["traffic on one GPU", "answers in time per second", "p50 ms", "p99 ms", "in time"], rows)
 
 

@@ -26,6 +26,18 @@ def test_program_reads_rendered_configuration(values, tmp_path):
             assert (setting["value"], is_from_file) == (value, True), (section, name, setting)
 
 
+def test_program_reads_old_names_in_chart_values(tmp_path):
+    objects = rendered("minimal", "--set", "config.fetch.off=true,config.scheduler.slo_p95_ms=7")
+    (tmp_path / "blip-serve.toml").write_text(objects.config)
+    result = tool(program(), "config", "--config", tmp_path / "blip-serve.toml", "--json")
+    assert result.returncode == 0, result.stderr
+    settings = json.loads(result.stdout)
+    assert settings["fetch"]["enabled"]["value"] is False
+    assert settings["scheduler"]["target_p95_ms"]["value"] == 7
+    assert result.stderr.count("setting renamed") == 2
+    assert objects.one("NetworkPolicy")["spec"]["egress"] == []
+
+
 def test_helm_test_reaches_server_with_rendered_keys(serve, tmp_path):
     objects = rendered("gpu")
     keys = tmp_path / "keys.toml"

@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 
 import pytest
 import yaml
-from conftest import CHART, HERE, program, template, tool
+from conftest import CHART, HERE, ROOT, program, template, tool
 
 OPEN = ("--set", "auth.insecure=true")
 # Settings that the chart sets from other values.
@@ -26,7 +27,7 @@ CHART_SETTINGS = {
 def test_unauthenticated_server_requires_explicit_value():
     result = template()
     assert result.returncode != 0
-    assert "who may call?" in result.stderr
+    assert "no authentication is configured" in result.stderr
     for remedy in ("auth.keys", "auth.existingSecret", "tls.clientCa", "auth.insecure"):
         assert remedy in result.stderr
     assert template(*OPEN).returncode == 0
@@ -35,25 +36,25 @@ def test_unauthenticated_server_requires_explicit_value():
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ("tls.enabled=true", "tls.enabled needs a certificate"),
-        ("tls.clientCa=true", "tls.clientCa needs tls.enabled"),
-        ("tls.enabled=true,tls.existingSecret=x,probes.kind=grpc", "the kubelet speaks no TLS there"),
+        ("tls.enabled=true", "tls.enabled requires a certificate"),
+        ("tls.clientCa=true", "tls.clientCa requires tls.enabled"),
+        ("tls.enabled=true,tls.existingSecret=x,probes.kind=grpc", "the kubelet has no TLS"),
         ("tls.enabled=true,tls.certManager.enabled=true", "tls.certManager.issuer.name"),
-        ("hpa.enabled=true,keda.enabled=true", "one of them scales"),
+        ("hpa.enabled=true,keda.enabled=true", "enable one of them"),
         ("keda.enabled=true,keda.minReplicas=0", "keda.extraTriggers"),
-        ("rollout.maxSurge=0", "no rollout could begin"),
+        ("rollout.maxSurge=0", "at least one must be positive"),
         ("grpcRoute.enabled=true", "grpcRoute.parentRefs"),
-        ("model.source=/models/x", "model.cache.kind must say"),
-        ("model.cache.kind=image", "needs model.cache.image"),
-        ("model.cache.kind=existingClaim", "needs model.cache.existingClaim"),
-        ("model.prefetch.enabled=true", "model.prefetch needs a volume"),
-        ("model.source=Salesforce/blip-vqa-base", "model.cache.kind must say"),
+        ("model.source=/models/x", "set model.cache.kind"),
+        ("model.cache.kind=image", "requires model.cache.image"),
+        ("model.cache.kind=existingClaim", "requires model.cache.existingClaim"),
+        ("model.prefetch.enabled=true", "model.prefetch requires a writable volume"),
+        ("model.source=Salesforce/blip-vqa-base", "set model.cache.kind"),
         ("model.cache.kind=pvc,model.prefetch.enabled=true", "cannot download model.source=demo"),
         (
             "model.cache.kind=pvc,model.prefetch.enabled=true,model.source=/models/x",
             "cannot download model.source=/models/x",
         ),
-        ("model.cache.kind=pvc,model.prefetch.enabled=true,model.prefetch.image=x", "come together"),
+        ("model.cache.kind=pvc,model.prefetch.enabled=true,model.prefetch.image=x", "must be set together"),
         ("auth.existingSecret=x,auth.keys[0].name=a,auth.keys[0].key=12345678-abc", "set one of them"),
     ],
 )
@@ -114,6 +115,13 @@ def expected_type(name, value):
     return {"type": "string"} if isinstance(value, str) else {"type": ["string", "integer", "null"]}
 
 
+def old_names():
+    """Yields (old name, current name) of the renamed settings, each as (section, name)."""
+    source = (ROOT / "crates/server/src/config/renamed.rs").read_text()
+    for old, new in re.findall(r'\b(?:name|inverted)\("([a-z0-9_.]+)", "[a-z0-9-]+", "([a-z0-9_.]+)"\)', source):
+        yield old.split("."), new.split(".")
+
+
 def test_schema_lists_settings_of_program():
     """UPDATE_DOCS=1 rewrites the schema."""
     settings = json.loads(tool(program(), "config", "--json").stdout)
@@ -127,6 +135,14 @@ def test_schema_lists_settings_of_program():
         if of_section:
             sections[section] = {"type": "object", "additionalProperties": False, "properties": of_section}
     sections["drain"]["required"] = ["grace_s", "limit_s"]
+    renamed = list(old_names())
+    assert renamed
+    for (section, name), (new_section, new_name) in renamed:
+        of_section = sections.setdefault(
+            section, {"type": "object", "additionalProperties": False, "properties": {}}
+        )
+        current = sections[new_section]["properties"][new_name]
+        of_section["properties"][name] = {**current, "deprecated": True}
     path = CHART / "values.schema.json"
     schema = json.loads(path.read_text())
     if os.environ.get("UPDATE_DOCS"):
@@ -160,7 +176,7 @@ def test_notes_show_address_and_warnings():
 
     text = notes(*OPEN)
     assert "http://shop-blip-serve.vision.svc:50051" in text
-    assert "everyone who reaches these ports may ask" in text and "demo model" in text
+    assert "Every client that reaches these ports is admitted" in text and "demo model" in text
     text = notes("--values", HERE / "values/client_certificates.yaml")
     assert "https://shop-blip-serve.vision.svc:50051" in text
-    assert "WARNING" not in text and "There is no helm test" in text
+    assert "WARNING" not in text and "No helm test is installed" in text

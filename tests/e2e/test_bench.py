@@ -77,7 +77,7 @@ def test_closed_loop_report_counts_all_answers(demo, protocol, tmp_path):
     assert content["options"]["clients"] == "4" and content["options"]["protocol"] == protocol
     latency = content["latency_ms"]
     assert 0 < latency["p50"] <= latency["p99"] <= latency["max"]
-    assert f"{content['answered']} questions answered, 0 not" in result.stdout
+    assert f"{content['answered']} questions answered, 0 failed" in result.stdout
     assert plot.read_text().startswith("<svg")
 
 
@@ -153,9 +153,9 @@ def test_other_protocols_are_sent_and_missing_answers_counted(json_server, tmp_p
 @pytest.mark.parametrize(
     "options, message",
     [
-        (("--size", "640"), "must be WIDTHxHEIGHT"),
-        (("--rate", "0"), "must be more than 0"),
-        (("--reuse", "2"), "reuse is 2: must be 0 to 1"),
+        (("--size", "640"), 'invalid size "640": must be WIDTHxHEIGHT'),
+        (("--rate", "0"), 'invalid rate "0": must be more than 0'),
+        (("--reuse", "2"), "invalid reuse 2: must be 0 to 1"),
         (("--images", "/nowhere"), "cannot read /nowhere"),
         (("--questions", "/nowhere"), "cannot read /nowhere"),
         (("--compare", "/nowhere", "/neither"), "cannot read /nowhere"),

@@ -149,12 +149,12 @@ def test_killed_run_resumes_to_complete_output(start, folder):
             process.send_signal(ending)
             stderr = process.stderr.read()
         assert process.returncode == (130 if ending == signal.SIGINT else -ending)
-    assert "--resume goes on" in stderr
+    assert "use --resume to continue" in stderr
     partial = output.read_text()
     assert 0 < partial.count("\n") < len(records)
     rejected = run(*command[1:])
     assert (rejected.returncode, output.read_text()) == (1, partial)
-    assert "exists" in rejected.stderr and rejected.stderr.count("\n") == 1
+    assert "already exists" in rejected.stderr and rejected.stderr.count("\n") == 1
     with output.open("a") as file:
         file.write('{"id": 12, "torn')
     finished = run(*command[1:], "--resume")
@@ -178,7 +178,7 @@ def test_retry_failed_replaces_failed_lines_only(demo, folder):
     again = run(*command, "--retry-failed")
     assert again.returncode == 0, again
     assert [line.split(", ")[:2] for line in again.stderr.splitlines()] == [
-        ["asking again: 2 lines", "0 failed"],
+        ["retrying: 2 lines", "0 failed"],
         ["asking: 4 lines", "0 failed"],
     ]
     after = output.read_text().splitlines()
@@ -249,7 +249,7 @@ def test_lost_server_without_retries_ends_run_in_one_line(start, folder):
         str(records_file),
         "--output",
         str(output),
-        "--patience-s",
+        "--retry-timeout-s",
         "0",
     ]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:

@@ -183,7 +183,7 @@ def test_ask_command_uses_tls_key_and_certificate(start, certificates, tmp_path)
     assert completed.returncode == 0, completed.stderr
     completed = ask(*identity)
     assert completed.returncode == 1
-    assert "needs an api key" in completed.stderr
+    assert "missing api key" in completed.stderr
     assert ask("--ca-file", ca, "--api-key", "correct-horse").returncode == 1
     health = [program(), "health", "--server", f"https://{server.address}", *identity]
     assert subprocess.run(health, capture_output=True, text=True, check=True).stdout == "SERVING\n"

@@ -60,9 +60,9 @@ def test_invalid_setting_prints_one_line_and_exits_2(tmp_path):
     file = tmp_path / "blip.toml"
     file.write_text("[fetch]\nmax_byts = 3\n")
     for completed, message in [
-        (run("serve", "--config", str(file)), "fetch.max_byts is no setting, did you mean fetch.max_bytes?"),
+        (run("serve", "--config", str(file)), "unknown setting fetch.max_byts; did you mean fetch.max_bytes?"),
         (run("serve", BLIP_SERVE__FETCH__ENABLE="true"), "did you mean BLIP_SERVE__FETCH__ENABLED?"),
-        (run("config", BLIP_SERVE__FETCH__MAX_BYTES="lots"), 'BLIP_SERVE__FETCH__MAX_BYTES is "lots"'),
+        (run("config", BLIP_SERVE__FETCH__MAX_BYTES="lots"), 'invalid BLIP_SERVE__FETCH__MAX_BYTES: "lots"'),
         (run("serve", BLIP_SERVE__CONFIG=str(tmp_path / "none.toml")), "No such file"),
     ]:
         assert (completed.returncode, completed.stdout) == (2, ""), completed

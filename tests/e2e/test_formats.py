@@ -83,7 +83,7 @@ def test_converted_model_answers_like_its_source(folder, start, demo_image, tmp_
     assert again.returncode == 1
     assert (
         again.stderr
-        == f'blip-serve: cannot convert model "{folder / "original.pth"}": output {converted} exists; --force replaces it\n'
+        == f'blip-serve: cannot convert model "{folder / "original.pth"}": output {converted} exists: use --force to replace it\n'
     )
     assert run(*command, "--force").returncode == 0
     assert (converted / "model.safetensors").stat().st_size < files["model.safetensors"]

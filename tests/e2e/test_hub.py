@@ -187,9 +187,9 @@ def test_downloading_server_is_not_serving_and_stops(hub, environment):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        ("test-org/blip-dmeo", ["there is no folder test-org/blip-dmeo", "has no model test-org/blip-dmeo"]),
+        ("test-org/blip-dmeo", ["no folder test-org/blip-dmeo, and the download failed", "has no model test-org/blip-dmeo"]),
         (f"{MODEL}@v9", ["test-org/blip-demo has no revision v9"]),
-        ("blip-demo", ["not demo", "no folder or file of that name", "org/name"]),
+        ("blip-demo", ["not an embedded model (demo", "a folder or a file", "org/name"]),
         ("../none/there", ["does not exist"]),
     ],
 )
@@ -206,7 +206,7 @@ def test_unknown_model_name_prints_one_line(environment, model, words):
 
 def test_download_logs_its_progress(environment):
     completed = run("download", MODEL)
-    assert "downloading" in completed.stderr and "percent=100" in completed.stderr, completed.stderr
+    assert "download started" in completed.stderr and "percent=100" in completed.stderr, completed.stderr
     assert "secret" not in completed.stderr
 
 

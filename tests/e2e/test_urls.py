@@ -119,7 +119,7 @@ def test_idle_fetch_ends_at_total_timeout(fetching, web):
     server = fetching("--fetch-total-timeout-ms", "200")
     outcome = server.client.outcomes([(web.url("idle"), [QUESTION])])[0, 0]
     assert_documented(outcome, "UNAVAILABLE", "URL_TIMEOUT")
-    assert outcome.message == "inputs[0].image.url took too long: the whole image is limited to 200 ms"
+    assert outcome.message == "cannot fetch inputs[0].image.url in time: 200 ms allowed for the whole image"
     web.client_left.wait()
 
 

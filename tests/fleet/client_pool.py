@@ -42,12 +42,12 @@ class ClientPool:
                 is_single = rng.random() < 0.5
                 if is_single:
                     chosen = chosen[:1]
-                before = client.asked_again
+                before = client.retries
                 try:
                     await self.ask(client, chosen, is_single)
                 except Exception as error:  # the test reports every error that a client gets
                     self.failures.append(f"{type(error).__name__}: {error}")
-                self.counts["calls repeated by the client"] += client.asked_again - before
+                self.counts["calls repeated by the client"] += client.retries - before
                 self.counts["calls"] += 1
                 async with self.changed:
                     self.changed.notify_all()

@@ -126,7 +126,7 @@ def test_example_prints_errors_of_items_and_calls(servers, ask, language, tmp_pa
     result = ask(language, [server], image=text, key=KEY)
     assert result.returncode == 1 and result.stdout.count("error: ") == len(QUESTIONS), result
     result = ask(language, [server])
-    assert result.returncode == 1 and "needs an api key" in result.stderr, result
+    assert result.returncode == 1 and "missing api key" in result.stderr, result
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

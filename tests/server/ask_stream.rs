@@ -15,10 +15,10 @@ use server::{config::Settings, serve::exit::Exit};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::support::{Server, ask, echo, echo_of, picture, refusal, request, scripted};
+use crate::support::{Server, ask, echo_engine, echo_answer, test_image, item_error, ask_request, scripted_engine};
 
 fn tagged(tag: impl ToString, questions: &[&str]) -> AskRequest {
-    AskRequest { tag: tag.to_string(), ..request(&[(&picture(), questions)]) }
+    AskRequest { tag: tag.to_string(), ..request(&[(&test_image(), questions)]) }
 }
 
 async fn converse(server: &Server, requests: Vec<AskRequest>) -> Vec<AskResponse> {
@@ -28,15 +28,15 @@ async fn converse(server: &Server, requests: Vec<AskRequest>) -> Vec<AskResponse
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_request_of_a_stream_is_answered_in_full_under_its_own_tag() {
-    let server = Server::start(Settings::default(), echo()).await;
+    let server = Server::start(Settings::default(), echo_engine()).await;
     let requests = (0..100).map(|number| tagged(number, &["red", "how many", ""])).collect();
-    let mut seen: HashMap<String, Vec<u32>> = HashMap::new();
+    let mut received: HashMap<String, Vec<u32>> = HashMap::new();
     for response in converse(&server, requests).await {
-        assert_eq!(refusal(&response).is_some(), response.question_index == 2);
-        seen.entry(response.tag).or_default().push(response.question_index);
+        assert_eq!(item_error(&response).is_some(), response.question_index == 2);
+        received.entry(response.tag).or_default().push(response.question_index);
     }
-    assert_eq!(seen.len(), 100);
-    for mut questions in seen.into_values() {
+    assert_eq!(received.len(), 100);
+    for mut questions in received.into_values() {
         questions.sort_unstable();
         assert_eq!(questions, [0, 1, 2]);
     }
@@ -44,7 +44,7 @@ async fn every_request_of_a_stream_is_answered_in_full_under_its_own_tag() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_is_refused_as_a_whole_is_one_response_and_the_stream_goes_on() {
-    let server = Server::start(Settings::default(), echo()).await;
+    let server = Server::start(Settings::default(), echo_engine()).await;
     let long = "t".repeat(200);
     let requests = vec![
         tagged("good", &["red"]),
@@ -55,7 +55,7 @@ async fn a_request_that_is_refused_as_a_whole_is_one_response_and_the_stream_goe
     let responses: HashMap<_, _> = converse(&server, requests)
         .await
         .into_iter()
-        .map(|response| (response.tag.clone(), refusal(&response).map(|(_, reason)| reason)))
+        .map(|response| (response.tag.clone(), item_error(&response).map(|(_, reason)| reason)))
         .collect();
     let expected = [
         ("good".to_owned(), None),
@@ -69,9 +69,9 @@ async fn a_request_that_is_refused_as_a_whole_is_one_response_and_the_stream_goe
 #[tokio::test(flavor = "multi_thread")]
 async fn in_order_means_the_order_of_requests_and_of_their_pairs() {
     // The last row of each batch is answered first.
-    let backwards = scripted(|batch, rows| {
+    let backwards = scripted_engine(|batch, rows| {
         for row in (0..batch.questions.len()).rev() {
-            rows.finish(row, Ok(echo_of(batch, row)));
+            rows.finish(row, Ok(echo_answer(batch, row)));
         }
         Ok(())
     });
@@ -79,29 +79,29 @@ async fn in_order_means_the_order_of_requests_and_of_their_pairs() {
     let mut requests: Vec<_> = (0..50).map(|number| tagged(number, &["red", "how many", "is"])).collect();
     requests[0].in_order = true;
     let responses = converse(&server, requests).await;
-    let seen: Vec<_> =
+    let received: Vec<_> =
         responses.iter().map(|response| (response.tag.parse().unwrap(), response.question_index)).collect();
     let expected: Vec<(u32, u32)> =
         (0..50).flat_map(|tag| (0..3).map(move |question| (tag, question))).collect();
-    assert_eq!(seen, expected);
+    assert_eq!(received, expected);
 
     // A single request likewise.
-    let asked = AskRequest { in_order: true, ..tagged("one", &["red", "how many", "is"]) };
-    let responses = ask(&mut server.client().await, asked).await;
-    let seen: Vec<_> = responses.iter().map(|response| response.question_index).collect();
-    assert_eq!(seen, [0, 1, 2]);
+    let request = AskRequest { in_order: true, ..tagged("one", &["red", "how many", "is"]) };
+    let responses = ask(&mut server.client().await, request).await;
+    let received: Vec<_> = responses.iter().map(|response| response.question_index).collect();
+    assert_eq!(received, [0, 1, 2]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_requests_of_a_stream_are_worked_on_at_a_time_than_its_window() {
     let largest = Arc::new(Mutex::new(0));
-    let engine = scripted({
+    let engine = scripted_engine({
         let largest = Arc::clone(&largest);
         move |batch, rows| {
             let mut largest = largest.lock().unwrap();
             *largest = batch.questions.len().max(*largest);
             for row in 0..batch.questions.len() {
-                rows.finish(row, Ok(echo_of(batch, row)));
+                rows.finish(row, Ok(echo_answer(batch, row)));
             }
             Ok(())
         }
@@ -118,13 +118,13 @@ async fn no_more_requests_of_a_stream_are_worked_on_at_a_time_than_its_window() 
 async fn a_client_that_does_not_read_is_not_read_from() {
     /// So many small responses fit into the buffers between server and client, generously counted.
     const BUFFERED: usize = 10_000;
-    let asked = Arc::new(AtomicUsize::new(0));
-    let engine = scripted({
-        let asked = Arc::clone(&asked);
+    let request = Arc::new(AtomicUsize::new(0));
+    let engine = scripted_engine({
+        let request = Arc::clone(&request);
         move |batch, rows| {
-            asked.fetch_add(batch.questions.len(), Ordering::SeqCst);
+            request.fetch_add(batch.questions.len(), Ordering::SeqCst);
             for row in 0..batch.questions.len() {
-                rows.finish(row, Ok(echo_of(batch, row)));
+                rows.finish(row, Ok(echo_answer(batch, row)));
             }
             Ok(())
         }
@@ -136,14 +136,14 @@ async fn a_client_that_does_not_read_is_not_read_from() {
     let mut client = server.client().await;
     let mut others = 0;
     while others < 300 {
-        assert_eq!(refusal(&ask(&mut client, tagged("other", &["how many"])).await[0]), None);
+        assert_eq!(item_error(&ask(&mut client, tagged("other", &["how many"])).await[0]), None);
         others += 1;
     }
-    assert!(asked.load(Ordering::SeqCst) < others + BUFFERED);
+    assert!(request.load(Ordering::SeqCst) < others + BUFFERED);
     // Once it reads, everything comes.
     let mut answers = 0;
     while let Some(response) = unread.next().await {
-        assert_eq!(refusal(&response.unwrap()), None);
+        assert_eq!(item_error(&response.unwrap()), None);
         answers += 1;
     }
     assert_eq!(answers, 100_000);
@@ -151,13 +151,13 @@ async fn a_client_that_does_not_read_is_not_read_from() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_stops_answers_what_it_has_read_and_sends_the_rest_elsewhere() {
-    let (proceed, may_proceed) = mpsc::channel();
-    let (running, is_running) = mpsc::channel();
-    let engine = scripted(move |batch, rows| {
+    let (proceed, proceed_receiver) = mpsc::channel();
+    let (running, running_receiver) = mpsc::channel();
+    let engine = scripted_engine(move |batch, rows| {
         running.send(()).unwrap();
-        may_proceed.recv().unwrap();
+        proceed_receiver.recv().unwrap();
         for row in 0..batch.questions.len() {
-            rows.finish(row, Ok(echo_of(batch, row)));
+            rows.finish(row, Ok(echo_answer(batch, row)));
         }
         Ok(())
     });
@@ -166,11 +166,11 @@ async fn a_server_that_stops_answers_what_it_has_read_and_sends_the_rest_elsewhe
     let (mut requests, receiver) = channel::unbounded();
     requests.send(tagged("taken", &["red"])).await.unwrap();
     let mut responses = server.client().await.ask_stream(receiver).await.unwrap().into_inner();
-    tokio::task::spawn_blocking(move || is_running.recv().unwrap()).await.unwrap();
+    tokio::task::spawn_blocking(move || running_receiver.recv().unwrap()).await.unwrap();
     server.signal(15);
     proceed.send(()).unwrap();
     let answered = responses.next().await.unwrap().unwrap();
-    assert_eq!((answered.tag.as_str(), refusal(&answered)), ("taken", None));
+    assert_eq!((answered.tag.as_str(), item_error(&answered)), ("taken", None));
     let status = responses.next().await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(status.get_details_error_info().unwrap().reason, "SHUTTING_DOWN");
@@ -180,7 +180,7 @@ async fn a_server_that_stops_answers_what_it_has_read_and_sends_the_rest_elsewhe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_deadline_of_the_call_ends_a_stream_that_waits_for_requests() {
-    let server = Server::start(Settings::default(), echo()).await;
+    let server = Server::start(Settings::default(), echo_engine()).await;
     let (_requests, receiver) = channel::unbounded::<AskRequest>();
     let mut call = tonic::Request::new(receiver);
     call.set_timeout(std::time::Duration::from_millis(1));

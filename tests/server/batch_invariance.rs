@@ -20,7 +20,7 @@ use server::{
 };
 use tokio::runtime::Runtime;
 
-use crate::support::{Server, golden};
+use crate::support::{Server, golden_folder};
 
 /// How far scores of the same answer may lie apart: sums of floating point numbers in another order.
 const SCORE_TOLERANCE: f32 = 1e-4;
@@ -70,7 +70,7 @@ fn crowds() -> impl Strategy<Value = Vec<Vec<(usize, Vec<String>)>>> {
 async fn start() -> Server {
     let settings = Settings::default();
     let load = async {
-        let checkpoint = Checkpoint::open(&ModelFiles::Folder(golden(MODEL)))?;
+        let checkpoint = Checkpoint::open(&ModelFiles::Folder(golden_folder(MODEL)))?;
         let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
         let settings = Settings::default();
         let preparer =
@@ -91,9 +91,9 @@ async fn start() -> Server {
                 .await?;
         anyhow::Ok(LoadedModel { fetcher, preparer, scheduler, info, generation: blip::Generation::GREEDY })
     };
-    let (ready, is_ready) = tokio::sync::oneshot::channel();
+    let (ready, ready_receiver) = tokio::sync::oneshot::channel();
     let server = Server::launch(settings, load, move || ready.send(()).unwrap()).await;
-    is_ready.await.unwrap();
+    ready_receiver.await.unwrap();
     server
 }
 

@@ -6,14 +6,14 @@ use proto::{AskResponse, ask_response::Outcome};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use server::config::Settings;
 
-use crate::support::{Server, echo, http_client, picture, request};
+use crate::support::{Server, echo_engine, http_client, test_image, ask_request};
 
 /// The flag of a frame that holds trailers.
 const TRAILERS: u8 = 0x80;
 
-/// The request for `questions` about the test picture, as one frame.
+/// The request for `questions` about the test test_image, as one frame.
 fn frame(questions: &[&str]) -> Vec<u8> {
-    let message = request(&[(&picture(), questions)]).encode_to_vec();
+    let message = ask_request(&[(&test_image(), questions)]).encode_to_vec();
     let mut frame = vec![0];
     frame.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
     frame.extend(message);
@@ -59,7 +59,7 @@ fn grpc_status(response: &Response) -> Option<&str> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_and_trailers_come_as_frames() {
-    let server = Server::start(Settings::default(), echo()).await;
+    let server = Server::start(Settings::default(), echo_engine()).await;
     let response = ask(&server, "application/grpc-web+proto", frame(&["red", "dog"])).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert!(response.headers()["content-type"].to_str().unwrap().starts_with("application/grpc-web+proto"));
@@ -70,7 +70,7 @@ async fn answers_and_trailers_come_as_frames() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_is_spoken_in_text() {
-    let server = Server::start(Settings::default(), echo()).await;
+    let server = Server::start(Settings::default(), echo_engine()).await;
     let body = STANDARD.encode(frame(&["red"])).into_bytes();
     let response = ask(&server, "application/grpc-web-text", body).send().await.unwrap();
     // Each piece is base64 by itself.
@@ -87,7 +87,7 @@ async fn keys_room_and_deadlines_hold_as_in_grpc() {
     let mut settings = Settings::default();
     settings.auth.auth_keys = vec!["correct-horse".parse().unwrap()];
     settings.grpc.max_message_bytes = 4096;
-    let server = Server::start(settings, echo()).await;
+    let server = Server::start(settings, echo_engine()).await;
     let media_type = "application/grpc-web";
     let stranger = ask(&server, media_type, frame(&["red"])).send().await.unwrap();
     assert_eq!(grpc_status(&stranger), Some("16"));
@@ -102,7 +102,7 @@ async fn keys_room_and_deadlines_hold_as_in_grpc() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_no_grpc_is_told_so() {
-    let server = Server::start(Settings::default(), echo()).await;
+    let server = Server::start(Settings::default(), echo_engine()).await;
     let response = ask(&server, "application/json", b"{}".to_vec()).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
 }

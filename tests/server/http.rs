@@ -12,8 +12,8 @@ use tokio::{
 };
 
 use crate::support::{
-    ScriptedEngine, Server, echo, echo_of, http_client, http_client_builder, picture, received, scripted,
-    waiting,
+    ScriptedEngine, Server, echo_engine, echo_answer, http_client, http_client_builder, test_image, wait_for, scripted_engine,
+    cancellable_engine,
 };
 
 const KEY: &str = "correct-horse";
@@ -23,9 +23,9 @@ fn base64(bytes: &[u8]) -> String {
     base64::engine::general_purpose::STANDARD.encode(bytes)
 }
 
-/// The card's JSON for the test picture, once for each list of questions.
+/// The card's JSON for the test test_image, once for each list of questions.
 fn card(texts: &[&[&str]]) -> Value {
-    let image = json!({"base64": base64(&picture())});
+    let image = json!({"base64": base64(&test_image())});
     json!({"inputs": {"texts": texts, "images": vec![image; texts.len()]}})
 }
 
@@ -68,7 +68,7 @@ fn with_keys() -> Settings {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_come_in_the_cards_own_words_and_order() {
-    let server = Server::start(Settings::default(), echo()).await;
+    let server = Server::start(Settings::default(), echo_engine()).await;
     let response = post(&server, &card(&[&["red", "how many"], &["green"]])).await;
     assert_eq!(
         (response.status(), &response.headers()[header::CONTENT_TYPE]),
@@ -80,7 +80,7 @@ async fn answers_come_in_the_cards_own_words_and_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn details_stand_beside_the_answers() {
-    let server = Server::start(Settings::default(), echo()).await;
+    let server = Server::start(Settings::default(), echo_engine()).await;
     let response: Value =
         post(&server, &with(card(&[&["red"]]), "details", true)).await.json().await.unwrap();
     let caption = &response["captions"][0];
@@ -92,11 +92,11 @@ async fn details_stand_beside_the_answers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_failed_item_is_null_and_the_others_are_answered() {
-    let server = Server::start(Settings::default(), echo()).await;
-    let mut asked = card(&[&["red", " "], &["green"], &["dog"]]);
-    asked["inputs"]["images"][1] = json!({"base64": base64(b"no picture")});
-    asked["inputs"]["images"][2] = json!({"url": "http://127.0.0.1/dog.png"});
-    let response = post(&server, &asked).await;
+    let server = Server::start(Settings::default(), echo_engine()).await;
+    let mut request = card(&[&["red", " "], &["green"], &["dog"]]);
+    request["inputs"]["images"][1] = json!({"base64": base64(b"no picture")});
+    request["inputs"]["images"][2] = json!({"url": "http://127.0.0.1/dog.png"});
+    let response = post(&server, &request).await;
     assert_eq!(response.status(), StatusCode::OK);
     let response: Value = response.json().await.unwrap();
     let results =
@@ -126,13 +126,13 @@ async fn a_failed_item_is_null_and_the_others_are_answered() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_refused_as_a_whole_is_a_problem_that_names_its_reason() {
-    let server = Server::start(Settings::default(), echo()).await;
+    let server = Server::start(Settings::default(), echo_engine()).await;
     let one_list_too_many = {
-        let mut asked = card(&[&["red"]]);
-        asked["inputs"]["texts"] = json!([["red"], ["green"]]);
-        asked
+        let mut request = card(&[&["red"]]);
+        request["inputs"]["texts"] = json!([["red"], ["green"]]);
+        request
     };
-    for (asked, reason, field) in [
+    for (request, reason, field) in [
         (one_list_too_many, "TEXTS_MISMATCHED", "inputs.texts"),
         (json!({"inputs": {"texts": [], "images": []}}), "EMPTY_REQUEST", "inputs.images"),
         (card(&[&["red"], &[]]), "NO_QUESTIONS", "inputs.texts[1]"),
@@ -146,7 +146,7 @@ async fn what_is_refused_as_a_whole_is_a_problem_that_names_its_reason() {
             "the body",
         ),
     ] {
-        let response = post(&server, &asked).await;
+        let response = post(&server, &request).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
         let problem = problem(response).await;
         assert_eq!((&problem["reason"], &problem["field"]), (&json!(reason), &json!(field)), "{problem}");
@@ -177,15 +177,15 @@ async fn until_the_model_is_loaded_a_caller_is_told_so() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_taken_from_a_header_or_from_the_card_and_nobody_else_gets_in() {
-    let server = Server::start(with_keys(), echo()).await;
-    let asked = card(&[&["red"]]);
-    let missing = post(&server, &asked).await;
+    let server = Server::start(with_keys(), echo_engine()).await;
+    let request = card(&[&["red"]]);
+    let missing = post(&server, &request).await;
     assert!(missing.headers().contains_key(header::WWW_AUTHENTICATE));
     assert_eq!(problem(missing).await["reason"], "API_KEY_MISSING");
-    let wrong = problem(post(&server, &with(asked.clone(), "secret_token", "optional")).await).await;
+    let wrong = problem(post(&server, &with(request.clone(), "secret_token", "optional")).await).await;
     assert_eq!((&wrong["reason"], &wrong["status"]), (&json!("API_KEY_INVALID"), &json!(401)));
-    assert_eq!(post(&server, &with(asked.clone(), "secret_token", KEY)).await.status(), StatusCode::OK);
-    let ask = http_client().post(format!("{}/v1/ask", server.http_address)).json(&asked);
+    assert_eq!(post(&server, &with(request.clone(), "secret_token", KEY)).await.status(), StatusCode::OK);
+    let ask = http_client().post(format!("{}/v1/ask", server.http_address)).json(&request);
     let bearer = ask.try_clone().unwrap().bearer_auth(KEY).send().await.unwrap();
     assert_eq!(bearer.status(), StatusCode::OK);
     assert_eq!(ask.header("x-api-key", KEY).send().await.unwrap().status(), StatusCode::OK);
@@ -197,7 +197,7 @@ async fn a_key_is_taken_from_a_header_or_from_the_card_and_nobody_else_gets_in()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_key_in_a_header_is_refused_before_the_body_is_there() {
-    let server = Server::start(with_keys(), echo()).await;
+    let server = Server::start(with_keys(), echo_engine()).await;
     let head = "POST /v1/ask HTTP/1.1\r\nhost: a\r\nx-api-key: wrong-key\r\ncontent-type: application/json\r\n\
                 content-length: 1000000\r\n\r\n";
     let response = exchange(&server, head.as_bytes()).await;
@@ -206,38 +206,38 @@ async fn a_wrong_key_in_a_header_is_refused_before_the_body_is_there() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_come_as_answers_finish_and_the_last_one_counts_them() {
-    let (proceed, may_proceed) = mpsc::channel::<()>();
-    let engine = scripted(move |batch, rows| {
+    let (proceed, proceed_receiver) = mpsc::channel::<()>();
+    let engine = scripted_engine(move |batch, rows| {
         for row in 0..batch.questions.len() {
-            rows.finish(row, Ok(echo_of(batch, row)));
+            rows.finish(row, Ok(echo_answer(batch, row)));
             // The next one waits until the test has seen this one.
-            let _ = may_proceed.recv();
+            let _ = proceed_receiver.recv();
         }
         Ok(())
     });
     let server = Server::start(Settings::default(), engine).await;
-    let asked = with(card(&[&["red", "green", "dog"]]), "stream", true);
-    let response = post(&server, &asked).await;
+    let request = with(card(&[&["red", "green", "dog"]]), "stream", true);
+    let response = post(&server, &request).await;
     assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream");
     let mut body = response.bytes_stream();
-    let mut seen = String::new();
+    let mut received = String::new();
     for count in 1..=3 {
-        while seen.matches("event: answer\n").count() < count {
-            seen.push_str(str::from_utf8(&body.next().await.unwrap().unwrap()).unwrap());
+        while received.matches("event: answer\n").count() < count {
+            received.push_str(str::from_utf8(&body.next().await.unwrap().unwrap()).unwrap());
         }
-        assert!(!seen.contains("event: end"));
+        assert!(!received.contains("event: end"));
         proceed.send(()).unwrap();
     }
     while let Some(piece) = body.next().await {
-        seen.push_str(str::from_utf8(&piece.unwrap()).unwrap());
+        received.push_str(str::from_utf8(&piece.unwrap()).unwrap());
     }
-    assert!(seen.ends_with("event: end\ndata: {\"answers\":3,\"errors\":0}\n\n"), "{seen}");
-    assert!(seen.contains("data: {\"image\":0,\"question\":2,\"answer\":\"dog\"}\n"), "{seen}");
+    assert!(received.ends_with("event: end\ndata: {\"answers\":3,\"errors\":0}\n\n"), "{received}");
+    assert!(received.contains("data: {\"image\":0,\"question\":2,\"answer\":\"dog\"}\n"), "{received}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_accept_header_asks_for_events_as_well() {
-    let server = Server::start(Settings::default(), echo()).await;
+    let server = Server::start(Settings::default(), echo_engine()).await;
     let ask = http_client().post(format!("{}/v1/ask", server.http_address)).json(&card(&[&["red", ""]]));
     let response = ask.header(header::ACCEPT, "text/event-stream").send().await.unwrap();
     let text = response.text().await.unwrap();
@@ -250,23 +250,23 @@ async fn an_accept_header_asks_for_events_as_well() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_who_hangs_up_takes_his_work_along_with_or_without_events() {
     for stream in [false, true] {
-        let (engine, is_running, was_cancelled) = waiting();
+        let (engine, running_receiver, cancelled_receiver) = cancellable_engine();
         let server = Server::start(Settings::default(), engine).await;
-        let asked = with(card(&[&["red", "how many"]]), "stream", stream);
+        let request = with(card(&[&["red", "how many"]]), "stream", stream);
         let call = tokio::spawn(async move {
-            let response = post(&server, &asked).await;
+            let response = post(&server, &request).await;
             response.bytes().await.unwrap();
         });
-        received(is_running).await;
+        wait_for(running_receiver).await;
         call.abort();
         // Ends only if every row is cancelled.
-        received(was_cancelled).await;
+        wait_for(cancelled_receiver).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_answered_in_time_is_a_failed_item_and_its_work_is_dropped() {
-    let (engine, _, was_cancelled) = waiting();
+    let (engine, _, cancelled_receiver) = cancellable_engine();
     let server = Server::start(Settings::default(), engine).await;
     let response = post(&server, &with(card(&[&["red", "green"]]), "timeout_ms", 100)).await;
     assert_eq!(response.status(), StatusCode::OK);
@@ -275,13 +275,13 @@ async fn what_is_not_answered_in_time_is_a_failed_item_and_its_work_is_dropped()
     for item in response["errors"].as_array().unwrap() {
         assert_eq!((&item["reason"], &item["status"]), (&json!("DEADLINE_EXCEEDED"), &json!(504)));
     }
-    received(was_cancelled).await;
+    wait_for(cancelled_receiver).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_form_carries_files_as_they_are() {
-    let server = Server::start(Settings::default(), echo()).await;
-    let file = || multipart::Part::bytes(picture()).file_name("picture.png");
+    let server = Server::start(Settings::default(), echo_engine()).await;
+    let file = || multipart::Part::bytes(test_image()).file_name("picture.png");
     let send = async |form: multipart::Form| {
         let ask = http_client().post(format!("{}/v1/ask", server.http_address));
         ask.multipart(form).send().await.unwrap().json::<Value>().await.unwrap()
@@ -302,7 +302,7 @@ async fn a_form_carries_files_as_they_are() {
 async fn a_body_is_bounded_whether_its_length_is_known_or_not() {
     let mut settings = Settings::default();
     settings.grpc.max_message_bytes = 100_000;
-    let server = Server::start(settings, echo()).await;
+    let server = Server::start(settings, echo_engine()).await;
     let ask = http_client()
         .post(format!("{}/v1/ask", server.http_address))
         .header(header::CONTENT_TYPE, "application/json");
@@ -326,7 +326,7 @@ async fn a_body_is_bounded_whether_its_length_is_known_or_not() {
 async fn an_upload_that_stands_still_is_refused() {
     let mut settings = Settings::default();
     settings.grpc.upload_idle_timeout_s = 0;
-    let server = Server::start(settings, echo()).await;
+    let server = Server::start(settings, echo_engine()).await;
     let head =
         "POST /v1/ask HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
     let response = exchange(&server, head.as_bytes()).await;
@@ -335,7 +335,7 @@ async fn an_upload_that_stands_still_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_in_a_pipeline_are_answered_in_their_order() {
-    let server = Server::start(Settings::default(), echo()).await;
+    let server = Server::start(Settings::default(), echo_engine()).await;
     let request = |question: &str, connection: &str| {
         let body = card(&[&[question]]).to_string();
         format!(
@@ -352,7 +352,7 @@ async fn requests_in_a_pipeline_are_answered_in_their_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn giant_headers_are_refused() {
-    let server = Server::start(Settings::default(), echo()).await;
+    let server = Server::start(Settings::default(), echo_engine()).await;
     let request =
         format!("GET /openapi.json HTTP/1.1\r\nhost: a\r\nx-long: {}\r\n\r\n", "x".repeat(17 << 10));
     assert!(exchange(&server, request.as_bytes()).await.starts_with("HTTP/1.1 431"));
@@ -361,7 +361,7 @@ async fn giant_headers_are_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn http_2_is_spoken_to_whoever_begins_with_it() {
-    let server = Server::start(Settings::default(), echo()).await;
+    let server = Server::start(Settings::default(), echo_engine()).await;
     let client = http_client_builder().http2_prior_knowledge().build().unwrap();
     let ask = client.post(format!("{}/v1/ask", server.http_address)).json(&card(&[&["red"]]));
     let response = ask.send().await.unwrap();
@@ -380,15 +380,15 @@ async fn a_page_may_call_only_from_an_origin_that_is_named() {
             .map(|value| value.to_str().unwrap().to_owned())
     };
     let origin = "https://example.org";
-    let closed = Server::start(Settings::default(), echo()).await;
+    let closed = Server::start(Settings::default(), echo_engine()).await;
     assert_eq!(preflight(&closed, origin).await, None);
     let mut settings = Settings::default();
     settings.http.http_cors_origins = vec![origin.parse().unwrap()];
-    let named = Server::start(settings.clone(), echo()).await;
+    let named = Server::start(settings.clone(), echo_engine()).await;
     assert_eq!(preflight(&named, origin).await.as_deref(), Some(origin));
     assert_eq!(preflight(&named, "https://example.com").await, None);
     settings.http.http_cors_origins = vec!["*".parse().unwrap()];
-    let open = Server::start(settings, echo()).await;
+    let open = Server::start(settings, echo_engine()).await;
     assert_eq!(preflight(&open, "https://example.com").await.as_deref(), Some("*"));
 }
 
@@ -396,10 +396,10 @@ async fn a_page_may_call_only_from_an_origin_that_is_named() {
 async fn a_form_that_a_strangers_page_sends_unasked_is_refused() {
     let mut settings = Settings::default();
     settings.http.http_cors_origins = vec!["https://example.org".parse().unwrap()];
-    let server = Server::start(settings, echo()).await;
+    let server = Server::start(settings, echo_engine()).await;
     let send = async |origin: &str| {
         let form =
-            multipart::Form::new().part("image", multipart::Part::bytes(picture())).text("question", "red");
+            multipart::Form::new().part("image", multipart::Part::bytes(test_image())).text("question", "red");
         let ask = http_client().post(format!("{}/v1/ask", server.http_address)).multipart(form);
         ask.header(header::ORIGIN, origin).send().await.unwrap()
     };
@@ -413,7 +413,7 @@ async fn a_form_that_a_strangers_page_sends_unasked_is_refused() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_documentation_is_found_from_the_root() {
-    let server = Server::start(Settings::default(), echo()).await;
+    let server = Server::start(Settings::default(), echo_engine()).await;
     let page = http_client().get(&server.http_address).send().await.unwrap();
     assert_eq!((page.url().path(), page.status()), ("/docs/", StatusCode::OK));
     let errors = http_client()
@@ -429,12 +429,12 @@ async fn the_documentation_is_found_from_the_root() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_stopping_server_answers_what_is_in_flight_and_closes_idle_connections_at_once() {
-    let (proceed, may_proceed) = mpsc::channel::<()>();
-    let (running, is_running) = mpsc::channel();
-    let engine = scripted(move |batch, rows| {
+    let (proceed, proceed_receiver) = mpsc::channel::<()>();
+    let (running, running_receiver) = mpsc::channel();
+    let engine = scripted_engine(move |batch, rows| {
         let _ = running.send(());
-        let _ = may_proceed.recv();
-        rows.finish(0, Ok(echo_of(batch, 0)));
+        let _ = proceed_receiver.recv();
+        rows.finish(0, Ok(echo_answer(batch, 0)));
         Ok(())
     });
     let server = Server::start(Settings::default(), engine).await;
@@ -446,7 +446,7 @@ async fn a_stopping_server_answers_what_is_in_flight_and_closes_idle_connections
 
     let ask = http_client().post(format!("{}/v1/ask", server.http_address)).json(&card(&[&["red"]]));
     let call = tokio::spawn(ask.send());
-    received(is_running).await;
+    wait_for(running_receiver).await;
     server.signal(15);
     idle.read_to_end(&mut Vec::new()).await.unwrap();
     proceed.send(()).unwrap();
@@ -459,7 +459,7 @@ async fn a_stopping_server_answers_what_is_in_flight_and_closes_idle_connections
 async fn a_connection_that_is_too_old_is_closed() {
     let mut settings = Settings::default();
     settings.grpc.max_connection_age_s = 1;
-    let server = Server::start(settings, echo()).await;
+    let server = Server::start(settings, echo_engine()).await;
     let mut old = raw(&server).await;
     old.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
     let mut response = Vec::new();

@@ -13,7 +13,7 @@ use tonic_health::pb::{
 use tonic_types::StatusExt as _;
 
 use crate::support::{
-    ScriptedEngine, Server, ask, echo, echo_of, picture, pipeline, refusal, request, scripted,
+    ScriptedEngine, Server, ask, echo_engine, echo_answer, test_image, loaded_model, item_error, ask_request, scripted_engine,
 };
 
 const SERVICES: [&str; 2] = ["", "blip.v1.BlipService"];
@@ -26,29 +26,29 @@ async fn health(server: &Server, service: &str) -> ServingStatus {
 #[tokio::test(flavor = "multi_thread")]
 async fn until_the_model_is_loaded_health_says_so_and_calls_are_told_to_wait() {
     let (finish, finished) = oneshot::channel::<()>();
-    let (ready, is_ready) = oneshot::channel();
+    let (ready, ready_receiver) = oneshot::channel();
     let settings = Settings::default();
     let load = {
         let settings = settings.clone();
         async move {
             finished.await?;
-            pipeline(settings, echo()).await
+            loaded_model(settings, echo_engine()).await
         }
     };
     let server = Server::launch(settings, load, move || ready.send(()).unwrap()).await;
     for service in SERVICES {
         assert_eq!(health(&server, service).await, ServingStatus::NotServing);
     }
-    let asked = request(&[(&picture(), &["red"])]);
-    let status = server.client().await.ask(asked.clone()).await.unwrap_err();
+    let request = ask_request(&[(&test_image(), &["red"])]);
+    let status = server.client().await.ask(request.clone()).await.unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(status.get_details_error_info().unwrap().reason, "MODEL_LOADING");
     finish.send(()).unwrap();
-    is_ready.await.unwrap();
+    ready_receiver.await.unwrap();
     for service in SERVICES {
         assert_eq!(health(&server, service).await, ServingStatus::Serving);
     }
-    assert_eq!(refusal(&ask(&mut server.client().await, asked).await[0]), None);
+    assert_eq!(item_error(&ask(&mut server.client().await, request).await[0]), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -62,30 +62,30 @@ async fn a_model_that_does_not_load_ends_the_server_with_the_reason() {
 
 /// An engine that answers its first batch when told to, with the test's ends of both channels.
 fn held() -> (scheduler::EngineFactory<ScriptedEngine>, mpsc::Sender<()>, mpsc::Receiver<()>) {
-    let (proceed, may_proceed) = mpsc::channel();
-    let (running, is_running) = mpsc::channel();
-    let engine = scripted(move |batch, rows| {
+    let (proceed, proceed_receiver) = mpsc::channel();
+    let (running, running_receiver) = mpsc::channel();
+    let engine = scripted_engine(move |batch, rows| {
         let _ = running.send(());
-        let _ = may_proceed.recv();
+        let _ = proceed_receiver.recv();
         for row in 0..batch.questions.len() {
-            rows.finish(row, Ok(echo_of(batch, row)));
+            rows.finish(row, Ok(echo_answer(batch, row)));
         }
         Ok(())
     });
-    (engine, proceed, is_running)
+    (engine, proceed, running_receiver)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_drains_what_is_in_flight_and_tells_who_watches() {
-    let (engine, proceed, is_running) = held();
+    let (engine, proceed, running_receiver) = held();
     let server = Server::start(Settings::default(), engine).await;
     let watch = HealthCheckRequest { service: String::new() };
     let mut watch = HealthClient::new(server.channel().await).watch(watch).await.unwrap().into_inner();
     assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::Serving);
     let mut client = server.client().await;
-    let asked = request(&[(&picture(), &["red", "how many"])]);
-    let call = tokio::spawn(async move { ask(&mut client, asked).await });
-    tokio::task::spawn_blocking(move || is_running.recv().unwrap()).await.unwrap();
+    let request = ask_request(&[(&test_image(), &["red", "how many"])]);
+    let call = tokio::spawn(async move { ask(&mut client, request).await });
+    tokio::task::spawn_blocking(move || running_receiver.recv().unwrap()).await.unwrap();
 
     server.signal(15);
     assert_eq!(watch.next().await.unwrap().unwrap().status(), ServingStatus::NotServing);
@@ -93,7 +93,7 @@ async fn a_signal_drains_what_is_in_flight_and_tells_who_watches() {
     proceed.send(()).unwrap();
     drop(proceed);
     let responses = call.await.unwrap();
-    assert_eq!(responses.iter().map(refusal).collect::<Vec<_>>(), [None, None]);
+    assert_eq!(responses.iter().map(item_error).collect::<Vec<_>>(), [None, None]);
     assert_eq!(server.ended().await.unwrap(), Exit::Clean);
 }
 
@@ -101,24 +101,24 @@ async fn a_signal_drains_what_is_in_flight_and_tells_who_watches() {
 async fn in_the_grace_of_a_drain_calls_are_still_answered_while_health_says_not_serving() {
     let mut settings = Settings::default();
     settings.drain.drain_grace_s = 3600;
-    let server = Server::start(settings, echo()).await;
+    let server = Server::start(settings, echo_engine()).await;
     server.signal(15);
     let watch = HealthCheckRequest { service: String::new() };
     let mut watch = HealthClient::new(server.channel().await).watch(watch).await.unwrap().into_inner();
     while watch.next().await.unwrap().unwrap().status() != ServingStatus::NotServing {}
-    let responses = ask(&mut server.client().await, request(&[(&picture(), &["red"])])).await;
-    assert_eq!(refusal(&responses[0]), None);
+    let responses = ask(&mut server.client().await, ask_request(&[(&test_image(), &["red"])])).await;
+    assert_eq!(item_error(&responses[0]), None);
     server.signal(2);
     assert_eq!(server.ended().await.unwrap(), Exit::Signal(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_second_signal_ends_the_server_with_calls_in_flight() {
-    let (engine, _proceed, is_running) = held();
+    let (engine, _proceed, running_receiver) = held();
     let server = Server::start(Settings::default(), engine).await;
     let mut client = server.client().await;
-    let call = tokio::spawn(async move { client.ask(request(&[(&picture(), &["red"])])).await });
-    tokio::task::spawn_blocking(move || is_running.recv().unwrap()).await.unwrap();
+    let call = tokio::spawn(async move { client.ask(ask_request(&[(&test_image(), &["red"])])).await });
+    tokio::task::spawn_blocking(move || running_receiver.recv().unwrap()).await.unwrap();
     server.signal(15);
     server.signal(15);
     assert_eq!(server.ended().await.unwrap(), Exit::Signal(15));
@@ -127,9 +127,9 @@ async fn a_second_signal_ends_the_server_with_calls_in_flight() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broken_engine_fails_what_it_holds_and_ends_the_server() {
-    let engine = scripted(|_, _| Err(EngineError::new(EngineErrorKind::Fatal, "an illegal memory access")));
+    let engine = scripted_engine(|_, _| Err(EngineError::new(EngineErrorKind::Fatal, "an illegal memory access")));
     let server = Server::start(Settings::default(), engine).await;
-    let responses = ask(&mut server.client().await, request(&[(&picture(), &["red"])])).await;
-    assert_eq!(refusal(&responses[0]), Some((Code::Unavailable, "ENGINE_BROKEN".to_owned())));
+    let responses = ask(&mut server.client().await, ask_request(&[(&test_image(), &["red"])])).await;
+    assert_eq!(item_error(&responses[0]), Some((Code::Unavailable, "ENGINE_BROKEN".to_owned())));
     assert_eq!(server.ended().await.unwrap(), Exit::EngineBroken);
 }

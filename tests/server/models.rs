@@ -21,15 +21,15 @@ use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 
 use crate::support::{
-    ScriptedEngine, Server, ask, echo_of, http_client, picture, pipeline_named, received, request, scripted,
+    ScriptedEngine, Server, ask, echo_answer, http_client, test_image, loaded_model_named, wait_for, ask_request, scripted_engine,
 };
 
 /// An engine whose answers bear `mark` as their score, each batch once `hold` says so.
 fn marked_after(mark: f32, mut hold: impl FnMut() + Send + 'static) -> EngineFactory<ScriptedEngine> {
-    scripted(move |batch, rows| {
+    scripted_engine(move |batch, rows| {
         hold();
         for row in 0..batch.questions.len() {
-            let mut answer = echo_of(batch, row);
+            let mut answer = echo_answer(batch, row);
             let RowOutput::Generated(sequences) = &mut answer.answer.output else { unreachable!() };
             sequences[0].score = mark;
             rows.finish(row, Ok(answer));
@@ -51,13 +51,13 @@ where
     Arc::new(move |wanted| {
         let (name, engine) = (Arc::clone(&wanted.name), engine(wanted));
         async move {
-            let mut pipeline = pipeline_named(&name, Settings::default(), engine.await?).await?;
+            let mut model = loaded_model_named(&name, Settings::default(), engine.await?).await?;
             if name.starts_with("caption") {
                 let architecture = Architecture::Captioning;
-                let info = ModelInfo { architecture, ..(*pipeline.info).clone() };
-                pipeline.info = Arc::new(info);
+                let info = ModelInfo { architecture, ..(*model.info).clone() };
+                model.info = Arc::new(info);
             }
-            Ok(pipeline)
+            Ok(model)
         }
         .boxed()
     })
@@ -83,9 +83,9 @@ fn settings(models: &[&str]) -> Settings {
 }
 
 async fn start(settings: Settings, loader: LoadModelFn<ScriptedEngine>) -> Server {
-    let (ready, is_ready) = oneshot::channel();
+    let (ready, ready_receiver) = oneshot::channel();
     let server = Server::launch_with_loader(settings, loader, move || ready.send(()).unwrap()).await;
-    is_ready.await.unwrap();
+    ready_receiver.await.unwrap();
     server
 }
 
@@ -102,7 +102,7 @@ fn unload_request(name: &str) -> UnloadModelRequest {
 }
 
 fn asked(model: &str) -> AskRequest {
-    AskRequest { model: model.into(), ..request(&[(&picture(), &["red"])]) }
+    AskRequest { model: model.into(), ..request(&[(&test_image(), &["red"])]) }
 }
 
 /// The mark of the model that answers.
@@ -115,10 +115,10 @@ async fn mark(client: &mut BlipServiceClient<Channel>, model: &str) -> f32 {
 }
 
 async fn refused(client: &mut BlipServiceClient<Channel>, model: &str) -> (Code, String, String) {
-    refusal(&client.ask(asked(model)).await.unwrap_err())
+    item_error(&client.ask(asked(model)).await.unwrap_err())
 }
 
-fn refusal(status: &Status) -> (Code, String, String) {
+fn item_error(status: &Status) -> (Code, String, String) {
     (status.code(), status.get_details_error_info().unwrap().reason, status.message().to_owned())
 }
 
@@ -144,7 +144,7 @@ async fn a_request_is_answered_by_the_model_that_it_names_or_by_the_first() {
     assert_eq!((name.as_str(), task), ("b", i32::from(Task::QuestionAnswering)));
     assert!(image_size > 0 && parameters > 0);
     assert_eq!(client.get_model(get("")).await.unwrap().into_inner().name, "a");
-    let (code, reason, message) = refusal(&client.get_model(get("c")).await.unwrap_err());
+    let (code, reason, message) = item_error(&client.get_model(get("c")).await.unwrap_err());
     assert_eq!((code, reason.as_str()), (Code::NotFound, "MODEL_UNKNOWN"));
     assert!(message.starts_with("name is \"c\""), "{message}");
 }
@@ -167,7 +167,7 @@ async fn a_model_is_not_asked_for_what_it_does_not_do() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_answers_until_the_one_that_replaces_it_is_loaded_and_nothing_is_lost() {
     let loads = Arc::new(Semaphore::new(1));
-    let (begun, has_begun) = mpsc::channel();
+    let (begun, begun_receiver) = mpsc::channel();
     let number = Mutex::new(0.0);
     let loader = {
         let loads = Arc::clone(&loads);
@@ -183,7 +183,7 @@ async fn a_model_answers_until_the_one_that_replaces_it_is_loaded_and_nothing_is
         })
     };
     let server = start(settings(&["a=demo"]), loader).await;
-    has_begun.recv().unwrap();
+    begun_receiver.recv().unwrap();
     let mut callers = FuturesUnordered::new();
     let (stop, stopped) = tokio::sync::watch::channel(false);
     for _ in 0..4 {
@@ -199,7 +199,7 @@ async fn a_model_answers_until_the_one_that_replaces_it_is_loaded_and_nothing_is
     let mut client = server.client().await;
     let mut changing = admin(&server).await;
     let load = tokio::spawn(async move { changing.load_model(load_request("a")).await.map(|_| ()) });
-    received(has_begun).await;
+    wait_for(begun_receiver).await;
     assert_eq!(mark(&mut client, "a").await, 1.0);
     loads.add_permits(1);
     load.await.unwrap().unwrap();
@@ -214,14 +214,14 @@ async fn a_model_answers_until_the_one_that_replaces_it_is_loaded_and_nothing_is
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_model_that_is_taken_away_ends_what_it_has_begun_and_then_its_engine() {
-    let (running, is_running) = mpsc::channel();
-    let (proceed, may_proceed) = mpsc::channel::<()>();
-    let (alive, is_alive) = mpsc::channel::<()>();
+    let (running, running_receiver) = mpsc::channel();
+    let (proceed, proceed_receiver) = mpsc::channel::<()>();
+    let (alive, alive_receiver) = mpsc::channel::<()>();
     let held = Mutex::new(Some(marked_after(7.0, move || {
         // Goes when the engine does.
         let _alive = &alive;
         running.send(()).unwrap();
-        may_proceed.recv().unwrap();
+        proceed_receiver.recv().unwrap();
     })));
     let loader = loader(move |wanted| {
         let held = (&*wanted.name == "held").then(|| held.lock().unwrap().take()).flatten();
@@ -230,7 +230,7 @@ async fn a_model_that_is_taken_away_ends_what_it_has_begun_and_then_its_engine()
     let server = start(settings(&["held=demo", "a=demo"]), loader).await;
     let mut caller = server.client().await;
     let call = tokio::spawn(async move { mark(&mut caller, "held").await });
-    received(is_running).await;
+    wait_for(running_receiver).await;
     let mut admin = admin(&server).await;
     admin.unload_model(unload_request("held")).await.unwrap();
     let mut client = server.client().await;
@@ -241,8 +241,8 @@ async fn a_model_that_is_taken_away_ends_what_it_has_begun_and_then_its_engine()
     assert_eq!(unknown.code(), Code::NotFound);
     proceed.send(()).unwrap();
     assert_eq!(call.await.unwrap(), 7.0);
-    tokio::task::spawn_blocking(move || is_alive.recv().unwrap_err()).await.unwrap();
-    let (code, reason, message) = refusal(&admin.unload_model(unload_request("a")).await.unwrap_err());
+    tokio::task::spawn_blocking(move || alive_receiver.recv().unwrap_err()).await.unwrap();
+    let (code, reason, message) = item_error(&admin.unload_model(unload_request("a")).await.unwrap_err());
     assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "MODEL_LAST"));
     assert_eq!(message, "a is the last model, which stays");
 }
@@ -254,7 +254,7 @@ async fn a_load_that_fails_changes_nothing() {
     let first = Mutex::new(true);
     let loader = loader(move |wanted| {
         let is_first = std::mem::take(&mut *first.lock().unwrap());
-        let mute = || scripted(|_, _| Err(EngineError::new(EngineErrorKind::Batch, "mute")));
+        let mute = || scripted_engine(|_, _| Err(EngineError::new(EngineErrorKind::Batch, "mute")));
         std::future::ready(match &*wanted.name {
             _ if is_first => Ok(marked(1.0)),
             "a" => Ok(mute()),
@@ -265,7 +265,7 @@ async fn a_load_that_fails_changes_nothing() {
     let mut admin = admin(&server).await;
     for (name, cause) in [("a", "the model answers no question: the model failed: mute"), ("b", "no weights")]
     {
-        let (code, reason, message) = refusal(&admin.load_model(load_request(name)).await.unwrap_err());
+        let (code, reason, message) = item_error(&admin.load_model(load_request(name)).await.unwrap_err());
         assert_eq!((code, reason.as_str()), (Code::FailedPrecondition, "MODEL_LOAD_FAILED"));
         assert_eq!(message, format!("the model cannot be loaded: {cause}"));
     }
@@ -293,7 +293,7 @@ async fn of_changes_at_a_time_one_is_made_and_one_waits() {
         let mut admin = admin(&server).await;
         changes.push(async move { admin.load_model(load_request(name)).await.map(|_| ()) });
     }
-    let (code, reason, _) = refusal(&changes.next().await.unwrap().unwrap_err());
+    let (code, reason, _) = item_error(&changes.next().await.unwrap().unwrap_err());
     assert_eq!((code, reason.as_str()), (Code::ResourceExhausted, "MODELS_BUSY"));
     loads.add_permits(2);
     while let Some(change) = changes.next().await {
@@ -315,7 +315,7 @@ async fn what_cannot_be_a_model_is_refused_before_it_is_loaded() {
         (LoadModelRequest { dtype: "int3".into(), ..valid.clone() }, "MODEL_OPTION_INVALID"),
         (LoadModelRequest { flavour: "mint".into(), ..valid }, "MODEL_OPTION_INVALID"),
     ] {
-        let (_, reason, message) = refusal(&admin.load_model(request.clone()).await.unwrap_err());
+        let (_, reason, message) = item_error(&admin.load_model(request.clone()).await.unwrap_err());
         assert_eq!(reason, expected, "{request:?}: {message}");
     }
 }
@@ -333,7 +333,7 @@ async fn only_administrators_change_models_and_only_where_that_is_switched_on() 
         if let Some(key) = key {
             request.metadata_mut().insert("x-api-key", MetadataValue::try_from(key).unwrap());
         }
-        admin(&server).await.load_model(request).await.map(|_| ()).map_err(|status| refusal(&status))
+        admin(&server).await.load_model(request).await.map(|_| ()).map_err(|status| item_error(&status))
     };
     let guarded = |on: bool| {
         let mut settings = settings(&["a=demo"]);

@@ -7,70 +7,70 @@ use scheduler::{EngineError, EngineErrorKind};
 use server::{config::Settings, error::ErrorReason};
 use tonic::Code;
 
-use crate::support::{Server, ask, echo, echo_of, picture, received, refusal, request, scripted};
+use crate::support::{Server, ask, echo_engine, echo_answer, test_image, wait_for, item_error, ask_request, scripted_engine};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_answer_arrives_before_the_last_is_computed() {
-    let (proceed, may_proceed) = mpsc::channel();
-    let engine = scripted(move |batch, rows| {
+    let (proceed, proceed_receiver) = mpsc::channel();
+    let engine = scripted_engine(move |batch, rows| {
         for row in 0..batch.questions.len() {
-            may_proceed.recv().unwrap();
-            rows.finish(row, Ok(echo_of(batch, row)));
+            proceed_receiver.recv().unwrap();
+            rows.finish(row, Ok(echo_answer(batch, row)));
         }
         Ok(())
     });
     let server = Server::start(Settings::default(), engine).await;
     let mut client = server.client().await;
-    let asked = request(&[(&picture(), &["red", "green", "how many"])]);
+    let request = ask_request(&[(&test_image(), &["red", "green", "how many"])]);
     // The engine computes a row only when it is told to, so each answer is here before the next exists.
     proceed.send(()).unwrap();
-    let mut responses = client.ask(asked).await.unwrap().into_inner();
-    assert_eq!(refusal(&responses.next().await.unwrap().unwrap()), None);
+    let mut responses = client.ask(request).await.unwrap().into_inner();
+    assert_eq!(item_error(&responses.next().await.unwrap().unwrap()), None);
     for _ in 0..2 {
         proceed.send(()).unwrap();
-        assert_eq!(refusal(&responses.next().await.unwrap().unwrap()), None);
+        assert_eq!(item_error(&responses.next().await.unwrap().unwrap()), None);
     }
     assert!(responses.next().await.is_none());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn headers_come_with_the_first_answer_so_that_until_then_another_server_can_be_asked() {
-    let (proceed, may_proceed) = mpsc::channel();
-    let (running, is_running) = mpsc::channel();
-    let engine = scripted(move |batch, rows| {
+    let (proceed, proceed_receiver) = mpsc::channel();
+    let (running, running_receiver) = mpsc::channel();
+    let engine = scripted_engine(move |batch, rows| {
         running.send(()).unwrap();
-        may_proceed.recv().unwrap();
-        rows.finish(0, Ok(echo_of(batch, 0)));
+        proceed_receiver.recv().unwrap();
+        rows.finish(0, Ok(echo_answer(batch, 0)));
         Ok(())
     });
     let server = Server::start(Settings::default(), engine).await;
     let mut client = server.client().await;
     let mut other = client.clone();
-    let mut call = tokio::spawn(async move { client.ask(request(&[(&picture(), &["red"])])).await });
-    received(is_running).await;
+    let mut call = tokio::spawn(async move { client.ask(ask_request(&[(&test_image(), &["red"])])).await });
+    wait_for(running_receiver).await;
     // The same connection brings the answer to another call: headers that were sent before would be here by now.
-    assert!(other.ask(request(&[])).await.is_err());
+    assert!(other.ask(ask_request(&[])).await.is_err());
     assert!(futures::poll!(&mut call).is_pending());
     proceed.send(()).unwrap();
     let mut responses = call.await.unwrap().unwrap().into_inner();
-    assert_eq!(refusal(&responses.next().await.unwrap().unwrap()), None);
+    assert_eq!(item_error(&responses.next().await.unwrap().unwrap()), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_pair_has_exactly_one_response_with_its_own_indices() {
-    let server = Server::start(Settings::default(), echo()).await;
-    let picture = picture();
-    let asked = request(&[
-        (&picture, &["red", "green"]),
+    let server = Server::start(Settings::default(), echo_engine()).await;
+    let picture = test_image();
+    let request = ask_request(&[
+        (&test_image, &["red", "green"]),
         (b"no image", &["red"]),
-        (&picture, &["how many", "", "is"]),
+        (&test_image, &["how many", "", "is"]),
     ]);
-    let responses = ask(&mut server.client().await, asked).await;
-    let mut seen: Vec<_> = responses
+    let responses = ask(&mut server.client().await, request).await;
+    let mut received: Vec<_> = responses
         .iter()
-        .map(|response| (response.image_index, response.question_index, refusal(response)))
+        .map(|response| (response.image_index, response.question_index, item_error(response)))
         .collect();
-    seen.sort_by_key(|&(image, question, _)| (image, question));
+    received.sort_by_key(|&(image, question, _)| (image, question));
     let invalid = |reason: ErrorReason| Some((Code::InvalidArgument, reason.spec().name.to_owned()));
     let expected = [
         (0, 0, None),
@@ -80,42 +80,42 @@ async fn every_pair_has_exactly_one_response_with_its_own_indices() {
         (2, 1, invalid(ErrorReason::QuestionEmpty)),
         (2, 2, None),
     ];
-    assert_eq!(seen, expected);
+    assert_eq!(received, expected);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bad_item_is_answered_while_the_good_ones_are_still_computed() {
-    let (proceed, may_proceed) = mpsc::channel();
-    let engine = scripted(move |batch, rows| {
-        may_proceed.recv().unwrap();
-        rows.finish(0, Ok(echo_of(batch, 0)));
+    let (proceed, proceed_receiver) = mpsc::channel();
+    let engine = scripted_engine(move |batch, rows| {
+        proceed_receiver.recv().unwrap();
+        rows.finish(0, Ok(echo_answer(batch, 0)));
         Ok(())
     });
     let server = Server::start(Settings::default(), engine).await;
     let mut client = server.client().await;
-    let asked = request(&[(&picture(), &["red"]), (b"", &["red"]), (b"GIF89a", &["red"])]);
-    let mut responses = client.ask(asked).await.unwrap().into_inner();
+    let request = ask_request(&[(&test_image(), &["red"]), (b"", &["red"]), (b"GIF89a", &["red"])]);
+    let mut responses = client.ask(request).await.unwrap().into_inner();
     for _ in 0..2 {
         assert_ne!(responses.next().await.unwrap().unwrap().image_index, 0);
     }
     proceed.send(()).unwrap();
-    assert_eq!(refusal(&responses.next().await.unwrap().unwrap()), None);
+    assert_eq!(item_error(&responses.next().await.unwrap().unwrap()), None);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_row_that_the_engine_refuses_fails_alone() {
-    let engine = scripted(|batch, rows| {
+    let engine = scripted_engine(|batch, rows| {
         for row in 0..batch.questions.len() {
             let poisonous = batch.questions[row].tokens == 3;
             let error = EngineError::new(EngineErrorKind::Row, "the model's output is not finite");
-            rows.finish(row, if poisonous { Err(error) } else { Ok(echo_of(batch, row)) });
+            rows.finish(row, if poisonous { Err(error) } else { Ok(echo_answer(batch, row)) });
         }
         Ok(())
     });
     let server = Server::start(Settings::default(), engine).await;
-    let asked = request(&[(&picture(), &["red", "how many"])]);
-    let mut responses = ask(&mut server.client().await, asked).await;
+    let request = ask_request(&[(&test_image(), &["red", "how many"])]);
+    let mut responses = ask(&mut server.client().await, request).await;
     responses.sort_by_key(|response| response.question_index);
-    assert_eq!(refusal(&responses[0]), Some((Code::Internal, "ENGINE_REFUSED".to_owned())));
-    assert_eq!(refusal(&responses[1]), None);
+    assert_eq!(item_error(&responses[0]), Some((Code::Internal, "ENGINE_REFUSED".to_owned())));
+    assert_eq!(item_error(&responses[1]), None);
 }

@@ -1,4 +1,4 @@
-//! A server in this process, on a real socket, in front of an engine that does what a test tells it to.
+//! A server in the test process, with real sockets and an engine whose behaviour a test defines.
 
 use std::{
     path::PathBuf,
@@ -32,11 +32,11 @@ use tonic_types::RpcStatusExt as _;
 
 pub(crate) type TestBatch = Batch<Pixels, EngineInput>;
 pub(crate) type TestRows<'a> = &'a mut dyn RowSink<EngineOutput>;
-type Script = Box<dyn FnMut(&TestBatch, TestRows<'_>) -> Result<(), EngineError> + Send>;
+type RunFn = Box<dyn FnMut(&TestBatch, TestRows<'_>) -> Result<(), EngineError> + Send>;
 
-/// An engine that runs each batch as its script says.
+/// An engine that runs each batch by a function of the test.
 pub(crate) struct ScriptedEngine {
-    script: Arc<Mutex<Script>>,
+    run: Arc<Mutex<RunFn>>,
 }
 
 impl Engine for ScriptedEngine {
@@ -45,34 +45,36 @@ impl Engine for ScriptedEngine {
     type Answer = EngineOutput;
 
     fn run(&mut self, batch: &TestBatch, rows: TestRows<'_>) -> Result<(), EngineError> {
-        (self.script.lock().unwrap())(batch, rows)
+        (self.run.lock().unwrap())(batch, rows)
     }
 }
 
-/// An engine that follows `script`.
-pub(crate) fn scripted<F>(script: F) -> EngineFactory<ScriptedEngine>
+/// Returns an engine that runs each batch by `run`.
+pub(crate) fn scripted_engine<F>(run: F) -> EngineFactory<ScriptedEngine>
 where
     F: FnMut(&TestBatch, TestRows<'_>) -> Result<(), EngineError> + Send + 'static,
 {
-    let script: Arc<Mutex<Script>> = Arc::new(Mutex::new(Box::new(script)));
-    Box::new(move || Ok(ScriptedEngine { script: Arc::clone(&script) }))
+    let run: Arc<Mutex<RunFn>> = Arc::new(Mutex::new(Box::new(run)));
+    Box::new(move || Ok(ScriptedEngine { run: Arc::clone(&run) }))
 }
 
-/// An engine that answers every row at once, each question with itself.
-pub(crate) fn echo() -> EngineFactory<ScriptedEngine> {
-    scripted(|batch, rows| {
+/// Returns an engine that answers each question with its text.
+pub(crate) fn echo_engine() -> EngineFactory<ScriptedEngine> {
+    scripted_engine(|batch, rows| {
         for row in 0..batch.questions.len() {
-            rows.finish(row, Ok(echo_of(batch, row)));
+            rows.finish(row, Ok(echo_answer(batch, row)));
         }
         Ok(())
     })
 }
 
-/// An engine that waits until every row of a batch is cancelled, with the news of a batch that runs and of its end.
-pub(crate) fn waiting() -> (EngineFactory<ScriptedEngine>, std_mpsc::Receiver<()>, std_mpsc::Receiver<()>) {
-    let (running, is_running) = std_mpsc::channel();
-    let (cancelled, was_cancelled) = std_mpsc::channel();
-    let engine = scripted(move |batch, rows| {
+/// Returns an engine whose batches end when all their rows are cancelled.
+///
+/// The two receivers report the start and the end of each batch.
+pub(crate) fn cancellable_engine() -> (EngineFactory<ScriptedEngine>, std_mpsc::Receiver<()>, std_mpsc::Receiver<()>) {
+    let (running, running_receiver) = std_mpsc::channel();
+    let (cancelled, cancelled_receiver) = std_mpsc::channel();
+    let engine = scripted_engine(move |batch, rows| {
         let _ = running.send(());
         while !(0..batch.questions.len()).all(|row| rows.is_cancelled(row)) {
             std::thread::yield_now();
@@ -80,16 +82,16 @@ pub(crate) fn waiting() -> (EngineFactory<ScriptedEngine>, std_mpsc::Receiver<()
         let _ = cancelled.send(());
         Ok(())
     });
-    (engine, is_running, was_cancelled)
+    (engine, running_receiver, cancelled_receiver)
 }
 
-/// Waits for news from an engine.
-pub(crate) async fn received(told: std_mpsc::Receiver<()>) {
-    tokio::task::spawn_blocking(move || told.recv().unwrap()).await.unwrap();
+/// Waits for a message of an engine.
+pub(crate) async fn wait_for(receiver: std_mpsc::Receiver<()>) {
+    tokio::task::spawn_blocking(move || receiver.recv().unwrap()).await.unwrap();
 }
 
-/// The answer that repeats the question.
-pub(crate) fn echo_of(batch: &TestBatch, row: usize) -> EngineOutput {
+/// Returns an answer with the text of the question.
+pub(crate) fn echo_answer(batch: &TestBatch, row: usize) -> EngineOutput {
     let token_ids = batch.questions[row].payload.ids.0.clone();
     let answer = RowAnswer {
         output: Sequence { token_ids, score: -0.5, margin: 1.0 }.into(),
@@ -101,62 +103,63 @@ pub(crate) fn echo_of(batch: &TestBatch, row: usize) -> EngineOutput {
     answer.into()
 }
 
-/// A small checkpoint of the model crate's goldens, by name.
-pub(crate) fn golden(name: &str) -> PathBuf {
+/// Returns the folder of a small golden checkpoint of the `blip` crate.
+pub(crate) fn golden_folder(name: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("crates/blip/tests/goldens").join(name)
 }
 
-/// The checkpoint whose tokenizer and preprocessing scripted engines are given.
+/// Opens the checkpoint whose tokenizer and preprocessor scripted engines use.
 pub(crate) fn checkpoint() -> Checkpoint {
-    Checkpoint::open(&ModelFiles::Folder(golden("thirty_by_six"))).unwrap()
+    Checkpoint::open(&ModelFiles::Folder(golden_folder("thirty_by_six"))).unwrap()
 }
 
-/// A picture that every server of these tests can decode.
-pub(crate) fn picture() -> Vec<u8> {
-    std::fs::read(golden("thirty_by_six").join("image0.png")).unwrap()
+/// Returns the bytes of a valid PNG image.
+pub(crate) fn test_image() -> Vec<u8> {
+    std::fs::read(golden_folder("thirty_by_six").join("image0.png")).unwrap()
 }
 
-/// A running server with its signals in the test's hand.
+/// A running server. The test sends its signals.
 pub(crate) struct Server {
     pub(crate) address: String,
     pub(crate) http_address: String,
     signals: mpsc::UnboundedSender<i32>,
-    ended: JoinHandle<anyhow::Result<Exit>>,
+    task: JoinHandle<anyhow::Result<Exit>>,
 }
 
 impl Server {
-    /// Serves `engine` and waits until it is ready.
+    /// Starts a server with `engine` and waits until it is ready.
     pub(crate) async fn start<E: InferenceEngine>(settings: Settings, engine: EngineFactory<E>) -> Self {
-        let (ready, is_ready) = oneshot::channel();
-        let load = pipeline(settings.clone(), engine);
+        let (ready, ready_receiver) = oneshot::channel();
+        let load = loaded_model(settings.clone(), engine);
         let server = Self::launch(settings, load, move || ready.send(()).unwrap()).await;
-        is_ready.await.unwrap();
+        ready_receiver.await.unwrap();
         server
     }
 
-    /// Serves what `load` comes to, and does not wait for it. The server asks its engine nothing of its own accord, as
-    /// scripts count what they are asked.
+    /// Starts a server with the model that `load` returns, without waiting for it.
+    ///
+    /// The self-test is disabled, because engines of tests count their questions.
     pub(crate) async fn launch<E: InferenceEngine>(
         mut settings: Settings,
         load: impl Future<Output = anyhow::Result<LoadedModel<E>>> + Send + 'static,
         announce: impl FnOnce() + Send + 'static,
     ) -> Self {
         settings.self_test.self_test_idle_s = 0;
-        Self::launch_with_canary(settings, load, announce).await
+        Self::launch_with_self_test(settings, load, announce).await
     }
 
-    /// As [`Server::launch`], with the canary as `settings` want it.
-    pub(crate) async fn launch_with_canary<E: InferenceEngine>(
+    /// As [`Server::launch`], with the self-test that `settings` define.
+    pub(crate) async fn launch_with_self_test<E: InferenceEngine>(
         settings: Settings,
         load: impl Future<Output = anyhow::Result<LoadedModel<E>>> + Send + 'static,
         announce: impl FnOnce() + Send + 'static,
     ) -> Self {
         let load = Mutex::new(Some(load.boxed()));
-        let once = move |_| load.lock().unwrap().take().unwrap();
-        Self::launch_with_loader(settings, Arc::new(once), announce).await
+        let load_once = move |_| load.lock().unwrap().take().unwrap();
+        Self::launch_with_loader(settings, Arc::new(load_once), announce).await
     }
 
-    /// As [`Server::launch_with_canary`], with models by `loader`.
+    /// As [`Server::launch_with_self_test`], with the models that `loader` returns.
     pub(crate) async fn launch_with_loader<E: InferenceEngine>(
         settings: Settings,
         loader: LoadModelFn<E>,
@@ -167,13 +170,13 @@ impl Server {
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http_address = format!("http://{}", http.local_addr().unwrap());
         let listeners = Listeners { grpc, http: Some(http), metrics: None };
-        let entry = AccessPolicy::new(&settings).unwrap();
-        let (signals, received) = mpsc::unbounded();
-        let ended = tokio::spawn(async move {
+        let access = AccessPolicy::new(&settings).unwrap();
+        let (signals, signal_receiver) = mpsc::unbounded();
+        let task = tokio::spawn(async move {
             let tracing = Tracing::default();
-            serve::serve(&settings, listeners, entry, tracing, loader, received, |_| announce()).await
+            serve::serve(&settings, listeners, access, tracing, loader, signal_receiver, |_| announce()).await
         });
-        Self { address, http_address, signals, ended }
+        Self { address, http_address, signals, task }
     }
 
     pub(crate) async fn client(&self) -> BlipServiceClient<Channel> {
@@ -184,27 +187,27 @@ impl Server {
         Channel::from_shared(self.address.clone()).unwrap().connect().await.unwrap()
     }
 
-    /// Sends the server a signal of this number.
+    /// Sends a signal to the server.
     pub(crate) fn signal(&self, number: i32) {
         self.signals.unbounded_send(number).unwrap();
     }
 
-    /// How the server ended.
-    pub(crate) async fn ended(self) -> anyhow::Result<Exit> {
-        self.ended.await.unwrap()
+    /// Waits until the server ends, and returns its exit.
+    pub(crate) async fn exit(self) -> anyhow::Result<Exit> {
+        self.task.await.unwrap()
     }
 }
 
-/// A pipeline in front of `engine`, with the tokenizer and preprocessing of [`checkpoint`].
-pub(crate) async fn pipeline<E: InferenceEngine>(
+/// Loads `engine` as a model with the tokenizer and preprocessor of [`checkpoint`].
+pub(crate) async fn model<E: InferenceEngine>(
     settings: Settings,
     engine: EngineFactory<E>,
 ) -> anyhow::Result<LoadedModel<E>> {
-    pipeline_named("scripted", settings, engine).await
+    loaded_model_named("scripted", settings, engine).await
 }
 
-/// The same, with a name.
-pub(crate) async fn pipeline_named<E: InferenceEngine>(
+/// As [`loaded_model`], with a name.
+pub(crate) async fn loaded_model_named<E: InferenceEngine>(
     name: &str,
     settings: Settings,
     engine: EngineFactory<E>,
@@ -219,8 +222,8 @@ pub(crate) async fn pipeline_named<E: InferenceEngine>(
     Ok(LoadedModel { info, fetcher, preparer, scheduler, generation: blip::Generation::GREEDY })
 }
 
-/// A request: each image with its questions.
-pub(crate) fn request(inputs: &[(&[u8], &[&str])]) -> AskRequest {
+/// Returns a request for each image with its questions.
+pub(crate) fn ask_request(inputs: &[(&[u8], &[&str])]) -> AskRequest {
     let input = |(image, questions): &(&[u8], &[&str])| ImageQuestions {
         image: Some(Image { source: Some(Source::Data(image.to_vec().into())) }),
         questions: questions
@@ -231,14 +234,14 @@ pub(crate) fn request(inputs: &[(&[u8], &[&str])]) -> AskRequest {
     AskRequest { inputs: inputs.iter().map(input).collect(), ..AskRequest::default() }
 }
 
-/// All responses to a request.
+/// Sends a request and returns all its responses.
 pub(crate) async fn ask(client: &mut BlipServiceClient<Channel>, request: AskRequest) -> Vec<AskResponse> {
     let responses = client.ask(request).await.unwrap().into_inner();
     responses.map(Result::unwrap).collect().await
 }
 
-/// The code and reason of a pair that was refused; `None` for an answer.
-pub(crate) fn refusal(response: &AskResponse) -> Option<(Code, String)> {
+/// Returns the code and the reason of a failed item, or `None` for an answer.
+pub(crate) fn item_error(response: &AskResponse) -> Option<(Code, String)> {
     match response.outcome.as_ref().unwrap() {
         Outcome::Answer(_) => None,
         Outcome::Error(error) => {
@@ -248,13 +251,13 @@ pub(crate) fn refusal(response: &AskResponse) -> Option<(Code, String)> {
     }
 }
 
-/// A client of HTTP without TLS.
+/// Returns an HTTP client without TLS.
 pub(crate) fn http_client() -> reqwest::Client {
     http_client_builder().build().unwrap()
 }
 
 pub(crate) fn http_client_builder() -> reqwest::ClientBuilder {
-    // It wants to have one all the same; whichever test comes first sees to it.
+    // reqwest needs a TLS provider even without TLS. Only the first call installs it.
     let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()
 }

@@ -145,7 +145,7 @@ mod tests {
             command.get_arguments().chain(commands.iter().flat_map(|command| command.get_arguments()));
         let helps =
             commands.iter().map(|command| command.get_about()).chain(arguments.map(clap::Arg::get_help));
-        for help in helps.map(|help| help.unwrap().to_string()) {
+        for help in helps.flatten().map(ToString::to_string) {
             // The server appends variable and default to the help of a setting.
             let help = help.split(" [env: ").next().unwrap();
             assert!(help.chars().count() <= 80 && !help.ends_with('.'), "{help}");

@@ -54,7 +54,7 @@ pub struct PreparedImage {
 /// A text as the engine takes it.
 #[derive(Clone, Debug)]
 pub struct PreparedText {
-    /// The digest of token ids and task, see [`TokenIds::key`].
+    /// The digest of token ids and task, see `TokenIds::key`.
     pub key: [u8; 32],
     /// The token ids.
     pub ids: TokenIds,

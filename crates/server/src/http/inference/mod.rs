@@ -1,6 +1,6 @@
 //! The inference routes: bodies in JSON and forms, and responses in JSON and server-sent events.
 //!
-//! [`handlers`] decode a body into a [`decoded_body::DecodedBody`], dispatch it, and collect the
+//! [`handlers`] decode a body into a [`decoded_body`], dispatch it, and collect the
 //! item results into one of the response types.
 
 pub mod handlers; // from the headers of a request to its response

@@ -10,7 +10,7 @@ use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 
-use crate::support::{Server, echo, echo_of, picture, pipeline, refusal, request, scripted};
+use crate::support::{Server, echo_engine, echo_answer, test_image, loaded_model, item_error, ask_request, scripted_engine};
 
 const KEYS: &str = "
 [[keys]]
@@ -36,15 +36,15 @@ fn guarded() -> (Settings, tempfile::TempDir) {
     (settings, folder)
 }
 
-fn with_key(header: &'static str, value: &str, asked: AskRequest) -> Request<AskRequest> {
-    let mut call = Request::new(asked);
+fn with_key(header: &'static str, value: &str, request: AskRequest) -> Request<AskRequest> {
+    let mut call = Request::new(request);
     call.metadata_mut().insert(header, MetadataValue::try_from(value).unwrap());
     call
 }
 
 async fn call(client: &mut BlipServiceClient<Channel>, call: Request<AskRequest>) -> Result<usize, Status> {
     let responses = client.ask(call).await?.into_inner();
-    Ok(responses.map(|response| assert_eq!(refusal(&response.unwrap()), None)).count().await)
+    Ok(responses.map(|response| assert_eq!(item_error(&response.unwrap()), None)).count().await)
 }
 
 fn reason(status: &Status) -> (Code, String) {
@@ -54,15 +54,15 @@ fn reason(status: &Status) -> (Code, String) {
 #[tokio::test(flavor = "multi_thread")]
 async fn with_keys_only_their_bearers_are_answered_and_health_stays_open() {
     let (settings, _folder) = guarded();
-    let server = Server::start(settings, echo()).await;
+    let server = Server::start(settings, echo_engine()).await;
     let mut client = server.client().await;
-    let asked = request(&[(&picture(), &["red"])]);
+    let request = ask_request(&[(&test_image(), &["red"])]);
     for (header, value) in [("authorization", "Bearer correct-horse"), ("x-api-key", "battery-staple")] {
-        assert_eq!(call(&mut client, with_key(header, value, asked.clone())).await.unwrap(), 1);
+        assert_eq!(call(&mut client, with_key(header, value, request.clone())).await.unwrap(), 1);
     }
-    let status = call(&mut client, Request::new(asked.clone())).await.unwrap_err();
+    let status = call(&mut client, Request::new(request.clone())).await.unwrap_err();
     assert_eq!(reason(&status), (Code::Unauthenticated, "API_KEY_MISSING".to_owned()));
-    let wrong = with_key("authorization", "Bearer correct-house", asked);
+    let wrong = with_key("authorization", "Bearer correct-house", request);
     let status = call(&mut client, wrong).await.unwrap_err();
     assert_eq!(reason(&status), (Code::Unauthenticated, "API_KEY_INVALID".to_owned()));
     assert!(!status.message().contains("correct-house"));
@@ -73,10 +73,10 @@ async fn with_keys_only_their_bearers_are_answered_and_health_stays_open() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_key_is_held_to_its_rate_and_told_when_to_come_back() {
     let (settings, _folder) = guarded();
-    let server = Server::start(settings, echo()).await;
+    let server = Server::start(settings, echo_engine()).await;
     let mut client = server.client().await;
     let ask =
-        |questions: &[&str]| with_key("x-api-key", "battery-staple", request(&[(&picture(), questions)]));
+        |questions: &[&str]| with_key("x-api-key", "battery-staple", ask_request(&[(&test_image(), questions)]));
     let status = call(&mut client, ask(&["red"; 5])).await.unwrap_err();
     assert_eq!(reason(&status), (Code::ResourceExhausted, "BURST_TOO_LARGE".to_owned()));
     assert_eq!(call(&mut client, ask(&["red", "how many", "is", "a"])).await.unwrap(), 4);
@@ -89,9 +89,9 @@ async fn a_key_is_held_to_its_rate_and_told_when_to_come_back() {
 #[tokio::test(flavor = "multi_thread")]
 async fn answers_that_were_kept_count_toward_a_keys_rate() {
     let (settings, _folder) = guarded();
-    let server = Server::start(settings, echo()).await;
+    let server = Server::start(settings, echo_engine()).await;
     let mut client = server.client().await;
-    let ask = |key, questions: &[&str]| with_key("x-api-key", key, request(&[(&picture(), questions)]));
+    let ask = |key, questions: &[&str]| with_key("x-api-key", key, ask_request(&[(&test_image(), questions)]));
     assert_eq!(call(&mut client, ask("correct-horse", &["red"])).await.unwrap(), 1);
     assert_eq!(call(&mut client, ask("battery-staple", &["red"; 4])).await.unwrap(), 4);
     let status = call(&mut client, ask("battery-staple", &["red"; 4])).await.unwrap_err();
@@ -101,13 +101,13 @@ async fn answers_that_were_kept_count_toward_a_keys_rate() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_is_of_the_class_that_it_asks_for_but_of_none_above_its_keys() {
     // One question a batch, and the first batch held until all others wait, so that their order shows their classes.
-    let (proceed, may_proceed) = mpsc::channel::<()>();
+    let (proceed, proceed_receiver) = mpsc::channel::<()>();
     let (begun, order) = mpsc::channel();
-    let engine = scripted(move |batch, rows| {
+    let engine = scripted_engine(move |batch, rows| {
         if begun.send(batch.questions[0].tokens).is_ok() && batch.questions[0].tokens == FIRST {
-            may_proceed.recv().unwrap();
+            proceed_receiver.recv().unwrap();
         }
-        rows.finish(0, Ok(echo_of(batch, 0)));
+        rows.finish(0, Ok(echo_answer(batch, 0)));
         Ok(())
     });
     let (mut settings, _folder) = guarded();
@@ -116,23 +116,23 @@ async fn a_request_is_of_the_class_that_it_asks_for_but_of_none_above_its_keys()
     let load = {
         let settings = settings.clone();
         async move {
-            let pipeline = pipeline(settings, engine).await?;
-            let _ = sender.send(pipeline.scheduler.clone());
-            Ok(pipeline)
+            let model = loaded_model(settings, engine).await?;
+            let _ = sender.send(model.scheduler.clone());
+            Ok(model)
         }
     };
-    let (ready, is_ready) = oneshot::channel();
+    let (ready, ready_receiver) = oneshot::channel();
     let server = Server::launch(settings, load, move || ready.send(()).unwrap()).await;
-    is_ready.await.unwrap();
+    ready_receiver.await.unwrap();
     let scheduler = scheduler.await.unwrap();
     let client = server.client().await;
     let mut calls = Vec::new();
     // Tokens tell the questions apart; [CLS] and [SEP] are two of them.
     let mut ask = async |key: &str, priority: Priority, tokens: u32| {
         let question = vec!["a"; tokens as usize - 2].join(" ");
-        let asked = AskRequest { priority: priority.into(), ..request(&[(&picture(), &[&question])]) };
-        let (mut client, asked) = (client.clone(), with_key("x-api-key", key, asked));
-        calls.push(tokio::spawn(async move { call(&mut client, asked).await.unwrap() }));
+        let request = AskRequest { priority: priority.into(), ..request(&[(&test_image(), &[&question])]) };
+        let (mut client, request) = (client.clone(), with_key("x-api-key", key, request));
+        calls.push(tokio::spawn(async move { call(&mut client, request).await.unwrap() }));
         while scheduler.snapshot().jobs < calls.len() {
             tokio::task::yield_now().await;
         }
