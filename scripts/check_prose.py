@@ -34,7 +34,7 @@ WORDS_EXCLUDED = (
 # What stays although a word below matches it: names on the wire, model inputs, APIs, terms.
 ALLOWED = re.compile(
     r"""
-      \bblip_canary\w*                                  # metric names
+      \bblip_canary\w* | \bBlipServeCanaryFails\b      # names of metrics and of an alert
     | \bkeep[_-]?alive\w*
     | \ba\ picture\ of\b | \bin\ the\ picture\ ?\?      # model inputs
     | \bthe\ picture\ shows?\b
@@ -101,6 +101,8 @@ def prose_lines(kind, text):
     """Yields number, line and prose of every Markdown or comment line outside code blocks."""
     marker = SLASH if kind in SLASHES else HASH if kind in HASHES else None
     strings = docstring_lines(text) if kind == ".py" else set()
+    if kind == ".tpl":
+        text = template_comments(text)
     fence = None
     for number, line in enumerate(text.split("\n"), 1):
         match = marker.match(line) if marker else None
@@ -112,6 +114,12 @@ def prose_lines(kind, text):
             fence = None if fence and prose.startswith(fence) else fence or found[1]
         elif fence is None:
             yield number, line, prose
+
+
+def template_comments(text):
+    """Returns the comments of a Helm template at their lines, without the code between them."""
+    parts = re.split(r"(\{\{-? */\*.*?\*/ *-?\}\})", text, flags=re.S)
+    return "".join(part if index % 2 else "\n" * part.count("\n") for index, part in enumerate(parts))
 
 
 def docstring_lines(text):

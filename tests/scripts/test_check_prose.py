@@ -34,6 +34,11 @@ class CheckProse(unittest.TestCase):
             self.assertEqual(self.check(name, f"{mark} {long}\n"), [("length", 1)], name)
         self.assertEqual(self.check("c.py", f'"""Short.\n\n{long}\n"""\n'), [("length", 3)])
 
+    def test_only_comments_of_helm_templates_are_measured(self):
+        long = "word " * 25
+        text = f'{{{{- /* short */ -}}}}\n{{{{- fail "{long}" -}}}}\n{{{{- /* short\n{long} */ -}}}}\n{long}\n'
+        self.assertEqual(self.check("a.tpl", text), [("length", 4)])
+
     def test_line_of_100_characters_is_accepted(self):
         self.assertEqual(self.check("a.md", "ü" * 100 + "\n"), [])
 
@@ -66,7 +71,7 @@ class CheckProse(unittest.TestCase):
 
     def test_names_that_stay_are_accepted(self):
         text = (
-            "blip_canary_total a picture of; what is in the picture? .fold(0, f) .tell() lone surrogate\n"
+            "blip_canary_total BlipServeCanaryFails a picture of; what is in the picture? .fold(0, f) .tell() lone surrogate\n"
             '#[tokio::test(flavor = "multi_thread")] alias = "flavour"\n'
             "let picture = 1; // check_prose: allow\n"
         )

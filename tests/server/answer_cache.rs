@@ -1,4 +1,4 @@
-//! What was asked before is answered as before, and nothing is computed for it.
+//! The answer cache: a repeated question gets the cached answer without computation.
 
 use std::sync::{
     Arc,
@@ -32,8 +32,8 @@ use crate::support::{
     scripted_engine,
 };
 
-/// An engine that answers each row with itself and how many came before it, with their count.
-fn counting() -> (EngineFactory<ScriptedEngine>, Arc<AtomicUsize>) {
+/// Returns an engine whose scores count its rows, and the counter.
+fn counting_engine() -> (EngineFactory<ScriptedEngine>, Arc<AtomicUsize>) {
     let computed = Arc::new(AtomicUsize::new(0));
     let count = Arc::clone(&computed);
     let engine = scripted_engine(move |batch, rows| {
@@ -59,29 +59,29 @@ fn without_timing(answer: Answer) -> Answer {
     Answer { timing: None, ..answer }
 }
 
-/// Whether the answers to `asked` were kept.
-async fn reused(server: &Server, request: AskRequest) -> Vec<bool> {
+/// Returns for each answer whether it came from the cache.
+async fn cached_answers(server: &Server, request: AskRequest) -> Vec<bool> {
     let mut responses = ask(&mut server.client().await, request).await;
     responses.sort_by_key(|response| (response.image_index, response.question_index));
     responses.iter().map(|response| answer(response).timing.unwrap().answer_reused).collect()
 }
 
-fn red() -> AskRequest {
+fn red_request() -> AskRequest {
     ask_request(&[(&test_image(), &["red"])])
 }
 
-fn generation(generation: GenerationOptions) -> AskRequest {
-    AskRequest { generation: Some(generation), ..red() }
+fn with_options(generation: GenerationOptions) -> AskRequest {
+    AskRequest { generation: Some(generation), ..red_request() }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_question_that_was_asked_before_is_answered_alike_by_no_engine_whoever_asks() {
-    let (engine, computed) = counting();
+async fn repeated_question_returns_cached_answer_to_any_client() {
+    let (engine, computed) = counting_engine();
     let server = Server::start(Settings::default(), engine).await;
-    let first = answer(&ask(&mut server.client().await, red()).await[0]);
+    let first = answer(&ask(&mut server.client().await, red_request()).await[0]);
     assert!(!first.timing.as_ref().unwrap().answer_reused);
     for _ in 0..3 {
-        let again = answer(&ask(&mut server.client().await, red()).await[0]);
+        let again = answer(&ask(&mut server.client().await, red_request()).await[0]);
         let timing = again.timing.unwrap();
         let Timing { preprocess_ms, total_ms, .. } = timing;
         let expected = Timing { answer_reused: true, preprocess_ms, total_ms, ..Timing::default() };
@@ -92,10 +92,10 @@ async fn a_question_that_was_asked_before_is_answered_alike_by_no_engine_whoever
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_http_the_same_answers_are_found_and_told_of() {
-    let (engine, computed) = counting();
+async fn http_request_returns_answer_cached_over_grpc() {
+    let (engine, computed) = counting_engine();
     let server = Server::start(Settings::default(), engine).await;
-    ask(&mut server.client().await, red()).await;
+    ask(&mut server.client().await, red_request()).await;
     use base64::Engine as _;
     let image = base64::engine::general_purpose::STANDARD.encode(test_image());
     let body = json!({"inputs": {"texts": [["red"]], "images": [{"base64": image}]}, "details": true});
@@ -106,47 +106,47 @@ async fn over_http_the_same_answers_are_found_and_told_of() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn another_image_other_words_or_other_options_are_computed() {
-    let (engine, computed) = counting();
+async fn different_image_text_or_options_are_computed() {
+    let (engine, computed) = counting_engine();
     let server = Server::start(Settings::default(), engine).await;
     let other_file = [test_image(), b"!".to_vec()].concat();
-    let mut candidates = red();
+    let mut candidates = red_request();
     candidates.inputs[0].questions[0].candidates = vec!["red".to_owned(), "green".to_owned()];
     let with_beams = |num_beams| GenerationOptions { num_beams: Some(num_beams), ..Default::default() };
-    let request = [
-        red(),
+    let requests = [
+        red_request(),
         ask_request(&[(&other_file, &["red"])]),
         ask_request(&[(&test_image(), &["green"])]),
         candidates,
-        generation(with_beams(2)),
-        generation(with_beams(3)),
-        generation(GenerationOptions { max_new_tokens: Some(2), ..Default::default() }),
+        with_options(with_beams(2)),
+        with_options(with_beams(3)),
+        with_options(GenerationOptions { max_new_tokens: Some(2), ..Default::default() }),
     ];
-    for kept in [false, true] {
-        for request in &request {
-            assert_eq!(reused(&server, request.clone()).await, [kept], "{request:?}");
+    for is_cached in [false, true] {
+        for request in &requests {
+            assert_eq!(cached_answers(&server, request.clone()).await, [is_cached], "{request:?}");
         }
     }
-    assert_eq!(computed.load(Ordering::SeqCst), request.len());
+    assert_eq!(computed.load(Ordering::SeqCst), requests.len());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_drawn_is_kept_only_for_a_seed_that_was_given() {
-    let (engine, computed) = counting();
+async fn sampled_answers_are_cached_only_with_a_seed() {
+    let (engine, computed) = counting_engine();
     let server = Server::start(Settings::default(), engine).await;
-    let drawn = GenerationOptions { sample: Some(true), ..Default::default() };
+    let sampled = GenerationOptions { sample: Some(true), ..Default::default() };
     for _ in 0..2 {
-        assert_eq!(reused(&server, generation(drawn)).await, [false]);
+        assert_eq!(cached_answers(&server, with_options(sampled)).await, [false]);
     }
-    let seeded = |seed| generation(GenerationOptions { seed: Some(seed), ..drawn });
-    for (seed, kept) in [(7, false), (7, true), (8, false)] {
-        assert_eq!(reused(&server, seeded(seed)).await, [kept], "{seed}");
+    let seeded = |seed| with_options(GenerationOptions { seed: Some(seed), ..sampled });
+    for (seed, is_cached) in [(7, false), (7, true), (8, false)] {
+        assert_eq!(cached_answers(&server, seeded(seed)).await, [is_cached], "{seed}");
     }
     assert_eq!(computed.load(Ordering::SeqCst), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn failures_are_not_kept() {
+async fn failures_are_not_cached() {
     let mut failed = false;
     let engine = scripted_engine(move |batch, rows| {
         let error = EngineError::new(EngineErrorKind::Row, "the model's output is not finite");
@@ -156,13 +156,13 @@ async fn failures_are_not_kept() {
         Ok(())
     });
     let server = Server::start(Settings::default(), engine).await;
-    assert!(item_error(&ask(&mut server.client().await, red()).await[0]).is_some());
-    assert_eq!(reused(&server, red()).await, [false]);
-    assert_eq!(reused(&server, red()).await, [true]);
+    assert!(item_error(&ask(&mut server.client().await, red_request()).await[0]).is_some());
+    assert_eq!(cached_answers(&server, red_request()).await, [false]);
+    assert_eq!(cached_answers(&server, red_request()).await, [true]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_whose_caller_had_left_is_not_kept() {
+async fn answer_of_cancelled_call_is_not_cached() {
     let (running, running_receiver) = mpsc::channel();
     let (finished, finished_receiver) = mpsc::channel();
     let mut calls = 0;
@@ -180,35 +180,35 @@ async fn an_answer_whose_caller_had_left_is_not_kept() {
     });
     let server = Server::start(Settings::default(), engine).await;
     let mut client = server.client().await;
-    let call = tokio::spawn(async move { client.ask(red()).await });
+    let call = tokio::spawn(async move { client.ask(red_request()).await });
     wait_for(running_receiver).await;
     call.abort();
     wait_for(finished_receiver).await;
-    assert_eq!(reused(&server, red()).await, [false]);
+    assert_eq!(cached_answers(&server, red_request()).await, [false]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_cache_of_no_bytes_leaves_every_question_to_the_engine() {
-    let (engine, computed) = counting();
+async fn cache_of_zero_bytes_computes_every_question() {
+    let (engine, computed) = counting_engine();
     let mut settings = Settings::default();
     settings.model.answer_cache_bytes = 0;
     let server = Server::start(settings, engine).await;
     for _ in 0..3 {
-        assert_eq!(reused(&server, red()).await, [false]);
+        assert_eq!(cached_answers(&server, red_request()).await, [false]);
     }
     assert_eq!(computed.load(Ordering::SeqCst), 3);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_asked_too_late_is_refused_though_its_answer_is_kept() {
+async fn expired_deadline_fails_even_if_answer_is_cached() {
     let settings = Settings::default();
-    let model = Arc::new(loaded_model(settings.clone(), counting().0).await.unwrap());
-    let frontend = Dispatcher::new(ModelRegistry::of(vec![model]), settings.limits, TaskTracker::new());
+    let model = Arc::new(loaded_model(settings.clone(), counting_engine().0).await.unwrap());
+    let dispatcher = Dispatcher::new(ModelRegistry::of(vec![model]), settings.limits, TaskTracker::new());
     let now = Instant::now();
     let mut outcomes = Vec::new();
     for deadline in [None, None, Some(Deadline(now))] {
         let request = InferenceRequest {
-            inputs: DecodedRequest::from(red()).inputs,
+            inputs: DecodedRequest::from(red_request()).inputs,
             task: Task::default(),
             model: String::new(),
             format: RequestFormat::GrpcAsk,
@@ -220,15 +220,15 @@ async fn what_is_asked_too_late_is_refused_though_its_answer_is_kept() {
             budget: BudgetPermit::default(),
             trace: TraceScope::default(),
         };
-        let mut of_call: Vec<_> = frontend.infer(request).unwrap().map(Result::unwrap).collect().await;
-        let reply = of_call.pop().unwrap().reply;
+        let mut results: Vec<_> = dispatcher.infer(request).unwrap().map(Result::unwrap).collect().await;
+        let reply = results.pop().unwrap().reply;
         outcomes.push(reply.map(|reply| reply.cost().unwrap().0.answer_reused));
     }
     assert_eq!(outcomes, [Ok(false), Ok(true), Err(RequestError::new(ErrorReason::DeadlineExceeded))]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn kept_answers_come_at_once_or_in_their_turn() {
+async fn cached_answers_arrive_immediately_or_in_order() {
     let (proceed, proceed_receiver) = mpsc::channel();
     let engine = scripted_engine(move |batch, rows| {
         proceed_receiver.recv().unwrap();
@@ -242,7 +242,7 @@ async fn kept_answers_come_at_once_or_in_their_turn() {
     proceed.send(()).unwrap();
     ask(&mut client, ask_request(&[(&test_image(), &["red"])])).await;
 
-    // "red" is kept, and the engine holds the other.
+    // The answer to "red" is cached. The engine waits with the other one.
     let request = ask_request(&[(&test_image(), &["green", "red"])]);
     let mut responses = client.ask(request.clone()).await.unwrap().into_inner();
     assert_eq!(responses.next().await.unwrap().unwrap().question_index, 1);
@@ -252,9 +252,9 @@ async fn kept_answers_come_at_once_or_in_their_turn() {
     proceed.send(()).unwrap();
     let other = ask_request(&[(&test_image(), &["how many", "red"])]);
     let responses = ask(&mut client, AskRequest { in_order: true, ..other }).await;
-    let told: Vec<_> = responses
+    let cached: Vec<_> = responses
         .iter()
         .map(|response| (response.question_index, answer(response).timing.unwrap().answer_reused))
         .collect();
-    assert_eq!(told, [(0, false), (1, true)]);
+    assert_eq!(cached, [(0, false), (1, true)]);
 }

@@ -1,4 +1,4 @@
-//! `AskStream`: many requests on one call.
+//! `AskStream`: many requests in one call.
 
 use std::{
     collections::HashMap,
@@ -21,17 +21,18 @@ fn tagged(tag: impl ToString, questions: &[&str]) -> AskRequest {
     AskRequest { tag: tag.to_string(), ..request(&[(&test_image(), questions)]) }
 }
 
-async fn converse(server: &Server, requests: Vec<AskRequest>) -> Vec<AskResponse> {
+/// Sends all requests on one stream and returns all responses.
+async fn ask_all(server: &Server, requests: Vec<AskRequest>) -> Vec<AskResponse> {
     let responses = server.client().await.ask_stream(stream::iter(requests)).await.unwrap().into_inner();
     responses.map(Result::unwrap).collect().await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_request_of_a_stream_is_answered_in_full_under_its_own_tag() {
+async fn every_request_of_stream_gets_all_answers_with_its_tag() {
     let server = Server::start(Settings::default(), echo_engine()).await;
     let requests = (0..100).map(|number| tagged(number, &["red", "how many", ""])).collect();
     let mut received: HashMap<String, Vec<u32>> = HashMap::new();
-    for response in converse(&server, requests).await {
+    for response in ask_all(&server, requests).await {
         assert_eq!(item_error(&response).is_some(), response.question_index == 2);
         received.entry(response.tag).or_default().push(response.question_index);
     }
@@ -43,7 +44,7 @@ async fn every_request_of_a_stream_is_answered_in_full_under_its_own_tag() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_that_is_refused_as_a_whole_is_one_response_and_the_stream_goes_on() {
+async fn invalid_request_gets_one_response_and_stream_continues() {
     let server = Server::start(Settings::default(), echo_engine()).await;
     let long = "t".repeat(200);
     let requests = vec![
@@ -52,7 +53,7 @@ async fn a_request_that_is_refused_as_a_whole_is_one_response_and_the_stream_goe
         tagged(&long, &["red"]),
         tagged("also good", &["red"]),
     ];
-    let responses: HashMap<_, _> = converse(&server, requests)
+    let responses: HashMap<_, _> = ask_all(&server, requests)
         .await
         .into_iter()
         .map(|response| (response.tag.clone(), item_error(&response).map(|(_, reason)| reason)))
@@ -67,25 +68,25 @@ async fn a_request_that_is_refused_as_a_whole_is_one_response_and_the_stream_goe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_order_means_the_order_of_requests_and_of_their_pairs() {
+async fn in_order_stream_follows_order_of_requests_and_items() {
     // The last row of each batch is answered first.
-    let backwards = scripted_engine(|batch, rows| {
+    let engine = scripted_engine(|batch, rows| {
         for row in (0..batch.questions.len()).rev() {
             rows.finish(row, Ok(echo_answer(batch, row)));
         }
         Ok(())
     });
-    let server = Server::start(Settings::default(), backwards).await;
+    let server = Server::start(Settings::default(), engine).await;
     let mut requests: Vec<_> = (0..50).map(|number| tagged(number, &["red", "how many", "is"])).collect();
     requests[0].in_order = true;
-    let responses = converse(&server, requests).await;
+    let responses = ask_all(&server, requests).await;
     let received: Vec<_> =
         responses.iter().map(|response| (response.tag.parse().unwrap(), response.question_index)).collect();
     let expected: Vec<(u32, u32)> =
         (0..50).flat_map(|tag| (0..3).map(move |question| (tag, question))).collect();
     assert_eq!(received, expected);
 
-    // A single request likewise.
+    // The same applies to a single request.
     let request = AskRequest { in_order: true, ..tagged("one", &["red", "how many", "is"]) };
     let responses = ask(&mut server.client().await, request).await;
     let received: Vec<_> = responses.iter().map(|response| response.question_index).collect();
@@ -93,12 +94,12 @@ async fn in_order_means_the_order_of_requests_and_of_their_pairs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_more_requests_of_a_stream_are_worked_on_at_a_time_than_its_window() {
-    let largest = Arc::new(Mutex::new(0));
+async fn stream_window_limits_concurrent_requests() {
+    let largest_batch = Arc::new(Mutex::new(0));
     let engine = scripted_engine({
-        let largest = Arc::clone(&largest);
+        let largest_batch = Arc::clone(&largest_batch);
         move |batch, rows| {
-            let mut largest = largest.lock().unwrap();
+            let mut largest = largest_batch.lock().unwrap();
             *largest = batch.questions.len().max(*largest);
             for row in 0..batch.questions.len() {
                 rows.finish(row, Ok(echo_answer(batch, row)));
@@ -110,19 +111,19 @@ async fn no_more_requests_of_a_stream_are_worked_on_at_a_time_than_its_window() 
     settings.grpc.stream_window = 3;
     let server = Server::start(settings, engine).await;
     let requests = (0..200).map(|number| tagged(number, &[&format!("red {number}")])).collect();
-    assert_eq!(converse(&server, requests).await.len(), 200);
-    assert!((1..=3).contains(&*largest.lock().unwrap()));
+    assert_eq!(ask_all(&server, requests).await.len(), 200);
+    assert!((1..=3).contains(&*largest_batch.lock().unwrap()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_client_that_does_not_read_is_not_read_from() {
-    /// So many small responses fit into the buffers between server and client, generously counted.
-    const BUFFERED: usize = 10_000;
-    let request = Arc::new(AtomicUsize::new(0));
+async fn server_stops_reading_from_client_that_does_not_read() {
+    /// An upper bound of the small responses in the buffers between server and client.
+    const MAX_BUFFERED: usize = 10_000;
+    let questions = Arc::new(AtomicUsize::new(0));
     let engine = scripted_engine({
-        let request = Arc::clone(&request);
+        let questions = Arc::clone(&questions);
         move |batch, rows| {
-            request.fetch_add(batch.questions.len(), Ordering::SeqCst);
+            questions.fetch_add(batch.questions.len(), Ordering::SeqCst);
             for row in 0..batch.questions.len() {
                 rows.finish(row, Ok(echo_answer(batch, row)));
             }
@@ -132,15 +133,15 @@ async fn a_client_that_does_not_read_is_not_read_from() {
     let server = Server::start(Settings::default(), engine).await;
     let endless = stream::repeat_with(|| tagged("bulk", &["red"; 100])).take(1000);
     let mut unread = server.client().await.ask_stream(endless).await.unwrap().into_inner();
-    // Meanwhile others are served, one after the other, with all the time in the world for the stream to go on in.
+    // Meanwhile the server answers another client. The stream has time to continue.
     let mut client = server.client().await;
     let mut others = 0;
     while others < 300 {
         assert_eq!(item_error(&ask(&mut client, tagged("other", &["how many"])).await[0]), None);
         others += 1;
     }
-    assert!(request.load(Ordering::SeqCst) < others + BUFFERED);
-    // Once it reads, everything comes.
+    assert!(questions.load(Ordering::SeqCst) < others + MAX_BUFFERED);
+    // When the client reads, it receives all answers.
     let mut answers = 0;
     while let Some(response) = unread.next().await {
         assert_eq!(item_error(&response.unwrap()), None);
@@ -150,7 +151,7 @@ async fn a_client_that_does_not_read_is_not_read_from() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_server_that_stops_answers_what_it_has_read_and_sends_the_rest_elsewhere() {
+async fn stopping_server_answers_received_requests_of_stream() {
     let (proceed, proceed_receiver) = mpsc::channel();
     let (running, running_receiver) = mpsc::channel();
     let engine = scripted_engine(move |batch, rows| {
@@ -162,24 +163,24 @@ async fn a_server_that_stops_answers_what_it_has_read_and_sends_the_rest_elsewhe
         Ok(())
     });
     let server = Server::start(Settings::default(), engine).await;
-    // Never half-closed: the client has more to ask.
+    // The client does not close its side of the stream.
     let (mut requests, receiver) = channel::unbounded();
-    requests.send(tagged("taken", &["red"])).await.unwrap();
+    requests.send(tagged("received", &["red"])).await.unwrap();
     let mut responses = server.client().await.ask_stream(receiver).await.unwrap().into_inner();
     tokio::task::spawn_blocking(move || running_receiver.recv().unwrap()).await.unwrap();
     server.signal(15);
     proceed.send(()).unwrap();
     let answered = responses.next().await.unwrap().unwrap();
-    assert_eq!((answered.tag.as_str(), item_error(&answered)), ("taken", None));
+    assert_eq!((answered.tag.as_str(), item_error(&answered)), ("received", None));
     let status = responses.next().await.unwrap().unwrap_err();
     assert_eq!(status.code(), Code::Unavailable);
     assert_eq!(status.get_details_error_info().unwrap().reason, "SHUTTING_DOWN");
     drop(responses);
-    assert_eq!(server.ended().await.unwrap(), Exit::Clean);
+    assert_eq!(server.exit().await.unwrap(), Exit::Clean);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_deadline_of_the_call_ends_a_stream_that_waits_for_requests() {
+async fn deadline_ends_stream_that_waits_for_requests() {
     let server = Server::start(Settings::default(), echo_engine()).await;
     let (_requests, receiver) = channel::unbounded::<AskRequest>();
     let mut call = tonic::Request::new(receiver);
@@ -188,6 +189,6 @@ async fn the_deadline_of_the_call_ends_a_stream_that_waits_for_requests() {
         Ok(responses) => responses.into_inner().next().await.unwrap().unwrap_err(),
         Err(status) => status,
     };
-    // The client's own clock may be first to say so.
+    // The client's timer may end the call first.
     assert!([Code::DeadlineExceeded, Code::Cancelled].contains(&status.code()), "{status}");
 }

@@ -1,4 +1,4 @@
-//! Who may call, and what of it the scheduler hears.
+//! API keys, their rates and their priorities.
 
 use std::sync::mpsc;
 
@@ -26,8 +26,10 @@ questions_per_s = 1
 burst = 4
 ";
 
-/// Settings with the keys above; the folder has to outlive the server's start.
-fn guarded() -> (Settings, tempfile::TempDir) {
+/// Returns settings with [`KEYS`], and the folder of their file.
+///
+/// The folder must exist until the server has started.
+fn settings_with_keys() -> (Settings, tempfile::TempDir) {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("keys.toml");
     std::fs::write(&file, KEYS).unwrap();
@@ -36,24 +38,28 @@ fn guarded() -> (Settings, tempfile::TempDir) {
     (settings, folder)
 }
 
+/// The number of tokens of the question whose batch waits.
+const FIRST: u32 = 3;
+
 fn with_key(header: &'static str, value: &str, request: AskRequest) -> Request<AskRequest> {
     let mut call = Request::new(request);
     call.metadata_mut().insert(header, MetadataValue::try_from(value).unwrap());
     call
 }
 
+/// Returns the number of answers. No item may fail.
 async fn call(client: &mut BlipServiceClient<Channel>, call: Request<AskRequest>) -> Result<usize, Status> {
     let responses = client.ask(call).await?.into_inner();
     Ok(responses.map(|response| assert_eq!(item_error(&response.unwrap()), None)).count().await)
 }
 
-fn reason(status: &Status) -> (Code, String) {
+fn code_and_reason(status: &Status) -> (Code, String) {
     (status.code(), status.get_details_error_info().unwrap().reason)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn with_keys_only_their_bearers_are_answered_and_health_stays_open() {
-    let (settings, _folder) = guarded();
+async fn keys_are_required_for_inference_but_not_for_health() {
+    let (settings, _folder) = settings_with_keys();
     let server = Server::start(settings, echo_engine()).await;
     let mut client = server.client().await;
     let request = ask_request(&[(&test_image(), &["red"])]);
@@ -61,46 +67,47 @@ async fn with_keys_only_their_bearers_are_answered_and_health_stays_open() {
         assert_eq!(call(&mut client, with_key(header, value, request.clone())).await.unwrap(), 1);
     }
     let status = call(&mut client, Request::new(request.clone())).await.unwrap_err();
-    assert_eq!(reason(&status), (Code::Unauthenticated, "API_KEY_MISSING".to_owned()));
+    assert_eq!(code_and_reason(&status), (Code::Unauthenticated, "API_KEY_MISSING".to_owned()));
     let wrong = with_key("authorization", "Bearer correct-house", request);
     let status = call(&mut client, wrong).await.unwrap_err();
-    assert_eq!(reason(&status), (Code::Unauthenticated, "API_KEY_INVALID".to_owned()));
+    assert_eq!(code_and_reason(&status), (Code::Unauthenticated, "API_KEY_INVALID".to_owned()));
     assert!(!status.message().contains("correct-house"));
     let health = HealthClient::new(server.channel().await).check(HealthCheckRequest::default()).await;
     assert!(health.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_held_to_its_rate_and_told_when_to_come_back() {
-    let (settings, _folder) = guarded();
+async fn rate_of_key_is_enforced_with_retry_delay() {
+    let (settings, _folder) = settings_with_keys();
     let server = Server::start(settings, echo_engine()).await;
     let mut client = server.client().await;
     let ask =
         |questions: &[&str]| with_key("x-api-key", "battery-staple", ask_request(&[(&test_image(), questions)]));
     let status = call(&mut client, ask(&["red"; 5])).await.unwrap_err();
-    assert_eq!(reason(&status), (Code::ResourceExhausted, "BURST_TOO_LARGE".to_owned()));
+    assert_eq!(code_and_reason(&status), (Code::ResourceExhausted, "BURST_TOO_LARGE".to_owned()));
     assert_eq!(call(&mut client, ask(&["red", "how many", "is", "a"])).await.unwrap(), 4);
     let status = call(&mut client, ask(&["red"; 4])).await.unwrap_err();
-    assert_eq!(reason(&status), (Code::ResourceExhausted, "RATE_LIMITED".to_owned()));
+    assert_eq!(code_and_reason(&status), (Code::ResourceExhausted, "RATE_LIMITED".to_owned()));
     let wait = status.get_details_retry_info().unwrap().retry_delay.unwrap();
     assert!(wait <= std::time::Duration::from_secs(4), "{wait:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_that_were_kept_count_toward_a_keys_rate() {
-    let (settings, _folder) = guarded();
+async fn cached_answers_count_toward_rate_of_key() {
+    let (settings, _folder) = settings_with_keys();
     let server = Server::start(settings, echo_engine()).await;
     let mut client = server.client().await;
     let ask = |key, questions: &[&str]| with_key("x-api-key", key, ask_request(&[(&test_image(), questions)]));
     assert_eq!(call(&mut client, ask("correct-horse", &["red"])).await.unwrap(), 1);
     assert_eq!(call(&mut client, ask("battery-staple", &["red"; 4])).await.unwrap(), 4);
     let status = call(&mut client, ask("battery-staple", &["red"; 4])).await.unwrap_err();
-    assert_eq!(reason(&status), (Code::ResourceExhausted, "RATE_LIMITED".to_owned()));
+    assert_eq!(code_and_reason(&status), (Code::ResourceExhausted, "RATE_LIMITED".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_request_is_of_the_class_that_it_asks_for_but_of_none_above_its_keys() {
-    // One question a batch, and the first batch held until all others wait, so that their order shows their classes.
+async fn priority_of_request_is_limited_by_its_key() {
+    // Each batch has one question. The first batch waits until all other questions are queued.
+    // The order of the others shows their priorities.
     let (proceed, proceed_receiver) = mpsc::channel::<()>();
     let (begun, order) = mpsc::channel();
     let engine = scripted_engine(move |batch, rows| {
@@ -110,7 +117,7 @@ async fn a_request_is_of_the_class_that_it_asks_for_but_of_none_above_its_keys()
         rows.finish(0, Ok(echo_answer(batch, 0)));
         Ok(())
     });
-    let (mut settings, _folder) = guarded();
+    let (mut settings, _folder) = settings_with_keys();
     settings.scheduler.max_batch_questions = 1;
     let (sender, scheduler) = oneshot::channel();
     let load = {
@@ -127,7 +134,7 @@ async fn a_request_is_of_the_class_that_it_asks_for_but_of_none_above_its_keys()
     let scheduler = scheduler.await.unwrap();
     let client = server.client().await;
     let mut calls = Vec::new();
-    // Tokens tell the questions apart; [CLS] and [SEP] are two of them.
+    // The number of tokens identifies a question. It includes [CLS] and [SEP].
     let mut ask = async |key: &str, priority: Priority, tokens: u32| {
         let question = vec!["a"; tokens as usize - 2].join(" ");
         let request = AskRequest { priority: priority.into(), ..request(&[(&test_image(), &[&question])]) };
@@ -151,6 +158,3 @@ async fn a_request_is_of_the_class_that_it_asks_for_but_of_none_above_its_keys()
     }
     assert_eq!(order.try_iter().collect::<Vec<_>>(), [8, 9, 4, 5, 6, 7]);
 }
-
-/// Length in tokens of the question that is held.
-const FIRST: u32 = 3;

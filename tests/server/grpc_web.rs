@@ -1,4 +1,4 @@
-//! gRPC-Web on the HTTP listener, its frames written and read by hand.
+//! gRPC-Web on the HTTP listener. The tests encode and decode the frames.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use prost::Message as _;
@@ -8,10 +8,10 @@ use server::config::Settings;
 
 use crate::support::{Server, echo_engine, http_client, test_image, ask_request};
 
-/// The flag of a frame that holds trailers.
+/// The flag of a frame with trailers.
 const TRAILERS: u8 = 0x80;
 
-/// The request for `questions` about the test test_image, as one frame.
+/// Returns a request for `questions` about the test image, as one frame.
 fn frame(questions: &[&str]) -> Vec<u8> {
     let message = ask_request(&[(&test_image(), questions)]).encode_to_vec();
     let mut frame = vec![0];
@@ -20,7 +20,7 @@ fn frame(questions: &[&str]) -> Vec<u8> {
     frame
 }
 
-/// The frames of a response: flags and contents.
+/// Returns the flags and contents of the frames of a response.
 fn frames(mut body: &[u8]) -> Vec<(u8, &[u8])> {
     let mut frames = Vec::new();
     while let [flags, a, b, c, d, rest @ ..] = body {
@@ -37,8 +37,8 @@ fn ask(server: &Server, media_type: &str, body: Vec<u8>) -> RequestBuilder {
     http_client().post(url).header("content-type", media_type).header("accept", media_type).body(body)
 }
 
-/// The answers in a body, and its trailers.
-fn read(body: &[u8]) -> (Vec<String>, String) {
+/// Returns the sorted answers of a body, and its trailers.
+fn decode(body: &[u8]) -> (Vec<String>, String) {
     let (mut answers, mut trailers) = (Vec::new(), String::new());
     for (flags, content) in frames(body) {
         if flags == TRAILERS {
@@ -58,50 +58,50 @@ fn grpc_status(response: &Response) -> Option<&str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_and_trailers_come_as_frames() {
+async fn response_has_frames_of_answers_and_trailers() {
     let server = Server::start(Settings::default(), echo_engine()).await;
     let response = ask(&server, "application/grpc-web+proto", frame(&["red", "dog"])).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::OK);
     assert!(response.headers()["content-type"].to_str().unwrap().starts_with("application/grpc-web+proto"));
-    let (answers, trailers) = read(&response.bytes().await.unwrap());
+    let (answers, trailers) = decode(&response.bytes().await.unwrap());
     assert_eq!(answers, ["dog", "red"]);
     assert!(trailers.contains("grpc-status:0"), "{trailers}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_same_is_spoken_in_text() {
+async fn text_format_is_base64_of_frames() {
     let server = Server::start(Settings::default(), echo_engine()).await;
     let body = STANDARD.encode(frame(&["red"])).into_bytes();
     let response = ask(&server, "application/grpc-web-text", body).send().await.unwrap();
-    // Each piece is base64 by itself.
+    // Each piece of the body is a separate base64 text.
     let text = response.text().await.unwrap();
     let mut bytes = Vec::new();
     for quantum in text.as_bytes().chunks(4) {
         bytes.extend(STANDARD.decode(quantum).unwrap());
     }
-    assert_eq!(read(&bytes).0, ["red"]);
+    assert_eq!(decode(&bytes).0, ["red"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn keys_room_and_deadlines_hold_as_in_grpc() {
+async fn keys_size_limits_and_deadlines_apply_as_in_grpc() {
     let mut settings = Settings::default();
     settings.auth.auth_keys = vec!["correct-horse".parse().unwrap()];
     settings.grpc.max_message_bytes = 4096;
     let server = Server::start(settings, echo_engine()).await;
     let media_type = "application/grpc-web";
-    let stranger = ask(&server, media_type, frame(&["red"])).send().await.unwrap();
-    assert_eq!(grpc_status(&stranger), Some("16"));
-    let known = |body| ask(&server, media_type, body).header("x-api-key", "correct-horse");
-    let (answers, _) = read(&known(frame(&["red"])).send().await.unwrap().bytes().await.unwrap());
+    let missing_key = ask(&server, media_type, frame(&["red"])).send().await.unwrap();
+    assert_eq!(grpc_status(&missing_key), Some("16"));
+    let with_key = |body| ask(&server, media_type, body).header("x-api-key", "correct-horse");
+    let (answers, _) = decode(&with_key(frame(&["red"])).send().await.unwrap().bytes().await.unwrap());
     assert_eq!(answers, ["red"]);
-    let long = known(frame(&["red"; 1000])).send().await.unwrap();
+    let long = with_key(frame(&["red"; 1000])).send().await.unwrap();
     assert_eq!(grpc_status(&long), Some("8"));
-    let unreadable = known(frame(&["red"])).header("grpc-timeout", "soon").send().await.unwrap();
+    let unreadable = with_key(frame(&["red"])).header("grpc-timeout", "soon").send().await.unwrap();
     assert_eq!(grpc_status(&unreadable), Some("3"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_grpc_is_told_so() {
+async fn other_media_type_is_refused_with_415() {
     let server = Server::start(Settings::default(), echo_engine()).await;
     let response = ask(&server, "application/json", b"{}".to_vec()).send().await.unwrap();
     assert_eq!(response.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);

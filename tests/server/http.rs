@@ -452,7 +452,7 @@ async fn a_stopping_server_answers_what_is_in_flight_and_closes_idle_connections
     proceed.send(()).unwrap();
     let answered: Value = call.await.unwrap().unwrap().json().await.unwrap();
     assert_eq!(answered["captions"][0]["image_results"], json!(["red"]));
-    assert_eq!(server.ended().await.unwrap(), Exit::Clean);
+    assert_eq!(server.exit().await.unwrap(), Exit::Clean);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,4 +1,4 @@
-//! A server's life: not serving, serving, draining, gone.
+//! The phases of a server: loading, serving, draining, stopped.
 
 use std::sync::mpsc;
 
@@ -24,14 +24,14 @@ async fn health(server: &Server, service: &str) -> ServingStatus {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn until_the_model_is_loaded_health_says_so_and_calls_are_told_to_wait() {
-    let (finish, finished) = oneshot::channel::<()>();
+async fn loading_server_reports_not_serving_and_refuses_calls() {
+    let (finish, finish_receiver) = oneshot::channel::<()>();
     let (ready, ready_receiver) = oneshot::channel();
     let settings = Settings::default();
     let load = {
         let settings = settings.clone();
         async move {
-            finished.await?;
+            finish_receiver.await?;
             loaded_model(settings, echo_engine()).await
         }
     };
@@ -52,16 +52,18 @@ async fn until_the_model_is_loaded_health_says_so_and_calls_are_told_to_wait() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_model_that_does_not_load_ends_the_server_with_the_reason() {
+async fn failed_load_ends_server_with_its_cause() {
     let load = async {
         Err::<server::models::loaded_model::LoadedModel<ScriptedEngine>, _>(anyhow::anyhow!("no weights"))
     };
     let server = Server::launch(Settings::default(), load, || ()).await;
-    assert_eq!(server.ended().await.unwrap_err().to_string(), "no weights");
+    assert_eq!(server.exit().await.unwrap_err().to_string(), "no weights");
 }
 
-/// An engine that answers its first batch when told to, with the test's ends of both channels.
-fn held() -> (scheduler::EngineFactory<ScriptedEngine>, mpsc::Sender<()>, mpsc::Receiver<()>) {
+/// Returns an engine that answers each batch after a message or a hang-up of the sender.
+///
+/// The receiver reports the start of each batch.
+fn paused_engine() -> (scheduler::EngineFactory<ScriptedEngine>, mpsc::Sender<()>, mpsc::Receiver<()>) {
     let (proceed, proceed_receiver) = mpsc::channel();
     let (running, running_receiver) = mpsc::channel();
     let engine = scripted_engine(move |batch, rows| {
@@ -76,8 +78,8 @@ fn held() -> (scheduler::EngineFactory<ScriptedEngine>, mpsc::Sender<()>, mpsc::
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_signal_drains_what_is_in_flight_and_tells_who_watches() {
-    let (engine, proceed, running_receiver) = held();
+async fn signal_drains_calls_and_notifies_health_watchers() {
+    let (engine, proceed, running_receiver) = paused_engine();
     let server = Server::start(Settings::default(), engine).await;
     let watch = HealthCheckRequest { service: String::new() };
     let mut watch = HealthClient::new(server.channel().await).watch(watch).await.unwrap().into_inner();
@@ -94,11 +96,11 @@ async fn a_signal_drains_what_is_in_flight_and_tells_who_watches() {
     drop(proceed);
     let responses = call.await.unwrap();
     assert_eq!(responses.iter().map(item_error).collect::<Vec<_>>(), [None, None]);
-    assert_eq!(server.ended().await.unwrap(), Exit::Clean);
+    assert_eq!(server.exit().await.unwrap(), Exit::Clean);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn in_the_grace_of_a_drain_calls_are_still_answered_while_health_says_not_serving() {
+async fn drain_grace_answers_calls_while_health_is_not_serving() {
     let mut settings = Settings::default();
     settings.drain.drain_grace_s = 3600;
     let server = Server::start(settings, echo_engine()).await;
@@ -109,27 +111,27 @@ async fn in_the_grace_of_a_drain_calls_are_still_answered_while_health_says_not_
     let responses = ask(&mut server.client().await, ask_request(&[(&test_image(), &["red"])])).await;
     assert_eq!(item_error(&responses[0]), None);
     server.signal(2);
-    assert_eq!(server.ended().await.unwrap(), Exit::Signal(2));
+    assert_eq!(server.exit().await.unwrap(), Exit::Signal(2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_second_signal_ends_the_server_with_calls_in_flight() {
-    let (engine, _proceed, running_receiver) = held();
+async fn second_signal_ends_server_with_calls_in_flight() {
+    let (engine, _proceed, running_receiver) = paused_engine();
     let server = Server::start(Settings::default(), engine).await;
     let mut client = server.client().await;
     let call = tokio::spawn(async move { client.ask(ask_request(&[(&test_image(), &["red"])])).await });
     tokio::task::spawn_blocking(move || running_receiver.recv().unwrap()).await.unwrap();
     server.signal(15);
     server.signal(15);
-    assert_eq!(server.ended().await.unwrap(), Exit::Signal(15));
+    assert_eq!(server.exit().await.unwrap(), Exit::Signal(15));
     call.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_engine_fails_what_it_holds_and_ends_the_server() {
+async fn fatal_engine_error_fails_its_calls_and_ends_server() {
     let engine = scripted_engine(|_, _| Err(EngineError::new(EngineErrorKind::Fatal, "an illegal memory access")));
     let server = Server::start(Settings::default(), engine).await;
     let responses = ask(&mut server.client().await, ask_request(&[(&test_image(), &["red"])])).await;
     assert_eq!(item_error(&responses[0]), Some((Code::Unavailable, "ENGINE_BROKEN".to_owned())));
-    assert_eq!(server.ended().await.unwrap(), Exit::EngineBroken);
+    assert_eq!(server.exit().await.unwrap(), Exit::EngineBroken);
 }

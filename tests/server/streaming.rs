@@ -1,4 +1,4 @@
-//! Answers go out one by one, whatever becomes of the others.
+//! The server sends each answer when it is ready.
 
 use std::sync::mpsc;
 
@@ -10,7 +10,7 @@ use tonic::Code;
 use crate::support::{Server, ask, echo_engine, echo_answer, test_image, wait_for, item_error, ask_request, scripted_engine};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_answer_arrives_before_the_last_is_computed() {
+async fn first_answer_arrives_before_last_is_computed() {
     let (proceed, proceed_receiver) = mpsc::channel();
     let engine = scripted_engine(move |batch, rows| {
         for row in 0..batch.questions.len() {
@@ -22,7 +22,7 @@ async fn the_first_answer_arrives_before_the_last_is_computed() {
     let server = Server::start(Settings::default(), engine).await;
     let mut client = server.client().await;
     let request = ask_request(&[(&test_image(), &["red", "green", "how many"])]);
-    // The engine computes a row only when it is told to, so each answer is here before the next exists.
+    // The engine computes a row after each message, so each answer arrives before the next exists.
     proceed.send(()).unwrap();
     let mut responses = client.ask(request).await.unwrap().into_inner();
     assert_eq!(item_error(&responses.next().await.unwrap().unwrap()), None);
@@ -34,7 +34,7 @@ async fn the_first_answer_arrives_before_the_last_is_computed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_come_with_the_first_answer_so_that_until_then_another_server_can_be_asked() {
+async fn headers_arrive_with_first_answer() {
     let (proceed, proceed_receiver) = mpsc::channel();
     let (running, running_receiver) = mpsc::channel();
     let engine = scripted_engine(move |batch, rows| {
@@ -48,7 +48,8 @@ async fn headers_come_with_the_first_answer_so_that_until_then_another_server_ca
     let mut other = client.clone();
     let mut call = tokio::spawn(async move { client.ask(ask_request(&[(&test_image(), &["red"])])).await });
     wait_for(running_receiver).await;
-    // The same connection brings the answer to another call: headers that were sent before would be here by now.
+    // Until the headers arrive, a client can retry on another server. The same connection returns
+    // the result of another call first, so earlier headers would have arrived.
     assert!(other.ask(ask_request(&[])).await.is_err());
     assert!(futures::poll!(&mut call).is_pending());
     proceed.send(()).unwrap();
@@ -57,13 +58,13 @@ async fn headers_come_with_the_first_answer_so_that_until_then_another_server_ca
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_pair_has_exactly_one_response_with_its_own_indices() {
+async fn every_item_gets_one_response_with_its_indices() {
     let server = Server::start(Settings::default(), echo_engine()).await;
-    let picture = test_image();
+    let image = test_image();
     let request = ask_request(&[
-        (&test_image, &["red", "green"]),
+        (&image, &["red", "green"]),
         (b"no image", &["red"]),
-        (&test_image, &["how many", "", "is"]),
+        (&image, &["how many", "", "is"]),
     ]);
     let responses = ask(&mut server.client().await, request).await;
     let mut received: Vec<_> = responses
@@ -84,7 +85,7 @@ async fn every_pair_has_exactly_one_response_with_its_own_indices() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_bad_item_is_answered_while_the_good_ones_are_still_computed() {
+async fn invalid_item_fails_before_valid_ones_are_computed() {
     let (proceed, proceed_receiver) = mpsc::channel();
     let engine = scripted_engine(move |batch, rows| {
         proceed_receiver.recv().unwrap();
@@ -103,12 +104,12 @@ async fn a_bad_item_is_answered_while_the_good_ones_are_still_computed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_row_that_the_engine_refuses_fails_alone() {
+async fn row_that_engine_refuses_fails_alone() {
     let engine = scripted_engine(|batch, rows| {
         for row in 0..batch.questions.len() {
-            let poisonous = batch.questions[row].tokens == 3;
+            let is_refused = batch.questions[row].tokens == 3;
             let error = EngineError::new(EngineErrorKind::Row, "the model's output is not finite");
-            rows.finish(row, if poisonous { Err(error) } else { Ok(echo_answer(batch, row)) });
+            rows.finish(row, if is_refused { Err(error) } else { Ok(echo_answer(batch, row)) });
         }
         Ok(())
     });

@@ -41,10 +41,10 @@ fn open(name: &str) -> Checkpoint {
 
 #[test]
 fn texts_become_the_ids_that_the_original_makes_of_them() {
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/original_flavour/texts.json");
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/original_conventions/texts.json");
     let texts: Vec<Text> = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     // All three have the same vocabulary.
-    let answers = open("original_flavour/quiet");
+    let answers = open("original_conventions/quiet");
     let matches = open("retrieval/wide_vision");
     for Text { text, question_ids, matching_ids } in texts {
         assert_eq!(answers.tokenizer().encode(&text).unwrap(), question_ids, "question {text:?}");
@@ -54,7 +54,7 @@ fn texts_become_the_ids_that_the_original_makes_of_them() {
 
 #[test]
 fn the_image_encoders_epsilon_and_the_answers_are_the_originals() {
-    let folder = Folder::open("original_flavour/quiet");
+    let folder = Folder::open("original_conventions/quiet");
     let checkpoint = folder.checkpoint(SALESFORCE);
     let mut model =
         Model::load(&checkpoint, Device::Cpu, Dtype::F32, LoadOptions::for_device(Device::Cpu)).unwrap();
@@ -76,7 +76,7 @@ fn the_image_encoders_epsilon_and_the_answers_are_the_originals() {
 
 #[test]
 fn the_flavour_says_how_tokens_are_chosen_where_nobody_else_does() {
-    let answers = open("original_flavour/quiet").default_generation();
+    let answers = open("original_conventions/quiet").default_generation();
     assert_eq!((answers.num_beams, answers.max_new_tokens, answers.min_length), (3, Some(9), 1));
     let captions = open("captions/wide_vision");
     let prompt = captions.tokenizer().encode_prompt("").unwrap();

@@ -19,7 +19,7 @@
 {{- $_ := set $fixed.tls "client_ca_file" "/etc/blip-serve/tls/ca.crt" -}}
 {{- end -}}
 {{- end -}}
-{{- /* With gpu.enabled, the server fails without a GPU. Otherwise it does not search for one. */ -}}
+{{- /* With gpu.enabled, the server fails without a GPU. Otherwise it searches for none. */ -}}
 {{- $device := dict "model" (dict "device" (ternary "cuda" "cpu" .Values.gpu.enabled)) -}}
 {{- $all := mergeOverwrite $device (deepCopy .Values.config) $fixed -}}
 {{- range $section, $settings := $all }}
