@@ -18,7 +18,7 @@ use server::{
     grpc::requests::DecodedRequest,
     models::registry::ModelRegistry,
     pipeline::{
-        dispatcher::{InferenceService as _, Dispatcher},
+        dispatcher::{Dispatcher, InferenceService as _},
         request::InferenceRequest,
     },
     request::{deadline::Deadline, field_path::RequestFormat, memory_budget::BudgetPermit, task::Task},
@@ -28,8 +28,8 @@ use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 
 use crate::support::{
-    ScriptedEngine, Server, ask, echo_answer, http_client, test_image, loaded_model, wait_for, item_error, ask_request,
-    scripted_engine,
+    ScriptedEngine, Server, ask, ask_request, echo_answer, http_client, item_error, loaded_model,
+    scripted_engine, test_image, wait_for,
 };
 
 /// Returns an engine whose scores count its rows, and the counter.

@@ -15,10 +15,12 @@ use server::{config::Settings, serve::exit::Exit};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
-use crate::support::{Server, ask, echo_engine, echo_answer, test_image, item_error, ask_request, scripted_engine};
+use crate::support::{
+    Server, ask, ask_request, echo_answer, echo_engine, item_error, scripted_engine, test_image,
+};
 
 fn tagged(tag: impl ToString, questions: &[&str]) -> AskRequest {
-    AskRequest { tag: tag.to_string(), ..request(&[(&test_image(), questions)]) }
+    AskRequest { tag: tag.to_string(), ..ask_request(&[(&test_image(), questions)]) }
 }
 
 /// Sends all requests on one stream and returns all responses.

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::HashMap, num::NonZeroUsize, sync::Arc};
 
-use blip::{Checkpoint, Dtype, ModelFiles, LoadOptions};
+use blip::{Checkpoint, Dtype, LoadOptions, ModelFiles};
 use futures::{StreamExt as _, future::join_all};
 use proptest::{
     prelude::*,
@@ -34,7 +34,7 @@ const MODEL: &str = "class_defaults";
 const IMAGES: usize = 4;
 /// Words of the vocabulary, and some that consist of several tokens.
 const WORDS: [&str; 12] =
-    ["how", "many", "red", "green", "dog", "two", "is", "the", "image", "boxes", "Rhinoceros", "Café"];
+    ["how", "many", "red", "green", "dog", "two", "is", "the", "circle", "boxes", "Rhinoceros", "Café"];
 
 /// The index of an image, and a question.
 type Item = (usize, String);
@@ -89,7 +89,8 @@ async fn start() -> Server {
         config.batch.max_images = 3;
         let placement =
             EnginePlacement { device, dtype: Dtype::F32, options, threads: Some(NonZeroUsize::MIN) };
-        let info = ModelInfo::new("batch_invariance".into(), "golden", None, &checkpoint, "cpu", "f32").into();
+        let info =
+            ModelInfo::new("batch_invariance".into(), "golden", None, &checkpoint, "cpu", "f32").into();
         let scheduler =
             Scheduler::start(config, vec![BlipEngine::factory(Arc::new(checkpoint), placement, None)])
                 .await?;

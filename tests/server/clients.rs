@@ -10,7 +10,9 @@ use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
 use tonic_types::StatusExt as _;
 
-use crate::support::{Server, echo_engine, echo_answer, test_image, loaded_model, item_error, ask_request, scripted_engine};
+use crate::support::{
+    Server, ask_request, echo_answer, echo_engine, item_error, loaded_model, scripted_engine, test_image,
+};
 
 const KEYS: &str = "
 [[keys]]
@@ -81,8 +83,9 @@ async fn rate_of_key_is_enforced_with_retry_delay() {
     let (settings, _folder) = settings_with_keys();
     let server = Server::start(settings, echo_engine()).await;
     let mut client = server.client().await;
-    let ask =
-        |questions: &[&str]| with_key("x-api-key", "battery-staple", ask_request(&[(&test_image(), questions)]));
+    let ask = |questions: &[&str]| {
+        with_key("x-api-key", "battery-staple", ask_request(&[(&test_image(), questions)]))
+    };
     let status = call(&mut client, ask(&["red"; 5])).await.unwrap_err();
     assert_eq!(code_and_reason(&status), (Code::ResourceExhausted, "BURST_TOO_LARGE".to_owned()));
     assert_eq!(call(&mut client, ask(&["red", "how many", "is", "a"])).await.unwrap(), 4);
@@ -97,7 +100,8 @@ async fn cached_answers_count_toward_rate_of_key() {
     let (settings, _folder) = settings_with_keys();
     let server = Server::start(settings, echo_engine()).await;
     let mut client = server.client().await;
-    let ask = |key, questions: &[&str]| with_key("x-api-key", key, ask_request(&[(&test_image(), questions)]));
+    let ask =
+        |key, questions: &[&str]| with_key("x-api-key", key, ask_request(&[(&test_image(), questions)]));
     assert_eq!(call(&mut client, ask("correct-horse", &["red"])).await.unwrap(), 1);
     assert_eq!(call(&mut client, ask("battery-staple", &["red"; 4])).await.unwrap(), 4);
     let status = call(&mut client, ask("battery-staple", &["red"; 4])).await.unwrap_err();
@@ -137,7 +141,8 @@ async fn priority_of_request_is_limited_by_its_key() {
     // The number of tokens identifies a question. It includes [CLS] and [SEP].
     let mut ask = async |key: &str, priority: Priority, tokens: u32| {
         let question = vec!["a"; tokens as usize - 2].join(" ");
-        let request = AskRequest { priority: priority.into(), ..request(&[(&test_image(), &[&question])]) };
+        let request =
+            AskRequest { priority: priority.into(), ..ask_request(&[(&test_image(), &[&question])]) };
         let (mut client, request) = (client.clone(), with_key("x-api-key", key, request));
         calls.push(tokio::spawn(async move { call(&mut client, request).await.unwrap() }));
         while scheduler.snapshot().jobs < calls.len() {

@@ -6,7 +6,7 @@ use proto::{AskResponse, ask_response::Outcome};
 use reqwest::{RequestBuilder, Response, StatusCode};
 use server::config::Settings;
 
-use crate::support::{Server, echo_engine, http_client, test_image, ask_request};
+use crate::support::{Server, ask_request, echo_engine, http_client, test_image};
 
 /// The flag of a frame with trailers.
 const TRAILERS: u8 = 0x80;

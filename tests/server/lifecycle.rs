@@ -13,7 +13,8 @@ use tonic_health::pb::{
 use tonic_types::StatusExt as _;
 
 use crate::support::{
-    ScriptedEngine, Server, ask, echo_engine, echo_answer, test_image, loaded_model, item_error, ask_request, scripted_engine,
+    ScriptedEngine, Server, ask, ask_request, echo_answer, echo_engine, item_error, loaded_model,
+    scripted_engine, test_image,
 };
 
 const SERVICES: [&str; 2] = ["", "blip.v1.BlipService"];
@@ -129,7 +130,8 @@ async fn second_signal_ends_server_with_calls_in_flight() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn fatal_engine_error_fails_its_calls_and_ends_server() {
-    let engine = scripted_engine(|_, _| Err(EngineError::new(EngineErrorKind::Fatal, "an illegal memory access")));
+    let engine =
+        scripted_engine(|_, _| Err(EngineError::new(EngineErrorKind::Fatal, "an illegal memory access")));
     let server = Server::start(Settings::default(), engine).await;
     let responses = ask(&mut server.client().await, ask_request(&[(&test_image(), &["red"])])).await;
     assert_eq!(item_error(&responses[0]), Some((Code::Unavailable, "ENGINE_BROKEN".to_owned())));

@@ -1,15 +1,17 @@
-//! The server over real sockets, in this process, so that a test can hold the engine in its hand.
+//! Tests of the server over real sockets.
+//!
+//! The server runs in the test process, so that tests can control its engine.
 #![expect(
     clippy::unwrap_used,
     clippy::panic,
     clippy::indexing_slicing,
-    reason = "a test fails by panicking; clippy knows test functions, not what they call"
+    reason = "helpers of tests fail the test by a panic"
 )]
 
 mod answer_cache;
 mod ask_stream;
 mod batch_invariance;
-mod callers;
+mod clients;
 mod grpc_web;
 mod http;
 mod lifecycle;

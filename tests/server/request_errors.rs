@@ -7,7 +7,10 @@ use server::config::Settings;
 use tonic::{Code, Request, Status};
 use tonic_types::{RpcStatusExt as _, StatusExt as _};
 
-use crate::support::{Server, ask, echo_engine, echo_answer, test_image, wait_for, item_error, ask_request, scripted_engine, cancellable_engine};
+use crate::support::{
+    Server, ask, ask_request, cancellable_engine, echo_answer, echo_engine, item_error, scripted_engine,
+    test_image, wait_for,
+};
 
 fn code_and_reason(status: &Status) -> (Code, String) {
     (status.code(), status.get_details_error_info().map(|info| info.reason).unwrap_or_default())
@@ -49,7 +52,8 @@ async fn default_deadline_fails_each_item() {
     let mut settings = Settings::default();
     settings.limits.default_deadline_s = 1;
     let server = Server::start(settings, engine).await;
-    let responses = ask(&mut server.client().await, ask_request(&[(&test_image(), &["red", "how many"])])).await;
+    let responses =
+        ask(&mut server.client().await, ask_request(&[(&test_image(), &["red", "how many"])])).await;
     let late = Some((Code::DeadlineExceeded, "DEADLINE_EXCEEDED".to_owned()));
     assert_eq!(responses.iter().map(item_error).collect::<Vec<_>>(), [late.clone(), late]);
     wait_for(running_receiver).await;
@@ -69,7 +73,8 @@ async fn cancelled_call_cancels_its_rows() {
     let (engine, running_receiver, cancelled_receiver) = cancellable_engine();
     let server = Server::start(Settings::default(), engine).await;
     let mut client = server.client().await;
-    let call = tokio::spawn(async move { client.ask(ask_request(&[(&test_image(), &["red", "how many"])])).await });
+    let call =
+        tokio::spawn(async move { client.ask(ask_request(&[(&test_image(), &["red", "how many"])])).await });
     wait_for(running_receiver).await;
     call.abort();
     // The engine sends this when every row is cancelled.

@@ -7,7 +7,8 @@ use server::{config::Settings, serve::exit::Exit};
 use tokio::sync::oneshot;
 
 use crate::support::{
-    ScriptedEngine, Server, ask, checkpoint, echo_answer, test_image, loaded_model, item_error, ask_request, scripted_engine,
+    ScriptedEngine, Server, ask, ask_request, checkpoint, echo_answer, item_error, loaded_model,
+    scripted_engine, test_image,
 };
 
 /// Returns an engine that fails at `word`, and reverses its answers afterwards.

@@ -7,7 +7,9 @@ use scheduler::{EngineError, EngineErrorKind};
 use server::{config::Settings, error::ErrorReason};
 use tonic::Code;
 
-use crate::support::{Server, ask, echo_engine, echo_answer, test_image, wait_for, item_error, ask_request, scripted_engine};
+use crate::support::{
+    Server, ask, ask_request, echo_answer, echo_engine, item_error, scripted_engine, test_image, wait_for,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn first_answer_arrives_before_last_is_computed() {

@@ -71,7 +71,8 @@ pub(crate) fn echo_engine() -> EngineFactory<ScriptedEngine> {
 /// Returns an engine whose batches end when all their rows are cancelled.
 ///
 /// The two receivers report the start and the end of each batch.
-pub(crate) fn cancellable_engine() -> (EngineFactory<ScriptedEngine>, std_mpsc::Receiver<()>, std_mpsc::Receiver<()>) {
+pub(crate) fn cancellable_engine()
+-> (EngineFactory<ScriptedEngine>, std_mpsc::Receiver<()>, std_mpsc::Receiver<()>) {
     let (running, running_receiver) = std_mpsc::channel();
     let (cancelled, cancelled_receiver) = std_mpsc::channel();
     let engine = scripted_engine(move |batch, rows| {

@@ -1,6 +1,6 @@
 //! Resizing a photograph to the model's size, beside the fastest resizer that is not bit-equal.
 //!
-//! `tools/time_pillow.py` times Pillow itself on the same sizes.
+//! `benches/engine/time_pillow.py` times Pillow itself on the same sizes.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark may fail")]
 

@@ -1,27 +1,27 @@
-//! Number formats of weights, activations and products.
+//! Number formats of a model: weights, activations and products.
 
 use std::{fmt, str::FromStr};
 
 use tch::{Device, Kind};
 
-/// The number format that weights and activations are held in.
+/// Number format of weights and activations.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dtype {
     /// 32-bit floating point.
     F32,
-    /// 16-bit floating point, five exponent bits.
+    /// 16-bit floating point with five exponent bits.
     F16,
-    /// 16-bit floating point, eight exponent bits.
+    /// 16-bit floating point with eight exponent bits.
     Bf16,
 }
 
 impl Dtype {
-    /// What `auto` stands for: half precision on CUDA, single on the CPU.
+    /// Returns the format that `auto` selects: half precision on CUDA, single precision on the CPU.
     pub fn auto(device: Device) -> Self {
         if device.is_cuda() { Self::F16 } else { Self::F32 }
     }
 
-    /// LibTorch's name for it.
+    /// Returns LibTorch's name of the format.
     pub fn kind(self) -> Kind {
         match self {
             Self::F32 => Kind::Float,
@@ -54,13 +54,13 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// The number format of the image encoder's products.
+/// Number format of the vision encoder's products.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum VisionDtype {
-    /// The model's own, [`Dtype`].
+    /// The [`Dtype`] of the model.
     #[default]
     AsModel,
-    /// 8-bit integers, for a model in [`Dtype::F32`] on the CPU: some answers change.
+    /// 8-bit integers, for a model in [`Dtype::F32`] on the CPU. Some answers change.
     Int8,
 }
 

@@ -1,4 +1,4 @@
-//! What can go wrong when a model is loaded and when it runs.
+//! Errors of loading a model and of running a batch.
 
 use std::path::PathBuf;
 
@@ -6,102 +6,102 @@ use tch::TchError;
 
 use crate::dtype::Dtype;
 
-/// Why a checkpoint could not be loaded. Each message names the file and what was expected of it.
+/// Error of loading a checkpoint. Each message names the file and what the loader expects of it.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The folder itself is not there, or is not a folder.
+    /// The model folder is missing or is not a folder.
     #[error("model folder {0} does not exist or is not a folder")]
     NoFolder(PathBuf),
-    /// The file of weights is not there, or is not a file.
+    /// The weight file is missing or is not a file.
     #[error("model file {0} does not exist")]
     NoFile(PathBuf),
-    /// A file of weights has not beside it what it does not hold itself.
-    #[error("{} holds weights alone: {missing} must be beside it", file.display())]
-    NothingBeside {
-        /// The file.
+    /// The folder of a weight file lacks files that every checkpoint needs.
+    #[error("model file {} is incomplete: missing {missing} in its folder", file.display())]
+    IncompleteFolder {
+        /// The weight file.
         file: PathBuf,
-        /// The names of what is missing.
+        /// Names of the missing files.
         missing: String,
     },
-    /// A file that every checkpoint needs is not there.
+    /// A file that every checkpoint needs is missing.
     #[error("model folder has no {0}")]
     MissingFile(&'static str),
-    /// A file is there and cannot be read.
+    /// A file exists but cannot be read.
     #[error("cannot read {file}: {source}")]
     Read {
         /// The file's name inside the model folder.
         file: String,
-        /// What the operating system said.
+        /// Error of the operating system.
         source: std::io::Error,
     },
-    /// A file is not what its name promises.
+    /// The content of a file is not valid.
     #[error("{file} is not valid: {reason}")]
     Invalid {
         /// The file's name inside the model folder.
         file: String,
-        /// What is wrong with it.
+        /// What is wrong with the content.
         reason: String,
     },
-    /// A tensor that the configuration calls for is not in the weights.
-    #[error("weights have no tensor {name}, expected with shape {expected:?}")]
+    /// The weights have no tensor that the configuration requires.
+    #[error("weights have no tensor {name}, expected shape {expected:?}")]
     MissingTensor {
-        /// The state-dict name.
+        /// Name in the state dict.
         name: String,
-        /// The shape that `config.json` calls for.
+        /// Shape that `config.json` requires.
         expected: Vec<i64>,
     },
-    /// A tensor is there with another shape than the configuration calls for.
-    #[error("tensor {name} has shape {found:?}, config.json calls for {expected:?}")]
+    /// A tensor has another shape than the configuration requires.
+    #[error("tensor {name} has shape {found:?}, config.json requires {expected:?}")]
     TensorShape {
-        /// The state-dict name.
+        /// Name in the state dict.
         name: String,
-        /// The shape in the file.
+        /// Shape in the file.
         found: Vec<i64>,
-        /// The shape that `config.json` calls for.
+        /// Shape that `config.json` requires.
         expected: Vec<i64>,
     },
-    /// An image size was asked for that the image encoder cannot cut into patches.
+    /// The vision encoder cannot divide images of the requested size into patches.
     #[error(
         "image size is {size}, expected a multiple of the checkpoint's patch size {patch}, up to {limit}"
     )]
     ImageSize {
-        /// Height and width asked for, in pixels.
+        /// Requested height and width, in pixels.
         size: u32,
         /// Height and width of a patch, in pixels.
         patch: i64,
         /// The largest size, in pixels.
         limit: u32,
     },
-    /// 8-bit integers were asked for where there are no kernels for them.
-    #[error("vision_dtype is int8, which takes a model in f32 on the cpu, not one in {dtype} on {device}")]
+    /// 8-bit integers are not available for this device and number format.
+    #[error("vision_dtype int8 is not available: model in {dtype} on {device}, expected f32 on cpu")]
     Int8Unsupported {
-        /// The model's device.
+        /// Device of the model.
         device: String,
-        /// The model's number format.
+        /// Number format of the model.
         dtype: Dtype,
     },
-    /// This program's own kernels were asked for where there are none.
-    #[error("cpu_kernels is native, which takes a model in f32 on the cpu, not one in {dtype} on {device}")]
+    /// Native CPU kernels are not available for this device and number format.
+    #[error("cpu_kernels native is not available: model in {dtype} on {device}, expected f32 on cpu")]
     CpuKernelsUnsupported {
-        /// The model's device.
+        /// Device of the model.
         device: String,
-        /// The model's number format.
+        /// Number format of the model.
         dtype: Dtype,
     },
-    /// The machine has no more threads.
-    #[error("cannot start threads to compute with: {0}")]
+    /// The operating system cannot start the compute threads.
+    #[error("cannot start compute threads: {0}")]
     Threads(#[from] rayon::ThreadPoolBuildError),
-    /// This program's own CUDA kernels were asked for where they cannot run.
+    /// Native CUDA kernels are not available for this device and number format.
     #[error(
-        "cuda_kernels is native, which takes a model in f16 or f32 on cuda, not one in {dtype} on {device}"
+        "cuda_kernels native is not available: model in {dtype} on {device}, expected f16 or f32 on cuda"
     )]
     CudaKernelsUnsupported {
-        /// The model's device.
+        /// Device of the model.
         device: String,
-        /// The model's number format.
+        /// Number format of the model.
         dtype: Dtype,
     },
-    /// LibTorch refused, most often for lack of memory.
+    /// LibTorch failed, in most cases for lack of memory.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),
 }
@@ -112,21 +112,21 @@ impl LoadError {
     }
 }
 
-/// Why a batch could not be run.
+/// Error of running a batch.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
-    /// The caller's batch breaks one of the model's limits.
+    /// The batch exceeds a limit of the model.
     #[error("{0}")]
     BadBatch(String),
-    /// The device has no memory left for this batch; a smaller one may fit.
+    /// The device has not enough memory for this batch. A smaller batch may fit.
     #[error("out of memory on {device}: {message}")]
     OutOfMemory {
-        /// The device, as `cuda:0`.
+        /// Kind of the device: `cuda` or `cpu`.
         device: String,
-        /// LibTorch's own words.
+        /// First line of LibTorch's message.
         message: String,
     },
-    /// The device is lost for this process: after such an error every later call fails too.
+    /// The device is lost for this process. Every later call fails, too.
     #[error("fatal device error: {0}")]
     Fatal(String),
     /// Any other error of LibTorch.
@@ -134,7 +134,7 @@ pub enum ModelError {
     Torch(String),
 }
 
-/// LibTorch reports every kind of failure as text; these are the words that tell them apart.
+/// Classifies an error of LibTorch by words of its message, because LibTorch has no error codes.
 impl From<TchError> for ModelError {
     fn from(error: TchError) -> Self {
         let text = error.to_string();
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn libtorch_words_tell_failures_apart() {
+    fn libtorch_error_is_classified_by_its_words() {
         assert!(matches!(
             classify("CUDA out of memory. Tried to allocate 20 MiB"),
             ModelError::OutOfMemory { .. }

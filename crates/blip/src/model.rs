@@ -1,4 +1,4 @@
-//! The whole model: images and texts in, what is wanted of them out, row by row.
+//! A loaded model: it runs a batch of images and rows and reports each row's result.
 
 use tch::Device;
 
@@ -29,7 +29,7 @@ use crate::{
     vision::encoder::VisionEncoder,
 };
 
-/// A BLIP model on one device. Stays on the thread that loaded it.
+/// A BLIP model on one device. It stays on the thread that loaded it.
 #[derive(Debug)]
 pub struct Model {
     pub(crate) encoder: ImageEncoder,
@@ -44,7 +44,7 @@ pub struct Model {
     dtype: Dtype,
 }
 
-/// What goes on from the images' features.
+/// The part of an architecture that computes on image features.
 #[derive(Debug)]
 pub(crate) enum Head {
     QuestionAnswering(Box<QuestionAnswering>),
@@ -56,7 +56,8 @@ impl Model {
     /// Loads a checkpoint's weights to `device`.
     ///
     /// # Errors
-    /// [`LoadError`] names a tensor that is missing or misshapen, with both shapes, or says what LibTorch refused.
+    /// [`LoadError`] names a tensor that is missing or has a wrong shape, with both shapes.
+    /// Otherwise it has LibTorch's message.
     pub fn load(
         checkpoint: &Checkpoint,
         device: Device,
@@ -66,8 +67,10 @@ impl Model {
         Self::load_sharing(checkpoint, device, dtype, options, None)
     }
 
-    /// As [`Self::load`], with what [`SharedImageCache::for_models`] gave for the same choices, if anything: models on threads of their
-    /// own that share it encode no image which one of them has encoded.
+    /// Loads a model like [`Self::load`], with an image cache that several models share.
+    ///
+    /// `images` is the result of [`SharedImageCache::for_models`] for the same options. The models
+    /// run on separate threads. An image that one of them has encoded is not encoded again.
     ///
     /// # Errors
     /// As [`Self::load`].
@@ -139,43 +142,44 @@ impl Model {
         })
     }
 
-    /// The device that the model is on.
+    /// Returns the device that holds the model.
     pub fn device(&self) -> Device {
         self.device
     }
 
-    /// The number format of its weights and activations.
+    /// Returns the number format of weights and activations.
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }
 
-    /// Whose kernels it has on CUDA: LibTorch's where this program's own were asked for and cannot be had.
+    /// Returns the CUDA kernels in use: LibTorch's if native kernels were requested but are
+    /// unavailable.
     pub fn cuda_kernels(&self) -> CudaKernels {
         self.options.cuda_kernels
     }
 
-    /// The model's shape, image size and task.
+    /// Returns the configuration: shapes, image size and task.
     pub fn config(&self) -> &BlipConfig {
         &self.config
     }
 
-    /// Size of one image's features on the device, in bytes.
+    /// Returns the size of one image's features on the device, in bytes.
     pub fn image_bytes(&self) -> usize {
         image_bytes(&self.config, self.dtype)
     }
 
-    /// Images whose features are kept now.
+    /// Returns the number of images whose features are cached.
     pub fn images_cached(&self) -> usize {
         self.image_cache.len()
     }
 
-    /// Does what `rows` want with `images`; each row goes to `sink` as it finishes.
+    /// Computes `rows` on `images`. Each row goes to `sink` as soon as it is complete.
     ///
-    /// Rows that are cancelled are left out and not reported. What comes of a row depends on its image, text and task
-    /// alone, whatever else is in the batch.
+    /// Cancelled rows are skipped and not reported. A row's result depends only on its image, text
+    /// and task, in any batch composition.
     ///
     /// # Errors
-    /// [`ModelError`] if the batch as a whole failed; rows reported before that keep their answers.
+    /// [`ModelError`] if the whole batch failed. Rows reported before the failure stay valid.
     pub fn run(
         &mut self,
         images: &[ImageInput<'_>],
@@ -206,7 +210,7 @@ impl Model {
             rows_with_image.iter().filter_map(|&row| rows.get(row)).map(|row| row.token_ids.len()).max();
         let mut batch_images = self.image_cache.batch();
         let layout = BatchLayout::with_sources(&image_of_row, rows_with_image, |counts| {
-            // All questions are as long as the longest.
+            // Every question is padded to the longest one.
             let queries = counts.iter().filter_map(|&(image, questions)| {
                 Some((images.get(image)?.digest, (questions * longest.unwrap_or(0)) as i64))
             });
@@ -236,7 +240,7 @@ impl Model {
         let bad = |reason: String| Err(ModelError::BadBatch(reason));
         if images.len() > self.options.max_batch_images {
             return bad(format!(
-                "batch has {} images, limit is {}",
+                "too many images in the batch: {}, limit {}",
                 images.len(),
                 self.options.max_batch_images
             ));
@@ -248,18 +252,18 @@ impl Model {
             match (row.image, row.task) {
                 (Some(image), _) => {
                     let Some(image) = images.get(image) else {
-                        return bad(format!("row is about image {image}, batch has {}", images.len()));
+                        return bad(format!("invalid image index: image {image}, batch has {}", images.len()));
                     };
                     if image.pixels.data().len() != side * side * 3 {
                         let bytes = image.pixels.data().len();
-                        return bad(format!("image has {bytes} bytes, expected {side} x {side} x 3"));
+                        return bad(format!("invalid image size: {bytes} bytes, expected {side} x {side} x 3"));
                     }
                 }
                 (None, RowTask::EmbedText) => {}
-                (None, task) => return bad(format!("{} needs an image", task.name())),
+                (None, task) => return bad(format!("invalid row without image: task {}", task.name())),
             }
             if !matches!(row.task, RowTask::EmbedImage) && !(1..=limit).contains(&(tokens as i64)) {
-                return bad(format!("text has {tokens} tokens, expected 1 to {limit}"));
+                return bad(format!("invalid text length: {tokens} tokens, expected 1 to {limit}"));
             }
             if let Err(reason) = row.task.check(text) {
                 return bad(reason);
@@ -270,14 +274,14 @@ impl Model {
             };
             let mut ids = row.token_ids.iter().chain(candidates.iter().flatten());
             if let Some(id) = ids.find(|id| !(0..text.vocab_size).contains(*id)) {
-                return bad(format!("text has token id {id}, vocabulary has {}", text.vocab_size));
+                return bad(format!("invalid text: token id {id}, vocabulary has {}", text.vocab_size));
             }
         }
         Ok(())
     }
 }
 
-/// The image encoder with the kernels that are wanted.
+/// Loads the image encoder with the kernels that `options` select.
 fn load_image_encoder(
     checkpoint: &Checkpoint,
     root: &WeightPath<'_>,
@@ -300,7 +304,7 @@ fn load_image_encoder(
 
 #[cfg(test)]
 impl Model {
-    /// The features `[images, tokens, hidden]` of images that are encoded together.
+    /// Returns the features `[images, tokens, hidden]` of images that are encoded together.
     pub(crate) fn features(&mut self, images: &[&crate::Pixels]) -> tch::Tensor {
         let _no_grad = tch::no_grad_guard();
         let mut passes = Vec::new();
@@ -312,11 +316,11 @@ impl Model {
         tch::Tensor::cat(&passes, 0)
     }
 
-    /// The head of a model that answers questions.
+    /// Returns the head of a question-answering model.
     pub(crate) fn answering(&self) -> &QuestionAnswering {
         match &self.head {
             Head::QuestionAnswering(head) => head,
-            other => panic!("answers no questions: {other:?}"),
+            other => panic!("not a question-answering head: {other:?}"),
         }
     }
 }

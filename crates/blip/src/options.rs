@@ -1,4 +1,4 @@
-//! Options of a model beyond its device and number format.
+//! Options of a loaded model, and the number of images that its feature cache holds.
 
 use std::num::NonZeroUsize;
 
@@ -10,31 +10,34 @@ use crate::{
     dtype::{Dtype, VisionDtype},
 };
 
-/// Options of a model beyond its device and number format.
+/// Options of a model besides its device and number format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LoadOptions {
-    /// Memory for the features of images that were seen, in bytes; at least one batch of images is always kept.
+    /// Size of the feature cache, in bytes. The cache always holds at least one batch of images.
     pub feature_cache_bytes: usize,
-    /// Memory for the keys and values that questions read of images which are asked about again and again, in bytes; 0 keeps none.
+    /// Size of the cross-attention cache, in bytes. It holds keys and values of images about which
+    /// questions arrive repeatedly. With 0 the model caches none.
     pub cross_attention_cache_bytes: usize,
-    /// Distinct images that one batch may have.
+    /// Largest number of distinct images in a batch.
     pub max_batch_images: usize,
-    /// Images that go through the vision encoder together; more need more memory for activations.
+    /// Images that the vision encoder computes at a time. More images need more memory for
+    /// activations.
     pub vision_pass_images: usize,
-    /// The number format of the image encoder's products.
+    /// Number format of the vision encoder's products.
     pub vision_dtype: VisionDtype,
-    /// Whose kernels compute on the CPU.
+    /// Kernels that compute on the CPU.
     pub cpu_kernels: CpuKernels,
-    /// Whose kernels compute on CUDA what lies between the products.
+    /// Kernels that compute residuals and norms on CUDA.
     pub cuda_kernels: CudaKernels,
-    /// Tokens that an answer may have, if not the checkpoint's own number.
+    /// Largest number of tokens of an answer. `None` uses the number in the checkpoint.
     pub max_new_tokens: Option<i64>,
-    /// Launch small batches as CUDA graphs. Off by default: see `docs/decisions/cuda-graphs.md`.
+    /// Whether small batches are launched as CUDA graphs. The default is off, see
+    /// `docs/decisions/cuda-graphs.md`.
     pub cuda_graphs: bool,
 }
 
 impl LoadOptions {
-    /// Sane choices for a device.
+    /// Returns the default options for a device.
     pub fn for_device(device: Device) -> Self {
         if device.is_cuda() {
             Self {
@@ -63,14 +66,14 @@ impl LoadOptions {
         }
     }
 
-    /// Images whose features are kept: as many as fit, and at least a batch of them.
+    /// Returns the number of images in the feature cache: as many as fit, at least one batch.
     pub(crate) fn feature_slots(&self, config: &BlipConfig, dtype: Dtype) -> NonZeroUsize {
         let slots = (self.feature_cache_bytes / image_bytes(config, dtype).max(1)).max(self.max_batch_images);
         NonZeroUsize::new(slots).unwrap_or(NonZeroUsize::MIN)
     }
 }
 
-/// Size of one image's features in bytes.
+/// Returns the size of one image's features, in bytes.
 pub(crate) fn image_bytes(config: &BlipConfig, dtype: Dtype) -> usize {
     let numbers = config.vision.tokens() * config.vision.hidden_size;
     usize::try_from(numbers).unwrap_or(0) * dtype.kind().elt_size_in_bytes()

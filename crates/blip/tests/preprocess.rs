@@ -1,6 +1,6 @@
 //! Resized pixels equal Pillow's, bit for bit, for a grid of sizes.
 //!
-//! The expected pixels come from `tools/pillow_goldens.py`, which makes the same inputs.
+//! The expected pixels come from `tests/reference/generate/pillow_goldens.py`, which makes the same inputs.
 
 use blip::preprocess::{Filter, Preprocessor, PreprocessorConfig, RgbView};
 use serde::Deserialize;

@@ -23,8 +23,9 @@ use crate::{
 #[command(name = "blip-serve", version = VERSION, propagate_version = true, arg_required_else_help = true,
           after_help = "Examples:
   blip-serve serve                                    the embedded demo model, on this machine only
-  blip-serve serve --model Salesforce/blip-vqa-base   a model of the Hugging Face hub, downloaded once
-  blip-serve serve --model ./blip-vqa-base --device cuda --grpc-listen 0.0.0.0:50051 --auth-keys-file keys.toml
+  blip-serve serve --model Salesforce/blip-vqa-base   a model of the Hugging Face hub
+  blip-serve serve --model ./blip-vqa-base --device cuda \\
+      --grpc-listen 0.0.0.0:50051 --auth-keys-file keys.toml
   blip-serve ask --image cat.jpg --question \"what colour is the cat?\"
 
 Environment variables and a settings file can also set the options of serve:
@@ -145,11 +146,12 @@ mod tests {
             command.get_arguments().chain(commands.iter().flat_map(|command| command.get_arguments()));
         let helps =
             commands.iter().map(|command| command.get_about()).chain(arguments.map(clap::Arg::get_help));
-        for help in helps.flatten().map(ToString::to_string) {
-            // The server appends variable and default to the help of a setting.
-            let help = help.split(" [env: ").next().unwrap();
-            assert!(help.chars().count() <= 80 && !help.ends_with('.'), "{help}");
-        }
+        // The server appends variable and default to the help of a setting.
+        let phrase =
+            |help: &clap::builder::StyledStr| help.to_string().split(" [env: ").next().unwrap().to_owned();
+        let wrong = |help: &String| help.chars().count() > 80 || help.ends_with('.');
+        let wrong: Vec<String> = helps.flatten().map(phrase).filter(wrong).collect();
+        assert!(wrong.is_empty(), "{wrong:#?}");
     }
 
     #[test]

@@ -22,6 +22,7 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from
 
 /// The address of the server, and the credentials of the client.
 #[derive(Args, Debug)]
+#[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArgs {
     /// URL of the server
     #[arg(long, value_name = "URL", env = "BLIP_SERVE__SERVER", default_value = "http://127.0.0.1:50051")]

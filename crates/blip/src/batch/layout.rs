@@ -1,25 +1,26 @@
-//! How the questions of a batch share its images.
+//! The order of images and rows in a batch, grouped by image.
 //!
-//! Cross-attention has no order among its queries, so all questions on one image are one row of queries over that
-//! image's keys. Rows of one call must be of one length; therefore images are grouped by how many questions
-//! they have and by where their keys and values come from, and batch rows are put in the order of those groups. Nothing is
-//! padded and no image is repeated.
+//! Cross-attention does not order its queries. Therefore all questions about an image become one row
+//! of queries over the keys of that image. The rows of one call must have equal lengths. For this
+//! reason images are grouped by two properties: their number of questions, and the source of their
+//! keys and values. The rows of a batch follow the order of the groups. The layout adds no padding
+//! and repeats no image.
 
 use std::collections::BTreeMap;
 
-/// Where the question encoder finds an image's keys and values.
+/// Source of an image's keys and values in the text encoder's cross-attention.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum KvSource {
-    /// Nowhere: it reads the image's features, in whichever way is cheaper.
+    /// The batch computes what it needs from the image's features, in the cheaper of two ways.
     Compute,
-    /// They are made for this batch, and stay in this slot of the cache.
+    /// The batch computes them and stores them in this slot of the cache.
     ComputeAndStore(i64),
-    /// They are in this slot of the cache.
+    /// The batch reads them from this slot of the cache.
     Cached(i64),
 }
 
 impl KvSource {
-    /// The slot of the cache that belongs to the image, if any does.
+    /// Returns the cache slot of the image, if it has one.
     pub(crate) fn slot(self) -> Option<i64> {
         match self {
             Self::Compute => None,
@@ -27,7 +28,7 @@ impl KvSource {
         }
     }
 
-    /// The same for those that are computed together.
+    /// Returns a number that is equal for sources that are computed together.
     fn kind(self) -> u8 {
         match self {
             Self::Compute => 0,
@@ -37,7 +38,7 @@ impl KvSource {
     }
 }
 
-/// A run of images that have equally many questions.
+/// Consecutive images of a layout with equal numbers of questions and equal kinds of source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ImageGroup {
     /// First image of the group, as an index into [`BatchLayout::images`].
@@ -46,24 +47,24 @@ pub(crate) struct ImageGroup {
     pub(crate) images: i64,
     /// First row of the group, as an index into [`BatchLayout::rows`].
     pub(crate) first_row: i64,
-    /// Questions on each image of the group.
+    /// Questions about each image of the group.
     pub(crate) questions: i64,
 }
 
 impl ImageGroup {
-    /// The group's part of a list with an entry for each of [`BatchLayout::images`].
+    /// Returns the group's part of a list that has an entry for each of [`BatchLayout::images`].
     pub(crate) fn of<'a, T>(&self, list: &'a [T]) -> &'a [T] {
         let first = self.first_image as usize;
         list.get(first..first + self.images as usize).unwrap_or_default()
     }
 }
 
-/// The order that a batch is computed in.
+/// The order in which a batch is computed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct BatchLayout {
-    /// The caller's image indices in computing order; images without a question are left out.
+    /// The caller's image indices in computing order, without images that have no question.
     pub(crate) images: Vec<usize>,
-    /// Where each of these images' keys and values come from; one kind of source in each group.
+    /// Source of each of these images' keys and values. A group has one kind of source.
     pub(crate) sources: Vec<KvSource>,
     /// The caller's row indices in computing order.
     pub(crate) rows: Vec<usize>,
@@ -71,18 +72,20 @@ pub(crate) struct BatchLayout {
 }
 
 impl BatchLayout {
-    /// Images whose keys and values are in the cache.
+    /// Returns the number of images whose keys and values are in the cache.
     pub(crate) fn cached_images(&self) -> usize {
         self.sources.iter().filter(|source| matches!(source, KvSource::Cached(_))).count()
     }
 
-    /// `image_of_row[i]` is the image that row `i` asks about; the layout holds only the rows in `rows`.
+    /// Creates the layout of the rows `rows`. `image_of_row[i]` is the image of row `i`.
     pub(crate) fn new(image_of_row: &[usize], rows: impl IntoIterator<Item = usize>) -> Self {
         Self::with_sources(image_of_row, rows, |images| vec![KvSource::Compute; images.len()])
     }
 
-    /// As [`Self::new`]; `sources` is asked where the keys and values of the images come from, each of which is given by its
-    /// index with the number of questions about it.
+    /// Creates a layout as [`Self::new`] does, with sources of keys and values.
+    ///
+    /// `sources` receives the index of each image and its number of questions. It returns a source for
+    /// each of these images.
     pub(crate) fn with_sources(
         image_of_row: &[usize],
         rows: impl IntoIterator<Item = usize>,
@@ -100,10 +103,10 @@ impl BatchLayout {
             .zip(of_image)
             .map(|(source, (image, rows))| (source, image, rows))
             .collect();
-        let like = |(source, _, rows): &(KvSource, usize, Vec<usize>)| (rows.len(), source.kind());
-        images.sort_by_key(like);
+        let group_key = |(source, _, rows): &(KvSource, usize, Vec<usize>)| (rows.len(), source.kind());
+        images.sort_by_key(group_key);
         let mut layout = Self::default();
-        for group in images.chunk_by(|left, right| like(left) == like(right)) {
+        for group in images.chunk_by(|left, right| group_key(left) == group_key(right)) {
             layout.groups.push(ImageGroup {
                 first_image: layout.images.len() as i64,
                 images: group.len() as i64,
@@ -127,7 +130,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn images_with_equally_many_questions_form_one_group() {
+    fn images_with_equal_question_counts_form_one_group() {
         let layout = BatchLayout::new(&[0, 1, 0, 2], 0..4);
         assert_eq!(layout.images, [1, 2, 0]);
         assert_eq!(layout.rows, [1, 3, 0, 2]);
@@ -141,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn images_whose_keys_and_values_come_from_different_places_are_apart() {
+    fn images_with_different_kv_sources_form_separate_groups() {
         let sources = |_: &[(usize, usize)]| {
             vec![KvSource::Cached(7), KvSource::Compute, KvSource::Cached(3), KvSource::ComputeAndStore(1)]
         };
@@ -158,24 +161,24 @@ mod tests {
     }
 
     #[test]
-    fn where_keys_and_values_come_from_is_asked_with_the_number_of_questions_about_each_image() {
-        let mut asked = Vec::new();
+    fn kv_source_callback_receives_question_count_of_each_image() {
+        let mut received = Vec::new();
         BatchLayout::with_sources(&[5, 2, 5], 0..3, |images| {
-            asked.extend_from_slice(images);
+            received.extend_from_slice(images);
             vec![KvSource::Compute; images.len()]
         });
-        assert_eq!(asked, [(2, 1), (5, 2)]);
+        assert_eq!(received, [(2, 1), (5, 2)]);
     }
 
     #[test]
-    fn an_image_without_a_wanted_question_is_left_out() {
+    fn image_without_selected_question_is_left_out() {
         assert_eq!(BatchLayout::new(&[0, 1], [1]).images, [1]);
         assert_eq!(BatchLayout::new(&[], 0..0), BatchLayout::default());
     }
 
     proptest! {
         #[test]
-        fn every_wanted_row_is_once_in_the_place_its_group_says(image_of_row in prop::collection::vec(0usize..6, 0..40), skip in 0usize..5) {
+        fn every_selected_row_has_one_position_in_its_group(image_of_row in prop::collection::vec(0usize..6, 0..40), skip in 0usize..5) {
             let expected: Vec<usize> = (0..image_of_row.len()).filter(|row| row % 5 != skip).collect();
             let layout = BatchLayout::new(&image_of_row, expected.iter().copied());
             let mut rows = layout.rows.clone();

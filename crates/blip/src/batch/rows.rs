@@ -1,4 +1,4 @@
-//! What goes into the model and what comes out of it.
+//! Images and rows of a batch, their outputs, and the sink that receives them.
 
 use std::time::Duration;
 
@@ -7,79 +7,84 @@ use crate::{
     preprocess::Pixels,
 };
 
-/// Identity of an image: the digest of its bytes.
+/// BLAKE3 digest of an image file's bytes. It identifies the image.
 pub type ImageDigest = [u8; 32];
 
 /// A distinct image of a batch.
 #[derive(Debug, Clone, Copy)]
 pub struct ImageInput<'a> {
-    /// Identity: the digest of the image's bytes.
+    /// Digest that identifies the image in the caches.
     pub digest: ImageDigest,
-    /// The picture at the model's size.
+    /// Pixels of the image at the model's size.
     pub pixels: &'a Pixels,
 }
 
-/// A row of a batch: one text about one of its images.
+/// A row of a batch: one text and one image, or one of them.
 #[derive(Debug, Clone, Copy)]
 pub struct RowInput<'a> {
-    /// Index into the batch's images; `None` for a text alone.
+    /// Index into the images of the batch. `None` for a text without an image.
     pub image: Option<usize>,
-    /// Token ids as the tokenizer gives them: a question or text from `[CLS]` to `[SEP]`, a caption's prompt from the start
-    /// token on. Empty for an image alone.
+    /// Token ids from the tokenizer. A question or a text runs from `[CLS]` to `[SEP]`. A prompt of a
+    /// caption begins with the start token. Empty for an image without a text.
     pub token_ids: &'a [i64],
-    /// What is wanted.
+    /// Task that the model runs for this row.
     pub task: &'a RowTask,
 }
 
-/// What came of one row, with what it took.
+/// Output of one row, with the times of its batch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct RowAnswer {
-    /// What was wanted.
+    /// Result of the row's task.
     pub output: RowOutput,
-    /// Time of the vision encoder for the whole batch; zero if all its images were remembered.
+    /// Time of the vision encoder for the whole batch. Zero if all images are cached.
     pub vision: Duration,
     /// Time of the text encoder for the whole batch.
     pub text: Duration,
-    /// Time of the decoder, or of a head, from its start to this row's end.
+    /// Time of the decoder, or of a head, from its start to the end of this row.
     pub decode: Duration,
-    /// Whether the image was encoded before this batch.
+    /// Whether the features of the image were available before this batch.
     pub image_reused: bool,
 }
 
-/// Why one row has no answer while its neighbours do.
+/// Error of one row. The other rows of the batch are not affected.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RowError {
-    /// The row's numbers overflowed or were no numbers to begin with.
-    #[error("the model's output is not finite")]
+    /// The output has values that are infinite or NaN.
+    #[error("model output is not finite")]
     NotFinite,
-    /// The model was not made for this.
-    #[error("this model does not do {task}")]
+    /// The architecture of the model does not support the task.
+    #[error("model does not support {task}")]
     Unsupported {
-        /// What was wanted.
+        /// Name of the row's task.
         task: &'static str,
     },
 }
 
-/// Takes the rows of a running batch, each as it finishes.
+/// Receives each row's output while its batch still runs.
+///
+/// Row numbers are indices into the rows of the caller.
 pub trait RowSink {
-    /// Row `row` of the caller's is done.
+    /// Receives the output or the error of row `row`.
     fn finish(&mut self, row: usize, outcome: Result<RowAnswer, RowError>);
 
-    /// Whether nobody waits for row `row` any more; asked before the batch and between decode steps.
+    /// Returns whether no client waits for row `row`. The model calls it before the batch and between
+    /// decoding steps.
     fn is_cancelled(&self, row: usize) -> bool;
 
-    /// Row `row`, which asked for it, has written its token number `index`, from 0, behind its prompt.
+    /// Receives a token of row `row` if its task reports tokens. `index` counts from 0 after the
+    /// prompt.
     fn token(&mut self, _row: usize, _index: usize, _token: i64) {}
 
-    /// The batch took this many decode steps; said once, at its end.
+    /// Receives the number of decoding steps, once at the end of the batch.
     fn decode_steps(&mut self, _steps: u32) {}
 
-    /// The features of this image are kept from now on; `bytes` is their size on the device.
+    /// Receives the digest of an image when its features enter the cache. `bytes` is their size.
     fn image_cached(&mut self, _digest: &ImageDigest, _bytes: usize) {}
 
-    /// The batch's questions read `images` images, of which `cached` had cached keys and values.
+    /// Receives the number of images that the questions read, and how many of them had cached keys
+    /// and values.
     fn key_values(&mut self, _cached: usize, _images: usize) {}
 
-    /// The features of this image are kept no more.
+    /// Receives the digest of an image when its features leave the cache.
     fn image_evicted(&mut self, _digest: &ImageDigest) {}
 }

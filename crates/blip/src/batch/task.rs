@@ -1,39 +1,39 @@
-//! What can be wanted of a row of a batch, and what comes out of it.
+//! The tasks of a row of a batch, and their outputs.
 
 use std::sync::Arc;
 
-/// What a row wants.
+/// Task of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RowTask {
-    /// An answer to a question, or a caption that goes on from a prompt.
+    /// Generates an answer to a question, or a caption that continues a prompt.
     Generate(Generation),
-    /// Given answers to a question, the best first.
+    /// Ranks given answers to a question.
     Rank(Ranking),
-    /// Whether a text describes an image.
+    /// Scores whether a text describes an image.
     Match,
-    /// A text as a vector, to be compared with those of images.
+    /// Computes the vector of a text, which is compared with vectors of images.
     EmbedText,
-    /// An image as a vector; the row has no text.
+    /// Computes the vector of an image. The row has no text.
     EmbedImage,
 }
 
 impl Default for RowTask {
-    /// One answer, greedily.
+    /// One sequence from greedy decoding.
     fn default() -> Self {
         Self::GREEDY
     }
 }
 
 impl RowTask {
-    /// One answer, greedily.
+    /// One sequence from greedy decoding.
     pub const GREEDY: Self = Self::Generate(Generation::GREEDY);
 
-    /// Whether the row's tokens are to be told as they are written.
+    /// Returns whether each token of the row is reported when it is generated.
     pub fn reports_tokens(&self) -> bool {
         matches!(self, Self::Generate(generation) if generation.report_tokens)
     }
 
-    /// What it is called in messages.
+    /// Returns the name of the task in messages.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Generate(_) => "generation",
@@ -45,24 +45,27 @@ impl RowTask {
     }
 }
 
-/// How tokens are chosen, in the meaning that `transformers` gives to each option.
+/// Options of generation. Each has the meaning of the option of the same name in `transformers`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Generation {
-    /// Hypotheses that are followed at the same time; 1 is greedy. Draws follow none and take no heed of this.
+    /// Beams that are decoded side by side. 1 selects greedy decoding. Sampling ignores this option.
     pub num_beams: u32,
-    /// Tokens that may be written behind the prompt, the stop token included; the checkpoint's own number without.
+    /// Largest number of tokens after the prompt, with the stop token. `None` uses the number in the
+    /// checkpoint.
     pub max_new_tokens: Option<u32>,
-    /// Tokens, start token and prompt included, before which the stop token is not chosen; 0 sets no such bound.
+    /// Number of tokens before which the stop token is not chosen. It counts start token and prompt.
+    /// 0 sets no bound.
     pub min_length: u32,
-    /// Beams: a hypothesis' score is divided by its length to the power of this.
+    /// Exponent of the length by which a beam's score is divided.
     pub length_penalty: f32,
-    /// Above 1, tokens that are there already are less likely to come again; 1 is off.
+    /// Penalty of tokens that occur already. A value above 1 makes them less likely, 1 is off.
     pub repetition_penalty: f32,
-    /// Draw tokens instead of taking the likeliest.
+    /// Sampling instead of the most likely tokens.
     pub sampling: Option<Sampling>,
-    /// Sequences wanted, the best first: at most `num_beams`, or as many draws.
+    /// Number of sequences to return, best first: at most `num_beams`, or the number of samples.
     pub num_sequences: u32,
-    /// Whether each token is reported as it is chosen; only of a row without beams that wants one sequence.
+    /// Whether each token is reported when it is chosen. This needs a row without beams that requests
+    /// one sequence.
     pub report_tokens: bool,
 }
 
@@ -73,7 +76,7 @@ impl Default for Generation {
 }
 
 impl Generation {
-    /// The likeliest token at each step, up to the checkpoint's own number of them.
+    /// The most likely token at each step, up to the number of tokens in the checkpoint.
     pub const GREEDY: Self = Self {
         num_beams: 1,
         max_new_tokens: None,
@@ -85,7 +88,7 @@ impl Generation {
         report_tokens: false,
     };
 
-    /// Whether the likeliest token is taken at each step and nothing else is to be heeded.
+    /// Returns whether the most likely token is chosen at each step and no other option applies.
     pub fn is_greedy(&self) -> bool {
         self.num_beams <= 1
             && self.num_sequences <= 1
@@ -95,40 +98,41 @@ impl Generation {
     }
 }
 
-/// How a token is drawn.
+/// Options of sampling.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Sampling {
-    /// Logits are divided by this; above 0.
+    /// Divisor of the logits, above 0.
     pub temperature: f32,
-    /// Only so many of the likeliest tokens are drawn from; 0 is all.
+    /// Number of most likely tokens that can be chosen. 0 allows all.
     pub top_k: u32,
-    /// Only the likeliest tokens are drawn from whose probabilities together reach this; 1 is all.
+    /// Total probability of the most likely tokens that can be chosen. 1 allows all.
     pub top_p: f32,
-    /// The same seed draws the same tokens, whatever else is in the batch.
+    /// Seed of the random numbers. Equal seeds choose equal tokens in every batch composition.
     pub seed: u64,
 }
 
-/// Which answers are compared.
+/// Candidate answers to rank.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Ranking {
-    /// Token ids of each candidate, without start and stop token; none is empty.
+    /// Token ids of each candidate, without start and stop token. No candidate is empty.
     pub candidates: Arc<[Vec<i64>]>,
-    /// Candidates that are compared in full, chosen by their first token; `k_test` of the original.
+    /// Number of candidates that are scored completely, chosen by their first token. The original
+    /// repository calls it `k_test`.
     pub shortlist: u32,
-    /// Candidates wanted, the best first.
+    /// Number of candidates to return, best first.
     pub num_answers: u32,
 }
 
-/// What came out of a row.
+/// Output of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RowOutput {
-    /// What was written, the best first; never empty.
+    /// Generated sequences, best first. At least one.
     Generated(Vec<Sequence>),
-    /// The best candidates, the best first; never empty.
+    /// Ranked candidates, best first. At least one.
     Ranked(Vec<RankedCandidate>),
-    /// How well text and image fit.
+    /// Scores of a text and an image.
     Matched(MatchScores),
-    /// A vector of length 1.
+    /// Vector with a Euclidean norm of 1.
     Embedding(Vec<f32>),
 }
 
@@ -139,12 +143,12 @@ impl From<Sequence> for RowOutput {
 }
 
 impl RowOutput {
-    /// Tokens of the best of what was written.
+    /// Returns the number of tokens of the best sequence, or 0 for other outputs.
     pub fn tokens(&self) -> usize {
         self.best().map_or(0, |best| best.token_ids.len())
     }
 
-    /// The best of what was written.
+    /// Returns the best sequence, or `None` for other outputs.
     pub fn best(&self) -> Option<&Sequence> {
         match self {
             Self::Generated(sequences) => sequences.first(),
@@ -153,41 +157,44 @@ impl RowOutput {
     }
 }
 
-/// What the decoder wrote.
+/// A sequence that the decoder generated.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Sequence {
-    /// The tokens behind the start token and the prompt; the stop token is the last, unless it was cut at its limit.
+    /// Tokens after the start token and the prompt. The last is the stop token, unless the sequence
+    /// ended at its length limit.
     pub token_ids: Vec<i64>,
-    /// Natural logarithm of its probability: the sum over its tokens, the stop token included. Of beams, that sum divided
-    /// by the length to the power of the length penalty.
+    /// Natural logarithm of the sequence's probability: the sum over its tokens and the stop token.
+    /// For beams, this sum is divided by the length to the power of the length penalty.
     pub score: f32,
-    /// The smallest lead of a chosen token over the next best, in log-probability: near 0, it was a close call. Of beams,
-    /// the lead over the next best hypothesis' score, infinite without one; of drawn tokens, 0.
+    /// Smallest lead of a chosen token over the second best, in log-probability. Near 0 the choice was
+    /// close. For beams, the lead over the next best hypothesis' score, infinite without one. For
+    /// samples 0.
     pub margin: f32,
 }
 
-/// A candidate answer with its place among the others.
+/// A candidate answer with its score.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct RankedCandidate {
     /// Index into [`Ranking::candidates`].
     pub candidate: usize,
-    /// The original's measure: minus the label-smoothed (0.1) sum of cross-entropies over its tokens and the stop token.
+    /// Score of the original repository: the negative label-smoothed (0.1) sum of cross-entropies over
+    /// the tokens and the stop token.
     pub score: f32,
-    /// Its part of the shortlist: the softmax of the scores.
+    /// Softmax of the scores over the shortlist.
     pub probability: f32,
 }
 
-/// How well a text describes an image, by both heads.
+/// Scores of a text and an image from both heads.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct MatchScores {
-    /// The image-text matching head: logits of "does not match" and "matches".
+    /// Logits of "does not match" and "matches" from the image-text matching head.
     pub logits: [f32; 2],
-    /// Cosine of the two embeddings.
+    /// Cosine similarity of the two embeddings.
     pub cosine: f32,
 }
 
 impl MatchScores {
-    /// Probability that the text describes the image, by the matching head.
+    /// Returns the probability that the text describes the image, from the matching head.
     pub fn probability(&self) -> f32 {
         let [no, yes] = self.logits;
         1.0 / (1.0 + (no - yes).exp())
@@ -199,7 +206,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn greedy_is_what_asks_for_nothing_else() {
+    fn generation_with_any_other_option_is_not_greedy() {
         let plain = Generation::default();
         assert!(plain.is_greedy());
         assert!(Generation { max_new_tokens: Some(3), report_tokens: true, ..plain }.is_greedy());
@@ -216,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn the_matching_probability_is_the_softmax_of_the_second_logit() {
+    fn matching_probability_is_softmax_of_second_logit() {
         let scores = MatchScores { logits: [1.0, 3.0], cosine: 0.0 };
         let expected = 3f32.exp() / (1f32.exp() + 3f32.exp());
         assert!((scores.probability() - expected).abs() < 1e-6);

@@ -4,17 +4,17 @@ use tch::{TchError, Tensor};
 
 use crate::cache::{features::FeatureCache, float_buffer::FloatBuffer};
 
-/// The features of a batch's images, in the order of its layout.
+/// Features of the images of a batch, in the order of its layout.
 #[derive(Debug)]
 pub(crate) enum BatchFeatures<'a> {
-    /// In these slots of the cache.
+    /// The features are in these slots of the cache.
     Slots(&'a FeatureCache, Vec<i64>),
-    /// Each image's `[tokens, hidden]` by itself, in the CPU's memory.
+    /// The features of each image are in a buffer `[tokens, hidden]` in the CPU's memory.
     Buffers(Vec<FloatBuffer>, [i64; 2]),
 }
 
 impl BatchFeatures<'_> {
-    /// All of them, `[images, tokens, hidden]`.
+    /// Returns the features of all images, `[images, tokens, hidden]`.
     pub(crate) fn gather(&self) -> Result<Tensor, TchError> {
         match self {
             Self::Slots(cache, slots) => cache.gather(slots),
@@ -25,12 +25,15 @@ impl BatchFeatures<'_> {
         }
     }
 
-    /// Those of the image at `position`, `[tokens, hidden]`, where each is by itself.
+    /// Returns the features of the image at `position`, `[tokens, hidden]`.
+    ///
+    /// # Errors
+    /// [`TchError::Shape`] if the image has no separate buffer.
     pub(crate) fn buffer(&self, position: usize) -> Result<&[f32], TchError> {
         let image = match self {
             Self::Slots(..) => None,
             Self::Buffers(images, _) => images.get(position),
         };
-        image.map(|image| &**image).ok_or_else(|| TchError::Shape(format!("no numbers of image {position}")))
+        image.map(|image| &**image).ok_or_else(|| TchError::Shape(format!("no feature buffer of image {position}")))
     }
 }

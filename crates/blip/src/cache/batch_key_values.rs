@@ -12,7 +12,7 @@ use crate::{
     },
 };
 
-/// Keys and values that one batch reads, and those that it makes for later ones.
+/// Cross-attention keys and values of one batch: entries that it reads and entries that it adds.
 #[derive(Debug)]
 pub(crate) struct BatchKeyValues {
     cache: Arc<Inner>,
@@ -22,7 +22,7 @@ pub(crate) struct BatchKeyValues {
 #[derive(Debug)]
 enum KeyValueBuffer {
     Read(FloatBuffer),
-    /// Nobody else holds them yet.
+    /// The batch computes the values. Only this batch holds the buffer until [`BatchKeyValues::commit`].
     Write(ImageDigest, FloatBuffer),
 }
 
@@ -32,12 +32,14 @@ impl BatchKeyValues {
         Self { cache: Arc::clone(&cache.0), images: Vec::new() }
     }
 
-    /// Says for each of the distinct images of the batch where its keys and values come from; slots are places here. They are
-    /// worth keeping from the second batch on that asks about an image: each makes them in any case. No image of the batch takes
-    /// another's place.
+    /// Returns the source of the keys and values of each of the distinct images of the batch.
+    ///
+    /// The slot of a source is an index into the images of this batch. The cache stores keys and values
+    /// from an image's second batch on, because each batch computes them in any case. An image never
+    /// evicts another image of the same batch.
     pub(crate) fn assign_sources(&mut self, images: impl IntoIterator<Item = ImageDigest>) -> Vec<KvSource> {
         let entries = &mut *self.cache.entries();
-        // First all that are here become the most recent, so that making room below cannot push one out.
+        // Makes all images with an entry the most recent, so that no entry below evicts one of them.
         let found: Vec<_> =
             images.into_iter().map(|key| (key, entries.key_values.get(&key).cloned())).collect();
         let mut evictable =
@@ -60,7 +62,10 @@ impl BatchKeyValues {
         found.into_iter().map(&mut assign).collect()
     }
 
-    /// Those of a layer that were kept before.
+    /// Returns the cached keys and values of a layer.
+    ///
+    /// # Errors
+    /// [`TchError::Shape`] if the slot is not cached or the layer does not exist.
     pub(crate) fn read(&self, layer: usize, slot: i64) -> Result<&[f32], TchError> {
         let numbers = match self.images.get(slot as usize) {
             Some(KeyValueBuffer::Read(numbers)) => numbers.get(self.range(layer)),
@@ -69,7 +74,10 @@ impl BatchKeyValues {
         numbers.ok_or_else(|| missing(layer, slot))
     }
 
-    /// Those of a layer that this batch makes.
+    /// Returns the buffer for the keys and values that this batch computes for a layer.
+    ///
+    /// # Errors
+    /// [`TchError::Shape`] if this batch does not store the slot or the layer does not exist.
     pub(crate) fn write(&mut self, layer: usize, slot: i64) -> Result<&mut [f32], TchError> {
         let range = self.range(layer);
         let numbers = match self.images.get_mut(slot as usize) {
@@ -85,12 +93,13 @@ impl BatchKeyValues {
         layer * self.cache.layer_len..(layer + 1) * self.cache.layer_len
     }
 
-    /// All layers have been through: what was made is for others, too. What a batch that fails before has made is not.
+    /// Makes the computed keys and values visible to all engines. The caller calls it after the last
+    /// layer. A batch that fails earlier adds no entry.
     pub(crate) fn commit(&mut self) {
         let mut entries = self.cache.entries();
         for image in &mut self.images {
             let KeyValueBuffer::Write(key, numbers) = image else { continue };
-            // Its features may have given way meanwhile, or another engine may have been quicker.
+            // Another batch may have evicted the features, or another engine may have stored this image.
             if entries.features.contains(key) && !entries.key_values.contains(key) {
                 entries.in_use -= 1;
                 entries.key_values.put(*key, Arc::clone(numbers));
@@ -113,5 +122,5 @@ impl Drop for BatchKeyValues {
 }
 
 fn missing(layer: usize, slot: i64) -> TchError {
-    TchError::Shape(format!("no slot {slot} of layer {layer}"))
+    TchError::Shape(format!("no keys and values in slot {slot} of layer {layer}"))
 }

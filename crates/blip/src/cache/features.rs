@@ -1,6 +1,7 @@
-//! Encoded images, kept on the device so that no image is encoded twice while it is remembered.
+//! The feature cache of an engine with LibTorch: features of encoded images on the device.
 //!
-//! All features live in one tensor of a fixed number of slots. The least recently used image gives way.
+//! All features are slots of one tensor of fixed size. The cache evicts the least recently used
+//! image.
 
 use lru::LruCache;
 use tch::{Device, Kind, TchError, Tensor};
@@ -10,6 +11,7 @@ use crate::{
     cache::slot_pool::{SlotIndices, SlotPool},
 };
 
+/// Features of images by image digest.
 #[derive(Debug)]
 pub(crate) struct FeatureCache {
     /// `[slots, tokens, hidden]`.
@@ -18,19 +20,19 @@ pub(crate) struct FeatureCache {
     free: Vec<i64>,
 }
 
-/// Where the images of a batch are, and what had to give way for them.
+/// Slots of the images of a batch, and the images that were evicted for them.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct SlotAssignment {
-    /// A slot for each key, in the order asked.
+    /// A slot for each key, in the order of the keys.
     pub(crate) slots: Vec<i64>,
-    /// Positions among the keys whose features are not in their slot yet.
+    /// Positions of the keys whose features are not in their slot yet.
     pub(crate) missing: Vec<usize>,
-    /// Images that are no longer kept.
+    /// Images whose features left the cache.
     pub(crate) evicted: Vec<ImageDigest>,
 }
 
 impl FeatureCache {
-    /// A cache of `slots` images with features `[tokens, hidden]`.
+    /// Creates a cache of `slots` images with features `[tokens, hidden]`.
     pub(crate) fn new(
         slots: i64,
         tokens: i64,
@@ -45,31 +47,31 @@ impl FeatureCache {
         })
     }
 
-    /// Images that fit.
+    /// Returns the number of images that fit.
     pub(crate) fn slots(&self) -> usize {
         self.free.len() + self.slot_of.len()
     }
 
-    /// Size of one image's features, in bytes.
+    /// Returns the size of one image's features, in bytes.
     pub(crate) fn image_bytes(&self) -> usize {
         self.pool.slot_bytes()
     }
 
-    /// Images that are kept now.
+    /// Returns the number of cached images.
     pub(crate) fn len(&self) -> usize {
         self.slot_of.len()
     }
 
-    /// Finds or makes room for the distinct `keys` of a batch; none of them evicts another.
+    /// Assigns a slot to each of the distinct `keys` of a batch. No key evicts another one.
     ///
-    /// Returns `None` if there are more keys than slots. The caller must [`Self::store`] the missing ones or
-    /// [`Self::forget`] them.
+    /// Returns `None` if there are more keys than slots. The caller must [`Self::store`] the features of
+    /// the missing keys or [`Self::forget`] these keys.
     pub(crate) fn assign_slots(&mut self, keys: &[ImageDigest]) -> Option<SlotAssignment> {
         if keys.len() > self.slots() {
             return None;
         }
         let mut assignment = SlotAssignment::default();
-        // First every hit becomes the most recent, so that making room below cannot push one out.
+        // Makes all cached keys the most recent, so that no key below evicts one of them.
         let found: Vec<Option<i64>> = keys.iter().map(|key| self.slot_of.get(key).copied()).collect();
         for (position, (key, found)) in keys.iter().zip(found).enumerate() {
             let slot = match found {
@@ -98,12 +100,12 @@ impl FeatureCache {
         self.pool.store(&self.indices(slots)?, features)
     }
 
-    /// Gives up the slot of an image whose features never came.
+    /// Releases the slot of an image whose features were not stored.
     pub(crate) fn forget(&mut self, key: &ImageDigest) {
         self.free.extend(self.slot_of.pop(key));
     }
 
-    /// The features in `slots`, `[slots.len(), tokens, hidden]`.
+    /// Returns the features in `slots`, `[slots.len(), tokens, hidden]`.
     pub(crate) fn gather(&self, slots: &[i64]) -> Result<Tensor, TchError> {
         self.pool.gather(&self.indices(slots)?)
     }
@@ -127,7 +129,7 @@ mod tests {
         [number; 32]
     }
 
-    /// Places the keys and stores, for each missing one, features that spell its number.
+    /// Assigns slots to the keys and stores features that encode the number of each missing key.
     fn touch(cache: &mut FeatureCache, numbers: &[u8]) -> SlotAssignment {
         let keys: Vec<ImageDigest> = numbers.iter().map(|&number| key(number)).collect();
         let assignment = cache.assign_slots(&keys).unwrap();
@@ -139,17 +141,17 @@ mod tests {
     }
 
     #[test]
-    fn the_least_recently_used_image_gives_way() {
+    fn least_recently_used_image_is_evicted() {
         let mut cache = cache(2);
         touch(&mut cache, &[1]);
         touch(&mut cache, &[2]);
         touch(&mut cache, &[1]);
         assert_eq!(touch(&mut cache, &[3]).evicted, [key(2)]);
-        assert_eq!(touch(&mut cache, &[1]).missing, [0usize; 0], "1 was used since");
+        assert_eq!(touch(&mut cache, &[1]).missing, [0usize; 0], "1 is more recent than 2");
     }
 
     #[test]
-    fn a_batch_never_evicts_its_own_images() {
+    fn batch_never_evicts_one_of_its_images() {
         let mut cache = cache(2);
         touch(&mut cache, &[1, 2]);
         let assignment = touch(&mut cache, &[3, 1]);
@@ -159,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_forgotten_image_is_missing_again() {
+    fn forgotten_image_is_missing_again() {
         let mut cache = cache(1);
         cache.assign_slots(&[key(1)]).unwrap();
         cache.forget(&key(1));
@@ -169,7 +171,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn gathered_features_are_those_that_were_stored(batches in prop::collection::vec(prop::collection::hash_set(0u8..9, 1..4), 1..20)) {
+        fn gathered_features_equal_stored_features(batches in prop::collection::vec(prop::collection::hash_set(0u8..9, 1..4), 1..20)) {
             let mut cache = cache(4);
             for batch in batches {
                 let numbers: Vec<u8> = batch.into_iter().collect();

@@ -1,11 +1,11 @@
-//! Buffers of f32 that one engine writes once and all engines read.
+//! Buffers of f32 that one engine writes and all engines read.
 
 use std::sync::Arc;
 
-/// Numbers that are written once and then read by anyone.
+/// Values that are written once and then shared by reference count.
 pub(crate) type FloatBuffer = Arc<[f32]>;
 
-/// Numbers that nobody else holds.
-pub(crate) fn into_unshared(mut numbers: FloatBuffer) -> Option<FloatBuffer> {
-    Arc::get_mut(&mut numbers).is_some().then_some(numbers)
+/// Returns the buffer if this is its only reference.
+pub(crate) fn into_unshared(mut buffer: FloatBuffer) -> Option<FloatBuffer> {
+    Arc::get_mut(&mut buffer).is_some().then_some(buffer)
 }

@@ -23,17 +23,17 @@ use crate::{
     options::LoadOptions,
 };
 
-/// A memory of images for all models of one checkpoint that are loaded in the same way.
+/// Image cache that all models of one checkpoint with equal options share.
 #[derive(Debug, Clone)]
 pub struct SharedImageCache(pub(crate) Arc<Inner>);
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    /// Numbers of one layer's keys and values of one image.
+    /// Number of values of one image's keys and values in one layer.
     pub(crate) layer_len: usize,
-    /// Of all layers.
+    /// Number of values of one image's keys and values in all layers.
     image_len: usize,
-    /// Tokens of an image and numbers of a token, in its features.
+    /// Tokens of an image and buffer of a token, in its features.
     shape: [i64; 2],
     entries: Mutex<Entries>,
 }
@@ -42,17 +42,19 @@ pub(crate) struct Inner {
 pub(crate) struct Entries {
     pub(crate) features: LruCache<ImageDigest, FloatBuffer>,
     pub(crate) key_values: LruCache<ImageDigest, FloatBuffer>,
-    /// Images of which keys and values may be kept or under way.
+    /// Largest number of images with keys and values, complete or in computation.
     max_key_values: usize,
-    /// Of so many they are under way.
+    /// Number of images whose keys and values are in computation.
     pub(crate) in_use: usize,
-    /// Memory of keys and values that are kept no more.
+    /// Unused buffers for keys and values.
     pub(crate) free: Vec<FloatBuffer>,
 }
 
 impl SharedImageCache {
-    /// The memory for models of `checkpoint` with these choices; none where each engine has a memory of its own: on a device, and
-    /// for models that LibTorch's kernels compute.
+    /// Creates the cache for models of `checkpoint` with these options.
+    ///
+    /// Returns `None` where each engine has a separate cache: on a device, and for models that
+    /// LibTorch's kernels compute.
     pub fn for_models(
         checkpoint: &Checkpoint,
         device: Device,
@@ -75,14 +77,15 @@ impl SharedImageCache {
         })
     }
 
-    /// A memory for the `features` `[tokens, hidden]` of so many images, and for as many images' keys and values as fit the bytes.
+    /// Creates a cache for the `features` `[tokens, hidden]` of `images` images. The number of images
+    /// with keys and values depends on `key_value_bytes`.
     pub(crate) fn new(
         images: NonZeroUsize,
         features: [i64; 2],
         key_values: Option<KeyValueShape>,
         key_value_bytes: usize,
     ) -> Self {
-        let of_image = key_values.map_or(0, |shape| shape.bytes(Kind::Float));
+        let image_bytes = key_values.map_or(0, |shape| shape.bytes(Kind::Float));
         Self(Arc::new(Inner {
             layer_len: key_values.map_or(0, |shape| shape.layer_len()),
             image_len: key_values.map_or(0, |shape| shape.len()),
@@ -90,19 +93,19 @@ impl SharedImageCache {
             entries: Mutex::new(Entries {
                 features: LruCache::new(images),
                 key_values: LruCache::unbounded(),
-                max_key_values: key_value_bytes.checked_div(of_image).unwrap_or(0),
+                max_key_values: key_value_bytes.checked_div(image_bytes).unwrap_or(0),
                 in_use: 0,
                 free: Vec::new(),
             }),
         }))
     }
 
-    /// Tokens of an image and numbers of a token, in its features.
+    /// Tokens of an image and buffer of a token, in its features.
     pub(crate) fn shape(&self) -> [i64; 2] {
         self.0.shape
     }
 
-    /// Images whose features are kept now.
+    /// Returns the number of images with cached features.
     pub(crate) fn len(&self) -> usize {
         self.0.entries().features.len()
     }
@@ -116,16 +119,18 @@ impl SharedImageCache {
         keys.into_iter().map(|key| entries.features.get(key).cloned()).collect()
     }
 
-    /// Keeps the features of images. `rows` hears of each image that is kept from now on, and of each that gives way, in the
-    /// order in which all engines' images come and go.
+    /// Stores the features of images.
+    ///
+    /// `rows` receives each stored and each evicted image, in the order in which the engines store and
+    /// evict them.
     pub(crate) fn insert(
         &self,
-        made: impl IntoIterator<Item = (ImageDigest, FloatBuffer)>,
+        encoded: impl IntoIterator<Item = (ImageDigest, FloatBuffer)>,
         rows: &mut dyn RowSink,
     ) {
         let mut entries = self.0.entries();
-        for (key, features) in made {
-            // Another engine may have been quicker.
+        for (key, features) in encoded {
+            // Another engine may have stored this image.
             if entries.features.contains(&key) {
                 continue;
             }
@@ -140,29 +145,31 @@ impl SharedImageCache {
 }
 
 impl Inner {
-    /// Complete whenever the lock is free, even if its last holder panicked.
+    /// Locks the entries. They are complete whenever the lock is free, even after a panic of its last
+    /// holder.
     pub(crate) fn entries(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Entries {
-    /// Memory for an image's keys and values that nobody else sees, if need be that of one of the `evictable` images.
+    /// Returns a buffer for an image's keys and values that only the caller holds. If the cache is full,
+    /// evicts one of the `evictable` images.
     pub(crate) fn take_buffer(&mut self, shared: &Inner, evictable: &mut usize) -> Option<FloatBuffer> {
         let free = if self.key_values.len() + self.in_use < self.max_key_values {
             self.free.pop()
         } else {
             *evictable = evictable.checked_sub(1)?;
-            self.key_values.pop_lru().and_then(|(_, numbers)| into_unshared(numbers))
+            self.key_values.pop_lru().and_then(|(_, buffer)| into_unshared(buffer))
         };
         self.in_use += 1;
         Some(free.unwrap_or_else(|| std::iter::repeat_n(0.0, shared.image_len).collect()))
     }
 
-    /// Gives up the keys and values of an image.
+    /// Removes the keys and values of an image.
     fn forget(&mut self, key: &ImageDigest) {
-        if let Some(numbers) = self.key_values.pop(key) {
-            self.free.extend(into_unshared(numbers));
+        if let Some(buffer) = self.key_values.pop(key) {
+            self.free.extend(into_unshared(buffer));
         }
     }
 }

@@ -1,19 +1,22 @@
-//! A tensor of slots: what is kept of several images lies in one piece of memory that is taken once, so that it is bounded
-//! from the start, nothing fragments, and a batch gathers its images with one product.
+//! A tensor of slots, each for one image.
+//!
+//! The cache allocates this memory once. It is therefore bounded from the start and does not
+//! fragment, and a batch gathers its images with one operator.
 
 use tch::{Device, TchError, Tensor};
 
 use crate::device::transfer::to_device;
 
-/// On the CPU larger slots are not copied. At 3.4 MiB reading each where it lies was measured to be quicker
-/// (docs/decisions/cross-attention.md), at a small model's 65 KiB it was not measured.
+/// Largest slot that is copied on the CPU, in bytes. A batch reads larger slots in place. This was
+/// measured to be faster for slots of 3.4 MiB (`docs/decisions/cross-attention.md`). It was not
+/// measured for the 65 KiB of a small model.
 const LARGEST_COPIED_BYTES: usize = 1 << 20;
 
-/// Some of the slots, in an order.
+/// Indices of slots, in the order of a batch.
 #[derive(Debug)]
 pub(crate) struct SlotIndices {
     slots: Vec<i64>,
-    /// The same, `[slots.len()]` of i64 on the slots' device.
+    /// `slots` as a tensor `[slots.len()]` of i64 on the device of the pool.
     index: Tensor,
 }
 
@@ -24,17 +27,17 @@ impl SlotIndices {
     }
 }
 
-/// What is kept of images, `[slots, ..]`.
+/// Tensor of slots, `[slots, ..]`.
 #[derive(Debug)]
 pub(crate) struct SlotPool(pub(crate) Tensor);
 
 impl SlotPool {
-    /// Writes `values`, one for each of the `indices`, `[indices, ..]`.
+    /// Writes `values` `[indices, ..]` into the slots at `indices`.
     pub(crate) fn store(&mut self, indices: &SlotIndices, values: &Tensor) -> Result<(), TchError> {
         self.0.f_index_copy_(0, &indices.index, values).map(drop)
     }
 
-    /// What is at the `indices`, `[indices, ..]`.
+    /// Returns the slots at `indices`, `[indices, ..]`.
     pub(crate) fn gather(&self, indices: &SlotIndices) -> Result<Tensor, TchError> {
         match *indices.slots {
             [only] => self.0.f_narrow(0, only, 1),
@@ -42,8 +45,9 @@ impl SlotPool {
         }
     }
 
-    /// What is at the `indices`, in their order, in pieces `[some of them, ..]`: copied side by side or, where large ones lie in
-    /// the CPU's memory, each as it lies there.
+    /// Returns the slots at `indices`, in this order, as one or more tensors `[part of indices, ..]`.
+    ///
+    /// Large slots in the CPU's memory are views. Other slots are copied into one tensor.
     pub(crate) fn read(&self, indices: &SlotIndices) -> Result<Vec<Tensor>, TchError> {
         match self.0.device() == Device::Cpu && self.slot_bytes() > LARGEST_COPIED_BYTES {
             true => indices.slots.iter().map(|&slot| self.0.f_narrow(0, slot, 1)).collect(),
@@ -51,7 +55,7 @@ impl SlotPool {
         }
     }
 
-    /// Size of a slot.
+    /// Returns the size of a slot, in bytes.
     pub(crate) fn slot_bytes(&self) -> usize {
         let numbers: i64 = self.0.size().iter().skip(1).product();
         usize::try_from(numbers).unwrap_or(0) * self.0.kind().elt_size_in_bytes()
@@ -64,7 +68,7 @@ mod tests {
     use crate::tests::random_layers;
 
     #[test]
-    fn large_slots_are_read_where_they_lie_and_small_ones_side_by_side() {
+    fn large_slots_are_read_in_place_and_small_slots_are_copied() {
         for (numbers, pieces) in
             [(LARGEST_COPIED_BYTES as i64 / 4, 1), (LARGEST_COPIED_BYTES as i64 / 4 + 1, 3)]
         {

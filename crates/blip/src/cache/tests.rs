@@ -14,7 +14,7 @@ use tch::Kind;
 
 const SHAPE: KeyValueShape = KeyValueShape { layers: 2, tokens: 3, width: 4 };
 
-/// What an engine says about images.
+/// Images that an engine reported as cached and as evicted.
 #[derive(Default, Debug, PartialEq)]
 struct CacheEvents {
     cached: Vec<u8>,
@@ -38,8 +38,8 @@ impl RowSink for CacheEvents {
     }
 }
 
-fn memory(features: usize, key_values: usize) -> SharedImageCache {
-    let bytes = key_values * SHAPE.bytes(Kind::Float);
+fn cache(features: usize, key_value_images: usize) -> SharedImageCache {
+    let bytes = key_value_images * SHAPE.bytes(Kind::Float);
     SharedImageCache::new(NonZeroUsize::new(features).unwrap(), [1, 5], Some(SHAPE), bytes)
 }
 
@@ -47,13 +47,13 @@ fn key(number: u8) -> ImageDigest {
     [number; 32]
 }
 
-/// Makes the features of those that are not kept, which spell their number.
-fn encode(memory: &SharedImageCache, numbers: &[u8]) -> CacheEvents {
+/// Stores features of the images that are not cached. The features encode the image's number.
+fn encode(cache: &SharedImageCache, numbers: &[u8]) -> CacheEvents {
     let keys: Vec<ImageDigest> = numbers.iter().map(|&number| key(number)).collect();
-    let found = memory.find(&keys);
+    let found = cache.find(&keys);
     let missing = keys.iter().zip(found).filter(|(_, found)| found.is_none());
     let mut events = CacheEvents::default();
-    memory.insert(missing.map(|(&key, _)| (key, [f32::from(key[0]); 5].into())), &mut events);
+    cache.insert(missing.map(|(&key, _)| (key, [f32::from(key[0]); 5].into())), &mut events);
     events
 }
 
@@ -65,15 +65,15 @@ fn write(batch: &mut BatchKeyValues, source: KvSource, number: u8) {
     }
 }
 
-fn begin(memory: &SharedImageCache, numbers: &[u8]) -> (Vec<KvSource>, BatchKeyValues) {
-    let mut batch = BatchKeyValues::new(memory);
+fn begin(cache: &SharedImageCache, numbers: &[u8]) -> (Vec<KvSource>, BatchKeyValues) {
+    let mut batch = BatchKeyValues::new(cache);
     (batch.assign_sources(numbers.iter().map(|&number| key(number))), batch)
 }
 
-/// A batch about the images from its beginning to its end.
-fn ask(memory: &SharedImageCache, numbers: &[u8]) -> Vec<KvSource> {
-    let (sources, mut batch) = begin(memory, numbers);
-    encode(memory, numbers);
+/// Runs a complete batch over the images, checks the values it reads and returns the sources.
+fn run_batch(cache: &SharedImageCache, numbers: &[u8]) -> Vec<KvSource> {
+    let (sources, mut batch) = begin(cache, numbers);
+    encode(cache, numbers);
     for (&number, &source) in numbers.iter().zip(&sources) {
         write(&mut batch, source, number);
     }
@@ -99,109 +99,109 @@ fn kinds(sources: &[KvSource]) -> String {
 }
 
 #[test]
-fn features_are_found_by_every_engine_and_the_least_recently_used_give_way() {
-    let memory = memory(2, 0);
-    assert_eq!(encode(&memory, &[1, 2]), CacheEvents { cached: vec![1, 2], evicted: vec![] });
-    let other_engine = memory.clone();
+fn features_are_shared_and_least_recently_used_are_evicted() {
+    let cache = cache(2, 0);
+    assert_eq!(encode(&cache, &[1, 2]), CacheEvents { cached: vec![1, 2], evicted: vec![] });
+    let other_engine = cache.clone();
     assert_eq!(other_engine.find(&[key(1)])[0].as_deref(), Some(&[1.0; 5][..]));
     assert_eq!(encode(&other_engine, &[3]), CacheEvents { cached: vec![3], evicted: vec![2] });
-    assert_eq!(memory.len(), 2);
-    assert!(memory.find(&[key(2)])[0].is_none());
+    assert_eq!(cache.len(), 2);
+    assert!(cache.find(&[key(2)])[0].is_none());
 }
 
 #[test]
-fn of_two_engines_that_encode_the_same_image_the_first_keeps_it_and_only_that_is_told() {
-    let memory = memory(2, 0);
+fn image_encoded_by_two_engines_is_stored_and_reported_once() {
+    let cache = cache(2, 0);
     let mut events = CacheEvents::default();
     for _ in 0..2 {
-        memory.insert([(key(1), [1.0; 5].into())], &mut events);
+        cache.insert([(key(1), [1.0; 5].into())], &mut events);
     }
     assert_eq!(events, CacheEvents { cached: vec![1], evicted: vec![] });
 }
 
 #[test]
-fn the_second_batch_keeps_keys_and_values_and_the_third_reads_them() {
-    let memory = memory(4, 2);
-    assert_eq!(kinds(&ask(&memory, &[1])), "f");
-    assert_eq!(kinds(&ask(&memory, &[1, 2])), "Kf");
-    assert_eq!(kinds(&ask(&memory, &[1, 2])), "kK");
+fn second_batch_stores_key_values_and_third_batch_reads_them() {
+    let cache = cache(4, 2);
+    assert_eq!(kinds(&run_batch(&cache, &[1])), "f");
+    assert_eq!(kinds(&run_batch(&cache, &[1, 2])), "Kf");
+    assert_eq!(kinds(&run_batch(&cache, &[1, 2])), "kK");
 }
 
 #[test]
-fn no_image_of_a_batch_takes_anothers_place_and_the_least_recently_used_gives_way() {
-    let memory = memory(4, 2);
-    encode(&memory, &[1, 2, 3, 4]);
-    ask(&memory, &[1]);
-    assert_eq!(kinds(&ask(&memory, &[2, 3, 1])), "Kfk");
-    assert_eq!(kinds(&ask(&memory, &[3])), "K");
-    assert_eq!(kinds(&ask(&memory, &[2])), "k", "1 was found before it was made");
-    assert_eq!(kinds(&ask(&memory, &[1])), "K");
+fn image_never_evicts_another_image_of_its_batch() {
+    let cache = cache(4, 2);
+    encode(&cache, &[1, 2, 3, 4]);
+    run_batch(&cache, &[1]);
+    assert_eq!(kinds(&run_batch(&cache, &[2, 3, 1])), "Kfk");
+    assert_eq!(kinds(&run_batch(&cache, &[3])), "K");
+    assert_eq!(kinds(&run_batch(&cache, &[2])), "k", "3 replaced 1, the least recently used image");
+    assert_eq!(kinds(&run_batch(&cache, &[1])), "K");
 }
 
 #[test]
-fn what_a_failed_batch_has_made_is_not_read_and_its_place_is_free_again() {
-    let memory = memory(4, 1);
-    encode(&memory, &[1, 2]);
-    let (sources, failed) = begin(&memory, &[1]);
+fn buffers_of_failed_batch_are_not_read_and_reused() {
+    let cache = cache(4, 1);
+    encode(&cache, &[1, 2]);
+    let (sources, failed) = begin(&cache, &[1]);
     assert_eq!(kinds(&sources), "K");
-    assert_eq!(kinds(&ask(&memory, &[2])), "f", "the only buffer is in use");
+    assert_eq!(kinds(&run_batch(&cache, &[2])), "f", "the only buffer is in use");
     drop(failed);
-    assert_eq!(kinds(&ask(&memory, &[1])), "K");
-    assert_eq!(kinds(&ask(&memory, &[1])), "k");
+    assert_eq!(kinds(&run_batch(&cache, &[1])), "K");
+    assert_eq!(kinds(&run_batch(&cache, &[1])), "k");
 }
 
 #[test]
-fn of_two_engines_that_make_the_same_keys_and_values_both_read_their_own_and_one_keeps_them() {
-    let memory = memory(4, 2);
-    encode(&memory, &[1]);
-    let [mut first, mut second] = [(), ()].map(|()| begin(&memory, &[1]));
+fn key_values_computed_by_two_engines_are_stored_once() {
+    let cache = cache(4, 2);
+    encode(&cache, &[1]);
+    let [mut first, mut second] = [(), ()].map(|()| begin(&cache, &[1]));
     for (sources, batch) in [&mut first, &mut second] {
         write(batch, sources[0], 1);
         batch.commit();
     }
     drop((first, second));
-    let entries = memory.0.entries();
+    let entries = cache.0.entries();
     assert_eq!((entries.key_values.len(), entries.in_use, entries.free.len()), (1, 0, 1));
 }
 
 #[test]
-fn what_is_read_stays_as_it_is_though_its_image_gives_way() {
-    let memory = memory(2, 1);
-    encode(&memory, &[1, 2]);
-    ask(&memory, &[1]);
-    let (sources, reading) = begin(&memory, &[1]);
+fn values_in_use_are_unchanged_after_eviction() {
+    let cache = cache(2, 1);
+    encode(&cache, &[1, 2]);
+    run_batch(&cache, &[1]);
+    let (sources, reading) = begin(&cache, &[1]);
     assert_eq!(kinds(&sources), "k");
-    assert_eq!(kinds(&ask(&memory, &[2])), "K");
+    assert_eq!(kinds(&run_batch(&cache, &[2])), "K");
     assert_eq!(reading.read(1, 0).unwrap(), [11.0; 12]);
     assert!(reading.read(2, 0).is_err() && reading.read(0, 1).is_err());
 }
 
 #[test]
-fn keys_and_values_go_with_their_images_features() {
-    let memory = memory(1, 1);
-    ask(&memory, &[1]);
-    assert_eq!(kinds(&ask(&memory, &[1])), "K");
-    encode(&memory, &[2]);
-    assert_eq!(memory.0.entries().key_values.len(), 0);
-    assert_eq!(kinds(&ask(&memory, &[1])), "f");
+fn key_values_are_evicted_with_their_image_features() {
+    let cache = cache(1, 1);
+    run_batch(&cache, &[1]);
+    assert_eq!(kinds(&run_batch(&cache, &[1])), "K");
+    encode(&cache, &[2]);
+    assert_eq!(cache.0.entries().key_values.len(), 0);
+    assert_eq!(kinds(&run_batch(&cache, &[1])), "f");
 }
 
 proptest! {
     #[test]
-    fn whatever_engines_do_at_once_bounds_hold_and_numbers_are_their_images(
+    fn concurrent_engines_respect_bounds_and_read_correct_values(
         batches in prop::collection::vec((prop::collection::hash_set(0u8..9, 1..5), any::<bool>(), any::<bool>()), 1..40),
     ) {
-        let memory = memory(5, 3);
+        let cache = cache(5, 3);
         let mut running: Option<(Vec<u8>, Vec<KvSource>, BatchKeyValues)> = None;
         for (numbers, overlaps, fails) in batches {
             let numbers: Vec<u8> = numbers.into_iter().collect();
             if overlaps && running.is_none() {
-                let (sources, batch) = begin(&memory, &numbers);
+                let (sources, batch) = begin(&cache, &numbers);
                 running = Some((numbers, sources, batch));
                 continue;
             }
-            // Checks what it reads.
-            ask(&memory, &numbers);
+            // This batch checks the values that it reads.
+            run_batch(&cache, &numbers);
             if let Some((numbers, sources, mut batch)) = running.take() {
                 for (&number, &source) in numbers.iter().zip(&sources) {
                     write(&mut batch, source, number);
@@ -213,7 +213,7 @@ proptest! {
                     batch.commit();
                 }
             }
-            let entries = memory.0.entries();
+            let entries = cache.0.entries();
             prop_assert!(entries.features.len() <= 5);
             prop_assert!(entries.key_values.len() + entries.in_use <= 3);
             prop_assert!(running.is_some() || entries.in_use == 0);

@@ -1,5 +1,5 @@
-//! The implementation whose defaults a checkpoint runs with. The weights are the same. Preprocessing of
-//! texts, special tokens and generation defaults differ.
+//! The conventions of a checkpoint: text normalization, special tokens and generation defaults of one
+//! of two implementations. The weights are the same.
 
 use std::{fmt, str::FromStr};
 
@@ -11,37 +11,38 @@ use crate::{
     },
 };
 
-/// Which implementation's defaults a model runs with.
+/// Implementation whose defaults a model uses.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Conventions {
-    /// `transformers`: texts as they are, `[CLS]` first, greedy.
+    /// `transformers`: unchanged texts, `[CLS]` first, greedy decoding.
     #[default]
     Hf,
-    /// The original, `salesforce/BLIP` and LAVIS: texts cleaned and cut as in training, `[ENC]` first where the text
-    /// reads an image, beams.
+    /// The original repository `salesforce/BLIP` and LAVIS: texts normalized and truncated as in
+    /// training, `[ENC]` first where the text encoder reads an image, beam search.
     Salesforce,
 }
 
-/// How texts are changed before a model reads them.
+/// Changes to texts before a model reads them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct TextConventions {
-    /// Applied before a text is tokenised.
-    pub(crate) clean_up: Option<fn(&str) -> String>,
-    /// Tokens that are kept of a text, `[CLS]` and `[SEP]` included; the last one stays.
+    /// Normalization of a text before tokenization.
+    pub(crate) normalize: Option<fn(&str) -> String>,
+    /// Largest number of tokens, with `[CLS]` and `[SEP]`. Truncation preserves the last token.
     pub(crate) max_tokens: Option<usize>,
-    /// Stands where `[CLS]` would.
+    /// Token that replaces `[CLS]`.
     pub(crate) first_token: Option<i64>,
-    /// What a caption goes on from if nobody says otherwise, and never a part of it.
+    /// Default prompt of captions. Results do not contain it.
     pub(crate) prompt: Option<&'static str>,
 }
 
-/// Tokens that the original keeps of a question, and of a text that is compared with an image.
+/// Largest number of tokens of a question, and of a text that is compared with an image, in the
+/// original repository.
 const MAX_TOKENS: usize = 35;
 
 impl Conventions {
     const ALL: [Self; 2] = [Self::Hf, Self::Salesforce];
 
-    /// What it is called in settings.
+    /// Returns the name in settings.
     pub fn name(self) -> &'static str {
         match self {
             Self::Hf => "hf",
@@ -49,43 +50,45 @@ impl Conventions {
         }
     }
 
-    /// Sets what the conventions decide of the vision encoder: the original's norms have an epsilon of 1e-6, whatever the
-    /// converted `config.json` says.
+    /// Applies the conventions to the vision encoder's configuration. The norms of the original have an
+    /// epsilon of 1e-6, independent of the converted `config.json`.
     pub(crate) fn adapt(self, vision: &mut VisionConfig) {
         if self == Self::Salesforce {
             vision.layer_norm_eps = 1e-6;
         }
     }
 
-    /// What is done to the texts of a model.
+    /// Returns the conventions for the texts of a model.
     pub(crate) fn texts(self, config: &BlipConfig) -> TextConventions {
-        let plain = TextConventions { clean_up: None, max_tokens: None, first_token: None, prompt: None };
+        let plain = TextConventions { normalize: None, max_tokens: None, first_token: None, prompt: None };
         if self == Self::Hf {
             return plain;
         }
         match config.architecture() {
             Architecture::QuestionAnswering => TextConventions {
-                clean_up: Some(text_normalization::question),
+                normalize: Some(text_normalization::question),
                 max_tokens: Some(MAX_TOKENS),
                 first_token: Some(encoder_token(config)),
                 ..plain
             },
             Architecture::Captioning => TextConventions { prompt: Some("a picture of "), ..plain },
             Architecture::Retrieval => TextConventions {
-                clean_up: Some(text_normalization::caption),
+                normalize: Some(text_normalization::caption),
                 max_tokens: Some(MAX_TOKENS),
                 ..plain
             },
         }
     }
 
-    /// What stands where `[CLS]` would while a text is matched with an image. The original's retrieval evaluation and LAVIS
-    /// take `[ENC]`, as in training; when the same text becomes a vector, `[CLS]` stays.
+    /// Returns the token that replaces `[CLS]` when a text is matched with an image.
+    ///
+    /// The retrieval evaluation of the original and LAVIS use `[ENC]`, as in training. When the same text
+    /// is embedded, `[CLS]` remains.
     pub(crate) fn matching_token(self, config: &BlipConfig) -> Option<i64> {
         (self == Self::Salesforce).then(|| encoder_token(config))
     }
 
-    /// The largest token id that the conventions add to texts.
+    /// Returns the largest token id that the conventions add to texts.
     pub(crate) fn largest_token(self, config: &BlipConfig) -> i64 {
         match self {
             Self::Salesforce if config.architecture() != Architecture::Captioning => encoder_token(config),
@@ -93,10 +96,10 @@ impl Conventions {
         }
     }
 
-    /// How tokens are chosen if nobody says otherwise. `prompt_tokens` are those of the default prompt, the start
-    /// token included.
+    /// Returns the default options of generation. `prompt_tokens` is the length of the default prompt
+    /// with the start token.
     pub(crate) fn generation(self, architecture: Architecture, prompt_tokens: usize) -> Generation {
-        // The original counts the start token and the prompt.
+        // The lengths of the original include the start token and the prompt.
         let (max_length, min_length) = match (self, architecture) {
             (Self::Salesforce, Architecture::QuestionAnswering) => (10, 1),
             (Self::Salesforce, Architecture::Captioning) => (20, 5),
@@ -112,7 +115,7 @@ impl Conventions {
     }
 }
 
-/// `[ENC]`, the row of the word embeddings behind `[DEC]`, the start token.
+/// Returns the id of `[ENC]`. Its word embedding follows that of the start token `[DEC]`.
 fn encoder_token(config: &BlipConfig) -> i64 {
     config.text.bos_token_id + 1
 }
@@ -137,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn flavours_are_read_as_they_are_written() {
+    fn conventions_parse_from_their_display_form() {
         for conventions in Conventions::ALL {
             assert_eq!(conventions.to_string().parse(), Ok(conventions));
         }
@@ -146,13 +149,13 @@ mod tests {
     }
 
     #[test]
-    fn the_originals_lengths_count_start_token_and_prompt() {
+    fn original_lengths_include_start_token_and_prompt() {
         let answers = Conventions::Salesforce.generation(Architecture::QuestionAnswering, 1);
         assert_eq!((answers.num_beams, answers.max_new_tokens, answers.min_length), (3, Some(9), 1));
         let captions = Conventions::Salesforce.generation(Architecture::Captioning, 4);
         assert_eq!((captions.num_beams, captions.max_new_tokens, captions.min_length), (3, Some(16), 5));
         let long = Conventions::Salesforce.generation(Architecture::Captioning, 30);
-        assert_eq!(long.max_new_tokens, Some(1), "a prompt past the length leaves one token");
+        assert_eq!(long.max_new_tokens, Some(1), "a prompt longer than the limit leaves one token");
         for architecture in [Architecture::QuestionAnswering, Architecture::Captioning] {
             assert!(Conventions::Hf.generation(architecture, 1).is_greedy());
         }

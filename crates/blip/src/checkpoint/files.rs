@@ -1,4 +1,5 @@
-//! Where a checkpoint's files come from: a folder in Hugging Face's layout, a file of weights, or the binary itself.
+//! The files of a checkpoint: a folder in Hugging Face's layout, a weight file with its folder, or
+//! files inside the binary.
 
 use std::{
     borrow::Cow,
@@ -8,26 +9,26 @@ use std::{
 
 use crate::{checkpoint::mmap::MappedFile, error::LoadError};
 
-/// What every checkpoint must have beside its weights.
-pub(crate) const NEEDED: [&str; 2] = ["config.json", "preprocessor_config.json"];
-/// Of these one is enough.
+/// Files that every checkpoint needs besides its weights.
+pub(crate) const REQUIRED: [&str; 2] = ["config.json", "preprocessor_config.json"];
+/// Files of which a checkpoint needs at least one.
 pub(crate) const TOKENIZERS: [&str; 2] = ["tokenizer.json", "vocab.txt"];
-/// What a checkpoint may have.
+/// Files that a checkpoint may have.
 pub(crate) const OPTIONAL: [&str; 3] =
     ["generation_config.json", "tokenizer_config.json", "special_tokens_map.json"];
 
-/// The files of one checkpoint.
+/// Source of the files of one checkpoint.
 #[derive(Debug, Clone)]
 pub enum ModelFiles {
     /// A folder in Hugging Face's layout.
     Folder(PathBuf),
-    /// One file of weights, such as a `.pth` of the original repository, with all the other files beside it.
+    /// A weight file, such as a `.pth` of the original repository. The other files are in its folder.
     File(PathBuf),
-    /// Files that are part of the program: name and content.
+    /// Files inside the binary, as names and contents.
     Embedded(&'static [(&'static str, &'static [u8])]),
 }
 
-/// The bytes of a weights file, in memory or mapped.
+/// Bytes of a weight file, in memory or mapped.
 #[derive(Debug)]
 pub(crate) enum WeightBytes {
     Embedded(&'static [u8]),
@@ -42,7 +43,7 @@ impl WeightBytes {
         }
     }
 
-    /// Says that `range` was copied and need not stay in memory.
+    /// Releases the memory of `range`, which the caller has copied.
     pub(crate) fn release(&self, range: std::ops::Range<usize>) {
         if let Self::Mapped(file) = self {
             file.release(range);
@@ -51,9 +52,11 @@ impl WeightBytes {
 }
 
 impl ModelFiles {
+    /// Checks that the folder or the weight file exists, and that no file is missing beside the latter.
+    ///
     /// # Errors
-    /// [`LoadError::NoFolder`] and [`LoadError::NoFile`] if it is not there, [`LoadError::NothingBeside`] if a file of
-    /// weights is alone.
+    /// [`LoadError::NoFolder`] or [`LoadError::NoFile`] if the source is missing.
+    /// [`LoadError::IncompleteFolder`] if the folder of a weight file lacks required files.
     pub(crate) fn check(&self) -> Result<(), LoadError> {
         match self {
             Self::Embedded(_) => Ok(()),
@@ -62,27 +65,27 @@ impl ModelFiles {
             Self::File(file) if !file.is_file() => Err(LoadError::NoFile(file.clone())),
             Self::File(file) => {
                 let missing = |name: &&str| !file.with_file_name(name).exists();
-                let mut lacks: Vec<&str> = NEEDED.into_iter().filter(missing).collect();
+                let mut absent: Vec<&str> = REQUIRED.into_iter().filter(missing).collect();
                 if TOKENIZERS.iter().all(missing) {
-                    lacks.push("tokenizer.json or vocab.txt");
+                    absent.push("tokenizer.json or vocab.txt");
                 }
-                if lacks.is_empty() {
+                if absent.is_empty() {
                     return Ok(());
                 }
-                Err(LoadError::NothingBeside { file: file.clone(), missing: lacks.join(", ") })
+                Err(LoadError::IncompleteFolder { file: file.clone(), missing: absent.join(", ") })
             }
         }
     }
 
-    /// The name of the one file that has the weights, if it was named.
-    pub(crate) fn one_file(&self) -> Option<&str> {
+    /// Returns the name of the weight file if the source names one.
+    pub(crate) fn weight_file_name(&self) -> Option<&str> {
         match self {
             Self::File(file) => file.file_name()?.to_str(),
             Self::Folder(_) | Self::Embedded(_) => None,
         }
     }
 
-    /// Where a file of this name would be on disk.
+    /// Returns the path of a file of this name, which may be missing. `None` for embedded files.
     pub(crate) fn path(&self, name: &str) -> Option<PathBuf> {
         self.folder().map(|folder| folder.join(name))
     }
@@ -95,10 +98,10 @@ impl ModelFiles {
         }
     }
 
-    /// A small file's content, or `None` if the checkpoint has no such file.
+    /// Returns the content of a small file, or `None` if the checkpoint has no such file.
     ///
     /// # Errors
-    /// [`LoadError::Read`] if it is there and cannot be read.
+    /// [`LoadError::Read`] if the file exists but cannot be read.
     pub(crate) fn read(&self, name: &str) -> Result<Option<Cow<'static, [u8]>>, LoadError> {
         let Some(path) = self.path(name) else { return Ok(self.embedded(name).map(Cow::Borrowed)) };
         match fs::read(path) {
@@ -108,12 +111,19 @@ impl ModelFiles {
         }
     }
 
-    /// Like [`Self::read`], for a file that every checkpoint must have.
+    /// Returns the content of a small file that every checkpoint needs.
+    ///
+    /// # Errors
+    /// [`LoadError::MissingFile`] if it is missing, [`LoadError::Read`] if it cannot be read.
     pub(crate) fn require(&self, name: &'static str) -> Result<Cow<'static, [u8]>, LoadError> {
         self.read(name)?.ok_or(LoadError::MissingFile(name))
     }
 
-    /// A safetensors file, mapped where it is a file.
+    /// Returns the bytes of a safetensors file, or `None` if the checkpoint has no such file. A file on
+    /// disk is mapped.
+    ///
+    /// # Errors
+    /// [`LoadError::Read`] if the file exists but cannot be mapped.
     pub(crate) fn weights(&self, name: &str) -> Result<Option<WeightBytes>, LoadError> {
         let Some(path) = self.path(name) else { return Ok(self.embedded(name).map(WeightBytes::Embedded)) };
         match MappedFile::open(&path) {
@@ -134,7 +144,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_of_weights_that_is_alone_is_told_what_must_be_beside_it() {
+    fn weight_file_alone_is_rejected_with_missing_file_names() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("model_base.pth");
         let message = |file: &Path| ModelFiles::File(file.to_owned()).check().unwrap_err().to_string();
@@ -142,22 +152,22 @@ mod tests {
         fs::write(&file, "").unwrap();
         let all = "config.json, preprocessor_config.json, tokenizer.json or vocab.txt";
         let path = file.display();
-        assert_eq!(message(&file), format!("{path} holds weights alone: {all} must be beside it"));
+        assert_eq!(message(&file), format!("model file {path} is incomplete: missing {all} in its folder"));
         for name in ["config.json", "vocab.txt"] {
             fs::write(folder.path().join(name), "").unwrap();
         }
         assert_eq!(
             message(&file),
-            format!("{path} holds weights alone: preprocessor_config.json must be beside it")
+            format!("model file {path} is incomplete: missing preprocessor_config.json in its folder")
         );
         fs::write(folder.path().join("preprocessor_config.json"), "").unwrap();
         assert!(ModelFiles::File(file).check().is_ok());
     }
 
     #[test]
-    fn a_file_in_the_working_folder_has_the_others_beside_it() {
+    fn file_in_working_folder_resolves_sibling_paths() {
         let files = ModelFiles::File("model_base.pth".into());
         assert_eq!(files.path("config.json").unwrap(), Path::new("config.json"));
-        assert_eq!(files.one_file(), Some("model_base.pth"));
+        assert_eq!(files.weight_file_name(), Some("model_base.pth"));
     }
 }

@@ -1,19 +1,20 @@
-//! A weights file mapped into memory: the one place where the model crate maps files.
+//! Memory mapping of weight files. Only this module of the crate maps files.
 #![expect(unsafe_code, reason = "mapping a file is a foreign-function edge")]
 
 use std::{fs::File, io, ops::Range, path::Path};
 
 use memmap2::{Mmap, UncheckedAdvice};
 
-/// A read-only mapping of a whole file.
+/// Read-only mapping of a whole file.
 #[derive(Debug)]
 pub(crate) struct MappedFile(Mmap);
 
 impl MappedFile {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
-        // SAFETY: the mapping is read-only and private. A file that another process truncates while it is being
-        // read would fault; weights are read once at start-up, and the loader's documentation says not to.
+        // SAFETY: the mapping is read-only and private. Reading a file that another process truncates
+        // faults. Weights are read once while the model is loaded, and the documentation of the loader
+        // requires that the files do not change.
         let map = unsafe { Mmap::map(&file)? };
         Ok(Self(map))
     }
@@ -22,14 +23,14 @@ impl MappedFile {
         &self.0
     }
 
-    /// Lets the pages of `range` go, so that a loaded model is not in memory twice.
+    /// Releases the pages of `range`, so that a loaded model is not in memory twice.
     pub(crate) fn release(&self, range: Range<usize>) {
-        // SAFETY: on a read-only file mapping a page that is let go is read from the file again when touched;
-        // the bytes seen through the mapping do not change.
+        // SAFETY: in a read-only file mapping, the kernel reads a released page from the file again on
+        // the next access. The bytes of the mapping do not change.
         let advised =
             unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
         if let Err(error) = advised {
-            tracing::debug!(%error, "pages of the weights file were not let go");
+            tracing::debug!(%error, "pages of weight file not released");
         }
     }
 }

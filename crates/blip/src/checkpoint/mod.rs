@@ -1,4 +1,4 @@
-//! An open and validated checkpoint: its configuration, tokenizer, preprocessing and weights.
+//! Checkpoints: configuration, tokenizer, preprocessing, conventions and weights of a model.
 
 pub(crate) mod parameter_count;
 pub(crate) mod tokenizer;
@@ -22,20 +22,21 @@ use crate::{
     preprocess::{Preprocessor, PreprocessorConfig},
 };
 
-/// Options of how a checkpoint is read.
+/// Options of opening a checkpoint.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct CheckpointOptions {
-    /// The implementation whose defaults the model runs with.
+    /// Implementation whose defaults the model uses.
     pub conventions: Conventions,
-    /// Height and width of images in pixels, if not what `config.json` says: a multiple of the patch size. The position
-    /// embeddings are interpolated.
+    /// Height and width of images in pixels, a multiple of the patch size. `None` uses the size in
+    /// `config.json`. For another size the position embeddings are interpolated.
     pub image_size: Option<u32>,
 }
 
-/// Larger than any checkpoint was tried at; keeps a slip of the hand from asking for a million patches an image.
+/// Largest image size, in pixels. It is larger than every tested size, and it prevents that a typing
+/// error requests a million patches for each image.
 const MAX_IMAGE_SIZE: u32 = 4096;
 
-/// Everything that the files of a model say; the weights are not in memory yet.
+/// An open and validated checkpoint. Its weights are not in memory yet.
 #[derive(Debug)]
 pub struct Checkpoint {
     config: BlipConfig,
@@ -47,18 +48,19 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a model in Hugging Face's layout. The files must not change while they are in use.
+    /// Opens a checkpoint with default options. The files must not change while they are in use.
     ///
     /// # Errors
-    /// [`LoadError`] names the file that is missing or wrong.
+    /// [`LoadError`] names the file that is missing or invalid.
     pub fn open(files: &ModelFiles) -> Result<Self, LoadError> {
         Self::open_with(files, CheckpointOptions::default())
     }
 
-    /// As [`Self::open`], with choices.
+    /// Opens a checkpoint with these options. The files must not change while they are in use.
     ///
     /// # Errors
-    /// [`LoadError`] names the file that is missing or wrong, or the choice that the checkpoint cannot follow.
+    /// [`LoadError`] names the file that is missing or invalid, or the option that the checkpoint does
+    /// not support.
     pub fn open_with(files: &ModelFiles, options: CheckpointOptions) -> Result<Self, LoadError> {
         files.check()?;
         let mut config = BlipConfig::parse(&files.require("config.json")?)?;
@@ -74,64 +76,66 @@ impl Checkpoint {
         };
         match options.image_size {
             Some(size) => {
-                config.vision.image_size = checked(size, config.vision.patch_size)?;
+                config.vision.image_size = checked_image_size(size, config.vision.patch_size)?;
                 let side = size as usize;
                 let resized = PreprocessorConfig { width: side, height: side, ..*preprocessor.config() };
                 preprocessor = Preprocessor::new(resized);
             }
-            None => agree(&preprocessor, &config)?,
+            None => check_same_size(&preprocessor, &config)?,
         }
         let tokenizer = Tokenizer::open(files, &config, options.conventions)?;
         let weights = Weights::open(files)?;
         Ok(Self { config, generation, preprocessor, tokenizer, weights, conventions: options.conventions })
     }
 
-    /// What the checkpoint was trained for.
+    /// Returns the architecture that the checkpoint was trained for.
     pub fn architecture(&self) -> Architecture {
         self.config.architecture()
     }
 
-    /// The implementation whose defaults the model runs with.
+    /// Returns the conventions that the checkpoint was opened with.
     pub fn conventions(&self) -> Conventions {
         self.conventions
     }
 
-    /// How tokens are chosen where a caller says nothing: the default of the conventions. Without a number of new tokens in it, the
-    /// model's own holds ([`Self::generation`], unless [`crate::LoadOptions`] says otherwise). For captions, the number is for
-    /// the default prompt of the conventions.
+    /// Returns the generation options of the conventions, for requests without options.
+    ///
+    /// If they have no number of new tokens, the number in [`Self::generation`] applies, unless
+    /// [`crate::LoadOptions`] sets another. For captions, the number applies to the default prompt of
+    /// the conventions.
     pub fn default_generation(&self) -> Generation {
         let prompt = self.tokenizer.encode_prompt("").map_or(1, |prompt| prompt.len());
         self.conventions.generation(self.architecture(), prompt)
     }
 
-    /// The model's shape.
+    /// Returns the configuration of the model.
     pub fn config(&self) -> &BlipConfig {
         &self.config
     }
 
-    /// How long answers may grow.
+    /// Returns the length limit of answers in the checkpoint.
     pub fn generation(&self) -> GenerationConfig {
         self.generation
     }
 
-    /// Scales pictures to the model's size.
+    /// Returns the preprocessor, which scales images to the model's size.
     pub fn preprocessor(&self) -> &Preprocessor {
         &self.preprocessor
     }
 
-    /// Questions to tokens and back.
+    /// Returns the tokenizer, which converts texts to token ids and back.
     pub fn tokenizer(&self) -> &Tokenizer {
         &self.tokenizer
     }
 
-    /// The tensors, by name.
+    /// Returns the tensors by name.
     pub fn weights(&self) -> &Weights {
         &self.weights
     }
 }
 
-/// An image size that can be cut into patches.
-fn checked(size: u32, patch: i64) -> Result<i64, LoadError> {
+/// Returns the image size in pixels if the vision encoder can divide it into patches.
+fn checked_image_size(size: u32, patch: i64) -> Result<i64, LoadError> {
     let pixels = i64::from(size);
     if size == 0 || size > MAX_IMAGE_SIZE || pixels % patch != 0 {
         return Err(LoadError::ImageSize { size, patch, limit: MAX_IMAGE_SIZE });
@@ -139,8 +143,8 @@ fn checked(size: u32, patch: i64) -> Result<i64, LoadError> {
     Ok(pixels)
 }
 
-/// Whether pictures are scaled to the size that the model is configured for.
-fn agree(preprocessor: &Preprocessor, config: &BlipConfig) -> Result<(), LoadError> {
+/// Checks that the preprocessor scales images to the size in `config.json`.
+fn check_same_size(preprocessor: &Preprocessor, config: &BlipConfig) -> Result<(), LoadError> {
     let size = usize::try_from(config.vision.image_size).unwrap_or(0);
     let (height, width) = (preprocessor.height(), preprocessor.width());
     if (height, width) == (size, size) {

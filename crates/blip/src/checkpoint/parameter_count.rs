@@ -1,9 +1,10 @@
-//! How many numbers a model has, by the shapes that its configuration calls for.
+//! The number of parameters of a model, computed from the shapes in its configuration.
 
 use crate::checkpoint::config::{Architecture, BlipConfig, text::TextConfig, vision::VisionConfig};
 
 impl BlipConfig {
-    /// Parameters of the whole model. The vocabulary's rows that the decoder shares with its head are counted once.
+    /// Returns the number of parameters of the model. The word embeddings that the decoder shares with
+    /// its head are counted once.
     pub fn parameters(&self) -> i64 {
         let (text, images) = (&self.text, self.vision.hidden_size);
         let vision = vision_encoder(&self.vision);
@@ -45,7 +46,8 @@ fn vision_encoder(config: &VisionConfig) -> i64 {
     embeddings + config.num_hidden_layers * layer + norm(hidden)
 }
 
-/// The encoder, or the decoder without its head; its cross-attention reads states `memory_dim` wide.
+/// Returns the parameters of the text encoder, or of the text decoder without its head. Its
+/// cross-attention reads states of width `memory_dim`.
 fn text_tower(config: &TextConfig, memory_dim: i64) -> i64 {
     let hidden = config.hidden_size;
     let self_attention = 4 * linear(hidden, hidden) + norm(hidden);
@@ -56,7 +58,7 @@ fn text_tower(config: &TextConfig, memory_dim: i64) -> i64 {
     embeddings + config.num_hidden_layers * layer
 }
 
-/// What the head has beside the word embeddings.
+/// Returns the parameters of the head besides the word embeddings.
 fn vocabulary_head(config: &TextConfig) -> i64 {
     linear(config.hidden_size, config.hidden_size) + norm(config.hidden_size) + config.vocab_size
 }
@@ -77,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn the_released_checkpoints_have_as_many_parameters_as_the_reference_counts() {
+    fn released_checkpoints_have_parameter_count_of_reference() {
         for (class, large, expected) in [
             (Architecture::QuestionAnswering, false, 361_230_140),
             (Architecture::Captioning, false, 223_971_644),

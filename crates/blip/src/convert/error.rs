@@ -7,49 +7,49 @@ use tch::TchError;
 
 use crate::{dtype::Dtype, error::LoadError};
 
-/// The file that holds the converted weights.
+/// Name of the file with the converted weights.
 pub(crate) const WEIGHTS: &str = "model.safetensors";
 
-/// Why a checkpoint was not converted; the output is then as it was.
+/// Error of converting a checkpoint. The output is unchanged.
 #[derive(Debug, thiserror::Error)]
 pub enum ConvertError {
-    /// The checkpoint itself cannot be read.
+    /// The checkpoint cannot be read.
     #[error(transparent)]
     Load(#[from] LoadError),
-    /// The output is there already, and may not be replaced.
+    /// The output exists and must not be replaced.
     #[error("output {} exists", .0.display())]
     Exists(PathBuf),
-    /// The output may be replaced, but is more than a converted checkpoint.
-    #[error("output {} has {file}, which is no file of a converted model", folder.display())]
-    Foreign {
-        /// The output.
+    /// The output may be replaced, but has files that do not belong to a converted checkpoint.
+    #[error("output {} has a file that is not part of a converted model: {file}", folder.display())]
+    UnknownFile {
+        /// Folder of the output.
         folder: PathBuf,
-        /// What would be lost.
+        /// Name of the file.
         file: String,
     },
-    /// Numbers of the tensor are beyond the largest of the format.
-    #[error("tensor {tensor} has numbers too large for {dtype}")]
+    /// A tensor has values beyond the range of the number format.
+    #[error("tensor {tensor} has values too large for {dtype}")]
     TooLarge {
-        /// The state-dict name.
+        /// Name in the state dict.
         tensor: String,
-        /// The format.
+        /// Number format of the output.
         dtype: Dtype,
     },
-    /// The operating system refused.
+    /// The operating system cannot write a file or folder.
     #[error("cannot write {}: {source}", path.display())]
     Write {
-        /// What was being written.
+        /// The file or folder.
         path: PathBuf,
-        /// What the operating system said.
+        /// Error of the operating system.
         source: io::Error,
     },
-    /// The weights cannot be written.
+    /// The safetensors library cannot write the weights.
     #[error("cannot write {WEIGHTS}: {0}")]
     Safetensors(#[from] SafeTensorError),
-    /// The same, in the operating system's words.
+    /// The operating system cannot write the weights to disk.
     #[error("cannot write {WEIGHTS}: {0}")]
     Sync(#[from] io::Error),
-    /// LibTorch refused, most often for lack of memory.
+    /// LibTorch failed, in most cases for lack of memory.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),
 }

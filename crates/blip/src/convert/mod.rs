@@ -1,4 +1,5 @@
-//! A checkpoint of any format to a folder in Hugging Face's layout, its weights in one safetensors file.
+//! Conversion of a checkpoint: from any format to a folder in Hugging Face's layout, with all weights
+//! in one safetensors file.
 
 pub(crate) mod writer;
 pub(crate) mod error;
@@ -13,7 +14,7 @@ use std::{
 
 use crate::{
     checkpoint::{
-        files::{ModelFiles, NEEDED, OPTIONAL, TOKENIZERS},
+        files::{ModelFiles, REQUIRED, OPTIONAL, TOKENIZERS},
         weights::Weights,
     },
     convert::error::{ConvertError, WEIGHTS},
@@ -21,23 +22,26 @@ use crate::{
     error::LoadError,
 };
 
-/// A file of the new folder.
+/// A file of the output folder.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct WrittenFile {
-    /// Its name.
+    /// Name of the file.
     pub name: String,
-    /// Its size, in bytes.
+    /// Size of the file, in bytes.
     pub bytes: u64,
 }
 
-/// Writes the model of `files` as `dtype` to the folder `output`, which it becomes in one step when all is written.
+/// Writes the model of `files` as `dtype` to the folder `output`, and returns the written files.
 ///
-/// The weights of a head that is tied to the word embeddings are written once; buffers are left out; the other files
-/// are copied as they are. One tensor is in memory at a time. With `replace` an output that is there already, and has
-/// nothing but such files, is replaced.
+/// The output becomes visible in one step when all files are complete. One tensor is in memory at a
+/// time. With `replace`, an existing output is replaced if it has only files of a converted model.
+///
+/// - The weights of a head that is tied to the word embeddings are written once.
+/// - Buffers are left out.
+/// - The other files are copied without changes.
 ///
 /// # Errors
-/// [`ConvertError`].
+/// [`ConvertError`] if a file is missing or invalid, the output exists, or a file cannot be written.
 pub fn convert(
     files: &ModelFiles,
     output: &Path,
@@ -48,7 +52,7 @@ pub fn convert(
     files.check()?;
     check_output(output, replace)?;
     let mut copies = Vec::new();
-    for name in NEEDED {
+    for name in REQUIRED {
         copies.push((name, files.require(name)?));
     }
     for name in TOKENIZERS.into_iter().chain(OPTIONAL) {
@@ -64,7 +68,7 @@ pub fn convert(
         _ => Path::new("."),
     };
     fs::create_dir_all(parent).map_err(|error| write(parent, error))?;
-    // In the same file system, so that it can take the output's place in one step.
+    // The temporary folder is in the file system of the output, so that one rename replaces the output.
     let written = tempfile::Builder::new()
         .prefix(".blip-serve-convert-")
         .permissions(Permissions::from_mode(0o777))
@@ -75,15 +79,15 @@ pub fn convert(
         let path = written.path().join(name);
         fs::write(&path, content).map_err(|error| write(&path, error))?;
     }
-    let files = list(written.path()).map_err(|error| write(written.path(), error))?;
-    put_in_place(written.path(), output).map_err(|error| write(output, error))?;
+    let files = list_files(written.path()).map_err(|error| write(written.path(), error))?;
+    move_into_place(written.path(), output).map_err(|error| write(output, error))?;
     Ok(files)
 }
 
-/// Whether `output` may be written.
+/// Checks that `output` is missing, empty or may be replaced.
 fn check_output(output: &Path, replace: bool) -> Result<(), ConvertError> {
     let is_model_file = |file: &OsStr| {
-        let mut known = NEEDED.into_iter().chain(TOKENIZERS).chain(OPTIONAL).chain([WEIGHTS]);
+        let mut known = REQUIRED.into_iter().chain(TOKENIZERS).chain(OPTIONAL).chain([WEIGHTS]);
         known.any(|name| file == name)
     };
     match fs::read_dir(output) {
@@ -102,7 +106,7 @@ fn check_output(output: &Path, replace: bool) -> Result<(), ConvertError> {
                 let (folder, file) = (output.to_owned(), entry.file_name());
                 if !is_model_file(&file) {
                     let file = file.to_string_lossy().into_owned();
-                    return Err(ConvertError::Foreign { folder, file });
+                    return Err(ConvertError::UnknownFile { folder, file });
                 }
             }
             Ok(())
@@ -110,8 +114,8 @@ fn check_output(output: &Path, replace: bool) -> Result<(), ConvertError> {
     }
 }
 
-/// Names and sizes of the files in `folder`, by name.
-fn list(folder: &Path) -> io::Result<Vec<WrittenFile>> {
+/// Returns the files in `folder`, ordered by name.
+fn list_files(folder: &Path) -> io::Result<Vec<WrittenFile>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
@@ -122,9 +126,9 @@ fn list(folder: &Path) -> io::Result<Vec<WrittenFile>> {
     Ok(files)
 }
 
-/// Renames `written` to `output`. What was there is moved aside first and removed last.
-fn put_in_place(written: &Path, output: &Path) -> io::Result<()> {
-    // An empty folder, or nothing, gives way by itself.
+/// Renames `written` to `output`. An existing output is first renamed and finally removed.
+fn move_into_place(written: &Path, output: &Path) -> io::Result<()> {
+    // The rename replaces a missing or an empty folder.
     match fs::rename(written, output) {
         Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => {
             let mut aside = written.as_os_str().to_owned();
@@ -157,7 +161,7 @@ mod tests {
         (folder, output)
     }
 
-    /// The weights file that `files` becomes.
+    /// Returns the converted weight file of `files`.
     fn converted(files: &ModelFiles, dtype: Dtype) -> Vec<u8> {
         let (_folder, output) = output();
         convert(files, &output, dtype, false).unwrap();
@@ -172,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn every_format_becomes_the_same_file() {
+    fn every_format_converts_to_the_same_file() {
         let files = golden("vocab_txt");
         let (single, half) = (converted(&files, Dtype::F32), converted(&files, Dtype::F16));
         assert_eq!(names(&single), names(&fs::read(files.path(WEIGHTS).unwrap()).unwrap()));
@@ -183,7 +187,7 @@ mod tests {
         for (_folder, files) in [&bin, &sharded, &original] {
             assert!(converted(files, Dtype::F16) == half, "{files:?}");
         }
-        // From one half precision to the other.
+        // Conversion from f16 to bf16.
         let (brain, half) = (converted(&sharded.1, Dtype::Bf16), half);
         let read = |bytes| safetensors::SafeTensors::deserialize(bytes).unwrap();
         let (brain, half) = (read(&brain), read(&half));
@@ -195,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn the_folder_has_all_that_a_model_is_made_of_and_nothing_else() {
+    fn output_has_exactly_the_files_of_a_model() {
         let (parent, output) = output();
         let written = convert(&golden("untied_head"), &output, Dtype::F16, false).unwrap();
         let names: Vec<&str> = written.iter().map(|file| file.name.as_str()).collect();
@@ -219,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_is_written_once_if_it_is_tied_and_as_it_is_if_not() {
+    fn tied_head_is_written_once_and_untied_head_is_unchanged() {
         let head = |name: &str| {
             let names = names(&converted(&golden(name), Dtype::F32));
             names.iter().filter(|name| name.contains(".predictions.decoder.")).count()
@@ -228,24 +232,24 @@ mod tests {
     }
 
     #[test]
-    fn an_output_that_is_there_is_replaced_only_if_asked_and_only_if_it_is_a_model() {
+    fn existing_output_is_replaced_only_on_request_and_if_a_model() {
         let (_folder, output) = output();
-        let again = |replace| convert(&golden("vocab_txt"), &output, Dtype::F16, replace);
-        again(false).unwrap();
+        let convert_again = |replace| convert(&golden("vocab_txt"), &output, Dtype::F16, replace);
+        convert_again(false).unwrap();
         fs::write(output.join("config.json"), "old").unwrap();
-        let error = again(false).unwrap_err().to_string();
+        let error = convert_again(false).unwrap_err().to_string();
         assert_eq!(error, format!("output {} exists", output.display()));
-        again(true).unwrap();
+        convert_again(true).unwrap();
         assert!(fs::read(output.join("config.json")).unwrap() != b"old");
         fs::write(output.join("thesis.txt"), "mine").unwrap();
-        let error = again(true).unwrap_err().to_string();
-        assert!(error.ends_with("has thesis.txt, which is no file of a converted model"), "{error}");
+        let error = convert_again(true).unwrap_err().to_string();
+        assert!(error.ends_with("has a file that is not part of a converted model: thesis.txt"), "{error}");
         assert_eq!(fs::read(output.join("thesis.txt")).unwrap(), b"mine");
         assert_eq!(fs::read_dir(output.parent().unwrap()).unwrap().count(), 1);
     }
 
     #[test]
-    fn a_folder_may_be_converted_where_it_is() {
+    fn folder_can_be_converted_in_place() {
         let folder = golden_with(&golden("vocab_txt").path("").unwrap(), &[WEIGHTS]);
         for name in ["expected.json", "expected.safetensors", "generation.json", "image0.png", "image1.png"] {
             fs::remove_file(folder.path().join(name)).unwrap();
@@ -257,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_beyond_f16_are_refused_and_leave_nothing_behind() {
+    fn values_beyond_f16_are_rejected_without_output() {
         let data: Vec<u8> = [1.0f32, 70_000.0].iter().flat_map(|value| value.to_le_bytes()).collect();
         let view = safetensors::tensor::TensorView::new(safetensors::Dtype::F32, vec![2], &data).unwrap();
         let folder = golden_with(Path::new(""), &[]);
@@ -266,7 +270,7 @@ mod tests {
         let files = ModelFiles::Folder(folder.path().to_owned());
         let (_parent, output) = output();
         let error = convert(&files, &output, Dtype::F16, false).unwrap_err().to_string();
-        assert_eq!(error, "tensor text_proj.bias has numbers too large for f16");
+        assert_eq!(error, "tensor text_proj.bias has values too large for f16");
         assert_eq!(fs::read_dir(output.parent().unwrap()).unwrap().count(), 0);
         assert!(!converted(&files, Dtype::Bf16).is_empty());
     }

@@ -1,4 +1,4 @@
-//! Weights to a safetensors file, one tensor in memory at a time.
+//! Writes weights to a safetensors file, with one tensor in memory at a time.
 
 use std::{borrow::Cow, cell::OnceCell, collections::HashMap, fs::File, path::Path};
 
@@ -14,29 +14,29 @@ use crate::{
     dtype::Dtype,
 };
 
-/// A tensor on its way into the file.
-struct Converted<'a> {
+/// A tensor that is read and converted when the safetensors library writes it.
+struct DeferredTensor<'a> {
     weights: &'a Weights,
     name: &'a str,
     entry: &'a TensorEntry,
     shape: Vec<usize>,
     dtype: Dtype,
-    /// The first thing that went wrong: the library that writes the file takes no errors.
+    /// The first error, because the interface of the library has no errors.
     failure: &'a OnceCell<ConvertError>,
 }
 
 impl Weights {
-    /// Writes all tensors to `path` as `dtype`, but those that are tied and equal to what they are tied to.
+    /// Writes all tensors to `path` as `dtype`, except tied tensors that equal their counterpart.
     ///
     /// # Errors
-    /// [`ConvertError`]; the file is of no use then.
+    /// [`ConvertError`]. The file is then incomplete.
     pub(crate) fn save(&self, path: &Path, dtype: Dtype) -> Result<(), ConvertError> {
         let failure = OnceCell::new();
         let tensors = self.entries.iter().filter(|(name, _)| !self.is_tied(name)).map(|(name, entry)| {
             let shape = entry.shape.iter().map(|&size| size as usize).collect();
-            (name, Converted { weights: self, name, entry, shape, dtype, failure: &failure })
+            (name, DeferredTensor { weights: self, name, entry, shape, dtype, failure: &failure })
         });
-        // By this the reference tells a file of torch's tensors.
+        // The reference recognizes a file of torch tensors by this entry.
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
         serialize_to_file(tensors, Some(metadata), path)?;
         match failure.into_inner() {
@@ -45,7 +45,8 @@ impl Weights {
         }
     }
 
-    /// Whether the tensor is a copy of the one that it is tied to, as the reference leaves it out, too.
+    /// Returns whether the tensor is a copy of the one that it is tied to. The reference leaves such
+    /// tensors out, too.
     fn is_tied(&self, name: &str) -> bool {
         match name.strip_prefix(HEAD) {
             Some(".decoder.weight") => self.equal(name, WORDS),
@@ -55,7 +56,7 @@ impl Weights {
     }
 }
 
-impl Converted<'_> {
+impl DeferredTensor<'_> {
     fn convert(&self) -> Result<Vec<u8>, ConvertError> {
         let bytes = self.weights.read(self.entry)?;
         if self.entry.kind == self.dtype.kind() {
@@ -72,7 +73,7 @@ impl Converted<'_> {
     }
 }
 
-/// Whether no number of the tensor becomes an infinity as `dtype`. What is no number stays none.
+/// Returns whether no value of the tensor is infinite as `dtype`. NaN is allowed.
 fn fits(tensor: &Tensor, dtype: Dtype) -> Result<bool, tch::TchError> {
     if tensor.numel() == 0 {
         return Ok(true);
@@ -87,7 +88,7 @@ fn fits(tensor: &Tensor, dtype: Dtype) -> Result<bool, tch::TchError> {
     Ok(true)
 }
 
-impl View for Converted<'_> {
+impl View for DeferredTensor<'_> {
     fn dtype(&self) -> FileDtype {
         match self.dtype {
             Dtype::F32 => FileDtype::F32,
@@ -105,7 +106,7 @@ impl View for Converted<'_> {
             return Cow::Borrowed(&[]);
         }
         let bytes = self.convert().unwrap_or_else(|error| {
-            // It is empty: that was asked above.
+            // The cell is empty, because `data` returns early otherwise.
             let _ = self.failure.set(error);
             Vec::new()
         });

@@ -1,4 +1,4 @@
-//! Memory that a batch leaves to the next one.
+//! Scratch memory that later batches reuse.
 
 use std::{
     cell::RefCell,
@@ -8,12 +8,12 @@ use std::{
 
 use cpu_kernels::Int8Scratch;
 
-/// Numbers that are written before they are read.
+/// A growing buffer whose numbers are written before they are read.
 #[derive(Debug, Default)]
 pub(super) struct Buffer(Vec<f32>);
 
 impl Buffer {
-    /// So many of them, with whatever was there before.
+    /// Returns `count` numbers with unspecified values.
     pub(super) fn take(&mut self, count: usize) -> &mut [f32] {
         if self.0.len() < count {
             self.0.resize(count, 0.0);
@@ -22,12 +22,13 @@ impl Buffer {
     }
 }
 
-/// Memory for what goes from one stage to the next.
+/// Buffers that outlive one stage of a batch.
 #[derive(Debug, Default)]
 pub(super) struct BufferPool(Rc<RefCell<Vec<Vec<f32>>>>);
 
 impl BufferPool {
-    /// So many numbers, with whatever was there before. Their memory comes back by itself.
+    /// Returns a buffer of `count` numbers with unspecified values. Its memory returns to the pool
+    /// on drop.
     pub(super) fn take(&self, count: usize) -> PooledBuffer {
         let mut numbers = self.0.borrow_mut().pop().unwrap_or_default();
         numbers.resize(count, 0.0);
@@ -62,20 +63,20 @@ impl Drop for PooledBuffer {
     }
 }
 
-/// What the layers of a tower need beside their states; none needs what another left there.
+/// Scratch memory of the layers of a network. No layer reads what another one left.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
-    /// `[rows, hidden]`.
+    /// Normalized states, `[rows, hidden]`.
     pub(super) normed: Buffer,
-    /// Queries, keys and values, or a feed-forward's inner states.
+    /// Queries, keys and values, or the inner states of a feed-forward block.
     pub(super) wide: Buffer,
-    /// `[rows, hidden]`: what attention gives.
+    /// Output of attention, `[rows, hidden]`.
     pub(super) context: Buffer,
-    /// Keys and values as attention reads them.
+    /// Keys and values in the layout that attention reads.
     pub(super) packed: Buffer,
-    /// Attention's own.
+    /// Scratch memory of attention.
     pub(super) scores: Vec<f32>,
-    /// Inputs in 8-bit integers.
+    /// Inputs as 8-bit integers.
     pub(super) rounded: Int8Scratch,
 }
 
@@ -84,7 +85,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memory_comes_back_and_is_lent_again() {
+    fn dropped_buffer_is_reused_by_the_pool() {
         let pool = BufferPool::default();
         let (mut first, second) = (pool.take(3), pool.take(5));
         first.fill(7.0);

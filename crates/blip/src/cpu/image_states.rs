@@ -1,4 +1,4 @@
-//! What the question encoder reads of a batch's images: keys and values, cached or computed.
+//! The cross-attention keys and values of a batch's images, cached or computed.
 
 use cpu_kernels::{Epilogue, Heads, CpuLinear, MatrixRows};
 use tch::TchError;
@@ -18,18 +18,23 @@ pub(crate) struct CpuImageStates<'a> {
 }
 
 impl<'a> CpuImageStates<'a> {
-    /// Images of `tokens` each, of which some have, or will have, cached keys and values.
+    /// Creates the states of images with `tokens` tokens each. Keys and values may be in `cache`.
     pub(crate) fn new(features: &'a BatchFeatures<'a>, cache: &'a mut BatchKeyValues, tokens: i64) -> Self {
         Self { features, cache, tokens: size(tokens) }
     }
 
-    /// Tokens of an image.
+    /// Returns the number of tokens of an image.
     pub(super) fn tokens(&self) -> usize {
         self.tokens
     }
 
-    /// Keys and values of the image at `position`, as [`Heads::pack`] has them, for layer number `layer`, whose projection is
-    /// `key_value`; `buffers` are for those that are not cached.
+    /// Returns the keys and values of the image at `position` for layer `layer`, in the layout of
+    /// [`Heads::pack`].
+    ///
+    /// `key_value` is the layer's projection. The buffers hold keys and values that are not cached.
+    ///
+    /// # Errors
+    /// [`TchError`] if the image has no features or its cache slot is missing.
     pub(super) fn key_values<'b>(
         &'b mut self,
         (position, source): (usize, KvSource),

@@ -1,4 +1,4 @@
-//! Weights on their way from a checkpoint to the kernels' layouts.
+//! Loads weights from a checkpoint into the layouts of the kernels.
 
 use cpu_kernels::{CpuLayerNorm, CpuLinear};
 use tch::{Kind, TchError, Tensor};
@@ -8,12 +8,12 @@ use crate::{
     layers::{linear, weight_path::WeightPath},
 };
 
-/// A layer's weights, laid out.
+/// Packs the weights of `layer`.
 pub(super) fn linear(layer: &linear::Linear) -> Result<CpuLinear, LoadError> {
     let inputs = layer.weight.size2()?.1;
     let (weight, bias) = (copied(&layer.weight)?, copied(&layer.bias)?);
     let linear = CpuLinear::new(&weight, &bias, usize::try_from(inputs).unwrap_or(0));
-    linear.ok_or_else(|| TchError::Shape(format!("no layer can have weights {:?}", layer.weight)).into())
+    linear.ok_or_else(|| TchError::Shape(format!("invalid weights of a linear layer: {:?}", layer.weight)).into())
 }
 
 /// Loads `weight` `[out, in]` and `bias` `[out]` below `path`.
@@ -21,7 +21,8 @@ pub(super) fn load_linear(path: &WeightPath<'_>, inputs: i64, outputs: i64) -> R
     linear(&linear::Linear::load(path, inputs, outputs)?)
 }
 
-/// Several layers below `path` with the same input as one; outputs lie side by side in the order given.
+/// Loads several layers below `path` with the same input as one layer. Outputs are in the order of
+/// `names`.
 pub(super) fn load_fused<const PARTS: usize>(
     path: &WeightPath<'_>,
     names: [&str; PARTS],
@@ -38,12 +39,12 @@ pub(super) fn load_norm(path: &WeightPath<'_>, size: i64, eps: f64) -> Result<Cp
     Ok(CpuLayerNorm::new(part("weight")?, part("bias")?, eps as f32))
 }
 
-/// A tensor's numbers.
+/// Returns the numbers of a tensor.
 pub(super) fn copied(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
     Vec::try_from(tensor.f_to_kind(Kind::Float)?.f_flatten(0, -1)?)
 }
 
-/// A size of the configuration, which has been checked.
+/// Converts a size of the configuration, which is already checked.
 pub(super) fn size(number: i64) -> usize {
     usize::try_from(number).unwrap_or(0)
 }

@@ -1,9 +1,15 @@
-//! The same towers on slices, by the kernels of `cpu_kernels`: for models in f32 on the CPU.
+//! The CPU implementation: the networks on slices, with the kernels of `cpu_kernels`, for models in
+//! f32.
 //!
-//! The image encoder is for models of all sizes, and shares its work among threads. What answers questions is for small ones, on the
-//! one thread that calls it: LibTorch needs some microseconds for each call of an operator and hands out memory for each result.
-//! Where a layer has a few hundred thousand weights, that is more than the arithmetic (docs/decisions/own-kernels.md). What is
-//! asked more rarely (beams, draws, candidates, captions, matching) goes through the other modules, with the same image features.
+//! - The vision encoder serves models of all sizes and divides its work among threads.
+//! - Question answering serves small models and runs on the calling thread.
+//!
+//! LibTorch needs some microseconds for each operator call and allocates each result. If a layer
+//! has a few hundred thousand weights, this costs more than the arithmetic. See
+//! `docs/decisions/native-cpu-kernels.md`.
+//!
+//! Rarer tasks (beam search, sampling, candidates, captions, matching) run on LibTorch with the
+//! same image features.
 
 pub(crate) mod text_decoder;
 pub(crate) mod text_encoder;
@@ -25,7 +31,7 @@ use crate::{
     layers::{linear::Linear, weight_path::WeightPath},
 };
 
-/// What answers questions: an encoder of questions and a decoder of answers.
+/// Text encoder and text decoder for question answering.
 #[derive(Debug)]
 pub(crate) struct CpuQuestionAnswering {
     pub(crate) questions: CpuTextEncoder,
@@ -33,7 +39,8 @@ pub(crate) struct CpuQuestionAnswering {
 }
 
 impl CpuQuestionAnswering {
-    /// Loads `text_encoder.*` and `text_decoder.*`; `vocabulary` is the head's last layer.
+    /// Loads `text_encoder.*` and `text_decoder.*`. `vocabulary` is the last layer of the decoder's
+    /// head.
     pub(crate) fn load(
         root: &WeightPath<'_>,
         config: &BlipConfig,

@@ -1,4 +1,4 @@
-//! A linear layer in the number format that is wanted.
+//! A linear layer in f32 or int8.
 
 use cpu_kernels::{Epilogue, CpuInt8Linear, Int8Scratch, CpuLinear};
 use tch::TchError;
@@ -10,16 +10,16 @@ use crate::{
     layers::{linear, weight_path::WeightPath},
 };
 
-/// `x W^T + b`.
+/// Computes `x W^T + b`.
 #[derive(Debug)]
 pub(super) enum QuantizableLinear {
     F32(CpuLinear),
-    /// Inputs and weights are rounded to 8 bits on the way.
+    /// Inputs and weights are rounded to 8 bits.
     Int8(CpuInt8Linear),
 }
 
 impl QuantizableLinear {
-    /// Whether this processor has the instructions for it.
+    /// Returns whether the processor has the instructions for products in `dtype`.
     pub(super) fn is_supported(dtype: VisionDtype) -> bool {
         match dtype {
             VisionDtype::AsModel => true,
@@ -39,13 +39,13 @@ impl QuantizableLinear {
             VisionDtype::AsModel => Self::F32(linear(&layer)?),
             VisionDtype::Int8 => {
                 let rounded = CpuInt8Linear::new(&copied(&layer.weight)?, &copied(&layer.bias)?, size(inputs));
-                let impossible = || TchError::Shape(format!("no weights {:?} in int8", layer.weight));
+                let impossible = || TchError::Shape(format!("invalid weights of an int8 layer: {:?}", layer.weight));
                 Self::Int8(rounded.ok_or_else(impossible)?)
             }
         })
     }
 
-    /// Numbers of a row that goes out.
+    /// Returns the width of an output row.
     pub(super) fn outputs(&self) -> usize {
         match self {
             Self::F32(linear) => linear.outputs(),
@@ -53,7 +53,7 @@ impl QuantizableLinear {
         }
     }
 
-    /// `input` `[rows, in]` to `out` `[rows, out]`; `scratch` is for the rounded input.
+    /// Computes `out` `[rows, out]` from `input` `[rows, in]`. `scratch` holds the rounded input.
     pub(super) fn forward(&self, input: &[f32], out: &mut [f32], after: Epilogue, scratch: &mut Int8Scratch) {
         match self {
             Self::F32(linear) => linear.forward(input, out, after),

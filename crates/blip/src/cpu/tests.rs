@@ -1,4 +1,4 @@
-//! Every stage on slices against what `transformers` computed, and against the stages on tensors.
+//! Compares every stage with `transformers`, and with itself in other batches and thread counts.
 
 use tch::{Device, Kind, Tensor};
 
@@ -41,17 +41,18 @@ fn answering(golden: &Golden) -> CpuQuestionAnswering {
     CpuQuestionAnswering::load(&root, config, &vocabulary).unwrap()
 }
 
-/// The largest difference, relative to the largest expected number.
+/// Returns the largest difference relative to the largest expected number.
 fn relative_error(found: &Tensor, expected: &Tensor) -> f64 {
     let found = found.view_as(expected);
     (found - expected).abs().max().double_value(&[]) / expected.abs().max().double_value(&[])
 }
 
+/// Features equal those of `transformers`, and are equal to the bit in any batch and with any
+/// number of threads.
 #[test]
-fn an_images_features_equal_the_references_and_are_the_same_to_the_bit_in_any_company_and_on_any_number_of_threads()
- {
+fn image_features_in_any_batch_equal_the_reference() {
     let dtypes = [(VisionDtype::AsModel, 0.0..1e-4), (VisionDtype::Int8, f64::MIN_POSITIVE..0.05)];
-    // Without the instructions for it a model in int8 has LibTorch's kernels.
+    // Without AVX-512 VNNI, LibTorch computes a model in int8.
     for (dtype, errors) in dtypes.into_iter().filter(|(dtype, _)| CpuVisionEncoder::is_supported(*dtype)) {
         for golden in goldens() {
             let (one_thread, three) = (vision(&golden, dtype, 1), vision(&golden, dtype, 3));
@@ -67,7 +68,8 @@ fn an_images_features_equal_the_references_and_are_the_same_to_the_bit_in_any_co
     }
 }
 
-/// The states of all questions of `golden`, each on its own image, in the order of the layout.
+/// Returns the states of all questions of `golden`, each with its image, in the order of the
+/// layout.
 fn read(golden: &Golden, answering: &CpuQuestionAnswering) -> (CpuTextStates, BatchLayout) {
     let (vision, config) = (vision(golden, VisionDtype::AsModel, 1), golden.checkpoint.config());
     let image_of_row: Vec<usize> = (0..golden.cases.len()).collect();
@@ -86,7 +88,7 @@ fn read(golden: &Golden, answering: &CpuQuestionAnswering) -> (CpuTextStates, Ba
 }
 
 #[test]
-fn a_questions_states_and_its_answers_tokens_equal_the_references() {
+fn question_states_and_answer_tokens_equal_the_reference() {
     for golden in goldens() {
         let (answering, config) = (answering(&golden), golden.checkpoint.config());
         let (states, layout) = read(&golden, &answering);
@@ -117,8 +119,9 @@ fn a_questions_states_and_its_answers_tokens_equal_the_references() {
     }
 }
 
+/// Rows that are removed between two steps do not change the other rows, to the bit.
 #[test]
-fn rows_that_are_taken_out_between_two_steps_leave_the_others_as_they_are_to_the_bit() {
+fn remaining_rows_after_removal_are_equal_to_the_bit() {
     for golden in goldens() {
         let answering = answering(&golden);
         let (states, _) = read(&golden, &answering);

@@ -1,4 +1,4 @@
-//! The answer decoder (`answer_decoder.rs` on slices): one token a step for all rows at once, the likeliest of each.
+//! The text decoder on slices. A step decodes one token of every row, greedily.
 
 use std::{cell::RefCell, ops::Range};
 
@@ -17,6 +17,7 @@ use crate::{
     layers::{linear, weight_path::WeightPath},
 };
 
+/// The text decoder with the head over the vocabulary.
 #[derive(Debug)]
 pub(crate) struct CpuTextDecoder {
     embeddings: CpuTextEmbeddings,
@@ -29,7 +30,7 @@ pub(crate) struct CpuTextDecoder {
     pool: BufferPool,
 }
 
-/// What is kept of the rows that are being decoded, between two steps.
+/// The state of the active rows between two steps.
 #[derive(Debug)]
 pub(crate) struct CpuDecoderState {
     /// For each layer, keys and values of all questions' tokens, `[tokens, 2 * hidden]`.
@@ -38,16 +39,17 @@ pub(crate) struct CpuDecoderState {
     position: usize,
 }
 
+/// The state of one row.
 #[derive(Debug)]
 struct CpuDecoderRow {
-    /// Its question's tokens.
+    /// Tokens of the row's question.
     question: Range<usize>,
-    /// For each layer, keys and values of its own tokens, `[tokens, 2 * hidden]`.
+    /// For each layer, keys and values of the generated tokens, `[tokens, 2 * hidden]`.
     self_attention: Vec<Vec<f32>>,
 }
 
 impl CpuTextDecoder {
-    /// Loads `text_decoder.*`; `vocabulary` is the head's last layer.
+    /// Loads `text_decoder.*`. `vocabulary` is the last layer of the head.
     pub(super) fn load(
         root: &WeightPath<'_>,
         config: &BlipConfig,
@@ -75,7 +77,7 @@ impl CpuTextDecoder {
         })
     }
 
-    /// Gets ready to answer the questions at `positions` of `states`, in that order.
+    /// Prepares the answers to the questions at `positions` of `states`, in this order.
     pub(crate) fn start(&self, states: &CpuTextStates, positions: &[i64]) -> CpuDecoderState {
         let tokens = states.token_ranges.last().map_or(0, |range| range.end);
         let questions = self.layers.iter().map(|layer| {
@@ -94,7 +96,7 @@ impl CpuTextDecoder {
         CpuDecoderState { questions, rows: positions.iter().map(row).collect(), position: 0 }
     }
 
-    /// Feeds each row its last token and returns the likeliest next.
+    /// Feeds each row its last token. Returns the most likely next token of each row.
     pub(crate) fn step(&self, tokens: &[i64], state: &mut CpuDecoderState) -> Vec<TokenChoice> {
         let (buffers, [states, queries, logits]) = &mut *self.buffers.borrow_mut();
         let hidden = self.heads.width();
@@ -135,7 +137,7 @@ impl CpuTextDecoder {
 }
 
 impl CpuDecoderState {
-    /// Keeps only the rows at `indices`, in that order.
+    /// Retains only the rows at `indices`, in this order.
     pub(crate) fn retain(&mut self, indices: &[i64]) {
         let mut rows: Vec<Option<CpuDecoderRow>> =
             std::mem::take(&mut self.rows).into_iter().map(Some).collect();
@@ -144,7 +146,7 @@ impl CpuDecoderState {
     }
 }
 
-/// The best of a row's `logits`, with its log-probability and lead.
+/// Returns the best token of a row's `logits`, with its log-probability and margin.
 fn argmax_with_margin(logits: &[f32]) -> TokenChoice {
     let (mut token, mut first, mut second) = (0, f32::NEG_INFINITY, f32::NEG_INFINITY);
     for (candidate, &logit) in (0..).zip(logits) {
@@ -162,7 +164,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_token_comes_with_its_log_probability_and_margin() {
+    fn best_token_has_its_log_probability_and_margin() {
         let choice = argmax_with_margin(&[0.0, 2.0, 1.0]);
         let total = (0f32.exp() + 2f32.exp() + 1f32.exp()).ln();
         assert_eq!((choice.token, choice.margin), (1, 1.0));

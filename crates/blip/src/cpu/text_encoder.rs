@@ -1,4 +1,4 @@
-//! The question encoder (`question_encoder.rs` on slices): questions of any lengths one behind the other, nothing padded.
+//! The text encoder on slices. Questions of any lengths are consecutive and not padded.
 
 use std::{cell::RefCell, ops::Range};
 
@@ -19,6 +19,7 @@ use crate::{
     text::encoder_states::EncoderStates,
 };
 
+/// The text encoder with cross-attention to images.
 #[derive(Debug)]
 pub(crate) struct CpuTextEncoder {
     embeddings: CpuTextEmbeddings,
@@ -28,17 +29,18 @@ pub(crate) struct CpuTextEncoder {
     pool: BufferPool,
 }
 
-/// Questions that have read their images.
+/// The encoder's states of a batch of questions.
 #[derive(Debug)]
 pub(crate) struct CpuTextStates {
     /// `[tokens, hidden]`.
     pub(super) states: PooledBuffer,
-    /// Each question's tokens.
+    /// Tokens of each question.
     pub(super) token_ranges: Vec<Range<usize>>,
     hidden: usize,
 }
 
 impl CpuTextEncoder {
+    /// Loads `text_encoder.*`.
     pub(super) fn load(root: &WeightPath<'_>, config: &BlipConfig) -> Result<Self, LoadError> {
         let (path, text) = (root.at("text_encoder"), &config.text);
         let layers = (0..text.num_hidden_layers)
@@ -56,7 +58,10 @@ impl CpuTextEncoder {
         })
     }
 
-    /// Encodes `questions` against `images`, both in the order of `layout`.
+    /// Encodes `questions` with cross-attention to `images`. Both are in the order of `layout`.
+    ///
+    /// # Errors
+    /// [`TchError`] if features, keys or values of an image are missing.
     pub(crate) fn forward(
         &self,
         questions: &[&[i64]],
@@ -76,7 +81,7 @@ impl CpuTextEncoder {
         let (buffers, queries) = &mut *self.buffers.borrow_mut();
         let queries = queries.take(tokens * hidden);
         for (number, layer) in self.layers.iter().enumerate() {
-            self.attend_to_itself(layer, &token_ranges, &mut states, buffers);
+            self.self_attend(layer, &token_ranges, &mut states, buffers);
             layer.query.forward(&states, queries, Epilogue::Store);
             let Buffers { wide, context, packed, scores, .. } = &mut *buffers;
             let context = context.take(tokens * hidden);
@@ -104,7 +109,8 @@ impl CpuTextEncoder {
         Ok(CpuTextStates { states, token_ranges, hidden })
     }
 
-    fn attend_to_itself(
+    /// Adds the self-attention of each question to its `states`.
+    fn self_attend(
         &self,
         layer: &CpuTextLayer,
         token_ranges: &[Range<usize>],
@@ -133,7 +139,7 @@ impl CpuTextEncoder {
 }
 
 impl CpuTextStates {
-    /// As the decoder on tensors reads them: questions padded to the longest.
+    /// Returns the states for LibTorch's decoder, with questions padded to the longest.
     pub(crate) fn to_encoder_states(&self) -> Result<EncoderStates, TchError> {
         let (device, kind) = (tch::Device::Cpu, tch::Kind::Float);
         let lengths: Vec<i64> = self.token_ranges.iter().map(|range| range.len() as i64).collect();
@@ -152,7 +158,7 @@ impl CpuTextStates {
     }
 }
 
-/// The images of a layout by their position, with the rows that ask about each.
+/// Returns the images of `layout` by position, each with its source and the rows of its questions.
 fn images_with_rows(
     layout: &BatchLayout,
 ) -> impl Iterator<Item = (usize, crate::batch::layout::KvSource, Range<usize>)> + '_ {
@@ -166,7 +172,7 @@ fn images_with_rows(
     })
 }
 
-/// The tokens of `rows`, which are one behind the other.
+/// Returns the tokens of `rows`, which are consecutive.
 fn tokens_of(token_ranges: &[Range<usize>], rows: Range<usize>) -> Range<usize> {
     let rows = token_ranges.get(rows).unwrap_or_default();
     match (rows.first(), rows.last()) {

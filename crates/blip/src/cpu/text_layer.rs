@@ -1,4 +1,4 @@
-//! A layer of the question encoder or of the answer decoder (`text_layer.rs` on slices): its weights, and what is the same in both.
+//! A layer of the text encoder or decoder on slices: weights, and the computation that both share.
 
 use cpu_kernels::{Epilogue, CpuLayerNorm, CpuLinear};
 
@@ -12,21 +12,22 @@ use crate::{
     layers::weight_path::WeightPath,
 };
 
+/// A post-norm layer. See `text/layer.rs` for LibTorch's version.
 #[derive(Debug)]
 pub(super) struct CpuTextLayer {
-    /// Queries, keys and values of self-attention, head-major inside each.
+    /// Queries, keys and values of self-attention, each in head-major order.
     pub(super) qkv: CpuLinear,
     self_output: Residual,
-    /// Cross-attention's queries.
+    /// Queries of cross-attention.
     pub(super) query: CpuLinear,
-    /// Cross-attention's keys and values, side by side.
+    /// Keys and values of cross-attention, in this order.
     pub(super) key_value: CpuLinear,
     cross_output: Residual,
     up: CpuLinear,
     down: Residual,
 }
 
-/// A linear layer whose product is added to the states, and the norm after that.
+/// A linear layer, the residual addition and the norm after it.
 #[derive(Debug)]
 struct Residual {
     linear: CpuLinear,
@@ -34,11 +35,13 @@ struct Residual {
 }
 
 impl Residual {
+    /// Loads `dense` and `LayerNorm` below `path`.
     fn load(path: &WeightPath<'_>, inputs: i64, outputs: i64, eps: f64) -> Result<Self, LoadError> {
         let linear = load_linear(&path.at("dense"), inputs, outputs)?;
         Ok(Self { linear, norm: load_norm(&path.at("LayerNorm"), outputs, eps)? })
     }
 
+    /// Adds the layer's product of `input` to `states` and normalizes them.
     fn forward(&self, input: &[f32], states: &mut [f32]) {
         self.linear.forward(input, states, Epilogue::Add);
         self.norm.forward_in_place(states);
@@ -46,11 +49,11 @@ impl Residual {
 }
 
 impl CpuTextLayer {
-    /// Loads `encoder.layer.N.*`; `memory_dim` is the width of what cross-attention reads.
+    /// Loads `encoder.layer.N.*`. `encoder_dim` is the width of what cross-attention reads.
     pub(super) fn load(
         path: &WeightPath<'_>,
         config: &TextConfig,
-        memory_dim: i64,
+        encoder_dim: i64,
     ) -> Result<Self, LoadError> {
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         let (attention, cross) = (path.at("attention"), path.at("crossattention"));
@@ -58,19 +61,20 @@ impl CpuTextLayer {
             qkv: load_fused(&attention.at("self"), ["query", "key", "value"], hidden, hidden)?,
             self_output: Residual::load(&attention.at("output"), hidden, hidden, eps)?,
             query: load_linear(&cross.at("self.query"), hidden, hidden)?,
-            key_value: load_fused(&cross.at("self"), ["key", "value"], memory_dim, hidden)?,
+            key_value: load_fused(&cross.at("self"), ["key", "value"], encoder_dim, hidden)?,
             cross_output: Residual::load(&cross.at("output"), hidden, hidden, eps)?,
             up: load_linear(&path.at("intermediate.dense"), hidden, inner)?,
             down: Residual::load(&path.at("output"), inner, hidden, eps)?,
         })
     }
 
-    /// Behind self-attention, which gave `context`; both `[rows, hidden]`.
+    /// Completes self-attention from its output `context`. Both slices are `[rows, hidden]`.
     pub(super) fn finish_self_attention(&self, context: &[f32], states: &mut [f32]) {
         self.self_output.forward(context, states);
     }
 
-    /// Behind cross-attention, which gave `context`, to the layer's end; both `[rows, hidden]`.
+    /// Completes cross-attention and the layer from the output `context`. Both slices are `[rows,
+    /// hidden]`.
     pub(super) fn finish(&self, context: &[f32], states: &mut [f32], wide: &mut Buffer) {
         self.cross_output.forward(context, states);
         let rows = states.len() / self.up.inputs();
@@ -80,7 +84,8 @@ impl CpuTextLayer {
     }
 }
 
-/// Word and position embeddings with their norm (`text_embeddings.rs` on slices).
+/// Word and position embeddings with their norm. See `layers/text_embeddings.rs` for LibTorch's
+/// version.
 #[derive(Debug)]
 pub(super) struct CpuTextEmbeddings {
     word: Vec<f32>,
@@ -103,7 +108,9 @@ impl CpuTextEmbeddings {
         })
     }
 
-    /// Tokens, each with its position, to `states` `[tokens, hidden]`. Both are within the tables: a batch is checked before.
+    /// Embeds tokens with their positions to `states` `[tokens, hidden]`.
+    ///
+    /// The model checks every batch, so ids and positions are within the tables.
     pub(super) fn forward(&self, tokens: impl Iterator<Item = (i64, usize)>, states: &mut [f32]) {
         let row = |table: &[f32], index: usize| -> std::ops::Range<usize> {
             let first = index.saturating_mul(self.hidden).min(table.len());

@@ -1,7 +1,7 @@
-//! The image encoder (`vision.rs` on slices).
+//! The vision encoder on slices.
 //!
-//! Its rows, the tokens of all images, are cut into runs, and a run goes through as much of a layer as needs no other run in one go, so
-//! that threads meet but twice a layer.
+//! Its rows are the tokens of all images. They are cut into runs. A run passes through as much of a
+//! layer as depends on no other run. Therefore threads synchronize only twice in each layer.
 
 use std::{
     cell::RefCell,
@@ -25,67 +25,73 @@ use crate::{
     preprocess::Pixels,
 };
 
-/// Rows of a run at most. Each run reads all weights: at the released size, the feed-forward layers of 577 rows took one thread 307 ms in
-/// runs of 96, 284 in runs of 288 and 272 in one.
-const MOST_ROWS: usize = 300;
+/// Largest number of rows in a run. Each run reads all weights.
+///
+/// At the released size, one thread computed the feed-forward layers of 577 rows in 307 ms with
+/// runs of 96, in 284 ms with runs of 288, and in 272 ms with one run.
+const MAX_RUN_ROWS: usize = 300;
 
-/// A run is so many rows, or a multiple: fewer waste the kernels' registers.
-const ROWS_STEP: usize = 12;
+/// Runs have a multiple of this number of rows. Fewer rows do not fill the kernels' registers.
+const RUN_ROWS_STEP: usize = 12;
 
-/// Patches of an image that are embedded together, about.
+/// Approximate number of patches that are embedded together.
 const BAND_PATCHES: usize = 96;
 
-/// Pixels in, one state for each patch and one for the class token out.
+/// The vision encoder. It returns a state for each patch and one for the class token.
 #[derive(Debug)]
 pub(crate) struct CpuVisionEncoder {
     patches: Patches,
-    /// `[hidden]`: the class embedding with its position's embedding added.
+    /// `[hidden]`: the class embedding plus the embedding of its position.
     class_state: Vec<f32>,
-    /// `[patches, hidden]`.
+    /// Position embeddings of the patches, `[patches, hidden]`.
     positions: Vec<f32>,
     layers: Vec<Layer>,
     post_norm: CpuLayerNorm,
     heads: Heads,
     workers: WorkerPool,
-    memory: RefCell<Memory>,
+    buffers: RefCell<EncoderBuffers>,
 }
 
+/// Scratch memory of the encoder.
 #[derive(Debug, Default)]
-struct Memory {
+struct EncoderBuffers {
     /// `[images, tokens, hidden]`.
     states: Buffer,
-    /// `[images, tokens, 3 * hidden]`: all queries, all keys, all values of a layer.
+    /// All queries, keys and values of a layer, `[images, tokens, 3 * hidden]`.
     qkv: Buffer,
-    /// Each image's keys and values as attention reads them, head by head.
+    /// Keys and values of each image, head by head, in the layout that attention reads.
     packed: Buffer,
-    of_runs: RunBuffers,
+    run_buffers: RunBuffers,
 }
 
-/// What runs need for themselves, each to be had by the next.
+/// Scratch memory of runs, which later runs reuse.
 #[derive(Debug, Default)]
 struct RunBuffers(Mutex<Vec<Buffers>>);
 
 impl RunBuffers {
-    /// Does `work` with some that nobody else has meanwhile.
+    /// Runs `work` with buffers that no other run uses meanwhile.
     fn with_buffers(&self, work: impl FnOnce(&mut Buffers)) {
         let mut buffers = self.idle().pop().unwrap_or_default();
         work(&mut buffers);
         self.idle().push(buffers);
     }
 
+    /// Returns the buffers that no run uses.
     fn idle(&self) -> MutexGuard<'_, Vec<Buffers>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl CpuVisionEncoder {
-    /// Whether this processor has the instructions for the layers' products in `dtype`.
+    /// Returns whether the processor has the instructions for the layers' products in `dtype`.
     pub(crate) fn is_supported(dtype: VisionDtype) -> bool {
         QuantizableLinear::is_supported(dtype)
     }
 
-    /// Loads `vision_model.*`. `scale` and `offset` normalise 8-bit pixels, per channel; the layers' products are computed in
-    /// `dtype`, and all of it by `workers`.
+    /// Loads `vision_model.*`.
+    ///
+    /// `scale` and `offset` normalize 8-bit pixels for each channel. `dtype` is the number format
+    /// of the layers' products. `workers` are the compute threads.
     pub(crate) fn load(
         root: &WeightPath<'_>,
         config: &VisionConfig,
@@ -112,25 +118,26 @@ impl CpuVisionEncoder {
             post_norm: load_norm(&path.at("post_layernorm"), hidden, config.layer_norm_eps)?,
             heads: Heads::new(size(heads), size(hidden / heads)),
             workers,
-            memory: RefCell::default(),
+            buffers: RefCell::default(),
         })
     }
 
-    /// Encodes `images`, all of the model's size, and hands `[images, tokens, hidden]` to `take`.
+    /// Encodes `images`, all of the model's size. `take` receives the features `[images, tokens,
+    /// hidden]`.
     pub(crate) fn forward<T>(&self, images: &[&Pixels], take: impl FnOnce(&[f32]) -> T) -> T {
-        let Memory { states, qkv, packed, of_runs } = &mut *self.memory.borrow_mut();
+        let EncoderBuffers { states, qkv, packed, run_buffers } = &mut *self.buffers.borrow_mut();
         let Self { layers, post_norm, heads, workers, .. } = self;
         let hidden = heads.width();
         let of_image = hidden + self.positions.len();
         let tokens = of_image / hidden;
         let states = states.take(images.len() * of_image);
         let qkv = qkv.take(3 * states.len());
-        self.embed(images, states, of_runs);
+        self.embed(images, states, run_buffers);
 
         let rows = run_length(images.len() * tokens, workers.threads());
         if let Some(first) = layers.first() {
             workers.each(runs(states, rows, hidden).zip(qkv.chunks_mut(3 * rows * hidden)), |(run, qkv)| {
-                of_runs.with_buffers(|buffers| first.begin(run.states, qkv, buffers));
+                run_buffers.with_buffers(|buffers| first.begin(run.states, qkv, buffers));
             });
         }
         let one_head = Heads::new(1, hidden / heads.count());
@@ -151,7 +158,7 @@ impl CpuVisionEncoder {
             workers.each(
                 runs(states, rows, hidden).zip(qkv.chunks_mut(3 * rows * hidden)),
                 |(mut run, qkv)| {
-                    of_runs.with_buffers(|buffers| {
+                    run_buffers.with_buffers(|buffers| {
                         layer.finish(&mut run, qkv, packed, *heads, buffers);
                         match next {
                             Some(next) => next.begin(run.states, qkv, buffers),
@@ -164,8 +171,8 @@ impl CpuVisionEncoder {
         take(states)
     }
 
-    /// The first states of the images: `[images, tokens, hidden]`.
-    fn embed(&self, images: &[&Pixels], states: &mut [f32], of_runs: &RunBuffers) {
+    /// Computes the input of the first layer, `[images, tokens, hidden]`.
+    fn embed(&self, images: &[&Pixels], states: &mut [f32], run_buffers: &RunBuffers) {
         let Self { patches, class_state, positions, workers, .. } = self;
         let hidden = self.heads.width();
         let of_image = hidden + positions.len();
@@ -178,26 +185,26 @@ impl CpuVisionEncoder {
         });
         workers.each(bands, |((pixels, states), positions)| {
             states.copy_from_slice(positions);
-            of_runs.with_buffers(|buffers| patches.add(pixels, states, &mut buffers.wide));
+            run_buffers.with_buffers(|buffers| patches.add(pixels, states, &mut buffers.wide));
         });
     }
 }
 
-/// So many rows of so many go through a layer together.
+/// Returns the number of rows in a run, for `rows` rows and `threads` threads.
 fn run_length(rows: usize, threads: usize) -> usize {
-    rows.div_ceil(threads).next_multiple_of(ROWS_STEP).clamp(ROWS_STEP, MOST_ROWS)
+    rows.div_ceil(threads).next_multiple_of(RUN_ROWS_STEP).clamp(RUN_ROWS_STEP, MAX_RUN_ROWS)
 }
 
-/// Rows that go through a layer together.
+/// Rows that pass through a layer together.
 #[derive(Debug)]
 struct Run<'a> {
     /// `[rows, hidden]`.
     states: &'a mut [f32],
-    /// The first row's number among those of all images.
+    /// Index of the first row among the rows of all images.
     first: usize,
 }
 
-/// Cuts `[all rows, hidden]` into runs of so many rows.
+/// Cuts `[all rows, hidden]` into runs of `rows` rows.
 fn runs(states: &mut [f32], rows: usize, hidden: usize) -> impl Iterator<Item = Run<'_>> {
     states.chunks_mut(rows * hidden).zip((0..).step_by(rows)).map(|(states, first)| Run { states, first })
 }
@@ -206,23 +213,25 @@ fn runs(states: &mut [f32], rows: usize, hidden: usize) -> impl Iterator<Item = 
 #[derive(Debug, Clone, Copy)]
 struct Packed<'a> {
     numbers: &'a [f32],
+    /// Numbers of one image.
     of_image: usize,
     tokens: usize,
 }
 
-/// How an image becomes patches, and these their first states.
+/// Cuts images into patches and embeds them.
 #[derive(Debug)]
 struct Patches {
     product: CpuLinear,
-    /// Patches side by side.
+    /// Patches in a row of the image.
     grid: usize,
-    /// Pixels of a patch side by side.
+    /// Pixels in a row of a patch.
     side: usize,
-    /// For each channel, what each of a pixel's 256 numbers is to the model.
+    /// The normalized value of each of the 256 pixel values, for each channel.
     normal: [Vec<f32>; 3],
 }
 
 impl Patches {
+    /// Loads `patch_embedding.*` and computes the normalized pixel values.
     fn load(
         embeddings: &WeightPath<'_>,
         config: &VisionConfig,
@@ -243,19 +252,22 @@ impl Patches {
         })
     }
 
-    /// Bytes of a patch.
+    /// Returns the bytes of a patch.
     fn bytes(&self) -> usize {
         3 * self.side * self.side
     }
 
-    /// Adds the products of patches to their `states` `[patches, hidden]`; `pixels` are whole rows of patches.
+    /// Adds the products of patches to their `states` `[patches, hidden]`. `pixels` are whole rows
+    /// of patches.
     fn add(&self, pixels: &[u8], states: &mut [f32], buffer: &mut Buffer) {
         let patches = buffer.take(pixels.len());
         self.cut(pixels, patches);
         self.product.forward(patches, states, Epilogue::Add);
     }
 
-    /// Normalised `pixels` `[height, width, 3]`, one row a patch in the convolution's order (channel, y, x).
+    /// Normalizes `pixels` `[height, width, 3]` and writes one row for each patch.
+    ///
+    /// A row is in the order of the convolution: channel, y, x.
     fn cut(&self, pixels: &[u8], patches: &mut [f32]) {
         let (grid, side) = (self.grid, self.side);
         let plane = side * side;
@@ -283,7 +295,7 @@ impl Patches {
 #[derive(Debug)]
 struct Layer {
     norm1: CpuLayerNorm,
-    /// All queries, all keys, all values, head-major inside each.
+    /// All queries, all keys, all values, each in head-major order.
     qkv: QuantizableLinear,
     projection: QuantizableLinear,
     norm2: CpuLayerNorm,
@@ -305,14 +317,15 @@ impl Layer {
         })
     }
 
-    /// Queries, keys and values of a run: `states` `[rows, hidden]` to `qkv` `[rows, 3 * hidden]`.
+    /// Computes queries, keys and values of a run: `qkv` `[rows, 3 * hidden]` from `states` `[rows,
+    /// hidden]`.
     fn begin(&self, states: &[f32], qkv: &mut [f32], buffers: &mut Buffers) {
         let normed = buffers.normed.take(states.len());
         self.norm1.forward(states, normed);
         self.qkv.forward(normed, qkv, Epilogue::Store, &mut buffers.rounded);
     }
 
-    /// The rest of the layer for a run whose queries are in `qkv`.
+    /// Computes the rest of the layer for a run whose queries are in `qkv`.
     fn finish(
         &self,
         run: &mut Run<'_>,
@@ -341,7 +354,7 @@ impl Layer {
     }
 }
 
-/// The images, of so many `tokens` each, that `rows` belong to, with the rows of each.
+/// Returns the images of `rows` with the rows of each. An image has `tokens` rows.
 fn images_of(rows: Range<usize>, tokens: usize) -> impl Iterator<Item = (usize, Range<usize>)> {
     (rows.start / tokens..rows.end.div_ceil(tokens))
         .map(move |image| (image, rows.start.max(image * tokens)..rows.end.min((image + 1) * tokens)))
@@ -355,10 +368,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_row_is_in_one_run_and_belongs_to_one_image(images in 1usize..5, tokens in 1usize..700, threads in 1usize..9) {
+        fn every_row_is_in_one_run_and_one_image(images in 1usize..5, tokens in 1usize..700, threads in 1usize..9) {
             let mut states: Vec<f32> = vec![0.0; images * tokens];
             let length = run_length(images * tokens, threads);
-            prop_assert!(length <= MOST_ROWS && length.is_multiple_of(ROWS_STEP));
+            prop_assert!(length <= MAX_RUN_ROWS && length.is_multiple_of(RUN_ROWS_STEP));
             for run in runs(&mut states, length, 1) {
                 for (image, rows) in images_of(run.first..run.first + run.states.len(), tokens) {
                     prop_assert!(!rows.is_empty());

@@ -1,8 +1,8 @@
-//! The threads that an engine computes with.
+//! The compute threads of one engine.
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
-/// Threads that take tasks from one another's heaps; with one thread it is the caller itself.
+/// A work-stealing thread pool. A pool of one thread is the calling thread.
 #[derive(Debug)]
 pub(crate) struct WorkerPool {
     pool: Option<ThreadPool>,
@@ -16,12 +16,12 @@ impl WorkerPool {
         Ok(Self { pool: (threads > 1).then(build).transpose()? })
     }
 
-    /// The number of threads.
+    /// Returns the number of threads.
     pub(crate) fn threads(&self) -> usize {
         self.pool.as_ref().map_or(1, ThreadPool::current_num_threads)
     }
 
-    /// Does `work` for each of the tasks; returns when all are done.
+    /// Runs `work` for each task. Returns when all are complete.
     pub(crate) fn each<T: Send>(&self, tasks: impl Iterator<Item = T>, work: impl Fn(T) + Sync) {
         match &self.pool {
             None => tasks.for_each(work),
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_task_is_done_once_however_many_they_are() {
+    fn each_with_any_number_of_threads_runs_every_task_once() {
         for threads in [1, 3] {
             let workers = WorkerPool::new(threads).unwrap();
             assert_eq!(workers.threads(), threads);

@@ -1,4 +1,5 @@
-//! A decoder's memory at fixed shapes, so that one captured step serves every step of every batch that fits.
+//! Decoder buffers with fixed shapes, so that one captured step serves all steps of all batches
+//! that fit.
 
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -14,31 +15,32 @@ use crate::{
     text::{hypotheses::HypothesisLayout, self_attention_cache::SelfAttentionCache},
 };
 
-/// Where the inputs of a step lie, and what it keeps.
+/// The inputs of a step and the state between steps.
 #[derive(Debug)]
 pub(crate) struct DecodeBuffers {
     longest: i64,
-    /// `[rows, longest, hidden]`: the questions as the encoder left them.
+    /// Encoder states of the questions, `[rows, longest, hidden]`.
     states: Tensor,
-    /// `[layers, rows, longest, 2 * hidden]`.
+    /// Keys and values of the encoder states, `[layers, rows, longest, 2 * hidden]`.
     questions: Tensor,
-    /// `[layers, 2, rows, heads, steps, head dim]`.
+    /// Keys and values of the tokens so far, `[layers, 2, rows, heads, steps, head dim]`.
     self_attention: Tensor,
-    /// `[rows, 1]` of i64.
+    /// Input tokens, `[rows, 1]` of i64.
     ids: Tensor,
-    /// `[1]` of i64.
+    /// Index of the step, `[1]` of i64.
     step: Tensor,
-    /// `[1, 1, 1, steps]`: what this step sees.
+    /// Mask of this step, `[1, 1, 1, steps]`.
     visible: Tensor,
-    /// `[steps, steps]`: row `t` is what step `t` sees.
+    /// Masks of all steps, `[steps, steps]`. Row `t` is the mask of step `t`.
     visible_at: Tensor,
-    /// `[rows, 1, 1, longest]`.
+    /// Mask of the questions' padding, `[rows, 1, 1, longest]`.
     padding: Tensor,
     state: DecoderState,
 }
 
 impl DecodeBuffers {
-    /// Memory for `rows` rows with questions of up to `longest` tokens and answers of up to `steps` tokens.
+    /// Allocates buffers for `rows` rows, questions of up to `longest` tokens and answers of up to
+    /// `steps` tokens.
     pub(crate) fn new(
         [rows, longest, steps]: [i64; 3],
         config: &TextConfig,
@@ -82,15 +84,19 @@ impl DecodeBuffers {
         })
     }
 
-    /// Takes in a batch: `states` `[rows, longest, hidden]` of questions with these lengths, both within the buffers'.
+    /// Loads the encoder states `[rows, longest, hidden]` of a batch and the lengths of its
+    /// questions.
+    ///
+    /// Rows and lengths must fit the buffers.
     pub(crate) fn load(&mut self, states: &Tensor, lengths: &[i64]) -> Result<(), TchError> {
         let (rows, longest, _) = states.size3()?;
-        // What an earlier batch left must not be seen, were it not a number: a weight of 0 would not hide it.
+        // Overwrites states of earlier batches. A NaN among them would pass even a weight of 0.
         let padded = states.f_constant_pad_nd([0, 0, 0, self.longest - longest])?;
         self.states.f_narrow(0, 0, rows)?.f_copy_(&padded)?;
         let (device, kind) = (self.padding.device(), self.padding.kind());
         // A row as long as the buffer, so that the mask is as wide as the buffer.
         let mut lengths = lengths.to_vec();
+        /// An additional row of full length makes the mask as wide as the buffer.
         lengths.push(self.longest);
         match padding_mask(&lengths, device, kind)? {
             Some(mask) => self.padding.f_narrow(0, 0, rows)?.f_copy_(&mask.f_narrow(0, 0, rows)?).map(drop),
@@ -98,7 +104,7 @@ impl DecodeBuffers {
         }
     }
 
-    /// The work that follows [`Self::load`], all of it on the device.
+    /// Runs the work after [`Self::load`]. All of it is on the device, so it can be captured.
     pub(crate) fn start(&mut self, decoder: &TextDecoder) -> Result<(), TchError> {
         drop(self.self_attention.f_zero_()?);
         for (layer, question) in (0..).zip(decoder.project(&self.states)) {
@@ -116,12 +122,14 @@ impl DecodeBuffers {
         self.visible.f_copy_(&seen.f_view_as(&self.visible)?).map(drop)
     }
 
-    /// The work of a step, all of it on the device: the best tokens as a table (see [`argmax_with_margin`]).
+    /// Runs a step and returns the best tokens as a table of [`argmax_with_margin`].
+    ///
+    /// All of it is on the device, so it can be captured.
     pub(crate) fn step(&mut self, decoder: &TextDecoder) -> Result<Tensor, TchError> {
         argmax_with_margin(&decoder.step_on_device(&self.ids, &mut self.state)?)
     }
 
-    /// The first `rows` rows of a step's table, on the host.
+    /// Copies the first `rows` rows of a step's table to the host.
     pub(crate) fn read(table: &Tensor, rows: usize) -> Result<Vec<TokenChoice>, TchError> {
         read_choices(&table.f_narrow(0, 0, rows as i64)?)
     }

@@ -1,8 +1,9 @@
-//! The model's stages as CUDA graphs, for batches so small that launching kernels would cost more than running them.
+//! The stages of a model as CUDA graphs, for small batches.
 //!
-//! Each graph has fixed shapes; a batch is put into the smallest that holds it, and what the batch leaves empty is
-//! computed along and thrown away. Rows never see one another, so that changes no answer. Larger batches, and machines
-//! without graphs, run kernel by kernel.
+//! In a small batch, launching the kernels costs more than running them. A graph has fixed shapes,
+//! and a batch goes into the smallest graph that holds it. Unused rows are computed and discarded.
+//! Rows do not depend on each other, so results do not change. Larger batches, and machines without
+//! graphs, run kernel by kernel.
 
 pub(crate) mod decode_buffers;
 
@@ -24,25 +25,31 @@ use crate::{
     vision::encoder::VisionEncoder,
 };
 
-/// Above these sizes a stage keeps the device busy by itself.
+/// Above these sizes a stage uses the whole device without graphs.
 const MAX_VISION_IMAGES: i64 = 8;
 const MAX_QUESTION_ROWS: i64 = 16;
 const MAX_DECODE_ROWS: i64 = 1024;
-/// Questions longer than this are rare; each length has graphs of its own.
+/// Longer questions are rare, and each length needs separate graphs.
 const MAX_QUESTION_TOKENS: i64 = 40;
 const QUESTION_TOKENS_STEP: i64 = 8;
 
-/// The graphs of one model, captured when they are first needed.
+/// The graphs of one model, captured on first use.
 #[derive(Debug, Default)]
 pub(crate) struct CudaGraphs {
     streams: Option<(CudaStreams, usize)>,
+    /// By number of images.
     vision: HashMap<i64, VisionGraph>,
+    /// By rows and tokens.
     questions: HashMap<[i64; 2], TextGraph>,
+    /// By rows and tokens of the encoder states.
     decode: HashMap<[i64; 2], DecodeGraph>,
 }
 
 impl CudaGraphs {
-    /// Graphs for a model on `device`; none unless they are `enabled`, on a CUDA device, and in this program.
+    /// Creates the graphs of a model on `device`.
+    ///
+    /// It captures none if `enabled` is false, the device is not a CUDA device, or CUDA graphs are
+    /// unavailable.
     pub(crate) fn new(device: Device, enabled: bool) -> Self {
         let Device::Cuda(index) = device else { return Self::default() };
         if !enabled {
@@ -51,13 +58,14 @@ impl CudaGraphs {
         match CudaStreams::open() {
             Ok(graphs) => Self { streams: Some((graphs, index)), ..Self::default() },
             Err(error) => {
-                tracing::warn!(%error, "running without CUDA graphs: small batches will be slower");
+                tracing::warn!(%error, "CUDA graphs disabled; small batches are slower");
                 Self::default()
             }
         }
     }
 
-    /// The features of a few images `[images, side, side, 3]`; `None` if there is no graph for them.
+    /// Returns the features of images `[images, side, side, 3]`, or `None` without a graph of this
+    /// size.
     pub(crate) fn encode_images(
         &mut self,
         vision: &VisionEncoder,
@@ -74,7 +82,7 @@ impl CudaGraphs {
         graph.map(|graph| graph.run(pixels)).transpose()
     }
 
-    /// The states of a few questions, each on an image of its own; `None` if there is no graph for them.
+    /// Returns the states of questions with one image each, or `None` without a graph of this size.
     pub(crate) fn encode_texts(
         &mut self,
         encoder: &TextEncoder,
@@ -94,7 +102,8 @@ impl CudaGraphs {
         graph.map(|graph| graph.run(batch, images)).transpose()
     }
 
-    /// A decoder that holds the questions `states` `[rows, longest, hidden]`; `None` if there is no graph for them.
+    /// Returns a graph loaded with the encoder states `[rows, longest, hidden]`, or `None` without
+    /// a graph of this size.
     pub(crate) fn start_decoding(
         &mut self,
         decoder: &TextDecoder,
@@ -125,8 +134,9 @@ impl CudaGraphs {
     }
 }
 
-/// The graph for `key`, captured the first time. If that fails, for lack of memory for instance, there are no graphs
-/// any more.
+/// Returns the graph for `key` and captures it on first use.
+///
+/// If the capture fails, for example for lack of memory, the model uses no further graphs.
 fn cached_graph<'a, K: Eq + Hash, G>(
     streams: &mut Option<(CudaStreams, usize)>,
     graphs: &'a mut HashMap<K, G>,
@@ -140,7 +150,7 @@ fn cached_graph<'a, K: Eq + Hash, G>(
             Ok(graph) => Some(entry.insert(graph)),
             Err(error) => {
                 let graph = std::any::type_name::<G>();
-                tracing::warn!(graph, %error, "a CUDA graph could not be captured: running without from now on");
+                tracing::warn!(graph, %error, "CUDA graph capture failed; the model runs without graphs");
                 *streams = None;
                 None
             }
@@ -148,15 +158,17 @@ fn cached_graph<'a, K: Eq + Hash, G>(
     }
 }
 
-/// The smallest power of two that is not below `count`.
+/// Returns the smallest power of two that is at least `count`.
 fn power_of_two(count: i64) -> i64 {
     (count.max(1) as u64).next_power_of_two() as i64
 }
 
+/// Returns `tokens` rounded up to a multiple of [`QUESTION_TOKENS_STEP`].
 fn round_up(tokens: i64) -> i64 {
     (tokens.max(1) as u64).next_multiple_of(QUESTION_TOKENS_STEP as u64) as i64
 }
 
+/// The captured vision encoder with its input and output.
 #[derive(Debug)]
 struct VisionGraph {
     graph: Graph,
@@ -186,6 +198,7 @@ impl VisionGraph {
     }
 }
 
+/// The captured text encoder with its inputs and output.
 #[derive(Debug)]
 struct TextGraph {
     graph: Graph,
@@ -203,8 +216,8 @@ impl TextGraph {
         [rows, longest]: [i64; 2],
     ) -> Result<Self, CudaError> {
         let (_, tokens, hidden) = example.size3()?;
-        let (kind, place) = (example.kind(), example.device());
-        let zeros = |shape: &[i64], kind| Tensor::f_zeros(shape, (kind, place));
+        let (kind, tensor_device) = (example.kind(), example.device());
+        let zeros = |shape: &[i64], kind| Tensor::f_zeros(shape, (kind, tensor_device));
         let images = zeros(&[rows, tokens, hidden], kind)?;
         let batch = PaddedBatch {
             ids: zeros(&[rows, longest], Kind::Int64)?,
@@ -225,7 +238,7 @@ impl TextGraph {
         self.batch.ids.f_narrow(0, 0, rows)?.f_narrow(1, 0, longest)?.f_copy_(&batch.ids)?;
         if let Some(padding) = &mut self.batch.padding {
             drop(padding.f_fill_(lowest(padding.kind()))?);
-            // Rows that no question fills still need a token to look at.
+            // Attention needs a visible token, in unused rows, too.
             drop(padding.f_narrow(3, 0, 1)?.f_zero_()?);
             let mut filled = padding.f_narrow(0, 0, rows)?.f_narrow(3, 0, longest)?;
             match &batch.padding {
@@ -238,7 +251,7 @@ impl TextGraph {
     }
 }
 
-/// A captured decoder at one shape.
+/// A captured decoder for one shape.
 #[derive(Debug)]
 pub(crate) struct DecodeGraph {
     buffers: DecodeBuffers,
@@ -262,7 +275,7 @@ impl DecodeGraph {
         Ok(Self { buffers, start, step, table })
     }
 
-    /// Feeds each row its last token; returns what comes next.
+    /// Feeds each row its last token. Returns the best next tokens.
     pub(crate) fn step(&mut self, tokens: &[i64], step: i64) -> Result<Vec<TokenChoice>, TchError> {
         self.buffers.set_step(tokens, step)?;
         self.step.launch()?;
@@ -275,13 +288,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_goes_into_the_smallest_bucket_that_holds_it() {
+    fn batch_size_is_rounded_up_to_the_smallest_bucket() {
         assert_eq!([0, 1, 2, 3, 5, 8, 9].map(power_of_two), [1, 1, 2, 4, 8, 8, 16]);
         assert_eq!([1, 8, 9, 40].map(round_up), [8, 8, 16, 40]);
     }
 
     #[test]
-    fn the_cpu_has_no_graphs() {
+    fn graphs_on_the_cpu_are_disabled() {
         assert!(CudaGraphs::new(Device::Cpu, true).streams.is_none());
     }
 }

@@ -1,6 +1,8 @@
-//! The decoder: BERT with causal self-attention, cross-attention to a memory (the question's states, or the image's
-//! features where captions are written), and a head over the vocabulary (`text_decoder` of the reference). One token a step
-//! for all rows at once.
+//! The text decoder (`text_decoder` of the reference).
+//!
+//! It is BERT with causal self-attention, cross-attention to encoder states, and a head over the
+//! vocabulary. Encoder states are the question's states, or the image's features for captioning. A
+//! step decodes one token of every row.
 
 pub(crate) mod vocabulary_layer;
 pub(crate) mod token_choice;
@@ -27,6 +29,7 @@ use crate::{
     text::{hypotheses::HypothesisLayout, layer::TextLayer, self_attention_cache::SelfAttentionCache},
 };
 
+/// The text decoder on LibTorch.
 #[derive(Debug)]
 pub(crate) struct TextDecoder {
     embeddings: TextEmbeddings,
@@ -34,18 +37,18 @@ pub(crate) struct TextDecoder {
     transform: Dense,
     transform_norm: LayerNorm,
     vocabulary: Dense,
-    /// Made with the first batch.
+    /// Start token, computed by the first batch.
     first_token: OnceCell<CachedStartToken>,
     device: Device,
 }
 
 impl TextDecoder {
-    /// Loads `text_decoder.*`; `memory_dim` is the width of what its cross-attention reads.
+    /// Loads `text_decoder.*`. `encoder_dim` is the width of the encoder states.
     pub(crate) fn load(
         weights: &Weights,
         root: &WeightPath<'_>,
         config: &BlipConfig,
-        memory_dim: i64,
+        encoder_dim: i64,
         device: Device,
     ) -> Result<Self, LoadError> {
         let text = &config.text;
@@ -55,12 +58,13 @@ impl TextDecoder {
         let embeddings = TextEmbeddings::load(&bert, text)?;
         let layers = (0..text.num_hidden_layers)
             .map(|index| {
-                TextLayer::load(&bert.at(format_args!("encoder.layer.{index}")), text, memory_dim, false)
+                TextLayer::load(&bert.at(format_args!("encoder.layer.{index}")), text, encoder_dim, false)
             })
             .collect::<Result<_, _>>()?;
         if !is_tied(weights) {
             tracing::warn!(
-                "{HEAD}.{WEIGHT} differs from the word embeddings that it is tied to; it is used as it is"
+                tensor = %format_args!("{HEAD}.{WEIGHT}"),
+                "vocabulary weight differs from the tied word embeddings; the model uses it unchanged"
             );
         }
         let vocabulary = Dense::new(load_vocabulary_layer(weights, root, config, embeddings.word())?)?;
@@ -75,12 +79,13 @@ impl TextDecoder {
         })
     }
 
-    /// The word embeddings, `[vocabulary, hidden]`.
+    /// Returns the word embeddings, `[vocabulary, hidden]`.
     pub(crate) fn word(&self) -> &Tensor {
         self.embeddings.word()
     }
 
-    /// Each layer's keys and values of the questions' `states` `[rows, longest, hidden]`.
+    /// Returns each layer's cross-attention keys and values, projected from `states` `[rows,
+    /// longest, hidden]`.
     pub(crate) fn project<'a>(
         &'a self,
         states: &'a Tensor,
@@ -88,7 +93,7 @@ impl TextDecoder {
         self.layers.iter().map(|layer| layer.cross_attention.project(states))
     }
 
-    /// Gets ready to decode: the questions' keys and values are made once.
+    /// Prepares decoding: projects the encoder states once for all steps.
     pub(crate) fn start(&self, states: &Tensor, padding: Option<Tensor>) -> Result<DecoderState, TchError> {
         let layers = self
             .project(states)
@@ -100,19 +105,20 @@ impl TextDecoder {
         Ok(DecoderState { layers, padding, position: Position::Host(0), layout })
     }
 
-    /// Feeds each row its last token and returns the logits of the next, `[rows, vocabulary]` in f32.
+    /// Feeds each row its last token. Returns the logits of the next token, `[rows, vocabulary]` in
+    /// f32.
     pub(crate) fn step(&self, tokens: &[i64], state: &mut DecoderState) -> Result<Tensor, TchError> {
         if let (Position::Host(position @ 0), Some(start)) = (&mut state.position, self.cached_start(tokens)?)
         {
             *position = 1;
-            let states = start.enter(tokens.len() as i64, &mut state.layers)?;
+            let states = start.start_rows(tokens.len() as i64, &mut state.layers)?;
             return self.finish_step(states, state);
         }
         let ids = to_device(tokens, self.device)?.f_view([tokens.len() as i64, 1])?;
         self.step_on_device(&ids, state)
     }
 
-    /// As [`Self::step`], with the tokens `[rows, 1]` on the device already.
+    /// Runs [`Self::step`] for tokens `[rows, 1]` that are already on the device.
     pub(crate) fn step_on_device(&self, ids: &Tensor, state: &mut DecoderState) -> Result<Tensor, TchError> {
         let mut states = match &mut state.position {
             Position::Host(position) => {
@@ -127,7 +133,7 @@ impl TextDecoder {
         self.finish_step(states, state)
     }
 
-    /// What the first token comes to, if it is the same in all rows and the one that answers begin with here.
+    /// Returns the cached start token if every row's token is the start token.
     fn cached_start(&self, tokens: &[i64]) -> Result<Option<&CachedStartToken>, TchError> {
         let Some((&first, others)) = tokens.split_first() else { return Ok(None) };
         if others.iter().any(|&token| token != first) {
@@ -144,7 +150,8 @@ impl TextDecoder {
         Ok((start.token == first).then_some(start))
     }
 
-    /// The rest of a step, from `states` `[rows, 1, hidden]` behind the first layer's self-attention.
+    /// Completes a step from `states` `[rows, 1, hidden]`, the output of the first layer's
+    /// self-attention.
     fn finish_step(&self, mut states: Tensor, state: &mut DecoderState) -> Result<Tensor, TchError> {
         let padding = state.padding.as_ref();
         for (index, (layer, layer_state)) in self.layers.iter().zip(&mut state.layers).enumerate() {

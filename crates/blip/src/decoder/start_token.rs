@@ -1,4 +1,6 @@
-//! The first token of every answer, up to where it first meets its question: the same for all of them, so computed once.
+//! The start token, computed up to the first cross-attention.
+//!
+//! This part of the first step is equal for all answers, so it is computed once.
 
 use tch::{Device, TchError, Tensor};
 
@@ -9,17 +11,18 @@ use crate::{
     text::{layer::TextLayer, self_attention_cache::SelfAttentionCache},
 };
 
-/// A token at position 0, behind the first layer's self-attention.
+/// The start token at position 0, after the first layer's self-attention.
 #[derive(Debug)]
 pub(crate) struct CachedStartToken {
     pub(crate) token: i64,
-    /// `[1, 1, hidden]`.
+    /// Hidden state, `[1, 1, hidden]`.
     states: Tensor,
     /// The first layer's key and value of one row.
     self_attention: SelfAttentionCache,
 }
 
 impl CachedStartToken {
+    /// Computes the embedding and the first layer's self-attention of `token`.
     pub(crate) fn new(
         token: i64,
         embeddings: &TextEmbeddings,
@@ -32,8 +35,9 @@ impl CachedStartToken {
         Ok(Self { token, states, self_attention })
     }
 
-    /// Gives it to `rows` rows that have no token yet: their states, `[rows, 1, hidden]`.
-    pub(crate) fn enter(&self, rows: i64, layers: &mut [LayerState]) -> Result<Tensor, TchError> {
+    /// Adds the token to the caches of `rows` rows that have no token yet. Returns their states,
+    /// `[rows, 1, hidden]`.
+    pub(crate) fn start_rows(&self, rows: i64, layers: &mut [LayerState]) -> Result<Tensor, TchError> {
         if let Some(first) = layers.first_mut() {
             first.self_attention = self.self_attention.for_rows(rows)?;
         }

@@ -1,4 +1,4 @@
-//! What is kept of a batch between two steps of the decoder.
+//! The state of the decoder between two steps of a batch.
 
 use tch::{Device, TchError, Tensor};
 
@@ -7,18 +7,19 @@ use crate::{
     text::{hypotheses::HypothesisLayout, self_attention_cache::SelfAttentionCache},
 };
 
-/// What is kept of the rows that are being decoded.
+/// The decoder's state of all active rows.
 #[derive(Debug)]
 pub(crate) struct DecoderState {
     pub(crate) layers: Vec<LayerState>,
-    /// `[memories, 1, 1, longest]`: hides the questions' padding; `None` if there is none.
+    /// Mask of the encoder states' padding, `[encoder rows, 1, 1, longest]`. `None` if none is
+    /// padded.
     pub(crate) padding: Option<Tensor>,
     pub(crate) position: Position,
-    /// Which rows read which memory; each its own, unless hypotheses share one.
+    /// Which hypotheses read which row of encoder states. Rows without search have one hypothesis.
     pub(crate) layout: HypothesisLayout,
 }
 
-/// Where the next token goes.
+/// The position of the next token.
 #[derive(Debug)]
 pub(crate) enum Position {
     /// Known to the host.
@@ -27,28 +28,31 @@ pub(crate) enum Position {
     Device(Tensor),
 }
 
+/// The decoder's state of one layer.
 #[derive(Debug)]
 pub(crate) struct LayerState {
     pub(crate) self_attention: SelfAttentionCache,
-    /// Keys and values of the question, `[memories, longest, 2 * hidden]`.
+    /// Keys and values of the encoder states, `[encoder rows, longest, 2 * hidden]`.
     pub(crate) question: Tensor,
 }
 
 impl DecoderState {
-    /// Keeps only the rows at `indices`, in that order; each has a memory of its own.
+    /// Retains only the rows at `indices`, in this order. Each row has one hypothesis.
     pub(crate) fn retain(&mut self, indices: &[i64]) -> Result<(), TchError> {
         self.select_hypotheses(indices)?;
         self.select_memories(indices, HypothesisLayout::one_each(indices.len() as i64))
     }
 
-    /// Goes on with the rows at `hypotheses`, in that order, each as often as it is named; the memories stay.
+    /// Selects the hypotheses at `hypotheses`, in this order. An index may repeat. Encoder states
+    /// do not change.
     pub(crate) fn select_hypotheses(&mut self, hypotheses: &[i64]) -> Result<(), TchError> {
         let indices = to_device(hypotheses, self.device())?;
         self.layers.iter_mut().try_for_each(|layer| layer.self_attention.retain(&indices))
     }
 
-    /// Goes on with the memories at `memories`, in that order, each as often as it is named; `layout` says which rows read
-    /// which of them.
+    /// Selects the encoder states of the rows `encoder_rows`, in this order. An index may repeat.
+    ///
+    /// `layout` states which hypotheses read which of them.
     pub(crate) fn select_memories(
         &mut self,
         memories: &[i64],
@@ -67,7 +71,7 @@ impl DecoderState {
         Ok(())
     }
 
-    /// The same state, from which decoding may go on in another way.
+    /// Returns a state that shares the tensors and can be decoded independently.
     pub(crate) fn shallow_clone(&self) -> Self {
         let layer = |layer: &LayerState| LayerState {
             self_attention: layer.self_attention.shallow_clone(),

@@ -4,33 +4,39 @@ use tch::{Kind, TchError, Tensor};
 
 use crate::device::transfer::to_host;
 
-/// One row's best token at a step.
+/// The best token of a row at one step.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct TokenChoice {
     pub(crate) token: i64,
-    /// Its log-probability, a natural logarithm.
+    /// Natural logarithm of the token's probability.
     pub(crate) log_probability: f32,
-    /// How far the second-best token's log-probability is below it.
+    /// Lead over the log-probability of the second-best token.
     pub(crate) margin: f32,
 }
 
-/// The best token of each row of `logits` `[rows, vocabulary]`, with its logit and the next best one: each `[rows, 1]`.
+/// Returns the best token of each row of `logits` `[rows, vocabulary]`, its logit and the
+/// second-best logit.
+///
+/// Each result is `[rows, 1]`.
 pub(crate) fn best_two(logits: &Tensor) -> Result<(Tensor, Tensor, Tensor), TchError> {
     let (first, token) = logits.f_max_dim(-1, true)?;
-    // Two reductions are far quicker than a top-2 over a vocabulary of 30,000.
+    // Two reductions are much faster than a top-2 over a vocabulary of 30,000 tokens.
     let second = logits.f_scatter_value(-1, &token, f64::NEG_INFINITY)?.f_amax(-1, true)?;
     Ok((token, first, second))
 }
 
-/// The best token of each row of `logits` `[rows, vocabulary]`, as numbers: `[rows, 4]` in f32.
+/// Returns a table `[rows, 4]` in f32 of the best tokens of `logits` `[rows, vocabulary]`.
+///
+/// The columns are best logit, second-best logit, token id and log of the summed exponentials.
 pub(crate) fn argmax_with_margin(logits: &Tensor) -> Result<Tensor, TchError> {
     let total = logits.f_logsumexp(-1, true)?;
     let (token, first, second) = best_two(logits)?;
-    // Token ids stay below 2^24 (the configuration's limit), so f32 holds them exactly.
+    // Token ids are below 2^24, a limit of the configuration. Therefore f32 represents them
+    // exactly.
     Tensor::f_cat(&[first, second, token.f_to_kind(Kind::Float)?, total], 1)
 }
 
-/// Brings what [`argmax_with_margin`] found to the host, in one copy.
+/// Copies a table of [`argmax_with_margin`] to the host in one transfer.
 pub(crate) fn read_choices(table: &Tensor) -> Result<Vec<TokenChoice>, TchError> {
     let numbers = to_host(table)?;
     let (rows, _) = numbers.as_chunks::<4>();
@@ -47,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_best_token_comes_with_its_log_probability_and_margin() {
+    fn best_token_has_its_log_probability_and_margin() {
         let logits = Tensor::from_slice(&[0.0f32, 2.0, 1.0, 5.0, -1.0, 0.0]).view([2, 3]);
         let choices = read_choices(&argmax_with_margin(&logits).unwrap()).unwrap();
         assert_eq!((choices[0].token, choices[1].token), (1, 0));

@@ -14,15 +14,17 @@ use crate::{
     layers::{linear::Linear, weight_path::WeightPath},
 };
 
+/// Name of the layer's weight below the head.
 pub(crate) const WEIGHT: &str = "decoder.weight";
 
-/// Whether the files leave the head's last weight to the word embeddings.
+/// Returns whether the layer's weight is that of the word embeddings.
 pub(crate) fn is_tied(weights: &Weights) -> bool {
     let name = format!("{HEAD}.{WEIGHT}");
     !weights.contains(&name) || weights.equal(&name, WORDS)
 }
 
-/// The head's last layer, from states to logits, whose weight is that of the `word` embeddings unless the files say otherwise.
+/// Loads the layer. Its weight is that of the `word` embeddings, unless the checkpoint has another
+/// one.
 pub(crate) fn load_vocabulary_layer(
     weights: &Weights,
     root: &WeightPath<'_>,

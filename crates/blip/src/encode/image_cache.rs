@@ -1,4 +1,4 @@
-//! Where a model keeps what it has made of images, and what a batch takes from there.
+//! The image cache of a model, and the part of it that one batch uses.
 
 use crate::{
     batch::{
@@ -19,17 +19,17 @@ use crate::{
     preprocess::Pixels,
 };
 
-/// What is kept of images that were seen.
+/// Values that are computed from images and stored for later batches.
 #[derive(Debug)]
 pub(crate) enum ImageCache {
-    /// Tensors on the model's device.
+    /// Tensors on the model's device, used by this model only.
     Exclusive(Box<(FeatureCache, CrossAttentionCache)>),
-    /// Numbers in the CPU's memory, with other engines.
+    /// Buffers in main memory, shared with other engines.
     Shared(SharedImageCache),
 }
 
 impl ImageCache {
-    /// Images whose features are kept now.
+    /// Returns the number of images whose features are cached.
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Exclusive(caches) => caches.0.len(),
@@ -37,7 +37,7 @@ impl ImageCache {
         }
     }
 
-    /// For a batch that begins.
+    /// Begins the use of the cache by a batch.
     pub(crate) fn batch(&mut self) -> BatchImages<'_> {
         match self {
             Self::Exclusive(caches) => {
@@ -51,24 +51,29 @@ impl ImageCache {
     }
 }
 
-/// What a batch has of its distinct images: first it asks for the place of their keys and values, then for their features.
+/// The cached values of a batch's distinct images.
+///
+/// The caller first assigns the sources of keys and values, then encodes, then reads.
 #[derive(Debug)]
 pub(crate) enum BatchImages<'a> {
+    /// Slots of the tensors of an [`ImageCache::Exclusive`].
     Slots { features: &'a mut FeatureCache, key_values: &'a mut CrossAttentionCache, slots: Vec<i64> },
+    /// Buffers of a [`SharedImageCache`].
     Buffers { cache: &'a SharedImageCache, features: Vec<FloatBuffer>, key_values: BatchKeyValues },
 }
 
-/// Keys and values that the questions of a batch read.
+/// Access to the keys and values that a batch's questions read.
 #[derive(Debug)]
 pub(crate) enum KeyValueAccess<'a> {
-    /// In slots of the cache.
+    /// Slots of the cache.
     Slots(&'a mut CrossAttentionCache),
     /// Buffers of this batch.
     Buffers(BatchKeyValues),
 }
 
 impl<'a> BatchImages<'a> {
-    /// Where keys and values come from, of images that are each given with the number of queries over it.
+    /// Returns the source of each image's keys and values. An image is given with its number of
+    /// queries.
     pub(crate) fn assign_sources(&mut self, images: &[(ImageDigest, i64)]) -> Vec<KvSource> {
         match self {
             Self::Slots { key_values, .. } => key_values.assign_sources(images),
@@ -76,7 +81,12 @@ impl<'a> BatchImages<'a> {
         }
     }
 
-    /// Brings the images' features here, encoding only those that are not remembered: gives back their positions.
+    /// Makes the images' features available and encodes those that are not cached.
+    ///
+    /// Returns the positions of the encoded images.
+    ///
+    /// # Errors
+    /// [`ModelError`] if the batch has more images than the cache has slots, or if encoding failed.
     pub(crate) fn encode(
         &mut self,
         images: &[ImageInput<'_>],
@@ -87,8 +97,8 @@ impl<'a> BatchImages<'a> {
         match self {
             Self::Slots { features, key_values, slots } => {
                 let assignment = assign_slots(features, key_values, images, rows)?;
-                let missing: Vec<_> = of(images, &assignment.missing).collect();
-                let empty: Vec<i64> = of(&assignment.slots, &assignment.missing).copied().collect();
+                let missing: Vec<_> = at_positions(images, &assignment.missing).collect();
+                let empty: Vec<i64> = at_positions(&assignment.slots, &assignment.missing).copied().collect();
                 let bytes = features.image_bytes();
                 let encoded = encoder.encode(&pixels(&missing), graphs, |positions, encoded| {
                     features.store(empty.get(positions).unwrap_or_default(), encoded)
@@ -111,7 +121,7 @@ impl<'a> BatchImages<'a> {
                     .filter(|(_, found)| found.is_none())
                     .map(|(position, _)| position)
                     .collect();
-                let inputs: Vec<_> = of(images, &missing).collect();
+                let inputs: Vec<_> = at_positions(images, &missing).collect();
                 let made = encoder.encode_to_buffers(&pixels(&inputs), graphs)?;
                 cache.insert(inputs.iter().map(|image| image.digest).zip(made.iter().cloned()), rows);
                 let mut made = made.into_iter();
@@ -121,7 +131,7 @@ impl<'a> BatchImages<'a> {
         }
     }
 
-    /// What the batch reads.
+    /// Returns the features, keys and values of the batch.
     pub(crate) fn read(self) -> (BatchFeatures<'a>, KeyValueAccess<'a>) {
         match self {
             Self::Slots { features, key_values, slots } => {
@@ -134,7 +144,8 @@ impl<'a> BatchImages<'a> {
     }
 }
 
-/// A slot for the features of each image, those that are not remembered to be filled.
+/// Assigns a slot to the features of each image. Slots of images that are not cached are still
+/// empty.
 fn assign_slots(
     features: &mut FeatureCache,
     key_values: &mut CrossAttentionCache,
@@ -144,7 +155,7 @@ fn assign_slots(
     let keys: Vec<ImageDigest> = images.iter().map(|image| image.digest).collect();
     let assignment = features.assign_slots(&keys).ok_or_else(|| {
         let (images, limit) = (keys.len(), features.slots());
-        ModelError::BadBatch(format!("batch has {images} images, limit is {limit}"))
+        ModelError::BadBatch(format!("too many images in the batch: {images}, limit {limit}"))
     })?;
     for key in &assignment.evicted {
         key_values.forget(key);
@@ -153,11 +164,12 @@ fn assign_slots(
     Ok(assignment)
 }
 
-/// Those of `list` at `positions`.
-fn of<'a, T>(list: &'a [T], positions: &[usize]) -> impl Iterator<Item = &'a T> {
+/// Returns the elements of `list` at `positions`.
+fn at_positions<'a, T>(list: &'a [T], positions: &[usize]) -> impl Iterator<Item = &'a T> {
     positions.iter().filter_map(|&position| list.get(position))
 }
 
+/// Returns the pixels of `images`.
 fn pixels<'a>(images: &[&ImageInput<'a>]) -> Vec<&'a Pixels> {
     images.iter().map(|image| image.pixels).collect()
 }

@@ -1,4 +1,4 @@
-//! From pixels to features, by the kernels that a model has: uploaded, and encoded in passes.
+//! Encodes pixels to features: uploads them and runs the vision encoder in passes.
 
 use std::ops::Range;
 
@@ -14,15 +14,15 @@ use crate::{
     vision::{encoder::VisionEncoder, pixel_uploader::PixelUploader},
 };
 
-/// The image encoder of a model, with its way in.
+/// The vision encoder of a model with its pixel upload.
 #[derive(Debug)]
 pub(crate) struct ImageEncoder {
     vision: Vision,
-    /// Images that go through it together; more need more memory for activations.
+    /// Images of one pass. More images need more memory for activations.
     pass_images: usize,
 }
 
-/// Whose kernels encode.
+/// The implementation of the vision encoder.
 #[derive(Debug)]
 enum Vision {
     LibTorch { vision: VisionEncoder, uploader: PixelUploader },
@@ -30,7 +30,7 @@ enum Vision {
 }
 
 impl ImageEncoder {
-    /// By LibTorch's kernels, for batches of up to `batch_images`.
+    /// Creates an encoder on LibTorch's kernels, for batches of up to `batch_images` images.
     pub(crate) fn on_libtorch(
         vision: VisionEncoder,
         config: &VisionConfig,
@@ -43,7 +43,7 @@ impl ImageEncoder {
         Ok(Self { vision, pass_images })
     }
 
-    /// By our own, on the CPU in f32.
+    /// Creates an encoder on the native CPU kernels, which compute in f32.
     pub(crate) fn on_cpu_kernels(
         vision: CpuVisionEncoder,
         config: &VisionConfig,
@@ -53,8 +53,10 @@ impl ImageEncoder {
         Self { vision, pass_images: pass_images.max(1) }
     }
 
-    /// Encodes `images`, the whole of a batch. `take` gets features `[some, tokens, hidden]` with the places that they are of, pass by
-    /// pass.
+    /// Encodes `images`, which are all images of a batch.
+    ///
+    /// After each pass, `take` receives the positions of its images and their features `[images,
+    /// tokens, hidden]`.
     pub(crate) fn encode(
         &mut self,
         images: &[&Pixels],
@@ -65,7 +67,7 @@ impl ImageEncoder {
         match &mut self.vision {
             Vision::LibTorch { vision, uploader } => {
                 let mut encode = |(positions, images): (Range<usize>, &[&Pixels])| {
-                    let pixels = uploader.send(positions.start, images)?;
+                    let pixels = uploader.upload(positions.start, images)?;
                     let features = match graphs.encode_images(vision, &pixels)? {
                         Some(features) => features,
                         None => vision.forward(&pixels)?,
@@ -83,7 +85,7 @@ impl ImageEncoder {
         }
     }
 
-    /// Each image's features `[tokens, hidden]` by themselves, on the CPU in f32.
+    /// Encodes `images` to one buffer each, `[tokens, hidden]` in f32, in main memory.
     pub(crate) fn encode_to_buffers(
         &mut self,
         images: &[&Pixels],
@@ -109,7 +111,7 @@ impl ImageEncoder {
     }
 }
 
-/// Cuts `images` into passes of so many, with their places.
+/// Cuts `images` into passes of `length` images, with their positions.
 fn passes<'a, 'b>(images: &'a [&'b Pixels], length: usize) -> Vec<(Range<usize>, &'a [&'b Pixels])> {
     let positions = (0..).step_by(length).zip(images.chunks(length));
     positions.map(|(first, images)| (first..first + images.len(), images)).collect()

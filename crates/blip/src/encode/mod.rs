@@ -1,4 +1,4 @@
-//! Image features for a batch: from a cache, or from the vision encoder that the model uses.
+//! Returns the image features of a batch: from a cache, or from the model's vision encoder.
 
 pub(crate) mod encoded_batch;
 pub(crate) mod image_cache;

@@ -1,41 +1,43 @@
-//! Beam search over one row: which hypotheses go on and which are finished, in the meaning of `transformers` 5.17
-//! (`GenerationMixin._beam_search`) with `early_stopping` off.
+//! Beam search over one row.
+//!
+//! It equals `GenerationMixin._beam_search` of `transformers` 5.17 with `early_stopping` off.
 
 use crate::batch::task::{Generation, Sequence};
 
-/// What a beam starts with that has no text of its own yet: all beams begin alike, so that only the first may be continued.
-const NOTHING: f32 = -1.0e9;
+/// Sum of a beam without a sequence. All beams begin alike, so only the first may be continued.
+const UNUSED_BEAM_SUM: f32 = -1.0e9;
 
-/// One way to go on.
+/// A token that may continue a beam.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Continuation {
-    /// Sum of the processed log-probabilities of the hypothesis' tokens, this one included.
+    /// Sum of the processed log-probabilities of the hypothesis, this token included.
     pub(crate) sum: f32,
-    /// The beam that it continues.
+    /// Index of the continued beam.
     pub(crate) beam: usize,
     pub(crate) token: i64,
 }
 
-/// A hypothesis that goes on.
+/// A hypothesis that is continued.
 #[derive(Debug, Clone)]
 pub(crate) struct Beam {
     pub(crate) token_ids: Vec<i64>,
     pub(crate) sum: f32,
-    /// The beam of the step before that it continues.
+    /// Index of the beam of the previous step that it continues.
     pub(crate) parent: usize,
 }
 
-/// A hypothesis that has ended; its score is its sum divided by a power of its length.
+/// A completed hypothesis. Its score is its sum divided by a power of its length.
 #[derive(Debug)]
 struct Finished {
     token_ids: Vec<i64>,
     score: f32,
 }
 
+/// The state of a search.
 #[derive(Debug)]
 pub(crate) struct BeamSearch {
     beams: Vec<Beam>,
-    /// The best first; never more than there are beams.
+    /// Completed hypotheses, best first. There are at most as many as beams.
     finished: Vec<Finished>,
     length: i64,
     limit: i64,
@@ -47,7 +49,7 @@ impl BeamSearch {
     /// Begins a search for sequences of at most `limit` tokens.
     pub(crate) fn new(options: &Generation, limit: i64, stop_token: i64) -> Self {
         let beam =
-            |parent| Beam { token_ids: Vec::new(), sum: if parent == 0 { 0.0 } else { NOTHING }, parent };
+            |parent| Beam { token_ids: Vec::new(), sum: if parent == 0 { 0.0 } else { UNUSED_BEAM_SUM }, parent };
         Self {
             beams: (0..options.num_beams.max(1) as usize).map(beam).collect(),
             finished: Vec::new(),
@@ -58,18 +60,20 @@ impl BeamSearch {
         }
     }
 
-    /// The hypotheses that go on, the best first; always equally many.
+    /// Returns the beams, best first. Their number is constant.
     pub(crate) fn beams(&self) -> &[Beam] {
         &self.beams
     }
 
-    /// Continuations that a step has to find: with so many, enough are left to go on when every beam ends at once.
+    /// Returns the number of continuations that a step needs. With this number, enough beams remain
+    /// if every beam ends at once.
     pub(crate) fn width(beams: usize) -> usize {
         2 * beams
     }
 
-    /// Takes a step: `best` are the [`Self::width`] best continuations of all beams, the best first. Says whether that was
-    /// the last one.
+    /// Takes a step and returns whether it was the last one.
+    ///
+    /// `best` are the [`Self::width`] best continuations of all beams, best first.
     pub(crate) fn advance(&mut self, best: &[Continuation]) -> bool {
         self.length += 1;
         let count = self.beams.len();
@@ -78,9 +82,9 @@ impl BeamSearch {
         let ends = |continuation: &Continuation| at_limit || continuation.token == stop_token;
         let divisor = (self.length as f64).powf(self.length_penalty) as f32;
 
-        // One that ends counts only if it is among the best as many as there are beams.
+        // A completed continuation counts only among the best ones, as many as there are beams.
         for continuation in best.iter().take(count).filter(|continuation| ends(continuation)) {
-            let token_ids = self.continued(continuation);
+            let token_ids = self.continued_token_ids(continuation);
             self.finished.push(Finished { token_ids, score: continuation.sum / divisor });
         }
         self.finished.sort_by(|one, other| other.score.total_cmp(&one.score));
@@ -91,7 +95,7 @@ impl BeamSearch {
             .filter(|continuation| !ends(continuation))
             .take(count)
             .map(|continuation| Beam {
-                token_ids: self.continued(continuation),
+                token_ids: self.continued_token_ids(continuation),
                 sum: continuation.sum,
                 parent: continuation.beam,
             })
@@ -99,18 +103,19 @@ impl BeamSearch {
         let Some(leader) = next.first().cloned() else { return true };
         let worst = self.finished.last().map(|finished| finished.score);
         let complete = self.finished.len() == count;
-        // A vocabulary smaller than the beams leaves some without a text of their own.
-        next.resize(count, Beam { sum: NOTHING, ..leader.clone() });
+        // If the vocabulary is smaller than the number of beams, some beams have no sequence.
+        next.resize(count, Beam { sum: UNUSED_BEAM_SUM, ..leader.clone() });
         self.beams = next;
         complete && worst.is_some_and(|worst| leader.sum / divisor <= worst)
     }
 
-    fn continued(&self, continuation: &Continuation) -> Vec<i64> {
+    /// Returns the token ids of a continuation.
+    fn continued_token_ids(&self, continuation: &Continuation) -> Vec<i64> {
         let before = self.beams.get(continuation.beam).map_or(&[][..], |beam| &beam.token_ids);
         [before, &[continuation.token]].concat()
     }
 
-    /// The best `count` of the finished hypotheses, the best first.
+    /// Returns the best `count` completed hypotheses, best first.
     pub(crate) fn sequences(&mut self, count: usize) -> Vec<Sequence> {
         let finished = std::mem::take(&mut self.finished);
         let next_scores: Vec<f32> =
@@ -143,13 +148,13 @@ mod tests {
     }
 
     #[test]
-    fn only_the_first_beam_is_continued_at_first() {
+    fn first_step_continues_only_the_first_beam() {
         let sums: Vec<f32> = search(3, 1.0, 9).beams().iter().map(|beam| beam.sum).collect();
-        assert_eq!(sums, [0.0, NOTHING, NOTHING]);
+        assert_eq!(sums, [0.0, UNUSED_BEAM_SUM, UNUSED_BEAM_SUM]);
     }
 
     #[test]
-    fn an_end_among_the_best_is_kept_and_the_others_go_on() {
+    fn completed_hypothesis_among_the_best_is_returned() {
         let mut search = search(2, 1.0, 9);
         let best = continuations(&[(-1.0, 0, STOP), (-1.5, 0, 7), (-2.0, 0, 8), (-3.0, 0, 9)]);
         assert!(!search.advance(&best));
@@ -159,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn an_end_that_is_not_among_the_best_is_lost() {
+    fn completed_hypothesis_not_among_the_best_is_dropped() {
         let mut search = search(2, 1.0, 9);
         let best = continuations(&[(-1.0, 0, 5), (-1.5, 0, 7), (-2.0, 0, STOP), (-3.0, 0, 9)]);
         assert!(!search.advance(&best));
@@ -167,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn beams_that_change_places_say_whom_they_continue() {
+    fn reordered_beams_have_the_index_of_their_parent() {
         let mut search = search(2, 1.0, 9);
         search.advance(&continuations(&[(-1.0, 0, 5), (-1.5, 0, 7), (-2.0, 0, 8), (-3.0, 0, 9)]));
         search.advance(&continuations(&[(-2.0, 1, 3), (-2.1, 0, 4), (-3.0, 0, 8), (-4.0, 1, 9)]));
@@ -177,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn the_search_ends_when_the_rest_cannot_become_better() {
+    fn search_ends_when_no_beam_can_improve() {
         let mut search = search(2, 0.0, 9);
         assert!(!search.advance(&continuations(&[
             (-1.0, 0, STOP),
@@ -191,28 +196,28 @@ mod tests {
     }
 
     #[test]
-    fn a_length_penalty_above_zero_favours_longer_ones() {
+    fn length_penalty_above_zero_prefers_longer_sequences() {
         for (length_penalty, first) in [(0.0, vec![STOP]), (2.0, vec![7, STOP])] {
             let mut search = search(2, length_penalty, 2);
             search.advance(&continuations(&[(-1.0, 0, STOP), (-1.1, 0, 7), (-2.0, 0, 8), (-3.0, 0, 9)]));
             let best = continuations(&[(-1.2, 0, STOP), (-1.7, 0, 5), (-2.5, 1, 6), (-3.0, 1, 9)]);
-            assert!(search.advance(&best), "everything ends at the limit");
+            assert!(search.advance(&best), "every beam ends at the limit");
             assert_eq!(found(search, 1)[0].0, first);
         }
     }
 
     #[test]
-    fn what_is_cut_at_the_limit_has_no_stop_token() {
+    fn sequence_cut_at_the_limit_has_no_stop_token() {
         let mut search = search(2, 1.0, 1);
         assert!(search.advance(&continuations(&[(-1.0, 0, 5), (-1.1, 0, 7), (-2.0, 0, 8), (-3.0, 0, 9)])));
         assert_eq!(found(search, 2), [(vec![5], -1.0), (vec![7], -1.1)]);
     }
 
     #[test]
-    fn fewer_continuations_than_beams_leave_the_others_without_a_chance() {
+    fn too_few_continuations_leave_beams_unused() {
         let mut search = search(3, 1.0, 9);
         assert!(!search.advance(&continuations(&[(-1.0, 0, 5), (-2.0, 0, STOP)])));
         let sums: Vec<f32> = search.beams().iter().map(|beam| beam.sum).collect();
-        assert_eq!(sums, [-1.0, NOTHING, NOTHING]);
+        assert_eq!(sums, [-1.0, UNUSED_BEAM_SUM, UNUSED_BEAM_SUM]);
     }
 }

@@ -1,4 +1,4 @@
-//! The inputs that every way of decoding the rows of a batch shares.
+//! The inputs that all decoding methods of a batch share.
 
 use crate::{
     decoder::TextDecoder, encode::encoded_batch::EncodedBatch,
@@ -9,7 +9,7 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct DecodeContext<'a> {
     pub(crate) decoder: &'a TextDecoder,
-    /// The states of all rows of the batch, in its computing order.
+    /// Encoder states of all rows of the batch, in computing order.
     pub(crate) encoder_states: &'a EncoderStates,
     pub(crate) stopping: StoppingCriteria,
     pub(crate) batch: &'a EncodedBatch<'a>,

@@ -1,4 +1,4 @@
-//! Greedy decoding of a batch: one step after another, each row reported when it ends.
+//! Greedy decoding of a batch, step by step. Each row is reported when it ends.
 
 use tch::TchError;
 
@@ -18,18 +18,19 @@ use crate::{
     generation::stopping_criteria::StoppingCriteria,
 };
 
-/// What makes the next token of every row.
+/// How a decoding step runs.
 #[derive(Debug)]
 pub(crate) enum DecodeBackend<'a> {
-    /// Kernel by kernel; rows that ended are taken out.
+    /// Kernel by kernel on LibTorch. Completed rows are removed.
     LibTorch { decoder: &'a TextDecoder, state: DecoderState },
-    /// A captured step; rows that ended run along until all have.
+    /// As a captured graph. Completed rows are computed until all rows are complete.
     CudaGraph(&'a mut DecodeGraph),
-    /// On slices; rows that ended are taken out.
+    /// On the native CPU kernels. Completed rows are removed.
     Cpu { decoder: &'a CpuTextDecoder, state: CpuDecoderState },
 }
 
 impl DecodeBackend<'_> {
+    /// Feeds each row its last token. Returns the best next tokens.
     fn step(&mut self, tokens: &[i64], step: i64) -> Result<Vec<TokenChoice>, TchError> {
         match self {
             Self::LibTorch { decoder, state } => {
@@ -40,7 +41,7 @@ impl DecodeBackend<'_> {
         }
     }
 
-    /// Keeps only the rows at `indices`, if rows can be taken out; says whether they were.
+    /// Retains only the rows at `indices`. Returns false if the backend cannot remove rows.
     fn retain(&mut self, indices: &[i64]) -> Result<bool, TchError> {
         match self {
             Self::LibTorch { state, .. } => state.retain(indices).map(|()| true),
@@ -53,15 +54,17 @@ impl DecodeBackend<'_> {
     }
 }
 
-/// A row that is being decoded.
+/// A row that is still decoded.
 #[derive(Debug)]
 pub(crate) struct ActiveRow<'a> {
     /// The caller's index.
     row: usize,
-    /// What it has to begin with, behind the start token: fed one token a step, so that rows with prompts of any lengths
-    /// are at the same position at each step, and none needs a mask.
+    /// Prompt after the start token. The decoder reads one of its tokens in each step.
+    ///
+    /// Therefore rows with prompts of different lengths are at the same position, and no mask is
+    /// needed.
     prompt: &'a [i64],
-    /// Tokens that it may write.
+    /// Limit of generated tokens.
     limit: i64,
     report_tokens: bool,
     token_ids: Vec<i64>,
@@ -92,11 +95,12 @@ impl<'a> ActiveRow<'a> {
         }
     }
 
-    /// The decoder's steps that it takes at most.
+    /// Returns the largest number of decoder steps that the row needs.
     pub(crate) fn max_steps(&self) -> i64 {
         self.prompt.len() as i64 + self.limit
     }
 
+    /// Adds a generated token and reports it if the row requests that.
     fn push(&mut self, choice: &TokenChoice, rows: &mut dyn RowSink) {
         if self.report_tokens {
             rows.token(self.row, self.token_ids.len(), choice.token);
@@ -106,6 +110,7 @@ impl<'a> ActiveRow<'a> {
         self.margin = self.margin.min(choice.margin);
     }
 
+    /// Returns the row's answer with the time of each stage.
     fn answer(&mut self, times: StageTimes) -> RowAnswer {
         let sequence = Sequence {
             token_ids: std::mem::take(&mut self.token_ids),
@@ -122,7 +127,7 @@ impl<'a> ActiveRow<'a> {
     }
 }
 
-/// Decodes `active`, whose order is the backend's row order. Returns the steps that it took.
+/// Decodes `active`, which is in the row order of the backend. Returns the number of steps.
 pub(crate) fn decode(
     mut backend: DecodeBackend<'_>,
     mut active: Vec<ActiveRow<'_>>,
@@ -163,7 +168,8 @@ pub(crate) fn decode(
         if left == 0 {
             break;
         }
-        // Closing gaps copies every cache once: worth it only when a good part of the rows is gone.
+        // Removing rows copies every cache once. It pays off only when a quarter of the rows is
+        // complete.
         if left * 4 <= active.len() * 3 {
             let remaining: Vec<usize> =
                 (0..active.len()).filter(|&index| active.get(index).is_some_and(|row| !row.done)).collect();

@@ -1,19 +1,23 @@
-//! What changes logits before the best token is chosen: the repetition penalty and the least length, in the meaning and the
-//! order of `transformers` (`RepetitionPenaltyLogitsProcessor`, `MinLengthLogitsProcessor`).
+//! Logits processors: repetition penalty, then minimum length.
+//!
+//! They equal `RepetitionPenaltyLogitsProcessor` and `MinLengthLogitsProcessor` of `transformers`,
+//! in this order.
 
 use tch::{TchError, Tensor};
 
 use crate::{batch::task::Generation, device::transfer::to_device};
 
-/// A hypothesis's options and its tokens so far, start token and prompt included.
+/// The options of a hypothesis and its tokens so far, with start token and prompt.
 #[derive(Debug)]
 pub(crate) struct TokenHistory<'a> {
     pub(crate) options: &'a Generation,
     pub(crate) token_ids: Vec<i64>,
 }
 
-/// Applies each hypothesis's options to its `scores`, `[hypotheses, vocabulary]`: logits, or log-probabilities where beams are searched.
-/// All hypotheses have equally many tokens so far.
+/// Applies each hypothesis's options to its `scores` `[hypotheses, vocabulary]`.
+///
+/// Scores are log-probabilities for beam search, otherwise logits. All hypotheses have the same
+/// number of tokens.
 pub(crate) fn process(
     mut scores: Tensor,
     hypotheses: &[TokenHistory<'_>],
@@ -53,7 +57,7 @@ mod tests {
     use super::*;
     use crate::{batch::task::Sampling, generation::logits_warpers::warp};
 
-    /// What the library made of random logits (`tools/goldens_generation.py`).
+    /// Results of `transformers` for random logits (`tools/goldens_generation.py`).
     #[derive(Deserialize)]
     struct Goldens {
         stop_token: i64,
@@ -77,7 +81,7 @@ mod tests {
         top_p: f32,
     }
 
-    /// The hypotheses of `cases` in one batch, processed and warped.
+    /// Returns the processed and warped logits of `cases` in one batch.
     fn process_together(cases: &[&Case], stop_token: i64) -> Vec<Vec<f32>> {
         let generations: Vec<Generation> = cases
             .iter()
@@ -103,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn processed_logits_equal_the_librarys_whatever_else_is_in_the_batch() {
+    fn processed_logits_equal_transformers_in_any_batch() {
         let json = include_bytes!("../../tests/logits_processors.json");
         let goldens: Goldens = serde_json::from_slice(json).unwrap();
         let all: Vec<&Case> = goldens.cases.iter().collect();

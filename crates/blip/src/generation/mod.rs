@@ -1,4 +1,4 @@
-//! Decodes token sequences: greedily, by beam search, or by sampling.
+//! Generates token sequences: by greedy decoding, beam search or sampling.
 
 pub(crate) mod greedy;
 pub(crate) mod search;

@@ -1,4 +1,4 @@
-//! Drawing a token from a distribution, by numbers that depend on the seed, the draw and the step alone.
+//! Samples tokens with random numbers that depend only on seed, sample index and step.
 
 use chacha20::{
     ChaCha8Rng,
@@ -8,10 +8,10 @@ use tch::{Kind, TchError, Tensor};
 
 use crate::device::transfer::to_device;
 
-/// A number from 0 up to, not including, 1: that of `step` in draw number `draw` of a row with this `seed`.
+/// Returns a number in `[0, 1)` for `step` of sample `draw`, in a row with this `seed`.
 ///
-/// The generator counts: ChaCha with the seed as its key, the draw as its stream, and the step as its place in it. So it has no
-/// state that company could change.
+/// The generator is counter-based: ChaCha with the seed as key, the sample as stream and the step
+/// as position. It has no state, so results do not depend on the batch composition.
 pub(crate) fn uniform(seed: u64, draw: u64, step: u64) -> f64 {
     let mut key = [0; 32];
     for (slot, byte) in key.iter_mut().zip(seed.to_le_bytes()) {
@@ -23,11 +23,12 @@ pub(crate) fn uniform(seed: u64, draw: u64, step: u64) -> f64 {
     (generator.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
 
-/// Draws one token a hypothesis from the softmax of `logits` `[hypotheses, vocabulary]`; `uniforms` has a number for each hypothesis. Returns
-/// token ids `[hypotheses, 1]`.
+/// Samples one token for each hypothesis from the softmax of `logits` `[hypotheses, vocabulary]`.
 ///
-/// Tokens lie side by side in the order of their ids, not of their probabilities: two of nearly the same probability then never
-/// change places because of how additions were ordered.
+/// `uniforms` has a number for each hypothesis. Returns token ids `[hypotheses, 1]`.
+///
+/// The cumulative sum is in the order of token ids, not of probabilities. Therefore rounding cannot
+/// swap two tokens of almost equal probability.
 pub(crate) fn sample(logits: &Tensor, uniforms: &[f64]) -> Result<Tensor, TchError> {
     let vocabulary = logits.size2()?.1;
     let cumulative = logits.f_softmax(-1, Kind::Double)?.f_cumsum(-1, None)?;
@@ -43,14 +44,14 @@ mod tests {
 
     const DRAWS: u64 = 20_000;
 
-    /// The sum of `(observed - expected)^2 / expected`.
+    /// Returns the sum of `(observed - expected)^2 / expected`.
     fn chi_square(observed: &[f64], probabilities: &[f64]) -> f64 {
         let total: f64 = observed.iter().sum();
         let pairs = observed.iter().zip(probabilities);
         pairs.map(|(count, p)| (count - p * total).powi(2) / (p * total)).sum()
     }
 
-    /// How often each token of `logits` is drawn with these uniform numbers.
+    /// Returns how often each token of `logits` is sampled with these uniform numbers.
     fn counts(logits: &[f32], uniforms: &[f64]) -> Vec<f64> {
         let rows = Tensor::from_slice(logits).unsqueeze(0).repeat([uniforms.len() as i64, 1]);
         let mut counts = vec![0.0; logits.len()];
@@ -61,11 +62,11 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_drawn_as_often_as_the_softmax_says() {
+    fn tokens_are_sampled_with_softmax_probabilities() {
         let logits: [f32; 8] = [1.0, -0.5, 0.0, 2.0, 0.3, -3.0, 1.5, 0.9];
         let total: f64 = logits.iter().map(|&logit| f64::from(logit).exp()).sum();
         let softmax: Vec<f64> = logits.iter().map(|&logit| f64::from(logit).exp() / total).collect();
-        // Over seeds, over the draws of a row, and over the steps of a draw.
+        // Varies the seed, the sample of a row, and the step of a sample.
         let numbers: [fn(u64) -> f64; 3] =
             [|index| uniform(index, 0, 0), |index| uniform(7, index, 3), |index| uniform(7, 3, index)];
         for number in numbers {
@@ -73,25 +74,25 @@ mod tests {
             let statistic = chi_square(&counts(&logits, &uniforms), &softmax);
             assert!(
                 statistic < 24.32,
-                "{statistic}: seven degrees of freedom exceed this once in a thousand"
+                "{statistic}: exceeded once in 1,000 runs with 7 degrees of freedom"
             );
         }
     }
 
     #[test]
-    fn neighbouring_numbers_are_independent() {
-        // Pairs of successive steps fall evenly into the 16 cells of a grid.
+    fn numbers_of_successive_steps_are_independent() {
+        // Pairs of successive steps are uniform over the 16 cells of a grid.
         let mut cells = [0.0; 16];
         for draw in 0..DRAWS {
             let [x, y] = [0, 1].map(|step| (uniform(1, draw, step) * 4.0) as usize);
             cells[4 * x + y] += 1.0;
         }
         let statistic = chi_square(&cells, &[1.0 / 16.0; 16]);
-        assert!(statistic < 37.70, "{statistic}: fifteen degrees of freedom exceed this once in a thousand");
+        assert!(statistic < 37.70, "{statistic}: exceeded once in 1,000 runs with 15 degrees of freedom");
     }
 
     #[test]
-    fn a_token_without_probability_is_never_drawn() {
+    fn token_with_probability_zero_is_never_sampled() {
         let hidden = f32::NEG_INFINITY;
         let almost_one = 1.0 - f64::EPSILON / 2.0;
         assert_eq!(
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn seed_draw_and_step_each_have_their_own_number() {
+    fn seed_sample_and_step_each_change_the_number() {
         let numbers = [uniform(0, 0, 0), uniform(1, 0, 0), uniform(0, 1, 0), uniform(0, 0, 1)];
         assert!(numbers.iter().all(|number| (0.0..1.0).contains(number)));
         assert_eq!(numbers[0], uniform(0, 0, 0));

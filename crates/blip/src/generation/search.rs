@@ -1,4 +1,5 @@
-//! Searching a batch: all rows that are not plainly greedy, with all of their beams and draws, one step after another.
+//! Decodes rows with beam search, sampling or logits processors. All hypotheses of a batch share
+//! each step.
 
 use tch::TchError;
 
@@ -8,7 +9,7 @@ use crate::{
     text::hypotheses::{HypothesisLayout, MAX_HYPOTHESES, passes},
 };
 
-/// Searches `rows`, each reported as it ends. Returns the decoder's steps.
+/// Searches `rows` and reports each when it ends. Returns the number of decoder steps.
 pub(crate) fn search(
     context: DecodeContext<'_>,
     mut rows: Vec<SearchRow<'_>>,
@@ -37,7 +38,7 @@ fn search_together(
     state.layout = layout(&rows);
     let mut tokens = vec![stopping.start_token; rows.iter().map(SearchRow::hypotheses).sum()];
     let mut steps = 0;
-    // No row has more tokens than there are positions.
+    // No row has more tokens than the decoder has positions.
     for step in 0..stopping.max_positions as usize {
         steps += 1;
         let logits = decoder.step(&tokens, &mut state)?;
@@ -55,7 +56,8 @@ fn search_together(
         if left == 0 {
             break;
         }
-        // Closing gaps copies the memories too: worth it only when a good part of the rows is gone.
+        // Removing completed rows copies the encoder states, too. It pays off only when a quarter
+        // of the rows is complete.
         let closing = left * 4 <= rows.len() * 3;
         let mut hypotheses = Vec::new();
         tokens.clear();
@@ -82,6 +84,7 @@ fn search_together(
     Ok(steps)
 }
 
+/// Returns the layout of the hypotheses of `rows`.
 fn layout(rows: &[SearchRow<'_>]) -> HypothesisLayout {
     let hypotheses: Vec<i64> = rows.iter().map(|row| row.hypotheses() as i64).collect();
     HypothesisLayout::new(&hypotheses)

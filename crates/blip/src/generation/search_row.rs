@@ -1,4 +1,4 @@
-//! A row that is searched: several hypotheses at a time, or logits that are changed or drawn from.
+//! A row that is searched: it has several hypotheses, or its logits are processed or sampled.
 
 use crate::{
     batch::{
@@ -14,27 +14,27 @@ use crate::{
     },
 };
 
-/// A row that the decoder follows in several hypotheses.
+/// A row with its hypotheses and its strategy.
 #[derive(Debug)]
 pub(crate) struct SearchRow<'a> {
     /// The caller's index.
     pub(crate) row: usize,
-    /// Its position in the batch's computing order.
+    /// Position in computing order.
     pub(crate) position: i64,
-    /// Ended or cancelled: its hypotheses run along until they are taken out.
+    /// Ended or cancelled. Its hypotheses are computed until the row is removed.
     pub(crate) done: bool,
     options: &'a Generation,
-    /// What it has to begin with, behind the start token; fed one token a step.
+    /// Prompt after the start token. The decoder reads one of its tokens in each step.
     prompt: &'a [i64],
     start_token: i64,
     strategy: Strategy,
 }
 
-/// How a row's hypotheses are followed.
+/// The search strategy of a row.
 #[derive(Debug)]
 enum Strategy {
     Beams(BeamSearch),
-    /// Each by itself: the likeliest token of each step, or a drawn one.
+    /// Separate hypotheses that take the most likely or a sampled token in each step.
     Independent {
         hypotheses: Vec<Hypothesis>,
         stop_token: i64,
@@ -42,17 +42,20 @@ enum Strategy {
     },
 }
 
+/// A hypothesis without beams.
 #[derive(Debug, Clone)]
 struct Hypothesis {
     sequence: Sequence,
     ended: bool,
 }
 
-/// What a step found, as [`crate::generation::search_step`] brings it to the host. For beams, a continuation: its sum, the beam that it
-/// continues, its token. For a draw: its token, that token's log-probability, its lead over the next best.
+/// One result of [`crate::generation::search_step`] on the host.
+///
+/// - For beam search: the sum, the index of the continued beam, the token.
+/// - Otherwise: the token, its log-probability, its lead over the second best.
 pub(crate) type SearchResult = [f32; 3];
 
-/// How tokens are chosen; rows are decoded in this order.
+/// How tokens are chosen. Rows are decoded in this order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Method {
     Beams,
@@ -61,7 +64,7 @@ pub(crate) enum Method {
 }
 
 impl<'a> SearchRow<'a> {
-    /// Row `row` at `position`, which goes on from `prompt`.
+    /// Creates the row `row` at `position`, which continues `prompt`.
     pub(crate) fn new(
         (row, position): (usize, i64),
         prompt: &'a [i64],
@@ -86,10 +89,12 @@ impl<'a> SearchRow<'a> {
         Self { row, position, done: false, options, prompt, start_token, strategy }
     }
 
+    /// Returns the method of the row's options.
     pub(crate) fn method(&self) -> Method {
         Method::of(self.options)
     }
 
+    /// Returns the number of hypotheses.
     pub(crate) fn hypotheses(&self) -> usize {
         match &self.strategy {
             Strategy::Beams(search) => search.beams().len(),
@@ -97,28 +102,29 @@ impl<'a> SearchRow<'a> {
         }
     }
 
-    /// What each hypothesis has so far, at a step whose input is token number `step`.
+    /// Returns the tokens of each hypothesis at the step whose input is token number `step`.
     pub(crate) fn histories(&self, step: usize) -> impl Iterator<Item = TokenHistory<'a>> + '_ {
         let given = self.prompt.get(..step).unwrap_or(self.prompt);
         (0..self.hypotheses()).map(move |hypothesis| {
-            let mut token_ids = [&[self.start_token], given, self.written(hypothesis)].concat();
-            // Hypotheses that ended run along; only the number of their tokens matters.
+            let mut token_ids = [&[self.start_token], given, self.generated(hypothesis)].concat();
+            // Ended hypotheses are still computed. Only the number of their tokens matters.
             token_ids.resize(step + 1, self.start_token);
             TokenHistory { options: self.options, token_ids }
         })
     }
 
-    fn written(&self, hypothesis: usize) -> &[i64] {
-        let written = match &self.strategy {
+    /// Returns the generated tokens of a hypothesis.
+    fn generated(&self, hypothesis: usize) -> &[i64] {
+        let generated = match &self.strategy {
             Strategy::Beams(search) => search.beams().get(hypothesis).map(|beam| &beam.token_ids),
             Strategy::Independent { hypotheses, .. } => {
                 hypotheses.get(hypothesis).map(|hypothesis| &hypothesis.sequence.token_ids)
             }
         };
-        written.map_or(&[], |ids| &ids[..])
+        generated.map_or(&[], |ids| &ids[..])
     }
 
-    /// What each beam has gathered so far; 0 for independent hypotheses.
+    /// Returns the sum of each beam, or 0 for independent hypotheses.
     pub(crate) fn sums(&self) -> impl Iterator<Item = f32> + '_ {
         (0..self.hypotheses()).map(|hypothesis| match &self.strategy {
             Strategy::Beams(search) => search.beams().get(hypothesis).map_or(0.0, |beam| beam.sum),
@@ -126,8 +132,9 @@ impl<'a> SearchRow<'a> {
         })
     }
 
-    /// The sampling options of each hypothesis, with its uniform random number at `step`. Empty if the row does
-    /// not sample.
+    /// Returns the sampling options of each hypothesis with its uniform random number at `step`.
+    ///
+    /// The iterator is empty if the row does not sample.
     pub(crate) fn draws(&self, step: usize) -> impl Iterator<Item = (Sampling, f64)> + '_ {
         let sampling = self.options.sampling.into_iter();
         sampling.flat_map(move |sampling| {
@@ -136,7 +143,8 @@ impl<'a> SearchRow<'a> {
         })
     }
 
-    /// Goes on after a step whose input was token number `step`; returns what came of the row if that was its last.
+    /// Completes the step whose input was token number `step`. Returns the row's result after its
+    /// last step.
     pub(crate) fn advance(
         &mut self,
         step: usize,
@@ -174,8 +182,8 @@ impl<'a> SearchRow<'a> {
                         rows.token(self.row, hypothesis.sequence.token_ids.len(), choice.token);
                     }
                     hypothesis.push(&choice);
-                    let written = hypothesis.sequence.token_ids.len() as i64;
-                    hypothesis.ended = choice.token == *stop_token || written >= *limit;
+                    let generated = hypothesis.sequence.token_ids.len() as i64;
+                    hypothesis.ended = choice.token == *stop_token || generated >= *limit;
                 }
                 hypotheses.iter().all(|hypothesis| hypothesis.ended).then(|| {
                     let mut sequences: Vec<Sequence> = hypotheses
@@ -189,7 +197,7 @@ impl<'a> SearchRow<'a> {
         }
     }
 
-    /// For each hypothesis of the next step: the row's hypothesis that it goes on from, and its input.
+    /// Returns the parent hypothesis and the input token of each hypothesis of the next step.
     pub(crate) fn next(&self, step: usize) -> Vec<(usize, i64)> {
         let given = self.prompt.get(step);
         let hypothesis_input = |hypothesis: usize| {
@@ -199,7 +207,7 @@ impl<'a> SearchRow<'a> {
                 }
                 _ => None,
             };
-            let token = given.or_else(|| self.written(hypothesis).last()).copied();
+            let token = given.or_else(|| self.generated(hypothesis).last()).copied();
             (parent.unwrap_or(hypothesis), token.unwrap_or(self.start_token))
         };
         (0..self.hypotheses()).map(hypothesis_input).collect()
@@ -207,6 +215,7 @@ impl<'a> SearchRow<'a> {
 }
 
 impl Hypothesis {
+    /// Adds a generated token.
     fn push(&mut self, choice: &TokenChoice) {
         self.sequence.token_ids.push(choice.token);
         self.sequence.score += choice.log_probability;
@@ -215,7 +224,7 @@ impl Hypothesis {
 }
 
 impl Method {
-    /// Drawn tokens follow no beams.
+    /// Sampling takes precedence over beams.
     fn of(options: &Generation) -> Self {
         match options.sampling {
             Some(_) => Self::Sampled,

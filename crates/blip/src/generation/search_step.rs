@@ -1,5 +1,6 @@
-//! One step of a search: from the decoder's logits to the best continuations of every row, on the device, and in one copy to the
-//! host.
+//! One step of a search: finds each row's best continuations in the decoder's logits.
+//!
+//! The work runs on the device. One transfer copies the results to the host.
 
 use tch::{Kind, TchError, Tensor};
 
@@ -15,7 +16,9 @@ use crate::{
     },
 };
 
-/// Finds how each of `rows`, in the order of their methods, goes on from `logits` `[hypotheses, vocabulary]`.
+/// Returns the results of each row, from `logits` `[hypotheses, vocabulary]`.
+///
+/// `rows` are in the order of their methods.
 pub(crate) fn find_next(
     logits: &Tensor,
     rows: &[SearchRow<'_>],
@@ -62,13 +65,14 @@ pub(crate) fn find_next(
     Ok(counts.into_iter().map(|count| rest.by_ref().take(count as usize).collect()).collect())
 }
 
-/// Continuations that are looked for in a row with so many beams.
+/// Returns the number of continuations to find for a row with `beams` beams.
 fn continuations(beams: usize, vocabulary: i64) -> i64 {
     (BeamSearch::width(beams) as i64).min(beams as i64 * vocabulary)
 }
 
-/// The best continuations of each row, the best first, from the `scores` `[hypotheses, vocabulary]` of this step: tables of
-/// `[continuations, 3]`.
+/// Returns the best continuations of each row, best first, as tables `[continuations, 3]`.
+///
+/// `scores` `[hypotheses, vocabulary]` are the processed log-probabilities of this step.
 fn continue_beams(scores: &Tensor, rows: &[SearchRow<'_>]) -> Result<Vec<Tensor>, TchError> {
     let vocabulary = scores.size2()?.1;
     let sums: Vec<f32> = rows.iter().flat_map(SearchRow::sums).collect();
@@ -90,13 +94,15 @@ fn continue_beams(scores: &Tensor, rows: &[SearchRow<'_>]) -> Result<Vec<Tensor>
     runs.collect()
 }
 
-/// The chosen `tokens` `[hypotheses, 1]` as a table `[hypotheses, 3]`, with their log-probabilities by the model's own `logits`.
+/// Returns a table `[hypotheses, 3]` of the chosen `tokens` `[hypotheses, 1]`.
+///
+/// Its log-probabilities come from the unprocessed `logits`.
 fn chosen(logits: &Tensor, tokens: &Tensor, margins: &Tensor) -> Result<Tensor, TchError> {
     let log_probabilities = logits.f_gather(1, tokens, false)?.f_sub(&logits.f_logsumexp(-1, true)?)?;
     Tensor::f_cat(&[&tokens.f_to_kind(Kind::Float)?, &log_probabilities, margins], 1)
 }
 
-/// Brings a table `[n, 3]` of f32 to the host.
+/// Copies a table `[n, 3]` of f32 to the host.
 fn read(table: &Tensor) -> Result<Vec<SearchResult>, TchError> {
     Ok(to_host(table)?.as_chunks::<3>().0.to_vec())
 }

@@ -1,20 +1,21 @@
-//! The limits at which decoding ends.
+//! Limits at which generation ends.
 
-/// Where writing begins and ends.
+/// The first token and the limits of generation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct StoppingCriteria {
-    /// The decoder's first input.
+    /// First input of the decoder.
     pub(crate) start_token: i64,
-    /// The token that ends what is written.
+    /// Token that ends a sequence.
     pub(crate) stop_token: i64,
-    /// Tokens that may be written where a row does not say otherwise.
+    /// Default limit of generated tokens, for rows without a limit.
     pub(crate) max_new_tokens: i64,
-    /// Tokens that the decoder has positions for, start token and prompt included.
+    /// Positions of the decoder. Start token and prompt count, too.
     pub(crate) max_positions: i64,
 }
 
 impl StoppingCriteria {
-    /// Tokens that may be written behind a prompt of so many tokens, the start token not counted.
+    /// Returns the limit of generated tokens after a prompt of `prompt` tokens. The start token
+    /// does not count.
     pub(crate) fn limit(&self, requested: Option<u32>, prompt: usize) -> i64 {
         let room = self.max_positions - prompt as i64;
         requested.map_or(self.max_new_tokens, i64::from).clamp(1, room.max(1))

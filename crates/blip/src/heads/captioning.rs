@@ -1,5 +1,6 @@
-//! Captions (`BlipForConditionalGeneration` of the reference): a decoder that reads the image itself, and goes on from a
-//! prompt or from nothing.
+//! Captioning (`BlipForConditionalGeneration` of the reference).
+//!
+//! The decoder reads the image features and continues a prompt, which may be empty.
 
 use tch::{Device, TchError, Tensor};
 
@@ -20,24 +21,26 @@ use crate::{
     text::encoder_states::EncoderStates,
 };
 
+/// The head of a captioning model.
 #[derive(Debug)]
 pub(crate) struct Captioning {
     pub(crate) decoder: TextDecoder,
 }
 
 impl Captioning {
+    /// Loads `text_decoder.*`, whose cross-attention reads image features.
     pub(crate) fn load(
         checkpoint: &Checkpoint,
         root: &WeightPath<'_>,
         device: Device,
     ) -> Result<Self, LoadError> {
         let config = checkpoint.config();
-        let memory_dim = config.vision.hidden_size;
-        let decoder = TextDecoder::load(checkpoint.weights(), root, config, memory_dim, device)?;
+        let encoder_dim = config.vision.hidden_size;
+        let decoder = TextDecoder::load(checkpoint.weights(), root, config, encoder_dim, device)?;
         Ok(Self { decoder })
     }
 
-    /// Captions the images of a batch: each row's tokens are its prompt, the start token first.
+    /// Generates captions. The token ids of a row are the start token and the prompt.
     pub(crate) fn run(
         &self,
         batch: EncodedBatch<'_>,
@@ -47,7 +50,7 @@ impl Captioning {
         let mut plan =
             DecodingPlan::new(&batch, |token_ids| token_ids.get(1..).unwrap_or_default(), stopping, rows);
         let encoder_states = EncoderStates {
-            states: memory_of_rows(&batch.features.gather()?, &batch.layout)?,
+            states: encoder_states_of_rows(&batch.features.gather()?, &batch.layout)?,
             padding: None,
         };
         let mut steps = 0;
@@ -70,8 +73,8 @@ impl Captioning {
     }
 }
 
-/// Each row's image, `[rows, tokens, hidden]`, in the order of `layout`.
-fn memory_of_rows(features: &Tensor, layout: &BatchLayout) -> Result<Tensor, TchError> {
+/// Returns the features of each row's image, `[rows, tokens, hidden]`, in the order of `layout`.
+fn encoder_states_of_rows(features: &Tensor, layout: &BatchLayout) -> Result<Tensor, TchError> {
     let image_of_row: Vec<i64> = layout
         .groups
         .iter()

@@ -1,4 +1,4 @@
-//! Which rows of a batch are decoded in which way.
+//! Sorts the rows of a batch by the way in which they are decoded.
 
 use tch::TchError;
 
@@ -15,19 +15,20 @@ use crate::{
     ranking::{RankRow, rank},
 };
 
-/// The rows of a batch, by what is wanted of them. A row's position is that in the batch's computing order.
+/// The rows of a batch by task. A position counts rows in computing order.
 #[derive(Debug, Default)]
 pub(crate) struct DecodingPlan<'a> {
-    /// Rows that need nothing but the likeliest token of each step.
+    /// Rows that take the most likely token of each step.
     pub(crate) greedy: Vec<ActiveRow<'a>>,
-    /// Their positions.
+    /// Positions of the greedy rows.
     pub(crate) greedy_positions: Vec<i64>,
     searched: Vec<SearchRow<'a>>,
     ranked: Vec<RankRow<'a>>,
 }
 
 impl<'a> DecodingPlan<'a> {
-    /// Plans a batch whose rows begin with their `prompts`, in computing order, behind the start token.
+    /// Plans the rows of `batch`. `prompt_of` returns the prompt after the start token of a row's
+    /// token ids.
     pub(crate) fn new(
         batch: &EncodedBatch<'a>,
         prompt_of: impl Fn(&'a [i64]) -> &'a [i64],
@@ -57,7 +58,7 @@ impl<'a> DecodingPlan<'a> {
         plan
     }
 
-    /// Whether there are rows for [`Self::decode_others`].
+    /// Returns whether there are rows for [`Self::decode_others`].
     pub(crate) fn has_others(&self) -> bool {
         !self.searched.is_empty() || !self.ranked.is_empty()
     }

@@ -1,5 +1,6 @@
-//! Answers to questions (`BlipForQuestionAnswering` of the reference): a question encoder that reads the image, and a
-//! decoder that reads the question.
+//! Question answering (`BlipForQuestionAnswering` of the reference).
+//!
+//! The text encoder reads the question and the image. The decoder reads the encoder's states.
 
 use tch::{Device, Kind, TchError};
 
@@ -23,15 +24,17 @@ use crate::{
     text::{encoder::TextEncoder, encoder_states::EncoderStates, image_states::ImageStates},
 };
 
+/// The head of a question-answering model.
 #[derive(Debug)]
 pub(crate) struct QuestionAnswering {
     pub(crate) questions: TextEncoder,
     pub(crate) decoder: TextDecoder,
-    /// CPU implementation of both, for questions with greedy answers.
+    /// The CPU implementation of both networks, for questions with greedy answers.
     cpu: Option<CpuQuestionAnswering>,
 }
 
 impl QuestionAnswering {
+    /// Loads `text_encoder.*` and `text_decoder.*`. `native_kernels` adds the CPU implementation.
     pub(crate) fn load(
         checkpoint: &Checkpoint,
         root: &WeightPath<'_>,
@@ -49,7 +52,7 @@ impl QuestionAnswering {
         Ok(Self { questions, decoder, cpu: cpu.transpose()? })
     }
 
-    /// A cache of so many bytes for the keys and values of images of `tokens`.
+    /// Returns a cache of `bytes` bytes for keys and values of images with `tokens` tokens.
     pub(crate) fn cross_attention_cache(
         &self,
         bytes: usize,
@@ -88,7 +91,8 @@ impl QuestionAnswering {
         }
     }
 
-    /// Encodes and decodes with the CPU implementation. Rows that it does not support go to LibTorch.
+    /// Encodes and decodes with the CPU implementation. Rows that it does not support go to
+    /// LibTorch's decoder.
     fn run_on_cpu_kernels(
         &self,
         cpu: &CpuQuestionAnswering,
@@ -143,7 +147,7 @@ impl QuestionAnswering {
         let graph = graphs.encode_texts(&self.questions, &questions, &features, &batch.layout)?;
         let states = match graph {
             Some(states) => {
-                // A graph reads the features whatever is kept.
+                // A captured graph reads features, even if keys and values are cached.
                 rows.key_values(0, batch.layout.images.len());
                 states
             }
@@ -169,7 +173,7 @@ impl QuestionAnswering {
                 .filter_map(|&position| lengths.get(position as usize).copied())
                 .collect();
             let decoder = &self.decoder;
-            // Captured steps have room for the checkpoint's own number of tokens.
+            // A captured graph has room for the checkpoint's maximum of new tokens.
             let fits = greedy.iter().all(|row| row.max_steps() <= stopping.max_new_tokens);
             let graph = match fits {
                 true => graphs.start_decoding(

@@ -1,7 +1,10 @@
-//! Image-text matching and vectors of both (`BlipForImageTextRetrieval` of the reference).
+//! Image-text matching and embeddings (`BlipForImageTextRetrieval` of the reference).
 //!
-//! A text encoder is used in two ways: with cross-attention to an image, whose first state the matching head judges; and
-//! without, whose first state is projected to a vector that is compared with an image's by their cosine.
+//! The text encoder runs in two ways:
+//!
+//! - with cross-attention to an image: the matching head reads the first state,
+//! - without cross-attention: the first state is projected to an embedding. Its cosine with an
+//!   image's embedding measures their similarity.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -24,17 +27,19 @@ use crate::{
     text::{encoder::TextEncoder, image_states::ImageStates},
 };
 
+/// The head of a retrieval model.
 #[derive(Debug)]
 pub(crate) struct Retrieval {
     texts: TextEncoder,
     text_projection: Linear,
     image_projection: Linear,
     matching: Linear,
-    /// Stands where `[CLS]` would while a text is matched.
+    /// Token that replaces `[CLS]` for matching, if the conventions have one.
     matching_token: Option<i64>,
 }
 
 impl Retrieval {
+    /// Loads `text_encoder.*`, the two projections and the matching head.
     pub(crate) fn load(
         checkpoint: &Checkpoint,
         root: &WeightPath<'_>,
@@ -53,38 +58,38 @@ impl Retrieval {
         })
     }
 
-    /// Matches and embeds: rows about images and texts alone, mixed.
+    /// Computes the match, text embedding and image embedding rows of a batch.
     pub(crate) fn run(&self, mut batch: EncodedBatch<'_>, rows: &mut dyn RowSink) -> Result<(), ModelError> {
-        let work = Work::of(&batch, rows);
-        let images = match work.image_of_row.is_empty() {
+        let plan = RetrievalPlan::of(&batch, rows);
+        let images = match plan.image_of_row.is_empty() {
             true => Vec::new(),
             false => self.embed_images(&batch.features.gather()?)?,
         };
         let times = batch.timer.times();
-        for &row in &work.embed_images {
-            let output = work.image(row, &images).map(|image| RowOutput::Embedding(image.to_vec()));
+        for &row in &plan.embed_images {
+            let output = plan.image(row, &images).map(|image| RowOutput::Embedding(image.to_vec()));
             report(&batch, row, output, times, rows);
         }
 
-        let texts = self.embed_texts(&work.texts)?;
+        let texts = self.embed_texts(&plan.texts)?;
         batch.timer.finish_stage(BatchStage::Text);
         let times = StageTimes { decode: Duration::ZERO, ..batch.timer.times() };
-        for &row in &work.embed_texts {
-            let output = work.text(row, &texts).map(|text| RowOutput::Embedding(text.to_vec()));
+        for &row in &plan.embed_texts {
+            let output = plan.text(row, &texts).map(|text| RowOutput::Embedding(text.to_vec()));
             report(&batch, row, output, times, rows);
         }
 
         let matched: Vec<usize> =
-            work.matched.iter().copied().filter(|&row| !rows.is_cancelled(row)).collect();
+            plan.matched.iter().copied().filter(|&row| !rows.is_cancelled(row)).collect();
         if matched.is_empty() {
             return Ok(());
         }
-        let layout = BatchLayout::new(&work.image_positions(batch.rows.len()), matched);
-        let logits = self.judge(&batch, &layout)?;
+        let layout = BatchLayout::new(&plan.image_positions(batch.rows.len()), matched);
+        let logits = self.matching_logits(&batch, &layout)?;
         batch.timer.finish_stage(BatchStage::Text);
         let times = StageTimes { decode: Duration::ZERO, ..batch.timer.times() };
         for (&row, &logits) in layout.rows.iter().zip(&logits) {
-            let vectors = (work.image(row, &images), work.text(row, &texts));
+            let vectors = (plan.image(row, &images), plan.text(row, &texts));
             let output = match vectors {
                 (Some(image), Some(text)) => {
                     let cosine = image.iter().zip(text).map(|(image, text)| image * text).sum();
@@ -97,12 +102,13 @@ impl Retrieval {
         Ok(())
     }
 
-    /// A vector of length 1 for each image: its class token's state, projected.
+    /// Returns an embedding of length 1 for each image: its projected class token.
     fn embed_images(&self, features: &Tensor) -> Result<Vec<Vec<f32>>, TchError> {
         unit_vectors(&self.image_projection.forward(&features.f_select(1, 0)?)?)
     }
 
-    /// A vector of length 1 for each text: the first state of an encoder that reads no image, projected.
+    /// Returns an embedding of length 1 for each text: its projected first state, computed without
+    /// an image.
     fn embed_texts(&self, texts: &[&[i64]]) -> Result<Vec<Vec<f32>>, TchError> {
         if texts.is_empty() {
             return Ok(Vec::new());
@@ -111,8 +117,9 @@ impl Retrieval {
         unit_vectors(&self.text_projection.forward(&states.f_select(1, 0)?)?)
     }
 
-    /// The matching head's logits for the rows of `layout`, whose images are positions in the batch's features.
-    fn judge(&self, batch: &EncodedBatch<'_>, layout: &BatchLayout) -> Result<Vec<[f32; 2]>, TchError> {
+    /// Returns the matching head's logits for the rows of `layout`. Its images are positions in the
+    /// batch's features.
+    fn matching_logits(&self, batch: &EncodedBatch<'_>, layout: &BatchLayout) -> Result<Vec<[f32; 2]>, TchError> {
         let texts: Vec<Vec<i64>> = layout
             .rows
             .iter()
@@ -139,38 +146,38 @@ impl Retrieval {
 
 #[cfg(test)]
 impl Retrieval {
-    /// Makes the matching head's every number infinite.
+    /// Sets the matching head's bias to infinity.
     pub(crate) fn break_matching(&mut self) {
         self.matching.bias = self.matching.bias.full_like(f64::INFINITY);
     }
 }
 
-/// Which rows of a batch want what.
+/// The rows of a batch by task.
 #[derive(Debug, Default)]
-struct Work<'a> {
+struct RetrievalPlan<'a> {
     matched: Vec<usize>,
     embed_texts: Vec<usize>,
     embed_images: Vec<usize>,
-    /// The texts that are to become vectors, each once.
+    /// Distinct texts to embed.
     texts: Vec<&'a [i64]>,
-    /// Indices into `texts`.
+    /// Indices into `texts`, by row.
     text_of_row: HashMap<usize, usize>,
-    /// Positions in the batch's features.
+    /// Positions in the batch's features, by row.
     image_of_row: HashMap<usize, usize>,
 }
 
-impl<'a> Work<'a> {
+impl<'a> RetrievalPlan<'a> {
     fn of(batch: &EncodedBatch<'a>, rows: &mut dyn RowSink) -> Self {
-        let mut work = Self::default();
+        let mut plan = Self::default();
         let position: HashMap<usize, usize> =
             batch.layout.images.iter().enumerate().map(|(position, &image)| (image, position)).collect();
         let mut text_of_ids: HashMap<&[i64], usize> = HashMap::new();
         for &row in batch.layout.rows.iter().chain(&batch.texts_without_image) {
             let Some(input) = batch.row(row) else { continue };
             match input.task {
-                RowTask::Match => work.matched.push(row),
-                RowTask::EmbedText => work.embed_texts.push(row),
-                RowTask::EmbedImage => work.embed_images.push(row),
+                RowTask::Match => plan.matched.push(row),
+                RowTask::EmbedText => plan.embed_texts.push(row),
+                RowTask::EmbedImage => plan.embed_images.push(row),
                 other => {
                     rows.finish(row, Err(RowError::Unsupported { task: other.name() }));
                     continue;
@@ -178,16 +185,16 @@ impl<'a> Work<'a> {
             }
             if matches!(input.task, RowTask::Match | RowTask::EmbedText) {
                 let text = *text_of_ids.entry(input.token_ids).or_insert_with(|| {
-                    work.texts.push(input.token_ids);
-                    work.texts.len() - 1
+                    plan.texts.push(input.token_ids);
+                    plan.texts.len() - 1
                 });
-                work.text_of_row.insert(row, text);
+                plan.text_of_row.insert(row, text);
             }
             if let Some(&position) = input.image.and_then(|image| position.get(&image)) {
-                work.image_of_row.insert(row, position);
+                plan.image_of_row.insert(row, position);
             }
         }
-        work
+        plan
     }
 
     fn image<'v>(&self, row: usize, images: &'v [Vec<f32>]) -> Option<&'v [f32]> {
@@ -198,13 +205,13 @@ impl<'a> Work<'a> {
         texts.get(*self.text_of_row.get(&row)?).map(Vec::as_slice)
     }
 
-    /// For each of the caller's rows the position of its image in the features; 0 where it has none.
+    /// Returns the position of each row's image in the features, or 0 for a row without image.
     fn image_positions(&self, rows: usize) -> Vec<usize> {
         (0..rows).map(|row| self.image_of_row.get(&row).copied().unwrap_or(0)).collect()
     }
 }
 
-/// Tells what came of a row; `None` stands for a number that is not one.
+/// Reports a row's result. `None` and numbers that are not finite become an error.
 fn report(
     batch: &EncodedBatch<'_>,
     row: usize,
@@ -226,7 +233,7 @@ fn is_finite(output: &RowOutput) -> bool {
     }
 }
 
-/// The rows of `projected` `[rows, width]` at length 1, in f32 whatever the kind.
+/// Normalizes the rows of `projected` `[rows, width]` to length 1, in f32 for every kind.
 fn unit_vectors(projected: &Tensor) -> Result<Vec<Vec<f32>>, TchError> {
     let projected = projected.f_to_kind(Kind::Float)?;
     let length = projected.f_norm_scalaropt_dim(2.0, [-1], true)?.f_clamp_min(1e-12)?;

@@ -1,4 +1,7 @@
-//! What a row's options may be. A server tells its callers of its own, narrower limits; these keep a batch from doing harm.
+//! Limits of the options of a row.
+//!
+//! They protect a batch from values that no model supports. The server enforces narrower limits for
+//! its clients.
 
 use std::{fmt::Display, ops::RangeInclusive};
 
@@ -9,7 +12,8 @@ use crate::{
 };
 
 impl RowTask {
-    /// Why a model of this shape cannot do this, in words.
+    /// Checks the options for a model of this shape. An error is the text of a
+    /// `ModelError::BadBatch`.
     pub(crate) fn check(&self, text: &TextConfig) -> Result<(), String> {
         match self {
             Self::Generate(options) => options.check(),
@@ -21,7 +25,7 @@ impl RowTask {
 
 impl Generation {
     fn check(&self) -> Result<(), String> {
-        // Numbers between these keep products and quotients of f32 finite.
+        // Factors in this range keep products and quotients of f32 finite.
         const SCALE: RangeInclusive<f32> = 1e-6..=1e6;
         within("num_beams", self.num_beams, 0..=MAX_HYPOTHESES as u32)?;
         within("num_sequences", self.num_sequences, 0..=MAX_HYPOTHESES as u32)?;
@@ -36,20 +40,21 @@ impl Generation {
 impl Ranking {
     fn check(&self, text: &TextConfig) -> Result<(), String> {
         if self.candidates.is_empty() {
-            return Err("ranking has no candidates".to_owned());
+            return Err("invalid number of candidates: 0, expected at least 1".to_owned());
         }
-        // The start token has the first position.
+        // The start token takes the first position.
         let limit = text.max_position_embeddings - 1;
         let lengths = self.candidates.iter().map(|ids| ids.len() as i64);
         match lengths.enumerate().find(|(_, length)| !(1..=limit).contains(length)) {
             Some((index, length)) => {
-                Err(format!("candidate {index} has {length} tokens, expected 1 to {limit}"))
+                Err(format!("invalid length of candidate {index}: {length} tokens, expected 1 to {limit}"))
             }
             None => Ok(()),
         }
     }
 }
 
+/// Checks that `value` is in `range`. The error names `name`, the value and the range.
 fn within<T: PartialOrd + Display>(name: &str, value: T, range: RangeInclusive<T>) -> Result<(), String> {
     match range.contains(&value) {
         true => Ok(()),
@@ -62,13 +67,13 @@ mod tests {
     use super::*;
     use crate::batch::task::Sampling;
 
-    fn words(task: RowTask) -> String {
+    fn error_text(task: RowTask) -> String {
         let text = TextConfig { max_position_embeddings: 4, ..TextConfig::default() };
         task.check(&text).err().unwrap_or_default()
     }
 
     #[test]
-    fn options_that_cannot_be_meant_are_refused_by_name() {
+    fn generation_options_out_of_range_are_rejected_by_name() {
         let plain = Generation::GREEDY;
         let sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, seed: 0 };
         let sampled = |sampling| Generation { sampling: Some(sampling), ..plain };
@@ -89,18 +94,18 @@ mod tests {
             ),
             (sampled(Sampling { top_p: 1.5, ..sampling }), "top_p is 1.5, expected 0 to 1"),
         ] {
-            assert_eq!(words(RowTask::Generate(options)), expected);
+            assert_eq!(error_text(RowTask::Generate(options)), expected);
         }
     }
 
     #[test]
-    fn candidates_have_to_fit_the_positions() {
+    fn candidates_beyond_the_position_limit_are_rejected() {
         let ranking = |candidates: &[Vec<i64>]| {
-            words(RowTask::Rank(Ranking { candidates: candidates.into(), shortlist: 1, num_answers: 1 }))
+            error_text(RowTask::Rank(Ranking { candidates: candidates.into(), shortlist: 1, num_answers: 1 }))
         };
-        assert_eq!(ranking(&[]), "ranking has no candidates");
-        assert_eq!(ranking(&[vec![5], vec![]]), "candidate 1 has 0 tokens, expected 1 to 3");
-        assert_eq!(ranking(&[vec![5; 4]]), "candidate 0 has 4 tokens, expected 1 to 3");
+        assert_eq!(ranking(&[]), "invalid number of candidates: 0, expected at least 1");
+        assert_eq!(ranking(&[vec![5], vec![]]), "invalid length of candidate 1: 0 tokens, expected 1 to 3");
+        assert_eq!(ranking(&[vec![5; 4]]), "invalid length of candidate 0: 4 tokens, expected 1 to 3");
         assert_eq!(ranking(&[vec![5; 3]]), "");
     }
 }

@@ -1,5 +1,8 @@
-//! Ranking given answers, as the original's `rank` inference does (`models/blip_vqa.py` of BLIP): a shortlist by the first
-//! token, then the label-smoothed cross-entropy of each candidate that is on it.
+//! Ranks given candidates like the `rank` inference of the original repository
+//! (`models/blip_vqa.py`).
+//!
+//! The first token selects a shortlist. Each candidate of the shortlist is scored by its
+//! label-smoothed cross-entropy.
 
 pub(crate) mod scores;
 pub(crate) mod target_loss;
@@ -23,17 +26,18 @@ use crate::{
     text::hypotheses::{MAX_HYPOTHESES, passes},
 };
 
-/// A row whose candidates are compared.
+/// A row whose candidates are ranked.
 #[derive(Debug)]
 pub(crate) struct RankRow<'a> {
     /// The caller's index.
     pub(crate) row: usize,
-    /// Its position in the batch's computing order.
+    /// Position in computing order.
     pub(crate) position: i64,
     pub(crate) ranking: &'a Ranking,
 }
 
-/// Ranks the candidates of `rows`, each reported as its last one is scored. Returns the decoder's steps.
+/// Ranks the candidates of `rows`. A row is reported when its last candidate is scored. Returns the
+/// number of decoder steps.
 pub(crate) fn rank(
     context: DecodeContext<'_>,
     rows: &[RankRow<'_>],
@@ -54,27 +58,27 @@ fn rank_together(
     let DecodeContext { decoder, encoder_states, stopping, batch } = context;
     let positions: Vec<i64> = rows.iter().map(|row| row.position).collect();
     let selected = encoder_states.select(&positions)?;
-    // The start token is every candidate's: decoded once for all of a row.
+    // All candidates of a row begin with the start token, so it is decoded once for each row.
     let mut start = decoder.start(&selected.states, selected.padding)?;
     let logits = decoder.step(&vec![stopping.start_token; rows.len()], &mut start)?;
     let chunks = shortlisted(&logits, rows)?;
-    let chunks_of = |owner| chunks.iter().filter(|chunk| chunk.owner == owner).count();
+    let chunks_of = |row_index| chunks.iter().filter(|chunk| chunk.row_index == row_index).count();
     let mut unscored: Vec<usize> = (0..rows.len()).map(chunks_of).collect();
 
     let mut steps = 1;
     let mut scores: Vec<Vec<(usize, f64)>> = vec![Vec::new(); rows.len()];
     for mut pass in passes(chunks, MAX_HYPOTHESES, CandidateChunk::width) {
-        let waited_for =
-            |chunk: &CandidateChunk| rows.get(chunk.owner).is_some_and(|row| !sink.is_cancelled(row.row));
-        pass.retain(waited_for);
-        let scored = score_together(context, &start, pass, &mut steps, |owner| {
-            rows.get(owner).is_none_or(|row| sink.is_cancelled(row.row))
+        let is_active =
+            |chunk: &CandidateChunk| rows.get(chunk.row_index).is_some_and(|row| !sink.is_cancelled(row.row));
+        pass.retain(is_active);
+        let scored = score_together(context, &start, pass, &mut steps, |row_index| {
+            rows.get(row_index).is_none_or(|row| sink.is_cancelled(row.row))
         })?;
         let times = batch.timer.times();
         for chunk in scored {
-            let owner = chunk.owner;
+            let row_index = chunk.row_index;
             let (Some(row), Some(scores), Some(left)) =
-                (rows.get(owner), scores.get_mut(owner), unscored.get_mut(owner))
+                (rows.get(row_index), scores.get_mut(row_index), unscored.get_mut(row_index))
             else {
                 continue;
             };
@@ -90,8 +94,9 @@ fn rank_together(
     Ok(steps)
 }
 
-/// The candidates that are compared in full, in chunks of a bounded size, from the `logits` `[rows, vocabulary]` behind the start
-/// token.
+/// Returns the shortlisted candidates in chunks of bounded size.
+///
+/// `logits` `[rows, vocabulary]` are those after the start token.
 fn shortlisted(logits: &Tensor, rows: &[RankRow<'_>]) -> Result<Vec<CandidateChunk>, TchError> {
     let first_tokens = (0..).zip(rows).flat_map(|(hypothesis, row)| {
         row.ranking.candidates.iter().filter_map(move |ids| Some(Target { hypothesis, token: *ids.first()? }))
@@ -99,7 +104,7 @@ fn shortlisted(logits: &Tensor, rows: &[RankRow<'_>]) -> Result<Vec<CandidateChu
     let mut first = TargetLosses::read(logits, &first_tokens.collect::<Vec<_>>())?.into_iter();
 
     let mut chunks = Vec::new();
-    for (owner, row) in rows.iter().enumerate() {
+    for (row_index, row) in rows.iter().enumerate() {
         let candidates = &row.ranking.candidates;
         let first: Vec<TargetLosses> = first.by_ref().take(candidates.len()).collect();
         let of_token: HashMap<i64, f64> = candidates
@@ -108,13 +113,14 @@ fn shortlisted(logits: &Tensor, rows: &[RankRow<'_>]) -> Result<Vec<CandidateChu
             .filter_map(|(ids, loss)| Some((*ids.first()?, loss.smoothed())))
             .collect();
         let shortlist = shortlist(row.ranking, &first);
-        let new = |members| CandidateChunk::new(owner, row.ranking, members, &of_token);
+        let new = |members| CandidateChunk::new(row_index, row.ranking, members, &of_token);
         chunks.extend(shortlist.chunks(MAX_HYPOTHESES).map(new));
     }
     Ok(chunks)
 }
 
-/// Scores the candidates of `chunks`, level by level of their tries; those of cancelled rows are dropped on the way.
+/// Scores the candidates of `chunks` level by level of their tries. Chunks of cancelled rows are
+/// dropped.
 fn score_together(
     context: DecodeContext<'_>,
     start: &DecoderState,
@@ -123,33 +129,34 @@ fn score_together(
     is_cancelled: impl Fn(usize) -> bool,
 ) -> Result<Vec<CandidateChunk>, TchError> {
     let mut scored = Vec::new();
-    // Every chunk goes on from the one hypothesis that its row had at the start.
+    // Every chunk continues the single hypothesis of its row after the start token.
     let mut state = start.shallow_clone();
     let mut hypotheses_above: Vec<(i64, i64)> =
-        chunks.iter().map(|chunk| (chunk.owner as i64, chunk.owner as i64)).collect();
+        chunks.iter().map(|chunk| (chunk.row_index as i64, chunk.row_index as i64)).collect();
     for depth in 0.. {
         if chunks.is_empty() {
             break;
         }
         *steps += 1;
         hypotheses_above = score_level(context, &mut state, &mut chunks, depth, &hypotheses_above)?;
-        let mut going_on = Vec::new();
+        let mut unfinished = Vec::new();
         for (chunk, above) in chunks.into_iter().zip(hypotheses_above) {
-            if is_cancelled(chunk.owner) {
+            if is_cancelled(chunk.row_index) {
                 continue;
             }
             match chunk.has_level(depth + 1) {
-                true => going_on.push((chunk, above)),
+                true => unfinished.push((chunk, above)),
                 false => scored.push(chunk),
             }
         }
-        (chunks, hypotheses_above) = going_on.into_iter().unzip();
+        (chunks, hypotheses_above) = unfinished.into_iter().unzip();
     }
     Ok(scored)
 }
 
-/// The candidates whose first tokens are the likeliest; of equally likely ones, those that come first in the list. In the
-/// order of their tokens, so that neighbours share their beginnings.
+/// Returns the candidates with the most likely first tokens. Ties go to the earlier candidate.
+///
+/// The result is sorted by token ids, so that candidates with a common prefix are adjacent.
 fn shortlist(ranking: &Ranking, first: &[TargetLosses]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..ranking.candidates.len()).collect();
     let log_probability =
@@ -160,7 +167,9 @@ fn shortlist(ranking: &Ranking, first: &[TargetLosses]) -> Vec<usize> {
     order
 }
 
-/// The best of the scored candidates, the best first; of equals, the one that comes first in the list.
+/// Returns the best scored candidates, best first. Ties go to the earlier candidate.
+///
+/// A probability is the softmax of the score over the whole shortlist.
 fn ranked(scores: &mut [(usize, f64)], num_answers: u32) -> Result<Vec<RankedCandidate>, RowError> {
     scores.sort_by(|(one, a), (other, b)| b.total_cmp(a).then(one.cmp(other)));
     let best = scores.first().map_or(f64::NAN, |&(_, score)| score);
@@ -191,16 +200,16 @@ mod tests {
     }
 
     #[test]
-    fn the_shortlist_has_the_likeliest_first_tokens_with_neighbours_side_by_side() {
+    fn shortlist_has_likeliest_first_tokens_sorted_by_token_ids() {
         let first = first(&[-1.0, -2.0, -9.0, -2.0, -3.0]);
         assert_eq!(shortlist(&ranking(3), &first), [1, 3, 0]);
-        assert_eq!(shortlist(&ranking(2), &first), [1, 0], "of equally likely ones, the earlier");
-        assert_eq!(shortlist(&ranking(128), &first), [1, 3, 4, 0, 2], "all of a short list");
-        assert_eq!(shortlist(&ranking(0), &first), [0], "never none");
+        assert_eq!(shortlist(&ranking(2), &first), [1, 0], "the earlier of equally likely candidates");
+        assert_eq!(shortlist(&ranking(128), &first), [1, 3, 4, 0, 2], "all candidates if the shortlist is longer");
+        assert_eq!(shortlist(&ranking(0), &first), [0], "at least one");
     }
 
     #[test]
-    fn probabilities_are_the_softmax_over_the_whole_shortlist() {
+    fn probabilities_are_softmax_over_whole_shortlist() {
         let mut scores = vec![(4, -3.0), (0, -1.0), (2, -2.0)];
         let total: f64 = [-1.0f64, -2.0, -3.0].map(f64::exp).iter().sum();
         let best = ranked(&mut scores, 2).unwrap();
@@ -210,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn scores_that_are_no_numbers_are_an_error_of_the_row() {
+    fn scores_that_are_nan_are_an_error_of_the_row() {
         assert_eq!(ranked(&mut [(0, f64::NAN), (1, -1.0)], 1), Err(RowError::NotFinite));
         assert_eq!(ranked(&mut [(0, -1.0), (1, f64::NAN)], 1), Err(RowError::NotFinite));
     }

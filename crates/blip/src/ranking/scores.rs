@@ -1,4 +1,6 @@
-//! Candidates scored together: one level of their tries is one step of the decoder, one node one hypothesis.
+//! Scores the candidates of several rows together.
+//!
+//! A level of the tries is one decoder step. A node of a level is one hypothesis.
 
 use std::collections::HashMap;
 
@@ -15,22 +17,23 @@ use crate::{
     text::hypotheses::HypothesisLayout,
 };
 
-/// Some candidates of one row.
+/// Candidates of one row that are scored together.
 #[derive(Debug)]
 pub(crate) struct CandidateChunk {
-    /// Index of the row that they belong to.
-    pub(crate) owner: usize,
-    /// Candidates with their scores, as soon as they have one.
+    /// Index of the row.
+    pub(crate) row_index: usize,
+    /// Scored candidates: index and log-likelihood.
     pub(crate) scores: Vec<(usize, f64)>,
     trie: CandidateTrie,
-    /// Losses of the nodes of the level that comes next, those of their beginnings included.
+    /// Losses of the nodes of the next level, with the losses of their prefixes.
     losses: Vec<f64>,
 }
 
 impl CandidateChunk {
-    /// The candidates `members` of `ranking`, whose first tokens have these losses.
+    /// Creates a chunk of the candidates `members` of `ranking`. `first_losses` has the loss of
+    /// each first token.
     pub(crate) fn new(
-        owner: usize,
+        row_index: usize,
         ranking: &Ranking,
         members: &[usize],
         first_losses: &HashMap<i64, f64>,
@@ -40,27 +43,30 @@ impl CandidateChunk {
         let trie = CandidateTrie::new(candidates);
         let losses = trie.level(0).iter();
         let losses = losses.map(|node| first_losses.get(&node.token).copied().unwrap_or(f64::NAN)).collect();
-        Self { owner, scores: Vec::new(), trie, losses }
+        Self { row_index, scores: Vec::new(), trie, losses }
     }
 
-    /// Hypotheses that it needs at most.
+    /// Returns the largest number of hypotheses that the chunk needs.
     pub(crate) fn width(&self) -> usize {
         self.trie.width()
     }
 
+    /// Returns whether any candidate has a token at `depth`.
     pub(crate) fn has_level(&self, depth: usize) -> bool {
         !self.trie.level(depth).is_empty()
     }
 
-    /// What has to be known of the logits behind each node at `depth`: the stop token where a candidate ends, and every token
-    /// that goes on.
+    /// Returns the tokens whose losses are needed after the level `depth`, each with its node's
+    /// index.
+    ///
+    /// These are the stop token for each node where a candidate ends, then the token of each child.
     fn targets(&self, depth: usize, stop_token: i64) -> impl Iterator<Item = (usize, i64)> + '_ {
         let ends = self.trie.level(depth).iter().enumerate().filter(|(_, node)| !node.candidates.is_empty());
         let goes_on = self.trie.level(depth + 1).iter().map(|child| (child.parent, child.token));
         ends.map(move |(node, _)| (node, stop_token)).chain(goes_on)
     }
 
-    /// Takes in the losses of [`Self::targets`], in their order.
+    /// Adds the losses of [`Self::targets`], in the same order.
     fn append(&mut self, depth: usize, targets: &mut impl Iterator<Item = TargetLosses>) {
         let so_far = std::mem::take(&mut self.losses);
         let before = |node: usize| so_far.get(node).copied().unwrap_or(f64::NAN);
@@ -75,8 +81,10 @@ impl CandidateChunk {
     }
 }
 
-/// Decodes the nodes of `chunks` at `depth`. Before it, `above` says of each chunk which memory of `state` it reads and where its
-/// hypotheses begin, and after it, the same of the new hypotheses is returned.
+/// Decodes the nodes of `chunks` at `depth`.
+///
+/// `above` has two indices for each chunk: its row of encoder states in `state`, and its first
+/// hypothesis. Returns the same indices after the step.
 pub(crate) fn score_level(
     context: DecodeContext<'_>,
     state: &mut DecoderState,
@@ -87,16 +95,16 @@ pub(crate) fn score_level(
     let stop_token = context.stopping.stop_token;
     let (mut tokens, mut hypotheses, mut targets) = (Vec::new(), Vec::new(), Vec::new());
     let (mut starts, mut hypotheses_of_memory) = (Vec::new(), Vec::new());
-    for ((memory, chunk), &(_, first_above)) in (0..).zip(&*chunks).zip(above) {
+    for ((encoder_row, chunk), &(_, first_above)) in (0..).zip(&*chunks).zip(above) {
         let (nodes, first) = (chunk.trie.level(depth), tokens.len() as i64);
-        starts.push((memory, first));
+        starts.push((encoder_row, first));
         hypotheses_of_memory.push(nodes.len() as i64);
         tokens.extend(nodes.iter().map(|node| node.token));
         hypotheses.extend(nodes.iter().map(|node| first_above + node.parent as i64));
         let chunk_targets = chunk.targets(depth, stop_token);
         targets.extend(chunk_targets.map(|(node, token)| Target { hypothesis: first + node as i64, token }));
     }
-    let memories: Vec<i64> = above.iter().map(|&(memory, _)| memory).collect();
+    let memories: Vec<i64> = above.iter().map(|&(encoder_row, _)| encoder_row).collect();
     state.select_hypotheses(&hypotheses)?;
     state.select_memories(&memories, HypothesisLayout::new(&hypotheses_of_memory))?;
     let logits = context.decoder.step(&tokens, state)?;

@@ -1,10 +1,10 @@
-//! How unlikely given tokens are, by the original's measure: cross-entropy with smoothed labels.
+//! Losses of given tokens: cross-entropy with label smoothing, as in the original repository.
 
 use tch::{Kind, TchError, Tensor};
 
 use crate::device::transfer::{to_device, to_host};
 
-/// The label smoothing that the original's decoder was made with (`models/med.py` of BLIP).
+/// Label smoothing of the original decoder's training (`models/med.py` of BLIP).
 const LABEL_SMOOTHING: f64 = 0.1;
 
 /// A token that may follow a hypothesis.
@@ -14,16 +14,16 @@ pub(crate) struct Target {
     pub(crate) token: i64,
 }
 
-/// What is known of a target.
+/// The log-probability of a target and the mean that label smoothing needs.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct TargetLosses {
     pub(crate) log_probability: f32,
-    /// The mean over the vocabulary, at the target's hypothesis.
+    /// Mean log-probability over the vocabulary, for the target's hypothesis.
     pub(crate) mean_log_probability: f32,
 }
 
 impl TargetLosses {
-    /// Reads the targets out of `logits` `[hypotheses, vocabulary]`.
+    /// Reads the losses of `targets` from `logits` `[hypotheses, vocabulary]`.
     pub(crate) fn read(logits: &Tensor, targets: &[Target]) -> Result<Vec<Self>, TchError> {
         let (device, vocabulary) = (logits.device(), logits.size2()?.1);
         let index = |numbers: Vec<i64>| to_device(&numbers, device);
@@ -43,7 +43,8 @@ impl TargetLosses {
         Ok(losses.collect())
     }
 
-    /// The cross-entropy with a target of which a tenth is spread evenly over the vocabulary.
+    /// Returns the cross-entropy with a label of which a tenth is spread evenly over the
+    /// vocabulary.
     pub(crate) fn smoothed(&self) -> f64 {
         let [target, mean] = [self.log_probability, self.mean_log_probability].map(f64::from);
         -(1.0 - LABEL_SMOOTHING) * target - LABEL_SMOOTHING * mean
@@ -55,7 +56,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_smoothed_loss_is_what_libtorch_computes() {
+    fn smoothed_loss_equals_the_loss_of_libtorch() {
         let logits = Tensor::from_slice(&[0.5f32, -1.0, 2.0, 0.0, 3.0, 1.0, -2.0, 0.25]).view([2, 4]);
         let targets = [(0, 2), (1, 3), (0, 0)].map(|(hypothesis, token)| Target { hypothesis, token });
         let found = TargetLosses::read(&logits, &targets).unwrap();

@@ -1,25 +1,25 @@
-//! Candidate answers by their shared beginnings: each beginning is one node, so that the decoder takes each one once.
+//! A trie of candidates: each common prefix is one node, which the decoder computes once.
 
 use std::collections::HashMap;
 
-/// A token behind a beginning that others share.
+/// The last token of a prefix that candidates share.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct TrieNode {
     pub(crate) token: i64,
-    /// The node before it: an index into the level above; 0 in the first level.
+    /// Index of the preceding node in the level above. 0 in the first level.
     pub(crate) parent: usize,
-    /// The candidates that end here.
+    /// Candidates that end at this node.
     pub(crate) candidates: Vec<usize>,
 }
 
-/// Nodes by their depth: level 0 has the first tokens.
+/// Nodes by depth. Level 0 has the first tokens.
 #[derive(Debug, Default)]
 pub(crate) struct CandidateTrie {
     levels: Vec<Vec<TrieNode>>,
 }
 
 impl CandidateTrie {
-    /// The candidates by their numbers, with their tokens; none is empty.
+    /// Builds the trie of candidates, given as index and token ids. No candidate is empty.
     pub(crate) fn new<'a>(candidates: impl IntoIterator<Item = (usize, &'a [i64])>) -> Self {
         let mut trie = Self::default();
         let mut index_of: HashMap<(usize, usize, i64), usize> = HashMap::new();
@@ -43,12 +43,12 @@ impl CandidateTrie {
         trie
     }
 
-    /// The nodes at a depth; none below the longest candidate.
+    /// Returns the nodes at `depth`. The slice is empty below the longest candidate.
     pub(crate) fn level(&self, depth: usize) -> &[TrieNode] {
         self.levels.get(depth).map_or(&[], |level| level)
     }
 
-    /// Nodes of the largest level.
+    /// Returns the size of the largest level.
     pub(crate) fn width(&self) -> usize {
         self.levels.iter().map(Vec::len).max().unwrap_or(0)
     }
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn shared_beginnings_are_one_node() {
+    fn common_prefixes_are_one_node() {
         let trie = trie(&[vec![5, 6], vec![5], vec![5, 7], vec![8], vec![5, 6]]);
         let node =
             |token, parent, candidates: &[usize]| TrieNode { token, parent, candidates: candidates.to_vec() };
@@ -77,7 +77,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_candidate_is_read_off_the_way_to_its_end(candidates in prop::collection::vec(prop::collection::vec(0i64..4, 1..5), 0..40)) {
+        fn every_candidate_is_the_path_to_its_end_node(candidates in prop::collection::vec(prop::collection::vec(0i64..4, 1..5), 0..40)) {
             let trie = trie(&candidates);
             let mut visits = vec![0; candidates.len()];
             for depth in 0..5 {

@@ -23,10 +23,10 @@ impl AbsorbedProjection {
     /// Of a layer that makes keys and values in one product: rows of the weight are all keys, then all values, head-major
     /// inside each.
     pub(crate) fn new(key_value: &Linear, heads: i64) -> Result<Self, TchError> {
-        let (outputs, memory_dim) = key_value.weight.size2()?;
+        let (outputs, encoder_dim) = key_value.weight.size2()?;
         let (hidden, head_dim) = (outputs / 2, outputs / 2 / heads);
         let by_head =
-            |first| key_value.weight.f_narrow(0, first, hidden)?.f_view([heads, head_dim, memory_dim]);
+            |first| key_value.weight.f_narrow(0, first, hidden)?.f_view([heads, head_dim, encoder_dim]);
         Ok(Self {
             key_weight: by_head(0)?,
             value_weight: by_head(hidden)?.f_transpose(1, 2)?,
@@ -41,11 +41,11 @@ impl AbsorbedProjection {
 
     /// From so many queries on it takes no fewer.
     pub(crate) fn queries_worth_projecting(&self, tokens: i64) -> i64 {
-        let Ok((heads, head_dim, memory_dim)) = self.key_weight.size3() else { return 0 };
+        let Ok((heads, head_dim, encoder_dim)) = self.key_weight.size3() else { return 0 };
         let hidden = heads * head_dim;
-        let projecting = 2 * tokens * memory_dim * hidden;
+        let projecting = 2 * tokens * encoder_dim * hidden;
         let scores = 2 * tokens * hidden;
-        let absorbing = 2 * (heads * tokens * memory_dim + hidden * memory_dim);
+        let absorbing = 2 * (heads * tokens * encoder_dim + hidden * encoder_dim);
         match absorbing - scores {
             // Heads wider than the memory.
             ..=0 => i64::MAX,
@@ -57,22 +57,22 @@ impl AbsorbedProjection {
     /// `query`.
     pub(crate) fn context(&self, query: &Tensor, memory: &Tensor) -> Result<Tensor, TchError> {
         let (images, queries, heads, head_dim) = query.size4()?;
-        let memory_dim = memory.size3()?.2;
+        let encoder_dim = memory.size3()?.2;
         let head_major = query.f_view([images * queries, heads, head_dim])?.f_transpose(0, 1)?;
         let absorbed = head_major
             .f_bmm(&self.key_weight)?
-            .f_view([heads, images, queries, memory_dim])?
+            .f_view([heads, images, queries, encoder_dim])?
             .f_transpose(0, 1)?
-            .f_reshape([images, 1, heads * queries, memory_dim])?;
+            .f_reshape([images, 1, heads * queries, encoder_dim])?;
         let memory = memory.f_unsqueeze(1)?;
         let scale = 1.0 / (head_dim as f64).sqrt();
         let mixed = Tensor::f_scaled_dot_product_attention::<Tensor>(
             &absorbed, &memory, &memory, None, 0.0, false, scale, false,
         )?;
         mixed
-            .f_view([images, heads, queries, memory_dim])?
+            .f_view([images, heads, queries, encoder_dim])?
             .f_transpose(0, 1)?
-            .f_reshape([heads, images * queries, memory_dim])?
+            .f_reshape([heads, images * queries, encoder_dim])?
             .f_bmm(&self.value_weight)?
             .f_add(&self.value_bias)?
             .f_transpose(0, 1)?
@@ -86,17 +86,17 @@ mod tests {
     use crate::{layers::attention::attend, tests::random_layers};
 
     /// What makes keys and values of `hidden` numbers each.
-    fn layer(memory_dim: i64, hidden: i64) -> Linear {
-        random_layers::linear(memory_dim, 2 * hidden)
+    fn layer(encoder_dim: i64, hidden: i64) -> Linear {
+        random_layers::linear(encoder_dim, 2 * hidden)
     }
 
     #[test]
     fn it_gives_what_attention_to_keys_and_values_does() {
-        let (heads, head_dim, memory_dim) = (3, 4, 10);
-        let layer = layer(memory_dim, heads * head_dim);
+        let (heads, head_dim, encoder_dim) = (3, 4, 10);
+        let layer = layer(encoder_dim, heads * head_dim);
         let absorbed_projection = AbsorbedProjection::new(&layer, heads).unwrap();
         let (query, memory) =
-            (random_layers::tensor(&[2, 5, heads, head_dim]), random_layers::tensor(&[2, 7, memory_dim]));
+            (random_layers::tensor(&[2, 5, heads, head_dim]), random_layers::tensor(&[2, 7, encoder_dim]));
         let key_value =
             layer.forward(&memory).unwrap().view([2, 7, 2, heads, head_dim]).permute([2, 0, 3, 1, 4]);
         let plain = attend(&query.transpose(1, 2), &key_value.get(0), &key_value.get(1), None).unwrap();

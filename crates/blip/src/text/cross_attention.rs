@@ -37,14 +37,14 @@ impl CrossAttention {
     pub(crate) fn load(
         path: &WeightPath<'_>,
         hidden: i64,
-        memory_dim: i64,
+        encoder_dim: i64,
         heads: i64,
         eps: f64,
         absorbs: bool,
     ) -> Result<Self, LoadError> {
         let attention = path.at("self");
-        let key = Linear::load(&attention.at("key"), memory_dim, hidden)?;
-        let value = Linear::load(&attention.at("value"), memory_dim, hidden)?;
+        let key = Linear::load(&attention.at("key"), encoder_dim, hidden)?;
+        let value = Linear::load(&attention.at("value"), encoder_dim, hidden)?;
         let key_value = Linear::fused(&[key, value])?;
         Ok(Self {
             query: Dense::load(&attention.at("query"), hidden, hidden)?,

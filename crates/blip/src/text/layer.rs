@@ -34,7 +34,7 @@ impl TextLayer {
     pub(crate) fn load(
         path: &WeightPath<'_>,
         config: &TextConfig,
-        memory_dim: i64,
+        encoder_dim: i64,
         absorbs: bool,
     ) -> Result<Self, LoadError> {
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
@@ -44,7 +44,7 @@ impl TextLayer {
             cross_attention: CrossAttention::load(
                 &path.at("crossattention"),
                 hidden,
-                memory_dim,
+                encoder_dim,
                 heads,
                 eps,
                 absorbs,

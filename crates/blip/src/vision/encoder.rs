@@ -1,4 +1,5 @@
-//! The image encoder: a vision transformer with pre-norm layers (`BlipVisionModel` of the reference).
+//! The vision encoder: a vision transformer with pre-norm layers (`BlipVisionModel` of the
+//! reference).
 
 use tch::{Kind, TchError, Tensor};
 
@@ -18,27 +19,29 @@ use crate::{
     },
 };
 
-/// Pixels in, one state for each patch and one for the class token out.
+/// The vision encoder on LibTorch. It returns a state for each patch and one for the class token.
 #[derive(Debug)]
 pub(crate) struct VisionEncoder {
     patch: Dense,
-    /// `[1, 1, hidden]`: the class embedding with its position's embedding added.
+    /// `[1, 1, hidden]`: the class embedding plus the embedding of its position.
     class_state: Tensor,
-    /// `[1, patches, hidden]`.
+    /// Position embeddings of the patches, `[1, patches, hidden]`.
     positions: Tensor,
     first_norm: LayerNorm,
     layers: Vec<VisionLayer>,
     grid: i64,
     patch_size: i64,
-    /// `[3]` in f32: `pixel * scale + offset` is the normalised value.
+    /// `[3]` in f32: `pixel * scale + offset` is the normalized value.
     scale: Tensor,
     offset: Tensor,
     kind: Kind,
 }
 
 impl VisionEncoder {
-    /// Loads `vision_model.*`. `scale` and `offset` normalise 8-bit pixels, per channel; the layers' products are
-    /// computed in `dtype`.
+    /// Loads `vision_model.*`.
+    ///
+    /// `scale` and `offset` normalize 8-bit pixels for each channel. `dtype` is the number format
+    /// of the layers' products.
     pub(crate) fn load(
         root: &WeightPath<'_>,
         config: &VisionConfig,
@@ -80,7 +83,8 @@ impl VisionEncoder {
         })
     }
 
-    /// `[images, height, width, 3]` of u8 on the model's device to `[images, tokens, hidden]`.
+    /// Encodes pixels `[images, height, width, 3]` of u8 on the model's device. Returns features
+    /// `[images, tokens, hidden]`.
     pub(crate) fn forward(&self, pixels: &Tensor) -> Result<Tensor, TchError> {
         let (images, ..) = pixels.size4()?;
         let patches = self.patch.forward(&self.patches(pixels, images)?)?;
@@ -94,8 +98,9 @@ impl VisionEncoder {
         Ok(normed)
     }
 
-    /// Normalised pixels, one row a patch in the convolution's order (channel, y, x):
-    /// `[images, patches, 3 * patch * patch]`.
+    /// Returns normalized pixels, one row for each patch: `[images, patches, 3 * patch * patch]`.
+    ///
+    /// A row is in the order of the convolution: channel, y, x.
     fn patches(&self, pixels: &Tensor, images: i64) -> Result<Tensor, TchError> {
         let (grid, patch) = (self.grid, self.patch_size);
         let mut normal = pixels.f_to_kind(Kind::Float)?;
@@ -108,20 +113,21 @@ impl VisionEncoder {
     }
 }
 
-/// A layer, and the norm behind it: so each sum is normalised where it is made.
+/// A layer with the norm that follows it, so that each residual sum and its norm are one step.
 #[derive(Debug)]
 struct VisionLayer {
-    /// Rows of the weight: all queries, all keys, all values, head-major inside each.
+    /// Rows of the weight are all queries, all keys, all values, each in head-major order.
     qkv: Dense,
     projection: Dense,
     middle_norm: LayerNorm,
     feed_forward: FeedForward,
-    /// The next layer's first norm, or the encoder's last.
+    /// The next layer's first norm, or the encoder's last norm.
     next_norm: LayerNorm,
     heads: i64,
 }
 
 impl VisionLayer {
+    /// Loads `encoder.layers.N.*` except the first norm. `next_norm` is the norm after the layer.
     fn load(
         path: &WeightPath<'_>,
         next_norm: LayerNorm,
@@ -149,16 +155,19 @@ impl VisionLayer {
         })
     }
 
-    /// Adds both sublayers to `states` `[images, tokens, hidden]`, whose norm is `normed`; returns the norm of what they are then.
+    /// Adds both sublayers to `states` `[images, tokens, hidden]`, whose norm is `normed`.
+    ///
+    /// Returns the norm of the new states.
     fn forward(&self, states: &mut Tensor, normed: Tensor) -> Result<Tensor, TchError> {
         let normed = self.middle_norm.add_then_norm(states, &self.attend(normed)?)?;
         self.next_norm.add_then_norm(states, &self.feed_forward.forward(&normed)?)
     }
 
+    /// Returns the output of self-attention, `[images, tokens, hidden]`.
     fn attend(&self, normed: Tensor) -> Result<Tensor, TchError> {
         let (images, tokens, hidden) = normed.size3()?;
         let qkv = self.qkv.forward(&normed)?;
-        // Its memory is free for what follows.
+        // Releases the memory before the next allocations.
         drop(normed);
         let qkv =
             qkv.f_view([images, tokens, 3, self.heads, hidden / self.heads])?.f_permute([2, 0, 3, 1, 4])?;

@@ -1,34 +1,38 @@
-//! Pixels on their way to the device.
+//! Transfers pixels to the device.
 //!
-//! To a CUDA device they go through page-locked memory, and on a stream beside the one that computes: so the pixels of the next
-//! images are gathered and copied while the device still works on those before.
+//! For CUDA, pixels go through page-locked memory and on a separate stream. Therefore the host
+//! gathers and copies the next images while the device computes on the previous ones.
 
 use cuda::{CopyStream, CudaStreams};
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{device::transfer::synchronize, preprocess::Pixels};
 
+/// Transfers pixels to the model's device.
 #[derive(Debug)]
 pub(crate) struct PixelUploader {
-    /// `None` where the model runs on the CPU.
+    /// `None` for a model on the CPU.
     cuda: Option<CudaUpload>,
     side: i64,
 }
 
-/// The way to a CUDA device.
+/// Buffers and stream of the transfer to a CUDA device.
 #[derive(Debug)]
 struct CudaUpload {
-    /// `[images, side, side, 3]` of u8 in page-locked memory, of the images that go together.
+    /// `[images, side, side, 3]` of u8 in page-locked memory, for the images of one pass.
     pinned: Tensor,
-    /// The same on the device, of a whole batch: nothing is overwritten that a kernel of the same batch has yet to read.
+    /// The same shape on the device, for all images of a batch.
+    ///
+    /// No pass overwrites pixels that a kernel of the same batch still reads.
     device_buffer: Tensor,
-    /// Without it copies wait for the kernels before them.
+    /// Without a copy stream, transfers wait for the kernels before them.
     copy_stream: Option<CopyStream>,
     cuda_index: usize,
 }
 
 impl PixelUploader {
-    /// For batches of up to `batch_images`, of which up to `pass_images` are sent together.
+    /// Creates an uploader for batches of up to `batch_images` images, in passes of up to
+    /// `pass_images`.
     pub(crate) fn new(
         [batch_images, pass_images]: [usize; 2],
         side: i64,
@@ -41,7 +45,7 @@ impl PixelUploader {
                 };
                 let copy_stream = CudaStreams::open().and_then(|streams| streams.copy_stream(cuda_index));
                 if let Err(error) = &copy_stream {
-                    tracing::warn!(%error, "pixels go to the device between its kernels: batches will be slower");
+                    tracing::warn!(%error, "copy stream unavailable; pixel transfers wait for kernels and batches are slower");
                 }
                 Some(CudaUpload {
                     pinned: pixels(pass_images, Device::Cpu)?.f_pin_memory(device)?,
@@ -55,11 +59,12 @@ impl PixelUploader {
         Ok(Self { cuda, side })
     }
 
-    /// Brings `images` to the device as `[images, side, side, 3]` of u8.
+    /// Transfers `images` to the device. Returns `[images, side, side, 3]` of u8.
     ///
-    /// They take places `first..` of the batch, which begins at 0: then the device is waited for, which may not have read what
-    /// lies there of the batch before. (It has, as a rule: somebody waited for its answers.)
-    pub(crate) fn send(&mut self, first: usize, images: &[&Pixels]) -> Result<Tensor, TchError> {
+    /// The images take the positions from `first` of the batch. At position 0 the host waits for
+    /// the device, which may still read the previous batch. In most cases the device is idle,
+    /// because the previous batch's results were read.
+    pub(crate) fn upload(&mut self, first: usize, images: &[&Pixels]) -> Result<Tensor, TchError> {
         let (side, count) = (self.side, images.len() as i64);
         let Some(CudaUpload { pinned, device_buffer, copy_stream, cuda_index }) = &mut self.cuda else {
             let mut data = Vec::with_capacity(images.iter().map(|pixels| pixels.data().len()).sum());
@@ -75,7 +80,7 @@ impl PixelUploader {
         }
         let pinned = pinned.f_narrow(0, 0, count)?;
         let mut device_buffer = device_buffer.f_narrow(0, first as i64, count)?;
-        // It waits for what is on its stream, so for itself alone.
+        // The host waits for the copy stream only, and the stream has only this copy.
         match copy_stream {
             Some(copy_stream) => copy_stream.run(|| device_buffer.f_copy_(&pinned))??,
             None => device_buffer.f_copy_(&pinned)?,

@@ -18,9 +18,6 @@ use crate::connection::ConnectionArgs;
 /// meant for health checks in container images without other programs.
 #[derive(Args, Debug)]
 pub(crate) struct HealthCommand {
-    #[command(flatten)]
-    connection: ConnectionArgs,
-
     /// Name of a service; empty for the whole server
     #[arg(long, value_name = "NAME", default_value = "")]
     service: String,
@@ -28,6 +25,9 @@ pub(crate) struct HealthCommand {
     /// Time limit in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     timeout_s: u64,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
 }
 
 impl HealthCommand {

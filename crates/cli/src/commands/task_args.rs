@@ -27,19 +27,19 @@ pub(crate) struct TaskArgs {
     #[command(flatten)]
     pub(crate) model: ModelArgs,
 
-    #[command(flatten)]
-    record_file: RecordFileArgs,
-
-    #[command(flatten)]
-    connection: ConnectionArgs,
-
-    /// Print one JSON object per line, also for errors and pieces
+    /// Print one JSON object per line, errors included
     #[arg(long)]
     pub(crate) json: bool,
 
     /// Time limit of a call in seconds [default: none]
     #[arg(long, value_name = "SECONDS")]
     timeout_s: Option<u64>,
+
+    #[command(flatten)]
+    record_file: RecordFileArgs,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
 }
 
 impl TaskArgs {

@@ -3,10 +3,6 @@
 //! Quantization is symmetric. Weights have one scale for each output. An input row has one scale,
 //! computed when the row arrives, so the layer needs no calibration and a row does not depend on
 //! other rows.
-#![cfg_attr(
-    not(target_arch = "x86_64"),
-    expect(dead_code, reason = "only the int8 kernel reads the weights, and it requires x86-64")
-)]
 
 #[cfg(test)]
 mod tests;

@@ -49,12 +49,6 @@ impl Acceptor {
         Self { permits, handshake_timeout, tls, log_throttle }
     }
 
-    /// Returns whether connections use TLS.
-    #[must_use]
-    pub fn has_tls(&self) -> bool {
-        self.tls.is_some()
-    }
-
     /// Returns the connections to `listener`.
     ///
     /// Handshakes make progress only while the stream is polled.

@@ -1,13 +1,13 @@
-//! `generation_config.json`: how long an answer may grow.
+//! `generation_config.json`: the length limit of answers.
 
 use serde::Deserialize;
 
 use crate::error::LoadError;
 
-/// How long an answer may grow.
+/// Length limit of answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GenerationConfig {
-    /// Tokens that the decoder writes at most, the stop token included, the start token not.
+    /// Largest number of generated tokens, with the stop token and without the start token.
     pub max_new_tokens: i64,
 }
 
@@ -21,7 +21,7 @@ impl GenerationConfig {
     /// Reads `generation_config.json`: `max_new_tokens`, or `max_length`, which counts the start token.
     ///
     /// # Errors
-    /// [`LoadError::Invalid`] if the file is no JSON, or the number does not fit the positions.
+    /// [`LoadError::Invalid`] if the file is not JSON, or the number exceeds the model's positions.
     pub fn parse(json: &[u8], max_positions: i64) -> Result<Self, LoadError> {
         const FILE: &str = "generation_config.json";
         #[derive(Deserialize)]
@@ -36,7 +36,7 @@ impl GenerationConfig {
             (None, None) => Self::default().max_new_tokens,
         };
         if !(1..=max_positions).contains(&max_new_tokens) {
-            let reason = format!("new tokens are {max_new_tokens}, expected 1 to {max_positions}");
+            let reason = format!("max_new_tokens is {max_new_tokens}, expected 1 to {max_positions}");
             return Err(LoadError::invalid(FILE, reason));
         }
         Ok(Self { max_new_tokens })
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn max_length_counts_the_start_token() {
+    fn max_length_includes_start_token() {
         let new =
             |json: &str| GenerationConfig::parse(json.as_bytes(), 512).map(|config| config.max_new_tokens);
         assert_eq!(new(r#"{"max_length": 20}"#).unwrap(), 19);

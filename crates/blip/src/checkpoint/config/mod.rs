@@ -1,6 +1,6 @@
-//! `config.json` as the reference's classes read it.
+//! `config.json`: the architecture and the shapes of a model, as the reference classes read it.
 //!
-//! A key that is missing takes the default of `BlipConfig`, `BlipTextConfig` or `BlipVisionConfig`
+//! A missing key has the default of `BlipConfig`, `BlipTextConfig` or `BlipVisionConfig`
 //! (transformers 5.17, `models/blip/configuration_blip.py`).
 
 pub(crate) mod vision;
@@ -15,7 +15,7 @@ use crate::{
     error::LoadError,
 };
 
-/// What a checkpoint was trained for, by the reference's class.
+/// Task family that a checkpoint was trained for, named after the reference class.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Architecture {
     /// `BlipForQuestionAnswering`: answers to questions.
@@ -23,14 +23,14 @@ pub enum Architecture {
     QuestionAnswering,
     /// `BlipForConditionalGeneration`: captions.
     Captioning,
-    /// `BlipForImageTextRetrieval`: whether text and image match, and vectors of both.
+    /// `BlipForImageTextRetrieval`: scores of text and image, and vectors of both.
     Retrieval,
 }
 
 impl Architecture {
     const ALL: [Self; 3] = [Self::QuestionAnswering, Self::Captioning, Self::Retrieval];
 
-    /// The reference's class.
+    /// Returns the name of the reference class.
     pub fn class(self) -> &'static str {
         match self {
             Self::QuestionAnswering => "BlipForQuestionAnswering",
@@ -39,7 +39,7 @@ impl Architecture {
         }
     }
 
-    /// Whether a model of this class can do a task.
+    /// Returns whether a model of this architecture supports a task.
     pub fn supports(self, task: &RowTask) -> bool {
         match task {
             RowTask::Generate(_) => matches!(self, Self::QuestionAnswering | Self::Captioning),
@@ -49,19 +49,19 @@ impl Architecture {
     }
 }
 
-/// A checkpoint's towers, with the text decoder, which shares the text tower's configuration.
+/// Configuration of a model. The text decoder shares the configuration of the text encoder.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct BlipConfig {
-    /// The reference's class, in a list of one; read it by [`Self::architecture`].
+    /// Names of reference classes in the file, one in practice. [`Self::architecture`] interprets them.
     #[serde(rename = "architectures")]
     pub(crate) stated_architectures: Vec<String>,
-    /// Width of the vectors that images and texts are compared by.
+    /// Width of the vectors of images and texts.
     pub image_text_hidden_size: i64,
-    /// The question encoder and the answer decoder.
+    /// Shape of the text encoder and of the text decoder.
     #[serde(rename = "text_config")]
     pub text: TextConfig,
-    /// The image encoder.
+    /// Shape of the vision encoder.
     #[serde(rename = "vision_config")]
     pub vision: VisionConfig,
 }
@@ -80,29 +80,29 @@ impl Default for BlipConfig {
 const FILE: &str = "config.json";
 
 impl BlipConfig {
-    /// Reads `config.json` and checks that its numbers fit together.
+    /// Reads the content of `config.json` and checks that its values are consistent.
     ///
     /// # Errors
-    /// [`LoadError::Invalid`] names the key that is wrong.
+    /// [`LoadError::Invalid`] names the invalid key.
     pub fn parse(json: &[u8]) -> Result<Self, LoadError> {
         let config: Self = serde_json::from_slice(json).map_err(|error| LoadError::invalid(FILE, error))?;
         config.check().map_err(|reason| LoadError::invalid(FILE, reason))?;
         if config.text.stated_heads.is_none() {
             tracing::warn!(
                 heads = TextConfig::DEFAULT_HEADS,
-                "config.json does not state text_config.num_attention_heads: taking the reference class's default; \
-                 the released BLIP checkpoints have 12, and with 8 their answers are wrong"
+                "default number of attention heads used: config.json has no text_config.num_attention_heads, \
+                the released BLIP checkpoints have 12 and answer wrongly with 8"
             );
         }
         Ok(config)
     }
 
-    /// What the checkpoint was trained for; question answering if the file does not say.
+    /// Returns the architecture, which is question answering if the file names none.
     pub fn architecture(&self) -> Architecture {
         self.known_architecture().unwrap_or_default()
     }
 
-    /// Width of the vectors that texts and images are compared by, if the model makes any.
+    /// Returns the width of the vectors of texts and images, if the model computes vectors.
     pub fn embedding_size(&self) -> Option<i64> {
         (self.architecture() == Architecture::Retrieval).then_some(self.image_text_hidden_size)
     }
@@ -153,17 +153,18 @@ impl BlipConfig {
                 vision.image_size, vision.patch_size
             ));
         }
-        // One text configuration serves both copies, so the decoder's cross-attention reads states as wide as
-        // the image's; the question encoder writes states as wide as the text.
+        // The text encoder and decoder share one configuration, so the cross-attention of both reads states
+        // of the vision encoder's width. The decoder reads the text encoder's states, which have the text's
+        // width.
         if self.architecture() == Architecture::QuestionAnswering && text.hidden_size != vision.hidden_size {
             return Err(format!(
-                "text_config.hidden_size is {} and vision_config.hidden_size {}: visual question answering needs them equal",
+                "text_config.hidden_size is {} and vision_config.hidden_size is {}, expected equal sizes for question answering",
                 text.hidden_size, vision.hidden_size
             ));
         }
         for (tower, act) in [("text_config", &text.hidden_act), ("vision_config", &vision.hidden_act)] {
             if act != "gelu" {
-                return Err(format!("{tower}.hidden_act is {act:?}, only \"gelu\" is known"));
+                return Err(format!("{tower}.hidden_act is {act:?}, expected \"gelu\""));
             }
         }
         for (key, id) in [
@@ -187,28 +188,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_empty_config_is_the_reference_classes_defaults() {
+    fn empty_config_equals_reference_defaults() {
         let config = BlipConfig::parse(b"{}").unwrap();
         assert_eq!(config.vision.tokens(), 577);
         assert_eq!(config.vision.multiplications() * 2 / 1_000_000_000, 110, "GFLOP, patches left out");
         assert_eq!(config.text.vocab_size, 30524);
-        assert_eq!(config.text.num_attention_heads(), 8, "the reference class's own default");
+        assert_eq!(config.text.num_attention_heads(), 8, "the default of the reference class");
     }
 
     #[test]
-    fn unknown_keys_are_ignored_and_stated_heads_win() {
+    fn unknown_keys_are_ignored_and_stated_heads_are_used() {
         let config =
             BlipConfig::parse(br#"{"text_config": {"num_attention_heads": 12, "label_smoothing": 0.1}}"#);
         assert_eq!(config.unwrap().text.num_attention_heads(), 12);
     }
 
     #[test]
-    fn numbers_that_do_not_fit_are_named() {
+    fn inconsistent_values_are_rejected_by_name() {
         for (json, word) in [
             (r#"{"vision_config": {"image_size": 385}}"#, "patch_size"),
             (r#"{"vision_config": {"patch_size": 0}}"#, "patch_size"),
             (r#"{"text_config": {"num_attention_heads": 7}}"#, "attention heads"),
-            (r#"{"text_config": {"hidden_size": 1024}}"#, "needs them equal"),
+            (r#"{"text_config": {"hidden_size": 1024}}"#, "expected equal sizes"),
             (r#"{"architectures": ["BlipModel"]}"#, "BlipForImageTextRetrieval"),
             (r#"{"text_config": {"hidden_act": "relu"}}"#, "relu"),
             (r#"{"text_config": {"sep_token_id": 30524}}"#, "sep_token_id"),

@@ -3,32 +3,32 @@
 use cpu_kernels::Heads;
 use serde::Deserialize;
 
-/// The shape of the question encoder and of the answer decoder (two copies with weights of their own).
+/// Shape of the text encoder and of the text decoder, which have separate weights.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct TextConfig {
-    /// Rows of the word embeddings, the two extra tokens of BLIP included.
+    /// Number of word embeddings, with the two extra tokens of BLIP.
     pub vocab_size: i64,
     /// Width of the hidden states.
     pub hidden_size: i64,
     /// Width of the feed-forward layer.
     pub intermediate_size: i64,
-    /// Layers of each of the two copies.
+    /// Number of layers of the encoder and of the decoder.
     pub num_hidden_layers: i64,
-    /// Attention heads if the file states them; read them by [`Self::num_attention_heads`].
+    /// Number of attention heads in the file. [`Self::num_attention_heads`] adds the default.
     #[serde(rename = "num_attention_heads")]
     pub(crate) stated_heads: Option<i64>,
-    /// Rows of the position embeddings: the longest question in tokens, `[CLS]` and `[SEP]` included.
+    /// Number of position embeddings: the longest question in tokens, with `[CLS]` and `[SEP]`.
     pub max_position_embeddings: i64,
-    /// The feed-forward layer's activation; only the exact `gelu` is known.
+    /// Activation of the feed-forward layer. Only the exact `gelu` is supported.
     pub hidden_act: String,
     /// Epsilon of every layer norm.
     pub layer_norm_eps: f64,
-    /// The decoder's first token, `[DEC]`.
+    /// Token id of `[DEC]`, the start token of the decoder.
     pub bos_token_id: i64,
-    /// Fills a batch up to its longest row.
+    /// Token id of padding.
     pub pad_token_id: i64,
-    /// Ends a question and an answer.
+    /// Token id that ends a question and an answer.
     pub sep_token_id: i64,
 }
 
@@ -51,16 +51,18 @@ impl Default for TextConfig {
 }
 
 impl TextConfig {
-    /// The reference class's default. It is a trap: the released checkpoints have 12 heads, say so in their
-    /// `config.json`, and with 8 the same weights load and answer nonsense.
+    /// Number of heads that the reference class uses without a value in the file.
+    ///
+    /// The released checkpoints have 12 heads and state them in their `config.json`. With 8 heads the
+    /// same weights load, but the answers are wrong.
     pub const DEFAULT_HEADS: i64 = 8;
 
-    /// Attention heads of every text layer.
+    /// Returns the number of attention heads of every text layer.
     pub fn num_attention_heads(&self) -> i64 {
         self.stated_heads.unwrap_or(Self::DEFAULT_HEADS)
     }
 
-    /// How the CPU kernels split a row of states into attention heads.
+    /// Returns the head layout that the CPU kernels use to split a row of states.
     pub(crate) fn head_layout(&self) -> Heads {
         let heads = self.num_attention_heads();
         let size = |number: i64| usize::try_from(number).unwrap_or(0);

@@ -2,7 +2,7 @@
 
 use serde::Deserialize;
 
-/// The shape of the image encoder, a vision transformer with pre-norm layers.
+/// Shape of the vision encoder, a vision transformer with pre-norm layers.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct VisionConfig {
@@ -10,15 +10,15 @@ pub struct VisionConfig {
     pub hidden_size: i64,
     /// Width of the feed-forward layer.
     pub intermediate_size: i64,
-    /// Layers.
+    /// Number of layers.
     pub num_hidden_layers: i64,
-    /// Attention heads; must divide `hidden_size`.
+    /// Number of attention heads, a divisor of `hidden_size`.
     pub num_attention_heads: i64,
     /// Height and width of the image in pixels.
     pub image_size: i64,
-    /// Height and width of a patch in pixels; must divide `image_size`.
+    /// Height and width of a patch in pixels, a divisor of `image_size`.
     pub patch_size: i64,
-    /// The feed-forward layer's activation; only the exact `gelu` is known.
+    /// Activation of the feed-forward layer. Only the exact `gelu` is supported.
     pub hidden_act: String,
     /// Epsilon of every layer norm.
     pub layer_norm_eps: f64,
@@ -40,23 +40,25 @@ impl Default for VisionConfig {
 }
 
 impl VisionConfig {
-    /// Patches along one side of the image.
+    /// Returns the number of patches along one side of the image.
     pub fn grid(&self) -> i64 {
         self.image_size / self.patch_size.max(1)
     }
 
-    /// Tokens of an image: its patches and the class token before them.
+    /// Returns the number of tokens of an image: its patches and the class token before them.
     pub fn tokens(&self) -> i64 {
         self.grid() * self.grid() + 1
     }
 
-    /// Whether its work on the CPU is too small to be shared among threads: each waits, spinning, for the others after every
-    /// product, and on a busy machine that costs far more than it gains.
+    /// Returns whether the encoder is too small to share its work among CPU threads.
+    ///
+    /// After every product, each thread waits for the others in a spin loop. On a busy machine this costs
+    /// far more than the threads gain.
     pub fn is_small(&self) -> bool {
         self.multiplications() < MULTIPLICATIONS_WORTH_SHARING
     }
 
-    /// Multiplications that encoding one image takes, in the layers' matrix products.
+    /// Returns the number of multiplications in the layers' matrix products for one image.
     pub fn multiplications(&self) -> i64 {
         let (tokens, hidden) = (self.tokens(), self.hidden_size);
         let layer =
@@ -65,5 +67,5 @@ impl VisionConfig {
     }
 }
 
-/// Below this many for an image, a model is small.
+/// Number of multiplications for an image below which a model is small.
 const MULTIPLICATIONS_WORTH_SHARING: i64 = 1_000_000_000;

@@ -1,4 +1,4 @@
-//! Questions to token ids and answers back, by the `tokenizers` library.
+//! The tokenizer: texts to token ids and back, with the `tokenizers` library.
 
 pub(crate) mod sources;
 
@@ -12,7 +12,7 @@ use crate::{
     error::LoadError,
 };
 
-/// BERT's WordPiece, with the ids that BLIP gives a meaning to.
+/// BERT's WordPiece tokenizer with the special token ids of BLIP.
 #[derive(Debug, Clone)]
 pub struct Tokenizer {
     inner: std::sync::Arc<tokenizers::Tokenizer>,
@@ -22,19 +22,19 @@ pub struct Tokenizer {
     conventions: TextConventions,
 }
 
-/// Why a question has no token ids.
+/// Error of tokenizing a text.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TokenizeError {
-    /// The question has more tokens than the model has positions.
+    /// The text has more tokens than the model has positions.
     #[error("question has {tokens} tokens, limit is {limit}")]
     TooLong {
-        /// Tokens of the question, `[CLS]` and `[SEP]` included.
+        /// Tokens of the text, with special tokens.
         tokens: usize,
-        /// The model's positions.
+        /// Number of positions of the model.
         limit: usize,
     },
-    /// The tokenizer itself failed.
-    #[error("tokenizer: {0}")]
+    /// The tokenizer library failed.
+    #[error("tokenizer failed: {0}")]
     Tokenizer(String),
 }
 
@@ -42,7 +42,7 @@ impl Tokenizer {
     /// Reads `tokenizer.json`, or builds BERT's tokenizer around `vocab.txt`.
     ///
     /// # Errors
-    /// [`LoadError`] if neither file is there, one is broken, or its ids do not fit the model's vocabulary.
+    /// [`LoadError`] if both files are missing, one is invalid, or an id exceeds the model's vocabulary.
     pub(crate) fn open(
         files: &ModelFiles,
         blip: &BlipConfig,
@@ -50,18 +50,19 @@ impl Tokenizer {
     ) -> Result<Self, LoadError> {
         let config = &blip.text;
         let mut inner = sources::read(files, config)?;
-        // Batches are padded, and over-long questions refused, by this program; a file's own wishes do not count.
+        // The model pads batches, and `encode` rejects texts that are too long. The padding and
+        // truncation in the file are not used.
         inner.with_padding(None);
         inner.with_truncation(None).map_err(|error| LoadError::invalid(TOKENIZER, error))?;
         let largest = inner.get_vocab(true).into_values().max().map_or(0, i64::from);
         if largest >= config.vocab_size {
-            let reason = format!("it has token id {largest}, vocab_size is {}", config.vocab_size);
+            let reason = format!("largest token id is {largest}, expected below vocab_size {}", config.vocab_size);
             return Err(LoadError::invalid(TOKENIZER, reason));
         }
         let largest = conventions.largest_token(blip);
         if largest >= config.vocab_size {
             let reason = format!(
-                "conventions {conventions} needs token id {largest}, vocab_size is {}",
+                "conventions {conventions} need token id {largest}, expected below vocab_size {}",
                 config.vocab_size
             );
             return Err(LoadError::invalid("config.json", reason));
@@ -75,15 +76,15 @@ impl Tokenizer {
         })
     }
 
-    /// Token ids of a question, or of a text that is compared with images, from `[CLS]` to `[SEP]`, as the
-    /// code of the conventions returns them.
+    /// Returns the token ids of a question, or of a text that is compared with images, as the conventions
+    /// define them. They run from `[CLS]`, or the token that replaces it, to `[SEP]`.
     ///
     /// # Errors
-    /// [`TokenizeError::TooLong`] if the model has no positions for so many.
+    /// [`TokenizeError::TooLong`] if the text has more tokens than the model has positions.
     pub fn encode(&self, text: &str) -> Result<Vec<i64>, TokenizeError> {
-        let TextConventions { clean_up, max_tokens, first_token, .. } = self.conventions;
-        let mut ids = match clean_up {
-            Some(clean_up) => self.ids(&clean_up(text), true)?,
+        let TextConventions { normalize, max_tokens, first_token, .. } = self.conventions;
+        let mut ids = match normalize {
+            Some(normalize) => self.ids(&normalize(text), true)?,
             None => self.ids(text, true)?,
         };
         if let (Some(limit), Some(&last)) = (max_tokens, ids.last())
@@ -95,28 +96,29 @@ impl Tokenizer {
         if let (Some(token), Some(first)) = (first_token, ids.first_mut()) {
             *first = token;
         }
-        self.fitting(ids)
+        self.checked_length(ids)
     }
 
-    /// Token ids that a caption goes on from: the start token and the text's own, as the reference makes them of `[CLS]`
-    /// and what is before `[SEP]`. An empty text is the default prompt of the conventions: none, or "a picture of ".
+    /// Returns the token ids of a caption's prompt: the start token, then the tokens of the text. The
+    /// reference builds them from `[CLS]` and the tokens before `[SEP]`. An empty text selects the default
+    /// prompt of the conventions: none, or "a picture of ".
     ///
     /// # Errors
-    /// [`TokenizeError::TooLong`] if the model has no positions for so many.
+    /// [`TokenizeError::TooLong`] if the text has more tokens than the model has positions.
     pub fn encode_prompt(&self, text: &str) -> Result<Vec<i64>, TokenizeError> {
         let text = if text.is_empty() { self.conventions.prompt.unwrap_or_default() } else { text };
         let mut ids = vec![self.start_token];
         ids.extend(self.ids(text, false)?);
-        self.fitting(ids)
+        self.checked_length(ids)
     }
 
-    /// Token ids of a text without any special ones, such as an answer that others are compared with; as it is, whatever the
-    /// conventions does to questions.
+    /// Returns the token ids of a text without special tokens, such as a candidate answer. The text is
+    /// not normalized by the conventions.
     ///
     /// # Errors
-    /// [`TokenizeError::TooLong`] if the model has no positions for so many.
+    /// [`TokenizeError::TooLong`] if the text has more tokens than the model has positions.
     pub fn encode_bare(&self, text: &str) -> Result<Vec<i64>, TokenizeError> {
-        self.fitting(self.ids(text, false)?)
+        self.checked_length(self.ids(text, false)?)
     }
 
     fn ids(&self, text: &str, special_tokens: bool) -> Result<Vec<i64>, TokenizeError> {
@@ -125,7 +127,7 @@ impl Tokenizer {
         Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
     }
 
-    fn fitting(&self, ids: Vec<i64>) -> Result<Vec<i64>, TokenizeError> {
+    fn checked_length(&self, ids: Vec<i64>) -> Result<Vec<i64>, TokenizeError> {
         let tokens = ids.len();
         if tokens > self.max_tokens {
             return Err(TokenizeError::TooLong { tokens, limit: self.max_tokens });
@@ -133,10 +135,11 @@ impl Tokenizer {
         Ok(ids)
     }
 
-    /// The text of a caption, `written` behind `prompt`: with the prompt, unless the conventions always gives one of its own and
-    /// cuts it off again.
-    pub fn decode_caption(&self, prompt: &[i64], written: &[i64]) -> String {
-        let text = self.decode(&[prompt, written].concat());
+    /// Returns the text of a caption from its prompt and the tokens `generated` after it.
+    ///
+    /// The text includes the prompt, unless the conventions have a default prompt, which is then removed.
+    pub fn decode_caption(&self, prompt: &[i64], generated: &[i64]) -> String {
+        let text = self.decode(&[prompt, generated].concat());
         match self.conventions.prompt {
             Some(_) => match text.strip_prefix(&self.decode(prompt)) {
                 Some(rest) => rest.trim_start().to_owned(),
@@ -146,7 +149,7 @@ impl Tokenizer {
         }
     }
 
-    /// The text of an answer; start, stop and pad tokens are left out, as are other special ones.
+    /// Returns the text of token ids, without start, stop, padding and other special tokens.
     pub fn decode(&self, ids: &[i64]) -> String {
         let ids: Vec<u32> = ids
             .iter()
@@ -156,7 +159,7 @@ impl Tokenizer {
         self.inner.decode(&ids, true).unwrap_or_default()
     }
 
-    /// The longest question that the model takes, in tokens, `[CLS]` and `[SEP]` included.
+    /// Returns the length of the longest question in tokens, with `[CLS]` and `[SEP]`.
     pub fn max_tokens(&self) -> usize {
         self.max_tokens
     }
@@ -191,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vocabulary_alone_makes_berts_tokenizer() {
+    fn vocabulary_alone_builds_bert_tokenizer() {
         let tokenizer = open(&[(VOCABULARY, VOCAB)]).unwrap();
         assert_eq!(tokenizer.encode("How many  dogs?").unwrap(), [2, 5, 6, 7, 8, 9, 3]);
         assert_eq!(
@@ -203,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prompt_begins_with_the_start_token_and_a_bare_text_has_no_special_ones() {
+    fn prompt_begins_with_start_token_and_bare_text_does_not() {
         let tokenizer = open(&[(VOCABULARY, VOCAB)]).unwrap();
         assert_eq!(tokenizer.encode_prompt("how many").unwrap(), [11, 5, 6]);
         assert_eq!(tokenizer.encode_prompt("").unwrap(), [11]);
@@ -212,32 +215,32 @@ mod tests {
     }
 
     #[test]
-    fn decoding_leaves_out_control_tokens_and_joins_pieces() {
+    fn decoded_text_has_no_control_tokens_and_joined_pieces() {
         let tokenizer = open(&[(VOCABULARY, VOCAB)]).unwrap();
         assert_eq!(tokenizer.decode(&[11, 5, 6, 7, 8, 3, 0, 0]), "how many dogs");
         assert_eq!(tokenizer.decode(&[11, 3]), "");
     }
 
     #[test]
-    fn a_caption_begins_with_its_prompt_and_the_start_token_takes_a_position() {
+    fn caption_begins_with_prompt_and_start_token_has_a_position() {
         let tokenizer = open(&[(VOCABULARY, VOCAB)]).unwrap();
         assert_eq!(tokenizer.decode_caption(&[11, 5, 6], &[7, 8, 3]), "how many dogs");
         assert!(
             tokenizer.encode_prompt("how how how how how how how how").is_err(),
-            "the start token counts"
+            "the start token has a position, too"
         );
     }
 
     #[test]
-    fn the_original_cleans_questions_and_begins_them_with_its_own_token() {
+    fn original_question_is_normalized_and_begins_with_enc() {
         let tokenizer = original(Architecture::QuestionAnswering).unwrap();
         assert_eq!(tokenizer.encode("How many: (dogs)?!").unwrap(), [12, 5, 6, 7, 8, 9, 3]);
         let tokenizer = original(Architecture::Retrieval).unwrap();
-        assert_eq!(tokenizer.encode("How.many").unwrap(), [2, 5, 6, 3], "a vector is made from [CLS]");
+        assert_eq!(tokenizer.encode("How.many").unwrap(), [2, 5, 6, 3], "embeddings begin with [CLS]");
     }
 
     #[test]
-    fn the_originals_prompt_is_cut_from_its_captions() {
+    fn original_prompt_is_removed_from_captions() {
         let tokenizer = original(Architecture::Captioning).unwrap();
         let prompt = tokenizer.encode_prompt("").unwrap();
         assert_eq!(prompt, [11, 1, 1, 1], "a picture of, in a vocabulary without these words");
@@ -246,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn a_question_past_the_positions_is_refused_with_its_length() {
+    fn question_longer_than_positions_is_rejected_with_length() {
         let tokenizer = open(&[(VOCABULARY, VOCAB)]).unwrap();
         assert_eq!(tokenizer.encode("how how how how how how").unwrap().len(), 8);
         let error = tokenizer.encode("how how how how how how how").unwrap_err();
@@ -254,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_vocabulary_that_does_not_fit_the_model_is_refused() {
+    fn vocabulary_that_does_not_fit_the_model_is_rejected() {
         assert!(open(&[]).unwrap_err().to_string().contains("tokenizer.json or vocab.txt"));
         let error = open(&[(VOCABULARY, b"[PAD]\n[UNK]\n[CLS]\nx\n[SEP]\n")]).unwrap_err().to_string();
         assert!(error.contains("sep_token_id"), "{error}");

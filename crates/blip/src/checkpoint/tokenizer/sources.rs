@@ -29,7 +29,7 @@ pub(super) fn read(files: &ModelFiles, config: &TextConfig) -> Result<Tokenizer,
     }
 }
 
-/// BERT's tokenizer as `BertTokenizerFast` sets it up.
+/// Builds BERT's tokenizer with the components and options of `BertTokenizerFast`.
 fn from_vocabulary(files: &ModelFiles, config: &TextConfig) -> Result<Tokenizer, LoadError> {
     let text = files.read(VOCABULARY)?.ok_or(LoadError::MissingFile("tokenizer.json or vocab.txt"))?;
     let text = std::str::from_utf8(&text).map_err(|error| LoadError::invalid(VOCABULARY, error))?;
@@ -41,12 +41,12 @@ fn from_vocabulary(files: &ModelFiles, config: &TextConfig) -> Result<Tokenizer,
         .build()
         .map_err(|error| invalid(error.to_string()))?;
     let mut tokenizer = Tokenizer::new(model);
-    let id = |token: &str| tokenizer.token_to_id(token).ok_or_else(|| invalid(format!("it has no {token}")));
+    let id = |token: &str| tokenizer.token_to_id(token).ok_or_else(|| invalid(format!("missing token {token}")));
     let (cls, sep) = (id("[CLS]")?, id("[SEP]")?);
     id("[UNK]")?;
     if i64::from(sep) != config.sep_token_id {
         return Err(invalid(format!(
-            "[SEP] is {sep}, config.json says sep_token_id {}",
+            "token id of [SEP] is {sep}, config.json has sep_token_id {}",
             config.sep_token_id
         )));
     }
@@ -70,7 +70,8 @@ fn from_vocabulary(files: &ModelFiles, config: &TextConfig) -> Result<Tokenizer,
     Ok(tokenizer)
 }
 
-/// Whether `tokenizer_config.json` asks for lower case; BERT uncased does, and so does a missing file.
+/// Returns whether texts are converted to lower case, from `tokenizer_config.json`. The default is
+/// true, as for BERT uncased.
 fn lower_case(files: &ModelFiles) -> Result<bool, LoadError> {
     #[derive(Deserialize)]
     struct File {

@@ -1,4 +1,4 @@
-//! Weights by their state-dict names, whatever files they are in.
+//! Weights of a checkpoint by their names in the state dict, for every supported file format.
 
 pub(crate) mod tensor_names;
 pub(crate) mod original_names;
@@ -23,11 +23,11 @@ use crate::{
 
 const SAFETENSORS: &str = "model.safetensors";
 
-/// A whole checkpoint in one file and the index of one in several, the format that is taken first first.
+/// Name of a single weight file and name of an index of several files, in order of preference.
 const FORMATS: [(&str, &str); 2] =
     [(SAFETENSORS, "model.safetensors.index.json"), ("pytorch_model.bin", "pytorch_model.bin.index.json")];
 
-/// A tensor that is still in its file.
+/// Shape, number format and location of a tensor in its file.
 #[derive(Debug)]
 pub(crate) struct TensorEntry {
     location: TensorLocation,
@@ -35,16 +35,16 @@ pub(crate) struct TensorEntry {
     pub(crate) kind: Kind,
 }
 
-/// Where a tensor's bytes are.
+/// Location of a tensor's bytes.
 #[derive(Debug)]
 enum TensorLocation {
     /// A range of a safetensors file.
     Shard { shard: usize, range: Range<usize> },
-    /// Wherever the file that `torch.save` wrote says.
+    /// A tensor in a file of `torch.save`.
     Pickled { file: Arc<str>, tensor: pytorch_reader::Tensor },
 }
 
-/// All tensors of a checkpoint, still in their files.
+/// Tensors of a checkpoint by name. Their bytes stay in the files until a tensor is loaded.
 #[derive(Debug, Default)]
 pub struct Weights {
     shards: Vec<WeightBytes>,
@@ -52,13 +52,14 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Opens `model.safetensors` or the shards that its index names, or else `pytorch_model.bin` or its shards.
+    /// Opens the weight file that `files` names. Otherwise opens `model.safetensors` or the shards in its
+    /// index, or else `pytorch_model.bin` or its shards.
     ///
     /// # Errors
-    /// [`LoadError`] if none is there or a file is broken.
+    /// [`LoadError`] if no weights exist or a file is invalid.
     pub(crate) fn open(files: &ModelFiles) -> Result<Self, LoadError> {
         let mut weights = Self::default();
-        if let Some(file) = files.one_file() {
+        if let Some(file) = files.weight_file_name() {
             return if weights.add(file, files)? { Ok(weights) } else { Err(LoadError::NoFile(file.into())) };
         }
         for (whole, index) in FORMATS {
@@ -68,7 +69,7 @@ impl Weights {
             let Some(json) = files.read(index)? else { continue };
             for shard in shard_names(index, &json)? {
                 if !weights.add(&shard, files)? {
-                    return Err(LoadError::invalid(index, format!("it names {shard}, which is not there")));
+                    return Err(LoadError::invalid(index, format!("listed shard {shard} does not exist")));
                 }
             }
             return Ok(weights);
@@ -76,7 +77,7 @@ impl Weights {
         Err(LoadError::MissingFile("model.safetensors or pytorch_model.bin"))
     }
 
-    /// Adds the tensors of `file`; `false` if it is not there.
+    /// Adds the tensors of `file`. Returns `false` if the file is missing.
     fn add(&mut self, file: &str, files: &ModelFiles) -> Result<bool, LoadError> {
         if file.ends_with(".safetensors") {
             let Some(bytes) = files.weights(file)? else { return Ok(false) };
@@ -94,7 +95,7 @@ impl Weights {
         let tensors = SafeTensors::deserialize(data).map_err(|error| LoadError::invalid(file, error))?;
         let shard = self.shards.len();
         for (name, view) in tensors.iter() {
-            // Integer buffers of old files (`position_ids`) are nothing that the model reads.
+            // The model reads no integer buffers, which old files have (`position_ids`).
             let Some(kind) = kind_of(view.dtype()) else { continue };
             let offset = view.data().as_ptr() as usize - start;
             let location = TensorLocation::Shard { shard, range: offset..offset + view.data().len() };
@@ -107,7 +108,7 @@ impl Weights {
 
     fn add_pickled(&mut self, file: &str, path: &Path) -> Result<(), LoadError> {
         let tensors = pickle::open(path, file)?;
-        let naming = Naming::of(tensors.iter().map(|tensor| tensor.name.as_str()));
+        let naming = Naming::detect(tensors.iter().map(|tensor| tensor.name.as_str()));
         let file: Arc<str> = file.into();
         for tensor in tensors {
             let Some(kind) = pickle::kind_of(tensor.dtype()) else { continue };
@@ -119,17 +120,17 @@ impl Weights {
         Ok(())
     }
 
-    /// Size of all tensors in their files, in bytes.
+    /// Returns the size of all tensors in their files, in bytes.
     pub fn bytes(&self) -> usize {
         self.entries.values().map(TensorEntry::bytes).sum()
     }
 
-    /// Whether the files hold a tensor of this name.
+    /// Returns whether the files have a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
         self.entries.contains_key(name)
     }
 
-    /// Whether two tensors are there, can be read, and are equal, byte for byte.
+    /// Returns whether two tensors exist, can be read, and have equal bytes.
     pub(crate) fn equal(&self, one: &str, other: &str) -> bool {
         let read = |name| self.entries.get(name).and_then(|entry| self.read(entry).ok());
         match (read(one), read(other)) {
@@ -138,7 +139,10 @@ impl Weights {
         }
     }
 
-    /// A tensor's bytes.
+    /// Returns the bytes of a tensor.
+    ///
+    /// # Errors
+    /// [`LoadError::Read`] if the file cannot be read.
     pub(crate) fn read(&self, entry: &TensorEntry) -> Result<Cow<'_, [u8]>, LoadError> {
         match &entry.location {
             TensorLocation::Shard { shard, range } => {
@@ -152,7 +156,7 @@ impl Weights {
         }
     }
 
-    /// Says that a tensor was copied and need not stay in memory.
+    /// Releases the memory of a tensor that the caller has copied.
     pub(crate) fn release(&self, entry: &TensorEntry) {
         if let TensorLocation::Shard { shard, range } = &entry.location
             && let Some(shard) = self.shards.get(*shard)
@@ -161,8 +165,12 @@ impl Weights {
         }
     }
 
-    /// Copies a tensor to `device` as `kind`.
-    #[expect(clippy::disallowed_methods, reason = "nothing else is to be done while a model is loaded")]
+    /// Copies a tensor to `device` and converts it to `kind`.
+    ///
+    /// # Errors
+    /// [`LoadError::MissingTensor`] and [`LoadError::TensorShape`] if the files have no tensor of this
+    /// name and `shape`. [`LoadError::Read`] or [`LoadError::Torch`] if it cannot be read or copied.
+    #[expect(clippy::disallowed_methods, reason = "a model that is being loaded has no other work")]
     pub(crate) fn load(
         &self,
         name: &str,
@@ -186,7 +194,7 @@ impl Weights {
 }
 
 impl TensorEntry {
-    /// Size in its file, in bytes.
+    /// Returns the size of the tensor in its file, in bytes.
     fn bytes(&self) -> usize {
         match &self.location {
             TensorLocation::Shard { range, .. } => range.len(),

@@ -1,25 +1,31 @@
-//! The names of tensors in the original repository's checkpoints (`salesforce/BLIP`), and what Hugging Face calls them.
+//! Tensor names of the original repository's checkpoints (`salesforce/BLIP`), and their names in
+//! Hugging Face's layout.
 //!
-//! The vision encoder is renamed, the text parts and the heads are not. What only training needs is left out: the
-//! momentum copies (`visual_encoder_m.*` and its like), the queues, the temperature, an optimizer's state.
+//! The vision encoder is renamed. The text networks and the heads have equal names. Tensors that only
+//! training needs are left out:
+//!
+//! - the momentum copies (`visual_encoder_m.*` and similar),
+//! - the queues and the temperature,
+//! - the state of an optimizer.
 
 use std::borrow::Cow;
 
-/// How a file that `torch.save` wrote names its tensors.
+/// Naming scheme of the tensors in a file of `torch.save`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Naming {
     /// Hugging Face's names.
     HuggingFace,
-    /// The original repository's names, each behind this.
+    /// Names of the original repository, each with this prefix.
     Original(&'static str),
 }
 
 impl Naming {
-    /// Tells by the vision encoder, which only the original repository calls a visual one.
-    pub(super) fn of<'n>(names: impl Iterator<Item = &'n str>) -> Self {
+    /// Detects the scheme by the vision encoder. Only the original repository calls it `visual_encoder`.
+    pub(super) fn detect<'n>(names: impl Iterator<Item = &'n str>) -> Self {
         names
             .filter_map(|name| {
-                // A checkpoint of the original is `{"model": tensors, ...}`; without its trainer it is the tensors.
+                // A checkpoint of the original is `{"model": tensors, ...}`. Without the trainer's state it is
+                // the tensors alone.
                 ["", "model."]
                     .into_iter()
                     .find(|prefix| {
@@ -31,7 +37,7 @@ impl Naming {
             .unwrap_or(Self::HuggingFace)
     }
 
-    /// Hugging Face's name of the tensor, or `None` for one that no model reads.
+    /// Returns Hugging Face's name of the tensor, or `None` for a tensor that no model reads.
     pub(super) fn translate<'n>(self, name: &'n str) -> Option<Cow<'n, str>> {
         match self {
             Self::HuggingFace => Some(Cow::Borrowed(name)),
@@ -49,7 +55,7 @@ impl Naming {
     }
 }
 
-/// What stands behind `visual_encoder.`: a vision transformer by the names of `timm`.
+/// Translates a name below `visual_encoder.`, which follows the vision transformer of `timm`.
 fn vision(name: &str) -> Option<String> {
     let name = match name.split_once('.') {
         None => match name {
@@ -89,7 +95,7 @@ mod tests {
     const ORIGINAL: Naming = Naming::Original("model.");
 
     #[test]
-    fn the_original_calls_the_vision_encoder_otherwise() {
+    fn original_vision_encoder_names_are_translated() {
         for (original, expected) in [
             ("cls_token", "embeddings.class_embedding"),
             ("pos_embed", "embeddings.position_embedding"),
@@ -110,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn text_and_heads_of_every_task_keep_their_names() {
+    fn text_and_head_names_are_unchanged() {
         for name in [
             "text_encoder.encoder.layer.0.crossattention.self.key.weight",
             "text_decoder.bert.embeddings.word_embeddings.weight",
@@ -125,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_training_needs_is_left_out() {
+    fn training_tensors_are_left_out() {
         for name in [
             "model.visual_encoder_m.cls_token",
             "model.text_encoder_m.embeddings.word_embeddings.weight",
@@ -144,8 +150,8 @@ mod tests {
     }
 
     #[test]
-    fn whose_names_they_are_is_told_by_the_vision_encoder() {
-        let of = |names: &[&'static str]| Naming::of(names.iter().copied());
+    fn naming_is_detected_by_vision_encoder() {
+        let of = |names: &[&'static str]| Naming::detect(names.iter().copied());
         assert_eq!(of(&["epoch", "model.text_proj.bias", "model.visual_encoder.norm.bias"]), ORIGINAL);
         assert_eq!(of(&["visual_encoder.norm.bias"]), Naming::Original(""));
         assert_eq!(of(&["vision_model.post_layernorm.bias"]), Naming::HuggingFace);

@@ -33,11 +33,11 @@ use crate::{
   blip-serve bench --compare a.json b.json")]
 pub(crate) struct BenchCommand {
     /// Protocol of the requests
+    ///
+    /// With json, the response is {"answers": [...]}. With kserve, the inputs are image and question,
+    /// with one row for each question.
     #[arg(long, value_enum, default_value_t = Protocol::Grpc)]
     protocol: Protocol,
-
-    #[command(flatten)]
-    connection: ConnectionArgs,
 
     #[command(flatten)]
     workload: WorkloadArgs,
@@ -61,6 +61,9 @@ pub(crate) struct BenchCommand {
     /// Compare reports side by side instead of sending requests
     #[arg(long, value_name = "REPORT.json", num_args = 2.., value_hint = ValueHint::FilePath)]
     compare: Option<Vec<std::path::PathBuf>>,
+
+    #[command(flatten)]
+    connection: ConnectionArgs,
 }
 
 impl BenchCommand {

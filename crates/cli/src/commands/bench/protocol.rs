@@ -8,11 +8,7 @@ pub(crate) enum Protocol {
     /// POST /v1/ask of blip-serve, with the JSON of the model card
     Card,
     /// POST to the URL itself, with {"image": base64, "questions": [...]}
-    ///
-    /// The response is {"answers": [...]}.
     Json,
     /// POST to the URL itself, by version 2 of the KServe protocol
-    ///
-    /// The inputs are image and question, with one row for each question.
     Kserve,
 }

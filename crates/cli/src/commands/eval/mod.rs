@@ -30,8 +30,8 @@ use crate::{
 /// sets, the command writes the results file only.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
-  blip-serve eval --questions v2_OpenEnded_mscoco_val2014_questions.json --annotations v2_mscoco_val2014_annotations.json \\
-      --images val2014 --results results.json")]
+  blip-serve eval --questions v2_OpenEnded_mscoco_val2014_questions.json \\
+      --annotations v2_mscoco_val2014_annotations.json --images val2014 --results results.json")]
 pub(crate) struct EvalCommand {
     /// File of questions
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]

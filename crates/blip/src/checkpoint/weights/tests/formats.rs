@@ -1,4 +1,5 @@
-//! Tests: whatever the files are, the tensors are the same (`tools/pickles.py`).
+//! Tests that every file format gives equal tensors. `tests/reference/generate/pickles.py` writes the
+//! files.
 
 use std::{
     fs,
@@ -20,7 +21,8 @@ fn pickles() -> PathBuf {
     Path::new(TESTS).join("pickles")
 }
 
-/// The files of the golden checkpoint but its weights, with those in `folder` beside them.
+/// Returns a folder with the golden checkpoint's files except its weights, and with the files `names`
+/// of the folder `weights`.
 pub(crate) fn golden_with(weights: &Path, names: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(golden()).unwrap().map(Result::unwrap) {
@@ -34,27 +36,28 @@ pub(crate) fn golden_with(weights: &Path, names: &[&str]) -> tempfile::TempDir {
     folder
 }
 
-/// The golden checkpoint's weights in one pickle, in several, and in the original repository's file.
+/// Returns the golden checkpoint with its weights in one pickle, in several pickles, and in a file of
+/// the original repository.
 pub(crate) fn in_every_pickle() -> [(tempfile::TempDir, ModelFiles); 3] {
     let sharded = fs::read_dir(pickles().join("sharded")).unwrap();
     let shards: Vec<String> =
         sharded.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
     let shards: Vec<&str> = shards.iter().map(String::as_str).collect();
-    let of_folder = |folder: tempfile::TempDir| {
+    let with_folder = |folder: tempfile::TempDir| {
         let files = ModelFiles::Folder(folder.path().to_owned());
         (folder, files)
     };
     let original = golden_with(&pickles(), &["original.pth"]);
     let file = ModelFiles::File(original.path().join("original.pth"));
     [
-        of_folder(golden_with(&pickles(), &["pytorch_model.bin"])),
-        of_folder(golden_with(&pickles().join("sharded"), &shards)),
+        with_folder(golden_with(&pickles(), &["pytorch_model.bin"])),
+        with_folder(golden_with(&pickles().join("sharded"), &shards)),
         (original, file),
     ]
 }
 
 #[test]
-fn pickled_tensors_are_those_of_safetensors_bit_for_bit() {
+fn pickled_tensors_equal_safetensors_bit_for_bit() {
     let expected = Weights::open(&ModelFiles::Folder(golden())).unwrap();
     for (_folder, files) in in_every_pickle() {
         let checkpoint = Checkpoint::open(&files).unwrap();
@@ -76,7 +79,7 @@ fn pickled_tensors_are_those_of_safetensors_bit_for_bit() {
 }
 
 #[test]
-fn the_files_differ_in_what_they_are_tested_for() {
+fn test_files_differ_in_dtype_and_tied_head() {
     let [bin, sharded, original] = in_every_pickle().map(|(_folder, files)| Weights::open(&files).unwrap());
     let kind = |weights: &Weights| weights.entries["vision_model.embeddings.class_embedding"].kind;
     assert_eq!([&bin, &sharded, &original].map(kind), [Kind::Float, Kind::Half, Kind::Float]);
@@ -87,7 +90,7 @@ fn the_files_differ_in_what_they_are_tested_for() {
 }
 
 #[test]
-fn safetensors_are_taken_first() {
+fn safetensors_are_preferred() {
     let folder = golden_with(&golden(), &[SAFETENSORS]);
     fs::write(folder.path().join("pytorch_model.bin"), "no checkpoint").unwrap();
     let weights = Weights::open(&ModelFiles::Folder(folder.path().to_owned())).unwrap();
@@ -95,19 +98,19 @@ fn safetensors_are_taken_first() {
 }
 
 #[test]
-fn a_shard_that_is_not_there_is_named() {
+fn missing_shard_is_named() {
     let folder = golden_with(&pickles().join("sharded"), &["pytorch_model.bin.index.json"]);
     let error = Weights::open(&ModelFiles::Folder(folder.path().to_owned())).unwrap_err().to_string();
-    assert!(error.contains("pytorch_model-00001-of-00003.bin, which is not there"), "{error}");
+    assert!(error.ends_with("listed shard pytorch_model-00001-of-00003.bin does not exist"), "{error}");
 }
 
 #[test]
-fn a_position_table_of_another_picture_size_is_told_with_both_shapes() {
+fn position_table_of_other_size_is_rejected_with_shapes() {
     let weights = Weights::open(&ModelFiles::File(pickles().join("original.pth"))).unwrap();
     let scope = WeightPath::root(&weights, Device::Cpu, Kind::Float).at("vision_model.embeddings");
     let error = scope.tensor("position_embedding", &[1, 50, 24]).unwrap_err().to_string();
     assert_eq!(
         error,
-        "tensor vision_model.embeddings.position_embedding has shape [1, 37, 24], config.json calls for [1, 50, 24]"
+        "tensor vision_model.embeddings.position_embedding has shape [1, 37, 24], config.json requires [1, 50, 24]"
     );
 }

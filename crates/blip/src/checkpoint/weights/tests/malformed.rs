@@ -1,4 +1,4 @@
-//! Tests: a pickle that means harm, or was damaged, is an error at worst.
+//! Tests that a malicious or damaged pickle causes at most an error.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use crate::checkpoint::weights::*;
 static ORIGINAL: LazyLock<Vec<u8>> =
     LazyLock::new(|| fs::read(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/pickles/original.pth")).unwrap());
 
-/// An archive as `torch.save` makes it, of these entries.
+/// Returns an archive with these entries, in the format of `torch.save`.
 fn archive(entries: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = ZipWriter::new(Cursor::new(Vec::new()));
     for (name, content) in entries {
@@ -46,7 +46,7 @@ fn message(content: &[u8]) -> String {
     read_all(content).unwrap_err().to_string()
 }
 
-/// A pickle of `{"w": tensor}`, a tensor of f32 in storage 0.
+/// Returns a pickle of `{"w": tensor}`, where the tensor has f32 values in storage 0.
 fn pickled_tensor(storage_elements: u32, size: u32, stride: u32) -> Vec<u8> {
     let number = |number: u32| [b"J".as_slice(), &number.to_le_bytes()].concat();
     let string = |text: &str| [b"X".as_slice(), &(text.len() as u32).to_le_bytes(), text.as_bytes()].concat();
@@ -70,7 +70,7 @@ fn pickled_tensor(storage_elements: u32, size: u32, stride: u32) -> Vec<u8> {
 }
 
 #[test]
-fn a_tensor_is_read_from_an_archive_made_by_hand() {
+fn tensor_is_read_from_minimal_archive() {
     let file = archive(&[("data.pkl", &pickled_tensor(2, 2, 1)), ("data/0", &[0, 0, 128, 63, 0, 0, 0, 64])]);
     let weights = read_all(&file).unwrap();
     let tensor = weights.load("w", &[2], Device::Cpu, Kind::Float).unwrap();
@@ -78,7 +78,7 @@ fn a_tensor_is_read_from_an_archive_made_by_hand() {
 }
 
 #[test]
-fn a_pickle_that_calls_the_shell_calls_nothing() {
+fn pickle_that_calls_the_shell_runs_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let mark = folder.path().join("mark");
     let call = format!("cos\nsystem\n(S'touch {}'\ntR", mark.display());
@@ -94,14 +94,14 @@ fn a_pickle_that_calls_the_shell_calls_nothing() {
 }
 
 #[test]
-fn a_tensor_that_repeats_its_bytes_beyond_the_file_is_refused() {
+fn tensor_larger_than_its_file_is_rejected() {
     let file = archive(&[("data.pkl", &pickled_tensor(1, 1 << 30, 0)), ("data/0", &[0; 4])]);
     let error = message(&file);
-    assert!(error.contains("tensor w has 4294967296 bytes, the file has"), "{error}");
+    assert!(error.contains("tensor w has 4294967296 bytes, expected at most the file size"), "{error}");
 }
 
 #[test]
-fn a_storage_that_is_shorter_than_the_pickle_says_is_an_error() {
+fn storage_shorter_than_in_pickle_is_an_error() {
     for (storage, size) in [(8, 8), (2, 4)] {
         let file = archive(&[("data.pkl", &pickled_tensor(storage, size, 1)), ("data/0", &[0; 8])]);
         assert!(message(&file).contains("elements"), "{}", message(&file));
@@ -111,30 +111,30 @@ fn a_storage_that_is_shorter_than_the_pickle_says_is_an_error() {
 }
 
 #[test]
-fn a_pickle_that_would_fill_the_memory_is_refused_by_its_length() {
+fn oversized_pickle_is_rejected_by_its_length() {
     let lists = vec![b']'; (8 << 20) + 1];
     let error = message(&archive(&[("data.pkl", &lists)]));
-    assert!(error.ends_with("its pickle has 8388609 bytes, limit is 8388608"), "{error}");
+    assert!(error.ends_with("pickle has 8388609 bytes, limit is 8388608"), "{error}");
 }
 
 #[test]
-fn what_is_no_archive_is_told_what_to_do() {
-    // As torch wrote it before 1.6: the pickle of a magic number comes first.
+fn other_format_is_rejected_with_remedy() {
+    // The format before torch 1.6 begins with the pickle of a magic number.
     let legacy = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x20\x6a\xa8\x50\x19.\x80\x02M\xe9\x03.";
     for content in [legacy.as_slice(), b"", b"PK", b"version https://git-lfs.github.com/spec/v1\n"] {
         let error = message(content);
-        assert!(error.contains("no zip archive") && error.contains("torch.save it again"), "{error}");
+        assert!(error.contains("not a zip archive") && error.contains("save it again"), "{error}");
     }
     assert!(message(&archive(&[("weights.txt", b"1 2 3")])).contains("data.pkl"));
 }
 
-/// Some bytes overwritten, and perhaps the end cut off.
-fn damage(bytes: &[u8], places: &[(prop::sample::Index, u8)], keep: Option<prop::sample::Index>) -> Vec<u8> {
+/// Overwrites some bytes, and truncates the result at `end`.
+fn damage(bytes: &[u8], places: &[(prop::sample::Index, u8)], end: Option<prop::sample::Index>) -> Vec<u8> {
     let mut damaged = bytes.to_vec();
     for (position, byte) in places {
         damaged[position.index(bytes.len())] = *byte;
     }
-    damaged.truncate(keep.map_or(bytes.len(), |keep| keep.index(bytes.len())));
+    damaged.truncate(end.map_or(bytes.len(), |end| end.index(bytes.len())));
     damaged
 }
 
@@ -146,22 +146,22 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(200))]
 
     #[test]
-    fn a_damaged_file_is_an_error_or_is_read(places in places(), keep in any::<Option<prop::sample::Index>>()) {
-        let damaged = damage(&ORIGINAL, &places, keep);
+    fn damaged_file_is_an_error_or_is_read(places in places(), end in any::<Option<prop::sample::Index>>()) {
+        let damaged = damage(&ORIGINAL, &places, end);
         let _ = read_all(&damaged);
-        // The directory, where sizes and offsets are, is its last part.
+        // The last part is the directory, which has sizes and offsets.
         let (data, directory) = ORIGINAL.split_at(ORIGINAL.len() - 10_000);
         let _ = read_all(&[data, &damage(directory, &places, None)].concat());
     }
 
     #[test]
-    fn a_damaged_pickle_is_an_error_or_is_read(places in places(), keep in any::<Option<prop::sample::Index>>()) {
+    fn damaged_pickle_is_an_error_or_is_read(places in places(), end in any::<Option<prop::sample::Index>>()) {
         let mut pickle = Vec::new();
         let mut original = ZipArchive::new(Cursor::new(ORIGINAL.as_slice())).unwrap();
         original.by_name("original/data.pkl").unwrap().read_to_end(&mut pickle).unwrap();
-        // Storages of any length: one that is missing is an error, too.
+        // The pickle can name storages that the archive does not have, which is an error, too.
         let file = archive(&[
-            ("data.pkl", &damage(&pickle, &places, keep)),
+            ("data.pkl", &damage(&pickle, &places, end)),
             ("data/0", &[0; 96]),
             ("data/1", &[0; 4]),
         ]);

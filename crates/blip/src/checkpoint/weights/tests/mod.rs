@@ -22,7 +22,7 @@ fn open(folder: &tempfile::TempDir) -> Result<Weights, LoadError> {
 }
 
 #[test]
-fn a_tensor_is_loaded_by_name_and_converted() {
+fn tensor_is_loaded_by_name_and_converted() {
     let data: Vec<u8> = [1.5f32, -2.0].iter().flat_map(|value| value.to_le_bytes()).collect();
     let folder = files(&[("a.weight", FileDtype::F32, vec![2], &data)]);
     let weights = open(&folder).unwrap();
@@ -33,14 +33,14 @@ fn a_tensor_is_loaded_by_name_and_converted() {
 }
 
 #[test]
-fn a_missing_and_a_misshapen_tensor_are_named_with_their_shapes() {
+fn missing_or_misshapen_tensor_is_named_with_shapes() {
     let folder = files(&[("a.weight", FileDtype::F32, vec![2], &[0; 8])]);
     let weights = open(&folder).unwrap();
     let scope = WeightPath::root(&weights, Device::Cpu, Kind::Float).at("a");
     let error = scope.tensor("weight", &[3]).unwrap_err().to_string();
-    assert_eq!(error, "tensor a.weight has shape [2], config.json calls for [3]");
+    assert_eq!(error, "tensor a.weight has shape [2], config.json requires [3]");
     let error = scope.tensor("bias", &[3]).unwrap_err().to_string();
-    assert_eq!(error, "weights have no tensor a.bias, expected with shape [3]");
+    assert_eq!(error, "weights have no tensor a.bias, expected shape [3]");
 }
 
 #[test]
@@ -50,7 +50,7 @@ fn integer_buffers_are_ignored() {
 }
 
 #[test]
-fn truncated_weights_are_refused_with_the_file_named() {
+fn truncated_weights_are_rejected_with_file_name() {
     let folder = files(&[("a", FileDtype::F32, vec![2], &[0; 8])]);
     let path = folder.path().join(SAFETENSORS);
     let bytes = std::fs::read(&path).unwrap();
@@ -60,7 +60,7 @@ fn truncated_weights_are_refused_with_the_file_named() {
 }
 
 #[test]
-fn a_folder_without_weights_is_told_which_it_may_have() {
+fn folder_without_weights_is_rejected_with_file_names() {
     let error = open(&tempfile::tempdir().unwrap()).unwrap_err().to_string();
     assert_eq!(error, "model folder has no model.safetensors or pytorch_model.bin");
 }

@@ -1,0 +1,67 @@
+//! Requests of web browsers: CORS, forms of other origins, and documentation.
+
+use reqwest::{StatusCode, header, multipart};
+use server::config::Settings;
+
+use super::problem;
+use crate::support::{Server, echo_engine, http_client, test_image};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn preflight_allows_only_configured_origins() {
+    let preflight = async |server: &Server, origin: &str| {
+        let url = format!("{}/v1/ask", server.http_address);
+        let request = http_client().request(reqwest::Method::OPTIONS, url).header(header::ORIGIN, origin);
+        let response = request.header(header::ACCESS_CONTROL_REQUEST_METHOD, "POST").send().await.unwrap();
+        response
+            .headers()
+            .get(header::ACCESS_CONTROL_ALLOW_ORIGIN)
+            .map(|value| value.to_str().unwrap().to_owned())
+    };
+    let origin = "https://example.org";
+    let without_origins = Server::start(Settings::default(), echo_engine()).await;
+    assert_eq!(preflight(&without_origins, origin).await, None);
+    let mut settings = Settings::default();
+    settings.http.http_cors_origins = vec![origin.parse().unwrap()];
+    let with_origin = Server::start(settings.clone(), echo_engine()).await;
+    assert_eq!(preflight(&with_origin, origin).await.as_deref(), Some(origin));
+    assert_eq!(preflight(&with_origin, "https://example.com").await, None);
+    settings.http.http_cors_origins = vec!["*".parse().unwrap()];
+    let with_any = Server::start(settings, echo_engine()).await;
+    assert_eq!(preflight(&with_any, "https://example.com").await.as_deref(), Some("*"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn form_from_other_origin_is_refused() {
+    let mut settings = Settings::default();
+    settings.http.http_cors_origins = vec!["https://example.org".parse().unwrap()];
+    let server = Server::start(settings, echo_engine()).await;
+    let send = async |origin: &str| {
+        let form = multipart::Form::new()
+            .part("image", multipart::Part::bytes(test_image()))
+            .text("question", "red");
+        let ask = http_client().post(format!("{}/v1/ask", server.http_address)).multipart(form);
+        ask.header(header::ORIGIN, origin).send().await.unwrap()
+    };
+    for origin in [server.http_address.as_str(), "https://example.org"] {
+        assert_eq!(send(origin).await.status(), StatusCode::OK, "{origin}");
+    }
+    for origin in ["https://example.com", "null", "http://127.0.0.1:1"] {
+        assert_eq!(problem(send(origin).await).await["reason"], "ORIGIN_REFUSED", "{origin}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn root_redirects_to_documentation() {
+    let server = Server::start(Settings::default(), echo_engine()).await;
+    let page = http_client().get(&server.http_address).send().await.unwrap();
+    assert_eq!((page.url().path(), page.status()), ("/docs/", StatusCode::OK));
+    let errors = http_client()
+        .get(format!("{}/docs/errors", server.http_address))
+        .send()
+        .await
+        .unwrap()
+        .text()
+        .await
+        .unwrap();
+    assert!(errors.contains("id=\"TEXTS_MISMATCHED\""));
+}
