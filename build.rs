@@ -1,5 +1,5 @@
-//! Compiles the public contract (no `protoc` to install), lists the demo models' files for embedding, records what was
-//! built, and passes LibTorch's folder to the linker as run path.
+//! Embeds the files of the demo models, records the commit, and passes the folder of LibTorch to
+//! the linker.
 
 use std::{
     env, fs, io,
@@ -7,9 +7,7 @@ use std::{
     process::Command,
 };
 
-type Failure = Box<dyn std::error::Error>;
-
-fn main() -> Result<(), Failure> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     let root = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?);
     embed_demo_models(&root, &out)?;
@@ -18,7 +16,9 @@ fn main() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Writes `demo_models.rs`: a slice of (folder name, slice of (file name, contents)) of every `models/demo*`.
+/// Writes `demo_models.rs`: for each folder `models/demo*` its name and its files.
+///
+/// A file is a pair of name and contents.
 fn embed_demo_models(root: &Path, out: &Path) -> io::Result<()> {
     let models = root.join("models");
     println!("cargo::rerun-if-changed={}", models.display());
@@ -31,7 +31,7 @@ fn embed_demo_models(root: &Path, out: &Path) -> io::Result<()> {
         list.push_str(&format!("    ({name:?}, &[\n"));
         for path in sorted(folder)? {
             let name = name_of(&path);
-            // The other files are for readers of the folder, not for the program.
+            // The program does not read the other files.
             if name == "vocab.txt" || name.ends_with(".json") || name.ends_with(".safetensors") {
                 list.push_str(&format!("        ({name:?}, include_bytes!({path:?}).as_slice()),\n"));
             }
@@ -42,7 +42,7 @@ fn embed_demo_models(root: &Path, out: &Path) -> io::Result<()> {
     fs::write(out.join("demo_models.rs"), list)
 }
 
-/// What is in a folder, in the order of names.
+/// Returns the entries of a folder, sorted by name.
 fn sorted(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<io::Result<Vec<_>>>()?;
     paths.sort();
@@ -53,7 +53,7 @@ fn name_of(path: &Path) -> String {
     path.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
-/// `BLIP_SERVE_COMMIT`: the commit built, or "unknown" outside a checkout.
+/// Sets `BLIP_SERVE_COMMIT` to the commit of the build, or to "unknown" outside a checkout.
 fn record_build(root: &Path) -> io::Result<()> {
     let git = |arguments: &[&str]| {
         let output = Command::new("git").current_dir(root).args(arguments).output().ok()?;
@@ -63,7 +63,8 @@ fn record_build(root: &Path) -> io::Result<()> {
     let commit = env::var("BLIP_SERVE_COMMIT").ok().or_else(|| git(&["rev-parse", "--short=12", "HEAD"]));
     println!("cargo::rustc-env=BLIP_SERVE_COMMIT={}", commit.as_deref().unwrap_or("unknown"));
     println!("cargo::rerun-if-env-changed=BLIP_SERVE_COMMIT");
-    // Moves with every commit and checkout; a path that is missing would make every build rerun this script.
+    // Every commit and checkout changes this file. A missing path would rerun this script in every
+    // build.
     for path in [git(&["rev-parse", "--git-path", "logs/HEAD"])].into_iter().flatten() {
         if root.join(&path).exists() {
             println!("cargo::rerun-if-changed={path}");
@@ -72,7 +73,7 @@ fn record_build(root: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Nobody should need `LD_LIBRARY_PATH`: every program and test of this package knows where LibTorch was at build time.
+/// Sets the run path of LibTorch, so that programs and tests do not need `LD_LIBRARY_PATH`.
 fn link_libtorch() {
     println!("cargo::rerun-if-env-changed=DEP_BLIP_LIBTORCH_LIB");
     let Ok(folder) = env::var("DEP_BLIP_LIBTORCH_LIB") else { return };

@@ -1,11 +1,11 @@
-//! The overhead of a request: `Ask` through authentication, limits, preprocessing and scheduler to a
-//! null engine, compared with a minimal tonic server that returns the same messages.
+//! The overhead of a request: `Ask` through authentication, limits, preprocessing and scheduler to
+//! a null engine, compared with a minimal tonic server that returns the same messages.
 //!
 //! `cargo bench --bench request_overhead`
 //!
-//! Servers and clients run in this process and take turns, so that other load on the machine affects
-//! both alike. The images repeat, so that only the first request decodes them. The second part
-//! measures each stage of a request that is decoded.
+//! Servers and clients run in this process and take turns, so that other load on the machine
+//! affects both alike. The images repeat, so that only the first request decodes them. The second
+//! part measures each stage of a request that is decoded.
 #![expect(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -29,7 +29,7 @@ use proto::{
     image::Source,
 };
 use scheduler::{Batch, Engine, EngineError, RowSink, Scheduler};
-use server::{
+use blip_server::{
     config::{Settings, secret::Secret},
     engine::payload::{EngineInput, EngineOutput},
     grpc::generated::blip_service_server::{BlipService, BlipServiceServer},
@@ -176,7 +176,7 @@ fn image(bytes: usize) -> Vec<u8> {
 async fn start_blip_serve(settings: Settings) -> String {
     let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = format!("http://{}", grpc.local_addr().unwrap());
-    let (ready, is_ready) = oneshot::channel();
+    let (ready, ready_receiver) = oneshot::channel();
     tokio::spawn(async move {
         let checkpoint = checkpoint();
         let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
@@ -187,19 +187,19 @@ async fn start_blip_serve(settings: Settings) -> String {
             Scheduler::start(settings.scheduler.config(), vec![Box::new(|| Ok(NullEngine))]).await.unwrap();
         let info = ModelInfo::new("null".into(), "null", None, &checkpoint, "none", "none").into();
         let generation = blip::Generation::GREEDY;
-        let pipeline = LoadedModel { info, fetcher, preparer, scheduler, generation };
-        let pipeline = Mutex::new(Some(pipeline));
+        let model = LoadedModel { info, fetcher, preparer, scheduler, generation };
+        let model = Mutex::new(Some(model));
         let loader: LoadModelFn<NullEngine> =
-            Arc::new(move |_| future::ready(Ok(pipeline.lock().unwrap().take().unwrap())).boxed());
+            Arc::new(move |_| future::ready(Ok(model.lock().unwrap().take().unwrap())).boxed());
         let listeners = Listeners { grpc, http: None, metrics: None };
-        let entry = AccessPolicy::new(&settings).unwrap();
+        let access = AccessPolicy::new(&settings).unwrap();
         let announce = |_: &[_]| ready.send(()).unwrap();
         let tracing = Tracing::default();
-        serve::serve(&settings, listeners, entry, tracing, loader, stream::pending(), announce)
+        serve::serve(&settings, listeners, access, tracing, loader, stream::pending(), announce)
             .await
             .unwrap();
     });
-    is_ready.await.unwrap();
+    ready_receiver.await.unwrap();
     address
 }
 

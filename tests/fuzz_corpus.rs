@@ -1,7 +1,7 @@
-//! The fuzz targets' committed seeds, replayed without a fuzzer.
+//! Replays the committed seeds of the fuzz targets without a fuzzer.
 
 #[path = "../fuzz/src/lib.rs"]
-#[expect(unreachable_pub, reason = "it is the library of the fuzz targets, too")]
+#[expect(unreachable_pub, reason = "also the library of the fuzz targets")]
 mod entries;
 
 use std::{collections::BTreeSet, fs, panic::catch_unwind, path::Path};
@@ -11,7 +11,7 @@ fn corpus() -> &'static Path {
 }
 
 #[test]
-fn every_target_has_seeds_and_all_seeds_have_a_target() {
+fn targets_and_seed_folders_have_equal_names() {
     let folders =
         fs::read_dir(corpus()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let names = entries::ENTRIES.iter().map(|(name, _)| (*name).to_owned());
@@ -19,16 +19,16 @@ fn every_target_has_seeds_and_all_seeds_have_a_target() {
 }
 
 #[test]
-fn what_must_be_true_is_true_of_every_seed() {
+fn every_seed_satisfies_the_invariants_of_its_target() {
     for (name, entry) in entries::ENTRIES {
-        let (mut taken, mut refused) = (0, 0);
+        let (mut accepted, mut refused) = (0, 0);
         for seed in fs::read_dir(corpus().join(name)).unwrap() {
             let path = seed.unwrap().path();
             let bytes = fs::read(&path).unwrap();
-            let was_taken = catch_unwind(|| entry(&bytes)).unwrap_or_else(|_| panic!("{}", path.display()));
-            *(if was_taken { &mut taken } else { &mut refused }) += 1;
+            let is_accepted = catch_unwind(|| entry(&bytes)).unwrap_or_else(|_| panic!("{}", path.display()));
+            *(if is_accepted { &mut accepted } else { &mut refused }) += 1;
         }
-        // Seeds that are all refused, or all taken, would lead a fuzzer nowhere.
-        assert!(taken >= 3 && refused >= 3, "{name}: {taken} taken, {refused} refused");
+        // A fuzzer needs accepted and refused seeds.
+        assert!(accepted >= 3 && refused >= 3, "{name}: {accepted} accepted, {refused} refused");
     }
 }

@@ -1,12 +1,13 @@
-//! What tracing costs where nothing is traced: no memory at all. The only test of this program, which counts what all of
-//! it takes.
+//! Requests without tracing allocate no memory for it.
+//!
+//! This file has one test, because the allocator counts for the whole process.
 
 use std::{alloc::System, hint::black_box, time::Duration};
 
 use blip::{RowAnswer, Sequence};
 use opentelemetry::{KeyValue, trace::SpanKind};
 use scheduler::Completion;
-use server::{engine::trace::BatchTrace, pipeline::trace::ItemTrace, telemetry::tracing::TraceScope};
+use blip_server::{engine::trace::BatchTrace, pipeline::trace::ItemTrace, telemetry::tracing::TraceScope};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::time::Instant;
 
@@ -14,7 +15,7 @@ use tokio::time::Instant;
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 #[test]
-fn a_request_that_is_not_traced_takes_no_memory_for_it() {
+fn untraced_request_allocates_nothing() {
     let answer = RowAnswer {
         output: Sequence { token_ids: vec![7], score: -0.5, margin: 1.0 }.into(),
         vision: Duration::from_millis(3),
@@ -22,7 +23,7 @@ fn a_request_that_is_not_traced_takes_no_memory_for_it() {
         decode: Duration::from_millis(1),
         image_reused: false,
     };
-    let done = Completion {
+    let completion = Completion {
         answer: answer.into(),
         queue: Duration::from_millis(4),
         engine: Duration::from_millis(6),
@@ -31,21 +32,21 @@ fn a_request_that_is_not_traced_takes_no_memory_for_it() {
         is_shared: false,
     };
     let attributes = || [KeyValue::new("blip.image.index", 0)];
-    let taken = Region::new(ALLOCATOR);
+    let allocations = Region::new(ALLOCATOR);
     for _ in 0..100 {
         let request = black_box(TraceScope::default());
         let fetch = request.child("fetch", SpanKind::Client, attributes);
         black_box(fetch.headers());
         request.record("preprocess", [Instant::now(); 2], attributes);
-        let pair = ItemTrace::begin(&request, 0, 0);
-        let scopes = [pair.scope(), pair.scope()];
+        let item = ItemTrace::begin(&request, 0, 0);
+        let scopes = [item.scope(), item.scope()];
         let batch = BatchTrace::begin(scopes.iter(), 1, 2);
         batch.decode_steps(3);
         black_box(batch.context());
-        pair.computed(&done);
+        item.computed(&completion);
     }
-    assert_eq!(taken.change().allocations, 0);
-    // It would have been seen.
+    assert_eq!(allocations.change().allocations, 0);
+    // The counter works.
     drop(black_box(Box::new(0)));
-    assert_eq!(taken.change().allocations, 1);
+    assert_eq!(allocations.change().allocations, 1);
 }

@@ -4,8 +4,8 @@ use std::{env, path::Path};
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
-    // The build script of torch-sys sets this variable to the folder that it linked against. This is
-    // often the target of the `.libtorch` link.
+    // The build script of torch-sys sets this variable to the folder that it linked against. This
+    // is often the target of the `.libtorch` link.
     let Ok(linked) = env::var("DEP_TCH_LIBTORCH_LIB") else { return };
     let folder = Path::new(&linked).canonicalize().unwrap_or_else(|_| linked.clone().into());
     let folder = folder.display();

@@ -1,5 +1,6 @@
-//! Generates the gRPC service traits from the descriptors that the `proto` crate compiled. Its messages stay the types
-//! of that crate. The codec of this crate decodes requests and bounds what a message can build.
+//! Generates the gRPC service traits from the descriptors that the `proto` crate compiled.
+//! The messages stay the types of that crate. The codec of this crate decodes requests and bounds
+//! what a message can build.
 
 use std::{env, error::Error, fs};
 

@@ -12,7 +12,7 @@ use images::{
 };
 use prost::Message as _;
 use proto::AskRequest;
-use server::{
+use blip_server::{
     auth::keys_file::parse_keys,
     config::{
         RequestLimits, Resolved, Settings, SourceValues, Sources, definition, effective_toml, parse_file,

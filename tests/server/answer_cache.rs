@@ -11,7 +11,7 @@ use futures::StreamExt as _;
 use proto::{Answer, AskRequest, AskResponse, GenerationOptions, Timing, ask_response::Outcome};
 use scheduler::{EngineError, EngineErrorKind, EngineFactory, Priority};
 use serde_json::{Value, json};
-use server::{
+use blip_server::{
     auth::client::Client,
     config::Settings,
     error::{ErrorReason, RequestError},

@@ -11,7 +11,7 @@ use std::{
 
 use futures::{SinkExt as _, StreamExt as _, channel::mpsc as channel, stream};
 use proto::{AskRequest, AskResponse};
-use server::{config::Settings, serve::exit::Exit};
+use blip_server::{config::Settings, serve::exit::Exit};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 

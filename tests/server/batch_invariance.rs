@@ -12,7 +12,7 @@ use proto::{
     Answer, AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome, image::Source,
 };
 use scheduler::Scheduler;
-use server::{
+use blip_server::{
     config::Settings,
     engine::blip_engine::{BlipEngine, EnginePlacement},
     models::{info::ModelInfo, loaded_model::LoadedModel},

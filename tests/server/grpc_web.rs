@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use prost::Message as _;
 use proto::{AskResponse, ask_response::Outcome};
 use reqwest::{RequestBuilder, Response, StatusCode};
-use server::config::Settings;
+use blip_server::config::Settings;
 
 use crate::support::{Server, ask_request, echo_engine, http_client, test_image};
 

@@ -3,7 +3,7 @@
 use std::{sync::mpsc, time::Duration};
 
 use futures::StreamExt as _;
-use server::config::Settings;
+use blip_server::config::Settings;
 use tonic::{Code, Request, Status};
 use tonic_types::{RpcStatusExt as _, StatusExt as _};
 

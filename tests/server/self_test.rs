@@ -3,7 +3,7 @@
 use blip::RowOutput;
 use proto::ask_response::Outcome;
 use scheduler::{EngineError, EngineErrorKind, EngineFactory};
-use server::{config::Settings, serve::exit::Exit};
+use blip_server::{config::Settings, serve::exit::Exit};
 use tokio::sync::oneshot;
 
 use crate::support::{

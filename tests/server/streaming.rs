@@ -4,7 +4,7 @@ use std::sync::mpsc;
 
 use futures::StreamExt as _;
 use scheduler::{EngineError, EngineErrorKind};
-use server::{config::Settings, error::ErrorReason};
+use blip_server::{config::Settings, error::ErrorReason};
 use tonic::Code;
 
 use crate::support::{

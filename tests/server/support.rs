@@ -13,7 +13,7 @@ use proto::{
     blip_service_client::BlipServiceClient, image::Source,
 };
 use scheduler::{Batch, Engine, EngineError, EngineFactory, RowSink, Scheduler};
-use server::{
+use blip_server::{
     cache::answers::AnswerCache,
     config::Settings,
     engine::payload::{EngineInput, EngineOutput},
@@ -200,7 +200,7 @@ impl Server {
 }
 
 /// Loads `engine` as a model with the tokenizer and preprocessor of [`checkpoint`].
-pub(crate) async fn model<E: InferenceEngine>(
+pub(crate) async fn loaded_model<E: InferenceEngine>(
     settings: Settings,
     engine: EngineFactory<E>,
 ) -> anyhow::Result<LoadedModel<E>> {

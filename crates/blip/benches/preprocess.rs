@@ -1,8 +1,8 @@
-//! Resizing a photograph to the model's size, beside the fastest resizer that is not bit-equal.
+//! The resizer of the preprocessor, compared with the fastest resizer that is not bit-equal.
 //!
-//! `benches/engine/time_pillow.py` times Pillow itself on the same sizes.
+//! `benches/engine/time_pillow.py` times Pillow on the same sizes.
 
-#![expect(clippy::unwrap_used, reason = "a benchmark may fail")]
+#![expect(clippy::unwrap_used, reason = "a benchmark panics on errors")]
 
 use std::hint::black_box;
 
@@ -17,7 +17,7 @@ fn resize(criterion: &mut Criterion) {
             (0..width * height * 3).map(|i: usize| ((i * 2_654_435_761) >> 13) as u8).collect();
         let mut group = criterion.benchmark_group(format!("resize {width}x{height} to 384x384"));
         let preprocessor = Preprocessor::new(PreprocessorConfig::default());
-        group.bench_function("ours", |bencher| {
+        group.bench_function("native", |bencher| {
             bencher.iter(|| preprocessor.resize(RgbView::new(width, height, black_box(&data)).unwrap()));
         });
         let options = ResizeOptions::new().resize_alg(ResizeAlg::Convolution(FilterType::CatmullRom));

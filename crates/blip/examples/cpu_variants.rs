@@ -1,12 +1,15 @@
-//! The ways to compute a model on the CPU beside one another in one process: LibTorch's kernels and our own, in f32 and with the
-//! image encoder's products in 8-bit integers.
+//! Compares the implementations of a model on the CPU in one process.
+//!
+//! The implementations are LibTorch's kernels and the native kernels. Both compute in f32, or with
+//! the matrix products of the vision encoder in 8-bit integers.
 //!
 //! ```text
 //! cargo run --release -p blip --example cpu_variants -- --model DIR
 //! ```
 //!
-//! All answer the same questions in turn. The least CPU time of each counts, which other work on the machine
-//! disturbs little, and beside it the least time on the clock. Pictures and questions are random numbers: the work does not depend on what they show.
+//! All variants answer the same questions in turn. The result is the minimum CPU time of each,
+//! which depends little on other load of the machine, and the minimum wall-clock time. Images and
+//! questions are random numbers, because the work does not depend on their contents.
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 #![expect(clippy::disallowed_types, reason = "measures real time")]
 
@@ -21,49 +24,50 @@ use clap::Parser;
 use cpu_time::ProcessTime;
 use tch::Device;
 
-/// The program's own, LibTorch's memory with it.
+/// The allocator of blip-serve. It serves LibTorch as well.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// A model folder in Hugging Face's layout.
+    /// Model folder in the layout of Hugging Face
     #[arg(long)]
     model: PathBuf,
-    /// Distinct images of a batch.
+    /// Distinct images in a batch
     #[arg(long, default_value_t = 1)]
     images: usize,
-    /// Questions about each.
+    /// Questions about each image
     #[arg(long, default_value_t = 1)]
     questions: usize,
-    /// Tokens of each question, `[CLS]` and `[SEP]` included.
+    /// Tokens of each question, including [CLS] and [SEP]
     #[arg(long, default_value_t = 12)]
     question_tokens: usize,
-    /// Tokens of each answer.
+    /// Tokens of each answer
     #[arg(long, default_value_t = 3)]
     answer_tokens: i64,
-    /// Ask about the same images in every turn, instead of new ones.
+    /// Ask about the same images in every turn, so that they are cached
     #[arg(long)]
-    remembered: bool,
-    /// Turns that are timed.
+    cached: bool,
+    /// Measured turns
     #[arg(long, default_value_t = 5)]
     turns: usize,
-    /// Threads to compute with.
+    /// Compute threads
     #[arg(long, default_value_t = 1)]
     threads: i32,
 }
 
-/// A way to compute the model, with the least CPU time and time on the clock of its turns in seconds, and the tokens of its last
-/// answers.
+/// An implementation of the model, with its results.
 #[derive(Debug)]
 struct Variant {
     name: &'static str,
     model: Model,
+    /// Minimum CPU time and wall-clock time of a turn, in seconds.
     least: [f64; 2],
+    /// Token ids of the last answers.
     answers: Vec<Vec<i64>>,
 }
 
-/// Keeps what comes back, in the order of its rows.
+/// Collects the results of rows.
 #[derive(Debug, Default)]
 struct Answers(Vec<(usize, Result<RowAnswer, RowError>)>);
 
@@ -77,30 +81,32 @@ impl RowSink for Answers {
     }
 }
 
-/// Numbers that look random and are the same at every run (splitmix64).
+/// Returns a reproducible random number (splitmix64).
 fn random(number: u64) -> u64 {
     let mixed = number.wrapping_mul(0x9E37_79B9_7F4A_7C15);
     let mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     mixed ^ (mixed >> 31)
 }
 
-/// Asks about images that no turn of another number has seen; seconds of CPU time and on the clock, and what came of it.
+/// Runs one batch, and returns its CPU time and wall-clock time in seconds, and its outputs.
+///
+/// Turns with different numbers have different images.
 fn turn(
     model: &mut Model,
     number: u64,
-    pictures: &[Pixels],
+    pixels: &[Pixels],
     questions: &[Vec<i64>],
 ) -> Result<([f64; 2], Vec<RowOutput>)> {
-    let key = |picture: usize| {
-        let mut key = [0; 32];
-        let numbers = random(number).to_le_bytes().into_iter().chain(picture.to_le_bytes());
-        key.iter_mut().zip(numbers).for_each(|(place, byte)| *place = byte);
-        key
+    let digest = |image: usize| {
+        let mut digest = [0; 32];
+        let bytes = random(number).to_le_bytes().into_iter().chain(image.to_le_bytes());
+        digest.iter_mut().zip(bytes).for_each(|(target, byte)| *target = byte);
+        digest
     };
-    let images: Vec<ImageInput<'_>> = pictures
+    let images: Vec<ImageInput<'_>> = pixels
         .iter()
         .enumerate()
-        .map(|(picture, pixels)| ImageInput { digest: key(picture), pixels })
+        .map(|(image, pixels)| ImageInput { digest: digest(image), pixels })
         .collect();
     let rows: Vec<RowInput<'_>> = questions
         .iter()
@@ -112,15 +118,15 @@ fn turn(
         })
         .collect();
     let mut answers = Answers::default();
-    let (begin, clock) = (ProcessTime::try_now()?, Instant::now());
+    let (cpu_start, start) = (ProcessTime::try_now()?, Instant::now());
     model.run(&images, &rows, &mut answers)?;
-    let took = [begin.try_elapsed()?.as_secs_f64(), clock.elapsed().as_secs_f64()];
+    let seconds = [cpu_start.try_elapsed()?.as_secs_f64(), start.elapsed().as_secs_f64()];
     answers.0.sort_by_key(|(row, _)| *row);
     let outputs = answers.0.into_iter().map(|(_, answer)| Ok(answer?.output)).collect::<Result<_>>()?;
-    Ok((took, outputs))
+    Ok((seconds, outputs))
 }
 
-/// The tokens of an answer.
+/// Returns the token ids of an answer.
 fn tokens(output: &RowOutput) -> Vec<i64> {
     match output {
         RowOutput::Generated(sequences) => sequences.iter().flat_map(|best| best.token_ids.clone()).collect(),
@@ -141,20 +147,20 @@ fn main() -> Result<()> {
         Ok(Variant { name, model, least: [f64::INFINITY; 2], answers: Vec::new() })
     };
     let mut variants = [
-        ("LibTorch's kernels", CpuKernels::LibTorch, VisionDtype::AsModel),
-        ("our own for images", CpuKernels::Auto, VisionDtype::AsModel),
-        ("our own", CpuKernels::Native, VisionDtype::AsModel),
-        ("LibTorch's, int8", CpuKernels::LibTorch, VisionDtype::Int8),
-        ("our own, int8", CpuKernels::Auto, VisionDtype::Int8),
+        ("LibTorch", CpuKernels::LibTorch, VisionDtype::AsModel),
+        ("native for images", CpuKernels::Auto, VisionDtype::AsModel),
+        ("native", CpuKernels::Native, VisionDtype::AsModel),
+        ("LibTorch, int8", CpuKernels::LibTorch, VisionDtype::Int8),
+        ("native, int8", CpuKernels::Auto, VisionDtype::Int8),
     ]
     .into_iter()
     .map(load)
     .collect::<Result<Vec<_>>>()?;
 
     let (height, width) = (checkpoint.preprocessor().height(), checkpoint.preprocessor().width());
-    let pictures = (0..arguments.images as u64)
-        .map(|picture| {
-            let bytes = (0..(height * width * 3) as u64).map(|place| random(picture << 32 | place) as u8);
+    let pixels = (0..arguments.images as u64)
+        .map(|image| {
+            let bytes = (0..(height * width * 3) as u64).map(|index| random(image << 32 | index) as u8);
             Pixels::new(height, width, bytes.collect())
         })
         .collect::<Result<Vec<_>, _>>()?;
@@ -162,34 +168,35 @@ fn main() -> Result<()> {
     let questions: Vec<Vec<i64>> = (0..(arguments.images * arguments.questions) as u64)
         .map(|row| {
             let tokens = 0..arguments.question_tokens as u64;
-            tokens.map(|place| (random(row << 16 | place) % vocabulary) as i64).collect()
+            tokens.map(|index| (random(row << 16 | index) % vocabulary) as i64).collect()
         })
         .collect();
 
-    // The first turn makes what is made once; more of them earn remembered images a place for their keys and values.
-    let warm_up = if arguments.remembered { 8 } else { 1 };
+    // The first turn allocates buffers. The cross-attention cache admits an image after several
+    // uses.
+    let warm_up = if arguments.cached { 8 } else { 1 };
     for number in 0..warm_up + arguments.turns as u64 {
-        let images = if arguments.remembered { 0 } else { number };
+        let images = if arguments.cached { 0 } else { number };
         for Variant { model, least, answers, .. } in &mut variants {
-            let (took, outputs) = turn(model, images, &pictures, &questions)?;
+            let (seconds, outputs) = turn(model, images, &pixels, &questions)?;
             if number >= warm_up {
-                least.iter_mut().zip(took).for_each(|(least, took)| *least = least.min(took));
+                least.iter_mut().zip(seconds).for_each(|(least, seconds)| *least = least.min(seconds));
             }
             *answers = outputs.iter().map(tokens).collect();
         }
     }
     println!(
-        "{} {} images x {} questions, {} threads, CPU time and time on the clock:",
+        "{} {} images x {} questions, {} threads, CPU time and wall-clock time:",
         arguments.images,
-        if arguments.remembered { "remembered" } else { "new" },
+        if arguments.cached { "cached" } else { "new" },
         arguments.questions,
         arguments.threads,
     );
-    let first = variants.first().filter(|first| !first.answers.is_empty()).context("nothing was asked")?;
+    let first = variants.first().filter(|first| !first.answers.is_empty()).context("no questions")?;
     for Variant { name, least: [cpu, clock], answers, .. } in &variants {
         let different = first.answers.iter().zip(answers).filter(|(one, other)| one != other).count();
         println!(
-            "{name:>18}: {:8.2} ms, {:8.2} ms, {:.2} and {:.2} times as quick; {different} of {} answers differ",
+            "{name:>18}: {:8.2} ms, {:8.2} ms, speedup {:.2} and {:.2}, {different} of {} answers differ",
             cpu * 1e3,
             clock * 1e3,
             first.least[0] / cpu,

@@ -1,15 +1,21 @@
-//! Checks and times the model alone, with neither sockets nor scheduler: what a device can do at best.
+//! Checks and measures the model without sockets and scheduler: the limit of a device.
 //!
 //! ```text
 //! cargo run --release -p blip --example engine_speed -- --model DIR --device cuda --dtype f16 > speed.json
 //! ```
 //!
-//! First correctness: half precision against f32, batched against alone, CUDA kernels of our own against LibTorch's. Then
-//! tables of questions a second for new images (one question each, and six), for images whose features are remembered, and
-//! the latency of a lone question. Images and questions are random numbers: the work does not depend on what they show.
+//! The checks compare:
+//!
+//! - half precision with f32;
+//! - batched questions with single ones;
+//! - native CUDA kernels with LibTorch's.
+//!
+//! The measurements are the throughput for new and for cached images, with one and with six
+//! questions each, and the latency of a single question. Images and questions are random numbers,
+//! because the work does not depend on their contents.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program")]
 #![expect(clippy::disallowed_types, reason = "measures real time")]
-#![expect(clippy::indexing_slicing, reason = "a measuring program whose indices are its own")]
+#![expect(clippy::indexing_slicing, reason = "a benchmark panics on errors")]
 
 use std::{path::PathBuf, time::Instant};
 
@@ -22,60 +28,60 @@ use blip::{
 use clap::Parser;
 use serde_json::{Value, json};
 
-/// The program's own, LibTorch's memory with it.
+/// The allocator of blip-serve. It serves LibTorch as well.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// A model folder in Hugging Face's layout.
+    /// Model folder in the layout of Hugging Face
     #[arg(long)]
     model: PathBuf,
-    /// auto, cpu, cuda or cuda:N.
+    /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     device: DeviceRequest,
-    /// f32, f16 or bf16; the device's own choice without it.
+    /// Number format: f32, f16 or bf16 [default: depends on the device]
     #[arg(long)]
     dtype: Option<Dtype>,
-    /// auto or int8: the number format of the image encoder's products.
+    /// Number format of the matrix products of the vision encoder: auto or int8
     #[arg(long, default_value_t)]
     vision_dtype: VisionDtype,
-    /// Tokens of each question, `[CLS]` and `[SEP]` included.
+    /// Tokens of each question, including [CLS] and [SEP]
     #[arg(long, default_value_t = 12)]
     question_tokens: usize,
-    /// Tokens of each answer; random weights seldom stop by themselves.
+    /// Maximum tokens of each answer; random weights seldom end an answer earlier
     #[arg(long, default_value_t = 3)]
     answer_tokens: i64,
-    /// Batch sizes (distinct images) to time.
+    /// Measured batch sizes, in distinct images
     #[arg(long, value_delimiter = ',', default_value = "1,2,4,8,16,32,64,128")]
     batch_images: Vec<usize>,
-    /// Seconds to spend on each row of each table.
+    /// Time of each measurement, in seconds
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
-    /// Images for the correctness checks.
+    /// Images of the correctness checks
     #[arg(long, default_value_t = 16)]
     check_images: usize,
-    /// Memory for the keys and values of remembered images; the device's own choice without it.
+    /// Size of the cross-attention cache [default: depends on the device]
     #[arg(long, alias = "key-value-cache-bytes")]
     cross_attention_cache_bytes: Option<usize>,
-    /// auto, own or libtorch: whose kernels compute on the CPU.
+    /// Kernels on the CPU: auto, native or libtorch
     #[arg(long, default_value_t)]
     cpu_kernels: CpuKernels,
-    /// own or libtorch: whose kernels compute on CUDA what lies between the products.
+    /// Kernels between the matrix products on CUDA: native or libtorch
     #[arg(long, default_value_t)]
     cuda_kernels: CudaKernels,
-    /// Launch small batches as CUDA graphs.
+    /// Launch small batches as CUDA graphs
     #[arg(long)]
     cuda_graphs: bool,
-    /// Time questions about remembered images alone.
+    /// Measure only questions about cached images
     #[arg(long)]
-    remembered_only: bool,
-    /// Leave the checks out and only time.
+    cached_only: bool,
+    /// Measure without checks
     #[arg(long)]
     no_checks: bool,
 }
 
-/// A small generator of reproducible numbers (xorshift64*).
+/// A generator of reproducible random numbers (xorshift64*).
 #[derive(Debug)]
 struct Random(u64);
 
@@ -88,7 +94,7 @@ impl Random {
     }
 }
 
-/// Keeps what comes back, by row.
+/// The results of rows, by row index.
 #[derive(Debug, Default)]
 struct Answers(Vec<Option<Result<Sequence, RowError>>>);
 
@@ -108,50 +114,47 @@ impl RowSink for Answers {
     }
 }
 
-/// Makes images, questions and batches of them.
+/// Random images and questions, and batches of them.
 #[derive(Debug)]
 struct Workload {
     random: Random,
-    pictures: Vec<Pixels>,
+    images: Vec<Pixels>,
     questions: Vec<Vec<i64>>,
-    next_key: u64,
+    next_digest: u64,
 }
 
 impl Workload {
     fn new(checkpoint: &Checkpoint, question_tokens: usize) -> Result<Self> {
         let mut random = Random(7);
         let side = usize::try_from(checkpoint.config().vision.image_size).unwrap_or(0);
-        let pictures = (0..64)
+        let images = (0..64)
             .map(|_| Pixels::new(side, side, (0..side * side * 3).map(|_| random.next() as u8).collect()))
             .collect::<Result<_, _>>()?;
         let vocabulary = checkpoint.config().text.vocab_size as u64;
         let questions = (0..64)
             .map(|_| (0..question_tokens).map(|_| (random.next() % vocabulary) as i64).collect())
             .collect();
-        Ok(Self { random, pictures, questions, next_key: 0 })
+        Ok(Self { random, images, questions, next_digest: 0 })
     }
 
-    fn fresh_key(&mut self) -> ImageDigest {
-        self.next_key += 1;
-        key(self.next_key)
+    fn new_digest(&mut self) -> ImageDigest {
+        self.next_digest += 1;
+        digest(self.next_digest)
     }
 
     fn run(
         &mut self,
         model: &mut Model,
-        keys: &[ImageDigest],
+        digests: &[ImageDigest],
         questions_per_image: usize,
     ) -> Result<Answers> {
-        let images: Vec<ImageInput<'_>> = keys
+        let images: Vec<ImageInput<'_>> = digests
             .iter()
             .enumerate()
-            .map(|(index, &key)| ImageInput {
-                digest: key,
-                pixels: &self.pictures[index % self.pictures.len()],
-            })
+            .map(|(index, &key)| ImageInput { digest: key, pixels: &self.images[index % self.images.len()] })
             .collect();
         let start = self.random.next() as usize;
-        let questions: Vec<RowInput<'_>> = (0..keys.len() * questions_per_image)
+        let questions: Vec<RowInput<'_>> = (0..digests.len() * questions_per_image)
             .map(|index| RowInput {
                 image: Some(index / questions_per_image),
                 token_ids: &self.questions[start.wrapping_add(index) % self.questions.len()],
@@ -168,13 +171,15 @@ impl Workload {
     }
 }
 
-fn key(number: u64) -> ImageDigest {
-    let mut key = [0; 32];
-    key[..8].copy_from_slice(&number.to_le_bytes());
-    key
+fn digest(number: u64) -> ImageDigest {
+    let mut digest = [0; 32];
+    digest[..8].copy_from_slice(&number.to_le_bytes());
+    digest
 }
 
-/// Repeats `work` for at least `seconds` and three times, after `unmeasured` runs; returns seconds of each run.
+/// Repeats `work` at least three times and for at least `seconds`, after `unmeasured` runs.
+///
+/// Returns the sorted times of the runs, in seconds.
 fn repeat(seconds: f64, unmeasured: usize, mut work: impl FnMut() -> Result<()>) -> Result<Vec<f64>> {
     for _ in 0..unmeasured {
         work()?;
@@ -194,7 +199,9 @@ fn median(sorted: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// Times batches of `images` images with `questions_per_image` questions each; `cached` asks about remembered images.
+/// Measures batches of `images` images with `questions_per_image` questions each.
+///
+/// With `cached`, all batches have the same images.
 fn throughput(
     arguments: &Arguments,
     workload: &mut Workload,
@@ -203,19 +210,20 @@ fn throughput(
     questions_per_image: usize,
     cached: bool,
 ) -> Result<Value> {
-    let fixed: Vec<ImageDigest> = (0..images).map(|_| workload.fresh_key()).collect();
-    // An image is asked about a few times before its keys and values are kept.
+    let same: Vec<ImageDigest> = (0..images).map(|_| workload.new_digest()).collect();
+    // The cross-attention cache admits an image after several uses.
     let unmeasured = if cached { 8 } else { 2 };
     let times = repeat(arguments.seconds, unmeasured, || {
-        let keys = if cached { fixed.clone() } else { (0..images).map(|_| workload.fresh_key()).collect() };
-        workload.run(model, &keys, questions_per_image).map(drop)
+        let digests =
+            if cached { same.clone() } else { (0..images).map(|_| workload.new_digest()).collect() };
+        workload.run(model, &digests, questions_per_image).map(drop)
     })?;
     let questions = images * questions_per_image;
     let (middle, count) = (median(&times), times.len());
     let rate = questions as f64 / middle;
     eprintln!(
         "  {images:4} images x {questions_per_image:2} questions{}: {:9.2} ms a batch, {rate:9.1} questions/s ({count} runs)",
-        if cached { ", remembered" } else { "" },
+        if cached { ", cached" } else { "" },
         middle * 1e3,
     );
     Ok(json!({
@@ -225,7 +233,9 @@ fn throughput(
     }))
 }
 
-/// How many answers of `one` and `other` differ, and how many of those had a lead above `near_tie` in `one`.
+/// Counts the different answers of `one` and `other`.
+///
+/// An answer of `one` with a margin up to `near_tie` is a near tie, whose difference is no fault.
 fn compare(one: &[Sequence], other: &[Sequence], near_tie: f32) -> Value {
     let different: Vec<f32> = one
         .iter()
@@ -249,12 +259,12 @@ fn compare(one: &[Sequence], other: &[Sequence], near_tie: f32) -> Value {
     })
 }
 
-/// Every image asked alone, one question a call.
+/// Answers each question in a separate batch.
 fn answers_alone(workload: &Workload, model: &mut Model, images: usize) -> Result<Vec<Sequence>> {
     (0..images)
         .map(|index| {
             let image =
-                ImageInput { digest: key(1 << 40 | index as u64), pixels: &workload.pictures[index % 64] };
+                ImageInput { digest: digest(1 << 40 | index as u64), pixels: &workload.images[index % 64] };
             let question = RowInput {
                 image: Some(0),
                 token_ids: &workload.questions[index % 64],
@@ -267,12 +277,12 @@ fn answers_alone(workload: &Workload, model: &mut Model, images: usize) -> Resul
         .collect()
 }
 
-/// The same images and questions in one batch; keys that were not seen, so that every image is encoded anew.
+/// Answers the same questions in one batch. New digests make the model encode every image again.
 fn answers_together(workload: &Workload, model: &mut Model, images: usize) -> Result<Vec<Sequence>> {
     let inputs: Vec<ImageInput<'_>> = (0..images)
         .map(|index| ImageInput {
-            digest: key(1 << 41 | index as u64),
-            pixels: &workload.pictures[index % 64],
+            digest: digest(1 << 41 | index as u64),
+            pixels: &workload.images[index % 64],
         })
         .collect();
     let questions: Vec<RowInput<'_>> = (0..images)
@@ -295,7 +305,7 @@ fn resident_bytes() -> u64 {
 
 fn main() -> Result<()> {
     let arguments = Arguments::parse();
-    // What cannot be had, graphs or kernels, is a warning.
+    // Unavailable graphs or kernels are logged as warnings.
     tracing_subscriber::fmt()
         .with_max_level(tracing::Level::WARN)
         .with_writer(std::io::stderr)
@@ -328,7 +338,7 @@ fn main() -> Result<()> {
     let cuda_kernels = model.cuda_kernels();
     if cuda_kernels != arguments.cuda_kernels {
         eprintln!(
-            "{} kernels were asked for: all of this is measured with {cuda_kernels}'s",
+            "kernels not available: {}; all results are measured with {cuda_kernels} kernels",
             arguments.cuda_kernels
         );
     }
@@ -349,38 +359,38 @@ fn main() -> Result<()> {
             cuda_kernels: CudaKernels::LibTorch,
             ..options
         };
-        let plainly = |dtype| -> Result<Vec<Sequence>> {
+        let answers_of_plain = |dtype| -> Result<Vec<Sequence>> {
             let mut model = Model::load(&checkpoint, chosen.device, dtype, plain)?;
             answers_alone(&workload, &mut model, images)
         };
-        let precision = compare(&plainly(Dtype::F32)?, &alone, tie);
+        let precision = compare(&answers_of_plain(Dtype::F32)?, &alone, tie);
         eprintln!("{dtype} against f32: {precision}");
         let mut kernels = json!(null);
         if cuda_kernels == CudaKernels::Native {
-            kernels = compare(&plainly(dtype)?, &alone, tie);
-            eprintln!("CUDA kernels of our own against libtorch's: {kernels}");
+            kernels = compare(&answers_of_plain(dtype)?, &alone, tie);
+            eprintln!("native CUDA kernels against libtorch's: {kernels}");
         }
         checks = json!({
             "batched_against_alone": batched, "dtype_against_f32": precision, "cuda_kernels_against_libtorch": kernels,
         });
     }
 
-    eprintln!("a lone question:");
-    let lone = repeat(arguments.seconds, 2, || {
-        let keys = [workload.fresh_key()];
-        workload.run(&mut model, &keys, 1).map(drop)
+    eprintln!("a single question:");
+    let single = repeat(arguments.seconds, 2, || {
+        let digests = [workload.new_digest()];
+        workload.run(&mut model, &digests, 1).map(drop)
     })?;
-    let (p50, p99) = (median(&lone) * 1e3, lone[(lone.len() * 99 / 100).min(lone.len() - 1)] * 1e3);
-    eprintln!("  p50 {p50:.2} ms, p99 {p99:.2} ms ({} runs)", lone.len());
+    let (p50, p99) = (median(&single) * 1e3, single[(single.len() * 99 / 100).min(single.len() - 1)] * 1e3);
+    eprintln!("  p50 {p50:.2} ms, p99 {p99:.2} ms ({} runs)", single.len());
 
     let mut tables = Vec::new();
     for (title, questions_per_image, cached) in [
         ("new images, one question each", 1, false),
         ("new images, six questions each", 6, false),
-        ("remembered images, one question each", 1, true),
-        ("remembered images, six questions each", 6, true),
+        ("cached images, one question each", 1, true),
+        ("cached images, six questions each", 6, true),
     ] {
-        if arguments.remembered_only && !cached {
+        if arguments.cached_only && !cached {
             continue;
         }
         eprintln!("{title}:");
@@ -400,7 +410,7 @@ fn main() -> Result<()> {
         "cuda_graphs": arguments.cuda_graphs, "cuda_kernels": cuda_kernels.to_string(), "cross_attention_cache_bytes": options.cross_attention_cache_bytes, "question_tokens": arguments.question_tokens, "answer_tokens": arguments.answer_tokens,
         "load_seconds": load_seconds, "resident_bytes_after_load": resident, "weight_bytes": weight_bytes,
         "resident_bytes_at_end": resident_bytes(), "checks": checks,
-        "lone_question_ms": { "p50": p50, "p99": p99, "runs": lone.len() }, "throughput": tables,
+        "single_question_ms": { "p50": p50, "p99": p99, "runs": single.len() }, "throughput": tables,
     });
     println!("{}", serde_json::to_string_pretty(&report)?);
     Ok(())

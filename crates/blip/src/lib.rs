@@ -8,7 +8,8 @@
 //! A batch passes through these modules in order:
 //!
 //! 1. `model` checks the images and rows. `batch::layout` groups them by image.
-//! 2. `encode` returns the images' features: from `cache`, or from the encoder in `vision` or `cpu`.
+//! 2. `encode` returns the features of the images: from `cache`, or from the encoder in `vision` or
+//!    `cpu`.
 //! 3. `heads` runs the architecture. It encodes the texts with `text` or `cpu`.
 //! 4. `generation` and `ranking` run the text decoder, which is in `decoder` or `cpu`.
 //! 5. Each row goes to the caller's [`RowSink`] as soon as it is complete.

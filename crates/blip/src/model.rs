@@ -236,6 +236,7 @@ impl Model {
         }
     }
 
+    /// Checks the limits of a batch: images, image sizes, text lengths, token ids and task options.
     fn check(&self, images: &[ImageInput<'_>], rows: &[RowInput<'_>]) -> Result<(), ModelError> {
         let bad = |reason: String| Err(ModelError::BadBatch(reason));
         if images.len() > self.options.max_batch_images {
@@ -252,11 +253,16 @@ impl Model {
             match (row.image, row.task) {
                 (Some(image), _) => {
                     let Some(image) = images.get(image) else {
-                        return bad(format!("invalid image index: image {image}, batch has {}", images.len()));
+                        return bad(format!(
+                            "invalid image index: image {image}, batch has {}",
+                            images.len()
+                        ));
                     };
                     if image.pixels.data().len() != side * side * 3 {
                         let bytes = image.pixels.data().len();
-                        return bad(format!("invalid image size: {bytes} bytes, expected {side} x {side} x 3"));
+                        return bad(format!(
+                            "invalid image size: {bytes} bytes, expected {side} x {side} x 3"
+                        ));
                     }
                 }
                 (None, RowTask::EmbedText) => {}

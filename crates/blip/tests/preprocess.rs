@@ -1,6 +1,7 @@
-//! Resized pixels equal Pillow's, bit for bit, for a grid of sizes.
+//! Compares resized pixels with those of Pillow, to the bit, for a grid of sizes.
 //!
-//! The expected pixels come from `tests/reference/generate/pillow_goldens.py`, which makes the same inputs.
+//! `tests/reference/generate/pillow_goldens.py` writes the expected pixels. It generates the same
+//! input images.
 
 use blip::preprocess::{Filter, Preprocessor, PreprocessorConfig, RgbView};
 use serde::Deserialize;
@@ -22,7 +23,7 @@ struct Case {
     pixels: Option<String>,
 }
 
-/// The input that the generator makes as well: an xorshift's noise over gradients and blocks.
+/// Returns the input image of the golden script: xorshift noise over gradients and blocks.
 fn pattern([width, height]: [usize; 2], seed: u32) -> Vec<u8> {
     let mut state = seed.wrapping_mul(2_654_435_761).max(1);
     let mut data = Vec::with_capacity(width * height * 3);
@@ -45,7 +46,7 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 #[test]
-fn resize_equals_pillow_bit_for_bit_at_every_size() {
+fn resize_equals_pillow_to_the_bit_at_every_size() {
     let json = include_str!("pillow/resize.json");
     let goldens: Goldens = serde_json::from_str(json).unwrap();
     assert!(goldens.cases.len() >= 50);

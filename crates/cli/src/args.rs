@@ -1,11 +1,11 @@
 //! The command line: global options and subcommands.
 
-use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
-use server::{
+use blip_server::{
     config::one_line,
     serve::exit::Exit,
     telemetry::{self, LogFormat},
 };
+use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
@@ -34,9 +34,10 @@ pub(crate) struct Cli {
     #[command(subcommand)]
     command: Command,
 
-    /// Log filter: error, warn, info, debug, trace, or directives such as server=debug
+    /// Log filter: a level such as debug, or directives such as blip_server=debug
     ///
-    /// The program logs to standard error. A directive is TARGET=LEVEL. Commas separate directives.
+    /// The program logs to standard error. The levels are error, warn, info, debug and trace. A
+    /// directive is TARGET=LEVEL. Commas separate directives.
     #[arg(
         long,
         global = true,
@@ -129,7 +130,7 @@ fn program_variables(command: &clap::Command) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use server::config::{Kind, definitions};
+    use blip_server::config::{Kind, definitions};
 
     use super::*;
 
@@ -144,6 +145,8 @@ mod tests {
         let commands: Vec<&clap::Command> = command.get_subcommands().collect();
         let arguments =
             command.get_arguments().chain(commands.iter().flat_map(|command| command.get_arguments()));
+        // The texts of generation options are also those of the HTTP schema.
+        let arguments = arguments.filter(|argument| argument.get_help_heading() != Some("Generation"));
         let helps =
             commands.iter().map(|command| command.get_about()).chain(arguments.map(clap::Arg::get_help));
         // The server appends variable and default to the help of a setting.

@@ -1,6 +1,6 @@
 //! The demo models that the program contains.
 
-use server::config::sections::model::EmbeddedModels;
+use blip_server::config::sections::model::EmbeddedModels;
 
 /// The folders `models/demo*` by name.
 pub(crate) static EMBEDDED_MODELS: EmbeddedModels = include!(concat!(env!("OUT_DIR"), "/demo_models.rs"));

@@ -2,7 +2,7 @@
 
 use std::io::Write as _;
 
-use server::{config::SettingsError, serve::exit::Exit};
+use blip_server::{config::SettingsError, serve::exit::Exit};
 
 /// Prints a message in one line. Ignores a closed standard error.
 pub(crate) fn print_message(message: &str) {

@@ -1,7 +1,7 @@
 //! The request arguments of client commands: model, priority and generation options.
 
+use blip_server::{priority::RequestPriority, request::generation::GenerationOptions};
 use clap::Args;
-use server::{priority::RequestPriority, request::generation::GenerationOptions};
 
 /// The model and the priority of requests.
 #[derive(Args, Clone, Debug)]

@@ -2,8 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, ValueHint};
-use server::config::{
+use blip_server::config::{
     CliArgs, SettingsError,
     sources::{
         environment::environment,
@@ -11,6 +10,7 @@ use server::config::{
         resolve::{Resolved, Sources},
     },
 };
+use clap::{Args, ValueHint};
 
 use crate::embedded_models::EMBEDDED_MODELS;
 

@@ -1,9 +1,10 @@
 //! The blip-serve server: accepts requests over gRPC and HTTP, batches them, and runs them on BLIP
 //! models.
 //!
-//! A request passes through these modules in order: [`listener`] → [`grpc`] or [`http`] →
-//! [`auth`] → [`request`] → [`pipeline`] → [`preprocess`] → scheduler → [`engine`]. Its results
-//! return through [`pipeline`] to the protocol that it came from.
+//! A request passes through these modules in order: [`listener`] → [`grpc`] or [`http`], which
+//! authenticates the client with [`auth`] → [`pipeline`], which validates the request with
+//! [`request`] → [`preprocess`] → scheduler → [`engine`]. Its results return through [`pipeline`]
+//! to the protocol that it came from.
 //!
 //! Modules are listed from top to bottom. Each uses only modules below it.
 
@@ -15,11 +16,11 @@ pub mod pipeline; // a request becomes a stream of item results
 pub mod models; // loaded models by name
 pub mod engine; // the scheduler's Engine trait on blip
 pub mod preprocess; // bytes and text to pixels and token ids
-pub mod cache; // answers and pixels
-pub mod request; // protocol-independent request types, validation, limits
+pub mod cache; // answers and pixels; metrics of all caches
+pub mod request; // inputs and tasks of a request, validation, deadline, memory
 pub mod listener; // TCP, TLS, connection limits
 pub mod auth; // API keys, quotas, clients
-pub mod telemetry; // logging, metrics recorder, tracing
+pub mod telemetry; // logging, metrics, tracing
 pub mod error; // the error table
 pub mod priority; // the priority of a request in every protocol
 pub mod request_id; // the id of a request

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 use futures::StreamExt as _;
 use reqwest::{StatusCode, header, multipart};
 use serde_json::{Value, json};
-use server::config::Settings;
+use blip_server::config::Settings;
 
 use super::{ask_body, base64, post, with_field};
 use crate::support::{

@@ -4,7 +4,7 @@ use std::{sync::mpsc, time::Duration};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use server::{config::Settings, serve::exit::Exit};
+use blip_server::{config::Settings, serve::exit::Exit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{ask_body, connect, exchange};

@@ -2,7 +2,7 @@
 
 use reqwest::{StatusCode, header};
 use serde_json::json;
-use server::config::Settings;
+use blip_server::config::Settings;
 
 use super::{KEY, ask_body, exchange, post, problem, settings_with_key, with_field};
 use crate::support::{ScriptedEngine, Server, echo_engine, http_client};
@@ -51,7 +51,7 @@ async fn invalid_request_returns_problem_with_reason() {
 #[tokio::test(flavor = "multi_thread")]
 async fn request_during_model_load_is_refused() {
     let load =
-        std::future::pending::<anyhow::Result<server::models::loaded_model::LoadedModel<ScriptedEngine>>>();
+        std::future::pending::<anyhow::Result<blip_server::models::loaded_model::LoadedModel<ScriptedEngine>>>();
     let server = Server::launch(Settings::default(), load, || ()).await;
     let response = post(&server, &ask_body(&[&["red"]])).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);

@@ -7,7 +7,7 @@ mod errors;
 
 use reqwest::{Response, header};
 use serde_json::{Value, json};
-use server::config::Settings;
+use blip_server::config::Settings;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,

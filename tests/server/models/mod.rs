@@ -13,7 +13,7 @@ use proto::{
     admin_service_client::AdminServiceClient, ask_response::Outcome, blip_service_client::BlipServiceClient,
 };
 use scheduler::EngineFactory;
-use server::{
+use blip_server::{
     config::Settings,
     lifecycle::manager::LoadModelFn,
     models::{info::ModelInfo, spec::ModelSpec},

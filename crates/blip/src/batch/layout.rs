@@ -1,10 +1,10 @@
 //! The order of images and rows in a batch, grouped by image.
 //!
-//! Cross-attention does not order its queries. Therefore all questions about an image become one row
-//! of queries over the keys of that image. The rows of one call must have equal lengths. For this
-//! reason images are grouped by two properties: their number of questions, and the source of their
-//! keys and values. The rows of a batch follow the order of the groups. The layout adds no padding
-//! and repeats no image.
+//! Cross-attention does not order its queries. Therefore all questions about an image become one
+//! row of queries over the keys of that image. The rows of one call must have equal lengths. For
+//! this reason images are grouped by two properties: their number of questions, and the source of
+//! their keys and values. The rows of a batch follow the order of the groups. The layout adds no
+//! padding and repeats no image.
 
 use std::collections::BTreeMap;
 
@@ -84,8 +84,8 @@ impl BatchLayout {
 
     /// Creates a layout as [`Self::new`] does, with sources of keys and values.
     ///
-    /// `sources` receives the index of each image and its number of questions. It returns a source for
-    /// each of these images.
+    /// `sources` receives the index of each image and its number of questions. It returns a source
+    /// for each of these images.
     pub(crate) fn with_sources(
         image_of_row: &[usize],
         rows: impl IntoIterator<Item = usize>,

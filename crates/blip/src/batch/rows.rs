@@ -24,8 +24,8 @@ pub struct ImageInput<'a> {
 pub struct RowInput<'a> {
     /// Index into the images of the batch. `None` for a text without an image.
     pub image: Option<usize>,
-    /// Token ids from the tokenizer. A question or a text runs from `[CLS]` to `[SEP]`. A prompt of a
-    /// caption begins with the start token. Empty for an image without a text.
+    /// Token ids from the tokenizer. A question or a text runs from `[CLS]` to `[SEP]`. A prompt of
+    /// a caption begins with the start token. Empty for an image without a text.
     pub token_ids: &'a [i64],
     /// Task that the model runs for this row.
     pub task: &'a RowTask,
@@ -67,8 +67,8 @@ pub trait RowSink {
     /// Receives the output or the error of row `row`.
     fn finish(&mut self, row: usize, outcome: Result<RowAnswer, RowError>);
 
-    /// Returns whether no client waits for row `row`. The model calls it before the batch and between
-    /// decoding steps.
+    /// Returns whether no client waits for row `row`. The model calls it before the batch and
+    /// between decoding steps.
     fn is_cancelled(&self, row: usize) -> bool;
 
     /// Receives a token of row `row` if its task reports tokens. `index` counts from 0 after the

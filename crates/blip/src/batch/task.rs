@@ -48,13 +48,13 @@ impl RowTask {
 /// Options of generation. Each has the meaning of the option of the same name in `transformers`.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Generation {
-    /// Beams that are decoded side by side. 1 selects greedy decoding. Sampling ignores this option.
+    /// Number of beams. 1 selects greedy decoding. Sampling ignores this option.
     pub num_beams: u32,
-    /// Largest number of tokens after the prompt, with the stop token. `None` uses the number in the
-    /// checkpoint.
+    /// Largest number of tokens after the prompt, with the stop token. `None` uses the number in
+    /// the checkpoint.
     pub max_new_tokens: Option<u32>,
-    /// Number of tokens before which the stop token is not chosen. It counts start token and prompt.
-    /// 0 sets no bound.
+    /// Number of tokens before which the stop token is not chosen. It counts start token and
+    /// prompt. 0 sets no bound.
     pub min_length: u32,
     /// Exponent of the length by which a beam's score is divided.
     pub length_penalty: f32,
@@ -64,8 +64,8 @@ pub struct Generation {
     pub sampling: Option<Sampling>,
     /// Number of sequences to return, best first: at most `num_beams`, or the number of samples.
     pub num_sequences: u32,
-    /// Whether each token is reported when it is chosen. This needs a row without beams that requests
-    /// one sequence.
+    /// Whether each token is reported when it is chosen. This needs a row without beams that
+    /// requests one sequence.
     pub report_tokens: bool,
 }
 
@@ -166,9 +166,9 @@ pub struct Sequence {
     /// Natural logarithm of the sequence's probability: the sum over its tokens and the stop token.
     /// For beams, this sum is divided by the length to the power of the length penalty.
     pub score: f32,
-    /// Smallest lead of a chosen token over the second best, in log-probability. Near 0 the choice was
-    /// close. For beams, the lead over the next best hypothesis' score, infinite without one. For
-    /// samples 0.
+    /// Smallest lead of a chosen token over the second best, in log-probability. Near 0 the choice
+    /// was close. For beams, the lead over the next best hypothesis' score, infinite without one.
+    /// For samples 0.
     pub margin: f32,
 }
 
@@ -177,8 +177,8 @@ pub struct Sequence {
 pub struct RankedCandidate {
     /// Index into [`Ranking::candidates`].
     pub candidate: usize,
-    /// Score of the original repository: the negative label-smoothed (0.1) sum of cross-entropies over
-    /// the tokens and the stop token.
+    /// Score of the original repository: the negative label-smoothed (0.1) sum of cross-entropies
+    /// over the tokens and the stop token.
     pub score: f32,
     /// Softmax of the scores over the shortlist.
     pub probability: f32,

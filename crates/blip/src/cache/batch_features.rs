@@ -34,6 +34,8 @@ impl BatchFeatures<'_> {
             Self::Slots(..) => None,
             Self::Buffers(images, _) => images.get(position),
         };
-        image.map(|image| &**image).ok_or_else(|| TchError::Shape(format!("no feature buffer of image {position}")))
+        image
+            .map(|image| &**image)
+            .ok_or_else(|| TchError::Shape(format!("no feature buffer of image {position}")))
     }
 }

@@ -22,7 +22,8 @@ pub(crate) struct BatchKeyValues {
 #[derive(Debug)]
 enum KeyValueBuffer {
     Read(FloatBuffer),
-    /// The batch computes the values. Only this batch holds the buffer until [`BatchKeyValues::commit`].
+    /// The batch computes the values. Only this batch holds the buffer until
+    /// [`BatchKeyValues::commit`].
     Write(ImageDigest, FloatBuffer),
 }
 
@@ -34,12 +35,13 @@ impl BatchKeyValues {
 
     /// Returns the source of the keys and values of each of the distinct images of the batch.
     ///
-    /// The slot of a source is an index into the images of this batch. The cache stores keys and values
-    /// from an image's second batch on, because each batch computes them in any case. An image never
-    /// evicts another image of the same batch.
+    /// The slot of a source is an index into the images of this batch. The cache stores keys and
+    /// values from an image's second batch on, because each batch computes them in any case. An
+    /// image never evicts another image of the same batch.
     pub(crate) fn assign_sources(&mut self, images: impl IntoIterator<Item = ImageDigest>) -> Vec<KvSource> {
         let entries = &mut *self.cache.entries();
-        // Makes all images with an entry the most recent, so that no entry below evicts one of them.
+        // Makes all images with an entry the most recent, so that no entry below evicts one of
+        // them.
         let found: Vec<_> =
             images.into_iter().map(|key| (key, entries.key_values.get(&key).cloned())).collect();
         let mut evictable =
@@ -93,13 +95,14 @@ impl BatchKeyValues {
         layer * self.cache.layer_len..(layer + 1) * self.cache.layer_len
     }
 
-    /// Makes the computed keys and values visible to all engines. The caller calls it after the last
-    /// layer. A batch that fails earlier adds no entry.
+    /// Makes the computed keys and values visible to all engines. The caller calls it after the
+    /// last layer. A batch that fails earlier adds no entry.
     pub(crate) fn commit(&mut self) {
         let mut entries = self.cache.entries();
         for image in &mut self.images {
             let KeyValueBuffer::Write(key, numbers) = image else { continue };
-            // Another batch may have evicted the features, or another engine may have stored this image.
+            // Another batch may have evicted the features, or another engine may have stored this
+            // image.
             if entries.features.contains(key) && !entries.key_values.contains(key) {
                 entries.in_use -= 1;
                 entries.key_values.put(*key, Arc::clone(numbers));

@@ -5,8 +5,8 @@
 //! the released size). For one or two questions it is cheaper not to compute them (see
 //! `CrossAttention::absorbed_context`). Therefore the cache admits an image when its questions have
 //! cost as much extra time as computing its keys and values would. While the cache has room, the
-//! total is at most twice the cost of the best choice in hindsight. Afterwards the questions read the
-//! cached keys and values, until more recently used images need the room.
+//! total is at most twice the cost of the best choice in hindsight. Afterwards the questions read
+//! the cached keys and values, until more recently used images need the room.
 
 use std::collections::HashMap;
 
@@ -32,14 +32,14 @@ pub(crate) struct CrossAttentionCache {
     written: Vec<bool>,
     /// Number of queries so far of images without a slot.
     queries: HashMap<ImageDigest, i64>,
-    /// Number of queries at which an image gets a slot. With 0 each batch computes keys and values in
-    /// any case, and an image gets a slot in its second batch.
+    /// Number of queries at which an image gets a slot. With 0 each batch computes keys and values
+    /// in any case, and an image gets a slot in its second batch.
     admission_threshold: i64,
 }
 
 impl CrossAttentionCache {
-    /// Creates a cache of as many images as fit `bytes`, which may be none. `admission_threshold` is the
-    /// number of queries over an image that cost as much as computing its keys and values.
+    /// Creates a cache of as many images as fit `bytes`, which may be none. `admission_threshold`
+    /// is the number of queries over an image that cost as much as computing its keys and values.
     pub(crate) fn new(
         bytes: usize,
         shape: KeyValueShape,
@@ -64,8 +64,9 @@ impl CrossAttentionCache {
         Self::new(0, shape, 0, Device::Cpu, Kind::Float)
     }
 
-    /// Returns the source of the keys and values of each of the distinct images of a batch. An image
-    /// comes with its number of queries. An image never evicts another image of the same batch.
+    /// Returns the source of the keys and values of each of the distinct images of a batch. An
+    /// image comes with its number of queries. An image never evicts another image of the same
+    /// batch.
     pub(crate) fn assign_sources(&mut self, images: &[(ImageDigest, i64)]) -> Vec<KvSource> {
         if self.written.is_empty() {
             return vec![KvSource::Compute; images.len()];
@@ -102,7 +103,8 @@ impl CrossAttentionCache {
         if self.admission_threshold == 0 { before.is_some() } else { so_far >= self.admission_threshold }
     }
 
-    /// Returns an unused slot. If there is none, evicts one of the `evictable` images outside the batch.
+    /// Returns an unused slot. If all are used, evicts one of the `evictable` images outside the
+    /// batch.
     fn make_room(&mut self, evictable: &mut usize) -> Option<i64> {
         let slot = match self.free.pop() {
             Some(slot) => slot,
@@ -192,7 +194,10 @@ mod tests {
     fn image_is_admitted_after_enough_queries() {
         let mut cache = cache(2, 10);
         assert_eq!(run_batch(&mut cache, &[1], 6), [KvSource::Compute]);
-        assert!(matches!(run_batch(&mut cache, &[1, 2], 6)[..], [KvSource::ComputeAndStore(_), KvSource::Compute]));
+        assert!(matches!(
+            run_batch(&mut cache, &[1, 2], 6)[..],
+            [KvSource::ComputeAndStore(_), KvSource::Compute]
+        ));
         assert!(matches!(run_batch(&mut cache, &[1], 6)[..], [KvSource::Cached(_)]));
         assert!(
             matches!(run_batch(&mut cache, &[3], 10)[..], [KvSource::ComputeAndStore(_)]),

@@ -64,8 +64,8 @@ impl FeatureCache {
 
     /// Assigns a slot to each of the distinct `keys` of a batch. No key evicts another one.
     ///
-    /// Returns `None` if there are more keys than slots. The caller must [`Self::store`] the features of
-    /// the missing keys or [`Self::forget`] these keys.
+    /// Returns `None` if there are more keys than slots. The caller must [`Self::store`] the
+    /// features of the missing keys or [`Self::forget`] these keys.
     pub(crate) fn assign_slots(&mut self, keys: &[ImageDigest]) -> Option<SlotAssignment> {
         if keys.len() > self.slots() {
             return None;

@@ -1,8 +1,9 @@
 //! The image cache that all engines on the CPU share: image features, and cross-attention keys and
 //! values. One engine computes an entry, all engines read it.
 //!
-//! An entry becomes visible when it is complete and is never changed while a batch reads it. A batch
-//! holds its entries by reference count. It therefore reads without a lock, even after an eviction.
+//! An entry becomes visible when it is complete and is never changed while a batch reads it. A
+//! batch holds its entries by reference count. It therefore reads without a lock, even after an
+//! eviction.
 
 use std::{
     num::NonZeroUsize,
@@ -33,7 +34,7 @@ pub(crate) struct Inner {
     pub(crate) layer_len: usize,
     /// Number of values of one image's keys and values in all layers.
     image_len: usize,
-    /// Tokens of an image and buffer of a token, in its features.
+    /// Shape of one image's features, `[tokens, hidden]`.
     shape: [i64; 2],
     entries: Mutex<Entries>,
 }
@@ -77,8 +78,8 @@ impl SharedImageCache {
         })
     }
 
-    /// Creates a cache for the `features` `[tokens, hidden]` of `images` images. The number of images
-    /// with keys and values depends on `key_value_bytes`.
+    /// Creates a cache for the `features` `[tokens, hidden]` of `images` images. The number of
+    /// images with keys and values depends on `key_value_bytes`.
     pub(crate) fn new(
         images: NonZeroUsize,
         features: [i64; 2],
@@ -100,7 +101,7 @@ impl SharedImageCache {
         }))
     }
 
-    /// Tokens of an image and buffer of a token, in its features.
+    /// Shape of one image's features, `[tokens, hidden]`.
     pub(crate) fn shape(&self) -> [i64; 2] {
         self.0.shape
     }
@@ -121,8 +122,8 @@ impl SharedImageCache {
 
     /// Stores the features of images.
     ///
-    /// `rows` receives each stored and each evicted image, in the order in which the engines store and
-    /// evict them.
+    /// `rows` receives each stored and each evicted image, in the order in which the engines store
+    /// and evict them.
     pub(crate) fn insert(
         &self,
         encoded: impl IntoIterator<Item = (ImageDigest, FloatBuffer)>,
@@ -145,16 +146,16 @@ impl SharedImageCache {
 }
 
 impl Inner {
-    /// Locks the entries. They are complete whenever the lock is free, even after a panic of its last
-    /// holder.
+    /// Locks the entries. They are complete whenever the lock is free, even after a panic of its
+    /// last holder.
     pub(crate) fn entries(&self) -> MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Entries {
-    /// Returns a buffer for an image's keys and values that only the caller holds. If the cache is full,
-    /// evicts one of the `evictable` images.
+    /// Returns a buffer for an image's keys and values that only the caller holds. If the cache is
+    /// full, evicts one of the `evictable` images.
     pub(crate) fn take_buffer(&mut self, shared: &Inner, evictable: &mut usize) -> Option<FloatBuffer> {
         let free = if self.key_values.len() + self.in_use < self.max_key_values {
             self.free.pop()

@@ -45,7 +45,8 @@ impl SlotPool {
         }
     }
 
-    /// Returns the slots at `indices`, in this order, as one or more tensors `[part of indices, ..]`.
+    /// Returns the slots at `indices`, in this order, as one or more tensors `[part of indices,
+    /// ..]`.
     ///
     /// Large slots in the CPU's memory are views. Other slots are copied into one tensor.
     pub(crate) fn read(&self, indices: &SlotIndices) -> Result<Vec<Tensor>, TchError> {

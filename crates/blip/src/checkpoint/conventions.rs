@@ -1,5 +1,5 @@
-//! The conventions of a checkpoint: text normalization, special tokens and generation defaults of one
-//! of two implementations. The weights are the same.
+//! The conventions of a checkpoint: text normalization, special tokens and generation defaults of
+//! one of two implementations. The weights are the same.
 
 use std::{fmt, str::FromStr};
 
@@ -50,8 +50,8 @@ impl Conventions {
         }
     }
 
-    /// Applies the conventions to the vision encoder's configuration. The norms of the original have an
-    /// epsilon of 1e-6, independent of the converted `config.json`.
+    /// Applies the conventions to the vision encoder's configuration. The norms of the original
+    /// have an epsilon of 1e-6, independent of the converted `config.json`.
     pub(crate) fn adapt(self, vision: &mut VisionConfig) {
         if self == Self::Salesforce {
             vision.layer_norm_eps = 1e-6;
@@ -82,8 +82,8 @@ impl Conventions {
 
     /// Returns the token that replaces `[CLS]` when a text is matched with an image.
     ///
-    /// The retrieval evaluation of the original and LAVIS use `[ENC]`, as in training. When the same text
-    /// is embedded, `[CLS]` remains.
+    /// The retrieval evaluation of the original and LAVIS use `[ENC]`, as in training. When the
+    /// same text is embedded, `[CLS]` remains.
     pub(crate) fn matching_token(self, config: &BlipConfig) -> Option<i64> {
         (self == Self::Salesforce).then(|| encoder_token(config))
     }
@@ -96,8 +96,8 @@ impl Conventions {
         }
     }
 
-    /// Returns the default options of generation. `prompt_tokens` is the length of the default prompt
-    /// with the start token.
+    /// Returns the default options of generation. `prompt_tokens` is the length of the default
+    /// prompt with the start token.
     pub(crate) fn generation(self, architecture: Architecture, prompt_tokens: usize) -> Generation {
         // The lengths of the original include the start token and the prompt.
         let (max_length, min_length) = match (self, architecture) {

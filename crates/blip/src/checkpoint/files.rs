@@ -22,7 +22,8 @@ pub(crate) const OPTIONAL: [&str; 3] =
 pub enum ModelFiles {
     /// A folder in Hugging Face's layout.
     Folder(PathBuf),
-    /// A weight file, such as a `.pth` of the original repository. The other files are in its folder.
+    /// A weight file, such as a `.pth` of the original repository. The other files are in its
+    /// folder.
     File(PathBuf),
     /// Files inside the binary, as names and contents.
     Embedded(&'static [(&'static str, &'static [u8])]),
@@ -52,7 +53,8 @@ impl WeightBytes {
 }
 
 impl ModelFiles {
-    /// Checks that the folder or the weight file exists, and that no file is missing beside the latter.
+    /// Checks that the folder or the weight file exists, and that no file is missing beside the
+    /// latter.
     ///
     /// # Errors
     /// [`LoadError::NoFolder`] or [`LoadError::NoFile`] if the source is missing.
@@ -119,8 +121,8 @@ impl ModelFiles {
         self.read(name)?.ok_or(LoadError::MissingFile(name))
     }
 
-    /// Returns the bytes of a safetensors file, or `None` if the checkpoint has no such file. A file on
-    /// disk is mapped.
+    /// Returns the bytes of a safetensors file, or `None` if the checkpoint has no such file. A
+    /// file on disk is mapped.
     ///
     /// # Errors
     /// [`LoadError::Read`] if the file exists but cannot be mapped.

@@ -12,9 +12,9 @@ pub(crate) struct MappedFile(Mmap);
 impl MappedFile {
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
-        // SAFETY: the mapping is read-only and private. Reading a file that another process truncates
-        // faults. Weights are read once while the model is loaded, and the documentation of the loader
-        // requires that the files do not change.
+        // SAFETY: the mapping is read-only and private. Reading a file that another process
+        // truncates faults. Weights are read once while the model is loaded, and the documentation
+        // of the loader requires that the files do not change.
         let map = unsafe { Mmap::map(&file)? };
         Ok(Self(map))
     }
@@ -25,8 +25,8 @@ impl MappedFile {
 
     /// Releases the pages of `range`, so that a loaded model is not in memory twice.
     pub(crate) fn release(&self, range: Range<usize>) {
-        // SAFETY: in a read-only file mapping, the kernel reads a released page from the file again on
-        // the next access. The bytes of the mapping do not change.
+        // SAFETY: in a read-only file mapping, the kernel reads a released page from the file again
+        // on the next access. The bytes of the mapping do not change.
         let advised =
             unsafe { self.0.unchecked_advise_range(UncheckedAdvice::DontNeed, range.start, range.len()) };
         if let Err(error) = advised {

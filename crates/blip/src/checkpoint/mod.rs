@@ -32,8 +32,8 @@ pub struct CheckpointOptions {
     pub image_size: Option<u32>,
 }
 
-/// Largest image size, in pixels. It is larger than every tested size, and it prevents that a typing
-/// error requests a million patches for each image.
+/// Largest image size, in pixels, above every tested size. It prevents a typing error from
+/// requesting a million patches for each image.
 const MAX_IMAGE_SIZE: u32 = 4096;
 
 /// An open and validated checkpoint. Its weights are not in memory yet.
@@ -59,8 +59,8 @@ impl Checkpoint {
     /// Opens a checkpoint with these options. The files must not change while they are in use.
     ///
     /// # Errors
-    /// [`LoadError`] names the file that is missing or invalid, or the option that the checkpoint does
-    /// not support.
+    /// [`LoadError`] names the file that is missing or invalid, or the option that the checkpoint
+    /// does not support.
     pub fn open_with(files: &ModelFiles, options: CheckpointOptions) -> Result<Self, LoadError> {
         files.check()?;
         let mut config = BlipConfig::parse(&files.require("config.json")?)?;
@@ -101,8 +101,8 @@ impl Checkpoint {
     /// Returns the generation options of the conventions, for requests without options.
     ///
     /// If they have no number of new tokens, the number in [`Self::generation`] applies, unless
-    /// [`crate::LoadOptions`] sets another. For captions, the number applies to the default prompt of
-    /// the conventions.
+    /// [`crate::LoadOptions`] sets another. For captions, the number applies to the default prompt
+    /// of the conventions.
     pub fn default_generation(&self) -> Generation {
         let prompt = self.tokenizer.encode_prompt("").map_or(1, |prompt| prompt.len());
         self.conventions.generation(self.architecture(), prompt)
@@ -150,6 +150,6 @@ fn check_same_size(preprocessor: &Preprocessor, config: &BlipConfig) -> Result<(
     if (height, width) == (size, size) {
         return Ok(());
     }
-    let reason = format!("its size is {height} x {width}, config.json says vision_config.image_size {size}");
+    let reason = format!("size is {height} x {width}, config.json has vision_config.image_size {size}");
     Err(LoadError::invalid("preprocessor_config.json", reason))
 }

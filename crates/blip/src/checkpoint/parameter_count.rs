@@ -3,8 +3,8 @@
 use crate::checkpoint::config::{Architecture, BlipConfig, text::TextConfig, vision::VisionConfig};
 
 impl BlipConfig {
-    /// Returns the number of parameters of the model. The word embeddings that the decoder shares with
-    /// its head are counted once.
+    /// Returns the number of parameters of the model. The word embeddings that the decoder shares
+    /// with its head are counted once.
     pub fn parameters(&self) -> i64 {
         let (text, images) = (&self.text, self.vision.hidden_size);
         let vision = vision_encoder(&self.vision);

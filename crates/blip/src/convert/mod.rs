@@ -1,5 +1,5 @@
-//! Conversion of a checkpoint: from any format to a folder in Hugging Face's layout, with all weights
-//! in one safetensors file.
+//! Conversion of a checkpoint: from any format to a folder in Hugging Face's layout, with all
+//! weights in one safetensors file.
 
 pub(crate) mod writer;
 pub(crate) mod error;
@@ -14,7 +14,7 @@ use std::{
 
 use crate::{
     checkpoint::{
-        files::{ModelFiles, REQUIRED, OPTIONAL, TOKENIZERS},
+        files::{ModelFiles, OPTIONAL, REQUIRED, TOKENIZERS},
         weights::Weights,
     },
     convert::error::{ConvertError, WEIGHTS},
@@ -41,7 +41,8 @@ pub struct WrittenFile {
 /// - The other files are copied without changes.
 ///
 /// # Errors
-/// [`ConvertError`] if a file is missing or invalid, the output exists, or a file cannot be written.
+/// [`ConvertError`] if a file is missing or invalid, the output exists, or a file cannot be
+/// written.
 pub fn convert(
     files: &ModelFiles,
     output: &Path,
@@ -68,7 +69,8 @@ pub fn convert(
         _ => Path::new("."),
     };
     fs::create_dir_all(parent).map_err(|error| write(parent, error))?;
-    // The temporary folder is in the file system of the output, so that one rename replaces the output.
+    // The temporary folder is in the file system of the output, so that one rename replaces the
+    // output.
     let written = tempfile::Builder::new()
         .prefix(".blip-serve-convert-")
         .permissions(Permissions::from_mode(0o777))

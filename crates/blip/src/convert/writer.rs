@@ -45,8 +45,8 @@ impl Weights {
         }
     }
 
-    /// Returns whether the tensor is a copy of the one that it is tied to. The reference leaves such
-    /// tensors out, too.
+    /// Returns whether the tensor is a copy of the one that it is tied to. The reference leaves
+    /// such tensors out, too.
     fn is_tied(&self, name: &str) -> bool {
         match name.strip_prefix(HEAD) {
             Some(".decoder.weight") => self.equal(name, WORDS),

@@ -1,6 +1,6 @@
 //! The cross-attention keys and values of a batch's images, cached or computed.
 
-use cpu_kernels::{Epilogue, Heads, CpuLinear, MatrixRows};
+use cpu_kernels::{CpuLinear, Epilogue, Heads, MatrixRows};
 use tch::TchError;
 
 use crate::{

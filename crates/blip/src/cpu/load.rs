@@ -13,7 +13,9 @@ pub(super) fn linear(layer: &linear::Linear) -> Result<CpuLinear, LoadError> {
     let inputs = layer.weight.size2()?.1;
     let (weight, bias) = (copied(&layer.weight)?, copied(&layer.bias)?);
     let linear = CpuLinear::new(&weight, &bias, usize::try_from(inputs).unwrap_or(0));
-    linear.ok_or_else(|| TchError::Shape(format!("invalid weights of a linear layer: {:?}", layer.weight)).into())
+    linear.ok_or_else(|| {
+        TchError::Shape(format!("invalid weights of a linear layer: {:?}", layer.weight)).into()
+    })
 }
 
 /// Loads `weight` `[out, in]` and `bias` `[out]` below `path`.

@@ -1,6 +1,6 @@
 //! A linear layer in f32 or int8.
 
-use cpu_kernels::{Epilogue, CpuInt8Linear, Int8Scratch, CpuLinear};
+use cpu_kernels::{CpuInt8Linear, CpuLinear, Epilogue, Int8Scratch};
 use tch::TchError;
 
 use crate::{
@@ -38,8 +38,10 @@ impl QuantizableLinear {
         Ok(match dtype {
             VisionDtype::AsModel => Self::F32(linear(&layer)?),
             VisionDtype::Int8 => {
-                let rounded = CpuInt8Linear::new(&copied(&layer.weight)?, &copied(&layer.bias)?, size(inputs));
-                let impossible = || TchError::Shape(format!("invalid weights of an int8 layer: {:?}", layer.weight));
+                let rounded =
+                    CpuInt8Linear::new(&copied(&layer.weight)?, &copied(&layer.bias)?, size(inputs));
+                let impossible =
+                    || TchError::Shape(format!("invalid weights of an int8 layer: {:?}", layer.weight));
                 Self::Int8(rounded.ok_or_else(impossible)?)
             }
         })

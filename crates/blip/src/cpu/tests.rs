@@ -16,6 +16,7 @@ use crate::{
     tests::golden_files::{Golden, goldens},
 };
 
+/// Returns the root of the weights of `golden`, in f32 on the CPU.
 fn root(golden: &Golden) -> WeightPath<'_> {
     WeightPath::root(golden.checkpoint.weights(), Device::Cpu, Kind::Float)
 }
@@ -81,24 +82,26 @@ fn read(golden: &Golden, answering: &CpuQuestionAnswering) -> (CpuTextStates, Ba
     let features = BatchFeatures::Buffers(features, shape);
     let ids: Vec<&[i64]> = layout.rows.iter().map(|&row| &golden.cases[row].input_ids[..]).collect();
     let options = LoadOptions { cpu_kernels: CpuKernels::Native, ..golden.options() };
-    let memory = SharedImageCache::for_models(&golden.checkpoint, Device::Cpu, Dtype::F32, &options).unwrap();
-    let mut cache = BatchKeyValues::new(&memory);
+    let shared_cache =
+        SharedImageCache::for_models(&golden.checkpoint, Device::Cpu, Dtype::F32, &options).unwrap();
+    let mut cache = BatchKeyValues::new(&shared_cache);
     let mut images = CpuImageStates::new(&features, &mut cache, tokens);
     (answering.questions.forward(&ids, &mut images, &layout).unwrap(), layout)
 }
 
+/// Question states and the tokens of greedy answers equal those of `transformers`.
 #[test]
 fn question_states_and_answer_tokens_equal_the_reference() {
     for golden in goldens() {
         let (answering, config) = (answering(&golden), golden.checkpoint.config());
         let (states, layout) = read(&golden, &answering);
-        let memory = states.to_encoder_states().unwrap();
+        let encoder_states = states.to_encoder_states().unwrap();
         let positions: Vec<i64> = (0..layout.rows.len() as i64).collect();
         let mut state = answering.decoder.start(&states, &positions);
         let mut tokens: Vec<i64> = vec![config.text.bos_token_id; positions.len()];
         for (position, &row) in layout.rows.iter().enumerate() {
             let case = &golden.cases[row];
-            let found = memory.states.get(position as i64).narrow(0, 0, case.input_ids.len() as i64);
+            let found = encoder_states.states.get(position as i64).narrow(0, 0, case.input_ids.len() as i64);
             let error = relative_error(&found, &case.question_states);
             assert!(error < 1e-4, "{} {:?}: {error}", golden.name, case.question);
         }

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, ops::Range};
 
-use cpu_kernels::{Epilogue, Heads, CpuLayerNorm, CpuLinear, MatrixRows, attend_single_query, log_sum_exp};
+use cpu_kernels::{CpuLayerNorm, CpuLinear, Epilogue, Heads, MatrixRows, attend_single_query, log_sum_exp};
 
 use crate::{
     checkpoint::{config::BlipConfig, weights::tensor_names::HEAD},
@@ -123,7 +123,13 @@ impl CpuTextDecoder {
             for ((row, query), context) in of_rows.zip(context.chunks_exact_mut(hidden)) {
                 let Range { start, end } = row.question;
                 let numbers = questions.get(2 * hidden * start..2 * hidden * end).unwrap_or_default();
-                attend_single_query(self.heads, query, MatrixRows { data: numbers, stride: 2 * hidden }, context, scores);
+                attend_single_query(
+                    self.heads,
+                    query,
+                    MatrixRows { data: numbers, stride: 2 * hidden },
+                    context,
+                    scores,
+                );
             }
             layer.finish(context, states, wide);
         }

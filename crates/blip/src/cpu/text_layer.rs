@@ -1,6 +1,6 @@
 //! A layer of the text encoder or decoder on slices: weights, and the computation that both share.
 
-use cpu_kernels::{Epilogue, CpuLayerNorm, CpuLinear};
+use cpu_kernels::{CpuLayerNorm, CpuLinear, Epilogue};
 
 use crate::{
     checkpoint::config::text::TextConfig,

@@ -9,7 +9,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use cpu_kernels::{Epilogue, Heads, CpuLayerNorm, CpuLinear, MatrixRows};
+use cpu_kernels::{CpuLayerNorm, CpuLinear, Epilogue, Heads, MatrixRows};
 
 use crate::{
     checkpoint::config::vision::VisionConfig,
@@ -27,8 +27,11 @@ use crate::{
 
 /// Largest number of rows in a run. Each run reads all weights.
 ///
-/// At the released size, one thread computed the feed-forward layers of 577 rows in 307 ms with
-/// runs of 96, in 284 ms with runs of 288, and in 272 ms with one run.
+/// Time of one thread for the feed-forward layers of 577 rows at the released size:
+///
+/// - 307 ms in runs of 96 rows,
+/// - 284 ms in runs of 288 rows,
+/// - 272 ms in one run.
 const MAX_RUN_ROWS: usize = 300;
 
 /// Runs have a multiple of this number of rows. Fewer rows do not fill the kernels' registers.
@@ -150,7 +153,8 @@ impl CpuVisionEncoder {
                     |(packed, qkv)| packed.chunks_exact_mut(of_head).enumerate().map(move |head| (head, qkv)),
                 );
             workers.each(heads_of_images, |((head, packed), qkv)| {
-                let keys = MatrixRows { data: qkv, stride: 3 * hidden }.skip_columns(hidden + head * one_head.width());
+                let keys = MatrixRows { data: qkv, stride: 3 * hidden }
+                    .skip_columns(hidden + head * one_head.width());
                 one_head.pack(keys, keys.skip_columns(hidden), tokens, packed);
             });
             let packed = Packed { numbers: packed, of_image: of_packed, tokens };
@@ -304,6 +308,7 @@ struct Layer {
 }
 
 impl Layer {
+    /// Loads `encoder.layers.N.*`. `dtype` is the number format of the products.
     fn load(path: &WeightPath<'_>, config: &VisionConfig, dtype: VisionDtype) -> Result<Self, LoadError> {
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         let product = |name, inputs, outputs| QuantizableLinear::load(&path.at(name), inputs, outputs, dtype);

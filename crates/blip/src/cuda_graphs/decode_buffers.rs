@@ -22,7 +22,7 @@ pub(crate) struct DecodeBuffers {
     /// Encoder states of the questions, `[rows, longest, hidden]`.
     states: Tensor,
     /// Keys and values of the encoder states, `[layers, rows, longest, 2 * hidden]`.
-    questions: Tensor,
+    cross_attention: Tensor,
     /// Keys and values of the tokens so far, `[layers, 2, rows, heads, steps, head dim]`.
     self_attention: Tensor,
     /// Input tokens, `[rows, 1]` of i64.
@@ -51,7 +51,7 @@ impl DecodeBuffers {
             (config.hidden_size, config.num_attention_heads(), config.num_hidden_layers);
         let zeros = |shape: &[i64]| Tensor::f_zeros(shape, (kind, device));
         let indices = |shape: &[i64]| Tensor::f_zeros(shape, (Kind::Int64, device));
-        let questions = zeros(&[layers, rows, longest, 2 * hidden])?;
+        let cross_attention = zeros(&[layers, rows, longest, 2 * hidden])?;
         let self_attention = zeros(&[layers, 2, rows, heads, steps, hidden / heads])?;
         let (step, visible, padding) =
             (indices(&[1])?, zeros(&[1, 1, 1, steps])?, zeros(&[rows, 1, 1, longest])?);
@@ -62,7 +62,7 @@ impl DecodeBuffers {
                     step: step.shallow_clone(),
                     visible: visible.shallow_clone(),
                 };
-                Ok(LayerState { self_attention, question: questions.f_select(0, layer)? })
+                Ok(LayerState { self_attention, cross_attention: cross_attention.f_select(0, layer)? })
             })
             .collect::<Result<Vec<_>, TchError>>()?;
         Ok(Self {
@@ -76,7 +76,7 @@ impl DecodeBuffers {
                 position: Position::Device(step.shallow_clone()),
                 layout: HypothesisLayout::one_each(rows),
             },
-            questions,
+            cross_attention,
             self_attention,
             step,
             visible,
@@ -94,9 +94,8 @@ impl DecodeBuffers {
         let padded = states.f_constant_pad_nd([0, 0, 0, self.longest - longest])?;
         self.states.f_narrow(0, 0, rows)?.f_copy_(&padded)?;
         let (device, kind) = (self.padding.device(), self.padding.kind());
-        // A row as long as the buffer, so that the mask is as wide as the buffer.
         let mut lengths = lengths.to_vec();
-        /// An additional row of full length makes the mask as wide as the buffer.
+        // An additional row of full length makes the mask as wide as the buffer.
         lengths.push(self.longest);
         match padding_mask(&lengths, device, kind)? {
             Some(mask) => self.padding.f_narrow(0, 0, rows)?.f_copy_(&mask.f_narrow(0, 0, rows)?).map(drop),
@@ -107,8 +106,8 @@ impl DecodeBuffers {
     /// Runs the work after [`Self::load`]. All of it is on the device, so it can be captured.
     pub(crate) fn start(&mut self, decoder: &TextDecoder) -> Result<(), TchError> {
         drop(self.self_attention.f_zero_()?);
-        for (layer, question) in (0..).zip(decoder.project(&self.states)) {
-            self.questions.f_select(0, layer)?.f_copy_(&question?)?;
+        for (layer, key_value) in (0..).zip(decoder.project(&self.states)) {
+            self.cross_attention.f_select(0, layer)?.f_copy_(&key_value?)?;
         }
         Ok(())
     }
@@ -118,8 +117,8 @@ impl DecodeBuffers {
         let ids = to_device(tokens, self.ids.device())?.f_view([tokens.len() as i64, 1])?;
         self.ids.f_narrow(0, 0, tokens.len() as i64)?.f_copy_(&ids)?;
         drop(self.step.f_fill_(step)?);
-        let seen = self.visible_at.f_select(0, step)?;
-        self.visible.f_copy_(&seen.f_view_as(&self.visible)?).map(drop)
+        let mask = self.visible_at.f_select(0, step)?;
+        self.visible.f_copy_(&mask.f_view_as(&self.visible)?).map(drop)
     }
 
     /// Runs a step and returns the best tokens as a table of [`argmax_with_margin`].

@@ -25,12 +25,18 @@ use crate::{
     vision::encoder::VisionEncoder,
 };
 
-/// Above these sizes a stage uses the whole device without graphs.
+/// Images up to which the vision encoder runs as a graph.
+///
+/// Above this limit and the two below, a stage uses the whole device without a graph.
 const MAX_VISION_IMAGES: i64 = 8;
+/// Questions up to which the text encoder runs as a graph.
 const MAX_QUESTION_ROWS: i64 = 16;
+/// Rows up to which the decoder runs as a graph.
 const MAX_DECODE_ROWS: i64 = 1024;
-/// Longer questions are rare, and each length needs separate graphs.
+/// Question length, in tokens, up to which graphs are used. Longer questions are rare, and each
+/// length needs separate graphs.
 const MAX_QUESTION_TOKENS: i64 = 40;
+/// Graphs exist for multiples of this question length, in tokens.
 const QUESTION_TOKENS_STEP: i64 = 8;
 
 /// The graphs of one model, captured on first use.
@@ -177,6 +183,7 @@ struct VisionGraph {
 }
 
 impl VisionGraph {
+    /// Captures the encoder for `images` images of the size of `example`.
     fn capture(
         streams: CudaStreams,
         device: usize,
@@ -190,6 +197,7 @@ impl VisionGraph {
         Ok(Self { graph, pixels, features })
     }
 
+    /// Copies `pixels` to the input, launches the graph and returns the features of these images.
     fn run(&self, pixels: &Tensor) -> Result<Tensor, TchError> {
         let images = pixels.size4()?.0;
         self.pixels.f_narrow(0, 0, images)?.f_copy_(pixels)?;
@@ -208,6 +216,8 @@ struct TextGraph {
 }
 
 impl TextGraph {
+    /// Captures the encoder for `rows` questions of `longest` tokens, with images of the shape of
+    /// `example`.
     fn capture(
         streams: CudaStreams,
         device: usize,
@@ -231,6 +241,8 @@ impl TextGraph {
         Ok(Self { graph, batch, images, states })
     }
 
+    /// Copies the questions and features to the inputs, launches the graph and returns `[rows,
+    /// longest, hidden]`.
     fn run(&mut self, batch: &PaddedBatch, images: &Tensor) -> Result<Tensor, TchError> {
         let (rows, longest) = batch.ids.size2()?;
         self.images.f_narrow(0, 0, rows)?.f_copy_(images)?;
@@ -261,6 +273,7 @@ pub(crate) struct DecodeGraph {
 }
 
 impl DecodeGraph {
+    /// Captures start and step of the decoder for `shape`: rows, tokens of encoder states, steps.
     fn capture(
         streams: CudaStreams,
         device: usize,

@@ -97,8 +97,11 @@ impl TextDecoder {
     pub(crate) fn start(&self, states: &Tensor, padding: Option<Tensor>) -> Result<DecoderState, TchError> {
         let layers = self
             .project(states)
-            .map(|question| {
-                Ok(LayerState { self_attention: SelfAttentionCache::Growing(None), question: question? })
+            .map(|key_value| {
+                Ok(LayerState {
+                    self_attention: SelfAttentionCache::Growing(None),
+                    cross_attention: key_value?,
+                })
             })
             .collect::<Result<_, TchError>>()?;
         let layout = HypothesisLayout::one_each(states.size3()?.0);
@@ -158,7 +161,7 @@ impl TextDecoder {
             if index > 0 {
                 states = layer.attend_to_cache(&states, &mut layer_state.self_attention)?;
             }
-            states = layer.finish_step(&states, &layer_state.question, padding, &state.layout)?;
+            states = layer.finish_step(&states, &layer_state.cross_attention, padding, &state.layout)?;
         }
         let states = self.transform.forward_gelu(&states.f_select(1, 0)?)?;
         let states = self.transform_norm.forward(&states)?;

@@ -33,14 +33,14 @@ pub(crate) enum Position {
 pub(crate) struct LayerState {
     pub(crate) self_attention: SelfAttentionCache,
     /// Keys and values of the encoder states, `[encoder rows, longest, 2 * hidden]`.
-    pub(crate) question: Tensor,
+    pub(crate) cross_attention: Tensor,
 }
 
 impl DecoderState {
     /// Retains only the rows at `indices`, in this order. Each row has one hypothesis.
     pub(crate) fn retain(&mut self, indices: &[i64]) -> Result<(), TchError> {
         self.select_hypotheses(indices)?;
-        self.select_memories(indices, HypothesisLayout::one_each(indices.len() as i64))
+        self.select_encoder_rows(indices, HypothesisLayout::one_each(indices.len() as i64))
     }
 
     /// Selects the hypotheses at `hypotheses`, in this order. An index may repeat. Encoder states
@@ -53,19 +53,19 @@ impl DecoderState {
     /// Selects the encoder states of the rows `encoder_rows`, in this order. An index may repeat.
     ///
     /// `layout` states which hypotheses read which of them.
-    pub(crate) fn select_memories(
+    pub(crate) fn select_encoder_rows(
         &mut self,
-        memories: &[i64],
+        encoder_rows: &[i64],
         layout: HypothesisLayout,
     ) -> Result<(), TchError> {
-        let had: i64 = self.layout.groups().iter().map(|group| group.memories).sum();
+        let had: i64 = self.layout.groups().iter().map(|group| group.encoder_rows).sum();
         self.layout = layout;
-        if memories.iter().copied().eq(0..had) {
+        if encoder_rows.iter().copied().eq(0..had) {
             return Ok(());
         }
-        let indices = to_device(memories, self.device())?;
+        let indices = to_device(encoder_rows, self.device())?;
         for layer in &mut self.layers {
-            layer.question = layer.question.f_index_select(0, &indices)?;
+            layer.cross_attention = layer.cross_attention.f_index_select(0, &indices)?;
         }
         self.padding = self.padding.take().map(|padding| padding.f_index_select(0, &indices)).transpose()?;
         Ok(())
@@ -75,7 +75,7 @@ impl DecoderState {
     pub(crate) fn shallow_clone(&self) -> Self {
         let layer = |layer: &LayerState| LayerState {
             self_attention: layer.self_attention.shallow_clone(),
-            question: layer.question.shallow_clone(),
+            cross_attention: layer.cross_attention.shallow_clone(),
         };
         Self {
             layers: self.layers.iter().map(layer).collect(),
@@ -89,6 +89,6 @@ impl DecoderState {
     }
 
     fn device(&self) -> Device {
-        self.layers.first().map_or(Device::Cpu, |layer| layer.question.device())
+        self.layers.first().map_or(Device::Cpu, |layer| layer.cross_attention.device())
     }
 }

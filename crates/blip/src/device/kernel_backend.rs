@@ -1,4 +1,4 @@
-//! Whose kernels compute.
+//! Choice of kernels on the CPU and on CUDA: native ones or LibTorch's.
 
 use std::{fmt, str::FromStr};
 
@@ -9,31 +9,31 @@ use crate::{
     error::LoadError,
 };
 
-/// Whose kernels compute on the CPU in [`Dtype::F32`].
+/// Kernels that compute on the CPU in [`Dtype::F32`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CpuKernels {
-    /// This program's own for images; for questions and plain answers, too, if the model is small
-    /// ([`crate::VisionConfig::is_small`]).
+    /// Native kernels for images. If the model is small ([`crate::VisionConfig::is_small`]), also
+    /// for questions and greedy answers.
     #[default]
     Auto,
-    /// This program's own for images and, on one thread, for questions and plain answers.
+    /// Native kernels for images and, on one thread, for questions and greedy answers.
     Native,
-    /// LibTorch's.
+    /// LibTorch's kernels.
     LibTorch,
 }
 
 impl CpuKernels {
-    /// Whether a model is to have this program's own for images.
+    /// Returns whether a model uses native kernels for images.
     pub(crate) fn are_native_for_images(self, device: Device, dtype: Dtype) -> bool {
         self != Self::LibTorch && (device, dtype) == (Device::Cpu, Dtype::F32)
     }
 
-    /// Whether a model is to have them for questions and answers.
+    /// Returns whether a model uses native kernels for questions and answers.
     pub(crate) fn are_native_for_texts(self, is_small: bool, device: Device, dtype: Dtype) -> bool {
         self.are_native_for_images(device, dtype) && (is_small || self == Self::Native)
     }
 
-    /// Whether a model in `dtype` on `device` can have them.
+    /// Checks that these kernels support a model in `dtype` on `device`.
     ///
     /// # Errors
     /// [`LoadError::CpuKernelsUnsupported`] if not.
@@ -53,7 +53,7 @@ impl FromStr for CpuKernels {
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "auto" => Ok(Self::Auto),
-            "native" | "own" => Ok(Self::Native),
+            "native" => Ok(Self::Native),
             "libtorch" => Ok(Self::LibTorch),
             _ => Err(format!("unknown kernels {text:?}, expected auto, native or libtorch")),
         }
@@ -71,7 +71,7 @@ impl fmt::Display for CpuKernels {
 }
 
 impl VisionDtype {
-    /// Whether a model in `dtype` on `device` can have it.
+    /// Checks that this number format supports a model in `dtype` on `device`.
     ///
     /// # Errors
     /// [`LoadError::Int8Unsupported`] if not.
@@ -85,18 +85,20 @@ impl VisionDtype {
     }
 }
 
-/// Whose kernels compute on CUDA what lies between the products: residual and norm.
+/// Kernels that compute residuals and norms on CUDA. LibTorch computes the products in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CudaKernels {
-    /// This program's own, compiled when the model is loaded; LibTorch's where that fails, with a warning.
+    /// Native kernels, compiled when the model is loaded. If that fails, the model logs a warning
+    /// and uses LibTorch's kernels.
     Native,
-    /// LibTorch's. The default until the others have been measured: see `docs/decisions/fused-kernels.md`.
+    /// LibTorch's kernels. They are the default until the native ones are measured, see
+    /// `docs/decisions/fused-kernels.md`.
     #[default]
     LibTorch,
 }
 
 impl CudaKernels {
-    /// Whether a model in `dtype` on `device` can have them.
+    /// Checks that these kernels support a model in `dtype` on `device`.
     ///
     /// # Errors
     /// [`LoadError::CudaKernelsUnsupported`] if not.
@@ -115,7 +117,7 @@ impl FromStr for CudaKernels {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
-            "native" | "own" => Ok(Self::Native),
+            "native" => Ok(Self::Native),
             "libtorch" => Ok(Self::LibTorch),
             _ => Err(format!("unknown kernels {text:?}, expected native or libtorch")),
         }
@@ -136,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn our_own_are_for_f32_on_the_cpu_and_by_default_for_all_images_and_the_texts_of_small_models() {
+    fn native_cpu_kernels_apply_by_device_dtype_and_model_size() {
         let (images, texts) = (CpuKernels::are_native_for_images, CpuKernels::are_native_for_texts);
         for (kernels, expected) in [
             (CpuKernels::Auto, [true, true, false]),
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_choice_reads_as_it_is_written() {
+    fn kernel_choice_parses_from_its_display_form() {
         for kernels in [CpuKernels::Auto, CpuKernels::Native, CpuKernels::LibTorch] {
             assert_eq!(kernels.to_string().parse(), Ok(kernels));
         }
@@ -173,27 +175,29 @@ mod tests {
     }
 
     #[test]
-    fn our_own_on_cuda_are_for_f16_and_f32_there() {
+    fn native_cuda_kernels_support_f16_and_f32() {
         let native =
             |device, dtype| CudaKernels::Native.check(device, dtype).map_err(|error| error.to_string());
         assert_eq!(native(Device::Cuda(1), Dtype::F16), Ok(()));
         assert_eq!(native(Device::Cuda(0), Dtype::F32), Ok(()));
         assert_eq!(
             native(Device::Cpu, Dtype::F32).unwrap_err(),
-            "cuda_kernels is native, which takes a model in f16 or f32 on cuda, not one in f32 on cpu"
+            "cuda_kernels native is not available: model in f32 on cpu, expected f16 or f32 on cuda"
         );
-        assert!(native(Device::Cuda(0), Dtype::Bf16).unwrap_err().ends_with("not one in bf16 on cuda(0)"));
+        assert!(
+            native(Device::Cuda(0), Dtype::Bf16).unwrap_err().contains("model in bf16 on cuda(0), expected")
+        );
         assert!(CudaKernels::LibTorch.check(Device::Cpu, Dtype::Bf16).is_ok());
     }
 
     #[test]
-    fn int8_is_for_a_model_in_f32_on_the_cpu() {
+    fn int8_supports_only_f32_on_cpu() {
         let check = |device, dtype| VisionDtype::Int8.check(device, dtype).map_err(|error| error.to_string());
         assert_eq!(check(Device::Cpu, Dtype::F32), Ok(()));
         let message = check(Device::Cuda(1), Dtype::F16).unwrap_err();
         assert_eq!(
             message,
-            "vision_dtype is int8, which takes a model in f32 on the cpu, not one in f16 on cuda(1)"
+            "vision_dtype int8 is not available: model in f16 on cuda(1), expected f32 on cpu"
         );
         assert!(check(Device::Cpu, Dtype::Bf16).is_err());
         assert!(VisionDtype::AsModel.check(Device::Cuda(1), Dtype::F16).is_ok());

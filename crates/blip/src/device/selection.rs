@@ -1,7 +1,8 @@
-//! Which device a model runs on, and in which number format.
+//! Selection of the device that a model runs on.
 //!
-//! One binary serves CPU and CUDA. The CUDA half of LibTorch is not linked: it is opened when CUDA is asked for,
-//! before LibTorch's first call, from the folder of the `libtorch_cpu.so` that this process runs on.
+//! One binary serves CPU and CUDA. It does not link the CUDA library of LibTorch. When a request
+//! can use CUDA, this module opens the library before LibTorch's first call. The library is in the
+//! folder of the `libtorch_cpu.so` that this process has loaded.
 #![expect(unsafe_code, reason = "opening a shared library is a foreign-function edge")]
 
 use std::{
@@ -16,10 +17,10 @@ use tch::{Cuda, Device};
 
 const CUDA_LIBRARY: &str = "libtorch_cuda.so";
 
-/// The device that the user asks for.
+/// Requested device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum DeviceRequest {
-    /// The first CUDA device if there is one, otherwise the CPU.
+    /// The first CUDA device if one is available, otherwise the CPU.
     #[default]
     Auto,
     /// The CPU.
@@ -54,45 +55,45 @@ impl fmt::Display for DeviceRequest {
     }
 }
 
-/// Why a device that was asked for by name is not to be had.
+/// Error of opening a requested CUDA device.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DeviceError {
-    /// The CUDA half of LibTorch is missing or does not open.
-    #[error("cuda was asked for: {0}")]
+    /// The CUDA library of LibTorch is missing or cannot be opened.
+    #[error("cannot use cuda: {0}")]
     NoCudaLibrary(String),
-    /// LibTorch's CUDA half is there and finds no device.
-    #[error("cuda was asked for, but libtorch finds no usable CUDA device (is the NVIDIA driver installed?)")]
+    /// The CUDA library finds no device.
+    #[error("cannot use cuda: libtorch finds no usable CUDA device (is the NVIDIA driver installed?)")]
     NoCudaDevice,
-    /// The index is past the last device.
-    #[error("device cuda:{index} was asked for, this machine has {count} CUDA device(s)")]
+    /// The index exceeds the number of devices.
+    #[error("cannot use device cuda:{index}: this machine has {count} CUDA device(s)")]
     NoSuchIndex {
-        /// The index asked for.
+        /// Requested index.
         index: usize,
-        /// CUDA devices that LibTorch finds.
+        /// Number of CUDA devices that LibTorch finds.
         count: usize,
     },
 }
 
-/// A device that can be used, and why it was chosen.
+/// A usable device with the reason for its choice.
 #[derive(Debug, Clone)]
 pub struct ChosenDevice {
     /// The device.
     pub device: Device,
-    /// For the log: what `auto` chose and why, or that the device was asked for.
+    /// Reason for the log: the choice of `auto` with its cause, or that the device was requested.
     pub reason: String,
 }
 
-/// Turns a request into a device; must come before any other use of LibTorch in this process.
+/// Opens the requested device. The process must not use LibTorch before.
 ///
 /// # Errors
-/// [`DeviceError`] if CUDA was asked for by name and is not to be had. `Auto` never fails.
+/// [`DeviceError`] if a requested CUDA device is not available. `Auto` never fails.
 pub fn open_device(request: DeviceRequest) -> Result<ChosenDevice, DeviceError> {
-    let asked = |device| ChosenDevice { device, reason: "asked for".to_owned() };
+    let requested = |device| ChosenDevice { device, reason: "requested".to_owned() };
     match request {
-        DeviceRequest::Cpu => Ok(asked(Device::Cpu)),
-        DeviceRequest::Cuda(index) => cuda_device(index).map(asked),
+        DeviceRequest::Cpu => Ok(requested(Device::Cpu)),
+        DeviceRequest::Cuda(index) => cuda_device(index).map(requested),
         DeviceRequest::Auto => Ok(match cuda_device(0) {
-            Ok(device) => ChosenDevice { device, reason: "auto: a CUDA device is there".to_owned() },
+            Ok(device) => ChosenDevice { device, reason: "auto: CUDA device found".to_owned() },
             Err(error) => {
                 ChosenDevice { device: Device::Cpu, reason: format!("auto: no CUDA device ({error})") }
             }
@@ -118,22 +119,24 @@ fn open_cuda_library() -> Result<(), String> {
             let path = folder.join(CUDA_LIBRARY);
             if !path.exists() {
                 return Err(format!(
-                    "{} has no {CUDA_LIBRARY}: this LibTorch is CPU-only (`make libtorch DEVICE=cuda` fetches the CUDA one)",
+                    "{} has no {CUDA_LIBRARY}: this LibTorch is for the CPU only \
+                     (`make libtorch DEVICE=cuda` fetches LibTorch for CUDA)",
                     folder.display()
                 ));
             }
-            // SAFETY: the library is LibTorch's own other half; its initialisers register CUDA with the CPU half
-            // that is loaded already. RTLD_GLOBAL, because its kernels are found by symbol from other libraries.
+            // SAFETY: the library belongs to the loaded `libtorch_cpu.so`. Its initializers
+            // register CUDA with that library. Other libraries find its kernels by symbol, which
+            // needs RTLD_GLOBAL.
             let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) };
-            let library = library.map_err(|error| format!("{} does not open: {error}", path.display()))?;
-            // Kernels stay registered for the life of the process, so the library must too.
+            let library = library.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+            // Kernels stay registered until the process ends, so the library stays open, too.
             std::mem::forget(library);
             Ok(())
         })
         .clone()
 }
 
-/// The folder of the `libtorch_cpu.so` that this process has loaded.
+/// Returns the folder of the `libtorch_cpu.so` that this process has loaded.
 fn libtorch_folder() -> Option<PathBuf> {
     let maps = fs::read_to_string("/proc/self/maps").ok()?;
     let line = maps.lines().find(|line| line.ends_with("/libtorch_cpu.so"))?;
@@ -146,7 +149,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn devices_are_read_as_they_are_written() {
+    fn device_request_parses_from_its_display_form() {
         for text in ["auto", "cpu", "cuda:0", "cuda:3"] {
             assert_eq!(text.parse::<DeviceRequest>().unwrap().to_string(), text);
         }
@@ -157,12 +160,12 @@ mod tests {
     }
 
     #[test]
-    fn the_loaded_libtorch_is_found() {
+    fn loaded_libtorch_is_found() {
         let _used = Tensor::zeros();
         assert!(libtorch_folder().unwrap().join("libtorch_cpu.so").exists());
     }
 
-    /// Touches LibTorch, so that the linker keeps it in this test.
+    /// Uses LibTorch, so that the linker includes it in this test.
     struct Tensor;
     impl Tensor {
         fn zeros() -> tch::Tensor {

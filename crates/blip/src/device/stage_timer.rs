@@ -1,8 +1,5 @@
-//! How long the stages of a batch took on the device.
-#![expect(
-    clippy::disallowed_types,
-    reason = "stages are measured in real time, whatever a test's clock says"
-)]
+//! Timing of the stages of a batch on the device.
+#![expect(clippy::disallowed_types, reason = "stages are measured in real time, independent of a test clock")]
 
 use std::time::{Duration, Instant};
 
@@ -11,16 +8,17 @@ use tch::Device;
 
 use crate::device::transfer::synchronize;
 
-/// How the end of a stage is found on a device.
+/// Method that determines the end of a stage on a device.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum TimerBackend {
-    /// The CPU: what was asked for is done.
+    /// The CPU. Submitted work is complete when the call returns.
     Host,
-    /// A CUDA device, which is behind what was asked of it. An event says when it comes to a place in its work; nobody waits
-    /// for that, so the kernels of a stage are launched while the device is busy with the stage before.
+    /// A CUDA device, which completes work after the call returns. An event records when the device
+    /// reaches a point of its work. The host does not wait for it, and launches the kernels of a
+    /// stage while the device computes the stage before.
     Events(CudaStreams, usize),
-    /// A CUDA device without a library for events: the end of each stage is waited for.
-    Waiting(usize),
+    /// A CUDA device without event support. The host waits for the end of each stage.
+    Synchronize(usize),
 }
 
 impl TimerBackend {
@@ -30,8 +28,8 @@ impl TimerBackend {
         match CudaStreams::open() {
             Ok(events) => Self::Events(events, index),
             Err(error) => {
-                tracing::warn!(%error, "waiting for the end of each stage to time it: batches will be slower");
-                Self::Waiting(index)
+                tracing::warn!(%error, "CUDA events not available, batches slower because each stage waits");
+                Self::Synchronize(index)
             }
         }
     }
@@ -39,14 +37,14 @@ impl TimerBackend {
     fn now(self) -> Timestamp {
         let event = match self {
             Self::Host => None,
-            Self::Waiting(index) => {
+            Self::Synchronize(index) => {
                 synchronize(index);
                 None
             }
             Self::Events(events, index) => match events.record_event(index) {
                 Ok(event) => Some(DeviceTimestamp::Event(event)),
                 Err(error) => {
-                    tracing::debug!(%error, "an event could not be recorded");
+                    tracing::debug!(%error, "CUDA event not recorded");
                     synchronize(index);
                     None
                 }
@@ -59,13 +57,13 @@ impl TimerBackend {
 /// A point in time.
 #[derive(Debug)]
 struct Timestamp {
-    /// By the device's account; without it the device was waited for.
+    /// Time on the device. Without it, the host has waited for the device.
     device: Option<DeviceTimestamp>,
     host: Instant,
 }
 
 impl Timestamp {
-    /// Waits until the device is here.
+    /// Returns the time since `earlier`, after the device has reached this point.
     fn since(&self, earlier: &Self) -> Duration {
         let on_device = self.device.as_ref().zip(earlier.device.as_ref());
         let by_device = on_device.and_then(|(end, begin)| end.since(begin));
@@ -76,7 +74,7 @@ impl Timestamp {
 #[derive(Debug)]
 enum DeviceTimestamp {
     Event(Event),
-    /// So long after the device's first moment.
+    /// Time after the start of the device.
     #[cfg(test)]
     Fake(Duration),
 }
@@ -100,7 +98,7 @@ pub(crate) enum BatchStage {
     Text,
 }
 
-/// What a batch has taken so far.
+/// Durations of the stages of a batch so far.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct StageTimes {
     pub(crate) vision: Duration,
@@ -127,7 +125,7 @@ impl StageTimer {
         self.finished.push((stage, self.backend.now()));
     }
 
-    /// For an answer that is there: waits until the device has finished the last stage.
+    /// Returns the durations of the stages, after the device has finished the last one.
     pub(crate) fn times(&self) -> StageTimes {
         let mut times = StageTimes::default();
         let mut begin = &self.begin;
@@ -154,7 +152,7 @@ mod tests {
     }
 
     #[test]
-    fn stages_take_what_the_device_says() {
+    fn stages_have_the_durations_of_the_device() {
         let finished = vec![
             (BatchStage::Vision, timestamp(47)),
             (BatchStage::Text, timestamp(50)),
@@ -166,7 +164,7 @@ mod tests {
     }
 
     #[test]
-    fn where_the_device_says_nothing_they_take_what_the_host_saw() {
+    fn stages_without_device_times_use_host_times() {
         let (begin, later) = (Instant::now(), Duration::from_secs(3));
         let end = Timestamp { device: None, host: begin + later };
         for device in [None, Some(DeviceTimestamp::Fake(Duration::ZERO))] {
@@ -175,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_in_no_lap_is_the_decoders() {
+    fn time_outside_other_stages_counts_as_decoding() {
         let mut timer = StageTimer::start(TimerBackend::new(Device::Cpu));
         let now = timer.begin.host;
         timer.begin.host = now - Duration::from_secs(10);

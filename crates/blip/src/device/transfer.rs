@@ -1,38 +1,36 @@
-//! Small things between the host and the device: token ids, places and masks that a batch needs there, and numbers that are
-//! wanted here. (Pixels have a way of their own, and so have weights.)
-#![expect(
-    clippy::disallowed_methods,
-    reason = "this is what is to be used in the place of LibTorch's own call"
-)]
+//! Transfers of small tensors: token ids, slot indices and masks to the device, and results to the
+//! host. Pixels and weights are transferred elsewhere.
+#![expect(clippy::disallowed_methods, reason = "this module wraps the calls that other modules must not use")]
 
 use tch::{Cuda, Device, Kind, TchError, Tensor, kind::Element};
 
-/// Brings numbers to `device`, as a tensor of one dimension.
+/// Copies values to `device`, as a tensor of one dimension.
 ///
-/// To a CUDA device they go through page-locked memory, which LibTorch keeps in stock and holds until the copy is done. So it
-/// is the copy that waits for its turn, and not this thread. A plain copy waits here until the device has done all that it was
-/// asked for before, and then leaves it idle while the kernels that follow are launched.
-pub(crate) fn to_device<T: Element>(numbers: &[T], device: Device) -> Result<Tensor, TchError> {
-    let tensor = Tensor::f_from_slice(numbers)?;
+/// A copy to a CUDA device uses page-locked memory, which LibTorch caches and holds until the copy
+/// is complete. The copy waits in the device's queue, and this thread continues. A plain copy would
+/// block this thread until the device has completed all earlier work. The device would then be idle
+/// while the next kernels are launched.
+pub(crate) fn to_device<T: Element>(values: &[T], device: Device) -> Result<Tensor, TchError> {
+    let tensor = Tensor::f_from_slice(values)?;
     match device {
         Device::Cuda(_) => tensor.f_pin_memory(device)?.f_to_device_(device, T::KIND, true, false),
         other => tensor.f_to_device(other),
     }
 }
 
-/// All numbers of a tensor, in f32; waits for the device.
+/// Returns all values of a tensor in f32. Waits for the device.
 pub(crate) fn to_host(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
-    let mut numbers = vec![0f32; tensor.numel()];
-    let count = numbers.len();
+    let mut values = vec![0f32; tensor.numel()];
+    let count = values.len();
     tensor
         .f_to_device(Device::Cpu)?
         .f_to_kind(Kind::Float)?
         .f_contiguous()?
-        .f_copy_data(&mut numbers, count)?;
-    Ok(numbers)
+        .f_copy_data(&mut values, count)?;
+    Ok(values)
 }
 
-/// Waits until a CUDA device has done all that it was asked for.
+/// Waits until a CUDA device has completed all submitted work.
 pub(crate) fn synchronize(cuda_index: usize) {
     Cuda::synchronize(cuda_index as i64);
 }
@@ -42,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_go_there_and_come_back() {
+    fn values_survive_transfer_to_device_and_back() {
         let on_device = to_device(&[1i64, -2, 3], Device::Cpu).unwrap();
         assert_eq!((on_device.kind(), on_device.size()), (Kind::Int64, vec![3]));
         assert_eq!(to_host(&on_device).unwrap(), [1.0, -2.0, 3.0]);

@@ -48,8 +48,11 @@ pub(crate) struct BeamSearch {
 impl BeamSearch {
     /// Begins a search for sequences of at most `limit` tokens.
     pub(crate) fn new(options: &Generation, limit: i64, stop_token: i64) -> Self {
-        let beam =
-            |parent| Beam { token_ids: Vec::new(), sum: if parent == 0 { 0.0 } else { UNUSED_BEAM_SUM }, parent };
+        let beam = |parent| Beam {
+            token_ids: Vec::new(),
+            sum: if parent == 0 { 0.0 } else { UNUSED_BEAM_SUM },
+            parent,
+        };
         Self {
             beams: (0..options.num_beams.max(1) as usize).map(beam).collect(),
             finished: Vec::new(),

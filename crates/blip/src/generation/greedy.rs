@@ -75,6 +75,7 @@ pub(crate) struct ActiveRow<'a> {
 }
 
 impl<'a> ActiveRow<'a> {
+    /// Creates a row without generated tokens.
     pub(crate) fn new(
         row: usize,
         prompt: &'a [i64],

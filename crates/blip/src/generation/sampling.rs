@@ -8,17 +8,17 @@ use tch::{Kind, TchError, Tensor};
 
 use crate::device::transfer::to_device;
 
-/// Returns a number in `[0, 1)` for `step` of sample `draw`, in a row with this `seed`.
+/// Returns a number in `[0, 1)` for `step` of sample `sample_index`, in a row with this `seed`.
 ///
 /// The generator is counter-based: ChaCha with the seed as key, the sample as stream and the step
 /// as position. It has no state, so results do not depend on the batch composition.
-pub(crate) fn uniform(seed: u64, draw: u64, step: u64) -> f64 {
+pub(crate) fn uniform(seed: u64, sample_index: u64, step: u64) -> f64 {
     let mut key = [0; 32];
     for (slot, byte) in key.iter_mut().zip(seed.to_le_bytes()) {
         *slot = byte;
     }
     let mut generator = ChaCha8Rng::from_seed(key);
-    generator.set_stream(draw);
+    generator.set_stream(sample_index);
     generator.set_word_pos(2 * u128::from(step));
     (generator.next_u64() >> 11) as f64 / (1u64 << 53) as f64
 }
@@ -42,7 +42,7 @@ pub(crate) fn sample(logits: &Tensor, uniforms: &[f64]) -> Result<Tensor, TchErr
 mod tests {
     use super::*;
 
-    const DRAWS: u64 = 20_000;
+    const SAMPLES: u64 = 20_000;
 
     /// Returns the sum of `(observed - expected)^2 / expected`.
     fn chi_square(observed: &[f64], probabilities: &[f64]) -> f64 {
@@ -70,12 +70,9 @@ mod tests {
         let numbers: [fn(u64) -> f64; 3] =
             [|index| uniform(index, 0, 0), |index| uniform(7, index, 3), |index| uniform(7, 3, index)];
         for number in numbers {
-            let uniforms: Vec<f64> = (0..DRAWS).map(number).collect();
+            let uniforms: Vec<f64> = (0..SAMPLES).map(number).collect();
             let statistic = chi_square(&counts(&logits, &uniforms), &softmax);
-            assert!(
-                statistic < 24.32,
-                "{statistic}: exceeded once in 1,000 runs with 7 degrees of freedom"
-            );
+            assert!(statistic < 24.32, "{statistic}: exceeded once in 1,000 runs with 7 degrees of freedom");
         }
     }
 
@@ -83,8 +80,8 @@ mod tests {
     fn numbers_of_successive_steps_are_independent() {
         // Pairs of successive steps are uniform over the 16 cells of a grid.
         let mut cells = [0.0; 16];
-        for draw in 0..DRAWS {
-            let [x, y] = [0, 1].map(|step| (uniform(1, draw, step) * 4.0) as usize);
+        for sample_index in 0..SAMPLES {
+            let [x, y] = [0, 1].map(|step| (uniform(1, sample_index, step) * 4.0) as usize);
             cells[4 * x + y] += 1.0;
         }
         let statistic = chi_square(&cells, &[1.0 / 16.0; 16]);

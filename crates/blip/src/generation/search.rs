@@ -26,6 +26,8 @@ pub(crate) fn search(
     Ok(steps)
 }
 
+/// Searches `rows`, which have at most [`MAX_HYPOTHESES`] hypotheses. Returns the number of decoder
+/// steps.
 fn search_together(
     context: DecodeContext<'_>,
     mut rows: Vec<SearchRow<'_>>,
@@ -75,10 +77,10 @@ fn search_together(
             state.select_hypotheses(&hypotheses)?;
         }
         if closing {
-            let remaining = (0..).zip(&rows).filter(|(_, row)| !row.done).map(|(memory, _)| memory);
+            let remaining = (0..).zip(&rows).filter(|(_, row)| !row.done).map(|(encoder_row, _)| encoder_row);
             let remaining: Vec<i64> = remaining.collect();
             rows.retain(|row| !row.done);
-            state.select_memories(&remaining, layout(&rows))?;
+            state.select_encoder_rows(&remaining, layout(&rows))?;
         }
     }
     Ok(steps)

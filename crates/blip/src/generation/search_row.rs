@@ -135,7 +135,7 @@ impl<'a> SearchRow<'a> {
     /// Returns the sampling options of each hypothesis with its uniform random number at `step`.
     ///
     /// The iterator is empty if the row does not sample.
-    pub(crate) fn draws(&self, step: usize) -> impl Iterator<Item = (Sampling, f64)> + '_ {
+    pub(crate) fn sampling_inputs(&self, step: usize) -> impl Iterator<Item = (Sampling, f64)> + '_ {
         let sampling = self.options.sampling.into_iter();
         sampling.flat_map(move |sampling| {
             (0..self.hypotheses() as u64)

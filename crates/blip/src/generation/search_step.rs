@@ -47,7 +47,7 @@ pub(crate) fn find_next(
             }
             Some(Method::Sampled) => {
                 let (samplings, uniforms): (Vec<_>, Vec<_>) =
-                    section.iter().flat_map(|row| row.draws(step)).unzip();
+                    section.iter().flat_map(|row| row.sampling_inputs(step)).unzip();
                 let processed = process(section_logits.shallow_clone(), &histories, stop_token)?;
                 let tokens = sample(&warp(processed, &samplings)?, &uniforms)?;
                 tables.push(chosen(

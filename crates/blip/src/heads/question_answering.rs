@@ -131,6 +131,7 @@ impl QuestionAnswering {
         Ok(())
     }
 
+    /// Encodes and decodes with LibTorch, or with CUDA graphs if they fit the batch.
     fn run_on_libtorch(
         &self,
         mut batch: EncodedBatch<'_>,

@@ -119,7 +119,11 @@ impl Retrieval {
 
     /// Returns the matching head's logits for the rows of `layout`. Its images are positions in the
     /// batch's features.
-    fn matching_logits(&self, batch: &EncodedBatch<'_>, layout: &BatchLayout) -> Result<Vec<[f32; 2]>, TchError> {
+    fn matching_logits(
+        &self,
+        batch: &EncodedBatch<'_>,
+        layout: &BatchLayout,
+    ) -> Result<Vec<[f32; 2]>, TchError> {
         let texts: Vec<Vec<i64>> = layout
             .rows
             .iter()
@@ -167,6 +171,7 @@ struct RetrievalPlan<'a> {
 }
 
 impl<'a> RetrievalPlan<'a> {
+    /// Sorts the rows of `batch`. Rows with another task are reported as unsupported.
     fn of(batch: &EncodedBatch<'a>, rows: &mut dyn RowSink) -> Self {
         let mut plan = Self::default();
         let position: HashMap<usize, usize> =
@@ -197,10 +202,12 @@ impl<'a> RetrievalPlan<'a> {
         plan
     }
 
+    /// Returns the embedding of the row's image.
     fn image<'v>(&self, row: usize, images: &'v [Vec<f32>]) -> Option<&'v [f32]> {
         images.get(*self.image_of_row.get(&row)?).map(Vec::as_slice)
     }
 
+    /// Returns the embedding of the row's text.
     fn text<'v>(&self, row: usize, texts: &'v [Vec<f32>]) -> Option<&'v [f32]> {
         texts.get(*self.text_of_row.get(&row)?).map(Vec::as_slice)
     }

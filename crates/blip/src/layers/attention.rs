@@ -4,7 +4,8 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use crate::device::transfer::to_device;
 
-/// `softmax(q k^T / sqrt(head dim) + mask) v`, all `[rows, heads, positions, head dim]`.
+/// Returns `softmax(q k^T / sqrt(head dim) + mask) v`. All tensors are
+/// `[rows, heads, positions, head dim]`.
 pub(crate) fn attend(
     query: &Tensor,
     key: &Tensor,
@@ -14,20 +15,20 @@ pub(crate) fn attend(
     Tensor::f_scaled_dot_product_attention(query, key, value, mask, 0.0, false, None, false)
 }
 
-/// `[rows, positions, heads * head dim]` to `[rows, heads, positions, head dim]`, a view.
+/// Returns a view of `[rows, positions, heads * head dim]` as `[rows, heads, positions, head dim]`.
 pub(crate) fn split_heads(states: &Tensor, heads: i64) -> Result<Tensor, TchError> {
     let (rows, positions, width) = states.size3()?;
     states.f_view([rows, positions, heads, width / heads])?.f_transpose(1, 2)
 }
 
-/// `[rows, heads, positions, head dim]` to `[rows, positions, heads * head dim]`.
+/// Converts `[rows, heads, positions, head dim]` to `[rows, positions, heads * head dim]`.
 pub(crate) fn merge_heads(states: &Tensor) -> Result<Tensor, TchError> {
     let (rows, heads, positions, head_dim) = states.size4()?;
     states.f_transpose(1, 2)?.f_reshape([rows, positions, heads * head_dim])
 }
 
-/// The number that stands for "not visible": as low as the kind allows, so that a sum with any score stays finite or
-/// becomes minus infinity, and its weight is exactly 0 either way.
+/// Returns the mask value of a hidden position. It is so low that a sum with any score stays finite
+/// or becomes minus infinity. The attention weight is exactly 0 in both cases.
 pub(crate) fn lowest(kind: Kind) -> f64 {
     match kind {
         Kind::Half => -65504.0,
@@ -35,9 +36,9 @@ pub(crate) fn lowest(kind: Kind) -> f64 {
     }
 }
 
-/// What is added to the scores: 0 where a row has a token, [`lowest`] where it has padding.
+/// Returns the addend of the scores: 0 where a row has a token, [`lowest`] where it has padding.
 ///
-/// Returns `[rows, 1, 1, longest]`, or `None` if no row has padding.
+/// The shape is `[rows, 1, 1, longest]`. Returns `None` if no row has padding.
 pub(crate) fn padding_mask(lengths: &[i64], device: Device, kind: Kind) -> Result<Option<Tensor>, TchError> {
     let longest = lengths.iter().copied().max().unwrap_or(0);
     if lengths.iter().all(|&length| length == longest) {
@@ -57,13 +58,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rows_of_one_length_need_no_mask() {
+    fn rows_of_equal_length_need_no_mask() {
         assert!(padding_mask(&[4, 4, 4], Device::Cpu, Kind::Float).unwrap().is_none());
         assert!(padding_mask(&[], Device::Cpu, Kind::Float).unwrap().is_none());
     }
 
     #[test]
-    fn masked_positions_weigh_exactly_nothing_in_every_kind() {
+    fn masked_positions_have_zero_weight_in_every_kind() {
         for kind in [Kind::Float, Kind::Half, Kind::BFloat16] {
             let mask = padding_mask(&[1, 3], Device::Cpu, kind).unwrap().unwrap();
             assert_eq!(mask.size(), [2, 1, 1, 3]);

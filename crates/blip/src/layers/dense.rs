@@ -8,21 +8,21 @@ use crate::{
     layers::{int8_linear::Int8Linear, linear::Linear, packed_linear::PackedLinear, weight_path::WeightPath},
 };
 
-/// A linear layer as its device, size and number format want it.
+/// A linear layer in the layout that suits its device, size and number format.
 #[derive(Debug)]
 pub(crate) enum Dense {
-    /// In the model's own format.
+    /// Number format of the model.
     Plain(Linear),
-    /// In f32, laid out for the CPU's kernels.
+    /// f32, packed for the CPU's kernels.
     Packed(PackedLinear),
-    /// In 8-bit integers.
+    /// 8-bit integers.
     Int8(Int8Linear),
 }
 
 impl Dense {
-    /// A layer in the model's own format, packed where it can be.
+    /// Creates a layer in the model's number format, packed if possible.
     pub(crate) fn new(linear: Linear) -> Result<Self, TchError> {
-        Ok(match PackedLinear::suits(&linear) {
+        Ok(match PackedLinear::is_supported(&linear) {
             true => Self::Packed(PackedLinear::new(&linear)?),
             false => Self::Plain(linear),
         })
@@ -33,7 +33,7 @@ impl Dense {
         Ok(Self::new(Linear::load(path, inputs, outputs)?)?)
     }
 
-    /// `[.., in]` to `[.., out]`.
+    /// Computes the layer, `[.., in]` to `[.., out]`.
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         match self {
             Self::Plain(linear) => linear.forward(input),
@@ -42,7 +42,7 @@ impl Dense {
         }
     }
 
-    /// As [`Self::forward`], with the exact (erf) GELU of the result.
+    /// Computes the layer and the exact (erf) GELU of its result, `[.., in]` to `[.., out]`.
     pub(crate) fn forward_gelu(&self, input: &Tensor) -> Result<Tensor, TchError> {
         match self {
             Self::Plain(linear) => linear.forward(input)?.f_gelu_("none"),
@@ -60,7 +60,7 @@ pub(crate) struct FeedForward {
 }
 
 impl FeedForward {
-    /// `[.., hidden]` to `[.., hidden]`.
+    /// Computes the block, `[.., hidden]` to `[.., hidden]`.
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         self.down.forward(&self.up.forward_gelu(input)?)
     }

@@ -1,4 +1,5 @@
-//! Kernels of our own for residual and norm, for a model on CUDA (`docs/decisions/fused-kernels.md`).
+//! Native CUDA kernels that add a residual and normalize the sum
+//! (`docs/decisions/fused-kernels.md`).
 
 use std::rc::Rc;
 
@@ -7,13 +8,16 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{checkpoint::config::BlipConfig, device::kernel_backend::CudaKernels};
 
-/// The kernels of one model, for each width and epsilon of its towers.
+/// Native norm kernels of one model, one for each width and epsilon of its networks.
 #[derive(Debug)]
 pub(crate) struct FusedNorms(Vec<Rc<NormKernels>>);
 
 impl FusedNorms {
-    /// Compiles them for `device`, if they are `requested`, and tries each beside LibTorch's. If one cannot be had, or computes
-    /// anything else, there are none and a warning says why: the model runs on LibTorch's.
+    /// Compiles the kernels for `device` if they are `requested`, and compares each with
+    /// LibTorch's.
+    ///
+    /// If a kernel does not compile or computes another result, logs a warning and returns `None`.
+    /// The model then uses LibTorch's kernels.
     pub(crate) fn load(
         requested: CudaKernels,
         config: &BlipConfig,
@@ -23,11 +27,11 @@ impl FusedNorms {
         let (Device::Cuda(index), CudaKernels::Native) = (device, requested) else { return None };
         match Self::compile(config, index, kind) {
             Ok(norms) => {
-                tracing::info!(kernels = norms.0.len(), "CUDA kernels of our own compiled and checked");
+                tracing::info!(kernels = norms.0.len(), "native CUDA kernels compiled and checked");
                 Some(norms)
             }
             Err(error) => {
-                tracing::warn!(%error, "no CUDA kernels of our own: running on libtorch's");
+                tracing::warn!(%error, "native CUDA kernels not available, LibTorch kernels used");
                 None
             }
         }
@@ -36,21 +40,22 @@ impl FusedNorms {
     fn compile(config: &BlipConfig, index: usize, kind: Kind) -> Result<Self, CudaError> {
         let storage = Storage::of(kind)?;
         let (vision, text) = (&config.vision, &config.text);
-        let mut towers =
+        let mut networks =
             vec![(vision.hidden_size, vision.layer_norm_eps), (text.hidden_size, text.layer_norm_eps)];
-        towers.dedup();
+        networks.dedup();
         let compile = |(width, eps)| {
             let kernels = Rc::new(NormKernels::compile(NormShape::new(width, eps, storage)?, index)?);
             kernels.check()?;
             Ok(kernels)
         };
-        towers.into_iter().map(compile).collect::<Result<_, _>>().map(Self)
+        networks.into_iter().map(compile).collect::<Result<_, _>>().map(Self)
     }
 
-    /// The kernel of a layer norm with this `weight`, `bias`, both `[size]`, and epsilon.
+    /// Returns the kernel of a layer norm with this `weight` and `bias`, both `[size]`, and
+    /// epsilon.
     ///
     /// # Errors
-    /// [`CudaError::TensorMismatch`] if they lie otherwise than kernels read them.
+    /// [`CudaError::TensorMismatch`] if the kernel cannot read their memory layout.
     pub(crate) fn kernel(
         &self,
         [weight, bias]: [&Tensor; 2],
@@ -68,22 +73,19 @@ mod tests {
     use super::*;
     use crate::tests::golden_files::golden;
 
-    /// A device that no machine has.
-    const NOWHERE: usize = 1000;
+    /// Index of a device that no machine has.
+    const MISSING_DEVICE: usize = 1000;
 
     #[test]
-    fn where_they_cannot_be_had_the_model_is_loaded_without() {
+    fn unavailable_kernels_are_left_out() {
         let golden = golden("class_defaults");
         let config = golden.checkpoint.config();
         let load = |requested, device| FusedNorms::load(requested, config, device, Kind::Half);
-        assert!(load(CudaKernels::Native, Device::Cuda(NOWHERE)).is_none());
+        assert!(load(CudaKernels::Native, Device::Cuda(MISSING_DEVICE)).is_none());
         assert!(load(CudaKernels::LibTorch, Device::Cuda(0)).is_none());
         assert!(load(CudaKernels::Native, Device::Cpu).is_none());
-        let reason = FusedNorms::compile(config, NOWHERE, Kind::Half).unwrap_err().to_string();
-        assert!(
-            reason.starts_with("NVIDIA driver missing") || reason.starts_with("CUDA driver"),
-            "{reason}"
-        );
+        let reason = FusedNorms::compile(config, MISSING_DEVICE, Kind::Half).unwrap_err().to_string();
+        assert!(reason.starts_with("NVIDIA driver missing") || reason.starts_with("CUDA driver"), "{reason}");
         let reason = FusedNorms::compile(config, 0, Kind::BFloat16).unwrap_err().to_string();
         assert_eq!(reason, "unsupported number format: BFloat16, expected Half or Float");
     }

@@ -1,22 +1,24 @@
-//! A linear layer on 8-bit integers: four times the multiplications a cycle of f32 on a CPU with the instructions for it.
+//! A linear layer in 8-bit integers with LibTorch. A CPU with int8 instructions does four times as
+//! many multiplications a cycle as in f32.
 //!
-//! The weight has a scale for each output, the input one for each of its rows, found when the row is there: nothing is
-//! calibrated, and what a row becomes depends on no other row.
+//! The weight has a scale for each output. The input has a scale for each row, computed at run
+//! time. Therefore the layer needs no calibration, and the result of a row does not depend on other
+//! rows.
 
 use tch::{Kind, TchError, Tensor};
 
 use crate::layers::{linear::Linear, onednn::PackedWeight};
 
-/// The largest weight.
+/// Largest rounded weight.
 const MAX_WEIGHT: f64 = 127.0;
 
-/// The input's number that stands for 0: the kernels want unsigned inputs.
+/// Rounded input that represents 0, because the kernels need unsigned inputs.
 const INPUT_ZERO: i32 = 128;
 
-/// A scale of 0, of a row of zeros, would divide by zero.
+/// Smallest scale. A row of zeros would otherwise have a scale of 0 and divide by zero.
 const MIN_SCALE: f64 = f32::MIN_POSITIVE as f64;
 
-/// `x W^T + b`, with `x` and `W` rounded to 8 bits on the way.
+/// `x W^T + b`, with `x` and `W` rounded to 8 bits.
 #[derive(Debug)]
 pub(crate) struct Int8Linear {
     weight: PackedWeight,
@@ -26,7 +28,7 @@ pub(crate) struct Int8Linear {
 }
 
 impl Int8Linear {
-    /// Rounds a layer in f32 on the CPU.
+    /// Rounds the weight of a layer in f32 on the CPU.
     pub(crate) fn new(linear: &Linear) -> Result<Self, TchError> {
         let scales = scales(&linear.weight, MAX_WEIGHT)?;
         let weight = linear.weight.f_div(&scales)?.f_round_()?.f_to_kind(Kind::Int8)?;
@@ -37,13 +39,13 @@ impl Int8Linear {
         })
     }
 
-    /// `[.., in]` to `[.., out]`, both in f32.
+    /// Computes the layer, `[.., in]` to `[.., out]`, both in f32.
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         let mut shape = input.size();
         let width = shape.pop().unwrap_or(0);
         let rows = input.f_reshape([-1, width])?;
         let scales = scales(&rows, self.max_input)?;
-        // Rounds, adds the zero point and narrows in one pass.
+        // One operator rounds, adds the zero point and converts to u8.
         let rounded = rows.f_div(&scales)?.f_quantize_per_tensor(1.0, i64::from(INPUT_ZERO), Kind::QUInt8)?;
         let product = self.weight.multiply(&rounded.f_int_repr()?)?;
         shape.push(product.size2()?.1);
@@ -51,12 +53,14 @@ impl Int8Linear {
     }
 }
 
-/// What stands for 1 in each row of `[rows, columns]`, if the row's largest number becomes `largest`: `[rows, 1]`.
+/// Returns the scale of each row of `[rows, columns]`, `[rows, 1]`. It is the value of the integer
+/// 1 if the row's largest absolute value becomes `largest`.
 fn scales(rows: &Tensor, largest: f64) -> Result<Tensor, TchError> {
     rows.f_abs()?.f_amax(1, true)?.f_div_scalar_(largest)?.f_clamp_min_(MIN_SCALE)
 }
 
-/// The largest input: 7 bits where two products are added in 16 bits, which more would overflow.
+/// Returns the largest rounded input: 127, or 63 on processors that add two products in 16 bits.
+/// There, larger inputs would overflow.
 fn max_input() -> f64 {
     #[cfg(target_arch = "x86_64")]
     let sums_in_32_bits = is_x86_feature_detected!("avx512vnni") || is_x86_feature_detected!("avxvnni");
@@ -73,7 +77,8 @@ mod tests {
     use super::*;
     use crate::tests::random_layers;
 
-    /// How far off a product can be at most: half a step of either factor, for each of the row's terms.
+    /// Returns the largest possible error of a product: half a step of either factor for each of
+    /// the row's terms.
     fn bound(linear: &Linear, input: &Tensor) -> Tensor {
         let half_steps = |rows: &Tensor, largest| scales(rows, largest).unwrap() * 0.5;
         let (input_step, weight_step) =
@@ -83,7 +88,7 @@ mod tests {
         sum_of(input) * &weight_step
             + &input_step * sum_of(&linear.weight).transpose(0, 1)
             + &input_step * &weight_step * columns
-            // What adding up in f32 loses.
+            // Rounding error of the sum in f32.
             + 1e-4
     }
 
@@ -91,7 +96,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(24))]
 
         #[test]
-        fn a_product_is_off_by_no_more_than_rounding_to_8_bits_can_make_it(rows in 1i64..70, inputs in 1i64..200, outputs in 1i64..200) {
+        fn product_error_is_within_bound_of_8_bit_rounding(rows in 1i64..70, inputs in 1i64..200, outputs in 1i64..200) {
             let (linear, input) = (random_layers::linear(inputs, outputs), random_layers::tensor(&[rows, inputs]));
             let difference = (Int8Linear::new(&linear).unwrap().forward(&input).unwrap() - linear.forward(&input).unwrap()).abs();
             let excess = (difference - bound(&linear, &input)).max().double_value(&[]);
@@ -100,9 +105,9 @@ mod tests {
     }
 
     #[test]
-    fn a_row_is_the_same_in_any_company() {
+    fn row_result_is_independent_of_batch_composition() {
         let layer = Int8Linear::new(&random_layers::linear(96, 40)).unwrap();
-        // Rows of very different sizes.
+        // Rows of very different magnitudes.
         let rows = random_layers::tensor(&[33, 96]) * random_layers::tensor(&[33, 1]).exp();
         let together = layer.forward(&rows).unwrap();
         for row in 0..33 {
@@ -112,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn the_leading_dimensions_are_kept_and_a_row_of_zeros_is_the_bias() {
+    fn zero_rows_return_bias_with_leading_dimensions() {
         let float = random_layers::linear(8, 5);
         let layer = Int8Linear::new(&float).unwrap();
         let output = layer.forward(&Tensor::zeros([2, 3, 8], (Kind::Float, Device::Cpu))).unwrap();
@@ -121,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_stays_none() {
+    fn non_finite_input_stays_non_finite_in_its_row() {
         let layer = Int8Linear::new(&random_layers::linear(8, 5)).unwrap();
         for bad in [f64::NAN, f64::INFINITY] {
             let input = random_layers::tensor(&[2, 8]);

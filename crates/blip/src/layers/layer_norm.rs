@@ -1,4 +1,4 @@
-//! Layer norm, alone or with a residual.
+//! Layer norm, with or without a residual.
 
 use cuda::AddNorm;
 use tch::{TchError, Tensor};
@@ -13,7 +13,7 @@ pub(crate) struct LayerNorm {
     bias: Tensor,
     size: i64,
     eps: f64,
-    /// What adds and normalises in one kernel, where there is one.
+    /// Native kernel that adds and normalizes in one pass, if available.
     fused: Option<AddNorm>,
 }
 
@@ -32,24 +32,24 @@ impl LayerNorm {
         Self { weight, bias, size, eps, fused: None }
     }
 
-    /// Same shape out as in.
+    /// Computes the norm, with the shape of the input.
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         input.f_layer_norm([self.size], Some(&self.weight), Some(&self.bias), self.eps, true)
     }
 
-    /// Adds what a sublayer made, `delta`, to `states` where they lie, and returns the norm of the sum, which the next sublayer
-    /// reads (pre-norm).
+    /// Adds the output `delta` of a sublayer to `states` in place, and returns the norm of the sum.
+    /// The next sublayer reads this norm (pre-norm).
     pub(crate) fn add_then_norm(&self, states: &mut Tensor, delta: &Tensor) -> Result<Tensor, TchError> {
-        debug_assert!(lie_alike(states, delta));
+        debug_assert!(have_same_layout(states, delta));
         match &self.fused {
             Some(kernel) => Ok(kernel.add_then_norm(states, delta)?),
             None => self.forward(&states.f_add_(delta)?),
         }
     }
 
-    /// The norm of `output + residual`, as every text layer ends (post-norm).
+    /// Returns the norm of `output + residual`, the last step of every text layer (post-norm).
     pub(crate) fn forward_residual(&self, output: Tensor, residual: &Tensor) -> Result<Tensor, TchError> {
-        debug_assert!(lie_alike(&output, residual));
+        debug_assert!(have_same_layout(&output, residual));
         match &self.fused {
             Some(kernel) => Ok(kernel.norm_of_sum(output, residual)?),
             None => {
@@ -60,7 +60,8 @@ impl LayerNorm {
     }
 }
 
-/// What kernels of our own require of two summands, and LibTorch's do not: asked on every device, so that tests on the CPU show it.
-fn lie_alike(one: &Tensor, other: &Tensor) -> bool {
+/// Returns whether two summands have the equal contiguous layout that the native kernels require.
+/// LibTorch does not require it. The check runs on every device, so that tests on the CPU cover it.
+fn have_same_layout(one: &Tensor, other: &Tensor) -> bool {
     one.size() == other.size() && one.is_contiguous() && other.is_contiguous()
 }

@@ -22,8 +22,10 @@ impl Linear {
         })
     }
 
-    /// Loads the convolution `weight` `[out, 3, side, side]` and `bias` `[out]` below `path`, whose windows do not overlap, as the
-    /// product of each patch of `3 * side * side` numbers.
+    /// Loads a convolution with windows that do not overlap, as a product of patches.
+    ///
+    /// The files have `weight` `[out, 3, side, side]` and `bias` `[out]` below `path`. A patch has
+    /// `3 * side * side` values.
     pub(crate) fn load_patches(path: &WeightPath<'_>, side: i64, outputs: i64) -> Result<Self, LoadError> {
         let weight = path.tensor("weight", &[outputs, 3, side, side])?;
         Ok(Self {
@@ -32,14 +34,15 @@ impl Linear {
         })
     }
 
-    /// Several layers with the same input as one product; outputs lie side by side in the order given.
+    /// Joins layers with the same input into one product. Outputs are side by side in the order of
+    /// `layers`.
     pub(crate) fn fused(layers: &[Self]) -> Result<Self, TchError> {
         let weights: Vec<&Tensor> = layers.iter().map(|layer| &layer.weight).collect();
         let biases: Vec<&Tensor> = layers.iter().map(|layer| &layer.bias).collect();
         Ok(Self { weight: Tensor::f_cat(&weights, 0)?, bias: Tensor::f_cat(&biases, 0)? })
     }
 
-    /// `[.., in]` to `[.., out]`.
+    /// Computes the layer, `[.., in]` to `[.., out]`.
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         input.f_linear(&self.weight, Some(&self.bias))
     }

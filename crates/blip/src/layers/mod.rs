@@ -1,4 +1,4 @@
-//! Building blocks of all towers on LibTorch: linear layers, norms, attention, embeddings.
+//! Building blocks of all networks on LibTorch: linear layers, norms, attention, embeddings.
 
 pub(crate) mod attention;
 pub(crate) mod dense;

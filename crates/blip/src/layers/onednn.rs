@@ -1,7 +1,9 @@
-//! oneDNN's linear layers, on 8-bit integers and in f32, which LibTorch has and `tch` does not show.
+//! oneDNN's linear layers in f32 and in 8-bit integers. LibTorch has them, but `tch` does not
+//! expose them.
 //!
-//! It is reached through the C interface that LibTorch keeps stable for compiled models (`aoti_torch_*`), so that no
-//! C++ of ours is needed. What goes wrong is told by a number there; the words go to the standard error output.
+//! This module calls LibTorch's C interface for compiled models (`aoti_torch_*`). It is stable
+//! and needs no C++ in this crate. A call returns an error code, and LibTorch
+//! writes the message to the standard error output.
 #![expect(unsafe_code, reason = "calls LibTorch's C interface, which tch does not wrap")]
 
 use std::{
@@ -12,24 +14,25 @@ use std::{
 use tch::{Kind, TchError, Tensor};
 use torch_sys::C_tensor;
 
-/// LibTorch's number for `float32`.
+/// LibTorch's code of `float32`.
 static FLOAT32: i32 = 6;
 
 unsafe extern "C" {
-    /// Makes a handle of its own for the same tensor.
+    /// Creates a second handle of the same tensor.
     fn aoti_torch_new_tensor_handle(tensor: *const C_tensor, copy: *mut *mut C_tensor) -> i32;
 
-    /// Calls the operator `name`: takes its arguments out of `stack` and leaves its results there.
+    /// Calls the operator `name`. It takes its arguments from `stack` and writes its results to
+    /// `stack`.
     fn aoti_torch_call_dispatcher(name: *const c_char, overload: *const c_char, stack: *mut u64) -> i32;
 
     fn aoti_torch_cpu__linear_pointwise(
         input: *const C_tensor,
         weight: *const C_tensor,
         bias: *const *const C_tensor,
-        after: *const c_char,
-        after_arguments: *const *const c_double,
-        after_argument_count: i64,
-        after_algorithm: *const *const c_char,
+        post_op: *const c_char,
+        post_op_arguments: *const *const c_double,
+        post_op_argument_count: i64,
+        post_op_algorithm: *const *const c_char,
         output: *mut *mut C_tensor,
     ) -> i32;
 
@@ -44,23 +47,23 @@ unsafe extern "C" {
         output_scale: c_double,
         output_zero_point: i64,
         output_kind: *const i32,
-        after: *const c_char,
-        after_arguments: *const *const c_double,
-        after_argument_count: i64,
-        after_algorithm: *const c_char,
+        post_op: *const c_char,
+        post_op_arguments: *const *const c_double,
+        post_op_argument_count: i64,
+        post_op_algorithm: *const c_char,
         output: *mut *mut C_tensor,
     ) -> i32;
 }
 
-/// The weight of a linear layer in f32, laid out as this machine's kernels read it.
+/// The weight of a linear layer in f32, in the layout that oneDNN selects for this processor.
 #[derive(Debug)]
 pub(crate) struct PackedFloatWeight(Tensor);
 
-/// What becomes of a product before it is written.
+/// Operation on a product before it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum After {
-    /// Nothing.
-    Nothing,
+pub(crate) enum PostOp {
+    /// No operation.
+    None,
     /// The exact (erf) GELU.
     Gelu,
 }
@@ -71,16 +74,23 @@ impl PackedFloatWeight {
         pack(c"mkldnn::_reorder_linear_weight", weight).map(Self)
     }
 
-    /// `input` `[.., in]` times the weight, with `bias` `[out]` added: `[.., out]`.
-    pub(crate) fn multiply(&self, input: &Tensor, bias: &Tensor, after: After) -> Result<Tensor, TchError> {
-        let (attribute, algorithm) = match after {
-            After::Nothing => (c"none", c""),
-            After::Gelu => (c"gelu", c"none"),
+    /// Returns `input` `[.., in]` times the weight plus `bias` `[out]`, `[.., out]`, after
+    /// `post_op`.
+    pub(crate) fn multiply(
+        &self,
+        input: &Tensor,
+        bias: &Tensor,
+        post_op: PostOp,
+    ) -> Result<Tensor, TchError> {
+        let (attribute, algorithm) = match post_op {
+            PostOp::None => (c"none", c""),
+            PostOp::Gelu => (c"gelu", c"none"),
         };
         let (bias, algorithm) = (bias.as_ptr(), algorithm.as_ptr());
         let mut output = ptr::null_mut();
-        // SAFETY: every tensor lives through the call and is left to its owner; the empty list is null, as the interface has
-        // it; the strings end in 0. The call writes an owned handle to `output`.
+        // SAFETY: every tensor outlives the call, which does not take ownership. The empty list is
+        // null, as the interface requires. The strings end in 0. The call writes an owned handle to
+        // `output`.
         let done = unsafe {
             aoti_torch_cpu__linear_pointwise(
                 input.as_ptr(),
@@ -93,47 +103,51 @@ impl PackedFloatWeight {
                 &raw mut output,
             )
         };
-        succeeded(done, c"mkldnn::_linear_pointwise")?;
-        // SAFETY: the call succeeded, so this is a handle of ours to an `at::Tensor` of the heap.
+        check_code(done, c"mkldnn::_linear_pointwise")?;
+        // SAFETY: the call succeeded, so `output` is an owned handle of an `at::Tensor` on the
+        // heap.
         Ok(unsafe { Tensor::from_ptr(output) })
     }
 }
 
-/// Calls the operator `name`, whose schema is `(Tensor weight, something optional) -> Tensor`, leaving the second out.
+/// Calls the operator `name` with the schema `(Tensor weight, optional) -> Tensor`, without the
+/// optional argument.
 fn pack(name: &CStr, weight: &Tensor) -> Result<Tensor, TchError> {
     let mut handle = ptr::null_mut();
-    // SAFETY: the tensor lives through the call, which writes a handle of its own to `handle`.
+    // SAFETY: the tensor outlives the call, which writes an owned handle to `handle`.
     let copied = unsafe { aoti_torch_new_tensor_handle(weight.as_ptr(), &raw mut handle) };
-    succeeded(copied, c"aoti_torch_new_tensor_handle")?;
-    // The operator's arguments; the call takes both and leaves the one result in the first place.
+    check_code(copied, c"aoti_torch_new_tensor_handle")?;
+    // The arguments of the operator. The call takes both, and writes the result to the first place.
     let mut stack = [handle as u64, 0];
-    // SAFETY: the stack holds what the operator's schema calls for: a handle that the call frees, and the absent option as 0.
+    // SAFETY: the stack matches the operator's schema: a handle that the call frees, and the absent
+    // option as 0.
     let packed = unsafe { aoti_torch_call_dispatcher(name.as_ptr(), c"".as_ptr(), stack.as_mut_ptr()) };
-    succeeded(packed, name)?;
+    check_code(packed, name)?;
     let [packed, _] = stack;
-    // SAFETY: the call succeeded, so the first place holds a handle that is now ours. Such a handle points to an
-    // `at::Tensor` of the heap, as tch's own do.
+    // SAFETY: the call succeeded, so the first place holds an owned handle. It points to an
+    // `at::Tensor` on the heap, as the handles of tch do.
     Ok(unsafe { Tensor::from_ptr(packed as *mut C_tensor) })
 }
 
-/// The weight of a linear layer in 8-bit integers, laid out as this machine's kernels read it.
+/// The weight of a linear layer in 8-bit integers, in the layout that oneDNN selects for this
+/// processor.
 #[derive(Debug)]
 pub(crate) struct PackedWeight {
     packed: Tensor,
     /// `[out]` in f32.
     scales: Tensor,
-    /// `[out]` of zeros: the weights lie evenly around 0.
+    /// `[out]` of zeros, because the weights are symmetric around 0.
     zero_points: Tensor,
     /// `[1]` of ones.
     input_scale: Tensor,
-    /// `[1]`: the input's number that stands for 0.
+    /// `[1]`: the input value that represents 0.
     input_zero_point: Tensor,
 }
 
 impl PackedWeight {
-    /// Packs `weight` `[out, in]` of i8; row `o` stands for `weight[o] * scales[o]`.
+    /// Packs `weight` `[out, in]` of i8. Row `o` represents `weight[o] * scales[o]`.
     ///
-    /// Inputs will be u8, with `input_zero_point` standing for 0.
+    /// Inputs are u8, where `input_zero_point` represents 0.
     pub(crate) fn new(weight: &Tensor, scales: &Tensor, input_zero_point: i32) -> Result<Self, TchError> {
         let zero_points = Tensor::f_zeros([weight.size2()?.0], (Kind::Int64, weight.device()))?;
         let packed = pack(c"onednn::qlinear_prepack", weight)?;
@@ -146,11 +160,12 @@ impl PackedWeight {
         })
     }
 
-    /// The product of `input` `[rows, in]` of u8 with the weight: `[rows, out]` in f32.
+    /// Returns the product of `input` `[rows, in]` of u8 and the weight, `[rows, out]` in f32.
     pub(crate) fn multiply(&self, input: &Tensor) -> Result<Tensor, TchError> {
         let mut output = ptr::null_mut();
-        // SAFETY: every tensor lives through the call and is left to its owner; the absent bias and the empty list
-        // are null, as the interface has it; the strings end in 0. The call writes an owned handle to `output`.
+        // SAFETY: every tensor outlives the call, which does not take ownership. The absent bias
+        // and the empty list are null, as the interface requires. The strings end in 0. The call
+        // writes an owned handle to `output`.
         let done = unsafe {
             aoti_torch_cpu__qlinear_pointwise_tensor(
                 input.as_ptr(),
@@ -170,13 +185,14 @@ impl PackedWeight {
                 &raw mut output,
             )
         };
-        succeeded(done, c"onednn::qlinear_pointwise")?;
-        // SAFETY: the call succeeded, so this is a handle of ours to an `at::Tensor` of the heap.
+        check_code(done, c"onednn::qlinear_pointwise")?;
+        // SAFETY: the call succeeded, so `output` is an owned handle of an `at::Tensor` on the
+        // heap.
         Ok(unsafe { Tensor::from_ptr(output) })
     }
 }
 
-fn succeeded(code: i32, name: &CStr) -> Result<(), TchError> {
+fn check_code(code: i32, name: &CStr) -> Result<(), TchError> {
     match code {
         0 => Ok(()),
         _ => {

@@ -1,13 +1,13 @@
-//! A linear layer in f32 on the CPU, its weight laid out as oneDNN's kernels read it.
+//! A linear layer in f32 on the CPU, with its weight in oneDNN's layout.
 //!
-//! LibTorch's own `linear` rearranges the weight for every product anew, which few rows do not pay for: a step of the decoder
-//! spends most of its time there.
+//! LibTorch's `linear` converts the weight to this layout for every product. For few rows this
+//! costs more than the product: a decoding step would spend most of its time on it.
 
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::layers::{
     linear::Linear,
-    onednn::{After, PackedFloatWeight},
+    onednn::{PackedFloatWeight, PostOp},
 };
 
 /// `x W^T + b`.
@@ -24,19 +24,19 @@ impl PackedLinear {
         Ok(Self { weight: PackedFloatWeight::new(&linear.weight)?, bias: linear.bias.shallow_clone() })
     }
 
-    /// Whether a layer can be packed.
-    pub(crate) fn suits(linear: &Linear) -> bool {
+    /// Returns whether a layer can be packed: f32 on the CPU.
+    pub(crate) fn is_supported(linear: &Linear) -> bool {
         linear.weight.device() == Device::Cpu && linear.weight.kind() == Kind::Float
     }
 
-    /// `[.., in]` to `[.., out]`.
+    /// Computes the layer, `[.., in]` to `[.., out]`.
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
-        self.weight.multiply(input, &self.bias, After::Nothing)
+        self.weight.multiply(input, &self.bias, PostOp::None)
     }
 
-    /// As [`Self::forward`], with the exact (erf) GELU of the result.
+    /// Computes the layer and the exact (erf) GELU of its result, `[.., in]` to `[.., out]`.
     pub(crate) fn forward_gelu(&self, input: &Tensor) -> Result<Tensor, TchError> {
-        self.weight.multiply(input, &self.bias, After::Gelu)
+        self.weight.multiply(input, &self.bias, PostOp::Gelu)
     }
 }
 
@@ -47,7 +47,7 @@ mod tests {
     use super::*;
     use crate::tests::random_layers;
 
-    /// The largest difference to the plain layer's results, for numbers around the square root of `inputs`.
+    /// Returns the largest difference from the plain layer, divided by the square root of `inputs`.
     fn difference(packed: &Tensor, plain: &Tensor, inputs: i64) -> f64 {
         assert_eq!(packed.size(), plain.size());
         (packed - plain).abs().max().double_value(&[]) / (inputs as f64).sqrt()
@@ -57,7 +57,7 @@ mod tests {
         #![proptest_config(ProptestConfig::with_cases(48))]
 
         #[test]
-        fn a_packed_layer_gives_what_the_plain_one_does(rows in 1i64..300, inputs in 1i64..200, outputs in 1i64..200) {
+        fn packed_layer_equals_plain_layer(rows in 1i64..300, inputs in 1i64..200, outputs in 1i64..200) {
             let (linear, input) = (random_layers::linear(inputs, outputs), random_layers::tensor(&[rows, inputs]));
             let packed = PackedLinear::new(&linear).unwrap();
             let plain = linear.forward(&input).unwrap();
@@ -67,7 +67,7 @@ mod tests {
     }
 
     #[test]
-    fn the_leading_dimensions_are_kept_and_views_are_read_as_they_are() {
+    fn views_are_accepted_with_leading_dimensions() {
         let linear = random_layers::linear(8, 5);
         let packed = PackedLinear::new(&linear).unwrap();
         let wide = random_layers::tensor(&[2, 3, 4, 8]);
@@ -78,7 +78,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_number_stays_none_and_harms_no_other_row() {
+    fn non_finite_input_affects_only_its_row() {
         let packed = PackedLinear::new(&random_layers::linear(64, 70)).unwrap();
         for bad in [f64::NAN, f64::INFINITY] {
             let input = random_layers::tensor(&[9, 64]);
@@ -94,12 +94,12 @@ mod tests {
     }
 
     #[test]
-    fn layers_in_f32_are_packed_and_others_are_left() {
+    fn only_f32_layers_can_be_packed() {
         let layer = random_layers::linear(12, 7);
-        assert!(PackedLinear::suits(&layer));
+        assert!(PackedLinear::is_supported(&layer));
         for kind in [Kind::Half, Kind::BFloat16] {
             let layer = Linear { weight: layer.weight.to_kind(kind), bias: layer.bias.to_kind(kind) };
-            assert!(!PackedLinear::suits(&layer), "{kind:?}");
+            assert!(!PackedLinear::is_supported(&layer), "{kind:?}");
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The image encoder's position embeddings, for images of the size that they were trained at or of another.
+//! Position embeddings of the vision encoder, interpolated for image sizes other than the trained
+//! one.
 
 use tch::{Kind, TchError, Tensor};
 
@@ -6,9 +7,13 @@ use crate::{checkpoint::config::vision::VisionConfig, error::LoadError, layers::
 
 const NAME: &str = "position_embedding";
 
-/// Loads the table below `embeddings` as `[1, tokens, hidden]`, the class token's first. A table for another grid of patches
-/// than the configuration's is interpolated, once, as the reference does for every image with
-/// `interpolate_pos_encoding=True`.
+/// Loads the table below `embeddings`, `[1, tokens, hidden]` with the class token first.
+///
+/// If the table has another grid of patches than the configuration, it is interpolated once. The
+/// reference does this for every image with `interpolate_pos_encoding=True`.
+///
+/// # Errors
+/// [`LoadError::TensorShape`] if the table is not a square of patches of the configured width.
 pub(crate) fn load(embeddings: &WeightPath<'_>, config: &VisionConfig) -> Result<Tensor, LoadError> {
     let (grid, hidden) = (config.grid(), config.hidden_size);
     let misfit = match embeddings.tensor(NAME, &[1, config.tokens(), hidden]) {
@@ -18,22 +23,22 @@ pub(crate) fn load(embeddings: &WeightPath<'_>, config: &VisionConfig) -> Result
     let LoadError::TensorShape { found, .. } = &misfit else { return Err(misfit) };
     let Some(trained) = trained_grid(found, hidden) else { return Err(misfit) };
     tracing::info!(
-        trained_patches = trained,
-        patches = grid,
-        "position embeddings are interpolated to another image size (patches along a side)"
+        trained_patches_per_side = trained,
+        patches_per_side = grid,
+        "position embeddings interpolated"
     );
     Ok(interpolate(&embeddings.tensor(NAME, found)?, trained, grid)?)
 }
 
-/// Patches along a side of the images that a table of this shape was trained for.
+/// Returns the number of patches along one side of the trained images, if the shape is valid.
 fn trained_grid(shape: &[i64], hidden: i64) -> Option<i64> {
     let &[1, tokens, width] = shape else { return None };
     let side = (tokens - 1).max(0).isqrt();
     (width == hidden && side > 0 && side * side + 1 == tokens).then_some(side)
 }
 
-/// `[1, from * from + 1, hidden]` to `[1, to * to + 1, hidden]`: bicubic without antialiasing, the class token's row as it
-/// is. In f32 whatever the kind.
+/// Interpolates `[1, from * from + 1, hidden]` to `[1, to * to + 1, hidden]`: bicubic in f32,
+/// without antialiasing. The row of the class token is unchanged.
 fn interpolate(table: &Tensor, from: i64, to: i64) -> Result<Tensor, TchError> {
     let (_, tokens, hidden) = table.size3()?;
     let patches = table
@@ -55,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_square_of_patches_and_a_class_token_make_a_table() {
+    fn only_square_grid_with_class_token_is_valid() {
         assert_eq!(trained_grid(&[1, 901, 768], 768), Some(30));
         for shape in [&[1, 900, 768][..], &[1, 901, 1024], &[901, 768], &[1, 1, 768], &[2, 901, 768]] {
             assert_eq!(trained_grid(shape, 768), None, "{shape:?}");
@@ -63,7 +68,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_is_everywhere_the_same_stays_so_and_the_class_token_is_left_alone() {
+    fn constant_table_and_class_token_are_unchanged() {
         let class = Tensor::full([1, 1, 2], 7.0, (Kind::Half, Device::Cpu));
         let patches = Tensor::full([1, 9, 2], 0.5, (Kind::Half, Device::Cpu));
         let table = interpolate(&Tensor::cat(&[class, patches], 1), 3, 5).unwrap();

@@ -1,27 +1,28 @@
-//! A tensor's numbers as a slice, where it lies.
-#![expect(unsafe_code, reason = "the memory is LibTorch's")]
+//! Access to a tensor's values as a slice, without a copy.
+#![expect(unsafe_code, reason = "the memory belongs to LibTorch")]
 
 use std::slice;
 
 use tch::{Device, Kind, TchError, Tensor};
 
-/// The numbers of a tensor in f32 on the CPU, in the order of its dimensions.
+/// Returns the values of a tensor in f32 on the CPU, in the order of its dimensions.
 ///
-/// Whoever holds another handle to the same tensor must not write to it meanwhile.
+/// The holder of another handle of the tensor must not write to it during the borrow.
 ///
 /// # Errors
-/// If it is of another kind, on another device, empty, or does not lie in one piece.
+/// [`TchError`] if the tensor has another kind or device, is empty or is not contiguous.
 pub(crate) fn as_slice(tensor: &Tensor) -> Result<&[f32], TchError> {
     if (tensor.kind(), tensor.device(), tensor.is_contiguous()) != (Kind::Float, Device::Cpu, true) {
-        return Err(TchError::Kind(format!("expected f32 in one piece on the cpu, found {tensor:?}")));
+        return Err(TchError::Kind(format!("tensor is {tensor:?}, expected contiguous f32 on the cpu")));
     }
     let count = tensor.numel();
-    // An empty tensor may point nowhere, and a slice must not.
+    // An empty tensor may have a null pointer, which a slice must not have.
     if count == 0 {
-        return Err(TchError::Shape(format!("expected numbers, found {tensor:?}")));
+        return Err(TchError::Shape(format!("tensor is {tensor:?}, expected at least one value")));
     }
-    // SAFETY: so many f32 lie there, in one piece, for as long as the tensor lives; any bits are an f32. Models stay on one
-    // thread, where nothing writes to the tensor while this borrow lasts.
+    // SAFETY: the tensor has `count` contiguous f32, which live as long as the tensor. All bit
+    // patterns are valid. A model stays on one thread, where no code writes to the tensor during
+    // the borrow.
     Ok(unsafe { slice::from_raw_parts(tensor.data_ptr().cast::<f32>(), count) })
 }
 
@@ -30,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_read_where_they_lie() {
+    fn values_are_read_in_place() {
         let tensor = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0]).view([2, 2]);
         let slice = as_slice(&tensor).unwrap();
         assert_eq!(slice, [1.0, 2.0, 3.0, 4.0]);
@@ -38,7 +39,7 @@ mod tests {
     }
 
     #[test]
-    fn a_tensor_of_another_kind_or_in_pieces_or_without_numbers_is_refused() {
+    fn other_kind_strided_or_empty_tensor_is_rejected() {
         let square = Tensor::zeros([2, 2], (Kind::Float, Device::Cpu));
         for tensor in [square.to_kind(Kind::Half), square.narrow(1, 0, 1), square.narrow(0, 0, 0)] {
             assert!(as_slice(&tensor).is_err(), "{tensor:?}");

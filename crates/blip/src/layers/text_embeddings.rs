@@ -1,4 +1,4 @@
-//! Word and position embeddings with their norm, the first stage of both text towers.
+//! Word and position embeddings with their norm, the first stage of text encoder and text decoder.
 
 use tch::{TchError, Tensor};
 
@@ -8,6 +8,7 @@ use crate::{
     layers::{layer_norm::LayerNorm, weight_path::WeightPath},
 };
 
+/// Embeddings of the text encoder or of the text decoder.
 #[derive(Debug)]
 pub(crate) struct TextEmbeddings {
     word: Tensor,
@@ -27,21 +28,24 @@ impl TextEmbeddings {
         })
     }
 
-    /// Token ids `[rows, tokens]`, the first of them at `position`, to states `[rows, tokens, hidden]`.
+    /// Converts token ids `[rows, tokens]` to states `[rows, tokens, hidden]`. The first token has
+    /// position `position`.
     pub(crate) fn forward(&self, ids: &Tensor, position: i64) -> Result<Tensor, TchError> {
         let (_, tokens) = ids.size2()?;
         let mut states = Tensor::f_embedding(&self.word, ids, -1, false, false)?;
         self.norm.forward(&states.f_add_(&self.position.f_narrow(0, position, tokens)?)?)
     }
 
-    /// Token ids `[tokens]`, each at its of `positions` `[tokens]`, or `[rows, 1]`, all at the one position of `[1]`; both are on
-    /// the device.
+    /// Converts token ids to states at given positions. Both tensors are on the device.
+    ///
+    /// - Ids `[tokens]` with `positions` `[tokens]`: one position for each token.
+    /// - Ids `[rows, 1]` with `positions` `[1]`: one position for all rows.
     pub(crate) fn forward_at(&self, ids: &Tensor, positions: &Tensor) -> Result<Tensor, TchError> {
         let mut states = Tensor::f_embedding(&self.word, ids, -1, false, false)?;
         self.norm.forward(&states.f_add_(&self.position.f_index_select(0, positions)?)?)
     }
 
-    /// The word embeddings, `[vocabulary, hidden]`.
+    /// Returns the word embeddings, `[vocabulary, hidden]`.
     pub(crate) fn word(&self) -> &Tensor {
         &self.word
     }

@@ -1,4 +1,4 @@
-//! A place in the tree of names.
+//! Access to the tensors below a prefix of tensor names.
 
 use std::{borrow::Cow, fmt::Display};
 
@@ -6,7 +6,8 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{checkpoint::weights::Weights, error::LoadError, layers::fused_norm::FusedNorms};
 
-/// A place in the tree of names, with the device and kind that tensors are loaded to, and the kernels that norms have there.
+/// Prefix of tensor names, with the device, the number format and the norm kernels of the tensors
+/// below it.
 #[derive(Debug, Clone)]
 pub(crate) struct WeightPath<'a> {
     weights: &'a Weights,
@@ -21,17 +22,17 @@ impl<'a> WeightPath<'a> {
         Self { weights, prefix: Cow::Borrowed(""), device, kind, fused_norms: None }
     }
 
-    /// With kernels of our own for the norms that are loaded below.
+    /// Sets the native norm kernels of the layers below this path.
     pub(crate) fn with_fused_norms(self, fused_norms: Option<&'a FusedNorms>) -> Self {
         Self { fused_norms, ..self }
     }
 
-    /// Kernels of our own for norms, if there are any.
+    /// Returns the native norm kernels, if available.
     pub(crate) fn fused_norms(&self) -> Option<&'a FusedNorms> {
         self.fused_norms
     }
 
-    /// The scope below `name`.
+    /// Returns the path `name` below this path.
     pub(crate) fn at(&self, name: impl Display) -> Self {
         Self { prefix: Cow::Owned(self.name(name)), ..self.clone() }
     }
@@ -40,12 +41,15 @@ impl<'a> WeightPath<'a> {
         if self.prefix.is_empty() { name.to_string() } else { format!("{}.{name}", self.prefix) }
     }
 
-    /// Loads `name` below this path.
+    /// Loads the tensor `name` of this `shape` below this path.
+    ///
+    /// # Errors
+    /// [`LoadError`] if the tensor is missing, has another shape or cannot be read.
     pub(crate) fn tensor(&self, name: &str, shape: &[i64]) -> Result<Tensor, LoadError> {
         self.weights.load(&self.name(name), shape, self.device, self.kind)
     }
 
-    /// Loads the first of `names`, full names from the root, that the files hold.
+    /// Loads the first of `names` that the files have. The names are complete, from the root.
     pub(crate) fn first_of(&self, names: [&str; 2], shape: &[i64]) -> Result<Tensor, LoadError> {
         let [first, second] = names;
         let name = if self.weights.contains(first) { first } else { second };

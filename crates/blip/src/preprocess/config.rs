@@ -1,64 +1,65 @@
-//! `preprocessor_config.json`, with the reference class's defaults for keys that it leaves out.
+//! `preprocessor_config.json`, with the reference class's defaults for missing keys.
 
 use serde::Deserialize;
 
 use crate::preprocess::filter::Filter;
 
-/// How images become the model's input.
+/// Size, filter and normalization of the model's input.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct PreprocessorConfig {
-    /// Width that the model takes, in pixels.
+    /// Width of the model's input, in pixels.
     pub width: usize,
-    /// Height that the model takes, in pixels.
+    /// Height of the model's input, in pixels.
     pub height: usize,
-    /// Filter that images are scaled with.
+    /// Filter that scales images.
     pub filter: Filter,
-    /// What a pixel of 0 to 255 is multiplied by before normalisation.
+    /// Factor of a pixel of 0 to 255, applied before normalization.
     pub rescale_factor: f64,
-    /// Mean of red, green and blue that is subtracted.
+    /// Subtracted mean of red, green and blue.
     pub mean: [f64; 3],
-    /// Standard deviation of red, green and blue that is divided by.
+    /// Standard deviation of red, green and blue, which divides.
     pub std: [f64; 3],
 }
 
-/// A `preprocessor_config.json` that this preprocessing cannot follow.
+/// Error of a `preprocessor_config.json` that this preprocessing does not support.
 #[derive(Debug, thiserror::Error)]
 pub enum PreprocessorConfigError {
-    /// Not JSON, or a value of another type.
+    /// The file is not JSON, or a value has another type.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
     /// `size` is neither a number nor `{"height": .., "width": ..}`.
     #[error("size must be a number or have height and width")]
     Size,
     /// A side of `size` is out of range.
-    #[error("size is {width} x {height}, each side must be 1 to {limit}", limit = MAX_SIDE)]
+    #[error("size is {width} x {height}, expected sides of 1 to {limit}", limit = MAX_SIDE)]
     SizeRange {
-        /// Width asked for.
+        /// Width in the file.
         width: usize,
-        /// Height asked for.
+        /// Height in the file.
         height: usize,
     },
-    /// Images of their own size cannot be batched, and the model takes one size only.
-    #[error("do_resize is false, but the model takes images of one size only")]
+    /// Images are not scaled, although a model accepts images of one size only.
+    #[error("do_resize is false, expected true because the model accepts images of one size only")]
     NoResize,
-    /// A filter other than bicubic and bilinear.
-    #[error("resample is {0}, supported are 3 (bicubic) and 2 (bilinear)")]
+    /// The filter is neither bicubic nor bilinear.
+    #[error("resample is {0}, expected 3 (bicubic) or 2 (bilinear)")]
     Resample(i64),
-    /// A number that normalisation cannot use.
+    /// A value is not valid for normalization.
     #[error("{key} must be {expected}")]
     Number {
-        /// The key.
+        /// Key of the value.
         key: &'static str,
-        /// What it must be.
+        /// Required property of the value.
         expected: &'static str,
     },
 }
 
-/// Larger than any checkpoint's input; keeps a wrong file from asking for gigabytes an image.
+/// Largest side of the model's input, in pixels. No checkpoint has a larger one. The limit prevents
+/// an invalid file from requesting gigabytes for each image.
 const MAX_SIDE: usize = 4096;
 
 impl Default for PreprocessorConfig {
-    /// The defaults of `BlipImageProcessor`.
+    /// Returns the defaults of `BlipImageProcessor`.
     fn default() -> Self {
         Self {
             width: 384,
@@ -72,11 +73,11 @@ impl Default for PreprocessorConfig {
 }
 
 impl PreprocessorConfig {
-    /// Reads the bytes of a `preprocessor_config.json`. Keys that are unknown, or that do not bear on
+    /// Reads the content of a `preprocessor_config.json`. Unknown keys, and keys without effect on
     /// RGB input (`do_convert_rgb`), are ignored.
     ///
     /// # Errors
-    /// [`PreprocessorConfigError`], naming the key.
+    /// [`PreprocessorConfigError`] names the invalid key.
     pub fn from_json(json: &[u8]) -> Result<Self, PreprocessorConfigError> {
         let file: File = serde_json::from_slice(json)?;
         let default = Self::default();
@@ -158,12 +159,12 @@ mod tests {
     }
 
     #[test]
-    fn empty_file_is_the_reference_default() {
+    fn empty_file_equals_reference_defaults() {
         assert_eq!(read("{}"), Ok(PreprocessorConfig::default()));
     }
 
     #[test]
-    fn file_of_the_published_checkpoint_is_the_default_too() {
+    fn file_of_released_checkpoint_equals_defaults() {
         let json = r#"{"do_normalize": true, "do_rescale": true, "do_resize": true,
             "image_mean": [0.48145466, 0.4578275, 0.40821073], "image_processor_type": "BlipImageProcessor",
             "image_std": [0.26862954, 0.26130258, 0.27577711], "processor_class": "BlipProcessor", "resample": 3,
@@ -178,27 +179,27 @@ mod tests {
         assert_eq!(sides(r#"{"size": {"height": 32, "width": 64}}"#), Ok((64, 32)));
         let refused = Err("size must be a number or have height and width".to_owned());
         assert_eq!(sides(r#"{"size": {"shortest_edge": 384}}"#), refused);
-        let too_large = Err("size is 0 x 0, each side must be 1 to 4096".to_owned());
+        let too_large = Err("size is 0 x 0, expected sides of 1 to 4096".to_owned());
         assert_eq!(sides(r#"{"size": 0}"#), too_large);
     }
 
     #[test]
-    fn steps_that_are_off_change_nothing() {
+    fn disabled_steps_change_nothing() {
         let config = read(r#"{"do_rescale": false, "do_normalize": false, "image_std": [0, 0, 0]}"#).unwrap();
         assert_eq!((config.rescale_factor, config.mean, config.std), (1.0, [0.0; 3], [1.0; 3]));
     }
 
     #[test]
-    fn what_cannot_be_followed_is_named() {
+    fn unsupported_values_are_rejected_by_name() {
         assert_eq!(
             read(r#"{"resample": 1}"#),
-            Err("resample is 1, supported are 3 (bicubic) and 2 (bilinear)".into())
+            Err("resample is 1, expected 3 (bicubic) or 2 (bilinear)".into())
         );
         assert_eq!(
             read(r#"{"image_std": [1, 0, 1]}"#),
             Err("image_std must be finite and greater than 0".into())
         );
-        let no_resize = "do_resize is false, but the model takes images of one size only";
+        let no_resize = "do_resize is false, expected true because the model accepts images of one size only";
         assert_eq!(read(r#"{"do_resize": false}"#), Err(no_resize.into()));
         assert!(read("[").is_err());
     }

@@ -1,16 +1,16 @@
-//! The filters that the reference scales with, as continuous functions.
+//! Resampling filters of the reference, as continuous functions.
 
-/// A resampling filter, widened for downscaling so that it averages (antialias).
+/// A resampling filter. For downscaling it is widened, so that it averages (antialiasing).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Filter {
     /// Keys' cubic convolution with a = -0.5.
     Bicubic,
-    /// Triangle.
+    /// Triangle filter.
     Bilinear,
 }
 
 impl Filter {
-    /// The filter that Pillow numbers so (`resample` of `preprocessor_config.json`).
+    /// Returns the filter with this number in Pillow (`resample` in `preprocessor_config.json`).
     #[must_use]
     pub fn from_pillow(number: i64) -> Option<Self> {
         match number {
@@ -20,7 +20,8 @@ impl Filter {
         }
     }
 
-    /// The distance from its centre where the filter ends, in pixels of an image that is not scaled.
+    /// Returns the distance from the centre at which the filter ends, in pixels of an unscaled
+    /// image.
     pub(super) fn support(self) -> f64 {
         match self {
             Self::Bicubic => 2.0,
@@ -28,7 +29,8 @@ impl Filter {
         }
     }
 
-    /// The filter's weight at distance `x`. The order of operations is Pillow's: it decides the last bit.
+    /// Returns the filter's weight at distance `x`. The order of operations is Pillow's, because it
+    /// decides the last bit.
     pub(super) fn weight(self, x: f64) -> f64 {
         const A: f64 = -0.5;
         let x = x.abs();

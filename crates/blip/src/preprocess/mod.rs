@@ -1,8 +1,8 @@
-//! Image preprocessing, equal bit for bit to the reference's on Pillow (10.4 to 12.3).
+//! Image preprocessing, equal bit for bit to the reference on Pillow (10.4 to 12.3).
 //!
-//! RGB pixels are scaled to the model's size in 8 bits by [`Preprocessor::resize`]; the model then
-//! turns them into floats by `x * scale + offset` with [`Preprocessor::normalisation`], on whatever
-//! device it runs. The reference is `BlipImageProcessorPil` of `transformers`.
+//! [`Preprocessor::resize`] scales RGB pixels to the model's size in 8 bits. The model then
+//! converts them to floats on its device: `x * scale + offset`, with
+//! [`Preprocessor::normalisation`]. The reference is `BlipImageProcessorPil` of `transformers`.
 
 mod config;
 mod resize;
@@ -18,8 +18,8 @@ pub use filter::Filter;
 pub use pixels::{Pixels, PixelsError, RgbView};
 use taps::TapsCache;
 
-/// Scales images to the model's size and knows how the model normalises them. Clones share the
-/// cache of filter weights.
+/// Scales images to the model's size and returns the constants of their normalization. Clones share
+/// the cache of filter weights.
 #[derive(Clone, Debug)]
 pub struct Preprocessor {
     config: PreprocessorConfig,
@@ -27,42 +27,42 @@ pub struct Preprocessor {
 }
 
 impl Preprocessor {
-    /// A preprocessor after `config`.
+    /// Creates a preprocessor for `config`.
     #[must_use]
     pub fn new(config: PreprocessorConfig) -> Self {
         Self { config, taps: Arc::default() }
     }
 
-    /// A preprocessor after the bytes of a `preprocessor_config.json`.
+    /// Creates a preprocessor for the content of a `preprocessor_config.json`.
     ///
     /// # Errors
-    /// [`PreprocessorConfigError`], naming the key.
+    /// [`PreprocessorConfigError`] names the invalid key.
     pub fn from_json(json: &[u8]) -> Result<Self, PreprocessorConfigError> {
         Ok(Self::new(PreprocessorConfig::from_json(json)?))
     }
 
-    /// What it was made after.
+    /// Returns the configuration.
     #[must_use]
     pub fn config(&self) -> &PreprocessorConfig {
         &self.config
     }
 
-    /// The height that the model takes, in pixels.
+    /// Returns the height of the model's input, in pixels.
     #[must_use]
     pub fn height(&self) -> usize {
         self.config.height
     }
 
-    /// The width that the model takes, in pixels.
+    /// Returns the width of the model's input, in pixels.
     #[must_use]
     pub fn width(&self) -> usize {
         self.config.width
     }
 
-    /// `image` at the model's size, aspect ratio not kept.
+    /// Scales `image` to the model's size, without preserving the aspect ratio.
     ///
-    /// Equal bit for bit to Pillow's `resize`: horizontally, then vertically, each pass rounded to 8
-    /// bits; a pass that would change no length is left out.
+    /// The result equals Pillow's `resize` bit for bit: first horizontally, then vertically, with
+    /// each pass rounded to 8 bits. A pass that would not change the length is left out.
     #[must_use]
     pub fn resize(&self, image: RgbView<'_>) -> Pixels {
         let (across, down) = {
@@ -73,7 +73,7 @@ impl Preprocessor {
         resize::resize(image, &across, &down)
     }
 
-    /// `(scale, offset)` of each channel, such that the model's input is `x * scale + offset` for a
+    /// Returns `(scale, offset)` of each channel. The model's input is `x * scale + offset` for a
     /// pixel `x` of 0 to 255.
     #[must_use]
     pub fn normalisation(&self) -> ([f32; 3], [f32; 3]) {
@@ -85,8 +85,8 @@ impl Preprocessor {
         ([r.0, g.0, b.0], [r.1, g.1, b.1])
     }
 
-    /// The model's input for `pixels`, `[3, height, width]`: what the model computes by itself, here
-    /// for comparison and for use without a device.
+    /// Returns the model's input for `pixels`, `[3, height, width]`. The model computes the same on
+    /// its device. This function serves comparisons and use without a device.
     #[must_use]
     pub fn normalised(&self, pixels: &Pixels) -> Vec<f32> {
         let (scale, offset) = self.normalisation();
@@ -104,13 +104,13 @@ impl Preprocessor {
 mod tests {
     use super::*;
 
-    /// What the reference computes: rescale and normalise in turn, in 64 bits.
+    /// Rescales and normalizes in two steps in f64, as the reference does.
     fn reference(x: u8, mean: f64, std: f64) -> f64 {
         (f64::from(x) / 255.0 - mean) / std
     }
 
     #[test]
-    fn every_level_of_every_channel_is_normalised_as_by_the_reference() {
+    fn every_level_of_every_channel_is_normalised_like_reference() {
         let preprocessor = Preprocessor::new(PreprocessorConfig::default());
         let data: Vec<u8> = (0..=255).flat_map(|level| [level; 3]).collect();
         let planes = preprocessor.normalised(&Pixels::new(1, 256, data).unwrap());
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn image_of_the_right_size_is_left_as_it_is() {
+    fn image_of_model_size_is_unchanged() {
         let config = PreprocessorConfig { width: 5, height: 3, ..PreprocessorConfig::default() };
         let data: Vec<u8> = (0..45).collect();
         let pixels = Preprocessor::new(config).resize(RgbView::new(5, 3, &data).unwrap());

@@ -1,4 +1,4 @@
-//! 8-bit RGB pixels, borrowed and owned. Both are `[height, width, 3]`, rows from the top, no padding.
+//! 8-bit RGB pixels, borrowed and owned, `[height, width, 3]`: rows from the top, without padding.
 
 /// A view of an RGB image of any size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -16,41 +16,41 @@ pub struct Pixels {
     data: Vec<u8>,
 }
 
-/// Samples that are no image of the size they came with.
+/// Error of samples that do not form an image of the stated size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{samples} samples are no rgb image of {width} x {height} pixels")]
+#[error("{samples} samples do not form an RGB image of {width} x {height} pixels")]
 pub struct PixelsError {
     /// Width in pixels.
     pub width: usize,
     /// Height in pixels.
     pub height: usize,
-    /// How many samples there are.
+    /// Number of samples.
     pub samples: usize,
 }
 
 impl<'a> RgbView<'a> {
-    /// An image of this size in `data`.
+    /// Creates a view of `data` as an image of this size, `[height, width, 3]`.
     ///
     /// # Errors
-    /// If a side is 0 or the samples are not three a pixel.
+    /// [`PixelsError`] if a side is 0, or a pixel has not three samples.
     pub fn new(width: usize, height: usize, data: &'a [u8]) -> Result<Self, PixelsError> {
         check(width, height, data.len())?;
         Ok(Self { width, height, data })
     }
 
-    /// Width in pixels.
+    /// Returns the width in pixels.
     #[must_use]
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Height in pixels.
+    /// Returns the height in pixels.
     #[must_use]
     pub fn height(&self) -> usize {
         self.height
     }
 
-    /// Samples, `[height, width, 3]`.
+    /// Returns the samples, `[height, width, 3]`.
     #[must_use]
     pub fn data(&self) -> &'a [u8] {
         self.data
@@ -58,34 +58,34 @@ impl<'a> RgbView<'a> {
 }
 
 impl Pixels {
-    /// An image of this size.
+    /// Creates an image of this size from `data`, `[height, width, 3]`.
     ///
     /// # Errors
-    /// If a side is 0 or the samples are not three a pixel.
+    /// [`PixelsError`] if a side is 0, or a pixel has not three samples.
     pub fn new(height: usize, width: usize, data: Vec<u8>) -> Result<Self, PixelsError> {
         check(width, height, data.len())?;
         Ok(Self { width, height, data })
     }
 
-    /// Pixels that a resize has just laid out.
+    /// Creates an image from the output of a resize.
     pub(super) fn of_resize(height: usize, width: usize, data: Vec<u8>) -> Self {
         debug_assert!(check(width, height, data.len()).is_ok());
         Self { width, height, data }
     }
 
-    /// Width in pixels.
+    /// Returns the width in pixels.
     #[must_use]
     pub fn width(&self) -> usize {
         self.width
     }
 
-    /// Height in pixels.
+    /// Returns the height in pixels.
     #[must_use]
     pub fn height(&self) -> usize {
         self.height
     }
 
-    /// Samples, `[height, width, 3]`.
+    /// Returns the samples, `[height, width, 3]`.
     #[must_use]
     pub fn data(&self) -> &[u8] {
         &self.data
@@ -105,7 +105,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_of_another_size_are_refused() {
+    fn samples_of_other_size_are_rejected() {
         for (width, height, samples) in [(0, 0, 0), (1, 1, 4), (2, 1, 3), (usize::MAX, usize::MAX, 3)] {
             assert_eq!(
                 RgbView::new(width, height, &vec![0; samples]),

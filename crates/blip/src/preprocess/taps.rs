@@ -1,4 +1,4 @@
-//! Which input pixels make an output pixel, with what fixed-point weights.
+//! Taps: the input pixels of each output pixel, with fixed-point weights.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -7,25 +7,25 @@ use lru::LruCache;
 
 use crate::preprocess::filter::Filter;
 
-/// Bits behind the point: with 8 of the sample and 2 of headroom for the filter's overshoot they
-/// fill 32.
+/// Bits after the point. With 8 bits of the sample and 2 bits for the filter's overshoot they fill
+/// 32 bits.
 pub(super) const PRECISION: u32 = 32 - 8 - 2;
 
-/// The taps of one axis, from `input` pixels to `output` pixels.
+/// Taps of one axis, from `input` pixels to `output` pixels.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Taps {
     pub(super) input: usize,
     pub(super) output: usize,
-    /// Taps of each output pixel; its last ones may weigh 0.
+    /// Number of taps of each output pixel. The last ones may have weight 0.
     pub(super) count: usize,
-    /// For each output pixel, the first input pixel: `starts[i] + count <= input`.
+    /// First input pixel of each output pixel. `starts[i] + count <= input`.
     pub(super) starts: Vec<usize>,
-    /// `[output, count]` weights in units of `2^-PRECISION`.
+    /// Weights `[output, count]` in units of `2^-PRECISION`.
     pub(super) weights: Vec<i32>,
 }
 
 impl Taps {
-    /// Taps for scaling `input` pixels to `output` pixels, neither being 0, as Pillow computes them.
+    /// Computes the taps from `input` to `output` pixels, both above 0, with Pillow's arithmetic.
     pub(super) fn new(filter: Filter, input: usize, output: usize) -> Self {
         let scale = input as f64 / output as f64;
         let filter_scale = scale.max(1.0);
@@ -48,7 +48,7 @@ impl Taps {
         let mut starts = Vec::with_capacity(output);
         let mut fixed = Vec::with_capacity(output * count);
         for (start, weights) in exact {
-            // Every pixel gets `count` taps inside of the image, those that it lacks weighing 0.
+            // Every output pixel has `count` taps inside the image. Additional taps have weight 0.
             let shifted = start.min(input - count);
             starts.push(shifted);
             fixed.resize(fixed.len() + (start - shifted), 0);
@@ -58,7 +58,7 @@ impl Taps {
         Self { input, output, count, starts, weights: fixed }
     }
 
-    /// Whether the axis keeps its length, so that its pass is left out.
+    /// Returns whether the axis has equal lengths, so that its pass is left out.
     pub(super) fn is_identity(&self) -> bool {
         self.input == self.output
     }
@@ -70,13 +70,14 @@ fn to_fixed(weight: f64) -> i32 {
     (if scaled < 0.0 { scaled - 0.5 } else { scaled + 0.5 }) as i32
 }
 
-/// Taps of the lengths seen last.
+/// Taps of the most recently used lengths.
 #[derive(Debug)]
 pub(super) struct TapsCache {
     entries: LruCache<(Filter, usize, usize), Arc<Taps>>,
 }
 
-/// A photograph's table is a few kilobytes, the largest (16,384 to 384) some 400 kB.
+/// Number of cached tables. A photograph's table has a few kilobytes, and the largest table (16,384
+/// to 384 pixels) about 400 kB.
 const CACHED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 
 impl Default for TapsCache {
@@ -100,7 +101,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn taps_stay_inside_and_weigh_one_in_total(
+        fn taps_are_inside_the_image_and_weights_sum_to_one(
             bicubic: bool, input in 1usize..2000, output in 1usize..500,
         ) {
             let filter = if bicubic { Filter::Bicubic } else { Filter::Bilinear };
@@ -108,10 +109,10 @@ mod tests {
             prop_assert_eq!((taps.starts.len(), taps.weights.len()), (output, output * taps.count));
             for (start, weights) in taps.starts.iter().zip(taps.weights.chunks_exact(taps.count)) {
                 prop_assert!(start + taps.count <= input);
-                // Each weight is rounded by at most half a unit.
+                // The rounding error of each weight is at most half a unit.
                 let sum: i64 = weights.iter().map(|&weight| i64::from(weight)).sum();
                 prop_assert!((sum - (1 << PRECISION)).abs() <= taps.count as i64);
-                // No sum of weighted samples leaves 32 bits, whatever the samples.
+                // Every sum of weighted samples fits 32 bits.
                 let most: i64 = weights.iter().map(|&weight| i64::from(weight).abs() * 255).sum();
                 prop_assert!(most + (1 << (PRECISION - 1)) <= i64::from(i32::MAX));
             }
@@ -119,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn cache_gives_the_same_table_again() {
+    fn cache_returns_the_same_table() {
         let mut cache = TapsCache::default();
         let first = cache.get(Filter::Bicubic, 640, 384);
         assert!(Arc::ptr_eq(&first, &cache.get(Filter::Bicubic, 640, 384)));

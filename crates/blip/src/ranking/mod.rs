@@ -50,6 +50,7 @@ pub(crate) fn rank(
     Ok(steps)
 }
 
+/// Ranks the candidates of at most [`MAX_HYPOTHESES`] rows. Returns the number of decoder steps.
 fn rank_together(
     context: DecodeContext<'_>,
     rows: &[RankRow<'_>],
@@ -204,7 +205,11 @@ mod tests {
         let first = first(&[-1.0, -2.0, -9.0, -2.0, -3.0]);
         assert_eq!(shortlist(&ranking(3), &first), [1, 3, 0]);
         assert_eq!(shortlist(&ranking(2), &first), [1, 0], "the earlier of equally likely candidates");
-        assert_eq!(shortlist(&ranking(128), &first), [1, 3, 4, 0, 2], "all candidates if the shortlist is longer");
+        assert_eq!(
+            shortlist(&ranking(128), &first),
+            [1, 3, 4, 0, 2],
+            "all candidates if the shortlist is longer"
+        );
         assert_eq!(shortlist(&ranking(0), &first), [0], "at least one");
     }
 

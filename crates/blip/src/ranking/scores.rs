@@ -94,19 +94,19 @@ pub(crate) fn score_level(
 ) -> Result<Vec<(i64, i64)>, TchError> {
     let stop_token = context.stopping.stop_token;
     let (mut tokens, mut hypotheses, mut targets) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut starts, mut hypotheses_of_memory) = (Vec::new(), Vec::new());
+    let (mut starts, mut hypothesis_counts) = (Vec::new(), Vec::new());
     for ((encoder_row, chunk), &(_, first_above)) in (0..).zip(&*chunks).zip(above) {
         let (nodes, first) = (chunk.trie.level(depth), tokens.len() as i64);
         starts.push((encoder_row, first));
-        hypotheses_of_memory.push(nodes.len() as i64);
+        hypothesis_counts.push(nodes.len() as i64);
         tokens.extend(nodes.iter().map(|node| node.token));
         hypotheses.extend(nodes.iter().map(|node| first_above + node.parent as i64));
         let chunk_targets = chunk.targets(depth, stop_token);
         targets.extend(chunk_targets.map(|(node, token)| Target { hypothesis: first + node as i64, token }));
     }
-    let memories: Vec<i64> = above.iter().map(|&(encoder_row, _)| encoder_row).collect();
+    let encoder_rows: Vec<i64> = above.iter().map(|&(encoder_row, _)| encoder_row).collect();
     state.select_hypotheses(&hypotheses)?;
-    state.select_memories(&memories, HypothesisLayout::new(&hypotheses_of_memory))?;
+    state.select_encoder_rows(&encoder_rows, HypothesisLayout::new(&hypothesis_counts))?;
     let logits = context.decoder.step(&tokens, state)?;
     let mut losses = TargetLosses::read(&logits, &targets)?.into_iter();
     for chunk in chunks {

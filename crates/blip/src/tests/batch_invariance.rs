@@ -1,4 +1,4 @@
-//! Company never changes an answer: a batch is only a faster way to ask each question alone.
+//! Answers of question answering do not depend on the batch composition or on the caches.
 
 use proptest::prelude::*;
 
@@ -11,12 +11,12 @@ use crate::{
     cuda_graphs::decode_buffers::DecodeBuffers,
     decoder::token_choice::{argmax_with_margin, read_choices},
     options::LoadOptions,
-    tests::golden_files::{Case, Golden, golden, goldens, run},
+    tests::golden_files::{Case, Golden, golden, goldens, run_cases},
     text::image_states::ImageStates,
 };
 
-fn alone(model: &mut crate::model::Model, case: &Case) -> RowAnswer {
-    run(model, &[case], Vec::new()).outcomes.remove(0).unwrap().unwrap()
+fn run_single(model: &mut crate::model::Model, case: &Case) -> RowAnswer {
+    run_cases(model, &[case], Vec::new()).outcomes.remove(0).unwrap().unwrap()
 }
 
 fn assert_same(batched: &RowAnswer, alone: &RowAnswer) -> Result<(), TestCaseError> {
@@ -27,16 +27,16 @@ fn assert_same(batched: &RowAnswer, alone: &RowAnswer) -> Result<(), TestCaseErr
 }
 
 #[test]
-fn company_never_changes_an_answer() {
+fn answers_in_random_batches_equal_those_of_single_rows() {
     for golden in goldens() {
         let mut model = golden.model(Dtype::F32);
-        let alone: Vec<RowAnswer> = golden.cases.iter().map(|case| alone(&mut model, case)).collect();
+        let alone: Vec<RowAnswer> = golden.cases.iter().map(|case| run_single(&mut model, case)).collect();
         let model = std::cell::RefCell::new(model);
         let picks = prop::collection::vec(0..golden.cases.len(), 1..=64);
         let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(24));
         let outcome = runner.run(&picks, |picks| {
             let cases: Vec<&Case> = picks.iter().map(|&pick| &golden.cases[pick]).collect();
-            let rows = run(&mut model.borrow_mut(), &cases, Vec::new());
+            let rows = run_cases(&mut model.borrow_mut(), &cases, Vec::new());
             for (outcome, &pick) in rows.outcomes.iter().zip(&picks) {
                 assert_same(outcome.as_ref().unwrap().as_ref().unwrap(), &alone[pick])?;
             }
@@ -47,11 +47,11 @@ fn company_never_changes_an_answer() {
 }
 
 #[test]
-fn keys_and_values_that_are_kept_change_no_answer() {
+fn cached_keys_and_values_do_not_change_answers() {
     for golden in goldens() {
         let alone: Vec<RowAnswer> = {
             let mut model = golden.model_with(Dtype::F32, without_key_values(&golden));
-            golden.cases.iter().map(|case| alone(&mut model, case)).collect()
+            golden.cases.iter().map(|case| run_single(&mut model, case)).collect()
         };
         let all: Vec<&Case> = golden.cases.iter().collect();
         let mut model = golden.model(Dtype::F32);
@@ -66,24 +66,24 @@ fn keys_and_values_that_are_kept_change_no_answer() {
             model = golden
                 .model_with(Dtype::F32, LoadOptions { cross_attention_cache_bytes, ..golden.options() });
             let mut cached = 0;
-            // Alone and together, so that images are new, kept and have given way, in batches of any mixture.
+            // Batches of one row and of several rows alternate. Images are new, cached or evicted.
             for turn in 0..4 * all.len() {
                 let picked = &all[..if turn % 3 == 2 { all.len() } else { 1 + turn % all.len() }];
                 let cases = if turn % 2 == 0 { picked } else { &picked[picked.len() - 1..] };
-                let rows = run(&mut model, cases, Vec::new());
+                let rows = run_cases(&mut model, cases, Vec::new());
                 cached += rows.cached;
                 for (outcome, case) in rows.outcomes.iter().zip(cases) {
                     let pick = all.iter().position(|other| std::ptr::eq(*other, *case)).unwrap();
                     assert_same(outcome.as_ref().unwrap().as_ref().unwrap(), &alone[pick]).unwrap();
                 }
             }
-            assert!(cached > 0, "{}: nothing was kept with room for {images}", golden.name);
+            assert!(cached > 0, "{}: no cached image, capacity {images}", golden.name);
         }
     }
 }
 
 #[test]
-fn models_that_share_what_they_keep_encode_no_image_twice_and_answer_as_if_alone() {
+fn models_with_a_shared_cache_encode_each_image_once() {
     for golden in goldens() {
         let options = golden.options();
         let Some(images) =
@@ -94,7 +94,7 @@ fn models_that_share_what_they_keep_encode_no_image_twice_and_answer_as_if_alone
         };
         let alone: Vec<RowAnswer> = {
             let mut model = golden.model(Dtype::F32);
-            golden.cases.iter().map(|case| alone(&mut model, case)).collect()
+            golden.cases.iter().map(|case| run_single(&mut model, case)).collect()
         };
         let mut models: Vec<crate::model::Model> = [(), (), ()]
             .map(|()| {
@@ -110,9 +110,10 @@ fn models_that_share_what_they_keep_encode_no_image_twice_and_answer_as_if_alone
             })
             .into();
         let all: Vec<&Case> = golden.cases.iter().collect();
-        // The first encodes, the second keeps keys and values, the third reads them.
+        // The first model encodes the images. The second caches their keys and values. The third
+        // reads the cached keys and values.
         for (turn, model) in models.iter_mut().enumerate() {
-            let rows = run(model, &all, Vec::new());
+            let rows = run_cases(model, &all, Vec::new());
             for (outcome, alone) in rows.outcomes.iter().zip(&alone) {
                 let answer = outcome.as_ref().unwrap().as_ref().unwrap();
                 assert_same(answer, alone).unwrap();
@@ -128,27 +129,27 @@ fn without_key_values(golden: &Golden) -> LoadOptions {
 }
 
 #[test]
-fn an_images_features_in_int8_are_the_same_in_any_company() {
+fn int8_features_in_a_batch_equal_those_of_a_single_image() {
     let golden = golden("thirty_by_six");
     let mut model = golden.model_in(Dtype::F32, VisionDtype::Int8);
     let all: Vec<_> = golden.cases.iter().map(|case| &case.pixels).collect();
-    let together = model.features(&all);
+    let batched = model.features(&all);
     for (image, pixels) in (0..).zip(all) {
         let alone = model.features(&[pixels]);
-        // Sums in f32, of the attention and the norms, are ordered by the size of the batch.
-        let difference = (alone - together.narrow(0, image, 1)).abs().max().double_value(&[]);
+        // The batch size decides the order of the f32 sums in attention and norms.
+        let difference = (alone - batched.narrow(0, image, 1)).abs().max().double_value(&[]);
         assert!(difference < 0.02, "image {image}: {difference}");
     }
 }
 
 #[test]
-fn a_cancelled_row_is_not_reported_and_changes_nothing_for_the_others() {
+fn cancelled_row_is_not_reported_and_changes_no_other_row() {
     let golden = golden("thirty_by_six");
     let mut model = golden.model(Dtype::F32);
     let cases: Vec<&Case> = golden.cases.iter().collect();
-    let alone: Vec<RowAnswer> = golden.cases.iter().map(|case| alone(&mut model, case)).collect();
+    let alone: Vec<RowAnswer> = golden.cases.iter().map(|case| run_single(&mut model, case)).collect();
     for cancelled in 0..cases.len() {
-        let rows = run(&mut model, &cases, vec![cancelled]);
+        let rows = run_cases(&mut model, &cases, vec![cancelled]);
         for (row, outcome) in rows.outcomes.iter().enumerate() {
             match outcome {
                 None => assert_eq!(row, cancelled),
@@ -163,10 +164,10 @@ fn rows_are_reported_in_the_order_in_which_they_end() {
     let golden = golden("thirty_by_six");
     let mut model = golden.model(Dtype::F32);
     let cases: Vec<&Case> = golden.cases.iter().collect();
-    let rows = run(&mut model, &cases, Vec::new());
+    let rows = run_cases(&mut model, &cases, Vec::new());
     let lengths: Vec<usize> = rows.order.iter().map(|&row| cases[row].generated_ids.len()).collect();
     assert!(lengths.is_sorted(), "{lengths:?}");
-    assert!(lengths.first() < lengths.last(), "the goldens end at different steps");
+    assert!(lengths.first() < lengths.last(), "all goldens end at the same step: {lengths:?}");
     let longest = rows
         .outcomes
         .iter()
@@ -177,9 +178,10 @@ fn rows_are_reported_in_the_order_in_which_they_end() {
     assert_eq!(Some(rows.steps as usize), longest);
 }
 
-/// What CUDA graphs run, here run as it is: larger than the batch, and used before by another one.
+/// Runs the decoder of CUDA graphs without a graph. Its buffers are larger than the batch, and each
+/// batch after the first finds the state of another batch in them.
 #[test]
-fn a_decoder_of_fixed_shape_chooses_what_a_growing_one_does() {
+fn decode_buffers_choose_the_tokens_of_a_growing_cache() {
     let golden = golden("thirty_by_six");
     let mut model = golden.model(Dtype::F32);
     let steps = model.stopping.max_new_tokens;
@@ -187,51 +189,51 @@ fn a_decoder_of_fixed_shape_chooses_what_a_growing_one_does() {
     let mut buffers = DecodeBuffers::new(shape, &model.config.text, model.device, Dtype::F32.kind()).unwrap();
     for cases in [&golden.cases[..], &golden.cases[..2], &golden.cases[1..2]] {
         let images = model.features(&cases.iter().map(|case| &case.pixels).collect::<Vec<_>>());
-        let each: Vec<usize> = (0..cases.len()).collect();
+        let indices: Vec<usize> = (0..cases.len()).collect();
         let questions: Vec<&[i64]> = cases.iter().map(|case| &case.input_ids[..]).collect();
         let lengths: Vec<i64> = questions.iter().map(|ids| ids.len() as i64).collect();
         let batch = model.answering().questions.prepare(&questions).unwrap();
         let states = model
             .answering()
             .questions
-            .forward(&batch, ImageStates::of_features(&images), &BatchLayout::new(&each, each.clone()))
+            .forward(&batch, ImageStates::of_features(&images), &BatchLayout::new(&indices, indices.clone()))
             .unwrap();
 
-        let mut growing = model.answering().decoder.start(&states, batch.padding).unwrap();
+        let mut cache = model.answering().decoder.start(&states, batch.padding).unwrap();
         buffers.load(&states, &lengths).unwrap();
         buffers.start(&model.answering().decoder).unwrap();
         let mut tokens = vec![model.stopping.start_token; cases.len()];
         for step in 0..steps {
             buffers.set_step(&tokens, step).unwrap();
             let table = buffers.step(&model.answering().decoder).unwrap();
-            let fixed = DecodeBuffers::read(&table, cases.len()).unwrap();
-            let plain = read_choices(
-                &argmax_with_margin(&model.answering().decoder.step(&tokens, &mut growing).unwrap()).unwrap(),
+            let found = DecodeBuffers::read(&table, cases.len()).unwrap();
+            let expected = read_choices(
+                &argmax_with_margin(&model.answering().decoder.step(&tokens, &mut cache).unwrap()).unwrap(),
             )
             .unwrap();
-            for (fixed, plain) in fixed.iter().zip(&plain) {
-                assert_eq!(fixed.token, plain.token, "step {step}");
-                assert!((fixed.log_probability - plain.log_probability).abs() < 1e-4, "step {step}");
+            for (found, expected) in found.iter().zip(&expected) {
+                assert_eq!(found.token, expected.token, "step {step}");
+                assert!((found.log_probability - expected.log_probability).abs() < 1e-4, "step {step}");
             }
-            tokens = plain.iter().map(|choice| choice.token).collect();
+            tokens = expected.iter().map(|choice| choice.token).collect();
         }
     }
 }
 
 #[test]
-fn a_first_token_that_is_kept_changes_nothing_for_rows_that_begin_with_it_or_with_another() {
+fn cached_start_token_does_not_change_logits() {
     for golden in goldens() {
         let model = golden.model(Dtype::F32);
         let decoder = &model.answering().decoder;
         let start = model.stopping.start_token;
         let states = Tensor::randn([2, 5, model.config.text.hidden_size], (Kind::Float, model.device));
-        // The first step ever makes what is kept; all after that find it.
+        // The first step fills the cache. Later first steps with the same token read it.
         for tokens in [[start, start], [start, start], [start, start + 1], [start + 1, start + 1]] {
-            let [mut shared, mut apart] = [(), ()].map(|()| decoder.start(&states, None).unwrap());
+            let [mut cached, mut uncached] = [(), ()].map(|()| decoder.start(&states, None).unwrap());
             for tokens in [tokens, [start + 1, start]] {
                 let ids = Tensor::from_slice(&tokens).view([2, 1]);
-                let apart = decoder.step_on_device(&ids, &mut apart).unwrap();
-                let difference = (decoder.step(&tokens, &mut shared).unwrap() - apart).abs().max();
+                let expected = decoder.step_on_device(&ids, &mut uncached).unwrap();
+                let difference = (decoder.step(&tokens, &mut cached).unwrap() - expected).abs().max();
                 assert!(difference.double_value(&[]) < 1e-4, "{}: {tokens:?}", golden.name);
             }
         }
@@ -239,22 +241,22 @@ fn a_first_token_that_is_kept_changes_nothing_for_rows_that_begin_with_it_or_wit
 }
 
 #[test]
-fn an_image_that_was_seen_is_reused_and_answers_the_same() {
+fn repeated_image_is_reused_and_gets_the_same_answer() {
     let golden = golden("fifty_by_ten");
     let mut model = golden.model(Dtype::F32);
-    let first = alone(&mut model, &golden.cases[0]);
-    let second = alone(&mut model, &golden.cases[0]);
+    let first = run_single(&mut model, &golden.cases[0]);
+    let second = run_single(&mut model, &golden.cases[0]);
     assert!(!first.image_reused && second.image_reused);
     assert_eq!(second.vision, std::time::Duration::ZERO);
     assert_same(&second, &first).unwrap();
 }
 
 #[test]
-fn a_batch_that_breaks_a_limit_is_refused_with_the_limit() {
+fn batch_beyond_a_limit_is_rejected_with_the_limit() {
     let golden = golden("thirty_by_six");
     let mut model = golden.model(Dtype::F32);
     let input = crate::ImageInput { digest: [0; 32], pixels: &golden.cases[0].pixels };
-    let mut rows = crate::tests::golden_files::Collected::default();
+    let mut rows = crate::tests::golden_files::RowCollector::default();
     let cases: [(usize, &[i64], &str); 5] = [
         (1, &[2, 3], "image 1, batch has 1"),
         (0, &[], "0 tokens, expected 1 to 64"),
@@ -262,9 +264,9 @@ fn a_batch_that_breaks_a_limit_is_refused_with_the_limit() {
         (0, &[118], "token id 118, vocabulary has 118"),
         (0, &[-1], "token id -1"),
     ];
-    for (image, token_ids, words) in cases {
+    for (image, token_ids, message) in cases {
         let row = RowInput { image: Some(image), token_ids, task: &RowTask::GREEDY };
         let error = model.run(&[input], &[row], &mut rows).unwrap_err().to_string();
-        assert!(error.contains(words), "{error}");
+        assert!(error.contains(message), "{error}");
     }
 }

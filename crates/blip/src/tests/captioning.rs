@@ -1,4 +1,6 @@
-//! Captions against `transformers` 5.17, each written alone (`tools/goldens_captions.py`), and in company.
+//! Compares captions with those of `transformers` 5.17, in single rows and in random batches.
+//!
+//! `tests/reference/generate/goldens_tasks.py` writes the goldens.
 
 use proptest::prelude::*;
 use serde::Deserialize;
@@ -7,12 +9,12 @@ use tch::Tensor;
 use crate::{
     CheckpointOptions, Generation, RowAnswer, RowError, RowInput, RowSink, RowTask,
     model::Head,
-    tests::{golden_files::Collected, task_goldens::TaskGolden},
+    tests::{golden_files::RowCollector, task_goldens::TaskGolden},
 };
 
 const FOLDERS: [&str; 2] = ["captions/wide_vision", "captions/narrow_vision"];
 
-/// What the reference wrote about a picture.
+/// A caption of the reference.
 #[derive(Debug, Deserialize)]
 struct Case {
     image: usize,
@@ -31,8 +33,8 @@ fn row<'a>(case: &'a Case, task: &'a RowTask) -> RowInput<'a> {
     RowInput { image: Some(case.image), token_ids: &case.prompt_ids, task }
 }
 
-/// Writes the captions of `picks` in one batch.
-fn write(golden: &mut TaskGolden<Case>, picks: &[usize]) -> Collected {
+/// Generates the captions of the cases `picks` in one batch.
+fn run_batch(golden: &mut TaskGolden<Case>, picks: &[usize]) -> RowCollector {
     let cases = std::mem::take(&mut golden.cases);
     let rows: Vec<RowInput<'_>> = picks.iter().map(|&pick| row(&cases[pick], &RowTask::GREEDY)).collect();
     let sink = golden.run(&rows);
@@ -46,26 +48,26 @@ fn relative_error(found: &Tensor, expected: &Tensor) -> f64 {
 }
 
 #[test]
-fn every_caption_equals_the_references_with_a_prompt_and_without() {
+fn captions_equal_the_reference_with_and_without_prompt() {
     for mut golden in goldens() {
         for index in 0..golden.cases.len() {
-            let rows = write(&mut golden, &[index]);
+            let rows = run_batch(&mut golden, &[index]);
             let (case, caption) = (&golden.cases[index], rows.sequence(0));
             assert_eq!(golden.tokenizer.encode_prompt(&case.prompt).unwrap(), case.prompt_ids);
             assert_eq!(caption.token_ids, case.written_ids, "{case:?}");
             assert!((caption.score - case.score).abs() < 1e-4 * case.score.abs().max(1.0), "{caption:?}");
             let text = golden.tokenizer.decode_caption(&case.prompt_ids, &caption.token_ids);
-            assert_eq!(text, case.text, "the text begins with its prompt");
+            assert_eq!(text, case.text, "text with its prompt");
         }
     }
 }
 
 #[test]
-fn every_step_of_a_caption_has_the_references_logits() {
+fn caption_logits_equal_the_reference_at_every_step() {
     for mut golden in goldens() {
         let features: Vec<Tensor> =
             golden.images.iter().map(|image| golden.model.features(&[image])).collect();
-        let Head::Captioning(head) = &golden.model.head else { panic!("no captions") };
+        let Head::Captioning(head) = &golden.model.head else { panic!("not a captioning model") };
         for (index, case) in golden.cases.iter().enumerate() {
             let features = features[case.image].shallow_clone();
             let expected = golden.folder.tensor(&format!("image{}.image_embeds", case.image));
@@ -84,14 +86,14 @@ fn every_step_of_a_caption_has_the_references_logits() {
 }
 
 #[test]
-fn captions_in_one_batch_are_what_they_are_alone_whatever_their_prompts() {
+fn captions_in_random_batches_equal_those_of_single_rows() {
     for mut golden in goldens() {
         let picks = prop::collection::vec(0..golden.cases.len(), 1..=24);
         let golden = std::cell::RefCell::new(&mut golden);
         let mut runner = proptest::test_runner::TestRunner::new(ProptestConfig::with_cases(16));
         let outcome = runner.run(&picks, |picks| {
             let mut golden = golden.borrow_mut();
-            let rows = write(&mut golden, &picks);
+            let rows = run_batch(&mut golden, &picks);
             for (row, &pick) in picks.iter().enumerate() {
                 let (case, caption) = (&golden.cases[pick], rows.sequence(row));
                 prop_assert_eq!(&caption.token_ids, &case.written_ids);
@@ -103,14 +105,13 @@ fn captions_in_one_batch_are_what_they_are_alone_whatever_their_prompts() {
     }
 }
 
-/// Remembers the tokens that were reported, beside the rows.
-#[derive(Default)]
-struct Reported {
-    rows: Collected,
+/// A row sink that stores outcomes and the reported tokens of each row.
+struct TokenCollector {
+    rows: RowCollector,
     tokens: Vec<Vec<i64>>,
 }
 
-impl RowSink for Reported {
+impl RowSink for TokenCollector {
     fn finish(&mut self, row: usize, outcome: Result<RowAnswer, RowError>) {
         self.rows.finish(row, outcome);
     }
@@ -120,22 +121,22 @@ impl RowSink for Reported {
     }
 
     fn token(&mut self, row: usize, index: usize, token: i64) {
-        assert!(self.rows.outcomes[row].is_none(), "row {row} wrote after its end");
-        assert_eq!(index, self.tokens[row].len(), "row {row} left out a token");
+        assert!(self.rows.outcomes[row].is_none(), "row {row} reports a token after its outcome");
+        assert_eq!(index, self.tokens[row].len(), "row {row} skips a token");
         self.tokens[row].push(token);
     }
 }
 
 #[test]
-fn tokens_are_reported_one_by_one_behind_the_prompt_to_the_rows_that_ask() {
+fn requested_tokens_are_reported_singly_after_the_prompt() {
     for mut golden in goldens() {
-        let asks = RowTask::Generate(Generation { report_tokens: true, ..Generation::GREEDY });
-        let tasks = [&asks, &RowTask::GREEDY, &asks];
+        let with_tokens = RowTask::Generate(Generation { report_tokens: true, ..Generation::GREEDY });
+        let tasks = [&with_tokens, &RowTask::GREEDY, &with_tokens];
         let cases = std::mem::take(&mut golden.cases);
         let rows: Vec<RowInput<'_>> =
             cases.iter().zip(tasks.iter().cycle()).map(|(case, task)| row(case, task)).collect();
-        let mut sink = Reported { tokens: vec![Vec::new(); rows.len()], ..Reported::default() };
-        sink.rows.outcomes = vec![None; rows.len()];
+        let mut sink =
+            TokenCollector { rows: RowCollector::for_rows(rows.len()), tokens: vec![Vec::new(); rows.len()] };
         golden.run_into(&rows, &mut sink);
         for (index, case) in cases.iter().enumerate() {
             let expected = if index % 3 == 1 { &[][..] } else { &case.written_ids };

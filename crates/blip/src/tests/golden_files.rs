@@ -1,5 +1,4 @@
-//! Readers of the reference checkpoints below `tests`: folders, tensors, images, and the outcome of
-//! a batch.
+//! Readers of the golden files below `crates/blip/tests`, and a collector of a batch's outcomes.
 
 use std::{fs, path::PathBuf};
 
@@ -12,7 +11,7 @@ use crate::{
     RowError, RowInput, RowSink, RowTask, Sequence, VisionDtype, model::Model, options::LoadOptions,
 };
 
-/// A folder below `tests` with a checkpoint and what was expected of it.
+/// A folder with a checkpoint, `expected.json` and `expected.safetensors`.
 pub(crate) struct Folder {
     pub(crate) path: PathBuf,
     tensors: Vec<u8>,
@@ -46,7 +45,7 @@ impl Folder {
     }
 }
 
-/// A tensor of a safetensors file of f32, u8 and i64.
+/// Returns a tensor of f32, u8 or i64 from the bytes of a safetensors file.
 pub(crate) fn tensor(file: &[u8], name: &str) -> Tensor {
     let tensors = SafeTensors::deserialize(file).unwrap();
     let view = tensors.tensor(name).unwrap();
@@ -55,33 +54,33 @@ pub(crate) fn tensor(file: &[u8], name: &str) -> Tensor {
         safetensors::Dtype::F32 => Kind::Float,
         safetensors::Dtype::U8 => Kind::Uint8,
         safetensors::Dtype::I64 => Kind::Int64,
-        other => panic!("{name} is of {other:?}"),
+        other => panic!("type of {name}: {other:?}, expected f32, u8 or i64"),
     };
     Tensor::from_data_size(view.data(), &shape, kind)
 }
 
-/// `[height, width, 3]` of u8.
+/// Returns the image of a u8 tensor `[height, width, 3]`.
 pub(crate) fn pixels(values: &Tensor) -> Pixels {
     let (height, width, _) = values.size3().unwrap();
     let data = Vec::<u8>::try_from(values.flatten(0, -1)).unwrap();
     Pixels::new(height as usize, width as usize, data).unwrap()
 }
 
-/// The pictures of a batch.
-pub(crate) fn inputs(images: &[Pixels]) -> Vec<ImageInput<'_>> {
-    images.iter().map(|pixels| ImageInput { digest: key(pixels), pixels }).collect()
+/// Returns the images of a batch, each with its test digest.
+pub(crate) fn image_inputs(images: &[Pixels]) -> Vec<ImageInput<'_>> {
+    images.iter().map(|pixels| ImageInput { digest: test_digest(pixels), pixels }).collect()
 }
 
-/// A checkpoint for question answering, with the reference's answers.
+/// A question answering checkpoint with the reference's answers.
 pub(crate) struct Golden {
     pub(crate) name: String,
     pub(crate) checkpoint: Checkpoint,
-    /// Whose kernels its models compute with.
+    /// The CPU kernels of the models that tests load from it.
     pub(crate) kernels: CpuKernels,
     pub(crate) cases: Vec<Case>,
 }
 
-/// What the reference computed for one question asked alone.
+/// The results of the reference for one question in a batch of one.
 pub(crate) struct Case {
     pub(crate) question: String,
     pub(crate) answer: String,
@@ -106,17 +105,18 @@ struct ExpectedCase {
     score: f32,
 }
 
-/// All of them, with our own kernels and with LibTorch's.
+/// Returns each question answering golden twice: for native CPU kernels and for LibTorch's.
 pub(crate) fn goldens() -> Vec<Golden> {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens");
     let mut folders: Vec<PathBuf> = fs::read_dir(root).unwrap().map(|entry| entry.unwrap().path()).collect();
     folders.sort();
-    let both = |folder: PathBuf| {
+    let for_both_kernels = |folder: PathBuf| {
         [CpuKernels::Native, CpuKernels::LibTorch].map(|kernels| Golden { kernels, ..read(folder.clone()) })
     };
-    folders.into_iter().flat_map(both).collect()
+    folders.into_iter().flat_map(for_both_kernels).collect()
 }
 
+/// Returns the question answering golden `name`, for the default CPU kernels.
 pub(crate) fn golden(name: &str) -> Golden {
     read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(name))
 }
@@ -144,7 +144,7 @@ fn read(path: PathBuf) -> Golden {
     Golden { name, checkpoint, kernels: CpuKernels::Auto, cases }
 }
 
-/// Undoes the reference's normalisation: its values came from 8-bit pixels, and rounding finds them again.
+/// Restores the 8-bit pixels of the reference's normalized values. Rounding makes them exact.
 fn denormalized(checkpoint: &Checkpoint, values: &Tensor) -> Pixels {
     let (scale, offset) = checkpoint.preprocessor().normalisation();
     let channel = |numbers: [f32; 3]| Tensor::from_slice(&numbers).view([3, 1, 1]);
@@ -167,7 +167,7 @@ impl Golden {
         self.model_with(dtype, options)
     }
 
-    /// What models of these tests are loaded with.
+    /// Returns the load options of golden models: no feature cache, kernels of this golden.
     pub(crate) fn options(&self) -> LoadOptions {
         LoadOptions {
             feature_cache_bytes: 0,
@@ -181,37 +181,39 @@ impl Golden {
     }
 }
 
-/// Remembers every row's outcome, and that none came twice.
+/// A row sink that stores all reports of a batch and asserts that each row ends once.
 #[derive(Default)]
-pub(crate) struct Collected {
+pub(crate) struct RowCollector {
     pub(crate) outcomes: Vec<Option<Result<RowAnswer, RowError>>>,
+    /// Rows in the order in which they ended.
     pub(crate) order: Vec<usize>,
+    /// Rows that the sink reports as cancelled.
     pub(crate) cancelled: Vec<usize>,
     pub(crate) steps: u32,
-    /// Images whose keys and values were kept.
+    /// Number of images whose keys and values were cached before the batch.
     pub(crate) cached: usize,
-    /// Row, index and token of each token that was reported as it was chosen.
+    /// Row, index and id of each reported token.
     pub(crate) tokens: Vec<(usize, usize, i64)>,
 }
 
-impl Collected {
-    /// Creates a sink for `rows` rows.
+impl RowCollector {
+    /// Creates a collector for `rows` rows.
     pub(crate) fn for_rows(rows: usize) -> Self {
         Self { outcomes: vec![None; rows], ..Self::default() }
     }
 
-    /// What a row wrote.
+    /// Returns the best sequence of a row.
     pub(crate) fn sequence(&self, row: usize) -> Sequence {
         let answer = self.outcomes[row].clone().unwrap().unwrap();
         answer.output.best().unwrap().clone()
     }
 }
 
-impl RowSink for Collected {
+impl RowSink for RowCollector {
     fn finish(&mut self, row: usize, outcome: Result<RowAnswer, RowError>) {
         self.order.push(row);
-        let before = self.outcomes[row].replace(outcome);
-        assert!(before.is_none(), "row {row} finished twice");
+        let previous = self.outcomes[row].replace(outcome);
+        assert!(previous.is_none(), "row {row} has two outcomes");
     }
 
     fn is_cancelled(&self, row: usize) -> bool {
@@ -223,7 +225,7 @@ impl RowSink for Collected {
     }
 
     fn decode_steps(&mut self, steps: u32) {
-        assert_eq!(self.steps, 0, "steps are said once");
+        assert_eq!(self.steps, 0, "decoding steps are reported twice");
         self.steps = steps;
     }
 
@@ -233,31 +235,31 @@ impl RowSink for Collected {
     }
 }
 
-/// Runs one batch of cases; cases with equal pixels share an image.
-pub(crate) fn run(model: &mut Model, cases: &[&Case], cancelled: Vec<usize>) -> Collected {
+/// Runs `cases` in one batch. Cases with equal pixels share an image.
+pub(crate) fn run_cases(model: &mut Model, cases: &[&Case], cancelled: Vec<usize>) -> RowCollector {
     let mut images: Vec<ImageInput<'_>> = Vec::new();
     let questions: Vec<RowInput<'_>> = cases
         .iter()
         .map(|case| {
             let same = images.iter().position(|image| image.pixels.data() == case.pixels.data());
             let image = same.unwrap_or_else(|| {
-                images.push(ImageInput { digest: key(&case.pixels), pixels: &case.pixels });
+                images.push(ImageInput { digest: test_digest(&case.pixels), pixels: &case.pixels });
                 images.len() - 1
             });
             RowInput { image: Some(image), token_ids: &case.input_ids, task: &RowTask::GREEDY }
         })
         .collect();
-    let mut rows = Collected { outcomes: vec![None; questions.len()], cancelled, ..Collected::default() };
+    let mut rows = RowCollector { cancelled, ..RowCollector::for_rows(questions.len()) };
     model.run(&images, &questions, &mut rows).unwrap();
     rows
 }
 
-/// A stand-in for a digest that tells the few pictures of a test apart.
-pub(crate) fn key(pixels: &Pixels) -> ImageDigest {
-    let mut key = [0u8; 32];
+/// Returns a cheap digest that differs for the few images of a test.
+pub(crate) fn test_digest(pixels: &Pixels) -> ImageDigest {
+    let mut digest = [0u8; 32];
     for (index, &byte) in pixels.data().iter().enumerate() {
-        let slot = &mut key[index % 32];
+        let slot = &mut digest[index % 32];
         *slot = slot.wrapping_mul(31).wrapping_add(byte);
     }
-    key
+    digest
 }

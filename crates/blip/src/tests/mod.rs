@@ -1,4 +1,4 @@
-//! Golden tests of the whole model against `transformers`, and tests of batch invariance.
+//! Tests of the whole model: golden tests against `transformers`, and tests of batch invariance.
 
 pub(crate) mod random_layers;
 pub(crate) mod batch_invariance;

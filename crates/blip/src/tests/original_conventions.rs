@@ -1,5 +1,7 @@
-//! The original's habits, against what `transformers` answers when it is given what the original would give it
-//! (`tools/goldens_flavour.py`).
+//! Compares the conventions of the original repository with `transformers` 5.17. The reference gets
+//! the token ids and the epsilon of the original.
+//!
+//! `tests/reference/generate/goldens_conventions.py` writes the goldens.
 
 use std::{fs, path::PathBuf};
 
@@ -10,7 +12,7 @@ use crate::{
     Checkpoint, CheckpointOptions, Conventions, Dtype, ModelFiles, RowInput, RowTask,
     model::Model,
     options::LoadOptions,
-    tests::golden_files::{Collected, Folder, inputs},
+    tests::golden_files::{Folder, RowCollector, image_inputs},
 };
 
 #[derive(Deserialize)]
@@ -40,10 +42,10 @@ fn open(name: &str) -> Checkpoint {
 }
 
 #[test]
-fn texts_become_the_ids_that_the_original_makes_of_them() {
+fn token_ids_follow_the_original_text_processing() {
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/original_conventions/texts.json");
     let texts: Vec<Text> = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
-    // All three have the same vocabulary.
+    // Both checkpoints have the same vocabulary.
     let answers = open("original_conventions/quiet");
     let matches = open("retrieval/wide_vision");
     for Text { text, question_ids, matching_ids } in texts {
@@ -53,7 +55,7 @@ fn texts_become_the_ids_that_the_original_makes_of_them() {
 }
 
 #[test]
-fn the_image_encoders_epsilon_and_the_answers_are_the_originals() {
+fn features_and_answers_follow_the_original_epsilon() {
     let folder = Folder::open("original_conventions/quiet");
     let checkpoint = folder.checkpoint(SALESFORCE);
     let mut model =
@@ -63,25 +65,25 @@ fn the_image_encoders_epsilon_and_the_answers_are_the_originals() {
     let expected = folder.tensor("image_embeds");
     let scale = expected.abs().max().double_value(&[]);
     let error = (features - expected).abs().max().double_value(&[]) / scale;
-    assert!(error < 1e-3, "relative error {error:e}; at 1e-5 it would be above 1e-2");
+    assert!(error < 1e-3, "relative error {error:e}, above 1e-2 means an epsilon of 1e-5");
 
     for case in folder.expected::<Expected>().cases {
         let token_ids = checkpoint.tokenizer().encode(&case.question).unwrap();
         let row = RowInput { image: Some(0), token_ids: &token_ids, task: &RowTask::GREEDY };
-        let mut rows = Collected::for_rows(1);
-        model.run(&inputs(std::slice::from_ref(&image)), &[row], &mut rows).unwrap();
+        let mut rows = RowCollector::for_rows(1);
+        model.run(&image_inputs(std::slice::from_ref(&image)), &[row], &mut rows).unwrap();
         assert_eq!(rows.sequence(0).token_ids, case.written_ids, "{:?}", case.question);
     }
 }
 
 #[test]
-fn the_flavour_says_how_tokens_are_chosen_where_nobody_else_does() {
+fn generation_defaults_follow_the_original() {
     let answers = open("original_conventions/quiet").default_generation();
     assert_eq!((answers.num_beams, answers.max_new_tokens, answers.min_length), (3, Some(9), 1));
     let captions = open("captions/wide_vision");
     let prompt = captions.tokenizer().encode_prompt("").unwrap();
     let generation = captions.default_generation();
-    assert_eq!(prompt.len() + generation.max_new_tokens.unwrap() as usize, 20, "the prompt counts");
-    let plain = Folder::open("captions/wide_vision").checkpoint(CheckpointOptions::default());
-    assert!(plain.default_generation().is_greedy());
+    assert_eq!(prompt.len() + generation.max_new_tokens.unwrap() as usize, 20, "length with the prompt");
+    let hf = Folder::open("captions/wide_vision").checkpoint(CheckpointOptions::default());
+    assert!(hf.default_generation().is_greedy());
 }

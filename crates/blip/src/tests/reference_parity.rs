@@ -1,4 +1,6 @@
-//! The model against `transformers` 5.17, one unpadded question at a time (`tools/goldens.py`).
+//! Compares question answering with `transformers` 5.17, for single questions without padding.
+//!
+//! `tests/reference/generate/goldens.py` writes the goldens.
 
 use tch::Tensor;
 
@@ -6,20 +8,20 @@ use crate::{
     Checkpoint, Dtype, VisionDtype,
     batch::layout::BatchLayout,
     checkpoint::weights::tests::formats::in_every_pickle,
-    tests::golden_files::{Case, Golden, golden, goldens, run},
+    tests::golden_files::{Case, Golden, golden, goldens, run_cases},
     text::image_states::ImageStates,
 };
 
-/// The largest difference, relative to the largest expected number.
+/// Returns the largest difference, relative to the largest expected number.
 fn relative_error(found: &Tensor, expected: &Tensor) -> f64 {
     assert_eq!(found.size(), expected.size());
     let scale = expected.abs().max().double_value(&[]);
     (found - expected).abs().max().double_value(&[]) / scale
 }
 
-fn assert_close(what: &str, golden: &Golden, case: &Case, found: &Tensor, expected: &Tensor) {
+fn assert_close(stage: &str, golden: &Golden, case: &Case, found: &Tensor, expected: &Tensor) {
     let error = relative_error(found, expected);
-    assert!(error < 1e-4, "{what} of {} for {:?}: relative error {error:e}", golden.name, case.question);
+    assert!(error < 1e-4, "{stage} of {} for {:?}: relative error {error:e}", golden.name, case.question);
 }
 
 #[test]
@@ -56,17 +58,22 @@ fn every_stage_equals_the_reference() {
 }
 
 #[test]
-fn every_answer_equals_the_references() {
+fn every_answer_equals_the_reference() {
     for golden in goldens() {
         let mut model = golden.model(Dtype::F32);
         let tokenizer = golden.checkpoint.tokenizer();
         for case in &golden.cases {
             assert_eq!(tokenizer.encode(&case.question).unwrap(), case.input_ids, "{}", golden.name);
-            let rows = run(&mut model, &[case], Vec::new());
+            let rows = run_cases(&mut model, &[case], Vec::new());
             let answer = rows.sequence(0);
             assert_eq!(answer.token_ids, case.generated_ids[1..], "{} {:?}", golden.name, case.question);
             let error = (answer.score - case.score).abs();
-            assert!(error < 1e-3 * case.score.abs().max(1.0), "{} scored {}", case.score, answer.score);
+            assert!(
+                error < 1e-3 * case.score.abs().max(1.0),
+                "score {}, expected {}",
+                answer.score,
+                case.score
+            );
             assert_eq!(tokenizer.decode(&answer.token_ids), case.answer, "{}", golden.name);
         }
     }
@@ -79,20 +86,20 @@ fn every_file_format_gives_the_same_answers() {
         let golden = Golden { checkpoint, ..golden("vocab_txt") };
         let mut model = golden.model(Dtype::F32);
         for case in &golden.cases {
-            let rows = run(&mut model, &[case], Vec::new());
+            let rows = run_cases(&mut model, &[case], Vec::new());
             let answer = rows.sequence(0);
-            assert_eq!(answer.token_ids, case.generated_ids[1..], "{:?} by {files:?}", case.question);
+            assert_eq!(answer.token_ids, case.generated_ids[1..], "{:?} of {files:?}", case.question);
         }
     }
 }
 
 #[test]
-fn half_precision_runs_on_the_cpu_and_stays_near() {
+fn half_precision_on_cpu_stays_near_the_reference() {
     for golden in goldens() {
         for (dtype, limit) in [(Dtype::F16, 0.02), (Dtype::Bf16, 0.1)] {
             let mut model = golden.model(dtype);
             for case in &golden.cases {
-                let rows = run(&mut model, &[case], Vec::new());
+                let rows = run_cases(&mut model, &[case], Vec::new());
                 let answer = rows.sequence(0);
                 assert!(!answer.token_ids.is_empty());
                 let features = model.features(&[&case.pixels]).squeeze_dim(0).to_kind(tch::Kind::Float);
@@ -104,13 +111,13 @@ fn half_precision_runs_on_the_cpu_and_stays_near() {
 }
 
 #[test]
-fn vision_in_int8_stays_near() {
+fn int8_vision_stays_near_the_reference() {
     for golden in goldens() {
         let mut model = golden.model_in(Dtype::F32, VisionDtype::Int8);
         for case in &golden.cases {
             let features = model.features(&[&case.pixels]).squeeze_dim(0);
             let error = relative_error(&features, &case.image_embeds);
-            assert!(error > 0.0, "{}: nothing was rounded", golden.name);
+            assert!(error > 0.0, "{}: features equal those of f32", golden.name);
             assert!(error < 0.05, "{}: {error}", golden.name);
         }
     }

@@ -1,5 +1,7 @@
-//! Checkpoints in the shapes of the released ones, which are too large to be committed: `tools/random_checkpoint.py` writes
-//! them, `tools/reference_tasks.py` what `transformers` makes of them.
+//! Compares random checkpoints in the shapes of the released ones with `transformers`.
+//!
+//! They are too large to commit. `tests/reference/generate/random_checkpoint.py` writes them, and
+//! `tests/reference/reference_tasks.py` adds the results of the reference.
 
 use serde::Deserialize;
 use tch::Device;
@@ -8,7 +10,7 @@ use crate::{
     Architecture, CheckpointOptions, Dtype, Pixels, RowInput, RowOutput, RowTask,
     model::Model,
     options::LoadOptions,
-    tests::golden_files::{Collected, Folder, inputs},
+    tests::golden_files::{Folder, RowCollector, image_inputs},
 };
 
 #[derive(Debug, Deserialize)]
@@ -22,7 +24,7 @@ struct Case {
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 enum Outcome {
-    Written { written_ids: Vec<i64>, score: f32, margin: f32 },
+    Generated { written_ids: Vec<i64>, score: f32, margin: f32 },
     Matched { logits: [f32; 2], cosine: f32 },
 }
 
@@ -31,7 +33,8 @@ struct Expected {
     cases: Vec<Case>,
 }
 
-/// The largest differences from the reference: of the images' features, relative to the largest of them, and of scores.
+/// Returns the largest differences from the reference: of features, relative to the largest one,
+/// and of scores.
 fn differences(folder: &Folder) -> [f64; 2] {
     let checkpoint = folder.checkpoint(CheckpointOptions::default());
     let options = LoadOptions::for_device(Device::Cpu);
@@ -63,33 +66,34 @@ fn differences(folder: &Folder) -> [f64; 2] {
         .zip(&texts)
         .map(|(case, token_ids)| RowInput { image: Some(case.image), token_ids, task: &task })
         .collect();
-    // All of them in one batch: what the reference did with each alone.
-    let mut sink = Collected::for_rows(rows.len());
-    model.run(&inputs(&images), &rows, &mut sink).unwrap();
+    // One batch holds all cases. The reference computed each alone.
+    let mut sink = RowCollector::for_rows(rows.len());
+    model.run(&image_inputs(&images), &rows, &mut sink).unwrap();
     for (row, case) in cases.iter().enumerate() {
         let output = sink.outcomes[row].clone().unwrap().unwrap().output;
         let difference = match (&case.outcome, output) {
-            (Outcome::Written { written_ids, score, margin }, RowOutput::Generated(sequences)) => {
-                assert_eq!(&sequences[0].token_ids, written_ids, "{case:?}, the closest call {margin}");
+            (Outcome::Generated { written_ids, score, margin }, RowOutput::Generated(sequences)) => {
+                assert_eq!(&sequences[0].token_ids, written_ids, "{case:?}, smallest margin {margin}");
                 (sequences[0].score - score).abs()
             }
             (Outcome::Matched { logits, cosine }, RowOutput::Matched(scores)) => {
                 let pairs = scores.logits.iter().zip(logits).chain([(&scores.cosine, cosine)]);
                 pairs.map(|(found, expected)| (found - expected).abs()).fold(0.0, f32::max)
             }
-            (_, output) => panic!("{output:?} came of {case:?}"),
+            (_, output) => panic!("output {output:?} for {case:?}"),
         };
         largest[1] = largest[1].max(f64::from(difference));
     }
     largest
 }
 
-/// `BLIP_CHECKPOINTS` names the folders, with colons between them.
-#[expect(clippy::print_stdout, reason = "the differences are what it is run for")]
+/// Reads the checkpoint folders from `BLIP_CHECKPOINTS`, separated by colons.
+#[expect(clippy::print_stdout, reason = "the differences are the result of this test")]
 #[test]
-#[ignore = "needs checkpoints of gigabytes: see tools/reference_tasks.py"]
-fn true_size_checkpoints_do_what_the_reference_does_with_them() {
-    let folders = std::env::var("BLIP_CHECKPOINTS").expect("BLIP_CHECKPOINTS names folders");
+#[ignore = "needs checkpoints of gigabytes, see tests/reference/reference_tasks.py"]
+fn random_checkpoints_of_true_size_equal_the_reference() {
+    let folders =
+        std::env::var("BLIP_CHECKPOINTS").expect("BLIP_CHECKPOINTS is unset, expected checkpoint folders");
     for folder in folders.split(':') {
         let [features, scores] = differences(&Folder::at(folder.into()));
         println!("{folder}: features differ by {features:.1e} of the largest, scores by {scores:.1e}");

@@ -1,4 +1,4 @@
-//! A reference checkpoint for one task, loaded, with two images and the reference's results.
+//! Reads the goldens of one task: a loaded model, two images and the reference's results.
 
 use serde::{Deserialize, de::DeserializeOwned};
 use tch::Device;
@@ -7,9 +7,10 @@ use crate::{
     CheckpointOptions, Dtype, Pixels, RowInput, RowSink, Tokenizer,
     model::Model,
     options::LoadOptions,
-    tests::golden_files::{Collected, Folder, inputs},
+    tests::golden_files::{Folder, RowCollector, image_inputs},
 };
 
+/// A loaded model with its golden folder, images and cases.
 pub(super) struct TaskGolden<Case> {
     pub(super) folder: Folder,
     pub(super) model: Model,
@@ -18,14 +19,14 @@ pub(super) struct TaskGolden<Case> {
     pub(super) cases: Vec<Case>,
 }
 
-/// `expected.json`.
+/// The content of `expected.json`.
 #[derive(Deserialize)]
 struct Expected<Case> {
     cases: Vec<Case>,
 }
 
 impl<Case: DeserializeOwned> TaskGolden<Case> {
-    /// Loads the folder `name` below `tests`.
+    /// Loads the golden folder `name` of `crates/blip/tests`, without a feature cache.
     pub(super) fn open(name: &str, options: CheckpointOptions) -> Self {
         let folder = Folder::open(name);
         let checkpoint = folder.checkpoint(options);
@@ -41,15 +42,15 @@ impl<Case: DeserializeOwned> TaskGolden<Case> {
 }
 
 impl<Case> TaskGolden<Case> {
-    /// Runs `rows` in one batch.
-    pub(super) fn run(&mut self, rows: &[RowInput<'_>]) -> Collected {
-        let mut sink = Collected::for_rows(rows.len());
+    /// Runs `rows` in one batch and collects their outcomes.
+    pub(super) fn run(&mut self, rows: &[RowInput<'_>]) -> RowCollector {
+        let mut sink = RowCollector::for_rows(rows.len());
         self.run_into(rows, &mut sink);
         sink
     }
 
-    /// Runs `rows` in one batch, into `sink`.
+    /// Runs `rows` in one batch and reports their outcomes to `sink`.
     pub(super) fn run_into(&mut self, rows: &[RowInput<'_>], sink: &mut dyn RowSink) {
-        self.model.run(&inputs(&self.images), rows, sink).unwrap();
+        self.model.run(&image_inputs(&self.images), rows, sink).unwrap();
     }
 }

@@ -1,27 +1,33 @@
-//! Attention to a memory without making its keys and values: their projections are absorbed into queries and results.
+//! Cross-attention without keys and values: their projections are absorbed into queries and
+//! results.
 //!
-//! `q . (W_k x + b_k) = (W_k^T q) . x + q . b_k`, whose last term is the same for every token and falls out of the softmax; and
-//! `sum p (W_v x + b_v) = W_v (sum p x) + b_v`. Exact in real arithmetic. It costs for each query what projecting costs for
-//! each token of the memory, so it is the cheaper way for a few queries over a long memory. See
+//! - `q . (W_k x + b_k) = (W_k^T q) . x + q . b_k`. The last term is equal for all tokens, so the
+//!   softmax cancels it.
+//! - `sum p (W_v x + b_v) = W_v (sum p x) + b_v`.
+//!
+//! Both are exact in real arithmetic. A query costs as much as the projection costs for a token.
+//! Therefore it is cheaper for few queries over many tokens. See
 //! `docs/decisions/cross-attention.md`.
 
 use tch::{TchError, Tensor};
 
 use crate::layers::linear::Linear;
 
+/// The projections of keys and values, in the shapes that absorption needs.
 #[derive(Debug)]
 pub(crate) struct AbsorbedProjection {
-    /// `[heads, head dim, memory dim]`.
+    /// `[heads, head dim, encoder dim]`.
     key_weight: Tensor,
-    /// `[heads, memory dim, head dim]`.
+    /// `[heads, encoder dim, head dim]`.
     value_weight: Tensor,
     /// `[heads, 1, head dim]`.
     value_bias: Tensor,
 }
 
 impl AbsorbedProjection {
-    /// Of a layer that makes keys and values in one product: rows of the weight are all keys, then all values, head-major
-    /// inside each.
+    /// Creates the projection from a layer that computes keys and values in one product.
+    ///
+    /// Rows of its weight are all keys, then all values, each in head-major order.
     pub(crate) fn new(key_value: &Linear, heads: i64) -> Result<Self, TchError> {
         let (outputs, encoder_dim) = key_value.weight.size2()?;
         let (hidden, head_dim) = (outputs / 2, outputs / 2 / heads);
@@ -34,40 +40,42 @@ impl AbsorbedProjection {
         })
     }
 
-    /// Whether it takes fewer multiplications than projecting a memory of `tokens` and attending to that.
+    /// Returns whether absorption needs fewer multiplications than projecting `tokens` tokens and
+    /// attending.
     pub(crate) fn is_cheaper(&self, queries: i64, tokens: i64) -> bool {
-        queries < self.queries_worth_projecting(tokens)
+        queries < self.projection_threshold(tokens)
     }
 
-    /// From so many queries on it takes no fewer.
-    pub(crate) fn queries_worth_projecting(&self, tokens: i64) -> i64 {
+    /// Returns the number of queries from which absorption needs no fewer multiplications.
+    pub(crate) fn projection_threshold(&self, tokens: i64) -> i64 {
         let Ok((heads, head_dim, encoder_dim)) = self.key_weight.size3() else { return 0 };
         let hidden = heads * head_dim;
         let projecting = 2 * tokens * encoder_dim * hidden;
         let scores = 2 * tokens * hidden;
         let absorbing = 2 * (heads * tokens * encoder_dim + hidden * encoder_dim);
         match absorbing - scores {
-            // Heads wider than the memory.
+            // Heads are wider than the features, so absorption is always cheaper.
             ..=0 => i64::MAX,
-            more_a_query => (projecting + more_a_query - 1) / more_a_query,
+            more_per_query => (projecting + more_per_query - 1) / more_per_query,
         }
     }
 
-    /// The context of `query` `[images, queries, heads, head dim]` over `memory` `[images, tokens, memory dim]`; of the shape of
-    /// `query`.
-    pub(crate) fn context(&self, query: &Tensor, memory: &Tensor) -> Result<Tensor, TchError> {
+    /// Returns the context of `query` `[images, queries, heads, head dim]`, in the same shape.
+    ///
+    /// `features` are `[images, tokens, encoder dim]`.
+    pub(crate) fn context(&self, query: &Tensor, features: &Tensor) -> Result<Tensor, TchError> {
         let (images, queries, heads, head_dim) = query.size4()?;
-        let encoder_dim = memory.size3()?.2;
+        let encoder_dim = features.size3()?.2;
         let head_major = query.f_view([images * queries, heads, head_dim])?.f_transpose(0, 1)?;
         let absorbed = head_major
             .f_bmm(&self.key_weight)?
             .f_view([heads, images, queries, encoder_dim])?
             .f_transpose(0, 1)?
             .f_reshape([images, 1, heads * queries, encoder_dim])?;
-        let memory = memory.f_unsqueeze(1)?;
+        let features = features.f_unsqueeze(1)?;
         let scale = 1.0 / (head_dim as f64).sqrt();
         let mixed = Tensor::f_scaled_dot_product_attention::<Tensor>(
-            &absorbed, &memory, &memory, None, 0.0, false, scale, false,
+            &absorbed, &features, &features, None, 0.0, false, scale, false,
         )?;
         mixed
             .f_view([images, heads, queries, encoder_dim])?
@@ -85,39 +93,39 @@ mod tests {
     use super::*;
     use crate::{layers::attention::attend, tests::random_layers};
 
-    /// What makes keys and values of `hidden` numbers each.
+    /// Returns a layer that computes keys and values of `hidden` numbers each.
     fn layer(encoder_dim: i64, hidden: i64) -> Linear {
         random_layers::linear(encoder_dim, 2 * hidden)
     }
 
     #[test]
-    fn it_gives_what_attention_to_keys_and_values_does() {
+    fn context_equals_attention_to_keys_and_values() {
         let (heads, head_dim, encoder_dim) = (3, 4, 10);
         let layer = layer(encoder_dim, heads * head_dim);
         let absorbed_projection = AbsorbedProjection::new(&layer, heads).unwrap();
-        let (query, memory) =
+        let (query, features) =
             (random_layers::tensor(&[2, 5, heads, head_dim]), random_layers::tensor(&[2, 7, encoder_dim]));
         let key_value =
-            layer.forward(&memory).unwrap().view([2, 7, 2, heads, head_dim]).permute([2, 0, 3, 1, 4]);
+            layer.forward(&features).unwrap().view([2, 7, 2, heads, head_dim]).permute([2, 0, 3, 1, 4]);
         let plain = attend(&query.transpose(1, 2), &key_value.get(0), &key_value.get(1), None).unwrap();
-        let difference = absorbed_projection.context(&query, &memory).unwrap() - plain.transpose(1, 2);
+        let difference = absorbed_projection.context(&query, &features).unwrap() - plain.transpose(1, 2);
         assert!(difference.abs().max().double_value(&[]) < 1e-4);
     }
 
+    /// At the released size, five questions of twelve tokens are the most for which absorption is
+    /// cheaper.
     #[test]
-    fn at_the_released_size_five_questions_of_twelve_tokens_are_the_last_that_go_without_keys_and_values() {
+    fn threshold_at_the_released_size_is_63_queries() {
         let absorbed_projection = AbsorbedProjection::new(&layer(768, 768), 12).unwrap();
-        assert_eq!(absorbed_projection.queries_worth_projecting(577), 63);
+        assert_eq!(absorbed_projection.projection_threshold(577), 63);
         assert!(absorbed_projection.is_cheaper(60, 577) && !absorbed_projection.is_cheaper(72, 577));
     }
 
+    /// With one head, a query costs as much as a token. With heads wider than the features,
+    /// absorption is always cheaper.
     #[test]
-    fn with_one_head_a_query_costs_what_a_token_does_and_with_wider_heads_than_the_memory_it_is_always_cheaper()
-     {
-        assert_eq!(AbsorbedProjection::new(&layer(8, 8), 1).unwrap().queries_worth_projecting(577), 577);
-        assert_eq!(
-            AbsorbedProjection::new(&layer(4, 16), 1).unwrap().queries_worth_projecting(577),
-            i64::MAX
-        );
+    fn threshold_with_one_head_depends_on_the_width() {
+        assert_eq!(AbsorbedProjection::new(&layer(8, 8), 1).unwrap().projection_threshold(577), 577);
+        assert_eq!(AbsorbedProjection::new(&layer(4, 16), 1).unwrap().projection_threshold(577), i64::MAX);
     }
 }

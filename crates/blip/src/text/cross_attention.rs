@@ -1,4 +1,6 @@
-//! Attention from text to a memory: the question encoder's to an image, the answer decoder's to a question.
+//! Cross-attention of a text layer.
+//!
+//! The text encoder attends to images. The text decoder attends to encoder states.
 
 use tch::{TchError, Tensor};
 
@@ -22,9 +24,10 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct CrossAttention {
     query: Dense,
-    /// Keys and values in one product: rows of the weight are all keys, then all values, head-major inside each.
+    /// Keys and values in one product. Rows of the weight are all keys, then all values, each in
+    /// head-major order.
     key_value: Dense,
-    /// Another way to the same context, for few queries over a long memory.
+    /// A cheaper computation of the same context, for few queries over many tokens.
     absorbed_projection: Option<AbsorbedProjection>,
     output: Dense,
     norm: LayerNorm,
@@ -33,7 +36,7 @@ pub(crate) struct CrossAttention {
 }
 
 impl CrossAttention {
-    /// Loads a block of a layer; `absorbs` if it may go without keys and values where that is cheaper.
+    /// Loads a block of a layer. `absorbs` permits the absorbed projection where it is cheaper.
     pub(crate) fn load(
         path: &WeightPath<'_>,
         hidden: i64,
@@ -57,13 +60,17 @@ impl CrossAttention {
         })
     }
 
-    /// Keys and values of a memory `[rows, positions, memory dim]`, side by side: `[rows, positions, 2 * hidden]`.
-    pub(crate) fn project(&self, memory: &Tensor) -> Result<Tensor, TchError> {
-        self.key_value.forward(memory)
+    /// Projects encoder states `[rows, positions, encoder dim]` to keys and values, `[rows,
+    /// positions, 2 * hidden]`.
+    pub(crate) fn project(&self, encoder_states: &Tensor) -> Result<Tensor, TchError> {
+        self.key_value.forward(encoder_states)
     }
 
-    /// Attends from `states` `[hypotheses, positions, hidden]` to keys and values that [`Self::project`] made; `layout` says which
-    /// hypotheses read which memory. There is no order among queries, so all hypotheses of a memory are one row of queries over it.
+    /// Attends from `states` `[hypotheses, positions, hidden]` to keys and values of
+    /// [`Self::project`].
+    ///
+    /// `layout` states which hypotheses read which row of encoder states. Attention does not order
+    /// queries, so all hypotheses of a row are one row of queries.
     pub(crate) fn attend_projected(
         &self,
         states: &Tensor,
@@ -77,8 +84,9 @@ impl CrossAttention {
             groups => {
                 let contexts = groups.iter().map(|group| {
                     let query =
-                        query.f_narrow(0, group.first_hypothesis, group.memories * group.hypotheses)?;
-                    let of_group = |tensor: &Tensor| tensor.f_narrow(0, group.first_memory, group.memories);
+                        query.f_narrow(0, group.first_hypothesis, group.encoder_rows * group.hypotheses)?;
+                    let of_group =
+                        |tensor: &Tensor| tensor.f_narrow(0, group.first_encoder_row, group.encoder_rows);
                     let mask = mask.map(of_group).transpose()?;
                     self.grouped_context(&query, &of_group(key_value)?, mask.as_ref(), group.hypotheses)
                 });
@@ -88,7 +96,8 @@ impl CrossAttention {
         self.norm.forward_residual(self.output.forward(&context)?, states)
     }
 
-    /// The context of `query` `[memories * hypotheses, positions, hidden]`, of the same shape.
+    /// Returns the context of `query` `[encoder rows * hypotheses, positions, hidden]`, in the same
+    /// shape.
     fn grouped_context(
         &self,
         query: &Tensor,
@@ -102,6 +111,7 @@ impl CrossAttention {
         merge_heads(&context)?.f_view([rows, positions, hidden])
     }
 
+    /// Returns the context of `query` `[rows, heads, queries, head dim]`, in the same shape.
     fn context(&self, query: &Tensor, key_value: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, TchError> {
         let (rows, positions, _) = key_value.size3()?;
         let key_value =
@@ -109,8 +119,9 @@ impl CrossAttention {
         attend(query, &key_value.f_select(0, 0)?, &key_value.f_select(0, 1)?, mask)
     }
 
-    /// Attends from the `states` of `texts` to their images, both in the order of `layout`. Every image token is valid, so there
-    /// is no mask.
+    /// Attends from the `states` of `texts` to their images, both in the order of `layout`.
+    ///
+    /// No image token is padding, so no mask is needed.
     pub(crate) fn attend_images(
         &self,
         states: &Tensor,
@@ -132,6 +143,8 @@ impl CrossAttention {
         self.norm.forward_residual(self.output.forward(&context)?, states)
     }
 
+    /// Returns the context of the group `group`, `[rows, longest, hidden]`. All its images have the
+    /// same kind of `source`.
     fn group_context(
         &self,
         query: &Tensor,
@@ -142,7 +155,7 @@ impl CrossAttention {
         let (_, longest, hidden) = query.size3()?;
         let rows = group.images * group.questions;
         let queries = group.questions * longest;
-        // All questions on an image as one row of queries.
+        // All questions about an image are one row of queries.
         let query = query.f_narrow(0, group.first_row, rows)?.f_view([
             group.images,
             queries,
@@ -180,21 +193,23 @@ impl CrossAttention {
         context.f_transpose(1, 2)?.f_reshape([rows, longest, hidden])
     }
 
-    /// Numbers that a key and a value of one token have together.
+    /// Returns the width of a token's key and value together.
     pub(crate) fn key_value_width(&self) -> i64 {
         2 * self.heads * self.head_dim
     }
 
-    /// With so many queries over a memory of `tokens`, projecting it costs no more than absorbing the projections; where
-    /// nothing is absorbed it is always the way.
-    pub(crate) fn queries_worth_projecting(&self, tokens: i64) -> i64 {
+    /// Returns the number of queries from which a projection of `tokens` tokens costs no more than
+    /// the absorbed projection.
+    ///
+    /// It is 0 without an absorbed projection.
+    pub(crate) fn projection_threshold(&self, tokens: i64) -> i64 {
         self.absorbed_projection
             .as_ref()
-            .map_or(0, |absorbed_projection| absorbed_projection.queries_worth_projecting(tokens))
+            .map_or(0, |absorbed_projection| absorbed_projection.projection_threshold(tokens))
     }
 }
 
-/// `parts` one behind the other along their first dimension; a single one as it is.
+/// Concatenates `parts` along their first dimension. A single part is not copied.
 fn joined(parts: &[Tensor]) -> Result<Tensor, TchError> {
     match parts {
         [only] => Ok(only.shallow_clone()),
@@ -213,7 +228,7 @@ mod tests {
     };
 
     #[test]
-    fn keys_and_values_are_the_same_wherever_they_are_read() {
+    fn context_from_cached_keys_and_values_is_equal() {
         let (hidden, heads) = (64, 4);
         let dense = |outputs| Dense::new(random_layers::linear(hidden, outputs)).unwrap();
         let attention = CrossAttention {
@@ -225,7 +240,7 @@ mod tests {
             heads,
             head_dim: hidden / heads,
         };
-        // Of the second size, each image's are read where they lie.
+        // With the second size, the pool returns each image's slot without a copy.
         for tokens in [9, 2_100] {
             let features = random_layers::tensor(&[3, tokens, hidden]);
             let states = random_layers::tensor(&[4, 5, hidden]);
@@ -233,7 +248,7 @@ mod tests {
             let mut pool = SlotPool(random_layers::tensor(&[4, tokens, 2 * hidden]));
             let indices = |slots: &[i64]| SlotIndices::new(slots.to_vec(), Device::Cpu).unwrap();
             pool.store(&indices(&[3, 0, 2]), &attention.project(&features).unwrap()).unwrap();
-            // Two images have a question each, the third has two.
+            // The first two images have one question each, the third has two.
             let of_groups = [[3, 0].as_slice(), &[2]].map(|slots| Some(indices(slots)));
             let attend = |sources: [KvSource; 3], pool| {
                 let layout = BatchLayout::with_sources(&[0, 1, 2, 2], 0..4, |_| sources.to_vec());

@@ -1,4 +1,4 @@
-//! The question encoder: BERT with cross-attention to the image (`text_encoder` of the reference).
+//! The text encoder: BERT with cross-attention to the image (`text_encoder` of the reference).
 
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -11,6 +11,7 @@ use crate::{
     text::{image_states::ImageStates, layer::TextLayer, padded_batch::PaddedBatch},
 };
 
+/// The text encoder on LibTorch.
 #[derive(Debug)]
 pub(crate) struct TextEncoder {
     embeddings: TextEmbeddings,
@@ -21,6 +22,7 @@ pub(crate) struct TextEncoder {
 }
 
 impl TextEncoder {
+    /// Loads `text_encoder.*`.
     pub(crate) fn load(
         root: &WeightPath<'_>,
         config: &BlipConfig,
@@ -35,7 +37,8 @@ impl TextEncoder {
                     &path.at(format_args!("encoder.layer.{index}")),
                     text,
                     config.vision.hidden_size,
-                    // On CUDA one large product beats several that are wide: docs/decisions/cross-attention.md.
+                    // On CUDA one large product is faster than several smaller ones. See
+                    // docs/decisions/cross-attention.md.
                     !device.is_cuda(),
                 )
             })
@@ -44,20 +47,25 @@ impl TextEncoder {
         Ok(Self { embeddings, layers, pad_token_id: text.pad_token_id, device, kind })
     }
 
-    /// Brings questions, given as token ids, to the device.
+    /// Transfers questions, given as token ids, to the device.
     pub(crate) fn prepare(&self, questions: &[&[i64]]) -> Result<PaddedBatch, TchError> {
         PaddedBatch::new(questions, self.pad_token_id, self.device, self.kind)
     }
 
-    /// What keys and values its layers make of an image of `tokens`, and how many queries over it are worth making them for.
+    /// Returns the shape of an image's keys and values, and the admission threshold in query
+    /// tokens.
+    ///
+    /// `None` if the encoder has no layers.
     pub(crate) fn key_values(&self, tokens: i64) -> Option<(KeyValueShape, i64)> {
         let attention = &self.layers.first()?.cross_attention;
         let shape =
             KeyValueShape { layers: self.layers.len() as i64, tokens, width: attention.key_value_width() };
-        Some((shape, attention.queries_worth_projecting(tokens)))
+        Some((shape, attention.projection_threshold(tokens)))
     }
 
-    /// Encodes questions against `images`, both in the order of `layout`; returns `[rows, longest, hidden]`.
+    /// Encodes questions with cross-attention to `images`, both in the order of `layout`.
+    ///
+    /// Returns `[rows, longest, hidden]`.
     pub(crate) fn forward(
         &self,
         batch: &PaddedBatch,
@@ -71,7 +79,7 @@ impl TextEncoder {
         batch.pad(states)
     }
 
-    /// Encodes texts that are about no image; returns `[rows, longest, hidden]`.
+    /// Encodes texts without images. Returns `[rows, longest, hidden]`.
     pub(crate) fn forward_without_images(&self, batch: &PaddedBatch) -> Result<Tensor, TchError> {
         let mut states = self.embed(batch)?;
         for layer in &self.layers {
@@ -80,7 +88,8 @@ impl TextEncoder {
         batch.pad(states)
     }
 
-    /// The first layer's input: `[tokens, hidden]` if `batch` does without padding, otherwise `[rows, longest, hidden]`.
+    /// Returns the first layer's input: `[tokens, hidden]` if `batch` is without padding, otherwise
+    /// `[rows, longest, hidden]`.
     fn embed(&self, batch: &PaddedBatch) -> Result<Tensor, TchError> {
         match &batch.unpadding {
             Some(unpadding) => {

@@ -1,20 +1,20 @@
-//! What the decoder's cross-attention reads: the question's states, or the image's features.
+//! The encoder states that the decoder's cross-attention reads.
 
 use tch::{TchError, Tensor};
 
 use crate::device::transfer::to_device;
 
-/// One memory a row.
+/// The question's states or the image's features of each row.
 #[derive(Debug)]
 pub(crate) struct EncoderStates {
-    /// `[rows, longest, memory dim]`.
+    /// `[rows, longest, encoder dim]`.
     pub(crate) states: Tensor,
-    /// `[rows, 1, 1, longest]`: hides the padding of shorter ones; `None` if there is none.
+    /// Mask of shorter rows' padding, `[rows, 1, 1, longest]`. `None` without padding.
     pub(crate) padding: Option<Tensor>,
 }
 
 impl EncoderStates {
-    /// The memories at `rows`, in that order; nothing is copied if these are all of them as they are.
+    /// Returns the states of `rows`, in this order. All rows in their order are not copied.
     pub(crate) fn select(&self, rows: &[i64]) -> Result<Self, TchError> {
         let padding = self.padding.as_ref();
         if rows.len() as i64 == self.states.size3()?.0 && rows.iter().copied().eq(0..rows.len() as i64) {

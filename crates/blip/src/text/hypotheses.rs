@@ -1,54 +1,65 @@
-//! Sequences that the decoder extends side by side. A row that is searched has several, one for each of its beams, draws or
-//! candidates, and they all read the row's one memory, of which nothing is repeated.
+//! Sequences that the decoder extends side by side.
+//!
+//! A searched row has a hypothesis for each beam, sample or candidate. All of them read the row's
+//! encoder states, which are not repeated.
 
-/// Hypotheses that are decoded together: more need more memory, `[hypotheses, vocabulary]` of f32 several times over.
+/// Largest number of hypotheses that are decoded together.
+///
+/// It bounds memory: each step needs `[hypotheses, vocabulary]` of f32 several times.
 pub(crate) const MAX_HYPOTHESES: usize = 512;
 
-/// A run of memories that equally many hypotheses read.
+/// Consecutive rows of encoder states with the same number of hypotheses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct HypothesisGroup {
-    pub(crate) first_memory: i64,
-    pub(crate) memories: i64,
+    pub(crate) first_encoder_row: i64,
+    pub(crate) encoder_rows: i64,
     pub(crate) first_hypothesis: i64,
-    /// Hypotheses of each memory of the group.
+    /// Hypotheses of each row of encoder states.
     pub(crate) hypotheses: i64,
 }
 
-/// Which hypotheses read which memory: hypotheses are in the order of their memories.
+/// Which hypotheses read which row of encoder states. Hypotheses are in the order of these rows.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct HypothesisLayout {
     groups: Vec<HypothesisGroup>,
 }
 
 impl HypothesisLayout {
-    /// One hypothesis for each of so many memories.
-    pub(crate) fn one_each(memories: i64) -> Self {
+    /// Creates a layout with one hypothesis for each of `encoder_rows` rows.
+    pub(crate) fn one_each(encoder_rows: i64) -> Self {
         Self {
-            groups: vec![HypothesisGroup { first_memory: 0, memories, first_hypothesis: 0, hypotheses: 1 }],
+            groups: vec![HypothesisGroup {
+                first_encoder_row: 0,
+                encoder_rows,
+                first_hypothesis: 0,
+                hypotheses: 1,
+            }],
         }
     }
 
-    /// `hypotheses_of_memory[i]`, at least 1, hypotheses for memory `i`.
-    pub(crate) fn new(hypotheses_of_memory: &[i64]) -> Self {
-        let (mut first_memory, mut first_hypothesis) = (0, 0);
-        let groups = hypotheses_of_memory.chunk_by(|left, right| left == right).map(|run| {
-            let memories = run.len() as i64;
+    /// Creates a layout with `hypothesis_counts[i]` hypotheses, at least 1, for row `i` of the
+    /// encoder states.
+    pub(crate) fn new(hypothesis_counts: &[i64]) -> Self {
+        let (mut first_encoder_row, mut first_hypothesis) = (0, 0);
+        let groups = hypothesis_counts.chunk_by(|left, right| left == right).map(|run| {
+            let encoder_rows = run.len() as i64;
             let hypotheses = run.first().copied().unwrap_or(1);
-            let group = HypothesisGroup { first_memory, memories, first_hypothesis, hypotheses };
-            first_memory += memories;
-            first_hypothesis += memories * hypotheses;
+            let group = HypothesisGroup { first_encoder_row, encoder_rows, first_hypothesis, hypotheses };
+            first_encoder_row += encoder_rows;
+            first_hypothesis += encoder_rows * hypotheses;
             group
         });
         Self { groups: groups.collect() }
     }
 
-    /// Runs of memories with equally many hypotheses.
+    /// Returns the groups of rows with the same number of hypotheses.
     pub(crate) fn groups(&self) -> &[HypothesisGroup] {
         &self.groups
     }
 }
 
-/// Cuts `rows` into runs of at most `limit` hypotheses; a row that has more by itself is alone.
+/// Cuts `rows` into passes of at most `limit` hypotheses. A row with more hypotheses is a separate
+/// pass.
 pub(crate) fn passes<T>(rows: Vec<T>, limit: usize, hypotheses: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     let mut passes: Vec<Vec<T>> = Vec::new();
     let mut room = 0;
@@ -73,11 +84,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn memories_with_equally_many_lanes_form_a_group() {
+    fn rows_with_equal_hypothesis_counts_form_a_group() {
         let layout = HypothesisLayout::new(&[3, 3, 1, 2]);
-        let group = |first_memory, memories, first_hypothesis, hypotheses| HypothesisGroup {
-            first_memory,
-            memories,
+        let group = |first_encoder_row, encoder_rows, first_hypothesis, hypotheses| HypothesisGroup {
+            first_encoder_row,
+            encoder_rows,
             first_hypothesis,
             hypotheses,
         };
@@ -86,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pass_has_no_more_lanes_than_fit_unless_one_row_has() {
+    fn passes_of_several_rows_have_at_most_the_limit() {
         let cut = |rows: &[usize]| passes(rows.to_vec(), 4, |&hypotheses| hypotheses);
         assert_eq!(cut(&[2, 2, 1, 9, 3, 1]), [vec![2, 2], vec![1], vec![9], vec![3, 1]]);
         assert!(cut(&[]).is_empty());

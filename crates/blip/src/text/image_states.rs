@@ -1,4 +1,4 @@
-//! The images of a batch, as the layers of the question encoder read them.
+//! The images of a batch, as the text encoder's cross-attention reads them.
 
 use tch::{TchError, Tensor};
 
@@ -10,30 +10,31 @@ use crate::{
     },
 };
 
-/// What the question encoder knows of a batch's images, in the order of the batch's layout.
+/// The images of a batch, in the order of its layout.
 #[derive(Debug)]
 pub(crate) struct ImageStates<'a> {
     /// `[images, tokens, hidden]`.
     features: &'a Tensor,
-    /// Where the layout says that keys and values are kept; without it the features do.
+    /// Cached keys and values. Without them, layers read the features.
     key_values: Option<CachedKeyValues<'a>>,
 }
 
-/// What a batch reads of the cache, or writes to it.
+/// The slots of the cache that a batch reads or writes.
 #[derive(Debug)]
 struct CachedKeyValues<'a> {
     cache: &'a CrossAttentionCache,
-    /// For each group of the layout, where its images' keys and values are, or will be; the same in all layers.
+    /// For each group of the layout, the slots of its images. They are equal in all layers.
     indices: Vec<Option<SlotIndices>>,
 }
 
 impl<'a> ImageStates<'a> {
-    /// Images of which only the features are there.
+    /// Creates the states of images without cached keys and values.
     pub(crate) fn of_features(features: &'a Tensor) -> Self {
         Self { features, key_values: None }
     }
 
-    /// Images of which some have, or will have, keys and values in the cache.
+    /// Creates the states of images whose keys and values may be in `cache`, or may be stored
+    /// there.
     pub(crate) fn new(
         features: &'a Tensor,
         cache: &'a CrossAttentionCache,
@@ -49,7 +50,7 @@ impl<'a> ImageStates<'a> {
         Ok(Self { features, key_values })
     }
 
-    /// What layer number `layer` reads.
+    /// Returns the states that layer `layer` reads.
     pub(crate) fn layer(&self, layer: usize) -> Result<LayerImageStates<'_>, TchError> {
         let key_values = match &self.key_values {
             Some(cached) => Some((cached.cache.layer(layer)?, cached.indices.as_slice())),
@@ -64,12 +65,12 @@ impl<'a> ImageStates<'a> {
 pub(crate) struct LayerImageStates<'a> {
     /// `[images, tokens, hidden]`, in the order of the layout.
     pub(crate) features: &'a Tensor,
-    /// `[slots, tokens, 2 * hidden]`: keys and values of the images that have a slot, and each group's places there.
+    /// Slots `[slots, tokens, 2 * hidden]` of keys and values, and the slot indices of each group.
     pub(crate) key_values: Option<(SlotPool, &'a [Option<SlotIndices>])>,
 }
 
 impl LayerImageStates<'_> {
-    /// The slots, and the places there of group number `group`.
+    /// Returns the slots and the slot indices of group `group`.
     pub(crate) fn slots_of(&mut self, group: usize) -> Option<(&mut SlotPool, &SlotIndices)> {
         let (slots, indices) = self.key_values.as_mut()?;
         Some((slots, indices.get(group)?.as_ref()?))

@@ -1,5 +1,7 @@
-//! A layer of the question encoder and of the answer decoder: self-attention, cross-attention, feed-forward, each
-//! with a residual and a norm after it (`BlipTextLayer` of the reference).
+//! A layer of the text encoder and the text decoder (`BlipTextLayer` of the reference).
+//!
+//! It has self-attention, cross-attention and a feed-forward block, each with a residual and a norm
+//! after it.
 
 use tch::{TchError, Tensor};
 
@@ -20,6 +22,7 @@ use crate::{
     },
 };
 
+/// A post-norm text layer.
 #[derive(Debug)]
 pub(crate) struct TextLayer {
     self_attention: SelfAttention,
@@ -29,8 +32,10 @@ pub(crate) struct TextLayer {
 }
 
 impl TextLayer {
-    /// Loads `encoder.layer.N.*`; `memory_dim` is the width of what cross-attention reads, which `absorbs` if it may go without
-    /// keys and values where that is cheaper.
+    /// Loads `encoder.layer.N.*`.
+    ///
+    /// `encoder_dim` is the width of what cross-attention reads. `absorbs` permits the absorbed
+    /// projection where it is cheaper.
     pub(crate) fn load(
         path: &WeightPath<'_>,
         config: &TextConfig,
@@ -57,8 +62,10 @@ impl TextLayer {
         })
     }
 
-    /// Whole questions at a time, both directions visible: `states` `[tokens, hidden]` where `texts` does without padding,
-    /// otherwise `[rows, longest, hidden]` with padding hidden.
+    /// Encodes whole texts. Each token attends to all tokens of its text.
+    ///
+    /// `states` are `[tokens, hidden]` if `texts` is without padding, otherwise `[rows, longest,
+    /// hidden]` with a mask.
     pub(crate) fn forward_with_images(
         &self,
         states: &Tensor,
@@ -71,7 +78,7 @@ impl TextLayer {
         self.finish(&states)
     }
 
-    /// As [`Self::forward_with_images`], without an image: there is no cross-attention then.
+    /// Encodes whole texts like [`Self::forward_with_images`], without cross-attention.
     pub(crate) fn forward_without_images(
         &self,
         states: &Tensor,
@@ -80,8 +87,10 @@ impl TextLayer {
         self.finish(&self.self_attention.forward(states, texts)?)
     }
 
-    /// One token a row, `states` `[rows, 1, hidden]`: what it makes of itself and the tokens before it, which are in `cache`, where
-    /// it is added. [`Self::finish_step`] is the rest.
+    /// Runs self-attention for one token of each row, `states` `[rows, 1, hidden]`.
+    ///
+    /// The token attends to itself and to the tokens in `cache`, and is added there.
+    /// [`Self::finish_step`] completes the layer.
     pub(crate) fn attend_to_cache(
         &self,
         states: &Tensor,
@@ -90,25 +99,29 @@ impl TextLayer {
         self.self_attention.forward_step(states, cache)
     }
 
-    /// One token a row, behind [`Self::attend_to_cache`]; `layout` says which row reads which of the memories in `question`.
+    /// Completes the layer after [`Self::attend_to_cache`].
+    ///
+    /// `layout` states which hypotheses read which row of the keys and values in `key_value`.
     pub(crate) fn finish_step(
         &self,
         states: &Tensor,
-        question: &Tensor,
+        key_value: &Tensor,
         padding: Option<&Tensor>,
         layout: &HypothesisLayout,
     ) -> Result<Tensor, TchError> {
-        self.finish(&self.cross_attention.attend_projected(states, question, padding, layout)?)
+        self.finish(&self.cross_attention.attend_projected(states, key_value, padding, layout)?)
     }
 
+    /// Runs the feed-forward block.
     fn finish(&self, states: &Tensor) -> Result<Tensor, TchError> {
         self.norm.forward_residual(self.feed_forward.forward(states)?, states)
     }
 }
 
+/// The self-attention block of a text layer, post-norm.
 #[derive(Debug)]
 struct SelfAttention {
-    /// Queries, keys and values in one product, head-major inside each.
+    /// Queries, keys and values in one product, each in head-major order.
     qkv: Dense,
     output: Dense,
     norm: LayerNorm,
@@ -116,6 +129,7 @@ struct SelfAttention {
 }
 
 impl SelfAttention {
+    /// Loads `attention.*` of a layer.
     fn load(path: &WeightPath<'_>, hidden: i64, heads: i64, eps: f64) -> Result<Self, LoadError> {
         let attention = path.at("self");
         let parts = ["query", "key", "value"].map(|part| Linear::load(&attention.at(part), hidden, hidden));
@@ -128,12 +142,14 @@ impl SelfAttention {
         })
     }
 
-    /// Queries, keys and values, `[3, rows, heads, positions, head dim]`, of `qkv` `[rows, positions, 3 * hidden]`.
+    /// Splits `qkv` `[rows, positions, 3 * hidden]` into heads, `[3, rows, heads, positions, head
+    /// dim]`.
     fn by_head(&self, qkv: &Tensor) -> Result<Tensor, TchError> {
         let (rows, positions, width) = qkv.size3()?;
         qkv.f_view([rows, positions, 3, self.heads, width / 3 / self.heads])?.f_permute([2, 0, 3, 1, 4])
     }
 
+    /// Attends among all tokens of each text. Padding is masked.
     fn forward(&self, states: &Tensor, texts: &PaddedBatch) -> Result<Tensor, TchError> {
         let qkv = self.by_head(&texts.pad(self.qkv.forward(states)?)?)?;
         let padding = texts.padding.as_ref();
@@ -141,20 +157,21 @@ impl SelfAttention {
         self.finish(&texts.unpad(merge_heads(&context)?)?, states)
     }
 
+    /// Attends from one token of each row to itself and to the tokens in `cache`.
     fn forward_step(&self, states: &Tensor, cache: &mut SelfAttentionCache) -> Result<Tensor, TchError> {
         let qkv = self.by_head(&self.qkv.forward(states)?)?;
         let is_first = cache.is_empty();
         let (key_value, visible) = cache.append(qkv.f_narrow(0, 1, 2)?)?;
         let (key, value) = (key_value.f_select(0, 0)?, key_value.f_select(0, 1)?);
         let context = match is_first {
-            // What sees only itself reads itself: the softmax of one score is 1.
+            // A token without predecessors attends only to itself: the softmax of one score is 1.
             true => value,
             false => attend(&qkv.f_select(0, 0)?, &key, &value, visible)?,
         };
         self.finish(&merge_heads(&context)?, states)
     }
 
-    /// `context` with its heads merged.
+    /// Projects `context` with merged heads, adds `states` and normalizes.
     fn finish(&self, context: &Tensor, states: &Tensor) -> Result<Tensor, TchError> {
         self.norm.forward_residual(self.output.forward(context)?, states)
     }

@@ -1,5 +1,4 @@
-//! Text encoder layers on LibTorch: self-attention, cross-attention to images, and the hypotheses
-//! of a row.
+//! The text encoder on LibTorch and its layers, which the text decoder shares.
 
 pub(crate) mod encoder;
 pub(crate) mod encoder_states;

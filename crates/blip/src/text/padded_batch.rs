@@ -1,30 +1,35 @@
-//! Questions of unequal lengths on the device: padded where attention wants rectangles, without padding everywhere else.
+//! Questions of different lengths on the device.
+//!
+//! Attention needs them padded to one length. On the CPU, other layers compute them without padding
+//! if this saves enough.
 
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{device::transfer::to_device, layers::attention::padding_mask};
 
-/// Padding stays where taking it out saves less than this part of the places, 1 in so many: it takes copies of what attention
-/// reads and writes (docs/decisions/padding.md).
-const PADDING_LEFT_IN: usize = 16;
+/// Padding is removed only if this saves at least `1 / MIN_PADDING_DIVISOR` of the padded tokens.
+///
+/// Removal copies what attention reads and writes. See `docs/decisions/padding.md`.
+const MIN_PADDING_DIVISOR: usize = 16;
 
-/// Without padding, the number of tokens is rounded up to a multiple of this: oneDNN compiles kernels for each number of rows
-/// that it meets, and keeps a bounded number of them.
+/// Without padding, the number of tokens is rounded up to a multiple of this.
+///
+/// oneDNN compiles kernels for each number of rows and caches a bounded number of them.
 const TOKENS_STEP: usize = 32;
 
-/// Questions, given as token ids.
+/// The token ids of a batch of questions.
 #[derive(Debug)]
 pub(crate) struct PaddedBatch {
-    /// Token ids, `[rows, longest]`, shorter questions padded.
+    /// Token ids, `[rows, longest]`, with shorter questions padded.
     pub(crate) ids: Tensor,
-    /// `[rows, 1, 1, longest]`, or `None` if all rows are of one length.
+    /// Mask, `[rows, 1, 1, longest]`. `None` if all rows have the same length.
     pub(crate) padding: Option<Tensor>,
-    /// How to do without padding, if that is worth while.
+    /// Indices for computing without padding, if this saves enough.
     pub(crate) unpadding: Option<Unpadding>,
 }
 
 impl PaddedBatch {
-    /// Brings `questions` to the device.
+    /// Transfers `questions` to the device.
     pub(crate) fn new(
         questions: &[&[i64]],
         pad_token_id: i64,
@@ -41,11 +46,12 @@ impl PaddedBatch {
             })
             .collect();
         let tokens = computed_tokens(questions.iter().map(|ids| ids.len()).sum());
-        // On CUDA it was not measured; small batches are bound by launches there, of which this makes more.
+        // CUDA was not measured. Removal adds kernel launches, which already bound small batches
+        // there.
         let unpads = device == Device::Cpu
-            // Padding is of its own question, so there has to be a token in each.
+            // Padding repeats a token of the same question, so each question needs a token.
             && !lengths.contains(&0)
-            && padded.len().saturating_sub(tokens) * PADDING_LEFT_IN >= padded.len().max(1);
+            && padded.len().saturating_sub(tokens) * MIN_PADDING_DIVISOR >= padded.len().max(1);
         Ok(Self {
             ids: to_device(&padded, device)?.f_view([questions.len() as i64, longest])?,
             padding: padding_mask(&lengths, device, kind)?,
@@ -53,8 +59,9 @@ impl PaddedBatch {
         })
     }
 
-    /// For attention: one row a question, `[rows, longest, width]`, of `states` with one row a token, `[tokens, width]`, if
-    /// there is no padding in them.
+    /// Pads `states` for attention: `[tokens, width]` to `[rows, longest, width]`.
+    ///
+    /// States that have padding already are returned unchanged.
     pub(crate) fn pad(&self, states: Tensor) -> Result<Tensor, TchError> {
         match &self.unpadding {
             Some(unpadding) => unpadding.pad(&states),
@@ -62,7 +69,7 @@ impl PaddedBatch {
         }
     }
 
-    /// The other way round; what stands in padding is lost.
+    /// Reverses [`Self::pad`] and drops the states of padding.
     pub(crate) fn unpad(&self, states: Tensor) -> Result<Tensor, TchError> {
         match &self.unpadding {
             Some(unpadding) => unpadding.unpad(&states),
@@ -71,26 +78,30 @@ impl PaddedBatch {
     }
 }
 
-/// The rows that are computed for so many tokens.
+/// Returns the number of rows that are computed for `tokens` tokens.
 fn computed_tokens(tokens: usize) -> usize {
     tokens.next_multiple_of(TOKENS_STEP)
 }
 
-/// Where each token of questions of unequal lengths lies, padded and not.
+/// Where each token of questions of different lengths is, with and without padding.
+///
+/// `tokens` is rounded up in all shapes. The first token fills the additional rows, whose results
+/// are not read.
 #[derive(Debug)]
 pub(crate) struct Unpadding {
-    /// `[tokens]` of i64: each token's position in its question. Here and below, `tokens` is rounded up: the first token stands
-    /// in for those that there are not, and nobody reads what becomes of them.
+    /// `[tokens]` of i64: each token's position in its question.
     pub(crate) positions: Tensor,
     /// `[tokens]` of i64: each token's cell among `rows * longest`.
     cells: Tensor,
-    /// `[rows * longest]` of i64: which token fills a cell; in padding one of the same question, which nobody sees.
+    /// `[rows * longest]` of i64: the token of each cell. In padding, a masked token of the same
+    /// question.
     tokens: Tensor,
     rows: i64,
     longest: i64,
 }
 
 impl Unpadding {
+    /// Computes the indices for questions of these lengths.
     fn new(lengths: &[i64], device: Device) -> Result<Self, TchError> {
         let longest = lengths.iter().copied().max().unwrap_or(0);
         let (mut positions, mut cells, mut tokens) = (Vec::new(), Vec::new(), Vec::new());
@@ -112,12 +123,12 @@ impl Unpadding {
         })
     }
 
-    /// `[tokens, width]` to `[rows, longest, width]`.
+    /// Converts `[tokens, width]` to `[rows, longest, width]`.
     fn pad(&self, states: &Tensor) -> Result<Tensor, TchError> {
         states.f_index_select(0, &self.tokens)?.f_view([self.rows, self.longest, -1])
     }
 
-    /// `[rows, longest, ..]` to `[tokens, ..]`.
+    /// Converts `[rows, longest, ..]` to `[tokens, ..]`.
     pub(crate) fn unpad(&self, states: &Tensor) -> Result<Tensor, TchError> {
         states.f_flatten(0, 1)?.f_index_select(0, &self.cells)
     }
@@ -137,7 +148,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_token_comes_back_to_its_place(lengths in prop::collection::vec(1usize..40, 1..40)) {
+        fn every_token_after_a_round_trip_is_in_its_cell(lengths in prop::collection::vec(1usize..40, 1..40)) {
             let batch = batch(&lengths);
             let longest = *lengths.iter().max().unwrap();
             let cells = Tensor::arange((lengths.len() * longest) as i64, (Kind::Int64, Device::Cpu))
@@ -148,12 +159,12 @@ mod tests {
                 let of_row = |tensor: &Tensor| tensor.get(row).narrow(0, 0, length as i64);
                 prop_assert_eq!(of_row(&round_trip), of_row(&cells));
                 let source_cell = round_trip.get(row).int64_value(&[longest as i64 - 1, 0]);
-                prop_assert_eq!(source_cell / longest as i64, row, "padding is of its own question");
+                prop_assert_eq!(source_cell / longest as i64, row, "padding repeats its question");
             }
         }
 
         #[test]
-        fn without_padding_there_are_fewer_tokens_and_each_has_its_position(
+        fn tokens_without_padding_are_fewer_and_have_positions(
             lengths in prop::collection::vec(1usize..40, 1..40),
         ) {
             let batch = batch(&lengths);
@@ -171,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn padding_is_taken_out_where_there_is_enough_of_it() {
+    fn padding_above_the_minimum_is_removed() {
         assert!(batch(&[8; 20]).unpadding.is_none());
         assert!(batch(&[4, 40, 3, 5]).unpadding.is_some());
         assert!(batch(&[]).unpadding.is_none());

@@ -1,24 +1,28 @@
-//! The keys and values of the tokens that an answer has so far, for one layer's self-attention.
+//! Keys and values of the generated tokens, for the self-attention of one layer.
 
 use tch::{TchError, Tensor};
 
 /// Keys and values, `[2, rows, heads, steps, head dim]`.
 #[derive(Debug)]
 pub(crate) enum SelfAttentionCache {
-    /// As long as the answers are; `None` before the first token. Causality needs no mask: a step sees what is there.
+    /// One entry for each token so far. `None` before the first token.
+    ///
+    /// Causality needs no mask, because later tokens are not in the cache.
     Growing(Option<Tensor>),
-    /// As long as answers can get, always in the same memory.
+    /// Memory for the longest answer, at a fixed address.
     Fixed {
         key_value: Tensor,
-        /// `[1]` of i64 on the device: where this step's token goes.
+        /// `[1]` of i64 on the device: position of this step's token.
         step: Tensor,
-        /// `[1, 1, 1, steps]`: hides the places after it.
+        /// `[1, 1, 1, steps]`: mask of the positions after it.
         visible: Tensor,
     },
 }
 
 impl SelfAttentionCache {
-    /// Adds this step's keys and values, `[2, rows, heads, 1, head dim]`; returns all there are and what hides the rest.
+    /// Adds this step's keys and values, `[2, rows, heads, 1, head dim]`.
+    ///
+    /// Returns all keys and values, and the mask of unused positions.
     pub(crate) fn append(&mut self, new: Tensor) -> Result<(Tensor, Option<&Tensor>), TchError> {
         match self {
             Self::Growing(cache) => {
@@ -36,12 +40,12 @@ impl SelfAttentionCache {
         }
     }
 
-    /// Whether it is known to hold no token.
+    /// Returns whether the cache certainly has no token.
     pub(crate) fn is_empty(&self) -> bool {
         matches!(self, Self::Growing(None))
     }
 
-    /// What one row has so far, for `rows` rows, each of which then goes its own way; nothing is copied.
+    /// Returns the cache of a single row expanded to `rows` rows, without a copy.
     pub(crate) fn for_rows(&self, rows: i64) -> Result<Self, TchError> {
         match self {
             Self::Growing(Some(cache)) => {
@@ -51,7 +55,7 @@ impl SelfAttentionCache {
         }
     }
 
-    /// The same keys and values; growing ones then grow apart.
+    /// Returns a cache that shares the tensors. Growing caches can then grow independently.
     pub(crate) fn shallow_clone(&self) -> Self {
         match self {
             Self::Growing(cache) => Self::Growing(cache.as_ref().map(Tensor::shallow_clone)),
@@ -63,7 +67,7 @@ impl SelfAttentionCache {
         }
     }
 
-    /// Keeps only the rows at `indices`, each as often as it is named; rows of fixed memory stay where they are.
+    /// Retains only the rows at `indices`. An index may repeat. Fixed memory does not change.
     pub(crate) fn retain(&mut self, indices: &Tensor) -> Result<(), TchError> {
         if let Self::Growing(cache) = self {
             *cache = cache.take().map(|cache| cache.f_index_select(1, indices)).transpose()?;

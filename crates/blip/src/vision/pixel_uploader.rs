@@ -45,7 +45,7 @@ impl PixelUploader {
                 };
                 let copy_stream = CudaStreams::open().and_then(|streams| streams.copy_stream(cuda_index));
                 if let Err(error) = &copy_stream {
-                    tracing::warn!(%error, "copy stream unavailable; pixel transfers wait for kernels and batches are slower");
+                    tracing::warn!(%error, "copy stream unavailable; batches are slower");
                 }
                 Some(CudaUpload {
                     pinned: pixels(pass_images, Device::Cpu)?.f_pin_memory(device)?,

@@ -1,10 +1,10 @@
 //! `blip-serve ask`.
 
+use blip_server::{request::generation::GenerationOptions, serve::exit::Exit};
 use bulk::Fields;
 use clap::Args;
 use proto::AskRequest;
 use serde_json::json;
-use server::{request::generation::GenerationOptions, serve::exit::Exit};
 
 use crate::{
     commands::{interactive, record_file::Activity, task_args::TaskArgs},

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
+use blip_server::{request::generation::GenerationOptions, serve::exit::Exit};
 use bulk::Fields;
 use clap::Args;
 use proto::CaptionRequest;
-use server::{request::generation::GenerationOptions, serve::exit::Exit};
 
 use crate::{
     commands::{interactive, record_file::Activity, task_args::TaskArgs},

@@ -3,11 +3,11 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
-use clap::Args;
-use server::{
+use blip_server::{
     config::{effective_json, effective_toml, example},
     serve::exit::Exit,
 };
+use clap::Args;
 
 use crate::{messages::print_settings_error, settings::SettingsArgs};
 

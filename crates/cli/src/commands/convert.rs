@@ -4,8 +4,8 @@ use std::{io::Write as _, path::PathBuf};
 
 use anyhow::{Context as _, anyhow};
 use blip::{ConvertError, Dtype, WrittenFile};
+use blip_server::{models::source::ModelSource, serve::exit::Exit};
 use clap::{Args, ValueHint};
-use server::{models::source::ModelSource, serve::exit::Exit};
 
 use crate::embedded_models::EMBEDDED_MODELS;
 

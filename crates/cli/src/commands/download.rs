@@ -3,9 +3,9 @@
 use std::io::Write as _;
 
 use anyhow::Context as _;
+use blip_server::{models::source::download, serve::exit::Exit};
 use clap::Args;
 use hub::RepositoryName;
-use server::{models::source::download, serve::exit::Exit};
 
 /// Download a model from the Hugging Face hub, and print its folder
 ///

@@ -1,8 +1,8 @@
 //! `blip-serve embed`.
 
+use blip_server::serve::exit::Exit;
 use clap::Args;
 use proto::EmbedRequest;
-use server::serve::exit::Exit;
 
 use crate::{
     commands::{interactive, record_file::Activity, task_args::TaskArgs},

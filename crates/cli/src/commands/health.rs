@@ -3,8 +3,8 @@
 use std::{io::Write as _, time::Duration};
 
 use anyhow::Context as _;
+use blip_server::{error::code_name, serve::exit::Exit};
 use clap::Args;
-use server::{error::code_name, serve::exit::Exit};
 use tonic::{Code, Request};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,

@@ -1,10 +1,10 @@
 //! A few images on a command line, with results printed as they arrive.
 
 use anyhow::Context as _;
+use blip_server::serve::exit::Exit;
 use bulk::{Fields, RecordResult, Task};
 use futures::{StreamExt as _, stream};
 use serde_json::json;
-use server::serve::exit::Exit;
 
 use crate::output::ResultPrinter;
 

@@ -1,9 +1,9 @@
 //! `blip-serve match`.
 
+use blip_server::serve::exit::Exit;
 use bulk::Fields;
 use clap::Args;
 use proto::MatchRequest;
-use server::serve::exit::Exit;
 
 use crate::{
     commands::{interactive, record_file::Activity, task_args::TaskArgs},

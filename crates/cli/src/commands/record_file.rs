@@ -7,10 +7,10 @@ use std::{
 };
 
 use anyhow::Context as _;
+use blip_server::serve::exit::Exit;
 use bulk::{BulkConfig, ExistingFile, Format, Input, Output, OutputFile, Progress, RunSummary, Task};
 use clap::{Args, ValueHint};
 use futures::StreamExt as _;
-use server::serve::exit::Exit;
 
 use crate::{messages::print_message, records::ImageLoader, signals::stop_signals};
 

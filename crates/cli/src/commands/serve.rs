@@ -2,9 +2,7 @@
 
 use std::{io::Write as _, sync::Arc, time::Duration};
 
-use clap::Args;
-use futures::FutureExt as _;
-use server::{
+use blip_server::{
     engine::blip_engine::BlipEngine,
     lifecycle::manager::LoadModelFn,
     models::{info::ModelInfo, loader::ModelLoader},
@@ -17,6 +15,8 @@ use server::{
     },
     telemetry::{logging::filter::LogFilter, metrics, tracing::Tracing},
 };
+use clap::Args;
+use futures::FutureExt as _;
 use tokio::time::Instant;
 
 use crate::{

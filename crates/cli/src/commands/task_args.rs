@@ -2,9 +2,9 @@
 
 use std::time::Duration;
 
+use blip_server::serve::exit::Exit;
 use bulk::{Fields, Task};
 use clap::Args;
-use server::serve::exit::Exit;
 
 use crate::{
     commands::{

@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
+use blip_server::error::{ErrorReason, code_name};
 use bulk::RecordResult;
-use server::error::{ErrorReason, code_name};
 use tonic::{Code, Status};
 use tonic_types::{ErrorInfo, RetryInfo, RpcStatusExt as _, StatusExt as _, pb};
 
@@ -76,7 +76,7 @@ fn describe(code: Code, message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
-    use server::error::RequestError;
+    use blip_server::error::RequestError;
 
     use super::*;
 

@@ -1,9 +1,9 @@
 //! The fields of a record's result: the values of a response, or an error.
 
+use blip_server::error::code_name;
 use bulk::Fields;
 use proto::{Alternative, Answer, Caption, MatchScores, Timing};
 use serde_json::{Value, json};
-use server::error::code_name;
 use tonic::Code;
 
 /// Returns the fields of an error that the client found.

@@ -2,6 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use blip_server::{
+    error::{ErrorReason, RequestError},
+    grpc::generated::blip_service_server::{BlipService, BlipServiceServer},
+};
 use bulk::{Fields, RecordResult, Task};
 use futures::{StreamExt as _, stream, stream::BoxStream};
 use proto::{
@@ -10,10 +14,6 @@ use proto::{
     MatchScores, Model, ask_response, caption_response, embed_response, match_response,
 };
 use serde_json::{Value, json};
-use server::{
-    error::{ErrorReason, RequestError},
-    grpc::generated::blip_service_server::{BlipService, BlipServiceServer},
-};
 use tokio::net::TcpListener;
 use tonic::{
     Request, Response, Status, Streaming,

@@ -2,13 +2,14 @@
 //!
 //! A batch is built in three steps, within the limits:
 //!
-//! 1. *By turn*: jobs in fair order ([`queue`](crate::queue)). The first job is always included. A
-//!    job that does not fit is skipped, and is first again in the next batch. When a larger batch
-//!    would save little, only jobs that would be late in the next batch are added.
+//! 1. *By turn*: jobs in fair order ([`queue`](crate::queue)). A job that does not fit is skipped,
+//!    and is first again in the next batch. When a larger batch would save little, only jobs that
+//!    would be late in the next batch are added.
 //! 2. *Co-batched*: jobs whose image is already in the batch, then jobs whose image the engine has
 //!    cached. They must need no further padding.
 //! 3. *Deadline fit*: rows that would make an urgent row late are left for the next batch
-//!    ([`deadline_fit`](super::deadline_fit)).
+//!    ([`deadline_fit`](super::deadline_fit)). At most three batches in succession leave out the
+//!    job whose turn it is.
 
 use std::cmp::Reverse;
 use std::collections::BTreeSet;

@@ -1,4 +1,9 @@
-//! Requests in protocol-independent form: inputs and tasks, their validation, and their limits.
+//! The parts of a request in protocol-independent form: inputs and tasks, their validation,
+//! deadlines, and the memory that requests may occupy.
+//!
+//! A protocol adapter builds [`item::Input`]s and a [`task::Task`], as parts of a
+//! `pipeline::request::InferenceRequest`. The dispatcher resolves the task, and
+//! [`validate`](validate::validate) turns the inputs into [`item::ValidatedInput`]s.
 
 pub mod validate;
 pub mod task;

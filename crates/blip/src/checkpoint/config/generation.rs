@@ -18,7 +18,8 @@ impl Default for GenerationConfig {
 }
 
 impl GenerationConfig {
-    /// Reads `generation_config.json`: `max_new_tokens`, or `max_length`, which counts the start token.
+    /// Reads `generation_config.json`: `max_new_tokens`, or `max_length`, which counts the start
+    /// token.
     ///
     /// # Errors
     /// [`LoadError::Invalid`] if the file is not JSON, or the number exceeds the model's positions.

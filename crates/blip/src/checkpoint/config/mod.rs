@@ -53,7 +53,8 @@ impl Architecture {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct BlipConfig {
-    /// Names of reference classes in the file, one in practice. [`Self::architecture`] interprets them.
+    /// Names of reference classes in the file, one in practice. [`Self::architecture`] interprets
+    /// them.
     #[serde(rename = "architectures")]
     pub(crate) stated_architectures: Vec<String>,
     /// Width of the vectors of images and texts.
@@ -143,7 +144,7 @@ impl BlipConfig {
         ] {
             if width % heads != 0 {
                 return Err(format!(
-                    "{tower}.hidden_size is {width}, not a multiple of its {heads} attention heads"
+                    "{tower}.hidden_size is {width}, expected a multiple of its {heads} attention heads"
                 ));
             }
         }
@@ -153,12 +154,13 @@ impl BlipConfig {
                 vision.image_size, vision.patch_size
             ));
         }
-        // The text encoder and decoder share one configuration, so the cross-attention of both reads states
-        // of the vision encoder's width. The decoder reads the text encoder's states, which have the text's
-        // width.
+        // Text encoder and text decoder share one configuration. Therefore the cross-attention of
+        // both reads states of the image's width. The decoder reads the text encoder's states,
+        // which have the text's width.
         if self.architecture() == Architecture::QuestionAnswering && text.hidden_size != vision.hidden_size {
             return Err(format!(
-                "text_config.hidden_size is {} and vision_config.hidden_size is {}, expected equal sizes for question answering",
+                "text_config.hidden_size is {} and vision_config.hidden_size is {}, \
+                 expected equal sizes for question answering",
                 text.hidden_size, vision.hidden_size
             ));
         }

@@ -53,8 +53,8 @@ impl Default for TextConfig {
 impl TextConfig {
     /// Number of heads that the reference class uses without a value in the file.
     ///
-    /// The released checkpoints have 12 heads and state them in their `config.json`. With 8 heads the
-    /// same weights load, but the answers are wrong.
+    /// The released checkpoints have 12 heads and state them in their `config.json`. With 8 heads
+    /// the same weights load, but the answers are wrong.
     pub const DEFAULT_HEADS: i64 = 8;
 
     /// Returns the number of attention heads of every text layer.

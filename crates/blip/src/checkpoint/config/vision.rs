@@ -52,8 +52,8 @@ impl VisionConfig {
 
     /// Returns whether the encoder is too small to share its work among CPU threads.
     ///
-    /// After every product, each thread waits for the others in a spin loop. On a busy machine this costs
-    /// far more than the threads gain.
+    /// After every product, each thread waits for the others in a spin loop. On a busy machine this
+    /// costs far more than the threads gain.
     pub fn is_small(&self) -> bool {
         self.multiplications() < MULTIPLICATIONS_WORTH_SHARING
     }

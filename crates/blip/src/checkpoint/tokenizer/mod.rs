@@ -42,7 +42,8 @@ impl Tokenizer {
     /// Reads `tokenizer.json`, or builds BERT's tokenizer around `vocab.txt`.
     ///
     /// # Errors
-    /// [`LoadError`] if both files are missing, one is invalid, or an id exceeds the model's vocabulary.
+    /// [`LoadError`] if both files are missing, one is invalid, or an id exceeds the model's
+    /// vocabulary.
     pub(crate) fn open(
         files: &ModelFiles,
         blip: &BlipConfig,
@@ -56,7 +57,8 @@ impl Tokenizer {
         inner.with_truncation(None).map_err(|error| LoadError::invalid(TOKENIZER, error))?;
         let largest = inner.get_vocab(true).into_values().max().map_or(0, i64::from);
         if largest >= config.vocab_size {
-            let reason = format!("largest token id is {largest}, expected below vocab_size {}", config.vocab_size);
+            let reason =
+                format!("largest token id is {largest}, expected below vocab_size {}", config.vocab_size);
             return Err(LoadError::invalid(TOKENIZER, reason));
         }
         let largest = conventions.largest_token(blip);
@@ -76,8 +78,8 @@ impl Tokenizer {
         })
     }
 
-    /// Returns the token ids of a question, or of a text that is compared with images, as the conventions
-    /// define them. They run from `[CLS]`, or the token that replaces it, to `[SEP]`.
+    /// Returns the token ids of a question, or of a text that is compared with images, as the
+    /// conventions define them. They run from `[CLS]`, or the token that replaces it, to `[SEP]`.
     ///
     /// # Errors
     /// [`TokenizeError::TooLong`] if the text has more tokens than the model has positions.
@@ -99,9 +101,9 @@ impl Tokenizer {
         self.checked_length(ids)
     }
 
-    /// Returns the token ids of a caption's prompt: the start token, then the tokens of the text. The
-    /// reference builds them from `[CLS]` and the tokens before `[SEP]`. An empty text selects the default
-    /// prompt of the conventions: none, or "a picture of ".
+    /// Returns the token ids of a caption's prompt: the start token, then the tokens of the text.
+    /// The reference builds them from `[CLS]` and the tokens before `[SEP]`. An empty text selects
+    /// the default prompt of the conventions: none, or "a picture of ".
     ///
     /// # Errors
     /// [`TokenizeError::TooLong`] if the text has more tokens than the model has positions.
@@ -112,8 +114,8 @@ impl Tokenizer {
         self.checked_length(ids)
     }
 
-    /// Returns the token ids of a text without special tokens, such as a candidate answer. The text is
-    /// not normalized by the conventions.
+    /// Returns the token ids of a text without special tokens, such as a candidate answer. The text
+    /// is not normalized by the conventions.
     ///
     /// # Errors
     /// [`TokenizeError::TooLong`] if the text has more tokens than the model has positions.
@@ -137,7 +139,8 @@ impl Tokenizer {
 
     /// Returns the text of a caption from its prompt and the tokens `generated` after it.
     ///
-    /// The text includes the prompt, unless the conventions have a default prompt, which is then removed.
+    /// The text includes the prompt, unless the conventions have a default prompt, which is then
+    /// removed.
     pub fn decode_caption(&self, prompt: &[i64], generated: &[i64]) -> String {
         let text = self.decode(&[prompt, generated].concat());
         match self.conventions.prompt {

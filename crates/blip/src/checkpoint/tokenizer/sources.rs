@@ -41,7 +41,8 @@ fn from_vocabulary(files: &ModelFiles, config: &TextConfig) -> Result<Tokenizer,
         .build()
         .map_err(|error| invalid(error.to_string()))?;
     let mut tokenizer = Tokenizer::new(model);
-    let id = |token: &str| tokenizer.token_to_id(token).ok_or_else(|| invalid(format!("missing token {token}")));
+    let id =
+        |token: &str| tokenizer.token_to_id(token).ok_or_else(|| invalid(format!("missing token {token}")));
     let (cls, sep) = (id("[CLS]")?, id("[SEP]")?);
     id("[UNK]")?;
     if i64::from(sep) != config.sep_token_id {

@@ -52,8 +52,8 @@ pub struct Weights {
 }
 
 impl Weights {
-    /// Opens the weight file that `files` names. Otherwise opens `model.safetensors` or the shards in its
-    /// index, or else `pytorch_model.bin` or its shards.
+    /// Opens the weight file that `files` names. Otherwise opens `model.safetensors` or the shards
+    /// in its index, or else `pytorch_model.bin` or its shards.
     ///
     /// # Errors
     /// [`LoadError`] if no weights exist or a file is invalid.
@@ -168,8 +168,9 @@ impl Weights {
     /// Copies a tensor to `device` and converts it to `kind`.
     ///
     /// # Errors
-    /// [`LoadError::MissingTensor`] and [`LoadError::TensorShape`] if the files have no tensor of this
-    /// name and `shape`. [`LoadError::Read`] or [`LoadError::Torch`] if it cannot be read or copied.
+    /// [`LoadError::MissingTensor`] and [`LoadError::TensorShape`] if the files have no tensor of
+    /// this name and `shape`. [`LoadError::Read`] or [`LoadError::Torch`] if it cannot be read or
+    /// copied.
     #[expect(clippy::disallowed_methods, reason = "a model that is being loaded has no other work")]
     pub(crate) fn load(
         &self,

@@ -1,8 +1,8 @@
 //! Tensor names of the original repository's checkpoints (`salesforce/BLIP`), and their names in
 //! Hugging Face's layout.
 //!
-//! The vision encoder is renamed. The text networks and the heads have equal names. Tensors that only
-//! training needs are left out:
+//! The vision encoder is renamed. The text networks and the heads have equal names. Tensors that
+//! only training needs are left out:
 //!
 //! - the momentum copies (`visual_encoder_m.*` and similar),
 //! - the queues and the temperature,
@@ -20,12 +20,13 @@ pub(super) enum Naming {
 }
 
 impl Naming {
-    /// Detects the scheme by the vision encoder. Only the original repository calls it `visual_encoder`.
+    /// Detects the scheme by the vision encoder. Only the original repository calls it
+    /// `visual_encoder`.
     pub(super) fn detect<'n>(names: impl Iterator<Item = &'n str>) -> Self {
         names
             .filter_map(|name| {
-                // A checkpoint of the original is `{"model": tensors, ...}`. Without the trainer's state it is
-                // the tensors alone.
+                // A checkpoint of the original is `{"model": tensors, ...}`. Without the trainer's
+                // state it is the tensors alone.
                 ["", "model."]
                     .into_iter()
                     .find(|prefix| {

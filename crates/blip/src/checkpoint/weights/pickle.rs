@@ -1,9 +1,9 @@
 //! Checkpoints of `torch.save`: a zip archive with a pickle that describes the tensors, and their
 //! bytes.
 //!
-//! A pickle is a program. `pytorch-reader` parses it as data and never runs it. It recognizes the calls
-//! that build tensors by their names, and skips every other call. This module limits the memory that
-//! a small file can request, because the library has no such limit.
+//! A pickle is a program. `pytorch-reader` parses it as data and never runs it. It recognizes the
+//! calls that build tensors by their names, and skips every other call. This module limits the
+//! memory that a small file can request, because the library has no such limit.
 
 use std::{
     fs::File,
@@ -20,8 +20,9 @@ use crate::error::LoadError;
 /// First bytes of a zip archive.
 const ZIP: [u8; 4] = *b"PK\x03\x04";
 
-/// Size of the largest pickle that is parsed, in bytes. The pickle of the largest BLIP, with momentum
-/// copies and optimizer state, has less than 1 MiB. Parsing takes about a hundred times as much memory.
+/// Size of the largest pickle that is parsed, in bytes. The pickle of the largest BLIP, with
+/// momentum copies and optimizer state, has less than 1 MiB. Parsing takes about a hundred times as
+/// much memory.
 const MAX_PICKLE_BYTES: u64 = 8 << 20;
 
 /// Returns the tensors of the file at `path`, without their bytes. Errors name the file `file`.
@@ -36,7 +37,10 @@ pub(super) fn open(path: &Path, file: &str) -> Result<Vec<Tensor>, LoadError> {
     match tensors.iter().find(|tensor| tensor.byte_len() as u64 > bytes) {
         Some(tensor) => {
             let (name, claimed) = (&tensor.name, tensor.byte_len());
-            Err(LoadError::invalid(file, format!("tensor {name} has {claimed} bytes, expected at most the file size {bytes}")))
+            Err(LoadError::invalid(
+                file,
+                format!("tensor {name} has {claimed} bytes, expected at most the file size {bytes}"),
+            ))
         }
         None => Ok(tensors),
     }

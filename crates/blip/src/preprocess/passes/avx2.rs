@@ -1,5 +1,5 @@
-//! The passes on AVX2, eight 32-bit sums at a time. Safe code throughout; only calling it needs the
-//! promise that the processor has AVX2, which `passes.rs` makes.
+//! The passes on AVX2, which compute eight 32-bit sums at a time. All code is safe. A caller must
+//! ensure that the processor has AVX2, which `passes/mod.rs` does.
 
 use std::arch::x86_64::{
     __m128i, __m256i, _mm_add_epi32, _mm_cvtsi64_si128, _mm_cvtsi128_si32, _mm_cvtsi128_si64,
@@ -19,24 +19,25 @@ const SHIFT: i32 = PRECISION as i32;
 /// Weights of four taps: two taps a vector, each in four lanes.
 type Quad = [[i32; 8]; 2];
 
-/// Bytes of four pixels, and how many are read for them.
+/// Number of bytes of four pixels.
 const QUAD_BYTES: usize = 12;
+/// Number of bytes that are read for four pixels.
 const READ_BYTES: usize = 16;
 
-/// See [`crate::preprocess::passes::Across`].
+/// Implements [`crate::preprocess::passes::HorizontalPass`].
 ///
-/// A sum of a pixel is four lanes, red, green, blue and one that is never read out; the halves of a
-/// vector take even and odd taps. Up to 12 taps, the common case, the loop over them is unrolled.
+/// The sum of a pixel has four lanes: red, green, blue and an unused one. The halves of a vector
+/// hold even and odd taps. Up to 12 taps, the common case, the loop over the taps is unrolled.
 #[derive(Debug)]
-pub(in crate::preprocess) struct Across<'a> {
+pub(in crate::preprocess) struct HorizontalPass<'a> {
     taps: &'a Taps,
     quads: usize,
     weights: Vec<Quad>,
-    /// The row, and room for taps that weigh 0 and the rest of a read behind its last pixel.
+    /// The row, followed by bytes for taps of weight 0 and for the rest of the last read.
     padded: Vec<u8>,
 }
 
-impl<'a> Across<'a> {
+impl<'a> HorizontalPass<'a> {
     pub(super) fn new(taps: &'a Taps) -> Self {
         let quads = taps.count.div_ceil(4);
         let padded = vec![0; 3 * taps.input + QUAD_BYTES * quads + READ_BYTES];
@@ -65,7 +66,7 @@ impl<'a> Across<'a> {
     }
 }
 
-/// One row whose pixels have `QUADS` groups of taps, read from `BYTES` bytes.
+/// Scales one row whose pixels have `QUADS` groups of four taps, in `BYTES` bytes.
 #[target_feature(enable = "avx2")]
 fn unrolled<const QUADS: usize, const BYTES: usize>(
     row: &[u8],
@@ -81,7 +82,7 @@ fn unrolled<const QUADS: usize, const BYTES: usize>(
     }
 }
 
-/// The pixel that `weights` make of those at the beginning of `window`.
+/// Returns the sum of the pixels at the beginning of `window` by their `weights`.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn pixel(window: &[u8], weights: &[Quad]) -> [u8; 3] {
@@ -103,10 +104,10 @@ fn pixel(window: &[u8], weights: &[Quad]) -> [u8; 3] {
     [r, g, b]
 }
 
-/// See [`crate::preprocess::passes::down`].
+/// Implements [`crate::preprocess::passes::vertical_pass`].
 #[target_feature(enable = "avx2")]
-pub(super) fn down(rows: &[&[u8]], weights: &[i32], out: &mut [u8]) {
-    /// Columns whose sums stay in registers together.
+pub(super) fn vertical_pass(rows: &[&[u8]], weights: &[i32], out: &mut [u8]) {
+    /// Number of columns whose sums stay in registers together.
     const BLOCK: usize = 32;
     let (blocks, rest) = out.as_chunks_mut::<BLOCK>();
     let first_of_rest = blocks.len() * BLOCK;
@@ -124,10 +125,10 @@ pub(super) fn down(rows: &[&[u8]], weights: &[i32], out: &mut [u8]) {
             *out = eight_samples(sum);
         }
     }
-    portable::down_from(rows, weights, first_of_rest, rest);
+    portable::vertical_pass_from(rows, weights, first_of_rest, rest);
 }
 
-/// Weights of each output pixel by fours, `[output, quads]`.
+/// Returns the weights of each output pixel in groups of four taps, `[output, quads]`.
 fn quads_of(taps: &Taps, quads: usize) -> Vec<Quad> {
     let mut all = Vec::with_capacity(taps.output * quads);
     for weights in taps.weights.chunks_exact(taps.count) {
@@ -139,7 +140,8 @@ fn quads_of(taps: &Taps, quads: usize) -> Vec<Quad> {
     all
 }
 
-/// The shuffle that widens the pixel at byte `at` into the lower half and the next into the upper.
+/// Returns the shuffle that widens the pixel at byte `at` into the lower half and the next pixel
+/// into the upper half.
 #[inline]
 #[target_feature(enable = "avx2")]
 fn spread(at: i8) -> __m256i {
@@ -154,14 +156,14 @@ fn spread(at: i8) -> __m256i {
     shuffle
 }
 
-/// Four 32-bit numbers clamped to 0..=255, in the lowest four bytes.
+/// Clamps four 32-bit integers to 0..=255, into the lowest four bytes.
 #[target_feature(enable = "avx2")]
 fn saturated(numbers: __m128i) -> __m128i {
     let words = _mm_packus_epi32(numbers, numbers);
     _mm_packus_epi16(words, words)
 }
 
-/// Eight sums as samples.
+/// Rounds and clamps eight sums to samples.
 #[target_feature(enable = "avx2")]
 fn eight_samples(sums: __m256i) -> [u8; 8] {
     let numbers = _mm256_srai_epi32::<SHIFT>(sums);

@@ -1,5 +1,5 @@
-//! A row of each pass, in two forms that compute the same integers: one for any processor, and one
-//! for those with AVX2, several times as fast.
+//! One row of each pass, in two implementations that compute equal integers: for any processor, and
+//! for processors with AVX2, which is several times as fast.
 
 #[cfg(target_arch = "x86_64")]
 mod avx2;
@@ -9,44 +9,45 @@ use crate::preprocess::taps::Taps;
 
 /// The horizontal pass.
 #[derive(Debug)]
-pub(super) enum Across<'a> {
+pub(super) enum HorizontalPass<'a> {
     /// For any processor.
     Portable(&'a Taps),
-    /// For those with AVX2: made only where that was detected.
+    /// For processors with AVX2. Created only after detection.
     #[cfg(target_arch = "x86_64")]
-    Avx2(avx2::Across<'a>),
+    Avx2(avx2::HorizontalPass<'a>),
 }
 
-impl<'a> Across<'a> {
+impl<'a> HorizontalPass<'a> {
     pub(super) fn new(taps: &'a Taps) -> Self {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
-            return Self::Avx2(avx2::Across::new(taps));
+            return Self::Avx2(avx2::HorizontalPass::new(taps));
         }
         Self::Portable(taps)
     }
 
-    /// Scales `row` (`[taps.input, 3]`) to `out` (`[taps.output, 3]`).
+    /// Scales `row` `[taps.input, 3]` to `out` `[taps.output, 3]`.
     pub(super) fn scale(&mut self, row: &[u8], out: &mut [u8]) {
         match self {
-            Self::Portable(taps) => portable::across(row, taps, out),
+            Self::Portable(taps) => portable::horizontal(row, taps, out),
             #[cfg(target_arch = "x86_64")]
             #[expect(unsafe_code, reason = "calls a safe function that is compiled for AVX2")]
-            // SAFETY: this variant is made only on a processor with AVX2.
-            Self::Avx2(across) => unsafe { across.scale(row, out) },
+            // SAFETY: this variant is created only on a processor with AVX2.
+            Self::Avx2(horizontal) => unsafe { horizontal.scale(row, out) },
         }
     }
 }
 
-/// The vertical pass: `out` is the sum of `rows`, each as long as `out`, by their `weights`.
-pub(super) fn down(rows: &[&[u8]], weights: &[i32], out: &mut [u8]) {
+/// Runs the vertical pass for one row: `out` is the sum of `rows` by their `weights`. All rows have
+/// the length of `out`.
+pub(super) fn vertical_pass(rows: &[&[u8]], weights: &[i32], out: &mut [u8]) {
     #[cfg(target_arch = "x86_64")]
     if is_x86_feature_detected!("avx2") {
         #[expect(unsafe_code, reason = "calls a safe function that is compiled for AVX2")]
-        // SAFETY: the processor has AVX2, as was just asked.
-        return unsafe { avx2::down(rows, weights, out) };
+        // SAFETY: the condition above detected AVX2.
+        return unsafe { avx2::vertical_pass(rows, weights, out) };
     }
-    portable::down_from(rows, weights, 0, out);
+    portable::vertical_pass_from(rows, weights, 0, out);
 }
 
 #[cfg(test)]
@@ -56,14 +57,14 @@ mod tests {
     use super::{portable::HALF, *};
     use crate::preprocess::{filter::Filter, taps::PRECISION};
 
-    /// The definition of one output sample.
-    fn plainly(samples: impl Iterator<Item = u8>, weights: &[i32]) -> u8 {
+    /// Computes one output sample by its definition.
+    fn expected_sample(samples: impl Iterator<Item = u8>, weights: &[i32]) -> u8 {
         let sum: i64 =
             samples.zip(weights).map(|(sample, &weight)| i64::from(weight) * i64::from(sample)).sum();
         ((sum + i64::from(HALF)) >> PRECISION).clamp(0, 255) as u8
     }
 
-    /// `length` samples, many of them black or white so that sums overshoot.
+    /// Returns `length` samples. Many are black or white, so that sums overshoot.
     fn noise(seed: u64, length: usize) -> Vec<u8> {
         let mut state = seed | 1;
         let mut next = || {
@@ -87,13 +88,14 @@ mod tests {
             let expected: Vec<u8> = (0..3 * output)
                 .map(|at| {
                     let weights = &taps.weights[at / 3 * taps.count..][..taps.count];
-                    plainly(row.iter().skip(3 * taps.starts[at / 3] + at % 3).step_by(3).copied(), weights)
+                    let first = 3 * taps.starts[at / 3] + at % 3;
+                    expected_sample(row.iter().skip(first).step_by(3).copied(), weights)
                 })
                 .collect();
-            for mut across in [Across::new(&taps), Across::Portable(&taps)] {
+            for mut horizontal in [HorizontalPass::new(&taps), HorizontalPass::Portable(&taps)] {
                 let mut out = vec![0; 3 * output];
-                across.scale(&row, &mut out);
-                prop_assert_eq!(&out, &expected, "{:?}", across);
+                horizontal.scale(&row, &mut out);
+                prop_assert_eq!(&out, &expected, "{:?}", horizontal);
             }
         }
 
@@ -106,12 +108,13 @@ mod tests {
             let rows: Vec<&[u8]> = samples.chunks_exact(line).collect();
             for (&start, weights) in taps.starts.iter().zip(taps.weights.chunks_exact(taps.count)) {
                 let window = &rows[start..start + taps.count];
-                let expected: Vec<u8> =
-                    (0..line).map(|column| plainly(window.iter().map(|row| row[column]), weights)).collect();
+                let expected: Vec<u8> = (0..line)
+                    .map(|column| expected_sample(window.iter().map(|row| row[column]), weights))
+                    .collect();
                 let mut out = vec![0; line];
-                down(window, weights, &mut out);
+                vertical_pass(window, weights, &mut out);
                 prop_assert_eq!(&out, &expected);
-                portable::down_from(window, weights, 0, &mut out);
+                portable::vertical_pass_from(window, weights, 0, &mut out);
                 prop_assert_eq!(&out, &expected);
             }
         }

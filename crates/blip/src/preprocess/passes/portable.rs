@@ -1,11 +1,12 @@
-//! The passes on any processor, in plain integer code.
+//! The passes on any processor, in scalar integer arithmetic.
 
 use crate::preprocess::taps::{PRECISION, Taps};
 
-/// One half, to round by.
+/// One half in fixed point, which rounds a sum.
 pub(super) const HALF: i32 = 1 << (PRECISION - 1);
 
-pub(super) fn across(row: &[u8], taps: &Taps, out: &mut [u8]) {
+/// Runs the horizontal pass: scales `row` `[taps.input, 3]` to `out` `[taps.output, 3]`.
+pub(super) fn horizontal(row: &[u8], taps: &Taps, out: &mut [u8]) {
     let outputs = out.as_chunks_mut::<3>().0.iter_mut();
     for ((out, &start), weights) in outputs.zip(&taps.starts).zip(taps.weights.chunks_exact(taps.count)) {
         let window = row.get(3 * start..3 * (start + taps.count)).unwrap_or_default();
@@ -19,8 +20,8 @@ pub(super) fn across(row: &[u8], taps: &Taps, out: &mut [u8]) {
     }
 }
 
-/// The vertical pass from column `first` of `rows` on.
-pub(super) fn down_from(rows: &[&[u8]], weights: &[i32], first: usize, out: &mut [u8]) {
+/// Runs the vertical pass for the columns of `rows` from `first` on.
+pub(super) fn vertical_pass_from(rows: &[&[u8]], weights: &[i32], first: usize, out: &mut [u8]) {
     let mut sums = vec![HALF; out.len()];
     for (row, &weight) in rows.iter().zip(weights) {
         for (sum, &sample) in sums.iter_mut().zip(row.iter().skip(first)) {

@@ -1,4 +1,6 @@
-//! What `tools/goldens_generation.py` recorded beside the reference checkpoints, as tests read it.
+//! Reads the goldens of generation and ranking: `generation.json` in each folder of `goldens`.
+//!
+//! `tests/reference/generate/goldens_generation.py` writes them.
 
 use std::{fs, path::PathBuf};
 
@@ -8,18 +10,20 @@ use crate::{
     Checkpoint, Dtype, Generation, ImageInput, ModelFiles, Ranking, RowInput, RowOutput, RowTask, Sampling,
     Sequence,
     model::Model,
-    tests::golden_files::{Case, Collected, Golden, key},
+    tests::golden_files::{Case, Golden, RowCollector, test_digest},
 };
 
+/// The content of `generation.json`.
 #[derive(Deserialize)]
 pub(super) struct GenerationGoldens {
-    pub(super) answers: Vec<Searched>,
-    pub(super) captions: Vec<Searched>,
-    pub(super) rankings: Vec<Ranked>,
+    pub(super) answers: Vec<ExpectedSearch>,
+    pub(super) captions: Vec<ExpectedSearch>,
+    pub(super) rankings: Vec<ExpectedRanking>,
 }
 
+/// The sequences that the reference returns for one search.
 #[derive(Deserialize)]
-pub(super) struct Searched {
+pub(super) struct ExpectedSearch {
     case: usize,
     prompt: Option<Vec<i64>>,
     options: Options,
@@ -42,8 +46,9 @@ pub(super) struct ExpectedSequence {
     pub(super) score: f32,
 }
 
+/// The ranking that the reference returns for one list of candidates.
 #[derive(Deserialize)]
-pub(super) struct Ranked {
+pub(super) struct ExpectedRanking {
     case: usize,
     candidates: Vec<Vec<i64>>,
     shortlist: u32,
@@ -58,6 +63,7 @@ pub(super) struct ExpectedCandidate {
 }
 
 impl GenerationGoldens {
+    /// Reads `generation.json` of `golden`.
     pub(super) fn of(golden: &Golden) -> Self {
         serde_json::from_slice(&fs::read(folder(golden).join("generation.json")).unwrap()).unwrap()
     }
@@ -67,8 +73,12 @@ fn folder(golden: &Golden) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/goldens").join(&golden.name)
 }
 
-/// The golden's model out of a copy of its folder, after `change` has been at one of the files.
-pub(super) fn changed(golden: &Golden, file: &str, change: impl Fn(Vec<u8>) -> Vec<u8>) -> Model {
+/// Loads a model from a copy of the golden's folder in which `change` rewrote `file`.
+pub(super) fn model_with_changed_file(
+    golden: &Golden,
+    file: &str,
+    change: impl Fn(Vec<u8>) -> Vec<u8>,
+) -> Model {
     let copy = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(folder(golden)).unwrap() {
         let entry = entry.unwrap();
@@ -81,32 +91,33 @@ pub(super) fn changed(golden: &Golden, file: &str, change: impl Fn(Vec<u8>) -> V
         .model(Dtype::F32)
 }
 
-/// The golden's vision tower and decoder as a captioner, which has the same tensors by the same names.
-pub(super) fn captioner(golden: &Golden) -> Model {
-    changed(golden, "config.json", |json| {
+/// Loads the vision encoder and the decoder of a golden as a captioning model. Both architectures
+/// have the same tensor names.
+pub(super) fn captioning_model(golden: &Golden) -> Model {
+    model_with_changed_file(golden, "config.json", |json| {
         let mut config: serde_json::Value = serde_json::from_slice(&json).unwrap();
         config["architectures"] = serde_json::json!(["BlipForConditionalGeneration"]);
         serde_json::to_vec(&config).unwrap()
     })
 }
 
-/// A row that a test asks for.
+/// A row of a test, with the case whose image it reads.
 #[derive(Clone)]
-pub(super) struct Ask<'a> {
+pub(super) struct TestRow<'a> {
     pub(super) case: &'a Case,
     pub(super) token_ids: Vec<i64>,
     pub(super) task: RowTask,
 }
 
-impl<'a> Ask<'a> {
-    /// The question of a case.
+impl<'a> TestRow<'a> {
+    /// Returns a row with the question of `case`.
     pub(super) fn question(case: &'a Case, task: RowTask) -> Self {
         Self { case, token_ids: case.input_ids.clone(), task }
     }
 }
 
-impl Searched {
-    pub(super) fn ask<'a>(&self, golden: &'a Golden) -> Ask<'a> {
+impl ExpectedSearch {
+    pub(super) fn row<'a>(&self, golden: &'a Golden) -> TestRow<'a> {
         let Options {
             num_beams,
             max_new_tokens,
@@ -125,59 +136,59 @@ impl Searched {
             num_sequences,
             ..Generation::GREEDY
         });
-        let ask = Ask::question(&golden.cases[self.case], task);
-        Ask { token_ids: self.prompt.clone().unwrap_or(ask.token_ids), ..ask }
+        let row = TestRow::question(&golden.cases[self.case], task);
+        TestRow { token_ids: self.prompt.clone().unwrap_or(row.token_ids), ..row }
     }
 }
 
-impl Ranked {
-    pub(super) fn ask<'a>(&self, golden: &'a Golden) -> Ask<'a> {
+impl ExpectedRanking {
+    pub(super) fn row<'a>(&self, golden: &'a Golden) -> TestRow<'a> {
         let task = RowTask::Rank(Ranking {
             candidates: self.candidates.clone().into(),
             shortlist: self.shortlist,
             num_answers: u32::MAX,
         });
-        Ask::question(&golden.cases[self.case], task)
+        TestRow::question(&golden.cases[self.case], task)
     }
 }
 
-/// A row that draws.
-pub(super) fn drawn(sampling: Sampling, num_sequences: u32) -> Generation {
+/// Returns generation options for `num_sequences` samples.
+pub(super) fn sampled(sampling: Sampling, num_sequences: u32) -> Generation {
     Generation { sampling: Some(sampling), num_sequences, ..Generation::GREEDY }
 }
 
 pub(super) const PLAIN_SAMPLING: Sampling = Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, seed: 1 };
 
-/// Runs one batch; rows on equal pixels share an image.
-pub(super) fn ask_together(model: &mut Model, asks: &[Ask<'_>], cancelled: Vec<usize>) -> Collected {
+/// Runs `rows` in one batch. Rows with equal pixels share an image.
+pub(super) fn run_rows(model: &mut Model, rows: &[TestRow<'_>], cancelled: Vec<usize>) -> RowCollector {
     let mut images: Vec<ImageInput<'_>> = Vec::new();
-    let rows: Vec<RowInput<'_>> = asks
+    let inputs: Vec<RowInput<'_>> = rows
         .iter()
-        .map(|ask| {
-            let pixels = &ask.case.pixels;
+        .map(|row| {
+            let pixels = &row.case.pixels;
             let same = images.iter().position(|image| image.pixels.data() == pixels.data());
             let image = same.unwrap_or_else(|| {
-                images.push(ImageInput { digest: key(pixels), pixels });
+                images.push(ImageInput { digest: test_digest(pixels), pixels });
                 images.len() - 1
             });
-            RowInput { image: Some(image), token_ids: &ask.token_ids, task: &ask.task }
+            RowInput { image: Some(image), token_ids: &row.token_ids, task: &row.task }
         })
         .collect();
-    let mut collected = Collected { outcomes: vec![None; rows.len()], cancelled, ..Collected::default() };
-    model.run(&images, &rows, &mut collected).unwrap();
+    let mut collected = RowCollector { cancelled, ..RowCollector::for_rows(inputs.len()) };
+    model.run(&images, &inputs, &mut collected).unwrap();
     collected
 }
 
-/// Runs one row alone.
-pub(super) fn ask_alone(model: &mut Model, ask: &Ask<'_>) -> RowOutput {
-    let mut collected = ask_together(model, std::slice::from_ref(ask), Vec::new());
+/// Runs one row in a batch of one.
+pub(super) fn run_single(model: &mut Model, row: &TestRow<'_>) -> RowOutput {
+    let mut collected = run_rows(model, std::slice::from_ref(row), Vec::new());
     collected.outcomes.remove(0).unwrap().unwrap().output
 }
 
-/// What a row wrote.
+/// Returns the sequences of a generated output.
 pub(super) fn sequences(output: &RowOutput) -> &[Sequence] {
     match output {
         RowOutput::Generated(sequences) => sequences,
-        other => panic!("nothing was written: {other:?}"),
+        other => panic!("output {other:?}, expected sequences"),
     }
 }

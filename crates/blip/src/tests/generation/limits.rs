@@ -1,4 +1,4 @@
-//! Rows that would do harm: poisoned numbers, and options that cannot be meant.
+//! Rows with NaN in their computation, and generation options at and beyond their limits.
 
 use safetensors::SafeTensors;
 
@@ -6,15 +6,17 @@ use crate::{
     Dtype, Generation, ImageInput, RowError, RowInput, RowTask, Sampling,
     tests::{
         generation::{
-            batch_invariance::{asks, assert_same},
-            goldens::{Ask, PLAIN_SAMPLING, ask_alone, ask_together, changed, drawn, sequences},
+            batch_invariance::{assert_same, rows_of_every_strategy},
+            goldens::{
+                PLAIN_SAMPLING, TestRow, model_with_changed_file, run_rows, run_single, sampled, sequences,
+            },
         },
-        golden_files::{Collected, golden, key},
+        golden_files::{RowCollector, golden, test_digest},
     },
 };
 
-/// The golden's weights with one row of the question encoder's word embeddings no numbers any more.
-fn poison(weights: &[u8], token: i64) -> Vec<u8> {
+/// Returns `weights` with NaN as the text encoder's word embedding of `token`.
+fn with_nan_embedding(weights: &[u8], token: i64) -> Vec<u8> {
     const WORDS: &str = "text_encoder.embeddings.word_embeddings.weight";
     let tensors = SafeTensors::deserialize(weights).unwrap();
     let words = tensors.tensor(WORDS).unwrap();
@@ -23,47 +25,47 @@ fn poison(weights: &[u8], token: i64) -> Vec<u8> {
     for number in data[token as usize * width..][..width].chunks_exact_mut(4) {
         number.copy_from_slice(&f32::NAN.to_le_bytes());
     }
-    let poisoned =
-        safetensors::tensor::TensorView::new(words.dtype(), words.shape().to_vec(), &data).unwrap();
+    let changed = safetensors::tensor::TensorView::new(words.dtype(), words.shape().to_vec(), &data).unwrap();
     let views = tensors.tensors().into_iter().map(|(name, view)| {
-        let view = if name == WORDS { poisoned.clone() } else { view };
+        let view = if name == WORDS { changed.clone() } else { view };
         (name, view)
     });
     safetensors::tensor::serialize(views, None).unwrap()
 }
 
 #[test]
-fn a_row_whose_numbers_are_none_fails_alone() {
+fn nan_embedding_fails_only_the_rows_that_contain_it() {
     let golden = golden("thirty_by_six");
-    let poisonous = golden.cases[2].input_ids[1];
-    let mut model = changed(&golden, "model.safetensors", |bytes| poison(&bytes, poisonous));
-    let asks = asks(&golden);
-    let is_poisoned = |ask: &Ask<'_>| ask.token_ids.contains(&poisonous);
-    assert!(asks.iter().any(is_poisoned) && !asks.iter().all(is_poisoned));
-    let together = ask_together(&mut model, &asks, Vec::new());
-    let mut healthy = golden.model(Dtype::F32);
-    for (outcome, ask) in together.outcomes.iter().zip(&asks) {
+    let nan_token = golden.cases[2].input_ids[1];
+    let mut model =
+        model_with_changed_file(&golden, "model.safetensors", |bytes| with_nan_embedding(&bytes, nan_token));
+    let rows = rows_of_every_strategy(&golden);
+    let has_nan = |row: &TestRow<'_>| row.token_ids.contains(&nan_token);
+    assert!(rows.iter().any(has_nan) && !rows.iter().all(has_nan));
+    let batched = run_rows(&mut model, &rows, Vec::new());
+    let mut unchanged = golden.model(Dtype::F32);
+    for (outcome, row) in batched.outcomes.iter().zip(&rows) {
         match outcome.as_ref().unwrap() {
             Ok(answer) => {
-                assert!(!is_poisoned(ask));
-                assert_same(&answer.output, &ask_alone(&mut healthy, ask)).unwrap();
+                assert!(!has_nan(row));
+                assert_same(&answer.output, &run_single(&mut unchanged, row)).unwrap();
             }
-            Err(error) => assert!(is_poisoned(ask) && *error == RowError::NotFinite),
+            Err(error) => assert!(has_nan(row) && *error == RowError::NotFinite),
         }
     }
 }
 
 #[test]
-fn options_that_cannot_be_meant_are_refused_and_odd_ones_are_survived() {
+fn invalid_options_are_rejected_and_extreme_ones_work() {
     let golden = golden("thirty_by_six");
     let mut model = golden.model(Dtype::F32);
     let case = &golden.cases[0];
-    let image = ImageInput { digest: key(&case.pixels), pixels: &case.pixels };
-    let refused = RowTask::Generate(drawn(Sampling { temperature: 0.0, ..PLAIN_SAMPLING }, 1));
-    let row = RowInput { image: Some(0), token_ids: &case.input_ids, task: &refused };
-    let error = model.run(&[image], &[row], &mut Collected::default()).unwrap_err().to_string();
+    let image = ImageInput { digest: test_digest(&case.pixels), pixels: &case.pixels };
+    let invalid = RowTask::Generate(sampled(Sampling { temperature: 0.0, ..PLAIN_SAMPLING }, 1));
+    let row = RowInput { image: Some(0), token_ids: &case.input_ids, task: &invalid };
+    let error = model.run(&[image], &[row], &mut RowCollector::default()).unwrap_err().to_string();
     assert_eq!(error, "temperature is 0, expected 0.000001 to 1000000");
-    for odd in [
+    for options in [
         Generation { num_beams: 512, max_new_tokens: Some(3), num_sequences: 512, ..Generation::GREEDY },
         Generation { num_beams: 2, max_new_tokens: Some(0), min_length: u32::MAX, ..Generation::GREEDY },
         Generation {
@@ -78,11 +80,11 @@ fn options_that_cannot_be_meant_are_refused_and_odd_ones_are_survived() {
             max_new_tokens: Some(u32::MAX),
             ..Generation::GREEDY
         },
-        drawn(Sampling { temperature: 1e-6, top_p: 0.0, ..PLAIN_SAMPLING }, 2),
-        drawn(Sampling { temperature: 1e6, top_k: u32::MAX, ..PLAIN_SAMPLING }, 0),
+        sampled(Sampling { temperature: 1e-6, top_p: 0.0, ..PLAIN_SAMPLING }, 2),
+        sampled(Sampling { temperature: 1e6, top_k: u32::MAX, ..PLAIN_SAMPLING }, 0),
     ] {
-        let output = ask_alone(&mut model, &Ask::question(case, RowTask::Generate(odd)));
-        assert!(!sequences(&output).is_empty(), "{odd:?}");
-        assert!(sequences(&output).iter().all(|sequence| !sequence.token_ids.is_empty()), "{odd:?}");
+        let output = run_single(&mut model, &TestRow::question(case, RowTask::Generate(options)));
+        assert!(!sequences(&output).is_empty(), "{options:?}");
+        assert!(sequences(&output).iter().all(|sequence| !sequence.token_ids.is_empty()), "{options:?}");
     }
 }

@@ -5,9 +5,9 @@ use std::{
     time::Duration,
 };
 
+use blip_server::error::code_name;
 use load_generator::{LoadRequest, LoadResult, Target};
 use proto::{AskRequest, Image, ImageQuestions, Question, ask_response::Outcome, image::Source};
-use server::error::code_name;
 use tonic::Status;
 use tonic_types::{RpcStatusExt as _, StatusExt as _};
 

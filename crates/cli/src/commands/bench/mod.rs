@@ -8,12 +8,12 @@ mod protocol;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use anyhow::Context as _;
+use blip_server::serve::exit::Exit;
 use clap::{Args, ValueHint};
 use load_generator::{
     ArrivalProcess, LoadPlan, Recording, Report, Target, Workload, arrival_stream, compare_reports,
     plot_reports, poisson_arrivals, run_closed_loop, run_open_loop,
 };
-use server::serve::exit::Exit;
 use tokio::time::Instant;
 
 use crate::{
@@ -34,8 +34,8 @@ use crate::{
 pub(crate) struct BenchCommand {
     /// Protocol of the requests
     ///
-    /// With json, the response is {"answers": [...]}. With kserve, the inputs are image and question,
-    /// with one row for each question.
+    /// With json, the response is {"answers": [...]}. With kserve, the inputs are image and
+    /// question, with one row for each question.
     #[arg(long, value_enum, default_value_t = Protocol::Grpc)]
     protocol: Protocol,
 

@@ -6,11 +6,11 @@ mod questions;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
+use blip_server::{request::generation::GenerationOptions, serve::exit::Exit};
 use bulk::{ExistingFile, Format, Input, Output, Record};
 use clap::{Args, ValueHint};
 use futures::stream;
 use proto::AskRequest;
-use server::{request::generation::GenerationOptions, serve::exit::Exit};
 
 use crate::{
     commands::{

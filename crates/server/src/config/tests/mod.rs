@@ -102,7 +102,7 @@ pub(crate) fn assert_committed(path: &str, generated: &str) {
         std::fs::write(&file, generated).unwrap();
     }
     let committed = std::fs::read_to_string(&file).unwrap();
-    assert!(committed == generated, "{path} is stale: run UPDATE_DOCS=1 cargo test committed");
+    assert!(committed == generated, "{path} is stale: run UPDATE_DOCS=1 cargo test -p server committed");
 }
 
 #[test]

@@ -54,7 +54,7 @@ mod tests {
     }
 
     const INTRODUCTION: &str = "\
-<!-- Generated from the tables of metrics: UPDATE_DOCS=1 cargo test documentation -->
+<!-- Generated from the tables of metrics: UPDATE_DOCS=1 cargo test -p server committed -->
 # Metrics
 
 `GET /metrics` on `--metrics-listen` (default 127.0.0.1:9090) returns the metrics in Prometheus's
@@ -137,6 +137,6 @@ Data that HTTP has taken and that is on its way through the socket does not coun
             std::fs::write(PATH, documentation()).unwrap();
         }
         let committed = std::fs::read_to_string(PATH).unwrap_or_default();
-        assert_eq!(committed, documentation(), "run UPDATE_DOCS=1 cargo test documentation");
+        assert_eq!(committed, documentation(), "run UPDATE_DOCS=1 cargo test -p server committed");
     }
 }

@@ -1,4 +1,8 @@
-//! The server's metrics for Prometheus: the table of metrics, and middleware that counts requests.
+//! The server's metrics for Prometheus: their table, functions that record them, and middleware
+//! that counts requests.
+//!
+//! A new metric is a row of [`table`]. Gauges of a model are set at each scrape, in
+//! `serve::ops::model_gauges`. See "Add a metric" in `docs/design/architecture.md`.
 
 pub mod grpc;
 pub mod http;

@@ -1,5 +1,5 @@
-//! Tests that every file format gives equal tensors. `tests/reference/generate/pickles.py` writes the
-//! files.
+//! Tests that every file format gives equal tensors. `tests/reference/generate/pickles.py` writes
+//! the files.
 
 use std::{
     fs,
@@ -21,8 +21,8 @@ fn pickles() -> PathBuf {
     Path::new(TESTS).join("pickles")
 }
 
-/// Returns a folder with the golden checkpoint's files except its weights, and with the files `names`
-/// of the folder `weights`.
+/// Returns a folder with the golden checkpoint's files except its weights, and with the files
+/// `names` of the folder `weights`.
 pub(crate) fn golden_with(weights: &Path, names: &[&str]) -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     for entry in fs::read_dir(golden()).unwrap().map(Result::unwrap) {
@@ -36,8 +36,8 @@ pub(crate) fn golden_with(weights: &Path, names: &[&str]) -> tempfile::TempDir {
     folder
 }
 
-/// Returns the golden checkpoint with its weights in one pickle, in several pickles, and in a file of
-/// the original repository.
+/// Returns the golden checkpoint with its weights in one pickle, in several pickles, and in a file
+/// of the original repository.
 pub(crate) fn in_every_pickle() -> [(tempfile::TempDir, ModelFiles); 3] {
     let sharded = fs::read_dir(pickles().join("sharded")).unwrap();
     let shards: Vec<String> =
