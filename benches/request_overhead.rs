@@ -21,14 +21,6 @@ use std::{
 };
 
 use blip::{Checkpoint, ModelFiles, Pixels, RowAnswer, Sequence};
-use futures::{FutureExt as _, StreamExt as _, stream, stream::BoxStream};
-use proto::{
-    Answer, AskRequest, AskResponse, CaptionRequest, CaptionResponse, EmbedRequest, EmbedResponse,
-    GetModelRequest, Image, ImageQuestions, ListModelsRequest, ListModelsResponse, MatchRequest,
-    MatchResponse, Model, Question, Timing, ask_response, blip_service_client::BlipServiceClient,
-    image::Source,
-};
-use scheduler::{Batch, Engine, EngineError, RowSink, Scheduler};
 use blip_server::{
     config::{Settings, secret::Secret},
     engine::payload::{EngineInput, EngineOutput},
@@ -39,6 +31,14 @@ use blip_server::{
     serve::{self, Listeners, access::AccessPolicy},
     telemetry::{metrics, tracing::Tracing},
 };
+use futures::{FutureExt as _, StreamExt as _, stream, stream::BoxStream};
+use proto::{
+    Answer, AskRequest, AskResponse, CaptionRequest, CaptionResponse, EmbedRequest, EmbedResponse,
+    GetModelRequest, Image, ImageQuestions, ListModelsRequest, ListModelsResponse, MatchRequest,
+    MatchResponse, Model, Question, Timing, ask_response, blip_service_client::BlipServiceClient,
+    image::Source,
+};
+use scheduler::{Batch, Engine, EngineError, RowSink, Scheduler};
 use tokio::{
     net::TcpListener,
     runtime::Runtime,

@@ -5,9 +5,9 @@
 use std::{alloc::System, hint::black_box, time::Duration};
 
 use blip::{RowAnswer, Sequence};
+use blip_server::{engine::trace::BatchTrace, pipeline::trace::ItemTrace, telemetry::tracing::TraceScope};
 use opentelemetry::{KeyValue, trace::SpanKind};
 use scheduler::Completion;
-use blip_server::{engine::trace::BatchTrace, pipeline::trace::ItemTrace, telemetry::tracing::TraceScope};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use tokio::time::Instant;
 

@@ -5,13 +5,6 @@
 
 use std::{net::IpAddr, sync::LazyLock};
 
-use config::FileFormat;
-use images::{
-    Decoder, Limits,
-    fetch::{FetchConfig, UrlPolicy, decode_data_url, is_data_url},
-};
-use prost::Message as _;
-use proto::AskRequest;
 use blip_server::{
     auth::keys_file::parse_keys,
     config::{
@@ -29,6 +22,13 @@ use blip_server::{
         validate::validate,
     },
 };
+use config::FileFormat;
+use images::{
+    Decoder, Limits,
+    fetch::{FetchConfig, UrlPolicy, decode_data_url, is_data_url},
+};
+use prost::Message as _;
+use proto::AskRequest;
 
 /// A target: its name, which is also the name of its seed folder, and its function.
 pub type Entry = (&'static str, fn(&[u8]) -> bool);

@@ -86,15 +86,15 @@ class HttpCollector(Collector):
                 is_known = (
                     self.path == "/v1/traces" and self.headers["content-type"] == "application/x-protobuf"
                 )
-                body = b""
+                response = b""
                 if is_known:
                     request = trace_service_pb2.ExportTraceServiceRequest.FromString(body)
-                    body = collector.store(request, self.headers.items()).SerializeToString()
+                    response = collector.store(request, self.headers.items()).SerializeToString()
                 self.send_response(200 if is_known else 404)
                 self.send_header("content-type", "application/x-protobuf")
-                self.send_header("content-length", str(len(body)))
+                self.send_header("content-length", str(len(response)))
                 self.end_headers()
-                self.wfile.write(body)
+                self.wfile.write(response)
 
             def log_message(self, *_):
                 pass

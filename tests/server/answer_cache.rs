@@ -7,10 +7,6 @@ use std::sync::{
 };
 
 use blip::RowOutput;
-use futures::StreamExt as _;
-use proto::{Answer, AskRequest, AskResponse, GenerationOptions, Timing, ask_response::Outcome};
-use scheduler::{EngineError, EngineErrorKind, EngineFactory, Priority};
-use serde_json::{Value, json};
 use blip_server::{
     auth::client::Client,
     config::Settings,
@@ -24,6 +20,10 @@ use blip_server::{
     request::{deadline::Deadline, field_path::RequestFormat, memory_budget::BudgetPermit, task::Task},
     telemetry::tracing::TraceScope,
 };
+use futures::StreamExt as _;
+use proto::{Answer, AskRequest, AskResponse, GenerationOptions, Timing, ask_response::Outcome};
+use scheduler::{EngineError, EngineErrorKind, EngineFactory, Priority};
+use serde_json::{Value, json};
 use tokio::time::Instant;
 use tokio_util::task::TaskTracker;
 

@@ -9,9 +9,9 @@ use std::{
     },
 };
 
+use blip_server::{config::Settings, serve::exit::Exit};
 use futures::{SinkExt as _, StreamExt as _, channel::mpsc as channel, stream};
 use proto::{AskRequest, AskResponse};
-use blip_server::{config::Settings, serve::exit::Exit};
 use tonic::Code;
 use tonic_types::StatusExt as _;
 

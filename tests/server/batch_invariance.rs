@@ -3,6 +3,12 @@
 use std::{cell::RefCell, collections::HashMap, num::NonZeroUsize, sync::Arc};
 
 use blip::{Checkpoint, Dtype, LoadOptions, ModelFiles};
+use blip_server::{
+    config::Settings,
+    engine::blip_engine::{BlipEngine, EnginePlacement},
+    models::{info::ModelInfo, loaded_model::LoadedModel},
+    preprocess::{fetch::ImageFetcher, preparer::Preparer},
+};
 use futures::{StreamExt as _, future::join_all};
 use proptest::{
     prelude::*,
@@ -12,12 +18,6 @@ use proto::{
     Answer, AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome, image::Source,
 };
 use scheduler::Scheduler;
-use blip_server::{
-    config::Settings,
-    engine::blip_engine::{BlipEngine, EnginePlacement},
-    models::{info::ModelInfo, loaded_model::LoadedModel},
-    preprocess::{fetch::ImageFetcher, preparer::Preparer},
-};
 use tokio::runtime::Runtime;
 
 use crate::support::{Server, golden_folder};

@@ -2,9 +2,9 @@
 
 use std::sync::mpsc;
 
+use blip_server::config::Settings;
 use futures::StreamExt as _;
 use proto::{AskRequest, Priority, blip_service_client::BlipServiceClient};
-use blip_server::config::Settings;
 use tokio::sync::oneshot;
 use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Channel};
 use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};

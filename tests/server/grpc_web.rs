@@ -1,10 +1,10 @@
 //! gRPC-Web on the HTTP listener. The tests encode and decode the frames.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use blip_server::config::Settings;
 use prost::Message as _;
 use proto::{AskResponse, ask_response::Outcome};
 use reqwest::{RequestBuilder, Response, StatusCode};
-use blip_server::config::Settings;
 
 use crate::support::{Server, ask_request, echo_engine, http_client, test_image};
 

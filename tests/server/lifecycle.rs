@@ -2,9 +2,9 @@
 
 use std::sync::mpsc;
 
+use blip_server::{config::Settings, serve::exit::Exit};
 use futures::StreamExt as _;
 use scheduler::{EngineError, EngineErrorKind};
-use blip_server::{config::Settings, serve::exit::Exit};
 use tokio::sync::oneshot;
 use tonic::Code;
 use tonic_health::pb::{
@@ -55,7 +55,9 @@ async fn loading_server_reports_not_serving_and_refuses_calls() {
 #[tokio::test(flavor = "multi_thread")]
 async fn failed_load_ends_server_with_its_cause() {
     let load = async {
-        Err::<blip_server::models::loaded_model::LoadedModel<ScriptedEngine>, _>(anyhow::anyhow!("no weights"))
+        Err::<blip_server::models::loaded_model::LoadedModel<ScriptedEngine>, _>(anyhow::anyhow!(
+            "no weights"
+        ))
     };
     let server = Server::launch(Settings::default(), load, || ()).await;
     assert_eq!(server.exit().await.unwrap_err().to_string(), "no weights");

@@ -2,8 +2,8 @@
 
 use std::{sync::mpsc, time::Duration};
 
-use futures::StreamExt as _;
 use blip_server::config::Settings;
+use futures::StreamExt as _;
 use tonic::{Code, Request, Status};
 use tonic_types::{RpcStatusExt as _, StatusExt as _};
 

@@ -1,9 +1,9 @@
 //! The self-test of a running model.
 
 use blip::RowOutput;
+use blip_server::{config::Settings, serve::exit::Exit};
 use proto::ask_response::Outcome;
 use scheduler::{EngineError, EngineErrorKind, EngineFactory};
-use blip_server::{config::Settings, serve::exit::Exit};
 use tokio::sync::oneshot;
 
 use crate::support::{

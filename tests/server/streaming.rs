@@ -2,9 +2,9 @@
 
 use std::sync::mpsc;
 
+use blip_server::{config::Settings, error::ErrorReason};
 use futures::StreamExt as _;
 use scheduler::{EngineError, EngineErrorKind};
-use blip_server::{config::Settings, error::ErrorReason};
 use tonic::Code;
 
 use crate::support::{

@@ -7,12 +7,6 @@ use std::{
 };
 
 use blip::{Checkpoint, ModelFiles, Pixels, RowAnswer, Sequence};
-use futures::{FutureExt as _, StreamExt as _, channel::mpsc};
-use proto::{
-    AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome,
-    blip_service_client::BlipServiceClient, image::Source,
-};
-use scheduler::{Batch, Engine, EngineError, EngineFactory, RowSink, Scheduler};
 use blip_server::{
     cache::answers::AnswerCache,
     config::Settings,
@@ -26,6 +20,12 @@ use blip_server::{
     serve::{self, Listeners, access::AccessPolicy, exit::Exit},
     telemetry::tracing::Tracing,
 };
+use futures::{FutureExt as _, StreamExt as _, channel::mpsc};
+use proto::{
+    AskRequest, AskResponse, Image, ImageQuestions, Question, ask_response::Outcome,
+    blip_service_client::BlipServiceClient, image::Source,
+};
+use scheduler::{Batch, Engine, EngineError, EngineFactory, RowSink, Scheduler};
 use tokio::{net::TcpListener, sync::oneshot, task::JoinHandle};
 use tonic::{Code, transport::Channel};
 use tonic_types::RpcStatusExt as _;
@@ -133,7 +133,9 @@ impl Server {
         let (ready, ready_receiver) = oneshot::channel();
         let load = loaded_model(settings.clone(), engine);
         let server = Self::launch(settings, load, move || ready.send(()).unwrap()).await;
-        ready_receiver.await.unwrap();
+        if ready_receiver.await.is_err() {
+            panic!("the server ended: {:#}", server.exit().await.unwrap_err());
+        }
         server
     }
 

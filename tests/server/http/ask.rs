@@ -2,10 +2,10 @@
 
 use std::sync::mpsc;
 
+use blip_server::config::Settings;
 use futures::StreamExt as _;
 use reqwest::{StatusCode, header, multipart};
 use serde_json::{Value, json};
-use blip_server::config::Settings;
 
 use super::{ask_body, base64, post, with_field};
 use crate::support::{

@@ -1,7 +1,7 @@
 //! Requests of web browsers: CORS, forms of other origins, and documentation.
 
-use reqwest::{StatusCode, header, multipart};
 use blip_server::config::Settings;
+use reqwest::{StatusCode, header, multipart};
 
 use super::problem;
 use crate::support::{Server, echo_engine, http_client, test_image};

@@ -2,9 +2,9 @@
 
 use std::{sync::mpsc, time::Duration};
 
+use blip_server::{config::Settings, serve::exit::Exit};
 use reqwest::StatusCode;
 use serde_json::{Value, json};
-use blip_server::{config::Settings, serve::exit::Exit};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::{ask_body, connect, exchange};

@@ -1,8 +1,8 @@
 //! Requests that the server refuses.
 
+use blip_server::config::Settings;
 use reqwest::{StatusCode, header};
 use serde_json::json;
-use blip_server::config::Settings;
 
 use super::{KEY, ask_body, exchange, post, problem, settings_with_key, with_field};
 use crate::support::{ScriptedEngine, Server, echo_engine, http_client};
@@ -50,8 +50,9 @@ async fn invalid_request_returns_problem_with_reason() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn request_during_model_load_is_refused() {
-    let load =
-        std::future::pending::<anyhow::Result<blip_server::models::loaded_model::LoadedModel<ScriptedEngine>>>();
+    let load = std::future::pending::<
+        anyhow::Result<blip_server::models::loaded_model::LoadedModel<ScriptedEngine>>,
+    >();
     let server = Server::launch(Settings::default(), load, || ()).await;
     let response = post(&server, &ask_body(&[&["red"]])).await;
     assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);

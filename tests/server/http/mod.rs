@@ -5,9 +5,9 @@ mod browsers;
 mod connections;
 mod errors;
 
+use blip_server::config::Settings;
 use reqwest::{Response, header};
 use serde_json::{Value, json};
-use blip_server::config::Settings;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,

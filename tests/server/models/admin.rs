@@ -1,7 +1,7 @@
 //! Administrators, and changes of models over HTTP.
 
-use serde_json::{Value, json};
 use blip_server::config::Settings;
+use serde_json::{Value, json};
 use tonic::{Code, Request, metadata::MetadataValue};
 
 use super::{admin, load_request, mark, numbering_loader, settings, start, status_error};

@@ -7,17 +7,17 @@ mod requests;
 use std::sync::{Arc, Mutex};
 
 use blip::{Architecture, RowOutput};
+use blip_server::{
+    config::Settings,
+    lifecycle::manager::LoadModelFn,
+    models::{info::ModelInfo, spec::ModelSpec},
+};
 use futures::FutureExt as _;
 use proto::{
     AskRequest, ListModelsRequest, LoadModelRequest, UnloadModelRequest,
     admin_service_client::AdminServiceClient, ask_response::Outcome, blip_service_client::BlipServiceClient,
 };
 use scheduler::EngineFactory;
-use blip_server::{
-    config::Settings,
-    lifecycle::manager::LoadModelFn,
-    models::{info::ModelInfo, spec::ModelSpec},
-};
 use tokio::sync::oneshot;
 use tonic::{Code, Status, transport::Channel};
 use tonic_types::StatusExt as _;

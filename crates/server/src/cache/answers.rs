@@ -6,8 +6,8 @@
 use std::sync::Arc;
 
 use blip::{RankedCandidate, RowOutput, Sequence};
-use quick_cache::{Weighter, sync::Cache};
 use images::ImageDigest;
+use quick_cache::{Weighter, sync::Cache};
 
 use crate::cache::metrics::AnswerCacheMetrics;
 

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use blip::Pixels;
-use quick_cache::{Weighter, sync::Cache};
 use images::ImageDigest;
+use quick_cache::{Weighter, sync::Cache};
 
 use crate::cache::metrics::PixelCacheMetrics;
 

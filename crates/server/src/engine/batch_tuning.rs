@@ -4,8 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use blip::{Architecture, Checkpoint, Pixels, RowTask};
-use scheduler::{
-    Batch, BatchImage, BatchLimits, BatchQuestion, BatchSizing, Engine, EngineFactory, };
+use scheduler::{Batch, BatchImage, BatchLimits, BatchQuestion, BatchSizing, Engine, EngineFactory};
 use tokio::time::Instant;
 
 use crate::{engine::payload::EngineInput, preprocess::prepared::TokenIds, telemetry::tracing::TraceScope};

@@ -3,7 +3,7 @@
 use std::{num::NonZeroUsize, sync::Arc};
 
 use blip::{
-    BlipConfig, Checkpoint, Dtype, ImageInput, Model, ModelError, LoadOptions, Pixels, RowAnswer, RowError,
+    BlipConfig, Checkpoint, Dtype, ImageInput, LoadOptions, Model, ModelError, Pixels, RowAnswer, RowError,
     RowInput, RowSink, RowTask, SharedImageCache,
 };
 

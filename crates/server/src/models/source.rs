@@ -7,7 +7,7 @@ use std::{
 
 use anyhow::Context as _;
 use blip::ModelFiles;
-use hub::{Config, Hub, RepositoryName, Progress, Snapshot};
+use hub::{Config, Hub, Progress, RepositoryName, Snapshot};
 
 use crate::config::sections::model::{EmbeddedFiles, EmbeddedModels};
 

@@ -130,7 +130,14 @@ mod tests {
             image_reused: vision.is_zero(),
         };
         let answer = EngineOutput { answer, batch: batch.context() };
-        Completion { answer, queue: 40 * MS, engine: 60 * MS, batch_images: 1, batch_questions: 2, is_shared: false }
+        Completion {
+            answer,
+            queue: 40 * MS,
+            engine: 60 * MS,
+            batch_images: 1,
+            batch_questions: 2,
+            is_shared: false,
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,8 +9,8 @@ use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
 use blip::{Pixels, Preprocessor, Ranking, RgbView, RowTask, Tokenizer};
 use bytes::Bytes;
-use images::{CpuPool, Decoder, PoolError, RgbImage, fetch::decode_data_url};
 use images::ImageDigest;
+use images::{CpuPool, Decoder, PoolError, RgbImage, fetch::decode_data_url};
 use tokio::time::Instant;
 
 use crate::{

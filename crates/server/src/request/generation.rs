@@ -57,7 +57,7 @@ generation_options! {
     /// Number of tokens, including start token and prompt, before generation may stop
     #[arg(long, value_name = "N")]
     min_length: u32,
-    /// Beam search: exponent of the length that divides a score; above 0 favours long texts
+    /// Beam search: exponent of the length penalty; above 0 favours long texts
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
     #[schema(minimum = -10, maximum = 10)]
     length_penalty: f32,
@@ -84,7 +84,7 @@ generation_options! {
     #[arg(long, value_name = "N", conflicts_with = "num_beams")]
     #[schema(minimum = 0, format = "uint64")]
     seed: u64,
-    /// Number of results per item; with details, the response holds those after the first
+    /// Number of results per item; those after the first are in the details
     #[arg(long, value_name = "N")]
     #[schema(minimum = 1)]
     num_answers: u32,

@@ -73,7 +73,10 @@ mod tests {
     use super::*;
     use crate::{
         error::ErrorReason,
-        pipeline::{reply::{CaptionChunk, Reply}, streams::complete_on_error},
+        pipeline::{
+            reply::{CaptionChunk, Reply},
+            streams::complete_on_error,
+        },
     };
 
     fn result((image_index, text_index): (u32, u32)) -> ItemResult {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use metrics::{Gauge, Label, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use scheduler::{MetricSpec, MetricKind, Snapshot};
+use scheduler::{MetricKind, MetricSpec, Snapshot};
 
 use crate::{
     models::info::ModelInfo,

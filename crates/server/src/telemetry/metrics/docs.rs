@@ -4,7 +4,7 @@
 mod tests {
     use std::fmt::Write as _;
 
-    use scheduler::{MetricSpec, MetricKind};
+    use scheduler::{MetricKind, MetricSpec};
 
     use crate::telemetry::metrics::recorder::{all, buckets};
 

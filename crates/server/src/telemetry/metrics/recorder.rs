@@ -2,7 +2,7 @@
 
 use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use scheduler::{MetricSpec, MetricKind};
+use scheduler::{MetricKind, MetricSpec};
 
 use crate::telemetry::metrics::METRICS;
 
