@@ -118,7 +118,8 @@ def expected_type(name, value):
 def old_names():
     """Yields (old name, current name) of the renamed settings, each as (section, name)."""
     source = (ROOT / "crates/server/src/config/renamed.rs").read_text()
-    for old, new in re.findall(r'\b(?:name|inverted)\("([a-z0-9_.]+)", "[a-z0-9-]+", "([a-z0-9_.]+)"\)', source):
+    row = r'\b(?:name|inverted)\("([a-z0-9_.]+)", "[a-z0-9-]+", "([a-z0-9_.]+)"\)'
+    for old, new in re.findall(row, source):
         yield old.split("."), new.split(".")
 
 

@@ -187,7 +187,10 @@ def test_downloading_server_is_not_serving_and_stops(hub, environment):
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        ("test-org/blip-dmeo", ["no folder test-org/blip-dmeo, and the download failed", "has no model test-org/blip-dmeo"]),
+        (
+            "test-org/blip-dmeo",
+            ["no folder test-org/blip-dmeo, and the download failed", "has no model test-org/blip-dmeo"],
+        ),
         (f"{MODEL}@v9", ["test-org/blip-demo has no revision v9"]),
         ("blip-demo", ["not an embedded model (demo", "a folder or a file", "org/name"]),
         ("../none/there", ["does not exist"]),

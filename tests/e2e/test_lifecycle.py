@@ -133,17 +133,20 @@ def test_unknown_dtype_prints_one_line():
 
 def test_int8_vision_without_f32_prints_one_line():
     options = ("--device", "cpu", "--dtype", "bf16", "--vision-dtype", "int8", "--grpc-listen", "127.0.0.1:0")
-    assert_one_line(run("serve", *options), 1, "vision_dtype is int8", "f32 on the cpu", "bf16")
+    message = "vision_dtype int8 is not available: model in bf16 on cpu, expected f32 on cpu"
+    assert_one_line(run("serve", *options), 1, message)
 
 
 def test_unsupported_cpu_kernels_print_one_line():
     options = ("--device", "cpu", "--dtype", "f16", "--cpu-kernels", "native", "--grpc-listen", "127.0.0.1:0")
-    assert_one_line(run("serve", *options), 1, "cpu_kernels is native", "f32 on the cpu", "f16")
+    message = "cpu_kernels native is not available: model in f16 on cpu, expected f32 on cpu"
+    assert_one_line(run("serve", *options), 1, message)
 
 
 def test_cuda_kernels_on_cpu_print_one_line():
     options = ("--device", "cpu", "--cuda-kernels", "native", "--grpc-listen", "127.0.0.1:0")
-    assert_one_line(run("serve", *options), 1, "cuda_kernels is native", "f16 or f32 on cuda", "f32 on cpu")
+    message = "cuda_kernels native is not available: model in f32 on cpu, expected f16 or f32 on cuda"
+    assert_one_line(run("serve", *options), 1, message)
 
 
 def test_batch_limits_are_measured_before_ready(start, demo_image, tmp_path):

@@ -145,7 +145,6 @@ mod tests {
         let commands: Vec<&clap::Command> = command.get_subcommands().collect();
         let arguments =
             command.get_arguments().chain(commands.iter().flat_map(|command| command.get_arguments()));
-        // The texts of generation options are also those of the HTTP schema.
         let helps =
             commands.iter().map(|command| command.get_about()).chain(arguments.map(clap::Arg::get_help));
         // The server appends variable and default to the help of a setting.
