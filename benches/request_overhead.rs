@@ -288,6 +288,8 @@ fn main() {
     }
     let mut settings = Settings::default();
     settings.auth.auth_keys = vec![KEY.parse::<Secret>().unwrap()];
+    // The default settings name this model. The loader does not read its files.
+    settings.model.embedded = &[("demo", &[])];
     let runtime = Runtime::new().unwrap();
     runtime.block_on(async {
         // Metrics are recorded as in the program, with regular upkeep.

@@ -164,10 +164,12 @@ impl Server {
 
     /// As [`Server::launch_with_self_test`], with the models that `loader` returns.
     pub(crate) async fn launch_with_loader<E: InferenceEngine>(
-        settings: Settings,
+        mut settings: Settings,
         loader: LoadModelFn<E>,
         announce: impl FnOnce() + Send + 'static,
     ) -> Self {
+        // The default settings name this model. Loaders of tests do not read its files.
+        settings.model.embedded = &[("demo", &[])];
         let grpc = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", grpc.local_addr().unwrap());
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
