@@ -219,8 +219,14 @@ def check_file(root, name):
 
 
 def check_commits(root, base):
-    """Yields commit and message of every bad subject after `base`, merge commits excepted."""
-    command = ["git", "-C", str(root), "log", "--no-merges", "--format=%h %s", f"{base}..HEAD"]
+    """Yields commit and message of every bad subject after `base`, merge commits excepted.
+
+    A shallow clone may end after `base`. Then all its commits are later ones.
+    """
+    git = ["git", "-C", str(root)]
+    known = subprocess.run([*git, "rev-parse", "-q", "--verify", f"{base}^{{commit}}"], capture_output=True)
+    commits = f"{base}..HEAD" if known.returncode == 0 else "HEAD"
+    command = [*git, "log", "--no-merges", "--format=%h %s", commits]
     for line in subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines():
         commit, _, subject = line.partition(" ")
         if len(subject) > MAX_SUBJECT:

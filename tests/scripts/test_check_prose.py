@@ -111,6 +111,10 @@ class CheckProse(unittest.TestCase):
         self.assertIn("76 characters, 72 allowed", messages[0])
         self.assertIn("without `scope: `: Rename a type", messages[1])
 
+        # A shallow clone lacks the commit to start from.
+        messages = [message for _, message in check_prose.check_commits(self.root, "0" * 40)]
+        self.assertEqual(len(messages), 3, messages)
+
 
 if __name__ == "__main__":
     unittest.main()
