@@ -46,6 +46,7 @@ pub use error::{JobError, SubmitError};
 pub use ids::JobId;
 pub use job::{ClientId, Completion, ImageDigest, Job, Priority};
 pub use limits::{BatchLimits, QueueLimits};
+pub use planning::allowance::Room;
 pub use scheduler::Scheduler;
 pub use snapshot::{EngineSnapshot, Snapshot};
 pub use ticket::Ticket;

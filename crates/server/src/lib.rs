@@ -22,6 +22,7 @@ pub mod listener; // TCP, TLS, connection limits
 pub mod auth; // API keys, quotas, clients
 pub mod telemetry; // logging, metrics, tracing
 pub mod error; // the error table
+pub mod fair_share; // shares of a limited resource by caller
 pub mod priority; // the priority of a request in every protocol
 pub mod request_id; // the id of a request
 pub mod config; // settings: schema, sources, documentation

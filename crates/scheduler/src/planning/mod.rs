@@ -4,3 +4,4 @@ pub(crate) mod policy;
 pub(crate) mod admission;
 pub(crate) mod deadline_fit;
 pub(crate) mod batch_builder;
+pub(crate) mod allowance;
