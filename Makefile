@@ -7,7 +7,7 @@ CARGO ?= cargo
 LAST_UNCHECKED_COMMIT := 661040ad7c50
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch build dist demo test test-rust test-end-to-end test-deploy test-fleet test-checkpoints lint fmt doc bench-scheduler bench-peers clean
+.PHONY: help libtorch build dist demo test test-rust test-end-to-end test-deploy test-fleet test-checkpoints test-attacks lint fmt doc bench-scheduler bench-peers clean
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -53,6 +53,10 @@ test-fleet: libtorch ## Test several servers behind clients and proxies (some mi
 test-checkpoints: libtorch ## Compare full-size checkpoints with transformers (15 min, 20 GB)
 	$(CARGO) build --locked
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/checkpoints/run.sh
+
+test-attacks: build ## Attack the server with all known abuse for ten minutes
+	BLIP_SERVE_BIN=$(CURDIR)/target/release/blip-serve tests/attacks/run.sh each --seconds 15
+	BLIP_SERVE_BIN=$(CURDIR)/target/release/blip-serve tests/attacks/run.sh mixed --seconds 240
 
 lint: libtorch ## Check layers, prose, formatting, clippy, documentation and dependencies
 	python3 -m unittest discover -q tests/scripts

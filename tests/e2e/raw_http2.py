@@ -16,9 +16,9 @@ TIMEOUT_S = 30
 class Connection:
     """A connection that can send anything and reads only on request."""
 
-    def __init__(self, address):
+    def __init__(self, address, connected=None):
         host, port = address.rsplit(":", 1)
-        self.socket = socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
+        self.socket = connected or socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
         config = h2.config.H2Configuration(client_side=True, validate_outbound_headers=False)
         self.h2 = h2.connection.H2Connection(config)
         self.h2.initiate_connection()
@@ -49,6 +49,27 @@ class Connection:
                 *extra,
             ],
         )
+        self.send(stream, body)
+        if end and not self.closed:
+            self.h2.end_stream(stream)
+        self.flush()
+        return stream
+
+    def request(self, authority, method, path, json=b""):
+        """Starts a request to the HTTP listener. Returns the id of the stream."""
+        stream = self.h2.get_next_available_stream_id()
+        headers = [(":method", method), (":scheme", "http"), (":path", path), (":authority", authority)]
+        if json:
+            headers += [("content-type", "application/json"), ("content-length", str(len(json)))]
+        self.h2.send_headers(stream, headers, end_stream=not json)
+        self.send(stream, json)
+        if json and not self.closed:
+            self.h2.end_stream(stream)
+        self.flush()
+        return stream
+
+    def send(self, stream, body):
+        """Sends the data of a stream, as fast as the server's windows allow."""
         while body and not self.closed:
             size = min(16_384, self.h2.local_flow_control_window(stream))
             if size == 0:
@@ -57,10 +78,6 @@ class Connection:
             self.h2.send_data(stream, body[:size])
             self.flush()
             body = body[size:]
-        if end and not self.closed:
-            self.h2.end_stream(stream)
-        self.flush()
-        return stream
 
     def close_windows(self):
         """Sets the window of all later streams to 0, so that the server cannot send a body."""
