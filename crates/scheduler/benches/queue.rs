@@ -66,6 +66,7 @@ impl Queue {
             image_bytes: 1,
             question_key: key(number),
             tokens: 8 + (number % 8) as u32,
+            decode_steps: 0,
         };
         let mut effects = Effects::default();
         let image = Arc::clone(&self.image);
@@ -144,6 +145,7 @@ fn threads(criterion: &mut Criterion) {
                         question: Arc::new(()),
                         question_key: key(number),
                         tokens: 8,
+                        decode_steps: 0,
                     };
                     scheduler.submit(job).ok()
                 })

@@ -18,6 +18,9 @@ pub struct SchedulerConfig {
     pub queue: QueueLimits,
     /// Maximum time that a batch waits to be filled. Zero disables the wait.
     pub max_batch_delay: Duration,
+    /// Maximum expected time that a batch decodes, while several clients send jobs. It bounds what
+    /// costly questions of one client delay the others.
+    pub max_shared_decode: Duration,
     /// A batch takes no further image once its fixed time is at most this fraction of its predicted
     /// time. A larger batch would save little and delay all of its rows.
     pub overhead_fraction: f64,
@@ -46,6 +49,7 @@ impl Default for SchedulerConfig {
             batch: BatchLimits::default(),
             queue: QueueLimits::default(),
             max_batch_delay: Duration::ZERO,
+            max_shared_decode: Duration::from_millis(500),
             overhead_fraction: 0.05,
             implicit_deadline: Duration::from_secs(30),
             cost_prior: None,

@@ -8,25 +8,32 @@ use crate::engine::EngineError;
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SubmitError {
     /// The queue holds its maximum number of jobs.
-    #[error("queue is full: {limit} jobs allowed")]
+    #[error("queue is full: {held} jobs held, {limit} allowed")]
     QueueFull {
+        /// Jobs in the queue.
+        held: usize,
         /// `max_jobs` of the configuration.
         limit: usize,
         /// Expected time until the queue has space.
         retry_after: Duration,
     },
-    /// The images of waiting jobs occupy their maximum memory.
-    #[error("image memory of the queue is full: {limit} bytes allowed")]
+    /// The images of the client's jobs occupy its share of the image memory.
+    #[error("image memory of the queue is full: {held} bytes held by the client, {limit} allowed")]
     BytesFull {
-        /// `max_bytes` of the configuration.
+        /// Bytes of the client's images.
+        held: usize,
+        /// The bytes that they may have at this time, at most `max_bytes` of the configuration.
         limit: usize,
         /// Expected time until the queue has space.
         retry_after: Duration,
     },
-    /// The client has its maximum number of jobs in the queue.
-    #[error("client's share of the queue is full: {limit} jobs allowed")]
+    /// The client's jobs occupy its share of the queue.
+    #[error("client's share of the queue is full: {held} jobs held, {limit} allowed")]
     ClientShare {
-        /// `max_jobs_per_client` of the configuration.
+        /// Jobs of the client.
+        held: usize,
+        /// The jobs that it may have at this time, at most `max_jobs_per_client` of the
+        /// configuration.
         limit: usize,
         /// Expected time until the queue has space.
         retry_after: Duration,

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 /// BLAKE3 digest of an image's bytes.
 pub type ImageDigest = [u8; 32];
 
-/// Who a job is charged to: an API key, or a connection if keys are not in use.
+/// Who a job is charged to: an API key, or the network of a peer if keys are not in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ClientId(pub u64);
 
@@ -97,6 +97,8 @@ pub struct Job<I, Q> {
     pub question_key: [u8; 32],
     /// Length of the question in tokens.
     pub tokens: u32,
+    /// Decoder steps of all its hypotheses together, at most.
+    pub decode_steps: u32,
 }
 
 /// The result of a job, with its statistics.

@@ -17,7 +17,8 @@ impl Default for BatchLimits {
     }
 }
 
-/// Maximum size of the queue.
+/// Maximum size of the queue. Each client has a share of the jobs and of the bytes
+/// ([`Room`](crate::Room)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueLimits {
     /// Waiting and running jobs of all clients.

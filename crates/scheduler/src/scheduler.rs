@@ -108,6 +108,7 @@ impl<E: Engine> Scheduler<E> {
             image_bytes: job.image_bytes,
             question_key: job.question_key,
             tokens: job.tokens,
+            decode_steps: job.decode_steps,
         };
         let id = self.inner.apply(|machine, now, effects| {
             machine.submit(now, &spec, job.image, job.question, sender, effects)

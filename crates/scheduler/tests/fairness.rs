@@ -96,6 +96,7 @@ impl Simulation {
             image_bytes: 1,
             question_key: key(self.submitted),
             tokens: 8,
+            decode_steps: 0,
         };
         let mut effects = Effects::default();
         self.machine.submit(self.now, &spec, Arc::new(()), Arc::new(client.id), 0, &mut effects).unwrap();

@@ -42,6 +42,7 @@ fn queued_job_takes_at_most_one_kibibyte() {
             image_bytes: 1,
             question_key: key(number),
             tokens: 8,
+            decode_steps: 0,
         };
         // The channel to the client is part of the job.
         let (token, reply) = oneshot::channel();

@@ -43,6 +43,7 @@ fn batches(trace: &[Question], max_questions: usize) -> Vec<Vec<Question>> {
             image_bytes: 1,
             question_key,
             tokens: question.tokens,
+            decode_steps: 0,
         };
         machine.submit(now, &spec, Arc::new(()), Arc::new(*question), (), &mut effects).unwrap();
     }

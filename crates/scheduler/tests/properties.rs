@@ -287,6 +287,7 @@ impl Checker {
                     image_bytes: IMAGE_BYTES,
                     question_key: [question; 32],
                     tokens,
+                    decode_steps: 0,
                 };
                 self.submit(spec, image, question);
             }

@@ -63,6 +63,7 @@ impl Policy for BlipServe<'_> {
             image_bytes: 1,
             question_key: digest(arrival.question),
             tokens: arrival.tokens,
+            decode_steps: 0,
         };
         let submitted = self.machine.submit(
             self.origin + now,

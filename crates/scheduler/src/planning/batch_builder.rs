@@ -18,6 +18,8 @@ pub(crate) struct RowCandidate {
     /// Whether the engine has the image's features in its cache.
     pub(crate) is_cached: bool,
     pub(crate) tokens: usize,
+    /// Steps of all its hypotheses, at most.
+    pub(crate) decode_steps: u64,
     /// The deadline that the row should meet.
     pub(crate) deadline: Option<Instant>,
 }
@@ -27,6 +29,9 @@ pub(crate) struct RowCandidate {
 pub(crate) struct BatchBuilder<'a> {
     model: &'a CostModel,
     limits: BatchLimits,
+    /// Steps of all hypotheses of the batch.
+    max_decode_steps: u64,
+    decode_steps: u64,
     pub(crate) rows: Vec<RowCandidate>,
     images: Vec<ImageSlot>,
     encoded: usize,
@@ -35,10 +40,12 @@ pub(crate) struct BatchBuilder<'a> {
 }
 
 impl<'a> BatchBuilder<'a> {
-    pub(crate) fn new(model: &'a CostModel, limits: BatchLimits) -> Self {
+    pub(crate) fn new(model: &'a CostModel, limits: BatchLimits, max_decode_steps: u64) -> Self {
         Self {
             model,
             limits,
+            max_decode_steps,
+            decode_steps: 0,
             rows: Vec::new(),
             images: Vec::new(),
             encoded: 0,
@@ -59,7 +66,8 @@ impl<'a> BatchBuilder<'a> {
         self.rows.is_empty()
             || (images <= self.limits.max_images
                 && self.rows.len() < self.limits.max_questions
-                && longest * (self.rows.len() + 1) <= self.limits.max_padded_tokens)
+                && longest * (self.rows.len() + 1) <= self.limits.max_padded_tokens
+                && self.decode_steps.saturating_add(candidate.decode_steps) <= self.max_decode_steps)
     }
 
     pub(crate) fn is_full(&self) -> bool {
@@ -80,6 +88,7 @@ impl<'a> BatchBuilder<'a> {
             self.images.push(candidate.image);
         }
         self.longest = self.longest.max(candidate.tokens);
+        self.decode_steps = self.decode_steps.saturating_add(candidate.decode_steps);
         self.earliest_deadline = earlier(self.earliest_deadline, candidate.deadline);
         self.rows.push(candidate);
     }

@@ -87,7 +87,7 @@ mod tests {
     ) -> Vec<u32> {
         let model = model();
         let now = Instant::now();
-        let empty = BatchBuilder::new(&model, BatchLimits::default());
+        let empty = BatchBuilder::new(&model, BatchLimits::default(), u64::MAX);
         let mut whole = empty.clone();
         for (n, deadline) in deadlines_ms.iter().enumerate() {
             whole.push(RowCandidate {
@@ -95,6 +95,7 @@ mod tests {
                 image: ImageSlot(0),
                 is_cached: true,
                 tokens: 1,
+                decode_steps: 0,
                 deadline: deadline.map(|ms| now + Duration::from_millis(ms)),
             });
         }

@@ -4,4 +4,5 @@ pub(crate) mod policy;
 pub(crate) mod admission;
 pub(crate) mod deadline_fit;
 pub(crate) mod batch_builder;
+pub(crate) mod queue_room;
 pub(crate) mod allowance;

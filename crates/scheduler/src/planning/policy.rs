@@ -43,6 +43,8 @@ pub(crate) struct PolicyInput<'a, I, Q, W> {
     pub(crate) engines: &'a [EngineSlot],
     pub(crate) model: &'a CostModel,
     pub(crate) job_cost: JobCost,
+    /// Steps of all hypotheses of a batch.
+    pub(crate) max_decode_steps: u64,
     pub(crate) config: &'a SchedulerConfig,
 }
 
@@ -86,7 +88,7 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
     /// Returns the batch for a free engine.
     pub(crate) fn plan_batch(&self, engine: usize, now: Instant, is_closing: bool) -> BatchPlan {
         let Some(slot) = self.engines.get(engine) else { return BatchPlan::default() };
-        let empty = BatchBuilder::new(self.model, slot.limit.get());
+        let empty = BatchBuilder::new(self.model, slot.limit.get(), self.max_decode_steps);
         let mut plan = BatchPlan::default();
         let mut excluded = Vec::new();
         let mut head = None;
@@ -217,8 +219,14 @@ impl<I, Q, W> PolicyInput<'_, I, Q, W> {
         let alone = now + self.model.predict(usize::from(!is_cached), 1);
         let in_time = |deadline: Option<Instant>| deadline.is_none_or(|deadline| alone <= deadline);
         let deadline = if in_time(first) { first } else { last };
-        let candidate =
-            RowCandidate { job: index, image: job.image, is_cached, tokens: job.tokens as usize, deadline };
+        let candidate = RowCandidate {
+            job: index,
+            image: job.image,
+            is_cached,
+            tokens: job.tokens as usize,
+            decode_steps: job.decode_steps.into(),
+            deadline,
+        };
         Some((candidate, in_time(last) || !self.model.is_calibrated()))
     }
 

@@ -52,6 +52,7 @@ fn submit(waiters: &Waiters, outcomes: &Outcomes, job: usize) -> crate::ids::Job
         image_bytes: 1,
         question_key: [question; 32],
         tokens: 1,
+        decode_steps: 0,
     };
     let mut effects = Effects::default();
     let id = waiters

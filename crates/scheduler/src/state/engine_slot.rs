@@ -34,6 +34,8 @@ pub(crate) struct RunningBatch {
     /// Images that the engine has to encode.
     pub(crate) encoded: usize,
     pub(crate) padded_tokens: usize,
+    /// Decoder steps of all hypotheses, at most.
+    pub(crate) decode_steps: u64,
     /// Number of finished rows. The others are abandoned or open.
     pub(crate) finished: usize,
     pub(crate) started: Instant,

@@ -7,3 +7,5 @@ pub(crate) mod engine_slot;
 pub(crate) mod memory_limit;
 pub(crate) mod bisection;
 pub(crate) mod pending_job;
+pub(crate) mod client_holdings;
+pub(crate) mod contention;

@@ -21,6 +21,8 @@ pub(crate) struct Waiter<W> {
     pub(crate) weight: u32,
     pub(crate) deadline: Option<Instant>,
     pub(crate) submitted: Instant,
+    /// Bytes of the image, if this submission brought it.
+    pub(crate) image_bytes: usize,
     pub(crate) token: W,
 }
 
@@ -44,6 +46,7 @@ pub(crate) struct PendingJob<Q, W> {
     pub(crate) question: Q,
     pub(crate) question_key: [u8; 32],
     pub(crate) tokens: u32,
+    pub(crate) decode_steps: u32,
     pub(crate) stage: JobStage,
     pub(crate) position: QueuePosition,
     pub(crate) waiters: Vec<Waiter<W>>,

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use super::{Effects, StateMachine};
 use crate::{
-    cost::{BatchShape, JobCost},
+    cost::{BatchShape, JobCost, duration},
     engine::{Batch, BatchImage, BatchQuestion},
     ids::{ImageSlot, JobIndex},
     job::{ImageDigest, JobStage},
@@ -77,7 +77,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
 
     /// Asks the policy for a batch, and sets its infeasible jobs aside.
     fn plan(&mut self, now: Instant, engine: usize, effects: &mut Effects<W>) -> Option<Vec<JobIndex>> {
-        let plan = self.view().plan_batch(engine, now, self.is_closing);
+        let plan = self.view(now).plan_batch(engine, now, self.is_closing);
         for index in &plan.infeasible {
             self.leave_queue(*index);
             if let Some(job) = self.pending.get_mut(index.0 as usize) {
@@ -119,7 +119,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         let mut batch = Batch { images: Vec::new(), questions: Vec::with_capacity(rows.len()) };
         let mut slots: Vec<ImageSlot> = Vec::new();
         let mut started = Vec::with_capacity(rows.len());
-        let (mut encoded, mut longest, mut tokens) = (0, 0, 0);
+        let (mut encoded, mut longest, mut tokens, mut decode_steps) = (0, 0, 0, 0);
         for index in rows {
             let Some(job) = self.pending.get(index.0 as usize) else { continue };
             let known_images = slots.len();
@@ -149,6 +149,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
                 payload: Arc::clone(&job.question),
                 tokens: job.tokens,
             });
+            decode_steps += u64::from(job.decode_steps);
             longest = longest.max(job.tokens as usize);
             tokens += job.tokens as usize;
             for waiter in &job.waiters {
@@ -181,6 +182,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
             images: slots,
             encoded,
             padded_tokens,
+            decode_steps,
             finished: 0,
             started: now,
             predicted_end: predicted,
@@ -255,6 +257,9 @@ impl<I, Q, W> StateMachine<I, Q, W> {
             questions: batch.rows.len() as f64,
             steps: f64::from(steps),
         };
+        let encoding = duration(self.model.coefficients().image * batch.encoded as f64);
+        let target = self.config.max_shared_decode;
+        self.decode_limit.observe(batch.decode_steps, took, encoding, target);
         self.model.observe(shape, took);
         self.job_cost = JobCost::from_model(&self.model, self.config.batch);
         self.queue.set_credit(self.job_cost.of_request());

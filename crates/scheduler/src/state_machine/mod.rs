@@ -20,18 +20,19 @@ use tokio::time::Instant;
 
 use crate::{
     config::SchedulerConfig,
-    cost::{CostModel, JobCost},
+    cost::{CostModel, DecodeLimit, JobCost},
     engine::EngineError,
     engine_state::EngineState,
     error::JobError,
     ids::{ImageSlot, JobIndex},
-    job::ClientId,
     metrics::SchedulerMetrics,
     planning::{admission::Load, policy::PolicyInput},
     queue::FairQueue,
     snapshot::{EngineSnapshot, Snapshot},
     state::{
         bisection::Bisection,
+        client_holdings::ClientHoldings,
+        contention::Contention,
         engine_slot::{EnginePhase, EngineSlot},
         image_index::ImageIndex,
         pending_job::PendingJob,
@@ -87,7 +88,9 @@ pub struct StateMachine<I, Q, W> {
     engines: Vec<EngineSlot>,
     model: CostModel,
     job_cost: JobCost,
-    clients: HashMap<ClientId, usize>,
+    decode_limit: DecodeLimit,
+    contention: Contention,
+    clients: ClientHoldings,
     /// Accepted jobs that are not settled.
     open_jobs: usize,
     answered: u64,
@@ -121,7 +124,9 @@ impl<I, Q, W> StateMachine<I, Q, W> {
             engines: (0..engines).map(|_| EngineSlot::new(config.batch)).collect(),
             model,
             job_cost,
-            clients: HashMap::new(),
+            decode_limit: DecodeLimit::NONE,
+            contention: Contention::default(),
+            clients: ClientHoldings::default(),
             open_jobs: 0,
             answered: 0,
             failed_batches: 0,
@@ -134,7 +139,8 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         }
     }
 
-    fn view(&self) -> PolicyInput<'_, I, std::sync::Arc<Q>, W> {
+    fn view(&self, now: Instant) -> PolicyInput<'_, I, std::sync::Arc<Q>, W> {
+        let is_shared = self.contention.is_contended(now);
         PolicyInput {
             pending: &self.pending,
             images: &self.images,
@@ -143,6 +149,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
             engines: &self.engines,
             model: &self.model,
             job_cost: self.job_cost,
+            max_decode_steps: if is_shared { self.decode_limit.steps() } else { u64::MAX },
             config: &self.config,
         }
     }

@@ -10,7 +10,10 @@ use crate::{
     error::{JobError, SubmitError},
     ids::{ImageSlot, JobId, JobIndex},
     job::{ClientId, ImageDigest, JobStage, Priority},
-    planning::admission::{self, IncomingJob},
+    planning::{
+        admission::{self, IncomingJob},
+        queue_room::QueueRoom,
+    },
     state::{
         engine_slot::EnginePhase,
         pending_job::{PendingJob, Waiter},
@@ -36,6 +39,8 @@ pub struct JobSpec {
     pub question_key: [u8; 32],
     /// Length of the question in tokens.
     pub tokens: u32,
+    /// Decoder steps of all its hypotheses together, at most.
+    pub decode_steps: u32,
 }
 
 impl<I, Q, W> StateMachine<I, Q, W> {
@@ -61,6 +66,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
             return Err(refused);
         }
         self.metrics.admitted(spec.priority);
+        let image_bytes = self.images.added_bytes(&spec.image_digest, spec.image_bytes);
         let sequence = self.next_sequence;
         self.next_sequence += 1;
         let waiter = Waiter {
@@ -70,6 +76,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
             weight: spec.weight,
             deadline: spec.deadline,
             submitted: now,
+            image_bytes,
             token,
         };
         let job = match joins {
@@ -81,7 +88,8 @@ impl<I, Q, W> StateMachine<I, Q, W> {
             None => self.enqueue(spec, waiter, image, question, effects),
         };
         self.open_jobs += 1;
-        *self.clients.entry(spec.client).or_default() += 1;
+        self.clients.add(spec.client, image_bytes);
+        self.contention.submitted(now, spec.client);
         if let Some(deadline) = spec.deadline {
             effects.rearm_timer |= self.deadlines.first().is_none_or(|(first, ..)| deadline < *first);
             self.deadlines.insert((deadline, sequence, job));
@@ -99,25 +107,10 @@ impl<I, Q, W> StateMachine<I, Q, W> {
         if spec.deadline.is_some_and(|deadline| deadline <= now) {
             return Err(SubmitError::TooLate { retry_after: Duration::ZERO });
         }
-        let limits = self.config.queue;
-        if self.open_jobs >= limits.max_jobs {
-            return Err(SubmitError::QueueFull {
-                limit: limits.max_jobs,
-                retry_after: self.time_until_space(now),
-            });
-        }
-        if self.clients.get(&spec.client).is_some_and(|jobs| *jobs >= limits.max_jobs_per_client) {
-            let limit = limits.max_jobs_per_client;
-            return Err(SubmitError::ClientShare { limit, retry_after: self.time_until_space(now) });
-        }
-        let bytes =
-            self.images.bytes().saturating_add(self.images.added_bytes(&spec.image_digest, spec.image_bytes));
-        if bytes > limits.max_bytes {
-            return Err(SubmitError::BytesFull {
-                limit: limits.max_bytes,
-                retry_after: self.time_until_space(now),
-            });
-        }
+        let room = QueueRoom { limits: self.config.queue, jobs: self.open_jobs, bytes: self.images.bytes() };
+        let client = self.clients.get(spec.client);
+        let more_bytes = self.images.added_bytes(&spec.image_digest, spec.image_bytes);
+        room.admit(spec.weight, client, more_bytes, || self.time_until_space(now))?;
         if joins { Ok(()) } else { self.admit_by_deadline(now, spec) }
     }
 
@@ -180,6 +173,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
             question,
             question_key: spec.question_key,
             tokens: spec.tokens,
+            decode_steps: spec.decode_steps,
             stage: JobStage::Queued,
             position,
             waiters: vec![waiter],
@@ -256,12 +250,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
             self.deadlines.remove(&(deadline, waiter.sequence, job));
         }
         self.open_jobs -= 1;
-        if let Some(jobs) = self.clients.get_mut(&waiter.client) {
-            *jobs -= 1;
-            if *jobs == 0 {
-                self.clients.remove(&waiter.client);
-            }
-        }
+        self.clients.remove(waiter.client, waiter.image_bytes);
     }
 
     /// Removes a pending job from every table, whatever its stage. Returns its waiters.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::fake_engine::{Harness, job};
-use scheduler::{BatchLimits, JobError, QueueLimits, SchedulerConfig, SubmitError};
+use scheduler::{BatchLimits, ClientId, JobError, QueueLimits, SchedulerConfig, SubmitError};
 use tokio::time::{Instant, advance};
 
 #[tokio::test(start_paused = true)]
@@ -60,13 +60,33 @@ async fn full_queue_rejects_immediately() {
     let _batch = harness.batch().await;
     let mut taken = Vec::new();
     let refused = loop {
-        match harness.submit(job(1, &format!("question {}", taken.len()))) {
+        let mut next = job(1, &format!("question {}", taken.len()));
+        next.client = ClientId(taken.len() as u64 + 2);
+        match harness.submit(next) {
             Ok(ticket) => taken.push(ticket),
             Err(refused) => break refused,
         }
     };
     assert!(taken.len() <= 2);
-    assert!(matches!(refused, SubmitError::QueueFull { limit: 2, .. }), "{refused:?}");
+    assert!(matches!(refused, SubmitError::QueueFull { held: 2, limit: 2, .. }), "{refused:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn new_client_finds_a_place_beside_clients_that_fill_the_queue() {
+    let queue = QueueLimits { max_jobs: 90, ..QueueLimits::default() };
+    let harness = Harness::new(SchedulerConfig { queue, ..SchedulerConfig::default() }).await;
+    let submit = |client: u64, number: usize| {
+        let mut next = job(1, &format!("question {number} of {client}"));
+        next.client = ClientId(client);
+        harness.submit(next)
+    };
+    let mut taken = Vec::new();
+    for client in 1..4 {
+        taken.extend((0..90).map_while(|number| submit(client, number).ok()));
+    }
+    let refused = submit(1, 90).unwrap_err();
+    assert!(matches!(refused, SubmitError::ClientShare { held: 80, limit: 80, .. }), "{refused:?}");
+    assert!(submit(4, 0).is_ok());
 }
 
 #[tokio::test(start_paused = true)]

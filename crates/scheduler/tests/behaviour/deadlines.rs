@@ -96,12 +96,12 @@ async fn running_row_past_deadline_fails_and_is_cancelled() {
 
 #[tokio::test(start_paused = true)]
 async fn dropped_ticket_of_queued_job_frees_its_place() {
-    let queue = QueueLimits { max_jobs: 2, ..QueueLimits::default() };
+    let queue = QueueLimits { max_jobs: 3, ..QueueLimits::default() };
     let mut harness = Harness::new(SchedulerConfig { queue, ..SchedulerConfig::default() }).await;
     let _running = harness.ask(1, "running");
     let batch = harness.batch().await;
     let queued = harness.ask(2, "leaves");
-    assert!(matches!(harness.submit(job(3, "no room")), Err(SubmitError::QueueFull { .. })));
+    assert!(matches!(harness.submit(job(3, "no room")), Err(SubmitError::ClientShare { .. })));
     drop(queued);
     let _next = harness.submit(job(3, "room")).unwrap();
     batch.complete();
@@ -147,7 +147,7 @@ async fn client_limit_rejects_further_jobs_of_one_client() {
     let mut harness = Harness::new(SchedulerConfig { queue, ..SchedulerConfig::default() }).await;
     let _taken = [harness.ask(1, "a"), harness.ask(1, "b")];
     let _batch = harness.batch().await;
-    assert!(matches!(harness.submit(job(1, "c")), Err(SubmitError::ClientShare { limit: 2, .. })));
+    assert!(matches!(harness.submit(job(1, "c")), Err(SubmitError::ClientShare { held: 2, limit: 2, .. })));
     let mut other = job(1, "d");
     other.client = ClientId(2);
     assert!(harness.submit(other).is_ok());
@@ -159,7 +159,10 @@ async fn image_bytes_are_limited_and_counted_once() {
     let harness = Harness::new(SchedulerConfig { queue, ..SchedulerConfig::default() }).await;
     let _taken = [harness.ask(1, "a"), harness.ask(1, "b"), harness.ask(2, "c"), harness.ask(2, "d")];
     assert_eq!(harness.scheduler.snapshot().image_bytes, 2000);
-    assert!(matches!(harness.submit(job(3, "e")), Err(SubmitError::BytesFull { limit: 2500, .. })));
+    assert!(matches!(
+        harness.submit(job(3, "e")),
+        Err(SubmitError::BytesFull { held: 2000, limit: 2222, .. })
+    ));
 }
 
 #[tokio::test(start_paused = true)]

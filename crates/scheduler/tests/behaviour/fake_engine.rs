@@ -195,5 +195,6 @@ pub(crate) fn job(image: u8, question: &str) -> Job<u8, String> {
         question: Arc::new(question.to_owned()),
         question_key,
         tokens: 8,
+        decode_steps: 0,
     }
 }

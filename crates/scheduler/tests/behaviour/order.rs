@@ -45,6 +45,31 @@ async fn batch_delay_ends_when_batch_is_full_or_time_is_over() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn slow_decoding_shortens_later_batches_of_two_clients() {
+    let prior = CostCoefficients { batch: 0.001, image: 0.001, question: 0.001, step: 0.0 };
+    let config = SchedulerConfig { cost_prior: Some(prior), overhead_fraction: 0.0, ..Default::default() };
+    let mut harness = Harness::new(config).await;
+    let _hold = harness.ask(9, "hold");
+    let hold = harness.batch().await;
+    let costly = |n: usize| {
+        let mut costly = job(1, &format!("costly {n}"));
+        costly.decode_steps = 1000;
+        harness.submit(costly).unwrap()
+    };
+    let _costly: Vec<_> = (0..200).map(costly).collect();
+    let mut cheap = job(1, "cheap");
+    cheap.client = ClientId(2);
+    let _cheap = harness.submit(cheap).unwrap();
+    hold.complete();
+    let slow = harness.batch().await;
+    assert_eq!(slow.contents.rows.len(), 64);
+    advance(Duration::from_secs(5)).await;
+    slow.complete();
+    // 63 of its rows were costly. A tenth of them decodes in half a second.
+    assert_eq!(harness.batch().await.contents.rows.len(), 6);
+}
+
+#[tokio::test(start_paused = true)]
 async fn padded_tokens_limit_batch() {
     let batch = BatchLimits { max_padded_tokens: 40, ..BatchLimits::default() };
     let mut harness = Harness::new(with_batch(batch)).await;

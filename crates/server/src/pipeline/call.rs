@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use blip::RowOutput;
+use blip::{RowOutput, RowTask};
 use futures::{Stream, StreamExt as _, future, stream, stream::BoxStream};
 use scheduler::{Job, Priority};
 use tokio::{sync::mpsc, time::Instant};
@@ -127,6 +127,16 @@ fn input_results<E: InferenceEngine>(
     stream::select_all(results.map(|results| results.boxed())).boxed()
 }
 
+/// The decoder steps of a text without a limit, if the checkpoint has none either.
+const DEFAULT_DECODE_STEPS: u32 = 20;
+
+/// Returns the decoder steps of all hypotheses of a row, at most. Only generation takes many.
+fn decode_steps(task: &RowTask) -> u32 {
+    let RowTask::Generate(generation) = task else { return 0 };
+    let steps = generation.max_new_tokens.unwrap_or(DEFAULT_DECODE_STEPS);
+    generation.num_beams.max(generation.num_sequences).saturating_mul(steps)
+}
+
 /// Submits an item to the scheduler and returns a stream of its replies.
 ///
 /// The submission happens before the stream is polled, so that all items of an image are in the
@@ -155,6 +165,7 @@ fn computed_replies<E: InferenceEngine>(
         image: image.pixels,
         question_key: key,
         tokens: u32::try_from(tokens).unwrap_or(u32::MAX),
+        decode_steps: decode_steps(&task),
         question: Arc::new(EngineInput { ids, task, tokens: token_sender, trace: trace.scope() }),
     };
     let submission = Instant::now();

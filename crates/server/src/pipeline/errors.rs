@@ -58,9 +58,9 @@ mod tests {
     fn full_queue_has_a_retry_delay() {
         let wait = Duration::from_millis(40);
         for error in [
-            SubmitError::QueueFull { limit: 9, retry_after: wait },
-            SubmitError::BytesFull { limit: 9, retry_after: wait },
-            SubmitError::ClientShare { limit: 9, retry_after: wait },
+            SubmitError::QueueFull { held: 9, limit: 9, retry_after: wait },
+            SubmitError::BytesFull { held: 9, limit: 9, retry_after: wait },
+            SubmitError::ClientShare { held: 9, limit: 9, retry_after: wait },
             SubmitError::TooLate { retry_after: wait },
         ] {
             let status = submit_error(&error).to_status();

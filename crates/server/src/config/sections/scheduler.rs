@@ -9,18 +9,23 @@ use clap::Args;
 #[command(next_help_heading = "Scheduling")]
 pub struct SchedulerSettings {
     /// Maximum number of questions that wait or run
+    ///
+    /// A client that is alone may use 8/9 of it. Several clients share it by their weights.
     #[arg(long, value_name = "N", env = "BLIP_SERVE__SCHEDULER__MAX_QUEUED_QUESTIONS",
           default_value_t = scheduler::SchedulerConfig::default().queue.max_jobs)]
     pub max_queued_questions: usize,
 
     /// Maximum number of questions of one client that wait or run
     ///
-    /// A client is an API key, or a connection if there are no keys.
+    /// A client is an API key. If there are no keys, it is an IPv4 address or an IPv6 network of 64
+    /// bits.
     #[arg(long, value_name = "N", env = "BLIP_SERVE__SCHEDULER__MAX_QUEUED_QUESTIONS_PER_CLIENT",
           default_value_t = scheduler::SchedulerConfig::default().queue.max_jobs_per_client)]
     pub max_queued_questions_per_client: usize,
 
     /// Maximum memory for the scaled images of waiting questions, in bytes
+    ///
+    /// Clients share it like the number of questions.
     #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__SCHEDULER__MAX_QUEUED_BYTES",
           default_value_t = scheduler::SchedulerConfig::default().queue.max_bytes)]
     pub max_queued_bytes: usize,
@@ -38,6 +43,14 @@ pub struct SchedulerSettings {
     /// Maximum wait for a batch to fill, in milliseconds; 0 sends batches immediately
     #[arg(long, value_name = "MS", env = "BLIP_SERVE__SCHEDULER__MAX_BATCH_DELAY_MS", default_value_t = 0)]
     pub max_batch_delay_ms: u64,
+
+    /// Maximum time that a batch decodes while several clients send questions, in milliseconds
+    ///
+    /// A batch of many beams and long answers takes seconds, and the other clients wait. After such
+    /// a batch, the server forms smaller ones.
+    #[arg(long, value_name = "MS", env = "BLIP_SERVE__SCHEDULER__MAX_SHARED_DECODE_MS",
+          default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
+    pub max_shared_decode_ms: u64,
 
     /// Target for the 95th percentile of latency, in milliseconds
     ///
@@ -75,6 +88,7 @@ impl SchedulerSettings {
         config.queue.max_bytes = self.max_queued_bytes;
         config.batch.max_images = self.max_batch_images;
         config.batch.max_questions = self.max_batch_questions;
+        config.max_shared_decode = Duration::from_millis(self.max_shared_decode_ms);
         config.max_batch_delay = Duration::from_millis(self.max_batch_delay_ms);
         config.stall_after = Duration::from_secs(self.engine_stall_s);
         config
