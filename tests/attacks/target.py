@@ -64,7 +64,7 @@ class Target:
 
     def http2(self, address):
         """Returns a raw HTTP/2 connection."""
-        return raw_http2.Connection(address, self.socket(address))
+        return raw_http2.Connection(address, connected=self.socket(address))
 
     def post(self, path, body, headers=()):
         """Sends a request over HTTP/1.1 and returns the status, or None if the connection ends."""

@@ -36,7 +36,7 @@ class Headers(
 
 
 class Client:
-    """A client with a separate connection, because the server is fair between connections.
+    """A client with a separate connection.
 
     `credentials` enable TLS. `headers`, such as an API key, are sent with every call.
     """

@@ -14,11 +14,17 @@ TIMEOUT_S = 30
 
 
 class Connection:
-    """A connection that can send anything and reads only on request."""
+    """A connection that can send anything and reads only on request.
 
-    def __init__(self, address, connected=None):
+    `source` is the address that it comes from. `connected` is a socket to use instead.
+    """
+
+    def __init__(self, address, source=None, connected=None):
         host, port = address.rsplit(":", 1)
-        self.socket = connected or socket.create_connection((host, int(port)), timeout=TIMEOUT_S)
+        source = (source, 0) if source else None
+        self.socket = connected or socket.create_connection(
+            (host, int(port)), timeout=TIMEOUT_S, source_address=source
+        )
         config = h2.config.H2Configuration(client_side=True, validate_outbound_headers=False)
         self.h2 = h2.connection.H2Connection(config)
         self.h2.initiate_connection()

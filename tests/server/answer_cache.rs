@@ -11,6 +11,7 @@ use blip_server::{
     auth::client::Client,
     config::Settings,
     error::{ErrorReason, RequestError},
+    fair_share::Caller,
     grpc::requests::DecodedRequest,
     models::registry::ModelRegistry,
     pipeline::{
@@ -212,7 +213,7 @@ async fn expired_deadline_fails_even_if_answer_is_cached() {
             task: Task::default(),
             model: String::new(),
             format: RequestFormat::GrpcAsk,
-            client: Client::anonymous("test"),
+            client: Client::anonymous(Caller::SERVER),
             priority: Priority::Normal,
             deadline,
             in_order: false,

@@ -1,6 +1,6 @@
 //! The current API keys, and the client that each of them identifies.
 
-use std::{hash::Hash, path::PathBuf, sync::Arc};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, header::AUTHORIZATION};
@@ -9,6 +9,7 @@ use crate::{
     auth::{ApiKey, KeysFileError, client::Client, read_keys},
     config::{secret::Secret, sections::auth::AuthSettings},
     error::{ErrorReason, RequestError},
+    fair_share::Caller,
 };
 
 /// The header that holds a bare key.
@@ -77,14 +78,18 @@ impl Authenticator {
         Ok(count)
     }
 
-    /// Returns the client that presents `token` on `connection`.
+    /// Returns the client at `peer` that presents `token`.
     ///
     /// # Errors
     /// A [`RequestError`] for the whole request if keys are required and `token` is missing or
     /// unknown.
-    pub fn authenticate(&self, token: Option<&[u8]>, connection: impl Hash) -> Result<Client, RequestError> {
+    pub fn authenticate(
+        &self,
+        token: Option<&[u8]>,
+        peer: Option<SocketAddr>,
+    ) -> Result<Client, RequestError> {
         if self.is_open() {
-            return Ok(Client::anonymous(connection));
+            return Ok(Client::anonymous(Caller::peer(peer.map(|peer| peer.ip()))));
         }
         let token = token.ok_or_else(|| RequestError::new(ErrorReason::ApiKeyMissing))?;
         let secret = Secret::of(token);
@@ -130,15 +135,15 @@ mod tests {
     #[test]
     fn clients_need_a_key_only_if_keys_are_configured() {
         let open = Authenticator::new(&settings()).unwrap();
-        assert_eq!(open.authenticate(Some(b"anything"), 1).unwrap().key, None);
+        assert_eq!(open.authenticate(Some(b"anything"), None).unwrap().key, None);
 
         let keys = vec!["correct-horse".parse().unwrap(), "battery-staple".parse().unwrap()];
         let closed = Authenticator::new(&AuthSettings { auth_keys: keys, ..settings() }).unwrap();
-        assert_eq!(closed.authenticate(Some(b"battery-staple"), 1).unwrap().key.as_deref(), Some("key-2"));
-        assert_eq!(reason(closed.authenticate(None, 1)), ErrorReason::ApiKeyMissing);
+        assert_eq!(closed.authenticate(Some(b"battery-staple"), None).unwrap().key.as_deref(), Some("key-2"));
+        assert_eq!(reason(closed.authenticate(None, None)), ErrorReason::ApiKeyMissing);
         for wrong in ["", "correct-hors", "correct-horse ", "CORRECT-HORSE"] {
             assert_eq!(
-                reason(closed.authenticate(Some(wrong.as_bytes()), 1)),
+                reason(closed.authenticate(Some(wrong.as_bytes()), None)),
                 ErrorReason::ApiKeyInvalid,
                 "{wrong}"
             );
@@ -149,8 +154,18 @@ mod tests {
     fn connections_with_the_same_key_are_one_client() {
         let keys = vec!["correct-horse".parse().unwrap()];
         let authenticator = Authenticator::new(&AuthSettings { auth_keys: keys, ..settings() }).unwrap();
-        let id = |connection| authenticator.authenticate(Some(b"correct-horse"), connection).unwrap().id;
-        assert_eq!(id(1), id(2));
+        let id = |peer: &str| {
+            authenticator.authenticate(Some(b"correct-horse"), Some(peer.parse().unwrap())).unwrap().id
+        };
+        assert_eq!(id("192.0.2.1:1"), id("192.0.2.2:1"));
+    }
+
+    #[test]
+    fn connections_of_an_address_without_keys_are_one_client() {
+        let open = Authenticator::new(&settings()).unwrap();
+        let id = |peer: &str| open.authenticate(None, Some(peer.parse().unwrap())).unwrap().id;
+        assert_eq!(id("192.0.2.1:1"), id("192.0.2.1:2"));
+        assert_ne!(id("192.0.2.1:1"), id("192.0.2.2:1"));
     }
 
     #[test]
@@ -161,7 +176,7 @@ mod tests {
         write("[[keys]]\nname = 'a'\nkey = 'correct-horse'\nquestions_per_s = 1\nburst = 5");
         let authenticator =
             Authenticator::new(&AuthSettings { auth_keys_file: Some(file.clone()), ..settings() }).unwrap();
-        let client = |token: &str| authenticator.authenticate(Some(token.as_bytes()), 1);
+        let client = |token: &str| authenticator.authenticate(Some(token.as_bytes()), None);
         client("correct-horse").unwrap().take_quota(5).unwrap();
 
         write("[[keys]]\nname = 'a'");

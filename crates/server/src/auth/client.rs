@@ -1,20 +1,17 @@
 //! The client that a request counts towards.
 
-use std::{
-    hash::{DefaultHasher, Hash, Hasher as _},
-    sync::Arc,
-};
+use std::sync::Arc;
 
 use scheduler::{ClientId, Priority};
 
-use crate::{auth::Quota, error::RequestError};
+use crate::{auth::Quota, error::RequestError, fair_share::Caller};
 
 /// An authenticated client. The authentication layer stores it in the extensions of each request.
 #[derive(Clone, Debug)]
 pub struct Client {
     /// The name of its API key, or `None` if no keys are configured.
     pub key: Option<Arc<str>>,
-    /// Identifies its share of the queue: one for each key, or for each connection without keys.
+    /// Identifies its shares: one for each key, or for each network of peers without keys.
     pub id: ClientId,
     /// The highest priority that it may request.
     pub max_priority: Priority,
@@ -27,13 +24,17 @@ pub struct Client {
 }
 
 impl Client {
-    /// Creates a client without a key, identified by its connection, for example by its address.
+    /// Creates a client without a key.
     #[must_use]
-    pub fn anonymous(connection: impl Hash) -> Self {
-        let mut hasher = DefaultHasher::new();
-        connection.hash(&mut hasher);
-        let id = ClientId(hasher.finish());
-        Self { key: None, id, max_priority: Priority::High, weight: 1, quota: None, is_admin: false }
+    pub fn anonymous(caller: Caller) -> Self {
+        let Caller { id, weight } = caller;
+        Self { key: None, id, max_priority: Priority::High, weight, quota: None, is_admin: false }
+    }
+
+    /// Returns who the client's shares of limited resources are charged to.
+    #[must_use]
+    pub fn caller(&self) -> Caller {
+        Caller { id: self.id, weight: self.weight }
     }
 
     /// Returns the requested priority, lowered to the highest one that the client may request.
@@ -58,14 +59,8 @@ mod tests {
 
     #[test]
     fn priority_above_the_clients_maximum_is_lowered() {
-        let client = Client { max_priority: Priority::Normal, ..Client::anonymous(1) };
+        let client = Client { max_priority: Priority::Normal, ..Client::anonymous(Caller::SERVER) };
         assert_eq!(client.priority(Priority::High), Priority::Normal);
         assert_eq!(client.priority(Priority::Low), Priority::Low);
-    }
-
-    #[test]
-    fn anonymous_connections_are_separate_clients() {
-        assert_eq!(Client::anonymous("a:1").id, Client::anonymous("a:1").id);
-        assert_ne!(Client::anonymous("a:1").id, Client::anonymous("a:2").id);
     }
 }

@@ -44,8 +44,8 @@ where
     }
 
     fn call(&mut self, mut request: Request<B>) -> Self::Future {
-        let connection = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
-        match self.authenticator.authenticate(token_of(request.headers()), connection) {
+        let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
+        match self.authenticator.authenticate(token_of(request.headers()), peer) {
             Ok(client) => {
                 request.extensions_mut().insert(client);
                 Either::Left(self.inner.call(request))

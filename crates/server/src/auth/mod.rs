@@ -4,8 +4,8 @@
 //! [`Authenticator`]. It returns the [`client::Client`] that the request counts towards.
 //!
 //! A client presents its key as `authorization: Bearer`, as `x-api-key`, or as `secret_token` in
-//! the JSON of `/v1/ask`. If no key is configured, every connection is accepted as a separate
-//! client.
+//! the JSON of `/v1/ask`. If no key is configured, every network of peers is a client
+//! ([`Caller::peer`](crate::fair_share::Caller::peer)).
 
 pub mod layer;
 pub mod authenticator;

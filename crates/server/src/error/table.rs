@@ -82,6 +82,8 @@ error_table! {
         "request message too large: {value}, {limit} allowed", "Split the request, or send smaller images.";
     UploadStalled = "UPLOAD_STALLED", DeadlineExceeded, 408, true, Call,
         "request upload idle for {limit}", "Send the message without pauses.";
+    UploadSlow = "UPLOAD_SLOW", DeadlineExceeded, 408, true, Call,
+        "request upload not complete after {limit}", "Send smaller messages, or use a faster connection.";
     ApiKeyMissing = "API_KEY_MISSING", Unauthenticated, 401, false, Call,
         "missing api key", "Send the key as authorization: Bearer, x-api-key or secret_token.";
     ApiKeyInvalid = "API_KEY_INVALID", Unauthenticated, 401, false, Call,

@@ -5,6 +5,15 @@ use crate::error::RequestError;
 /// The length of a prefix: one byte of flags and four bytes of message length.
 const PREFIX_BYTES: usize = 5;
 
+/// A part of a body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum FramePart {
+    /// The next message begins, and has this number of bytes.
+    Announced(usize),
+    /// The next bytes of this message.
+    Data(usize),
+}
+
 /// The parser of a body that arrives in chunks.
 #[derive(Debug, Default)]
 pub(crate) struct FrameParser {
@@ -24,20 +33,21 @@ impl FrameParser {
         self.messages == 0 || self.prefix_bytes > 0 || self.missing_bytes > 0
     }
 
-    /// Parses the next chunk. Calls `announce` with the length of each message that begins in it.
+    /// Parses the next chunk. Calls `visit` with its parts.
     ///
     /// # Errors
-    /// The first error of `announce`.
+    /// The first error of `visit`.
     pub(crate) fn advance(
         &mut self,
         mut chunk: &[u8],
-        announce: &mut dyn FnMut(usize) -> Result<(), RequestError>,
+        visit: &mut dyn FnMut(FramePart) -> Result<(), RequestError>,
     ) -> Result<(), RequestError> {
         while let Some((first, rest)) = chunk.split_first() {
             if self.missing_bytes > 0 {
-                let skipped = self.missing_bytes.min(chunk.len());
-                self.missing_bytes -= skipped;
-                chunk = chunk.get(skipped..).unwrap_or_default();
+                let bytes = self.missing_bytes.min(chunk.len());
+                self.missing_bytes -= bytes;
+                chunk = chunk.get(bytes..).unwrap_or_default();
+                visit(FramePart::Data(bytes))?;
                 continue;
             }
             if let Some(byte) = self.prefix.get_mut(self.prefix_bytes) {
@@ -50,7 +60,7 @@ impl FrameParser {
                 self.prefix_bytes = 0;
                 self.messages += 1;
                 self.missing_bytes = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-                announce(self.missing_bytes)?;
+                visit(FramePart::Announced(self.missing_bytes))?;
             }
         }
         Ok(())
@@ -65,7 +75,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_message_is_announced_for_any_chunking(
+        fn every_message_is_visited_for_any_chunking(
             messages in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..40), 0..6),
             chunk_bytes in 1_usize..50,
         ) {
@@ -75,12 +85,24 @@ mod tests {
                 body.extend(u32::try_from(message.len()).unwrap().to_be_bytes());
                 body.extend(message);
             }
-            let mut announced = Vec::new();
+            let (mut announced, mut received) = (Vec::new(), Vec::new());
             let mut parser = FrameParser::default();
             for chunk in body.chunks(chunk_bytes) {
-                parser.advance(chunk, &mut |length| { announced.push(length); Ok(()) }).unwrap();
+                let visit = &mut |part| {
+                    match part {
+                        FramePart::Announced(bytes) => {
+                            announced.push(bytes);
+                            received.push(0);
+                        }
+                        FramePart::Data(bytes) => *received.last_mut().unwrap() += bytes,
+                    }
+                    Ok(())
+                };
+                parser.advance(chunk, visit).unwrap();
             }
-            prop_assert_eq!(announced, messages.iter().map(Vec::len).collect::<Vec<_>>());
+            let lengths: Vec<usize> = messages.iter().map(Vec::len).collect();
+            prop_assert_eq!(&announced, &lengths);
+            prop_assert_eq!(&received, &lengths);
         }
     }
 }

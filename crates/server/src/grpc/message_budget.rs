@@ -1,7 +1,7 @@
-//! Reserves memory for each gRPC message before it is read, by its length prefix.
+//! Reserves memory for each gRPC message while it arrives.
 //!
-//! A message that is too long, or for which the memory budget has too little memory, is rejected
-//! before its data arrives.
+//! A message that is too long, or for which the caller has too little memory left, is rejected by
+//! its length prefix, before its data arrives.
 
 use std::{
     pin::Pin,
@@ -11,13 +11,18 @@ use std::{
 use bytes::Bytes;
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tokio::time::{Instant, Sleep};
 use tonic::{Status, body::Body, server::NamedService};
 use tower_service::Service;
 
 use crate::{
-    grpc::frame_parser::FrameParser,
-    request::memory_budget::{BudgetPermit, MemoryBudget},
+    auth::client::Client,
+    error::RequestError,
+    fair_share::Caller,
+    grpc::frame_parser::{FrameParser, FramePart},
+    request::{
+        memory_budget::{ArrivingMessage, BudgetPermit, CallerBudget, MemoryBudget},
+        upload_timer::UploadTimer,
+    },
 };
 
 /// A gRPC service whose request messages reserve memory in a budget.
@@ -53,26 +58,49 @@ where
     fn call(&mut self, mut request: Request<Body>) -> Self::Future {
         let permit = BudgetPermit::default();
         request.extensions_mut().insert(permit.clone());
-        let budget = self.budget.clone();
+        // Authentication comes first.
+        let caller = request.extensions().get().map_or(Caller::peer(None), Client::caller);
+        let budget = self.budget.of(caller);
         self.inner.call(request.map(|body| Body::new(BudgetedBody::new(body, budget, permit))))
     }
 }
 
-/// A request body that reserves memory for each message when its length is known.
+/// A request body that reserves memory for its messages.
 #[derive(Debug)]
 struct BudgetedBody {
     body: Body,
     parser: FrameParser,
-    budget: MemoryBudget,
+    budget: CallerBudget,
     permit: BudgetPermit,
-    /// Restarts with each chunk.
-    idle_timer: Pin<Box<Sleep>>,
+    message: Option<ArrivingMessage>,
+    timer: UploadTimer,
 }
 
 impl BudgetedBody {
-    fn new(body: Body, budget: MemoryBudget, permit: BudgetPermit) -> Self {
-        let idle_timer = Box::pin(tokio::time::sleep(budget.idle_timeout()));
-        Self { body, parser: FrameParser::default(), budget, permit, idle_timer }
+    fn new(body: Body, budget: CallerBudget, permit: BudgetPermit) -> Self {
+        let timer = UploadTimer::start(budget.clone());
+        Self { body, parser: FrameParser::default(), budget, permit, message: None, timer }
+    }
+
+    fn receive(&mut self, data: &[u8]) -> Result<(), RequestError> {
+        let Self { parser, budget, permit, message, timer, .. } = self;
+        if parser.is_incomplete() {
+            timer.progress();
+        } else {
+            timer.restart();
+        }
+        parser.advance(data, &mut |part| match (part, message.as_mut()) {
+            (FramePart::Announced(bytes), before) => {
+                // The time of the first message began with the call.
+                if before.is_some() {
+                    timer.restart();
+                }
+                *message = Some(budget.begin(permit, Some(bytes))?);
+                Ok(())
+            }
+            (FramePart::Data(bytes), Some(message)) => message.receive(bytes),
+            (FramePart::Data(_), None) => Ok(()),
+        })
     }
 }
 
@@ -84,24 +112,18 @@ impl HttpBody for BudgetedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let Self { body, parser, budget, permit, idle_timer } = &mut *self;
-        let polled = Pin::new(body).poll_frame(cx);
+        let polled = Pin::new(&mut self.body).poll_frame(cx);
         if let Poll::Ready(Some(Ok(frame))) = &polled
             && let Some(data) = frame.data_ref()
+            && let Err(error) = self.receive(data)
         {
-            if let Some(limit) = Instant::now().checked_add(budget.idle_timeout()) {
-                idle_timer.as_mut().reset(limit);
-            }
-            let reserved = parser.advance(data, &mut |length| {
-                permit.add(budget.acquire(length)?);
-                Ok(())
-            });
-            if let Err(error) = reserved {
-                return Poll::Ready(Some(Err(error.to_status())));
-            }
+            return Poll::Ready(Some(Err(error.to_status())));
         }
-        if polled.is_pending() && parser.is_incomplete() && idle_timer.as_mut().poll(cx).is_ready() {
-            return Poll::Ready(Some(Err(budget.upload_idle().to_status())));
+        if polled.is_pending()
+            && self.parser.is_incomplete()
+            && let Poll::Ready(error) = self.timer.poll(cx)
+        {
+            return Poll::Ready(Some(Err(error.to_status())));
         }
         polled
     }
@@ -117,19 +139,17 @@ impl HttpBody for BudgetedBody {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use futures::{Stream, StreamExt as _, stream};
     use http_body_util::{BodyExt as _, StreamBody};
+    use tokio::time::Instant;
 
     use super::*;
-
-    const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+    use crate::request::memory_budget::tests::{IDLE_TIMEOUT, UPLOAD_TIMEOUT, caller_budget};
 
     fn budgeted(body: impl Stream<Item = Vec<u8>> + Send + 'static) -> BudgetedBody {
         let frames = body.map(|data| Ok::<_, Status>(Frame::data(Bytes::from(data))));
-        let budget = MemoryBudget::new(1 << 20, 1 << 20, IDLE_TIMEOUT);
-        BudgetedBody::new(Body::new(StreamBody::new(frames)), budget, BudgetPermit::default())
+        let body = Body::new(StreamBody::new(frames));
+        BudgetedBody::new(body, caller_budget(1 << 20, 1 << 20), BudgetPermit::default())
     }
 
     /// Returns a message of 100 bytes with its prefix.
@@ -156,5 +176,29 @@ mod tests {
         let mut body = budgeted(stream::iter([message()]).chain(stream::pending()));
         assert!(body.frame().await.unwrap().is_ok());
         assert!(tokio::time::timeout(10 * IDLE_TIMEOUT, body.frame()).await.is_err());
+    }
+    #[tokio::test(start_paused = true)]
+    async fn slow_upload_is_rejected_despite_its_progress() {
+        let begin = Instant::now();
+        let pause = IDLE_TIMEOUT / 2;
+        let drip = move |bytes: Vec<u8>| {
+            stream::iter(bytes).then(move |byte| async move {
+                tokio::time::sleep(pause).await;
+                vec![byte]
+            })
+        };
+        let mut body = budgeted(drip(message()));
+        let error = loop {
+            if let Err(status) = body.frame().await.unwrap() {
+                break status;
+            }
+        };
+        assert_eq!(error.message(), "request upload not complete after 600 s");
+        assert_eq!(begin.elapsed(), UPLOAD_TIMEOUT);
+
+        // Each message has the whole time.
+        let short = [&[0, 0, 0, 0, 40][..], &[7; 40]].concat();
+        let body = budgeted(drip([short.clone(), short].concat()));
+        assert_eq!(body.collect().await.unwrap().to_bytes().len(), 90);
     }
 }

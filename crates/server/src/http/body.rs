@@ -10,54 +10,42 @@ use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _};
 use http::{HeaderMap, header::CONTENT_LENGTH};
 use http_body::Body as _;
-use tokio::time::{Instant, Sleep};
 
 use crate::{
     error::{ErrorReason, RequestError},
-    request::memory_budget::{BudgetPermit, MemoryBudget},
+    request::{
+        memory_budget::{ArrivingMessage, BudgetPermit, CallerBudget},
+        upload_timer::UploadTimer,
+    },
 };
 
-/// The unit in which a body reserves memory. The announced length reserves nothing, so that a
-/// client cannot occupy memory without sending data.
-const STEP_BYTES: usize = 64 << 10;
-
-/// The maximum capacity that is allocated before the data arrives, for the same reason.
+/// The maximum capacity that is allocated before the data arrives. A client cannot occupy more by
+/// announcing a length.
 const MAX_INITIAL_BYTES: usize = 1 << 20;
 
 /// A body as a stream of chunks that ends with its first error.
 #[derive(Debug)]
 pub(crate) struct RequestBody {
     body: Body,
-    budget: MemoryBudget,
     permit: BudgetPermit,
+    message: ArrivingMessage,
     announced_bytes: Option<usize>,
-    received_bytes: usize,
-    /// The number of bytes in `permit`.
-    reserved_bytes: usize,
-    /// Restarts with each chunk.
-    idle_timer: Pin<Box<Sleep>>,
+    timer: UploadTimer,
 }
 
 impl RequestBody {
     /// Creates the body of a request with `headers`, which reserves memory in `budget`.
     ///
     /// # Errors
-    /// A [`RequestError`] if the announced length is over the limit or over the free memory.
+    /// A [`RequestError`] if the announced length is over the limit, or over the memory that the
+    /// caller may hold.
     /// Nothing of the body is read then.
-    pub(crate) fn new(headers: &HeaderMap, body: Body, budget: MemoryBudget) -> Result<Self, RequestError> {
-        let length = headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-        if let Some(length) = length {
-            drop(budget.reserve(length)?);
-        }
-        Ok(Self {
-            body,
-            permit: BudgetPermit::default(),
-            announced_bytes: length,
-            received_bytes: 0,
-            reserved_bytes: 0,
-            idle_timer: Box::pin(tokio::time::sleep(budget.idle_timeout())),
-            budget,
-        })
+    pub(crate) fn new(headers: &HeaderMap, body: Body, budget: CallerBudget) -> Result<Self, RequestError> {
+        let announced_bytes =
+            headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+        let permit = BudgetPermit::default();
+        let message = budget.begin(&permit, announced_bytes)?;
+        Ok(Self { body, permit, message, announced_bytes, timer: UploadTimer::start(budget) })
     }
 
     /// Returns the memory of the body. The caller holds it as long as anything decoded from the
@@ -83,21 +71,6 @@ impl RequestBody {
         }
         Ok(whole.freeze())
     }
-
-    fn receive(&mut self, bytes: usize) -> Result<(), RequestError> {
-        if let Some(limit) = Instant::now().checked_add(self.budget.idle_timeout()) {
-            self.idle_timer.as_mut().reset(limit);
-        }
-        self.received_bytes += bytes;
-        let missing = self.received_bytes.saturating_sub(self.reserved_bytes);
-        if missing > 0 {
-            let allowed = self.budget.max_message_bytes().saturating_sub(self.reserved_bytes);
-            let more = missing.max(STEP_BYTES.min(allowed));
-            self.budget.extend(&self.permit, self.reserved_bytes, more)?;
-            self.reserved_bytes += more;
-        }
-        Ok(())
-    }
 }
 
 impl Stream for RequestBody {
@@ -110,17 +83,15 @@ impl Stream for RequestBody {
                 Poll::Ready(Some(Ok(frame))) => {
                     // Trailers have no meaning in this API.
                     let Ok(data) = frame.into_data() else { continue };
-                    return Poll::Ready(Some(this.receive(data.len()).map(|()| data)));
+                    this.timer.progress();
+                    return Poll::Ready(Some(this.message.receive(data.len()).map(|()| data)));
                 }
                 Poll::Ready(Some(Err(error))) => {
                     let error = RequestError::new(ErrorReason::BodyUnreadable).cause(root_cause(&error));
                     return Poll::Ready(Some(Err(error)));
                 }
                 Poll::Ready(None) => return Poll::Ready(None),
-                Poll::Pending if this.idle_timer.as_mut().poll(cx).is_ready() => {
-                    return Poll::Ready(Some(Err(this.budget.upload_idle())));
-                }
-                Poll::Pending => return Poll::Pending,
+                Poll::Pending => return this.timer.poll(cx).map(|error| Some(Err(error))),
             }
         }
     }
@@ -141,18 +112,14 @@ mod tests {
 
     use futures::stream;
     use http::HeaderValue;
+    use tokio::time::Instant;
 
     use super::*;
+    use crate::request::memory_budget::tests::{IDLE_TIMEOUT, UPLOAD_TIMEOUT, caller_budget as budget};
 
-    const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-
-    fn body(budget: &MemoryBudget, chunks: impl Stream<Item = Vec<u8>> + Send + 'static) -> RequestBody {
+    fn body(budget: &CallerBudget, chunks: impl Stream<Item = Vec<u8>> + Send + 'static) -> RequestBody {
         let chunks = chunks.map(Ok::<_, std::convert::Infallible>);
         RequestBody::new(&HeaderMap::new(), Body::from_stream(chunks), budget.clone()).unwrap()
-    }
-
-    fn budget(capacity_bytes: usize, max_message_bytes: usize) -> MemoryBudget {
-        MemoryBudget::new(capacity_bytes, max_message_bytes, IDLE_TIMEOUT)
     }
 
     #[tokio::test]
@@ -161,9 +128,10 @@ mod tests {
         let body = body(&budget, stream::iter(vec![vec![7; 300 << 10]; 2]));
         let permit = body.permit();
         assert_eq!(body.collect().await.unwrap(), vec![7; 600 << 10]);
-        assert_eq!(budget.reserve(600 << 10).unwrap_err().reason(), ErrorReason::ServerBusy);
+        let other = BudgetPermit::default();
+        assert_eq!(budget.begin(&other, Some(600 << 10)).unwrap_err().reason(), ErrorReason::ServerBusy);
         drop(permit);
-        assert!(budget.reserve(1 << 20).is_ok());
+        assert!(budget.begin(&other, Some(600 << 10)).is_ok());
     }
 
     #[tokio::test]
@@ -179,7 +147,7 @@ mod tests {
 
     #[test]
     fn announced_length_is_rejected_before_the_body_is_read() {
-        let announced = |length: &'static str, budget: MemoryBudget| {
+        let announced = |length: &'static str, budget: CallerBudget| {
             let headers = HeaderMap::from_iter([(CONTENT_LENGTH, HeaderValue::from_static(length))]);
             let chunks = stream::poll_fn(|_| -> Poll<Option<Result<Bytes, std::convert::Infallible>>> {
                 panic!("read")
@@ -208,5 +176,17 @@ mod tests {
         let idle = body(&budget, stream::iter([vec![7]]).chain(stream::pending()));
         assert_eq!(idle.collect().await.unwrap_err().to_string(), "request upload idle for 20 s");
         assert_eq!(begin.elapsed(), IDLE_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn slow_body_is_rejected_despite_its_progress() {
+        let begin = Instant::now();
+        let drip = stream::iter(0..200).then(|chunk| async move {
+            tokio::time::sleep(IDLE_TIMEOUT / 2).await;
+            vec![chunk]
+        });
+        let error = body(&budget(1 << 20, 1 << 20), drip).collect().await.unwrap_err();
+        assert_eq!(error.to_string(), "request upload not complete after 600 s");
+        assert_eq!(begin.elapsed(), UPLOAD_TIMEOUT);
     }
 }

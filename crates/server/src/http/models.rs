@@ -20,6 +20,7 @@ use utoipa::ToSchema;
 use crate::{
     auth::token_of,
     error::{ErrorReason, RequestError},
+    fair_share::Caller,
     http::{body::RequestBody, json::read_json, state::HttpServer},
     lifecycle::admin::{LoadRequest, ModelAdmin},
     models::info::ModelInfo,
@@ -203,7 +204,8 @@ pub(crate) async fn load(
             .value(content_type)
             .limit("application/json"));
     }
-    let body: Bytes = RequestBody::new(&head.headers, body, server.budget.clone())?.collect().await?;
+    let budget = server.budget.of(Caller::peer(connection.remote_addr().map(|peer| peer.ip())));
+    let body: Bytes = RequestBody::new(&head.headers, body, budget)?.collect().await?;
     let LoadModelRequest { name, source, device, dtype, flavour: conventions } =
         read_json(&body, "the body")?;
     let request = LoadRequest { name, source, device, dtype, conventions };

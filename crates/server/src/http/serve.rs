@@ -18,7 +18,7 @@ use crate::{
     config::{Settings, sections::grpc::GrpcSettings},
     http::{lingering_close::LingeringClose, router::router, state::HttpServer},
     listener::{
-        Connection, Connections,
+        Connection, Connections, RequestMarkLayer,
         http2::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES},
     },
 };
@@ -105,7 +105,7 @@ impl ConnectionServer {
     /// It accepts no more requests when it reaches its maximum age or when the server stops. The
     /// server completes the requests in flight. At the maximum age, they have the grace time.
     async fn serve(self, connection: Connection, router: Router) {
-        let service = Extension(connection.connect_info()).layer(router);
+        let service = Extension(connection.connect_info()).layer(RequestMarkLayer.layer(router));
         let service = TowerToHyperService::new(service);
         let transport = TokioIo::new(LingeringClose::new(connection));
         let mut served = pin!(self.builder.serve_connection(transport, service));

@@ -78,7 +78,7 @@ mod tests {
     use futures::FutureExt as _;
 
     use super::*;
-    use crate::config::Settings;
+    use crate::{config::Settings, fair_share::Caller};
 
     struct FakeAdmin;
 
@@ -100,7 +100,7 @@ mod tests {
         }
         let authenticator = Authenticator::new(&settings).unwrap();
         let administration = Administration { admin: Some(Arc::new(FakeAdmin)), authenticator };
-        let client = Client { is_admin, ..Client::anonymous(1) };
+        let client = Client { is_admin, ..Client::anonymous(Caller::SERVER) };
         let peer = peer.map(|peer| peer.parse().unwrap());
         administration.authorize(&client, peer).err().map(|error| error.reason())
     }
@@ -124,7 +124,7 @@ mod tests {
     fn administration_that_is_off_rejects_every_client() {
         let authenticator = Authenticator::new(&Settings::default().auth).unwrap();
         let administration = Administration { admin: None, authenticator };
-        let client = Client { is_admin: true, ..Client::anonymous(1) };
+        let client = Client { is_admin: true, ..Client::anonymous(Caller::SERVER) };
         let error = administration.authorize(&client, Some("127.0.0.1:1".parse().unwrap())).err().unwrap();
         assert_eq!(error.reason(), ErrorReason::AdminOff);
     }

@@ -22,7 +22,7 @@ use crate::{
         request::InferenceRequest,
         streams::{complete_on_error::CompleteOnError, in_order::InOrder},
     },
-    request::{deadline::Deadline, validate::validate},
+    request::{deadline::Deadline, memory_budget::MemoryBudget, validate::validate},
 };
 
 /// Accepts requests.
@@ -47,9 +47,13 @@ pub struct Dispatcher<E: InferenceEngine> {
     limits: RequestLimits,
     in_flight: TaskTracker,
     metrics: Arc<AnswerMetrics>,
+    response_memory: Option<MemoryBudget>,
     log_content: bool,
     uses_answer_cache: bool,
 }
+
+/// The memory of a result that waits for its client, in bytes. Most are smaller.
+const RESULT_BYTES: usize = 2 << 10;
 
 impl<E: InferenceEngine> Dispatcher<E> {
     /// Creates a dispatcher for `models` that counts running requests in `in_flight`. Its metrics
@@ -60,9 +64,16 @@ impl<E: InferenceEngine> Dispatcher<E> {
             limits,
             in_flight,
             metrics: Arc::default(),
+            response_memory: None,
             log_content: false,
             uses_answer_cache: true,
         }
+    }
+
+    /// Sets the budget of results that clients have not read.
+    #[must_use]
+    pub fn response_memory(self, budget: MemoryBudget) -> Self {
+        Self { response_memory: Some(budget), ..self }
     }
 
     /// Sets whether questions and answers are logged.
@@ -92,7 +103,14 @@ impl<E: InferenceEngine> InferenceService for Dispatcher<E> {
         let inputs = validate(inputs, format, &task, &self.limits)?;
         let counts: Vec<u32> =
             inputs.iter().map(|input| u32::try_from(input.items.len()).unwrap_or(u32::MAX)).collect();
-        client.take_quota(inputs.iter().map(|input| input.items.len()).sum())?;
+        let items = inputs.iter().map(|input| input.items.len()).sum();
+        let unread = match &self.response_memory {
+            Some(budget) => {
+                Some(budget.reserve_response(client.caller(), RESULT_BYTES.saturating_mul(items))?)
+            }
+            None => None,
+        };
+        client.take_quota(items)?;
         let priority = client.priority(request.priority);
         let call = Arc::new(Call {
             model,
@@ -106,7 +124,11 @@ impl<E: InferenceEngine> InferenceService for Dispatcher<E> {
             log_content: self.log_content,
             in_flight,
         });
-        let results = item_results(call, inputs, request.budget).map(Ok);
+        let results = item_results(call, inputs, request.budget).map(move |result| {
+            // The memory returns when the last result was taken, or the stream was dropped.
+            let _ = &unread;
+            Ok(result)
+        });
         let mut results = Deadline::bound(deadline, results).boxed();
         if request.complete_on_error {
             results = CompleteOnError::new(results, &counts).boxed();

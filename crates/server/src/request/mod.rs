@@ -11,4 +11,5 @@ pub mod item;
 pub mod generation;
 pub mod field_path;
 pub mod deadline;
+pub(crate) mod upload_timer;
 pub mod memory_budget;

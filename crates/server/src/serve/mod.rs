@@ -31,7 +31,7 @@ use crate::{
         manager::{LoadModelFn, ModelManager},
     },
     listener::{
-        Acceptor, Connections, Protocols,
+        Acceptor, Connections, Protocols, RequestMarkLayer,
         http2::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES},
     },
     models::{info::ModelInfo, loaded_model::InferenceEngine, registry::ModelRegistry},
@@ -169,12 +169,11 @@ async fn start<E: InferenceEngine>(
     let in_flight = TaskTracker::new();
     let AccessPolicy { authenticator, tls } = access;
     let grpc = &settings.grpc;
-    let dispatcher = Dispatcher::new(models.clone(), settings.limits.clone(), in_flight.clone());
+    let memory_budget = MemoryBudget::new(settings.into());
+    let dispatcher = Dispatcher::new(models.clone(), settings.limits.clone(), in_flight.clone())
+        .response_memory(memory_budget.clone());
     let inference: Arc<dyn InferenceService> = Arc::new(dispatcher.log_content(settings.log.log_content));
-    let idle_timeout = Duration::from_secs(grpc.upload_idle_timeout_s);
-    let memory_budget =
-        MemoryBudget::new(grpc.max_request_memory_bytes, grpc.max_message_bytes, idle_timeout);
-    let acceptor = Acceptor::new(grpc.max_connections, Duration::from_secs(grpc.handshake_timeout_s), tls);
+    let acceptor = Acceptor::new(grpc, tls);
 
     let handler = RequestHandler {
         inference,
@@ -236,6 +235,7 @@ fn serve_grpc(
     };
     let stop = handler.stop.clone();
     let mut server = tonic::transport::Server::builder()
+        .layer(RequestMarkLayer)
         .layer(TelemetryLayer::new(Protocol::Grpc, tracing))
         .layer(MetricsLayer)
         .layer(DeadlineLayer { default_deadline: settings.limits.default_deadline() })

@@ -25,7 +25,8 @@ pub struct GrpcSettings {
 
     /// Maximum memory for request messages of all clients together, in bytes
     ///
-    /// The server rejects a call that exceeds it before it reads the message.
+    /// A message counts while it arrives, until its images are decoded. A client that is alone may
+    /// use 8/9. Several clients share it by their weights.
     #[arg(
         long,
         value_name = "BYTES",
@@ -33,6 +34,18 @@ pub struct GrpcSettings {
         default_value_t = 512 << 20
     )]
     pub max_request_memory_bytes: usize,
+
+    /// Maximum memory for HTTP bodies of clients that have not shown a key, in bytes
+    ///
+    /// It applies if keys are configured, to bodies of requests without a key in a header. It is
+    /// additional to the memory for request messages.
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "BLIP_SERVE__GRPC__MAX_KEYLESS_MEMORY_BYTES",
+        default_value_t = 16 << 20
+    )]
+    pub max_keyless_memory_bytes: usize,
 
     /// Maximum number of concurrent calls on one connection
     #[arg(long, value_name = "N", env = "BLIP_SERVE__GRPC__MAX_CONCURRENT_STREAMS", default_value_t = 256)]
@@ -71,13 +84,25 @@ pub struct GrpcSettings {
 
     /// Maximum number of connections, HTTP included
     ///
-    /// The server closes further connections immediately.
+    /// The server closes further connections immediately. An IPv4 address, or an IPv6 network of 64
+    /// bits, may have 8/9 of the connections while it is alone. Several share them.
     #[arg(long, value_name = "N", env = "BLIP_SERVE__GRPC__MAX_CONNECTIONS", default_value_t = 4096)]
     pub max_connections: usize,
 
     /// Time limit for TLS and the first bytes of a new connection, in seconds
     #[arg(long, value_name = "SECONDS", env = "BLIP_SERVE__GRPC__HANDSHAKE_TIMEOUT_S", default_value_t = 10)]
     pub handshake_timeout_s: u64,
+
+    /// Time limit for the first request on a new connection, in seconds
+    ///
+    /// The server closes a connection without a request.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        env = "BLIP_SERVE__GRPC__FIRST_REQUEST_TIMEOUT_S",
+        default_value_t = 30
+    )]
+    pub first_request_timeout_s: u64,
 
     /// Maximum pause during the upload of a message, in seconds
     #[arg(
@@ -87,6 +112,12 @@ pub struct GrpcSettings {
         default_value_t = 20
     )]
     pub upload_idle_timeout_s: u64,
+
+    /// Time limit for the upload of a message, in seconds
+    ///
+    /// A longer deadline of the client does not extend it.
+    #[arg(long, value_name = "SECONDS", env = "BLIP_SERVE__GRPC__UPLOAD_TIMEOUT_S", default_value_t = 600)]
+    pub upload_timeout_s: u64,
 
     /// Age at which the server asks a connection to close, in seconds; 0 disables it
     ///

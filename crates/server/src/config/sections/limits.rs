@@ -66,6 +66,18 @@ pub struct RequestLimits {
     )]
     pub max_question_bytes: usize,
 
+    /// Maximum memory for responses that clients have not read, in bytes
+    ///
+    /// It is the memory of all clients together. A result that is not ready counts, too. A client
+    /// that is alone may use 8/9. Several clients share it by their weights.
+    #[arg(
+        long,
+        value_name = "BYTES",
+        env = "BLIP_SERVE__LIMITS__MAX_UNREAD_RESPONSE_BYTES",
+        default_value_t = 256 << 20
+    )]
+    pub max_unread_response_bytes: usize,
+
     /// Time limit of requests whose client sets no deadline, in seconds; 0 disables it
     #[arg(
         long,

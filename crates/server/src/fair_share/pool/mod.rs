@@ -25,6 +25,12 @@ struct Holdings {
     by_caller: HashMap<ClientId, usize>,
 }
 
+impl Holdings {
+    fn held(&self, caller: Caller) -> usize {
+        self.by_caller.get(&caller.id).copied().unwrap_or_default()
+    }
+}
+
 /// Why a caller gets no more units.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{requested} more requested with {held} held: {allowed} allowed of {capacity}, {free} free")]
@@ -55,6 +61,24 @@ impl FairShare {
         self.capacity
     }
 
+    /// Returns the units that `caller` can take in small steps while it is alone.
+    #[must_use]
+    pub fn largest(&self, caller: Caller) -> usize {
+        let first = self.capacity.min(1);
+        Room { capacity: self.capacity, free: self.capacity - first }.allowance(caller.weight, first)
+    }
+
+    /// Checks whether `caller` can take `units` in small steps, if nothing else changes.
+    ///
+    /// # Errors
+    /// A [`Refusal`] if it cannot.
+    pub fn check(&self, caller: Caller, units: usize) -> Result<(), Refusal> {
+        let holdings = self.holdings();
+        let held = holdings.held(caller);
+        let first = usize::from(held == 0).min(units).min(holdings.free);
+        self.admit(caller, held + first, holdings.free - first, units - first)
+    }
+
     /// Returns an empty share of `caller`.
     #[must_use]
     pub fn share(&self, caller: Caller) -> Share {
@@ -76,21 +100,19 @@ impl FairShare {
             return Ok(());
         }
         let mut holdings = self.holdings();
-        let held = holdings.by_caller.get(&caller.id).copied().unwrap_or_default();
-        let room = Room { capacity: self.capacity, free: holdings.free };
-        if !room.admits(caller.weight, held, units) {
-            let allowed = room.allowance(caller.weight, held);
-            return Err(Refusal {
-                requested: units,
-                held,
-                allowed,
-                free: room.free,
-                capacity: self.capacity,
-            });
-        }
+        self.admit(caller, holdings.held(caller), holdings.free, units)?;
         holdings.free -= units;
         *holdings.by_caller.entry(caller.id).or_default() += units;
         Ok(())
+    }
+
+    fn admit(&self, caller: Caller, held: usize, free: usize, units: usize) -> Result<(), Refusal> {
+        let room = Room { capacity: self.capacity, free };
+        if units == 0 || room.admits(caller.weight, held, units) {
+            return Ok(());
+        }
+        let allowed = room.allowance(caller.weight, held);
+        Err(Refusal { requested: units, held, allowed, free, capacity: self.capacity })
     }
 
     fn give_back(&self, caller: Caller, units: usize) {

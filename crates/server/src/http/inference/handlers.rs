@@ -20,6 +20,7 @@ use tonic::transport::server::TcpConnectInfo;
 use crate::{
     auth::token_of,
     error::{ErrorReason, RequestError},
+    fair_share::Caller,
     http::{
         body::RequestBody,
         inference::{
@@ -78,7 +79,11 @@ async fn handle(
     let is_early = token.is_some() || authenticator.is_open();
     let client = is_early.then(|| authenticator.authenticate(token, address)).transpose()?;
     let format = BodyFormat::of(endpoint, &head.headers)?;
-    let body = RequestBody::new(&head.headers, body, budget.clone())?;
+    let budget_of_caller = match &client {
+        Some(client) => budget.of(client.caller()),
+        None => budget.of_keyless(Caller::peer(address.map(|address| address.ip()))),
+    };
+    let body = RequestBody::new(&head.headers, body, budget_of_caller)?;
     let permit = body.permit();
     let decoding = decode(endpoint, format, &head.headers, body);
     let default_deadline = handler.default_deadline.and_then(|limit| arrived.checked_add(limit));
@@ -89,7 +94,11 @@ async fn handle(
     let DecodedBody { secret_token, images, texts, task, model, options, format } = decoded;
     let client = match client {
         Some(client) => client,
-        None => authenticator.authenticate(secret_token.as_deref().map(str::as_bytes), address)?,
+        None => {
+            let client = authenticator.authenticate(secret_token.as_deref().map(str::as_bytes), address)?;
+            permit.charge_to(&budget.of(client.caller()))?;
+            client
+        }
     };
 
     let inputs = DecodedBody::inputs(images, texts, format, budget.max_message_bytes())?;

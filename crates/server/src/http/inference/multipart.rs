@@ -165,14 +165,12 @@ fn unreadable(error: multer::Error) -> RequestError {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use axum::body::Body;
     use futures::stream;
     use http::HeaderMap;
 
     use super::*;
-    use crate::request::{item::TextInput, memory_budget::MemoryBudget};
+    use crate::request::{item::TextInput, memory_budget::tests::caller_budget};
 
     const CONTENT_TYPE: &str = "multipart/form-data; boundary=b";
 
@@ -186,7 +184,7 @@ mod tests {
     async fn read(endpoint: Endpoint, body: String, max_bytes: usize) -> Result<DecodedBody, RequestError> {
         let chunks: Vec<_> =
             body.into_bytes().chunks(7).map(|chunk| Ok::<_, multer::Error>(chunk.to_vec())).collect();
-        let budget = MemoryBudget::new(1 << 20, max_bytes, Duration::from_secs(20));
+        let budget = caller_budget(1 << 20, max_bytes);
         let body = RequestBody::new(&HeaderMap::new(), Body::from_stream(stream::iter(chunks)), budget)?;
         read_form(endpoint, CONTENT_TYPE, body).await
     }

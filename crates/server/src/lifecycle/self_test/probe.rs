@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::{
     auth::client::Client,
     error::RequestError,
+    fair_share::Caller,
     pipeline::{
         dispatcher::InferenceService,
         reply::{Answer, Caption, MatchScores, Reply},
@@ -70,7 +71,7 @@ impl Probe {
             task: self.task.clone(),
             model: String::new(),
             format: RequestFormat::GrpcAsk,
-            client: Client::anonymous("self-test"),
+            client: Client::anonymous(Caller::SERVER),
             priority: Priority::High,
             deadline: Instant::now().checked_add(timeout).map(Deadline),
             in_order: true,
