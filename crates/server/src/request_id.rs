@@ -1,15 +1,22 @@
 //! Request ids: chosen by the client or the server, and part of every response and log line.
 
-use std::fmt;
+use std::{
+    fmt,
+    sync::Mutex,
+    time::{Duration, UNIX_EPOCH},
+};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use uuid::{Uuid, fmt::Hyphenated};
+use uuid::{ContextV7, Timestamp, Uuid, fmt::Hyphenated};
 
 /// The header of the request id, in requests and responses.
 pub const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The maximum length of a client's request id, in bytes.
 const MAX_BYTES: usize = 128;
+
+/// Orders the ids of one millisecond.
+static CONTEXT: Mutex<ContextV7> = Mutex::new(ContextV7::new());
 
 tokio::task_local! {
     static CURRENT: RequestId;
@@ -32,9 +39,16 @@ impl RequestId {
 
     /// Creates a unique id. Later ids sort after earlier ones.
     #[must_use]
+    #[expect(clippy::disallowed_types, reason = "the id contains the wall-clock time")]
     pub fn new_unique() -> Self {
+        // A wall clock before 1970 gives ids of the time 0, which are unique as well.
+        Self::at(std::time::SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default())
+    }
+
+    fn at(since_1970: Duration) -> Self {
+        let time = Timestamp::from_unix(&CONTEXT, since_1970.as_secs(), since_1970.subsec_nanos());
         let mut text = [0; Hyphenated::LENGTH];
-        let text = Uuid::now_v7().hyphenated().encode_lower(&mut text);
+        let text = Uuid::new_v7(time).hyphenated().encode_lower(&mut text);
         // Hexadecimal digits and hyphens are always a valid header value.
         Self(HeaderValue::from_str(text).unwrap_or(HeaderValue::from_static("unknown")))
     }
@@ -103,6 +117,13 @@ mod tests {
     fn new_ids_sort_by_time() {
         let ids: Vec<String> = (0..1000).map(|_| RequestId::new_unique().to_string()).collect();
         assert!(ids.is_sorted());
+    }
+
+    #[test]
+    fn ids_of_a_clock_before_1970_are_unique() {
+        let ids: std::collections::HashSet<String> =
+            (0..1000).map(|_| RequestId::at(Duration::ZERO).to_string()).collect();
+        assert_eq!(ids.len(), 1000);
     }
 
     #[test]

@@ -3,14 +3,16 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::UNIX_EPOCH,
 };
 
 use arc_swap::ArcSwap;
 use rustls::{
     RootCertStore, ServerConfig,
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject as _},
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem, pem::PemObject as _},
     server::WebPkiClientVerifier,
+    time_provider::TimeProvider,
 };
 
 use crate::config::sections::tls::TlsSettings;
@@ -111,7 +113,7 @@ impl Files {
         let key = PrivateKeyDer::from_pem_file(&self.key)
             .map_err(|cause| unreadable("a private key", &self.key, cause))?;
         let provider = Arc::new(ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        let builder = ServerConfig::builder_with_details(Arc::clone(&provider), Arc::new(WallClock))
             .with_safe_default_protocol_versions()
             .map_err(|cause| unusable(&self.certificate, cause))?;
         let builder = match &self.client_ca {
@@ -132,6 +134,18 @@ impl Files {
             Arc::new(config)
         };
         Ok(Configs { http2: with(&[b"h2"]), http: with(&[b"h2", b"http/1.1"]) })
+    }
+}
+
+/// The wall clock. It does not go back beyond 1970, where the clock of rustls panics.
+#[derive(Debug)]
+struct WallClock;
+
+impl TimeProvider for WallClock {
+    #[expect(clippy::disallowed_types, reason = "certificates are valid in wall-clock time")]
+    fn current_time(&self) -> Option<UnixTime> {
+        let since_1970 = std::time::SystemTime::now().duration_since(UNIX_EPOCH);
+        Some(UnixTime::since_unix_epoch(since_1970.unwrap_or_default()))
     }
 }
 
