@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use scheduler::{ClientId, Priority};
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     auth::{Quota, Rate, client::Client},
@@ -24,14 +25,23 @@ pub struct ApiKey {
     pub quota: Option<Arc<Quota>>,
     /// Whether its client may load and unload models.
     pub is_admin: bool,
+    /// Cancelled when the key is no longer valid.
+    pub revoked: CancellationToken,
 }
 
 impl ApiKey {
     /// Creates a key with default rights: every priority, no rate limit, no administration.
     #[must_use]
     pub fn new(name: impl Into<Arc<str>>, secret: Secret) -> Self {
-        let max_priority = Priority::High;
-        Self { name: name.into(), secret, max_priority, weight: 1, quota: None, is_admin: false }
+        Self {
+            name: name.into(),
+            secret,
+            max_priority: Priority::High,
+            weight: 1,
+            quota: None,
+            is_admin: false,
+            revoked: CancellationToken::new(),
+        }
     }
 
     /// Returns the rate limit of the key.
@@ -50,6 +60,7 @@ impl ApiKey {
             weight: self.weight,
             quota: self.quota.clone(),
             is_admin: self.is_admin,
+            revoked: Some(self.revoked.clone()),
         }
     }
 }

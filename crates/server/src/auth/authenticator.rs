@@ -1,6 +1,6 @@
 //! The current API keys, and the client that each of them identifies.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{collections::HashMap, net::SocketAddr, path::PathBuf, sync::Arc};
 
 use arc_swap::ArcSwap;
 use http::{HeaderMap, header::AUTHORIZATION};
@@ -57,7 +57,7 @@ impl Authenticator {
 
     /// Reloads the keys file and returns the number of keys.
     ///
-    /// Keys with an unchanged rate keep their quota.
+    /// Keys with an unchanged rate keep their quota. The responses to clients whose key is gone end.
     ///
     /// # Errors
     /// [`KeysFileError`]. The current keys then remain valid.
@@ -67,14 +67,19 @@ impl Authenticator {
             keys.extend(read_keys(file)?);
         }
         let before = self.0.current.load();
+        let mut gone: HashMap<Secret, &ApiKey> = before.iter().map(|old| (old.secret, old)).collect();
         for key in &mut keys {
-            let same = |old: &&ApiKey| old.secret == key.secret && old.rate() == key.rate();
-            if let Some(old) = before.iter().find(same) {
+            let Some(old) = gone.remove(&key.secret) else { continue };
+            key.revoked = old.revoked.clone();
+            if old.rate() == key.rate() {
                 key.quota.clone_from(&old.quota);
             }
         }
         let count = keys.len();
         self.0.current.store(Arc::new(keys));
+        for old in gone.into_values() {
+            old.revoked.cancel();
+        }
         Ok(count)
     }
 
@@ -193,8 +198,15 @@ mod tests {
         let error = client("correct-horse").unwrap().take_quota(5).unwrap_err();
         assert_eq!(error.reason(), ErrorReason::RateLimited);
 
+        let (kept, gone) = (client("correct-horse").unwrap(), client("battery-staple").unwrap());
+        write("[[keys]]\nname = 'c'\nkey = 'correct-horse'");
+        assert_eq!(authenticator.reload().unwrap(), 1);
+        let is_revoked = |client: &Client| client.revoked.as_ref().unwrap().is_cancelled();
+        assert_eq!((is_revoked(&kept), is_revoked(&gone)), (false, true));
+
         write("keys = []");
         assert_eq!(authenticator.reload().unwrap(), 0);
+        assert!(is_revoked(&kept));
         assert_eq!(reason(client("correct-horse")), ErrorReason::ApiKeyInvalid);
     }
 

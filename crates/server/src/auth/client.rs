@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use scheduler::{ClientId, Priority};
+use tokio_util::sync::CancellationToken;
 
 use crate::{auth::Quota, error::RequestError, fair_share::Caller};
 
@@ -21,6 +22,8 @@ pub struct Client {
     pub quota: Option<Arc<Quota>>,
     /// Whether it may load and unload models.
     pub is_admin: bool,
+    /// Cancelled when its key is no longer valid. Its responses then end.
+    pub revoked: Option<CancellationToken>,
 }
 
 impl Client {
@@ -28,7 +31,15 @@ impl Client {
     #[must_use]
     pub fn anonymous(caller: Caller) -> Self {
         let Caller { id, weight } = caller;
-        Self { key: None, id, max_priority: Priority::High, weight, quota: None, is_admin: false }
+        Self {
+            key: None,
+            id,
+            max_priority: Priority::High,
+            weight,
+            quota: None,
+            is_admin: false,
+            revoked: None,
+        }
     }
 
     /// Returns who the client's shares of limited resources are charged to.

@@ -9,7 +9,7 @@ use http::{Request, Response};
 use tonic::{body::Body, server::NamedService, transport::server::TcpConnectInfo};
 use tower_service::Service;
 
-use crate::auth::{Authenticator, token_of};
+use crate::auth::{Authenticator, revocation::RevocableResponse, token_of};
 
 /// A gRPC service that rejects unauthenticated calls.
 ///
@@ -37,7 +37,7 @@ where
 {
     type Response = S::Response;
     type Error = S::Error;
-    type Future = Either<S::Future, Ready<Result<S::Response, S::Error>>>;
+    type Future = Either<RevocableResponse<S::Future>, Ready<Result<S::Response, S::Error>>>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         self.inner.poll_ready(cx)
@@ -47,8 +47,9 @@ where
         let peer = request.extensions().get::<TcpConnectInfo>().and_then(TcpConnectInfo::remote_addr);
         match self.authenticator.authenticate(token_of(request.headers()), peer) {
             Ok(client) => {
+                let revoked = client.revoked.clone();
                 request.extensions_mut().insert(client);
-                Either::Left(self.inner.call(request))
+                Either::Left(RevocableResponse::new(self.inner.call(request), revoked))
             }
             Err(error) => Either::Right(ready(Ok(error.to_status().into_http()))),
         }

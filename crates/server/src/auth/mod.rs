@@ -8,6 +8,7 @@
 //! ([`Caller::peer`](crate::fair_share::Caller::peer)).
 
 pub mod layer;
+pub mod revocation;
 pub mod authenticator;
 pub mod keys_file;
 pub mod api_key;
