@@ -96,6 +96,13 @@ error_table! {
         "unknown route {value}", "See /docs for the routes of the HTTP API.";
     MethodRefused = "METHOD_REFUSED", Unimplemented, 405, false, Call,
         "method not allowed: {value}", "Use a method that the Allow header names.";
+    MethodUnknown = "METHOD_UNKNOWN", Unimplemented, 501, false, Call,
+        "unknown method {value}", "Call a method of the contract that the server's version has.";
+    ServiceUnknown = "SERVICE_UNKNOWN", NotFound, 404, false, Call,
+        "unknown service {value} in {field}; available: {limit}", "Name a service that the message lists.";
+    CompressionUnsupported = "COMPRESSION_UNSUPPORTED", Unimplemented, 501, false, Call,
+        "unsupported compression of messages in {field}: {value}, expected {limit}",
+        "Send messages with a compression that the message names.";
     OriginRefused = "ORIGIN_REFUSED", PermissionDenied, 403, false, Call,
         "origin not allowed: {value}", "Add the origin to http.cors_origins in the settings of the server.";
     MediaTypeRefused = "MEDIA_TYPE_REFUSED", InvalidArgument, 415, false, Call,

@@ -20,7 +20,9 @@ use tonic::{
     Status,
     codec::{Codec, DecodeBuf, Decoder},
 };
-use tonic_prost::{ProstCodec, ProstDecoder, ProstEncoder};
+use tonic_health::pb::HealthCheckRequest;
+use tonic_prost::{ProstCodec, ProstEncoder};
+use tonic_reflection::pb::v1::ServerReflectionRequest;
 
 use crate::error::{ErrorReason, RequestError};
 
@@ -108,7 +110,7 @@ macro_rules! unbounded {
 // Messages without lists, and responses, which only clients decode.
 unbounded! {
     AskResponse, CaptionResponse, MatchResponse, EmbedResponse, ListModelsRequest, ListModelsResponse, GetModelRequest,
-    LoadModelRequest, UnloadModelRequest, UnloadModelResponse, Model,
+    LoadModelRequest, UnloadModelRequest, UnloadModelResponse, Model, HealthCheckRequest, ServerReflectionRequest,
 }
 
 /// Calls `visit` with the bytes of each length-delimited field `number` of the message in `bytes`.
@@ -132,7 +134,8 @@ fn each_field(
     Ok(())
 }
 
-/// [`ProstCodec`] that calls [`BoundedMessage::check`] before decoding.
+/// [`ProstCodec`] that calls [`BoundedMessage::check`] before decoding. Bytes that are no message
+/// are an error of the client.
 #[derive(Debug)]
 pub struct BoundedCodec<T, U>(PhantomData<(T, U)>);
 
@@ -157,15 +160,13 @@ where
     }
 
     fn decoder(&mut self) -> Self::Decoder {
-        BoundedDecoder { inner: ProstCodec::<T, U>::default().decoder() }
+        BoundedDecoder(PhantomData)
     }
 }
 
 /// The decoder of [`BoundedCodec`].
 #[derive(Debug)]
-pub struct BoundedDecoder<U> {
-    inner: ProstDecoder<U>,
-}
+pub struct BoundedDecoder<U>(PhantomData<U>);
 
 impl<U: Message + Default + BoundedMessage> Decoder for BoundedDecoder<U> {
     type Item = U;
@@ -174,7 +175,8 @@ impl<U: Message + Default + BoundedMessage> Decoder for BoundedDecoder<U> {
     fn decode(&mut self, source: &mut DecodeBuf<'_>) -> Result<Option<U>, Status> {
         // The chunk is the whole message, because tonic decodes from one `BytesMut`.
         U::check(source.chunk())?;
-        self.inner.decode(source)
+        let unreadable = |error: DecodeError| RequestError::new(ErrorReason::BodyUnreadable).cause(error);
+        Ok(Some(U::decode(source).map_err(unreadable)?))
     }
 }
 

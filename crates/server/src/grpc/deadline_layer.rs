@@ -1,10 +1,7 @@
 //! The layer that applies the deadline of a call.
 //!
 //! It reads `grpc-timeout`, stores the deadline in the request, and ends a late call with
-//! `DEADLINE_EXCEEDED`. Tonic's timer would end the call with `CANCELLED`, and it stops when the
-//! response headers are sent. This layer is inside tonic's timer and polled first, so that its
-//! error is the one that the client receives. After the headers, [`Deadline::bound`] ends the
-//! stream.
+//! `DEADLINE_EXCEEDED`. After the response headers, [`Deadline::bound`] ends the stream.
 
 use std::{
     pin::Pin,

@@ -1,12 +1,16 @@
 //! The gRPC adapter: the services of the contract, and the layers before them.
 //!
-//! A message passes the [`deadline_layer`], authentication, the [`message_budget`] and the
-//! [`codec`]. The [`handler`] turns it into a request for the [`pipeline`](crate::pipeline), and
+//! A call passes the [`deadline_layer`], the [`call_checks`] and authentication. Its messages pass
+//! the [`message_budget`], the [`framing`] and the [`codec`]. The [`handler`] turns it into a request for the [`pipeline`](crate::pipeline), and
 //! the results into response messages.
 
+pub mod routes; // all services and their layers
+pub mod call_checks; // media type, origin, unknown methods
+pub mod standard; // health and reflection
 pub mod admin; // AdminService
 pub mod codec; // bounded protobuf decoding
 pub mod deadline_layer; // grpc-timeout
+pub mod framing; // prefixes and number of messages
 pub mod message_budget; // memory for each message
 pub mod frame_parser; // length prefixes of messages
 pub mod service; // BlipService
@@ -19,12 +23,25 @@ pub mod responses; // item results to response messages
 #[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
 pub mod generated {
     tonic::include_proto!("blip.v1");
+    tonic::include_proto!("grpc.health.v1.Health");
+
+    /// Reflection.
+    pub mod reflection_v1 {
+        tonic::include_proto!("grpc.reflection.v1.ServerReflection");
+        pub use server_reflection_server::{ServerReflection, ServerReflectionServer};
+    }
+
+    /// Reflection under its earlier name.
+    pub mod reflection_v1alpha {
+        tonic::include_proto!("grpc.reflection.v1alpha.ServerReflection");
+        pub use server_reflection_server::{ServerReflection, ServerReflectionServer};
+    }
 }
 
 use crate::{
     auth::{Authenticated, Authenticator},
     grpc::{
-        generated::blip_service_server::BlipServiceServer, handler::RequestHandler,
+        framing::FramedService, generated::blip_service_server::BlipServiceServer, handler::RequestHandler,
         message_budget::BudgetedService,
     },
     request::memory_budget::MemoryBudget,
@@ -35,8 +52,10 @@ pub(crate) fn guarded(
     handler: RequestHandler,
     authenticator: &Authenticator,
     budget: MemoryBudget,
-) -> Authenticated<BudgetedService<BlipServiceServer<RequestHandler>>> {
+) -> Authenticated<BudgetedService<FramedService<BlipServiceServer<RequestHandler>>>> {
     // The budget rejects longer messages first, with an error of the table.
-    let service = BlipServiceServer::new(handler).max_decoding_message_size(budget.max_message_bytes());
+    let max_bytes = budget.max_message_bytes();
+    let service = BlipServiceServer::new(handler).max_decoding_message_size(max_bytes);
+    let service = FramedService::new(service, max_bytes);
     Authenticated::new(BudgetedService::new(service, budget), authenticator.clone())
 }

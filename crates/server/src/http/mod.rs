@@ -1,12 +1,10 @@
 //! The HTTP adapter: inference as JSON, forms and server-sent events, models, documentation, and
 //! gRPC-Web.
 //!
-//! [`serve`] runs connections and [`router`] selects the handler. [`inference`] turns a body into a
-//! request for the [`pipeline`](crate::pipeline) and its results into a response. Errors of a whole
-//! request become [`problem`] documents.
+//! [`router`] selects the handler. [`inference`] turns a body into a request for the
+//! [`pipeline`](crate::pipeline) and its results into a response. Errors of a whole request become
+//! [`problem`] documents.
 
-pub mod serve; // connections and their limits
-pub mod lingering_close; // closes a connection after draining its input
 pub mod router; // the route table
 pub mod cors; // cross-origin requests
 pub mod docs; // OpenAPI, Swagger UI, the error page

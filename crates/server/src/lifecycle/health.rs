@@ -2,19 +2,14 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use tokio::sync::{Mutex, watch};
-use tonic_health::{
-    ServingStatus,
-    server::{HealthReporter, HealthService},
-};
+use futures::{Stream, stream};
+use tokio::sync::watch;
 
 /// The service names of the server's health: the server as a whole, and its inference service.
 pub const HEALTH_NAMES: [&str; 2] = ["", "blip.v1.BlipService"];
 
-/// Returns the service name of a model's health.
-fn service_name(model: &str) -> String {
-    format!("blip.v1.BlipService/{model}")
-}
+/// The prefix of the service name of a model's health.
+const MODEL_PREFIX: &str = "blip.v1.BlipService/";
 
 /// The readiness of a server, for its operations endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -28,9 +23,8 @@ pub struct Readiness {
 /// Publishes health over gRPC and HTTP. Clones share state.
 #[derive(Clone, Debug)]
 pub struct Health {
-    reporter: HealthReporter,
+    state: Arc<watch::Sender<HealthState>>,
     readiness: Arc<watch::Sender<Readiness>>,
-    state: Arc<Mutex<HealthState>>,
 }
 
 #[derive(Debug, Default)]
@@ -39,14 +33,23 @@ struct HealthState {
     is_accepting: bool,
     /// Whether each model is healthy.
     models: BTreeMap<Arc<str>, bool>,
-    /// Whether each service name was last published as `SERVING`.
-    published: BTreeMap<String, bool>,
+    /// Whether the watches of clients have ended.
+    is_ended: bool,
 }
 
 impl HealthState {
     /// Returns whether the server accepts calls and all models are healthy.
     fn is_serving(&self) -> bool {
         self.is_accepting && self.models.values().all(|is_healthy| *is_healthy)
+    }
+
+    /// Returns whether the service of this name is serving, or `None` if it is unknown.
+    fn status(&self, service: &str) -> Option<bool> {
+        if HEALTH_NAMES.contains(&service) {
+            return Some(self.is_serving());
+        }
+        let is_healthy = self.models.get(service.strip_prefix(MODEL_PREFIX)?)?;
+        Some(self.is_accepting && *is_healthy)
     }
 }
 
@@ -57,20 +60,17 @@ impl Default for Health {
 }
 
 impl Health {
-    /// Creates the health of a server that has published nothing.
+    /// Creates the health of a server that does not accept calls.
     ///
     /// Changes are also sent to `readiness`.
     #[must_use]
     pub fn new(readiness: watch::Sender<Readiness>) -> Self {
-        let (readiness, state) = (Arc::new(readiness), Arc::default());
-        Self { reporter: HealthReporter::new(), readiness, state }
+        Self { state: Arc::default(), readiness: Arc::new(readiness) }
     }
 
     /// Sets whether the server accepts calls.
-    pub async fn set_accepting(&self, is_accepting: bool) {
-        let mut state = self.state.lock().await;
-        state.is_accepting = is_accepting;
-        self.publish(&mut state).await;
+    pub fn set_accepting(&self, is_accepting: bool) {
+        self.update(|state| state.is_accepting = is_accepting);
     }
 
     /// Returns the health of the model of this name.
@@ -80,53 +80,62 @@ impl Health {
     }
 
     /// Stops reporting the health of the model of this name.
-    pub async fn remove(&self, model: &str) {
-        let mut state = self.state.lock().await;
-        state.models.remove(model);
-        let name = service_name(model);
-        state.published.remove(&name);
-        self.reporter.clone().clear_service_status(&name).await;
-        self.publish(&mut state).await;
-    }
-
-    /// Publishes `SERVING` or `NOT_SERVING` for each name whose status has changed.
-    ///
-    /// Watching clients receive nothing else. The server counts as started after it was first
-    /// serving.
-    async fn publish(&self, state: &mut HealthState) {
-        let is_serving = state.is_serving();
-        let models = state
-            .models
-            .iter()
-            .map(|(model, is_healthy)| (service_name(model), state.is_accepting && *is_healthy));
-        let all = HEALTH_NAMES.map(|name| (name.to_owned(), is_serving)).into_iter().chain(models);
-        for (name, is_serving) in all.collect::<Vec<_>>() {
-            if state.published.get(&name) == Some(&is_serving) {
-                continue;
-            }
-            if name.is_empty() {
-                self.readiness.send_modify(|readiness| {
-                    *readiness = Readiness { is_started: readiness.is_started || is_serving, is_serving };
-                });
-            }
-            let status = if is_serving { ServingStatus::Serving } else { ServingStatus::NotServing };
-            self.reporter.set_service_status(&name, status).await;
-            state.published.insert(name, is_serving);
-        }
+    pub fn remove(&self, model: &str) {
+        self.update(|state| {
+            state.models.remove(model);
+        });
     }
 
     /// Ends the health watches of clients, which would otherwise never close their connections.
-    pub async fn end_watches(&mut self) {
-        let published = std::mem::take(&mut self.state.lock().await.published);
-        for name in published.keys() {
-            self.reporter.clear_service_status(name).await;
-        }
+    pub fn end_watches(&self) {
+        self.update(|state| state.is_ended = true);
     }
 
-    /// Returns the gRPC service.
+    /// Returns whether the service of this name is serving, or `None` if it is unknown.
     #[must_use]
-    pub fn service(&self) -> HealthService {
-        HealthService::from_health_reporter(self.reporter.clone())
+    pub fn status(&self, service: &str) -> Option<bool> {
+        self.state.borrow().status(service)
+    }
+
+    /// Returns the names of all services.
+    #[must_use]
+    pub fn services(&self) -> Vec<String> {
+        let state = self.state.borrow();
+        let models = state.models.keys().map(|model| format!("{MODEL_PREFIX}{model}"));
+        HEALTH_NAMES.into_iter().map(ToOwned::to_owned).chain(models).collect()
+    }
+
+    /// Returns the status of the service of this name, and again after each change of it.
+    pub fn watch(&self, service: String) -> impl Stream<Item = Option<bool>> + Send + 'static {
+        let state = self.state.subscribe();
+        stream::unfold((state, service, None), |(mut state, service, last)| async move {
+            loop {
+                let status = {
+                    let state = state.borrow_and_update();
+                    if state.is_ended {
+                        return None;
+                    }
+                    state.status(&service)
+                };
+                if last != Some(status) {
+                    return Some((status, (state, service, Some(status))));
+                }
+                state.changed().await.ok()?;
+            }
+        })
+    }
+
+    /// Changes the state. The server counts as started after it was first serving.
+    fn update(&self, change: impl FnOnce(&mut HealthState)) {
+        self.state.send_modify(|state| {
+            change(state);
+            let is_serving = state.is_serving();
+            self.readiness.send_if_modified(|readiness| {
+                let is_started = readiness.is_started || is_serving;
+                let before = std::mem::replace(readiness, Readiness { is_started, is_serving });
+                before != *readiness
+            });
+        });
     }
 }
 
@@ -139,72 +148,75 @@ pub struct ModelHealth {
 
 impl ModelHealth {
     /// Reports whether the model is healthy.
-    pub async fn report(&self, is_healthy: bool) {
-        let mut state = self.health.state.lock().await;
-        state.models.insert(Arc::clone(&self.model), is_healthy);
-        self.health.publish(&mut state).await;
+    pub fn report(&self, is_healthy: bool) {
+        self.health.update(|state| {
+            state.models.insert(Arc::clone(&self.model), is_healthy);
+        });
     }
 }
 
 #[cfg(test)]
 mod tests {
     use futures::StreamExt as _;
-    use tonic_health::pb::{
-        HealthCheckRequest, health_check_response::ServingStatus as Status, health_server::Health as _,
-    };
 
     use super::*;
 
     #[tokio::test]
     async fn watch_receives_only_changes() {
-        let mut health = Health::default();
-        health.set_accepting(true).await;
-        let request = tonic::Request::new(HealthCheckRequest::default());
-        let watch = health.service().watch(request).await.unwrap().into_inner();
-        let received = watch.map(|response| response.unwrap().status());
-        let mut received = std::pin::pin!(received);
-        assert_eq!(received.next().await, Some(Status::Serving));
-        health.set_accepting(true).await;
-        health.set_accepting(false).await;
-        assert_eq!(received.next().await, Some(Status::NotServing));
-        health.end_watches().await;
-        assert_eq!(received.next().await, None);
+        let health = Health::default();
+        health.set_accepting(true);
+        let mut watch = std::pin::pin!(health.watch(String::new()));
+        assert_eq!(watch.next().await, Some(Some(true)));
+        health.set_accepting(true);
+        health.of("a".into()).report(true);
+        health.set_accepting(false);
+        assert_eq!(watch.next().await, Some(Some(false)));
+        health.end_watches();
+        assert_eq!(watch.next().await, None);
     }
 
     #[tokio::test]
-    async fn draining_server_remains_started() {
+    async fn watch_of_an_unknown_service_waits_for_it() {
+        let health = Health::default();
+        health.set_accepting(true);
+        let mut watch = std::pin::pin!(health.watch("blip.v1.BlipService/a".to_owned()));
+        assert_eq!(watch.next().await, Some(None));
+        health.of("a".into()).report(true);
+        assert_eq!(watch.next().await, Some(Some(true)));
+        health.remove("a");
+        assert_eq!(watch.next().await, Some(None));
+    }
+
+    #[test]
+    fn draining_server_remains_started() {
         let sender = watch::Sender::default();
         let readiness = sender.subscribe();
         let health = Health::new(sender);
-        health.set_accepting(false).await;
+        health.set_accepting(false);
         assert_eq!(*readiness.borrow(), Readiness { is_started: false, is_serving: false });
-        health.set_accepting(true).await;
+        health.set_accepting(true);
         assert_eq!(*readiness.borrow(), Readiness { is_started: true, is_serving: true });
-        health.set_accepting(false).await;
+        health.set_accepting(false);
         assert_eq!(*readiness.borrow(), Readiness { is_started: true, is_serving: false });
     }
 
-    #[tokio::test]
-    async fn server_serves_only_while_all_models_are_healthy() {
+    #[test]
+    fn server_serves_only_while_all_models_are_healthy() {
         let health = Health::default();
-        let status = async |service: &str| {
-            let request = HealthCheckRequest { service: service.to_owned() };
-            let response = health.service().check(tonic::Request::new(request)).await;
-            response.ok().map(|response| response.into_inner().status())
-        };
         let (a, b) = (health.of("a".into()), health.of("b".into()));
-        a.report(true).await;
-        b.report(true).await;
-        assert_eq!(status("").await, Some(Status::NotServing));
-        health.set_accepting(true).await;
-        b.report(false).await;
-        assert_eq!(status("blip.v1.BlipService/a").await, Some(Status::Serving));
-        assert_eq!(status("blip.v1.BlipService/b").await, Some(Status::NotServing));
-        assert_eq!(status("blip.v1.BlipService").await, Some(Status::NotServing));
-        health.remove("b").await;
-        assert_eq!(status("").await, Some(Status::Serving));
-        assert_eq!(status("blip.v1.BlipService/b").await, None);
-        health.set_accepting(false).await;
-        assert_eq!(status("blip.v1.BlipService/a").await, Some(Status::NotServing));
+        a.report(true);
+        b.report(true);
+        assert_eq!(health.status(""), Some(false));
+        health.set_accepting(true);
+        b.report(false);
+        assert_eq!(health.status("blip.v1.BlipService/a"), Some(true));
+        assert_eq!(health.status("blip.v1.BlipService/b"), Some(false));
+        assert_eq!(health.status("blip.v1.BlipService"), Some(false));
+        assert_eq!(health.services().len(), 4);
+        health.remove("b");
+        assert_eq!(health.status(""), Some(true));
+        assert_eq!(health.status("blip.v1.BlipService/b"), None);
+        health.set_accepting(false);
+        assert_eq!(health.status("blip.v1.BlipService/a"), Some(false));
     }
 }

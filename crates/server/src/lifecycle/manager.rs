@@ -112,7 +112,7 @@ impl<E: InferenceEngine> ModelManager<E> {
         let mut infos = Vec::new();
         for supervised in supervised {
             let info = Arc::clone(&supervised.model.info);
-            self.health.of(Arc::clone(&info.name)).report(true).await;
+            self.health.of(Arc::clone(&info.name)).report(true);
             infos.push(info);
             self.supervise(supervised);
         }
@@ -219,7 +219,7 @@ impl<E: InferenceEngine> ModelManager<E> {
         let (task, health, name) = (self.supervision().remove(name), self.health.clone(), name.to_owned());
         let cleanup = async move {
             abort(task).await;
-            health.remove(&name).await;
+            health.remove(&name);
         };
         // A separate task, which completes even if the client disconnects now.
         let _ = tokio::spawn(cleanup).await;

@@ -22,7 +22,7 @@ pub async fn watch(
     let mut is_stalled = false;
     loop {
         let (state, has_passed) = (engines.borrow_and_update().clone(), *self_test.borrow_and_update());
-        health.report(state.is_serving() && has_passed).await;
+        health.report(state.is_serving() && has_passed);
         match state {
             EngineState::Dead(error) => return error,
             EngineState::Stalled if !is_stalled => {
@@ -48,9 +48,6 @@ pub async fn watch(
 #[cfg(test)]
 mod tests {
     use tokio::time::Instant;
-    use tonic_health::pb::{
-        HealthCheckRequest, health_check_response::ServingStatus, health_server::Health as _,
-    };
 
     use super::*;
     use crate::lifecycle::health::Health;
@@ -58,16 +55,15 @@ mod tests {
     const HANG_TIMEOUT: Duration = Duration::from_secs(60);
 
     /// Returns the health of a server that accepts calls, and of its model.
-    async fn accepting_server() -> (Health, ModelHealth) {
+    fn accepting_server() -> (Health, ModelHealth) {
         let health = Health::default();
-        health.set_accepting(true).await;
+        health.set_accepting(true);
         let model = health.of("model".into());
         (health, model)
     }
 
-    async fn is_serving(health: &Health) -> bool {
-        let request = tonic::Request::new(HealthCheckRequest::default());
-        health.service().check(request).await.unwrap().into_inner().status() == ServingStatus::Serving
+    fn is_serving(health: &Health) -> bool {
+        health.status("") == Some(true)
     }
 
     async fn tick() {
@@ -76,7 +72,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn stalled_engine_is_unhealthy_and_fails_after_the_timeout() {
-        let (health, model) = accepting_server().await;
+        let (health, model) = accepting_server();
         let (engine, state) = watch::channel(EngineState::Ready);
         let (_self_test, result) = watch::channel(true);
         let begin = Instant::now();
@@ -84,33 +80,33 @@ mod tests {
         let events = async {
             engine.send_replace(EngineState::Stalled);
             tick().await;
-            assert!(!is_serving(&health).await);
+            assert!(!is_serving(&health));
             engine.send_replace(EngineState::Ready);
             tick().await;
-            assert!(is_serving(&health).await);
+            assert!(is_serving(&health));
             engine.send_replace(EngineState::Stalled);
         };
         let (error, ()) = tokio::join!(watched, events);
         assert_eq!(error.kind, EngineErrorKind::Fatal);
         assert_eq!(begin.elapsed(), Duration::from_secs(2) + HANG_TIMEOUT);
-        assert!(!is_serving(&health).await);
+        assert!(!is_serving(&health));
     }
 
     #[tokio::test(start_paused = true)]
     async fn model_is_unhealthy_while_its_self_test_fails() {
-        let (health, model) = accepting_server().await;
+        let (health, model) = accepting_server();
         let (engine, state) = watch::channel(EngineState::Ready);
         let (self_test, result) = watch::channel(true);
         let events = async {
             self_test.send_replace(false);
             tick().await;
-            assert!(!is_serving(&health).await);
+            assert!(!is_serving(&health));
             engine.send_replace(EngineState::Degraded { alive: 1, total: 2 });
             tick().await;
-            assert!(!is_serving(&health).await);
+            assert!(!is_serving(&health));
             self_test.send_replace(true);
             tick().await;
-            assert!(is_serving(&health).await);
+            assert!(is_serving(&health));
         };
         tokio::select! {
             error = watch(state, result, &model, HANG_TIMEOUT) => panic!("{error}"),
@@ -120,7 +116,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn self_test_results_do_not_extend_the_hang_timeout() {
-        let (_health, model) = accepting_server().await;
+        let (_health, model) = accepting_server();
         let (_engine, state) = watch::channel(EngineState::Stalled);
         let (self_test, result) = watch::channel(true);
         let begin = Instant::now();

@@ -1,15 +1,17 @@
-//! Accepts TCP connections for gRPC and HTTP.
+//! Accepts TCP connections and serves HTTP/1.1 and HTTP/2 on them.
 //!
-//! The listener limits their number, performs TLS handshakes, and closes connections without a
-//! request.
+//! The [`acceptor`] limits their number, performs TLS handshakes, and closes connections without a
+//! request. The [`connection_server`] runs a service on them, with the same limits for gRPC and
+//! HTTP.
 
-pub mod acceptor;
-pub mod request_mark;
-pub mod connection;
-pub mod tls;
-pub mod http2;
+pub mod acceptor; // accepts connections
+pub mod connection_server; // requests and responses on connections
+pub mod write_stall; // ends responses that the client does not take
+pub mod lingering_close; // closes a connection after draining its input
+pub mod connection; // one accepted connection
+pub mod tls; // certificates
 
 pub use acceptor::{Acceptor, Connections};
 pub use connection::{Connection, ConnectionInfo};
-pub use request_mark::RequestMarkLayer;
+pub use connection_server::ConnectionServer;
 pub use tls::{Protocols, Tls};

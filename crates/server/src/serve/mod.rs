@@ -6,11 +6,10 @@ pub mod ops;
 pub mod access;
 pub mod exit;
 
-use std::{net::SocketAddr, num::NonZeroU64, sync::Arc, time::Duration};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use futures::{Stream, StreamExt as _};
-use proto::DESCRIPTORS;
+use futures::{Stream, StreamExt as _, future::OptionFuture};
 use tokio::{net::TcpListener, sync::watch};
 use tokio_util::{
     sync::CancellationToken,
@@ -18,11 +17,10 @@ use tokio_util::{
 };
 
 use crate::{
-    auth::Authenticated,
     config::Settings,
     grpc::{
-        admin::MAX_REQUEST_BYTES, deadline_layer::DeadlineLayer,
-        generated::admin_service_server::AdminServiceServer, guarded, handler::RequestHandler,
+        handler::RequestHandler,
+        routes::{GrpcServer, routes},
     },
     http::{self, HttpServer},
     lifecycle::{
@@ -30,10 +28,7 @@ use crate::{
         health::{Health, Readiness},
         manager::{LoadModelFn, ModelManager},
     },
-    listener::{
-        Acceptor, Connections, Protocols, RequestMarkLayer,
-        http2::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES},
-    },
+    listener::{Acceptor, ConnectionServer, Protocols},
     models::{info::ModelInfo, loaded_model::InferenceEngine, registry::ModelRegistry},
     pipeline::dispatcher::{Dispatcher, InferenceService},
     request::memory_budget::MemoryBudget,
@@ -43,7 +38,7 @@ use crate::{
         ops::endpoint::{self, OpsConfig, SnapshotFn},
         shutdown::RunningServer,
     },
-    telemetry::{Protocol, TelemetryLayer, metrics::MetricsLayer, tracing::Tracing},
+    telemetry::tracing::Tracing,
 };
 
 /// The time limit for sending the errors of calls in flight after an engine has failed.
@@ -103,7 +98,7 @@ pub async fn serve<E: InferenceEngine>(
         Some(_) = signals.next() => return Ok(Exit::Clean),
     };
     let infos = loaded?;
-    running.health.set_accepting(true).await;
+    running.health.set_accepting(true);
     announce(&infos);
     let failure = tokio::select! {
         Some(error) = failures.recv() => Some(error),
@@ -118,7 +113,7 @@ pub async fn serve<E: InferenceEngine>(
             Some(error) => {
                 tracing::error!(%error, "engine failed; stopping the server");
                 models.fail(&error);
-                running.health.set_accepting(false).await;
+                running.health.set_accepting(false);
                 running.finish(FAILED_ENGINE_LIMIT).await;
                 Exit::EngineBroken
             }
@@ -165,7 +160,7 @@ async fn start<E: InferenceEngine>(
         let snapshots: SnapshotFn = Arc::new(move || models.snapshots());
         AbortOnDropHandle::new(tokio::spawn(endpoint::serve(listener, config, readiness, snapshots)))
     });
-    health.set_accepting(false).await;
+    health.set_accepting(false);
     let in_flight = TaskTracker::new();
     let AccessPolicy { authenticator, tls } = access;
     let grpc = &settings.grpc;
@@ -190,83 +185,18 @@ async fn start<E: InferenceEngine>(
         budget: memory_budget,
         tracing,
     };
+    let serve = |protocols| ConnectionServer::new(&settings.grpc, protocols, stop.clone());
+    let HttpServer { handler, authenticator, administration, budget, tracing } = server.clone();
+    let grpc = GrpcServer { handler, authenticator, administration, budget, tracing, health: health.clone() };
+    let routes = routes(grpc, settings)?;
     let connections = acceptor.connections(listeners.grpc, Protocols::Http2);
-    let grpc = serve_grpc(settings, server.clone(), &health, connections)?;
+    let grpc = serve(Protocols::Http2).serve(connections, routes);
     let http = listeners.http.map(|listener| {
         let connections = acceptor.connections(listener, Protocols::Http);
-        let (settings, stop) = (settings.clone(), stop.clone());
-        async move { http::serve::serve(connections, server, &settings, stop).await }
+        serve(Protocols::Http).serve(connections, http::router::router(server, &settings.http))
     });
     let connections = async {
-        let http = async {
-            if let Some(http) = http {
-                http.await;
-            }
-        };
-        tokio::join!(grpc, http);
+        tokio::join!(grpc, OptionFuture::from(http));
     };
     Ok(RunningServer { health, stop, in_flight, connections: tokio::spawn(connections), operations })
-}
-
-/// Returns a future that serves gRPC on `connections` until the service is stopped.
-fn serve_grpc(
-    settings: &Settings,
-    server: HttpServer,
-    health: &Health,
-    connections: Connections,
-) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
-    let HttpServer { handler, authenticator, administration, budget, tracing } = server;
-    let grpc = &settings.grpc;
-    let describe = || {
-        tonic_reflection::server::Builder::configure()
-            .register_encoded_file_descriptor_set(DESCRIPTORS)
-            .register_encoded_file_descriptor_set(tonic_health::pb::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
-            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
-    };
-    let (v1, v1alpha) = if grpc.reflection {
-        // The reflection client of grpcio uses v1alpha.
-        let v1 = describe().build_v1().context("cannot build the reflection service")?;
-        let v1alpha = describe().build_v1alpha().context("cannot build the reflection service")?;
-        let guard = authenticator.clone();
-        (Some(Authenticated::new(v1, guard.clone())), Some(Authenticated::new(v1alpha, guard)))
-    } else {
-        (None, None)
-    };
-    let stop = handler.stop.clone();
-    let mut server = tonic::transport::Server::builder()
-        .layer(RequestMarkLayer)
-        .layer(TelemetryLayer::new(Protocol::Grpc, tracing))
-        .layer(MetricsLayer)
-        .layer(DeadlineLayer { default_deadline: settings.limits.default_deadline() })
-        .max_concurrent_streams(grpc.max_concurrent_streams)
-        // Clients that share a connection may reset all their calls before a busy server accepts
-        // them, which is no attack. The limit therefore equals the number of concurrent calls.
-        // Beyond it, the connection closes.
-        .http2_max_pending_accept_reset_streams(usize::try_from(grpc.max_concurrent_streams).ok())
-        .http2_keepalive_interval(Some(Duration::from_secs(grpc.keepalive_interval_s)))
-        .http2_keepalive_timeout(Some(Duration::from_secs(grpc.keepalive_timeout_s)))
-        .http2_max_header_list_size(grpc.max_header_bytes)
-        .initial_stream_window_size(STREAM_WINDOW_BYTES)
-        .initial_connection_window_size(CONNECTION_WINDOW_BYTES);
-    if let Some(age) = NonZeroU64::new(grpc.max_connection_age_s) {
-        server = server
-            .max_connection_age(Duration::from_secs(age.get()))
-            .max_connection_age_grace(Duration::from_secs(grpc.max_connection_age_grace_s));
-    }
-    let served = server
-        .add_service(tonic_health::pb::health_server::HealthServer::new(health.service()))
-        .add_optional_service(v1)
-        .add_optional_service(v1alpha)
-        .add_service(guarded(handler, &authenticator, budget))
-        .add_service(Authenticated::new(
-            AdminServiceServer::new(administration).max_decoding_message_size(MAX_REQUEST_BYTES),
-            authenticator,
-        ))
-        .serve_with_incoming_shutdown(connections, stop.cancelled_owned());
-    Ok(async {
-        if let Err(error) = served.await {
-            tracing::error!(%error, "gRPC listener failed");
-        }
-    })
 }

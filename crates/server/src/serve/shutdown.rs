@@ -36,7 +36,7 @@ pub struct RunningServer {
 impl RunningServer {
     /// Stops the server: waits `drain_grace_s`, then at most `drain_limit_s` for calls in flight.
     pub async fn drain(mut self, settings: &DrainSettings) -> Exit {
-        self.health.set_accepting(false).await;
+        self.health.set_accepting(false);
         tracing::info!(calls_in_flight = self.in_flight.len(), ?settings, "drain started");
         let grace = Duration::from_secs(settings.drain_grace_s);
         let limit = Duration::from_secs(settings.drain_limit_s);
@@ -48,7 +48,7 @@ impl RunningServer {
 
     /// Accepts no more calls and waits at most `limit` for the calls in flight.
     pub async fn finish(&mut self, limit: Duration) -> Exit {
-        self.health.end_watches().await;
+        self.health.end_watches();
         self.stop.cancel();
         self.in_flight.close();
         let ended = async {

@@ -68,6 +68,17 @@ impl std::str::FromStr for CorsOrigin {
     }
 }
 
+impl CorsOrigin {
+    /// Returns whether pages of `origin` may call.
+    #[must_use]
+    pub fn allows(&self, origin: &HeaderValue) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Named(allowed) => allowed == origin,
+        }
+    }
+}
+
 impl fmt::Display for CorsOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -17,6 +17,6 @@ pub use http::count_requests;
 pub use recorder::install;
 pub use table::{
     CancellationGuard, ConnectionGuard, METRICS, RequestStage, count_connection, count_item_error,
-    count_refused_connection, count_self_test, init_self_test_counters, record_write_time,
+    count_refused_connection, count_self_test, count_write_stall, init_self_test_counters, record_write_time,
     set_drain_deadline,
 };

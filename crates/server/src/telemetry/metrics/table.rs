@@ -40,6 +40,8 @@ metrics_table! {
     CONNECTIONS = "blip_connections", Gauge, Count, "", "open connections";
     CONNECTIONS_REFUSED = "blip_connections_refused_total", Counter, Count, "reason=too_many|tls",
         "connections closed before their first request";
+    WRITE_STALLS = "blip_write_stalls_total", Counter, Count, "ended=stream|connection",
+        "streams and connections that ended because the client took no data";
     MODEL = "blip_model_info", Gauge, Count, "model, source, revision, device, dtype, version, commit",
         "the loaded models; the value is always 1";
     READY = "blip_ready", Gauge, Count, "", "1 while the server is ready, otherwise 0";
@@ -148,6 +150,11 @@ impl Drop for ConnectionGuard {
 /// Counts a connection that was closed for `reason`, a value of the label in the table.
 pub fn count_refused_connection(reason: &'static str) {
     counter!(CONNECTIONS_REFUSED, "reason" => reason).increment(1);
+}
+
+/// Counts a response whose client took no data. `ended` is one of the label's values in the table.
+pub fn count_write_stall(ended: &'static str) {
+    counter!(WRITE_STALLS, "ended" => ended).increment(1);
 }
 
 /// Counts a self-test. `result` is one of the label's values in the table.

@@ -1,0 +1,133 @@
+//! Checks the framing of request messages, so that no fault of a client becomes an internal error.
+//!
+//! tonic reports a fault in the framing as `INTERNAL`, and answers the first of several messages of
+//! a method that takes one.
+
+pub mod parser; // length prefixes and flags
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::Bytes;
+use futures::future::{Either, Ready, ready as ready_future};
+use http::{HeaderMap, Request, Response};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use tonic::{Status, body::Body, metadata::MetadataValue, server::NamedService};
+use tower_service::Service;
+
+use crate::{
+    error::{ErrorReason, RequestError},
+    grpc::framing::parser::MessageParser,
+};
+
+/// The header that names the compression of messages.
+const ENCODING: &str = "grpc-encoding";
+
+/// The header that names the compressions that the server accepts.
+const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
+
+/// The compressions that the server accepts.
+const ACCEPTED: &str = "identity";
+
+/// The methods that take a stream of messages. All others take one message.
+const STREAMING_METHODS: [&str; 2] = ["AskStream", "ServerReflectionInfo"];
+
+/// A gRPC service whose request messages are checked.
+#[derive(Clone, Debug)]
+pub struct FramedService<S> {
+    inner: S,
+    max_message_bytes: usize,
+}
+
+impl<S> FramedService<S> {
+    /// Wraps `inner`, whose messages have at most `max_message_bytes` each.
+    pub fn new(inner: S, max_message_bytes: usize) -> Self {
+        Self { inner, max_message_bytes }
+    }
+}
+
+impl<S: NamedService> NamedService for FramedService<S> {
+    const NAME: &'static str = S::NAME;
+}
+
+impl<S> Service<Request<Body>> for FramedService<S>
+where
+    S: Service<Request<Body>, Response = Response<Body>>,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = Either<S::Future, Ready<Result<S::Response, S::Error>>>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<Body>) -> Self::Future {
+        if let Err(error) = check_encoding(request.headers()) {
+            let mut status = error.to_status();
+            status.metadata_mut().insert(ACCEPT_ENCODING, MetadataValue::from_static(ACCEPTED));
+            return Either::Right(ready_future(Ok(status.into_http())));
+        }
+        let method = request.uri().path().rsplit('/').next().unwrap_or_default();
+        let max_messages = if STREAMING_METHODS.contains(&method) { u64::MAX } else { 1 };
+        let parser = MessageParser::new(max_messages, self.max_message_bytes);
+        let request = request.map(|body| Body::new(FramedBody { body, parser }));
+        Either::Left(self.inner.call(request))
+    }
+}
+
+fn check_encoding(headers: &HeaderMap) -> Result<(), RequestError> {
+    match headers.get(ENCODING) {
+        Some(encoding) if encoding != "identity" => {
+            Err(RequestError::new(ErrorReason::CompressionUnsupported)
+                .field(ENCODING)
+                .value(String::from_utf8_lossy(encoding.as_bytes()))
+                .limit(ACCEPTED))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// A request body whose messages are checked.
+#[derive(Debug)]
+struct FramedBody {
+    body: Body,
+    parser: MessageParser,
+}
+
+impl HttpBody for FramedBody {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let Self { body, parser } = &mut *self;
+        let polled = ready!(Pin::new(body).poll_frame(cx));
+        let checked = match &polled {
+            Some(Ok(frame)) => match frame.data_ref() {
+                Some(data) => parser.advance(data),
+                // Trailers end the body.
+                None => parser.finish(),
+            },
+            Some(Err(_)) => Ok(()),
+            None => parser.finish(),
+        };
+        match checked {
+            Ok(()) => Poll::Ready(polled),
+            Err(error) => Poll::Ready(Some(Err(error.to_status()))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        // The end is checked, too.
+        false
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
