@@ -21,6 +21,11 @@ Its metadata contain the `field`, `value`, `limit` and `cause` of the message. O
 An error of *an item* is the `error` of one response, such as `AskResponse`. The other items of the
 call are processed. An error of *the call* is the status with which the call ends.
 
+Faults below gRPC have no `ErrorInfo`, because they are not part of a call: headers that are too
+long (HTTP status 431), streams above the limit (`REFUSED_STREAM`), streams whose client takes no
+data (`CANCEL`), and connections that the server closes (`GOAWAY`). A request to the gRPC port that
+is no gRPC call has the HTTP status below, in addition to the gRPC status.
+
 Over HTTP, an error of *the call* is a problem document (RFC 9457, `application/problem+json`) with
 the HTTP status below. `request_id` contains the id of the request. The header `Retry-After`
 contains the delay before a retry, if it is known. An error of *an item* is a `null` among the

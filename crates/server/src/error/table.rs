@@ -97,7 +97,7 @@ error_table! {
     MethodRefused = "METHOD_REFUSED", Unimplemented, 405, false, Call,
         "method not allowed: {value}", "Use a method that the Allow header names.";
     MethodUnknown = "METHOD_UNKNOWN", Unimplemented, 501, false, Call,
-        "unknown method {value}", "Call a method of the contract that the server's version has.";
+        "unknown method {value}", "Call a method that reflection lists.";
     ServiceUnknown = "SERVICE_UNKNOWN", NotFound, 404, false, Call,
         "unknown service {value} in {field}; available: {limit}", "Name a service that the message lists.";
     CompressionUnsupported = "COMPRESSION_UNSUPPORTED", Unimplemented, 501, false, Call,

@@ -4,14 +4,14 @@
 //! request. The [`connection_server`] runs a service on them, with the same limits for gRPC and
 //! HTTP.
 
-pub mod acceptor; // accepts connections
 pub mod connection_server; // requests and responses on connections
+pub mod acceptor; // accepts connections
 pub mod write_stall; // ends responses that the client does not take
 pub mod lingering_close; // closes a connection after draining its input
 pub mod connection; // one accepted connection
 pub mod tls; // certificates
 
 pub use acceptor::{Acceptor, Connections};
-pub use connection::{Connection, ConnectionInfo};
+pub use connection::Connection;
 pub use connection_server::ConnectionServer;
 pub use tls::{Protocols, Tls};

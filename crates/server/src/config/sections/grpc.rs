@@ -119,7 +119,7 @@ pub struct GrpcSettings {
     #[arg(long, value_name = "SECONDS", env = "BLIP_SERVE__GRPC__UPLOAD_TIMEOUT_S", default_value_t = 600)]
     pub upload_timeout_s: u64,
 
-    /// Maximum time until a client takes the next 16 KiB of a response, in seconds; 0 disables it
+    /// Time limit for a client to take 16 KiB of a response, in seconds; 0 disables it
     ///
     /// The server then resets the HTTP/2 stream. It closes a connection that takes no bytes at all.
     #[arg(long, value_name = "SECONDS", env = "BLIP_SERVE__GRPC__WRITE_STALL_S", default_value_t = 60)]

@@ -14,12 +14,12 @@ use bytes::Bytes;
 use futures::future::{Either, Ready, ready as ready_future};
 use http::{HeaderMap, Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
-use tonic::{Status, body::Body, metadata::MetadataValue, server::NamedService};
+use tonic::{Code, Status, body::Body, metadata::MetadataValue, server::NamedService};
 use tower_service::Service;
 
 use crate::{
     error::{ErrorReason, RequestError},
-    grpc::framing::parser::MessageParser,
+    grpc::framing::parser::{MessageParser, unreadable},
 };
 
 /// The header that names the compression of messages.
@@ -90,6 +90,12 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), RequestError> {
     }
 }
 
+/// Returns whether `status` is tonic's reading of a broken stream or connection, for example
+/// `INTERNAL`. The errors of this crate have details. `CANCELLED` is a client that has left.
+fn is_fault_of_client(status: &Status) -> bool {
+    status.details().is_empty() && status.code() != Code::Cancelled
+}
+
 /// A request body whose messages are checked.
 #[derive(Debug)]
 struct FramedBody {
@@ -113,6 +119,7 @@ impl HttpBody for FramedBody {
                 // Trailers end the body.
                 None => parser.finish(),
             },
+            Some(Err(status)) if is_fault_of_client(status) => Err(unreadable(status.message())),
             Some(Err(_)) => Ok(()),
             None => parser.finish(),
         };
@@ -129,5 +136,28 @@ impl HttpBody for FramedBody {
 
     fn size_hint(&self) -> SizeHint {
         self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::stream;
+    use http_body_util::{BodyExt as _, StreamBody};
+
+    use super::*;
+
+    async fn code_of(status: Status) -> Code {
+        let body = Body::new(StreamBody::new(stream::iter([Err::<Frame<Bytes>, _>(status)])));
+        let mut body = FramedBody { body, parser: MessageParser::new(1, 100) };
+        body.frame().await.unwrap().unwrap_err().code()
+    }
+
+    #[tokio::test]
+    async fn broken_stream_is_no_fault_of_the_server() {
+        assert_eq!(code_of(Status::internal("h2 protocol error")).await, Code::InvalidArgument);
+        assert_eq!(code_of(Status::unknown("connection reset")).await, Code::InvalidArgument);
+        assert_eq!(code_of(Status::cancelled("stream reset")).await, Code::Cancelled);
+        let timeout = RequestError::new(ErrorReason::UploadStalled).to_status();
+        assert_eq!(code_of(timeout).await, Code::DeadlineExceeded);
     }
 }

@@ -101,7 +101,8 @@ impl MessageParser {
     }
 }
 
-fn unreadable(cause: impl ToString) -> RequestError {
+/// Returns the error of a body that breaks the protocol.
+pub(crate) fn unreadable(cause: impl ToString) -> RequestError {
     RequestError::new(ErrorReason::BodyUnreadable).cause(cause)
 }
 
