@@ -97,8 +97,8 @@ def test_weights_without_configuration_print_missing_files(tmp_path):
         assert (completed.returncode, completed.stdout) == (1, "")
         assert completed.stderr.count("\n") == 1, completed.stderr
         assert (
-            f"model file {file} is incomplete: missing config.json, preprocessor_config.json, "
-            "tokenizer.json or vocab.txt in its folder"
+            f"model file {file} is incomplete: missing config.json, "
+            "preprocessor_config.json or processor_config.json, tokenizer.json or vocab.txt in its folder"
             in completed.stderr
         )
     assert not (tmp_path / "out").exists()

@@ -34,6 +34,12 @@ pub enum LoadError {
         /// Error of the operating system.
         source: std::io::Error,
     },
+    /// A link leads out of the folder that clients may load models from.
+    #[error("cannot read {file}: it leads out of the model folder")]
+    Outside {
+        /// The file's name inside the model folder.
+        file: String,
+    },
     /// The content of a file is not valid.
     #[error("{file} is not valid: {reason}")]
     Invalid {
@@ -49,6 +55,14 @@ pub enum LoadError {
         name: String,
         /// Shape that `config.json` requires.
         expected: Vec<i64>,
+    },
+    /// A tensor has a number format that no model reads.
+    #[error("tensor {name} has number format {found}, expected F64, F32, F16 or BF16")]
+    TensorFormat {
+        /// Name in the state dict.
+        name: String,
+        /// Number format in the file.
+        found: String,
     },
     /// A tensor has another shape than the configuration requires.
     #[error("tensor {name} has shape {found:?}, config.json requires {expected:?}")]

@@ -1,7 +1,7 @@
 //! The configuration of the hub and its cache, from the variables of all tools of Hugging Face.
 
 use std::{
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -166,8 +166,11 @@ fn parse_token(text: &str, origin: &str) -> Result<Option<Token>, ConfigError> {
     Token::new(text).map(Some).ok_or_else(invalid)
 }
 
+/// Size of the largest file with a token, in bytes.
+const MAX_TOKEN_BYTES: u64 = 16 << 10;
+
 fn read_token_file(path: &Path) -> Result<Option<Token>, ConfigError> {
-    match fs::read_to_string(path) {
+    match regular_file::read_text(path, MAX_TOKEN_BYTES) {
         Ok(text) => parse_token(&text, &path.display().to_string()),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(ConfigError::TokenFile { path: path.to_owned(), source }),
@@ -176,6 +179,8 @@ fn read_token_file(path: &Path) -> Result<Option<Token>, ConfigError> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn config(variables: &[(&str, &str)]) -> Result<Config, ConfigError> {

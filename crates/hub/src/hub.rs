@@ -201,8 +201,12 @@ fn snapshot(repository: &CachedRepository, commit: &str) -> Snapshot {
     Snapshot { folder: repository.snapshot(commit), commit: commit.to_owned() }
 }
 
+/// Size of the largest index of shards, in bytes.
+const MAX_INDEX_BYTES: u64 = 4 << 20;
+
 fn read_shard_names(repository: &CachedRepository, commit: &str, index: &str) -> Result<Vec<String>, String> {
-    let content = fs::read(repository.snapshot(commit).join(index)).map_err(|error| error.to_string())?;
+    let path = repository.snapshot(commit).join(index);
+    let content = regular_file::read(&path, MAX_INDEX_BYTES).map_err(|error| error.to_string())?;
     checkpoint_files::shard_names(&content)
 }
 

@@ -433,16 +433,16 @@ def resize_cases():
         (65, 63, 32, 32),
         (1200, 40, 48, 48),
     ]
-    names = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
     for seed, (in_width, in_height, out_width, out_height) in enumerate(sizes, start=1):
         image = pattern(in_width, in_height, seed)
-        for name, filter_ in names.items():
+        for filter_ in Image.Resampling:
             pixels = image.resize((out_width, out_height), filter_).tobytes()
             case = {
                 "seed": seed,
                 "from": [in_width, in_height],
                 "to": [out_width, out_height],
-                "filter": name,
+                "filter": filter_.name.lower(),
+                "filter_number": filter_.value,
                 "input_sha256": hashlib.sha256(image.tobytes()).hexdigest(),
                 "sha256": hashlib.sha256(pixels).hexdigest(),
             }

@@ -96,22 +96,23 @@ impl Conventions {
         }
     }
 
-    /// Returns the default options of generation. `prompt_tokens` is the length of the default
-    /// prompt with the start token.
-    pub(crate) fn generation(self, architecture: Architecture, prompt_tokens: usize) -> Generation {
+    /// Returns the default options of generation, or `None` if the checkpoint states them.
+    /// `prompt_tokens` is the length of the default prompt with the start token.
+    pub(crate) fn generation(self, architecture: Architecture, prompt_tokens: usize) -> Option<Generation> {
         // The lengths of the original include the start token and the prompt.
         let (max_length, min_length) = match (self, architecture) {
             (Self::Salesforce, Architecture::QuestionAnswering) => (10, 1),
             (Self::Salesforce, Architecture::Captioning) => (20, 5),
-            _ => return Generation::GREEDY,
+            (Self::Salesforce, Architecture::Retrieval) => return Some(Generation::GREEDY),
+            (Self::Hf, _) => return None,
         };
         let prompt = u32::try_from(prompt_tokens).unwrap_or(u32::MAX);
-        Generation {
+        Some(Generation {
             num_beams: 3,
             max_new_tokens: Some(max_length.max(prompt + 1) - prompt),
             min_length,
             ..Generation::GREEDY
-        }
+        })
     }
 }
 
@@ -150,14 +151,14 @@ mod tests {
 
     #[test]
     fn original_lengths_include_start_token_and_prompt() {
-        let answers = Conventions::Salesforce.generation(Architecture::QuestionAnswering, 1);
+        let answers = Conventions::Salesforce.generation(Architecture::QuestionAnswering, 1).unwrap();
         assert_eq!((answers.num_beams, answers.max_new_tokens, answers.min_length), (3, Some(9), 1));
-        let captions = Conventions::Salesforce.generation(Architecture::Captioning, 4);
+        let captions = Conventions::Salesforce.generation(Architecture::Captioning, 4).unwrap();
         assert_eq!((captions.num_beams, captions.max_new_tokens, captions.min_length), (3, Some(16), 5));
-        let long = Conventions::Salesforce.generation(Architecture::Captioning, 30);
+        let long = Conventions::Salesforce.generation(Architecture::Captioning, 30).unwrap();
         assert_eq!(long.max_new_tokens, Some(1), "a prompt longer than the limit leaves one token");
         for architecture in [Architecture::QuestionAnswering, Architecture::Captioning] {
-            assert!(Conventions::Hf.generation(architecture, 1).is_greedy());
+            assert_eq!(Conventions::Hf.generation(architecture, 1), None);
         }
     }
 }

@@ -7,14 +7,16 @@ pub(crate) mod config;
 pub(crate) mod text_normalization;
 pub(crate) mod weights;
 pub(crate) mod files;
-pub(crate) mod mmap;
+
+use serde::Deserialize;
+use serde_json::Value;
 
 use crate::{
     batch::task::Generation,
     checkpoint::{
         config::{Architecture, BlipConfig, generation::GenerationConfig},
         conventions::Conventions,
-        files::ModelFiles,
+        files::{ModelFiles, PREPROCESSOR_FILES, PREPROCESSORS},
         tokenizer::Tokenizer,
         weights::Weights,
     },
@@ -48,7 +50,10 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
-    /// Opens a checkpoint with default options. The files must not change while they are in use.
+    /// Opens a checkpoint with default options.
+    ///
+    /// The weights remain in their files until a model is loaded. A file that changes meanwhile is
+    /// an error of loading.
     ///
     /// # Errors
     /// [`LoadError`] names the file that is missing or invalid.
@@ -56,7 +61,7 @@ impl Checkpoint {
         Self::open_with(files, CheckpointOptions::default())
     }
 
-    /// Opens a checkpoint with these options. The files must not change while they are in use.
+    /// Opens a checkpoint with these options, as [`Self::open`].
     ///
     /// # Errors
     /// [`LoadError`] names the file that is missing or invalid, or the option that the checkpoint
@@ -69,11 +74,7 @@ impl Checkpoint {
             Some(json) => GenerationConfig::parse(&json, config.text.max_position_embeddings)?,
             None => GenerationConfig::default(),
         };
-        let mut preprocessor = match files.read("preprocessor_config.json")? {
-            Some(json) => Preprocessor::from_json(&json)
-                .map_err(|reason| LoadError::invalid("preprocessor_config.json", reason))?,
-            None => return Err(LoadError::MissingFile("preprocessor_config.json")),
-        };
+        let (file, mut preprocessor) = preprocessor(files)?;
         match options.image_size {
             Some(size) => {
                 config.vision.image_size = checked_image_size(size, config.vision.patch_size)?;
@@ -81,7 +82,7 @@ impl Checkpoint {
                 let resized = PreprocessorConfig { width: side, height: side, ..*preprocessor.config() };
                 preprocessor = Preprocessor::new(resized);
             }
-            None => check_same_size(&preprocessor, &config)?,
+            None => check_same_size(file, &preprocessor, &config)?,
         }
         let tokenizer = Tokenizer::open(files, &config, options.conventions)?;
         let weights = Weights::open(files)?;
@@ -98,14 +99,15 @@ impl Checkpoint {
         self.conventions
     }
 
-    /// Returns the generation options of the conventions, for requests without options.
+    /// Returns the generation options of requests that set none.
     ///
-    /// If they have no number of new tokens, the number in [`Self::generation`] applies, unless
-    /// [`crate::LoadOptions`] sets another. For captions, the number applies to the default prompt
-    /// of the conventions.
+    /// Those of [`Conventions::Hf`] are in `generation_config.json`. If the options have no number
+    /// of new tokens, the number in [`Self::generation`] applies, unless [`crate::LoadOptions`]
+    /// sets another. For captions, the number applies to the default prompt of the conventions.
     pub fn default_generation(&self) -> Generation {
         let prompt = self.tokenizer.encode_prompt("").map_or(1, |prompt| prompt.len());
-        self.conventions.generation(self.architecture(), prompt)
+        let of_file = self.generation.options();
+        self.conventions.generation(self.architecture(), prompt).unwrap_or(of_file)
     }
 
     /// Returns the configuration of the model.
@@ -113,7 +115,7 @@ impl Checkpoint {
         &self.config
     }
 
-    /// Returns the length limit of answers in the checkpoint.
+    /// Returns the generation options in the checkpoint.
     pub fn generation(&self) -> GenerationConfig {
         self.generation
     }
@@ -143,13 +145,38 @@ fn checked_image_size(size: u32, patch: i64) -> Result<i64, LoadError> {
     Ok(pixels)
 }
 
+/// Reads the preprocessor, with the name of its file.
+///
+/// As in transformers 5.17, `image_processor` in `processor_config.json` precedes
+/// `preprocessor_config.json`. The reference writes only the former since version 5.
+fn preprocessor(files: &ModelFiles) -> Result<(&'static str, Preprocessor), LoadError> {
+    #[derive(Deserialize)]
+    struct Processor {
+        image_processor: Option<Value>,
+    }
+    let [processor, image_processor] = PREPROCESSORS;
+    let open = |file, json: &[u8]| match Preprocessor::from_json(json) {
+        Ok(preprocessor) => Ok((file, preprocessor)),
+        Err(reason) => Err(LoadError::invalid(file, reason)),
+    };
+    if let Some(json) = files.read(processor)? {
+        let found: Processor =
+            serde_json::from_slice(&json).map_err(|error| LoadError::invalid(processor, error))?;
+        if let Some(settings) = found.image_processor {
+            return open(processor, settings.to_string().as_bytes());
+        }
+    }
+    let json = files.read(image_processor)?.ok_or(LoadError::MissingFile(PREPROCESSOR_FILES))?;
+    open(image_processor, &json)
+}
+
 /// Checks that the preprocessor scales images to the size in `config.json`.
-fn check_same_size(preprocessor: &Preprocessor, config: &BlipConfig) -> Result<(), LoadError> {
+fn check_same_size(file: &str, preprocessor: &Preprocessor, config: &BlipConfig) -> Result<(), LoadError> {
     let size = usize::try_from(config.vision.image_size).unwrap_or(0);
     let (height, width) = (preprocessor.height(), preprocessor.width());
     if (height, width) == (size, size) {
         return Ok(());
     }
     let reason = format!("size is {height} x {width}, config.json has vision_config.image_size {size}");
-    Err(LoadError::invalid("preprocessor_config.json", reason))
+    Err(LoadError::invalid(file, reason))
 }

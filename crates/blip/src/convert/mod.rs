@@ -14,7 +14,9 @@ use std::{
 
 use crate::{
     checkpoint::{
-        files::{ModelFiles, OPTIONAL, REQUIRED, TOKENIZERS},
+        files::{
+            ModelFiles, OPTIONAL, PREPROCESSOR_FILES, PREPROCESSORS, REQUIRED, TOKENIZER_FILES, TOKENIZERS,
+        },
         weights::Weights,
     },
     convert::error::{ConvertError, WEIGHTS},
@@ -56,11 +58,13 @@ pub fn convert(
     for name in REQUIRED {
         copies.push((name, files.require(name)?));
     }
-    for name in TOKENIZERS.into_iter().chain(OPTIONAL) {
+    for name in TOKENIZERS.into_iter().chain(PREPROCESSORS).chain(OPTIONAL) {
         copies.extend(files.read(name)?.map(|content| (name, content)));
     }
-    if !copies.iter().any(|(name, _)| TOKENIZERS.contains(name)) {
-        return Err(LoadError::MissingFile("tokenizer.json or vocab.txt").into());
+    for (needed, names) in [(PREPROCESSORS, PREPROCESSOR_FILES), (TOKENIZERS, TOKENIZER_FILES)] {
+        if !copies.iter().any(|(name, _)| needed.contains(name)) {
+            return Err(LoadError::MissingFile(names).into());
+        }
     }
     let weights = Weights::open(files)?;
 
@@ -89,7 +93,8 @@ pub fn convert(
 /// Checks that `output` is missing, empty or may be replaced.
 fn check_output(output: &Path, replace: bool) -> Result<(), ConvertError> {
     let is_model_file = |file: &OsStr| {
-        let mut known = REQUIRED.into_iter().chain(TOKENIZERS).chain(OPTIONAL).chain([WEIGHTS]);
+        let needed = REQUIRED.into_iter().chain(TOKENIZERS).chain(PREPROCESSORS);
+        let mut known = needed.chain(OPTIONAL).chain([WEIGHTS]);
         known.any(|name| file == name)
     };
     match fs::read_dir(output) {

@@ -12,11 +12,11 @@ use crate::{
     },
     convert::error::ConvertError,
     dtype::Dtype,
+    error::LoadError,
 };
 
 /// A tensor that is read and converted when the safetensors library writes it.
 struct DeferredTensor<'a> {
-    weights: &'a Weights,
     name: &'a str,
     entry: &'a TensorEntry,
     shape: Vec<usize>,
@@ -31,10 +31,11 @@ impl Weights {
     /// # Errors
     /// [`ConvertError`]. The file is then incomplete.
     pub(crate) fn save(&self, path: &Path, dtype: Dtype) -> Result<(), ConvertError> {
+        self.check_formats()?;
         let failure = OnceCell::new();
         let tensors = self.entries.iter().filter(|(name, _)| !self.is_tied(name)).map(|(name, entry)| {
             let shape = entry.shape.iter().map(|&size| size as usize).collect();
-            (name, DeferredTensor { weights: self, name, entry, shape, dtype, failure: &failure })
+            (name, DeferredTensor { name, entry, shape, dtype, failure: &failure })
         });
         // The reference recognizes a file of torch tensors by this entry.
         let metadata = HashMap::from([("format".to_owned(), "pt".to_owned())]);
@@ -43,6 +44,15 @@ impl Weights {
             Some(error) => Err(error),
             None => Ok(File::open(path)?.sync_all()?),
         }
+    }
+
+    /// Checks that every weight can be read. Integer buffers, which old files have, are left out.
+    fn check_formats(&self) -> Result<(), LoadError> {
+        let is_weight = |(name, format): &(&String, &String)| {
+            format.starts_with('F') || name.ends_with(".weight") || name.ends_with(".bias")
+        };
+        let Some((name, found)) = self.unreadable.iter().find(is_weight) else { return Ok(()) };
+        Err(LoadError::TensorFormat { name: name.clone(), found: found.clone() })
     }
 
     /// Returns whether the tensor is a copy of the one that it is tied to. The reference leaves
@@ -58,7 +68,7 @@ impl Weights {
 
 impl DeferredTensor<'_> {
     fn convert(&self) -> Result<Vec<u8>, ConvertError> {
-        let bytes = self.weights.read(self.entry)?;
+        let bytes = self.entry.read()?;
         if self.entry.kind == self.dtype.kind() {
             return Ok(bytes.into_owned());
         }
@@ -110,7 +120,6 @@ impl View for DeferredTensor<'_> {
             let _ = self.failure.set(error);
             Vec::new()
         });
-        self.weights.release(self.entry);
         bytes.into()
     }
 

@@ -27,7 +27,7 @@ pub enum PreprocessorConfigError {
     /// The file is not JSON, or a value has another type.
     #[error("{0}")]
     Json(#[from] serde_json::Error),
-    /// `size` is neither a number nor `{"height": .., "width": ..}`.
+    /// `size` is not a number, `[height, width]` or `{"height": .., "width": ..}`.
     #[error("size must be a number or have height and width")]
     Size,
     /// A side of `size` is out of range.
@@ -41,8 +41,8 @@ pub enum PreprocessorConfigError {
     /// Images are not scaled, although a model accepts images of one size only.
     #[error("do_resize is false, expected true because the model accepts images of one size only")]
     NoResize,
-    /// The filter is neither bicubic nor bilinear.
-    #[error("resample is {0}, expected 3 (bicubic) or 2 (bilinear)")]
+    /// Pillow has no filter of this number.
+    #[error("resample is {0}, expected 0 to 5")]
     Resample(i64),
     /// A value is not valid for normalization.
     #[error("{key} must be {expected}")]
@@ -87,6 +87,7 @@ impl PreprocessorConfig {
         let (width, height) = match file.size {
             None => (default.width, default.height),
             Some(Size::Side(side)) => (side, side),
+            Some(Size::List([height, width])) => (width, height),
             Some(Size::Sides { width: Some(width), height: Some(height) }) => (width, height),
             Some(Size::Sides { .. }) => return Err(PreprocessorConfigError::Size),
         };
@@ -140,7 +141,12 @@ struct File {
 #[serde(untagged)]
 enum Size {
     Side(usize),
-    Sides { width: Option<usize>, height: Option<usize> },
+    /// Height and width.
+    List([usize; 2]),
+    Sides {
+        width: Option<usize>,
+        height: Option<usize>,
+    },
 }
 
 #[derive(Deserialize)]
@@ -177,6 +183,7 @@ mod tests {
         let sides = |json| read(json).map(|config| (config.width, config.height));
         assert_eq!(sides(r#"{"size": 96}"#), Ok((96, 96)));
         assert_eq!(sides(r#"{"size": {"height": 32, "width": 64}}"#), Ok((64, 32)));
+        assert_eq!(sides(r#"{"size": [32, 64]}"#), Ok((64, 32)));
         let refused = Err("size must be a number or have height and width".to_owned());
         assert_eq!(sides(r#"{"size": {"shortest_edge": 384}}"#), refused);
         let too_large = Err("size is 0 x 0, expected sides of 1 to 4096".to_owned());
@@ -191,10 +198,7 @@ mod tests {
 
     #[test]
     fn unsupported_values_are_rejected_by_name() {
-        assert_eq!(
-            read(r#"{"resample": 1}"#),
-            Err("resample is 1, expected 3 (bicubic) or 2 (bilinear)".into())
-        );
+        assert_eq!(read(r#"{"resample": 6}"#), Err("resample is 6, expected 0 to 5".into()));
         assert_eq!(
             read(r#"{"image_std": [1, 0, 1]}"#),
             Err("image_std must be finite and greater than 0".into())

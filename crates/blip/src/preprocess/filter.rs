@@ -1,12 +1,22 @@
 //! Resampling filters of the reference, as continuous functions.
 
+use std::f64::consts::PI;
+
 /// A resampling filter. For downscaling it is widened, so that it averages (antialiasing).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Filter {
-    /// Keys' cubic convolution with a = -0.5.
-    Bicubic,
+    /// The nearest pixel, without averaging.
+    Nearest,
+    /// Sinc, windowed by the middle of a sinc of three times the width.
+    Lanczos,
     /// Triangle filter.
     Bilinear,
+    /// Keys' cubic convolution with a = -0.5.
+    Bicubic,
+    /// Equal weights.
+    Box,
+    /// Sinc, windowed by a raised cosine.
+    Hamming,
 }
 
 impl Filter {
@@ -14,8 +24,12 @@ impl Filter {
     #[must_use]
     pub fn from_pillow(number: i64) -> Option<Self> {
         match number {
+            0 => Some(Self::Nearest),
+            1 => Some(Self::Lanczos),
             2 => Some(Self::Bilinear),
             3 => Some(Self::Bicubic),
+            4 => Some(Self::Box),
+            5 => Some(Self::Hamming),
             _ => None,
         }
     }
@@ -24,8 +38,10 @@ impl Filter {
     /// image.
     pub(super) fn support(self) -> f64 {
         match self {
+            Self::Nearest | Self::Box => 0.5,
+            Self::Bilinear | Self::Hamming => 1.0,
             Self::Bicubic => 2.0,
-            Self::Bilinear => 1.0,
+            Self::Lanczos => 3.0,
         }
     }
 
@@ -33,14 +49,30 @@ impl Filter {
     /// decides the last bit.
     pub(super) fn weight(self, x: f64) -> f64 {
         const A: f64 = -0.5;
-        let x = x.abs();
+        let distance = x.abs();
         match self {
-            Self::Bicubic if x < 1.0 => ((A + 2.0) * x - (A + 3.0)) * x * x + 1.0,
-            Self::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * A,
-            Self::Bilinear if x < 1.0 => 1.0 - x,
-            Self::Bicubic | Self::Bilinear => 0.0,
+            Self::Nearest | Self::Box if x > -0.5 && x <= 0.5 => 1.0,
+            Self::Lanczos if (-3.0..3.0).contains(&x) => sinc(x) * sinc(x / 3.0),
+            Self::Bilinear if distance < 1.0 => 1.0 - distance,
+            Self::Bicubic if distance < 1.0 => ((A + 2.0) * distance - (A + 3.0)) * distance * distance + 1.0,
+            Self::Bicubic if distance < 2.0 => (((distance - 5.0) * distance + 8.0) * distance - 4.0) * A,
+            Self::Hamming if distance == 0.0 => 1.0,
+            Self::Hamming if distance < 1.0 => {
+                let angle = distance * PI;
+                angle.sin() / angle * (0.54 + 0.46 * angle.cos())
+            }
+            _ => 0.0,
         }
     }
+}
+
+/// Returns `sin(pi x) / (pi x)`.
+fn sinc(x: f64) -> f64 {
+    if x == 0.0 {
+        return 1.0;
+    }
+    let angle = x * PI;
+    angle.sin() / angle
 }
 
 #[cfg(test)]

@@ -20,6 +20,9 @@ use crate::{
     repository_name::{RepositoryName, is_commit},
 };
 
+/// Size of the largest file with a commit, in bytes.
+const MAX_REF_BYTES: u64 = 1 << 10;
+
 /// One model in the cache.
 ///
 /// All names passed to its methods are validated: none is a path.
@@ -62,7 +65,7 @@ impl CachedRepository {
             return Ok(Some(commit.to_owned()));
         }
         let path = self.folder.join("refs").join(model.revision());
-        match fs::read_to_string(&path) {
+        match regular_file::read_text(&path, MAX_REF_BYTES) {
             Ok(text) => Ok(Some(text.trim().to_owned()).filter(|commit| is_commit(commit))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(HubError::file("read", path)(error)),

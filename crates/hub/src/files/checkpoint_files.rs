@@ -12,9 +12,12 @@ const WEIGHTS: [&str; 4] = [
     "pytorch_model.bin.index.json",
 ];
 
-const REQUIRED: [&str; 2] = ["config.json", "preprocessor_config.json"];
+const CONFIG: &str = "config.json";
+/// Files of which a model has at least one. transformers writes only the second since version 5.
+const PREPROCESSORS: [&str; 2] = ["preprocessor_config.json", "processor_config.json"];
 const TOKENIZERS: [&str; 2] = ["tokenizer.json", "vocab.txt"];
-const OPTIONAL: [&str; 3] = ["generation_config.json", "tokenizer_config.json", "special_tokens_map.json"];
+const OPTIONAL: [&str; 4] =
+    ["generation_config.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"];
 
 /// Extensions of weights in all formats, for the error of a model without supported weights.
 const WEIGHT_EXTENSIONS: [&str; 6] = [".safetensors", ".bin", ".pth", ".h5", ".msgpack", ".ckpt"];
@@ -29,8 +32,11 @@ const MAX_LISTED: usize = 6;
 /// # Errors
 /// The missing file or files.
 pub(crate) fn select(has: impl Fn(&str) -> bool) -> Result<Vec<&'static str>, &'static str> {
-    if let Some(missing) = REQUIRED.into_iter().find(|file| !has(file)) {
-        return Err(missing);
+    if !has(CONFIG) {
+        return Err(CONFIG);
+    }
+    if !PREPROCESSORS.into_iter().any(&has) {
+        return Err("preprocessor_config.json or processor_config.json");
     }
     if !TOKENIZERS.into_iter().any(&has) {
         return Err("tokenizer.json or vocab.txt");
@@ -42,7 +48,7 @@ pub(crate) fn select(has: impl Fn(&str) -> bool) -> Result<Vec<&'static str>, &'
 
 /// Returns all files that can be part of a checkpoint, except the weights.
 pub(crate) fn non_weight_files() -> impl Iterator<Item = &'static str> {
-    REQUIRED.into_iter().chain(TOKENIZERS).chain(OPTIONAL)
+    [CONFIG].into_iter().chain(PREPROCESSORS).chain(TOKENIZERS).chain(OPTIONAL)
 }
 
 /// Returns the index among the selected files, if the weights are in shards.
@@ -102,6 +108,15 @@ mod tests {
     fn only_checkpoint_files_are_selected() {
         let more = [&COMPLETE[..], &WEIGHTS[1..], &["README.md"]].concat();
         assert_eq!(selected(&more).unwrap(), COMPLETE);
+    }
+
+    #[test]
+    fn processor_config_replaces_preprocessor_config() {
+        let files = COMPLETE.map(|file| file.replace("preprocessor", "processor"));
+        let files = files.each_ref().map(String::as_str);
+        assert_eq!(selected(&files).unwrap(), files);
+        let both = [&COMPLETE[..], &files[1..2]].concat();
+        assert!(selected(&both).unwrap().contains(&"processor_config.json"));
     }
 
     #[test]

@@ -104,7 +104,13 @@ impl ModelLoader {
         let mut info = ModelInfo::new(spec.name, spec.source_text, revision, &checkpoint, device, dtype);
         info.candidate_lists = preparer.candidate_lists().keys().cloned().collect();
         info.candidate_lists.sort();
-        let (info, generation) = (Arc::new(info), checkpoint.default_generation());
+        let (info, mut generation) = (Arc::new(info), checkpoint.default_generation());
+        let max_beams = self.settings.limits.max_beams;
+        if generation.num_beams > max_beams {
+            let num_beams = generation.num_beams;
+            tracing::warn!(model = &*info.name, num_beams, max_beams, "beams of the model's default lowered");
+            generation.num_beams = max_beams;
+        }
         Ok(LoadedModel { info, fetcher: self.fetcher, preparer, scheduler, generation })
     }
 

@@ -18,6 +18,13 @@ pub enum ModelSource {
     Embedded(&'static str, EmbeddedFiles),
     /// A folder in the layout of Hugging Face.
     Folder(PathBuf),
+    /// A folder that a client names. Links to files outside of `root` are not followed.
+    ConfinedFolder {
+        /// The folder of the model.
+        folder: PathBuf,
+        /// The folder of all models that clients may name.
+        root: PathBuf,
+    },
     /// A weights file, with the model's other files beside it.
     File(PathBuf),
     /// A repository on a hub.
@@ -76,13 +83,14 @@ impl ModelSource {
             return Ok(Self::Embedded(name, files));
         }
         // Both paths are canonical, so that no symbolic link leads out of `folder`.
-        let within = |folder: &Path| {
-            let folder = folder.canonicalize().ok()?;
-            let path = folder.join(model).canonicalize().ok()?;
-            (path.is_dir() && path != folder && path.starts_with(&folder)).then_some(path)
+        let within = |root: &Path| {
+            let root = root.canonicalize().ok()?;
+            let folder = root.join(model).canonicalize().ok()?;
+            let is_below = folder.is_dir() && folder != root && folder.starts_with(&root);
+            is_below.then_some(Self::ConfinedFolder { folder, root })
         };
-        if let Some(path) = folder.and_then(within) {
-            return Ok(Self::Folder(path));
+        if let Some(source) = folder.and_then(within) {
+            return Ok(source);
         }
         model.parse().map(Self::Hub).map_err(|_| ForbiddenSource { embedded: names_of(embedded) })
     }
@@ -97,6 +105,10 @@ impl ModelSource {
         Ok(match self {
             Self::Embedded(_, files) => LocalModel { files: ModelFiles::Embedded(files), revision: None },
             Self::Folder(folder) => LocalModel { files: ModelFiles::Folder(folder.clone()), revision: None },
+            Self::ConfinedFolder { folder, root } => LocalModel {
+                files: ModelFiles::ConfinedFolder { folder: folder.clone(), root: root.clone() },
+                revision: None,
+            },
             Self::File(file) => LocalModel { files: ModelFiles::File(file.clone()), revision: None },
             Self::Hub(name) => {
                 let Snapshot { folder, commit } = download(name)
@@ -189,10 +201,11 @@ mod tests {
         }
         std::os::unix::fs::symlink(outside.path().join("private"), folder.join("link")).unwrap();
         let find = |model: &str| ModelSource::find_within(model, Some(&folder), EMBEDDED);
-        let mine = folder.join("mine").canonicalize().unwrap();
-        assert_eq!(find("mine"), Ok(ModelSource::Folder(mine.clone())));
-        assert_eq!(find(folder.join("mine").to_str().unwrap()), Ok(ModelSource::Folder(mine)));
-        assert!(matches!(find("org/name"), Ok(ModelSource::Folder(_))));
+        let root = folder.canonicalize().unwrap();
+        let mine = ModelSource::ConfinedFolder { folder: root.join("mine"), root };
+        assert_eq!(find("mine").as_ref(), Ok(&mine));
+        assert_eq!(find(folder.join("mine").to_str().unwrap()), Ok(mine));
+        assert!(matches!(find("org/name"), Ok(ModelSource::ConfinedFolder { .. })));
         assert_eq!(find("org/other"), Ok(ModelSource::Hub("org/other".parse().unwrap())));
         assert_eq!(find("demo"), Ok(ModelSource::Embedded("demo", &[])));
         let private = outside.path().join("private");

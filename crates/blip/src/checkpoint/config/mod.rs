@@ -7,7 +7,7 @@ pub(crate) mod vision;
 pub(crate) mod text;
 pub(crate) mod generation;
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 
 use crate::{
     batch::task::RowTask,
@@ -55,15 +55,15 @@ impl Architecture {
 pub struct BlipConfig {
     /// Names of reference classes in the file, one in practice. [`Self::architecture`] interprets
     /// them.
-    #[serde(rename = "architectures")]
+    #[serde(rename = "architectures", deserialize_with = "null_as_default")]
     pub(crate) stated_architectures: Vec<String>,
     /// Width of the vectors of images and texts.
     pub image_text_hidden_size: i64,
     /// Shape of the text encoder and of the text decoder.
-    #[serde(rename = "text_config")]
+    #[serde(rename = "text_config", deserialize_with = "null_as_default")]
     pub text: TextConfig,
     /// Shape of the vision encoder.
-    #[serde(rename = "vision_config")]
+    #[serde(rename = "vision_config", deserialize_with = "null_as_default")]
     pub vision: VisionConfig,
 }
 
@@ -76,6 +76,13 @@ impl Default for BlipConfig {
             vision: VisionConfig::default(),
         }
     }
+}
+
+/// Reads null as the default, as the reference class does.
+fn null_as_default<'de, D: Deserializer<'de>, T: Default + Deserialize<'de>>(
+    deserializer: D,
+) -> Result<T, D::Error> {
+    Ok(Option::deserialize(deserializer)?.unwrap_or_default())
 }
 
 const FILE: &str = "config.json";
@@ -196,6 +203,12 @@ mod tests {
         assert_eq!(config.vision.multiplications() * 2 / 1_000_000_000, 110, "GFLOP, patches left out");
         assert_eq!(config.text.vocab_size, 30524);
         assert_eq!(config.text.num_attention_heads(), 8, "the default of the reference class");
+    }
+
+    #[test]
+    fn null_is_read_as_a_missing_key() {
+        let nulls = br#"{"architectures": null, "text_config": null, "vision_config": null}"#;
+        assert_eq!(BlipConfig::parse(nulls).unwrap(), BlipConfig::default());
     }
 
     #[test]

@@ -1,6 +1,12 @@
 //! The tokenizer: texts to token ids and back, with the `tokenizers` library.
 
 pub(crate) mod sources;
+pub(crate) mod added_tokens;
+pub(crate) mod bert;
+pub(crate) mod settings;
+
+#[cfg(test)]
+mod tests;
 
 use crate::{
     checkpoint::{
@@ -165,106 +171,5 @@ impl Tokenizer {
     /// Returns the length of the longest question in tokens, with `[CLS]` and `[SEP]`.
     pub fn max_tokens(&self) -> usize {
         self.max_tokens
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::{sources::VOCABULARY, *};
-    use crate::checkpoint::config::{Architecture, text::TextConfig};
-
-    const VOCAB: &[u8] = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhow\nmany\ndog\n##s\n?\ncafe\n";
-
-    fn config() -> TextConfig {
-        TextConfig {
-            vocab_size: 13,
-            sep_token_id: 3,
-            bos_token_id: 11,
-            max_position_embeddings: 8,
-            ..Default::default()
-        }
-    }
-
-    fn open(files: &'static [(&'static str, &'static [u8])]) -> Result<Tokenizer, LoadError> {
-        let config = BlipConfig { text: config(), ..BlipConfig::default() };
-        Tokenizer::open(&ModelFiles::Embedded(files), &config, Conventions::Hf)
-    }
-
-    fn original(architecture: Architecture) -> Result<Tokenizer, LoadError> {
-        let stated_architectures = vec![architecture.class().to_owned()];
-        let config = BlipConfig { text: config(), stated_architectures, ..BlipConfig::default() };
-        Tokenizer::open(&ModelFiles::Embedded(&[(VOCABULARY, VOCAB)]), &config, Conventions::Salesforce)
-    }
-
-    #[test]
-    fn vocabulary_alone_builds_bert_tokenizer() {
-        let tokenizer = open(&[(VOCABULARY, VOCAB)]).unwrap();
-        assert_eq!(tokenizer.encode("How many  dogs?").unwrap(), [2, 5, 6, 7, 8, 9, 3]);
-        assert_eq!(
-            tokenizer.encode("CAFÉ cat").unwrap(),
-            [2, 10, 1, 3],
-            "accents are stripped, unknown words are [UNK]"
-        );
-        assert_eq!(tokenizer.encode("").unwrap(), [2, 3]);
-    }
-
-    #[test]
-    fn prompt_begins_with_start_token_and_bare_text_does_not() {
-        let tokenizer = open(&[(VOCABULARY, VOCAB)]).unwrap();
-        assert_eq!(tokenizer.encode_prompt("how many").unwrap(), [11, 5, 6]);
-        assert_eq!(tokenizer.encode_prompt("").unwrap(), [11]);
-        assert_eq!(tokenizer.encode_bare("how many").unwrap(), [5, 6]);
-        assert!(tokenizer.encode_bare(" ").unwrap().is_empty());
-    }
-
-    #[test]
-    fn decoded_text_has_no_control_tokens_and_joined_pieces() {
-        let tokenizer = open(&[(VOCABULARY, VOCAB)]).unwrap();
-        assert_eq!(tokenizer.decode(&[11, 5, 6, 7, 8, 3, 0, 0]), "how many dogs");
-        assert_eq!(tokenizer.decode(&[11, 3]), "");
-    }
-
-    #[test]
-    fn caption_begins_with_prompt_and_start_token_has_a_position() {
-        let tokenizer = open(&[(VOCABULARY, VOCAB)]).unwrap();
-        assert_eq!(tokenizer.decode_caption(&[11, 5, 6], &[7, 8, 3]), "how many dogs");
-        assert!(
-            tokenizer.encode_prompt("how how how how how how how how").is_err(),
-            "the start token has a position, too"
-        );
-    }
-
-    #[test]
-    fn original_question_is_normalized_and_begins_with_enc() {
-        let tokenizer = original(Architecture::QuestionAnswering).unwrap();
-        assert_eq!(tokenizer.encode("How many: (dogs)?!").unwrap(), [12, 5, 6, 7, 8, 9, 3]);
-        let tokenizer = original(Architecture::Retrieval).unwrap();
-        assert_eq!(tokenizer.encode("How.many").unwrap(), [2, 5, 6, 3], "embeddings begin with [CLS]");
-    }
-
-    #[test]
-    fn original_prompt_is_removed_from_captions() {
-        let tokenizer = original(Architecture::Captioning).unwrap();
-        let prompt = tokenizer.encode_prompt("").unwrap();
-        assert_eq!(prompt, [11, 1, 1, 1], "a picture of, in a vocabulary without these words");
-        assert_eq!(tokenizer.decode_caption(&prompt, &[7, 8, 3]), "dogs");
-        assert_eq!(tokenizer.decode_caption(&[11, 5], &[6, 3]), "many");
-    }
-
-    #[test]
-    fn question_longer_than_positions_is_rejected_with_length() {
-        let tokenizer = open(&[(VOCABULARY, VOCAB)]).unwrap();
-        assert_eq!(tokenizer.encode("how how how how how how").unwrap().len(), 8);
-        let error = tokenizer.encode("how how how how how how how").unwrap_err();
-        assert_eq!(error, TokenizeError::TooLong { tokens: 9, limit: 8 });
-    }
-
-    #[test]
-    fn vocabulary_that_does_not_fit_the_model_is_rejected() {
-        assert!(open(&[]).unwrap_err().to_string().contains("tokenizer.json or vocab.txt"));
-        let error = open(&[(VOCABULARY, b"[PAD]\n[UNK]\n[CLS]\nx\n[SEP]\n")]).unwrap_err().to_string();
-        assert!(error.contains("sep_token_id"), "{error}");
-        let error = open(&[(VOCABULARY, b"[PAD]\n[UNK]\n[CLS]\n[SEP]\na\nb\nc\nd\ne\nf\ng\nh\ni\nj\n")]);
-        assert!(error.unwrap_err().to_string().contains("vocab_size"));
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod tensor_names;
 pub(crate) mod original_names;
 pub(crate) mod pickle;
+pub(crate) mod safetensors_file;
 pub(crate) mod shard_index;
 
 #[cfg(test)]
@@ -10,13 +11,16 @@ pub(crate) mod tests;
 
 use std::{borrow::Cow, collections::HashMap, ops::Range, path::Path, sync::Arc};
 
-use safetensors::{Dtype as FileDtype, SafeTensors};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
     checkpoint::{
-        files::{ModelFiles, WeightBytes},
-        weights::{original_names::Naming, shard_index::shard_names},
+        files::{ModelFiles, WeightFile},
+        weights::{
+            original_names::Naming,
+            safetensors_file::{HeaderEntry, read_header, read_range},
+            shard_index::shard_names,
+        },
     },
     error::LoadError,
 };
@@ -39,16 +43,25 @@ pub(crate) struct TensorEntry {
 #[derive(Debug)]
 enum TensorLocation {
     /// A range of a safetensors file.
-    Shard { shard: usize, range: Range<usize> },
+    Shard { shard: Arc<Shard>, range: Range<u64> },
     /// A tensor in a file of `torch.save`.
     Pickled { file: Arc<str>, tensor: pytorch_reader::Tensor },
+}
+
+/// A safetensors file with its name.
+#[derive(Debug)]
+struct Shard {
+    name: String,
+    file: WeightFile,
 }
 
 /// Tensors of a checkpoint by name. Their bytes stay in the files until a tensor is loaded.
 #[derive(Debug, Default)]
 pub struct Weights {
-    shards: Vec<WeightBytes>,
     pub(crate) entries: HashMap<String, TensorEntry>,
+    /// Number formats of tensors that no model reads: integers, such as the buffers of old files,
+    /// and formats of quantized models.
+    pub(crate) unreadable: HashMap<String, String>,
 }
 
 impl Weights {
@@ -80,29 +93,27 @@ impl Weights {
     /// Adds the tensors of `file`. Returns `false` if the file is missing.
     fn add(&mut self, file: &str, files: &ModelFiles) -> Result<bool, LoadError> {
         if file.ends_with(".safetensors") {
-            let Some(bytes) = files.weights(file)? else { return Ok(false) };
-            self.add_safetensors(file, bytes)?;
+            let Some(weights) = files.weights(file)? else { return Ok(false) };
+            self.add_safetensors(Shard { name: file.to_owned(), file: weights })?;
         } else {
-            let Some(path) = files.path(file).filter(|path| path.exists()) else { return Ok(false) };
+            let Some(path) = files.weight_path(file)? else { return Ok(false) };
             self.add_pickled(file, &path)?;
         }
         Ok(true)
     }
 
-    fn add_safetensors(&mut self, file: &str, bytes: WeightBytes) -> Result<(), LoadError> {
-        let data = bytes.as_slice();
-        let start = data.as_ptr() as usize;
-        let tensors = SafeTensors::deserialize(data).map_err(|error| LoadError::invalid(file, error))?;
-        let shard = self.shards.len();
-        for (name, view) in tensors.iter() {
-            // The model reads no integer buffers, which old files have (`position_ids`).
-            let Some(kind) = kind_of(view.dtype()) else { continue };
-            let offset = view.data().as_ptr() as usize - start;
-            let location = TensorLocation::Shard { shard, range: offset..offset + view.data().len() };
-            let shape = view.shape().iter().map(|&size| size as i64).collect();
-            self.entries.insert(name.to_owned(), TensorEntry { location, shape, kind });
+    fn add_safetensors(&mut self, shard: Shard) -> Result<(), LoadError> {
+        let tensors = read_header(&shard.file, &shard.name)?;
+        let shard = Arc::new(shard);
+        for HeaderEntry { name, shape, dtype, range } in tensors {
+            match safetensors_file::kind_of(dtype) {
+                Some(kind) => {
+                    let location = TensorLocation::Shard { shard: Arc::clone(&shard), range };
+                    self.entries.insert(name, TensorEntry { location, shape, kind });
+                }
+                None => drop(self.unreadable.insert(name, format!("{dtype:?}"))),
+            }
         }
-        self.shards.push(bytes);
         Ok(())
     }
 
@@ -111,8 +122,11 @@ impl Weights {
         let naming = Naming::detect(tensors.iter().map(|tensor| tensor.name.as_str()));
         let file: Arc<str> = file.into();
         for tensor in tensors {
-            let Some(kind) = pickle::kind_of(tensor.dtype()) else { continue };
             let Some(name) = naming.translate(&tensor.name).map(Cow::into_owned) else { continue };
+            let Some(kind) = pickle::kind_of(tensor.dtype()) else {
+                self.unreadable.insert(name, format!("{:?}", tensor.dtype()));
+                continue;
+            };
             let shape = tensor.shape().iter().map(|&size| size as i64).collect();
             let location = TensorLocation::Pickled { file: Arc::clone(&file), tensor };
             self.entries.insert(name, TensorEntry { location, shape, kind });
@@ -127,50 +141,24 @@ impl Weights {
 
     /// Returns whether the files have a tensor of this name.
     pub fn contains(&self, name: &str) -> bool {
-        self.entries.contains_key(name)
+        self.entries.contains_key(name) || self.unreadable.contains_key(name)
     }
 
     /// Returns whether two tensors exist, can be read, and have equal bytes.
     pub(crate) fn equal(&self, one: &str, other: &str) -> bool {
-        let read = |name| self.entries.get(name).and_then(|entry| self.read(entry).ok());
+        let read = |name| self.entries.get(name).and_then(|entry| entry.read().ok());
         match (read(one), read(other)) {
             (Some(one), Some(other)) => one == other,
             _ => false,
         }
     }
 
-    /// Returns the bytes of a tensor.
-    ///
-    /// # Errors
-    /// [`LoadError::Read`] if the file cannot be read.
-    pub(crate) fn read(&self, entry: &TensorEntry) -> Result<Cow<'_, [u8]>, LoadError> {
-        match &entry.location {
-            TensorLocation::Shard { shard, range } => {
-                let bytes = self.shards.get(*shard).and_then(|shard| shard.as_slice().get(range.clone()));
-                Ok(Cow::Borrowed(bytes.unwrap_or_default()))
-            }
-            TensorLocation::Pickled { file, tensor } => match tensor.read() {
-                Ok(bytes) => Ok(Cow::Owned(bytes)),
-                Err(source) => Err(LoadError::Read { file: file.as_ref().to_owned(), source }),
-            },
-        }
-    }
-
-    /// Releases the memory of a tensor that the caller has copied.
-    pub(crate) fn release(&self, entry: &TensorEntry) {
-        if let TensorLocation::Shard { shard, range } = &entry.location
-            && let Some(shard) = self.shards.get(*shard)
-        {
-            shard.release(range.clone());
-        }
-    }
-
     /// Copies a tensor to `device` and converts it to `kind`.
     ///
     /// # Errors
-    /// [`LoadError::MissingTensor`] and [`LoadError::TensorShape`] if the files have no tensor of
-    /// this name and `shape`. [`LoadError::Read`] or [`LoadError::Torch`] if it cannot be read or
-    /// copied.
+    /// [`LoadError::MissingTensor`], [`LoadError::TensorFormat`] and [`LoadError::TensorShape`] if
+    /// the files have no tensor of this name in a readable format and of this `shape`.
+    /// [`LoadError::Read`] or [`LoadError::Torch`] if it cannot be read or copied.
     #[expect(clippy::disallowed_methods, reason = "a model that is being loaded has no other work")]
     pub(crate) fn load(
         &self,
@@ -179,8 +167,7 @@ impl Weights {
         device: Device,
         kind: Kind,
     ) -> Result<Tensor, LoadError> {
-        let missing = || LoadError::MissingTensor { name: name.to_owned(), expected: shape.to_vec() };
-        let entry = self.entries.get(name).ok_or_else(missing)?;
+        let entry = self.entries.get(name).ok_or_else(|| self.missing(name, shape))?;
         if entry.shape != shape {
             return Err(LoadError::TensorShape {
                 name: name.to_owned(),
@@ -188,28 +175,42 @@ impl Weights {
                 expected: shape.to_vec(),
             });
         }
-        let tensor = Tensor::f_from_data_size(&self.read(entry)?, shape, entry.kind)?;
-        self.release(entry);
+        let tensor = Tensor::f_from_data_size(&entry.read()?, shape, entry.kind)?;
         Ok(tensor.f_to_device(device)?.f_to_kind(kind)?)
     }
-}
 
-impl TensorEntry {
-    /// Returns the size of the tensor in its file, in bytes.
-    fn bytes(&self) -> usize {
-        match &self.location {
-            TensorLocation::Shard { range, .. } => range.len(),
-            TensorLocation::Pickled { tensor, .. } => tensor.byte_len(),
+    /// Returns why there is no tensor of this name.
+    fn missing(&self, name: &str, shape: &[i64]) -> LoadError {
+        let name = name.to_owned();
+        match self.unreadable.get(&name) {
+            Some(found) => LoadError::TensorFormat { name, found: found.clone() },
+            None => LoadError::MissingTensor { name, expected: shape.to_vec() },
         }
     }
 }
 
-fn kind_of(dtype: FileDtype) -> Option<Kind> {
-    match dtype {
-        FileDtype::F64 => Some(Kind::Double),
-        FileDtype::F32 => Some(Kind::Float),
-        FileDtype::F16 => Some(Kind::Half),
-        FileDtype::BF16 => Some(Kind::BFloat16),
-        _ => None,
+impl TensorEntry {
+    /// Returns the bytes of a tensor.
+    ///
+    /// # Errors
+    /// [`LoadError::Read`] if the file cannot be read.
+    pub(crate) fn read(&self) -> Result<Cow<'_, [u8]>, LoadError> {
+        match &self.location {
+            TensorLocation::Shard { shard, range } => read_range(&shard.file, &shard.name, range.clone()),
+            TensorLocation::Pickled { file, tensor } => match tensor.read() {
+                Ok(bytes) => Ok(Cow::Owned(bytes)),
+                Err(source) => Err(LoadError::Read { file: file.as_ref().to_owned(), source }),
+            },
+        }
+    }
+
+    /// Returns the size of the tensor in its file, in bytes.
+    fn bytes(&self) -> usize {
+        match &self.location {
+            TensorLocation::Shard { range, .. } => {
+                usize::try_from(range.end - range.start).unwrap_or(usize::MAX)
+            }
+            TensorLocation::Pickled { tensor, .. } => tensor.byte_len(),
+        }
     }
 }

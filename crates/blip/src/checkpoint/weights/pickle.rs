@@ -6,7 +6,6 @@
 //! memory that a small file can request, because the library has no such limit.
 
 use std::{
-    fs::File,
     io::{self, BufReader, Read as _},
     path::Path,
 };
@@ -49,7 +48,7 @@ pub(super) fn open(path: &Path, file: &str) -> Result<Vec<Tensor>, LoadError> {
 /// Checks the directory of the archive, and returns the file size in bytes.
 fn check_archive(path: &Path, file: &str) -> Result<u64, LoadError> {
     let unread = |source: io::Error| LoadError::Read { file: file.to_owned(), source };
-    let mut opened = File::open(path).map_err(unread)?;
+    let mut opened = regular_file::open(path).map_err(unread)?;
     let bytes = opened.metadata().map_err(unread)?.len();
     let mut start = [0; ZIP.len()];
     let is_zip = match opened.read_exact(&mut start) {

@@ -37,7 +37,7 @@ fn read_all(content: &[u8]) -> Result<Weights, LoadError> {
 fn read_all_at(path: &Path) -> Result<Weights, LoadError> {
     let weights = Weights::open(&ModelFiles::File(path.to_owned()))?;
     for entry in weights.entries.values() {
-        assert_eq!(weights.read(entry)?.len(), entry.bytes());
+        assert_eq!(entry.read()?.len(), entry.bytes());
     }
     Ok(weights)
 }

@@ -3,7 +3,10 @@
 pub(crate) mod formats;
 mod malformed;
 
-use safetensors::tensor::{TensorView, serialize};
+use safetensors::{
+    Dtype as FileDtype,
+    tensor::{TensorView, serialize},
+};
 
 use super::*;
 use crate::layers::weight_path::WeightPath;
@@ -46,7 +49,67 @@ fn missing_or_misshapen_tensor_is_named_with_shapes() {
 #[test]
 fn integer_buffers_are_ignored() {
     let folder = files(&[("position_ids", FileDtype::I64, vec![1], &[0; 8])]);
-    assert!(!open(&folder).unwrap().contains("position_ids"));
+    assert!(!open(&folder).unwrap().entries.contains_key("position_ids"));
+}
+
+#[test]
+fn tensor_of_other_format_is_named_with_its_format() {
+    let weights = [("a.weight", FileDtype::F8_E4M3, vec![2], [0; 2].as_slice())];
+    let folder = files(&weights);
+    let weights = open(&folder).unwrap();
+    let scope = WeightPath::root(&weights, Device::Cpu, Kind::Float).at("a");
+    let message = "tensor a.weight has number format F8_E4M3, expected F64, F32, F16 or BF16";
+    assert_eq!(scope.tensor("weight", &[2]).unwrap_err().to_string(), message);
+    let output = folder.path().join("converted");
+    assert_eq!(weights.save(&output, crate::Dtype::F16).unwrap_err().to_string(), message);
+}
+
+#[test]
+fn file_that_is_truncated_or_written_while_loaded_is_an_error() {
+    for change in [truncate, overwrite] {
+        let folder = files(&[("a", FileDtype::F32, vec![2], &[0; 8])]);
+        let path = folder.path().join(SAFETENSORS);
+        set_modified(&path, 1_000_000_000);
+        let weights = open(&folder).unwrap();
+        change(&path);
+        let error = weights.load("a", &[2], Device::Cpu, Kind::Float).unwrap_err().to_string();
+        assert_eq!(error, "cannot read model.safetensors: the file changed while it was in use");
+    }
+}
+
+fn truncate(path: &Path) {
+    std::fs::File::options().write(true).open(path).unwrap().set_len(20).unwrap();
+}
+
+fn overwrite(path: &Path) {
+    let length = std::fs::metadata(path).unwrap().len();
+    std::fs::write(path, vec![0; length as usize]).unwrap();
+}
+
+/// Sets the time of the last change. The times of a file system are coarse.
+fn set_modified(path: &Path, seconds: u64) {
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
+    std::fs::File::options().write(true).open(path).unwrap().set_modified(time).unwrap();
+}
+
+#[test]
+fn header_longer_than_its_file_is_rejected() {
+    let folder = tempfile::tempdir().unwrap();
+    let message = |bytes: &[u8]| {
+        std::fs::write(folder.path().join(SAFETENSORS), bytes).unwrap();
+        open(&folder).unwrap_err().to_string()
+    };
+    let invalid = |reason: &str| format!("model.safetensors is not valid: {reason}");
+    assert_eq!(message(b"four"), invalid("file has 4 bytes, expected at least 8"));
+    let header = |length: u64| [&length.to_le_bytes()[..], b"{}"].concat();
+    assert_eq!(message(&header(3)), invalid("header has 3 bytes, file only 10"));
+    assert_eq!(
+        message(&header(u64::MAX)),
+        invalid("header has 18446744073709551615 bytes, limit is 16777216")
+    );
+    assert!(message(&header(1)).starts_with(&invalid("header: ")));
+    let longer = [&header(2)[..], b"more"].concat();
+    assert_eq!(message(&longer), invalid("file has 14 bytes, header states 10"));
 }
 
 #[test]
