@@ -10,6 +10,9 @@ use crate::{
     priority::RequestPriority,
 };
 
+/// The maximum size of a keys file, in bytes.
+const MAX_BYTES: u64 = 16 << 20;
+
 /// The maximum weight of a key.
 const MAX_WEIGHT: u32 = 1000;
 
@@ -101,7 +104,7 @@ fn key_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Err
 /// # Errors
 /// [`KeysFileError`] for the first error in the file.
 pub fn read_keys(path: &Path) -> Result<Vec<ApiKey>, KeysFileError> {
-    let text = std::fs::read_to_string(path)
+    let text = regular_file::read_text(path, MAX_BYTES)
         .map_err(|cause| KeysFileError::Unreadable { path: path.display().to_string(), cause })?;
     parse_keys(&text)
 }

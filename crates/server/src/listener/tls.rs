@@ -17,6 +17,9 @@ use rustls::{
 
 use crate::config::sections::tls::TlsSettings;
 
+/// The maximum size of a file with certificates or a key, in bytes.
+const MAX_FILE_BYTES: u64 = 16 << 20;
+
 /// The protocols that a listener offers during the TLS handshake (ALPN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Protocols {
@@ -110,7 +113,8 @@ impl Tls {
 impl Files {
     fn load(&self) -> Result<Configs, TlsError> {
         let chain = certificates("a certificate", &self.certificate)?;
-        let key = PrivateKeyDer::from_pem_file(&self.key)
+        let key = read_pem(&self.key)
+            .and_then(|pem| PrivateKeyDer::from_pem_slice(&pem))
             .map_err(|cause| unreadable("a private key", &self.key, cause))?;
         let provider = Arc::new(ring::default_provider());
         let builder = ServerConfig::builder_with_details(Arc::clone(&provider), Arc::new(WallClock))
@@ -151,12 +155,17 @@ impl TimeProvider for WallClock {
 
 /// Reads all certificates of a file, which must contain at least one.
 fn certificates(what: &'static str, path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read = CertificateDer::pem_file_iter(path).and_then(Iterator::collect::<Result<Vec<_>, _>>);
+    let read =
+        read_pem(path).and_then(|pem| CertificateDer::pem_slice_iter(&pem).collect::<Result<Vec<_>, _>>());
     match read {
         Ok(found) if found.is_empty() => Err(unreadable(what, path, pem::Error::NoItemsFound)),
         Ok(found) => Ok(found),
         Err(cause) => Err(unreadable(what, path, cause)),
     }
+}
+
+fn read_pem(path: &Path) -> Result<Vec<u8>, pem::Error> {
+    regular_file::read(path, MAX_FILE_BYTES).map_err(pem::Error::Io)
 }
 
 fn unreadable(what: &'static str, path: &Path, cause: pem::Error) -> TlsError {

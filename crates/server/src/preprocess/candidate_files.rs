@@ -2,7 +2,7 @@
 //!
 //! The server reads each file once and tokenizes it once for each model.
 
-use std::{fs, path::Path};
+use std::path::Path;
 
 use anyhow::Context as _;
 use blip::Tokenizer;
@@ -56,12 +56,7 @@ pub fn tokenize_lists(lists: &[CandidateTexts], tokenizer: &Tokenizer) -> anyhow
 fn read(name: String, path: &Path) -> anyhow::Result<CandidateTexts> {
     let file = path.display().to_string();
     let unreadable = || format!("cannot read candidate list {file}");
-    let bytes = fs::metadata(path).with_context(unreadable)?.len();
-    anyhow::ensure!(
-        bytes <= MAX_FILE_BYTES,
-        "{file} too large: {bytes} bytes, {MAX_FILE_BYTES} bytes allowed"
-    );
-    let content = fs::read_to_string(path).with_context(unreadable)?;
+    let content = regular_file::read_text(path, MAX_FILE_BYTES).with_context(unreadable)?;
     let (texts, lines) = parse(&file, &content)?.into_iter().unzip::<_, _, Vec<String>, _>();
     Ok(CandidateTexts { name, file, texts, lines })
 }
@@ -99,6 +94,8 @@ fn parse(file: &str, content: &str) -> anyhow::Result<Vec<(String, usize)>> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use blip::{Checkpoint, ModelFiles};
 
     use super::*;

@@ -30,11 +30,7 @@ pub fn read_file(path: &Path) -> Result<SourceValues, SettingsError> {
         Some("yaml" | "yml") => FileFormat::Yaml,
         _ => return Err(unreadable("unknown file type, expected .toml, .yaml or .yml".into())),
     };
-    let bytes = std::fs::metadata(path).map_err(|error| unreadable(error.to_string()))?.len();
-    if bytes > MAX_BYTES {
-        return Err(unreadable(format!("file too large: {bytes} bytes, {MAX_BYTES} allowed")));
-    }
-    let text = std::fs::read_to_string(path).map_err(|error| unreadable(error.to_string()))?;
+    let text = regular_file::read_text(path, MAX_BYTES).map_err(|error| unreadable(error.to_string()))?;
     parse_file(&path.display().to_string(), format, &text)
 }
 

@@ -21,6 +21,9 @@ use crate::{
     },
 };
 
+/// The maximum size of a file of certificate authorities, in bytes.
+const MAX_AUTHORITIES_BYTES: u64 = 16 << 20;
+
 /// The minimum time between two log lines about failed exports.
 const LOG_PERIOD: Duration = Duration::from_secs(60);
 
@@ -33,7 +36,8 @@ const LOG_PERIOD: Duration = Duration::from_secs(60);
 pub(crate) fn exporter(collector: &Collector) -> anyhow::Result<impl Exporter + 'static> {
     let authorities = match &collector.authorities {
         Some(path) => Some(
-            std::fs::read(path).with_context(|| format!("cannot read certificate authorities in {path}"))?,
+            regular_file::read(path.as_ref(), MAX_AUTHORITIES_BYTES)
+                .with_context(|| format!("cannot read certificate authorities in {path}"))?,
         ),
         None => None,
     };
