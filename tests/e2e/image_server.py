@@ -26,7 +26,8 @@ class ImageServer:
                 server.paths.append(self.path)
                 server.headers.append(self.headers)
                 try:
-                    getattr(server, self.path.partition("?")[0].strip("/").replace("-", "_"))(self)
+                    name = self.path.partition("?")[0].strip("/")
+                    getattr(server, name.replace("-", "_").replace("%", "_"))(self)
                 except OSError:
                     server.client_left.set()
 
@@ -93,6 +94,38 @@ class ImageServer:
 
     def moved(self, request):
         self.send(request, 302, location="/image")
+
+    def busy(self, request):
+        self.send(request, 503)
+
+    def no_coding(self, request):
+        self.send(request, 200, self.image_bytes, content_encoding="UTF-8, Identity")
+
+    def status_203(self, request):
+        self.send(request, 203, self.image_bytes)
+
+    def odd_headers(self, request):
+        self.write(request, b"X Bad: 1\r\nX-Server : 1\r\nX-Long: a\r\n b\r\n: x\r\n")
+
+    def many_headers(self, request):
+        self.write(request, b"Set-Cookie: c=v\r\n" * 120)
+
+    def raw_location(self, request):
+        location = "Location: /caf\u00e9\r\n".encode()
+        request.wfile.write(b"HTTP/1.0 302 Found\r\n" + location + b"Content-Length: 0\r\n\r\n")
+
+    def caf_C3_A9(self, request):
+        self.image(request)
+
+    def write(self, request, headers):
+        """Sends the image with these header lines."""
+        head = b"HTTP/1.0 200 OK\r\nContent-Length: %d\r\n" % len(self.image_bytes)
+        request.wfile.write(head + headers + b"\r\n" + self.image_bytes)
+
+    def hang(self, request):
+        """Sends nothing until the client disconnects."""
+        request.connection.recv(1)
+        self.client_left.set()
 
     def loop(self, request):
         self.send(request, 302, location="/loop")

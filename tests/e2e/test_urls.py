@@ -198,3 +198,54 @@ def test_https_fetch_requires_trusted_certificate(start, demo_image, tmp_path):
             assert_documented(outcome, "UNAVAILABLE", "URL_CONNECTION_FAILED")
             assert web.paths == [], name
         web.stop()
+
+
+KEYS = """
+[[keys]]
+name = "one"
+key = "correct-horse"
+
+[[keys]]
+name = "two"
+key = "battery-staple"
+"""
+
+
+@pytest.mark.parametrize("path", ["hang", "idle"])
+def test_slow_host_of_a_client_holds_up_no_other(start, demo_image, tmp_path, path):
+    slow, quick = ImageServer(demo_image, host="127.0.0.2"), ImageServer(demo_image)
+    (tmp_path / "keys.toml").write_text(KEYS)
+    networks, ports = "127.0.0.0/8", f"{slow.port},{quick.port}"
+    options = ("--fetch-allow-networks", networks, "--fetch-allow-ports", ports)
+    limits = ("--fetch-max-memory-bytes", str(64 * MIB), "--fetch-total-timeout-ms", "3600000")
+    keys = ("--auth-keys-file", str(tmp_path / "keys.toml"))
+    server = start(*options, *limits, "--fetch-first-byte-timeout-ms", "3600000", *keys, connect=False)
+    one = server.connect(headers=[("x-api-key", "correct-horse")])
+    two = server.connect(headers=[("x-api-key", "battery-staple")])
+    url = f"http://127.0.0.2:{slow.port}/{path}"
+    calls = [
+        one.ask([(f"{url}?{call}-{image}", [QUESTION]) for image in range(64)]) for call in range(8)
+    ]
+    while not slow.paths:
+        assert all(call.is_active() for call in calls)
+    for client in (two, one):
+        assert client.outcomes([(quick.url("image"), [QUESTION])])[0, 0].text
+    for call in calls:
+        call.cancel()
+    slow.stop()
+    quick.stop()
+
+
+@pytest.mark.parametrize(("path", "requests"), [("busy", 64 + 1), ("loop", 2 * 64 + 8)])
+def test_requests_of_a_call_to_one_host_are_bounded(fetching, web, path, requests):
+    server = fetching()
+    outcomes = server.client.outcomes([(web.url(f"{path}?{image}"), [QUESTION]) for image in range(64)])
+    reasons = {outcome.reason for outcome in outcomes.values()}
+    assert reasons == {"URL_BAD_STATUS" if path == "busy" else "URL_TOO_MANY_REDIRECTS"}
+    assert len(web.paths) <= requests
+
+
+def test_odd_responses_are_read_as_other_clients_read_them(fetching, web):
+    server = fetching()
+    for path in ("no-coding", "odd-headers", "many-headers", "raw-location", "status-203"):
+        assert server.client.outcomes([(web.url(path), [QUESTION])])[0, 0].text, path

@@ -13,8 +13,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures::FutureExt as _;
-use futures::future::BoxFuture;
-use images::fetch::{FetchConfig, FetchCounters, FetchError, FetchPhase, Fetcher, Resolver};
+use futures::future::{BoxFuture, ready};
+use images::fetch::{
+    Account, BodyMemory, FetchCall, FetchConfig, FetchCounters, FetchError, FetchPhase, FetchedImage,
+    MemoryExhausted, RequestBudget, RequestPermit, Resolver,
+};
 use server::{Server, ok};
 
 /// A resolver that returns the addresses of a list one after the other, and the last one forever.
@@ -46,8 +49,79 @@ fn config(servers: &[&Server]) -> FetchConfig {
     }
 }
 
+/// A caller that may send any number of requests, and whose bodies share some memory.
+#[derive(Debug)]
+struct Caller {
+    id: u64,
+    memory: Arc<Mutex<usize>>,
+    /// Whether a request ever gets its turn.
+    has_turn: bool,
+}
+
+#[derive(Debug)]
+struct Memory(Arc<Mutex<usize>>);
+
+impl Account for Caller {
+    fn id(&self) -> u64 {
+        self.id
+    }
+
+    fn request(&self, _: &str) -> BoxFuture<'static, RequestPermit> {
+        let permit: RequestPermit = Box::new(());
+        if self.has_turn { ready(permit).boxed() } else { futures::future::pending().boxed() }
+    }
+
+    fn body(&self, _: usize) -> BoxFuture<'static, Box<dyn BodyMemory>> {
+        let memory: Box<dyn BodyMemory> = Box::new(Memory(Arc::clone(&self.memory)));
+        ready(memory).boxed()
+    }
+}
+
+impl BodyMemory for Memory {
+    fn grow(&mut self, more: usize) -> Result<(), MemoryExhausted> {
+        let mut left = self.0.lock().unwrap();
+        *left = left.checked_sub(more).ok_or(MemoryExhausted)?;
+        Ok(())
+    }
+
+    fn complete(&mut self, _: usize) {}
+}
+
+/// A fetcher for calls of one caller, with one image each.
+#[derive(Clone)]
+struct Fetcher(images::fetch::Fetcher);
+
+impl Fetcher {
+    fn with_resolver(config: FetchConfig, resolver: Arc<dyn Resolver>) -> Self {
+        Self(images::fetch::Fetcher::with_resolver(config, resolver).unwrap())
+    }
+
+    async fn fetch(&self, url: &str) -> Result<bytes::Bytes, FetchError> {
+        self.fetch_for(url, &call(1, 1)).await
+    }
+
+    async fn fetch_for(&self, url: &str, call: &FetchCall) -> Result<bytes::Bytes, FetchError> {
+        self.0.fetch(url, call).await.map(|FetchedImage { bytes, .. }| bytes)
+    }
+
+    fn counters(&self) -> FetchCounters {
+        self.0.counters()
+    }
+}
+
+/// Returns a call with this number of images.
+fn call(caller: u64, images: usize) -> FetchCall {
+    with_memory(caller, images, 1 << 20)
+}
+
+fn with_memory(id: u64, images: usize, bytes: usize) -> FetchCall {
+    let account = Arc::new(Caller { id, memory: Arc::new(Mutex::new(bytes)), has_turn: true });
+    let requests = Arc::new(RequestBudget::new(images));
+    FetchCall { account, requests, headers: Default::default() }
+}
+
 fn fetcher(config: FetchConfig) -> Fetcher {
-    Fetcher::with_resolver(config, ScriptedResolver::new(&["127.0.0.1"])).unwrap()
+    Fetcher::with_resolver(config, ScriptedResolver::new(&["127.0.0.1"]))
 }
 
 async fn reason(fetcher: &Fetcher, url: &str) -> &'static str {
@@ -109,7 +183,7 @@ async fn rebinding_name_is_checked_at_each_redirect() {
     })
     .await;
     let rebinding = ScriptedResolver::new(&["127.0.0.1", "169.254.169.254"]);
-    let fetcher = Fetcher::with_resolver(config(&[&server]), rebinding).unwrap();
+    let fetcher = Fetcher::with_resolver(config(&[&server]), rebinding);
     let url = format!("http://rebind.example:{}/", server.port());
     assert_eq!(reason(&fetcher, &url).await, "URL_ADDRESS_REFUSED");
     assert_eq!(server.requests().len(), 1);
@@ -120,7 +194,7 @@ async fn connection_uses_the_checked_address() {
     let server = Server::start(|_| ok(b"image", "")).await;
     // A second resolution for the connection would return the second address.
     let rebinding = ScriptedResolver::new(&["127.0.0.1", "127.0.0.2"]);
-    let fetcher = Fetcher::with_resolver(config(&[&server]), rebinding).unwrap();
+    let fetcher = Fetcher::with_resolver(config(&[&server]), rebinding);
     let url = format!("http://rebind.example:{}/", server.port());
     assert_eq!(reason(&fetcher, &url).await, "OK");
 }
@@ -136,7 +210,8 @@ async fn caller_headers_are_sent_to_first_origin_only() {
     .await;
     let fetcher = fetcher(config(&[&first_server, &other_server]));
     let headers = [("traceparent".parse().unwrap(), "00-1-2-01".parse().unwrap())].into_iter().collect();
-    assert_eq!(fetcher.fetch_with(&first_server.url("/first"), headers).await.unwrap(), "image");
+    let call = FetchCall { headers, ..call(1, 1) };
+    assert_eq!(fetcher.fetch_for(&first_server.url("/first"), &call).await.unwrap(), "image");
     let received_header = |server: &Server| -> Vec<bool> {
         server.requests().iter().map(|head| head.contains("traceparent: 00-1-2-01")).collect()
     };
@@ -218,17 +293,77 @@ async fn body_that_ends_early_is_an_error() {
 
 #[tokio::test]
 async fn compressed_body_is_rejected_unread() {
-    let server = Server::start(|_| ok(b"\x1F\x8B\x08", "content-encoding: gzip\r\n")).await;
-    let fetcher = fetcher(config(&[&server]));
-    let error = fetcher.fetch(&server.url("/bomb")).await.unwrap_err();
-    assert_eq!(error, FetchError::Encoded { encoding: "gzip".to_owned() });
+    for (header, expected) in [
+        ("gzip", "gzip"),
+        ("GZIP", "gzip"),
+        ("aws-chunked, br", "br"),
+        ("identity\r\ncontent-encoding: zstd", "zstd"),
+    ] {
+        let header = format!("content-encoding: {header}\r\n");
+        let server = Server::start(move |_| ok(b"\x1F\x8B\x08", &header)).await;
+        let error = fetcher(config(&[&server])).fetch(&server.url("/bomb")).await.unwrap_err();
+        assert_eq!(error, FetchError::Encoded { encoding: expected.to_owned() });
+    }
 }
 
 #[tokio::test]
-async fn status_other_than_200_is_an_error() {
-    let server = Server::start(|_| b"HTTP/1.1 404 Not Found\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
+async fn coding_that_changes_no_bytes_is_accepted() {
+    for coding in
+        ["", " ", "identity", "Identity", "identity, identity", "none", "binary", "UTF-8", "aws-chunked"]
+    {
+        let header = format!("content-encoding: {coding}\r\n");
+        let server = Server::start(move |_| ok(b"image", &header)).await;
+        let fetched = fetcher(config(&[&server])).fetch(&server.url("/")).await;
+        assert_eq!(fetched.unwrap(), "image", "{coding}");
+    }
+}
+
+#[tokio::test]
+async fn odd_response_headers_are_accepted() {
+    let many = |count: usize| (0..count).map(|n| format!("x-h{n}: v\r\n")).collect::<String>();
+    for headers in [
+        "x-server : 1\r\n".to_owned(),
+        "x bad: 1\r\n".to_owned(),
+        "x-long: a\r\n b\r\n".to_owned(),
+        ": x\r\n".to_owned(),
+        "x-name: \u{e9}\r\n".to_owned(),
+        many(250),
+        "set-cookie: c=v\r\n".repeat(70),
+    ] {
+        let server = Server::start(move |_| ok(b"image", &headers)).await;
+        assert_eq!(reason(&fetcher(config(&[&server])), &server.url("/")).await, "OK");
+    }
+    let server = Server::start(move |_| ok(b"image", &many(300))).await;
+    assert_eq!(reason(&fetcher(config(&[&server])), &server.url("/")).await, "URL_CONNECTION_FAILED");
+}
+
+#[tokio::test]
+async fn redirect_with_bytes_beyond_ascii_is_followed() {
+    let server = Server::start(|path| match path {
+        "/utf8" => "HTTP/1.1 302 Found\r\nlocation: /caf\u{e9}\r\ncontent-length: 0\r\n\r\n".into(),
+        "/latin1" => b"HTTP/1.1 302 Found\r\nlocation: /caf\xe9\r\ncontent-length: 0\r\n\r\n".to_vec(),
+        path => ok(path.as_bytes(), ""),
+    })
+    .await;
     let fetcher = fetcher(config(&[&server]));
-    assert_eq!(fetcher.fetch(&server.url("/")).await, Err(FetchError::Status { status: 404 }));
+    assert_eq!(fetcher.fetch(&server.url("/utf8")).await.unwrap(), "/caf%C3%A9");
+    assert_eq!(fetcher.fetch(&server.url("/latin1")).await.unwrap(), "/caf%E9");
+}
+
+#[tokio::test]
+async fn status_other_than_200_and_203_is_an_error() {
+    let server = Server::start(|path| {
+        format!("HTTP/1.1 {} Status\r\ncontent-length: 5\r\n\r\nimage", &path[1..]).into_bytes()
+    })
+    .await;
+    let fetcher = fetcher(config(&[&server]));
+    for status in [200, 203] {
+        assert_eq!(fetcher.fetch(&server.url(&format!("/{status}"))).await.unwrap(), "image");
+    }
+    for status in [201, 202, 206, 226, 404] {
+        let fetched = fetcher.fetch(&server.url(&format!("/{status}"))).await;
+        assert_eq!(fetched, Err(FetchError::Status { status }));
+    }
 }
 
 // With paused time, the clock advances to the next timer when no task can run. A silent server
@@ -272,6 +407,64 @@ async fn only_transient_errors_are_retried() {
     assert_eq!(fetcher.fetch(&server.url("/no")).await, Err(FetchError::Status { status: 403 }));
     assert_eq!(fetcher.counters().attempts, 4);
     assert_eq!(server.requests().len(), 4);
+}
+
+#[tokio::test]
+async fn retries_of_a_call_are_counted_by_host() {
+    let server = Server::start(|_| b"HTTP/1.1 503 Busy\r\ncontent-length: 0\r\n\r\n".to_vec()).await;
+    let config = FetchConfig { retry_pause: Duration::ZERO, ..config(&[&server]) };
+    let max_retries = FetchConfig::default().max_retries;
+    let fetcher = fetcher(FetchConfig { max_retries, ..config });
+    let call = call(1, 20);
+    for image in 0..20 {
+        let fetched = fetcher.fetch_for(&server.url(&format!("/{image}")), &call).await;
+        assert_eq!(fetched, Err(FetchError::Status { status: 503 }));
+    }
+    assert_eq!(server.requests().len(), 20 + 1);
+}
+
+#[tokio::test]
+async fn redirects_of_a_call_to_one_host_are_bounded() {
+    let server = Server::start(|path| {
+        format!("HTTP/1.1 302 Found\r\nlocation: {path}0\r\ncontent-length: 0\r\n\r\n").into_bytes()
+    })
+    .await;
+    let fetcher = fetcher(config(&[&server]));
+    let call = call(1, 64);
+    let mut last = Ok(bytes::Bytes::new());
+    for image in 0..64 {
+        last = fetcher.fetch_for(&server.url(&format!("/{image}/")), &call).await;
+    }
+    assert_eq!(last, Err(FetchError::TooManyRequests { limit: 136 }));
+    assert_eq!(server.requests().len(), 136);
+}
+
+#[tokio::test]
+async fn body_without_memory_is_a_busy_error() {
+    let server = Server::start(|_| ok(&[7; 900], "")).await;
+    let fetcher = fetcher(config(&[&server]));
+    let call = with_memory(1, 2, 1000);
+    let first = fetcher.0.fetch(&server.url("/1"), &call).await.unwrap();
+    assert_eq!(fetcher.fetch_for(&server.url("/2"), &call).await, Err(FetchError::Busy));
+    drop(first);
+}
+
+#[tokio::test(start_paused = true)]
+async fn fetch_without_a_turn_is_a_busy_error() {
+    let account = Arc::new(Caller { id: 1, memory: Arc::default(), has_turn: false });
+    let call = FetchCall { account, ..call(1, 1) };
+    let fetched = fetcher(FetchConfig::default()).fetch_for("http://example.com/", &call).await;
+    assert_eq!(fetched, Err(FetchError::Busy));
+}
+
+#[tokio::test]
+async fn callers_do_not_join_fetches_of_each_other() {
+    let server = Server::start(|_| ok(b"image", "")).await;
+    let fetcher = fetcher(config(&[&server]));
+    let (url, calls) = (server.url("/same"), [call(1, 1), call(2, 1), call(2, 1)]);
+    let all = calls.iter().map(|call| fetcher.fetch_for(&url, call));
+    assert!(futures::future::join_all(all).await.iter().all(Result::is_ok));
+    assert_eq!(server.requests().len(), 2);
 }
 
 #[tokio::test]

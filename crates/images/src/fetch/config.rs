@@ -28,16 +28,12 @@ pub struct FetchConfig {
     pub connect_timeout: Duration,
     /// Timeout from the request to the response headers, including the connection.
     pub first_byte_timeout: Duration,
-    /// Timeout for the complete image, including queueing, redirects and retries.
+    /// Timeout for the complete image, including the wait for its turn, redirects and retries.
     pub total_timeout: Duration,
-    /// Largest number of retries after transient errors.
+    /// Largest number of retries after transient errors, for all images of a call at one host.
     pub max_retries: u32,
     /// Delay before the first retry. It doubles with each retry.
     pub retry_pause: Duration,
-    /// Largest number of concurrent requests to one host.
-    pub max_requests_per_host: usize,
-    /// Largest number of concurrent requests to all hosts.
-    pub max_requests: usize,
     /// Size of the cache of fresh images, in bytes. 0 disables it.
     pub cache_bytes: usize,
     /// Largest cache lifetime of an image. The response may shorten it.
@@ -57,10 +53,8 @@ impl Default for FetchConfig {
             connect_timeout: Duration::from_secs(3),
             first_byte_timeout: Duration::from_secs(8),
             total_timeout: Duration::from_secs(20),
-            max_retries: 2,
+            max_retries: 1,
             retry_pause: Duration::from_millis(100),
-            max_requests_per_host: 8,
-            max_requests: 64,
             cache_bytes: 64 << 20,
             cache_max_age: Duration::from_secs(3600),
         }

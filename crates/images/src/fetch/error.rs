@@ -38,6 +38,12 @@ pub enum FetchError {
         /// The host.
         host: String,
     },
+    /// The call has sent too many requests to one host, because of redirects.
+    #[error("too many requests of a call to the host of the image url: at most {limit} allowed")]
+    TooManyRequests {
+        /// The largest allowed number of requests.
+        limit: usize,
+    },
     /// The URL redirects too often.
     #[error("too many redirects of the image url: at most {limit} allowed")]
     TooManyRedirects {
@@ -61,6 +67,9 @@ pub enum FetchError {
         /// What failed.
         cause: &'static str,
     },
+    /// The fetch found no free request or no free memory in time.
+    #[error("too many images are fetched")]
+    Busy,
     /// The fetch exceeded a timeout.
     #[error("image url timed out: {phase} is limited to {} ms", limit.as_millis())]
     Timeout {
@@ -69,8 +78,8 @@ pub enum FetchError {
         /// The timeout.
         limit: Duration,
     },
-    /// The server responded with a status other than 200.
-    #[error("unexpected http status of the image url: {status}, expected 200")]
+    /// The server responded with a status other than 200 and 203.
+    #[error("unexpected http status of the image url: {status}, expected 200 or 203")]
     Status {
         /// The HTTP status.
         status: u16,
@@ -118,10 +127,11 @@ impl FetchError {
             Self::PortRefused { .. } => "URL_PORT_REFUSED",
             Self::HostRefused { .. } => "URL_HOST_REFUSED",
             Self::AddressRefused { .. } => "URL_ADDRESS_REFUSED",
-            Self::TooManyRedirects { .. } => "URL_TOO_MANY_REDIRECTS",
+            Self::TooManyRedirects { .. } | Self::TooManyRequests { .. } => "URL_TOO_MANY_REDIRECTS",
             Self::InvalidRedirect => "URL_INVALID_REDIRECT",
             Self::NotFound { .. } => "URL_HOST_NOT_FOUND",
             Self::Connection { .. } => "URL_CONNECTION_FAILED",
+            Self::Busy => "FETCHING_BUSY",
             Self::Timeout { .. } => "URL_TIMEOUT",
             Self::Status { .. } => "URL_BAD_STATUS",
             Self::Encoded { .. } => "URL_ENCODED",

@@ -15,29 +15,35 @@ use futures::{
     FutureExt as _,
     future::{BoxFuture, Shared, WeakShared},
 };
-use reqwest::header::HeaderMap;
-use tokio::{
-    sync::Semaphore,
-    time::{Instant, sleep, timeout},
-};
+use tokio::time::{Instant, sleep, timeout};
 use url::Url;
 
 use crate::fetch::{
+    account::{Account, BodyMemory, FetchCall},
     body_cache::BodyCache,
     config::FetchConfig,
     data_url,
     error::{FetchError, FetchPhase, SetupError},
-    http_client::{FetchedBody, HttpClient},
+    http_client::{FetchedBody, HttpClient, Turn},
     resolver::{Resolver, SystemResolver},
 };
 
 /// A fetcher of images by URL. Clones share connections, cache and limits.
 ///
-/// Concurrent fetches of one URL are one request. It is cancelled when the last caller drops its
-/// future.
+/// Concurrent fetches of one URL by one caller are one request. It is cancelled when the last of
+/// their futures is dropped.
 #[derive(Clone, Debug)]
 pub struct Fetcher {
     inner: Arc<Inner>,
+}
+
+/// An image file that is not decoded.
+#[derive(Clone, Debug)]
+pub struct FetchedImage {
+    /// The content of the file.
+    pub bytes: Bytes,
+    /// The memory of the content, to be dropped after it.
+    pub memory: Arc<dyn BodyMemory>,
 }
 
 /// Counters since the fetcher was created.
@@ -49,7 +55,7 @@ pub struct FetchCounters {
     pub retries: u64,
     /// Images from the cache.
     pub cached: u64,
-    /// Images from another caller's fetch of the same URL.
+    /// Images from a fetch of the same URL by the same caller.
     pub shared: u64,
     /// Bytes of complete bodies.
     pub bytes: u64,
@@ -57,12 +63,14 @@ pub struct FetchCounters {
 
 type PendingFetch = BoxFuture<'static, Result<FetchedBody, FetchError>>;
 
+/// A caller and a URL.
+type PendingKey = (u64, String);
+
 struct Inner {
     config: FetchConfig,
     client: HttpClient,
-    request_slots: Semaphore,
     cache: Mutex<BodyCache>,
-    pending: Mutex<HashMap<String, WeakShared<PendingFetch>>>,
+    pending: Mutex<HashMap<PendingKey, WeakShared<PendingFetch>>>,
     counters: Counters,
 }
 
@@ -91,7 +99,6 @@ impl Fetcher {
     pub fn with_resolver(config: FetchConfig, resolver: Arc<dyn Resolver>) -> Result<Self, SetupError> {
         let inner = Inner {
             client: HttpClient::new(&config, resolver)?,
-            request_slots: Semaphore::new(config.max_requests.max(1)),
             cache: Mutex::new(BodyCache::new(config.cache_bytes)),
             pending: Mutex::default(),
             counters: Counters::default(),
@@ -100,34 +107,38 @@ impl Fetcher {
         Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// Fetches the undecoded bytes of the image at `url`.
+    /// Fetches the image at `url` for `call`.
     ///
-    /// Dropping the future cancels the fetch, unless another caller waits for the same URL.
-    ///
-    /// # Errors
-    /// [`FetchError`].
-    pub async fn fetch(&self, url: &str) -> Result<Bytes, FetchError> {
-        self.fetch_with(url, HeaderMap::new()).await
-    }
-
-    /// Fetches the undecoded bytes of the image at `url`, with additional request `headers`.
-    ///
-    /// The headers are sent to the origin of `url` only, not to other origins that it redirects to.
-    /// They are not sent when the body is cached or another caller's fetch is in progress.
+    /// The headers of the call are not sent when the body is cached, or when a fetch of the same
+    /// URL by the same caller is in progress. Dropping the future cancels the fetch, unless the
+    /// caller has another one that waits for the same URL.
     ///
     /// # Errors
     /// [`FetchError`].
-    pub async fn fetch_with(&self, url: &str, headers: HeaderMap) -> Result<Bytes, FetchError> {
+    pub async fn fetch(&self, url: &str, call: &FetchCall) -> Result<FetchedImage, FetchError> {
         let inner = &self.inner;
         if data_url::is_data_url(url) {
-            return data_url::decode(url, inner.config.max_bytes);
+            let bytes = data_url::decode(url, inner.config.max_bytes)?;
+            return self.with_memory(bytes, &*call.account).await;
         }
         let url = inner.client.policy().parse(url)?;
-        if let Some(body) = inner.cache().get(url.as_str(), Instant::now()) {
+        let cached = inner.cache().get(url.as_str(), Instant::now());
+        if let Some(bytes) = cached {
             add(&inner.counters.cached, 1);
-            return Ok(body);
+            return self.with_memory(bytes, &*call.account).await;
         }
-        self.join_or_start(url, headers).await.map(|fetched| fetched.body)
+        let FetchedBody { body, memory, .. } = self.join_or_start(url, call.clone()).await?;
+        Ok(FetchedImage { bytes: body, memory })
+    }
+
+    /// Reserves memory for `bytes`, which are already there.
+    async fn with_memory(&self, bytes: Bytes, account: &dyn Account) -> Result<FetchedImage, FetchError> {
+        let length = bytes.len();
+        let waiting = timeout(self.inner.config.total_timeout, account.body(length)).await;
+        let mut memory = waiting.map_err(|_| FetchError::Busy)?;
+        memory.grow(length).map_err(|_| FetchError::Busy)?;
+        memory.complete(length);
+        Ok(FetchedImage { bytes, memory: memory.into() })
     }
 
     /// Returns the counters since the fetcher was created.
@@ -144,18 +155,18 @@ impl Fetcher {
         }
     }
 
-    /// Returns the pending fetch of `url`, or starts one.
-    fn join_or_start(&self, url: Url, headers: HeaderMap) -> Shared<PendingFetch> {
+    /// Returns the caller's pending fetch of `url`, or starts one.
+    fn join_or_start(&self, url: Url, call: FetchCall) -> Shared<PendingFetch> {
         let mut pending = self.inner.pending();
         // A fetch that is complete, or whose callers have all left, cannot be joined.
         pending.retain(|_, fetch| fetch.upgrade().is_some_and(|fetch| fetch.peek().is_none()));
-        if let Some(fetch) = pending.get(url.as_str()).and_then(WeakShared::upgrade) {
+        let key = (call.account.id(), url.as_str().to_owned());
+        if let Some(fetch) = pending.get(&key).and_then(WeakShared::upgrade) {
             add(&self.inner.counters.shared, 1);
             return fetch;
         }
-        let key = url.as_str().to_owned();
         let inner = Arc::clone(&self.inner);
-        let fetch = async move { inner.fetch_and_store(url, headers).await }.boxed().shared();
+        let fetch = async move { inner.fetch_and_store(url, call).await }.boxed().shared();
         if let Some(weak) = fetch.downgrade() {
             pending.insert(key, weak);
         }
@@ -165,10 +176,13 @@ impl Fetcher {
 
 impl Inner {
     /// Fetches `url` within the total timeout and stores a fresh body in the cache.
-    async fn fetch_and_store(&self, url: Url, headers: HeaderMap) -> Result<FetchedBody, FetchError> {
-        let limit = self.config.total_timeout;
-        let attempts = timeout(limit, self.attempts(&url, &headers)).await;
-        let fetched = attempts.map_err(|_| FetchError::Timeout { phase: FetchPhase::Total, limit })??;
+    async fn fetch_and_store(&self, url: Url, call: FetchCall) -> Result<FetchedBody, FetchError> {
+        let (limit, turn) = (self.config.total_timeout, Turn::default());
+        let fetched = match timeout(limit, self.attempts(&url, &call, &turn)).await {
+            Ok(fetched) => fetched?,
+            Err(_) if turn.is_awaited() => return Err(FetchError::Busy),
+            Err(_) => return Err(FetchError::Timeout { phase: FetchPhase::Total, limit }),
+        };
         add(&self.counters.bytes, fetched.body.len() as u64);
         let lifetime = fetched.lifetime.min(self.config.cache_max_age);
         if lifetime > Duration::ZERO {
@@ -177,19 +191,15 @@ impl Inner {
         Ok(fetched)
     }
 
-    async fn attempts(&self, url: &Url, headers: &HeaderMap) -> Result<FetchedBody, FetchError> {
+    async fn attempts(&self, url: &Url, call: &FetchCall, turn: &Turn) -> Result<FetchedBody, FetchError> {
+        let host = url.host_str().unwrap_or_default();
         let mut pause = self.config.retry_pause;
-        let mut retries_left = self.config.max_retries;
         loop {
-            let attempt = {
-                // The semaphore is never closed, so the result is always a permit.
-                let _slot = self.request_slots.acquire().await;
-                add(&self.counters.attempts, 1);
-                self.client.get(url.clone(), headers).await
-            };
-            match attempt {
-                Err(error) if error.is_transient() && retries_left > 0 => {
-                    retries_left -= 1;
+            add(&self.counters.attempts, 1);
+            match self.client.get(url.clone(), call, turn).await {
+                Err(error)
+                    if error.is_transient() && call.requests.take_retry(host, self.config.max_retries) =>
+                {
                     add(&self.counters.retries, 1);
                     sleep(pause).await;
                     pause = pause.saturating_mul(2);
@@ -204,7 +214,7 @@ impl Inner {
         self.cache.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn pending(&self) -> MutexGuard<'_, HashMap<String, WeakShared<PendingFetch>>> {
+    fn pending(&self) -> MutexGuard<'_, HashMap<PendingKey, WeakShared<PendingFetch>>> {
         self.pending.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -1,8 +1,15 @@
 //! Sends one request, follows its redirects and reads the body.
 
-use std::{error::Error, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use reqwest::header::{ACCEPT, ACCEPT_ENCODING, CONTENT_ENCODING, HeaderMap, LOCATION};
 use reqwest::{Response, StatusCode};
 use rustls::{ClientConfig, RootCertStore};
@@ -10,30 +17,67 @@ use tokio::time::timeout;
 use url::Url;
 
 use crate::fetch::{
+    account::{Account, BodyMemory, FetchCall},
+    body_buffer::BodyBuffer,
     config::FetchConfig,
     error::{FetchError, FetchPhase, SetupError},
     freshness::lifetime,
-    host_limits::HostLimits,
     resolver::{CheckedResolver, ResolveError, Resolver},
     url_policy::UrlPolicy,
 };
+
+/// The largest number of headers of a response. Browsers limit only their size.
+const MAX_HEADERS: usize = 256;
+
+/// The codings that change the bytes of a body: those that IANA registers, and their old names.
+const COMPRESSIONS: [&str; 12] = [
+    "gzip",
+    "x-gzip",
+    "deflate",
+    "compress",
+    "x-compress",
+    "br",
+    "zstd",
+    "dcb",
+    "dcz",
+    "exi",
+    "aes128gcm",
+    "pack200-gzip",
+];
 
 /// An HTTP client that requests only URLs and addresses that the policy allows.
 #[derive(Debug)]
 pub(super) struct HttpClient {
     http: reqwest::Client,
     policy: UrlPolicy,
-    host_limits: HostLimits,
     max_bytes: usize,
     max_redirects: usize,
     first_byte_timeout: Duration,
 }
 
-/// A body with its remaining cache lifetime.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A body with its memory and its remaining cache lifetime.
+#[derive(Clone, Debug)]
 pub(super) struct FetchedBody {
     pub(super) body: Bytes,
+    pub(super) memory: Arc<dyn BodyMemory>,
     pub(super) lifetime: Duration,
+}
+
+/// Whether a fetch waits for its turn, rather than for a server.
+#[derive(Debug, Default)]
+pub(super) struct Turn(AtomicBool);
+
+impl Turn {
+    pub(super) fn is_awaited(&self) -> bool {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn wait_for<T>(&self, turn: impl Future<Output = T>) -> T {
+        self.0.store(true, Ordering::Relaxed);
+        let permit = turn.await;
+        self.0.store(false, Ordering::Relaxed);
+        permit
+    }
 }
 
 impl HttpClient {
@@ -58,7 +102,11 @@ impl HttpClient {
             .no_proxy()
             .referer(false)
             .http1_only()
-            .http1_max_headers(64)
+            // As other clients do. No part of such a header decides what is fetched.
+            .http1_allow_obsolete_multiline_headers_in_responses(true)
+            .http1_allow_spaces_after_header_name_in_responses(true)
+            .http1_ignore_invalid_headers_in_responses(true)
+            .http1_max_headers(MAX_HEADERS)
             .user_agent(concat!("blip-serve/", env!("CARGO_PKG_VERSION")))
             .connect_timeout(config.connect_timeout)
             .build()
@@ -66,7 +114,6 @@ impl HttpClient {
         Ok(Self {
             http,
             policy,
-            host_limits: HostLimits::new(config.max_requests_per_host),
             max_bytes: config.max_bytes,
             max_redirects: config.max_redirects,
             first_byte_timeout: config.first_byte_timeout,
@@ -77,16 +124,24 @@ impl HttpClient {
         &self.policy
     }
 
-    /// Fetches the body of `url`, which the policy has checked.
-    ///
-    /// `headers` are sent to the origin of `url` only.
-    pub(super) async fn get(&self, mut url: Url, headers: &HeaderMap) -> Result<FetchedBody, FetchError> {
+    /// Fetches the body of `url`, which the policy has checked, for `call`. `turn` records whether
+    /// the fetch waits for its turn.
+    pub(super) async fn get(
+        &self,
+        mut url: Url,
+        call: &FetchCall,
+        turn: &Turn,
+    ) -> Result<FetchedBody, FetchError> {
         let origin = url.origin();
         let mut shortest_lifetime = Duration::MAX;
         for _ in 0..=self.max_redirects {
             let host = url.host_str().unwrap_or_default().to_owned();
-            let _permit = self.host_limits.acquire(&host).await;
-            let headers = if url.origin() == origin { headers.clone() } else { HeaderMap::new() };
+            if !call.requests.take_request(&host) {
+                return Err(FetchError::TooManyRequests { limit: call.requests.requests_per_host() });
+            }
+            // A fetch that waits for its turn at a host occupies nothing.
+            let _permit = turn.wait_for(call.account.request(&host)).await;
+            let headers = if url.origin() == origin { call.headers.clone() } else { HeaderMap::new() };
             let response = self.send(&url, &host, headers).await?;
             shortest_lifetime = shortest_lifetime.min(lifetime(response.headers()));
             let status = response.status();
@@ -94,11 +149,11 @@ impl HttpClient {
                 url = self.redirect_target(&url, &response)?;
                 continue;
             }
-            if status != StatusCode::OK {
+            if !matches!(status, StatusCode::OK | StatusCode::NON_AUTHORITATIVE_INFORMATION) {
                 return Err(FetchError::Status { status: status.as_u16() });
             }
-            let body = self.read_body(response, &host).await?;
-            return Ok(FetchedBody { body, lifetime: shortest_lifetime });
+            let (body, memory) = self.read_body(response, &host, &*call.account, turn).await?;
+            return Ok(FetchedBody { body, memory: memory.into(), lifetime: shortest_lifetime });
         }
         Err(FetchError::TooManyRedirects { limit: self.max_redirects })
     }
@@ -114,34 +169,55 @@ impl HttpClient {
 
     /// Returns the target of a redirect, after a check of the policy.
     fn redirect_target(&self, from: &Url, response: &Response) -> Result<Url, FetchError> {
-        let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
-        let target =
-            location.and_then(|location| from.join(location).ok()).ok_or(FetchError::InvalidRedirect)?;
+        let location = response.headers().get(LOCATION).ok_or(FetchError::InvalidRedirect)?;
+        let target = from.join(&ascii(location.as_bytes())).map_err(|_| FetchError::InvalidRedirect)?;
         self.policy.parse(target.as_str())
     }
 
-    async fn read_body(&self, mut response: Response, host: &str) -> Result<Bytes, FetchError> {
+    async fn read_body(
+        &self,
+        mut response: Response,
+        host: &str,
+        account: &dyn Account,
+        turn: &Turn,
+    ) -> Result<(Bytes, Box<dyn BodyMemory>), FetchError> {
         let limit = self.max_bytes;
-        if let Some(encoding) = response.headers().get(CONTENT_ENCODING)
-            && encoding != "identity"
-        {
-            let encoding = String::from_utf8_lossy(encoding.as_bytes()).into_owned();
+        if let Some(encoding) = compression(response.headers()) {
             return Err(FetchError::Encoded { encoding });
         }
-        let declared = response.content_length().unwrap_or_default();
-        if declared > limit as u64 {
+        let declared = response.content_length().map(|length| usize::try_from(length).unwrap_or(usize::MAX));
+        let expected = declared.unwrap_or(limit);
+        if expected > limit {
             return Err(FetchError::TooManyBytes { limit });
         }
         // The declared length is not trusted: memory grows with the bytes that arrive.
-        let mut body = BytesMut::new();
+        let memory = turn.wait_for(account.body(expected)).await;
+        let mut body = BodyBuffer::new(memory, expected);
         while let Some(part) = response.chunk().await.map_err(|error| fetch_error(&error, host))? {
-            if body.len() + part.len() > limit {
-                return Err(FetchError::TooManyBytes { limit });
-            }
-            body.extend_from_slice(&part);
+            body.push(&part, limit)?;
         }
-        Ok(body.freeze())
+        Ok(body.complete())
     }
+}
+
+/// Returns the text of a header with bytes beyond ASCII escaped, as browsers do in a `Location`.
+fn ascii(value: &[u8]) -> String {
+    let escaped = value.iter().map(|&byte| match byte {
+        0..=0x7F => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    });
+    escaped.collect()
+}
+
+/// Returns the first coding in `content-encoding` that changes the bytes of a body.
+///
+/// Others say nothing of the body, such as `identity`, `none`, `utf-8` or `aws-chunked`.
+fn compression(headers: &HeaderMap) -> Option<String> {
+    headers.get_all(CONTENT_ENCODING).iter().find_map(|value| {
+        let list = String::from_utf8_lossy(value.as_bytes()).to_ascii_lowercase();
+        let mut codings = list.split(',').map(str::trim);
+        codings.find(|coding| COMPRESSIONS.contains(coding)).map(str::to_owned)
+    })
 }
 
 fn is_redirect(status: StatusCode) -> bool {

@@ -1,5 +1,8 @@
 //! Fetches images by URL, protected against server-side request forgery by default.
 //!
+//! Requests and memory are charged to an [`Account`], whose owner decides how much it may use. A
+//! [`RequestBudget`] bounds the requests of one call to one host.
+//!
 //! A [`Fetcher`] accepts `http`, `https` and `data` URLs. A fetch passes through these steps:
 //!
 //! 1. [`UrlPolicy`] checks the URL.
@@ -16,17 +19,19 @@ mod body_cache;
 mod data_url;
 mod http_client;
 mod freshness;
-mod host_limits;
+mod body_buffer;
+mod account;
 mod resolver;
 mod url_policy;
 mod address_policy;
 mod config;
 mod error;
 
+pub use account::{Account, BodyMemory, FetchCall, MemoryExhausted, RequestBudget, RequestPermit};
 pub use address_policy::{AddressPolicy, REFUSED_RANGES, RefusedRange};
 pub use config::{DomainPattern, FetchConfig};
 pub use data_url::{decode as decode_data_url, is_data_url};
 pub use error::{FetchError, FetchPhase, SetupError};
-pub use fetcher::{FetchCounters, Fetcher};
+pub use fetcher::{FetchCounters, FetchedImage, Fetcher};
 pub use resolver::{Resolver, SystemResolver};
 pub use url_policy::UrlPolicy;

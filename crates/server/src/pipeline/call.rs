@@ -13,6 +13,7 @@ use crate::{
     cache::answers::AnswerKey,
     engine::payload::EngineInput,
     error::{ErrorReason, RequestError},
+    fair_share::Caller,
     models::loaded_model::{InferenceEngine, LoadedModel},
     pipeline::{
         errors::{job_error, submit_error},
@@ -64,7 +65,8 @@ pub fn item_results<E: InferenceEngine>(
     budget: BudgetPermit,
 ) -> impl Stream<Item = ItemResult> + Send + 'static {
     let is_single = inputs.len() == 1;
-    let (preparer, fetcher) = (call.preparer.clone(), call.model.fetcher.clone());
+    let caller = Caller { id: call.client.id, weight: call.client.weight };
+    let (preparer, fetcher) = (call.preparer.clone(), call.model.fetcher.for_call(caller, inputs.len()));
     let inputs = prepare_inputs(preparer, fetcher, inputs, budget, call.trace.clone());
     let results = move |input| input_results(&call, input);
     if is_single {

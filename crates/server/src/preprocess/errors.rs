@@ -23,6 +23,9 @@ pub fn fetch_error(field: &str, error: &FetchError) -> RequestError {
         FetchError::TooManyRedirects { limit } => {
             error_of(ErrorReason::UrlTooManyRedirects).limit(format!("{limit} redirects"))
         }
+        FetchError::TooManyRequests { limit } => error_of(ErrorReason::UrlTooManyRedirects)
+            .limit(format!("{limit} requests of a call to one host")),
+        FetchError::Busy => RequestError::new(ErrorReason::FetchingBusy),
         FetchError::InvalidRedirect => error_of(ErrorReason::UrlInvalidRedirect),
         FetchError::NotFound { host } => error_of(ErrorReason::UrlHostNotFound).value(host),
         FetchError::Connection { host, cause } => {
@@ -130,5 +133,11 @@ mod tests {
             let message = request_error.message();
             assert!(message.contains("inputs[0].image.url") && !message.contains("unknown"), "{message}");
         }
+        let too_many = fetch_error("inputs[0].image.url", &FetchError::TooManyRequests { limit: 10 });
+        assert_eq!(
+            too_many.message(),
+            "too many redirects of inputs[0].image.url: 10 requests of a call to one host allowed"
+        );
+        assert_eq!(fetch_error("", &FetchError::Busy).reason(), ErrorReason::FetchingBusy);
     }
 }

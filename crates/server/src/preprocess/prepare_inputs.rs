@@ -2,6 +2,7 @@
 //! being fetched.
 
 use futures::{FutureExt as _, Stream, StreamExt as _, stream};
+use images::fetch::FetchedImage;
 use opentelemetry::{KeyValue, trace::SpanKind};
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
@@ -10,7 +11,7 @@ use tracing::Instrument as _;
 use crate::{
     error::{ErrorReason, RequestError},
     preprocess::{
-        fetch::{Fetched, ImageFetcher},
+        fetch::CallFetcher,
         prepared::{PreparedInput, PreprocessTiming},
         preparer::Preparer,
     },
@@ -32,7 +33,7 @@ use crate::{
 /// calls wait for, so it must not stop while its own client does not read.
 pub fn prepare_inputs(
     preparer: Preparer,
-    fetcher: ImageFetcher,
+    fetcher: CallFetcher,
     inputs: Vec<ValidatedInput>,
     budget: BudgetPermit,
     trace: TraceScope,
@@ -128,7 +129,7 @@ fn host(url: &str) -> Option<String> {
 
 async fn fetch_and_prepare(
     preparer: &Preparer,
-    fetcher: &ImageFetcher,
+    fetcher: &CallFetcher,
     trace: &TraceScope,
     path: FieldPath,
     url: ImageUrl,
@@ -146,14 +147,14 @@ async fn fetch_and_prepare(
         span.fail(error.reason().spec().name);
     }
     drop(span);
-    let Fetched { file, permit } = match fetched {
+    let FetchedImage { bytes, memory } = match fetched {
         Ok(fetched) => fetched,
         Err(error) => return PreparedInput::with_error(path, &error, items),
     };
     let fetch = start.elapsed();
-    let file = ImageFile { content: FileContent::Bytes(file), field: url.field };
+    let file = ImageFile { content: FileContent::Bytes(bytes), field: url.field };
     let mut input = prepare(preparer, trace, path, Some(file), items).await;
-    drop(permit);
+    drop(memory);
     input.timing.fetch = fetch;
     input
 }

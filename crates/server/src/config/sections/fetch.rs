@@ -56,8 +56,9 @@ pub struct FetchSettings {
 
     /// Maximum memory for fetched files of all clients together, in bytes
     ///
-    /// A file counts until it is decoded. While it is fetched, it counts as the largest file
-    /// allowed.
+    /// A file counts until it is decoded. While it is fetched, the bytes that have arrived count.
+    /// A client holds a share of the memory while others need some, and most of it while it is
+    /// alone.
     #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__FETCH__MAX_MEMORY_BYTES", default_value_t = 512 << 20)]
     pub fetch_max_memory_bytes: usize,
 
@@ -82,28 +83,31 @@ pub struct FetchSettings {
 
     /// Time limit for a whole file, in milliseconds
     ///
-    /// Includes redirects and retries. The deadline of the call applies, too.
+    /// Includes the wait for its turn, redirects and retries. The deadline of the call applies,
+    /// too.
     #[arg(long, value_name = "MS", env = "BLIP_SERVE__FETCH__TOTAL_TIMEOUT_MS",
           default_value_t = milliseconds(FetchConfig::default().total_timeout))]
     pub fetch_total_timeout_ms: u64,
 
     /// Maximum number of redirects of a fetch
     ///
-    /// All checks apply to each redirect.
+    /// All checks apply to each redirect. A call with N images sends at most 2 N + 8 requests to
+    /// one host, redirects and retries included.
     #[arg(long, value_name = "N", env = "BLIP_SERVE__FETCH__MAX_REDIRECTS",
           default_value_t = FetchConfig::default().max_redirects)]
     pub fetch_max_redirects: usize,
 
     /// Maximum number of concurrent requests to one host
     ///
-    /// Also limits the concurrent fetches of one call.
-    #[arg(long, value_name = "N", env = "BLIP_SERVE__FETCH__MAX_REQUESTS_PER_HOST",
-          default_value_t = FetchConfig::default().max_requests_per_host)]
+    /// Also limits the concurrent fetches of one call. A client holds a share of them while others
+    /// fetch from the host.
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__FETCH__MAX_REQUESTS_PER_HOST", default_value_t = 8)]
     pub fetch_max_requests_per_host: usize,
 
     /// Maximum number of concurrent requests to all hosts together
-    #[arg(long, value_name = "N", env = "BLIP_SERVE__FETCH__MAX_REQUESTS",
-          default_value_t = FetchConfig::default().max_requests)]
+    ///
+    /// A client holds a share of them while others fetch.
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__FETCH__MAX_REQUESTS", default_value_t = 64)]
     pub fetch_max_requests: usize,
 }
 
@@ -122,8 +126,6 @@ impl FetchSettings {
             connect_timeout: Duration::from_millis(self.fetch_connect_timeout_ms),
             first_byte_timeout: Duration::from_millis(self.fetch_first_byte_timeout_ms),
             total_timeout: Duration::from_millis(self.fetch_total_timeout_ms),
-            max_requests_per_host: self.fetch_max_requests_per_host,
-            max_requests: self.fetch_max_requests,
             cache_bytes: self.fetch_cache_bytes,
             ..FetchConfig::default()
         }
