@@ -282,3 +282,55 @@ def test_invalid_command_line_prints_one_line(options, message):
     completed = run(*options)
     assert (completed.returncode, completed.stdout) == (2, "")
     assert message in completed.stderr and completed.stderr.count("\n") == 1
+
+
+def ask(server, *arguments):
+    """Runs `ask` with a question, and prints JSON."""
+    address = f"http://{server.address}"
+    return run("ask", "--server", address, "--json", "--question", QUESTIONS[0], *arguments)
+
+
+def test_folder_walk_goes_on_past_bad_entries(demo, folder):
+    images = folder / "images"
+    (images / "gone.png").symlink_to("nowhere")
+    (images / "loop").symlink_to(images)
+    (Path(str(images)) / b"\xff.png".decode(errors="surrogateescape")).write_bytes(b"")
+    completed = ask(demo, images)
+    assert completed.returncode == 1
+    results = lines(completed.stdout)
+    assert sorted(line["image"] for line in results if "answer" in line) == [
+        str(images / "b.png"),
+        str(images / "more/a.PNG"),
+    ]
+    messages = [line["error"]["message"] for line in results if "error" in line]
+    assert len(messages) == 3
+    for message, part in zip(messages, ["gone.png", "leads back to", "\\xFF.png"], strict=True):
+        assert part in message
+
+
+def test_command_without_images_is_an_error(demo):
+    for command in ("ask", "caption", "match", "embed"):
+        texts = {"ask": ["--question", "a?"], "match": ["--text", "a"]}.get(command, [])
+        completed = run(command, "--server", f"http://{demo.address}", *texts)
+        assert (completed.returncode, completed.stdout) == (1, ""), command
+        assert "expected a file, a folder, a URL" in completed.stderr
+
+
+def test_csv_with_lines_that_end_with_cr_is_an_error(demo, tmp_path):
+    (tmp_path / "cr.csv").write_bytes(b"id,image,question\r1,demo.png,a?\r")
+    output = tmp_path / "out.csv"
+    command = ["ask", "--server", f"http://{demo.address}", "--input", tmp_path / "cr.csv", "--output", output]
+    completed = run(*command)
+    assert completed.returncode == 1
+    assert "lines end with CR alone" in completed.stderr
+
+
+def test_old_error_in_an_input_line_is_replaced(demo, tmp_path):
+    record = {"id": 1, "image": IMAGE, "question": QUESTIONS[0], "error": "old"}
+    source, output = write(tmp_path / "in.jsonl", [record]), tmp_path / "out.jsonl"
+    command = ["ask", "--server", f"http://{demo.address}", "--input", source, "--output", output]
+    assert run(*command).returncode == 0
+    (line,) = lines(output.read_text())
+    assert line["answer"] and "error" not in line
+    retried = run(*command, "--retry-failed")
+    assert "retrying: 0 lines" in retried.stderr

@@ -76,16 +76,19 @@ fn send_records(reader: impl BufRead, format: Format, sender: &mpsc::Sender<io::
     let mut reader = RecordReader::new(reader, format, MAX_RECORD_BYTES);
     let (mut bytes, mut columns, mut position) = (Vec::new(), None, 0);
     loop {
-        let fields = match reader.read(&mut bytes) {
+        let read = reader.read(&mut bytes);
+        if format == Format::Csv && columns.is_none() {
+            match read.and_then(|status| read_columns(status, &bytes)) {
+                Ok(Some(names)) => columns = Some(names),
+                Ok(None) => return,
+                Err(error) => return drop(sender.blocking_send(Err(error))),
+            }
+            continue;
+        }
+        let fields = match read {
             Ok(ReadStatus::End) => return,
             Ok(ReadStatus::TooLong(length)) => {
                 Err(format!("line has {length} bytes: at most {MAX_RECORD_BYTES} allowed"))
-            }
-            Ok(ReadStatus::Complete | ReadStatus::Unterminated)
-                if format == Format::Csv && columns.is_none() =>
-            {
-                columns = Some(parse_csv_cells(strip_byte_order_mark(&bytes)).unwrap_or_default());
-                continue;
             }
             Ok(ReadStatus::Complete | ReadStatus::Unterminated) => {
                 let bytes = if position == 0 { strip_byte_order_mark(&bytes) } else { &bytes };
@@ -101,6 +104,30 @@ fn send_records(reader: impl BufRead, format: Format, sender: &mpsc::Sender<io::
         }
         position += 1;
     }
+}
+
+/// Returns the column names in the first line of a CSV file, or `None` if the file is empty.
+fn read_columns(status: ReadStatus, line: &[u8]) -> io::Result<Option<Vec<String>>> {
+    let invalid = |reason: String| Err(io::Error::new(io::ErrorKind::InvalidData, reason));
+    match status {
+        ReadStatus::End => return Ok(None),
+        ReadStatus::TooLong(length) => {
+            return invalid(format!("the first line has {length} bytes: at most {MAX_RECORD_BYTES} allowed"));
+        }
+        ReadStatus::Complete | ReadStatus::Unterminated => {}
+    }
+    // A spreadsheet program calls this "CSV (Unicode)".
+    if line.starts_with(b"\xff\xfe") || line.starts_with(b"\xfe\xff") {
+        return invalid("the text is UTF-16: expected UTF-8".to_owned());
+    }
+    let line = strip_byte_order_mark(line);
+    // Old programs for the Macintosh end lines so. The whole file would be one line.
+    let text = line.strip_suffix(b"\n").unwrap_or(line);
+    let text = text.strip_suffix(b"\r").unwrap_or(text);
+    if text.contains(&b'\r') {
+        return invalid("lines end with CR alone: expected LF or CR LF".to_owned());
+    }
+    parse_csv_cells(line).map(Some).or_else(|error| invalid(format!("column names: {error}")))
 }
 
 /// Removes the byte order mark that spreadsheet programs write at the beginning of a file.
@@ -140,6 +167,21 @@ mod tests {
         assert_eq!(records[0].fields.as_ref().unwrap()["image"], json!("a,b.png"));
         assert_eq!(records[1].position, 1);
         assert_eq!(read("", Format::Csv).await, (Some(0), vec![]));
+        let (_, records) = read("id,image\r\n1,a.png\r\n", Format::Csv).await;
+        assert_eq!(records[0].fields.as_ref().unwrap()["image"], json!("a.png"));
+    }
+
+    #[test]
+    fn unreadable_column_names_are_an_error() {
+        let first = |bytes: &[u8]| {
+            let (sender, mut receiver) = mpsc::channel(8);
+            send_records(bytes, Format::Csv, &sender);
+            receiver.try_recv().unwrap().unwrap_err().to_string()
+        };
+        assert_eq!(first(b"id,image\r1,a.png\r"), "lines end with CR alone: expected LF or CR LF");
+        assert_eq!(first(b"id,image\r1,a.png"), "lines end with CR alone: expected LF or CR LF");
+        assert_eq!(first(b"\xff\xfei\0d\0\r\0\n\0"), "the text is UTF-16: expected UTF-8");
+        assert!(first(b"id,\xff\n").starts_with("column names: line is not valid CSV"));
     }
 
     #[test]

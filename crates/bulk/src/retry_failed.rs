@@ -127,7 +127,7 @@ async fn update_line(
     if IDENTITY_FIELDS.iter().any(|field| line_fields.contains_key(*field)) {
         check_identity(&record, line_fields)?;
     }
-    let lines = process_group(task, vec![record], config.retry_timeout).await?;
+    let lines = process_group(task, vec![record], config).await?;
     Ok(match lines.into_iter().next() {
         Some((fields, failed)) => LineUpdate::Retried { fields, failed },
         None => LineUpdate::Unchanged(line),
@@ -151,6 +151,7 @@ mod tests {
         max_in_flight: 4,
         max_group_records: 4,
         group_by: "image",
+        result_fields: &["answer"],
         retry_timeout: Duration::ZERO,
     };
 

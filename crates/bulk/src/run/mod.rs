@@ -23,6 +23,9 @@ pub struct BulkConfig {
     pub max_group_records: usize,
     /// The field whose value is the same for all records of a group.
     pub group_by: &'static str,
+    /// The fields of results besides `error`. An input line that is the output of an earlier run
+    /// has some, too.
+    pub result_fields: &'static [&'static str],
     /// How long to retry records whose result is busy or unavailable.
     pub retry_timeout: Duration,
 }
@@ -80,9 +83,7 @@ pub async fn run(
 ) -> Result<RunSummary, BulkError> {
     let records = skip_resumed(records, output).await?;
     let lines = group_adjacent(records, config.group_by, config.max_group_records)
-        .map(|group| async {
-            process_group(task, group.map_err(BulkError::Input)?, config.retry_timeout).await
-        })
+        .map(|group| async { process_group(task, group.map_err(BulkError::Input)?, config).await })
         .buffered(config.max_in_flight.max(1));
     let (mut lines, mut stop) = (pin!(lines), pin!(stop));
     let mut summary = RunSummary::default();
@@ -132,10 +133,11 @@ pub(crate) fn check_identity(record: &Record, line: &Fields) -> Result<(), BulkE
 pub(crate) async fn process_group(
     task: &impl Task,
     group: Group,
-    retry_timeout: Duration,
+    config: &BulkConfig,
 ) -> Result<Vec<(Fields, bool)>, BulkError> {
     let records: Vec<Fields> = group.iter().filter_map(|record| record.fields.clone().ok()).collect();
-    let results = process_with_retries(task, &records, retry_timeout).await.map_err(BulkError::Task)?;
+    let results =
+        process_with_retries(task, &records, config.retry_timeout).await.map_err(BulkError::Task)?;
     let mut results = results.into_iter();
     let lines = group.into_iter().map(|record| match record.fields {
         Err(cause) => (invalid_line_fields(record.position, &cause), true),
@@ -147,6 +149,11 @@ pub(crate) async fn process_group(
                     (error_fields("INTERNAL", "the task returned no result"), true)
                 }
             };
+            // Nothing of an earlier result may stand beside this one.
+            fields.remove("error");
+            if failed {
+                fields.retain(|field, _| !config.result_fields.contains(&field.as_str()));
+            }
             fields.extend(result_fields);
             (fields, failed)
         }

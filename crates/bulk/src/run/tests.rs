@@ -7,8 +7,13 @@ use tokio::sync::Semaphore;
 use super::*;
 use crate::{format::Format, output::ExistingFile};
 
-const CONFIG: BulkConfig =
-    BulkConfig { max_in_flight: 8, max_group_records: 4, group_by: "image", retry_timeout: Duration::ZERO };
+const CONFIG: BulkConfig = BulkConfig {
+    max_in_flight: 8,
+    max_group_records: 4,
+    group_by: "image",
+    result_fields: &["answer", "score"],
+    retry_timeout: Duration::ZERO,
+};
 
 /// Answers each record with its `id`. Fails each tenth record.
 #[derive(Default)]
@@ -157,4 +162,20 @@ async fn task_error_stops_run_after_earlier_results() {
     let error = run(&RevokedTask, records(100), &mut output, &progress, &CONFIG, future::pending()).await;
     assert_eq!(error.unwrap_err().to_string(), "the key was revoked");
     assert_eq!(ids(&folder.lines()), (0..6).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn fields_of_an_earlier_result_are_replaced() {
+    let folder = OutputFolder::new();
+    let old = [0, 9].map(|id| {
+        let fields = json!({ "id": id, "error": "old", "answer": "old", "score": 1, "note": "other" });
+        Ok(Record { position: id, fields: fields.as_object().cloned().ok_or_else(String::new) })
+    });
+    let (progress, mut output) = (Progress::in_log(), folder.open());
+    let task = EchoTask::default();
+    run(&task, stream::iter(old), &mut output, &progress, &CONFIG, future::pending()).await.unwrap();
+    let [answered, failed] = folder.lines().try_into().unwrap();
+    assert_eq!(answered, json!({ "id": 0, "answer": 0, "score": 1, "note": "other" }));
+    let error = json!({ "reason": "NO_NINES", "message": "no" });
+    assert_eq!(failed, json!({ "id": 9, "note": "other", "error": error }));
 }

@@ -56,6 +56,7 @@ pub(crate) struct AskCommand {
 const ACTIVITY: Activity = Activity {
     name: "asking",
     columns: &["id", "image", "question", "answer", "score", "margin", "probability", "error"],
+    nothing_given: "no image: expected a file, a folder, a URL or --input",
 };
 
 impl AskCommand {

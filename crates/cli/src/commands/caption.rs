@@ -43,6 +43,7 @@ pub(crate) struct CaptionCommand {
 const ACTIVITY: Activity = Activity {
     name: "captioning",
     columns: &["id", "image", "prompt", "caption", "score", "margin", "error"],
+    nothing_given: "no image: expected a file, a folder, a URL or --input",
 };
 
 impl CaptionCommand {

@@ -31,8 +31,11 @@ pub(crate) struct EmbedCommand {
     task: TaskArgs,
 }
 
-const ACTIVITY: Activity =
-    Activity { name: "embedding", columns: &["id", "image", "text", "embedding", "error"] };
+const ACTIVITY: Activity = Activity {
+    name: "embedding",
+    columns: &["id", "image", "text", "embedding", "error"],
+    nothing_given: "no image and no text: expected a file, a folder, a URL, --text or --input",
+};
 
 impl EmbedCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {

@@ -28,8 +28,11 @@ pub(crate) struct MatchCommand {
     task: TaskArgs,
 }
 
-const ACTIVITY: Activity =
-    Activity { name: "matching", columns: &["id", "image", "text", "probability", "cosine", "error"] };
+const ACTIVITY: Activity = Activity {
+    name: "matching",
+    columns: &["id", "image", "text", "probability", "cosine", "error"],
+    nothing_given: "no image: expected a file, a folder, a URL or --input",
+};
 
 impl MatchCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {

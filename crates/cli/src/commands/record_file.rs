@@ -12,7 +12,11 @@ use bulk::{BulkConfig, ExistingFile, Format, Input, Output, OutputFile, Progress
 use clap::{Args, ValueHint};
 use futures::StreamExt as _;
 
-use crate::{messages::print_message, records::ImageLoader, signals::stop_signals};
+use crate::{
+    messages::print_message,
+    records::{ImageLoader, RESULT_FIELDS},
+    signals::stop_signals,
+};
 
 /// Maximum number of records with the same image in one request.
 const MAX_GROUP_RECORDS: usize = 32;
@@ -24,6 +28,8 @@ pub(crate) struct Activity {
     pub(crate) name: &'static str,
     /// The columns of a CSV output.
     pub(crate) columns: &'static [&'static str],
+    /// The error of a command without anything to process.
+    pub(crate) nothing_given: &'static str,
 }
 
 /// The input and the output of records.
@@ -175,6 +181,7 @@ impl RunArgs {
             max_in_flight: self.in_flight.into(),
             max_group_records: MAX_GROUP_RECORDS,
             group_by: "image",
+            result_fields: RESULT_FIELDS,
             retry_timeout: Duration::from_secs(self.retry_timeout_s),
         }
     }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use anyhow::Context as _;
 use blip_server::serve::exit::Exit;
 use bulk::{Fields, Task};
 use clap::Args;
@@ -12,7 +13,7 @@ use crate::{
         record_file::{Activity, RecordFileArgs},
     },
     connection::{ConnectionArgs, RpcClient},
-    image_paths::ImageArgs,
+    image_paths::{ExpandedImages, ImageArgs},
     output::ResultPrinter,
     records::ImageLoader,
     request_args::ModelArgs,
@@ -43,7 +44,8 @@ pub(crate) struct TaskArgs {
 }
 
 impl TaskArgs {
-    /// Connects to the server, and runs the task on the record file or on the images.
+    /// Connects to the server, and runs the task on the record file or on the images. Entries of
+    /// folders that cannot be read are printed first.
     ///
     /// `to_groups` makes records of the images, one group for each request. `to_task` creates the
     /// task.
@@ -54,14 +56,25 @@ impl TaskArgs {
         to_groups: impl FnOnce(&[String]) -> Vec<Vec<Fields>>,
         to_task: impl FnOnce(RpcClient, ImageLoader) -> T,
     ) -> anyhow::Result<Exit> {
-        let has_record_file = self.record_file.is_given();
-        let groups = if has_record_file { Vec::new() } else { to_groups(&self.images.expand()?) };
-        let client = self.connection.client(self.timeout_s.map(Duration::from_secs)).await?;
-        let task = to_task(client, self.record_file.image_loader());
-        if has_record_file {
-            self.record_file.run(&task, activity).await
-        } else {
-            interactive::run(&task, groups, printer).await
+        let timeout = self.timeout_s.map(Duration::from_secs);
+        if self.record_file.is_given() {
+            let client = self.connection.client(timeout).await?;
+            let task = to_task(client, self.record_file.image_loader());
+            return self.record_file.run(&task, activity).await;
         }
+        let ExpandedImages { images, unreadable } = self.images.expand()?;
+        let groups = to_groups(&images);
+        let is_empty = groups.iter().all(Vec::is_empty);
+        anyhow::ensure!(!is_empty || !unreadable.is_empty(), "{}", activity.nothing_given);
+        for fields in &unreadable {
+            printer.print_result(fields).context("cannot print")?;
+        }
+        let mut exit = Exit::Clean;
+        if !is_empty {
+            let client = self.connection.client(timeout).await?;
+            let task = to_task(client, self.record_file.image_loader());
+            exit = interactive::run(&task, groups, printer).await?;
+        }
+        Ok(if exit == Exit::Clean && !unreadable.is_empty() { Exit::Failed } else { exit })
     }
 }

@@ -38,14 +38,10 @@ impl ImageLoader {
 }
 
 async fn read(path: &Path) -> Result<bytes::Bytes, String> {
-    let metadata = tokio::fs::metadata(path).await.map_err(|error| error.to_string())?;
-    if !metadata.is_file() {
-        return Err("not a file".to_owned());
-    }
-    if metadata.len() > MAX_FILE_BYTES {
-        return Err(format!("file of {} bytes, at most {MAX_FILE_BYTES} allowed", metadata.len()));
-    }
-    tokio::fs::read(path).await.map(Into::into).map_err(|error| error.to_string())
+    let path = path.to_owned();
+    let read = tokio::task::spawn_blocking(move || regular_file::read(&path, MAX_FILE_BYTES)).await;
+    let read = read.map_err(|error| error.to_string())?;
+    read.map(Into::into).map_err(|error| error.to_string())
 }
 
 /// Returns whether `image` is an http, https or data URL.
@@ -104,7 +100,7 @@ mod tests {
             (json!({}), "image is missing"),
             (json!({"image": 3}), "image is 3: must be a text"),
             (json!({"image": "b.png"}), "cannot read"),
-            (json!({"image": "."}), "not a file"),
+            (json!({"image": "."}), "not a regular file"),
         ] {
             let error = images.load(&record(fields)).await.unwrap_err();
             assert!(error["error"]["message"].as_str().unwrap().contains(message), "{error:?}");

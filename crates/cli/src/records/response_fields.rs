@@ -6,6 +6,22 @@ use proto::{Alternative, Answer, Caption, MatchScores, Timing};
 use serde_json::{Value, json};
 use tonic::Code;
 
+/// All fields of results besides `error`. A failed record keeps none of an earlier run.
+pub(crate) const RESULT_FIELDS: &[&str] = &[
+    "answer",
+    "caption",
+    "score",
+    "margin",
+    "token_ids",
+    "probability",
+    "candidate_index",
+    "alternatives",
+    "cosine",
+    "logits",
+    "embedding",
+    "timing",
+];
+
 /// Returns the fields of an error that the client found.
 pub(crate) fn error_fields(reason: &str, message: &str) -> Fields {
     object(json!({ "error": { "reason": reason, "message": message } }))
