@@ -38,34 +38,47 @@ impl Admission {
 
     /// Checks the size of an image and reserves the memory for decoding it.
     ///
-    /// The memory is 3 bytes a pixel for the RGB result, plus `scratch_bytes_per_pixel`. Blocks
-    /// until the budget has that much free.
+    /// The memory is 3 bytes a pixel for the RGB result, plus `scratch_bytes` for everything else
+    /// that the codec and its library allocate. Blocks until the budget has that much free.
     pub(crate) fn admit(
         &self,
         (width, height): (u32, u32),
-        scratch_bytes_per_pixel: u64,
+        scratch_bytes: u64,
     ) -> Result<AdmittedImage<'_>, DecodeError> {
-        let Limits { max_side, max_pixels, max_decode_bytes_in_flight, .. } = self.limits;
+        self.check_size((width, height))?;
+        let limit = self.limits.max_decode_bytes_in_flight;
+        let needed = pixel_bytes((width, height), 3).saturating_add(scratch_bytes);
+        let permit = self.budget.reserve(needed).ok_or(DecodeError::TooMuchMemory { needed, limit })?;
+        Ok(AdmittedImage { width, height, _permit: permit })
+    }
+
+    /// Checks the size of an image, before the codec reads what depends on it.
+    pub(crate) fn check_size(&self, (width, height): (u32, u32)) -> Result<(), DecodeError> {
+        let Limits { max_side, max_pixels, .. } = self.limits;
         if width.max(height) > max_side {
             return Err(DecodeError::SideTooLong { width, height, limit: max_side });
         }
-        let pixels = u64::from(width) * u64::from(height);
-        if pixels > max_pixels {
+        if u64::from(width) * u64::from(height) > max_pixels {
             return Err(DecodeError::TooManyPixels { width, height, limit: max_pixels });
         }
-        let needed = pixels.saturating_mul(scratch_bytes_per_pixel.saturating_add(3));
-        let permit = self
-            .budget
-            .reserve(needed)
-            .ok_or(DecodeError::TooMuchMemory { needed, limit: max_decode_bytes_in_flight })?;
-        Ok(AdmittedImage { width, height, _permit: permit })
+        Ok(())
     }
 }
 
+/// Returns the size of an image with `bytes` a pixel.
+pub(crate) fn pixel_bytes((width, height): (u32, u32), bytes: u64) -> u64 {
+    (u64::from(width) * u64::from(height)).saturating_mul(bytes)
+}
+
 impl AdmittedImage<'_> {
+    /// Returns the number of pixels.
+    pub(crate) fn pixels(&self) -> usize {
+        self.width as usize * self.height as usize
+    }
+
     /// Returns an empty buffer with the capacity of the RGB result.
     pub(crate) fn buffer(&self) -> Vec<u8> {
-        Vec::with_capacity(self.width as usize * self.height as usize * 3)
+        Vec::with_capacity(self.pixels() * 3)
     }
 
     /// Returns the decoded image, or an error if `data` is not `width * height * 3` bytes long.

@@ -76,13 +76,19 @@ fn declared_size_is_rejected_before_allocation() {
     for (format, file) in bombs() {
         assert_eq!(Format::sniff(&file), Some(format));
         match decoder.decode(&file) {
-            Err(DecodeError::SideTooLong { width: 30_000, height: 30_000, limit: 16_384 }) => {}
+            Err(DecodeError::TooManyPixels { width: 30_000, height: 30_000, limit: 25_000_000 }) => {}
             Err(DecodeError::TooManyPixels { width: 16_383, height: 16_383, limit: 25_000_000 }) => {
                 assert_eq!(format, Format::WebP);
             }
             other => panic!("{format}: {other:?}"),
         }
     }
+}
+
+#[test]
+fn long_side_is_rejected_for_a_small_area() {
+    let error = Decoder::default().decode(&png_claiming(70_000, 1)).unwrap_err();
+    assert_eq!(error, DecodeError::SideTooLong { width: 70_000, height: 1, limit: 65_535 });
 }
 
 #[test]
@@ -100,9 +106,12 @@ fn image_above_the_memory_budget_is_rejected() {
 
 #[test]
 fn memory_is_released_after_success_and_error() {
-    let needed = 37 * 29 * 3;
-    let decoder = Decoder::new(Limits { max_decode_bytes_in_flight: needed, ..Limits::default() });
     let whole = golden("jpeg_444_q75.jpeg");
+    let limited = |bytes| Decoder::new(Limits { max_decode_bytes_in_flight: bytes, ..Limits::default() });
+    let Err(DecodeError::TooMuchMemory { needed, .. }) = limited(0).decode(&whole) else {
+        panic!("decoded without memory")
+    };
+    let decoder = limited(needed);
     for _ in 0..4 {
         assert!(decoder.decode(&whole).is_ok());
         assert!(decoder.decode(&whole[..whole.len() / 2]).is_err());

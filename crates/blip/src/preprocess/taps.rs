@@ -87,8 +87,8 @@ pub(super) struct TapsCache {
     entries: LruCache<(Filter, usize, usize), Arc<Taps>>,
 }
 
-/// Number of cached tables. A photograph's table has a few kilobytes, and the largest table (16,384
-/// to 384 pixels) about 400 kB.
+/// Number of cached tables. A photograph's table has a few kilobytes, and the largest table (65,535
+/// to 384 pixels) about 1 MB.
 const CACHED: NonZeroUsize = NonZeroUsize::MIN.saturating_add(63);
 
 impl Default for TapsCache {

@@ -5,7 +5,7 @@ use std::io::ErrorKind;
 use gif::{ColorOutput, DecodeOptions, DecodingError};
 
 use crate::{
-    admission::Admission,
+    admission::{Admission, pixel_bytes},
     codec::rgb_conversion::{push_grey, push_palette},
     error::DecodeError,
     format::Format,
@@ -31,7 +31,8 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     let (Ok(columns), Ok(rows)) = (u32::try_from(width), u32::try_from(height)) else {
         return Err(DecodeError::corrupt(Format::Gif, "impossible size"));
     };
-    let admitted = admission.admit((columns, rows), 2)?;
+    let size = (columns, rows);
+    let admitted = admission.admit(size, pixel_bytes(size, 2))?;
     if frame_width == 0 || frame_height == 0 {
         return Err(no_frame());
     }

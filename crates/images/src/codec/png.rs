@@ -4,10 +4,12 @@
 
 use std::io::{Cursor, ErrorKind};
 
-use png::{BitDepth, ColorType, DecodingError, Limits, Transformations};
+use png::{
+    BitDepth, ColorType, DecodingError, InterlaceInfo, Limits, Transformations, expand_interlaced_row,
+};
 
 use crate::{
-    admission::Admission,
+    admission::{Admission, pixel_bytes},
     codec::{
         packed_samples::{grey_scale, samples},
         rgb_conversion::{push_first_three, push_grey, push_grey16, push_palette},
@@ -25,11 +27,13 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     decoder.set_transformations(Transformations::IDENTITY);
     decoder.set_ignore_text_chunk(true);
     decoder.set_ignore_iccp_chunk(true);
+    // The reference and browsers show images with wrong checksums.
+    decoder.ignore_checksums(true);
     let header = decoder.read_header_info().map_err(decode_error)?;
     let size = (header.width, header.height);
     // An interlaced image is decoded completely before the conversion: up to 8 bytes a pixel.
     let scratch = if header.interlaced { header.bytes_per_pixel() as u64 } else { 0 };
-    let admitted = admission.admit(size, scratch)?;
+    let admitted = admission.admit(size, pixel_bytes(size, scratch))?;
 
     let mut reader = decoder.read_info().map_err(decode_error)?;
     let info = reader.info();
@@ -38,23 +42,40 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     let palette = info.palette.as_deref().unwrap_or_default().to_vec();
     let width = size.0 as usize;
     let mut rgb = admitted.buffer();
+    // Nothing behind the last row is read: it may be missing.
     if interlaced {
         let line = reader.output_line_size(size.0).unwrap_or_default();
         let whole = reader.output_buffer_size().unwrap_or_default();
         if line == 0 {
             return Err(DecodeError::corrupt(Format::Png, "no pixels"));
         }
+        let bits = reader.info().bits_per_pixel() as u8;
         let mut raw = vec![0; whole];
-        reader.next_frame(&mut raw).map_err(decode_error)?;
+        for _ in 0..interlaced_rows(size) {
+            let Some(row) = reader.next_interlaced_row().map_err(decode_error)? else { break };
+            if let InterlaceInfo::Adam7(place) = row.interlace() {
+                expand_interlaced_row(&mut raw, line, row.data(), place, bits);
+            }
+        }
         for row in raw.chunks_exact(line) {
             push_row(&mut rgb, row, width, (color, depth), &palette);
         }
     } else {
-        while let Some(row) = reader.next_row().map_err(decode_error)? {
+        for _ in 0..size.1 {
+            let Some(row) = reader.next_row().map_err(decode_error)? else { break };
             push_row(&mut rgb, row.data(), width, (color, depth), &palette);
         }
     }
     admitted.finish(Format::Png, rgb)
+}
+
+/// Returns the number of rows of the seven passes. A pass without columns has no rows.
+fn interlaced_rows((width, height): (u32, u32)) -> u32 {
+    /// The first column and row of each pass, and the distance between its rows.
+    const PASSES: [(u32, u32, u32); 7] =
+        [(0, 0, 8), (4, 0, 8), (0, 4, 8), (2, 0, 4), (0, 2, 4), (1, 0, 2), (0, 1, 2)];
+    let passes = PASSES.iter().filter(|(column, ..)| *column < width);
+    passes.map(|(_, row, distance)| height.saturating_sub(*row).div_ceil(*distance)).sum()
 }
 
 fn push_row(out: &mut Vec<u8>, row: &[u8], width: usize, mode: (ColorType, BitDepth), palette: &[u8]) {
@@ -88,5 +109,17 @@ fn decode_error(error: DecodingError) -> DecodeError {
             format_args!("a chunk or row of more than {MAX_CHUNK_BYTES} bytes"),
         ),
         other => DecodeError::corrupt(Format::Png, other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn interlaced_rows_are_those_of_passes_with_columns() {
+        assert_eq!(interlaced_rows((8, 8)), 1 + 1 + 1 + 2 + 2 + 4 + 4);
+        assert_eq!(interlaced_rows((1, 8)), 1 + 1 + 2 + 4);
+        assert_eq!(interlaced_rows((1, 1)), 1);
     }
 }

@@ -1,12 +1,18 @@
 //! Decodes Windows bitmaps.
 
-use std::io::{Cursor, ErrorKind};
+mod header;
 
+use std::{
+    borrow::Cow,
+    io::{Cursor, ErrorKind},
+};
+
+use header::repaired;
 use image::codecs::bmp::BmpDecoder;
 use image::{ColorType, ImageDecoder, ImageError};
 
 use crate::{
-    admission::Admission,
+    admission::{Admission, pixel_bytes},
     codec::rgb_conversion::{push_first_three, push_grey},
     error::DecodeError,
     format::Format,
@@ -14,10 +20,13 @@ use crate::{
 };
 
 pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, DecodeError> {
-    let decoder = BmpDecoder::new(Cursor::new(bytes)).map_err(decode_error)?;
-    let color = decoder.color_type();
-    let scratch = if color == ColorType::Rgb8 { 0 } else { 4 };
-    let admitted = admission.admit(decoder.dimensions(), scratch)?;
+    let file = repaired(bytes);
+    let copied = if matches!(file, Cow::Owned(_)) { bytes.len() as u64 } else { 0 };
+    let decoder = BmpDecoder::new(Cursor::new(&*file)).map_err(decode_error)?;
+    let (size, color) = (decoder.dimensions(), decoder.color_type());
+    let pixels = if color == ColorType::Rgb8 { 0 } else { pixel_bytes(size, 4) };
+    let row = pixel_bytes((size.0, 1), 4);
+    let admitted = admission.admit(size, pixels.saturating_add(copied).saturating_add(row))?;
     let whole = usize::try_from(decoder.total_bytes()).unwrap_or_default();
     let mut pixels = vec![0; whole];
     decoder.read_image(&mut pixels).map_err(decode_error)?;
@@ -35,7 +44,7 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
         }
         other => return Err(DecodeError::unsupported(Format::Bmp, format_args!("{other:?} pixels"))),
     };
-    if let Some(bits) = high_colour_bits(bytes) {
+    if let Some(bits) = high_colour_bits(&file) {
         for pixel in rgb.as_chunks_mut::<3>().0 {
             for (sample, bits) in pixel.iter_mut().zip(bits) {
                 *sample = truncated(*sample, bits);
