@@ -120,6 +120,7 @@ impl ModelLoader {
         let decoder = Decoder::new(Limits {
             max_bytes: limits.max_image_bytes,
             max_pixels: limits.max_image_pixels,
+            max_side: limits.max_image_side_pixels,
             ..Limits::default()
         });
         let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());

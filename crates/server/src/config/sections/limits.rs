@@ -55,6 +55,14 @@ pub struct RequestLimits {
           default_value_t = images::Limits::default().max_pixels)]
     pub max_image_pixels: u64,
 
+    /// Maximum width and height of an image, in pixels
+    ///
+    /// No JPEG is larger than the default. For each pixel of a side, the server caches some 16
+    /// bytes of weights for scaling.
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__LIMITS__MAX_IMAGE_SIDE_PIXELS",
+          default_value_t = images::Limits::default().max_side)]
+    pub max_image_side_pixels: u32,
+
     /// Maximum length of the text of a question, in bytes
     ///
     /// The model has a separate limit in tokens.
