@@ -18,6 +18,11 @@ _DEFAULTS: Mapping[str, str | int] = {
     # Closes a connection 40 seconds after its peer stops responding.
     "grpc.keepalive_time_ms": 30_000,
     "grpc.keepalive_timeout_ms": 10_000,
+    # The same for pings that gRPC sends to measure the connection. Their default of a minute would
+    # hold keepalive up.
+    "grpc.http2.ping_timeout_ms": 10_000,
+    # By default gRPC sends one ping a minute while a call waits for responses.
+    "grpc.http2.max_pings_without_data": 0,
     # The contract limits responses in other ways.
     "grpc.max_receive_message_length": -1,
 }
