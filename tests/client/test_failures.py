@@ -1,13 +1,15 @@
-"""Servers that are killed, drained, stopped and replaced: no answer is lost, and none comes twice."""
+"""Servers that are killed, drained, stopped and replaced: no answer is lost or comes twice."""
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from blip_serve_client import AsyncClient, Client, RetryPolicy
 from servers import DEMO_IMAGE
 
 COUNT = 120
+IN_FLIGHT = 16
 QUESTIONS = ["how many things are in the image?", "is there a square?"]
 ANSWERS = ["5", "yes"]
 # Slow enough that requests are in flight at every time.
@@ -15,12 +17,15 @@ ONE_AT_A_TIME = ("--max-batch-questions", "1", "--self-test-idle-s", "0")
 RETRY = RetryPolicy(max_attempts=1000, initial_backoff_s=0.05, max_backoff_s=0.5)
 
 
-def failing_inputs(image, *, fail, at):
-    """Yields inputs. Calls `fail` in another thread before the input `at`, when others are in flight."""
-    for number in range(COUNT):
-        if number == at:
-            threading.Thread(target=fail).start()
-        yield image, QUESTIONS
+def failing_inputs(image, *, fail):
+    """Yields inputs. Calls `fail` in another thread when others are answered and in flight."""
+    with ThreadPoolExecutor() as executor:
+        for number in range(COUNT):
+            if number == 2 * IN_FLIGHT:
+                failure = executor.submit(fail)
+            yield image, QUESTIONS
+        # An error of `fail` becomes one of the run.
+        failure.result()
 
 
 def check(results):
@@ -30,7 +35,7 @@ def check(results):
 
 async def ask_many_async(target, inputs, **options):
     async with AsyncClient(target, retry=RETRY, **options) as client:
-        return [result async for result in client.ask_many(inputs)]
+        return [result async for result in client.ask_many(inputs, max_in_flight=IN_FLIGHT)]
 
 
 def ask_many(kind, target, inputs, **options):
@@ -38,7 +43,7 @@ def ask_many(kind, target, inputs, **options):
     if kind == "async":
         return asyncio.run(ask_many_async(target, inputs, **options))
     with Client(target, retry=RETRY, **options) as client:
-        return list(client.ask_many(inputs))
+        return list(client.ask_many(inputs, max_in_flight=IN_FLIGHT))
 
 
 @pytest.mark.parametrize("kind", ["sync", "async"])
@@ -51,7 +56,7 @@ def test_killed_server_that_returns_answers_the_rest(servers, demo_image, kind):
         server.restart()
         restarted.set()
 
-    check(ask_many(kind, server.address, failing_inputs(demo_image, fail=restart, at=40)))
+    check(ask_many(kind, server.address, failing_inputs(demo_image, fail=restart)))
     assert restarted.is_set()
     # The second process has answered some of the questions, not all of them.
     assert 0 < server.metric("blip_jobs_answered_total") < 2 * COUNT
@@ -68,7 +73,7 @@ def test_another_server_takes_over_from_a_killed_one(servers, demo_image, kind):
         killed.append(serving)
 
     target = "ipv4:" + ",".join(server.address for server in pair)
-    check(ask_many(kind, target, failing_inputs(demo_image, fail=kill, at=40)))
+    check(ask_many(kind, target, failing_inputs(demo_image, fail=kill)))
     (other,) = [server for server in pair if server not in killed]
     assert 0 < other.metric("blip_jobs_answered_total") < 2 * COUNT
 
@@ -83,7 +88,7 @@ def test_drained_server_passes_the_rest_to_another(servers, demo_image):
         serving.drain()
 
     target = "ipv4:" + ",".join(server.address for server in pair)
-    check(ask_many("sync", target, failing_inputs(demo_image, fail=drain, at=40)))
+    check(ask_many("sync", target, failing_inputs(demo_image, fail=drain)))
     (other,) = [server for server in pair if server not in drained]
     assert 0 < other.metric("blip_jobs_answered_total") < 2 * COUNT
 
@@ -98,7 +103,7 @@ def test_server_that_stops_responding_is_left(servers, demo_image):
     target = "ipv4:" + ",".join(server.address for server in pair)
     timeouts = ("grpc.keepalive_timeout_ms", "grpc.http2.ping_timeout_ms")
     options = {"grpc.keepalive_time_ms": 1000, **dict.fromkeys(timeouts, 500)}
-    inputs = failing_inputs(demo_image, fail=pause, at=40)
+    inputs = failing_inputs(demo_image, fail=pause)
     check(ask_many("sync", target, inputs, channel_options=options))
 
 

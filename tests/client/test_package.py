@@ -23,8 +23,10 @@ def run(*command, **options):
     return completed.stdout
 
 
-def test_types_pass_mypy_strict(tmp_path):
-    configuration = ["--config-file", PROJECT / "pyproject.toml", "--cache-dir", tmp_path]
+def test_types_pass_mypy_strict():
+    # The environment of the tests outlives a run. The first run takes some seconds.
+    cache = Path(sys.prefix) / "mypy_cache"
+    configuration = ["--config-file", PROJECT / "pyproject.toml", "--cache-dir", cache]
     environment = {**os.environ, "MYPYPATH": str(PACKAGE.parent)}
     usage = Path(__file__).with_name("typed_usage.py")
     run(sys.executable, "-m", "mypy", *configuration, PACKAGE, usage, env=environment)

@@ -8,5 +8,6 @@ cd "$(dirname "$0")"
 : "${BLIP_EXAMPLE_BIN:?set BLIP_EXAMPLE_BIN to the program of examples/rust}"
 export BLIP_FLEET_TOOLS
 BLIP_FLEET_TOOLS=$(./tools.sh)
-export PYTHONPATH=../../examples/python:$BLIP_FLEET_TOOLS/stubs
+PYTHONPATH=$(cd ../.. && pwd)/clients/python/src:$BLIP_FLEET_TOOLS/stubs
+export PYTHONPATH
 exec "$BLIP_FLEET_TOOLS/venv/bin/python" -B -m pytest -p no:cacheprovider . "$@"

@@ -2,8 +2,8 @@
 # Prints the folder with the tools of the fleet tests. The first call fetches them into the cache
 # that all clones share. It needs no root. The folder contains:
 #
-#   venv/               Python with the packages of the tests and of the Python example
-#   stubs/              gRPC stubs of the Python example
+#   venv/               Python with the packages of the tests
+#   stubs/              gRPC stubs of blip_client.py
 #   node/node_modules   packages of the Node example
 #   bin/, lib/          HAProxy and nginx
 set -euo pipefail
@@ -13,7 +13,7 @@ fail() { echo "fleet tools: $*" >&2; exit 1; }
 
 command -v npm >/dev/null || fail "npm is missing: install Node 20 or later"
 cache=${BLIP_SERVE_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/blip-serve}
-inputs=(requirements.txt tools.sh "$root"/examples/python/requirements.txt "$root"/examples/node/package{,-lock}.json "$root"/proto/blip/v1/*.proto)
+inputs=(requirements.txt tools.sh "$root"/examples/node/package{,-lock}.json "$root"/proto/blip/v1/*.proto)
 key=$( (cat "${inputs[@]}"; node --version; python3 -c 'import sys; print(sys.version, sys.executable)') | sha256sum | cut -c1-16)
 target=$cache/fleet-$key
 
@@ -25,8 +25,7 @@ if [[ ! -e $target/.complete ]]; then
   rm -rf "$target"
   mkdir -p "$target"/{bin,lib,stubs,node,fetched/lists/partial,fetched/apt/archives/partial}
   python3 -m venv "$target/venv"
-  "$target/venv/bin/pip" install --quiet --disable-pip-version-check -r requirements.txt -r "$root/examples/python/requirements.txt" \
-    || fail "pip install failed"
+  "$target/venv/bin/pip" install --quiet --disable-pip-version-check -r requirements.txt || fail "pip install failed"
   "$target/venv/bin/python" -m grpc_tools.protoc -I "$root/proto" --python_out="$target/stubs" --grpc_python_out="$target/stubs" \
     blip/v1/blip.proto || fail "protoc failed"
   cp "$root"/examples/node/package{,-lock}.json "$target/node/"

@@ -1,4 +1,4 @@
-"""A client for several blip-serve servers. It loses no answer when servers start or stop."""
+"""A client on grpcio alone, with the service configuration of `examples` and its retries."""
 
 import asyncio
 import random
@@ -9,7 +9,7 @@ from blip.v1 import blip_pb2, blip_pb2_grpc
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-SERVICE_CONFIG = Path(__file__).resolve().parents[1] / "service_config.json"
+SERVICE_CONFIG = Path(__file__).resolve().parents[2] / "examples/service_config.json"
 OPTIONS = {
     # gRPC retries a call only if its buffer holds the whole request. The default of 256 KiB is
     # smaller than most photographs.
