@@ -1,12 +1,15 @@
 //! An error of a request or an item, and its conversion to a gRPC status.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, fmt::Display, time::Duration};
 
 use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _, pb};
 
-use crate::{error::table::ErrorReason, request_id::RequestId};
+use crate::{
+    error::{excerpt::excerpt, table::ErrorReason},
+    request_id::RequestId,
+};
 
 /// The `domain` of every `google.rpc.ErrorInfo` that this server sends.
 pub const DOMAIN: &str = "blip.v1";
@@ -24,10 +27,6 @@ pub struct RequestError {
     retry_after: Option<Duration>,
 }
 
-/// The maximum length of a client's text, or of a library's error, in a message, in characters.
-/// The status of a call is sent in HTTP/2 headers, which clients limit to 8 KiB.
-const MAX_EXCERPT_CHARS: usize = 200;
-
 impl RequestError {
     /// Creates an error without details.
     #[must_use]
@@ -35,17 +34,18 @@ impl RequestError {
         Self { reason, field: None, value: None, limit: None, cause: None, retry_after: None }
     }
 
-    /// Sets the invalid field of the request, such as `inputs[0].image.data`.
+    /// Sets the invalid field of the request, such as `inputs[0].image.data`. A long name is
+    /// shortened, because clients choose some of them.
     #[must_use]
-    pub fn field(mut self, field: impl Into<String>) -> Self {
-        self.field = Some(field.into());
+    pub fn field(mut self, field: impl Display) -> Self {
+        self.field = Some(excerpt(field));
         self
     }
 
-    /// Sets the value found, with its unit.
+    /// Sets the value found, with its unit. A long value is shortened.
     #[must_use]
-    pub fn value(mut self, value: impl Into<String>) -> Self {
-        self.value = Some(excerpt(value.into()));
+    pub fn value(mut self, value: impl Display) -> Self {
+        self.value = Some(excerpt(value));
         self
     }
 
@@ -56,10 +56,10 @@ impl RequestError {
         self
     }
 
-    /// Sets the underlying error.
+    /// Sets the underlying error. A long one is shortened, because it can quote the request.
     #[must_use]
-    pub fn cause(mut self, cause: impl ToString) -> Self {
-        self.cause = Some(excerpt(cause.to_string()));
+    pub fn cause(mut self, cause: impl Display) -> Self {
+        self.cause = Some(excerpt(cause));
         self
     }
 
@@ -148,14 +148,6 @@ impl From<RequestError> for Status {
     }
 }
 
-/// Shortens a text to [`MAX_EXCERPT_CHARS`].
-fn excerpt(text: String) -> String {
-    match text.char_indices().nth(MAX_EXCERPT_CHARS) {
-        Some((end, _)) => format!("{}...", text.get(..end).unwrap_or_default()),
-        None => text,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -210,10 +202,12 @@ mod tests {
     proptest! {
         #[test]
         fn client_text_is_shortened_and_no_placeholder(text in "\\PC{0,2000}") {
-            let status = RequestError::new(ErrorReason::ImageUnreadable).field("{cause}").cause(&text).to_status();
-            let is_literal = status.message().starts_with("cannot decode {cause}: ");
+            let error = RequestError::new(ErrorReason::PayloadInvalid).field("{cause}").cause(&text);
+            let is_literal = error.message().starts_with("{cause} is invalid: ");
             prop_assert!(is_literal);
-            prop_assert!(status.message().chars().count() < 300);
+            prop_assert!(error.message().len() < 250);
+            let error = error.field(&text).value(&text);
+            prop_assert!(error.details().all(|(_, detail)| detail.len() < 230));
         }
     }
 }

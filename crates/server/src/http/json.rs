@@ -9,7 +9,7 @@ use serde::{
 
 use crate::{
     error::{ErrorReason, RequestError},
-    http::json_bounds::check_value_count,
+    http::json_bounds::check_bounds,
 };
 
 /// Decodes JSON with a bounded number of values. `name` is the name of the text in errors.
@@ -18,7 +18,7 @@ use crate::{
 /// A [`RequestError`] with the path of the invalid field, or with line and column if the text is no
 /// JSON.
 pub(crate) fn read_json<T: DeserializeOwned>(json: &[u8], name: &str) -> Result<T, RequestError> {
-    check_value_count(json, name)?;
+    check_bounds(json, name)?;
     let mut deserializer = serde_json::Deserializer::from_slice(json);
     let read = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
         let path = error.path().to_string();

@@ -1,7 +1,9 @@
-//! The limit on the number of values in a JSON text, checked before decoding.
+//! The limits on a JSON text that are checked before decoding: the number of its values, and the
+//! length of field names.
 //!
-//! A list of empty lists needs about ten times as much memory decoded as encoded. A body within the
-//! byte limit could therefore need gigabytes. Counting reads the bytes and allocates nothing.
+//! A list of empty lists needs about ten times as much memory decoded as encoded. The decoder copies
+//! an unknown field name into its path and its error. A body within the byte limit could therefore
+//! need gigabytes. This check reads the bytes once and allocates nothing.
 
 use crate::{
     error::{ErrorReason, RequestError},
@@ -12,12 +14,26 @@ use crate::{
 /// the memory of decoding. The limits on images and questions are lower and checked later.
 pub(crate) const MAX_VALUES: usize = 2 * MAX_MESSAGES;
 
-/// Rejects a JSON text with too many values. `field` is the name of the text in the error.
+/// The maximum length of a field name, in bytes. No route has a longer one.
+const MAX_NAME_BYTES: usize = 200;
+
+/// How much of a longer one an error quotes, in bytes.
+const QUOTED_BYTES: usize = 100;
+
+/// Rejects a JSON text with too many values or a long field name. `field` is the name of the text in
+/// the error.
 ///
 /// # Errors
 /// A [`RequestError`] of the request.
-pub(crate) fn check_value_count(json: &[u8], field: &str) -> Result<(), RequestError> {
-    let values = count_values(json);
+pub(crate) fn check_bounds(json: &[u8], field: &str) -> Result<(), RequestError> {
+    let Bounds { values, long_name } = Bounds::of(json);
+    if let Some(name) = long_name {
+        let (bytes, quoted) = (name.len(), name.get(..QUOTED_BYTES).unwrap_or(name));
+        let quoted = String::from_utf8_lossy(quoted);
+        return Err(RequestError::new(ErrorReason::PayloadInvalid).field(field).cause(format_args!(
+            "field name of {bytes} bytes, {MAX_NAME_BYTES} bytes allowed: {quoted}..."
+        )));
+    }
     if values > MAX_VALUES {
         return Err(RequestError::new(ErrorReason::PayloadTooManyValues)
             .field(field)
@@ -27,31 +43,51 @@ pub(crate) fn check_value_count(json: &[u8], field: &str) -> Result<(), RequestE
     Ok(())
 }
 
-/// Returns an upper bound of the number of values: each is the first or follows one of `,`, `:`,
-/// `[` and `{`.
-fn count_values(mut json: &[u8]) -> usize {
-    let mut values = 1;
-    while let Some((first, rest)) = json.split_first() {
-        json = rest;
-        match first {
-            b',' | b':' | b'[' | b'{' => values += 1,
-            b'"' => json = after_string(json),
-            _ => {}
-        }
-    }
-    values
+/// What is known of a JSON text before it is decoded.
+struct Bounds<'a> {
+    /// An upper bound of the number of values: each is the first or follows one of `,`, `:`, `[` and
+    /// `{`.
+    values: usize,
+    /// The first field name that is too long.
+    long_name: Option<&'a [u8]>,
 }
 
-/// Returns the text after a string. `json` begins after the opening quote of the string.
-fn after_string(mut json: &[u8]) -> &[u8] {
-    while let Some(position) = memchr::memchr2(b'"', b'\\', json) {
-        let escaped = usize::from(json.get(position) == Some(&b'\\'));
-        json = json.get(position + 1 + escaped..).unwrap_or_default();
-        if escaped == 0 {
-            return json;
+impl<'a> Bounds<'a> {
+    fn of(mut json: &'a [u8]) -> Self {
+        let mut bounds = Self { values: 1, long_name: None };
+        let mut last_string: &[u8] = &[];
+        while let Some((first, rest)) = json.split_first() {
+            json = rest;
+            match first {
+                b':' if last_string.len() > MAX_NAME_BYTES => {
+                    bounds.long_name = Some(last_string);
+                    return bounds;
+                }
+                b',' | b':' | b'[' | b'{' => {
+                    bounds.values += 1;
+                    last_string = &[];
+                }
+                b'"' => (last_string, json) = split_string(json),
+                _ => {}
+            }
+        }
+        bounds
+    }
+}
+
+/// Splits a text that begins after the opening quote of a string: returns the string without its
+/// quotes, and the rest.
+fn split_string(json: &[u8]) -> (&[u8], &[u8]) {
+    let mut rest = json;
+    while let Some(position) = memchr::memchr2(b'"', b'\\', rest) {
+        let is_quote = rest.get(position) == Some(&b'"');
+        rest = rest.get(position + 1 + usize::from(!is_quote)..).unwrap_or_default();
+        if is_quote {
+            let length = json.len() - rest.len() - 1;
+            return (json.get(..length).unwrap_or_default(), rest);
         }
     }
-    &[]
+    (json, &[])
 }
 
 #[cfg(test)]
@@ -88,25 +124,43 @@ mod tests {
     #[test]
     fn small_text_with_many_values_is_rejected() {
         let lists = |count: usize| format!("[{}]", vec!["[]"; count].join(","));
-        assert_eq!(check_value_count(lists(MAX_VALUES / 2 - 1).as_bytes(), "the body"), Ok(()));
-        let error = check_value_count(lists(MAX_VALUES).as_bytes(), "the body").unwrap_err();
+        assert_eq!(check_bounds(lists(MAX_VALUES / 2 - 1).as_bytes(), "the body"), Ok(()));
+        let error = check_bounds(lists(MAX_VALUES).as_bytes(), "the body").unwrap_err();
         assert_eq!(error.reason(), ErrorReason::PayloadTooManyValues);
     }
 
     #[test]
     fn separators_in_strings_are_not_counted() {
-        assert_eq!(count_values(br#"{"a": "[[,,::{\",,\\"}"#), 3);
+        assert_eq!(Bounds::of(br#"{"a": "[[,,::{\",,\\"}"#).values, 3);
+    }
+
+    #[test]
+    fn long_field_name_is_rejected_and_quoted_in_part() {
+        let object = |bytes: usize| format!(r#"{{"a": "b", "{}" : 5}}"#, "k".repeat(bytes));
+        assert_eq!(check_bounds(object(200).as_bytes(), "the body"), Ok(()));
+        let error = check_bounds(object(1 << 20).as_bytes(), "the body").unwrap_err();
+        assert_eq!(error.reason(), ErrorReason::PayloadInvalid);
+        let expected = "the body is invalid: field name of 1048576 bytes, 200 bytes allowed: ";
+        assert_eq!(error.to_string(), format!("{expected}{}...", "k".repeat(100)));
+    }
+
+    #[test]
+    fn long_string_is_no_field_name() {
+        let long = "k".repeat(1000);
+        for json in [format!(r#"["{long}"]"#), format!(r#"{{"a": "{long}", "b": 5}}"#)] {
+            assert_eq!(check_bounds(json.as_bytes(), "the body"), Ok(()));
+        }
     }
 
     proptest! {
         #[test]
         fn count_includes_every_decoded_value(value in json()) {
-            prop_assert!(count_values(value.to_string().as_bytes()) >= decoded_count(&value));
+            prop_assert!(Bounds::of(value.to_string().as_bytes()).values >= decoded_count(&value));
         }
 
         #[test]
         fn any_bytes_are_counted_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
-            prop_assert!(count_values(&bytes) <= bytes.len() + 1);
+            prop_assert!(Bounds::of(&bytes).values <= bytes.len() + 1);
         }
     }
 }

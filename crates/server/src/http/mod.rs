@@ -12,7 +12,7 @@ pub mod grpc_web; // BlipService for browsers
 pub mod models; // /v1/models
 pub mod inference; // /v1/ask, /v1/caption, /v1/match, /v1/embed
 pub mod json; // decoding of JSON bodies
-pub mod json_bounds; // the limit on the number of JSON values
+pub mod json_bounds; // the limits on JSON values and field names
 pub mod body; // request bodies within the memory budget
 pub mod problem; // errors as problem documents
 pub mod state; // the state that all handlers share
