@@ -17,7 +17,7 @@ use crate::http::{
     inference::{
         ask_request::AskRequest,
         ask_response::AskResponse,
-        form_schema::{AskForm, MatchForm},
+        form::form_schema::{AskForm, MatchForm},
         score_responses::{EmbedResponse, MatchResponse},
         sse::{AnswerEvent, EndEvent, PieceEvent, ServerSentEvent},
         task_requests::{CaptionRequest, EmbedRequest, MatchRequest},

@@ -27,7 +27,7 @@ use crate::{
             ask_request::{AskRequest, decode_json},
             ask_response::AskResponse,
             decoded_body::{DecodedBody, Endpoint},
-            multipart::read_form,
+            form::multipart::read_form,
             score_responses::{EmbedResponse, MatchResponse},
             sse::{accepts_events, event_stream},
             task_requests::{CaptionRequest, EmbedRequest, MatchRequest},

@@ -4,8 +4,7 @@
 //! item results into one of the response types.
 
 pub mod handlers; // from the headers of a request to its response
-pub mod multipart; // decoding of forms
-pub mod form_schema; // the forms in the OpenAPI document
+pub mod form; // forms: decoding and description
 pub mod sse; // server-sent events
 pub mod score_responses; // the JSON of matches and embeddings
 pub mod ask_response; // the JSON of answers and captions

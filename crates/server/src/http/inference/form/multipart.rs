@@ -1,6 +1,6 @@
-//! Decoding of forms (`multipart/form-data`), which carry image files without encoding.
-//!
-//! The form is decoded field by field while it arrives.
+//! Decoding of forms, field by field while they arrive.
+
+use std::fmt;
 
 use multer::{Field, Multipart};
 use serde::{
@@ -15,6 +15,7 @@ use crate::{
         body::RequestBody,
         inference::{
             decoded_body::{CallOptions, DecodedBody, Endpoint, Milliseconds, TextLists, inline},
+            form::form_body::FormBody,
             task_requests::{prompts, texts},
         },
         json::{object, read_json},
@@ -22,6 +23,9 @@ use crate::{
     priority::RequestPriority,
     request::{field_path::RequestFormat, generation::GenerationOptions, item::ImageSource, task::Task},
 };
+
+/// The maximum length of the boundary between parts, in bytes (RFC 2046, section 5.1.1).
+const MAX_BOUNDARY_BYTES: usize = 70;
 
 /// The fields of a form that were decoded so far.
 #[derive(Default)]
@@ -54,17 +58,22 @@ pub(crate) async fn read_form(
     body: RequestBody,
 ) -> Result<DecodedBody, RequestError> {
     let boundary = multer::parse_boundary(content_type).map_err(unreadable)?;
+    if boundary.len() > MAX_BOUNDARY_BYTES {
+        let bytes = boundary.len();
+        let cause = format_args!("boundary too long: {bytes} bytes, {MAX_BOUNDARY_BYTES} bytes allowed");
+        return Err(RequestError::new(ErrorReason::BodyUnreadable).cause(cause));
+    }
+    let (body, allowance) = FormBody::new(body);
     let mut form = Multipart::new(body, boundary);
     let mut fields = Fields::default();
+    let mut parts = 0;
     while let Some(field) = form.next_field().await.map_err(unreadable)? {
+        allowance.begin_content();
         fields.add(endpoint, field).await?;
-        let count = fields.images.len() + fields.shared_texts.len();
-        if count > MAX_MESSAGES {
-            return Err(RequestError::new(ErrorReason::PayloadTooManyValues)
-                .field("the form")
-                .value(format!("{count} images and questions"))
-                .limit(format!("{MAX_MESSAGES} images and questions")));
-        }
+        parts += 1;
+        check_count(parts, "parts")?;
+        check_count(fields.images.len() + fields.shared_texts.len(), "images and questions")?;
+        allowance.begin_headers();
     }
     fields.into_body(endpoint)
 }
@@ -136,6 +145,17 @@ impl Fields {
     }
 }
 
+/// Rejects a form with more than [`MAX_MESSAGES`] of its `parts`.
+fn check_count(count: usize, parts: &str) -> Result<(), RequestError> {
+    if count > MAX_MESSAGES {
+        return Err(RequestError::new(ErrorReason::PayloadTooManyValues)
+            .field("the form")
+            .value(format_args!("{count} {parts}"))
+            .limit(format!("{MAX_MESSAGES} {parts}")));
+    }
+    Ok(())
+}
+
 fn set<T>(field: &mut Option<T>, name: &str, value: T) -> Result<(), RequestError> {
     match field.replace(value) {
         None => Ok(()),
@@ -148,7 +168,7 @@ fn text(name: &str, content: &[u8]) -> Result<String, RequestError> {
     Ok(text.to_owned())
 }
 
-fn invalid(field: &str, cause: impl ToString) -> RequestError {
+fn invalid(field: &str, cause: impl fmt::Display) -> RequestError {
     RequestError::new(ErrorReason::PayloadInvalid).field(field).cause(cause)
 }
 
@@ -166,7 +186,7 @@ fn unreadable(error: multer::Error) -> RequestError {
 #[cfg(test)]
 mod tests {
     use axum::body::Body;
-    use futures::stream;
+    use futures::{StreamExt as _, stream};
     use http::HeaderMap;
 
     use super::*;
@@ -182,10 +202,14 @@ mod tests {
     }
 
     async fn read(endpoint: Endpoint, body: String, max_bytes: usize) -> Result<DecodedBody, RequestError> {
-        let chunks: Vec<_> =
-            body.into_bytes().chunks(7).map(|chunk| Ok::<_, multer::Error>(chunk.to_vec())).collect();
+        let chunks: Vec<_> = body.into_bytes().chunks(7).map(<[u8]>::to_vec).collect();
+        // Each chunk comes separately, as from a network.
+        let chunks = stream::iter(chunks).then(async |chunk| {
+            tokio::task::yield_now().await;
+            Ok::<_, multer::Error>(chunk)
+        });
         let budget = caller_budget(1 << 20, max_bytes);
-        let body = RequestBody::new(&HeaderMap::new(), Body::from_stream(stream::iter(chunks)), budget)?;
+        let body = RequestBody::new(&HeaderMap::new(), Body::from_stream(chunks), budget)?;
         read_form(endpoint, CONTENT_TYPE, body).await
     }
 
@@ -268,5 +292,40 @@ mod tests {
         assert_eq!(cut.reason(), ErrorReason::BodyUnreadable);
         let long = read(Endpoint::Ask, whole, 60).await.err().unwrap();
         assert_eq!(long.reason(), ErrorReason::MessageTooLarge);
+    }
+
+    #[tokio::test]
+    async fn part_without_end_of_headers_is_rejected() {
+        let filler = "x".repeat(100_000);
+        for start in ["", "--b\r\n", "--b\r\ncontent-disposition: form-data; name=\"a", "--b\r\na: b\r\nc: "]
+        {
+            let error = read(Endpoint::Ask, format!("{start}{filler}"), 1 << 20).await.err().unwrap();
+            assert_eq!(error.reason(), ErrorReason::BodyUnreadable);
+            assert!(error.to_string().ends_with("part headers too long: 16384 bytes allowed"), "{error}");
+        }
+        // The limit holds for each part, after contents of any length.
+        let first = form(&[("image", filler.as_str())]).replace("--b--\r\n", "--b\r\na: ");
+        let error = read(Endpoint::Ask, first + &filler, 1 << 20).await.err().unwrap();
+        assert!(error.to_string().contains("part headers too long"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn headers_of_8_kib_are_accepted_in_every_part() {
+        let long = format!("\r\nx-long: {}\r\n\r\n", "x".repeat(8 << 10));
+        let body = form(&[("image", "a"), ("question", "what?"), ("image", "b")]).replace("\r\n\r\n", &long);
+        let body = read(Endpoint::Ask, body, 1 << 20).await.ok().unwrap();
+        assert_eq!(body.images, [inline("a"), inline("b")]);
+    }
+
+    #[tokio::test]
+    async fn boundary_of_more_than_70_bytes_is_rejected() {
+        let read = async |bytes: usize| {
+            let budget = MemoryBudget::new(1 << 20, 1 << 20, Duration::from_secs(20));
+            let body = RequestBody::new(&HeaderMap::new(), Body::empty(), budget).unwrap();
+            let content_type = format!("multipart/form-data; boundary={}", "b".repeat(bytes));
+            read_form(Endpoint::Ask, &content_type, body).await.err().unwrap().to_string()
+        };
+        assert!(!read(70).await.contains("boundary too long"));
+        assert!(read(71).await.ends_with("boundary too long: 71 bytes, 70 bytes allowed"));
     }
 }
