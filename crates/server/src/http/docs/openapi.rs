@@ -16,10 +16,12 @@ use crate::http::{
     docs::problem_responses::ProblemResponses,
     inference::{
         ask_request::AskRequest,
-        ask_response::AskResponse,
         form::form_schema::{AskForm, MatchForm},
-        score_responses::{EmbedResponse, MatchResponse},
-        sse::{AnswerEvent, EndEvent, PieceEvent, ServerSentEvent},
+        response::{
+            ask_response::AskResponse,
+            score_responses::{EmbedResponse, MatchResponse},
+            sse::{AnswerEvent, EndEvent, PieceEvent, ServerSentEvent},
+        },
         task_requests::{CaptionRequest, EmbedRequest, MatchRequest},
     },
     models,

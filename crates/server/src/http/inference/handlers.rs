@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension, Json,
+    Extension,
     body::Body,
     extract::State,
-    response::{IntoResponse as _, Response},
+    response::Response,
     routing::{MethodRouter, post},
 };
 use bytes::Bytes;
@@ -25,11 +25,15 @@ use crate::{
         body::RequestBody,
         inference::{
             ask_request::{AskRequest, decode_json},
-            ask_response::AskResponse,
             decoded_body::{DecodedBody, Endpoint},
             form::multipart::read_form,
-            score_responses::{EmbedResponse, MatchResponse},
-            sse::{accepts_events, event_stream},
+            response::{
+                accept::accepts_events,
+                ask_response::AnswerLayout,
+                json_body::json_response,
+                score_responses::{EmbeddingLayout, MatchLayout},
+                sse::event_stream,
+            },
             task_requests::{CaptionRequest, EmbedRequest, MatchRequest},
         },
         state::HttpServer,
@@ -108,6 +112,7 @@ async fn handle(
         Some(timeout) => arrived.checked_add(timeout),
         None => default_deadline,
     };
+    let is_stream = options.stream || accepts_events(&head.headers);
     let trace: TraceScope = head.extensions.get().cloned().unwrap_or_default();
     let results = handler.inference.infer(InferenceRequest {
         inputs,
@@ -117,23 +122,21 @@ async fn handle(
         client,
         priority: options.priority.into(),
         deadline: deadline.map(Deadline),
-        in_order: false,
+        in_order: !is_stream,
         complete_on_error: true,
         budget: permit,
         trace: trace.clone(),
     })?;
     let details = options.details;
-    if options.stream || accepts_events(&head.headers) {
+    if is_stream {
         return Ok(event_stream(results, details, trace));
     }
     let results = record_writes_at_end(results, trace);
-    Ok(match endpoint {
-        Endpoint::Ask | Endpoint::Caption => {
-            Json(AskResponse::collect(results, &counts, details).await?).into_response()
-        }
-        Endpoint::Match => Json(MatchResponse::collect(results, &counts, details).await?).into_response(),
-        Endpoint::Embed => Json(EmbedResponse::collect(results, &counts, with_image).await?).into_response(),
-    })
+    match endpoint {
+        Endpoint::Ask | Endpoint::Caption => json_response(results, AnswerLayout::new(counts, details)).await,
+        Endpoint::Match => json_response(results, MatchLayout::new(counts, details)).await,
+        Endpoint::Embed => json_response(results, EmbeddingLayout { images: with_image }).await,
+    }
 }
 
 async fn decode(

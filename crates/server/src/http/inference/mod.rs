@@ -4,11 +4,8 @@
 //! item results into one of the response types.
 
 pub mod handlers; // from the headers of a request to its response
+pub mod response; // JSON and server-sent events
 pub mod form; // forms: decoding and description
-pub mod sse; // server-sent events
-pub mod score_responses; // the JSON of matches and embeddings
-pub mod ask_response; // the JSON of answers and captions
-pub mod item_error; // the JSON of failed items
 pub mod task_requests; // the JSON of the other routes
 pub mod ask_request; // the JSON of /v1/ask
 pub mod question_json; // a question in JSON

@@ -4,17 +4,16 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
-    error::RequestError,
-    http::inference::item_error::{self, FailedItem},
+    http::inference::response::{item_error::FailedItem, json_body::Layout, json_writer::JsonWriter},
     pipeline::{
-        item_result::ItemResults,
         reply::{self, Reply},
         timing::Timing,
     },
 };
 
 /// The answers or captions, in the order of the request.
-#[derive(Debug, Default, Serialize, ToSchema)]
+#[derive(ToSchema)]
+#[expect(dead_code, reason = "describes the response in the OpenAPI document; AnswerLayout writes it")]
 pub(crate) struct AskResponse {
     /// The results of each image.
     captions: Vec<ImageAnswers>,
@@ -73,42 +72,44 @@ pub(crate) struct Alternative {
     probability: Option<f32>,
 }
 
-impl AskResponse {
-    /// Waits for all `results`. `counts` has the number of texts of each image.
-    ///
-    /// # Errors
-    /// A [`RequestError`] of the whole request.
-    pub(crate) async fn collect(
-        results: ItemResults,
-        counts: &[usize],
-        details: bool,
-    ) -> Result<Self, RequestError> {
-        let empty = |count: &usize| ImageAnswers {
-            image_results: vec![None; *count],
-            details: details.then(|| vec![None; *count]),
-        };
-        let mut captions: Vec<ImageAnswers> = counts.iter().map(empty).collect();
-        let errors = item_error::collect(results, |image, text, reply| {
-            if let Some(answers) = captions.get_mut(image) {
-                answers.insert(text, &reply);
-            }
-        });
-        let errors = errors.await?;
-        Ok(Self { captions, errors })
+/// Writes an [`AskResponse`], one image at a time.
+#[derive(Debug)]
+pub(crate) struct AnswerLayout {
+    /// The number of texts of each image.
+    counts: Vec<usize>,
+    details: bool,
+    /// The answers of the current image.
+    current: ImageAnswers,
+}
+
+impl AnswerLayout {
+    /// Creates the layout for images with these numbers of texts.
+    pub(crate) fn new(counts: Vec<usize>, details: bool) -> Self {
+        Self { counts, details, current: ImageAnswers::new(details) }
+    }
+}
+
+impl Layout for AnswerLayout {
+    const LISTS: &'static [&'static str] = &["captions"];
+
+    fn add(&mut self, image: usize, text: usize, reply: Option<Reply>, json: &mut JsonWriter) {
+        self.current.add(reply);
+        if self.counts.get(image) == Some(&(text + 1)) {
+            json.element(0, &std::mem::replace(&mut self.current, ImageAnswers::new(self.details)));
+        }
     }
 }
 
 impl ImageAnswers {
-    fn insert(&mut self, text: usize, reply: &Reply) {
-        if matches!(reply, Reply::Chunk(_)) {
-            return;
+    fn new(details: bool) -> Self {
+        Self { image_results: Vec::new(), details: details.then(Vec::new) }
+    }
+
+    fn add(&mut self, reply: Option<Reply>) {
+        if let Some(details) = &mut self.details {
+            details.push(reply.as_ref().and_then(AnswerDetails::of));
         }
-        if let Some(details) = self.details.as_mut().and_then(|details| details.get_mut(text)) {
-            *details = AnswerDetails::of(reply);
-        }
-        if let Some(result) = self.image_results.get_mut(text) {
-            *result = Some(reply.text().to_owned());
-        }
+        self.image_results.push(reply.map(|reply| reply.text().to_owned()));
     }
 }
 
@@ -147,46 +148,35 @@ impl From<&reply::Alternative> for Alternative {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
-    use futures::{StreamExt as _, stream};
     use serde_json::json;
 
     use super::*;
-    use crate::{error::ErrorReason, pipeline::item_result::ItemResult};
 
-    fn result(image_index: u32, text_index: u32, answer: Result<&str, RequestError>) -> ItemResult {
-        let answer = answer.map(|text| reply::Answer { text: text.to_owned(), ..Default::default() });
-        ItemResult { image_index, text_index, ready: None, reply: answer.map(Reply::Answer) }
+    /// Returns the response to images with these answers.
+    fn response(images: &[&[Option<&str>]], details: bool) -> serde_json::Value {
+        let mut layout = AnswerLayout::new(images.iter().map(|texts| texts.len()).collect(), details);
+        let mut json = JsonWriter::new(AnswerLayout::LISTS);
+        for (image, texts) in images.iter().enumerate() {
+            for (index, text) in texts.iter().enumerate() {
+                let answer = |text: &str| reply::Answer { text: text.to_owned(), ..Default::default() };
+                layout.add(image, index, text.map(answer).map(Reply::Answer), &mut json);
+            }
+        }
+        json.end(&[]);
+        serde_json::from_slice(&json.take()).unwrap()
     }
 
-    async fn collected(results: Vec<ItemResult>, counts: &[usize], details: bool) -> serde_json::Value {
-        let results = stream::iter(results.into_iter().map(Ok)).boxed();
-        serde_json::to_value(AskResponse::collect(results, counts, details).await.unwrap()).unwrap()
+    #[test]
+    fn answers_have_the_lists_of_their_images() {
+        let expected = json!({"captions": [{"image_results": ["a", null]}, {"image_results": ["c"]}]});
+        assert_eq!(response(&[&[Some("a"), None], &[Some("c")]], false), expected);
     }
 
-    #[tokio::test]
-    async fn answers_are_in_request_order_without_optional_fields() {
-        let results = vec![result(1, 0, Ok("c")), result(0, 1, Ok("b")), result(0, 0, Ok("a"))];
-        let expected = json!({"captions": [{"image_results": ["a", "b"]}, {"image_results": ["c"]}]});
-        assert_eq!(collected(results, &[2, 1], false).await, expected);
-    }
-
-    #[tokio::test]
-    async fn failed_item_is_null_and_listed_with_its_reason() {
-        let busy = RequestError::new(ErrorReason::PreprocessingBusy).retry_after(Duration::from_millis(500));
-        let empty = RequestError::new(ErrorReason::QuestionEmpty).field("inputs.texts[0][1]");
-        let results = vec![result(1, 0, Err(busy)), result(0, 1, Err(empty)), result(0, 0, Ok("a"))];
-        let response = collected(results, &[2, 1], true).await;
+    #[test]
+    fn failed_item_has_no_details() {
+        let response = response(&[&[Some("a"), None], &[None]], true);
         assert_eq!(response["captions"][0]["image_results"], json!(["a", null]));
         assert_eq!(response["captions"][0]["details"][0]["timing"]["batch_images"], 0);
         assert_eq!(response["captions"][1], json!({"image_results": [null], "details": [null]}));
-        let reasons = json!([
-            {"image": 0, "question": 1, "reason": "QUESTION_EMPTY", "status": 400, "field": "inputs.texts[0][1]",
-             "message": "inputs.texts[0][1] has no text"},
-            {"image": 1, "question": 0, "reason": "PREPROCESSING_BUSY", "status": 429, "retry_after_s": 0.5,
-             "message": "too many images wait for preprocessing"},
-        ]);
-        assert_eq!(response["errors"], reasons);
     }
 }

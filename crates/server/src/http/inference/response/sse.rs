@@ -7,13 +7,13 @@ use axum::response::{
     sse::{Event, KeepAlive, Sse},
 };
 use futures::{StreamExt as _, stream};
-use http::{HeaderMap, HeaderValue, header};
+use http::HeaderValue;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
     http::{
-        inference::{
+        inference::response::{
             ask_response::AnswerDetails,
             item_error::ItemError,
             score_responses::{MatchResult, Vector},
@@ -97,15 +97,6 @@ pub(crate) struct EndEvent {
     errors: u64,
 }
 
-/// Returns whether the `Accept` header of a request names server-sent events.
-pub(crate) fn accepts_events(headers: &HeaderMap) -> bool {
-    let named = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    named.flat_map(|value| value.split(',')).any(|range| {
-        let media_type = range.split(';').next().unwrap_or_default();
-        media_type.trim().eq_ignore_ascii_case(EVENT_STREAM)
-    })
-}
-
 /// Returns all `results` as events. The connection drives them, so that a client that reads slowly
 /// delays only its response. `trace` is the span of the request.
 pub(crate) fn event_stream(results: ItemResults, details: bool, trace: TraceScope) -> Response {
@@ -187,14 +178,5 @@ mod tests {
             "event: end\ndata: {\"answers\":1,\"errors\":1}\n\n",
         );
         assert_eq!(String::from_utf8(body.to_vec()).unwrap(), expected);
-    }
-
-    #[test]
-    fn only_the_media_type_itself_requests_events() {
-        let accepts = |accept: &'static str| {
-            accepts_events(&HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(accept))]))
-        };
-        assert!(accepts("text/event-stream") && accepts("application/json, Text/Event-Stream;q=0.5"));
-        assert!(!accepts("*/*") && !accepts("text/*") && !accepts_events(&HeaderMap::new()));
     }
 }

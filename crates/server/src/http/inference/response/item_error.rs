@@ -1,16 +1,9 @@
-//! Failed items in JSON, and the loop that separates them from replies.
+//! Failed items in JSON.
 
-use futures::StreamExt as _;
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use crate::{
-    error::RequestError,
-    pipeline::{
-        item_result::{ItemResult, ItemResults},
-        reply::Reply,
-    },
-};
+use crate::error::RequestError;
 
 /// A failed item of a response.
 #[derive(Debug, Serialize, ToSchema)]
@@ -45,6 +38,12 @@ pub(crate) struct ItemError {
     retry_after_s: Option<f64>,
 }
 
+impl FailedItem {
+    pub(crate) fn new(image: u32, question: u32, error: &RequestError) -> Self {
+        Self { image, question, error: ItemError::from(error) }
+    }
+}
+
 impl From<&RequestError> for ItemError {
     fn from(error: &RequestError) -> Self {
         let spec = error.reason().spec();
@@ -57,25 +56,4 @@ impl From<&RequestError> for ItemError {
             retry_after_s: error.wait().map(|wait| wait.as_secs_f64()),
         }
     }
-}
-
-/// Waits for all `results` and calls `insert` with the position of each reply: image, then text.
-/// Returns the failed items in the order of the request.
-///
-/// # Errors
-/// A [`RequestError`] of the whole request.
-pub(crate) async fn collect(
-    mut results: ItemResults,
-    mut insert: impl FnMut(usize, usize, Reply),
-) -> Result<Vec<FailedItem>, RequestError> {
-    let mut failed = Vec::new();
-    while let Some(result) = results.next().await {
-        let ItemResult { image_index: image, text_index: question, reply, .. } = result?;
-        match reply {
-            Ok(reply) => insert(image as usize, question as usize, reply),
-            Err(error) => failed.push(FailedItem { image, question, error: ItemError::from(&error) }),
-        }
-    }
-    failed.sort_by_key(|item| (item.image, item.question));
-    Ok(failed)
 }
