@@ -8,7 +8,10 @@ use std::{
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures::{Stream, StreamExt as _};
-use http::{HeaderMap, header::CONTENT_LENGTH};
+use http::{
+    HeaderMap, HeaderValue,
+    header::{CONTENT_ENCODING, CONTENT_LENGTH},
+};
 use http_body::Body as _;
 
 use crate::{
@@ -22,6 +25,9 @@ use crate::{
 /// The maximum capacity that is allocated before the data arrives. A client cannot occupy more by
 /// announcing a length.
 const MAX_INITIAL_BYTES: usize = 1 << 20;
+
+/// The only accepted content-encoding: none.
+const IDENTITY: &str = "identity";
 
 /// A body as a stream of chunks that ends with its first error.
 #[derive(Debug)]
@@ -37,10 +43,10 @@ impl RequestBody {
     /// Creates the body of a request with `headers`, which reserves memory in `budget`.
     ///
     /// # Errors
-    /// A [`RequestError`] if the announced length is over the limit, or over the memory that the
-    /// caller may hold.
-    /// Nothing of the body is read then.
+    /// A [`RequestError`] if the body is compressed, or if the announced length is over the limit or
+    /// over the memory that the caller may hold. Nothing of the body is read then.
     pub(crate) fn new(headers: &HeaderMap, body: Body, budget: CallerBudget) -> Result<Self, RequestError> {
+        check_encoding(headers)?;
         let announced_bytes =
             headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
         let permit = BudgetPermit::default();
@@ -97,6 +103,18 @@ impl Stream for RequestBody {
     }
 }
 
+/// Rejects a compressed body. Image files are compressed themselves.
+fn check_encoding(headers: &HeaderMap) -> Result<(), RequestError> {
+    let is_encoded = |value: &&HeaderValue| !value.as_bytes().eq_ignore_ascii_case(IDENTITY.as_bytes());
+    match headers.get_all(CONTENT_ENCODING).iter().find(is_encoded) {
+        None => Ok(()),
+        Some(encoding) => Err(RequestError::new(ErrorReason::MediaTypeRefused)
+            .field(CONTENT_ENCODING)
+            .value(String::from_utf8_lossy(encoding.as_bytes()))
+            .limit(IDENTITY)),
+    }
+}
+
 /// Returns the innermost source of an error. The outer errors of libraries often have no details.
 fn root_cause<'a>(error: &'a (dyn std::error::Error + 'static)) -> &'a (dyn std::error::Error + 'static) {
     let mut error = error;
@@ -111,7 +129,6 @@ mod tests {
     use std::time::Duration;
 
     use futures::stream;
-    use http::HeaderValue;
     use tokio::time::Instant;
 
     use super::*;
@@ -160,6 +177,21 @@ mod tests {
         assert_eq!(announced("100", budget(1000, 100)), Ok(()));
         assert_eq!(announced("101", budget(1000, 100)), Err(ErrorReason::MessageTooLarge));
         assert_eq!(announced("5000", budget(1000, 10_000)), Err(ErrorReason::ServerBusy));
+    }
+
+    #[tokio::test]
+    async fn compressed_body_is_rejected_and_identity_is_accepted() {
+        let read = |encodings: &[&'static str]| {
+            let encodings = encodings.iter().map(|text| (CONTENT_ENCODING, HeaderValue::from_static(text)));
+            let body = RequestBody::new(&encodings.collect(), Body::empty(), budget(1000, 100));
+            body.map(|_| ()).map_err(|error| error.to_string())
+        };
+        assert_eq!((read(&[]), read(&["identity", "Identity"])), (Ok(()), Ok(())));
+        for encodings in [&["gzip"] as &[_], &["identity", "gzip"]] {
+            let expected = "unsupported media type in content-encoding: gzip, expected identity";
+            assert_eq!(read(encodings), Err(expected.to_owned()));
+        }
+        assert!(read(&["gzip, br"]).is_err());
     }
 
     #[tokio::test(start_paused = true)]

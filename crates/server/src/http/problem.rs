@@ -6,7 +6,7 @@ use axum::{
 };
 use http::{
     HeaderValue, StatusCode,
-    header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
+    header::{ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE},
 };
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -97,6 +97,9 @@ impl IntoResponse for RequestError {
             // Rounded up, so that the client does not retry too early.
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1000) as u64));
         }
+        if self.details().any(|detail| detail == ("field", CONTENT_ENCODING.as_str())) {
+            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+        }
         if status == StatusCode::UNAUTHORIZED {
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"blip-serve\""));
         }
@@ -137,7 +140,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn headers_have_retry_delay_and_authentication_scheme() {
+    async fn headers_have_delay_authentication_and_encoding() {
         let busy = RequestError::new(ErrorReason::ServerBusy).retry_after(Duration::from_millis(1001));
         let (parts, problem) = document(busy).await;
         assert_eq!(
@@ -147,6 +150,9 @@ mod tests {
         let (parts, _) = document(RequestError::new(ErrorReason::ApiKeyMissing)).await;
         assert!(parts.headers.contains_key(WWW_AUTHENTICATE));
         assert!(!parts.headers.contains_key(RETRY_AFTER));
+        let gzip = RequestError::new(ErrorReason::MediaTypeRefused).field(CONTENT_ENCODING).value("gzip");
+        let (parts, _) = document(gzip).await;
+        assert_eq!(parts.headers[ACCEPT_ENCODING], "identity");
     }
 
     #[tokio::test]

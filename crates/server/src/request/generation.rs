@@ -11,6 +11,7 @@ use utoipa::ToSchema;
 use crate::{
     config::sections::limits::RequestLimits,
     error::{ErrorReason, RequestError},
+    request::whole_number::whole_number,
 };
 
 /// The ranges of options that no setting limits. Values outside them would overflow or have no use.
@@ -49,13 +50,16 @@ generation_options! {
     /// Number of hypotheses of beam search; 1 is greedy search
     #[arg(long, value_name = "N", conflicts_with = "sample")]
     #[schema(minimum = 1)]
+    #[serde(deserialize_with = "whole_number")]
     num_beams: u32,
     /// Maximum number of generated tokens, including the stop token
     #[arg(long, value_name = "N")]
     #[schema(minimum = 1)]
+    #[serde(deserialize_with = "whole_number")]
     max_new_tokens: u32,
     /// Number of tokens, including start token and prompt, before generation may stop
     #[arg(long, value_name = "N")]
+    #[serde(deserialize_with = "whole_number")]
     min_length: u32,
     /// Beam search: exponent of the length penalty; above 0 favours long texts
     #[arg(long, value_name = "FACTOR", allow_negative_numbers = true)]
@@ -75,6 +79,7 @@ generation_options! {
     /// Sampling: number of most likely tokens to sample from; 0 is all
     #[arg(long, value_name = "N", conflicts_with = "num_beams")]
     #[schema(minimum = 0, maximum = 4_294_967_295_u32, format = "uint32")]
+    #[serde(deserialize_with = "whole_number")]
     top_k: u32,
     /// Sampling: total probability of the most likely tokens to sample from
     #[arg(long, value_name = "SHARE", conflicts_with = "num_beams")]
@@ -83,10 +88,12 @@ generation_options! {
     /// Sampling: seed; the same seed and input have the same result
     #[arg(long, value_name = "N", conflicts_with = "num_beams")]
     #[schema(minimum = 0, format = "uint64")]
+    #[serde(deserialize_with = "whole_number")]
     seed: u64,
     /// Number of results per item; those after the first are in the details
     #[arg(long, value_name = "N")]
     #[schema(minimum = 1)]
+    #[serde(deserialize_with = "whole_number")]
     num_answers: u32,
 }
 

@@ -27,6 +27,8 @@ pub enum ImageSource {
     Remote(String),
     /// The request has an image without bytes and URL.
     Missing,
+    /// The request has bytes in an encoding that cannot be decoded, for this reason.
+    Undecodable(String),
 }
 
 /// A text, with candidate answers if it is a question that has them.

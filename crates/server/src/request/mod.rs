@@ -13,3 +13,4 @@ pub mod field_path;
 pub mod deadline;
 pub(crate) mod upload_timer;
 pub mod memory_budget;
+pub mod whole_number; // whole numbers in JSON

@@ -210,7 +210,6 @@ mod tests {
             (with_image(r#"{"uri": "x"}"#), "unknown field `uri`, expected `url` or `base64`"),
             (with_image("{}"), "inputs.images[0] is invalid: neither url nor base64 is set"),
             (with_image(r#"{"url": "x", "base64": "eA=="}"#), "both url and base64 are set"),
-            (with_image(r#"{"base64": "a*"}"#), "invalid base64"),
             (
                 r#"{"inputs": {"texts": [["a", 5]], "images": []}}"#.to_owned(),
                 "inputs.texts[0][1] is invalid",
@@ -222,6 +221,15 @@ mod tests {
             assert_eq!(reason, ErrorReason::PayloadInvalid, "{body}");
             assert!(message.contains(expected), "{message}");
         }
+    }
+
+    #[test]
+    fn invalid_base64_fails_its_image_alone() {
+        let images = r#"{"base64": "a*"}, {"base64": "aGVs\nbG8="}"#;
+        let body = with_image(images).replace(r#"[["what?"]]"#, r#"[["what?"], ["who?"]]"#);
+        let DecodedBody { images, .. } = read_ask(body.replace('\n', "\\n").as_bytes()).ok().unwrap();
+        let undecodable = ImageSource::Undecodable("invalid base64: Invalid symbol 42, offset 1.".to_owned());
+        assert_eq!(images, [undecodable, ImageSource::Inline(Bytes::from("hello"))]);
     }
 
     #[test]

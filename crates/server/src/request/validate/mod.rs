@@ -73,6 +73,9 @@ fn validate_image(
         None | Some(ImageSource::Missing) => {
             Err(RequestError::new(ErrorReason::ImageMissing).field(path.image()))
         }
+        Some(ImageSource::Undecodable(cause)) => {
+            Err(RequestError::new(ErrorReason::ImageUnreadable).field(path.image_data()).cause(cause))
+        }
         Some(ImageSource::Remote(url)) if is_data_url(&url) => {
             Ok(file(FileContent::DataUrl(url), path.image_url()))
         }
