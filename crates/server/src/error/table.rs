@@ -105,8 +105,12 @@ error_table! {
         "Send messages with a compression that the message names.";
     OriginRefused = "ORIGIN_REFUSED", PermissionDenied, 403, false, Call,
         "origin not allowed: {value}", "Add the origin to http.cors_origins in the settings of the server.";
+    HostRefused = "HOST_REFUSED", PermissionDenied, 403, false, Call,
+        "host not allowed: {value}", "Add the host to http.allowed_hosts in the settings of the server.";
+    HostInvalid = "HOST_INVALID", InvalidArgument, 400, false, Call,
+        "invalid host header: {cause}", "Send one Host header with the name of the server and its port.";
     MediaTypeRefused = "MEDIA_TYPE_REFUSED", InvalidArgument, 415, false, Call,
-        "unsupported media type in {field}: {value}, expected {limit}", "Set content-type to the media type of the body.";
+        "unsupported media type in {field}: {value}, expected {limit}", "Set content-type to the media type of the body, and do not compress it.";
     BodyUnreadable = "BODY_UNREADABLE", InvalidArgument, 400, false, Call,
         "cannot read the request body: {cause}", "Check the encoding of the body.";
     PayloadInvalid = "PAYLOAD_INVALID", InvalidArgument, 400, false, Call,

@@ -55,7 +55,7 @@ pub(crate) fn cors(origins: &[CorsOrigin]) -> CorsLayer {
         .expose_headers(RESPONSE_HEADERS)
 }
 
-/// Rejects `POST` requests of pages of other origins.
+/// Rejects requests of pages of other origins that can change something.
 ///
 /// A browser hides the response from such a page, but it sends the request of a form without a
 /// preflight request.
@@ -65,7 +65,7 @@ pub(crate) async fn check_origin(
     next: Next,
 ) -> Result<Response, RequestError> {
     let headers = request.headers();
-    if let Some(origin) = headers.get(header::ORIGIN).filter(|_| request.method() == Method::POST) {
+    if let Some(origin) = headers.get(header::ORIGIN).filter(|_| !request.method().is_safe()) {
         let is_allowed = origins.iter().any(|allowed| match allowed {
             CorsOrigin::Any => true,
             CorsOrigin::Named(allowed) => allowed == origin,

@@ -6,6 +6,7 @@
 //! [`problem`] documents.
 
 pub mod router; // the route table
+pub mod allowed_hosts; // the names of the server
 pub mod cors; // cross-origin requests
 pub mod docs; // OpenAPI, Swagger UI, the error page
 pub mod grpc_web; // BlipService for browsers

@@ -14,6 +14,7 @@ use crate::{
     config::sections::http::{CorsOrigin, HttpSettings},
     error::{ErrorReason, RequestError},
     http::{
+        allowed_hosts::{HostPolicy, check_host},
         cors::{check_origin, cors},
         docs::{self, errors_page, openapi},
         grpc_web::{check_media_type, grpc_web},
@@ -50,7 +51,8 @@ pub(crate) fn router(server: HttpServer, settings: &HttpSettings) -> Router {
     let router = router.layer(from_fn(count_requests));
     let router =
         router.layer(from_fn_with_state(origins, check_origin)).layer(cors(&settings.http_cors_origins));
-    router.layer(telemetry)
+    let hosts = HostPolicy::new(&settings.allowed_hosts, settings.http_listen);
+    router.layer(from_fn_with_state(hosts, check_host)).layer(telemetry)
 }
 
 async fn unknown_route(request: Request) -> RequestError {

@@ -5,6 +5,7 @@ pub mod shutdown;
 pub mod ops;
 pub mod access;
 pub mod exit;
+pub mod descriptor_limit;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
@@ -85,6 +86,7 @@ pub async fn serve<E: InferenceEngine>(
     announce: impl FnOnce(&[Arc<ModelInfo>]),
 ) -> anyhow::Result<Exit> {
     let models = ModelRegistry::loading();
+    descriptor_limit::raise();
     let (sender, readiness) = watch::channel(Readiness::default());
     let (health, stop) = (Health::new(sender), CancellationToken::new());
     let (manager, mut failures) =
@@ -158,7 +160,8 @@ async fn start<E: InferenceEngine>(
     let operations = listeners.metrics.map(|(listener, config)| {
         let models = models.clone();
         let snapshots: SnapshotFn = Arc::new(move || models.snapshots());
-        AbortOnDropHandle::new(tokio::spawn(endpoint::serve(listener, config, readiness, snapshots)))
+        let operations = endpoint::serve(listener, config, settings.clone(), readiness, snapshots);
+        AbortOnDropHandle::new(tokio::spawn(operations))
     });
     health.set_accepting(false);
     let in_flight = TaskTracker::new();

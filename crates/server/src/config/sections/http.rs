@@ -88,6 +88,39 @@ impl fmt::Display for CorsOrigin {
     }
 }
 
+/// A name by which clients may address the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AllowedHost {
+    /// Any name.
+    Any,
+    /// One name, in lower case.
+    Named(String),
+}
+
+impl std::str::FromStr for AllowedHost {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "*" {
+            return Ok(Self::Any);
+        }
+        let is_name = |byte: u8| byte.is_ascii_alphanumeric() || b"-._".contains(&byte);
+        if text.is_empty() || !text.bytes().all(is_name) {
+            return Err(format!("invalid host {text:?}, expected * or a name without a port"));
+        }
+        Ok(Self::Named(text.to_ascii_lowercase()))
+    }
+}
+
+impl fmt::Display for AllowedHost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Any => "*",
+            Self::Named(name) => name,
+        })
+    }
+}
+
 /// The HTTP listener: JSON, server-sent events, gRPC-Web.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "HTTP")]
@@ -110,6 +143,17 @@ pub struct HttpSettings {
     /// [default: none]
     #[arg(long, value_name = "ORIGIN", value_delimiter = ',', env = "BLIP_SERVE__HTTP__CORS_ORIGINS")]
     pub http_cors_origins: Vec<CorsOrigin>,
+
+    /// Names by which HTTP clients may address the server, comma-separated
+    ///
+    /// The server rejects requests whose Host header has another name, on the HTTP and the metrics
+    /// listener. A page in a browser can therefore not call the server by a name of its own that
+    /// resolves to the address of the server. IP addresses and localhost are always allowed. Use *
+    /// for every name.
+    ///
+    /// [default: no other name on a loopback address, and every name elsewhere]
+    #[arg(long, value_name = "HOST", value_delimiter = ',', env = "BLIP_SERVE__HTTP__ALLOWED_HOSTS")]
+    pub allowed_hosts: Vec<AllowedHost>,
 }
 
 #[cfg(test)]
@@ -145,6 +189,17 @@ mod tests {
             "https://*.example.org/x",
         ] {
             assert!(parse(text).unwrap_err().starts_with("invalid origin"), "{text}");
+        }
+    }
+
+    #[test]
+    fn allowed_host_is_a_name_without_port() {
+        let parse = |text: &str| text.parse::<AllowedHost>().map(|host| host.to_string());
+        for (text, host) in [("*", "*"), ("Blip.Example.org", "blip.example.org"), ("blip_1", "blip_1")] {
+            assert_eq!(parse(text).as_deref(), Ok(host));
+        }
+        for text in ["", "example.org:80", "https://example.org", "*.example.org", "a b", "[::1]"] {
+            assert!(parse(text).unwrap_err().starts_with("invalid host"), "{text}");
         }
     }
 }

@@ -22,6 +22,18 @@ pub struct MetricsSettings {
         default_value = "127.0.0.1:9090"
     )]
     pub metrics_listen: Listen,
+
+    /// Maximum number of connections for metrics and health
+    ///
+    /// A further connection replaces the oldest one.
+    #[arg(
+        long,
+        value_name = "N",
+        env = "BLIP_SERVE__METRICS__MAX_CONNECTIONS",
+        default_value_t = 64,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub metrics_max_connections: u32,
 }
 
 /// Contents of the log.

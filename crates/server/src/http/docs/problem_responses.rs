@@ -19,6 +19,8 @@ const MODELS: &str = "/v1/models";
 
 /// The errors of every model route.
 const MODEL_ERRORS: &[ErrorReason] = &[
+    ErrorReason::HostRefused,
+    ErrorReason::HostInvalid,
     ErrorReason::ApiKeyMissing,
     ErrorReason::ApiKeyInvalid,
     ErrorReason::ModelUnknown,

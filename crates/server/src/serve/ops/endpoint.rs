@@ -1,8 +1,8 @@
 //! The operations listener: metrics, probes (`/livez`, `/readyz`, `/healthz`), and the log filter.
 
-use std::{fmt, net::SocketAddr, sync::Arc, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
-use axum::{Router, extract::State, response::IntoResponse, routing::get};
+use axum::{Router, extract::State, middleware::from_fn_with_state, response::IntoResponse, routing::get};
 use http::{StatusCode, header::CONTENT_TYPE};
 use metrics_exporter_prometheus::PrometheusHandle;
 use scheduler::Snapshot;
@@ -13,9 +13,14 @@ use tokio::{
 };
 
 use crate::{
+    config::{Settings, sections::http::CorsOrigin},
+    http::{
+        allowed_hosts::{HostPolicy, check_host},
+        cors::check_origin,
+    },
     lifecycle::health::Readiness,
     models::info::ModelInfo,
-    serve::ops::{device_memory, log_filter, model_gauges, process_memory::ProcessMemory},
+    serve::ops::{connections, device_memory, log_filter, model_gauges, process_memory::ProcessMemory},
     telemetry::{logging::filter::LogFilter, metrics::table},
 };
 
@@ -61,6 +66,7 @@ struct OpsState {
 pub async fn serve(
     listener: TcpListener,
     config: OpsConfig,
+    settings: Settings,
     readiness: watch::Receiver<Readiness>,
     snapshots: SnapshotFn,
 ) {
@@ -68,6 +74,9 @@ pub async fn serve(
     let process = Arc::new(metrics_process::Collector::default());
     let memory = device_memory::watch(readiness.clone());
     let state = OpsState { readiness, snapshots, recorder: recorder.clone(), commit, process };
+    let hosts = HostPolicy::new(&settings.http.allowed_hosts, settings.metrics.metrics_listen);
+    // No page of another origin may call this listener.
+    let origins: Arc<[CorsOrigin]> = Arc::default();
     let router = Router::new()
         .route("/metrics", get(metrics))
         .route("/livez", get(|| async { (StatusCode::OK, "alive\n") }))
@@ -75,7 +84,8 @@ pub async fn serve(
         .route("/healthz", get(started))
         .with_state(state)
         .merge(log_filter::routes(log_filter))
-        .into_make_service_with_connect_info::<SocketAddr>();
+        .layer(from_fn_with_state(origins, check_origin))
+        .layer(from_fn_with_state(hosts, check_host));
     let upkeep = async {
         let mut ticks = interval(UPKEEP_PERIOD);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -84,14 +94,9 @@ pub async fn serve(
             recorder.run_upkeep();
         }
     };
-    tokio::select! {
-        ended = axum::serve(listener, router).into_future() => {
-            if let Err(error) = ended {
-                tracing::error!(%error, "operations listener failed");
-            }
-        }
-        _ = futures::future::join(upkeep, memory) => {}
-    }
+    let max_connections = settings.metrics.metrics_max_connections as usize;
+    let connections = connections::serve(listener, router, max_connections);
+    futures::future::join3(connections, upkeep, memory).await;
 }
 
 async fn metrics(State(state): State<OpsState>) -> impl IntoResponse {
