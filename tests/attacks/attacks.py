@@ -108,7 +108,7 @@ def unread_files(target):
         connection = target.http2(target.http)
         connection.close_windows()
         for _ in range(100):
-            connection.request(target.http, "GET", "/docs/swagger-ui-bundle.js")
+            connection.request("GET", "/docs/swagger-ui-bundle.js", authority=target.http)
         keep_open(target, connection)
 
     target.repeat(read_nothing, threads=20)
@@ -116,6 +116,7 @@ def unread_files(target):
 
 def unread_vectors(target):
     """Connections that embed 1,000 texts in each of 100 requests and give no window."""
+    headers = [("content-type", "application/json")]
     texts = json.dumps({"model": "demo-match", "inputs": [{"texts": [f"text {n}" for n in range(1000)]}]}).encode()
 
     def read_nothing():
@@ -124,7 +125,7 @@ def unread_vectors(target):
         for _ in range(100):
             if target.is_over:
                 return
-            connection.request(target.http, "POST", "/v1/embed", texts)
+            connection.request("POST", "/v1/embed", texts, headers, authority=target.http)
         keep_open(target, connection)
 
     target.repeat(read_nothing, threads=2)

@@ -30,6 +30,8 @@ class Connection:
         self.h2.initiate_connection()
         self.closed = False
         self.refused_streams = 0
+        # The streams whose response has begun.
+        self.answered = {}
         self.flush()
         # The server's settings come first. They include its limit of streams.
         self.read_until(h2.events.RemoteSettingsChanged)
@@ -42,42 +44,16 @@ class Connection:
 
     def ask(self, body=b"", end=True, extra=()):
         """Starts a call of Ask with these bytes as its body. Returns the id of the stream."""
-        stream = self.h2.get_next_available_stream_id()
-        self.h2.send_headers(
-            stream,
-            [
-                (":method", "POST"),
-                (":scheme", "http"),
-                (":path", "/blip.v1.BlipService/Ask"),
-                (":authority", "test"),
-                ("content-type", "application/grpc"),
-                ("te", "trailers"),
-                *extra,
-            ],
-        )
-        self.send(stream, body)
-        if end and not self.closed:
-            self.h2.end_stream(stream)
-        self.flush()
-        return stream
+        headers = [("content-type", "application/grpc"), ("te", "trailers"), *extra]
+        return self.request("POST", "/blip.v1.BlipService/Ask", body, headers, end, authority="test")
 
-    def request(self, authority, method, path, json=b""):
-        """Starts a request to the HTTP listener. Returns the id of the stream."""
+    def request(self, method, path, body=b"", headers=(), end=True, authority="localhost"):
+        """Starts a request. Returns the id of the stream."""
         stream = self.h2.get_next_available_stream_id()
-        headers = [(":method", method), (":scheme", "http"), (":path", path), (":authority", authority)]
-        if json:
-            headers += [("content-type", "application/json"), ("content-length", str(len(json)))]
-        self.h2.send_headers(stream, headers, end_stream=not json)
-        self.send(stream, json)
-        if json and not self.closed:
-            self.h2.end_stream(stream)
-        self.flush()
-        return stream
-
-    def send(self, stream, body):
-        """Sends the data of a stream, as fast as the server's windows allow."""
+        target = [(":method", method), (":scheme", "http"), (":path", path), (":authority", authority)]
+        self.h2.send_headers(stream, [*target, *headers])
         while body and not self.closed:
-            size = min(16_384, self.h2.local_flow_control_window(stream))
+            size = min(16_384, len(body), self.h2.local_flow_control_window(stream))
             if size == 0:
                 self.events()
                 continue
@@ -108,6 +84,9 @@ class Connection:
             self.closed = True
             return []
         events = self.h2.receive_data(data)
+        for event in events:
+            if isinstance(event, h2.events.ResponseReceived):
+                self.answered[event.stream_id] = dict(event.headers)
         self.flush()
         return events
 

@@ -199,7 +199,7 @@ def test_rejected_upload_returns_error_to_client(demo):
 def test_idle_upload_returns_408(start):
     server = start("--upload-idle-timeout-s", "1")
     head = (
-        b"POST /v1/ask HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"
+        b"POST /v1/ask HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{"
     )
     response = exchange(server, head)
     assert response.startswith(b"HTTP/1.1 408 ") and b'"UPLOAD_STALLED"' in response
@@ -208,10 +208,10 @@ def test_idle_upload_returns_408(start):
 @pytest.mark.parametrize(
     "request_bytes, status",
     [
-        (b"GET /docs/ HTTP/1.1\r\nhost: a\r\nx-long: " + b"x" * (1 << 20) + b"\r\n\r\n", b"431"),
-        (b"GET /docs/ HTTP/1.1\r\nhost: a\r\n" + b"a: b\r\n" * 500 + b"\r\n", b"431"),
+        (b"GET /docs/ HTTP/1.1\r\nhost: localhost\r\nx-long: " + b"x" * (1 << 20) + b"\r\n\r\n", b"431"),
+        (b"GET /docs/ HTTP/1.1\r\nhost: localhost\r\n" + b"a: b\r\n" * 500 + b"\r\n", b"431"),
         (
-            b"POST /v1/ask HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
+            b"POST /v1/ask HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
             b"400",
         ),
         (b"no http at all, but more than twenty-four bytes of it\r\n\r\n", b"400"),
@@ -225,7 +225,7 @@ def test_malformed_http_is_rejected(demo, request_bytes, status):
 def test_pipelined_requests_are_answered_in_order(demo, demo_image):
     def request(question, connection):
         body = json.dumps(payload_of(demo_image, question)).encode()
-        head = f"POST /v1/ask HTTP/1.1\r\nhost: a\r\nconnection: {connection}\r\ncontent-type: application/json\r\n"
+        head = f"POST /v1/ask HTTP/1.1\r\nhost: localhost\r\nconnection: {connection}\r\ncontent-type: application/json\r\n"
         return head.encode() + b"content-length: %d\r\n\r\n" % len(body) + body
 
     response = exchange(demo, request(QUESTION, "keep-alive") + request("", "close"))

@@ -18,7 +18,7 @@ async fn pipelined_requests_are_answered_in_order() {
     let request = |question: &str, connection: &str| {
         let body = ask_body(&[&[question]]).to_string();
         format!(
-            "POST /v1/ask HTTP/1.1\r\nhost: a\r\nconnection: {connection}\r\ncontent-type: application/json\r\n\
+            "POST /v1/ask HTTP/1.1\r\nhost: localhost\r\nconnection: {connection}\r\ncontent-type: application/json\r\n\
              content-length: {}\r\n\r\n{body}",
             body.len()
         )
@@ -50,7 +50,7 @@ async fn stopping_server_drains_calls_and_closes_idle_connections() {
     });
     let server = Server::start(Settings::default(), engine).await;
     let mut idle = connect(&server).await;
-    idle.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    idle.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let mut head = [0; 12];
     idle.read_exact(&mut head).await.unwrap();
     assert_eq!(&head, b"HTTP/1.1 307");
@@ -72,7 +72,7 @@ async fn connection_is_closed_at_its_age_limit() {
     settings.grpc.max_connection_age_s = 1;
     let server = Server::start(settings, echo_engine()).await;
     let mut old = connect(&server).await;
-    old.write_all(b"GET / HTTP/1.1\r\nhost: a\r\n\r\n").await.unwrap();
+    old.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
     let mut response = Vec::new();
     let closed = tokio::time::timeout(Duration::from_secs(30), old.read_to_end(&mut response)).await;
     closed.unwrap().unwrap();

@@ -85,7 +85,7 @@ async fn key_is_accepted_in_headers_and_in_the_body() {
 #[tokio::test(flavor = "multi_thread")]
 async fn wrong_key_in_header_is_refused_before_the_body() {
     let server = Server::start(settings_with_key(), echo_engine()).await;
-    let head = "POST /v1/ask HTTP/1.1\r\nhost: a\r\nx-api-key: wrong-key\r\ncontent-type: application/json\r\n\
+    let head = "POST /v1/ask HTTP/1.1\r\nhost: localhost\r\nx-api-key: wrong-key\r\ncontent-type: application/json\r\n\
                 content-length: 1000000\r\n\r\n";
     let response = exchange(&server, head.as_bytes()).await;
     assert!(response.starts_with("HTTP/1.1 401") && response.contains("API_KEY_INVALID"), "{response}");
@@ -121,7 +121,7 @@ async fn idle_upload_is_refused() {
     settings.grpc.upload_idle_timeout_s = 0;
     let server = Server::start(settings, echo_engine()).await;
     let head =
-        "POST /v1/ask HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+        "POST /v1/ask HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
     let response = exchange(&server, head.as_bytes()).await;
     assert!(response.starts_with("HTTP/1.1 408") && response.contains("UPLOAD_STALLED"), "{response}");
 }
@@ -130,7 +130,7 @@ async fn idle_upload_is_refused() {
 async fn too_large_headers_are_refused() {
     let server = Server::start(Settings::default(), echo_engine()).await;
     let request =
-        format!("GET /openapi.json HTTP/1.1\r\nhost: a\r\nx-long: {}\r\n\r\n", "x".repeat(17 << 10));
+        format!("GET /openapi.json HTTP/1.1\r\nhost: localhost\r\nx-long: {}\r\n\r\n", "x".repeat(17 << 10));
     assert!(exchange(&server, request.as_bytes()).await.starts_with("HTTP/1.1 431"));
     assert_eq!(post(&server, &ask_body(&[&["red"]])).await.status(), StatusCode::OK);
 }
