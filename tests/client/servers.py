@@ -69,7 +69,9 @@ class Server:
 
     def metric(self, name):
         """Returns the sum of all series with this name."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=TIMEOUT_S) as page:
+        with urllib.request.urlopen(
+            f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=TIMEOUT_S
+        ) as page:
             lines = page.read().decode().splitlines()
         selected = [line for line in lines if line.split("{")[0].split(" ")[0] == name]
         return sum(float(line.rsplit(" ", 1)[1]) for line in selected)

@@ -147,7 +147,9 @@ def test_threads_share_a_client(client, demo_image):
     outcomes = []
 
     def run():
-        outcomes.append([result.answers[0].text for result in client.ask_many([(demo_image, QUESTIONS)] * 20)])
+        outcomes.append(
+            [result.answers[0].text for result in client.ask_many([(demo_image, QUESTIONS)] * 20)]
+        )
 
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:

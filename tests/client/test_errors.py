@@ -53,7 +53,15 @@ def test_failed_question_leaves_the_others_their_answers(client):
 
 
 def test_failed_inputs_stand_among_the_answers_of_ask_many(client):
-    images = [DEMO_IMAGE, b"not an image", "nowhere.png", DEMO_IMAGE, "http://127.0.0.1/a.png", b"", DEMO_IMAGE]
+    images = [
+        DEMO_IMAGE,
+        b"not an image",
+        "nowhere.png",
+        DEMO_IMAGE,
+        "http://127.0.0.1/a.png",
+        b"",
+        DEMO_IMAGE,
+    ]
     results = list(client.ask_many((image, [QUESTION, QUESTION, "is there a ring?"]) for image in images))
     reasons = [[getattr(answer, "reason", answer) for answer in result.answers] for result in results]
     good = [["yes"] * 3] * 3
@@ -65,6 +73,19 @@ def test_failed_inputs_stand_among_the_answers_of_ask_many(client):
     assert [result.index for result in results] == list(range(7))
     with pytest.raises(ItemError, match="IMAGE_EMPTY"):
         _ = results[5].answer
+
+
+def test_input_above_the_message_limit_fails_alone(servers):
+    (server,) = servers(1, "--max-message-bytes", 100_000)
+    server.start()
+    images = [DEMO_IMAGE, bytes(200_000), DEMO_IMAGE, bytes(300_000), DEMO_IMAGE]
+    with Client(server.address) as client:
+        results = list(client.ask_many((image, [QUESTION, QUESTION]) for image in images))
+        with pytest.raises(CallError, match="MESSAGE_TOO_LARGE"):
+            client.ask(images[1], QUESTION)
+    outcomes = [[getattr(each, "text", None) or each.reason for each in result.answers] for result in results]
+    good, bad = ["yes"] * 2, ["MESSAGE_TOO_LARGE"] * 2
+    assert outcomes == [good, bad, good, bad, good]
 
 
 def test_only_failed_inputs_end_ask_many_without_a_call(client):
@@ -95,7 +116,10 @@ def test_missing_server_is_a_connection_error():
         for call in (client.models, lambda: client.ask(DEMO_IMAGE, QUESTION)):
             with pytest.raises(ConnectionFailedError, match="Connection refused"):
                 call()
-    with Client(address, retry=RetryPolicy(retry_timeout_s=0)) as client, pytest.raises(ConnectionFailedError):
+    with (
+        Client(address, retry=RetryPolicy(retry_timeout_s=0)) as client,
+        pytest.raises(ConnectionFailedError),
+    ):
         list(client.ask_many([(DEMO_IMAGE, QUESTION)]))
 
 

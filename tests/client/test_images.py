@@ -60,7 +60,12 @@ def test_array_is_encoded_without_loss(shape):
 
 @pytest.mark.parametrize(
     "array",
-    [numpy.zeros((4, 4, 3)), numpy.zeros((4, 4, 2), "uint8"), numpy.zeros((0, 4), "uint8"), numpy.zeros(3, "uint8")],
+    [
+        numpy.zeros((4, 4, 3)),
+        numpy.zeros((4, 4, 2), "uint8"),
+        numpy.zeros((0, 4), "uint8"),
+        numpy.zeros(3, "uint8"),
+    ],
 )
 def test_array_of_other_type_or_shape_is_rejected(client, array):
     with pytest.raises(ImageInputError, match=r"cannot encode an array of .*: expected uint8"):

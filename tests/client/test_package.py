@@ -71,7 +71,9 @@ def test_wheel_is_pure_and_complete(wheel):
         names = set(archive.namelist())
         (metadata,) = [archive.read(name).decode() for name in names if name.endswith("/METADATA")]
         (licence,) = [archive.read(name).decode() for name in names if name.endswith("/LICENSE")]
-    files = {f"blip_serve_client/{path.relative_to(PACKAGE)}" for path in PACKAGE.rglob("*") if path.is_file()}
+    files = {
+        f"blip_serve_client/{path.relative_to(PACKAGE)}" for path in PACKAGE.rglob("*") if path.is_file()
+    }
     assert {name for name in files if "__pycache__" not in name} <= names
     required = re.findall(r"^Requires-Dist: (\w+).*?(; extra.*)?$", metadata, re.M)
     assert [name for name, extra in required if not extra] == ["grpcio", "protobuf"]
@@ -88,5 +90,7 @@ def test_readme_examples_run_with_the_installed_wheel(wheel, demo, tmp_path):
     assert len(blocks) >= 3
     for code, output in blocks:
         program = code.replace("localhost:50051", demo.address)
-        printed = run(sys.executable, "-c", program, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)})
+        printed = run(
+            sys.executable, "-c", program, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)}
+        )
         assert printed == output, program

@@ -204,3 +204,14 @@ def test_random_runs_answer_every_question_once(seed, in_order):
     order = [result.index for result in results]
     assert (order if in_order else sorted(order)) == list(range(40))
     assert all(outcomes(result) == expected[result.index] for result in results)
+
+
+def test_call_that_ends_while_nothing_is_sent_is_no_outage(window, clock):
+    add(window, "a")
+    window.receive(answer(window.next_request(), 0))
+    assert window.lose_call(LOST) == 0
+    clock.now = 1000
+    add(window, "b")
+    window.next_request()
+    assert window.lose_call(LOST) == 0
+    assert texts(window.next_request()) == ["b"]

@@ -13,6 +13,7 @@ from .._calls.statuses import (
     call_error_of_item,
     ended_early,
     item_error,
+    item_error_of_call,
     retry_delay_s,
 )
 from .._proto import blip_pb2
@@ -77,8 +78,7 @@ class Window:
     def add_failed(self, id: Any, questions: Sequence[blip_pb2.Question], error: ItemError) -> None:
         """Adds an input that cannot be sent. Its result is an error for each question."""
         failed = self._append(id, blip_pb2.Image(), questions)
-        failed.answers = dict.fromkeys(range(len(questions)), error)
-        self._finish(failed)
+        self._reject(failed, error)
 
     def end_input(self) -> None:
         """Records that no more inputs follow."""
@@ -144,10 +144,18 @@ class Window:
         Raises:
             CallError: `error`, if a retry cannot succeed or the outage is too long.
         """
-        for lost in self._in_flight.values():
-            heapq.heappush(self._outbox, (0.0, lost.index))
+        lost = list(self._in_flight.values())
         self._in_flight.clear()
-        if self.is_answered:
+        pause_follows = True
+        if error is not None and error.reason == "MESSAGE_TOO_LARGE" and lost:
+            # If one of the requests is too large, the largest one is.
+            largest = max(lost, key=lambda each: each.size())
+            lost.remove(largest)
+            self._reject(largest, item_error_of_call(error))
+            pause_follows = False
+        for each in lost:
+            heapq.heappush(self._outbox, (0.0, each.index))
+        if not self._outbox or not pause_follows:
             return 0.0
         error = error or ended_early()
         delay = retry_delay_s(error)
@@ -217,6 +225,12 @@ class Window:
             pause = max(ended.retry_delay_s, self._policy.backoff_s(ended.retries))
             due = self._clock() + pause
         heapq.heappush(self._outbox, (due, ended.index))
+
+    def _reject(self, rejected: WindowInput, error: ItemError) -> None:
+        """Finishes an input with an error for each question without an answer."""
+        items = range(len(rejected.questions))
+        rejected.answers = {item: rejected.answers.get(item, error) for item in items}
+        self._finish(rejected)
 
     def _finish(self, finished: WindowInput) -> None:
         """Releases the image. The result waits for its delivery."""

@@ -52,6 +52,10 @@ class WindowInput:
         item = self.sent[question_index] if question_index < len(self.sent) else None
         return item if item in self.awaited else None
 
+    def size(self) -> int:
+        """Returns about the number of bytes of its last request."""
+        return self.image.ByteSize() + sum(self.questions[item].ByteSize() for item in self.sent)
+
     def is_first_response(self) -> bool:
         """Returns whether no response to the last request has arrived."""
         return len(self.awaited) == len(self.sent)

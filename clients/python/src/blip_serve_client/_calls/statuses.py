@@ -45,6 +45,13 @@ def call_error_of_item(error: ItemError) -> CallError:
     return call_error
 
 
+def item_error_of_call(error: CallError) -> ItemError:
+    """Returns the error of a call as the error of one of its items."""
+    item = ItemError(error.message)
+    item.__dict__.update(error.__dict__)
+    return item
+
+
 def call_error(error: Any) -> CallError:
     """Returns the error of a call from the `grpc.RpcError` that ended it."""
     code = error.code().name
@@ -67,7 +74,7 @@ def retry_delay_s(error: BlipError) -> float | None:
     if error.retry_delay_s is not None:
         return error.retry_delay_s
     is_lost = isinstance(error, ConnectionFailedError) and not error.reason
-    return 0.0 if is_lost or error.reason in NOT_SERVING else None
+    return 0.0 if is_lost or error.reason in NOT_SERVING | {"UPLOAD_STALLED"} else None
 
 
 def _from_status(status: status_pb2.Status, kind: type[_ErrorT]) -> _ErrorT:
