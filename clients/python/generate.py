@@ -10,6 +10,7 @@ It needs grpcio-tools. A test compares the committed files with those that it wr
 """
 
 import argparse
+import json
 import re
 import tempfile
 from importlib import resources
@@ -22,7 +23,9 @@ ROOT = HERE.parents[1]
 PROTOS = ["blip/v1/blip.proto", "google/rpc/status.proto", "google/rpc/error_details.proto"]
 # Modules of the contract are siblings in the package, so that no other package must provide them.
 MODULES = re.compile(r"^from (?:google\.rpc|blip\.v1) import ", re.M)
-ROW = re.compile(r"^\| `(\w+)` \| \w+ \| \d+ \| (the call|an item|either) \|", re.M)
+ROW = re.compile(
+    r"^\| `(\w+)` \| \w+ \| \d+ \| (the call|an item|either) \| .* \| (.*) \|$", re.M
+)
 SCOPES = {"the call": "call", "an item": "item", "either": "either"}
 
 
@@ -58,7 +61,12 @@ def write_reasons(file):
         "",
         "#: What an error with a reason applies to: the whole request, or one of its items.",
         'SCOPES: Final[dict[str, Literal["call", "item", "either"]]] = {',
-        *(f'    "{reason}": "{SCOPES[scope]}",' for reason, scope in rows),
+        *(f'    "{reason}": "{SCOPES[scope]}",' for reason, scope, _ in rows),
+        "}",
+        "",
+        "#: What to do about an error with a reason.",
+        "REMEDIES: Final[dict[str, str]] = {",
+        *(f'    "{reason}": {json.dumps(remedy)},' for reason, _, remedy in rows),
         "}",
     ]
     file.write_text("\n".join(lines) + "\n")

@@ -26,7 +26,7 @@ def test_unknown_model_is_a_call_error_with_metadata(client):
     assert (error.value.code, error.value.reason) == ("NOT_FOUND", "MODEL_UNKNOWN")
     assert error.value.metadata["value"] == '"missing"'
     assert error.value.request_id
-    assert str(error.value).endswith("(MODEL_UNKNOWN)")
+    assert "(MODEL_UNKNOWN). Name a model that ListModels returns" in str(error.value)
     with pytest.raises(CallError, match="MODEL_UNKNOWN"):
         client.model("missing")
 
@@ -102,6 +102,7 @@ def test_missing_and_refused_key_are_authentication_errors(servers, monkeypatch)
                 with pytest.raises(AuthenticationError) as error:
                     call()
                 assert error.value.reason == reason
+                assert error.value.remedy[:12] in ("Send the key", "Request a ke") and "\n" not in str(error.value)
     with Client(server.address, api_key=KEY) as client:
         assert client.ask(DEMO_IMAGE, QUESTION).text == "yes"
     monkeypatch.setenv("BLIP_SERVE__API_KEY", KEY)
@@ -176,3 +177,10 @@ def test_full_queue_is_retried_and_its_error_has_the_delay(servers):
 def test_invalid_arguments_are_value_errors(server, options, message):
     with pytest.raises(ValueError, match=message):
         Client(server, **options)
+
+
+def test_server_of_another_protocol_is_an_error_with_a_remedy(demo):
+    # The listener for metrics speaks HTTP, and no gRPC.
+    with Client(f"127.0.0.1:{demo.metrics_port}", retry=ONCE) as client, pytest.raises(CallError) as error:
+        client.models()
+    assert str(error.value).endswith("Use the address of gRPC, not that of another protocol.")

@@ -37,18 +37,25 @@ def test_certificates_of_both_sides_are_checked(servers, files):
     url = f"https://localhost:{server.port}"
     with Client(url, ca_file=files / "ca.pem", **identity(files)) as client:
         assert client.ask(DEMO_IMAGE, QUESTION).text == "yes"
-    rejected = [
-        {"ca_file": files / "ca.pem"},
-        {**identity(files)},
-        {"tls": False, "server": server.address},
-    ]
-    for options in rejected:
+    rejected = {
+        "Use TLS": {"tls": False, "server": server.address},
+        "Set ca_file": {**identity(files)},
+        "client certificate": {"ca_file": files / "ca.pem"},
+    }
+    for remedy, options in rejected.items():
         with Client(**{"server": url, "retry": ONCE, **options}) as client:
-            with pytest.raises(ConnectionFailedError):
+            with pytest.raises(ConnectionFailedError) as error:
                 client.ask(DEMO_IMAGE, QUESTION)
+        assert remedy in str(error.value)
 
     async def ask():
         async with AsyncClient(server.address, ca_file=files / "ca.pem", **identity(files)) as client:
             return await client.ask(DEMO_IMAGE, QUESTION)
 
     assert asyncio.run(ask()).text == "yes"
+
+
+def test_server_without_tls_is_an_error_with_a_remedy(demo):
+    with Client(demo.address, tls=True, retry=ONCE) as client, pytest.raises(ConnectionFailedError) as error:
+        client.models()
+    assert str(error.value).endswith("Connect without TLS, which the server does not use.")

@@ -17,6 +17,7 @@ class BlipError(Exception):
         field: The invalid field of the request.
         retry_delay_s: The delay after which a retry can succeed, if the server states it.
         request_id: The id of the request in the logs of the server.
+        remedy: What to do about it, if that is known.
     """
 
     def __init__(
@@ -29,6 +30,7 @@ class BlipError(Exception):
         field: str | None = None,
         retry_delay_s: float | None = None,
         request_id: str | None = None,
+        remedy: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
@@ -38,10 +40,12 @@ class BlipError(Exception):
         self.field = field
         self.retry_delay_s = retry_delay_s
         self.request_id = request_id
+        self.remedy = remedy
 
     def __str__(self) -> str:
         name = self.reason or self.code
-        return f"{self.message} ({name})" if name else self.message
+        text = f"{self.message} ({name})" if name else self.message
+        return f"{text}. {self.remedy}" if self.remedy else text
 
 
 class CallError(BlipError):

@@ -15,6 +15,8 @@ from ..errors import (
     DeadlineExceededError,
     ItemError,
 )
+from ..reasons import REMEDIES
+from .remedies import connection_remedy
 
 _ErrorT = TypeVar("_ErrorT", bound=BlipError)
 _CODES = {code.value[0]: code.name for code in grpc.StatusCode}
@@ -59,7 +61,8 @@ def call_error(error: Any) -> CallError:
     if details is not None:
         return _from_status(status_pb2.Status.FromString(details), _KINDS.get(code, CallError))
     kind = ConnectionFailedError if code in _LOST else _KINDS.get(code, CallError)
-    return kind(error.details() or "the call failed", code=code)
+    message = error.details() or "the call failed"
+    return kind(message, code=code, remedy=connection_remedy(message))
 
 
 def ended_early() -> CallError:
@@ -84,6 +87,7 @@ def _from_status(status: status_pb2.Status, kind: type[_ErrorT]) -> _ErrorT:
     for detail in status.details:
         if detail.Unpack(info):
             error.reason, error.metadata = info.reason, dict(info.metadata)
+            error.remedy = REMEDIES.get(info.reason, "")
         elif detail.Unpack(retry):
             error.retry_delay_s = retry.retry_delay.ToTimedelta().total_seconds()
         elif detail.Unpack(bad_request) and bad_request.field_violations:

@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from .._proto import blip_pb2
-from ..results import Alternative, Answer, Caption, Embedding, MatchScores, Model, Timing
+from ..results import (
+    Alternative,
+    Answer,
+    Caption,
+    Embedding,
+    MatchScores,
+    Model,
+    Timing,
+)
 
 
 def answer(message: blip_pb2.Answer) -> Answer:
