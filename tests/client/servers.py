@@ -67,11 +67,11 @@ class Server:
         self.kill()
         self.start()
 
-    def metric(self, name):
-        """Returns the sum of all series with this name."""
+    def metric(self, name, label=""):
+        """Returns the sum of all series with this name and label."""
         with urllib.request.urlopen(
             f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=TIMEOUT_S
         ) as page:
             lines = page.read().decode().splitlines()
-        selected = [line for line in lines if line.split("{")[0].split(" ")[0] == name]
+        selected = [line for line in lines if line.split("{")[0].split(" ")[0] == name and label in line]
         return sum(float(line.rsplit(" ", 1)[1]) for line in selected)

@@ -1,7 +1,10 @@
 """`ask_many`: order, bounded memory, inputs that fail, and results that nobody reads."""
 
 import asyncio
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import pytest
 from blip_serve_client import AsyncClient, ImageQuestions
@@ -40,6 +43,12 @@ def test_inputs_read_ahead_are_bounded(client, demo_image, in_order):
         # One more may be taken for the room of the result that was just delivered.
         most = max(most, inputs.taken - read)
     assert (inputs.taken, most) == (200, most) and most <= 5
+
+
+def test_memory_does_not_grow_with_the_inputs(demo):
+    script = Path(__file__).with_name("memory_growth.py")
+    growth = subprocess.run([sys.executable, script, demo.address], capture_output=True, text=True, check=True)
+    assert int(growth.stdout) < 50_000_000
 
 
 def test_async_inputs_read_ahead_are_bounded(demo, demo_image):

@@ -107,6 +107,22 @@ def test_server_that_stops_responding_is_left(servers, demo_image):
     check(ask_many("sync", target, inputs, channel_options=options))
 
 
+def test_connection_that_reaches_its_age_is_replaced(servers, demo_image):
+    (server,) = servers(1, "--max-connection-age-s", "1", "--max-connection-age-grace-s", "1")
+    server.start()
+    taken = 0
+
+    def inputs():
+        nonlocal taken
+        while server.metric("blip_requests_total", 'method="AskStream"') < 2:
+            taken += 1
+            yield demo_image, QUESTIONS
+
+    results = ask_many("sync", server.address, inputs())
+    assert [result.index for result in results] == list(range(taken))
+    assert all([answer.text for answer in result.answers] == ANSWERS for result in results)
+
+
 @pytest.mark.parametrize("kind", ["sync", "async"])
 def test_call_sends_only_unanswered_questions_again(servers, demo_image, kind):
     (server,) = servers(1, *ONE_AT_A_TIME)

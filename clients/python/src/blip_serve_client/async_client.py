@@ -207,7 +207,8 @@ class AsyncClient(AsyncConnection):
         sends again only what has no answer. Memory is bounded by `max_in_flight` images.
 
         Args:
-            inputs: `ImageQuestions`, or tuples of an image and its questions. Any iterable.
+            inputs: `ImageQuestions`, or tuples of an image and its questions. The event loop reads
+                an iterable that is not asynchronous.
             in_order: Whether results come in the order of the inputs. Otherwise each comes when it
                 is ready, and its `index` and `id` identify the input.
             max_in_flight: The number of inputs that are read ahead of the results.
