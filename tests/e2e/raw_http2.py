@@ -60,6 +60,10 @@ class Connection:
             self.h2.send_data(stream, body[:size])
             self.flush()
             body = body[size:]
+        if end and not self.closed:
+            self.h2.end_stream(stream)
+        self.flush()
+        return stream
 
     def close_windows(self):
         """Sets the window of all later streams to 0, so that the server cannot send a body."""

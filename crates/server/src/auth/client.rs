@@ -55,6 +55,14 @@ impl Client {
         requested.max(self.max_priority)
     }
 
+    /// Checks that the quota of the client's key has a question left, before its request is read.
+    ///
+    /// # Errors
+    /// A [`RequestError`] for the whole request if the quota is used up.
+    pub fn check_quota(&self) -> Result<(), RequestError> {
+        self.quota.as_ref().map_or(Ok(()), |quota| quota.check_any())
+    }
+
     /// Takes `questions` from the quota of the client's key.
     ///
     /// # Errors

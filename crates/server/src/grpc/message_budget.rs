@@ -25,6 +25,9 @@ use crate::{
     },
 };
 
+/// The length of a message that is not read if the rate of its client is exceeded, in bytes.
+const LONG_MESSAGE_BYTES: usize = 64 << 10;
+
 /// A gRPC service whose request messages reserve memory in a budget.
 #[derive(Clone, Debug)]
 pub struct BudgetedService<S> {
@@ -59,9 +62,12 @@ where
         let permit = BudgetPermit::default();
         request.extensions_mut().insert(permit.clone());
         // Authentication comes first.
-        let caller = request.extensions().get().map_or(Caller::peer(None), Client::caller);
-        let budget = self.budget.of(caller);
-        self.inner.call(request.map(|body| Body::new(BudgetedBody::new(body, budget, permit))))
+        let client = request.extensions().get::<Client>();
+        let budget = self.budget.of(client.map_or(Caller::peer(None), Client::caller));
+        // An exceeded rate ends one request of a stream, and not the stream.
+        let is_stream = request.uri().path().ends_with("/AskStream");
+        let client = client.filter(|_| !is_stream).cloned();
+        self.inner.call(request.map(|body| Body::new(BudgetedBody::new(body, budget, permit, client))))
     }
 }
 
@@ -72,18 +78,20 @@ struct BudgetedBody {
     parser: FrameParser,
     budget: CallerBudget,
     permit: BudgetPermit,
+    /// The client whose rate is checked before a long message is read.
+    client: Option<Client>,
     message: Option<ArrivingMessage>,
     timer: UploadTimer,
 }
 
 impl BudgetedBody {
-    fn new(body: Body, budget: CallerBudget, permit: BudgetPermit) -> Self {
+    fn new(body: Body, budget: CallerBudget, permit: BudgetPermit, client: Option<Client>) -> Self {
         let timer = UploadTimer::start(budget.clone());
-        Self { body, parser: FrameParser::default(), budget, permit, message: None, timer }
+        Self { body, parser: FrameParser::default(), budget, permit, client, message: None, timer }
     }
 
     fn receive(&mut self, data: &[u8]) -> Result<(), RequestError> {
-        let Self { parser, budget, permit, message, timer, .. } = self;
+        let Self { parser, budget, permit, client, message, timer, .. } = self;
         if parser.is_incomplete() {
             timer.progress();
         } else {
@@ -94,6 +102,11 @@ impl BudgetedBody {
                 // The time of the first message began with the call.
                 if before.is_some() {
                     timer.restart();
+                }
+                if bytes > LONG_MESSAGE_BYTES
+                    && let Some(client) = client
+                {
+                    client.check_quota()?;
                 }
                 *message = Some(budget.begin(permit, Some(bytes))?);
                 Ok(())
@@ -149,7 +162,7 @@ mod tests {
     fn budgeted(body: impl Stream<Item = Vec<u8>> + Send + 'static) -> BudgetedBody {
         let frames = body.map(|data| Ok::<_, Status>(Frame::data(Bytes::from(data))));
         let body = Body::new(StreamBody::new(frames));
-        BudgetedBody::new(body, caller_budget(1 << 20, 1 << 20), BudgetPermit::default())
+        BudgetedBody::new(body, caller_budget(1 << 20, 1 << 20), BudgetPermit::default(), None)
     }
 
     /// Returns a message of 100 bytes with its prefix.

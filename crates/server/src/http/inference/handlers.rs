@@ -18,7 +18,7 @@ use tokio::{
 use tonic::transport::server::TcpConnectInfo;
 
 use crate::{
-    auth::token_of,
+    auth::{client::Client, token_of},
     error::{ErrorReason, RequestError},
     fair_share::Caller,
     http::{
@@ -82,6 +82,7 @@ async fn handle(
     let token = token_of(&head.headers);
     let is_early = token.is_some() || authenticator.is_open();
     let client = is_early.then(|| authenticator.authenticate(token, address)).transpose()?;
+    client.as_ref().map_or(Ok(()), Client::check_quota)?;
     let format = BodyFormat::of(endpoint, &head.headers)?;
     let budget_of_caller = match &client {
         Some(client) => budget.of(client.caller()),
