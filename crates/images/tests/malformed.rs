@@ -101,7 +101,7 @@ fn area_is_limited_for_allowed_sides() {
 fn image_above_the_memory_budget_is_rejected() {
     let decoder = Decoder::new(Limits { max_decode_bytes_in_flight: 1000, ..Limits::default() });
     let error = decoder.decode(&golden("png_rgb_8.png")).unwrap_err();
-    assert_eq!(error, DecodeError::TooMuchMemory { needed: 23 * 17 * 3, limit: 1000 });
+    assert!(matches!(error, DecodeError::TooMuchMemory { needed, limit: 1000 } if needed > 23 * 17 * 3));
 }
 
 #[test]

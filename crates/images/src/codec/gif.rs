@@ -32,7 +32,8 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
         return Err(DecodeError::corrupt(Format::Gif, "impossible size"));
     };
     let size = (columns, rows);
-    let admitted = admission.admit(size, pixel_bytes(size, 2))?;
+    // Indices of the frame and of the canvas, and an extension block before the frame.
+    let admitted = admission.admit(size, pixel_bytes(size, 2).saturating_add(bytes.len() as u64))?;
     if frame_width == 0 || frame_height == 0 {
         return Err(no_frame());
     }

@@ -33,7 +33,11 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     let size = (header.width, header.height);
     // An interlaced image is decoded completely before the conversion: up to 8 bytes a pixel.
     let scratch = if header.interlaced { header.bytes_per_pixel() as u64 } else { 0 };
-    let admitted = admission.admit(size, pixel_bytes(size, scratch))?;
+    // The library stores chunks before the pixels, and some rows.
+    let chunks = bytes.len().min(MAX_CHUNK_BYTES) as u64;
+    let rows = pixel_bytes((size.0, 4), header.bytes_per_pixel() as u64);
+    let working = pixel_bytes(size, scratch).saturating_add(chunks).saturating_add(rows);
+    let admitted = admission.admit(size, working)?;
 
     let mut reader = decoder.read_info().map_err(decode_error)?;
     let info = reader.info();

@@ -41,7 +41,9 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
         );
         return Err(corrupt(reason));
     }
-    let admitted = admission.admit(canvas, working_bytes(&bitstream, size, admission)?)?;
+    let beside_canvas = if canvas == size { 0 } else { pixel_bytes(size, 3) };
+    let working = working_bytes(&bitstream, size, admission.limits().max_decode_bytes_in_flight)?;
+    let admitted = admission.admit(canvas, working.saturating_add(beside_canvas))?;
     let mut pixels = vec![0; decoder.output_buffer_size().unwrap_or_default()];
     decoder.read_image(&mut pixels).map_err(decode_error)?;
     let rgb = if decoder.has_alpha() {
@@ -71,21 +73,17 @@ fn file_of(bitstream: &Bitstream<'_>) -> Vec<u8> {
     [b"RIFF", &riff[..], b"WEBP", name, &size.to_le_bytes(), bitstream.data, padding].concat()
 }
 
-/// Returns the memory of the decoder, of the copied file, and of the pixels beside the canvas.
-fn working_bytes(
-    bitstream: &Bitstream<'_>,
-    size: (u32, u32),
-    admission: &Admission,
-) -> Result<u64, DecodeError> {
+/// Returns the memory of the decoder and of the copied file, without the pixels of the image.
+fn working_bytes(bitstream: &Bitstream<'_>, size: (u32, u32), limit: u64) -> Result<u64, DecodeError> {
     let copies = 3 * bitstream.data.len() as u64;
     if bitstream.is_lossless {
-        let codes = code_bytes(bitstream.data, admission.limits().max_decode_bytes_in_flight)?;
-        // RGBA, RGB, and up to three images of one pixel for each block of 4 x 4.
-        return Ok(pixel_bytes(size, 8).saturating_add(copies).saturating_add(codes));
+        let codes = code_bytes(bitstream.data, limit)?;
+        // RGBA, and up to three images of one pixel for each block of 4 x 4.
+        return Ok(pixel_bytes(size, 5).saturating_add(copies).saturating_add(codes));
     }
-    // Luma and chroma in whole blocks of 16 x 16, and the RGB of the image.
+    // Luma and chroma in whole blocks of 16 x 16.
     let padded = (size.0.next_multiple_of(16), size.1.next_multiple_of(16));
-    Ok(pixel_bytes(padded, 2).saturating_add(pixel_bytes(size, 3)).saturating_add(copies))
+    Ok(pixel_bytes(padded, 2).saturating_add(copies))
 }
 
 fn decode_error(error: DecodingError) -> DecodeError {
