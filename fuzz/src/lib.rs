@@ -46,10 +46,12 @@ pub const ENTRIES: &[Entry] = &[
 /// Maximum size of a file in a `data:` URL, in bytes.
 const MAX_DATA_URL_BYTES: usize = 1 << 16;
 
-/// Decodes an image. The pixels must match its size.
+/// Decodes an image. The pixels must match its size, and no image is decoded without memory.
 pub fn decode_image(bytes: &[u8]) -> bool {
     // A small limit, so that the fuzzer decodes many images instead of large ones.
     let limits = Limits { max_pixels: 1 << 20, ..Limits::default() };
+    let without_memory = Limits { max_decode_bytes_in_flight: 0, ..limits };
+    assert!(Decoder::new(without_memory).decode(bytes).is_err());
     let Ok(image) = Decoder::new(limits).decode(bytes) else { return false };
     assert_eq!(image.data.len() as u64, u64::from(image.width) * u64::from(image.height) * 3);
     true
