@@ -34,7 +34,7 @@ def test_certificates_of_both_sides_are_checked(servers, files):
     certificates = ("--tls-cert-file", files / "server.pem", "--tls-key-file", files / "server.key")
     (server,) = servers(1, *certificates, "--tls-client-ca-file", files / "ca.pem")
     server.start()
-    url = f"https://localhost:{server.port}"
+    url = f"https://{server.address}"
     with Client(url, ca_file=files / "ca.pem", **identity(files)) as client:
         assert client.ask(DEMO_IMAGE, QUESTION).text == "yes"
     rejected = {
