@@ -8,4 +8,4 @@ cd "$(dirname "$0")"
 venv=$(../../scripts/python_environment.sh client requirements.txt)
 # The tests set the server and the key themselves.
 unset BLIP_SERVE__SERVER BLIP_SERVE__API_KEY
-PYTHONPATH=../../clients/python/src exec "$venv/bin/python" -B -m pytest -p no:cacheprovider . "$@"
+PYTHONPATH=$(cd ../.. && pwd)/clients/python/src exec "$venv/bin/python" -B -m pytest -p no:cacheprovider . "$@"

@@ -94,3 +94,21 @@ def test_readme_examples_run_with_the_installed_wheel(wheel, demo, tmp_path):
             sys.executable, "-c", program, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(installed)}
         )
         assert printed == output, program
+
+
+def test_getting_started_guide_has_a_program_that_works(demo):
+    guide = (ROOT / "docs/guide/getting-started.md").read_text()
+    (program,) = re.findall(r"```python\n(.*?)```", guide, re.S)
+    printed = run(sys.executable, "-c", program.replace("127.0.0.1:50051", demo.address), cwd=ROOT)
+    assert re.fullmatch(r"5 -0\.\d+\nyes\n", printed)
+
+
+def test_example_prints_answers_and_errors(demo):
+    question = "is there a square?"
+    options = ["--target", demo.address, "--question", question, "--image", DEMO_IMAGE, "--image", "nowhere.png"]
+    command = [sys.executable, ROOT / "examples/python/ask.py", *map(str, options)]
+    completed = subprocess.run(command, capture_output=True, text=True)
+    answer, error = completed.stdout.splitlines()
+    assert answer == f"{DEMO_IMAGE}\t{question}\tyes"
+    assert error.startswith(f"nowhere.png\t{question}\terror: cannot read nowhere.png")
+    assert completed.returncode == 1
