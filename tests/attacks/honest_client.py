@@ -1,4 +1,4 @@
-"""An honest client: it asks about a picture that the server has never seen, over and over."""
+"""An honest client: it asks about a image that the server has never seen, over and over."""
 
 import itertools
 import random
@@ -12,10 +12,10 @@ import grpc
 
 PAUSE_S = 0.1
 TIMEOUT_S = 60
-QUESTION = "how many circles are in the picture?"
+QUESTION = "how many circles are in the image?"
 
 
-def picture(number):
+def new_image(number):
     """Returns a PNG of 96 x 96 random pixels, which differs for each number."""
     rows = b"".join(b"\0" + row.randbytes(96 * 3) for row in [random.Random(number)] * 96)
 
@@ -26,13 +26,13 @@ def picture(number):
     return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(rows, 1)) + chunk(b"IEND", b"")
 
 
-class PictureServer:
-    """A web server on loopback that returns the picture of the number in the path."""
+class ImageSource:
+    """A web server on loopback that returns the image of the number in the path."""
 
     def __init__(self):
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self):
-                body = picture(int(self.path.strip("/")))
+                body = new_image(int(self.path.strip("/")))
                 self.send_response(200)
                 self.send_header("content-length", str(len(body)))
                 self.end_headers()
@@ -55,9 +55,9 @@ class HonestClient:
         self.latencies, self.errors = [], []
 
     def ask(self):
-        """Asks about a new picture. Returns whether it was answered."""
+        """Asks about a new image. Returns whether it was answered."""
         number = next(self.numbers)
-        image = f"{self.url_prefix}{number}" if self.url_prefix else picture(number)
+        image = f"{self.url_prefix}{number}" if self.url_prefix else new_image(number)
         begin = time.monotonic()
         try:
             responses = list(self.client.ask([(image, [QUESTION])], timeout=TIMEOUT_S))

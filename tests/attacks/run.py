@@ -1,4 +1,4 @@
-"""Attacks a server of its own with each kind of abuse, or with a mix of all of them.
+"""Attacks a separate server with each kind of abuse, or with a mix of all of them.
 
     python tests/attacks/run.py each --seconds 15 --output results
     python tests/attacks/run.py mixed --seconds 600 --output results
@@ -23,7 +23,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).resolve().parents[1] / "e2e"))
 from attacks import ATTACKS  # noqa: E402
 from conftest import Server  # noqa: E402
-from honest_client import HonestClient, PictureServer  # noqa: E402
+from honest_client import HonestClient, ImageSource  # noqa: E402
 from server_load import PeakMemory, cpu_seconds, memory_bytes  # noqa: E402
 from target import Target  # noqa: E402
 
@@ -39,9 +39,9 @@ FETCH_HOST, FETCH_PORT = "127.0.0.3", 8099
 MODELS = "demo,demo-match"
 
 
-def start(needs_keys, pictures, max_files):
+def start(needs_keys, images, max_files):
     """Starts a server and connects an honest client. 0 `max_files` is the limit of this process."""
-    ports = f"{FETCH_PORT},{pictures.port}"
+    ports = f"{FETCH_PORT},{images.port}"
     options = ["--model", MODELS, "--fetch-allow-networks", "127.0.0.0/8", "--fetch-allow-ports", ports]
     options += ["--auth-keys", KEY] if needs_keys else []
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -52,12 +52,12 @@ def start(needs_keys, pictures, max_files):
     return server
 
 
-def honest_client(server, kind, pictures):
-    return HonestClient(server.client, f"http://127.0.0.1:{pictures.port}/" if kind == "url" else None)
+def honest_client(server, kind, images):
+    return HonestClient(server.client, f"http://127.0.0.1:{images.port}/" if kind == "url" else None)
 
 
 def attacker(attack, target, ready):
-    """Runs an attack in a process of its own."""
+    """Runs an attack in a separate process."""
     target.begin()
     ready.set()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -85,15 +85,15 @@ def begin(attack, server, seconds):
     return process, sent
 
 
-def measure(name, server, needs_keys, kind, pictures, abuse):
+def measure(name, server, needs_keys, kind, images, abuse):
     """Returns the row of the report of `abuse`, which runs attacks beside an honest client.
 
     It gets the honest client and returns the number of bytes that the attackers sent.
     """
     pid = server.process.pid
-    quiet = honest_client(server, kind, pictures).run_until(time.monotonic() + QUIET_S)
+    quiet = honest_client(server, kind, images).run_until(time.monotonic() + QUIET_S)
     idle, cpu_before = memory_bytes(pid), cpu_seconds(pid)
-    honest = honest_client(server, kind, pictures)
+    honest = honest_client(server, kind, images)
     with PeakMemory(pid) as memory:
         sent_bytes = abuse(honest)
     cpu = cpu_seconds(pid) - cpu_before
@@ -110,7 +110,7 @@ def measure(name, server, needs_keys, kind, pictures, abuse):
         "honest_calls": len(honest.latencies),
         "failed": len(honest.errors),
         "first_error": honest.errors[0][:200] if honest.errors else "",
-        "answers_after": honest_client(server, kind, pictures).ask(),
+        "answers_after": honest_client(server, kind, images).ask(),
     }
     row["faults"] = faults(row)
     print(json.dumps(row), flush=True)
@@ -141,29 +141,29 @@ def faults(row):
     return found
 
 
-def each(arguments, pictures):
-    """Runs each attack against a server of its own."""
+def each(arguments, images):
+    """Runs each attack against a separate server."""
     rows = []
     for attack in ATTACKS:
         if arguments.only and attack.name not in arguments.only:
             continue
-        server = start(attack.needs_keys, pictures, attack.max_files)
+        server = start(attack.needs_keys, images, attack.max_files)
 
         def abuse(honest, attack=attack, server=server):
             return run_attacks([attack], server, arguments.seconds, honest)
 
         try:
-            rows.append(measure(attack.name, server, attack.needs_keys, attack.honest, pictures, abuse))
+            rows.append(measure(attack.name, server, attack.needs_keys, attack.honest, images, abuse))
         finally:
             server.stop()
     return rows
 
 
-def mixed(arguments, pictures):
+def mixed(arguments, images):
     """Runs three attacks at a time on one server."""
     suited = [attack for attack in ATTACKS if not attack.max_files]
     rng = random.Random(arguments.seed)
-    server = start(False, pictures, 0)
+    server = start(False, images, 0)
 
     def abuse(honest):
         end, sent_bytes = time.monotonic() + arguments.seconds, 0
@@ -172,7 +172,7 @@ def mixed(arguments, pictures):
         return sent_bytes
 
     try:
-        return [measure("mixed", server, False, "image", pictures, abuse)]
+        return [measure("mixed", server, False, "image", images, abuse)]
     finally:
         server.stop()
 
@@ -185,7 +185,7 @@ def main():
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--output", type=Path, help="folder for MODE.json")
     arguments = parser.parse_args()
-    rows = {"each": each, "mixed": mixed}[arguments.mode](arguments, PictureServer())
+    rows = {"each": each, "mixed": mixed}[arguments.mode](arguments, ImageSource())
     if arguments.output:
         arguments.output.mkdir(parents=True, exist_ok=True)
         (arguments.output / f"{arguments.mode}.json").write_text(json.dumps(rows, indent=1) + "\n")
