@@ -1,6 +1,6 @@
 //! Decodes the first frame of a GIF, on the same canvas as the reference.
 
-use std::io::ErrorKind;
+use std::{borrow::Cow, io::ErrorKind};
 
 use gif::{ColorOutput, DecodeOptions, DecodingError};
 
@@ -16,7 +16,9 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     let mut options = DecodeOptions::new();
     options.set_color_output(ColorOutput::Indexed);
     options.allow_unknown_blocks(true);
-    let mut decoder = options.read_info(bytes).map_err(decode_error)?;
+    let file = with_palette(bytes);
+    let copied = if matches!(file, Cow::Owned(_)) { file.len() as u64 } else { 0 };
+    let mut decoder = options.read_info(&*file).map_err(decode_error)?;
     let screen = (decoder.width(), decoder.height());
     let frame = decoder.next_frame_info().map_err(decode_error)?.ok_or_else(no_frame)?;
     let (left, top) = (usize::from(frame.left), usize::from(frame.top));
@@ -33,7 +35,8 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     };
     let size = (columns, rows);
     // Indices of the frame and of the canvas, and an extension block before the frame.
-    let admitted = admission.admit(size, pixel_bytes(size, 2).saturating_add(bytes.len() as u64))?;
+    let working = pixel_bytes(size, 2).saturating_add(bytes.len() as u64).saturating_add(copied);
+    let admitted = admission.admit(size, working)?;
     if frame_width == 0 || frame_height == 0 {
         return Err(no_frame());
     }
@@ -51,10 +54,29 @@ pub(crate) fn decode(bytes: &[u8], admission: &Admission) -> Result<RgbImage, De
     let mut rgb = admitted.buffer();
     match palette {
         Some(palette) if !is_grey_ramp(palette) => push_palette(&mut rgb, palette, canvas.into_iter()),
-        // Without a palette, or with a grey ramp as palette, an index is a grey level.
+        // With a grey ramp as palette, an index is a grey level.
         _ => push_grey(&mut rgb, canvas.into_iter()),
     }
     admitted.finish(Format::Gif, rgb)
+}
+
+/// Returns a file whose palette is a grey ramp if it has none for all frames, as in the reference.
+///
+/// The library rejects a frame without any palette.
+fn with_palette(file: &[u8]) -> Cow<'_, [u8]> {
+    const HEADER: usize = 13;
+    const FLAGS_AT: usize = 10;
+    const HAS_PALETTE: u8 = 0x80;
+    const COLOURS_256: u8 = 7;
+    let Some((header, rest)) = file.split_at_checked(HEADER) else { return Cow::Borrowed(file) };
+    let mut copy = header.to_vec();
+    match copy.get_mut(FLAGS_AT) {
+        Some(flags) if *flags & HAS_PALETTE == 0 => *flags |= HAS_PALETTE | COLOURS_256,
+        _ => return Cow::Borrowed(file),
+    }
+    copy.extend((0..=u8::MAX).flat_map(|level| [level; 3]));
+    copy.extend(rest);
+    Cow::Owned(copy)
 }
 
 /// Whether each colour of the palette is the grey level of its index.
