@@ -4,6 +4,8 @@
 
 mod costly;
 
+use std::io::Write as _;
+
 use costly::{
     animated_webp_of_many_groups, flat_jpeg, flat_webp, jpeg_of_hidden_scans, tiff, webp_of_many_groups,
 };
@@ -67,6 +69,15 @@ fn tiff_strips_that_share_much_data_are_refused() {
         let file = tiff((8, 10_000), &empty_blocks, 1, compression, 1, None);
         assert!(refusal(&file).contains("strips or tiles of 1000020000 bytes"), "{}", refusal(&file));
     }
+}
+
+#[test]
+fn tiff_strip_that_expands_further_is_cut() {
+    let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(&[7; 1 << 20]).unwrap();
+    let file = tiff((8, 1), &encoder.finish().unwrap(), 1, DEFLATE, 1, None);
+    assert_eq!(Decoder::default().decode(&file).unwrap().data, [7; 24]);
+    assert!(reserved(&file) < 1 << 10);
 }
 
 #[test]
