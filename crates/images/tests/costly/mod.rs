@@ -1,7 +1,5 @@
 //! Writers of files that cost more than they weigh.
 
-#![allow(dead_code, reason = "each test uses some of the writers")]
-
 /// Bits of WebP, lowest first.
 #[derive(Default)]
 struct Bits {
