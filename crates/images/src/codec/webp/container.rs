@@ -109,7 +109,7 @@ mod tests {
 
     #[test]
     fn image_follows_chunks_that_flags_do_not_announce() {
-        let header = chunk(b"VP8X", &[0xFF & !ANIMATION_FLAG, 0, 0, 0, 9, 0, 0, 19, 0, 0]);
+        let header = chunk(b"VP8X", &[!ANIMATION_FLAG, 0, 0, 0, 9, 0, 0, 19, 0, 0]);
         let file = file(&[header, chunk(b"ALPH", &[1]), chunk(b"what", &[]), chunk(b"VP8 ", &[5])]);
         let bitstream = Bitstream { canvas: Some((10, 20)), origin: (0, 0), is_lossless: false, data: &[5] };
         assert_eq!(first_bitstream(&file), Ok(bitstream));
