@@ -33,7 +33,8 @@ impl FrameParser {
         self.messages == 0 || self.prefix_bytes > 0 || self.missing_bytes > 0
     }
 
-    /// Parses the next chunk. Calls `visit` with its parts.
+    /// Parses the next chunk. Calls `visit` with its parts, and returns how many bytes at its end
+    /// belong to a message that is incomplete.
     ///
     /// # Errors
     /// The first error of `visit`.
@@ -41,11 +42,13 @@ impl FrameParser {
         &mut self,
         mut chunk: &[u8],
         visit: &mut dyn FnMut(FramePart) -> Result<(), RequestError>,
-    ) -> Result<(), RequestError> {
+    ) -> Result<usize, RequestError> {
+        let mut incomplete = 0;
         while let Some((first, rest)) = chunk.split_first() {
             if self.missing_bytes > 0 {
                 let bytes = self.missing_bytes.min(chunk.len());
                 self.missing_bytes -= bytes;
+                incomplete = if self.missing_bytes == 0 { 0 } else { incomplete + bytes };
                 chunk = chunk.get(bytes..).unwrap_or_default();
                 visit(FramePart::Data(bytes))?;
                 continue;
@@ -54,16 +57,20 @@ impl FrameParser {
                 *byte = *first;
             }
             self.prefix_bytes += 1;
+            incomplete += 1;
             chunk = rest;
             if self.prefix_bytes == PREFIX_BYTES {
                 let [_, length @ ..] = self.prefix;
                 self.prefix_bytes = 0;
                 self.messages += 1;
                 self.missing_bytes = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+                if self.missing_bytes == 0 {
+                    incomplete = 0;
+                }
                 visit(FramePart::Announced(self.missing_bytes))?;
             }
         }
-        Ok(())
+        Ok(incomplete)
     }
 }
 
@@ -87,6 +94,11 @@ mod tests {
             }
             let (mut announced, mut received) = (Vec::new(), Vec::new());
             let mut parser = FrameParser::default();
+            let ends: Vec<usize> = messages
+                .iter()
+                .scan(0, |end, message| { *end += PREFIX_BYTES + message.len(); Some(*end) })
+                .collect();
+            let mut position = 0;
             for chunk in body.chunks(chunk_bytes) {
                 let visit = &mut |part| {
                     match part {
@@ -98,7 +110,11 @@ mod tests {
                     }
                     Ok(())
                 };
-                parser.advance(chunk, visit).unwrap();
+                let incomplete = parser.advance(chunk, visit).unwrap();
+                let begin = position;
+                position += chunk.len();
+                let last_end = ends.iter().copied().filter(|end| *end <= position).max().unwrap_or(0);
+                prop_assert_eq!(incomplete, position - last_end.max(begin));
             }
             let lengths: Vec<usize> = messages.iter().map(Vec::len).collect();
             prop_assert_eq!(&announced, &lengths);

@@ -2,13 +2,17 @@
 //!
 //! A message that is too long, or for which the caller has too little memory left, is rejected by
 //! its length prefix, before its data arrives.
+//!
+//! tonic allocates the announced length when it reads a prefix. With huge pages, each announced
+//! message would then occupy up to 2 MiB. So the prefix waits for the rest of the message, or for
+//! a part that is as large.
 
 use std::{
     pin::Pin,
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Request, Response};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use tonic::{Status, body::Body, server::NamedService};
@@ -27,6 +31,9 @@ use crate::{
 
 /// The length of a message that is not read if the rate of its client is exceeded, in bytes.
 const LONG_MESSAGE_BYTES: usize = 64 << 10;
+
+/// The part of a message for which its prefix waits, in bytes.
+const HELD_BACK_BYTES: usize = 1 << 20;
 
 /// A gRPC service whose request messages reserve memory in a budget.
 #[derive(Clone, Debug)]
@@ -82,15 +89,54 @@ struct BudgetedBody {
     client: Option<Client>,
     message: Option<ArrivingMessage>,
     timer: UploadTimer,
+    /// The beginning of the last message, if it is incomplete.
+    held_back: BytesMut,
+    /// Whether the beginning of the last message was passed on.
+    is_passing: bool,
+    /// What follows after `held_back`: the trailers, or the end.
+    end: Option<Option<Frame<Bytes>>>,
 }
 
 impl BudgetedBody {
     fn new(body: Body, budget: CallerBudget, permit: BudgetPermit, client: Option<Client>) -> Self {
         let timer = UploadTimer::start(budget.clone());
-        Self { body, parser: FrameParser::default(), budget, permit, client, message: None, timer }
+        Self {
+            body,
+            parser: FrameParser::default(),
+            budget,
+            permit,
+            client,
+            message: None,
+            timer,
+            held_back: BytesMut::new(),
+            is_passing: false,
+            end: None,
+        }
     }
 
-    fn receive(&mut self, data: &[u8]) -> Result<(), RequestError> {
+    /// Returns the part of the next chunk, and of what was held back, that is passed on.
+    fn pass(&mut self, mut chunk: Bytes, incomplete: usize) -> Bytes {
+        self.is_passing &= incomplete == chunk.len();
+        if self.is_passing {
+            return chunk;
+        }
+        let begun = chunk.split_off(chunk.len().saturating_sub(incomplete));
+        let complete = if chunk.is_empty() || self.held_back.is_empty() {
+            chunk
+        } else {
+            self.held_back.extend_from_slice(&chunk);
+            self.held_back.split().freeze()
+        };
+        self.held_back.extend_from_slice(&begun);
+        if complete.is_empty() && self.held_back.len() >= HELD_BACK_BYTES {
+            self.is_passing = true;
+            return self.held_back.split().freeze();
+        }
+        complete
+    }
+
+    /// Counts the next chunk, and returns how many bytes at its end belong to an incomplete message.
+    fn receive(&mut self, data: &[u8]) -> Result<usize, RequestError> {
         let Self { parser, budget, permit, client, message, timer, .. } = self;
         if parser.is_incomplete() {
             timer.progress();
@@ -125,28 +171,46 @@ impl HttpBody for BudgetedBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let polled = Pin::new(&mut self.body).poll_frame(cx);
-        if let Poll::Ready(Some(Ok(frame))) = &polled
-            && let Some(data) = frame.data_ref()
-            && let Err(error) = self.receive(data)
-        {
-            return Poll::Ready(Some(Err(error.to_status())));
+        loop {
+            if let Some(end) = self.end.take() {
+                return Poll::Ready(end.map(Ok));
+            }
+            let frame = match Pin::new(&mut self.body).poll_frame(cx) {
+                Poll::Ready(Some(Ok(frame))) => Some(frame),
+                Poll::Ready(Some(Err(status))) => return Poll::Ready(Some(Err(status))),
+                Poll::Ready(None) => None,
+                Poll::Pending if self.parser.is_incomplete() => {
+                    return self.timer.poll(cx).map(|error| Some(Err(error.to_status())));
+                }
+                Poll::Pending => return Poll::Pending,
+            };
+            match frame.map(Frame::into_data) {
+                Some(Ok(chunk)) => match self.receive(&chunk) {
+                    Err(error) => return Poll::Ready(Some(Err(error.to_status()))),
+                    Ok(incomplete) => {
+                        let passed = self.pass(chunk, incomplete);
+                        if !passed.is_empty() {
+                            return Poll::Ready(Some(Ok(Frame::data(passed))));
+                        }
+                    }
+                },
+                end => {
+                    self.end = Some(end.and_then(Result::err));
+                    if !self.held_back.is_empty() {
+                        let rest = self.held_back.split().freeze();
+                        return Poll::Ready(Some(Ok(Frame::data(rest))));
+                    }
+                }
+            }
         }
-        if polled.is_pending()
-            && self.parser.is_incomplete()
-            && let Poll::Ready(error) = self.timer.poll(cx)
-        {
-            return Poll::Ready(Some(Err(error.to_status())));
-        }
-        polled
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.held_back.is_empty() && self.end.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        SizeHint::default()
     }
 }
 
@@ -160,9 +224,13 @@ mod tests {
     use crate::request::memory_budget::tests::{IDLE_TIMEOUT, UPLOAD_TIMEOUT, caller_budget};
 
     fn budgeted(body: impl Stream<Item = Vec<u8>> + Send + 'static) -> BudgetedBody {
+        budgeted_with(body, 1 << 20)
+    }
+
+    fn budgeted_with(body: impl Stream<Item = Vec<u8>> + Send + 'static, max_bytes: usize) -> BudgetedBody {
         let frames = body.map(|data| Ok::<_, Status>(Frame::data(Bytes::from(data))));
         let body = Body::new(StreamBody::new(frames));
-        BudgetedBody::new(body, caller_budget(1 << 20, 1 << 20), BudgetPermit::default(), None)
+        BudgetedBody::new(body, caller_budget(max_bytes, max_bytes), BudgetPermit::default(), None)
     }
 
     /// Returns a message of 100 bytes with its prefix.
@@ -175,7 +243,6 @@ mod tests {
         let begin = Instant::now();
         let half = stream::iter([message()[..50].to_vec()]).chain(stream::pending());
         let mut body = budgeted(half);
-        assert!(body.frame().await.unwrap().is_ok());
         let status = body.frame().await.unwrap().unwrap_err();
         assert_eq!(status.message(), "request upload idle for 20 s");
         assert_eq!(begin.elapsed(), IDLE_TIMEOUT);
@@ -213,5 +280,31 @@ mod tests {
         let short = [&[0, 0, 0, 0, 40][..], &[7; 40]].concat();
         let body = budgeted(drip([short.clone(), short].concat()));
         assert_eq!(body.collect().await.unwrap().to_bytes().len(), 90);
+    }
+    #[tokio::test]
+    async fn prefix_waits_for_its_message_or_a_large_part() {
+        let long = [&[0, 0, 32, 0, 0][..], &[7; 1 << 21]].concat();
+        let whole = [message(), long.clone(), message()].concat();
+        for chunk_bytes in [1 << 10, 1 << 16, 3 << 20] {
+            let chunks: Vec<_> = whole.chunks(chunk_bytes).map(<[u8]>::to_vec).collect();
+            let mut body = budgeted_with(stream::iter(chunks), 4 << 20);
+            let (mut received, mut lengths) = (Vec::new(), Vec::new());
+            while let Some(frame) = body.frame().await {
+                let data = frame.unwrap().into_data().unwrap();
+                lengths.push(data.len());
+                received.extend_from_slice(&data);
+            }
+            assert!(received == whole);
+            // The first message is not delayed by the beginning of the next one.
+            assert!(chunk_bytes > whole.len() || lengths[0] == message().len(), "{lengths:?}");
+            assert!(chunk_bytes > whole.len() || lengths[1] >= HELD_BACK_BYTES, "{lengths:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn incomplete_message_is_passed_on_at_the_end() {
+        let half = message()[..50].to_vec();
+        let body = budgeted(stream::iter([half.clone()]));
+        assert_eq!(body.collect().await.unwrap().to_bytes(), half);
     }
 }

@@ -24,7 +24,7 @@ use crate::{
 
 /// The maximum capacity that is allocated before the data arrives. A client cannot occupy more by
 /// announcing a length.
-const MAX_INITIAL_BYTES: usize = 1 << 20;
+const MAX_INITIAL_BYTES: usize = 64 << 10;
 
 /// The only accepted content-encoding: none.
 const IDENTITY: &str = "identity";
