@@ -93,10 +93,13 @@ def test_unread_embeddings_are_not_written(start):
     connection.close()
 
 
-@pytest.mark.parametrize("body", [b'{"%s": 1}', b'{"priority": "%s"}', b'{"inputs": {"texts": 5, "images": ["%s"]}}'])
+@pytest.mark.parametrize(
+    "body", [b'{"%s": 1}', b'{"priority": "%s"}', b'{"inputs": {"texts": [], "images": ["%s"]}}']
+)
 def test_long_text_in_json_is_quoted_in_part(demo, body):
     body %= b"k" * (20 * MEGABYTE)
-    request = head("POST", "/v1/ask", "host: localhost", "content-type: application/json", f"content-length: {len(body)}")
+    headers = ("host: localhost", "content-type: application/json", f"content-length: {len(body)}")
+    request = head("POST", "/v1/ask", *headers)
     response, _ = exchange(demo.http, request, body)
     status, document = problem(response)
     assert (status, document["reason"]) == (400, "PAYLOAD_INVALID")
@@ -105,7 +108,8 @@ def test_long_text_in_json_is_quoted_in_part(demo, body):
 
 @pytest.mark.parametrize("start_of_body", [b"", b"--b\r\na: ", b"--b\r\n" + b"a: b\r\n" * 10])
 def test_endless_part_headers_are_refused_at_once(demo, start_of_body):
-    request = head("POST", "/v1/ask", "host: localhost", "content-type: multipart/form-data; boundary=b", "content-length: 60000000")
+    headers = ("content-type: multipart/form-data; boundary=b", "content-length: 60000000")
+    request = head("POST", "/v1/ask", "host: localhost", *headers)
     before = cpu_s(demo)
     response, sent = exchange(demo.http, request, start_of_body, *[b"x" * 1000] * 20_000)
     # The rest is read and dropped while the connection closes.
@@ -165,7 +169,8 @@ def test_incomplete_metrics_requests_leave_room(start):
 
 def test_limit_on_open_files_is_raised(start, tmp_path):
     wrapper = tmp_path / "limited"
-    wrapper.write_text(f'#!/bin/sh\nulimit -Sn 200\nulimit -Hn 1000\nexec {os.environ["BLIP_SERVE_BIN"]} "$@"\n')
+    limits = "ulimit -Sn 200\nulimit -Hn 1000"
+    wrapper.write_text(f'#!/bin/sh\n{limits}\nexec {os.environ["BLIP_SERVE_BIN"]} "$@"\n')
     wrapper.chmod(0o755)
     server = start(program_path=str(wrapper))
     limits = Path(f"/proc/{server.process.pid}/limits").read_text()

@@ -14,25 +14,25 @@ pub(crate) fn excerpt(text: impl Display) -> String {
     let mut excerpt = Excerpt::default();
     // Writing to memory does not fail.
     let _ = write!(excerpt, "{text}");
-    let Excerpt { mut kept, bytes } = excerpt;
-    if kept.len() < bytes {
-        let _ = write!(kept, "... ({bytes} bytes)");
+    let Excerpt { mut quoted, bytes } = excerpt;
+    if quoted.len() < bytes {
+        let _ = write!(quoted, "... ({bytes} bytes)");
     }
-    kept
+    quoted
 }
 
 /// Keeps the beginning of what is written, and counts the rest.
 #[derive(Default)]
 struct Excerpt {
-    kept: String,
+    quoted: String,
     bytes: usize,
 }
 
 impl Write for Excerpt {
     fn write_str(&mut self, text: &str) -> fmt::Result {
-        if self.kept.len() == self.bytes {
+        if self.quoted.len() == self.bytes {
             let end = text.floor_char_boundary(MAX_BYTES - self.bytes);
-            self.kept.push_str(text.get(..end).unwrap_or_default());
+            self.quoted.push_str(text.get(..end).unwrap_or_default());
         }
         self.bytes += text.len();
         Ok(())
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn longer_text_is_cut_and_its_length_is_told() {
+    fn longer_text_is_cut_and_its_length_is_given() {
         assert_eq!(excerpt("x".repeat(60_000_000)), "x".repeat(200) + "... (60000000 bytes)");
     }
 
@@ -71,8 +71,8 @@ mod tests {
             }
             let whole = parts.concat();
             prop_assert_eq!(written.bytes, whole.len());
-            prop_assert!(written.kept.len() <= MAX_BYTES && whole.starts_with(&written.kept));
-            prop_assert!(written.kept == whole || written.kept.len() > MAX_BYTES - 4);
+            prop_assert!(written.quoted.len() <= MAX_BYTES && whole.starts_with(&written.quoted));
+            prop_assert!(written.quoted == whole || written.quoted.len() > MAX_BYTES - 4);
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The names by which clients may address the server.
 //!
-//! A page in a browser can resolve a name of its own to the address of the server (DNS rebinding).
-//! The browser then treats server and page as one origin. The server recognizes such requests by the
-//! name in their Host header.
+//! A page in a browser can resolve its host name to the address of the server (DNS rebinding).
+//! The browser then treats server and page as one origin. The server recognizes such requests by
+//! the name in their Host header.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -26,8 +26,8 @@ pub(crate) struct HostPolicy {
 }
 
 impl HostPolicy {
-    /// Creates the policy of a listener at `address`. Without names in the settings, it accepts every
-    /// name unless only programs on this machine can connect.
+    /// Creates the policy of a listener at `address`. Without names in the settings, it accepts
+    /// every name unless only programs on this machine can connect.
     pub(crate) fn new(hosts: &[AllowedHost], listen: Listen) -> Self {
         let is_local = listen.address().is_some_and(|address| address.ip().to_canonical().is_loopback());
         let allows_any = hosts.contains(&AllowedHost::Any) || hosts.is_empty() && !is_local;

@@ -43,8 +43,8 @@ impl RequestBody {
     /// Creates the body of a request with `headers`, which reserves memory in `budget`.
     ///
     /// # Errors
-    /// A [`RequestError`] if the body is compressed, or if the announced length is over the limit or
-    /// over the memory that the caller may hold. Nothing of the body is read then.
+    /// A [`RequestError`] if the body is compressed, or if the announced length is over the limit
+    /// or over the memory that the caller may hold. Nothing of the body is read then.
     pub(crate) fn new(headers: &HeaderMap, body: Body, budget: CallerBudget) -> Result<Self, RequestError> {
         check_encoding(headers)?;
         let announced_bytes =

@@ -1,9 +1,9 @@
 //! The limits on a JSON text that are checked before decoding: the number of its values, and the
 //! length of field names.
 //!
-//! A list of empty lists needs about ten times as much memory decoded as encoded. The decoder copies
-//! an unknown field name into its path and its error. A body within the byte limit could therefore
-//! need gigabytes. This check reads the bytes once and allocates nothing.
+//! A list of empty lists needs about ten times as much memory decoded as encoded. The decoder
+//! copies an unknown field name into its path and its error. A body within the byte limit could
+//! therefore need gigabytes. This check reads the bytes once and allocates nothing.
 
 use crate::{
     error::{ErrorReason, RequestError},
@@ -20,8 +20,8 @@ const MAX_NAME_BYTES: usize = 200;
 /// How much of a longer one an error quotes, in bytes.
 const QUOTED_BYTES: usize = 100;
 
-/// Rejects a JSON text with too many values or a long field name. `field` is the name of the text in
-/// the error.
+/// Rejects a JSON text with too many values or a long field name. `field` is the name of the text
+/// in the error.
 ///
 /// # Errors
 /// A [`RequestError`] of the request.
@@ -45,8 +45,8 @@ pub(crate) fn check_bounds(json: &[u8], field: &str) -> Result<(), RequestError>
 
 /// What is known of a JSON text before it is decoded.
 struct Bounds<'a> {
-    /// An upper bound of the number of values: each is the first or follows one of `,`, `:`, `[` and
-    /// `{`.
+    /// An upper bound of the number of values: each is the first or follows one of `,`, `:`, `[`
+    /// and `{`.
     values: usize,
     /// The first field name that is too long.
     long_name: Option<&'a [u8]>,

@@ -7,8 +7,8 @@ use serde::{
     de::{Error, Unexpected, Visitor},
 };
 
-/// Decodes an unsigned integer or null. To JSON Schema, and for some JSON writers, 3.0 is the integer
-/// 3.
+/// Decodes an unsigned integer or null. To JSON Schema, and for some JSON writers, 3.0 is the
+/// integer 3.
 ///
 /// # Errors
 /// Those of `deserializer`, and a number with a fraction or outside the range of `T`.

@@ -4,8 +4,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 /// Raises the soft limit to the hard limit.
 ///
-/// Systems keep the soft limit low for programs that use `select`. The server has limits of its own
-/// on connections, which are higher.
+/// Systems keep the soft limit low for programs that use `select`. The limits of the server on
+/// connections are higher.
 pub(crate) fn raise() {
     let limit = getrlimit(Resource::Nofile);
     if limit.current == limit.maximum {

@@ -147,9 +147,9 @@ pub struct HttpSettings {
     /// Names by which HTTP clients may address the server, comma-separated
     ///
     /// The server rejects requests whose Host header has another name, on the HTTP and the metrics
-    /// listener. A page in a browser can therefore not call the server by a name of its own that
-    /// resolves to the address of the server. IP addresses and localhost are always allowed. Use *
-    /// for every name.
+    /// listener. A page in a browser can therefore not call the server by a host name that
+    /// the page resolves to the address of the server. IP addresses and localhost are always
+    /// allowed. Use * for every name.
     ///
     /// [default: no other name on a loopback address, and every name elsewhere]
     #[arg(long, value_name = "HOST", value_delimiter = ',', env = "BLIP_SERVE__HTTP__ALLOWED_HOSTS")]

@@ -85,8 +85,8 @@ impl From<ImageJson> for ImageSource {
     }
 }
 
-/// Bytes in base64, or why a text is none. They are decoded from the body directly, without a copy of
-/// the text.
+/// Bytes in base64, or why a text is none. They are decoded from the body directly, without a copy
+/// of the text.
 struct Base64Bytes(Result<Bytes, String>);
 
 impl<'de> Deserialize<'de> for Base64Bytes {

@@ -37,7 +37,8 @@ pub(crate) struct FormBody<S> {
     is_paused: bool,
 }
 
-/// The number of bytes that the parser may still read before the content of a part. Clones share it.
+/// The number of bytes that the parser may still read before the content of a part. Clones share
+/// it.
 #[derive(Clone, Debug)]
 pub(crate) struct Allowance(Arc<AtomicUsize>);
 

@@ -28,8 +28,8 @@ pub(crate) trait Layout: Send + 'static {
     /// The names of the lists.
     const LISTS: &'static [&'static str];
 
-    /// Writes the reply to the next item, or `None` if it failed. `image` and `text` are its position
-    /// in the request.
+    /// Writes the reply to the next item, or `None` if it failed. `image` and `text` are its
+    /// position in the request.
     fn add(&mut self, image: usize, text: usize, reply: Option<Reply>, json: &mut JsonWriter);
 }
 

@@ -21,8 +21,8 @@ impl JsonWriter {
         Self { text: b"{".to_vec(), names, opened: 0, has_elements: false }
     }
 
-    /// Adds an element to the list `field`, the position of one of the names. A list before the last
-    /// one is complete.
+    /// Adds an element to the list `field`, the position of one of the names. A list before the
+    /// last one is complete.
     pub(crate) fn element(&mut self, field: usize, element: &impl Serialize) {
         self.open(field);
         if std::mem::replace(&mut self.has_elements, true) {
