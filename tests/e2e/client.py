@@ -38,12 +38,15 @@ class Headers(
 class Client:
     """A client with a separate connection.
 
-    `credentials` enable TLS. `headers`, such as an API key, are sent with every call.
+    `credentials` enable TLS. `headers`, such as an API key, are sent with every call. `channel`
+    replaces the channel.
     """
 
-    def __init__(self, address, credentials=None, headers=()):
+    def __init__(self, address, credentials=None, headers=(), channel=None):
         options = [("grpc.max_send_message_length", -1), ("grpc.use_local_subchannel_pool", 1)]
-        if credentials:
+        if channel:
+            self.channel = channel
+        elif credentials:
             self.channel = grpc.secure_channel(address, credentials, options=options)
         else:
             self.channel = grpc.insecure_channel(address, options=options)

@@ -97,6 +97,10 @@ class RawConnection:
         """Sends a request and returns the headers and trailers of its response as one dictionary."""
         stream, headers = self.headers(path, end=not body, **options)
         self.send(headers + (frame(DATA, stream, body, END_STREAM) if body else b""))
+        return self.response(stream)
+
+    def response(self, stream):
+        """Returns the headers and trailers of a response as one dictionary."""
         fields = {}
         for kind, flags, on, payload in self.frames():
             if kind == HEADERS:

@@ -1,14 +1,16 @@
 """gRPC calls that break the protocol: every fault of a client is an error of the client."""
 
 import base64
+import gzip
 import queue
 import shutil
 import subprocess
 
 import grpc
 import pytest
+from client import Client
 from grpc_reflection.v1alpha import reflection_pb2
-from raw_frames import RawConnection
+from raw_frames import DATA, SETTINGS, RawConnection, frame
 from raw_http2 import grpc_message
 from test_metrics import Metrics
 from test_request_errors import assert_documented
@@ -105,6 +107,39 @@ def test_unsupported_compression_is_unimplemented_with_reason(demo):
     _, error = rejection(demo.client, fields)
     assert_documented(error, "UNIMPLEMENTED", "COMPRESSION_UNSUPPORTED")
     assert fields["grpc-accept-encoding"] == error.metadata["limit"]
+
+
+def test_compressed_calls_are_answered(start, demo_image):
+    server = start("--max-message-bytes", "1000000")
+    channel = grpc.insecure_channel(server.address, compression=grpc.Compression.Gzip)
+    client = Client(server.address, channel=channel)
+    # The library compresses a message that becomes smaller.
+    inputs = [(demo_image, [QUESTION] * 100)]
+    expected, answers = server.client.outcomes(inputs), client.outcomes(inputs)
+    assert answers.keys() == expected.keys()
+    assert all(answers[item].token_ids == expected[item].token_ids for item in expected)
+    assert health(client, "Check", "blip.v1.BlipService").status == 1
+    error = client.failed_call([(bytes(2_000_000), [QUESTION])])
+    assert_documented(error, "RESOURCE_EXHAUSTED", "MESSAGE_TOO_LARGE")
+    client.close()
+
+
+def test_bomb_of_a_compressed_message_is_refused_in_little_memory(start):
+    server = start()
+    bomb = gzip.compress(bytes(400_000_000))
+    idle = server.peak_memory_bytes()
+    with RawConnection(server.address) as connection:
+        stream, headers = connection.headers(ASK, extra=[("grpc-encoding", "gzip")])
+        body = b"\1" + len(bomb).to_bytes(4, "big") + bomb
+        # The larger window of the server's settings is valid once they are acknowledged.
+        connection.first(SETTINGS)
+        connection.send(headers)
+        for begin in range(0, len(body), 16_384):
+            connection.send(frame(DATA, stream, body[begin : begin + 16_384]))
+        fields = connection.response(stream)
+    _, error = rejection(server.client, fields)
+    assert_documented(error, "RESOURCE_EXHAUSTED", "MESSAGE_TOO_LARGE")
+    assert server.peak_memory_bytes() - idle < 150_000_000
 
 
 def health(client, method, service):

@@ -1,7 +1,7 @@
 //! The gRPC adapter: the services of the contract, and the layers before them.
 //!
 //! A call passes the [`deadline_layer`], the [`call_checks`] and authentication. Its messages pass
-//! the [`message_budget`], the [`framing`] and the [`codec`]. The [`handler`] turns it into a request for the [`pipeline`](crate::pipeline), and
+//! [`inflate`], the [`message_budget`], the [`framing`] and the [`codec`]. The [`handler`] turns it into a request for the [`pipeline`](crate::pipeline), and
 //! the results into response messages.
 
 pub mod routes; // all services and their layers
@@ -10,6 +10,7 @@ pub mod standard; // health and reflection
 pub mod admin; // AdminService
 pub mod codec; // bounded protobuf decoding
 pub mod deadline_layer; // grpc-timeout
+pub mod inflate; // compressed messages
 pub mod framing; // prefixes and number of messages
 pub mod message_budget; // memory for each message
 pub mod frame_parser; // length prefixes of messages
@@ -42,7 +43,7 @@ use crate::{
     auth::{Authenticated, Authenticator},
     grpc::{
         framing::FramedService, generated::blip_service_server::BlipServiceServer, handler::RequestHandler,
-        message_budget::BudgetedService,
+        inflate::InflatedService, message_budget::BudgetedService,
     },
     request::memory_budget::MemoryBudget,
 };
@@ -52,10 +53,11 @@ pub(crate) fn guarded(
     handler: RequestHandler,
     authenticator: &Authenticator,
     budget: MemoryBudget,
-) -> Authenticated<BudgetedService<FramedService<BlipServiceServer<RequestHandler>>>> {
+) -> Authenticated<InflatedService<BudgetedService<FramedService<BlipServiceServer<RequestHandler>>>>> {
     // The budget rejects longer messages first, with an error of the table.
     let max_bytes = budget.max_message_bytes();
     let service = BlipServiceServer::new(handler).max_decoding_message_size(max_bytes);
     let service = FramedService::new(service, max_bytes);
-    Authenticated::new(BudgetedService::new(service, budget), authenticator.clone())
+    let service = BudgetedService::new(service, budget.clone());
+    Authenticated::new(InflatedService::new(service, budget, max_bytes), authenticator.clone())
 }

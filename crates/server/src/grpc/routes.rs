@@ -24,6 +24,7 @@ use crate::{
         },
         guarded,
         handler::RequestHandler,
+        inflate::InflatedService,
         standard::reflection::Reflection,
     },
     lifecycle::{admin::Administration, health::Health},
@@ -71,18 +72,21 @@ where
     B::Error: Into<tonic::codegen::StdError>,
 {
     let GrpcServer { handler, authenticator, administration, budget, tracing, health } = server;
-    let mut routes =
-        Routes::new(framed(HealthServer::new(health))).add_service(guarded(handler, &authenticator, budget));
+    let mut routes = Routes::new(framed(HealthServer::new(health), &budget)).add_service(guarded(
+        handler,
+        &authenticator,
+        budget.clone(),
+    ));
     if settings.grpc.reflection {
         let reflection = Reflection::new()?;
         let v1 = reflection_v1::ServerReflectionServer::new(reflection.clone());
         let v1alpha = reflection_v1alpha::ServerReflectionServer::new(reflection);
         routes = routes
-            .add_service(Authenticated::new(framed(v1), authenticator.clone()))
-            .add_service(Authenticated::new(framed(v1alpha), authenticator.clone()));
+            .add_service(Authenticated::new(framed(v1, &budget), authenticator.clone()))
+            .add_service(Authenticated::new(framed(v1alpha, &budget), authenticator.clone()));
     }
     let admin = AdminServiceServer::new(administration);
-    let routes = routes.add_service(Authenticated::new(framed(admin), authenticator));
+    let routes = routes.add_service(Authenticated::new(framed(admin, &budget), authenticator));
     let origins: Arc<[CorsOrigin]> = settings.http.http_cors_origins.clone().into();
     let checked = routes.into_axum_router().layer(from_fn_with_state(origins, check_call));
     let routes = Routes::from(checked).prepare();
@@ -92,6 +96,7 @@ where
 }
 
 /// Wraps a service whose requests are small.
-fn framed<S>(service: S) -> FramedService<S> {
-    FramedService::new(service, MAX_REQUEST_BYTES)
+fn framed<S>(service: S, budget: &MemoryBudget) -> InflatedService<FramedService<S>> {
+    let service = FramedService::new(service, MAX_REQUEST_BYTES);
+    InflatedService::new(service, budget.clone(), MAX_REQUEST_BYTES)
 }

@@ -23,13 +23,13 @@ use crate::{
 };
 
 /// The header that names the compression of messages.
-const ENCODING: &str = "grpc-encoding";
+pub(crate) const ENCODING: &str = "grpc-encoding";
 
 /// The header that names the compressions that the server accepts.
 const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 
-/// The compressions that the server accepts.
-const ACCEPTED: &str = "identity";
+/// The compressions that the server accepts. [`super::inflate`] leaves messages without one.
+const ACCEPTED: &str = "gzip, identity";
 
 /// The methods that take a stream of messages. All others take one message.
 const STREAMING_METHODS: [&str; 2] = ["AskStream", "ServerReflectionInfo"];
