@@ -16,7 +16,7 @@ from transformers import AutoTokenizer
 OUTPUT = pathlib.Path(__file__).resolve().parents[3] / "crates/blip/tests/tokenizers.json"
 
 LETTERS = "abcdefghijklmnopqrstuvwxyz"
-WORDS = "how many dogs are on the table what cafe x ray graffiti ##s ##ray ? - < > Dogs Café 日 ##本".split()
+WORDS = "how many dogs are on the table what cafe x ray ##s ##ray ? - < > Dogs Café 日 ##本".split()
 SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
 VOCAB = [*SPECIAL, *LETTERS, *(f"##{letter}" for letter in LETTERS), *WORDS]
 VOCAB_TXT = "".join(f"{token}\n" for token in dict.fromkeys(VOCAB))
@@ -171,7 +171,7 @@ CASES = {
         {
             **BERT,
             "added_tokens_decoder": {
-                str(VOCAB.index("graffiti")): {"content": "graffiti", **PLAIN, "special": True}
+                str(VOCAB.index("what")): {"content": "what", **PLAIN, "special": True}
             },
         }
     ),
@@ -188,7 +188,10 @@ def golden(files):
         tokenizer = AutoTokenizer.from_pretrained(path)
         texts = {text: tokenizer(text)["input_ids"] for text in TEXTS}
         assert max(map(max, texts.values())) < FIRST + ROOM
+        # Version 0.23 of the tokenizers library decodes [ENC] in lower case, the server's does not.
         last = len(tokenizer) - 1
+        if tokenizer.convert_ids_to_tokens(last).startswith("["):
+            last = VOCAB.index("many")
         ids = [VOCAB.index("how"), VOCAB.index("dogs") - 1, VOCAB.index("##s"), last, 3]
         decoded = [[ids, tokenizer.decode(ids, skip_special_tokens=True)]]
     return {"files": files, "texts": texts, "decoded": decoded}
