@@ -31,7 +31,7 @@ pub enum PreprocessorConfigError {
     #[error("size must be a number or have height and width")]
     Size,
     /// A side of `size` is out of range.
-    #[error("size is {width} x {height}, expected sides of 1 to {limit}", limit = MAX_SIDE)]
+    #[error("size is {width} x {height}, expected sides of 1 to {limit}", limit = PreprocessorConfig::MAX_SIDE)]
     SizeRange {
         /// Width in the file.
         width: usize,
@@ -54,10 +54,6 @@ pub enum PreprocessorConfigError {
     },
 }
 
-/// Largest side of the model's input, in pixels. No checkpoint has a larger one. The limit prevents
-/// an invalid file from requesting gigabytes for each image.
-const MAX_SIDE: usize = 4096;
-
 impl Default for PreprocessorConfig {
     /// Returns the defaults of `BlipImageProcessor`.
     fn default() -> Self {
@@ -73,6 +69,10 @@ impl Default for PreprocessorConfig {
 }
 
 impl PreprocessorConfig {
+    /// Largest side of the model's input, in pixels. No checkpoint has a larger one. The limit
+    /// prevents an invalid file from requesting gigabytes for each image.
+    pub const MAX_SIDE: usize = 4096;
+
     /// Reads the content of a `preprocessor_config.json`. Unknown keys, and keys without effect on
     /// RGB input (`do_convert_rgb`), are ignored.
     ///
@@ -91,7 +91,7 @@ impl PreprocessorConfig {
             Some(Size::Sides { width: Some(width), height: Some(height) }) => (width, height),
             Some(Size::Sides { .. }) => return Err(PreprocessorConfigError::Size),
         };
-        if !(1..=MAX_SIDE).contains(&width) || !(1..=MAX_SIDE).contains(&height) {
+        if !(1..=Self::MAX_SIDE).contains(&width) || !(1..=Self::MAX_SIDE).contains(&height) {
             return Err(PreprocessorConfigError::SizeRange { width, height });
         }
         let filter = match file.resample {

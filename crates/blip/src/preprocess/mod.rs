@@ -16,7 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 pub use config::{PreprocessorConfig, PreprocessorConfigError};
 pub use filter::Filter;
 pub use pixels::{Pixels, PixelsError, RgbView};
-use taps::TapsCache;
+use taps::{Taps, TapsCache};
 
 /// Scales images to the model's size and returns the constants of their normalization. Clones share
 /// the cache of filter weights.
@@ -65,12 +65,25 @@ impl Preprocessor {
     /// each pass rounded to 8 bits. A pass that would not change the length is left out.
     #[must_use]
     pub fn resize(&self, image: RgbView<'_>) -> Pixels {
-        let (across, down) = {
-            let mut cache = self.taps.lock().unwrap_or_else(PoisonError::into_inner);
-            let filter = self.config.filter;
-            (cache.get(filter, image.width(), self.width()), cache.get(filter, image.height(), self.height()))
-        };
+        let (across, down) = self.taps_for(image);
         resize::resize(image, &across, &down)
+    }
+
+    /// Scales `image` like [`resize`](Self::resize), and writes the samples to the start of `data`.
+    ///
+    /// Returns their number, or `None` if `data` is shorter.
+    pub fn resize_into(&self, image: RgbView<'_>, data: &mut [u8]) -> Option<usize> {
+        let samples = 3 * self.width() * self.height();
+        let data = data.get_mut(..samples)?;
+        let (across, down) = self.taps_for(image);
+        resize::resize_into(image, &across, &down, data);
+        Some(samples)
+    }
+
+    fn taps_for(&self, image: RgbView<'_>) -> (Arc<Taps>, Arc<Taps>) {
+        let mut cache = self.taps.lock().unwrap_or_else(PoisonError::into_inner);
+        let filter = self.config.filter;
+        (cache.get(filter, image.width(), self.width()), cache.get(filter, image.height(), self.height()))
     }
 
     /// Returns `(scale, offset)` of each channel. The model's input is `x * scale + offset` for a

@@ -9,9 +9,15 @@ use crate::preprocess::{
 /// Scales `image` by `horizontal` and then by `vertical`. Their input lengths are its width and
 /// height.
 pub(super) fn resize(image: RgbView<'_>, horizontal: &Taps, vertical: &Taps) -> Pixels {
+    let mut data = vec![0; 3 * vertical.output * horizontal.output];
+    resize_into(image, horizontal, vertical, &mut data);
+    Pixels::of_resize(vertical.output, horizontal.output, data)
+}
+
+/// Scales like [`resize`], and writes the samples to `data`, which has their length.
+pub(super) fn resize_into(image: RgbView<'_>, horizontal: &Taps, vertical: &Taps, data: &mut [u8]) {
     let rows: Vec<&[u8]> = image.data().chunks_exact(3 * image.width()).collect();
     let line = 3 * horizontal.output;
-    let mut data = vec![0; vertical.output * line];
     match (horizontal.is_identity(), vertical.is_identity()) {
         (true, true) => data.copy_from_slice(image.data()),
         (true, false) => vertical_only(&rows, vertical, data.chunks_exact_mut(line)),
@@ -21,7 +27,6 @@ pub(super) fn resize(image: RgbView<'_>, horizontal: &Taps, vertical: &Taps) -> 
         }
         (false, false) => both(&rows, horizontal, vertical, data.chunks_exact_mut(line)),
     }
-    Pixels::of_resize(vertical.output, horizontal.output, data)
 }
 
 fn vertical_only<'a>(rows: &[&[u8]], taps: &Taps, out: impl Iterator<Item = &'a mut [u8]>) {
