@@ -47,6 +47,7 @@ pub use ids::JobId;
 pub use job::{ClientId, Completion, ImageDigest, Job, Priority};
 pub use limits::{BatchLimits, QueueLimits};
 pub use planning::allowance::Room;
+pub use queue::fair_line::{FairLine, Flow};
 pub use scheduler::Scheduler;
 pub use snapshot::{EngineSnapshot, Snapshot};
 pub use ticket::Ticket;

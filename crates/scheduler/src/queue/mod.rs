@@ -27,6 +27,7 @@
 //! Jobs of one client are ordered by when they are due: at their deadline, but at most
 //! `implicit_deadline` after submission. So a job without deadline is not starved.
 
+pub(crate) mod fair_line;
 mod selection;
 mod client_jobs;
 mod virtual_time;
