@@ -14,6 +14,7 @@ use crate::{
         convert::ConvertCommand, download::DownloadCommand, embed::EmbedCommand, eval::EvalCommand,
         health::HealthCommand, match_texts::MatchCommand, serve::ServeCommand,
     },
+    decode_worker,
     messages::print_message,
     version::VERSION,
 };
@@ -71,6 +72,9 @@ enum Command {
     Bench(Box<BenchCommand>),
     Health(HealthCommand),
     Config(Box<ConfigCommand>),
+    /// Decode images for the server, which starts this command itself
+    #[command(hide = true)]
+    DecodeWorker,
 }
 
 /// Parses the command line, runs the subcommand, and prints its error in one line.
@@ -80,6 +84,9 @@ pub(crate) fn run() -> Exit {
         Ok(cli) => cli,
         Err(error) => return print_usage(&error),
     };
+    if matches!(cli.command, Command::DecodeWorker) {
+        return decode_worker::run().unwrap_or(Exit::Failed);
+    }
     let variables = program_variables(&Cli::command());
     let log_filter = telemetry::install(cli.log, cli.log_format);
     let result =
@@ -98,6 +105,7 @@ pub(crate) fn run() -> Exit {
                         Command::Bench(command) => command.run().await,
                         Command::Health(command) => command.run().await,
                         Command::Config(command) => command.run(&variables),
+                        Command::DecodeWorker => Ok(Exit::Usage),
                     }
                 });
                 // Does not wait for connections and engine threads that exceeded their limits.

@@ -9,6 +9,7 @@
 
 mod args;
 mod commands;
+mod decode_worker;
 mod image_paths;
 mod output;
 mod records;

@@ -3,6 +3,8 @@
 //! Every codec reads the header, calls [`Admission::admit`], decodes, and ends with
 //! [`AdmittedImage::finish`].
 
+use std::{fmt, sync::Arc};
+
 use crate::{
     error::DecodeError,
     format::Format,
@@ -11,11 +13,15 @@ use crate::{
     rgb_image::RgbImage,
 };
 
+/// Reserves memory, in bytes, in a budget outside this process. Returns false if it cannot.
+pub type ReserveMemory = Arc<dyn Fn(u64) -> bool + Send + Sync>;
+
 /// The limits on images and the memory budget that all decodes of one decoder share.
-#[derive(Debug)]
 pub(crate) struct Admission {
     limits: Limits,
     budget: MemoryBudget,
+    /// The budget of further processes.
+    reserve_outside: Option<ReserveMemory>,
 }
 
 /// An image within the limits, with its reserved memory. The memory is released on drop.
@@ -27,9 +33,9 @@ pub(crate) struct AdmittedImage<'a> {
 }
 
 impl Admission {
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, reserve_outside: Option<ReserveMemory>) -> Self {
         let budget = MemoryBudget::new(limits.max_decode_bytes_in_flight);
-        Self { limits, budget }
+        Self { limits, budget, reserve_outside }
     }
 
     pub(crate) fn limits(&self) -> &Limits {
@@ -48,7 +54,11 @@ impl Admission {
         self.check_size((width, height))?;
         let limit = self.limits.max_decode_bytes_in_flight;
         let needed = pixel_bytes((width, height), 3).saturating_add(scratch_bytes);
-        let permit = self.budget.reserve(needed).ok_or(DecodeError::TooMuchMemory { needed, limit })?;
+        let permit = self
+            .budget
+            .reserve(needed)
+            .filter(|_| self.reserve_outside.as_ref().is_none_or(|reserve| reserve(needed)))
+            .ok_or(DecodeError::TooMuchMemory { needed, limit })?;
         Ok(AdmittedImage { width, height, _permit: permit })
     }
 
@@ -62,6 +72,13 @@ impl Admission {
             return Err(DecodeError::TooManyPixels { width, height, limit: max_pixels });
         }
         Ok(())
+    }
+}
+
+impl fmt::Debug for Admission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { limits, budget, reserve_outside: _ } = self;
+        f.debug_struct("Admission").field("limits", limits).field("budget", budget).finish_non_exhaustive()
     }
 }
 

@@ -3,7 +3,12 @@
 use std::sync::Arc;
 
 use crate::{
-    admission::Admission, codec, error::DecodeError, format::Format, limits::Limits, rgb_image::RgbImage,
+    admission::{Admission, ReserveMemory},
+    codec,
+    error::DecodeError,
+    format::Format,
+    limits::Limits,
+    rgb_image::RgbImage,
 };
 
 /// A decoder of images with its [`Limits`]. Clones share one memory budget.
@@ -19,7 +24,14 @@ impl Decoder {
     /// Creates a decoder with these limits.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        Self { admission: Arc::new(Admission::new(limits)) }
+        Self { admission: Arc::new(Admission::new(limits, None)) }
+    }
+
+    /// Creates a decoder that also reserves the memory of each image by `reserve`, in a budget that
+    /// several processes share.
+    #[must_use]
+    pub fn with_reservations(limits: Limits, reserve: ReserveMemory) -> Self {
+        Self { admission: Arc::new(Admission::new(limits, Some(reserve))) }
     }
 
     /// Returns the limits that this decoder enforces.
@@ -28,22 +40,28 @@ impl Decoder {
         self.admission.limits()
     }
 
+    /// Checks the size of a file and its first bytes.
+    ///
+    /// # Errors
+    /// An empty file, one above [`Limits::max_bytes`], or one without a known signature.
+    pub fn check(&self, bytes: &[u8]) -> Result<Format, DecodeError> {
+        let limit = self.admission.limits().max_bytes;
+        match bytes.len() {
+            0 => Err(DecodeError::Empty),
+            bytes if bytes > limit => Err(DecodeError::TooManyBytes { bytes, limit }),
+            _ => Format::sniff(bytes).ok_or(DecodeError::UnknownFormat),
+        }
+    }
+
     /// Decodes `bytes` to RGB, equal to Pillow's `Image.open(..).convert("RGB")`.
     ///
-    /// Blocks the thread, possibly until other decodes release memory. Call it on a
-    /// [`crate::CpuPool`], never on an async worker.
+    /// Blocks the thread, possibly until other decodes release memory. Never call it on an async
+    /// worker.
     ///
     /// # Errors
     /// [`DecodeError`] for every input that is not decoded. No input causes a panic.
     pub fn decode(&self, bytes: &[u8]) -> Result<RgbImage, DecodeError> {
-        if bytes.is_empty() {
-            return Err(DecodeError::Empty);
-        }
-        let limit = self.admission.limits().max_bytes;
-        if bytes.len() > limit {
-            return Err(DecodeError::TooManyBytes { bytes: bytes.len(), limit });
-        }
-        let decode = match Format::sniff(bytes).ok_or(DecodeError::UnknownFormat)? {
+        let decode = match self.check(bytes)? {
             Format::Png => codec::png::decode,
             Format::Jpeg => codec::jpeg::decode,
             Format::WebP => codec::webp::decode,

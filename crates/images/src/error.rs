@@ -1,9 +1,14 @@
 //! Errors of decoding an image.
 
+use serde::{Deserialize, Serialize};
+
 use crate::format::Format;
 
+/// The longest reason in an error that another process reports, in characters.
+const MAX_REASON_CHARS: usize = 200;
+
 /// The reason why one image was not decoded.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum DecodeError {
     /// The file has no bytes.
     #[error("image is empty")]
@@ -81,6 +86,17 @@ impl DecodeError {
 
     pub(crate) fn unsupported(format: Format, reason: impl ToString) -> Self {
         Self::Unsupported { format, reason: reason.to_string() }
+    }
+
+    /// Returns the error with the reason shortened to [`MAX_REASON_CHARS`].
+    #[must_use]
+    pub fn with_short_reason(mut self) -> Self {
+        if let Self::Unsupported { reason, .. } | Self::Corrupt { reason, .. } = &mut self
+            && let Some((end, _)) = reason.char_indices().nth(MAX_REASON_CHARS)
+        {
+            reason.truncate(end);
+        }
+        self
     }
 
     /// Returns the stable, machine-readable name of this error.

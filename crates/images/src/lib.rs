@@ -4,9 +4,7 @@
 //!
 //! 1. [`fetch`] downloads the image at a URL, protected against server-side request forgery.
 //! 2. [`ImageDigest`] identifies the bytes, so that equal files share cache entries.
-//! 3. [`CpuPool`] runs the decoding on a bounded number of threads. It skips work of callers that
-//!    have left.
-//! 4. [`Decoder`] recognizes the [`Format`], checks the header against the [`Limits`], reserves
+//! 3. [`Decoder`] recognizes the [`Format`], checks the header against the [`Limits`], reserves
 //!    memory, and decodes to an [`RgbImage`].
 //!
 //! This crate enforces all limits on untrusted images. Pixels equal those of the reference's
@@ -15,7 +13,6 @@
 //! Modules are listed from entry point to foundation. Each uses only modules below it.
 
 pub mod fetch;
-mod cpu_pool;
 mod decoder;
 mod codec;
 mod admission;
@@ -25,8 +22,10 @@ mod limits;
 mod rgb_image;
 mod format;
 mod image_digest;
+mod claimed_size;
 
-pub use cpu_pool::{CpuPool, PoolCounters, PoolError};
+pub use admission::ReserveMemory;
+pub use claimed_size::claimed_pixels;
 pub use decoder::Decoder;
 pub use error::DecodeError;
 pub use format::Format;

@@ -1,11 +1,13 @@
 //! Limits on the images that a decoder accepts.
 
+use serde::{Deserialize, Serialize};
+
 /// Limits on one image and on all concurrent decodes.
 ///
 /// The defaults accept a 24-megapixel photograph of any camera, and a long screenshot. In every
 /// format, they bound the memory of all concurrent decodes by
 /// [`Limits::max_decode_bytes_in_flight`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Limits {
     /// Largest accepted file, in bytes.
     pub max_bytes: usize,

@@ -1,6 +1,6 @@
 //! `blip-serve serve`.
 
-use std::{io::Write as _, sync::Arc, time::Duration};
+use std::{io::Write as _, path::Path, sync::Arc, time::Duration};
 
 use blip_server::{
     engine::blip_engine::BlipEngine,
@@ -25,6 +25,9 @@ use crate::{
     signals::{reload_signals, stop_signals},
 };
 
+/// The program that runs, even after its file was replaced. Decode workers run the same version.
+const THIS_PROGRAM: &str = "/proc/self/exe";
+
 /// Serve models over gRPC and HTTP
 ///
 /// The server listens at once and prints one line on standard output when its models are loaded.
@@ -46,7 +49,6 @@ impl ServeCommand {
         let begin = Instant::now();
         let signals = stop_signals()?;
         let access = AccessPolicy::new(&settings)?;
-        let loader = ModelLoader::new(&settings)?;
         let tracing = Tracing::new(&settings.trace, &settings.scheduler)?;
         let grpc = serve::listen(settings.grpc.listen).await?;
         let http = match settings.http.http_listen.address() {
@@ -68,6 +70,7 @@ impl ServeCommand {
             }
             None => None,
         };
+        let loader = ModelLoader::new(&settings, Some(Path::new(THIS_PROGRAM)))?;
         let listeners = Listeners { grpc, http, metrics };
         let addresses = addresses(&listeners, access.tls.is_some())?;
         let period = Duration::from_secs(settings.auth.auth_reload_s);

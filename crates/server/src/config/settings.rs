@@ -5,9 +5,9 @@ use clap::Args;
 use crate::config::{
     defaults::defaults,
     sections::{
-        AdminSettings, AuthSettings, DrainSettings, FetchSettings, GrpcSettings, HttpSettings, LogSettings,
-        MetricsSettings, ModelSettings, PreprocessSettings, RequestLimits, SchedulerSettings,
-        SelfTestSettings, TlsSettings, TraceSettings,
+        AdminSettings, AuthSettings, DecodeSettings, DrainSettings, FetchSettings, GrpcSettings,
+        HttpSettings, LogSettings, MetricsSettings, ModelSettings, PreprocessSettings, RequestLimits,
+        SchedulerSettings, SelfTestSettings, TlsSettings, TraceSettings,
     },
 };
 
@@ -41,6 +41,9 @@ pub struct Settings {
     /// Decoding and scaling of images.
     #[command(flatten)]
     pub preprocess: PreprocessSettings,
+    /// Limits on decoding and scaling an image.
+    #[command(flatten)]
+    pub decode: DecodeSettings,
     /// The queue and its batches.
     #[command(flatten)]
     pub scheduler: SchedulerSettings,

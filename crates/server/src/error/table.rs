@@ -201,6 +201,12 @@ error_table! {
         "{field} too large: {value}, {limit} allowed", "Compress the image, or scale it down.";
     ImageTooManyPixels = "IMAGE_TOO_MANY_PIXELS", InvalidArgument, 413, false, Item,
         "{field} too large to decode: {cause}", "Scale the image down.";
+    ImageTooMuchCpu = "IMAGE_TOO_MUCH_CPU", InvalidArgument, 413, false, Item,
+        "{field} takes too long to decode: {value} of CPU time, {limit} allowed",
+        "Save the image again without progressive scans, or scale it down.";
+    ImageTooMuchMemory = "IMAGE_TOO_MUCH_MEMORY", InvalidArgument, 413, false, Item,
+        "{field} needs too much memory to decode: {limit} allowed",
+        "Save the image again as baseline JPEG or PNG, or scale it down.";
     ImageFormatUnknown = "IMAGE_FORMAT_UNKNOWN", InvalidArgument, 415, false, Item,
         "cannot decode {field}: {cause}", "Send PNG, JPEG, WebP, GIF, BMP or TIFF.";
     ImageUnreadable = "IMAGE_UNREADABLE", InvalidArgument, 422, false, Item,

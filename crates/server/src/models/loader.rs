@@ -1,10 +1,10 @@
 //! Loads a model: chooses the device, opens the checkpoint, and starts the engines.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{num::NonZeroUsize, path::Path, sync::Arc};
 
 use anyhow::Context as _;
 use blip::{Architecture, Checkpoint, CheckpointOptions, ChosenDevice, Dtype, LoadOptions};
-use images::{CpuPool, Decoder, Limits};
+use images::{Decoder, Limits};
 use scheduler::Scheduler;
 use tch::Device;
 
@@ -19,7 +19,9 @@ use crate::{
     preprocess::{
         candidate_files::{CandidateTexts, read_lists, tokenize_lists},
         candidates::CandidateLists,
+        decoding::image_decoder::ImageDecoder,
         fetch::ImageFetcher,
+        pool::CpuPool,
         preparer::Preparer,
     },
 };
@@ -29,21 +31,29 @@ use crate::{
 pub struct ModelLoader {
     settings: Settings,
     fetcher: ImageFetcher,
-    pool: CpuPool,
+    pool: CpuPool<ImageDecoder>,
     candidate_lists: Vec<CandidateTexts>,
 }
 
 impl ModelLoader {
     /// Creates what all models of a server share.
     ///
+    /// `decode_worker` is a program whose subcommand
+    /// [`WORKER_COMMAND`](crate::preprocess::decoding::WORKER_COMMAND) runs
+    /// [`worker_main::run`](crate::preprocess::decoding::worker_main::run). Without it, the server
+    /// decodes images on its threads.
+    ///
     /// # Errors
-    /// An unreadable candidate file, an invalid option, or a failure to start threads.
-    pub fn new(settings: &Settings) -> anyhow::Result<Self> {
+    /// An unreadable candidate file, an invalid option, or a failure to start threads or processes.
+    pub fn new(settings: &Settings, decode_worker: Option<&Path>) -> anyhow::Result<Self> {
         let preprocess = &settings.preprocess;
+        let (threads, limits) = (preprocess.threads(), decode_limits(settings));
+        let decoders = ImageDecoder::for_threads(threads, &settings.decode, &limits, decode_worker)
+            .context("cannot start decode workers")?;
         Ok(Self {
             settings: settings.clone(),
             fetcher: ImageFetcher::new(&settings.fetch, &settings.limits)?,
-            pool: CpuPool::new(preprocess.threads().get(), preprocess.preprocess_queue)
+            pool: CpuPool::new(decoders, preprocess.preprocess_queue)
                 .context("cannot start preprocessing threads")?,
             candidate_lists: read_lists(&settings.model.candidate_lists)?,
         })
@@ -116,13 +126,7 @@ impl ModelLoader {
 
     /// Creates the preparer of a model.
     fn preparer(&self, spec: &ModelSpec, checkpoint: &Checkpoint) -> anyhow::Result<Preparer> {
-        let limits = &self.settings.limits;
-        let decoder = Decoder::new(Limits {
-            max_bytes: limits.max_image_bytes,
-            max_pixels: limits.max_image_pixels,
-            max_side: limits.max_image_side_pixels,
-            ..Limits::default()
-        });
+        let decoder = Decoder::new(decode_limits(&self.settings));
         let (preprocessor, tokenizer) = (checkpoint.preprocessor().clone(), checkpoint.tokenizer().clone());
         let (pool, settings) = (self.pool.clone(), &self.settings.preprocess);
         let preparer = Preparer::with_pool(pool, decoder, preprocessor, tokenizer, settings)?;
@@ -136,6 +140,17 @@ impl ModelLoader {
             Architecture::QuestionAnswering => tokenize_lists(&self.candidate_lists, checkpoint.tokenizer()),
             Architecture::Captioning | Architecture::Retrieval => Ok(CandidateLists::new()),
         }
+    }
+}
+
+/// Returns the limits on the images of all models.
+fn decode_limits(settings: &Settings) -> Limits {
+    let limits = &settings.limits;
+    Limits {
+        max_bytes: limits.max_image_bytes,
+        max_pixels: limits.max_image_pixels,
+        max_side: limits.max_image_side_pixels,
+        ..Limits::default()
     }
 }
 

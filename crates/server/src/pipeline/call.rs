@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use blip::{RowOutput, RowTask};
 use futures::{Stream, StreamExt as _, future, stream, stream::BoxStream};
-use scheduler::{Job, Priority};
+use scheduler::{Flow, Job, Priority};
 use tokio::{sync::mpsc, time::Instant};
 use tokio_util::task::task_tracker::TaskTrackerToken;
 
@@ -25,6 +25,7 @@ use crate::{
         trace::ItemTrace,
     },
     preprocess::{
+        pool::Origin,
         prepare_inputs::prepare_inputs,
         prepared::{PreparedImage, PreparedInput, PreparedText, PreprocessTiming},
         preparer::Preparer,
@@ -65,9 +66,11 @@ pub fn item_results<E: InferenceEngine>(
     budget: BudgetPermit,
 ) -> impl Stream<Item = ItemResult> + Send + 'static {
     let is_single = inputs.len() == 1;
-    let caller = Caller { id: call.client.id, weight: call.client.weight };
-    let (preparer, fetcher) = (call.preparer.clone(), call.model.fetcher.for_call(caller, inputs.len()));
-    let inputs = prepare_inputs(preparer, fetcher, inputs, budget, call.trace.clone());
+    let flow = Flow { client: call.client.id, priority: call.priority, weight: call.client.weight };
+    let origin = Origin { flow, deadline: call.deadline.map(|deadline| deadline.0) };
+    let fetcher = call.model.fetcher.for_call(call.client.caller(), inputs.len());
+    let inputs =
+        prepare_inputs(call.preparer.clone(), fetcher, inputs, budget, origin, call.trace.clone());
     let results = move |input| input_results(&call, input);
     if is_single {
         inputs.flat_map(results).left_stream()

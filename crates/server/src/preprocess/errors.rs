@@ -5,7 +5,7 @@ use images::{DecodeError, fetch::FetchError};
 
 use crate::{
     error::{ErrorReason, RequestError},
-    preprocess::candidates::CandidateError,
+    preprocess::{candidates::CandidateError, decoding::DecodeFailure},
     request::field_path::FieldPath,
 };
 
@@ -56,8 +56,24 @@ pub(crate) fn text_error(path: FieldPath, position: usize, error: &TokenizeError
     }
 }
 
+/// Returns the error of the image in `field` that has no pixels.
+pub(crate) fn decode_error(field: &str, failure: &DecodeFailure) -> RequestError {
+    let error_of = |reason| RequestError::new(reason).field(field);
+    match failure {
+        DecodeFailure::Image(error) => image_error(field, error),
+        DecodeFailure::CpuLimit { spent, limit } => error_of(ErrorReason::ImageTooMuchCpu)
+            .value(format!("{} ms", spent.as_millis()))
+            .limit(format!("{} ms", limit.as_millis())),
+        DecodeFailure::MemoryLimit { limit } => {
+            error_of(ErrorReason::ImageTooMuchMemory).limit(format!("{limit} bytes"))
+        }
+        DecodeFailure::Deadline => RequestError::new(ErrorReason::DeadlineExceeded),
+        DecodeFailure::Worker(cause) => error_of(ErrorReason::InternalError).cause(cause),
+    }
+}
+
 /// Returns the error of the image in `field` that could not be decoded.
-pub(crate) fn image_error(field: &str, error: &DecodeError) -> RequestError {
+fn image_error(field: &str, error: &DecodeError) -> RequestError {
     let reason = match error {
         DecodeError::Empty => ErrorReason::ImageEmpty,
         DecodeError::TooManyBytes { bytes, limit } => {

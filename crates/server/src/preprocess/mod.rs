@@ -8,6 +8,8 @@ pub mod fetch;
 pub mod preparer;
 pub(crate) mod fast_path;
 pub mod errors;
+pub mod decoding;
+pub mod pool;
 pub mod prepared;
 pub mod candidate_files;
 pub mod candidates;

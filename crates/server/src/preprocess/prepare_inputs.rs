@@ -12,6 +12,7 @@ use crate::{
     error::{ErrorReason, RequestError},
     preprocess::{
         fetch::CallFetcher,
+        pool::Origin,
         prepared::{PreparedInput, PreprocessTiming},
         preparer::Preparer,
     },
@@ -36,6 +37,7 @@ pub fn prepare_inputs(
     fetcher: CallFetcher,
     inputs: Vec<ValidatedInput>,
     budget: BudgetPermit,
+    origin: Origin,
     trace: TraceScope,
 ) -> impl Stream<Item = PreparedInput> + Send + 'static {
     let (mut failed, mut inline, mut remote) = (Vec::new(), Vec::new(), Vec::new());
@@ -52,7 +54,7 @@ pub fn prepare_inputs(
     let prepare_one = move |(path, file, items, budget)| {
         let (preparer, trace) = (inline_preparer.clone(), inline_trace.clone());
         async move {
-            let input = prepare(&preparer, &trace, path, file, items).await;
+            let input = prepare(&preparer, &trace, path, file, items, origin).await;
             drop(budget);
             input
         }
@@ -70,7 +72,7 @@ pub fn prepare_inputs(
         let (preparer, fetcher, trace) = (preparer.clone(), fetcher.clone(), trace.clone());
         let count = items.len();
         let work = async move {
-            let input = fetch_and_prepare(&preparer, &fetcher, &trace, path, url, items).await;
+            let input = fetch_and_prepare(&preparer, &fetcher, &trace, path, url, items, origin).await;
             drop(budget);
             input
         };
@@ -94,8 +96,9 @@ async fn prepare(
     path: FieldPath,
     file: Option<ImageFile>,
     items: ValidatedItems,
+    origin: Origin,
 ) -> PreparedInput {
-    let input = preparer.prepare(path, file, items).await;
+    let input = preparer.prepare(path, file, items, origin).await;
     if let Some(end) = trace.is_on().then(Instant::now) {
         let PreprocessTiming { preprocess, image_decode, image_scale, .. } = input.timing;
         let start = end.checked_sub(preprocess).unwrap_or(end);
@@ -134,6 +137,7 @@ async fn fetch_and_prepare(
     path: FieldPath,
     url: ImageUrl,
     items: ValidatedItems,
+    origin: Origin,
 ) -> PreparedInput {
     let start = Instant::now();
     let timer = CancellationGuard::new(RequestStage::Fetch);
@@ -153,7 +157,7 @@ async fn fetch_and_prepare(
     };
     let fetch = start.elapsed();
     let file = ImageFile { content: FileContent::Bytes(bytes), field: url.field };
-    let mut input = prepare(preparer, trace, path, Some(file), items).await;
+    let mut input = prepare(preparer, trace, path, Some(file), items, origin).await;
     drop(memory);
     input.timing.fetch = fetch;
     input

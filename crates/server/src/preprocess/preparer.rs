@@ -7,10 +7,9 @@
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
-use blip::{Pixels, Preprocessor, Ranking, RgbView, RowTask, Tokenizer};
+use blip::{Pixels, Preprocessor, Ranking, RowTask, Tokenizer};
 use bytes::Bytes;
-use images::ImageDigest;
-use images::{CpuPool, Decoder, PoolError, RgbImage, fetch::decode_data_url};
+use images::{Decoder, ImageDigest, fetch::decode_data_url};
 use tokio::time::Instant;
 
 use crate::{
@@ -22,8 +21,10 @@ use crate::{
     error::{ErrorReason, RequestError},
     preprocess::{
         candidates::{CandidateLists, Candidates},
-        errors::{candidate_error, fetch_error, image_error, text_error},
+        decoding::{DecodedImage, image_decoder::ImageDecoder},
+        errors::{candidate_error, decode_error, fetch_error, text_error},
         fast_path::inline_digest,
+        pool::{CpuPool, Origin, PoolError},
         prepared::{PreparedImage, PreparedInput, PreparedText, PreprocessTiming, ResponseKind, TokenIds},
     },
     request::{
@@ -37,12 +38,21 @@ use crate::{
 /// in this time.
 const RETRY_AFTER: Duration = Duration::from_millis(500);
 
+/// The CPU time to tokenize a text, about.
+const ITEM_TIME: Duration = Duration::from_micros(20);
+
+/// The CPU time to decode a byte of a file, about, in nanoseconds.
+const BYTE_NS: u64 = 10;
+
+/// The CPU time to decode and scale a pixel, about, in nanoseconds.
+const PIXEL_NS: u64 = 4;
+
 /// The preprocessing of one model: decoder, scaler and tokenizer, their threads, and the answer
 /// cache.
 #[derive(Clone, Debug)]
 pub struct Preparer {
     parts: Arc<ModelParts>,
-    pool: CpuPool,
+    pool: CpuPool<ImageDecoder>,
     threads: NonZeroUsize,
     answers: AnswerCache,
 }
@@ -58,6 +68,30 @@ struct ModelParts {
     blank: PreparedImage,
 }
 
+/// An input that waits for a thread of the pool.
+#[derive(Debug)]
+struct UnpreparedInput {
+    path: FieldPath,
+    file: Option<ImageFile>,
+    /// The digest of the file, if it is known.
+    key: Option<ImageDigest>,
+    items: ValidatedItems,
+    deadline: Option<Instant>,
+}
+
+impl UnpreparedInput {
+    /// Returns the CPU time that preparing takes, about. The pool corrects it by what it measures.
+    fn estimate(&self) -> Duration {
+        let (bytes, pixels) = match self.file.as_ref().map(|file| &file.content) {
+            Some(FileContent::Bytes(bytes)) => (bytes.len(), images::claimed_pixels(bytes)),
+            Some(FileContent::DataUrl(url)) => (url.len(), None),
+            None => (0, None),
+        };
+        let nanoseconds = BYTE_NS * bytes as u64 + PIXEL_NS * pixels.unwrap_or_default();
+        ITEM_TIME * u32::try_from(self.items.len()).unwrap_or(u32::MAX) + Duration::from_nanos(nanoseconds)
+    }
+}
+
 /// An image file with the digest of its bytes.
 #[derive(Debug)]
 struct HashedFile {
@@ -68,7 +102,7 @@ struct HashedFile {
 }
 
 impl Preparer {
-    /// Creates a preparer with a separate CPU pool, as `settings` sets it.
+    /// Creates a preparer with a separate CPU pool, whose threads decode the images.
     ///
     /// # Errors
     /// The error of the operating system if a thread cannot start.
@@ -78,7 +112,8 @@ impl Preparer {
         tokenizer: Tokenizer,
         settings: &PreprocessSettings,
     ) -> std::io::Result<Self> {
-        let pool = CpuPool::new(settings.threads().get(), settings.preprocess_queue)?;
+        let decoders = ImageDecoder::on_threads(settings.threads());
+        let pool = CpuPool::new(decoders, settings.preprocess_queue)?;
         Self::with_pool(pool, decoder, preprocessor, tokenizer, settings)
     }
 
@@ -87,7 +122,7 @@ impl Preparer {
     /// # Errors
     /// Those of [`Pixels::new`], which do not occur for a single pixel.
     pub fn with_pool(
-        pool: CpuPool,
+        pool: CpuPool<ImageDecoder>,
         decoder: Decoder,
         preprocessor: Preprocessor,
         tokenizer: Tokenizer,
@@ -154,6 +189,7 @@ impl Preparer {
         path: FieldPath,
         file: Option<ImageFile>,
         items: ValidatedItems,
+        origin: Origin,
     ) -> PreparedInput {
         let start = Instant::now();
         let key = file.as_ref().and_then(|file| inline_digest(file, &items));
@@ -163,9 +199,13 @@ impl Preparer {
             return PreparedInput { path, image: Some(Ok(image)), texts, timing };
         }
         let count = items.len();
+        let input = UnpreparedInput { path, file, key, items, deadline: origin.deadline };
         let (parts, answers) = (Arc::clone(&self.parts), self.answers.clone());
         let timer = CancellationGuard::new(RequestStage::Preprocess);
-        let prepared = self.pool.run(move || parts.prepare(path, file, key, items, &answers)).await;
+        let prepared = self
+            .pool
+            .run(origin, input.estimate(), move |decoder| parts.prepare(input, &answers, decoder))
+            .await;
         timer.finish();
         let error = match prepared {
             Ok(prepared) => return prepared,
@@ -194,12 +234,11 @@ impl Preparer {
 impl ModelParts {
     fn prepare(
         &self,
-        path: FieldPath,
-        file: Option<ImageFile>,
-        key: Option<ImageDigest>,
-        items: ValidatedItems,
+        input: UnpreparedInput,
         answers: &AnswerCache,
+        decoder: &mut ImageDecoder,
     ) -> PreparedInput {
+        let UnpreparedInput { path, file, key, items, deadline } = input;
         let (start, mut timing) = (Instant::now(), PreprocessTiming::default());
         let file = file.map(|file| self.read(file, key)).transpose();
         let key = file.as_ref().ok().map(|file| file.as_ref().map_or(self.blank.key, |file| file.key));
@@ -207,7 +246,7 @@ impl ModelParts {
         // Cached answers exist only for images that were decoded before within the same limits.
         let needs_image = !texts.iter().all(|text| text.as_ref().is_ok_and(|text| text.cached.is_some()));
         let image = needs_image.then(|| match file? {
-            Some(file) => self.image(file, &mut timing),
+            Some(file) => self.image(file, &mut timing, decoder, deadline),
             None => Ok(self.blank.clone()),
         });
         PreparedInput { path, image, texts, timing: timing.since(start) }
@@ -247,19 +286,21 @@ impl ModelParts {
         Ok(HashedFile { key, bytes, field })
     }
 
-    fn image(&self, file: HashedFile, timing: &mut PreprocessTiming) -> Result<PreparedImage, RequestError> {
+    fn image(
+        &self,
+        file: HashedFile,
+        timing: &mut PreprocessTiming,
+        decoder: &mut ImageDecoder,
+        deadline: Option<Instant>,
+    ) -> Result<PreparedImage, RequestError> {
         let HashedFile { key, bytes, field } = file;
         if let Some(image) = self.cached_image(key) {
             return Ok(image);
         }
-        let start = Instant::now();
-        let RgbImage { width, height, data } =
-            self.decoder.decode(&bytes).map_err(|error| image_error(&field, &error))?;
-        let decoded = Instant::now();
-        let internal = |error| RequestError::new(ErrorReason::InternalError).cause(error);
-        let view = RgbView::new(width as usize, height as usize, &data).map_err(internal)?;
-        let pixels = Arc::new(self.preprocessor.resize(view));
-        (timing.image_decode, timing.image_scale) = (decoded - start, decoded.elapsed());
+        let DecodedImage { pixels, decode, scale } = decoder
+            .decode(&bytes, &self.decoder, &self.preprocessor, deadline)
+            .map_err(|failure| decode_error(&field, &failure))?;
+        (timing.image_decode, timing.image_scale) = (decode, scale);
         self.cache.insert(&key, &pixels);
         Ok(PreparedImage { key, pixels })
     }

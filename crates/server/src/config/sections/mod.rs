@@ -25,7 +25,7 @@ pub use lifecycle::{DrainSettings, SelfTestSettings};
 pub use limits::RequestLimits;
 pub use model::ModelSettings;
 pub use model_choice::{CandidateFile, DtypeRequest, ModelChoice, ModelName};
-pub use preprocess::PreprocessSettings;
+pub use preprocess::{DecodeSettings, PreprocessSettings};
 pub use scheduler::SchedulerSettings;
 pub use telemetry::{LogSettings, MetricsSettings, OtlpProtocol, Ratio, TraceSettings};
 pub use tls::TlsSettings;

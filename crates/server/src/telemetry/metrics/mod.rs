@@ -20,3 +20,4 @@ pub use table::{
     count_refused_connection, count_self_test, count_write_stall, init_self_test_counters, record_write_time,
     set_drain_deadline,
 };
+pub(crate) use table::{count_worker_end, count_worker_start};

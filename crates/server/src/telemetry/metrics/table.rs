@@ -37,6 +37,11 @@ metrics_table! {
     ANSWERS_BYTES = "blip_answer_cache_bytes", Gauge, Bytes, "", "memory of the cached answers";
     INPUTS_CANCELLED = "blip_inputs_cancelled_total", Counter, Count, "stage=fetch|preprocess",
         "images abandoned because the client disconnected";
+    WORKERS_STARTED = "blip_decode_workers_started_total", Counter, Count, "",
+        "processes that decode images and were started";
+    WORKERS_ENDED = "blip_decode_workers_ended_total", Counter, Count,
+        "cause=cpu_limit|memory_limit|deadline|hang_up|crash|start_failed",
+        "processes that decode images and ended, by cause; each is started again at once";
     CONNECTIONS = "blip_connections", Gauge, Count, "", "open connections";
     CONNECTIONS_REFUSED = "blip_connections_refused_total", Counter, Count, "reason=too_many|tls",
         "connections closed before their first request";
@@ -105,6 +110,17 @@ impl Drop for CancellationGuard {
         };
         counter!(INPUTS_CANCELLED, "stage" => stage).increment(1);
     }
+}
+
+/// Counts a process that decodes images and was started.
+pub(crate) fn count_worker_start() {
+    counter!(WORKERS_STARTED).increment(1);
+}
+
+/// Counts a process that decodes images and ended. `cause` is one of the label's values in the
+/// table.
+pub(crate) fn count_worker_end(cause: &'static str) {
+    counter!(WORKERS_ENDED, "cause" => cause).increment(1);
 }
 
 /// Counts an item that ended with `error`.
