@@ -94,7 +94,7 @@ class RawConnection:
         return next((payload for found, _, on, payload in self.frames() if (found, on) == (kind, stream)), None)
 
     def call(self, path, body=b"", **options):
-        """Sends a request and returns the headers and trailers of its response as one dictionary."""
+        """Sends a request. Returns the headers and trailers of its response as one dictionary."""
         stream, headers = self.headers(path, end=not body, **options)
         self.send(headers + (frame(DATA, stream, body, END_STREAM) if body else b""))
         return self.response(stream)

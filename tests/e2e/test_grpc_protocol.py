@@ -124,7 +124,7 @@ def test_compressed_calls_are_answered(start, demo_image):
     client.close()
 
 
-def test_bomb_of_a_compressed_message_is_refused_in_little_memory(start):
+def test_compressed_bomb_is_refused_in_little_memory(start):
     server = start("--max-message-bytes", "1000000")
     idle = server.peak_memory_bytes()
     bomb = gzip.compress(bytes(50_000_000))
@@ -185,29 +185,29 @@ def write_keys(file, *keys):
 
 def test_stream_of_a_removed_key_ends(start, tmp_path, demo_image):
     keys = tmp_path / "keys.toml"
-    write_keys(keys, "kept-key", "removed-key")
+    write_keys(keys, "valid-key", "removed-key")
     server = start("--auth-keys-file", str(keys), "--auth-reload-s", "1", connect=False)
-    kept, removed = (server.connect(headers=[("x-api-key", key)]) for key in ("kept-key", "removed-key"))
+    valid, removed = (server.connect(headers=[("x-api-key", key)]) for key in ("valid-key", "removed-key"))
 
     def open_stream(client):
-        """Returns the requests of an AskStream that was answered once, a request, and the responses."""
+        """Opens an AskStream. Returns its requests, the first request, and its responses."""
         request, requests = client.request([(demo_image, [QUESTION])]), queue.SimpleQueue()
         responses = client.method("blip.v1.BlipService", "AskStream")(iter(requests.get, None))
         requests.put(request)
         assert next(responses).answer.text
         return requests, request, responses
 
-    kept_requests, request, kept_responses = open_stream(kept)
+    valid_requests, request, valid_responses = open_stream(valid)
     _, _, removed_responses = open_stream(removed)
-    write_keys(keys, "kept-key")
+    write_keys(keys, "valid-key")
     with pytest.raises(grpc.RpcError) as raised:
         next(removed_responses)
     assert raised.value.code() is grpc.StatusCode.UNAUTHENTICATED
     assert b"API_KEY_INVALID" in dict(raised.value.trailing_metadata())["grpc-status-details-bin"]
-    kept_requests.put(request)
-    assert next(kept_responses).answer.text
-    kept_requests.put(None)
-    assert list(kept_responses) == []
+    valid_requests.put(request)
+    assert next(valid_responses).answer.text
+    valid_requests.put(None)
+    assert list(valid_responses) == []
 
 
 CLOCK = """

@@ -57,7 +57,8 @@ impl Authenticator {
 
     /// Reloads the keys file and returns the number of keys.
     ///
-    /// Keys with an unchanged rate keep their quota. The responses to clients whose key is gone end.
+    /// Keys with an unchanged rate keep their quota. The responses to clients with a removed key
+    /// end.
     ///
     /// # Errors
     /// [`KeysFileError`]. The current keys then remain valid.
@@ -198,15 +199,15 @@ mod tests {
         let error = client("correct-horse").unwrap().take_quota(5).unwrap_err();
         assert_eq!(error.reason(), ErrorReason::RateLimited);
 
-        let (kept, gone) = (client("correct-horse").unwrap(), client("battery-staple").unwrap());
+        let (valid, gone) = (client("correct-horse").unwrap(), client("battery-staple").unwrap());
         write("[[keys]]\nname = 'c'\nkey = 'correct-horse'");
         assert_eq!(authenticator.reload().unwrap(), 1);
         let is_revoked = |client: &Client| client.revoked.as_ref().unwrap().is_cancelled();
-        assert_eq!((is_revoked(&kept), is_revoked(&gone)), (false, true));
+        assert_eq!((is_revoked(&valid), is_revoked(&gone)), (false, true));
 
         write("keys = []");
         assert_eq!(authenticator.reload().unwrap(), 0);
-        assert!(is_revoked(&kept));
+        assert!(is_revoked(&valid));
         assert_eq!(reason(client("correct-horse")), ErrorReason::ApiKeyInvalid);
     }
 

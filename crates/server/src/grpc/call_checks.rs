@@ -21,7 +21,8 @@ use crate::{
 /// The media type of every gRPC call.
 const MEDIA_TYPE: &str = "application/grpc";
 
-/// Rejects requests that are no gRPC calls, with the HTTP status of the error. Names unknown methods.
+/// Rejects requests that are no gRPC calls, with the HTTP status of the error. Names unknown
+/// methods.
 pub(crate) async fn check_call(
     State(origins): State<Arc<[CorsOrigin]>>,
     request: Request,

@@ -135,7 +135,7 @@ impl BudgetedBody {
         complete
     }
 
-    /// Counts the next chunk, and returns how many bytes at its end belong to an incomplete message.
+    /// Counts the next chunk. Returns how many bytes at its end belong to an incomplete message.
     fn receive(&mut self, data: &[u8]) -> Result<usize, RequestError> {
         let Self { parser, budget, permit, client, message, timer, .. } = self;
         if parser.is_incomplete() {

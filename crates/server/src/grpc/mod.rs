@@ -1,8 +1,8 @@
 //! The gRPC adapter: the services of the contract, and the layers before them.
 //!
 //! A call passes the [`deadline_layer`], the [`call_checks`] and authentication. Its messages pass
-//! [`inflate`], the [`message_budget`], the [`framing`] and the [`codec`]. The [`handler`] turns it into a request for the [`pipeline`](crate::pipeline), and
-//! the results into response messages.
+//! [`inflate`], the [`message_budget`], the [`framing`] and the [`codec`]. The [`handler`] turns it
+//! into a request for the [`pipeline`](crate::pipeline), and the results into response messages.
 
 pub mod routes; // all services and their layers
 pub mod call_checks; // media type, origin, unknown methods

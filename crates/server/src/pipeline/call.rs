@@ -13,7 +13,6 @@ use crate::{
     cache::answers::AnswerKey,
     engine::payload::EngineInput,
     error::{ErrorReason, RequestError},
-    fair_share::Caller,
     models::loaded_model::{InferenceEngine, LoadedModel},
     pipeline::{
         errors::{job_error, submit_error},

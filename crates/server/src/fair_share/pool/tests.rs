@@ -32,10 +32,10 @@ fn refusal_has_the_amounts_for_a_message() {
 
 #[test]
 fn transfer_moves_units_or_leaves_them() {
-    let (strangers, clients) = (FairShare::new(100), FairShare::new(1_000));
-    let mut share = strangers.reserve(caller(1), 60).unwrap();
+    let (keyless, clients) = (FairShare::new(100), FairShare::new(1_000));
+    let mut share = keyless.reserve(caller(1), 60).unwrap();
     share.transfer(&clients, caller(2)).unwrap();
-    assert_eq!((strangers.holdings().free, clients.holdings().free), (100, 940));
+    assert_eq!((keyless.holdings().free, clients.holdings().free), (100, 940));
     assert!(share.transfer(&FairShare::new(50), caller(2)).is_err());
     assert_eq!((share.units(), clients.holdings().free), (60, 940));
     // The same caller may keep what it holds, although it might not take it again.
@@ -86,8 +86,8 @@ proptest! {
     #[test]
     fn turnover_brings_callers_to_their_weights(weight in 1_u32..=8) {
         let pool = FairShare::new(5_000);
-        // The first caller comes early and takes all that it may. Later each in turn returns a tenth,
-        // and takes what it may.
+        // The first caller comes early and takes all that it may. Later each in turn returns a
+        // tenth, and takes what it may.
         let (early, late) = (caller(1), Caller { id: ClientId(2), weight });
         let mut shares = [take_all(&pool, early, 1), take_all(&pool, late, 1)];
         for _ in 0..60 {

@@ -102,7 +102,7 @@ impl MessageParser {
 }
 
 /// Returns the error of a body that breaks the protocol.
-pub(crate) fn unreadable(cause: impl ToString) -> RequestError {
+pub(crate) fn unreadable(cause: impl std::fmt::Display) -> RequestError {
     RequestError::new(ErrorReason::BodyUnreadable).cause(cause)
 }
 

@@ -11,7 +11,7 @@ use flate2::write::GzDecoder;
 use crate::{
     error::{ErrorReason, RequestError},
     grpc::framing::parser::unreadable,
-    request::memory_budget::{BudgetPermit, MemoryBudget},
+    request::memory_budget::{ArrivingMessage, BudgetPermit, CallerBudget},
 };
 
 /// The decoder of a message in the format gzip.
@@ -24,15 +24,19 @@ struct Contents {
     pieces: VecDeque<Bytes>,
     bytes: usize,
     max_bytes: usize,
-    budget: MemoryBudget,
-    permit: BudgetPermit,
+    message: ArrivingMessage,
     error: Option<RequestError>,
 }
 
 impl MessageDecoder {
-    pub(crate) fn new(budget: MemoryBudget, max_bytes: usize) -> Self {
-        let (pieces, permit) = (VecDeque::new(), BudgetPermit::default());
-        Self(GzDecoder::new(Contents { pieces, bytes: 0, max_bytes, budget, permit, error: None }))
+    /// Creates a decoder of a message of at most `max_bytes`, with its memory in `budget`.
+    ///
+    /// # Errors
+    /// A [`RequestError`] of the call.
+    pub(crate) fn new(budget: &CallerBudget, max_bytes: usize) -> Result<Self, RequestError> {
+        let message = budget.begin(&BudgetPermit::default(), None)?;
+        let pieces = VecDeque::new();
+        Ok(Self(GzDecoder::new(Contents { pieces, bytes: 0, max_bytes, message, error: None })))
     }
 
     /// Decompresses the next bytes.
@@ -70,7 +74,7 @@ impl Contents {
                 .value("more bytes after decompression")
                 .limit(format!("{} bytes", self.max_bytes)));
         }
-        self.budget.extend(&self.permit, self.bytes, piece.len())?;
+        self.message.receive(piece.len())?;
         self.bytes += piece.len();
         self.pieces.push_back(Bytes::copy_from_slice(piece));
         Ok(())

@@ -19,12 +19,14 @@ use tonic::{Status, body::Body, server::NamedService};
 use tower_service::Service;
 
 use crate::{
+    auth::client::Client,
     error::RequestError,
+    fair_share::Caller,
     grpc::{
         framing::{ENCODING, parser::unreadable},
         inflate::decoder::MessageDecoder,
     },
-    request::memory_budget::MemoryBudget,
+    request::memory_budget::{CallerBudget, MemoryBudget},
 };
 
 /// The length of a prefix: one byte of flags and four bytes of message length.
@@ -73,7 +75,10 @@ where
             return self.inner.call(request);
         }
         request.headers_mut().insert(ENCODING, HeaderValue::from_static("identity"));
-        let (budget, max_message_bytes) = (self.budget.clone(), self.max_message_bytes);
+        // Authentication comes first.
+        let client = request.extensions().get::<Client>();
+        let budget = self.budget.of(client.map_or(Caller::peer(None), Client::caller));
+        let max_message_bytes = self.max_message_bytes;
         self.inner.call(request.map(|body| {
             let (state, output) = (State::Prefix(Vec::new()), VecDeque::new());
             Body::new(InflatedBody { body, chunk: Bytes::new(), state, output, budget, max_message_bytes })
@@ -90,7 +95,7 @@ struct InflatedBody {
     state: State,
     /// What the service behind has not received yet.
     output: VecDeque<Bytes>,
-    budget: MemoryBudget,
+    budget: CallerBudget,
     max_message_bytes: usize,
 }
 
@@ -116,7 +121,7 @@ impl InflatedBody {
                 };
                 let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
                 if flags == COMPRESSED {
-                    let decoder = MessageDecoder::new(self.budget.clone(), self.max_message_bytes);
+                    let decoder = MessageDecoder::new(&self.budget, self.max_message_bytes)?;
                     self.state = State::Compressed(length, Box::new(decoder));
                     return Ok(false);
                 }
@@ -194,7 +199,7 @@ impl HttpBody for InflatedBody {
 
 #[cfg(test)]
 mod tests {
-    use std::{io::Write as _, time::Duration};
+    use std::io::Write as _;
 
     use flate2::{Compression, write::GzEncoder};
     use futures::stream;
@@ -203,6 +208,7 @@ mod tests {
     use tonic_types::StatusExt as _;
 
     use super::*;
+    use crate::request::memory_budget::tests::caller_budget;
 
     const MAX_BYTES: usize = 1 << 20;
 
@@ -225,7 +231,7 @@ mod tests {
             chunk: Bytes::new(),
             state: State::Prefix(Vec::new()),
             output: VecDeque::new(),
-            budget: MemoryBudget::new(budget_bytes, MAX_BYTES, Duration::from_secs(20)),
+            budget: caller_budget(budget_bytes, MAX_BYTES),
             max_message_bytes: MAX_BYTES,
         };
         let mut received = Vec::new();

@@ -3,7 +3,7 @@
 //!
 //! The protocol adapters reserve memory while a message arrives, and for responses until the client
 //! has read them. Each caller has a share of the budget. Where keys are needed, callers that have
-//! not shown one share a small budget of their own.
+//! not shown one share a small separate budget.
 
 use std::{
     collections::VecDeque,

@@ -80,7 +80,7 @@ fn caller_with_much_memory_leaves_room_for_others() {
 }
 
 #[test]
-fn unread_responses_are_a_share_of_their_own_memory() {
+fn unread_responses_are_a_share_of_separate_memory() {
     let budget = budget(9 << 20, 1 << 20);
     let held: Vec<_> = (0..).map_while(|_| budget.reserve_response(peer(1), 1 << 10).ok()).collect();
     assert_eq!(held.len(), 8 << 10);

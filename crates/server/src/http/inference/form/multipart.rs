@@ -320,7 +320,7 @@ mod tests {
     #[tokio::test]
     async fn boundary_of_more_than_70_bytes_is_rejected() {
         let read = async |bytes: usize| {
-            let budget = MemoryBudget::new(1 << 20, 1 << 20, Duration::from_secs(20));
+            let budget = caller_budget(1 << 20, 1 << 20);
             let body = RequestBody::new(&HeaderMap::new(), Body::empty(), budget).unwrap();
             let content_type = format!("multipart/form-data; boundary={}", "b".repeat(bytes));
             read_form(Endpoint::Ask, &content_type, body).await.err().unwrap().to_string()
