@@ -1,17 +1,17 @@
 """The image decoder equals Pillow on generated files, except for the listed differences."""
 
 import os
-import pathlib
+import subprocess
 import sys
+from pathlib import Path
 
-sys.path.append(str(pathlib.Path(__file__).parents[1] / "reference/images"))
-
-from image_differences import differences, expected_differences
+SCRIPT = Path(__file__).parents[1] / "reference/images/image_differences.py"
 
 
 def test_decoder_differs_from_pillow_only_as_listed():
     # `cargo test --no-run` builds the examples beside the server.
-    program = pathlib.Path(os.environ["BLIP_SERVE_BIN"]).parent / "examples/decode_files"
-    count, found = differences(program)
-    assert count >= 1271
-    assert found == expected_differences()
+    program = Path(os.environ["BLIP_SERVE_BIN"]).parent / "examples/decode_files"
+    # Pillow's libraries and those of grpcio must not share a process.
+    run = subprocess.run([sys.executable, "-B", SCRIPT, program], capture_output=True, text=True)
+    assert run.returncode == 0, run.stdout + run.stderr
+    assert int(run.stdout.splitlines()[-1].split()[0]) >= 1271

@@ -120,8 +120,7 @@ async fn idle_upload_is_refused() {
     let mut settings = Settings::default();
     settings.grpc.upload_idle_timeout_s = 0;
     let server = Server::start(settings, echo_engine()).await;
-    let head =
-        "POST /v1/ask HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
+    let head = "POST /v1/ask HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 100\r\n\r\n{";
     let response = exchange(&server, head.as_bytes()).await;
     assert!(response.starts_with("HTTP/1.1 408") && response.contains("UPLOAD_STALLED"), "{response}");
 }

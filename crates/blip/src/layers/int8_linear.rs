@@ -12,9 +12,6 @@ use crate::layers::{linear::Linear, onednn::PackedWeight};
 /// Largest rounded weight.
 const MAX_WEIGHT: f64 = 127.0;
 
-/// Rounded input that represents 0, because the kernels need unsigned inputs.
-const INPUT_ZERO: i32 = 128;
-
 /// Smallest scale. A row of zeros would otherwise have a scale of 0 and divide by zero.
 const MIN_SCALE: f64 = f32::MIN_POSITIVE as f64;
 
@@ -24,7 +21,33 @@ pub(crate) struct Int8Linear {
     weight: PackedWeight,
     /// `[out]` in f32.
     bias: Tensor,
-    max_input: f64,
+    input: InputRange,
+}
+
+/// The integers that inputs are rounded to. The kernels need unsigned ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct InputRange {
+    /// The integer that represents 0.
+    zero: u8,
+    /// The largest distance from it.
+    largest: u8,
+}
+
+impl InputRange {
+    /// For processors that add products in 32 bits.
+    const FULL: Self = Self { zero: 128, largest: 127 };
+
+    /// For processors that add two products in 16 bits: `2 * 127 * 127` is the most that fits.
+    const HALF: Self = Self { zero: 64, largest: 63 };
+
+    /// Returns the range for this processor.
+    fn detect() -> Self {
+        #[cfg(target_arch = "x86_64")]
+        let sums_in_32_bits = is_x86_feature_detected!("avx512vnni") || is_x86_feature_detected!("avxvnni");
+        #[cfg(not(target_arch = "x86_64"))]
+        let sums_in_32_bits = true;
+        if sums_in_32_bits { Self::FULL } else { Self::HALF }
+    }
 }
 
 impl Int8Linear {
@@ -32,10 +55,11 @@ impl Int8Linear {
     pub(crate) fn new(linear: &Linear) -> Result<Self, TchError> {
         let scales = scales(&linear.weight, MAX_WEIGHT)?;
         let weight = linear.weight.f_div(&scales)?.f_round_()?.f_to_kind(Kind::Int8)?;
+        let input = InputRange::detect();
         Ok(Self {
-            weight: PackedWeight::new(&weight, &scales.f_squeeze_dim(1)?, INPUT_ZERO)?,
+            weight: PackedWeight::new(&weight, &scales.f_squeeze_dim(1)?, i32::from(input.zero))?,
             bias: linear.bias.shallow_clone(),
-            max_input: max_input(),
+            input,
         })
     }
 
@@ -44,9 +68,10 @@ impl Int8Linear {
         let mut shape = input.size();
         let width = shape.pop().unwrap_or(0);
         let rows = input.f_reshape([-1, width])?;
-        let scales = scales(&rows, self.max_input)?;
+        let InputRange { zero, largest } = self.input;
+        let scales = scales(&rows, f64::from(largest))?;
         // One operator rounds, adds the zero point and converts to u8.
-        let rounded = rows.f_div(&scales)?.f_quantize_per_tensor(1.0, i64::from(INPUT_ZERO), Kind::QUInt8)?;
+        let rounded = rows.f_div(&scales)?.f_quantize_per_tensor(1.0, i64::from(zero), Kind::QUInt8)?;
         let product = self.weight.multiply(&rounded.f_int_repr()?)?;
         shape.push(product.size2()?.1);
         self.bias.f_addcmul(&product, &scales)?.f_view(shape.as_slice())
@@ -57,16 +82,6 @@ impl Int8Linear {
 /// 1 if the row's largest absolute value becomes `largest`.
 fn scales(rows: &Tensor, largest: f64) -> Result<Tensor, TchError> {
     rows.f_abs()?.f_amax(1, true)?.f_div_scalar_(largest)?.f_clamp_min_(MIN_SCALE)
-}
-
-/// Returns the largest rounded input: 127, or 63 on processors that add two products in 16 bits.
-/// There, larger inputs would overflow.
-fn max_input() -> f64 {
-    #[cfg(target_arch = "x86_64")]
-    let sums_in_32_bits = is_x86_feature_detected!("avx512vnni") || is_x86_feature_detected!("avxvnni");
-    #[cfg(not(target_arch = "x86_64"))]
-    let sums_in_32_bits = true;
-    if sums_in_32_bits { 127.0 } else { 63.0 }
 }
 
 #[cfg(test)]
@@ -81,8 +96,10 @@ mod tests {
     /// the row's terms.
     fn bound(linear: &Linear, input: &Tensor) -> Tensor {
         let half_steps = |rows: &Tensor, largest| scales(rows, largest).unwrap() * 0.5;
-        let (input_step, weight_step) =
-            (half_steps(input, max_input()), half_steps(&linear.weight, MAX_WEIGHT).transpose(0, 1));
+        let (input_step, weight_step) = (
+            half_steps(input, f64::from(InputRange::detect().largest)),
+            half_steps(&linear.weight, MAX_WEIGHT).transpose(0, 1),
+        );
         let columns = input.size()[1] as f64;
         let sum_of = |rows: &Tensor| rows.abs().sum_dim_intlist(1, true, Kind::Float);
         sum_of(input) * &weight_step
@@ -102,6 +119,13 @@ mod tests {
             let excess = (difference - bound(&linear, &input)).max().double_value(&[]);
             prop_assert!(excess <= 0.0, "{excess}");
         }
+    }
+
+    #[test]
+    fn half_range_sums_of_two_products_fit_in_16_bits() {
+        let InputRange { zero, largest } = InputRange::HALF;
+        assert!(zero >= largest);
+        assert!(2.0 * f64::from(zero + largest) * MAX_WEIGHT <= f64::from(i16::MAX));
     }
 
     #[test]

@@ -115,7 +115,7 @@ impl StateStore for Preview {
         F: Fn(Option<Nanos>) -> Result<(T, Nanos), E>,
     {
         // An error changes nothing, and returns the current value.
-        let current = self.0.measure_and_replace(key, |current| Err::<((), Nanos), _>(current));
+        let current = self.0.measure_and_replace(key, Err::<((), Nanos), _>);
         decide(current.err().flatten()).map(|(outcome, _)| outcome)
     }
 }

@@ -68,8 +68,7 @@ pub fn item_results<E: InferenceEngine>(
     let flow = Flow { client: call.client.id, priority: call.priority, weight: call.client.weight };
     let origin = Origin { flow, deadline: call.deadline.map(|deadline| deadline.0) };
     let fetcher = call.model.fetcher.for_call(call.client.caller(), inputs.len());
-    let inputs =
-        prepare_inputs(call.preparer.clone(), fetcher, inputs, budget, origin, call.trace.clone());
+    let inputs = prepare_inputs(call.preparer.clone(), fetcher, inputs, budget, origin, call.trace.clone());
     let results = move |input| input_results(&call, input);
     if is_single {
         inputs.flat_map(results).left_stream()

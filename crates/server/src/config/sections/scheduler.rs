@@ -44,7 +44,7 @@ pub struct SchedulerSettings {
     #[arg(long, value_name = "MS", env = "BLIP_SERVE__SCHEDULER__MAX_BATCH_DELAY_MS", default_value_t = 0)]
     pub max_batch_delay_ms: u64,
 
-    /// Maximum time that a batch decodes while several clients send questions, in milliseconds
+    /// Maximum decoding time of a batch while several clients wait, in milliseconds
     ///
     /// A batch of many beams and long answers takes seconds, and the other clients wait. After such
     /// a batch, the server forms smaller ones.

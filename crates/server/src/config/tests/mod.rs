@@ -46,6 +46,8 @@ pub(crate) const TEXTS: &[&str] = &[
     "colours=lists/colours.json",
     "hf",
     "salesforce",
+    "process",
+    "thread",
     "# \"quoted\" = \\ 'text' \n[fetch]",
 ];
 

@@ -26,7 +26,7 @@ enum Mode {
     Thread,
     /// In a worker process.
     #[cfg(target_os = "linux")]
-    Process(ProcessDecoder),
+    Process(Box<ProcessDecoder>),
 }
 
 impl ImageDecoder {
@@ -46,7 +46,7 @@ impl ImageDecoder {
             #[cfg(target_os = "linux")]
             (DecodeIsolation::Process, Some(program)) => {
                 let workers = ProcessDecoder::start_all(program, threads, settings, limits)?;
-                Ok(workers.into_iter().map(|worker| Self(Mode::Process(worker))).collect())
+                Ok(workers.into_iter().map(|worker| Self(Mode::Process(Box::new(worker)))).collect())
             }
             #[cfg(not(target_os = "linux"))]
             (DecodeIsolation::Process, Some(_)) => {
