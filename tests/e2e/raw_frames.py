@@ -57,7 +57,7 @@ class RawConnection:
             (":method", method),
             (":scheme", "http"),
             (":path", path),
-            (":authority", "test"),
+            (":authority", "localhost"),
             ("content-type", "application/grpc"),
             ("te", "trailers"),
         ]

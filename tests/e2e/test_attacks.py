@@ -17,6 +17,7 @@ import h2.exceptions
 import pytest
 from conftest import ROOT, Server
 from image_server import ImageServer
+from raw_frames import DATA, GOAWAY, RawConnection
 from raw_http2 import Connection, grpc_message
 from test_metrics import Metrics
 from test_request_errors import MIB, assert_documented, png_header
@@ -342,8 +343,9 @@ def test_dns_rebinding_is_rejected(demo_image, tmp_path):
 
 def test_connection_age_limit_closes_old_connection(start, demo_image):
     server = start("--max-connection-age-s", "1", "--max-connection-age-grace-s", "1")
-    old = Connection(server.address)
-    old.read_until(h2.events.StreamEnded)
-    assert old.closed
-    old.close()
+    with RawConnection(server.address) as old:
+        # It answers no ping, so that only the age limit can close it.
+        assert old.first(GOAWAY) is not None
+        assert old.first(DATA) is None
+        assert not old.is_open
     assert server.connect().outcomes([(demo_image, [QUESTION])])[0, 0].text

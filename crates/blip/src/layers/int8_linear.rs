@@ -26,11 +26,11 @@ pub(crate) struct Int8Linear {
 
 /// The integers that inputs are rounded to. The kernels need unsigned ones.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct InputRange {
+pub(crate) struct InputRange {
     /// The integer that represents 0.
     zero: u8,
     /// The largest distance from it.
-    largest: u8,
+    pub(crate) largest: u8,
 }
 
 impl InputRange {
@@ -41,7 +41,7 @@ impl InputRange {
     const HALF: Self = Self { zero: 64, largest: 63 };
 
     /// Returns the range for this processor.
-    fn detect() -> Self {
+    pub(crate) fn detect() -> Self {
         #[cfg(target_arch = "x86_64")]
         let sums_in_32_bits = is_x86_feature_detected!("avx512vnni") || is_x86_feature_detected!("avxvnni");
         #[cfg(not(target_arch = "x86_64"))]

@@ -8,6 +8,7 @@ use crate::{
     Checkpoint, Dtype, VisionDtype,
     batch::layout::BatchLayout,
     checkpoint::weights::tests::formats::in_every_pickle,
+    layers::int8_linear::InputRange,
     tests::golden_files::{Case, Golden, golden, goldens, run_cases},
     text::image_states::ImageStates,
 };
@@ -112,13 +113,15 @@ fn half_precision_on_cpu_stays_near_the_reference() {
 
 #[test]
 fn int8_vision_stays_near_the_reference() {
+    // 0.05 with 127 steps of the inputs. Fewer steps are larger.
+    let limit = 6.4 / f64::from(InputRange::detect().largest);
     for golden in goldens() {
         let mut model = golden.model_in(Dtype::F32, VisionDtype::Int8);
         for case in &golden.cases {
             let features = model.features(&[&case.pixels]).squeeze_dim(0);
             let error = relative_error(&features, &case.image_embeds);
             assert!(error > 0.0, "{}: features equal those of f32", golden.name);
-            assert!(error < 0.05, "{}: {error}", golden.name);
+            assert!(error < limit, "{}: {error}", golden.name);
         }
     }
 }
