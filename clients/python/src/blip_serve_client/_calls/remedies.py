@@ -7,7 +7,7 @@ _REMEDIES = (
     ("WRONG_VERSION_NUMBER", "Connect without TLS, which the server does not use."),
     ("CERTIFICATE_VERIFY_FAILED", "Set ca_file to the authority of the server's certificate."),
     ("Unwrap failed", "Set cert_file and key_file if the server requires a client certificate."),
-    ("Socket closed", "Use TLS if the server requires it, with a client certificate if needed."),
+    ("Socket closed", "Use the address of gRPC, with TLS if the server requires it."),
     ("Failed parsing HTTP/2", "Use the address of gRPC, not that of another protocol."),
     ("http2 header with status", "Use the address of gRPC, not that of another protocol."),
     ("Connection refused", "Check the address, and that the server runs."),
