@@ -88,7 +88,7 @@ impl DecodeError {
         Self::Unsupported { format, reason: reason.to_string() }
     }
 
-    /// Returns the error with the reason shortened to [`MAX_REASON_CHARS`].
+    /// Returns the error with the reason shortened to `MAX_REASON_CHARS`.
     #[must_use]
     pub fn with_short_reason(mut self) -> Self {
         if let Self::Unsupported { reason, .. } | Self::Corrupt { reason, .. } = &mut self
