@@ -40,6 +40,16 @@ pub(crate) struct ServeCommand {
     settings: SettingsArgs,
 }
 
+/// Returns the program of decode workers, or `None` where this system does not show it.
+fn worker_program() -> Option<&'static Path> {
+    let program = Path::new(THIS_PROGRAM);
+    let exists = program.exists();
+    if !exists {
+        tracing::warn!(path = THIS_PROGRAM, "images are decoded on threads: program not found");
+    }
+    exists.then_some(program)
+}
+
 impl ServeCommand {
     pub(crate) async fn run(self, log_filter: LogFilter, variables: &[String]) -> anyhow::Result<Exit> {
         let settings = match self.settings.resolve(variables) {
@@ -70,7 +80,7 @@ impl ServeCommand {
             }
             None => None,
         };
-        let loader = ModelLoader::new(&settings, Some(Path::new(THIS_PROGRAM)))?;
+        let loader = ModelLoader::new(&settings, worker_program())?;
         let listeners = Listeners { grpc, http, metrics };
         let addresses = addresses(&listeners, access.tls.is_some())?;
         let period = Duration::from_secs(settings.auth.auth_reload_s);
