@@ -64,6 +64,8 @@ def run(image):
     mounts = (
         'mount --rbind "$0" "$0" && mount -o remount,bind,ro "$0"'
         ' && mount -t tmpfs -o mode=1777 tmp "$0/tmp" && mount -t proc proc "$0/proc"'
+        # Every container has this device.
+        ' && mount -t tmpfs dev "$0/dev" && mknod -m 666 "$0/dev/null" c 1 3'
     )
     started = []
 
