@@ -25,6 +25,8 @@ RARE = (
     "blip_drain_deadline",
     "blip_connections_refused_total",
     "blip_inputs_cancelled_total",
+    "blip_decode_workers",
+    "blip_write_stalls_total",
 )
 ROUNDS = 200
 
