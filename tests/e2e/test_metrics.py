@@ -216,3 +216,12 @@ def test_drain_reports_its_deadline(start):
 def test_device_memory_metrics_are_missing_without_gpu(demo, demo_image):
     demo.client.outcomes([(demo_image, [QUESTION])])
     assert "device_memory" not in Metrics(demo).text
+
+
+def test_probe_over_http2_is_answered(demo):
+    # Load balancers probe in this way, because their servers speak HTTP/2.
+    connection = raw_http2.Connection(demo.metrics.removeprefix("http://"))
+    stream = connection.request("GET", "/readyz")
+    headers = dict(connection.read_until(h2.events.ResponseReceived, stream).headers)
+    assert headers[b":status"] == b"200"
+    connection.close()

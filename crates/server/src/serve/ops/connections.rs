@@ -28,6 +28,10 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The size of the read buffer, and so of the headers of a request, in bytes.
 const BUFFER_BYTES: usize = 16 << 10;
 
+/// The maximum number of concurrent requests of an HTTP/2 connection. Load balancers probe by HTTP/2
+/// if the server that they probe speaks it.
+const MAX_STREAMS: u32 = 16;
+
 /// The pause after a failure to accept a connection, for example without file descriptors.
 const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
 
@@ -61,8 +65,15 @@ async fn serve_one<T>(transport: T, peer: SocketAddr, router: Router)
 where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let mut builder = Builder::new(TokioExecutor::new()).http1_only();
+    let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER_BYTES);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEADER_TIMEOUT)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_local_error_reset_streams(MAX_STREAMS as usize)
+        .max_header_list_size(BUFFER_BYTES as u32);
     let service = TowerToHyperService::new(Extension(ConnectInfo(peer)).layer(router));
     if let Err(error) = builder.serve_connection(TokioIo::new(transport), service).await {
         tracing::debug!(%error, "operations connection closed");
