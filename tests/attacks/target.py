@@ -1,6 +1,5 @@
 """What an attack knows of the server, and raw connections from the attacker's address."""
 
-import http.client
 import socket
 import sys
 import threading
@@ -65,19 +64,6 @@ class Target:
     def http2(self, address):
         """Returns a raw HTTP/2 connection."""
         return raw_http2.Connection(address, connected=self.socket(address))
-
-    def post(self, path, body, headers=()):
-        """Sends a request over HTTP/1.1 and returns the status, or None if the connection ends."""
-        host, port = self.http.rsplit(":", 1)
-        connection = http.client.HTTPConnection(host, int(port), timeout=TIMEOUT_S, source_address=(ATTACKER, 0))
-        self.count(len(body))
-        try:
-            connection.request("POST", path, body, dict(headers))
-            return connection.getresponse().status
-        except (OSError, http.client.HTTPException):
-            return None
-        finally:
-            connection.close()
 
     def repeat(self, action, threads):
         """Repeats `action` in threads until the attack is over. Lost connections are expected."""
