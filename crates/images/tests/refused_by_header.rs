@@ -89,8 +89,10 @@ fn tiff_strip_that_expands_further_is_cut() {
 fn tiff_tile_larger_than_the_image_is_reserved() {
     let file = tiff((16, 16), &[0; 64], 0, DEFLATE, 3, Some((8192, 8192)));
     assert!(reserved(&file) > 3 * 8192 * 8192);
-    let huge = tiff((16, 16), &[0; 64], 0, DEFLATE, 3, Some((u32::MAX, u32::MAX)));
-    assert!(matches!(Decoder::default().decode(&huge), Err(DecodeError::TooMuchMemory { .. })));
+    for compression in [DEFLATE, JPEG] {
+        let huge = tiff((16, 16), &[0; 64], 0, compression, 3, Some((u32::MAX, u32::MAX)));
+        assert!(matches!(Decoder::default().decode(&huge), Err(DecodeError::TooMuchMemory { .. })));
+    }
 }
 
 #[test]

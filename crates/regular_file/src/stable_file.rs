@@ -11,7 +11,8 @@ use std::{
 /// A large regular file that is read in parts.
 ///
 /// A file that is removed or replaced by another remains readable. A file that is truncated or
-/// written to is an error of the next read. Mapping it into memory would end the process instead.
+/// written to is an error of the next read, unless its time of change is the same. Mapping it into
+/// memory would end the process instead.
 #[derive(Debug)]
 pub struct StableFile {
     file: File,

@@ -10,8 +10,9 @@
 //! 4. The server kills a process that exceeds its CPU time or memory, or whose caller has left. A
 //!    new process starts at once.
 //!
-//! A worker process is confined before it reads the first input: it can neither open files, nor use
-//! the network, nor start processes. `docs/decisions/decode-isolation.md` has the reasons.
+//! A worker process is confined before it reads the first input. As far as the kernel supports it,
+//! it can neither open files, nor use the network, nor start processes.
+//! `docs/decisions/decode-isolation.md` has the reasons.
 //!
 //! The crate is empty on other systems than Linux.
 //!

@@ -283,7 +283,8 @@ fn exchange(
     [begin, start_cpu]: [Duration; 2],
 ) -> Result<Message, CallError> {
     let abandoned_limit = start_cpu.min(MAX_ABANDONED_CPU);
-    let mut reservations: Vec<Reservation<'_>> = Vec::new();
+    // A decode reserves once. A second one could wait for the first.
+    let mut reservation: Option<Option<Reservation<'_>>> = None;
     loop {
         let spent = process.cpu_time().saturating_sub(begin);
         // A single thread uses at most as much CPU time as passes.
@@ -305,12 +306,12 @@ fn exchange(
             Wakeup::Timeout | Wakeup::Cancellation => {}
             Wakeup::Closed => return Err(CallError::Crashed { how: String::new() }),
             Wakeup::Message(message) if message.kind == Kind::Response => return Ok(message),
-            Wakeup::Message(message) if message.kind == Kind::Reserve => {
-                let reservation = config.budget.reserve(message.number, call.cancellation);
+            Wakeup::Message(message) if message.kind == Kind::Reserve && reservation.is_none() => {
+                let reserved = config.budget.reserve(message.number, call.cancellation);
                 // The process need not end because its caller left before the memory was free.
                 // If it fails, the process has ended, which the next wait reports.
-                let _ = process.send(Kind::Reserved, reservation.is_some().into(), &[]);
-                reservations.extend(reservation);
+                let _ = process.send(Kind::Reserved, reserved.is_some().into(), &[]);
+                reservation = Some(reserved);
             }
             Wakeup::Message(_) => return Err(malformed("an unexpected message")),
         }

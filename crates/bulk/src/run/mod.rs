@@ -149,7 +149,7 @@ pub(crate) async fn process_group(
                     (error_fields("INTERNAL", "the task returned no result"), true)
                 }
             };
-            // Nothing of an earlier result may stand beside this one.
+            // A failed record keeps no earlier result, and an answered one no earlier error.
             fields.remove("error");
             if failed {
                 fields.retain(|field, _| !config.result_fields.contains(&field.as_str()));

@@ -17,7 +17,7 @@ pub(super) fn limit(max_memory_bytes: u64) -> io::Result<()> {
     let max_data_bytes = data_bytes()?.saturating_add(max_memory_bytes);
     // If the server has ended before this call, the socket is closed, which ends this process, too.
     set_parent_process_death_signal(Some(Signal::KILL))?;
-    // The process cannot be traced, and its memory is never written to disk.
+    // The process cannot be traced, and writes no core file.
     set_dumpable_behavior(DumpableBehavior::NotDumpable)?;
     set_limit(Resource::Core, 0)?;
     set_limit(Resource::Fsize, 0)?;

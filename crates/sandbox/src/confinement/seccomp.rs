@@ -12,7 +12,7 @@ use seccompiler::{
 ///
 /// They receive and send messages on open sockets, manage the memory of this process, and end it.
 /// None opens a file, a socket or a process.
-const ALLOWED: [c_long; 23] = [
+const ALLOWED: [c_long; 22] = [
     libc::SYS_recvfrom,
     libc::SYS_sendto,
     libc::SYS_write,
@@ -27,7 +27,6 @@ const ALLOWED: [c_long; 23] = [
     libc::SYS_getcpu,
     libc::SYS_getpid,
     libc::SYS_gettid,
-    libc::SYS_tgkill,
     libc::SYS_rt_sigaction,
     libc::SYS_rt_sigprocmask,
     libc::SYS_rt_sigreturn,
@@ -63,6 +62,10 @@ fn filter() -> Result<BpfProgram, seccompiler::BackendError> {
         u64::try_from(libc::PR_SET_VMA).unwrap_or(u64::MAX),
     )?;
     rules.insert(libc::SYS_prctl, vec![SeccompRule::new(vec![name])?]);
+    // A process may signal only itself, as `abort` does.
+    let itself =
+        SeccompCondition::new(0, SeccompCmpArgLen::Dword, SeccompCmpOp::Eq, std::process::id().into())?;
+    rules.insert(libc::SYS_tgkill, vec![SeccompRule::new(vec![itself])?]);
     let denied = SeccompAction::Errno(u32::try_from(libc::EPERM).unwrap_or(1));
     SeccompFilter::new(rules, denied, SeccompAction::Allow, TargetArch::try_from(ARCH)?)?.try_into()
 }

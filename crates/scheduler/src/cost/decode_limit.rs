@@ -23,6 +23,10 @@ impl DecodeLimit {
     /// Adjusts the limit after a batch of at most `steps` steps, which should decode for `target`.
     /// It took `took`, of which it encoded images for `encoding`.
     pub(crate) fn observe(&mut self, steps: u64, took: Duration, encoding: Duration, target: Duration) {
+        // Matches, rankings and embeddings do not decode.
+        if steps == 0 {
+            return;
+        }
         let decoding = took.saturating_sub(encoding);
         if decoding > target {
             // The time of an image varies too much to draw conclusions from the small rest.
@@ -76,6 +80,8 @@ mod tests {
     fn slow_images_do_not_change_the_limit() {
         let mut limit = DecodeLimit::NONE;
         limit.observe(50, Duration::from_secs(9), Duration::from_secs(8), TARGET);
+        assert_eq!(limit.steps(), u64::MAX);
+        limit.observe(0, Duration::from_secs(9), Duration::ZERO, TARGET);
         assert_eq!(limit.steps(), u64::MAX);
         limit.observe(50, Duration::from_secs(9), Duration::from_secs(1), TARGET);
         assert_eq!(limit.steps(), MIN_STEPS);

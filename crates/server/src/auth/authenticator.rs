@@ -57,8 +57,8 @@ impl Authenticator {
 
     /// Reloads the keys file and returns the number of keys.
     ///
-    /// Keys with an unchanged rate keep their quota. The responses to clients with a removed key
-    /// end.
+    /// Keys with an unchanged rate keep their quota. The gRPC responses to clients with a
+    /// removed key end.
     ///
     /// # Errors
     /// [`KeysFileError`]. The current keys then remain valid.

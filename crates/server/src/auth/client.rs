@@ -22,7 +22,7 @@ pub struct Client {
     pub quota: Option<Arc<Quota>>,
     /// Whether it may load and unload models.
     pub is_admin: bool,
-    /// Cancelled when its key is no longer valid. Its responses then end.
+    /// Cancelled when its key is no longer valid. Its gRPC responses then end.
     pub revoked: Option<CancellationToken>,
 }
 

@@ -52,7 +52,7 @@ impl RequestError {
     /// Sets the value allowed, with its unit.
     #[must_use]
     pub fn limit(mut self, limit: impl Into<String>) -> Self {
-        self.limit = Some(limit.into());
+        self.limit = Some(excerpt(limit.into()));
         self
     }
 

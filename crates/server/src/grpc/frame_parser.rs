@@ -3,7 +3,7 @@
 use crate::error::RequestError;
 
 /// The length of a prefix: one byte of flags and four bytes of message length.
-const PREFIX_BYTES: usize = 5;
+pub(crate) const PREFIX_BYTES: usize = 5;
 
 /// A part of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

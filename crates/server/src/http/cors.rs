@@ -66,10 +66,7 @@ pub(crate) async fn check_origin(
 ) -> Result<Response, RequestError> {
     let headers = request.headers();
     if let Some(origin) = headers.get(header::ORIGIN).filter(|_| !request.method().is_safe()) {
-        let is_allowed = origins.iter().any(|allowed| match allowed {
-            CorsOrigin::Any => true,
-            CorsOrigin::Named(allowed) => allowed == origin,
-        });
+        let is_allowed = origins.iter().any(|allowed| allowed.allows(origin));
         let host = headers.get(header::HOST).and_then(|host| host.to_str().ok());
         let host = host.or_else(|| request.uri().authority().map(|authority| authority.as_str()));
         let origin = String::from_utf8_lossy(origin.as_bytes());

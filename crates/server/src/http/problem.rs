@@ -97,7 +97,9 @@ impl IntoResponse for RequestError {
             // Rounded up, so that the client does not retry too early.
             headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1000) as u64));
         }
-        if self.details().any(|detail| detail == ("field", CONTENT_ENCODING.as_str())) {
+        if self.reason() == ErrorReason::MediaTypeRefused
+            && self.details().any(|detail| detail == ("field", CONTENT_ENCODING.as_str()))
+        {
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
         }
         if status == StatusCode::UNAUTHORIZED {

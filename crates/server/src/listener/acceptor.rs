@@ -106,7 +106,7 @@ impl Acceptor {
 }
 
 /// Accepts connections forever. A failure of the operating system is logged and retried.
-fn accept_all(listener: TcpListener) -> impl Stream<Item = (TcpStream, SocketAddr)> + Send {
+pub(crate) fn accept_all(listener: TcpListener) -> impl Stream<Item = (TcpStream, SocketAddr)> + Send {
     let log_throttle = LogThrottle::every(LOG_PERIOD);
     stream::unfold((listener, log_throttle), |(listener, log_throttle)| async {
         loop {

@@ -70,19 +70,20 @@ impl Header {
         if offset == self.offset && !is_os2 && !is_deep_core && !has_more_colours && self.planes == 1 {
             return None;
         }
-        let mut copy = file.to_vec();
+        let mut copy;
         if is_os2 {
             copy = [file.get(..FILE_HEADER + INFO_HEADER)?, file.get(header_end..)?].concat();
             replace(&mut copy, FILE_HEADER, &(INFO_HEADER as u32).to_le_bytes())?;
             offset = offset.checked_sub(OS2_HEADER - INFO_HEADER)?;
-        }
-        if is_deep_core {
+        } else if is_deep_core {
             let word = |at: usize| Some([*file.get(at)?, *file.get(at + 1)?, 0, 0]);
             let mut header = [(INFO_HEADER as u32).to_le_bytes(), word(18)?, word(20)?].concat();
             header.extend(file.get(22..26)?);
             header.resize(INFO_HEADER, 0);
             copy = [file.get(..FILE_HEADER)?, &header, file.get(header_end..)?].concat();
             offset = offset.checked_add(INFO_HEADER - CORE_HEADER)?;
+        } else {
+            copy = file.to_vec();
         }
         replace(&mut copy, OFFSET_AT, &u32::try_from(offset).ok()?.to_le_bytes())?;
         replace(&mut copy, if is_core && !is_deep_core { 22 } else { PLANES_AT }, &1u16.to_le_bytes())?;

@@ -48,7 +48,8 @@ impl<'a> CellReader<'a> {
         let jpeg = match self.page.compression {
             // The buffers of libjpeg, and a last strip with all rows of the others.
             Compression::Jpeg => {
-                let rows = (width.next_multiple_of(32), layout.samples as u32);
+                let padded = width.checked_next_multiple_of(32).unwrap_or(u32::MAX);
+                let rows = (padded, layout.samples as u32);
                 pixel_bytes(rows, WORKING_ROWS).saturating_add(plane)
             }
             _ => 0,

@@ -32,7 +32,7 @@ const ACCEPT_ENCODING: &str = "grpc-accept-encoding";
 const ACCEPTED: &str = "gzip, identity";
 
 /// The methods that take a stream of messages. All others take one message.
-const STREAMING_METHODS: [&str; 2] = ["AskStream", "ServerReflectionInfo"];
+pub(crate) const STREAMING_METHODS: [&str; 2] = ["AskStream", "ServerReflectionInfo"];
 
 /// A gRPC service whose request messages are checked.
 #[derive(Clone, Debug)]

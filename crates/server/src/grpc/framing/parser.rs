@@ -1,9 +1,9 @@
 //! Parses the prefixes of messages: one byte of flags and four bytes of message length.
 
-use crate::error::{ErrorReason, RequestError};
-
-/// The length of a prefix.
-const PREFIX_BYTES: usize = 5;
+use crate::{
+    error::{ErrorReason, RequestError},
+    grpc::frame_parser::PREFIX_BYTES,
+};
 
 /// The parser of a body that arrives in chunks.
 #[derive(Debug)]

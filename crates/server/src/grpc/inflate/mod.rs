@@ -1,7 +1,7 @@
 //! Decompresses request messages, within the limits of messages that are not compressed.
 //!
 //! The service behind receives the decompressed messages. Compressed bytes are not stored. The
-//! decompressed ones are in the memory budget until they are passed on, and decompression stops at
+//! decompressed ones are in the memory budget while they are decompressed. Decompression stops at
 //! the maximum length of a message.
 
 pub mod decoder; // one compressed message
@@ -15,7 +15,7 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderValue, Request, Response};
 use http_body::{Body as HttpBody, Frame};
-use tonic::{Status, body::Body, server::NamedService};
+use tonic::{Status, body::Body, server::NamedService, transport::server::TcpConnectInfo};
 use tower_service::Service;
 
 use crate::{
@@ -23,14 +23,12 @@ use crate::{
     error::RequestError,
     fair_share::Caller,
     grpc::{
+        frame_parser::PREFIX_BYTES,
         framing::{ENCODING, parser::unreadable},
         inflate::decoder::MessageDecoder,
     },
     request::memory_budget::{CallerBudget, MemoryBudget},
 };
-
-/// The length of a prefix: one byte of flags and four bytes of message length.
-const PREFIX_BYTES: usize = 5;
 
 /// The flags of a compressed message.
 const COMPRESSED: u8 = 1;
@@ -75,9 +73,15 @@ where
             return self.inner.call(request);
         }
         request.headers_mut().insert(ENCODING, HeaderValue::from_static("identity"));
-        // Authentication comes first.
-        let client = request.extensions().get::<Client>();
-        let budget = self.budget.of(client.map_or(Caller::peer(None), Client::caller));
+        let budget = match request.extensions().get::<Client>() {
+            Some(client) => self.budget.of(client.caller()),
+            // Health needs no key.
+            None => {
+                let peer = request.extensions().get::<TcpConnectInfo>();
+                let address = peer.and_then(TcpConnectInfo::remote_addr).map(|peer| peer.ip());
+                self.budget.of_keyless(Caller::peer(address))
+            }
+        };
         let max_message_bytes = self.max_message_bytes;
         self.inner.call(request.map(|body| {
             let (state, output) = (State::Prefix(Vec::new()), VecDeque::new());

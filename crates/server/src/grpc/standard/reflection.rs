@@ -152,7 +152,12 @@ mod tests {
     use prost::Message as _;
     use prost_types::FileDescriptorProto;
 
+    use std::collections::BTreeSet;
+
+    use prost_reflect::MethodDescriptor;
+
     use super::*;
+    use crate::grpc::framing::STREAMING_METHODS;
 
     fn answer(request: MessageRequest) -> MessageResponse {
         let request = ServerReflectionRequest { host: "h".to_owned(), message_request: Some(request) };
@@ -216,5 +221,16 @@ mod tests {
                 "grpc.reflection.v1alpha.ServerReflection",
             ]
         );
+    }
+
+    #[test]
+    fn methods_that_take_a_stream_are_known_to_the_framing() {
+        let Reflection(pool) = Reflection::new().unwrap();
+        let methods = pool.services().flat_map(|service| service.methods().collect::<Vec<_>>());
+        let streaming: BTreeSet<String> = methods
+            .filter(MethodDescriptor::is_client_streaming)
+            .map(|method| method.name().to_owned())
+            .collect();
+        assert_eq!(streaming, STREAMING_METHODS.map(str::to_owned).into());
     }
 }

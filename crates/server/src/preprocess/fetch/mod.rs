@@ -76,7 +76,7 @@ impl ImageFetcher {
         Ok(Self { mode: Some(FetchMode { fetcher: Fetcher::new(config)?, limits }), images_at_a_time })
     }
 
-    /// Returns a fetcher for a call of `caller` with `images` by URL.
+    /// Returns a fetcher for a call of `caller` with `images` in all.
     #[must_use]
     pub fn for_call(&self, caller: Caller, images: usize) -> CallFetcher {
         CallFetcher { fetcher: self.clone(), caller, requests: Arc::new(RequestBudget::new(images)) }

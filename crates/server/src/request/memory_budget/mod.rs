@@ -1,9 +1,9 @@
 //! The memory budget of request messages and unread responses, which all calls of all protocols
 //! share.
 //!
-//! The protocol adapters reserve memory while a message arrives, and for responses until the client
-//! has read them. Each caller has a share of the budget. Where keys are needed, callers that have
-//! not shown one share a small separate budget.
+//! The protocol adapters reserve memory while a message arrives, and for responses until the
+//! connection takes them. Each caller has a share. Where keys are needed, callers that have not
+//! shown one share a small separate budget.
 
 use std::{
     collections::VecDeque,

@@ -4,9 +4,10 @@
 //! Probes must be answered while a client holds many connections. The oldest connection therefore
 //! makes room for a new one.
 
-use std::{collections::VecDeque, net::SocketAddr, time::Duration};
+use std::{collections::VecDeque, net::SocketAddr, pin::pin, time::Duration};
 
 use axum::{Extension, Router, extract::ConnectInfo};
+use futures::StreamExt as _;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto::Builder,
@@ -15,12 +16,11 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpListener,
-    time::sleep,
 };
 use tokio_util::task::AbortOnDropHandle;
 use tower_layer::Layer as _;
 
-use crate::telemetry::logging::throttle::LogThrottle;
+use crate::listener::acceptor::accept_all;
 
 /// The time limit for the headers of a request, and for the next request of a connection.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -28,31 +28,15 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(30);
 /// The size of the read buffer, and so of the headers of a request, in bytes.
 const BUFFER_BYTES: usize = 16 << 10;
 
-/// The maximum number of concurrent requests of an HTTP/2 connection. Load balancers probe by HTTP/2
-/// if the server that they probe speaks it.
+/// The maximum number of concurrent requests of an HTTP/2 connection. Load balancers whose servers
+/// speak HTTP/2 use it for probes, too.
 const MAX_STREAMS: u32 = 16;
-
-/// The pause after a failure to accept a connection, for example without file descriptors.
-const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(100);
-
-/// The minimum time between two log lines about failures to accept a connection.
-const LOG_PERIOD: Duration = Duration::from_secs(1);
 
 /// Serves `router` on `listener` forever, on at most `max_connections` connections at a time.
 pub(crate) async fn serve(listener: TcpListener, router: Router, max_connections: usize) {
-    let log_throttle = LogThrottle::every(LOG_PERIOD);
+    let mut accepted = pin!(accept_all(listener));
     let mut open: VecDeque<AbortOnDropHandle<()>> = VecDeque::new();
-    loop {
-        let (stream, peer) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            Err(error) => {
-                if let Some(count) = log_throttle.record() {
-                    tracing::warn!(%error, count, "accepting operations connections failed");
-                }
-                sleep(ACCEPT_RETRY_DELAY).await;
-                continue;
-            }
-        };
+    while let Some((stream, peer)) = accepted.next().await {
         open.retain(|connection| !connection.is_finished());
         if open.len() >= max_connections {
             open.pop_front();
@@ -66,10 +50,17 @@ where
     T: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEADER_TIMEOUT).max_buf_size(BUFFER_BYTES);
+    builder
+        .http1()
+        .timer(TokioTimer::new())
+        // hyper panics on clocks outside of the format of the header.
+        .auto_date_header(false)
+        .header_read_timeout(HEADER_TIMEOUT)
+        .max_buf_size(BUFFER_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
+        .auto_date_header(false)
         .keep_alive_interval(HEADER_TIMEOUT)
         .max_concurrent_streams(MAX_STREAMS)
         .max_local_error_reset_streams(MAX_STREAMS as usize)
