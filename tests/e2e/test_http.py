@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 import requests
 from conftest import ROOT
+from image_server import ImageServer
 
 CARD_URL = "https://example.com"
 EXAMPLES = ROOT / "crates/server/src/http/examples"
@@ -98,6 +99,26 @@ def test_secret_token_is_required_and_checked(fetching, web):
     accepted = ask(server, {**json.loads(payload), "secret_token": KEY})
     assert accepted.status_code == 200
     assert len(accepted.json()["captions"][0]["image_results"]) == 6
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+def test_response_of_a_removed_key_ends(start, demo_image, tmp_path, accept):
+    keys, removed = tmp_path / "keys.toml", "[[keys]]\nname = 'removed'\nkey = 'removed-key'\n"
+    keys.write_text(removed + removed.replace("removed", "valid"))
+    slow = ImageServer(demo_image)
+    options = ("--fetch-allow-networks", "127.0.0.1/32", "--fetch-allow-ports", str(slow.port))
+    timeouts = ("--fetch-total-timeout-ms", "3600000", "--fetch-first-byte-timeout-ms", "3600000")
+    reload = ("--auth-keys-file", str(keys), "--auth-reload-s", "1")
+    server = start(*options, *timeouts, *reload, connect=False)
+    payload = {"inputs": {"texts": [[QUESTION]], "images": [{"url": slow.url("hang")}]}}
+    with ThreadPoolExecutor() as pool:
+        headers = {"accept": accept, "x-api-key": "removed-key"}
+        response = pool.submit(ask, server, payload, headers=headers)
+        while not slow.paths:
+            assert not response.done()
+        keys.write_text(removed.replace("removed", "valid"))
+        assert "API_KEY_INVALID" in response.result().text
+    slow.stop()
 
 
 def test_missing_image_gives_partial_result(fetching, web):

@@ -2,10 +2,15 @@
 
 use std::sync::Arc;
 
+use futures::FutureExt as _;
 use scheduler::{ClientId, Priority};
 use tokio_util::sync::CancellationToken;
 
-use crate::{auth::Quota, error::RequestError, fair_share::Caller};
+use crate::{
+    auth::Quota,
+    error::{ErrorReason, RequestError},
+    fair_share::Caller,
+};
 
 /// An authenticated client. The authentication layer stores it in the extensions of each request.
 #[derive(Clone, Debug)]
@@ -22,7 +27,7 @@ pub struct Client {
     pub quota: Option<Arc<Quota>>,
     /// Whether it may load and unload models.
     pub is_admin: bool,
-    /// Cancelled when its key is no longer valid. Its gRPC responses then end.
+    /// Cancelled when its key is no longer valid. Its responses then end.
     pub revoked: Option<CancellationToken>,
 }
 
@@ -46,6 +51,14 @@ impl Client {
     #[must_use]
     pub fn caller(&self) -> Caller {
         Caller { id: self.id, weight: self.weight }
+    }
+
+    /// Returns the error that ends the client's calls once its key is revoked. It is `None` without
+    /// keys.
+    #[must_use]
+    pub fn until_revoked(&self) -> Option<impl Future<Output = RequestError> + Send + use<>> {
+        let revoked = self.revoked.clone()?;
+        Some(revoked.cancelled_owned().map(|()| RequestError::new(ErrorReason::ApiKeyInvalid)))
     }
 
     /// Returns the requested priority, lowered to the highest one that the client may request.

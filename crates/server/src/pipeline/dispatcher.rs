@@ -1,7 +1,7 @@
 //! The entry point for all protocols: turns a request into a stream of item results.
 //!
-//! Each call is a single stream of futures, polled by its connection. It spawns no tasks except
-//! image fetches. If a client stops reading, only its own stream stops. If it hangs up, the stream
+//! Each call is a single stream of futures, polled by its connection or HTTP/2 stream. It spawns no
+//! tasks except image fetches. If a client stops reading, only its own stream stops. If it hangs up, the stream
 //! is dropped. This cancels its fetches, its images that are not decoded yet, and its jobs in the
 //! scheduler.
 
@@ -22,7 +22,7 @@ use crate::{
         request::InferenceRequest,
         streams::{complete_on_error::CompleteOnError, in_order::InOrder},
     },
-    request::{deadline::Deadline, memory_budget::MemoryBudget, validate::validate},
+    request::{deadline::Deadline, memory_budget::MemoryBudget, until_error::UntilError, validate::validate},
 };
 
 /// Accepts requests.
@@ -111,7 +111,7 @@ impl<E: InferenceEngine> InferenceService for Dispatcher<E> {
             None => None,
         };
         client.take_quota(items)?;
-        let priority = client.priority(request.priority);
+        let (priority, revoked) = (client.priority(request.priority), client.until_revoked());
         let call = Arc::new(Call {
             model,
             preparer,
@@ -129,7 +129,7 @@ impl<E: InferenceEngine> InferenceService for Dispatcher<E> {
             let _ = &unread;
             Ok(result)
         });
-        let mut results = Deadline::bound(deadline, results).boxed();
+        let mut results = UntilError::new(Deadline::bound(deadline, results), revoked).boxed();
         if request.complete_on_error {
             results = CompleteOnError::new(results, &counts).boxed();
         }

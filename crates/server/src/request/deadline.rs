@@ -1,15 +1,18 @@
 //! The deadline of a request, and streams that end at it.
 
 use std::{
-    pin::Pin,
-    task::{Context, Poll, ready},
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::{Context, Poll},
 };
 
 use futures::Stream;
-use pin_project_lite::pin_project;
 use tokio::time::{Instant, Sleep};
 
-use crate::error::{ErrorReason, RequestError};
+use crate::{
+    error::{ErrorReason, RequestError},
+    request::until_error::UntilError,
+};
 
 /// The deadline that the client set. An extension of the HTTP request, if the client set one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,41 +25,17 @@ pub struct DefaultDeadline(pub Deadline);
 impl Deadline {
     /// Returns `items` up to the deadline. At the deadline, the stream drops `items` and ends with
     /// `DEADLINE_EXCEEDED`.
-    pub fn bound<S>(deadline: Option<Self>, items: S) -> DeadlineStream<S> {
-        let sleep = deadline.map(|deadline| tokio::time::sleep_until(deadline.0));
-        DeadlineStream { items: Some(items), sleep }
-    }
-}
-
-pin_project! {
-    /// The stream that [`Deadline::bound`] returns.
-    #[derive(Debug)]
-    pub struct DeadlineStream<S> {
-        #[pin]
-        items: Option<S>,
-        #[pin]
-        sleep: Option<Sleep>,
-    }
-}
-
-impl<S, T, E> Stream for DeadlineStream<S>
-where
-    S: Stream<Item = Result<T, E>>,
-    E: From<RequestError>,
-{
-    type Item = S::Item;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        let mut this = self.project();
-        let Some(items) = this.items.as_mut().as_pin_mut() else { return Poll::Ready(None) };
-        // Items that are ready at the deadline are still returned.
-        if let Poll::Ready(item) = items.poll_next(cx) {
-            return Poll::Ready(item);
-        }
-        let Some(sleep) = this.sleep.as_pin_mut() else { return Poll::Pending };
-        ready!(poll_deadline(sleep, cx));
-        this.items.set(None);
-        Poll::Ready(Some(Err(deadline_exceeded().into())))
+    pub fn bound<S, T, E>(deadline: Option<Self>, items: S) -> impl Stream<Item = S::Item>
+    where
+        S: Stream<Item = Result<T, E>>,
+        E: From<RequestError>,
+    {
+        let end = deadline.map(|deadline| async move {
+            let mut sleep = pin!(tokio::time::sleep_until(deadline.0));
+            poll_fn(|cx| poll_deadline(sleep.as_mut(), cx)).await;
+            deadline_exceeded()
+        });
+        UntilError::new(items, end)
     }
 }
 

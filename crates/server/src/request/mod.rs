@@ -11,6 +11,7 @@ pub mod item;
 pub mod generation;
 pub mod field_path;
 pub mod deadline;
+pub mod until_error;
 pub(crate) mod upload_timer;
 pub mod memory_budget;
 pub mod whole_number; // whole numbers in JSON
