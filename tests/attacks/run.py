@@ -17,6 +17,7 @@ import json
 import multiprocessing
 import random
 import resource
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -169,11 +170,23 @@ def each(arguments, images):
     return rows
 
 
+def equal_answers(server):
+    """Returns how many answers on the test split of easy-VQA have the tokens of the reference."""
+    script = Path(__file__).resolve().parents[1] / "reference/ask_easy_vqa.py"
+    command = [sys.executable, "-B", str(script), "--server", server.address]
+    completed = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = [line for line in completed.stdout.splitlines() if line.startswith("token ids equal")]
+    if not lines:
+        sys.exit(f"{script.name} failed: {completed.stdout}{completed.stderr}")
+    return int(lines[0].split()[-1])
+
+
 def mixed(arguments, images):
     """Runs three attacks at a time on one server."""
     suited = [attack for attack in ATTACKS if not attack.max_files]
     rng = random.Random(arguments.seed)
     server = start(False, images, 0)
+    equal = [equal_answers(server)]
 
     def abuse(honest):
         end, sent_bytes = time.monotonic() + arguments.seconds, 0
@@ -182,9 +195,15 @@ def mixed(arguments, images):
         return sent_bytes
 
     try:
-        return [measure("mixed", server, False, "image", images, abuse)]
+        row = measure("mixed", server, False, "image", images, abuse)
+        equal.append(equal_answers(server))
     finally:
         server.stop()
+    row["equal_before"], row["equal_after"] = equal
+    print(f"easy-VQA: {equal[0]} answers as the reference before, {equal[1]} after", flush=True)
+    if equal[1] < equal[0]:
+        row["faults"].append(f"{equal[0] - equal[1]} answers changed")
+    return [row]
 
 
 def main():
