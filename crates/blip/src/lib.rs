@@ -1,5 +1,5 @@
-//! The BLIP models on LibTorch and on our own CPU kernels: visual question answering, captioning,
-//! image-text retrieval.
+//! The BLIP models on LibTorch and on the kernels of `cpu_kernels`: visual question answering,
+//! captioning, image-text retrieval.
 //!
 //! Open a [`Checkpoint`], load a [`Model`], call [`Model::run`] with the images and rows of a
 //! batch. Results equal those of the reference implementation in `transformers` for each row

@@ -1,9 +1,9 @@
 //! The entry point for all protocols: turns a request into a stream of item results.
 //!
 //! Each call is a single stream of futures, polled by its connection or HTTP/2 stream. It spawns no
-//! tasks except image fetches. If a client stops reading, only its own stream stops. If it hangs up, the stream
-//! is dropped. This cancels its fetches, its images that are not decoded yet, and its jobs in the
-//! scheduler.
+//! tasks except image fetches. If a client stops reading, only its own stream stops. If it hangs
+//! up, the stream is dropped. This cancels its fetches, its images that are not decoded yet, and
+//! its jobs in the scheduler.
 
 use std::{fmt, sync::Arc};
 
