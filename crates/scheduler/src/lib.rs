@@ -21,6 +21,7 @@ mod runtime;
 pub mod state_machine;
 mod planning;
 mod queue;
+mod contention;
 mod state;
 mod metrics;
 mod snapshot;
@@ -37,6 +38,7 @@ mod limits;
 pub use self::metrics::{METRICS, MetricKind, MetricSpec, describe_metrics};
 pub use batch_sizing::{BatchSizing, BatchTime};
 pub use config::SchedulerConfig;
+pub use contention::Contention;
 pub use cost::{BatchShape, CostCoefficients, CostModel};
 pub use engine::{
     Batch, BatchImage, BatchQuestion, Engine, EngineError, EngineErrorKind, EngineFactory, RowSink,

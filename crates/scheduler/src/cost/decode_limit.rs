@@ -9,13 +9,20 @@ use std::time::Duration;
 /// The minimum limit: one question with many beams, or sixteen ordinary captions.
 const MIN_STEPS: u64 = 1000;
 
-/// The limit on the steps of all hypotheses of a batch. There is none before a batch was too slow.
+/// The limit before anything is known of the device.
+const FIRST_STEPS: u64 = 4 * MIN_STEPS;
+
+/// The limit on the steps of all hypotheses of a batch.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct DecodeLimit(u64);
 
-impl DecodeLimit {
-    pub(crate) const NONE: Self = Self(u64::MAX);
+impl Default for DecodeLimit {
+    fn default() -> Self {
+        Self(FIRST_STEPS)
+    }
+}
 
+impl DecodeLimit {
     pub(crate) fn steps(self) -> u64 {
         self.0
     }
@@ -59,14 +66,14 @@ mod tests {
 
     #[test]
     fn slow_batches_become_shorter_on_device_whose_rows_add_up() {
-        let mut limit = DecodeLimit::NONE;
+        let mut limit = DecodeLimit::default();
         let last = last_batch(&mut limit, |steps| Duration::from_micros(78 * steps));
         assert!((TARGET / 2..TARGET * 5 / 4).contains(&last), "{last:?}");
     }
 
     #[test]
     fn batches_stay_large_on_device_whose_rows_run_in_parallel() {
-        let mut limit = DecodeLimit::NONE;
+        let mut limit = DecodeLimit::default();
         last_batch(&mut limit, |steps| Duration::from_micros(400_000 + steps));
         assert!(limit.steps() >= 64_000, "{limit:?}");
         // A pause of the machine lowers the limit for a short time only.
@@ -78,11 +85,11 @@ mod tests {
 
     #[test]
     fn slow_images_do_not_change_the_limit() {
-        let mut limit = DecodeLimit::NONE;
+        let mut limit = DecodeLimit::default();
         limit.observe(50, Duration::from_secs(9), Duration::from_secs(8), TARGET);
-        assert_eq!(limit.steps(), u64::MAX);
+        assert_eq!(limit.steps(), FIRST_STEPS);
         limit.observe(0, Duration::from_secs(9), Duration::ZERO, TARGET);
-        assert_eq!(limit.steps(), u64::MAX);
+        assert_eq!(limit.steps(), FIRST_STEPS);
         limit.observe(50, Duration::from_secs(9), Duration::from_secs(1), TARGET);
         assert_eq!(limit.steps(), MIN_STEPS);
     }

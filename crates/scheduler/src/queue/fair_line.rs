@@ -72,8 +72,20 @@ impl<T> FairLine<T> {
 
     /// Removes the next item and charges its cost to its client.
     pub fn pop(&mut self) -> Option<T> {
+        self.pop_where(|_| true)
+    }
+
+    /// Removes the next item that `fits`, and charges its cost to its client. The others keep their
+    /// turns. If none of the next few items of a client fits, the client is left out.
+    pub fn pop_where(&mut self, mut fits: impl FnMut(&T) -> bool) -> Option<T> {
         let any_length = LengthPreference { longest: 1, rows: 1, now: Instant::now() };
-        let JobIndex(index) = self.queue.select().next(any_length)?;
+        let mut selection = self.queue.select();
+        let index = loop {
+            let JobIndex(index) = selection.next(any_length)?;
+            if self.entries.get(index as usize).is_some_and(|entry| fits(&entry.item)) {
+                break index;
+            }
+        };
         let Entry { position, cost, item } = self.entries.try_remove(index as usize)?;
         self.queue.charge(&position, cost);
         self.queue.remove(&position);
@@ -180,6 +192,19 @@ mod tests {
         rest.sort_unstable();
         assert_eq!(rest, [0, 3, 6, 9]);
         assert!(line.is_empty());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn items_that_do_not_fit_keep_their_turns() {
+        let mut line = FairLine::new(10);
+        for item in 0..100 {
+            line.push(flow(1, Priority::Normal, 1), None, 1, item);
+        }
+        line.push(flow(2, Priority::Normal, 1), None, 1, 100);
+        assert_eq!(line.pop_where(|item| *item >= 100), Some(100));
+        assert_eq!(line.pop_where(|item| *item >= 100), None);
+        assert_eq!(line.len(), 100);
+        assert_eq!(line.pop(), Some(0));
     }
 
     #[tokio::test(start_paused = true)]

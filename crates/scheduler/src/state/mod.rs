@@ -8,4 +8,3 @@ pub(crate) mod memory_limit;
 pub(crate) mod bisection;
 pub(crate) mod pending_job;
 pub(crate) mod client_holdings;
-pub(crate) mod contention;

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 
 use crate::{
     config::SchedulerConfig,
+    contention::Contention,
     cost::{CostModel, DecodeLimit, JobCost},
     engine::EngineError,
     engine_state::EngineState,
@@ -32,7 +33,6 @@ use crate::{
     state::{
         bisection::Bisection,
         client_holdings::ClientHoldings,
-        contention::Contention,
         engine_slot::{EnginePhase, EngineSlot},
         image_index::ImageIndex,
         pending_job::PendingJob,
@@ -124,7 +124,7 @@ impl<I, Q, W> StateMachine<I, Q, W> {
             engines: (0..engines).map(|_| EngineSlot::new(config.batch)).collect(),
             model,
             job_cost,
-            decode_limit: DecodeLimit::NONE,
+            decode_limit: DecodeLimit::default(),
             contention: Contention::default(),
             clients: ClientHoldings::default(),
             open_jobs: 0,

@@ -63,11 +63,12 @@ async fn slow_decoding_shortens_later_batches_of_two_clients() {
     let _cheap = harness.submit(cheap).unwrap();
     hold.complete();
     let slow = harness.batch().await;
-    assert_eq!(slow.contents.rows.len(), 64);
-    advance(Duration::from_secs(5)).await;
+    // 4,000 steps and the cheap question, before anything is known.
+    assert_eq!(slow.contents.rows.len(), 5);
+    advance(Duration::from_secs(1)).await;
     slow.complete();
-    // 63 of its rows were costly. A tenth of them decodes in half a second.
-    assert_eq!(harness.batch().await.contents.rows.len(), 6);
+    // Half of the steps take half a second.
+    assert_eq!(harness.batch().await.contents.rows.len(), 2);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,6 @@
 //! Loads a model: chooses the device, opens the checkpoint, and starts the engines.
 
-use std::{num::NonZeroUsize, path::Path, sync::Arc};
+use std::{num::NonZeroUsize, path::Path, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use blip::{Architecture, Checkpoint, CheckpointOptions, ChosenDevice, Dtype, LoadOptions};
@@ -25,6 +25,9 @@ use crate::{
         preparer::Preparer,
     },
 };
+
+/// The default of `--max-shared-decode-ms` on a CPU, where the rows of a batch take turns.
+const CPU_SHARED_DECODE: Duration = Duration::from_millis(100);
 
 /// Loads models. They share one CPU pool, one image fetcher and the candidate lists.
 #[derive(Clone, Debug)]
@@ -104,6 +107,9 @@ impl ModelLoader {
         };
         let mut config = spec.scheduler_config();
         config.engines_share_features = shared.is_some();
+        if device == Device::Cpu && spec.scheduler.max_shared_decode_ms.is_none() {
+            config.max_shared_decode = CPU_SHARED_DECODE;
+        }
         if let Some(p95) = spec.scheduler.target_p95() {
             let measured = batch_tuning::limits(factory(&device, None), &checkpoint, config.batch, p95).await;
             config.batch = measured.with_context(cannot_load)?;

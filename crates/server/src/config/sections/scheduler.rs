@@ -47,10 +47,12 @@ pub struct SchedulerSettings {
     /// Maximum decoding time of a batch while several clients wait, in milliseconds
     ///
     /// A batch of many beams and long answers takes seconds, and the other clients wait. After such
-    /// a batch, the server forms smaller ones.
-    #[arg(long, value_name = "MS", env = "BLIP_SERVE__SCHEDULER__MAX_SHARED_DECODE_MS",
-          default_value_t = 500, value_parser = clap::value_parser!(u64).range(1..))]
-    pub max_shared_decode_ms: u64,
+    /// a batch, the server forms smaller ones. They never have fewer steps than a question with ten
+    /// beams and a hundred tokens.
+    ///
+    /// [default: 100 on a CPU, whose rows take turns; 500 on CUDA, whose rows run in parallel]
+    #[arg(long, value_name = "MS", env = "BLIP_SERVE__SCHEDULER__MAX_SHARED_DECODE_MS")]
+    pub max_shared_decode_ms: Option<NonZeroU64>,
 
     /// Target for the 95th percentile of latency, in milliseconds
     ///
@@ -88,7 +90,9 @@ impl SchedulerSettings {
         config.queue.max_bytes = self.max_queued_bytes;
         config.batch.max_images = self.max_batch_images;
         config.batch.max_questions = self.max_batch_questions;
-        config.max_shared_decode = Duration::from_millis(self.max_shared_decode_ms);
+        if let Some(milliseconds) = self.max_shared_decode_ms {
+            config.max_shared_decode = Duration::from_millis(milliseconds.get());
+        }
         config.max_batch_delay = Duration::from_millis(self.max_batch_delay_ms);
         config.stall_after = Duration::from_secs(self.engine_stall_s);
         config

@@ -35,6 +35,7 @@ pub use origin::Origin;
 ///
 /// - Waiting work is served in the order of the scheduler's queue: by class, and fairly among
 ///   clients by their weights. Its cost is CPU time. Clients share the places in the queue.
+/// - While several clients send work, one of several threads takes no long work.
 /// - The pool skips work whose caller has dropped its future, and interrupts it if it runs.
 /// - A panic of a closure is the error of its caller only.
 /// - Clones share the pool. Dropping the last clone interrupts all work, and waits for none.
@@ -50,7 +51,7 @@ impl<W: PoolWorker> CpuPool<W> {
     pub fn new(workers: Vec<W>, queue_limit: usize) -> io::Result<Self> {
         let interrupts = workers.iter().map(PoolWorker::interrupt).collect();
         let inner = Arc::new(Inner {
-            line: Mutex::new(WaitingLine::new(queue_limit)),
+            line: Mutex::new(WaitingLine::new(workers.len(), queue_limit)),
             work_available: Condvar::new(),
             counters: Counters::default(),
         });
@@ -170,19 +171,22 @@ impl<W: PoolWorker> Inner<W> {
         let interrupt = worker.interrupt();
         worker.begin();
         while let Some(Waiting { work, charge, .. }) = self.next() {
-            if !work.slot().begin(&interrupt) {
+            if work.slot().begin(&interrupt) {
+                let slot = Arc::clone(work.slot());
+                let begin = ThreadTime::now();
+                let finished = || self.counters.finished.add(1);
+                if catch_unwind(AssertUnwindSafe(|| work.run(&mut worker, &finished))).is_err() {
+                    slot.end();
+                    self.counters.panicked.add(1);
+                }
+                let measured = begin.elapsed() + worker.take_cpu_time();
+                self.line().settle(charge, measured);
+            } else {
                 self.counters.skipped.add(1);
-                continue;
             }
-            let slot = Arc::clone(work.slot());
-            let begin = ThreadTime::now();
-            let finished = || self.counters.finished.add(1);
-            if catch_unwind(AssertUnwindSafe(|| work.run(&mut worker, &finished))).is_err() {
-                slot.end();
-                self.counters.panicked.add(1);
+            if self.line().end(charge) {
+                self.work_available.notify_one();
             }
-            let measured = begin.elapsed() + worker.take_cpu_time();
-            self.line().settle(charge, measured);
         }
     }
 }

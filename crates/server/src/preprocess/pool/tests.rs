@@ -195,6 +195,44 @@ async fn one_client_leaves_places_and_turns_to_others() {
     assert!(turn(9) == 0 && turn(8) <= 12, "{} {}", turn(9), turn(8));
 }
 
+#[tokio::test]
+async fn long_work_leaves_a_thread_to_other_clients() {
+    const LONG: Duration = Duration::from_secs(1);
+    let pool = pool(2, 8);
+    let (ran, order) = mpsc::channel();
+    let (release, released) = mpsc::channel::<()>();
+    let (started, has_started) = oneshot::channel();
+    assert_eq!(pool.run(origin(2), ESTIMATE, |_| 2).await, Ok(2));
+    let mut first = Box::pin(pool.run(origin(1), LONG, move |_| {
+        let _ = started.send(());
+        let _ = released.recv();
+    }));
+    assert!(poll_once(&mut first).is_none());
+    has_started.await.unwrap();
+    let sender = ran.clone();
+    let mut second = Box::pin(pool.run(origin(1), LONG, move |_| sender.send("long").unwrap()));
+    assert!(poll_once(&mut second).is_none());
+    for _ in 0..3 {
+        let sender = ran.clone();
+        pool.run(origin(2), ESTIMATE, move |_| sender.send("short").unwrap()).await.unwrap();
+    }
+    drop(release);
+    first.await.unwrap();
+    second.await.unwrap();
+    assert_eq!(order.try_iter().collect::<Vec<_>>(), ["short", "short", "short", "long"]);
+}
+
+#[tokio::test]
+async fn lone_client_uses_all_threads_for_long_work() {
+    let (pool, both) = (pool(2, 8), Arc::new(std::sync::Barrier::new(2)));
+    let wait = || {
+        let both = Arc::clone(&both);
+        pool.run(origin(1), Duration::from_secs(1), move |_| both.wait().is_leader())
+    };
+    let (first, second) = tokio::join!(wait(), wait());
+    assert_ne!(first, second);
+}
+
 /// Polls `future` once.
 fn poll_once<F: Future + Unpin>(future: &mut F) -> Option<F::Output> {
     let mut context = std::task::Context::from_waker(std::task::Waker::noop());

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use scheduler::{FairLine, Flow};
+use scheduler::{Contention, FairLine, Flow};
+use tokio::time::Instant;
 
 use crate::{
     fair_share::{Caller, FairShare, Share},
@@ -17,9 +18,21 @@ use crate::{
 /// The cost of an ordinary request, in microseconds: ten photographs.
 const CREDIT: u64 = 50_000;
 
+/// The estimate from which work is long. It is not corrected, so work of one client does not make
+/// that of others long.
+const LONG: Duration = Duration::from_millis(50);
+
 /// Work that waits for a thread.
+///
+/// While several clients send work, one of several threads takes no long work. So short work of a
+/// client does not wait for long work of others.
 pub(super) struct WaitingLine<W> {
     line: FairLine<Waiting<W>>,
+    contention: Contention,
+    /// Pieces of long work that run.
+    long: usize,
+    /// The number of threads that may run long work while several clients send work.
+    max_long: usize,
     correction: CostCorrection,
     places: FairShare,
     /// Threads that wait for work.
@@ -42,10 +55,19 @@ pub(super) struct Charge {
     cost: u64,
 }
 
+impl Charge {
+    fn is_long(self) -> bool {
+        self.estimate >= LONG
+    }
+}
+
 impl<W> WaitingLine<W> {
-    pub(super) fn new(limit: usize) -> Self {
+    pub(super) fn new(threads: usize, limit: usize) -> Self {
         Self {
             line: FairLine::new(CREDIT),
+            contention: Contention::default(),
+            long: 0,
+            max_long: threads.saturating_sub(1).max(1),
             correction: CostCorrection::default(),
             places: FairShare::new(limit),
             idle: 0,
@@ -71,6 +93,7 @@ impl<W> WaitingLine<W> {
             let full = |_| PoolError::QueueFull { limit: self.places.capacity() };
             Some(self.places.reserve(caller, 1).map_err(full)?)
         };
+        self.contention.submitted(Instant::now(), flow.client);
         let cost = self.correction.cost(estimate);
         let charge = Charge { flow, estimate, cost };
         self.line.push(flow, deadline, cost, Waiting { work, charge, _place: place });
@@ -83,10 +106,20 @@ impl<W> WaitingLine<W> {
         self.line.len() >= self.idle && self.places.reserve(caller, 1).is_err()
     }
 
-    /// Removes the next work, whose cost is charged to its client.
+    /// Removes the next work, whose cost is charged to its client. [`Self::end`] ends it.
     pub(super) fn pop(&mut self) -> Option<Waiting<W>> {
+        let takes_long = self.long < self.max_long || !self.contention.is_contended(Instant::now());
+        let waiting = self.line.pop_where(|waiting| takes_long || !waiting.charge.is_long())?;
+        self.long += usize::from(waiting.charge.is_long());
         // Its place is free from now on.
-        self.line.pop().map(|waiting| Waiting { _place: None, ..waiting })
+        Some(Waiting { _place: None, ..waiting })
+    }
+
+    /// Records that work does not run any more. Returns whether a thread that waits may take other
+    /// work.
+    pub(super) fn end(&mut self, charge: Charge) -> bool {
+        self.long -= usize::from(charge.is_long());
+        self.idle > 0 && !self.line.is_empty()
     }
 
     /// Removes the work of callers that have left, and returns its number.

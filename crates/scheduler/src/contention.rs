@@ -1,4 +1,4 @@
-//! Whether several clients send jobs.
+//! Whether several clients send work.
 
 use std::time::Duration;
 
@@ -11,22 +11,23 @@ const MEMORY: Duration = Duration::from_secs(10);
 
 /// The last change from one client to another.
 #[derive(Debug, Default)]
-pub(crate) struct Contention {
+pub struct Contention {
     last: Option<(ClientId, Instant)>,
     until: Option<Instant>,
 }
 
 impl Contention {
-    /// Records a job of `client`.
-    pub(crate) fn submitted(&mut self, now: Instant, client: ClientId) {
+    /// Records work of `client`.
+    pub fn submitted(&mut self, now: Instant, client: ClientId) {
         if self.last.is_some_and(|(last, time)| last != client && now < time + MEMORY) {
             self.until = Some(now + MEMORY);
         }
         self.last = Some((client, now));
     }
 
-    /// Returns whether several clients have sent jobs in the last time.
-    pub(crate) fn is_contended(&self, now: Instant) -> bool {
+    /// Returns whether several clients have sent work within the last ten seconds.
+    #[must_use]
+    pub fn is_contended(&self, now: Instant) -> bool {
         self.until.is_some_and(|until| now < until)
     }
 }
