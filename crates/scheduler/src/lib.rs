@@ -21,7 +21,6 @@ mod runtime;
 pub mod state_machine;
 mod planning;
 mod queue;
-mod contention;
 mod state;
 mod metrics;
 mod snapshot;
@@ -38,7 +37,6 @@ mod limits;
 pub use self::metrics::{METRICS, MetricKind, MetricSpec, describe_metrics};
 pub use batch_sizing::{BatchSizing, BatchTime};
 pub use config::SchedulerConfig;
-pub use contention::Contention;
 pub use cost::{BatchShape, CostCoefficients, CostModel};
 pub use engine::{
     Batch, BatchImage, BatchQuestion, Engine, EngineError, EngineErrorKind, EngineFactory, RowSink,
@@ -49,7 +47,10 @@ pub use ids::JobId;
 pub use job::{ClientId, Completion, ImageDigest, Job, Priority};
 pub use limits::{BatchLimits, QueueLimits};
 pub use planning::allowance::Room;
-pub use queue::fair_line::{FairLine, Flow};
+pub use queue::{
+    contention::Contention,
+    fair_line::{FairLine, Flow},
+};
 pub use scheduler::Scheduler;
 pub use snapshot::{EngineSnapshot, Snapshot};
 pub use ticket::Ticket;

@@ -28,6 +28,7 @@
 //! `implicit_deadline` after submission. So a job without deadline is not starved.
 
 pub(crate) mod fair_line;
+pub(crate) mod contention;
 mod selection;
 mod client_jobs;
 mod virtual_time;

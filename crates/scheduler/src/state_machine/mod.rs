@@ -20,7 +20,6 @@ use tokio::time::Instant;
 
 use crate::{
     config::SchedulerConfig,
-    contention::Contention,
     cost::{CostModel, DecodeLimit, JobCost},
     engine::EngineError,
     engine_state::EngineState,
@@ -28,7 +27,7 @@ use crate::{
     ids::{ImageSlot, JobIndex},
     metrics::SchedulerMetrics,
     planning::{admission::Load, policy::PolicyInput},
-    queue::FairQueue,
+    queue::{FairQueue, contention::Contention},
     snapshot::{EngineSnapshot, Snapshot},
     state::{
         bisection::Bisection,

@@ -223,7 +223,7 @@ async fn long_work_leaves_a_thread_to_other_clients() {
 }
 
 #[tokio::test]
-async fn lone_client_uses_all_threads_for_long_work() {
+async fn single_client_uses_all_threads_for_long_work() {
     let (pool, both) = (pool(2, 8), Arc::new(std::sync::Barrier::new(2)));
     let wait = || {
         let both = Arc::clone(&both);
