@@ -1,10 +1,19 @@
 //! Replays the committed seeds of the fuzz targets without a fuzzer.
 
-#[path = "../fuzz/src/lib.rs"]
-#[expect(unreachable_pub, reason = "also the library of the fuzz targets")]
+#[path = "../fuzz/src/entries/mod.rs"]
+#[expect(unreachable_pub, clippy::unwrap_used, reason = "also the library of the fuzz targets")]
 mod entries;
 
-use std::{collections::BTreeSet, fs, panic::catch_unwind, path::Path};
+use std::{
+    collections::BTreeSet,
+    fs,
+    panic::{catch_unwind, set_hook, take_hook},
+    path::Path,
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+/// The number of panics that the server does not expect. The runtime catches those of tasks.
+static PANICS: AtomicUsize = AtomicUsize::new(0);
 
 fn corpus() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/fuzz/corpus"))
@@ -20,12 +29,21 @@ fn targets_and_seed_folders_have_equal_names() {
 
 #[test]
 fn every_seed_satisfies_the_invariants_of_its_target() {
+    entries::decode_worker::PROGRAM.get_or_init(|| env!("CARGO_BIN_EXE_blip-serve").into());
+    let print = take_hook();
+    set_hook(Box::new(move |panic| {
+        if !entries::is_caught(panic) {
+            PANICS.fetch_add(1, Ordering::Relaxed);
+            print(panic);
+        }
+    }));
     for (name, entry) in entries::ENTRIES {
         let (mut accepted, mut refused) = (0, 0);
         for seed in fs::read_dir(corpus().join(name)).unwrap() {
             let path = seed.unwrap().path();
             let bytes = fs::read(&path).unwrap();
             let is_accepted = catch_unwind(|| entry(&bytes)).unwrap_or_else(|_| panic!("{}", path.display()));
+            assert_eq!(PANICS.load(Ordering::Relaxed), 0, "{}", path.display());
             *(if is_accepted { &mut accepted } else { &mut refused }) += 1;
         }
         // A fuzzer needs accepted and refused seeds.

@@ -1,7 +1,7 @@
-//! Fuzzes `blip_serve_fuzz::api_keys`.
+//! Fuzzes `blip_serve_fuzz::entries::api_keys`.
 
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    blip_serve_fuzz::api_keys(bytes);
+    blip_serve_fuzz::limits::run(blip_serve_fuzz::entries::api_keys, bytes);
 });

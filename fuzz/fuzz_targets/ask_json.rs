@@ -1,7 +1,7 @@
-//! Fuzzes `blip_serve_fuzz::ask_json`.
+//! Fuzzes `blip_serve_fuzz::entries::ask_json`.
 
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    blip_serve_fuzz::ask_json(bytes);
+    blip_serve_fuzz::limits::run(blip_serve_fuzz::entries::ask_json, bytes);
 });

@@ -1,7 +1,7 @@
-//! Fuzzes `blip_serve_fuzz::ask_request`.
+//! Fuzzes `blip_serve_fuzz::entries::ask_request`.
 
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    blip_serve_fuzz::ask_request(bytes);
+    blip_serve_fuzz::limits::run(blip_serve_fuzz::entries::ask_request, bytes);
 });

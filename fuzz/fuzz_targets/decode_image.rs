@@ -1,7 +1,7 @@
-//! Fuzzes `blip_serve_fuzz::decode_image`.
+//! Fuzzes `blip_serve_fuzz::entries::decode_image`.
 
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    blip_serve_fuzz::decode_image(bytes);
+    blip_serve_fuzz::limits::run(blip_serve_fuzz::entries::decode_image, bytes);
 });

@@ -1,7 +1,7 @@
-//! Fuzzes `blip_serve_fuzz::settings_file`.
+//! Fuzzes `blip_serve_fuzz::entries::settings_file`.
 
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
-    blip_serve_fuzz::settings_file(bytes);
+    blip_serve_fuzz::limits::run(blip_serve_fuzz::entries::settings_file, bytes);
 });

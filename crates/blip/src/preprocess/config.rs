@@ -121,7 +121,24 @@ impl PreprocessorConfig {
         if !std.iter().all(|value| value.is_finite() && *value > 0.0) {
             return expected("image_std", "finite and greater than 0");
         }
-        Ok(Self { width, height, filter, rescale_factor, mean, std })
+        let config = Self { width, height, filter, rescale_factor, mean, std };
+        let (scale, offset) = config.normalisation();
+        if !scale.iter().all(|value| value.is_finite()) {
+            return expected("image_std", "large enough for a finite 32-bit scale");
+        }
+        if !offset.iter().all(|value| value.is_finite()) {
+            return expected("image_mean", "small enough for a finite 32-bit offset");
+        }
+        Ok(config)
+    }
+
+    /// Returns `(scale, offset)` of each channel. The model's input is `x * scale + offset` for a
+    /// pixel `x` of 0 to 255.
+    pub(super) fn normalisation(&self) -> ([f32; 3], [f32; 3]) {
+        let scale = self.std.map(|std| (self.rescale_factor / std) as f32);
+        let ([red, green, blue], [red_std, green_std, blue_std]) = (self.mean, self.std);
+        let offset = [(red, red_std), (green, green_std), (blue, blue_std)];
+        (scale, offset.map(|(mean, std)| (-mean / std) as f32))
     }
 }
 
@@ -202,6 +219,14 @@ mod tests {
         assert_eq!(
             read(r#"{"image_std": [1, 0, 1]}"#),
             Err("image_std must be finite and greater than 0".into())
+        );
+        assert_eq!(
+            read(r#"{"image_std": 1e-300}"#),
+            Err("image_std must be large enough for a finite 32-bit scale".into())
+        );
+        assert_eq!(
+            read(r#"{"image_mean": [0, 1e300, 0]}"#),
+            Err("image_mean must be small enough for a finite 32-bit offset".into())
         );
         let no_resize = "do_resize is false, expected true because the model accepts images of one size only";
         assert_eq!(read(r#"{"do_resize": false}"#), Err(no_resize.into()));

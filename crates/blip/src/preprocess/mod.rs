@@ -90,12 +90,7 @@ impl Preprocessor {
     /// pixel `x` of 0 to 255.
     #[must_use]
     pub fn normalisation(&self) -> ([f32; 3], [f32; 3]) {
-        let PreprocessorConfig { rescale_factor, mean, std, .. } = self.config;
-        let [r, g, b] = [0, 1, 2].map(|c: usize| {
-            let (mean, std) = (mean.get(c).copied().unwrap_or(0.0), std.get(c).copied().unwrap_or(1.0));
-            ((rescale_factor / std) as f32, (-mean / std) as f32)
-        });
-        ([r.0, g.0, b.0], [r.1, g.1, b.1])
+        self.config.normalisation()
     }
 
     /// Returns the model's input for `pixels`, `[3, height, width]`. The model computes the same on

@@ -27,7 +27,7 @@ use crate::{
 
 /// Returns all routes. They expect a [`tonic::transport::server::TcpConnectInfo`] in the extensions
 /// of a request.
-pub(crate) fn router(server: HttpServer, settings: &HttpSettings) -> Router {
+pub fn router(server: HttpServer, settings: &HttpSettings) -> Router {
     let telemetry = TelemetryLayer::new(Protocol::Http, server.tracing.clone());
     let grpc_web = post_service(grpc_web(&server)).layer(from_fn(check_media_type));
     let router = Router::new()

@@ -16,7 +16,7 @@ use crate::{
     fair_share::{Caller, FairShare, Share},
     listener::{
         Protocols, Tls,
-        connection::{Connection, OpeningTimeouts, Transport},
+        connection::{Connection, OpeningTimeouts},
     },
     telemetry::{logging::throttle::LogThrottle, metrics},
 };
@@ -85,23 +85,19 @@ impl Acceptor {
         // Responses are small, and must not wait to be combined into one packet.
         let _ = stream.set_nodelay(true);
         let info = stream.connect_info();
-        let transport = match &self.tls {
-            None => Transport::Plain(stream),
-            Some(tls) => {
-                let handshake = TlsAcceptor::from(tls.config(protocols)).accept(stream);
-                match timeout(self.timeouts.handshake, handshake).await {
-                    Ok(Ok(stream)) => Transport::Tls(Box::new(stream)),
-                    failed => {
-                        metrics::count_refused_connection("tls");
-                        let cause =
-                            failed.err().map_or("TLS handshake failed", |_| "TLS handshake timed out");
-                        tracing::debug!(peer = ?info.remote_addr(), cause, "connection closed");
-                        return None;
-                    }
-                }
-            }
+        let Some(tls) = &self.tls else {
+            return Some(Connection::new(stream, info, self.timeouts, place));
         };
-        Some(Connection::new(transport, info, self.timeouts, place))
+        let handshake = TlsAcceptor::from(tls.config(protocols)).accept(stream);
+        match timeout(self.timeouts.handshake, handshake).await {
+            Ok(Ok(stream)) => Some(Connection::new(stream, info, self.timeouts, place)),
+            failed => {
+                metrics::count_refused_connection("tls");
+                let cause = failed.err().map_or("TLS handshake failed", |_| "TLS handshake timed out");
+                tracing::debug!(peer = ?info.remote_addr(), cause, "connection closed");
+                None
+            }
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! One accepted connection.
 
 use std::{
-    io,
+    fmt, io,
     pin::Pin,
     sync::{
         Arc,
@@ -13,10 +13,8 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
     time::{Instant, Sleep},
 };
-use tokio_rustls::server::TlsStream;
 use tonic::transport::server::{Connected, TcpConnectInfo};
 
 use crate::{
@@ -35,7 +33,7 @@ const PREFACE_BYTES: usize = 24;
 /// place until its maximum age.
 #[derive(Debug)]
 pub struct Connection {
-    transport: Transport,
+    transport: Box<dyn Transport>,
     info: ConnectionInfo,
     opening: Option<Opening>,
     _place: Share,
@@ -44,11 +42,11 @@ pub struct Connection {
 
 /// The time limits of a new connection.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct OpeningTimeouts {
+pub struct OpeningTimeouts {
     /// For the TLS handshake, and again for the first bytes.
-    pub(crate) handshake: Duration,
+    pub handshake: Duration,
     /// For the first request after that.
-    pub(crate) first_request: Duration,
+    pub first_request: Duration,
 }
 
 impl From<&GrpcSettings> for OpeningTimeouts {
@@ -80,12 +78,10 @@ impl ConnectionInfo {
     }
 }
 
-/// The transport below HTTP.
-#[derive(Debug)]
-pub(crate) enum Transport {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
-}
+/// The transport below HTTP: a socket, TLS on a socket, or a pipe in memory.
+pub trait Transport: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin + 'static {}
+
+impl<T: AsyncRead + AsyncWrite + fmt::Debug + Send + Unpin + 'static> Transport for T {}
 
 /// The time before the first request.
 #[derive(Debug)]
@@ -111,8 +107,9 @@ impl Opening {
 }
 
 impl Connection {
-    pub(crate) fn new(
-        transport: Transport,
+    /// Creates a connection whose time limits begin now. It holds `place` until it is dropped.
+    pub fn new(
+        transport: impl Transport,
         tcp: TcpConnectInfo,
         timeouts: OpeningTimeouts,
         place: Share,
@@ -121,7 +118,7 @@ impl Connection {
         let sleep = Box::pin(tokio::time::sleep(handshake));
         let opening = Some(Opening { bytes_read: 0, sleep, first_request });
         let info = ConnectionInfo { tcp, has_request: Arc::default() };
-        Self { transport, info, opening, _place: place, _guard: count_connection() }
+        Self { transport: Box::new(transport), info, opening, _place: place, _guard: count_connection() }
     }
 }
 
@@ -137,10 +134,7 @@ impl AsyncRead for Connection {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        let polled = match &mut this.transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            Transport::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        };
+        let polled = Pin::new(&mut this.transport).poll_read(cx, buf);
         let Some(opening) = &mut this.opening else { return polled };
         if this.info.has_request.load(Ordering::Relaxed) {
             this.opening = None;
@@ -156,10 +150,7 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            Transport::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        }
+        Pin::new(&mut self.get_mut().transport).poll_write(cx, buf)
     }
 
     fn poll_write_vectored(
@@ -167,30 +158,18 @@ impl AsyncWrite for Connection {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            Transport::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        }
+        Pin::new(&mut self.get_mut().transport).poll_write_vectored(cx, bufs)
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.transport {
-            Transport::Plain(stream) => stream.is_write_vectored(),
-            Transport::Tls(stream) => stream.is_write_vectored(),
-        }
+        self.transport.is_write_vectored()
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            Transport::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        }
+        Pin::new(&mut self.get_mut().transport).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.get_mut().transport {
-            Transport::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            Transport::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
+        Pin::new(&mut self.get_mut().transport).poll_shutdown(cx)
     }
 }

@@ -206,6 +206,14 @@ mod tests {
     }
 
     #[test]
+    fn largest_config_has_a_number_of_multiplications() {
+        let largest = br#"{"vision_config": {"image_size": 8192, "patch_size": 1, "hidden_size": 65536,
+            "intermediate_size": 262144, "num_hidden_layers": 1024, "num_attention_heads": 1},
+            "text_config": {"hidden_size": 65536, "num_attention_heads": 1}}"#;
+        assert_eq!(BlipConfig::parse(largest).unwrap().vision.multiplications(), i64::MAX);
+    }
+
+    #[test]
     fn null_is_read_as_a_missing_key() {
         let nulls = br#"{"architectures": null, "text_config": null, "vision_config": null}"#;
         assert_eq!(BlipConfig::parse(nulls).unwrap(), BlipConfig::default());

@@ -58,12 +58,13 @@ impl VisionConfig {
         self.multiplications() < MULTIPLICATIONS_WORTH_SHARING
     }
 
-    /// Returns the number of multiplications in the layers' matrix products for one image.
+    /// Returns the number of multiplications in the layers' matrix products for one image, or the
+    /// largest number for shapes that no machine can compute.
     pub fn multiplications(&self) -> i64 {
         let (tokens, hidden) = (self.tokens(), self.hidden_size);
-        let layer =
-            tokens * hidden * (4 * hidden + 2 * self.intermediate_size) + 2 * tokens * tokens * hidden;
-        self.num_hidden_layers * layer
+        // Each number of a state passes the weights, and attends to all tokens.
+        let state = 4 * hidden + 2 * self.intermediate_size + 2 * tokens;
+        self.num_hidden_layers.saturating_mul(tokens).saturating_mul(hidden).saturating_mul(state)
     }
 }
 

@@ -8,6 +8,8 @@ pub(crate) mod settings;
 #[cfg(test)]
 mod tests;
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use crate::{
     checkpoint::{
         config::BlipConfig,
@@ -56,7 +58,8 @@ impl Tokenizer {
         conventions: Conventions,
     ) -> Result<Self, LoadError> {
         let config = &blip.text;
-        let mut inner = sources::read(files, config)?;
+        let read = without_panic(|| sources::read(files, config));
+        let mut inner = read.unwrap_or_else(|| Err(LoadError::invalid(TOKENIZER, PANIC)))?;
         // The model pads batches, and `encode` rejects texts that are too long. The padding and
         // truncation in the file are not used.
         inner.with_padding(None);
@@ -75,13 +78,23 @@ impl Tokenizer {
             );
             return Err(LoadError::invalid("config.json", reason));
         }
-        Ok(Self {
+        let tokenizer = Self {
             inner: inner.into(),
             max_tokens: usize::try_from(config.max_position_embeddings).unwrap_or(0),
             start_token: config.bos_token_id,
             control: [config.bos_token_id, config.sep_token_id, config.pad_token_id],
             conventions: conventions.texts(blip),
-        })
+        };
+        // The post-processor states ids apart from the vocabulary.
+        let ids = tokenizer.ids("", true).map_err(|error| LoadError::invalid(TOKENIZER, error))?;
+        match ids.into_iter().max() {
+            Some(id) if id >= config.vocab_size => {
+                let limit = config.vocab_size;
+                let reason = format!("id of a special token is {id}, expected below vocab_size {limit}");
+                Err(LoadError::invalid(TOKENIZER, reason))
+            }
+            _ => Ok(tokenizer),
+        }
     }
 
     /// Returns the token ids of a question, or of a text that is compared with images, as the
@@ -130,7 +143,8 @@ impl Tokenizer {
     }
 
     fn ids(&self, text: &str, special_tokens: bool) -> Result<Vec<i64>, TokenizeError> {
-        let encoding = self.inner.encode_fast(text, special_tokens);
+        let encoding = without_panic(|| self.inner.encode_fast(text, special_tokens));
+        let encoding = encoding.ok_or_else(|| TokenizeError::Tokenizer(PANIC.to_owned()))?;
         let encoding = encoding.map_err(|error| TokenizeError::Tokenizer(error.to_string()))?;
         Ok(encoding.get_ids().iter().map(|&id| i64::from(id)).collect())
     }
@@ -165,11 +179,22 @@ impl Tokenizer {
             .filter(|id| !self.control.contains(id))
             .filter_map(|&id| u32::try_from(id).ok())
             .collect();
-        self.inner.decode(&ids, true).unwrap_or_default()
+        without_panic(|| self.inner.decode(&ids, true)).and_then(Result::ok).unwrap_or_default()
     }
 
     /// Returns the length of the longest question in tokens, with `[CLS]` and `[SEP]`.
     pub fn max_tokens(&self) -> usize {
         self.max_tokens
     }
+}
+
+/// The cause of a failure of the tokenizer library.
+const PANIC: &str = "a component in tokenizer.json is malformed";
+
+/// Calls the tokenizer library. Returns `None` if it panics.
+///
+/// The library does not check all that it reads, such as the character map of `Precompiled` or the
+/// lengths of `Strip`. It then panics on some texts.
+fn without_panic<T>(call: impl FnOnce() -> T) -> Option<T> {
+    catch_unwind(AssertUnwindSafe(call)).ok()
 }

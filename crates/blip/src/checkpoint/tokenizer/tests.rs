@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use super::{sources::VOCABULARY, *};
+use super::{settings::TOKENIZER_CONFIG, sources::VOCABULARY, *};
 use crate::checkpoint::config::{Architecture, text::TextConfig};
 
 const VOCAB: &[u8] = b"[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\nhow\nmany\ndog\n##s\n?\ncafe\n";
@@ -181,4 +181,45 @@ fn malformed_settings_are_rejected_by_file() {
         let error = open_folder(&vocabulary_with(&[(name, content)]), 10).unwrap_err().to_string();
         assert!(error.starts_with(expected), "{error}");
     }
+}
+
+/// Settings with which the whole `tokenizer.json` is used.
+const GENERAL: (&str, &[u8]) = (TOKENIZER_CONFIG, br#"{"tokenizer_class": "PreTrainedTokenizerFast"}"#);
+
+#[test]
+fn panic_of_the_library_is_an_error_of_the_text() {
+    let tokenizer = open(&[
+        GENERAL,
+        (
+            TOKENIZER,
+            br#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+                "normalizer": {"type": "Precompiled", "precompiled_charsmap": "CAAAAAECAAAABAAAYQBiAA=="},
+                "pre_tokenizer": null, "post_processor": null,
+                "decoder": {"type": "Strip", "content": " ", "start": 0, "stop": 9},
+                "model": {"type": "WordLevel", "vocab": {"?": 0}, "unk_token": "?"}}"#,
+        ),
+    ])
+    .unwrap();
+    let error = tokenizer.encode("what?").unwrap_err();
+    assert_eq!(error.to_string(), "tokenizer failed: a component in tokenizer.json is malformed");
+    assert_eq!(tokenizer.decode(&[1]), "");
+}
+
+#[test]
+fn special_token_beyond_the_vocabulary_is_rejected() {
+    let error = open(&[
+        GENERAL,
+        (
+            TOKENIZER,
+            br#"{"version": "1.0", "truncation": null, "padding": null, "added_tokens": [],
+                "normalizer": null, "pre_tokenizer": null, "decoder": null,
+                "post_processor": {"type": "BertProcessing", "sep": ["?", 13], "cls": ["?", 0]},
+                "model": {"type": "WordLevel", "vocab": {"?": 0}, "unk_token": "?"}}"#,
+        ),
+    ])
+    .unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "tokenizer.json is not valid: id of a special token is 13, expected below vocab_size 13"
+    );
 }

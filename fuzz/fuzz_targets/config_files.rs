@@ -1,0 +1,7 @@
+//! Fuzzes `blip_serve_fuzz::entries::config_files`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| {
+    blip_serve_fuzz::limits::run(blip_serve_fuzz::entries::config_files, bytes);
+});
