@@ -26,6 +26,7 @@ use blip_server::{
     engine::payload::{EngineInput, EngineOutput},
     grpc::generated::blip_service_server::{BlipService, BlipServiceServer},
     lifecycle::manager::LoadModelFn,
+    listener::Listener,
     models::{info::ModelInfo, loaded_model::LoadedModel},
     preprocess::{fetch::ImageFetcher, preparer::Preparer},
     serve::{self, Listeners, access::AccessPolicy},
@@ -191,7 +192,7 @@ async fn start_blip_serve(settings: Settings) -> String {
         let model = Mutex::new(Some(model));
         let loader: LoadModelFn<NullEngine> =
             Arc::new(move |_| future::ready(Ok(model.lock().unwrap().take().unwrap())).boxed());
-        let listeners = Listeners { grpc, http: None, metrics: None };
+        let listeners = Listeners { grpc: Listener::Tcp(grpc), http: None, metrics: None };
         let access = AccessPolicy::new(&settings).unwrap();
         let announce = |_: &[_]| ready.send(()).unwrap();
         let tracing = Tracing::default();

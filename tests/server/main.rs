@@ -15,6 +15,7 @@ mod clients;
 mod grpc_web;
 mod http;
 mod lifecycle;
+mod memory_listener;
 mod models;
 mod request_errors;
 mod self_test;

@@ -12,6 +12,7 @@ use blip_server::{
     config::Settings,
     engine::payload::{EngineInput, EngineOutput},
     lifecycle::manager::LoadModelFn,
+    listener::Listener,
     models::{
         info::ModelInfo,
         loaded_model::{InferenceEngine, LoadedModel},
@@ -174,7 +175,7 @@ impl Server {
         let address = format!("http://{}", grpc.local_addr().unwrap());
         let http = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let http_address = format!("http://{}", http.local_addr().unwrap());
-        let listeners = Listeners { grpc, http: Some(http), metrics: None };
+        let listeners = Listeners { grpc: Listener::Tcp(grpc), http: Some(http), metrics: None };
         let access = AccessPolicy::new(&settings).unwrap();
         let (signals, signal_receiver) = mpsc::unbounded();
         let task = tokio::spawn(async move {

@@ -1,18 +1,32 @@
 //! The command line: global options and subcommands.
 
 use blip_server::{
-    config::one_line,
+    config::{SettingsError, one_line},
+    preprocess::decoding::WORKER_COMMAND,
     serve::exit::Exit,
     telemetry::{self, LogFormat},
 };
-use clap::{CommandFactory as _, Parser, Subcommand, error::ErrorKind};
+use clap::{
+    CommandFactory as _, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use tracing_subscriber::EnvFilter;
 
 use crate::{
     commands::{
-        ask::AskCommand, bench::BenchCommand, caption::CaptionCommand, config::ConfigCommand,
-        convert::ConvertCommand, download::DownloadCommand, embed::EmbedCommand, eval::EvalCommand,
-        health::HealthCommand, match_texts::MatchCommand, serve::ServeCommand,
+        ask::AskCommand,
+        bench::BenchCommand,
+        caption::CaptionCommand,
+        config::ConfigCommand,
+        convert::ConvertCommand,
+        download::DownloadCommand,
+        embed::EmbedCommand,
+        eval::EvalCommand,
+        health::HealthCommand,
+        match_texts::MatchCommand,
+        models::ModelsCommand,
+        serve::ServeCommand,
+        shell::{CompletionsCommand, ManCommand},
     },
     decode_worker,
     messages::print_message,
@@ -27,7 +41,8 @@ use crate::{
   blip-serve serve --model Salesforce/blip-vqa-base   a model of the Hugging Face hub
   blip-serve serve --model ./blip-vqa-base --device cuda \\
       --grpc-listen 0.0.0.0:50051 --auth-keys-file keys.toml
-  blip-serve ask --image cat.jpg --question \"what colour is the cat?\"
+  blip-serve ask cat.jpg -q \"what colour is the cat?\"
+  blip-serve ask cat.jpg -q \"how many cats?\" --local  the same without a server
 
 Environment variables and a settings file can also set the options of serve:
 see blip-serve serve --help and blip-serve config --example.")]
@@ -70,23 +85,24 @@ enum Command {
     Embed(Box<EmbedCommand>),
     Eval(Box<EvalCommand>),
     Bench(Box<BenchCommand>),
-    Health(HealthCommand),
+    Models(Box<ModelsCommand>),
+    Health(Box<HealthCommand>),
     Config(Box<ConfigCommand>),
-    /// Decode images for the server, which starts this command itself
-    #[command(hide = true)]
-    DecodeWorker,
+    Completions(CompletionsCommand),
+    Man(ManCommand),
 }
 
 /// Parses the command line, runs the subcommand, and prints its error in one line.
 #[must_use]
 pub(crate) fn run() -> Exit {
+    // Not one of the commands, so that neither help nor completions show it.
+    if std::env::args_os().nth(1).is_some_and(|word| word == WORKER_COMMAND) {
+        return decode_worker::run().unwrap_or(Exit::Failed);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return print_usage(&error),
     };
-    if matches!(cli.command, Command::DecodeWorker) {
-        return decode_worker::run().unwrap_or(Exit::Failed);
-    }
     let variables = program_variables(&Cli::command());
     let log_filter = telemetry::install(cli.log, cli.log_format);
     let result =
@@ -97,15 +113,17 @@ pub(crate) fn run() -> Exit {
                         Command::Serve(command) => command.run(log_filter, &variables).await,
                         Command::Download(command) => command.run().await,
                         Command::Convert(command) => command.run().await,
-                        Command::Ask(command) => command.run().await,
-                        Command::Caption(command) => command.run().await,
-                        Command::Match(command) => command.run().await,
-                        Command::Embed(command) => command.run().await,
-                        Command::Eval(command) => command.run().await,
+                        Command::Ask(command) => command.run(&variables).await,
+                        Command::Caption(command) => command.run(&variables).await,
+                        Command::Match(command) => command.run(&variables).await,
+                        Command::Embed(command) => command.run(&variables).await,
+                        Command::Eval(command) => command.run(&variables).await,
                         Command::Bench(command) => command.run().await,
+                        Command::Models(command) => command.run().await,
                         Command::Health(command) => command.run().await,
                         Command::Config(command) => command.run(&variables),
-                        Command::DecodeWorker => Ok(Exit::Usage),
+                        Command::Completions(command) => command.run(Cli::command()),
+                        Command::Man(command) => command.run(Cli::command()),
                     }
                 });
                 // Does not wait for connections and engine threads that exceeded their limits.
@@ -115,7 +133,7 @@ pub(crate) fn run() -> Exit {
         );
     result.unwrap_or_else(|error| {
         print_message(&format!("{error:#}"));
-        Exit::Failed
+        if error.is::<SettingsError>() { Exit::Usage } else { Exit::Failed }
     })
 }
 
@@ -125,8 +143,22 @@ fn print_usage(error: &clap::Error) -> Exit {
         let _ = error.print();
         return if error.use_stderr() { Exit::Usage } else { Exit::Clean };
     }
-    print_message(&format!("{} (see blip-serve --help)", one_line(error)));
+    let subcommand = std::env::args().skip(1).find(|word| Cli::command().find_subcommand(word).is_some());
+    print_message(&usage_message(error, subcommand.as_deref()));
     Exit::Usage
+}
+
+/// Returns the error of an invalid command line in one line, with a suggestion.
+fn usage_message(error: &clap::Error, subcommand: Option<&str>) -> String {
+    let kinds = [ContextKind::SuggestedArg, ContextKind::SuggestedSubcommand, ContextKind::SuggestedValue];
+    let suggestion = kinds.into_iter().find_map(|kind| match error.get(kind)? {
+        ContextValue::String(name) => Some(name.clone()),
+        ContextValue::Strings(names) => names.last().cloned(),
+        _ => None,
+    });
+    let suggestion = suggestion.map(|name| format!("; did you mean {name}?")).unwrap_or_default();
+    let command = subcommand.map(|name| format!(" {name}")).unwrap_or_default();
+    format!("{}{suggestion} (see blip-serve{command} --help)", one_line(error))
 }
 
 /// Returns the environment variables that set arguments other than settings.
@@ -145,6 +177,80 @@ mod tests {
     #[test]
     fn command_line_is_well_formed() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn unknown_option_and_command_suggest_similar_ones() {
+        for (line, command, message) in [
+            (
+                "blip-serve ask --imgae a.png",
+                Some("ask"),
+                "unexpected argument '--imgae' found; did you mean --image? (see blip-serve ask --help)",
+            ),
+            (
+                "blip-serve captoin",
+                None,
+                "unrecognized subcommand 'captoin'; did you mean caption? (see blip-serve --help)",
+            ),
+            (
+                "blip-serve ask a.png -q x --priority hihg",
+                Some("ask"),
+                "invalid value 'hihg' for '--priority <PRIORITY>' [possible values: low, normal, high]; did \
+                 you mean high? (see blip-serve ask --help)",
+            ),
+        ] {
+            let error = Cli::try_parse_from(line.split(' ')).unwrap_err();
+            assert_eq!(usage_message(&error, command), message);
+        }
+        let error = Cli::try_parse_from(["blip-serve", "serve", "--xyzzy"]).unwrap_err();
+        assert_eq!(
+            usage_message(&error, None),
+            "unexpected argument '--xyzzy' found (see blip-serve --help)"
+        );
+    }
+
+    #[test]
+    fn short_options_mean_the_same_in_every_command() {
+        let line = "blip-serve ask -i in.jsonl -o out.jsonl -m demo -s blip:50051";
+        let matches = Cli::command().try_get_matches_from(line.split(' ')).unwrap();
+        let (_, ask) = matches.subcommand().unwrap();
+        for (id, value) in [("input", "in.jsonl"), ("output", "out.jsonl"), ("model", "demo")] {
+            assert_eq!(ask.get_raw(id).unwrap().next().unwrap(), value, "{id}");
+        }
+        let mut longs = std::collections::BTreeMap::new();
+        for command in Cli::command().get_subcommands() {
+            for argument in command.get_arguments() {
+                let (Some(short), Some(long)) = (argument.get_short(), argument.get_long()) else { continue };
+                let known = longs.entry(short).or_insert_with(|| long.to_owned());
+                assert_eq!(known, long, "-{short} of {}", command.get_name());
+            }
+        }
+        assert!(['i', 'm', 'o', 'q', 's', 't'].iter().all(|short| longs.contains_key(short)), "{longs:?}");
+    }
+
+    #[test]
+    fn options_of_every_group_have_their_heading() {
+        let command = Cli::command();
+        let ask = command.find_subcommand("ask").unwrap();
+        let heading = |id: &str| {
+            let argument = ask.get_arguments().find(|argument| argument.get_id() == id).unwrap();
+            argument.get_help_heading()
+        };
+        for (id, expected) in [
+            ("questions", None),
+            ("images", None),
+            ("json", None),
+            ("timeout_s", None),
+            ("model", None),
+            ("server", Some("Connection")),
+            ("local", Some("Without a server")),
+            ("device", Some("Model")),
+            ("input", Some("Record files")),
+            ("in_flight", Some("Record files")),
+            ("num_beams", Some("Generation")),
+        ] {
+            assert_eq!(heading(id), expected, "{id}");
+        }
     }
 
     #[test]

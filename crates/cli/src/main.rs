@@ -2,18 +2,21 @@
 //!
 //! [`args`] parses the command line and runs a subcommand of [`commands`]. `serve` starts the
 //! `server` crate. A client command turns images, texts or a record file into records. A task of
-//! [`records`] sends them to a running server and returns results. [`output`] prints the results,
+//! [`records`] sends them to the [`target`], a running server or an engine in this process,
+//! and returns results. [`output`] prints the results,
 //! or the `bulk` crate writes them to a file.
 //!
 //! Modules are listed from top to bottom; each uses only modules below it.
 
 mod args;
 mod commands;
-mod decode_worker;
+mod target;
+mod local;
 mod image_paths;
 mod output;
 mod records;
 mod connection;
+mod decode_worker;
 mod request_args;
 mod settings;
 mod embedded_models;

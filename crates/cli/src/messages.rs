@@ -1,16 +1,30 @@
 //! Messages to the user on standard error, one line each.
 
-use std::io::Write as _;
+use std::{io::Write as _, sync::Arc};
 
-use blip_server::{config::SettingsError, serve::exit::Exit};
+use anstream::stderr;
+use blip_server::{config::SettingsError, models::info::ModelInfo, serve::exit::Exit};
+use clap::builder::styling::Style;
 
 /// Prints a message in one line. Ignores a closed standard error.
 pub(crate) fn print_message(message: &str) {
-    let _ = writeln!(std::io::stderr(), "blip-serve: {}", message.replace('\n', " "));
+    let bold = Style::new().bold();
+    let _ = writeln!(stderr(), "{bold}blip-serve:{bold:#} {}", message.replace('\n', " "));
 }
 
 /// Prints why the settings are invalid and returns the exit status.
 pub(crate) fn print_settings_error(error: &SettingsError) -> Exit {
     print_message(&error.to_string());
     Exit::Usage
+}
+
+/// Describes models in one line. The name of a single model is left out: no request needs it.
+pub(crate) fn describe_models(models: &[Arc<ModelInfo>]) -> String {
+    let describe = |model: &Arc<ModelInfo>| {
+        let ModelInfo { name, source, revision, device, dtype, .. } = &**model;
+        let named = if models.len() > 1 { format!("{name}={source}") } else { source.clone() };
+        let revision = revision.as_ref().map(|commit| format!(" (commit {commit})")).unwrap_or_default();
+        format!("model {named}{revision}, device {device}, dtype {dtype}")
+    };
+    models.iter().map(describe).collect::<Vec<_>>().join(", ")
 }

@@ -6,9 +6,19 @@ use std::{
 };
 
 use bulk::Fields;
+use clap::builder::styling::{AnsiColor, Style};
 use serde_json::Value;
 
 use crate::records::display_name;
+
+/// The style of the main value of a result, on terminals.
+const VALUE: Style = Style::new().bold();
+
+/// The style of numbers beside it.
+const NUMBERS: Style = Style::new().dimmed();
+
+/// The style of an error.
+const ERROR: Style = AnsiColor::Red.on_default();
 
 /// Prints results, and the pieces of streamed captions before their results.
 #[derive(Debug)]
@@ -50,15 +60,18 @@ impl ResultPrinter {
         }
         if fields.contains_key("error") {
             self.end_line()?;
-            return writeln!(io::stderr(), "{}{}", request_text(fields), error_text(fields));
+            let (request, error) = (request_text(fields), error_text(fields));
+            return writeln!(anstream::stderr(), "{request}{ERROR}{error}{ERROR:#}");
         }
         if self.is_streaming {
             // An empty caption has no pieces.
             self.begin_line(fields)?;
-            write!(io::stdout(), "{}", numbers_text(fields))?;
+            write!(anstream::stdout(), "{NUMBERS}{}{NUMBERS:#}", numbers_text(fields))?;
             return self.end_line();
         }
-        writeln!(io::stdout(), "{}{}{}", request_text(fields), result_text(fields), numbers_text(fields))
+        let (request, result) = (request_text(fields), result_text(fields));
+        let numbers = numbers_text(fields);
+        writeln!(anstream::stdout(), "{request}{VALUE}{result}{VALUE:#}{NUMBERS}{numbers}{NUMBERS:#}")
     }
 
     /// Ends the line of a caption if it is unfinished.

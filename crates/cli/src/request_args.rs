@@ -1,26 +1,6 @@
-//! The request arguments of client commands: model, priority and generation options.
+//! The generation options of client commands.
 
-use blip_server::{priority::RequestPriority, request::generation::GenerationOptions};
-use clap::Args;
-
-/// The model and the priority of requests.
-#[derive(Args, Clone, Debug)]
-pub(crate) struct ModelArgs {
-    /// Name of a model of the server [default: the first model for the task]
-    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    pub(crate) model: String,
-
-    /// Priority of the requests, limited by that of the API key
-    #[arg(long, value_enum, default_value_t = RequestPriority::Normal)]
-    priority: RequestPriority,
-}
-
-impl ModelArgs {
-    /// Returns the priority in the encoding of the contract.
-    pub(crate) fn priority(&self) -> i32 {
-        proto::Priority::from(self.priority).into()
-    }
-}
+use blip_server::request::generation::GenerationOptions;
 
 /// Returns the message of the options, or `None` if no option is set.
 pub(crate) fn generation_message(options: GenerationOptions) -> Option<proto::GenerationOptions> {

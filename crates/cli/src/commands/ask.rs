@@ -11,26 +11,30 @@ use crate::{
     output::ResultPrinter,
     records::AskTask,
     request_args::generation_message,
+    target::DefaultModel,
 };
 
-/// Ask a running server questions about images
+/// Ask questions about images
 ///
-/// The server answers every question about every image. The command prints answers as they arrive,
-/// in any order. With --input it processes a record file instead. A record has the fields image and
-/// question, and optionally candidates or candidate_list.
+/// A running server answers every question about every image, or with --local a model in this
+/// process. The command prints answers as they arrive, in any order. With --input it processes a
+/// record file instead. A record has the fields image and question, and optionally candidates or
+/// candidate_list.
 #[derive(Args, Debug)]
 #[command(
     mut_arg("timeout_s", |argument| argument.conflicts_with("input")),
     after_help = "Examples:
-  blip-serve ask --image cat.jpg --question \"what colour is the cat?\"
-  blip-serve ask --image https://example.org/cat.jpg --question \"is it asleep?\" --candidates yes,no
-  blip-serve ask --image a.png --image b.png --question \"is it red?\" --question \"how many?\" --json
-  blip-serve ask photos/ --question \"is there a dog?\"
-  blip-serve ask --input questions.jsonl --output answers.jsonl --resume"
+  blip-serve ask cat.jpg -q \"what colour is the cat?\"
+  blip-serve ask https://example.org/cat.jpg -q \"is it asleep?\" --candidates yes,no
+  blip-serve ask a.png b.png -q \"is it red?\" -q \"how many?\" --json
+  blip-serve ask cat.jpg -q \"how many cats?\" --model Salesforce/blip-vqa-base   without a server
+  blip-serve ask photos/ -q \"is there a dog?\" --local -o answers.jsonl --resume
+  blip-serve ask -i questions.jsonl -o answers.jsonl"
 )]
 pub(crate) struct AskCommand {
     /// Question; repeatable
     #[arg(
+        short = 'q',
         long = "question",
         value_name = "TEXT",
         required_unless_present = "input",
@@ -60,18 +64,18 @@ const ACTIVITY: Activity = Activity {
 };
 
 impl AskCommand {
-    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+    pub(crate) async fn run(self, variables: &[String]) -> anyhow::Result<Exit> {
         let questions: Vec<Fields> = self.questions.iter().map(|question| self.record(question)).collect();
         let request = AskRequest {
-            model: self.task.model.model.clone(),
-            priority: self.task.model.priority(),
+            model: self.task.target.model_name(),
+            priority: self.task.target.priority(),
             generation: generation_message(self.generation),
             ..AskRequest::default()
         };
         let printer = ResultPrinter::new(self.task.json, false);
-        let to_groups = |images: &[String]| interactive::groups_by_image(images, "question", &questions);
+        let to_groups = |images| interactive::groups_by_image(images, "question", &questions);
         let to_task = |client, images| AskTask::new(client, images, request);
-        self.task.run(ACTIVITY, &printer, to_groups, to_task).await
+        self.task.run(ACTIVITY, DefaultModel::Ask, variables, &printer, to_groups, to_task).await
     }
 
     fn record(&self, question: &str) -> Fields {

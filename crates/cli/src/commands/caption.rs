@@ -12,18 +12,20 @@ use crate::{
     output::ResultPrinter,
     records::{CaptionTask, PieceSink},
     request_args::generation_message,
+    target::DefaultModel,
 };
 
-/// Caption images with a running server
+/// Caption images
 ///
-/// With --input the command processes a record file. A record has the field image, and optionally
-/// prompt.
+/// A running server writes the captions, or with --local a model in this process. With --input the
+/// command processes a record file. A record has the field image, and optionally prompt.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   blip-serve caption photos/*.jpg
   blip-serve caption cat.jpg --prompt \"a picture of\" --num-beams 3
   blip-serve caption cat.jpg --stream
-  blip-serve caption --input images.csv --output captions.csv")]
+  blip-serve caption photos/ --model Salesforce/blip-image-captioning-base -o captions.jsonl
+  blip-serve caption -i images.csv -o captions.csv")]
 pub(crate) struct CaptionCommand {
     /// Beginning of the caption; repeatable, for several captions of each image
     #[arg(long = "prompt", value_name = "TEXT", conflicts_with = "input")]
@@ -47,15 +49,15 @@ const ACTIVITY: Activity = Activity {
 };
 
 impl CaptionCommand {
-    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+    pub(crate) async fn run(self, variables: &[String]) -> anyhow::Result<Exit> {
         let mut prompts: Vec<Fields> =
             self.prompts.iter().map(|prompt| interactive::record("prompt", prompt)).collect();
         if prompts.is_empty() {
             prompts.push(Fields::new());
         }
         let request = CaptionRequest {
-            model: self.task.model.model.clone(),
-            priority: self.task.model.priority(),
+            model: self.task.target.model_name(),
+            priority: self.task.target.priority(),
             generation: generation_message(self.generation),
             stream_tokens: self.stream,
             ..CaptionRequest::default()
@@ -66,15 +68,14 @@ impl CaptionCommand {
             // Ignores an output that is closed. Printing the result will report it.
             Box::new(move |fields, piece| drop(printer.print_piece(fields, piece)))
         });
-        let to_groups = |images: &[String]| {
-            let groups = interactive::groups_by_image(images, "prompt", &prompts);
+        let to_groups = |images| {
+            let mut records = interactive::groups_by_image(images, "prompt", &prompts);
             if self.stream {
-                groups.into_iter().flatten().map(|record| vec![record]).collect()
-            } else {
-                groups
+                records.groups = Box::new(records.groups.flatten().map(|record| vec![record]));
             }
+            records
         };
         let to_task = |client, images| CaptionTask { client, images, request, pieces };
-        self.task.run(ACTIVITY, &printer, to_groups, to_task).await
+        self.task.run(ACTIVITY, DefaultModel::Caption, variables, &printer, to_groups, to_task).await
     }
 }

@@ -20,11 +20,11 @@ pub(crate) struct ConvertCommand {
     ///
     /// A weights file (.pth, .bin) needs these files in its folder: config.json,
     /// preprocessor_config.json, and vocab.txt or tokenizer.json.
-    #[arg(long, value_name = "DIR|FILE|ORG/NAME[@REVISION]", value_hint = ValueHint::AnyPath)]
+    #[arg(short, long, value_name = "DIR|FILE|ORG/NAME[@REVISION]", value_hint = ValueHint::AnyPath)]
     model: String,
 
     /// Output folder
-    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    #[arg(short, long, value_name = "DIR", value_hint = ValueHint::DirPath)]
     output: PathBuf,
 
     /// Number format of the weights

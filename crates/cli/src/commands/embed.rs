@@ -5,26 +5,32 @@ use clap::Args;
 use proto::EmbedRequest;
 
 use crate::{
-    commands::{interactive, record_file::Activity, task_args::TaskArgs},
+    commands::{
+        interactive::{self, RecordGroups},
+        record_file::Activity,
+        task_args::TaskArgs,
+    },
     output::ResultPrinter,
     records::EmbedTask,
+    target::DefaultModel,
 };
 
-/// Embed images and texts with a running server, for search
+/// Embed images and texts, for search
 ///
-/// The command prints one JSON object per line. With --input it processes a record file. A record
-/// has the field image or text.
+/// A running server computes the embeddings, or with --local a model in this process. The command
+/// prints one JSON object per line. With --input it processes a record file. A record has the field
+/// image or text.
 #[derive(Args, Debug)]
 #[command(
     // Embeddings are always printed as JSON.
     mut_arg("json", |argument| argument.hide(true)),
     after_help = "Examples:
-  blip-serve embed photos/ --text \"a cat\"
-  blip-serve embed --input images.jsonl --output vectors.jsonl"
+  blip-serve embed photos/ -t \"a cat\"
+  blip-serve embed -i images.jsonl -o vectors.jsonl"
 )]
 pub(crate) struct EmbedCommand {
     /// Text; repeatable
-    #[arg(long = "text", value_name = "TEXT", conflicts_with = "input")]
+    #[arg(short = 't', long = "text", value_name = "TEXT", conflicts_with = "input")]
     texts: Vec<String>,
 
     #[command(flatten)]
@@ -38,17 +44,21 @@ const ACTIVITY: Activity = Activity {
 };
 
 impl EmbedCommand {
-    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+    pub(crate) async fn run(self, variables: &[String]) -> anyhow::Result<Exit> {
         let request = EmbedRequest {
-            model: self.task.model.model.clone(),
-            priority: self.task.model.priority(),
+            model: self.task.target.model_name(),
+            priority: self.task.target.priority(),
             ..EmbedRequest::default()
         };
-        let to_groups = |images: &[String]| {
-            let images = images.iter().map(|image| vec![interactive::record("image", image)]);
-            images.chain(self.texts.iter().map(|text| vec![interactive::record("text", text)])).collect()
+        let texts = &self.texts;
+        let to_groups = |images: Vec<String>| {
+            let count = images.len().saturating_add(texts.len());
+            let images = images.into_iter().map(|image| vec![interactive::record("image", &image)]);
+            let texts = texts.iter().map(|text| vec![interactive::record("text", text)]);
+            RecordGroups { count, groups: Box::new(images.chain(texts)) }
         };
         let to_task = |client, images| EmbedTask { client, images, request };
-        self.task.run(ACTIVITY, &ResultPrinter::new(true, false), to_groups, to_task).await
+        let printer = ResultPrinter::new(true, false);
+        self.task.run(ACTIVITY, DefaultModel::Match, variables, &printer, to_groups, to_task).await
     }
 }

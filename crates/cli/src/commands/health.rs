@@ -3,14 +3,14 @@
 use std::{io::Write as _, time::Duration};
 
 use anyhow::Context as _;
-use blip_server::{error::code_name, serve::exit::Exit};
+use blip_server::{config::units::parse_seconds, serve::exit::Exit};
 use clap::Args;
 use tonic::{Code, Request};
 use tonic_health::pb::{
     HealthCheckRequest, health_check_response::ServingStatus, health_client::HealthClient,
 };
 
-use crate::connection::ConnectionArgs;
+use crate::connection::{ConnectionArgs, describe_status};
 
 /// Check whether a running server is ready
 ///
@@ -22,9 +22,9 @@ pub(crate) struct HealthCommand {
     #[arg(long, value_name = "NAME", default_value = "")]
     service: String,
 
-    /// Time limit in seconds
-    #[arg(long, value_name = "SECONDS", default_value_t = 5)]
-    timeout_s: u64,
+    /// Time limit in seconds, or with a unit such as 500ms
+    #[arg(long, value_name = "SECONDS", default_value = "5", value_parser = parse_seconds)]
+    timeout_s: Duration,
 
     #[command(flatten)]
     connection: ConnectionArgs,
@@ -32,9 +32,9 @@ pub(crate) struct HealthCommand {
 
 impl HealthCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
-        let timeout = Duration::from_secs(self.timeout_s);
-        let status = tokio::time::timeout(timeout, self.check()).await;
-        let status = status.with_context(|| format!("no response within {} s", self.timeout_s))??;
+        let status = tokio::time::timeout(self.timeout_s, self.check()).await;
+        let limit = self.timeout_s.as_secs_f64();
+        let status = status.with_context(|| format!("no response within {limit} s"))??;
         writeln!(std::io::stdout(), "{}", status.as_str_name()).context("cannot print")?;
         Ok(if status == ServingStatus::Serving { Exit::Clean } else { Exit::Failed })
     }
@@ -46,9 +46,7 @@ impl HealthCommand {
         match HealthClient::new(channel).check(request).await {
             Ok(response) => Ok(response.into_inner().status()),
             Err(status) if status.code() == Code::NotFound => Ok(ServingStatus::ServiceUnknown),
-            Err(status) => {
-                anyhow::bail!("the server answered {}: {}", code_name(status.code()), status.message())
-            }
+            Err(status) => anyhow::bail!(describe_status(&status)),
         }
     }
 }

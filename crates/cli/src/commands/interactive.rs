@@ -8,8 +8,13 @@ use serde_json::json;
 
 use crate::output::ResultPrinter;
 
-/// Maximum number of groups in flight.
-const MAX_IN_FLIGHT: usize = 8;
+/// Groups of records, one for each request. They are made one by one, for folders of any size.
+pub(crate) struct RecordGroups<'a> {
+    /// The number of records in all groups.
+    pub(crate) count: usize,
+    /// The groups.
+    pub(crate) groups: Box<dyn Iterator<Item = Vec<Fields>> + Send + 'a>,
+}
 
 /// Returns a record with one text field.
 pub(crate) fn record(field: &str, value: &str) -> Fields {
@@ -20,38 +25,48 @@ pub(crate) fn record(field: &str, value: &str) -> Fields {
 ///
 /// `kind` is the field of a text: "question", "prompt" or "text". A record also has the indices of
 /// its image and its text.
-pub(crate) fn groups_by_image(images: &[String], kind: &str, texts: &[Fields]) -> Vec<Vec<Fields>> {
-    let pair = |(image_index, image): (usize, &String), (index, text): (usize, &Fields)| {
+pub(crate) fn groups_by_image<'a>(
+    images: Vec<String>,
+    kind: &'a str,
+    texts: &'a [Fields],
+) -> RecordGroups<'a> {
+    let pair = move |(image_index, image): (usize, &String), (index, text): (usize, &Fields)| {
         let mut fields = text.clone();
         fields.insert("image".to_owned(), json!(image));
         fields.insert("image_index".to_owned(), json!(image_index));
         fields.insert(format!("{kind}_index"), json!(index));
         fields
     };
-    let group = |image| texts.iter().enumerate().map(|text| pair(image, text)).collect();
-    images.iter().enumerate().map(group).collect()
+    let group = move |(image_index, image): (usize, String)| {
+        texts.iter().enumerate().map(|text| pair((image_index, &image), text)).collect()
+    };
+    let count = images.len().saturating_mul(texts.len());
+    RecordGroups { count, groups: Box::new(images.into_iter().enumerate().map(group)) }
 }
 
 /// Processes `groups`, and prints results as they arrive.
 ///
-/// With a streaming printer, the groups are processed one after the other.
+/// At most `max_in_flight` groups are processed at a time, and one with a streaming printer.
 pub(crate) async fn run(
     task: &impl Task,
-    groups: Vec<Vec<Fields>>,
+    groups: RecordGroups<'_>,
     printer: &ResultPrinter,
+    max_in_flight: usize,
 ) -> anyhow::Result<Exit> {
-    let exit = process(task, groups, printer).await;
+    let exit = process(task, groups, printer, max_in_flight).await;
     printer.end_line().context("cannot print")?;
     exit
 }
 
 async fn process(
     task: &impl Task,
-    groups: Vec<Vec<Fields>>,
+    groups: RecordGroups<'_>,
     printer: &ResultPrinter,
+    max_in_flight: usize,
 ) -> anyhow::Result<Exit> {
-    let max_in_flight = if printer.is_streaming() { 1 } else { MAX_IN_FLIGHT };
-    let results = stream::iter(groups).map(|group| async { (task.process(group.clone()).await, group) });
+    let max_in_flight = if printer.is_streaming() { 1 } else { max_in_flight };
+    let results =
+        stream::iter(groups.groups).map(|group| async { (task.process(group.clone()).await, group) });
     let mut results = std::pin::pin!(results.buffer_unordered(max_in_flight));
     let mut exit = Exit::Clean;
     while let Some((results, group)) = results.next().await {
@@ -78,7 +93,10 @@ mod tests {
     #[test]
     fn every_image_gets_every_text_with_indices() {
         let questions = ["how many?", "which?"].map(|text| record("question", text));
-        let groups = groups_by_image(&["a.png".to_owned(), "b.png".to_owned()], "question", &questions);
+        let images = vec!["a.png".to_owned(), "b.png".to_owned()];
+        let groups = groups_by_image(images, "question", &questions);
+        assert_eq!(groups.count, 4);
+        let groups: Vec<Vec<Fields>> = groups.groups.collect();
         assert_eq!(groups.len(), 2);
         let last = &groups[1][1];
         assert_eq!((&last["image"], &last["question"]), (&json!("b.png"), &json!("which?")));

@@ -9,19 +9,26 @@ use crate::{
     commands::{interactive, record_file::Activity, task_args::TaskArgs},
     output::ResultPrinter,
     records::MatchTask,
+    target::DefaultModel,
 };
 
-/// Score with a running server how well texts describe images
+/// Score how well texts describe images
 ///
-/// The server compares every text with every image. With --input the command processes a record
-/// file. A record has the fields image and text.
+/// A running server compares every text with every image, or with --local a model in this process.
+/// With --input the command processes a record file. A record has the fields image and text.
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
-  blip-serve match cat.jpg --text \"a cat\" --text \"a dog\"
-  blip-serve match --input pairs.jsonl --output scores.jsonl")]
+  blip-serve match cat.jpg -t \"a cat\" -t \"a dog\"
+  blip-serve match -i pairs.jsonl -o scores.jsonl")]
 pub(crate) struct MatchCommand {
     /// Text; repeatable
-    #[arg(long = "text", value_name = "TEXT", required_unless_present = "input", conflicts_with = "input")]
+    #[arg(
+        short = 't',
+        long = "text",
+        value_name = "TEXT",
+        required_unless_present = "input",
+        conflicts_with = "input"
+    )]
     texts: Vec<String>,
 
     #[command(flatten)]
@@ -35,16 +42,16 @@ const ACTIVITY: Activity = Activity {
 };
 
 impl MatchCommand {
-    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+    pub(crate) async fn run(self, variables: &[String]) -> anyhow::Result<Exit> {
         let texts: Vec<Fields> = self.texts.iter().map(|text| interactive::record("text", text)).collect();
         let request = MatchRequest {
-            model: self.task.model.model.clone(),
-            priority: self.task.model.priority(),
+            model: self.task.target.model_name(),
+            priority: self.task.target.priority(),
             ..MatchRequest::default()
         };
         let printer = ResultPrinter::new(self.task.json, false);
-        let to_groups = |images: &[String]| interactive::groups_by_image(images, "text", &texts);
+        let to_groups = |images| interactive::groups_by_image(images, "text", &texts);
         let to_task = |client, images| MatchTask { client, images, request };
-        self.task.run(ACTIVITY, &printer, to_groups, to_task).await
+        self.task.run(ACTIVITY, DefaultModel::Match, variables, &printer, to_groups, to_task).await
     }
 }

@@ -3,6 +3,7 @@
 pub(crate) mod serve;
 pub(crate) mod config;
 pub(crate) mod health;
+pub(crate) mod models;
 pub(crate) mod download;
 pub(crate) mod convert;
 pub(crate) mod ask;
@@ -11,6 +12,7 @@ pub(crate) mod match_texts;
 pub(crate) mod embed;
 pub(crate) mod eval;
 pub(crate) mod bench;
+pub(crate) mod shell;
 mod task_args;
-mod interactive;
 mod record_file;
+mod interactive;

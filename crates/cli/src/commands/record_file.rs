@@ -7,12 +7,13 @@ use std::{
 };
 
 use anyhow::Context as _;
-use blip_server::serve::exit::Exit;
-use bulk::{BulkConfig, ExistingFile, Format, Input, Output, OutputFile, Progress, RunSummary, Task};
+use blip_server::{config::units::parse_seconds, serve::exit::Exit};
+use bulk::{BulkConfig, ExistingFile, Format, Input, Output, OutputFile, Progress, Record, RunSummary, Task};
 use clap::{Args, ValueHint};
-use futures::StreamExt as _;
+use futures::{StreamExt as _, stream};
 
 use crate::{
+    commands::interactive::RecordGroups,
     messages::print_message,
     records::{ImageLoader, RESULT_FIELDS},
     signals::stop_signals,
@@ -39,15 +40,16 @@ pub(crate) struct RecordFileArgs {
     /// Record file, JSON lines or CSV by its extension; - is standard input
     ///
     /// Images are URLs, or paths relative to this file.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["images", "more"])]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath,
+          conflicts_with_all = ["images", "more"])]
     input: Option<PathBuf>,
 
-    /// Output file, with one line for each input line; - is standard output
+    /// Output file, a line for each record; - is standard output [default: -]
     ///
     /// The order is that of the input. A line has the fields of its input line and those of its
-    /// result.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, requires = "input", default_value = "-")]
-    output: PathBuf,
+    /// result. Without --input, each image with each text is a record.
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    output: Option<PathBuf>,
 
     /// Format of standard input and output: jsonl or csv
     ///
@@ -80,14 +82,30 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "N", default_value_t = 64, value_parser = clap::value_parser!(u16).range(1..=1024))]
     in_flight: u16,
 
-    /// Time for retries when the server is lost or busy, in seconds
-    #[arg(long, alias = "patience-s", value_name = "SECONDS", default_value_t = 120)]
-    retry_timeout_s: u64,
+    /// Time for retries when the server is lost or busy, in seconds or with a unit
+    #[arg(long, alias = "patience-s", value_name = "SECONDS", default_value = "120", value_parser = parse_seconds)]
+    retry_timeout_s: Duration,
 }
 
 impl RecordFileArgs {
+    /// Returns whether the records come from a file.
     pub(crate) fn is_given(&self) -> bool {
         self.input.is_some()
+    }
+
+    /// Returns whether the results go to a file.
+    pub(crate) fn has_output(&self) -> bool {
+        self.output().is_some()
+    }
+
+    /// Returns the maximum number of images in flight.
+    pub(crate) fn max_in_flight(&self) -> usize {
+        self.run.in_flight.into()
+    }
+
+    /// Returns the output file, or `None` for standard output.
+    fn output(&self) -> Option<&Path> {
+        self.output.as_deref().filter(|path| !is_standard_stream(path))
     }
 
     /// Returns a loader for paths relative to the folder of the input.
@@ -101,7 +119,7 @@ impl RecordFileArgs {
         let path = self.input.clone().filter(|path| !is_standard_stream(path));
         let format = path.as_deref().and_then(Format::from_extension).unwrap_or(self.format);
         let input = Input { path, format };
-        let output = Some(&*self.output).filter(|path| !is_standard_stream(path));
+        let output = self.output();
         let existing = if self.retry_failed { ExistingFile::Resume } else { self.run.existing() };
         anyhow::ensure!(
             output.is_some() || existing != ExistingFile::Resume,
@@ -125,12 +143,40 @@ impl RecordFileArgs {
         }
         let records = input.records().context("cannot read the input")?;
         let total = input.count().context("cannot read the input")?;
-        let mut output = Output::open(output, format, activity.columns, existing)?;
+        let exit = self.write(task, activity, records, total, existing).await?;
+        Ok(if exit == Exit::Clean { retried } else { exit })
+    }
+
+    /// Processes the records of a command line, and writes the results to the output file.
+    pub(crate) async fn run_groups(
+        &self,
+        task: &impl Task,
+        activity: Activity,
+        groups: RecordGroups<'_>,
+    ) -> anyhow::Result<Exit> {
+        let total = u64::try_from(groups.count).ok();
+        let records = (0..).zip(groups.groups.flatten());
+        let records =
+            stream::iter(records.map(|(position, fields)| Ok(Record { position, fields: Ok(fields) })));
+        self.write(task, activity, records, total, self.run.existing()).await
+    }
+
+    /// Processes `records`, and writes the results.
+    async fn write(
+        &self,
+        task: &impl Task,
+        activity: Activity,
+        records: impl futures::Stream<Item = std::io::Result<Record>> + Send + Unpin,
+        total: Option<u64>,
+        existing: ExistingFile,
+    ) -> anyhow::Result<Exit> {
+        let format = self.output().and_then(Format::from_extension).unwrap_or(self.format);
+        let mut output = Output::open(self.output(), format, activity.columns, existing)?;
         let (summary, exit) = self.run.run(task, activity.name, records, total, &mut output).await?;
         if summary.interrupted {
             print_message(&format!("stopped after {} lines: use --resume to continue", summary.written));
         }
-        Ok(if exit == Exit::Clean { retried } else { exit })
+        Ok(exit)
     }
 }
 
@@ -182,7 +228,7 @@ impl RunArgs {
             max_group_records: MAX_GROUP_RECORDS,
             group_by: "image",
             result_fields: RESULT_FIELDS,
-            retry_timeout: Duration::from_secs(self.retry_timeout_s),
+            retry_timeout: self.retry_timeout_s,
         }
     }
 }

@@ -1,10 +1,12 @@
 //! `blip-serve serve`.
 
-use std::{io::Write as _, path::Path, sync::Arc, time::Duration};
+use std::{fmt, io::Write as _, sync::Arc, time::Duration};
 
+use blip::Architecture;
 use blip_server::{
     engine::blip_engine::BlipEngine,
     lifecycle::manager::LoadModelFn,
+    listener::Listener,
     models::{info::ModelInfo, loader::ModelLoader},
     serve::{
         self, Listeners,
@@ -17,20 +19,20 @@ use blip_server::{
 };
 use clap::Args;
 use futures::FutureExt as _;
-use tokio::time::Instant;
+use tokio::{net::TcpListener, time::Instant};
 
 use crate::{
-    messages::print_settings_error,
+    connection::DEFAULT_SERVER,
+    decode_worker::worker_program,
+    messages::{describe_models, print_settings_error},
     settings::SettingsArgs,
     signals::{reload_signals, stop_signals},
 };
 
-/// The program that runs, even after its file was replaced. Decode workers run the same version.
-const THIS_PROGRAM: &str = "/proc/self/exe";
-
 /// Serve models over gRPC and HTTP
 ///
-/// The server listens at once and prints one line on standard output when its models are loaded.
+/// The server listens at once. It prints a line on standard output when its models are loaded, and
+/// then what to do next.
 /// SIGTERM or SIGINT stops it after it has answered the calls in flight. A second signal ends it at
 /// once. SIGHUP reloads API keys and certificates.
 #[derive(Args, Debug)]
@@ -38,16 +40,6 @@ const THIS_PROGRAM: &str = "/proc/self/exe";
 pub(crate) struct ServeCommand {
     #[command(flatten)]
     settings: SettingsArgs,
-}
-
-/// Returns the program of decode workers, or `None` where this system does not show it.
-fn worker_program() -> Option<&'static Path> {
-    let program = Path::new(THIS_PROGRAM);
-    let exists = program.exists();
-    if !exists {
-        tracing::warn!(path = THIS_PROGRAM, "images are decoded on threads: program not found");
-    }
-    exists.then_some(program)
 }
 
 impl ServeCommand {
@@ -60,7 +52,7 @@ impl ServeCommand {
         let signals = stop_signals()?;
         let access = AccessPolicy::new(&settings)?;
         let tracing = Tracing::new(&settings.trace, &settings.scheduler)?;
-        let grpc = serve::listen(settings.grpc.listen).await?;
+        let grpc = Listener::Tcp(serve::listen(settings.grpc.listen).await?);
         let http = match settings.http.http_listen.address() {
             Some(address) => Some(serve::listen(address).await?),
             None => None,
@@ -82,7 +74,8 @@ impl ServeCommand {
         };
         let loader = ModelLoader::new(&settings, worker_program())?;
         let listeners = Listeners { grpc, http, metrics };
-        let addresses = addresses(&listeners, access.tls.is_some())?;
+        let scheme = if access.tls.is_some() { "https" } else { "http" };
+        let addresses = Addresses::of(&listeners, scheme)?;
         let period = Duration::from_secs(settings.auth.auth_reload_s);
         let AccessPolicy { authenticator, tls } = access.clone();
         let reload = reload_credentials(authenticator, tls, period, reload_signals()?);
@@ -95,6 +88,7 @@ impl ServeCommand {
                 env!("CARGO_PKG_VERSION"),
                 describe_models(models),
             );
+            let _ = write!(std::io::stdout(), "{}", addresses.hints(models));
         };
         let loader: LoadModelFn<BlipEngine> = Arc::new(move |spec| loader.clone().load(spec).boxed());
         tokio::select! {
@@ -104,26 +98,52 @@ impl ServeCommand {
     }
 }
 
-/// Returns the models of the server. The name of a single model is left out: no request needs it.
-fn describe_models(models: &[Arc<ModelInfo>]) -> String {
-    let describe = |model: &Arc<ModelInfo>| {
-        let ModelInfo { name, source, revision, device, dtype, .. } = &**model;
-        let named = if models.len() > 1 { format!("{name}={source}") } else { source.clone() };
-        let revision = revision.as_ref().map(|commit| format!(" (commit {commit})")).unwrap_or_default();
-        format!("model {named}{revision}, device {device}, dtype {dtype}")
-    };
-    models.iter().map(describe).collect::<Vec<_>>().join(", ")
+/// The addresses of a server.
+#[derive(Debug)]
+struct Addresses {
+    grpc: String,
+    http: Option<String>,
+    metrics: Option<String>,
 }
 
-/// Returns the addresses of the server for the first line of output, which programs parse.
-fn addresses(listeners: &Listeners, tls: bool) -> std::io::Result<String> {
-    let scheme = if tls { "https" } else { "http" };
-    let mut text = format!("grpc {scheme}://{}", listeners.grpc.local_addr()?);
-    if let Some(http) = &listeners.http {
-        text += &format!(", http {scheme}://{}", http.local_addr()?);
+impl Addresses {
+    fn of(listeners: &Listeners, scheme: &str) -> std::io::Result<Self> {
+        let url = |scheme: &str, listener: &TcpListener| -> std::io::Result<String> {
+            Ok(format!("{scheme}://{}", listener.local_addr()?))
+        };
+        let grpc = match &listeners.grpc {
+            Listener::Tcp(listener) => url(scheme, listener)?,
+            Listener::Memory(_) => return Err(std::io::ErrorKind::AddrNotAvailable.into()),
+        };
+        let http = listeners.http.as_ref().map(|listener| url(scheme, listener)).transpose()?;
+        let metrics = listeners.metrics.as_ref().map(|(listener, _)| url("http", listener)).transpose()?;
+        Ok(Self { grpc, http, metrics })
     }
-    if let Some((metrics, _)) = &listeners.metrics {
-        text += &format!(", metrics http://{}", metrics.local_addr()?);
+
+    /// Returns what to do next: a line with the page of the HTTP API, and a line with a command.
+    fn hints(&self, models: &[Arc<ModelInfo>]) -> String {
+        let mut text = self.http.as_ref().map(|http| format!("docs: {http}/docs\n")).unwrap_or_default();
+        let command = match models.first().map(|model| model.architecture) {
+            Some(Architecture::Captioning) => "caption photo.jpg",
+            Some(Architecture::Retrieval) => "match photo.jpg -t \"a dog\"",
+            Some(Architecture::QuestionAnswering) | None => "ask photo.jpg -q \"what is this?\"",
+        };
+        let server = if self.grpc == DEFAULT_SERVER { String::new() } else { format!(" -s {}", self.grpc) };
+        text += &format!("try:  blip-serve {command}{server}\n");
+        text
     }
-    Ok(text)
+}
+
+impl fmt::Display for Addresses {
+    /// Writes the addresses for the first line of output, which programs parse.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "grpc {}", self.grpc)?;
+        if let Some(http) = &self.http {
+            write!(f, ", http {http}")?;
+        }
+        if let Some(metrics) = &self.metrics {
+            write!(f, ", metrics {metrics}")?;
+        }
+        Ok(())
+    }
 }

@@ -7,7 +7,10 @@ use bulk::RecordResult;
 use tonic::{Code, Status};
 use tonic_types::{ErrorInfo, RetryInfo, RpcStatusExt as _, StatusExt as _, pb};
 
-use crate::records::response_fields::{error_fields, status_fields};
+use crate::{
+    connection::describe_status,
+    records::response_fields::{error_fields, status_fields},
+};
 
 /// Reasons that mean that the server does not serve now. The record is sent again.
 const NOT_SERVING: [ErrorReason; 3] =
@@ -35,7 +38,7 @@ pub(crate) fn classify_item_error(status: &pb::Status) -> Result<RecordResult, S
 /// The reason why no call can ever succeed, such as an unknown API key.
 pub(crate) fn classify_call_end(status: &Status) -> Result<RecordResult, String> {
     let info = status.get_details_error_info();
-    let message = || describe(status.code(), status.message());
+    let message = || describe_status(status);
     match status.code() {
         Code::Unavailable => Ok(RecordResult::Unavailable(message())),
         // The gRPC client reports a broken connection by these codes, without details.

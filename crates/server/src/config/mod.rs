@@ -14,12 +14,13 @@ pub mod sections;
 pub(crate) mod defaults;
 pub(crate) mod renamed;
 pub(crate) mod suggest;
+pub mod units;
 pub mod secret;
 pub mod error;
 #[cfg(test)]
 pub(crate) mod tests;
 
-pub use cli_args::CliArgs;
+pub use cli_args::{CliArgs, ModelCliArgs};
 pub use docs::documentation;
 pub use error::{SettingsError, one_line};
 pub use renamed::Renaming;

@@ -15,6 +15,7 @@ use crate::config::{
     error::{SettingsError, in_one_line, one_line},
     sections::telemetry::Ratio,
     settings::Settings,
+    units::Unit,
 };
 
 /// The prefix of the environment variable of every setting.
@@ -141,6 +142,18 @@ impl Definition {
         (self.kind != Kind::Switch).then_some(name.as_str())
     }
 
+    /// Returns the unit of its value, if values can have units.
+    #[must_use]
+    pub fn unit(&self) -> Option<Unit> {
+        self.value_name().filter(|_| self.kind == Kind::Number).and_then(Unit::of_placeholder)
+    }
+
+    /// Returns a value without a unit, in the unit of the setting. An invalid value stays as it is.
+    #[must_use]
+    pub fn without_unit(&self, value: String) -> String {
+        self.unit().and_then(|unit| unit.to_number(&value).ok()).unwrap_or(value)
+    }
+
     /// Returns its help in one line, without a full stop.
     #[must_use]
     pub fn summary(&self) -> String {
@@ -195,7 +208,7 @@ impl Definition {
     pub fn expected(&self) -> String {
         let expected = match (self.kind, self.is_list()) {
             (Kind::Switch, _) => "true or false",
-            (Kind::Number, false) => "a whole number",
+            (Kind::Number, false) => self.unit().map_or("a whole number", Unit::expected),
             (Kind::Number, true) => "a list of whole numbers",
             (Kind::Ratio, _) => "a number from 0 to 1",
             (Kind::Text, false) => "text in quotes",
@@ -237,6 +250,7 @@ impl Definition {
 
     /// Parses one value, and returns the message of its parser on failure.
     pub(crate) fn parse(&'static self, value: &str) -> Result<(), String> {
+        let value = self.unit().map_or_else(|| Ok(value.to_owned()), |unit| unit.to_number(value))?;
         let command = Command::new("blip-serve").no_binary_name(true).arg(self.plain_argument());
         let matches = command.try_get_matches_from([format!("--{}={value}", self.flag())]);
         matches.map(drop).map_err(|error| {
@@ -260,6 +274,7 @@ impl Definition {
     pub(crate) fn plain_argument(&'static self) -> Arg {
         let mut plain = Arg::new(self.argument.get_id().clone())
             .long(self.flag())
+            .short(self.argument.get_short())
             .action(self.argument.get_action().clone())
             .value_parser(self.argument.get_value_parser().clone())
             .value_hint(self.argument.get_value_hint());
@@ -392,8 +407,8 @@ mod tests {
         };
         assert_eq!(
             error("fetch.max_bytes", "lots"),
-            "a.toml: invalid fetch.max_bytes: \"lots\", expected a whole number (BYTES): \
-             invalid digit found in string"
+            "a.toml: invalid fetch.max_bytes: \"lots\", expected a whole number, or a size such as 4GiB \
+             (BYTES): invalid digit found in string"
         );
         for switch in ["fetch.enabled", "auth.insecure"] {
             let expected = format!("a.toml: invalid {switch}: \"yes\", expected true or false");

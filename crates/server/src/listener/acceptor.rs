@@ -17,6 +17,7 @@ use crate::{
     listener::{
         Protocols, Tls,
         connection::{Connection, OpeningTimeouts},
+        memory::{self, MemoryListener},
     },
     telemetry::{logging::throttle::LogThrottle, metrics},
 };
@@ -36,6 +37,15 @@ pub struct Acceptor {
     log_throttle: Arc<LogThrottle>,
 }
 
+/// Where connections come from.
+#[derive(Debug)]
+pub enum Listener {
+    /// A listening socket.
+    Tcp(TcpListener),
+    /// This process. Such connections have no TLS.
+    Memory(MemoryListener),
+}
+
 /// A stream of connections that are ready to be served.
 pub type Connections = stream::BoxStream<'static, io::Result<Connection>>;
 
@@ -51,8 +61,12 @@ impl Acceptor {
     /// Returns the connections to `listener`.
     ///
     /// Handshakes make progress only while the stream is polled.
-    pub fn connections(&self, listener: TcpListener, protocols: Protocols) -> Connections {
+    pub fn connections(&self, listener: Listener, protocols: Protocols) -> Connections {
         let acceptor = self.clone();
+        let listener = match listener {
+            Listener::Tcp(listener) => listener,
+            Listener::Memory(listener) => return acceptor.memory_connections(listener),
+        };
         let handshakes = accept_all(listener).filter_map(move |(stream, peer)| {
             let place = acceptor.place(peer);
             let acceptor = acceptor.clone();
@@ -63,6 +77,16 @@ impl Acceptor {
             .buffer_unordered(usize::MAX)
             .filter_map(|connection| std::future::ready(connection.map(Ok)))
             .boxed()
+    }
+
+    fn memory_connections(self, listener: MemoryListener) -> Connections {
+        let accept = move |stream| {
+            let info = memory::addresses();
+            let place =
+                self.places.reserve(Caller::peer(info.remote_addr().map(|peer| peer.ip())), 1).ok()?;
+            Some(Ok(Connection::new(stream, info, self.timeouts, place)))
+        };
+        listener.accept_all().filter_map(move |stream| std::future::ready(accept(stream))).boxed()
     }
 
     /// Returns the place of a new connection from `peer`, or `None` if the share of its network is
@@ -126,13 +150,15 @@ mod tests {
         net::TcpSocket,
     };
 
-    use super::*;
-    use crate::config::Settings;
+    use tower_service::Service as _;
 
-    async fn socket() -> (TcpListener, SocketAddr) {
+    use super::*;
+    use crate::{config::Settings, listener::memory::memory_listener};
+
+    async fn socket() -> (Listener, SocketAddr) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        (listener, address)
+        (Listener::Tcp(listener), address)
     }
 
     fn acceptor(max_connections: usize, timeout: Duration) -> Acceptor {
@@ -184,6 +210,22 @@ mod tests {
         }
         let _other = connect_from([127, 0, 0, 2], address).await;
         assert!(connections.next().await.unwrap().is_ok());
+    }
+
+    #[tokio::test]
+    async fn connection_in_memory_is_local_and_counts() {
+        let (listener, mut connector) = memory_listener();
+        let mut connections =
+            acceptor(1, Duration::from_secs(60)).connections(Listener::Memory(listener), Protocols::Http2);
+        let _client = connector.call(http::Uri::from_static("http://local")).await.unwrap();
+        let connection = connections.next().await.unwrap().unwrap();
+        let peer = connection.connect_info().tcp().remote_addr().unwrap();
+        assert!(peer.ip().is_loopback());
+        let refused = connector.call(http::Uri::from_static("http://local")).await.unwrap();
+        tokio::select! {
+            _ = connections.next() => panic!("a second connection was accepted"),
+            read = async { refused.into_inner().read(&mut [0]).await } => assert_eq!(read.unwrap(), 0),
+        }
     }
 
     #[tokio::test]

@@ -9,9 +9,11 @@ pub mod acceptor; // accepts connections
 pub mod write_stall; // ends responses that the client does not take
 pub mod lingering_close; // closes a connection after draining its input
 pub mod connection; // one accepted connection
+pub mod memory; // connections inside this process
 pub mod tls; // certificates
 
-pub use acceptor::{Acceptor, Connections};
+pub use acceptor::{Acceptor, Connections, Listener};
 pub use connection::Connection;
 pub use connection_server::ConnectionServer;
+pub use memory::{MemoryConnector, MemoryListener, memory_listener};
 pub use tls::{Protocols, Tls};

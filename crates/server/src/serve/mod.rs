@@ -29,7 +29,7 @@ use crate::{
         health::{Health, Readiness},
         manager::{LoadModelFn, ModelManager},
     },
-    listener::{Acceptor, ConnectionServer, Protocols},
+    listener::{Acceptor, ConnectionServer, Listener, Protocols},
     models::{info::ModelInfo, loaded_model::InferenceEngine, registry::ModelRegistry},
     pipeline::dispatcher::{Dispatcher, InferenceService},
     request::memory_budget::MemoryBudget,
@@ -48,11 +48,11 @@ const FAILED_ENGINE_LIMIT: Duration = Duration::from_secs(5);
 /// The time limit for engine threads to end once no call is in flight.
 const ENGINE_STOP_LIMIT: Duration = Duration::from_secs(10);
 
-/// The listening sockets of a server.
+/// The listeners of a server.
 #[derive(Debug)]
 pub struct Listeners {
     /// For gRPC.
-    pub grpc: TcpListener,
+    pub grpc: Listener,
     /// For HTTP, if it is on.
     pub http: Option<TcpListener>,
     /// For the operations endpoint, if it is on.
@@ -103,6 +103,8 @@ pub async fn serve<E: InferenceEngine>(
     running.health.set_accepting(true);
     announce(&infos);
     let failure = tokio::select! {
+        // A failure decides how the server ends, also if a stop is requested at the same time.
+        biased;
         Some(error) = failures.recv() => Some(error),
         Some(signal) = signals.next() => {
             tracing::info!(signal, "stop requested");
@@ -195,7 +197,7 @@ async fn start<E: InferenceEngine>(
     let connections = acceptor.connections(listeners.grpc, Protocols::Http2);
     let grpc = serve(Protocols::Http2).serve(connections, routes);
     let http = listeners.http.map(|listener| {
-        let connections = acceptor.connections(listener, Protocols::Http);
+        let connections = acceptor.connections(Listener::Tcp(listener), Protocols::Http);
         serve(Protocols::Http).serve(connections, http::router::router(server, &settings.http))
     });
     let connections = async {

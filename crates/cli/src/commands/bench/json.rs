@@ -36,10 +36,10 @@ impl JsonTarget {
         // the work of sending over threads.
         let client = || Client::builder().timeout(timeout).no_proxy().build().context("cannot set up HTTP");
         let clients = (0..connections).map(|_| client()).collect::<anyhow::Result<_>>()?;
-        let server = &connection.server;
+        let server = connection.url();
         let url = match protocol {
             Protocol::Card => format!("{}/v1/ask", server.trim_end_matches('/')),
-            Protocol::Grpc | Protocol::Json | Protocol::Kserve => server.clone(),
+            Protocol::Grpc | Protocol::Json | Protocol::Kserve => server,
         };
         Ok(Self { protocol, url, api_key: connection.api_key.clone(), clients, next: AtomicUsize::new(0) })
     }

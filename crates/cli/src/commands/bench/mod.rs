@@ -51,7 +51,7 @@ pub(crate) struct BenchCommand {
     name: String,
 
     /// Output file of the report, as JSON
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<std::path::PathBuf>,
 
     /// Output file of a plot of latency and throughput, as SVG

@@ -17,17 +17,19 @@ use crate::{
         eval::questions::{ImagePattern, Questions},
         record_file::RunArgs,
     },
-    connection::ConnectionArgs,
+    connection::RpcClient,
     messages::print_message,
     records::{AskTask, ImageLoader},
-    request_args::{ModelArgs, generation_message},
+    request_args::generation_message,
+    target::{DefaultModel, TargetArgs},
 };
 
-/// Compute the accuracy of a running server on a VQA data set
+/// Compute the accuracy of a model on a VQA data set
 ///
 /// The files have the formats of VQA version 2 (visualqa.org). Accuracy is the official one: an
 /// answer that three of ten people gave is correct. For questions without annotations, such as test
-/// sets, the command writes the results file only.
+/// sets, the command writes the results file only. A running server answers the questions, or with
+/// --local a model in this process.
 #[derive(Args, Debug)]
 #[command(after_help = "Example:
   blip-serve eval --questions v2_OpenEnded_mscoco_val2014_questions.json \\
@@ -65,17 +67,14 @@ pub(crate) struct EvalCommand {
     run: RunArgs,
 
     #[command(flatten)]
-    model: ModelArgs,
+    target: TargetArgs,
 
     #[command(flatten)]
     generation: GenerationOptions,
-
-    #[command(flatten)]
-    connection: ConnectionArgs,
 }
 
 impl EvalCommand {
-    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+    pub(crate) async fn run(self, variables: &[String]) -> anyhow::Result<Exit> {
         let exists = self.results.exists();
         anyhow::ensure!(
             !exists || self.run.existing() != ExistingFile::Refuse,
@@ -86,7 +85,7 @@ impl EvalCommand {
         let exit = if exists && self.run.existing() == ExistingFile::Resume {
             Exit::Clean
         } else {
-            self.ask(&questions).await?
+            self.ask(&questions, variables).await?
         };
         if let Exit::Signal(_) = exit {
             return Ok(exit);
@@ -97,14 +96,18 @@ impl EvalCommand {
         Ok(exit)
     }
 
-    async fn ask(&self, questions: &Questions) -> anyhow::Result<Exit> {
+    async fn ask(&self, questions: &Questions, variables: &[String]) -> anyhow::Result<Exit> {
+        let ask = async |client| self.ask_with(client, questions).await;
+        self.target.run(None, DefaultModel::Ask, variables, ask).await
+    }
+
+    async fn ask_with(&self, client: RpcClient, questions: &Questions) -> anyhow::Result<Exit> {
         let request = AskRequest {
-            model: self.model.model.clone(),
-            priority: self.model.priority(),
+            model: self.target.model_name(),
+            priority: self.target.priority(),
             generation: generation_message(self.generation),
             ..AskRequest::default()
         };
-        let client = self.connection.client(None).await?;
         let task = AskTask::new(client, ImageLoader { folder: self.images.clone() }, request);
         let records = questions.records(&self.image_pattern, self.candidate_list.as_deref());
         let total = u64::try_from(questions.len()).ok();

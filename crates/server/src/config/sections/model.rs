@@ -29,7 +29,7 @@ pub struct ModelSettings {
     ///
     /// Several models are comma-separated, or each has a flag. Requests name a model by NAME, or by
     /// the last part of its source.
-    #[arg(long = "model", value_name = "[NAME=]demo|DIR|FILE|ORG/NAME[@REVISION]", value_delimiter = ',',
+    #[arg(short = 'm', long = "model", value_name = "[NAME=]demo|DIR|FILE|ORG/NAME[@REVISION]", value_delimiter = ',',
           env = "BLIP_SERVE__MODEL__SOURCE", default_value = "demo", value_hint = ValueHint::AnyPath)]
     pub models: Vec<ModelChoice>,
 

@@ -4,6 +4,8 @@ use std::{fmt, num::NonZeroUsize, path::PathBuf, str::FromStr, sync::Arc};
 
 use serde::{Deserialize, Deserializer, de::Error as _};
 
+use crate::config::units::Unit;
+
 /// The name of a model or of a candidate list in requests.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ModelName(Arc<str>);
@@ -109,16 +111,20 @@ pub struct ModelChoice {
     /// The number of threads of each engine on the CPU.
     pub engine_threads: Option<NonZeroUsize>,
     /// Device memory for cached image features, in bytes.
+    #[serde(default, deserialize_with = "bytes")]
     pub feature_cache_bytes: Option<usize>,
     /// Device memory for cached cross-attention keys and values, in bytes.
+    #[serde(default, deserialize_with = "bytes")]
     pub cross_attention_cache_bytes: Option<usize>,
     /// Memory for cached answers, in bytes.
+    #[serde(default, deserialize_with = "bytes")]
     pub answer_cache_bytes: Option<usize>,
     /// The maximum number of questions that wait or run.
     pub max_queued_questions: Option<usize>,
     /// The maximum number of questions of one client that wait or run.
     pub max_queued_questions_per_client: Option<usize>,
     /// The maximum memory for the scaled images of waiting questions, in bytes.
+    #[serde(default, deserialize_with = "bytes")]
     pub max_queued_bytes: Option<usize>,
 }
 
@@ -181,6 +187,24 @@ where
     String::deserialize(deserializer)?.parse().map(Some).map_err(D::Error::custom)
 }
 
+/// Deserializes a number of bytes, which may be a text with a unit.
+fn bytes<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<usize>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged, expecting = "expected a whole number, or a size such as 4GiB")]
+    enum Bytes {
+        Number(usize),
+        Text(String),
+    }
+    match Bytes::deserialize(deserializer)? {
+        Bytes::Number(number) => Ok(Some(number)),
+        Bytes::Text(text) => {
+            let number = Unit::Bytes.to_number(&text).map_err(D::Error::custom)?;
+            let invalid = |_| format!("{text:?}: expected {}", Unit::Bytes.expected());
+            number.parse().map(Some).map_err(invalid).map_err(D::Error::custom)
+        }
+    }
+}
+
 /// A file of candidate answers with its name in requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CandidateFile {
@@ -240,6 +264,9 @@ mod tests {
         assert_eq!(table.device, Some(blip::DeviceRequest::Cuda(1)));
         assert_eq!(table.dtype, Some(DtypeRequest::Exactly(blip::Dtype::F16)));
         assert_eq!(table.engines.map(NonZeroUsize::get), Some(2));
+        let caches = r#"{"source": "demo", "feature_cache_bytes": "1GiB", "answer_cache_bytes": 7}"#;
+        assert_eq!(choice(caches).feature_cache_bytes, Some(1 << 30));
+        assert_eq!(choice(caches).answer_cache_bytes, Some(7));
         for (text, word) in [
             ("", "no model"),
             (r#"{"name": "a"}"#, "source"),
@@ -247,6 +274,8 @@ mod tests {
             (r#"{"source": "demo", "device": "tpu"}"#, "cuda:N"),
             (r#"{"source": "demo", "name": "a/b"}"#, "letters"),
             (r#"{"source": "demo", "engines": 0}"#, "nonzero"),
+            (r#"{"source": "demo", "feature_cache_bytes": "much"}"#, "4GiB"),
+            (r#"{"source": "demo", "feature_cache_bytes": -1}"#, "4GiB"),
         ] {
             let error = text.parse::<ModelChoice>().unwrap_err();
             assert!(error.contains(word), "{text}: {error}");

@@ -249,13 +249,17 @@ mod tests {
         for (text, expected) in [
             (
                 "[fetch]\nmax_bytes = 1.5",
-                "a.toml: invalid fetch.max_bytes: 1.5, expected a whole number (BYTES)",
+                "a.toml: invalid fetch.max_bytes: 1.5, expected a whole number, or a size such as 4GiB (BYTES)",
             ),
             (
                 "[fetch]\nmax_bytes = [1]",
-                "a.toml: invalid fetch.max_bytes: a list, expected a whole number (BYTES)",
+                "a.toml: invalid fetch.max_bytes: a list, expected a whole number, or a size such as 4GiB (BYTES)",
             ),
-            ("[fetch]\nmax_bytes = -1", "\"-1\", expected a whole number (BYTES): invalid digit"),
+            (
+                "[fetch]\nmax_bytes = -1",
+                "\"-1\", expected a whole number, or a size such as 4GiB (BYTES): invalid",
+            ),
+            ("[fetch]\nmax_bytes = '4GiBs'", "a.toml: invalid fetch.max_bytes: \"4GiBs\", expected"),
             ("[fetch]\nenabled = 1", "a.toml: invalid fetch.enabled: 1, expected true or false"),
             ("[fetch]\nallow_ports = [80, true]", "true, expected a list of whole numbers (PORT)"),
             ("[fetch.max_bytes]\na = 1", "a.toml: invalid fetch.max_bytes: a table"),

@@ -151,6 +151,7 @@ impl SourceValues {
         let written = name.spelled(kind);
         let values = self.current_values(kind, name, values)?;
         definition.check(&kind.to_string(), &written, &values)?;
+        let values = values.into_iter().map(|value| definition.without_unit(value)).collect();
         self.assignments.insert(&definition.key, Assignment { values, old });
         Ok(())
     }

@@ -33,6 +33,12 @@ impl FromStr for LogFormat {
     }
 }
 
+/// Returns whether standard error is a terminal, and `NO_COLOR` (no-color.org) is not set.
+fn is_coloured() -> bool {
+    let is_refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !is_refused
+}
+
 /// Logs the lines that `filter` selects on standard error.
 ///
 /// Returns a handle that changes the filter.
@@ -42,7 +48,7 @@ pub fn install(filter: EnvFilter, format: LogFormat) -> LogFilter {
     let handle = LogFilter::of(&filter);
     let lines = fmt::layer().with_writer(std::io::stderr);
     let lines = match format {
-        LogFormat::Pretty => lines.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Pretty => lines.with_ansi(is_coloured()).boxed(),
         // The current span holds the request id and the trace id.
         LogFormat::Json => {
             lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()

@@ -1,5 +1,9 @@
 //! The connection of a client command to a running server.
 
+mod mismatch;
+mod status;
+mod address;
+
 use std::{
     path::{Path, PathBuf},
     time::Duration,
@@ -7,12 +11,23 @@ use std::{
 
 use anyhow::Context as _;
 use clap::{Args, ValueHint};
-use proto::blip_service_client::BlipServiceClient;
+use proto::{ListModelsRequest, blip_service_client::BlipServiceClient};
+use tokio::time::timeout;
 use tonic::{
     Extensions, Request,
     metadata::MetadataMap,
-    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity},
+    transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Identity, Uri},
 };
+use tonic_health::pb::{HealthCheckRequest, health_client::HealthClient};
+
+pub(crate) use address::ServerAddress;
+pub(crate) use status::describe_status;
+
+/// The server of a command that names none.
+pub(crate) const DEFAULT_SERVER: &str = "http://127.0.0.1:50051";
+
+/// The environment variable that names the server.
+pub(crate) const SERVER_VARIABLE: &str = "BLIP_SERVE__SERVER";
 
 /// Time limit for opening a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,9 +39,11 @@ const KEEPALIVE: (Duration, Duration) = (Duration::from_secs(30), Duration::from
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Connection")]
 pub(crate) struct ConnectionArgs {
-    /// URL of the server
-    #[arg(long, value_name = "URL", env = "BLIP_SERVE__SERVER", default_value = "http://127.0.0.1:50051")]
-    pub(crate) server: String,
+    /// Address of the server: HOST:PORT or a URL [default: http://127.0.0.1:50051]
+    ///
+    /// An address without a scheme is https if a certificate option is set, and http otherwise.
+    #[arg(short, long, value_name = "ADDRESS", env = SERVER_VARIABLE)]
+    pub(crate) server: Option<ServerAddress>,
 
     /// API key, if the server requires one
     ///
@@ -59,12 +76,47 @@ impl ConnectionArgs {
         Ok(RpcClient::new(self.connect().await?, metadata))
     }
 
-    /// Opens a connection.
+    /// Opens a connection to a server that speaks gRPC.
     pub(crate) async fn connect(&self) -> anyhow::Result<Channel> {
-        self.endpoint().await?.connect().await.map_err(|error| {
-            let cause = root_cause(&error);
-            anyhow::anyhow!("cannot reach {}: {cause} (check that blip-serve serve is running)", self.server)
-        })
+        let endpoint = self.endpoint().await?;
+        let url = endpoint.uri();
+        let connected = endpoint.connect().await;
+        let channel = connected.map_err(|error| anyhow::anyhow!(mismatch::explain(url, &error)))?;
+        self.check_protocol(url, channel.clone()).await?;
+        Ok(channel)
+    }
+
+    /// Checks that the server speaks gRPC. Without TLS, a connection opens before the server has
+    /// sent anything.
+    ///
+    /// Any answer of a gRPC server will do. A slow or lost server is not an error.
+    async fn check_protocol(&self, url: &Uri, channel: Channel) -> anyhow::Result<()> {
+        let mut health = HealthClient::new(channel.clone());
+        let check = health.check(HealthCheckRequest::default());
+        let Ok(Err(status)) = timeout(CONNECT_TIMEOUT, check).await else { return Ok(()) };
+        if mismatch::is_broken_transport(&status) {
+            let is_plain = url.scheme_str() != Some("https");
+            let mismatch = if is_plain { mismatch::probe(url).await } else { None };
+            return mismatch.map_or(Ok(()), |mismatch| Err(anyhow::anyhow!(mismatch)));
+        }
+        // A proxy may pass the methods of one service only.
+        if mismatch::is_http(&status) {
+            let mut request = Request::new(ListModelsRequest {});
+            self.sign(&mut request)?;
+            let mut stub = BlipServiceClient::new(channel);
+            if let Ok(Err(status)) = timeout(CONNECT_TIMEOUT, stub.list_models(request)).await
+                && mismatch::is_http(&status)
+            {
+                anyhow::bail!(mismatch::not_grpc(url, status.message()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the URL of the server.
+    pub(crate) fn url(&self) -> String {
+        let is_tls = self.ca_file.is_some() || self.cert_file.is_some();
+        self.server.as_ref().map_or_else(|| DEFAULT_SERVER.to_owned(), |server| server.url(is_tls))
     }
 
     /// Adds the API key to a call.
@@ -78,8 +130,9 @@ impl ConnectionArgs {
     }
 
     async fn endpoint(&self) -> anyhow::Result<Endpoint> {
-        let endpoint = Endpoint::from_shared(self.server.clone())
-            .with_context(|| format!("invalid server {:?}: expected a URL", self.server))?
+        let url = self.url();
+        let endpoint = Endpoint::from_shared(url.clone())
+            .with_context(|| format!("invalid server {url:?}"))?
             .connect_timeout(CONNECT_TIMEOUT)
             .http2_keep_alive_interval(KEEPALIVE.0)
             .keep_alive_timeout(KEEPALIVE.1);
@@ -98,21 +151,26 @@ impl ConnectionArgs {
     }
 }
 
-/// A client of the BLIP service, with the metadata of its calls: API key and time limit.
+/// A client of a server, with the metadata of its calls: API key and time limit.
 #[derive(Clone, Debug)]
 pub(crate) struct RpcClient {
-    stub: BlipServiceClient<Channel>,
+    channel: Channel,
     metadata: MetadataMap,
 }
 
 impl RpcClient {
     pub(crate) fn new(channel: Channel, metadata: MetadataMap) -> Self {
-        Self { stub: BlipServiceClient::new(channel), metadata }
+        Self { channel, metadata }
     }
 
     /// Returns the generated client. It shares the connection with its clones.
     pub(crate) fn stub(&self) -> BlipServiceClient<Channel> {
-        self.stub.clone()
+        BlipServiceClient::new(self.channel())
+    }
+
+    /// Returns the connection, for other services.
+    pub(crate) fn channel(&self) -> Channel {
+        self.channel.clone()
     }
 
     /// Returns the request of a call.
@@ -123,13 +181,4 @@ impl RpcClient {
 
 async fn read_pem(path: &Path) -> anyhow::Result<Vec<u8>> {
     tokio::fs::read(path).await.with_context(|| format!("cannot read {}", path.display()))
-}
-
-/// Returns the innermost cause of a transport error, the only one with a meaningful message.
-fn root_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(inner) = cause.source() {
-        cause = inner;
-    }
-    cause.to_string()
 }
