@@ -28,7 +28,9 @@ dist: libtorch ## Build stripped binaries for a machine without Rust into dist/
 wheel: build ## Build a wheel for pip, with the release binary, into dist/
 	packaging/wheel/build.sh target/release/blip-serve dist
 
-demo: build ## Start the server with its embedded model and ask three questions
+demo: libtorch ## Start the server with its embedded model and ask three questions
+	@# This profile needs less than half the CPU time of a release build (docs/benchmarks.md).
+	$(CARGO) build --profile demo --locked
 	@scripts/demo.sh
 
 test: test-rust test-end-to-end test-client test-wheel test-deploy ## Run all tests except test-fleet, test-checkpoints and test-attacks
@@ -73,6 +75,7 @@ lint: libtorch ## Check layers, prose, formatting, clippy, documentation and dep
 	python3 -m unittest discover -q tests/scripts
 	python3 scripts/check_layers.py
 	python3 scripts/check_prose.py --commits $(LAST_UNCHECKED_COMMIT)
+	python3 scripts/release.py check
 	python3 scripts/prose_statistics.py --max-mean 18 --max-share 8 README.md docs/benchmarks.md \
 	  docs/design/architecture.md
 	$(CARGO) fmt --all --check
