@@ -7,7 +7,7 @@ CARGO ?= cargo
 LAST_UNCHECKED_COMMIT := 661040ad7c50
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch build dist demo test test-rust test-end-to-end test-client test-deploy test-fleet test-checkpoints test-attacks lint fmt doc bench-scheduler bench-peers clean
+.PHONY: help libtorch build dist wheel demo test test-rust test-end-to-end test-client test-wheel test-deploy test-fleet test-checkpoints test-attacks lint fmt doc bench-scheduler bench-peers clean
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -25,10 +25,15 @@ dist: libtorch ## Build stripped binaries for a machine without Rust into dist/
 	strip -o dist/blip-serve target/release/blip-serve
 	strip -o dist/engine_speed target/release/examples/engine_speed
 
-demo: build ## Start the server with its embedded model and ask three questions
+wheel: build ## Build a wheel for pip, with the release binary, into dist/
+	packaging/wheel/build.sh target/release/blip-serve dist
+
+demo: libtorch ## Start the server with its embedded model and ask three questions
+	@# This profile needs less than half the CPU time of a release build (docs/benchmarks.md).
+	$(CARGO) build --profile demo --locked
 	@scripts/demo.sh
 
-test: test-rust test-end-to-end test-client test-deploy ## Run all tests except test-fleet, test-checkpoints and test-attacks
+test: test-rust test-end-to-end test-client test-wheel test-deploy ## Run all tests except test-fleet, test-checkpoints and test-attacks
 	@echo "all tests passed"
 
 test-rust: libtorch ## Run unit, property and integration tests
@@ -45,6 +50,10 @@ test-end-to-end: libtorch ## Test the binary through sockets with Python clients
 test-client: libtorch ## Test the Python client in clients/python with the binary
 	$(CARGO) test --workspace --locked --no-run
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/client/run.sh
+
+test-wheel: libtorch ## Test the wheel of the debug binary in fresh environments
+	$(CARGO) test --workspace --locked --no-run
+	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/wheel/run.sh
 
 test-deploy: libtorch ## Test chart, alerts, dashboard and Dockerfile with helm and promtool
 	$(CARGO) build --locked
@@ -66,6 +75,7 @@ lint: libtorch ## Check layers, prose, formatting, clippy, documentation and dep
 	python3 -m unittest discover -q tests/scripts
 	python3 scripts/check_layers.py
 	python3 scripts/check_prose.py --commits $(LAST_UNCHECKED_COMMIT)
+	python3 scripts/release.py check
 	python3 scripts/prose_statistics.py --max-mean 18 --max-share 8 README.md docs/benchmarks.md \
 	  docs/design/architecture.md
 	$(CARGO) fmt --all --check

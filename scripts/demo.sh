@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-binary=${BLIP_SERVE_BIN:-target/release/blip-serve}
+binary=${BLIP_SERVE_BIN:-target/demo/blip-serve}
 log=$(mktemp)
 "$binary" serve --grpc-listen 127.0.0.1:0 --http-listen 127.0.0.1:0 --metrics-listen off >"$log" 2>&1 &
 server=$!

@@ -120,7 +120,8 @@ fn open_cuda_library() -> Result<(), String> {
             if !path.exists() {
                 return Err(format!(
                     "{} has no {CUDA_LIBRARY}: this LibTorch is for the CPU only \
-                     (`make libtorch DEVICE=cuda` fetches LibTorch for CUDA)",
+                     (install the same torch from PyPI, or run `make libtorch DEVICE=cuda` in a \
+                     checkout)",
                     folder.display()
                 ));
             }

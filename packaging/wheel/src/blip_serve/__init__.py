@@ -1,0 +1,1 @@
+"""The program blip-serve, packed for pip. It has no Python interface: see blip-serve-client."""
