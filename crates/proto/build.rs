@@ -10,7 +10,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     let proto = PathBuf::from(env::var("CARGO_MANIFEST_DIR")?).join("../../proto").canonicalize()?;
     println!("cargo::rerun-if-changed={}", proto.display());
     // The set includes the error details, so that a client without generated code can read them.
-    let files = ["blip/v1/blip.proto", "google/rpc/error_details.proto"];
+    let files =
+        ["blip/v1/blip.proto", "google/rpc/error_details.proto", "inference/open_inference_grpc.proto"];
     let mut compiler = protox::Compiler::new([&proto])?;
     let compiled = compiler.include_imports(true).include_source_info(true).open_files(files)?;
     let descriptors = compiled.file_descriptor_set();
@@ -21,6 +22,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_server(false)
         // An image stays a slice of the buffer that it arrived in.
         .bytes(".blip.v1")
+        .bytes(".inference")
         .extern_path(".google.rpc", "::tonic_types::pb")
         .compile_fds(descriptors)?;
     Ok(())

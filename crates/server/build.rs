@@ -15,6 +15,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .build_client(false)
         .codec_path(CODEC)
         .extern_path(".blip.v1", "::proto")
+        .extern_path(".inference", "::proto::inference")
         .extern_path(".google.rpc", "::tonic_types::pb")
         .compile_fds(prost_types::FileDescriptorSet::decode(descriptors.as_slice())?)?;
     let reflection = |package| {

@@ -11,6 +11,7 @@
 pub mod serve; // starts and stops the process; operations endpoint
 pub mod http; // JSON, forms, server-sent events, gRPC-Web, OpenAPI
 pub mod grpc; // the BlipService, streaming, deadlines, message budget
+pub mod open_inference; // requests and results as named tensors
 pub mod lifecycle; // loading, supervision, health, self-test, admin
 pub mod pipeline; // a request becomes a stream of item results
 pub mod models; // loaded models by name

@@ -1,5 +1,6 @@
 //! HTTP requests over a real socket.
 
+mod adapters;
 mod ask;
 mod browsers;
 mod connections;

@@ -15,6 +15,10 @@ use proto::{
     AskRequest, AskResponse, CaptionRequest, CaptionResponse, EmbedRequest, EmbedResponse, GetModelRequest,
     ListModelsRequest, ListModelsResponse, LoadModelRequest, MatchRequest, MatchResponse, Model,
     UnloadModelRequest, UnloadModelResponse,
+    inference::{
+        ModelInferRequest, ModelMetadataRequest, ModelReadyRequest, ServerLiveRequest, ServerMetadataRequest,
+        ServerReadyRequest,
+    },
 };
 use tonic::{
     Status,
@@ -111,6 +115,47 @@ macro_rules! unbounded {
 unbounded! {
     AskResponse, CaptionResponse, MatchResponse, EmbedResponse, ListModelsRequest, ListModelsResponse, GetModelRequest,
     LoadModelRequest, UnloadModelRequest, UnloadModelResponse, Model, HealthCheckRequest, ServerReflectionRequest,
+    ServerLiveRequest, ServerReadyRequest, ModelReadyRequest, ServerMetadataRequest, ModelMetadataRequest,
+}
+
+impl BoundedMessage for ModelInferRequest {
+    fn check(bytes: &[u8]) -> Result<(), RequestError> {
+        /// Parameters and the requested outputs with theirs, raw buffers, and inputs. An input has
+        /// parameters, and contents whose field 8 has the elements of a BYTES tensor.
+        const LISTS: &[ListField] = &[
+            ListField::of(4),
+            ListField { number: 6, inside: &[ListField::of(2)] },
+            ListField::of(7),
+            ListField {
+                number: 5,
+                inside: &[ListField::of(4), ListField { number: 5, inside: &[ListField::of(8)] }],
+            },
+        ];
+        let mut parts = ListField::count(LISTS, bytes);
+        // The other contents and the shape are packed numbers. Each has at least one byte.
+        let _ = each_field(bytes, 5, &mut |input| {
+            each_field(input, 3, &mut |shape| {
+                parts += shape.len();
+                Ok(())
+            })?;
+            each_field(input, 5, &mut |contents| {
+                for number in 1..8 {
+                    each_field(contents, number, &mut |numbers| {
+                        parts += numbers.len();
+                        Ok(())
+                    })?;
+                }
+                Ok(())
+            })
+        });
+        if parts > MAX_MESSAGES {
+            return Err(RequestError::new(ErrorReason::TooManyQuestions)
+                .field("inputs")
+                .value(format!("{parts} elements"))
+                .limit(format!("{MAX_MESSAGES} elements")));
+        }
+        Ok(())
+    }
 }
 
 /// Calls `visit` with the bytes of each length-delimited field `number` of the message in `bytes`.
@@ -183,7 +228,10 @@ impl<U: Message + Default + BoundedMessage> Decoder for BoundedDecoder<U> {
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use proto::{ImageQuestions, Question};
+    use proto::{
+        ImageQuestions, Question,
+        inference::{InferTensorContents, model_infer_request::InferInputTensor},
+    };
 
     use super::*;
 
@@ -202,10 +250,38 @@ mod tests {
         }
     }
 
+    #[test]
+    fn elements_of_tensors_are_counted() {
+        let request = |contents: InferTensorContents, shape: usize| {
+            let contents = Some(contents);
+            let input = InferInputTensor { shape: vec![1; shape], contents, ..Default::default() };
+            let inputs = vec![input];
+            ModelInferRequest::check(&ModelInferRequest { inputs, ..Default::default() }.encode_to_vec())
+        };
+        let texts = |count: usize| InferTensorContents {
+            bytes_contents: vec![bytes::Bytes::new(); count],
+            ..Default::default()
+        };
+        let numbers = |count| InferTensorContents { int64_contents: vec![1; count], ..Default::default() };
+        // The input and its contents count as one each.
+        let most = MAX_MESSAGES - 2;
+        assert_eq!((request(texts(most), 0), request(numbers(most), 0)), (Ok(()), Ok(())));
+        assert_eq!(request(texts(0), most), Ok(()));
+        for excess in
+            [request(texts(most + 1), 0), request(numbers(most + 1), 0), request(texts(0), most + 1)]
+        {
+            assert_eq!(excess.unwrap_err().reason(), ErrorReason::TooManyQuestions);
+        }
+        let raw_input_contents = vec![bytes::Bytes::new(); MAX_MESSAGES + 1];
+        let raw = ModelInferRequest { raw_input_contents, ..Default::default() }.encode_to_vec();
+        assert!(ModelInferRequest::check(&raw).is_err());
+    }
+
     proptest! {
         #[test]
         fn any_bytes_are_counted_without_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let _ = AskRequest::check(&bytes);
+            let _ = ModelInferRequest::check(&bytes);
         }
 
         #[test]

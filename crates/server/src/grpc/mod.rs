@@ -15,6 +15,7 @@ pub mod framing; // prefixes and number of messages
 pub mod message_budget; // memory for each message
 pub mod frame_parser; // length prefixes of messages
 pub mod service; // BlipService
+pub mod open_inference; // the Open Inference Protocol
 pub mod ask_stream; // streams of requests
 pub mod handler; // one request message
 pub mod requests; // request messages to requests
@@ -24,6 +25,7 @@ pub mod responses; // item results to response messages
 #[expect(clippy::allow_attributes, clippy::allow_attributes_without_reason, reason = "generated")]
 pub mod generated {
     tonic::include_proto!("blip.v1");
+    tonic::include_proto!("inference");
     tonic::include_proto!("grpc.health.v1.Health");
 
     /// Reflection.
@@ -48,15 +50,23 @@ use crate::{
     request::memory_budget::MemoryBudget,
 };
 
+/// A service behind authentication and the memory budget.
+pub(crate) type Guarded<S> = Authenticated<InflatedService<BudgetedService<FramedService<S>>>>;
+
 /// Returns `BlipService` behind authentication and the memory budget.
 pub(crate) fn guarded(
     handler: RequestHandler,
     authenticator: &Authenticator,
     budget: MemoryBudget,
-) -> Authenticated<InflatedService<BudgetedService<FramedService<BlipServiceServer<RequestHandler>>>>> {
+) -> Guarded<BlipServiceServer<RequestHandler>> {
     // The budget rejects longer messages first, with an error of the table.
+    let service = BlipServiceServer::new(handler).max_decoding_message_size(budget.max_message_bytes());
+    guard(service, authenticator, budget)
+}
+
+/// Puts a service behind authentication and the memory budget.
+pub(crate) fn guard<S>(service: S, authenticator: &Authenticator, budget: MemoryBudget) -> Guarded<S> {
     let max_bytes = budget.max_message_bytes();
-    let service = BlipServiceServer::new(handler).max_decoding_message_size(max_bytes);
     let service = FramedService::new(service, max_bytes);
     let service = BudgetedService::new(service, budget.clone());
     Authenticated::new(InflatedService::new(service, budget, max_bytes), authenticator.clone())

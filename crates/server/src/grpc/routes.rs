@@ -19,12 +19,14 @@ use crate::{
         deadline_layer::DeadlineLayer,
         framing::FramedService,
         generated::{
-            admin_service_server::AdminServiceServer, health_server::HealthServer, reflection_v1,
-            reflection_v1alpha,
+            admin_service_server::AdminServiceServer,
+            grpc_inference_service_server::GrpcInferenceServiceServer, health_server::HealthServer,
+            reflection_v1, reflection_v1alpha,
         },
-        guarded,
+        guard, guarded,
         handler::RequestHandler,
         inflate::InflatedService,
+        open_inference::OpenInference,
         standard::reflection::Reflection,
     },
     lifecycle::{admin::Administration, health::Health},
@@ -72,11 +74,12 @@ where
     B::Error: Into<tonic::codegen::StdError>,
 {
     let GrpcServer { handler, authenticator, administration, budget, tracing, health } = server;
-    let mut routes = Routes::new(framed(HealthServer::new(health), &budget)).add_service(guarded(
-        handler,
-        &authenticator,
-        budget.clone(),
-    ));
+    let open_inference = OpenInference { handler: handler.clone(), health: health.clone() };
+    let open_inference =
+        GrpcInferenceServiceServer::new(open_inference).max_decoding_message_size(budget.max_message_bytes());
+    let mut routes = Routes::new(framed(HealthServer::new(health), &budget))
+        .add_service(guarded(handler, &authenticator, budget.clone()))
+        .add_service(guard(open_inference, &authenticator, budget.clone()));
     if settings.grpc.reflection {
         let reflection = Reflection::new()?;
         let v1 = reflection_v1::ServerReflectionServer::new(reflection.clone());

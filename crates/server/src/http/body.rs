@@ -26,6 +26,10 @@ use crate::{
 /// announcing a length.
 const MAX_INITIAL_BYTES: usize = 64 << 10;
 
+/// The largest body that is decoded on the connection's thread, in bytes. Base64 of many megabytes
+/// would delay the other connections of the thread.
+pub(crate) const INLINE_BYTES: usize = 32 << 10;
+
 /// The only accepted content-encoding: none.
 const IDENTITY: &str = "identity";
 

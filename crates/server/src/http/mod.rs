@@ -11,7 +11,9 @@ pub mod cors; // cross-origin requests
 pub mod docs; // OpenAPI, Swagger UI, the error page
 pub mod grpc_web; // BlipService for browsers
 pub mod models; // /v1/models
+pub mod adapters; // the APIs of other servers
 pub mod inference; // /v1/ask, /v1/caption, /v1/match, /v1/embed
+pub mod media_type; // the media type of a body
 pub mod json; // decoding of JSON bodies
 pub mod json_bounds; // the limits on JSON values and field names
 pub mod body; // request bodies within the memory budget

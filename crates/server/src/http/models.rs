@@ -22,7 +22,10 @@ use crate::{
     error::{ErrorReason, RequestError},
     fair_share::Caller,
     http::{body::RequestBody, json::read_json, state::HttpServer},
-    lifecycle::admin::{LoadRequest, ModelAdmin},
+    lifecycle::{
+        admin::{LoadRequest, ModelAdmin},
+        health::Health,
+    },
     models::info::ModelInfo,
 };
 
@@ -30,10 +33,15 @@ use crate::{
 #[derive(Serialize, ToSchema)]
 pub(crate) struct ModelList {
     models: Vec<ModelJson>,
+    /// `list`, as in OpenAI's API.
+    #[schema(example = "list")]
+    object: &'static str,
+    /// The same models, for clients of OpenAI's API.
+    data: Vec<ModelJson>,
 }
 
 /// A model of the server.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Serialize, ToSchema)]
 pub(crate) struct ModelJson {
     /// The name by which requests select the model.
     name: String,
@@ -63,10 +71,21 @@ pub(crate) struct ModelJson {
     flavour: String,
     /// The names of the candidate lists that questions may select.
     candidate_lists: Vec<String>,
+    /// The name, as in OpenAI's API.
+    id: String,
+    /// `model`, as in OpenAI's API.
+    #[schema(example = "model")]
+    object: &'static str,
+    /// Always 0: the time at which the model was made is unknown.
+    created: u64,
+    /// The source, as in OpenAI's API.
+    owned_by: String,
+    /// Whether the model accepts requests, as in KServe's API.
+    ready: bool,
 }
 
 /// The task of a model.
-#[derive(Serialize, ToSchema)]
+#[derive(Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum TaskName {
     /// Answers to questions.
@@ -77,8 +96,8 @@ pub(crate) enum TaskName {
     Matching,
 }
 
-impl From<&ModelInfo> for ModelJson {
-    fn from(model: &ModelInfo) -> Self {
+impl ModelJson {
+    fn new(model: &ModelInfo, health: &Health) -> Self {
         Self {
             name: model.name.to_string(),
             source: model.source.clone(),
@@ -97,6 +116,11 @@ impl From<&ModelInfo> for ModelJson {
             parameters: model.parameters,
             flavour: model.conventions.to_string(),
             candidate_lists: model.candidate_lists.clone(),
+            id: model.name.to_string(),
+            object: "model",
+            created: 0,
+            owned_by: model.source.clone(),
+            ready: health.is_model_serving(&model.name),
         }
     }
 }
@@ -146,7 +170,8 @@ pub(crate) async fn list(
 ) -> Result<Json<ModelList>, RequestError> {
     server.authenticator.authenticate(token_of(&headers), connection.remote_addr())?;
     let models = server.handler.models.list()?;
-    Ok(Json(ModelList { models: models.iter().map(|model| ModelJson::from(&**model)).collect() }))
+    let models: Vec<_> = models.iter().map(|model| ModelJson::new(model, &server.health)).collect();
+    Ok(Json(ModelList { data: models.clone(), models, object: "list" }))
 }
 
 /// `GET /v1/models/{name}`.
@@ -170,7 +195,7 @@ pub(crate) async fn get(
 ) -> Result<Json<ModelJson>, RequestError> {
     server.authenticator.authenticate(token_of(&headers), connection.remote_addr())?;
     let model = server.handler.models.get(&name).map_err(|error| error.field("name"))?;
-    Ok(Json(ModelJson::from(&*model)))
+    Ok(Json(ModelJson::new(&model, &server.health)))
 }
 
 /// `POST /v1/models`.
@@ -209,7 +234,7 @@ pub(crate) async fn load(
     let LoadModelRequest { name, source, device, dtype, flavour: conventions } =
         read_json(&body, "the body")?;
     let request = LoadRequest { name, source, device, dtype, conventions };
-    Ok(Json(ModelJson::from(&*admin.load(&request).await?)))
+    Ok(Json(ModelJson::new(&*admin.load(&request).await?, &server.health)))
 }
 
 /// `DELETE /v1/models/{name}`.

@@ -88,25 +88,35 @@ pub(crate) fn title(reason: ErrorReason) -> String {
 
 impl IntoResponse for RequestError {
     fn into_response(self) -> Response {
-        let status =
-            StatusCode::from_u16(self.reason().spec().http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let mut response = (status, Json(Problem::from(&self))).into_response();
-        let headers = response.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static(PROBLEM_JSON));
-        if let Some(wait) = self.wait() {
-            // Rounded up, so that the client does not retry too early.
-            headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1000) as u64));
-        }
-        if self.reason() == ErrorReason::MediaTypeRefused
-            && self.details().any(|detail| detail == ("field", CONTENT_ENCODING.as_str()))
-        {
-            headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        }
-        if status == StatusCode::UNAUTHORIZED {
-            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"blip-serve\""));
-        }
-        response
+        error_response(&self, PROBLEM_JSON, &Problem::from(&self))
     }
+}
+
+/// Returns the response to a request that failed with `error`: its status and headers, with `body`
+/// of the media type `content_type`.
+pub(crate) fn error_response(
+    error: &RequestError,
+    content_type: &'static str,
+    body: &impl Serialize,
+) -> Response {
+    let status =
+        StatusCode::from_u16(error.reason().spec().http).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut response = (status, Json(body)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    if let Some(wait) = error.wait() {
+        // Rounded up, so that the client does not retry too early.
+        headers.insert(RETRY_AFTER, HeaderValue::from(wait.as_millis().div_ceil(1000) as u64));
+    }
+    if error.reason() == ErrorReason::MediaTypeRefused
+        && error.details().any(|detail| detail == ("field", CONTENT_ENCODING.as_str()))
+    {
+        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    }
+    if status == StatusCode::UNAUTHORIZED {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"blip-serve\""));
+    }
+    response
 }
 
 #[cfg(test)]

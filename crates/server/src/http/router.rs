@@ -7,13 +7,19 @@ use axum::{
     extract::Request,
     middleware::{from_fn, from_fn_with_state},
     response::Redirect,
-    routing::{get, post_service},
+    routing::{any_service, get, post, post_service},
 };
 
 use crate::{
     config::sections::http::{CorsOrigin, HttpSettings},
     error::{ErrorReason, RequestError},
     http::{
+        adapters::{
+            clouds::{self, RouteAliases, resolve_alias},
+            hugging_face,
+            open_inference::{infer, metadata, predict},
+            openai,
+        },
         allowed_hosts::{HostPolicy, check_host},
         cors::{check_origin, cors},
         docs::{self, errors_page, openapi},
@@ -30,8 +36,9 @@ use crate::{
 pub fn router(server: HttpServer, settings: &HttpSettings) -> Router {
     let telemetry = TelemetryLayer::new(Protocol::Http, server.tracing.clone());
     let grpc_web = post_service(grpc_web(&server)).layer(from_fn(check_media_type));
+    let server = Arc::new(server);
     let router = Router::new()
-        .route("/", get(async || Redirect::temporary("/docs/")))
+        .route("/", get(async || Redirect::temporary("/docs/")).post(hugging_face::handlers::run))
         .route("/docs", get(async || Redirect::permanent("/docs/")))
         .route("/docs/", get(docs::index))
         .route("/docs/errors", get(errors_page::page))
@@ -42,17 +49,50 @@ pub fn router(server: HttpServer, settings: &HttpSettings) -> Router {
         .route("/v1/match", handler(Endpoint::Match))
         .route("/v1/embed", handler(Endpoint::Embed))
         .route("/v1/models", get(models::list).post(models::load))
-        .route("/v1/models/{name}", get(models::get).delete(models::unload))
+        .route(
+            "/v1/models/{name}",
+            any_service(
+                get(models::get)
+                    .delete(models::unload)
+                    .post(predict::predict)
+                    .layer(from_fn(predict::check_method))
+                    .with_state(Arc::clone(&server)),
+            ),
+        )
+        .route("/v1/chat/completions", post(openai::handlers::chat))
+        .route("/v1/embeddings", post(openai::handlers::embeddings))
+        .route("/models/{name}", post(hugging_face::handlers::run_model))
+        .route("/hf/{task}", post(hugging_face::handlers::run_named))
+        .route("/ping", get(metadata::ready))
+        .route(clouds::HEALTH, get(metadata::ready))
+        .route(clouds::INVOCATIONS, post(clouds::invoke))
+        .route("/v2", get(metadata::server))
+        .route("/v2/health/live", get(metadata::live))
+        .route("/v2/health/ready", get(metadata::ready))
+        .route("/v2/repository/index", post(metadata::repository_index))
+        .route("/v2/models/{name}", get(metadata::model))
+        .route("/v2/models/{name}/ready", get(metadata::model_ready))
+        .route("/v2/models/{name}/infer", post(infer::infer))
+        .route("/v2/models/{name}/versions/{version}", get(metadata::model_version))
+        .route("/v2/models/{name}/versions/{version}/ready", get(metadata::model_version_ready))
+        .route("/v2/models/{name}/versions/{version}/infer", post(infer::infer_version))
         .route("/blip.v1.BlipService/{method}", grpc_web)
         .fallback(unknown_route)
         .method_not_allowed_fallback(method_not_allowed)
-        .with_state(Arc::new(server));
+        .with_state(server);
     let origins: Arc<[CorsOrigin]> = settings.http_cors_origins.clone().into();
     let router = router.layer(from_fn(count_requests));
     let router =
         router.layer(from_fn_with_state(origins, check_origin)).layer(cors(&settings.http_cors_origins));
     let hosts = HostPolicy::new(&settings.allowed_hosts, settings.http_listen);
-    router.layer(from_fn_with_state(hosts, check_host)).layer(telemetry)
+    let router = router.layer(from_fn_with_state(hosts, check_host)).layer(telemetry);
+    match RouteAliases::of(settings) {
+        None => router,
+        Some(aliases) => {
+            let resolve = from_fn_with_state(Arc::new(aliases), resolve_alias);
+            Router::new().fallback_service(router).layer(resolve)
+        }
+    }
 }
 
 async fn unknown_route(request: Request) -> RequestError {

@@ -1,8 +1,11 @@
 //! The state that all HTTP routes share.
 
 use crate::{
-    auth::Authenticator, grpc::handler::RequestHandler, lifecycle::admin::Administration,
-    request::memory_budget::MemoryBudget, telemetry::tracing::Tracing,
+    auth::Authenticator,
+    grpc::handler::RequestHandler,
+    lifecycle::{admin::Administration, health::Health},
+    request::memory_budget::MemoryBudget,
+    telemetry::tracing::Tracing,
 };
 
 /// The state of the HTTP adapter.
@@ -18,4 +21,8 @@ pub struct HttpServer {
     pub budget: MemoryBudget,
     /// The export of traces.
     pub tracing: Tracing,
+    /// The health of the server and its models.
+    pub health: Health,
+    /// The maximum number of generated tokens of an answer or a caption.
+    pub max_new_tokens: u32,
 }

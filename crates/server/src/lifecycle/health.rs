@@ -97,6 +97,19 @@ impl Health {
         self.state.borrow().status(service)
     }
 
+    /// Returns whether the server accepts calls and all models are healthy.
+    #[must_use]
+    pub fn is_serving(&self) -> bool {
+        self.state.borrow().is_serving()
+    }
+
+    /// Returns whether the server accepts calls and the model of this name is healthy.
+    #[must_use]
+    pub fn is_model_serving(&self, model: &str) -> bool {
+        let state = self.state.borrow();
+        state.is_accepting && state.models.get(model).is_some_and(|is_healthy| *is_healthy)
+    }
+
     /// Returns the names of all services.
     #[must_use]
     pub fn services(&self) -> Vec<String> {

@@ -25,6 +25,10 @@ pub struct ModelInfo {
     pub max_text_tokens: u32,
     /// The maximum length of a generated text, in tokens, or 0 if it generates none.
     pub max_new_tokens: u32,
+    /// The default number of beams of a generated text.
+    pub num_beams: u32,
+    /// The token that ends a generated text.
+    pub stop_token: u32,
     /// The length of an embedding, or 0 if it computes none.
     pub embedding_size: u32,
     /// The number of parameters.
@@ -49,6 +53,8 @@ impl ModelInfo {
             image_size: 384,
             max_text_tokens: 512,
             max_new_tokens: 20,
+            num_beams: 1,
+            stop_token: 102,
             embedding_size: 0,
             parameters: 1,
             conventions: Conventions::default(),
@@ -80,6 +86,8 @@ impl ModelInfo {
             image_size: count(config.vision.image_size),
             max_text_tokens: count(config.text.max_position_embeddings),
             max_new_tokens: if is_retrieval { 0 } else { count(checkpoint.generation().max_new_tokens) },
+            num_beams: checkpoint.generation().num_beams,
+            stop_token: count(config.text.sep_token_id),
             embedding_size: config.embedding_size().map_or(0, count),
             parameters: u64::try_from(config.parameters()).unwrap_or_default(),
             conventions: checkpoint.conventions(),

@@ -22,6 +22,14 @@ pub enum RequestFormat {
     },
     /// A form with image files and texts that all images are compared with.
     FormMatch,
+    /// The format of another API, by the paths of its fields. `[i]` in a path is the position of
+    /// the image, and `[t]` that of the text about it.
+    Named {
+        /// The path of an image.
+        image: &'static str,
+        /// The path of a text.
+        text: &'static str,
+    },
 }
 
 impl RequestFormat {
@@ -33,6 +41,7 @@ impl RequestFormat {
             Self::GrpcEmbed => "images",
             Self::Json | Self::JsonEmbed => "inputs.images",
             Self::Form { .. } | Self::FormMatch => "image",
+            Self::Named { image, .. } => whole(image),
         }
     }
 
@@ -48,8 +57,14 @@ impl RequestFormat {
             Self::Form { shared_questions: true } => "questions",
             Self::Form { shared_questions: false } => "texts",
             Self::FormMatch => "text",
+            Self::Named { text, .. } => whole(text),
         }
     }
+}
+
+/// Returns the part of a path before its positions.
+fn whole(path: &'static str) -> &'static str {
+    path.split("[i]").next().unwrap_or(path).split("[t]").next().unwrap_or(path)
 }
 
 /// The path of one image of a request and of the texts about it.
@@ -77,7 +92,7 @@ impl FieldPath {
             | RequestFormat::GrpcMatch
             | RequestFormat::GrpcEmbed => ".data",
             RequestFormat::Json | RequestFormat::JsonEmbed => ".base64",
-            RequestFormat::Form { .. } | RequestFormat::FormMatch => "",
+            RequestFormat::Form { .. } | RequestFormat::FormMatch | RequestFormat::Named { .. } => "",
         })
     }
 
@@ -101,6 +116,7 @@ impl FieldPath {
             RequestFormat::Form { shared_questions: true } => "questions".to_owned(),
             RequestFormat::Form { shared_questions: false } => format!("texts[{index}]"),
             RequestFormat::FormMatch => "text".to_owned(),
+            RequestFormat::Named { text, .. } => whole(text).to_owned(),
         }
     }
 
@@ -118,6 +134,7 @@ impl FieldPath {
             RequestFormat::Form { shared_questions: true } => format!("questions[{position}]"),
             RequestFormat::Form { shared_questions: false } => format!("texts[{index}][{position}]"),
             RequestFormat::FormMatch => format!("text[{position}]"),
+            RequestFormat::Named { text, .. } => self.positions_in(text, position),
         }
     }
 
@@ -136,8 +153,18 @@ impl FieldPath {
     fn question_part(self, position: usize, part: &str) -> String {
         match self.format {
             RequestFormat::GrpcAsk => format!("inputs[{}].questions[{position}].{part}", self.index),
+            // The candidates are beside the text.
+            RequestFormat::Named { text, .. } => {
+                let path = self.positions_in(text, position);
+                let parent = path.rsplit_once('.').map(|(parent, _)| format!("{parent}."));
+                parent.unwrap_or_default() + part
+            }
             _ => format!("{}.{part}", self.question(position)),
         }
+    }
+
+    fn positions_in(self, path: &str, position: usize) -> String {
+        path.replace("[i]", &format!("[{}]", self.index)).replace("[t]", &format!("[{position}]"))
     }
 
     fn image_part(self, part: &str) -> String {
@@ -149,6 +176,7 @@ impl FieldPath {
             RequestFormat::GrpcEmbed => format!("images[{index}]{part}"),
             RequestFormat::Json | RequestFormat::JsonEmbed => format!("inputs.images[{index}]{part}"),
             RequestFormat::Form { .. } | RequestFormat::FormMatch => format!("image[{index}]{part}"),
+            RequestFormat::Named { image, .. } => self.positions_in(image, 0),
         }
     }
 }
@@ -182,5 +210,9 @@ mod tests {
         assert_eq!([&each, &question], ["texts[2]", "texts[2][1]"]);
         let [image, _, shared, text] = named(RequestFormat::FormMatch);
         assert_eq!([&image, &shared, &text], ["image[2]", "text", "text[1]"]);
+        let format = RequestFormat::Named { image: "inputs[i].image", text: "inputs[i].labels[t]" };
+        let paths = ["inputs[2].image", "inputs[2].image", "inputs", "inputs[2].labels[1]"];
+        assert_eq!((named(format), format.images()), (paths.map(str::to_owned), "inputs"));
+        assert_eq!(FieldPath { format, index: 2 }.candidates(1), "inputs[2].candidates");
     }
 }

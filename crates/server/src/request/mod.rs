@@ -7,6 +7,7 @@
 
 pub mod validate;
 pub mod task;
+pub(crate) mod image_text; // an image as a text
 pub mod item;
 pub mod generation;
 pub mod field_path;

@@ -189,9 +189,11 @@ async fn start<E: InferenceEngine>(
         administration: Administration { admin, authenticator },
         budget: memory_budget,
         tracing,
+        health: health.clone(),
+        max_new_tokens: settings.limits.max_new_tokens,
     };
     let serve = |protocols| ConnectionServer::new(&settings.grpc, protocols, stop.clone());
-    let HttpServer { handler, authenticator, administration, budget, tracing } = server.clone();
+    let HttpServer { handler, authenticator, administration, budget, tracing, .. } = server.clone();
     let grpc = GrpcServer { handler, authenticator, administration, budget, tracing, health: health.clone() };
     let routes = routes(grpc, settings)?;
     let connections = acceptor.connections(listeners.grpc, Protocols::Http2);

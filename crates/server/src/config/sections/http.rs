@@ -121,6 +121,37 @@ impl fmt::Display for AllowedHost {
     }
 }
 
+/// The path of a route.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpRoute(String);
+
+impl HttpRoute {
+    /// Returns the path.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::str::FromStr for HttpRoute {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        // The characters of a path (RFC 3986, section 3.3), of which none needs an escape.
+        let is_path = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@%".contains(&byte);
+        if !text.starts_with('/') || !text.bytes().all(is_path) {
+            return Err(format!("invalid path {text:?}, expected a path such as /predict"));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Display for HttpRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 /// The HTTP listener: JSON, server-sent events, gRPC-Web.
 #[derive(Args, Clone, Debug)]
 #[command(next_help_heading = "HTTP")]
@@ -154,6 +185,22 @@ pub struct HttpSettings {
     /// [default: no other name on a loopback address, and every name elsewhere]
     #[arg(long, value_name = "HOST", value_delimiter = ',', env = "BLIP_SERVE__HTTP__ALLOWED_HOSTS")]
     pub allowed_hosts: Vec<AllowedHost>,
+
+    /// Further path of the health check `/health`
+    ///
+    /// Vertex AI chooses it by the environment variable `AIP_HEALTH_ROUTE`.
+    ///
+    /// [default: none]
+    #[arg(long, value_name = "PATH", env = "BLIP_SERVE__HTTP__HEALTH_ROUTE")]
+    pub health_route: Option<HttpRoute>,
+
+    /// Further path of `/invocations`
+    ///
+    /// Vertex AI chooses it by the environment variable `AIP_PREDICT_ROUTE`.
+    ///
+    /// [default: none]
+    #[arg(long, value_name = "PATH", env = "BLIP_SERVE__HTTP__PREDICT_ROUTE")]
+    pub predict_route: Option<HttpRoute>,
 }
 
 #[cfg(test)]
@@ -165,6 +212,15 @@ mod tests {
         assert_eq!("off".parse(), Ok(Listen::Off));
         assert_eq!("[::1]:80".parse(), Ok(Listen::At("[::1]:80".parse().unwrap())));
         assert!("8080".parse::<Listen>().unwrap_err().contains("off"));
+    }
+
+    #[test]
+    fn route_is_a_path_from_the_root() {
+        let path = "/v1/endpoints/1/deployedModels/2:predict";
+        assert_eq!(path.parse::<HttpRoute>().unwrap().path(), path);
+        for text in ["", "predict", "/a b", "/{name}", "/a?b", "http://a"] {
+            assert!(text.parse::<HttpRoute>().is_err(), "{text}");
+        }
     }
 
     #[test]

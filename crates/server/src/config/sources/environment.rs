@@ -5,14 +5,17 @@ use std::ffi::OsString;
 use crate::config::{
     error::SettingsError,
     schema::{VARIABLE_PREFIX, definitions},
-    sources::source_values::{SettingName, SourceKind, SourceValues},
+    sources::{
+        source_values::{SettingName, SourceKind, SourceValues},
+        vertex_ai,
+    },
     suggest::nearest,
 };
 
 /// Reads the settings in `variables`, the whole environment.
 ///
 /// Variables without the prefix of settings are ignored, and those in `other`, which the program
-/// reads for something else.
+/// reads for something else. A variable of Vertex AI gives a setting whose variable is not set.
 ///
 /// # Errors
 /// [`SettingsError`] if a variable with the prefix is unknown or has an invalid value.
@@ -22,7 +25,16 @@ pub fn environment(
 ) -> Result<SourceValues, SettingsError> {
     const KIND: SourceKind<'_> = SourceKind::Environment;
     let mut values = SourceValues::default();
-    for (variable, value) in variables {
+    let variables: Vec<(OsString, OsString)> = variables.into_iter().collect();
+    let is_set = |name: &str| variables.iter().any(|(variable, _)| variable == name);
+    let settings = variables.iter().map(|(variable, value)| {
+        match variable.to_str().and_then(|variable| vertex_ai::setting_of(variable, value)) {
+            Some((name, value)) if !is_set(name) => (name.into(), value),
+            _ => (variable.clone(), value.clone()),
+        }
+    });
+    for (variable, value) in settings {
+        let variable: OsString = variable;
         let variable = variable.to_string_lossy();
         if !variable.starts_with(VARIABLE_PREFIX) || other.contains(&&*variable) {
             continue;
@@ -66,6 +78,20 @@ mod tests {
         assert_eq!(get("fetch.allow_ports"), Some(["80".to_owned(), "8080".to_owned()].as_slice()));
         assert_eq!(get("auth.keys"), Some([].as_slice()));
         assert_eq!(format!("{values:?}"), r#"{"auth.keys", "fetch.allow_ports"}"#);
+    }
+
+    #[test]
+    fn variables_of_vertex_ai_give_settings_that_are_not_set() {
+        let vertex =
+            [("AIP_HTTP_PORT", "8081"), ("AIP_PREDICT_ROUTE", "/a:predict"), ("AIP_MODE", "PREDICTION")];
+        let listen = |variables: &[(&str, &str)]| {
+            read(variables).unwrap().get(definition("http.listen").unwrap()).map(<[String]>::to_vec)
+        };
+        assert_eq!(listen(&vertex), Some(vec!["0.0.0.0:8081".to_owned()]));
+        let explicit = [&vertex[..], &[("BLIP_SERVE__HTTP__LISTEN", "127.0.0.1:1")]].concat();
+        assert_eq!(listen(&explicit), Some(vec!["127.0.0.1:1".to_owned()]));
+        let route = read(&vertex).unwrap().get(definition("http.predict_route").unwrap()).unwrap().to_vec();
+        assert_eq!(route, ["/a:predict"]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ pub mod file;
 pub(crate) mod tables;
 pub(crate) mod yaml;
 pub mod environment;
+pub(crate) mod vertex_ai; // variables of Vertex AI
 pub mod source_values;
 
 pub use environment::environment;

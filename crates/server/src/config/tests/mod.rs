@@ -25,6 +25,8 @@ pub(crate) const TEXTS: &[&str] = &[
     "*.example.com",
     "a/b.pem",
     "/etc/a b.toml",
+    "/predict",
+    "/v1/endpoints/7:predict",
     "correct-horse",
     "battery-staple",
     "7",

@@ -219,6 +219,7 @@ mod tests {
                 "grpc.health.v1.Health",
                 "grpc.reflection.v1.ServerReflection",
                 "grpc.reflection.v1alpha.ServerReflection",
+                "inference.GRPCInferenceService",
             ]
         );
     }

@@ -13,6 +13,13 @@ use utoipa::{
 };
 
 use crate::http::{
+    adapters::{
+        clouds,
+        error_text::ErrorText,
+        hugging_face,
+        open_inference::{infer, metadata, predict},
+        openai::{self, chat_stream::ChatChunk, error::OpenAiError},
+    },
     docs::problem_responses::ProblemResponses,
     inference::{
         ask_request::AskRequest,
@@ -31,9 +38,23 @@ use crate::http::{
 /// The route of the document.
 pub(crate) const PATH: &str = "/openapi.json";
 
-/// The request and the response in the model card.
-const ASK_REQUEST: &str = include_str!("../examples/ask_request.json");
-const ASK_RESPONSE: &str = include_str!("../examples/ask_response.json");
+/// The examples of JSON requests, and of their responses. Other routes have examples of fields.
+const EXAMPLES: &[(&str, &str, Option<&str>)] = &[
+    // The model card.
+    (
+        "/v1/ask",
+        include_str!("../examples/ask_request.json"),
+        Some(include_str!("../examples/ask_response.json")),
+    ),
+    ("/v1/chat/completions", include_str!("../examples/chat_completion.json"), None),
+    ("/v1/embeddings", include_str!("../examples/embeddings.json"), None),
+    ("/", include_str!("../examples/task.json"), None),
+    ("/models/{name}", include_str!("../examples/task.json"), None),
+    ("/hf/{task}", include_str!("../examples/task.json"), None),
+    ("/v2/models/{name}/infer", include_str!("../examples/infer.json"), None),
+    ("/v1/models/{name}:predict", include_str!("../examples/predict.json"), None),
+    ("/invocations", include_str!("../examples/predict.json"), None),
+];
 
 /// Returns the document.
 pub(crate) async fn document() -> Response {
@@ -56,9 +77,12 @@ pub(crate) async fn document() -> Response {
     servers((url = "/")),
     paths(
         ask, caption, match_texts, embed, models::list, models::get, models::load, models::unload,
+        openai::handlers::chat, openai::handlers::embeddings,
+        hugging_face::handlers::run, hugging_face::handlers::run_model, hugging_face::handlers::run_named,
+        metadata::model, infer::infer, predict::predict, clouds::invoke, home,
     ),
-    components(schemas(Problem, AnswerEvent, PieceEvent, EndEvent)),
-    modifiers(&SecuritySchemes, &ProblemResponses, &AskExamples),
+    components(schemas(Problem, OpenAiError, ErrorText, ChatChunk, AnswerEvent, PieceEvent, EndEvent)),
+    modifiers(&SecuritySchemes, &ProblemResponses, &Examples),
 )]
 struct Document;
 
@@ -151,6 +175,17 @@ fn match_texts() {}
 #[expect(dead_code, reason = "describes the operation; the handler is in inference/handlers.rs")]
 fn embed() {}
 
+/// Go to the documentation
+#[utoipa::path(
+    get,
+    path = "/",
+    operation_id = "home",
+    responses((status = 307, description = "The path of the documentation")),
+    security(()),
+)]
+#[expect(dead_code, reason = "describes the operation; the handler is in router.rs")]
+fn home() {}
+
 /// Adds the two ways to present an API key.
 struct SecuritySchemes;
 
@@ -164,18 +199,22 @@ impl Modify for SecuritySchemes {
     }
 }
 
-/// Adds the example of the model card to `/v1/ask`. The other routes have examples of fields.
-struct AskExamples;
+/// Adds the examples of requests and responses.
+struct Examples;
 
-impl Modify for AskExamples {
+impl Modify for Examples {
     fn modify(&self, document: &mut openapi::OpenApi) {
-        let Some(item) = document.paths.paths.get_mut("/v1/ask") else { return };
-        let Some(operation) = &mut item.post else { return };
-        if let Some(RefOr::T(body)) = &mut operation.request_body {
-            set_example(body.content.get_mut("application/json"), ASK_REQUEST);
-        }
-        if let Some(RefOr::T(response)) = operation.responses.responses.get_mut("200") {
-            set_example(response.content.get_mut("application/json"), ASK_RESPONSE);
+        for (path, request, response) in EXAMPLES {
+            let Some(item) = document.paths.paths.get_mut(*path) else { continue };
+            let Some(operation) = &mut item.post else { continue };
+            if let Some(RefOr::T(body)) = &mut operation.request_body {
+                set_example(body.content.get_mut("application/json"), request);
+            }
+            if let (Some(json), Some(RefOr::T(response))) =
+                (response, operation.responses.responses.get_mut("200"))
+            {
+                set_example(response.content.get_mut("application/json"), json);
+            }
         }
     }
 }

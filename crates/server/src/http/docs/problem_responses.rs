@@ -11,7 +11,7 @@ use utoipa::{
 
 use crate::{
     error::{ErrorReason, ErrorSpec, Scope},
-    http::problem::PROBLEM_JSON,
+    http::{media_type::JSON, problem::PROBLEM_JSON},
 };
 
 /// The prefix of the routes of models.
@@ -58,7 +58,21 @@ const BODY_ERRORS: &[ErrorReason] = &[
 /// Errors before the route is known. No operation has them.
 const ROUTING_ERRORS: &[ErrorReason] = &[ErrorReason::RouteUnknown, ErrorReason::MethodRefused];
 
-/// Adds a response with a problem document for each error status of each operation.
+/// The routes of other APIs, with the schema of their errors.
+const ADAPTERS: &[(&str, &str)] = &[
+    ("/v1/chat/completions", "OpenAiError"),
+    ("/v1/embeddings", "OpenAiError"),
+    ("/", "ErrorText"),
+    ("/models/{name}", "ErrorText"),
+    ("/hf/{task}", "ErrorText"),
+    ("/v1/models/{name}:predict", "ErrorText"),
+    ("/invocations", "ErrorText"),
+    ("/v2/models/{name}", "ErrorText"),
+    ("/v2/models/{name}/infer", "ErrorText"),
+];
+
+/// Adds a response for each error status of each operation, with a problem document or an error of
+/// the API of the route.
 pub(crate) struct ProblemResponses;
 
 impl Modify for ProblemResponses {
@@ -68,7 +82,7 @@ impl Modify for ProblemResponses {
             let change = item.post.iter_mut().chain(&mut item.delete).map(|operation| (operation, true));
             for (operation, is_change) in get.chain(change) {
                 for (status, specs) in errors_by_status(path, is_change) {
-                    let response = RefOr::T(problem_response(status, &specs));
+                    let response = RefOr::T(problem_response(path, status, &specs));
                     operation.responses.responses.insert(status.to_string(), response);
                 }
             }
@@ -78,7 +92,8 @@ impl Modify for ProblemResponses {
 
 /// Returns the errors of an operation by HTTP status. `is_change` is false for `GET`.
 fn errors_by_status(path: &str, is_change: bool) -> BTreeMap<u16, Vec<ErrorSpec>> {
-    let applies = |reason: &&ErrorReason| match path.starts_with(MODELS) {
+    let is_model_route = path.starts_with(MODELS) && adapter_schema(path).is_none();
+    let applies = |reason: &&ErrorReason| match is_model_route {
         true => {
             MODEL_ERRORS.contains(reason)
                 || is_change && (ADMIN_ERRORS.contains(reason) || BODY_ERRORS.contains(reason))
@@ -88,19 +103,28 @@ fn errors_by_status(path: &str, is_change: bool) -> BTreeMap<u16, Vec<ErrorSpec>
     let mut statuses: BTreeMap<u16, Vec<ErrorSpec>> = BTreeMap::new();
     for reason in ErrorReason::ALL.iter().filter(applies) {
         let spec = reason.spec();
-        if spec.scope != Scope::Item {
+        // A failed item fails the whole request of an adapter.
+        if spec.scope != Scope::Item || adapter_schema(path).is_some() {
             statuses.entry(spec.http).or_default().push(spec);
         }
     }
     statuses
 }
 
-fn problem_response(status: u16, specs: &[ErrorSpec]) -> openapi::Response {
+/// Returns the name of the schema of errors, if the route belongs to another API.
+fn adapter_schema(path: &str) -> Option<&'static str> {
+    ADAPTERS.iter().find(|(route, _)| *route == path).map(|(_, schema)| *schema)
+}
+
+fn problem_response(path: &str, status: u16, specs: &[ErrorSpec]) -> openapi::Response {
     let reasons: Vec<String> = specs.iter().map(|spec| format!("`{}`: {}", spec.name, spec.remedy)).collect();
-    let schema = Ref::from_schema_name("Problem");
-    let mut response = ResponseBuilder::new()
-        .description(reasons.join("\n\n"))
-        .content(PROBLEM_JSON, ContentBuilder::new().schema(Some(schema)).build());
+    let content = |schema| ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).build();
+    let mut response = ResponseBuilder::new().description(reasons.join("\n\n"));
+    // The checks before a handler answer with problem documents on every route.
+    response = response.content(PROBLEM_JSON, content("Problem"));
+    if let Some(schema) = adapter_schema(path) {
+        response = response.content(JSON, content(schema));
+    }
     let header = |schema_type: Type, description: &str| {
         let schema = ObjectBuilder::new().schema_type(schema_type).build();
         HeaderBuilder::new().schema(Some(schema)).description(Some(description)).build()

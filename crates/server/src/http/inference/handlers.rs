@@ -22,7 +22,7 @@ use crate::{
     error::{ErrorReason, RequestError},
     fair_share::Caller,
     http::{
-        body::RequestBody,
+        body::{INLINE_BYTES, RequestBody},
         inference::{
             ask_request::{AskRequest, decode_json},
             decoded_body::{DecodedBody, Endpoint},
@@ -42,10 +42,6 @@ use crate::{
     request::deadline::{Deadline, deadline_exceeded},
     telemetry::tracing::TraceScope,
 };
-
-/// The largest body that is decoded on the connection's thread, in bytes. Base64 of many megabytes
-/// would delay the other connections of the thread.
-const INLINE_BYTES: usize = 32 << 10;
 
 /// The format of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -16,7 +16,7 @@ use tower_service::Service;
 use crate::telemetry::metrics::call_record::CallRecord;
 
 /// The methods that have a label. All others share the label [`OTHER`].
-const METHODS: [&str; 11] = [
+const METHODS: [&str; 17] = [
     "Ask",
     "AskStream",
     "Caption",
@@ -28,6 +28,12 @@ const METHODS: [&str; 11] = [
     "UnloadModel",
     "Check",
     "Watch",
+    "ModelInfer",
+    "ModelReady",
+    "ModelMetadata",
+    "ServerLive",
+    "ServerReady",
+    "ServerMetadata",
 ];
 const OTHER: &str = "other";
 

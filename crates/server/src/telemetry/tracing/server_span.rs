@@ -1,7 +1,6 @@
 //! The span of a whole request, named by the semantic conventions of OpenTelemetry.
 
-use axum::extract::MatchedPath;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use opentelemetry::{
     KeyValue,
     trace::{SpanBuilder, SpanKind},
@@ -18,6 +17,13 @@ use crate::{
 
 /// The gRPC service whose methods are traced. Probes and reflection are not.
 const SERVICE: &str = "blip.v1.BlipService";
+
+/// The service of the Open Inference Protocol, of which only this method runs a model.
+const OPEN_INFERENCE: (&str, &str) = ("inference.GRPCInferenceService", "ModelInfer");
+
+/// The HTTP routes of adapters whose `POST` requests run a model, by their beginnings. The native
+/// routes and those of OpenAI begin with `/v1/`.
+const ADAPTERS: [&str; 4] = ["/models/", "/hf/", "/invocations", "/v2/models/"];
 
 /// The maximum length of a path in a span, in bytes. Every served path is shorter.
 const MAX_PATH_BYTES: usize = 128;
@@ -36,15 +42,16 @@ impl Tracing {
         }
         let id = KeyValue::new("blip.request.id", id.to_string());
         let span = match target {
-            RequestTarget::Grpc(method) if path.split('/').nth(1) == Some(SERVICE) => {
-                SpanBuilder::from_name(format!("{SERVICE}/{method}")).with_attributes([
+            RequestTarget::Grpc(method) => {
+                let Some(service) = traced_service(path, method) else { return TraceScope::default() };
+                SpanBuilder::from_name(format!("{service}/{method}")).with_attributes([
                     KeyValue::new("rpc.system", "grpc"),
-                    KeyValue::new("rpc.service", SERVICE),
+                    KeyValue::new("rpc.service", service),
                     KeyValue::new("rpc.method", *method),
                     id,
                 ])
             }
-            RequestTarget::Http(method, Some(route)) if is_inference(route) => {
+            RequestTarget::Http(method, Some(route)) if is_inference(method, route.as_str()) => {
                 SpanBuilder::from_name(target.to_string()).with_attributes([
                     KeyValue::new("http.request.method", method_name(method)),
                     KeyValue::new("http.route", route.as_str().to_owned()),
@@ -52,15 +59,28 @@ impl Tracing {
                     id,
                 ])
             }
-            RequestTarget::Grpc(_) | RequestTarget::Http(..) => return TraceScope::default(),
+            RequestTarget::Http(..) => return TraceScope::default(),
         };
         self.begin(span.with_kind(SpanKind::Server), &extract(headers))
     }
 }
 
+/// Returns the service of a path, if `method` of it is traced.
+fn traced_service(path: &str, method: &str) -> Option<&'static str> {
+    let service = path.split('/').nth(1)?;
+    let (open_inference, infer) = OPEN_INFERENCE;
+    if service == SERVICE {
+        return Some(SERVICE);
+    }
+    (service == open_inference && method == infer).then_some(open_inference)
+}
+
 /// Returns whether a route takes inference requests.
-fn is_inference(route: &MatchedPath) -> bool {
-    route.as_str().starts_with("/v1/") || route.as_str().starts_with("/blip.v1.BlipService/")
+fn is_inference(method: &Method, route: &str) -> bool {
+    let is_adapter = || route == "/" || ADAPTERS.iter().any(|adapter| route.starts_with(adapter));
+    route.starts_with("/v1/")
+        || route.starts_with("/blip.v1.BlipService/")
+        || *method == Method::POST && is_adapter()
 }
 
 impl TraceScope {
@@ -99,7 +119,7 @@ impl TraceScope {
 
 #[cfg(test)]
 mod tests {
-    use http::{Extensions, Method};
+    use http::Extensions;
     use opentelemetry::trace::Status;
 
     use super::*;
@@ -123,6 +143,27 @@ mod tests {
         }
         assert!(span.attributes.contains(&KeyValue::new("rpc.grpc.status_code", 14)));
         assert_eq!(span.status, Status::error("UNAVAILABLE"));
+    }
+
+    #[test]
+    fn requests_of_adapters_are_traced() {
+        let recorder = SpanRecorder::new(1.0);
+        serve(&recorder, "/inference.GRPCInferenceService/ModelInfer", RequestStatus::Grpc(Code::Ok));
+        serve(&recorder, "/inference.GRPCInferenceService/ServerReady", RequestStatus::Grpc(Code::Ok));
+        let [span] = recorder.spans().try_into().unwrap();
+        assert_eq!(&*span.name, "inference.GRPCInferenceService/ModelInfer");
+        for (route, is_traced) in [
+            ("/", true),
+            ("/models/{name}", true),
+            ("/v2/models/{name}/infer", true),
+            ("/invocations", true),
+            ("/docs/", false),
+            ("/v2/repository/index", false),
+        ] {
+            assert_eq!(is_inference(&Method::POST, route), is_traced, "{route}");
+        }
+        assert!(!is_inference(&Method::GET, "/") && !is_inference(&Method::GET, "/v2/models/{name}"));
+        assert!(is_inference(&Method::GET, "/v1/models"));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use axum::response::{
     IntoResponse, Response,
     sse::{Event, KeepAlive, Sse},
 };
-use futures::{StreamExt as _, stream};
+use futures::{Stream, StreamExt as _, stream};
 use http::HeaderValue;
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -121,6 +121,13 @@ pub(crate) fn event_stream(results: ItemResults, details: bool, trace: TraceScop
         Some(Err(error)) => Event::default().event("error").json_data(Problem::from(&error)),
         None => Event::default().event("end").json_data(end),
     });
+    event_response(events)
+}
+
+/// Returns the response whose body is `events`. Comments between them hold the connection open.
+pub(crate) fn event_response(
+    events: impl Stream<Item = Result<Event, axum::Error>> + Send + 'static,
+) -> Response {
     let mut response = Sse::new(events).keep_alive(KeepAlive::new().interval(KEEP_ALIVE)).into_response();
     // Proxies that buffer responses would delay the events.
     response.headers_mut().insert("x-accel-buffering", HeaderValue::from_static("no"));

@@ -1,0 +1,147 @@
+//! A call of an adapter for the API of another server, from the headers of its request to its
+//! results.
+//!
+//! The key of such a call is in a header. Limits, keys, quotas, deadlines, memory and traces are
+//! those of the native routes.
+
+use axum::body::Body;
+use bytes::Bytes;
+use futures::TryStreamExt as _;
+use http::HeaderMap;
+use tokio::{
+    task::spawn_blocking,
+    time::{Instant, timeout_at},
+};
+use tonic::transport::server::TcpConnectInfo;
+
+use crate::{
+    auth::{client::Client, token_of},
+    error::{ErrorReason, RequestError},
+    http::{
+        body::{INLINE_BYTES, RequestBody},
+        state::HttpServer,
+    },
+    pipeline::{
+        item_result::{ItemResult, ItemResults},
+        request::InferenceRequest,
+        streams::write_timing::record_writes_at_end,
+    },
+    priority::RequestPriority,
+    request::{
+        deadline::{Deadline, deadline_exceeded},
+        field_path::RequestFormat,
+        item::Input,
+        memory_budget::BudgetPermit,
+        task::Task,
+    },
+    telemetry::tracing::TraceScope,
+};
+
+/// A call whose client is known and whose body has arrived.
+#[derive(Debug)]
+pub(crate) struct HttpCall {
+    /// The body.
+    pub(crate) body: Bytes,
+    client: Client,
+    permit: BudgetPermit,
+    deadline: Option<Instant>,
+    trace: TraceScope,
+}
+
+/// What a call asks for.
+#[derive(Debug)]
+pub(crate) struct CallRequest {
+    /// The images with their texts.
+    pub(crate) inputs: Vec<Input>,
+    /// The task of every item.
+    pub(crate) task: Task,
+    /// The name of the model, or an empty string.
+    pub(crate) model: String,
+    /// The format, whose field names are used in errors.
+    pub(crate) format: RequestFormat,
+}
+
+impl HttpCall {
+    /// Authenticates the client of a request and reads its body.
+    ///
+    /// # Errors
+    /// A [`RequestError`] of the request. Without a valid key, nothing of the body is read.
+    pub(crate) async fn receive(
+        server: &HttpServer,
+        connection: &TcpConnectInfo,
+        request: http::Request<Body>,
+    ) -> Result<(Self, HeaderMap), RequestError> {
+        let arrived = Instant::now();
+        let (head, body) = request.into_parts();
+        let client = server.authenticator.authenticate(token_of(&head.headers), connection.remote_addr())?;
+        client.check_quota()?;
+        let body = RequestBody::new(&head.headers, body, server.budget.of(client.caller()))?;
+        let permit = body.permit();
+        let deadline = server.handler.default_deadline.and_then(|limit| arrived.checked_add(limit));
+        let body = match deadline {
+            Some(deadline) => {
+                timeout_at(deadline, body.collect()).await.map_err(|_| deadline_exceeded())??
+            }
+            None => body.collect().await?,
+        };
+        let trace = head.extensions.get().cloned().unwrap_or_default();
+        Ok((Self { body, client, permit, deadline, trace }, head.headers))
+    }
+
+    /// Decodes the body by `decode`. A long body does not delay the other connections.
+    ///
+    /// # Errors
+    /// Those of `decode`.
+    pub(crate) async fn decode<T: Send + 'static>(
+        &self,
+        decode: impl FnOnce(&Bytes) -> Result<T, RequestError> + Send + 'static,
+    ) -> Result<T, RequestError> {
+        if self.body.len() <= INLINE_BYTES {
+            return decode(&self.body);
+        }
+        let body = self.body.clone();
+        let decoded = spawn_blocking(move || decode(&body)).await;
+        decoded.unwrap_or_else(|error| Err(RequestError::new(ErrorReason::InternalError).cause(error)))
+    }
+
+    /// Returns the results of all items, in the order of the request.
+    ///
+    /// # Errors
+    /// A [`RequestError`] of the whole request.
+    pub(crate) async fn infer(
+        self,
+        server: &HttpServer,
+        request: CallRequest,
+    ) -> Result<Vec<ItemResult>, RequestError> {
+        let (results, trace) = self.begin(server, request)?;
+        record_writes_at_end(results, trace).try_collect().await
+    }
+
+    /// Returns the results in the order of the request as they become ready, and the span of the
+    /// call.
+    ///
+    /// # Errors
+    /// A [`RequestError`] of the whole request.
+    pub(crate) fn begin(
+        self,
+        server: &HttpServer,
+        request: CallRequest,
+    ) -> Result<(ItemResults, TraceScope), RequestError> {
+        let Self { client, permit, deadline, trace, .. } = self;
+        let CallRequest { inputs, task, model, format } = request;
+        let results = server.handler.inference.infer(InferenceRequest {
+            inputs,
+            task,
+            model,
+            format,
+            client,
+            priority: RequestPriority::default().into(),
+            deadline: deadline.map(Deadline),
+            in_order: true,
+            complete_on_error: true,
+            budget: permit,
+            trace: trace.clone(),
+        })?;
+        Ok((results, trace))
+    }
+}

@@ -1,0 +1,177 @@
+//! Item results as output tensors.
+
+use crate::{
+    error::{ErrorReason, RequestError},
+    open_inference::{
+        element_coding,
+        signature::{BYTES, FP32},
+    },
+    pipeline::{item_result::ItemResult, reply::Reply},
+};
+
+/// An output tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OutputTensor {
+    /// The name.
+    pub name: &'static str,
+    /// The shape.
+    pub shape: Vec<i64>,
+    /// The elements.
+    pub data: OutputData,
+}
+
+/// The elements of an output tensor.
+#[derive(Clone, Debug, PartialEq)]
+pub enum OutputData {
+    /// Texts.
+    Texts(Vec<String>),
+    /// Numbers.
+    Numbers(Vec<f32>),
+}
+
+impl OutputTensor {
+    fn texts(name: &'static str, texts: Vec<String>) -> Self {
+        Self { name, shape: vec![length(texts.len())], data: OutputData::Texts(texts) }
+    }
+
+    fn numbers(name: &'static str, numbers: Vec<f32>) -> Self {
+        Self { name, shape: vec![length(numbers.len())], data: OutputData::Numbers(numbers) }
+    }
+
+    /// Returns the datatype.
+    #[must_use]
+    pub fn datatype(&self) -> &'static str {
+        match &self.data {
+            OutputData::Texts(_) => BYTES,
+            OutputData::Numbers(_) => FP32,
+        }
+    }
+}
+
+impl OutputData {
+    /// Returns the elements as bytes.
+    #[must_use]
+    pub fn raw(&self) -> Vec<u8> {
+        match self {
+            Self::Texts(texts) => element_coding::encode(texts.iter().map(String::as_bytes)),
+            Self::Numbers(numbers) => numbers.iter().flat_map(|number| number.to_le_bytes()).collect(),
+        }
+    }
+}
+
+fn length(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
+}
+
+/// Returns the tensors of `results`, which are in the order of the request: those with the names
+/// `requested`, or all if there are none.
+///
+/// # Errors
+/// The error of the first failed item, or of an unknown name.
+pub fn output_tensors(
+    results: Vec<ItemResult>,
+    requested: &[String],
+) -> Result<Vec<OutputTensor>, RequestError> {
+    let mut outputs = all_tensors(results)?;
+    if requested.is_empty() {
+        return Ok(outputs);
+    }
+    let take = |name: &String| {
+        let position = outputs.iter().position(|output| output.name == name).ok_or_else(|| {
+            let names: Vec<&str> = outputs.iter().map(|output| output.name).collect();
+            RequestError::new(ErrorReason::PayloadInvalid)
+                .field("outputs")
+                .cause(format_args!("no output {name:?} is left, expected one of {}", names.join(", ")))
+        })?;
+        Ok(outputs.remove(position))
+    };
+    requested.iter().map(take).collect()
+}
+
+fn all_tensors(results: Vec<ItemResult>) -> Result<Vec<OutputTensor>, RequestError> {
+    let (mut texts, mut numbers, mut cosines) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut text_name, mut embeddings) = (None, 0);
+    for result in results {
+        match result.reply? {
+            Reply::Answer(answer) => {
+                text_name = Some("answer");
+                texts.push(answer.text);
+                numbers.push(answer.score);
+            }
+            Reply::Caption(caption) => {
+                text_name = Some("caption");
+                texts.push(caption.text);
+                numbers.push(caption.score);
+            }
+            Reply::Match(scores) => {
+                numbers.push(scores.probability);
+                cosines.push(scores.cosine);
+            }
+            Reply::Embedding(embedding) => {
+                embeddings += 1;
+                numbers.extend(embedding.values);
+            }
+            Reply::Chunk(_) => {}
+        }
+    }
+    Ok(match text_name {
+        Some(name) => vec![OutputTensor::texts(name, texts), OutputTensor::numbers("score", numbers)],
+        None if embeddings > 0 => {
+            let shape = vec![length(embeddings), length(numbers.len() / embeddings)];
+            vec![OutputTensor { shape, ..OutputTensor::numbers("embedding", numbers) }]
+        }
+        None => vec![OutputTensor::numbers("probability", numbers), OutputTensor::numbers("cosine", cosines)],
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pipeline::reply::{Answer, Embedding};
+
+    fn results(replies: Vec<Result<Reply, RequestError>>) -> Vec<ItemResult> {
+        let result = |(text_index, reply)| ItemResult { image_index: 0, text_index, ready: None, reply };
+        (0..).zip(replies).map(result).collect()
+    }
+
+    fn answer(text: &str, score: f32) -> Result<Reply, RequestError> {
+        Ok(Reply::Answer(Answer { text: text.to_owned(), score, ..Answer::default() }))
+    }
+
+    #[test]
+    fn answers_are_a_tensor_of_texts_and_one_of_scores() {
+        let outputs = output_tensors(results(vec![answer("a", -0.5), answer("b", -1.0)]), &[]).unwrap();
+        let names: Vec<_> = outputs.iter().map(|output| (output.name, output.datatype())).collect();
+        assert_eq!(names, [("answer", "BYTES"), ("score", "FP32")]);
+        assert_eq!(
+            (&outputs[0].shape, outputs[0].data.raw()),
+            (&vec![2], b"\x01\0\0\0a\x01\0\0\0b".to_vec())
+        );
+        assert_eq!(outputs[1].data.raw(), [-0.5_f32, -1.0].map(f32::to_le_bytes).concat());
+    }
+
+    #[test]
+    fn requested_outputs_come_in_their_order() {
+        let requested = ["score".to_owned(), "answer".to_owned()];
+        let outputs = output_tensors(results(vec![answer("a", -0.5)]), &requested).unwrap();
+        assert_eq!(outputs.iter().map(|output| output.name).collect::<Vec<_>>(), ["score", "answer"]);
+        for names in [vec!["answers".to_owned()], vec!["answer".to_owned(); 2]] {
+            let error = output_tensors(results(vec![answer("a", -0.5)]), &names).unwrap_err().to_string();
+            assert!(error.contains("is left, expected one of"), "{error}");
+        }
+    }
+
+    #[test]
+    fn embeddings_have_a_row_for_each_item() {
+        let row = || Ok(Reply::Embedding(Embedding { values: vec![0.5; 4], ..Embedding::default() }));
+        let outputs = output_tensors(results(vec![row(), row()]), &[]).unwrap();
+        assert_eq!((outputs[0].name, &outputs[0].shape), ("embedding", &vec![2, 4]));
+    }
+
+    #[test]
+    fn failed_item_fails_the_request() {
+        let error = RequestError::new(ErrorReason::QuestionEmpty).field("inputs.question[1]");
+        let results = results(vec![answer("a", -0.5), Err(error.clone())]);
+        assert_eq!(output_tensors(results, &[]).unwrap_err(), error);
+    }
+}
