@@ -244,7 +244,7 @@ def test_ask_json_prints_errors_and_exits_1(demo, tmp_path):
 def test_help_shows_commands_and_examples():
     completed = run("--help")
     assert completed.returncode == 0
-    for word in ("serve", "ask", "--image cat.jpg"):
+    for word in ("serve", "ask", "ask cat.jpg -q"):
         assert word in completed.stdout
     assert "Exit codes" in run("serve", "--help").stdout
 

@@ -32,7 +32,7 @@ pub(crate) struct CaptionCommand {
     prompts: Vec<String>,
 
     /// Print captions word by word, one image after the other
-    #[arg(long, conflicts_with_all = ["input", "num_beams"])]
+    #[arg(long, conflicts_with_all = ["input", "output", "num_beams"])]
     stream: bool,
 
     #[command(flatten)]

@@ -37,7 +37,7 @@ pub(crate) struct ModelsCommand {
 enum Action {
     List(ListCommand),
     Show(ShowCommand),
-    Load(LoadCommand),
+    Load(Box<LoadCommand>),
     Unload(UnloadCommand),
 }
 
