@@ -2,7 +2,12 @@
 //!
 //! Time is paused, so that a limit on time ends a wait at once.
 
-use std::{cell::Cell, convert::Infallible, sync::Arc, time::Duration};
+use std::{
+    cell::{Cell, RefCell},
+    convert::Infallible,
+    sync::Arc,
+    time::Duration,
+};
 
 use blip::{Architecture, Conventions, Generation};
 use blip_server::{
@@ -57,6 +62,17 @@ pub(super) enum Step {
     Wait(Duration),
 }
 
+impl Step {
+    /// Returns the time for which the client waits.
+    fn wait(&self) -> Duration {
+        match self {
+            Self::Send(_) => Duration::ZERO,
+            // Also without a duration, other tasks run until they wait.
+            Self::Wait(duration) => (*duration).max(Duration::from_millis(1)),
+        }
+    }
+}
+
 /// What a client gets.
 #[derive(Clone, Debug)]
 pub(super) struct Exchange {
@@ -82,7 +98,7 @@ const MAX_RECEIVED_BYTES: usize = 4 << 10;
 /// The size of the pipe in each direction, in bytes.
 const PIPE_BYTES: usize = 64 << 10;
 
-/// After this time, no connection is open.
+/// This time after the last step of the client, no connection is open.
 const END: Duration = Duration::from_secs(3600);
 
 /// The time of the client between its last step and the end of its input.
@@ -90,8 +106,10 @@ const LAST_WAIT: Duration = Duration::from_secs(1);
 
 thread_local! {
     static SERVICES: [(Port, CountedService); 2] = services(&Settings::default());
-    /// The number of successful responses, and that of internal errors.
-    static RESPONSES: Cell<[usize; 2]> = const { Cell::new([0; 2]) };
+    /// The number of successful responses.
+    static SUCCESSES: Cell<usize> = const { Cell::new(0) };
+    /// The internal errors.
+    static INTERNAL_ERRORS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Runs a connection from its first step to its end. The server ends it, and returns no internal
@@ -99,16 +117,17 @@ thread_local! {
 pub(super) fn exchange(port: Port, steps: Vec<Step>) -> Exchange {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
-    RESPONSES.set([0; 2]);
+    SUCCESSES.set(0);
+    let waits: Duration = steps.iter().map(Step::wait).sum();
     let received = runtime.block_on(async {
         let (client, server) = tokio::io::duplex(PIPE_BYTES);
         let (mut reader, mut writer) = tokio::io::split(client);
         let sent = async {
             for step in steps {
-                match step {
+                match &step {
                     // The server may have closed the connection.
-                    Step::Send(bytes) => drop(writer.write_all(&bytes).await),
-                    Step::Wait(duration) => sleep(duration.max(Duration::from_millis(1))).await,
+                    Step::Send(bytes) => drop(writer.write_all(bytes).await),
+                    Step::Wait(_) => sleep(step.wait()).await,
                 }
             }
             sleep(LAST_WAIT).await;
@@ -122,13 +141,13 @@ pub(super) fn exchange(port: Port, steps: Vec<Step>) -> Exchange {
             }
             received
         };
-        let all = timeout(END, async { tokio::join!(serve(port, server), sent, received) }).await;
-        assert!(all.is_ok(), "the connection is open after {END:?}");
+        let all = async { tokio::join!(serve(port, server), sent, received) };
+        let all = timeout(waits + END, all).await;
+        assert!(all.is_ok(), "the connection is open {END:?} after the last step of the client");
         all.map(|(_, _, received)| received).unwrap_or_default()
     });
-    let [successes, internal_errors] = RESPONSES.get();
-    assert_eq!(internal_errors, 0, "internal errors");
-    Exchange { successes, received }
+    assert_eq!(INTERNAL_ERRORS.take(), [""; 0]);
+    Exchange { successes: SUCCESSES.get(), received }
 }
 
 /// Serves one connection to its end.
@@ -188,8 +207,11 @@ where
     let is_internal =
         response.status() == StatusCode::INTERNAL_SERVER_ERROR || matches!(status, Some(b"2" | b"13"));
     let is_success = response.status() == StatusCode::OK && status.is_none_or(|status| status == b"0");
-    let [successes, internal_errors] = RESPONSES.get();
-    RESPONSES.set([successes + usize::from(is_success), internal_errors + usize::from(is_internal)]);
+    SUCCESSES.set(SUCCESSES.get() + usize::from(is_success));
+    if is_internal {
+        let error = format!("{} {:?}", response.status(), response.headers());
+        INTERNAL_ERRORS.with_borrow_mut(|errors| errors.push(error));
+    }
     response.map(Body::new)
 }
 

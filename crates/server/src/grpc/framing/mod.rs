@@ -90,10 +90,17 @@ fn check_encoding(headers: &HeaderMap) -> Result<(), RequestError> {
     }
 }
 
-/// Returns whether `status` is tonic's reading of a broken stream or connection, for example
-/// `INTERNAL`. The errors of this crate have details. `CANCELLED` is a client that has left.
-fn is_fault_of_client(status: &Status) -> bool {
-    status.details().is_empty() && status.code() != Code::Cancelled
+/// Checks whether a body may end with `status`.
+///
+/// The errors of this crate have details. The others are tonic's reading of a broken stream or
+/// connection, for example `INTERNAL`. `CANCELLED` is a client that has left. tonic reads it as the
+/// end of the body.
+fn check_end(status: &Status, parser: &mut MessageParser) -> Result<(), RequestError> {
+    match status.code() {
+        _ if !status.details().is_empty() => Ok(()),
+        Code::Cancelled => parser.finish(),
+        _ => Err(unreadable(status.message())),
+    }
 }
 
 /// A request body whose messages are checked.
@@ -119,8 +126,7 @@ impl HttpBody for FramedBody {
                 // Trailers end the body.
                 None => parser.finish(),
             },
-            Some(Err(status)) if is_fault_of_client(status) => Err(unreadable(status.message())),
-            Some(Err(_)) => Ok(()),
+            Some(Err(status)) => check_end(status, parser),
             None => parser.finish(),
         };
         match checked {
@@ -146,10 +152,17 @@ mod tests {
 
     use super::*;
 
-    async fn code_of(status: Status) -> Code {
-        let body = Body::new(StreamBody::new(stream::iter([Err::<Frame<Bytes>, _>(status)])));
+    /// Returns the code with which a body ends after `message` and `status`.
+    async fn code_after(message: &'static [u8], status: Status) -> Code {
+        let frames = [Ok(Frame::data(Bytes::from_static(message))), Err(status)];
+        let body = Body::new(StreamBody::new(stream::iter(frames)));
         let mut body = FramedBody { body, parser: MessageParser::new(1, 100) };
+        body.frame().await.unwrap().unwrap();
         body.frame().await.unwrap().unwrap_err().code()
+    }
+
+    async fn code_of(status: Status) -> Code {
+        code_after(&[0, 0, 0, 0, 1, 7], status).await
     }
 
     #[tokio::test]
@@ -159,5 +172,14 @@ mod tests {
         assert_eq!(code_of(Status::cancelled("stream reset")).await, Code::Cancelled);
         let timeout = RequestError::new(ErrorReason::UploadStalled).to_status();
         assert_eq!(code_of(timeout).await, Code::DeadlineExceeded);
+    }
+
+    // tonic reports a method without a message as an internal error.
+    #[tokio::test]
+    async fn cancelled_upload_is_no_fault_of_the_server() {
+        for incomplete in [&[][..], &[0, 0], &[0, 0, 0, 0, 2, 7]] {
+            let code = code_after(incomplete, Status::cancelled("stream reset")).await;
+            assert_eq!(code, Code::InvalidArgument, "{incomplete:?}");
+        }
     }
 }
