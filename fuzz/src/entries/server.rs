@@ -176,10 +176,11 @@ fn services(settings: &Settings) -> [(Port, CountedService); 2] {
     let authenticator = Authenticator::new(&settings.auth).unwrap();
     let administration = Administration { admin: None, authenticator: authenticator.clone() };
     let (budget, tracing) = (MemoryBudget::new(settings.into()), Tracing::default());
-    let http = HttpServer { handler, authenticator, administration, budget, tracing };
-    let HttpServer { handler, authenticator, administration, budget, tracing } = http.clone();
     let health = Health::default();
     health.set_accepting(true);
+    let max_new_tokens = settings.limits.max_new_tokens;
+    let http = HttpServer { handler, authenticator, administration, budget, tracing, health, max_new_tokens };
+    let HttpServer { handler, authenticator, administration, budget, tracing, health, .. } = http.clone();
     let grpc = GrpcServer { handler, authenticator, administration, budget, tracing, health };
     let grpc = counted(routes::<Incoming>(grpc, settings).unwrap());
     let http = counted(router(http, &settings.http));
@@ -265,6 +266,8 @@ impl Catalogue for OneModel {
             image_size: 384,
             max_text_tokens: 512,
             max_new_tokens: 20,
+            num_beams: 1,
+            stop_token: 102,
             embedding_size: 0,
             parameters: 1,
             conventions: Conventions::default(),
