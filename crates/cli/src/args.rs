@@ -143,7 +143,8 @@ fn print_usage(error: &clap::Error) -> Exit {
         let _ = error.print();
         return if error.use_stderr() { Exit::Usage } else { Exit::Clean };
     }
-    let subcommand = std::env::args().skip(1).find(|word| Cli::command().find_subcommand(word).is_some());
+    let words = std::env::args_os().skip(1).filter_map(|word| word.into_string().ok());
+    let subcommand = words.into_iter().find(|word| Cli::command().find_subcommand(word).is_some());
     print_message(&usage_message(error, subcommand.as_deref()));
     Exit::Usage
 }

@@ -77,6 +77,8 @@ impl Process {
         let child = Command::new(&config.program)
             .arg0("blip-serve")
             .args(&config.arguments)
+            // A stop signal to the server's group does not end the calls in flight.
+            .process_group(0)
             .env_clear()
             .envs(inherited)
             .envs(config.variables.iter().map(|(name, value)| (name, value)))

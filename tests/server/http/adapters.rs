@@ -185,6 +185,7 @@ async fn deadline_of_a_grpc_client_cancels_its_rows() {
     let mut request = tonic::Request::new(infer_request("red"));
     request.metadata_mut().insert("grpc-timeout", "100m".parse().unwrap());
     let status = client.model_infer(request).await.unwrap_err();
-    assert_eq!(status.code(), tonic::Code::DeadlineExceeded);
+    // The client has a timer, too, which may be first.
+    assert!(matches!(status.code(), tonic::Code::DeadlineExceeded | tonic::Code::Cancelled), "{status}");
     wait_for(cancelled_receiver).await;
 }

@@ -6,6 +6,9 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
+/// The longest time with a unit, and the longest time of an option: 100 years.
+const MAX_TIME: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+
 /// The unit of a setting or an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
@@ -76,12 +79,25 @@ impl Unit {
 /// # Errors
 /// A text that is neither.
 pub fn parse_seconds(text: &str) -> Result<Duration, String> {
-    text.parse().map(Duration::from_secs).or_else(|_| parse_time(text.trim()))
+    match text.parse() {
+        Ok(seconds) => check_time(Duration::from_secs(seconds)),
+        Err(_) => parse_time(text.trim()),
+    }
 }
 
 fn parse_time(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|_| format!("no time: {text:?}, expected {}", Unit::Seconds.expected()))
+    // The library reads M as months.
+    let time = humantime::parse_duration(text).ok().filter(|_| !text.contains('M'));
+    time.ok_or_else(|| format!("no time: {text:?}, expected {}", Unit::Seconds.expected()))
+        .and_then(check_time)
+}
+
+/// Rejects times that no clock can count.
+fn check_time(time: Duration) -> Result<Duration, String> {
+    if time <= MAX_TIME {
+        return Ok(time);
+    }
+    Err(format!("{} seconds are too long, at most {} allowed", time.as_secs(), MAX_TIME.as_secs()))
 }
 
 #[cfg(test)]
@@ -121,6 +137,8 @@ mod tests {
             (Unit::Seconds, "500ms", "no whole number of seconds"),
             (Unit::Milliseconds, "10us", "no whole number of milliseconds"),
             (Unit::Seconds, "4GiB", "no time"),
+            (Unit::Seconds, "2M", "no time"),
+            (Unit::Seconds, "20000years", "too long"),
             (Unit::Seconds, "99999999999999999999s", "no time"),
         ] {
             let error = unit.to_number(text).unwrap_err();
@@ -136,6 +154,7 @@ mod tests {
         for text in ["", "soon", "-1", "5 parsecs"] {
             assert!(parse_seconds(text).unwrap_err().contains("500ms"), "{text}");
         }
+        assert!(parse_seconds("99999999999999").unwrap_err().contains("too long"));
     }
 
     proptest! {
@@ -160,7 +179,7 @@ mod tests {
         }
 
         #[test]
-        fn no_text_makes_the_parser_panic(text: String) {
+        fn no_text_makes_the_parser_panic(text in prop_oneof![any::<String>(), "[0-9][0-9. ]{0,24}[a-zA-Zµ]{1,6}"]) {
             for unit in [Unit::Bytes, Unit::Milliseconds, Unit::Seconds] {
                 let _ = unit.to_number(&text);
             }

@@ -132,18 +132,12 @@ impl BoundedMessage for ModelInferRequest {
             },
         ];
         let mut parts = ListField::count(LISTS, bytes);
-        // The other contents and the shape are packed numbers. Each has at least one byte.
+        // The other contents and the shape are numbers, packed or not. Each has at least one byte.
         let _ = each_field(bytes, 5, &mut |input| {
-            each_field(input, 3, &mut |shape| {
-                parts += shape.len();
-                Ok(())
-            })?;
+            parts += field_bytes(input, 3)?;
             each_field(input, 5, &mut |contents| {
                 for number in 1..8 {
-                    each_field(contents, number, &mut |numbers| {
-                        parts += numbers.len();
-                        Ok(())
-                    })?;
+                    parts += field_bytes(contents, number)?;
                 }
                 Ok(())
             })
@@ -177,6 +171,20 @@ fn each_field(
         bytes = rest;
     }
     Ok(())
+}
+
+/// Returns the length of all fields `number` of the message in `bytes`, whatever their wire type.
+fn field_bytes(mut bytes: &[u8], number: u32) -> Result<usize, DecodeError> {
+    let mut total = 0;
+    while bytes.has_remaining() {
+        let (tag, wire_type) = decode_key(&mut bytes)?;
+        let before = bytes.remaining();
+        skip_field(wire_type, tag, &mut bytes, DecodeContext::default())?;
+        if tag == number {
+            total += before - bytes.remaining();
+        }
+    }
+    Ok(total)
 }
 
 /// [`ProstCodec`] that calls [`BoundedMessage::check`] before decoding. Bytes that are no message

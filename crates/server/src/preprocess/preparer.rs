@@ -7,6 +7,7 @@
 
 use std::{num::NonZeroUsize, sync::Arc, time::Duration};
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use blip::{Pixels, Preprocessor, Ranking, RowTask, Tokenizer};
 use bytes::Bytes;
 use images::{Decoder, ImageDigest, fetch::decode_data_url};
@@ -47,6 +48,13 @@ const BYTE_NS: u64 = 10;
 /// The CPU time to decode and scale a pixel, about, in nanoseconds.
 const PIXEL_NS: u64 = 4;
 
+/// The pixels of an image in a data URL whose beginning does not state them. Otherwise large images
+/// would pass as small ones.
+const UNKNOWN_PIXELS: u64 = 25_000_000;
+
+/// The characters of base64 in which a data URL states the size of its image. A multiple of four.
+const SIZE_CHARACTERS: usize = 16 << 10;
+
 /// The preprocessing of one model: decoder, scaler and tokenizer, their threads, and the answer
 /// cache.
 #[derive(Clone, Debug)]
@@ -84,12 +92,21 @@ impl UnpreparedInput {
     fn estimate(&self) -> Duration {
         let (bytes, pixels) = match self.file.as_ref().map(|file| &file.content) {
             Some(FileContent::Bytes(bytes)) => (bytes.len(), images::claimed_pixels(bytes)),
-            Some(FileContent::DataUrl(url)) => (url.len(), None),
+            Some(FileContent::DataUrl(url)) => {
+                (url.len(), Some(pixels_of_data_url(url).unwrap_or(UNKNOWN_PIXELS)))
+            }
             None => (0, None),
         };
         let nanoseconds = BYTE_NS * bytes as u64 + PIXEL_NS * pixels.unwrap_or_default();
         ITEM_TIME * u32::try_from(self.items.len()).unwrap_or(u32::MAX) + Duration::from_nanos(nanoseconds)
     }
+}
+
+/// Returns the pixels that the image in a data URL claims at its beginning.
+fn pixels_of_data_url(url: &str) -> Option<u64> {
+    let (_, data) = url.split_once(',')?;
+    let beginning = data.as_bytes().get(..data.len().min(SIZE_CHARACTERS))?;
+    images::claimed_pixels(&BASE64_STANDARD.decode(beginning).ok()?)
 }
 
 /// An image file with the digest of its bytes.

@@ -4,10 +4,16 @@
 //! The key of such a call is in a header. Limits, keys, quotas, deadlines, memory and traces are
 //! those of the native routes.
 
-use axum::body::Body;
+use std::convert::Infallible;
+
+use axum::{body::Body, response::Response};
 use bytes::Bytes;
-use futures::TryStreamExt as _;
-use http::HeaderMap;
+use futures::{StreamExt as _, TryStreamExt as _, stream};
+use http::{
+    HeaderMap, HeaderValue,
+    header::{CONTENT_LENGTH, CONTENT_TYPE},
+};
+use serde::Serialize;
 use tokio::{
     task::spawn_blocking,
     time::{Instant, timeout_at},
@@ -17,8 +23,10 @@ use tonic::transport::server::TcpConnectInfo;
 use crate::{
     auth::{client::Client, token_of},
     error::{ErrorReason, RequestError},
+    fair_share::Caller,
     http::{
         body::{INLINE_BYTES, RequestBody},
+        media_type::JSON,
         state::HttpServer,
     },
     pipeline::{
@@ -31,7 +39,7 @@ use crate::{
         deadline::{Deadline, deadline_exceeded},
         field_path::RequestFormat,
         item::Input,
-        memory_budget::BudgetPermit,
+        memory_budget::{BudgetPermit, MemoryBudget},
         task::Task,
     },
     telemetry::tracing::TraceScope,
@@ -61,7 +69,52 @@ pub(crate) struct CallRequest {
     pub(crate) format: RequestFormat,
 }
 
+/// The memory of a response that its client has not read.
+#[derive(Clone, Debug)]
+pub(crate) struct ResponseMemory {
+    budget: MemoryBudget,
+    caller: Caller,
+}
+
+/// The part of a response that is sent at once, in bytes.
+const PART_BYTES: usize = 16 << 10;
+
+impl ResponseMemory {
+    /// Returns a response with `value`.
+    ///
+    /// # Errors
+    /// As [`Self::response`].
+    pub(crate) fn json(&self, value: &impl Serialize) -> Result<Response, RequestError> {
+        let body = serde_json::to_vec(value);
+        let body = body.map_err(|error| RequestError::new(ErrorReason::InternalError).cause(error))?;
+        self.response(body, JSON)
+    }
+
+    /// Returns a response with `body`, which counts towards the unread responses of the client until
+    /// its last part is sent.
+    ///
+    /// # Errors
+    /// A [`RequestError`] of the call if the client may not hold that much memory at this time.
+    pub(crate) fn response(&self, body: Vec<u8>, media_type: &'static str) -> Result<Response, RequestError> {
+        let share = self.budget.reserve_response(self.caller, body.len())?;
+        let (length, mut rest) = (body.len(), Bytes::from(body));
+        let parts = std::iter::from_fn(move || {
+            let _ = &share;
+            (!rest.is_empty()).then(|| rest.split_to(rest.len().min(PART_BYTES)))
+        });
+        let mut response = Response::new(Body::from_stream(stream::iter(parts).map(Ok::<_, Infallible>)));
+        response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(media_type));
+        response.headers_mut().insert(CONTENT_LENGTH, length.into());
+        Ok(response)
+    }
+}
+
 impl HttpCall {
+    /// Returns the memory for the response to this call.
+    pub(crate) fn response_memory(&self, server: &HttpServer) -> ResponseMemory {
+        ResponseMemory { budget: server.budget.clone(), caller: self.client.caller() }
+    }
+
     /// Authenticates the client of a request and reads its body.
     ///
     /// # Errors

@@ -4,7 +4,7 @@
 use std::{fmt, sync::Arc};
 
 use axum::{
-    Extension, Json,
+    Extension,
     body::Body,
     extract::{Request, State},
     middleware::Next,
@@ -121,17 +121,16 @@ pub(crate) async fn invoke(
     Ok(match api {
         Api::Predict => {
             let model = server.handler.models.get("")?;
-            Json(predict::run(&server, call, &model).await?).into_response()
+            let memory = call.response_memory(&server);
+            memory.json(&predict::run(&server, call, &model).await?)?
         }
         Api::Chat => match openai::handlers::complete(&server, call).await {
             Ok(response) => response,
             Err(error) => OpenAiFailure::from(error).into_response(),
         },
-        Api::Embeddings => openai::handlers::embed(&server, call).await?.into_response(),
+        Api::Embeddings => openai::handlers::embed(&server, call).await?,
         Api::Ask => ask(&server, call).await?,
-        Api::Task => {
-            hugging_face::handlers::run_call(&server, call, &headers, "", None).await?.into_response()
-        }
+        Api::Task => hugging_face::handlers::run_call(&server, call, &headers, "", None).await?,
     })
 }
 

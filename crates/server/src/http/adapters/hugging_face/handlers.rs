@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use axum::{
-    Extension, Json,
+    Extension,
     body::Body,
     extract::{Path, State},
 };
@@ -29,7 +29,7 @@ const JAVASCRIPT_CLIENT: &[u8] = b"@huggingface/inference";
 
 type Server = State<Arc<HttpServer>>;
 type Connection = Extension<TcpConnectInfo>;
-type Response = Result<Json<TaskOutput>, TextFailure>;
+type Response = Result<axum::response::Response, TextFailure>;
 
 /// `POST /`.
 ///
@@ -128,7 +128,7 @@ pub(crate) async fn run_call(
     headers: &HeaderMap,
     model: &str,
     task: Option<TaskName>,
-) -> Result<Json<TaskOutput>, RequestError> {
+) -> Result<axum::response::Response, RequestError> {
     let architecture = match model {
         "" => None,
         name => Some(server.handler.models.get(name)?.architecture),
@@ -144,8 +144,9 @@ pub(crate) async fn run_call(
     };
     let TaskCall { input, task, format, layout } = decoded;
     let request = CallRequest { inputs: vec![input], task, model: model.to_owned(), format };
+    let memory = call.response_memory(server);
     let output = TaskOutput::new(call.infer(server, request).await?, layout)?;
-    Ok(Json(if is_javascript_client(headers) { output.without_list() } else { output }))
+    memory.json(&if is_javascript_client(headers) { output.without_list() } else { output })
 }
 
 fn is_javascript_client(headers: &HeaderMap) -> bool {

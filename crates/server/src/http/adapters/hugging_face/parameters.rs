@@ -84,7 +84,10 @@ impl Parameters {
             // The smaller maximum holds.
             max_new_tokens: [self.max_new_tokens, generation.max_new_tokens].into_iter().flatten().min(),
             min_length: generation.min_length,
-            length_penalty: generation.length_penalty,
+            // The score of an answer is its probability, whatever its length.
+            length_penalty: generation
+                .length_penalty
+                .or(self.top_k.filter(|&answers| answers > 1).map(|_| 0.0)),
             repetition_penalty: generation.repetition_penalty,
             sample: generation.do_sample,
             temperature: generation.temperature,

@@ -87,7 +87,8 @@ async fn handle(
     };
     let (id, TensorCall { inputs, task, format }, outputs) = call.decode(decode).await?;
     let request = CallRequest { inputs, task, model: model.name.to_string(), format };
+    let memory = call.response_memory(&server);
     let results = call.infer(&server, request).await?;
     let tensors = output_tensors(results, &outputs.names)?;
-    Ok(infer_response(model.name.to_string(), id, tensors, &outputs))
+    Ok(infer_response(model.name.to_string(), id, tensors, &outputs, &memory)?)
 }

@@ -97,8 +97,8 @@ pub(crate) struct InferCall {
 pub(crate) struct RequestedOutputs {
     /// Their names, or none for all.
     pub(crate) names: Vec<String>,
-    /// Whether each of them is binary.
-    binary: Vec<bool>,
+    /// Whether each of them is binary, if the request says so.
+    binary: Vec<Option<bool>>,
     /// Whether all are binary.
     is_all_binary: bool,
 }
@@ -106,7 +106,7 @@ pub(crate) struct RequestedOutputs {
 impl RequestedOutputs {
     /// Returns whether the output at this position is binary.
     pub(crate) fn is_binary(&self, position: usize) -> bool {
-        self.is_all_binary || self.binary.get(position).copied().unwrap_or_default()
+        self.binary.get(position).copied().flatten().unwrap_or(self.is_all_binary)
     }
 }
 
@@ -136,8 +136,7 @@ impl InferCall {
             return Err(invalid("the body", format!("{} bytes after the last tensor", binary.len())));
         }
         let is_all_binary = parameters.get("binary_data_output") == Some(&Value::Bool(true));
-        let is_binary =
-            |output: &OutputJson| output.parameters.get("binary_data") == Some(&Value::Bool(true));
+        let is_binary = |output: &OutputJson| output.parameters.get("binary_data").and_then(Value::as_bool);
         let binary = outputs.iter().map(is_binary).collect();
         let names = outputs.into_iter().map(|output| output.name).collect();
         let outputs = RequestedOutputs { names, binary, is_all_binary };

@@ -1,12 +1,14 @@
 //! The body of an inference response: JSON, and binary tensors after it.
 
-use axum::response::{IntoResponse as _, Response};
-use http::{HeaderValue, header::CONTENT_TYPE};
+use axum::response::Response;
+use http::HeaderValue;
 use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::{
+    error::RequestError,
     http::{
+        adapters::call::ResponseMemory,
         adapters::open_inference::infer_request::{JSON_LENGTH, RequestedOutputs},
         media_type::JSON,
     },
@@ -72,12 +74,16 @@ pub(crate) enum OutputElements {
 }
 
 /// Returns the response with `outputs`, each in the coding that `requested` has for it.
+///
+/// # Errors
+/// A [`RequestError`] if the client may not hold a response of this length.
 pub(crate) fn infer_response(
     model_name: String,
     id: Option<String>,
     outputs: Vec<OutputTensor>,
     requested: &RequestedOutputs,
-) -> Response {
+    memory: &ResponseMemory,
+) -> Result<Response, RequestError> {
     let mut binary = Vec::new();
     let mut is_binary = false;
     let tensor = |(position, output): (usize, OutputTensor)| {
@@ -101,9 +107,11 @@ pub(crate) fn infer_response(
     // Serialization of this type to memory does not fail.
     let mut body = serde_json::to_vec(&response).unwrap_or_default();
     if !is_binary {
-        return ([(CONTENT_TYPE, HeaderValue::from_static(JSON))], body).into_response();
+        return memory.response(body, JSON);
     }
     let json_length = HeaderValue::from(body.len());
     body.extend_from_slice(&binary);
-    ([(CONTENT_TYPE, HeaderValue::from_static(BINARY)), (JSON_LENGTH, json_length)], body).into_response()
+    let mut response = memory.response(body, BINARY)?;
+    response.headers_mut().insert(JSON_LENGTH, json_length);
+    Ok(response)
 }

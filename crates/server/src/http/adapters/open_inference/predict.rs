@@ -3,7 +3,7 @@
 use std::{fmt, sync::Arc};
 
 use axum::{
-    Extension, Json,
+    Extension,
     body::Body,
     extract::{Path, State},
     middleware::Next,
@@ -187,11 +187,12 @@ pub(crate) async fn predict(
     Extension(connection): Extension<TcpConnectInfo>,
     Path(target): Path<String>,
     request: Request<Body>,
-) -> Result<Json<Predictions>, TextFailure> {
+) -> Result<Response, TextFailure> {
     let name = target.strip_suffix(PREDICT).unwrap_or(&target);
     let (call, _) = HttpCall::receive(&server, &connection, request).await?;
     let model = server.handler.models.get(name).map_err(|error| error.field("name"))?;
-    Ok(Json(run(&server, call, &model).await?))
+    let memory = call.response_memory(&server);
+    Ok(memory.json(&run(&server, call, &model).await?)?)
 }
 
 /// Rejects methods that a path below `/v1/models` does not have. The paths of a model and of its

@@ -122,6 +122,9 @@ struct ResponseFormat {
     kind: String,
 }
 
+/// The maximum number of answers in a response, over all choices and items.
+const MAX_ANSWERS: usize = 1024;
+
 /// A chat request whose fields were checked.
 #[derive(Debug)]
 pub(crate) struct Chat {
@@ -148,6 +151,21 @@ pub(crate) struct ChatOutput {
     pub(crate) include_usage: bool,
 }
 
+impl ChatOutput {
+    /// Checks the size of the response for this number of items.
+    ///
+    /// # Errors
+    /// A [`RequestError`] if the response would have too many answers.
+    pub(crate) fn check_answers(&self, items: usize) -> Result<(), RequestError> {
+        let answers = items.saturating_mul(self.choices + self.top_logprobs.unwrap_or_default());
+        if answers <= MAX_ANSWERS {
+            return Ok(());
+        }
+        let cause = format!("{answers} answers for {items} items, at most {MAX_ANSWERS} allowed");
+        Err(invalid(if self.choices > 1 { "n" } else { "messages" }, &cause))
+    }
+}
+
 impl ChatRequest {
     /// Checks the fields. `max_new_tokens` is the limit of the server.
     ///
@@ -156,18 +174,23 @@ impl ChatRequest {
     pub(crate) fn check(self, max_new_tokens: u32) -> Result<Chat, RequestError> {
         self.check_unsupported()?;
         let answers = self.n.unwrap_or(1);
+        if answers == 0 {
+            return Err(invalid("n", "0, at least 1 choice expected"));
+        }
         let top_logprobs = match (self.top_logprobs, self.logprobs.unwrap_or_default()) {
             (Some(_), false) => return Err(invalid("top_logprobs", "it needs logprobs")),
             (top, true) => Some(top.unwrap_or_default()),
             (None, false) => None,
         };
-        // The best answers are the alternatives of one search.
-        let num_answers = answers.max(top_logprobs.unwrap_or_default());
         let max_tokens = self.max_completion_tokens.or(self.max_tokens);
         let is_sampled = match self.temperature {
             Some(temperature) => temperature != 0.0,
             None => self.top_p.is_some_and(|top_p| top_p < 1.0),
         };
+        // The best answers are the alternatives of one search. Samples are not: more of them would
+        // change which one is the best.
+        let listed = if is_sampled { 0 } else { top_logprobs.unwrap_or_default() };
+        let num_answers = answers.max(listed);
         let sampling = if is_sampled {
             GenerationOptions {
                 sample: Some(true),
@@ -182,6 +205,8 @@ impl ChatRequest {
         let generation = GenerationOptions {
             max_new_tokens: max_tokens.map(|tokens| tokens.min(max_new_tokens)),
             num_answers: (num_answers != 1).then_some(num_answers),
+            // The score of an answer is its log-probability, not divided by its length.
+            length_penalty: (num_answers != 1).then_some(0.0),
             ..sampling
         };
         let output = ChatOutput {

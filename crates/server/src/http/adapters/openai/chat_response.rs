@@ -84,7 +84,8 @@ pub(crate) struct LogProbability {
     logprob: f32,
     /// The answer in UTF-8.
     bytes: Vec<u8>,
-    /// The best answers, best first. They have no such list.
+    /// The best answers, best first. They have no such list. It is empty in all choices but the
+    /// first.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false, value_type = Option<Vec<TopLogProbability>>)]
     top_logprobs: Option<Vec<LogProbability>>,
@@ -182,6 +183,8 @@ pub(crate) fn choices(items: &[Vec<Line>], output: ChatOutput) -> (Vec<Choice>, 
         let logprobs = output.top_logprobs.map(|top| {
             let separators = std::iter::once("").chain(std::iter::repeat(SEPARATOR));
             let entries = lines.iter().zip(items).zip(separators);
+            // The best answers of an item are the same for each choice.
+            let top = if index == 0 { top } else { 0 };
             let entries = entries.map(|((line, all), separator)| line.log_probability(all, top, separator));
             LogProbabilities { content: entries.collect() }
         });

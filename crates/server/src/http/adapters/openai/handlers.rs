@@ -2,12 +2,7 @@
 
 use std::{sync::Arc, time::UNIX_EPOCH};
 
-use axum::{
-    Extension, Json,
-    body::Body,
-    extract::State,
-    response::{IntoResponse as _, Response},
-};
+use axum::{Extension, body::Body, extract::State, response::Response};
 use blip::Architecture;
 use bytes::Bytes;
 use futures::StreamExt as _;
@@ -86,6 +81,7 @@ pub(crate) async fn complete(server: &HttpServer, call: HttpCall) -> Result<Resp
     let texts = std::mem::take(&mut question.texts);
     let model = chat_model(&*server.handler.models, &model, !texts.is_empty())?;
     let items = question.images.len() * texts.len().max(1);
+    output.check_answers(items)?;
     let task = if texts.is_empty() || model.architecture == Architecture::Captioning {
         // Tokens are sent as they are generated only where the text of the client does not precede
         // them and no other beam replaces them.
@@ -115,6 +111,7 @@ pub(crate) async fn complete(server: &HttpServer, call: HttpCall) -> Result<Resp
         }
         return Ok(chat_events((first, results), completion, question, output, trace));
     }
+    let memory = call.response_memory(server);
     let results = call.infer(server, request).await.map_err(|error| named(error, None))?;
     let lines = |ItemResult { image_index, text_index, reply, .. }| {
         let reply = reply.map_err(|error| named(error, Some((image_index, text_index))))?;
@@ -123,7 +120,7 @@ pub(crate) async fn complete(server: &HttpServer, call: HttpCall) -> Result<Resp
     let items = results.into_iter().map(lines).collect::<Result<Vec<_>, RequestError>>()?;
     let (choices, usage) = choices(&items, output);
     let Completion { id, created, model, .. } = completion;
-    Ok(Json(ChatCompletion { id, object: "chat.completion", created, model, choices, usage }).into_response())
+    memory.json(&ChatCompletion { id, object: "chat.completion", created, model, choices, usage })
 }
 
 /// `POST /v1/embeddings`.
@@ -145,7 +142,7 @@ pub(crate) async fn embeddings(
     State(server): Server,
     Extension(connection): Connection,
     request: Request<Body>,
-) -> Result<Json<Embeddings>, OpenAiFailure> {
+) -> Result<Response, OpenAiFailure> {
     let (call, headers) = HttpCall::receive(&server, &connection, request).await?;
     check_json(&headers)?;
     Ok(embed(&server, call).await?)
@@ -155,7 +152,7 @@ pub(crate) async fn embeddings(
 ///
 /// # Errors
 /// As [`embeddings`].
-pub(crate) async fn embed(server: &HttpServer, call: HttpCall) -> Result<Json<Embeddings>, RequestError> {
+pub(crate) async fn embed(server: &HttpServer, call: HttpCall) -> Result<Response, RequestError> {
     let decode = |body: &Bytes| read_json::<EmbeddingsRequest>(body, "the body").map(EmbeddingsCall::from);
     let request = call.decode(decode).await?;
     let model = find_model(&*server.handler.models, &request.model, &[Architecture::Retrieval])?;
@@ -167,8 +164,8 @@ pub(crate) async fn embed(server: &HttpServer, call: HttpCall) -> Result<Json<Em
         model: model.name.to_string(),
         format: RequestFormat::Named { image: "input", text: "input[t]" },
     };
-    let results = call.infer(server, request).await?;
-    Ok(Json(Embeddings::new(results, &model.name, encoding)?))
+    let memory = call.response_memory(server);
+    memory.json(&Embeddings::new(call.infer(server, request).await?, &model.name, encoding)?)
 }
 
 impl Completion {
