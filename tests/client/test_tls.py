@@ -38,7 +38,8 @@ def test_certificates_of_both_sides_are_checked(servers, files):
     with Client(url, ca_file=files / "ca.pem", **identity(files)) as client:
         assert client.ask(DEMO_IMAGE, QUESTION).text == "yes"
     rejected = {
-        "Use TLS": {"tls": False, "server": server.address},
+        # The server may close the connection before or after it answers the first bytes.
+        "TLS": {"tls": False, "server": server.address},
         "Set ca_file": {**identity(files)},
         "client certificate": {"ca_file": files / "ca.pem"},
     }

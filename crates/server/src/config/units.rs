@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytesize::ByteSize;
 
-/// The longest time with a unit, and the longest time of an option: 100 years.
-const MAX_TIME: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
+/// The longest time with a unit, and the longest time of an option: 1,000 years.
+const MAX_TIME: Duration = Duration::from_secs(1000 * 365 * 24 * 60 * 60);
 
 /// The unit of a setting or an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
