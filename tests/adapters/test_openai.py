@@ -59,7 +59,7 @@ def test_each_image_and_text_has_a_line(client, native, data_url):
 
 
 def test_choices_and_log_probabilities_are_the_alternatives(client, native, data_url):
-    [(answer, details)] = native.ask(COUNT, generation={"num_answers": 3})
+    [(answer, details)] = native.ask(COUNT, generation={"num_answers": 3, "length_penalty": 0.0})
     alternatives = details["alternatives"]
     completion = complete(client, COUNT, (data_url,), n=2, logprobs=True, top_logprobs=3)
     assert contents(completion) == [answer, alternatives[0]["text"]]

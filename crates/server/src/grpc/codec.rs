@@ -134,10 +134,10 @@ impl BoundedMessage for ModelInferRequest {
         let mut parts = ListField::count(LISTS, bytes);
         // The other contents and the shape are numbers, packed or not. Each has at least one byte.
         let _ = each_field(bytes, 5, &mut |input| {
-            parts += field_bytes(input, 3)?;
+            parts += numbers(input, 3)?;
             each_field(input, 5, &mut |contents| {
                 for number in 1..8 {
-                    parts += field_bytes(contents, number)?;
+                    parts += numbers(contents, number)?;
                 }
                 Ok(())
             })
@@ -173,15 +173,17 @@ fn each_field(
     Ok(())
 }
 
-/// Returns the length of all fields `number` of the message in `bytes`, whatever their wire type.
-fn field_bytes(mut bytes: &[u8], number: u32) -> Result<usize, DecodeError> {
-    let mut total = 0;
+/// Returns the maximum of numbers in the fields `number` of the message in `bytes`, packed or not.
+fn numbers(mut bytes: &[u8], number: u32) -> Result<usize, DecodeError> {
+    let mut total = 0_usize;
     while bytes.has_remaining() {
         let (tag, wire_type) = decode_key(&mut bytes)?;
-        let before = bytes.remaining();
+        let mut field = bytes;
         skip_field(wire_type, tag, &mut bytes, DecodeContext::default())?;
         if tag == number {
-            total += before - bytes.remaining();
+            let packed = wire_type == WireType::LengthDelimited;
+            let count = if packed { decode_varint(&mut field)? } else { 1 };
+            total = total.saturating_add(usize::try_from(count).unwrap_or(usize::MAX));
         }
     }
     Ok(total)
@@ -280,6 +282,13 @@ mod tests {
         {
             assert_eq!(excess.unwrap_err().reason(), ErrorReason::TooManyQuestions);
         }
+        // A shape that is not packed: field 3 of an input, as single numbers.
+        let unpacked = [0x18, 0].repeat(most + 2);
+        let mut bytes = vec![0x2a];
+        prost::encoding::encode_varint(unpacked.len() as u64, &mut bytes);
+        bytes.extend(unpacked);
+        assert!(ModelInferRequest::decode(bytes.as_slice()).unwrap().inputs[0].shape.len() > most);
+        assert!(ModelInferRequest::check(&bytes).is_err());
         let raw_input_contents = vec![bytes::Bytes::new(); MAX_MESSAGES + 1];
         let raw = ModelInferRequest { raw_input_contents, ..Default::default() }.encode_to_vec();
         assert!(ModelInferRequest::check(&raw).is_err());

@@ -50,7 +50,7 @@ pub struct SchedulerSettings {
     /// a batch, the server forms smaller ones. They never have fewer steps than a question with ten
     /// beams and a hundred tokens.
     ///
-    /// [default: 100 on a CPU, whose rows take turns; 500 on CUDA, whose rows run in parallel]
+    /// [default: 100 on a CPU, 500 on CUDA]
     #[arg(long, value_name = "MS", env = "BLIP_SERVE__SCHEDULER__MAX_SHARED_DECODE_MS")]
     pub max_shared_decode_ms: Option<NonZeroU64>,
 

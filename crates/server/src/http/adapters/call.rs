@@ -90,8 +90,8 @@ impl ResponseMemory {
         self.response(body, JSON)
     }
 
-    /// Returns a response with `body`, which counts towards the unread responses of the client until
-    /// its last part is sent.
+    /// Returns a response with `body`, which counts towards the unread responses of the client
+    /// until its last part is sent.
     ///
     /// # Errors
     /// A [`RequestError`] of the call if the client may not hold that much memory at this time.

@@ -327,7 +327,13 @@ mod tests {
         assert_eq!(answers(json!({"n": 2})), Some(2));
         assert_eq!(answers(json!({"n": 2, "logprobs": true, "top_logprobs": 3})), Some(3));
         assert_eq!(answers(json!({"n": 1, "logprobs": true})), None);
-        assert_eq!(answers(json!({"n": 0})), Some(0));
+        let sampled = json!({"n": 2, "logprobs": true, "top_logprobs": 3, "temperature": 1.0});
+        assert_eq!(answers(sampled), Some(2));
+        assert_eq!(generation(json!({"n": 2})).length_penalty, Some(0.0));
+        let error = chat(json!({"n": 0})).unwrap_err().to_string();
+        assert_eq!(error, "n is invalid: 0, at least 1 choice expected");
+        let output = chat(json!({"n": 10, "logprobs": true, "top_logprobs": 6})).unwrap().output;
+        assert!(output.check_answers(64).is_ok() && output.check_answers(65).is_err());
         let error = chat(json!({"top_logprobs": 3})).unwrap_err().to_string();
         assert_eq!(error, "top_logprobs is invalid: it needs logprobs");
     }
