@@ -7,7 +7,6 @@ use blip_server::config::{Settings, sections::http::Listen};
 /// The limits of a server divide it among clients, and protect it from them. A single caller limits
 /// itself by `--in-flight`.
 pub(super) const DEFAULTS: &[(&str, &str)] = &[
-    ("grpc.stream_window", "1024"),
     ("grpc.max_concurrent_streams", "4096"),
     ("grpc.max_request_memory_bytes", "1TiB"),
     ("grpc.write_stall_s", "0"),
