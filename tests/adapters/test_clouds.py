@@ -41,6 +41,15 @@ def test_invocations_accept_the_requests_of_every_api(demo, native, demo_image, 
     assert captioned.json() == [{"generated_text": native.caption()[0]}]
 
 
+def test_invocations_obey_the_options_of_the_model_card(demo, native):
+    inputs = {"texts": [[COUNT]], "images": native.images}
+    events = demo.post("/invocations", json={"inputs": inputs, "stream": True, "priority": "low"})
+    assert events.headers["content-type"].startswith("text/event-stream")
+    assert events.text.startswith("event: answer\n") and "event: end\n" in events.text
+    refused = demo.post("/invocations", json={"inputs": inputs, "timeout_ms": 0})
+    assert refused.status_code == 400 and "timeout_ms" in refused.text
+
+
 def test_errors_have_the_shape_of_their_api(demo):
     invalid = demo.post("/invocations", json={"messages": []})
     assert (invalid.status_code, invalid.json()["error"]["param"]) == (400, "messages")

@@ -26,6 +26,7 @@ use crate::{
     fair_share::Caller,
     http::{
         body::{INLINE_BYTES, RequestBody},
+        inference::decoded_body::CallOptions,
         media_type::JSON,
         state::HttpServer,
     },
@@ -52,7 +53,9 @@ pub(crate) struct HttpCall {
     pub(crate) body: Bytes,
     client: Client,
     permit: BudgetPermit,
+    arrived: Instant,
     deadline: Option<Instant>,
+    priority: RequestPriority,
     trace: TraceScope,
 }
 
@@ -138,7 +141,14 @@ impl HttpCall {
             None => body.collect().await?,
         };
         let trace = head.extensions.get().cloned().unwrap_or_default();
-        Ok((Self { body, client, permit, deadline, trace }, head.headers))
+        let priority = RequestPriority::default();
+        Ok((Self { body, client, permit, arrived, deadline, priority, trace }, head.headers))
+    }
+
+    /// Sets the priority, and the time limit if the request has one.
+    pub(crate) fn with_options(self, options: &CallOptions) -> Self {
+        let limit = options.timeout().and_then(|timeout| self.arrived.checked_add(timeout));
+        Self { priority: options.priority, deadline: limit.or(self.deadline), ..self }
     }
 
     /// Decodes the body by `decode`. A long body does not delay the other connections.
@@ -180,7 +190,7 @@ impl HttpCall {
         server: &HttpServer,
         request: CallRequest,
     ) -> Result<(ItemResults, TraceScope), RequestError> {
-        let Self { client, permit, deadline, trace, .. } = self;
+        let Self { client, permit, deadline, priority, trace, .. } = self;
         let CallRequest { inputs, task, model, format } = request;
         let results = server.handler.inference.infer(InferenceRequest {
             inputs,
@@ -188,7 +198,7 @@ impl HttpCall {
             model,
             format,
             client,
-            priority: RequestPriority::default().into(),
+            priority: priority.into(),
             deadline: deadline.map(Deadline),
             in_order: true,
             complete_on_error: true,

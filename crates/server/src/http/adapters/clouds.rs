@@ -31,7 +31,7 @@ use crate::{
         inference::{
             ask_request::{AskRequest, decode_json},
             decoded_body::DecodedBody,
-            response::{ask_response::AnswerLayout, json_body::json_response},
+            response::{ask_response::AnswerLayout, json_body::json_response, sse::event_stream},
         },
         json::read_json,
         media_type::{JSON, media_type},
@@ -140,7 +140,11 @@ async fn ask(server: &HttpServer, call: HttpCall) -> Result<Response, RequestErr
     let DecodedBody { images, texts, task, model, options, format, .. } = request;
     let inputs = DecodedBody::inputs(images, texts, format, server.budget.max_message_bytes())?;
     let counts: Vec<usize> = inputs.iter().map(|input| input.texts.len()).collect();
+    let call = call.with_options(&options);
     let (results, trace) = call.begin(server, CallRequest { inputs, task, model, format })?;
+    if options.stream {
+        return Ok(event_stream(results, options.details, trace));
+    }
     let results = record_writes_at_end(results, trace);
     json_response(results, AnswerLayout::new(counts, options.details)).await
 }
