@@ -72,8 +72,10 @@ test-checkpoints: libtorch ## Compare full-size checkpoints with transformers (1
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/checkpoints/run.sh
 
 test-attacks: build ## Attack the server in 17 ways and with a mix of them (11 min)
-	BLIP_SERVE_BIN=$(CURDIR)/target/release/blip-serve tests/attacks/run.sh each --seconds 15
-	BLIP_SERVE_BIN=$(CURDIR)/target/release/blip-serve tests/attacks/run.sh mixed --seconds 240
+	@# The mix runs after a failure, too.
+	export BLIP_SERVE_BIN=$(CURDIR)/target/release/blip-serve; each=0; \
+	  tests/attacks/run.sh each --seconds 15 || each=$$?; \
+	  tests/attacks/run.sh mixed --seconds 240 && exit $$each
 
 lint: libtorch ## Check layers, prose, formatting, clippy, documentation and dependencies
 	python3 -m unittest discover -q tests/scripts

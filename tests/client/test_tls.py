@@ -1,6 +1,7 @@
 """TLS and client certificates."""
 
 import asyncio
+import re
 
 import pytest
 import trustme
@@ -39,7 +40,7 @@ def test_certificates_of_both_sides_are_checked(servers, files):
         assert client.ask(DEMO_IMAGE, QUESTION).text == "yes"
     rejected = {
         # The server may close the connection before or after it answers the first bytes.
-        "TLS": {"tls": False, "server": server.address},
+        r"Use TLS|with TLS if the server requires it": {"tls": False, "server": server.address},
         "Set ca_file": {**identity(files)},
         "client certificate": {"ca_file": files / "ca.pem"},
     }
@@ -47,7 +48,7 @@ def test_certificates_of_both_sides_are_checked(servers, files):
         with Client(**{"server": url, "retry": ONCE, **options}) as client:
             with pytest.raises(ConnectionFailedError) as error:
                 client.ask(DEMO_IMAGE, QUESTION)
-        assert remedy in str(error.value)
+        assert re.search(remedy, str(error.value))
 
     async def ask():
         async with AsyncClient(server.address, ca_file=files / "ca.pem", **identity(files)) as client:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT, program
+from test_command_line import assert_one_line
 
 DEMO_IMAGE = str(ROOT / "models/demo/demo.png")
 QUESTIONS = ["how many things are in the image?", "is there a square?"]
@@ -23,14 +24,6 @@ def results(completed):
     assert completed.returncode == 0, completed.stderr
     lines = [json.loads(line) for line in completed.stdout.splitlines()]
     return sorted(({**line, "timing": None} for line in lines), key=json.dumps)
-
-
-def assert_one_line(completed, code, *words):
-    assert completed.returncode == code, completed.stderr
-    assert completed.stdout == ""
-    assert completed.stderr.startswith("blip-serve: ") and completed.stderr.count("\n") == 1
-    for word in words:
-        assert word in completed.stderr
 
 
 def test_local_answers_equal_those_of_a_server(demo):
