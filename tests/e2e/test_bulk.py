@@ -266,7 +266,6 @@ def test_lost_server_without_retries_ends_run_in_one_line(start, folder):
     "options, message",
     [
         (("ask", "--image", IMAGE), "--question"),
-        (("ask", "--input", "-", "--question", "what?"), "cannot be used with"),
         (("ask", "--input", "-", IMAGE), "cannot be used with"),
         (
             ("ask", "--image", IMAGE, "--question", "what?", "--num-beams", "3", "--sample"),

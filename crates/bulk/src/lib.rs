@@ -6,6 +6,7 @@
 //! A batch passes through these modules: [`Input`] reads records, `grouping` groups adjacent
 //! records, [`run`] passes the groups to the [`Task`], and [`Output`] writes the results in the
 //! order of the input. [`retry_failed`] repeats this for the failed lines of a previous output.
+//! [`run_shards`] does the same for the samples of a WebDataset.
 //!
 //! Memory is bounded for files of any size. The reader blocks while its buffer is full, at most
 //! [`BulkConfig::max_in_flight`] groups are in flight, and a result waits only for groups before
@@ -14,6 +15,7 @@
 //! Modules are listed from top to bottom; each uses only modules below it.
 
 mod retry_failed;
+mod shards;
 mod run;
 mod attempts;
 mod grouping;
@@ -22,6 +24,7 @@ mod progress;
 mod input;
 mod output;
 mod task;
+mod part;
 mod record_reader;
 mod record;
 mod format;
@@ -29,8 +32,10 @@ mod format;
 pub use format::Format;
 pub use input::Input;
 pub use output::{ExistingFile, Output, OutputError, ResumePoint};
+pub use part::Part;
 pub use progress::Progress;
 pub use record::{Fields, Record};
 pub use retry_failed::{OutputFile, retry_failed};
-pub use run::{BulkConfig, BulkError, RunSummary, run};
+pub use run::{BulkConfig, BulkError, RunSummary, Sink, process_records, run};
+pub use shards::{ShardFiles, ShardOptions, ShardSummary, is_shard_input, run_shards};
 pub use task::{RecordResult, Task};

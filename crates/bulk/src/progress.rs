@@ -87,6 +87,46 @@ impl Progress {
     }
 }
 
+/// Estimates the number of records of a run from the share of its input that was read.
+#[derive(Debug)]
+pub(crate) struct Estimate {
+    bar: ProgressBar,
+    total_bytes: u64,
+    /// The bytes of the files that were read to their end.
+    bytes: AtomicU64,
+}
+
+impl Estimate {
+    /// Creates an estimate for an input of `total_bytes` bytes, which `progress` shows.
+    pub(crate) fn new(progress: &Progress, total_bytes: u64) -> Self {
+        Self { bar: progress.bar.clone(), total_bytes, bytes: AtomicU64::new(0) }
+    }
+
+    /// Updates the estimate: `records` were read so far, and `bytes` of the current file.
+    pub(crate) fn update(&self, bytes: u64, records: u64) {
+        self.bar.set_length(estimated_total(
+            self.total_bytes,
+            self.bytes.load(Ordering::Relaxed) + bytes,
+            records,
+        ));
+    }
+
+    /// Updates the estimate at the end of a file of `bytes` bytes.
+    pub(crate) fn end_of_file(&self, bytes: u64, records: u64) {
+        self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        self.update(0, records);
+    }
+}
+
+/// Returns the number of records in `total_bytes`, if `bytes` of them have `records`.
+fn estimated_total(total_bytes: u64, bytes: u64, records: u64) -> u64 {
+    if bytes == 0 || bytes >= total_bytes {
+        return records;
+    }
+    let total = u128::from(records) * u128::from(total_bytes) / u128::from(bytes);
+    u64::try_from(total).unwrap_or(u64::MAX)
+}
+
 fn rate(done: u64, elapsed: Duration) -> f64 {
     let seconds = elapsed.as_secs_f64();
     #[expect(clippy::cast_precision_loss, reason = "a count of records")]
@@ -109,6 +149,14 @@ mod tests {
         let progress = Progress::in_log();
         let due = (1..=40).filter(|second| progress.is_log_due(Duration::from_secs(*second))).count();
         assert_eq!(due, 4);
+    }
+
+    #[test]
+    fn total_is_estimated_by_the_share_of_bytes() {
+        assert_eq!(estimated_total(1000, 100, 7), 70);
+        assert_eq!(estimated_total(1000, 0, 0), 0);
+        // Sizes of missing files are 0, and files can grow.
+        assert_eq!(estimated_total(1000, 1100, 80), 80);
     }
 
     #[test]

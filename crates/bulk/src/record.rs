@@ -17,6 +17,19 @@ pub struct Record {
     pub fields: Result<Fields, String>,
 }
 
+impl Record {
+    /// Returns the record with the values of `defaults` for the fields that it lacks.
+    #[must_use]
+    pub fn with_defaults(mut self, defaults: &Fields) -> Self {
+        if let Ok(fields) = &mut self.fields {
+            for (field, value) in defaults {
+                fields.entry(field).or_insert_with(|| value.clone());
+            }
+        }
+        self
+    }
+}
+
 /// Parses one record. `columns` are the column names of a CSV file.
 ///
 /// Every value of a CSV record is a string. Empty cells are left out.
@@ -103,6 +116,18 @@ mod tests {
         assert_eq!(Value::Object(fields), json!({"id": "007", "image": "a.png"}));
         let error = parse(b"1,2,3\n", Format::Csv, &columns(&["id"])).unwrap_err();
         assert_eq!(error, "line has 3 values: at most 1 allowed, one for each column");
+    }
+
+    #[test]
+    fn defaults_fill_missing_fields() {
+        let fields = |value: Value| value.as_object().cloned().unwrap();
+        let defaults = fields(json!({"question": "what?"}));
+        let record =
+            |fields: Result<Fields, String>| Record { position: 0, fields }.with_defaults(&defaults).fields;
+        assert_eq!(record(Ok(Fields::new())).unwrap(), defaults);
+        let own = fields(json!({"question": "why?"}));
+        assert_eq!(record(Ok(own.clone())).unwrap(), own);
+        assert_eq!(record(Err("invalid".to_owned())).unwrap_err(), "invalid");
     }
 
     #[test]

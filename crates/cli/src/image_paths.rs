@@ -1,6 +1,9 @@
 //! The images of a command line: files, folders and URLs.
 
-use std::{io, path::Path};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use bulk::Fields;
@@ -56,6 +59,12 @@ impl ImageArgs {
             }
         }
         Ok(expanded)
+    }
+
+    /// Returns the folders among the images.
+    pub(crate) fn folders(&self) -> Vec<PathBuf> {
+        let images = self.images.iter().chain(&self.more).filter(|image| !is_url(image));
+        images.map(PathBuf::from).filter(|path| path.is_dir()).collect()
     }
 }
 

@@ -66,6 +66,21 @@ pub enum BulkError {
     },
 }
 
+/// A destination of results, in the order of the input.
+pub trait Sink: Send {
+    /// Writes the fields of a record and of its result.
+    ///
+    /// # Errors
+    /// The destination cannot be written. The run ends.
+    fn write(&mut self, fields: Fields) -> impl Future<Output = io::Result<()>> + Send;
+}
+
+impl Sink for Output {
+    async fn write(&mut self, fields: Fields) -> io::Result<()> {
+        Self::write(self, &fields)
+    }
+}
+
 /// Fields that show whether an output line belongs to an input record.
 pub(crate) const IDENTITY_FIELDS: [&str; 2] = ["id", "image"];
 
@@ -82,6 +97,21 @@ pub async fn run(
     stop: impl Future<Output = ()>,
 ) -> Result<RunSummary, BulkError> {
     let records = skip_resumed(records, output).await?;
+    process_records(task, records, output, progress, config, stop).await
+}
+
+/// Processes all `records` into `sink`, until they or `stop` end.
+///
+/// # Errors
+/// See [`BulkError`].
+pub async fn process_records(
+    task: &impl Task,
+    records: impl Stream<Item = io::Result<Record>> + Send,
+    sink: &mut impl Sink,
+    progress: &Progress,
+    config: &BulkConfig,
+    stop: impl Future<Output = ()>,
+) -> Result<RunSummary, BulkError> {
     let lines = group_adjacent(records, config.group_by, config.max_group_records)
         .map(|group| async { process_group(task, group.map_err(BulkError::Input)?, config).await })
         .buffered(config.max_in_flight.max(1));
@@ -94,7 +124,7 @@ pub async fn run(
             Either::Right(_) => return Ok(RunSummary { interrupted: true, ..summary }),
         };
         for (fields, failed) in group {
-            output.write(&fields).map_err(BulkError::Output)?;
+            sink.write(fields).await.map_err(BulkError::Output)?;
             summary.written += 1;
             summary.failed += u64::from(failed);
             progress.advance(failed);

@@ -29,25 +29,26 @@ use crate::{
   blip-serve ask a.png b.png -q \"is it red?\" -q \"how many?\" --json
   blip-serve ask cat.jpg -q \"how many cats?\" --model Salesforce/blip-vqa-base   without a server
   blip-serve ask photos/ -q \"is there a dog?\" --local -o answers.jsonl --resume
-  blip-serve ask -i questions.jsonl -o answers.jsonl"
+  blip-serve ask -i questions.jsonl -o answers.jsonl
+  blip-serve ask -i 'shard-{000..127}.tar' -q \"is there a dog?\" --local -o answered/"
 )]
 pub(crate) struct AskCommand {
-    /// Question; repeatable
-    #[arg(
-        short = 'q',
-        long = "question",
-        value_name = "TEXT",
-        required_unless_present = "input",
-        conflicts_with = "input"
-    )]
+    /// Question; repeatable. With --input, the question of records without one
+    #[arg(short = 'q', long = "question", value_name = "TEXT", required_unless_present = "input")]
     questions: Vec<String>,
 
     /// Allowed answers, separated by commas
-    #[arg(long, value_name = "ANSWER,...", value_delimiter = ',', conflicts_with_all = ["candidate_list", "input"])]
+    #[arg(
+        long,
+        value_name = "ANSWER,...",
+        value_delimiter = ',',
+        conflicts_with = "candidate_list",
+        requires = "questions"
+    )]
     candidates: Vec<String>,
 
     /// Name of a list of allowed answers on the server
-    #[arg(long, value_name = "NAME", conflicts_with = "input")]
+    #[arg(long, value_name = "NAME", requires = "questions")]
     candidate_list: Option<String>,
 
     #[command(flatten)]
@@ -61,6 +62,7 @@ const ACTIVITY: Activity = Activity {
     name: "asking",
     columns: &["id", "image", "question", "answer", "score", "margin", "probability", "error"],
     nothing_given: "no image: expected a file, a folder, a URL or --input",
+    text_field: None,
 };
 
 impl AskCommand {
@@ -75,7 +77,7 @@ impl AskCommand {
         let printer = ResultPrinter::new(self.task.json, false);
         let to_groups = |images| interactive::groups_by_image(images, "question", &questions);
         let to_task = |client, images| AskTask::new(client, images, request);
-        self.task.run(ACTIVITY, DefaultModel::Ask, variables, &printer, to_groups, to_task).await
+        self.task.run(ACTIVITY, DefaultModel::Ask, variables, &printer, &questions, to_groups, to_task).await
     }
 
     fn record(&self, question: &str) -> Fields {

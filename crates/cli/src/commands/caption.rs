@@ -25,10 +25,14 @@ use crate::{
   blip-serve caption cat.jpg --prompt \"a picture of\" --num-beams 3
   blip-serve caption cat.jpg --stream
   blip-serve caption photos/ --model Salesforce/blip-image-captioning-base -o captions.jsonl
-  blip-serve caption -i images.csv -o captions.csv")]
+  blip-serve caption photos/ -o photos/ --local                  a .txt beside each image
+  blip-serve caption -i images.csv -o captions.csv
+  blip-serve caption -i 'shard-{000..127}.tar' -o captioned/ --local --resume")]
 pub(crate) struct CaptionCommand {
     /// Beginning of the caption; repeatable, for several captions of each image
-    #[arg(long = "prompt", value_name = "TEXT", conflicts_with = "input")]
+    ///
+    /// With --input, it is the prompt of records without one.
+    #[arg(long = "prompt", value_name = "TEXT")]
     prompts: Vec<String>,
 
     /// Print captions word by word, one image after the other
@@ -46,6 +50,7 @@ const ACTIVITY: Activity = Activity {
     name: "captioning",
     columns: &["id", "image", "prompt", "caption", "score", "margin", "error"],
     nothing_given: "no image: expected a file, a folder, a URL or --input",
+    text_field: Some("caption"),
 };
 
 impl CaptionCommand {
@@ -76,6 +81,8 @@ impl CaptionCommand {
             records
         };
         let to_task = |client, images| CaptionTask { client, images, request, pieces };
-        self.task.run(ACTIVITY, DefaultModel::Caption, variables, &printer, to_groups, to_task).await
+        self.task
+            .run(ACTIVITY, DefaultModel::Caption, variables, &printer, &prompts, to_groups, to_task)
+            .await
     }
 }

@@ -1,9 +1,11 @@
 //! A few images on a command line, with results printed as they arrive.
 
+use std::io;
+
 use anyhow::Context as _;
 use blip_server::serve::exit::Exit;
-use bulk::{Fields, RecordResult, Task};
-use futures::{StreamExt as _, stream};
+use bulk::{Fields, Record, RecordResult, Task};
+use futures::{Stream, StreamExt as _, stream};
 use serde_json::json;
 
 use crate::output::ResultPrinter;
@@ -14,6 +16,14 @@ pub(crate) struct RecordGroups<'a> {
     pub(crate) count: usize,
     /// The groups.
     pub(crate) groups: Box<dyn Iterator<Item = Vec<Fields>> + Send + 'a>,
+}
+
+impl<'a> RecordGroups<'a> {
+    /// Returns the records of all groups.
+    pub(crate) fn into_records(self) -> impl Stream<Item = io::Result<Record>> + Send + Unpin + use<'a> {
+        let records = (0..).zip(self.groups.flatten());
+        stream::iter(records.map(|(position, fields)| Ok(Record { position, fields: Ok(fields) })))
+    }
 }
 
 /// Returns a record with one text field.

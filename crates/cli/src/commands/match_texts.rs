@@ -19,16 +19,11 @@ use crate::{
 #[derive(Args, Debug)]
 #[command(after_help = "Examples:
   blip-serve match cat.jpg -t \"a cat\" -t \"a dog\"
-  blip-serve match -i pairs.jsonl -o scores.jsonl")]
+  blip-serve match -i pairs.jsonl -o scores.jsonl
+  blip-serve match -i shards/ -o scored/ --local                 images with their .txt")]
 pub(crate) struct MatchCommand {
-    /// Text; repeatable
-    #[arg(
-        short = 't',
-        long = "text",
-        value_name = "TEXT",
-        required_unless_present = "input",
-        conflicts_with = "input"
-    )]
+    /// Text; repeatable. With --input, the text of records without one
+    #[arg(short = 't', long = "text", value_name = "TEXT", required_unless_present = "input")]
     texts: Vec<String>,
 
     #[command(flatten)]
@@ -39,6 +34,7 @@ const ACTIVITY: Activity = Activity {
     name: "matching",
     columns: &["id", "image", "text", "probability", "cosine", "error"],
     nothing_given: "no image: expected a file, a folder, a URL or --input",
+    text_field: None,
 };
 
 impl MatchCommand {
@@ -52,6 +48,6 @@ impl MatchCommand {
         let printer = ResultPrinter::new(self.task.json, false);
         let to_groups = |images| interactive::groups_by_image(images, "text", &texts);
         let to_task = |client, images| MatchTask { client, images, request };
-        self.task.run(ACTIVITY, DefaultModel::Match, variables, &printer, to_groups, to_task).await
+        self.task.run(ACTIVITY, DefaultModel::Match, variables, &printer, &texts, to_groups, to_task).await
     }
 }

@@ -4,13 +4,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use blip_server::{config::units::parse_seconds, serve::exit::Exit};
-use bulk::Task;
+use bulk::{Fields, Task};
 use clap::Args;
 
 use crate::{
     commands::{
         interactive::{self, RecordGroups},
-        record_file::{Activity, RecordFileArgs},
+        record_file::{Activity, RecordFileArgs, TextFiles},
     },
     connection::RpcClient,
     image_paths::{ExpandedImages, ImageArgs},
@@ -47,29 +47,48 @@ impl TaskArgs {
     /// Runs the task on the record file or on the images. Entries of folders that cannot be read
     /// are printed first.
     ///
-    /// `to_groups` makes records of the images, one group for each request. `to_task` creates the
-    /// task.
+    /// `texts` are the texts of the command line, as fields. A record file has its own: one text is
+    /// that of records without one. `to_groups` makes records of the images, one group for each
+    /// request. `to_task` creates the task.
     pub(crate) async fn run<'a, T: Task>(
         self,
         activity: Activity,
         default_model: DefaultModel,
         variables: &[String],
         printer: &ResultPrinter,
+        texts: &[Fields],
         to_groups: impl FnOnce(Vec<String>) -> RecordGroups<'a>,
         to_task: impl FnOnce(RpcClient, ImageLoader) -> T,
     ) -> anyhow::Result<Exit> {
         let Self { images, timeout_s, target, record_file, .. } = self;
         if record_file.is_given() {
+            anyhow::ensure!(
+                texts.len() <= 1,
+                "{} texts with --input: at most one allowed, for the records without a text",
+                texts.len()
+            );
+            let defaults = texts.first().cloned().unwrap_or_default();
             return target
                 .run(timeout_s, default_model, variables, async |client| {
                     let task = to_task(client, record_file.image_loader());
-                    record_file.run(&task, activity).await
+                    record_file.run(&task, activity, defaults).await
                 })
                 .await;
         }
-        let ExpandedImages { images, unreadable } = images.expand()?;
+        let image_folders = images.folders();
+        let ExpandedImages { mut images, unreadable } = images.expand()?;
+        let is_nothing_given = images.is_empty() && unreadable.is_empty();
+        let mut text_files = None;
+        if let Some(folder) = record_file.output_folder()? {
+            let Some(field) = activity.text_field.filter(|_| texts.len() == 1) else {
+                anyhow::bail!("--output is a folder, for one caption of each image: expected a file");
+            };
+            let files = TextFiles { folder, image_folders, field, printer };
+            images = files.select(images, record_file.existing())?;
+            text_files = Some(files);
+        }
         let groups = to_groups(images);
-        anyhow::ensure!(groups.count > 0 || !unreadable.is_empty(), "{}", activity.nothing_given);
+        anyhow::ensure!(groups.count > 0 || !is_nothing_given, "{}", activity.nothing_given);
         for fields in &unreadable {
             printer.print_result(fields).context("cannot print")?;
         }
@@ -80,7 +99,9 @@ impl TaskArgs {
             exit = target
                 .run(timeout_s, default_model, variables, async |client| {
                     let task = to_task(client, ImageLoader::default());
-                    if record_file.has_output() {
+                    if let Some(mut files) = text_files {
+                        record_file.run_text_files(&task, activity, groups, &mut files).await
+                    } else if record_file.has_output() {
                         record_file.run_groups(&task, activity, groups).await
                     } else {
                         interactive::run(&task, groups, printer, max_in_flight).await

@@ -1,16 +1,22 @@
-//! Record files: one line of output for each line of input.
+//! Record files, tar shards and text files: where records come from and where results go.
+
+mod text_files;
 
 use std::{
     io::Write as _,
+    ops::Range,
     path::{Path, PathBuf},
     time::Duration,
 };
 
 use anyhow::Context as _;
 use blip_server::{config::units::parse_seconds, serve::exit::Exit};
-use bulk::{BulkConfig, ExistingFile, Format, Input, Output, OutputFile, Progress, Record, RunSummary, Task};
+use bulk::{
+    BulkConfig, ExistingFile, Fields, Format, Input, Output, OutputFile, Part, Progress, Record, RunSummary,
+    ShardFiles, ShardOptions, ShardSummary, Task, is_shard_input,
+};
 use clap::{Args, ValueHint};
-use futures::{StreamExt as _, stream};
+use futures::StreamExt as _;
 
 use crate::{
     commands::interactive::RecordGroups,
@@ -18,6 +24,10 @@ use crate::{
     records::{ImageLoader, RESULT_FIELDS},
     signals::stop_signals,
 };
+
+use text_files::output_folder;
+
+pub(crate) use text_files::TextFiles;
 
 /// Maximum number of records with the same image in one request.
 const MAX_GROUP_RECORDS: usize = 32;
@@ -31,20 +41,23 @@ pub(crate) struct Activity {
     pub(crate) columns: &'static [&'static str],
     /// The error of a command without anything to process.
     pub(crate) nothing_given: &'static str,
+    /// The field that text files have, if the command can write them.
+    pub(crate) text_field: Option<&'static str>,
 }
 
 /// The input and the output of records.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Record files")]
 pub(crate) struct RecordFileArgs {
-    /// Record file, JSON lines or CSV by its extension; - is standard input
+    /// Record file, JSON lines or CSV by its extension; - is standard input. Or tar shards
     ///
-    /// Images are URLs, or paths relative to this file.
+    /// Images are URLs, or paths relative to this file. Shards of WebDataset are a .tar file, a
+    /// folder of such files, or a name such as 'shard-{000..127}.tar' (in quotes).
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath,
           conflicts_with_all = ["images", "more"])]
     input: Option<PathBuf>,
 
-    /// Output file, a line for each record; - is standard output [default: -]
+    /// Output file, a line for each record; - is standard output; a folder for shards [default: -]
     ///
     /// The order is that of the input. A line has the fields of its input line and those of its
     /// result. Without --input, each image with each text is a record.
@@ -60,6 +73,17 @@ pub(crate) struct RecordFileArgs {
     /// Send failed lines of the output again, then continue it as --resume does
     #[arg(long, requires = "input", conflicts_with = "force")]
     retry_failed: bool,
+
+    /// Process part I of N of the input, from 0, so that N machines share it
+    ///
+    /// Part I of tar shards is every Nth shard, and the machines can share the output folder. Part
+    /// I of a record file is a range of its lines, for a separate output.
+    #[arg(long, value_name = "I/N", requires = "input")]
+    shard: Option<Part>,
+
+    /// Name of the results in shards: the result of x.jpg is x.NAME.json
+    #[arg(long, value_name = "NAME", default_value = "blip", value_parser = parse_result_name)]
+    result_name: String,
 
     #[command(flatten)]
     run: RunArgs,
@@ -108,14 +132,39 @@ impl RecordFileArgs {
         self.output.as_deref().filter(|path| !is_standard_stream(path))
     }
 
+    /// Returns the output, if it is a folder. It is created if its name ends in a slash.
+    pub(crate) fn output_folder(&self) -> anyhow::Result<Option<&Path>> {
+        match self.output() {
+            Some(output) if output_folder(output)? => Ok(Some(output)),
+            _ => Ok(None),
+        }
+    }
+
+    /// Returns what to do with an existing output.
+    pub(crate) fn existing(&self) -> ExistingFile {
+        self.run.existing()
+    }
+
     /// Returns a loader for paths relative to the folder of the input.
     pub(crate) fn image_loader(&self) -> ImageLoader {
         let folder = self.input.as_deref().filter(|path| !is_standard_stream(path)).and_then(Path::parent);
         ImageLoader { folder: folder.map(Path::to_owned).unwrap_or_default() }
     }
 
-    /// Processes the input.
-    pub(crate) async fn run(&self, task: &impl Task, activity: Activity) -> anyhow::Result<Exit> {
+    /// Processes the input. Records without a field get its value in `defaults`.
+    pub(crate) async fn run(
+        &self,
+        task: &impl Task,
+        activity: Activity,
+        defaults: Fields,
+    ) -> anyhow::Result<Exit> {
+        if let Some(input) = self.input.as_deref().filter(|input| is_shard_input(input)) {
+            return self.run_shards(input, task, activity, defaults).await;
+        }
+        anyhow::ensure!(
+            self.shard.is_none(),
+            "--shard divides shards: --input must be .tar files or a folder"
+        );
         let path = self.input.clone().filter(|path| !is_standard_stream(path));
         let format = path.as_deref().and_then(Format::from_extension).unwrap_or(self.format);
         let input = Input { path, format };
@@ -126,13 +175,15 @@ impl RecordFileArgs {
             "--resume and --retry-failed need --output FILE"
         );
         let format = output.and_then(Format::from_extension).unwrap_or(self.format);
+        let total = input.count().context("cannot read the input")?;
+        let part = self.part_range(total)?;
         let mut retried = Exit::Clean;
         if let Some(path) = output.filter(|path| self.retry_failed && path.is_file()) {
             anyhow::ensure!(
                 input.path.is_some(),
                 "--retry-failed needs --input FILE: it reads the input twice"
             );
-            let records = input.records().context("cannot read the input")?;
+            let records = self.records(&input, &defaults, &part)?;
             let output = OutputFile { path, format, columns: activity.columns };
             let (summary, exit) = self.run.retry(task, records, output).await?;
             if summary.interrupted {
@@ -141,10 +192,69 @@ impl RecordFileArgs {
             }
             retried = exit;
         }
-        let records = input.records().context("cannot read the input")?;
-        let total = input.count().context("cannot read the input")?;
+        let records = self.records(&input, &defaults, &part)?;
+        let total = total.map(|total| part.end.min(total) - part.start);
         let exit = self.write(task, activity, records, total, existing).await?;
         Ok(if exit == Exit::Clean { retried } else { exit })
+    }
+
+    /// Returns the positions of the records to process, of `total` records.
+    fn part_range(&self, total: Option<u64>) -> anyhow::Result<Range<u64>> {
+        match (self.shard, total) {
+            (None, _) => Ok(0..u64::MAX),
+            (Some(part), Some(total)) => Ok(part.range(total)),
+            (Some(_), None) => anyhow::bail!("--shard needs --input FILE: it counts the records first"),
+        }
+    }
+
+    /// Returns the records of `part` of the input, with `defaults` for fields that they lack.
+    fn records(
+        &self,
+        input: &Input,
+        defaults: &Fields,
+        part: &Range<u64>,
+    ) -> anyhow::Result<impl futures::Stream<Item = std::io::Result<Record>> + Send + Unpin + use<>> {
+        let records = input.records().context("cannot read the input")?;
+        let defaults = defaults.clone();
+        let position = |position: u64| usize::try_from(position).unwrap_or(usize::MAX);
+        let records = records.skip(position(part.start)).take(position(part.end - part.start));
+        Ok(records.map(move |record| record.map(|record| record.with_defaults(&defaults))))
+    }
+
+    /// Processes the shards that `input` names.
+    async fn run_shards(
+        &self,
+        input: &Path,
+        task: &impl Task,
+        activity: Activity,
+        defaults: Fields,
+    ) -> anyhow::Result<Exit> {
+        let Some(output) = self.output() else { anyhow::bail!("shards need a folder: --output FOLDER") };
+        anyhow::ensure!(
+            !self.retry_failed,
+            "--retry-failed is for record files: use --force to process shards again"
+        );
+        let part = self.shard.unwrap_or(Part::WHOLE);
+        let files = ShardFiles::find(input, output, self.run.existing(), part).map_err(anyhow::Error::msg)?;
+        let skipped = files.complete;
+        let progress = Progress::on_stderr(activity.name, 0, Some(0));
+        let mut signals = stop_signals()?;
+        let mut signal = None;
+        let stop = async { signal = signals.next().await };
+        let on_unreadable =
+            |path: &PathBuf, error: &std::io::Error| print_message(&format!("{}: {error}", path.display()));
+        let options = ShardOptions { result_name: self.result_name.clone(), defaults };
+        let config = self.run.config();
+        let summary = bulk::run_shards(task, files, options, &progress, &config, on_unreadable, stop).await?;
+        let exit = print_summary(activity.name, summary.samples, progress, signal);
+        let ShardSummary { complete_shards, failed_shards, samples } = summary;
+        print_message(&format!(
+            "{complete_shards} shards complete, {skipped} were already, {failed_shards} cannot be read"
+        ));
+        if samples.interrupted {
+            print_message("stopped: use --resume to process the other shards");
+        }
+        Ok(if exit == Exit::Clean && failed_shards > 0 { Exit::Failed } else { exit })
     }
 
     /// Processes the records of a command line, and writes the results to the output file.
@@ -155,10 +265,28 @@ impl RecordFileArgs {
         groups: RecordGroups<'_>,
     ) -> anyhow::Result<Exit> {
         let total = u64::try_from(groups.count).ok();
-        let records = (0..).zip(groups.groups.flatten());
-        let records =
-            stream::iter(records.map(|(position, fields)| Ok(Record { position, fields: Ok(fields) })));
-        self.write(task, activity, records, total, self.run.existing()).await
+        self.write(task, activity, groups.into_records(), total, self.run.existing()).await
+    }
+
+    /// Processes the records of a command line, and writes a text file for each.
+    pub(crate) async fn run_text_files(
+        &self,
+        task: &impl Task,
+        activity: Activity,
+        groups: RecordGroups<'_>,
+        files: &mut TextFiles<'_>,
+    ) -> anyhow::Result<Exit> {
+        let progress = Progress::on_stderr(activity.name, 0, u64::try_from(groups.count).ok());
+        let mut signals = stop_signals()?;
+        let mut signal = None;
+        let stop = async { signal = signals.next().await };
+        let records = groups.into_records();
+        let summary =
+            bulk::process_records(task, records, files, &progress, &self.run.config(), stop).await?;
+        if summary.interrupted {
+            print_message("stopped: use --resume to process the other images");
+        }
+        Ok(print_summary(activity.name, summary, progress, signal))
     }
 
     /// Processes `records`, and writes the results.
@@ -244,6 +372,15 @@ fn print_summary(activity: &str, summary: RunSummary, progress: Progress, signal
         Some(number) if interrupted => Exit::Signal(number),
         _ if failed > 0 => Exit::Failed,
         _ => Exit::Clean,
+    }
+}
+
+/// Parses a name of results. It becomes a part of file names.
+fn parse_result_name(name: &str) -> Result<String, String> {
+    let valid = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_' || byte == b'-';
+    match name {
+        _ if !name.is_empty() && name.bytes().all(valid) => Ok(name.to_owned()),
+        _ => Err("must consist of small letters, digits, _ and -".to_owned()),
     }
 }
 

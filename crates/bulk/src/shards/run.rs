@@ -1,0 +1,123 @@
+//! Processes shards.
+
+use std::{future::Future, io, path::PathBuf, sync::mpsc as unbounded};
+
+use futures::{StreamExt as _, stream};
+use tokio::sync::mpsc;
+
+use crate::{
+    progress::{Estimate, Progress},
+    record::Fields,
+    run::{BulkConfig, BulkError, RunSummary, Sink, process_records},
+    shards::{
+        job::{Job, ShardFiles},
+        reader::{RecordSenders, SampleId, read_shards},
+        writer::{Results, SampleResult, ShardEnd, write_shard},
+    },
+    task::Task,
+};
+
+/// Number of records that are read ahead, and of results that wait for the disk.
+const READ_AHEAD: usize = 32;
+
+/// What a run of shards needs beside its files.
+#[derive(Clone, Debug)]
+pub struct ShardOptions {
+    /// The result of a sample is its member `result_name.json`.
+    pub result_name: String,
+    /// The values of fields that a sample lacks.
+    pub defaults: Fields,
+}
+
+/// The result of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ShardSummary {
+    /// The samples of the run.
+    pub samples: RunSummary,
+    /// The number of output shards that are complete.
+    pub complete_shards: usize,
+    /// The number of shards that cannot be read. They have no output.
+    pub failed_shards: usize,
+}
+
+/// Processes the samples of all `files`, until they or `stop` end.
+///
+/// Of the fields of a result, `config.result_fields` and `error` are written, but for `timing`, so
+/// that two runs have equal outputs. `on_unreadable` receives the path and the error of each shard
+/// that cannot be read.
+///
+/// # Errors
+/// See [`BulkError`].
+pub async fn run_shards(
+    task: &impl Task,
+    files: ShardFiles,
+    options: ShardOptions,
+    progress: &Progress,
+    config: &BulkConfig,
+    on_unreadable: impl Fn(&PathBuf, &io::Error) + Send + 'static,
+    stop: impl Future<Output = ()>,
+) -> Result<ShardSummary, BulkError> {
+    let (record_sender, mut records) = mpsc::channel(READ_AHEAD);
+    let (id_sender, ids) = unbounded::channel();
+    let (results, result_receiver) = mpsc::channel(READ_AHEAD);
+    let estimate = Estimate::new(progress, files.jobs.iter().map(|job| job.bytes).sum());
+    let (jobs, result_fields) = (files.jobs.clone(), config.result_fields);
+    let senders = RecordSenders { records: record_sender, ids: id_sender };
+    tokio::task::spawn_blocking(move || read_shards(&jobs, result_fields, &senders, &estimate));
+    let ShardOptions { result_name, defaults } = options;
+    let extension = format!("{result_name}.json");
+    let writer = tokio::task::spawn_blocking(move || {
+        write_shards(&files.jobs, &extension, Results::new(result_receiver), on_unreadable)
+    });
+    let mut sink = ShardSink { ids, results, result_fields: config.result_fields };
+    let records = stream::poll_fn(move |context| records.poll_recv(context))
+        .map(|record| record.map(|record| record.with_defaults(&defaults)));
+    let processed = process_records(task, records, &mut sink, progress, config, stop).await;
+    // Ends the writer after the results that it has received.
+    drop(sink);
+    let written = writer.await.map_err(io::Error::other).and_then(|written| written);
+    // If writing has failed, the results had nowhere to go.
+    let (complete_shards, failed_shards) = written.map_err(BulkError::Output)?;
+    Ok(ShardSummary { samples: processed?, complete_shards, failed_shards })
+}
+
+/// Writes all output shards. Returns the number of those that are complete, and of the inputs that
+/// cannot be read.
+fn write_shards(
+    jobs: &[Job],
+    extension: &str,
+    mut results: Results,
+    on_unreadable: impl Fn(&PathBuf, &io::Error),
+) -> io::Result<(usize, usize)> {
+    let (mut complete, mut failed) = (0, 0);
+    for (shard, job) in jobs.iter().enumerate() {
+        match write_shard(shard, job, extension, &mut results)? {
+            ShardEnd::Complete => complete += 1,
+            ShardEnd::Unreadable(error) => {
+                on_unreadable(&job.input, &error);
+                failed += 1;
+            }
+            ShardEnd::Stopped => break,
+        }
+    }
+    Ok((complete, failed))
+}
+
+/// Passes results to the writer.
+struct ShardSink {
+    ids: unbounded::Receiver<SampleId>,
+    results: mpsc::Sender<SampleResult>,
+    result_fields: &'static [&'static str],
+}
+
+impl Sink for ShardSink {
+    async fn write(&mut self, mut fields: Fields) -> io::Result<()> {
+        fields.retain(|field, _| {
+            field == "error" || (field != "timing" && self.result_fields.contains(&field.as_str()))
+        });
+        let closed = || io::Error::from(io::ErrorKind::BrokenPipe);
+        // The reader sends the id before the record.
+        let id = self.ids.try_recv().map_err(|_| closed())?;
+        self.results.send((id, fields)).await.map_err(|_| closed())
+    }
+}

@@ -1,0 +1,84 @@
+"""The job that captions shards: its manifest, and its command in several processes."""
+
+import io
+import signal
+import subprocess
+import tarfile
+
+import kubernetes_validate
+import pytest
+import yaml
+from conftest import ROOT, program
+
+JOB = ROOT / "deploy/jobs/caption-shards.yaml"
+SHARDS, SAMPLES = 8, 12
+
+
+@pytest.fixture(scope="module")
+def job():
+    return yaml.safe_load(JOB.read_text())
+
+
+def arguments(job, index, folder):
+    """Returns the arguments of a pod, with the demo model and small shards in `folder`."""
+    (container,) = job["spec"]["template"]["spec"]["containers"]
+    replacements = {
+        "$(JOB_COMPLETION_INDEX)": str(index),
+        "/data": str(folder),
+        "000..127": f"000..{SHARDS - 1:03}",
+        "Salesforce/blip-image-captioning-large": "demo-caption",
+        "--device=cuda": "--device=cpu",
+    }
+    result = container["args"]
+    for old, new in replacements.items():
+        assert any(old in argument for argument in result), old
+        result = [argument.replace(old, new) for argument in result]
+    return [program(), *result]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder with shards of the demo image."""
+    image = (ROOT / "models/demo/demo.png").read_bytes()
+    (tmp_path / "shards").mkdir()
+    for shard in range(SHARDS):
+        with tarfile.open(tmp_path / f"shards/shard-{shard:03}.tar", "w") as archive:
+            for sample in range(SAMPLES):
+                member = tarfile.TarInfo(f"{shard:03}{sample:03}.png")
+                member.size = len(image)
+                archive.addfile(member, io.BytesIO(image))
+    return tmp_path
+
+
+def contents(folder):
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_manifest_is_a_valid_job(job):
+    kubernetes_validate.validate(job, "1.37", strict=True)
+    assert job["spec"]["completionMode"] == "Indexed"
+    assert job["spec"]["completions"] == job["spec"]["parallelism"] == SHARDS
+
+
+def test_job_survives_the_loss_of_a_pod(job, folder, tmp_path_factory):
+    pods = [
+        subprocess.Popen(arguments(job, index, folder), stderr=subprocess.PIPE, text=True)
+        for index in range(SHARDS)
+    ]
+    lost = pods[3]
+    lost.send_signal(signal.SIGKILL)
+    outputs = [pod.communicate(timeout=120)[1] for pod in pods]
+    assert lost.returncode == -signal.SIGKILL
+    assert all(pod.returncode == 0 for pod in pods if pod is not lost), outputs
+    # The controller starts a pod with the same index.
+    again = subprocess.run(
+        arguments(job, 3, folder), capture_output=True, text=True, timeout=120, check=False
+    )
+    assert again.returncode == 0, again.stderr
+    names = [f"shard-{shard:03}.tar" for shard in range(SHARDS)]
+    assert sorted(contents(folder / "captioned")) == names
+    # One process makes the same.
+    alone = arguments(job, 0, folder)
+    alone = [argument.replace("/captioned", "/alone").replace("0/8", "0/1") for argument in alone]
+    subprocess.run(alone, check=True, capture_output=True, timeout=120)
+    assert contents(folder / "alone") == contents(folder / "captioned")
