@@ -60,7 +60,7 @@ test-wheel: libtorch ## Test the wheel of the debug binary in fresh environments
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/wheel/run.sh
 
 test-deploy: libtorch ## Test chart, alerts, dashboard and Dockerfile with helm and promtool
-	$(CARGO) build --locked
+	$(CARGO) test --workspace --locked --no-run
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/deploy/run.sh
 
 test-fleet: libtorch ## Test several servers behind clients and proxies (some minutes)
@@ -68,7 +68,7 @@ test-fleet: libtorch ## Test several servers behind clients and proxies (some mi
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve BLIP_EXAMPLE_BIN=$(CURDIR)/target/debug/ask tests/fleet/run.sh
 
 test-checkpoints: libtorch ## Compare full-size checkpoints with transformers (15 min, 20 GB)
-	$(CARGO) build --locked
+	$(CARGO) test --workspace --locked --no-run
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/checkpoints/run.sh
 
 test-attacks: build ## Attack the server in 17 ways and with a mix of them (11 min)

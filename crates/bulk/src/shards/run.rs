@@ -42,9 +42,9 @@ pub struct ShardSummary {
 
 /// Processes the samples of all `files`, until they or `stop` end.
 ///
-/// Of the fields of a result, `config.result_fields` and `error` are written, but for `timing`, so
-/// that two runs have equal outputs. `on_unreadable` receives the path and the error of each shard
-/// that cannot be read.
+/// Of the fields of a result, `config.result_fields` and `error` are written, but for `timing`,
+/// which differs in each run. `on_unreadable` receives the path and the error of each shard that
+/// cannot be read.
 ///
 /// # Errors
 /// See [`BulkError`].

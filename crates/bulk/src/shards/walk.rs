@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read},
+    io::{self, BufReader, Read as _, Seek as _, SeekFrom},
     ops::ControlFlow,
     path::Path,
 };
@@ -11,6 +11,9 @@ use tar::{Archive, Entry};
 
 /// Size of the buffers for shards, in bytes.
 pub(super) const BUFFER_BYTES: usize = 1 << 20;
+
+/// Size of a block of a tar file, in bytes.
+const BLOCK_BYTES: usize = 512;
 
 /// A regular file in a shard.
 pub(super) type Member<'a> = Entry<'a, BufReader<File>>;
@@ -77,9 +80,24 @@ pub(super) fn walk(path: &Path, visitor: &mut impl Visitor) -> io::Result<()> {
         }
         visitor.member(name.as_ref(), &mut member)?;
     }
+    check_end(path).map_err(|error| broken(&place(&key), &error))?;
     match key {
         Some(key) => visitor.end_of_sample(&key).map(drop),
         None => Ok(()),
+    }
+}
+
+/// Returns an error if a tar file does not end in a block of zeros. It was cut off between two
+/// members.
+fn check_end(path: &Path) -> io::Result<()> {
+    let mut file = File::open(path)?;
+    let mut block = [0; BLOCK_BYTES];
+    let start = file.metadata()?.len().saturating_sub(block.len() as u64);
+    file.seek(SeekFrom::Start(start))?;
+    match file.read_exact(&mut block) {
+        Ok(()) if block == [0; BLOCK_BYTES] => Ok(()),
+        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error),
+        _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the end of the archive is missing")),
     }
 }
 

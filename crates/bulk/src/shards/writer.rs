@@ -15,7 +15,7 @@ use crate::{
     shards::{
         job::Job,
         reader::SampleId,
-        walk::{BUFFER_BYTES, Member, MemberName, Visitor, check_complete, walk},
+        walk::{BUFFER_BYTES, Member, MemberName, Visitor, broken, check_complete, walk},
     },
 };
 
@@ -147,8 +147,14 @@ impl<W: Write> Visitor for ShardWriter<'_, W> {
         header.set_size(bytes);
         self.template = header.clone();
         let mut content = CountBytes { inner: member, bytes: 0 };
-        self.archive.append_data(&mut header, path, &mut content)?;
-        check_complete(bytes, content.bytes)
+        let copied = self.archive.append_data(&mut header, path, &mut content);
+        let copied = copied.and_then(|()| check_complete(bytes, content.bytes));
+        copied.map_err(|error| match name {
+            Some(name) if !self.archive.get_ref().has_failed => {
+                broken(&format!("in sample {}", name.key), &error)
+            }
+            _ => error,
+        })
     }
 
     fn end_of_sample(&mut self, key: &str) -> io::Result<ControlFlow<()>> {

@@ -161,10 +161,6 @@ impl RecordFileArgs {
         if let Some(input) = self.input.as_deref().filter(|input| is_shard_input(input)) {
             return self.run_shards(input, task, activity, defaults).await;
         }
-        anyhow::ensure!(
-            self.shard.is_none(),
-            "--shard divides shards: --input must be .tar files or a folder"
-        );
         let path = self.input.clone().filter(|path| !is_standard_stream(path));
         let format = path.as_deref().and_then(Format::from_extension).unwrap_or(self.format);
         let input = Input { path, format };
