@@ -83,6 +83,8 @@ lint: libtorch ## Check layers, prose, the contract, formatting, clippy and depe
 	python3 scripts/check_prose.py --commits $(LAST_UNCHECKED_COMMIT)
 	python3 scripts/release.py check
 	python3 scripts/chart_files.py
+	scripts/buf.sh lint
+	scripts/buf.sh breaking --against proto/released.binpb
 	python3 scripts/prose_statistics.py --max-mean 18 --max-share 8 README.md docs/benchmarks.md \
 	  docs/design/architecture.md
 	$(CARGO) fmt --all --check
