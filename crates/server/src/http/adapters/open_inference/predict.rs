@@ -235,7 +235,7 @@ pub(crate) async fn run(
     };
     let format = RequestFormat::Named { image: "instances[i].image", text };
     let request = CallRequest { inputs, task, model: model.name.to_string(), format };
-    let results = call.infer(server, request).await?;
+    let results = call.infer(server, request).await.map_err(GenerationOptions::in_parameters)?;
     if results.iter().all(|result| result.reply.is_err())
         && let Some(Err(error)) = results.first().map(|result| &result.reply)
     {
