@@ -77,11 +77,14 @@ test-attacks: build ## Attack the server in 17 ways and with a mix of them (11 m
 	  tests/attacks/run.sh each --seconds 15 || each=$$?; \
 	  tests/attacks/run.sh mixed --seconds 240 && exit $$each
 
-lint: libtorch ## Check layers, prose, formatting, clippy, documentation and dependencies
+lint: libtorch ## Check layers, prose, the contract, formatting, clippy and dependencies. Needs Node 20
 	python3 -m unittest discover -q tests/scripts
 	python3 scripts/check_layers.py
 	python3 scripts/check_prose.py --commits $(LAST_UNCHECKED_COMMIT)
 	python3 scripts/release.py check
+	python3 scripts/chart_files.py
+	scripts/buf.sh lint
+	scripts/buf.sh breaking --against proto/released.binpb
 	python3 scripts/prose_statistics.py --max-mean 18 --max-share 8 README.md docs/benchmarks.md \
 	  docs/design/architecture.md
 	$(CARGO) fmt --all --check

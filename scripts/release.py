@@ -19,6 +19,7 @@ VERSIONS = (
     ("deploy/helm/blip-serve/Chart.yaml", r"(?m)^version: (\S+)"),
     ("deploy/helm/blip-serve/Chart.yaml", r"(?m)^appVersion: (\S+)"),
     ("deploy/Dockerfile", r'image\.version="([^"]+)"'),
+    ("deploy/kserve/serving-runtime.yaml", r"image: \S+:([^-\s]+)-cpu"),
 )
 # Files that state the release of torch whose C++ interface the program uses.
 TORCH = (

@@ -1,5 +1,6 @@
 """The tasks of Hugging Face's API, with huggingface_hub and @huggingface/inference."""
 
+import base64
 import json
 import math
 import os
@@ -87,11 +88,33 @@ def test_chat_of_the_hub_client_is_answered(client, native, data_url):
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == answer
 
 
+def test_caption_parameters_select_the_caption(client, demo, native, demo_image):
+    image = base64.b64encode(demo_image).decode()
+    body = {"inputs": image, "parameters": {"max_new_tokens": 40}}
+    assert demo.post("/", json=body).json() == [{"generated_text": native.caption()[0]}]
+    # An image is not embedded as a text.
+    refused = demo.post("/models/demo-match", json=body)
+    expected = "parameters.max_new_tokens is invalid: feature-extraction does not use it"
+    assert (refused.status_code, refused.json()) == (400, {"error": expected})
+
+
+def test_option_of_the_model_has_the_name_of_its_parameter(demo, demo_image):
+    image = base64.b64encode(demo_image).decode()
+    for parameters, field in (
+        ({"top_k": 99}, "top_k"),
+        ({"max_new_tokens": 0}, "max_new_tokens"),
+        ({"generation_parameters": {"num_beams": 99}}, "generation_parameters.num_beams"),
+    ):
+        response = demo.post("/", json={"inputs": image, "question": COUNT, "parameters": parameters})
+        assert response.status_code == 400
+        assert response.json()["error"].startswith(f"parameters.{field} out of range")
+
+
 def test_errors_have_status_and_text(demo, client, start, demo_image):
     for call, status, text in (
         (lambda: client.visual_question_answering(demo_image, " "), 400, "question has no text"),
         (lambda: client.visual_question_answering(b"no image", COUNT), 415, "cannot decode inputs"),
-        (lambda: client.visual_question_answering(demo_image, COUNT, top_k=99), 400, "num_answers out of range"),
+        (lambda: client.visual_question_answering(demo_image, COUNT, top_k=99), 400, "parameters.top_k out of range"),
         (lambda: client.feature_extraction(["a", ""]), 400, "inputs[1] has no text"),
         (lambda: client.feature_extraction("a", normalize=False), 400, "normalize is invalid"),
         (lambda: connect(demo, "/models/nope").image_to_text(demo_image), 404, "unknown model"),

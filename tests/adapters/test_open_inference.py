@@ -109,7 +109,7 @@ def test_parameters_are_generation_options(triton, native, demo_image):
     inputs = [tensor(module, "image", [demo_image]), tensor(module, "question", [COUNT])]
     result = client.infer("demo", inputs, parameters={"num_beams": 3})
     assert result.as_numpy("score")[0] == pytest.approx(details["score"], abs=1e-4)
-    with pytest.raises(InferenceServerException, match="generation.num_beams out of range"):
+    with pytest.raises(InferenceServerException, match="parameters.num_beams out of range"):
         client.infer("demo", inputs, parameters={"num_beams": 99})
     with pytest.raises(InferenceServerException, match="unknown field `beams`"):
         client.infer("demo", inputs, parameters={"beams": 3})
@@ -275,6 +275,18 @@ def test_kserve_clients_get_the_same_answers(demo, native, demo_image, tmp_path)
     }
 
 
+def test_other_routes_state_what_is_supported(demo):
+    with connect(demo, "http") as client:
+        for call in (client.get_model_config, client.get_inference_statistics, client.load_model):
+            with pytest.raises(InferenceServerException) as error:
+                call("demo")
+            message = error.value.message()
+            assert message.startswith("unsupported route /v2/") and "POST /v2/models/NAME/infer" in message
+    refused = demo.get("/v2/models/demo/infer")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    assert refused.json() == {"error": "method not allowed: GET"}
+
+
 def predict(server, model, instances, **fields):
     return server.post(f"/v1/models/{model}:predict", json={"instances": instances, **fields})
 
@@ -320,8 +332,15 @@ def test_invalid_predictions_are_rejected(demo, data_url):
         (predict(demo, "demo", [{"image": data_url, "questions": "a"}]), 400, "unknown field `questions`"),
         (predict(demo, "demo", [{}] * 60_000), 400, "too many images in instances"),
         (predict(demo, "demo", 5), 400, "instances is invalid"),
+        (
+            predict(demo, "demo", [{"image": data_url, "question": "a"}], parameters={"num_answers": 99}),
+            400,
+            "parameters.num_answers out of range",
+        ),
     ):
         assert response.status_code == status and expected in response.json()["error"], response.text
+    explain = demo.post("/v1/models/demo:explain", json={})
+    assert explain.status_code == 404 and "expected one of POST /v1/models/NAME:predict" in explain.json()["error"]
     other = demo.post("/v1/models/demo", json={})
     assert (other.status_code, other.headers["allow"]) == (405, "GET,HEAD,DELETE")
     assert other.json()["reason"] == "METHOD_REFUSED"

@@ -49,7 +49,9 @@ def test_chat_has_the_answer_of_ask(client, native, data_url):
     [choice] = completion.choices
     assert (choice.finish_reason, choice.message.role, choice.logprobs) == ("stop", "assistant", None)
     tokens = len(details["token_ids"])
-    assert (completion.usage.completion_tokens, completion.usage.total_tokens) == (tokens, tokens)
+    # Seven words, the question mark, and the tokens that begin and end the question.
+    usage = completion.usage
+    assert (usage.prompt_tokens, usage.completion_tokens, usage.total_tokens) == (10, tokens, 10 + tokens)
 
 
 def test_each_image_and_text_has_a_line(client, native, data_url):
@@ -193,6 +195,26 @@ def test_unknown_model_is_not_found(client, data_url):
         client.models.retrieve("gpt-4o")
 
 
+def test_other_routes_state_what_is_supported(demo, client):
+    other = openai.OpenAI(base_url=demo.http, api_key="none", max_retries=0, timeout=TIMEOUT_S)
+    for call, path in (
+        (lambda: client.responses.create(model="demo", input="a"), "/v1/responses"),
+        (lambda: client.completions.create(model="demo", prompt="a"), "/v1/completions"),
+        (lambda: client.moderations.create(input="a"), "/v1/moderations"),
+        (lambda: client.files.list(), "/v1/files"),
+        # A base URL without /v1.
+        (lambda: complete(other, "a"), "/chat/completions"),
+    ):
+        with pytest.raises(openai.NotFoundError) as error:
+            call()
+        assert error.value.code == "ROUTE_UNSUPPORTED"
+        expected = f"unsupported route {path}, expected one of POST /v1/chat/completions, "
+        assert error.value.body["message"].startswith(expected)
+    refused = demo.get("/v1/chat/completions")
+    assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+    assert refused.json()["error"]["code"] == "METHOD_REFUSED"
+
+
 def test_key_in_the_header_is_checked(start, data_url):
     server = start("--auth-keys", KEY)
     with connect(server, "wrong") as client, pytest.raises(openai.AuthenticationError) as error:
@@ -241,6 +263,8 @@ def test_embeddings_equal_in_both_encodings(client, native):
             assert embedding == pytest.approx(vector, abs=1e-5)
     one = client.embeddings.create(model="dummy", input=TEXTS[0], dimensions=len(expected[0]))
     assert one.data[0].embedding == pytest.approx(expected[0], abs=1e-5) and one.model == "demo-match"
+    # Three words, and the tokens that begin and end the text.
+    assert (one.usage.prompt_tokens, one.usage.total_tokens) == (5, 5)
 
 
 def test_embedding_errors_name_the_input(client):

@@ -31,9 +31,9 @@ def program():
     return os.environ["BLIP_SERVE_BIN"]
 
 
-def template(*arguments):
+def template(*arguments, chart=CHART):
     """Runs `helm template`."""
-    return tool("helm", "template", "shop", CHART, "--namespace", "vision", *arguments)
+    return tool("helm", "template", "shop", chart, "--namespace", "vision", *arguments)
 
 
 class Objects:
@@ -63,7 +63,7 @@ class Objects:
     @property
     def server(self):
         """The container of the server."""
-        (container,) = self.pod["containers"]
+        (container,) = [each for each in self.pod["containers"] if each["name"] == "blip-serve"]
         return container
 
     @property

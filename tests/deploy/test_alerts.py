@@ -1,11 +1,14 @@
 """Alerts are valid and tested, and each has a section in the runbook."""
 
 import re
+import tomllib
 
 import pytest
 import yaml
 from conftest import ROOT, RULES, rendered, tool
 
+WORKSPACE = tomllib.loads((ROOT / "Cargo.toml").read_text())["workspace"]["package"]
+RUNBOOK = f"{WORKSPACE['repository']}/blob/main/docs/operations/runbook.md"
 TESTS = RULES.with_name("rules_test.yaml")
 DOCUMENT = yaml.safe_load(RULES.read_text())
 ALERTS = {rule["alert"]: rule for group in DOCUMENT["groups"] for rule in group["rules"] if "alert" in rule}
@@ -40,7 +43,7 @@ def test_rule_tests_detect_changed_alerts(constant, tmp_path):
 @pytest.mark.parametrize("alert", ALERTS)
 def test_alerts_link_to_runbook_sections(alert):
     rule = ALERTS[alert]
-    assert rule["annotations"]["runbook_url"] == f"docs/operations/runbook.md#{alert.lower()}"
+    assert rule["annotations"]["runbook_url"] == f"{RUNBOOK}#{alert.lower()}"
     assert f"\n## {alert}\n" in (ROOT / "docs/operations/runbook.md").read_text()
     assert rule["labels"]["severity"] in ("page", "ticket")
 
@@ -57,3 +60,12 @@ def test_runbook_sections_have_alerts_and_valid_links():
 
 def test_chart_rules_equal_prometheus_rules():
     assert rendered("gpu").one("PrometheusRule")["spec"] == DOCUMENT
+
+
+def test_chart_rules_link_to_configured_runbook():
+    document = rendered("extras").one("PrometheusRule")["spec"]
+    rules = [rule for group in document["groups"] for rule in group["rules"] if "alert" in rule]
+    urls = {rule["alert"]: rule["annotations"].pop("runbook_url") for rule in rules}
+    assert urls == {name: f"https://wiki.example.com/blip-serve#{name.lower()}" for name in ALERTS}
+    # The rest is unchanged.
+    assert [rule["expr"] for rule in rules] == [rule["expr"] for rule in ALERTS.values()]

@@ -9,7 +9,7 @@ from kubernetes_validate import utils
 
 # From the first version with image volumes enabled by default to the newest one with schemas.
 VERSIONS = ("1.33", "1.35", "1.37")
-CUSTOM = {"ScaledObject", "GRPCRoute", "ServiceMonitor", "PodMonitor", "PrometheusRule", "Certificate"}
+CUSTOM = {"ScaledObject", "GRPCRoute", "HTTPRoute", "ServiceMonitor", "PodMonitor", "PrometheusRule", "Certificate"}
 
 # Without the cache, the library parses megabytes of schema for each object.
 utils.schema_contents = functools.cache(utils.schema_contents)

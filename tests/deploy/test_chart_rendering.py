@@ -30,6 +30,8 @@ def test_pods_meet_restricted_pod_security_standard(values):
         ("minimal", 10 + 60 + 10),
         ("gpu", 15 + 120 + 10),
         ("client_certificates", 0 + 30 + 10),
+        # The kubelet subtracts the time of a hook.
+        ("extras", 10 + 60 + 7 + 10),
     ],
 )
 def test_termination_grace_period_covers_drain(values, seconds):
@@ -265,10 +267,62 @@ def test_api_keys_are_in_secret_only():
     assert not any("battery-staple" in str(each) for each in objects.all if each["kind"] != "Secret")
 
 
-def test_gateway_routes_service_and_health():
+def test_gateway_routes_services_that_clients_call():
     (rule,) = rendered("tls").one("GRPCRoute")["spec"]["rules"]
+    # Administrators call pods, not the balanced service.
     assert {match["method"]["service"] for match in rule["matches"]} == {
         "blip.v1.BlipService",
+        "inference.GRPCInferenceService",
         "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+        "grpc.reflection.v1alpha.ServerReflection",
     }
     assert rule["backendRefs"] == [{"name": "shop-blip-serve", "port": 50051}]
+
+
+def test_http_route_leads_to_http_port():
+    route = rendered("tls").one("HTTPRoute")["spec"]
+    assert route["parentRefs"] == [{"name": "gateway", "namespace": "infra"}]
+    assert route["hostnames"] == ["http.blip.example.com"]
+    assert route["rules"] == [
+        {
+            "matches": [{"path": {"type": "PathPrefix", "value": "/"}}],
+            "backendRefs": [{"name": "shop-blip-serve", "port": 8080}],
+        }
+    ]
+    # Without hostnames, the route applies to every name of the gateway.
+    assert "hostnames" not in rendered("extras").one("HTTPRoute")["spec"]
+
+
+def test_ingress_leads_every_host_to_http_port():
+    ingress = rendered("extras").one("Ingress")
+    assert ingress["metadata"]["annotations"] == {"nginx.ingress.kubernetes.io/proxy-body-size": "64m"}
+    spec = ingress["spec"]
+    assert spec["ingressClassName"] == "nginx"
+    assert [rule["host"] for rule in spec["rules"]] == spec["tls"][0]["hosts"]
+    service = rendered("extras").of("Service", "blip-serve")
+    for rule in spec["rules"]:
+        (path,) = rule["http"]["paths"]
+        assert (path["path"], path["pathType"]) == ("/", "Prefix")
+        backend = path["backend"]["service"]
+        assert backend["name"] == service["metadata"]["name"]
+        assert backend["port"]["name"] == "http" in {port["name"] for port in service["spec"]["ports"]}
+
+
+def test_ingress_without_hosts_applies_to_every_name():
+    spec = rendered("minimal", "--set", "ingress.enabled=true").one("Ingress")["spec"]
+    assert [set(rule) for rule in spec["rules"]] == [{"http"}]
+    assert set(spec) == {"rules"}
+
+
+def test_additions_reach_pod_and_server():
+    objects = rendered("extras")
+    assert objects.server["envFrom"] == [
+        {"secretRef": {"name": "collector"}},
+        {"prefix": "BLIP_SERVE__", "configMapRef": {"name": "settings", "optional": True}},
+    ]
+    assert objects.server["lifecycle"] == {"preStop": {"sleep": {"seconds": 7}}}
+    lists = {"name": "lists", "mountPath": "/etc/blip-serve/lists", "readOnly": True}
+    assert lists in objects.server["volumeMounts"]
+    assert {"name": "lists", "configMap": {"name": "candidate-lists"}} in objects.pod["volumes"]
+    assert [each["name"] for each in objects.pod["containers"]] == ["blip-serve", "proxy"]

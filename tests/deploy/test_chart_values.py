@@ -9,6 +9,10 @@ import yaml
 from conftest import CHART, HERE, ROOT, program, template, tool
 
 OPEN = ("--set", "auth.insecure=true")
+# Two routes with the same gateway.
+ROUTES = ",".join(
+    f"{kind}.enabled=true,{kind}.parentRefs[0].name=gateway" for kind in ("grpcRoute", "httpRoute")
+)
 # Settings that the chart sets from other values.
 CHART_SETTINGS = {
     "model.source",
@@ -44,6 +48,11 @@ def test_unauthenticated_server_requires_explicit_value():
         ("keda.enabled=true,keda.minReplicas=0", "keda.extraTriggers"),
         ("rollout.maxSurge=0", "at least one must be positive"),
         ("grpcRoute.enabled=true", "grpcRoute.parentRefs"),
+        ("httpRoute.enabled=true", "httpRoute.parentRefs"),
+        (f"{ROUTES},grpcRoute.hostnames={{a,b}},httpRoute.hostnames={{b}}", "different grpcRoute.hostnames"),
+        (f"{ROUTES},grpcRoute.hostnames={{a}}", "different grpcRoute.hostnames"),
+        ("extraVolumes[0].name=tls", "choose a name other than config, tmp, keys, tls, model"),
+        ("extraContainers[0].name=blip-serve", "extraContainers has the name blip-serve"),
         ("model.source=/models/x", "set model.cache.kind"),
         ("model.cache.kind=image", "requires model.cache.image"),
         ("model.cache.kind=existingClaim", "requires model.cache.existingClaim"),
@@ -62,6 +71,18 @@ def test_conflicting_values_are_rejected_with_reason(settings, message):
     result = template(*OPEN, "--set", settings)
     assert result.returncode != 0
     assert message in result.stderr
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        "grpcRoute.hostnames={a},httpRoute.hostnames={b}",
+        "grpcRoute.parentRefs[0].sectionName=grpc,httpRoute.parentRefs[0].sectionName=http",
+    ],
+)
+def test_routes_with_separate_names_or_listeners_are_accepted(settings):
+    result = template(*OPEN, "--set", f"{ROUTES},{settings}")
+    assert result.returncode == 0, result.stderr
 
 
 def test_image_volume_requires_supported_kubernetes():
@@ -88,6 +109,11 @@ def test_image_volume_requires_supported_kubernetes():
         ("image.digest=latest", "/image/digest"),
         ("model.cache.kind=nfs", "/model/cache/kind"),
         ("probes.kind=tcp", "/probes/kind"),
+        ("monitoring.runbookUrl=docs/operations/runbook.md", "/monitoring/runbookUrl"),
+        ("envFrom[0].configMap.name=x", "configMap"),
+        ("extraVolumeMounts[0].name=x", "mountPath"),
+        ("lifecycle.preStart.sleep.seconds=5", "preStart"),
+        ("ingress.hosts=blip.example.com", "/ingress/hosts"),
         ("auth.keys[0].name=short,auth.keys[0].key=1234567", "/auth/keys/0/key"),
         (
             "auth.keys[0].name=x,auth.keys[0].key=long-enough,auth.keys[0].priority=urgent",
@@ -161,7 +187,7 @@ def test_schema_and_values_have_same_defaults():
         assert set(values) == named, path
         for name in named:
             below = schema[name].get("properties")
-            if below and path + name not in ("config", "resources"):
+            if below and path + name not in ("config", "resources", "lifecycle"):
                 compare(values[name], below, f"{path}{name}.")
 
     compare(values, schema, "")
@@ -178,6 +204,11 @@ def test_notes_show_address_and_warnings():
     text = notes(*OPEN)
     assert "http://shop-blip-serve.vision.svc:50051" in text
     assert "Every client that reaches these ports is admitted" in text and "demo model" in text
+    assert "Outside of the cluster" not in text
+    text = notes("--values", HERE / "values/tls.yaml")
+    assert "\n  gRPC   blip.example.com\n  HTTP   http.blip.example.com\n" in text
+    text = notes("--values", HERE / "values/extras.yaml")
+    assert "\n  HTTP   every name of the gateway\n  HTTP   blip.example.com, vqa.example.com\n" in text
     text = notes("--values", HERE / "values/client_certificates.yaml")
     assert "https://shop-blip-serve.vision.svc:50051" in text
     assert "WARNING" not in text and "No helm test is installed" in text

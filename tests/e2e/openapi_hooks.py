@@ -66,7 +66,7 @@ def correct_embeddings(body):
 
 
 def correct_task(body):
-    correct_adapter("task.json", body, "parameters", "question", "normalize")
+    correct_adapter("task.json", body, "parameters", "question", "normalize", "truncate")
 
 
 def correct_infer(body):

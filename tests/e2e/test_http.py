@@ -197,7 +197,7 @@ def test_documentation_uses_no_external_files(demo):
         assert requests.get(f"{demo.http}/docs/{file}", timeout=TIMEOUT_S).status_code == 200, file
     initializer = requests.get(f"{demo.http}/docs/swagger-initializer.js", timeout=TIMEOUT_S).text
     assert "/openapi.json" in initializer and "://" not in initializer
-    problem = requests.get(f"{demo.http}/v2/ask", timeout=TIMEOUT_S).json()
+    problem = requests.get(f"{demo.http}/v3/ask", timeout=TIMEOUT_S).json()
     description = requests.get(f"{demo.http}{problem['type']}", timeout=TIMEOUT_S)
     assert f'id="{problem["reason"]}"' in description.text
 

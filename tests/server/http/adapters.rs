@@ -1,6 +1,7 @@
 //! What the adapters for other APIs share with the native routes: cancellation, deadlines, keys,
 //! quotas and limits.
 
+use blip::RowOutput;
 use blip_server::config::Settings;
 use proto::inference::{
     InferTensorContents, ModelInferRequest, grpc_inference_service_client::GrpcInferenceServiceClient,
@@ -10,7 +11,9 @@ use reqwest::{StatusCode, header};
 use serde_json::{Value, json};
 
 use super::{KEY, base64, connect, settings_with_key};
-use crate::support::{Server, cancellable_engine, echo_engine, http_client, test_image, wait_for};
+use crate::support::{
+    Server, cancellable_engine, echo_answer, echo_engine, http_client, scripted_engine, test_image, wait_for,
+};
 
 /// Returns the path and the body of a question about the test image in each API.
 fn questions(question: &str) -> Vec<(&'static str, Value)> {
@@ -175,6 +178,34 @@ async fn typed_tensors_over_grpc_are_answered_in_kind() {
     let contents = |index: usize| response.outputs[index].contents.as_ref().unwrap();
     assert_eq!(contents(0).bytes_contents, ["red"]);
     assert_eq!(contents(1).fp32_contents, [-0.5]);
+}
+
+/// While they are computed, results of any length count as 2 KiB each. The message that they become
+/// counts with its length.
+#[tokio::test(flavor = "multi_thread")]
+async fn response_over_grpc_counts_towards_unread_memory() {
+    let mut settings = Settings::default();
+    settings.limits.max_unread_response_bytes = 2400;
+    let engine = scripted_engine(|batch, rows| {
+        for row in 0..batch.questions.len() {
+            let mut output = echo_answer(batch, row);
+            if let RowOutput::Generated(sequences) = &mut output.answer.output
+                && sequences[0].token_ids.len() > 3
+            {
+                sequences[0].token_ids = sequences[0].token_ids.repeat(1000);
+            }
+            rows.finish(row, Ok(output));
+        }
+        Ok(())
+    });
+    let server = Server::start(settings, engine).await;
+    let mut client = GrpcInferenceServiceClient::new(server.channel().await);
+    client.model_infer(infer_request("red")).await.unwrap();
+    let status = client.model_infer(infer_request("red red")).await.unwrap_err();
+    assert_eq!(status.code(), tonic::Code::ResourceExhausted, "{status}");
+    assert!(status.message().contains("bytes of the client's unread responses"), "{status}");
+    // The memory of the earlier response was returned.
+    client.model_infer(infer_request("red")).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -30,6 +30,30 @@ async fn preflight_allows_only_configured_origins() {
     assert_eq!(preflight(&with_any, "https://example.com").await.as_deref(), Some("*"));
 }
 
+/// Headers of openai-node, of `@huggingface/inference`, and of clients with binary tensors. The
+/// adapter tests compare those of the first two with what the packages send.
+#[tokio::test(flavor = "multi_thread")]
+async fn preflight_allows_the_headers_of_browser_clients() {
+    let mut settings = Settings::default();
+    settings.http.http_cors_origins = vec!["https://example.org".parse().unwrap()];
+    let server = Server::start(settings, echo_engine()).await;
+    let url = format!("{}/v1/chat/completions", server.http_address);
+    let requested = "authorization,content-type,user-agent,x-stainless-lang,x-stainless-retry-count,x-stainless-timeout,\
+                     openai-organization,x-hf-bill-to,inference-header-content-length";
+    let request = http_client()
+        .request(reqwest::Method::OPTIONS, url)
+        .header(header::ORIGIN, "https://example.org")
+        .header(header::ACCESS_CONTROL_REQUEST_METHOD, "POST")
+        .header(header::ACCESS_CONTROL_REQUEST_HEADERS, requested);
+    let response = request.send().await.unwrap();
+    let allowed = response.headers()[header::ACCESS_CONTROL_ALLOW_HEADERS].to_str().unwrap().to_owned();
+    let allowed: Vec<&str> = allowed.split(',').collect();
+    for name in requested.split(',') {
+        assert!(allowed.contains(&name), "{name} is not in {allowed:?}");
+    }
+    assert!(!allowed.contains(&"*") && !allowed.contains(&"cookie"), "{allowed:?}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn form_from_other_origin_is_refused() {
     let mut settings = Settings::default();

@@ -70,6 +70,16 @@ impl RequestError {
         self
     }
 
+    /// Replaces the invalid field by what `rename` returns for it, if it returns something.
+    /// Adapters give it the name that the field has in their API.
+    #[must_use]
+    pub fn rename_field(self, rename: impl FnOnce(&str) -> Option<String>) -> Self {
+        match self.field.as_deref().and_then(rename) {
+            Some(field) => self.field(field),
+            None => self,
+        }
+    }
+
     /// Returns the reason.
     #[must_use]
     pub fn reason(&self) -> ErrorReason {

@@ -94,6 +94,8 @@ error_table! {
         "burst limit of the api key exceeded: {value} requested, {limit} allowed", "Split the request.";
     RouteUnknown = "ROUTE_UNKNOWN", NotFound, 404, false, Call,
         "unknown route {value}", "See /docs for the routes of the HTTP API.";
+    RouteUnsupported = "ROUTE_UNSUPPORTED", NotFound, 404, false, Call,
+        "unsupported route {value}, expected one of {limit}", "Call a route that the message lists.";
     MethodRefused = "METHOD_REFUSED", Unimplemented, 405, false, Call,
         "method not allowed: {value}", "Use a method that the Allow header names.";
     MethodUnknown = "METHOD_UNKNOWN", Unimplemented, 501, false, Call,

@@ -26,7 +26,7 @@ use crate::{
         guard, guarded,
         handler::RequestHandler,
         inflate::InflatedService,
-        open_inference::OpenInference,
+        open_inference::{OpenInference, unread_response::UnreadResponseService},
         standard::reflection::Reflection,
     },
     lifecycle::{admin::Administration, health::Health},
@@ -74,9 +74,11 @@ where
     B::Error: Into<tonic::codegen::StdError>,
 {
     let GrpcServer { handler, authenticator, administration, budget, tracing, health } = server;
-    let open_inference = OpenInference { handler: handler.clone(), health: health.clone() };
+    let open_inference =
+        OpenInference { handler: handler.clone(), health: health.clone(), budget: budget.clone() };
     let open_inference =
         GrpcInferenceServiceServer::new(open_inference).max_decoding_message_size(budget.max_message_bytes());
+    let open_inference = UnreadResponseService(open_inference);
     let mut routes = Routes::new(framed(HealthServer::new(health), &budget))
         .add_service(guarded(handler, &authenticator, budget.clone()))
         .add_service(guard(open_inference, &authenticator, budget.clone()));

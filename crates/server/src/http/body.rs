@@ -13,6 +13,7 @@ use http::{
     header::{CONTENT_ENCODING, CONTENT_LENGTH},
 };
 use http_body::Body as _;
+use tokio::task::spawn_blocking;
 
 use crate::{
     error::{ErrorReason, RequestError},
@@ -28,7 +29,7 @@ const MAX_INITIAL_BYTES: usize = 64 << 10;
 
 /// The largest body that is decoded on the connection's thread, in bytes. Base64 of many megabytes
 /// would delay the other connections of the thread.
-pub(crate) const INLINE_BYTES: usize = 32 << 10;
+const INLINE_BYTES: usize = 32 << 10;
 
 /// The only accepted content-encoding: none.
 const IDENTITY: &str = "identity";
@@ -105,6 +106,21 @@ impl Stream for RequestBody {
             }
         }
     }
+}
+
+/// Decodes a body by `decode`. A long body does not delay the other connections.
+///
+/// # Errors
+/// Those of `decode`.
+pub(crate) async fn decode_body<T: Send + 'static>(
+    body: Bytes,
+    decode: impl FnOnce(&Bytes) -> Result<T, RequestError> + Send + 'static,
+) -> Result<T, RequestError> {
+    if body.len() <= INLINE_BYTES {
+        return decode(&body);
+    }
+    let decoded = spawn_blocking(move || decode(&body)).await;
+    decoded.unwrap_or_else(|error| Err(RequestError::new(ErrorReason::InternalError).cause(error)))
 }
 
 /// Rejects a compressed body. Image files are compressed themselves.

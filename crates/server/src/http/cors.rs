@@ -13,11 +13,13 @@ use tower_http::cors::{AllowOrigin, CorsLayer};
 use crate::{
     config::sections::http::CorsOrigin,
     error::{ErrorReason, RequestError},
+    http::adapters::open_inference::infer_request::JSON_LENGTH,
     request_id::REQUEST_ID,
 };
 
-/// The headers that a page may send.
-const REQUEST_HEADERS: [HeaderName; 10] = [
+/// The headers that a page may send: those that the server reads, and those that clients of the
+/// adapters send from a browser.
+const REQUEST_HEADERS: [HeaderName; 25] = [
     header::ACCEPT,
     header::AUTHORIZATION,
     header::CONTENT_TYPE,
@@ -28,11 +30,27 @@ const REQUEST_HEADERS: [HeaderName; 10] = [
     HeaderName::from_static("traceparent"),
     HeaderName::from_static("tracestate"),
     REQUEST_ID,
+    JSON_LENGTH,
+    header::USER_AGENT,
+    HeaderName::from_static("openai-beta"),
+    HeaderName::from_static("openai-organization"),
+    HeaderName::from_static("openai-project"),
+    HeaderName::from_static("x-hf-bill-to"),
+    HeaderName::from_static("x-stainless-arch"),
+    HeaderName::from_static("x-stainless-helper-method"),
+    HeaderName::from_static("x-stainless-lang"),
+    HeaderName::from_static("x-stainless-os"),
+    HeaderName::from_static("x-stainless-package-version"),
+    HeaderName::from_static("x-stainless-retry-count"),
+    HeaderName::from_static("x-stainless-runtime"),
+    HeaderName::from_static("x-stainless-runtime-version"),
+    HeaderName::from_static("x-stainless-timeout"),
 ];
 
 /// The response headers that a page may read.
-const RESPONSE_HEADERS: [HeaderName; 5] = [
+const RESPONSE_HEADERS: [HeaderName; 6] = [
     header::RETRY_AFTER,
+    JSON_LENGTH,
     HeaderName::from_static("grpc-status"),
     HeaderName::from_static("grpc-message"),
     HeaderName::from_static("grpc-status-details-bin"),

@@ -3,15 +3,18 @@
 use std::convert::Infallible;
 
 use axum::{body::Body, middleware::Next};
-use http::{Request, Response, Version, header::CONTENT_TYPE};
+use http::{Request, Response, Version};
 use tonic_web::GrpcWebLayer;
 use tower_layer::Layer as _;
 use tower_service::Service;
 
 use crate::{
-    error::{ErrorReason, RequestError},
+    error::RequestError,
     grpc::{deadline_layer::DeadlineLayer, guarded},
-    http::state::HttpServer,
+    http::{
+        media_type::{media_type, refused},
+        state::HttpServer,
+    },
 };
 
 /// Returns `BlipService` with the authentication, memory budget and deadlines of the gRPC listener.
@@ -35,16 +38,11 @@ pub(crate) async fn check_media_type(
     request: Request<Body>,
     next: Next,
 ) -> Result<Response<Body>, RequestError> {
-    let content_type =
-        request.headers().get(CONTENT_TYPE).map(|value| String::from_utf8_lossy(value.as_bytes()));
-    let media_type = content_type.as_deref().unwrap_or("missing");
-    let is_web = media_type.starts_with("application/grpc-web");
-    let is_plain = media_type.starts_with("application/grpc") && request.version() == Version::HTTP_2;
+    let found = media_type(request.headers());
+    let is_web = found.starts_with("application/grpc-web");
+    let is_plain = found.starts_with("application/grpc") && request.version() == Version::HTTP_2;
     if !is_web && !is_plain {
-        return Err(RequestError::new(ErrorReason::MediaTypeRefused)
-            .field("content-type")
-            .value(media_type)
-            .limit("application/grpc-web or application/grpc-web-text"));
+        return Err(refused(&found, "application/grpc-web or application/grpc-web-text"));
     }
     Ok(next.run(request).await)
 }

@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::Request,
     middleware::{from_fn, from_fn_with_state},
     response::Redirect,
     routing::{any_service, get, post, post_service},
@@ -12,13 +11,13 @@ use axum::{
 
 use crate::{
     config::sections::http::{CorsOrigin, HttpSettings},
-    error::{ErrorReason, RequestError},
     http::{
         adapters::{
             clouds::{self, RouteAliases, resolve_alias},
             hugging_face,
             open_inference::{infer, metadata, predict},
             openai,
+            routing_error::{method_not_allowed, unknown_route},
         },
         allowed_hosts::{HostPolicy, check_host},
         cors::{check_origin, cors},
@@ -93,12 +92,4 @@ pub fn router(server: HttpServer, settings: &HttpSettings) -> Router {
             Router::new().fallback_service(router).layer(resolve)
         }
     }
-}
-
-async fn unknown_route(request: Request) -> RequestError {
-    RequestError::new(ErrorReason::RouteUnknown).value(request.uri().path())
-}
-
-async fn method_not_allowed(request: Request) -> RequestError {
-    RequestError::new(ErrorReason::MethodRefused).value(request.method().as_str())
 }

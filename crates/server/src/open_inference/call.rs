@@ -13,7 +13,7 @@ use crate::{
     request::{
         field_path::RequestFormat,
         generation::GenerationOptions,
-        item::{ImageSource, Input, TextInput},
+        item::{ImageSource, Input, TextInput, check_repeated},
         task::Task,
     },
 };
@@ -86,7 +86,8 @@ impl TensorCall {
             }
             (count, 1) => {
                 let text = texts.into_iter().next().unwrap_or_default();
-                check_repeated(&text, count)?;
+                let bytes = text.len().saturating_mul(count);
+                check_repeated(bytes, "the text repeated for each image", MAX_REPEATED_BYTES)?;
                 (images.into_iter().map(|image| pair(image, text.clone())).collect(), by_image)
             }
             (one, other) if one == other => {
@@ -110,17 +111,6 @@ impl TensorCall {
 
 /// The memory that one text may need when it is repeated for each image, in bytes.
 const MAX_REPEATED_BYTES: usize = 16 << 20;
-
-/// Rejects a long text for many images.
-fn check_repeated(text: &str, images: usize) -> Result<(), RequestError> {
-    let bytes = text.len().saturating_mul(images);
-    if bytes > MAX_REPEATED_BYTES {
-        return Err(RequestError::new(ErrorReason::MessageTooLarge)
-            .value(format!("{bytes} bytes with the text repeated for each image"))
-            .limit(format!("{MAX_REPEATED_BYTES} bytes")));
-    }
-    Ok(())
-}
 
 fn pair(image: ImageSource, text: String) -> Input {
     Input { image: Some(image), texts: vec![text.into()] }

@@ -7,6 +7,7 @@ use crate::{
         signature::{BYTES, FP32},
     },
     pipeline::{item_result::ItemResult, reply::Reply},
+    request::task::Task,
 };
 
 /// An output tensor.
@@ -63,11 +64,38 @@ fn length(length: usize) -> i64 {
     i64::try_from(length).unwrap_or(i64::MAX)
 }
 
+/// Checks the names of the outputs that a request of `task` asks for.
+///
+/// # Errors
+/// A [`RequestError`] that names an output that is unknown or repeated.
+pub fn check_outputs(task: &Task, requested: &[String]) -> Result<(), RequestError> {
+    let names = output_names(task);
+    for (position, name) in requested.iter().enumerate() {
+        let cause =
+            match (names.contains(&name.as_str()), requested.iter().take(position).any(|one| one == name)) {
+                (false, _) => format!("no output {name:?}, expected one of {}", names.join(", ")),
+                (true, true) => format!("output {name:?} is repeated"),
+                (true, false) => continue,
+            };
+        return Err(RequestError::new(ErrorReason::PayloadInvalid).field("outputs").cause(cause));
+    }
+    Ok(())
+}
+
+fn output_names(task: &Task) -> &'static [&'static str] {
+    match task {
+        Task::Answer(_) => &["answer", "score"],
+        Task::Caption { .. } => &["caption", "score"],
+        Task::Match => &["probability", "cosine"],
+        Task::Embed => &["embedding"],
+    }
+}
+
 /// Returns the tensors of `results`, which are in the order of the request: those with the names
 /// `requested`, or all if there are none.
 ///
 /// # Errors
-/// The error of the first failed item, or of an unknown name.
+/// The error of the first failed item.
 pub fn output_tensors(
     results: Vec<ItemResult>,
     requested: &[String],
@@ -77,15 +105,10 @@ pub fn output_tensors(
         return Ok(outputs);
     }
     let take = |name: &String| {
-        let position = outputs.iter().position(|output| output.name == name).ok_or_else(|| {
-            let names: Vec<&str> = outputs.iter().map(|output| output.name).collect();
-            RequestError::new(ErrorReason::PayloadInvalid)
-                .field("outputs")
-                .cause(format_args!("no output {name:?} is left, expected one of {}", names.join(", ")))
-        })?;
-        Ok(outputs.remove(position))
+        let position = outputs.iter().position(|output| output.name == name)?;
+        Some(outputs.remove(position))
     };
-    requested.iter().map(take).collect()
+    Ok(requested.iter().filter_map(take).collect())
 }
 
 fn all_tensors(results: Vec<ItemResult>) -> Result<Vec<OutputTensor>, RequestError> {
@@ -127,7 +150,10 @@ fn all_tensors(results: Vec<ItemResult>) -> Result<Vec<OutputTensor>, RequestErr
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pipeline::reply::{Answer, Embedding};
+    use crate::{
+        pipeline::reply::{Answer, Caption, Embedding, MatchScores},
+        request::generation::GenerationOptions,
+    };
 
     fn results(replies: Vec<Result<Reply, RequestError>>) -> Vec<ItemResult> {
         let result = |(text_index, reply)| ItemResult { image_index: 0, text_index, ready: None, reply };
@@ -155,9 +181,36 @@ mod tests {
         let requested = ["score".to_owned(), "answer".to_owned()];
         let outputs = output_tensors(results(vec![answer("a", -0.5)]), &requested).unwrap();
         assert_eq!(outputs.iter().map(|output| output.name).collect::<Vec<_>>(), ["score", "answer"]);
-        for names in [vec!["answers".to_owned()], vec!["answer".to_owned(); 2]] {
-            let error = output_tensors(results(vec![answer("a", -0.5)]), &names).unwrap_err().to_string();
-            assert!(error.contains("is left, expected one of"), "{error}");
+    }
+
+    #[test]
+    fn outputs_that_a_task_has_not_are_rejected() {
+        let check = |task: Task, names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            check_outputs(&task, &names).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(Task::default(), &[]), Ok(()));
+        assert_eq!(check(Task::default(), &["score", "answer"]), Ok(()));
+        let error = check(Task::default(), &["answer", "answers"]).unwrap_err();
+        assert_eq!(error, "outputs is invalid: no output \"answers\", expected one of answer, score");
+        let error = check(Task::Match, &["cosine", "cosine"]).unwrap_err();
+        assert_eq!(error, "outputs is invalid: output \"cosine\" is repeated");
+        assert!(check(Task::Embed, &["probability"]).unwrap_err().ends_with("expected one of embedding"));
+    }
+
+    #[test]
+    fn every_output_of_a_task_has_its_name() {
+        let (caption, score) = (Caption::default(), MatchScores::default());
+        let generation = GenerationOptions::default();
+        for (task, reply) in [
+            (Task::Answer(generation), Reply::Answer(Answer::default())),
+            (Task::Caption { generation, stream_tokens: false }, Reply::Caption(caption)),
+            (Task::Match, Reply::Match(score)),
+            (Task::Embed, Reply::Embedding(Embedding { values: vec![1.0], ..Embedding::default() })),
+        ] {
+            let outputs = output_tensors(results(vec![Ok(reply)]), &[]).unwrap();
+            let names: Vec<_> = outputs.iter().map(|output| output.name).collect();
+            assert_eq!(names, output_names(&task));
         }
     }
 

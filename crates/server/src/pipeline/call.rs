@@ -26,7 +26,7 @@ use crate::{
     preprocess::{
         pool::Origin,
         prepare_inputs::prepare_inputs,
-        prepared::{PreparedImage, PreparedInput, PreparedText, PreprocessTiming},
+        prepared::{PreparedImage, PreparedInput, PreparedText, PreprocessTiming, TokenIds},
         preparer::Preparer,
     },
     request::{deadline::Deadline, field_path::FieldPath, item::ValidatedInput, memory_budget::BudgetPermit},
@@ -156,6 +156,7 @@ fn computed_replies<E: InferenceEngine>(
     let trace = ItemTrace::begin(&call.trace, path.index, text_index);
     let PreparedText { key, ids, task, kind, tokens, .. } = text;
     let question = call.log_content.then(|| call.preparer.text(&ids.0));
+    let text_tokens = text_tokens(&ids);
     let answer_key = AnswerKey::new(image.key, key);
     let (token_sender, token_receiver) = task.reports_tokens().then(mpsc::unbounded_channel).unzip();
     let job = Job {
@@ -193,7 +194,7 @@ fn computed_replies<E: InferenceEngine>(
         };
         trace.computed(&completion);
         let ready = submission + completion.queue + completion.engine;
-        let timing = Timing::for_computed(&completion, preprocess, call.arrived);
+        let timing = Timing { text_tokens, ..Timing::for_computed(&completion, preprocess, call.arrived) };
         let output = completion.answer.answer.output;
         call.preparer.answers().insert(answer_key, &output);
         let reply = Reply::new(&kind, output, timing, &call.preparer);
@@ -226,11 +227,16 @@ fn cached_reply<E: InferenceEngine>(
         }
         trace.cached(&output);
         let question = call.log_content.then(|| call.preparer.text(&text.ids.0));
-        let timing = Timing::for_cached(preprocess, call.arrived);
+        let text_tokens = text_tokens(&text.ids);
+        let timing = Timing { text_tokens, ..Timing::for_cached(preprocess, call.arrived) };
         let reply = Reply::new(&text.kind, output, timing, &call.preparer);
         log_answer(path, text_index, question, &reply);
         Ok((reply, Some(found)))
     }
+}
+
+fn text_tokens(ids: &TokenIds) -> u32 {
+    u32::try_from(ids.0.len()).unwrap_or(u32::MAX)
 }
 
 /// Logs an answer, if its `question` is given for logging.

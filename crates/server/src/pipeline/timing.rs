@@ -37,6 +37,10 @@ pub struct Timing {
     pub answer_shared: bool,
     /// Whether the result came from the answer cache. The times of stages that were skipped are 0.
     pub answer_reused: bool,
+    /// Tokens of the text of the item, special tokens included. Responses of OpenAI's API have it.
+    #[serde(skip)]
+    #[schema(ignore)]
+    pub text_tokens: u32,
 }
 
 impl Timing {

@@ -7,7 +7,7 @@ use std::{
 };
 
 use futures::Stream;
-use tokio::time::{Instant, Sleep};
+use tokio::time::{Instant, Sleep, timeout_at};
 
 use crate::{
     error::{ErrorReason, RequestError},
@@ -36,6 +36,20 @@ impl Deadline {
             deadline_exceeded()
         });
         UntilError::new(items, end)
+    }
+}
+
+/// Returns the result of `work`, which ends at the deadline.
+///
+/// # Errors
+/// Those of `work`, or that of a deadline that has passed.
+pub(crate) async fn before<T>(
+    deadline: Option<Instant>,
+    work: impl Future<Output = Result<T, RequestError>>,
+) -> Result<T, RequestError> {
+    match deadline {
+        Some(deadline) => timeout_at(deadline, work).await.map_err(|_| deadline_exceeded())?,
+        None => work.await,
     }
 }
 

@@ -151,6 +151,12 @@ impl GenerationOptions {
         })
     }
 
+    /// Names an invalid option by its path in the `parameters` of a request.
+    #[must_use]
+    pub fn in_parameters(error: RequestError) -> RequestError {
+        error.rename_field(|field| Some(format!("parameters.{}", field.strip_prefix("generation.")?)))
+    }
+
     /// Returns whether [`Self::resolve`] draws a seed, so that the same options have different
     /// results.
     #[must_use]

@@ -7,7 +7,10 @@
 use blip::Generation;
 use bytes::Bytes;
 
-use crate::{error::RequestError, request::field_path::FieldPath};
+use crate::{
+    error::{ErrorReason, RequestError},
+    request::field_path::FieldPath,
+};
 
 /// An image with the texts about it. Texts to embed come without an image.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -47,6 +50,20 @@ impl From<String> for TextInput {
     fn from(text: String) -> Self {
         Self { text, ..Self::default() }
     }
+}
+
+/// Rejects texts that an adapter would repeat if they need more than `max_bytes` then. `repeated`
+/// states what is repeated.
+///
+/// # Errors
+/// A [`RequestError`] of the request, with both sizes.
+pub(crate) fn check_repeated(bytes: usize, repeated: &str, max_bytes: usize) -> Result<(), RequestError> {
+    if bytes <= max_bytes {
+        return Ok(());
+    }
+    Err(RequestError::new(ErrorReason::MessageTooLarge)
+        .value(format_args!("{bytes} bytes with {repeated}"))
+        .limit(format!("{max_bytes} bytes")))
 }
 
 /// An input after validation. Each part is valid or has a separate error.

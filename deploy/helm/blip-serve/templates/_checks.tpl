@@ -32,6 +32,31 @@
 {{- if and .Values.grpcRoute.enabled (not .Values.grpcRoute.parentRefs) -}}
 {{- fail "grpcRoute.enabled requires grpcRoute.parentRefs" -}}
 {{- end -}}
+{{- if and .Values.httpRoute.enabled (not .Values.httpRoute.parentRefs) -}}
+{{- fail "httpRoute.enabled requires httpRoute.parentRefs" -}}
+{{- end -}}
+{{- /* A listener of a gateway accepts one kind of route for a name, the older one. */ -}}
+{{- if and .Values.grpcRoute.enabled .Values.httpRoute.enabled -}}
+{{- $names := .Values.httpRoute.hostnames -}}
+{{- $shared := not (and .Values.grpcRoute.hostnames $names) -}}
+{{- range .Values.grpcRoute.hostnames }}{{ if has . $names }}{{ $shared = true }}{{ end }}{{ end -}}
+{{- range .Values.grpcRoute.parentRefs }}
+{{- if and $shared (has . $.Values.httpRoute.parentRefs) -}}
+{{- fail "grpcRoute and httpRoute have the same parent and share a hostname, but a gateway accepts one of them: set different grpcRoute.hostnames and httpRoute.hostnames" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+{{- $reserved := list "config" "tmp" "keys" "tls" "model" -}}
+{{- range .Values.extraVolumes }}
+{{- if has .name $reserved -}}
+{{- fail (printf "extraVolumes has the name %s, which the chart uses: choose a name other than %s" .name (join ", " $reserved)) -}}
+{{- end -}}
+{{- end -}}
+{{- range .Values.extraContainers }}
+{{- if has .name (list "blip-serve" "prefetch") -}}
+{{- fail (printf "extraContainers has the name %s, which the chart uses: choose another name" .name) -}}
+{{- end -}}
+{{- end -}}
 {{- $cache := .Values.model.cache -}}
 {{- if and (eq $cache.kind "existingClaim") (not $cache.existingClaim) -}}
 {{- fail "model.cache.kind=existingClaim requires model.cache.existingClaim" -}}

@@ -46,7 +46,8 @@
 
 {{- define "blip-serve.gracePeriod" -}}
 {{- $drain := .Values.config.drain -}}
-{{ add (int $drain.grace_s) (int $drain.limit_s) (int .Values.terminationSlackSeconds) }}
+{{- $sleep := dig "preStop" "sleep" "seconds" 0 .Values.lifecycle -}}
+{{ add (int $drain.grace_s) (int $drain.limit_s) (int $sleep) (int .Values.terminationSlackSeconds) }}
 {{- end }}
 
 {{- /* The port of the trace collector, or empty without one. */ -}}

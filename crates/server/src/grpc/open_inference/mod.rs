@@ -1,10 +1,12 @@
 //! `inference.GRPCInferenceService`: the Open Inference Protocol.
 
 pub mod messages; // the messages of ModelInfer
+pub mod unread_response; // the memory of a response until it is sent
 
-use std::collections::HashMap;
+use std::{collections::HashMap, sync::Arc};
 
 use futures::TryStreamExt as _;
+use prost::Message as _;
 use proto::inference::{
     ModelInferRequest, ModelInferResponse, ModelMetadataRequest, ModelMetadataResponse, ModelReadyRequest,
     ModelReadyResponse, ServerLiveRequest, ServerLiveResponse, ServerMetadataRequest, ServerMetadataResponse,
@@ -17,19 +19,23 @@ use crate::{
     grpc::{
         generated::grpc_inference_service_server::GrpcInferenceService,
         handler::{MAX_TAG_BYTES, RequestHandler, client_of, trace_of},
-        open_inference::messages::{decode, response},
+        open_inference::{
+            messages::{decode, response},
+            unread_response::UnreadResponse,
+        },
     },
     lifecycle::health::Health,
     open_inference::{
         call::TensorCall,
-        output::output_tensors,
+        output::{check_outputs, output_tensors},
         signature::{self, EXTENSIONS, SERVER_NAME, TensorSignature, VERSION, check_version},
     },
     pipeline::{request::InferenceRequest, streams::write_timing::record_writes_at_end},
     priority::RequestPriority,
     request::{
         deadline::{Deadline, DefaultDeadline},
-        memory_budget::BudgetPermit,
+        generation::GenerationOptions,
+        memory_budget::{BudgetPermit, MemoryBudget},
     },
 };
 
@@ -40,6 +46,8 @@ pub struct OpenInference {
     pub handler: RequestHandler,
     /// The health of the server and its models.
     pub health: Health,
+    /// The memory budget of responses.
+    pub budget: MemoryBudget,
 }
 
 #[tonic::async_trait]
@@ -107,6 +115,7 @@ impl GrpcInferenceService for OpenInference {
         request: Request<ModelInferRequest>,
     ) -> Result<Response<ModelInferResponse>, Status> {
         let client = client_of(&request)?;
+        let caller = client.caller();
         let budget =
             request.extensions().get::<BudgetPermit>().map(BudgetPermit::next_message).unwrap_or_default();
         let client_deadline = request.extensions().get::<Deadline>().copied();
@@ -128,6 +137,7 @@ impl GrpcInferenceService for OpenInference {
         let is_raw = !request.raw_input_contents.is_empty();
         let (tensors, parameters) = decode(request)?;
         let TensorCall { inputs, task, format } = TensorCall::new(model.architecture, tensors, parameters)?;
+        check_outputs(&task, &requested)?;
         let results = self.handler.inference.infer(InferenceRequest {
             inputs,
             task,
@@ -140,9 +150,13 @@ impl GrpcInferenceService for OpenInference {
             complete_on_error: client_deadline.is_none(),
             budget,
             trace: trace.clone(),
-        })?;
+        });
+        let results = results.map_err(GenerationOptions::in_parameters)?;
         let results = record_writes_at_end(results, trace).try_collect().await?;
         let outputs = output_tensors(results, &requested)?;
-        Ok(Response::new(response(model.name.to_string(), id, outputs, is_raw)))
+        let mut response = Response::new(response(model.name.to_string(), id, outputs, is_raw));
+        let share = self.budget.reserve_response(caller, response.get_ref().encoded_len())?;
+        response.extensions_mut().insert(UnreadResponse(Arc::new(share)));
+        Ok(response)
     }
 }

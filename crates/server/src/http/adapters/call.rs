@@ -14,10 +14,7 @@ use http::{
     header::{CONTENT_LENGTH, CONTENT_TYPE},
 };
 use serde::Serialize;
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, timeout_at},
-};
+use tokio::time::Instant;
 use tonic::transport::server::TcpConnectInfo;
 
 use crate::{
@@ -25,7 +22,7 @@ use crate::{
     error::{ErrorReason, RequestError},
     fair_share::Caller,
     http::{
-        body::{INLINE_BYTES, RequestBody},
+        body::{RequestBody, decode_body},
         inference::decoded_body::CallOptions,
         media_type::JSON,
         state::HttpServer,
@@ -37,7 +34,7 @@ use crate::{
     },
     priority::RequestPriority,
     request::{
-        deadline::{Deadline, deadline_exceeded},
+        deadline::{Deadline, before},
         field_path::RequestFormat,
         item::Input,
         memory_budget::{BudgetPermit, MemoryBudget},
@@ -134,12 +131,7 @@ impl HttpCall {
         let body = RequestBody::new(&head.headers, body, server.budget.of(client.caller()))?;
         let permit = body.permit();
         let deadline = server.handler.default_deadline.and_then(|limit| arrived.checked_add(limit));
-        let body = match deadline {
-            Some(deadline) => {
-                timeout_at(deadline, body.collect()).await.map_err(|_| deadline_exceeded())??
-            }
-            None => body.collect().await?,
-        };
+        let body = before(deadline, body.collect()).await?;
         let trace = head.extensions.get().cloned().unwrap_or_default();
         let priority = RequestPriority::default();
         Ok((Self { body, client, permit, arrived, deadline, priority, trace }, head.headers))
@@ -159,12 +151,7 @@ impl HttpCall {
         &self,
         decode: impl FnOnce(&Bytes) -> Result<T, RequestError> + Send + 'static,
     ) -> Result<T, RequestError> {
-        if self.body.len() <= INLINE_BYTES {
-            return decode(&self.body);
-        }
-        let body = self.body.clone();
-        let decoded = spawn_blocking(move || decode(&body)).await;
-        decoded.unwrap_or_else(|error| Err(RequestError::new(ErrorReason::InternalError).cause(error)))
+        decode_body(self.body.clone(), decode).await
     }
 
     /// Returns the results of all items, in the order of the request.

@@ -4,6 +4,7 @@
 //! writes the results and errors as its clients expect them. What they share is in [`call`].
 
 pub mod clouds; // the routes of containers on clouds
+pub mod routing_error; // requests that no route accepts
 pub mod openai; // OpenAI's API
 pub mod hugging_face; // the tasks of Hugging Face's API
 pub mod open_inference; // the protocols of KServe and Triton

@@ -56,7 +56,8 @@ const BODY_ERRORS: &[ErrorReason] = &[
 ];
 
 /// Errors before the route is known. No operation has them.
-const ROUTING_ERRORS: &[ErrorReason] = &[ErrorReason::RouteUnknown, ErrorReason::MethodRefused];
+const ROUTING_ERRORS: &[ErrorReason] =
+    &[ErrorReason::RouteUnknown, ErrorReason::RouteUnsupported, ErrorReason::MethodRefused];
 
 /// The routes of other APIs, with the schema of their errors.
 const ADAPTERS: &[(&str, &str)] = &[

@@ -10,7 +10,7 @@ use crate::{
     priority::RequestPriority,
     request::{
         field_path::RequestFormat,
-        item::{ImageSource, Input, TextInput},
+        item::{ImageSource, Input, TextInput, check_repeated},
         task::Task,
     },
 };
@@ -137,12 +137,7 @@ fn repeat(
     max_bytes: usize,
 ) -> Result<Vec<Vec<TextInput>>, RequestError> {
     let bytes: usize = texts.iter().map(|text| text.text.len() + size_of::<TextInput>()).sum();
-    let repeated_bytes = bytes.saturating_mul(images);
-    if repeated_bytes > max_bytes {
-        return Err(RequestError::new(ErrorReason::MessageTooLarge)
-            .value(format!("{repeated_bytes} bytes with the questions repeated for each image"))
-            .limit(format!("{max_bytes} bytes")));
-    }
+    check_repeated(bytes.saturating_mul(images), "the questions repeated for each image", max_bytes)?;
     Ok(vec![texts; images])
 }
 

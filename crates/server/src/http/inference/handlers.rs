@@ -11,18 +11,15 @@ use axum::{
 };
 use bytes::Bytes;
 use http::{HeaderMap, Request, header::CONTENT_TYPE};
-use tokio::{
-    task::spawn_blocking,
-    time::{Instant, timeout_at},
-};
+use tokio::time::Instant;
 use tonic::transport::server::TcpConnectInfo;
 
 use crate::{
     auth::{client::Client, token_of},
-    error::{ErrorReason, RequestError},
+    error::RequestError,
     fair_share::Caller,
     http::{
-        body::{INLINE_BYTES, RequestBody},
+        body::{RequestBody, decode_body},
         inference::{
             ask_request::{AskRequest, decode_json},
             decoded_body::{DecodedBody, Endpoint},
@@ -36,12 +33,16 @@ use crate::{
             },
             task_requests::{CaptionRequest, EmbedRequest, MatchRequest},
         },
+        media_type::{JSON, media_type, refused},
         state::HttpServer,
     },
     pipeline::{request::InferenceRequest, streams::write_timing::record_writes_at_end},
-    request::deadline::{Deadline, deadline_exceeded},
+    request::deadline::{Deadline, before},
     telemetry::tracing::TraceScope,
 };
+
+/// The media type of a form with files.
+const FORM: &str = "multipart/form-data";
 
 /// The format of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -88,11 +89,8 @@ async fn handle(
     let permit = body.permit();
     let decoding = decode(endpoint, format, &head.headers, body);
     let default_deadline = handler.default_deadline.and_then(|limit| arrived.checked_add(limit));
-    let decoded = match default_deadline {
-        Some(deadline) => timeout_at(deadline, decoding).await.map_err(|_| deadline_exceeded())??,
-        None => decoding.await?,
-    };
-    let DecodedBody { secret_token, images, texts, task, model, options, format } = decoded;
+    let DecodedBody { secret_token, images, texts, task, model, options, format } =
+        before(default_deadline, decoding).await?;
     let client = match client {
         Some(client) => client,
         None => {
@@ -152,11 +150,7 @@ async fn decode(
         BodyFormat::Form => read_form(endpoint, content_type(headers), body).await,
         BodyFormat::Json => {
             let body: Bytes = body.collect().await?;
-            if body.len() <= INLINE_BYTES {
-                return decode_json(&body);
-            }
-            let decoded = spawn_blocking(move || decode_json(&body)).await;
-            decoded.unwrap_or_else(|error| Err(RequestError::new(ErrorReason::InternalError).cause(error)))
+            decode_body(body, move |body| decode_json(body)).await
         }
     }
 }
@@ -168,20 +162,11 @@ fn content_type(headers: &HeaderMap) -> &str {
 impl BodyFormat {
     /// Returns the format that the `Content-Type` header names, if `endpoint` accepts it.
     fn of(endpoint: Endpoint, headers: &HeaderMap) -> Result<Self, RequestError> {
-        let content_type = content_type(headers);
-        let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
-        match essence.as_str() {
-            "application/json" => Ok(Self::Json),
-            "multipart/form-data" if endpoint != Endpoint::Embed => Ok(Self::Form),
-            _ => Err(RequestError::new(ErrorReason::MediaTypeRefused)
-                .field("content-type")
-                .value(if essence.is_empty() { "missing" } else { content_type })
-                .limit(match endpoint {
-                    Endpoint::Embed => "application/json",
-                    Endpoint::Ask | Endpoint::Caption | Endpoint::Match => {
-                        "application/json or multipart/form-data"
-                    }
-                })),
+        match media_type(headers).as_str() {
+            JSON => Ok(Self::Json),
+            FORM if endpoint != Endpoint::Embed => Ok(Self::Form),
+            found if endpoint == Endpoint::Embed => Err(refused(found, JSON)),
+            found => Err(refused(found, &format!("{JSON} or {FORM}"))),
         }
     }
 }

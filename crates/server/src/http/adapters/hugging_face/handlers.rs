@@ -16,8 +16,10 @@ use crate::{
         adapters::call::{CallRequest, HttpCall},
         adapters::error_text::TextFailure,
         adapters::hugging_face::{
+            parameters::Parameters,
+            task_name::TaskName,
             task_output::TaskOutput,
-            task_request::{TaskCall, TaskName, TaskRequest},
+            task_request::{TaskCall, TaskRequest},
         },
         media_type::{JSON, media_type, refused},
         state::HttpServer,
@@ -44,7 +46,9 @@ type Response = Result<axum::response::Response, TextFailure>;
         - A request with a `question` is visual question answering.\n\
         - A request with `parameters.candidate_labels` is zero-shot image classification.\n\
         - An image file as the body, with a media type other than JSON, is image to text.\n\
-        - Any other request is feature extraction of texts.",
+        - A request with `parameters.max_new_tokens` or `parameters.generation_parameters` is image to text.\n\
+        - Any other request is feature extraction of texts.\n\n\
+        A parameter of another task is an error.",
     request_body = TaskRequest,
     responses((status = 200, description = "The results", body = TaskOutput)),
     security((), ("bearer" = []), ("api_key" = [])),
@@ -145,7 +149,8 @@ pub(crate) async fn run_call(
     let TaskCall { input, task, format, layout } = decoded;
     let request = CallRequest { inputs: vec![input], task, model: model.to_owned(), format };
     let memory = call.response_memory(server);
-    let output = TaskOutput::new(call.infer(server, request).await?, layout)?;
+    let results = call.infer(server, request).await.map_err(Parameters::named)?;
+    let output = TaskOutput::new(results, layout)?;
     memory.json(&if is_javascript_client(headers) { output.without_list() } else { output })
 }
 

@@ -8,3 +8,4 @@ pub mod handlers; // from the headers of a request to its response
 pub mod task_request; // the JSON of a request
 pub mod task_output; // the JSON of results
 pub mod parameters; // the parameters of a request
+pub mod task_name; // the names of tasks

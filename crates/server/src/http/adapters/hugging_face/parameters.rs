@@ -5,7 +5,8 @@ use utoipa::ToSchema;
 
 use crate::{
     error::{ErrorReason, RequestError},
-    request::{generation::GenerationOptions, whole_number::whole_number},
+    http::adapters::hugging_face::task_name::TaskName,
+    request::{generation::GenerationOptions, item::check_repeated, whole_number::whole_number},
 };
 
 /// The template of a label that the pipeline of `transformers` uses by default.
@@ -14,7 +15,7 @@ const HYPOTHESIS_TEMPLATE: &str = "This is a photo of {}.";
 /// What stands for the label in a template.
 const PLACEHOLDER: &str = "{}";
 
-/// The parameters of a task. Each task uses some of them.
+/// The parameters of a task. Each task uses some of them, and the others are errors.
 #[derive(Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Parameters {
@@ -38,9 +39,8 @@ pub(crate) struct Parameters {
     #[schema(example = true)]
     normalize: Option<bool>,
     /// Feature extraction: it has no effect.
-    #[serde(rename = "truncate")]
     #[schema(value_type = Option<serde_json::Value>)]
-    _truncate: Option<IgnoredAny>,
+    truncate: Option<IgnoredAny>,
 }
 
 /// How tokens are chosen, by the names of `transformers`.
@@ -76,6 +76,48 @@ pub(crate) struct Generation {
 }
 
 impl Parameters {
+    /// Returns whether the parameters are those of a caption, which no task of texts has.
+    pub(crate) fn has_generation(&self) -> bool {
+        self.max_new_tokens.is_some() || self.generation_parameters.is_some()
+    }
+
+    /// Rejects parameters that `task` does not use.
+    ///
+    /// # Errors
+    /// A [`RequestError`] that names the first of them.
+    pub(crate) fn check_used(&self, task: TaskName) -> Result<(), RequestError> {
+        use TaskName::{
+            FeatureExtraction, ImageToText, VisualQuestionAnswering, ZeroShotImageClassification,
+        };
+        let generates: &[_] = &[VisualQuestionAnswering, ImageToText];
+        let classifies: &[_] = &[ZeroShotImageClassification];
+        let embeds: &[_] = &[FeatureExtraction];
+        let parameters: [(_, _, &[TaskName]); 7] = [
+            ("top_k", self.top_k.is_some(), &[VisualQuestionAnswering]),
+            ("max_new_tokens", self.max_new_tokens.is_some(), generates),
+            ("generation_parameters", self.generation_parameters.is_some(), generates),
+            ("candidate_labels", self.candidate_labels.is_some(), classifies),
+            ("hypothesis_template", self.hypothesis_template.is_some(), classifies),
+            ("normalize", self.normalize.is_some(), embeds),
+            ("truncate", self.truncate.is_some(), embeds),
+        ];
+        match parameters.into_iter().find(|(_, is_set, tasks)| *is_set && !tasks.contains(&task)) {
+            Some((name, ..)) => Err(task.unused(&format!("parameters.{name}"))),
+            None => Ok(()),
+        }
+    }
+
+    /// Names an invalid generation option by the parameter that it comes from.
+    pub(crate) fn named(error: RequestError) -> RequestError {
+        error.rename_field(|field| {
+            Some(match field.strip_prefix("generation.")? {
+                "num_answers" => "parameters.top_k".to_owned(),
+                "max_new_tokens" => "parameters.max_new_tokens".to_owned(),
+                option => format!("parameters.generation_parameters.{option}"),
+            })
+        })
+    }
+
     /// Returns how the tokens of an answer or a caption are chosen.
     pub(crate) fn generation(&self) -> GenerationOptions {
         let generation = self.generation_parameters.unwrap_or_default();
@@ -115,11 +157,7 @@ impl Parameters {
         };
         let bytes = labels.iter().map(|label| template.len() + label.len() + size_of::<String>());
         let bytes = bytes.fold(0_usize, usize::saturating_add);
-        if bytes > max_bytes {
-            return Err(RequestError::new(ErrorReason::MessageTooLarge)
-                .value(format!("{bytes} bytes with the template repeated for each label"))
-                .limit(format!("{max_bytes} bytes")));
-        }
+        check_repeated(bytes, "the template repeated for each label", max_bytes)?;
         Ok(labels.iter().map(|label| [before, label, after].concat()).collect())
     }
 
@@ -156,6 +194,46 @@ mod tests {
         assert_eq!(hypothesis(Some("a {} {}")), "a cat {}");
         let error = template(Some("a photo")).hypotheses(&labels(1), 1000).unwrap_err().to_string();
         assert!(error.starts_with("parameters.hypothesis_template is invalid: no {} in it"), "{error}");
+    }
+
+    #[test]
+    fn parameter_of_another_task_is_named() {
+        let check = |parameters: &str, task: TaskName| {
+            let parameters: Parameters = serde_json::from_str(parameters).unwrap();
+            parameters.check_used(task).map_err(|error| error.to_string())
+        };
+        for (parameters, used_by) in [
+            (r#"{"top_k": 2}"#, vec![TaskName::VisualQuestionAnswering]),
+            (r#"{"max_new_tokens": 5}"#, vec![TaskName::VisualQuestionAnswering, TaskName::ImageToText]),
+            (r#"{"generate_kwargs": {}}"#, vec![TaskName::VisualQuestionAnswering, TaskName::ImageToText]),
+            (r#"{"candidate_labels": []}"#, vec![TaskName::ZeroShotImageClassification]),
+            (r#"{"hypothesis_template": "{}"}"#, vec![TaskName::ZeroShotImageClassification]),
+            (r#"{"normalize": true}"#, vec![TaskName::FeatureExtraction]),
+            (r#"{"truncate": true}"#, vec![TaskName::FeatureExtraction]),
+            (r#"{"top_k": null, "truncate": null}"#, TaskName::ALL.map(|(_, task)| task).to_vec()),
+        ] {
+            for (_, task) in TaskName::ALL {
+                assert_eq!(check(parameters, task).is_ok(), used_by.contains(&task), "{parameters} {task:?}");
+            }
+        }
+        let error = check(r#"{"top_k": 2}"#, TaskName::ImageToText).unwrap_err();
+        assert_eq!(error, "parameters.top_k is invalid: image-to-text does not use it");
+    }
+
+    #[test]
+    fn invalid_option_has_the_name_of_its_parameter() {
+        for (field, expected) in [
+            ("generation.num_answers", "parameters.top_k"),
+            ("generation.max_new_tokens", "parameters.max_new_tokens"),
+            ("generation.num_beams", "parameters.generation_parameters.num_beams"),
+            ("inputs", "inputs"),
+        ] {
+            let error = RequestError::new(ErrorReason::GenerationOutOfRange).field(field);
+            assert_eq!(
+                Parameters::named(error),
+                RequestError::new(ErrorReason::GenerationOutOfRange).field(expected)
+            );
+        }
     }
 
     #[test]

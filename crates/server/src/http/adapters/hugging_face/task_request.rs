@@ -16,7 +16,7 @@ use utoipa::ToSchema;
 use crate::{
     error::{ErrorReason, RequestError},
     http::{
-        adapters::hugging_face::{parameters::Parameters, task_output::Layout},
+        adapters::hugging_face::{parameters::Parameters, task_name::TaskName, task_output::Layout},
         json::read_json,
     },
     request::{
@@ -52,9 +52,8 @@ pub(crate) struct TaskRequest {
     #[schema(example = true)]
     normalize: Option<bool>,
     /// As `parameters.truncate`.
-    #[serde(rename = "truncate")]
     #[schema(value_type = Option<serde_json::Value>)]
-    _truncate: Option<IgnoredAny>,
+    truncate: Option<IgnoredAny>,
 }
 
 /// The inputs in one of their forms.
@@ -88,15 +87,6 @@ pub(crate) struct ImageInputs {
     question: Option<String>,
 }
 
-/// A task.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum TaskName {
-    VisualQuestionAnswering,
-    ImageToText,
-    ZeroShotImageClassification,
-    FeatureExtraction,
-}
-
 /// A request for the pipeline, and the layout of its response.
 #[derive(Debug)]
 pub(crate) struct TaskCall {
@@ -104,20 +94,6 @@ pub(crate) struct TaskCall {
     pub(crate) task: Task,
     pub(crate) format: RequestFormat,
     pub(crate) layout: Layout,
-}
-
-impl TaskName {
-    const ALL: [(&'static str, Self); 4] = [
-        ("visual-question-answering", Self::VisualQuestionAnswering),
-        ("image-to-text", Self::ImageToText),
-        ("zero-shot-image-classification", Self::ZeroShotImageClassification),
-        ("feature-extraction", Self::FeatureExtraction),
-    ];
-
-    /// Returns the task of this name in a path.
-    pub(crate) fn of(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(known, _)| *known == name).map(|(_, task)| *task)
-    }
 }
 
 impl TaskCall {
@@ -137,7 +113,8 @@ impl TaskCall {
         architecture: Option<Architecture>,
         max_bytes: usize,
     ) -> Result<Self, RequestError> {
-        let TaskRequest { inputs, question, parameters, normalize, .. } = read_json(body, "the body")?;
+        let TaskRequest { inputs, question, parameters, normalize, truncate, .. } =
+            read_json(body, "the body")?;
         let parameters = parameters.unwrap_or_default();
         let has_question = question.is_some() || matches!(&inputs, Inputs::Image { question: Some(_), .. });
         let task = match (task, architecture) {
@@ -146,9 +123,22 @@ impl TaskCall {
             (None, _) if parameters.candidate_labels.is_some() => TaskName::ZeroShotImageClassification,
             (None, Some(Architecture::QuestionAnswering)) => TaskName::VisualQuestionAnswering,
             (None, Some(Architecture::Captioning)) => TaskName::ImageToText,
+            // No text is embedded with the parameters of a caption.
+            (None, None) if parameters.has_generation() => TaskName::ImageToText,
             (None, Some(Architecture::Retrieval) | None) => TaskName::FeatureExtraction,
         };
-        if task == TaskName::FeatureExtraction {
+        parameters.check_used(task)?;
+        let embeds = task == TaskName::FeatureExtraction;
+        for (field, is_unused) in [
+            ("question", has_question && task != TaskName::VisualQuestionAnswering),
+            ("normalize", normalize.is_some() && !embeds),
+            ("truncate", truncate.is_some() && !embeds),
+        ] {
+            if is_unused {
+                return Err(task.unused(field));
+            }
+        }
+        if embeds {
             parameters.check_normalize(normalize)?;
             return Self::embed(inputs);
         }
@@ -298,7 +288,32 @@ mod tests {
         }
         let answering = Some(Architecture::QuestionAnswering);
         assert_eq!(call(&body, None, answering).unwrap_err(), "question is invalid: it is missing");
-        assert_eq!(call(&body, None, None).unwrap().layout, Layout::Embeddings);
+        assert_eq!(call(&json!({"inputs": "a"}), None, None).unwrap().layout, Layout::Embeddings);
+    }
+
+    #[test]
+    fn image_with_caption_parameters_is_not_embedded() {
+        for parameters in [json!({"max_new_tokens": 5}), json!({"generation_parameters": {"num_beams": 2}})] {
+            let body = json!({"inputs": "aGVsbG8=", "parameters": parameters});
+            let (name, _) = parameters.as_object().unwrap().iter().next().unwrap();
+            assert_eq!(call(&body, None, None).unwrap().layout, Layout::Caption);
+            let error = call(&body, None, Some(Architecture::Retrieval)).unwrap_err();
+            assert_eq!(error, format!("parameters.{name} is invalid: feature-extraction does not use it"));
+        }
+    }
+
+    #[test]
+    fn field_of_another_task_is_named() {
+        let image_to_text = Some(TaskName::ImageToText);
+        for (field, value) in
+            [("question", json!("what?")), ("normalize", json!(true)), ("truncate", json!(true))]
+        {
+            let body = json!({"inputs": "aGVsbG8=", field: value});
+            let error = call(&body, image_to_text, None).unwrap_err();
+            assert_eq!(error, format!("{field} is invalid: image-to-text does not use it"));
+        }
+        let inner = json!({"inputs": {"image": "aGVsbG8=", "question": "what?"}});
+        assert!(call(&inner, image_to_text, None).unwrap_err().starts_with("question is invalid"));
     }
 
     #[test]

@@ -24,7 +24,12 @@ use crate::{
         },
         state::HttpServer,
     },
-    open_inference::{call::TensorCall, output::output_tensors, signature::check_version},
+    open_inference::{
+        call::TensorCall,
+        output::{check_outputs, output_tensors},
+        signature::check_version,
+    },
+    request::generation::GenerationOptions,
 };
 
 type Server = State<Arc<HttpServer>>;
@@ -83,12 +88,14 @@ async fn handle(
     let architecture = model.architecture;
     let decode = move |body: &Bytes| {
         let InferCall { id, tensors, parameters, outputs } = InferCall::decode(body, json_length)?;
-        Ok((id, TensorCall::new(architecture, tensors, parameters)?, outputs))
+        let call = TensorCall::new(architecture, tensors, parameters)?;
+        check_outputs(&call.task, &outputs.names)?;
+        Ok((id, call, outputs))
     };
     let (id, TensorCall { inputs, task, format }, outputs) = call.decode(decode).await?;
     let request = CallRequest { inputs, task, model: model.name.to_string(), format };
     let memory = call.response_memory(&server);
-    let results = call.infer(&server, request).await?;
+    let results = call.infer(&server, request).await.map_err(GenerationOptions::in_parameters)?;
     let tensors = output_tensors(results, &outputs.names)?;
     Ok(infer_response(model.name.to_string(), id, tensors, &outputs, &memory)?)
 }

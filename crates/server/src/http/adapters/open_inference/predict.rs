@@ -11,7 +11,7 @@ use axum::{
 };
 use blip::Architecture;
 use bytes::Bytes;
-use http::{HeaderValue, Request, header::ALLOW};
+use http::{HeaderValue, Method, Request, header::ALLOW};
 use serde::{
     Deserialize, Deserializer, Serialize,
     de::{Error, IgnoredAny, MapAccess, Visitor, value::MapAccessDeserializer},
@@ -198,7 +198,12 @@ pub(crate) async fn predict(
 /// Rejects methods that a path below `/v1/models` does not have. The paths of a model and of its
 /// predictions match the same route.
 pub(crate) async fn check_method(request: Request<Body>, next: Next) -> Response {
-    let allowed = match request.uri().path().ends_with(PREDICT) {
+    let path = request.uri().path();
+    if request.method() == Method::POST && path.contains(':') && !path.ends_with(PREDICT) {
+        let error = RequestError::new(ErrorReason::RouteUnsupported).value(path);
+        return TextFailure(error.limit(format!("POST /v1/models/NAME{PREDICT}"))).into_response();
+    }
+    let allowed = match path.ends_with(PREDICT) {
         true => "POST",
         false => "GET,HEAD,DELETE",
     };
@@ -230,7 +235,7 @@ pub(crate) async fn run(
     };
     let format = RequestFormat::Named { image: "instances[i].image", text };
     let request = CallRequest { inputs, task, model: model.name.to_string(), format };
-    let results = call.infer(server, request).await?;
+    let results = call.infer(server, request).await.map_err(GenerationOptions::in_parameters)?;
     if results.iter().all(|result| result.reply.is_err())
         && let Some(Err(error)) = results.first().map(|result| &result.reply)
     {

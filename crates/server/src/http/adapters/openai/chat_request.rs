@@ -255,18 +255,16 @@ impl Chat {
     /// Returns an error with the field names of this API. `item` has the positions of the image and
     /// of the text of a failed item.
     pub(crate) fn named(question: &Question, error: RequestError, item: Option<(u32, u32)>) -> RequestError {
-        let field = error.details().find(|(name, _)| *name == "field").map(|(_, field)| field);
-        let renamed = match (field, item) {
-            (Some("generation.num_answers"), _) => "n".to_owned(),
-            (Some("generation.max_new_tokens"), _) => "max_tokens".to_owned(),
-            (Some(field), _) if field.starts_with("generation.") => field.replacen("generation.", "", 1),
-            (Some(field), Some((image, _))) if field.starts_with("image_url") => {
-                question.image_path(image as usize)
+        error.rename_field(|field| match (field.strip_prefix("generation."), item) {
+            (Some("num_answers"), _) => Some("n".to_owned()),
+            (Some("max_new_tokens"), _) => Some("max_tokens".to_owned()),
+            (Some(option), _) => Some(option.to_owned()),
+            (None, Some((image, _))) if field.starts_with("image_url") => {
+                Some(question.image_path(image as usize))
             }
-            (Some(field), Some((_, text))) if field.starts_with("text") => question.text_path(text as usize),
-            _ => return error,
-        };
-        error.field(renamed)
+            (None, Some((_, text))) if field.starts_with("text") => Some(question.text_path(text as usize)),
+            _ => None,
+        })
     }
 }
 

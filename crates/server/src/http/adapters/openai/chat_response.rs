@@ -60,7 +60,8 @@ pub(crate) struct Answer {
 /// The number of tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, ToSchema)]
 pub(crate) struct Usage {
-    /// Always 0: the tokens of questions are not counted.
+    /// The number of tokens of the texts, for each image. Tokens that begin and end a text are
+    /// included. Images have no tokens.
     pub(crate) prompt_tokens: usize,
     /// The number of generated tokens of all choices, with the tokens that end them.
     pub(crate) completion_tokens: usize,
@@ -110,6 +111,8 @@ pub(crate) struct Line {
     pub(crate) text: String,
     /// The number of generated tokens.
     pub(crate) tokens: usize,
+    /// The number of tokens of the text of the item, in its best answer only.
+    pub(crate) prompt_tokens: usize,
     /// Whether the maximum of tokens ended the answer.
     pub(crate) is_cut: bool,
     score: f32,
@@ -118,7 +121,7 @@ pub(crate) struct Line {
 impl Line {
     fn new(text: &str, token_ids: &[u32], score: f32, stop_token: u32) -> Self {
         let is_cut = token_ids.last().is_some_and(|last| *last != stop_token);
-        Self { text: text.to_owned(), tokens: token_ids.len(), is_cut, score }
+        Self { text: text.to_owned(), tokens: token_ids.len(), prompt_tokens: 0, is_cut, score }
     }
 
     /// Returns all answers of an item, best first. `stop_token` ends a whole answer.
@@ -139,7 +142,8 @@ impl Line {
         };
         let others = alternatives.iter();
         let others = others.map(|other| Self::new(&other.text, &other.token_ids, other.score, stop_token));
-        Ok(std::iter::once(best).chain(others).collect())
+        let prompt_tokens = reply.cost().map_or(0, |(timing, _)| timing.text_tokens as usize);
+        Ok(std::iter::once(Self { prompt_tokens, ..best }).chain(others).collect())
     }
 
     /// Returns why the answer ended.
@@ -164,8 +168,9 @@ impl LogProbability {
 impl Usage {
     /// Adds the tokens of an answer.
     pub(crate) fn add(&mut self, line: &Line) {
+        self.prompt_tokens += line.prompt_tokens;
         self.completion_tokens += line.tokens;
-        self.total_tokens += line.tokens;
+        self.total_tokens += line.prompt_tokens + line.tokens;
     }
 }
 
@@ -200,7 +205,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::pipeline::reply;
+    use crate::pipeline::{reply, timing::Timing};
 
     const STOP: u32 = 102;
 
@@ -218,6 +223,19 @@ mod tests {
         let contents: Vec<_> = choices.iter().map(|choice| choice.message.content.as_str()).collect();
         assert_eq!(contents, ["a\nc", "b\nd"]);
         assert_eq!((usage.completion_tokens, choices[1].finish_reason), (8, "stop"));
+    }
+
+    #[test]
+    fn text_of_an_item_counts_once_for_all_choices() {
+        let item = |text_tokens| {
+            let other = reply::Alternative { token_ids: vec![7, STOP], ..reply::Alternative::default() };
+            let timing = Timing { text_tokens, ..Timing::default() };
+            let (token_ids, alternatives) = (vec![5, STOP], vec![other]);
+            let answer = reply::Answer { token_ids, alternatives, timing, ..reply::Answer::default() };
+            Line::all(&Reply::Answer(answer), STOP).unwrap()
+        };
+        let (_, usage) = choices(&[item(9), item(4)], output(2, None));
+        assert_eq!(usage, Usage { prompt_tokens: 13, completion_tokens: 8, total_tokens: 21 });
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub(crate) struct Embeddings {
     data: Vec<EmbeddingJson>,
     /// The name of the model.
     model: String,
-    /// The number of tokens. Always 0: they are not counted.
+    /// The number of tokens.
     usage: EmbeddingUsage,
 }
 
@@ -108,9 +108,9 @@ pub(crate) enum Encoded {
 /// The number of tokens of texts.
 #[derive(Debug, Serialize, ToSchema)]
 pub(crate) struct EmbeddingUsage {
-    /// Always 0.
+    /// The number of tokens of all texts, with those that begin and end a text.
     prompt_tokens: usize,
-    /// Always 0.
+    /// As `prompt_tokens`.
     total_tokens: usize,
 }
 
@@ -165,15 +165,17 @@ impl Embeddings {
         model: &str,
         encoding: EncodingFormat,
     ) -> Result<Self, RequestError> {
+        let mut prompt_tokens = 0;
         let embedding = |(index, result): (usize, ItemResult)| match result.reply? {
             Reply::Embedding(embedding) => {
+                prompt_tokens += embedding.timing.text_tokens as usize;
                 let embedding = Encoded::new(embedding.values, encoding);
                 Ok(EmbeddingJson { object: "embedding", index, embedding })
             }
             _ => Err(RequestError::new(ErrorReason::InternalError).cause("reply without embedding")),
         };
         let data = results.into_iter().enumerate().map(embedding).collect::<Result<_, RequestError>>()?;
-        let usage = EmbeddingUsage { prompt_tokens: 0, total_tokens: 0 };
+        let usage = EmbeddingUsage { prompt_tokens, total_tokens: prompt_tokens };
         Ok(Self { object: "list", data, model: model.to_owned(), usage })
     }
 }
