@@ -31,7 +31,7 @@ use crate::http::{
         },
         task_requests::{CaptionRequest, EmbedRequest, MatchRequest},
     },
-    models,
+    models, page,
     problem::Problem,
 };
 
@@ -79,7 +79,7 @@ pub(crate) async fn document() -> Response {
         ask, caption, match_texts, embed, models::list, models::get, models::load, models::unload,
         openai::handlers::chat, openai::handlers::embeddings,
         hugging_face::handlers::run, hugging_face::handlers::run_model, hugging_face::handlers::run_named,
-        metadata::model, infer::infer, predict::predict, clouds::invoke, home,
+        metadata::model, infer::infer, predict::predict, clouds::invoke, page::index,
     ),
     components(schemas(Problem, OpenAiError, ErrorText, ChatChunk, AnswerEvent, PieceEvent, EndEvent)),
     modifiers(&SecuritySchemes, &ProblemResponses, &Examples),
@@ -174,17 +174,6 @@ fn match_texts() {}
 )]
 #[expect(dead_code, reason = "describes the operation; the handler is in inference/handlers.rs")]
 fn embed() {}
-
-/// Go to the documentation
-#[utoipa::path(
-    get,
-    path = "/",
-    operation_id = "home",
-    responses((status = 307, description = "The path of the documentation")),
-    security(()),
-)]
-#[expect(dead_code, reason = "describes the operation; the handler is in router.rs")]
-fn home() {}
 
 /// Adds the two ways to present an API key.
 struct SecuritySchemes;
