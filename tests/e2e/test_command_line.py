@@ -227,9 +227,9 @@ def test_ready_server_says_where_to_go(demo_image, tmp_path):
     command = [program(), "serve", "--device", "cpu", "--grpc-listen", "127.0.0.1:0", "--metrics-listen", "off"]
     process = subprocess.Popen([*command, "--http-listen", "127.0.0.1:0"], stdout=subprocess.PIPE, text=True)
     try:
-        ready, docs, example = (process.stdout.readline() for _ in range(3))
+        ready, page, docs, example = (process.stdout.readline() for _ in range(4))
         http = re.search(r"http (http://\S+),", ready.partition(", ")[2]).group(1)
-        assert docs == f"docs: {http}/docs\n"
+        assert (page, docs) == (f"page: {http}/\n", f"docs: {http}/docs\n")
         (tmp_path / "photo.jpg").write_bytes(demo_image)
         pasted = example.removeprefix("try:  ").replace("blip-serve", program(), 1)
         completed = subprocess.run(pasted, shell=True, cwd=tmp_path, capture_output=True, text=True, check=False)

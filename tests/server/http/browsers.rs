@@ -75,10 +75,26 @@ async fn form_from_other_origin_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn root_redirects_to_documentation() {
+async fn root_is_a_page_for_get_and_head() {
     let server = Server::start(Settings::default(), echo_engine()).await;
     let page = http_client().get(&server.http_address).send().await.unwrap();
-    assert_eq!((page.url().path(), page.status()), ("/docs/", StatusCode::OK));
+    assert_eq!((page.url().path(), page.status()), ("/", StatusCode::OK));
+    assert_eq!(page.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
+    assert!(page.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().contains("default-src 'none'"));
+    let length = page.headers()[header::CONTENT_LENGTH].clone();
+    let html = page.text().await.unwrap();
+    assert_eq!(length, html.len().to_string());
+    let head = http_client().head(&server.http_address).send().await.unwrap();
+    assert_eq!((head.status(), &head.headers()[header::CONTENT_LENGTH]), (StatusCode::OK, &length));
+    let script = http_client().get(format!("{}/page/main.js", server.http_address)).send().await.unwrap();
+    assert_eq!(script.headers()[header::CONTENT_TYPE], "text/javascript; charset=utf-8");
+    let missing = http_client().get(format!("{}/page/other.js", server.http_address)).send().await.unwrap();
+    assert_eq!(problem(missing).await["reason"], "ROUTE_UNKNOWN");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn errors_have_their_descriptions() {
+    let server = Server::start(Settings::default(), echo_engine()).await;
     let errors = http_client()
         .get(format!("{}/docs/errors", server.http_address))
         .send()

@@ -76,7 +76,7 @@ async fn key_is_accepted_in_headers_and_in_the_body() {
     let bearer = ask.try_clone().unwrap().bearer_auth(KEY).send().await.unwrap();
     assert_eq!(bearer.status(), StatusCode::OK);
     assert_eq!(ask.header("x-api-key", KEY).send().await.unwrap().status(), StatusCode::OK);
-    for open in ["/openapi.json", "/docs/"] {
+    for open in ["/", "/openapi.json", "/docs/"] {
         let response = http_client().get(format!("{}{open}", server.http_address)).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK, "{open}");
     }

@@ -120,9 +120,11 @@ impl Addresses {
         Ok(Self { grpc, http, metrics })
     }
 
-    /// Returns what to do next: a line with the page of the HTTP API, and a line with a command.
+    /// Returns what to do next: lines with the page for browsers and that of the HTTP API, and a
+    /// line with a command.
     fn hints(&self, models: &[Arc<ModelInfo>]) -> String {
-        let mut text = self.http.as_ref().map(|http| format!("docs: {http}/docs\n")).unwrap_or_default();
+        let pages = self.http.as_ref().map(|http| format!("page: {http}/\ndocs: {http}/docs\n"));
+        let mut text = pages.unwrap_or_default();
         let command = match models.first().map(|model| model.architecture) {
             Some(Architecture::Captioning) => "caption photo.jpg",
             Some(Architecture::Retrieval) => "match photo.jpg -t \"a dog\"",

@@ -24,7 +24,7 @@ use crate::{
         docs::{self, errors_page, openapi},
         grpc_web::{check_media_type, grpc_web},
         inference::{decoded_body::Endpoint, handlers::handler},
-        models,
+        models, page,
         state::HttpServer,
     },
     telemetry::{Protocol, TelemetryLayer, metrics::count_requests},
@@ -37,7 +37,8 @@ pub fn router(server: HttpServer, settings: &HttpSettings) -> Router {
     let grpc_web = post_service(grpc_web(&server)).layer(from_fn(check_media_type));
     let server = Arc::new(server);
     let router = Router::new()
-        .route("/", get(async || Redirect::temporary("/docs/")).post(hugging_face::handlers::run))
+        .route("/", get(page::index).post(hugging_face::handlers::run))
+        .route("/page/{file}", get(page::file_of_page))
         .route("/docs", get(async || Redirect::permanent("/docs/")))
         .route("/docs/", get(docs::index))
         .route("/docs/errors", get(errors_page::page))

@@ -4,6 +4,8 @@
 
 pub mod openapi; // /openapi.json
 pub mod problem_responses; // the error responses in the document
+pub mod request_examples; // the examples of requests in the document
+pub mod error_examples; // the examples of errors in the document
 pub mod errors_page; // /docs/errors
 
 use std::{
@@ -11,18 +13,15 @@ use std::{
     sync::{Arc, LazyLock},
 };
 
-use axum::{
-    extract::Path,
-    response::{IntoResponse as _, Response},
-};
+use axum::{extract::Path, response::Response};
 use bytes::Bytes;
-use http::{
-    HeaderValue,
-    header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS},
-};
+use http::HeaderValue;
 use utoipa_swagger_ui::Config;
 
-use crate::error::{ErrorReason, RequestError};
+use crate::{
+    error::{ErrorReason, RequestError},
+    http::static_file::file_response,
+};
 
 /// The policy by which the browser loads nothing from other servers.
 const POLICY: &str = "default-src 'self'; img-src 'self' data: blob:; style-src 'self' 'unsafe-inline'; \
@@ -52,17 +51,12 @@ fn serve(name: &str) -> Result<Response, RequestError> {
         file.ok_or_else(|| RequestError::new(ErrorReason::RouteUnknown).value(format!("/docs/{name}")))?;
     let content_type = HeaderValue::from_str(&file.content_type)
         .map_err(|error| RequestError::new(ErrorReason::InternalError).cause(error))?;
-    let headers = [
-        (CONTENT_TYPE, content_type),
-        (CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY)),
-        (X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff")),
-    ];
     let bytes = match file.bytes {
         Cow::Borrowed(bytes) => Bytes::from_static(bytes),
         // The few lines that configure the page.
         Cow::Owned(bytes) => bytes.into(),
     };
-    Ok((headers, bytes).into_response())
+    Ok(file_response(content_type, POLICY, bytes))
 }
 
 #[cfg(test)]
