@@ -28,7 +28,9 @@ proptest! {
             }
             let count = if definition.is_list() { count - 1 } else { 1 };
             let start = pick.index(valid.len());
-            let picked = valid.iter().cycle().skip(start).take(count).map(|value| (*value).to_owned());
+            let picked = valid.iter().cycle().skip(start).take(count);
+            // All sources remove units, and white space around numbers with a unit.
+            let picked = picked.map(|value| definition.without_unit((*value).to_owned()));
             values.set(definition, picked.collect());
         }
         let sources = Sources { environment: values, ..Sources::default() };
