@@ -3,16 +3,24 @@
 * There is one list of texts for each image.
 * A request for embeddings has an image or a text.
 * Some options exclude one another and have limits of the server.
-* Some fields of a form are JSON.
+* Some fields of a form are JSON, and any value in place of a list is one element of it.
 * A failed item fails the whole request of another server's API.
 """
 
+import base64
 import json
 from pathlib import Path
 
 import schemathesis
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "crates/server/src/http/examples"
+
+# The files name the image of the examples.
+IMAGE = "demo.png"
+IMAGE_URL = f"data:image/png;base64,{base64.b64encode((EXAMPLES / IMAGE).read_bytes()).decode()}"
+
+# The fields of forms that may be repeated.
+LISTS = ("image", "question", "text")
 
 QUESTIONS = ["what?"]
 
@@ -51,7 +59,7 @@ def correct_form(form, is_match):
 
 def correct_adapter(name, body, *options):
     """Replaces the contents of a request to an adapter, and removes options of the model."""
-    body.update(json.loads((EXAMPLES / name).read_text()))
+    body.update(json.loads((EXAMPLES / name).read_text().replace(IMAGE, IMAGE_URL)))
     for option in options:
         body.pop(option, None)
 
@@ -94,8 +102,13 @@ PARAMETERS = {"/hf/{task}": {"task": "visual-question-answering"}}
 
 @schemathesis.hook
 def before_call(context, case, kwargs):
-    """Corrects requests that are meant to be valid."""
-    if not case.meta.generation.mode.is_positive or not isinstance(case.body, dict):
+    """Corrects requests that are meant to be valid, and forms that are meant to be invalid."""
+    if not isinstance(case.body, dict):
+        return
+    if not case.meta.generation.mode.is_positive:
+        is_element = any(not isinstance(case.body.get(name, []), list) for name in LISTS)
+        if case.media_type == "multipart/form-data" and is_element:
+            case.body["unknown"] = "a field that makes the form invalid"
         return
     if case.operation.path in CORRECTIONS:
         CORRECTIONS[case.operation.path](case.body)

@@ -8,6 +8,7 @@ use utoipa::ToSchema;
 /// Which requests the scheduler takes first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, ToSchema, ValueEnum)]
 #[serde(rename_all = "lowercase")]
+#[schema(example = "normal")]
 pub enum RequestPriority {
     /// Batch work without a waiting user.
     Low,

@@ -183,7 +183,7 @@ pub(crate) async fn list(
     path = "/v1/models/{name}",
     operation_id = "get_model",
     summary = "Get one model",
-    params(("name" = String, Path, description = "The name of the model")),
+    params(("name" = String, Path, description = "The name of the model", example = "demo")),
     responses((status = 200, description = "The model", body = ModelJson)),
     security((), ("bearer" = []), ("api_key" = [])),
 )]
@@ -248,7 +248,7 @@ pub(crate) async fn load(
     summary = "Unload a model",
     description = "For administrators of a server with --admin. The server completes the requests in \
         flight. The last model cannot be unloaded.",
-    params(("name" = String, Path, description = "The name of the model")),
+    params(("name" = String, Path, description = "The name of the model", example = "demo")),
     responses((status = 204, description = "The server accepts no more requests for the model")),
     security((), ("bearer" = []), ("api_key" = [])),
 )]

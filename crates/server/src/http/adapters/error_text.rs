@@ -27,8 +27,14 @@ impl From<RequestError> for TextFailure {
     }
 }
 
+impl From<&RequestError> for ErrorText {
+    fn from(error: &RequestError) -> Self {
+        Self { error: error.message() }
+    }
+}
+
 impl IntoResponse for TextFailure {
     fn into_response(self) -> Response {
-        error_response(&self.0, JSON, &ErrorText { error: self.0.message() })
+        error_response(&self.0, JSON, &ErrorText::from(&self.0))
     }
 }

@@ -4,6 +4,8 @@
 
 pub mod openapi; // /openapi.json
 pub mod problem_responses; // the error responses in the document
+pub mod request_examples; // the examples of requests in the document
+pub mod error_examples; // the examples of errors in the document
 pub mod errors_page; // /docs/errors
 
 use std::{

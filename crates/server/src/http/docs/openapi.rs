@@ -7,7 +7,7 @@ use http::header::CONTENT_TYPE;
 use utoipa::{
     Modify, OpenApi,
     openapi::{
-        self, Content, RefOr,
+        self,
         security::{ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityScheme},
     },
 };
@@ -20,10 +20,10 @@ use crate::http::{
         open_inference::{infer, metadata, predict},
         openai::{self, chat_stream::ChatChunk, error::OpenAiError},
     },
-    docs::problem_responses::ProblemResponses,
+    docs::{problem_responses::ProblemResponses, request_examples::RequestExamples},
     inference::{
         ask_request::AskRequest,
-        form::form_schema::{AskForm, MatchForm},
+        form::form_schema::{AskForm, CaptionForm, MatchForm},
         response::{
             ask_response::AskResponse,
             score_responses::{EmbedResponse, MatchResponse},
@@ -37,24 +37,6 @@ use crate::http::{
 
 /// The route of the document.
 pub(crate) const PATH: &str = "/openapi.json";
-
-/// The examples of JSON requests, and of their responses. Other routes have examples of fields.
-const EXAMPLES: &[(&str, &str, Option<&str>)] = &[
-    // The model card.
-    (
-        "/v1/ask",
-        include_str!("../examples/ask_request.json"),
-        Some(include_str!("../examples/ask_response.json")),
-    ),
-    ("/v1/chat/completions", include_str!("../examples/chat_completion.json"), None),
-    ("/v1/embeddings", include_str!("../examples/embeddings.json"), None),
-    ("/", include_str!("../examples/task.json"), None),
-    ("/models/{name}", include_str!("../examples/task.json"), None),
-    ("/hf/{task}", include_str!("../examples/task.json"), None),
-    ("/v2/models/{name}/infer", include_str!("../examples/infer.json"), None),
-    ("/v1/models/{name}:predict", include_str!("../examples/predict.json"), None),
-    ("/invocations", include_str!("../examples/predict.json"), None),
-];
 
 /// Returns the document.
 pub(crate) async fn document() -> Response {
@@ -82,7 +64,7 @@ pub(crate) async fn document() -> Response {
         metadata::model, infer::infer, predict::predict, clouds::invoke, page::index,
     ),
     components(schemas(Problem, OpenAiError, ErrorText, ChatChunk, AnswerEvent, PieceEvent, EndEvent)),
-    modifiers(&SecuritySchemes, &ProblemResponses, &Examples),
+    modifiers(&SecuritySchemes, &ProblemResponses, &RequestExamples),
 )]
 struct Document;
 
@@ -131,7 +113,7 @@ fn ask() {}
     post,
     path = "/v1/caption",
     operation_id = "caption",
-    request_body(content((CaptionRequest = "application/json"), (AskForm = "multipart/form-data"))),
+    request_body(content((CaptionRequest = "application/json"), (CaptionForm = "multipart/form-data"))),
     responses((
         status = 200,
         description = "The captions. A failed item is null",
@@ -188,32 +170,6 @@ impl Modify for SecuritySchemes {
     }
 }
 
-/// Adds the examples of requests and responses.
-struct Examples;
-
-impl Modify for Examples {
-    fn modify(&self, document: &mut openapi::OpenApi) {
-        for (path, request, response) in EXAMPLES {
-            let Some(item) = document.paths.paths.get_mut(*path) else { continue };
-            let Some(operation) = &mut item.post else { continue };
-            if let Some(RefOr::T(body)) = &mut operation.request_body {
-                set_example(body.content.get_mut("application/json"), request);
-            }
-            if let (Some(json), Some(RefOr::T(response))) =
-                (response, operation.responses.responses.get_mut("200"))
-            {
-                set_example(response.content.get_mut("application/json"), json);
-            }
-        }
-    }
-}
-
-fn set_example(content: Option<&mut RefOr<Content>>, json: &str) {
-    if let Some(RefOr::T(content)) = content {
-        content.example = serde_json::from_str(json).ok();
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
@@ -267,17 +223,16 @@ mod tests {
         }
         assert!(status("/v1/models/{name}", "delete").contains(&"204".to_owned()));
         assert!(!status("/v1/models/{name}", "get").contains(&"501".to_owned()));
-        assert!(
-            paths["/v1/models"]["post"]["requestBody"]["content"]["application/json"]["example"].is_null()
-        );
+        let example = &paths["/v1/models"]["post"]["requestBody"]["content"]["application/json"]["example"];
+        assert_eq!(example["source"], "demo");
     }
 
     #[test]
-    fn ask_has_the_example_of_the_model_card() {
+    fn ask_has_an_example_with_its_answers() {
         let post = document()["paths"]["/v1/ask"]["post"].clone();
         let example = &post["requestBody"]["content"]["application/json"]["example"];
-        assert_eq!(example["inputs"]["texts"][0][3], "Is person solo?");
+        assert_eq!(example["inputs"]["texts"][0][0], "how many things are in the image?");
         let example = &post["responses"]["200"]["content"]["application/json"]["example"];
-        assert_eq!(example["captions"][0]["image_results"][5], "taking selfie");
+        assert_eq!(example["captions"][0]["image_results"][0], "5");
     }
 }

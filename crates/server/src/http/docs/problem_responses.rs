@@ -5,13 +5,20 @@ use std::collections::BTreeMap;
 use utoipa::{
     Modify,
     openapi::{
-        self, ContentBuilder, HeaderBuilder, ObjectBuilder, Ref, RefOr, ResponseBuilder, schema::Type,
+        self, ContentBuilder, HeaderBuilder, ObjectBuilder, Ref, RefOr, ResponseBuilder,
+        example::{Example, ExampleBuilder},
+        schema::Type,
     },
 };
 
 use crate::{
-    error::{ErrorReason, ErrorSpec, Scope},
-    http::{media_type::JSON, problem::PROBLEM_JSON},
+    error::{ErrorReason, Scope},
+    http::{
+        adapters::{error_text::ErrorText, openai::error::OpenAiError},
+        docs::error_examples::error_example,
+        media_type::JSON,
+        problem::{PROBLEM_JSON, Problem},
+    },
 };
 
 /// The prefix of the routes of models.
@@ -55,24 +62,42 @@ const BODY_ERRORS: &[ErrorReason] = &[
     ErrorReason::ShuttingDown,
 ];
 
-/// Errors before the route is known. No operation has them.
-const ROUTING_ERRORS: &[ErrorReason] = &[ErrorReason::RouteUnknown, ErrorReason::MethodRefused];
-
-/// The routes of other APIs, with the schema of their errors.
-const ADAPTERS: &[(&str, &str)] = &[
-    ("/v1/chat/completions", "OpenAiError"),
-    ("/v1/embeddings", "OpenAiError"),
-    ("/", "ErrorText"),
-    ("/models/{name}", "ErrorText"),
-    ("/hf/{task}", "ErrorText"),
-    ("/v1/models/{name}:predict", "ErrorText"),
-    ("/invocations", "ErrorText"),
-    ("/v2/models/{name}", "ErrorText"),
-    ("/v2/models/{name}/infer", "ErrorText"),
+/// Errors of gRPC alone, and errors before the route is known. No operation has them.
+const OTHER_ERRORS: &[ErrorReason] = &[
+    ErrorReason::MethodUnknown,
+    ErrorReason::ServiceUnknown,
+    ErrorReason::CompressionUnsupported,
+    ErrorReason::InvalidDeadline,
+    ErrorReason::RouteUnknown,
+    ErrorReason::MethodRefused,
 ];
 
-/// Adds a response for each error status of each operation, with a problem document or an error of
-/// the API of the route.
+/// The errors of the checks before a handler. They are problem documents on every route.
+const EARLY_ERRORS: &[ErrorReason] =
+    &[ErrorReason::HostRefused, ErrorReason::HostInvalid, ErrorReason::OriginRefused];
+
+/// The shape of an error in JSON.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Shape {
+    Problem,
+    OpenAi,
+    Text,
+}
+
+/// The routes of other APIs, with the shape of their errors.
+const ADAPTERS: &[(&str, Shape)] = &[
+    ("/v1/chat/completions", Shape::OpenAi),
+    ("/v1/embeddings", Shape::OpenAi),
+    ("/", Shape::Text),
+    ("/models/{name}", Shape::Text),
+    ("/hf/{task}", Shape::Text),
+    ("/v1/models/{name}:predict", Shape::Text),
+    ("/invocations", Shape::Text),
+    ("/v2/models/{name}", Shape::Text),
+    ("/v2/models/{name}/infer", Shape::Text),
+];
+
+/// Adds a response for each error status of each operation, with an example of each error.
 pub(crate) struct ProblemResponses;
 
 impl Modify for ProblemResponses {
@@ -81,49 +106,65 @@ impl Modify for ProblemResponses {
             let get = item.get.iter_mut().map(|operation| (operation, false));
             let change = item.post.iter_mut().chain(&mut item.delete).map(|operation| (operation, true));
             for (operation, is_change) in get.chain(change) {
-                for (status, specs) in errors_by_status(path, is_change) {
-                    let response = RefOr::T(problem_response(path, status, &specs));
+                for (status, reasons) in errors_by_status(path, is_change) {
+                    let response = RefOr::T(error_responses(path, status, &reasons));
                     operation.responses.responses.insert(status.to_string(), response);
                 }
+            }
+        }
+        let components = document.components.get_or_insert_default();
+        for reason in ErrorReason::ALL {
+            for shape in [Shape::Problem, Shape::OpenAi, Shape::Text] {
+                components.examples.insert(shape.example_name(*reason), RefOr::T(shape.example(*reason)));
             }
         }
     }
 }
 
 /// Returns the errors of an operation by HTTP status. `is_change` is false for `GET`.
-fn errors_by_status(path: &str, is_change: bool) -> BTreeMap<u16, Vec<ErrorSpec>> {
-    let is_model_route = path.starts_with(MODELS) && adapter_schema(path).is_none();
-    let applies = |reason: &&ErrorReason| match is_model_route {
-        true => {
+fn errors_by_status(path: &str, is_change: bool) -> BTreeMap<u16, Vec<ErrorReason>> {
+    let is_page = path == "/" && !is_change;
+    let is_model_route = path.starts_with(MODELS) && shape_of(path) == Shape::Problem;
+    let applies = |reason: &&ErrorReason| {
+        if is_page {
+            matches!(reason, ErrorReason::HostRefused | ErrorReason::HostInvalid)
+        } else if is_model_route {
             MODEL_ERRORS.contains(reason)
                 || is_change && (ADMIN_ERRORS.contains(reason) || BODY_ERRORS.contains(reason))
+        } else {
+            !OTHER_ERRORS.contains(reason) && !ADMIN_ERRORS.contains(reason)
         }
-        false => !ROUTING_ERRORS.contains(reason) && !ADMIN_ERRORS.contains(reason),
     };
-    let mut statuses: BTreeMap<u16, Vec<ErrorSpec>> = BTreeMap::new();
+    let mut statuses: BTreeMap<u16, Vec<ErrorReason>> = BTreeMap::new();
     for reason in ErrorReason::ALL.iter().filter(applies) {
         let spec = reason.spec();
         // A failed item fails the whole request of an adapter.
-        if spec.scope != Scope::Item || adapter_schema(path).is_some() {
-            statuses.entry(spec.http).or_default().push(spec);
+        if spec.scope != Scope::Item || shape_of(path) != Shape::Problem {
+            statuses.entry(spec.http).or_default().push(*reason);
         }
     }
     statuses
 }
 
-/// Returns the name of the schema of errors, if the route belongs to another API.
-fn adapter_schema(path: &str) -> Option<&'static str> {
-    ADAPTERS.iter().find(|(route, _)| *route == path).map(|(_, schema)| *schema)
+/// Returns the shape of the errors of a handler.
+fn shape_of(path: &str) -> Shape {
+    ADAPTERS.iter().find(|(route, _)| *route == path).map_or(Shape::Problem, |(_, shape)| *shape)
 }
 
-fn problem_response(path: &str, status: u16, specs: &[ErrorSpec]) -> openapi::Response {
-    let reasons: Vec<String> = specs.iter().map(|spec| format!("`{}`: {}", spec.name, spec.remedy)).collect();
-    let content = |schema| ContentBuilder::new().schema(Some(Ref::from_schema_name(schema))).build();
-    let mut response = ResponseBuilder::new().description(reasons.join("\n\n"));
-    // The checks before a handler answer with problem documents on every route.
-    response = response.content(PROBLEM_JSON, content("Problem"));
-    if let Some(schema) = adapter_schema(path) {
-        response = response.content(JSON, content(schema));
+fn error_responses(path: &str, status: u16, reasons: &[ErrorReason]) -> openapi::Response {
+    let lines: Vec<String> = reasons
+        .iter()
+        .map(|reason| reason.spec())
+        .map(|spec| format!("`{}`: {}", spec.name, spec.remedy))
+        .collect();
+    let mut response = ResponseBuilder::new().description(lines.join("\n\n"));
+    let shape = shape_of(path);
+    let (problems, others): (Vec<_>, Vec<_>) =
+        reasons.iter().partition(|reason| shape == Shape::Problem || EARLY_ERRORS.contains(reason));
+    for (shape, reasons) in [(Shape::Problem, problems), (shape, others)] {
+        if !reasons.is_empty() {
+            response = response.content(shape.media_type(), shape.content(&reasons));
+        }
     }
     let header = |schema_type: Type, description: &str| {
         let schema = ObjectBuilder::new().schema_type(schema_type).build();
@@ -133,9 +174,94 @@ fn problem_response(path: &str, status: u16, specs: &[ErrorSpec]) -> openapi::Re
         let text = "The authentication scheme of API keys.";
         response = response.header("WWW-Authenticate", header(Type::String, text));
     }
-    if specs.iter().any(|spec| spec.retryable) {
+    if reasons.iter().any(|reason| reason.spec().retryable) {
         let text = "The number of seconds after which a retry can succeed, if it is known.";
         response = response.header("Retry-After", header(Type::Integer, text));
     }
     response.build()
+}
+
+impl Shape {
+    fn media_type(self) -> &'static str {
+        if self == Self::Problem { PROBLEM_JSON } else { JSON }
+    }
+
+    /// Returns the content of a response with these errors, with an example of each.
+    fn content(self, reasons: &[&ErrorReason]) -> openapi::Content {
+        let schema = match self {
+            Self::Problem => "Problem",
+            Self::OpenAi => "OpenAiError",
+            Self::Text => "ErrorText",
+        };
+        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name(schema)));
+        let examples = reasons.iter().map(|reason| {
+            let example = Ref::new(format!("#/components/examples/{}", self.example_name(**reason)));
+            (reason.spec().name, RefOr::Ref(example))
+        });
+        content.examples_from_iter(examples).build()
+    }
+
+    /// Returns the name of an example among the components.
+    fn example_name(self, reason: ErrorReason) -> String {
+        let name = reason.spec().name;
+        match self {
+            Self::Problem => name.to_owned(),
+            Self::OpenAi => format!("{name}.openai"),
+            Self::Text => format!("{name}.text"),
+        }
+    }
+
+    fn example(self, reason: ErrorReason) -> Example {
+        let error = error_example(reason);
+        let value = match self {
+            // The request whose handler builds the document is no part of it.
+            Self::Problem => serde_json::to_value(Problem { request_id: None, ..Problem::from(&error) }),
+            Self::OpenAi => serde_json::to_value(OpenAiError::from(&error)),
+            Self::Text => serde_json::to_value(ErrorText::from(&error)),
+        };
+        ExampleBuilder::new().value(value.ok()).build()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn response(path: &str, status: u16) -> Value {
+        let reasons = errors_by_status(path, true)[&status].clone();
+        serde_json::to_value(error_responses(path, status, &reasons)).unwrap()
+    }
+
+    #[test]
+    fn each_error_of_a_status_has_its_example() {
+        let content = response("/v1/ask", 401)["content"][PROBLEM_JSON].clone();
+        let reference = |name: &str| json!({"$ref": format!("#/components/examples/{name}")});
+        let expected = json!({
+            "API_KEY_INVALID": reference("API_KEY_INVALID"), "API_KEY_MISSING": reference("API_KEY_MISSING"),
+        });
+        assert_eq!(content["examples"], expected);
+        let example = Shape::Problem.example(ErrorReason::TextsMismatched).value.unwrap();
+        assert_eq!(
+            (&example["status"], &example["reason"], &example["limit"]),
+            (&json!(400), &json!("TEXTS_MISMATCHED"), &json!("2 images"))
+        );
+    }
+
+    #[test]
+    fn adapter_has_problems_only_for_checks_before_its_handler() {
+        let content = response("/v1/chat/completions", 403)["content"].clone();
+        assert_eq!(content[PROBLEM_JSON]["examples"].as_object().unwrap().len(), 2);
+        assert!(content[JSON]["examples"]["URL_HOST_REFUSED"].is_object());
+        assert!(response("/", 401)["content"][PROBLEM_JSON].is_null());
+        let example = Shape::OpenAi.example(ErrorReason::QueueFull).value.unwrap();
+        assert_eq!(example["error"]["type"], "rate_limit_error");
+    }
+
+    #[test]
+    fn page_has_the_errors_of_the_host_alone() {
+        let statuses: Vec<_> = errors_by_status("/", false).into_keys().collect();
+        assert_eq!(statuses, [400, 403]);
+    }
 }

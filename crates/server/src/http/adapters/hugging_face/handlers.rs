@@ -67,7 +67,7 @@ pub(crate) async fn run(
     operation_id = "run_task_of_model",
     summary = "Run a task of Hugging Face's inference API with a model",
     description = "As `/`. If the fields leave the task open, the model decides it.",
-    params(("name" = String, Path, description = "The name of the model")),
+    params(("name" = String, Path, description = "The name of the model", example = "demo")),
     request_body = TaskRequest,
     responses((status = 200, description = "The results", body = TaskOutput)),
     security((), ("bearer" = []), ("api_key" = [])),
@@ -91,7 +91,7 @@ pub(crate) async fn run_model(
     operation_id = "run_named_task",
     summary = "Run the named task of Hugging Face's inference API",
     params(("task" = String, Path, description = "`visual-question-answering`, `image-to-text`, \
-        `zero-shot-image-classification` or `feature-extraction`")),
+        `zero-shot-image-classification` or `feature-extraction`", example = "visual-question-answering")),
     request_body = TaskRequest,
     responses((status = 200, description = "The results", body = TaskOutput)),
     security((), ("bearer" = []), ("api_key" = [])),

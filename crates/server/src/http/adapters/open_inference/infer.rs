@@ -43,7 +43,7 @@ type Connection = Extension<TcpConnectInfo>;
         all texts, and a text tensor of one element to all images. Otherwise, the elements are pairs.\n\n\
         With the header `Inference-Header-Content-Length`, binary tensors follow the JSON. Each element of a \
         binary BYTES tensor is its length, a little-endian 32-bit number, and its bytes.",
-    params(("name" = String, Path, description = "The name of the model")),
+    params(("name" = String, Path, description = "The name of the model", example = "demo")),
     request_body = InferRequest,
     responses((status = 200, description = "The results", body = InferResponse)),
     security((), ("bearer" = []), ("api_key" = [])),

@@ -134,7 +134,7 @@ pub(crate) async fn ready(State(server): Server) -> (StatusCode, Json<ServerRead
     path = "/v2/models/{name}",
     operation_id = "get_model_metadata",
     summary = "Get the tensors of a model as the Open Inference Protocol has them",
-    params(("name" = String, Path, description = "The name of the model")),
+    params(("name" = String, Path, description = "The name of the model", example = "demo")),
     responses((status = 200, description = "The tensors", body = ModelMetadata)),
     security((), ("bearer" = []), ("api_key" = [])),
 )]

@@ -177,7 +177,7 @@ pub(crate) struct TextScore {
     operation_id = "predict",
     summary = "Predict as KServe and Vertex AI do",
     description = "Each instance has a separate prediction. A failed one is an object with `error`.",
-    params(("name" = String, Path, description = "The name of the model")),
+    params(("name" = String, Path, description = "The name of the model", example = "demo")),
     request_body = PredictRequest,
     responses((status = 200, description = "The predictions", body = Predictions)),
     security((), ("bearer" = []), ("api_key" = [])),

@@ -27,6 +27,23 @@ use crate::{
 /// The maximum length of the boundary between parts, in bytes (RFC 2046, section 5.1.1).
 const MAX_BOUNDARY_BYTES: usize = 70;
 
+/// The fields that a form may omit. Programs that show a form, such as Swagger UI, can send them
+/// without a value.
+const OPTIONAL_FIELDS: &[&str] = &[
+    "question",
+    "questions",
+    "text",
+    "texts",
+    "secret_token",
+    "details",
+    "stream",
+    "stream_tokens",
+    "priority",
+    "timeout_ms",
+    "model",
+    "generation",
+];
+
 /// The fields of a form that were decoded so far.
 #[derive(Default)]
 struct Fields {
@@ -84,6 +101,7 @@ impl Fields {
         let content = field.bytes().await.map_err(unreadable)?;
         match name.as_str() {
             "image" => self.images.push(inline(content)),
+            optional if content.is_empty() && OPTIONAL_FIELDS.contains(&optional) => {}
             "text" if endpoint == Endpoint::Match => self.shared_texts.push(text(&name, &content)?),
             "question" if endpoint != Endpoint::Match => self.shared_texts.push(text(&name, &content)?),
             "questions" if endpoint != Endpoint::Match => {
@@ -266,6 +284,23 @@ mod tests {
             let error = read(&[("image", "a"), (field, content)]).await.err().unwrap();
             assert_eq!(error.reason(), ErrorReason::PayloadInvalid, "{field}");
         }
+    }
+
+    #[tokio::test]
+    async fn empty_optional_field_is_absent() {
+        let empty = OPTIONAL_FIELDS.iter().map(|name| (*name, ""));
+        let fields: Vec<_> = [("image", "a"), ("question", "what?")].into_iter().chain(empty).collect();
+        let body = read_fields(Endpoint::Ask, &fields).await.ok().unwrap();
+        let TextLists::Shared(questions) = body.texts else { panic!() };
+        assert_eq!(questions, inputs(["what?"]));
+        assert_eq!((body.secret_token, body.model.as_str()), (None, ""));
+        assert_eq!((body.options, body.task), (CallOptions::default(), Task::Answer(Default::default())));
+        // A value may follow, and an empty image is an item that fails.
+        let fields = [("image", ""), ("model", ""), ("model", "demo")];
+        let body = read_fields(Endpoint::Ask, &fields).await.ok().unwrap();
+        assert_eq!((body.images, body.model.as_str()), (vec![inline("")], "demo"));
+        let error = read_fields(Endpoint::Ask, &[("images", "")]).await.err().unwrap();
+        assert!(error.to_string().contains("unknown field `images`"));
     }
 
     #[tokio::test]
