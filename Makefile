@@ -7,7 +7,7 @@ CARGO ?= cargo
 LAST_UNCHECKED_COMMIT := 661040ad7c50
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch build dist wheel demo test test-rust test-end-to-end test-adapters test-client test-wheel test-deploy test-fleet test-checkpoints test-attacks lint fmt doc bench-scheduler bench-peers clean
+.PHONY: help libtorch build dist wheel demo test test-rust test-end-to-end test-adapters test-browser test-client test-wheel test-deploy test-fleet test-checkpoints test-attacks lint fmt doc bench-scheduler bench-peers clean
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -33,7 +33,7 @@ demo: libtorch ## Start the server with its embedded model and ask three questio
 	$(CARGO) build --profile demo --locked
 	@scripts/demo.sh
 
-test: test-rust test-end-to-end test-adapters test-client test-wheel test-deploy ## Run all tests except test-fleet, test-checkpoints and test-attacks
+test: test-rust test-end-to-end test-adapters test-browser test-client test-wheel test-deploy ## Run all tests except test-fleet, test-checkpoints and test-attacks
 	@echo "all tests passed"
 
 test-rust: libtorch ## Run unit, property and integration tests
@@ -50,6 +50,10 @@ test-end-to-end: libtorch ## Test the binary through sockets with Python clients
 test-adapters: libtorch ## Test the adapters for other APIs with their clients. Needs Node 20
 	$(CARGO) test --workspace --locked --no-run
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/adapters/run.sh
+
+test-browser: libtorch ## Test the pages at / and /docs in Chromium (installed by apt if it is missing)
+	$(CARGO) test --workspace --locked --no-run
+	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/browser/run.sh
 
 test-client: libtorch ## Test the Python client in clients/python with the binary
 	$(CARGO) test --workspace --locked --no-run
