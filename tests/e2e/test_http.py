@@ -23,7 +23,7 @@ TIMEOUT_S = 60
 
 def card(url):
     """Returns the payload of the model card with another URL."""
-    payload = (EXAMPLES / "ask_request.json").read_text()
+    payload = (EXAMPLES / "model_card_request.json").read_text()
     assert payload.count(CARD_URL) == 1
     return payload.replace(CARD_URL, url)
 
@@ -81,7 +81,7 @@ def test_model_card_payload_is_answered_in_question_order(fetching, web, tmp_pat
     single = [server.client.outcomes([(web.url("image"), [question])])[0, 0].text for question in questions]
     assert caption["image_results"] == single
     # The body equals the response of the model card except for answers and white space.
-    model = json.loads((EXAMPLES / "ask_response.json").read_text())
+    model = json.loads((EXAMPLES / "model_card_response.json").read_text())
     model["captions"][0]["image_results"] = single
     assert body == json.dumps(model, separators=(",", ":"), ensure_ascii=False)
 

@@ -131,7 +131,7 @@ mod tests {
         request::item::ImageSource,
     };
 
-    const EXAMPLE: &str = include_str!("model_card_request.json");
+    const EXAMPLE: &str = include_str!("../examples/model_card_request.json");
 
     fn read_ask(body: &[u8]) -> Result<DecodedBody, RequestError> {
         decode_json::<AskRequest>(body)
