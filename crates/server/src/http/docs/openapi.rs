@@ -23,7 +23,7 @@ use crate::http::{
     docs::problem_responses::ProblemResponses,
     inference::{
         ask_request::AskRequest,
-        form::form_schema::{AskForm, MatchForm},
+        form::form_schema::{AskForm, CaptionForm, MatchForm},
         response::{
             ask_response::AskResponse,
             score_responses::{EmbedResponse, MatchResponse},
@@ -131,7 +131,7 @@ fn ask() {}
     post,
     path = "/v1/caption",
     operation_id = "caption",
-    request_body(content((CaptionRequest = "application/json"), (AskForm = "multipart/form-data"))),
+    request_body(content((CaptionRequest = "application/json"), (CaptionForm = "multipart/form-data"))),
     responses((
         status = 200,
         description = "The captions. A failed item is null",
