@@ -34,6 +34,18 @@ def test_generation_options_give_alternatives(client):
     assert error.value.metadata["field"] == error.value.field == "generation.num_beams"
 
 
+def test_explained_answers_have_a_weight_for_each_patch(client):
+    assert client.ask(DEMO_IMAGE, COUNT).attention is None
+    answers = client.ask(DEMO_IMAGE, [COUNT, Question(SQUARE, candidates=["no", "yes"])], explain=True)
+    assert [answer.text for answer in answers] == ["5", "yes"]
+    for answer in answers:
+        assert (answer.attention.rows, answer.attention.columns) == (8, 8)
+        assert len(answer.attention.weights) == 64
+        assert math.fsum(answer.attention.weights) == pytest.approx(1, abs=1e-4)
+    [result] = client.ask_many([(DEMO_IMAGE, COUNT)], explain=True)
+    assert result.answer.attention.weights == pytest.approx(answers[0].attention.weights, abs=1e-5)
+
+
 def test_captions_begin_with_their_prompts(client):
     prompts = ["a picture of", "there is"]
     captions = client.caption(DEMO_IMAGE, prompts)

@@ -118,10 +118,13 @@ async fn different_image_text_or_options_are_computed() {
         red_request(),
         ask_request(&[(&other_file, &["red"])]),
         ask_request(&[(&test_image(), &["green"])]),
-        candidates,
+        candidates.clone(),
         with_options(with_beams(2)),
         with_options(with_beams(3)),
         with_options(GenerationOptions { max_new_tokens: Some(2), ..Default::default() }),
+        AskRequest { explain: true, ..red_request() },
+        AskRequest { explain: true, ..with_options(with_beams(2)) },
+        AskRequest { explain: true, ..candidates },
     ];
     for is_cached in [false, true] {
         for request in &requests {

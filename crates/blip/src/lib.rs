@@ -13,12 +13,14 @@
 //!    `cpu`.
 //! 3. `heads` runs the architecture. It encodes the texts with `text` or `cpu`.
 //! 4. `generation` and `ranking` run the text decoder, which is in `decoder` or `cpu`.
-//! 5. Each row goes to the caller's [`RowSink`] as soon as it is complete.
+//! 5. `explanation` computes where the model looked, for the rows that request it.
+//! 6. Each row goes to the caller's [`RowSink`] as soon as it is complete.
 //!
 //! Modules are listed from top to bottom. Each uses only modules below it.
 
 mod model;
 mod heads;
+mod explanation;
 mod ranking;
 mod generation;
 mod encode;
@@ -41,6 +43,7 @@ mod dtype;
 #[cfg(test)]
 mod tests;
 
+pub use batch::attention_map::AttentionMap;
 pub use batch::rows::{ImageDigest, ImageInput, RowAnswer, RowError, RowInput, RowSink};
 pub use batch::task::{
     Generation, MatchScores, RankedCandidate, Ranking, RowOutput, RowTask, Sampling, Sequence,

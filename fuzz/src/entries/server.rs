@@ -264,6 +264,7 @@ impl Catalogue for OneModel {
             device: "cpu".to_owned(),
             dtype: "f32".to_owned(),
             image_size: 384,
+            patch_grid: 24,
             max_text_tokens: 512,
             max_new_tokens: 20,
             num_beams: 1,

@@ -39,6 +39,7 @@ class AsyncClient(AsyncConnection):
         model: str | None = None,
         priority: Priority | None = None,
         generation: GenerationOptions | None = None,
+        explain: bool = False,
         timeout_s: float | None = None,
     ) -> Answer: ...
 
@@ -51,6 +52,7 @@ class AsyncClient(AsyncConnection):
         model: str | None = None,
         priority: Priority | None = None,
         generation: GenerationOptions | None = None,
+        explain: bool = False,
         timeout_s: float | None = None,
     ) -> list[Answer]: ...
 
@@ -62,6 +64,7 @@ class AsyncClient(AsyncConnection):
         model: str | None = None,
         priority: Priority | None = None,
         generation: GenerationOptions | None = None,
+        explain: bool = False,
         timeout_s: float | None = None,
     ) -> Answer | list[Answer]:
         """Answers one question about an image, or a list of them.
@@ -72,12 +75,13 @@ class AsyncClient(AsyncConnection):
             model: The name of the model. The default is the first one that answers questions.
             priority: The priority when several clients wait.
             generation: How tokens are chosen.
+            explain: Whether answers have their `attention`, which shows where the model looked.
             timeout_s: The time limit of this call.
 
         Returns:
             An answer, or a list with the answer to each question.
         """
-        options = request_options(model, priority, generation)
+        options = request_options(model, priority, generation, explain)
         messages = question_messages(questions)
         answers = await self._collect(
             AskTask(await image_message_async(image), messages, options), timeout_s
@@ -199,6 +203,7 @@ class AsyncClient(AsyncConnection):
         model: str | None = None,
         priority: Priority | None = None,
         generation: GenerationOptions | None = None,
+        explain: bool = False,
         timeout_s: float | None = None,
     ) -> AsyncIterator[AskResult]:
         """Answers the questions about any number of images, over one `AskStream` call.
@@ -215,6 +220,7 @@ class AsyncClient(AsyncConnection):
             model: The name of the model. The default is the first one that answers questions.
             priority: The priority when several clients wait.
             generation: How tokens are chosen.
+            explain: Whether answers have their `attention`, which shows where the model looked.
             timeout_s: The time limit of the whole run. The default is none.
 
         Yields:
@@ -225,7 +231,7 @@ class AsyncClient(AsyncConnection):
         """
         if max_in_flight < 1:
             raise ValueError(f"max_in_flight: {max_in_flight}, expected at least 1")
-        options = request_options(model, priority, generation)
+        options = request_options(model, priority, generation, explain)
         window = Window(max_in_flight, in_order, options, self._settings.retry)
         run = AsyncRun(self._methods, window, Deadline(timeout_s))
         return run.results(inputs)

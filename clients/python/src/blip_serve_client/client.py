@@ -40,6 +40,7 @@ class Client(SyncConnection):
         model: str | None = None,
         priority: Priority | None = None,
         generation: GenerationOptions | None = None,
+        explain: bool = False,
         timeout_s: float | None = None,
     ) -> Answer: ...
 
@@ -52,6 +53,7 @@ class Client(SyncConnection):
         model: str | None = None,
         priority: Priority | None = None,
         generation: GenerationOptions | None = None,
+        explain: bool = False,
         timeout_s: float | None = None,
     ) -> list[Answer]: ...
 
@@ -63,6 +65,7 @@ class Client(SyncConnection):
         model: str | None = None,
         priority: Priority | None = None,
         generation: GenerationOptions | None = None,
+        explain: bool = False,
         timeout_s: float | None = None,
     ) -> Answer | list[Answer]:
         """Answers one question about an image, or a list of them.
@@ -73,12 +76,13 @@ class Client(SyncConnection):
             model: The name of the model. The default is the first one that answers questions.
             priority: The priority when several clients wait.
             generation: How tokens are chosen.
+            explain: Whether answers have their `attention`, which shows where the model looked.
             timeout_s: The time limit of this call.
 
         Returns:
             An answer, or a list with the answer to each question.
         """
-        options = request_options(model, priority, generation)
+        options = request_options(model, priority, generation, explain)
         messages = question_messages(questions)
         answers = self._collect(AskTask(image_message(image), messages, options), timeout_s)
         return answers[0] if isinstance(questions, (str, Question)) else answers
@@ -194,6 +198,7 @@ class Client(SyncConnection):
         model: str | None = None,
         priority: Priority | None = None,
         generation: GenerationOptions | None = None,
+        explain: bool = False,
         timeout_s: float | None = None,
     ) -> Iterator[AskResult]:
         """Answers the questions about any number of images, over one `AskStream` call.
@@ -210,6 +215,7 @@ class Client(SyncConnection):
             model: The name of the model. The default is the first one that answers questions.
             priority: The priority when several clients wait.
             generation: How tokens are chosen.
+            explain: Whether answers have their `attention`, which shows where the model looked.
             timeout_s: The time limit of the whole run. The default is none.
 
         Yields:
@@ -220,7 +226,7 @@ class Client(SyncConnection):
         """
         if max_in_flight < 1:
             raise ValueError(f"max_in_flight: {max_in_flight}, expected at least 1")
-        options = request_options(model, priority, generation)
+        options = request_options(model, priority, generation, explain)
         window = Window(max_in_flight, in_order, options, self._settings.retry)
         return SyncRun(self._methods, window, Deadline(timeout_s)).results(inputs)
 

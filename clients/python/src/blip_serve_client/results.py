@@ -54,6 +54,23 @@ class Alternative:
 
 
 @dataclass(frozen=True)
+class AttentionMap:
+    """How much an answer attends to each patch of its image.
+
+    It shows what the model read, which is not always the reason of the answer.
+
+    Attributes:
+        rows: The number of rows of patches.
+        columns: The number of patches in a row.
+        weights: The weight of each patch, row by row, top left first. Their sum is 1.
+    """
+
+    rows: int
+    columns: int
+    weights: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Answer:
     """The answer to one question about one image.
 
@@ -66,6 +83,7 @@ class Answer:
         alternatives: The next best answers, if `num_answers` requests them.
         probability: The probability of a candidate among the candidates.
         candidate_index: The position of a candidate in its list.
+        attention: Where the model looked, if the call has `explain`.
     """
 
     text: str
@@ -76,6 +94,7 @@ class Answer:
     alternatives: tuple[Alternative, ...] = ()
     probability: float | None = None
     candidate_index: int | None = None
+    attention: AttentionMap | None = None
 
 
 @dataclass(frozen=True)

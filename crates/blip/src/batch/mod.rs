@@ -3,3 +3,4 @@
 pub(crate) mod layout;
 pub(crate) mod rows;
 pub(crate) mod task;
+pub(crate) mod attention_map;

@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use crate::batch::attention_map::AttentionMap;
+
 /// Task of a row.
 #[derive(Debug, Clone, PartialEq)]
 pub enum RowTask {
@@ -31,6 +33,15 @@ impl RowTask {
     /// Returns whether each token of the row is reported when it is generated.
     pub fn reports_tokens(&self) -> bool {
         matches!(self, Self::Generate(generation) if generation.report_tokens)
+    }
+
+    /// Returns whether the output of the row has an [`AttentionMap`].
+    pub fn explains(&self) -> bool {
+        match self {
+            Self::Generate(generation) => generation.explain,
+            Self::Rank(ranking) => ranking.explain,
+            Self::Match | Self::EmbedText | Self::EmbedImage => false,
+        }
     }
 
     /// Returns the name of the task in messages.
@@ -67,6 +78,9 @@ pub struct Generation {
     /// Whether each token is reported when it is chosen. This needs a row without beams that
     /// requests one sequence.
     pub report_tokens: bool,
+    /// Whether the output has an [`AttentionMap`] of the best sequence. Only question answering has
+    /// one.
+    pub explain: bool,
 }
 
 impl Default for Generation {
@@ -86,6 +100,7 @@ impl Generation {
         sampling: None,
         num_sequences: 1,
         report_tokens: false,
+        explain: false,
     };
 
     /// Returns whether the most likely token is chosen at each step and no other option applies.
@@ -121,6 +136,8 @@ pub struct Ranking {
     pub shortlist: u32,
     /// Number of candidates to return, best first.
     pub num_answers: u32,
+    /// Whether the output has an [`AttentionMap`] of the best candidate.
+    pub explain: bool,
 }
 
 /// Output of a row.
@@ -134,6 +151,9 @@ pub enum RowOutput {
     Matched(MatchScores),
     /// Vector with a Euclidean norm of 1.
     Embedding(Vec<f32>),
+    /// Output of a row that [`RowTask::explains`], with the map of its best answer. It is in a box
+    /// because most outputs are none, and caches store many outputs.
+    Explained(Box<(RowOutput, AttentionMap)>),
 }
 
 impl From<Sequence> for RowOutput {
@@ -152,7 +172,8 @@ impl RowOutput {
     pub fn best(&self) -> Option<&Sequence> {
         match self {
             Self::Generated(sequences) => sequences.first(),
-            _ => None,
+            Self::Explained(explained) => explained.0.best(),
+            Self::Ranked(_) | Self::Matched(_) | Self::Embedding(_) => None,
         }
     }
 }
@@ -209,7 +230,9 @@ mod tests {
     fn generation_with_any_other_option_is_not_greedy() {
         let plain = Generation::default();
         assert!(plain.is_greedy());
-        assert!(Generation { max_new_tokens: Some(3), report_tokens: true, ..plain }.is_greedy());
+        assert!(
+            Generation { max_new_tokens: Some(3), report_tokens: true, explain: true, ..plain }.is_greedy()
+        );
         let sampling = Some(Sampling { temperature: 1.0, top_k: 0, top_p: 1.0, seed: 0 });
         for other in [
             Generation { num_beams: 2, ..plain },

@@ -25,6 +25,22 @@ impl BatchFeatures<'_> {
         }
     }
 
+    /// Returns the features of the image at `position`, `[1, tokens, hidden]`.
+    ///
+    /// # Errors
+    /// [`TchError::Shape`] if there is no such image.
+    pub(crate) fn image(&self, position: usize) -> Result<Tensor, TchError> {
+        match self {
+            Self::Slots(cache, slots) => match slots.get(position) {
+                Some(&slot) => cache.gather(&[slot]),
+                None => Err(TchError::Shape(format!("no feature slot of image {position}"))),
+            },
+            Self::Buffers(_, [tokens, hidden]) => {
+                Tensor::f_from_slice(self.buffer(position)?)?.f_view([1, *tokens, *hidden])
+            }
+        }
+    }
+
     /// Returns the features of the image at `position`, `[tokens, hidden]`.
     ///
     /// # Errors

@@ -25,8 +25,14 @@ use crate::{
     },
     device::transfer::to_device,
     error::LoadError,
-    layers::{dense::Dense, layer_norm::LayerNorm, text_embeddings::TextEmbeddings, weight_path::WeightPath},
-    text::{hypotheses::HypothesisLayout, layer::TextLayer, self_attention_cache::SelfAttentionCache},
+    layers::{
+        attention::causal_mask, dense::Dense, layer_norm::LayerNorm, text_embeddings::TextEmbeddings,
+        weight_path::WeightPath,
+    },
+    text::{
+        attention_weights::attended_text, hypotheses::HypothesisLayout, layer::TextLayer,
+        self_attention_cache::SelfAttentionCache,
+    },
 };
 
 /// The text decoder on LibTorch.
@@ -91,6 +97,18 @@ impl TextDecoder {
         states: &'a Tensor,
     ) -> impl Iterator<Item = Result<Tensor, TchError>> + 'a {
         self.layers.iter().map(|layer| layer.cross_attention.project(states))
+    }
+
+    /// Returns how much the steps that read `tokens` attend to the encoder `states` `[1, positions,
+    /// hidden]`, as `[tokens, positions]` in f32.
+    ///
+    /// The tokens are those of one answer, start token first. All steps are computed together.
+    pub(crate) fn attention_weights(&self, tokens: &[i64], states: &Tensor) -> Result<Tensor, TchError> {
+        let ids = to_device(tokens, self.device)?.f_unsqueeze(0)?;
+        let key_values: Vec<Tensor> = self.project(states).collect::<Result<_, _>>()?;
+        let mask = causal_mask(tokens.len() as i64, self.device, states.kind())?;
+        let embedded = self.embeddings.forward(&ids, 0)?;
+        Ok(attended_text(&self.layers, embedded, Some(&mask), &key_values)?.weights)
     }
 
     /// Prepares decoding: projects the encoder states once for all steps.

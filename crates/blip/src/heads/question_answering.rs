@@ -14,6 +14,7 @@ use crate::{
     device::stage_timer::BatchStage,
     encode::{encoded_batch::EncodedBatch, image_cache::KeyValueAccess},
     error::{LoadError, ModelError},
+    explanation::{explainer::Explainer, held_answers::HeldAnswers},
     generation::{
         decode_context::DecodeContext,
         greedy::{DecodeBackend, decode},
@@ -68,10 +69,31 @@ impl QuestionAnswering {
         }
     }
 
-    /// Answers the rows of a batch.
+    /// Answers the rows of a batch, and computes the attention maps that they request.
     pub(crate) fn run(
         &self,
-        batch: EncodedBatch<'_>,
+        mut batch: EncodedBatch<'_>,
+        stopping: StoppingCriteria,
+        config: &BlipConfig,
+        graphs: &mut CudaGraphs,
+        key_values: KeyValueAccess<'_>,
+        rows: &mut dyn RowSink,
+    ) -> Result<(), ModelError> {
+        if !batch.rows_in_order().any(|(_, row)| row.task.explains()) {
+            return self.answer(&mut batch, stopping, config, graphs, key_values, rows);
+        }
+        let mut held = HeldAnswers::new(batch.rows, rows);
+        self.answer(&mut batch, stopping, config, graphs, key_values, &mut held)?;
+        let (questions, decoder) = (&self.questions, &self.decoder);
+        let explainer = Explainer { questions, decoder, stopping, grid: config.vision.grid() };
+        let held = held.into_held();
+        Ok(explainer.explain(&batch, held, rows)?)
+    }
+
+    /// Answers the rows of a batch.
+    fn answer(
+        &self,
+        batch: &mut EncodedBatch<'_>,
         stopping: StoppingCriteria,
         config: &BlipConfig,
         graphs: &mut CudaGraphs,
@@ -96,7 +118,7 @@ impl QuestionAnswering {
     fn run_on_cpu_kernels(
         &self,
         cpu: &CpuQuestionAnswering,
-        mut batch: EncodedBatch<'_>,
+        batch: &mut EncodedBatch<'_>,
         stopping: StoppingCriteria,
         key_values: &mut BatchKeyValues,
         tokens_of_image: i64,
@@ -109,7 +131,7 @@ impl QuestionAnswering {
         rows.key_values(batch.layout.cached_images(), batch.layout.images.len());
         batch.timer.finish_stage(BatchStage::Text);
 
-        let mut plan = DecodingPlan::new(&batch, |_| &[], stopping, rows);
+        let mut plan = DecodingPlan::new(batch, |_| &[], stopping, rows);
         let mut steps = 0;
         if !plan.greedy.is_empty() {
             let greedy = std::mem::take(&mut plan.greedy);
@@ -119,12 +141,8 @@ impl QuestionAnswering {
         }
         if plan.has_others() {
             let encoder_states = states.to_encoder_states()?;
-            let context = DecodeContext {
-                decoder: &self.decoder,
-                encoder_states: &encoder_states,
-                stopping,
-                batch: &batch,
-            };
+            let context =
+                DecodeContext { decoder: &self.decoder, encoder_states: &encoder_states, stopping, batch };
             steps += plan.decode_others(context, rows)?;
         }
         rows.decode_steps(steps);
@@ -134,7 +152,7 @@ impl QuestionAnswering {
     /// Encodes and decodes with LibTorch, or with CUDA graphs if they fit the batch.
     fn run_on_libtorch(
         &self,
-        mut batch: EncodedBatch<'_>,
+        batch: &mut EncodedBatch<'_>,
         stopping: StoppingCriteria,
         config: &BlipConfig,
         graphs: &mut CudaGraphs,
@@ -162,7 +180,7 @@ impl QuestionAnswering {
         };
         batch.timer.finish_stage(BatchStage::Text);
 
-        let mut plan = DecodingPlan::new(&batch, |_| &[], stopping, rows);
+        let mut plan = DecodingPlan::new(batch, |_| &[], stopping, rows);
         let encoder_states = EncoderStates { states, padding: questions.padding };
         let mut steps = 0;
         if !plan.greedy.is_empty() {
@@ -195,12 +213,8 @@ impl QuestionAnswering {
             };
             steps += decode(backend, greedy, stopping, &batch.timer, rows)?;
         }
-        let context = DecodeContext {
-            decoder: &self.decoder,
-            encoder_states: &encoder_states,
-            stopping,
-            batch: &batch,
-        };
+        let context =
+            DecodeContext { decoder: &self.decoder, encoder_states: &encoder_states, stopping, batch };
         steps += plan.decode_others(context, rows)?;
         rows.decode_steps(steps);
         Ok(())

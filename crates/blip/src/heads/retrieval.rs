@@ -236,7 +236,7 @@ fn is_finite(output: &RowOutput) -> bool {
         RowOutput::Matched(scores) => {
             scores.cosine.is_finite() && scores.logits.iter().all(|logit| logit.is_finite())
         }
-        RowOutput::Generated(_) | RowOutput::Ranked(_) => true,
+        RowOutput::Generated(_) | RowOutput::Ranked(_) | RowOutput::Explained(_) => true,
     }
 }
 

@@ -101,7 +101,12 @@ mod tests {
     #[test]
     fn candidates_beyond_the_position_limit_are_rejected() {
         let ranking = |candidates: &[Vec<i64>]| {
-            error_text(RowTask::Rank(Ranking { candidates: candidates.into(), shortlist: 1, num_answers: 1 }))
+            error_text(RowTask::Rank(Ranking {
+                candidates: candidates.into(),
+                shortlist: 1,
+                num_answers: 1,
+                explain: false,
+            }))
         };
         assert_eq!(ranking(&[]), "invalid number of candidates: 0, expected at least 1");
         assert_eq!(ranking(&[vec![5], vec![]]), "invalid length of candidate 1: 0 tokens, expected 1 to 3");

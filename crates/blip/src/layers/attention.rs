@@ -53,6 +53,12 @@ pub(crate) fn padding_mask(lengths: &[i64], device: Device, kind: Kind) -> Resul
     Ok(Some(mask.f_to_kind(kind)?))
 }
 
+/// Returns the addend of the scores that hides later tokens from earlier ones, `[1, 1, positions,
+/// positions]`.
+pub(crate) fn causal_mask(positions: i64, device: Device, kind: Kind) -> Result<Tensor, TchError> {
+    Tensor::f_full([1, 1, positions, positions], lowest(kind), (kind, device))?.f_triu(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,6 +78,22 @@ mod tests {
             let weights = Vec::<f32>::try_from(weights.flatten(0, -1)).unwrap();
             assert_eq!(&weights[..3], [1.0, 0.0, 0.0], "{kind:?}");
             assert!(weights[3..].iter().all(|weight| (weight - 1.0 / 3.0).abs() < 1e-6), "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn causal_mask_gives_later_positions_zero_weight_in_every_kind() {
+        for kind in [Kind::Float, Kind::Half, Kind::BFloat16] {
+            let mask = causal_mask(3, Device::Cpu, kind).unwrap();
+            let weights = mask.softmax(-1, Kind::Float).flatten(0, -1);
+            let (half, third) = (1.0 / 2.0, 1.0 / 3.0);
+            for (found, expected) in Vec::<f32>::try_from(weights)
+                .unwrap()
+                .iter()
+                .zip([1.0, 0.0, 0.0, half, half, 0.0, third, third, third])
+            {
+                assert!((found - expected).abs() < 1e-6, "{kind:?}");
+            }
         }
     }
 

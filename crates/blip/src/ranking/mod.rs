@@ -192,7 +192,7 @@ mod tests {
 
     fn ranking(shortlist: u32) -> Ranking {
         let candidates = [vec![7, 1], vec![5], vec![9], vec![5, 2], vec![6]].into();
-        Ranking { candidates, shortlist, num_answers: 3 }
+        Ranking { candidates, shortlist, num_answers: 3, explain: false }
     }
 
     fn first(log_probabilities: &[f32]) -> Vec<TargetLosses> {

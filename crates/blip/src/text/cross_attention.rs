@@ -23,16 +23,16 @@ use crate::{
 /// The cross-attention block of a text layer, post-norm.
 #[derive(Debug)]
 pub(crate) struct CrossAttention {
-    query: Dense,
+    pub(super) query: Dense,
     /// Keys and values in one product. Rows of the weight are all keys, then all values, each in
     /// head-major order.
     key_value: Dense,
     /// A cheaper computation of the same context, for few queries over many tokens.
     absorbed_projection: Option<AbsorbedProjection>,
-    output: Dense,
-    norm: LayerNorm,
-    heads: i64,
-    head_dim: i64,
+    pub(super) output: Dense,
+    pub(super) norm: LayerNorm,
+    pub(super) heads: i64,
+    pub(super) head_dim: i64,
 }
 
 impl CrossAttention {

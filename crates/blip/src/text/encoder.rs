@@ -6,9 +6,15 @@ use crate::{
     batch::layout::BatchLayout,
     cache::key_value_shape::KeyValueShape,
     checkpoint::config::BlipConfig,
+    device::transfer::to_device,
     error::LoadError,
     layers::{text_embeddings::TextEmbeddings, weight_path::WeightPath},
-    text::{image_states::ImageStates, layer::TextLayer, padded_batch::PaddedBatch},
+    text::{
+        attention_weights::{AttendedText, attended_text},
+        image_states::ImageStates,
+        layer::TextLayer,
+        padded_batch::PaddedBatch,
+    },
 };
 
 /// The text encoder on LibTorch.
@@ -79,6 +85,19 @@ impl TextEncoder {
         batch.pad(states)
     }
 
+    /// Projects the `features` `[1, tokens, hidden]` of an image to its keys and values in each
+    /// layer.
+    pub(crate) fn project(&self, features: &Tensor) -> Result<Vec<Tensor>, TchError> {
+        self.layers.iter().map(|layer| layer.cross_attention.project(features)).collect()
+    }
+
+    /// Encodes one question with the weights of its attention to an image, whose keys and values
+    /// [`Self::project`] returned.
+    pub(crate) fn attend(&self, question: &[i64], key_values: &[Tensor]) -> Result<AttendedText, TchError> {
+        let ids = to_device(question, self.device)?.f_unsqueeze(0)?;
+        attended_text(&self.layers, self.embeddings.forward(&ids, 0)?, None, key_values)
+    }
+
     /// Encodes texts without images. Returns `[rows, longest, hidden]`.
     pub(crate) fn forward_without_images(&self, batch: &PaddedBatch) -> Result<Tensor, TchError> {
         let mut states = self.embed(batch)?;
@@ -97,5 +116,13 @@ impl TextEncoder {
             }
             None => self.embeddings.forward(&batch.ids, 0),
         }
+    }
+}
+
+#[cfg(test)]
+impl TextEncoder {
+    /// Returns the layers.
+    pub(crate) fn layers(&self) -> &[TextLayer] {
+        &self.layers
     }
 }

@@ -99,6 +99,17 @@ impl TextLayer {
         self.self_attention.forward_step(states, cache)
     }
 
+    /// Runs the self-attention of one text, `states` `[1, positions, hidden]`.
+    ///
+    /// `mask` hides positions from others. Without it, each token attends to all.
+    pub(crate) fn attend_to_itself(
+        &self,
+        states: &Tensor,
+        mask: Option<&Tensor>,
+    ) -> Result<Tensor, TchError> {
+        self.self_attention.forward_masked(states, mask)
+    }
+
     /// Completes the layer after [`Self::attend_to_cache`].
     ///
     /// `layout` states which hypotheses read which row of the keys and values in `key_value`.
@@ -113,7 +124,7 @@ impl TextLayer {
     }
 
     /// Runs the feed-forward block.
-    fn finish(&self, states: &Tensor) -> Result<Tensor, TchError> {
+    pub(super) fn finish(&self, states: &Tensor) -> Result<Tensor, TchError> {
         self.norm.forward_residual(self.feed_forward.forward(states)?, states)
     }
 }
@@ -152,9 +163,14 @@ impl SelfAttention {
     /// Attends among all tokens of each text. Padding is masked.
     fn forward(&self, states: &Tensor, texts: &PaddedBatch) -> Result<Tensor, TchError> {
         let qkv = self.by_head(&texts.pad(self.qkv.forward(states)?)?)?;
-        let padding = texts.padding.as_ref();
-        let context = attend(&qkv.f_select(0, 0)?, &qkv.f_select(0, 1)?, &qkv.f_select(0, 2)?, padding)?;
+        let context = attend_among(&qkv, texts.padding.as_ref())?;
         self.finish(&texts.unpad(merge_heads(&context)?)?, states)
+    }
+
+    /// Attends among the tokens of texts of equal length, `states` `[rows, positions, hidden]`.
+    fn forward_masked(&self, states: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, TchError> {
+        let qkv = self.by_head(&self.qkv.forward(states)?)?;
+        self.finish(&merge_heads(&attend_among(&qkv, mask)?)?, states)
     }
 
     /// Attends from one token of each row to itself and to the tokens in `cache`.
@@ -175,4 +191,9 @@ impl SelfAttention {
     fn finish(&self, context: &Tensor, states: &Tensor) -> Result<Tensor, TchError> {
         self.norm.forward_residual(self.output.forward(context)?, states)
     }
+}
+
+/// Returns the context of `qkv` `[3, rows, heads, positions, head dim]`: queries, keys and values.
+fn attend_among(qkv: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, TchError> {
+    attend(&qkv.f_select(0, 0)?, &qkv.f_select(0, 1)?, &qkv.f_select(0, 2)?, mask)
 }

@@ -1,6 +1,7 @@
 //! The text encoder on LibTorch and its layers, which the text decoder shares.
 
 pub(crate) mod encoder;
+pub(crate) mod attention_weights;
 pub(crate) mod encoder_states;
 pub(crate) mod layer;
 pub(crate) mod cross_attention;

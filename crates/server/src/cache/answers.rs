@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use blip::{RankedCandidate, RowOutput, Sequence};
+use blip::{AttentionMap, RankedCandidate, RowOutput, Sequence};
 use images::ImageDigest;
 use quick_cache::{Weighter, sync::Cache};
 
@@ -68,6 +68,12 @@ fn heap_bytes(answer: &RowOutput) -> usize {
         RowOutput::Ranked(candidates) => allocated::<RankedCandidate>(candidates.capacity()),
         RowOutput::Embedding(values) => allocated::<f32>(values.capacity()),
         RowOutput::Matched(_) => 0,
+        RowOutput::Explained(explained) => {
+            let (output, map) = &**explained;
+            allocated::<(RowOutput, AttentionMap)>(1)
+                + heap_bytes(output)
+                + allocated::<f32>(map.weights.capacity())
+        }
     }
 }
 
@@ -182,6 +188,9 @@ mod tests {
         let scores = RowOutput::Matched(MatchScores { logits: [0.0, 1.0], cosine: 0.5 });
         assert_eq!(heap_bytes(&scores), 0);
         assert!(heap_bytes(&RowOutput::Embedding(vec![0.5; 256])) >= 256 * 4);
+        let map = AttentionMap { rows: 24, columns: 24, weights: vec![0.0; 576] };
+        let explained = RowOutput::Explained(Box::new((words(&[7, 3]), map)));
+        assert!(heap_bytes(&explained) >= heap_bytes(&words(&[7, 3])) + size_of::<RowOutput>() + 576 * 4);
         let of_three = |tokens: usize| {
             let sequence = Sequence { token_ids: vec![7; tokens], ..Sequence::default() };
             heap_bytes(&RowOutput::Generated(vec![sequence; 3]))

@@ -35,13 +35,13 @@ pub struct DecodedRequest {
 impl From<AskRequest> for DecodedRequest {
     fn from(request: AskRequest) -> Self {
         let priority = request.priority().into();
-        let AskRequest { inputs, tag, in_order, model, generation, .. } = request;
+        let AskRequest { inputs, tag, in_order, model, generation, explain, .. } = request;
         let input = |ImageQuestions { image, questions }| Input {
             image: image.map(source),
             texts: questions.into_iter().map(question).collect(),
         };
         let inputs = inputs.into_iter().map(input).collect();
-        let task = Task::Answer(generation.unwrap_or_default().into());
+        let task = Task::Answer { generation: generation.unwrap_or_default().into(), explain };
         Self { inputs, task, format: RequestFormat::GrpcAsk, priority, tag, in_order, model }
     }
 }

@@ -1,6 +1,6 @@
 //! Item results as the response messages of `BlipService`.
 
-use blip::Architecture;
+use blip::{Architecture, AttentionMap};
 use proto::{
     AskResponse, CaptionResponse, EmbedResponse, MatchResponse, ask_response, caption_response,
     embed_response, match_response,
@@ -114,8 +114,14 @@ impl From<reply::Answer> for proto::Answer {
             alternatives: answer.alternatives.into_iter().map(Into::into).collect(),
             probability: answer.probability,
             candidate_index: answer.candidate_index,
+            attention: answer.attention.map(attention),
         }
     }
+}
+
+fn attention(map: AttentionMap) -> proto::AttentionMap {
+    let AttentionMap { rows, columns, weights } = map;
+    proto::AttentionMap { rows, columns, weights }
 }
 
 impl From<reply::Caption> for proto::Caption {

@@ -21,6 +21,8 @@ pub struct ModelInfo {
     pub dtype: String,
     /// Height and width of images, in pixels.
     pub image_size: u32,
+    /// The number of patches along each side of an image.
+    pub patch_grid: u32,
     /// The maximum length of a text, in tokens.
     pub max_text_tokens: u32,
     /// The maximum length of a generated text, in tokens, or 0 if it generates none.
@@ -51,6 +53,7 @@ impl ModelInfo {
             device: "cpu".to_owned(),
             dtype: "f32".to_owned(),
             image_size: 384,
+            patch_grid: 24,
             max_text_tokens: 512,
             max_new_tokens: 20,
             num_beams: 1,
@@ -84,6 +87,7 @@ impl ModelInfo {
             device: device.into(),
             dtype: dtype.into(),
             image_size: count(config.vision.image_size),
+            patch_grid: count(config.vision.grid()),
             max_text_tokens: count(config.text.max_position_embeddings),
             max_new_tokens: if is_retrieval { 0 } else { count(checkpoint.generation().max_new_tokens) },
             num_beams: checkpoint.generation().num_beams,

@@ -150,7 +150,7 @@ fn task(
         return Err(invalid("parameters.num_answers", "an output tensor has one answer for each question"));
     }
     match architecture {
-        Architecture::QuestionAnswering => Ok(Task::Answer(generation)),
+        Architecture::QuestionAnswering => Ok(Task::answer(generation)),
         Architecture::Captioning => Ok(Task::Caption { generation, stream_tokens: false }),
         Architecture::Retrieval if has_parameters => {
             Err(invalid("parameters", "a model that compares images with texts generates none"))
@@ -232,7 +232,7 @@ mod tests {
         };
         let generation = GenerationOptions { num_beams: Some(3), ..GenerationOptions::default() };
         let call = with(json!({"num_beams": 3, "binary_data_output": true, "priority": 1})).unwrap();
-        assert_eq!(call.task, Task::Answer(generation));
+        assert_eq!(call.task, Task::answer(generation));
         assert!(with(json!({"beams": 3})).unwrap_err().contains("unknown field `beams`"));
         assert!(with(json!({"num_beams": "3"})).unwrap_err().starts_with("parameters is invalid"));
         assert!(

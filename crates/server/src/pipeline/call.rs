@@ -133,11 +133,20 @@ fn input_results<E: InferenceEngine>(
 /// The decoder steps of a text without a limit, if the checkpoint has none either.
 const DEFAULT_DECODE_STEPS: u32 = 20;
 
-/// Returns the decoder steps of all hypotheses of a row, at most. Only generation takes many.
+/// The decoder steps that take as long as the attention map of an answer, about.
+///
+/// Most of its time is a pass of the text encoder with the keys and values of an image, which no
+/// cache has. The map of a released model takes as many multiplications as 75 steps, but in larger
+/// products.
+const ATTENTION_MAP_STEPS: u32 = 40;
+
+/// Returns the decoder steps of all hypotheses of a row, at most, with those that an attention map
+/// takes as long as. Without a map, only generation takes many.
 fn decode_steps(task: &RowTask) -> u32 {
-    let RowTask::Generate(generation) = task else { return 0 };
+    let map = if task.explains() { ATTENTION_MAP_STEPS } else { 0 };
+    let RowTask::Generate(generation) = task else { return map };
     let steps = generation.max_new_tokens.unwrap_or(DEFAULT_DECODE_STEPS);
-    generation.num_beams.max(generation.num_sequences).saturating_mul(steps)
+    generation.num_beams.max(generation.num_sequences).saturating_mul(steps).saturating_add(map)
 }
 
 /// Submits an item to the scheduler and returns a stream of its replies.

@@ -22,7 +22,10 @@ use crate::{
         request::InferenceRequest,
         streams::{complete_on_error::CompleteOnError, in_order::InOrder},
     },
-    request::{deadline::Deadline, memory_budget::MemoryBudget, until_error::UntilError, validate::validate},
+    request::{
+        deadline::Deadline, item::ItemTask, memory_budget::MemoryBudget, until_error::UntilError,
+        validate::validate,
+    },
 };
 
 /// Accepts requests.
@@ -54,6 +57,10 @@ pub struct Dispatcher<E: InferenceEngine> {
 
 /// The memory of a result that waits for its client, in bytes. Most are smaller.
 const RESULT_BYTES: usize = 2 << 10;
+
+/// The memory of one weight of an attention map, in bytes: the number, and its text in JSON with a
+/// comma.
+const ATTENTION_WEIGHT_BYTES: usize = 20;
 
 impl<E: InferenceEngine> Dispatcher<E> {
     /// Creates a dispatcher for `models` that counts running requests in `in_flight`. Its metrics
@@ -104,9 +111,10 @@ impl<E: InferenceEngine> InferenceService for Dispatcher<E> {
         let counts: Vec<u32> =
             inputs.iter().map(|input| u32::try_from(input.items.len()).unwrap_or(u32::MAX)).collect();
         let items = inputs.iter().map(|input| input.items.len()).sum();
+        let result_bytes = RESULT_BYTES + attention_bytes(&task, model.info.patch_grid);
         let unread = match &self.response_memory {
             Some(budget) => {
-                Some(budget.reserve_response(client.caller(), RESULT_BYTES.saturating_mul(items))?)
+                Some(budget.reserve_response(client.caller(), result_bytes.saturating_mul(items))?)
             }
             None => None,
         };
@@ -137,5 +145,34 @@ impl<E: InferenceEngine> InferenceService for Dispatcher<E> {
             results = InOrder::new(results, counts).boxed();
         }
         Ok(results)
+    }
+}
+
+/// Returns the memory of the attention map of one item, in bytes. `patch_grid` is the number of
+/// patches along each side of an image.
+fn attention_bytes(task: &ItemTask, patch_grid: u32) -> usize {
+    let patches =
+        usize::try_from(u64::from(patch_grid).saturating_mul(patch_grid.into())).unwrap_or(usize::MAX);
+    match task {
+        ItemTask::Answer(generation) if generation.explain => patches.saturating_mul(ATTENTION_WEIGHT_BYTES),
+        _ => 0,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use blip::Generation;
+
+    use super::*;
+
+    #[test]
+    fn only_explained_answers_take_memory_of_maps() {
+        let explained = ItemTask::Answer(Generation { explain: true, ..Generation::GREEDY });
+        assert_eq!(attention_bytes(&explained, 24), 576 * 20);
+        assert_eq!(attention_bytes(&ItemTask::Answer(Generation::GREEDY), 24), 0);
+        assert_eq!(attention_bytes(&ItemTask::Match, 24), 0);
+        // The longest text of an f32 that JSON can have, with its comma, fits beside the number.
+        let longest = serde_json::to_string(&f32::MIN_POSITIVE).unwrap().len() + 1;
+        assert!(size_of::<f32>() + longest <= ATTENTION_WEIGHT_BYTES);
     }
 }

@@ -1,6 +1,6 @@
 //! The reply to one item, built from what the engine computed.
 
-use blip::{RankedCandidate, RowOutput, Sequence};
+use blip::{AttentionMap, RankedCandidate, RowOutput, Sequence};
 use tokio::time::Instant;
 
 use crate::{
@@ -43,6 +43,8 @@ pub struct Answer {
     pub probability: Option<f32>,
     /// Of a ranked candidate: its position among the candidates.
     pub candidate_index: Option<u32>,
+    /// Where the model looked, if the request asks for it.
+    pub attention: Option<AttentionMap>,
     /// What the answer cost.
     pub timing: Timing,
 }
@@ -133,6 +135,13 @@ impl Reply {
                 timing,
             }),
             RowOutput::Embedding(values) => Self::Embedding(Embedding { values, timing }),
+            RowOutput::Explained(explained) => {
+                let (output, map) = *explained;
+                match Self::new(kind, output, timing, preparer) {
+                    Self::Answer(answer) => Self::Answer(Answer { attention: Some(map), ..answer }),
+                    other => other,
+                }
+            }
         }
     }
 
@@ -228,6 +237,7 @@ fn best_candidate(ranked: &[RankedCandidate], kind: &ResponseKind, timing: Timin
         alternatives,
         probability: best.probability,
         candidate_index: best.candidate_index,
+        attention: None,
         timing,
     }
 }

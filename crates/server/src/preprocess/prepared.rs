@@ -24,6 +24,7 @@ impl TokenIds {
         match (task, kind) {
             (RowTask::Generate(generation), _) if generation.is_greedy() && !generation.report_tokens => {
                 bytes.extend(generation.max_new_tokens.into_iter().flat_map(u32::to_le_bytes));
+                bytes.extend(explained(generation.explain));
             }
             (RowTask::Generate(generation), _) => {
                 bytes.extend(format!("{generation:?}").into_bytes());
@@ -35,11 +36,17 @@ impl TokenIds {
             (RowTask::Rank(ranking), ResponseKind::Choice { candidates, .. }) => {
                 bytes.extend(candidates.digest);
                 bytes.extend([ranking.shortlist, ranking.num_answers].into_iter().flat_map(u32::to_le_bytes));
+                bytes.extend(explained(ranking.explain));
             }
             _ => bytes.extend(task.name().bytes()),
         }
         images::ImageDigest::of(&bytes).0
     }
+}
+
+/// Returns what the identity of a text has in addition if its answer has an attention map.
+fn explained(explain: bool) -> &'static [u8] {
+    if explain { b"explained" } else { b"" }
 }
 
 /// An image as the engine takes it.

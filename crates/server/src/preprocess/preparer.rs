@@ -346,7 +346,7 @@ impl ModelParts {
             ItemTask::Match => (RowTask::Match, ResponseKind::Text),
             ItemTask::EmbedText => (RowTask::EmbedText, ResponseKind::Vector),
             ItemTask::EmbedImage => (RowTask::EmbedImage, ResponseKind::Vector),
-            ItemTask::Rank { candidates, shortlist, num_answers } => {
+            ItemTask::Rank { candidates, shortlist, num_answers, explain } => {
                 let candidates = self.candidates(path, position, candidates)?;
                 tokens += candidates.tokens(shortlist as usize);
                 let ranking = Ranking {
@@ -354,6 +354,7 @@ impl ModelParts {
                     shortlist,
                     // The margin needs the second best.
                     num_answers: num_answers.max(2),
+                    explain,
                 };
                 (RowTask::Rank(ranking), ResponseKind::Choice { candidates, num_answers })
             }

@@ -148,6 +148,7 @@ impl GenerationOptions {
             sampling,
             num_sequences,
             report_tokens: false,
+            explain: false,
         })
     }
 

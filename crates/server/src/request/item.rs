@@ -155,6 +155,8 @@ pub enum ItemTask {
         shortlist: u32,
         /// How many candidates the response holds.
         num_answers: u32,
+        /// Whether the best candidate has an attention map.
+        explain: bool,
     },
     /// Write a caption that begins with the text.
     Caption(Generation),

@@ -12,7 +12,12 @@ use crate::{
 #[derive(Clone, Debug, PartialEq)]
 pub enum Task {
     /// Answer the texts as questions.
-    Answer(GenerationOptions),
+    Answer {
+        /// The generation options.
+        generation: GenerationOptions,
+        /// Whether answers have attention maps.
+        explain: bool,
+    },
     /// Write captions that begin with the texts.
     Caption {
         /// The generation options.
@@ -29,16 +34,22 @@ pub enum Task {
 impl Default for Task {
     /// Answer questions with the model's generation options.
     fn default() -> Self {
-        Self::Answer(GenerationOptions::default())
+        Self::answer(GenerationOptions::default())
     }
 }
 
 impl Task {
+    /// Returns the task to answer questions, without attention maps.
+    #[must_use]
+    pub fn answer(generation: GenerationOptions) -> Self {
+        Self::Answer { generation, explain: false }
+    }
+
     /// Returns the noun for what the task produces, for messages.
     #[must_use]
     pub fn name(&self) -> &'static str {
         match self {
-            Self::Answer(_) => "answers to questions",
+            Self::Answer { .. } => "answers to questions",
             Self::Caption { .. } => "captions",
             Self::Match => "matches",
             Self::Embed => "vectors",
@@ -49,10 +60,16 @@ impl Task {
     #[must_use]
     pub fn architecture(&self) -> Architecture {
         match self {
-            Self::Answer(_) => Architecture::QuestionAnswering,
+            Self::Answer { .. } => Architecture::QuestionAnswering,
             Self::Caption { .. } => Architecture::Captioning,
             Self::Match | Self::Embed => Architecture::Retrieval,
         }
+    }
+
+    /// Returns whether the answers have attention maps.
+    #[must_use]
+    pub fn explains(&self) -> bool {
+        matches!(self, Self::Answer { explain: true, .. })
     }
 
     /// Returns whether the same request always has the same result, so that it can be cached.
@@ -61,7 +78,7 @@ impl Task {
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         match self {
-            Self::Answer(options) => !options.draws_seed(),
+            Self::Answer { generation, .. } => !generation.draws_seed(),
             Self::Caption { generation, stream_tokens } => !stream_tokens && !generation.draws_seed(),
             Self::Match | Self::Embed => true,
         }
@@ -73,7 +90,10 @@ impl Task {
     /// A [`RequestError`] that names the invalid option.
     pub fn resolve(&self, defaults: Generation, limits: &RequestLimits) -> Result<ItemTask, RequestError> {
         Ok(match self {
-            Self::Answer(options) => ItemTask::Answer(options.resolve(defaults, limits)?),
+            Self::Answer { generation, explain } => {
+                let generation = generation.resolve(defaults, limits)?;
+                ItemTask::Answer(Generation { explain: *explain, ..generation })
+            }
             Self::Caption { generation, stream_tokens } => {
                 let generation = generation.resolve(defaults, limits)?;
                 if *stream_tokens && (generation.num_beams > 1 || generation.num_sequences > 1) {
@@ -113,11 +133,11 @@ mod tests {
         let sampled = GenerationOptions { top_k: Some(3), ..plain };
         let caption = |generation, stream_tokens| Task::Caption { generation, stream_tokens };
         for (task, is_repeatable) in [
-            (Task::Answer(plain), true),
-            (Task::Answer(GenerationOptions { num_beams: Some(3), ..plain }), true),
-            (Task::Answer(GenerationOptions { sample: Some(true), ..plain }), false),
-            (Task::Answer(sampled), false),
-            (Task::Answer(GenerationOptions { seed, ..sampled }), true),
+            (Task::answer(plain), true),
+            (Task::answer(GenerationOptions { num_beams: Some(3), ..plain }), true),
+            (Task::answer(GenerationOptions { sample: Some(true), ..plain }), false),
+            (Task::answer(sampled), false),
+            (Task::answer(GenerationOptions { seed, ..sampled }), true),
             (caption(plain, false), true),
             (caption(plain, true), false),
             (caption(sampled, false), false),
@@ -125,6 +145,18 @@ mod tests {
             (Task::Embed, true),
         ] {
             assert_eq!(task.is_repeatable(), is_repeatable, "{task:?}");
+        }
+    }
+
+    #[test]
+    fn only_explained_answers_resolve_to_explained_items() {
+        let limits = Settings::default().limits;
+        let generation = GenerationOptions { num_beams: Some(2), ..GenerationOptions::default() };
+        for explain in [false, true] {
+            let task = Task::Answer { generation, explain };
+            assert_eq!((task.explains(), task.is_repeatable()), (explain, true));
+            let expected = Generation { num_beams: 2, explain, ..Generation::GREEDY };
+            assert_eq!(task.resolve(Generation::GREEDY, &limits).unwrap(), ItemTask::Answer(expected));
         }
     }
 

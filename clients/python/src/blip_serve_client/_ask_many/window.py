@@ -114,6 +114,7 @@ class Window:
             model=self._options.model,
             priority=self._options.priority,
             generation=self._options.generation,
+            explain=self._options.explain,
         )
 
     # Responses

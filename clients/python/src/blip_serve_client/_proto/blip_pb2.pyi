@@ -32,20 +32,22 @@ TASK_CAPTIONING: Task
 TASK_MATCHING: Task
 
 class AskRequest(_message.Message):
-    __slots__ = ("inputs", "priority", "tag", "in_order", "model", "generation")
+    __slots__ = ("inputs", "priority", "tag", "in_order", "model", "generation", "explain")
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     TAG_FIELD_NUMBER: _ClassVar[int]
     IN_ORDER_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
+    EXPLAIN_FIELD_NUMBER: _ClassVar[int]
     inputs: _containers.RepeatedCompositeFieldContainer[ImageQuestions]
     priority: Priority
     tag: str
     in_order: bool
     model: str
     generation: GenerationOptions
-    def __init__(self, inputs: _Optional[_Iterable[_Union[ImageQuestions, _Mapping[str, object]]]] = ..., priority: _Optional[_Union[Priority, str]] = ..., tag: _Optional[str] = ..., in_order: _Optional[bool] = ..., model: _Optional[str] = ..., generation: _Optional[_Union[GenerationOptions, _Mapping[str, object]]] = ...) -> None: ...
+    explain: bool
+    def __init__(self, inputs: _Optional[_Iterable[_Union[ImageQuestions, _Mapping[str, object]]]] = ..., priority: _Optional[_Union[Priority, str]] = ..., tag: _Optional[str] = ..., in_order: _Optional[bool] = ..., model: _Optional[str] = ..., generation: _Optional[_Union[GenerationOptions, _Mapping[str, object]]] = ..., explain: _Optional[bool] = ...) -> None: ...
 
 class GenerationOptions(_message.Message):
     __slots__ = ("num_beams", "max_new_tokens", "min_length", "length_penalty", "repetition_penalty", "sample", "temperature", "top_k", "top_p", "seed", "num_answers")
@@ -114,7 +116,7 @@ class AskResponse(_message.Message):
     def __init__(self, image_index: _Optional[int] = ..., question_index: _Optional[int] = ..., answer: _Optional[_Union[Answer, _Mapping[str, object]]] = ..., error: _Optional[_Union[_status_pb2.Status, _Mapping[str, object]]] = ..., tag: _Optional[str] = ...) -> None: ...
 
 class Answer(_message.Message):
-    __slots__ = ("text", "score", "token_ids", "timing", "margin", "alternatives", "probability", "candidate_index")
+    __slots__ = ("text", "score", "token_ids", "timing", "margin", "alternatives", "probability", "candidate_index", "attention")
     TEXT_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
@@ -123,6 +125,7 @@ class Answer(_message.Message):
     ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
     PROBABILITY_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_INDEX_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_FIELD_NUMBER: _ClassVar[int]
     text: str
     score: float
     token_ids: _containers.RepeatedScalarFieldContainer[int]
@@ -131,7 +134,18 @@ class Answer(_message.Message):
     alternatives: _containers.RepeatedCompositeFieldContainer[Alternative]
     probability: float
     candidate_index: int
-    def __init__(self, text: _Optional[str] = ..., score: _Optional[float] = ..., token_ids: _Optional[_Iterable[int]] = ..., timing: _Optional[_Union[Timing, _Mapping[str, object]]] = ..., margin: _Optional[float] = ..., alternatives: _Optional[_Iterable[_Union[Alternative, _Mapping[str, object]]]] = ..., probability: _Optional[float] = ..., candidate_index: _Optional[int] = ...) -> None: ...
+    attention: AttentionMap
+    def __init__(self, text: _Optional[str] = ..., score: _Optional[float] = ..., token_ids: _Optional[_Iterable[int]] = ..., timing: _Optional[_Union[Timing, _Mapping[str, object]]] = ..., margin: _Optional[float] = ..., alternatives: _Optional[_Iterable[_Union[Alternative, _Mapping[str, object]]]] = ..., probability: _Optional[float] = ..., candidate_index: _Optional[int] = ..., attention: _Optional[_Union[AttentionMap, _Mapping[str, object]]] = ...) -> None: ...
+
+class AttentionMap(_message.Message):
+    __slots__ = ("rows", "columns", "weights")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    columns: int
+    weights: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, rows: _Optional[int] = ..., columns: _Optional[int] = ..., weights: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Alternative(_message.Message):
     __slots__ = ("text", "score", "token_ids", "probability", "candidate_index")

@@ -31,6 +31,7 @@ class AskTask:
             model=self.options.model,
             priority=self.options.priority,
             generation=self.options.generation,
+            explain=self.options.explain,
         )
 
     def index(self, response: blip_pb2.AskResponse, positions: Sequence[int]) -> int:

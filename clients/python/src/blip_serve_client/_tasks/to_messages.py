@@ -25,10 +25,14 @@ class RequestOptions:
     model: str
     priority: blip_pb2.Priority
     generation: blip_pb2.GenerationOptions | None
+    explain: bool
 
 
 def request_options(
-    model: str | None, priority: Priority | None, generation: GenerationOptions | None = None
+    model: str | None,
+    priority: Priority | None,
+    generation: GenerationOptions | None = None,
+    explain: bool = False,
 ) -> RequestOptions:
     """Returns the options of a request.
 
@@ -38,7 +42,7 @@ def request_options(
     if priority not in _PRIORITIES:
         raise ValueError(f"unknown priority: {priority!r}, expected low, normal or high")
     message = blip_pb2.GenerationOptions(**asdict(generation)) if generation else None
-    return RequestOptions(model or "", _PRIORITIES[priority], message)
+    return RequestOptions(model or "", _PRIORITIES[priority], message, explain)
 
 
 def question_messages(

@@ -6,6 +6,7 @@ from .._proto import blip_pb2
 from ..results import (
     Alternative,
     Answer,
+    AttentionMap,
     Caption,
     Embedding,
     MatchScores,
@@ -24,6 +25,13 @@ def answer(message: blip_pb2.Answer) -> Answer:
         alternatives=tuple(map(alternative, message.alternatives)),
         probability=message.probability if message.HasField("probability") else None,
         candidate_index=message.candidate_index if message.HasField("candidate_index") else None,
+        attention=attention(message.attention) if message.HasField("attention") else None,
+    )
+
+
+def attention(message: blip_pb2.AttentionMap) -> AttentionMap:
+    return AttentionMap(
+        rows=message.rows, columns=message.columns, weights=tuple(message.weights)
     )
 
 

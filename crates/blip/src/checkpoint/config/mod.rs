@@ -42,7 +42,11 @@ impl Architecture {
     /// Returns whether a model of this architecture supports a task.
     pub fn supports(self, task: &RowTask) -> bool {
         match task {
-            RowTask::Generate(_) => matches!(self, Self::QuestionAnswering | Self::Captioning),
+            RowTask::Generate(generation) => match self {
+                Self::QuestionAnswering => true,
+                Self::Captioning => !generation.explain,
+                Self::Retrieval => false,
+            },
             RowTask::Rank(_) => self == Self::QuestionAnswering,
             RowTask::Match | RowTask::EmbedText | RowTask::EmbedImage => self == Self::Retrieval,
         }

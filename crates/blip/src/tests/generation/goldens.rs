@@ -147,6 +147,7 @@ impl ExpectedRanking {
             candidates: self.candidates.clone().into(),
             shortlist: self.shortlist,
             num_answers: u32::MAX,
+            explain: false,
         });
         TestRow::question(&golden.cases[self.case], task)
     }

@@ -2,6 +2,7 @@
 //!
 //! `tests/reference/generate/goldens_generation.py` writes the goldens.
 
+pub(crate) mod attention_maps;
 pub(crate) mod batch_invariance;
 pub(crate) mod goldens;
 pub(crate) mod limits;
@@ -92,7 +93,8 @@ fn candidate_score_does_not_depend_on_other_candidates() {
     let golden = golden("thirty_by_six");
     let mut model = golden.model(Dtype::F32);
     let mut rank = |candidates: &[Vec<i64>], shortlist| {
-        let ranking = Ranking { candidates: candidates.into(), shortlist, num_answers: u32::MAX };
+        let ranking =
+            Ranking { candidates: candidates.into(), shortlist, num_answers: u32::MAX, explain: false };
         ranked_candidates(run_single(
             &mut model,
             &TestRow::question(&golden.cases[1], RowTask::Rank(ranking)),

@@ -67,6 +67,10 @@ json_request! {
         /// The generation options.
         #[serde(default, deserialize_with = "object")]
         generation: GenerationOptions,
+        /// Whether each answer has an attention map, which shows where the model looked. The
+        /// response then has details.
+        #[serde(default)]
+        explain: bool,
     }
 }
 
@@ -84,15 +88,14 @@ pub(crate) struct AskInputs {
 
 impl From<AskRequest> for DecodedBody {
     fn from(request: AskRequest) -> Self {
-        let AskRequest { secret_token, inputs, details, stream, priority, timeout_ms, model, generation } =
-            request;
+        let AskRequest { secret_token, inputs, details, stream, priority, timeout_ms, model, .. } = request;
         let lists = inputs.texts.into_iter();
         let lists = lists.map(|list| list.into_iter().map(|question| question.0).collect());
         Self {
             secret_token,
             images: inputs.images.into_iter().map(Into::into).collect(),
             texts: TextLists::PerImage(lists.collect()),
-            task: Task::Answer(generation),
+            task: Task::Answer { generation: request.generation, explain: request.explain },
             model,
             options: CallOptions { details, stream, priority, timeout_ms },
             format: RequestFormat::Json,
@@ -161,8 +164,9 @@ mod tests {
     #[test]
     fn optional_fields_are_decoded() {
         let body = r#"{"inputs": {"texts": [["what?"]], "images": [{"base64": "aGVsbG8="}]},
-            "details": true, "stream": true, "priority": "low", "timeout_ms": 250}"#;
-        let DecodedBody { images, options, .. } = read_ask(body.as_bytes()).ok().unwrap();
+            "details": true, "stream": true, "priority": "low", "timeout_ms": 250, "explain": true}"#;
+        let DecodedBody { images, options, task, .. } = read_ask(body.as_bytes()).ok().unwrap();
+        assert!(task.explains());
         assert_eq!(images, [ImageSource::Inline(Bytes::from("hello"))]);
         let timeout_ms = Some(Milliseconds(250));
         let expected =

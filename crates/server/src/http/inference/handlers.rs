@@ -108,6 +108,7 @@ async fn handle(
         None => default_deadline,
     };
     let is_stream = options.stream || accepts_events(&head.headers);
+    let details = options.details || task.explains();
     let trace: TraceScope = head.extensions.get().cloned().unwrap_or_default();
     let results = handler.inference.infer(InferenceRequest {
         inputs,
@@ -122,7 +123,6 @@ async fn handle(
         budget: permit,
         trace: trace.clone(),
     })?;
-    let details = options.details;
     if is_stream {
         return Ok(event_stream(results, details, trace));
     }

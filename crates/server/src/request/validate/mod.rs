@@ -137,7 +137,8 @@ fn validate_text(
 
 fn rank(candidates: CandidateSource, generation: Generation, limits: &RequestLimits) -> ItemTask {
     let shortlist = limits.candidate_shortlist;
-    ItemTask::Rank { candidates, shortlist, num_answers: generation.num_sequences }
+    let Generation { num_sequences: num_answers, explain, .. } = generation;
+    ItemTask::Rank { candidates, shortlist, num_answers, explain }
 }
 
 fn validate_candidates(

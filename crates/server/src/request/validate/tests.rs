@@ -72,8 +72,10 @@ fn each_candidate_is_checked() {
         let inputs = validate(vec![input], RequestFormat::GrpcAsk, &ANSWER, &limits).unwrap();
         inputs[0].items[0].clone().map(|item| item.task).map_err(|error| error.to_string())
     };
-    let ranked =
-        |candidates| Ok(ItemTask::Rank { candidates, shortlist: limits.candidate_shortlist, num_answers: 1 });
+    let ranked = |candidates| {
+        let shortlist = limits.candidate_shortlist;
+        Ok(ItemTask::Rank { candidates, shortlist, num_answers: 1, explain: false })
+    };
     assert_eq!(task(&["a", "b"], ""), ranked(CandidateSource::Given(vec!["a".to_owned(), "b".to_owned()])));
     assert_eq!(task(&[], "vqa"), ranked(CandidateSource::Named("vqa".to_owned())));
     assert_eq!(task(&[], ""), Ok(ItemTask::Answer(Generation::GREEDY)));

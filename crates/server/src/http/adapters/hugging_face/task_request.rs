@@ -173,7 +173,7 @@ impl TaskCall {
     fn answer(image: ImageSource, question: String, generation: GenerationOptions) -> Self {
         Self {
             input: Input { image: Some(image), texts: vec![question.into()] },
-            task: Task::Answer(generation),
+            task: Task::answer(generation),
             format: RequestFormat::Named { image: "inputs", text: "question" },
             layout: Layout::Answers,
         }
@@ -268,7 +268,10 @@ mod tests {
             let call = call(&body, None, None).unwrap();
             assert_eq!(call.input.image, Some(ImageSource::Inline("hello".into())));
             assert_eq!((texts(&call), &call.layout), (vec!["what?"], &Layout::Answers));
-            assert!(matches!(call.task, Task::Answer(GenerationOptions { num_answers: Some(2), .. })));
+            assert!(matches!(
+                call.task,
+                Task::Answer { generation: GenerationOptions { num_answers: Some(2), .. }, .. }
+            ));
         }
         let parameters = json!({"candidate_labels": ["cat", "dog"], "hypothesis_template": "a {}"});
         let zero_shot = json!({"inputs": {"image": "aGVsbG8="}, "parameters": parameters});

@@ -249,7 +249,7 @@ impl PredictRequest {
     fn decode(self, architecture: Architecture) -> Result<(Vec<Input>, Task), RequestError> {
         let generation = self.parameters;
         let mut task = match architecture {
-            Architecture::QuestionAnswering => Some(Task::Answer(generation)),
+            Architecture::QuestionAnswering => Some(Task::answer(generation)),
             Architecture::Captioning => Some(Task::Caption { generation, stream_tokens: false }),
             Architecture::Retrieval if generation == GenerationOptions::default() => None,
             Architecture::Retrieval => {

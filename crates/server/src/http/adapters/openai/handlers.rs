@@ -92,7 +92,7 @@ pub(crate) async fn complete(server: &HttpServer, call: HttpCall) -> Result<Resp
             && generation.num_answers.is_none();
         Task::Caption { generation, stream_tokens }
     } else {
-        Task::Answer(generation)
+        Task::answer(generation)
     };
     let texts = if texts.is_empty() { vec![TextInput::default()] } else { texts };
     let images = std::mem::take(&mut question.images);

@@ -58,6 +58,7 @@ struct Fields {
     model: Option<String>,
     generation: Option<GenerationOptions>,
     stream_tokens: Option<bool>,
+    explain: Option<bool>,
 }
 
 /// The generation options as a JSON object.
@@ -115,6 +116,7 @@ impl Fields {
                 set(&mut self.generation, &name, generation)?;
             }
             "stream_tokens" => set(&mut self.stream_tokens, &name, read_json(&content, &name)?)?,
+            "explain" => set(&mut self.explain, &name, read_json(&content, &name)?)?,
             "details" => set(&mut self.details, &name, read_json(&content, &name)?)?,
             "stream" => set(&mut self.stream, &name, read_json(&content, &name)?)?,
             "timeout_ms" => set(&mut self.timeout_ms, &name, read_json(&content, &name)?)?,
@@ -149,13 +151,16 @@ impl Fields {
             priority: self.priority.unwrap_or_default(),
             timeout_ms,
         };
-        let task = match (endpoint, self.generation, self.stream_tokens) {
-            (Endpoint::Ask, generation, None) => Task::Answer(generation.unwrap_or_default()),
-            (Endpoint::Caption, generation, stream_tokens) => Task::Caption {
+        let task = match (endpoint, self.generation, self.stream_tokens, self.explain) {
+            (Endpoint::Ask, generation, None, explain) => Task::Answer {
+                generation: generation.unwrap_or_default(),
+                explain: explain.unwrap_or_default(),
+            },
+            (Endpoint::Caption, generation, stream_tokens, None) => Task::Caption {
                 generation: generation.unwrap_or_default(),
                 stream_tokens: stream_tokens.unwrap_or_default(),
             },
-            (Endpoint::Match, None, None) => Task::Match,
+            (Endpoint::Match, None, None, None) => Task::Match,
             _ => return Err(invalid("the form", "it has options of another route")),
         };
         let model = self.model.unwrap_or_default();
@@ -250,9 +255,11 @@ mod tests {
             ("details", "true"),
             ("timeout_ms", "250"),
             ("secret_token", "correct-horse"),
+            ("explain", "true"),
         ];
         let body = read_fields(Endpoint::Ask, &fields).await.ok().unwrap();
         assert_eq!(body.images, [inline("first"), inline("second")]);
+        assert!(body.task.explains());
         let TextLists::Shared(questions) = body.texts else { panic!() };
         assert_eq!(questions, inputs(["what?", "who?", "why?"]));
         let timeout_ms = Some(Milliseconds(250));
@@ -280,7 +287,9 @@ mod tests {
         assert_eq!(texts, inputs(["a cat", "a dog"]));
         let each = read(&[("image", "a"), ("texts", r#"[["a cat"]]"#)]).await.ok().unwrap();
         assert_eq!(each.format, RequestFormat::Form { shared_questions: false });
-        for (field, content) in [("question", "a cat"), ("generation", "{}"), ("stream_tokens", "true")] {
+        for (field, content) in
+            [("question", "a cat"), ("generation", "{}"), ("stream_tokens", "true"), ("explain", "true")]
+        {
             let error = read(&[("image", "a"), (field, content)]).await.err().unwrap();
             assert_eq!(error.reason(), ErrorReason::PayloadInvalid, "{field}");
         }
@@ -314,6 +323,7 @@ mod tests {
             ([("questions", "what?"), ("image", "a")], "invalid json in questions"),
             ([("generation", "[]"), ("image", "a")], "generation is invalid: invalid type: sequence"),
             ([("text", "a"), ("image", "a")], "unknown field `text`"),
+            ([("explain", "yes"), ("image", "a")], "invalid json in explain"),
         ] {
             let message = read_fields(Endpoint::Ask, &fields).await.err().unwrap().to_string();
             assert!(message.contains(expected), "{message}");

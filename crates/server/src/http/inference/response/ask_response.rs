@@ -28,7 +28,7 @@ pub(crate) struct AskResponse {
 pub(crate) struct ImageAnswers {
     /// The generated text for each question or prompt. A failed item is `null`.
     image_results: Vec<Option<String>>,
-    /// The details for each question or prompt, if the request has `details`.
+    /// The details for each question or prompt, if the request has `details` or `explain`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     details: Option<Vec<Option<AnswerDetails>>>,
@@ -55,6 +55,10 @@ pub(crate) struct AnswerDetails {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schema(required = false)]
     alternatives: Vec<Alternative>,
+    /// Where the model looked for this answer, if the request has `explain`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    attention: Option<AttentionMap>,
     /// The time that each stage took.
     timing: Timing,
 }
@@ -70,6 +74,19 @@ pub(crate) struct Alternative {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     probability: Option<f32>,
+}
+
+/// How much an answer attends to each patch of its image. The weights show what the model read,
+/// which is not always the reason of the answer.
+#[derive(Clone, Debug, PartialEq, Serialize, ToSchema)]
+pub(crate) struct AttentionMap {
+    /// The number of rows of patches.
+    rows: u32,
+    /// The number of patches in a row.
+    columns: u32,
+    /// The weight of each patch, row by row, top left first. Each is at least 0, and their sum is
+    /// 1.
+    weights: Vec<f32>,
 }
 
 /// Writes an [`AskResponse`], one image at a time.
@@ -124,6 +141,7 @@ impl AnswerDetails {
                 probability: answer.probability,
                 candidate_index: answer.candidate_index,
                 alternatives: answer.alternatives.iter().map(Alternative::from).collect(),
+                attention: answer.attention.as_ref().map(AttentionMap::from),
                 timing: answer.timing,
             }),
             Reply::Caption(caption) => Some(Self {
@@ -133,6 +151,7 @@ impl AnswerDetails {
                 probability: None,
                 candidate_index: None,
                 alternatives: caption.alternatives.iter().map(Alternative::from).collect(),
+                attention: None,
                 timing: caption.timing,
             }),
             Reply::Chunk(_) | Reply::Match(_) | Reply::Embedding(_) => None,
@@ -143,6 +162,12 @@ impl AnswerDetails {
 impl From<&reply::Alternative> for Alternative {
     fn from(other: &reply::Alternative) -> Self {
         Self { text: other.text.clone(), score: other.score, probability: other.probability }
+    }
+}
+
+impl From<&blip::AttentionMap> for AttentionMap {
+    fn from(map: &blip::AttentionMap) -> Self {
+        Self { rows: map.rows, columns: map.columns, weights: map.weights.clone() }
     }
 }
 
@@ -178,5 +203,17 @@ mod tests {
         assert_eq!(response["captions"][0]["image_results"], json!(["a", null]));
         assert_eq!(response["captions"][0]["details"][0]["timing"]["batch_images"], 0);
         assert_eq!(response["captions"][1], json!({"image_results": [null], "details": [null]}));
+    }
+
+    #[test]
+    fn attention_is_in_details_of_explained_answers_only() {
+        let details = |attention| {
+            let answer = reply::Answer { attention, ..Default::default() };
+            serde_json::to_value(AnswerDetails::of(&Reply::Answer(answer))).unwrap()
+        };
+        let map = blip::AttentionMap { rows: 1, columns: 2, weights: vec![0.25, 0.75] };
+        let expected = json!({"rows": 1, "columns": 2, "weights": [0.25, 0.75]});
+        assert_eq!(details(Some(map))["attention"], expected);
+        assert_eq!(details(None).get("attention"), None);
     }
 }

@@ -67,7 +67,7 @@ pub(crate) struct AnswerEvent {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     embedding: Option<Vector>,
-    /// The scores and timings, if the request has `details`.
+    /// The scores and timings, if the request has `details` or `explain`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     details: Option<AnswerDetails>,
