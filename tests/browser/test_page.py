@@ -5,7 +5,7 @@ import re
 
 import pytest
 from playwright.sync_api import expect
-from trial_page import QUESTIONS, SERVER_EXPLAINS, ask, caption, choose, explain, match, percent
+from trial_page import QUESTIONS, ask, caption, choose, explain, match, percent
 
 TEXTS = ["a red triangle", "two blue circles", "a green star"]
 STAGES = ["fetch", "decode and scale", "queue", "vision encoder", "text encoder", "generation"]
@@ -108,31 +108,27 @@ LIGHTNESS = """(canvas) => {
 ROUNDING = 3
 
 
-def test_heat_map_shows_where_the_model_looked(demo, open_page, image_file, screenshot):
+def test_heat_map_shows_where_the_model_looked(demo, open_page, image_file, image, screenshot):
     page = open_page(demo, viewport={"width": 1100, "height": 1250})
     task = ask(page)
     choose(page, image_file)
     task.run(*QUESTIONS)
     expect(task.section.locator(".heat-map")).to_have_count(0)
-    if not SERVER_EXPLAINS:
-        # The attention that the test adds is not what a model looked at.
-        page.evaluate("scrollTo(0, 0)")
-        screenshot(page, "page.png")
     explain(page)
     task.run(*QUESTIONS)
     maps = task.section.locator(".heat-map")
     expect(maps).to_have_count(len(QUESTIONS))
-    for index, heat_map in enumerate(maps.all()):
-        image, canvas = heat_map.locator("img").bounding_box(), heat_map.locator(".layers canvas")
-        assert canvas.bounding_box() == image
+    [expected] = demo.post("/v1/ask", image, QUESTIONS, explain=True)["captions"]
+    for heat_map, details in zip(maps.all(), expected["details"], strict=True):
+        canvas = heat_map.locator(".layers canvas")
+        assert canvas.bounding_box() == heat_map.locator("img").bounding_box()
         text = heat_map.locator("figcaption").inner_text()
         assert canvas.get_attribute("aria-label") == text
         row, column = map(int, re.search(r"row (\d+) of 8 and column (\d+) of 8 has the highest", text).groups())
         lightness = canvas.evaluate(LIGHTNESS)
         assert lightness[8 * (row - 1) + column - 1] >= max(lightness) - ROUNDING > min(lightness)
-        if not SERVER_EXPLAINS:
-            assert (row, column) == (index + 1, 4)
-            assert heat_map.locator(".legend").inner_text().split("\n") == ["0 %", "100.0 %"]
-    if SERVER_EXPLAINS:
-        page.evaluate("scrollTo(0, 0)")
-        screenshot(page, "page.png")
+        weights = details["attention"]["weights"]
+        assert weights[8 * (row - 1) + column - 1] == max(weights)
+        assert heat_map.locator(".legend").inner_text().split("\n") == ["0 %", percent(max(weights))]
+    page.evaluate("scrollTo(0, 0)")
+    screenshot(page, "page.png")

@@ -1,11 +1,6 @@
 """The page at `/`, as a user operates it."""
 
-import json
-
 from playwright.sync_api import expect
-
-# Switch to True when the server has the field `explain`. Until then, `explain` adds the attention.
-SERVER_EXPLAINS = False
 
 QUESTIONS = [
     "how many things are in the image?",
@@ -63,26 +58,4 @@ def percent(share):
 
 def explain(page):
     """Selects heat maps for the next answers."""
-    if not SERVER_EXPLAINS:
-        page.route("**/v1/ask", add_attention)
     page.get_by_label("Where the model looked").check()
-
-
-def add_attention(route):
-    """Sends a request without `explain`, and adds attention to each answer.
-
-    One patch of 8 x 8 has all of it.
-    """
-    payload = json.loads(route.request.post_data)
-    assert payload.pop("explain") is True
-    response = route.fetch(post_data=json.dumps(payload))
-    lines = []
-    for line in response.text().split("\n"):
-        if line.startswith('data: {"image"'):
-            event = json.loads(line.removeprefix("data: "))
-            weights = [0.0] * 64
-            weights[8 * event["question"] + 3] = 1.0
-            event["details"]["attention"] = {"rows": 8, "columns": 8, "weights": weights}
-            line = f"data: {json.dumps(event)}"
-        lines.append(line)
-    route.fulfill(response=response, body="\n".join(lines))

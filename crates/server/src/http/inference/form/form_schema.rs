@@ -71,6 +71,9 @@ form_schema! {
         /// The generation options, as JSON.
         #[schema(nullable = false, example = r#"{"num_beams": 3}"#)]
         generation: Option<String>,
+        /// Whether each answer has an attention map, as in the JSON request.
+        #[schema(nullable = false, example = false)]
+        explain: Option<bool>,
     }
 }
 
@@ -96,36 +99,6 @@ form_schema! {
         stream_tokens: Option<bool>,
         /// The generation options, as JSON.
         #[schema(nullable = false, example = r#"{"num_beams": 3}"#)]
-        generation: Option<String>,
-        /// Whether each answer has an attention map, as in the JSON request.
-        #[schema(nullable = false)]
-        explain: Option<bool>,
-    }
-}
-
-form_schema! {
-    /// Image files, with prompts that all images share (`question`, `questions`) or with a list for
-    /// each image (`texts`).
-    CaptionForm {
-        /// A prompt of all images. May be repeated.
-        #[schema(nullable = false)]
-        question: Option<Vec<String>>,
-        /// Prompts of all images, as a JSON list of strings.
-        #[schema(
-            nullable = false,
-            content_media_type = "application/json",
-            example = r#"["a picture of"]"#
-        )]
-        questions: Option<String>,
-        /// In place of both: a JSON list with one list of prompts for each image, as in the JSON
-        /// request.
-        #[schema(nullable = false, content_media_type = "application/json")]
-        texts: Option<String>,
-        /// Whether the response has scores, token ids and timings.
-        #[schema(nullable = false)]
-        details: Option<bool>,
-        /// The generation options, as JSON.
-        #[schema(nullable = false, content_media_type = "application/json", example = r#"{"num_beams": 3}"#)]
         generation: Option<String>,
     }
 }

@@ -36,6 +36,7 @@ const OPTIONAL_FIELDS: &[&str] = &[
     "texts",
     "secret_token",
     "details",
+    "explain",
     "stream",
     "stream_tokens",
     "priority",
@@ -303,7 +304,7 @@ mod tests {
         let TextLists::Shared(questions) = body.texts else { panic!() };
         assert_eq!(questions, inputs(["what?"]));
         assert_eq!((body.secret_token, body.model.as_str()), (None, ""));
-        assert_eq!((body.options, body.task), (CallOptions::default(), Task::Answer(Default::default())));
+        assert_eq!((body.options, body.task), (CallOptions::default(), Task::default()));
         // A value may follow, and an empty image is an item that fails.
         let fields = [("image", ""), ("model", ""), ("model", "demo")];
         let body = read_fields(Endpoint::Ask, &fields).await.ok().unwrap();
