@@ -33,6 +33,14 @@ impl CudaStreams {
         self.functions.current_stream(device)
     }
 
+    /// Waits until `device` has done the work of this thread's current stream.
+    ///
+    /// # Errors
+    /// [`CudaError::LibTorch`], also for a failure of earlier work.
+    pub fn synchronize(self, device: usize) -> Result<(), CudaError> {
+        self.functions.synchronize(device)
+    }
+
     /// Takes a stream for copies on `device` from LibTorch's pool.
     ///
     /// # Errors

@@ -10,26 +10,11 @@
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 
-#include <exception>
 #include <memory>
-#include <string>
+
+#include "guarded.h"
 
 namespace {
-
-thread_local std::string last_error;
-
-template <typename Work>
-int guarded(Work&& work) {
-  try {
-    work();
-    return 0;
-  } catch (const std::exception& error) {
-    last_error = error.what();
-  } catch (...) {
-    last_error = "unknown C++ exception";
-  }
-  return 1;
-}
 
 c10::cuda::CUDAStream current_stream(int device) {
   return c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(device));
