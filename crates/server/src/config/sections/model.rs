@@ -136,7 +136,7 @@ pub struct ModelSettings {
     ///
     /// Set fewer than the number of CPUs if other work shares them.
     ///
-    /// [default: one for each CPU, one in all for a model as small as the demo]
+    /// [default: one for each CPU, one in all for a model as small as the demo and on CUDA]
     #[arg(long, value_name = "N", env = "BLIP_SERVE__MODEL__ENGINE_THREADS")]
     pub engine_threads: Option<NonZeroUsize>,
 
