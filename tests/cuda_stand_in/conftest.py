@@ -22,6 +22,13 @@ def small_model(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def deep_model(tmp_path_factory):
+    """The small model with six layers."""
+    shape = {"hidden": 128, "layers": 6, "heads": 2, "image_size": 64, "patch_size": 16, "vocabulary": 600}
+    return checkpoint.make(tmp_path_factory.mktemp("models") / "deep", **shape)
+
+
+@pytest.fixture(scope="session")
 def base_model(tmp_path_factory):
     """A model with the shape of Salesforce/blip-vqa-base."""
     shape = {"hidden": 768, "layers": 12, "heads": 12, "image_size": 384, "patch_size": 16, "vocabulary": 30524}

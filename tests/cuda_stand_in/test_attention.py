@@ -54,7 +54,7 @@ def test_f32_uses_the_efficient_kernel_alone(start):
     assert run(engine, 4, [5, 8, 11, 8], "batch") == {"flash": 0, "efficient": 4 * LAYERS, "cudnn": 0}
 
 
-def test_masks_are_not_copied_in_each_layer(start, base_model, small_model):
+def test_masks_are_not_copied_in_each_layer(start, deep_model, small_model):
     """Counts the kernels that a mask adds to a batch. More layers do not add more of them."""
 
     def added(model):
@@ -65,4 +65,4 @@ def test_masks_are_not_copied_in_each_layer(start, base_model, small_model):
         kernels = [sum(event.kind == "kernel" for event in engine.trace.events(name)) for name in ("equal", "unequal")]
         return kernels[1] - kernels[0]
 
-    assert added(base_model) == added(small_model)
+    assert added(deep_model) == added(small_model)

@@ -229,9 +229,15 @@ mod tests {
 
     use super::*;
 
+    fn settings() -> Settings {
+        let mut settings = Settings::default();
+        settings.model.models = vec!["../../models/demo".parse().unwrap()];
+        settings
+    }
+
     #[test]
     fn batch_limits_default_by_device_and_obey_settings() {
-        let mut settings = Settings::default();
+        let mut settings = settings();
         let limits = |settings: &Settings, device| {
             let spec = ModelSpec::all(settings).unwrap().remove(0);
             let batch = scheduler_config(&spec, device).batch;
@@ -248,7 +254,7 @@ mod tests {
 
     #[test]
     fn shared_decode_defaults_by_device() {
-        let mut settings = Settings::default();
+        let mut settings = settings();
         let milliseconds = |settings: &Settings, device| {
             let spec = ModelSpec::all(settings).unwrap().remove(0);
             scheduler_config(&spec, device).max_shared_decode.as_millis()
