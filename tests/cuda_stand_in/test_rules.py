@@ -47,3 +47,19 @@ def test_cuda_engine_starts_no_thread_team(start):
     engine.answer(images := engine.new_images(16), [question(index) for index in range(len(images))])
     assert engine.threads() == before
     assert_no_faults(engine)
+
+
+def test_uploads_and_captures_use_different_pools_of_streams(start):
+    """LibTorch gives each stream of a pool to several engines. Each priority has a pool."""
+    engine = start(options=["--cuda-graphs"])
+    engine.answer(engine.new_images(2), [question(0), question(1)])
+    events = engine.trace.events()
+    priority = {event.stream: event.detail for event in events if event.kind == "stream"}
+    captures = {priority[event.stream] for event in events if event.kind == "capture_begin"}
+    uploads = {
+        priority[event.stream]
+        for event in events
+        if event.stream > 0 and event.detail.endswith("page-locked to device")
+    }
+    assert captures == {"0"}
+    assert len(uploads) == 1 and not uploads & captures

@@ -33,7 +33,7 @@ impl CudaStreams {
     /// [`CudaError::LibTorch`].
     pub fn capture_stream(self, device: usize) -> Result<CaptureStream, CudaError> {
         // CUDA does not capture the default stream.
-        let stream = self.functions.pool_stream(device)?;
+        let stream = self.functions.capture_stream(device)?;
         Ok(CaptureStream { streams: self, device, stream })
     }
 }

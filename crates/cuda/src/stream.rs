@@ -46,7 +46,7 @@ impl CudaStreams {
     /// # Errors
     /// [`CudaError::LibTorch`].
     pub fn copy_stream(self, device: usize) -> Result<CopyStream, CudaError> {
-        self.functions.pool_stream(device).map(CopyStream)
+        self.functions.copy_stream(device).map(CopyStream)
     }
 }
 

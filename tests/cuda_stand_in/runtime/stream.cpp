@@ -101,6 +101,7 @@ Stream* find_stream(void* handle) {
 Stream* new_stream(int priority) {
   auto& created = streams().created;
   created.push_back(new Stream{static_cast<int>(created.size()) + 1, selected_device, priority});
+  record("stream", "created", std::to_string(priority).c_str(), created.back()->place());
   return created.back();
 }
 

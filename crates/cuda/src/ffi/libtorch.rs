@@ -32,7 +32,8 @@ loader::functions! {
         last_error: unsafe extern "C" fn() -> *const c_char,
         current_stream: Get,
         synchronize: unsafe extern "C" fn(c_int) -> c_int,
-        stream_new: Get,
+        copy_stream_new: Get,
+        capture_stream_new: Get,
         stream_free: Free,
         stream_enter: Act,
         stream_leave: Act,
@@ -115,8 +116,12 @@ impl StreamFunctions {
         self.check(unsafe { (self.synchronize)(device) })
     }
 
-    pub(crate) fn pool_stream(&'static self, device: usize) -> Result<RawStream, CudaError> {
-        self.object(self.stream_new, self.stream_free, device).map(RawStream)
+    pub(crate) fn copy_stream(&'static self, device: usize) -> Result<RawStream, CudaError> {
+        self.object(self.copy_stream_new, self.stream_free, device).map(RawStream)
+    }
+
+    pub(crate) fn capture_stream(&'static self, device: usize) -> Result<RawStream, CudaError> {
+        self.object(self.capture_stream_new, self.stream_free, device).map(RawStream)
     }
 
     pub(crate) fn record_event(&'static self, device: usize) -> Result<RawEvent, CudaError> {

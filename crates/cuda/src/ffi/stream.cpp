@@ -26,8 +26,8 @@ struct PoolStream {
   c10::cuda::CUDAStream previous;
   c10::DeviceIndex previous_device = 0;
 
-  explicit PoolStream(int device)
-      : stream(c10::cuda::getStreamFromPool(false, static_cast<c10::DeviceIndex>(device))),
+  PoolStream(int device, bool is_high_priority)
+      : stream(c10::cuda::getStreamFromPool(is_high_priority, static_cast<c10::DeviceIndex>(device))),
         previous(current_stream(device)) {}
 
   void enter() {
@@ -57,8 +57,15 @@ int blip_synchronize(int device) {
   return guarded([&] { current_stream(device).synchronize(); });
 }
 
-int blip_stream_new(int device, PoolStream** stream) {
-  return guarded([&] { *stream = new PoolStream(device); });
+// LibTorch has a pool of 32 streams for each priority, and gives the same stream again after 32
+// calls. Copies and captures use different pools, so that no copy of one engine gets into a capture
+// of another one.
+int blip_copy_stream_new(int device, PoolStream** stream) {
+  return guarded([&] { *stream = new PoolStream(device, true); });
+}
+
+int blip_capture_stream_new(int device, PoolStream** stream) {
+  return guarded([&] { *stream = new PoolStream(device, false); });
 }
 
 void blip_stream_free(PoolStream* stream) {
