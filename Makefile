@@ -7,7 +7,7 @@ CARGO ?= cargo
 LAST_UNCHECKED_COMMIT := 661040ad7c50
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch build dist wheel demo test test-rust test-end-to-end test-adapters test-browser test-client test-wheel test-deploy test-fleet test-checkpoints test-attacks lint fmt doc bench-scheduler bench-peers clean
+.PHONY: help libtorch build dist wheel demo test test-rust test-end-to-end test-adapters test-browser test-client test-wheel test-deploy test-cuda-stand-in test-fleet test-checkpoints test-attacks lint fmt doc bench-scheduler bench-peers clean
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -33,7 +33,7 @@ demo: libtorch ## Start the server with its embedded model and ask three questio
 	$(CARGO) build --profile demo --locked
 	@scripts/demo.sh
 
-test: test-rust test-end-to-end test-adapters test-browser test-client test-wheel test-deploy ## Run all tests except test-fleet, test-checkpoints and test-attacks
+test: test-rust test-end-to-end test-adapters test-browser test-client test-wheel test-deploy test-cuda-stand-in ## Run all tests except test-fleet, test-checkpoints and test-attacks
 	@echo "all tests passed"
 
 test-rust: libtorch ## Run unit, property and integration tests
@@ -66,6 +66,11 @@ test-wheel: libtorch ## Test the wheel of the debug binary in fresh environments
 test-deploy: libtorch ## Test chart, alerts, dashboard and Dockerfile with helm and promtool
 	$(CARGO) test --workspace --locked --no-run
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/deploy/run.sh
+
+test-cuda-stand-in: libtorch ## Test the CUDA path without a GPU. The first run downloads 530 MB
+	$(CARGO) test --workspace --locked --no-run
+	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve \
+	  BATCH_RUNNER_BIN=$(CURDIR)/target/debug/examples/batch_runner tests/cuda_stand_in/run.sh
 
 test-fleet: libtorch ## Test several servers behind clients and proxies (some minutes)
 	$(CARGO) test --workspace --locked --no-run

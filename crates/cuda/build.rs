@@ -1,8 +1,8 @@
 //! Compiles the C++ sources of `src/ffi` to a shared library, which the crate embeds.
 //!
-//! `memory.cpp` needs the headers of any LibTorch. `stream.cpp` also needs the headers of
-//! LibTorch's CUDA library and of the CUDA runtime. Without them the library has memory statistics
-//! only.
+//! `memory.cpp` needs the headers of any LibTorch. `stream.cpp` and `attention.cpp` also need the
+//! headers of LibTorch's CUDA library and of the CUDA runtime. Without them the library has memory
+//! statistics only.
 
 use std::{env, path::PathBuf};
 
@@ -24,7 +24,7 @@ fn main() {
     let mut sources = vec!["src/ffi/memory.cpp"];
     match headers.iter().find(|header| !include.join(header).exists()) {
         None => {
-            sources.push("src/ffi/stream.cpp");
+            sources.extend(["src/ffi/stream.cpp", "src/ffi/attention.cpp"]);
             println!("cargo::rustc-cfg=with_streams");
         }
         Some(missing) => println!(

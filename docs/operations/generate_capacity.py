@@ -31,6 +31,7 @@ CORES = 16  # per GPU
 REQUEST_OVERHEAD_CORES = 2
 # Batch limits of the throughput-optimized configuration.
 LARGEST_BATCH = 128, 768
+SHORT_BATCH = 16, 64
 
 
 class Load:
@@ -68,8 +69,8 @@ def loads(max_images, max_questions):
 
 
 def default(setting):
-    """Returns the default of a numeric scheduler setting."""
-    row = re.search(rf"^\| `scheduler\.{setting}` .*? \| `(\d+)` \|", SETTINGS.read_text(), re.MULTILINE)
+    """Returns the default of a numeric scheduler setting on CUDA."""
+    row = re.search(rf"^\| `scheduler\.{setting}` .*?, (\d+) on CUDA \|", SETTINGS.read_text(), re.MULTILINE)
     assert row, f"{SETTINGS} has no row for scheduler.{setting}"
     return int(row.group(1))
 
@@ -135,7 +136,8 @@ def fleet():
         f"cost per million at {PRICE_PER_GPU_HOUR:g} per GPU-hour",
     ]
     rows = []
-    for limits in ((default("max_batch_images"), default("max_batch_questions")), LARGEST_BATCH):
+    assert (default("max_batch_images"), default("max_batch_questions")) == LARGEST_BATCH
+    for limits in (SHORT_BATCH, LARGEST_BATCH):
         for load in loads(*limits):
             seconds = 1e6 / load.rate
             rows.append(

@@ -98,7 +98,7 @@ def test_image_volume_requires_supported_kubernetes():
         ("replica=3", "replica"),
         ("replicas=-1", "/replicas"),
         ("config.scheduler.max_batch_question=3", "max_batch_question"),
-        ("config.scheduler.max_batch_questions=many", "/config/scheduler/max_batch_questions"),
+        ("config.scheduler.max_queued_questions=many", "/config/scheduler/max_queued_questions"),
         ("config.grpc.listen=0.0.0.0:1", "listen"),
         ("config.auth.keys[0]=in-a-config-map", "keys"),
         ("config.batching.size=3", "batching"),

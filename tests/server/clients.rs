@@ -122,7 +122,7 @@ async fn priority_of_request_is_limited_by_its_key() {
         Ok(())
     });
     let (mut settings, _folder) = settings_with_keys();
-    settings.scheduler.max_batch_questions = 1;
+    settings.scheduler.max_batch_questions = Some(1);
     let (sender, scheduler) = oneshot::channel();
     let load = {
         let settings = settings.clone();

@@ -312,6 +312,10 @@ fn main() -> Result<()> {
         .with_ansi(false)
         .init();
     let chosen = open_device(arguments.device)?;
+    if chosen.device.is_cuda() {
+        // As in the server: an engine on CUDA computes nothing on the CPU.
+        tch::set_num_threads(1);
+    }
     let dtype = arguments.dtype.unwrap_or_else(|| Dtype::auto(chosen.device));
     eprintln!("device {:?} ({}), dtype {dtype}", chosen.device, chosen.reason);
 

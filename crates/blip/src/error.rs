@@ -115,6 +115,9 @@ pub enum LoadError {
         /// Number format of the model.
         dtype: Dtype,
     },
+    /// The device is lost.
+    #[error("cannot prepare the model: {0}")]
+    Device(String),
     /// LibTorch failed, in most cases for lack of memory.
     #[error("libtorch: {0}")]
     Torch(#[from] TchError),
@@ -153,13 +156,14 @@ impl From<TchError> for ModelError {
     fn from(error: TchError) -> Self {
         let text = error.to_string();
         let message = text.lines().next().unwrap_or_default().to_owned();
-        if text.contains("out of memory") || text.contains("can't allocate memory") {
-            let device = if text.contains("CUDA") { "cuda" } else { "cpu" };
+        let contains_any = |words: &[&str]| words.iter().any(|word| text.contains(word));
+        if contains_any(&["out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED"]) {
+            let device = if contains_any(&["CUDA", "CUBLAS"]) { "cuda" } else { "cpu" };
             Self::OutOfMemory { device: device.to_owned(), message }
-        } else if ["CUDA error", "CUBLAS_STATUS", "cuDNN error", "CUDA driver error"]
-            .iter()
-            .any(|word| text.contains(word))
-        {
+        } else if contains_any(&["CUBLAS_STATUS_NOT_SUPPORTED"]) {
+            // The library has no kernel for this product. The device is intact.
+            Self::Torch(message)
+        } else if contains_any(&["CUDA error", "CUBLAS_STATUS", "cuDNN error", "CUDA driver error"]) {
             Self::Fatal(message)
         } else {
             Self::Torch(message)
@@ -184,6 +188,18 @@ mod tests {
         assert!(matches!(
             classify("DefaultCPUAllocator: can't allocate memory"),
             ModelError::OutOfMemory { .. }
+        ));
+        assert!(matches!(
+            classify("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+            ModelError::OutOfMemory { .. }
+        ));
+        assert!(matches!(
+            classify("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasGemmEx`"),
+            ModelError::Torch(_)
+        ));
+        assert!(matches!(
+            classify("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`"),
+            ModelError::Fatal(_)
         ));
         assert!(matches!(
             classify("CUDA error: an illegal memory access was encountered"),

@@ -128,18 +128,32 @@ impl Model {
             max_new_tokens,
             max_positions: limit,
         };
-        Ok(Self {
+        let mut model = Self {
             encoder,
             head,
             image_cache,
             config: config.clone(),
             stopping,
-            graphs: CudaGraphs::new(device, options.cuda_graphs),
+            graphs: CudaGraphs::new(device, kind, options.cuda_graphs),
             timer_backend: TimerBackend::new(device),
             options,
             device,
             dtype,
-        })
+        };
+        if device.is_cuda() {
+            model.prepare().map_err(|error| LoadError::Device(error.to_string()))?;
+        }
+        Ok(model)
+    }
+
+    /// Compiles and captures what batches need, so that no batch waits for it.
+    fn prepare(&mut self) -> Result<(), ModelError> {
+        self.encoder.prepare(self.config.vision.image_size, &mut self.graphs)?;
+        if let Head::QuestionAnswering(head) = &self.head {
+            head.prepare(self.stopping, &self.config, &mut self.graphs);
+        }
+        self.graphs.finish_captures();
+        Ok(())
     }
 
     /// Returns the device that holds the model.

@@ -14,6 +14,16 @@ pub enum CudaError {
     /// A call of LibTorch failed.
     #[error("libtorch call failed: {0}")]
     LibTorch(#[from] TchError),
+    /// Data does not fit a buffer in page-locked memory.
+    #[error("data does not fit page-locked buffer: {bytes} bytes at {offset}, buffer has {capacity}")]
+    BufferTooSmall {
+        /// Position of the data in the buffer.
+        offset: usize,
+        /// Length of the data.
+        bytes: usize,
+        /// Length of the buffer.
+        capacity: usize,
+    },
     /// The NVIDIA driver is missing.
     #[error("NVIDIA driver missing: libcuda not found on the library path")]
     DriverMissing,

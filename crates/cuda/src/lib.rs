@@ -2,10 +2,12 @@
 //!
 //! A batch uses the crate in this order:
 //!
-//! 1. A [`CopyStream`] copies pixels to the device while the current stream computes.
+//! 1. A [`CopyStream`] copies pixels from a [`PageLockedBuffer`] to the device while the current
+//!    stream computes.
 //! 2. [`Event`]s mark the end of each stage and measure its time on the device.
 //! 3. A [`Graph`] launches a captured sequence of kernels with one call.
-//! 4. [`AddNorm`] adds a residual and normalises the sum in one kernel.
+//! 4. [`CudnnAttention`] computes attention with cuDNN, where its shapes are fixed.
+//! 5. [`AddNorm`] adds a residual and normalises the sum in one kernel.
 //!
 //! [`read_device_memory`] reports the memory of LibTorch's allocator at any time.
 //!
@@ -16,6 +18,8 @@
 //! Modules are listed from top to bottom. Each uses only modules below it.
 
 mod norm;
+mod attention;
+mod page_locked;
 mod memory;
 mod graph;
 mod event;
@@ -23,9 +27,11 @@ mod stream;
 mod ffi;
 mod error;
 
+pub use attention::CudnnAttention;
 pub use error::CudaError;
 pub use event::Event;
-pub use graph::Graph;
+pub use graph::{CaptureStream, Graph};
 pub use memory::{DeviceMemory, read_device_memory};
 pub use norm::{AddNorm, NormKernels, NormShape, ROWS_PER_BLOCK, Storage};
+pub use page_locked::PageLockedBuffer;
 pub use stream::{CopyStream, CudaStreams};

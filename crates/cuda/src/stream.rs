@@ -33,12 +33,20 @@ impl CudaStreams {
         self.functions.current_stream(device)
     }
 
+    /// Waits until `device` has done the work of this thread's current stream.
+    ///
+    /// # Errors
+    /// [`CudaError::LibTorch`], also for a failure of earlier work.
+    pub fn synchronize(self, device: usize) -> Result<(), CudaError> {
+        self.functions.synchronize(device)
+    }
+
     /// Takes a stream for copies on `device` from LibTorch's pool.
     ///
     /// # Errors
     /// [`CudaError::LibTorch`].
     pub fn copy_stream(self, device: usize) -> Result<CopyStream, CudaError> {
-        self.functions.pool_stream(device).map(CopyStream)
+        self.functions.copy_stream(device).map(CopyStream)
     }
 }
 

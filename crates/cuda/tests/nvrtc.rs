@@ -20,7 +20,7 @@ fn open_nvrtc() {
 #[ignore = "needs NVRTC: `make test-rust` downloads it and runs this test"]
 fn nvrtc_compiles_every_kernel() {
     open_nvrtc();
-    for architecture in ["sm_80", "sm_89", "sm_90", "sm_100"] {
+    for architecture in ["sm_80", "sm_89", "sm_90", "sm_100", "sm_103", "sm_120", "sm_121"] {
         for storage in [Storage::Half, Storage::Float] {
             for (width, eps) in
                 [(40, 1e-5), (256, 1e-5), (768, 1e-5), (768, 1e-12), (1024, 1e-12), (2048, 1e-5)]

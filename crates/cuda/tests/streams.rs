@@ -31,6 +31,8 @@ fn copy_stream_run_restores_current_stream() {
     let fake = FakeDriver::open();
     let current = || (fake.current_stream(1), fake.current_device());
     let copies = fake.streams.copy_stream(1).unwrap();
+    // LibTorch gives streams of a pool again. Those of captures are in another one.
+    assert_eq!(fake.take_log(), ["new high-priority stream of 1"]);
     let within = copies.run(current).unwrap();
     assert!(within.0 != 0 && within.1 == 1, "{within:?}");
     assert_eq!(current(), (0, 0));
@@ -49,7 +51,9 @@ fn copy_stream_run_restores_current_stream() {
 fn graph_captures_on_pool_stream_and_launches_on_current() {
     let fake = FakeDriver::open();
     let mut runs = 0;
-    let captured = fake.streams.capture(1, || {
+    let captures = fake.streams.capture_stream(1).unwrap();
+    assert_eq!(fake.take_log(), ["new stream of 1"]);
+    let captured = captures.capture(|| {
         runs += 1;
         fake.log("work");
         Ok(runs)
@@ -57,9 +61,8 @@ fn graph_captures_on_pool_stream_and_launches_on_current() {
     let (graph, result) = captured.unwrap();
     assert_eq!(result, 2, "the result is that of the captured run");
     let log = fake.take_log();
-    let stream = log[2].replace("current ", "");
+    let stream = log[1].replace("current ", "");
     let expected = [
-        "new stream of 1".to_owned(),
         "synchronize 1:0".to_owned(),
         format!("current {stream}"),
         "work".to_owned(),
@@ -80,9 +83,10 @@ fn graph_captures_on_pool_stream_and_launches_on_current() {
 #[cfg_attr(not(with_streams), ignore = "LibTorch has no CUDA headers")]
 fn failed_capture_restores_current_stream() {
     let fake = FakeDriver::open();
+    let captures = fake.streams.capture_stream(0).unwrap();
     for failing in 1..=2 {
         let mut runs = 0;
-        let captured = fake.streams.capture(0, || {
+        let captured = captures.capture(|| {
             runs += 1;
             if runs == failing { Err(TchError::Torch("work that fails".to_owned())) } else { Ok(()) }
         });
@@ -91,9 +95,12 @@ fn failed_capture_restores_current_stream() {
         assert_eq!(ended, failing == 2, "a capture that began ends");
         assert_eq!(fake.current_stream(0), 0);
     }
-    for call in ["stream", "synchronize", "begin", "end"] {
+    fake.fail("stream");
+    let error = fake.streams.capture_stream(0).unwrap_err().to_string();
+    assert!(error.contains("fake failure of stream"), "{error}");
+    for call in ["synchronize", "begin", "end"] {
         fake.fail(call);
-        let error = fake.streams.capture(0, || Ok(())).unwrap_err().to_string();
+        let error = captures.capture(|| Ok(())).unwrap_err().to_string();
         assert!(error.contains(&format!("fake failure of {call}")), "{call}: {error}");
         fake.fail("");
         assert_eq!(fake.current_stream(0), 0, "{call}");

@@ -11,7 +11,7 @@ use crate::{
         token_choice::{TokenChoice, argmax_with_margin, read_choices},
     },
     device::transfer::to_device,
-    layers::attention::{lowest, padding_mask},
+    layers::attention::{lowest, mask_width, padding_mask},
     text::{hypotheses::HypothesisLayout, self_attention_cache::SelfAttentionCache},
 };
 
@@ -29,11 +29,11 @@ pub(crate) struct DecodeBuffers {
     ids: Tensor,
     /// Index of the step, `[1]` of i64.
     step: Tensor,
-    /// Mask of this step, `[1, 1, 1, steps]`.
+    /// Mask of this step, `[1, 1, 1, mask width]`.
     visible: Tensor,
-    /// Masks of all steps, `[steps, steps]`. Row `t` is the mask of step `t`.
+    /// Masks of all steps, `[mask width, mask width]`. Row `t` is the mask of step `t`.
     visible_at: Tensor,
-    /// Mask of the questions' padding, `[rows, 1, 1, longest]`.
+    /// Mask of the questions' padding, `[rows, 1, 1, mask width]`.
     padding: Tensor,
     state: DecoderState,
 }
@@ -53,8 +53,9 @@ impl DecodeBuffers {
         let indices = |shape: &[i64]| Tensor::f_zeros(shape, (Kind::Int64, device));
         let cross_attention = zeros(&[layers, rows, longest, 2 * hidden])?;
         let self_attention = zeros(&[layers, 2, rows, heads, steps, hidden / heads])?;
-        let (step, visible, padding) =
-            (indices(&[1])?, zeros(&[1, 1, 1, steps])?, zeros(&[rows, 1, 1, longest])?);
+        let [steps_width, longest_width] = [steps, longest].map(|positions| mask_width(positions, device));
+        let (step, visible) = (indices(&[1])?, zeros(&[1, 1, 1, steps_width])?);
+        let padding = zeros(&[rows, 1, 1, longest_width])?;
         let layers = (0..layers)
             .map(|layer| {
                 let self_attention = SelfAttentionCache::Fixed {
@@ -69,7 +70,8 @@ impl DecodeBuffers {
             longest,
             states: zeros(&[rows, longest, hidden])?,
             ids: indices(&[rows, 1])?,
-            visible_at: Tensor::f_full([steps, steps], lowest(kind), (kind, device))?.f_triu(1)?,
+            visible_at: Tensor::f_full([steps_width, steps_width], lowest(kind), (kind, device))?
+                .f_triu(1)?,
             state: DecoderState {
                 layers,
                 padding: Some(padding.shallow_clone()),

@@ -7,62 +7,63 @@
 
 pub(crate) mod decode_buffers;
 
-use std::{
-    collections::{HashMap, hash_map::Entry},
-    hash::Hash,
-};
+use std::collections::BTreeMap;
 
-use cuda::{CudaError, CudaStreams, Graph};
+use cuda::{CaptureStream, CudaError, CudaStreams, Graph};
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
     batch::layout::BatchLayout,
-    checkpoint::config::BlipConfig,
+    checkpoint::config::{BlipConfig, text::TextConfig, vision::VisionConfig},
     cuda_graphs::decode_buffers::DecodeBuffers,
     decoder::{TextDecoder, token_choice::TokenChoice},
-    layers::attention::lowest,
+    layers::attention::{lowest, mask_width},
     text::{encoder::TextEncoder, image_states::ImageStates, padded_batch::PaddedBatch},
     vision::encoder::VisionEncoder,
 };
 
-/// Images up to which the vision encoder runs as a graph.
+/// Images of a captured pass of the vision encoder.
 ///
-/// Above this limit and the two below, a stage uses the whole device without a graph.
-const MAX_VISION_IMAGES: i64 = 8;
-/// Questions up to which the text encoder runs as a graph.
-const MAX_QUESTION_ROWS: i64 = 16;
-/// Rows up to which the decoder runs as a graph.
-const MAX_DECODE_ROWS: i64 = 1024;
-/// Question length, in tokens, up to which graphs are used. Longer questions are rare, and each
-/// length needs separate graphs.
-const MAX_QUESTION_TOKENS: i64 = 40;
-/// Graphs exist for multiples of this question length, in tokens.
-const QUESTION_TOKENS_STEP: i64 = 8;
+/// Above the last value of this list and the four below, a stage uses the whole device without a
+/// graph.
+const IMAGES: [i64; 4] = [1, 2, 4, 8];
+/// Questions of a captured text encoder.
+const QUESTION_ROWS: [i64; 5] = [1, 2, 4, 8, 16];
+/// Rows of a captured decoder. Each graph holds the keys and values of its rows.
+const DECODE_ROWS: [i64; 7] = [1, 2, 4, 8, 16, 64, 256];
+/// Tokens of a question. Longer questions are rare.
+const QUESTION_TOKENS: [i64; 2] = [16, 40];
+/// Failed captures after which a model captures no further graphs.
+const MAX_FAILURES: usize = 3;
 
-/// The graphs of one model, captured on first use.
+/// The graphs of one model, captured when the model is loaded.
 #[derive(Debug, Default)]
 pub(crate) struct CudaGraphs {
-    streams: Option<(CudaStreams, usize)>,
+    /// `None` if graphs are off, and after the captures.
+    capturer: Option<Capturer>,
     /// By number of images.
-    vision: HashMap<i64, VisionGraph>,
+    vision: BTreeMap<i64, VisionGraph>,
     /// By rows and tokens.
-    questions: HashMap<[i64; 2], TextGraph>,
+    questions: BTreeMap<[i64; 2], TextGraph>,
     /// By rows and tokens of the encoder states.
-    decode: HashMap<[i64; 2], DecodeGraph>,
+    decode: BTreeMap<[i64; 2], DecodeGraph>,
 }
 
 impl CudaGraphs {
-    /// Creates the graphs of a model on `device`.
+    /// Creates the graphs of a model in `kind` on `device`. None is captured yet.
     ///
-    /// It captures none if `enabled` is false, the device is not a CUDA device, or CUDA graphs are
+    /// There are none if `enabled` is false, the device is not a CUDA device, or CUDA graphs are
     /// unavailable.
-    pub(crate) fn new(device: Device, enabled: bool) -> Self {
+    pub(crate) fn new(device: Device, kind: Kind, enabled: bool) -> Self {
         let Device::Cuda(index) = device else { return Self::default() };
         if !enabled {
             return Self::default();
         }
-        match CudaStreams::open() {
-            Ok(graphs) => Self { streams: Some((graphs, index)), ..Self::default() },
+        match CudaStreams::open().and_then(|streams| streams.capture_stream(index)) {
+            Ok(stream) => {
+                let capturer = Capturer { stream, device, kind, failures: 0 };
+                Self { capturer: Some(capturer), ..Self::default() }
+            }
             Err(error) => {
                 tracing::warn!(%error, "CUDA graphs disabled; small batches are slower");
                 Self::default()
@@ -70,41 +71,67 @@ impl CudaGraphs {
         }
     }
 
+    /// Captures the vision encoder, for images of height and width `side`.
+    pub(crate) fn capture_images(&mut self, vision: &VisionEncoder, side: i64) {
+        let Some(capturer) = &mut self.capturer else { return };
+        for images in IMAGES {
+            let graph = capturer.capture(|capturer| VisionGraph::capture(capturer, vision, [images, side]));
+            self.vision.extend(graph.map(|graph| (images, graph)));
+        }
+    }
+
+    /// Captures the text encoder.
+    pub(crate) fn capture_texts(&mut self, encoder: &TextEncoder, config: &BlipConfig) {
+        let Some(capturer) = &mut self.capturer else { return };
+        for shape in shapes(&QUESTION_ROWS) {
+            let graph =
+                capturer.capture(|capturer| TextGraph::capture(capturer, encoder, &config.vision, shape));
+            self.questions.extend(graph.map(|graph| (shape, graph)));
+        }
+    }
+
+    /// Captures the decoder, for answers of up to `max_new_tokens` tokens.
+    pub(crate) fn capture_decoding(
+        &mut self,
+        decoder: &TextDecoder,
+        config: &BlipConfig,
+        max_new_tokens: i64,
+    ) {
+        let Some(capturer) = &mut self.capturer else { return };
+        for shape @ [rows, longest] in shapes(&DECODE_ROWS) {
+            let graph = capturer.capture(|capturer| {
+                DecodeGraph::capture(capturer, decoder, &config.text, [rows, longest, max_new_tokens])
+            });
+            self.decode.extend(graph.map(|graph| (shape, graph)));
+        }
+    }
+
+    /// Logs the number of graphs. No graph is captured later.
+    pub(crate) fn finish_captures(&mut self) {
+        if let Some(capturer) = self.capturer.take() {
+            let (vision, questions, decode) = (self.vision.len(), self.questions.len(), self.decode.len());
+            tracing::info!(vision, questions, decode, failures = capturer.failures, "CUDA graphs captured");
+        }
+    }
+
     /// Returns the features of images `[images, side, side, 3]`, or `None` without a graph of this
     /// size.
-    pub(crate) fn encode_images(
-        &mut self,
-        vision: &VisionEncoder,
-        pixels: &Tensor,
-    ) -> Result<Option<Tensor>, TchError> {
-        let images = pixels.size4()?.0;
-        if images > MAX_VISION_IMAGES {
-            return Ok(None);
-        }
-        let bucket = power_of_two(images);
-        let graph = cached_graph(&mut self.streams, &mut self.vision, bucket, |streams, device| {
-            VisionGraph::capture(streams, device, vision, pixels, bucket)
-        });
-        graph.map(|graph| graph.run(pixels)).transpose()
+    pub(crate) fn encode_images(&mut self, pixels: &Tensor) -> Result<Option<Tensor>, TchError> {
+        let graph = self.vision.range(pixels.size4()?.0..).next();
+        graph.map(|(_, graph)| graph.run(pixels)).transpose()
     }
 
     /// Returns the states of questions with one image each, or `None` without a graph of this size.
     pub(crate) fn encode_texts(
         &mut self,
-        encoder: &TextEncoder,
         batch: &PaddedBatch,
         images: &Tensor,
         layout: &BatchLayout,
     ) -> Result<Option<Tensor>, TchError> {
-        let (rows, longest) = batch.ids.size2()?;
-        let one_question_each = layout.images.len() == layout.rows.len();
-        if rows > MAX_QUESTION_ROWS || longest > MAX_QUESTION_TOKENS || !one_question_each {
+        if layout.images.len() != layout.rows.len() {
             return Ok(None);
         }
-        let key = [power_of_two(rows), round_up(longest)];
-        let graph = cached_graph(&mut self.streams, &mut self.questions, key, |streams, device| {
-            TextGraph::capture(streams, device, encoder, images, key)
-        });
+        let graph = smallest(&mut self.questions, batch.ids.size2()?);
         graph.map(|graph| graph.run(batch, images)).transpose()
     }
 
@@ -112,66 +139,58 @@ impl CudaGraphs {
     /// a graph of this size.
     pub(crate) fn start_decoding(
         &mut self,
-        decoder: &TextDecoder,
-        config: &BlipConfig,
-        max_new_tokens: i64,
         states: &Tensor,
         lengths: &[i64],
     ) -> Result<Option<&mut DecodeGraph>, TchError> {
         let (rows, longest, _) = states.size3()?;
-        if rows > MAX_DECODE_ROWS || longest > MAX_QUESTION_TOKENS {
-            return Ok(None);
-        }
-        let key @ [rows, longest] = [power_of_two(rows), round_up(longest)];
-        let graph = cached_graph(&mut self.streams, &mut self.decode, key, |streams, device| {
-            DecodeGraph::capture(
-                streams,
-                device,
-                decoder,
-                config,
-                [rows, longest, max_new_tokens],
-                states.kind(),
-            )
-        });
-        let Some(graph) = graph else { return Ok(None) };
+        let Some(graph) = smallest(&mut self.decode, (rows, longest)) else { return Ok(None) };
         graph.buffers.load(states, lengths)?;
         graph.start.launch()?;
         Ok(Some(graph))
     }
 }
 
-/// Returns the graph for `key` and captures it on first use.
-///
-/// If the capture fails, for example for lack of memory, the model uses no further graphs.
-fn cached_graph<'a, K: Eq + Hash, G>(
-    streams: &mut Option<(CudaStreams, usize)>,
-    graphs: &'a mut HashMap<K, G>,
-    key: K,
-    capture: impl FnOnce(CudaStreams, usize) -> Result<G, CudaError>,
-) -> Option<&'a mut G> {
-    let (opened, device) = (*streams)?;
-    match graphs.entry(key) {
-        Entry::Occupied(entry) => Some(entry.into_mut()),
-        Entry::Vacant(entry) => match capture(opened, device) {
-            Ok(graph) => Some(entry.insert(graph)),
-            Err(error) => {
+/// Returns the shapes of texts to capture: these numbers of rows, in each length.
+fn shapes(rows: &[i64]) -> impl Iterator<Item = [i64; 2]> {
+    rows.iter().flat_map(|&rows| QUESTION_TOKENS.map(|tokens| [rows, tokens]))
+}
+
+/// Returns the graph with the fewest rows, and of these the one with the fewest tokens, that holds
+/// `rows` rows of `tokens` tokens.
+fn smallest<G>(graphs: &mut BTreeMap<[i64; 2], G>, (rows, tokens): (i64, i64)) -> Option<&mut G> {
+    let holds = |[_, longest]: &[i64; 2]| *longest >= tokens;
+    graphs.range_mut([rows, tokens]..).find(|(shape, _)| holds(shape)).map(|(_, graph)| graph)
+}
+
+/// Captures the graphs of a model, on one stream.
+#[derive(Debug)]
+struct Capturer {
+    stream: CaptureStream,
+    device: Device,
+    kind: Kind,
+    failures: usize,
+}
+
+impl Capturer {
+    /// Returns a graph. Returns `None` if the capture fails, for example for lack of memory, and
+    /// after [`MAX_FAILURES`] failures.
+    fn capture<G>(&mut self, capture: impl FnOnce(&Self) -> Result<G, CudaError>) -> Option<G> {
+        if self.failures >= MAX_FAILURES {
+            return None;
+        }
+        capture(self)
+            .inspect_err(|error| {
                 let graph = std::any::type_name::<G>();
-                tracing::warn!(graph, %error, "CUDA graph capture failed; the model runs without graphs");
-                *streams = None;
-                None
-            }
-        },
+                self.failures += 1;
+                tracing::warn!(graph, %error, "CUDA graph not captured; batches of its size are slower");
+            })
+            .ok()
     }
-}
 
-/// Returns the smallest power of two that is at least `count`.
-fn power_of_two(count: i64) -> i64 {
-    (count.max(1) as u64).next_power_of_two() as i64
-}
-
-/// Returns `tokens` rounded up to a multiple of [`QUESTION_TOKENS_STEP`].
-fn round_up(tokens: i64) -> i64 {
-    (tokens.max(1) as u64).next_multiple_of(QUESTION_TOKENS_STEP as u64) as i64
+    /// Returns a tensor of zeros in the number format of the model.
+    fn zeros(&self, shape: &[i64]) -> Result<Tensor, TchError> {
+        Tensor::f_zeros(shape, (self.kind, self.device))
+    }
 }
 
 /// The captured vision encoder with its input and output.
@@ -183,17 +202,14 @@ struct VisionGraph {
 }
 
 impl VisionGraph {
-    /// Captures the encoder for `images` images of the size of `example`.
+    /// Captures the encoder for `images` images of height and width `side`.
     fn capture(
-        streams: CudaStreams,
-        device: usize,
+        capturer: &Capturer,
         vision: &VisionEncoder,
-        example: &Tensor,
-        images: i64,
+        [images, side]: [i64; 2],
     ) -> Result<Self, CudaError> {
-        let (_, height, width, channels) = example.size4()?;
-        let pixels = Tensor::f_zeros([images, height, width, channels], (Kind::Uint8, example.device()))?;
-        let (graph, features) = streams.capture(device, || vision.forward(&pixels))?;
+        let pixels = Tensor::f_zeros([images, side, side, 3], (Kind::Uint8, capturer.device))?;
+        let (graph, features) = capturer.stream.capture(|| vision.forward(&pixels))?;
         Ok(Self { graph, pixels, features })
     }
 
@@ -216,28 +232,24 @@ struct TextGraph {
 }
 
 impl TextGraph {
-    /// Captures the encoder for `rows` questions of `longest` tokens, with images of the shape of
-    /// `example`.
+    /// Captures the encoder for `rows` questions of `longest` tokens, each with one image.
     fn capture(
-        streams: CudaStreams,
-        device: usize,
+        capturer: &Capturer,
         encoder: &TextEncoder,
-        example: &Tensor,
+        vision: &VisionConfig,
         [rows, longest]: [i64; 2],
     ) -> Result<Self, CudaError> {
-        let (_, tokens, hidden) = example.size3()?;
-        let (kind, tensor_device) = (example.kind(), example.device());
-        let zeros = |shape: &[i64], kind| Tensor::f_zeros(shape, (kind, tensor_device));
-        let images = zeros(&[rows, tokens, hidden], kind)?;
+        let images = capturer.zeros(&[rows, vision.tokens(), vision.hidden_size])?;
         let batch = PaddedBatch {
-            ids: zeros(&[rows, longest], Kind::Int64)?,
-            padding: Some(zeros(&[rows, 1, 1, longest], kind)?),
+            ids: Tensor::f_zeros([rows, longest], (Kind::Int64, capturer.device))?,
+            padding: Some(capturer.zeros(&[rows, 1, 1, mask_width(longest, capturer.device)])?),
             unpadding: None,
         };
         let each: Vec<usize> = (0..rows as usize).collect();
         let layout = BatchLayout::new(&each, each.iter().copied());
-        let (graph, states) = streams
-            .capture(device, || encoder.forward(&batch, ImageStates::of_features(&images), &layout))?;
+        let (graph, states) = capturer
+            .stream
+            .capture(|| encoder.forward(&batch, ImageStates::of_features(&images), &layout))?;
         Ok(Self { graph, batch, images, states })
     }
 
@@ -254,7 +266,7 @@ impl TextGraph {
             drop(padding.f_narrow(3, 0, 1)?.f_zero_()?);
             let mut filled = padding.f_narrow(0, 0, rows)?.f_narrow(3, 0, longest)?;
             match &batch.padding {
-                Some(mask) => filled.f_copy_(mask)?,
+                Some(mask) => filled.f_copy_(&mask.f_narrow(3, 0, longest)?)?,
                 None => filled.f_zero_().map(drop)?,
             }
         }
@@ -275,16 +287,14 @@ pub(crate) struct DecodeGraph {
 impl DecodeGraph {
     /// Captures start and step of the decoder for `shape`: rows, tokens of encoder states, steps.
     fn capture(
-        streams: CudaStreams,
-        device: usize,
+        capturer: &Capturer,
         decoder: &TextDecoder,
-        config: &BlipConfig,
+        config: &TextConfig,
         shape: [i64; 3],
-        kind: Kind,
     ) -> Result<Self, CudaError> {
-        let mut buffers = DecodeBuffers::new(shape, &config.text, Device::Cuda(device), kind)?;
-        let (start, ()) = streams.capture(device, || buffers.start(decoder))?;
-        let (step, table) = streams.capture(device, || buffers.step(decoder))?;
+        let mut buffers = DecodeBuffers::new(shape, config, capturer.device, capturer.kind)?;
+        let (start, ()) = capturer.stream.capture(|| buffers.start(decoder))?;
+        let (step, table) = capturer.stream.capture(|| buffers.step(decoder))?;
         Ok(Self { buffers, start, step, table })
     }
 
@@ -301,13 +311,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn batch_size_is_rounded_up_to_the_smallest_bucket() {
-        assert_eq!([0, 1, 2, 3, 5, 8, 9].map(power_of_two), [1, 1, 2, 4, 8, 8, 16]);
-        assert_eq!([1, 8, 9, 40].map(round_up), [8, 8, 16, 40]);
+    fn batch_takes_the_smallest_graph_that_holds_it() {
+        let mut graphs: BTreeMap<_, _> = shapes(&[1, 4]).map(|shape| (shape, shape)).collect();
+        for (batch, expected) in [
+            ((1, 5), Some([1, 16])),
+            ((1, 17), Some([1, 40])),
+            ((2, 16), Some([4, 16])),
+            ((4, 40), Some([4, 40])),
+            ((4, 41), None),
+            ((5, 1), None),
+        ] {
+            assert_eq!(smallest(&mut graphs, batch).copied(), expected, "{batch:?}");
+        }
     }
 
     #[test]
     fn graphs_on_the_cpu_are_disabled() {
-        assert!(CudaGraphs::new(Device::Cpu, true).streams.is_none());
+        assert!(CudaGraphs::new(Device::Cpu, Kind::Float, true).capturer.is_none());
     }
 }

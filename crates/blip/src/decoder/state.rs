@@ -11,7 +11,7 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct DecoderState {
     pub(crate) layers: Vec<LayerState>,
-    /// Mask of the encoder states' padding, `[encoder rows, 1, 1, longest]`. `None` if none is
+    /// Mask of the encoder states' padding, `[encoder rows, 1, 1, mask width]`. `None` if none is
     /// padded.
     pub(crate) padding: Option<Tensor>,
     pub(crate) position: Position,

@@ -6,12 +6,14 @@
 #![expect(unsafe_code, reason = "opening a shared library is a foreign-function edge")]
 
 use std::{
+    error::Error as _,
     fmt, fs,
     path::{Path, PathBuf},
     str::FromStr,
     sync::OnceLock,
 };
 
+use cuda::CudaStreams;
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
 use tch::{Cuda, Device};
 
@@ -103,6 +105,7 @@ pub fn open_device(request: DeviceRequest) -> Result<ChosenDevice, DeviceError> 
 
 fn cuda_device(index: usize) -> Result<Device, DeviceError> {
     open_cuda_library().map_err(DeviceError::NoCudaLibrary)?;
+    exclude_cudnn_attention();
     let count = if Cuda::is_available() { usize::try_from(Cuda::device_count()).unwrap_or(0) } else { 0 };
     match count {
         0 => Err(DeviceError::NoCudaDevice),
@@ -129,12 +132,25 @@ fn open_cuda_library() -> Result<(), String> {
             // register CUDA with that library. Other libraries find its kernels by symbol, which
             // needs RTLD_GLOBAL.
             let library = unsafe { Library::open(Some(&path), RTLD_NOW | RTLD_GLOBAL) };
-            let library = library.map_err(|error| format!("cannot open {}: {error}", path.display()))?;
+            let library = library.map_err(|error| {
+                // The error itself names only the function that failed.
+                let reason = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+                format!("cannot open {}: {reason}", path.display())
+            })?;
             // Kernels stay registered until the process ends, so the library stays open, too.
             std::mem::forget(library);
             Ok(())
         })
         .clone()
+}
+
+/// Removes cuDNN from LibTorch's choice of attention kernels. It would compile a kernel for each
+/// new batch shape. The vision encoder calls cuDNN itself.
+fn exclude_cudnn_attention() {
+    let excluded = CudaStreams::open().and_then(CudaStreams::exclude_cudnn_attention);
+    if let Err(error) = excluded {
+        tracing::warn!(%error, "cuDNN attention not excluded; the first batch of each shape is slow");
+    }
 }
 
 /// Returns the folder of the `libtorch_cpu.so` that this process has loaded.

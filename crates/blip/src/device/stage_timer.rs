@@ -37,21 +37,27 @@ impl TimerBackend {
     fn now(self) -> Timestamp {
         let event = match self {
             Self::Host => None,
-            Self::Synchronize(index) => {
-                synchronize(index);
-                None
-            }
+            Self::Synchronize(index) => wait(index),
             Self::Events(events, index) => match events.record_event(index) {
                 Ok(event) => Some(DeviceTimestamp::Event(event)),
                 Err(error) => {
                     tracing::debug!(%error, "CUDA event not recorded");
-                    synchronize(index);
-                    None
+                    wait(index)
                 }
             },
         };
         Timestamp { device: event, host: Instant::now() }
     }
+}
+
+/// Waits for the device. Then the host's time is the device's.
+///
+/// The next operation of a lost device returns the error to the batch.
+fn wait(index: usize) -> Option<DeviceTimestamp> {
+    if let Err(error) = synchronize(index) {
+        tracing::debug!(%error, "CUDA device not synchronized");
+    }
+    None
 }
 
 /// A point in time.

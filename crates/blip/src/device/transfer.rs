@@ -2,6 +2,7 @@
 //! host. Pixels and weights are transferred elsewhere.
 #![expect(clippy::disallowed_methods, reason = "this module wraps the calls that other modules must not use")]
 
+use cuda::CudaStreams;
 use tch::{Cuda, Device, Kind, TchError, Tensor, kind::Element};
 
 /// Copies values to `device`, as a tensor of one dimension.
@@ -13,7 +14,8 @@ use tch::{Cuda, Device, Kind, TchError, Tensor, kind::Element};
 pub(crate) fn to_device<T: Element>(values: &[T], device: Device) -> Result<Tensor, TchError> {
     let tensor = Tensor::f_from_slice(values)?;
     match device {
-        Device::Cuda(_) => tensor.f_pin_memory(device)?.f_to_device_(device, T::KIND, true, false),
+        // `f_pin_memory` with a device writes two warnings to standard error in each call.
+        Device::Cuda(_) => tensor.f_internal_pin_memory(device)?.f_to_device_(device, T::KIND, true, false),
         other => tensor.f_to_device(other),
     }
 }
@@ -30,9 +32,19 @@ pub(crate) fn to_host(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
     Ok(values)
 }
 
-/// Waits until a CUDA device has completed all submitted work.
-pub(crate) fn synchronize(cuda_index: usize) {
-    Cuda::synchronize(cuda_index as i64);
+/// Waits until a CUDA device has completed the work of this thread.
+///
+/// # Errors
+/// [`TchError`] if the device is lost.
+pub(crate) fn synchronize(cuda_index: usize) -> Result<(), TchError> {
+    match CudaStreams::open() {
+        Ok(streams) => Ok(streams.synchronize(cuda_index)?),
+        // LibTorch's own function panics if the device is lost.
+        Err(_) => {
+            Cuda::synchronize(cuda_index as i64);
+            Ok(())
+        }
+    }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use crate::{
     checkpoint::config::vision::VisionConfig,
     cpu::vision_encoder::CpuVisionEncoder,
     cuda_graphs::CudaGraphs,
+    error::ModelError,
     layers::tensor_slice::as_slice,
     preprocess::Pixels,
     vision::{encoder::VisionEncoder, pixel_uploader::PixelUploader},
@@ -53,6 +54,17 @@ impl ImageEncoder {
         Self { vision, pass_images: pass_images.max(1) }
     }
 
+    /// Prepares the vision encoder for the numbers of images of a pass, on a CUDA device.
+    ///
+    /// # Errors
+    /// [`ModelError::Fatal`].
+    pub(crate) fn prepare(&mut self, side: i64, graphs: &mut CudaGraphs) -> Result<(), ModelError> {
+        let Vision::LibTorch { vision, .. } = &mut self.vision else { return Ok(()) };
+        vision.prepare(side, self.pass_images)?;
+        graphs.capture_images(vision, side);
+        Ok(())
+    }
+
     /// Encodes `images`, which are all images of a batch.
     ///
     /// After each pass, `take` receives the positions of its images and their features `[images,
@@ -68,7 +80,7 @@ impl ImageEncoder {
             Vision::LibTorch { vision, uploader } => {
                 let mut encode = |(positions, images): (Range<usize>, &[&Pixels])| {
                     let pixels = uploader.upload(positions.start, images)?;
-                    let features = match graphs.encode_images(vision, &pixels)? {
+                    let features = match graphs.encode_images(&pixels)? {
                         Some(features) => features,
                         None => vision.forward(&pixels)?,
                     };

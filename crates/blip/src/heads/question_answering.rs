@@ -69,6 +69,12 @@ impl QuestionAnswering {
         }
     }
 
+    /// Captures the graphs of both networks.
+    pub(crate) fn prepare(&self, stopping: StoppingCriteria, config: &BlipConfig, graphs: &mut CudaGraphs) {
+        graphs.capture_texts(&self.questions, config);
+        graphs.capture_decoding(&self.decoder, config, stopping.max_new_tokens);
+    }
+
     /// Answers the rows of a batch, and computes the attention maps that they request.
     pub(crate) fn run(
         &self,
@@ -104,11 +110,9 @@ impl QuestionAnswering {
             (Some(cpu), KeyValueAccess::Buffers(mut key_values)) => {
                 self.run_on_cpu_kernels(cpu, batch, stopping, &mut key_values, config.vision.tokens(), rows)
             }
-            (_, KeyValueAccess::Slots(cache)) => {
-                self.run_on_libtorch(batch, stopping, config, graphs, cache, rows)
-            }
+            (_, KeyValueAccess::Slots(cache)) => self.run_on_libtorch(batch, stopping, graphs, cache, rows),
             (None, KeyValueAccess::Buffers(_)) => {
-                self.run_on_libtorch(batch, stopping, config, graphs, &mut CrossAttentionCache::none()?, rows)
+                self.run_on_libtorch(batch, stopping, graphs, &mut CrossAttentionCache::none()?, rows)
             }
         }
     }
@@ -154,7 +158,6 @@ impl QuestionAnswering {
         &self,
         batch: &mut EncodedBatch<'_>,
         stopping: StoppingCriteria,
-        config: &BlipConfig,
         graphs: &mut CudaGraphs,
         key_values: &mut CrossAttentionCache,
         rows: &mut dyn RowSink,
@@ -163,7 +166,7 @@ impl QuestionAnswering {
         let lengths: Vec<i64> = token_ids.iter().map(|ids| ids.len() as i64).collect();
         let questions = self.questions.prepare(&token_ids)?;
         let features = batch.features.gather()?;
-        let graph = graphs.encode_texts(&self.questions, &questions, &features, &batch.layout)?;
+        let graph = graphs.encode_texts(&questions, &features, &batch.layout)?;
         let states = match graph {
             Some(states) => {
                 // A captured graph reads features, even if keys and values are cached.
@@ -195,13 +198,7 @@ impl QuestionAnswering {
             // A captured graph has room for the checkpoint's maximum of new tokens.
             let fits = greedy.iter().all(|row| row.max_steps() <= stopping.max_new_tokens);
             let graph = match fits {
-                true => graphs.start_decoding(
-                    decoder,
-                    config,
-                    stopping.max_new_tokens,
-                    &selected.states,
-                    &lengths,
-                )?,
+                true => graphs.start_decoding(&selected.states, &lengths)?,
                 false => None,
             };
             let backend = match graph {

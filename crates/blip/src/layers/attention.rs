@@ -4,15 +4,32 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use crate::device::transfer::to_device;
 
+/// On CUDA the width of a mask is a multiple of this. LibTorch's attention copies other masks in
+/// each layer.
+const CUDA_MASK_STEP: u64 = 8;
+
 /// Returns `softmax(q k^T / sqrt(head dim) + mask) v`. All tensors are
 /// `[rows, heads, positions, head dim]`.
+///
+/// The mask has [`mask_width`] columns. The kernels on CUDA are flash attention without a mask, and
+/// memory-efficient attention with one. See `docs/decisions/cuda-attention.md`.
 pub(crate) fn attend(
     query: &Tensor,
     key: &Tensor,
     value: &Tensor,
     mask: Option<&Tensor>,
 ) -> Result<Tensor, TchError> {
+    let positions = key.size4()?.2;
+    let mask = mask.map(|mask| mask.f_narrow(3, 0, positions)).transpose()?;
     Tensor::f_scaled_dot_product_attention(query, key, value, mask, 0.0, false, None, false)
+}
+
+/// Returns the number of columns of a mask for `positions` keys on `device`.
+pub(crate) fn mask_width(positions: i64, device: Device) -> i64 {
+    match device {
+        Device::Cuda(_) => (positions.max(0) as u64).next_multiple_of(CUDA_MASK_STEP) as i64,
+        _ => positions,
+    }
 }
 
 /// Returns a view of `[rows, positions, heads * head dim]` as `[rows, heads, positions, head dim]`.
@@ -38,18 +55,18 @@ pub(crate) fn lowest(kind: Kind) -> f64 {
 
 /// Returns the addend of the scores: 0 where a row has a token, [`lowest`] where it has padding.
 ///
-/// The shape is `[rows, 1, 1, longest]`. Returns `None` if no row has padding.
+/// The shape is `[rows, 1, 1, mask width]`. Returns `None` if no row has padding.
 pub(crate) fn padding_mask(lengths: &[i64], device: Device, kind: Kind) -> Result<Option<Tensor>, TchError> {
     let longest = lengths.iter().copied().max().unwrap_or(0);
     if lengths.iter().all(|&length| length == longest) {
         return Ok(None);
     }
-    let lowest = lowest(kind) as f32;
+    let (width, lowest) = (mask_width(longest, device), lowest(kind) as f32);
     let values: Vec<f32> = lengths
         .iter()
-        .flat_map(|&length| (0..longest).map(move |position| if position < length { 0.0 } else { lowest }))
+        .flat_map(|&length| (0..width).map(move |position| if position < length { 0.0 } else { lowest }))
         .collect();
-    let mask = to_device(&values, device)?.f_view([lengths.len() as i64, 1, 1, longest])?;
+    let mask = to_device(&values, device)?.f_view([lengths.len() as i64, 1, 1, width])?;
     Ok(Some(mask.f_to_kind(kind)?))
 }
 
@@ -95,6 +112,25 @@ mod tests {
                 assert!((found - expected).abs() < 1e-6, "{kind:?}");
             }
         }
+    }
+
+    #[test]
+    fn mask_width_on_cuda_is_a_multiple_of_eight() {
+        assert_eq!(
+            [0, 1, 8, 9, 20].map(|positions| mask_width(positions, Device::Cuda(0))),
+            [0, 8, 8, 16, 24]
+        );
+        assert_eq!(mask_width(9, Device::Cpu), 9);
+    }
+
+    #[test]
+    fn wider_mask_is_narrowed_to_the_keys() {
+        let tensor = |positions| Tensor::rand([2, 3, positions, 4], (Kind::Float, Device::Cpu));
+        let (query, key, value) = (tensor(2), tensor(5), tensor(5));
+        let mask = Tensor::rand([2, 1, 1, 8], (Kind::Float, Device::Cpu));
+        let wide = attend(&query, &key, &value, Some(&mask)).unwrap();
+        let exact = attend(&query, &key, &value, Some(&mask.narrow(3, 0, 5).contiguous())).unwrap();
+        assert!((wide - exact).abs().max().double_value(&[]) < 1e-6);
     }
 
     #[test]

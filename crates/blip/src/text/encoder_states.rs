@@ -9,7 +9,7 @@ use crate::device::transfer::to_device;
 pub(crate) struct EncoderStates {
     /// `[rows, longest, encoder dim]`.
     pub(crate) states: Tensor,
-    /// Mask of shorter rows' padding, `[rows, 1, 1, longest]`. `None` without padding.
+    /// Mask of shorter rows' padding, `[rows, 1, 1, mask width]`. `None` without padding.
     pub(crate) padding: Option<Tensor>,
 }
 

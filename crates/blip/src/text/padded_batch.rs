@@ -22,7 +22,7 @@ const TOKENS_STEP: usize = 32;
 pub(crate) struct PaddedBatch {
     /// Token ids, `[rows, longest]`, with shorter questions padded.
     pub(crate) ids: Tensor,
-    /// Mask, `[rows, 1, 1, longest]`. `None` if all rows have the same length.
+    /// Mask, `[rows, 1, 1, mask width]`. `None` if all rows have the same length.
     pub(crate) padding: Option<Tensor>,
     /// Indices for computing without padding, if this saves enough.
     pub(crate) unpadding: Option<Unpadding>,

@@ -14,7 +14,7 @@ pub(crate) enum SelfAttentionCache {
         key_value: Tensor,
         /// `[1]` of i64 on the device: position of this step's token.
         step: Tensor,
-        /// `[1, 1, 1, steps]`: mask of the positions after it.
+        /// `[1, 1, 1, mask width]`: mask of the positions after it.
         visible: Tensor,
     },
 }

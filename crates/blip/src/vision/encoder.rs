@@ -7,9 +7,9 @@ use crate::{
     checkpoint::config::vision::VisionConfig,
     device::transfer::to_device,
     dtype::VisionDtype,
-    error::LoadError,
+    error::{LoadError, ModelError},
     layers::{
-        attention::{attend, merge_heads},
+        attention::merge_heads,
         dense::{Dense, FeedForward},
         int8_linear::Int8Linear,
         layer_norm::LayerNorm,
@@ -17,6 +17,7 @@ use crate::{
         position_embeddings,
         weight_path::WeightPath,
     },
+    vision::attention::{VisionAttention, prepared_sizes},
 };
 
 /// The vision encoder on LibTorch. It returns a state for each patch and one for the class token.
@@ -29,6 +30,7 @@ pub(crate) struct VisionEncoder {
     positions: Tensor,
     first_norm: LayerNorm,
     layers: Vec<VisionLayer>,
+    attention: VisionAttention,
     grid: i64,
     patch_size: i64,
     /// `[3]` in f32: `pixel * scale + offset` is the normalized value.
@@ -75,6 +77,7 @@ impl VisionEncoder {
             positions: positions.f_narrow(1, 1, tokens - 1)?.f_contiguous()?,
             first_norm: norm_before(0)?,
             layers,
+            attention: VisionAttention::new(device, kind),
             grid: config.grid(),
             patch_size,
             scale: to_device(&scale, device)?,
@@ -93,9 +96,37 @@ impl VisionEncoder {
         let mut states = Tensor::f_cat(&[class_state, patches], 1)?;
         let mut normed = self.first_norm.forward(&states)?;
         for layer in &self.layers {
-            normed = layer.forward(&mut states, normed)?;
+            normed = layer.forward(&mut states, normed, &self.attention)?;
         }
         Ok(normed)
+    }
+
+    /// Encodes an empty pass of each size of [`prepared_sizes`], so that no batch waits for the
+    /// preparation. A size that does not fit the memory is left out.
+    ///
+    /// # Errors
+    /// [`ModelError::Fatal`].
+    pub(crate) fn prepare(&mut self, side: i64, pass_images: usize) -> Result<(), ModelError> {
+        for images in prepared_sizes(pass_images) {
+            let with_cudnn = self.attention.use_cudnn_for(images);
+            let mut prepared = self.encode_empty(images, side).map_err(ModelError::from);
+            if let (Err(ModelError::Torch(error)), true) = (&prepared, with_cudnn) {
+                tracing::warn!(%error, images, "cuDNN attention not available; images are slower");
+                self.attention.stop_cudnn();
+                prepared = self.encode_empty(images, side).map_err(ModelError::from);
+            }
+            match prepared {
+                Ok(()) => {}
+                Err(error @ ModelError::Fatal(_)) => return Err(error),
+                Err(error) => tracing::warn!(%error, images, "pass of the vision encoder not prepared"),
+            }
+        }
+        Ok(())
+    }
+
+    fn encode_empty(&self, images: i64, side: i64) -> Result<(), TchError> {
+        let pixels = Tensor::f_zeros([images, side, side, 3], (Kind::Uint8, self.positions.device()))?;
+        self.forward(&pixels).map(drop)
     }
 
     /// Returns normalized pixels, one row for each patch: `[images, patches, 3 * patch * patch]`.
@@ -158,20 +189,25 @@ impl VisionLayer {
     /// Adds both sublayers to `states` `[images, tokens, hidden]`, whose norm is `normed`.
     ///
     /// Returns the norm of the new states.
-    fn forward(&self, states: &mut Tensor, normed: Tensor) -> Result<Tensor, TchError> {
-        let normed = self.middle_norm.add_then_norm(states, &self.attend(normed)?)?;
+    fn forward(
+        &self,
+        states: &mut Tensor,
+        normed: Tensor,
+        attention: &VisionAttention,
+    ) -> Result<Tensor, TchError> {
+        let normed = self.middle_norm.add_then_norm(states, &self.attend(normed, attention)?)?;
         self.next_norm.add_then_norm(states, &self.feed_forward.forward(&normed)?)
     }
 
     /// Returns the output of self-attention, `[images, tokens, hidden]`.
-    fn attend(&self, normed: Tensor) -> Result<Tensor, TchError> {
+    fn attend(&self, normed: Tensor, attention: &VisionAttention) -> Result<Tensor, TchError> {
         let (images, tokens, hidden) = normed.size3()?;
         let qkv = self.qkv.forward(&normed)?;
         // Releases the memory before the next allocations.
         drop(normed);
         let qkv =
             qkv.f_view([images, tokens, 3, self.heads, hidden / self.heads])?.f_permute([2, 0, 3, 1, 4])?;
-        let context = attend(&qkv.f_select(0, 0)?, &qkv.f_select(0, 1)?, &qkv.f_select(0, 2)?, None)?;
+        let context = attention.attend(&qkv.f_select(0, 0)?, &qkv.f_select(0, 1)?, &qkv.f_select(0, 2)?)?;
         self.projection.forward(&merge_heads(&context)?)
     }
 }

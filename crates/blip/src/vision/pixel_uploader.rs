@@ -3,7 +3,7 @@
 //! For CUDA, pixels go through page-locked memory and on a separate stream. Therefore the host
 //! gathers and copies the next images while the device computes on the previous ones.
 
-use cuda::{CopyStream, CudaStreams};
+use cuda::{CopyStream, CudaStreams, PageLockedBuffer};
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{device::transfer::synchronize, preprocess::Pixels};
@@ -19,9 +19,9 @@ pub(crate) struct PixelUploader {
 /// Buffers and stream of the transfer to a CUDA device.
 #[derive(Debug)]
 struct CudaUpload {
-    /// `[images, side, side, 3]` of u8 in page-locked memory, for the images of one pass.
-    pinned: Tensor,
-    /// The same shape on the device, for all images of a batch.
+    /// The pixels of the images of one pass.
+    page_locked: PageLockedBuffer,
+    /// `[images, side, side, 3]` of u8 on the device, for all images of a batch.
     ///
     /// No pass overwrites pixels that a kernel of the same batch still reads.
     device_buffer: Tensor,
@@ -40,16 +40,15 @@ impl PixelUploader {
     ) -> Result<Self, TchError> {
         let cuda = match device {
             Device::Cuda(cuda_index) => {
-                let pixels = |images: usize, device| {
-                    Tensor::f_empty([images as i64, side, side, 3], (Kind::Uint8, device))
-                };
+                let shape = [batch_images as i64, side, side, 3];
+                let pass_bytes = pass_images * bytes_of_image(side);
                 let copy_stream = CudaStreams::open().and_then(|streams| streams.copy_stream(cuda_index));
                 if let Err(error) = &copy_stream {
                     tracing::warn!(%error, "copy stream unavailable; batches are slower");
                 }
                 Some(CudaUpload {
-                    pinned: pixels(pass_images, Device::Cpu)?.f_pin_memory(device)?,
-                    device_buffer: pixels(batch_images, device)?,
+                    page_locked: PageLockedBuffer::new(pass_bytes, device)?,
+                    device_buffer: Tensor::f_empty(shape, (Kind::Uint8, device))?,
                     copy_stream: copy_stream.ok(),
                     cuda_index,
                 })
@@ -66,25 +65,30 @@ impl PixelUploader {
     /// because the previous batch's results were read.
     pub(crate) fn upload(&mut self, first: usize, images: &[&Pixels]) -> Result<Tensor, TchError> {
         let (side, count) = (self.side, images.len() as i64);
-        let Some(CudaUpload { pinned, device_buffer, copy_stream, cuda_index }) = &mut self.cuda else {
+        let Some(CudaUpload { page_locked, device_buffer, copy_stream, cuda_index }) = &mut self.cuda else {
             let mut data = Vec::with_capacity(images.iter().map(|pixels| pixels.data().len()).sum());
             images.iter().for_each(|pixels| data.extend_from_slice(pixels.data()));
             return Tensor::f_from_slice(&data)?.f_view([count, side, side, 3]);
         };
         if first == 0 {
-            synchronize(*cuda_index);
+            synchronize(*cuda_index)?;
         }
-        for (position, pixels) in (0..).zip(images) {
-            let pixels = Tensor::f_from_slice(pixels.data())?.f_view([1, side, side, 3])?;
-            pinned.f_narrow(0, position, 1)?.f_copy_(&pixels)?;
+        let image_bytes = bytes_of_image(side);
+        for (position, pixels) in images.iter().enumerate() {
+            page_locked.write(position * image_bytes, pixels.data())?;
         }
-        let pinned = pinned.f_narrow(0, 0, count)?;
+        let pixels = page_locked.first(images.len() * image_bytes)?.f_view([count, side, side, 3])?;
         let mut device_buffer = device_buffer.f_narrow(0, first as i64, count)?;
         // The host waits for the copy stream only, and the stream has only this copy.
         match copy_stream {
-            Some(copy_stream) => copy_stream.run(|| device_buffer.f_copy_(&pinned))??,
-            None => device_buffer.f_copy_(&pinned)?,
+            Some(copy_stream) => copy_stream.run(|| device_buffer.f_copy_(&pixels))??,
+            None => device_buffer.f_copy_(&pixels)?,
         }
         Ok(device_buffer)
     }
+}
+
+/// Returns the bytes of an image's pixels.
+fn bytes_of_image(side: i64) -> usize {
+    usize::try_from(side * side * 3).unwrap_or(0)
 }

@@ -1,13 +1,14 @@
-//! The functions of `stream.cpp` and `memory.cpp`, and the objects that they create.
+//! The functions of `stream.cpp`, `attention.cpp` and `memory.cpp`, and the objects that they
+//! create.
 
 use std::{
     ffi::{CStr, c_char, c_int, c_void},
     sync::OnceLock,
 };
 
-use tch::TchError;
+use tch::{TchError, Tensor};
 // LibTorch's symbols stay undefined in the embedded library: the program must link to LibTorch.
-use torch_sys as _;
+use torch_sys::C_tensor;
 
 use super::loader;
 use crate::error::CudaError;
@@ -26,12 +27,13 @@ loader::functions! {
 }
 
 loader::functions! {
-    /// The functions of `stream.cpp`.
+    /// The functions of `stream.cpp` and `attention.cpp`.
     pub(crate) struct StreamFunctions {
         last_error: unsafe extern "C" fn() -> *const c_char,
         current_stream: Get,
         synchronize: unsafe extern "C" fn(c_int) -> c_int,
-        stream_new: Get,
+        copy_stream_new: Get,
+        capture_stream_new: Get,
         stream_free: Free,
         stream_enter: Act,
         stream_leave: Act,
@@ -43,6 +45,14 @@ loader::functions! {
         graph_begin: Act,
         graph_end: Act,
         graph_replay: Act,
+        attention_prefers_cudnn: unsafe extern "C" fn(c_int, *mut c_int) -> c_int,
+        attention_exclude_cudnn: unsafe extern "C" fn() -> c_int,
+        attention_cudnn: unsafe extern "C" fn(
+            *const C_tensor,
+            *const C_tensor,
+            *const C_tensor,
+            *mut *mut C_tensor,
+        ) -> c_int,
     }
 }
 
@@ -106,8 +116,12 @@ impl StreamFunctions {
         self.check(unsafe { (self.synchronize)(device) })
     }
 
-    pub(crate) fn pool_stream(&'static self, device: usize) -> Result<RawStream, CudaError> {
-        self.object(self.stream_new, self.stream_free, device).map(RawStream)
+    pub(crate) fn copy_stream(&'static self, device: usize) -> Result<RawStream, CudaError> {
+        self.object(self.copy_stream_new, self.stream_free, device).map(RawStream)
+    }
+
+    pub(crate) fn capture_stream(&'static self, device: usize) -> Result<RawStream, CudaError> {
+        self.object(self.capture_stream_new, self.stream_free, device).map(RawStream)
     }
 
     pub(crate) fn record_event(&'static self, device: usize) -> Result<RawEvent, CudaError> {
@@ -116,6 +130,32 @@ impl StreamFunctions {
 
     pub(crate) fn new_graph(&'static self, device: usize) -> Result<RawGraph, CudaError> {
         self.object(self.graph_new, self.graph_free, device).map(RawGraph)
+    }
+
+    /// Returns whether LibTorch prefers cuDNN for attention on `device`.
+    pub(crate) fn attention_prefers_cudnn(&self, device: usize) -> Result<bool, CudaError> {
+        let device = index(device)?;
+        let mut prefers = 0;
+        // SAFETY: the function writes one number to a variable that outlives the call.
+        self.check(unsafe { (self.attention_prefers_cudnn)(device, &raw mut prefers) })?;
+        Ok(prefers != 0)
+    }
+
+    /// Removes cuDNN from the attention kernels that LibTorch chooses from.
+    pub(crate) fn attention_exclude_cudnn(&self) -> Result<(), CudaError> {
+        // SAFETY: the function has no arguments.
+        self.check(unsafe { (self.attention_exclude_cudnn)() })
+    }
+
+    pub(crate) fn attention_cudnn(&self, [query, key, value]: [&Tensor; 3]) -> Result<Tensor, CudaError> {
+        let mut context = std::ptr::null_mut();
+        // SAFETY: the tensors outlive the call. The function writes one pointer to a variable that
+        // outlives the call, too.
+        let status =
+            unsafe { (self.attention_cudnn)(query.as_ptr(), key.as_ptr(), value.as_ptr(), &raw mut context) };
+        self.check(status)?;
+        // SAFETY: the function made this tensor for its caller.
+        Ok(unsafe { Tensor::from_ptr(context) })
     }
 
     fn object(&'static self, new: Get, free: Free, device: usize) -> Result<Object, CudaError> {
@@ -136,7 +176,9 @@ impl StreamFunctions {
     fn error(&self) -> CudaError {
         // SAFETY: the string belongs to this thread and lives until the thread's next failing call.
         let text = unsafe { CStr::from_ptr((self.last_error)()) };
-        TchError::Torch(text.to_string_lossy().into_owned()).into()
+        // A backtrace and general advice follow in further lines.
+        let reason = text.to_string_lossy().lines().next().unwrap_or_default().to_owned();
+        TchError::Torch(reason).into()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Opens shared libraries and finds functions in them.
 
-use std::os::fd::AsRawFd;
+use std::{error::Error, os::fd::AsRawFd};
 
 use libloading::{
     AsFilename,
@@ -39,8 +39,9 @@ pub(super) unsafe fn find<F: Copy>(library: &Library, name: &str) -> Result<F, C
     unsafe { library.get::<F>(name.as_bytes()) }.map(|symbol| *symbol).map_err(failed)
 }
 
-fn failed(error: impl ToString) -> CudaError {
-    CudaError::Load(error.to_string())
+fn failed(error: impl Error) -> CudaError {
+    // An error of libloading itself names only the function that failed.
+    CudaError::Load(error.source().map_or_else(|| error.to_string(), ToString::to_string))
 }
 
 /// Declares a struct of functions and a constructor that finds them.

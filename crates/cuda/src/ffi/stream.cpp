@@ -10,26 +10,11 @@
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAStream.h>
 
-#include <exception>
 #include <memory>
-#include <string>
+
+#include "guarded.h"
 
 namespace {
-
-thread_local std::string last_error;
-
-template <typename Work>
-int guarded(Work&& work) {
-  try {
-    work();
-    return 0;
-  } catch (const std::exception& error) {
-    last_error = error.what();
-  } catch (...) {
-    last_error = "unknown C++ exception";
-  }
-  return 1;
-}
 
 c10::cuda::CUDAStream current_stream(int device) {
   return c10::cuda::getCurrentCUDAStream(static_cast<c10::DeviceIndex>(device));
@@ -41,8 +26,8 @@ struct PoolStream {
   c10::cuda::CUDAStream previous;
   c10::DeviceIndex previous_device = 0;
 
-  explicit PoolStream(int device)
-      : stream(c10::cuda::getStreamFromPool(false, static_cast<c10::DeviceIndex>(device))),
+  PoolStream(int device, bool is_high_priority)
+      : stream(c10::cuda::getStreamFromPool(is_high_priority, static_cast<c10::DeviceIndex>(device))),
         previous(current_stream(device)) {}
 
   void enter() {
@@ -72,8 +57,15 @@ int blip_synchronize(int device) {
   return guarded([&] { current_stream(device).synchronize(); });
 }
 
-int blip_stream_new(int device, PoolStream** stream) {
-  return guarded([&] { *stream = new PoolStream(device); });
+// LibTorch has a pool of 32 streams for each priority, and gives the same stream again after 32
+// calls. Copies and captures use different pools, so that no copy of one engine gets into a capture
+// of another one.
+int blip_copy_stream_new(int device, PoolStream** stream) {
+  return guarded([&] { *stream = new PoolStream(device, true); });
+}
+
+int blip_capture_stream_new(int device, PoolStream** stream) {
+  return guarded([&] { *stream = new PoolStream(device, false); });
 }
 
 void blip_stream_free(PoolStream* stream) {

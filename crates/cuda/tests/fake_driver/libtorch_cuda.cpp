@@ -123,8 +123,9 @@ DeviceIndex ExchangeDevice(DeviceIndex device) {
   return previous;
 }
 
-CUDAStream getStreamFromPool(const bool, DeviceIndex device) {
-  log_call("stream", "new stream of " + std::to_string(device));
+CUDAStream getStreamFromPool(const bool is_high_priority, DeviceIndex device) {
+  const std::string pool = is_high_priority ? "high-priority stream of " : "stream of ";
+  log_call("stream", "new " + pool + std::to_string(device));
   return ::stream(++last_stream_id, or_current(device));
 }
 

@@ -57,9 +57,12 @@ pub struct EnginePlacement {
 }
 
 /// Returns the best number of threads for a model of this shape, or `None` for LibTorch's default.
+///
+/// An engine on CUDA computes nothing on the CPU. A thread team would only delay it, because it
+/// waits for threads that other work has displaced.
 #[must_use]
-pub fn threads_for(config: &BlipConfig) -> Option<NonZeroUsize> {
-    config.vision.is_small().then_some(NonZeroUsize::MIN)
+pub fn threads_for(config: &BlipConfig, device: tch::Device) -> Option<NonZeroUsize> {
+    (device.is_cuda() || config.vision.is_small()).then_some(NonZeroUsize::MIN)
 }
 
 /// The maximum default number of engines on the CPU. The rest of the server needs CPUs, too.
@@ -71,7 +74,7 @@ const MAX_DEFAULT_ENGINES: usize = 4;
 /// make its batches faster. Every other model has one engine.
 #[must_use]
 pub fn engines_for(config: &BlipConfig, device: tch::Device, cpus: NonZeroUsize) -> usize {
-    let small = device == tch::Device::Cpu && threads_for(config).is_some();
+    let small = device == tch::Device::Cpu && threads_for(config, device).is_some();
     if small { cpus.get().min(MAX_DEFAULT_ENGINES) } else { 1 }
 }
 
@@ -210,11 +213,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_small_models_use_one_thread() {
-        assert_eq!(threads_for(&BlipConfig::default()), None);
-        let mut small = BlipConfig::default();
+    fn small_models_and_cuda_engines_use_one_thread() {
+        let (large, mut small) = (BlipConfig::default(), BlipConfig::default());
         (small.vision.hidden_size, small.vision.image_size) = (128, 64);
-        assert_eq!(threads_for(&small), Some(NonZeroUsize::MIN));
+        assert_eq!(threads_for(&large, tch::Device::Cpu), None);
+        assert_eq!(threads_for(&small, tch::Device::Cpu), Some(NonZeroUsize::MIN));
+        assert_eq!(threads_for(&large, tch::Device::Cuda(0)), Some(NonZeroUsize::MIN));
     }
 
     #[test]

@@ -5,12 +5,12 @@ use std::{num::NonZeroUsize, path::Path, sync::Arc, time::Duration};
 use anyhow::Context as _;
 use blip::{Architecture, Checkpoint, CheckpointOptions, ChosenDevice, Dtype, LoadOptions};
 use images::{Decoder, Limits};
-use scheduler::Scheduler;
+use scheduler::{Scheduler, SchedulerConfig};
 use tch::Device;
 
 use crate::{
     cache::answers::AnswerCache,
-    config::{DtypeRequest, Settings},
+    config::{DtypeRequest, Settings, sections::scheduler::CUDA_BATCH},
     engine::{
         batch_tuning,
         blip_engine::{BlipEngine, EnginePlacement, SharedFeatures, engines_for, threads_for},
@@ -105,11 +105,8 @@ impl ModelLoader {
                 shared,
             )
         };
-        let mut config = spec.scheduler_config();
+        let mut config = scheduler_config(&spec, device);
         config.engines_share_features = shared.is_some();
-        if device == Device::Cpu && spec.scheduler.max_shared_decode_ms.is_none() {
-            config.max_shared_decode = CPU_SHARED_DECODE;
-        }
         if let Some(p95) = spec.scheduler.target_p95() {
             let measured = batch_tuning::limits(factory(&device, None), &checkpoint, config.batch, p95).await;
             config.batch = measured.with_context(cannot_load)?;
@@ -171,9 +168,20 @@ fn engines(spec: &ModelSpec, checkpoint: &Checkpoint, device: Device) -> usize {
     }
 }
 
+/// Returns the configuration of a model's scheduler. Some defaults depend on the device.
+fn scheduler_config(spec: &ModelSpec, device: Device) -> SchedulerConfig {
+    let mut config = spec.scheduler_config();
+    match device {
+        Device::Cuda(_) => config.batch = spec.scheduler.batch_limits(CUDA_BATCH),
+        _ if spec.scheduler.max_shared_decode_ms.is_none() => config.max_shared_decode = CPU_SHARED_DECODE,
+        _ => {}
+    }
+    config
+}
+
 /// Returns the options of a model's engines, the first of which runs on `device`.
 fn placement(spec: &ModelSpec, device: Device, dtype: Dtype, checkpoint: &Checkpoint) -> EnginePlacement {
-    let batch = spec.scheduler_config().batch;
+    let batch = scheduler_config(spec, device).batch;
     let mut options = LoadOptions::for_device(device);
     // Cached images do not count towards the image limit of a batch, so every question can have its
     // image.
@@ -185,7 +193,7 @@ fn placement(spec: &ModelSpec, device: Device, dtype: Dtype, checkpoint: &Checkp
     options.feature_cache_bytes = spec.model.feature_cache_bytes.unwrap_or(options.feature_cache_bytes);
     options.cross_attention_cache_bytes =
         spec.model.cross_attention_cache_bytes.unwrap_or(options.cross_attention_cache_bytes);
-    let threads = spec.model.engine_threads.or_else(|| threads_for(checkpoint.config()));
+    let threads = spec.model.engine_threads.or_else(|| threads_for(checkpoint.config(), device));
     EnginePlacement { device, dtype, options, threads }
 }
 
@@ -217,7 +225,44 @@ fn device_name(device: Device) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroU64;
+
     use super::*;
+
+    fn settings() -> Settings {
+        let mut settings = Settings::default();
+        settings.model.models = vec!["../../models/demo".parse().unwrap()];
+        settings
+    }
+
+    #[test]
+    fn batch_limits_default_by_device_and_obey_settings() {
+        let mut settings = settings();
+        let limits = |settings: &Settings, device| {
+            let spec = ModelSpec::all(settings).unwrap().remove(0);
+            let batch = scheduler_config(&spec, device).batch;
+            (batch.max_images, batch.max_questions, batch.max_padded_tokens)
+        };
+        assert_eq!(limits(&settings, Device::Cpu), (16, 64, 2048));
+        assert_eq!(limits(&settings, Device::Cuda(1)), (128, 768, 30_720));
+        settings.scheduler.max_batch_images = Some(5);
+        assert_eq!(limits(&settings, Device::Cpu), (5, 64, 2048));
+        assert_eq!(limits(&settings, Device::Cuda(0)), (5, 768, 30_720));
+        settings.scheduler.max_batch_questions = Some(7);
+        assert_eq!(limits(&settings, Device::Cuda(0)), (5, 7, 30_720));
+    }
+
+    #[test]
+    fn shared_decode_defaults_by_device() {
+        let mut settings = settings();
+        let milliseconds = |settings: &Settings, device| {
+            let spec = ModelSpec::all(settings).unwrap().remove(0);
+            scheduler_config(&spec, device).max_shared_decode.as_millis()
+        };
+        assert_eq!([Device::Cpu, Device::Cuda(0)].map(|device| milliseconds(&settings, device)), [100, 500]);
+        settings.scheduler.max_shared_decode_ms = Some(NonZeroU64::MIN);
+        assert_eq!([Device::Cpu, Device::Cuda(0)].map(|device| milliseconds(&settings, device)), [1, 1]);
+    }
 
     #[test]
     fn engines_share_the_cpu_and_need_one_cuda_device_each() {

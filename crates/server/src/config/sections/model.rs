@@ -134,7 +134,7 @@ pub struct ModelSettings {
 
     /// Number of compute threads of an engine on the CPU
     ///
-    /// Set fewer than the number of CPUs if other work shares them.
+    /// Set fewer than the number of CPUs if other work shares them. An engine on CUDA uses one.
     ///
     /// [default: one for each CPU, one in all for a model as small as the demo]
     #[arg(long, value_name = "N", env = "BLIP_SERVE__MODEL__ENGINE_THREADS")]

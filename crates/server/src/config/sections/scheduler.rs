@@ -3,6 +3,11 @@
 use std::{num::NonZeroU64, time::Duration};
 
 use clap::Args;
+use scheduler::BatchLimits;
+
+/// The default batch limits on CUDA. A GPU is busy only with larger batches than a CPU.
+pub const CUDA_BATCH: BatchLimits =
+    BatchLimits { max_images: 128, max_questions: 768, max_padded_tokens: 768 * 40 };
 
 /// The queue and its batches.
 #[derive(Args, Clone, Debug)]
@@ -31,14 +36,16 @@ pub struct SchedulerSettings {
     pub max_queued_bytes: usize,
 
     /// Maximum number of distinct images in a batch
-    #[arg(long, value_name = "N", env = "BLIP_SERVE__SCHEDULER__MAX_BATCH_IMAGES",
-          default_value_t = scheduler::SchedulerConfig::default().batch.max_images)]
-    pub max_batch_images: usize,
+    ///
+    /// [default: 16 on a CPU, 128 on CUDA]
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__SCHEDULER__MAX_BATCH_IMAGES")]
+    pub max_batch_images: Option<usize>,
 
     /// Maximum number of questions in a batch
-    #[arg(long, value_name = "N", env = "BLIP_SERVE__SCHEDULER__MAX_BATCH_QUESTIONS",
-          default_value_t = scheduler::SchedulerConfig::default().batch.max_questions)]
-    pub max_batch_questions: usize,
+    ///
+    /// [default: 64 on a CPU, 768 on CUDA]
+    #[arg(long, value_name = "N", env = "BLIP_SERVE__SCHEDULER__MAX_BATCH_QUESTIONS")]
+    pub max_batch_questions: Option<usize>,
 
     /// Maximum wait for a batch to fill, in milliseconds; 0 sends batches immediately
     #[arg(long, value_name = "MS", env = "BLIP_SERVE__SCHEDULER__MAX_BATCH_DELAY_MS", default_value_t = 0)]
@@ -81,15 +88,24 @@ impl SchedulerSettings {
         self.target_p95_ms.map(|milliseconds| Duration::from_millis(milliseconds.get()))
     }
 
-    /// Returns the configuration of the scheduler.
+    /// Returns the limits of a batch, with those of `defaults` where the settings have none.
+    #[must_use]
+    pub fn batch_limits(&self, defaults: BatchLimits) -> BatchLimits {
+        BatchLimits {
+            max_images: self.max_batch_images.unwrap_or(defaults.max_images),
+            max_questions: self.max_batch_questions.unwrap_or(defaults.max_questions),
+            ..defaults
+        }
+    }
+
+    /// Returns the configuration of the scheduler, with the defaults for a CPU.
     #[must_use]
     pub fn config(&self) -> scheduler::SchedulerConfig {
         let mut config = scheduler::SchedulerConfig::default();
         config.queue.max_jobs = self.max_queued_questions;
         config.queue.max_jobs_per_client = self.max_queued_questions_per_client;
         config.queue.max_bytes = self.max_queued_bytes;
-        config.batch.max_images = self.max_batch_images;
-        config.batch.max_questions = self.max_batch_questions;
+        config.batch = self.batch_limits(config.batch);
         if let Some(milliseconds) = self.max_shared_decode_ms {
             config.max_shared_decode = Duration::from_millis(milliseconds.get());
         }

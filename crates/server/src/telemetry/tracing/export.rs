@@ -12,7 +12,10 @@ use opentelemetry_sdk::{
 };
 
 use crate::{
-    config::sections::{scheduler::SchedulerSettings, telemetry::TraceSettings},
+    config::sections::{
+        scheduler::{CUDA_BATCH, SchedulerSettings},
+        telemetry::TraceSettings,
+    },
     telemetry::tracing::{TraceScope, collector::Collector, exporter::exporter, sampling::Sampling},
 };
 
@@ -48,10 +51,12 @@ impl Tracing {
         if !collector.has_service_name {
             resource = resource.with_service_name("blip-serve");
         }
+        // Without a setting, the limit depends on the device.
+        let most_questions = scheduler.batch_limits(CUDA_BATCH).max_questions;
         let provider = SdkTracerProvider::builder()
             .with_sampler(Sampling::new(settings.sample_ratio.0))
             // The span of a batch links to each of its items.
-            .with_max_links_per_span(u32::try_from(scheduler.max_batch_questions).unwrap_or(u32::MAX))
+            .with_max_links_per_span(u32::try_from(most_questions).unwrap_or(u32::MAX))
             .with_resource(resource.build())
             .with_batch_exporter(exporter(&collector)?)
             .build();

@@ -1,0 +1,68 @@
+"""The attention kernels that batches use, by name."""
+
+import collections
+
+import pytest
+from engine import question
+
+# Parts of the names of LibTorch's kernels.
+KERNELS = {"flash": "flash_fwd", "efficient": "fmha_cutlass", "cudnn": "cudnn_attention"}
+LAYERS = 2
+
+
+def attention(engine, name):
+    """Returns the number of launches of each attention kernel in a batch."""
+    kernels = [event.name for event in engine.trace.events(name) if event.kind == "kernel"]
+    found = collections.Counter()
+    for kind, part in KERNELS.items():
+        found[kind] = sum(part in kernel for kernel in kernels)
+    return found
+
+
+def run(engine, images, lengths, name):
+    numbers = engine.new_images(images)
+    questions = [question(index % images, tokens, 1) for index, tokens in enumerate(lengths)]
+    engine.answer(numbers, questions, name)
+    return attention(engine, name)
+
+
+def test_masked_questions_use_the_efficient_kernel(start):
+    engine = start()
+    equal = run(engine, 3, [8, 8, 8], "equal")
+    # Vision encoder, both attentions of questions, cross-attention of the decoder.
+    assert equal == {"flash": 4 * LAYERS, "efficient": 0, "cudnn": 0}
+    unequal = run(engine, 3, [5, 8, 11], "unequal")
+    # Self-attention of questions and cross-attention of the decoder have a mask.
+    assert unequal == {"flash": 2 * LAYERS, "efficient": 2 * LAYERS, "cudnn": 0}
+
+
+def test_cudnn_encodes_only_prepared_numbers_of_images(start):
+    engine = start()
+    cudnn = {images: run(engine, images, [8] * images, str(images))["cudnn"] for images in range(1, 17)}
+    assert {images for images, launches in cudnn.items() if launches == LAYERS} == {1, 2, 4, 8, 16}
+    assert set(cudnn.values()) == {0, LAYERS}
+
+
+@pytest.mark.parametrize("capability", [80, 89, 120])
+def test_other_generations_do_not_use_cudnn(start, capability):
+    engine = start(capability=capability)
+    assert run(engine, 4, [5, 8, 11, 8], "batch") == {"flash": 2 * LAYERS, "efficient": 2 * LAYERS, "cudnn": 0}
+
+
+def test_f32_uses_the_efficient_kernel_alone(start):
+    engine = start(dtype="f32")
+    assert run(engine, 4, [5, 8, 11, 8], "batch") == {"flash": 0, "efficient": 4 * LAYERS, "cudnn": 0}
+
+
+def test_masks_are_not_copied_in_each_layer(start, deep_model, small_model):
+    """Counts the kernels that a mask adds to a batch. More layers do not add more of them."""
+
+    def added(model):
+        engine = start(model)
+        for name, lengths in (("equal", [9, 9]), ("unequal", [9, 8])):
+            run(engine, 2, lengths, f"first {name}")
+            run(engine, 2, lengths, name)
+        kernels = [sum(event.kind == "kernel" for event in engine.trace.events(name)) for name in ("equal", "unequal")]
+        return kernels[1] - kernels[0]
+
+    assert added(deep_model) == added(small_model)

@@ -1,0 +1,58 @@
+"""What a batch of a model of true size costs, compared with the committed counts.
+
+Any change fails. After an intended one, `UPDATE_COUNTS=1` writes the new counts.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from engine import question
+from trace import counts
+
+TABLE = Path(__file__).with_name("counts.json")
+
+
+def one_question_each(images, **options):
+    return [question(index, **options) for index in range(len(images))]
+
+
+def unequal_lengths(images):
+    return [question(index, tokens=5 + index % 12) for index in range(len(images))]
+
+
+def measure(engine):
+    """Returns the counts of each batch. A batch runs once before it is measured."""
+    found = {}
+
+    def batch(name, images, questions):
+        engine.answer(images(), questions(images()))
+        numbers = images()
+        engine.answer(numbers, questions(numbers), name)
+        found[name] = counts(engine.trace.events(name))
+
+    for count in (1, 8, 128):
+        batch(f"{count} new images, one question each", lambda: engine.new_images(count), one_question_each)
+    batch("16 new images, unequal lengths", lambda: engine.new_images(16), unequal_lengths)
+    same = engine.new_images(128)
+    # The cache of keys and values admits an image after several uses.
+    for _ in range(8):
+        engine.answer(same, [question(index // 6) for index in range(768)])
+    batch("128 cached images, six questions each", lambda: same, lambda _: [question(row // 6) for row in range(768)])
+    batch("1 cached image, one question", lambda: same[:1], one_question_each)
+    return found
+
+
+@pytest.mark.parametrize(("name", "options"), [("plain", []), ("graphs", ["--cuda-graphs"])])
+def test_counts_of_batches_do_not_rise(start, base_model, name, options):
+    engine = start(base_model, options=options)
+    assert engine.is_loaded, engine.stderr_path.read_text()
+    found = measure(engine)
+    assert engine.trace.faults() == {}
+    assert engine.stop() == ""
+    committed = json.loads(TABLE.read_text()) if TABLE.exists() else {}
+    if os.environ.get("UPDATE_COUNTS"):
+        committed[name] = found
+        TABLE.write_text(json.dumps(committed, indent=2) + "\n")
+    assert found == committed[name], "the counts of batches changed"

@@ -1,0 +1,65 @@
+"""The rules of CUDA, in every number format, with and without graphs, on each device."""
+
+import pytest
+from engine import question, random_batches
+
+GRAPHS = {"plain": (), "graphs": ("--cuda-graphs",)}
+
+
+def assert_no_faults(engine):
+    assert engine.trace.faults() == {}
+    assert engine.stop() == "", "standard error has lines"
+
+
+@pytest.mark.parametrize("graphs", GRAPHS)
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "f32"])
+def test_random_batches_obey_the_rules(start, dtype, graphs):
+    engine = start(dtype=dtype, options=GRAPHS[graphs])
+    assert engine.is_loaded, engine.stderr_path.read_text()
+    random_batches(engine, 40)
+    kinds = {event.kind for event in engine.trace.events_since("loaded")}
+    assert {"kernel", "product", "copy", "wait"} <= kinds, "the batches ran on the device"
+    assert ("graph" in kinds) == (graphs == "graphs")
+    assert_no_faults(engine)
+
+
+@pytest.mark.parametrize("graphs", GRAPHS)
+def test_engine_on_second_device_uses_no_other(start, graphs):
+    engine = start(device="cuda:1", devices=2, options=GRAPHS[graphs])
+    assert engine.is_loaded, engine.stderr_path.read_text()
+    random_batches(engine, 20)
+    devices = {event.device for event in engine.trace.events_since("loaded") if event.device >= 0}
+    assert devices == {1}
+    assert_no_faults(engine)
+
+
+@pytest.mark.parametrize("capability", [75, 80, 89, 100, 120])
+def test_every_generation_obeys_the_rules(start, capability):
+    engine = start(capability=capability)
+    assert engine.is_loaded, engine.stderr_path.read_text()
+    random_batches(engine, 10)
+    assert_no_faults(engine)
+
+
+def test_cuda_engine_starts_no_thread_team(start):
+    engine = start()
+    before = engine.threads()
+    engine.answer(images := engine.new_images(16), [question(index) for index in range(len(images))])
+    assert engine.threads() == before
+    assert_no_faults(engine)
+
+
+def test_uploads_and_captures_use_different_pools_of_streams(start):
+    """LibTorch gives each stream of a pool to several engines. Each priority has a pool."""
+    engine = start(options=["--cuda-graphs"])
+    engine.answer(engine.new_images(2), [question(0), question(1)])
+    events = engine.trace.events()
+    priority = {event.stream: event.detail for event in events if event.kind == "stream"}
+    captures = {priority[event.stream] for event in events if event.kind == "capture_begin"}
+    uploads = {
+        priority[event.stream]
+        for event in events
+        if event.stream > 0 and event.detail.endswith("page-locked to device")
+    }
+    assert captures == {"0"}
+    assert len(uploads) == 1 and not uploads & captures
