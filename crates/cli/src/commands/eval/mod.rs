@@ -1,135 +1,132 @@
-//! `blip-serve eval`.
+//! `blip-serve eval`: accuracy and other metrics of a model on the data sets of the paper.
+//!
+//! A task of the paper has a folder: `vqa`, `caption` and `retrieval`. Each reads a data set, turns
+//! it into records, processes them as a record file (`record_file`) that a later run can resume,
+//! writes a results file and prints metrics.
 
-mod results;
-mod questions;
+mod vqa;
+mod caption;
+mod retrieval;
+mod partial_results;
+mod results_file;
+mod protocol;
+mod image_pattern;
+mod json_file;
 
-use std::path::{Path, PathBuf};
+use blip_server::serve::exit::Exit;
+use clap::{ArgMatches, Args, Command, FromArgMatches, Subcommand};
 
-use anyhow::Context as _;
-use blip_server::{request::generation::GenerationOptions, serve::exit::Exit};
-use bulk::{ExistingFile, Format, Input, Output, Record};
-use clap::{Args, ValueHint};
-use futures::stream;
-use proto::AskRequest;
+use crate::commands::eval::{caption::CaptionEvalCommand, retrieval::RetrievalCommand, vqa::VqaCommand};
 
-use crate::{
-    commands::{
-        eval::questions::{ImagePattern, Questions},
-        record_file::RunArgs,
-    },
-    connection::RpcClient,
-    messages::print_message,
-    records::{AskTask, ImageLoader},
-    request_args::generation_message,
-    target::{DefaultModel, TargetArgs},
-};
-
-/// Compute the accuracy of a model on a VQA data set
+/// Compute metrics of a model on a data set: VQA, captions or retrieval
 ///
-/// The files have the formats of VQA version 2 (visualqa.org). Accuracy is the official one: an
-/// answer that three of ten people gave is correct. For questions without annotations, such as test
-/// sets, the command writes the results file only. A running server answers the questions, or with
-/// --local a model in this process.
+/// Without a subcommand, it computes the accuracy on a VQA data set, as eval vqa does. A running
+/// server processes the images, or with --local a model in this process.
 #[derive(Args, Debug)]
-#[command(after_help = "Example:
+#[command(
+    args_conflicts_with_subcommands = true,
+    subcommand_negates_reqs = true,
+    after_help = "Examples:
   blip-serve eval --questions v2_OpenEnded_mscoco_val2014_questions.json \\
-      --annotations v2_mscoco_val2014_annotations.json --images val2014 --results results.json")]
+      --annotations v2_mscoco_val2014_annotations.json --images val2014 --results results.json
+  blip-serve eval caption --annotations captions_val2014.json --images val2014 \\
+      --results captions.json --protocol paper
+  blip-serve eval retrieval --data dataset_flickr30k.json --images flickr30k-images \\
+      --results retrieval.json --protocol paper"
+)]
 pub(crate) struct EvalCommand {
-    /// File of questions
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    questions: PathBuf,
-
-    /// File of human answers [default: accuracy is not computed]
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    annotations: Option<PathBuf>,
-
-    /// Folder of the images
-    #[arg(long, value_name = "FOLDER", value_hint = ValueHint::DirPath)]
-    images: PathBuf,
-
-    /// Name of image files; {image_id} stands for the number of an image
-    ///
-    /// {image_id:012} is the number in 12 digits.
-    #[arg(long, value_name = "PATTERN", default_value = "COCO_val2014_{image_id:012}.jpg")]
-    image_pattern: ImagePattern,
-
-    /// Output file of the answers, in the format of the leaderboard
-    ///
-    /// Until all answers are available, they are in a file with the suffix .partial.jsonl.
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    results: PathBuf,
-
-    /// Name of a list of allowed answers on the server
-    #[arg(long, value_name = "NAME")]
-    candidate_list: Option<String>,
-
+    // Before the subcommand, which is removed from the matches when it is read.
     #[command(flatten)]
-    run: RunArgs,
+    plain: PlainVqa,
 
-    #[command(flatten)]
-    target: TargetArgs,
+    #[command(subcommand)]
+    task: Option<EvalTask>,
+}
 
-    #[command(flatten)]
-    generation: GenerationOptions,
+/// The options of `eval vqa` without a subcommand.
+#[derive(Debug)]
+struct PlainVqa(Option<Box<VqaCommand>>);
+
+impl Args for PlainVqa {
+    fn augment_args(command: Command) -> Command {
+        VqaCommand::augment_args(command)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        VqaCommand::augment_args_for_update(command)
+    }
+}
+
+impl FromArgMatches for PlainVqa {
+    fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+        match matches.subcommand_name() {
+            Some(_) => Ok(Self(None)),
+            None => VqaCommand::from_arg_matches(matches).map(|command| Self(Some(Box::new(command)))),
+        }
+    }
+
+    fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        *self = Self::from_arg_matches(matches)?;
+        Ok(())
+    }
+}
+
+#[derive(Debug, Subcommand)]
+enum EvalTask {
+    Vqa(Box<VqaCommand>),
+    Caption(Box<CaptionEvalCommand>),
+    Retrieval(Box<RetrievalCommand>),
 }
 
 impl EvalCommand {
     pub(crate) async fn run(self, variables: &[String]) -> anyhow::Result<Exit> {
-        let exists = self.results.exists();
-        anyhow::ensure!(
-            !exists || self.run.existing() != ExistingFile::Refuse,
-            "{} already exists: use --resume to compute its accuracy or --force to replace it",
-            self.results.display()
-        );
-        let questions = Questions::read(&self.questions)?;
-        let exit = if exists && self.run.existing() == ExistingFile::Resume {
-            Exit::Clean
-        } else {
-            self.ask(&questions, variables).await?
-        };
-        if let Exit::Signal(_) = exit {
-            return Ok(exit);
+        match (self.task, self.plain.0) {
+            (Some(EvalTask::Vqa(command)), _) => command.run(variables).await,
+            (Some(EvalTask::Caption(command)), _) => command.run(variables).await,
+            (Some(EvalTask::Retrieval(command)), _) => command.run(variables).await,
+            (None, Some(command)) => command.run(variables).await,
+            (None, None) => anyhow::bail!("nothing to evaluate: see blip-serve eval --help"),
         }
-        if let Some(annotations) = &self.annotations {
-            results::print_accuracy(&questions, annotations, &self.results)?;
-        }
-        Ok(exit)
-    }
-
-    async fn ask(&self, questions: &Questions, variables: &[String]) -> anyhow::Result<Exit> {
-        let ask = async |client| self.ask_with(client, questions).await;
-        self.target.run(None, DefaultModel::Ask, variables, ask).await
-    }
-
-    async fn ask_with(&self, client: RpcClient, questions: &Questions) -> anyhow::Result<Exit> {
-        let request = AskRequest {
-            model: self.target.model_name(),
-            priority: self.target.priority(),
-            generation: generation_message(self.generation),
-            ..AskRequest::default()
-        };
-        let task = AskTask::new(client, ImageLoader { folder: self.images.clone() }, request);
-        let records = questions.records(&self.image_pattern, self.candidate_list.as_deref());
-        let total = u64::try_from(questions.len()).ok();
-        let records = stream::iter(
-            (0..).zip(records).map(|(position, fields)| Ok(Record { position, fields: Ok(fields) })),
-        );
-        let partial = partial_path(&self.results);
-        let mut output = Output::open(Some(&partial), Format::Jsonl, &[], self.run.existing())?;
-        let (summary, exit) = self.run.run(&task, "asking", records, total, &mut output).await?;
-        if summary.interrupted {
-            print_message(&format!("stopped after {} questions: use --resume to continue", summary.written));
-            return Ok(exit);
-        }
-        let input = Input { path: Some(partial.clone()), format: Format::Jsonl };
-        results::write(input, &self.results).await?;
-        std::fs::remove_file(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
-        Ok(exit)
     }
 }
 
-fn partial_path(results: &Path) -> PathBuf {
-    let mut name = results.as_os_str().to_owned();
-    name.push(".partial.jsonl");
-    name.into()
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::*;
+
+    #[derive(Debug, Parser)]
+    struct Line {
+        #[command(flatten)]
+        eval: EvalCommand,
+    }
+
+    fn parse(line: &str) -> Result<EvalCommand, clap::Error> {
+        Line::try_parse_from(line.split(' ')).map(|line| line.eval)
+    }
+
+    #[test]
+    fn options_without_subcommand_are_those_of_vqa() {
+        const VQA: &str = "--questions q.json --images i --results r.json";
+        let plain = parse(&format!("eval {VQA}")).unwrap();
+        assert!(plain.task.is_none());
+        let named = parse(&format!("eval vqa {VQA}")).unwrap();
+        assert!(named.plain.0.is_none());
+        let Some(EvalTask::Vqa(named)) = named.task else { panic!("another task") };
+        assert_eq!(format!("{:?}", plain.plain.0.unwrap()), format!("{named:?}"));
+    }
+
+    #[test]
+    fn subcommand_needs_only_its_options() {
+        const CAPTION: &str = "caption --annotations a.json --images i --results r.json";
+        assert!(matches!(parse(&format!("eval {CAPTION}")).unwrap().task, Some(EvalTask::Caption(_))));
+        parse(&format!("eval --questions q.json {CAPTION}")).unwrap_err();
+        for line in
+            ["eval --images i", "eval --images i --questions q.json", "eval caption", "eval retrieval"]
+        {
+            let error = parse(line).unwrap_err();
+            assert_eq!(error.kind(), clap::error::ErrorKind::MissingRequiredArgument, "{line}");
+        }
+    }
 }

@@ -13,7 +13,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use vqa_accuracy::{AccuracyCounters, answer_accuracy};
 
-use crate::commands::eval::questions::{Questions, read_json};
+use crate::commands::eval::{
+    json_file::{read_json, write_json},
+    vqa::questions::Questions,
+};
 
 #[derive(Debug, Deserialize, PartialEq, Serialize)]
 struct Answer {
@@ -55,15 +58,7 @@ pub(crate) async fn write(input: Input, path: &Path) -> anyhow::Result<()> {
     while let Some(record) = records.next().await {
         answers.push(to_answer(&record?.fields.map_err(anyhow::Error::msg)?)?);
     }
-    let write = || -> anyhow::Result<()> {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
-        serde_json::to_writer(&mut file, &answers)?;
-        file.flush()?;
-        file.persist(path)?;
-        Ok(())
-    };
-    write().with_context(|| format!("cannot write {}", path.display()))
+    write_json(path, &answers)
 }
 
 fn to_answer(fields: &Fields) -> anyhow::Result<Answer> {
