@@ -71,12 +71,10 @@ pub(super) fn walk(path: &Path, visitor: &mut impl Visitor) -> io::Result<()> {
         let name = MemberName::parse(&String::from_utf8_lossy(&member.path_bytes()));
         if let Some(name) = &name
             && key.as_ref() != Some(&name.key)
+            && let Some(key) = key.replace(name.key.clone())
+            && visitor.end_of_sample(&key)?.is_break()
         {
-            if let Some(key) = key.replace(name.key.clone())
-                && visitor.end_of_sample(&key)?.is_break()
-            {
-                return Ok(());
-            }
+            return Ok(());
         }
         visitor.member(name.as_ref(), &mut member)?;
     }

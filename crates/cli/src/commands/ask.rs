@@ -63,6 +63,7 @@ const ACTIVITY: Activity = Activity {
     columns: &["id", "image", "question", "answer", "score", "margin", "probability", "error"],
     nothing_given: "no image: expected a file, a folder, a URL or --input",
     text_field: None,
+    default_model: DefaultModel::Ask,
 };
 
 impl AskCommand {
@@ -77,7 +78,7 @@ impl AskCommand {
         let printer = ResultPrinter::new(self.task.json, false);
         let to_groups = |images| interactive::groups_by_image(images, "question", &questions);
         let to_task = |client, images| AskTask::new(client, images, request);
-        self.task.run(ACTIVITY, DefaultModel::Ask, variables, &printer, &questions, to_groups, to_task).await
+        self.task.run(ACTIVITY, variables, &printer, &questions, to_groups, to_task).await
     }
 
     fn record(&self, question: &str) -> Fields {

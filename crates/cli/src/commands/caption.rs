@@ -51,6 +51,7 @@ const ACTIVITY: Activity = Activity {
     columns: &["id", "image", "prompt", "caption", "score", "margin", "error"],
     nothing_given: "no image: expected a file, a folder, a URL or --input",
     text_field: Some("caption"),
+    default_model: DefaultModel::Caption,
 };
 
 impl CaptionCommand {
@@ -81,8 +82,6 @@ impl CaptionCommand {
             records
         };
         let to_task = |client, images| CaptionTask { client, images, request, pieces };
-        self.task
-            .run(ACTIVITY, DefaultModel::Caption, variables, &printer, &prompts, to_groups, to_task)
-            .await
+        self.task.run(ACTIVITY, variables, &printer, &prompts, to_groups, to_task).await
     }
 }

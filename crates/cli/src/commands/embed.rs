@@ -42,6 +42,7 @@ const ACTIVITY: Activity = Activity {
     columns: &["id", "image", "text", "embedding", "error"],
     nothing_given: "no image and no text: expected a file, a folder, a URL, --text or --input",
     text_field: None,
+    default_model: DefaultModel::Match,
 };
 
 impl EmbedCommand {
@@ -60,6 +61,6 @@ impl EmbedCommand {
         };
         let to_task = |client, images| EmbedTask { client, images, request };
         let printer = ResultPrinter::new(true, false);
-        self.task.run(ACTIVITY, DefaultModel::Match, variables, &printer, &[], to_groups, to_task).await
+        self.task.run(ACTIVITY, variables, &printer, &[], to_groups, to_task).await
     }
 }

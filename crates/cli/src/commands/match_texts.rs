@@ -35,6 +35,7 @@ const ACTIVITY: Activity = Activity {
     columns: &["id", "image", "text", "probability", "cosine", "error"],
     nothing_given: "no image: expected a file, a folder, a URL or --input",
     text_field: None,
+    default_model: DefaultModel::Match,
 };
 
 impl MatchCommand {
@@ -48,6 +49,6 @@ impl MatchCommand {
         let printer = ResultPrinter::new(self.task.json, false);
         let to_groups = |images| interactive::groups_by_image(images, "text", &texts);
         let to_task = |client, images| MatchTask { client, images, request };
-        self.task.run(ACTIVITY, DefaultModel::Match, variables, &printer, &texts, to_groups, to_task).await
+        self.task.run(ACTIVITY, variables, &printer, &texts, to_groups, to_task).await
     }
 }

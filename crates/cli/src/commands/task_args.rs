@@ -16,7 +16,7 @@ use crate::{
     image_paths::{ExpandedImages, ImageArgs},
     output::ResultPrinter,
     records::ImageLoader,
-    target::{DefaultModel, TargetArgs},
+    target::TargetArgs,
 };
 
 /// Maximum number of requests of a command line in flight at a server.
@@ -53,7 +53,6 @@ impl TaskArgs {
     pub(crate) async fn run<'a, T: Task>(
         self,
         activity: Activity,
-        default_model: DefaultModel,
         variables: &[String],
         printer: &ResultPrinter,
         texts: &[Fields],
@@ -69,7 +68,7 @@ impl TaskArgs {
             );
             let defaults = texts.first().cloned().unwrap_or_default();
             return target
-                .run(timeout_s, default_model, variables, async |client| {
+                .run(timeout_s, activity.default_model, variables, async |client| {
                     let task = to_task(client, record_file.image_loader());
                     record_file.run(&task, activity, defaults).await
                 })
@@ -97,7 +96,7 @@ impl TaskArgs {
             // An engine in this process needs more requests than a server that has other clients.
             let max_in_flight = if target.is_local() { record_file.max_in_flight() } else { MAX_IN_FLIGHT };
             exit = target
-                .run(timeout_s, default_model, variables, async |client| {
+                .run(timeout_s, activity.default_model, variables, async |client| {
                     let task = to_task(client, ImageLoader::default());
                     if let Some(mut files) = text_files {
                         record_file.run_text_files(&task, activity, groups, &mut files).await

@@ -84,7 +84,7 @@ pub fn check_outputs(task: &Task, requested: &[String]) -> Result<(), RequestErr
 
 fn output_names(task: &Task) -> &'static [&'static str] {
     match task {
-        Task::Answer(_) => &["answer", "score"],
+        Task::Answer { .. } => &["answer", "score"],
         Task::Caption { .. } => &["caption", "score"],
         Task::Match => &["probability", "cosine"],
         Task::Embed => &["embedding"],
@@ -203,7 +203,7 @@ mod tests {
         let (caption, score) = (Caption::default(), MatchScores::default());
         let generation = GenerationOptions::default();
         for (task, reply) in [
-            (Task::Answer(generation), Reply::Answer(Answer::default())),
+            (Task::answer(generation), Reply::Answer(Answer::default())),
             (Task::Caption { generation, stream_tokens: false }, Reply::Caption(caption)),
             (Task::Match, Reply::Match(score)),
             (Task::Embed, Reply::Embedding(Embedding { values: vec![1.0], ..Embedding::default() })),

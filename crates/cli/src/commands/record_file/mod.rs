@@ -23,6 +23,7 @@ use crate::{
     messages::print_message,
     records::{ImageLoader, RESULT_FIELDS},
     signals::stop_signals,
+    target::DefaultModel,
 };
 
 use text_files::output_folder;
@@ -43,21 +44,24 @@ pub(crate) struct Activity {
     pub(crate) nothing_given: &'static str,
     /// The field that text files have, if the command can write them.
     pub(crate) text_field: Option<&'static str>,
+    /// The models of the task without a server.
+    pub(crate) default_model: DefaultModel,
 }
 
 /// The input and the output of records.
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Record files")]
 pub(crate) struct RecordFileArgs {
-    /// Record file, JSON lines or CSV by its extension; - is standard input. Or tar shards
+    /// Record file (JSON lines or CSV), - for standard input, or tar shards
     ///
-    /// Images are URLs, or paths relative to this file. Shards of WebDataset are a .tar file, a
-    /// folder of such files, or a name such as 'shard-{000..127}.tar' (in quotes).
+    /// The extension decides the format. Images are URLs, or paths relative to this file. Shards of
+    /// WebDataset are a .tar file, a folder of such files, or a name such as
+    /// 'shard-{000..127}.tar' (in quotes). - is standard input.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath,
           conflicts_with_all = ["images", "more"])]
     input: Option<PathBuf>,
 
-    /// Output file, a line for each record; - is standard output; a folder for shards [default: -]
+    /// Output file, a line for each record, or a folder for shards [default: -]
     ///
     /// The order is that of the input. A line has the fields of its input line and those of its
     /// result. Without --input, each image with each text is a record.

@@ -72,6 +72,9 @@ fn details(reason: ErrorReason) -> Details {
         R::RateLimited => limited("", "40 questions", "20 questions per second"),
         R::BurstTooLarge => limited("", "400 questions", "100 questions at once"),
         R::RouteUnknown => limited("", "/v1/answer", ""),
+        R::RouteUnsupported => {
+            limited("", "/v1/completions", "/v1/chat/completions, /v1/embeddings, /v1/models")
+        }
         R::MethodRefused => limited("", "PUT", ""),
         R::MethodUnknown => limited("", "/blip.v1.BlipService/Answer", ""),
         R::ServiceUnknown => limited("service", "\"blip.v2\"", "blip.v1.BlipService"),
