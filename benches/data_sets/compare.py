@@ -75,7 +75,7 @@ def main():
     parser.add_argument("--shards", type=int, default=8)
     parser.add_argument("--samples", type=int, default=250, help="samples of a shard")
     parser.add_argument("--clients", type=int, default=32, help="clients of the load test")
-    parser.add_argument("--seconds", type=float, default=6)
+    parser.add_argument("--seconds", type=int, default=6)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)

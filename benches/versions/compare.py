@@ -53,7 +53,7 @@ def main():
     parser.add_argument("old", help="program of the old build, also the client")
     parser.add_argument("new", help="program of the new build")
     parser.add_argument("--turns", type=int, default=4)
-    parser.add_argument("--seconds", type=float, default=6)
+    parser.add_argument("--seconds", type=int, default=6)
     parser.add_argument("--only", action="append", choices=LOADS, help="a load; repeatable")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:

@@ -20,7 +20,12 @@ fn main() {
     println!("cargo::rustc-env=LIBTORCH_LIB={}", library.display());
     let include = library.join("../include");
     println!("cargo::rerun-if-changed={}", include.join("cuda_runtime_api.h").display());
-    let headers = ["ATen/cuda/CUDAGraph.h", "cuda_runtime_api.h", "crt/host_defines.h"];
+    let headers = [
+        "ATen/cuda/CUDAGraph.h",
+        "ATen/ops/_scaled_dot_product_cudnn_attention.h",
+        "cuda_runtime_api.h",
+        "crt/host_defines.h",
+    ];
     let mut sources = vec!["src/ffi/memory.cpp"];
     match headers.iter().find(|header| !include.join(header).exists()) {
         None => {

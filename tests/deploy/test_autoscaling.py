@@ -64,10 +64,21 @@ def test_keda_queries_return_no_value_for_lost_pods(query, series, value, tmp_pa
 
 def test_keda_holds_pods_without_metrics():
     # By default, KEDA reads a missing value as 0, and a failed query leads to the fallback.
-    assert [trigger["metadata"]["ignoreNullValues"] for trigger in TRIGGERS] == ["false", "false"]
+    scaled = rendered("gpu", "--set", "keda.minReplicas=3").one("ScaledObject")["spec"]
+    assert ignored_values(scaled) == ["false", "false"]
     # A total would shrink with each lost pod.
     assert [trigger["metricType"] for trigger in TRIGGERS] == ["Value", "Value"]
-    fallback = SCALED["fallback"]
-    assert (fallback["behavior"], fallback["replicas"]) == ("currentReplicasIfHigher", 1)
-    minimum = rendered("gpu", "--set", "keda.minReplicas=3").one("ScaledObject")["spec"]
-    assert minimum["fallback"]["replicas"] == minimum["minReplicaCount"] == 3
+    assert scaled["fallback"]["behavior"] == "currentReplicasIfHigher"
+    assert scaled["fallback"]["replicas"] == scaled["minReplicaCount"] == 3
+
+
+def test_keda_stays_at_zero_without_pods():
+    # Without pods there are no metrics. An error and a fallback would start a pod again and again.
+    assert SCALED["minReplicaCount"] == 0
+    assert ignored_values(SCALED) == ["true", "true"]
+    assert "fallback" not in SCALED
+
+
+def ignored_values(scaled):
+    triggers = [trigger for trigger in scaled["triggers"] if trigger["type"] == "prometheus"]
+    return [trigger["metadata"]["ignoreNullValues"] for trigger in triggers]

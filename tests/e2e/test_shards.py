@@ -237,6 +237,80 @@ def test_match_uses_the_text_of_each_sample(shards, captioned, tmp_path):
     assert results(output) == results(captioned)
 
 
+def test_embed_uses_the_image_of_a_sample_with_a_text(shards, tmp_path):
+    completed = run("embed", shards / "s-000.tar", tmp_path / "out")
+    assert completed.returncode == 0, completed.stderr
+    (tmp_path / "a.png").write_bytes(scene(0))
+    arguments = [program(), "embed", "--local", "--device", "cpu", str(tmp_path / "a.png")]
+    line = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=True).stdout
+    expected = json.loads(line)["embedding"]
+    assert results(tmp_path / "out")["000000"]["embedding"] == pytest.approx(expected, abs=1e-4)
+
+
+def write_members(path, entries):
+    """Writes a tar file of TarInfo objects with their content."""
+    with tarfile.open(path, "w", format=tarfile.USTAR_FORMAT) as archive:
+        for info, content in entries:
+            info.size = len(content)
+            archive.addfile(info, io.BytesIO(content))
+    return path
+
+
+def entry(name, content=b"", **fields):
+    info = tarfile.TarInfo(name)
+    for field, value in fields.items():
+        setattr(info, field, value)
+    return info, content
+
+
+def test_names_links_and_folders_are_copied(tmp_path):
+    # The name of a USTAR header with more than 100 bytes has two parts.
+    folder = "f" * 90
+    entries = [
+        entry(folder, type=tarfile.DIRTYPE),
+        entry(f"{folder}/long-name-000.png", scene(0)),
+        entry(f"{folder}/0.png", scene(1)),
+        entry("link.png", type=tarfile.SYMTYPE, linkname=f"{folder}/0.png"),
+    ]
+    source = write_members(tmp_path / "a.tar", entries)
+    completed = run("caption", source, tmp_path / "out")
+    assert completed.returncode == 0, completed.stderr
+    with tarfile.open(tmp_path / "out/a.tar") as archive:
+        found = [(info.name, info.type, info.linkname) for info in archive]
+    results = [f"{folder}/long-name-000.blip.json", f"{folder}/0.blip.json"]
+    assert [each for each in found if not each[0].endswith(".json")] == [
+        (info.name, info.type, info.linkname) for info, _ in entries
+    ]
+    assert [name for name, _, _ in found if name.endswith(".json")] == results
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [("/etc/x.png", "is absolute"), ("a/../../x.png", "has the part .."), (b"\xff.png", "is not valid UTF-8")],
+)
+def test_names_that_no_data_set_has_are_errors(tmp_path, name, message):
+    name = name if isinstance(name, str) else name.decode(errors="surrogateescape")
+    source = write_members(tmp_path / "a.tar", [entry("0.png", scene(0)), entry(name, scene(1))])
+    completed = run("caption", source, tmp_path / "out")
+    assert completed.returncode == 1
+    assert "a.tar: the tar file is broken after the beginning of sample 0: " in completed.stderr
+    assert message in completed.stderr
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_file_that_was_not_downloaded_completely_is_an_error(shards, tmp_path):
+    whole = bytearray((shards / "s-000.tar").read_bytes())
+    cut = len(whole) // 2 // 512 * 512
+    # Some programs reserve the size of a file before its content arrives, in any order.
+    hole = bytearray(whole)
+    hole[cut : cut + 4096] = bytes(4096)
+    for name, content in [("zeros.tar", whole[:cut] + bytes(len(whole) - cut)), ("hole.tar", hole)]:
+        (tmp_path / name).write_bytes(content)
+        completed = run("caption", tmp_path / name, tmp_path / "out")
+        assert "the tar file is broken" in completed.stderr, (name, completed)
+        assert completed.returncode == 1 and list((tmp_path / "out").iterdir()) == []
+
+
 def test_question_of_the_command_line_is_that_of_all_samples(shards, tmp_path):
     question = "what color is the circle?"
     completed = run("ask", shards, tmp_path / "out", "-q", question)
@@ -252,6 +326,7 @@ def test_question_of_the_command_line_is_that_of_all_samples(shards, tmp_path):
     [
         ("s-{0..2.tar", [], "} is missing"),
         ("s-000.tar", ["--retry-failed"], "--retry-failed is for record files"),
+        ("none.jsonl", ["--result-name", "other"], "--result-name is for tar shards"),
         ("s-000.tar", ["--result-name", "a/b"], "must consist of small letters"),
     ],
 )

@@ -157,11 +157,11 @@ impl From<TchError> for ModelError {
         let text = error.to_string();
         let message = text.lines().next().unwrap_or_default().to_owned();
         let contains_any = |words: &[&str]| words.iter().any(|word| text.contains(word));
-        if contains_any(&["out of memory", "can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED"]) {
-            let device = if contains_any(&["CUDA", "CUBLAS"]) { "cuda" } else { "cpu" };
+        if contains_any(&["out of memory", "can't allocate memory", "STATUS_ALLOC_FAILED"]) {
+            let device = if contains_any(&["CUDA", "CUBLAS", "CUDNN"]) { "cuda" } else { "cpu" };
             Self::OutOfMemory { device: device.to_owned(), message }
-        } else if contains_any(&["CUBLAS_STATUS_NOT_SUPPORTED"]) {
-            // The library has no kernel for this product. The device is intact.
+        } else if contains_any(&["STATUS_NOT_SUPPORTED", "CUDNN_STATUS_NOT_INITIALIZED"]) {
+            // The library has no kernel, or did not start. The device is intact.
             Self::Torch(message)
         } else if contains_any(&["CUDA error", "CUBLAS_STATUS", "cuDNN error", "CUDA driver error"]) {
             Self::Fatal(message)
@@ -193,10 +193,14 @@ mod tests {
             classify("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
             ModelError::OutOfMemory { .. }
         ));
-        assert!(matches!(
-            classify("CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasGemmEx`"),
-            ModelError::Torch(_)
-        ));
+        assert!(matches!(classify("cuDNN error: CUDNN_STATUS_ALLOC_FAILED"), ModelError::OutOfMemory { .. }));
+        for text in [
+            "CUDA error: CUBLAS_STATUS_NOT_SUPPORTED when calling `cublasGemmEx`",
+            "cuDNN error: CUDNN_STATUS_NOT_SUPPORTED",
+            "cuDNN error: CUDNN_STATUS_NOT_INITIALIZED",
+        ] {
+            assert!(matches!(classify(text), ModelError::Torch(_)), "{text}");
+        }
         assert!(matches!(
             classify("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasGemmEx`"),
             ModelError::Fatal(_)

@@ -62,6 +62,7 @@ pub use device::kernel_backend::{CpuKernels, CudaKernels};
 pub use device::selection::{ChosenDevice, DeviceError, DeviceRequest, open_device};
 pub use dtype::{Dtype, VisionDtype};
 pub use error::{LoadError, ModelError};
+pub use explanation::explainer::ATTENTION_MAP_STEPS;
 pub use model::Model;
 pub use options::LoadOptions;
 pub use preprocess::{Pixels, Preprocessor, RgbView};

@@ -3,6 +3,7 @@
 use std::io;
 
 use futures::{Stream, StreamExt as _, stream};
+use serde_json::Value;
 
 use crate::record::Record;
 
@@ -34,8 +35,11 @@ fn split(chunk: Vec<io::Result<Record>>, group_by: &str) -> Vec<io::Result<Group
 }
 
 fn belongs_to(group: &Group, record: &Record, group_by: &str) -> bool {
-    let value = |record: &Record| record.fields.as_ref().ok()?.get(group_by).cloned();
-    value(record).is_some_and(|record_value| group.last().and_then(value).as_ref() == Some(&record_value))
+    fn value<'a>(record: &'a Record, field: &str) -> Option<&'a Value> {
+        record.fields.as_ref().ok()?.get(field)
+    }
+    let last = group.last().and_then(|last| value(last, group_by));
+    last.is_some() && last == value(record, group_by)
 }
 
 #[cfg(test)]

@@ -34,7 +34,7 @@ pub use input::Input;
 pub use output::{ExistingFile, Output, OutputError, ResumePoint};
 pub use part::Part;
 pub use progress::Progress;
-pub use record::{Fields, Record};
+pub use record::{Defaults, Fields, Record};
 pub use retry_failed::{OutputFile, retry_failed};
 pub use run::{BulkConfig, BulkError, RunSummary, Sink, process_records, run};
 pub use shards::{ShardFiles, ShardOptions, ShardSummary, is_shard_input, run_shards};

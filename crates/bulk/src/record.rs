@@ -17,12 +17,23 @@ pub struct Record {
     pub fields: Result<Fields, String>,
 }
 
+/// The fields of records that lack a text.
+#[derive(Clone, Debug, Default)]
+pub struct Defaults {
+    /// The field of the text. A record that has it is complete.
+    pub text_field: &'static str,
+    /// The text and what belongs to it.
+    pub fields: Fields,
+}
+
 impl Record {
-    /// Returns the record with the values of `defaults` for the fields that it lacks.
+    /// Returns the record, with the values of `defaults` if it lacks a text. Its fields stay.
     #[must_use]
-    pub fn with_defaults(mut self, defaults: &Fields) -> Self {
-        if let Ok(fields) = &mut self.fields {
-            for (field, value) in defaults {
+    pub fn with_defaults(mut self, defaults: &Defaults) -> Self {
+        if let Ok(fields) = &mut self.fields
+            && !fields.contains_key(defaults.text_field)
+        {
+            for (field, value) in &defaults.fields {
                 fields.entry(field).or_insert_with(|| value.clone());
             }
         }
@@ -119,15 +130,19 @@ mod tests {
     }
 
     #[test]
-    fn defaults_fill_missing_fields() {
+    fn defaults_are_those_of_records_without_a_text() {
         let fields = |value: Value| value.as_object().cloned().unwrap();
-        let defaults = fields(json!({"question": "what?"}));
-        let record =
-            |fields: Result<Fields, String>| Record { position: 0, fields }.with_defaults(&defaults).fields;
-        assert_eq!(record(Ok(Fields::new())).unwrap(), defaults);
+        let both = fields(json!({"question": "what?", "candidates": ["a", "b"]}));
+        let defaults = Defaults { text_field: "question", fields: both.clone() };
+        let record = |fields: Result<Fields, String>| Record { position: 0, fields };
+        let filled = |fields: Fields| record(Ok(fields)).with_defaults(&defaults).fields.unwrap();
+        assert_eq!(filled(Fields::new()), both);
         let own = fields(json!({"question": "why?"}));
-        assert_eq!(record(Ok(own.clone())).unwrap(), own);
-        assert_eq!(record(Err("invalid".to_owned())).unwrap_err(), "invalid");
+        assert_eq!(filled(own.clone()), own, "the candidates belong to the other question");
+        let own = filled(fields(json!({"candidates": ["c"]})));
+        assert_eq!(own, fields(json!({"question": "what?", "candidates": ["c"]})));
+        let invalid = record(Err("invalid".to_owned()));
+        assert_eq!(invalid.with_defaults(&defaults).fields.unwrap_err(), "invalid");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use crate::{error::CudaError, ffi::bytes};
+use crate::{error::CudaError, ffi::bytes, stream::CopyStream};
 
 /// A buffer of bytes in page-locked memory.
 ///
@@ -17,14 +17,12 @@ impl PageLockedBuffer {
     /// # Errors
     /// [`CudaError::LibTorch`] if there is no such memory.
     pub fn new(bytes: usize, device: Device) -> Result<Self, CudaError> {
-        let pageable = Tensor::f_empty([length(bytes)?], (Kind::Uint8, Device::Cpu))?;
+        let pageable = Tensor::f_zeros([length(bytes)?], (Kind::Uint8, Device::Cpu))?;
         // `f_pin_memory` with a device writes warnings to standard error.
         Ok(Self(pageable.f_internal_pin_memory(device)?))
     }
 
     /// Copies `data` to the buffer, beginning at `offset`.
-    ///
-    /// The caller has waited for earlier copies from these bytes to a device.
     ///
     /// # Errors
     /// [`CudaError::BufferTooSmall`].
@@ -41,12 +39,19 @@ impl PageLockedBuffer {
         }
     }
 
-    /// Returns the first `bytes` bytes as a tensor `[bytes]` of u8.
+    /// Copies the first bytes of the buffer to `target`, a tensor of u8, and waits for the end of
+    /// the copy. It runs on `stream`, or on the current stream.
     ///
     /// # Errors
-    /// [`CudaError::LibTorch`] if the buffer is shorter.
-    pub fn first(&self, bytes: usize) -> Result<Tensor, CudaError> {
-        Ok(self.0.f_narrow(0, 0, length(bytes)?)?)
+    /// [`CudaError::LibTorch`] if the buffer is shorter or the copy fails.
+    pub fn copy_to(&mut self, target: &mut Tensor, stream: Option<&CopyStream>) -> Result<(), CudaError> {
+        let source = self.0.f_narrow(0, 0, length(target.numel())?)?.f_view(target.size().as_slice())?;
+        // A copy that blocks leaves no view of the buffer in use.
+        match stream {
+            Some(stream) => drop(stream.run(|| target.f_copy_(&source))??),
+            None => drop(target.f_copy_(&source)?),
+        }
+        Ok(())
     }
 }
 
@@ -65,8 +70,12 @@ mod tests {
         buffer.write(2, &[7, 8]).unwrap();
         buffer.write(5, &[9]).unwrap();
         buffer.write(6, &[]).unwrap();
-        assert_eq!(Vec::<u8>::try_from(buffer.first(6).unwrap()).unwrap(), [0, 0, 7, 8, 0, 9]);
-        assert_eq!(Vec::<u8>::try_from(buffer.first(3).unwrap()).unwrap(), [0, 0, 7]);
+        for bytes in [6, 3] {
+            let mut target = Tensor::zeros([bytes], (Kind::Uint8, Device::Cpu));
+            buffer.copy_to(&mut target, None).unwrap();
+            let expected = [0, 0, 7, 8, 0, 9].into_iter().take(bytes as usize).collect::<Vec<u8>>();
+            assert_eq!(Vec::<u8>::try_from(target).unwrap(), expected);
+        }
     }
 
     #[test]
@@ -76,6 +85,7 @@ mod tests {
             let message = buffer.write(offset, &[1, 2]).unwrap_err().to_string();
             assert!(message.contains(&format!("2 bytes at {offset}, buffer has 4")), "{message}");
         }
-        assert!(buffer.first(5).is_err());
+        let mut target = Tensor::zeros([5], (Kind::Uint8, Device::Cpu));
+        assert!(buffer.copy_to(&mut target, None).is_err());
     }
 }

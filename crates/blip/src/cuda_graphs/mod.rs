@@ -172,8 +172,8 @@ struct Capturer {
 }
 
 impl Capturer {
-    /// Returns a graph. Returns `None` if the capture fails, for example for lack of memory, and
-    /// after [`MAX_FAILURES`] failures.
+    /// Returns a graph. Returns `None` if the capture fails. No more graphs are captured after
+    /// [`MAX_FAILURES`] failures, or after one for lack of memory: batches need the rest.
     fn capture<G>(&mut self, capture: impl FnOnce(&Self) -> Result<G, CudaError>) -> Option<G> {
         if self.failures >= MAX_FAILURES {
             return None;
@@ -181,7 +181,8 @@ impl Capturer {
         capture(self)
             .inspect_err(|error| {
                 let graph = std::any::type_name::<G>();
-                self.failures += 1;
+                let is_out_of_memory = error.to_string().contains("out of memory");
+                self.failures = if is_out_of_memory { MAX_FAILURES } else { self.failures + 1 };
                 tracing::warn!(graph, %error, "CUDA graph not captured; batches of its size are slower");
             })
             .ok()

@@ -20,6 +20,13 @@ use crate::{
     text::encoder::TextEncoder,
 };
 
+/// The decoder steps that take as long as the attention map of an answer, about.
+///
+/// Most of its time is a pass of the text encoder with the keys and values of an image, which no
+/// cache has. The map of a released model takes as many multiplications as 75 steps, but in larger
+/// products.
+pub const ATTENTION_MAP_STEPS: u32 = 40;
+
 /// The networks of a question answering model, as maps are computed from them.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Explainer<'a> {
@@ -41,13 +48,16 @@ struct HeldRow<'a> {
 impl Explainer<'_> {
     /// Reports the answers `held` with their maps. Cancelled rows are skipped.
     ///
+    /// The batch took `steps` decoder steps. They are reported again with [`ATTENTION_MAP_STEPS`]
+    /// for each map, so that the scheduler does not mistake the maps for slow questions.
+    ///
     /// Rows are computed one by one, so that a map does not depend on the batch composition and
     /// needs little memory. Rows about the same image share its keys and values, which are most of
     /// the work.
     pub(crate) fn explain(
         self,
         batch: &EncodedBatch<'_>,
-        held: Vec<(usize, RowAnswer)>,
+        (held, steps): (Vec<(usize, RowAnswer)>, u32),
         sink: &mut dyn RowSink,
     ) -> Result<(), TchError> {
         let mut rows: Vec<HeldRow<'_>> = held
@@ -60,6 +70,7 @@ impl Explainer<'_> {
             .collect();
         rows.sort_by_key(|row| row.image);
         let mut projected: Option<(usize, Vec<Tensor>)> = None;
+        let mut total_steps = steps;
         for HeldRow { row, input, image, answer } in rows {
             if sink.is_cancelled(row) {
                 continue;
@@ -70,6 +81,7 @@ impl Explainer<'_> {
             };
             let map = self.map(&key_values, input.token_ids, best_answer(input.task, &answer.output))?;
             projected = Some((image, key_values));
+            total_steps = total_steps.saturating_add(ATTENTION_MAP_STEPS);
             let explained = map.map(|map| RowAnswer {
                 output: RowOutput::Explained(Box::new((answer.output, map))),
                 decode: batch.timer.times().decode,
@@ -77,6 +89,7 @@ impl Explainer<'_> {
             });
             sink.finish(row, explained.ok_or(RowError::NotFinite));
         }
+        sink.decode_steps(total_steps);
         Ok(())
     }
 

@@ -9,18 +9,20 @@ pub(crate) struct HeldAnswers<'a> {
     sink: &'a mut dyn RowSink,
     /// The held answers by row, in the order in which they ended.
     held: Vec<(usize, RowAnswer)>,
+    /// The decoder steps of the batch.
+    steps: u32,
 }
 
 impl<'a> HeldAnswers<'a> {
     /// Creates a sink that holds the answers of those `rows` that request a map. `sink` receives
     /// the other ones.
     pub(crate) fn new(rows: &'a [RowInput<'a>], sink: &'a mut dyn RowSink) -> Self {
-        Self { rows, sink, held: Vec::new() }
+        Self { rows, sink, held: Vec::new(), steps: 0 }
     }
 
-    /// Returns the held answers.
-    pub(crate) fn into_held(self) -> Vec<(usize, RowAnswer)> {
-        self.held
+    /// Returns the held answers, and the decoder steps of the batch.
+    pub(crate) fn into_held(self) -> (Vec<(usize, RowAnswer)>, u32) {
+        (self.held, self.steps)
     }
 }
 
@@ -42,6 +44,7 @@ impl RowSink for HeldAnswers<'_> {
     }
 
     fn decode_steps(&mut self, steps: u32) {
+        self.steps = steps;
         self.sink.decode_steps(steps);
     }
 
@@ -84,7 +87,7 @@ mod tests {
         held.decode_steps(5);
         held.key_values(1, 2);
         assert_eq!([0, 1, 2].map(|row| held.is_cancelled(row)), [false, false, true]);
-        assert_eq!(held.into_held(), [(0, answer())]);
+        assert_eq!(held.into_held(), (vec![(0, answer())], 5));
         assert_eq!(sink.outcomes, [None, Some(Ok(answer())), Some(Err(RowError::NotFinite))]);
         assert_eq!((sink.tokens, sink.steps, sink.cached), (vec![(0, 3, 7)], 5, 1));
     }

@@ -40,6 +40,11 @@ impl VisionAttention {
         self.cudnn.is_some()
     }
 
+    /// Computes passes of `images` images without cuDNN.
+    pub(crate) fn leave_out(&mut self, images: i64) {
+        self.cudnn_images.retain(|prepared| *prepared != images);
+    }
+
     /// Computes all passes without cuDNN.
     pub(crate) fn stop_cudnn(&mut self) {
         self.cudnn = None;

@@ -118,7 +118,10 @@ impl VisionEncoder {
             match prepared {
                 Ok(()) => {}
                 Err(error @ ModelError::Fatal(_)) => return Err(error),
-                Err(error) => tracing::warn!(%error, images, "pass of the vision encoder not prepared"),
+                Err(error) => {
+                    self.attention.leave_out(images);
+                    tracing::warn!(%error, images, "pass of the vision encoder not prepared");
+                }
             }
         }
         Ok(())

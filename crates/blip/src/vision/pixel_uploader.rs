@@ -77,13 +77,9 @@ impl PixelUploader {
         for (position, pixels) in images.iter().enumerate() {
             page_locked.write(position * image_bytes, pixels.data())?;
         }
-        let pixels = page_locked.first(images.len() * image_bytes)?.f_view([count, side, side, 3])?;
         let mut device_buffer = device_buffer.f_narrow(0, first as i64, count)?;
         // The host waits for the copy stream only, and the stream has only this copy.
-        match copy_stream {
-            Some(copy_stream) => copy_stream.run(|| device_buffer.f_copy_(&pixels))??,
-            None => device_buffer.f_copy_(&pixels)?,
-        }
+        page_locked.copy_to(&mut device_buffer, copy_stream.as_ref())?;
         Ok(device_buffer)
     }
 }

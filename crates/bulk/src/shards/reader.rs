@@ -1,8 +1,16 @@
 //! Reads shards into records, ahead of the task by a bounded number.
 
-use std::{io, ops::ControlFlow, sync::mpsc as unbounded};
+use std::{
+    io,
+    ops::ControlFlow,
+    sync::{Arc, mpsc as unbounded},
+};
 
-use tokio::sync::mpsc;
+use serde_json::Value;
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore, mpsc},
+};
 
 use crate::{
     progress::Estimate,
@@ -30,7 +38,27 @@ pub(super) struct SampleId {
 pub(super) struct RecordSenders {
     pub(super) records: mpsc::Sender<io::Result<Record>>,
     /// Grows by one for each record, so the channel of records limits it, too.
-    pub(super) ids: unbounded::Sender<SampleId>,
+    pub(super) ids: unbounded::Sender<(SampleId, OwnedSemaphorePermit)>,
+    /// Limits the samples whose results are not written yet, in KiB.
+    pub(super) memory: Arc<Semaphore>,
+    /// The permits of `memory`.
+    pub(super) max_kib: u32,
+}
+
+impl RecordSenders {
+    /// Waits for memory for a record, and sends it. Returns false if the run has ended.
+    fn send(&self, id: SampleId, record: Record) -> bool {
+        let bytes = record.fields.as_ref().map_or(0, |fields| fields.values().map(text_bytes).sum());
+        let kib = u32::try_from(bytes >> 10).unwrap_or(u32::MAX).clamp(1, self.max_kib);
+        let permit = Handle::current().block_on(Arc::clone(&self.memory).acquire_many_owned(kib));
+        let Ok(permit) = permit else { return false };
+        self.ids.send((id, permit)).is_ok() && self.records.blocking_send(Ok(record)).is_ok()
+    }
+}
+
+/// Returns the length of a text. Other values of a sample are small.
+fn text_bytes(value: &Value) -> usize {
+    value.as_str().map_or(0, str::len)
 }
 
 /// Sends the records of all shards until the receiver is dropped.
@@ -101,8 +129,7 @@ impl Visitor for ShardReader<'_> {
             self.estimate.update(self.bytes, self.position);
         }
         let id = SampleId { shard: self.shard, key: key.to_owned() };
-        self.is_closed =
-            self.senders.ids.send(id).is_err() || self.senders.records.blocking_send(Ok(record)).is_err();
+        self.is_closed = !self.senders.send(id, record);
         Ok(if self.is_closed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
     }
 }

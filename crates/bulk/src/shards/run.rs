@@ -1,13 +1,18 @@
 //! Processes shards.
 
-use std::{future::Future, io, path::PathBuf, sync::mpsc as unbounded};
+use std::{
+    future::Future,
+    io,
+    path::PathBuf,
+    sync::{Arc, mpsc as unbounded},
+};
 
 use futures::{StreamExt as _, stream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
 use crate::{
     progress::{Estimate, Progress},
-    record::Fields,
+    record::{Defaults, Fields},
     run::{BulkConfig, BulkError, RunSummary, Sink, process_records},
     shards::{
         job::{Job, ShardFiles},
@@ -20,13 +25,19 @@ use crate::{
 /// Number of records that are read ahead, and of results that wait for the disk.
 const READ_AHEAD: usize = 32;
 
+/// Memory of the samples between the reader and the writer, in KiB. A larger sample is alone.
+const MAX_SAMPLE_KIB: u32 = 512 << 10;
+
+/// The reader and the writer found different samples.
+const CHANGED: &str = "a shard has changed while it was read: use --resume to process it again";
+
 /// What a run of shards needs beside its files.
 #[derive(Clone, Debug)]
 pub struct ShardOptions {
     /// The result of a sample is its member `result_name.json`.
     pub result_name: String,
-    /// The values of fields that a sample lacks.
-    pub defaults: Fields,
+    /// The fields of samples without a text.
+    pub defaults: Defaults,
 }
 
 /// The result of a run.
@@ -61,9 +72,10 @@ pub async fn run_shards(
     let (id_sender, ids) = unbounded::channel();
     let (results, result_receiver) = mpsc::channel(READ_AHEAD);
     let estimate = Estimate::new(progress, files.jobs.iter().map(|job| job.bytes).sum());
-    let (jobs, result_fields) = (files.jobs.clone(), config.result_fields);
-    let senders = RecordSenders { records: record_sender, ids: id_sender };
-    tokio::task::spawn_blocking(move || read_shards(&jobs, result_fields, &senders, &estimate));
+    let (jobs, result_fields, shards) = (files.jobs.clone(), config.result_fields, files.jobs.len());
+    let memory = Arc::new(Semaphore::new(MAX_SAMPLE_KIB as usize));
+    let senders = RecordSenders { records: record_sender, ids: id_sender, memory, max_kib: MAX_SAMPLE_KIB };
+    let reader = tokio::task::spawn_blocking(move || read_shards(&jobs, result_fields, &senders, &estimate));
     let ShardOptions { result_name, defaults } = options;
     let extension = format!("{result_name}.json");
     let writer = tokio::task::spawn_blocking(move || {
@@ -78,7 +90,19 @@ pub async fn run_shards(
     let written = writer.await.map_err(io::Error::other).and_then(|written| written);
     // If writing has failed, the results had nowhere to go.
     let (complete_shards, failed_shards) = written.map_err(BulkError::Output)?;
-    Ok(ShardSummary { samples: processed?, complete_shards, failed_shards })
+    reader.await.map_err(|error| BulkError::Input(io::Error::other(error)))?;
+    let is_complete = complete_shards + failed_shards == shards;
+    let samples = match processed {
+        // The writer has ended before the last result: it found fewer samples than the reader.
+        Err(BulkError::Output(error)) if is_complete && error.kind() == io::ErrorKind::BrokenPipe => {
+            return Err(BulkError::Input(io::Error::other(CHANGED)));
+        }
+        processed => processed?,
+    };
+    if !is_complete && !samples.interrupted {
+        return Err(BulkError::Input(io::Error::other(CHANGED)));
+    }
+    Ok(ShardSummary { samples, complete_shards, failed_shards })
 }
 
 /// Writes all output shards. Returns the number of those that are complete, and of the inputs that
@@ -105,7 +129,7 @@ fn write_shards(
 
 /// Passes results to the writer.
 struct ShardSink {
-    ids: unbounded::Receiver<SampleId>,
+    ids: unbounded::Receiver<(SampleId, OwnedSemaphorePermit)>,
     results: mpsc::Sender<SampleResult>,
     result_fields: &'static [&'static str],
 }
@@ -117,7 +141,7 @@ impl Sink for ShardSink {
         });
         let closed = || io::Error::from(io::ErrorKind::BrokenPipe);
         // The reader sends the id before the record.
-        let id = self.ids.try_recv().map_err(|_| closed())?;
+        let (id, _memory) = self.ids.try_recv().map_err(|_| closed())?;
         self.results.send((id, fields)).await.map_err(|_| closed())
     }
 }

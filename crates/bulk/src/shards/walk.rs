@@ -2,7 +2,7 @@
 
 use std::{
     fs::File,
-    io::{self, BufReader, Read as _, Seek as _, SeekFrom},
+    io::{self, BufReader, Read as _, Seek as _},
     ops::ControlFlow,
     path::Path,
 };
@@ -15,7 +15,11 @@ pub(super) const BUFFER_BYTES: usize = 1 << 20;
 /// Size of a block of a tar file, in bytes.
 const BLOCK_BYTES: usize = 512;
 
-/// A regular file in a shard.
+/// Maximum number of bytes after the end of an archive. `tar` fills its last record with zeros, 10
+/// KiB by default.
+const MAX_PADDING_BYTES: u64 = 64 << 10;
+
+/// An entry of a shard.
 pub(super) type Member<'a> = Entry<'a, BufReader<File>>;
 
 /// The name of a member, as WebDataset splits it: at the first dot after the last slash.
@@ -43,15 +47,15 @@ impl MemberName {
 
 /// Receives what a shard holds.
 pub(super) trait Visitor {
-    /// Called for each regular file, with its name if it belongs to a sample.
+    /// Called for each entry, with its name if it is a regular file that belongs to a sample.
     fn member(&mut self, name: Option<&MemberName>, member: &mut Member<'_>) -> io::Result<()>;
 
     /// Called after the last member of each sample. `Break` ends the walk.
     fn end_of_sample(&mut self, key: &str) -> io::Result<ControlFlow<()>>;
 }
 
-/// Calls `visitor` for each member of a shard and after each sample. Entries that are no regular
-/// files, such as folders and links, are skipped.
+/// Calls `visitor` for each member of a shard and after each sample. Folders and links belong to no
+/// sample.
 ///
 /// # Errors
 /// The file cannot be read or is no tar file, with the last sample before the place. An error of
@@ -65,10 +69,14 @@ pub(super) fn walk(path: &Path, visitor: &mut impl Visitor) -> io::Result<()> {
     };
     for member in archive.entries()? {
         let mut member = member.map_err(|error| broken(&place(&key), &error))?;
-        if !member.header().entry_type().is_file() {
-            continue;
+        let kind = member.header().entry_type();
+        if kind.is_gnu_sparse() {
+            return Err(broken(&place(&key), &io::Error::other("sparse files are not supported")));
         }
-        let name = MemberName::parse(&String::from_utf8_lossy(&member.path_bytes()));
+        let path = member.path_bytes();
+        check_path(&path).map_err(|error| broken(&place(&key), &error))?;
+        let is_file = kind.is_file() || kind.is_contiguous();
+        let name = str::from_utf8(&path).ok().filter(|_| is_file).and_then(MemberName::parse);
         if let Some(name) = &name
             && key.as_ref() != Some(&name.key)
             && let Some(key) = key.replace(name.key.clone())
@@ -78,24 +86,50 @@ pub(super) fn walk(path: &Path, visitor: &mut impl Visitor) -> io::Result<()> {
         }
         visitor.member(name.as_ref(), &mut member)?;
     }
-    check_end(path).map_err(|error| broken(&place(&key), &error))?;
+    check_end(archive).map_err(|error| broken(&place(&key), &error))?;
     match key {
         Some(key) => visitor.end_of_sample(&key).map(drop),
         None => Ok(()),
     }
 }
 
-/// Returns an error if a tar file does not end in a block of zeros. It was cut off between two
-/// members.
-fn check_end(path: &Path) -> io::Result<()> {
-    let mut file = File::open(path)?;
-    let mut block = [0; BLOCK_BYTES];
-    let start = file.metadata()?.len().saturating_sub(block.len() as u64);
-    file.seek(SeekFrom::Start(start))?;
-    match file.read_exact(&mut block) {
-        Ok(()) if block == [0; BLOCK_BYTES] => Ok(()),
-        Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => Err(error),
-        _ => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the end of the archive is missing")),
+/// Returns an error if the name of a member leads out of the folder that a shard is unpacked into,
+/// or is no UTF-8. No program writes such data sets, and the output cannot have these names.
+fn check_path(path: &[u8]) -> io::Result<()> {
+    let shown = String::from_utf8_lossy(path);
+    let reason = if str::from_utf8(path).is_err() {
+        "is not valid UTF-8"
+    } else if path.starts_with(b"/") {
+        "is absolute"
+    } else if shown.split('/').any(|part| part == "..") {
+        "has the part .."
+    } else {
+        return Ok(());
+    };
+    Err(io::Error::other(format!("the name {:?} {reason}", shown.chars().take(100).collect::<String>())))
+}
+
+/// Returns an error if a tar file does not end where it says. It was cut off between two members,
+/// or is not downloaded completely.
+///
+/// `archive` has been read to its first block of zeros, or to the end of the file.
+fn check_end(archive: Archive<BufReader<File>>) -> io::Result<()> {
+    let mut file = archive.into_inner();
+    let end = file.stream_position()?;
+    let length = file.get_ref().metadata()?.len();
+    let missing = |reason| Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
+    if length.saturating_sub(end) > MAX_PADDING_BYTES {
+        return missing("data follows the end of the archive");
+    }
+    let mut padding = Vec::new();
+    file.take(MAX_PADDING_BYTES).read_to_end(&mut padding)?;
+    if padding.iter().any(|byte| *byte != 0) {
+        return missing("data follows the end of the archive");
+    }
+    // The archive ends in two blocks of zeros. Reading stopped after the first one at the latest.
+    match padding.len() {
+        0..BLOCK_BYTES => missing("the end of the archive is missing"),
+        _ => Ok(()),
     }
 }
 

@@ -1,9 +1,11 @@
 //! Writes output shards: the members of the input shards, and a result after each sample.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io::{self, BufWriter, Read, Write},
     ops::ControlFlow,
+    os::unix::fs::MetadataExt as _,
+    path::Path,
 };
 
 use serde_json::Value;
@@ -78,9 +80,7 @@ pub(super) fn write_shard(
     results: &mut Results,
 ) -> io::Result<ShardEnd> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", job.output.display()));
-    let file = File::options().create(true).write(true).truncate(false).open(&job.partial).map_err(named)?;
-    file.try_lock().map_err(|error| named(io::Error::other(format!("another run writes it: {error}"))))?;
-    file.set_len(0).map_err(named)?;
+    let file = open_partial(&job.partial).map_err(named)?;
     let end = write_partial(shard, job, &file, extension, results);
     let end = end.and_then(|end| {
         match end {
@@ -97,6 +97,22 @@ pub(super) fn write_shard(
         let _ = fs::remove_file(&job.partial);
         named(error)
     })
+}
+
+/// Opens an empty file that no other run writes.
+fn open_partial(path: &Path) -> io::Result<File> {
+    let file = File::options().create(true).write(true).truncate(false).open(path)?;
+    // A file system without locks cannot protect a shard from another run.
+    let is_locked = !matches!(file.try_lock(), Err(TryLockError::WouldBlock));
+    // Between opening and locking, another run can have completed the file and given it its name.
+    let is_partial = fs::metadata(path).is_ok_and(|named| {
+        file.metadata().is_ok_and(|opened| (opened.dev(), opened.ino()) == (named.dev(), named.ino()))
+    });
+    if !is_locked || !is_partial {
+        return Err(io::Error::other("another run writes this shard: use --shard to divide the input"));
+    }
+    file.set_len(0)?;
+    Ok(file)
 }
 
 fn write_partial(
@@ -145,7 +161,16 @@ impl<W: Write> Visitor for ShardWriter<'_, W> {
         let mut header = member.header().clone();
         let bytes = member.size();
         header.set_size(bytes);
-        self.template = header.clone();
+        // A new path does not replace the part of the old one that is in the prefix.
+        if let Some(header) = header.as_ustar_mut() {
+            header.prefix.fill(0);
+        }
+        if let Some(target) = member.link_name()? {
+            return self.archive.append_link(&mut header, path, target);
+        }
+        if name.is_some() {
+            self.template = header.clone();
+        }
         let mut content = CountBytes { inner: member, bytes: 0 };
         let copied = self.archive.append_data(&mut header, path, &mut content);
         let copied = copied.and_then(|()| check_complete(bytes, content.bytes));
@@ -199,5 +224,21 @@ impl<R: Read> Read for CountBytes<R> {
         let count = self.inner.read(buffer)?;
         self.bytes += count as u64;
         Ok(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn file_of_another_run_is_not_opened() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(".a.tar.partial");
+        let first = open_partial(&path).unwrap();
+        assert!(open_partial(&path).unwrap_err().to_string().contains("another run writes this shard"));
+        drop(first);
+        fs::write(&path, b"of a killed run").unwrap();
+        assert_eq!(open_partial(&path).unwrap().metadata().unwrap().len(), 0);
     }
 }

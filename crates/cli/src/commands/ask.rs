@@ -62,6 +62,7 @@ const ACTIVITY: Activity = Activity {
     name: "asking",
     columns: &["id", "image", "question", "answer", "score", "margin", "probability", "error"],
     nothing_given: "no image: expected a file, a folder, a URL or --input",
+    request_field: "question",
     text_field: None,
     default_model: DefaultModel::Ask,
 };

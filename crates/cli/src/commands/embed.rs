@@ -41,6 +41,7 @@ const ACTIVITY: Activity = Activity {
     name: "embedding",
     columns: &["id", "image", "text", "embedding", "error"],
     nothing_given: "no image and no text: expected a file, a folder, a URL, --text or --input",
+    request_field: "text",
     text_field: None,
     default_model: DefaultModel::Match,
 };
@@ -59,7 +60,8 @@ impl EmbedCommand {
             let texts = texts.iter().map(|text| vec![interactive::record("text", text)]);
             RecordGroups { count, groups: Box::new(images.chain(texts)) }
         };
-        let to_task = |client, images| EmbedTask { client, images, request };
+        let prefers_images = self.task.has_shards();
+        let to_task = |client, images| EmbedTask { client, images, request, prefers_images };
         let printer = ResultPrinter::new(true, false);
         self.task.run(ACTIVITY, variables, &printer, &[], to_groups, to_task).await
     }

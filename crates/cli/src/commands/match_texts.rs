@@ -34,6 +34,7 @@ const ACTIVITY: Activity = Activity {
     name: "matching",
     columns: &["id", "image", "text", "probability", "cosine", "error"],
     nothing_given: "no image: expected a file, a folder, a URL or --input",
+    request_field: "text",
     text_field: None,
     default_model: DefaultModel::Match,
 };

@@ -10,7 +10,7 @@ use clap::Args;
 use crate::{
     commands::{
         interactive::{self, RecordGroups},
-        record_file::{Activity, RecordFileArgs, TextFiles},
+        record_file::{Activity, RecordFileArgs, TextFiles, print_shards},
     },
     connection::RpcClient,
     image_paths::{ExpandedImages, ImageArgs},
@@ -44,6 +44,11 @@ pub(crate) struct TaskArgs {
 }
 
 impl TaskArgs {
+    /// Returns whether the input is tar shards.
+    pub(crate) fn has_shards(&self) -> bool {
+        self.record_file.has_shards()
+    }
+
     /// Runs the task on the record file or on the images. Entries of folders that cannot be read
     /// are printed first.
     ///
@@ -67,10 +72,15 @@ impl TaskArgs {
                 texts.len()
             );
             let defaults = texts.first().cloned().unwrap_or_default();
+            let shards = record_file.shards()?;
+            if let Some(files) = shards.as_ref().filter(|files| files.is_empty()) {
+                print_shards(0, files.complete, 0);
+                return Ok(Exit::Clean);
+            }
             return target
                 .run(timeout_s, activity.default_model, variables, async |client| {
                     let task = to_task(client, record_file.image_loader());
-                    record_file.run(&task, activity, defaults).await
+                    record_file.run(&task, activity, defaults, shards).await
                 })
                 .await;
         }

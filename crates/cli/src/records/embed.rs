@@ -11,21 +11,26 @@ use crate::{
     },
 };
 
-/// Embeds the `text` of records, or their `image` if they have no text.
+/// Embeds the `text` of records, or their `image` if they have no text. Of a sample of a data set
+/// it embeds the image, if there is one: the text describes it.
 #[derive(Debug)]
 pub(crate) struct EmbedTask {
     pub(crate) client: RpcClient,
     pub(crate) images: ImageLoader,
     /// The fields that all requests share: model and priority.
     pub(crate) request: EmbedRequest,
+    /// Whether a record with an image and a text has the embedding of its image.
+    pub(crate) prefers_images: bool,
 }
 
 impl EmbedTask {
     async fn to_request(&self, record: &Fields) -> Result<EmbedRequest, Fields> {
         let mut request = self.request.clone();
         match text(record, "text")? {
-            Some(text) => request.texts.push(text.to_owned()),
-            None => request.images.push(self.images.load(record).await?),
+            Some(text) if !(self.prefers_images && record.contains_key("image")) => {
+                request.texts.push(text.to_owned());
+            }
+            _ => request.images.push(self.images.load(record).await?),
         }
         Ok(request)
     }

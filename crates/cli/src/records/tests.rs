@@ -232,7 +232,8 @@ async fn scores_before_the_end_of_a_call_are_returned() {
 #[tokio::test]
 async fn record_with_text_embeds_the_text_and_others_the_image() {
     let (client, _) = serve().await;
-    let task = EmbedTask { client, images: ImageLoader::default(), request: EmbedRequest::default() };
+    let images = ImageLoader::default();
+    let task = EmbedTask { client, images, request: EmbedRequest::default(), prefers_images: false };
     let results = task.process(records("text", &[json!("a cat"), Value::Null])).await.unwrap();
     let embeddings: Vec<&Value> = results
         .iter()

@@ -17,9 +17,9 @@ pub(crate) fn of_tensor(tensor: &mut Tensor) -> Result<&mut [u8], TchError> {
     if bytes == 0 {
         return Err(TchError::Shape(format!("tensor is {tensor:?}, expected at least one value")));
     }
-    // SAFETY: the tensor has `bytes` contiguous bytes, which live as long as the tensor. The borrow
-    // excludes other uses of this handle. The only other handles are views that the owner of the
-    // buffer gives out for copies to a device.
+    // SAFETY: the tensor has `bytes` contiguous, initialized bytes, which live as long as the
+    // tensor. The borrow excludes other uses of this handle. The owner of the buffer has no other
+    // handles: its views end with the copies that they are made for.
     Ok(unsafe { slice::from_raw_parts_mut(tensor.data_ptr().cast::<u8>(), bytes) })
 }
 

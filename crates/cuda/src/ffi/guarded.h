@@ -4,8 +4,11 @@
 #include <exception>
 #include <string>
 
-// The reason of this thread's last failure.
+// The reason of this thread's last failure. The namespace avoids a common global name.
+namespace blip_cuda {
 inline thread_local std::string last_error;
+}  // namespace blip_cuda
+using blip_cuda::last_error;
 
 // Returns 0, or 1 if `work` throws.
 template <typename Work>

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use blip::{RowOutput, RowTask};
+use blip::{ATTENTION_MAP_STEPS, RowOutput, RowTask};
 use futures::{Stream, StreamExt as _, future, stream, stream::BoxStream};
 use scheduler::{Flow, Job, Priority};
 use tokio::{sync::mpsc, time::Instant};
@@ -132,13 +132,6 @@ fn input_results<E: InferenceEngine>(
 
 /// The decoder steps of a text without a limit, if the checkpoint has none either.
 const DEFAULT_DECODE_STEPS: u32 = 20;
-
-/// The decoder steps that take as long as the attention map of an answer, about.
-///
-/// Most of its time is a pass of the text encoder with the keys and values of an image, which no
-/// cache has. The map of a released model takes as many multiplications as 75 steps, but in larger
-/// products.
-const ATTENTION_MAP_STEPS: u32 = 40;
 
 /// Returns the decoder steps of all hypotheses of a row, at most, with those that an attention map
 /// takes as long as. Without a map, only generation takes many.

@@ -12,8 +12,8 @@ use std::{
 use anyhow::Context as _;
 use blip_server::{config::units::parse_seconds, serve::exit::Exit};
 use bulk::{
-    BulkConfig, ExistingFile, Fields, Format, Input, Output, OutputFile, Part, Progress, Record, RunSummary,
-    ShardFiles, ShardOptions, ShardSummary, Task, is_shard_input,
+    BulkConfig, Defaults, ExistingFile, Fields, Format, Input, Output, OutputFile, Part, Progress, Record,
+    RunSummary, ShardFiles, ShardOptions, ShardSummary, Task, is_shard_input,
 };
 use clap::{Args, ValueHint};
 use futures::StreamExt as _;
@@ -30,6 +30,9 @@ use text_files::output_folder;
 
 pub(crate) use text_files::TextFiles;
 
+/// Name of the results in shards.
+const DEFAULT_RESULT_NAME: &str = "blip";
+
 /// Maximum number of records with the same image in one request.
 const MAX_GROUP_RECORDS: usize = 32;
 
@@ -42,6 +45,8 @@ pub(crate) struct Activity {
     pub(crate) columns: &'static [&'static str],
     /// The error of a command without anything to process.
     pub(crate) nothing_given: &'static str,
+    /// The field with the text of a request.
+    pub(crate) request_field: &'static str,
     /// The field that text files have, if the command can write them.
     pub(crate) text_field: Option<&'static str>,
     /// The models of the task without a server.
@@ -85,9 +90,9 @@ pub(crate) struct RecordFileArgs {
     #[arg(long, value_name = "I/N", requires = "input")]
     shard: Option<Part>,
 
-    /// Name of the results in shards: the result of x.jpg is x.NAME.json
-    #[arg(long, value_name = "NAME", default_value = "blip", value_parser = parse_result_name)]
-    result_name: String,
+    /// Name of the results in shards: the result of x.jpg is x.NAME.json [default: blip]
+    #[arg(long, value_name = "NAME", requires = "input", value_parser = parse_result_name)]
+    result_name: Option<String>,
 
     #[command(flatten)]
     run: RunArgs,
@@ -155,15 +160,40 @@ impl RecordFileArgs {
         ImageLoader { folder: folder.map(Path::to_owned).unwrap_or_default() }
     }
 
-    /// Processes the input. Records without a field get its value in `defaults`.
+    /// Returns whether the input is tar shards.
+    pub(crate) fn has_shards(&self) -> bool {
+        self.input.as_deref().is_some_and(is_shard_input)
+    }
+
+    /// Returns the shards to process, or `None` if the input is a record file.
+    ///
+    /// # Errors
+    /// Options that do not fit the input, and those of [`ShardFiles::find`].
+    pub(crate) fn shards(&self) -> anyhow::Result<Option<ShardFiles>> {
+        let Some(input) = self.input.as_deref().filter(|input| is_shard_input(input)) else {
+            anyhow::ensure!(self.result_name.is_none(), "--result-name is for tar shards");
+            return Ok(None);
+        };
+        let Some(output) = self.output() else { anyhow::bail!("shards need a folder: --output FOLDER") };
+        anyhow::ensure!(
+            !self.retry_failed,
+            "--retry-failed is for record files: use --force to process shards again"
+        );
+        let part = self.shard.unwrap_or(Part::WHOLE);
+        ShardFiles::find(input, output, self.run.existing(), part).map(Some).map_err(anyhow::Error::msg)
+    }
+
+    /// Processes the input, or `shards`. Records without a text get the fields `defaults`.
     pub(crate) async fn run(
         &self,
         task: &impl Task,
         activity: Activity,
         defaults: Fields,
+        shards: Option<ShardFiles>,
     ) -> anyhow::Result<Exit> {
-        if let Some(input) = self.input.as_deref().filter(|input| is_shard_input(input)) {
-            return self.run_shards(input, task, activity, defaults).await;
+        let defaults = Defaults { text_field: activity.request_field, fields: defaults };
+        if let Some(files) = shards {
+            return self.run_shards(files, task, activity, defaults).await;
         }
         let path = self.input.clone().filter(|path| !is_standard_stream(path));
         let format = path.as_deref().and_then(Format::from_extension).unwrap_or(self.format);
@@ -211,7 +241,7 @@ impl RecordFileArgs {
     fn records(
         &self,
         input: &Input,
-        defaults: &Fields,
+        defaults: &Defaults,
         part: &Range<u64>,
     ) -> anyhow::Result<impl futures::Stream<Item = std::io::Result<Record>> + Send + Unpin + use<>> {
         let records = input.records().context("cannot read the input")?;
@@ -221,21 +251,14 @@ impl RecordFileArgs {
         Ok(records.map(move |record| record.map(|record| record.with_defaults(&defaults))))
     }
 
-    /// Processes the shards that `input` names.
+    /// Processes shards.
     async fn run_shards(
         &self,
-        input: &Path,
+        files: ShardFiles,
         task: &impl Task,
         activity: Activity,
-        defaults: Fields,
+        defaults: Defaults,
     ) -> anyhow::Result<Exit> {
-        let Some(output) = self.output() else { anyhow::bail!("shards need a folder: --output FOLDER") };
-        anyhow::ensure!(
-            !self.retry_failed,
-            "--retry-failed is for record files: use --force to process shards again"
-        );
-        let part = self.shard.unwrap_or(Part::WHOLE);
-        let files = ShardFiles::find(input, output, self.run.existing(), part).map_err(anyhow::Error::msg)?;
         let skipped = files.complete;
         let progress = Progress::on_stderr(activity.name, 0, Some(0));
         let mut signals = stop_signals()?;
@@ -243,14 +266,13 @@ impl RecordFileArgs {
         let stop = async { signal = signals.next().await };
         let on_unreadable =
             |path: &PathBuf, error: &std::io::Error| print_message(&format!("{}: {error}", path.display()));
-        let options = ShardOptions { result_name: self.result_name.clone(), defaults };
+        let result_name = self.result_name.clone().unwrap_or_else(|| DEFAULT_RESULT_NAME.to_owned());
+        let options = ShardOptions { result_name, defaults };
         let config = self.run.config();
         let summary = bulk::run_shards(task, files, options, &progress, &config, on_unreadable, stop).await?;
         let exit = print_summary(activity.name, summary.samples, progress, signal);
         let ShardSummary { complete_shards, failed_shards, samples } = summary;
-        print_message(&format!(
-            "{complete_shards} shards complete, {skipped} were already, {failed_shards} cannot be read"
-        ));
+        print_shards(complete_shards, skipped, failed_shards);
         if samples.interrupted {
             print_message("stopped: use --resume to process the other shards");
         }
@@ -373,6 +395,11 @@ fn print_summary(activity: &str, summary: RunSummary, progress: Progress, signal
         _ if failed > 0 => Exit::Failed,
         _ => Exit::Clean,
     }
+}
+
+/// Prints the numbers of shards of a run.
+pub(crate) fn print_shards(complete: usize, skipped: usize, failed: usize) {
+    print_message(&format!("{complete} shards complete, {skipped} were already, {failed} cannot be read"));
 }
 
 /// Parses a name of results. It becomes a part of file names.

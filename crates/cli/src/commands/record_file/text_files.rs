@@ -2,7 +2,8 @@
 
 use std::{
     collections::HashSet,
-    fs, io,
+    fs,
+    io::{self, Write as _},
     path::{Path, PathBuf},
 };
 
@@ -84,8 +85,16 @@ fn replace_file(path: &Path, text: &str) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let partial = folder.join(format!(".{name}.partial"));
-    fs::write(&partial, text)?;
-    fs::rename(&partial, path)
+    let write = || {
+        let mut file = fs::File::create(&partial)?;
+        file.write_all(text.as_bytes())?;
+        file.sync_all()?;
+        fs::rename(&partial, path)
+    };
+    write().inspect_err(|_| {
+        // The error is more important than a file that stays.
+        let _ = fs::remove_file(&partial);
+    })
 }
 
 /// Creates the folder of `--output`, if it names one: it exists as a folder or ends in a slash.

@@ -134,9 +134,9 @@ pub struct ModelSettings {
 
     /// Number of compute threads of an engine on the CPU
     ///
-    /// Set fewer than the number of CPUs if other work shares them. An engine on CUDA uses one.
+    /// Set fewer than the number of CPUs if other work shares them.
     ///
-    /// [default: one for each CPU, one in all for a model as small as the demo]
+    /// [default: one for each CPU; one on CUDA, and in all for a model as small as the demo]
     #[arg(long, value_name = "N", env = "BLIP_SERVE__MODEL__ENGINE_THREADS")]
     pub engine_threads: Option<NonZeroUsize>,
 

@@ -122,7 +122,8 @@ impl RetrievalCommand {
 
         let partial = PartialResults::new(partial_file(&self.results, ".embeddings"));
         let request = proto::EmbedRequest { model: model.clone(), priority, ..Default::default() };
-        let task = EmbedTask { client: client.clone(), images: images.clone(), request };
+        let task =
+            EmbedTask { client: client.clone(), images: images.clone(), request, prefers_images: false };
         let total = data.images().len() + data.texts().len();
         let (exit, is_complete) =
             partial.complete(&self.run, &task, "embedding", total, embeddings::records(data)).await?;

@@ -101,7 +101,8 @@ async function send(path, options) {
 
 async function problemOf(response) {
   const fallback = { status: response.status, detail: `The server responded with HTTP status ${response.status}.` };
-  const document = await response.json().catch(() => fallback);
+  // A proxy can respond with JSON of another form.
+  const document = { ...fallback, ...(await response.json().catch(() => null)) };
   return new Problem(messageOf(document), document);
 }
 

@@ -76,7 +76,11 @@ export class ImageInput {
   }
 
   async #selectExample() {
+    const selection = ++this.#selections;
     const response = await fetch("page/example.png").catch(() => null);
+    if (selection !== this.#selections) {
+      return;
+    }
     if (!response?.ok) {
       setText(byId("image-error"), "The example image cannot be loaded.");
       return;
