@@ -48,8 +48,8 @@ struct HeldRow<'a> {
 impl Explainer<'_> {
     /// Reports the answers `held` with their maps. Cancelled rows are skipped.
     ///
-    /// The batch took `steps` decoder steps. They are reported again with [`ATTENTION_MAP_STEPS`]
-    /// for each map, so that the scheduler does not mistake the maps for slow questions.
+    /// The batch took `steps` decoder steps. They are reported with [`ATTENTION_MAP_STEPS`] for
+    /// each map, so that the scheduler does not mistake the maps for slow questions.
     ///
     /// Rows are computed one by one, so that a map does not depend on the batch composition and
     /// needs little memory. Rows about the same image share its keys and values, which are most of

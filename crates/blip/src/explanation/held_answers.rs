@@ -2,7 +2,8 @@
 
 use crate::batch::rows::{ImageDigest, RowAnswer, RowError, RowInput, RowSink};
 
-/// A row sink that holds the answers of rows to explain, and passes on everything else.
+/// A row sink that holds the answers of rows to explain and the decoder steps of the batch, and
+/// passes on everything else.
 pub(crate) struct HeldAnswers<'a> {
     /// The rows of the caller.
     rows: &'a [RowInput<'a>],
@@ -45,7 +46,6 @@ impl RowSink for HeldAnswers<'_> {
 
     fn decode_steps(&mut self, steps: u32) {
         self.steps = steps;
-        self.sink.decode_steps(steps);
     }
 
     fn image_cached(&mut self, digest: &ImageDigest, bytes: usize) {
@@ -89,6 +89,6 @@ mod tests {
         assert_eq!([0, 1, 2].map(|row| held.is_cancelled(row)), [false, false, true]);
         assert_eq!(held.into_held(), (vec![(0, answer())], 5));
         assert_eq!(sink.outcomes, [None, Some(Ok(answer())), Some(Err(RowError::NotFinite))]);
-        assert_eq!((sink.tokens, sink.steps, sink.cached), (vec![(0, 3, 7)], 5, 1));
+        assert_eq!((sink.tokens, sink.steps, sink.cached), (vec![(0, 3, 7)], 0, 1));
     }
 }
