@@ -8,8 +8,8 @@ import subprocess
 from trace import Trace
 
 
-def question(image, tokens=8, max_new_tokens=2):
-    return {"image": image, "tokens": tokens, "max_new_tokens": max_new_tokens}
+def question(image, tokens=8, max_new_tokens=2, explain=False):
+    return {"image": image, "tokens": tokens, "max_new_tokens": max_new_tokens, "explain": explain}
 
 
 def environment(folder, trace_path, *, devices=1, gib=None, capability=None, fail=None):

@@ -24,6 +24,21 @@ def test_random_batches_obey_the_rules(start, dtype, graphs):
 
 
 @pytest.mark.parametrize("graphs", GRAPHS)
+@pytest.mark.parametrize("dtype", ["f16", "f32"])
+def test_attention_maps_obey_the_rules(start, dtype, graphs):
+    engine = start(dtype=dtype, options=GRAPHS[graphs])
+    products = {}
+    for name, explain in [("plain", False), ("explained", True)]:
+        questions = [question(index % 3, tokens=5 + index, explain=explain and index < 4) for index in range(6)]
+        # The stand-ins compute nothing, so the weights of a map can be zeros, which have no map.
+        result = engine.run(engine.new_images(3), questions, name)
+        assert result["error"] is None and result["answers"] >= 2, result
+        products[name] = sum(event.kind == "product" for event in engine.trace.events(name))
+    assert products["explained"] > products["plain"], "the maps were computed on the device"
+    assert_no_faults(engine)
+
+
+@pytest.mark.parametrize("graphs", GRAPHS)
 def test_engine_on_second_device_uses_no_other(start, graphs):
     engine = start(device="cuda:1", devices=2, options=GRAPHS[graphs])
     assert engine.is_loaded, engine.stderr_path.read_text()

@@ -61,6 +61,8 @@ struct Question {
     /// Length in tokens.
     tokens: usize,
     max_new_tokens: u32,
+    /// Whether the answer has an attention map.
+    explain: bool,
 }
 
 /// The result of a batch.
@@ -112,7 +114,7 @@ fn run(model: &mut Model, pixels: &Pixels, request: &BatchRequest) -> BatchResul
         .iter()
         .map(|question| {
             let max_new_tokens = Some(question.max_new_tokens);
-            let generation = Generation { max_new_tokens, ..Generation::GREEDY };
+            let generation = Generation { max_new_tokens, explain: question.explain, ..Generation::GREEDY };
             (vec![5; question.tokens], RowTask::Generate(generation))
         })
         .collect();

@@ -13,7 +13,7 @@ use crate::{
     model::Model,
     tests::{
         generation::{
-            batch_invariance::{assert_same, rows_of_every_strategy},
+            batch_invariance::{CancellingSink, assert_same, rows_of_every_strategy},
             goldens::{TestRow, captioning_model, run_rows, run_single},
         },
         golden_files::{Golden, RowCollector, golden, goldens, pixels, tensor, test_digest},
@@ -228,6 +228,24 @@ fn cancelled_row_has_no_map_and_changes_no_other() {
         let expected: Vec<usize> = (0..rows.len()).filter(|&row| row != 1).collect();
         assert_eq!(reported, expected);
     }
+}
+
+#[test]
+fn row_cancelled_after_its_answer_is_not_reported() {
+    let golden = golden("thirty_by_six");
+    let mut model = golden.model(Dtype::F32);
+    let case = &golden.cases[0];
+    let image = ImageInput { digest: test_digest(&case.pixels), pixels: &case.pixels };
+    let mut run = |task: RowTask, max_checks| {
+        let row = RowInput { image: Some(0), token_ids: &case.input_ids, task: &task };
+        let mut sink = CancellingSink { max_checks, ..CancellingSink::default() };
+        model.run(&[image], &[row], &mut sink).unwrap();
+        (sink.finished, sink.checks.get())
+    };
+    let (_, checks_of_answer) = run(RowTask::GREEDY, usize::MAX);
+    let task = explained(&RowTask::GREEDY);
+    assert_eq!(run(task.clone(), usize::MAX), (1, checks_of_answer + 1));
+    assert_eq!(run(task, checks_of_answer), (0, checks_of_answer + 1));
 }
 
 #[test]

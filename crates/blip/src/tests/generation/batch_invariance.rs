@@ -112,11 +112,11 @@ fn cancelled_search_is_not_reported_and_changes_no_other_row() {
 
 /// A row sink that reports its row as cancelled after `max_checks` checks.
 #[derive(Default)]
-struct CancellingSink {
-    max_checks: usize,
-    checks: Cell<usize>,
-    finished: usize,
-    tokens: Vec<i64>,
+pub(super) struct CancellingSink {
+    pub(super) max_checks: usize,
+    pub(super) checks: Cell<usize>,
+    pub(super) finished: usize,
+    pub(super) tokens: Vec<i64>,
 }
 
 impl RowSink for CancellingSink {
