@@ -20,6 +20,7 @@ VERSIONS = (
     ("deploy/helm/blip-serve/Chart.yaml", r"(?m)^appVersion: (\S+)"),
     ("deploy/Dockerfile", r'image\.version="([^"]+)"'),
     ("deploy/kserve/serving-runtime.yaml", r"image: \S+:([^-\s]+)-cpu"),
+    ("deploy/jobs/caption-shards.yaml", r"image: \S+:([^-\s]+)-cuda"),
 )
 # Files that state the release of torch whose C++ interface the program uses.
 TORCH = (
