@@ -28,14 +28,14 @@ impl PartialResults {
         &self.path
     }
 
-    /// Processes the records that the file does not have.
+    /// Processes the records that the file does not have. `noun` is what they are, for messages.
     ///
     /// Returns the exit status, and whether all records are in the file.
     pub(crate) async fn complete(
         &self,
         run: &RunArgs,
         task: &impl Task,
-        activity: &'static str,
+        [activity, noun]: [&'static str; 2],
         total: usize,
         records: impl Iterator<Item = Fields> + Send,
     ) -> anyhow::Result<(Exit, bool)> {
@@ -46,7 +46,7 @@ impl PartialResults {
         let total = u64::try_from(total).ok();
         let (summary, exit) = run.run(task, activity, records, total, &mut output).await?;
         if summary.interrupted {
-            print_message(&format!("stopped after {} images: use --resume to continue", summary.written));
+            print_message(&format!("stopped after {} {noun}: use --resume to continue", summary.written));
         }
         Ok((exit, !summary.interrupted))
     }

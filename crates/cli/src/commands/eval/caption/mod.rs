@@ -129,7 +129,7 @@ impl CaptionEvalCommand {
         let prompt = self.prompt();
         let records = data.records(prompt);
         let (exit, is_complete) =
-            partial.complete(&self.run, &task, "captioning", data.len(), records).await?;
+            partial.complete(&self.run, &task, ["captioning", "images"], data.len(), records).await?;
         if is_complete {
             let mut results = Vec::new();
             partial

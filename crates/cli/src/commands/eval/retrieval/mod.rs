@@ -125,8 +125,9 @@ impl RetrievalCommand {
         let task =
             EmbedTask { client: client.clone(), images: images.clone(), request, prefers_images: false };
         let total = data.images().len() + data.texts().len();
-        let (exit, is_complete) =
-            partial.complete(&self.run, &task, "embedding", total, embeddings::records(data)).await?;
+        let (exit, is_complete) = partial
+            .complete(&self.run, &task, ["embedding", "images and texts"], total, embeddings::records(data))
+            .await?;
         if !is_complete {
             return Ok(exit);
         }
@@ -138,8 +139,9 @@ impl RetrievalCommand {
         let task = RerankTask { matching: MatchTask { client, images, request }, texts: data.texts() };
         let records = matching::records(data, &similarities);
         let total = records.len();
-        let (exit, is_complete) =
-            matched.complete(&self.run, &task, "matching", total, records.into_iter()).await?;
+        let (exit, is_complete) = matched
+            .complete(&self.run, &task, ["matching", "groups of pairs"], total, records.into_iter())
+            .await?;
         if !is_complete {
             return Ok(exit);
         }

@@ -5,24 +5,22 @@ mod questions;
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
 use blip_server::{request::generation::GenerationOptions, serve::exit::Exit};
-use bulk::{ExistingFile, Format, Input, Output, Record};
+use bulk::{ExistingFile, Format, Input};
 use clap::{Args, ValueHint};
-use futures::stream;
 use proto::AskRequest;
 
 use crate::{
     commands::{
         eval::{
             image_pattern::ImagePattern,
+            partial_results::PartialResults,
             results_file::{partial_file, refuse_existing},
             vqa::questions::Questions,
         },
         record_file::RunArgs,
     },
     connection::RpcClient,
-    messages::print_message,
     records::{AskTask, ImageLoader},
     request_args::generation_message,
     target::{DefaultModel, TargetArgs},
@@ -109,20 +107,14 @@ impl VqaCommand {
         };
         let task = AskTask::new(client, ImageLoader { folder: self.images.clone() }, request);
         let records = questions.records(&self.image_pattern, self.candidate_list.as_deref());
-        let total = u64::try_from(questions.len()).ok();
-        let records = stream::iter(
-            (0..).zip(records).map(|(position, fields)| Ok(Record { position, fields: Ok(fields) })),
-        );
-        let partial = partial_file(&self.results, "");
-        let mut output = Output::open(Some(&partial), Format::Jsonl, &[], self.run.existing())?;
-        let (summary, exit) = self.run.run(&task, "asking", records, total, &mut output).await?;
-        if summary.interrupted {
-            print_message(&format!("stopped after {} questions: use --resume to continue", summary.written));
-            return Ok(exit);
+        let partial = PartialResults::new(partial_file(&self.results, ""));
+        let (exit, is_complete) =
+            partial.complete(&self.run, &task, ["asking", "questions"], questions.len(), records).await?;
+        if is_complete {
+            let input = Input { path: Some(partial.path().to_owned()), format: Format::Jsonl };
+            results::write(input, &self.results).await?;
+            partial.remove()?;
         }
-        let input = Input { path: Some(partial.clone()), format: Format::Jsonl };
-        results::write(input, &self.results).await?;
-        std::fs::remove_file(&partial).with_context(|| format!("cannot remove {}", partial.display()))?;
         Ok(exit)
     }
 }
