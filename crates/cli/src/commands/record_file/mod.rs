@@ -90,7 +90,7 @@ pub(crate) struct RecordFileArgs {
     #[arg(long, value_name = "I/N", requires = "input")]
     shard: Option<Part>,
 
-    /// Name of the results in shards: the result of x.jpg is x.NAME.json [default: blip]
+    /// Name of the results in shards: x.jpg has the result x.NAME.json [default: blip]
     #[arg(long, value_name = "NAME", requires = "input", value_parser = parse_result_name)]
     result_name: Option<String>,
 
