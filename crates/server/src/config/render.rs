@@ -202,7 +202,7 @@ mod tests {
             "reflection = true  # default",
             "source = [\"blip #1\"]  # environment BLIP_SERVE__MODEL__SOURCE",
             "device = \"auto\"  # default",
-            "# engine_threads = N  (default: one for each CPU, one in all for a model as small as the demo)",
+            "# engine_threads = N  (default: one for each CPU; one on CUDA, and for models as small as the demo)",
         ] {
             assert!(page.lines().any(|line| line == expected), "{expected} is missing in {page}");
         }
