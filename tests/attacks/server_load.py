@@ -23,15 +23,19 @@ def processes(pid):
 
 
 def memory_bytes(pid):
-    """Returns the memory of a process and its children. Shared pages count once."""
-    total = 0
+    """Returns the memory of a process and that of its children. Shared pages count once."""
+    own, children = 0, 0
     for process in processes(pid):
         try:
             text = Path(f"/proc/{process}/smaps_rollup").read_text()
         except OSError:
             continue
-        total += int(re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE).group(1)) << 10
-    return total
+        size = int(re.search(r"^Pss:\s+(\d+) kB", text, re.MULTILINE).group(1)) << 10
+        if process == pid:
+            own += size
+        else:
+            children += size
+    return own, children
 
 
 def cpu_seconds(pid):
@@ -49,15 +53,15 @@ def cpu_seconds(pid):
 
 
 class PeakMemory:
-    """Samples the memory of a process and keeps the peak."""
+    """Samples the memory of a process with its children, and keeps the peak of the sum."""
 
     def __init__(self, pid):
-        self.pid, self.peak, self.stopped = pid, 0, threading.Event()
+        self.pid, self.peak, self.stopped = pid, (0, 0), threading.Event()
         self.thread = threading.Thread(target=self.run, daemon=True)
 
     def run(self):
         while not self.stopped.wait(SAMPLE_S):
-            self.peak = max(self.peak, memory_bytes(self.pid))
+            self.peak = max(self.peak, memory_bytes(self.pid), key=sum)
 
     def __enter__(self):
         self.thread.start()

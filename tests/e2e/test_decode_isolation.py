@@ -87,6 +87,12 @@ def cpu_seconds(pid):
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def resident_bytes(pid):
+    """Returns the memory of a process, without that of others."""
+    text = Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return int(re.search(r"^Private_Dirty:\s+(\d+) kB", text, re.MULTILINE)[1]) << 10
+
+
 def have_ended(processes):
     """Returns whether all processes end within 10 s."""
     return all(select.select([process], [], [], 10)[0] for process in processes)
@@ -121,6 +127,15 @@ def test_largest_images_are_answered_by_default(serve):
     server = serve()
     assert is_answered(server, large_png(0))
     assert is_answered(server, slow_jpeg(0))
+
+
+def test_idle_workers_do_not_keep_the_memory_of_a_large_image(serve):
+    server = serve()
+    assert is_answered(server, small_png(1))
+    before = sum(map(resident_bytes, workers(server)))
+    assert is_answered(server, large_png(0))
+    # The pixels of the image are 75 MB.
+    assert sum(map(resident_bytes, workers(server))) - before < 24 << 20
 
 
 def test_worker_of_caller_that_left_is_ended(serve):

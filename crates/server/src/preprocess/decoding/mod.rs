@@ -11,7 +11,7 @@ pub mod worker_main;
 #[cfg(target_os = "linux")]
 mod observer;
 #[cfg(target_os = "linux")]
-mod out_of_memory;
+mod worker_memory;
 mod message;
 mod outcome;
 

@@ -1,6 +1,12 @@
 //! The main function of a decode worker: a process that decodes and scales images.
 
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+};
 
 use blip::{Preprocessor, RgbView};
 use images::{DecodeError, Decoder, Limits, RgbImage};
@@ -9,7 +15,7 @@ use tokio::time::Instant;
 
 use crate::preprocess::decoding::{
     message::{DecodeRequest, DecodeResponse, ScaleTarget},
-    out_of_memory::exit_when_out_of_memory,
+    worker_memory::{exit_when_out_of_memory, return_free_memory},
 };
 
 /// How many sizes of models a worker keeps filter weights for.
@@ -29,13 +35,16 @@ pub fn run() -> std::io::Result<()> {
 /// The decoder of a worker process, and the scalers of the models that have asked.
 struct DecodeWorker {
     reservations: Reservations,
+    /// Whether the current image has reserved memory.
+    has_reserved: Arc<AtomicBool>,
     decoder: Option<(Limits, u64, Decoder)>,
     preprocessors: HashMap<ScaleTarget, Preprocessor>,
 }
 
 impl DecodeWorker {
     fn new(reservations: Reservations) -> Self {
-        Self { reservations, decoder: None, preprocessors: HashMap::new() }
+        let has_reserved = Arc::default();
+        Self { reservations, has_reserved, decoder: None, preprocessors: HashMap::new() }
     }
 
     fn answer(&mut self, Request { header, input, output }: Request<'_>) -> Response {
@@ -47,6 +56,10 @@ impl DecodeWorker {
             Ok((response, output_bytes)) => (response, output_bytes),
             Err(error) => (DecodeResponse::Failed(error.with_short_reason()), 0),
         };
+        // The response ends the reservation, so the memory must be free by then.
+        if self.has_reserved.swap(false, Relaxed) {
+            return_free_memory();
+        }
         Response { header: serde_json::to_vec(&response).unwrap_or_default(), output_bytes }
     }
 
@@ -77,10 +90,15 @@ impl DecodeWorker {
         {
             self.decoder = None;
         }
-        let reservations = &self.reservations;
+        let (reservations, has_reserved) = (&self.reservations, &self.has_reserved);
         let (_, _, decoder) = self.decoder.get_or_insert_with(|| {
-            let reservations = reservations.clone();
-            let reserve = move |bytes| bytes <= unreserved_bytes || reservations.reserve(bytes);
+            let (reservations, has_reserved) = (reservations.clone(), Arc::clone(has_reserved));
+            let reserve = move |bytes| {
+                bytes <= unreserved_bytes || {
+                    has_reserved.store(true, Relaxed);
+                    reservations.reserve(bytes)
+                }
+            };
             (limits, unreserved_bytes, Decoder::with_reservations(limits, Arc::new(reserve)))
         });
         decoder
