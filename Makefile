@@ -7,7 +7,7 @@ CARGO ?= cargo
 LAST_UNCHECKED_COMMIT := 661040ad7c50
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch build dist wheel demo test test-rust test-end-to-end test-adapters test-browser test-client test-wheel test-deploy test-cuda-stand-in test-fleet test-checkpoints test-attacks lint fmt doc bench-scheduler bench-peers clean
+.PHONY: help libtorch build dist wheel demo test test-rust test-end-to-end test-adapters test-browser test-client test-ray test-wheel test-deploy test-cuda-stand-in test-fleet test-checkpoints test-attacks lint fmt doc bench-scheduler bench-peers clean
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -33,7 +33,7 @@ demo: libtorch ## Start the server with its embedded model and ask three questio
 	$(CARGO) build --profile demo --locked
 	@scripts/demo.sh
 
-test: test-rust test-end-to-end test-adapters test-browser test-client test-wheel test-deploy test-cuda-stand-in ## Run all tests except test-fleet, test-checkpoints and test-attacks
+test: test-rust test-end-to-end test-adapters test-browser test-client test-ray test-wheel test-deploy test-cuda-stand-in ## Run all tests except test-fleet, test-checkpoints and test-attacks
 	@echo "all tests passed"
 
 test-rust: libtorch ## Run unit, property and integration tests
@@ -58,6 +58,10 @@ test-browser: libtorch ## Test the pages at / and /docs in Chromium (installed b
 test-client: libtorch ## Test the Python client in clients/python with the binary
 	$(CARGO) test --workspace --locked --no-run
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/client/run.sh
+
+test-ray: libtorch ## Test the example for Ray Data on a cluster of this machine
+	$(CARGO) test --workspace --locked --no-run
+	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/ray/run.sh
 
 test-wheel: libtorch ## Test the wheel of the debug binary in fresh environments
 	$(CARGO) test --workspace --locked --no-run

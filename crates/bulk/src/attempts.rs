@@ -6,6 +6,7 @@ use rand::Rng as _;
 use tokio::time::Instant;
 
 use crate::{
+    progress::WaitTimes,
     record::Fields,
     task::{RecordResult, Task},
 };
@@ -18,11 +19,12 @@ const MAX_BACKOFF: Duration = Duration::from_secs(10);
 
 /// Processes `records` and retries those whose result is busy or unavailable.
 ///
-/// Retries end `retry_timeout` after the first such result.
+/// Retries end `retry_timeout` after the first such result. `waits` receives the pauses.
 pub(crate) async fn process_with_retries(
     task: &impl Task,
     records: &[Fields],
     retry_timeout: Duration,
+    waits: &WaitTimes,
 ) -> Result<Vec<RecordResult>, String> {
     let mut final_results: Vec<Option<RecordResult>> = vec![None; records.len()];
     let (mut backoff, mut retry_until) = (MIN_BACKOFF, None);
@@ -53,10 +55,13 @@ pub(crate) async fn process_with_retries(
                 result => *final_result = Some(result),
             }
         }
-        if final_results.iter().any(Option::is_none) {
+        let open = final_results.iter().filter(|result| result.is_none()).count();
+        if open > 0 {
             // The jitter spreads the retries of concurrent groups.
             let jitter = rand::rng().random_range(0.75..1.25);
-            tokio::time::sleep(delay.max(backoff.mul_f64(jitter))).await;
+            let pause = delay.max(backoff.mul_f64(jitter));
+            waits.add_retry(pause, open);
+            tokio::time::sleep(pause).await;
             backoff = (backoff * 2).min(MAX_BACKOFF);
         }
     }
@@ -109,7 +114,8 @@ mod tests {
             vec![b.clone()],
         ]);
         let records = vec![Fields::new(); 3];
-        let results = process_with_retries(&task, &records, RETRY_TIMEOUT).await.unwrap();
+        let results =
+            process_with_retries(&task, &records, RETRY_TIMEOUT, &WaitTimes::default()).await.unwrap();
         assert_eq!(results, [a, b, RecordResult::Answered(fields("c"))]);
         assert_eq!(*task.calls.lock().unwrap(), [3, 2, 1]);
     }
@@ -122,7 +128,7 @@ mod tests {
             vec![RecordResult::Answered(fields("now"))],
         ]);
         let begin = Instant::now();
-        process_with_retries(&task, &[Fields::new()], RETRY_TIMEOUT).await.unwrap();
+        process_with_retries(&task, &[Fields::new()], RETRY_TIMEOUT, &WaitTimes::default()).await.unwrap();
         assert_eq!(begin.elapsed(), delay);
     }
 
@@ -130,13 +136,17 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn retries_end_at_the_timeout() {
         let task = ScriptedTask::new(vec![vec![unavailable()]; 100]);
-        let error = process_with_retries(&task, &[Fields::new()], RETRY_TIMEOUT).await.unwrap_err();
+        let error = process_with_retries(&task, &[Fields::new()], RETRY_TIMEOUT, &WaitTimes::default())
+            .await
+            .unwrap_err();
         assert_eq!(error, "gone");
         let calls = task.calls.lock().unwrap().len();
         assert!((5..20).contains(&calls), "{calls}");
         let busy = RecordResult::Busy(2 * RETRY_TIMEOUT, fields("busy"));
         let task = ScriptedTask::new(vec![vec![busy]]);
-        let results = process_with_retries(&task, &[Fields::new()], RETRY_TIMEOUT).await.unwrap();
+        let results = process_with_retries(&task, &[Fields::new()], RETRY_TIMEOUT, &WaitTimes::default())
+            .await
+            .unwrap();
         assert_eq!(results, [RecordResult::Failed(fields("busy"))]);
     }
 }

@@ -15,7 +15,7 @@ use crate::{
     format::Format,
     output::{ExistingFile, Output},
     previous_output::{OutputLine, PreviousOutput},
-    progress::Progress,
+    progress::{Progress, WaitTimes},
     record::{Fields, Record},
     run::{BulkConfig, BulkError, IDENTITY_FIELDS, RunSummary, check_identity, process_group},
     task::Task,
@@ -67,21 +67,23 @@ pub async fn retry_failed(
     let file = create_beside(path).map_err(BulkError::Output)?;
     let output = Output::open(Some(file.path()), format, columns, ExistingFile::Replace);
     let mut output = output.map_err(BulkError::PreviousOutput)?;
-    let updates = records
-        .zip(stream::iter(previous_lines()?))
+    let waits = progress.waits();
+    let updates = waits
+        .watch_input(records.zip(stream::iter(previous_lines()?)))
         .map(|(record, line)| async {
             let (record, line) = (record.map_err(BulkError::Input)?, line.map_err(BulkError::Output)?);
-            update_line(task, record, line, config).await
+            update_line(task, record, line, config, waits).await
         })
         .buffered(config.max_in_flight.max(1));
     let (mut updates, mut stop) = (pin!(updates), pin!(stop));
     let (mut summary, mut task_error, mut lines) = (RunSummary::default(), None, 0);
     loop {
-        let written = match select(updates.next(), &mut stop).await {
+        let written = match select(waits.next(&mut updates), &mut stop).await {
             Either::Left((Some(Ok(LineUpdate::Unchanged(line))), _)) => output.copy(line.bytes()),
             Either::Left((Some(Ok(LineUpdate::Retried { fields, failed })), _)) => {
                 summary.written += 1;
                 summary.failed += u64::from(failed);
+                waits.add_result(&fields);
                 progress.advance(failed);
                 output.write(&fields)
             }
@@ -121,13 +123,14 @@ async fn update_line(
     record: Record,
     line: OutputLine,
     config: &BulkConfig,
+    waits: &WaitTimes,
 ) -> Result<LineUpdate, BulkError> {
     let OutputLine::Failed(_, line_fields) = &line else { return Ok(LineUpdate::Unchanged(line)) };
     // The line of an invalid record has no identity.
     if IDENTITY_FIELDS.iter().any(|field| line_fields.contains_key(*field)) {
         check_identity(&record, line_fields)?;
     }
-    let lines = process_group(task, vec![record], config).await?;
+    let lines = process_group(task, vec![record], config, waits).await?;
     Ok(match lines.into_iter().next() {
         Some((fields, failed)) => LineUpdate::Retried { fields, failed },
         None => LineUpdate::Unchanged(line),

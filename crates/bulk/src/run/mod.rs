@@ -9,7 +9,7 @@ use crate::{
     attempts::process_with_retries,
     grouping::{Group, group_adjacent},
     output::{Output, OutputError},
-    progress::Progress,
+    progress::{Progress, WaitTimes},
     record::{Fields, Record, csv_cell},
     task::{RecordResult, Task},
 };
@@ -112,18 +112,22 @@ pub async fn process_records(
     config: &BulkConfig,
     stop: impl Future<Output = ()>,
 ) -> Result<RunSummary, BulkError> {
-    let lines = group_adjacent(records, config.group_by, config.max_group_records)
-        .map(|group| async { process_group(task, group.map_err(BulkError::Input)?, config).await })
+    let waits = progress.waits();
+    let groups = group_adjacent(records, config.group_by, config.max_group_records);
+    let lines = waits
+        .watch_input(groups)
+        .map(|group| async { process_group(task, group.map_err(BulkError::Input)?, config, waits).await })
         .buffered(config.max_in_flight.max(1));
     let (mut lines, mut stop) = (pin!(lines), pin!(stop));
     let mut summary = RunSummary::default();
     loop {
-        let group = match futures::future::select(lines.next(), &mut stop).await {
+        let group = match futures::future::select(waits.next(&mut lines), &mut stop).await {
             Either::Left((Some(group), _)) => group?,
             Either::Left((None, _)) => return Ok(summary),
             Either::Right(_) => return Ok(RunSummary { interrupted: true, ..summary }),
         };
         for (fields, failed) in group {
+            waits.add_result(&fields);
             sink.write(fields).await.map_err(BulkError::Output)?;
             summary.written += 1;
             summary.failed += u64::from(failed);
@@ -159,16 +163,17 @@ pub(crate) fn check_identity(record: &Record, line: &Fields) -> Result<(), BulkE
     }
 }
 
-/// Returns the output lines of a group: the fields, and whether the record failed.
+/// Returns the output lines of a group: the fields, and whether the record failed. `waits` receives
+/// the pauses before retries.
 pub(crate) async fn process_group(
     task: &impl Task,
     group: Group,
     config: &BulkConfig,
+    waits: &WaitTimes,
 ) -> Result<Vec<(Fields, bool)>, BulkError> {
     let records: Vec<Fields> = group.iter().filter_map(|record| record.fields.clone().ok()).collect();
-    let results =
-        process_with_retries(task, &records, config.retry_timeout).await.map_err(BulkError::Task)?;
-    let mut results = results.into_iter();
+    let results = process_with_retries(task, &records, config.retry_timeout, waits).await;
+    let mut results = results.map_err(BulkError::Task)?.into_iter();
     let lines = group.into_iter().map(|record| match record.fields {
         Err(cause) => (invalid_line_fields(record.position, &cause), true),
         Ok(mut fields) => {

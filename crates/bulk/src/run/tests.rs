@@ -179,3 +179,84 @@ async fn fields_of_an_earlier_result_are_replaced() {
     let error = json!({ "reason": "NO_NINES", "message": "no" });
     assert_eq!(failed, json!({ "id": 9, "note": "other", "error": error }));
 }
+
+/// The milliseconds that a run takes for each record.
+#[derive(Clone, Copy, Default)]
+struct Delays {
+    reading: u64,
+    processing: u64,
+    writing: u64,
+    /// Whether the first record is rejected once, for nine seconds.
+    is_busy: bool,
+}
+
+/// A task with delays, whose results have `timing`.
+struct SlowTask {
+    delays: Delays,
+    timing: Option<Value>,
+    calls: AtomicUsize,
+}
+
+impl Task for SlowTask {
+    async fn process(&self, _: Vec<Fields>) -> Result<Vec<RecordResult>, String> {
+        if self.calls.fetch_add(1, Ordering::Relaxed) == 0 && self.delays.is_busy {
+            return Ok(vec![RecordResult::Busy(Duration::from_secs(9), Fields::new())]);
+        }
+        pause(self.delays.processing).await;
+        let timing = self.timing.iter().map(|timing| ("timing".to_owned(), timing.clone()));
+        Ok(vec![RecordResult::Answered(timing.collect())])
+    }
+}
+
+struct SlowSink(Delays);
+
+impl Sink for SlowSink {
+    async fn write(&mut self, _: Fields) -> io::Result<()> {
+        pause(self.0.writing).await;
+        Ok(())
+    }
+}
+
+async fn pause(milliseconds: u64) {
+    if milliseconds > 0 {
+        tokio::time::sleep(Duration::from_millis(milliseconds)).await;
+    }
+}
+
+/// Returns what bounds a run over `count` records, each in a separate group.
+async fn bound_by(count: u64, max_in_flight: usize, delays: Delays, timing: Option<&Value>) -> String {
+    let task = SlowTask { delays, timing: timing.cloned(), calls: AtomicUsize::new(0) };
+    let records = stream::iter(0..count).then(async |position| {
+        pause(delays.reading).await;
+        Ok(Record { position, fields: Ok(Fields::new()) })
+    });
+    let config = BulkConfig { max_in_flight, retry_timeout: Duration::from_secs(60), ..CONFIG };
+    let (progress, mut sink) = (Progress::in_log(), SlowSink(delays));
+    let summary = process_records(&task, records, &mut sink, &progress, &config, future::pending()).await;
+    assert_eq!(summary.unwrap().written, count);
+    progress.bound_by().unwrap()
+}
+
+#[tokio::test(start_paused = true)]
+async fn slowest_stage_bounds_the_run() {
+    let timing = json!({ "total_ms": 100, "queue_ms": 50, "vision_ms": 20, "decode_ms": 20 });
+    let (timing, none) = (Some(&timing), Delays::default());
+    // A task that takes four times as long as reading is no limit to eight groups in flight.
+    let reading = Delays { reading: 10, processing: 40, ..none };
+    assert_eq!(bound_by(1000, 8, reading, timing).await, "reading 100 %");
+    let processing = Delays { reading: 10, processing: 400, ..none };
+    let found = bound_by(1000, 8, processing, timing).await;
+    assert!(found.starts_with("engine ") && found.contains("decoding "), "{found}");
+    assert_eq!(bound_by(80, 8, Delays { processing: 40, ..none }, None).await, "processing 100 %");
+    assert_eq!(bound_by(80, 8, Delays { writing: 10, ..none }, timing).await, "writing 100 %");
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_of_a_run_are_shared_out_in_full() {
+    // With one group in flight, each record is processed and written before the next one.
+    let delays = Delays { processing: 60, writing: 40, ..Delays::default() };
+    assert_eq!(bound_by(10, 1, delays, None).await, "processing 60 %, writing 40 %");
+    let timing = json!({ "total_ms": 1000, "vision_ms": 1000 });
+    let delays = Delays { processing: 1000, is_busy: true, ..Delays::default() };
+    assert_eq!(bound_by(1, 1, delays, Some(&timing)).await, "retries 90 %, engine 10 %");
+}

@@ -386,10 +386,14 @@ impl RunArgs {
 /// Prints a summary on standard error, and returns the exit status.
 fn print_summary(activity: &str, summary: RunSummary, progress: Progress, signal: Option<i32>) -> Exit {
     let rate = progress.per_second();
+    let bound_by = progress.bound_by().map(|stages| format!(", bound by: {stages}")).unwrap_or_default();
     // Removes the bar before the line is printed.
     drop(progress);
     let RunSummary { written, failed, interrupted } = summary;
-    let _ = writeln!(std::io::stderr(), "{activity}: {written} lines, {failed} failed, {rate} per second");
+    let _ = writeln!(
+        std::io::stderr(),
+        "{activity}: {written} lines, {failed} failed, {rate} per second{bound_by}"
+    );
     match signal {
         Some(number) if interrupted => Exit::Signal(number),
         _ if failed > 0 => Exit::Failed,
