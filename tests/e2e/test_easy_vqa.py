@@ -29,6 +29,12 @@ def test_easy_vqa_int8_vision_changes_at_most_0_1_percent(start):
     assert int(equal.split()[-1]) >= 9673 * 0.999, table
 
 
+def test_easy_vqa_bf16_texts_change_at_most_0_1_percent(start):
+    table = run(ASK, "--server", start("--text-dtype", "bf16").address, codes=(0, 1))
+    [equal] = [line for line in table.splitlines() if line.startswith("token ids equal")]
+    assert int(equal.split()[-1]) >= 9673 * 0.999, table
+
+
 def test_soak_loses_duplicates_and_changes_no_answer(start):
     table = run(SOAK, "--server", start().address, "--answers", "2000", "--clients", "16")
     counts = dict(line.rsplit(maxsplit=1) for line in table.splitlines())

@@ -8,7 +8,8 @@
 //! ```
 //!
 //! All variants answer the same questions in turn. The result is the minimum CPU time of each,
-//! which depends little on other load of the machine, and the minimum wall-clock time. Images and
+//! which depends little on other load of the machine, and the minimum and the median of the
+//! wall-clock time. Images and
 //! questions are random numbers, because the work does not depend on their contents.
 #![expect(clippy::print_stdout, reason = "a command-line program")]
 #![expect(clippy::disallowed_types, reason = "measures real time")]
@@ -18,7 +19,7 @@ use std::{path::PathBuf, time::Instant};
 use anyhow::{Context, Result};
 use blip::{
     Checkpoint, CpuKernels, Dtype, ImageInput, LoadOptions, Model, ModelFiles, Pixels, RowAnswer, RowError,
-    RowInput, RowOutput, RowSink, RowTask, VisionDtype,
+    RowInput, RowOutput, RowSink, RowTask, TextDtype, VisionDtype,
 };
 use clap::Parser;
 use cpu_time::ProcessTime;
@@ -54,6 +55,9 @@ struct Arguments {
     /// Compute threads
     #[arg(long, default_value_t = 1)]
     threads: i32,
+    /// Measured variants, by name [default: all]
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
 }
 
 /// An implementation of the model, with its results.
@@ -61,10 +65,24 @@ struct Arguments {
 struct Variant {
     name: &'static str,
     model: Model,
-    /// Minimum CPU time and wall-clock time of a turn, in seconds.
-    least: [f64; 2],
+    /// CPU time and wall-clock time of each turn, in seconds.
+    turns: Vec<[f64; 2]>,
     /// Token ids of the last answers.
     answers: Vec<Vec<i64>>,
+}
+
+impl Variant {
+    /// Returns the minimum CPU time, the minimum and the median of the wall-clock time, in seconds.
+    fn times(&self) -> [f64; 3] {
+        let sorted = |part: usize| {
+            let mut times: Vec<f64> = self.turns.iter().filter_map(|turn| turn.get(part).copied()).collect();
+            times.sort_by(f64::total_cmp);
+            times
+        };
+        let (cpu, clock) = (sorted(0), sorted(1));
+        let at = |times: &[f64], index: usize| times.get(index).copied().unwrap_or(f64::NAN);
+        [at(&cpu, 0), at(&clock, 0), at(&clock, clock.len() / 2)]
+    }
 }
 
 /// Collects the results of rows.
@@ -138,22 +156,26 @@ fn main() -> Result<()> {
     let arguments = Arguments::parse();
     tch::set_num_threads(arguments.threads);
     let checkpoint = Checkpoint::open(&ModelFiles::Folder(arguments.model.clone()))?;
-    let load = |(name, cpu_kernels, vision_dtype)| -> Result<Variant> {
+    let load = |(name, cpu_kernels, vision_dtype, text_dtype)| -> Result<Variant> {
         let mut options = LoadOptions::for_device(Device::Cpu);
         options.max_batch_images = arguments.images.max(1);
         options.max_new_tokens = Some(arguments.answer_tokens);
-        (options.cpu_kernels, options.vision_dtype) = (cpu_kernels, vision_dtype);
+        (options.cpu_kernels, options.vision_dtype, options.text_dtype) =
+            (cpu_kernels, vision_dtype, text_dtype);
         let model = Model::load(&checkpoint, Device::Cpu, Dtype::F32, options)?;
-        Ok(Variant { name, model, least: [f64::INFINITY; 2], answers: Vec::new() })
+        Ok(Variant { name, model, turns: Vec::new(), answers: Vec::new() })
     };
     let mut variants = [
-        ("LibTorch", CpuKernels::LibTorch, VisionDtype::AsModel),
-        ("native for images", CpuKernels::Auto, VisionDtype::AsModel),
-        ("native", CpuKernels::Native, VisionDtype::AsModel),
-        ("LibTorch, int8", CpuKernels::LibTorch, VisionDtype::Int8),
-        ("native, int8", CpuKernels::Auto, VisionDtype::Int8),
+        ("libtorch", CpuKernels::LibTorch, VisionDtype::AsModel, TextDtype::AsModel),
+        ("auto", CpuKernels::Auto, VisionDtype::AsModel, TextDtype::AsModel),
+        ("native", CpuKernels::Native, VisionDtype::AsModel, TextDtype::AsModel),
+        ("auto, bf16 texts", CpuKernels::Auto, VisionDtype::AsModel, TextDtype::Bf16),
+        ("native, bf16 texts", CpuKernels::Native, VisionDtype::AsModel, TextDtype::Bf16),
+        ("libtorch, int8 images", CpuKernels::LibTorch, VisionDtype::Int8, TextDtype::AsModel),
+        ("auto, int8 images", CpuKernels::Auto, VisionDtype::Int8, TextDtype::AsModel),
     ]
     .into_iter()
+    .filter(|(name, ..)| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name))
     .map(load)
     .collect::<Result<Vec<_>>>()?;
 
@@ -177,30 +199,35 @@ fn main() -> Result<()> {
     let warm_up = if arguments.cached { 8 } else { 1 };
     for number in 0..warm_up + arguments.turns as u64 {
         let images = if arguments.cached { 0 } else { number };
-        for Variant { model, least, answers, .. } in &mut variants {
+        for Variant { model, turns, answers, .. } in &mut variants {
             let (seconds, outputs) = turn(model, images, &pixels, &questions)?;
             if number >= warm_up {
-                least.iter_mut().zip(seconds).for_each(|(least, seconds)| *least = least.min(seconds));
+                turns.push(seconds);
             }
             *answers = outputs.iter().map(tokens).collect();
         }
     }
     println!(
-        "{} {} images x {} questions, {} threads, CPU time and wall-clock time:",
+        "{} {} images x {} questions, {} threads: least CPU time, least and median wall-clock time",
         arguments.images,
         if arguments.cached { "cached" } else { "new" },
         arguments.questions,
         arguments.threads,
     );
     let first = variants.first().filter(|first| !first.answers.is_empty()).context("no questions")?;
-    for Variant { name, least: [cpu, clock], answers, .. } in &variants {
+    for variant in &variants {
+        let Variant { name, answers, .. } = variant;
+        let ([cpu, clock, median], [first_cpu, first_clock, first_median]) = (variant.times(), first.times());
         let different = first.answers.iter().zip(answers).filter(|(one, other)| one != other).count();
         println!(
-            "{name:>18}: {:8.2} ms, {:8.2} ms, speedup {:.2} and {:.2}, {different} of {} answers differ",
+            "{name:>22}: {:8.2} ms, {:8.2} ms, {:8.2} ms, speedup {:.2}, {:.2} and {:.2}, {different} of {} \
+             answers differ",
             cpu * 1e3,
             clock * 1e3,
-            first.least[0] / cpu,
-            first.least[1] / clock,
+            median * 1e3,
+            first_cpu / cpu,
+            first_clock / clock,
+            first_median / median,
             answers.len(),
         );
     }

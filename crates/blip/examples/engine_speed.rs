@@ -22,8 +22,8 @@ use std::{path::PathBuf, time::Instant};
 use anyhow::{Context, Result, bail};
 use blip::{
     Checkpoint, CpuKernels, CudaKernels, DeviceRequest, Dtype, ImageDigest, ImageInput, LoadOptions, Model,
-    ModelFiles, Pixels, RowAnswer, RowError, RowInput, RowOutput, RowSink, RowTask, Sequence, VisionDtype,
-    open_device,
+    ModelFiles, Pixels, RowAnswer, RowError, RowInput, RowOutput, RowSink, RowTask, Sequence, TextDtype,
+    VisionDtype, open_device,
 };
 use clap::Parser;
 use serde_json::{Value, json};
@@ -46,6 +46,9 @@ struct Arguments {
     /// Number format of the matrix products of the vision encoder: auto or int8
     #[arg(long, default_value_t)]
     vision_dtype: VisionDtype,
+    /// Number format of the weights of text encoder and decoder: auto or bf16
+    #[arg(long, default_value_t)]
+    text_dtype: TextDtype,
     /// Tokens of each question, including [CLS] and [SEP]
     #[arg(long, default_value_t = 12)]
     question_tokens: usize,
@@ -329,6 +332,7 @@ fn main() -> Result<()> {
     options.cross_attention_cache_bytes =
         arguments.cross_attention_cache_bytes.unwrap_or(options.cross_attention_cache_bytes);
     options.vision_dtype = arguments.vision_dtype;
+    options.text_dtype = arguments.text_dtype;
     options.cpu_kernels = arguments.cpu_kernels;
     options.cuda_kernels = arguments.cuda_kernels;
     let mut model = Model::load(&checkpoint, chosen.device, dtype, options)?;
@@ -359,6 +363,7 @@ fn main() -> Result<()> {
         let plain = LoadOptions {
             cuda_graphs: false,
             vision_dtype: VisionDtype::AsModel,
+            text_dtype: TextDtype::AsModel,
             cpu_kernels: CpuKernels::LibTorch,
             cuda_kernels: CudaKernels::LibTorch,
             ..options

@@ -64,6 +64,38 @@ pub enum VisionDtype {
     Int8,
 }
 
+/// Number format of the weights of text encoder and text decoder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum TextDtype {
+    /// The [`Dtype`] of the model.
+    #[default]
+    AsModel,
+    /// Weights in [`Dtype::Bf16`], for a model in [`Dtype::F32`] on the CPU. Products and sums stay
+    /// in f32. Few answers change.
+    Bf16,
+}
+
+impl FromStr for TextDtype {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "auto" => Ok(Self::AsModel),
+            "bf16" => Ok(Self::Bf16),
+            _ => Err(format!("unknown text dtype {text:?}, expected auto or bf16")),
+        }
+    }
+}
+
+impl fmt::Display for TextDtype {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::AsModel => "auto",
+            Self::Bf16 => "bf16",
+        })
+    }
+}
+
 impl FromStr for VisionDtype {
     type Err = String;
 

@@ -94,6 +94,19 @@ pub enum LoadError {
         /// Number format of the model.
         dtype: Dtype,
     },
+    /// Text weights in bf16 are not available for this device, number format and kernels.
+    #[error(
+        "text_dtype bf16 is not available: model in {dtype} on {device} with cpu_kernels {kernels}, expected f32 on \
+         cpu with auto or native"
+    )]
+    TextDtypeUnsupported {
+        /// Device of the model.
+        device: String,
+        /// Number format of the model.
+        dtype: Dtype,
+        /// Kernels on the CPU.
+        kernels: String,
+    },
     /// Native CPU kernels are not available for this device and number format.
     #[error("cpu_kernels native is not available: model in {dtype} on {device}, expected f32 on cpu")]
     CpuKernelsUnsupported {

@@ -1,5 +1,7 @@
 //! A loaded model: it runs a batch of images and rows and reports each row's result.
 
+use std::sync::Arc;
+
 use tch::Device;
 
 use crate::{
@@ -13,7 +15,7 @@ use crate::{
         Checkpoint,
         config::{Architecture, BlipConfig},
     },
-    cpu::{vision_encoder::CpuVisionEncoder, worker_pool::WorkerPool},
+    cpu::vision_encoder::CpuVisionEncoder,
     cuda_graphs::CudaGraphs,
     device::{
         kernel_backend::CudaKernels,
@@ -26,6 +28,7 @@ use crate::{
     heads::{captioning::Captioning, question_answering::QuestionAnswering, retrieval::Retrieval},
     layers::{fused_norm::FusedNorms, weight_path::WeightPath},
     options::{LoadOptions, image_bytes},
+    parallel::{ParallelKernels, torch_threads::SingleTorchThread},
     vision::encoder::VisionEncoder,
 };
 
@@ -40,6 +43,8 @@ pub struct Model {
     pub(crate) graphs: CudaGraphs,
     timer_backend: TimerBackend,
     options: LoadOptions,
+    /// Whether native kernels compute all that is worth dividing among threads.
+    uses_one_torch_thread: bool,
     pub(crate) device: Device,
     dtype: Dtype,
 }
@@ -86,13 +91,17 @@ impl Model {
         options.vision_dtype.check(device, dtype)?;
         options.cpu_kernels.check(device, dtype)?;
         options.cuda_kernels.check(device, dtype)?;
+        options.text_dtype.check(device, dtype, options.cpu_kernels)?;
         let native_kernels =
             options.cpu_kernels.are_native_for_texts(config.vision.is_small(), device, dtype);
         let fused_norms = FusedNorms::load(options.cuda_kernels, config, device, kind);
         let cuda_kernels = if fused_norms.is_some() { CudaKernels::Native } else { CudaKernels::LibTorch };
         let options = LoadOptions { cuda_kernels, ..options };
-        let root =
-            WeightPath::root(checkpoint.weights(), device, kind).with_fused_norms(fused_norms.as_ref());
+        let kernels = parallel_kernels(device, dtype, options)?;
+        let uses_one_torch_thread = kernels.is_some() && CpuVisionEncoder::is_supported(options.vision_dtype);
+        let root = WeightPath::root(checkpoint.weights(), device, kind)
+            .with_fused_norms(fused_norms.as_ref())
+            .with_kernels(kernels.as_ref());
         let encoder = load_image_encoder(checkpoint, &root, device, dtype, options)?;
         let head = match config.architecture() {
             Architecture::QuestionAnswering => {
@@ -137,6 +146,7 @@ impl Model {
             graphs: CudaGraphs::new(device, kind, options.cuda_graphs),
             timer_backend: TimerBackend::new(device),
             options,
+            uses_one_torch_thread,
             device,
             dtype,
         };
@@ -202,6 +212,7 @@ impl Model {
     ) -> Result<(), ModelError> {
         self.check(images, rows)?;
         let _no_grad = tch::no_grad_guard();
+        let _single = self.uses_one_torch_thread.then(SingleTorchThread::begin);
         let architecture = self.config.architecture();
         let (mut rows_with_image, mut texts_without_image) = (Vec::new(), Vec::new());
         for (row, input) in rows.iter().enumerate() {
@@ -301,6 +312,18 @@ impl Model {
     }
 }
 
+/// Starts the compute threads of the native kernels, if the model uses any.
+fn parallel_kernels(
+    device: Device,
+    dtype: Dtype,
+    options: LoadOptions,
+) -> Result<Option<ParallelKernels>, LoadError> {
+    let is_native = options.cpu_kernels.are_native_for_images(device, dtype);
+    let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
+    let format = options.text_dtype.weight_format();
+    Ok(is_native.then(|| ParallelKernels::new(threads, format)).transpose()?)
+}
+
 /// Loads the image encoder with the kernels that `options` select.
 fn load_image_encoder(
     checkpoint: &Checkpoint,
@@ -311,9 +334,10 @@ fn load_image_encoder(
 ) -> Result<ImageEncoder, LoadError> {
     let config = &checkpoint.config().vision;
     let (scale, offset) = checkpoint.preprocessor().normalisation();
-    let is_native = options.cpu_kernels.are_native_for_images(device, dtype);
-    if is_native && CpuVisionEncoder::is_supported(options.vision_dtype) {
-        let workers = WorkerPool::new(usize::try_from(tch::get_num_threads()).unwrap_or(1))?;
+    if let Some(kernels) = root.kernels()
+        && CpuVisionEncoder::is_supported(options.vision_dtype)
+    {
+        let workers = Arc::clone(&kernels.workers);
         let vision = CpuVisionEncoder::load(root, config, scale, offset, options.vision_dtype, workers)?;
         return Ok(ImageEncoder::on_cpu_kernels(vision, config, options.vision_pass_images));
     }

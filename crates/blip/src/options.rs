@@ -7,7 +7,7 @@ use tch::Device;
 use crate::{
     checkpoint::config::BlipConfig,
     device::kernel_backend::{CpuKernels, CudaKernels},
-    dtype::{Dtype, VisionDtype},
+    dtype::{Dtype, TextDtype, VisionDtype},
 };
 
 /// Options of a model besides its device and number format.
@@ -25,6 +25,8 @@ pub struct LoadOptions {
     pub vision_pass_images: usize,
     /// Number format of the vision encoder's products.
     pub vision_dtype: VisionDtype,
+    /// Number format of the weights of text encoder and text decoder.
+    pub text_dtype: TextDtype,
     /// Kernels that compute on the CPU.
     pub cpu_kernels: CpuKernels,
     /// Kernels that compute residuals and norms on CUDA.
@@ -46,6 +48,7 @@ impl LoadOptions {
                 max_batch_images: 128,
                 vision_pass_images: 16,
                 vision_dtype: VisionDtype::AsModel,
+                text_dtype: TextDtype::AsModel,
                 cpu_kernels: CpuKernels::Auto,
                 cuda_kernels: CudaKernels::LibTorch,
                 max_new_tokens: None,
@@ -58,6 +61,7 @@ impl LoadOptions {
                 max_batch_images: 16,
                 vision_pass_images: 4,
                 vision_dtype: VisionDtype::AsModel,
+                text_dtype: TextDtype::AsModel,
                 cpu_kernels: CpuKernels::Auto,
                 cuda_kernels: CudaKernels::LibTorch,
                 max_new_tokens: None,

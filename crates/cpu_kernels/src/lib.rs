@@ -1,8 +1,9 @@
-//! Single-threaded CPU kernels: f32 and int8 linear layers, layer norm, attention.
+//! Single-threaded CPU kernels: linear layers in f32, int8 and with bf16 weights, layer norm,
+//! attention.
 //!
 //! The kernels work on slices of the caller, one call on one thread. A caller with several threads
-//! splits the rows. A row of the output depends only on its row of the input, to the bit. It does
-//! not depend on the batch composition.
+//! splits the rows, or the columns of a product of few rows. A row of the output depends only on
+//! its row of the input, to the bit. It does not depend on the batch composition.
 //!
 //! A batch passes through a model as calls of [`CpuLinear`] or [`CpuInt8Linear`], [`Heads::attend`]
 //! or [`attend_single_query`], and [`CpuLayerNorm`]. All products rest on one loop, `microkernel`:
@@ -24,6 +25,7 @@ mod layer_norm;
 mod microkernel;
 mod activation;
 mod packed_panels;
+mod weight_format;
 mod vector_len;
 
 pub use activation::log_sum_exp;
@@ -32,3 +34,4 @@ pub use epilogue::Epilogue;
 pub use int8::{CpuInt8Linear, Int8Scratch};
 pub use layer_norm::CpuLayerNorm;
 pub use linear::CpuLinear;
+pub use weight_format::WeightFormat;

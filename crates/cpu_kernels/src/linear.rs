@@ -1,12 +1,15 @@
-//! A linear layer in f32 with packed weights.
+//! A linear layer whose products are in f32, with packed weights.
+
+use std::ops::Range;
 
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::{
     epilogue::Epilogue,
-    microkernel::{OutputOp, Panel, as_panel, multiply_tile, row_tiles, with_tile_rows, write_row},
+    microkernel::{OutputOp, as_panel, multiply_tile, row_tiles, with_tile_rows, write_row},
     packed_panels::PackedPanels,
     vector_len::vector_len,
+    weight_format::{Bf16Lines, F32Lines, ReadLine, WeightFormat, bf16_pair},
 };
 
 /// Vectors in a panel.
@@ -17,6 +20,7 @@ const PANEL_VECTORS: usize = 2;
 pub struct CpuLinear {
     /// Panels of as many outputs as two vectors hold. Zeros fill the last panel.
     weight: PackedPanels,
+    format: WeightFormat,
     /// `[outputs]`. Zeros fill the last panel.
     bias: PackedPanels,
     inputs: usize,
@@ -29,7 +33,30 @@ impl CpuLinear {
     /// Returns `None` if a size is 0 or the lengths do not match.
     #[must_use]
     pub fn new(weight: &[f32], bias: &[f32], inputs: usize) -> Option<Self> {
-        Self::for_vector_len(weight, bias, inputs, vector_len())
+        Self::with_format(weight, bias, inputs, WeightFormat::F32)
+    }
+
+    /// Packs a layer like [`Self::new`], and keeps the weights in `format`.
+    #[must_use]
+    pub fn with_format(weight: &[f32], bias: &[f32], inputs: usize, format: WeightFormat) -> Option<Self> {
+        let linear = Self::for_vector_len(weight, bias, inputs, vector_len())?;
+        Some(match format {
+            WeightFormat::F32 => linear,
+            WeightFormat::Bf16 => linear.into_bf16(vector_len()),
+        })
+    }
+
+    /// Rounds the weights of a layer in f32.
+    fn into_bf16(self, vector_len: usize) -> Self {
+        let lines = self.weight.as_f32().chunks_exact(PANEL_VECTORS * vector_len);
+        let mut weight = PackedPanels::zeros(self.weight.as_f32().len() / PANEL_VECTORS);
+        for (line, pairs) in lines.zip(weight.cast_mut::<u32>().chunks_exact_mut(vector_len)) {
+            let (lower, upper) = line.split_at(vector_len);
+            for ((pair, &lower), &upper) in pairs.iter_mut().zip(lower).zip(upper) {
+                *pair = bf16_pair(lower, upper);
+            }
+        }
+        Self { weight, format: WeightFormat::Bf16, ..self }
     }
 
     fn for_vector_len(weight: &[f32], bias: &[f32], inputs: usize, vector_len: usize) -> Option<Self> {
@@ -53,7 +80,7 @@ impl CpuLinear {
         for (padded, &bias) in padded_bias.as_f32_mut().iter_mut().zip(bias) {
             *padded = bias;
         }
-        Some(Self { weight: panels, bias: padded_bias, inputs, outputs })
+        Some(Self { weight: panels, format: WeightFormat::F32, bias: padded_bias, inputs, outputs })
     }
 
     /// Returns the length of an input row.
@@ -72,13 +99,35 @@ impl CpuLinear {
     ///
     /// The number of rows is the smaller one of both slices. An incomplete row is ignored.
     pub fn forward(&self, input: &[f32], out: &mut [f32], epilogue: Epilogue) {
-        Arch::new().dispatch(LinearKernel { linear: self, input, out, epilogue });
+        self.forward_columns(input, 0..self.outputs, out, epilogue);
+    }
+
+    /// Computes the `columns` of [`Self::forward`], as `out` `[rows, columns]`.
+    ///
+    /// `columns` is one of [`Self::column_blocks`], or all.
+    pub fn forward_columns(&self, input: &[f32], columns: Range<usize>, out: &mut [f32], epilogue: Epilogue) {
+        if !columns.is_empty() {
+            Arch::new().dispatch(LinearKernel { linear: self, input, columns, out, epilogue });
+        }
+    }
+
+    /// Cuts the output columns into at most `count` adjacent blocks of nearly equal size.
+    ///
+    /// Each begins at a panel, so that the blocks read separate weights.
+    pub fn column_blocks(&self, count: usize) -> impl Iterator<Item = Range<usize>> + use<> {
+        let (width, outputs) = (PANEL_VECTORS * vector_len(), self.outputs);
+        let panels = outputs.div_ceil(width);
+        let count = count.clamp(1, panels);
+        let first = move |block: usize| (block * panels / count * width).min(outputs);
+        (0..count).map(move |block| first(block)..first(block + 1))
     }
 }
 
 struct LinearKernel<'a> {
     linear: &'a CpuLinear,
     input: &'a [f32],
+    /// They begin at a panel.
+    columns: Range<usize>,
     out: &'a mut [f32],
     epilogue: Epilogue,
 }
@@ -88,19 +137,48 @@ impl WithSimd for LinearKernel<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let LinearKernel { linear: CpuLinear { weight, bias, inputs, outputs }, input, out, epilogue } = self;
-        let width = PANEL_VECTORS * S::F32_LANES;
+        let CpuLinear { weight, inputs, format, .. } = self.linear;
+        let lines = inputs * S::F32_LANES;
+        match format {
+            WeightFormat::F32 => {
+                let panels = weight.as_f32().chunks_exact(lines * PANEL_VECTORS);
+                self.multiply(simd, panels.map(as_panel::<S, PANEL_VECTORS>), F32Lines);
+            }
+            WeightFormat::Bf16 => {
+                let panels = weight.cast::<u32>().chunks_exact(lines);
+                self.multiply(simd, panels.map(|panel| S::as_simd_u32s(panel).0), Bf16Lines);
+            }
+        }
+    }
+}
+
+impl LinearKernel<'_> {
+    /// Multiplies the input by the columns of `panels`, the panels of the whole layer.
+    #[inline(always)]
+    fn multiply<'a, S: Simd, R: ReadLine<S, PANEL_VECTORS>>(
+        self,
+        simd: S,
+        panels: impl Iterator<Item = &'a [R::Line]>,
+        reader: R,
+    ) where
+        R::Line: 'a,
+    {
+        let LinearKernel { linear: CpuLinear { bias, inputs, .. }, input, columns, out, epilogue } = self;
+        let (width, outputs) = (PANEL_VECTORS * S::F32_LANES, columns.len());
         let rows = (input.len() / inputs).min(out.len() / outputs);
-        let panels = weight.as_f32().chunks_exact(inputs * width);
-        for (index, (panel, bias)) in panels.zip(bias.as_f32().chunks_exact(width)).enumerate() {
-            let columns = PanelColumns { bias, first: index * width, outputs: *outputs, epilogue };
-            let panel = as_panel::<S, PANEL_VECTORS>(panel);
+        let panels = panels.zip(bias.as_f32().chunks_exact(width));
+        let panels = panels.skip(columns.start / width).take(outputs.div_ceil(width));
+        for (index, (panel, bias)) in panels.enumerate() {
+            let columns = PanelColumns { bias, first: index * width, outputs, epilogue };
             for (first, tile_rows) in row_tiles::<S>(rows) {
                 let (Some(input), Some(out)) = (input.get(first * inputs..), out.get_mut(first * outputs..))
                 else {
                     return;
                 };
-                with_tile_rows!(tile_rows, write_tile::<S>(simd, input, *inputs, panel, columns, out));
+                with_tile_rows!(
+                    tile_rows,
+                    write_tile::<S, R>(simd, input, *inputs, (panel, reader), columns, out)
+                );
             }
         }
     }
@@ -118,11 +196,11 @@ struct PanelColumns<'a> {
 }
 
 #[inline(always)]
-fn write_tile<S: Simd, const ROWS: usize>(
+fn write_tile<S: Simd, R: ReadLine<S, PANEL_VECTORS>, const ROWS: usize>(
     simd: S,
     input: &[f32],
     inputs: usize,
-    panel: &Panel<S, PANEL_VECTORS>,
+    (panel, reader): (&[R::Line], R),
     columns: PanelColumns<'_>,
     out: &mut [f32],
 ) {
@@ -130,7 +208,7 @@ fn write_tile<S: Simd, const ROWS: usize>(
     for (row, values) in rows.iter_mut().zip(input.chunks_exact(inputs)) {
         *row = values;
     }
-    let sums = multiply_tile(simd, rows, panel);
+    let sums = multiply_tile(simd, rows, panel, reader);
     for (sums, out) in sums.into_iter().zip(out.chunks_exact_mut(columns.outputs)) {
         write_row(simd, sums, out.get_mut(columns.first..).unwrap_or_default(), columns);
     }
@@ -168,6 +246,11 @@ mod tests {
         .collect()
     }
 
+    /// Returns the number that bf16 keeps of `number`.
+    fn as_bf16(number: f32) -> f32 {
+        f32::from_bits(bf16_pair(0.0, number))
+    }
+
     /// Returns the layer's output for each instruction set that this processor supports.
     fn forward_on_each(
         weight: &[f32],
@@ -181,7 +264,8 @@ mod tests {
         for_each_instruction_set!(|simd, vector_len| {
             let linear = &CpuLinear::for_vector_len(weight, bias, inputs, vector_len).unwrap();
             let mut out = out.to_vec();
-            Simd::vectorize(simd, LinearKernel { linear, input, out: &mut out, epilogue });
+            let kernel = LinearKernel { linear, input, columns: 0..linear.outputs, out: &mut out, epilogue };
+            Simd::vectorize(simd, kernel);
             outputs.push(out);
         });
         outputs
@@ -225,6 +309,59 @@ mod tests {
             for (single, batched) in single.iter().zip(&batched) {
                 prop_assert_eq!(&single[..], &batched[row * outputs..][..outputs]);
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn bf16_weights_give_the_result_of_rounded_f32_weights(
+            rows in 1usize..20,
+            inputs in 1usize..50,
+            outputs in 1usize..100,
+        ) {
+            let (input, weight) = (numbers(rows * inputs, 1), numbers(outputs * inputs, 2));
+            let bias = numbers(outputs, 3);
+            let rounded: Vec<f32> = weight.iter().map(|&weight| as_bf16(weight)).collect();
+            for_each_instruction_set!(|simd, vector_len| {
+                let layer =
+                    |weight| CpuLinear::for_vector_len(weight, &bias, inputs, vector_len).unwrap();
+                let [narrow, wide] = [layer(&weight).into_bf16(vector_len), layer(&rounded)].map(|linear| {
+                    let mut out = numbers(rows * outputs, 4);
+                    let (linear, input, columns) = (&linear, &input[..], 0..outputs);
+                    let kernel =
+                        LinearKernel { linear, input, columns, out: &mut out, epilogue: Epilogue::Add };
+                    Simd::vectorize(simd, kernel);
+                    out
+                });
+                prop_assert_eq!(narrow, wide);
+            });
+        }
+
+        #[test]
+        fn blocks_of_columns_are_bit_identical_to_the_whole(
+            rows in 1usize..20,
+            outputs in 1usize..200,
+            count in 0usize..9,
+        ) {
+            let inputs = 24;
+            let input = numbers(rows * inputs, 1);
+            let linear =
+                CpuLinear::new(&numbers(outputs * inputs, 2), &numbers(outputs, 3), inputs).unwrap();
+            let mut whole = numbers(rows * outputs, 4);
+            let before = whole.clone();
+            linear.forward(&input, &mut whole, Epilogue::Add);
+            let mut next = 0;
+            for columns in linear.column_blocks(count) {
+                prop_assert_eq!(columns.start, next);
+                next = columns.end;
+                let part = |all: &[f32]| -> Vec<f32> {
+                    all.chunks(outputs).flat_map(|row| row[columns.clone()].to_vec()).collect()
+                };
+                let mut block = part(&before);
+                linear.forward_columns(&input, columns.clone(), &mut block, Epilogue::Add);
+                prop_assert_eq!(block, part(&whole));
+            }
+            prop_assert_eq!(next, outputs);
         }
     }
 

@@ -1,6 +1,8 @@
-//! The inner loop of every f32 product: a tile of a few rows and one panel of columns.
+//! The inner loop of every product in f32: a tile of a few rows and one panel of columns.
 
 use pulp::Simd;
+
+use crate::weight_format::ReadLine;
 
 /// Inputs that the loop multiplies in one iteration.
 pub(crate) const UNROLL: usize = 8;
@@ -25,12 +27,15 @@ fn max_tile_rows<S: Simd>() -> usize {
     if S::F32_LANES >= 16 { MAX_TILE_ROWS } else { MAX_TILE_ROWS / 2 }
 }
 
-/// Multiplies `rows` by the columns of `panel`. Each sum runs over all inputs in their order.
+/// Multiplies `rows` by the columns of `panel`, whose lines `reader` reads.
+///
+/// Each sum runs over all inputs in their order.
 #[inline(always)]
-pub(crate) fn multiply_tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
+pub(crate) fn multiply_tile<S: Simd, const ROWS: usize, const VECTORS: usize, R: ReadLine<S, VECTORS>>(
     simd: S,
     rows: [&[f32]; ROWS],
-    panel: &Panel<S, VECTORS>,
+    panel: &[R::Line],
+    reader: R,
 ) -> [[S::f32s; VECTORS]; ROWS] {
     let mut sums = [[simd.splat_f32s(0.0); VECTORS]; ROWS];
     let (chunks_of_weights, last_weights) = panel.as_chunks::<UNROLL>();
@@ -45,21 +50,23 @@ pub(crate) fn multiply_tile<S: Simd, const ROWS: usize, const VECTORS: usize>(
             let Some(chunk) = chunks.get(index) else { return sums };
             *input = chunk;
         }
-        for (offset, weights) in weights.iter().enumerate() {
+        for (offset, &weights) in weights.iter().enumerate() {
+            let weights = reader.read(simd, weights);
             for (sums, input) in sums.iter_mut().zip(inputs) {
                 let Some(&value) = input.get(offset) else { continue };
                 let value = simd.splat_f32s(value);
-                for (sum, &weight) in sums.iter_mut().zip(weights) {
+                for (sum, weight) in sums.iter_mut().zip(weights) {
                     *sum = simd.mul_add_e_f32s(value, weight, *sum);
                 }
             }
         }
     }
-    for (offset, weights) in last_weights.iter().enumerate() {
+    for (offset, &weights) in last_weights.iter().enumerate() {
+        let weights = reader.read(simd, weights);
         for (sums, tail) in sums.iter_mut().zip(tails) {
             let Some(&value) = tail.get(offset) else { continue };
             let value = simd.splat_f32s(value);
-            for (sum, &weight) in sums.iter_mut().zip(weights) {
+            for (sum, weight) in sums.iter_mut().zip(weights) {
                 *sum = simd.mul_add_e_f32s(value, weight, *sum);
             }
         }
@@ -106,22 +113,22 @@ pub(crate) fn row_tiles<S: Simd>(rows: usize) -> impl Iterator<Item = (usize, us
 
 /// Calls `$function` with `$rows`, at most [`MAX_TILE_ROWS`], as its constant parameter.
 ///
-/// The first parameter is `$simd` where the macro's caller gives one.
+/// The parameters before it are those that the macro's caller gives.
 macro_rules! with_tile_rows {
-    ($rows:expr, $function:ident$(::<$simd:ident>)?($($argument:expr),* $(,)?)) => {
+    ($rows:expr, $function:ident$(::<$($generic:ident),+>)?($($argument:expr),* $(,)?)) => {
         match $rows {
-            1 => $function::<$($simd,)? 1>($($argument),*),
-            2 => $function::<$($simd,)? 2>($($argument),*),
-            3 => $function::<$($simd,)? 3>($($argument),*),
-            4 => $function::<$($simd,)? 4>($($argument),*),
-            5 => $function::<$($simd,)? 5>($($argument),*),
-            6 => $function::<$($simd,)? 6>($($argument),*),
-            7 => $function::<$($simd,)? 7>($($argument),*),
-            8 => $function::<$($simd,)? 8>($($argument),*),
-            9 => $function::<$($simd,)? 9>($($argument),*),
-            10 => $function::<$($simd,)? 10>($($argument),*),
-            11 => $function::<$($simd,)? 11>($($argument),*),
-            _ => $function::<$($simd,)? { $crate::microkernel::MAX_TILE_ROWS }>($($argument),*),
+            1 => $function::<$($($generic,)+)? 1>($($argument),*),
+            2 => $function::<$($($generic,)+)? 2>($($argument),*),
+            3 => $function::<$($($generic,)+)? 3>($($argument),*),
+            4 => $function::<$($($generic,)+)? 4>($($argument),*),
+            5 => $function::<$($($generic,)+)? 5>($($argument),*),
+            6 => $function::<$($($generic,)+)? 6>($($argument),*),
+            7 => $function::<$($($generic,)+)? 7>($($argument),*),
+            8 => $function::<$($($generic,)+)? 8>($($argument),*),
+            9 => $function::<$($($generic,)+)? 9>($($argument),*),
+            10 => $function::<$($($generic,)+)? 10>($($argument),*),
+            11 => $function::<$($($generic,)+)? 11>($($argument),*),
+            _ => $function::<$($($generic,)+)? { $crate::microkernel::MAX_TILE_ROWS }>($($argument),*),
         }
     };
 }

@@ -19,7 +19,6 @@ pub(crate) mod vision_encoder;
 pub(crate) mod buffer_pool;
 pub(crate) mod quantizable_linear;
 pub(crate) mod load;
-pub(crate) mod worker_pool;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -1,13 +1,17 @@
 //! A linear layer in f32 or int8.
 
-use cpu_kernels::{CpuInt8Linear, CpuLinear, Epilogue, Int8Scratch};
+use cpu_kernels::{CpuInt8Linear, CpuLinear, Epilogue, Int8Scratch, WeightFormat};
 use tch::TchError;
 
 use crate::{
-    cpu::load::{copied, linear, size},
+    cpu::load::size,
     dtype::VisionDtype,
     error::LoadError,
-    layers::{linear, weight_path::WeightPath},
+    layers::{
+        linear::Linear,
+        native_linear::{copied, packed},
+        weight_path::WeightPath,
+    },
 };
 
 /// Computes `x W^T + b`.
@@ -34,9 +38,9 @@ impl QuantizableLinear {
         outputs: i64,
         dtype: VisionDtype,
     ) -> Result<Self, LoadError> {
-        let layer = linear::Linear::load(path, inputs, outputs)?;
+        let layer = Linear::load(path, inputs, outputs)?;
         Ok(match dtype {
-            VisionDtype::AsModel => Self::F32(linear(&layer)?),
+            VisionDtype::AsModel => Self::F32(packed(&layer, WeightFormat::F32)?),
             VisionDtype::Int8 => {
                 let rounded =
                     CpuInt8Linear::new(&copied(&layer.weight)?, &copied(&layer.bias)?, size(inputs));

@@ -9,10 +9,11 @@ use crate::{
     cache::{batch_features::BatchFeatures, float_buffer::FloatBuffer, shared::SharedImageCache},
     cpu::{
         CpuQuestionAnswering, image_states::CpuImageStates, text_encoder::CpuTextStates,
-        vision_encoder::CpuVisionEncoder, worker_pool::WorkerPool,
+        vision_encoder::CpuVisionEncoder,
     },
     decoder::vocabulary_layer::load_vocabulary_layer,
     layers::weight_path::WeightPath,
+    parallel::worker_pool::WorkerPool,
     tests::golden_files::{Golden, goldens},
 };
 
@@ -29,7 +30,7 @@ fn vision(golden: &Golden, dtype: VisionDtype, threads: usize) -> CpuVisionEncod
         scale,
         offset,
         dtype,
-        WorkerPool::new(threads).unwrap(),
+        WorkerPool::with_current_thread(threads).unwrap(),
     )
     .unwrap()
 }

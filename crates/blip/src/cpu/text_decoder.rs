@@ -8,13 +8,13 @@ use crate::{
     checkpoint::{config::BlipConfig, weights::tensor_names::HEAD},
     cpu::{
         buffer_pool::{Buffer, BufferPool, Buffers, PooledBuffer},
-        load::{linear, load_linear, load_norm},
+        load::{load_linear, load_norm, weight_format},
         text_encoder::CpuTextStates,
         text_layer::{CpuTextEmbeddings, CpuTextLayer},
     },
     decoder::token_choice::TokenChoice,
     error::LoadError,
-    layers::{linear, weight_path::WeightPath},
+    layers::{linear::Linear, native_linear::packed, weight_path::WeightPath},
 };
 
 /// The text decoder with the head over the vocabulary.
@@ -53,7 +53,7 @@ impl CpuTextDecoder {
     pub(super) fn load(
         root: &WeightPath<'_>,
         config: &BlipConfig,
-        vocabulary: &linear::Linear,
+        vocabulary: &Linear,
     ) -> Result<Self, LoadError> {
         let (bert, head, text) = (root.at("text_decoder.bert"), root.at(HEAD), &config.text);
         let layers = (0..text.num_hidden_layers)
@@ -70,7 +70,7 @@ impl CpuTextDecoder {
                 text.hidden_size,
                 text.layer_norm_eps,
             )?,
-            vocabulary: linear(vocabulary)?,
+            vocabulary: packed(vocabulary, weight_format(root))?,
             heads: config.text.head_layout(),
             buffers: RefCell::default(),
             pool: BufferPool::default(),

@@ -6,10 +6,10 @@ use crate::{
     checkpoint::config::text::TextConfig,
     cpu::{
         buffer_pool::Buffer,
-        load::{copied, load_fused, load_linear, load_norm, size},
+        load::{load_fused, load_linear, load_norm, size},
     },
     error::LoadError,
-    layers::weight_path::WeightPath,
+    layers::{native_linear::copied, weight_path::WeightPath},
 };
 
 /// A post-norm layer. See `text/layer.rs` for LibTorch's version.

@@ -6,22 +6,27 @@
 use std::{
     cell::RefCell,
     ops::Range,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use cpu_kernels::{CpuLayerNorm, CpuLinear, Epilogue, Heads, MatrixRows};
+use cpu_kernels::{CpuLayerNorm, CpuLinear, Epilogue, Heads, MatrixRows, WeightFormat};
 
 use crate::{
     checkpoint::config::vision::VisionConfig,
     cpu::{
         buffer_pool::{Buffer, Buffers},
-        load::{copied, linear, load_norm, size},
+        load::{load_norm, size},
         quantizable_linear::QuantizableLinear,
-        worker_pool::WorkerPool,
     },
     dtype::VisionDtype,
     error::LoadError,
-    layers::{linear, position_embeddings, weight_path::WeightPath},
+    layers::{
+        linear::Linear,
+        native_linear::{copied, packed},
+        position_embeddings,
+        weight_path::WeightPath,
+    },
+    parallel::worker_pool::WorkerPool,
     preprocess::Pixels,
 };
 
@@ -33,9 +38,6 @@ use crate::{
 /// - 284 ms in runs of 288 rows,
 /// - 272 ms in one run.
 const MAX_RUN_ROWS: usize = 300;
-
-/// Runs have a multiple of this number of rows. Fewer rows do not fill the kernels' registers.
-const RUN_ROWS_STEP: usize = 12;
 
 /// Approximate number of patches that are embedded together.
 const BAND_PATCHES: usize = 96;
@@ -51,7 +53,7 @@ pub(crate) struct CpuVisionEncoder {
     layers: Vec<Layer>,
     post_norm: CpuLayerNorm,
     heads: Heads,
-    workers: WorkerPool,
+    workers: Arc<WorkerPool>,
     buffers: RefCell<EncoderBuffers>,
 }
 
@@ -101,7 +103,7 @@ impl CpuVisionEncoder {
         scale: [f32; 3],
         offset: [f32; 3],
         dtype: VisionDtype,
-        workers: WorkerPool,
+        workers: Arc<WorkerPool>,
     ) -> Result<Self, LoadError> {
         let path = root.at("vision_model");
         let (hidden, heads) = (config.hidden_size, config.num_attention_heads);
@@ -195,8 +197,11 @@ impl CpuVisionEncoder {
 }
 
 /// Returns the number of rows in a run, for `rows` rows and `threads` threads.
+///
+/// Every thread has as many runs, all of nearly equal length.
 fn run_length(rows: usize, threads: usize) -> usize {
-    rows.div_ceil(threads).next_multiple_of(RUN_ROWS_STEP).clamp(RUN_ROWS_STEP, MAX_RUN_ROWS)
+    let runs = rows.div_ceil(MAX_RUN_ROWS).next_multiple_of(threads);
+    rows.div_ceil(runs.max(1)).max(1)
 }
 
 /// Rows that pass through a layer together.
@@ -243,11 +248,11 @@ impl Patches {
         offset: [f32; 3],
     ) -> Result<Self, LoadError> {
         let (hidden, side) = (config.hidden_size, config.patch_size);
-        let product = linear::Linear::load_patches(&embeddings.at("patch_embedding"), side, hidden)?;
+        let product = Linear::load_patches(&embeddings.at("patch_embedding"), side, hidden)?;
         let [red, green, blue] = scale;
         let [red_offset, green_offset, blue_offset] = offset;
         Ok(Self {
-            product: linear(&product)?,
+            product: packed(&product, WeightFormat::F32)?,
             grid: size(config.grid()),
             side: size(side),
             normal: [(red, red_offset), (green, green_offset), (blue, blue_offset)].map(|(scale, offset)| {
@@ -376,7 +381,8 @@ mod tests {
         fn every_row_is_in_one_run_and_one_image(images in 1usize..5, tokens in 1usize..700, threads in 1usize..9) {
             let mut states: Vec<f32> = vec![0.0; images * tokens];
             let length = run_length(images * tokens, threads);
-            prop_assert!(length <= MAX_RUN_ROWS && length.is_multiple_of(RUN_ROWS_STEP));
+            prop_assert!(length <= MAX_RUN_ROWS);
+            prop_assert!(states.len().div_ceil(length) <= states.len().div_ceil(MAX_RUN_ROWS) + threads);
             for run in runs(&mut states, length, 1) {
                 for (image, rows) in images_of(run.first..run.first + run.states.len(), tokens) {
                     prop_assert!(!rows.is_empty());

@@ -73,7 +73,8 @@ impl TextDecoder {
                 "vocabulary weight differs from the tied word embeddings; the model uses it unchanged"
             );
         }
-        let vocabulary = Dense::new(load_vocabulary_layer(weights, root, config, embeddings.word())?)?;
+        let vocabulary = load_vocabulary_layer(weights, root, config, embeddings.word())?;
+        let vocabulary = Dense::new(vocabulary, root.kernels())?;
         Ok(Self {
             embeddings,
             layers,

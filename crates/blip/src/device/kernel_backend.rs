@@ -2,10 +2,11 @@
 
 use std::{fmt, str::FromStr};
 
+use cpu_kernels::WeightFormat;
 use tch::Device;
 
 use crate::{
-    dtype::{Dtype, VisionDtype},
+    dtype::{Dtype, TextDtype, VisionDtype},
     error::LoadError,
 };
 
@@ -81,6 +82,30 @@ impl VisionDtype {
                 Err(LoadError::Int8Unsupported { device: format!("{device:?}").to_lowercase(), dtype })
             }
             Self::AsModel | Self::Int8 => Ok(()),
+        }
+    }
+}
+
+impl TextDtype {
+    /// Checks that a model in `dtype` on `device` with these kernels supports this number format.
+    ///
+    /// # Errors
+    /// [`LoadError::TextDtypeUnsupported`] if not.
+    pub fn check(self, device: Device, dtype: Dtype, kernels: CpuKernels) -> Result<(), LoadError> {
+        match self {
+            Self::Bf16 if !kernels.are_native_for_images(device, dtype) => {
+                let device = format!("{device:?}").to_lowercase();
+                Err(LoadError::TextDtypeUnsupported { device, dtype, kernels: kernels.to_string() })
+            }
+            Self::AsModel | Self::Bf16 => Ok(()),
+        }
+    }
+
+    /// Returns the format in which the native kernels keep the weights.
+    pub(crate) fn weight_format(self) -> WeightFormat {
+        match self {
+            Self::AsModel => WeightFormat::F32,
+            Self::Bf16 => WeightFormat::Bf16,
         }
     }
 }
@@ -188,6 +213,26 @@ mod tests {
             native(Device::Cuda(0), Dtype::Bf16).unwrap_err().contains("model in bf16 on cuda(0), expected")
         );
         assert!(CudaKernels::LibTorch.check(Device::Cpu, Dtype::Bf16).is_ok());
+    }
+
+    #[test]
+    fn bf16_texts_need_f32_and_native_kernels_on_cpu() {
+        let check = |device, dtype, kernels| {
+            TextDtype::Bf16.check(device, dtype, kernels).map_err(|error| error.to_string())
+        };
+        assert_eq!(check(Device::Cpu, Dtype::F32, CpuKernels::Auto), Ok(()));
+        assert_eq!(
+            check(Device::Cpu, Dtype::F32, CpuKernels::LibTorch).unwrap_err(),
+            "text_dtype bf16 is not available: model in f32 on cpu with cpu_kernels libtorch, expected f32 on \
+             cpu with auto or native"
+        );
+        assert!(check(Device::Cuda(0), Dtype::F32, CpuKernels::Auto).is_err());
+        assert!(check(Device::Cpu, Dtype::F16, CpuKernels::Auto).is_err());
+        assert!(TextDtype::AsModel.check(Device::Cuda(0), Dtype::F16, CpuKernels::Auto).is_ok());
+        for dtype in [TextDtype::AsModel, TextDtype::Bf16] {
+            assert_eq!(dtype.to_string().parse(), Ok(dtype));
+        }
+        assert!("f16".parse::<TextDtype>().unwrap_err().contains("auto or bf16"));
     }
 
     #[test]

@@ -1,11 +1,18 @@
 //! Linear layers in the layout that suits their device, size and number format, and the
 //! feed-forward block.
 
+use cpu_kernels::Epilogue;
 use tch::{TchError, Tensor};
 
 use crate::{
     error::LoadError,
-    layers::{int8_linear::Int8Linear, linear::Linear, packed_linear::PackedLinear, weight_path::WeightPath},
+    layers::{
+        linear::Linear,
+        native_linear::NativeLinear,
+        onednn::{int8_linear::Int8Linear, packed_linear::PackedLinear},
+        weight_path::WeightPath,
+    },
+    parallel::ParallelKernels,
 };
 
 /// A linear layer in the layout that suits its device, size and number format.
@@ -13,30 +20,35 @@ use crate::{
 pub(crate) enum Dense {
     /// Number format of the model.
     Plain(Linear),
-    /// f32, packed for the CPU's kernels.
+    /// f32, packed for the native kernels of the CPU.
+    Native(NativeLinear),
+    /// f32, packed for oneDNN's kernels of the CPU.
     Packed(PackedLinear),
     /// 8-bit integers.
     Int8(Int8Linear),
 }
 
 impl Dense {
-    /// Creates a layer in the model's number format, packed if possible.
-    pub(crate) fn new(linear: Linear) -> Result<Self, TchError> {
-        Ok(match PackedLinear::is_supported(&linear) {
-            true => Self::Packed(PackedLinear::new(&linear)?),
-            false => Self::Plain(linear),
+    /// Creates a layer in the model's number format, packed if possible. It uses the native
+    /// `kernels`, if there are any.
+    pub(crate) fn new(linear: Linear, kernels: Option<&ParallelKernels>) -> Result<Self, TchError> {
+        Ok(match kernels {
+            Some(kernels) => Self::Native(NativeLinear::new(&linear, kernels)?),
+            None if PackedLinear::is_supported(&linear) => Self::Packed(PackedLinear::new(&linear)?),
+            None => Self::Plain(linear),
         })
     }
 
     /// Loads `weight` `[out, in]` and `bias` `[out]` below `path`.
     pub(crate) fn load(path: &WeightPath<'_>, inputs: i64, outputs: i64) -> Result<Self, LoadError> {
-        Ok(Self::new(Linear::load(path, inputs, outputs)?)?)
+        Ok(Self::new(Linear::load(path, inputs, outputs)?, path.kernels())?)
     }
 
     /// Computes the layer, `[.., in]` to `[.., out]`.
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         match self {
             Self::Plain(linear) => linear.forward(input),
+            Self::Native(linear) => linear.forward(input, Epilogue::Store),
             Self::Packed(linear) => linear.forward(input),
             Self::Int8(linear) => linear.forward(input),
         }
@@ -46,6 +58,7 @@ impl Dense {
     pub(crate) fn forward_gelu(&self, input: &Tensor) -> Result<Tensor, TchError> {
         match self {
             Self::Plain(linear) => linear.forward(input)?.f_gelu_("none"),
+            Self::Native(linear) => linear.forward(input, Epilogue::Gelu),
             Self::Packed(linear) => linear.forward_gelu(input),
             Self::Int8(linear) => linear.forward(input)?.f_gelu_("none"),
         }

@@ -2,10 +2,9 @@
 
 pub(crate) mod attention;
 pub(crate) mod dense;
-pub(crate) mod int8_linear;
-pub(crate) mod packed_linear;
-pub(crate) mod linear;
+pub(crate) mod native_linear;
 pub(crate) mod onednn;
+pub(crate) mod linear;
 pub(crate) mod position_embeddings;
 pub(crate) mod tensor_slice;
 pub(crate) mod text_embeddings;

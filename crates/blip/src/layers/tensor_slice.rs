@@ -26,6 +26,19 @@ pub(crate) fn as_slice(tensor: &Tensor) -> Result<&[f32], TchError> {
     Ok(unsafe { slice::from_raw_parts(tensor.data_ptr().cast::<f32>(), count) })
 }
 
+/// Returns the values of a tensor like [`as_slice`], to write them.
+///
+/// No other handle of the tensor may be used during the borrow.
+///
+/// # Errors
+/// As [`as_slice`].
+pub(crate) fn as_mut_slice(tensor: &mut Tensor) -> Result<&mut [f32], TchError> {
+    let count = as_slice(tensor)?.len();
+    // SAFETY: `as_slice` has checked the tensor. The handle is borrowed mutably, and a model stays
+    // on one thread, where no code uses another handle during the borrow.
+    Ok(unsafe { slice::from_raw_parts_mut(tensor.data_ptr().cast::<f32>(), count) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -36,6 +49,13 @@ mod tests {
         let slice = as_slice(&tensor).unwrap();
         assert_eq!(slice, [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(slice.as_ptr().cast(), tensor.data_ptr().cast_const());
+    }
+
+    #[test]
+    fn values_are_written_in_place() {
+        let mut tensor = Tensor::zeros([2, 2], (Kind::Float, Device::Cpu));
+        as_mut_slice(&mut tensor).unwrap().copy_from_slice(&[1.0, 2.0, 3.0, 4.0]);
+        assert_eq!(tensor, Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0]).view([2, 2]));
     }
 
     #[test]

@@ -4,9 +4,11 @@ use std::{borrow::Cow, fmt::Display};
 
 use tch::{Device, Kind, Tensor};
 
-use crate::{checkpoint::weights::Weights, error::LoadError, layers::fused_norm::FusedNorms};
+use crate::{
+    checkpoint::weights::Weights, error::LoadError, layers::fused_norm::FusedNorms, parallel::ParallelKernels,
+};
 
-/// Prefix of tensor names, with the device, the number format and the norm kernels of the tensors
+/// Prefix of tensor names, with the device, the number format and the native kernels of the layers
 /// below it.
 #[derive(Debug, Clone)]
 pub(crate) struct WeightPath<'a> {
@@ -15,11 +17,12 @@ pub(crate) struct WeightPath<'a> {
     device: Device,
     kind: Kind,
     fused_norms: Option<&'a FusedNorms>,
+    kernels: Option<&'a ParallelKernels>,
 }
 
 impl<'a> WeightPath<'a> {
     pub(crate) fn root(weights: &'a Weights, device: Device, kind: Kind) -> Self {
-        Self { weights, prefix: Cow::Borrowed(""), device, kind, fused_norms: None }
+        Self { weights, prefix: Cow::Borrowed(""), device, kind, fused_norms: None, kernels: None }
     }
 
     /// Sets the native norm kernels of the layers below this path.
@@ -30,6 +33,16 @@ impl<'a> WeightPath<'a> {
     /// Returns the native norm kernels, if available.
     pub(crate) fn fused_norms(&self) -> Option<&'a FusedNorms> {
         self.fused_norms
+    }
+
+    /// Sets the native kernels of the CPU.
+    pub(crate) fn with_kernels(self, kernels: Option<&'a ParallelKernels>) -> Self {
+        Self { kernels, ..self }
+    }
+
+    /// Returns the native kernels of the CPU, if the layers use them.
+    pub(crate) fn kernels(&self) -> Option<&'a ParallelKernels> {
+        self.kernels
     }
 
     /// Returns the path `name` below this path.

@@ -5,10 +5,10 @@
 use tch::Tensor;
 
 use crate::{
-    Checkpoint, Dtype, VisionDtype,
+    Checkpoint, CpuKernels, Dtype, LoadOptions, TextDtype, VisionDtype,
     batch::layout::BatchLayout,
     checkpoint::weights::tests::formats::in_every_pickle,
-    layers::int8_linear::InputRange,
+    layers::onednn::int8_linear::InputRange,
     tests::golden_files::{Case, Golden, golden, goldens, run_cases},
     text::image_states::ImageStates,
 };
@@ -122,6 +122,26 @@ fn int8_vision_stays_near_the_reference() {
             let error = relative_error(&features, &case.image_embeds);
             assert!(error > 0.0, "{}: features equal those of f32", golden.name);
             assert!(error < limit, "{}: {error}", golden.name);
+        }
+    }
+}
+
+#[test]
+fn bf16_texts_stay_near_the_reference() {
+    for golden in goldens().into_iter().filter(|golden| golden.kernels != CpuKernels::LibTorch) {
+        let options = LoadOptions { text_dtype: TextDtype::Bf16, ..golden.options() };
+        let mut model = golden.model_with(Dtype::F32, options);
+        for case in &golden.cases {
+            let rows = run_cases(&mut model, &[case], Vec::new());
+            let answer = rows.sequence(0);
+            // Random weights have thin margins, so tokens can differ. Equal ones have near scores.
+            if answer.token_ids == case.generated_ids[1..] {
+                let error = (answer.score - case.score).abs();
+                assert!(error > 0.0, "{}: the score equals that of f32", golden.name);
+                assert!(error < 0.05 * case.score.abs().max(1.0), "{}: {error}", golden.name);
+            }
+            let features = model.features(&[&case.pixels]).squeeze_dim(0);
+            assert!(relative_error(&features, &case.image_embeds) < 1e-4, "{}", golden.name);
         }
     }
 }

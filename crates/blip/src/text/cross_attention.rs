@@ -14,9 +14,13 @@ use crate::{
         linear::Linear,
         weight_path::WeightPath,
     },
+    parallel::ParallelKernels,
     text::{
-        absorbed_projection::AbsorbedProjection, hypotheses::HypothesisLayout,
-        image_states::LayerImageStates, padded_batch::PaddedBatch,
+        absorbed_projection::AbsorbedProjection,
+        hypotheses::HypothesisLayout,
+        image_states::LayerImageStates,
+        native_attention::{self, attend_to_tokens},
+        padded_batch::PaddedBatch,
     },
 };
 
@@ -33,6 +37,7 @@ pub(crate) struct CrossAttention {
     pub(super) norm: LayerNorm,
     pub(super) heads: i64,
     pub(super) head_dim: i64,
+    kernels: Option<ParallelKernels>,
 }
 
 impl CrossAttention {
@@ -51,12 +56,15 @@ impl CrossAttention {
         let key_value = Linear::fused(&[key, value])?;
         Ok(Self {
             query: Dense::load(&attention.at("query"), hidden, hidden)?,
-            absorbed_projection: absorbs.then(|| AbsorbedProjection::new(&key_value, heads)).transpose()?,
-            key_value: Dense::new(key_value)?,
+            absorbed_projection: absorbs
+                .then(|| AbsorbedProjection::new(&key_value, heads, path.kernels()))
+                .transpose()?,
+            key_value: Dense::new(key_value, path.kernels())?,
             output: Dense::load(&path.at("output.dense"), hidden, hidden)?,
             norm: LayerNorm::load(&path.at("output.LayerNorm"), hidden, eps)?,
             heads,
             head_dim: hidden / heads,
+            kernels: path.kernels().cloned(),
         })
     }
 
@@ -114,6 +122,11 @@ impl CrossAttention {
     /// Returns the context of `query` `[rows, heads, queries, head dim]`, in the same shape.
     fn context(&self, query: &Tensor, key_value: &Tensor, mask: Option<&Tensor>) -> Result<Tensor, TchError> {
         let (rows, positions, _) = key_value.size3()?;
+        if let (Some(kernels), None) = (&self.kernels, mask)
+            && native_attention::is_faster(query.size4()?.2, positions)
+        {
+            return attend_to_tokens(kernels, query, key_value);
+        }
         let key_value =
             key_value.f_view([rows, positions, 2, self.heads, self.head_dim])?.f_permute([2, 0, 3, 1, 4])?;
         attend(query, &key_value.f_select(0, 0)?, &key_value.f_select(0, 1)?, mask)
@@ -185,7 +198,7 @@ impl CrossAttention {
                 Some(absorbed_projection)
                     if absorbed_projection.is_cheaper(queries, all_features.size3()?.1) =>
                 {
-                    absorbed_projection.context(&query, &features()?)?.f_transpose(1, 2)?
+                    absorbed_projection.context(&query, &features()?, images.packed_of(index))?
                 }
                 _ => self.context(&by_head, &self.project(&features()?)?, None)?,
             },
@@ -225,12 +238,13 @@ mod tests {
     use crate::{
         cache::slot_pool::{SlotIndices, SlotPool},
         tests::random_layers,
+        text::image_states::PackedGroups,
     };
 
     #[test]
     fn context_from_cached_keys_and_values_is_equal() {
         let (hidden, heads) = (64, 4);
-        let dense = |outputs| Dense::new(random_layers::linear(hidden, outputs)).unwrap();
+        let dense = |outputs| Dense::new(random_layers::linear(hidden, outputs), None).unwrap();
         let attention = CrossAttention {
             query: dense(hidden),
             key_value: dense(2 * hidden),
@@ -239,6 +253,7 @@ mod tests {
             norm: random_layers::norm(hidden),
             heads,
             head_dim: hidden / heads,
+            kernels: None,
         };
         // With the second size, the pool returns each image's slot without a copy.
         for tokens in [9, 2_100] {
@@ -252,7 +267,8 @@ mod tests {
             let of_groups = [[3, 0].as_slice(), &[2]].map(|slots| Some(indices(slots)));
             let attend = |sources: [KvSource; 3], pool| {
                 let layout = BatchLayout::with_sources(&[0, 1, 2, 2], 0..4, |_| sources.to_vec());
-                let images = LayerImageStates { features: &features, key_values: pool };
+                let packed = PackedGroups::default();
+                let images = LayerImageStates { features: &features, packed: &packed, key_values: pool };
                 attention.attend_images(&states, &texts, images, &layout).unwrap()
             };
             let made = attend([KvSource::Compute; 3], None);

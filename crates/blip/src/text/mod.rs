@@ -6,6 +6,7 @@ pub(crate) mod encoder_states;
 pub(crate) mod layer;
 pub(crate) mod cross_attention;
 pub(crate) mod absorbed_projection;
+mod native_attention;
 pub(crate) mod hypotheses;
 pub(crate) mod image_states;
 pub(crate) mod padded_batch;

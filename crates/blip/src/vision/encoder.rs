@@ -11,9 +11,9 @@ use crate::{
     layers::{
         attention::merge_heads,
         dense::{Dense, FeedForward},
-        int8_linear::Int8Linear,
         layer_norm::LayerNorm,
         linear::Linear,
+        onednn::int8_linear::Int8Linear,
         position_embeddings,
         weight_path::WeightPath,
     },
@@ -55,7 +55,8 @@ impl VisionEncoder {
         let path = root.at("vision_model");
         let (hidden, patch_size) = (config.hidden_size, config.patch_size);
         let embeddings = path.at("embeddings");
-        let patch = Dense::new(Linear::load_patches(&embeddings.at("patch_embedding"), patch_size, hidden)?)?;
+        let patch = Linear::load_patches(&embeddings.at("patch_embedding"), patch_size, hidden)?;
+        let patch = Dense::new(patch, path.kernels())?;
         let tokens = config.tokens();
         let positions = position_embeddings::load(&embeddings, config)?;
         let class_embedding = embeddings.tensor("class_embedding", &[1, 1, hidden])?;
@@ -172,7 +173,7 @@ impl VisionLayer {
         let dense = |name: &str, inputs: i64, outputs: i64| -> Result<Dense, LoadError> {
             let linear = Linear::load(&path.at(name), inputs, outputs)?;
             Ok(match dtype {
-                VisionDtype::AsModel => Dense::new(linear)?,
+                VisionDtype::AsModel => Dense::new(linear, path.kernels())?,
                 VisionDtype::Int8 => Dense::Int8(Int8Linear::new(&linear)?),
             })
         };

@@ -6,6 +6,7 @@ use super::{heads::Heads, matrix_rows::MatrixRows, softmax::softmax_numerators};
 use crate::{
     microkernel::{MAX_TILE_ROWS, OutputOp, as_panel, multiply_tile, row_tiles, with_tile_rows, write_row},
     vector_len::vector_len,
+    weight_format::F32Lines,
 };
 
 /// Vectors in a panel of values. A panel of keys has one vector.
@@ -155,7 +156,7 @@ fn attend_tile<S: Simd, const ROWS: usize>(
         *row = query;
     }
     for (index, keys) in keys.chunks_exact(head_dim * S::F32_LANES).enumerate() {
-        let sums = multiply_tile(simd, rows, as_panel::<S, 1>(keys));
+        let sums = multiply_tile(simd, rows, as_panel::<S, 1>(keys), F32Lines);
         for ([sum], scores) in sums.into_iter().zip(scores.chunks_exact_mut(padded_tokens)) {
             if let Some(score) = S::as_mut_simd_f32s(scores).0.get_mut(index) {
                 *score = sum;
@@ -172,7 +173,7 @@ fn attend_tile<S: Simd, const ROWS: usize>(
     }
     let columns = VALUE_PANEL_VECTORS * S::F32_LANES;
     for (index, values) in values.chunks_exact(tokens * columns).enumerate() {
-        let sums = multiply_tile(simd, weights, as_panel::<S, VALUE_PANEL_VECTORS>(values));
+        let sums = multiply_tile(simd, weights, as_panel::<S, VALUE_PANEL_VECTORS>(values), F32Lines);
         for ((sums, inverse_sum), out) in sums.into_iter().zip(inverse_sums).zip(out.chunks_mut(width)) {
             let columns = index * columns..head_dim.min((index + 1) * columns);
             write_row(simd, sums, out.get_mut(columns).unwrap_or_default(), Scale(inverse_sum));

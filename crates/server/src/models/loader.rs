@@ -82,11 +82,12 @@ impl ModelLoader {
             DtypeRequest::Auto => Dtype::auto(device),
             DtypeRequest::Exactly(dtype) => dtype,
         };
-        let vision_dtype = spec.model.vision_dtype;
+        let (vision_dtype, text_dtype) = (spec.model.vision_dtype, spec.model.text_dtype);
         vision_dtype.check(device, dtype).with_context(cannot_load)?;
         spec.model.cpu_kernels.check(device, dtype).with_context(cannot_load)?;
         spec.model.cuda_kernels.check(device, dtype).with_context(cannot_load)?;
-        tracing::info!(model = &*spec.name, ?device, reason, %dtype, %vision_dtype, "device chosen");
+        text_dtype.check(device, dtype, spec.model.cpu_kernels).with_context(cannot_load)?;
+        tracing::info!(model = &*spec.name, ?device, reason, %dtype, %vision_dtype, %text_dtype, "device chosen");
 
         let preparer = self.preparer(&spec, &checkpoint).with_context(cannot_load)?;
         let engines = engines(&spec, &checkpoint, device);
@@ -188,6 +189,7 @@ fn placement(spec: &ModelSpec, device: Device, dtype: Dtype, checkpoint: &Checkp
     options.max_batch_images = batch.max_images.max(batch.max_questions);
     options.cuda_graphs = spec.model.cuda_graphs;
     options.vision_dtype = spec.model.vision_dtype;
+    options.text_dtype = spec.model.text_dtype;
     options.cpu_kernels = spec.model.cpu_kernels;
     options.cuda_kernels = spec.model.cuda_kernels;
     options.feature_cache_bytes = spec.model.feature_cache_bytes.unwrap_or(options.feature_cache_bytes);

@@ -7,7 +7,7 @@
 
 use tch::{Kind, TchError, Tensor};
 
-use crate::layers::{linear::Linear, onednn::PackedWeight};
+use crate::layers::{linear::Linear, onednn::interface::PackedWeight};
 
 /// Largest rounded weight.
 const MAX_WEIGHT: f64 = 127.0;

@@ -57,11 +57,11 @@ unsafe extern "C" {
 
 /// The weight of a linear layer in f32, in the layout that oneDNN selects for this processor.
 #[derive(Debug)]
-pub(crate) struct PackedFloatWeight(Tensor);
+pub(super) struct PackedFloatWeight(Tensor);
 
 /// Operation on a product before it is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum PostOp {
+pub(super) enum PostOp {
     /// No operation.
     None,
     /// The exact (erf) GELU.
@@ -70,13 +70,13 @@ pub(crate) enum PostOp {
 
 impl PackedFloatWeight {
     /// Packs `weight` `[out, in]` of f32.
-    pub(crate) fn new(weight: &Tensor) -> Result<Self, TchError> {
+    pub(super) fn new(weight: &Tensor) -> Result<Self, TchError> {
         pack(c"mkldnn::_reorder_linear_weight", weight).map(Self)
     }
 
     /// Returns `input` `[.., in]` times the weight plus `bias` `[out]`, `[.., out]`, after
     /// `post_op`.
-    pub(crate) fn multiply(
+    pub(super) fn multiply(
         &self,
         input: &Tensor,
         bias: &Tensor,
@@ -132,7 +132,7 @@ fn pack(name: &CStr, weight: &Tensor) -> Result<Tensor, TchError> {
 /// The weight of a linear layer in 8-bit integers, in the layout that oneDNN selects for this
 /// processor.
 #[derive(Debug)]
-pub(crate) struct PackedWeight {
+pub(super) struct PackedWeight {
     packed: Tensor,
     /// `[out]` in f32.
     scales: Tensor,
@@ -148,7 +148,7 @@ impl PackedWeight {
     /// Packs `weight` `[out, in]` of i8. Row `o` represents `weight[o] * scales[o]`.
     ///
     /// Inputs are u8, where `input_zero_point` represents 0.
-    pub(crate) fn new(weight: &Tensor, scales: &Tensor, input_zero_point: i32) -> Result<Self, TchError> {
+    pub(super) fn new(weight: &Tensor, scales: &Tensor, input_zero_point: i32) -> Result<Self, TchError> {
         let zero_points = Tensor::f_zeros([weight.size2()?.0], (Kind::Int64, weight.device()))?;
         let packed = pack(c"onednn::qlinear_prepack", weight)?;
         Ok(Self {
@@ -161,7 +161,7 @@ impl PackedWeight {
     }
 
     /// Returns the product of `input` `[rows, in]` of u8 and the weight, `[rows, out]` in f32.
-    pub(crate) fn multiply(&self, input: &Tensor) -> Result<Tensor, TchError> {
+    pub(super) fn multiply(&self, input: &Tensor) -> Result<Tensor, TchError> {
         let mut output = ptr::null_mut();
         // SAFETY: every tensor outlives the call, which does not take ownership. The absent bias
         // and the empty list are null, as the interface requires. The strings end in 0. The call

@@ -7,7 +7,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use crate::layers::{
     linear::Linear,
-    onednn::{PackedFloatWeight, PostOp},
+    onednn::interface::{PackedFloatWeight, PostOp},
 };
 
 /// `x W^T + b`.

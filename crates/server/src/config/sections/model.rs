@@ -67,11 +67,19 @@ pub struct ModelSettings {
     #[arg(long, value_name = "auto|int8", env = "BLIP_SERVE__MODEL__VISION_DTYPE", default_value = "auto")]
     pub vision_dtype: blip::VisionDtype,
 
+    /// Number format of the weights of text encoder and decoder
+    ///
+    /// `auto` is the format of --dtype. `bf16` requires f32 on the CPU. These weights then need
+    /// half the memory, and questions about cached images of a large model take less time. A few
+    /// answers change.
+    #[arg(long, value_name = "auto|bf16", env = "BLIP_SERVE__MODEL__TEXT_DTYPE", default_value = "auto")]
+    pub text_dtype: blip::TextDtype,
+
     /// Kernels for models in f32 on the CPU
     ///
-    /// `native` uses the kernels of this program for images and, on one thread, for questions and
-    /// plain answers. `libtorch` uses those of LibTorch. `auto` uses native kernels for images, and
-    /// for the rest if the model is as small as the demo.
+    /// `libtorch` uses the kernels of LibTorch. `auto` uses those of this program for images and
+    /// for the products of texts. `native` also uses them for the rest of questions and plain
+    /// answers, on one thread, as `auto` does for a model that is as small as the demo.
     #[arg(
         long,
         value_name = "auto|native|libtorch",

@@ -1,0 +1,119 @@
+//! Linear layers.
+
+use cpu_kernels::{CpuLinear, Epilogue};
+
+use crate::parallel::{
+    ParallelKernels,
+    scratch::{Scratch, resized},
+};
+
+/// The number of rows from which threads divide the rows of a product. Fewer rows are not divided,
+/// because each thread would read all weights for little work. Threads then divide the columns.
+const MIN_DIVIDED_ROWS: usize = 96;
+
+/// The number of multiplications up to which one thread is faster.
+const MAX_UNDIVIDED_MULTIPLICATIONS: usize = 1 << 18;
+
+/// Blocks of columns for each thread. With several, a thread that another process interrupts does
+/// not delay the others by its whole share.
+const BLOCKS_PER_THREAD: usize = 4;
+
+impl ParallelKernels {
+    /// Computes [`CpuLinear::forward`].
+    pub(crate) fn linear(&self, linear: &CpuLinear, input: &[f32], out: &mut [f32], epilogue: Epilogue) {
+        let (inputs, outputs, threads) = (linear.inputs(), linear.outputs(), self.workers.threads());
+        let rows = input.len() / inputs;
+        if threads == 1 || rows * inputs * outputs <= MAX_UNDIVIDED_MULTIPLICATIONS {
+            linear.forward(input, out, epilogue);
+        } else if rows >= MIN_DIVIDED_ROWS {
+            let rows = rows.div_ceil(threads);
+            let parts = input.chunks(rows * inputs).zip(out.chunks_mut(rows * outputs));
+            self.workers.each(parts, |(input, out)| linear.forward(input, out, epilogue));
+        } else {
+            self.linear_by_columns(linear, input, out, epilogue);
+        }
+    }
+
+    /// Computes blocks of columns, each into its own memory, and then their places in `out`.
+    fn linear_by_columns(&self, linear: &CpuLinear, input: &[f32], out: &mut [f32], epilogue: Epilogue) {
+        let outputs = linear.outputs();
+        let blocks = || linear.column_blocks(self.workers.threads() * BLOCKS_PER_THREAD);
+        let rows = out.len() / outputs;
+        if rows == 1 {
+            let mut rest = out;
+            let parts = blocks().map(|columns| {
+                let (part, others) = std::mem::take(&mut rest).split_at_mut(columns.len());
+                rest = others;
+                (columns, part)
+            });
+            return self.workers.each(parts, |(columns, out)| {
+                linear.forward_columns(input, columns, out, epilogue);
+            });
+        }
+        self.scratch.with(|Scratch { context: scratch, .. }| {
+            let mut rest = resized(scratch, rows * outputs);
+            let mut parts = Vec::new();
+            for columns in blocks() {
+                let (part, others) = rest.split_at_mut(rows * columns.len());
+                rest = others;
+                if epilogue == Epilogue::Add {
+                    copy(out, outputs, columns.start, part, columns.len());
+                }
+                parts.push((columns, part));
+            }
+            self.workers.each(parts.iter_mut(), |(columns, part)| {
+                linear.forward_columns(input, columns.clone(), part, epilogue);
+            });
+            for (columns, part) in &parts {
+                let rows = out.chunks_exact_mut(outputs).zip(part.chunks_exact(columns.len()));
+                for (row, part) in rows {
+                    row.get_mut(columns.clone()).unwrap_or_default().copy_from_slice(part);
+                }
+            }
+        });
+    }
+}
+
+/// Copies `width` columns from `first` on of `all` `[rows, outputs]` to `part` `[rows, width]`.
+fn copy(all: &[f32], outputs: usize, first: usize, part: &mut [f32], width: usize) {
+    for (row, part) in all.chunks_exact(outputs).zip(part.chunks_exact_mut(width)) {
+        part.copy_from_slice(row.get(first..first + width).unwrap_or_default());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use cpu_kernels::WeightFormat;
+
+    use super::*;
+
+    fn numbers(count: usize, seed: usize) -> Vec<f32> {
+        (0..count).map(|index| (((index + seed) * 7_919) % 1_009) as f32 / 504.0 - 1.0).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn divided_product_is_bit_identical(
+            rows in 1usize..250,
+            outputs in 1usize..500,
+            threads in 1usize..4,
+            add in any::<bool>(),
+        ) {
+            let inputs = 160;
+            let kernels = ParallelKernels::new(threads, WeightFormat::F32).unwrap();
+            let linear =
+                CpuLinear::new(&numbers(outputs * inputs, 1), &numbers(outputs, 2), inputs).unwrap();
+            let input = numbers(rows * inputs, 3);
+            let epilogue = if add { Epilogue::Add } else { Epilogue::Gelu };
+            let mut expected = numbers(rows * outputs, 4);
+            let mut found = expected.clone();
+            linear.forward(&input, &mut expected, epilogue);
+            kernels.linear(&linear, &input, &mut found, epilogue);
+            prop_assert_eq!(found, expected);
+        }
+    }
+}

@@ -1,0 +1,39 @@
+//! Kernels of `cpu_kernels` whose work is divided among the compute threads of an engine.
+//!
+//! The layers on LibTorch use them for f32 on the CPU. LibTorch's own threads wait by spinning, so
+//! they lose much time when another process uses a core
+//! (`docs/decisions/native-cpu-kernels.md`).
+//!
+//! A number is summed in the same order however the work is divided. So results do not depend on
+//! the number of threads.
+
+pub(crate) mod absorbed;
+pub(crate) mod attention;
+pub(crate) mod linear;
+pub(crate) mod torch_threads;
+mod scratch;
+pub(crate) mod worker_pool;
+
+use std::sync::Arc;
+
+use cpu_kernels::WeightFormat;
+use rayon::ThreadPoolBuildError;
+
+use crate::parallel::{scratch::ScratchPool, worker_pool::WorkerPool};
+
+/// The compute threads of an engine, and their scratch memory.
+#[derive(Clone, Debug)]
+pub(crate) struct ParallelKernels {
+    pub(crate) workers: Arc<WorkerPool>,
+    scratch: Arc<ScratchPool>,
+    /// The number format in which the linear layers of texts keep their weights.
+    pub(crate) weight_format: WeightFormat,
+}
+
+impl ParallelKernels {
+    /// Starts `threads` threads.
+    pub(crate) fn new(threads: usize, weight_format: WeightFormat) -> Result<Self, ThreadPoolBuildError> {
+        let workers = WorkerPool::with_current_thread(threads)?;
+        Ok(Self { workers, scratch: Arc::default(), weight_format })
+    }
+}
