@@ -156,7 +156,12 @@ impl CapfiltCommand {
             return Ok(None);
         }
         let outputs = self.task.output_files()?;
-        outputs.map(Some).context("--report needs --output FILE: the report is made of the output")
+        let outputs = outputs.context("--report needs --output FILE: the report is made of the output")?;
+        for report in &self.reports {
+            let path = report.path();
+            anyhow::ensure!(!outputs.has(path), "{} is the output: name another report", path.display());
+        }
+        Ok(Some(outputs))
     }
 }
 

@@ -24,6 +24,10 @@ pub(crate) struct ReportFile {
 }
 
 impl ReportFile {
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Writes the report. An existing file is replaced.
     pub(super) fn write(&self, report: &FilterReport) -> anyhow::Result<()> {
         let text = match self.form {

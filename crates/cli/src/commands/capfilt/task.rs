@@ -36,10 +36,12 @@ impl Task for CapfiltTask {
             let missing = RecordResult::Failed(error_fields("LINE_INVALID", "image is missing"));
             return Ok(vec![missing; records.len()]);
         };
-        let captions = self.caption_task(&image).process(records.clone()).await?;
+        let prompts = records.iter().map(|record| record.get("prompt").cloned().unwrap_or_default());
+        let captions = self.caption_task(&image).process(records_about(&image, "prompt", prompts)).await?;
         let texts: Vec<Result<Vec<UnscoredText>, RecordResult>> =
             records.iter().zip(captions).map(|(record, captions)| texts_of(record, captions)).collect();
-        let pairs = pairs(&image, texts.iter().flatten().flatten());
+        let pairs =
+            records_about(&image, "text", texts.iter().flatten().flatten().map(|(text, _)| json!(text)));
         let scores = match pairs.is_empty() {
             true => Vec::new(),
             false => self.match_task().process(pairs).await?,
@@ -121,14 +123,15 @@ fn without_prompt<'a>(caption: &'a str, prompt: &str) -> &'a str {
     }
 }
 
-/// Returns the records of a request for scores. The first one has the image, which is that of all.
-fn pairs<'a>(image: &Value, texts: impl Iterator<Item = &'a UnscoredText>) -> Vec<Fields> {
-    let mut pairs: Vec<Fields> =
-        texts.map(|(text, _)| [("text".to_owned(), json!(text))].into_iter().collect()).collect();
-    if let Some(first) = pairs.first_mut() {
+/// Returns the records of one request, with a `field` each. Only the first one has the image, which
+/// is that of all: it can be large.
+fn records_about(image: &Value, field: &str, values: impl Iterator<Item = Value>) -> Vec<Fields> {
+    let mut records: Vec<Fields> =
+        values.map(|value| [(field.to_owned(), value)].into_iter().collect()).collect();
+    if let Some(first) = records.first_mut() {
         first.insert("image".to_owned(), image.clone());
     }
-    pairs
+    records
 }
 
 /// Joins the scores of the texts of a record.

@@ -1,6 +1,6 @@
 //! The files with the results of a command, which are read after it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use bulk::{Fields, Input, Record, shard_results};
@@ -21,6 +21,14 @@ pub(crate) enum OutputFiles {
 }
 
 impl OutputFiles {
+    /// Returns whether `path` is one of the files.
+    pub(crate) fn has(&self, path: &Path) -> bool {
+        match self {
+            Self::Records(input) => input.path.as_deref() == Some(path),
+            Self::Shards { shards, .. } => shards.iter().any(|shard| shard == path),
+        }
+    }
+
     /// Passes the fields of each record to `read`, in their order. Returns the number of shards
     /// that do not exist.
     ///
