@@ -37,5 +37,5 @@ pub use progress::Progress;
 pub use record::{Defaults, Fields, Record};
 pub use retry_failed::{OutputFile, retry_failed};
 pub use run::{BulkConfig, BulkError, RunSummary, Sink, process_records, run};
-pub use shards::{ShardFiles, ShardOptions, ShardSummary, is_shard_input, run_shards};
+pub use shards::{ShardFiles, ShardOptions, ShardSummary, is_shard_input, run_shards, shard_results};
 pub use task::{RecordResult, Task};

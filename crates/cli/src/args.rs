@@ -16,6 +16,7 @@ use crate::{
     commands::{
         ask::AskCommand,
         bench::BenchCommand,
+        capfilt::CapfiltCommand,
         caption::CaptionCommand,
         config::ConfigCommand,
         convert::ConvertCommand,
@@ -83,6 +84,7 @@ enum Command {
     Caption(Box<CaptionCommand>),
     Match(Box<MatchCommand>),
     Embed(Box<EmbedCommand>),
+    Capfilt(Box<CapfiltCommand>),
     Eval(Box<EvalCommand>),
     Bench(Box<BenchCommand>),
     Models(Box<ModelsCommand>),
@@ -117,6 +119,7 @@ pub(crate) fn run() -> Exit {
                         Command::Caption(command) => command.run(&variables).await,
                         Command::Match(command) => command.run(&variables).await,
                         Command::Embed(command) => command.run(&variables).await,
+                        Command::Capfilt(command) => command.run(&variables).await,
                         Command::Eval(command) => command.run(&variables).await,
                         Command::Bench(command) => command.run().await,
                         Command::Models(command) => command.run().await,

@@ -106,6 +106,9 @@ fn request_text(fields: &Fields) -> String {
 
 /// Returns the main value of a result.
 fn result_text(fields: &Fields) -> String {
+    if let Some(Value::Array(texts)) = fields.get("scored_texts") {
+        return texts.iter().filter_map(Value::as_object).map(scored_text).collect::<Vec<_>>().join("; ");
+    }
     match (fields.get("probability"), fields.get("embedding")) {
         (_, Some(Value::Array(values))) => format!("{} numbers", values.len()),
         (Some(probability), _) if fields.contains_key("cosine") => number(Some(probability), 3),
@@ -113,8 +116,17 @@ fn result_text(fields: &Fields) -> String {
     }
 }
 
+/// Returns a text with its probability, and whether the filter dropped it.
+fn scored_text(fields: &Fields) -> String {
+    let dropped = if fields.get("passed") == Some(&Value::Bool(true)) { "" } else { ", dropped" };
+    format!("{} ({}{dropped})", text(fields, "text"), number(fields.get("probability"), 3))
+}
+
 /// Returns the other numbers of a result in brackets, and its alternatives.
 fn numbers_text(fields: &Fields) -> String {
+    if fields.contains_key("scored_texts") {
+        return String::new();
+    }
     let mut numbers = Vec::new();
     match (fields.get("cosine"), fields.get("probability")) {
         (Some(cosine), _) => numbers.push(format!("cosine {}", number(Some(cosine), 3))),
@@ -179,6 +191,11 @@ mod tests {
         assert_eq!(line(scores), "a.png  a cat  -> 0.980 (cosine 0.400, 3 ms)");
         let embedding = json!({"text": "a cat", "embedding": [0.6, 0.8], "timing": timing});
         assert_eq!(line(embedding), "a cat  -> 2 numbers (3 ms)");
+        let filtered = json!({"image": "a.png", "scored_texts": [
+            {"text": "a cat", "probability": 0.98, "passed": true},
+            {"text": "a dog", "probability": 0.02, "passed": false},
+        ]});
+        assert_eq!(line(filtered), "a.png  -> a cat (0.980); a dog (0.020, dropped)");
     }
 
     #[test]

@@ -61,7 +61,8 @@ pub(crate) fn resolve(
         let is_set =
             in_file.or(sources.environment.get(definition)).or(sources.flags.get(definition)).is_some();
         if !is_set {
-            sources.flags.set(definition, vec![definition.without_unit((*value).to_owned())]);
+            let value = definition.without_unit((*value).to_owned());
+            sources.flags.set(definition, definition.split(&value));
         }
     }
     let mut resolved = sources.resolve()?;

@@ -20,15 +20,18 @@ pub(crate) enum DefaultModel {
     Caption,
     /// Compares images with texts.
     Match,
+    /// Two models: one writes captions, the other compares images with texts.
+    CaptionAndMatch,
 }
 
 impl DefaultModel {
-    /// Returns the name of the embedded model.
+    /// Returns the name of the embedded model, or the names of both with a comma between them.
     fn name(self) -> &'static str {
         match self {
             Self::Ask => "demo",
             Self::Caption => "demo-caption",
             Self::Match => "demo-match",
+            Self::CaptionAndMatch => "demo-caption,demo-match",
         }
     }
 }
@@ -45,6 +48,10 @@ pub(crate) struct TargetArgs {
     #[arg(short, long, value_name = "NAME|SOURCE")]
     model: Option<String>,
 
+    /// The model that compares images with texts, of a command for which `model` writes captions.
+    #[arg(skip)]
+    pub(crate) match_model: Option<String>,
+
     /// Priority of the requests, limited by that of the API key
     #[arg(long, value_enum, default_value_t = RequestPriority::Normal)]
     priority: RequestPriority,
@@ -59,12 +66,22 @@ pub(crate) struct TargetArgs {
 impl TargetArgs {
     /// Returns whether the command loads a model in its process.
     pub(crate) fn is_local(&self) -> bool {
-        self.local.local || (self.model.is_some() && self.connection.server.is_none())
+        let is_model_given = self.model.is_some() || self.match_model.is_some();
+        self.local.local || (is_model_given && self.connection.server.is_none())
     }
 
     /// Returns the name of the model in requests. Empty for the first model for the task.
     pub(crate) fn model_name(&self) -> String {
-        if self.is_local() { String::new() } else { self.model.clone().unwrap_or_default() }
+        self.request_name(self.model.as_ref())
+    }
+
+    /// Returns the name of `match_model` in requests. Empty for the first model for the task.
+    pub(crate) fn match_model_name(&self) -> String {
+        self.request_name(self.match_model.as_ref())
+    }
+
+    fn request_name(&self, model: Option<&String>) -> String {
+        if self.is_local() { String::new() } else { model.cloned().unwrap_or_default() }
     }
 
     /// Returns the priority in the encoding of the contract.
@@ -87,7 +104,8 @@ impl TargetArgs {
         if !self.is_local() {
             return command(self.connection.client(timeout).await?).await;
         }
-        let settings = self.local.settings(self.model.as_deref(), default_model.name(), variables)?;
+        let sources = self.sources(default_model)?;
+        let settings = self.local.settings(sources.as_deref(), default_model.name(), variables)?;
         let mut metadata = Request::new(());
         if let Some(timeout) = timeout {
             metadata.set_timeout(timeout);
@@ -99,6 +117,24 @@ impl TargetArgs {
             command(RpcClient::new(channel, metadata)).await
         })
         .await
+    }
+
+    /// Returns the sources of the models to load that options name, as one text.
+    fn sources(&self, default_model: DefaultModel) -> Result<Option<String>, SettingsError> {
+        match (default_model, &self.model, &self.match_model) {
+            (DefaultModel::CaptionAndMatch, Some(caption), Some(matching)) => {
+                Ok(Some(format!("{caption},{matching}")))
+            }
+            // Demo models beside others would give meaningless results.
+            (DefaultModel::CaptionAndMatch, Some(_), None) | (_, None, Some(_)) => {
+                Err(SettingsError::Conflict(
+                    "one of --caption-model and --match-model is missing: name both, or none for the demo \
+                     models"
+                        .to_owned(),
+                ))
+            }
+            (_, model, _) => Ok(model.clone()),
+        }
     }
 
     /// Checks that the options fit together.

@@ -18,7 +18,8 @@ pub(crate) struct WorkerPool {
 impl WorkerPool {
     /// Returns a pool of `threads` threads, the current one among them.
     ///
-    /// A thread is in one pool, which its models share. A pool of another size has only new threads.
+    /// A thread is in one pool, which its models share. A pool of another size has new threads
+    /// only.
     pub(crate) fn with_current_thread(threads: usize) -> Result<Arc<Self>, ThreadPoolBuildError> {
         if threads <= 1 {
             return Ok(Arc::new(Self { pool: None }));

@@ -75,6 +75,16 @@ impl ShardFiles {
         Ok(files)
     }
 
+    /// Returns the output shards of the shards that `input` names and that belong to `part`. Those
+    /// of shards that cannot be read do not exist.
+    ///
+    /// # Errors
+    /// An input that names no shards.
+    pub fn outputs(input: &Path, output: &Path, part: Part) -> Result<Vec<PathBuf>, String> {
+        let inputs = expand(input)?.into_iter().enumerate().filter(|(at, _)| part.contains(*at));
+        Ok(inputs.filter_map(|(_, input)| Some(output.join(input.file_name()?))).collect())
+    }
+
     /// Returns the number of shards to process.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -129,6 +139,8 @@ mod tests {
             (part(0), part(1)),
             (vec!["0.tar".into(), "2.tar".into(), "4.tar".into()], vec!["1.tar".into(), "3.tar".into()])
         );
+        let outputs = ShardFiles::outputs(&input, Path::new("out"), Part::new(1, 2).unwrap()).unwrap();
+        assert_eq!(outputs, [Path::new("out/1.tar"), Path::new("out/3.tar")]);
     }
 
     #[test]

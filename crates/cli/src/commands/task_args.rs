@@ -1,4 +1,4 @@
-//! What `ask`, `caption`, `match` and `embed` have in common: arguments, and the way to run a task.
+//! What the commands that run a task have in common: arguments, and the way to run it.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use clap::Args;
 use crate::{
     commands::{
         interactive::{self, RecordGroups},
-        record_file::{Activity, RecordFileArgs, TextFiles, print_shards},
+        record_file::{Activity, OutputFiles, RecordFileArgs, TextFiles, print_shards},
     },
     connection::RpcClient,
     image_paths::{ExpandedImages, ImageArgs},
@@ -47,6 +47,11 @@ impl TaskArgs {
     /// Returns whether the input is tar shards.
     pub(crate) fn has_shards(&self) -> bool {
         self.record_file.has_shards()
+    }
+
+    /// Returns the files of the results, or `None` if they go to standard output.
+    pub(crate) fn output_files(&self) -> anyhow::Result<Option<OutputFiles>> {
+        self.record_file.output_files()
     }
 
     /// Runs the task on the record file or on the images. Entries of folders that cannot be read

@@ -22,4 +22,5 @@ pub(crate) use caption::{CaptionTask, PieceSink};
 pub(crate) use embed::EmbedTask;
 pub(crate) use image_loader::{ImageLoader, display_name, is_url};
 pub(crate) use match_texts::MatchTask;
+pub(crate) use record_text::text;
 pub(crate) use response_fields::{RESULT_FIELDS, error_fields};

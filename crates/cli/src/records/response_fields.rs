@@ -19,6 +19,8 @@ pub(crate) const RESULT_FIELDS: &[&str] = &[
     "cosine",
     "logits",
     "embedding",
+    "scored_texts",
+    "passed_texts",
     "timing",
 ];
 

@@ -1,5 +1,6 @@
 //! Record files, tar shards and text files: where records come from and where results go.
 
+mod output_files;
 mod text_files;
 
 use std::{
@@ -28,7 +29,8 @@ use crate::{
 
 use text_files::output_folder;
 
-pub(crate) use text_files::TextFiles;
+pub(crate) use output_files::OutputFiles;
+pub(crate) use text_files::{TextFiles, replace_file};
 
 /// Name of the results in shards.
 const DEFAULT_RESULT_NAME: &str = "blip";
@@ -183,6 +185,26 @@ impl RecordFileArgs {
         ShardFiles::find(input, output, self.run.existing(), part).map(Some).map_err(anyhow::Error::msg)
     }
 
+    /// Returns the files of the results, or `None` if they go to standard output.
+    ///
+    /// # Errors
+    /// An input that names no shards.
+    pub(crate) fn output_files(&self) -> anyhow::Result<Option<OutputFiles>> {
+        let Some(output) = self.output() else { return Ok(None) };
+        let Some(input) = self.input.as_deref().filter(|input| is_shard_input(input)) else {
+            let format = Format::from_extension(output).unwrap_or(self.format);
+            return Ok(Some(OutputFiles::Records(Input { path: Some(output.to_owned()), format })));
+        };
+        let part = self.shard.unwrap_or(Part::WHOLE);
+        let shards = ShardFiles::outputs(input, output, part).map_err(anyhow::Error::msg)?;
+        Ok(Some(OutputFiles::Shards { shards, result_name: self.result_name() }))
+    }
+
+    /// Returns the name of the results in shards.
+    fn result_name(&self) -> String {
+        self.result_name.clone().unwrap_or_else(|| DEFAULT_RESULT_NAME.to_owned())
+    }
+
     /// Processes the input, or `shards`. Records without a text get the fields `defaults`.
     pub(crate) async fn run(
         &self,
@@ -266,8 +288,7 @@ impl RecordFileArgs {
         let stop = async { signal = signals.next().await };
         let on_unreadable =
             |path: &PathBuf, error: &std::io::Error| print_message(&format!("{}: {error}", path.display()));
-        let result_name = self.result_name.clone().unwrap_or_else(|| DEFAULT_RESULT_NAME.to_owned());
-        let options = ShardOptions { result_name, defaults };
+        let options = ShardOptions { result_name: self.result_name(), defaults };
         let config = self.run.config();
         let summary = bulk::run_shards(task, files, options, &progress, &config, on_unreadable, stop).await?;
         let exit = print_summary(activity.name, summary.samples, progress, signal);

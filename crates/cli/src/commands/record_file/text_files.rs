@@ -80,7 +80,7 @@ impl Sink for TextFiles<'_> {
 }
 
 /// Writes a file in one step, so that it is complete after any interruption.
-fn replace_file(path: &Path, text: &str) -> io::Result<()> {
+pub(crate) fn replace_file(path: &Path, text: &str) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     fs::create_dir_all(folder)?;
     let name = path.file_name().unwrap_or_default().to_string_lossy();

@@ -1,0 +1,139 @@
+//! Reads the results of output shards.
+
+use std::{io, ops::ControlFlow, path::PathBuf};
+
+use futures::{Stream, stream};
+use serde_json::Value;
+use tokio::sync::mpsc;
+
+use crate::{
+    format::Format,
+    record::{Fields, Record, parse},
+    record_reader::MAX_RECORD_BYTES,
+    shards::walk::{Member, MemberName, Visitor, broken, read_member, walk},
+};
+
+/// Number of results that are read ahead.
+const READ_AHEAD: usize = 64;
+
+/// Returns a stream of the results in output shards, in their order. Reading blocks while the
+/// buffer is full.
+///
+/// The record of a result has the key of its sample as `id`. A sample without a readable result is
+/// a [`Record`] with an error. A shard that cannot be read ends the stream.
+///
+/// # Errors
+/// The thread that reads cannot be started.
+pub fn shard_results(
+    shards: Vec<PathBuf>,
+    result_name: &str,
+) -> io::Result<impl Stream<Item = io::Result<Record>> + Send + Unpin + use<>> {
+    let extension = format!("{result_name}.json");
+    let (sender, mut receiver) = mpsc::channel(READ_AHEAD);
+    std::thread::Builder::new().name("results".to_owned()).spawn(move || {
+        let mut reader = ResultReader { extension, sender, position: 0, result: None, is_closed: false };
+        for shard in &shards {
+            let walked = walk(shard, &mut reader);
+            if let Err(error) = walked {
+                let error = io::Error::new(error.kind(), format!("{}: {error}", shard.display()));
+                return drop(reader.sender.blocking_send(Err(error)));
+            }
+            if reader.is_closed {
+                return;
+            }
+        }
+    })?;
+    Ok(stream::poll_fn(move |context| receiver.poll_recv(context)))
+}
+
+struct ResultReader {
+    /// The extension of the members with results.
+    extension: String,
+    sender: mpsc::Sender<io::Result<Record>>,
+    /// The position of the next result.
+    position: u64,
+    /// The result of the current sample, once its member was read.
+    result: Option<Result<Fields, String>>,
+    is_closed: bool,
+}
+
+impl Visitor for ResultReader {
+    fn member(&mut self, name: Option<&MemberName>, member: &mut Member<'_>) -> io::Result<()> {
+        let Some(name) = name.filter(|name| name.extension == self.extension) else { return Ok(()) };
+        let bytes = member.size();
+        let content = read_member(member, MAX_RECORD_BYTES as u64)
+            .map_err(|error| broken(&format!("in sample {}", name.key), &error))?;
+        self.result = Some(match content {
+            Some(content) => parse(&content, Format::Jsonl, &[]),
+            None => Err(format!("result has {bytes} bytes: at most {MAX_RECORD_BYTES} allowed")),
+        });
+        Ok(())
+    }
+
+    fn end_of_sample(&mut self, key: &str) -> io::Result<ControlFlow<()>> {
+        let missing = || Err(format!("member .{} is missing", self.extension));
+        let fields = self.result.take().unwrap_or_else(missing).map(|mut fields| {
+            fields.insert("id".to_owned(), Value::String(key.to_owned()));
+            fields
+        });
+        let record = Record { position: self.position, fields };
+        self.position += 1;
+        self.is_closed = self.sender.blocking_send(Ok(record)).is_err();
+        Ok(if self.is_closed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use futures::StreamExt as _;
+    use serde_json::json;
+    use tar::{Builder, Header};
+
+    use super::*;
+
+    fn write_shard(path: &Path, members: &[(&str, &[u8])]) {
+        let mut archive = Builder::new(std::fs::File::create(path).unwrap());
+        for (name, content) in members {
+            let mut header = Header::new_gnu();
+            header.set_size(content.len() as u64);
+            archive.append_data(&mut header, name, *content).unwrap();
+        }
+        archive.finish().unwrap();
+    }
+
+    #[tokio::test]
+    async fn results_of_all_shards_have_the_keys_of_their_samples() {
+        let folder = tempfile::tempdir().unwrap();
+        let shards = ["a.tar", "b.tar"].map(|name| folder.path().join(name));
+        let result: &[u8] = br#"{"caption": "a cat"}"#;
+        write_shard(
+            &shards[0],
+            &[("README", b""), ("0.png", b"image"), ("0.blip.json", result), ("1.png", b"")],
+        );
+        write_shard(&shards[1], &[("x/2.blip.json", b"[]"), ("x/3.json", b"{}"), ("x/3.blip.json", b"{}")]);
+        let results = shard_results(shards.to_vec(), "blip").unwrap();
+        let results: Vec<Record> = results.map(Result::unwrap).collect().await;
+        let fields = |value: Value| Ok(value.as_object().cloned().unwrap());
+        let expected = [
+            fields(json!({"caption": "a cat", "id": "0"})),
+            Err("member .blip.json is missing".to_owned()),
+            Err("line is not a JSON object".to_owned()),
+            fields(json!({"id": "x/3"})),
+        ];
+        let expected = (0..).zip(expected).map(|(position, fields)| Record { position, fields });
+        assert_eq!(results, expected.collect::<Vec<_>>());
+    }
+
+    #[tokio::test]
+    async fn unreadable_shard_is_named_and_ends_the_stream() {
+        let folder = tempfile::tempdir().unwrap();
+        let shards = ["a.tar", "b.tar"].map(|name| folder.path().join(name));
+        write_shard(&shards[1], &[("0.blip.json", b"{}")]);
+        let results: Vec<io::Result<Record>> =
+            shard_results(shards.to_vec(), "blip").unwrap().collect().await;
+        let [Err(error)] = &results[..] else { panic!("{results:?}") };
+        assert!(error.to_string().starts_with(&shards[0].display().to_string()), "{error}");
+    }
+}

@@ -1,0 +1,63 @@
+//! The files with the results of a command, which are read after it.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Context as _;
+use bulk::{Fields, Input, Record, shard_results};
+use futures::{Stream, StreamExt as _};
+
+/// The files with the results of a command.
+#[derive(Debug)]
+pub(crate) enum OutputFiles {
+    /// A record file.
+    Records(Input),
+    /// The output shards.
+    Shards {
+        /// The shards. Those of inputs that cannot be read do not exist.
+        shards: Vec<PathBuf>,
+        /// The name of the results.
+        result_name: String,
+    },
+}
+
+impl OutputFiles {
+    /// Returns whether `path` is one of the files.
+    pub(crate) fn has(&self, path: &Path) -> bool {
+        match self {
+            Self::Records(input) => input.path.as_deref() == Some(path),
+            Self::Shards { shards, .. } => shards.iter().any(|shard| shard == path),
+        }
+    }
+
+    /// Passes the fields of each record to `read`, in their order. Returns the number of shards
+    /// that do not exist.
+    ///
+    /// # Errors
+    /// A file or a result that cannot be read, and the first error of `read`, with the record.
+    pub(crate) async fn read(&self, read: impl FnMut(Fields) -> anyhow::Result<()>) -> anyhow::Result<usize> {
+        match self {
+            Self::Records(input) => {
+                read_all(input.records()?, read).await?;
+                Ok(0)
+            }
+            Self::Shards { shards, result_name } => {
+                let existing: Vec<PathBuf> = shards.iter().filter(|shard| shard.exists()).cloned().collect();
+                let missing = shards.len() - existing.len();
+                read_all(shard_results(existing, result_name)?, read).await?;
+                Ok(missing)
+            }
+        }
+    }
+}
+
+async fn read_all(
+    mut records: impl Stream<Item = std::io::Result<Record>> + Unpin,
+    mut read: impl FnMut(Fields) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    while let Some(record) = records.next().await {
+        let Record { position, fields } = record?;
+        let result = fields.map_err(anyhow::Error::msg).and_then(&mut read);
+        result.with_context(|| format!("record {} of the output", position + 1))?;
+    }
+    Ok(())
+}
