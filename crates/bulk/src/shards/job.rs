@@ -6,12 +6,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{output::ExistingFile, part::Part, shards::pattern::expand};
+use crate::{
+    output::ExistingFile,
+    part::Part,
+    shards::{pattern::expand, shard_format::ShardFormat},
+};
 
 /// A shard to process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Job {
     pub(super) input: PathBuf,
+    pub(super) format: ShardFormat,
     /// The complete output shard.
     pub(super) output: PathBuf,
     /// The output shard while it is written.
@@ -33,10 +38,12 @@ impl ShardFiles {
     /// folder `output`, which is created, under the same file names.
     ///
     /// `input` is a shard, a name with braces such as `shard-{000..127}.tar`, or a folder.
+    /// The extension of each shard decides its format.
     ///
     /// # Errors
-    /// An input that names no shards, two shards of the same name, an output shard that exists if
-    /// [`ExistingFile::Refuse`] applies, or an output folder that cannot be created.
+    /// An input that names no shards, a format that this build does not have, two shards of the
+    /// same name, an output shard that exists if [`ExistingFile::Refuse`] applies, or an output
+    /// folder that cannot be created.
     pub fn find(input: &Path, output: &Path, existing: ExistingFile, part: Part) -> Result<Self, String> {
         let inputs = expand(input)?;
         fs::create_dir_all(output)
@@ -44,6 +51,7 @@ impl ShardFiles {
         let mut names: HashMap<PathBuf, PathBuf> = HashMap::new();
         let mut files = Self::default();
         for (at, input) in inputs.into_iter().enumerate() {
+            let format = ShardFormat::of(&input)?;
             let name = input.file_name().map(PathBuf::from).unwrap_or_default();
             if let Some(other) = names.insert(name.clone(), input.clone()) {
                 let (one, other) = (other.display(), input.display());
@@ -57,6 +65,7 @@ impl ShardFiles {
                 partial: output.join(format!(".{}.partial", name.to_string_lossy())),
                 bytes: fs::metadata(&input).map(|metadata| metadata.len()).unwrap_or_default(),
                 input,
+                format,
             };
             match (job.output.exists(), existing) {
                 (true, ExistingFile::Refuse) => {
