@@ -14,6 +14,7 @@
 //!
 //! Modules are listed from top to bottom; each uses only modules below it.
 
+mod merge;
 mod retry_failed;
 mod shards;
 mod run;
@@ -31,6 +32,7 @@ mod format;
 
 pub use format::Format;
 pub use input::Input;
+pub use merge::{MergeInput, MergeSummary, merge_records, merge_shards};
 pub use output::{ExistingFile, Output, OutputError, ResumePoint};
 pub use part::Part;
 pub use progress::Progress;

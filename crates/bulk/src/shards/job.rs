@@ -97,7 +97,8 @@ impl ShardFiles {
     }
 }
 
-fn is_same_file(one: &Path, other: &Path) -> bool {
+/// Returns whether two paths are those of one existing file.
+pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| -> io::Result<PathBuf> { fs::canonicalize(path) };
     matches!((real(one), real(other)), (Ok(one), Ok(other)) if one == other)
 }

@@ -29,5 +29,7 @@ mod shard_format;
 
 pub use columns::{ResultColumn, ShardColumns, TextColumn, ValueType};
 pub use job::ShardFiles;
+pub(crate) use job::is_same_file;
+pub(crate) use pattern::expand;
 pub use pattern::is_shard_input;
 pub use run::{ShardOptions, ShardSummary, run_shards};

@@ -23,7 +23,7 @@ pub fn is_shard_input(input: &Path) -> bool {
 ///
 /// # Errors
 /// A folder that cannot be read or has no shard, and braces that are invalid.
-pub(super) fn expand(input: &Path) -> Result<Vec<PathBuf>, String> {
+pub(crate) fn expand(input: &Path) -> Result<Vec<PathBuf>, String> {
     // A file whose name has braces is that file.
     if input.is_file() {
         return Ok(vec![input.to_owned()]);

@@ -142,7 +142,7 @@ fn write_shards(
             ShardEnd::Stopped => break,
         }
     }
-    // The reader can have found samples before it, or in places that only the writer could not read.
+    // The reader can have found samples in it. Their results are not used.
     if is_last_failed {
         results.discard();
     }

@@ -10,6 +10,7 @@ pub(crate) mod ask;
 pub(crate) mod caption;
 pub(crate) mod match_texts;
 pub(crate) mod embed;
+pub(crate) mod merge;
 pub(crate) mod eval;
 pub(crate) mod bench;
 pub(crate) mod shell;
