@@ -30,7 +30,8 @@ wheel: build ## Build a wheel for pip, with the release binary, into dist/
 
 demo: libtorch ## Start the server with its embedded model and ask three questions
 	@# This profile needs less than half the CPU time of a release build (docs/benchmarks.md).
-	$(CARGO) build --profile demo --locked
+	@# Parquet files are for data sets. Their crates would make the build longer.
+	$(CARGO) build --profile demo --locked --no-default-features
 	@scripts/demo.sh
 
 test: test-rust test-end-to-end test-adapters test-browser test-client test-ray test-wheel test-deploy test-cuda-stand-in ## Run all tests except test-fleet, test-checkpoints and test-attacks

@@ -340,7 +340,7 @@ def test_question_of_the_command_line_is_that_of_all_samples(shards, answered, t
     [
         ("s-{0..2.tar", [], "} is missing"),
         ("s-000.tar", ["--retry-failed"], "--retry-failed is for record files"),
-        ("none.jsonl", ["--result-name", "other"], "--result-name is for tar shards"),
+        ("none.jsonl", ["--result-name", "other"], "--result-name is for shards"),
         ("s-000.tar", ["--result-name", "a/b"], "must consist of small letters"),
     ],
 )

@@ -6,7 +6,7 @@
 //! A batch passes through these modules: [`Input`] reads records, `grouping` groups adjacent
 //! records, [`run`] passes the groups to the [`Task`], and [`Output`] writes the results in the
 //! order of the input. [`retry_failed`] repeats this for the failed lines of a previous output.
-//! [`run_shards`] does the same for the samples of a WebDataset.
+//! [`run_shards`] does the same for the samples of a data set in tar or Parquet files.
 //!
 //! Memory is bounded for files of any size. The reader blocks while its buffer is full, at most
 //! [`BulkConfig::max_in_flight`] groups are in flight, and a result waits only for groups before
@@ -14,6 +14,7 @@
 //!
 //! Modules are listed from top to bottom; each uses only modules below it.
 
+mod merge;
 mod retry_failed;
 mod shards;
 mod run;
@@ -31,11 +32,15 @@ mod format;
 
 pub use format::Format;
 pub use input::Input;
+pub use merge::{MergeInput, MergeSummary, merge_records, merge_shards};
 pub use output::{ExistingFile, Output, OutputError, ResumePoint};
 pub use part::Part;
 pub use progress::Progress;
 pub use record::{Defaults, Fields, Record};
 pub use retry_failed::{OutputFile, retry_failed};
 pub use run::{BulkConfig, BulkError, RunSummary, Sink, process_records, run};
-pub use shards::{ShardFiles, ShardOptions, ShardSummary, is_shard_input, run_shards, shard_results};
+pub use shards::{
+    ResultColumn, ShardColumns, ShardFiles, ShardOptions, ShardSummary, TextColumn, ValueType,
+    is_shard_input, run_shards, shard_results,
+};
 pub use task::{RecordResult, Task};

@@ -6,12 +6,17 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::{output::ExistingFile, part::Part, shards::pattern::expand};
+use crate::{
+    output::ExistingFile,
+    part::Part,
+    shards::{pattern::expand, shard_format::ShardFormat},
+};
 
 /// A shard to process.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Job {
     pub(super) input: PathBuf,
+    pub(super) format: ShardFormat,
     /// The complete output shard.
     pub(super) output: PathBuf,
     /// The output shard while it is written.
@@ -33,10 +38,12 @@ impl ShardFiles {
     /// folder `output`, which is created, under the same file names.
     ///
     /// `input` is a shard, a name with braces such as `shard-{000..127}.tar`, or a folder.
+    /// The extension of each shard decides its format.
     ///
     /// # Errors
-    /// An input that names no shards, two shards of the same name, an output shard that exists if
-    /// [`ExistingFile::Refuse`] applies, or an output folder that cannot be created.
+    /// An input that names no shards, a format that this build does not have, two shards of the
+    /// same name, an output shard that exists if [`ExistingFile::Refuse`] applies, or an output
+    /// folder that cannot be created.
     pub fn find(input: &Path, output: &Path, existing: ExistingFile, part: Part) -> Result<Self, String> {
         let inputs = expand(input)?;
         fs::create_dir_all(output)
@@ -44,6 +51,7 @@ impl ShardFiles {
         let mut names: HashMap<PathBuf, PathBuf> = HashMap::new();
         let mut files = Self::default();
         for (at, input) in inputs.into_iter().enumerate() {
+            let format = ShardFormat::of(&input)?;
             let name = input.file_name().map(PathBuf::from).unwrap_or_default();
             if let Some(other) = names.insert(name.clone(), input.clone()) {
                 let (one, other) = (other.display(), input.display());
@@ -57,6 +65,7 @@ impl ShardFiles {
                 partial: output.join(format!(".{}.partial", name.to_string_lossy())),
                 bytes: fs::metadata(&input).map(|metadata| metadata.len()).unwrap_or_default(),
                 input,
+                format,
             };
             match (job.output.exists(), existing) {
                 (true, ExistingFile::Refuse) => {
@@ -85,6 +94,12 @@ impl ShardFiles {
         Ok(inputs.filter_map(|(_, input)| Some(output.join(input.file_name()?))).collect())
     }
 
+    /// Returns the first shard whose results are typed columns.
+    #[must_use]
+    pub fn first_with_columns(&self) -> Option<&Path> {
+        self.jobs.iter().find(|job| job.format.has_columns()).map(|job| job.input.as_path())
+    }
+
     /// Returns the number of shards to process.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -98,7 +113,8 @@ impl ShardFiles {
     }
 }
 
-fn is_same_file(one: &Path, other: &Path) -> bool {
+/// Returns whether two paths are those of one existing file.
+pub(crate) fn is_same_file(one: &Path, other: &Path) -> bool {
     let real = |path: &Path| -> io::Result<PathBuf> { fs::canonicalize(path) };
     matches!((real(one), real(other)), (Ok(one), Ok(other)) if one == other)
 }

@@ -1,11 +1,14 @@
-//! Processes data sets in the WebDataset format: tar files, called shards.
+//! Processes data sets in files, called shards: tar files of WebDataset, and Parquet files.
 //!
-//! A sample is a run of adjacent members whose names differ only in their extension, such as
-//! `000017.jpg` and `000017.txt`. The output shard has all members of the input shard, in their
-//! order, and after each sample a member with its result.
+//! A sample of a tar file is a run of adjacent members whose names differ only in their extension,
+//! such as `000017.jpg` and `000017.txt`. The output shard has all members of the input shard, in
+//! their order, and after each sample a member with its result.
+//!
+//! A sample of a Parquet file is a row. The output shard has all columns of the input shard, and a
+//! column with the results.
 //!
 //! Two threads read each shard: the reader turns samples into records, and the writer copies the
-//! members and adds the results. So the members of a sample are not in memory until its result is
+//! shard and adds the results. So the content of a sample is not in memory until its result is
 //! written. An output shard has its name only when it is complete. That is why a run can be
 //! continued after any end: it processes the shards that have no output. [`shard_results`] reads
 //! the results of output shards.
@@ -13,15 +16,22 @@
 //! Modules are listed from top to bottom; each uses only modules below it.
 
 mod run;
-mod results;
-mod writer;
-mod reader;
+mod write_shard;
+mod read_shards;
+#[cfg(feature = "parquet")]
+mod parquet_shard;
+mod tar_shard;
+mod exchange;
+mod columns;
+mod write_errors;
 mod job;
-mod sample;
-mod walk;
 mod pattern;
+mod shard_format;
 
+pub use columns::{ResultColumn, ShardColumns, TextColumn, ValueType};
 pub use job::ShardFiles;
+pub(crate) use job::is_same_file;
+pub(crate) use pattern::expand;
 pub use pattern::is_shard_input;
-pub use results::shard_results;
 pub use run::{ShardOptions, ShardSummary, run_shards};
+pub use tar_shard::shard_results;

@@ -5,8 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// The extension of shards.
-const EXTENSION: &str = "tar";
+use crate::shards::shard_format::{EXPECTED, has_shard_extension};
 
 /// Maximum number of shards that one input can name.
 const MAX_SHARDS: usize = 1_000_000;
@@ -17,10 +16,6 @@ pub fn is_shard_input(input: &Path) -> bool {
     has_shard_extension(input) || input.is_dir()
 }
 
-fn has_shard_extension(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(EXTENSION))
-}
-
 /// Returns the shards that an input names, in order.
 ///
 /// A folder stands for the shards in it, sorted by name. `{000..127}` in a name stands for these
@@ -28,7 +23,7 @@ fn has_shard_extension(path: &Path) -> bool {
 ///
 /// # Errors
 /// A folder that cannot be read or has no shard, and braces that are invalid.
-pub(super) fn expand(input: &Path) -> Result<Vec<PathBuf>, String> {
+pub(crate) fn expand(input: &Path) -> Result<Vec<PathBuf>, String> {
     // A file whose name has braces is that file.
     if input.is_file() {
         return Ok(vec![input.to_owned()]);
@@ -37,7 +32,7 @@ pub(super) fn expand(input: &Path) -> Result<Vec<PathBuf>, String> {
         return shards_of_folder(input)
             .map_err(|error| format!("cannot read the folder {}: {error}", input.display()))
             .and_then(|shards| match shards.is_empty() {
-                true => Err(format!("no shard in the folder {}: expected *.{EXTENSION}", input.display())),
+                true => Err(format!("no shard in the folder {}: expected {EXPECTED}", input.display())),
                 false => Ok(shards),
             });
     }
@@ -134,10 +129,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         assert!(is_shard_input(folder.path()));
         assert!(expand(folder.path()).unwrap_err().starts_with("no shard in the folder "));
-        for name in ["b.tar", "a.TAR", "notes.txt"] {
+        for name in ["b.tar", "a.TAR", "c.parquet", "notes.txt"] {
             fs::write(folder.path().join(name), b"").unwrap();
         }
-        assert_eq!(expand(folder.path()).unwrap(), ["a.TAR", "b.tar"].map(|name| folder.path().join(name)));
+        assert_eq!(
+            expand(folder.path()).unwrap(),
+            ["a.TAR", "b.tar", "c.parquet"].map(|name| folder.path().join(name))
+        );
     }
 
     #[test]

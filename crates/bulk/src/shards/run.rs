@@ -15,9 +15,11 @@ use crate::{
     record::{Defaults, Fields},
     run::{BulkConfig, BulkError, RunSummary, Sink, process_records},
     shards::{
+        columns::ShardColumns,
+        exchange::{RecordSenders, Results, SampleId, SampleResult, ShardEnd},
         job::{Job, ShardFiles},
-        reader::{RecordSenders, SampleId, read_shards},
-        writer::{Results, SampleResult, ShardEnd, write_shard},
+        read_shards::read_shards,
+        write_shard::{ResultFormat, write_shard},
     },
     task::Task,
 };
@@ -34,10 +36,13 @@ const CHANGED: &str = "a shard has changed while it was read: use --resume to pr
 /// What a run of shards needs beside its files.
 #[derive(Clone, Debug)]
 pub struct ShardOptions {
-    /// The result of a sample is its member `result_name.json`.
+    /// The result of a sample is its member `result_name.json`, or its value in the column
+    /// `result_name`.
     pub result_name: String,
     /// The fields of samples without a text.
     pub defaults: Defaults,
+    /// The columns of Parquet files.
+    pub columns: ShardColumns,
 }
 
 /// The result of a run.
@@ -74,12 +79,22 @@ pub async fn run_shards(
     let estimate = Estimate::new(progress, files.jobs.iter().map(|job| job.bytes).sum());
     let (jobs, result_fields, shards) = (files.jobs.clone(), config.result_fields, files.jobs.len());
     let memory = Arc::new(Semaphore::new(MAX_SAMPLE_KIB as usize));
-    let senders = RecordSenders { records: record_sender, ids: id_sender, memory, max_kib: MAX_SAMPLE_KIB };
-    let reader = tokio::task::spawn_blocking(move || read_shards(&jobs, result_fields, &senders, &estimate));
-    let ShardOptions { result_name, defaults } = options;
-    let extension = format!("{result_name}.json");
+    let (failure_sender, failures) = unbounded::channel();
+    let senders = RecordSenders {
+        records: record_sender,
+        ids: id_sender,
+        failures: failure_sender,
+        memory,
+        max_kib: MAX_SAMPLE_KIB,
+    };
+    let ShardOptions { result_name, defaults, columns } = options;
+    let name = result_name.clone();
+    let format = ResultFormat { name: result_name, columns: columns.results.clone() };
+    let reader = tokio::task::spawn_blocking(move || {
+        read_shards(&jobs, (&name, &columns), result_fields, &senders, &estimate);
+    });
     let writer = tokio::task::spawn_blocking(move || {
-        write_shards(&files.jobs, &extension, Results::new(result_receiver), on_unreadable)
+        write_shards(&files.jobs, &format, Results::new(result_receiver, failures), on_unreadable)
     });
     let mut sink = ShardSink { ids, results, result_fields: config.result_fields };
     let records = stream::poll_fn(move |context| records.poll_recv(context))
@@ -109,13 +124,16 @@ pub async fn run_shards(
 /// cannot be read.
 fn write_shards(
     jobs: &[Job],
-    extension: &str,
+    format: &ResultFormat,
     mut results: Results,
     on_unreadable: impl Fn(&PathBuf, &io::Error),
 ) -> io::Result<(usize, usize)> {
     let (mut complete, mut failed) = (0, 0);
+    let mut is_last_failed = false;
     for (shard, job) in jobs.iter().enumerate() {
-        match write_shard(shard, job, extension, &mut results)? {
+        let end = write_shard(shard, job, format, &mut results)?;
+        is_last_failed = matches!(end, ShardEnd::Unreadable(_));
+        match end {
             ShardEnd::Complete => complete += 1,
             ShardEnd::Unreadable(error) => {
                 on_unreadable(&job.input, &error);
@@ -123,6 +141,10 @@ fn write_shards(
             }
             ShardEnd::Stopped => break,
         }
+    }
+    // The reader can have found samples in it. Their results are not used.
+    if is_last_failed {
+        results.discard();
     }
     Ok((complete, failed))
 }

@@ -11,6 +11,7 @@ pub(crate) mod caption;
 pub(crate) mod match_texts;
 pub(crate) mod embed;
 pub(crate) mod capfilt;
+pub(crate) mod merge;
 pub(crate) mod eval;
 pub(crate) mod bench;
 pub(crate) mod shell;

@@ -44,7 +44,7 @@ pub(crate) struct TaskArgs {
 }
 
 impl TaskArgs {
-    /// Returns whether the input is tar shards.
+    /// Returns whether the input is shards.
     pub(crate) fn has_shards(&self) -> bool {
         self.record_file.has_shards()
     }

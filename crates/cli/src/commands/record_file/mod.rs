@@ -1,6 +1,7 @@
-//! Record files, tar shards and text files: where records come from and where results go.
+//! Record files, shards and text files: where records come from and where results go.
 
 mod output_files;
+mod shard_columns;
 mod text_files;
 
 use std::{
@@ -27,6 +28,7 @@ use crate::{
     target::DefaultModel,
 };
 
+use shard_columns::ColumnArgs;
 use text_files::output_folder;
 
 pub(crate) use output_files::OutputFiles;
@@ -59,10 +61,10 @@ pub(crate) struct Activity {
 #[derive(Args, Debug)]
 #[command(next_help_heading = "Record files")]
 pub(crate) struct RecordFileArgs {
-    /// Record file (JSON lines or CSV), - for standard input, or tar shards
+    /// Record file (JSON lines or CSV), - for standard input, or shards (tar, Parquet)
     ///
-    /// The extension decides the format. Images are URLs, or paths relative to this file. Shards of
-    /// WebDataset are a .tar file, a folder of such files, or a name such as
+    /// The extension decides the format. Images are URLs, or paths relative to this file. Shards
+    /// are a .tar file of WebDataset or a .parquet file, a folder of such files, or a name such as
     /// 'shard-{000..127}.tar' (in quotes). - is standard input.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath,
           conflicts_with_all = ["images", "more"])]
@@ -87,14 +89,20 @@ pub(crate) struct RecordFileArgs {
 
     /// Process part I of N of the input, from 0, so that N machines share it
     ///
-    /// Part I of tar shards is every Nth shard, and the machines can share the output folder. Part
+    /// Part I of shards is every Nth shard, and the machines can share the output folder. Part
     /// I of a record file is a range of its lines, for a separate output.
     #[arg(long, value_name = "I/N", requires = "input")]
     shard: Option<Part>,
 
-    /// Name of the results in shards: x.jpg has the result x.NAME.json [default: blip]
+    /// Name of the results in shards: x.NAME.json or a column [default: blip]
+    ///
+    /// In tar files, the result of x.jpg is x.NAME.json. In Parquet files, the results are the
+    /// column NAME.
     #[arg(long, value_name = "NAME", requires = "input", value_parser = parse_result_name)]
     result_name: Option<String>,
+
+    #[command(flatten)]
+    columns: ColumnArgs,
 
     #[command(flatten)]
     run: RunArgs,
@@ -156,13 +164,17 @@ impl RecordFileArgs {
         self.run.existing()
     }
 
-    /// Returns a loader for paths relative to the folder of the input.
+    /// Returns a loader for paths relative to the folder of the input. Paths in shards have the
+    /// folder of their shard.
     pub(crate) fn image_loader(&self) -> ImageLoader {
+        if self.has_shards() {
+            return ImageLoader::default();
+        }
         let folder = self.input.as_deref().filter(|path| !is_standard_stream(path)).and_then(Path::parent);
         ImageLoader { folder: folder.map(Path::to_owned).unwrap_or_default() }
     }
 
-    /// Returns whether the input is tar shards.
+    /// Returns whether the input is shards.
     pub(crate) fn has_shards(&self) -> bool {
         self.input.as_deref().is_some_and(is_shard_input)
     }
@@ -173,7 +185,11 @@ impl RecordFileArgs {
     /// Options that do not fit the input, and those of [`ShardFiles::find`].
     pub(crate) fn shards(&self) -> anyhow::Result<Option<ShardFiles>> {
         let Some(input) = self.input.as_deref().filter(|input| is_shard_input(input)) else {
-            anyhow::ensure!(self.result_name.is_none(), "--result-name is for tar shards");
+            anyhow::ensure!(self.result_name.is_none(), "--result-name is for shards");
+            anyhow::ensure!(
+                !self.columns.is_given(),
+                "--image-column and --text-column are for Parquet files"
+            );
             return Ok(None);
         };
         let Some(output) = self.output() else { anyhow::bail!("shards need a folder: --output FOLDER") };
@@ -288,7 +304,14 @@ impl RecordFileArgs {
         let stop = async { signal = signals.next().await };
         let on_unreadable =
             |path: &PathBuf, error: &std::io::Error| print_message(&format!("{}: {error}", path.display()));
-        let options = ShardOptions { result_name: self.result_name(), defaults };
+        let columns = self.columns.shard_columns(activity.request_field, activity.columns);
+        if let (true, Some(shard)) = (columns.results.is_empty(), files.first_with_columns()) {
+            anyhow::bail!(
+                "{}: the results of this command are no columns of Parquet files: use tar shards or a record file",
+                shard.display()
+            );
+        }
+        let options = ShardOptions { result_name: self.result_name(), defaults, columns };
         let config = self.run.config();
         let summary = bulk::run_shards(task, files, options, &progress, &config, on_unreadable, stop).await?;
         let exit = print_summary(activity.name, summary.samples, progress, signal);

@@ -10,7 +10,7 @@ use crate::{
     format::Format,
     record::{Fields, Record, parse},
     record_reader::MAX_RECORD_BYTES,
-    shards::walk::{Member, MemberName, Visitor, broken, read_member, walk},
+    shards::tar_shard::walk::{Member, MemberName, Visitor, broken, read_member, walk},
 };
 
 /// Number of results that are read ahead.

@@ -9,8 +9,7 @@ use std::{
 
 use tar::{Archive, Entry};
 
-/// Size of the buffers for shards, in bytes.
-pub(super) const BUFFER_BYTES: usize = 1 << 20;
+use crate::shards::exchange::BUFFER_BYTES;
 
 /// Size of a block of a tar file, in bytes.
 const BLOCK_BYTES: usize = 512;

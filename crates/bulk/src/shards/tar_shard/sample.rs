@@ -3,13 +3,10 @@
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
-use crate::record::Fields;
-
-/// Maximum size of an image in a sample, in bytes. No server accepts larger messages.
-pub(super) const MAX_IMAGE_BYTES: u64 = 64 << 20;
+use crate::{record::Fields, shards::exchange::MAX_IMAGE_BYTES};
 
 /// Maximum size of a text or JSON member, in bytes.
-pub(super) const MAX_TEXT_BYTES: u64 = 1 << 20;
+const MAX_TEXT_BYTES: u64 = 1 << 20;
 
 /// Extensions of images. The last part of a member's extension counts.
 const IMAGE_EXTENSIONS: [&str; 8] = ["jpg", "jpeg", "png", "webp", "gif", "bmp", "tif", "tiff"];

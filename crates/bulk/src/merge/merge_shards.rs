@@ -1,0 +1,161 @@
+//! Puts folders of shards together.
+
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::shards::{expand, is_same_file};
+
+/// Number of names in an error.
+const SHOWN_NAMES: usize = 10;
+
+/// Puts the shards of the folders `parts` into the folder `output`, which is created. Returns the
+/// number of shards.
+///
+/// On the same file system, a shard in both folders takes no further space. With `input`, there
+/// must be a shard for each of those that the input names, and no other one. Nothing is written
+/// unless all checks succeed.
+///
+/// # Errors
+/// A folder that cannot be read or has no shard, two shards of the same name, missing or further
+/// shards, a shard in `output` that exists unless `replaces` is set, or an output that cannot be
+/// written.
+pub fn merge_shards(
+    parts: &[PathBuf],
+    output: &Path,
+    input: Option<&Path>,
+    replaces: bool,
+) -> Result<usize, String> {
+    let mut shards: HashMap<OsString, PathBuf> = HashMap::new();
+    for shard in parts.iter().map(|part| expand(part)).collect::<Result<Vec<_>, _>>()?.concat() {
+        if let Some(other) = shards.insert(name(&shard), shard.clone())
+            && !is_same_file(&shard, &other)
+        {
+            return Err(format!("two parts have this shard: {} and {}", other.display(), shard.display()));
+        }
+    }
+    if let Some(input) = input {
+        let expected: HashSet<OsString> = expand(input)?.iter().map(|shard| name(shard)).collect();
+        let found: HashSet<OsString> = shards.keys().cloned().collect();
+        check_none(expected.difference(&found), "no part has these shards")?;
+        check_none(found.difference(&expected), "the input has no such shards")?;
+    }
+    let mut shards: Vec<(PathBuf, PathBuf)> =
+        shards.into_iter().map(|(name, shard)| (shard, output.join(name))).collect();
+    // A part can be the output folder.
+    shards.retain(|(shard, target)| !is_same_file(shard, target));
+    shards.sort();
+    if let Some((_, target)) = shards.iter().find(|(_, target)| target.exists() && !replaces) {
+        return Err(format!("{} already exists: use --force to replace it", target.display()));
+    }
+    let count = shards.len();
+    let write_error = |path: &Path, error: io::Error| format!("cannot write {}: {error}", path.display());
+    fs::create_dir_all(output).map_err(|error| write_error(output, error))?;
+    for (shard, target) in shards {
+        place(&shard, &target).map_err(|error| write_error(&target, error))?;
+    }
+    Ok(count)
+}
+
+fn name(shard: &Path) -> OsString {
+    shard.file_name().unwrap_or_default().to_owned()
+}
+
+/// Returns an error that names the first shards of a set, unless it is empty.
+fn check_none<'a>(names: impl Iterator<Item = &'a OsString>, reason: &str) -> Result<(), String> {
+    let mut names: Vec<String> = names.map(|name| name.to_string_lossy().into_owned()).collect();
+    names.sort();
+    let more = match names.len().saturating_sub(SHOWN_NAMES) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    names.truncate(SHOWN_NAMES);
+    match names.is_empty() {
+        true => Ok(()),
+        false => Err(format!("{reason}: {}{more}", names.join(", "))),
+    }
+}
+
+/// Gives a shard a name in the output folder, or copies it there. The name appears in one step.
+fn place(shard: &Path, target: &Path) -> io::Result<()> {
+    let partial = target.with_file_name(format!(".{}.partial", name(target).to_string_lossy()));
+    match fs::remove_file(&partial) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let placed = fs::hard_link(shard, &partial)
+        .or_else(|_| fs::copy(shard, &partial).and_then(|_| fs::File::open(&partial)?.sync_all()));
+    placed.and_then(|()| fs::rename(&partial, target)).inspect_err(|_| {
+        // The error is more important than a file that stays.
+        let _ = fs::remove_file(&partial);
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A folder with parts a and b, and their shards.
+    fn parts(shards: &[&str]) -> tempfile::TempDir {
+        let folder = tempfile::tempdir().unwrap();
+        for shard in shards {
+            let path = folder.path().join(shard);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(path, shard).unwrap();
+        }
+        folder
+    }
+
+    fn merge(
+        folder: &tempfile::TempDir,
+        output: &str,
+        input: Option<&str>,
+        replaces: bool,
+    ) -> Result<usize, String> {
+        let path = |name: &str| folder.path().join(name);
+        let input = input.map(path);
+        merge_shards(&[path("a"), path("b")], &path(output), input.as_deref(), replaces)
+            .map_err(|error| error.replace(&format!("{}/", folder.path().display()), ""))
+    }
+
+    fn names(folder: &Path) -> Vec<String> {
+        let mut names: Vec<_> = fs::read_dir(folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .collect();
+        names.sort();
+        names
+    }
+
+    #[test]
+    fn shards_of_all_parts_are_in_the_output() {
+        let folder = parts(&["a/0.tar", "a/.2.tar.partial", "b/1.parquet"]);
+        assert_eq!(merge(&folder, "out", None, false), Ok(2));
+        assert_eq!(names(&folder.path().join("out")), ["0.tar", "1.parquet"]);
+        assert_eq!(fs::read_to_string(folder.path().join("out/1.parquet")).unwrap(), "b/1.parquet");
+        let error = merge(&folder, "out", None, false).unwrap_err();
+        assert_eq!(error, "out/0.tar already exists: use --force to replace it");
+        fs::write(folder.path().join("new"), "other").unwrap();
+        fs::rename(folder.path().join("new"), folder.path().join("b/1.parquet")).unwrap();
+        assert_eq!(merge(&folder, "out", None, true), Ok(2));
+        assert_eq!(fs::read_to_string(folder.path().join("out/1.parquet")).unwrap(), "other");
+        assert_eq!(merge(&folder, "a", None, false), Ok(1), "a part is the output");
+        assert_eq!(names(&folder.path().join("a")), [".2.tar.partial", "0.tar", "1.parquet"]);
+    }
+
+    #[test]
+    fn missing_further_and_double_shards_are_named() {
+        let folder = parts(&["a/0.tar", "b/1.tar"]);
+        let input = |input: &str| merge(&folder, "out", Some(input), false).unwrap_err();
+        assert_eq!(input("{0..3}.tar"), "no part has these shards: 2.tar, 3.tar");
+        assert!(input("{0..30}.tar").ends_with("19.tar and 19 more"), "{}", input("{0..30}.tar"));
+        assert_eq!(input("{0..0}.tar"), "the input has no such shards: 1.tar");
+        assert!(!folder.path().join("out").exists());
+        fs::write(folder.path().join("b/0.tar"), "").unwrap();
+        let error = merge(&folder, "out", None, false).unwrap_err();
+        assert_eq!(error, "two parts have this shard: a/0.tar and b/0.tar");
+    }
+}

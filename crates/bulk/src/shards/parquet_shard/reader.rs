@@ -1,0 +1,70 @@
+//! Reads the rows of a Parquet file into records.
+
+use std::{io, path::Path};
+
+use parquet::{
+    arrow::{
+        ProjectionMask,
+        arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder},
+    },
+    file::metadata::PageIndexPolicy,
+};
+
+use crate::shards::{
+    columns::ShardColumns,
+    exchange::ShardRecords,
+    parquet_shard::{
+        input_file::{InputFile, broken, to_io},
+        layout::Layout,
+        record_columns::RecordColumns,
+    },
+};
+
+/// Number of rows that are decoded at a time. Their images are in memory.
+const BATCH_ROWS: usize = 8;
+
+/// Sends the record of each row, until the run ends.
+///
+/// # Errors
+/// The file cannot be read, is no Parquet file from some row on, or lacks a column.
+pub(in crate::shards) fn read_rows(
+    path: &Path,
+    result_name: &str,
+    columns: &ShardColumns,
+    records: &mut ShardRecords<'_>,
+) -> io::Result<()> {
+    let InputFile { file, metadata } = InputFile::open(path, PageIndexPolicy::Skip)?;
+    let (bytes, rows) = (file.metadata()?.len(), metadata.file_metadata().num_rows());
+    // No record is processed for a file that the writer rejects.
+    Layout::new(metadata.file_metadata(), result_name, &columns.results).map_err(to_io)?;
+    // The types of Parquet alone: fewer than those of Arrow, for the same values.
+    let options = ArrowReaderOptions::new().with_skip_arrow_metadata(true);
+    let metadata = ArrowReaderMetadata::try_new(metadata, options).map_err(|error| broken("", error))?;
+    let columns = RecordColumns::find(metadata.schema(), columns).map_err(io::Error::other)?;
+    let mask = ProjectionMask::roots(metadata.parquet_schema(), columns.roots.iter().copied());
+    let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata)
+        .with_projection(mask)
+        .with_batch_size(BATCH_ROWS)
+        .build()
+        .map_err(|error| broken("", error))?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let mut row = 0_u64;
+    for batch in reader {
+        let batch = batch.map_err(|error| broken(&format!(" after row {row}"), error.into()))?;
+        for at in 0..batch.num_rows() {
+            let fields = columns.record(&batch, at, folder);
+            let key = row.to_string();
+            row += 1;
+            if records.send(key, fields, share(bytes, row, rows)).is_break() {
+                return Ok(());
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Returns the bytes of the first rows, if all rows have the same size.
+fn share(bytes: u64, row: u64, rows: i64) -> u64 {
+    let share = u128::from(bytes) * u128::from(row) / u128::from(rows.unsigned_abs().max(1));
+    u64::try_from(share).unwrap_or(bytes)
+}

@@ -1,0 +1,167 @@
+//! Writes Parquet files: the columns of the input, and a column with the results.
+
+use std::{
+    fs::File,
+    io::{self, Write},
+    path::Path,
+    sync::Arc,
+};
+
+use bytes::Bytes;
+use parquet::{
+    arrow::{ArrowWriter, arrow_writer::ArrowWriterOptions},
+    basic::Compression,
+    bloom_filter::Sbbf,
+    column::writer::ColumnCloseResult,
+    errors::ParquetError,
+    file::{
+        metadata::{PageIndexPolicy, ParquetMetaData},
+        properties::WriterProperties,
+        reader::ChunkReader,
+        writer::{SerializedFileWriter, SerializedRowGroupWriter},
+    },
+};
+
+use crate::{
+    record::Fields,
+    shards::{
+        columns::ResultColumn,
+        exchange::{Results, ShardEnd},
+        parquet_shard::{
+            input_file::{InputFile, broken, to_io},
+            layout::Layout,
+            result_rows::ResultRows,
+        },
+        write_errors::WriteErrors,
+    },
+};
+
+/// Number of results that are encoded at a time.
+const ENCODED_ROWS: usize = 1024;
+
+/// Writes the columns of `input` into `file`, and the results of its rows as the column `name`.
+///
+/// The results of a row group are in memory until it ends, encoded and compressed.
+///
+/// # Errors
+/// The output cannot be written.
+pub(in crate::shards) fn write_rows(
+    shard: usize,
+    input: &Path,
+    file: &File,
+    (name, columns): (&str, &[ResultColumn]),
+    results: &mut Results,
+) -> io::Result<ShardEnd> {
+    let input = match InputFile::open(input, PageIndexPolicy::Optional) {
+        Ok(input) => input,
+        Err(error) => return Ok(ShardEnd::Unreadable(error)),
+    };
+    let layout = match Layout::new(input.metadata.file_metadata(), name, columns) {
+        Ok(layout) => layout,
+        Err(error) => return Ok(ShardEnd::Unreadable(to_io(error))),
+    };
+    let properties = WriterProperties::builder().set_key_value_metadata(layout.key_values.clone()).build();
+    let output = WriteErrors::new(file);
+    let mut writer =
+        SerializedFileWriter::new(output, Arc::clone(&layout.schema), Arc::new(properties)).map_err(to_io)?;
+    match copy_row_groups(shard, &input, &layout, columns, &mut writer, results) {
+        Err(error) if writer.inner().has_failed() => Err(error),
+        Err(error) => Ok(ShardEnd::Unreadable(error)),
+        Ok(false) => Ok(ShardEnd::Stopped),
+        Ok(true) => writer.finish().map(|_| ShardEnd::Complete).map_err(to_io),
+    }
+}
+
+/// Writes all row groups. Returns false if the run was stopped.
+fn copy_row_groups(
+    shard: usize,
+    input: &InputFile,
+    layout: &Layout,
+    columns: &[ResultColumn],
+    writer: &mut SerializedFileWriter<impl Write + Send>,
+    results: &mut Results,
+) -> io::Result<bool> {
+    let mut row = 0_u64;
+    for (index, group) in input.metadata.row_groups().iter().enumerate() {
+        let mut encoder = ResultEncoder::new(layout, columns).map_err(to_io)?;
+        for _ in 0..group.num_rows() {
+            let Some(result) = results.take(shard, &row.to_string())? else { return Ok(false) };
+            encoder.append(&result)?;
+            row += 1;
+        }
+        // A row group without rows has no columns to copy.
+        let Some((bytes, encoded)) = encoder.finish().map_err(to_io)? else { continue };
+        let mut output = writer.next_row_group().map_err(to_io)?;
+        for leaf in &layout.copied {
+            append(&mut output, &input.file, &input.metadata, (index, *leaf))
+                .map_err(|error| broken(&format!(" in row group {index}"), error))?;
+        }
+        for leaf in 0..encoded.file_metadata().schema_descr().num_columns() {
+            append(&mut output, &bytes, &encoded, (0, leaf)).map_err(to_io)?;
+        }
+        output.close().map_err(to_io)?;
+    }
+    Ok(true)
+}
+
+/// Copies a leaf of a row group as it is, with its indexes.
+fn append<R: ChunkReader>(
+    output: &mut SerializedRowGroupWriter<'_, impl Write + Send>,
+    input: &R,
+    metadata: &ParquetMetaData,
+    (group, leaf): (usize, usize),
+) -> Result<(), ParquetError> {
+    let rows = metadata.row_group(group);
+    let column = rows.column(leaf);
+    let page_index = metadata.page_index();
+    let close = ColumnCloseResult {
+        bytes_written: column.compressed_size().unsigned_abs(),
+        rows_written: rows.num_rows().unsigned_abs(),
+        metadata: column.clone(),
+        bloom_filter: Sbbf::read_from_column_chunk(column, input)?,
+        column_index: page_index.and_then(|index| index.column_index(group, leaf)).cloned(),
+        offset_index: page_index.and_then(|index| index.offset_index(group, leaf)).cloned(),
+    };
+    output.append_column(input, close)
+}
+
+/// Encodes the results of a row group, as a Parquet file in memory.
+struct ResultEncoder {
+    rows: ResultRows,
+    writer: ArrowWriter<Vec<u8>>,
+}
+
+impl ResultEncoder {
+    fn new(layout: &Layout, columns: &[ResultColumn]) -> Result<Self, ParquetError> {
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::SNAPPY)
+            .set_max_row_group_row_count(None)
+            .build();
+        let options = ArrowWriterOptions::new().with_properties(properties).with_skip_arrow_metadata(true);
+        let schema = Arc::clone(&layout.results);
+        let writer = ArrowWriter::try_new_with_options(Vec::new(), Arc::clone(&schema), options)?;
+        Ok(Self { rows: ResultRows::new(schema, columns), writer })
+    }
+
+    fn append(&mut self, result: &Fields) -> io::Result<()> {
+        self.rows.append(result)?;
+        if self.rows.len() >= ENCODED_ROWS {
+            self.flush().map_err(to_io)?;
+        }
+        Ok(())
+    }
+
+    fn flush(&mut self) -> Result<(), ParquetError> {
+        self.writer.write(&self.rows.take()?)
+    }
+
+    /// Returns the file and its metadata, or `None` if it has no rows.
+    fn finish(mut self) -> Result<Option<(Bytes, ParquetMetaData)>, ParquetError> {
+        if self.rows.len() > 0 {
+            self.flush()?;
+        }
+        let metadata = self.writer.finish()?;
+        let bytes = Bytes::from(std::mem::take(self.writer.inner_mut()));
+        Ok((metadata.num_row_groups() > 0).then_some((bytes, metadata)))
+    }
+}
