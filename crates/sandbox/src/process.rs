@@ -88,8 +88,11 @@ impl Process {
             .spawn()?;
         let child = KilledOnDrop(child);
         let process = Self { socket, clock: CpuClock::of(child.0.id())?, child };
-        process.send(Kind::Start, config.max_memory_bytes, &[])?;
-        Ok(process)
+        match process.send(Kind::Start, config.max_memory_bytes, &[]) {
+            // It has ended already. The next wait reports it, as if it had ended a moment later.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(process),
+            sent => sent.map(|()| process),
+        }
     }
 
     /// Returns the CPU time that the process has used.
