@@ -43,7 +43,7 @@ pub struct Model {
     pub(crate) graphs: CudaGraphs,
     timer_backend: TimerBackend,
     options: LoadOptions,
-    /// Whether native kernels compute all that is worth dividing among threads.
+    /// Whether native kernels compute nearly all, so that LibTorch needs one thread.
     uses_one_torch_thread: bool,
     pub(crate) device: Device,
     dtype: Dtype,
@@ -93,7 +93,7 @@ impl Model {
         options.cuda_kernels.check(device, dtype)?;
         options.text_dtype.check(device, dtype, options.cpu_kernels)?;
         let native_kernels =
-            options.cpu_kernels.are_native_for_texts(config.vision.is_small(), device, dtype);
+            options.cpu_kernels.are_native_without_libtorch(config.vision.is_small(), device, dtype);
         let fused_norms = FusedNorms::load(options.cuda_kernels, config, device, kind);
         let cuda_kernels = if fused_norms.is_some() { CudaKernels::Native } else { CudaKernels::LibTorch };
         let options = LoadOptions { cuda_kernels, ..options };
@@ -318,7 +318,7 @@ fn parallel_kernels(
     dtype: Dtype,
     options: LoadOptions,
 ) -> Result<Option<ParallelKernels>, LoadError> {
-    let is_native = options.cpu_kernels.are_native_for_images(device, dtype);
+    let is_native = options.cpu_kernels.are_native(device, dtype);
     let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
     let format = options.text_dtype.weight_format();
     Ok(is_native.then(|| ParallelKernels::new(threads, format)).transpose()?)
@@ -341,7 +341,9 @@ fn load_image_encoder(
         let vision = CpuVisionEncoder::load(root, config, scale, offset, options.vision_dtype, workers)?;
         return Ok(ImageEncoder::on_cpu_kernels(vision, config, options.vision_pass_images));
     }
-    let vision = VisionEncoder::load(root, config, scale, offset, dtype.kind(), options.vision_dtype)?;
+    // The native kernels keep weights in the number format of texts.
+    let root = root.clone().with_kernels(None);
+    let vision = VisionEncoder::load(&root, config, scale, offset, dtype.kind(), options.vision_dtype)?;
     let sizes = [options.max_batch_images, options.vision_pass_images];
     Ok(ImageEncoder::on_libtorch(vision, config, device, sizes)?)
 }

@@ -15,7 +15,7 @@ use crate::{
 /// Vectors in a panel.
 const PANEL_VECTORS: usize = 2;
 
-/// A linear layer in f32: `x W^T + b`.
+/// A linear layer: `x W^T + b`.
 #[derive(Clone, Debug)]
 pub struct CpuLinear {
     /// Panels of as many outputs as two vectors hold. Zeros fill the last panel.

@@ -28,7 +28,6 @@ impl PackedPanels {
     }
 
     /// Returns the same memory as values of another type, whose size must divide 64 bytes.
-    #[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "only the int8 kernel reads it"))]
     pub(crate) fn cast<T: AnyBitPattern>(&self) -> &[T] {
         bytemuck::cast_slice(&self.0)
     }

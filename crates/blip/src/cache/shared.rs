@@ -63,7 +63,7 @@ impl SharedImageCache {
         options: &LoadOptions,
     ) -> Option<Self> {
         let config = checkpoint.config();
-        options.cpu_kernels.are_native_for_texts(config.vision.is_small(), device, dtype).then(|| {
+        options.cpu_kernels.are_native_without_libtorch(config.vision.is_small(), device, dtype).then(|| {
             let shape = match config.architecture() {
                 Architecture::QuestionAnswering => Some(KeyValueShape::for_config(config)),
                 Architecture::Captioning | Architecture::Retrieval => None,

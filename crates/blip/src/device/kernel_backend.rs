@@ -13,25 +13,27 @@ use crate::{
 /// Kernels that compute on the CPU in [`Dtype::F32`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CpuKernels {
-    /// Native kernels for images. If the model is small ([`crate::VisionConfig::is_small`]), also
-    /// for questions and greedy answers.
+    /// Native kernels for images, and for the products of texts and their attention to images. If
+    /// the model is small ([`crate::VisionConfig::is_small`]), questions and greedy answers use no
+    /// LibTorch at all.
     #[default]
     Auto,
-    /// Native kernels for images and, on one thread, for questions and greedy answers.
+    /// As [`Self::Auto`], but questions and greedy answers of large models use no LibTorch, too,
+    /// and one thread.
     Native,
     /// LibTorch's kernels.
     LibTorch,
 }
 
 impl CpuKernels {
-    /// Returns whether a model uses native kernels for images.
-    pub(crate) fn are_native_for_images(self, device: Device, dtype: Dtype) -> bool {
+    /// Returns whether a model uses native kernels.
+    pub(crate) fn are_native(self, device: Device, dtype: Dtype) -> bool {
         self != Self::LibTorch && (device, dtype) == (Device::Cpu, Dtype::F32)
     }
 
-    /// Returns whether a model uses native kernels for questions and answers.
-    pub(crate) fn are_native_for_texts(self, is_small: bool, device: Device, dtype: Dtype) -> bool {
-        self.are_native_for_images(device, dtype) && (is_small || self == Self::Native)
+    /// Returns whether questions and greedy answers of a model use native kernels only.
+    pub(crate) fn are_native_without_libtorch(self, is_small: bool, device: Device, dtype: Dtype) -> bool {
+        self.are_native(device, dtype) && (is_small || self == Self::Native)
     }
 
     /// Checks that these kernels support a model in `dtype` on `device`.
@@ -93,7 +95,7 @@ impl TextDtype {
     /// [`LoadError::TextDtypeUnsupported`] if not.
     pub fn check(self, device: Device, dtype: Dtype, kernels: CpuKernels) -> Result<(), LoadError> {
         match self {
-            Self::Bf16 if !kernels.are_native_for_images(device, dtype) => {
+            Self::Bf16 if !kernels.are_native(device, dtype) => {
                 let device = format!("{device:?}").to_lowercase();
                 Err(LoadError::TextDtypeUnsupported { device, dtype, kernels: kernels.to_string() })
             }
@@ -164,7 +166,7 @@ mod tests {
 
     #[test]
     fn native_cpu_kernels_apply_by_device_dtype_and_model_size() {
-        let (images, texts) = (CpuKernels::are_native_for_images, CpuKernels::are_native_for_texts);
+        let (native, only) = (CpuKernels::are_native, CpuKernels::are_native_without_libtorch);
         for (kernels, expected) in [
             (CpuKernels::Auto, [true, true, false]),
             (CpuKernels::Native, [true, true, true]),
@@ -172,15 +174,15 @@ mod tests {
         ] {
             let (device, dtype) = (Device::Cpu, Dtype::F32);
             let found = [
-                images(kernels, device, dtype),
-                texts(kernels, true, device, dtype),
-                texts(kernels, false, device, dtype),
+                native(kernels, device, dtype),
+                only(kernels, true, device, dtype),
+                only(kernels, false, device, dtype),
             ];
             assert_eq!(found, expected, "{kernels}");
         }
         for (device, dtype) in [(Device::Cpu, Dtype::F16), (Device::Cuda(0), Dtype::F32)] {
             assert!(
-                !images(CpuKernels::Native, device, dtype) && !texts(CpuKernels::Native, true, device, dtype)
+                !native(CpuKernels::Native, device, dtype) && !only(CpuKernels::Native, true, device, dtype)
             );
             assert!(CpuKernels::Native.check(device, dtype).is_err());
             assert!(CpuKernels::Auto.check(device, dtype).is_ok());

@@ -1,12 +1,12 @@
 //! A linear layer in f32 on the CPU, with the native kernels.
 
 use cpu_kernels::{CpuLinear, Epilogue, WeightFormat};
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{Kind, TchError, Tensor};
 
 use crate::{
     layers::{
         linear::Linear,
-        tensor_slice::{as_mut_slice, as_slice},
+        tensor_slice::{as_slice, filled},
     },
     parallel::ParallelKernels,
 };
@@ -27,15 +27,18 @@ impl NativeLinear {
     /// Computes the layer and `epilogue`, `[.., in]` to `[.., out]`.
     pub(crate) fn forward(&self, input: &Tensor, epilogue: Epilogue) -> Result<Tensor, TchError> {
         let mut shape = input.size();
-        if let Some(last) = shape.last_mut() {
-            *last = self.linear.outputs() as i64;
+        match shape.last_mut() {
+            Some(last) if *last == self.linear.inputs() as i64 => *last = self.linear.outputs() as i64,
+            _ => {
+                let inputs = self.linear.inputs();
+                return Err(TchError::Shape(format!("input is {input:?}, expected rows of {inputs}")));
+            }
         }
-        let mut output = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
-        if output.numel() > 0 {
-            let input = input.f_contiguous()?;
-            self.kernels.linear(&self.linear, as_slice(&input)?, as_mut_slice(&mut output)?, epilogue);
-        }
-        Ok(output)
+        let input = input.f_contiguous()?;
+        filled(&shape, |output| {
+            self.kernels.linear(&self.linear, as_slice(&input)?, output, epilogue);
+            Ok(())
+        })
     }
 }
 
@@ -80,10 +83,11 @@ mod tests {
     }
 
     #[test]
-    fn empty_input_has_an_empty_output() {
+    fn empty_input_has_an_empty_output_and_other_widths_are_errors() {
         let kernels = ParallelKernels::new(2, WeightFormat::F32).unwrap();
         let native = NativeLinear::new(&random_layers::linear(8, 5), &kernels).unwrap();
         let output = native.forward(&random_layers::tensor(&[0, 8]), Epilogue::Store).unwrap();
         assert_eq!(output.size(), [0, 5]);
+        assert!(native.forward(&random_layers::tensor(&[2, 4, 4]), Epilogue::Store).is_err());
     }
 }

@@ -26,17 +26,24 @@ pub(crate) fn as_slice(tensor: &Tensor) -> Result<&[f32], TchError> {
     Ok(unsafe { slice::from_raw_parts(tensor.data_ptr().cast::<f32>(), count) })
 }
 
-/// Returns the values of a tensor like [`as_slice`], to write them.
+/// Returns a new tensor in f32 on the CPU, whose values `fill` writes. They are 0 before.
 ///
-/// No other handle of the tensor may be used during the borrow.
+/// `fill` is not called for a tensor without values.
 ///
 /// # Errors
-/// As [`as_slice`].
-pub(crate) fn as_mut_slice(tensor: &mut Tensor) -> Result<&mut [f32], TchError> {
-    let count = as_slice(tensor)?.len();
-    // SAFETY: `as_slice` has checked the tensor. The handle is borrowed mutably, and a model stays
-    // on one thread, where no code uses another handle during the borrow.
-    Ok(unsafe { slice::from_raw_parts_mut(tensor.data_ptr().cast::<f32>(), count) })
+/// [`TchError`] if the tensor cannot be allocated, and the error of `fill`.
+pub(crate) fn filled(
+    shape: &[i64],
+    fill: impl FnOnce(&mut [f32]) -> Result<(), TchError>,
+) -> Result<Tensor, TchError> {
+    let tensor = Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?;
+    let count = tensor.numel();
+    if count > 0 {
+        // SAFETY: the tensor is new, so it has `count` contiguous and initialized f32, and nothing
+        // else refers to its memory during the borrow.
+        fill(unsafe { slice::from_raw_parts_mut(tensor.data_ptr().cast::<f32>(), count) })?;
+    }
+    Ok(tensor)
 }
 
 #[cfg(test)]
@@ -52,10 +59,15 @@ mod tests {
     }
 
     #[test]
-    fn values_are_written_in_place() {
-        let mut tensor = Tensor::zeros([2, 2], (Kind::Float, Device::Cpu));
-        as_mut_slice(&mut tensor).unwrap().copy_from_slice(&[1.0, 2.0, 3.0, 4.0]);
-        assert_eq!(tensor, Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0]).view([2, 2]));
+    fn new_tensor_has_the_written_values() {
+        let fill = |values: &mut [f32]| {
+            values[1..].copy_from_slice(&[2.0, 3.0, 4.0]);
+            Ok(())
+        };
+        let tensor = filled(&[2, 2], fill).unwrap();
+        assert_eq!(tensor, Tensor::from_slice(&[0.0f32, 2.0, 3.0, 4.0]).view([2, 2]));
+        assert_eq!(filled(&[0, 2], fill).unwrap().size(), [0, 2]);
+        assert!(filled(&[1], |_| Err(TchError::Shape("no".into()))).is_err());
     }
 
     #[test]

@@ -1,15 +1,14 @@
 //! Linear layers.
 
+use std::sync::PoisonError;
+
 use cpu_kernels::{CpuLinear, Epilogue};
 
-use crate::parallel::{
-    ParallelKernels,
-    scratch::{Scratch, resized},
-};
+use crate::parallel::{ParallelKernels, scratch::resized};
 
-/// The number of rows from which threads divide the rows of a product. Fewer rows are not divided,
-/// because each thread would read all weights for little work. Threads then divide the columns.
-const MIN_DIVIDED_ROWS: usize = 96;
+/// The number of rows for each thread from which threads divide the rows of a product. With fewer
+/// rows, each thread would read all weights for little work. Threads then divide the columns.
+const MIN_ROWS_PER_THREAD: usize = 48;
 
 /// The number of multiplications up to which one thread is faster.
 const MAX_UNDIVIDED_MULTIPLICATIONS: usize = 1 << 18;
@@ -25,7 +24,7 @@ impl ParallelKernels {
         let rows = input.len() / inputs;
         if threads == 1 || rows * inputs * outputs <= MAX_UNDIVIDED_MULTIPLICATIONS {
             linear.forward(input, out, epilogue);
-        } else if rows >= MIN_DIVIDED_ROWS {
+        } else if rows >= MIN_ROWS_PER_THREAD * threads {
             let rows = rows.div_ceil(threads);
             let parts = input.chunks(rows * inputs).zip(out.chunks_mut(rows * outputs));
             self.workers.each(parts, |(input, out)| linear.forward(input, out, epilogue));
@@ -50,27 +49,26 @@ impl ParallelKernels {
                 linear.forward_columns(input, columns, out, epilogue);
             });
         }
-        self.scratch.with(|Scratch { context: scratch, .. }| {
-            let mut rest = resized(scratch, rows * outputs);
-            let mut parts = Vec::new();
-            for columns in blocks() {
-                let (part, others) = rest.split_at_mut(rows * columns.len());
-                rest = others;
-                if epilogue == Epilogue::Add {
-                    copy(out, outputs, columns.start, part, columns.len());
-                }
-                parts.push((columns, part));
+        let mut memory = self.column_blocks.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut rest = resized(&mut memory, rows * outputs);
+        let mut parts = Vec::new();
+        for columns in blocks() {
+            let (part, others) = rest.split_at_mut(rows * columns.len());
+            rest = others;
+            if epilogue == Epilogue::Add {
+                copy(out, outputs, columns.start, part, columns.len());
             }
-            self.workers.each(parts.iter_mut(), |(columns, part)| {
-                linear.forward_columns(input, columns.clone(), part, epilogue);
-            });
-            for (columns, part) in &parts {
-                let rows = out.chunks_exact_mut(outputs).zip(part.chunks_exact(columns.len()));
-                for (row, part) in rows {
-                    row.get_mut(columns.clone()).unwrap_or_default().copy_from_slice(part);
-                }
-            }
+            parts.push((columns, part));
+        }
+        self.workers.each(parts.iter_mut(), |(columns, part)| {
+            linear.forward_columns(input, columns.clone(), part, epilogue);
         });
+        for (columns, part) in &parts {
+            let rows = out.chunks_exact_mut(outputs).zip(part.chunks_exact(columns.len()));
+            for (row, part) in rows {
+                row.get_mut(columns.clone()).unwrap_or_default().copy_from_slice(part);
+            }
+        }
     }
 }
 

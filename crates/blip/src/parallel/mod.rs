@@ -14,7 +14,7 @@ pub(crate) mod torch_threads;
 mod scratch;
 pub(crate) mod worker_pool;
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use cpu_kernels::WeightFormat;
 use rayon::ThreadPoolBuildError;
@@ -26,6 +26,8 @@ use crate::parallel::{scratch::ScratchPool, worker_pool::WorkerPool};
 pub(crate) struct ParallelKernels {
     pub(crate) workers: Arc<WorkerPool>,
     scratch: Arc<ScratchPool>,
+    /// Blocks of columns of a product, before they are copied to their places.
+    column_blocks: Arc<Mutex<Vec<f32>>>,
     /// The number format in which the linear layers of texts keep their weights.
     pub(crate) weight_format: WeightFormat,
 }
@@ -34,6 +36,6 @@ impl ParallelKernels {
     /// Starts `threads` threads.
     pub(crate) fn new(threads: usize, weight_format: WeightFormat) -> Result<Self, ThreadPoolBuildError> {
         let workers = WorkerPool::with_current_thread(threads)?;
-        Ok(Self { workers, scratch: Arc::default(), weight_format })
+        Ok(Self { workers, scratch: Arc::default(), column_blocks: Arc::default(), weight_format })
     }
 }

@@ -2,8 +2,8 @@
 
 /// LibTorch computes on the calling thread until this is dropped.
 ///
-/// The native kernels divide what is worth dividing. What is left for LibTorch is small, and its
-/// threads would wait by spinning.
+/// The native kernels divide nearly all work. What is left for LibTorch is small, and its threads
+/// would wait by spinning.
 #[derive(Debug)]
 pub(crate) struct SingleTorchThread {
     before: i32,

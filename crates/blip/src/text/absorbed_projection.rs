@@ -15,7 +15,7 @@ use crate::{
     layers::{
         linear::Linear,
         native_linear::packed,
-        tensor_slice::{as_mut_slice, as_slice},
+        tensor_slice::{as_slice, filled},
     },
     parallel::{ParallelKernels, absorbed::AbsorbedHead},
     text::{image_states::PackedGroup, native_attention::size},
@@ -125,15 +125,15 @@ impl AbsorbedProjection {
             }
             AbsorbedWeights::Native { heads, kernels } => {
                 let (images, queries, of_query, head_dim) = query.size4()?;
-                let mut context =
-                    Tensor::f_empty([images, of_query, queries, head_dim], (Kind::Float, Device::Cpu))?;
                 let features = packed.get_or_pack(|| {
                     let (tokens, width) = (size(features.size3()?.1), size(self.encoder_dim));
                     Ok(kernels.pack_features(as_slice(&features.f_contiguous()?)?, tokens, width))
                 })?;
                 let query = query.f_contiguous()?;
-                kernels.attend_absorbed(heads, as_slice(&query)?, &features, as_mut_slice(&mut context)?);
-                Ok(context)
+                filled(&[images, of_query, queries, head_dim], |context| {
+                    kernels.attend_absorbed(heads, as_slice(&query)?, &features, context);
+                    Ok(())
+                })
             }
         }
     }

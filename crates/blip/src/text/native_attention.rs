@@ -1,10 +1,10 @@
 //! Attention to the tokens of images with the native kernels, on tensors.
 
 use cpu_kernels::Heads;
-use tch::{Device, Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 
 use crate::{
-    layers::tensor_slice::{as_mut_slice, as_slice},
+    layers::tensor_slice::{as_slice, filled},
     parallel::{ParallelKernels, attention::AttentionInput},
 };
 
@@ -12,7 +12,7 @@ use crate::{
 /// and values into another layout first.
 const MIN_QUERIES: i64 = 6;
 
-/// The number of tokens from which work is divided among threads.
+/// The number of tokens from which dividing the work among threads saves more than it costs.
 const MIN_TOKENS: i64 = 64;
 
 /// Returns whether the native kernels are faster for `queries` queries over `tokens` tokens.
@@ -29,18 +29,22 @@ pub(super) fn attend_to_tokens(
     key_value: &Tensor,
 ) -> Result<Tensor, TchError> {
     let (_, heads, queries, head_dim) = query.size4()?;
-    let mut context = Tensor::f_empty(query.size(), (Kind::Float, Device::Cpu))?;
-    if context.numel() > 0 {
-        let (query, key_value) = (query.f_transpose(1, 2)?.f_contiguous()?, key_value.f_contiguous()?);
+    let expected = [query.size4()?.0, key_value.size3()?.1, 2 * heads * head_dim];
+    if key_value.size() != expected {
+        return Err(TchError::Shape(format!("keys and values are {key_value:?}, expected {expected:?}")));
+    }
+    let shape = query.size();
+    let (query, key_value) = (query.f_transpose(1, 2)?.f_contiguous()?, key_value.f_contiguous()?);
+    filled(&shape, |context| {
         let input = AttentionInput {
             queries: as_slice(&query)?,
             key_values: as_slice(&key_value)?,
             tokens: size(key_value.size3()?.1),
             queries_of_group: size(queries),
         };
-        kernels.attend(Heads::new(size(heads), size(head_dim)), input, as_mut_slice(&mut context)?);
-    }
-    Ok(context)
+        kernels.attend(Heads::new(size(heads), size(head_dim)), input, context);
+        Ok(())
+    })
 }
 
 /// Converts the size of a dimension.

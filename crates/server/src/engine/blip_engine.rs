@@ -1,6 +1,9 @@
 //! Implements the scheduler's `Engine` trait on `blip::Model`.
 
-use std::{num::NonZeroUsize, sync::Arc};
+use std::{
+    num::NonZeroUsize,
+    sync::{Arc, OnceLock},
+};
 
 use blip::{
     BlipConfig, Checkpoint, Dtype, ImageInput, LoadOptions, Model, ModelError, Pixels, RowAnswer, RowError,
@@ -65,6 +68,18 @@ pub fn threads_for(config: &BlipConfig, device: tch::Device) -> Option<NonZeroUs
     (device.is_cuda() || config.vision.is_small()).then_some(NonZeroUsize::MIN)
 }
 
+/// Returns LibTorch's default number of threads.
+///
+/// The first call must be before the first engine starts. An engine sets another number, which
+/// LibTorch takes as the default of new threads.
+#[must_use]
+pub fn default_threads() -> NonZeroUsize {
+    static THREADS: OnceLock<NonZeroUsize> = OnceLock::new();
+    *THREADS.get_or_init(|| {
+        usize::try_from(tch::get_num_threads()).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN)
+    })
+}
+
 /// The maximum default number of engines on the CPU. The rest of the server needs CPUs, too.
 const MAX_DEFAULT_ENGINES: usize = 4;
 
@@ -92,7 +107,9 @@ impl BlipEngine {
         Box::new(move || {
             let EnginePlacement { device, dtype, options, threads } = placement;
             if let Some(threads) = threads {
-                // The setting applies to the current thread, which is the engine thread.
+                // The first call in a thread takes the number that any thread has set last. So it
+                // must come before this thread sets its own.
+                let _ = tch::get_num_threads();
                 tch::set_num_threads(i32::try_from(threads.get()).unwrap_or(i32::MAX));
             }
             let shared = shared.clone().or_else(|| SharedFeatures::of(&checkpoint, &placement));

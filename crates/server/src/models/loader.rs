@@ -13,7 +13,9 @@ use crate::{
     config::{DtypeRequest, Settings, sections::scheduler::CUDA_BATCH},
     engine::{
         batch_tuning,
-        blip_engine::{BlipEngine, EnginePlacement, SharedFeatures, engines_for, threads_for},
+        blip_engine::{
+            BlipEngine, EnginePlacement, SharedFeatures, default_threads, engines_for, threads_for,
+        },
     },
     models::{info::ModelInfo, loaded_model::LoadedModel, source::LocalModel, spec::ModelSpec},
     preprocess::{
@@ -195,8 +197,9 @@ fn placement(spec: &ModelSpec, device: Device, dtype: Dtype, checkpoint: &Checkp
     options.feature_cache_bytes = spec.model.feature_cache_bytes.unwrap_or(options.feature_cache_bytes);
     options.cross_attention_cache_bytes =
         spec.model.cross_attention_cache_bytes.unwrap_or(options.cross_attention_cache_bytes);
+    let default = default_threads();
     let threads = spec.model.engine_threads.or_else(|| threads_for(checkpoint.config(), device));
-    EnginePlacement { device, dtype, options, threads }
+    EnginePlacement { device, dtype, options, threads: threads.or(Some(default)) }
 }
 
 /// Returns the device of each engine: CUDA devices beginning with `first`, or the CPU for all.
