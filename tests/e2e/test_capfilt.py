@@ -5,6 +5,7 @@ import io
 import json
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,14 +23,17 @@ SCENES = SHARDS * SAMPLES
 LOCAL = ("--local", "--device", "cpu", "--engine-threads", "1")
 
 
-def capfilt(source, output, *options, target=LOCAL):
-    arguments = ["capfilt", *target, "-i", source, "-o", output, *options]
+REFUSED = "b.parquet: the results of this command are no columns of Parquet files"
+
+
+def capfilt(source, output, *options, target=LOCAL, command="capfilt"):
+    arguments = [command, *target, "-i", source, "-o", output, *options]
     return [program(), *map(str, arguments)]
 
 
-def run(*arguments, **options):
+def run(*arguments, cwd=None, **options):
     command = capfilt(*arguments, **options)
-    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=240, check=False, cwd=cwd)
 
 
 @pytest.fixture(scope="module")
@@ -309,5 +313,65 @@ def test_report_needs_an_output_of_the_command(data, tmp_path):
     )
     assert other.returncode == 1 and "record 1 of the output: scored_texts is missing" in other.stderr
     assert not (tmp_path / "report.md").exists()
-    same = run(data[0] / "one.jsonl", tmp_path / "a.json", "--report", tmp_path / "a.json")
-    assert same.returncode == 1 and "a.json is the output: name another report" in same.stderr
+
+
+@pytest.mark.parametrize("exists", [False, True])
+def test_report_in_place_of_the_input_or_the_output_is_an_error(data, tmp_path, exists):
+    record = (data[0] / "records.jsonl").read_text().splitlines(keepends=True)[0]
+    (tmp_path / "in.json").write_text(record)
+    (tmp_path / "link").symlink_to(tmp_path)
+    if exists:
+        (tmp_path / "a.json").write_text("{}\n")
+    for report in ("a.json", "./a.json", tmp_path / "a.json", "link/a.json"):
+        same = run("in.json", "a.json", "--resume", "--report", report, cwd=tmp_path)
+        assert same.returncode == 1 and "a.json is the output: name another report" in same.stderr
+    for report in ("in.json", "./in.json", "link/in.json"):
+        same = run("in.json", "a.json", "--resume", "--report", report, cwd=tmp_path)
+        assert same.returncode == 1 and "in.json is the input: name another report" in same.stderr
+    assert (tmp_path / "in.json").read_text() == record
+    assert (tmp_path / "a.json").exists() == exists
+
+
+def parquet_folder(data, folder):
+    """Makes a folder with a tar shard and a Parquet file, whose content is not read."""
+    (folder / "in").mkdir()
+    shutil.copy(data[0] / "s-0.tar", folder / "in/a.tar")
+    (folder / "in/b.parquet").write_bytes(b"PAR1")
+    return folder / "in"
+
+
+def test_parquet_is_refused_before_any_work(data, tmp_path):
+    source, output, report = parquet_folder(data, tmp_path), tmp_path / "out", tmp_path / "report.json"
+    # A command that goes further ends with an error of the connection.
+    server = ("--server", "http://127.0.0.1:1")
+    for options in ((), ("--resume", "--report", report), ("--shard", "0/2")):
+        for shards in (source, source / "b.parquet", source / "{b,c}.parquet"):
+            refused = run(shards, output, *options, target=server)
+            assert refused.returncode == 1 and REFUSED in refused.stderr, refused.stderr
+            assert not output.exists() and not report.exists()
+
+
+def test_parquet_is_refused_if_its_output_exists(data, tmp_path):
+    source, output, report = parquet_folder(data, tmp_path), tmp_path / "out", tmp_path / "report.json"
+    shutil.copytree(source, output)
+    refused = run(source, output, "--resume", "--report", report)
+    assert refused.returncode == 1 and REFUSED in refused.stderr, refused.stderr
+    assert not report.exists()
+
+
+@pytest.mark.parametrize("option", ["--image-column", "--text-column"])
+def test_columns_of_other_files_are_an_error(data, tmp_path, option):
+    for source in ("records.jsonl", "s-0.tar", "s-{0..3}.tar"):
+        for command in ("capfilt", "caption"):
+            completed = run(data[0] / source, tmp_path / "out", option, "text", command=command)
+            assert completed.returncode == 1, completed
+            assert "--image-column and --text-column are for Parquet files" in completed.stderr
+            assert not (tmp_path / "out").exists()
+
+
+def test_help_offers_no_parquet():
+    for option in ("-h", "--help"):
+        shown = subprocess.run([program(), "capfilt", option], capture_output=True, text=True, check=True)
+        text = " ".join(shown.stdout.split())
+        assert "tar shards" in text and "-column" not in text
+        assert "Parquet" not in text.replace("Parquet files are an error", "")

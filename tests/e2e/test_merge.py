@@ -50,6 +50,8 @@ def test_parts_are_the_output_of_the_input(records):
     refused = merge(*parts, "-o", output)
     assert refused.returncode == 1 and "already exists: use --force" in refused.stderr
     assert merge(*parts, "-o", output, "--force").returncode == 0
+    replaced = merge(*parts, "-o", folder / f"in.{form}", "-i", folder / f"in.{form}", "--force")
+    assert replaced.returncode == 1 and "the output is the input " in replaced.stderr
     # The output is one that a run can continue.
     again = run("caption", folder / f"in.{form}", output, "--resume")
     assert again.returncode == 0 and again.stderr.startswith("captioning: 0 lines"), again.stderr
@@ -83,10 +85,23 @@ def test_folders_of_shards_are_merged_if_they_are_complete(shards, captioned, tm
     assert missing.returncode == 1 and "no part has these shards: s-001.tar" in missing.stderr
     assert not (tmp_path / "out").exists()
     assert run("caption", source, folders[1], "--shard", "1/2").returncode == 0
-    completed = merge(*folders, "-o", tmp_path / "out", "-i", source)
-    assert completed.returncode == 0, completed.stderr
+    # The part of a machine without shards.
+    folders.append(tmp_path / "2")
+    folders[2].mkdir()
+    # The second time, the shards are in the output already.
+    for options in ([], ["--force"]):
+        completed = merge(*folders, "-o", tmp_path / "out", "-i", source, *options)
+        assert completed.returncode == 0, completed.stderr
+        assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(contents(captioned))
     assert contents(tmp_path / "out").keys() == contents(captioned).keys()
     captions = {key: result["caption"] for key, result in results(tmp_path / "out").items()}
     assert captions == {key: result["caption"] for key, result in results(captioned).items()}
+    # A run into the output does not change the parts.
+    parts = [contents(folder) for folder in folders]
+    again = run("ask", source, tmp_path / "out", "-q", "what color is the circle?", "--force")
+    assert again.returncode == 0, again.stderr
+    assert [contents(folder) for folder in folders] == parts
+    replaced = merge(*folders, "-o", shards, "-i", shards, "--force")
+    assert replaced.returncode == 1 and "the output folder has the input " in replaced.stderr
     mixed = merge(folders[0], shards / "s-000.tar", "-o", tmp_path / "mixed")
     assert mixed.returncode == 1 and "some parts are folders" in mixed.stderr

@@ -1,5 +1,6 @@
 """The example for Ray Data on a cluster of this machine, with two workers."""
 
+import contextlib
 import io
 import json
 import os
@@ -18,6 +19,7 @@ from servers import ROOT, Server
 COLOURS = ("red", "green", "blue", "yellow")
 QUESTION = "what color is the shape?"
 TIMEOUT_S = 300
+POLLS_PER_S = 200
 
 
 def image_file(number):
@@ -130,8 +132,14 @@ def test_killed_server_loses_no_row(pair, cluster, tmp_path):
             env={**os.environ, "RAY_ADDRESS": cluster},
         )
     try:
-        while dying.metric("blip_jobs_answered_total") < before[0] + 20:
-            assert process.poll() is None, (tmp_path / "log").read_text()
+        for _ in range(TIMEOUT_S * POLLS_PER_S):
+            if dying.metric("blip_jobs_answered_total") >= before[0] + 20:
+                break
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                code = process.wait(1 / POLLS_PER_S)
+                pytest.fail(f"the example ended with {code}: {(tmp_path / 'log').read_text()}")
+        else:
+            pytest.fail(f"20 answers took more than {TIMEOUT_S} s: {(tmp_path / 'log').read_text()}")
         dying.kill()
         assert process.wait(TIMEOUT_S) == 0, (tmp_path / "log").read_text()
     finally:

@@ -53,7 +53,7 @@ pub struct Model {
 #[derive(Debug)]
 pub(crate) enum Head {
     QuestionAnswering(Box<QuestionAnswering>),
-    Captioning(Captioning),
+    Captioning(Box<Captioning>),
     Retrieval(Retrieval),
 }
 
@@ -108,7 +108,9 @@ impl Model {
                 let head = QuestionAnswering::load(checkpoint, &root, device, kind, native_kernels)?;
                 Head::QuestionAnswering(Box::new(head))
             }
-            Architecture::Captioning => Head::Captioning(Captioning::load(checkpoint, &root, device)?),
+            Architecture::Captioning => {
+                Head::Captioning(Box::new(Captioning::load(checkpoint, &root, device)?))
+            }
             Architecture::Retrieval => Head::Retrieval(Retrieval::load(checkpoint, &root, device, kind)?),
         };
 

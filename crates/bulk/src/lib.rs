@@ -10,7 +10,7 @@
 //!
 //! Memory is bounded for files of any size. The reader blocks while its buffer is full, at most
 //! [`BulkConfig::max_in_flight`] groups are in flight, and a result waits only for groups before
-//! it.
+//! it. The exception is a Parquet file: the results of a row group are in memory until it ends.
 //!
 //! Modules are listed from top to bottom; each uses only modules below it.
 

@@ -3,6 +3,7 @@
 use std::{
     fs::{self, File},
     io::{self, BufReader, BufWriter, Write as _},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
 };
 
@@ -15,6 +16,7 @@ use crate::{
     record::{Fields, Record, parse, parse_csv_cells},
     record_reader::{MAX_RECORD_BYTES, ReadStatus, RecordReader},
     run::{BulkError, check_identity},
+    shards::is_same_file,
 };
 
 /// The input that the parts are the output of.
@@ -43,7 +45,8 @@ pub struct MergeSummary {
 ///
 /// # Errors
 /// A part that cannot be read, or has an incomplete or invalid record. CSV files with different
-/// columns. Parts that do not have the records of the input. An output that cannot be written.
+/// columns. Parts that do not have the records of the input. An output that is the input, or that
+/// cannot be written.
 pub async fn merge_records(
     parts: &[PathBuf],
     format: Format,
@@ -51,6 +54,11 @@ pub async fn merge_records(
     input: Option<MergeInput>,
 ) -> Result<MergeSummary, String> {
     let write_error = |error: io::Error| format!("cannot write {}: {error}", output.display());
+    if let Some(MergeInput { input, name }) = &input
+        && input.path.as_deref().is_some_and(|path| is_same_file(path, output))
+    {
+        return Err(format!("the output is the input {name}"));
+    }
     let file = create_beside(output).map_err(write_error)?;
     let mut writer = BufWriter::with_capacity(1 << 16, file.as_file());
     let mut check = match input {
@@ -87,16 +95,13 @@ pub async fn merge_records(
 /// Creates a file in the folder of `path`, which it can replace in one step.
 fn create_beside(path: &Path) -> io::Result<NamedTempFile> {
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+    // Temporary files are private. An output is readable as other new files: the umask applies.
     let file = tempfile::Builder::new()
         .prefix(".blip-serve-merge-")
+        .permissions(fs::Permissions::from_mode(0o666))
         .tempfile_in(folder.unwrap_or(Path::new(".")))?;
-    // Temporary files are private. An output is readable as other new files.
-    #[cfg(unix)]
     if let Ok(metadata) = fs::metadata(path) {
         file.as_file().set_permissions(metadata.permissions())?;
-    } else {
-        use std::os::unix::fs::PermissionsExt as _;
-        file.as_file().set_permissions(fs::Permissions::from_mode(0o644))?;
     }
     Ok(file)
 }
@@ -307,6 +312,32 @@ mod tests {
         assert!(files.error(&["0.jsonl", "2.jsonl"], input()).await.starts_with("cannot read 2.jsonl: "));
         let summary = files.merge(&["0.jsonl", "1.jsonl"], input()).await.unwrap();
         assert_eq!(summary, MergeSummary { records: 3, failed: 1 });
+    }
+
+    #[tokio::test]
+    async fn permissions_are_those_of_other_files() {
+        let files = Files::new();
+        let part = files.write("0.jsonl", "{}\n");
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode();
+        files.merge(&["0.jsonl"], None).await.unwrap();
+        assert_eq!(mode(&files.path("out")), mode(&part));
+        fs::set_permissions(files.path("out"), fs::Permissions::from_mode(0o600)).unwrap();
+        files.merge(&["0.jsonl"], None).await.unwrap();
+        assert_eq!(mode(&files.path("out")) & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn input_is_not_replaced() {
+        let files = Files::new();
+        files.write("0.jsonl", "{\"caption\": \"x\"}\n");
+        let path = files.write("out", "{}\n");
+        let input = MergeInput {
+            input: Input { path: Some(path.clone()), format: Format::Jsonl },
+            name: "in.jsonl".to_owned(),
+        };
+        let error = files.merge(&["0.jsonl"], Some(input)).await.unwrap_err();
+        assert_eq!(error, "the output is the input in.jsonl");
+        assert_eq!(fs::read_to_string(path).unwrap(), "{}\n");
     }
 
     #[tokio::test]

@@ -4,10 +4,11 @@ use std::{
     collections::{HashMap, HashSet},
     ffi::OsString,
     fs, io,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
 
-use crate::shards::{expand, is_same_file};
+use crate::shards::{expand, is_same_file, shards_of_folder};
 
 /// Number of names in an error.
 const SHOWN_NAMES: usize = 10;
@@ -15,14 +16,15 @@ const SHOWN_NAMES: usize = 10;
 /// Puts the shards of the folders `parts` into the folder `output`, which is created. Returns the
 /// number of shards.
 ///
+/// A part can have no shard, as that of a machine with nothing to do.
 /// On the same file system, a shard in both folders takes no further space. With `input`, there
 /// must be a shard for each of those that the input names, and no other one. Nothing is written
 /// unless all checks succeed.
 ///
 /// # Errors
-/// A folder that cannot be read or has no shard, two shards of the same name, missing or further
-/// shards, a shard in `output` that exists unless `replaces` is set, or an output that cannot be
-/// written.
+/// A folder that cannot be read, folders without any shard, two shards of the same name, missing or
+/// further shards, a shard in `output` that exists unless `replaces` is set, an output folder that
+/// has the input, or an output that cannot be written.
 pub fn merge_shards(
     parts: &[PathBuf],
     output: &Path,
@@ -30,7 +32,7 @@ pub fn merge_shards(
     replaces: bool,
 ) -> Result<usize, String> {
     let mut shards: HashMap<OsString, PathBuf> = HashMap::new();
-    for shard in parts.iter().map(|part| expand(part)).collect::<Result<Vec<_>, _>>()?.concat() {
+    for shard in parts.iter().map(|part| shards_of_folder(part)).collect::<Result<Vec<_>, _>>()?.concat() {
         if let Some(other) = shards.insert(name(&shard), shard.clone())
             && !is_same_file(&shard, &other)
         {
@@ -38,10 +40,18 @@ pub fn merge_shards(
         }
     }
     if let Some(input) = input {
-        let expected: HashSet<OsString> = expand(input)?.iter().map(|shard| name(shard)).collect();
+        let inputs = expand(input)?;
+        // It would be replaced by its results.
+        if let Some(input) = inputs.iter().find(|input| is_same_file(input, &output.join(name(input)))) {
+            return Err(format!("the output folder has the input {}", input.display()));
+        }
+        let expected: HashSet<OsString> = inputs.iter().map(|shard| name(shard)).collect();
         let found: HashSet<OsString> = shards.keys().cloned().collect();
         check_none(expected.difference(&found), "no part has these shards")?;
         check_none(found.difference(&expected), "the input has no such shards")?;
+    }
+    if shards.is_empty() {
+        return Err("no part has a shard".to_owned());
     }
     let mut shards: Vec<(PathBuf, PathBuf)> =
         shards.into_iter().map(|(name, shard)| (shard, output.join(name))).collect();
@@ -81,17 +91,39 @@ fn check_none<'a>(names: impl Iterator<Item = &'a OsString>, reason: &str) -> Re
 
 /// Gives a shard a name in the output folder, or copies it there. The name appears in one step.
 fn place(shard: &Path, target: &Path) -> io::Result<()> {
-    let partial = target.with_file_name(format!(".{}.partial", name(target).to_string_lossy()));
-    match fs::remove_file(&partial) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
+    if is_same_inode(shard, target) {
+        return Ok(());
     }
-    let placed = fs::hard_link(shard, &partial)
-        .or_else(|_| fs::copy(shard, &partial).and_then(|_| fs::File::open(&partial)?.sync_all()));
-    placed.and_then(|()| fs::rename(&partial, target)).inspect_err(|_| {
-        // The error is more important than a file that stays.
-        let _ = fs::remove_file(&partial);
-    })
+    // Not the name of a shard that a run writes: a run truncates what it finds there. That would be
+    // the shard of the part.
+    let link = target.with_file_name(format!(".{}.merge", name(target).to_string_lossy()));
+    remove_if_exists(&link)?;
+    let placed = fs::hard_link(shard, &link).or_else(|error| match error.kind() {
+        // Another merge has made it. Copying would write into the shard of its part.
+        io::ErrorKind::AlreadyExists => Err(error),
+        _ => fs::copy(shard, &link).and_then(|_| fs::File::open(&link)?.sync_all()),
+    });
+    placed
+        .and_then(|()| fs::rename(&link, target))
+        // If both names are those of one file, renaming succeeds and leaves both.
+        .and_then(|()| remove_if_exists(&link))
+        .inspect_err(|_| {
+            // The error is more important than a file that stays.
+            let _ = fs::remove_file(&link);
+        })
+}
+
+fn remove_if_exists(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
+
+/// Returns whether two paths are names of one file, as after an earlier merge.
+fn is_same_inode(one: &Path, other: &Path) -> bool {
+    let id = |path: &Path| fs::metadata(path).map(|file| (file.dev(), file.ino()));
+    matches!((id(one), id(other)), (Ok(one), Ok(other)) if one == other)
 }
 
 #[cfg(test)]
@@ -141,9 +173,42 @@ mod tests {
         fs::write(folder.path().join("new"), "other").unwrap();
         fs::rename(folder.path().join("new"), folder.path().join("b/1.parquet")).unwrap();
         assert_eq!(merge(&folder, "out", None, true), Ok(2));
+        assert_eq!(names(&folder.path().join("out")), ["0.tar", "1.parquet"]);
         assert_eq!(fs::read_to_string(folder.path().join("out/1.parquet")).unwrap(), "other");
         assert_eq!(merge(&folder, "a", None, false), Ok(1), "a part is the output");
         assert_eq!(names(&folder.path().join("a")), [".2.tar.partial", "0.tar", "1.parquet"]);
+    }
+
+    #[test]
+    fn link_of_a_killed_merge_is_removed() {
+        let folder = parts(&["a/0.tar", "b/1.tar", "other"]);
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("out")).unwrap();
+        fs::hard_link(path("other"), path("out/.0.tar.merge")).unwrap();
+        assert_eq!(merge(&folder, "out", None, false), Ok(2));
+        assert_eq!(names(&path("out")), ["0.tar", "1.tar"]);
+        let content = |name: &str| fs::read_to_string(path(name)).unwrap();
+        assert_eq!((content("out/0.tar"), content("other")), ("a/0.tar".into(), "other".into()));
+    }
+
+    #[test]
+    fn part_without_shards_is_accepted() {
+        let folder = parts(&["a/0.tar", "b/notes.txt"]);
+        assert_eq!(merge(&folder, "out", Some("{0..0}.tar"), false), Ok(1));
+        assert_eq!(names(&folder.path().join("out")), ["0.tar"]);
+        fs::remove_file(folder.path().join("a/0.tar")).unwrap();
+        assert_eq!(merge(&folder, "none", None, false), Err("no part has a shard".to_owned()));
+        let error = merge(&folder, "none", Some("{0..0}.tar"), false).unwrap_err();
+        assert_eq!(error, "no part has these shards: 0.tar");
+        assert!(!folder.path().join("none").exists());
+    }
+
+    #[test]
+    fn input_is_not_replaced() {
+        let folder = parts(&["a/0.tar", "b/1.tar", "in/0.tar", "in/1.tar"]);
+        let error = merge(&folder, "in", Some("in"), true).unwrap_err();
+        assert_eq!(error, "the output folder has the input in/0.tar");
+        assert_eq!(fs::read_to_string(folder.path().join("in/0.tar")).unwrap(), "in/0.tar");
     }
 
     #[test]

@@ -94,12 +94,6 @@ impl ShardFiles {
         Ok(inputs.filter_map(|(_, input)| Some(output.join(input.file_name()?))).collect())
     }
 
-    /// Returns the first shard whose results are typed columns.
-    #[must_use]
-    pub fn first_with_columns(&self) -> Option<&Path> {
-        self.jobs.iter().find(|job| job.format.has_columns()).map(|job| job.input.as_path())
-    }
-
     /// Returns the number of shards to process.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -29,19 +29,25 @@ pub(crate) fn expand(input: &Path) -> Result<Vec<PathBuf>, String> {
         return Ok(vec![input.to_owned()]);
     }
     if input.is_dir() {
-        return shards_of_folder(input)
-            .map_err(|error| format!("cannot read the folder {}: {error}", input.display()))
-            .and_then(|shards| match shards.is_empty() {
-                true => Err(format!("no shard in the folder {}: expected {EXPECTED}", input.display())),
-                false => Ok(shards),
-            });
+        return shards_of_folder(input).and_then(|shards| match shards.is_empty() {
+            true => Err(format!("no shard in the folder {}: expected {EXPECTED}", input.display())),
+            false => Ok(shards),
+        });
     }
     let text = input.to_str().ok_or_else(|| format!("{} is not valid UTF-8", input.display()))?;
     let names = expand_braces(text)?;
     Ok(names.into_iter().map(PathBuf::from).collect())
 }
 
-fn shards_of_folder(folder: &Path) -> io::Result<Vec<PathBuf>> {
+/// Returns the shards in a folder, sorted by name. It can have none.
+///
+/// # Errors
+/// A folder that cannot be read.
+pub(crate) fn shards_of_folder(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    list_shards(folder).map_err(|error| format!("cannot read the folder {}: {error}", folder.display()))
+}
+
+fn list_shards(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut shards = Vec::new();
     for entry in fs::read_dir(folder)? {
         let path = entry?.path();

@@ -5,6 +5,7 @@ use crate::shards::parquet_shard;
 use crate::{
     progress::Estimate,
     shards::{
+        catch_panic::catch_panic,
         columns::ShardColumns,
         exchange::{RecordSenders, ShardRecords},
         job::Job,
@@ -27,16 +28,16 @@ pub(super) fn read_shards(
     let mut position = 0;
     for (shard, job) in jobs.iter().enumerate() {
         let mut records = ShardRecords { shard, position, senders, estimate, is_closed: false };
-        let read = match job.format {
+        let read = catch_panic(|| match job.format {
             ShardFormat::Tar => tar_shard::read_samples(&job.input, result_fields, &mut records),
             #[cfg(feature = "parquet")]
             ShardFormat::Parquet => parquet_shard::read_rows(&job.input, result_name, columns, &mut records),
-        };
+        });
         if records.is_closed {
             return;
         }
         position = records.position;
-        if let Err(error) = read {
+        if let Err(error) = read.flatten() {
             // The writer can have ended before, with its own error.
             let _ = senders.failures.send((shard, error));
         }

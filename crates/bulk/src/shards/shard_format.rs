@@ -19,11 +19,6 @@ const PARQUET_EXTENSION: &str = "parquet";
 pub(super) const EXPECTED: &str = "*.tar or *.parquet";
 
 impl ShardFormat {
-    /// Returns whether results are typed columns, and not JSON.
-    pub(super) fn has_columns(self) -> bool {
-        self != Self::Tar
-    }
-
     /// Returns the format that the extension of a shard stands for.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use std::{
 #[cfg(feature = "parquet")]
 use crate::shards::parquet_shard;
 use crate::shards::{
+    catch_panic::catch_panic,
     columns::ResultColumn,
     exchange::{Results, ShardEnd},
     job::Job,
@@ -39,7 +40,8 @@ pub(super) fn write_shard(
 ) -> io::Result<ShardEnd> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", job.output.display()));
     let file = open_partial(&job.partial).map_err(named)?;
-    let end = write_partial(shard, job, &file, format, results);
+    let end = catch_panic(|| write_partial(shard, job, &file, format, results))
+        .unwrap_or_else(|error| Ok(ShardEnd::Unreadable(error)));
     let end = end.and_then(|end| {
         match end {
             ShardEnd::Complete => {
@@ -76,6 +78,22 @@ fn write_partial(
 /// Opens an empty file that no other run writes.
 fn open_partial(path: &Path) -> io::Result<File> {
     let file = File::options().create(true).write(true).truncate(false).open(path)?;
+    let file = lock_partial(path, file)?;
+    if file.metadata()?.nlink() > 1 {
+        // A merge that was killed can leave a second name of a complete shard, which must keep its
+        // content.
+        fs::remove_file(path)?;
+        return lock_partial(path, File::options().create_new(true).write(true).open(path)?);
+    }
+    file.set_len(0)?;
+    Ok(file)
+}
+
+/// Returns the file at `path`, locked.
+///
+/// # Errors
+/// Another run writes it.
+fn lock_partial(path: &Path, file: File) -> io::Result<File> {
     // A file system without locks cannot protect a shard from another run.
     let is_locked = !matches!(file.try_lock(), Err(TryLockError::WouldBlock));
     // Between opening and locking, another run can have completed the file and given it its name.
@@ -85,7 +103,6 @@ fn open_partial(path: &Path) -> io::Result<File> {
     if !is_locked || !is_partial {
         return Err(io::Error::other("another run writes this shard: use --shard to divide the input"));
     }
-    file.set_len(0)?;
     Ok(file)
 }
 
@@ -102,5 +119,20 @@ mod tests {
         drop(first);
         fs::write(&path, b"of a killed run").unwrap();
         assert_eq!(open_partial(&path).unwrap().metadata().unwrap().len(), 0);
+    }
+
+    #[test]
+    fn link_to_a_complete_shard_is_not_truncated() {
+        let folder = tempfile::tempdir().unwrap();
+        let (shard, path) = (folder.path().join("a.tar"), folder.path().join(".a.tar.partial"));
+        fs::write(&shard, b"complete").unwrap();
+        fs::hard_link(&shard, &path).unwrap();
+        let mut file = open_partial(&path).unwrap();
+        io::Write::write_all(&mut file, b"new").unwrap();
+        assert!(open_partial(&path).unwrap_err().to_string().contains("another run writes this shard"));
+        assert_eq!(
+            (fs::read(&path).unwrap(), fs::read(&shard).unwrap()),
+            (b"new".into(), b"complete".into())
+        );
     }
 }

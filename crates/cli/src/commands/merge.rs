@@ -1,7 +1,11 @@
 //! `blip-serve merge`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
+use anyhow::Context as _;
 use blip_server::serve::exit::Exit;
 use bulk::{Format, Input, MergeInput, is_shard_input, merge_records, merge_shards};
 use clap::{Args, ValueHint};
@@ -39,6 +43,10 @@ pub(crate) struct MergeCommand {
 
 impl MergeCommand {
     pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+        for part in &self.parts {
+            // Without the part, its kind and its format are not known.
+            fs::metadata(part).with_context(|| format!("cannot read {}", part.display()))?;
+        }
         let folders = self.parts.iter().filter(|part| part.is_dir()).count();
         let message = match folders {
             0 => self.merge_records().await?,
@@ -94,4 +102,24 @@ fn merge_input(path: &Path) -> anyhow::Result<MergeInput> {
 fn format(path: &Path) -> anyhow::Result<Format> {
     Format::from_extension(path)
         .ok_or_else(|| anyhow::anyhow!("{}: expected *.jsonl, *.ndjson or *.csv", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn missing_part_is_an_error_that_names_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        fs::create_dir(path("0")).unwrap();
+        fs::write(path("0.jsonl"), "").unwrap();
+        for parts in [["0", "absent"], ["0.jsonl", "absent"], ["absent", "1"]] {
+            let parts = parts.map(path).to_vec();
+            let command = MergeCommand { parts, output: path("out"), input: None, force: false };
+            let error = format!("{:#}", command.run().await.unwrap_err());
+            let expected = format!("cannot read {}: No such file", path("absent").display());
+            assert!(error.starts_with(&expected), "{error}");
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! What the commands that run a task have in common: arguments, and the way to run it.
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use anyhow::Context as _;
 use blip_server::{config::units::parse_seconds, serve::exit::Exit};
@@ -49,6 +49,11 @@ impl TaskArgs {
         self.record_file.has_shards()
     }
 
+    /// Returns whether `path` is the input.
+    pub(crate) fn has_input(&self, path: &Path) -> bool {
+        self.record_file.has_input(path)
+    }
+
     /// Returns the files of the results, or `None` if they go to standard output.
     pub(crate) fn output_files(&self) -> anyhow::Result<Option<OutputFiles>> {
         self.record_file.output_files()
@@ -77,7 +82,7 @@ impl TaskArgs {
                 texts.len()
             );
             let defaults = texts.first().cloned().unwrap_or_default();
-            let shards = record_file.shards()?;
+            let shards = record_file.shards(activity)?;
             if let Some(files) = shards.as_ref().filter(|files| files.is_empty()) {
                 print_shards(0, files.complete, 0);
                 return Ok(Exit::Clean);

@@ -1,28 +1,43 @@
 //! Opens Parquet files.
 
-use std::{fs::File, io, path::Path, sync::Arc};
+use std::{fs::File, io, path::Path};
 
 use parquet::{
     errors::ParquetError,
-    file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader},
+    file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData},
 };
 
 /// A Parquet file whose metadata is read.
 pub(super) struct InputFile {
     pub(super) file: File,
-    pub(super) metadata: Arc<ParquetMetaData>,
+    pub(super) metadata: ParquetMetaData,
 }
 
 impl InputFile {
-    /// Opens a file. `page_index` says whether the positions of pages are read, too.
+    /// Opens a file. The index of its pages is read, too, so that the reader and the writer reject
+    /// one that is broken.
     ///
     /// # Errors
     /// The file cannot be read, or is no complete Parquet file.
-    pub(super) fn open(path: &Path, page_index: PageIndexPolicy) -> io::Result<Self> {
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = File::open(path)?;
-        let reader = ParquetMetaDataReader::new().with_page_index_policy(page_index);
+        let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
         let metadata = reader.parse_and_finish(&file).map_err(|error| broken("", error))?;
-        Ok(Self { file, metadata: Arc::new(metadata) })
+        for (index, group) in metadata.row_groups().iter().enumerate() {
+            check_rows(group).map_err(|error| broken(&format!(" in row group {index}"), error))?;
+        }
+        Ok(Self { file, metadata })
+    }
+}
+
+/// Checks that a row group without rows has no values. The reader and the writer skip it.
+fn check_rows(group: &RowGroupMetaData) -> Result<(), ParquetError> {
+    let is_empty = || group.columns().iter().all(|column| column.num_values() == 0);
+    match group.num_rows() {
+        1.. => Ok(()),
+        0 if is_empty() => Ok(()),
+        0 => Err(ParquetError::General("the metadata has values without rows".to_owned())),
+        rows => Err(ParquetError::General(format!("the metadata has {rows} rows"))),
     }
 }
 

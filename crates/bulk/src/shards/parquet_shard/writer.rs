@@ -15,7 +15,7 @@ use parquet::{
     column::writer::ColumnCloseResult,
     errors::ParquetError,
     file::{
-        metadata::{PageIndexPolicy, ParquetMetaData},
+        metadata::ParquetMetaData,
         properties::WriterProperties,
         reader::ChunkReader,
         writer::{SerializedFileWriter, SerializedRowGroupWriter},
@@ -52,7 +52,7 @@ pub(in crate::shards) fn write_rows(
     (name, columns): (&str, &[ResultColumn]),
     results: &mut Results,
 ) -> io::Result<ShardEnd> {
-    let input = match InputFile::open(input, PageIndexPolicy::Optional) {
+    let input = match InputFile::open(input) {
         Ok(input) => input,
         Err(error) => return Ok(ShardEnd::Unreadable(error)),
     };
@@ -78,7 +78,7 @@ fn copy_row_groups(
     input: &InputFile,
     layout: &Layout,
     columns: &[ResultColumn],
-    writer: &mut SerializedFileWriter<impl Write + Send>,
+    writer: &mut SerializedFileWriter<WriteErrors<impl Write + Send>>,
     results: &mut Results,
 ) -> io::Result<bool> {
     let mut row = 0_u64;
@@ -90,18 +90,34 @@ fn copy_row_groups(
             row += 1;
         }
         // A row group without rows has no columns to copy.
-        let Some((bytes, encoded)) = encoder.finish().map_err(to_io)? else { continue };
-        let mut output = writer.next_row_group().map_err(to_io)?;
-        for leaf in &layout.copied {
-            append(&mut output, &input.file, &input.metadata, (index, *leaf))
-                .map_err(|error| broken(&format!(" in row group {index}"), error))?;
-        }
-        for leaf in 0..encoded.file_metadata().schema_descr().num_columns() {
-            append(&mut output, &bytes, &encoded, (0, leaf)).map_err(to_io)?;
-        }
-        output.close().map_err(to_io)?;
+        let Some(encoded) = encoder.finish().map_err(to_io)? else { continue };
+        let written = write_row_group(index, input, layout, writer, &encoded);
+        written.map_err(|error| match writer.inner().has_failed() {
+            // The input is not the cause.
+            true => to_io(error),
+            false => broken(&format!(" in row group {index}"), error),
+        })?;
     }
     Ok(true)
+}
+
+/// Writes a row group of the input with its results.
+fn write_row_group(
+    index: usize,
+    input: &InputFile,
+    layout: &Layout,
+    writer: &mut SerializedFileWriter<impl Write + Send>,
+    (bytes, encoded): &(Bytes, ParquetMetaData),
+) -> Result<(), ParquetError> {
+    let mut output = writer.next_row_group()?;
+    for leaf in &layout.copied {
+        append(&mut output, &input.file, &input.metadata, (index, *leaf))?;
+    }
+    for leaf in 0..encoded.file_metadata().schema_descr().num_columns() {
+        append(&mut output, bytes, encoded, (0, leaf))?;
+    }
+    output.close()?;
+    Ok(())
 }
 
 /// Copies a leaf of a row group as it is, with its indexes.

@@ -67,6 +67,22 @@ const DEFAULT_SEED: u64 = 0;
         .help("Sampling: total probability of the most likely tokens [default: 0.9]")),
     mut_arg("seed", |argument| argument
         .help("Sampling: seed; the seed of an image depends on it and on the image [default: 0]")),
+    mut_arg("input", |argument| argument
+        .help("Record file (JSON lines or CSV), - for standard input, or tar shards")
+        .long_help(
+            "Record file (JSON lines or CSV), - for standard input, or tar shards\n\n\
+             The extension decides the format. Images are URLs, or paths relative to this file. \
+             Shards are a .tar file of WebDataset, a folder of such files, or a name such as \
+             'shard-{000..127}.tar' (in quotes). Parquet files are an error. - is standard input.",
+        )),
+    mut_arg("result_name", |argument| argument
+        .help("Name of the results in shards: x.NAME.json [default: blip]")
+        .long_help(
+            "Name of the results in shards: x.NAME.json [default: blip]\n\n\
+             The result of x.jpg is x.NAME.json.",
+        )),
+    mut_arg("image_column", |argument| argument.hide(true)),
+    mut_arg("text_column", |argument| argument.hide(true)),
     after_help = "Examples:
   blip-serve capfilt -i 'shard-{000..127}.tar' -o filtered/ --local --report report.md
   blip-serve capfilt -i pairs.jsonl -o filtered.jsonl --captions 2 --threshold 0.8
@@ -160,6 +176,11 @@ impl CapfiltCommand {
         for report in &self.reports {
             let path = report.path();
             anyhow::ensure!(!outputs.has(path), "{} is the output: name another report", path.display());
+            anyhow::ensure!(
+                !self.task.has_input(path),
+                "{} is the input: name another report",
+                path.display()
+            );
         }
         Ok(Some(outputs))
     }

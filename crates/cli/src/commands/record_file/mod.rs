@@ -1,8 +1,10 @@
 //! Record files, shards and text files: where records come from and where results go.
 
 mod output_files;
+mod same_path;
 mod shard_columns;
 mod text_files;
+mod activity;
 
 use std::{
     io::Write as _,
@@ -25,12 +27,13 @@ use crate::{
     messages::print_message,
     records::{ImageLoader, RESULT_FIELDS},
     signals::stop_signals,
-    target::DefaultModel,
 };
 
+use same_path::is_same_path;
 use shard_columns::ColumnArgs;
 use text_files::output_folder;
 
+pub(crate) use activity::Activity;
 pub(crate) use output_files::OutputFiles;
 pub(crate) use text_files::{TextFiles, replace_file};
 
@@ -39,23 +42,6 @@ const DEFAULT_RESULT_NAME: &str = "blip";
 
 /// Maximum number of records with the same image in one request.
 const MAX_GROUP_RECORDS: usize = 32;
-
-/// The activity of a command on a record file.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Activity {
-    /// What is shown beside the progress.
-    pub(crate) name: &'static str,
-    /// The columns of a CSV output.
-    pub(crate) columns: &'static [&'static str],
-    /// The error of a command without anything to process.
-    pub(crate) nothing_given: &'static str,
-    /// The field with the text of a request.
-    pub(crate) request_field: &'static str,
-    /// The field that text files have, if the command can write them.
-    pub(crate) text_field: Option<&'static str>,
-    /// The models of the task without a server.
-    pub(crate) default_model: DefaultModel,
-}
 
 /// The input and the output of records.
 #[derive(Args, Debug)]
@@ -174,6 +160,12 @@ impl RecordFileArgs {
         ImageLoader { folder: folder.map(Path::to_owned).unwrap_or_default() }
     }
 
+    /// Returns whether `path` is the input.
+    pub(crate) fn has_input(&self, path: &Path) -> bool {
+        let input = self.input.as_deref().filter(|input| !is_standard_stream(input));
+        input.is_some_and(|input| is_same_path(input, path))
+    }
+
     /// Returns whether the input is shards.
     pub(crate) fn has_shards(&self) -> bool {
         self.input.as_deref().is_some_and(is_shard_input)
@@ -182,14 +174,12 @@ impl RecordFileArgs {
     /// Returns the shards to process, or `None` if the input is a record file.
     ///
     /// # Errors
-    /// Options that do not fit the input, and those of [`ShardFiles::find`].
-    pub(crate) fn shards(&self) -> anyhow::Result<Option<ShardFiles>> {
+    /// Options that do not fit the input, Parquet files whose results the command cannot write, and
+    /// the errors of [`ShardFiles::find`].
+    pub(crate) fn shards(&self, activity: Activity) -> anyhow::Result<Option<ShardFiles>> {
         let Some(input) = self.input.as_deref().filter(|input| is_shard_input(input)) else {
             anyhow::ensure!(self.result_name.is_none(), "--result-name is for shards");
-            anyhow::ensure!(
-                !self.columns.is_given(),
-                "--image-column and --text-column are for Parquet files"
-            );
+            self.columns.check(activity, &[])?;
             return Ok(None);
         };
         let Some(output) = self.output() else { anyhow::bail!("shards need a folder: --output FOLDER") };
@@ -197,6 +187,10 @@ impl RecordFileArgs {
             !self.retry_failed,
             "--retry-failed is for record files: use --force to process shards again"
         );
+        // All shards of the input are checked, because shards of another part or of an earlier run
+        // are read for a report. `find` comes later, because it creates the output folder.
+        let names = ShardFiles::outputs(input, Path::new(""), Part::WHOLE).map_err(anyhow::Error::msg)?;
+        self.columns.check(activity, &names)?;
         let part = self.shard.unwrap_or(Part::WHOLE);
         ShardFiles::find(input, output, self.run.existing(), part).map(Some).map_err(anyhow::Error::msg)
     }
@@ -304,13 +298,7 @@ impl RecordFileArgs {
         let stop = async { signal = signals.next().await };
         let on_unreadable =
             |path: &PathBuf, error: &std::io::Error| print_message(&format!("{}: {error}", path.display()));
-        let columns = self.columns.shard_columns(activity.request_field, activity.columns);
-        if let (true, Some(shard)) = (columns.results.is_empty(), files.first_with_columns()) {
-            anyhow::bail!(
-                "{}: the results of this command are no columns of Parquet files: use tar shards or a record file",
-                shard.display()
-            );
-        }
+        let columns = self.columns.shard_columns(activity);
         let options = ShardOptions { result_name: self.result_name(), defaults, columns };
         let config = self.run.config();
         let summary = bulk::run_shards(task, files, options, &progress, &config, on_unreadable, stop).await?;

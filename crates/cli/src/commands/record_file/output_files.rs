@@ -6,6 +6,8 @@ use anyhow::Context as _;
 use bulk::{Fields, Input, Record, shard_results};
 use futures::{Stream, StreamExt as _};
 
+use crate::commands::record_file::same_path::is_same_path;
+
 /// The files with the results of a command.
 #[derive(Debug)]
 pub(crate) enum OutputFiles {
@@ -23,9 +25,13 @@ pub(crate) enum OutputFiles {
 impl OutputFiles {
     /// Returns whether `path` is one of the files.
     pub(crate) fn has(&self, path: &Path) -> bool {
+        let is_path = |file: &PathBuf| is_same_path(file, path);
         match self {
-            Self::Records(input) => input.path.as_deref() == Some(path),
-            Self::Shards { shards, .. } => shards.iter().any(|shard| shard == path),
+            Self::Records(input) => input.path.as_ref().is_some_and(is_path),
+            // Shards can be very many, and the comparison of names reads no folder.
+            Self::Shards { shards, .. } => {
+                shards.iter().any(|shard| shard.file_name() == path.file_name() && is_path(shard))
+            }
         }
     }
 

@@ -1,7 +1,11 @@
 //! The columns of Parquet files for a command.
 
+use std::path::{Path, PathBuf};
+
 use bulk::{ResultColumn, ShardColumns, TextColumn, ValueType};
 use clap::Args;
+
+use crate::commands::record_file::activity::Activity;
 
 /// The types of result fields. A column of results has the fields that a CSV output has.
 const RESULT_COLUMNS: [ResultColumn; 7] = [
@@ -35,14 +39,30 @@ pub(crate) struct ColumnArgs {
 }
 
 impl ColumnArgs {
-    /// Returns whether a column is named.
-    pub(crate) fn is_given(&self) -> bool {
-        self.image_column.is_some() || self.text_column.is_some()
+    /// Checks that the command can process the Parquet files among `shards`, and that a column is
+    /// named only with such files. The extension of a shard decides its format.
+    ///
+    /// # Errors
+    /// A Parquet file that the command cannot process, or a named column without Parquet files.
+    pub(crate) fn check(&self, activity: Activity, shards: &[PathBuf]) -> anyhow::Result<()> {
+        let Some(file) = shards.iter().find(|shard| is_parquet(shard)) else {
+            anyhow::ensure!(
+                self.image_column.is_none() && self.text_column.is_none(),
+                "--image-column and --text-column are for Parquet files"
+            );
+            return Ok(());
+        };
+        anyhow::ensure!(
+            !self.shard_columns(activity).results.is_empty(),
+            "{}: the results of this command are no columns of Parquet files: use tar shards or a record file",
+            file.display()
+        );
+        Ok(())
     }
 
-    /// Returns the columns that a command reads and writes: its texts are the field `field` of
-    /// records, and its CSV output has `columns`.
-    pub(crate) fn shard_columns(&self, field: &'static str, columns: &[&str]) -> ShardColumns {
+    /// Returns the columns that a command reads and writes.
+    pub(crate) fn shard_columns(&self, activity: Activity) -> ShardColumns {
+        let Activity { request_field: field, columns, .. } = activity;
         let name = self.text_column.clone().unwrap_or_else(|| field.to_owned());
         let mut texts = vec![TextColumn { name, field, is_required: self.text_column.is_some() }];
         if field == "question" {
@@ -56,14 +76,57 @@ impl ColumnArgs {
     }
 }
 
+fn is_parquet(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::records::RESULT_FIELDS;
+    use crate::{records::RESULT_FIELDS, target::DefaultModel};
 
-    fn columns(field: &'static str, columns: &[&str], text_column: Option<&str>) -> ShardColumns {
-        let text_column = text_column.map(str::to_owned);
-        ColumnArgs { image_column: None, text_column }.shard_columns(field, columns)
+    fn activity(request_field: &'static str, columns: &'static [&'static str]) -> Activity {
+        Activity {
+            name: "testing",
+            columns,
+            nothing_given: "",
+            request_field,
+            text_field: None,
+            default_model: DefaultModel::CaptionAndMatch,
+        }
+    }
+
+    fn args(text_column: Option<&str>) -> ColumnArgs {
+        ColumnArgs { image_column: None, text_column: text_column.map(str::to_owned) }
+    }
+
+    fn columns(
+        field: &'static str,
+        columns: &'static [&'static str],
+        text_column: Option<&str>,
+    ) -> ShardColumns {
+        args(text_column).shard_columns(activity(field, columns))
+    }
+
+    #[test]
+    fn parquet_is_refused_without_columns_of_results() {
+        let shards = ["a.tar", "b.Parquet", "c.parquet"].map(PathBuf::from);
+        let check = |columns, shards: &[PathBuf]| args(None).check(activity("prompt", columns), shards);
+        assert!(check(&["caption", "error"], &shards).is_ok());
+        let error = check(&["passed_texts", "error"], &shards).unwrap_err().to_string();
+        assert!(error.starts_with("b.Parquet: the results of this command"), "{error}");
+        assert!(check(&["passed_texts", "error"], &shards[..1]).is_ok());
+    }
+
+    #[test]
+    fn named_column_without_parquet_is_an_error() {
+        let shards = ["a.tar", "b.parquet"].map(PathBuf::from);
+        let check = |shards: &[PathBuf]| args(Some("q")).check(activity("prompt", &["caption"]), shards);
+        assert!(check(&shards).is_ok());
+        for shards in [&shards[..1], &[]] {
+            let error = check(shards).unwrap_err().to_string();
+            assert_eq!(error, "--image-column and --text-column are for Parquet files");
+        }
     }
 
     #[test]

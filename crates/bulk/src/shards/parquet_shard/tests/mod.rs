@@ -1,6 +1,7 @@
+mod damaged;
+
 use std::{
     fs,
-    io::Write as _,
     sync::{Arc, Mutex},
     time::Duration,
 };
@@ -53,30 +54,32 @@ fn fields(value: Value) -> Fields {
     value.as_object().unwrap().clone()
 }
 
+/// Returns the caption of a record, if it has an image.
+fn caption(record: &Fields) -> Option<String> {
+    let text = |field| record.get(field).and_then(Value::as_str);
+    text("image").map(|image| echo(text("text"), image))
+}
+
 impl Task for Echo {
     async fn process(&self, records: Vec<Fields>) -> Result<Vec<RecordResult>, String> {
-        let text =
-            |record: &Fields, field: &str| record.get(field).and_then(Value::as_str).map(str::to_owned);
-        let result = |record: &Fields| match text(record, "image") {
-            Some(image) => {
-                let caption = echo(text(record, "text").as_deref(), &image);
-                RecordResult::Answered(fields(json!({"caption": caption, "timing": {}})))
-            }
+        let result = |record: &Fields| match caption(record) {
+            Some(caption) => RecordResult::Answered(fields(json!({"caption": caption, "timing": {}}))),
             None => RecordResult::Failed(fields(json!({"error": {"reason": "IMAGE", "message": "missing"}}))),
         };
         Ok(records.iter().map(result).collect())
     }
 }
 
-/// Runs [`Echo`] on the shards of a folder. Returns the summary and the errors of shards.
-async fn process(folder: &std::path::Path, name: &str) -> (ShardSummary, Vec<String>) {
+fn columns() -> ShardColumns {
     let text = TextColumn { name: "text".to_owned(), field: "text", is_required: false };
     let results = vec![ResultColumn { name: "caption", value_type: ValueType::Text }];
-    let options = ShardOptions {
-        result_name: name.to_owned(),
-        defaults: Defaults::default(),
-        columns: ShardColumns { image: None, texts: vec![text], results },
-    };
+    ShardColumns { image: None, texts: vec![text], results }
+}
+
+/// Runs [`Echo`] on the shards of a folder. Returns the summary and the errors of shards.
+async fn process(folder: &std::path::Path, name: &str) -> (ShardSummary, Vec<String>) {
+    let options =
+        ShardOptions { result_name: name.to_owned(), defaults: Defaults::default(), columns: columns() };
     let output = folder.join("out");
     let files = ShardFiles::find(folder, &output, ExistingFile::Refuse, Part::WHOLE).unwrap();
     let errors = Arc::new(Mutex::new(Vec::new()));
@@ -208,28 +211,6 @@ proptest! {
         let failed = rows.iter().filter(|(bytes, text, ..)| bytes.is_none() && text.is_none()).count();
         prop_assert_eq!(summary.samples.failed, failed as u64);
     }
-
-    #[test]
-    fn damaged_file_is_an_error_or_a_whole_output(
-        rows in rows(), codec in codecs(), at: prop::sample::Index, byte: Option<u8>,
-    ) {
-        let folder = tempfile::tempdir().unwrap();
-        let properties = WriterProperties::builder().set_compression(codec).build();
-        let mut file = to_file(&to_batch(&rows), properties);
-        let at = at.index(file.len());
-        match byte {
-            Some(byte) => file[at] = byte,
-            None => file.truncate(at),
-        }
-        fs::write(folder.path().join("a.parquet"), &file).unwrap();
-        fs::write(folder.path().join("b.parquet"), to_file(&to_batch(&rows), WriterProperties::default())).unwrap();
-        let (summary, errors) = runtime().block_on(process(folder.path(), "blip"));
-        prop_assert_eq!(summary.complete_shards + errors.len(), 2);
-        prop_assert_eq!(captions(&read(&folder.path().join("out/b.parquet")).0, "blip").len(), rows.len());
-        prop_assert_eq!(folder.path().join("out/a.parquet").exists(), errors.is_empty());
-        prop_assert!(!folder.path().join("out/.a.parquet.partial").exists());
-        prop_assert!(byte.is_some() || errors.len() == 1, "a cut file has no end");
-    }
 }
 
 fn row(number: u8) -> Row {
@@ -277,27 +258,4 @@ async fn files_without_rows_images_or_content_are_handled() {
     assert!(errors[0].starts_with("the Parquet file is broken: "), "{errors:?}");
     assert_eq!(errors[1], "no column of this name: image, img, jpg. The columns are number");
     assert_eq!(read(&folder.path().join("out/a.parquet")).0.num_columns(), 7);
-}
-
-#[tokio::test]
-async fn page_that_cannot_be_decoded_is_named_by_its_row() {
-    let folder = tempfile::tempdir().unwrap();
-    let rows: Vec<Row> = (0..20).map(row).collect();
-    let properties = WriterProperties::builder()
-        .set_compression(Compression::ZSTD(ZstdLevel::default()))
-        .set_max_row_group_row_count(Some(10))
-        .build();
-    let mut file = to_file(&to_batch(&rows), properties);
-    let path = folder.path().join("a.parquet");
-    fs::write(&path, &file).unwrap();
-    // The first leaf of the image in the second row group.
-    let metadata = ParquetRecordBatchReaderBuilder::try_new(fs::File::open(&path).unwrap()).unwrap();
-    let (start, length) = metadata.metadata().row_group(1).column(1).byte_range();
-    let (start, length) = (start as usize, length as usize);
-    file[start..start + length].fill(0xff);
-    fs::File::create(&path).unwrap().write_all(&file).unwrap();
-    let (summary, errors) = process(folder.path(), "blip").await;
-    assert_eq!((summary.complete_shards, summary.failed_shards), (0, 1));
-    assert!(errors[0].starts_with("the Parquet file is broken after row 8: "), "{errors:?}");
-    assert_eq!(fs::read_dir(folder.path().join("out")).unwrap().count(), 0);
 }
