@@ -87,8 +87,7 @@ async fn start() -> Server {
         options.max_batch_images = 3;
         let mut config = settings.scheduler.config();
         config.batch.max_images = 3;
-        let placement =
-            EnginePlacement { device, dtype: Dtype::F32, options, threads: Some(NonZeroUsize::MIN) };
+        let placement = EnginePlacement { device, dtype: Dtype::F32, options, threads: NonZeroUsize::MIN };
         let info =
             ModelInfo::new("batch_invariance".into(), "golden", None, &checkpoint, "cpu", "f32").into();
         let scheduler =

@@ -1,6 +1,6 @@
 //! A loaded model: it runs a batch of images and rows and reports each row's result.
 
-use std::sync::Arc;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use tch::Device;
 
@@ -43,8 +43,9 @@ pub struct Model {
     pub(crate) graphs: CudaGraphs,
     timer_backend: TimerBackend,
     options: LoadOptions,
-    /// Whether native kernels compute nearly all, so that LibTorch needs one thread.
-    uses_one_torch_thread: bool,
+    /// LibTorch's threads between batches, if native kernels compute nearly all of a batch. LibTorch
+    /// then needs one thread meanwhile.
+    torch_threads: Option<usize>,
     pub(crate) device: Device,
     dtype: Dtype,
 }
@@ -98,7 +99,8 @@ impl Model {
         let cuda_kernels = if fused_norms.is_some() { CudaKernels::Native } else { CudaKernels::LibTorch };
         let options = LoadOptions { cuda_kernels, ..options };
         let kernels = parallel_kernels(device, dtype, options)?;
-        let uses_one_torch_thread = kernels.is_some() && CpuVisionEncoder::is_supported(options.vision_dtype);
+        let is_native = CpuVisionEncoder::is_supported(options.vision_dtype);
+        let torch_threads = kernels.as_ref().filter(|_| is_native).map(|kernels| kernels.workers.threads());
         let root = WeightPath::root(checkpoint.weights(), device, kind)
             .with_fused_norms(fused_norms.as_ref())
             .with_kernels(kernels.as_ref());
@@ -148,7 +150,7 @@ impl Model {
             graphs: CudaGraphs::new(device, kind, options.cuda_graphs),
             timer_backend: TimerBackend::new(device),
             options,
-            uses_one_torch_thread,
+            torch_threads,
             device,
             dtype,
         };
@@ -214,7 +216,7 @@ impl Model {
     ) -> Result<(), ModelError> {
         self.check(images, rows)?;
         let _no_grad = tch::no_grad_guard();
-        let _single = self.uses_one_torch_thread.then(SingleTorchThread::begin);
+        let _single = self.torch_threads.map(SingleTorchThread::begin);
         let architecture = self.config.architecture();
         let (mut rows_with_image, mut texts_without_image) = (Vec::new(), Vec::new());
         for (row, input) in rows.iter().enumerate() {
@@ -321,7 +323,8 @@ fn parallel_kernels(
     options: LoadOptions,
 ) -> Result<Option<ParallelKernels>, LoadError> {
     let is_native = options.cpu_kernels.are_native(device, dtype);
-    let threads = usize::try_from(tch::get_num_threads()).unwrap_or(1);
+    let threads = options.threads.map(NonZeroUsize::get);
+    let threads = threads.unwrap_or_else(|| usize::try_from(tch::get_num_threads()).unwrap_or(1));
     let format = options.text_dtype.weight_format();
     Ok(is_native.then(|| ParallelKernels::new(threads, format)).transpose()?)
 }

@@ -33,6 +33,8 @@ pub struct LoadOptions {
     pub cuda_kernels: CudaKernels,
     /// Largest number of tokens of an answer. `None` uses the number in the checkpoint.
     pub max_new_tokens: Option<i64>,
+    /// Compute threads on the CPU. `None` uses LibTorch's number of the calling thread.
+    pub threads: Option<NonZeroUsize>,
     /// Whether small batches are launched as CUDA graphs. The default is off, see
     /// `docs/decisions/cuda-graphs.md`.
     pub cuda_graphs: bool,
@@ -52,6 +54,7 @@ impl LoadOptions {
                 cpu_kernels: CpuKernels::Auto,
                 cuda_kernels: CudaKernels::LibTorch,
                 max_new_tokens: None,
+                threads: None,
                 cuda_graphs: false,
             }
         } else {
@@ -65,6 +68,7 @@ impl LoadOptions {
                 cpu_kernels: CpuKernels::Auto,
                 cuda_kernels: CudaKernels::LibTorch,
                 max_new_tokens: None,
+                threads: None,
                 cuda_graphs: false,
             }
         }

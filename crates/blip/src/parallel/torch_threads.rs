@@ -6,27 +6,26 @@
 /// would wait by spinning.
 #[derive(Debug)]
 pub(crate) struct SingleTorchThread {
-    before: i32,
+    after: usize,
 }
 
 impl SingleTorchThread {
-    /// Sets the number of threads to 1.
-    pub(crate) fn begin() -> Self {
-        let before = tch::get_num_threads();
-        set(before, 1);
-        Self { before }
+    /// Sets the number of threads to 1. It will be `after` when this is dropped.
+    pub(crate) fn begin(after: usize) -> Self {
+        set(after, 1);
+        Self { after }
     }
 }
 
 impl Drop for SingleTorchThread {
     fn drop(&mut self) {
-        set(1, self.before);
+        set(1, self.after);
     }
 }
 
-/// Sets the number of threads of the calling thread's operations.
-fn set(before: i32, threads: i32) {
+/// Changes the number of threads of the calling thread's operations.
+fn set(before: usize, threads: usize) {
     if before != threads {
-        tch::set_num_threads(threads);
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
     }
 }

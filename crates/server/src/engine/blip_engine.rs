@@ -1,9 +1,6 @@
 //! Implements the scheduler's `Engine` trait on `blip::Model`.
 
-use std::{
-    num::NonZeroUsize,
-    sync::{Arc, OnceLock},
-};
+use std::{num::NonZeroUsize, sync::Arc};
 
 use blip::{
     BlipConfig, Checkpoint, Dtype, ImageInput, LoadOptions, Model, ModelError, Pixels, RowAnswer, RowError,
@@ -55,29 +52,17 @@ pub struct EnginePlacement {
     pub dtype: Dtype,
     /// Cache sizes, batch limits and kernels.
     pub options: LoadOptions,
-    /// Compute threads on the CPU, or `None` for LibTorch's default.
-    pub threads: Option<NonZeroUsize>,
+    /// Compute threads on the CPU.
+    pub threads: NonZeroUsize,
 }
 
-/// Returns the best number of threads for a model of this shape, or `None` for LibTorch's default.
+/// Returns the best number of threads for a model of this shape, or `None` for one on each CPU.
 ///
 /// An engine on CUDA computes nothing on the CPU. A thread team would only delay it, because it
 /// waits for threads that other work has displaced.
 #[must_use]
 pub fn threads_for(config: &BlipConfig, device: tch::Device) -> Option<NonZeroUsize> {
     (device.is_cuda() || config.vision.is_small()).then_some(NonZeroUsize::MIN)
-}
-
-/// Returns LibTorch's default number of threads.
-///
-/// The first call must be before the first engine starts. An engine sets another number, which
-/// LibTorch takes as the default of new threads.
-#[must_use]
-pub fn default_threads() -> NonZeroUsize {
-    static THREADS: OnceLock<NonZeroUsize> = OnceLock::new();
-    *THREADS.get_or_init(|| {
-        usize::try_from(tch::get_num_threads()).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN)
-    })
 }
 
 /// The maximum default number of engines on the CPU. The rest of the server needs CPUs, too.
@@ -106,12 +91,10 @@ impl BlipEngine {
     ) -> EngineFactory<Self> {
         Box::new(move || {
             let EnginePlacement { device, dtype, options, threads } = placement;
-            if let Some(threads) = threads {
-                // The first call in a thread takes the number that any thread has set last. So it
-                // must come before this thread sets its own.
-                let _ = tch::get_num_threads();
-                tch::set_num_threads(i32::try_from(threads.get()).unwrap_or(i32::MAX));
-            }
+            // The first use of LibTorch in a thread takes the number that any thread has set last.
+            // So each engine sets its own, and the model gets it as an option.
+            tch::set_num_threads(i32::try_from(threads.get()).unwrap_or(i32::MAX));
+            let options = LoadOptions { threads: Some(threads), ..options };
             let shared = shared.clone().or_else(|| SharedFeatures::of(&checkpoint, &placement));
             let (images, metrics) = shared.map(|shared| (shared.images, shared.metrics)).unzip();
             match Model::load_sharing(&checkpoint, device, dtype, options, images) {

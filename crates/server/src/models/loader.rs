@@ -13,9 +13,7 @@ use crate::{
     config::{DtypeRequest, Settings, sections::scheduler::CUDA_BATCH},
     engine::{
         batch_tuning,
-        blip_engine::{
-            BlipEngine, EnginePlacement, SharedFeatures, default_threads, engines_for, threads_for,
-        },
+        blip_engine::{BlipEngine, EnginePlacement, SharedFeatures, engines_for, threads_for},
     },
     models::{info::ModelInfo, loaded_model::LoadedModel, source::LocalModel, spec::ModelSpec},
     preprocess::{
@@ -162,7 +160,7 @@ fn decode_limits(settings: &Settings) -> Limits {
 
 /// Returns the number of engines of a model.
 fn engines(spec: &ModelSpec, checkpoint: &Checkpoint, device: Device) -> usize {
-    let cpus = std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+    let cpus = available_cpus();
     match (spec.model.engines, spec.model.engine_threads) {
         (Some(engines), _) => engines.get(),
         (None, None) => engines_for(checkpoint.config(), device, cpus),
@@ -182,6 +180,11 @@ fn scheduler_config(spec: &ModelSpec, device: Device) -> SchedulerConfig {
     config
 }
 
+/// Returns the number of CPUs that this process may use.
+fn available_cpus() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
 /// Returns the options of a model's engines, the first of which runs on `device`.
 fn placement(spec: &ModelSpec, device: Device, dtype: Dtype, checkpoint: &Checkpoint) -> EnginePlacement {
     let batch = scheduler_config(spec, device).batch;
@@ -197,9 +200,8 @@ fn placement(spec: &ModelSpec, device: Device, dtype: Dtype, checkpoint: &Checkp
     options.feature_cache_bytes = spec.model.feature_cache_bytes.unwrap_or(options.feature_cache_bytes);
     options.cross_attention_cache_bytes =
         spec.model.cross_attention_cache_bytes.unwrap_or(options.cross_attention_cache_bytes);
-    let default = default_threads();
     let threads = spec.model.engine_threads.or_else(|| threads_for(checkpoint.config(), device));
-    EnginePlacement { device, dtype, options, threads: threads.or(Some(default)) }
+    EnginePlacement { device, dtype, options, threads: threads.unwrap_or_else(available_cpus) }
 }
 
 /// Returns the device of each engine: CUDA devices beginning with `first`, or the CPU for all.
