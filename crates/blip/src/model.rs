@@ -43,8 +43,8 @@ pub struct Model {
     pub(crate) graphs: CudaGraphs,
     timer_backend: TimerBackend,
     options: LoadOptions,
-    /// LibTorch's threads between batches, if native kernels compute nearly all of a batch. LibTorch
-    /// then needs one thread meanwhile.
+    /// LibTorch's threads between batches, if native kernels compute nearly all of a batch.
+    /// LibTorch then needs one thread meanwhile.
     torch_threads: Option<usize>,
     pub(crate) device: Device,
     dtype: Dtype,
