@@ -8,19 +8,7 @@ use std::{
 
 use cpu_kernels::Int8Scratch;
 
-/// A growing buffer whose numbers are written before they are read.
-#[derive(Debug, Default)]
-pub(super) struct Buffer(Vec<f32>);
-
-impl Buffer {
-    /// Returns `count` numbers with unspecified values.
-    pub(super) fn take(&mut self, count: usize) -> &mut [f32] {
-        if self.0.len() < count {
-            self.0.resize(count, 0.0);
-        }
-        self.0.get_mut(..count).unwrap_or_default()
-    }
-}
+pub(super) use crate::parallel::scratch::Buffer;
 
 /// Buffers that outlive one stage of a batch.
 #[derive(Debug, Default)]

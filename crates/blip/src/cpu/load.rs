@@ -11,6 +11,8 @@ use crate::{
     },
 };
 
+pub(super) use crate::layers::tensor_slice::size;
+
 /// Returns the number format in which the layers of texts below `path` keep their weights.
 pub(super) fn weight_format(path: &WeightPath<'_>) -> WeightFormat {
     path.kernels().map(|kernels| kernels.weight_format).unwrap_or_default()
@@ -37,9 +39,4 @@ pub(super) fn load_fused<const PARTS: usize>(
 pub(super) fn load_norm(path: &WeightPath<'_>, size: i64, eps: f64) -> Result<CpuLayerNorm, LoadError> {
     let part = |name| -> Result<Vec<f32>, LoadError> { Ok(copied(&path.tensor(name, &[size])?)?) };
     Ok(CpuLayerNorm::new(part("weight")?, part("bias")?, eps as f32))
-}
-
-/// Converts a size of the configuration, which is already checked.
-pub(super) fn size(number: i64) -> usize {
-    usize::try_from(number).unwrap_or(0)
 }

@@ -3,11 +3,7 @@
 //! Its rows are the tokens of all images. They are cut into runs. A run passes through as much of a
 //! layer as depends on no other run. Therefore threads synchronize only twice in each layer.
 
-use std::{
-    cell::RefCell,
-    ops::Range,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::{cell::RefCell, ops::Range, sync::Arc};
 
 use cpu_kernels::{CpuLayerNorm, CpuLinear, Epilogue, Heads, MatrixRows, WeightFormat};
 
@@ -26,7 +22,7 @@ use crate::{
         position_embeddings,
         weight_path::WeightPath,
     },
-    parallel::worker_pool::WorkerPool,
+    parallel::{scratch::ScratchPool, worker_pool::WorkerPool},
     preprocess::Pixels,
 };
 
@@ -66,25 +62,7 @@ struct EncoderBuffers {
     qkv: Buffer,
     /// Keys and values of each image, head by head, in the layout that attention reads.
     packed: Buffer,
-    run_buffers: RunBuffers,
-}
-
-/// Scratch memory of runs, which later runs reuse.
-#[derive(Debug, Default)]
-struct RunBuffers(Mutex<Vec<Buffers>>);
-
-impl RunBuffers {
-    /// Runs `work` with buffers that no other run uses meanwhile.
-    fn with_buffers(&self, work: impl FnOnce(&mut Buffers)) {
-        let mut buffers = self.idle().pop().unwrap_or_default();
-        work(&mut buffers);
-        self.idle().push(buffers);
-    }
-
-    /// Returns the buffers that no run uses.
-    fn idle(&self) -> MutexGuard<'_, Vec<Buffers>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+    run_buffers: ScratchPool<Buffers>,
 }
 
 impl CpuVisionEncoder {
@@ -142,7 +120,7 @@ impl CpuVisionEncoder {
         let rows = run_length(images.len() * tokens, workers.threads());
         if let Some(first) = layers.first() {
             workers.each(runs(states, rows, hidden).zip(qkv.chunks_mut(3 * rows * hidden)), |(run, qkv)| {
-                run_buffers.with_buffers(|buffers| first.begin(run.states, qkv, buffers));
+                run_buffers.with(|buffers| first.begin(run.states, qkv, buffers));
             });
         }
         let one_head = Heads::new(1, hidden / heads.count());
@@ -164,7 +142,7 @@ impl CpuVisionEncoder {
             workers.each(
                 runs(states, rows, hidden).zip(qkv.chunks_mut(3 * rows * hidden)),
                 |(mut run, qkv)| {
-                    run_buffers.with_buffers(|buffers| {
+                    run_buffers.with(|buffers| {
                         layer.finish(&mut run, qkv, packed, *heads, buffers);
                         match next {
                             Some(next) => next.begin(run.states, qkv, buffers),
@@ -178,7 +156,7 @@ impl CpuVisionEncoder {
     }
 
     /// Computes the input of the first layer, `[images, tokens, hidden]`.
-    fn embed(&self, images: &[&Pixels], states: &mut [f32], run_buffers: &RunBuffers) {
+    fn embed(&self, images: &[&Pixels], states: &mut [f32], run_buffers: &ScratchPool<Buffers>) {
         let Self { patches, class_state, positions, workers, .. } = self;
         let hidden = self.heads.width();
         let of_image = hidden + positions.len();
@@ -191,7 +169,7 @@ impl CpuVisionEncoder {
         });
         workers.each(bands, |((pixels, states), positions)| {
             states.copy_from_slice(positions);
-            run_buffers.with_buffers(|buffers| patches.add(pixels, states, &mut buffers.wide));
+            run_buffers.with(|buffers| patches.add(pixels, states, &mut buffers.wide));
         });
     }
 }

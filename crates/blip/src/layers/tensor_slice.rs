@@ -46,6 +46,11 @@ pub(crate) fn filled(
     Ok(tensor)
 }
 
+/// Converts a size of a tensor or of the configuration, which is already checked.
+pub(crate) fn size(number: i64) -> usize {
+    usize::try_from(number).unwrap_or(0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

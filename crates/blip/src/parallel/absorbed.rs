@@ -2,10 +2,7 @@
 
 use cpu_kernels::{CpuLinear, Epilogue, Heads, MatrixRows};
 
-use crate::parallel::{
-    ParallelKernels,
-    scratch::{Scratch, resized},
-};
+use crate::parallel::{ParallelKernels, scratch::Scratch};
 
 /// The projections of one head, with the factor of the scores.
 #[derive(Debug)]
@@ -64,16 +61,16 @@ impl ParallelKernels {
         let tasks = tasks.zip(out.chunks_exact_mut((of_image / width * head_dim).max(1)));
         self.workers.each(tasks, |(((image, queries), (first_column, head)), out)| {
             self.scratch.with(|Scratch { queries: of_head, packed: absorbed, context, scores }| {
-                let of_head = resized(of_head, out.len());
+                let of_head = of_head.take(out.len());
                 let rows = queries.chunks_exact(width).zip(of_head.chunks_exact_mut(head_dim));
                 for (row, of_head) in rows {
                     let columns = first_column..first_column + head_dim;
                     of_head.copy_from_slice(row.get(columns).unwrap_or_default());
                 }
                 let absorbed_len = out.len() / head_dim * image.width;
-                let absorbed = resized(absorbed, absorbed_len);
+                let absorbed = absorbed.take(absorbed_len);
                 head.key.forward(of_head, absorbed, Epilogue::Store);
-                let context = resized(context, absorbed_len);
+                let context = context.take(absorbed_len);
                 let absorbed = MatrixRows { data: absorbed, stride: image.width };
                 let one = Heads::new(1, image.width);
                 one.attend(absorbed, &image.numbers, image.tokens, context, scores);

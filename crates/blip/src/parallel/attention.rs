@@ -2,10 +2,7 @@
 
 use cpu_kernels::{Heads, MatrixRows};
 
-use crate::parallel::{
-    ParallelKernels,
-    scratch::{Scratch, resized},
-};
+use crate::parallel::{ParallelKernels, scratch::Scratch};
 
 /// Queries, and the tokens to which they attend.
 #[derive(Clone, Copy, Debug)]
@@ -33,7 +30,7 @@ impl ParallelKernels {
         self.workers.each(tasks, |(((queries, key_values), first_column), out)| {
             self.scratch.with(|Scratch { packed, scores, .. }| {
                 let keys = MatrixRows { data: key_values, stride: 2 * width }.skip_columns(first_column);
-                let packed = resized(packed, one.packed_len(tokens));
+                let packed = packed.take(one.packed_len(tokens));
                 one.pack(keys, keys.skip_columns(width), tokens, packed);
                 let queries = MatrixRows { data: queries, stride: width }.skip_columns(first_column);
                 one.attend(queries, packed, tokens, out, scores);

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use cpu_kernels::{CpuLinear, Epilogue};
 
-use crate::parallel::{ParallelKernels, scratch::resized};
+use crate::parallel::ParallelKernels;
 
 /// The number of rows for each thread from which threads divide the rows of a product. With fewer
 /// rows, each thread would read all weights for little work. Threads then divide the columns.
@@ -50,7 +50,7 @@ impl ParallelKernels {
             });
         }
         let mut memory = self.column_blocks.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut rest = resized(&mut memory, rows * outputs);
+        let mut rest = memory.take(rows * outputs);
         let mut parts = Vec::new();
         for columns in blocks() {
             let (part, others) = rest.split_at_mut(rows * columns.len());

@@ -11,7 +11,7 @@ pub(crate) mod absorbed;
 pub(crate) mod attention;
 pub(crate) mod linear;
 pub(crate) mod torch_threads;
-mod scratch;
+pub(crate) mod scratch;
 pub(crate) mod worker_pool;
 
 use std::sync::{Arc, Mutex};
@@ -19,15 +19,18 @@ use std::sync::{Arc, Mutex};
 use cpu_kernels::WeightFormat;
 use rayon::ThreadPoolBuildError;
 
-use crate::parallel::{scratch::ScratchPool, worker_pool::WorkerPool};
+use crate::parallel::{
+    scratch::{Buffer, Scratch, ScratchPool},
+    worker_pool::WorkerPool,
+};
 
 /// The compute threads of an engine, and their scratch memory.
 #[derive(Clone, Debug)]
 pub(crate) struct ParallelKernels {
     pub(crate) workers: Arc<WorkerPool>,
-    scratch: Arc<ScratchPool>,
+    scratch: Arc<ScratchPool<Scratch>>,
     /// Blocks of columns of a product, before they are copied to their places.
-    column_blocks: Arc<Mutex<Vec<f32>>>,
+    column_blocks: Arc<Mutex<Buffer>>,
     /// The number format in which the linear layers of texts keep their weights.
     pub(crate) weight_format: WeightFormat,
 }

@@ -1,42 +1,47 @@
-//! Scratch memory of tasks, which later tasks reuse.
+//! Scratch memory that later tasks reuse.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// The scratch memory of a task. The contents are unspecified.
+/// A growing buffer whose numbers are written before they are read.
+#[derive(Debug, Default)]
+pub(crate) struct Buffer(Vec<f32>);
+
+impl Buffer {
+    /// Returns `count` numbers with unspecified values.
+    pub(crate) fn take(&mut self, count: usize) -> &mut [f32] {
+        if self.0.len() < count {
+            self.0.resize(count, 0.0);
+        }
+        self.0.get_mut(..count).unwrap_or_default()
+    }
+}
+
+/// The scratch memory of a task.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
     /// Queries of one head.
-    pub(super) queries: Vec<f32>,
+    pub(super) queries: Buffer,
     /// Keys and values in the layout that attention reads.
-    pub(super) packed: Vec<f32>,
+    pub(super) packed: Buffer,
     /// Results of attention.
-    pub(super) context: Vec<f32>,
+    pub(super) context: Buffer,
     /// Scores of attention.
     pub(super) scores: Vec<f32>,
 }
 
 /// Scratch memory that no task uses at present.
 #[derive(Debug, Default)]
-pub(super) struct ScratchPool(Mutex<Vec<Scratch>>);
+pub(crate) struct ScratchPool<T>(Mutex<Vec<T>>);
 
-impl ScratchPool {
+impl<T: Default> ScratchPool<T> {
     /// Runs `work` with memory that no other task uses meanwhile.
-    pub(super) fn with<T>(&self, work: impl FnOnce(&mut Scratch) -> T) -> T {
+    pub(crate) fn with(&self, work: impl FnOnce(&mut T)) {
         let mut scratch = self.idle().pop().unwrap_or_default();
-        let result = work(&mut scratch);
+        work(&mut scratch);
         self.idle().push(scratch);
-        result
     }
 
-    fn idle(&self) -> MutexGuard<'_, Vec<Scratch>> {
+    fn idle(&self) -> MutexGuard<'_, Vec<T>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-/// Returns the first `len` numbers of `buffer`, which grows if it is shorter.
-pub(super) fn resized(buffer: &mut Vec<f32>, len: usize) -> &mut [f32] {
-    if buffer.len() < len {
-        buffer.resize(len, 0.0);
-    }
-    buffer.get_mut(..len).unwrap_or_default()
 }

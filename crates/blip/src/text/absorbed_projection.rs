@@ -15,10 +15,10 @@ use crate::{
     layers::{
         linear::Linear,
         native_linear::packed,
-        tensor_slice::{as_slice, filled},
+        tensor_slice::{as_slice, filled, size},
     },
     parallel::{ParallelKernels, absorbed::AbsorbedHead},
-    text::{image_states::PackedGroup, native_attention::size},
+    text::image_states::PackedGroup,
 };
 
 /// The projections of keys and values, in the shapes that absorption needs.

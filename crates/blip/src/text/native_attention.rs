@@ -4,7 +4,7 @@ use cpu_kernels::Heads;
 use tch::{TchError, Tensor};
 
 use crate::{
-    layers::tensor_slice::{as_slice, filled},
+    layers::tensor_slice::{as_slice, filled, size},
     parallel::{ParallelKernels, attention::AttentionInput},
 };
 
@@ -45,11 +45,6 @@ pub(super) fn attend_to_tokens(
         kernels.attend(Heads::new(size(heads), size(head_dim)), input, context);
         Ok(())
     })
-}
-
-/// Converts the size of a dimension.
-pub(super) fn size(number: i64) -> usize {
-    usize::try_from(number).unwrap_or(0)
 }
 
 #[cfg(test)]
