@@ -7,7 +7,7 @@ CARGO ?= cargo
 LAST_UNCHECKED_COMMIT := 661040ad7c50
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch build dist wheel demo test test-rust test-end-to-end test-adapters test-browser test-client test-ray test-wheel test-deploy test-cuda-stand-in test-fleet test-checkpoints test-attacks lint fmt doc bench-scheduler bench-peers clean
+.PHONY: help libtorch build dist wheel demo test test-rust test-end-to-end test-adapters test-browser test-client test-ray test-wheel test-deploy test-cuda-stand-in test-fleet test-checkpoints test-attacks lint fmt doc bench-scheduler bench-peers bench-cpu clean
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -117,6 +117,9 @@ bench-scheduler: libtorch ## Simulate the scheduler and rewrite its report
 
 bench-peers: build ## Measure blip-serve next to other servers (30 min, 7 GB)
 	benches/peers/run.sh
+
+bench-cpu: libtorch ## Measure the engine next to other CPU engines (20 min, 20 GB; first run 40 min)
+	benches/cpu/run.sh $(ARGUMENTS)
 
 clean: ## Delete the build outputs of this checkout
 	$(CARGO) clean
