@@ -101,6 +101,28 @@ def test_secret_token_is_required_and_checked(fetching, web):
     assert len(accepted.json()["captions"][0]["image_results"]) == 6
 
 
+def test_rejection_before_the_body_announces_the_close(start):
+    """A client that used the connection again would lose its next request."""
+    server, body = start("--auth-keys", KEY), b"x" * 200_000
+    for key, status in (("wrong-key", 401), (KEY, 415)):
+        head = f"POST /v1/ask HTTP/1.1\r\nhost: localhost\r\nauthorization: Bearer {key}\r\ncontent-length: {len(body)}\r\n\r\n"
+        host, port = server.http.removeprefix("http://").split(":")
+        with socket.create_connection((host, int(port)), timeout=TIMEOUT_S) as connection:
+            connection.sendall(head.encode())
+            response = connection.recv(1 << 16)
+            # The server reads the rest, so that the response is not lost in a reset.
+            connection.sendall(body)
+            while piece := connection.recv(1 << 16):
+                response += piece
+        head = response.split(b"\r\n\r\n")[0].lower()
+        assert head.startswith(b"http/1.1 %d" % status) and b"connection: close" in head.split(b"\r\n"), head
+
+
+def test_connection_stays_open_after_a_rejected_body(start):
+    response = requests.post(f"{start().http}/v1/ask", json={"inputs": 5}, timeout=TIMEOUT_S)
+    assert response.status_code == 400 and "connection" not in response.headers
+
+
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
 def test_response_of_a_removed_key_ends(start, demo_image, tmp_path, accept):
     keys, removed = tmp_path / "keys.toml", "[[keys]]\nname = 'removed'\nkey = 'removed-key'\n"

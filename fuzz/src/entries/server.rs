@@ -21,7 +21,7 @@ use blip_server::{
     },
     http::{HttpServer, router::router},
     lifecycle::{admin::Administration, health::Health},
-    listener::{Connection, ConnectionServer, Protocols},
+    listener::{Connection, ConnectionServer, Protocols, WatchedBody},
     models::{info::ModelInfo, registry::Catalogue},
     pipeline::{
         dispatcher::InferenceService,
@@ -90,7 +90,7 @@ impl Exchange {
     }
 }
 
-type CountedService = BoxCloneService<Request<Incoming>, Response<Body>, Infallible>;
+type CountedService = BoxCloneService<Request<WatchedBody<Incoming>>, Response<Body>, Infallible>;
 
 /// How many bytes from the server are stored.
 const MAX_RECEIVED_BYTES: usize = 4 << 10;
@@ -182,7 +182,7 @@ fn services(settings: &Settings) -> [(Port, CountedService); 2] {
     let http = HttpServer { handler, authenticator, administration, budget, tracing, health, max_new_tokens };
     let HttpServer { handler, authenticator, administration, budget, tracing, health, .. } = http.clone();
     let grpc = GrpcServer { handler, authenticator, administration, budget, tracing, health };
-    let grpc = counted(routes::<Incoming>(grpc, settings).unwrap());
+    let grpc = counted(routes::<WatchedBody<Incoming>>(grpc, settings).unwrap());
     let http = counted(router(http, &settings.http));
     [(Port::Grpc, grpc), (Port::Http, http)]
 }
@@ -190,7 +190,10 @@ fn services(settings: &Settings) -> [(Port, CountedService); 2] {
 /// Counts the responses of a service.
 fn counted<S, B>(service: S) -> CountedService
 where
-    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+    S: Service<Request<WatchedBody<Incoming>>, Response = Response<B>, Error = Infallible>
+        + Clone
+        + Send
+        + 'static,
     S::Future: Send + 'static,
     B: http_body::Body<Data = bytes::Bytes> + Send + 'static,
     B::Error: Into<tonic::codegen::StdError>,

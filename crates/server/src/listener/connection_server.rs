@@ -10,7 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::StreamExt as _;
-use http::{HeaderValue, Request, Response, header};
+use http::{HeaderValue, Request, Response, Version, header};
 use http_body::Body;
 use hyper::{
     body::Incoming,
@@ -31,6 +31,7 @@ use crate::{
     listener::{
         Connection, Connections, Protocols,
         lingering_close::LingeringClose,
+        unread_body::{UnreadBody, WatchedBody},
         write_stall::{body::PacedBody, stream::StreamExecutor, transport::WriteTimeout},
     },
 };
@@ -79,7 +80,10 @@ impl ConnectionServer {
     /// extensions of each request.
     pub async fn serve<S, B>(self, mut connections: Connections, service: S)
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<WatchedBody<Incoming>>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
         S::Future: Send,
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
@@ -101,26 +105,35 @@ impl ConnectionServer {
     /// server completes the requests in flight. At the maximum age, they have the grace time.
     async fn serve_connection<S, B>(self, connection: Connection, service: S)
     where
-        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Clone + Send + 'static,
+        S: Service<Request<WatchedBody<Incoming>>, Response = Response<B>, Error = Infallible>
+            + Clone
+            + Send
+            + 'static,
         S::Future: Send,
         B: Body<Data = Bytes> + Send + 'static,
         B::Error: Into<Box<dyn Error + Send + Sync>>,
     {
         let client = connection.connect_info();
         let service = TowerToHyperService::new(service);
+        let unread = UnreadBody::default();
+        let transport = LingeringClose::new(WriteTimeout::new(connection, self.write_stall), unread.clone());
         let service = service_fn(move |mut request: Request<Incoming>| {
             client.mark_request();
             request.extensions_mut().insert(client.tcp().clone());
-            let response = service.call(request);
+            // HTTP/2 has streams, which end one by one.
+            let unread = (request.version() != Version::HTTP_2).then(|| unread.clone());
+            let response = service.call(request.map(|body| WatchedBody::new(body, unread.clone())));
             async move {
                 let mut response = response.await?.map(PacedBody::new);
+                if unread.is_some_and(|unread| unread.exists()) {
+                    response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+                }
                 if let Some(date) = date(SystemTime::now()) {
                     response.headers_mut().entry(header::DATE).or_insert(date);
                 }
                 Ok::<_, Infallible>(response)
             }
         });
-        let transport = LingeringClose::new(WriteTimeout::new(connection, self.write_stall));
         let transport = TokioIo::new(transport);
         let mut served = pin!(self.builder.serve_connection(transport, service));
         let grace = tokio::select! {

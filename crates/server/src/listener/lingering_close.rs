@@ -2,6 +2,7 @@
 //!
 //! Closing a socket with unread bytes resets the connection. The reset can overtake a response that
 //! rejects the rest of a body. The server therefore reads and drops this rest before it closes.
+//! Where a body was left unread, it waits for the rest, which may still be on its way.
 
 use std::{
     io,
@@ -15,6 +16,8 @@ use tokio::{
     time::Sleep,
 };
 
+use crate::listener::unread_body::UnreadBody;
+
 /// How long a client may continue to send after the response.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -22,6 +25,7 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(crate) struct LingeringClose<T> {
     transport: T,
+    unread: UnreadBody,
     state: State,
 }
 
@@ -30,13 +34,19 @@ enum State {
     Open,
     /// The write side is shut down.
     ShutDown,
-    /// The write side is shut down, and the client still sends.
+    /// The write side is shut down, and the client still sends or is expected to.
     Draining(Pin<Box<Sleep>>),
 }
 
+impl State {
+    fn draining() -> Self {
+        Self::Draining(Box::pin(tokio::time::sleep(DRAIN_TIMEOUT)))
+    }
+}
+
 impl<T> LingeringClose<T> {
-    pub(crate) fn new(transport: T) -> Self {
-        Self { transport, state: State::Open }
+    pub(crate) fn new(transport: T, unread: UnreadBody) -> Self {
+        Self { transport, unread, state: State::Open }
     }
 }
 
@@ -51,7 +61,7 @@ impl<T: AsyncRead + Unpin> LingeringClose<T> {
                 return Poll::Ready(());
             }
             if !matches!(self.state, State::Draining(_)) {
-                self.state = State::Draining(Box::pin(tokio::time::sleep(DRAIN_TIMEOUT)));
+                self.state = State::draining();
             }
         }
     }
@@ -88,7 +98,7 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringClose<T> {
         let this = self.get_mut();
         if matches!(this.state, State::Open) {
             ready!(Pin::new(&mut this.transport).poll_shutdown(cx))?;
-            this.state = State::ShutDown;
+            this.state = if this.unread.exists() { State::draining() } else { State::ShutDown };
         }
         let drained = this.poll_drain(cx);
         match &mut this.state {
@@ -101,18 +111,25 @@ impl<T: AsyncRead + AsyncWrite + Unpin> AsyncWrite for LingeringClose<T> {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+    use http_body_util::Full;
     use tokio::{
-        io::{AsyncReadExt as _, AsyncWriteExt as _},
+        io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream},
         time::Instant,
     };
 
     use super::*;
+    use crate::listener::unread_body::WatchedBody;
+
+    fn idle(server: DuplexStream) -> LingeringClose<DuplexStream> {
+        LingeringClose::new(server, UnreadBody::default())
+    }
 
     #[tokio::test(start_paused = true)]
     async fn idle_connection_is_closed_at_once() {
         let (_client, server) = tokio::io::duplex(1 << 10);
         let begin = Instant::now();
-        LingeringClose::new(server).shutdown().await.unwrap();
+        idle(server).shutdown().await.unwrap();
         assert_eq!(begin.elapsed(), Duration::ZERO);
     }
 
@@ -125,7 +142,7 @@ mod tests {
             assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
             drop(client);
         };
-        let mut server = LingeringClose::new(server);
+        let mut server = idle(server);
         let begin = Instant::now();
         let (closed, ()) = tokio::join!(server.shutdown(), sending);
         closed.unwrap();
@@ -137,7 +154,23 @@ mod tests {
         let (mut client, server) = tokio::io::duplex(1 << 10);
         client.write_all(&[7; 100]).await.unwrap();
         let begin = Instant::now();
-        LingeringClose::new(server).shutdown().await.unwrap();
+        idle(server).shutdown().await.unwrap();
         assert_eq!(begin.elapsed(), DRAIN_TIMEOUT);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn rest_of_an_unread_body_is_awaited() {
+        let (client, server) = tokio::io::duplex(1 << 10);
+        let unread = UnreadBody::default();
+        drop(WatchedBody::new(Full::new(Bytes::from("image")), Some(unread.clone())));
+        let begin = Instant::now();
+        let mut server = LingeringClose::new(server, unread);
+        let pause = DRAIN_TIMEOUT / 2;
+        let closing = async {
+            tokio::time::sleep(pause).await;
+            drop(client);
+        };
+        tokio::join!(server.shutdown(), closing).0.unwrap();
+        assert_eq!(begin.elapsed(), pause);
     }
 }

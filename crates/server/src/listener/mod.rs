@@ -7,6 +7,7 @@
 pub mod connection_server; // requests and responses on connections
 pub mod acceptor; // accepts connections
 pub mod write_stall; // ends responses that the client does not take
+pub mod unread_body; // records request bodies that were left unread
 pub mod lingering_close; // closes a connection after draining its input
 pub mod connection; // one accepted connection
 pub mod memory; // connections inside this process
@@ -17,3 +18,4 @@ pub use connection::Connection;
 pub use connection_server::ConnectionServer;
 pub use memory::{MemoryConnector, MemoryListener, memory_listener};
 pub use tls::{Protocols, Tls};
+pub use unread_body::WatchedBody;
