@@ -1,8 +1,8 @@
 //! Compiles the C++ sources of `src/ffi` to a shared library, which the crate embeds.
 //!
-//! `memory.cpp` needs the headers of any LibTorch. `stream.cpp` and `attention.cpp` also need the
-//! headers of LibTorch's CUDA library and of the CUDA runtime. Without them the library has memory
-//! statistics only.
+//! `memory.cpp` needs the headers of any LibTorch. The other sources also need the headers of
+//! LibTorch's CUDA library and of the CUDA runtime. Without them the library has memory statistics
+//! only.
 
 use std::{env, path::PathBuf};
 
@@ -29,7 +29,7 @@ fn main() {
     let mut sources = vec!["src/ffi/memory.cpp"];
     match headers.iter().find(|header| !include.join(header).exists()) {
         None => {
-            sources.extend(["src/ffi/stream.cpp", "src/ffi/attention.cpp"]);
+            sources.extend(["src/ffi/stream.cpp", "src/ffi/attention.cpp", "src/ffi/linear.cpp"]);
             println!("cargo::rustc-cfg=with_streams");
         }
         Some(missing) => println!(

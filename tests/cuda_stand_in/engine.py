@@ -8,6 +8,10 @@ import subprocess
 from trace import Trace
 
 
+# The stand-ins compute nothing, so native kernels would fail their check on loading.
+LIBTORCH_KERNELS = ("--cuda-kernels", "libtorch")
+
+
 def question(image, tokens=8, max_new_tokens=2, explain=False):
     return {"image": image, "tokens": tokens, "max_new_tokens": max_new_tokens, "explain": explain}
 
@@ -26,14 +30,15 @@ def environment(folder, trace_path, *, devices=1, gib=None, capability=None, fai
 class Engine:
     """The program `batch_runner` with a model. It is ready for batches, or has failed to load."""
 
-    def __init__(self, folder, trace_path, model, *, dtype="f16", device="cuda:0", options=(), **stand_in):
+    def __init__(self, folder, trace_path, model, *, dtype="f16", device="cuda:0", graphs=False, gelu="exact", **stand_in):
         self.trace = Trace(trace_path)
         self.next_image = 1
         self.stderr_path = trace_path.with_suffix(".stderr")
         command = [os.environ["BATCH_RUNNER_BIN"], "--model", str(model), "--dtype", dtype, "--device", device]
+        command += ["--cuda-graphs", str(graphs).lower(), "--cuda-gelu", gelu, *LIBTORCH_KERNELS]
         with self.stderr_path.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [*command, *options],
+                command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=stderr,

@@ -80,7 +80,7 @@ def test_device_lost_on_loading_is_an_error(start):
 
 
 def test_failed_captures_leave_a_model_without_these_graphs(start):
-    engine = start(options=["--cuda-graphs"], fail=f"capture_end:2:{INVALID_VALUE}")
+    engine = start(graphs=True, fail=f"capture_end:2:{INVALID_VALUE}")
     assert engine.is_loaded
     engine.answer(*batch(engine))
     assert "graph" in {event.kind for event in engine.trace.events_since("loaded")}

@@ -3,7 +3,7 @@
 import pytest
 from engine import question, random_batches
 
-GRAPHS = {"plain": (), "graphs": ("--cuda-graphs",)}
+GRAPHS = {"plain": False, "graphs": True}
 
 
 def assert_no_faults(engine):
@@ -14,7 +14,7 @@ def assert_no_faults(engine):
 @pytest.mark.parametrize("graphs", GRAPHS)
 @pytest.mark.parametrize("dtype", ["f16", "bf16", "f32"])
 def test_random_batches_obey_the_rules(start, dtype, graphs):
-    engine = start(dtype=dtype, options=GRAPHS[graphs])
+    engine = start(dtype=dtype, graphs=GRAPHS[graphs])
     assert engine.is_loaded, engine.stderr_path.read_text()
     random_batches(engine, 40)
     kinds = {event.kind for event in engine.trace.events_since("loaded")}
@@ -26,7 +26,7 @@ def test_random_batches_obey_the_rules(start, dtype, graphs):
 @pytest.mark.parametrize("graphs", GRAPHS)
 @pytest.mark.parametrize("dtype", ["f16", "f32"])
 def test_attention_maps_obey_the_rules(start, dtype, graphs):
-    engine = start(dtype=dtype, options=GRAPHS[graphs])
+    engine = start(dtype=dtype, graphs=GRAPHS[graphs])
     products = {}
     for name, explain in [("plain", False), ("explained", True)]:
         questions = [question(index % 3, tokens=5 + index, explain=explain and index < 4) for index in range(6)]
@@ -40,12 +40,26 @@ def test_attention_maps_obey_the_rules(start, dtype, graphs):
 
 @pytest.mark.parametrize("graphs", GRAPHS)
 def test_engine_on_second_device_uses_no_other(start, graphs):
-    engine = start(device="cuda:1", devices=2, options=GRAPHS[graphs])
+    engine = start(device="cuda:1", devices=2, graphs=GRAPHS[graphs])
     assert engine.is_loaded, engine.stderr_path.read_text()
     random_batches(engine, 20)
     devices = {event.device for event in engine.trace.events_since("loaded") if event.device >= 0}
     assert devices == {1}
     assert_no_faults(engine)
+
+
+@pytest.mark.parametrize("dtype", ["f16", "bf16", "f32"])
+def test_tanh_gelu_is_computed_by_the_products(start, dtype):
+    kernels = {}
+    for gelu in ("exact", "tanh"):
+        engine = start(dtype=dtype, gelu=gelu)
+        assert engine.is_loaded, engine.stderr_path.read_text()
+        images = engine.new_images(3)
+        engine.answer(images, [question(index, tokens=5 + index, max_new_tokens=1) for index in range(3)], "batch")
+        kernels[gelu] = sum(event.kind == "kernel" for event in engine.trace.events("batch"))
+        assert_no_faults(engine)
+    # Two layers each of the vision encoder, the text encoder and the decoder, and its head.
+    assert kernels["exact"] - kernels["tanh"] == 2 + 2 + 2 + 1
 
 
 @pytest.mark.parametrize("capability", [75, 80, 89, 100, 120])
@@ -66,7 +80,7 @@ def test_cuda_engine_starts_no_thread_team(start):
 
 def test_uploads_and_captures_use_different_pools_of_streams(start):
     """LibTorch gives each stream of a pool to several engines. Each priority has a pool."""
-    engine = start(options=["--cuda-graphs"])
+    engine = start(graphs=True)
     engine.answer(engine.new_images(2), [question(0), question(1)])
     events = engine.trace.events()
     priority = {event.stream: event.detail for event in events if event.kind == "stream"}

@@ -17,10 +17,11 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use blip::{
-    Checkpoint, CudaKernels, DeviceRequest, Dtype, Generation, ImageDigest, ImageInput, LoadOptions, Model,
-    ModelError, ModelFiles, Pixels, RowAnswer, RowError, RowInput, RowSink, RowTask, open_device,
+    Checkpoint, CudaGelu, CudaKernels, DeviceRequest, Dtype, Generation, ImageDigest, ImageInput,
+    LoadOptions, Model, ModelError, ModelFiles, Pixels, RowAnswer, RowError, RowInput, RowSink, RowTask,
+    open_device,
 };
-use clap::Parser;
+use clap::{ArgAction, Parser};
 use cpu_time::ThreadTime;
 use serde::{Deserialize, Serialize};
 
@@ -36,11 +37,14 @@ struct Arguments {
     #[arg(long)]
     dtype: Dtype,
     /// Launch small batches as CUDA graphs
-    #[arg(long)]
+    #[arg(long, default_value_t = true, action = ArgAction::Set)]
     cuda_graphs: bool,
-    /// Kernels between the matrix products on CUDA: native or libtorch
+    /// Kernels between the matrix products on CUDA: auto, native or libtorch
     #[arg(long, default_value_t)]
     cuda_kernels: CudaKernels,
+    /// Form of GELU on CUDA: exact or tanh
+    #[arg(long, default_value_t)]
+    cuda_gelu: CudaGelu,
     /// Maximum tokens of an answer
     #[arg(long, default_value_t = 10)]
     max_new_tokens: i64,
@@ -153,6 +157,7 @@ fn main() -> Result<()> {
     let mut options = LoadOptions::for_device(device);
     options.cuda_graphs = arguments.cuda_graphs;
     options.cuda_kernels = arguments.cuda_kernels;
+    options.cuda_gelu = arguments.cuda_gelu;
     options.max_new_tokens = Some(arguments.max_new_tokens);
     let mut model = Model::load(&checkpoint, device, arguments.dtype, options)?;
     let side = usize::try_from(checkpoint.config().vision.image_size)?;

@@ -128,6 +128,12 @@ pub enum LoadError {
         /// Number format of the model.
         dtype: Dtype,
     },
+    /// This form of GELU is not available on this device.
+    #[error("cuda_gelu tanh is not available: model on {device}, expected cuda")]
+    CudaGeluUnsupported {
+        /// Device of the model.
+        device: String,
+    },
     /// The device is lost.
     #[error("cannot prepare the model: {0}")]
     Device(String),

@@ -59,7 +59,7 @@ pub use checkpoint::tokenizer::{TokenizeError, Tokenizer};
 pub use checkpoint::weights::Weights;
 pub use checkpoint::{Checkpoint, CheckpointOptions};
 pub use convert::{WrittenFile, convert, error::ConvertError};
-pub use device::kernel_backend::{CpuKernels, CudaKernels};
+pub use device::kernel_backend::{CpuKernels, CudaGelu, CudaKernels};
 pub use device::selection::{ChosenDevice, DeviceError, DeviceRequest, open_device};
 pub use dtype::{Dtype, TextDtype, VisionDtype};
 pub use error::{LoadError, ModelError};

@@ -92,10 +92,11 @@ impl Model {
         options.vision_dtype.check(device, dtype)?;
         options.cpu_kernels.check(device, dtype)?;
         options.cuda_kernels.check(device, dtype)?;
+        options.cuda_gelu.check(device)?;
         options.text_dtype.check(device, dtype, options.cpu_kernels)?;
         let native_kernels =
             options.cpu_kernels.are_native_without_libtorch(config.vision.is_small(), device, dtype);
-        let fused_norms = FusedNorms::load(options.cuda_kernels, config, device, kind);
+        let fused_norms = FusedNorms::load(options.cuda_kernels, config, device, dtype);
         let cuda_kernels = if fused_norms.is_some() { CudaKernels::Native } else { CudaKernels::LibTorch };
         let options = LoadOptions { cuda_kernels, ..options };
         let kernels = parallel_kernels(device, dtype, options)?;
@@ -103,7 +104,8 @@ impl Model {
         let torch_threads = kernels.as_ref().filter(|_| is_native).map(|kernels| kernels.workers.threads());
         let root = WeightPath::root(checkpoint.weights(), device, kind)
             .with_fused_norms(fused_norms.as_ref())
-            .with_kernels(kernels.as_ref());
+            .with_kernels(kernels.as_ref())
+            .with_cuda_gelu(options.cuda_gelu);
         let encoder = load_image_encoder(checkpoint, &root, device, dtype, options)?;
         let head = match config.architecture() {
             Architecture::QuestionAnswering => {
@@ -180,8 +182,7 @@ impl Model {
         self.dtype
     }
 
-    /// Returns the CUDA kernels in use: LibTorch's if native kernels were requested but are
-    /// unavailable.
+    /// Returns the CUDA kernels in use, native or LibTorch's.
     pub fn cuda_kernels(&self) -> CudaKernels {
         self.options.cuda_kernels
     }

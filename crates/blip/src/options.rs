@@ -6,7 +6,7 @@ use tch::Device;
 
 use crate::{
     checkpoint::config::BlipConfig,
-    device::kernel_backend::{CpuKernels, CudaKernels},
+    device::kernel_backend::{CpuKernels, CudaGelu, CudaKernels},
     dtype::{Dtype, TextDtype, VisionDtype},
 };
 
@@ -31,12 +31,13 @@ pub struct LoadOptions {
     pub cpu_kernels: CpuKernels,
     /// Kernels that compute residuals and norms on CUDA.
     pub cuda_kernels: CudaKernels,
+    /// Form of GELU on CUDA.
+    pub cuda_gelu: CudaGelu,
     /// Largest number of tokens of an answer. `None` uses the number in the checkpoint.
     pub max_new_tokens: Option<i64>,
     /// Compute threads on the CPU. `None` uses LibTorch's number of the calling thread.
     pub threads: Option<NonZeroUsize>,
-    /// Whether small batches are launched as CUDA graphs. The default is off, see
-    /// `docs/decisions/cuda-graphs.md`.
+    /// Whether small batches are launched as CUDA graphs, see `docs/decisions/cuda-graphs.md`.
     pub cuda_graphs: bool,
 }
 
@@ -52,10 +53,11 @@ impl LoadOptions {
                 vision_dtype: VisionDtype::AsModel,
                 text_dtype: TextDtype::AsModel,
                 cpu_kernels: CpuKernels::Auto,
-                cuda_kernels: CudaKernels::LibTorch,
+                cuda_kernels: CudaKernels::Auto,
+                cuda_gelu: CudaGelu::Exact,
                 max_new_tokens: None,
                 threads: None,
-                cuda_graphs: false,
+                cuda_graphs: true,
             }
         } else {
             Self {
@@ -66,7 +68,8 @@ impl LoadOptions {
                 vision_dtype: VisionDtype::AsModel,
                 text_dtype: TextDtype::AsModel,
                 cpu_kernels: CpuKernels::Auto,
-                cuda_kernels: CudaKernels::LibTorch,
+                cuda_kernels: CudaKernels::Auto,
+                cuda_gelu: CudaGelu::Exact,
                 max_new_tokens: None,
                 threads: None,
                 cuda_graphs: false,

@@ -7,7 +7,8 @@
 //! 2. [`Event`]s mark the end of each stage and measure its time on the device.
 //! 3. A [`Graph`] launches a captured sequence of kernels with one call.
 //! 4. [`CudnnAttention`] computes attention with cuDNN, where its shapes are fixed.
-//! 5. [`AddNorm`] adds a residual and normalises the sum in one kernel.
+//! 5. [`CudaStreams::linear_gelu`] computes a product and the GELU of its result together.
+//! 6. [`AddNorm`] adds a residual and normalises the sum in one kernel.
 //!
 //! [`read_device_memory`] reports the memory of LibTorch's allocator at any time.
 //!
@@ -19,6 +20,7 @@
 
 mod norm;
 mod attention;
+mod linear;
 mod page_locked;
 mod memory;
 mod graph;

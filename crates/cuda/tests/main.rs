@@ -7,6 +7,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
 mod fake_driver;
+mod linear;
 mod memory;
 mod norms;
 mod streams;

@@ -31,11 +31,13 @@ pub(crate) struct DecodeBuffers {
     step: Tensor,
     /// Mask of this step, `[1, 1, 1, mask width]`.
     visible: Tensor,
-    /// Masks of all steps, `[mask width, mask width]`. Row `t` is the mask of step `t`.
+    /// Masks of all steps, `[mask width + 1, mask width]`. Row `t` is the mask of step `t`.
     visible_at: Tensor,
     /// Mask of the questions' padding, `[rows, 1, 1, mask width]`.
     padding: Tensor,
     state: DecoderState,
+    /// The step that runs next, and its tokens, if they are on the device.
+    next: Option<(i64, Vec<i64>)>,
 }
 
 impl DecodeBuffers {
@@ -70,7 +72,7 @@ impl DecodeBuffers {
             longest,
             states: zeros(&[rows, longest, hidden])?,
             ids: indices(&[rows, 1])?,
-            visible_at: Tensor::f_full([steps_width, steps_width], lowest(kind), (kind, device))?
+            visible_at: Tensor::f_full([steps_width + 1, steps_width], lowest(kind), (kind, device))?
                 .f_triu(1)?,
             state: DecoderState {
                 layers,
@@ -83,6 +85,7 @@ impl DecodeBuffers {
             step,
             visible,
             padding,
+            next: None,
         })
     }
 
@@ -91,6 +94,7 @@ impl DecodeBuffers {
     ///
     /// Rows and lengths must fit the buffers.
     pub(crate) fn load(&mut self, states: &Tensor, lengths: &[i64]) -> Result<(), TchError> {
+        self.next = None;
         let (rows, longest, _) = states.size3()?;
         // Overwrites states of earlier batches. A NaN among them would pass even a weight of 0.
         let padded = states.f_constant_pad_nd([0, 0, 0, self.longest - longest])?;
@@ -115,7 +119,13 @@ impl DecodeBuffers {
     }
 
     /// Sets the inputs of step `step`: each row's last token.
+    ///
+    /// Nothing is copied if the last step chose these tokens.
     pub(crate) fn set_step(&mut self, tokens: &[i64], step: i64) -> Result<(), TchError> {
+        if self.next.as_ref().is_some_and(|(next, chosen)| (*next, &chosen[..]) == (step, tokens)) {
+            return Ok(());
+        }
+        self.next = Some((step, tokens.to_vec()));
         let ids = to_device(tokens, self.ids.device())?.f_view([tokens.len() as i64, 1])?;
         self.ids.f_narrow(0, 0, tokens.len() as i64)?.f_copy_(&ids)?;
         drop(self.step.f_fill_(step)?);
@@ -123,15 +133,25 @@ impl DecodeBuffers {
         self.visible.f_copy_(&mask.f_view_as(&self.visible)?).map(drop)
     }
 
-    /// Runs a step and returns the best tokens as a table of [`argmax_with_margin`].
+    /// Runs a step, and sets the inputs of the next one to the tokens that it chooses. Returns them
+    /// as a table of [`argmax_with_margin`].
     ///
     /// All of it is on the device, so it can be captured.
     pub(crate) fn step(&mut self, decoder: &TextDecoder) -> Result<Tensor, TchError> {
-        argmax_with_margin(&decoder.step_on_device(&self.ids, &mut self.state)?)
+        let table = argmax_with_margin(&decoder.step_on_device(&self.ids, &mut self.state)?)?;
+        // The third column, token ids.
+        self.ids.f_copy_(&table.f_narrow(1, 2, 1)?)?;
+        drop(self.step.f_add_scalar_(1)?);
+        let mask = self.visible_at.f_index_select(0, &self.step)?;
+        self.visible.f_copy_(&mask.f_view_as(&self.visible)?)?;
+        Ok(table)
     }
 
     /// Copies the first `rows` rows of a step's table to the host.
-    pub(crate) fn read(table: &Tensor, rows: usize) -> Result<Vec<TokenChoice>, TchError> {
-        read_choices(&table.f_narrow(0, 0, rows as i64)?)
+    pub(crate) fn read(&mut self, table: &Tensor, rows: usize) -> Result<Vec<TokenChoice>, TchError> {
+        let choices = read_choices(&table.f_narrow(0, 0, rows as i64)?)?;
+        self.next =
+            self.next.take().map(|(step, _)| (step + 1, choices.iter().map(|choice| choice.token).collect()));
+        Ok(choices)
     }
 }

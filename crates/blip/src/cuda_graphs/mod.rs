@@ -303,7 +303,7 @@ impl DecodeGraph {
     pub(crate) fn step(&mut self, tokens: &[i64], step: i64) -> Result<Vec<TokenChoice>, TchError> {
         self.buffers.set_step(tokens, step)?;
         self.step.launch()?;
-        DecodeBuffers::read(&self.table, tokens.len())
+        self.buffers.read(&self.table, tokens.len())
     }
 }
 

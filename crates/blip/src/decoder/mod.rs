@@ -74,7 +74,7 @@ impl TextDecoder {
             );
         }
         let vocabulary = load_vocabulary_layer(weights, root, config, embeddings.word())?;
-        let vocabulary = Dense::new(vocabulary, root.kernels())?;
+        let vocabulary = Dense::new(vocabulary, root.kernels(), root.cuda_gelu())?;
         Ok(Self {
             embeddings,
             layers,

@@ -115,23 +115,31 @@ impl TextDtype {
 /// Kernels that compute residuals and norms on CUDA. LibTorch computes the products in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CudaKernels {
-    /// Native kernels, compiled when the model is loaded. If that fails, the model logs a warning
-    /// and uses LibTorch's kernels.
-    Native,
-    /// LibTorch's kernels. They are the default until the native ones are measured, see
-    /// `docs/decisions/fused-kernels.md`.
+    /// [`Self::Native`] for models in f16 and f32, otherwise [`Self::LibTorch`].
     #[default]
+    Auto,
+    /// Native kernels, compiled and compared with LibTorch's when the model is loaded. If one
+    /// fails, the model logs a warning and uses LibTorch's kernels.
+    Native,
+    /// LibTorch's kernels.
     LibTorch,
 }
 
 impl CudaKernels {
+    /// Returns whether a model uses native kernels, if they are available.
+    pub(crate) fn are_native(self, device: Device, dtype: Dtype) -> bool {
+        self != Self::LibTorch && Self::Native.check(device, dtype).is_ok()
+    }
+
     /// Checks that these kernels support a model in `dtype` on `device`.
     ///
     /// # Errors
     /// [`LoadError::CudaKernelsUnsupported`] if not.
     pub fn check(self, device: Device, dtype: Dtype) -> Result<(), LoadError> {
         match (self, device, dtype) {
-            (Self::LibTorch, ..) | (Self::Native, Device::Cuda(_), Dtype::F16 | Dtype::F32) => Ok(()),
+            (Self::Auto | Self::LibTorch, ..) | (Self::Native, Device::Cuda(_), Dtype::F16 | Dtype::F32) => {
+                Ok(())
+            }
             (Self::Native, ..) => {
                 Err(LoadError::CudaKernelsUnsupported { device: format!("{device:?}").to_lowercase(), dtype })
             }
@@ -144,9 +152,10 @@ impl FromStr for CudaKernels {
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
+            "auto" => Ok(Self::Auto),
             "native" => Ok(Self::Native),
             "libtorch" => Ok(Self::LibTorch),
-            _ => Err(format!("unknown kernels {text:?}, expected native or libtorch")),
+            _ => Err(format!("unknown kernels {text:?}, expected auto, native or libtorch")),
         }
     }
 }
@@ -154,8 +163,56 @@ impl FromStr for CudaKernels {
 impl fmt::Display for CudaKernels {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
+            Self::Auto => "auto",
             Self::Native => "native",
             Self::LibTorch => "libtorch",
+        })
+    }
+}
+
+/// Form of GELU in the feed-forward blocks on CUDA.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum CudaGelu {
+    /// The exact form, with erf, in a kernel of its own.
+    #[default]
+    Exact,
+    /// The approximation with tanh, where the product before it is written. It changes results
+    /// slightly, see `docs/decisions/fused-kernels.md`.
+    Tanh,
+}
+
+impl CudaGelu {
+    /// Checks that models on `device` support this form.
+    ///
+    /// # Errors
+    /// [`LoadError::CudaGeluUnsupported`] if not.
+    pub fn check(self, device: Device) -> Result<(), LoadError> {
+        match (self, device) {
+            (Self::Exact, _) | (Self::Tanh, Device::Cuda(_)) => Ok(()),
+            (Self::Tanh, _) => {
+                Err(LoadError::CudaGeluUnsupported { device: format!("{device:?}").to_lowercase() })
+            }
+        }
+    }
+}
+
+impl FromStr for CudaGelu {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "exact" => Ok(Self::Exact),
+            "tanh" => Ok(Self::Tanh),
+            _ => Err(format!("unknown form of GELU {text:?}, expected exact or tanh")),
+        }
+    }
+}
+
+impl fmt::Display for CudaGelu {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Exact => "exact",
+            Self::Tanh => "tanh",
         })
     }
 }
@@ -195,10 +252,10 @@ mod tests {
             assert_eq!(kernels.to_string().parse(), Ok(kernels));
         }
         assert!("cuda".parse::<CpuKernels>().unwrap_err().contains("auto, native or libtorch"));
-        for kernels in [CudaKernels::Native, CudaKernels::LibTorch] {
+        for kernels in [CudaKernels::Auto, CudaKernels::Native, CudaKernels::LibTorch] {
             assert_eq!(kernels.to_string().parse(), Ok(kernels));
         }
-        assert!("auto".parse::<CudaKernels>().unwrap_err().contains("native or libtorch"));
+        assert!("cuda".parse::<CudaKernels>().unwrap_err().contains("auto, native or libtorch"));
     }
 
     #[test]
@@ -214,7 +271,27 @@ mod tests {
         assert!(
             native(Device::Cuda(0), Dtype::Bf16).unwrap_err().contains("model in bf16 on cuda(0), expected")
         );
-        assert!(CudaKernels::LibTorch.check(Device::Cpu, Dtype::Bf16).is_ok());
+        for kernels in [CudaKernels::Auto, CudaKernels::LibTorch] {
+            assert!(kernels.check(Device::Cpu, Dtype::Bf16).is_ok());
+        }
+        let auto = |device, dtype| CudaKernels::Auto.are_native(device, dtype);
+        assert!(auto(Device::Cuda(0), Dtype::F16) && auto(Device::Cuda(1), Dtype::F32));
+        assert!(!auto(Device::Cuda(0), Dtype::Bf16) && !auto(Device::Cpu, Dtype::F32));
+        assert!(!CudaKernels::LibTorch.are_native(Device::Cuda(0), Dtype::F16));
+    }
+
+    #[test]
+    fn tanh_gelu_needs_cuda() {
+        for gelu in [CudaGelu::Exact, CudaGelu::Tanh] {
+            assert_eq!(gelu.to_string().parse(), Ok(gelu));
+            assert!(gelu.check(Device::Cuda(0)).is_ok());
+        }
+        assert!("none".parse::<CudaGelu>().unwrap_err().contains("exact or tanh"));
+        assert!(CudaGelu::Exact.check(Device::Cpu).is_ok());
+        assert_eq!(
+            CudaGelu::Tanh.check(Device::Cpu).unwrap_err().to_string(),
+            "cuda_gelu tanh is not available: model on cpu, expected cuda"
+        );
     }
 
     #[test]

@@ -5,6 +5,7 @@ use cpu_kernels::Epilogue;
 use tch::{TchError, Tensor};
 
 use crate::{
+    device::kernel_backend::CudaGelu,
     error::LoadError,
     layers::{
         linear::Linear,
@@ -18,8 +19,8 @@ use crate::{
 /// A linear layer in the layout that suits its device, size and number format.
 #[derive(Debug)]
 pub(crate) enum Dense {
-    /// Number format of the model.
-    Plain(Linear),
+    /// Number format of the model, with the form of GELU.
+    Plain(Linear, CudaGelu),
     /// f32, packed for the native kernels of the CPU.
     Native(NativeLinear),
     /// f32, packed for oneDNN's kernels of the CPU.
@@ -30,34 +31,39 @@ pub(crate) enum Dense {
 
 impl Dense {
     /// Creates a layer in the model's number format, packed if possible. It uses the native
-    /// `kernels`, if there are any.
-    pub(crate) fn new(linear: Linear, kernels: Option<&ParallelKernels>) -> Result<Self, TchError> {
+    /// `kernels`, if there are any. `gelu` applies on CUDA.
+    pub(crate) fn new(
+        linear: Linear,
+        kernels: Option<&ParallelKernels>,
+        gelu: CudaGelu,
+    ) -> Result<Self, TchError> {
         Ok(match kernels {
             Some(kernels) => Self::Native(NativeLinear::new(&linear, kernels)?),
             None if PackedLinear::is_supported(&linear) => Self::Packed(PackedLinear::new(&linear)?),
-            None => Self::Plain(linear),
+            None => Self::Plain(linear, gelu),
         })
     }
 
     /// Loads `weight` `[out, in]` and `bias` `[out]` below `path`.
     pub(crate) fn load(path: &WeightPath<'_>, inputs: i64, outputs: i64) -> Result<Self, LoadError> {
-        Ok(Self::new(Linear::load(path, inputs, outputs)?, path.kernels())?)
+        Ok(Self::new(Linear::load(path, inputs, outputs)?, path.kernels(), path.cuda_gelu())?)
     }
 
     /// Computes the layer, `[.., in]` to `[.., out]`.
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         match self {
-            Self::Plain(linear) => linear.forward(input),
+            Self::Plain(linear, _) => linear.forward(input),
             Self::Native(linear) => linear.forward(input, Epilogue::Store),
             Self::Packed(linear) => linear.forward(input),
             Self::Int8(linear) => linear.forward(input),
         }
     }
 
-    /// Computes the layer and the exact (erf) GELU of its result, `[.., in]` to `[.., out]`.
+    /// Computes the layer and the GELU of its result, `[.., in]` to `[.., out]`.
     pub(crate) fn forward_gelu(&self, input: &Tensor) -> Result<Tensor, TchError> {
         match self {
-            Self::Plain(linear) => linear.forward(input)?.f_gelu_("none"),
+            Self::Plain(linear, CudaGelu::Exact) => linear.forward(input)?.f_gelu_("none"),
+            Self::Plain(linear, CudaGelu::Tanh) => linear.forward_cuda_gelu(input),
             Self::Native(linear) => linear.forward(input, Epilogue::Gelu),
             Self::Packed(linear) => linear.forward_gelu(input),
             Self::Int8(linear) => linear.forward(input)?.f_gelu_("none"),
@@ -65,7 +71,7 @@ impl Dense {
     }
 }
 
-/// Two linear layers with the exact (erf) GELU between them.
+/// Two linear layers with GELU between them.
 #[derive(Debug)]
 pub(crate) struct FeedForward {
     pub(crate) up: Dense,

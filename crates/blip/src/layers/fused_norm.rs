@@ -6,26 +6,29 @@ use std::rc::Rc;
 use cuda::{AddNorm, CudaError, NormKernels, NormShape, Storage};
 use tch::{Device, Kind, Tensor};
 
-use crate::{checkpoint::config::BlipConfig, device::kernel_backend::CudaKernels};
+use crate::{checkpoint::config::BlipConfig, device::kernel_backend::CudaKernels, dtype::Dtype};
 
 /// Native norm kernels of one model, one for each width and epsilon of its networks.
 #[derive(Debug)]
 pub(crate) struct FusedNorms(Vec<Rc<NormKernels>>);
 
 impl FusedNorms {
-    /// Compiles the kernels for `device` if they are `requested`, and compares each with
+    /// Compiles the `kernels` of a model for `device` if they are native, and compares each with
     /// LibTorch's.
     ///
     /// If a kernel does not compile or computes another result, logs a warning and returns `None`.
     /// The model then uses LibTorch's kernels.
     pub(crate) fn load(
-        requested: CudaKernels,
+        kernels: CudaKernels,
         config: &BlipConfig,
         device: Device,
-        kind: Kind,
+        dtype: Dtype,
     ) -> Option<Self> {
-        let (Device::Cuda(index), CudaKernels::Native) = (device, requested) else { return None };
-        match Self::compile(config, index, kind) {
+        let Device::Cuda(index) = device else { return None };
+        if !kernels.are_native(device, dtype) {
+            return None;
+        }
+        match Self::compile(config, index, dtype.kind()) {
             Ok(norms) => {
                 tracing::info!(kernels = norms.0.len(), "native CUDA kernels compiled and checked");
                 Some(norms)
@@ -80,8 +83,9 @@ mod tests {
     fn unavailable_kernels_are_left_out() {
         let golden = golden("class_defaults");
         let config = golden.checkpoint.config();
-        let load = |requested, device| FusedNorms::load(requested, config, device, Kind::Half);
+        let load = |kernels, device| FusedNorms::load(kernels, config, device, Dtype::F16);
         assert!(load(CudaKernels::Native, Device::Cuda(MISSING_DEVICE)).is_none());
+        assert!(load(CudaKernels::Auto, Device::Cuda(MISSING_DEVICE)).is_none());
         assert!(load(CudaKernels::LibTorch, Device::Cuda(0)).is_none());
         assert!(load(CudaKernels::Native, Device::Cpu).is_none());
         let reason = FusedNorms::compile(config, MISSING_DEVICE, Kind::Half).unwrap_err().to_string();

@@ -1,5 +1,6 @@
 //! A linear layer in the model's number format.
 
+use cuda::CudaStreams;
 use tch::{TchError, Tensor};
 
 use crate::{error::LoadError, layers::weight_path::WeightPath};
@@ -45,5 +46,17 @@ impl Linear {
     /// Computes the layer, `[.., in]` to `[.., out]`.
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
         input.f_linear(&self.weight, Some(&self.bias))
+    }
+
+    /// Computes the layer and the tanh form of GELU of its result in one operator of CUDA, `[..,
+    /// in]` to `[.., out]`.
+    pub(crate) fn forward_cuda_gelu(&self, input: &Tensor) -> Result<Tensor, TchError> {
+        let (outputs, inputs) = self.weight.size2()?;
+        let mut size = input.size();
+        if let Some(last) = size.last_mut() {
+            *last = outputs;
+        }
+        let rows = input.f_reshape([-1, inputs])?;
+        CudaStreams::open()?.linear_gelu(&rows, &self.weight, &self.bias)?.f_view(size.as_slice())
     }
 }

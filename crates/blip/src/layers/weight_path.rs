@@ -5,7 +5,8 @@ use std::{borrow::Cow, fmt::Display};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    checkpoint::weights::Weights, error::LoadError, layers::fused_norm::FusedNorms, parallel::ParallelKernels,
+    checkpoint::weights::Weights, device::kernel_backend::CudaGelu, error::LoadError,
+    layers::fused_norm::FusedNorms, parallel::ParallelKernels,
 };
 
 /// Prefix of tensor names, with the device, the number format and the native kernels of the layers
@@ -18,11 +19,13 @@ pub(crate) struct WeightPath<'a> {
     kind: Kind,
     fused_norms: Option<&'a FusedNorms>,
     kernels: Option<&'a ParallelKernels>,
+    cuda_gelu: CudaGelu,
 }
 
 impl<'a> WeightPath<'a> {
     pub(crate) fn root(weights: &'a Weights, device: Device, kind: Kind) -> Self {
-        Self { weights, prefix: Cow::Borrowed(""), device, kind, fused_norms: None, kernels: None }
+        let (prefix, cuda_gelu) = (Cow::Borrowed(""), CudaGelu::default());
+        Self { weights, prefix, device, kind, fused_norms: None, kernels: None, cuda_gelu }
     }
 
     /// Sets the native norm kernels of the layers below this path.
@@ -43,6 +46,16 @@ impl<'a> WeightPath<'a> {
     /// Returns the native kernels of the CPU, if the layers use them.
     pub(crate) fn kernels(&self) -> Option<&'a ParallelKernels> {
         self.kernels
+    }
+
+    /// Sets the form of GELU on CUDA.
+    pub(crate) fn with_cuda_gelu(self, cuda_gelu: CudaGelu) -> Self {
+        Self { cuda_gelu, ..self }
+    }
+
+    /// Returns the form of GELU on CUDA.
+    pub(crate) fn cuda_gelu(&self) -> CudaGelu {
+        self.cuda_gelu
     }
 
     /// Returns the path `name` below this path.

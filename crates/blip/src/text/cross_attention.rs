@@ -59,7 +59,7 @@ impl CrossAttention {
             absorbed_projection: absorbs
                 .then(|| AbsorbedProjection::new(&key_value, heads, path.kernels()))
                 .transpose()?,
-            key_value: Dense::new(key_value, path.kernels())?,
+            key_value: Dense::new(key_value, path.kernels(), path.cuda_gelu())?,
             output: Dense::load(&path.at("output.dense"), hidden, hidden)?,
             norm: LayerNorm::load(&path.at("output.LayerNorm"), hidden, eps)?,
             heads,
@@ -237,6 +237,7 @@ mod tests {
     use super::*;
     use crate::{
         cache::slot_pool::{SlotIndices, SlotPool},
+        device::kernel_backend::CudaGelu,
         tests::random_layers,
         text::image_states::PackedGroups,
     };
@@ -244,7 +245,8 @@ mod tests {
     #[test]
     fn context_from_cached_keys_and_values_is_equal() {
         let (hidden, heads) = (64, 4);
-        let dense = |outputs| Dense::new(random_layers::linear(hidden, outputs), None).unwrap();
+        let dense =
+            |outputs| Dense::new(random_layers::linear(hidden, outputs), None, CudaGelu::Exact).unwrap();
         let attention = CrossAttention {
             query: dense(hidden),
             key_value: dense(2 * hidden),

@@ -56,7 +56,7 @@ impl VisionEncoder {
         let (hidden, patch_size) = (config.hidden_size, config.patch_size);
         let embeddings = path.at("embeddings");
         let patch = Linear::load_patches(&embeddings.at("patch_embedding"), patch_size, hidden)?;
-        let patch = Dense::new(patch, path.kernels())?;
+        let patch = Dense::new(patch, path.kernels(), path.cuda_gelu())?;
         let tokens = config.tokens();
         let positions = position_embeddings::load(&embeddings, config)?;
         let class_embedding = embeddings.tensor("class_embedding", &[1, 1, hidden])?;
@@ -173,7 +173,7 @@ impl VisionLayer {
         let dense = |name: &str, inputs: i64, outputs: i64| -> Result<Dense, LoadError> {
             let linear = Linear::load(&path.at(name), inputs, outputs)?;
             Ok(match dtype {
-                VisionDtype::AsModel => Dense::new(linear, path.kernels())?,
+                VisionDtype::AsModel => Dense::new(linear, path.kernels(), path.cuda_gelu())?,
                 VisionDtype::Int8 => Dense::Int8(Int8Linear::new(&linear)?),
             })
         };

@@ -1,5 +1,4 @@
-//! The functions of `stream.cpp`, `attention.cpp` and `memory.cpp`, and the objects that they
-//! create.
+//! The functions of the C++ sources in this folder, and the objects that they create.
 
 use std::{
     ffi::{CStr, c_char, c_int, c_void},
@@ -17,6 +16,9 @@ type Pointer = *mut c_void;
 type Get = unsafe extern "C" fn(c_int, *mut Pointer) -> c_int;
 type Free = unsafe extern "C" fn(Pointer);
 type Act = unsafe extern "C" fn(Pointer) -> c_int;
+/// Makes a tensor of three others.
+type OfThreeTensors =
+    unsafe extern "C" fn(*const C_tensor, *const C_tensor, *const C_tensor, *mut *mut C_tensor) -> c_int;
 
 loader::functions! {
     /// The functions of `memory.cpp`.
@@ -27,7 +29,7 @@ loader::functions! {
 }
 
 loader::functions! {
-    /// The functions of `stream.cpp` and `attention.cpp`.
+    /// The functions of `stream.cpp`, `attention.cpp` and `linear.cpp`.
     pub(crate) struct StreamFunctions {
         last_error: unsafe extern "C" fn() -> *const c_char,
         current_stream: Get,
@@ -47,12 +49,8 @@ loader::functions! {
         graph_replay: Act,
         attention_prefers_cudnn: unsafe extern "C" fn(c_int, *mut c_int) -> c_int,
         attention_exclude_cudnn: unsafe extern "C" fn() -> c_int,
-        attention_cudnn: unsafe extern "C" fn(
-            *const C_tensor,
-            *const C_tensor,
-            *const C_tensor,
-            *mut *mut C_tensor,
-        ) -> c_int,
+        attention_cudnn: OfThreeTensors,
+        linear_gelu: OfThreeTensors,
     }
 }
 
@@ -147,15 +145,28 @@ impl StreamFunctions {
         self.check(unsafe { (self.attention_exclude_cudnn)() })
     }
 
-    pub(crate) fn attention_cudnn(&self, [query, key, value]: [&Tensor; 3]) -> Result<Tensor, CudaError> {
-        let mut context = std::ptr::null_mut();
+    /// Returns the attention of query, key and value.
+    pub(crate) fn attention_cudnn(&self, tensors: [&Tensor; 3]) -> Result<Tensor, CudaError> {
+        self.tensor(self.attention_cudnn, tensors)
+    }
+
+    /// Returns the GELU of a linear layer, of its input, weight and bias.
+    pub(crate) fn linear_gelu(&self, tensors: [&Tensor; 3]) -> Result<Tensor, CudaError> {
+        self.tensor(self.linear_gelu, tensors)
+    }
+
+    fn tensor(
+        &self,
+        function: OfThreeTensors,
+        [first, second, third]: [&Tensor; 3],
+    ) -> Result<Tensor, CudaError> {
+        let mut result = std::ptr::null_mut();
         // SAFETY: the tensors outlive the call. The function writes one pointer to a variable that
         // outlives the call, too.
-        let status =
-            unsafe { (self.attention_cudnn)(query.as_ptr(), key.as_ptr(), value.as_ptr(), &raw mut context) };
+        let status = unsafe { function(first.as_ptr(), second.as_ptr(), third.as_ptr(), &raw mut result) };
         self.check(status)?;
         // SAFETY: the function made this tensor for its caller.
-        Ok(unsafe { Tensor::from_ptr(context) })
+        Ok(unsafe { Tensor::from_ptr(result) })
     }
 
     fn object(&'static self, new: Get, free: Free, device: usize) -> Result<Object, CudaError> {

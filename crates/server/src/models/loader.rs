@@ -86,6 +86,7 @@ impl ModelLoader {
         vision_dtype.check(device, dtype).with_context(cannot_load)?;
         spec.model.cpu_kernels.check(device, dtype).with_context(cannot_load)?;
         spec.model.cuda_kernels.check(device, dtype).with_context(cannot_load)?;
+        spec.model.cuda_gelu.check(device).with_context(cannot_load)?;
         text_dtype.check(device, dtype, spec.model.cpu_kernels).with_context(cannot_load)?;
         tracing::info!(model = &*spec.name, ?device, reason, %dtype, %vision_dtype, %text_dtype, "device chosen");
 
@@ -197,6 +198,7 @@ fn placement(spec: &ModelSpec, device: Device, dtype: Dtype, checkpoint: &Checkp
     options.text_dtype = spec.model.text_dtype;
     options.cpu_kernels = spec.model.cpu_kernels;
     options.cuda_kernels = spec.model.cuda_kernels;
+    options.cuda_gelu = spec.model.cuda_gelu;
     options.feature_cache_bytes = spec.model.feature_cache_bytes.unwrap_or(options.feature_cache_bytes);
     options.cross_attention_cache_bytes =
         spec.model.cross_attention_cache_bytes.unwrap_or(options.cross_attention_cache_bytes);

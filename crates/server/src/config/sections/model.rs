@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, num::NonZeroUsize};
 
-use clap::{Args, ValueHint};
+use clap::{ArgAction, Args, ValueHint};
 
 use crate::config::{
     error::SettingsError,
@@ -90,16 +90,25 @@ pub struct ModelSettings {
 
     /// Kernels for residual and norm on CUDA
     ///
-    /// `native` computes both in one kernel, which is compiled when a model is loaded. `libtorch`
-    /// uses two kernels. If the native kernel is unavailable, the server logs a warning and uses
-    /// LibTorch. Experimental: the native kernel has not been measured on a GPU.
+    /// `native` computes both in one kernel, which is compiled and checked when a model is loaded.
+    /// `libtorch` uses two kernels. If the native kernel is unavailable, the server logs a warning
+    /// and uses LibTorch. `auto` is native for models in f16 and f32. The native kernel has not been
+    /// measured on a GPU.
     #[arg(
         long,
-        value_name = "native|libtorch",
+        value_name = "auto|native|libtorch",
         env = "BLIP_SERVE__MODEL__CUDA_KERNELS",
-        default_value = "libtorch"
+        default_value = "auto"
     )]
     pub cuda_kernels: blip::CudaKernels,
+
+    /// Form of the GELU function on CUDA
+    ///
+    /// Models are trained with `exact`. `tanh` is an approximation that needs no kernel of its own.
+    /// It changes scores slightly and few answers (see docs/decisions/fused-kernels.md). It has not
+    /// been measured on a GPU.
+    #[arg(long, value_name = "exact|tanh", env = "BLIP_SERVE__MODEL__CUDA_GELU", default_value = "exact")]
+    pub cuda_gelu: blip::CudaGelu,
 
     /// Conventions of texts, first tokens and beams
     ///
@@ -161,8 +170,19 @@ pub struct ModelSettings {
 
     /// Launch small batches as CUDA graphs
     ///
-    /// Saves most of the time for kernel launches. Experimental: not measured on a GPU.
-    #[arg(long, env = "BLIP_SERVE__MODEL__CUDA_GRAPHS")]
+    /// Saves most of the time for kernel launches. The graphs are captured when a model is loaded
+    /// and take about 2 GiB of device memory at the released size. If a capture fails, the server
+    /// logs a warning, and batches of that size are slower. Not measured on a GPU.
+    #[arg(
+        long,
+        value_name = "BOOL",
+        env = "BLIP_SERVE__MODEL__CUDA_GRAPHS",
+        default_value_t = true,
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        action = ArgAction::Set
+    )]
     pub cuda_graphs: bool,
 }
 
