@@ -1,6 +1,6 @@
 """Measures blip-serve next to other CPU engines on the same weights, in turns.
 
-    python3 benches/cpu/bench.py --output FOLDER [--rounds 3] [--threads N] [--only NAME]
+    python3 benches/cpu/bench.py --output FOLDER [--rounds 3] [--threads N] [--only PART]
 
 Each engine has a process. In a round each engine has one turn: all loads on a quiet machine, then
 the same beside one busy process. The order is reversed in every second round. The engines stay
@@ -63,10 +63,12 @@ def prepare(environments, engines, folder, threads):
     available, reasons = [], {}
     for engine in engines:
         try:
-            if engine.peer:
+            mark = folder / f"{engine.key}:{threads}.prepared"
+            if engine.peer and not mark.exists():
                 log(f"preparing {engine.key}")
                 command, variables = environments.command(engine, folder, threads)
                 Process([*command, "--prepare"], variables, folder / "prepare.log", 180).stop()
+                mark.touch()
             available.append(engine)
         except Unavailable as reason:
             reasons[engine.key] = str(reason)
@@ -95,12 +97,11 @@ class Pool:
             for batch, _ in LOADS.values():
                 # zentorch compiles each new shape.
                 process.run(batch, 10 * self.options.limit_s)
-                process.run(batch)
             log(f"loaded {engine.key} in {process.load_s:.0f} s, {process.resident_mib()} MiB")
         return self.loaded[engine.key]
 
     def next_turn(self, key):
-        keys = [engine.key for engine in self.turns]
+        keys = [engine.key for _, engine in self.turns]
         return keys.index(key) if key in keys else len(keys)
 
     def drop(self, key):
@@ -145,8 +146,8 @@ def measure(process, busy=None):
     return times, max(0.0, others / (time.monotonic() - start))
 
 
-def turn(engine, pool, result):
-    """Measures one engine, quiet and busy, and adds the figures to its result."""
+def turn(engine, states, pool, result):
+    """Measures one engine on the idle machine, or also on a busy one, and adds to its result."""
     process = pool.process(engine)
     result["version"], result["load_s"] = process.version, round(process.load_s, 1)
     result["resident_mib"] = process.resident_mib()
@@ -156,7 +157,7 @@ def turn(engine, pool, result):
     time.sleep(0.3)
     process.run(LOADS["cached_1x1"][0])
     with contextlib.ExitStack() as stack:
-        for state in ("quiet", "busy"):
+        for state in states:
             busy = stack.enter_context(busy_process()) if state == "busy" else None
             times, others = measure(process, busy)
             figures = {name: round(ms, 2) for name, ms in times.items()}
@@ -169,11 +170,11 @@ def run(turns, pool, results, reasons):
     """Measures all turns. An engine that fails has no further ones."""
     try:
         while turns:
-            engine = turns.pop(0)
+            states, engine = turns.pop(0)
             if engine.key in reasons:
                 continue
             try:
-                turn(engine, pool, results[engine.key])
+                turn(engine, states, pool, results[engine.key])
             except Unavailable as reason:
                 reasons[engine.key] = str(reason)
                 pool.drop(engine.key)
@@ -192,6 +193,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--output", type=Path, required=True, help="folder for the results")
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--busy-rounds", type=int, default=2, help="rounds with a busy process, too")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each engine")
     parser.add_argument("--only", action="append", help="part of an engine's key; repeatable")
     parser.add_argument("--limit-s", type=float, default=60, help="limit of a batch, in seconds")
@@ -211,7 +213,10 @@ def main():
     if options.prepare_only:
         return None
     results = {engine.key: {"rounds": {}} for engine in available}
-    turns = [engine for number in range(options.rounds) for engine in available[:: -1 if number % 2 else 1]]
+    turns = []
+    for number in range(options.rounds):
+        states = ("quiet", "busy") if number < options.busy_rounds else ("quiet",)
+        turns += [(states, engine) for engine in available[:: -1 if number % 2 else 1]]
     run(turns, Pool(environments, options, turns), results, reasons)
     for engine in engines:
         results.setdefault(engine.key, {"rounds": {}})["reason"] = reasons.get(engine.key)
@@ -223,7 +228,7 @@ def main():
         "commit": commit(),
         "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
         "machine": machine(),
-        "command": f"benches/cpu/run.sh --rounds {options.rounds} --threads {options.threads}",
+        "command": f"benches/cpu/bench.py {' '.join(sys.argv[1:])}",
     }
     (options.output / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
 

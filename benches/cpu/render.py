@@ -48,8 +48,11 @@ class Results:
         pairs = zip(self.times(engine, state, load), self.times(other, state, load))
         return statistics.median(one / two for one, two in pairs)
 
-    def rounds(self):
-        return max((len(self.times(engine, "quiet", "new_1x1")) for engine in self.measured()), default=0)
+    def rounds(self, state):
+        return max(len(self.engines[engine]["rounds"].get(state, [])) for engine in self.measured())
+
+    def states(self):
+        return [state for state in STATES if self.rounds(state)]
 
 
 def name(engine):
@@ -104,7 +107,7 @@ def losses(results):
         measured = results.measured(precision)
         native = [engine for engine in measured if not engine.peer]
         peers = [engine for engine in measured if engine.peer]
-        for state in STATES if native and peers else ():
+        for state in results.states() if native and peers else ():
             for load, title in TITLES.items():
                 median = {each: statistics.median(results.times(each, state, load)) for each in measured}
                 ours, theirs = min(native, key=median.get), min(peers, key=median.get)
@@ -126,20 +129,22 @@ def section(results):
     shares = [
         each["other_cores"]
         for engine in results.measured()
-        for state in STATES
+        for state in results.states()
         for each in results.engines[engine]["rounds"][state]
     ]
     yield f"- **Machine.** {manifest['machine']}, {manifest['date']}, commit {manifest['commit']}."
     yield f"- **Threads.** {results.threads} for each engine."
-    yield f"- **Rounds.** {results.rounds()}, in turns. Values are milliseconds, median (least to most)."
+    quiet, busy = map(results.rounds, STATES)
+    yield f"- **Rounds.** {quiet} in turns, {busy} of them also beside a busy process."
+    yield "- **Values** are milliseconds, median (least to most)."
     middle, most = statistics.median(shares), max(shares)
     yield f"- **Other processes** used {middle:.2f} cores in the median turn, and {most:.2f} at most."
     versions = {results.engines[engine]["version"] for engine in results.measured()} - {""}
     listed = sorted({part for version in versions for part in version.split(", ")})
     yield "- **Versions.**"
     yield from (f"  - {part}" for part in listed)
-    for state, title in STATES.items():
-        yield from ["", f"### {title}", "", *time_table(results, state)]
+    for state in results.states():
+        yield from ["", f"### {STATES[state]}", "", *time_table(results, state)]
     yield from ["", "### Equal answers", "", *answer_table(results)]
     yield from ["", "### Where blip-serve is slower", "", *losses(results)]
 

@@ -117,10 +117,11 @@ impl Engine {
     }
 
     fn measure(&mut self, request: &BatchRequest) -> Result<BatchResult> {
+        // No other image has had these digests.
+        let first_new = self.pixels.len() + self.new_images;
         if !request.cached {
             self.new_images += request.images.len();
         }
-        let first_new = self.pixels.len() + self.new_images;
         let images = request.images.iter().enumerate().map(|(index, &image)| {
             let digest = digest(if request.cached { image } else { first_new + index });
             Ok(ImageInput { digest, pixels: self.pixels.get(image).context("unknown image")? })
