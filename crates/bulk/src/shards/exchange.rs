@@ -1,6 +1,7 @@
 //! What the reader and the writer of a run exchange: records, results, and shards that have failed.
 
 use std::{
+    collections::HashMap,
     io,
     ops::ControlFlow,
     sync::{Arc, mpsc as unbounded},
@@ -107,6 +108,8 @@ pub(super) struct Results {
     receiver: mpsc::Receiver<SampleResult>,
     next: Option<SampleResult>,
     failures: unbounded::Receiver<ShardFailure>,
+    /// The failures of shards that the writer has not reached yet, and the last one's.
+    received: HashMap<usize, io::Error>,
 }
 
 impl Results {
@@ -114,7 +117,7 @@ impl Results {
         receiver: mpsc::Receiver<SampleResult>,
         failures: unbounded::Receiver<ShardFailure>,
     ) -> Self {
-        Self { receiver, next: None, failures }
+        Self { receiver, next: None, failures, received: HashMap::new() }
     }
 
     /// Waits for the result of a sample. Returns `None` if the run was stopped.
@@ -146,8 +149,9 @@ impl Results {
     }
 
     /// Returns the error of the reader in a shard. It has sent it before records of later shards.
-    fn failure(&self, shard: usize) -> Option<io::Error> {
-        self.failures.try_iter().find(|(failed, _)| *failed == shard).map(|(_, error)| error)
+    fn failure(&mut self, shard: usize) -> Option<io::Error> {
+        self.received.extend(self.failures.try_iter());
+        self.received.remove(&shard)
     }
 }
 
@@ -186,5 +190,20 @@ mod tests {
         assert_eq!(results.take(2, "8").unwrap(), None, "the run was stopped");
         failure_sender.send((2, io::Error::other("torn"))).unwrap();
         assert_eq!(results.take(2, "8").unwrap_err().to_string(), "torn");
+    }
+
+    #[test]
+    fn failure_of_a_later_shard_stays_after_a_change() {
+        let (sender, receiver) = mpsc::channel(4);
+        let (failure_sender, failures) = unbounded::channel();
+        let mut results = Results::new(receiver, failures);
+        let id = |shard, key: &str| SampleId { shard, key: key.to_owned() };
+        failure_sender.send((2, io::Error::other("torn"))).unwrap();
+        failure_sender.send((1, io::Error::other("broken"))).unwrap();
+        sender.try_send((id(3, "0"), Fields::new())).unwrap();
+        let error = |results: &mut Results, shard| results.take(shard, "0").unwrap_err().to_string();
+        assert_eq!(error(&mut results, 0), "the file has changed while it was read");
+        assert_eq!([1, 2].map(|shard| error(&mut results, shard)), ["broken", "torn"]);
+        assert!(results.take(3, "0").unwrap().is_some());
     }
 }
