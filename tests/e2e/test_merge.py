@@ -1,6 +1,9 @@
 """Outputs of several machines, put together by merge."""
 
+import contextlib
 import json
+import os
+import signal
 import subprocess
 
 import pytest
@@ -105,3 +108,21 @@ def test_folders_of_shards_are_merged_if_they_are_complete(shards, captioned, tm
     assert replaced.returncode == 1 and "the output folder has the input " in replaced.stderr
     mixed = merge(folders[0], shards / "s-000.tar", "-o", tmp_path / "mixed")
     assert mixed.returncode == 1 and "some parts are folders" in mixed.stderr
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_interrupted_merge_leaves_no_file(tmp_path, number, code):
+    part = tmp_path / "0.jsonl"
+    os.mkfifo(part)
+    arguments = [program(), "merge", str(part), "-o", str(tmp_path / "out.jsonl")]
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+        # The part is open when the merge has its temporary file.
+        with contextlib.suppress(BrokenPipeError), part.open("w") as lines:
+            assert list(tmp_path.glob(".blip-serve-merge-*"))
+            process.send_signal(number)
+            while True:
+                lines.write("{}\n")
+                lines.flush()
+        stderr = process.stderr.read()
+    assert (process.returncode, stderr) == (code, "blip-serve: stopped: nothing is written\n")
+    assert list(tmp_path.iterdir()) == [part]

@@ -2,6 +2,8 @@
 
 use std::{path::Path, str::FromStr};
 
+use crate::storage::Location;
+
 /// A file format of records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -14,8 +16,8 @@ pub enum Format {
 impl Format {
     /// Returns the format that the extension of a file name stands for, or `None` if it is unknown.
     #[must_use]
-    pub fn from_extension(path: &Path) -> Option<Self> {
-        path.extension()?.to_str()?.to_ascii_lowercase().parse().ok()
+    pub fn from_extension(file: &Location) -> Option<Self> {
+        Path::new(file.name()).extension()?.to_str()?.to_ascii_lowercase().parse().ok()
     }
 
     /// Returns whether a line end between quotes belongs to the record.
@@ -42,10 +44,11 @@ mod tests {
 
     #[test]
     fn file_extension_selects_format() {
-        assert_eq!(Format::from_extension(Path::new("a/b.JSONL")), Some(Format::Jsonl));
-        assert_eq!(Format::from_extension(Path::new("b.ndjson")), Some(Format::Jsonl));
-        assert_eq!(Format::from_extension(Path::new("b.csv")), Some(Format::Csv));
-        assert_eq!(Format::from_extension(Path::new("b.txt")), None);
-        assert_eq!(Format::from_extension(Path::new("-")), None);
+        let format = |name: &str| Format::from_extension(&Location::from(Path::new(name)));
+        assert_eq!(format("a/b.JSONL"), Some(Format::Jsonl));
+        assert_eq!(format("https://host/b.ndjson?sig=a.csv"), Some(Format::Jsonl));
+        assert_eq!(format("b.csv"), Some(Format::Csv));
+        assert_eq!(format("b.txt"), None);
+        assert_eq!(format("-"), None);
     }
 }

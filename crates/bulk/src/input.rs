@@ -1,10 +1,6 @@
-//! Reads records from a file or from standard input, one bounded buffer ahead.
+//! Reads records from a file, an object or standard input, one bounded buffer ahead.
 
-use std::{
-    fs::File,
-    io::{self, BufRead, BufReader},
-    path::PathBuf,
-};
+use std::io::{self, BufRead, BufReader};
 
 use futures::{Stream, stream};
 use tokio::sync::mpsc;
@@ -13,6 +9,7 @@ use crate::{
     format::Format,
     record::{Record, parse, parse_csv_cells},
     record_reader::{MAX_RECORD_BYTES, ReadStatus, RecordReader},
+    storage::{FileStream, Location, StoredFile},
 };
 
 /// Number of records that are read ahead.
@@ -21,22 +18,23 @@ const READ_AHEAD: usize = 64;
 /// A source of records.
 #[derive(Clone, Debug)]
 pub struct Input {
-    /// The file, or `None` for standard input.
-    pub path: Option<PathBuf>,
+    /// The file or object, or `None` for standard input.
+    pub file: Option<Location>,
     /// The format of its records.
     pub format: Format,
 }
 
 impl Input {
-    /// Returns the number of records in a regular file, or `None` for other inputs.
+    /// Returns the number of records in a regular file or an object, or `None` for other inputs.
     ///
     /// The function reads the whole file.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn count(&self) -> io::Result<Option<u64>> {
-        let Some(path) = self.path.as_ref().filter(|path| path.is_file()) else { return Ok(None) };
-        let reader = BufReader::with_capacity(1 << 16, File::open(path)?);
+        let is_counted = |file: &&Location| file.path().is_none_or(|path| path.is_file());
+        let Some(file) = self.file.as_ref().filter(is_counted) else { return Ok(None) };
+        let reader = open(file)?;
         // No record is stored, so the maximum length is 0.
         let mut reader = RecordReader::new(reader, self.format, 0);
         let (mut count, mut record) = (0, Vec::new());
@@ -57,8 +55,8 @@ impl Input {
     /// # Errors
     /// The file cannot be opened.
     pub fn records(&self) -> io::Result<impl Stream<Item = io::Result<Record>> + Send + Unpin + use<>> {
-        let reader: Box<dyn BufRead + Send> = match &self.path {
-            Some(path) => Box::new(BufReader::with_capacity(1 << 16, File::open(path)?)),
+        let reader: Box<dyn BufRead + Send> = match &self.file {
+            Some(file) => Box::new(open(file)?),
             None => Box::new(BufReader::new(io::stdin())),
         };
         let (sender, mut receiver) = mpsc::channel(READ_AHEAD);
@@ -69,6 +67,10 @@ impl Input {
             .spawn(move || send_records(reader, format, &sender))?;
         Ok(stream::poll_fn(move |context| receiver.poll_recv(context)))
     }
+}
+
+fn open(file: &Location) -> io::Result<BufReader<FileStream>> {
+    Ok(BufReader::with_capacity(1 << 16, StoredFile::open(file)?.into_stream()?))
 }
 
 /// Sends all records of `reader` until the receiver is dropped.
@@ -146,7 +148,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("input");
         std::fs::write(&path, text).unwrap();
-        let input = Input { path: Some(path), format };
+        let input = Input { file: Some(path.into()), format };
         let records = input.records().unwrap().map(Result::unwrap).collect().await;
         (input.count().unwrap(), records)
     }

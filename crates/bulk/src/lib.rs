@@ -6,7 +6,8 @@
 //! A batch passes through these modules: [`Input`] reads records, `grouping` groups adjacent
 //! records, [`run`] passes the groups to the [`Task`], and [`Output`] writes the results in the
 //! order of the input. [`retry_failed`] repeats this for the failed lines of a previous output.
-//! [`run_shards`] does the same for the samples of a data set in tar or Parquet files.
+//! [`run_shards`] does the same for the samples of a data set in tar or Parquet files, which
+//! `storage` reads and writes as files or as objects of a store.
 //!
 //! Memory is bounded for files of any size. The reader blocks while its buffer is full, at most
 //! [`BulkConfig::max_in_flight`] groups are in flight, and a result waits only for groups before
@@ -29,10 +30,11 @@ mod part;
 mod record_reader;
 mod record;
 mod format;
+mod storage;
 
 pub use format::Format;
 pub use input::Input;
-pub use merge::{MergeInput, MergeSummary, merge_records, merge_shards};
+pub use merge::{MergeInput, MergeSummary, MergedShards, merge_records, merge_shards};
 pub use output::{ExistingFile, Output, OutputError, ResumePoint};
 pub use part::Part;
 pub use progress::Progress;
@@ -40,7 +42,8 @@ pub use record::{Defaults, Fields, Record};
 pub use retry_failed::{OutputFile, retry_failed};
 pub use run::{BulkConfig, BulkError, RunSummary, Sink, process_records, run};
 pub use shards::{
-    ResultColumn, ShardColumns, ShardFiles, ShardOptions, ShardSummary, TextColumn, ValueType,
+    ResultColumn, ShardColumns, ShardFiles, ShardOptions, ShardSummary, TextColumn, ValueType, existing,
     is_shard_input, run_shards, shard_results,
 };
+pub use storage::{Location, open_stored, read_stored};
 pub use task::{RecordResult, Task};

@@ -1,10 +1,10 @@
 //! Puts record files together.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, BufReader, BufWriter, Write as _},
     os::unix::fs::PermissionsExt as _,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use futures::{Stream, StreamExt as _};
@@ -16,7 +16,7 @@ use crate::{
     record::{Fields, Record, parse, parse_csv_cells},
     record_reader::{MAX_RECORD_BYTES, ReadStatus, RecordReader},
     run::{BulkError, check_identity},
-    shards::is_same_file,
+    storage::{FileStream, Location, StoredFile, is_same_file},
 };
 
 /// The input that the parts are the output of.
@@ -41,21 +41,23 @@ pub struct MergeSummary {
 ///
 /// The bytes of records stay equal. A CSV output has the line of column names once. The output
 /// has its name only when it is complete: an existing file is replaced in one step. With `input`,
-/// each record must belong to the input record at its position.
+/// each record must belong to the input record at its position. Returns `None`, and writes nothing,
+/// if `is_stopped` says so after some record.
 ///
 /// # Errors
 /// A part that cannot be read, or has an incomplete or invalid record. CSV files with different
 /// columns. Parts that do not have the records of the input. An output that is the input, or that
 /// cannot be written.
 pub async fn merge_records(
-    parts: &[PathBuf],
+    parts: &[Location],
     format: Format,
     output: &Path,
     input: Option<MergeInput>,
-) -> Result<MergeSummary, String> {
+    is_stopped: impl Fn() -> bool,
+) -> Result<Option<MergeSummary>, String> {
     let write_error = |error: io::Error| format!("cannot write {}: {error}", output.display());
     if let Some(MergeInput { input, name }) = &input
-        && input.path.as_deref().is_some_and(|path| is_same_file(path, output))
+        && input.file.as_ref().is_some_and(|file| is_same_file(file, &output.into()))
     {
         return Err(format!("the output is the input {name}"));
     }
@@ -69,8 +71,8 @@ pub async fn merge_records(
         None => None,
     };
     let (mut columns, mut summary) = (None, MergeSummary::default());
-    for path in parts {
-        let mut part = PartFile::open(path, format)?;
+    for part in parts {
+        let mut part = PartFile::open(part, format)?;
         if let Some(line) = part.check_columns(&mut columns)? {
             writer.write_all(&line).map_err(write_error)?;
         }
@@ -81,6 +83,9 @@ pub async fn merge_records(
             writer.write_all(&line).map_err(write_error)?;
             summary.records += 1;
             summary.failed += u64::from(fields.get("error").is_some_and(|error| !error.is_null()));
+            if is_stopped() {
+                return Ok(None);
+            }
         }
     }
     if let Some(check) = check {
@@ -89,7 +94,7 @@ pub async fn merge_records(
     let synced = writer.flush().and_then(|()| file.as_file().sync_all());
     drop(writer);
     synced.and_then(|()| Ok(file.persist(output).map(drop)?)).map_err(write_error)?;
-    Ok(summary)
+    Ok(Some(summary))
 }
 
 /// Creates a file in the folder of `path`, which it can replace in one step.
@@ -108,8 +113,8 @@ fn create_beside(path: &Path) -> io::Result<NamedTempFile> {
 
 /// One part.
 struct PartFile<'a> {
-    path: &'a Path,
-    reader: RecordReader<BufReader<File>>,
+    file: &'a Location,
+    reader: RecordReader<BufReader<FileStream>>,
     format: Format,
     columns: Vec<String>,
     /// The number of lines that were read. For CSV it counts records.
@@ -117,15 +122,16 @@ struct PartFile<'a> {
 }
 
 impl<'a> PartFile<'a> {
-    fn open(path: &'a Path, format: Format) -> Result<Self, String> {
-        let file = File::open(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        let reader = BufReader::with_capacity(1 << 16, file);
+    fn open(file: &'a Location, format: Format) -> Result<Self, String> {
+        let stream = StoredFile::open(file).and_then(StoredFile::into_stream);
+        let stream = stream.map_err(|error| format!("cannot read {file}: {error}"))?;
+        let reader = BufReader::with_capacity(1 << 16, stream);
         let reader = RecordReader::new(reader, format, MAX_RECORD_BYTES);
-        Ok(Self { path, reader, format, columns: Vec::new(), line: 0 })
+        Ok(Self { file, reader, format, columns: Vec::new(), line: 0 })
     }
 
     fn error(&self, reason: &str) -> String {
-        format!("{}, line {}: {reason}", self.path.display(), self.line)
+        format!("{}, line {}: {reason}", self.file, self.line)
     }
 
     /// Reads the column names of a CSV file. Returns the line if it is the first one of all parts.
@@ -134,7 +140,7 @@ impl<'a> PartFile<'a> {
             return Ok(None);
         }
         let Some(line) = self.next_line()? else {
-            return Err(format!("{} has no column names: it is empty", self.path.display()));
+            return Err(format!("{} has no column names: it is empty", self.file));
         };
         self.columns = parse_csv_cells(&line).map_err(|reason| self.error(&reason))?;
         match columns {
@@ -145,7 +151,7 @@ impl<'a> PartFile<'a> {
             Some(columns) if *columns == self.columns => Ok(None),
             Some(columns) => Err(format!(
                 "{} has the columns {}: expected {}, as in the first part",
-                self.path.display(),
+                self.file,
                 self.columns.join(","),
                 columns.join(",")
             )),
@@ -163,7 +169,7 @@ impl<'a> PartFile<'a> {
         let mut line = Vec::new();
         let status = self.reader.read(&mut line);
         self.line += 1;
-        match status.map_err(|error| format!("cannot read {}: {error}", self.path.display()))? {
+        match status.map_err(|error| format!("cannot read {}: {error}", self.file))? {
             ReadStatus::Complete => Ok(Some(line)),
             ReadStatus::End => Ok(None),
             ReadStatus::TooLong(bytes) => {
@@ -222,6 +228,8 @@ impl<S: Stream<Item = io::Result<Record>> + Unpin> InputCheck<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::PathBuf;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -244,16 +252,18 @@ mod tests {
         }
 
         fn input(&self, name: &str) -> Option<MergeInput> {
-            let path = self.path(name);
-            let format = Format::from_extension(&path).unwrap();
-            Some(MergeInput { input: Input { path: Some(path), format }, name: name.to_owned() })
+            let file = Location::from(self.path(name));
+            let format = Format::from_extension(&file).unwrap();
+            Some(MergeInput { input: Input { file: Some(file), format }, name: name.to_owned() })
         }
 
         async fn merge(&self, parts: &[&str], input: Option<MergeInput>) -> Result<MergeSummary, String> {
-            let paths: Vec<PathBuf> = parts.iter().map(|part| self.path(part)).collect();
-            let format = Format::from_extension(&paths[0]).unwrap();
-            let merged = merge_records(&paths, format, &self.path("out"), input).await;
-            merged.map_err(|error| error.replace(&format!("{}/", self.0.path().display()), ""))
+            let parts: Vec<Location> = parts.iter().map(|part| self.path(part).into()).collect();
+            let format = Format::from_extension(&parts[0]).unwrap();
+            let merged = merge_records(&parts, format, &self.path("out"), input, || false).await;
+            merged
+                .map(Option::unwrap)
+                .map_err(|error| error.replace(&format!("{}/", self.0.path().display()), ""))
         }
 
         /// Returns the error of a merge, which leaves no file.
@@ -315,6 +325,15 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn stopped_merge_leaves_no_file() {
+        let files = Files::new();
+        let part = Location::from(files.write("0.jsonl", "{}\n{}\n"));
+        let merged = merge_records(&[part], Format::Jsonl, &files.path("out"), None, || true).await;
+        assert_eq!(merged, Ok(None));
+        assert_eq!(fs::read_dir(files.0.path()).unwrap().count(), 1);
+    }
+
+    #[tokio::test]
     async fn permissions_are_those_of_other_files() {
         let files = Files::new();
         let part = files.write("0.jsonl", "{}\n");
@@ -332,7 +351,7 @@ mod tests {
         files.write("0.jsonl", "{\"caption\": \"x\"}\n");
         let path = files.write("out", "{}\n");
         let input = MergeInput {
-            input: Input { path: Some(path.clone()), format: Format::Jsonl },
+            input: Input { file: Some(path.clone().into()), format: Format::Jsonl },
             name: "in.jsonl".to_owned(),
         };
         let error = files.merge(&["0.jsonl"], Some(input)).await.unwrap_err();

@@ -3,49 +3,56 @@
 use std::{
     collections::{HashMap, HashSet},
     ffi::OsString,
-    fs, io,
+    fs,
+    io::{self, Read as _, Write as _},
     os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    path::Path,
 };
 
-use crate::shards::{expand, is_same_file, shards_of_folder};
+use crate::{
+    shards::{expand, shards_of_folder},
+    storage::{Location, OutputFolder, PartialFile, StoredFile, exists, is_same_file},
+};
 
 /// Number of names in an error.
 const SHOWN_NAMES: usize = 10;
 
-/// Puts the shards of the folders `parts` into the folder `output`, which is created. Returns the
-/// number of shards.
+/// Size of the buffer for copies, in bytes.
+const BUFFER_BYTES: usize = 1 << 20;
+
+/// Puts the shards of the folders `parts` into the folder `output`, which is created.
 ///
 /// A part can have no shard, as that of a machine with nothing to do.
 /// On the same file system, a shard in both folders takes no further space. With `input`, there
 /// must be a shard for each of those that the input names, and no other one. Nothing is written
-/// unless all checks succeed.
+/// unless all checks succeed. If `is_stopped` says so, the shards up to then are in the output.
 ///
 /// # Errors
 /// A folder that cannot be read, folders without any shard, two shards of the same name, missing or
 /// further shards, a shard in `output` that exists unless `replaces` is set, an output folder that
 /// has the input, or an output that cannot be written.
 pub fn merge_shards(
-    parts: &[PathBuf],
-    output: &Path,
-    input: Option<&Path>,
+    parts: &[Location],
+    output: &Location,
+    input: Option<&Location>,
     replaces: bool,
-) -> Result<usize, String> {
-    let mut shards: HashMap<OsString, PathBuf> = HashMap::new();
+    is_stopped: impl Fn() -> bool,
+) -> Result<MergedShards, String> {
+    let mut shards: HashMap<OsString, Location> = HashMap::new();
     for shard in parts.iter().map(|part| shards_of_folder(part)).collect::<Result<Vec<_>, _>>()?.concat() {
-        if let Some(other) = shards.insert(name(&shard), shard.clone())
+        if let Some(other) = shards.insert(shard.name().to_owned(), shard.clone())
             && !is_same_file(&shard, &other)
         {
-            return Err(format!("two parts have this shard: {} and {}", other.display(), shard.display()));
+            return Err(format!("two parts have this shard: {other} and {shard}"));
         }
     }
     if let Some(input) = input {
         let inputs = expand(input)?;
         // It would be replaced by its results.
-        if let Some(input) = inputs.iter().find(|input| is_same_file(input, &output.join(name(input)))) {
-            return Err(format!("the output folder has the input {}", input.display()));
+        if let Some(input) = inputs.iter().find(|input| is_same_file(input, &output.join(input.name()))) {
+            return Err(format!("the output folder has the input {input}"));
         }
-        let expected: HashSet<OsString> = inputs.iter().map(|shard| name(shard)).collect();
+        let expected: HashSet<OsString> = inputs.iter().map(|shard| shard.name().to_owned()).collect();
         let found: HashSet<OsString> = shards.keys().cloned().collect();
         check_none(expected.difference(&found), "no part has these shards")?;
         check_none(found.difference(&expected), "the input has no such shards")?;
@@ -53,25 +60,64 @@ pub fn merge_shards(
     if shards.is_empty() {
         return Err("no part has a shard".to_owned());
     }
-    let mut shards: Vec<(PathBuf, PathBuf)> =
-        shards.into_iter().map(|(name, shard)| (shard, output.join(name))).collect();
+    let mut shards: Vec<(Location, Location)> =
+        shards.into_iter().map(|(name, shard)| (shard, output.join(&name))).collect();
     // A part can be the output folder.
     shards.retain(|(shard, target)| !is_same_file(shard, target));
     shards.sort();
-    if let Some((_, target)) = shards.iter().find(|(_, target)| target.exists() && !replaces) {
-        return Err(format!("{} already exists: use --force to replace it", target.display()));
+    for (_, target) in shards.iter().filter(|_| !replaces) {
+        if exists(target).map_err(|error| format!("cannot read {target}: {error}"))? {
+            return Err(format!("{target} already exists: use --force to replace it"));
+        }
     }
-    let count = shards.len();
-    let write_error = |path: &Path, error: io::Error| format!("cannot write {}: {error}", path.display());
-    fs::create_dir_all(output).map_err(|error| write_error(output, error))?;
+    let mut merged = MergedShards { added: 0, total: shards.len() };
+    OutputFolder::open(output)?;
     for (shard, target) in shards {
-        place(&shard, &target).map_err(|error| write_error(&target, error))?;
+        let placed = match (&shard, &target) {
+            (Location::Path(shard), Location::Path(target)) if !is_stopped() => {
+                place(shard, target).map(|()| true)
+            }
+            _ => copy(&shard, &target, &is_stopped),
+        };
+        if !placed.map_err(|error| format!("cannot write {target}: {error}"))? {
+            break;
+        }
+        merged.added += 1;
     }
-    Ok(count)
+    Ok(merged)
 }
 
-fn name(shard: &Path) -> OsString {
-    shard.file_name().unwrap_or_default().to_owned()
+/// The shards of a merge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MergedShards {
+    /// The number of shards that are in the output folder now.
+    pub added: usize,
+    /// The number of those to add. The merge was stopped if it is larger.
+    pub total: usize,
+}
+
+/// Copies a shard. Returns false, without a target, if the merge is stopped.
+fn copy(shard: &Location, target: &Location, is_stopped: impl Fn() -> bool) -> io::Result<bool> {
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot read {shard}: {error}"));
+    let mut source = StoredFile::open(shard).and_then(StoredFile::into_stream).map_err(named)?;
+    let (length, mut buffer) = (source.length(), vec![0; BUFFER_BYTES]);
+    let mut file = PartialFile::create(target)?;
+    let copied = loop {
+        if is_stopped() {
+            break Ok(false);
+        }
+        let count = match source.read(&mut buffer) {
+            Ok(0) if source.position() == length => break Ok(true),
+            Ok(0) => break Err(named(io::ErrorKind::UnexpectedEof.into())),
+            Ok(count) => count,
+            Err(error) => break Err(named(error)),
+        };
+        if let Err(error) = file.write_all(buffer.get(..count).unwrap_or_default()) {
+            break Err(error);
+        }
+    };
+    let ended = if matches!(copied, Ok(true)) { file.complete() } else { file.discard() };
+    copied.and_then(|copied| ended.map(|()| copied))
 }
 
 /// Returns an error that names the first shards of a set, unless it is empty.
@@ -96,7 +142,8 @@ fn place(shard: &Path, target: &Path) -> io::Result<()> {
     }
     // Not the name of a shard that a run writes: a run truncates what it finds there. That would be
     // the shard of the part.
-    let link = target.with_file_name(format!(".{}.merge", name(target).to_string_lossy()));
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    let link = target.with_file_name(format!(".{name}.merge"));
     remove_if_exists(&link)?;
     let placed = fs::hard_link(shard, &link).or_else(|error| match error.kind() {
         // Another merge has made it. Copying would write into the shard of its part.
@@ -147,9 +194,10 @@ mod tests {
         input: Option<&str>,
         replaces: bool,
     ) -> Result<usize, String> {
-        let path = |name: &str| folder.path().join(name);
-        let input = input.map(path);
-        merge_shards(&[path("a"), path("b")], &path(output), input.as_deref(), replaces)
+        let location = |name: &str| Location::from(folder.path().join(name));
+        let (parts, input) = (["a", "b"].map(location), input.map(location));
+        merge_shards(&parts, &location(output), input.as_ref(), replaces, || false)
+            .map(|merged| merged.added)
             .map_err(|error| error.replace(&format!("{}/", folder.path().display()), ""))
     }
 
@@ -201,6 +249,20 @@ mod tests {
         let error = merge(&folder, "none", Some("{0..0}.tar"), false).unwrap_err();
         assert_eq!(error, "no part has these shards: 0.tar");
         assert!(!folder.path().join("none").exists());
+    }
+
+    #[test]
+    fn copy_is_complete_or_absent() {
+        let folder = parts(&["a/0.tar"]);
+        let location = |name: &str| Location::from(folder.path().join(name));
+        for is_stopped in [true, false] {
+            let copied = copy(&location("a/0.tar"), &location("a/1.tar"), || is_stopped).unwrap();
+            assert_eq!(
+                (copied, names(&folder.path().join("a")).len()),
+                (!is_stopped, 2 - usize::from(is_stopped))
+            );
+        }
+        assert_eq!(fs::read_to_string(folder.path().join("a/1.tar")).unwrap(), "a/0.tar");
     }
 
     #[test]

@@ -6,4 +6,4 @@ mod merge_records;
 mod merge_shards;
 
 pub use merge_records::{MergeInput, MergeSummary, merge_records};
-pub use merge_shards::merge_shards;
+pub use merge_shards::{MergedShards, merge_shards};

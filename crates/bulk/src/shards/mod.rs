@@ -31,8 +31,7 @@ mod shard_format;
 
 pub use columns::{ResultColumn, ShardColumns, TextColumn, ValueType};
 pub use job::ShardFiles;
-pub(crate) use job::is_same_file;
-pub use pattern::is_shard_input;
+pub use pattern::{existing, is_shard_input};
 pub(crate) use pattern::{expand, shards_of_folder};
 pub use run::{ShardOptions, ShardSummary, run_shards};
 pub use tar_shard::shard_results;

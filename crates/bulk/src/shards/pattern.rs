@@ -1,62 +1,77 @@
 //! The names of shards: files, folders, and names with braces.
 
-use std::{
-    fs, io,
-    path::{Path, PathBuf},
-};
+use std::{io, path::Path};
 
-use crate::shards::shard_format::{EXPECTED, has_shard_extension};
+use crate::{
+    shards::shard_format::{EXPECTED, has_shard_extension},
+    storage::{Location, exists, file_names},
+};
 
 /// Maximum number of shards that one input can name.
 const MAX_SHARDS: usize = 1_000_000;
 
 /// Returns whether an input is a shard, several shards in braces, or a folder.
 #[must_use]
-pub fn is_shard_input(input: &Path) -> bool {
-    has_shard_extension(input) || input.is_dir()
+pub fn is_shard_input(input: &Location) -> bool {
+    has_shard_extension(input) || is_folder(input)
+}
+
+/// Returns whether an input is a folder. A URL is one if it ends in a slash.
+fn is_folder(input: &Location) -> bool {
+    input.path().map_or_else(|| input.name().is_empty(), Path::is_dir)
 }
 
 /// Returns the shards that an input names, in order.
 ///
-/// A folder stands for the shards in it, sorted by name. `{000..127}` in a name stands for these
-/// numbers, and `{a,b}` for these texts.
+/// A folder, or a URL that ends in a slash, stands for the shards in it, sorted by name.
+/// `{000..127}` in a name stands for these numbers, and `{a,b}` for these texts.
 ///
 /// # Errors
 /// A folder that cannot be read or has no shard, and braces that are invalid.
-pub(crate) fn expand(input: &Path) -> Result<Vec<PathBuf>, String> {
+pub(crate) fn expand(input: &Location) -> Result<Vec<Location>, String> {
     // A file whose name has braces is that file.
-    if input.is_file() {
-        return Ok(vec![input.to_owned()]);
+    if input.path().is_some_and(Path::is_file) {
+        return Ok(vec![input.clone()]);
     }
-    if input.is_dir() {
+    if is_folder(input) {
         return shards_of_folder(input).and_then(|shards| match shards.is_empty() {
-            true => Err(format!("no shard in the folder {}: expected {EXPECTED}", input.display())),
+            true => Err(format!("no shard in the folder {input}: expected {EXPECTED}")),
             false => Ok(shards),
         });
     }
-    let text = input.to_str().ok_or_else(|| format!("{} is not valid UTF-8", input.display()))?;
-    let names = expand_braces(text)?;
-    Ok(names.into_iter().map(PathBuf::from).collect())
+    let text = input.text().ok_or_else(|| format!("{input} is not valid UTF-8"))?;
+    if input.path().is_some() && text.contains("://") {
+        return Err(format!("{input} has an unknown scheme: expected s3, gs, az, http or https"));
+    }
+    let names = expand_braces(text).map_err(|reason| format!("\"{input}\": {reason}"))?;
+    Ok(names.into_iter().map(Location::from).collect())
 }
 
 /// Returns the shards in a folder, sorted by name. It can have none.
 ///
 /// # Errors
 /// A folder that cannot be read.
-pub(crate) fn shards_of_folder(folder: &Path) -> Result<Vec<PathBuf>, String> {
-    list_shards(folder).map_err(|error| format!("cannot read the folder {}: {error}", folder.display()))
-}
-
-fn list_shards(folder: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut shards = Vec::new();
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if has_shard_extension(&path) && path.is_file() {
-            shards.push(path);
-        }
-    }
+pub(crate) fn shards_of_folder(folder: &Location) -> Result<Vec<Location>, String> {
+    let names = file_names(folder).map_err(|error| format!("cannot read the folder {folder}: {error}"))?;
+    let mut shards: Vec<Location> = names.iter().map(|name| folder.join(name)).collect();
+    shards.retain(has_shard_extension);
     shards.sort();
     Ok(shards)
+}
+
+/// Returns the files that exist, in their order.
+///
+/// # Errors
+/// A store that does not answer.
+pub fn existing(files: &[Location]) -> io::Result<Vec<Location>> {
+    let mut existing = Vec::new();
+    for file in files {
+        let found = exists(file);
+        if found.map_err(|error| io::Error::new(error.kind(), format!("{file}: {error}")))? {
+            existing.push(file.clone());
+        }
+    }
+    Ok(existing)
 }
 
 /// Replaces each pair of braces by its alternatives, the first pair varying slowest.
@@ -64,10 +79,10 @@ fn expand_braces(text: &str) -> Result<Vec<String>, String> {
     let mut names = vec![String::new()];
     let mut rest = text;
     while let Some((before, after)) = rest.split_once('{') {
-        let (inside, after) = after.split_once('}').ok_or_else(|| format!("{text:?}: }} is missing"))?;
-        let alternatives = alternatives(inside).map_err(|reason| format!("{text:?}: {reason}"))?;
+        let (inside, after) = after.split_once('}').ok_or("} is missing")?;
+        let alternatives = alternatives(inside)?;
         if names.len().saturating_mul(alternatives.len()) > MAX_SHARDS {
-            return Err(format!("{text:?} names more than {MAX_SHARDS} shards"));
+            return Err(format!("the input names more than {MAX_SHARDS} shards"));
         }
         names = names
             .iter()
@@ -103,6 +118,8 @@ fn alternatives(inside: &str) -> Result<Vec<String>, String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use proptest::prelude::*;
 
     use super::*;
@@ -119,12 +136,12 @@ mod tests {
     #[test]
     fn invalid_braces_are_an_error() {
         for (text, reason) in [
-            ("a{1..2.tar", "\"a{1..2.tar\": } is missing"),
-            ("a{2..1}.tar", "\"a{2..1}.tar\": {2..1} ends before it begins"),
-            ("a{x..1}.tar", "\"a{x..1}.tar\": {x..1} must have two numbers, as in {000..127}"),
-            ("a{+1..2}.tar", "\"a{+1..2}.tar\": {+1..2} must have two numbers, as in {000..127}"),
-            ("{0..9999999}.tar", "\"{0..9999999}.tar\": {0..9999999} names more than 1000000 shards"),
-            ("{0..9999}{0..9999}.tar", "\"{0..9999}{0..9999}.tar\" names more than 1000000 shards"),
+            ("a{1..2.tar", "} is missing"),
+            ("a{2..1}.tar", "{2..1} ends before it begins"),
+            ("a{x..1}.tar", "{x..1} must have two numbers, as in {000..127}"),
+            ("a{+1..2}.tar", "{+1..2} must have two numbers, as in {000..127}"),
+            ("{0..9999999}.tar", "{0..9999999} names more than 1000000 shards"),
+            ("{0..9999}{0..9999}.tar", "the input names more than 1000000 shards"),
         ] {
             assert_eq!(expand_braces(text).unwrap_err(), reason);
         }
@@ -133,24 +150,37 @@ mod tests {
     #[test]
     fn folder_stands_for_its_shards() {
         let folder = tempfile::tempdir().unwrap();
-        assert!(is_shard_input(folder.path()));
-        assert!(expand(folder.path()).unwrap_err().starts_with("no shard in the folder "));
+        let input = Location::from(folder.path());
+        assert!(is_shard_input(&input));
+        assert!(expand(&input).unwrap_err().starts_with("no shard in the folder "));
         for name in ["b.tar", "a.TAR", "c.parquet", "notes.txt"] {
             fs::write(folder.path().join(name), b"").unwrap();
         }
-        assert_eq!(
-            expand(folder.path()).unwrap(),
-            ["a.TAR", "b.tar", "c.parquet"].map(|name| folder.path().join(name))
-        );
+        let expected = ["a.TAR", "b.tar", "c.parquet"].map(|name| folder.path().join(name).into());
+        assert_eq!(expand(&input).unwrap(), expected);
     }
 
     #[test]
     fn file_with_braces_in_its_name_is_that_file() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("{0..2}.tar");
-        assert_eq!(expand(&path).unwrap().len(), 3);
+        let input = Location::from(&*path);
+        assert_eq!(expand(&input).unwrap().len(), 3);
         fs::write(&path, b"").unwrap();
-        assert_eq!(expand(&path).unwrap(), [path]);
+        assert_eq!(expand(&input).unwrap(), [input]);
+    }
+
+    #[test]
+    fn braces_of_a_url_expand_and_other_schemes_do_not() {
+        let location = |text: &str| Location::from(Path::new(text));
+        let shards = expand(&location("https://host/{0..1}.tar?sig={a}")).unwrap();
+        assert_eq!(shards, ["https://host/0.tar?sig=a", "https://host/1.tar?sig=a"].map(location));
+        assert!(is_shard_input(&location("s3://bucket/folder/")));
+        assert!(!is_shard_input(&location("s3://bucket/a.jsonl")));
+        let error = expand(&location("ftp://host/0.tar")).unwrap_err();
+        assert_eq!(error, "ftp://host/0.tar has an unknown scheme: expected s3, gs, az, http or https");
+        let error = expand(&location("https://host/{0.tar?sig=secret")).unwrap_err();
+        assert_eq!(error, "\"https://host/{0.tar\": } is missing");
     }
 
     proptest! {

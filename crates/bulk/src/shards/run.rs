@@ -3,7 +3,6 @@
 use std::{
     future::Future,
     io,
-    path::PathBuf,
     sync::{Arc, mpsc as unbounded},
 };
 
@@ -21,6 +20,7 @@ use crate::{
         read_shards::read_shards,
         write_shard::{ResultFormat, write_shard},
     },
+    storage::Location,
     task::Task,
 };
 
@@ -59,8 +59,8 @@ pub struct ShardSummary {
 /// Processes the samples of all `files`, until they or `stop` end.
 ///
 /// Of the fields of a result, `config.result_fields` and `error` are written, but for `timing`,
-/// which differs in each run. `on_unreadable` receives the path and the error of each shard that
-/// cannot be read.
+/// which differs in each run. `on_unreadable` receives the location and the error of each shard
+/// that cannot be read.
 ///
 /// # Errors
 /// See [`BulkError`].
@@ -70,13 +70,14 @@ pub async fn run_shards(
     options: ShardOptions,
     progress: &Progress,
     config: &BulkConfig,
-    on_unreadable: impl Fn(&PathBuf, &io::Error) + Send + 'static,
+    on_unreadable: impl Fn(&Location, &io::Error) + Send + 'static,
     stop: impl Future<Output = ()>,
 ) -> Result<ShardSummary, BulkError> {
     let (record_sender, mut records) = mpsc::channel(READ_AHEAD);
     let (id_sender, ids) = unbounded::channel();
     let (results, result_receiver) = mpsc::channel(READ_AHEAD);
-    let estimate = Estimate::new(progress, files.jobs.iter().map(|job| job.bytes).sum());
+    let estimate =
+        Estimate::new(progress, files.jobs.iter().map(|job| job.bytes).fold(0, u64::saturating_add));
     let (jobs, result_fields, shards) = (files.jobs.clone(), config.result_fields, files.jobs.len());
     let memory = Arc::new(Semaphore::new(MAX_SAMPLE_KIB as usize));
     let (failure_sender, failures) = unbounded::channel();
@@ -126,7 +127,7 @@ fn write_shards(
     jobs: &[Job],
     format: &ResultFormat,
     mut results: Results,
-    on_unreadable: impl Fn(&PathBuf, &io::Error),
+    on_unreadable: impl Fn(&Location, &io::Error),
 ) -> io::Result<(usize, usize)> {
     let (mut complete, mut failed) = (0, 0);
     let mut is_last_failed = false;

@@ -1,6 +1,6 @@
 //! The formats of shards.
 
-use std::path::Path;
+use crate::storage::Location;
 
 /// The format of a shard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,46 +23,47 @@ impl ShardFormat {
     ///
     /// # Errors
     /// A file that is no shard, or whose format this build does not have.
-    pub(super) fn of(path: &Path) -> Result<Self, String> {
-        if has_extension(path, TAR_EXTENSION) {
+    pub(super) fn of(file: &Location) -> Result<Self, String> {
+        if file.has_extension(TAR_EXTENSION) {
             return Ok(Self::Tar);
         }
         #[cfg(feature = "parquet")]
-        if has_extension(path, PARQUET_EXTENSION) {
+        if file.has_extension(PARQUET_EXTENSION) {
             return Ok(Self::Parquet);
         }
-        let path_text = path.display();
-        Err(match has_extension(path, PARQUET_EXTENSION) {
+        Err(match file.has_extension(PARQUET_EXTENSION) {
             true => format!(
-                "cannot read {path_text}: this build has no Parquet support, which is the cargo feature parquet"
+                "cannot read {file}: this build has no Parquet support, which is the cargo feature parquet"
             ),
-            false => format!("{path_text} is no shard: expected {EXPECTED}"),
+            false => format!("{file} is no shard: expected {EXPECTED}"),
         })
     }
 }
 
 /// Returns whether a file is named as a shard.
-pub(super) fn has_shard_extension(path: &Path) -> bool {
-    has_extension(path, TAR_EXTENSION) || has_extension(path, PARQUET_EXTENSION)
-}
-
-fn has_extension(path: &Path, expected: &str) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(expected))
+pub(super) fn has_shard_extension(file: &Location) -> bool {
+    file.has_extension(TAR_EXTENSION) || file.has_extension(PARQUET_EXTENSION)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+
+    fn location(text: &str) -> Location {
+        Location::from(Path::new(text))
+    }
 
     #[test]
     fn extension_selects_the_format() {
-        assert_eq!(ShardFormat::of(Path::new("a/b.TAR")), Ok(ShardFormat::Tar));
+        assert_eq!(ShardFormat::of(&location("a/b.TAR")), Ok(ShardFormat::Tar));
         #[cfg(feature = "parquet")]
-        assert_eq!(ShardFormat::of(Path::new("b.parquet")), Ok(ShardFormat::Parquet));
+        assert_eq!(ShardFormat::of(&location("b.parquet")), Ok(ShardFormat::Parquet));
         #[cfg(not(feature = "parquet"))]
-        assert!(ShardFormat::of(Path::new("b.parquet")).unwrap_err().contains("no Parquet support"));
-        assert!(has_shard_extension(Path::new("b.Parquet")) && !has_shard_extension(Path::new("b.txt")));
-        let error = ShardFormat::of(Path::new("b.txt")).unwrap_err();
+        assert!(ShardFormat::of(&location("b.parquet")).unwrap_err().contains("no Parquet support"));
+        assert!(has_shard_extension(&location("b.Parquet")) && !has_shard_extension(&location("b.txt")));
+        let error = ShardFormat::of(&location("b.txt")).unwrap_err();
         assert_eq!(error, "b.txt is no shard: expected *.tar or *.parquet");
     }
 }

@@ -1,8 +1,6 @@
 //! Images by name: files of this machine, and URLs that the server fetches.
 
-use std::path::{Path, PathBuf};
-
-use bulk::Fields;
+use bulk::{Fields, Location, read_stored};
 use proto::{Image, image::Source};
 
 use crate::records::{record_text::text, response_fields::error_fields};
@@ -13,8 +11,8 @@ const MAX_FILE_BYTES: u64 = 64 << 20;
 /// Loads the images of records.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct ImageLoader {
-    /// The base of relative paths. Empty for the current directory.
-    pub(crate) folder: PathBuf,
+    /// The base of relative paths, or `None` for the current directory.
+    pub(crate) folder: Option<Location>,
 }
 
 impl ImageLoader {
@@ -29,19 +27,25 @@ impl ImageLoader {
         if is_url(image) {
             return Ok(Image { source: Some(Source::Url(image.to_owned())) });
         }
-        let path = self.folder.join(image);
-        let bytes = read(&path).await.map_err(|cause| {
-            error_fields("IMAGE_UNREADABLE", &format!("cannot read {}: {cause}", path.display()))
-        })?;
+        let image = Location::from(image.to_owned());
+        let file = match (&self.folder, &image) {
+            (Some(folder), Location::Path(path)) => folder.join(path.as_os_str()),
+            _ => image,
+        };
+        let bytes = read(&file)
+            .await
+            .map_err(|cause| error_fields("IMAGE_UNREADABLE", &format!("cannot read {file}: {cause}")))?;
         Ok(Image { source: Some(Source::Data(bytes)) })
     }
 }
 
-async fn read(path: &Path) -> Result<bytes::Bytes, String> {
-    let path = path.to_owned();
-    let read = tokio::task::spawn_blocking(move || regular_file::read(&path, MAX_FILE_BYTES)).await;
-    let read = read.map_err(|error| error.to_string())?;
-    read.map(Into::into).map_err(|error| error.to_string())
+async fn read(file: &Location) -> Result<bytes::Bytes, String> {
+    let file = file.clone();
+    let read = tokio::task::spawn_blocking(move || match &file {
+        Location::Path(path) => regular_file::read(path, MAX_FILE_BYTES).map_err(|error| error.to_string()),
+        Location::Url(_) => read_stored(&file, MAX_FILE_BYTES).map_err(|error| error.to_string()),
+    });
+    Ok(read.await.map_err(|error| error.to_string())??.into())
 }
 
 /// Returns whether `image` is an http, https or data URL.
@@ -93,7 +97,7 @@ mod tests {
     async fn load_reads_paths_relative_to_the_folder() {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("a.png"), b"bytes").unwrap();
-        let images = ImageLoader { folder: folder.path().to_owned() };
+        let images = ImageLoader { folder: Some(folder.path().into()) };
         let image = images.load(&record(json!({"image": "a.png"}))).await.unwrap();
         assert_eq!(image.source, Some(Source::Data(b"bytes".as_slice().into())));
         for (fields, message) in [

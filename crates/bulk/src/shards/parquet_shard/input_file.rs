@@ -1,15 +1,17 @@
 //! Opens Parquet files.
 
-use std::{fs::File, io, path::Path};
+use std::io;
 
 use parquet::{
     errors::ParquetError,
     file::metadata::{PageIndexPolicy, ParquetMetaData, ParquetMetaDataReader, RowGroupMetaData},
 };
 
+use crate::storage::{Location, StoredFile};
+
 /// A Parquet file whose metadata is read.
 pub(super) struct InputFile {
-    pub(super) file: File,
+    pub(super) file: StoredFile,
     pub(super) metadata: ParquetMetaData,
 }
 
@@ -19,8 +21,8 @@ impl InputFile {
     ///
     /// # Errors
     /// The file cannot be read, or is no complete Parquet file.
-    pub(super) fn open(path: &Path) -> io::Result<Self> {
-        let file = File::open(path)?;
+    pub(super) fn open(location: &Location) -> io::Result<Self> {
+        let file = StoredFile::open(location)?;
         let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
         let metadata = reader.parse_and_finish(&file).map_err(|error| broken("", error))?;
         for (index, group) in metadata.row_groups().iter().enumerate() {

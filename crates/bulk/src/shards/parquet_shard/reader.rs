@@ -1,6 +1,6 @@
 //! Reads the rows of a Parquet file into records.
 
-use std::{io, path::Path, sync::Arc};
+use std::{io, sync::Arc};
 
 use parquet::{
     arrow::{
@@ -10,14 +10,17 @@ use parquet::{
     errors::ParquetError,
 };
 
-use crate::shards::{
-    columns::ShardColumns,
-    exchange::ShardRecords,
-    parquet_shard::{
-        input_file::{InputFile, broken, to_io},
-        layout::Layout,
-        record_columns::RecordColumns,
+use crate::{
+    shards::{
+        columns::ShardColumns,
+        exchange::ShardRecords,
+        parquet_shard::{
+            input_file::{InputFile, broken, to_io},
+            layout::Layout,
+            record_columns::RecordColumns,
+        },
     },
+    storage::Location,
 };
 
 /// Number of rows that are decoded at a time. Their images are in memory.
@@ -28,13 +31,13 @@ const BATCH_ROWS: usize = 8;
 /// # Errors
 /// The file cannot be read, is no Parquet file from some row on, or lacks a column.
 pub(in crate::shards) fn read_rows(
-    path: &Path,
+    input: &Location,
     result_name: &str,
     columns: &ShardColumns,
     records: &mut ShardRecords<'_>,
 ) -> io::Result<()> {
-    let InputFile { file, metadata } = InputFile::open(path)?;
-    let (bytes, rows) = (file.metadata()?.len(), metadata.file_metadata().num_rows());
+    let InputFile { file, metadata } = InputFile::open(input)?;
+    let (bytes, rows) = (file.length()?, metadata.file_metadata().num_rows());
     // No record is processed for a file that the writer rejects.
     Layout::new(metadata.file_metadata(), result_name, &columns.results).map_err(to_io)?;
     // Decoding all rows needs no index.
@@ -44,7 +47,7 @@ pub(in crate::shards) fn read_rows(
     let metadata = ArrowReaderMetadata::try_new(metadata, options).map_err(|error| broken("", error))?;
     let columns = RecordColumns::find(metadata.schema(), columns).map_err(io::Error::other)?;
     let mask = ProjectionMask::roots(metadata.parquet_schema(), columns.roots.iter().copied());
-    let folder = path.parent().unwrap_or(Path::new(""));
+    let folder = input.folder();
     let mut row = 0_u64;
     for (index, group) in metadata.metadata().row_groups().iter().enumerate() {
         let group_rows = group.num_rows().unsigned_abs();
@@ -67,7 +70,7 @@ pub(in crate::shards) fn read_rows(
                 return Err(wrong_rows(index, group_rows, "more"));
             }
             for at in 0..batch.num_rows() {
-                let fields = columns.record(&batch, at, folder);
+                let fields = columns.record(&batch, at, &folder);
                 let key = row.to_string();
                 row += 1;
                 if records.send(key, fields, share(bytes, row, rows)).is_break() {

@@ -1,6 +1,6 @@
 //! The columns of a Parquet file that become fields of records.
 
-use std::path::Path;
+use std::ffi::OsStr;
 
 use arrow_array::{Array, ArrayRef, RecordBatch, cast::AsArray};
 use arrow_schema::{DataType, Field, Schema};
@@ -10,6 +10,7 @@ use serde_json::Value;
 use crate::{
     record::Fields,
     shards::{columns::ShardColumns, exchange::MAX_IMAGE_BYTES},
+    storage::Location,
 };
 
 /// Columns of images, if none is named. The first one of them that a file has counts.
@@ -60,7 +61,12 @@ impl RecordColumns {
     ///
     /// # Errors
     /// An image that is too large.
-    pub(super) fn record(&self, batch: &RecordBatch, row: usize, folder: &Path) -> Result<Fields, String> {
+    pub(super) fn record(
+        &self,
+        batch: &RecordBatch,
+        row: usize,
+        folder: &Location,
+    ) -> Result<Fields, String> {
         let mut fields = Fields::new();
         if let Some(column) = batch.column_by_name(&self.image)
             && let Some(image) = self.image(column, row, folder)?
@@ -75,7 +81,7 @@ impl RecordColumns {
         Ok(fields)
     }
 
-    fn image(&self, column: &ArrayRef, row: usize, folder: &Path) -> Result<Option<String>, String> {
+    fn image(&self, column: &ArrayRef, row: usize, folder: &Location) -> Result<Option<String>, String> {
         let (content, path) = match column.as_struct_opt() {
             Some(images) if images.is_valid(row) => (
                 images.column_by_name("bytes").and_then(|column| bytes_at(column, row)),
@@ -158,20 +164,26 @@ fn texts_at(column: &ArrayRef, row: usize) -> Option<Value> {
 }
 
 /// Returns the path of an image that a shard in `folder` names. A URL stays as it is.
-fn image_path(folder: &Path, image: &str) -> String {
+fn image_path(folder: &Location, image: &str) -> String {
     if image.contains("://") || image.starts_with("data:") {
         return image.to_owned();
     }
-    folder.join(image).to_string_lossy().into_owned()
+    match folder.join(OsStr::new(image)) {
+        Location::Path(path) => path.to_string_lossy().into_owned(),
+        // The folder of a URL has no query.
+        Location::Url(url) => url.to_string(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
     fn image_path_is_relative_to_the_folder_of_the_shard() {
-        let path = |image| image_path(Path::new("data/train"), image);
+        let path = |image| image_path(&Location::from(Path::new("data/train")), image);
         assert_eq!(path("a/0.jpg"), "data/train/a/0.jpg");
         for image in ["/photos/0.jpg", "https://example.org/0.jpg", "data:image/png;base64,aW1n"] {
             assert_eq!(path(image), image);

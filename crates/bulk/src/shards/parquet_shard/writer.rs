@@ -1,9 +1,7 @@
 //! Writes Parquet files: the columns of the input, and a column with the results.
 
 use std::{
-    fs::File,
     io::{self, Write},
-    path::Path,
     sync::Arc,
 };
 
@@ -34,6 +32,7 @@ use crate::{
         },
         write_errors::WriteErrors,
     },
+    storage::Location,
 };
 
 /// Number of results that are encoded at a time.
@@ -47,8 +46,8 @@ const ENCODED_ROWS: usize = 1024;
 /// The output cannot be written.
 pub(in crate::shards) fn write_rows(
     shard: usize,
-    input: &Path,
-    file: &File,
+    input: &Location,
+    file: impl Write + Send,
     (name, columns): (&str, &[ResultColumn]),
     results: &mut Results,
 ) -> io::Result<ShardEnd> {

@@ -1,13 +1,16 @@
 //! Reads the samples of a tar file into records.
 
-use std::{io, ops::ControlFlow, path::Path};
+use std::{io, ops::ControlFlow};
 
-use crate::shards::{
-    exchange::ShardRecords,
-    tar_shard::{
-        sample::{Role, SampleFields},
-        walk::{Member, MemberName, Visitor, broken, read_member, walk},
+use crate::{
+    shards::{
+        exchange::ShardRecords,
+        tar_shard::{
+            sample::{Role, SampleFields},
+            walk::{Member, MemberName, Visitor, broken, read_member, walk},
+        },
     },
+    storage::Location,
 };
 
 /// Sends the record of each sample, until the run ends.
@@ -15,11 +18,11 @@ use crate::shards::{
 /// # Errors
 /// The file cannot be read, or is no tar file from some place on.
 pub(in crate::shards) fn read_samples(
-    path: &Path,
+    file: &Location,
     result_fields: &'static [&'static str],
     records: &mut ShardRecords<'_>,
 ) -> io::Result<()> {
-    walk(path, &mut SampleReader { sample: SampleFields::default(), result_fields, records, bytes: 0 })
+    walk(file, &mut SampleReader { sample: SampleFields::default(), result_fields, records, bytes: 0 })
 }
 
 struct SampleReader<'a, 'b> {

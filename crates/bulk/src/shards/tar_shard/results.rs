@@ -1,6 +1,6 @@
 //! Reads the results of output shards.
 
-use std::{io, ops::ControlFlow, path::PathBuf};
+use std::{io, ops::ControlFlow};
 
 use futures::{Stream, stream};
 use serde_json::Value;
@@ -11,6 +11,7 @@ use crate::{
     record::{Fields, Record, parse},
     record_reader::MAX_RECORD_BYTES,
     shards::tar_shard::walk::{Member, MemberName, Visitor, broken, read_member, walk},
+    storage::Location,
 };
 
 /// Number of results that are read ahead.
@@ -25,7 +26,7 @@ const READ_AHEAD: usize = 64;
 /// # Errors
 /// The thread that reads cannot be started.
 pub fn shard_results(
-    shards: Vec<PathBuf>,
+    shards: Vec<Location>,
     result_name: &str,
 ) -> io::Result<impl Stream<Item = io::Result<Record>> + Send + Unpin + use<>> {
     let extension = format!("{result_name}.json");
@@ -35,7 +36,7 @@ pub fn shard_results(
         for shard in &shards {
             let walked = walk(shard, &mut reader);
             if let Err(error) = walked {
-                let error = io::Error::new(error.kind(), format!("{}: {error}", shard.display()));
+                let error = io::Error::new(error.kind(), format!("{shard}: {error}"));
                 return drop(reader.sender.blocking_send(Err(error)));
             }
             if reader.is_closed {
@@ -113,7 +114,7 @@ mod tests {
             &[("README", b""), ("0.png", b"image"), ("0.blip.json", result), ("1.png", b"")],
         );
         write_shard(&shards[1], &[("x/2.blip.json", b"[]"), ("x/3.json", b"{}"), ("x/3.blip.json", b"{}")]);
-        let results = shard_results(shards.to_vec(), "blip").unwrap();
+        let results = shard_results(shards.map(Location::from).to_vec(), "blip").unwrap();
         let results: Vec<Record> = results.map(Result::unwrap).collect().await;
         let fields = |value: Value| Ok(value.as_object().cloned().unwrap());
         let expected = [
@@ -131,9 +132,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let shards = ["a.tar", "b.tar"].map(|name| folder.path().join(name));
         write_shard(&shards[1], &[("0.blip.json", b"{}")]);
+        let first = shards[0].display().to_string();
         let results: Vec<io::Result<Record>> =
-            shard_results(shards.to_vec(), "blip").unwrap().collect().await;
+            shard_results(shards.map(Location::from).to_vec(), "blip").unwrap().collect().await;
         let [Err(error)] = &results[..] else { panic!("{results:?}") };
-        assert!(error.to_string().starts_with(&shards[0].display().to_string()), "{error}");
+        assert!(error.to_string().starts_with(&first), "{error}");
     }
 }

@@ -1,15 +1,16 @@
 //! Walks through the members of a tar file, sample by sample.
 
 use std::{
-    fs::File,
-    io::{self, BufReader, Read as _, Seek as _},
+    io::{self, BufReader, Read as _},
     ops::ControlFlow,
-    path::Path,
 };
 
 use tar::{Archive, Entry};
 
-use crate::shards::exchange::BUFFER_BYTES;
+use crate::{
+    shards::exchange::BUFFER_BYTES,
+    storage::{FileStream, Location, StoredFile},
+};
 
 /// Size of a block of a tar file, in bytes.
 const BLOCK_BYTES: usize = 512;
@@ -19,7 +20,7 @@ const BLOCK_BYTES: usize = 512;
 const MAX_PADDING_BYTES: u64 = 64 << 10;
 
 /// An entry of a shard.
-pub(super) type Member<'a> = Entry<'a, BufReader<File>>;
+pub(super) type Member<'a> = Entry<'a, BufReader<FileStream>>;
 
 /// The name of a member, as WebDataset splits it: at the first dot after the last slash.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,8 +60,9 @@ pub(super) trait Visitor {
 /// # Errors
 /// The file cannot be read or is no tar file, with the last sample before the place. An error of
 /// `visitor` is returned as it is.
-pub(super) fn walk(path: &Path, visitor: &mut impl Visitor) -> io::Result<()> {
-    let mut archive = Archive::new(BufReader::with_capacity(BUFFER_BYTES, File::open(path)?));
+pub(super) fn walk(file: &Location, visitor: &mut impl Visitor) -> io::Result<()> {
+    let file = StoredFile::open(file)?.into_stream()?;
+    let mut archive = Archive::new(BufReader::with_capacity(BUFFER_BYTES, file));
     let mut key: Option<String> = None;
     let place = |key: &Option<String>| match key {
         Some(key) => format!("after the beginning of sample {key}"),
@@ -112,10 +114,10 @@ fn check_path(path: &[u8]) -> io::Result<()> {
 /// or is not downloaded completely.
 ///
 /// `archive` has been read to its first block of zeros, or to the end of the file.
-fn check_end(archive: Archive<BufReader<File>>) -> io::Result<()> {
-    let mut file = archive.into_inner();
-    let end = file.stream_position()?;
-    let length = file.get_ref().metadata()?.len();
+fn check_end(archive: Archive<BufReader<FileStream>>) -> io::Result<()> {
+    let file = archive.into_inner();
+    let end = file.get_ref().position().saturating_sub(file.buffer().len() as u64);
+    let length = file.get_ref().length();
     let missing = |reason| Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason));
     if length.saturating_sub(end) > MAX_PADDING_BYTES {
         return missing("data follows the end of the archive");

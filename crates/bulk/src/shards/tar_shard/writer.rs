@@ -1,19 +1,20 @@
 //! Writes tar files: the members of the input, and a result after each sample.
 
 use std::{
-    fs::File,
     io::{self, BufWriter, Read, Write},
     ops::ControlFlow,
-    path::Path,
 };
 
 use serde_json::Value;
 use tar::{Builder, Header};
 
-use crate::shards::{
-    exchange::{BUFFER_BYTES, Results, ShardEnd},
-    tar_shard::walk::{Member, MemberName, Visitor, broken, check_complete, walk},
-    write_errors::WriteErrors,
+use crate::{
+    shards::{
+        exchange::{BUFFER_BYTES, Results, ShardEnd},
+        tar_shard::walk::{Member, MemberName, Visitor, broken, check_complete, walk},
+        write_errors::WriteErrors,
+    },
+    storage::Location,
 };
 
 /// Writes the members of `input` into `file`, and after each sample its result as `NAME.json`.
@@ -22,8 +23,8 @@ use crate::shards::{
 /// The output cannot be written.
 pub(in crate::shards) fn write_samples(
     shard: usize,
-    input: &Path,
-    file: &File,
+    input: &Location,
+    file: impl Write,
     name: &str,
     results: &mut Results,
 ) -> io::Result<ShardEnd> {

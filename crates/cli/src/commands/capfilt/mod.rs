@@ -73,7 +73,9 @@ const DEFAULT_SEED: u64 = 0;
             "Record file (JSON lines or CSV), - for standard input, or tar shards\n\n\
              The extension decides the format. Images are URLs, or paths relative to this file. \
              Shards are a .tar file of WebDataset, a folder of such files, or a name such as \
-             'shard-{000..127}.tar' (in quotes). Parquet files are an error. - is standard input.",
+             'shard-{000..127}.tar' (in quotes). Parquet files are an error. - is standard input. \
+             Files can have URLs with s3://, gs://, az://, http:// or https://. A URL of a folder \
+             ends in a slash.",
         )),
     mut_arg("result_name", |argument| argument
         .help("Name of the results in shards: x.NAME.json [default: blip]")

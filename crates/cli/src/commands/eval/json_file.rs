@@ -1,17 +1,19 @@
 //! JSON files: data sets and results.
 
-use std::{fs::File, io::BufReader, io::Write as _, path::Path};
+use std::{io::BufReader, io::Write as _, path::Path};
 
 use anyhow::Context as _;
+use bulk::{Location, open_stored};
 use serde::{Serialize, de::DeserializeOwned};
 
-/// Reads a JSON file. An error names the file and the field.
+/// Reads a JSON file, or an object by its URL. An error names the file and the field.
 pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> anyhow::Result<T> {
-    let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let location = Location::from(path);
+    let file = open_stored(&location).with_context(|| format!("cannot read {location}"))?;
     let mut deserializer = serde_json::Deserializer::from_reader(BufReader::new(file));
     let value = serde_path_to_error::deserialize(&mut deserializer)
-        .with_context(|| format!("invalid content of {}", path.display()))?;
-    deserializer.end().with_context(|| format!("invalid content of {}", path.display()))?;
+        .with_context(|| format!("invalid content of {location}"))?;
+    deserializer.end().with_context(|| format!("invalid content of {location}"))?;
     Ok(value)
 }
 

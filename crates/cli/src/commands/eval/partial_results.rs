@@ -56,7 +56,7 @@ impl PartialResults {
         &self,
         mut read: impl FnMut(&Fields) -> anyhow::Result<()>,
     ) -> anyhow::Result<usize> {
-        let input = Input { path: Some(self.path.clone()), format: Format::Jsonl };
+        let input = Input { file: Some(self.path.as_path().into()), format: Format::Jsonl };
         let mut records = input.records()?;
         let mut failed = 0;
         while let Some(record) = records.next().await {

@@ -6,18 +6,13 @@ mod shard_columns;
 mod text_files;
 mod activity;
 
-use std::{
-    io::Write as _,
-    ops::Range,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{io::Write as _, ops::Range, path::Path, time::Duration};
 
 use anyhow::Context as _;
 use blip_server::{config::units::parse_seconds, serve::exit::Exit};
 use bulk::{
-    BulkConfig, Defaults, ExistingFile, Fields, Format, Input, Output, OutputFile, Part, Progress, Record,
-    RunSummary, ShardFiles, ShardOptions, ShardSummary, Task, is_shard_input,
+    BulkConfig, Defaults, ExistingFile, Fields, Format, Input, Location, Output, OutputFile, Part, Progress,
+    Record, RunSummary, ShardFiles, ShardOptions, ShardSummary, Task, is_shard_input,
 };
 use clap::{Args, ValueHint};
 use futures::StreamExt as _;
@@ -51,17 +46,19 @@ pub(crate) struct RecordFileArgs {
     ///
     /// The extension decides the format. Images are URLs, or paths relative to this file. Shards
     /// are a .tar file of WebDataset or a .parquet file, a folder of such files, or a name such as
-    /// 'shard-{000..127}.tar' (in quotes). - is standard input.
+    /// 'shard-{000..127}.tar' (in quotes). - is standard input. Files can have URLs with s3://,
+    /// gs://, az://, http:// or https://. A URL of a folder ends in a slash.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath,
           conflicts_with_all = ["images", "more"])]
-    input: Option<PathBuf>,
+    input: Option<Location>,
 
     /// Output file, a line for each record, or a folder for shards [default: -]
     ///
     /// The order is that of the input. A line has the fields of its input line and those of its
-    /// result. Without --input, each image with each text is a record.
+    /// result. Without --input, each image with each text is a record. The folder for shards can be
+    /// a URL with s3://, gs:// or az://.
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
-    output: Option<PathBuf>,
+    output: Option<Location>,
 
     /// Format of standard input and output: jsonl or csv
     ///
@@ -132,14 +129,24 @@ impl RecordFileArgs {
         self.run.in_flight.into()
     }
 
-    /// Returns the output file, or `None` for standard output.
-    fn output(&self) -> Option<&Path> {
-        self.output.as_deref().filter(|path| !is_standard_stream(path))
+    /// Returns the output, or `None` for standard output.
+    fn output(&self) -> Option<&Location> {
+        self.output.as_ref().filter(|output| !is_standard_stream(output))
+    }
+
+    /// Returns the output file of records, or `None` for standard output.
+    ///
+    /// # Errors
+    /// A URL. Records are appended one by one, which object stores cannot do.
+    fn record_output(&self) -> anyhow::Result<Option<&Path>> {
+        let Some(output) = self.output() else { return Ok(None) };
+        let path = output.path();
+        path.with_context(|| format!("cannot write records to {output}: use a file, or shards")).map(Some)
     }
 
     /// Returns the output, if it is a folder. It is created if its name ends in a slash.
     pub(crate) fn output_folder(&self) -> anyhow::Result<Option<&Path>> {
-        match self.output() {
+        match self.record_output()? {
             Some(output) if output_folder(output)? => Ok(Some(output)),
             _ => Ok(None),
         }
@@ -156,19 +163,19 @@ impl RecordFileArgs {
         if self.has_shards() {
             return ImageLoader::default();
         }
-        let folder = self.input.as_deref().filter(|path| !is_standard_stream(path)).and_then(Path::parent);
-        ImageLoader { folder: folder.map(Path::to_owned).unwrap_or_default() }
+        let input = self.input.as_ref().filter(|input| !is_standard_stream(input));
+        ImageLoader { folder: input.map(Location::folder) }
     }
 
     /// Returns whether `path` is the input.
     pub(crate) fn has_input(&self, path: &Path) -> bool {
-        let input = self.input.as_deref().filter(|input| !is_standard_stream(input));
-        input.is_some_and(|input| is_same_path(input, path))
+        let input = self.input.as_ref().filter(|input| !is_standard_stream(input));
+        input.and_then(Location::path).is_some_and(|input| is_same_path(input, path))
     }
 
     /// Returns whether the input is shards.
     pub(crate) fn has_shards(&self) -> bool {
-        self.input.as_deref().is_some_and(is_shard_input)
+        self.input.as_ref().is_some_and(is_shard_input)
     }
 
     /// Returns the shards to process, or `None` if the input is a record file.
@@ -177,7 +184,7 @@ impl RecordFileArgs {
     /// Options that do not fit the input, Parquet files whose results the command cannot write, and
     /// the errors of [`ShardFiles::find`].
     pub(crate) fn shards(&self, activity: Activity) -> anyhow::Result<Option<ShardFiles>> {
-        let Some(input) = self.input.as_deref().filter(|input| is_shard_input(input)) else {
+        let Some(input) = self.input.as_ref().filter(|input| is_shard_input(input)) else {
             anyhow::ensure!(self.result_name.is_none(), "--result-name is for shards");
             self.columns.check(activity, &[])?;
             return Ok(None);
@@ -189,7 +196,8 @@ impl RecordFileArgs {
         );
         // All shards of the input are checked, because shards of another part or of an earlier run
         // are read for a report. `find` comes later, because it creates the output folder.
-        let names = ShardFiles::outputs(input, Path::new(""), Part::WHOLE).map_err(anyhow::Error::msg)?;
+        let names =
+            ShardFiles::outputs(input, &Path::new("").into(), Part::WHOLE).map_err(anyhow::Error::msg)?;
         self.columns.check(activity, &names)?;
         let part = self.shard.unwrap_or(Part::WHOLE);
         ShardFiles::find(input, output, self.run.existing(), part).map(Some).map_err(anyhow::Error::msg)
@@ -201,9 +209,9 @@ impl RecordFileArgs {
     /// An input that names no shards.
     pub(crate) fn output_files(&self) -> anyhow::Result<Option<OutputFiles>> {
         let Some(output) = self.output() else { return Ok(None) };
-        let Some(input) = self.input.as_deref().filter(|input| is_shard_input(input)) else {
+        let Some(input) = self.input.as_ref().filter(|input| is_shard_input(input)) else {
             let format = Format::from_extension(output).unwrap_or(self.format);
-            return Ok(Some(OutputFiles::Records(Input { path: Some(output.to_owned()), format })));
+            return Ok(Some(OutputFiles::Records(Input { file: Some(output.clone()), format })));
         };
         let part = self.shard.unwrap_or(Part::WHOLE);
         let shards = ShardFiles::outputs(input, output, part).map_err(anyhow::Error::msg)?;
@@ -227,22 +235,22 @@ impl RecordFileArgs {
         if let Some(files) = shards {
             return self.run_shards(files, task, activity, defaults).await;
         }
-        let path = self.input.clone().filter(|path| !is_standard_stream(path));
-        let format = path.as_deref().and_then(Format::from_extension).unwrap_or(self.format);
-        let input = Input { path, format };
-        let output = self.output();
+        let file = self.input.clone().filter(|input| !is_standard_stream(input));
+        let format = file.as_ref().and_then(Format::from_extension).unwrap_or(self.format);
+        let input = Input { file, format };
+        let output = self.record_output()?;
         let existing = if self.retry_failed { ExistingFile::Resume } else { self.run.existing() };
         anyhow::ensure!(
             output.is_some() || existing != ExistingFile::Resume,
             "--resume and --retry-failed need --output FILE"
         );
-        let format = output.and_then(Format::from_extension).unwrap_or(self.format);
-        let total = input.count().context("cannot read the input")?;
+        let format = self.output().and_then(Format::from_extension).unwrap_or(self.format);
+        let total = input.count().with_context(|| cannot_read(&input))?;
         let part = self.part_range(total)?;
         let mut retried = Exit::Clean;
         if let Some(path) = output.filter(|path| self.retry_failed && path.is_file()) {
             anyhow::ensure!(
-                input.path.is_some(),
+                input.file.is_some(),
                 "--retry-failed needs --input FILE: it reads the input twice"
             );
             let records = self.records(&input, &defaults, &part)?;
@@ -276,7 +284,7 @@ impl RecordFileArgs {
         defaults: &Defaults,
         part: &Range<u64>,
     ) -> anyhow::Result<impl futures::Stream<Item = std::io::Result<Record>> + Send + Unpin + use<>> {
-        let records = input.records().context("cannot read the input")?;
+        let records = input.records().with_context(|| cannot_read(input))?;
         let defaults = defaults.clone();
         let position = |position: u64| usize::try_from(position).unwrap_or(usize::MAX);
         let records = records.skip(position(part.start)).take(position(part.end - part.start));
@@ -297,7 +305,7 @@ impl RecordFileArgs {
         let mut signal = None;
         let stop = async { signal = signals.next().await };
         let on_unreadable =
-            |path: &PathBuf, error: &std::io::Error| print_message(&format!("{}: {error}", path.display()));
+            |shard: &Location, error: &std::io::Error| print_message(&format!("{shard}: {error}"));
         let columns = self.columns.shard_columns(activity);
         let options = ShardOptions { result_name: self.result_name(), defaults, columns };
         let config = self.run.config();
@@ -353,7 +361,7 @@ impl RecordFileArgs {
         existing: ExistingFile,
     ) -> anyhow::Result<Exit> {
         let format = self.output().and_then(Format::from_extension).unwrap_or(self.format);
-        let mut output = Output::open(self.output(), format, activity.columns, existing)?;
+        let mut output = Output::open(self.record_output()?, format, activity.columns, existing)?;
         let (summary, exit) = self.run.run(task, activity.name, records, total, &mut output).await?;
         if summary.interrupted {
             print_message(&format!("stopped after {} lines: use --resume to continue", summary.written));
@@ -447,6 +455,14 @@ fn parse_result_name(name: &str) -> Result<String, String> {
     }
 }
 
-fn is_standard_stream(path: &Path) -> bool {
-    path.as_os_str() == "-"
+fn is_standard_stream(file: &Location) -> bool {
+    file.path() == Some(Path::new("-"))
+}
+
+/// Returns the first part of the error of an input that cannot be read.
+fn cannot_read(input: &Input) -> String {
+    match &input.file {
+        Some(file @ Location::Url(_)) => format!("cannot read the input {file}"),
+        _ => "cannot read the input".to_owned(),
+    }
 }

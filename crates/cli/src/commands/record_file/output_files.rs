@@ -1,9 +1,9 @@
 //! The files with the results of a command, which are read after it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::Context as _;
-use bulk::{Fields, Input, Record, shard_results};
+use bulk::{Fields, Input, Location, Record, existing, shard_results};
 use futures::{Stream, StreamExt as _};
 
 use crate::commands::record_file::same_path::is_same_path;
@@ -16,7 +16,7 @@ pub(crate) enum OutputFiles {
     /// The output shards.
     Shards {
         /// The shards. Those of inputs that cannot be read do not exist.
-        shards: Vec<PathBuf>,
+        shards: Vec<Location>,
         /// The name of the results.
         result_name: String,
     },
@@ -25,12 +25,12 @@ pub(crate) enum OutputFiles {
 impl OutputFiles {
     /// Returns whether `path` is one of the files.
     pub(crate) fn has(&self, path: &Path) -> bool {
-        let is_path = |file: &PathBuf| is_same_path(file, path);
+        let is_path = |file: &Location| file.path().is_some_and(|file| is_same_path(file, path));
         match self {
-            Self::Records(input) => input.path.as_ref().is_some_and(is_path),
+            Self::Records(input) => input.file.as_ref().is_some_and(is_path),
             // Shards can be very many, and the comparison of names reads no folder.
             Self::Shards { shards, .. } => {
-                shards.iter().any(|shard| shard.file_name() == path.file_name() && is_path(shard))
+                shards.iter().any(|shard| Some(shard.name()) == path.file_name() && is_path(shard))
             }
         }
     }
@@ -47,7 +47,7 @@ impl OutputFiles {
                 Ok(0)
             }
             Self::Shards { shards, result_name } => {
-                let existing: Vec<PathBuf> = shards.iter().filter(|shard| shard.exists()).cloned().collect();
+                let existing = existing(shards)?;
                 let missing = shards.len() - existing.len();
                 read_all(shard_results(existing, result_name)?, read).await?;
                 Ok(missing)

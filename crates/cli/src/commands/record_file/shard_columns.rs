@@ -1,8 +1,6 @@
 //! The columns of Parquet files for a command.
 
-use std::path::{Path, PathBuf};
-
-use bulk::{ResultColumn, ShardColumns, TextColumn, ValueType};
+use bulk::{Location, ResultColumn, ShardColumns, TextColumn, ValueType};
 use clap::Args;
 
 use crate::commands::record_file::activity::Activity;
@@ -44,8 +42,8 @@ impl ColumnArgs {
     ///
     /// # Errors
     /// A Parquet file that the command cannot process, or a named column without Parquet files.
-    pub(crate) fn check(&self, activity: Activity, shards: &[PathBuf]) -> anyhow::Result<()> {
-        let Some(file) = shards.iter().find(|shard| is_parquet(shard)) else {
+    pub(crate) fn check(&self, activity: Activity, shards: &[Location]) -> anyhow::Result<()> {
+        let Some(file) = shards.iter().find(|shard| shard.has_extension("parquet")) else {
             anyhow::ensure!(
                 self.image_column.is_none() && self.text_column.is_none(),
                 "--image-column and --text-column are for Parquet files"
@@ -54,8 +52,7 @@ impl ColumnArgs {
         };
         anyhow::ensure!(
             !self.shard_columns(activity).results.is_empty(),
-            "{}: the results of this command are no columns of Parquet files: use tar shards or a record file",
-            file.display()
+            "{file}: the results of this command are no columns of Parquet files: use tar shards or a record file"
         );
         Ok(())
     }
@@ -74,10 +71,6 @@ impl ColumnArgs {
         let results = RESULT_COLUMNS.iter().filter(has_field).copied().collect();
         ShardColumns { image: self.image_column.clone(), texts, results }
     }
-}
-
-fn is_parquet(path: &Path) -> bool {
-    path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("parquet"))
 }
 
 #[cfg(test)]
@@ -110,8 +103,8 @@ mod tests {
 
     #[test]
     fn parquet_is_refused_without_columns_of_results() {
-        let shards = ["a.tar", "b.Parquet", "c.parquet"].map(PathBuf::from);
-        let check = |columns, shards: &[PathBuf]| args(None).check(activity("prompt", columns), shards);
+        let shards = ["a.tar", "b.Parquet", "c.parquet"].map(|name| Location::from(name.to_owned()));
+        let check = |columns, shards: &[Location]| args(None).check(activity("prompt", columns), shards);
         assert!(check(&["caption", "error"], &shards).is_ok());
         let error = check(&["passed_texts", "error"], &shards).unwrap_err().to_string();
         assert!(error.starts_with("b.Parquet: the results of this command"), "{error}");
@@ -120,8 +113,8 @@ mod tests {
 
     #[test]
     fn named_column_without_parquet_is_an_error() {
-        let shards = ["a.tar", "b.parquet"].map(PathBuf::from);
-        let check = |shards: &[PathBuf]| args(Some("q")).check(activity("prompt", &["caption"]), shards);
+        let shards = ["a.tar", "b.parquet"].map(|name| Location::from(name.to_owned()));
+        let check = |shards: &[Location]| args(Some("q")).check(activity("prompt", &["caption"]), shards);
         assert!(check(&shards).is_ok());
         for shards in [&shards[..1], &[]] {
             let error = check(shards).unwrap_err().to_string();

@@ -25,9 +25,9 @@ fn expected_captions(path: &Path) -> Vec<Option<String>> {
     let columns = RecordColumns::find(builder.schema(), &columns()).unwrap();
     let mask = ProjectionMask::roots(builder.parquet_schema(), columns.roots.iter().copied());
     let batches = builder.with_projection(mask).build().unwrap().map(Result::unwrap);
-    let folder = path.parent().unwrap();
+    let folder = path.parent().unwrap().into();
     let captions = batches.flat_map(|batch| {
-        let record = |at| columns.record(&batch, at, folder).unwrap();
+        let record = |at| columns.record(&batch, at, &folder).unwrap();
         (0..batch.num_rows()).map(|at| caption(&record(at))).collect::<Vec<_>>()
     });
     captions.collect()

@@ -81,11 +81,13 @@ async fn process(folder: &std::path::Path, name: &str) -> (ShardSummary, Vec<Str
     let options =
         ShardOptions { result_name: name.to_owned(), defaults: Defaults::default(), columns: columns() };
     let output = folder.join("out");
-    let files = ShardFiles::find(folder, &output, ExistingFile::Refuse, Part::WHOLE).unwrap();
+    let files = ShardFiles::find(&folder.into(), &output.into(), ExistingFile::Refuse, Part::WHOLE).unwrap();
     let errors = Arc::new(Mutex::new(Vec::new()));
     let on_unreadable = {
         let errors = Arc::clone(&errors);
-        move |_: &std::path::PathBuf, error: &std::io::Error| errors.lock().unwrap().push(error.to_string())
+        move |_: &crate::storage::Location, error: &std::io::Error| {
+            errors.lock().unwrap().push(error.to_string())
+        }
     };
     let progress = Progress::in_log();
     let stop = std::future::pending();

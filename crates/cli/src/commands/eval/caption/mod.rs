@@ -123,7 +123,7 @@ impl CaptionEvalCommand {
             generation: generation_message(self.generation()),
             ..CaptionRequest::default()
         };
-        let images = ImageLoader { folder: self.images.clone() };
+        let images = ImageLoader { folder: Some(self.images.as_path().into()) };
         let task = CaptionTask { client, images, request, pieces: None };
         let partial = PartialResults::new(partial_file(&self.results, ""));
         let prompt = self.prompt();

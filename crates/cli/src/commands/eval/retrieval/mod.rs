@@ -117,7 +117,7 @@ impl RetrievalCommand {
     /// Writes the results file.
     async fn rank(&self, client: RpcClient, data: &RetrievalData) -> anyhow::Result<Exit> {
         let k = self.k.map_or_else(|| data.default_k(), |k| usize::try_from(k).unwrap_or(usize::MAX));
-        let images = ImageLoader { folder: self.images.clone() };
+        let images = ImageLoader { folder: Some(self.images.as_path().into()) };
         let (model, priority) = (self.target.model_name(), self.target.priority());
 
         let partial = PartialResults::new(partial_file(&self.results, ".embeddings"));

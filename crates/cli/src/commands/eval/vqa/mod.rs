@@ -105,13 +105,13 @@ impl VqaCommand {
             generation: generation_message(self.generation),
             ..AskRequest::default()
         };
-        let task = AskTask::new(client, ImageLoader { folder: self.images.clone() }, request);
+        let task = AskTask::new(client, ImageLoader { folder: Some(self.images.as_path().into()) }, request);
         let records = questions.records(&self.image_pattern, self.candidate_list.as_deref());
         let partial = PartialResults::new(partial_file(&self.results, ""));
         let (exit, is_complete) =
             partial.complete(&self.run, &task, ["asking", "questions"], questions.len(), records).await?;
         if is_complete {
-            let input = Input { path: Some(partial.path().to_owned()), format: Format::Jsonl };
+            let input = Input { file: Some(partial.path().into()), format: Format::Jsonl };
             results::write(input, &self.results).await?;
             partial.remove()?;
         }

@@ -141,7 +141,7 @@ mod tests {
         let partial = folder.path().join("partial.jsonl");
         std::fs::write(&partial, "{\"id\":3,\"answer\":\"red\",\"image\":\"a\"}\n{\"id\":4,\"error\":{}}\n")
             .unwrap();
-        let input = Input { path: Some(partial), format: bulk::Format::Jsonl };
+        let input = Input { file: Some(partial.into()), format: bulk::Format::Jsonl };
         let path = folder.path().join("results.json");
         write(input, &path).await.unwrap();
         let written: Value = read_json(&path).unwrap();

@@ -1,0 +1,148 @@
+//! Clients of stores, with the settings of the environment.
+
+use std::{
+    collections::HashMap,
+    env, io,
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+    time::Duration,
+};
+
+use object_store::{
+    BackoffConfig, ClientConfigKey, ClientOptions, Error, ObjectStore, RetryConfig,
+    aws::{AmazonS3Builder, AmazonS3ConfigKey},
+    azure::{AzureConfigKey, MicrosoftAzureBuilder},
+    gcp::{GoogleCloudStorageBuilder, GoogleConfigKey},
+    http::HttpBuilder,
+    path::Path as ObjectPath,
+};
+use url::Url;
+
+use crate::storage::{location::ObjectUrl, object::errors::settings_error};
+
+/// Limits on connections. `request` limits whole requests, so that of the client is a day.
+const CLIENT_OPTIONS: [(ClientConfigKey, &str); 3] = [
+    (ClientConfigKey::ConnectTimeout, "10 seconds"),
+    (ClientConfigKey::ReadTimeout, "60 seconds"),
+    (ClientConfigKey::Timeout, "1 day"),
+];
+
+/// Number of further attempts of a request.
+const MAX_RETRIES: usize = 4;
+
+/// Time after which a request is not repeated.
+const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// Longest pause before a further attempt.
+const MAX_BACKOFF: Duration = Duration::from_secs(5);
+
+/// The stores of the run by their bucket or server. Each one keeps its connections.
+static STORES: LazyLock<Mutex<HashMap<String, Arc<dyn ObjectStore>>>> = LazyLock::new(Mutex::default);
+
+/// A store and the name of an object in it.
+#[derive(Clone, Debug)]
+pub(super) struct StoredObject {
+    pub(super) store: Arc<dyn ObjectStore>,
+    pub(super) path: ObjectPath,
+    /// For errors.
+    pub(super) url: ObjectUrl,
+}
+
+impl StoredObject {
+    /// Finds the store of a URL. No request is sent.
+    ///
+    /// # Errors
+    /// A URL without bucket, an invalid name, or invalid settings.
+    pub(super) fn find(url: &ObjectUrl) -> io::Result<Self> {
+        let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidInput, reason);
+        let (bucket, name) = url.parts();
+        if bucket.is_empty() {
+            return Err(invalid("the URL has no bucket or server".to_owned()));
+        }
+        // The store would leave out the slash, and find another object.
+        if name.starts_with('/') {
+            return Err(invalid("the name of the object is invalid: it begins with a slash".to_owned()));
+        }
+        let (key, path) = if url.is_web() {
+            let base = Url::parse(&format!("{}://{bucket}/{}", url.scheme(), url.split().1));
+            let base = base.map_err(|error| invalid(format!("the URL is invalid: {error}")))?;
+            (base.to_string(), ObjectPath::from_url_path(name))
+        } else {
+            (format!("{}://{bucket}", url.scheme().to_ascii_lowercase()), ObjectPath::parse(name))
+        };
+        let path = path.map_err(|error| invalid(format!("the name of the object is invalid: {error}")))?;
+        let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = match stores.get(&key) {
+            Some(store) => Arc::clone(store),
+            None => {
+                let store = build(url, bucket, &key).map_err(|error| settings_error(&error))?;
+                stores.insert(key, Arc::clone(&store));
+                store
+            }
+        };
+        Ok(Self { store, path, url: url.clone() })
+    }
+}
+
+/// Makes a store that of a bucket, for tests.
+#[cfg(test)]
+pub(super) fn register(bucket: &str, store: Arc<dyn ObjectStore>) {
+    STORES.lock().unwrap_or_else(PoisonError::into_inner).insert(bucket.to_owned(), store);
+}
+
+fn build(url: &ObjectUrl, bucket: &str, base: &str) -> Result<Arc<dyn ObjectStore>, Error> {
+    // The HTTP client takes the provider of the process. An earlier store can have installed it.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    Ok(match url.scheme().to_ascii_lowercase().as_str() {
+        "s3" => {
+            let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retries());
+            for (key, value) in CLIENT_OPTIONS {
+                builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
+            }
+            if is_plain_http("AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP") {
+                return Err(plain_http("AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP"));
+            }
+            Arc::new(builder.build()?)
+        }
+        "gs" => {
+            let mut builder =
+                GoogleCloudStorageBuilder::from_env().with_bucket_name(bucket).with_retry(retries());
+            for (key, value) in CLIENT_OPTIONS {
+                builder = builder.with_config(GoogleConfigKey::Client(key), value);
+            }
+            Arc::new(builder.build()?)
+        }
+        "az" => {
+            let mut builder =
+                MicrosoftAzureBuilder::from_env().with_container_name(bucket).with_retry(retries());
+            for (key, value) in CLIENT_OPTIONS {
+                builder = builder.with_config(AzureConfigKey::Client(key), value);
+            }
+            Arc::new(builder.build()?)
+        }
+        _ => {
+            let mut options = ClientOptions::new().with_allow_http(true);
+            for (key, value) in CLIENT_OPTIONS {
+                options = options.with_config(key, value);
+            }
+            let builder = HttpBuilder::new().with_url(base).with_client_options(options);
+            Arc::new(builder.with_retry(retries()).build()?)
+        }
+    })
+}
+
+fn retries() -> RetryConfig {
+    let backoff = BackoffConfig { max_backoff: MAX_BACKOFF, ..BackoffConfig::default() };
+    RetryConfig { backoff, max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT }
+}
+
+/// Returns whether an endpoint has no TLS, which the environment does not allow.
+fn is_plain_http(endpoint: &str, allow: &str) -> bool {
+    let endpoint = env::var(endpoint).unwrap_or_default();
+    let is_allowed = env::var(allow).is_ok_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
+    endpoint.starts_with("http://") && !is_allowed
+}
+
+fn plain_http(endpoint: &str, allow: &str) -> Error {
+    let reason = format!("{endpoint} is an endpoint without TLS: set {allow}=true to allow it");
+    Error::Generic { store: "S3", source: reason.into() }
+}
