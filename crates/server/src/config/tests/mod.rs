@@ -48,6 +48,8 @@ pub(crate) const TEXTS: &[&str] = &[
     "colours=lists/colours.json",
     "hf",
     "salesforce",
+    "exact",
+    "tanh",
     "process",
     "thread",
     "# \"quoted\" = \\ 'text' \n[fetch]",
