@@ -197,7 +197,7 @@ def main():
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="threads of each engine")
     parser.add_argument("--only", action="append", help="part of an engine's key; repeatable")
     parser.add_argument("--limit-s", type=float, default=60, help="limit of a batch, in seconds")
-    parser.add_argument("--reserve-mib", type=int, default=5000, help="memory in which an engine can load")
+    parser.add_argument("--reserve-mib", type=int, default=6500, help="memory in which an engine can load")
     parser.add_argument("--list", action="store_true", help="list the keys of the engines")
     parser.add_argument("--prepare-only", action="store_true", help="install and convert only")
     options = parser.parse_args()

@@ -151,7 +151,7 @@ class Process:
         return int(status.split("VmRSS:")[1].split()[0]) >> 10
 
     def stop(self):
-        # Compilers run in processes of their own.
+        # Compilers run in further processes.
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()

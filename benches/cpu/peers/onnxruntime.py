@@ -29,6 +29,24 @@ def export(folder):
             part, inputs, path, dynamo=False, opset_version=17, input_names=before, output_names=after,
             dynamic_axes={name: axes[name] for name in before + after},
         )  # fmt: skip
+        share_weights(path)
+
+
+def share_weights(path):
+    """Removes the copies of weights in the later steps, which the quantizer does not recognize."""
+    import onnx
+
+    model = onnx.load(path)
+    copies = [node for node in model.graph.node if node.op_type == "Identity"]
+    sources = {node.output[0]: node.input[0] for node in copies}
+    for node in copies:
+        model.graph.node.remove(node)
+    for node in model.graph.node:
+        for at, name in enumerate(node.input):
+            while name in sources:
+                name = sources[name]
+            node.input[at] = name
+    onnx.save(model, path)
 
 
 def quantize(folder):
