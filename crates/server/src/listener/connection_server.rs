@@ -31,7 +31,7 @@ use crate::{
     listener::{
         Connection, Connections, Protocols,
         lingering_close::LingeringClose,
-        unread_body::{UnreadBody, WatchedBody},
+        unread_body::{BodyTracker, UnreadBody, WatchedBody},
         write_stall::{body::PacedBody, stream::StreamExecutor, transport::WriteTimeout},
     },
 };
@@ -117,15 +117,22 @@ impl ConnectionServer {
         let service = TowerToHyperService::new(service);
         let unread = UnreadBody::default();
         let transport = LingeringClose::new(WriteTimeout::new(connection, self.write_stall), unread.clone());
+        let bodies = BodyTracker::new(unread);
         let service = service_fn(move |mut request: Request<Incoming>| {
             client.mark_request();
             request.extensions_mut().insert(client.tcp().clone());
-            // HTTP/2 has streams, which end one by one.
-            let unread = (request.version() != Version::HTTP_2).then(|| unread.clone());
-            let response = service.call(request.map(|body| WatchedBody::new(body, unread.clone())));
+            let bodies = (request.version() != Version::HTTP_2).then(|| bodies.clone());
+            // A client with this header sends its body only if the server reads it.
+            let waits = request.headers().contains_key(header::EXPECT);
+            let response = service.call(request.map(|body| match &bodies {
+                Some(bodies) => bodies.watch(body),
+                None => WatchedBody::unwatched(body),
+            }));
             async move {
                 let mut response = response.await?.map(PacedBody::new);
-                if unread.is_some_and(|unread| unread.exists()) {
+                if let Some(bodies) = bodies
+                    && !bodies.has_ended(!waits).await
+                {
                     response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
                 }
                 if let Some(date) = date(SystemTime::now()) {

@@ -50,7 +50,6 @@ fn every_source_sets_every_setting() {
             environment: variable(&definition.variable, value).unwrap(),
             ..Sources::default()
         });
-        // A flag without a value cannot turn a switch off, and need not: it is off by default.
         let from_flag = settings(Sources {
             file: file(&required).unwrap(),
             flags: command_line([flag(definition, value).as_str()]).unwrap(),
