@@ -7,7 +7,7 @@ CARGO ?= cargo
 LAST_UNCHECKED_COMMIT := 661040ad7c50
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch build dist wheel demo test test-rust test-end-to-end test-adapters test-browser test-client test-ray test-wheel test-deploy test-cuda-stand-in test-fleet test-checkpoints test-attacks lint fmt doc bench-scheduler bench-peers bench-cpu clean
+.PHONY: help libtorch build dist dist-gpu wheel demo test test-rust test-end-to-end test-adapters test-browser test-client test-ray test-wheel test-deploy test-cuda-stand-in test-fleet test-checkpoints test-attacks lint fmt doc bench-scheduler bench-peers bench-cpu clean
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -24,6 +24,10 @@ dist: libtorch ## Build stripped binaries for a machine without Rust into dist/
 	mkdir -p dist
 	strip -o dist/blip-serve target/release/blip-serve
 	strip -o dist/engine_speed target/release/examples/engine_speed
+
+dist-gpu: dist ## The same, with images and questions for benches/gpu/run.sh
+	$$(scripts/python_environment.sh reference tests/reference/requirements.txt)/bin/python \
+	  benches/gpu/pack_data.py dist/gpu_data
 
 wheel: build ## Build a wheel for pip, with the release binary, into dist/
 	packaging/wheel/build.sh target/release/blip-serve dist

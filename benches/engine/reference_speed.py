@@ -12,7 +12,8 @@ questions are padded to the longest of the batch.
 
     python benches/engine/reference_speed.py --model /tmp/blip-full --device cuda --dtype f16
 
-It prints progress to stderr and one JSON object to stdout.
+It prints progress to stderr and one JSON object to stdout or to the file of `--out`. The file is
+written again after each part.
 """
 
 import argparse
@@ -48,13 +49,14 @@ class Reference:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
         self.dtype = DTYPES[dtype]
         self.answer_tokens = answer_tokens
-        self.generator = torch.Generator().manual_seed(0)
+        self.generator = torch.Generator(self.device).manual_seed(0)
 
     def batch(self, size, per_image):
         """Returns the inputs of `size` questions with `per_image` questions per image."""
         side = self.model.config.vision_config.image_size
-        images = torch.randn(-(-size // per_image), 3, side, side, generator=self.generator)
-        images = images.repeat_interleave(per_image, 0)[:size].to(self.device, self.dtype)
+        shape = (-(-size // per_image), 3, side, side)
+        images = torch.randn(shape, generator=self.generator, device=self.device, dtype=self.dtype)
+        images = images.repeat_interleave(per_image, 0)[:size]
         texts = [QUESTIONS[i % len(QUESTIONS)] for i in range(size)]
         tokens = self.tokenizer(texts, padding=True, return_tensors="pt").to(self.device)
         return {
@@ -80,10 +82,10 @@ class Reference:
             torch.cuda.synchronize()
 
 
-def best_batch(reference, per_image, largest, budget):
+def best_batch(reference, per_image, smallest, largest, budget):
     """Doubles the batch until the rate stops rising or memory is exhausted. Returns all sizes."""
     tried, without_gain = [], 0
-    size = per_image
+    size = per_image * max(1, smallest // per_image)
     while size <= largest and without_gain < 2:
         try:
             seconds, steps = reference.seconds(reference.batch(size, per_image), budget)
@@ -95,7 +97,7 @@ def best_batch(reference, per_image, largest, budget):
         without_gain = 0 if has_gain else without_gain + 1
         tried.append({"batch": size, "questions_per_second": rate, "seconds": seconds, "decode_steps": steps})
         size *= 2
-    return {"best": max(tried, key=lambda t: t["questions_per_second"]), "tried": tried}
+    return {"best": max(tried, key=lambda t: t["questions_per_second"], default=None), "tried": tried}
 
 
 def main():
@@ -104,11 +106,21 @@ def main():
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", choices=DTYPES, default="f32")
     parser.add_argument("--answer-tokens", type=int, default=20, help="maximum tokens of an answer")
+    parser.add_argument("--out", type=Path, help="file for the results")
+    parser.add_argument("--smallest-batch", type=int, default=1)
     parser.add_argument("--largest-batch", type=int, default=1024)
     parser.add_argument("--budget", type=float, default=2.0, help="seconds for each batch size")
     options = parser.parse_args()
     reference = Reference(options.model, options.device, options.dtype, options.answer_tokens)
     single, steps = reference.seconds(reference.batch(1, 1), options.budget)
+    limits = options.smallest_batch, options.largest_batch, options.budget
+
+    def write(result):
+        text = json.dumps(result, indent=2) + "\n"
+        if options.out:
+            options.out.write_text(text)
+        return text
+
     result = {
         "reference": f"transformers {transformers.__version__}, torch {torch.__version__}",
         "device": torch.cuda.get_device_name() if reference.device.type == "cuda" else "cpu",
@@ -117,10 +129,13 @@ def main():
         "attention": reference.model.config._attn_implementation,
         "single_question_seconds": single,
         "single_question_decode_steps": steps,
-        "one_question_per_image": best_batch(reference, 1, options.largest_batch, options.budget),
-        "six_questions_per_image": best_batch(reference, 6, options.largest_batch, options.budget),
     }
-    print(json.dumps(result, indent=2))
+    for name, per_image in (("one_question_per_image", 1), ("six_questions_per_image", 6)):
+        write(result)
+        result[name] = best_batch(reference, per_image, *limits)
+    text = write(result)
+    if not options.out:
+        print(text, end="")
 
 
 if __name__ == "__main__":

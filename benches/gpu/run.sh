@@ -2,24 +2,27 @@
 # Checks and times blip-serve on a machine with CUDA.
 #
 #   benches/gpu/run.sh [--bin FOLDER] [--out FOLDER] [--device cuda|cpu] [--small] [--seconds N]
+#                      [--only STEP,STEP]
 #
-#   --bin      folder of the programs blip-serve and engine_speed (default: dist, see `make dist`)
-#   --out      folder for the results                             (default: out/gpu)
+#   --bin      folder of the programs and data, see `make dist-gpu`  (default: dist)
+#   --out      folder for the results                                (default: out/gpu)
 #   --device   cuda, or cpu to test the suite itself
 #   --small    a small model and short runs, to test the suite itself
-#   --seconds  time limit of the whole suite                      (default: 520)
+#   --seconds  time limit of the whole suite                         (default: 300)
+#   --only     some of the steps server, engine, plain, easy_vqa, variants, reference
 #
-# The machine needs python3 with torch 2.11 and transformers, but no Rust. The suite runs
-# unattended. Each step has a time limit. A failed step does not stop the others. Steps without time
-# left are skipped.
+# The machine needs python3 with torch 2.11, transformers, numpy and Pillow, but no Rust. The suite
+# runs unattended. Each step has a time limit. The suite stops at once if the programs do not start
+# or if the answers of the first check are wrong. Any other step that fails stops no other step.
+# Steps without time left are skipped.
 #
-# Results: summary.txt, machine.txt, manifest.json, engine_*.json, reference.json, goals.txt and the
-# log of each step.
+# Results: summary.txt, machine.txt, manifest.json, engine_*.json, server_*.json, reference.json,
+# goals.txt and the log of each step. All of them are packed into FOLDER.tar.gz.
 set -uo pipefail
 cd "$(dirname "$0")/../.."
 
 arguments=$*
-bin=dist out=out/gpu device=cuda small= all_seconds=520
+bin=dist out=out/gpu device=cuda small= all_seconds=300 only=server,engine,plain,easy_vqa,variants,reference
 while (($#)); do
   case $1 in
     --bin) bin=$2; shift 2 ;;
@@ -27,110 +30,188 @@ while (($#)); do
     --device) device=$2; shift 2 ;;
     --small) small=1; shift ;;
     --seconds) all_seconds=$2; shift 2 ;;
+    --only) only=$2; shift 2 ;;
     *) echo "run.sh: unknown option $1" >&2; exit 2 ;;
   esac
 done
+out=${out%/}
+for name in ${only//,/ }; do
+  [[ $name =~ ^(server|engine|plain|easy_vqa|variants|reference)$ ]] || { echo "run.sh: no step $name" >&2; exit 2; }
+done
+# Results of an earlier run would pass for those of this one.
+rm -rf "$out"
 mkdir -p "$out"
-failed=0
+failed=0 server= work=$(mktemp -d)
+
+finish() {
+  stop_server
+  rm -rf "$work"
+  cat "$out/summary.txt"
+  tar -czf "$out.tar.gz" -C "$(dirname "$out")" "$(basename "$out")"
+}
+trap finish EXIT
+
+log() { echo "$*" >>"$out/summary.txt"; }
 
 # step NAME SECONDS COMMAND...: runs the command with a time limit and writes its output to
 # NAME.log.
 step() {
   local name=$1 limit=$2 begin=$SECONDS rc=0 left=$((all_seconds - SECONDS))
   shift 2
-  if ((left < 10)); then
-    echo "step $name: skipped, no time left" | tee -a "$out/summary.txt"
+  if ((left < 5)); then
+    log "step $name: skipped, no time left"
     failed=1
     return 1
   fi
   ((left < limit)) && limit=$left
-  timeout "$limit" "$@" >"$out/$name.log" 2>&1 || rc=$?
-  echo "step $name: exit $rc after $((SECONDS - begin)) s" | tee -a "$out/summary.txt"
-  ((rc == 0)) || { failed=1; tail -n 5 "$out/$name.log" | sed 's/^/    /' | tee -a "$out/summary.txt"; }
+  timeout -k 5 "$limit" "$@" >"$out/$name.log" 2>&1 || rc=$?
+  log "step $name: exit $rc after $((SECONDS - begin)) s"
+  ((rc == 0)) || { failed=1; tail -n 5 "$out/$name.log" | sed 's/^/    /' >>"$out/summary.txt"; }
   return $rc
 }
 
-# The programs link LibTorch, which the machine's PyTorch contains.
-LD_LIBRARY_PATH=$(python3 -c '
-import glob, os, torch
-lib = os.path.join(os.path.dirname(torch.__file__), "lib")
-site = os.path.dirname(os.path.dirname(torch.__file__))
-print(":".join([lib] + sorted(glob.glob(os.path.join(site, "nvidia", "*", "lib")))))
-')${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
-export LD_LIBRARY_PATH
+is_selected() { [[ ,$only, == *,$1,* ]]; }
+
+# Ends the server, if one runs.
+stop_server() {
+  [[ -n $server ]] || return 0
+  kill "$server" 2>/dev/null
+  for _ in {1..50}; do
+    kill -0 "$server" 2>/dev/null || break
+    sleep 0.1
+  done
+  kill -9 "$server" 2>/dev/null
+  wait "$server" 2>/dev/null
+  server=
+}
+
+stop() {
+  log "stopped: $1"
+  exit 1
+}
+
+# 1. Versions and device. Nothing else works without them.
 
 {
   date -u
-  [[ $device == cuda ]] && nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
-  python3 -c 'import torch, transformers; print("torch", torch.__version__, "transformers", transformers.__version__)'
-  grep -m1 'model name' /proc/cpuinfo; nproc
-} 2>&1 | tee "$out/machine.txt" >"$out/summary.txt"
-python3 benches/write_manifest.py "$out" --suite engine --program "$bin/blip-serve" \
-  --command "benches/gpu/run.sh $arguments" 2>&1 | tee -a "$out/summary.txt"
+  [[ $device == cuda ]] && timeout -k 5 20 nvidia-smi --query-gpu=name,driver_version,memory.total --format=csv
+  grep -m1 'model name' /proc/cpuinfo
+  nproc
+} >"$out/machine.txt" 2>&1
+# The programs link LibTorch, which the machine's PyTorch contains. The last line is its folders.
+step torch 90 python3 -c '
+import glob, os, sys, torch, transformers
+print("torch", torch.__version__, "transformers", transformers.__version__)
+if not torch.__version__.startswith("2.11.0"):
+    sys.exit(f"torch {torch.__version__}, expected 2.11.0")
+if sys.argv[1] == "cuda":
+    print(torch.cuda.get_device_name(), torch.ones(8, device="cuda").sum().item())
+site = os.path.dirname(os.path.dirname(torch.__file__))
+folders = [os.path.join(site, "torch", "lib"), *sorted(glob.glob(os.path.join(site, "nvidia", "*", "lib")))]
+print(":".join(folders))
+' "$device" || stop "PyTorch or CUDA does not work"
+head -n -1 "$out/torch.log" >>"$out/machine.txt"
+cat "$out/machine.txt" >>"$out/summary.txt"
+LD_LIBRARY_PATH=$(tail -n 1 "$out/torch.log")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+export LD_LIBRARY_PATH
+step version 20 "$bin/blip-serve" --version || stop "blip-serve does not start"
+step manifest 20 python3 benches/write_manifest.py "$out" --suite engine --program "$bin/blip-serve" \
+  --command "benches/gpu/run.sh $arguments"
 
-work=$(mktemp -d)
-server=
-trap '[[ -n $server ]] && kill "$server" 2>/dev/null; rm -rf "$work"' EXIT
+# 2. Answers of a model in the shape of a released one, in f16: alone and batched, with questions of
+# unequal lengths, with graphs and native kernels, with graphs only, and with neither.
 
-# 1. The demo model's answers to easy-vqa through the server, compared with the reference.
+shape=vqa seconds=1 load_seconds=10 check_images=16 sizes=1,8,64,128 dtype=f16 clients=64
+reference_options="--budget 1 --smallest-batch 256"
+[[ -n $small ]] && shape=tiny seconds=0.2 load_seconds=2 check_images=4 sizes=1,4 clients=8 \
+  reference_options="--budget 0.2 --largest-batch 8"
+[[ $device == cpu ]] && dtype=f32
+step checkpoint 60 python3 tests/reference/generate/random_checkpoint.py --preset "$shape" "$work/model" \
+  || stop "no checkpoint"
+# engine NAME LIMIT IMAGES OPTION...: runs engine_speed for $seconds a measurement.
+engine() {
+  local name=$1 limit=$2 images=$3
+  shift 3
+  step "engine_$name" "$limit" "$bin/engine_speed" --model "$work/model" --device "$device" --dtype "$dtype" \
+    --batch-images "$images" --question-tokens 5-20 --seconds "$seconds" --check-images "$check_images" \
+    --cross-attention-cache-bytes 4294967296 --out "$out/engine_$name.json" "$@"
+  local rc=$?
+  grep -E 'questions/s|p50|against|loaded|kernels|WARN' "$out/engine_$name.log" >>"$out/summary.txt"
+  return $rc
+}
+seconds=0.1 engine smoke 40 1 || stop "the engine does not run"
+seconds=0.1 engine smoke_graphs 40 1 --cuda-kernels libtorch || stop "the engine does not run"
+step answers 10 python3 benches/gpu/check_engine.py "$out/engine_smoke.json" "$out/engine_smoke_graphs.json" \
+  || stop "answers are wrong"
+cat "$out/answers.log" >>"$out/summary.txt"
 
-# easy_vqa NAME DTYPE OPTION...: starts a server and asks it every question.
-easy_vqa() {
-  local name=$1 dtype=$2 near_tie=0 address=
+# 3. The server, with clients that send JPEG files of unequal sizes.
+
+# start_server NAME MODEL OPTION...
+start_server() {
+  local name=$1 model=$2 deadline=$((SECONDS + 60))
   shift 2
-  "$bin/blip-serve" serve --device "$device" --dtype "$dtype" "$@" --grpc-listen 127.0.0.1:0 \
+  ((deadline > all_seconds)) && deadline=$all_seconds
+  "$bin/blip-serve" serve --model "$model" --device "$device" --dtype "$dtype" "$@" --grpc-listen 127.0.0.1:0 \
     --answer-cache-bytes 0 --http-listen off --metrics-listen off >"$out/serve_$name.log" 2>&1 &
   server=$!
   until address=$(grep -oE -m1 'http://[0-9.]+:[0-9]+' "$out/serve_$name.log"); do
-    kill -0 "$server" 2>/dev/null || { cat "$out/serve_$name.log"; return 1; }
+    if ! kill -0 "$server" 2>/dev/null || ((SECONDS > deadline)); then
+      log "server $name: not started"
+      tail -n 5 "$out/serve_$name.log" | sed 's/^/    /' >>"$out/summary.txt"
+      failed=1
+      stop_server
+      return 1
+    fi
     sleep 0.2
   done
-  [[ $dtype == f16 ]] && near_tie=0.05
-  step "easy_vqa_$name" 120 python3 tests/reference/ask_easy_vqa.py --server "${address#http://}" --near-tie $near_tie
-  kill "$server" && wait "$server"
-  server=
-  # The server logs a warning if graphs or native kernels are not available.
-  { cat "$out/easy_vqa_$name.log"; grep WARN "$out/serve_$name.log"; } >>"$out/summary.txt"
 }
-if python3 -c 'import easy_vqa, grpc, grpc_reflection' 2>/dev/null; then
-  easy_vqa f32 f32
-  easy_vqa f16 f16
-  easy_vqa f16_graphs f16 --cuda-graphs
-  [[ $device == cuda ]] && easy_vqa f16_kernels f16 --cuda-kernels native
-else
-  echo "step easy_vqa: skipped, easy_vqa or grpcio-reflection is not installed" | tee -a "$out/summary.txt"
+# load NAME OPTION...: a load test.
+load() {
+  local name=$1
+  shift
+  step "server_$name" 40 "$bin/blip-serve" bench --server "$address" --clients "$clients" \
+    --images "$bin/gpu_data/jpegs" --seconds "$load_seconds" --warm-up-s 3 --name "$name" \
+    --output "$out/server_$name.json" "$@"
+  cat "$out/server_$name.log" >>"$out/summary.txt"
+}
+if is_selected server && start_server load "$work/model"; then
+  load new_images
+  load cached_images --questions-per-image 6 --reuse 1 --pool 64
+  stop_server
 fi
 
-# 2. Random weights in the shape of a released model: correctness, then speed.
-shape=vqa seconds=2 images=1,4,8,16,32,64,128,256
-[[ -n $small ]] && shape=tiny seconds=0.2 images=1,4
-step checkpoint 120 python3 tests/reference/generate/random_checkpoint.py --preset "$shape" "$work/model"
-# engine NAME DTYPE IMAGES OPTION...
-engine() {
-  local name=$1 dtype=$2 images=$3
-  shift 3
-  step "engine_$name" 200 bash -c "exec '$bin/engine_speed' --model '$work/model' --device $device --dtype $dtype \
-    --batch-images $images --seconds $seconds --cross-attention-cache-bytes 4294967296 $* >'$out/engine_$name.json'"
-  sed -n '/questions\/s\|p50\|against\|loaded\|kernels\|WARN/p' "$out/engine_$name.log" >>"$out/summary.txt"
-}
-engine f16 f16 $images
-engine f16_graphs f16 $images --cuda-graphs
-# The native kernels exist for CUDA only. They run with fewer batch sizes to save time.
-[[ $device == cuda ]] && engine f16_graphs_kernels f16 1,32,128,256 --cuda-graphs --cuda-kernels native
+# 4. The engine without a server, with its defaults.
 
-# 3. The reference on the same weights and device, at its fastest batch size.
-dtype=f16
-[[ $device == cpu ]] && dtype=f32
-step reference 200 bash -c "exec python3 benches/engine/reference_speed.py --model '$work/model' --device $device \
-  --dtype $dtype --answer-tokens 3 ${small:+--budget 0.2 --largest-batch 8} >'$out/reference.json'"
+is_selected engine && engine default 60 "$sizes" --no-checks
+
+# 5. The demo model's answers to easy-vqa, compared with the reference.
+
+near_tie=0
+[[ $dtype == f16 ]] && near_tie=0.05
+if is_selected easy_vqa && start_server easy_vqa demo; then
+  questions=$bin/gpu_data/easy_vqa/questions.jsonl
+  step easy_vqa 60 "$bin/blip-serve" ask --server "$address" --input "$questions" --output "$out/answers.jsonl"
+  step easy_vqa_answers 20 python3 benches/gpu/check_answers.py "$questions" "$out/answers.jsonl" --near-tie "$near_tie"
+  cat "$out/easy_vqa_answers.log" >>"$out/summary.txt"
+  stop_server
+fi
+
+# 6. The reference on the same weights and device, at its fastest batch size.
+
+is_selected reference && step reference 90 python3 benches/engine/reference_speed.py --model "$work/model" \
+  --device "$device" --dtype "$dtype" --answer-tokens 3 --out "$out/reference.json" $reference_options
 cat "$out/reference.json" >>"$out/summary.txt" 2>/dev/null
 
-# 4. The native kernels without graphs, then f32. These steps come last, because no other needs
-# them.
-[[ $device == cuda ]] && engine f16_kernels f16 1,32,128,256 --cuda-kernels native
-engine f32 f32 "${images%%,*},${images##*,}"
+# 7. What the parts of the speed are: graphs, native kernels, and GELU in the products.
 
-python3 benches/engine/goals.py "$out" 2>&1 | tee "$out/goals.txt" >>"$out/summary.txt"
+ends="${sizes%%,*},${sizes##*,}"
+is_selected plain && engine plain 30 "$ends" --no-checks --cuda-graphs=false --cuda-kernels libtorch
+if is_selected variants && [[ $device == cuda ]]; then
+  engine no_native_kernels 25 "$ends" --no-checks --cuda-kernels libtorch
+  engine tanh_gelu 40 "${sizes##*,}" --cuda-gelu tanh
+fi
 
-cat "$out/summary.txt"
+timeout -k 5 10 python3 benches/engine/goals.py "$out" >"$out/goals.txt" 2>&1
+cat "$out/goals.txt" >>"$out/summary.txt"
 exit $failed

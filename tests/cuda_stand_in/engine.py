@@ -35,7 +35,7 @@ class Engine:
         self.next_image = 1
         self.stderr_path = trace_path.with_suffix(".stderr")
         command = [os.environ["BATCH_RUNNER_BIN"], "--model", str(model), "--dtype", dtype, "--device", device]
-        command += ["--cuda-graphs", str(graphs).lower(), "--cuda-gelu", gelu, *LIBTORCH_KERNELS]
+        command += [f"--cuda-graphs={str(graphs).lower()}", "--cuda-gelu", gelu, *LIBTORCH_KERNELS]
         with self.stderr_path.open("wb") as stderr:
             self.process = subprocess.Popen(
                 command,

@@ -37,7 +37,7 @@ struct Arguments {
     #[arg(long)]
     dtype: Dtype,
     /// Launch small batches as CUDA graphs
-    #[arg(long, default_value_t = true, action = ArgAction::Set)]
+    #[arg(long, default_value_t = true, require_equals = true, action = ArgAction::Set)]
     cuda_graphs: bool,
     /// Kernels between the matrix products on CUDA: auto, native or libtorch
     #[arg(long, default_value_t)]

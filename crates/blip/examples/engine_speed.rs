@@ -1,14 +1,14 @@
 //! Checks and measures the model without sockets and scheduler: the limit of a device.
 //!
 //! ```text
-//! cargo run --release -p blip --example engine_speed -- --model DIR --device cuda --dtype f16 > speed.json
+//! cargo run --release -p blip --example engine_speed -- --model DIR --device cuda --dtype f16 --out speed.json
 //! ```
 //!
 //! The checks compare:
 //!
 //! - half precision with f32;
 //! - batched questions with single ones;
-//! - native CUDA kernels with LibTorch's.
+//! - CUDA graphs and native kernels with neither.
 //!
 //! The measurements are the throughput for new and for cached images, with one and with six
 //! questions each, and the latency of a single question. Images and questions are random numbers,
@@ -21,11 +21,11 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result, bail};
 use blip::{
-    Checkpoint, CpuKernels, CudaKernels, DeviceRequest, Dtype, ImageDigest, ImageInput, LoadOptions, Model,
-    ModelFiles, Pixels, RowAnswer, RowError, RowInput, RowOutput, RowSink, RowTask, Sequence, TextDtype,
-    VisionDtype, open_device,
+    Checkpoint, CpuKernels, CudaGelu, CudaKernels, DeviceRequest, Dtype, ImageDigest, ImageInput,
+    LoadOptions, Model, ModelFiles, Pixels, RowAnswer, RowError, RowInput, RowOutput, RowSink, RowTask,
+    Sequence, TextDtype, VisionDtype, open_device,
 };
-use clap::Parser;
+use clap::{ArgAction, Parser};
 use serde_json::{Value, json};
 
 /// The allocator of blip-serve. It serves LibTorch as well.
@@ -49,9 +49,9 @@ struct Arguments {
     /// Number format of the weights of text encoder and decoder: auto or bf16
     #[arg(long, default_value_t)]
     text_dtype: TextDtype,
-    /// Tokens of each question, including [CLS] and [SEP]
-    #[arg(long, default_value_t = 12)]
-    question_tokens: usize,
+    /// Tokens of each question, including [CLS] and [SEP]: a number or a range such as 5-20
+    #[arg(long, default_value = "12", value_parser = parse_range)]
+    question_tokens: (usize, usize),
     /// Maximum tokens of each answer; random weights seldom end an answer earlier
     #[arg(long, default_value_t = 3)]
     answer_tokens: i64,
@@ -70,11 +70,14 @@ struct Arguments {
     /// Kernels on the CPU: auto, native or libtorch
     #[arg(long, default_value_t)]
     cpu_kernels: CpuKernels,
-    /// Kernels between the matrix products on CUDA: native or libtorch
+    /// Kernels between the matrix products on CUDA: auto, native or libtorch
     #[arg(long, default_value_t)]
     cuda_kernels: CudaKernels,
+    /// Form of GELU on CUDA: exact or tanh
+    #[arg(long, default_value_t)]
+    cuda_gelu: CudaGelu,
     /// Launch small batches as CUDA graphs
-    #[arg(long)]
+    #[arg(long, default_value_t = true, require_equals = true, action = ArgAction::Set)]
     cuda_graphs: bool,
     /// Measure only questions about cached images
     #[arg(long)]
@@ -82,6 +85,41 @@ struct Arguments {
     /// Measure without checks
     #[arg(long)]
     no_checks: bool,
+    /// File for the results, written again after each measurement [default: standard output]
+    #[arg(long)]
+    out: Option<PathBuf>,
+}
+
+/// Parses a number, or two with a hyphen between them.
+fn parse_range(text: &str) -> Result<(usize, usize), String> {
+    let (low, high) = text.split_once('-').unwrap_or((text, text));
+    match (low.parse(), high.parse()) {
+        (Ok(low), Ok(high)) if 1 <= low && low <= high => Ok((low, high)),
+        _ => Err("expected a number from 1 on, or a range such as 5-20".to_owned()),
+    }
+}
+
+/// The results so far.
+#[derive(Debug)]
+struct Report {
+    values: serde_json::Map<String, Value>,
+    out: Option<PathBuf>,
+}
+
+impl Report {
+    /// Adds results and writes all of them to the file, if there is one. A process that is stopped
+    /// later leaves them.
+    fn add(&mut self, values: Value) -> Result<()> {
+        if let Value::Object(values) = values {
+            self.values.extend(values);
+        }
+        let Some(out) = &self.out else { return Ok(()) };
+        std::fs::write(out, self.text()?).with_context(|| format!("cannot write {}", out.display()))
+    }
+
+    fn text(&self) -> Result<String> {
+        Ok(format!("{}\n", serde_json::to_string_pretty(&self.values)?))
+    }
 }
 
 /// A generator of reproducible random numbers (xorshift64*).
@@ -127,7 +165,7 @@ struct Workload {
 }
 
 impl Workload {
-    fn new(checkpoint: &Checkpoint, question_tokens: usize) -> Result<Self> {
+    fn new(checkpoint: &Checkpoint, (shortest, longest): (usize, usize)) -> Result<Self> {
         let mut random = Random(7);
         let side = usize::try_from(checkpoint.config().vision.image_size).unwrap_or(0);
         let images = (0..64)
@@ -135,7 +173,10 @@ impl Workload {
             .collect::<Result<_, _>>()?;
         let vocabulary = checkpoint.config().text.vocab_size as u64;
         let questions = (0..64)
-            .map(|_| (0..question_tokens).map(|_| (random.next() % vocabulary) as i64).collect())
+            .map(|index| {
+                let tokens = shortest + index % (longest - shortest + 1);
+                (0..tokens).map(|_| (random.next() % vocabulary) as i64).collect()
+            })
             .collect();
         Ok(Self { random, images, questions, next_digest: 0 })
     }
@@ -335,6 +376,7 @@ fn main() -> Result<()> {
     options.text_dtype = arguments.text_dtype;
     options.cpu_kernels = arguments.cpu_kernels;
     options.cuda_kernels = arguments.cuda_kernels;
+    options.cuda_gelu = arguments.cuda_gelu;
     let mut model = Model::load(&checkpoint, chosen.device, dtype, options)?;
     let load_seconds = begin.elapsed().as_secs_f64();
     let (resident, weight_bytes) = (resident_bytes(), checkpoint.weights().bytes());
@@ -344,15 +386,28 @@ fn main() -> Result<()> {
         weight_bytes >> 20
     );
     let cuda_kernels = model.cuda_kernels();
-    if cuda_kernels != arguments.cuda_kernels {
-        eprintln!(
-            "kernels not available: {}; all results are measured with {cuda_kernels} kernels",
-            arguments.cuda_kernels
-        );
+    let mut unavailable = Vec::new();
+    let wants_native = arguments.cuda_kernels != CudaKernels::LibTorch && dtype != Dtype::Bf16;
+    if chosen.device.is_cuda() && wants_native && cuda_kernels != CudaKernels::Native {
+        unavailable.push("native CUDA kernels");
     }
+    if model.missing_cuda_graphs() > 0 {
+        unavailable.push("some CUDA graphs");
+    }
+    if !unavailable.is_empty() {
+        eprintln!("not available: {}; all results are measured without", unavailable.join(", "));
+    }
+    let (shortest, longest) = arguments.question_tokens;
+    let mut report = Report { values: serde_json::Map::new(), out: arguments.out.clone() };
+    report.add(json!({
+        "device": format!("{:?}", chosen.device), "dtype": dtype.to_string(),
+        "cuda_graphs": options.cuda_graphs && chosen.device.is_cuda(), "cuda_kernels": cuda_kernels.to_string(),
+        "unavailable": unavailable, "cuda_gelu": arguments.cuda_gelu.to_string(), "cross_attention_cache_bytes": options.cross_attention_cache_bytes,
+        "question_tokens": [shortest, longest], "answer_tokens": arguments.answer_tokens,
+        "load_seconds": load_seconds, "resident_bytes_after_load": resident, "weight_bytes": weight_bytes,
+    }))?;
     let mut workload = Workload::new(&checkpoint, arguments.question_tokens)?;
 
-    let mut checks = json!(null);
     if !arguments.no_checks {
         let images = arguments.check_images;
         let alone = answers_alone(&workload, &mut model, images)?;
@@ -366,6 +421,7 @@ fn main() -> Result<()> {
             text_dtype: TextDtype::AsModel,
             cpu_kernels: CpuKernels::LibTorch,
             cuda_kernels: CudaKernels::LibTorch,
+            cuda_gelu: CudaGelu::Exact,
             ..options
         };
         let answers_of_plain = |dtype| -> Result<Vec<Sequence>> {
@@ -374,14 +430,14 @@ fn main() -> Result<()> {
         };
         let precision = compare(&answers_of_plain(Dtype::F32)?, &alone, tie);
         eprintln!("{dtype} against f32: {precision}");
-        let mut kernels = json!(null);
-        if cuda_kernels == CudaKernels::Native {
-            kernels = compare(&answers_of_plain(dtype)?, &alone, tie);
-            eprintln!("native CUDA kernels against libtorch's: {kernels}");
+        let mut plain_kernels = json!(null);
+        if chosen.device.is_cuda() {
+            plain_kernels = compare(&answers_of_plain(dtype)?, &alone, tie);
+            eprintln!("{dtype} against {dtype} without graphs and native kernels: {plain_kernels}");
         }
-        checks = json!({
-            "batched_against_alone": batched, "dtype_against_f32": precision, "cuda_kernels_against_libtorch": kernels,
-        });
+        report.add(json!({ "checks": {
+            "batched_against_alone": batched, "dtype_against_f32": precision, "against_plain_kernels": plain_kernels,
+        } }))?;
     }
 
     eprintln!("a single question:");
@@ -391,6 +447,7 @@ fn main() -> Result<()> {
     })?;
     let (p50, p99) = (median(&single) * 1e3, single[(single.len() * 99 / 100).min(single.len() - 1)] * 1e3);
     eprintln!("  p50 {p50:.2} ms, p99 {p99:.2} ms ({} runs)", single.len());
+    report.add(json!({ "single_question_ms": { "p50": p50, "p99": p99, "runs": single.len() } }))?;
 
     let mut tables = Vec::new();
     for (title, questions_per_image, cached) in [
@@ -412,15 +469,12 @@ fn main() -> Result<()> {
                 questions_per_image,
                 cached,
             )?);
+            report.add(json!({ "throughput": tables }))?;
         }
     }
-    let report = json!({
-        "device": format!("{:?}", chosen.device), "dtype": dtype.to_string(),
-        "cuda_graphs": arguments.cuda_graphs, "cuda_kernels": cuda_kernels.to_string(), "cross_attention_cache_bytes": options.cross_attention_cache_bytes, "question_tokens": arguments.question_tokens, "answer_tokens": arguments.answer_tokens,
-        "load_seconds": load_seconds, "resident_bytes_after_load": resident, "weight_bytes": weight_bytes,
-        "resident_bytes_at_end": resident_bytes(), "checks": checks,
-        "single_question_ms": { "p50": p50, "p99": p99, "runs": single.len() }, "throughput": tables,
-    });
-    println!("{}", serde_json::to_string_pretty(&report)?);
+    report.add(json!({ "resident_bytes_at_end": resident_bytes() }))?;
+    if arguments.out.is_none() {
+        print!("{}", report.text()?);
+    }
     Ok(())
 }

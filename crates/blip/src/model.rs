@@ -187,6 +187,11 @@ impl Model {
         self.options.cuda_kernels
     }
 
+    /// Returns the number of CUDA graphs that are missing because a capture failed.
+    pub fn missing_cuda_graphs(&self) -> usize {
+        self.graphs.failures()
+    }
+
     /// Returns the configuration: shapes, image size and task.
     pub fn config(&self) -> &BlipConfig {
         &self.config

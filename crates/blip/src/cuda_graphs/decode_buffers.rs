@@ -122,10 +122,10 @@ impl DecodeBuffers {
     ///
     /// Nothing is copied if the last step chose these tokens.
     pub(crate) fn set_step(&mut self, tokens: &[i64], step: i64) -> Result<(), TchError> {
-        if self.next.as_ref().is_some_and(|(next, chosen)| (*next, &chosen[..]) == (step, tokens)) {
+        // A step that fails leaves no inputs for the next one.
+        if self.next.take().is_some_and(|(next, chosen)| (next, &chosen[..]) == (step, tokens)) {
             return Ok(());
         }
-        self.next = Some((step, tokens.to_vec()));
         let ids = to_device(tokens, self.ids.device())?.f_view([tokens.len() as i64, 1])?;
         self.ids.f_narrow(0, 0, tokens.len() as i64)?.f_copy_(&ids)?;
         drop(self.step.f_fill_(step)?);
@@ -147,11 +147,15 @@ impl DecodeBuffers {
         Ok(table)
     }
 
-    /// Copies the first `rows` rows of a step's table to the host.
-    pub(crate) fn read(&mut self, table: &Tensor, rows: usize) -> Result<Vec<TokenChoice>, TchError> {
+    /// Copies the first `rows` rows of the table of step `step` to the host.
+    pub(crate) fn read(
+        &mut self,
+        table: &Tensor,
+        rows: usize,
+        step: i64,
+    ) -> Result<Vec<TokenChoice>, TchError> {
         let choices = read_choices(&table.f_narrow(0, 0, rows as i64)?)?;
-        self.next =
-            self.next.take().map(|(step, _)| (step + 1, choices.iter().map(|choice| choice.token).collect()));
+        self.next = Some((step + 1, choices.iter().map(|choice| choice.token).collect()));
         Ok(choices)
     }
 }

@@ -41,6 +41,8 @@ const MAX_FAILURES: usize = 3;
 pub(crate) struct CudaGraphs {
     /// `None` if graphs are off, and after the captures.
     capturer: Option<Capturer>,
+    /// Graphs that could not be captured, or 1 if none can.
+    failures: usize,
     /// By number of images.
     vision: BTreeMap<i64, VisionGraph>,
     /// By rows and tokens.
@@ -66,7 +68,7 @@ impl CudaGraphs {
             }
             Err(error) => {
                 tracing::warn!(%error, "CUDA graphs disabled; small batches are slower");
-                Self::default()
+                Self { failures: 1, ..Self::default() }
             }
         }
     }
@@ -110,8 +112,14 @@ impl CudaGraphs {
     pub(crate) fn finish_captures(&mut self) {
         if let Some(capturer) = self.capturer.take() {
             let (vision, questions, decode) = (self.vision.len(), self.questions.len(), self.decode.len());
+            self.failures = capturer.failures;
             tracing::info!(vision, questions, decode, failures = capturer.failures, "CUDA graphs captured");
         }
+    }
+
+    /// Returns the number of graphs that are missing because a capture failed.
+    pub(crate) fn failures(&self) -> usize {
+        self.failures
     }
 
     /// Returns the features of images `[images, side, side, 3]`, or `None` without a graph of this
@@ -303,7 +311,7 @@ impl DecodeGraph {
     pub(crate) fn step(&mut self, tokens: &[i64], step: i64) -> Result<Vec<TokenChoice>, TchError> {
         self.buffers.set_step(tokens, step)?;
         self.step.launch()?;
-        self.buffers.read(&self.table, tokens.len())
+        self.buffers.read(&self.table, tokens.len(), step)
     }
 }
 

@@ -173,7 +173,7 @@ impl fmt::Display for CudaKernels {
 /// Form of GELU in the feed-forward blocks on CUDA.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CudaGelu {
-    /// The exact form, with erf, in a kernel of its own.
+    /// The exact form, with erf, in a separate kernel.
     #[default]
     Exact,
     /// The approximation with tanh, where the product before it is written. It changes results

@@ -207,7 +207,7 @@ fn decode_buffers_choose_the_tokens_of_a_growing_cache() {
         for step in 0..steps {
             buffers.set_step(&tokens, step).unwrap();
             let table = buffers.step(&model.answering().decoder).unwrap();
-            let found = buffers.read(&table, cases.len()).unwrap();
+            let found = buffers.read(&table, cases.len(), step).unwrap();
             let expected = read_choices(
                 &argmax_with_margin(&model.answering().decoder.step(&tokens, &mut cache).unwrap()).unwrap(),
             )

@@ -7,8 +7,8 @@
 pub mod connection_server; // requests and responses on connections
 pub mod acceptor; // accepts connections
 pub mod write_stall; // ends responses that the client does not take
-pub mod unread_body; // records request bodies that were left unread
 pub mod lingering_close; // closes a connection after draining its input
+pub mod unread_body; // reads the short rest of request bodies
 pub mod connection; // one accepted connection
 pub mod memory; // connections inside this process
 pub mod tls; // certificates

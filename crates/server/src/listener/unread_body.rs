@@ -97,7 +97,7 @@ async fn read_rest<B: Body<Data = Bytes> + Unpin>(mut body: B) -> bool {
     false
 }
 
-/// A request body that tells a [`BodyTracker`] of its end.
+/// A request body that reports its end to a [`BodyTracker`].
 #[derive(Debug)]
 pub struct WatchedBody<B: Body<Data = Bytes> + Unpin> {
     /// `None` only while it is dropped.
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn each_request_begins_anew() {
+    async fn each_request_has_a_new_state() {
         let tracker = BodyTracker::new(UnreadBody::default());
         drop(tracker.watch(chunks(vec![Ok(vec![1])])));
         assert!(!tracker.has_ended(false).await);

@@ -92,8 +92,7 @@ pub struct ModelSettings {
     ///
     /// `native` computes both in one kernel, which is compiled and checked when a model is loaded.
     /// `libtorch` uses two kernels. If the native kernel is unavailable, the server logs a warning
-    /// and uses LibTorch. `auto` is native for models in f16 and f32. The native kernel has not been
-    /// measured on a GPU.
+    /// and uses LibTorch. `auto` is native for models in f16 and f32. Not measured on a GPU.
     #[arg(
         long,
         value_name = "auto|native|libtorch",
@@ -104,9 +103,9 @@ pub struct ModelSettings {
 
     /// Form of the GELU function on CUDA
     ///
-    /// Models are trained with `exact`. `tanh` is an approximation that needs no kernel of its own.
-    /// It changes scores slightly and few answers (see docs/decisions/fused-kernels.md). It has not
-    /// been measured on a GPU.
+    /// Models are trained with `exact`. `tanh` is an approximation that needs no separate kernel.
+    /// It changes scores slightly and few answers (see docs/decisions/fused-kernels.md). Not
+    /// measured on a GPU.
     #[arg(long, value_name = "exact|tanh", env = "BLIP_SERVE__MODEL__CUDA_GELU", default_value = "exact")]
     pub cuda_gelu: blip::CudaGelu,
 
