@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import random
+import re
 import signal
 import subprocess
 import tarfile
@@ -164,7 +165,9 @@ def test_killed_run_resumes_to_equal_bytes(s3, bucket, settings, answered):
     before = {each["Key"]: each["LastModified"] for each in s3.list_objects_v2(Bucket=bucket)["Contents"]}
     completed = run(*arguments, env=settings)
     assert completed.returncode == 0, completed.stderr
-    assert f"{SHARDS - len(before)} shards complete, {len(before)} were already" in completed.stderr
+    made, had = map(int, re.search(r"(\d+) shards complete, (\d+) were already", completed.stderr).groups())
+    # The server may still store what it had received from the killed run.
+    assert made + had == SHARDS and had >= len(before)
     for name in NAMES:
         assert content(s3, bucket, f"out/{name}") == (answered / name).read_bytes()
     after = {each["Key"]: each["LastModified"] for each in s3.list_objects_v2(Bucket=bucket)["Contents"]}

@@ -39,7 +39,7 @@ pub fn merge_shards(
     is_stopped: impl Fn() -> bool,
 ) -> Result<MergedShards, String> {
     let mut shards: HashMap<OsString, Location> = HashMap::new();
-    for shard in parts.iter().map(|part| shards_of_folder(part)).collect::<Result<Vec<_>, _>>()?.concat() {
+    for shard in parts.iter().map(shards_of_folder).collect::<Result<Vec<_>, _>>()?.concat() {
         if let Some(other) = shards.insert(shard.name().to_owned(), shard.clone())
             && !is_same_file(&shard, &other)
         {
@@ -73,10 +73,11 @@ pub fn merge_shards(
     let mut merged = MergedShards { added: 0, total: shards.len() };
     OutputFolder::open(output)?;
     for (shard, target) in shards {
+        if is_stopped() {
+            break;
+        }
         let placed = match (&shard, &target) {
-            (Location::Path(shard), Location::Path(target)) if !is_stopped() => {
-                place(shard, target).map(|()| true)
-            }
+            (Location::Path(shard), Location::Path(target)) => place(shard, target).map(|()| true),
             _ => copy(&shard, &target, &is_stopped),
         };
         if !placed.map_err(|error| format!("cannot write {target}: {error}"))? {

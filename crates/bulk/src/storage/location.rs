@@ -93,21 +93,24 @@ impl ObjectUrl {
     fn parse(text: &str) -> Option<Self> {
         let (scheme, _) = text.split_once("://")?;
         let is_known = SCHEMES.iter().any(|known| known.eq_ignore_ascii_case(scheme));
-        is_known.then(|| Self { text: text.to_owned(), scheme: scheme.len() })
+        // A location has one text. Letters of the scheme may be large or small.
+        let rest = text.get(scheme.len()..).unwrap_or_default();
+        is_known
+            .then(|| Self { text: format!("{}{rest}", scheme.to_ascii_lowercase()), scheme: scheme.len() })
     }
 
     fn with_text(&self, text: String) -> Self {
         Self { text, scheme: self.scheme }
     }
 
-    /// Returns the scheme, as it is written.
+    /// Returns the scheme in small letters.
     pub(super) fn scheme(&self) -> &str {
         self.text.get(..self.scheme).unwrap_or_default()
     }
 
     /// Returns whether it is one of a web server. Names in object stores have no query.
     pub(super) fn is_web(&self) -> bool {
-        self.scheme().to_ascii_lowercase().starts_with("http")
+        self.scheme().starts_with("http")
     }
 
     /// Returns the error of a build without object stores.

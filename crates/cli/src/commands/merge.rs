@@ -62,8 +62,11 @@ impl MergeCommand {
         let signal = Arc::new(AtomicI32::new(0));
         let received = Arc::clone(&signal);
         let watch = tokio::spawn(async move {
-            if let Some(number) = signals.next().await {
-                received.store(number, Ordering::Relaxed);
+            while let Some(number) = signals.next().await {
+                // The merge may wait for a file or a server. A second signal ends it at once.
+                if received.swap(number, Ordering::Relaxed) != 0 {
+                    std::process::exit(128 + number);
+                }
             }
         });
         let is_stopped = {

@@ -67,7 +67,7 @@ pub(super) fn request_error(url: &ObjectUrl, error: &Error) -> io::Error {
     let causes = || successors(Some(error as &(dyn StdError + 'static)), |error| (*error).source());
     let status = causes().find_map(|cause| status_of(&cause.to_string()));
     let kind = causes().find_map(|cause| cause.downcast_ref::<HttpError>()).map(HttpError::kind);
-    let credentials = CREDENTIALS.iter().find(|each| each.scheme.eq_ignore_ascii_case(url.scheme()));
+    let credentials = CREDENTIALS.iter().find(|each| each.scheme == url.scheme());
     let has_credentials = credentials.is_none_or(|each| each.variables.iter().any(|name| is_set(name)));
     let shown = status.as_deref().unwrap_or("no further reason");
     // Lists have one kind of error for all statuses.

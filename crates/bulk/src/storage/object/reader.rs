@@ -69,17 +69,33 @@ impl Object {
         self.length
     }
 
-    /// Requests a range.
+    /// Requests a range. A body of another length is an error.
     fn request(&self, range: Range<u64>) -> Pending<Bytes> {
         let StoredObject { store, path, url } = self.object.clone();
+        let expected = range.end.saturating_sub(range.start);
         let options = GetOptions {
             range: Some(GetRange::Bounded(range)),
             if_match: self.e_tag.clone(),
             ..GetOptions::default()
         };
         Pending::start(async move {
-            let bytes = async { store.get_opts(&path, options).await?.bytes().await };
-            answer(&url, bytes).await
+            let bytes = async {
+                let mut body = store.get_opts(&path, options).await?.into_stream();
+                // The length is the server's word. Memory is allocated for what arrives only.
+                let mut bytes = Vec::new();
+                while bytes.len() as u64 <= expected
+                    && let Some(part) = body.next().await
+                {
+                    bytes.extend_from_slice(&part?);
+                }
+                Ok(Bytes::from(bytes))
+            };
+            let bytes = answer(&url, bytes).await?;
+            if bytes.len() as u64 == expected {
+                return Ok(bytes);
+            }
+            let message = format!("the server has not sent {expected} bytes, as it announced");
+            Err(io::Error::new(io::ErrorKind::UnexpectedEof, message))
         })
     }
 

@@ -35,6 +35,9 @@ const RETRY_TIMEOUT: Duration = Duration::from_secs(60);
 /// Longest pause before a further attempt.
 const MAX_BACKOFF: Duration = Duration::from_secs(5);
 
+/// The number of stores that are held. Records can name any number of buckets and servers.
+const MAX_STORES: usize = 64;
+
 /// The stores of the run by their bucket or server. Each one keeps its connections.
 static STORES: LazyLock<Mutex<HashMap<String, Arc<dyn ObjectStore>>>> = LazyLock::new(Mutex::default);
 
@@ -67,7 +70,7 @@ impl StoredObject {
             let base = base.map_err(|error| invalid(format!("the URL is invalid: {error}")))?;
             (base.to_string(), ObjectPath::from_url_path(name))
         } else {
-            (format!("{}://{bucket}", url.scheme().to_ascii_lowercase()), ObjectPath::parse(name))
+            (format!("{}://{bucket}", url.scheme()), ObjectPath::parse(name))
         };
         let path = path.map_err(|error| invalid(format!("the name of the object is invalid: {error}")))?;
         let mut stores = STORES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,6 +78,9 @@ impl StoredObject {
             Some(store) => Arc::clone(store),
             None => {
                 let store = build(url, bucket, &key).map_err(|error| settings_error(&error))?;
+                if stores.len() >= MAX_STORES {
+                    stores.clear();
+                }
                 stores.insert(key, Arc::clone(&store));
                 store
             }
@@ -92,7 +98,7 @@ pub(super) fn register(bucket: &str, store: Arc<dyn ObjectStore>) {
 fn build(url: &ObjectUrl, bucket: &str, base: &str) -> Result<Arc<dyn ObjectStore>, Error> {
     // The HTTP client takes the provider of the process. An earlier store can have installed it.
     let _ = rustls::crypto::ring::default_provider().install_default();
-    Ok(match url.scheme().to_ascii_lowercase().as_str() {
+    Ok(match url.scheme() {
         "s3" => {
             let mut builder = AmazonS3Builder::from_env().with_bucket_name(bucket).with_retry(retries());
             for (key, value) in CLIENT_OPTIONS {
