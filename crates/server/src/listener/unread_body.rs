@@ -97,7 +97,7 @@ async fn read_rest<B: Body<Data = Bytes> + Unpin>(mut body: B) -> bool {
     false
 }
 
-/// A request body that reports its end to a [`BodyTracker`].
+/// A request body that reports its end to a `BodyTracker`.
 #[derive(Debug)]
 pub struct WatchedBody<B: Body<Data = Bytes> + Unpin> {
     /// `None` only while it is dropped.
