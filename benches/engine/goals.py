@@ -16,20 +16,14 @@ def load(path):
         return None
 
 
-def best_rate(engines, questions_per_image, cached):
-    """Returns the highest rate of one kind of traffic, with engine and batch size, or None."""
+def best_rate(engine, questions_per_image, cached):
+    """Returns the highest rate of one kind of traffic, with its batch size, or None."""
     rows = [
-        (row["questions_per_second"], f"{name}, {row['images']} images per batch")
-        for name, engine in engines.items()
+        (row["questions_per_second"], f"{row['images']} images per batch")
         for row in engine.get("throughput", ())
         if row["questions_per_image"] == questions_per_image and row["cached"] == cached
     ]
     return max(rows, default=None)
-
-
-def single_question(engine):
-    """Returns the median latency of a single question in milliseconds."""
-    return next(value["p50"] for name, value in engine.items() if name.endswith("_question_ms"))
 
 
 def server_rate(folder, name):
@@ -39,12 +33,12 @@ def server_rate(folder, name):
 
 
 def main(folder):
-    results = {path.stem.removeprefix("engine_"): load(path) for path in sorted(folder.glob("engine_*.json"))}
     # The others are short checks, or have other options than the server.
-    engines = {name: engine for name, engine in results.items() if name == "default" and engine}
-    single = min(((single_question(engine), name) for name, engine in engines.items()), default=None)
+    engine = load(folder / "engine_default.json") or {}
+    single = engine.get("single_question_ms")
+    single = single and (single["p50"], f"{single['runs']} questions")
     reference = load(folder / "reference.json")
-    new, cached = best_rate(engines, 1, False), best_rate(engines, 6, True)
+    new, cached = best_rate(engine, 1, False), best_rate(engine, 6, True)
     ratio = None
     if new and reference and reference.get("one_question_per_image", {}).get("best"):
         ratio = new[0] / reference["one_question_per_image"]["best"]["questions_per_second"], new[1]

@@ -5,7 +5,7 @@
 #                      [--only STEP,STEP]
 #
 #   --bin      folder of the programs and data, see `make dist-gpu`  (default: dist)
-#   --out      folder for the results                                (default: out/gpu)
+#   --out      folder for the results, which replace earlier ones    (default: out/gpu)
 #   --device   cuda, or cpu to test the suite itself
 #   --small    a small model and short runs, to test the suite itself
 #   --seconds  time limit of the whole suite                         (default: 300)
@@ -38,8 +38,13 @@ out=${out%/}
 for name in ${only//,/ }; do
   [[ $name =~ ^(server|engine|plain|easy_vqa|variants|reference)$ ]] || { echo "run.sh: no step $name" >&2; exit 2; }
 done
-# Results of an earlier run would pass for those of this one.
-rm -rf "$out"
+# Results of an earlier run would pass for those of this one. Other folders are left alone.
+if [[ -e $out/summary.txt ]]; then
+  rm -rf "$out"
+elif [[ -n $(ls -A "$out" 2>/dev/null) ]]; then
+  echo "run.sh: $out has files of something else" >&2
+  exit 2
+fi
 mkdir -p "$out"
 failed=0 server= work=$(mktemp -d)
 

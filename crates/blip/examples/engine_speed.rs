@@ -391,7 +391,7 @@ fn main() -> Result<()> {
     if chosen.device.is_cuda() && wants_native && cuda_kernels != CudaKernels::Native {
         unavailable.push("native CUDA kernels");
     }
-    if model.missing_cuda_graphs() > 0 {
+    if model.lacks_cuda_graphs() {
         unavailable.push("some CUDA graphs");
     }
     if !unavailable.is_empty() {

@@ -187,9 +187,9 @@ impl Model {
         self.options.cuda_kernels
     }
 
-    /// Returns the number of CUDA graphs that are missing because a capture failed.
-    pub fn missing_cuda_graphs(&self) -> usize {
-        self.graphs.failures()
+    /// Returns whether CUDA graphs are on and some are missing, because a capture failed.
+    pub fn lacks_cuda_graphs(&self) -> bool {
+        self.graphs.are_incomplete()
     }
 
     /// Returns the configuration: shapes, image size and task.

@@ -41,8 +41,8 @@ const MAX_FAILURES: usize = 3;
 pub(crate) struct CudaGraphs {
     /// `None` if graphs are off, and after the captures.
     capturer: Option<Capturer>,
-    /// Graphs that could not be captured, or 1 if none can.
-    failures: usize,
+    /// Whether graphs are on and some are missing.
+    are_incomplete: bool,
     /// By number of images.
     vision: BTreeMap<i64, VisionGraph>,
     /// By rows and tokens.
@@ -68,7 +68,7 @@ impl CudaGraphs {
             }
             Err(error) => {
                 tracing::warn!(%error, "CUDA graphs disabled; small batches are slower");
-                Self { failures: 1, ..Self::default() }
+                Self { are_incomplete: true, ..Self::default() }
             }
         }
     }
@@ -112,14 +112,14 @@ impl CudaGraphs {
     pub(crate) fn finish_captures(&mut self) {
         if let Some(capturer) = self.capturer.take() {
             let (vision, questions, decode) = (self.vision.len(), self.questions.len(), self.decode.len());
-            self.failures = capturer.failures;
+            self.are_incomplete = capturer.failures > 0;
             tracing::info!(vision, questions, decode, failures = capturer.failures, "CUDA graphs captured");
         }
     }
 
-    /// Returns the number of graphs that are missing because a capture failed.
-    pub(crate) fn failures(&self) -> usize {
-        self.failures
+    /// Returns whether graphs are on and some are missing, because a capture failed.
+    pub(crate) fn are_incomplete(&self) -> bool {
+        self.are_incomplete
     }
 
     /// Returns the features of images `[images, side, side, 3]`, or `None` without a graph of this

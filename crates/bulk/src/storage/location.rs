@@ -218,6 +218,12 @@ mod tests {
     }
 
     #[test]
+    fn scheme_has_one_form() {
+        assert_eq!(location("S3://bucket/A.tar"), location("s3://bucket/A.tar"));
+        assert_ne!(location("s3://bucket/A.tar"), location("s3://bucket/a.tar"));
+    }
+
+    #[test]
     fn name_folder_and_extension_ignore_the_query() {
         let url = location("https://host/a/b.TAR?sig=x/y.parquet");
         assert_eq!(url.name(), "b.TAR");

@@ -29,11 +29,11 @@ const REST_TIMEOUT: Duration = Duration::from_millis(250);
 
 /// Whether a connection has a request body that was not read to its end.
 #[derive(Clone, Debug, Default)]
-pub struct UnreadBody(Arc<AtomicBool>);
+pub(crate) struct UnreadBody(Arc<AtomicBool>);
 
 impl UnreadBody {
     /// Returns whether there is one.
-    pub fn exists(&self) -> bool {
+    pub(crate) fn exists(&self) -> bool {
         self.0.load(Ordering::Relaxed)
     }
 }

@@ -77,8 +77,8 @@ fn missing_object_is_not_found() {
     }
 }
 
-/// Answers every request with a text, and closes the connection.
-fn web_server(answer: &'static str) -> Location {
+/// Answers requests of the headers and of the content with texts, and closes each connection.
+fn web_server_of(head: &'static str, content: &'static str) -> Location {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let location = Location::from(format!("http://{}/a.tar?sig=secret", listener.local_addr().unwrap()));
     thread::spawn(move || {
@@ -87,12 +87,32 @@ fn web_server(answer: &'static str) -> Location {
             let mut lines = BufReader::new(stream.try_clone().unwrap()).lines().map(Result::unwrap);
             let is_head = lines.next().is_some_and(|line| line.starts_with("HEAD"));
             lines.take_while(|line| !line.is_empty()).for_each(drop);
-            let answer = if is_head { answer.split_inclusive("\r\n\r\n").next().unwrap() } else { answer };
+            let answer = if is_head { head } else { content };
             // The client can have closed the connection.
             let _ = stream.write_all(answer.as_bytes());
         }
     });
     location
+}
+
+/// Answers every request with a text, without its content where headers are requested.
+fn web_server(answer: &'static str) -> Location {
+    web_server_of(answer.split_inclusive("\r\n\r\n").next().unwrap(), answer)
+}
+
+#[test]
+fn range_of_another_length_is_an_error() {
+    const HEAD: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\n";
+    const RANGE: &str = "HTTP/1.1 206 Part\r\nConnection: close\r\nContent-Range: bytes 0-3/4\r\n";
+    let of = |content: &str| {
+        let length = content.len();
+        web_server_of(HEAD, format!("{RANGE}Content-Length: {length}\r\n\r\n{content}").leak())
+    };
+    assert_eq!(read(&of("abcd")).unwrap(), b"abcd");
+    for content in ["", "abc", "abcde"] {
+        let error = read(&of(content)).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof, "{content}: {error}");
+    }
 }
 
 #[test]

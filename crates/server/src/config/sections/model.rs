@@ -170,8 +170,8 @@ pub struct ModelSettings {
     /// Launch small batches as CUDA graphs
     ///
     /// Saves most of the time for kernel launches. The graphs are captured when a model is loaded
-    /// and take about 2 GiB of device memory at the released size. If a capture fails, the server
-    /// logs a warning, and batches of that size are slower. Not measured on a GPU.
+    /// and take about 2 GiB of device memory for blip-vqa-base. If a capture fails, the server logs
+    /// a warning, and batches of that size are slower. Not measured on a GPU.
     #[arg(
         long,
         value_name = "BOOL",
