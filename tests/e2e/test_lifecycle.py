@@ -128,12 +128,14 @@ def test_unknown_device_prints_one_line():
 
 
 def test_unknown_dtype_prints_one_line():
-    assert_one_line(run("serve", "--dtype", "int8"), 2, '"int8"', "f32, f16 or bf16")
+    assert_one_line(run("serve", "--dtype", "int4"), 2, '"int4"', "f32, f16, bf16 or int8")
 
 
-def test_int8_vision_without_f32_prints_one_line():
-    options = ("--device", "cpu", "--dtype", "bf16", "--vision-dtype", "int8", "--grpc-listen", "127.0.0.1:0")
-    message = "vision_dtype int8 is not available: model in bf16 on cpu, expected f32 on cpu"
+def test_int8_vision_with_f16_prints_one_line():
+    options = ("--device", "cpu", "--dtype", "f16", "--vision-dtype", "int8", "--grpc-listen", "127.0.0.1:0")
+    message = (
+        "vision_dtype int8 is not available: model in f16 on cpu with cpu_kernels auto, expected f32, bf16 or int8"
+    )
     assert_one_line(run("serve", *options), 1, message)
 
 

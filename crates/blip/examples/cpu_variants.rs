@@ -18,8 +18,8 @@ use std::{path::PathBuf, time::Instant};
 
 use anyhow::{Context, Result};
 use blip::{
-    Checkpoint, CpuKernels, Dtype, ImageInput, LoadOptions, Model, ModelFiles, Pixels, RowAnswer, RowError,
-    RowInput, RowOutput, RowSink, RowTask, TextDtype, VisionDtype,
+    Checkpoint, CpuKernels, Dtype, ImageInput, LoadOptions, Model, ModelFiles, PartDtype, Pixels, RowAnswer,
+    RowError, RowInput, RowOutput, RowSink, RowTask,
 };
 use clap::Parser;
 use cpu_time::ProcessTime;
@@ -166,13 +166,13 @@ fn main() -> Result<()> {
         Ok(Variant { name, model, turns: Vec::new(), answers: Vec::new() })
     };
     let mut variants = [
-        ("libtorch", CpuKernels::LibTorch, VisionDtype::AsModel, TextDtype::AsModel),
-        ("auto", CpuKernels::Auto, VisionDtype::AsModel, TextDtype::AsModel),
-        ("native", CpuKernels::Native, VisionDtype::AsModel, TextDtype::AsModel),
-        ("auto, bf16 texts", CpuKernels::Auto, VisionDtype::AsModel, TextDtype::Bf16),
-        ("native, bf16 texts", CpuKernels::Native, VisionDtype::AsModel, TextDtype::Bf16),
-        ("libtorch, int8 images", CpuKernels::LibTorch, VisionDtype::Int8, TextDtype::AsModel),
-        ("auto, int8 images", CpuKernels::Auto, VisionDtype::Int8, TextDtype::AsModel),
+        ("libtorch", CpuKernels::LibTorch, PartDtype::AsModel, PartDtype::AsModel),
+        ("auto", CpuKernels::Auto, PartDtype::AsModel, PartDtype::AsModel),
+        ("native", CpuKernels::Native, PartDtype::AsModel, PartDtype::AsModel),
+        ("auto, bf16 texts", CpuKernels::Auto, PartDtype::AsModel, PartDtype::Bf16),
+        ("native, bf16 texts", CpuKernels::Native, PartDtype::AsModel, PartDtype::Bf16),
+        ("libtorch, int8 images", CpuKernels::LibTorch, PartDtype::Int8, PartDtype::AsModel),
+        ("auto, int8 images", CpuKernels::Auto, PartDtype::Int8, PartDtype::AsModel),
     ]
     .into_iter()
     .filter(|(name, ..)| arguments.only.is_empty() || arguments.only.iter().any(|only| only == name))

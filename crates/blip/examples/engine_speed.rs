@@ -22,8 +22,8 @@ use std::{path::PathBuf, time::Instant};
 use anyhow::{Context, Result, bail};
 use blip::{
     Checkpoint, CpuKernels, CudaGelu, CudaKernels, DeviceRequest, Dtype, ImageDigest, ImageInput,
-    LoadOptions, Model, ModelFiles, Pixels, RowAnswer, RowError, RowInput, RowOutput, RowSink, RowTask,
-    Sequence, TextDtype, VisionDtype, open_device,
+    LoadOptions, Model, ModelFiles, PartDtype, Pixels, RowAnswer, RowError, RowInput, RowOutput, RowSink,
+    RowTask, Sequence, open_device,
 };
 use clap::{ArgAction, Parser};
 use serde_json::{Value, json};
@@ -40,15 +40,15 @@ struct Arguments {
     /// Device: auto, cpu, cuda or cuda:N
     #[arg(long, default_value = "auto")]
     device: DeviceRequest,
-    /// Number format: f32, f16 or bf16 [default: depends on the device]
+    /// Number format: f32, f16, bf16 or int8 [default: depends on the device]
     #[arg(long)]
     dtype: Option<Dtype>,
-    /// Number format of the matrix products of the vision encoder: auto or int8
+    /// Number format of the image encoder: auto, bf16 or int8
     #[arg(long, default_value_t)]
-    vision_dtype: VisionDtype,
-    /// Number format of the weights of text encoder and decoder: auto or bf16
+    vision_dtype: PartDtype,
+    /// Number format of text encoder and decoder: auto, bf16 or int8
     #[arg(long, default_value_t)]
-    text_dtype: TextDtype,
+    text_dtype: PartDtype,
     /// Tokens of each question, including [CLS] and [SEP]: a number or a range such as 5-20
     #[arg(long, default_value = "12", value_parser = parse_range)]
     question_tokens: (usize, usize),
@@ -417,8 +417,8 @@ fn main() -> Result<()> {
         eprintln!("batched against alone: {batched}");
         let plain = LoadOptions {
             cuda_graphs: false,
-            vision_dtype: VisionDtype::AsModel,
-            text_dtype: TextDtype::AsModel,
+            vision_dtype: PartDtype::AsModel,
+            text_dtype: PartDtype::AsModel,
             cpu_kernels: CpuKernels::LibTorch,
             cuda_kernels: CudaKernels::LibTorch,
             cuda_gelu: CudaGelu::Exact,

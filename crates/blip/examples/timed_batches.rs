@@ -22,8 +22,8 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use blip::{
-    Checkpoint, Dtype, ImageDigest, ImageInput, LoadOptions, Model, ModelFiles, Pixels, RowAnswer, RowError,
-    RowInput, RowOutput, RowSink, RowTask, TextDtype, VisionDtype,
+    Checkpoint, Dtype, ImageDigest, ImageInput, LoadOptions, Model, ModelFiles, PartDtype, Pixels, RowAnswer,
+    RowError, RowInput, RowOutput, RowSink, RowTask,
 };
 use clap::Parser;
 use serde::{Deserialize, Serialize};
@@ -48,12 +48,15 @@ struct Arguments {
     /// JSON file with a list of questions as token ids
     #[arg(long)]
     token_ids: PathBuf,
-    /// Number format of the vision encoder's products: auto or int8
+    /// Number format of the model: f32, bf16 or int8
+    #[arg(long, default_value_t = Dtype::F32)]
+    dtype: Dtype,
+    /// Number format of the image encoder: auto, bf16 or int8
     #[arg(long, default_value_t)]
-    vision_dtype: VisionDtype,
-    /// Number format of the weights of text encoder and decoder: auto or bf16
+    vision_dtype: PartDtype,
+    /// Number format of text encoder and decoder: auto, bf16 or int8
     #[arg(long, default_value_t)]
-    text_dtype: TextDtype,
+    text_dtype: PartDtype,
     /// Maximum tokens of an answer
     #[arg(long, default_value_t = 3)]
     answer_tokens: i64,
@@ -172,7 +175,7 @@ fn main() -> Result<()> {
     options.max_new_tokens = Some(arguments.answer_tokens);
     options.threads = Some(arguments.threads);
     (options.vision_dtype, options.text_dtype) = (arguments.vision_dtype, arguments.text_dtype);
-    let model = Model::load(&checkpoint, Device::Cpu, Dtype::F32, options)?;
+    let model = Model::load(&checkpoint, Device::Cpu, arguments.dtype, options)?;
     let side = usize::try_from(checkpoint.config().vision.image_size)?;
     let pixels = std::fs::read(arguments.pixels)?;
     let pixels = pixels.chunks_exact(side * side * 3).map(|image| Pixels::new(side, side, image.to_vec()));

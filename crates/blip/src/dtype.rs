@@ -2,6 +2,7 @@
 
 use std::{fmt, str::FromStr};
 
+use cpu_kernels::NumberFormat;
 use tch::{Device, Kind};
 
 /// Number format of weights and activations.
@@ -13,6 +14,8 @@ pub enum Dtype {
     F16,
     /// 16-bit floating point with eight exponent bits.
     Bf16,
+    /// 8-bit integers for weights and the inputs of products, and f32 for the rest. Only on the CPU.
+    Int8,
 }
 
 impl Dtype {
@@ -21,10 +24,10 @@ impl Dtype {
         if device.is_cuda() { Self::F16 } else { Self::F32 }
     }
 
-    /// Returns LibTorch's name of the format.
+    /// Returns LibTorch's name of the format of tensors.
     pub fn kind(self) -> Kind {
         match self {
-            Self::F32 => Kind::Float,
+            Self::F32 | Self::Int8 => Kind::Float,
             Self::F16 => Kind::Half,
             Self::Bf16 => Kind::BFloat16,
         }
@@ -39,7 +42,8 @@ impl FromStr for Dtype {
             "f32" => Ok(Self::F32),
             "f16" => Ok(Self::F16),
             "bf16" => Ok(Self::Bf16),
-            _ => Err(format!("unknown dtype {text:?}, expected f32, f16 or bf16")),
+            "int8" => Ok(Self::Int8),
+            _ => Err(format!("unknown dtype {text:?}, expected f32, f16, bf16 or int8")),
         }
     }
 }
@@ -50,68 +54,54 @@ impl fmt::Display for Dtype {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+            Self::Int8 => "int8",
         })
     }
 }
 
-/// Number format of the vision encoder's products.
+/// Number format of a part of a model, either the image encoder or the texts, on the CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum VisionDtype {
+pub enum PartDtype {
     /// The [`Dtype`] of the model.
     #[default]
     AsModel,
-    /// 8-bit integers, for a model in [`Dtype::F32`] on the CPU. Some answers change.
+    /// Weights and the inputs of products in bf16. Sums, norms and softmax stay in f32. Few answers
+    /// change.
+    Bf16,
+    /// Weights and the inputs of products in 8-bit integers. Sums, norms and softmax stay in f32.
+    /// Some answers change.
     Int8,
 }
 
-/// Number format of the weights of text encoder and text decoder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum TextDtype {
-    /// The [`Dtype`] of the model.
-    #[default]
-    AsModel,
-    /// Weights in [`Dtype::Bf16`], for a model in [`Dtype::F32`] on the CPU. Products and sums stay
-    /// in f32. Few answers change.
-    Bf16,
+impl PartDtype {
+    /// Returns the format of the native kernels.
+    pub(crate) fn number_format(self) -> NumberFormat {
+        match self {
+            Self::AsModel => NumberFormat::F32,
+            Self::Bf16 => NumberFormat::Bf16,
+            Self::Int8 => NumberFormat::Int8,
+        }
+    }
 }
 
-impl FromStr for TextDtype {
+impl FromStr for PartDtype {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
         match text {
             "auto" => Ok(Self::AsModel),
             "bf16" => Ok(Self::Bf16),
-            _ => Err(format!("unknown text dtype {text:?}, expected auto or bf16")),
+            "int8" => Ok(Self::Int8),
+            _ => Err(format!("unknown dtype {text:?}, expected auto, bf16 or int8")),
         }
     }
 }
 
-impl fmt::Display for TextDtype {
+impl fmt::Display for PartDtype {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(match self {
             Self::AsModel => "auto",
             Self::Bf16 => "bf16",
-        })
-    }
-}
-
-impl FromStr for VisionDtype {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "auto" => Ok(Self::AsModel),
-            "int8" => Ok(Self::Int8),
-            _ => Err(format!("unknown vision dtype {text:?}, expected auto or int8")),
-        }
-    }
-}
-
-impl fmt::Display for VisionDtype {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(match self {
-            Self::AsModel => "auto",
             Self::Int8 => "int8",
         })
     }

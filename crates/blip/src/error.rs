@@ -4,7 +4,10 @@ use std::path::PathBuf;
 
 use tch::TchError;
 
-use crate::dtype::Dtype;
+use crate::{
+    device::kernel_backend::CpuKernels,
+    dtype::{Dtype, PartDtype},
+};
 
 /// Error of loading a checkpoint. Each message names the file and what the loader expects of it.
 #[derive(Debug, thiserror::Error)]
@@ -86,26 +89,38 @@ pub enum LoadError {
         /// The largest size, in pixels.
         limit: u32,
     },
-    /// 8-bit integers are not available for this device and number format.
-    #[error("vision_dtype int8 is not available: model in {dtype} on {device}, expected f32 on cpu")]
+    /// 8-bit integers are not available for a model on this device with these kernels.
+    #[error(
+        "dtype int8 is not available: model on {device} with cpu_kernels {kernels}, expected cpu with auto or native"
+    )]
     Int8Unsupported {
         /// Device of the model.
         device: String,
-        /// Number format of the model.
-        dtype: Dtype,
+        /// Kernels on the CPU.
+        kernels: CpuKernels,
     },
-    /// Text weights in bf16 are not available for this device, number format and kernels.
+    /// The number format of a part is not available for a model like this.
     #[error(
-        "text_dtype bf16 is not available: model in {dtype} on {device} with cpu_kernels {kernels}, expected f32 on \
-         cpu with auto or native"
+        "{part}_dtype {format} is not available: model in {dtype} on {device} with cpu_kernels {kernels}, expected \
+         f32, bf16 or int8 on cpu with auto or native"
     )]
-    TextDtypeUnsupported {
+    PartUnsupported {
+        /// The part: vision or text.
+        part: &'static str,
+        /// Number format of the part.
+        format: PartDtype,
         /// Device of the model.
         device: String,
         /// Number format of the model.
         dtype: Dtype,
         /// Kernels on the CPU.
-        kernels: String,
+        kernels: CpuKernels,
+    },
+    /// The processor has no products in 8-bit integers.
+    #[error("{part}_dtype int8 is not available: the processor lacks AVX-512 VNNI, expected auto or bf16")]
+    NoIntegerProducts {
+        /// The part: vision or text.
+        part: &'static str,
     },
     /// Native CPU kernels are not available for this device and number format.
     #[error("cpu_kernels native is not available: model in {dtype} on {device}, expected f32 on cpu")]

@@ -61,7 +61,7 @@ pub use checkpoint::{Checkpoint, CheckpointOptions};
 pub use convert::{WrittenFile, convert, error::ConvertError};
 pub use device::kernel_backend::{CpuKernels, CudaGelu, CudaKernels};
 pub use device::selection::{ChosenDevice, DeviceError, DeviceRequest, open_device};
-pub use dtype::{Dtype, TextDtype, VisionDtype};
+pub use dtype::{Dtype, PartDtype};
 pub use error::{LoadError, ModelError};
 pub use explanation::explainer::ATTENTION_MAP_STEPS;
 pub use model::Model;

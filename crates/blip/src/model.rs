@@ -88,19 +88,18 @@ impl Model {
         images: Option<SharedImageCache>,
     ) -> Result<Self, LoadError> {
         let _no_grad = tch::no_grad_guard();
-        let (config, kind) = (checkpoint.config(), dtype.kind());
-        options.vision_dtype.check(device, dtype)?;
-        options.cpu_kernels.check(device, dtype)?;
-        options.cuda_kernels.check(device, dtype)?;
-        options.cuda_gelu.check(device)?;
-        options.text_dtype.check(device, dtype, options.cpu_kernels)?;
+        options.check(device, dtype)?;
+        let (config, requested) = (checkpoint.config(), dtype);
+        let (dtype, parts) = options.number_formats(device, dtype);
+        let kind = dtype.kind();
         let native_kernels =
             options.cpu_kernels.are_native_without_libtorch(config.vision.is_small(), device, dtype);
         let fused_norms = FusedNorms::load(options.cuda_kernels, config, device, dtype);
         let cuda_kernels = if fused_norms.is_some() { CudaKernels::Native } else { CudaKernels::LibTorch };
-        let options = LoadOptions { cuda_kernels, ..options };
+        let options =
+            LoadOptions { cuda_kernels, vision_dtype: parts.vision, text_dtype: parts.text, ..options };
         let kernels = parallel_kernels(device, dtype, options)?;
-        let is_native = CpuVisionEncoder::is_supported(options.vision_dtype);
+        let is_native = options.vision_dtype.number_format().is_supported();
         let torch_threads = kernels.as_ref().filter(|_| is_native).map(|kernels| kernels.workers.threads());
         let root = WeightPath::root(checkpoint.weights(), device, kind)
             .with_fused_norms(fused_norms.as_ref())
@@ -154,7 +153,7 @@ impl Model {
             options,
             torch_threads,
             device,
-            dtype,
+            dtype: requested,
         };
         if device.is_cuda() {
             model.prepare().map_err(|error| LoadError::Device(error.to_string()))?;
@@ -177,7 +176,7 @@ impl Model {
         self.device
     }
 
-    /// Returns the number format of weights and activations.
+    /// Returns the number format with which the model was loaded.
     pub fn dtype(&self) -> Dtype {
         self.dtype
     }
@@ -331,7 +330,7 @@ fn parallel_kernels(
     let is_native = options.cpu_kernels.are_native(device, dtype);
     let threads = options.threads.map(NonZeroUsize::get);
     let threads = threads.unwrap_or_else(|| usize::try_from(tch::get_num_threads()).unwrap_or(1));
-    let format = options.text_dtype.weight_format();
+    let format = options.text_dtype.number_format();
     Ok(is_native.then(|| ParallelKernels::new(threads, format)).transpose()?)
 }
 
@@ -346,10 +345,11 @@ fn load_image_encoder(
     let config = &checkpoint.config().vision;
     let (scale, offset) = checkpoint.preprocessor().normalisation();
     if let Some(kernels) = root.kernels()
-        && CpuVisionEncoder::is_supported(options.vision_dtype)
+        && options.vision_dtype.number_format().is_supported()
     {
         let workers = Arc::clone(&kernels.workers);
-        let vision = CpuVisionEncoder::load(root, config, scale, offset, options.vision_dtype, workers)?;
+        let format = options.vision_dtype.number_format();
+        let vision = CpuVisionEncoder::load(root, config, scale, offset, format, workers)?;
         return Ok(ImageEncoder::on_cpu_kernels(vision, config, options.vision_pass_images));
     }
     // The native kernels keep weights in the number format of texts.

@@ -7,7 +7,8 @@ use tch::Device;
 use crate::{
     checkpoint::config::BlipConfig,
     device::kernel_backend::{CpuKernels, CudaGelu, CudaKernels},
-    dtype::{Dtype, TextDtype, VisionDtype},
+    dtype::{Dtype, PartDtype},
+    error::LoadError,
 };
 
 /// Options of a model besides its device and number format.
@@ -23,10 +24,10 @@ pub struct LoadOptions {
     /// Images that the vision encoder computes at a time. More images need more memory for
     /// activations.
     pub vision_pass_images: usize,
-    /// Number format of the vision encoder's products.
-    pub vision_dtype: VisionDtype,
-    /// Number format of the weights of text encoder and text decoder.
-    pub text_dtype: TextDtype,
+    /// Number format of the image encoder.
+    pub vision_dtype: PartDtype,
+    /// Number format of text encoder and text decoder.
+    pub text_dtype: PartDtype,
     /// Kernels that compute on the CPU.
     pub cpu_kernels: CpuKernels,
     /// Kernels that compute residuals and norms on CUDA.
@@ -50,8 +51,8 @@ impl LoadOptions {
                 cross_attention_cache_bytes: 1 << 30,
                 max_batch_images: 128,
                 vision_pass_images: 16,
-                vision_dtype: VisionDtype::AsModel,
-                text_dtype: TextDtype::AsModel,
+                vision_dtype: PartDtype::AsModel,
+                text_dtype: PartDtype::AsModel,
                 cpu_kernels: CpuKernels::Auto,
                 cuda_kernels: CudaKernels::Auto,
                 cuda_gelu: CudaGelu::Exact,
@@ -65,8 +66,8 @@ impl LoadOptions {
                 cross_attention_cache_bytes: 512 << 20,
                 max_batch_images: 16,
                 vision_pass_images: 4,
-                vision_dtype: VisionDtype::AsModel,
-                text_dtype: TextDtype::AsModel,
+                vision_dtype: PartDtype::AsModel,
+                text_dtype: PartDtype::AsModel,
                 cpu_kernels: CpuKernels::Auto,
                 cuda_kernels: CudaKernels::Auto,
                 cuda_gelu: CudaGelu::Exact,
@@ -77,6 +78,51 @@ impl LoadOptions {
         }
     }
 
+    /// Checks that a model in `dtype` on `device` supports these options.
+    ///
+    /// # Errors
+    /// [`LoadError`] names the option, its value and what is expected.
+    pub fn check(&self, device: Device, dtype: Dtype) -> Result<(), LoadError> {
+        let name = || format!("{device:?}").to_lowercase();
+        let (tensors, parts) = self.number_formats(device, dtype);
+        let kernels = self.cpu_kernels;
+        if dtype == Dtype::Int8 && !kernels.are_native(device, tensors) {
+            return Err(LoadError::Int8Unsupported { device: name(), kernels });
+        }
+        self.cpu_kernels.check(device, tensors)?;
+        self.cuda_kernels.check(device, tensors)?;
+        self.cuda_gelu.check(device)?;
+        for (part, format) in [("vision", parts.vision), ("text", parts.text)] {
+            // LibTorch has int8 for images.
+            let has_libtorch = (part, format) == ("vision", PartDtype::Int8);
+            let is_native = kernels.are_native(device, tensors);
+            if format == PartDtype::AsModel {
+                continue;
+            }
+            if !(is_native || has_libtorch && (device, tensors) == (Device::Cpu, Dtype::F32)) {
+                return Err(LoadError::PartUnsupported { part, format, device: name(), dtype, kernels });
+            }
+            if !has_libtorch && !format.number_format().is_supported() {
+                return Err(LoadError::NoIntegerProducts { part });
+            }
+        }
+        Ok(())
+    }
+
+    /// Returns the number format of the tensors of a model in `dtype`, and those of its parts.
+    ///
+    /// On the CPU, native kernels compute in bf16 and int8 with tensors in f32.
+    pub(crate) fn number_formats(&self, device: Device, dtype: Dtype) -> (Dtype, PartDtypes) {
+        let is_native = self.cpu_kernels.are_native(device, Dtype::F32);
+        let (tensors, of_model) = match dtype {
+            Dtype::Bf16 if is_native => (Dtype::F32, PartDtype::Bf16),
+            Dtype::Int8 => (Dtype::F32, PartDtype::Int8),
+            other => (other, PartDtype::AsModel),
+        };
+        let or_model = |part| if part == PartDtype::AsModel { of_model } else { part };
+        (tensors, PartDtypes { vision: or_model(self.vision_dtype), text: or_model(self.text_dtype) })
+    }
+
     /// Returns the number of images in the feature cache: as many as fit, at least one batch.
     pub(crate) fn feature_slots(&self, config: &BlipConfig, dtype: Dtype) -> NonZeroUsize {
         let slots = (self.feature_cache_bytes / image_bytes(config, dtype).max(1)).max(self.max_batch_images);
@@ -84,8 +130,94 @@ impl LoadOptions {
     }
 }
 
+/// The number formats of a model's parts.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PartDtypes {
+    pub(crate) vision: PartDtype,
+    pub(crate) text: PartDtype,
+}
+
 /// Returns the size of one image's features, in bytes.
 pub(crate) fn image_bytes(config: &BlipConfig, dtype: Dtype) -> usize {
     let numbers = config.vision.tokens() * config.vision.hidden_size;
     usize::try_from(numbers).unwrap_or(0) * dtype.kind().elt_size_in_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(device: Device, dtype: Dtype, options: LoadOptions) -> Result<(), String> {
+        options.check(device, dtype).map_err(|error| error.to_string())
+    }
+
+    fn cpu_options() -> LoadOptions {
+        LoadOptions::for_device(Device::Cpu)
+    }
+
+    #[test]
+    fn parts_have_the_number_format_of_the_model_unless_they_have_one_themselves() {
+        let options = LoadOptions { text_dtype: PartDtype::Bf16, ..cpu_options() };
+        for (dtype, expected) in [
+            (Dtype::F32, (Dtype::F32, PartDtype::AsModel, PartDtype::Bf16)),
+            (Dtype::Bf16, (Dtype::F32, PartDtype::Bf16, PartDtype::Bf16)),
+            (Dtype::Int8, (Dtype::F32, PartDtype::Int8, PartDtype::Bf16)),
+            (Dtype::F16, (Dtype::F16, PartDtype::AsModel, PartDtype::Bf16)),
+        ] {
+            let (tensors, parts) = options.number_formats(Device::Cpu, dtype);
+            assert_eq!((tensors, parts.vision, parts.text), expected, "{dtype}");
+        }
+        let libtorch = LoadOptions { cpu_kernels: CpuKernels::LibTorch, ..cpu_options() };
+        for (device, options) in [(Device::Cpu, libtorch), (Device::Cuda(0), cpu_options())] {
+            let (tensors, parts) = options.number_formats(device, Dtype::Bf16);
+            assert_eq!((tensors, parts.vision), (Dtype::Bf16, PartDtype::AsModel));
+        }
+    }
+
+    #[test]
+    fn parts_in_bf16_need_native_kernels_on_cpu() {
+        let bf16 = LoadOptions { text_dtype: PartDtype::Bf16, ..cpu_options() };
+        for dtype in [Dtype::F32, Dtype::Bf16] {
+            assert_eq!(check(Device::Cpu, dtype, bf16), Ok(()));
+        }
+        let libtorch = LoadOptions { cpu_kernels: CpuKernels::LibTorch, ..bf16 };
+        assert_eq!(
+            check(Device::Cpu, Dtype::F32, libtorch).unwrap_err(),
+            "text_dtype bf16 is not available: model in f32 on cpu with cpu_kernels libtorch, expected f32, \
+             bf16 or int8 on cpu with auto or native"
+        );
+        assert!(check(Device::Cuda(0), Dtype::F32, bf16).is_err());
+        assert!(check(Device::Cpu, Dtype::F16, bf16).is_err());
+        let vision = LoadOptions { vision_dtype: PartDtype::Bf16, ..cpu_options() };
+        assert!(check(Device::Cuda(1), Dtype::F16, vision).unwrap_err().starts_with("vision_dtype bf16 is"));
+    }
+
+    #[test]
+    fn int8_needs_the_cpu() {
+        let libtorch = LoadOptions { cpu_kernels: CpuKernels::LibTorch, ..cpu_options() };
+        for (device, options) in [(Device::Cpu, libtorch), (Device::Cuda(0), cpu_options())] {
+            assert!(
+                check(device, Dtype::Int8, options).unwrap_err().starts_with("dtype int8 is not available")
+            );
+        }
+        // LibTorch has int8 for images.
+        let images = LoadOptions { vision_dtype: PartDtype::Int8, ..libtorch };
+        assert_eq!(check(Device::Cpu, Dtype::F32, images), Ok(()));
+        assert!(check(Device::Cuda(1), Dtype::F16, images).unwrap_err().contains("model in f16 on cuda(1)"));
+        let supported = cpu_kernels::NumberFormat::Int8.is_supported();
+        let found = check(Device::Cpu, Dtype::Int8, cpu_options());
+        assert_eq!(found.is_ok(), supported);
+        assert!(supported || found.unwrap_err().contains("the processor lacks AVX-512 VNNI"));
+    }
+
+    #[test]
+    fn number_format_parses_from_its_display_form() {
+        for part in [PartDtype::AsModel, PartDtype::Bf16, PartDtype::Int8] {
+            assert_eq!(part.to_string().parse(), Ok(part));
+        }
+        assert!("f16".parse::<PartDtype>().unwrap_err().contains("auto, bf16 or int8"));
+        for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Int8] {
+            assert_eq!(dtype.to_string().parse(), Ok(dtype));
+        }
+    }
 }

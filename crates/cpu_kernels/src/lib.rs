@@ -18,20 +18,18 @@
 #![deny(unsafe_code)]
 
 mod attention;
-mod int8;
 mod linear;
+mod tiles;
 mod epilogue;
 mod layer_norm;
 mod microkernel;
 mod activation;
+mod weight_lines;
 mod packed_panels;
-mod weight_format;
 mod vector_len;
 
 pub use activation::log_sum_exp;
 pub use attention::{Heads, MatrixRows, attend_single_query};
 pub use epilogue::Epilogue;
-pub use int8::{CpuInt8Linear, Int8Scratch};
 pub use layer_norm::CpuLayerNorm;
-pub use linear::CpuLinear;
-pub use weight_format::WeightFormat;
+pub use linear::{CpuLinear, layer_input::LayerInput, number_format::NumberFormat};

@@ -2,7 +2,7 @@
 
 use pulp::Simd;
 
-use crate::weight_format::ReadLine;
+use crate::weight_lines::ReadLine;
 
 /// Inputs that the loop multiplies in one iteration.
 pub(crate) const UNROLL: usize = 8;
@@ -86,9 +86,9 @@ pub(crate) trait OutputOp<S: Simd>: Copy {
 
 /// Writes the `sums` of one row to `out`, up to the length of `out`.
 #[inline(always)]
-pub(crate) fn write_row<S: Simd, const VECTORS: usize>(
+pub(crate) fn write_row<S: Simd>(
     simd: S,
-    sums: [S::f32s; VECTORS],
+    sums: impl IntoIterator<Item = S::f32s>,
     mut out: &mut [f32],
     output_op: impl OutputOp<S>,
 ) {
@@ -100,6 +100,28 @@ pub(crate) fn write_row<S: Simd, const VECTORS: usize>(
             _ => simd.partial_store_f32s(current, value),
         }
         out = rest;
+    }
+}
+
+/// Writes the `sums` of the columns of a panel to `out`, up to its length.
+///
+/// A whole panel is written without the tests that a shorter one needs.
+#[inline(always)]
+pub(crate) fn write_columns<S: Simd, const COLUMNS: usize>(
+    simd: S,
+    sums: &[f32; COLUMNS],
+    out: &mut [f32],
+    output_op: impl OutputOp<S>,
+) {
+    let (sums, _) = S::as_simd_f32s(sums);
+    let Some(out) = out.first_chunk_mut::<COLUMNS>() else {
+        return write_row(simd, sums.iter().copied(), out, output_op);
+    };
+    for (index, (out, &sum)) in out.chunks_exact_mut(S::F32_LANES).zip(sums).enumerate() {
+        let value = output_op.apply(simd, index, sum, out);
+        if let [vector] = S::as_mut_simd_f32s(out).0 {
+            *vector = value;
+        }
     }
 }
 

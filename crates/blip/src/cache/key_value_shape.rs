@@ -1,5 +1,6 @@
 //! The size of one image's cross-attention keys and values.
 
+use cpu_kernels::NumberFormat;
 use tch::Kind;
 
 use crate::checkpoint::config::BlipConfig;
@@ -16,12 +17,12 @@ pub(crate) struct KeyValueShape {
 }
 
 impl KeyValueShape {
-    /// Returns the shape that the CPU implementation caches.
+    /// Returns the shape that the CPU implementation caches for texts in `format`.
     ///
     /// The keys and values of a layer are packed for the attention kernel. They count as one token.
-    pub(crate) fn for_config(config: &BlipConfig) -> Self {
+    pub(crate) fn for_config(config: &BlipConfig, format: NumberFormat) -> Self {
         let tokens = usize::try_from(config.vision.tokens()).unwrap_or(0);
-        let width = config.text.head_layout().packed_len(tokens) as i64;
+        let width = config.text.head_layout().with_format(format).packed_len(tokens) as i64;
         Self { layers: config.text.num_hidden_layers, tokens: 1, width }
     }
 

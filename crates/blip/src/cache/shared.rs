@@ -63,9 +63,12 @@ impl SharedImageCache {
         options: &LoadOptions,
     ) -> Option<Self> {
         let config = checkpoint.config();
+        let (dtype, parts) = options.number_formats(device, dtype);
         options.cpu_kernels.are_native_without_libtorch(config.vision.is_small(), device, dtype).then(|| {
             let shape = match config.architecture() {
-                Architecture::QuestionAnswering => Some(KeyValueShape::for_config(config)),
+                Architecture::QuestionAnswering => {
+                    Some(KeyValueShape::for_config(config, parts.text.number_format()))
+                }
                 Architecture::Captioning | Architecture::Retrieval => None,
             };
             let features = [config.vision.tokens(), config.vision.hidden_size];

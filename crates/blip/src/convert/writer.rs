@@ -101,7 +101,7 @@ fn fits(tensor: &Tensor, dtype: Dtype) -> Result<bool, tch::TchError> {
 impl View for DeferredTensor<'_> {
     fn dtype(&self) -> FileDtype {
         match self.dtype {
-            Dtype::F32 => FileDtype::F32,
+            Dtype::F32 | Dtype::Int8 => FileDtype::F32,
             Dtype::F16 => FileDtype::F16,
             Dtype::Bf16 => FileDtype::BF16,
         }

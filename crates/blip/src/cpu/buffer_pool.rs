@@ -6,7 +6,7 @@ use std::{
     rc::Rc,
 };
 
-use cpu_kernels::Int8Scratch;
+use cpu_kernels::LayerInput;
 
 pub(super) use crate::parallel::scratch::Buffer;
 
@@ -55,8 +55,10 @@ impl Drop for PooledBuffer {
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
     /// Normalized states, `[rows, hidden]`.
-    pub(super) normed: Buffer,
-    /// Queries, keys and values, or the inner states of a feed-forward block.
+    pub(super) normed: LayerInput,
+    /// Inner states of a feed-forward block.
+    pub(super) inner: LayerInput,
+    /// Queries, keys and values, or the inner states of a feed-forward block of texts.
     pub(super) wide: Buffer,
     /// Output of attention, `[rows, hidden]`.
     pub(super) context: Buffer,
@@ -64,8 +66,6 @@ pub(super) struct Buffers {
     pub(super) packed: Buffer,
     /// Scratch memory of attention.
     pub(super) scores: Vec<f32>,
-    /// Inputs as 8-bit integers.
-    pub(super) rounded: Int8Scratch,
 }
 
 #[cfg(test)]

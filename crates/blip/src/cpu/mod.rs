@@ -17,7 +17,6 @@ pub(crate) mod image_states;
 pub(crate) mod text_layer;
 pub(crate) mod vision_encoder;
 pub(crate) mod buffer_pool;
-pub(crate) mod quantizable_linear;
 pub(crate) mod load;
 
 #[cfg(test)]

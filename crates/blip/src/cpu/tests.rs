@@ -1,9 +1,10 @@
 //! Compares every stage with `transformers`, and with itself in other batches and thread counts.
 
+use cpu_kernels::NumberFormat;
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    CpuKernels, Dtype, LoadOptions, VisionDtype,
+    CpuKernels, Dtype, LoadOptions,
     batch::layout::BatchLayout,
     cache::batch_key_values::BatchKeyValues,
     cache::{batch_features::BatchFeatures, float_buffer::FloatBuffer, shared::SharedImageCache},
@@ -22,14 +23,14 @@ fn root(golden: &Golden) -> WeightPath<'_> {
     WeightPath::root(golden.checkpoint.weights(), Device::Cpu, Kind::Float)
 }
 
-fn vision(golden: &Golden, dtype: VisionDtype, threads: usize) -> CpuVisionEncoder {
+fn vision(golden: &Golden, format: NumberFormat, threads: usize) -> CpuVisionEncoder {
     let (scale, offset) = golden.checkpoint.preprocessor().normalisation();
     CpuVisionEncoder::load(
         &root(golden),
         &golden.checkpoint.config().vision,
         scale,
         offset,
-        dtype,
+        format,
         WorkerPool::with_current_thread(threads).unwrap(),
     )
     .unwrap()
@@ -53,18 +54,22 @@ fn relative_error(found: &Tensor, expected: &Tensor) -> f64 {
 /// number of threads.
 #[test]
 fn image_features_in_any_batch_equal_the_reference() {
-    let dtypes = [(VisionDtype::AsModel, 0.0..1e-4), (VisionDtype::Int8, f64::MIN_POSITIVE..0.05)];
+    let formats = [
+        (NumberFormat::F32, 0.0..1e-4),
+        (NumberFormat::Bf16, f64::MIN_POSITIVE..0.05),
+        (NumberFormat::Int8, f64::MIN_POSITIVE..0.05),
+    ];
     // Without AVX-512 VNNI, LibTorch computes a model in int8.
-    for (dtype, errors) in dtypes.into_iter().filter(|(dtype, _)| CpuVisionEncoder::is_supported(*dtype)) {
+    for (format, errors) in formats.into_iter().filter(|(format, _)| format.is_supported()) {
         for golden in goldens() {
-            let (one_thread, three) = (vision(&golden, dtype, 1), vision(&golden, dtype, 3));
+            let (one_thread, three) = (vision(&golden, format, 1), vision(&golden, format, 3));
             let all: Vec<_> = golden.cases.iter().map(|case| &case.pixels).collect();
             let together = three.forward(&all, <[f32]>::to_vec);
             let of_image = together.len() / all.len();
             for (case, together) in golden.cases.iter().zip(together.chunks(of_image)) {
                 one_thread.forward(&[&case.pixels], |alone| assert_eq!(alone, together, "{}", golden.name));
                 let error = relative_error(&Tensor::from_slice(together), &case.image_embeds);
-                assert!(errors.contains(&error), "{} in {dtype}: {error}", golden.name);
+                assert!(errors.contains(&error), "{} in {format:?}: {error}", golden.name);
             }
         }
     }
@@ -73,7 +78,7 @@ fn image_features_in_any_batch_equal_the_reference() {
 /// Returns the states of all questions of `golden`, each with its image, in the order of the
 /// layout.
 fn read(golden: &Golden, answering: &CpuQuestionAnswering) -> (CpuTextStates, BatchLayout) {
-    let (vision, config) = (vision(golden, VisionDtype::AsModel, 1), golden.checkpoint.config());
+    let (vision, config) = (vision(golden, NumberFormat::F32, 1), golden.checkpoint.config());
     let image_of_row: Vec<usize> = (0..golden.cases.len()).collect();
     let layout = BatchLayout::new(&image_of_row, image_of_row.clone());
     let pixels: Vec<_> = layout.images.iter().map(|&image| &golden.cases[image].pixels).collect();

@@ -8,7 +8,7 @@ use crate::{
     checkpoint::{config::BlipConfig, weights::tensor_names::HEAD},
     cpu::{
         buffer_pool::{Buffer, BufferPool, Buffers, PooledBuffer},
-        load::{load_linear, load_norm, weight_format},
+        load::{load_linear, load_norm, number_format},
         text_encoder::CpuTextStates,
         text_layer::{CpuTextEmbeddings, CpuTextLayer},
     },
@@ -70,8 +70,8 @@ impl CpuTextDecoder {
                 text.hidden_size,
                 text.layer_norm_eps,
             )?,
-            vocabulary: packed(vocabulary, weight_format(root))?,
-            heads: config.text.head_layout(),
+            vocabulary: packed(vocabulary, number_format(root))?,
+            heads: config.text.head_layout().with_format(number_format(root)),
             buffers: RefCell::default(),
             pool: BufferPool::default(),
         })
@@ -133,7 +133,7 @@ impl CpuTextDecoder {
             }
             layer.finish(context, states, wide);
         }
-        let normed = buffers.normed.take(rows * hidden);
+        let normed = buffers.wide.take(rows * hidden);
         self.transform.forward(states, normed, Epilogue::Gelu);
         self.transform_norm.forward_in_place(normed);
         let logits = logits.take(rows * self.vocabulary.outputs());

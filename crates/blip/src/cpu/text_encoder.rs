@@ -11,7 +11,7 @@ use crate::{
     cpu::{
         buffer_pool::{Buffer, BufferPool, Buffers, PooledBuffer},
         image_states::CpuImageStates,
-        load::size,
+        load::{number_format, size},
         text_layer::{CpuTextEmbeddings, CpuTextLayer},
     },
     error::LoadError,
@@ -52,7 +52,7 @@ impl CpuTextEncoder {
         Ok(Self {
             embeddings: CpuTextEmbeddings::load(&path, text)?,
             layers,
-            heads: config.text.head_layout(),
+            heads: config.text.head_layout().with_format(number_format(root)),
             buffers: RefCell::default(),
             pool: BufferPool::default(),
         })

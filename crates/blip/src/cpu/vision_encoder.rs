@@ -5,16 +5,14 @@
 
 use std::{cell::RefCell, ops::Range, sync::Arc};
 
-use cpu_kernels::{CpuLayerNorm, CpuLinear, Epilogue, Heads, MatrixRows, WeightFormat};
+use cpu_kernels::{CpuLayerNorm, CpuLinear, Epilogue, Heads, MatrixRows, NumberFormat};
 
 use crate::{
     checkpoint::config::vision::VisionConfig,
     cpu::{
         buffer_pool::{Buffer, Buffers},
-        load::{load_norm, size},
-        quantizable_linear::QuantizableLinear,
+        load::{load_linear_in, load_norm, size},
     },
-    dtype::VisionDtype,
     error::LoadError,
     layers::{
         linear::Linear,
@@ -66,21 +64,16 @@ struct EncoderBuffers {
 }
 
 impl CpuVisionEncoder {
-    /// Returns whether the processor has the instructions for the layers' products in `dtype`.
-    pub(crate) fn is_supported(dtype: VisionDtype) -> bool {
-        QuantizableLinear::is_supported(dtype)
-    }
-
     /// Loads `vision_model.*`.
     ///
-    /// `scale` and `offset` normalize 8-bit pixels for each channel. `dtype` is the number format
-    /// of the layers' products. `workers` are the compute threads.
+    /// `scale` and `offset` normalize 8-bit pixels for each channel. `format` is the number format
+    /// of the products. `workers` are the compute threads.
     pub(crate) fn load(
         root: &WeightPath<'_>,
         config: &VisionConfig,
         scale: [f32; 3],
         offset: [f32; 3],
-        dtype: VisionDtype,
+        format: NumberFormat,
         workers: Arc<WorkerPool>,
     ) -> Result<Self, LoadError> {
         let path = root.at("vision_model");
@@ -91,15 +84,15 @@ impl CpuVisionEncoder {
         let patch_positions = positions.split_off(size(hidden).min(positions.len()));
         class_state.iter_mut().zip(&positions).for_each(|(state, position)| *state += position);
         let layers = (0..config.num_hidden_layers)
-            .map(|index| Layer::load(&path.at(format_args!("encoder.layers.{index}")), config, dtype))
+            .map(|index| Layer::load(&path.at(format_args!("encoder.layers.{index}")), config, format))
             .collect::<Result<_, _>>()?;
         Ok(Self {
-            patches: Patches::load(&embeddings, config, scale, offset)?,
+            patches: Patches::load(&embeddings, config, scale, offset, format)?,
             class_state,
             positions: patch_positions,
             layers,
             post_norm: load_norm(&path.at("post_layernorm"), hidden, config.layer_norm_eps)?,
-            heads: Heads::new(size(heads), size(hidden / heads)),
+            heads: Heads::new(size(heads), size(hidden / heads)).with_format(format),
             workers,
             buffers: RefCell::default(),
         })
@@ -123,7 +116,7 @@ impl CpuVisionEncoder {
                 run_buffers.with(|buffers| first.begin(run.states, qkv, buffers));
             });
         }
-        let one_head = Heads::new(1, hidden / heads.count());
+        let one_head = heads.one();
         let of_head = one_head.packed_len(tokens);
         let of_packed = of_head * heads.count();
         let packed = packed.take(images.len() * of_packed);
@@ -219,18 +212,22 @@ struct Patches {
 
 impl Patches {
     /// Loads `patch_embedding.*` and computes the normalized pixel values.
+    ///
+    /// Pixels have too few values to be rounded to int8 again. Their product is in bf16 then.
     fn load(
         embeddings: &WeightPath<'_>,
         config: &VisionConfig,
         scale: [f32; 3],
         offset: [f32; 3],
+        format: NumberFormat,
     ) -> Result<Self, LoadError> {
         let (hidden, side) = (config.hidden_size, config.patch_size);
         let product = Linear::load_patches(&embeddings.at("patch_embedding"), side, hidden)?;
+        let format = if format == NumberFormat::Int8 { NumberFormat::Bf16 } else { format };
         let [red, green, blue] = scale;
         let [red_offset, green_offset, blue_offset] = offset;
         Ok(Self {
-            product: packed(&product, WeightFormat::F32)?,
+            product: packed(&product, format)?,
             grid: size(config.grid()),
             side: size(side),
             normal: [(red, red_offset), (green, green_offset), (blue, blue_offset)].map(|(scale, offset)| {
@@ -283,18 +280,18 @@ impl Patches {
 struct Layer {
     norm1: CpuLayerNorm,
     /// All queries, all keys, all values, each in head-major order.
-    qkv: QuantizableLinear,
-    projection: QuantizableLinear,
+    qkv: CpuLinear,
+    projection: CpuLinear,
     norm2: CpuLayerNorm,
-    up: QuantizableLinear,
-    down: QuantizableLinear,
+    up: CpuLinear,
+    down: CpuLinear,
 }
 
 impl Layer {
-    /// Loads `encoder.layers.N.*`. `dtype` is the number format of the products.
-    fn load(path: &WeightPath<'_>, config: &VisionConfig, dtype: VisionDtype) -> Result<Self, LoadError> {
+    /// Loads `encoder.layers.N.*`. `format` is the number format of the products.
+    fn load(path: &WeightPath<'_>, config: &VisionConfig, format: NumberFormat) -> Result<Self, LoadError> {
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
-        let product = |name, inputs, outputs| QuantizableLinear::load(&path.at(name), inputs, outputs, dtype);
+        let product = |name, inputs, outputs| load_linear_in(&path.at(name), inputs, outputs, format);
         Ok(Self {
             norm1: load_norm(&path.at("layer_norm1"), hidden, eps)?,
             qkv: product("self_attn.qkv", hidden, 3 * hidden)?,
@@ -308,9 +305,8 @@ impl Layer {
     /// Computes queries, keys and values of a run: `qkv` `[rows, 3 * hidden]` from `states` `[rows,
     /// hidden]`.
     fn begin(&self, states: &[f32], qkv: &mut [f32], buffers: &mut Buffers) {
-        let normed = buffers.normed.take(states.len());
-        self.norm1.forward(states, normed);
-        self.qkv.forward(normed, qkv, Epilogue::Store, &mut buffers.rounded);
+        self.qkv.norm_input(&self.norm1, states, &mut buffers.normed);
+        self.qkv.forward_input(&buffers.normed, qkv, Epilogue::Store);
     }
 
     /// Computes the rest of the layer for a run whose queries are in `qkv`.
@@ -322,7 +318,7 @@ impl Layer {
         heads: Heads,
         buffers: &mut Buffers,
     ) {
-        let Buffers { normed, wide, context, scores, rounded, .. } = buffers;
+        let Buffers { normed, inner, context, scores, .. } = buffers;
         let (hidden, Packed { numbers, of_image, tokens }) = (heads.width(), packed);
         let context = context.take(run.states.len());
         let rows = run.states.len() / hidden;
@@ -333,12 +329,10 @@ impl Layer {
             let queries = MatrixRows { data: qkv, stride: 3 * hidden }.skip_columns(3 * hidden * first);
             heads.attend(queries, packed, tokens, context, scores);
         }
-        self.projection.forward(context, run.states, Epilogue::Add, rounded);
-        let normed = normed.take(run.states.len());
-        self.norm2.forward(run.states, normed);
-        let inner = wide.take(rows * self.up.outputs());
-        self.up.forward(normed, inner, Epilogue::Gelu, rounded);
-        self.down.forward(inner, run.states, Epilogue::Add, rounded);
+        self.projection.forward(context, run.states, Epilogue::Add);
+        self.up.norm_input(&self.norm2, run.states, normed);
+        self.up.forward_gelu(normed, &self.down, inner);
+        self.down.forward_input(inner, run.states, Epilogue::Add);
     }
 }
 

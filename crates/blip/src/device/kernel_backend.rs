@@ -2,13 +2,9 @@
 
 use std::{fmt, str::FromStr};
 
-use cpu_kernels::WeightFormat;
 use tch::Device;
 
-use crate::{
-    dtype::{Dtype, TextDtype, VisionDtype},
-    error::LoadError,
-};
+use crate::{dtype::Dtype, error::LoadError};
 
 /// Kernels that compute on the CPU in [`Dtype::F32`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -70,45 +66,6 @@ impl fmt::Display for CpuKernels {
             Self::Native => "native",
             Self::LibTorch => "libtorch",
         })
-    }
-}
-
-impl VisionDtype {
-    /// Checks that this number format supports a model in `dtype` on `device`.
-    ///
-    /// # Errors
-    /// [`LoadError::Int8Unsupported`] if not.
-    pub fn check(self, device: Device, dtype: Dtype) -> Result<(), LoadError> {
-        match self {
-            Self::Int8 if (device, dtype) != (Device::Cpu, Dtype::F32) => {
-                Err(LoadError::Int8Unsupported { device: format!("{device:?}").to_lowercase(), dtype })
-            }
-            Self::AsModel | Self::Int8 => Ok(()),
-        }
-    }
-}
-
-impl TextDtype {
-    /// Checks that a model in `dtype` on `device` with these kernels supports this number format.
-    ///
-    /// # Errors
-    /// [`LoadError::TextDtypeUnsupported`] if not.
-    pub fn check(self, device: Device, dtype: Dtype, kernels: CpuKernels) -> Result<(), LoadError> {
-        match self {
-            Self::Bf16 if !kernels.are_native(device, dtype) => {
-                let device = format!("{device:?}").to_lowercase();
-                Err(LoadError::TextDtypeUnsupported { device, dtype, kernels: kernels.to_string() })
-            }
-            Self::AsModel | Self::Bf16 => Ok(()),
-        }
-    }
-
-    /// Returns the format in which the native kernels keep the weights.
-    pub(crate) fn weight_format(self) -> WeightFormat {
-        match self {
-            Self::AsModel => WeightFormat::F32,
-            Self::Bf16 => WeightFormat::Bf16,
-        }
     }
 }
 
@@ -292,38 +249,5 @@ mod tests {
             CudaGelu::Tanh.check(Device::Cpu).unwrap_err().to_string(),
             "cuda_gelu tanh is not available: model on cpu, expected cuda"
         );
-    }
-
-    #[test]
-    fn bf16_texts_need_f32_and_native_kernels_on_cpu() {
-        let check = |device, dtype, kernels| {
-            TextDtype::Bf16.check(device, dtype, kernels).map_err(|error| error.to_string())
-        };
-        assert_eq!(check(Device::Cpu, Dtype::F32, CpuKernels::Auto), Ok(()));
-        assert_eq!(
-            check(Device::Cpu, Dtype::F32, CpuKernels::LibTorch).unwrap_err(),
-            "text_dtype bf16 is not available: model in f32 on cpu with cpu_kernels libtorch, expected f32 on \
-             cpu with auto or native"
-        );
-        assert!(check(Device::Cuda(0), Dtype::F32, CpuKernels::Auto).is_err());
-        assert!(check(Device::Cpu, Dtype::F16, CpuKernels::Auto).is_err());
-        assert!(TextDtype::AsModel.check(Device::Cuda(0), Dtype::F16, CpuKernels::Auto).is_ok());
-        for dtype in [TextDtype::AsModel, TextDtype::Bf16] {
-            assert_eq!(dtype.to_string().parse(), Ok(dtype));
-        }
-        assert!("f16".parse::<TextDtype>().unwrap_err().contains("auto or bf16"));
-    }
-
-    #[test]
-    fn int8_supports_only_f32_on_cpu() {
-        let check = |device, dtype| VisionDtype::Int8.check(device, dtype).map_err(|error| error.to_string());
-        assert_eq!(check(Device::Cpu, Dtype::F32), Ok(()));
-        let message = check(Device::Cuda(1), Dtype::F16).unwrap_err();
-        assert_eq!(
-            message,
-            "vision_dtype int8 is not available: model in f16 on cuda(1), expected f32 on cpu"
-        );
-        assert!(check(Device::Cpu, Dtype::Bf16).is_err());
-        assert!(VisionDtype::AsModel.check(Device::Cuda(1), Dtype::F16).is_ok());
     }
 }

@@ -1,6 +1,6 @@
 //! A linear layer in f32 on the CPU, with the native kernels.
 
-use cpu_kernels::{CpuLinear, Epilogue, WeightFormat};
+use cpu_kernels::{CpuLinear, Epilogue, NumberFormat};
 use tch::{Kind, TchError, Tensor};
 
 use crate::{
@@ -21,7 +21,7 @@ pub(crate) struct NativeLinear {
 impl NativeLinear {
     /// Packs the weights of a layer.
     pub(crate) fn new(linear: &Linear, kernels: &ParallelKernels) -> Result<Self, TchError> {
-        Ok(Self { linear: packed(linear, kernels.weight_format)?, kernels: kernels.clone() })
+        Ok(Self { linear: packed(linear, kernels.number_format)?, kernels: kernels.clone() })
     }
 
     /// Computes the layer and `epilogue`, `[.., in]` to `[.., out]`.
@@ -43,7 +43,7 @@ impl NativeLinear {
 }
 
 /// Packs the weights of `layer` for the native kernels, which keep them in `format`.
-pub(crate) fn packed(layer: &Linear, format: WeightFormat) -> Result<CpuLinear, TchError> {
+pub(crate) fn packed(layer: &Linear, format: NumberFormat) -> Result<CpuLinear, TchError> {
     let inputs = layer.weight.size2()?.1;
     let (weight, bias) = (copied(&layer.weight)?, copied(&layer.bias)?);
     let linear = CpuLinear::with_format(&weight, &bias, usize::try_from(inputs).unwrap_or(0), format);
@@ -68,7 +68,7 @@ mod tests {
     #[test]
     fn native_layer_equals_plain_layer_for_any_view() {
         for threads in [1, 2] {
-            let kernels = ParallelKernels::new(threads, WeightFormat::F32).unwrap();
+            let kernels = ParallelKernels::new(threads, NumberFormat::F32).unwrap();
             let linear = random_layers::linear(8, 700);
             let native = NativeLinear::new(&linear, &kernels).unwrap();
             let wide = random_layers::tensor(&[2, 30, 4, 8]);
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn empty_input_has_an_empty_output_and_other_widths_are_errors() {
-        let kernels = ParallelKernels::new(2, WeightFormat::F32).unwrap();
+        let kernels = ParallelKernels::new(2, NumberFormat::F32).unwrap();
         let native = NativeLinear::new(&random_layers::linear(8, 5), &kernels).unwrap();
         let output = native.forward(&random_layers::tensor(&[0, 8]), Epilogue::Store).unwrap();
         assert_eq!(output.size(), [0, 5]);

@@ -1,6 +1,6 @@
 //! Attention of few queries to many tokens, without keys and values.
 
-use cpu_kernels::{CpuLinear, Epilogue, Heads, MatrixRows};
+use cpu_kernels::{CpuLinear, Epilogue, Heads, MatrixRows, NumberFormat};
 
 use crate::parallel::{ParallelKernels, scratch::Scratch};
 
@@ -22,9 +22,9 @@ pub(crate) struct PackedFeatures {
 }
 
 impl PackedFeatures {
-    /// Packs `features` `[tokens, width]`.
-    pub(crate) fn new(features: &[f32], width: usize) -> Self {
-        let (one, tokens) = (Heads::new(1, width), features.len() / width);
+    /// Packs `features` `[tokens, width]` for attention in `format`.
+    pub(crate) fn new(features: &[f32], width: usize, format: NumberFormat) -> Self {
+        let (one, tokens) = (Heads::new(1, width).with_format(format), features.len() / width);
         let mut numbers = vec![0.0; one.packed_len(tokens)];
         let rows = MatrixRows { data: features, stride: width };
         one.pack(rows, rows, tokens, &mut numbers);
@@ -38,7 +38,7 @@ impl ParallelKernels {
         let images = features.chunks_exact(tokens * width);
         let mut packed: Vec<Option<PackedFeatures>> = images.clone().map(|_| None).collect();
         self.workers.each(packed.iter_mut().zip(images), |(packed, features)| {
-            *packed = Some(PackedFeatures::new(features, width));
+            *packed = Some(PackedFeatures::new(features, width, self.number_format));
         });
         packed.into_iter().flatten().collect()
     }
@@ -72,7 +72,7 @@ impl ParallelKernels {
                 head.key.forward(of_head, absorbed, Epilogue::Store);
                 let context = context.take(absorbed_len);
                 let absorbed = MatrixRows { data: absorbed, stride: image.width };
-                let one = Heads::new(1, image.width);
+                let one = Heads::new(1, image.width).with_format(self.number_format);
                 one.attend(absorbed, &image.numbers, image.tokens, context, scores);
                 head.value.forward(context, out, Epilogue::Store);
             });

@@ -22,7 +22,7 @@ impl ParallelKernels {
     pub(crate) fn attend(&self, heads: Heads, input: AttentionInput<'_>, out: &mut [f32]) {
         let AttentionInput { queries, key_values, tokens, queries_of_group } = input;
         let (width, head_dim) = (heads.width(), heads.width() / heads.count());
-        let one = Heads::new(1, head_dim);
+        let one = heads.one().with_format(self.number_format);
         let groups =
             queries.chunks_exact(queries_of_group * width).zip(key_values.chunks_exact(2 * tokens * width));
         let tasks = groups.flat_map(|group| (0..heads.count()).map(move |head| (group, head * head_dim)));

@@ -83,7 +83,7 @@ fn copy(all: &[f32], outputs: usize, first: usize, part: &mut [f32], width: usiz
 mod tests {
     use proptest::prelude::*;
 
-    use cpu_kernels::WeightFormat;
+    use cpu_kernels::NumberFormat;
 
     use super::*;
 
@@ -102,7 +102,7 @@ mod tests {
             add in any::<bool>(),
         ) {
             let inputs = 160;
-            let kernels = ParallelKernels::new(threads, WeightFormat::F32).unwrap();
+            let kernels = ParallelKernels::new(threads, NumberFormat::F32).unwrap();
             let linear =
                 CpuLinear::new(&numbers(outputs * inputs, 1), &numbers(outputs, 2), inputs).unwrap();
             let input = numbers(rows * inputs, 3);

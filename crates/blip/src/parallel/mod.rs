@@ -16,7 +16,7 @@ pub(crate) mod worker_pool;
 
 use std::sync::{Arc, Mutex};
 
-use cpu_kernels::WeightFormat;
+use cpu_kernels::NumberFormat;
 use rayon::ThreadPoolBuildError;
 
 use crate::parallel::{
@@ -32,13 +32,13 @@ pub(crate) struct ParallelKernels {
     /// Blocks of columns of a product, before they are copied to their places.
     column_blocks: Arc<Mutex<Buffer>>,
     /// The number format in which the linear layers of texts keep their weights.
-    pub(crate) weight_format: WeightFormat,
+    pub(crate) number_format: NumberFormat,
 }
 
 impl ParallelKernels {
     /// Starts `threads` threads.
-    pub(crate) fn new(threads: usize, weight_format: WeightFormat) -> Result<Self, ThreadPoolBuildError> {
+    pub(crate) fn new(threads: usize, number_format: NumberFormat) -> Result<Self, ThreadPoolBuildError> {
         let workers = WorkerPool::with_current_thread(threads)?;
-        Ok(Self { workers, scratch: Arc::default(), column_blocks: Arc::default(), weight_format })
+        Ok(Self { workers, scratch: Arc::default(), column_blocks: Arc::default(), number_format })
     }
 }

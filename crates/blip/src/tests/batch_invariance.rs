@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    CpuKernels, Dtype, RowAnswer, RowInput, RowTask, SharedImageCache, VisionDtype,
+    CpuKernels, Dtype, PartDtype, RowAnswer, RowInput, RowTask, SharedImageCache,
     batch::layout::BatchLayout,
     cache::key_value_shape::KeyValueShape,
     cuda_graphs::decode_buffers::DecodeBuffers,
@@ -59,7 +59,9 @@ fn cached_keys_and_values_do_not_change_answers() {
             CpuKernels::LibTorch => {
                 model.answering().questions.key_values(model.config.vision.tokens()).unwrap().0
             }
-            CpuKernels::Auto | CpuKernels::Native => KeyValueShape::for_config(&model.config),
+            CpuKernels::Auto | CpuKernels::Native => {
+                KeyValueShape::for_config(&model.config, cpu_kernels::NumberFormat::F32)
+            }
         };
         for images in [1, 2, 64] {
             let cross_attention_cache_bytes = images * shape.bytes(Kind::Float);
@@ -131,7 +133,7 @@ fn without_key_values(golden: &Golden) -> LoadOptions {
 #[test]
 fn int8_features_in_a_batch_equal_those_of_a_single_image() {
     let golden = golden("thirty_by_six");
-    let mut model = golden.model_in(Dtype::F32, VisionDtype::Int8);
+    let mut model = golden.model_in(Dtype::F32, PartDtype::Int8);
     let all: Vec<_> = golden.cases.iter().map(|case| &case.pixels).collect();
     let batched = model.features(&all);
     for (image, pixels) in (0..).zip(all) {
@@ -139,6 +141,27 @@ fn int8_features_in_a_batch_equal_those_of_a_single_image() {
         // The batch size decides the order of the f32 sums in attention and norms.
         let difference = (alone - batched.narrow(0, image, 1)).abs().max().double_value(&[]);
         assert!(difference < 0.02, "image {image}: {difference}");
+    }
+}
+
+/// Each row of a product is summed in the same order in any batch.
+#[test]
+fn rounded_models_answer_a_batch_as_single_questions_to_the_bit() {
+    for golden in goldens().into_iter().filter(|golden| golden.kernels == CpuKernels::Native) {
+        for dtype in [Dtype::Bf16, Dtype::Int8] {
+            if golden.options().check(tch::Device::Cpu, dtype).is_err() {
+                continue;
+            }
+            let mut model = golden.model(dtype);
+            let cases: Vec<&Case> = golden.cases.iter().collect();
+            let rows = run_cases(&mut model, &cases, Vec::new());
+            for (case, row) in cases.into_iter().zip(0..) {
+                let (alone, together) = (run_single(&mut model, case), rows.sequence(row));
+                let alone = alone.output.best().unwrap();
+                let results = [alone, &together].map(|answer| (&answer.token_ids, answer.score.to_bits()));
+                assert_eq!(results[0], results[1], "{} in {dtype}", golden.name);
+            }
+        }
     }
 }
 

@@ -7,8 +7,8 @@ use serde::{Deserialize, de::DeserializeOwned};
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    Checkpoint, CheckpointOptions, CpuKernels, Dtype, ImageDigest, ImageInput, ModelFiles, Pixels, RowAnswer,
-    RowError, RowInput, RowSink, RowTask, Sequence, VisionDtype, model::Model, options::LoadOptions,
+    Checkpoint, CheckpointOptions, CpuKernels, Dtype, ImageDigest, ImageInput, ModelFiles, PartDtype, Pixels,
+    RowAnswer, RowError, RowInput, RowSink, RowTask, Sequence, model::Model, options::LoadOptions,
 };
 
 /// A folder with a checkpoint, `expected.json` and `expected.safetensors`.
@@ -156,12 +156,12 @@ fn denormalized(checkpoint: &Checkpoint, values: &Tensor) -> Pixels {
 
 impl Golden {
     pub(crate) fn model(&self, dtype: Dtype) -> Model {
-        self.model_in(dtype, VisionDtype::AsModel)
+        self.model_in(dtype, PartDtype::AsModel)
     }
 
-    pub(crate) fn model_in(&self, dtype: Dtype, vision_dtype: VisionDtype) -> Model {
+    pub(crate) fn model_in(&self, dtype: Dtype, vision_dtype: PartDtype) -> Model {
         let mut options = LoadOptions { vision_dtype, ..self.options() };
-        if dtype != Dtype::F32 {
+        if dtype == Dtype::F16 {
             options.cpu_kernels = CpuKernels::Auto;
         }
         self.model_with(dtype, options)

@@ -5,7 +5,7 @@
 use tch::Tensor;
 
 use crate::{
-    Checkpoint, CpuKernels, Dtype, LoadOptions, TextDtype, VisionDtype,
+    Checkpoint, CpuKernels, Dtype, LoadOptions, PartDtype,
     batch::layout::BatchLayout,
     checkpoint::weights::tests::formats::in_every_pickle,
     layers::onednn::int8_linear::InputRange,
@@ -116,7 +116,7 @@ fn int8_vision_stays_near_the_reference() {
     // 0.05 with 127 steps of the inputs. Fewer steps are larger.
     let limit = 6.4 / f64::from(InputRange::detect().largest);
     for golden in goldens() {
-        let mut model = golden.model_in(Dtype::F32, VisionDtype::Int8);
+        let mut model = golden.model_in(Dtype::F32, PartDtype::Int8);
         for case in &golden.cases {
             let features = model.features(&[&case.pixels]).squeeze_dim(0);
             let error = relative_error(&features, &case.image_embeds);
@@ -129,7 +129,7 @@ fn int8_vision_stays_near_the_reference() {
 #[test]
 fn bf16_texts_stay_near_the_reference() {
     for golden in goldens().into_iter().filter(|golden| golden.kernels != CpuKernels::LibTorch) {
-        let options = LoadOptions { text_dtype: TextDtype::Bf16, ..golden.options() };
+        let options = LoadOptions { text_dtype: PartDtype::Bf16, ..golden.options() };
         let mut model = golden.model_with(Dtype::F32, options);
         let mut equal = 0;
         for case in &golden.cases {

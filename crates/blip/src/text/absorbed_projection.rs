@@ -65,7 +65,7 @@ impl AbsorbedProjection {
         let value_bias = key_value.bias.f_narrow(0, hidden, hidden)?.f_view([heads, 1, head_dim])?;
         let weights = match kernels {
             Some(kernels) => {
-                let format = kernels.weight_format;
+                let format = kernels.number_format;
                 // The kernels divide the scores by the square root of the width of their queries.
                 let factor = (encoder_dim as f64 / head_dim as f64).sqrt();
                 let no_bias = Tensor::f_zeros([encoder_dim], (Kind::Float, Device::Cpu))?;
@@ -170,7 +170,7 @@ impl AbsorbedProjection {
 
 #[cfg(test)]
 mod tests {
-    use cpu_kernels::WeightFormat;
+    use cpu_kernels::NumberFormat;
 
     use super::*;
     use crate::{layers::attention::attend, tests::random_layers, text::image_states::PackedGroups};
@@ -189,7 +189,7 @@ mod tests {
         let key_value =
             layer.forward(&features).unwrap().view([2, 7, 2, heads, head_dim]).permute([2, 0, 3, 1, 4]);
         let plain = attend(&query.transpose(1, 2), &key_value.get(0), &key_value.get(1), None).unwrap();
-        let native = |threads| Some(ParallelKernels::new(threads, WeightFormat::F32).unwrap());
+        let native = |threads| Some(ParallelKernels::new(threads, NumberFormat::F32).unwrap());
         for kernels in [None, native(1), native(2)] {
             let absorbed = AbsorbedProjection::new(&layer, heads, kernels.as_ref()).unwrap();
             let packed = PackedGroups::default();

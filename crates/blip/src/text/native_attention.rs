@@ -49,7 +49,7 @@ pub(super) fn attend_to_tokens(
 
 #[cfg(test)]
 mod tests {
-    use cpu_kernels::WeightFormat;
+    use cpu_kernels::NumberFormat;
     use proptest::prelude::*;
 
     use super::*;
@@ -66,7 +66,7 @@ mod tests {
             tokens in 1i64..90,
             threads in 1usize..3,
         ) {
-            let (kernels, head_dim) = (ParallelKernels::new(threads, WeightFormat::F32).unwrap(), 16);
+            let (kernels, head_dim) = (ParallelKernels::new(threads, NumberFormat::F32).unwrap(), 16);
             let query = random_layers::tensor(&[rows, queries, heads, head_dim]).transpose(1, 2);
             let key_value = random_layers::tensor(&[rows, tokens, 2 * heads * head_dim]);
             let by_head = key_value.view([rows, tokens, 2, heads, head_dim]).permute([2, 0, 3, 1, 4]);

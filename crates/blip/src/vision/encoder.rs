@@ -6,7 +6,7 @@ use tch::{Kind, TchError, Tensor};
 use crate::{
     checkpoint::config::vision::VisionConfig,
     device::transfer::to_device,
-    dtype::VisionDtype,
+    dtype::PartDtype,
     error::{LoadError, ModelError},
     layers::{
         attention::merge_heads,
@@ -50,7 +50,7 @@ impl VisionEncoder {
         scale: [f32; 3],
         offset: [f32; 3],
         kind: Kind,
-        dtype: VisionDtype,
+        dtype: PartDtype,
     ) -> Result<Self, LoadError> {
         let path = root.at("vision_model");
         let (hidden, patch_size) = (config.hidden_size, config.patch_size);
@@ -167,14 +167,14 @@ impl VisionLayer {
         path: &WeightPath<'_>,
         next_norm: LayerNorm,
         config: &VisionConfig,
-        dtype: VisionDtype,
+        dtype: PartDtype,
     ) -> Result<Self, LoadError> {
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
         let dense = |name: &str, inputs: i64, outputs: i64| -> Result<Dense, LoadError> {
             let linear = Linear::load(&path.at(name), inputs, outputs)?;
             Ok(match dtype {
-                VisionDtype::AsModel => Dense::new(linear, path.kernels(), path.cuda_gelu())?,
-                VisionDtype::Int8 => Dense::Int8(Int8Linear::new(&linear)?),
+                PartDtype::AsModel | PartDtype::Bf16 => Dense::new(linear, path.kernels(), path.cuda_gelu())?,
+                PartDtype::Int8 => Dense::Int8(Int8Linear::new(&linear)?),
             })
         };
         Ok(Self {

@@ -4,6 +4,7 @@
 //! reads them unpacked ([`attend_single_query`]), because packing would cost more than it saves.
 
 mod packed;
+mod rounded;
 mod single_query;
 mod heads;
 mod matrix_rows;

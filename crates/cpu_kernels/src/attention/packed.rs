@@ -2,11 +2,16 @@
 
 use pulp::{Arch, Simd, WithSimd};
 
-use super::{heads::Heads, matrix_rows::MatrixRows, softmax::softmax_numerators};
+use super::{
+    heads::Heads,
+    matrix_rows::MatrixRows,
+    rounded::{self, AttendRounded, PackRounded},
+    softmax::softmax_numerators,
+};
 use crate::{
     microkernel::{MAX_TILE_ROWS, OutputOp, as_panel, multiply_tile, row_tiles, with_tile_rows, write_row},
     vector_len::vector_len,
-    weight_format::F32Lines,
+    weight_lines::F32Lines,
 };
 
 /// Vectors in a panel of values. A panel of keys has one vector.
@@ -16,7 +21,10 @@ impl Heads {
     /// Returns the number of values that [`Self::pack`] writes for `tokens` tokens.
     #[must_use]
     pub fn packed_len(&self, tokens: usize) -> usize {
-        self.packed_len_for(tokens, vector_len())
+        match self.kernel() {
+            Some(_) => rounded::packed_len(self, tokens),
+            None => self.packed_len_for(tokens, vector_len()),
+        }
     }
 
     pub(super) fn packed_len_for(&self, tokens: usize, vector_len: usize) -> usize {
@@ -43,7 +51,15 @@ impl Heads {
     ///
     /// `packed` has the length [`Self::packed_len`]. Every value in it is written.
     pub fn pack(&self, keys: MatrixRows<'_>, values: MatrixRows<'_>, tokens: usize, packed: &mut [f32]) {
-        self.pack_for(vector_len(), keys, values, tokens, packed);
+        match self.kernel() {
+            Some(kernel) => {
+                Simd::vectorize(
+                    kernel.simd(),
+                    PackRounded { kernel, heads: *self, keys, values, tokens, packed },
+                );
+            }
+            None => self.pack_for(vector_len(), keys, values, tokens, packed),
+        }
     }
 
     pub(super) fn pack_for(
@@ -90,7 +106,14 @@ impl Heads {
         out: &mut [f32],
         scratch: &mut Vec<f32>,
     ) {
-        Arch::new().dispatch(PackedKernel { heads: *self, queries, packed, tokens, out, scratch });
+        let heads = *self;
+        match self.kernel() {
+            Some(kernel) => {
+                let attend = AttendRounded { kernel, heads, queries, packed, tokens, out, scratch };
+                Simd::vectorize(kernel.simd(), attend);
+            }
+            None => Arch::new().dispatch(PackedKernel { heads, queries, packed, tokens, out, scratch }),
+        }
     }
 }
 
@@ -183,7 +206,7 @@ fn attend_tile<S: Simd, const ROWS: usize>(
 
 /// A factor for every sum of a row.
 #[derive(Clone, Copy)]
-struct Scale(f32);
+pub(super) struct Scale(pub(super) f32);
 
 impl<S: Simd> OutputOp<S> for Scale {
     #[inline(always)]

@@ -1,8 +1,17 @@
 use proptest::prelude::*;
 use pulp::{Scalar, Simd};
 
-use super::{Heads, MatrixRows, packed::PackedKernel, single_query::SingleQueryKernel};
-use crate::vector_len::for_each_instruction_set;
+use super::{
+    Heads, MatrixRows,
+    packed::PackedKernel,
+    rounded::{self, AttendRounded, PackRounded},
+    single_query::SingleQueryKernel,
+};
+use crate::{
+    linear::number_format::NumberFormat,
+    tiles::{kernel::TileKernel, layout::TileFormat},
+    vector_len::for_each_instruction_set,
+};
 
 const HEADS: usize = 3;
 
@@ -95,13 +104,80 @@ proptest! {
     }
 }
 
+/// Computes attention rounded to bf16, in each way that this processor has.
+fn attend_rounded(heads: Heads, queries: &[f32], key_values: &[f32]) -> Vec<Vec<f32>> {
+    let (width, mut results) = (heads.width(), Vec::new());
+    let tokens = key_values.len() / (2 * width);
+    let keys = MatrixRows { data: key_values, stride: 2 * width };
+    for kernel in TileKernel::new(TileFormat::Bf16).into_iter().flat_map(|all| [all, all.without_amx()]) {
+        let mut packed = vec![f32::NAN; rounded::packed_len(&heads, tokens)];
+        let values = keys.skip_columns(width);
+        Simd::vectorize(
+            kernel.simd(),
+            PackRounded { kernel, heads, keys, values, tokens, packed: &mut packed },
+        );
+        let (mut out, scratch) = (vec![0.0; queries.len()], &mut vec![7.0; 3]);
+        let (packed, queries) = (&packed[..], MatrixRows { data: queries, stride: width });
+        let attend = AttendRounded { kernel, heads, queries, packed, tokens, out: &mut out, scratch };
+        Simd::vectorize(kernel.simd(), attend);
+        results.push(out);
+    }
+    results
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn rounded_attention_is_near_double_precision(
+        queries in 1usize..70,
+        tokens in 1usize..150,
+        head_dim in 1usize..70,
+    ) {
+        let heads = Heads::new(HEADS, head_dim);
+        let width = heads.width();
+        let (query, key_values) = (numbers(queries * width, 1), numbers(tokens * 2 * width, 2));
+        let expected = reference(&query, &key_values, head_dim);
+        for actual in attend_rounded(heads, &query, &key_values) {
+            for (&actual, expected) in actual.iter().zip(&expected) {
+                // Keys and queries have 8 bits, so a score of this size is off by 0.1 at most.
+                prop_assert!((f64::from(actual) - expected).abs() < 0.2, "{actual} for {expected}");
+            }
+            let squares = |numbers: &mut dyn Iterator<Item = f64>| numbers.map(|x| x * x).sum::<f64>();
+            let error = squares(&mut actual.iter().zip(&expected).map(|(&a, b)| f64::from(a) - b));
+            let size = squares(&mut expected.iter().copied());
+            prop_assert!(error <= 2e-4 * size + 1e-9, "error {error} of {size}");
+        }
+    }
+
+    #[test]
+    fn rounded_query_is_bit_identical_in_a_batch(
+        queries in 1usize..70,
+        query in 0usize..70,
+        tokens in 1usize..80,
+    ) {
+        let (heads, query) = (Heads::new(HEADS, 40), query % queries);
+        let width = heads.width();
+        let (numbers, key_values) = (numbers(queries * width, 3), numbers(tokens * 2 * width, 4));
+        let batched = attend_rounded(heads, &numbers, &key_values);
+        let single = attend_rounded(heads, &numbers[query * width..][..width], &key_values);
+        for (batched, single) in batched.iter().zip(&single) {
+            prop_assert_eq!(&single[..], &batched[query * width..][..width]);
+        }
+    }
+}
+
 /// Without a subtracted maximum, the weights of these scores would all be 0.
 #[test]
 fn very_negative_scores_outweigh_padding() {
     let mut key_values = [-40.0; 64];
     key_values[32..].fill(5.0);
-    for out in attend(Heads::new(1, 32), &[40.0; 32], &key_values).iter().flatten() {
+    let (heads, queries) = (Heads::new(1, 32), [40.0; 32]);
+    for out in attend(heads, &queries, &key_values).iter().flatten() {
         assert_eq!(out[..], [5.0; 32]);
+    }
+    for out in attend_rounded(heads, &queries, &key_values) {
+        assert!(out.iter().all(|value| (value - 5.0).abs() < 0.02), "{out:?}");
     }
 }
 
@@ -109,19 +185,24 @@ fn very_negative_scores_outweigh_padding() {
 fn nan_query_affects_only_its_row() {
     let mut queries = numbers(2 * 32, 2);
     queries[3] = f32::NAN;
-    let mut packed = vec![0.0; Heads::new(1, 32).packed_len(5)];
-    let (heads, key_values) = (Heads::new(1, 32), numbers(5 * 2 * 32, 1));
-    let key_values = MatrixRows { data: &key_values, stride: 64 };
-    heads.pack(key_values, key_values.skip_columns(32), 5, &mut packed);
-    let (queries, mut out) = (MatrixRows { data: &queries, stride: 32 }, vec![0.0; 64]);
-    heads.attend(queries, &packed, 5, &mut out, &mut Vec::new());
-    assert!(out[..32].iter().all(|value| value.is_nan()));
-    assert!(out[32..].iter().all(|value| value.is_finite()));
+    for format in [NumberFormat::F32, NumberFormat::Bf16] {
+        let (heads, key_values) = (Heads::new(1, 32).with_format(format), numbers(5 * 2 * 32, 1));
+        let mut packed = vec![0.0; heads.packed_len(5)];
+        let key_values = MatrixRows { data: &key_values, stride: 64 };
+        heads.pack(key_values, key_values.skip_columns(32), 5, &mut packed);
+        let (queries, mut out) = (MatrixRows { data: &queries, stride: 32 }, vec![0.0; 64]);
+        heads.attend(queries, &packed, 5, &mut out, &mut Vec::new());
+        assert!(out[..32].iter().all(|value| value.is_nan()));
+        assert!(out[32..].iter().all(|value| value.is_finite()));
+    }
 }
 
 #[test]
 fn attention_over_no_tokens_is_zero() {
     for out in attend(Heads::new(1, 2), &[1.0, 2.0], &[]).iter().flatten() {
+        assert_eq!(out[..], [0.0; 2]);
+    }
+    for out in attend_rounded(Heads::new(1, 2), &[1.0, 2.0], &[]) {
         assert_eq!(out[..], [0.0; 2]);
     }
 }

@@ -83,11 +83,10 @@ impl ModelLoader {
             DtypeRequest::Exactly(dtype) => dtype,
         };
         let (vision_dtype, text_dtype) = (spec.model.vision_dtype, spec.model.text_dtype);
-        vision_dtype.check(device, dtype).with_context(cannot_load)?;
-        spec.model.cpu_kernels.check(device, dtype).with_context(cannot_load)?;
-        spec.model.cuda_kernels.check(device, dtype).with_context(cannot_load)?;
-        spec.model.cuda_gelu.check(device).with_context(cannot_load)?;
-        text_dtype.check(device, dtype, spec.model.cpu_kernels).with_context(cannot_load)?;
+        placement(&spec, device, dtype, &checkpoint)
+            .options
+            .check(device, dtype)
+            .with_context(cannot_load)?;
         tracing::info!(model = &*spec.name, ?device, reason, %dtype, %vision_dtype, %text_dtype, "device chosen");
 
         let preparer = self.preparer(&spec, &checkpoint).with_context(cannot_load)?;

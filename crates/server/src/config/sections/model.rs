@@ -54,28 +54,42 @@ pub struct ModelSettings {
     )]
     pub device: blip::DeviceRequest,
 
-    /// Number format of weights and activations
+    /// Number format of weights and products
     ///
-    /// `auto` is f16 on CUDA and f32 on the CPU.
-    #[arg(long, value_name = "auto|f32|f16|bf16", env = "BLIP_SERVE__MODEL__DTYPE", default_value = "auto")]
+    /// `auto` is f16 on CUDA and f32 on the CPU. On the CPU, `bf16` and `int8` need less time and
+    /// memory, and change a few answers. They are fast on processors with AVX-512 for this format,
+    /// and fastest with AMX. int8 requires such a processor.
+    #[arg(
+        long,
+        value_name = "auto|f32|f16|bf16|int8",
+        env = "BLIP_SERVE__MODEL__DTYPE",
+        default_value = "auto"
+    )]
     pub dtype: DtypeRequest,
 
-    /// Number format of matrix products in the image encoder
+    /// Number format of the image encoder
     ///
-    /// `auto` is the format of --dtype. `int8` requires f32 on the CPU. New images of a large model
-    /// then take little more than half the time, and a few answers change.
-    #[arg(long, value_name = "auto|int8", env = "BLIP_SERVE__MODEL__VISION_DTYPE", default_value = "auto")]
-    pub vision_dtype: blip::VisionDtype,
+    /// `auto` is the format of --dtype. The others require the CPU.
+    #[arg(
+        long,
+        value_name = "auto|bf16|int8",
+        env = "BLIP_SERVE__MODEL__VISION_DTYPE",
+        default_value = "auto"
+    )]
+    pub vision_dtype: blip::PartDtype,
 
-    /// Number format of the weights of text encoder and decoder
+    /// Number format of text encoder and decoder
     ///
-    /// `auto` is the format of --dtype. `bf16` requires f32 on the CPU. These weights then need
-    /// half the memory, and questions about cached images of a large model take less time. A few
-    /// answers change.
-    #[arg(long, value_name = "auto|bf16", env = "BLIP_SERVE__MODEL__TEXT_DTYPE", default_value = "auto")]
-    pub text_dtype: blip::TextDtype,
+    /// `auto` is the format of --dtype. The others require the CPU.
+    #[arg(
+        long,
+        value_name = "auto|bf16|int8",
+        env = "BLIP_SERVE__MODEL__TEXT_DTYPE",
+        default_value = "auto"
+    )]
+    pub text_dtype: blip::PartDtype,
 
-    /// Kernels for models in f32 on the CPU
+    /// Kernels for models in f32, bf16 or int8 on the CPU
     ///
     /// `libtorch` uses the kernels of LibTorch. `auto` uses those of this program for images and
     /// for the products of texts. `native` also uses them for the rest of questions and plain

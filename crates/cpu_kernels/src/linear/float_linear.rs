@@ -9,41 +9,35 @@ use crate::{
     microkernel::{OutputOp, as_panel, multiply_tile, row_tiles, with_tile_rows, write_row},
     packed_panels::PackedPanels,
     vector_len::vector_len,
-    weight_format::{Bf16Lines, F32Lines, ReadLine, WeightFormat, bf16_pair},
+    weight_lines::{Bf16Lines, F32Lines, ReadLine, bf16_pair},
 };
 
 /// Vectors in a panel.
 const PANEL_VECTORS: usize = 2;
 
-/// A linear layer: `x W^T + b`.
+/// A linear layer: `x W^T + b`, with products in f32.
 #[derive(Clone, Debug)]
-pub struct CpuLinear {
+pub(super) struct FloatLinear {
     /// Panels of as many outputs as two vectors hold. Zeros fill the last panel.
     weight: PackedPanels,
-    format: WeightFormat,
+    has_bf16_weights: bool,
     /// `[outputs]`. Zeros fill the last panel.
     bias: PackedPanels,
     inputs: usize,
     outputs: usize,
 }
 
-impl CpuLinear {
+impl FloatLinear {
     /// Packs `weight` `[outputs, inputs]` and `bias` `[outputs]`.
     ///
     /// Returns `None` if a size is 0 or the lengths do not match.
-    #[must_use]
-    pub fn new(weight: &[f32], bias: &[f32], inputs: usize) -> Option<Self> {
-        Self::with_format(weight, bias, inputs, WeightFormat::F32)
+    pub(super) fn new(weight: &[f32], bias: &[f32], inputs: usize) -> Option<Self> {
+        Self::for_vector_len(weight, bias, inputs, vector_len())
     }
 
-    /// Packs a layer like [`Self::new`], and keeps the weights in `format`.
-    #[must_use]
-    pub fn with_format(weight: &[f32], bias: &[f32], inputs: usize, format: WeightFormat) -> Option<Self> {
-        let linear = Self::for_vector_len(weight, bias, inputs, vector_len())?;
-        Some(match format {
-            WeightFormat::F32 => linear,
-            WeightFormat::Bf16 => linear.into_bf16(vector_len()),
-        })
+    /// Packs a layer like [`Self::new`], and keeps the weights in bf16.
+    pub(super) fn with_bf16_weights(weight: &[f32], bias: &[f32], inputs: usize) -> Option<Self> {
+        Some(Self::new(weight, bias, inputs)?.into_bf16(vector_len()))
     }
 
     /// Rounds the weights of a layer in f32.
@@ -56,7 +50,7 @@ impl CpuLinear {
                 *pair = bf16_pair(lower, upper);
             }
         }
-        Self { weight, format: WeightFormat::Bf16, ..self }
+        Self { weight, has_bf16_weights: true, ..self }
     }
 
     fn for_vector_len(weight: &[f32], bias: &[f32], inputs: usize, vector_len: usize) -> Option<Self> {
@@ -80,51 +74,36 @@ impl CpuLinear {
         for (padded, &bias) in padded_bias.as_f32_mut().iter_mut().zip(bias) {
             *padded = bias;
         }
-        Some(Self { weight: panels, format: WeightFormat::F32, bias: padded_bias, inputs, outputs })
+        Some(Self { weight: panels, has_bf16_weights: false, bias: padded_bias, inputs, outputs })
     }
 
-    /// Returns the length of an input row.
-    #[must_use]
-    pub fn inputs(&self) -> usize {
+    pub(super) fn inputs(&self) -> usize {
         self.inputs
     }
 
-    /// Returns the length of an output row.
-    #[must_use]
-    pub fn outputs(&self) -> usize {
+    pub(super) fn outputs(&self) -> usize {
         self.outputs
     }
 
-    /// Computes `out` `[rows, outputs]` from `input` `[rows, inputs]`.
-    ///
-    /// The number of rows is the smaller one of both slices. An incomplete row is ignored.
-    pub fn forward(&self, input: &[f32], out: &mut [f32], epilogue: Epilogue) {
-        self.forward_columns(input, 0..self.outputs, out, epilogue);
+    /// Returns the number of columns in a panel.
+    pub(super) fn panel_columns() -> usize {
+        PANEL_VECTORS * vector_len()
     }
 
-    /// Computes the `columns` of [`Self::forward`], as `out` `[rows, columns]`.
-    ///
-    /// `columns` is one of [`Self::column_blocks`], or all.
-    pub fn forward_columns(&self, input: &[f32], columns: Range<usize>, out: &mut [f32], epilogue: Epilogue) {
-        if !columns.is_empty() {
-            Arch::new().dispatch(LinearKernel { linear: self, input, columns, out, epilogue });
-        }
-    }
-
-    /// Cuts the output columns into at most `count` adjacent blocks of nearly equal size.
-    ///
-    /// Each begins at a panel, so that the blocks read separate weights.
-    pub fn column_blocks(&self, count: usize) -> impl Iterator<Item = Range<usize>> + use<> {
-        let (width, outputs) = (PANEL_VECTORS * vector_len(), self.outputs);
-        let panels = outputs.div_ceil(width);
-        let count = count.clamp(1, panels);
-        let first = move |block: usize| (block * panels / count * width).min(outputs);
-        (0..count).map(move |block| first(block)..first(block + 1))
+    /// Computes the `columns` of the output, see `CpuLinear::forward_columns`.
+    pub(super) fn forward_columns(
+        &self,
+        input: &[f32],
+        columns: Range<usize>,
+        out: &mut [f32],
+        epilogue: Epilogue,
+    ) {
+        Arch::new().dispatch(LinearKernel { linear: self, input, columns, out, epilogue });
     }
 }
 
 struct LinearKernel<'a> {
-    linear: &'a CpuLinear,
+    linear: &'a FloatLinear,
     input: &'a [f32],
     /// They begin at a panel.
     columns: Range<usize>,
@@ -137,17 +116,14 @@ impl WithSimd for LinearKernel<'_> {
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
-        let CpuLinear { weight, inputs, format, .. } = self.linear;
+        let FloatLinear { weight, inputs, has_bf16_weights, .. } = self.linear;
         let lines = inputs * S::F32_LANES;
-        match format {
-            WeightFormat::F32 => {
-                let panels = weight.as_f32().chunks_exact(lines * PANEL_VECTORS);
-                self.multiply(simd, panels.map(as_panel::<S, PANEL_VECTORS>), F32Lines);
-            }
-            WeightFormat::Bf16 => {
-                let panels = weight.cast::<u32>().chunks_exact(lines);
-                self.multiply(simd, panels.map(|panel| S::as_simd_u32s(panel).0), Bf16Lines);
-            }
+        if *has_bf16_weights {
+            let panels = weight.cast::<u32>().chunks_exact(lines);
+            self.multiply(simd, panels.map(|panel| S::as_simd_u32s(panel).0), Bf16Lines);
+        } else {
+            let panels = weight.as_f32().chunks_exact(lines * PANEL_VECTORS);
+            self.multiply(simd, panels.map(as_panel::<S, PANEL_VECTORS>), F32Lines);
         }
     }
 }
@@ -163,7 +139,7 @@ impl LinearKernel<'_> {
     ) where
         R::Line: 'a,
     {
-        let LinearKernel { linear: CpuLinear { bias, inputs, .. }, input, columns, out, epilogue } = self;
+        let LinearKernel { linear: FloatLinear { bias, inputs, .. }, input, columns, out, epilogue } = self;
         let (width, outputs) = (PANEL_VECTORS * S::F32_LANES, columns.len());
         let rows = (input.len() / inputs).min(out.len() / outputs);
         let panels = panels.zip(bias.as_f32().chunks_exact(width));
@@ -262,7 +238,7 @@ mod tests {
     ) -> Vec<Vec<f32>> {
         let mut outputs = Vec::new();
         for_each_instruction_set!(|simd, vector_len| {
-            let linear = &CpuLinear::for_vector_len(weight, bias, inputs, vector_len).unwrap();
+            let linear = &FloatLinear::for_vector_len(weight, bias, inputs, vector_len).unwrap();
             let mut out = out.to_vec();
             let kernel = LinearKernel { linear, input, columns: 0..linear.outputs, out: &mut out, epilogue };
             Simd::vectorize(simd, kernel);
@@ -324,7 +300,7 @@ mod tests {
             let rounded: Vec<f32> = weight.iter().map(|&weight| as_bf16(weight)).collect();
             for_each_instruction_set!(|simd, vector_len| {
                 let layer =
-                    |weight| CpuLinear::for_vector_len(weight, &bias, inputs, vector_len).unwrap();
+                    |weight| FloatLinear::for_vector_len(weight, &bias, inputs, vector_len).unwrap();
                 let [narrow, wide] = [layer(&weight).into_bf16(vector_len), layer(&rounded)].map(|linear| {
                     let mut out = numbers(rows * outputs, 4);
                     let (linear, input, columns) = (&linear, &input[..], 0..outputs);
@@ -336,44 +312,17 @@ mod tests {
                 prop_assert_eq!(narrow, wide);
             });
         }
-
-        #[test]
-        fn blocks_of_columns_are_bit_identical_to_the_whole(
-            rows in 1usize..20,
-            outputs in 1usize..200,
-            count in 0usize..9,
-        ) {
-            let inputs = 24;
-            let input = numbers(rows * inputs, 1);
-            let linear =
-                CpuLinear::new(&numbers(outputs * inputs, 2), &numbers(outputs, 3), inputs).unwrap();
-            let mut whole = numbers(rows * outputs, 4);
-            let before = whole.clone();
-            linear.forward(&input, &mut whole, Epilogue::Add);
-            let mut next = 0;
-            for columns in linear.column_blocks(count) {
-                prop_assert_eq!(columns.start, next);
-                next = columns.end;
-                let part = |all: &[f32]| -> Vec<f32> {
-                    all.chunks(outputs).flat_map(|row| row[columns.clone()].to_vec()).collect()
-                };
-                let mut block = part(&before);
-                linear.forward_columns(&input, columns.clone(), &mut block, Epilogue::Add);
-                prop_assert_eq!(block, part(&whole));
-            }
-            prop_assert_eq!(next, outputs);
-        }
     }
 
     #[test]
     fn non_finite_input_affects_only_its_row() {
         let (inputs, outputs) = (16, 33);
-        let linear = CpuLinear::new(&numbers(outputs * inputs, 1), &numbers(outputs, 2), inputs).unwrap();
+        let linear = FloatLinear::new(&numbers(outputs * inputs, 1), &numbers(outputs, 2), inputs).unwrap();
         for bad in [f32::NAN, f32::INFINITY] {
             let mut input = numbers(9 * inputs, 3);
             input[4 * inputs + 3] = bad;
             let mut out = vec![0.0; 9 * outputs];
-            linear.forward(&input, &mut out, Epilogue::Store);
+            linear.forward_columns(&input, 0..outputs, &mut out, Epilogue::Store);
             for (row, values) in out.chunks(outputs).enumerate() {
                 assert_eq!(values.iter().all(|value| value.is_finite()), row != 4, "row {row}");
             }
@@ -382,7 +331,7 @@ mod tests {
 
     #[test]
     fn weights_of_wrong_length_are_rejected() {
-        assert!(CpuLinear::new(&[0.0; 15], &[0.0; 2], 8).is_none());
-        assert!(CpuLinear::new(&[], &[], 8).is_none());
+        assert!(FloatLinear::new(&[0.0; 15], &[0.0; 2], 8).is_none());
+        assert!(FloatLinear::new(&[], &[], 8).is_none());
     }
 }

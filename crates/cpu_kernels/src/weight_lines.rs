@@ -1,18 +1,7 @@
-//! The number formats of packed weights.
+//! How a product in f32 reads its weights.
 
 use bytemuck::cast;
 use pulp::Simd;
-
-/// The number format in which a layer keeps its weights. Products and sums are in f32.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum WeightFormat {
-    /// 32-bit floating point.
-    #[default]
-    F32,
-    /// The upper 16 bits of f32, rounded to the nearest. A layer has half the memory, and a product
-    /// of few rows takes little more than half the time, because it waits for the weights.
-    Bf16,
-}
 
 /// Reads a line of a panel: the weights of one input for `VECTORS` vectors of columns.
 pub(crate) trait ReadLine<S: Simd, const VECTORS: usize>: Copy {

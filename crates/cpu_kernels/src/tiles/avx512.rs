@@ -1,0 +1,382 @@
+//! Rounding and products with the AVX-512 instructions for bf16 and int8.
+//!
+//! The functions have a `target_feature` attribute and use no closures. Without the attribute, the
+//! compiler would build whatever it does not inline without these instructions.
+#![expect(unsafe_code, reason = "calls safe functions that require detected processor features")]
+
+use std::arch::x86_64::{
+    __m512, __m512bh, __m512i, _MM_HINT_T1, _mm_add_epi8, _mm_prefetch, _mm_set1_epi8, _mm512_add_epi32,
+    _mm512_add_ps, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh,
+    _mm512_cvtps_epi32, _mm512_cvtsepi32_epi8, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
+    _mm512_max_epi32, _mm512_max_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_add_ps,
+    _mm512_reduce_max_epi32, _mm512_reduce_max_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
+    _mm512_slli_epi32,
+};
+
+use bytemuck::must_cast;
+use pulp::x86::V4;
+
+use super::{
+    layout::{BLOCK_ROWS, LINE_GROUPS, Line, PanelTile, TILE_ROWS, Tile, TileFormat},
+    quantization::{INPUT_ZERO_POINT, quantization_scale},
+};
+use crate::activation::exp_for_bf16;
+
+/// Rows whose sums, two vectors each, are in registers at the same time.
+const SUM_ROWS: usize = 8;
+
+/// Proof that the processor has the AVX-512 instructions of a format, and the features of [`V4`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Avx512 {
+    pub(super) simd: V4,
+    format: TileFormat,
+}
+
+impl Avx512 {
+    pub(super) fn try_new(format: TileFormat) -> Option<Self> {
+        let has_format = match format {
+            TileFormat::Bf16 => is_x86_feature_detected!("avx512bf16"),
+            TileFormat::Int8 => is_x86_feature_detected!("avx512vnni"),
+        };
+        V4::try_new().filter(|_| has_format).map(|simd| Self { simd, format })
+    }
+
+    /// Rounds a row to `lines`, and returns what the integer 1 stands for.
+    ///
+    /// `lines` are in the order of the row. The last one is filled up with zeros.
+    pub(super) fn round<'a>(self, row: &[f32], lines: impl Iterator<Item = &'a mut Line>) -> f32 {
+        // SAFETY: `try_new` detects the features.
+        unsafe {
+            match self.format {
+                TileFormat::Bf16 => round_to_bf16(row, lines),
+                TileFormat::Int8 => round_to_int8(row, lines),
+            }
+        }
+    }
+
+    /// Rounds 32 numbers of each of 16 rows to bf16. The kernel is one for bf16.
+    pub(super) fn round_tile(self, rows: &[[Line; 2]; TILE_ROWS], tile: &mut Tile) {
+        if self.format == TileFormat::Bf16 {
+            // SAFETY: `try_new` detects the features.
+            unsafe { round_tile(rows, tile) };
+        }
+    }
+
+    /// Rounds two rows of up to 16 numbers to bf16, see `TileKernel::pair`.
+    ///
+    /// The kernel is one for bf16.
+    pub(super) fn pair(self, first: &[f32], second: &[f32]) -> Line {
+        let padded = |row: &[f32]| {
+            let mut padded = [0.0; LINE_GROUPS];
+            padded.iter_mut().zip(row).for_each(|(padded, &number)| *padded = number);
+            padded
+        };
+        let whole = |row: &[f32]| row.first_chunk().copied().unwrap_or_else(|| padded(row));
+        match self.format {
+            // SAFETY: `try_new` detects the features.
+            TileFormat::Bf16 => unsafe { pair(whole(first), whole(second)) },
+            TileFormat::Int8 => [0; LINE_GROUPS],
+        }
+    }
+
+    /// Rounds the numerators of a softmax to bf16, see `TileKernel::round_softmax`.
+    ///
+    /// The kernel is one for bf16.
+    pub(super) fn round_softmax<'a>(
+        self,
+        scores: &mut [f32],
+        tokens: usize,
+        scale: f32,
+        lines: impl Iterator<Item = &'a mut Line>,
+    ) -> f32 {
+        match self.format {
+            // SAFETY: `try_new` detects the features.
+            TileFormat::Bf16 => unsafe { round_softmax(self.simd, scores, tokens, scale, lines) },
+            TileFormat::Int8 => 1.0,
+        }
+    }
+
+    /// Multiplies `rows` of the `tiles` by a panel. Integer sums begin with `compensation`.
+    pub(super) fn multiply(
+        self,
+        tiles: [&[Tile]; 2],
+        rows: usize,
+        panel: &[PanelTile],
+        compensation: &[Line; 2],
+        sums: &mut [[Line; 2]; BLOCK_ROWS],
+    ) {
+        let (of_tiles, _) = sums.as_chunks_mut::<TILE_ROWS>();
+        for ((tiles, sums), first) in tiles.into_iter().zip(of_tiles).zip([0, TILE_ROWS]) {
+            let (sums, _) = sums.as_chunks_mut::<SUM_ROWS>();
+            for (sums, first_row) in sums.iter_mut().zip([0, SUM_ROWS]) {
+                let rows = rows.saturating_sub(first + first_row).min(SUM_ROWS);
+                // SAFETY: `try_new` detects the features.
+                unsafe {
+                    match self.format {
+                        TileFormat::Bf16 => {
+                            multiply_bf16(tiles, first_row, rows, panel, compensation, sums);
+                        }
+                        TileFormat::Int8 => {
+                            multiply_int8(tiles, first_row, rows, panel, compensation, sums);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Turns integer sums into f32. Adds the `compensation` of each column first.
+    pub(super) fn convert_sums(self, compensation: &[Line; 2], sums: &mut [[Line; 2]]) {
+        // SAFETY: `V4::try_new` detects the features.
+        unsafe { convert_sums(compensation, sums) };
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn round_to_bf16<'a>(row: &[f32], lines: impl Iterator<Item = &'a mut Line>) -> f32 {
+    let (chunks, tail) = row.as_chunks::<{ 2 * LINE_GROUPS }>();
+    let mut last = [0.0; 2 * LINE_GROUPS];
+    for (padded, &value) in last.iter_mut().zip(tail) {
+        *padded = value;
+    }
+    let padded = if tail.is_empty() { None } else { Some(&last) };
+    for (chunk, line) in chunks.iter().chain(padded).zip(lines) {
+        let [lower, upper]: [[f32; LINE_GROUPS]; 2] = must_cast(*chunk);
+        let rounded: __m512bh = _mm512_cvtne2ps_pbh(must_cast(upper), must_cast(lower));
+        *line = line_of(rounded);
+    }
+    1.0
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn round_tile(rows: &[[Line; 2]; TILE_ROWS], tile: &mut Tile) {
+    for (&[lower, upper], line) in rows.iter().zip(tile) {
+        *line = line_of(_mm512_cvtne2ps_pbh(must_cast(upper), must_cast(lower)));
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn pair(first: [f32; LINE_GROUPS], second: [f32; LINE_GROUPS]) -> Line {
+    let rounded: [[u16; LINE_GROUPS]; 2] =
+        must_cast(line_of(_mm512_cvtne2ps_pbh(must_cast(second), must_cast(first))));
+    let [lower, upper] = rounded.map(|half| _mm512_cvtepu16_epi32(must_cast(half)));
+    must_cast(_mm512_or_si512(lower, _mm512_slli_epi32::<16>(upper)))
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
+fn round_softmax<'a>(
+    simd: V4,
+    scores: &mut [f32],
+    tokens: usize,
+    scale: f32,
+    lines: impl Iterator<Item = &'a mut Line>,
+) -> f32 {
+    scores.get_mut(tokens..).unwrap_or_default().fill(f32::NEG_INFINITY);
+    let chunks = scores.as_chunks::<{ 2 * LINE_GROUPS }>().0;
+    let mut max = [_mm512_set1_ps(f32::NEG_INFINITY); 2];
+    for chunk in chunks {
+        let vectors: [[f32; LINE_GROUPS]; 2] = must_cast(*chunk);
+        for (max, vector) in max.iter_mut().zip(vectors) {
+            *max = _mm512_max_ps(*max, must_cast(vector));
+        }
+    }
+    let [first, second] = max;
+    let offset = _mm512_set1_ps(-scale * _mm512_reduce_max_ps(_mm512_max_ps(first, second)));
+    let scale = _mm512_set1_ps(scale);
+    let mut sums = [_mm512_setzero_ps(); 2];
+    for (chunk, line) in chunks.iter().zip(lines) {
+        let mut numerators: [[f32; LINE_GROUPS]; 2] = must_cast(*chunk);
+        for (numerators, sum) in numerators.iter_mut().zip(&mut sums) {
+            let power = _mm512_fmadd_ps(must_cast(*numerators), scale, offset);
+            let numerator = exp_for_bf16(simd, must_cast(power));
+            *numerators = must_cast(numerator);
+            *sum = _mm512_add_ps(*sum, must_cast(numerator));
+        }
+        let [lower, upper] = numerators;
+        *line = line_of(_mm512_cvtne2ps_pbh(must_cast(upper), must_cast(lower)));
+    }
+    let [first, second] = sums;
+    _mm512_reduce_add_ps(_mm512_add_ps(first, second))
+}
+
+/// Returns the bits of a vector.
+#[inline(always)]
+fn line_of(vector: __m512bh) -> Line {
+    // SAFETY: both types are 64 bytes without invalid values.
+    unsafe { std::mem::transmute(vector) }
+}
+
+/// Returns the vector with these bits.
+#[inline(always)]
+fn vector_of(line: Line) -> __m512bh {
+    // SAFETY: both types are 64 bytes without invalid values.
+    unsafe { std::mem::transmute(line) }
+}
+
+/// Quantizes a row around [`INPUT_ZERO_POINT`].
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+fn round_to_int8<'a>(row: &[f32], lines: impl Iterator<Item = &'a mut Line>) -> f32 {
+    let (chunks, tail) = row.as_chunks::<{ 4 * LINE_GROUPS }>();
+    let mut last = [0.0; 4 * LINE_GROUPS];
+    for (padded, &value) in last.iter_mut().zip(tail) {
+        *padded = value;
+    }
+    let padded = if tail.is_empty() { None } else { Some(&last) };
+    // Without their signs, floats are in the order of their bits, with NaN above all others.
+    let magnitude_mask = _mm512_set1_epi32(i32::MAX);
+    let mut max = _mm512_set1_epi32(0);
+    for chunk in chunks.iter().chain(padded) {
+        let vectors: [[f32; LINE_GROUPS]; 4] = must_cast(*chunk);
+        for vector in vectors {
+            max = _mm512_max_epi32(max, _mm512_and_si512(must_cast(vector), magnitude_mask));
+        }
+    }
+    let scale = quantization_scale(f32::from_bits(_mm512_reduce_max_epi32(max).cast_unsigned()));
+    let inverse_scale = _mm512_set1_ps(1.0 / scale);
+    for (chunk, line) in chunks.iter().chain(padded).zip(lines) {
+        let vectors: [[f32; LINE_GROUPS]; 4] = must_cast(*chunk);
+        let mut bytes = [[0; LINE_GROUPS]; 4];
+        for (bytes, vector) in bytes.iter_mut().zip(vectors) {
+            *bytes = quantize_vector(must_cast(vector), inverse_scale);
+        }
+        *line = must_cast(bytes);
+    }
+    scale
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
+#[inline]
+fn quantize_vector(values: __m512, inverse_scale: __m512) -> [u8; LINE_GROUPS] {
+    let rounded = _mm512_cvtsepi32_epi8(_mm512_cvtps_epi32(_mm512_mul_ps(values, inverse_scale)));
+    must_cast(_mm_add_epi8(rounded, _mm_set1_epi8(INPUT_ZERO_POINT.cast_signed())))
+}
+
+/// Defines the product of up to [`SUM_ROWS`] rows, from `first_row` on, by a panel.
+///
+/// A macro and not a generic function: each format needs its own `target_feature` attribute.
+macro_rules! define_multiply {
+    ($name:ident, $inner:ident, $features:literal, $begin:ident, $add:ident, $finish:ident) => {
+        #[target_feature(enable = $features)]
+        fn $name(
+            tiles: &[Tile],
+            first_row: usize,
+            rows: usize,
+            panel: &[PanelTile],
+            compensation: &[Line; 2],
+            sums: &mut [[Line; 2]; SUM_ROWS],
+        ) {
+            match rows {
+                0 => {}
+                1 => $inner::<1>(tiles, first_row, panel, compensation, sums),
+                2 => $inner::<2>(tiles, first_row, panel, compensation, sums),
+                3 => $inner::<3>(tiles, first_row, panel, compensation, sums),
+                4 => $inner::<4>(tiles, first_row, panel, compensation, sums),
+                5 => $inner::<5>(tiles, first_row, panel, compensation, sums),
+                6 => $inner::<6>(tiles, first_row, panel, compensation, sums),
+                7 => $inner::<7>(tiles, first_row, panel, compensation, sums),
+                _ => $inner::<SUM_ROWS>(tiles, first_row, panel, compensation, sums),
+            }
+        }
+
+        #[target_feature(enable = $features)]
+        fn $inner<const ROWS: usize>(
+            tiles: &[Tile],
+            first_row: usize,
+            panel: &[PanelTile],
+            compensation: &[Line; 2],
+            out: &mut [[Line; 2]; SUM_ROWS],
+        ) {
+            let mut sums = [$begin(compensation); ROWS];
+            for (tile, weights) in tiles.iter().zip(panel) {
+                let Some(lines) = tile.get(first_row..).and_then(|lines| lines.first_chunk::<ROWS>()) else {
+                    return;
+                };
+                for (index, weights) in weights.iter().enumerate() {
+                    for (sums, line) in sums.iter_mut().zip(lines) {
+                        let Some(&group) = line.get(index) else { continue };
+                        for (sum, &weights) in sums.iter_mut().zip(weights) {
+                            *sum = $add(*sum, group, weights);
+                        }
+                    }
+                }
+            }
+            for (out, sums) in out.iter_mut().zip(sums) {
+                for (out, sum) in out.iter_mut().zip(sums) {
+                    *out = $finish(sum);
+                }
+            }
+        }
+    };
+}
+
+define_multiply!(
+    multiply_bf16,
+    multiply_rows_bf16,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16",
+    begin_bf16,
+    add_bf16,
+    finish_bf16
+);
+define_multiply!(
+    multiply_int8,
+    multiply_rows_int8,
+    "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni",
+    begin_int8,
+    add_int8,
+    finish_int8
+);
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn begin_bf16(_: &[Line; 2]) -> [__m512; 2] {
+    [_mm512_setzero_ps(); 2]
+}
+
+#[target_feature(enable = "avx512f,avx512bf16")]
+#[inline]
+fn add_bf16(sum: __m512, group: u32, weights: Line) -> __m512 {
+    _mm512_dpbf16_ps(sum, vector_of([group; LINE_GROUPS]), vector_of(weights))
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn finish_bf16(sum: __m512) -> Line {
+    must_cast(sum)
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn begin_int8(&[first, second]: &[Line; 2]) -> [__m512i; 2] {
+    [must_cast(first), must_cast(second)]
+}
+
+#[target_feature(enable = "avx512f,avx512vnni")]
+#[inline]
+fn add_int8(sum: __m512i, group: u32, weights: Line) -> __m512i {
+    _mm512_dpbusd_epi32(sum, _mm512_set1_epi32(group.cast_signed()), must_cast(weights))
+}
+
+#[target_feature(enable = "avx512f")]
+#[inline]
+fn finish_int8(sum: __m512i) -> Line {
+    must_cast(_mm512_cvtepi32_ps(sum))
+}
+
+/// Loads weights into the second cache.
+#[inline(always)]
+pub(super) fn prefetch(panel: &[PanelTile]) {
+    for line in panel.as_flattened().as_flattened() {
+        // SAFETY: the instruction has no effect but on the cache.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+}
+
+#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]
+fn convert_sums(compensation: &[Line; 2], sums: &mut [[Line; 2]]) {
+    for row in sums {
+        for (line, &compensation) in row.iter_mut().zip(compensation) {
+            let sum = _mm512_add_epi32(must_cast(*line), must_cast(compensation));
+            *line = must_cast(_mm512_cvtepi32_ps(sum));
+        }
+    }
+}

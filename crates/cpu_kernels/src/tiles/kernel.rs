@@ -1,0 +1,112 @@
+//! The best instructions of this processor for a number format.
+
+use pulp::x86::V4;
+
+use super::{
+    amx::{Amx, AmxTiles},
+    avx512::{Avx512, prefetch},
+    layout::{BLOCK_ROWS, Line, PanelTile, TILE_ROWS, Tile, TileFormat},
+};
+
+/// Rounds rows and multiplies them by panels.
+///
+/// All products of a format use the same instructions, so a row's sums do not depend on the number
+/// of rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TileKernel {
+    avx512: Avx512,
+    amx: Option<Amx>,
+    format: TileFormat,
+}
+
+/// A kernel whose registers are ready on the current thread. Only one may exist on a thread at a
+/// time.
+#[derive(Debug)]
+pub(crate) struct PreparedKernel {
+    kernel: TileKernel,
+    amx: Option<AmxTiles>,
+}
+
+impl TileKernel {
+    /// Returns `None` if the processor has no instructions for `format`.
+    pub(crate) fn new(format: TileFormat) -> Option<Self> {
+        Some(Self { avx512: Avx512::try_new(format)?, amx: Amx::try_new(format), format })
+    }
+
+    /// Returns the kernel without AMX.
+    #[cfg(test)]
+    pub(crate) fn without_amx(self) -> Self {
+        Self { amx: None, ..self }
+    }
+
+    pub(crate) fn format(self) -> TileFormat {
+        self.format
+    }
+
+    /// Returns the vectors for what is not a product.
+    pub(crate) fn simd(self) -> V4 {
+        self.avx512.simd
+    }
+
+    /// Rounds a row to `lines`, and returns what the integer 1 stands for.
+    ///
+    /// `lines` are in the order of the row. The last one is filled up with zeros.
+    pub(crate) fn round<'a>(self, row: &[f32], lines: impl Iterator<Item = &'a mut Line>) -> f32 {
+        self.avx512.round(row, lines)
+    }
+
+    /// Rounds 32 numbers of each of 16 rows to bf16.
+    pub(crate) fn round_tile(self, rows: &[[Line; 2]; TILE_ROWS], tile: &mut Tile) {
+        self.avx512.round_tile(rows, tile);
+    }
+
+    /// Rounds two rows of up to 16 numbers to bf16. Each group has a number of both rows.
+    pub(crate) fn pair(self, first: &[f32], second: &[f32]) -> Line {
+        self.avx512.pair(first, second)
+    }
+
+    /// Rounds the numerators of a softmax to bf16 in `lines`, and returns the denominator.
+    ///
+    /// `scores` has whole lines, of which the first `tokens` numbers count. They are multiplied by
+    /// `scale` first.
+    pub(crate) fn round_softmax<'a>(
+        self,
+        scores: &mut [f32],
+        tokens: usize,
+        scale: f32,
+        lines: impl Iterator<Item = &'a mut Line>,
+    ) -> f32 {
+        self.avx512.round_softmax(scores, tokens, scale, lines)
+    }
+
+    /// Prepares the registers of the current thread.
+    pub(crate) fn prepare(self) -> PreparedKernel {
+        PreparedKernel { kernel: self, amx: self.amx.map(Amx::prepare) }
+    }
+}
+
+impl PreparedKernel {
+    /// Multiplies `rows` rows by a panel, in f32. Integer sums begin with `compensation`.
+    ///
+    /// The two tiles have the lines of 16 rows each, the second one may be empty. Their length is
+    /// that of `panel`. `next` is loaded into the second cache meanwhile.
+    pub(crate) fn multiply(
+        &self,
+        tiles: [&[Tile]; 2],
+        rows: usize,
+        panel: &[PanelTile],
+        compensation: &[Line; 2],
+        next: &[PanelTile],
+        sums: &mut [[Line; 2]; BLOCK_ROWS],
+    ) {
+        let Some(amx) = &self.amx else {
+            prefetch(next);
+            return self.kernel.avx512.multiply(tiles, rows, panel, compensation, sums);
+        };
+        amx.multiply(self.kernel.format, tiles, panel, next, sums);
+        if self.kernel.format == TileFormat::Int8 {
+            let sums = sums.get_mut(..rows).unwrap_or_default();
+            self.kernel.avx512.convert_sums(compensation, sums);
+        }
+    }
+}

@@ -1,0 +1,52 @@
+//! The layout of rounded numbers in memory.
+
+/// Groups of inputs in a line.
+pub(crate) const LINE_GROUPS: usize = 16;
+
+/// Rows in a tile.
+pub(crate) const TILE_ROWS: usize = 16;
+
+/// Rows that are multiplied by a panel together: two tiles.
+pub(crate) const BLOCK_ROWS: usize = 2 * TILE_ROWS;
+
+/// Columns in a panel.
+pub(crate) const PANEL_COLUMNS: usize = 32;
+
+/// 64 bytes. Each number holds a group of adjacent inputs: two in bf16 or four in int8.
+pub(crate) type Line = [u32; LINE_GROUPS];
+
+/// A line of each of 16 rows.
+pub(crate) type Tile = [Line; TILE_ROWS];
+
+/// The weights of 32 columns for the inputs of a line: for each group of inputs one number for each
+/// column.
+pub(crate) type PanelTile = [[Line; 2]; LINE_GROUPS];
+
+/// A number format of rounded inputs and weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TileFormat {
+    /// Products are added up in f32.
+    Bf16,
+    /// Inputs are unsigned and weights signed. Products are added up in 32-bit integers.
+    Int8,
+}
+
+impl TileFormat {
+    /// Returns the number of inputs that one number of a line holds.
+    pub(crate) const fn group_inputs(self) -> usize {
+        match self {
+            Self::Bf16 => 2,
+            Self::Int8 => 4,
+        }
+    }
+
+    /// Returns the number of lines that hold a row of `inputs` inputs.
+    pub(crate) const fn lines(self, inputs: usize) -> usize {
+        inputs.div_ceil(LINE_GROUPS * self.group_inputs())
+    }
+}
+
+/// The sums of a block of rows and a panel.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+pub(crate) struct Sums(pub(crate) [[Line; 2]; BLOCK_ROWS]);
