@@ -220,6 +220,35 @@ def test_killed_run_resumes_to_an_equal_output(files, output, tmp_path):
     assert_equal(folder, output)
 
 
+def test_retry_processes_failed_rows_only(tmp_path, captioned):
+    expected = results(captioned)
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for number in range(8):
+        (source / f"{number}.png").write_bytes(scene(number))
+    (source / "5.png").unlink()
+    table = pa.table({"image": [f"{number}.png" for number in range(8)], "number": range(8)})
+    pq.write_table(table, source / "a.parquet", row_group_size=3)
+    pq.write_table(table.slice(0, 4), source / "b.parquet")
+    assert run("caption", source, output).returncode == 1
+    before, unchanged = values(output / "a.parquet"), (output / "b.parquet").stat()
+    assert [at for at, found in enumerate(before) if found["error"]] == [5]
+    (source / "5.png").write_bytes(scene(5))
+    completed = run("caption", source, output, "--retry-failed")
+    assert completed.returncode == 0 and "captioning: 1 lines, 0 failed" in completed.stderr, completed
+    after = values(output / "a.parquet")
+    assert [at for at in range(8) if before[at] != after[at]] == [5]
+    assert [found["caption"] for found in after] == [
+        expected[f"{number:06}"]["caption"] for number in range(8)
+    ]
+    assert pq.read_table(output / "a.parquet").drop(["blip"]).equals(table)
+    assert (output / "b.parquet").stat() == unchanged
+    other = run("match", source, output, "--retry-failed", "--text-column", "image")
+    assert other.returncode == 1
+    message = "column blip has the fields caption, score, margin, error: expected probability, cosine, error"
+    assert message in other.stderr
+
+
 def test_parts_are_together_the_whole(files, output, tmp_path):
     for part in ("0/2", "1/2"):
         completed = run("caption", files, tmp_path / "out", "--shard", part)

@@ -215,6 +215,45 @@ def test_bad_shards_and_samples_are_named_and_the_rest_is_done(shards, captioned
     assert all("error" not in found[key] for key in ("000000", "000003"))
 
 
+def test_retry_processes_failed_samples_only(shards, captioned, tmp_path):
+    source, output = tmp_path / "in", tmp_path / "out"
+    source.mkdir()
+    for shard, late in enumerate([5, None]):
+        with webdataset.TarWriter(str(source / f"s-{shard:03}.tar"), mtime=0) as writer:
+            for number in range(shard * SAMPLES, shard * SAMPLES + 10):
+                writer.write({**sample(number), **({"png": b"late"} if number == late else {})})
+    assert run("caption", source, output).returncode == 1
+    before = contents(output)
+    unchanged = (output / "s-001.tar").stat()
+    again = run("caption", source, output, "--retry-failed")
+    assert again.returncode == 1 and "captioning: 1 lines, 1 failed" in again.stderr, again.stderr
+    assert contents(output) == before
+    with webdataset.TarWriter(str(source / "s-000.tar"), mtime=0) as writer:
+        for number in range(10):
+            writer.write(sample(number))
+    completed = run("caption", source, output, "--retry-failed")
+    assert completed.returncode == 0, completed.stderr
+    assert "captioning: 1 lines, 0 failed" in completed.stderr
+    assert completed.stderr.splitlines()[-1] == (
+        "blip-serve: 1 shards complete, 1 were already, 0 cannot be read"
+    )
+    after = contents(output)
+    changed = {
+        name
+        for shard, entries in after.items()
+        for (name, content), entry in zip(entries, before[shard], strict=True)
+        if (name, content) != entry
+    }
+    assert changed == {"000005.png", "000005.blip.json"}
+    assert after["s-000.tar"] == contents(captioned)["s-000.tar"][: len(after["s-000.tar"])]
+    assert (output / "s-001.tar").stat() == unchanged
+    # A shard without output is processed, too.
+    (output / "s-001.tar").unlink()
+    completed = run("caption", source, output, "--retry-failed")
+    assert completed.returncode == 0 and "captioning: 10 lines, 0 failed" in completed.stderr
+    assert contents(output) == after
+
+
 def test_full_disk_ends_the_run_without_half_a_shard(shards, tmp_path):
     def limit_files():
         # Writing beyond the limit fails, as on a full disk.
@@ -326,7 +365,6 @@ def test_question_of_the_command_line_is_that_of_all_samples(shards, answered, t
     "source, options, message",
     [
         ("s-{0..2.tar", [], "} is missing"),
-        ("s-000.tar", ["--retry-failed"], "--retry-failed is for record files"),
         ("none.jsonl", ["--result-name", "other"], "--result-name is for shards"),
         ("s-000.tar", ["--result-name", "a/b"], "must consist of small letters"),
     ],

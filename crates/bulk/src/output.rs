@@ -19,6 +19,8 @@ pub enum ExistingFile {
     Refuse,
     /// Continue after its last complete record.
     Resume,
+    /// Process its failed records again, then continue it.
+    RetryFailed,
     /// Replace its content.
     Replace,
 }
@@ -105,14 +107,14 @@ impl Output {
             options.write(true).read(true);
             match existing {
                 ExistingFile::Refuse => options.create_new(true),
-                ExistingFile::Resume => options.create(true),
+                ExistingFile::Resume | ExistingFile::RetryFailed => options.create(true),
                 ExistingFile::Replace => options.create(true).truncate(true),
             };
             let mut file = options.open(path).map_err(|error| match error.kind() {
                 io::ErrorKind::AlreadyExists => OutputError::Exists(path.to_owned()),
                 _ => file_error(error),
             })?;
-            if existing == ExistingFile::Resume {
+            if matches!(existing, ExistingFile::Resume | ExistingFile::RetryFailed) {
                 output.resume_point = find_resume_point(&mut file, format).map_err(file_error)?;
                 if let Some(actual) = &output.resume_point.columns {
                     OutputError::check_columns(path, actual, columns)?;

@@ -16,6 +16,7 @@ use tokio::{
 use crate::{
     progress::Estimate,
     record::{Fields, Record},
+    shards::job::FailedKeys,
 };
 
 /// Number of samples between two estimates of their total.
@@ -77,24 +78,36 @@ pub(super) struct ShardRecords<'a> {
     pub(super) position: u64,
     pub(super) senders: &'a RecordSenders,
     pub(super) estimate: &'a Estimate,
+    /// The samples to send, if the shard is retried.
+    pub(super) failed: Option<Arc<FailedKeys>>,
     /// Whether the run has ended.
     pub(super) is_closed: bool,
 }
 
 impl ShardRecords<'_> {
-    /// Sends a record. The shard has `bytes` bytes up to its end. `Break` if the run has ended.
+    /// Returns whether the sample of this key is processed.
+    pub(super) fn has(&self, key: &str) -> bool {
+        self.failed.as_ref().is_none_or(|failed| failed.contains(key))
+    }
+
+    /// Sends a record. The shard has `bytes` bytes up to its end. `Break` if the run has ended. A
+    /// sample that is not processed is left out.
     pub(super) fn send(
         &mut self,
         key: String,
         fields: Result<Fields, String>,
         bytes: u64,
     ) -> ControlFlow<()> {
-        let record = Record { position: self.position, fields };
-        self.position += 1;
-        if self.position.is_multiple_of(ESTIMATE_INTERVAL) {
-            self.estimate.update(bytes, self.position);
+        if self.has(&key) {
+            let record = Record { position: self.position, fields };
+            self.position += 1;
+            if self.position.is_multiple_of(ESTIMATE_INTERVAL) {
+                self.estimate.update(bytes, self.position);
+            }
+            self.is_closed = !self.senders.send(SampleId { shard: self.shard, key }, record);
+        } else {
+            self.is_closed = self.senders.records.is_closed();
         }
-        self.is_closed = !self.senders.send(SampleId { shard: self.shard, key }, record);
         if self.is_closed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
     }
 }
@@ -144,7 +157,7 @@ impl Results {
     }
 
     /// Waits for the end of the run, without its results.
-    pub(super) fn discard(mut self) {
+    pub(super) fn discard(&mut self) {
         while self.receiver.blocking_recv().is_some() {}
     }
 
@@ -160,6 +173,8 @@ impl Results {
 pub(super) enum ShardEnd {
     /// The output shard is complete.
     Complete,
+    /// The output shard was complete, and has no failed sample.
+    Unchanged,
     /// The input shard cannot be read. It has no output.
     Unreadable(io::Error),
     /// The run was stopped. The shard has no output.

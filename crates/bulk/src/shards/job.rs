@@ -1,6 +1,10 @@
 //! The shards of a run, and where their results go.
 
-use std::{collections::HashMap, ffi::OsString};
+use std::{
+    collections::{HashMap, HashSet},
+    ffi::OsString,
+    sync::{Arc, OnceLock},
+};
 
 use crate::{
     output::ExistingFile,
@@ -10,17 +14,30 @@ use crate::{
 };
 
 /// A shard to process.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(super) struct Job {
     pub(super) input: Location,
     pub(super) format: ShardFormat,
     /// The complete output shard.
     pub(super) output: Location,
+    /// The output, if it exists and its failed samples are retried.
+    pub(super) retried: Option<Arc<RetriedOutput>>,
     /// The size of the input, in bytes. 0 if it cannot be read.
     pub(super) bytes: u64,
 }
 
-/// The shards of a run that have no output yet.
+/// The keys of the samples whose results in an output shard are errors or missing.
+pub(super) type FailedKeys = HashSet<String>;
+
+/// The output of an earlier run, whose failed samples are retried.
+#[derive(Debug, Default)]
+pub(super) struct RetriedOutput {
+    /// The keys of its failed samples, or the reason why it cannot be read. The reader and the
+    /// writer share them.
+    pub(super) failed: OnceLock<Result<Arc<FailedKeys>, String>>,
+}
+
+/// The shards of a run that have no output yet, or whose failed samples are retried.
 #[derive(Clone, Debug, Default)]
 pub struct ShardFiles {
     pub(super) jobs: Vec<Job>,
@@ -60,8 +77,11 @@ impl ShardFiles {
             if !part.contains(at) {
                 continue;
             }
-            let job = Job { output: output.join(&name), bytes: 0, input, format };
-            match (folder.has(&name), existing) {
+            let exists = folder.has(&name);
+            let is_retried = exists && existing == ExistingFile::RetryFailed;
+            let retried = is_retried.then(Arc::default);
+            let job = Job { output: output.join(&name), retried, bytes: 0, input, format };
+            match (exists, existing) {
                 (true, ExistingFile::Refuse) => {
                     return Err(format!(
                         "{} already exists: use --resume to process the other shards or --force to replace it",
@@ -130,6 +150,9 @@ mod tests {
             (vec!["0.tar".into(), "2.tar".into(), "3.tar".into()], 1)
         );
         assert_eq!(find(ExistingFile::Replace).unwrap().len(), 4);
+        let retried = find(ExistingFile::RetryFailed).unwrap();
+        let retried: Vec<bool> = retried.jobs.iter().map(|job| job.retried.is_some()).collect();
+        assert_eq!(retried, [false, true, false, false]);
     }
 
     #[test]

@@ -10,8 +10,9 @@
 //! Two threads read each shard: the reader turns samples into records, and the writer copies the
 //! shard and adds the results. So the content of a sample is not in memory until its result is
 //! written. An output shard has its name only when it is complete. That is why a run can be
-//! continued after any end: it processes the shards that have no output. [`shard_results`] reads
-//! the results of output shards.
+//! continued after any end: it processes the shards that have no output. A run that retries failed
+//! samples also writes the output shards that have some again, with the other results as they are.
+//! [`shard_results`] reads the results of output shards.
 //!
 //! Modules are listed from top to bottom; each uses only modules below it.
 
@@ -21,6 +22,7 @@ mod read_shards;
 #[cfg(feature = "parquet")]
 mod parquet_shard;
 mod tar_shard;
+mod stored_results;
 mod exchange;
 mod columns;
 mod catch_panic;
@@ -28,6 +30,8 @@ mod write_errors;
 mod job;
 mod pattern;
 mod shard_format;
+#[cfg(test)]
+mod tests;
 
 pub use columns::{ResultColumn, ShardColumns, TextColumn, ValueType};
 pub use job::ShardFiles;

@@ -3,7 +3,11 @@
 use std::{
     future::Future,
     io,
-    sync::{Arc, mpsc as unbounded},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc as unbounded,
+    },
 };
 
 use futures::{StreamExt as _, stream};
@@ -50,8 +54,10 @@ pub struct ShardOptions {
 pub struct ShardSummary {
     /// The samples of the run.
     pub samples: RunSummary,
-    /// The number of output shards that are complete.
+    /// The number of output shards that are complete, without those of earlier runs.
     pub complete_shards: usize,
+    /// The number of output shards of earlier runs that have no failed sample.
+    pub unchanged_shards: usize,
     /// The number of shards that cannot be read. They have no output.
     pub failed_shards: usize,
 }
@@ -94,20 +100,24 @@ pub async fn run_shards(
     let reader = tokio::task::spawn_blocking(move || {
         read_shards(&jobs, (&name, &columns), result_fields, &senders, &estimate);
     });
+    let is_ended = Arc::new(AtomicBool::new(false));
+    let has_ended = Arc::clone(&is_ended);
     let writer = tokio::task::spawn_blocking(move || {
-        write_shards(&files.jobs, &format, Results::new(result_receiver, failures), on_unreadable)
+        let mut results = Results::new(result_receiver, failures);
+        write_shards(&files.jobs, &format, &mut results, &has_ended, on_unreadable)
     });
     let mut sink = ShardSink { ids, results, result_fields: config.result_fields };
     let records = stream::poll_fn(move |context| records.poll_recv(context))
         .map(|record| record.map(|record| record.with_defaults(&defaults)));
     let processed = process_records(task, records, &mut sink, progress, config, stop).await;
     // Ends the writer after the results that it has received.
+    is_ended.store(!matches!(processed, Ok(RunSummary { interrupted: false, .. })), Ordering::Relaxed);
     drop(sink);
     let written = writer.await.map_err(io::Error::other).and_then(|written| written);
     // If writing has failed, the results had nowhere to go.
-    let (complete_shards, failed_shards) = written.map_err(BulkError::Output)?;
+    let ended = written.map_err(BulkError::Output)?;
     reader.await.map_err(|error| BulkError::Input(io::Error::other(error)))?;
-    let is_complete = complete_shards + failed_shards == shards;
+    let is_complete = ended.complete + ended.unchanged + ended.failed == shards;
     let samples = match processed {
         // The writer has ended before the last result: it found fewer samples than the reader.
         Err(BulkError::Output(error)) if is_complete && error.kind() == io::ErrorKind::BrokenPipe => {
@@ -118,27 +128,49 @@ pub async fn run_shards(
     if !is_complete && !samples.interrupted {
         return Err(BulkError::Input(io::Error::other(CHANGED)));
     }
-    Ok(ShardSummary { samples, complete_shards, failed_shards })
+    Ok(ShardSummary {
+        samples,
+        complete_shards: ended.complete,
+        unchanged_shards: ended.unchanged,
+        failed_shards: ended.failed,
+    })
 }
 
-/// Writes all output shards. Returns the number of those that are complete, and of the inputs that
-/// cannot be read.
+/// How many shards have ended in each way.
+#[derive(Clone, Copy, Debug, Default)]
+struct EndedShards {
+    complete: usize,
+    unchanged: usize,
+    failed: usize,
+}
+
+/// Writes all output shards, up to the first retried one after an early end of the run. Returns the
+/// number of those that have ended.
 fn write_shards(
     jobs: &[Job],
     format: &ResultFormat,
-    mut results: Results,
+    results: &mut Results,
+    has_ended: &AtomicBool,
     on_unreadable: impl Fn(&Location, &io::Error),
-) -> io::Result<(usize, usize)> {
-    let (mut complete, mut failed) = (0, 0);
+) -> io::Result<EndedShards> {
+    let mut ended = EndedShards::default();
     let mut is_last_failed = false;
     for (shard, job) in jobs.iter().enumerate() {
-        let end = write_shard(shard, job, format, &mut results)?;
-        is_last_failed = matches!(end, ShardEnd::Unreadable(_));
+        // Without failed samples, a shard waits for no result.
+        if job.retried.is_some() && has_ended.load(Ordering::Relaxed) {
+            break;
+        }
+        let end = write_shard(shard, job, format, results)?;
+        // A shard without failed samples has no results.
+        if !matches!(end, ShardEnd::Unchanged) {
+            is_last_failed = matches!(end, ShardEnd::Unreadable(_));
+        }
         match end {
-            ShardEnd::Complete => complete += 1,
+            ShardEnd::Complete => ended.complete += 1,
+            ShardEnd::Unchanged => ended.unchanged += 1,
             ShardEnd::Unreadable(error) => {
                 on_unreadable(&job.input, &error);
-                failed += 1;
+                ended.failed += 1;
             }
             ShardEnd::Stopped => break,
         }
@@ -147,7 +179,7 @@ fn write_shards(
     if is_last_failed {
         results.discard();
     }
-    Ok((complete, failed))
+    Ok(ended)
 }
 
 /// Passes results to the writer.

@@ -1,6 +1,6 @@
 //! Writes output shards: the content of the input shards with their results.
 
-use std::io;
+use std::{io, sync::Arc};
 
 #[cfg(feature = "parquet")]
 use crate::shards::parquet_shard;
@@ -9,11 +9,13 @@ use crate::{
         catch_panic::catch_panic,
         columns::ResultColumn,
         exchange::{Results, ShardEnd},
-        job::Job,
+        job::{FailedKeys, Job},
+        read_shards::failed_keys,
         shard_format::ShardFormat,
+        stored_results::ShardResults,
         tar_shard,
     },
-    storage::PartialFile,
+    storage::{Location, PartialFile},
 };
 
 /// How results are written.
@@ -22,7 +24,6 @@ pub(super) struct ResultFormat {
     /// The name of results: `x.NAME.json` in tar files, and a column of Parquet files.
     pub(super) name: String,
     /// The fields of the column.
-    #[cfg_attr(not(feature = "parquet"), expect(dead_code, reason = "only Parquet files have columns"))]
     pub(super) columns: Vec<ResultColumn>,
 }
 
@@ -37,12 +38,17 @@ pub(super) fn write_shard(
     results: &mut Results,
 ) -> io::Result<ShardEnd> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", job.output));
+    let failed = match failed_keys(job, &format.name, &format.columns) {
+        Ok(Some(failed)) if failed.is_empty() => return Ok(ShardEnd::Unchanged),
+        Ok(failed) => failed,
+        Err(error) => return Ok(ShardEnd::Unreadable(error)),
+    };
     let mut file = PartialFile::create(&job.output).map_err(named)?;
-    let end = catch_panic(|| write_partial(shard, job, &mut file, format, results))
+    let end = catch_panic(|| write_partial(shard, job, &mut file, format, failed, results))
         .unwrap_or_else(|error| Ok(ShardEnd::Unreadable(error)));
     let ended = match &end {
         Ok(ShardEnd::Complete) => file.complete(),
-        Ok(ShardEnd::Unreadable(_) | ShardEnd::Stopped) | Err(_) => file.discard(),
+        Ok(ShardEnd::Unreadable(_) | ShardEnd::Unchanged | ShardEnd::Stopped) | Err(_) => file.discard(),
     };
     // An error of writing is more important than one of the removal. The next run replaces a file
     // that stays.
@@ -54,13 +60,25 @@ fn write_partial(
     job: &Job,
     file: &mut PartialFile,
     format: &ResultFormat,
+    failed: Option<Arc<FailedKeys>>,
     results: &mut Results,
 ) -> io::Result<ShardEnd> {
     match job.format {
-        ShardFormat::Tar => tar_shard::write_samples(shard, &job.input, file, &format.name, results),
+        ShardFormat::Tar => {
+            let read = |output: &Location| tar_shard::read_results(output, &format.name);
+            match ShardResults::new(shard, job, failed, results, read) {
+                Ok(results) => tar_shard::write_samples(&job.input, file, &format.name, results),
+                Err(error) => Ok(ShardEnd::Unreadable(error)),
+            }
+        }
         #[cfg(feature = "parquet")]
         ShardFormat::Parquet => {
-            parquet_shard::write_rows(shard, &job.input, file, (&format.name, &format.columns), results)
+            let results_column = (&*format.name, &*format.columns);
+            let read = |output: &Location| parquet_shard::read_results(output, results_column);
+            match ShardResults::new(shard, job, failed, results, read) {
+                Ok(results) => parquet_shard::write_rows(&job.input, file, results_column, results),
+                Err(error) => Ok(ShardEnd::Unreadable(error)),
+            }
         }
     }
 }

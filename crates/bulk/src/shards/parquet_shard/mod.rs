@@ -8,6 +8,7 @@
 
 mod writer;
 mod reader;
+mod result_reader;
 mod layout;
 mod result_rows;
 mod record_columns;
@@ -16,4 +17,5 @@ mod input_file;
 mod tests;
 
 pub(super) use reader::read_rows;
+pub(super) use result_reader::{read_results, read_states};
 pub(super) use writer::write_rows;

@@ -24,12 +24,13 @@ use crate::{
     record::Fields,
     shards::{
         columns::ResultColumn,
-        exchange::{Results, ShardEnd},
+        exchange::ShardEnd,
         parquet_shard::{
             input_file::{InputFile, broken, to_io},
             layout::Layout,
             result_rows::ResultRows,
         },
+        stored_results::{SampleOutcome, ShardResults},
         write_errors::WriteErrors,
     },
     storage::Location,
@@ -45,11 +46,10 @@ const ENCODED_ROWS: usize = 1024;
 /// # Errors
 /// The output cannot be written.
 pub(in crate::shards) fn write_rows(
-    shard: usize,
     input: &Location,
     file: impl Write + Send,
     (name, columns): (&str, &[ResultColumn]),
-    results: &mut Results,
+    mut results: ShardResults<'_, Fields>,
 ) -> io::Result<ShardEnd> {
     let input = match InputFile::open(input) {
         Ok(input) => input,
@@ -63,7 +63,12 @@ pub(in crate::shards) fn write_rows(
     let output = WriteErrors::new(file);
     let mut writer =
         SerializedFileWriter::new(output, Arc::clone(&layout.schema), Arc::new(properties)).map_err(to_io)?;
-    match copy_row_groups(shard, &input, &layout, columns, &mut writer, results) {
+    let copied = copy_row_groups(&input, &layout, columns, &mut writer, &mut results);
+    let copied = copied.and_then(|is_complete| {
+        let ended = if is_complete { results.end() } else { Ok(()) };
+        ended.map(|()| is_complete)
+    });
+    match copied {
         Err(error) if writer.inner().has_failed() => Err(error),
         Err(error) => Ok(ShardEnd::Unreadable(error)),
         Ok(false) => Ok(ShardEnd::Stopped),
@@ -73,18 +78,20 @@ pub(in crate::shards) fn write_rows(
 
 /// Writes all row groups. Returns false if the run was stopped.
 fn copy_row_groups(
-    shard: usize,
     input: &InputFile,
     layout: &Layout,
     columns: &[ResultColumn],
     writer: &mut SerializedFileWriter<WriteErrors<impl Write + Send>>,
-    results: &mut Results,
+    results: &mut ShardResults<'_, Fields>,
 ) -> io::Result<bool> {
     let mut row = 0_u64;
     for (index, group) in input.metadata.row_groups().iter().enumerate() {
         let mut encoder = ResultEncoder::new(layout, columns).map_err(to_io)?;
         for _ in 0..group.num_rows() {
-            let Some(result) = results.take(shard, &row.to_string())? else { return Ok(false) };
+            let result = match results.next(&row.to_string())? {
+                Some(SampleOutcome::Earlier(fields) | SampleOutcome::New(fields)) => fields,
+                None => return Ok(false),
+            };
             encoder.append(&result)?;
             row += 1;
         }

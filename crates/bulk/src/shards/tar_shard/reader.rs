@@ -36,7 +36,7 @@ struct SampleReader<'a, 'b> {
 impl Visitor for SampleReader<'_, '_> {
     fn member(&mut self, name: Option<&MemberName>, member: &mut Member<'_>) -> io::Result<()> {
         self.bytes = member.raw_file_position();
-        let Some(name) = name else { return Ok(()) };
+        let Some(name) = name.filter(|name| self.records.has(&name.key)) else { return Ok(()) };
         let role = Role::of(&name.extension);
         let Some(max_bytes) = role.max_bytes().filter(|_| !self.sample.has(role)) else { return Ok(()) };
         let bytes = member.size();

@@ -9,8 +9,7 @@ use tokio::sync::mpsc;
 use crate::{
     format::Format,
     record::{Fields, Record, parse},
-    record_reader::MAX_RECORD_BYTES,
-    shards::tar_shard::walk::{Member, MemberName, Visitor, broken, read_member, walk},
+    shards::tar_shard::result_walk::walk_results,
     storage::Location,
 };
 
@@ -29,17 +28,24 @@ pub fn shard_results(
     shards: Vec<Location>,
     result_name: &str,
 ) -> io::Result<impl Stream<Item = io::Result<Record>> + Send + Unpin + use<>> {
-    let extension = format!("{result_name}.json");
+    let name = result_name.to_owned();
     let (sender, mut receiver) = mpsc::channel(READ_AHEAD);
     std::thread::Builder::new().name("results".to_owned()).spawn(move || {
-        let mut reader = ResultReader { extension, sender, position: 0, result: None, is_closed: false };
+        let mut position = 0;
         for shard in &shards {
-            let walked = walk(shard, &mut reader);
+            let walked = walk_results(shard, &name, |key, content| {
+                let record = Record { position, fields: to_fields(key, content) };
+                position += 1;
+                match sender.blocking_send(Ok(record)) {
+                    Ok(()) => ControlFlow::Continue(()),
+                    Err(_) => ControlFlow::Break(()),
+                }
+            });
             if let Err(error) = walked {
                 let error = io::Error::new(error.kind(), format!("{shard}: {error}"));
-                return drop(reader.sender.blocking_send(Err(error)));
+                return drop(sender.blocking_send(Err(error)));
             }
-            if reader.is_closed {
+            if sender.is_closed() {
                 return;
             }
         }
@@ -47,41 +53,11 @@ pub fn shard_results(
     Ok(stream::poll_fn(move |context| receiver.poll_recv(context)))
 }
 
-struct ResultReader {
-    /// The extension of the members with results.
-    extension: String,
-    sender: mpsc::Sender<io::Result<Record>>,
-    /// The position of the next result.
-    position: u64,
-    /// The result of the current sample, once its member was read.
-    result: Option<Result<Fields, String>>,
-    is_closed: bool,
-}
-
-impl Visitor for ResultReader {
-    fn member(&mut self, name: Option<&MemberName>, member: &mut Member<'_>) -> io::Result<()> {
-        let Some(name) = name.filter(|name| name.extension == self.extension) else { return Ok(()) };
-        let bytes = member.size();
-        let content = read_member(member, MAX_RECORD_BYTES as u64)
-            .map_err(|error| broken(&format!("in sample {}", name.key), &error))?;
-        self.result = Some(match content {
-            Some(content) => parse(&content, Format::Jsonl, &[]),
-            None => Err(format!("result has {bytes} bytes: at most {MAX_RECORD_BYTES} allowed")),
-        });
-        Ok(())
-    }
-
-    fn end_of_sample(&mut self, key: &str) -> io::Result<ControlFlow<()>> {
-        let missing = || Err(format!("member .{} is missing", self.extension));
-        let fields = self.result.take().unwrap_or_else(missing).map(|mut fields| {
-            fields.insert("id".to_owned(), Value::String(key.to_owned()));
-            fields
-        });
-        let record = Record { position: self.position, fields };
-        self.position += 1;
-        self.is_closed = self.sender.blocking_send(Ok(record)).is_err();
-        Ok(if self.is_closed { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
-    }
+/// Returns the fields of a result, with the key of its sample as `id`.
+fn to_fields(key: &str, content: Result<Vec<u8>, String>) -> Result<Fields, String> {
+    let mut fields = parse(&content?, Format::Jsonl, &[])?;
+    fields.insert("id".to_owned(), Value::String(key.to_owned()));
+    Ok(fields)
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use tar::{Builder, Header};
 
 use crate::{
     shards::{
-        exchange::{BUFFER_BYTES, Results, ShardEnd},
+        exchange::{BUFFER_BYTES, ShardEnd},
+        stored_results::{SampleOutcome, ShardResults},
         tar_shard::walk::{Member, MemberName, Visitor, broken, check_complete, walk},
         write_errors::WriteErrors,
     },
@@ -22,23 +23,24 @@ use crate::{
 /// # Errors
 /// The output cannot be written.
 pub(in crate::shards) fn write_samples(
-    shard: usize,
     input: &Location,
     file: impl Write,
     name: &str,
-    results: &mut Results,
+    results: ShardResults<'_, Vec<u8>>,
 ) -> io::Result<ShardEnd> {
     let buffer = BufWriter::with_capacity(BUFFER_BYTES, file);
     let mut writer = SampleWriter {
-        shard,
         extension: format!("{name}.json"),
         results,
         archive: Builder::new(WriteErrors::new(buffer)),
         template: Header::new_gnu(),
         is_stopped: false,
     };
-    let walked = walk(input, &mut writer);
-    let SampleWriter { mut archive, is_stopped, .. } = writer;
+    let mut walked = walk(input, &mut writer);
+    let SampleWriter { mut archive, is_stopped, mut results, .. } = writer;
+    if walked.is_ok() && !is_stopped {
+        walked = results.end();
+    }
     match walked {
         Err(error) if archive.get_ref().has_failed() => Err(error),
         Err(error) => Ok(ShardEnd::Unreadable(error)),
@@ -52,9 +54,8 @@ pub(in crate::shards) fn write_samples(
 }
 
 struct SampleWriter<'a, W: Write> {
-    shard: usize,
     extension: String,
-    results: &'a mut Results,
+    results: ShardResults<'a, Vec<u8>>,
     archive: Builder<WriteErrors<W>>,
     /// The header of the last member. A result has its owner and its time, so that the output does
     /// not depend on when it is written.
@@ -94,11 +95,14 @@ impl<W: Write> Visitor for SampleWriter<'_, W> {
     }
 
     fn end_of_sample(&mut self, key: &str) -> io::Result<ControlFlow<()>> {
-        let Some(fields) = self.results.take(self.shard, key)? else {
-            self.is_stopped = true;
-            return Ok(ControlFlow::Break(()));
+        let content = match self.results.next(key)? {
+            Some(SampleOutcome::Earlier(content)) => content,
+            Some(SampleOutcome::New(fields)) => Value::Object(fields).to_string().into_bytes(),
+            None => {
+                self.is_stopped = true;
+                return Ok(ControlFlow::Break(()));
+            }
         };
-        let content = Value::Object(fields).to_string().into_bytes();
         let mut header = self.template.clone();
         header.set_size(content.len() as u64);
         self.archive.append_data(&mut header, format!("{key}.{}", self.extension), content.as_slice())?;

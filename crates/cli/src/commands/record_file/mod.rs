@@ -66,7 +66,9 @@ pub(crate) struct RecordFileArgs {
     #[arg(long, value_name = "jsonl|csv", default_value = "jsonl")]
     format: Format,
 
-    /// Send failed lines of the output again, then continue it as --resume does
+    /// Send failed records of the output again, then continue it as --resume does
+    ///
+    /// The other results stay as they are. A shard with failed samples is written again as a whole.
     #[arg(long, requires = "input", conflicts_with = "force")]
     retry_failed: bool,
 
@@ -154,7 +156,7 @@ impl RecordFileArgs {
 
     /// Returns what to do with an existing output.
     pub(crate) fn existing(&self) -> ExistingFile {
-        self.run.existing()
+        if self.retry_failed { ExistingFile::RetryFailed } else { self.run.existing() }
     }
 
     /// Returns a loader for paths relative to the folder of the input. Paths in shards have the
@@ -190,17 +192,13 @@ impl RecordFileArgs {
             return Ok(None);
         };
         let Some(output) = self.output() else { anyhow::bail!("shards need a folder: --output FOLDER") };
-        anyhow::ensure!(
-            !self.retry_failed,
-            "--retry-failed is for record files: use --force to process shards again"
-        );
         // All shards of the input are checked, because shards of another part or of an earlier run
         // are read for a report. `find` comes later, because it creates the output folder.
         let names =
             ShardFiles::outputs(input, &Path::new("").into(), Part::WHOLE).map_err(anyhow::Error::msg)?;
         self.columns.check(activity, &names)?;
         let part = self.shard.unwrap_or(Part::WHOLE);
-        ShardFiles::find(input, output, self.run.existing(), part).map(Some).map_err(anyhow::Error::msg)
+        ShardFiles::find(input, output, self.existing(), part).map(Some).map_err(anyhow::Error::msg)
     }
 
     /// Returns the files of the results, or `None` if they go to standard output.
@@ -239,9 +237,9 @@ impl RecordFileArgs {
         let format = file.as_ref().and_then(Format::from_extension).unwrap_or(self.format);
         let input = Input { file, format };
         let output = self.record_output()?;
-        let existing = if self.retry_failed { ExistingFile::Resume } else { self.run.existing() };
+        let existing = self.existing();
         anyhow::ensure!(
-            output.is_some() || existing != ExistingFile::Resume,
+            output.is_some() || !matches!(existing, ExistingFile::Resume | ExistingFile::RetryFailed),
             "--resume and --retry-failed need --output FILE"
         );
         let format = self.output().and_then(Format::from_extension).unwrap_or(self.format);
@@ -311,10 +309,11 @@ impl RecordFileArgs {
         let config = self.run.config();
         let summary = bulk::run_shards(task, files, options, &progress, &config, on_unreadable, stop).await?;
         let exit = print_summary(activity.name, summary.samples, progress, signal);
-        let ShardSummary { complete_shards, failed_shards, samples } = summary;
-        print_shards(complete_shards, skipped, failed_shards);
+        let ShardSummary { complete_shards, unchanged_shards, failed_shards, samples } = summary;
+        print_shards(complete_shards, skipped + unchanged_shards, failed_shards);
         if samples.interrupted {
-            print_message("stopped: use --resume to process the other shards");
+            let option = if self.retry_failed { "--retry-failed" } else { "--resume" };
+            print_message(&format!("stopped: use {option} to process the other shards"));
         }
         Ok(if exit == Exit::Clean && failed_shards > 0 { Exit::Failed } else { exit })
     }
