@@ -5,15 +5,17 @@ import io
 import json
 import random
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import urllib.request
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import webdataset
 from conftest import ROOT, program
+from datasets import Dataset, Features, Image, Value
 
 sys.path.append(str(ROOT / "tests/reference"))
 import filter_accuracy  # noqa: E402
@@ -21,9 +23,6 @@ import filter_accuracy  # noqa: E402
 SHARDS, SAMPLES = 4, 25
 SCENES = SHARDS * SAMPLES
 LOCAL = ("--local", "--device", "cpu", "--engine-threads", "1")
-
-
-REFUSED = "b.parquet: the results of this command are no columns of Parquet files"
 
 
 def capfilt(source, output, *options, target=LOCAL, command="capfilt"):
@@ -332,31 +331,96 @@ def test_report_in_place_of_the_input_or_the_output_is_an_error(data, tmp_path, 
     assert (tmp_path / "a.json").exists() == exists
 
 
-def parquet_folder(data, folder):
-    """Makes a folder with a tar shard and a Parquet file, whose content is not read."""
-    (folder / "in").mkdir()
-    shutil.copy(data[0] / "s-0.tar", folder / "in/a.tar")
-    (folder / "in/b.parquet").write_bytes(b"PAR1")
-    return folder / "in"
+@pytest.fixture(scope="module")
+def parquet_files(data, tmp_path_factory):
+    """A folder with the scenes and the web texts of the tar shards."""
+    folder, (images, _, texts) = tmp_path_factory.mktemp("parquet"), data
+    for shard in range(SHARDS):
+        numbers = range(shard * SAMPLES, (shard + 1) * SAMPLES)
+        files = [{"bytes": (images / f"{at}.png").read_bytes(), "path": None} for at in numbers]
+        columns = {"image": files, "text": [texts[at] for at in numbers]}
+        features = Features({"image": Image(), "text": Value("string")})
+        Dataset.from_dict(columns, features=features).to_parquet(
+            folder / f"s-{shard}.parquet", batch_size=10
+        )
+    return folder
 
 
-def test_parquet_is_refused_before_any_work(data, tmp_path):
-    source, output, report = parquet_folder(data, tmp_path), tmp_path / "out", tmp_path / "report.json"
-    # A command that goes further ends with an error of the connection.
-    server = ("--server", "http://127.0.0.1:1")
-    for options in ((), ("--resume", "--report", report), ("--shard", "0/2")):
-        for shards in (source, source / "b.parquet", source / "{b,c}.parquet"):
-            refused = run(shards, output, *options, target=server)
-            assert refused.returncode == 1 and REFUSED in refused.stderr, refused.stderr
-            assert not output.exists() and not report.exists()
+def parquet_results(folder):
+    """Returns the results in Parquet files in the order of their rows, without null fields."""
+
+    def without_nulls(value):
+        if isinstance(value, dict):
+            return {name: without_nulls(each) for name, each in value.items() if each is not None}
+        return [without_nulls(each) for each in value] if isinstance(value, list) else value
+
+    paths = sorted(folder.glob("*.parquet"))
+    return without_nulls([row for path in paths for row in pq.read_table(path)["blip"].to_pylist()])
 
 
-def test_parquet_is_refused_if_its_output_exists(data, tmp_path):
-    source, output, report = parquet_folder(data, tmp_path), tmp_path / "out", tmp_path / "report.json"
-    shutil.copytree(source, output)
-    refused = run(source, output, "--resume", "--report", report)
-    assert refused.returncode == 1 and REFUSED in refused.stderr, refused.stderr
-    assert not report.exists()
+def test_parquet_has_the_texts_and_the_report_of_tar_shards(data, parquet_files, filtered, tmp_path):
+    report = tmp_path / "report.json"
+    options = ("--captions", "2", "--report", report)
+    completed = run(parquet_files, tmp_path / "out", *options)
+    assert completed.returncode == 0, completed.stderr
+    results = parquet_results(tmp_path / "out")
+    assert texts_of(results) == texts_of(shard_results(filtered / "out"))
+    for result in results:
+        assert set(result) == {"scored_texts", "passed_texts"}
+        assert result["passed_texts"] == [text["text"] for text in result["scored_texts"] if text["passed"]]
+    for path in parquet_files.iterdir():
+        output = pq.read_table(tmp_path / "out" / path.name)
+        assert output.drop(["blip"]).equals(pq.read_table(path), check_metadata=True)
+    actual, expected = (json.loads(path.read_text()) for path in (report, filtered / "report.json"))
+    for source in ("web", "synthetic"):
+        assert counts(actual, source) == counts(expected, source)
+    (first, *_) = actual["web"]["passed_sample"]
+    file, row = first["record"].split(":")
+    assert data[2][SAMPLES * int(file[2]) + int(row)] == first["text"]
+    # The report of a complete output needs no model.
+    report.unlink()
+    again = run(parquet_files, tmp_path / "out", *options, "--resume", target=("--server", "http://127.0.0.1:1"))
+    assert again.returncode == 0 and json.loads(report.read_text()) == actual, again.stderr
+
+
+def test_training_reads_the_texts_that_passed_from_parquet(parquet_files, tmp_path):
+    """The code of the guide."""
+    completed = run(parquet_files / "s-0.parquet", tmp_path / "out")
+    assert completed.returncode == 0, completed.stderr
+    rows = Dataset.from_parquet(str(tmp_path / "out/s-0.parquet"), cache_dir=str(tmp_path / "cache"))
+    rows = rows.filter(lambda row: row["blip"]["passed_texts"])
+    pairs = [(row["image"], random.choice(row["blip"]["passed_texts"])) for row in rows]
+    passed = [result["passed_texts"] for result in parquet_results(tmp_path / "out")]
+    passed = [texts for texts in passed if texts]
+    assert passed and len(pairs) == len(passed)
+    for (image, text), texts in zip(pairs, passed, strict=True):
+        assert image.size > (0, 0) and text in texts
+
+
+def test_bad_rows_are_errors_and_prompts_and_texts_are_columns(data, tmp_path):
+    folder, _, texts = data
+    png = (folder / "0.png").read_bytes()
+    table = pa.table(
+        {
+            "img": [png, b"no image", png, png],
+            "alt": [texts[0], texts[0], "a circle " * 600, None],
+            "prompt": [None, None, None, "A picture of"],
+        }
+    )
+    pq.write_table(table, tmp_path / "a.parquet")
+    completed = run(tmp_path / "a.parquet", tmp_path / "out", "--text-column", "alt", "--sample=false")
+    assert completed.returncode == 1 and "4 lines, 1 failed" in completed.stderr, completed.stderr
+    good, bad, long, prompted = parquet_results(tmp_path / "out")
+    assert good["scored_texts"][0]["text"] == texts[0]
+    assert bad["error"]["reason"] == "IMAGE_FORMAT_UNKNOWN" and "scored_texts" not in bad
+    web, synthetic = long["scored_texts"]
+    assert web["error"]["reason"] == "QUESTION_TOO_LONG" and "probability" not in web and not web["passed"]
+    assert 0 <= synthetic["probability"] <= 1
+    (text,) = prompted["scored_texts"]
+    assert text["source"] == "synthetic" and not text["text"].lower().startswith("a pic")
+    retried = run(tmp_path / "a.parquet", tmp_path / "out", "--text-column", "alt", "--retry-failed")
+    assert retried.returncode == 1 and "1 lines, 1 failed" in retried.stderr, retried.stderr
+    assert parquet_results(tmp_path / "out") == [good, bad, long, prompted]
 
 
 @pytest.mark.parametrize("option", ["--image-column", "--text-column"])
@@ -367,11 +431,3 @@ def test_columns_of_other_files_are_an_error(data, tmp_path, option):
             assert completed.returncode == 1, completed
             assert "--image-column and --text-column are for Parquet files" in completed.stderr
             assert not (tmp_path / "out").exists()
-
-
-def test_help_offers_no_parquet():
-    for option in ("-h", "--help"):
-        shown = subprocess.run([program(), "capfilt", option], capture_output=True, text=True, check=True)
-        text = " ".join(shown.stdout.split())
-        assert "tar shards" in text and "-column" not in text
-        assert "Parquet" not in text.replace("Parquet files are an error", "")

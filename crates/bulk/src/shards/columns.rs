@@ -36,8 +36,26 @@ pub struct ResultColumn {
 pub enum ValueType {
     /// A string.
     Text,
+    /// True or false.
+    Boolean,
     /// A 32-bit float.
     Float,
-    /// A list of 32-bit floats.
-    Floats,
+    /// A list of values of one type.
+    List(&'static ValueType),
+    /// Named values.
+    Struct(&'static [ResultColumn]),
+}
+
+impl ResultColumn {
+    /// The field of an error.
+    pub const ERROR: Self = Self {
+        name: "error",
+        value_type: ValueType::Struct(&[Self::text("code"), Self::text("reason"), Self::text("message")]),
+    };
+
+    /// Returns a field of texts.
+    #[must_use]
+    pub const fn text(name: &'static str) -> Self {
+        Self { name, value_type: ValueType::Text }
+    }
 }

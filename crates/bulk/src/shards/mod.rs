@@ -19,6 +19,7 @@
 mod run;
 mod write_shard;
 mod read_shards;
+mod results;
 #[cfg(feature = "parquet")]
 mod parquet_shard;
 mod tar_shard;
@@ -30,12 +31,10 @@ mod write_errors;
 mod job;
 mod pattern;
 mod shard_format;
-#[cfg(test)]
-mod tests;
 
 pub use columns::{ResultColumn, ShardColumns, TextColumn, ValueType};
 pub use job::ShardFiles;
 pub use pattern::{existing, is_shard_input};
 pub(crate) use pattern::{expand, shards_of_folder};
+pub use results::shard_results;
 pub use run::{ShardOptions, ShardSummary, run_shards};
-pub use tar_shard::shard_results;

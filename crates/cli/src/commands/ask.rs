@@ -63,6 +63,7 @@ const ACTIVITY: Activity = Activity {
     columns: &["id", "image", "question", "answer", "score", "margin", "probability", "error"],
     nothing_given: "no image: expected a file, a folder, a URL or --input",
     request_field: "question",
+    column_fields: &["question", "candidates", "candidate_list"],
     text_field: None,
     default_model: DefaultModel::Ask,
 };

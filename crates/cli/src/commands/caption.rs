@@ -51,6 +51,7 @@ const ACTIVITY: Activity = Activity {
     columns: &["id", "image", "prompt", "caption", "score", "margin", "error"],
     nothing_given: "no image: expected a file, a folder, a URL or --input",
     request_field: "prompt",
+    column_fields: &["prompt"],
     text_field: Some("caption"),
     default_model: DefaultModel::Caption,
 };

@@ -42,6 +42,7 @@ const ACTIVITY: Activity = Activity {
     columns: &["id", "image", "text", "embedding", "error"],
     nothing_given: "no image and no text: expected a file, a folder, a URL, --text or --input",
     request_field: "text",
+    column_fields: &["text"],
     text_field: None,
     default_model: DefaultModel::Match,
 };

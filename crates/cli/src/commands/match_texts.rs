@@ -35,6 +35,7 @@ const ACTIVITY: Activity = Activity {
     columns: &["id", "image", "text", "probability", "cosine", "error"],
     nothing_given: "no image: expected a file, a folder, a URL or --input",
     request_field: "text",
+    column_fields: &["text"],
     text_field: None,
     default_model: DefaultModel::Match,
 };

@@ -55,8 +55,8 @@ impl TaskArgs {
     }
 
     /// Returns the files of the results, or `None` if they go to standard output.
-    pub(crate) fn output_files(&self) -> anyhow::Result<Option<OutputFiles>> {
-        self.record_file.output_files()
+    pub(crate) fn output_files(&self, activity: Activity) -> anyhow::Result<Option<OutputFiles>> {
+        self.record_file.output_files(activity)
     }
 
     /// Runs the task on the record file or on the images. Entries of folders that cannot be read
@@ -82,7 +82,7 @@ impl TaskArgs {
                 texts.len()
             );
             let defaults = texts.first().cloned().unwrap_or_default();
-            let shards = record_file.shards(activity)?;
+            let shards = record_file.shards()?;
             if let Some(files) = shards.as_ref().filter(|files| files.is_empty()) {
                 print_shards(0, files.complete, 0);
                 return Ok(Exit::Clean);

@@ -154,6 +154,7 @@ fn value_at(column: &ArrayRef, row: usize) -> Option<Value> {
     }
     Some(match column.data_type() {
         DataType::Utf8 => Value::from(column.as_string_opt::<i32>()?.value(row)),
+        DataType::Boolean => Value::from(column.as_boolean_opt()?.value(row)),
         DataType::Float32 => Value::from(column.as_primitive_opt::<Float32Type>()?.value(row)),
         DataType::List(_) => {
             let items = column.as_list_opt::<i32>()?.value(row);

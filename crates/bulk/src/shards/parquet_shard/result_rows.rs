@@ -3,10 +3,10 @@
 use std::{io, sync::Arc};
 
 use arrow_array::{
-    ArrayRef, RecordBatch, StructArray,
-    builder::{ArrayBuilder, Float32Builder, ListBuilder, StringBuilder, StructBuilder},
+    ArrayRef, BooleanArray, Float32Array, ListArray, RecordBatch, StringArray, StructArray,
+    builder::{NullBufferBuilder, OffsetBufferBuilder},
 };
-use arrow_schema::{ArrowError, DataType, Field, Fields as ArrowFields, Schema, SchemaRef};
+use arrow_schema::{DataType, Field, Fields as ArrowFields, Schema, SchemaRef};
 use serde_json::Value;
 
 use crate::{
@@ -15,139 +15,126 @@ use crate::{
 };
 
 /// The field of the result of a sample that failed.
-pub(super) const ERROR: &str = "error";
-
-/// The fields of an error.
-const ERROR_FIELDS: [&str; 3] = ["code", "reason", "message"];
+pub(super) const ERROR: &str = ResultColumn::ERROR.name;
 
 /// Returns the schema of the column with the results.
 pub(super) fn result_schema(name: &str, columns: &[ResultColumn]) -> SchemaRef {
-    let mut fields: Vec<Field> =
-        columns.iter().map(|column| Field::new(column.name, data_type(column.value_type), true)).collect();
-    fields.push(Field::new(ERROR, DataType::Struct(error_fields()), true));
-    let result = Field::new(name, DataType::Struct(fields.into()), true);
+    let fields = columns.iter().chain([&ResultColumn::ERROR]).map(to_field);
+    let result = Field::new(name, DataType::Struct(fields.collect()), true);
     Arc::new(Schema::new(vec![result]))
+}
+
+fn to_field(column: &ResultColumn) -> Field {
+    Field::new(column.name, data_type(column.value_type), true)
 }
 
 fn data_type(value_type: ValueType) -> DataType {
     match value_type {
         ValueType::Text => DataType::Utf8,
+        ValueType::Boolean => DataType::Boolean,
         ValueType::Float => DataType::Float32,
-        ValueType::Floats => DataType::List(Arc::new(list_item())),
+        ValueType::List(item) => DataType::List(Arc::new(list_item(*item))),
+        ValueType::Struct(columns) => DataType::Struct(columns.iter().map(to_field).collect()),
     }
 }
 
 /// Returns the item of lists, with the name that Parquet recommends.
-fn list_item() -> Field {
-    Field::new("element", DataType::Float32, true)
-}
-
-fn error_fields() -> ArrowFields {
-    ERROR_FIELDS.iter().map(|name| Field::new(*name, DataType::Utf8, true)).collect()
+fn list_item(value_type: ValueType) -> Field {
+    Field::new("element", data_type(value_type), true)
 }
 
 /// Collects results into rows.
 #[derive(Debug)]
 pub(super) struct ResultRows {
     schema: SchemaRef,
-    columns: Vec<(&'static str, Values)>,
-    errors: StructBuilder,
+    columns: Vec<ResultColumn>,
+    results: Vec<Value>,
 }
 
 impl ResultRows {
     pub(super) fn new(schema: SchemaRef, columns: &[ResultColumn]) -> Self {
-        let texts = || Box::new(StringBuilder::new()) as Box<dyn ArrayBuilder>;
-        let errors = StructBuilder::new(error_fields(), ERROR_FIELDS.iter().map(|_| texts()).collect());
-        let columns = columns.iter().map(|column| (column.name, Values::new(column.value_type))).collect();
-        Self { schema, columns, errors }
+        let columns = columns.iter().copied().chain([ResultColumn::ERROR]).collect();
+        Self { schema, columns, results: Vec::new() }
     }
 
     /// Returns the number of rows.
     pub(super) fn len(&self) -> usize {
-        self.errors.len()
+        self.results.len()
     }
 
     /// Adds the result of a sample. Fields without a value are null.
-    ///
-    /// # Errors
-    /// A value of another type.
-    pub(super) fn append(&mut self, result: &Fields) -> io::Result<()> {
-        for (name, values) in &mut self.columns {
-            let value = result.get(*name).filter(|value| !value.is_null());
-            values.append(value).ok_or_else(|| {
-                let message =
-                    format!("the result has an unexpected {name}: {}", value.unwrap_or(&Value::Null));
-                io::Error::new(io::ErrorKind::InvalidData, message)
-            })?;
-        }
-        let error = result.get(ERROR).and_then(Value::as_object);
-        for (at, name) in ERROR_FIELDS.iter().enumerate() {
-            let text = error.and_then(|error| error.get(*name)).and_then(Value::as_str);
-            if let Some(texts) = self.errors.field_builder::<StringBuilder>(at) {
-                texts.append_option(text);
-            }
-        }
-        self.errors.append(error.is_some());
-        Ok(())
+    pub(super) fn append(&mut self, result: Fields) {
+        self.results.push(Value::Object(result));
     }
 
     /// Returns all rows, and removes them.
-    pub(super) fn take(&mut self) -> Result<RecordBatch, ArrowError> {
-        let mut arrays: Vec<ArrayRef> = self.columns.iter_mut().map(|(_, values)| values.take()).collect();
-        arrays.push(Arc::new(self.errors.finish()));
-        let fields = match self.schema.fields().first().map(|field| field.data_type()) {
-            Some(DataType::Struct(fields)) => fields.clone(),
-            _ => ArrowFields::empty(),
-        };
-        let results = StructArray::try_new(fields, arrays, None)?;
-        RecordBatch::try_new(Arc::clone(&self.schema), vec![Arc::new(results)])
+    ///
+    /// # Errors
+    /// A value of another type.
+    pub(super) fn take(&mut self) -> io::Result<RecordBatch> {
+        let results = std::mem::take(&mut self.results);
+        let values: Vec<Option<&Value>> = results.iter().map(Some).collect();
+        let name = self.schema.fields().first().map_or("", |field| field.name());
+        let results = to_structs(name, &self.columns, &values)?;
+        RecordBatch::try_new(Arc::clone(&self.schema), vec![results]).map_err(io::Error::other)
     }
 }
 
-/// The values of a field.
-#[derive(Debug)]
-enum Values {
-    Text(StringBuilder),
-    Float(Float32Builder),
-    Floats(ListBuilder<Float32Builder>),
+/// Returns the values of a field as an array.
+///
+/// # Errors
+/// A value of another type. It is named with its field.
+fn to_array(name: &str, value_type: ValueType, values: &[Option<&Value>]) -> io::Result<ArrayRef> {
+    Ok(match value_type {
+        ValueType::Text => Arc::new(typed(name, values, Value::as_str)?.into_iter().collect::<StringArray>()),
+        ValueType::Boolean => Arc::new(BooleanArray::from(typed(name, values, Value::as_bool)?)),
+        ValueType::Float => Arc::new(Float32Array::from(typed(name, values, to_f32)?)),
+        ValueType::List(item) => {
+            let lists = typed(name, values, Value::as_array)?;
+            let mut offsets = OffsetBufferBuilder::<i32>::new(lists.len());
+            let mut valid = NullBufferBuilder::new(lists.len());
+            for list in &lists {
+                offsets.try_push_length(list.map_or(0, Vec::len)).map_err(io::Error::other)?;
+                valid.append(list.is_some());
+            }
+            let items: Vec<Option<&Value>> = lists.into_iter().flatten().flatten().map(Some).collect();
+            let items = to_array(name, *item, &items)?;
+            let offsets = offsets.try_finish().map_err(io::Error::other)?;
+            let lists = ListArray::try_new(Arc::new(list_item(*item)), offsets, items, valid.finish());
+            Arc::new(lists.map_err(io::Error::other)?)
+        }
+        ValueType::Struct(columns) => to_structs(name, columns, values)?,
+    })
 }
 
-impl Values {
-    fn new(value_type: ValueType) -> Self {
-        match value_type {
-            ValueType::Text => Self::Text(StringBuilder::new()),
-            ValueType::Float => Self::Float(Float32Builder::new()),
-            ValueType::Floats => {
-                Self::Floats(ListBuilder::new(Float32Builder::new()).with_field(list_item()))
-            }
-        }
-    }
+fn to_structs(name: &str, columns: &[ResultColumn], values: &[Option<&Value>]) -> io::Result<ArrayRef> {
+    let objects = typed(name, values, Value::as_object)?;
+    let mut valid = NullBufferBuilder::new(objects.len());
+    objects.iter().for_each(|object| valid.append(object.is_some()));
+    let array = |column: &ResultColumn| {
+        let values: Vec<Option<&Value>> =
+            objects.iter().map(|object| object.and_then(|object| object.get(column.name))).collect();
+        to_array(column.name, column.value_type, &values)
+    };
+    let arrays = columns.iter().map(array).collect::<io::Result<Vec<ArrayRef>>>()?;
+    let fields: ArrowFields = columns.iter().map(to_field).collect();
+    let structs = StructArray::try_new(fields, arrays, valid.finish());
+    Ok(Arc::new(structs.map_err(io::Error::other)?))
+}
 
-    /// Adds a value or null. Returns `None` if the value has another type.
-    fn append(&mut self, value: Option<&Value>) -> Option<()> {
-        match (self, value) {
-            (Self::Text(texts), None) => texts.append_null(),
-            (Self::Text(texts), Some(value)) => texts.append_value(value.as_str()?),
-            (Self::Float(floats), None) => floats.append_null(),
-            (Self::Float(floats), Some(value)) => floats.append_value(to_f32(value)?),
-            (Self::Floats(lists), None) => lists.append_null(),
-            (Self::Floats(lists), Some(value)) => {
-                for item in value.as_array()? {
-                    lists.values().append_value(to_f32(item)?);
-                }
-                lists.append(true);
-            }
-        }
-        Some(())
-    }
-
-    fn take(&mut self) -> ArrayRef {
-        match self {
-            Self::Text(texts) => Arc::new(texts.finish()),
-            Self::Float(floats) => Arc::new(floats.finish()),
-            Self::Floats(lists) => Arc::new(lists.finish()),
-        }
-    }
+/// Returns the values as those of a type. Null counts as no value.
+fn typed<'a, T>(
+    name: &str,
+    values: &[Option<&'a Value>],
+    to_type: impl Fn(&'a Value) -> Option<T>,
+) -> io::Result<Vec<Option<T>>> {
+    let convert = |value: &'a Value| {
+        to_type(value).ok_or_else(|| {
+            let message = format!("the result has an unexpected {name}: {value}");
+            io::Error::new(io::ErrorKind::InvalidData, message)
+        })
+    };
+    values.iter().map(|value| value.filter(|value| !value.is_null()).map(convert).transpose()).collect()
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "numbers of results are 32-bit floats")]
@@ -162,24 +149,32 @@ mod tests {
 
     use super::*;
 
-    const COLUMNS: [ResultColumn; 3] = [
-        ResultColumn { name: "caption", value_type: ValueType::Text },
+    const COLUMNS: [ResultColumn; 4] = [
+        ResultColumn::text("caption"),
         ResultColumn { name: "score", value_type: ValueType::Float },
-        ResultColumn { name: "embedding", value_type: ValueType::Floats },
+        ResultColumn { name: "embedding", value_type: ValueType::List(&ValueType::Float) },
+        ResultColumn { name: "texts", value_type: ValueType::List(&ValueType::Struct(&TEXT)) },
     ];
+
+    const TEXT: [ResultColumn; 2] =
+        [ResultColumn::text("text"), ResultColumn { name: "passed", value_type: ValueType::Boolean }];
+
+    fn rows(results: &[Value]) -> io::Result<RecordBatch> {
+        let mut rows = ResultRows::new(result_schema("blip", &COLUMNS), &COLUMNS);
+        results.iter().for_each(|result| rows.append(result.as_object().cloned().unwrap()));
+        assert_eq!(rows.len(), results.len());
+        let batch = rows.take();
+        assert_eq!(rows.len(), 0);
+        batch
+    }
 
     #[test]
     fn rows_have_typed_values_and_nulls() {
-        let mut rows = ResultRows::new(result_schema("blip", &COLUMNS), &COLUMNS);
-        for result in [
+        let batch = rows(&[
             json!({"caption": "a cat", "score": 0.25, "embedding": [1, 0.5]}),
             json!({"error": {"reason": "IMAGE_EMPTY", "message": "no image"}}),
-        ] {
-            rows.append(result.as_object().unwrap()).unwrap();
-        }
-        assert_eq!(rows.len(), 2);
-        let batch = rows.take().unwrap();
-        assert_eq!(rows.len(), 0);
+        ]);
+        let batch = batch.unwrap();
         let results = batch.column(0).as_struct();
         assert_eq!(
             (results.column(0).as_string::<i32>().value(0), results.column(0).is_null(1)),
@@ -188,15 +183,35 @@ mod tests {
         assert_eq!(results.column(1).as_primitive::<Float32Type>().value(0), 0.25);
         let embedding = results.column(2).as_list::<i32>().value(0);
         assert_eq!(embedding.as_primitive::<Float32Type>().values(), &[1.0, 0.5]);
-        let errors = results.column(3).as_struct();
+        assert!(results.column(2).is_null(1));
+        let errors = results.column(4).as_struct();
         assert_eq!((errors.is_null(0), errors.column(0).is_null(1)), (true, true));
         assert_eq!(errors.column(1).as_string::<i32>().value(1), "IMAGE_EMPTY");
     }
 
     #[test]
+    fn lists_have_structs_and_can_be_empty() {
+        let texts = json!([{"text": "a", "passed": true}, {"text": "b"}]);
+        let batch = rows(&[json!({"texts": []}), json!({"texts": texts}), json!({"texts": null})]).unwrap();
+        let results = batch.column(0).as_struct();
+        let lists = results.column(3).as_list::<i32>();
+        assert_eq!([0, 1, 2].map(|at| lists.value_length(at)), [0, 2, 0]);
+        assert_eq!([0, 1, 2].map(|at| lists.is_null(at)), [false, false, true]);
+        let texts = lists.value(1);
+        let texts = texts.as_struct();
+        assert_eq!(texts.column(0).as_string::<i32>().value(1), "b");
+        let passed = texts.column(1).as_boolean();
+        assert_eq!((passed.value(0), passed.is_null(1)), (true, true));
+    }
+
+    #[test]
     fn value_of_another_type_is_an_error() {
-        let mut rows = ResultRows::new(result_schema("blip", &COLUMNS), &COLUMNS);
-        let error = rows.append(json!({"caption": 3}).as_object().unwrap()).unwrap_err().to_string();
-        assert_eq!(error, "the result has an unexpected caption: 3");
+        for (result, message) in [
+            (json!({"caption": 3}), "the result has an unexpected caption: 3"),
+            (json!({"texts": [{"passed": 1}]}), "the result has an unexpected passed: 1"),
+            (json!({"embedding": ["x"]}), "the result has an unexpected embedding: \"x\""),
+        ] {
+            assert_eq!(rows(&[result]).unwrap_err().to_string(), message);
+        }
     }
 }

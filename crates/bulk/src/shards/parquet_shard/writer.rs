@@ -92,11 +92,11 @@ fn copy_row_groups(
                 Some(SampleOutcome::Earlier(fields) | SampleOutcome::New(fields)) => fields,
                 None => return Ok(false),
             };
-            encoder.append(&result)?;
+            encoder.append(result)?;
             row += 1;
         }
         // A row group without rows has no columns to copy.
-        let Some(encoded) = encoder.finish().map_err(to_io)? else { continue };
+        let Some(encoded) = encoder.finish()? else { continue };
         let written = write_row_group(index, input, layout, writer, &encoded);
         written.map_err(|error| match writer.inner().has_failed() {
             // The input is not the cause.
@@ -165,24 +165,24 @@ impl ResultEncoder {
         Ok(Self { rows: ResultRows::new(schema, columns), writer })
     }
 
-    fn append(&mut self, result: &Fields) -> io::Result<()> {
-        self.rows.append(result)?;
+    fn append(&mut self, result: Fields) -> io::Result<()> {
+        self.rows.append(result);
         if self.rows.len() >= ENCODED_ROWS {
-            self.flush().map_err(to_io)?;
+            self.flush()?;
         }
         Ok(())
     }
 
-    fn flush(&mut self) -> Result<(), ParquetError> {
-        self.writer.write(&self.rows.take()?)
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.write(&self.rows.take()?).map_err(to_io)
     }
 
     /// Returns the file and its metadata, or `None` if it has no rows.
-    fn finish(mut self) -> Result<Option<(Bytes, ParquetMetaData)>, ParquetError> {
+    fn finish(mut self) -> io::Result<Option<(Bytes, ParquetMetaData)>> {
         if self.rows.len() > 0 {
             self.flush()?;
         }
-        let metadata = self.writer.finish()?;
+        let metadata = self.writer.finish().map_err(to_io)?;
         let bytes = Bytes::from(std::mem::take(self.writer.inner_mut()));
         Ok((metadata.num_row_groups() > 0).then_some((bytes, metadata)))
     }

@@ -12,8 +12,8 @@ use crate::{
 /// reason why it has none that can be read. `Break` ends the walk.
 ///
 /// # Errors
-/// See [`walk`].
-pub(super) fn walk_results(
+/// The file cannot be read, or is no tar file from some place on.
+pub(in crate::shards) fn walk_results(
     shard: &Location,
     result_name: &str,
     read: impl FnMut(&str, Result<Vec<u8>, String>) -> ControlFlow<()>,

@@ -67,24 +67,6 @@ const DEFAULT_SEED: u64 = 0;
         .help("Sampling: total probability of the most likely tokens [default: 0.9]")),
     mut_arg("seed", |argument| argument
         .help("Sampling: seed; the seed of an image depends on it and on the image [default: 0]")),
-    mut_arg("input", |argument| argument
-        .help("Record file (JSON lines or CSV), - for standard input, or tar shards")
-        .long_help(
-            "Record file (JSON lines or CSV), - for standard input, or tar shards\n\n\
-             The extension decides the format. Images are URLs, or paths relative to this file. \
-             Shards are a .tar file of WebDataset, a folder of such files, or a name such as \
-             'shard-{000..127}.tar' (in quotes). Parquet files are an error. - is standard input. \
-             Files can have URLs with s3://, gs://, az://, http:// or https://. A URL of a folder \
-             ends in a slash.",
-        )),
-    mut_arg("result_name", |argument| argument
-        .help("Name of the results in shards: x.NAME.json [default: blip]")
-        .long_help(
-            "Name of the results in shards: x.NAME.json [default: blip]\n\n\
-             The result of x.jpg is x.NAME.json.",
-        )),
-    mut_arg("image_column", |argument| argument.hide(true)),
-    mut_arg("text_column", |argument| argument.hide(true)),
     after_help = "Examples:
   blip-serve capfilt -i 'shard-{000..127}.tar' -o filtered/ --local --report report.md
   blip-serve capfilt -i pairs.jsonl -o filtered.jsonl --captions 2 --threshold 0.8
@@ -132,6 +114,7 @@ const ACTIVITY: Activity = Activity {
     columns: &["id", "image", "text", "prompt", "passed_texts", "scored_texts", "error"],
     nothing_given: "no image: expected a file, a folder, a URL or --input",
     request_field: "prompt",
+    column_fields: &["text", "prompt"],
     text_field: None,
     default_model: DefaultModel::CaptionAndMatch,
 };
@@ -173,7 +156,7 @@ impl CapfiltCommand {
         if self.reports.is_empty() {
             return Ok(None);
         }
-        let outputs = self.task.output_files()?;
+        let outputs = self.task.output_files(ACTIVITY)?;
         let outputs = outputs.context("--report needs --output FILE: the report is made of the output")?;
         for report in &self.reports {
             let path = report.path();

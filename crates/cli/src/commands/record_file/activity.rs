@@ -13,6 +13,9 @@ pub(crate) struct Activity {
     pub(crate) nothing_given: &'static str,
     /// The field with the text of a request.
     pub(crate) request_field: &'static str,
+    /// The fields that are columns of texts in Parquet files. An option can name that of the first
+    /// one.
+    pub(crate) column_fields: &'static [&'static str],
     /// The field that text files have, if the command can write them.
     pub(crate) text_field: Option<&'static str>,
     /// The models of the task without a server.

@@ -25,7 +25,7 @@ use crate::{
 };
 
 use same_path::is_same_path;
-use shard_columns::ColumnArgs;
+use shard_columns::{ColumnArgs, result_columns};
 use text_files::output_folder;
 
 pub(crate) use activity::Activity;
@@ -183,20 +183,18 @@ impl RecordFileArgs {
     /// Returns the shards to process, or `None` if the input is a record file.
     ///
     /// # Errors
-    /// Options that do not fit the input, Parquet files whose results the command cannot write, and
-    /// the errors of [`ShardFiles::find`].
-    pub(crate) fn shards(&self, activity: Activity) -> anyhow::Result<Option<ShardFiles>> {
+    /// Options that do not fit the input, and the errors of [`ShardFiles::find`].
+    pub(crate) fn shards(&self) -> anyhow::Result<Option<ShardFiles>> {
         let Some(input) = self.input.as_ref().filter(|input| is_shard_input(input)) else {
             anyhow::ensure!(self.result_name.is_none(), "--result-name is for shards");
-            self.columns.check(activity, &[])?;
+            self.columns.check(&[])?;
             return Ok(None);
         };
         let Some(output) = self.output() else { anyhow::bail!("shards need a folder: --output FOLDER") };
-        // All shards of the input are checked, because shards of another part or of an earlier run
-        // are read for a report. `find` comes later, because it creates the output folder.
+        // `find` comes later, because it creates the output folder.
         let names =
             ShardFiles::outputs(input, &Path::new("").into(), Part::WHOLE).map_err(anyhow::Error::msg)?;
-        self.columns.check(activity, &names)?;
+        self.columns.check(&names)?;
         let part = self.shard.unwrap_or(Part::WHOLE);
         ShardFiles::find(input, output, self.existing(), part).map(Some).map_err(anyhow::Error::msg)
     }
@@ -205,7 +203,7 @@ impl RecordFileArgs {
     ///
     /// # Errors
     /// An input that names no shards.
-    pub(crate) fn output_files(&self) -> anyhow::Result<Option<OutputFiles>> {
+    pub(crate) fn output_files(&self, activity: Activity) -> anyhow::Result<Option<OutputFiles>> {
         let Some(output) = self.output() else { return Ok(None) };
         let Some(input) = self.input.as_ref().filter(|input| is_shard_input(input)) else {
             let format = Format::from_extension(output).unwrap_or(self.format);
@@ -213,7 +211,8 @@ impl RecordFileArgs {
         };
         let part = self.shard.unwrap_or(Part::WHOLE);
         let shards = ShardFiles::outputs(input, output, part).map_err(anyhow::Error::msg)?;
-        Ok(Some(OutputFiles::Shards { shards, result_name: self.result_name() }))
+        let columns = result_columns(activity);
+        Ok(Some(OutputFiles::Shards { shards, result_name: self.result_name(), columns }))
     }
 
     /// Returns the name of the results in shards.

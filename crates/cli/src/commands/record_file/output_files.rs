@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::Context as _;
-use bulk::{Fields, Input, Location, Record, existing, shard_results};
+use bulk::{Fields, Input, Location, Record, ResultColumn, existing, shard_results};
 use futures::{Stream, StreamExt as _};
 
 use crate::commands::record_file::same_path::is_same_path;
@@ -19,6 +19,8 @@ pub(crate) enum OutputFiles {
         shards: Vec<Location>,
         /// The name of the results.
         result_name: String,
+        /// The fields of their column in Parquet files.
+        columns: Vec<ResultColumn>,
     },
 }
 
@@ -46,10 +48,10 @@ impl OutputFiles {
                 read_all(input.records()?, read).await?;
                 Ok(0)
             }
-            Self::Shards { shards, result_name } => {
+            Self::Shards { shards, result_name, columns } => {
                 let existing = existing(shards)?;
                 let missing = shards.len() - existing.len();
-                read_all(shard_results(existing, result_name)?, read).await?;
+                read_all(shard_results(existing, result_name, columns)?, read).await?;
                 Ok(missing)
             }
         }

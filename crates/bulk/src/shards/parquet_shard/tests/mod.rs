@@ -28,7 +28,7 @@ use crate::{
     record::{Defaults, Fields},
     run::BulkConfig,
     shards::{
-        columns::{ResultColumn, ShardColumns, TextColumn, ValueType},
+        columns::{ResultColumn, ShardColumns, TextColumn},
         job::ShardFiles,
         run::{ShardOptions, ShardSummary, run_shards},
     },
@@ -72,7 +72,7 @@ impl Task for Echo {
 
 fn columns() -> ShardColumns {
     let text = TextColumn { name: "text".to_owned(), field: "text", is_required: false };
-    let results = vec![ResultColumn { name: "caption", value_type: ValueType::Text }];
+    let results = vec![ResultColumn::text("caption")];
     ShardColumns { image: None, texts: vec![text], results }
 }
 

@@ -200,3 +200,6 @@ impl Sink for ShardSink {
         self.results.send((id, fields)).await.map_err(|_| closed())
     }
 }
+
+#[cfg(test)]
+mod tests;

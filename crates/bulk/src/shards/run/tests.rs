@@ -21,7 +21,7 @@ use crate::{
     record::{Defaults, Fields},
     run::BulkConfig,
     shards::{
-        columns::{ResultColumn, ShardColumns, TextColumn, ValueType},
+        columns::{ResultColumn, ShardColumns, TextColumn},
         job::ShardFiles,
         run::{ShardOptions, ShardSummary, run_shards},
     },
@@ -121,7 +121,7 @@ async fn process_named(
     stop: impl Future<Output = ()>,
 ) -> (ShardSummary, Vec<String>) {
     let text = TextColumn { name: "text".to_owned(), field: "text", is_required: true };
-    let results = vec![ResultColumn { name: "caption", value_type: ValueType::Text }];
+    let results = vec![ResultColumn::text("caption")];
     let options = ShardOptions {
         result_name: result_name.to_owned(),
         defaults: Defaults::default(),
