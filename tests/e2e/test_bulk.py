@@ -283,6 +283,23 @@ def test_invalid_command_line_prints_one_line(options, message):
     assert message in completed.stderr and completed.stderr.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "arguments, option",
+    [
+        ([IMAGE, "--resume"], "--resume"),
+        ([IMAGE, "--force"], "--force"),
+        ([IMAGE, "--format", "csv"], "--format"),
+        (["--input", "-", "--force"], "--force"),
+        (["--input", "-", "--retry-failed"], "--retry-failed"),
+        (["--input", "-", "--output", "-", "--resume"], "--resume"),
+    ],
+)
+def test_option_without_effect_is_an_error(arguments, option):
+    completed = run("caption", *arguments)
+    assert (completed.returncode, completed.stdout) == (1, "")
+    assert completed.stderr == f"blip-serve: {option} needs --output FILE\n"
+
+
 def ask(server, *arguments):
     """Runs `ask` with a question, and prints JSON."""
     address = f"http://{server.address}"

@@ -351,6 +351,8 @@ def test_file_that_was_not_downloaded_completely_is_an_error(shards, tmp_path):
         (tmp_path / name).write_bytes(content)
         completed = run("caption", tmp_path / name, tmp_path / "out")
         assert "the tar file is broken" in completed.stderr, (name, completed)
+        ("s-000.tar", ["--format", "csv"], "--format is for record files: the input is shards"),
+        ("s-000.tar", ["--json"], "--json is for standard output: the results of shards are in files"),
         assert completed.returncode == 1 and list((tmp_path / "out").iterdir()) == []
 
 

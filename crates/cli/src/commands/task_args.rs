@@ -74,7 +74,8 @@ impl TaskArgs {
         to_groups: impl FnOnce(Vec<String>) -> RecordGroups<'a>,
         to_task: impl FnOnce(RpcClient, ImageLoader) -> T,
     ) -> anyhow::Result<Exit> {
-        let Self { images, timeout_s, target, record_file, .. } = self;
+        let Self { images, json, timeout_s, target, record_file } = self;
+        record_file.check(json)?;
         if record_file.is_given() {
             anyhow::ensure!(
                 texts.len() <= 1,

@@ -63,8 +63,8 @@ pub(crate) struct RecordFileArgs {
     /// Format of standard input and output: jsonl or csv
     ///
     /// It also applies to files with another extension.
-    #[arg(long, value_name = "jsonl|csv", default_value = "jsonl")]
-    format: Format,
+    #[arg(long, value_name = "jsonl|csv")]
+    format: Option<Format>,
 
     /// Send failed records of the output again, then continue it as --resume does
     ///
@@ -129,6 +129,32 @@ impl RecordFileArgs {
     /// Returns the maximum number of images in flight.
     pub(crate) fn max_in_flight(&self) -> usize {
         self.run.in_flight.into()
+    }
+
+    /// Checks that every given option has an effect. `json` is the option of that name.
+    ///
+    /// # Errors
+    /// The first option without an effect.
+    pub(crate) fn check(&self, json: bool) -> anyhow::Result<()> {
+        if self.has_shards() {
+            anyhow::ensure!(self.format.is_none(), "--format is for record files: the input is shards");
+            anyhow::ensure!(!json, "--json is for standard output: the results of shards are in files");
+        }
+        let has_unused_format = self.format.is_some() && !self.is_given();
+        for (is_given, option) in [
+            (self.run.resume, "--resume"),
+            (self.run.force, "--force"),
+            (self.retry_failed, "--retry-failed"),
+            (has_unused_format, "--format"),
+        ] {
+            anyhow::ensure!(!is_given || self.output().is_some(), "{option} needs --output FILE");
+        }
+        Ok(())
+    }
+
+    /// Returns the format of a file, or of a standard stream.
+    fn format_of(&self, file: Option<&Location>) -> Format {
+        file.and_then(Format::from_extension).or(self.format).unwrap_or(Format::Jsonl)
     }
 
     /// Returns the output, or `None` for standard output.
@@ -206,7 +232,7 @@ impl RecordFileArgs {
     pub(crate) fn output_files(&self, activity: Activity) -> anyhow::Result<Option<OutputFiles>> {
         let Some(output) = self.output() else { return Ok(None) };
         let Some(input) = self.input.as_ref().filter(|input| is_shard_input(input)) else {
-            let format = Format::from_extension(output).unwrap_or(self.format);
+            let format = self.format_of(Some(output));
             return Ok(Some(OutputFiles::Records(Input { file: Some(output.clone()), format })));
         };
         let part = self.shard.unwrap_or(Part::WHOLE);
@@ -233,15 +259,11 @@ impl RecordFileArgs {
             return self.run_shards(files, task, activity, defaults).await;
         }
         let file = self.input.clone().filter(|input| !is_standard_stream(input));
-        let format = file.as_ref().and_then(Format::from_extension).unwrap_or(self.format);
+        let format = self.format_of(file.as_ref());
         let input = Input { file, format };
         let output = self.record_output()?;
         let existing = self.existing();
-        anyhow::ensure!(
-            output.is_some() || !matches!(existing, ExistingFile::Resume | ExistingFile::RetryFailed),
-            "--resume and --retry-failed need --output FILE"
-        );
-        let format = self.output().and_then(Format::from_extension).unwrap_or(self.format);
+        let format = self.format_of(self.output());
         let total = input.count().with_context(|| cannot_read(&input))?;
         let part = self.part_range(total)?;
         let mut retried = Exit::Clean;
@@ -358,7 +380,7 @@ impl RecordFileArgs {
         total: Option<u64>,
         existing: ExistingFile,
     ) -> anyhow::Result<Exit> {
-        let format = self.output().and_then(Format::from_extension).unwrap_or(self.format);
+        let format = self.format_of(self.output());
         let mut output = Output::open(self.record_output()?, format, activity.columns, existing)?;
         let (summary, exit) = self.run.run(task, activity.name, records, total, &mut output).await?;
         if summary.interrupted {
