@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use futures::{StreamExt as _, stream::BoxStream};
-use object_store::{GetOptions, GetRange, ObjectStore as _, ObjectStoreExt as _, Result};
+use object_store::{Error, GetOptions, GetRange, ObjectMeta, ObjectStore as _, ObjectStoreExt as _, Result};
 
 use crate::storage::{
     location::ObjectUrl,
@@ -29,9 +29,8 @@ const MIN_RANGE_BYTES: u64 = 256 << 10;
 #[derive(Clone, Debug)]
 pub(crate) struct Object {
     object: StoredObject,
-    length: u64,
-    /// What says that the object is still the same.
-    e_tag: Option<String>,
+    /// What the store said of the object when it was found.
+    meta: ObjectMeta,
     last: Arc<Mutex<LoadedRange>>,
 }
 
@@ -59,28 +58,34 @@ impl Object {
         let object = StoredObject::find(url)?;
         let StoredObject { store, path, url } = object.clone();
         let meta = Pending::start(async move { answer(&url, store.head(&path)).await }).wait()?;
-        // A weak tag cannot be a condition.
-        let e_tag = meta.e_tag.filter(|tag| !tag.starts_with("W/"));
-        Ok(Self { object, length: meta.size, e_tag, last: Arc::default() })
+        Ok(Self { object, meta, last: Arc::default() })
     }
 
     /// Returns the length in bytes.
     pub(crate) fn length(&self) -> u64 {
-        self.length
+        self.meta.size
+    }
+
+    /// Returns the tag that says that the object is still the same. A weak one cannot be a
+    /// condition of a request.
+    fn strong_tag(&self) -> Option<String> {
+        self.meta.e_tag.clone().filter(|tag| !tag.starts_with("W/"))
     }
 
     /// Requests a range. A body of another length is an error.
     fn request(&self, range: Range<u64>) -> Pending<Bytes> {
         let StoredObject { store, path, url } = self.object.clone();
         let expected = range.end.saturating_sub(range.start);
-        let options = GetOptions {
-            range: Some(GetRange::Bounded(range)),
-            if_match: self.e_tag.clone(),
-            ..GetOptions::default()
-        };
+        let (if_match, meta) = (self.strong_tag(), self.meta.clone());
+        let has_tag = if_match.is_some();
+        let options = GetOptions { range: Some(GetRange::Bounded(range)), if_match, ..GetOptions::default() };
         Pending::start(async move {
             let bytes = async {
-                let mut body = store.get_opts(&path, options).await?.into_stream();
+                let found = store.get_opts(&path, options).await?;
+                if !has_tag {
+                    check_unchanged(&meta, &found.meta)?;
+                }
+                let mut body = found.into_stream();
                 // The length is the server's word. Memory is allocated for what arrives only.
                 let mut bytes = Vec::new();
                 while bytes.len() as u64 <= expected
@@ -105,7 +110,7 @@ impl Object {
         if let Some(bytes) = last.after(start) {
             return Ok(bytes);
         }
-        let end = start.saturating_add(length).min(self.length);
+        let end = start.saturating_add(length).min(self.meta.size);
         if end <= start {
             return Ok(Bytes::new());
         }
@@ -120,8 +125,8 @@ impl Object {
     /// The object ends before.
     #[cfg(feature = "parquet")]
     pub(crate) fn bytes(&self, start: u64, length: usize) -> io::Result<Bytes> {
-        let end = start.checked_add(length as u64).filter(|end| *end <= self.length);
-        let end = end.ok_or_else(|| too_short(start.saturating_add(length as u64), self.length))?;
+        let end = start.checked_add(length as u64).filter(|end| *end <= self.meta.size);
+        let end = end.ok_or_else(|| too_short(start.saturating_add(length as u64), self.meta.size))?;
         let bytes = self.after(start, (length as u64).max(MIN_RANGE_BYTES))?;
         if bytes.len() >= length {
             return Ok(bytes.slice(..length));
@@ -129,7 +134,7 @@ impl Object {
         // The last range has the beginning only.
         let rest = self.request(start + bytes.len() as u64..end).wait()?;
         let all = Bytes::from([bytes, rest].concat());
-        (all.len() == length).then_some(all).ok_or_else(|| too_short(end, self.length))
+        (all.len() == length).then_some(all).ok_or_else(|| too_short(end, self.meta.size))
     }
 
     /// Returns a reader from `start` on, whose ranges become larger.
@@ -142,6 +147,18 @@ impl Object {
     pub(crate) fn into_stream(self) -> impl Read + Send + use<> {
         ObjectStream { object: self, position: 0, bytes: Bytes::new(), next: None, body: None }
     }
+}
+
+/// Returns an error if the size or the time of the last change differ. Servers can leave out the
+/// time.
+fn check_unchanged(before: &ObjectMeta, now: &ObjectMeta) -> Result<()> {
+    let (earlier, later) = (before.last_modified, now.last_modified);
+    let is_same_time = earlier == later || earlier.timestamp() == 0 || later.timestamp() == 0;
+    if now.size == before.size && is_same_time {
+        return Ok(());
+    }
+    let source = "the size or the time of the last change differs".into();
+    Err(Error::Precondition { path: before.location.to_string(), source })
 }
 
 fn too_short(expected: u64, actual: u64) -> io::Error {
@@ -183,7 +200,7 @@ struct ObjectStream {
 
 impl ObjectStream {
     fn request(&mut self) -> Option<Pending<Bytes>> {
-        let end = self.position.saturating_add(STREAM_BYTES).min(self.object.length);
+        let end = self.position.saturating_add(STREAM_BYTES).min(self.object.meta.size);
         let range = std::mem::replace(&mut self.position, end)..end;
         (!range.is_empty()).then(|| self.object.request(range))
     }
@@ -214,7 +231,15 @@ impl ObjectStream {
 
     fn open_body(&mut self) -> io::Result<()> {
         let StoredObject { store, path, url } = self.object.object.clone();
-        let body = Pending::start(async move { answer(&url, store.get(&path)).await }).wait()?;
+        let meta = self.object.meta.clone();
+        let body = Pending::start(async move {
+            let found = async {
+                let found = store.get(&path).await?;
+                check_unchanged(&meta, &found.meta).map(|()| found)
+            };
+            answer(&url, found).await
+        })
+        .wait()?;
         self.body = Some(body.into_stream());
         Ok(())
     }

@@ -116,6 +116,30 @@ fn range_of_another_length_is_an_error() {
 }
 
 #[test]
+fn change_without_a_tag_is_seen_by_size_and_time() {
+    const FIRST: &str = "Last-Modified: Tue, 01 Dec 2026 06:00:00 GMT\r\n";
+    const LATER: &str = "Last-Modified: Tue, 01 Dec 2026 06:00:01 GMT\r\n";
+    let server = |head: &str, range: &str, size: usize| {
+        let head = format!("HTTP/1.1 200 OK\r\nConnection: close\r\n{head}Content-Length: 4\r\n\r\n");
+        let content = format!(
+            "HTTP/1.1 206 Part\r\nConnection: close\r\n{range}Content-Range: bytes 0-3/{size}\r\n\
+             Content-Length: 4\r\n\r\nabcd"
+        );
+        web_server_of(head.leak(), content.leak())
+    };
+    for (head, range) in [(FIRST, FIRST), ("", LATER), (FIRST, ""), ("", "")] {
+        assert_eq!(read(&server(head, range, 4)).unwrap(), b"abcd");
+    }
+    let tagged = format!("ETag: W/\"1\"\r\n{FIRST}");
+    for (head, range, size) in [(FIRST, LATER, 4), (&*tagged, LATER, 4), (FIRST, FIRST, 5), ("", "", 5)] {
+        let error = read(&server(head, range, size)).unwrap_err();
+        assert_eq!(error.to_string(), "the object has changed while it was read");
+    }
+    let tagged = format!("ETag: \"1\"\r\n{FIRST}");
+    assert_eq!(read(&server(&tagged, LATER, 4)).unwrap(), b"abcd", "the tag is the condition");
+}
+
+#[test]
 fn answers_of_web_servers_end_in_content_or_errors() {
     const OK: &str = "HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 4\r\n\r\nabcd";
     assert_eq!(read(&web_server(OK)).unwrap(), b"abcd");
