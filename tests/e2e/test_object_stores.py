@@ -7,11 +7,12 @@ import logging
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import tarfile
 import threading
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import boto3
 import pyarrow.parquet as pq
@@ -119,6 +120,17 @@ def content(s3, bucket, key):
     return s3.get_object(Bucket=bucket, Key=key)["Body"].read()
 
 
+def wait_until(is_reached, process):
+    """Looks at a running program until it is at a place, for at most two minutes."""
+    for _ in range(1200):
+        if is_reached():
+            return
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(0.1)
+        assert process.returncode is None, process.stderr.read()
+    raise AssertionError("the program is not at the place")
+
+
 def uploads(s3, bucket):
     return s3.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
 
@@ -159,8 +171,7 @@ def test_parquet_is_read_by_ranges_and_written(s3, bucket, settings, answered):
 def test_killed_run_resumes_to_equal_bytes(s3, bucket, settings, answered):
     arguments = ("ask", "s3://input/set/s-{0..2}.tar", f"s3://{bucket}/out", "-q", QUESTION, "--resume")
     with subprocess.Popen(command(*arguments), env=settings, stderr=subprocess.PIPE, text=True) as process:
-        while not keys(s3, bucket):
-            assert process.poll() is None, process.stderr.read()
+        wait_until(lambda: keys(s3, bucket), process)
         process.kill()
     before = {each["Key"]: each["LastModified"] for each in s3.list_objects_v2(Bucket=bucket)["Contents"]}
     completed = run(*arguments, env=settings)
@@ -172,19 +183,6 @@ def test_killed_run_resumes_to_equal_bytes(s3, bucket, settings, answered):
         assert content(s3, bucket, f"out/{name}") == (answered / name).read_bytes()
     after = {each["Key"]: each["LastModified"] for each in s3.list_objects_v2(Bucket=bucket)["Contents"]}
     assert before.items() <= after.items()
-
-
-def test_interrupted_upload_leaves_no_parts(s3, bucket, settings):
-    arguments = command("ask", "s3://input/set/s-1.tar", f"s3://{bucket}", "-q", QUESTION, "--in-flight", "1")
-    with subprocess.Popen(arguments, env=settings, stderr=subprocess.PIPE, text=True) as process:
-        while not uploads(s3, bucket) and not keys(s3, bucket):
-            assert process.poll() is None, process.stderr.read()
-        process.send_signal(signal.SIGINT)
-        stderr = process.stderr.read()
-    # The run can be at its end when the signal arrives.
-    assert process.returncode in (0, 130), stderr
-    assert len(keys(s3, bucket)) == (process.returncode == 0)
-    assert uploads(s3, bucket) == []
 
 
 def test_missing_objects_and_buckets_are_named(s3, bucket, settings):
@@ -228,7 +226,10 @@ def test_errors_of_credentials_have_no_secrets(s3, server, bucket, settings, tmp
 
 @contextmanager
 def web_server(answer):
-    """Serves files without ranges: `answer` returns status, length and body of a path."""
+    """Serves files without ranges: `answer` returns status, length and body of a path.
+
+    A body is bytes, or an iterator of them.
+    """
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_GET(self):
@@ -237,7 +238,8 @@ def web_server(answer):
             self.send_header("Content-Length", str(length))
             self.end_headers()
             if self.command == "GET":
-                self.wfile.write(body)
+                for part in [body] if isinstance(body, bytes) else body:
+                    self.wfile.write(part)
 
         do_HEAD = do_GET
 
@@ -250,6 +252,78 @@ def web_server(answer):
             yield f"127.0.0.1:{server.server_port}"
         finally:
             server.shutdown()
+
+
+@contextmanager
+def stalling_server(files):
+    """Serves files by name, each with its content and the number of bytes before the server stalls.
+
+    None is for a server that does not stall, and -1 for one that sends no header.
+    """
+    end = threading.Event()
+
+    def parts(content, count):
+        yield content[:count]
+        end.wait()
+
+    def answer(path):
+        content, count = files[path.removeprefix("/")]
+        if count == -1:
+            end.wait()
+        return 200, len(content), content if count is None else parts(content, count)
+
+    with web_server(answer) as address:
+        try:
+            yield address
+        finally:
+            end.set()
+
+
+def test_interrupted_upload_leaves_no_parts(s3, bucket, settings, data):
+    whole = (data / "s-1.tar").read_bytes()
+    with stalling_server({"s-1.tar": (whole, 18 << 20)}) as address:
+        arguments = command("ask", f"http://{address}/s-1.tar", f"s3://{bucket}", "-q", QUESTION)
+        with subprocess.Popen(arguments, env=settings, stderr=subprocess.PIPE, text=True) as process:
+            wait_until(lambda: uploads(s3, bucket), process)
+            process.send_signal(signal.SIGINT)
+            stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, stderr
+    assert keys(s3, bucket) == uploads(s3, bucket) == []
+
+
+@pytest.mark.parametrize("bytes_before_stall", [-1, 0, 5000])
+def test_interrupted_run_ends_at_once_with_complete_shards(data, answered, tmp_path, bytes_before_stall):
+    files = {name: ((data / name).read_bytes(), None) for name in NAMES}
+    files[NAMES[2]] = (files[NAMES[2]][0], bytes_before_stall)
+    with stalling_server(files) as address:
+        arguments = command("ask", f"http://{address}/s-{{0..2}}.tar", tmp_path, "-q", QUESTION)
+        with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+            wait_until((tmp_path / NAMES[1]).exists, process)
+            process.send_signal(signal.SIGINT)
+            # A request ends after 180 s.
+            stderr = process.communicate(timeout=60)[1]
+    assert process.returncode == 130, stderr
+    assert stderr.splitlines()[-2:] == [
+        "blip-serve: 2 shards complete, 0 were already, 0 cannot be read",
+        "blip-serve: stopped: use --resume to process the other shards",
+    ]
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {
+        name: (answered / name).read_bytes() for name in NAMES[:2]
+    }
+
+
+def test_second_signal_ends_a_run_that_waits_for_a_file(data, tmp_path):
+    (tmp_path / "in").mkdir()
+    shutil.copy(data / NAMES[0], tmp_path / "in")
+    os.mkfifo(tmp_path / "in" / NAMES[1])
+    arguments = command("ask", tmp_path / "in", tmp_path / "out", "-q", QUESTION)
+    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
+        wait_until((tmp_path / "out" / NAMES[0]).exists, process)
+        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
+        stderr = process.communicate(timeout=60)[1]
+    assert process.returncode in (130, 143), stderr
+    assert "shards complete" not in stderr
 
 
 def test_web_server_gives_shards_and_hostile_ones_fail_alone(data, answered, tmp_path):

@@ -155,22 +155,6 @@ def test_run_killed_at_three_places_resumes_to_equal_bytes(shards, answered, tmp
     )
 
 
-def test_interrupted_run_has_complete_shards_only(shards, captioned, tmp_path):
-    output = tmp_path / "out"
-    with subprocess.Popen(
-        command("caption", shards, output), stderr=subprocess.PIPE, text=True
-    ) as process:
-        while not (output / "s-000.tar").exists():
-            assert process.poll() is None, process.stderr.read()
-        process.send_signal(signal.SIGINT)
-        stderr = process.stderr.read()
-    # The run can be at its end when the signal arrives.
-    assert process.returncode in (0, 130), stderr
-    complete = contents(output)
-    assert complete == {name: contents(captioned)[name] for name in complete}
-    assert process.returncode == 130 or len(complete) == SHARDS
-
-
 def test_parts_are_together_the_whole(shards, captioned, tmp_path):
     source = shards / "s-{000..002}.tar"
     for part, count in [("0/2", 2), ("1/2", 3)]:
@@ -351,8 +335,6 @@ def test_file_that_was_not_downloaded_completely_is_an_error(shards, tmp_path):
         (tmp_path / name).write_bytes(content)
         completed = run("caption", tmp_path / name, tmp_path / "out")
         assert "the tar file is broken" in completed.stderr, (name, completed)
-        ("s-000.tar", ["--format", "csv"], "--format is for record files: the input is shards"),
-        ("s-000.tar", ["--json"], "--json is for standard output: the results of shards are in files"),
         assert completed.returncode == 1 and list((tmp_path / "out").iterdir()) == []
 
 
@@ -369,6 +351,8 @@ def test_question_of_the_command_line_is_that_of_all_samples(shards, answered, t
         ("s-{0..2.tar", [], "} is missing"),
         ("none.jsonl", ["--result-name", "other"], "--result-name is for shards"),
         ("s-000.tar", ["--result-name", "a/b"], "must consist of small letters"),
+        ("s-000.tar", ["--format", "csv"], "--format is for record files: the input is shards"),
+        ("s-000.tar", ["--json"], "--json is for standard output: the results of shards are in files"),
     ],
 )
 def test_wrong_options_are_errors_that_say_so(shards, tmp_path, source, options, message):

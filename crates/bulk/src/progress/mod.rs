@@ -5,7 +5,7 @@ mod wait_times;
 use std::{
     fmt,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
@@ -124,30 +124,36 @@ impl Progress {
 #[derive(Debug)]
 pub(crate) struct Estimate {
     bar: ProgressBar,
-    total_bytes: u64,
-    /// The bytes of the files that were read to their end.
-    bytes: AtomicU64,
+    /// The bytes of the input up to the end of each file, once they are known.
+    ends: OnceLock<Vec<u64>>,
 }
 
 impl Estimate {
-    /// Creates an estimate for an input of `total_bytes` bytes, which `progress` shows.
-    pub(crate) fn new(progress: &Progress, total_bytes: u64) -> Self {
-        Self { bar: progress.bar.clone(), total_bytes, bytes: AtomicU64::new(0) }
+    /// Creates an estimate, which `progress` shows.
+    pub(crate) fn new(progress: &Progress) -> Self {
+        Self { bar: progress.bar.clone(), ends: OnceLock::new() }
     }
 
-    /// Updates the estimate: `records` were read so far, and `bytes` of the current file.
-    pub(crate) fn update(&self, bytes: u64, records: u64) {
-        self.bar.set_length(estimated_total(
-            self.total_bytes,
-            self.bytes.load(Ordering::Relaxed) + bytes,
-            records,
-        ));
+    /// Sets the lengths of the files of the input, once.
+    pub(crate) fn set_lengths(&self, lengths: &[u64]) {
+        let ends = lengths.iter().scan(0_u64, |end, length| {
+            *end = end.saturating_add(*length);
+            Some(*end)
+        });
+        let _ = self.ends.set(ends.collect());
     }
 
-    /// Updates the estimate at the end of a file of `bytes` bytes.
-    pub(crate) fn end_of_file(&self, bytes: u64, records: u64) {
-        self.bytes.fetch_add(bytes, Ordering::Relaxed);
-        self.update(0, records);
+    /// Updates the estimate: `records` were read so far, and `bytes` of the file at this position.
+    pub(crate) fn update(&self, file: usize, bytes: u64, records: u64) {
+        let ends = self.ends.get().map(Vec::as_slice).unwrap_or_default();
+        let before = file.checked_sub(1).and_then(|last| ends.get(last)).copied().unwrap_or_default();
+        let total = ends.last().copied().unwrap_or_default();
+        self.bar.set_length(estimated_total(total, before.saturating_add(bytes), records));
+    }
+
+    /// Updates the estimate at the end of a file.
+    pub(crate) fn end_of_file(&self, file: usize, records: u64) {
+        self.update(file + 1, 0, records);
     }
 }
 
@@ -199,6 +205,24 @@ mod tests {
         assert_eq!(estimated_total(1000, 0, 0), 0);
         // Sizes of missing files are 0, and files can grow.
         assert_eq!(estimated_total(1000, 1100, 80), 80);
+    }
+
+    #[test]
+    fn estimate_counts_files_before_the_current_one() {
+        let progress = Progress::in_log();
+        let estimate = Estimate::new(&progress);
+        let total = || progress.bar.length().unwrap();
+        estimate.update(0, 50, 5);
+        assert_eq!(total(), 5, "the lengths are not known");
+        estimate.set_lengths(&[100, 0, 300]);
+        estimate.update(0, 50, 5);
+        assert_eq!(total(), 40);
+        estimate.end_of_file(0, 10);
+        assert_eq!(total(), 40);
+        estimate.update(2, 100, 40);
+        assert_eq!(total(), 80);
+        estimate.end_of_file(2, 130);
+        assert_eq!(total(), 130);
     }
 
     #[test]

@@ -102,7 +102,7 @@ impl ShardRecords<'_> {
             let record = Record { position: self.position, fields };
             self.position += 1;
             if self.position.is_multiple_of(ESTIMATE_INTERVAL) {
-                self.estimate.update(bytes, self.position);
+                self.estimate.update(self.shard, bytes, self.position);
             }
             self.is_closed = !self.senders.send(SampleId { shard: self.shard, key }, record);
         } else {

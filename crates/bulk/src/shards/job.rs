@@ -10,7 +10,7 @@ use crate::{
     output::ExistingFile,
     part::Part,
     shards::{pattern::expand, shard_format::ShardFormat},
-    storage::{Location, OutputFolder, is_same_file, lengths},
+    storage::{Location, OutputFolder, is_same_file},
 };
 
 /// A shard to process.
@@ -22,8 +22,6 @@ pub(super) struct Job {
     pub(super) output: Location,
     /// The output, if it exists and its failed samples are retried.
     pub(super) retried: Option<Arc<RetriedOutput>>,
-    /// The size of the input, in bytes. 0 if it cannot be read.
-    pub(super) bytes: u64,
 }
 
 /// The keys of the samples whose results in an output shard are errors or missing.
@@ -80,7 +78,7 @@ impl ShardFiles {
             let exists = folder.has(&name);
             let is_retried = exists && existing == ExistingFile::RetryFailed;
             let retried = is_retried.then(Arc::default);
-            let job = Job { output: output.join(&name), retried, bytes: 0, input, format };
+            let job = Job { output: output.join(&name), retried, input, format };
             match (exists, existing) {
                 (true, ExistingFile::Refuse) => {
                     return Err(format!(
@@ -94,10 +92,6 @@ impl ShardFiles {
                 (true, ExistingFile::Resume) => files.complete += 1,
                 _ => files.jobs.push(job),
             }
-        }
-        let inputs: Vec<Location> = files.jobs.iter().map(|job| job.input.clone()).collect();
-        for (job, bytes) in files.jobs.iter_mut().zip(lengths(&inputs)) {
-            job.bytes = bytes;
         }
         Ok(files)
     }

@@ -36,7 +36,7 @@ pub(super) fn read_shards(
             Ok(failed) if failed.as_ref().is_none_or(|keys| !keys.is_empty()) => failed,
             // The writer reports an output that cannot be read.
             Ok(_) | Err(_) => {
-                estimate.end_of_file(job.bytes, position);
+                estimate.end_of_file(shard, position);
                 continue;
             }
         };
@@ -54,7 +54,7 @@ pub(super) fn read_shards(
             // The writer can have ended before, with its own error.
             let _ = senders.failures.send((shard, error));
         }
-        estimate.end_of_file(job.bytes, position);
+        estimate.end_of_file(shard, position);
     }
 }
 

@@ -12,10 +12,12 @@ mod stored_file;
 mod partial_file;
 #[cfg(feature = "object_store")]
 mod object;
+mod stop;
 mod location;
 
 pub(crate) use folder::{OutputFolder, exists, file_names, is_same_file, lengths};
 pub use location::Location;
 pub(crate) use partial_file::PartialFile;
+pub(crate) use stop::StopRequests;
 pub(crate) use stored_file::{FileStream, StoredFile};
 pub use stored_file::{open_stored, read_stored};

@@ -1,20 +1,13 @@
 //! `blip-serve merge`.
 
-use std::{
-    fs,
-    sync::{
-        Arc,
-        atomic::{AtomicI32, Ordering},
-    },
-};
+use std::{fs, sync::Arc};
 
 use anyhow::Context as _;
 use blip_server::serve::exit::Exit;
 use bulk::{Format, Input, Location, MergeInput, MergedShards, is_shard_input, merge_records, merge_shards};
 use clap::{Args, ValueHint};
-use futures::StreamExt as _;
 
-use crate::{messages::print_message, signals::stop_signals};
+use crate::{messages::print_message, signals::StopSignal};
 
 /// Put the outputs of several machines together
 ///
@@ -57,21 +50,10 @@ impl MergeCommand {
             folders == 0 || folders == self.parts.len(),
             "some parts are folders: expected only folders of shards, or only record files"
         );
-        let mut signals = stop_signals()?;
-        // 0, or the number of the signal.
-        let signal = Arc::new(AtomicI32::new(0));
-        let received = Arc::clone(&signal);
-        let watch = tokio::spawn(async move {
-            while let Some(number) = signals.next().await {
-                // The merge may wait for a file or a server. A second signal ends it at once.
-                if received.swap(number, Ordering::Relaxed) != 0 {
-                    std::process::exit(128 + number);
-                }
-            }
-        });
+        let signal = Arc::new(StopSignal::watch()?);
         let is_stopped = {
             let signal = Arc::clone(&signal);
-            move || signal.load(Ordering::Relaxed) != 0
+            move || signal.number().is_some()
         };
         let message = match folders {
             0 => self.merge_records(is_stopped).await,
@@ -80,12 +62,8 @@ impl MergeCommand {
                 merge.await.context("the merge has panicked")?
             }
         };
-        watch.abort();
         print_message(&message?);
-        Ok(match signal.load(Ordering::Relaxed) {
-            0 => Exit::Clean,
-            number => Exit::Signal(number),
-        })
+        Ok(signal.number().map_or(Exit::Clean, Exit::Signal))
     }
 
     fn merge_shards(&self, is_stopped: impl Fn() -> bool) -> anyhow::Result<String> {

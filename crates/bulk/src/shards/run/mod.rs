@@ -3,11 +3,7 @@
 use std::{
     future::Future,
     io,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-        mpsc as unbounded,
-    },
+    sync::{Arc, mpsc as unbounded},
 };
 
 use futures::{StreamExt as _, stream};
@@ -24,7 +20,7 @@ use crate::{
         read_shards::read_shards,
         write_shard::{ResultFormat, write_shard},
     },
-    storage::Location,
+    storage::{Location, StopRequests, lengths},
     task::Task,
 };
 
@@ -82,8 +78,7 @@ pub async fn run_shards(
     let (record_sender, mut records) = mpsc::channel(READ_AHEAD);
     let (id_sender, ids) = unbounded::channel();
     let (results, result_receiver) = mpsc::channel(READ_AHEAD);
-    let estimate =
-        Estimate::new(progress, files.jobs.iter().map(|job| job.bytes).fold(0, u64::saturating_add));
+    let estimate = Arc::new(Estimate::new(progress));
     let (jobs, result_fields, shards) = (files.jobs.clone(), config.result_fields, files.jobs.len());
     let memory = Arc::new(Semaphore::new(MAX_SAMPLE_KIB as usize));
     let (failure_sender, failures) = unbounded::channel();
@@ -97,26 +92,34 @@ pub async fn run_shards(
     let ShardOptions { result_name, defaults, columns } = options;
     let name = result_name.clone();
     let format = ResultFormat { name: result_name, columns: columns.results.clone() };
+    let requests = StopRequests::default();
+    measure(&requests, &jobs, &estimate)?;
+    let of_reader = requests.clone();
     let reader = tokio::task::spawn_blocking(move || {
-        read_shards(&jobs, (&name, &columns), result_fields, &senders, &estimate);
+        of_reader.scope(|| read_shards(&jobs, (&name, &columns), result_fields, &senders, &estimate));
     });
-    let is_ended = Arc::new(AtomicBool::new(false));
-    let has_ended = Arc::clone(&is_ended);
+    let of_writer = requests.clone();
     let writer = tokio::task::spawn_blocking(move || {
-        let mut results = Results::new(result_receiver, failures);
-        write_shards(&files.jobs, &format, &mut results, &has_ended, on_unreadable)
+        let results = Results::new(result_receiver, failures);
+        of_writer.scope(|| write_shards(&files.jobs, &format, results, &of_writer, on_unreadable))
     });
     let mut sink = ShardSink { ids, results, result_fields: config.result_fields };
     let records = stream::poll_fn(move |context| records.poll_recv(context))
         .map(|record| record.map(|record| record.with_defaults(&defaults)));
     let processed = process_records(task, records, &mut sink, progress, config, stop).await;
     // Ends the writer after the results that it has received.
-    is_ended.store(!matches!(processed, Ok(RunSummary { interrupted: false, .. })), Ordering::Relaxed);
     drop(sink);
+    let is_stopped = !matches!(processed, Ok(RunSummary { interrupted: false, .. }));
+    if is_stopped {
+        requests.stop();
+    }
     let written = writer.await.map_err(io::Error::other).and_then(|written| written);
     // If writing has failed, the results had nowhere to go.
     let ended = written.map_err(BulkError::Output)?;
-    reader.await.map_err(|error| BulkError::Input(io::Error::other(error)))?;
+    // A reader that waits for a file has nothing to complete.
+    if !is_stopped {
+        reader.await.map_err(|error| BulkError::Input(io::Error::other(error)))?;
+    }
     let is_complete = ended.complete + ended.unchanged + ended.failed == shards;
     let samples = match processed {
         // The writer has ended before the last result: it found fewer samples than the reader.
@@ -136,6 +139,15 @@ pub async fn run_shards(
     })
 }
 
+/// Starts to look up the lengths of the inputs for the estimate. Servers can take long to answer.
+fn measure(requests: &StopRequests, jobs: &[Job], estimate: &Arc<Estimate>) -> Result<(), BulkError> {
+    let (requests, estimate) = (requests.clone(), Arc::clone(estimate));
+    let inputs: Vec<Location> = jobs.iter().map(|job| job.input.clone()).collect();
+    let thread = std::thread::Builder::new().name("lengths".to_owned());
+    let started = thread.spawn(move || estimate.set_lengths(&requests.scope(|| lengths(&inputs))));
+    started.map(drop).map_err(BulkError::Input)
+}
+
 /// How many shards have ended in each way.
 #[derive(Clone, Copy, Debug, Default)]
 struct EndedShards {
@@ -149,18 +161,22 @@ struct EndedShards {
 fn write_shards(
     jobs: &[Job],
     format: &ResultFormat,
-    results: &mut Results,
-    has_ended: &AtomicBool,
+    mut results: Results,
+    requests: &StopRequests,
     on_unreadable: impl Fn(&Location, &io::Error),
 ) -> io::Result<EndedShards> {
     let mut ended = EndedShards::default();
     let mut is_last_failed = false;
     for (shard, job) in jobs.iter().enumerate() {
         // Without failed samples, a shard waits for no result.
-        if job.retried.is_some() && has_ended.load(Ordering::Relaxed) {
+        if job.retried.is_some() && requests.is_stopped() {
             break;
         }
-        let end = write_shard(shard, job, format, results)?;
+        let end = match write_shard(shard, job, format, &mut results) {
+            // A request that was stopped is no error of the shard or of the output.
+            Ok(ShardEnd::Unreadable(_)) | Err(_) if requests.is_stopped() => break,
+            end => end?,
+        };
         // A shard without failed samples has no results.
         if !matches!(end, ShardEnd::Unchanged) {
             is_last_failed = matches!(end, ShardEnd::Unreadable(_));

@@ -2,7 +2,12 @@
 
 use std::{io, ops::ControlFlow, sync::mpsc};
 
-use crate::{format::Format, record::parse, shards::tar_shard::result_walk::walk_results, storage::Location};
+use crate::{
+    format::Format,
+    record::parse,
+    shards::tar_shard::result_walk::walk_results,
+    storage::{Location, StopRequests},
+};
 
 /// Number of results that are read ahead.
 const READ_AHEAD: usize = 64;
@@ -43,7 +48,7 @@ pub(in crate::shards) fn read_results(
 ) -> io::Result<Box<dyn Iterator<Item = io::Result<(String, Vec<u8>)>>>> {
     let (output, name) = (output.clone(), result_name.to_owned());
     let (sender, results) = mpsc::sync_channel(READ_AHEAD);
-    std::thread::Builder::new().name("stored results".to_owned()).spawn(move || {
+    let send = move || {
         let walked = walk_results(&output, &name, |key, content| {
             let result = content.map(|content| (key.to_owned(), content)).map_err(io::Error::other);
             match sender.send(result) {
@@ -55,6 +60,9 @@ pub(in crate::shards) fn read_results(
             // The writer can have ended before, with its own error.
             let _ = sender.send(Err(error));
         }
-    })?;
+    };
+    let requests = StopRequests::current().unwrap_or_default();
+    let thread = std::thread::Builder::new().name("stored results".to_owned());
+    thread.spawn(move || requests.scope(send))?;
     Ok(Box::new(results.into_iter()))
 }

@@ -11,7 +11,7 @@ use object_store::{ObjectStoreExt as _, memory::InMemory, path::Path as ObjectPa
 use proptest::prelude::*;
 
 use crate::storage::{
-    location::Location, object::stores::register, open_stored, partial_file::PartialFile,
+    location::Location, object::stores::register, open_stored, partial_file::PartialFile, stop::StopRequests,
     stored_file::StoredFile,
 };
 
@@ -137,6 +137,24 @@ fn change_without_a_tag_is_seen_by_size_and_time() {
     }
     let tagged = format!("ETag: \"1\"\r\n{FIRST}");
     assert_eq!(read(&server(&tagged, LATER, 4)).unwrap(), b"abcd", "the tag is the condition");
+}
+
+#[test]
+fn stop_ends_requests_to_a_server_that_does_not_answer() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let location = Location::from(format!("http://{}/a.tar", listener.local_addr().unwrap()));
+    let requests = StopRequests::default();
+    let waiting = {
+        let (requests, location) = (requests.clone(), location.clone());
+        thread::spawn(move || requests.scope(|| read(&location)))
+    };
+    // The request has been sent: without an answer, only the stop ends it.
+    let (mut stream, _) = listener.accept().unwrap();
+    stream.read_exact(&mut [0; 4]).unwrap();
+    requests.stop();
+    for error in [waiting.join().unwrap().unwrap_err(), requests.scope(|| read(&location)).unwrap_err()] {
+        assert_eq!(error.to_string(), "the run was stopped");
+    }
 }
 
 #[test]

@@ -52,7 +52,7 @@ impl Upload {
         let StoredObject { store, path, url } = self.object.clone();
         if self.parts.is_none() {
             let content = std::mem::take(&mut self.part);
-            return Pending::start(async move { answer(&url, store.put(&path, content.into())).await })
+            return Pending::start_write(async move { answer(&url, store.put(&path, content.into())).await })
                 .wait()
                 .map(drop);
         }
@@ -62,7 +62,7 @@ impl Upload {
         self.sent()?;
         if let Some(parts) = &self.parts {
             let parts = Arc::clone(parts);
-            Pending::start(async move { answer(&url, parts.lock().await.complete()).await }).wait()?;
+            Pending::start_write(async move { answer(&url, parts.lock().await.complete()).await }).wait()?;
         }
         self.parts = None;
         Ok(())
@@ -81,7 +81,7 @@ impl Upload {
         let _ = self.sent();
         let Some(parts) = self.parts.take() else { return Ok(()) };
         let url = self.object.url.clone();
-        Pending::start(async move { answer(&url, parts.lock().await.abort()).await }).wait()
+        Pending::start_write(async move { answer(&url, parts.lock().await.abort()).await }).wait()
     }
 
     /// Waits until the last part is in the store.
@@ -98,13 +98,13 @@ impl Upload {
             None => {
                 let begun = url.clone();
                 let begin = async move { answer(&begun, store.put_multipart(&path)).await };
-                let parts = Arc::new(Mutex::new(Pending::start(begin).wait()?));
+                let parts = Arc::new(Mutex::new(Pending::start_write(begin).wait()?));
                 self.parts = Some(Arc::clone(&parts));
                 parts
             }
         };
         let content = std::mem::replace(&mut self.part, Vec::with_capacity(PART_BYTES));
-        self.sending = Some(Pending::start(async move {
+        self.sending = Some(Pending::start_write(async move {
             let sent = parts.lock().await.put_part(content.into());
             answer(&url, sent).await
         }));

@@ -21,7 +21,7 @@ use crate::{
     commands::interactive::RecordGroups,
     messages::print_message,
     records::{ImageLoader, RESULT_FIELDS},
-    signals::stop_signals,
+    signals::StopSignal,
 };
 
 use same_path::is_same_path;
@@ -60,7 +60,7 @@ pub(crate) struct RecordFileArgs {
     #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     output: Option<Location>,
 
-    /// Format of standard input and output: jsonl or csv
+    /// Format of standard input and output: jsonl or csv [default: jsonl]
     ///
     /// It also applies to files with another extension.
     #[arg(long, value_name = "jsonl|csv")]
@@ -320,16 +320,16 @@ impl RecordFileArgs {
     ) -> anyhow::Result<Exit> {
         let skipped = files.complete;
         let progress = Progress::on_stderr(activity.name, 0, Some(0));
-        let mut signals = stop_signals()?;
-        let mut signal = None;
-        let stop = async { signal = signals.next().await };
+        let signal = StopSignal::watch()?;
         let on_unreadable =
             |shard: &Location, error: &std::io::Error| print_message(&format!("{shard}: {error}"));
         let columns = self.columns.shard_columns(activity);
         let options = ShardOptions { result_name: self.result_name(), defaults, columns };
         let config = self.run.config();
-        let summary = bulk::run_shards(task, files, options, &progress, &config, on_unreadable, stop).await?;
-        let exit = print_summary(activity.name, summary.samples, progress, signal);
+        let summary =
+            bulk::run_shards(task, files, options, &progress, &config, on_unreadable, signal.received())
+                .await?;
+        let exit = print_summary(activity.name, summary.samples, progress, signal.number());
         let ShardSummary { complete_shards, unchanged_shards, failed_shards, samples } = summary;
         print_shards(complete_shards, skipped + unchanged_shards, failed_shards);
         if samples.interrupted {
@@ -359,16 +359,15 @@ impl RecordFileArgs {
         files: &mut TextFiles<'_>,
     ) -> anyhow::Result<Exit> {
         let progress = Progress::on_stderr(activity.name, 0, u64::try_from(groups.count).ok());
-        let mut signals = stop_signals()?;
-        let mut signal = None;
-        let stop = async { signal = signals.next().await };
+        let signal = StopSignal::watch()?;
         let records = groups.into_records();
         let summary =
-            bulk::process_records(task, records, files, &progress, &self.run.config(), stop).await?;
+            bulk::process_records(task, records, files, &progress, &self.run.config(), signal.received())
+                .await?;
         if summary.interrupted {
             print_message("stopped: use --resume to process the other images");
         }
-        Ok(print_summary(activity.name, summary, progress, signal))
+        Ok(print_summary(activity.name, summary, progress, signal.number()))
     }
 
     /// Processes `records`, and writes the results.
@@ -408,12 +407,10 @@ impl RunArgs {
         total: Option<u64>,
         output: &mut Output,
     ) -> anyhow::Result<(RunSummary, Exit)> {
-        let mut signals = stop_signals()?;
-        let mut signal = None;
-        let stop = async { signal = signals.next().await };
+        let signal = StopSignal::watch()?;
         let progress = Progress::on_stderr(activity, output.resume_point().records, total);
-        let summary = bulk::run(task, records, output, &progress, &self.config(), stop).await?;
-        Ok((summary, print_summary(activity, summary, progress, signal)))
+        let summary = bulk::run(task, records, output, &progress, &self.config(), signal.received()).await?;
+        Ok((summary, print_summary(activity, summary, progress, signal.number())))
     }
 
     /// Processes the failed lines of an output again. Prints a summary.
@@ -424,12 +421,11 @@ impl RunArgs {
         output: OutputFile<'_>,
     ) -> anyhow::Result<(RunSummary, Exit)> {
         const ACTIVITY: &str = "retrying";
-        let mut signals = stop_signals()?;
-        let mut signal = None;
-        let stop = async { signal = signals.next().await };
+        let signal = StopSignal::watch()?;
         let progress = Progress::on_stderr(ACTIVITY, 0, None);
-        let summary = bulk::retry_failed(task, records, output, &progress, &self.config(), stop).await?;
-        Ok((summary, print_summary(ACTIVITY, summary, progress, signal)))
+        let summary =
+            bulk::retry_failed(task, records, output, &progress, &self.config(), signal.received()).await?;
+        Ok((summary, print_summary(ACTIVITY, summary, progress, signal.number())))
     }
 
     fn config(&self) -> BulkConfig {
