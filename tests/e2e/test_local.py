@@ -103,7 +103,7 @@ def test_model_that_cannot_be_loaded_is_one_line(tmp_path):
     assert_one_line(run(*ask, "--local", "-m", tmp_path), 1, "config.json")
     assert_one_line(run(*ask, "--local", "--device", "cuda"), 1, "cuda")
     assert_one_line(run(*ask, "--local", "--dtype", "f8"), 2, "f8", "bf16")
-    assert_one_line(run(*ask, "--local", "--vision-dtype", "int8", "--dtype", "bf16"), 1, "int8", "f32")
+    assert_one_line(run(*ask, "--local", "--vision-dtype", "int8", "--dtype", "f16"), 1, "int8", "f32")
 
 
 def test_options_that_do_not_fit_together_are_usage_errors(demo):

@@ -154,4 +154,4 @@ def test_datasets_reads_the_captions_of_tar_shards(continued, tmp_path):
         [expected[key]["score"] for key in keys], abs=1e-6
     )
     assert all(found["error"] is None for found in rows["blip"])
-    assert rows[SAMPLES]["image"].size == rows[0]["image"].size
+    assert rows[SAMPLES]["image"].getbbox() is not None

@@ -14,7 +14,7 @@ pub enum Dtype {
     F16,
     /// 16-bit floating point with eight exponent bits.
     Bf16,
-    /// 8-bit integers for weights and the inputs of products, and f32 for the rest. Only on the CPU.
+    /// 8-bit integers for weights and the inputs of products, f32 for the rest. Only on the CPU.
     Int8,
 }
 

@@ -4,10 +4,7 @@ use std::path::PathBuf;
 
 use tch::TchError;
 
-use crate::{
-    device::kernel_backend::CpuKernels,
-    dtype::{Dtype, PartDtype},
-};
+use crate::dtype::{Dtype, PartDtype};
 
 /// Error of loading a checkpoint. Each message names the file and what the loader expects of it.
 #[derive(Debug, thiserror::Error)]
@@ -97,7 +94,7 @@ pub enum LoadError {
         /// Device of the model.
         device: String,
         /// Kernels on the CPU.
-        kernels: CpuKernels,
+        kernels: String,
     },
     /// The number format of a part is not available for a model like this.
     #[error(
@@ -114,7 +111,7 @@ pub enum LoadError {
         /// Number format of the model.
         dtype: Dtype,
         /// Kernels on the CPU.
-        kernels: CpuKernels,
+        kernels: String,
     },
     /// The processor has no products in 8-bit integers.
     #[error("{part}_dtype int8 is not available: the processor lacks AVX-512 VNNI, expected auto or bf16")]

@@ -86,8 +86,9 @@ impl LoadOptions {
         let name = || format!("{device:?}").to_lowercase();
         let (tensors, parts) = self.number_formats(device, dtype);
         let kernels = self.cpu_kernels;
+        let kernels_name = || kernels.to_string();
         if dtype == Dtype::Int8 && !kernels.are_native(device, tensors) {
-            return Err(LoadError::Int8Unsupported { device: name(), kernels });
+            return Err(LoadError::Int8Unsupported { device: name(), kernels: kernels_name() });
         }
         self.cpu_kernels.check(device, tensors)?;
         self.cuda_kernels.check(device, tensors)?;
@@ -100,7 +101,8 @@ impl LoadOptions {
                 continue;
             }
             if !(is_native || has_libtorch && (device, tensors) == (Device::Cpu, Dtype::F32)) {
-                return Err(LoadError::PartUnsupported { part, format, device: name(), dtype, kernels });
+                let (device, kernels) = (name(), kernels_name());
+                return Err(LoadError::PartUnsupported { part, format, device, dtype, kernels });
             }
             if !has_libtorch && !format.number_format().is_supported() {
                 return Err(LoadError::NoIntegerProducts { part });
@@ -156,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn parts_have_the_number_format_of_the_model_unless_they_have_one_themselves() {
+    fn parts_have_the_number_format_of_the_model_by_default() {
         let options = LoadOptions { text_dtype: PartDtype::Bf16, ..cpu_options() };
         for (dtype, expected) in [
             (Dtype::F32, (Dtype::F32, PartDtype::AsModel, PartDtype::Bf16)),

@@ -1,15 +1,14 @@
-//! Single-threaded CPU kernels: linear layers in f32, int8 and with bf16 weights, layer norm,
-//! attention.
+//! Single-threaded CPU kernels in f32, bf16 and int8: linear layers, layer norm, attention.
 //!
 //! The kernels work on slices of the caller, one call on one thread. A caller with several threads
 //! splits the rows, or the columns of a product of few rows. A row of the output depends only on
 //! its row of the input, to the bit. It does not depend on the batch composition.
 //!
-//! A batch passes through a model as calls of [`CpuLinear`] or [`CpuInt8Linear`], [`Heads::attend`]
-//! or [`attend_single_query`], and [`CpuLayerNorm`]. All products rest on one loop, `microkernel`:
-//! it multiplies a few rows by a panel of columns, with the sums in registers. `pulp` compiles the
-//! loop for AVX-512, AVX2 and the baseline, and selects one at run time. The int8 loop is separate,
-//! because `pulp` lacks the AVX-512 VNNI instructions.
+//! A batch passes through a model as calls of [`CpuLinear`], [`Heads::attend`] or
+//! [`attend_single_query`], and [`CpuLayerNorm`]. All products in f32 rest on one loop,
+//! `microkernel`: it multiplies a few rows by a panel of columns, with the sums in registers.
+//! `pulp` compiles the loop for AVX-512, AVX2 and the baseline, and selects one at run time.
+//! Products in bf16 and int8 are in `tiles`, because `pulp` lacks their instructions.
 //!
 //! A tensor library spends more time on calls and allocations than on arithmetic when a model is
 //! small. These kernels avoid both.

@@ -84,6 +84,17 @@ pub(crate) trait OutputOp<S: Simd>: Copy {
     fn apply(self, simd: S, index: usize, sum: S::f32s, current: &[f32]) -> S::f32s;
 }
 
+/// A factor for every sum of a row.
+#[derive(Clone, Copy)]
+pub(crate) struct Scale(pub(crate) f32);
+
+impl<S: Simd> OutputOp<S> for Scale {
+    #[inline(always)]
+    fn apply(self, simd: S, _: usize, sum: S::f32s, _: &[f32]) -> S::f32s {
+        simd.mul_f32s(sum, simd.splat_f32s(self.0))
+    }
+}
+
 /// Writes the `sums` of one row to `out`, up to the length of `out`.
 #[inline(always)]
 pub(crate) fn write_row<S: Simd>(

@@ -27,6 +27,9 @@ pub enum ConvertError {
         /// Name of the file.
         file: String,
     },
+    /// Files have no such number format.
+    #[error("dtype {0} is not a format of files, expected f32, f16 or bf16")]
+    Dtype(Dtype),
     /// A tensor has values beyond the range of the number format.
     #[error("tensor {tensor} has values too large for {dtype}")]
     TooLarge {

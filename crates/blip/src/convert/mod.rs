@@ -52,6 +52,9 @@ pub fn convert(
     replace: bool,
 ) -> Result<Vec<WrittenFile>, ConvertError> {
     let write = |path: &Path, source: io::Error| ConvertError::Write { path: path.to_owned(), source };
+    if dtype == Dtype::Int8 {
+        return Err(ConvertError::Dtype(dtype));
+    }
     files.check()?;
     check_output(output, replace)?;
     let mut copies = Vec::new();
@@ -241,6 +244,8 @@ mod tests {
     #[test]
     fn existing_output_is_replaced_only_on_request_and_if_a_model() {
         let (_folder, output) = output();
+        let error = convert(&golden("vocab_txt"), &output, Dtype::Int8, true).unwrap_err().to_string();
+        assert_eq!(error, "dtype int8 is not a format of files, expected f32, f16 or bf16");
         let convert_again = |replace| convert(&golden("vocab_txt"), &output, Dtype::F16, replace);
         convert_again(false).unwrap();
         fs::write(output.join("config.json"), "old").unwrap();

@@ -4,6 +4,10 @@ use cpu_kernels::{CpuLinear, Epilogue, Heads, MatrixRows, NumberFormat};
 
 use crate::parallel::{ParallelKernels, scratch::Scratch};
 
+/// Queries that attend to an image's features together, whatever their heads. The features are then
+/// read once for all.
+const GROUP_QUERIES: usize = 32;
+
 /// The projections of one head, with the factor of the scores.
 #[derive(Debug)]
 pub(crate) struct AbsorbedHead {
@@ -55,26 +59,41 @@ impl ParallelKernels {
         let head_dim = heads.first().map_or(1, |head| head.key.inputs());
         let width = heads.len() * head_dim;
         let of_image = queries.len() / images.len().max(1);
+        let of_head = of_image / width * head_dim;
+        let group = (GROUP_QUERIES * head_dim / of_head.max(1)).clamp(1, heads.len().max(1));
         let tasks = images.iter().zip(queries.chunks_exact(of_image.max(1))).flat_map(|image| {
-            heads.iter().enumerate().map(move |(number, head)| (image, (number * head_dim, head)))
+            let groups = heads.chunks(group).zip((0..).step_by(group * head_dim));
+            groups.map(move |heads| (image, heads))
         });
-        let tasks = tasks.zip(out.chunks_exact_mut((of_image / width * head_dim).max(1)));
-        self.workers.each(tasks, |(((image, queries), (first_column, head)), out)| {
-            self.scratch.with(|Scratch { queries: of_head, packed: absorbed, context, scores }| {
-                let of_head = of_head.take(out.len());
-                let rows = queries.chunks_exact(width).zip(of_head.chunks_exact_mut(head_dim));
-                for (row, of_head) in rows {
-                    let columns = first_column..first_column + head_dim;
-                    of_head.copy_from_slice(row.get(columns).unwrap_or_default());
+        let mut rest = out;
+        let tasks = tasks.map(|((image, queries), (heads, first_column))| {
+            let (out, others) = std::mem::take(&mut rest).split_at_mut(heads.len() * of_head);
+            rest = others;
+            (image, queries, heads, first_column, out)
+        });
+        self.workers.each(tasks, |(image, queries, heads, first_column, out)| {
+            self.scratch.with(|Scratch { queries: one_head, packed: absorbed, context, scores }| {
+                let of_absorbed = of_head / head_dim * image.width;
+                let absorbed = absorbed.take(heads.len() * of_absorbed);
+                let columns = (first_column..).step_by(head_dim);
+                for ((head, first), absorbed) in
+                    heads.iter().zip(columns).zip(absorbed.chunks_exact_mut(of_absorbed))
+                {
+                    let one_head = one_head.take(of_head);
+                    let rows = queries.chunks_exact(width).zip(one_head.chunks_exact_mut(head_dim));
+                    for (row, of_head) in rows {
+                        of_head.copy_from_slice(row.get(first..first + head_dim).unwrap_or_default());
+                    }
+                    head.key.forward(one_head, absorbed, Epilogue::Store);
                 }
-                let absorbed_len = out.len() / head_dim * image.width;
-                let absorbed = absorbed.take(absorbed_len);
-                head.key.forward(of_head, absorbed, Epilogue::Store);
-                let context = context.take(absorbed_len);
+                let context = context.take(absorbed.len());
                 let absorbed = MatrixRows { data: absorbed, stride: image.width };
                 let one = Heads::new(1, image.width).with_format(self.number_format);
                 one.attend(absorbed, &image.numbers, image.tokens, context, scores);
-                head.value.forward(context, out, Epilogue::Store);
+                let results = context.chunks_exact(of_absorbed).zip(out.chunks_exact_mut(of_head));
+                for (head, (context, out)) in heads.iter().zip(results) {
+                    head.value.forward(context, out, Epilogue::Store);
+                }
             });
         });
     }

@@ -35,7 +35,9 @@ impl ParallelKernels {
 
     /// Computes blocks of columns, each into its own memory, and then their places in `out`.
     fn linear_by_columns(&self, linear: &CpuLinear, input: &[f32], out: &mut [f32], epilogue: Epilogue) {
-        let outputs = linear.outputs();
+        let mut layer_input = self.layer_input.lock().unwrap_or_else(PoisonError::into_inner);
+        linear.read_input(input, &mut layer_input);
+        let (outputs, input) = (linear.outputs(), &*layer_input);
         let blocks = || linear.column_blocks(self.workers.threads() * BLOCKS_PER_THREAD);
         let rows = out.len() / outputs;
         if rows == 1 {
@@ -46,7 +48,7 @@ impl ParallelKernels {
                 (columns, part)
             });
             return self.workers.each(parts, |(columns, out)| {
-                linear.forward_columns(input, columns, out, epilogue);
+                linear.forward_input_columns(input, columns, out, epilogue);
             });
         }
         let mut memory = self.column_blocks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,7 +63,7 @@ impl ParallelKernels {
             parts.push((columns, part));
         }
         self.workers.each(parts.iter_mut(), |(columns, part)| {
-            linear.forward_columns(input, columns.clone(), part, epilogue);
+            linear.forward_input_columns(input, columns.clone(), part, epilogue);
         });
         for (columns, part) in &parts {
             let rows = out.chunks_exact_mut(outputs).zip(part.chunks_exact(columns.len()));

@@ -16,7 +16,7 @@ pub(crate) mod worker_pool;
 
 use std::sync::{Arc, Mutex};
 
-use cpu_kernels::NumberFormat;
+use cpu_kernels::{LayerInput, NumberFormat};
 use rayon::ThreadPoolBuildError;
 
 use crate::parallel::{
@@ -29,6 +29,8 @@ use crate::parallel::{
 pub(crate) struct ParallelKernels {
     pub(crate) workers: Arc<WorkerPool>,
     scratch: Arc<ScratchPool<Scratch>>,
+    /// The input of a product whose columns are divided.
+    layer_input: Arc<Mutex<LayerInput>>,
     /// Blocks of columns of a product, before they are copied to their places.
     column_blocks: Arc<Mutex<Buffer>>,
     /// The number format in which the linear layers of texts keep their weights.
@@ -39,6 +41,12 @@ impl ParallelKernels {
     /// Starts `threads` threads.
     pub(crate) fn new(threads: usize, number_format: NumberFormat) -> Result<Self, ThreadPoolBuildError> {
         let workers = WorkerPool::with_current_thread(threads)?;
-        Ok(Self { workers, scratch: Arc::default(), column_blocks: Arc::default(), number_format })
+        Ok(Self {
+            workers,
+            scratch: Arc::default(),
+            layer_input: Arc::default(),
+            column_blocks: Arc::default(),
+            number_format,
+        })
     }
 }

@@ -140,7 +140,7 @@ fn bf16_texts_stay_near_the_reference() {
                 equal += 1;
                 let error = (answer.score - case.score).abs();
                 assert!(error > 0.0, "{}: the score equals that of f32", golden.name);
-                assert!(error < 0.05 * case.score.abs().max(1.0), "{}: {error}", golden.name);
+                assert!(error < 0.1 * case.score.abs().max(1.0), "{}: {error}", golden.name);
             }
             let features = model.features(&[&case.pixels]).squeeze_dim(0);
             assert!(relative_error(&features, &case.image_embeds) < 1e-4, "{}", golden.name);

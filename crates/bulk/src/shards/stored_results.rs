@@ -12,7 +12,7 @@ use crate::{
 };
 
 /// The results in an output shard in the order of its samples, each with the key of its sample.
-type StoredResults<T> = Box<dyn Iterator<Item = io::Result<(String, T)>>>;
+pub(super) type StoredResults<T> = Box<dyn Iterator<Item = io::Result<(String, T)>>>;
 
 /// The results of the samples of one shard, in their order.
 pub(super) struct ShardResults<'a, T> {

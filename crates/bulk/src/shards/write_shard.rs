@@ -12,7 +12,7 @@ use crate::{
         job::{FailedKeys, Job},
         read_shards::failed_keys,
         shard_format::ShardFormat,
-        stored_results::ShardResults,
+        stored_results::{ShardResults, StoredResults},
         tar_shard,
     },
     storage::{Location, PartialFile},
@@ -65,7 +65,9 @@ fn write_partial(
 ) -> io::Result<ShardEnd> {
     match job.format {
         ShardFormat::Tar => {
-            let read = |output: &Location| tar_shard::read_results(output, &format.name);
+            let read = |output: &Location| {
+                Ok(Box::new(tar_shard::read_results(output, &format.name)?) as StoredResults<_>)
+            };
             match ShardResults::new(shard, job, failed, results, read) {
                 Ok(results) => tar_shard::write_samples(&job.input, file, &format.name, results),
                 Err(error) => Ok(ShardEnd::Unreadable(error)),
@@ -74,7 +76,9 @@ fn write_partial(
         #[cfg(feature = "parquet")]
         ShardFormat::Parquet => {
             let results_column = (&*format.name, &*format.columns);
-            let read = |output: &Location| parquet_shard::read_results(output, results_column);
+            let read = |output: &Location| {
+                Ok(Box::new(parquet_shard::read_results(output, results_column)?) as StoredResults<_>)
+            };
             match ShardResults::new(shard, job, failed, results, read) {
                 Ok(results) => parquet_shard::write_rows(&job.input, file, results_column, results),
                 Err(error) => Ok(ShardEnd::Unreadable(error)),

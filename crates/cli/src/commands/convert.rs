@@ -28,12 +28,20 @@ pub(crate) struct ConvertCommand {
     output: PathBuf,
 
     /// Number format of the weights
-    #[arg(long, value_name = "f16|f32|bf16", default_value = "f16")]
+    #[arg(long, value_name = "f16|f32|bf16", default_value = "f16", value_parser = file_dtype)]
     dtype: Dtype,
 
     /// Replace the output if it exists and holds nothing but a model
     #[arg(long)]
     force: bool,
+}
+
+/// Parses the number format of a file.
+fn file_dtype(text: &str) -> Result<Dtype, String> {
+    match text.parse() {
+        Ok(dtype) if dtype != Dtype::Int8 => Ok(dtype),
+        _ => Err(format!("unknown dtype {text:?}, expected f32, f16 or bf16")),
+    }
 }
 
 impl ConvertCommand {

@@ -22,8 +22,8 @@ impl Heads {
 
     /// Returns the layout for attention whose products are in `format`.
     ///
-    /// In bf16 and int8, queries, keys, values and weights are rounded to bf16, if the processor has
-    /// such products. The softmax is in f32.
+    /// In bf16 and int8, queries, keys, values and weights are rounded to bf16, if the processor
+    /// has such products. The softmax is in f32.
     #[must_use]
     pub fn with_format(self, format: NumberFormat) -> Self {
         Self { format, ..self }

@@ -9,7 +9,7 @@ use super::{
     softmax::softmax_numerators,
 };
 use crate::{
-    microkernel::{MAX_TILE_ROWS, OutputOp, as_panel, multiply_tile, row_tiles, with_tile_rows, write_row},
+    microkernel::{MAX_TILE_ROWS, Scale, as_panel, multiply_tile, row_tiles, with_tile_rows, write_row},
     vector_len::vector_len,
     weight_lines::F32Lines,
 };
@@ -201,16 +201,5 @@ fn attend_tile<S: Simd, const ROWS: usize>(
             let columns = index * columns..head_dim.min((index + 1) * columns);
             write_row(simd, sums, out.get_mut(columns).unwrap_or_default(), Scale(inverse_sum));
         }
-    }
-}
-
-/// A factor for every sum of a row.
-#[derive(Clone, Copy)]
-pub(super) struct Scale(pub(super) f32);
-
-impl<S: Simd> OutputOp<S> for Scale {
-    #[inline(always)]
-    fn apply(self, simd: S, _: usize, sum: S::f32s, _: &[f32]) -> S::f32s {
-        simd.mul_f32s(sum, simd.splat_f32s(self.0))
     }
 }

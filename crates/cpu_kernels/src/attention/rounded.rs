@@ -5,9 +5,9 @@ use std::ops::Range;
 use bytemuck::{cast_slice, cast_slice_mut, must_cast, must_cast_ref};
 use pulp::{Simd, WithSimd};
 
-use super::{heads::Heads, matrix_rows::MatrixRows, packed::Scale};
+use super::{heads::Heads, matrix_rows::MatrixRows};
 use crate::{
-    microkernel::write_columns,
+    microkernel::{Scale, write_columns},
     tiles::{
         kernel::{PreparedKernel, TileKernel},
         layout::{BLOCK_ROWS, LINE_GROUPS, PANEL_COLUMNS, PanelTile, Sums, TileFormat},

@@ -111,13 +111,35 @@ impl CpuLinear {
         }
     }
 
+    /// Writes `rows` `[rows, inputs]` as input of this layer.
+    pub fn read_input(&self, rows: &[f32], input: &mut LayerInput) {
+        match &self.0 {
+            Weights::Float(_) => {
+                input.numbers.clear();
+                input.numbers.extend_from_slice(rows);
+            }
+            Weights::Tiles(linear) => {
+                linear.round(rows, rows.len() / linear.inputs(), &mut input.rounded);
+            }
+        }
+    }
+
     /// Computes [`Self::forward`] for an input of this layer.
     pub fn forward_input(&self, input: &LayerInput, out: &mut [f32], epilogue: Epilogue) {
+        self.forward_input_columns(input, 0..self.outputs(), out, epilogue);
+    }
+
+    /// Computes [`Self::forward_columns`] for an input of this layer.
+    pub fn forward_input_columns(
+        &self,
+        input: &LayerInput,
+        columns: Range<usize>,
+        out: &mut [f32],
+        epilogue: Epilogue,
+    ) {
         match &self.0 {
-            Weights::Float(linear) => {
-                linear.forward_columns(&input.numbers, 0..linear.outputs(), out, epilogue);
-            }
-            Weights::Tiles(linear) => linear.forward_rounded(&input.rounded, out, epilogue),
+            Weights::Float(linear) => linear.forward_columns(&input.numbers, columns, out, epilogue),
+            Weights::Tiles(linear) => linear.forward_rounded(&input.rounded, columns, out, epilogue),
         }
     }
 

@@ -1,8 +1,8 @@
 //! A linear layer whose inputs and weights are rounded to bf16 or int8.
 //!
 //! Quantization to int8 is symmetric. Weights have one scale for each output. An input row has one
-//! scale, computed when the row arrives, so the layer needs no calibration and a row does not depend
-//! on other rows.
+//! scale, computed when the row arrives, so the layer needs no calibration and a row does not
+//! depend on other rows.
 
 use std::ops::Range;
 
@@ -141,12 +141,18 @@ impl TileLinear {
         });
     }
 
-    /// Computes the output `[rows, outputs]` of rounded rows.
-    pub(super) fn forward_rounded(&self, rows: &RoundedRows, out: &mut [f32], epilogue: Epilogue) {
-        self.multiply(rows, 0..self.outputs, Output::Numbers(out), epilogue);
+    /// Computes the `columns` of the output of rounded rows.
+    pub(super) fn forward_rounded(
+        &self,
+        rows: &RoundedRows,
+        columns: Range<usize>,
+        out: &mut [f32],
+        epilogue: Epilogue,
+    ) {
+        self.multiply(rows, columns, Output::Numbers(out), epilogue);
     }
 
-    /// Computes the output of rounded rows, rounded to bf16 for a layer that reads it in this format.
+    /// Computes the output of rounded rows, rounded to bf16 for a layer that reads this format.
     ///
     /// Returns whether this is possible. `epilogue` does not read the output.
     pub(super) fn forward_to_rounded(
@@ -229,6 +235,10 @@ impl WithSimd for TileProduct<'_> {
                 for block in blocks.clone() {
                     let rows = block.scales.len();
                     let next = of_next.next().unwrap_or_default();
+                    if let Output::Numbers(out) = &out {
+                        let out = out.get(first * outputs + index * PANEL_COLUMNS..).unwrap_or_default();
+                        kernel.prefetch_for_writing(out.chunks(outputs).take(rows));
+                    }
                     kernel.multiply(block.tiles, rows, panel, compensation, next, &mut sums.0);
                     let columns = PanelOutput { scales, bias, epilogue, index };
                     match &mut out {

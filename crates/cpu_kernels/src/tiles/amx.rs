@@ -176,8 +176,8 @@ macro_rules! multiply {
 impl AmxTiles {
     /// Multiplies one or two tiles of rows by a panel. Writes sums in f32 or in integers.
     ///
-    /// `first` and `second` have the lines of their rows. `second` may be empty. All have the length
-    /// of `panel`, at least 1. `next` is loaded into the second cache meanwhile.
+    /// `first` and `second` have the lines of their rows. `second` may be empty. All have the
+    /// length of `panel`, at least 1. `next` is loaded into the second cache meanwhile.
     pub(super) fn multiply(
         &self,
         format: TileFormat,
@@ -193,7 +193,7 @@ impl AmxTiles {
         }
         let has_second = second.len() >= steps;
         // The loop prefetches at least one line in each step.
-        let lines = (next.len() * size_of::<PanelTile>() / size_of::<Line>()).div_ceil(steps).max(1);
+        let lines = (size_of_val(next) / size_of::<Line>()).div_ceil(steps).max(1);
         // SAFETY: `self` proves prepared registers. The loop reads `steps` tiles of `first` and of
         // `panel`, and of `second` if it has as many. It writes 16 or 32 rows of `sums`. Each is
         // within its slice. A prefetch of any address has no effect but on the cache.

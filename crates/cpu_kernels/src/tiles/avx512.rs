@@ -5,10 +5,10 @@
 #![expect(unsafe_code, reason = "calls safe functions that require detected processor features")]
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _MM_HINT_T1, _mm_add_epi8, _mm_prefetch, _mm_set1_epi8, _mm512_add_epi32,
-    _mm512_add_ps, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh,
-    _mm512_cvtps_epi32, _mm512_cvtsepi32_epi8, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps,
-    _mm512_max_epi32, _mm512_max_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_add_ps,
+    __m512, __m512bh, __m512i, _MM_HINT_ET0, _MM_HINT_T1, _mm_add_epi8, _mm_prefetch, _mm_set1_epi8,
+    _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32,
+    _mm512_cvtne2ps_pbh, _mm512_cvtps_epi32, _mm512_cvtsepi32_epi8, _mm512_dpbf16_ps, _mm512_dpbusd_epi32,
+    _mm512_fmadd_ps, _mm512_max_epi32, _mm512_max_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_add_ps,
     _mm512_reduce_max_epi32, _mm512_reduce_max_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
     _mm512_slli_epi32,
 };
@@ -20,15 +20,18 @@ use super::{
     layout::{BLOCK_ROWS, LINE_GROUPS, Line, PanelTile, TILE_ROWS, Tile, TileFormat},
     quantization::{INPUT_ZERO_POINT, quantization_scale},
 };
-use crate::activation::exp_for_bf16;
+use crate::{
+    activation::exp_for_bf16,
+    microkernel::{row_tiles, with_tile_rows},
+};
 
-/// Rows whose sums, two vectors each, are in registers at the same time.
-const SUM_ROWS: usize = 8;
+/// The vectors of a kernel.
+pub(super) type Vectors = V4;
 
 /// Proof that the processor has the AVX-512 instructions of a format, and the features of [`V4`].
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Avx512 {
-    pub(super) simd: V4,
+    simd: V4,
     format: TileFormat,
 }
 
@@ -39,6 +42,11 @@ impl Avx512 {
             TileFormat::Int8 => is_x86_feature_detected!("avx512vnni"),
         };
         V4::try_new().filter(|_| has_format).map(|simd| Self { simd, format })
+    }
+
+    /// Returns the vectors for what is not a product.
+    pub(super) fn simd(self) -> Vectors {
+        self.simd
     }
 
     /// Rounds a row to `lines`, and returns what the integer 1 stands for.
@@ -105,21 +113,15 @@ impl Avx512 {
         compensation: &[Line; 2],
         sums: &mut [[Line; 2]; BLOCK_ROWS],
     ) {
-        let (of_tiles, _) = sums.as_chunks_mut::<TILE_ROWS>();
-        for ((tiles, sums), first) in tiles.into_iter().zip(of_tiles).zip([0, TILE_ROWS]) {
-            let (sums, _) = sums.as_chunks_mut::<SUM_ROWS>();
-            for (sums, first_row) in sums.iter_mut().zip([0, SUM_ROWS]) {
-                let rows = rows.saturating_sub(first + first_row).min(SUM_ROWS);
-                // SAFETY: `try_new` detects the features.
-                unsafe {
-                    match self.format {
-                        TileFormat::Bf16 => {
-                            multiply_bf16(tiles, first_row, rows, panel, compensation, sums);
-                        }
-                        TileFormat::Int8 => {
-                            multiply_int8(tiles, first_row, rows, panel, compensation, sums);
-                        }
-                    }
+        let mut rest = sums.get_mut(..rows).unwrap_or_default();
+        for (first, rows) in row_tiles::<V4>(rows) {
+            let (sums, others) = rest.split_at_mut(rows.min(rest.len()));
+            rest = others;
+            // SAFETY: `try_new` detects the features.
+            unsafe {
+                match self.format {
+                    TileFormat::Bf16 => multiply_bf16(tiles, first, panel, compensation, sums),
+                    TileFormat::Int8 => multiply_int8(tiles, first, panel, compensation, sums),
                 }
             }
         }
@@ -251,46 +253,44 @@ fn quantize_vector(values: __m512, inverse_scale: __m512) -> [u8; LINE_GROUPS] {
     must_cast(_mm_add_epi8(rounded, _mm_set1_epi8(INPUT_ZERO_POINT.cast_signed())))
 }
 
-/// Defines the product of up to [`SUM_ROWS`] rows, from `first_row` on, by a panel.
+/// Defines the product of a few rows, from `first_row` on, by a panel. There are as many as `sums`.
 ///
 /// A macro and not a generic function: each format needs its own `target_feature` attribute.
 macro_rules! define_multiply {
     ($name:ident, $inner:ident, $features:literal, $begin:ident, $add:ident, $finish:ident) => {
         #[target_feature(enable = $features)]
         fn $name(
-            tiles: &[Tile],
+            tiles: [&[Tile]; 2],
             first_row: usize,
-            rows: usize,
             panel: &[PanelTile],
             compensation: &[Line; 2],
-            sums: &mut [[Line; 2]; SUM_ROWS],
+            sums: &mut [[Line; 2]],
         ) {
-            match rows {
-                0 => {}
-                1 => $inner::<1>(tiles, first_row, panel, compensation, sums),
-                2 => $inner::<2>(tiles, first_row, panel, compensation, sums),
-                3 => $inner::<3>(tiles, first_row, panel, compensation, sums),
-                4 => $inner::<4>(tiles, first_row, panel, compensation, sums),
-                5 => $inner::<5>(tiles, first_row, panel, compensation, sums),
-                6 => $inner::<6>(tiles, first_row, panel, compensation, sums),
-                7 => $inner::<7>(tiles, first_row, panel, compensation, sums),
-                _ => $inner::<SUM_ROWS>(tiles, first_row, panel, compensation, sums),
-            }
+            with_tile_rows!(sums.len(), $inner(tiles, first_row, panel, compensation, sums));
         }
 
         #[target_feature(enable = $features)]
         fn $inner<const ROWS: usize>(
-            tiles: &[Tile],
+            tiles: [&[Tile]; 2],
             first_row: usize,
             panel: &[PanelTile],
             compensation: &[Line; 2],
-            out: &mut [[Line; 2]; SUM_ROWS],
+            out: &mut [[Line; 2]],
         ) {
+            let mut rows: [&[Line]; ROWS] = [&[]; ROWS];
+            for (offset, row) in rows.iter_mut().enumerate() {
+                let place = first_row + offset;
+                let [first, second] = tiles;
+                let tiles = if place < TILE_ROWS { first } else { second };
+                *row = tiles.as_flattened().get(place % TILE_ROWS..).unwrap_or_default();
+            }
             let mut sums = [$begin(compensation); ROWS];
-            for (tile, weights) in tiles.iter().zip(panel) {
-                let Some(lines) = tile.get(first_row..).and_then(|lines| lines.first_chunk::<ROWS>()) else {
-                    return;
-                };
+            for (step, weights) in panel.iter().enumerate() {
+                let mut lines = [&[0; LINE_GROUPS]; ROWS];
+                for (line, row) in lines.iter_mut().zip(rows) {
+                    let Some(of_step) = row.get(step * TILE_ROWS) else { return };
+                    *line = of_step;
+                }
                 for (index, weights) in weights.iter().enumerate() {
                     for (sums, line) in sums.iter_mut().zip(lines) {
                         let Some(&group) = line.get(index) else { continue };
@@ -362,12 +362,26 @@ fn finish_int8(sum: __m512i) -> Line {
     must_cast(_mm512_cvtepi32_ps(sum))
 }
 
+/// Largest number of lines that are prefetched at once. More would wait for each other.
+const MAX_PREFETCHED_LINES: usize = 64;
+
 /// Loads weights into the second cache.
 #[inline(always)]
 pub(super) fn prefetch(panel: &[PanelTile]) {
-    for line in panel.as_flattened().as_flattened() {
+    for line in panel.as_flattened().as_flattened().iter().take(MAX_PREFETCHED_LINES) {
         // SAFETY: the instruction has no effect but on the cache.
         unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+}
+
+/// Loads the first two lines of each of `rows`, which will be written.
+#[inline(always)]
+pub(super) fn prefetch_for_writing<'a>(rows: impl Iterator<Item = &'a [f32]>) {
+    for row in rows {
+        for line in row.chunks(LINE_GROUPS).take(2) {
+            // SAFETY: the instruction has no effect but on the cache.
+            unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.as_ptr().cast()) };
+        }
     }
 }
 

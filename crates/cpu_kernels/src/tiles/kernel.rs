@@ -1,11 +1,12 @@
 //! The best instructions of this processor for a number format.
 
-use pulp::x86::V4;
-
+#[cfg(not(target_arch = "x86_64"))]
+use super::fallback::{Amx, AmxTiles, Avx512, Vectors, prefetch, prefetch_for_writing};
+use super::layout::{BLOCK_ROWS, Line, PanelTile, TILE_ROWS, Tile, TileFormat};
+#[cfg(target_arch = "x86_64")]
 use super::{
     amx::{Amx, AmxTiles},
-    avx512::{Avx512, prefetch},
-    layout::{BLOCK_ROWS, Line, PanelTile, TILE_ROWS, Tile, TileFormat},
+    avx512::{Avx512, Vectors, prefetch, prefetch_for_writing},
 };
 
 /// Rounds rows and multiplies them by panels.
@@ -39,13 +40,14 @@ impl TileKernel {
         Self { amx: None, ..self }
     }
 
+    /// Returns the number format.
     pub(crate) fn format(self) -> TileFormat {
         self.format
     }
 
     /// Returns the vectors for what is not a product.
-    pub(crate) fn simd(self) -> V4 {
-        self.avx512.simd
+    pub(crate) fn simd(self) -> Vectors {
+        self.avx512.simd()
     }
 
     /// Rounds a row to `lines`, and returns what the integer 1 stands for.
@@ -86,6 +88,14 @@ impl TileKernel {
 }
 
 impl PreparedKernel {
+    /// Loads the first 32 numbers of each of `rows`, which will be written.
+    ///
+    /// Otherwise the results of a block would wait for the cache, all at once.
+    #[inline(always)]
+    pub(crate) fn prefetch_for_writing<'a>(&self, rows: impl Iterator<Item = &'a [f32]>) {
+        prefetch_for_writing(rows);
+    }
+
     /// Multiplies `rows` rows by a panel, in f32. Integer sums begin with `compensation`.
     ///
     /// The two tiles have the lines of 16 rows each, the second one may be empty. Their length is

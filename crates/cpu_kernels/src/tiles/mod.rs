@@ -5,14 +5,12 @@
 //! AMX use the AVX-512 instructions of the format on the same layout.
 
 pub(crate) mod rounded_rows;
-#[cfg(target_arch = "x86_64")]
-pub(crate) mod kernel;
-#[cfg(not(target_arch = "x86_64"))]
-#[path = "kernel_fallback.rs"]
 pub(crate) mod kernel;
 #[cfg(target_arch = "x86_64")]
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(not(target_arch = "x86_64"))]
+mod fallback;
 pub(crate) mod quantization;
 pub(crate) mod layout;

@@ -73,8 +73,8 @@ impl RoundedRows {
         self.fill(rows, count, kernel.format().lines(width), |row, lines| kernel.round(row, lines));
     }
 
-    /// Writes the first `count` of `rows`, each of which has `lines` lines. `write` returns what the
-    /// integer 1 stands for.
+    /// Writes the first `count` of `rows`, each of which has `lines` lines. `write` returns what
+    /// the integer 1 stands for.
     pub(crate) fn fill<T>(
         &mut self,
         rows: impl Iterator<Item = T>,

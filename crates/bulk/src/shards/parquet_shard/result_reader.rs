@@ -55,7 +55,7 @@ pub(in crate::shards) fn read_states(
 pub(in crate::shards) fn read_results(
     output: &Location,
     (name, columns): (&str, &[ResultColumn]),
-) -> io::Result<Box<dyn Iterator<Item = io::Result<(String, Fields)>>>> {
+) -> io::Result<impl Iterator<Item = io::Result<(String, Fields)>> + use<>> {
     let InputFile { file, metadata } = InputFile::open(output)?;
     let rows = metadata.file_metadata().num_rows().unsigned_abs();
     let metadata = Arc::new(metadata.into_builder().set_page_index(None).build());
@@ -79,7 +79,7 @@ pub(in crate::shards) fn read_results(
         .build()
         .map_err(|error| broken("", error))?;
     let results = ResultReader { batches, batch: None, row: 0, rows };
-    Ok(Box::new(results.enumerate().map(|(row, result)| result.map(|fields| (row.to_string(), fields)))))
+    Ok(results.enumerate().map(|(row, result)| result.map(|fields| (row.to_string(), fields))))
 }
 
 /// Returns the names of the fields of a struct, or the type of other columns.

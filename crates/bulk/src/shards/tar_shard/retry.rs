@@ -45,7 +45,7 @@ pub(in crate::shards) fn read_states(
 pub(in crate::shards) fn read_results(
     output: &Location,
     result_name: &str,
-) -> io::Result<Box<dyn Iterator<Item = io::Result<(String, Vec<u8>)>>>> {
+) -> io::Result<impl Iterator<Item = io::Result<(String, Vec<u8>)>> + use<>> {
     let (output, name) = (output.clone(), result_name.to_owned());
     let (sender, results) = mpsc::sync_channel(READ_AHEAD);
     let send = move || {
@@ -64,5 +64,5 @@ pub(in crate::shards) fn read_results(
     let requests = StopRequests::current().unwrap_or_default();
     let thread = std::thread::Builder::new().name("stored results".to_owned());
     thread.spawn(move || requests.scope(send))?;
-    Ok(Box::new(results.into_iter()))
+    Ok(results.into_iter())
 }

@@ -293,9 +293,9 @@ mod tests {
 
     #[test]
     fn unknown_dtype_is_rejected_with_all_known_ones() {
-        let message = "int8".parse::<DtypeRequest>().unwrap_err();
+        let message = "int4".parse::<DtypeRequest>().unwrap_err();
         assert!(
-            message.contains("int8") && message.contains("auto") && message.contains("bf16"),
+            message.contains("int4") && message.contains("auto") && message.contains("bf16"),
             "{message}"
         );
     }

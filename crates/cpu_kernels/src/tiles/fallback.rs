@@ -1,0 +1,94 @@
+//! The instructions on processors other than x86-64, where none is supported.
+
+use super::layout::{BLOCK_ROWS, Line, PanelTile, TILE_ROWS, Tile, TileFormat};
+
+/// The vectors of a kernel.
+pub(super) type Vectors = pulp::Scalar;
+
+/// Proof of AVX-512, which cannot be constructed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Avx512 {}
+
+/// Proof of AMX, which cannot be constructed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Amx {}
+
+/// Tile registers, which cannot be prepared.
+#[derive(Debug)]
+pub(super) enum AmxTiles {}
+
+impl Avx512 {
+    pub(super) fn try_new(_: TileFormat) -> Option<Self> {
+        None
+    }
+
+    pub(super) fn simd(self) -> Vectors {
+        match self {}
+    }
+
+    pub(super) fn round<'a>(self, _: &[f32], _: impl Iterator<Item = &'a mut Line>) -> f32 {
+        match self {}
+    }
+
+    pub(super) fn round_tile(self, _: &[[Line; 2]; TILE_ROWS], _: &mut Tile) {
+        match self {}
+    }
+
+    pub(super) fn pair(self, _: &[f32], _: &[f32]) -> Line {
+        match self {}
+    }
+
+    pub(super) fn round_softmax<'a>(
+        self,
+        _: &mut [f32],
+        _: usize,
+        _: f32,
+        _: impl Iterator<Item = &'a mut Line>,
+    ) -> f32 {
+        match self {}
+    }
+
+    pub(super) fn multiply(
+        self,
+        _: [&[Tile]; 2],
+        _: usize,
+        _: &[PanelTile],
+        _: &[Line; 2],
+        _: &mut [[Line; 2]; BLOCK_ROWS],
+    ) {
+        match self {}
+    }
+
+    pub(super) fn convert_sums(self, _: &[Line; 2], _: &mut [[Line; 2]]) {
+        match self {}
+    }
+}
+
+impl Amx {
+    pub(super) fn try_new(_: TileFormat) -> Option<Self> {
+        None
+    }
+
+    pub(super) fn prepare(self) -> AmxTiles {
+        match self {}
+    }
+}
+
+impl AmxTiles {
+    pub(super) fn multiply(
+        &self,
+        _: TileFormat,
+        _: [&[Tile]; 2],
+        _: &[PanelTile],
+        _: &[PanelTile],
+        _: &mut [[Line; 2]; BLOCK_ROWS],
+    ) {
+        match *self {}
+    }
+}
+
+/// Does nothing.
+pub(super) fn prefetch(_: &[PanelTile]) {}
+
+/// Does nothing.
+pub(super) fn prefetch_for_writing<'a>(_: impl Iterator<Item = &'a [f32]>) {}
