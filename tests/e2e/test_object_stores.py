@@ -312,20 +312,6 @@ def test_interrupted_run_ends_at_once_with_complete_shards(data, answered, tmp_p
     }
 
 
-def test_second_signal_ends_a_run_that_waits_for_a_file(data, tmp_path):
-    (tmp_path / "in").mkdir()
-    shutil.copy(data / NAMES[0], tmp_path / "in")
-    os.mkfifo(tmp_path / "in" / NAMES[1])
-    arguments = command("ask", tmp_path / "in", tmp_path / "out", "-q", QUESTION)
-    with subprocess.Popen(arguments, stderr=subprocess.PIPE, text=True) as process:
-        wait_until((tmp_path / "out" / NAMES[0]).exists, process)
-        process.send_signal(signal.SIGINT)
-        process.send_signal(signal.SIGTERM)
-        stderr = process.communicate(timeout=60)[1]
-    assert process.returncode in (130, 143), stderr
-    assert "shards complete" not in stderr
-
-
 def test_web_server_gives_shards_and_hostile_ones_fail_alone(data, answered, tmp_path):
     whole = (data / "s-0.tar").read_bytes()
 
