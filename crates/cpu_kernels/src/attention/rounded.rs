@@ -49,7 +49,7 @@ impl Layout {
     }
 }
 
-/// Returns the number of values that [`pack`] writes.
+/// Returns the number of values that [`PackRounded`] writes.
 pub(super) fn packed_len(heads: &Heads, tokens: usize) -> usize {
     let layout = Layout::new(heads, tokens);
     heads.heads * (layout.keys() + layout.values()) * size_of::<PanelTile>() / size_of::<f32>()
