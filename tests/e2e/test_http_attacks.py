@@ -87,8 +87,9 @@ def test_unread_embeddings_are_not_written(start):
     assert len(whole.json()["texts"]) == 1000 and all(whole.json()["texts"])
     before = memory_bytes(server)
     connection = unread(server, 50, "POST", "/v1/embed", body, headers.items())
-    # The embeddings themselves have a third of the length of their text.
-    assert memory_bytes(server) - before < 0.8 * 50 * len(whole.content)
+    # The embeddings themselves have a third of the length of their text, the requests some half.
+    # With the text, this would be more than one and a half times its length.
+    assert memory_bytes(server) - before < 50 * len(whole.content)
     connection.close()
 
 

@@ -13,7 +13,7 @@ import pytest
 from conftest import program
 from datasets import ClassLabel, Dataset, Features, Image, List, Value
 from PIL import Image as PillowImage
-from test_shards import COLOURS, captioned, command, results, run, scene, shards
+from test_shards import COLOURS, captioned, command, results, run, scene, shards, written
 
 # These fixtures make the tar shards with the same scenes.
 __all__ = ["captioned", "shards"]
@@ -231,7 +231,7 @@ def test_retry_processes_failed_rows_only(tmp_path, captioned):
     pq.write_table(table, source / "a.parquet", row_group_size=3)
     pq.write_table(table.slice(0, 4), source / "b.parquet")
     assert run("caption", source, output).returncode == 1
-    before, unchanged = values(output / "a.parquet"), (output / "b.parquet").stat()
+    before, unchanged = values(output / "a.parquet"), written(output / "b.parquet")
     assert [at for at, found in enumerate(before) if found["error"]] == [5]
     (source / "5.png").write_bytes(scene(5))
     completed = run("caption", source, output, "--retry-failed")
@@ -242,7 +242,7 @@ def test_retry_processes_failed_rows_only(tmp_path, captioned):
         expected[f"{number:06}"]["caption"] for number in range(8)
     ]
     assert pq.read_table(output / "a.parquet").drop(["blip"]).equals(table)
-    assert (output / "b.parquet").stat() == unchanged
+    assert written(output / "b.parquet") == unchanged
     other = run("match", source, output, "--retry-failed", "--text-column", "image")
     assert other.returncode == 1
     message = "column blip has the fields caption, score, margin, error: expected probability, cosine, error"
