@@ -177,6 +177,19 @@ mod tests {
     }
 
     #[test]
+    fn tensor_formats_need_no_other_options() {
+        for device in [Device::Cpu, Device::Cuda(0)] {
+            for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16] {
+                assert_eq!(
+                    check(device, dtype, LoadOptions::for_device(device)),
+                    Ok(()),
+                    "{dtype} on {device:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
     fn parts_in_bf16_need_native_kernels_on_cpu() {
         let bf16 = LoadOptions { text_dtype: PartDtype::Bf16, ..cpu_options() };
         for dtype in [Dtype::F32, Dtype::Bf16] {

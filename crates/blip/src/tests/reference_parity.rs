@@ -2,6 +2,7 @@
 //!
 //! `tests/reference/generate/goldens.py` writes the goldens.
 
+use cpu_kernels::NumberFormat;
 use tch::Tensor;
 
 use crate::{
@@ -128,6 +129,8 @@ fn int8_vision_stays_near_the_reference() {
 
 #[test]
 fn bf16_texts_stay_near_the_reference() {
+    // Without products in bf16, only weights are rounded.
+    let limit = if NumberFormat::Bf16.has_products() { 0.1 } else { 0.05 };
     for golden in goldens().into_iter().filter(|golden| golden.kernels != CpuKernels::LibTorch) {
         let options = LoadOptions { text_dtype: PartDtype::Bf16, ..golden.options() };
         let mut model = golden.model_with(Dtype::F32, options);
@@ -140,7 +143,7 @@ fn bf16_texts_stay_near_the_reference() {
                 equal += 1;
                 let error = (answer.score - case.score).abs();
                 assert!(error > 0.0, "{}: the score equals that of f32", golden.name);
-                assert!(error < 0.1 * case.score.abs().max(1.0), "{}: {error}", golden.name);
+                assert!(error < limit * case.score.abs().max(1.0), "{}: {error}", golden.name);
             }
             let features = model.features(&[&case.pixels]).squeeze_dim(0);
             assert!(relative_error(&features, &case.image_embeds) < 1e-4, "{}", golden.name);

@@ -4,7 +4,7 @@
 //! `tests/reference/reference_tasks.py` adds the results of the reference.
 
 use serde::Deserialize;
-use tch::Device;
+use tch::{Device, Tensor};
 
 use crate::{
     Architecture, CheckpointOptions, Dtype, Pixels, RowInput, RowOutput, RowTask,
@@ -88,14 +88,48 @@ fn differences(folder: &Folder) -> [f64; 2] {
 }
 
 /// Reads the checkpoint folders from `BLIP_CHECKPOINTS`, separated by colons.
+fn checkpoint_folders() -> Vec<String> {
+    let folders =
+        std::env::var("BLIP_CHECKPOINTS").expect("BLIP_CHECKPOINTS is unset, expected checkpoint folders");
+    folders.split(':').map(str::to_owned).collect()
+}
+
+/// Returns the mean and the smallest cosine of the features of a token in `dtype` to those in f32.
+///
+/// The image is noise.
+fn cosines(folder: &Folder, dtype: Dtype) -> [f64; 2] {
+    let checkpoint = folder.checkpoint(CheckpointOptions::default());
+    let side = checkpoint.config().vision.image_size.try_into().unwrap();
+    let noise = (0..3 * side * side).map(|index: usize| (index * index % 65_521 * 7_919 >> 8) as u8);
+    let image = Pixels::new(side, side, noise.collect()).unwrap();
+    let [exact, rounded] = [Dtype::F32, dtype].map(|dtype| {
+        let options = LoadOptions::for_device(Device::Cpu);
+        let mut model = Model::load(&checkpoint, Device::Cpu, dtype, options).unwrap();
+        model.features(&[&image]).squeeze_dim(0)
+    });
+    let cosines = Tensor::cosine_similarity(&exact, &rounded, 1, 1e-12);
+    [cosines.mean(None), cosines.min()].map(|cosine| cosine.double_value(&[]))
+}
+
+#[expect(clippy::print_stdout, reason = "the cosines are the result of this test")]
+#[test]
+#[ignore = "needs checkpoints of gigabytes, see tests/reference/reference_tasks.py"]
+fn rounded_features_of_true_size_have_the_direction_of_f32() {
+    for folder in checkpoint_folders() {
+        for (dtype, limit) in [(Dtype::Bf16, 0.9998), (Dtype::Int8, 0.999)] {
+            let [mean, smallest] = cosines(&Folder::at((&folder).into()), dtype);
+            println!("{folder}: cosine in {dtype} {mean:.5} on average, at least {smallest:.5}");
+            assert!(mean > limit, "{folder} in {dtype}: {mean}");
+        }
+    }
+}
+
 #[expect(clippy::print_stdout, reason = "the differences are the result of this test")]
 #[test]
 #[ignore = "needs checkpoints of gigabytes, see tests/reference/reference_tasks.py"]
 fn random_checkpoints_of_true_size_equal_the_reference() {
-    let folders =
-        std::env::var("BLIP_CHECKPOINTS").expect("BLIP_CHECKPOINTS is unset, expected checkpoint folders");
-    for folder in folders.split(':') {
-        let [features, scores] = differences(&Folder::at(folder.into()));
+    for folder in checkpoint_folders() {
+        let [features, scores] = differences(&Folder::at((&folder).into()));
         println!("{folder}: features differ by {features:.1e} of the largest, scores by {scores:.1e}");
         assert!(features < 1e-3 && scores < 1e-2, "{folder}");
     }

@@ -1,9 +1,6 @@
 //! The layout of the attention heads in a row.
 
-use crate::{
-    linear::number_format::NumberFormat,
-    tiles::{kernel::TileKernel, layout::TileFormat},
-};
+use crate::{linear::number_format::NumberFormat, tiles::kernel::Bf16Kernel};
 
 /// A number of attention heads, their size and their number format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,10 +27,10 @@ impl Heads {
     }
 
     /// Returns the kernel of rounded products, if these heads use one.
-    pub(super) fn kernel(&self) -> Option<TileKernel> {
+    pub(super) fn kernel(&self) -> Option<Bf16Kernel> {
         match self.format {
             NumberFormat::F32 => None,
-            NumberFormat::Bf16 | NumberFormat::Int8 => TileKernel::new(TileFormat::Bf16),
+            NumberFormat::Bf16 | NumberFormat::Int8 => Bf16Kernel::new(),
         }
     }
 

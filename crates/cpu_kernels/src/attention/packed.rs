@@ -54,7 +54,7 @@ impl Heads {
         match self.kernel() {
             Some(kernel) => {
                 Simd::vectorize(
-                    kernel.simd(),
+                    kernel.tiles().simd(),
                     PackRounded { kernel, heads: *self, keys, values, tokens, packed },
                 );
             }
@@ -110,7 +110,7 @@ impl Heads {
         match self.kernel() {
             Some(kernel) => {
                 let attend = AttendRounded { kernel, heads, queries, packed, tokens, out, scratch };
-                Simd::vectorize(kernel.simd(), attend);
+                Simd::vectorize(kernel.tiles().simd(), attend);
             }
             None => Arch::new().dispatch(PackedKernel { heads, queries, packed, tokens, out, scratch }),
         }

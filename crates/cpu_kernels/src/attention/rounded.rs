@@ -9,7 +9,7 @@ use super::{heads::Heads, matrix_rows::MatrixRows};
 use crate::{
     microkernel::{Scale, write_columns},
     tiles::{
-        kernel::{PreparedKernel, TileKernel},
+        kernel::{Bf16Kernel, PreparedKernel},
         layout::{BLOCK_ROWS, LINE_GROUPS, PANEL_COLUMNS, PanelTile, Sums, TileFormat},
         rounded_rows::{RoundedRows, RowBlock, RowLines},
     },
@@ -60,7 +60,7 @@ pub(super) fn packed_len(heads: &Heads, tokens: usize) -> usize {
 /// Keys are a panel's columns, with a line for 32 elements. Values are its inputs: a line has the
 /// same element of 32 tokens.
 pub(super) struct PackRounded<'a> {
-    pub(super) kernel: TileKernel,
+    pub(super) kernel: Bf16Kernel,
     pub(super) heads: Heads,
     pub(super) keys: MatrixRows<'a>,
     pub(super) values: MatrixRows<'a>,
@@ -85,7 +85,7 @@ impl WithSimd for PackRounded<'_> {
                 let panel = key_tiles.chunks_exact_mut(layout.key_lines).nth(token / PANEL_COLUMNS);
                 for (tile, elements) in panel.unwrap_or_default().iter_mut().zip(key.chunks(LINE_TOKENS)) {
                     let mut line = [0; LINE_GROUPS];
-                    kernel.round(elements, std::iter::once(&mut line));
+                    kernel.tiles().round(elements, std::iter::once(&mut line));
                     for (halves, group) in tile.iter_mut().zip(line) {
                         let half = halves.get_mut(place / LINE_GROUPS);
                         if let Some(packed) = half.and_then(|half| half.get_mut(place % LINE_GROUPS)) {
@@ -115,7 +115,7 @@ impl WithSimd for PackRounded<'_> {
 
 /// Computes attention, see [`Heads::attend`].
 pub(super) struct AttendRounded<'a> {
-    pub(super) kernel: TileKernel,
+    pub(super) kernel: Bf16Kernel,
     pub(super) heads: Heads,
     pub(super) queries: MatrixRows<'a>,
     pub(super) packed: &'a [f32],
@@ -134,7 +134,7 @@ impl WithSimd for AttendRounded<'_> {
             return out.fill(0.0);
         }
         let (layout, width) = (Layout::new(&heads, tokens), heads.width());
-        let (rows, prepared) = (out.len() / width, kernel.prepare());
+        let (rows, prepared) = (out.len() / width, kernel.tiles().prepare());
         let mut rounded = [RoundedRows::reused(), RoundedRows::reused()];
         let [of_queries, of_scores] = &mut rounded;
         scratch.resize(layout.token_lines * LINE_TOKENS * BLOCK_ROWS, 0.0);
@@ -146,7 +146,7 @@ impl WithSimd for AttendRounded<'_> {
             let first_column = index * heads.head_dim;
             let head = RoundedHead { kernel, prepared: &prepared, layout, keys, values, tokens };
             let of_head = queries.skip_columns(first_column).iter(heads.head_dim);
-            of_queries.round(kernel, of_head, rows, heads.head_dim);
+            of_queries.round(kernel.tiles(), of_head, rows, heads.head_dim);
             let columns = first_column..first_column + heads.head_dim;
             let mut rest = &mut *out;
             for block in of_queries.blocks() {
@@ -170,7 +170,7 @@ struct Place<'a> {
 
 /// The packed keys and values of one head.
 struct RoundedHead<'a> {
-    kernel: TileKernel,
+    kernel: Bf16Kernel,
     prepared: &'a PreparedKernel,
     layout: Layout,
     keys: &'a [PanelTile],

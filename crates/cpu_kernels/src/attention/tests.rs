@@ -8,9 +8,7 @@ use super::{
     single_query::SingleQueryKernel,
 };
 use crate::{
-    linear::number_format::NumberFormat,
-    tiles::{kernel::TileKernel, layout::TileFormat},
-    vector_len::for_each_instruction_set,
+    linear::number_format::NumberFormat, tiles::kernel::Bf16Kernel, vector_len::for_each_instruction_set,
 };
 
 const HEADS: usize = 3;
@@ -109,17 +107,17 @@ fn attend_rounded(heads: Heads, queries: &[f32], key_values: &[f32]) -> Vec<Vec<
     let (width, mut results) = (heads.width(), Vec::new());
     let tokens = key_values.len() / (2 * width);
     let keys = MatrixRows { data: key_values, stride: 2 * width };
-    for kernel in TileKernel::new(TileFormat::Bf16).into_iter().flat_map(|all| [all, all.without_amx()]) {
+    for kernel in Bf16Kernel::new().into_iter().flat_map(|all| [all, all.without_amx()]) {
         let mut packed = vec![f32::NAN; rounded::packed_len(&heads, tokens)];
         let values = keys.skip_columns(width);
         Simd::vectorize(
-            kernel.simd(),
+            kernel.tiles().simd(),
             PackRounded { kernel, heads, keys, values, tokens, packed: &mut packed },
         );
         let (mut out, scratch) = (vec![0.0; queries.len()], &mut vec![7.0; 3]);
         let (packed, queries) = (&packed[..], MatrixRows { data: queries, stride: width });
         let attend = AttendRounded { kernel, heads, queries, packed, tokens, out: &mut out, scratch };
-        Simd::vectorize(kernel.simd(), attend);
+        Simd::vectorize(kernel.tiles().simd(), attend);
         results.push(out);
     }
     results

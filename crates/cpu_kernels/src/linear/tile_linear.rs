@@ -15,7 +15,7 @@ use crate::{
     microkernel::{OutputOp, write_columns},
     packed_panels::PackedPanels,
     tiles::{
-        kernel::TileKernel,
+        kernel::{Bf16Kernel, TileKernel},
         layout::{LINE_GROUPS, Line, PANEL_COLUMNS, PanelTile, Sums, TILE_ROWS, Tile, TileFormat},
         quantization::{INPUT_ZERO_POINT, MAX_INPUTS, max_magnitude, quantization_scale},
         rounded_rows::RoundedRows,
@@ -162,13 +162,13 @@ impl TileLinear {
         next: &Self,
         out: &mut RoundedRows,
     ) -> bool {
-        let formats = [self.kernel.format(), next.kernel.format()];
-        if formats != [TileFormat::Bf16; 2] || self.outputs != next.inputs {
+        let (Some(_), Some(kernel)) = (self.kernel.as_bf16(), next.kernel.as_bf16()) else { return false };
+        if self.outputs != next.inputs {
             return false;
         }
         let lines = TileFormat::Bf16.lines(self.outputs);
         let tiles = out.begin_bf16(rows.len(), lines);
-        self.multiply(rows, 0..self.outputs, Output::Lines(tiles, lines), epilogue);
+        self.multiply(rows, 0..self.outputs, Output::Lines(kernel, tiles, lines), epilogue);
         true
     }
 
@@ -182,7 +182,7 @@ enum Output<'a> {
     /// `[rows, columns]`.
     Numbers(&'a mut [f32]),
     /// Rounded to bf16, with the number of lines of a row.
-    Lines(&'a mut [Tile], usize),
+    Lines(Bf16Kernel, &'a mut [Tile], usize),
 }
 
 /// Writes the integers of a column to its `groups` and returns their sum.
@@ -246,9 +246,9 @@ impl WithSimd for TileProduct<'_> {
                             let out = out.get_mut(first * outputs..).unwrap_or_default();
                             columns.write(simd, &sums, block.scales, out, outputs);
                         }
-                        Output::Lines(tiles, lines) => {
+                        Output::Lines(kernel, tiles, lines) => {
                             let tiles = tiles.get_mut(first / TILE_ROWS * *lines..).unwrap_or_default();
-                            columns.round(simd, linear.kernel, &mut sums, block.scales, tiles, *lines);
+                            columns.round(simd, *kernel, &mut sums, block.scales, tiles, *lines);
                         }
                     }
                     first += rows;
@@ -286,7 +286,7 @@ impl PanelOutput<'_> {
     fn round<S: Simd>(
         &self,
         simd: S,
-        kernel: TileKernel,
+        kernel: Bf16Kernel,
         sums: &mut Sums,
         row_scales: &[f32],
         tiles: &mut [Tile],

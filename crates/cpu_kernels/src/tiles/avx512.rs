@@ -62,46 +62,9 @@ impl Avx512 {
         }
     }
 
-    /// Rounds 32 numbers of each of 16 rows to bf16. The kernel is one for bf16.
-    pub(super) fn round_tile(self, rows: &[[Line; 2]; TILE_ROWS], tile: &mut Tile) {
-        if self.format == TileFormat::Bf16 {
-            // SAFETY: `try_new` detects the features.
-            unsafe { round_tile(rows, tile) };
-        }
-    }
-
-    /// Rounds two rows of up to 16 numbers to bf16, see `TileKernel::pair`.
-    ///
-    /// The kernel is one for bf16.
-    pub(super) fn pair(self, first: &[f32], second: &[f32]) -> Line {
-        let padded = |row: &[f32]| {
-            let mut padded = [0.0; LINE_GROUPS];
-            padded.iter_mut().zip(row).for_each(|(padded, &number)| *padded = number);
-            padded
-        };
-        let whole = |row: &[f32]| row.first_chunk().copied().unwrap_or_else(|| padded(row));
-        match self.format {
-            // SAFETY: `try_new` detects the features.
-            TileFormat::Bf16 => unsafe { pair(whole(first), whole(second)) },
-            TileFormat::Int8 => [0; LINE_GROUPS],
-        }
-    }
-
-    /// Rounds the numerators of a softmax to bf16, see `TileKernel::round_softmax`.
-    ///
-    /// The kernel is one for bf16.
-    pub(super) fn round_softmax<'a>(
-        self,
-        scores: &mut [f32],
-        tokens: usize,
-        scale: f32,
-        lines: impl Iterator<Item = &'a mut Line>,
-    ) -> f32 {
-        match self.format {
-            // SAFETY: `try_new` detects the features.
-            TileFormat::Bf16 => unsafe { round_softmax(self.simd, scores, tokens, scale, lines) },
-            TileFormat::Int8 => 1.0,
-        }
+    /// Returns the instructions that only bf16 has.
+    pub(super) fn as_bf16(self) -> Option<Bf16Vectors> {
+        (self.format == TileFormat::Bf16).then_some(Bf16Vectors(self.simd))
     }
 
     /// Multiplies `rows` of the `tiles` by a panel. Integer sums begin with `compensation`.
@@ -131,6 +94,42 @@ impl Avx512 {
     pub(super) fn convert_sums(self, compensation: &[Line; 2], sums: &mut [[Line; 2]]) {
         // SAFETY: `V4::try_new` detects the features.
         unsafe { convert_sums(compensation, sums) };
+    }
+}
+
+/// Proof that the processor has the AVX-512 instructions for bf16, and the features of [`V4`].
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Bf16Vectors(V4);
+
+impl Bf16Vectors {
+    /// Rounds 32 numbers of each of 16 rows.
+    pub(super) fn round_tile(self, rows: &[[Line; 2]; TILE_ROWS], tile: &mut Tile) {
+        // SAFETY: `self` proves the features.
+        unsafe { round_tile(rows, tile) };
+    }
+
+    /// Rounds two rows of up to 16 numbers, see `Bf16Kernel::pair`.
+    pub(super) fn pair(self, first: &[f32], second: &[f32]) -> Line {
+        let padded = |row: &[f32]| {
+            let mut padded = [0.0; LINE_GROUPS];
+            padded.iter_mut().zip(row).for_each(|(padded, &number)| *padded = number);
+            padded
+        };
+        let whole = |row: &[f32]| row.first_chunk().copied().unwrap_or_else(|| padded(row));
+        // SAFETY: `self` proves the features.
+        unsafe { pair(whole(first), whole(second)) }
+    }
+
+    /// Rounds the numerators of a softmax, see `Bf16Kernel::round_softmax`.
+    pub(super) fn round_softmax<'a>(
+        self,
+        scores: &mut [f32],
+        tokens: usize,
+        scale: f32,
+        lines: impl Iterator<Item = &'a mut Line>,
+    ) -> f32 {
+        // SAFETY: `self` proves the features.
+        unsafe { round_softmax(self.0, scores, tokens, scale, lines) }
     }
 }
 

@@ -9,6 +9,10 @@ pub(super) type Vectors = pulp::Scalar;
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Avx512 {}
 
+/// Proof of AVX-512 for bf16, which cannot be constructed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Bf16Vectors {}
+
 /// Proof of AMX, which cannot be constructed.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Amx {}
@@ -30,21 +34,7 @@ impl Avx512 {
         match self {}
     }
 
-    pub(super) fn round_tile(self, _: &[[Line; 2]; TILE_ROWS], _: &mut Tile) {
-        match self {}
-    }
-
-    pub(super) fn pair(self, _: &[f32], _: &[f32]) -> Line {
-        match self {}
-    }
-
-    pub(super) fn round_softmax<'a>(
-        self,
-        _: &mut [f32],
-        _: usize,
-        _: f32,
-        _: impl Iterator<Item = &'a mut Line>,
-    ) -> f32 {
+    pub(super) fn as_bf16(self) -> Option<Bf16Vectors> {
         match self {}
     }
 
@@ -60,6 +50,26 @@ impl Avx512 {
     }
 
     pub(super) fn convert_sums(self, _: &[Line; 2], _: &mut [[Line; 2]]) {
+        match self {}
+    }
+}
+
+impl Bf16Vectors {
+    pub(super) fn round_tile(self, _: &[[Line; 2]; TILE_ROWS], _: &mut Tile) {
+        match self {}
+    }
+
+    pub(super) fn pair(self, _: &[f32], _: &[f32]) -> Line {
+        match self {}
+    }
+
+    pub(super) fn round_softmax<'a>(
+        self,
+        _: &mut [f32],
+        _: usize,
+        _: f32,
+        _: impl Iterator<Item = &'a mut Line>,
+    ) -> f32 {
         match self {}
     }
 }

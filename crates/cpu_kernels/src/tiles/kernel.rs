@@ -1,12 +1,12 @@
 //! The best instructions of this processor for a number format.
 
 #[cfg(not(target_arch = "x86_64"))]
-use super::fallback::{Amx, AmxTiles, Avx512, Vectors, prefetch, prefetch_for_writing};
+use super::fallback::{Amx, AmxTiles, Avx512, Bf16Vectors, Vectors, prefetch, prefetch_for_writing};
 use super::layout::{BLOCK_ROWS, Line, PanelTile, TILE_ROWS, Tile, TileFormat};
 #[cfg(target_arch = "x86_64")]
 use super::{
     amx::{Amx, AmxTiles},
-    avx512::{Avx512, Vectors, prefetch, prefetch_for_writing},
+    avx512::{Avx512, Bf16Vectors, Vectors, prefetch, prefetch_for_writing},
 };
 
 /// Rounds rows and multiplies them by panels.
@@ -57,17 +57,52 @@ impl TileKernel {
         self.avx512.round(row, lines)
     }
 
-    /// Rounds 32 numbers of each of 16 rows to bf16.
+    /// Returns the kernel as one for bf16, if it is.
+    pub(crate) fn as_bf16(self) -> Option<Bf16Kernel> {
+        Some(Bf16Kernel { tiles: self, vectors: self.avx512.as_bf16()? })
+    }
+
+    /// Prepares the registers of the current thread.
+    pub(crate) fn prepare(self) -> PreparedKernel {
+        PreparedKernel { kernel: self, amx: self.amx.map(Amx::prepare) }
+    }
+}
+
+/// A kernel for bf16. It also rounds what is not a row.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Bf16Kernel {
+    tiles: TileKernel,
+    vectors: Bf16Vectors,
+}
+
+impl Bf16Kernel {
+    /// Returns `None` if the processor has no instructions for bf16.
+    pub(crate) fn new() -> Option<Self> {
+        TileKernel::new(TileFormat::Bf16)?.as_bf16()
+    }
+
+    /// Returns the kernel without AMX.
+    #[cfg(test)]
+    pub(crate) fn without_amx(self) -> Self {
+        Self { tiles: self.tiles.without_amx(), ..self }
+    }
+
+    /// Returns the kernel that rounds rows and multiplies them.
+    pub(crate) fn tiles(self) -> TileKernel {
+        self.tiles
+    }
+
+    /// Rounds 32 numbers of each of 16 rows.
     pub(crate) fn round_tile(self, rows: &[[Line; 2]; TILE_ROWS], tile: &mut Tile) {
-        self.avx512.round_tile(rows, tile);
+        self.vectors.round_tile(rows, tile);
     }
 
-    /// Rounds two rows of up to 16 numbers to bf16. Each group has a number of both rows.
+    /// Rounds two rows of up to 16 numbers. Each group has a number of both rows.
     pub(crate) fn pair(self, first: &[f32], second: &[f32]) -> Line {
-        self.avx512.pair(first, second)
+        self.vectors.pair(first, second)
     }
 
-    /// Rounds the numerators of a softmax to bf16 in `lines`, and returns the denominator.
+    /// Rounds the numerators of a softmax in `lines`, and returns the denominator.
     ///
     /// `scores` has whole lines, of which the first `tokens` numbers count. They are multiplied by
     /// `scale` first.
@@ -78,12 +113,7 @@ impl TileKernel {
         scale: f32,
         lines: impl Iterator<Item = &'a mut Line>,
     ) -> f32 {
-        self.avx512.round_softmax(scores, tokens, scale, lines)
-    }
-
-    /// Prepares the registers of the current thread.
-    pub(crate) fn prepare(self) -> PreparedKernel {
-        PreparedKernel { kernel: self, amx: self.amx.map(Amx::prepare) }
+        self.vectors.round_softmax(scores, tokens, scale, lines)
     }
 }
 
