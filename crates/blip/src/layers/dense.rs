@@ -81,6 +81,9 @@ pub(crate) struct FeedForward {
 impl FeedForward {
     /// Computes the block, `[.., hidden]` to `[.., hidden]`.
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
-        self.down.forward(&self.up.forward_gelu(input)?)
+        match (&self.up, &self.down) {
+            (Dense::Native(up), Dense::Native(down)) => up.forward_gelu_then(down, input),
+            (up, down) => down.forward(&up.forward_gelu(input)?),
+        }
     }
 }

@@ -1,12 +1,12 @@
 //! A linear layer in f32 on the CPU, with the native kernels.
 
-use cpu_kernels::{CpuLinear, Epilogue, NumberFormat};
+use cpu_kernels::{CpuLinear, Epilogue, Heads, NumberFormat};
 use tch::{Kind, TchError, Tensor};
 
 use crate::{
     layers::{
         linear::Linear,
-        tensor_slice::{as_slice, filled},
+        tensor_slice::{as_mut_slice, as_slice, filled},
     },
     parallel::ParallelKernels,
 };
@@ -24,11 +24,44 @@ impl NativeLinear {
         Ok(Self { linear: packed(linear, kernels.number_format)?, kernels: kernels.clone() })
     }
 
+    /// Computes the keys and values of an image with `features` `[1, tokens, in]`, packed to
+    /// `packed`, see [`ParallelKernels::project`].
+    pub(crate) fn project(
+        &self,
+        heads: Heads,
+        features: &Tensor,
+        packed: &mut Tensor,
+    ) -> Result<(), TchError> {
+        let features = features.f_contiguous()?;
+        self.kernels.project(&self.linear, heads, as_slice(&features)?, as_mut_slice(packed)?);
+        Ok(())
+    }
+
     /// Computes the layer and `epilogue`, `[.., in]` to `[.., out]`.
     pub(crate) fn forward(&self, input: &Tensor, epilogue: Epilogue) -> Result<Tensor, TchError> {
+        self.with_rows(input, self, |input, output| {
+            self.kernels.linear(&self.linear, input, output, epilogue);
+        })
+    }
+
+    /// Computes this layer, the GELU of its result and the layer `next`, `[.., in]` to `[.., next
+    /// out]`.
+    pub(crate) fn forward_gelu_then(&self, next: &Self, input: &Tensor) -> Result<Tensor, TchError> {
+        self.with_rows(input, next, |input, output| {
+            self.kernels.feed_forward(&self.linear, &next.linear, input, output);
+        })
+    }
+
+    /// Calls `compute` with the rows of `input` and of the result, which are those of `last`.
+    fn with_rows(
+        &self,
+        input: &Tensor,
+        last: &Self,
+        compute: impl FnOnce(&[f32], &mut [f32]),
+    ) -> Result<Tensor, TchError> {
         let mut shape = input.size();
         match shape.last_mut() {
-            Some(last) if *last == self.linear.inputs() as i64 => *last = self.linear.outputs() as i64,
+            Some(width) if *width == self.linear.inputs() as i64 => *width = last.linear.outputs() as i64,
             _ => {
                 let inputs = self.linear.inputs();
                 return Err(TchError::Shape(format!("input is {input:?}, expected rows of {inputs}")));
@@ -36,7 +69,7 @@ impl NativeLinear {
         }
         let input = input.f_contiguous()?;
         filled(&shape, |output| {
-            self.kernels.linear(&self.linear, as_slice(&input)?, output, epilogue);
+            compute(as_slice(&input)?, output);
             Ok(())
         })
     }

@@ -26,6 +26,21 @@ pub(crate) fn as_slice(tensor: &Tensor) -> Result<&[f32], TchError> {
     Ok(unsafe { slice::from_raw_parts(tensor.data_ptr().cast::<f32>(), count) })
 }
 
+/// Returns the values of a tensor in f32 on the CPU for writing. Those of a new tensor are
+/// unspecified.
+///
+/// The holder of another handle of the tensor must neither read nor write it during the borrow.
+///
+/// # Errors
+/// As [`as_slice`].
+pub(crate) fn as_mut_slice(tensor: &mut Tensor) -> Result<&mut [f32], TchError> {
+    let count = as_slice(tensor)?.len();
+    // SAFETY: `as_slice` has checked the tensor. It has `count` contiguous f32, which live as long
+    // as the tensor. LibTorch has allocated them, and all bit patterns are valid. A model stays on
+    // one thread, where no other code uses the tensor during the borrow.
+    Ok(unsafe { slice::from_raw_parts_mut(tensor.data_ptr().cast::<f32>(), count) })
+}
+
 /// Returns a new tensor in f32 on the CPU, whose values `fill` writes. They are 0 before.
 ///
 /// `fill` is not called for a tensor without values.
@@ -61,6 +76,14 @@ mod tests {
         let slice = as_slice(&tensor).unwrap();
         assert_eq!(slice, [1.0, 2.0, 3.0, 4.0]);
         assert_eq!(slice.as_ptr().cast(), tensor.data_ptr().cast_const());
+    }
+
+    #[test]
+    fn values_are_written_in_place() {
+        let square = Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0]).view([2, 2]);
+        as_mut_slice(&mut square.get(1)).unwrap().copy_from_slice(&[5.0, 6.0]);
+        assert_eq!(square, Tensor::from_slice(&[1.0f32, 2.0, 5.0, 6.0]).view([2, 2]));
+        assert!(as_mut_slice(&mut square.narrow(1, 0, 1)).is_err());
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl ParallelKernels {
             (image, queries, heads, first_column, out)
         });
         self.workers.each(tasks, |(image, queries, heads, first_column, out)| {
-            self.scratch.with(|Scratch { queries: one_head, packed: absorbed, context, scores }| {
+            self.scratch.with(|Scratch { queries: one_head, packed: absorbed, context, scores, .. }| {
                 let of_absorbed = of_head / head_dim * image.width;
                 let absorbed = absorbed.take(heads.len() * of_absorbed);
                 let columns = (first_column..).step_by(head_dim);

@@ -4,7 +4,7 @@ use std::sync::PoisonError;
 
 use cpu_kernels::{CpuLinear, Epilogue};
 
-use crate::parallel::ParallelKernels;
+use crate::parallel::{ParallelKernels, scratch::Scratch};
 
 /// The number of rows for each thread from which threads divide the rows of a product. With fewer
 /// rows, each thread would read all weights for little work. Threads then divide the columns.
@@ -31,6 +31,27 @@ impl ParallelKernels {
         } else {
             self.linear_by_columns(linear, input, out, epilogue);
         }
+    }
+
+    /// Computes the layer `up`, the GELU of its result and the layer `down`.
+    pub(crate) fn feed_forward(&self, up: &CpuLinear, down: &CpuLinear, input: &[f32], out: &mut [f32]) {
+        let (inputs, outputs, threads) = (up.inputs(), down.outputs(), self.workers.threads());
+        let rows = input.len() / inputs;
+        if threads == 1 || rows >= MIN_ROWS_PER_THREAD * threads {
+            let rows = rows.div_ceil(threads);
+            let parts = input.chunks(rows * inputs).zip(out.chunks_mut(rows * outputs));
+            return self.workers.each(parts, |(input, out)| {
+                self.scratch.with(|Scratch { rows, inner, .. }| {
+                    up.read_input(input, rows);
+                    up.forward_gelu(rows, down, inner);
+                    down.forward_input(inner, out, Epilogue::Store);
+                });
+            });
+        }
+        let mut memory = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let inner = memory.take(rows * up.outputs());
+        self.linear(up, input, inner, Epilogue::Gelu);
+        self.linear(down, inner, out, Epilogue::Store);
     }
 
     /// Computes blocks of columns, each into its own memory, and then their places in `out`.
@@ -113,6 +134,29 @@ mod tests {
             let mut found = expected.clone();
             linear.forward(&input, &mut expected, epilogue);
             kernels.linear(&linear, &input, &mut found, epilogue);
+            prop_assert_eq!(found, expected);
+        }
+
+        #[test]
+        fn feed_forward_is_bit_identical_to_its_layers(
+            rows in 1usize..250,
+            inner in 1usize..300,
+            threads in 1usize..4,
+            format in prop::sample::select(vec![NumberFormat::F32, NumberFormat::Bf16]),
+        ) {
+            let (inputs, outputs) = (160, 40);
+            let kernels = ParallelKernels::new(threads, format).unwrap();
+            let layer = |inputs, outputs, seed| {
+                let (weight, bias) = (numbers(outputs * inputs, seed), numbers(outputs, seed + 1));
+                CpuLinear::with_format(&weight, &bias, inputs, format).unwrap()
+            };
+            let (up, down) = (layer(inputs, inner, 1), layer(inner, outputs, 3));
+            let input = numbers(rows * inputs, 5);
+            let mut of_up = vec![0.0; rows * inner];
+            up.forward(&input, &mut of_up, Epilogue::Gelu);
+            let (mut expected, mut found) = (vec![0.0; rows * outputs], vec![0.0; rows * outputs]);
+            down.forward(&of_up, &mut expected, Epilogue::Store);
+            kernels.feed_forward(&up, &down, &input, &mut found);
             prop_assert_eq!(found, expected);
         }
     }

@@ -33,6 +33,10 @@ pub(crate) struct ParallelKernels {
     layer_input: Arc<Mutex<LayerInput>>,
     /// Blocks of columns of a product, before they are copied to their places.
     column_blocks: Arc<Mutex<Buffer>>,
+    /// The inner numbers of a feed-forward block whose columns are divided.
+    inner: Arc<Mutex<Buffer>>,
+    /// Keys and values before they are packed.
+    key_values: Arc<Mutex<Buffer>>,
     /// The number format in which the linear layers of texts keep their weights.
     pub(crate) number_format: NumberFormat,
 }
@@ -46,6 +50,8 @@ impl ParallelKernels {
             scratch: Arc::default(),
             layer_input: Arc::default(),
             column_blocks: Arc::default(),
+            inner: Arc::default(),
+            key_values: Arc::default(),
             number_format,
         })
     }

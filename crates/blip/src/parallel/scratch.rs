@@ -2,6 +2,8 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use cpu_kernels::LayerInput;
+
 /// A growing buffer whose numbers are written before they are read.
 #[derive(Debug, Default)]
 pub(crate) struct Buffer(Vec<f32>);
@@ -19,6 +21,10 @@ impl Buffer {
 /// The scratch memory of a task.
 #[derive(Debug, Default)]
 pub(super) struct Scratch {
+    /// The input of a feed-forward block.
+    pub(super) rows: LayerInput,
+    /// The input of its second layer.
+    pub(super) inner: LayerInput,
     /// Queries of one head.
     pub(super) queries: Buffer,
     /// Keys and values in the layout that attention reads.

@@ -1,6 +1,12 @@
 //! The compute threads of one engine.
 
-use std::{cell::RefCell, sync::Arc};
+use std::{
+    cell::RefCell,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
 
 use rayon::{ThreadPool, ThreadPoolBuildError, ThreadPoolBuilder};
 
@@ -13,7 +19,12 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct WorkerPool {
     pool: Option<ThreadPool>,
+    /// Number of threads that look for tasks, or will.
+    awake: Arc<AtomicUsize>,
 }
+
+/// Number of times that a thread looks for tasks before it sleeps, some 0.1 ms.
+const MAX_IDLE_LOOKS: usize = 200;
 
 impl WorkerPool {
     /// Returns a pool of `threads` threads, the current one among them.
@@ -22,7 +33,7 @@ impl WorkerPool {
     /// only.
     pub(crate) fn with_current_thread(threads: usize) -> Result<Arc<Self>, ThreadPoolBuildError> {
         if threads <= 1 {
-            return Ok(Arc::new(Self { pool: None }));
+            return Ok(Arc::new(Self { pool: None, awake: Arc::default() }));
         }
         POOL.with_borrow_mut(|own| match own {
             Some(pool) if pool.threads() == threads => Ok(Arc::clone(pool)),
@@ -34,7 +45,7 @@ impl WorkerPool {
     fn start(threads: usize, has_current_thread: bool) -> Result<Self, ThreadPoolBuildError> {
         let builder = ThreadPoolBuilder::new().num_threads(threads).thread_name(|_| "engine-worker".into());
         let builder = if has_current_thread { builder.use_current_thread() } else { builder };
-        Ok(Self { pool: Some(builder.build()?) })
+        Ok(Self { pool: Some(builder.build()?), awake: Arc::default() })
     }
 
     /// Returns the number of threads.
@@ -43,13 +54,55 @@ impl WorkerPool {
     }
 
     /// Runs `work` for each task. Returns when all are complete.
-    pub(crate) fn each<T: Send>(&self, tasks: impl Iterator<Item = T>, work: impl Fn(T) + Sync) {
-        match &self.pool {
-            None => tasks.for_each(work),
-            Some(pool) => pool.in_place_scope(|scope| {
-                let work = &work;
-                tasks.for_each(|task| scope.spawn(move |_| work(task)));
-            }),
+    ///
+    /// Each thread takes the next task when it has completed one.
+    pub(crate) fn each<T: Send>(&self, tasks: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
+        let Some(pool) = &self.pool else { return tasks.for_each(work) };
+        let tasks = Mutex::new(tasks);
+        let next = || tasks.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let run = || {
+            while let Some(task) = next() {
+                work(task);
+            }
+        };
+        self.wake(pool);
+        pool.in_place_scope(|scope| {
+            for _ in 1..self.threads() {
+                scope.spawn(|_| run());
+            }
+            run();
+        });
+    }
+
+    /// Makes the other threads look for tasks for a while, unless they do.
+    ///
+    /// To wake a sleeping thread takes as long as many a product. A batch has hundreds of them.
+    fn wake(&self, pool: &ThreadPool) {
+        for _ in self.awake.load(Ordering::Relaxed)..self.threads() - 1 {
+            self.awake.fetch_add(1, Ordering::Relaxed);
+            let awake = Arc::clone(&self.awake);
+            pool.spawn(move || {
+                look_for_tasks();
+                awake.fetch_sub(1, Ordering::Relaxed);
+            });
+        }
+    }
+}
+
+/// Runs tasks of the current thread's pool until there have been none for a while.
+fn look_for_tasks() {
+    // The thread that adds tasks has other work.
+    if rayon::current_thread_index() == Some(0) {
+        return;
+    }
+    let mut idle = 0;
+    while idle < MAX_IDLE_LOOKS {
+        match rayon::yield_now() {
+            Some(rayon::Yield::Executed) => idle = 0,
+            _ => {
+                idle += 1;
+                std::thread::yield_now();
+            }
         }
     }
 }

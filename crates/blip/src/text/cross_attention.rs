@@ -2,16 +2,22 @@
 //!
 //! The text encoder attends to images. The text decoder attends to encoder states.
 
-use tch::{TchError, Tensor};
+use cpu_kernels::Heads;
+use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
     batch::layout::{BatchLayout, ImageGroup, KvSource},
+    cache::{
+        key_value_shape::KeyValueShape,
+        slot_pool::{SlotIndices, SlotPool},
+    },
     error::LoadError,
     layers::{
         attention::{attend, merge_heads, split_heads},
         dense::Dense,
         layer_norm::LayerNorm,
         linear::Linear,
+        tensor_slice::size,
         weight_path::WeightPath,
     },
     parallel::ParallelKernels,
@@ -19,7 +25,7 @@ use crate::{
         absorbed_projection::AbsorbedProjection,
         hypotheses::HypothesisLayout,
         image_states::LayerImageStates,
-        native_attention::{self, attend_to_tokens},
+        native_attention::{self, attend_to_packed, attend_to_tokens},
         padded_batch::PaddedBatch,
     },
 };
@@ -177,6 +183,7 @@ impl CrossAttention {
         ])?;
         let by_head = query.f_transpose(1, 2)?;
         let all_features = images.features;
+        let tokens = all_features.size3()?.1;
         let features = || all_features.f_narrow(0, group.first_image, group.images);
         let context = match (source, images.slots_of(index)) {
             (Some(KvSource::Cached(_)), Some((pool, indices))) => {
@@ -185,30 +192,86 @@ impl CrossAttention {
                     let images = key_value.size3()?.0;
                     let query = by_head.f_narrow(0, first, images)?;
                     first += images;
-                    self.context(&query, &key_value, None)
+                    self.cached_context(&query, &key_value, tokens)
                 });
                 joined(&contexts.collect::<Result<Vec<_>, _>>()?)?
             }
             (Some(KvSource::ComputeAndStore(_)), Some((pool, indices))) => {
-                let made = self.project(&features()?)?;
-                pool.store(indices, &made)?;
-                self.context(&by_head, &made, None)?
+                match self.native_context(&by_head, &features()?, Some((pool, indices))) {
+                    Some(context) => context?,
+                    None => {
+                        let made = self.project(&features()?)?;
+                        pool.store(indices, &made)?;
+                        self.context(&by_head, &made, None)?
+                    }
+                }
             }
             _ => match &self.absorbed_projection {
-                Some(absorbed_projection)
-                    if absorbed_projection.is_cheaper(queries, all_features.size3()?.1) =>
-                {
+                Some(absorbed_projection) if absorbed_projection.is_cheaper(queries, tokens) => {
                     absorbed_projection.context(&query, &features()?, images.packed_of(index))?
                 }
-                _ => self.context(&by_head, &self.project(&features()?)?, None)?,
+                _ => match self.native_context(&by_head, &features()?, None) {
+                    Some(context) => context?,
+                    None => self.context(&by_head, &self.project(&features()?)?, None)?,
+                },
             },
         };
         context.f_transpose(1, 2)?.f_reshape([rows, longest, hidden])
     }
 
-    /// Returns the width of a token's key and value together.
-    pub(crate) fn key_value_width(&self) -> i64 {
-        2 * self.heads * self.head_dim
+    /// Returns the context of `query` `[images, heads, queries, head dim]` over `features`
+    /// `[images, tokens, encoder dim]` with the native kernels, in the same shape. Packed keys and
+    /// values stay in `slots`.
+    ///
+    /// `None` without native kernels.
+    fn native_context(
+        &self,
+        query: &Tensor,
+        features: &Tensor,
+        slots: Option<(&mut SlotPool, &SlotIndices)>,
+    ) -> Option<Result<Tensor, TchError>> {
+        let (Some(kernels), Dense::Native(key_value)) = (&self.kernels, &self.key_value) else { return None };
+        let context_of = |image: usize, tokens| {
+            let mut packed = match &slots {
+                Some((pool, indices)) => pool.slot(indices, image)?,
+                None => {
+                    let shape = self.cached_shape(tokens);
+                    Tensor::f_empty([1, shape.tokens, shape.width], (Kind::Float, Device::Cpu))?
+                }
+            };
+            let of_image = |tensor: &Tensor| tensor.f_narrow(0, image as i64, 1);
+            key_value.project(self.head_layout(), &of_image(features)?, &mut packed)?;
+            attend_to_packed(kernels, &of_image(query)?, &packed, tokens)
+        };
+        Some(features.size3().and_then(|(images, tokens, _)| {
+            let contexts = (0..size(images)).map(|image| context_of(image, tokens));
+            joined(&contexts.collect::<Result<Vec<_>, _>>()?)
+        }))
+    }
+
+    /// Returns the context of `query` `[images, heads, queries, head dim]` over cached keys and
+    /// values of `tokens` tokens, see [`Self::cached_shape`], in the same shape.
+    fn cached_context(&self, query: &Tensor, key_value: &Tensor, tokens: i64) -> Result<Tensor, TchError> {
+        match &self.kernels {
+            Some(kernels) => attend_to_packed(kernels, query, key_value, tokens),
+            None => self.context(query, key_value, None),
+        }
+    }
+
+    /// Returns the shape of an image of `tokens` tokens in the cache, for one layer. The native
+    /// kernels read packed keys and values, as one token.
+    pub(crate) fn cached_shape(&self, tokens: i64) -> KeyValueShape {
+        match &self.kernels {
+            Some(kernels) => {
+                let width = kernels.packed_len(self.head_layout(), size(tokens)) as i64;
+                KeyValueShape { layers: 1, tokens: 1, width }
+            }
+            None => KeyValueShape { layers: 1, tokens, width: 2 * self.heads * self.head_dim },
+        }
+    }
+
+    fn head_layout(&self) -> Heads {
+        Heads::new(size(self.heads), size(self.head_dim))
     }
 
     /// Returns the number of queries from which a projection of `tokens` tokens costs no more than
@@ -232,39 +295,42 @@ fn joined(parts: &[Tensor]) -> Result<Tensor, TchError> {
 
 #[cfg(test)]
 mod tests {
-    use tch::{Device, Kind};
+    use cpu_kernels::NumberFormat;
 
     use super::*;
-    use crate::{
-        cache::slot_pool::{SlotIndices, SlotPool},
-        device::kernel_backend::CudaGelu,
-        tests::random_layers,
-        text::image_states::PackedGroups,
-    };
+    use crate::{device::kernel_backend::CudaGelu, tests::random_layers, text::image_states::PackedGroups};
 
     #[test]
     fn context_from_cached_keys_and_values_is_equal() {
         let (hidden, heads) = (64, 4);
-        let dense =
-            |outputs| Dense::new(random_layers::linear(hidden, outputs), None, CudaGelu::Exact).unwrap();
-        let attention = CrossAttention {
-            query: dense(hidden),
-            key_value: dense(2 * hidden),
-            absorbed_projection: None,
-            output: dense(hidden),
-            norm: random_layers::norm(hidden),
-            heads,
-            head_dim: hidden / heads,
-            kernels: None,
+        let native = ParallelKernels::new(2, NumberFormat::F32).unwrap();
+        let attention = |kernels: Option<ParallelKernels>| {
+            let dense = |outputs| {
+                Dense::new(random_layers::linear(hidden, outputs), kernels.as_ref(), CudaGelu::Exact).unwrap()
+            };
+            CrossAttention {
+                query: dense(hidden),
+                key_value: dense(2 * hidden),
+                absorbed_projection: None,
+                output: dense(hidden),
+                norm: random_layers::norm(hidden),
+                heads,
+                head_dim: hidden / heads,
+                kernels,
+            }
         };
         // With the second size, the pool returns each image's slot without a copy.
-        for tokens in [9, 2_100] {
+        for (tokens, kernels) in [9, 2_100]
+            .into_iter()
+            .flat_map(|tokens| [None, Some(native.clone())].map(|kernels| (tokens, kernels)))
+        {
+            let attention = attention(kernels);
             let features = random_layers::tensor(&[3, tokens, hidden]);
             let states = random_layers::tensor(&[4, 5, hidden]);
             let texts = PaddedBatch::new(&[[0; 5].as_slice(); 4], 0, Device::Cpu, Kind::Float).unwrap();
-            let mut pool = SlotPool(random_layers::tensor(&[4, tokens, 2 * hidden]));
+            let shape = attention.cached_shape(tokens);
+            let pool = SlotPool(random_layers::tensor(&[4, shape.tokens, shape.width]));
             let indices = |slots: &[i64]| SlotIndices::new(slots.to_vec(), Device::Cpu).unwrap();
-            pool.store(&indices(&[3, 0, 2]), &attention.project(&features).unwrap()).unwrap();
             // The first two images have one question each, the third has two.
             let of_groups = [[3, 0].as_slice(), &[2]].map(|slots| Some(indices(slots)));
             let attend = |sources: [KvSource; 3], pool| {
@@ -274,9 +340,13 @@ mod tests {
                 attention.attend_images(&states, &texts, images, &layout).unwrap()
             };
             let made = attend([KvSource::Compute; 3], None);
-            let read = attend([3, 0, 2].map(KvSource::Cached), Some((pool, of_groups.as_slice())));
-            let difference = (made - read).abs().max().double_value(&[]);
-            assert!(difference < 1e-4, "{tokens} tokens: {difference}");
+            let slots = [3, 0, 2];
+            for sources in [slots.map(KvSource::ComputeAndStore), slots.map(KvSource::Cached)] {
+                let pool = SlotPool(pool.0.shallow_clone());
+                let read = attend(sources, Some((pool, of_groups.as_slice())));
+                let difference = (&made - read).abs().max().double_value(&[]);
+                assert!(difference < 1e-4, "{tokens} tokens, {sources:?}: {difference}");
+            }
         }
     }
 }

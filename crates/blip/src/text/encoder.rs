@@ -64,8 +64,7 @@ impl TextEncoder {
     /// `None` if the encoder has no layers.
     pub(crate) fn key_values(&self, tokens: i64) -> Option<(KeyValueShape, i64)> {
         let attention = &self.layers.first()?.cross_attention;
-        let shape =
-            KeyValueShape { layers: self.layers.len() as i64, tokens, width: attention.key_value_width() };
+        let shape = KeyValueShape { layers: self.layers.len() as i64, ..attention.cached_shape(tokens) };
         Some((shape, attention.projection_threshold(tokens)))
     }
 

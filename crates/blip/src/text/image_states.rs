@@ -108,7 +108,8 @@ pub(crate) struct LayerImageStates<'a> {
     /// `[images, tokens, hidden]`, in the order of the layout.
     pub(crate) features: &'a Tensor,
     pub(crate) packed: &'a PackedGroups,
-    /// Slots `[slots, tokens, 2 * hidden]` of keys and values, and the slot indices of each group.
+    /// Slots of keys and values in the shape of `CrossAttention::cached_shape`, and the slots of
+    /// each group.
     pub(crate) key_values: Option<(SlotPool, &'a [Option<SlotIndices>])>,
 }
 
