@@ -4,6 +4,7 @@ import http.server
 import json
 import subprocess
 import threading
+from pathlib import Path
 
 import pytest
 from conftest import program
@@ -150,9 +151,45 @@ def test_other_protocols_are_sent_and_missing_answers_counted(json_server, tmp_p
     ]
 
 
+def test_precisions_are_measured_in_turn(tmp_path):
+    report = tmp_path / "report.json"
+    result = bench("--precisions", "--device", "cpu", "--compared-requests", 7, "--output", report)
+    assert (result.returncode, result.stderr) == (0, "")
+    rows = json.loads(report.read_text())
+    assert [row["options"] for row in rows] == [
+        "--dtype f32",
+        "--dtype bf16",
+        "--dtype int8 --text-dtype bf16",
+        "--dtype int8",
+    ]
+    has_int8 = "avx512_vnni" in Path("/proc/cpuinfo").read_text()
+    for row, line in zip(rows, result.stdout.splitlines()[1:5], strict=True):
+        assert line.startswith(row["options"])
+        if row["options"].startswith("--dtype int8") and not has_int8:
+            assert "AVX-512 VNNI" in row["error"] and row["error"] in line
+            continue
+        assert row["error"] is None and len(row["answers"]) == 7 and all(row["answers"])
+        assert row["changed_answers"] == sum(a != b for a, b in zip(row["answers"], rows[0]["answers"], strict=True))
+        assert min(row["new_image_ms"], row["cached_image_ms"], row["requests_per_s"]) > 0
+        assert row["resident_bytes"] > 30e6
+    assert "without a changed answer" in result.stdout
+
+
+def test_precisions_name_a_model_that_cannot_be_loaded():
+    result = bench("--precisions", "--model", "./nowhere")
+    assert result.returncode == 1
+    for line in result.stdout.splitlines()[1:]:
+        assert "not measured: " in line and "nowhere" in line
+
+
 @pytest.mark.parametrize(
     "options, message",
     [
+        (("--precisions", "--rate", "5"), "cannot be used with"),
+        (("--precisions", "--dtype", "bf16"), "--precisions chooses model.dtype: omit the option"),
+        (("--precisions", "--server", "127.0.0.1:1"), "--precisions loads the model in this process"),
+        (("--model", "demo"), "--precisions"),
+        (("--dtype", "bf16"), "--dtype is an option of --precisions"),
         (("--size", "640"), 'invalid size "640": must be WIDTHxHEIGHT'),
         (("--rate", "0"), 'invalid rate "0": must be more than 0'),
         (("--reuse", "2"), "invalid reuse 2: must be 0 to 1"),

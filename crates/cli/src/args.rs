@@ -124,7 +124,7 @@ pub(crate) fn run() -> Exit {
                         Command::Capfilt(command) => command.run(&variables).await,
                         Command::Merge(command) => command.run().await,
                         Command::Eval(command) => command.run(&variables).await,
-                        Command::Bench(command) => command.run().await,
+                        Command::Bench(command) => command.run(&variables).await,
                         Command::Models(command) => command.run().await,
                         Command::Health(command) => command.run().await,
                         Command::Config(command) => command.run(&variables),

@@ -1,6 +1,9 @@
 //! Messages to the user on standard error, one line each.
 
-use std::{io::Write as _, sync::Arc};
+use std::{
+    io::{IsTerminal as _, Write as _},
+    sync::Arc,
+};
 
 use anstream::stderr;
 use blip_server::{config::SettingsError, models::info::ModelInfo, serve::exit::Exit};
@@ -10,6 +13,13 @@ use clap::builder::styling::Style;
 pub(crate) fn print_message(message: &str) {
     let bold = Style::new().bold();
     let _ = writeln!(stderr(), "{bold}blip-serve:{bold:#} {}", message.replace('\n', " "));
+}
+
+/// Prints progress on a terminal. Elsewhere, standard error is for errors.
+pub(crate) fn announce(message: &str) {
+    if std::io::stderr().is_terminal() {
+        print_message(message);
+    }
 }
 
 /// Prints why the settings are invalid and returns the exit status.

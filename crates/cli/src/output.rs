@@ -5,11 +5,17 @@ use std::{
     sync::atomic::{AtomicBool, Ordering},
 };
 
+use anyhow::Context as _;
 use bulk::Fields;
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::Value;
 
 use crate::records::display_name;
+
+/// Prints `text` as it is.
+pub(crate) fn print(text: &str) -> anyhow::Result<()> {
+    write!(io::stdout(), "{text}").context("cannot print")
+}
 
 /// The style of the main value of a result, on terminals.
 const VALUE: Style = Style::new().bold();

@@ -7,7 +7,7 @@ use clap::Args;
 use tonic::{Request, metadata::MetadataMap};
 
 use crate::{
-    connection::{ConnectionArgs, RpcClient, SERVER_VARIABLE},
+    connection::{ConnectionArgs, RpcClient},
     local::{LocalArgs, run_with_engine},
 };
 
@@ -105,7 +105,8 @@ impl TargetArgs {
             return command(self.connection.client(timeout).await?).await;
         }
         let sources = self.sources(default_model)?;
-        let settings = self.local.settings(sources.as_deref(), default_model.name(), variables)?;
+        let settings =
+            self.local.engine.settings(sources.as_deref(), default_model.name(), &[], variables)?;
         let mut metadata = Request::new(());
         if let Some(timeout) = timeout {
             metadata.set_timeout(timeout);
@@ -140,10 +141,8 @@ impl TargetArgs {
     /// Checks that the options fit together.
     fn check(&self) -> Result<(), SettingsError> {
         let conflict = |message: String| Err(SettingsError::Conflict(message));
-        let variable = std::env::var(SERVER_VARIABLE).ok().and_then(|server| server.parse().ok());
-        match (self.is_local(), self.local.first_option()) {
-            // A server in the environment is only a default.
-            (true, _) if self.connection.server.is_some() && self.connection.server != variable => {
+        match (self.is_local(), self.local.engine.first_option()) {
+            (true, _) if self.connection.is_server_named() => {
                 conflict("--local loads the model in this process: omit --server".to_owned())
             }
             (false, Some(option)) => conflict(format!(

@@ -113,6 +113,12 @@ impl ConnectionArgs {
         Ok(())
     }
 
+    /// Returns whether the command line names a server. One in the environment is only a default.
+    pub(crate) fn is_server_named(&self) -> bool {
+        let variable = std::env::var(SERVER_VARIABLE).ok().and_then(|server| server.parse().ok());
+        self.server.is_some() && self.server != variable
+    }
+
     /// Returns the URL of the server.
     pub(crate) fn url(&self) -> String {
         let is_tls = self.ca_file.is_some() || self.cert_file.is_some();

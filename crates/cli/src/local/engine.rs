@@ -1,6 +1,6 @@
 //! Runs a server inside this process while a command calls it.
 
-use std::{io::IsTerminal as _, pin::pin, sync::Arc};
+use std::{pin::pin, sync::Arc};
 
 use anyhow::Context as _;
 use blip_server::{
@@ -18,7 +18,7 @@ use tonic::transport::{Channel, Endpoint};
 
 use crate::{
     decode_worker::worker_program,
-    messages::{describe_models, print_message},
+    messages::{announce, describe_models},
 };
 
 /// The stop signal that the server gets when the command has ended.
@@ -78,13 +78,6 @@ pub(crate) async fn run_with_engine(
 async fn connect(connector: MemoryConnector) -> anyhow::Result<Channel> {
     let endpoint = Endpoint::from_static("http://local");
     endpoint.connect_with_connector(connector).await.context("cannot connect to the engine")
-}
-
-/// Prints progress on a terminal. Elsewhere, standard error is for errors.
-fn announce(message: &str) {
-    if std::io::stderr().is_terminal() {
-        print_message(message);
-    }
 }
 
 /// Returns the sources of the models.

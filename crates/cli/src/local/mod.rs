@@ -26,7 +26,14 @@ pub(crate) struct LocalArgs {
     #[arg(short, long)]
     pub(crate) local: bool,
 
-    /// Settings file of serve, for --local [env: BLIP_SERVE__CONFIG]
+    #[command(flatten)]
+    pub(crate) engine: EngineArgs,
+}
+
+/// The settings of an engine in the process.
+#[derive(Args, Debug)]
+pub(crate) struct EngineArgs {
+    /// Settings file of serve, for a model in this process [env: BLIP_SERVE__CONFIG]
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, hide_short_help = true)]
     config: Option<PathBuf>,
 
@@ -34,23 +41,34 @@ pub(crate) struct LocalArgs {
     flags: ModelCliArgs,
 }
 
-impl LocalArgs {
+impl EngineArgs {
     /// Returns an option that has a meaning only with an engine in the process.
     pub(crate) fn first_option(&self) -> Option<&'static str> {
         self.config.as_ref().map(|_| "config").or_else(|| self.flags.first_flag())
     }
 
+    /// Returns whether the command line has the flag of a setting.
+    pub(crate) fn has_flag(&self, key: &str) -> bool {
+        definition(key).is_some_and(|definition| self.flags.clone().into_values().get(definition).is_some())
+    }
+
     /// Returns the settings of the engine. Without a source that names models, it has
     /// `default_model`.
+    ///
+    /// `overrides` are keys with the values that take the place of any other.
     pub(crate) fn settings(
         &self,
         model: Option<&str>,
         default_model: &str,
+        overrides: &[(&str, &str)],
         variables: &[String],
     ) -> Result<Settings, SettingsError> {
         let mut flags = self.flags.clone().into_values();
         if let Some(model) = model {
-            set_models(&mut flags, model)?;
+            set(&mut flags, "model.source", "--model", model)?;
+        }
+        for (key, value) in overrides {
+            set(&mut flags, key, key, value)?;
         }
         let config = self.config.clone().or_else(|| std::env::var_os(CONFIG_VARIABLE).map(Into::into));
         let mut defaults = defaults::DEFAULTS.to_vec();
@@ -60,11 +78,11 @@ impl LocalArgs {
     }
 }
 
-/// Sets the models to those of the option `--model`.
-fn set_models(flags: &mut SourceValues, models: &str) -> Result<(), SettingsError> {
-    let Some(definition) = definition("model.source") else { return Ok(()) };
-    let models = definition.split(models);
-    definition.check("command line", "--model", &models)?;
-    flags.set(definition, models);
+/// Sets a setting. `name` is how a message calls it.
+fn set(flags: &mut SourceValues, key: &str, name: &str, value: &str) -> Result<(), SettingsError> {
+    let Some(definition) = definition(key) else { return Ok(()) };
+    let values = definition.split(value);
+    definition.check("command line", name, &values)?;
+    flags.set(definition, values);
     Ok(())
 }

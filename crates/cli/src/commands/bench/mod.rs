@@ -1,5 +1,6 @@
 //! `blip-serve bench`.
 
+mod precisions;
 mod grpc;
 mod json;
 mod workload_args;
@@ -8,7 +9,7 @@ mod protocol;
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
 use anyhow::Context as _;
-use blip_server::serve::exit::Exit;
+use blip_server::{config::SettingsError, serve::exit::Exit};
 use clap::{Args, ValueHint};
 use load_generator::{
     ArrivalProcess, LoadPlan, Recording, Report, Target, Workload, arrival_stream, compare_reports,
@@ -17,8 +18,12 @@ use load_generator::{
 use tokio::time::Instant;
 
 use crate::{
-    commands::bench::{grpc::GrpcTarget, json::JsonTarget, protocol::Protocol, workload_args::WorkloadArgs},
+    commands::bench::{
+        grpc::GrpcTarget, json::JsonTarget, precisions::PrecisionArgs, protocol::Protocol,
+        workload_args::WorkloadArgs,
+    },
     connection::ConnectionArgs,
+    output::print,
 };
 
 /// Measure latency and throughput of a server under load
@@ -30,7 +35,8 @@ use crate::{
   blip-serve bench --clients 64                          64 clients, each with one request in flight
   blip-serve bench --rate 200 --reuse 0.8 --skew 1       200 requests/s, most with known images
   blip-serve bench --rate 200 --output a.json --plot a.svg
-  blip-serve bench --compare a.json b.json")]
+  blip-serve bench --compare a.json b.json
+  blip-serve bench --precisions --model Salesforce/blip-vqa-base   number formats on this machine")]
 pub(crate) struct BenchCommand {
     /// Protocol of the requests
     ///
@@ -64,10 +70,17 @@ pub(crate) struct BenchCommand {
 
     #[command(flatten)]
     connection: ConnectionArgs,
+
+    #[command(flatten)]
+    precisions: PrecisionArgs,
 }
 
 impl BenchCommand {
-    pub(crate) async fn run(self) -> anyhow::Result<Exit> {
+    pub(crate) async fn run(self, variables: &[String]) -> anyhow::Result<Exit> {
+        self.precisions.check()?;
+        if self.precisions.precisions {
+            return self.compare_precisions(variables).await;
+        }
         let reports = match &self.compare {
             Some(paths) => {
                 let reports =
@@ -78,11 +91,7 @@ impl BenchCommand {
             None => {
                 let report = self.measure().await?;
                 print(&report.to_string())?;
-                if let Some(path) = &self.output {
-                    let text = serde_json::to_string_pretty(&report).context("cannot write the report")?;
-                    let written = std::fs::write(path, text + "\n");
-                    written.with_context(|| format!("cannot write {}", path.display()))?;
-                }
+                self.write(|| serde_json::to_string_pretty(&report))?;
                 vec![report]
             }
         };
@@ -91,6 +100,27 @@ impl BenchCommand {
         }
         let answered = reports.iter().all(|report| report.answered > 0);
         Ok(if answered { Exit::Clean } else { Exit::Failed })
+    }
+
+    async fn compare_precisions(&self, variables: &[String]) -> anyhow::Result<Exit> {
+        if self.connection.is_server_named() {
+            let message = "--precisions loads the model in this process: omit --server".to_owned();
+            return Err(SettingsError::Conflict(message).into());
+        }
+        let (workload, clients) = (self.workload.workload()?, self.workload.clients());
+        let Some(comparison) = self.precisions.run(workload, clients.get(), variables).await? else {
+            return Ok(Exit::Clean);
+        };
+        print(&comparison.to_string())?;
+        self.write(|| comparison.to_json())?;
+        Ok(if comparison.has_reference() { Exit::Clean } else { Exit::Failed })
+    }
+
+    /// Writes a report to the output file, if there is one.
+    fn write(&self, report: impl FnOnce() -> serde_json::Result<String>) -> anyhow::Result<()> {
+        let Some(path) = &self.output else { return Ok(()) };
+        let text = report().context("cannot write the report")?;
+        std::fs::write(path, text + "\n").with_context(|| format!("cannot write {}", path.display()))
     }
 
     async fn measure(&self) -> anyhow::Result<Report> {
@@ -140,9 +170,4 @@ fn read_report(path: &Path) -> anyhow::Result<Report> {
     let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_json::from_str(&text)
         .with_context(|| format!("invalid report of blip-serve bench: {}", path.display()))
-}
-
-fn print(text: &str) -> anyhow::Result<()> {
-    use std::io::Write as _;
-    write!(std::io::stdout(), "{text}").context("cannot print")
 }

@@ -163,8 +163,12 @@ impl WorkloadArgs {
     pub(crate) fn arrivals(&self) -> ArrivalProcess {
         match self.rate {
             Some(requests_per_s) => ArrivalProcess::Poisson { requests_per_s },
-            None => ArrivalProcess::ClosedLoop { clients: self.clients.unwrap_or(CLIENTS) },
+            None => ArrivalProcess::ClosedLoop { clients: self.clients() },
         }
+    }
+
+    pub(crate) fn clients(&self) -> NonZeroUsize {
+        self.clients.unwrap_or(CLIENTS)
     }
 
     pub(crate) fn plan(&self) -> LoadPlan {
