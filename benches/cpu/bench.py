@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 from engines import ENGINES, HERE, PROGRAM, ROOT, Environments, Process, Unavailable, cpu_seconds
@@ -166,8 +167,8 @@ def turn(engine, states, pool, result):
             log(f"{engine.key} {state}: {listed} ms, {others:.2f} cores in other use")
 
 
-def run(turns, pool, results, reasons):
-    """Measures all turns. An engine that fails has no further ones."""
+def run(turns, pool, results, reasons, write):
+    """Measures all turns, and writes the results after each. An engine that fails has no further ones."""
     try:
         while turns:
             states, engine = turns.pop(0)
@@ -179,6 +180,7 @@ def run(turns, pool, results, reasons):
                 reasons[engine.key] = str(reason)
                 pool.drop(engine.key)
                 log(f"{engine.key}: {reason}")
+            write()
     finally:
         pool.stop()
 
@@ -187,6 +189,26 @@ def commit():
     """Returns the commit of the checkout that the program was built from."""
     command = ["git", "-C", ROOT, "describe", "--always", "--abbrev=12", "--exclude", "*"]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def write_results(options, engines, results, reasons):
+    """Writes what is measured so far."""
+    rows = {}
+    for engine in engines:
+        row = results.get(engine.key, {"rounds": {}})
+        unmeasured = None if row["rounds"] else "not measured"
+        rows[engine.key] = row | {"reason": reasons.get(engine.key, unmeasured)}
+    options.output.mkdir(parents=True, exist_ok=True)
+    report = {"threads": options.threads, "engines": rows}
+    (options.output / "cpu-peers.json").write_text(json.dumps(report, indent=1) + "\n")
+    manifest = {
+        "suite": "cpu-peers",
+        "commit": commit(),
+        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
+        "machine": machine(),
+        "command": f"benches/cpu/bench.py {' '.join(sys.argv[1:])}",
+    }
+    (options.output / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
 
 
 def main():
@@ -217,20 +239,8 @@ def main():
     for number in range(options.rounds):
         states = ("quiet", "busy") if number < options.busy_rounds else ("quiet",)
         turns += [(states, engine) for engine in available[:: -1 if number % 2 else 1]]
-    run(turns, Pool(environments, options, turns), results, reasons)
-    for engine in engines:
-        results.setdefault(engine.key, {"rounds": {}})["reason"] = reasons.get(engine.key)
-    options.output.mkdir(parents=True, exist_ok=True)
-    report = {"threads": options.threads, "engines": results}
-    (options.output / "cpu-peers.json").write_text(json.dumps(report, indent=1) + "\n")
-    manifest = {
-        "suite": "cpu-peers",
-        "commit": commit(),
-        "date": datetime.datetime.now(datetime.timezone.utc).date().isoformat(),
-        "machine": machine(),
-        "command": f"benches/cpu/bench.py {' '.join(sys.argv[1:])}",
-    }
-    (options.output / "manifest.json").write_text(json.dumps(manifest, indent=2) + "\n")
+    write = partial(write_results, options, engines, results, reasons)
+    run(turns, Pool(environments, options, turns), results, reasons, write)
 
 
 if __name__ == "__main__":
