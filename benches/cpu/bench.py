@@ -168,7 +168,7 @@ def turn(engine, states, pool, result):
 
 
 def run(turns, pool, results, reasons, write):
-    """Measures all turns, and writes the results after each. An engine that fails has no further ones."""
+    """Measures all turns, and writes the results after each. An engine that fails is left out."""
     try:
         while turns:
             states, engine = turns.pop(0)

@@ -8,6 +8,7 @@ use crate::{
     device::kernel_backend::CudaGelu,
     error::LoadError,
     layers::{
+        layer_norm::LayerNorm,
         linear::Linear,
         native_linear::NativeLinear,
         onednn::{int8_linear::Int8Linear, packed_linear::PackedLinear},
@@ -69,6 +70,19 @@ impl Dense {
             Self::Int8(linear) => linear.forward(input)?.f_gelu_("none"),
         }
     }
+
+    /// Returns the norm of the layer's result plus `residual`, in the shape of `residual`.
+    pub(crate) fn forward_residual(
+        &self,
+        input: &Tensor,
+        residual: &Tensor,
+        norm: &LayerNorm,
+    ) -> Result<Tensor, TchError> {
+        match (self, norm.native()) {
+            (Self::Native(linear), Some(norm)) => linear.forward_residual(input, residual, norm),
+            _ => norm.forward_residual(self.forward(input)?, residual),
+        }
+    }
 }
 
 /// Two linear layers with GELU between them.
@@ -79,11 +93,17 @@ pub(crate) struct FeedForward {
 }
 
 impl FeedForward {
+    /// Returns the norm of the block's result plus its input `states` `[.., hidden]`, in the same
+    /// shape.
+    pub(crate) fn forward_residual(&self, states: &Tensor, norm: &LayerNorm) -> Result<Tensor, TchError> {
+        match (&self.up, &self.down, norm.native()) {
+            (Dense::Native(up), Dense::Native(down), Some(norm)) => up.feed_forward(down, states, norm),
+            (up, down, _) => norm.forward_residual(down.forward(&up.forward_gelu(states)?)?, states),
+        }
+    }
+
     /// Computes the block, `[.., hidden]` to `[.., hidden]`.
     pub(crate) fn forward(&self, input: &Tensor) -> Result<Tensor, TchError> {
-        match (&self.up, &self.down) {
-            (Dense::Native(up), Dense::Native(down)) => up.forward_gelu_then(down, input),
-            (up, down) => down.forward(&up.forward_gelu(input)?),
-        }
+        self.down.forward(&self.up.forward_gelu(input)?)
     }
 }

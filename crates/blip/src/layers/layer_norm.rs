@@ -1,9 +1,13 @@
 //! Layer norm, with or without a residual.
 
+use cpu_kernels::CpuLayerNorm;
 use cuda::AddNorm;
 use tch::{TchError, Tensor};
 
-use crate::{error::LoadError, layers::weight_path::WeightPath};
+use crate::{
+    error::LoadError,
+    layers::{native_linear::copied, weight_path::WeightPath},
+};
 
 /// Layer norm over the last dimension: biased variance, affine. LibTorch and the fused kernels
 /// accumulate in f32 for every number format.
@@ -15,6 +19,8 @@ pub(crate) struct LayerNorm {
     eps: f64,
     /// Native kernel that adds and normalizes in one pass, if available.
     fused: Option<AddNorm>,
+    /// The same norm for the native kernels of the CPU, if the layers use them.
+    native: Option<CpuLayerNorm>,
 }
 
 impl LayerNorm {
@@ -23,13 +29,22 @@ impl LayerNorm {
         let (weight, bias) = (path.tensor("weight", &[size])?, path.tensor("bias", &[size])?);
         let fused = path.fused_norms().map(|norms| norms.kernel([&weight, &bias], size, eps));
         let fused = fused.transpose().map_err(TchError::from)?.flatten();
-        Ok(Self { weight, bias, size, eps, fused })
+        let native = path.kernels().map(|_| -> Result<_, TchError> {
+            Ok(CpuLayerNorm::new(copied(&weight)?, copied(&bias)?, eps as f32))
+        });
+        let native = native.transpose()?;
+        Ok(Self { weight, bias, size, eps, fused, native })
     }
 
     /// Creates a layer norm that LibTorch's kernels compute.
     #[cfg(test)]
     pub(crate) fn new(weight: Tensor, bias: Tensor, size: i64, eps: f64) -> Self {
-        Self { weight, bias, size, eps, fused: None }
+        Self { weight, bias, size, eps, fused: None, native: None }
+    }
+
+    /// Returns the norm for the native kernels of the CPU, if the layers use them.
+    pub(super) fn native(&self) -> Option<&CpuLayerNorm> {
+        self.native.as_ref()
     }
 
     /// Computes the norm, with the shape of the input.

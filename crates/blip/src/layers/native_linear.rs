@@ -1,6 +1,6 @@
 //! A linear layer in f32 on the CPU, with the native kernels.
 
-use cpu_kernels::{CpuLinear, Epilogue, Heads, NumberFormat};
+use cpu_kernels::{CpuLayerNorm, CpuLinear, Epilogue, Heads, NumberFormat};
 use tch::{Kind, TchError, Tensor};
 
 use crate::{
@@ -39,39 +39,66 @@ impl NativeLinear {
 
     /// Computes the layer and `epilogue`, `[.., in]` to `[.., out]`.
     pub(crate) fn forward(&self, input: &Tensor, epilogue: Epilogue) -> Result<Tensor, TchError> {
-        self.with_rows(input, self, |input, output| {
-            self.kernels.linear(&self.linear, input, output, epilogue);
-        })
-    }
-
-    /// Computes this layer, the GELU of its result and the layer `next`, `[.., in]` to `[.., next
-    /// out]`.
-    pub(crate) fn forward_gelu_then(&self, next: &Self, input: &Tensor) -> Result<Tensor, TchError> {
-        self.with_rows(input, next, |input, output| {
-            self.kernels.feed_forward(&self.linear, &next.linear, input, output);
-        })
-    }
-
-    /// Calls `compute` with the rows of `input` and of the result, which are those of `last`.
-    fn with_rows(
-        &self,
-        input: &Tensor,
-        last: &Self,
-        compute: impl FnOnce(&[f32], &mut [f32]),
-    ) -> Result<Tensor, TchError> {
-        let mut shape = input.size();
-        match shape.last_mut() {
-            Some(width) if *width == self.linear.inputs() as i64 => *width = last.linear.outputs() as i64,
-            _ => {
-                let inputs = self.linear.inputs();
-                return Err(TchError::Shape(format!("input is {input:?}, expected rows of {inputs}")));
-            }
-        }
+        let shape = self.output_shape(input)?;
         let input = input.f_contiguous()?;
         filled(&shape, |output| {
-            compute(as_slice(&input)?, output);
+            self.kernels.linear(&self.linear, as_slice(&input)?, output, epilogue);
             Ok(())
         })
+    }
+
+    /// Returns the norm of the layer's result plus `residual`, in the shape of `residual`.
+    pub(crate) fn forward_residual(
+        &self,
+        input: &Tensor,
+        residual: &Tensor,
+        norm: &CpuLayerNorm,
+    ) -> Result<Tensor, TchError> {
+        check_residual(residual, &self.output_shape(input)?)?;
+        let (input, residual) = (input.f_contiguous()?, residual.f_contiguous()?);
+        filled(&residual.size(), |output| {
+            output.copy_from_slice(as_slice(&residual)?);
+            self.kernels.linear_residual(&self.linear, norm, as_slice(&input)?, output);
+            Ok(())
+        })
+    }
+
+    /// Computes this layer, the GELU of its result and the layer `down`. Returns the norm of the
+    /// result plus `states`, in the shape of `states`.
+    pub(crate) fn feed_forward(
+        &self,
+        down: &Self,
+        states: &Tensor,
+        norm: &CpuLayerNorm,
+    ) -> Result<Tensor, TchError> {
+        let mut shape = self.output_shape(states)?;
+        shape.iter_mut().rev().take(1).for_each(|last| *last = down.linear.outputs() as i64);
+        check_residual(states, &shape)?;
+        let states = states.f_contiguous()?;
+        filled(&shape, |output| {
+            let states = as_slice(&states)?;
+            output.copy_from_slice(states);
+            self.kernels.feed_forward(&self.linear, &down.linear, norm, states, output);
+            Ok(())
+        })
+    }
+
+    /// Returns the shape of the result.
+    fn output_shape(&self, input: &Tensor) -> Result<Vec<i64>, TchError> {
+        let (mut shape, inputs) = (input.size(), self.linear.inputs());
+        match shape.last_mut() {
+            Some(last) if *last == inputs as i64 => *last = self.linear.outputs() as i64,
+            _ => return Err(TchError::Shape(format!("input is {input:?}, expected rows of {inputs}"))),
+        }
+        Ok(shape)
+    }
+}
+
+/// Checks that a residual has the `shape` of the result to which it is added.
+fn check_residual(residual: &Tensor, shape: &[i64]) -> Result<(), TchError> {
+    match residual.size() == shape {
+        true => Ok(()),
+        false => Err(TchError::Shape(format!("residual is {residual:?}, expected {shape:?}"))),
     }
 }
 

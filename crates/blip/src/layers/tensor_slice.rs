@@ -41,7 +41,7 @@ pub(crate) fn as_mut_slice(tensor: &mut Tensor) -> Result<&mut [f32], TchError> 
     Ok(unsafe { slice::from_raw_parts_mut(tensor.data_ptr().cast::<f32>(), count) })
 }
 
-/// Returns a new tensor in f32 on the CPU, whose values `fill` writes. They are 0 before.
+/// Returns a new tensor in f32 on the CPU, whose values `fill` writes. They are unspecified before.
 ///
 /// `fill` is not called for a tensor without values.
 ///
@@ -51,12 +51,9 @@ pub(crate) fn filled(
     shape: &[i64],
     fill: impl FnOnce(&mut [f32]) -> Result<(), TchError>,
 ) -> Result<Tensor, TchError> {
-    let tensor = Tensor::f_zeros(shape, (Kind::Float, Device::Cpu))?;
-    let count = tensor.numel();
-    if count > 0 {
-        // SAFETY: the tensor is new, so it has `count` contiguous and initialized f32, and nothing
-        // else refers to its memory during the borrow.
-        fill(unsafe { slice::from_raw_parts_mut(tensor.data_ptr().cast::<f32>(), count) })?;
+    let mut tensor = Tensor::f_empty(shape, (Kind::Float, Device::Cpu))?;
+    if tensor.numel() > 0 {
+        fill(as_mut_slice(&mut tensor)?)?;
     }
     Ok(tensor)
 }
@@ -89,11 +86,11 @@ mod tests {
     #[test]
     fn new_tensor_has_the_written_values() {
         let fill = |values: &mut [f32]| {
-            values[1..].copy_from_slice(&[2.0, 3.0, 4.0]);
+            values.copy_from_slice(&[1.0, 2.0, 3.0, 4.0]);
             Ok(())
         };
         let tensor = filled(&[2, 2], fill).unwrap();
-        assert_eq!(tensor, Tensor::from_slice(&[0.0f32, 2.0, 3.0, 4.0]).view([2, 2]));
+        assert_eq!(tensor, Tensor::from_slice(&[1.0f32, 2.0, 3.0, 4.0]).view([2, 2]));
         assert_eq!(filled(&[0, 2], fill).unwrap().size(), [0, 2]);
         assert!(filled(&[1], |_| Err(TchError::Shape("no".into()))).is_err());
     }

@@ -2,7 +2,7 @@
 
 use std::sync::PoisonError;
 
-use cpu_kernels::{CpuLinear, Epilogue};
+use cpu_kernels::{CpuLayerNorm, CpuLinear, Epilogue};
 
 use crate::parallel::{ParallelKernels, scratch::Scratch};
 
@@ -33,8 +33,38 @@ impl ParallelKernels {
         }
     }
 
-    /// Computes the layer `up`, the GELU of its result and the layer `down`.
-    pub(crate) fn feed_forward(&self, up: &CpuLinear, down: &CpuLinear, input: &[f32], out: &mut [f32]) {
+    /// Adds the result of a layer to `out`, and normalizes it.
+    pub(crate) fn linear_residual(
+        &self,
+        linear: &CpuLinear,
+        norm: &CpuLayerNorm,
+        input: &[f32],
+        out: &mut [f32],
+    ) {
+        let (inputs, outputs, threads) = (linear.inputs(), linear.outputs(), self.workers.threads());
+        let rows = input.len() / inputs;
+        if rows >= MIN_ROWS_PER_THREAD * threads {
+            let rows = rows.div_ceil(threads);
+            let parts = input.chunks(rows * inputs).zip(out.chunks_mut(rows * outputs));
+            return self.workers.each(parts, |(input, out)| {
+                linear.forward(input, out, Epilogue::Add);
+                norm.forward_in_place(out);
+            });
+        }
+        self.linear(linear, input, out, Epilogue::Add);
+        norm.forward_in_place(out);
+    }
+
+    /// Computes the layer `up`, the GELU of its result and the layer `down`. Adds the result to
+    /// `out`, and normalizes it.
+    pub(crate) fn feed_forward(
+        &self,
+        up: &CpuLinear,
+        down: &CpuLinear,
+        norm: &CpuLayerNorm,
+        input: &[f32],
+        out: &mut [f32],
+    ) {
         let (inputs, outputs, threads) = (up.inputs(), down.outputs(), self.workers.threads());
         let rows = input.len() / inputs;
         if threads == 1 || rows >= MIN_ROWS_PER_THREAD * threads {
@@ -44,14 +74,15 @@ impl ParallelKernels {
                 self.scratch.with(|Scratch { rows, inner, .. }| {
                     up.read_input(input, rows);
                     up.forward_gelu(rows, down, inner);
-                    down.forward_input(inner, out, Epilogue::Store);
+                    down.forward_input(inner, out, Epilogue::Add);
+                    norm.forward_in_place(out);
                 });
             });
         }
         let mut memory = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let inner = memory.take(rows * up.outputs());
         self.linear(up, input, inner, Epilogue::Gelu);
-        self.linear(down, inner, out, Epilogue::Store);
+        self.linear_residual(down, norm, inner, out);
     }
 
     /// Computes blocks of columns, each into its own memory, and then their places in `out`.
@@ -154,9 +185,12 @@ mod tests {
             let input = numbers(rows * inputs, 5);
             let mut of_up = vec![0.0; rows * inner];
             up.forward(&input, &mut of_up, Epilogue::Gelu);
-            let (mut expected, mut found) = (vec![0.0; rows * outputs], vec![0.0; rows * outputs]);
-            down.forward(&of_up, &mut expected, Epilogue::Store);
-            kernels.feed_forward(&up, &down, &input, &mut found);
+            let norm = CpuLayerNorm::new(numbers(outputs, 6), numbers(outputs, 7), 1e-5);
+            let mut expected = numbers(rows * outputs, 8);
+            let mut found = expected.clone();
+            down.forward(&of_up, &mut expected, Epilogue::Add);
+            norm.forward_in_place(&mut expected);
+            kernels.feed_forward(&up, &down, &norm, &input, &mut found);
             prop_assert_eq!(found, expected);
         }
     }

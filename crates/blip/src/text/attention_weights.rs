@@ -57,7 +57,7 @@ impl CrossAttention {
         let scaled = in_f32(&query)?.f_div_scalar((self.head_dim as f64).sqrt())?;
         let weights = scaled.f_matmul(&key.f_transpose(2, 3)?)?.f_softmax(-1, Kind::Float)?;
         let context = merge_heads(&weights.f_matmul(&value)?)?.f_to_kind(states.kind())?;
-        let states = self.norm.forward_residual(self.output.forward(&context)?, states)?;
+        let states = self.output.forward_residual(&context, states, &self.norm)?;
         Ok((states, weights.f_squeeze_dim(0)?.f_mean_dim(0, false, Kind::Float)?))
     }
 }

@@ -107,7 +107,7 @@ impl CrossAttention {
                 Tensor::f_cat(&contexts.collect::<Result<Vec<_>, _>>()?, 0)?
             }
         };
-        self.norm.forward_residual(self.output.forward(&context)?, states)
+        self.output.forward_residual(&context, states, &self.norm)
     }
 
     /// Returns the context of `query` `[encoder rows * hypotheses, positions, hidden]`, in the same
@@ -159,7 +159,7 @@ impl CrossAttention {
             })
             .collect::<Result<Vec<_>, _>>()?;
         let context = texts.unpad(joined(&contexts)?)?;
-        self.norm.forward_residual(self.output.forward(&context)?, states)
+        self.output.forward_residual(&context, states, &self.norm)
     }
 
     /// Returns the context of the group `group`, `[rows, longest, hidden]`. All its images have the

@@ -125,7 +125,7 @@ impl TextLayer {
 
     /// Runs the feed-forward block.
     pub(super) fn finish(&self, states: &Tensor) -> Result<Tensor, TchError> {
-        self.norm.forward_residual(self.feed_forward.forward(states)?, states)
+        self.feed_forward.forward_residual(states, &self.norm)
     }
 }
 
@@ -189,7 +189,7 @@ impl SelfAttention {
 
     /// Projects `context` with merged heads, adds `states` and normalizes.
     fn finish(&self, context: &Tensor, states: &Tensor) -> Result<Tensor, TchError> {
-        self.norm.forward_residual(self.output.forward(context)?, states)
+        self.output.forward_residual(context, states, &self.norm)
     }
 }
 
