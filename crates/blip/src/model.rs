@@ -2,6 +2,7 @@
 
 use std::{num::NonZeroUsize, sync::Arc};
 
+use cpu_kernels::NumberFormat;
 use tch::Device;
 
 use crate::{
@@ -21,7 +22,7 @@ use crate::{
         kernel_backend::CudaKernels,
         stage_timer::{BatchStage, StageTimer, TimerBackend},
     },
-    dtype::Dtype,
+    dtype::{Dtype, PartDtype},
     encode::{encoded_batch::EncodedBatch, image_cache::ImageCache, image_encoder::ImageEncoder},
     error::{LoadError, ModelError},
     generation::stopping_criteria::StoppingCriteria,
@@ -98,6 +99,9 @@ impl Model {
         let cuda_kernels = if fused_norms.is_some() { CudaKernels::Native } else { CudaKernels::LibTorch };
         let options =
             LoadOptions { cuda_kernels, vision_dtype: parts.vision, text_dtype: parts.text, ..options };
+        if [parts.vision, parts.text].contains(&PartDtype::Bf16) && !NumberFormat::Bf16.has_products() {
+            tracing::warn!("the processor has no products in bf16: only weights are in bf16");
+        }
         let kernels = parallel_kernels(device, dtype, options)?;
         let is_native = options.vision_dtype.number_format().is_supported();
         let torch_threads = kernels.as_ref().filter(|_| is_native).map(|kernels| kernels.workers.threads());
