@@ -56,7 +56,7 @@ pub struct Model {
 pub(crate) enum Head {
     QuestionAnswering(Box<QuestionAnswering>),
     Captioning(Box<Captioning>),
-    Retrieval(Retrieval),
+    Retrieval(Box<Retrieval>),
 }
 
 impl Model {
@@ -118,7 +118,9 @@ impl Model {
             Architecture::Captioning => {
                 Head::Captioning(Box::new(Captioning::load(checkpoint, &root, device)?))
             }
-            Architecture::Retrieval => Head::Retrieval(Retrieval::load(checkpoint, &root, device, kind)?),
+            Architecture::Retrieval => {
+                Head::Retrieval(Box::new(Retrieval::load(checkpoint, &root, device, kind)?))
+            }
         };
 
         let images = images.or_else(|| SharedImageCache::for_models(checkpoint, device, dtype, &options));

@@ -100,7 +100,7 @@ fn checkpoint_folders() -> Vec<String> {
 fn cosines(folder: &Folder, dtype: Dtype) -> [f64; 2] {
     let checkpoint = folder.checkpoint(CheckpointOptions::default());
     let side = checkpoint.config().vision.image_size.try_into().unwrap();
-    let noise = (0..3 * side * side).map(|index: usize| (index * index % 65_521 * 7_919 >> 8) as u8);
+    let noise = (0..3 * side * side).map(|index: usize| ((index * index % 65_521 * 7_919) >> 8) as u8);
     let image = Pixels::new(side, side, noise.collect()).unwrap();
     let [exact, rounded] = [Dtype::F32, dtype].map(|dtype| {
         let options = LoadOptions::for_device(Device::Cpu);
