@@ -24,13 +24,31 @@ impl ParallelKernels {
         let rows = input.len() / inputs;
         if threads == 1 || rows * inputs * outputs <= MAX_UNDIVIDED_MULTIPLICATIONS {
             linear.forward(input, out, epilogue);
-        } else if rows >= MIN_ROWS_PER_THREAD * threads {
-            let rows = rows.div_ceil(threads);
-            let parts = input.chunks(rows * inputs).zip(out.chunks_mut(rows * outputs));
-            self.workers.each(parts, |(input, out)| linear.forward(input, out, epilogue));
+        } else if self.divides_rows(rows) {
+            self.each_part(input, inputs, out, outputs, |input, out| linear.forward(input, out, epilogue));
         } else {
             self.linear_by_columns(linear, input, out, epilogue);
         }
+    }
+
+    /// Returns whether threads divide the rows of a product.
+    fn divides_rows(&self, rows: usize) -> bool {
+        rows >= MIN_ROWS_PER_THREAD * self.workers.threads()
+    }
+
+    /// Calls `work` with each thread's part of the rows of `input` `[rows, inputs]` and `out`
+    /// `[rows, outputs]`.
+    fn each_part(
+        &self,
+        input: &[f32],
+        inputs: usize,
+        out: &mut [f32],
+        outputs: usize,
+        work: impl Fn(&[f32], &mut [f32]) + Sync,
+    ) {
+        let rows = (input.len() / inputs).div_ceil(self.workers.threads()).max(1);
+        let parts = input.chunks(rows * inputs).zip(out.chunks_mut(rows * outputs));
+        self.workers.each(parts, |(input, out)| work(input, out));
     }
 
     /// Adds the result of a layer to `out`, and normalizes it.
@@ -41,12 +59,9 @@ impl ParallelKernels {
         input: &[f32],
         out: &mut [f32],
     ) {
-        let (inputs, outputs, threads) = (linear.inputs(), linear.outputs(), self.workers.threads());
-        let rows = input.len() / inputs;
-        if rows >= MIN_ROWS_PER_THREAD * threads {
-            let rows = rows.div_ceil(threads);
-            let parts = input.chunks(rows * inputs).zip(out.chunks_mut(rows * outputs));
-            return self.workers.each(parts, |(input, out)| {
+        let (inputs, outputs) = (linear.inputs(), linear.outputs());
+        if self.divides_rows(input.len() / inputs) {
+            return self.each_part(input, inputs, out, outputs, |input, out| {
                 linear.forward(input, out, Epilogue::Add);
                 norm.forward_in_place(out);
             });
@@ -65,12 +80,10 @@ impl ParallelKernels {
         input: &[f32],
         out: &mut [f32],
     ) {
-        let (inputs, outputs, threads) = (up.inputs(), down.outputs(), self.workers.threads());
+        let (inputs, outputs) = (up.inputs(), down.outputs());
         let rows = input.len() / inputs;
-        if threads == 1 || rows >= MIN_ROWS_PER_THREAD * threads {
-            let rows = rows.div_ceil(threads);
-            let parts = input.chunks(rows * inputs).zip(out.chunks_mut(rows * outputs));
-            return self.workers.each(parts, |(input, out)| {
+        if self.workers.threads() == 1 || self.divides_rows(rows) {
+            return self.each_part(input, inputs, out, outputs, |input, out| {
                 self.scratch.with(|Scratch { rows, inner, .. }| {
                     up.read_input(input, rows);
                     up.forward_gelu(rows, down, inner);

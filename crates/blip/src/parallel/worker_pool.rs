@@ -23,7 +23,7 @@ pub(crate) struct WorkerPool {
     awake: Arc<AtomicUsize>,
 }
 
-/// Number of times that a thread looks for tasks before it sleeps, some 0.1 ms.
+/// Number of times that a thread looks for tasks before it sleeps, 0.1 to 0.2 ms.
 const MAX_IDLE_LOOKS: usize = 200;
 
 impl WorkerPool {

@@ -46,9 +46,9 @@ impl Measurement {
         let client = &RpcClient::new(channel, MetadataMap::new());
         // Requests are the same for each format, so those to compare come first.
         let start = Instant::now();
-        let mut requests = std::iter::repeat_with(|| workload.next_request()).enumerate();
-        let requests =
-            requests.by_ref().take_while(|(index, _)| *index < compared.get() || start.elapsed() < PART);
+        let requests = std::iter::repeat_with(|| workload.next_request())
+            .enumerate()
+            .take_while(|(index, _)| *index < compared.get() || start.elapsed() < PART);
         let results = stream::iter(requests).map(async |(index, request)| {
             let answers = answers(client, request).await?;
             anyhow::Ok((index < compared.get(), answers))

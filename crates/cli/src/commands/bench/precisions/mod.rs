@@ -54,7 +54,7 @@ pub(crate) struct PrecisionArgs {
     #[arg(short, long, value_name = "SOURCE", requires = "precisions")]
     model: Option<String>,
 
-    /// Requests whose answers --precisions compares, at least [default: 32]
+    /// Number of requests whose answers --precisions compares [default: 32]
     #[arg(long, value_name = "N", requires = "precisions")]
     compared_requests: Option<NonZeroUsize>,
 
