@@ -93,8 +93,6 @@ impl Model {
         let (config, requested) = (checkpoint.config(), dtype);
         let (dtype, parts) = options.number_formats(device, dtype);
         let kind = dtype.kind();
-        let native_kernels =
-            options.cpu_kernels.are_native_without_libtorch(config.vision.is_small(), device, dtype);
         let fused_norms = FusedNorms::load(options.cuda_kernels, config, device, dtype);
         let cuda_kernels = if fused_norms.is_some() { CudaKernels::Native } else { CudaKernels::LibTorch };
         let options =
@@ -112,7 +110,7 @@ impl Model {
         let encoder = load_image_encoder(checkpoint, &root, device, dtype, options)?;
         let head = match config.architecture() {
             Architecture::QuestionAnswering => {
-                let head = QuestionAnswering::load(checkpoint, &root, device, kind, native_kernels)?;
+                let head = QuestionAnswering::load(checkpoint, &root, device, kind)?;
                 Head::QuestionAnswering(Box::new(head))
             }
             Architecture::Captioning => {

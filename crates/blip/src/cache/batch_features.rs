@@ -2,7 +2,10 @@
 
 use tch::{TchError, Tensor};
 
-use crate::cache::{features::FeatureCache, float_buffer::FloatBuffer};
+use crate::{
+    cache::{features::FeatureCache, float_buffer::FloatBuffer},
+    layers::tensor_slice::{filled, size},
+};
 
 /// Features of the images of a batch, in the order of its layout.
 #[derive(Debug)]
@@ -18,9 +21,12 @@ impl BatchFeatures<'_> {
     pub(crate) fn gather(&self) -> Result<Tensor, TchError> {
         match self {
             Self::Slots(cache, slots) => cache.gather(slots),
-            Self::Buffers(images, shape) => {
-                let images = images.iter().map(|image| Tensor::f_from_slice(image)?.f_view(*shape));
-                Tensor::f_stack(&images.collect::<Result<Vec<_>, _>>()?, 0)
+            Self::Buffers(images, [tokens, hidden]) => {
+                filled(&[images.len() as i64, *tokens, *hidden], |all| {
+                    let places = all.chunks_exact_mut(size(tokens * hidden).max(1));
+                    places.zip(images).for_each(|(place, image)| place.copy_from_slice(image));
+                    Ok(())
+                })
             }
         }
     }
@@ -38,6 +44,14 @@ impl BatchFeatures<'_> {
             Self::Buffers(_, [tokens, hidden]) => {
                 Tensor::f_from_slice(self.buffer(position)?)?.f_view([1, *tokens, *hidden])
             }
+        }
+    }
+
+    /// Returns the tokens of an image whose features are in a buffer. It is 0 for others.
+    pub(crate) fn tokens_in_buffers(&self) -> usize {
+        match self {
+            Self::Slots(..) => 0,
+            Self::Buffers(_, [tokens, _]) => size(*tokens),
         }
     }
 

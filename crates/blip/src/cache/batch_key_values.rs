@@ -17,6 +17,8 @@ use crate::{
 pub(crate) struct BatchKeyValues {
     cache: Arc<Inner>,
     images: Vec<KeyValueBuffer>,
+    /// The images whose keys and values the batch does not read.
+    missed: Vec<ImageDigest>,
 }
 
 #[derive(Debug)]
@@ -30,30 +32,29 @@ enum KeyValueBuffer {
 impl BatchKeyValues {
     /// Creates the access of one batch to `cache`.
     pub(crate) fn new(cache: &SharedImageCache) -> Self {
-        Self { cache: Arc::clone(&cache.0), images: Vec::new() }
+        Self { cache: Arc::clone(&cache.0), images: Vec::new(), missed: Vec::new() }
     }
 
-    /// Returns the source of the keys and values of each of the distinct images of the batch.
+    /// Returns the source of the keys and values of each of the distinct images of the batch. An
+    /// image comes with its number of queries.
     ///
-    /// The slot of a source is an index into the images of this batch. The cache stores keys and
-    /// values from an image's second batch on, because each batch computes them in any case. An
-    /// image never evicts another image of the same batch.
-    pub(crate) fn assign_sources(&mut self, images: impl IntoIterator<Item = ImageDigest>) -> Vec<KvSource> {
+    /// The slot of a source is an index into the images of this batch. An image never evicts
+    /// another image of the same batch.
+    pub(crate) fn assign_sources(&mut self, images: &[(ImageDigest, i64)]) -> Vec<KvSource> {
         let entries = &mut *self.cache.entries();
         // Makes all images with an entry the most recent, so that no entry below evicts one of
         // them.
-        let found: Vec<_> =
-            images.into_iter().map(|key| (key, entries.key_values.get(&key).cloned())).collect();
-        let mut evictable =
-            entries.key_values.len() - found.iter().filter(|(_, found)| found.is_some()).count();
-        let mut assign = |(key, found): (ImageDigest, Option<FloatBuffer>)| {
+        let found: Vec<_> = images.iter().map(|(key, _)| entries.key_values.get(key).cloned()).collect();
+        let mut evictable = entries.key_values.len() - found.iter().flatten().count();
+        let mut assign = |(&(key, queries), found): (&(ImageDigest, i64), Option<FloatBuffer>)| {
             let slot = self.images.len() as i64;
             if let Some(numbers) = found {
                 self.images.push(KeyValueBuffer::Read(numbers));
                 return KvSource::Cached(slot);
             }
-            let has_features = entries.features.contains(&key);
-            match has_features.then(|| entries.take_buffer(&self.cache, &mut evictable)).flatten() {
+            self.missed.push(key);
+            let is_admitted = entries.is_admitted(&self.cache, key, queries);
+            match is_admitted.then(|| entries.take_buffer(&self.cache, &mut evictable)).flatten() {
                 Some(numbers) => {
                     self.images.push(KeyValueBuffer::Write(key, numbers));
                     KvSource::ComputeAndStore(slot)
@@ -61,18 +62,19 @@ impl BatchKeyValues {
                 None => KvSource::Compute,
             }
         };
-        found.into_iter().map(&mut assign).collect()
+        images.iter().zip(found).map(&mut assign).collect()
     }
 
-    /// Returns the cached keys and values of a layer.
+    /// Returns the keys and values of a layer that are cached, or that this batch has written.
     ///
     /// # Errors
-    /// [`TchError::Shape`] if the slot is not cached or the layer does not exist.
+    /// [`TchError::Shape`] if there is no such slot or layer.
     pub(crate) fn read(&self, layer: usize, slot: i64) -> Result<&[f32], TchError> {
-        let numbers = match self.images.get(slot as usize) {
-            Some(KeyValueBuffer::Read(numbers)) => numbers.get(self.range(layer)),
-            _ => None,
-        };
+        let numbers = self.images.get(slot as usize).and_then(|image| match image {
+            KeyValueBuffer::Read(numbers) | KeyValueBuffer::Write(_, numbers) => {
+                numbers.get(self.range(layer))
+            }
+        });
         numbers.ok_or_else(|| missing(layer, slot))
     }
 
@@ -121,6 +123,7 @@ impl Drop for BatchKeyValues {
                 entries.free.push(numbers);
             }
         }
+        self.missed.iter().for_each(|key| entries.forget_queries(key));
     }
 }
 

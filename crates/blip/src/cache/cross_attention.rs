@@ -24,8 +24,7 @@ use crate::{
 /// Keys and values of images in every layer, by image digest.
 #[derive(Debug)]
 pub(crate) struct CrossAttentionCache {
-    /// `[layers, slots, tokens, 2 * hidden]`, keys and values side by side. For the native kernels
-    /// they are packed, `[layers, slots, 1, packed length]`.
+    /// `[layers, slots, tokens, 2 * hidden]`, keys and values side by side.
     pool: Tensor,
     slot_of: LruCache<ImageDigest, i64>,
     free: Vec<i64>,

@@ -6,6 +6,7 @@
 //! eviction.
 
 use std::{
+    collections::HashMap,
     num::NonZeroUsize,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -17,7 +18,7 @@ use crate::{
     batch::rows::{ImageDigest, RowSink},
     cache::{
         float_buffer::{FloatBuffer, into_unshared},
-        key_value_shape::KeyValueShape,
+        key_value_shape::{KeyValueShape, absorption_threshold},
     },
     checkpoint::{Checkpoint, config::Architecture},
     dtype::Dtype,
@@ -36,6 +37,9 @@ pub(crate) struct Inner {
     image_len: usize,
     /// Shape of one image's features, `[tokens, hidden]`.
     shape: [i64; 2],
+    /// Number of queries over an image that cost as much as computing its keys and values. With 0
+    /// each batch computes them in any case.
+    admission_threshold: i64,
     entries: Mutex<Entries>,
 }
 
@@ -49,13 +53,15 @@ pub(crate) struct Entries {
     pub(crate) in_use: usize,
     /// Unused buffers for keys and values.
     pub(crate) free: Vec<FloatBuffer>,
+    /// Number of queries so far of images without keys and values.
+    pub(crate) queries: HashMap<ImageDigest, i64>,
 }
 
 impl SharedImageCache {
     /// Creates the cache for models of `checkpoint` with these options.
     ///
     /// Returns `None` where each engine has a separate cache: on a device, and for models that
-    /// LibTorch's kernels compute.
+    /// LibTorch computes.
     pub fn for_models(
         checkpoint: &Checkpoint,
         device: Device,
@@ -64,7 +70,7 @@ impl SharedImageCache {
     ) -> Option<Self> {
         let config = checkpoint.config();
         let (dtype, parts) = options.number_formats(device, dtype);
-        options.cpu_kernels.are_native_without_libtorch(config.vision.is_small(), device, dtype).then(|| {
+        options.cpu_kernels.are_native(device, dtype).then(|| {
             let shape = match config.architecture() {
                 Architecture::QuestionAnswering => {
                     Some(KeyValueShape::for_config(config, parts.text.number_format()))
@@ -77,29 +83,34 @@ impl SharedImageCache {
                 features,
                 shape,
                 options.cross_attention_cache_bytes,
+                absorption_threshold(config),
             )
         })
     }
 
     /// Creates a cache for the `features` `[tokens, hidden]` of `images` images. The number of
-    /// images with keys and values depends on `key_value_bytes`.
+    /// images with keys and values depends on `key_value_bytes`. `admission_threshold` is the
+    /// number of queries over an image that cost as much as computing its keys and values.
     pub(crate) fn new(
         images: NonZeroUsize,
         features: [i64; 2],
         key_values: Option<KeyValueShape>,
         key_value_bytes: usize,
+        admission_threshold: i64,
     ) -> Self {
         let image_bytes = key_values.map_or(0, |shape| shape.bytes(Kind::Float));
         Self(Arc::new(Inner {
             layer_len: key_values.map_or(0, |shape| shape.layer_len()),
             image_len: key_values.map_or(0, |shape| shape.len()),
             shape: features,
+            admission_threshold,
             entries: Mutex::new(Entries {
                 features: LruCache::new(images),
                 key_values: LruCache::unbounded(),
                 max_key_values: key_value_bytes.checked_div(image_bytes).unwrap_or(0),
                 in_use: 0,
                 free: Vec::new(),
+                queries: HashMap::new(),
             }),
         }))
     }
@@ -157,6 +168,29 @@ impl Inner {
 }
 
 impl Entries {
+    /// Adds `queries` queries over an image without keys and values, and returns whether the cache
+    /// stores them if it has room.
+    ///
+    /// If each batch computes them in any case, an earlier batch with the image is sufficient.
+    pub(crate) fn is_admitted(&mut self, shared: &Inner, key: ImageDigest, queries: i64) -> bool {
+        match shared.admission_threshold {
+            _ if self.max_key_values == 0 => false,
+            0 => self.features.contains(&key),
+            threshold => {
+                let so_far = self.queries.entry(key).or_default();
+                *so_far = so_far.saturating_add(queries);
+                *so_far >= threshold
+            }
+        }
+    }
+
+    /// Forgets the queries over an image that is not cached, or whose keys and values are stored.
+    pub(crate) fn forget_queries(&mut self, key: &ImageDigest) {
+        if !self.features.contains(key) || self.key_values.contains(key) {
+            self.queries.remove(key);
+        }
+    }
+
     /// Returns a buffer for an image's keys and values that only the caller holds. If the cache is
     /// full, evicts one of the `evictable` images.
     pub(crate) fn take_buffer(&mut self, shared: &Inner, evictable: &mut usize) -> Option<FloatBuffer> {
@@ -170,8 +204,9 @@ impl Entries {
         Some(free.unwrap_or_else(|| std::iter::repeat_n(0.0, shared.image_len).collect()))
     }
 
-    /// Removes the keys and values of an image.
+    /// Removes the keys and values of an image, and the number of its queries.
     fn forget(&mut self, key: &ImageDigest) {
+        self.queries.remove(key);
         if let Some(buffer) = self.key_values.pop(key) {
             self.free.extend(into_unshared(buffer));
         }

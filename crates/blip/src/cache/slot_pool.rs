@@ -56,12 +56,6 @@ impl SlotPool {
         }
     }
 
-    /// Returns the slot at place `place` of `indices`, `[1, ..]`. It is a view.
-    pub(crate) fn slot(&self, indices: &SlotIndices, place: usize) -> Result<Tensor, TchError> {
-        let slot = indices.slots.get(place).copied();
-        self.0.f_narrow(0, slot.ok_or_else(|| TchError::Shape(format!("no slot {place}")))?, 1)
-    }
-
     /// Returns the size of a slot, in bytes.
     pub(crate) fn slot_bytes(&self) -> usize {
         let numbers: i64 = self.0.size().iter().skip(1).product();

@@ -39,8 +39,12 @@ impl RowSink for CacheEvents {
 }
 
 fn cache(features: usize, key_value_images: usize) -> SharedImageCache {
+    cache_with_threshold(features, key_value_images, 0)
+}
+
+fn cache_with_threshold(features: usize, key_value_images: usize, threshold: i64) -> SharedImageCache {
     let bytes = key_value_images * SHAPE.bytes(Kind::Float);
-    SharedImageCache::new(NonZeroUsize::new(features).unwrap(), [1, 5], Some(SHAPE), bytes)
+    SharedImageCache::new(NonZeroUsize::new(features).unwrap(), [1, 5], Some(SHAPE), bytes, threshold)
 }
 
 fn key(number: u8) -> ImageDigest {
@@ -67,7 +71,8 @@ fn write(batch: &mut BatchKeyValues, source: KvSource, number: u8) {
 
 fn begin(cache: &SharedImageCache, numbers: &[u8]) -> (Vec<KvSource>, BatchKeyValues) {
     let mut batch = BatchKeyValues::new(cache);
-    (batch.assign_sources(numbers.iter().map(|&number| key(number))), batch)
+    let images: Vec<_> = numbers.iter().map(|&number| (key(number), 1)).collect();
+    (batch.assign_sources(&images), batch)
 }
 
 /// Runs a complete batch over the images, checks the values it reads and returns the sources.
@@ -125,6 +130,32 @@ fn second_batch_stores_key_values_and_third_batch_reads_them() {
     assert_eq!(kinds(&run_batch(&cache, &[1])), "f");
     assert_eq!(kinds(&run_batch(&cache, &[1, 2])), "Kf");
     assert_eq!(kinds(&run_batch(&cache, &[1, 2])), "kK");
+}
+
+/// Each batch has one query over each image.
+#[test]
+fn key_values_are_stored_when_queries_reach_the_threshold() {
+    let cache = cache_with_threshold(4, 2, 3);
+    assert_eq!(kinds(&run_batch(&cache, &[1])), "f");
+    assert_eq!(kinds(&run_batch(&cache, &[1, 2])), "ff");
+    assert_eq!(kinds(&run_batch(&cache, &[1, 2])), "Kf");
+    assert_eq!(kinds(&run_batch(&cache, &[1, 2])), "kK");
+    assert_eq!(kinds(&run_batch(&cache_with_threshold(4, 2, 1), &[1])), "K");
+    assert_eq!(kinds(&run_batch(&cache_with_threshold(4, 0, 1), &[1])), "f");
+}
+
+#[test]
+fn queries_of_images_without_features_are_forgotten() {
+    let cache = cache_with_threshold(2, 2, 3);
+    run_batch(&cache, &[1]);
+    // The batch fails before it stores features.
+    drop(begin(&cache, &[5]));
+    run_batch(&cache, &[2]);
+    // Evicts the features of the first image.
+    run_batch(&cache, &[3]);
+    let mut counted: Vec<u8> = cache.0.entries().queries.keys().map(|key| key[0]).collect();
+    counted.sort_unstable();
+    assert_eq!(counted, [2, 3]);
 }
 
 #[test]

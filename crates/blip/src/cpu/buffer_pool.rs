@@ -51,19 +51,17 @@ impl Drop for PooledBuffer {
     }
 }
 
-/// Scratch memory of the layers of a network. No layer reads what another one left.
+/// Scratch memory of the vision encoder's layers. No layer reads what another one left.
 #[derive(Debug, Default)]
 pub(super) struct Buffers {
     /// Normalized states, `[rows, hidden]`.
     pub(super) normed: LayerInput,
     /// Inner states of a feed-forward block.
     pub(super) inner: LayerInput,
-    /// Queries, keys and values, or the inner states of a feed-forward block of texts.
-    pub(super) wide: Buffer,
+    /// Patches of an image.
+    pub(super) patches: Buffer,
     /// Output of attention, `[rows, hidden]`.
     pub(super) context: Buffer,
-    /// Keys and values in the layout that attention reads.
-    pub(super) packed: Buffer,
     /// Scratch memory of attention.
     pub(super) scores: Vec<f32>,
 }

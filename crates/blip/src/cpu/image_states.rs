@@ -1,26 +1,66 @@
-//! The cross-attention keys and values of a batch's images, cached or computed.
+//! The images of a batch, as the text encoder's cross-attention reads them.
 
-use cpu_kernels::{CpuLinear, Epilogue, Heads, MatrixRows};
+use std::ops::Range;
+
+use cpu_kernels::Heads;
 use tch::TchError;
 
 use crate::{
-    batch::layout::KvSource,
+    batch::layout::{BatchLayout, KvSource},
     cache::{batch_features::BatchFeatures, batch_key_values::BatchKeyValues},
-    cpu::{buffer_pool::Buffer, load::size},
+    cpu::{buffer_pool::Buffer, load::size, text_layer::CpuTextLayer},
+    parallel::{
+        ParallelKernels,
+        image_attention::{AttendedImage, PackedFeatures},
+    },
 };
 
 /// The images of a batch, in the order of its layout.
 #[derive(Debug)]
 pub(crate) struct CpuImageStates<'a> {
-    features: &'a BatchFeatures<'a>,
-    cache: &'a mut BatchKeyValues,
+    /// The features of each image, `[tokens, hidden]`.
+    features: Vec<&'a [f32]>,
+    /// `None` if no key or value is cached.
+    cache: Option<&'a mut BatchKeyValues>,
+    /// Tokens of an image.
     tokens: usize,
 }
 
+/// An image with its queries.
+#[derive(Debug)]
+pub(super) struct QueriedImage {
+    source: Source,
+    /// The tokens of the image's texts.
+    pub(super) text_tokens: Range<usize>,
+}
+
+/// What an image's queries read.
+#[derive(Debug)]
+enum Source {
+    /// Keys and values in this slot of the cache.
+    Cached(i64),
+    /// Keys and values that the batch computes to this slot.
+    Stored(i64),
+    /// Keys and values that only this batch reads.
+    Temporary,
+    /// Features, with absorbed projections.
+    Features(PackedFeatures),
+}
+
 impl<'a> CpuImageStates<'a> {
-    /// Creates the states of images with `tokens` tokens each. Keys and values may be in `cache`.
-    pub(crate) fn new(features: &'a BatchFeatures<'a>, cache: &'a mut BatchKeyValues, tokens: i64) -> Self {
-        Self { features, cache, tokens: size(tokens) }
+    /// Creates the states of the images at `positions` of a batch. Keys and values may be in
+    /// `cache`.
+    ///
+    /// # Errors
+    /// [`TchError`] if an image has no features in main memory.
+    pub(crate) fn new(
+        features: &'a BatchFeatures<'a>,
+        positions: impl Iterator<Item = usize>,
+        cache: Option<&'a mut BatchKeyValues>,
+    ) -> Result<Self, TchError> {
+        let tokens = features.tokens_in_buffers();
+        let features = positions.map(|position| features.buffer(position));
+        Ok(Self { features: features.collect::<Result<_, _>>()?, cache, tokens })
     }
 
     /// Returns the number of tokens of an image.
@@ -28,31 +68,102 @@ impl<'a> CpuImageStates<'a> {
         self.tokens
     }
 
-    /// Returns the keys and values of the image at `position` for layer `layer`, in the layout of
-    /// [`Heads::pack`].
+    /// Chooses what the queries of each image read. `token_ranges` are the tokens of each row of
+    /// `layout`.
     ///
-    /// `key_value` is the layer's projection. The buffers hold keys and values that are not cached.
+    /// Images with fewer than `threshold` queries and no cached keys and values are read by
+    /// absorbed projections.
+    pub(super) fn queried(
+        &self,
+        layout: &BatchLayout,
+        token_ranges: &[Range<usize>],
+        threshold: usize,
+        kernels: &ParallelKernels,
+    ) -> Vec<QueriedImage> {
+        let images = images_with_rows(layout).map(|(source, rows)| (source, span(token_ranges, rows)));
+        let images: Vec<(KvSource, Range<usize>)> = images.collect();
+        let mut packed: Vec<Option<PackedFeatures>> = images.iter().map(|_| None).collect();
+        let tasks = packed.iter_mut().zip(images.iter().zip(&self.features));
+        kernels.workers.each(tasks, |(packed, ((source, text_tokens), features))| {
+            if *source == KvSource::Compute && text_tokens.len() < threshold {
+                *packed = Some(kernels.pack_features(features, features.len() / self.tokens.max(1)));
+            }
+        });
+        let queried = images.into_iter().zip(packed).map(|((source, text_tokens), packed)| QueriedImage {
+            source: match (source, packed) {
+                (KvSource::Cached(slot), _) => Source::Cached(slot),
+                (KvSource::ComputeAndStore(slot), _) => Source::Stored(slot),
+                (KvSource::Compute, Some(packed)) => Source::Features(packed),
+                (KvSource::Compute, None) => Source::Temporary,
+            },
+            text_tokens,
+        });
+        queried.collect()
+    }
+
+    /// Returns what the queries of each of the `images` read in a layer. Computes keys and values
+    /// that are not cached. `temporary` is memory for those that only this batch reads.
     ///
     /// # Errors
-    /// [`TchError`] if the image has no features or its cache slot is missing.
-    pub(super) fn key_values<'b>(
+    /// [`TchError`] if the slot of an image is missing.
+    pub(super) fn attended<'b>(
         &'b mut self,
-        (position, source): (usize, KvSource),
-        layer: usize,
-        key_value: &CpuLinear,
+        images: &'b [QueriedImage],
+        (number, layer): (usize, &'b CpuTextLayer),
         heads: Heads,
-        [wide, packed]: [&'b mut Buffer; 2],
-    ) -> Result<&'b [f32], TchError> {
-        let tokens = self.tokens;
-        let packed = match source {
-            KvSource::Cached(slot) => return self.cache.read(layer, slot),
-            KvSource::ComputeAndStore(slot) => self.cache.write(layer, slot)?,
-            KvSource::Compute => packed.take(heads.packed_len(tokens)),
-        };
-        let made = wide.take(tokens * key_value.outputs());
-        key_value.forward(self.features.buffer(position)?, made, Epilogue::Store);
-        let rows = MatrixRows { data: made, stride: key_value.outputs() };
-        heads.pack(rows, rows.skip_columns(heads.width()), tokens, packed);
-        Ok(packed)
+        kernels: &ParallelKernels,
+        temporary: &'b mut Buffer,
+    ) -> Result<Vec<AttendedImage<'b>>, TchError> {
+        let of_image = heads.packed_len(self.tokens).max(1);
+        let count = images.iter().filter(|image| matches!(image.source, Source::Temporary)).count();
+        let temporary = temporary.take(count * of_image);
+        let mut places = temporary.chunks_exact_mut(of_image);
+        for (image, features) in images.iter().zip(&self.features) {
+            let place = match image.source {
+                Source::Cached(_) | Source::Features(_) => continue,
+                Source::Stored(slot) => self.cache.as_mut().ok_or_else(no_cache)?.write(number, slot)?,
+                Source::Temporary => places.next().unwrap_or_default(),
+            };
+            kernels.project(&layer.key_value, heads, features, place);
+        }
+        let mut places = temporary.chunks_exact(of_image);
+        let attended = images.iter().map(|image| {
+            Ok(match &image.source {
+                &Source::Cached(slot) | &Source::Stored(slot) => {
+                    let cache = self.cache.as_deref().ok_or_else(no_cache)?;
+                    AttendedImage::KeyValues(cache.read(number, slot)?)
+                }
+                Source::Temporary => AttendedImage::KeyValues(places.next().unwrap_or_default()),
+                Source::Features(packed) => {
+                    AttendedImage::Features(packed, layer.absorbed.as_deref().unwrap_or_default())
+                }
+            })
+        });
+        attended.collect()
+    }
+}
+
+fn no_cache() -> TchError {
+    TchError::Shape("no cache of keys and values".to_owned())
+}
+
+/// Returns the images of `layout` in their order, each with its source and the rows of its
+/// questions.
+fn images_with_rows(layout: &BatchLayout) -> impl Iterator<Item = (KvSource, Range<usize>)> + '_ {
+    layout.groups.iter().flat_map(|group| {
+        let [first_row, questions] = [group.first_row, group.questions].map(size);
+        group.of(&layout.sources).iter().enumerate().map(move |(number, &source)| {
+            let first = first_row + number * questions;
+            (source, first..first + questions)
+        })
+    })
+}
+
+/// Returns the tokens of `texts`, which are consecutive.
+pub(super) fn span(token_ranges: &[Range<usize>], texts: Range<usize>) -> Range<usize> {
+    let texts = token_ranges.get(texts).unwrap_or_default();
+    match (texts.first(), texts.last()) {
+        (Some(first), Some(last)) => first.start..last.end,
+        _ => 0..0,
     }
 }

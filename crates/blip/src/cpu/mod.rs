@@ -1,15 +1,14 @@
-//! The CPU implementation: the networks on slices, with the kernels of `cpu_kernels`, for models in
-//! f32.
+//! The CPU implementation: the networks on slices, with the kernels of `cpu_kernels`, for models
+//! whose tensors are in f32.
 //!
-//! - The vision encoder serves models of all sizes and divides its work among threads.
-//! - Question answering serves small models and runs on the calling thread.
+//! It computes images, texts and greedy answers. The threads of an engine divide the work. For a
+//! small model, texts stay on the calling thread.
 //!
-//! LibTorch needs some microseconds for each operator call and allocates each result. If a layer
-//! has a few hundred thousand weights, this costs more than the arithmetic. See
-//! `docs/decisions/native-cpu-kernels.md`.
+//! LibTorch needs some microseconds for each operator call and allocates each result, on one
+//! thread. See `docs/decisions/native-cpu-kernels.md`.
 //!
-//! Rarer tasks (beam search, sampling, candidates, captions, matching) run on LibTorch with the
-//! same image features.
+//! Rarer tasks (beam search, sampling, candidates, captions) run on LibTorch with the same image
+//! features and the same weights.
 
 pub(crate) mod text_decoder;
 pub(crate) mod text_encoder;
@@ -25,8 +24,9 @@ pub(crate) mod tests;
 use crate::{
     checkpoint::config::BlipConfig,
     cpu::{text_decoder::CpuTextDecoder, text_encoder::CpuTextEncoder},
-    error::LoadError,
-    layers::{linear::Linear, weight_path::WeightPath},
+    decoder::TextDecoder,
+    parallel::ParallelKernels,
+    text::encoder::TextEncoder,
 };
 
 /// Text encoder and text decoder for question answering.
@@ -37,16 +37,26 @@ pub(crate) struct CpuQuestionAnswering {
 }
 
 impl CpuQuestionAnswering {
-    /// Loads `text_encoder.*` and `text_decoder.*`. `vocabulary` is the last layer of the decoder's
-    /// head.
-    pub(crate) fn load(
-        root: &WeightPath<'_>,
+    /// Creates networks that share the weights of LibTorch's, and compute with `kernels`.
+    ///
+    /// Returns `None` if the layers do not use the native kernels.
+    pub(crate) fn new(
+        questions: &TextEncoder,
+        decoder: &TextDecoder,
         config: &BlipConfig,
-        vocabulary: &Linear,
-    ) -> Result<Self, LoadError> {
-        Ok(Self {
-            questions: CpuTextEncoder::load(root, config)?,
-            decoder: CpuTextDecoder::load(root, config, vocabulary)?,
+        kernels: &ParallelKernels,
+    ) -> Option<Self> {
+        Some(Self {
+            questions: CpuTextEncoder::new(questions, config, kernels)?,
+            decoder: CpuTextDecoder::new(decoder, config, kernels)?,
         })
+    }
+}
+
+/// Returns the kernels that compute the texts of a model. Those of a small model have one thread.
+pub(crate) fn text_kernels(config: &BlipConfig, kernels: &ParallelKernels) -> ParallelKernels {
+    match config.vision.is_small() {
+        true => kernels.on_one_thread(),
+        false => kernels.clone(),
     }
 }

@@ -4,18 +4,17 @@ use cpu_kernels::NumberFormat;
 use tch::{Device, Kind, Tensor};
 
 use crate::{
-    CpuKernels, Dtype, LoadOptions,
     batch::layout::BatchLayout,
-    cache::batch_key_values::BatchKeyValues,
-    cache::{batch_features::BatchFeatures, float_buffer::FloatBuffer, shared::SharedImageCache},
+    cache::{batch_features::BatchFeatures, float_buffer::FloatBuffer},
     cpu::{
         CpuQuestionAnswering, image_states::CpuImageStates, text_encoder::CpuTextStates,
         vision_encoder::CpuVisionEncoder,
     },
-    decoder::vocabulary_layer::load_vocabulary_layer,
+    decoder::TextDecoder,
     layers::weight_path::WeightPath,
-    parallel::worker_pool::WorkerPool,
+    parallel::{ParallelKernels, worker_pool::WorkerPool},
     tests::golden_files::{Golden, goldens},
+    text::encoder::TextEncoder,
 };
 
 /// Returns the root of the weights of `golden`, in f32 on the CPU.
@@ -36,12 +35,17 @@ fn vision(golden: &Golden, format: NumberFormat, threads: usize) -> CpuVisionEnc
     .unwrap()
 }
 
-fn answering(golden: &Golden) -> CpuQuestionAnswering {
-    let (root, config) = (root(golden), golden.checkpoint.config());
-    let shape = [config.text.vocab_size, config.text.hidden_size];
-    let word = root.tensor(crate::checkpoint::weights::tensor_names::WORDS, &shape).unwrap();
-    let vocabulary = load_vocabulary_layer(golden.checkpoint.weights(), &root, config, &word).unwrap();
-    CpuQuestionAnswering::load(&root, config, &vocabulary).unwrap()
+/// Returns the networks for texts of `golden` with `kernels`.
+fn answering(golden: &Golden, kernels: &ParallelKernels) -> CpuQuestionAnswering {
+    let (root, config) = (root(golden).with_kernels(Some(kernels)), golden.checkpoint.config());
+    let (weights, device, kind) = (golden.checkpoint.weights(), Device::Cpu, Kind::Float);
+    let questions = TextEncoder::load(&root, config, device, kind).unwrap();
+    let decoder = TextDecoder::load(weights, &root, config, config.text.hidden_size, device).unwrap();
+    CpuQuestionAnswering::new(&questions, &decoder, config, kernels).unwrap()
+}
+
+fn kernels(threads: usize, format: NumberFormat) -> ParallelKernels {
+    ParallelKernels::new(threads, format).unwrap()
 }
 
 /// Returns the largest difference relative to the largest expected number.
@@ -75,32 +79,31 @@ fn image_features_in_any_batch_equal_the_reference() {
     }
 }
 
-/// Returns the states of all questions of `golden`, each with its image, in the order of the
-/// layout.
-fn read(golden: &Golden, answering: &CpuQuestionAnswering) -> (CpuTextStates, BatchLayout) {
+/// Returns the states of all questions of `golden`, `times` times each with its image, in the order
+/// of the layout.
+fn read(golden: &Golden, answering: &CpuQuestionAnswering, times: usize) -> (CpuTextStates, BatchLayout) {
     let (vision, config) = (vision(golden, NumberFormat::F32, 1), golden.checkpoint.config());
-    let image_of_row: Vec<usize> = (0..golden.cases.len()).collect();
-    let layout = BatchLayout::new(&image_of_row, image_of_row.clone());
+    let count = golden.cases.len();
+    let image_of_row: Vec<usize> = (0..times * count).map(|row| row % count).collect();
+    let layout = BatchLayout::new(&image_of_row, 0..image_of_row.len());
     let pixels: Vec<_> = layout.images.iter().map(|&image| &golden.cases[image].pixels).collect();
     let shape @ [tokens, hidden] = [config.vision.tokens(), config.vision.hidden_size];
     let of_image = (tokens * hidden) as usize;
     let features = vision.forward(&pixels, |all| all.chunks_exact(of_image).map(FloatBuffer::from).collect());
     let features = BatchFeatures::Buffers(features, shape);
-    let ids: Vec<&[i64]> = layout.rows.iter().map(|&row| &golden.cases[row].input_ids[..]).collect();
-    let options = LoadOptions { cpu_kernels: CpuKernels::Native, ..golden.options() };
-    let shared_cache =
-        SharedImageCache::for_models(&golden.checkpoint, Device::Cpu, Dtype::F32, &options).unwrap();
-    let mut cache = BatchKeyValues::new(&shared_cache);
-    let mut images = CpuImageStates::new(&features, &mut cache, tokens);
-    (answering.questions.forward(&ids, &mut images, &layout).unwrap(), layout)
+    let ids: Vec<&[i64]> =
+        layout.rows.iter().map(|&row| &golden.cases[image_of_row[row]].input_ids[..]).collect();
+    let mut images = CpuImageStates::new(&features, 0..layout.images.len(), None).unwrap();
+    (answering.questions.forward(&ids, Some((&mut images, &layout))).unwrap(), layout)
 }
 
 /// Question states and the tokens of greedy answers equal those of `transformers`.
 #[test]
 fn question_states_and_answer_tokens_equal_the_reference() {
     for golden in goldens() {
-        let (answering, config) = (answering(&golden), golden.checkpoint.config());
-        let (states, layout) = read(&golden, &answering);
+        let answering = answering(&golden, &kernels(1, NumberFormat::F32));
+        let config = golden.checkpoint.config();
+        let (states, layout) = read(&golden, &answering, 1);
         let encoder_states = states.to_encoder_states().unwrap();
         let positions: Vec<i64> = (0..layout.rows.len() as i64).collect();
         let mut state = answering.decoder.start(&states, &positions);
@@ -113,7 +116,7 @@ fn question_states_and_answer_tokens_equal_the_reference() {
         }
         let steps = golden.cases.iter().map(|case| case.generated_ids.len() - 1).max().unwrap();
         for step in 0..steps {
-            let choices = answering.decoder.step(&tokens, &mut state);
+            let choices = answering.decoder.step(&tokens, &mut state).unwrap();
             for ((&row, choice), token) in layout.rows.iter().zip(&choices).zip(&mut tokens) {
                 let case = &golden.cases[row];
                 *token = choice.token;
@@ -132,20 +135,81 @@ fn question_states_and_answer_tokens_equal_the_reference() {
 #[test]
 fn remaining_rows_after_removal_are_equal_to_the_bit() {
     for golden in goldens() {
-        let answering = answering(&golden);
-        let (states, _) = read(&golden, &answering);
+        let answering = answering(&golden, &kernels(1, NumberFormat::F32));
+        let (states, _) = read(&golden, &answering, 1);
         let positions: Vec<i64> = (0..golden.cases.len() as i64).collect();
         let [mut all, mut some] = [(), ()].map(|()| answering.decoder.start(&states, &positions));
         let tokens = vec![golden.checkpoint.config().text.bos_token_id; positions.len()];
         let next: Vec<i64> =
-            answering.decoder.step(&tokens, &mut all).iter().map(|choice| choice.token).collect();
-        answering.decoder.step(&tokens, &mut some);
+            answering.decoder.step(&tokens, &mut all).unwrap().iter().map(|choice| choice.token).collect();
+        answering.decoder.step(&tokens, &mut some).unwrap();
         let left: Vec<i64> = positions.iter().copied().filter(|position| position % 2 == 1).collect();
         some.retain(&left);
         let next_of_left: Vec<i64> = left.iter().map(|&position| next[position as usize]).collect();
-        let expected = answering.decoder.step(&next, &mut all);
-        let found = answering.decoder.step(&next_of_left, &mut some);
+        let expected = answering.decoder.step(&next, &mut all).unwrap();
+        let found = answering.decoder.step(&next_of_left, &mut some).unwrap();
         let expected: Vec<_> = left.iter().map(|&position| expected[position as usize]).collect();
         assert!(!found.is_empty() && found == expected, "{}: {found:?}, {expected:?}", golden.name);
+    }
+}
+
+/// States and answers are equal to the bit, whether threads divide products, texts or neither.
+#[test]
+fn texts_on_any_number_of_threads_are_equal_to_the_bit() {
+    for format in [NumberFormat::F32, NumberFormat::Bf16] {
+        for golden in goldens() {
+            let networks = [1, 3].map(|threads| answering(&golden, &kernels(threads, format)));
+            for times in [1, 40] {
+                let found = networks.each_ref().map(|answering| {
+                    let (states, layout) = read(&golden, answering, times);
+                    let positions: Vec<i64> = (0..layout.rows.len() as i64).collect();
+                    let mut state = answering.decoder.start(&states, &positions);
+                    let mut choices = Vec::new();
+                    let mut tokens = vec![golden.checkpoint.config().text.bos_token_id; positions.len()];
+                    for _ in 0..2 {
+                        let next = answering.decoder.step(&tokens, &mut state).unwrap();
+                        tokens = next.iter().map(|choice| choice.token).collect();
+                        choices.extend(next);
+                    }
+                    (states.states.to_vec(), choices)
+                });
+                let [one_thread, three] = &found;
+                assert!(one_thread == three, "{} in {format:?}, {times} times", golden.name);
+            }
+        }
+    }
+}
+
+/// Absorbed projections have the states of keys and values.
+#[test]
+fn states_from_features_equal_those_from_keys_and_values() {
+    for threads in [1, 3] {
+        for golden in goldens() {
+            let mut answering = answering(&golden, &kernels(threads, NumberFormat::F32));
+            for times in [1, 40] {
+                answering.questions.absorption_threshold = 0;
+                let (expected, _) = read(&golden, &answering, times);
+                answering.questions.absorption_threshold = usize::MAX;
+                let (found, _) = read(&golden, &answering, times);
+                let [found, expected] = [&found, &expected].map(|states| Tensor::from_slice(&states.states));
+                let error = relative_error(&found, &expected);
+                assert!(error > 0.0 && error < 1e-4, "{}, {times} times: {error}", golden.name);
+            }
+        }
+    }
+}
+
+/// Texts without images have the states of LibTorch's encoder.
+#[test]
+fn texts_without_images_equal_those_of_libtorch() {
+    for golden in goldens() {
+        let (kernels, config) = (kernels(2, NumberFormat::F32), golden.checkpoint.config());
+        let encoder = TextEncoder::load(&root(&golden), config, Device::Cpu, Kind::Float).unwrap();
+        let texts: Vec<&[i64]> = golden.cases.iter().map(|case| &case.input_ids[..]).collect();
+        let batch = encoder.prepare(&texts).unwrap();
+        let expected = encoder.forward_without_images(&batch).unwrap().select(1, 0);
+        let states = answering(&golden, &kernels).questions.forward(&texts, None).unwrap();
+        let error = relative_error(&states.first_states().unwrap(), &expected);
+        assert!(error < 1e-4, "{}: {error}", golden.name);
     }
 }

@@ -1,33 +1,48 @@
 //! The text decoder on slices. A step decodes one token of every row, greedily.
 
-use std::{cell::RefCell, ops::Range};
+use std::{cell::RefCell, ops::Range, sync::Arc};
 
-use cpu_kernels::{CpuLayerNorm, CpuLinear, Epilogue, Heads, MatrixRows, attend_single_query, log_sum_exp};
+use cpu_kernels::{CpuLayerNorm, CpuLinear, Epilogue, Heads, log_sum_exp};
+use tch::TchError;
 
 use crate::{
-    checkpoint::{config::BlipConfig, weights::tensor_names::HEAD},
+    checkpoint::config::BlipConfig,
     cpu::{
-        buffer_pool::{Buffer, BufferPool, Buffers, PooledBuffer},
-        load::{load_linear, load_norm, number_format},
+        buffer_pool::{Buffer, BufferPool, PooledBuffer},
         text_encoder::CpuTextStates,
-        text_layer::{CpuTextEmbeddings, CpuTextLayer},
+        text_layer::{CpuTextEmbeddings, CpuTextLayer, LayerBuffers},
     },
-    decoder::token_choice::TokenChoice,
-    error::LoadError,
-    layers::{linear::Linear, native_linear::packed, weight_path::WeightPath},
+    decoder::{TextDecoder, token_choice::TokenChoice},
+    parallel::{ParallelKernels, scratch::ScratchPool},
 };
 
 /// The text decoder with the head over the vocabulary.
 #[derive(Debug)]
 pub(crate) struct CpuTextDecoder {
     embeddings: CpuTextEmbeddings,
-    layers: Vec<CpuTextLayer>,
-    transform: CpuLinear,
-    transform_norm: CpuLayerNorm,
-    vocabulary: CpuLinear,
-    heads: Heads,
-    buffers: RefCell<(Buffers, [Buffer; 3])>,
+    network: Network,
+    kernels: ParallelKernels,
+    states: RefCell<Buffer>,
     pool: BufferPool,
+}
+
+/// What follows the embeddings.
+#[derive(Debug)]
+struct Network {
+    layers: Vec<CpuTextLayer>,
+    transform: Arc<CpuLinear>,
+    transform_norm: Arc<CpuLayerNorm>,
+    vocabulary: Arc<CpuLinear>,
+    heads: Heads,
+    buffers: ScratchPool<StepBuffers>,
+}
+
+/// Scratch memory of a step.
+#[derive(Debug, Default)]
+struct StepBuffers {
+    layer: LayerBuffers,
+    /// `[rows, vocabulary]`.
+    logits: Buffer,
 }
 
 /// The state of the active rows between two steps.
@@ -49,30 +64,22 @@ struct CpuDecoderRow {
 }
 
 impl CpuTextDecoder {
-    /// Loads `text_decoder.*`. `vocabulary` is the last layer of the head.
-    pub(super) fn load(
-        root: &WeightPath<'_>,
-        config: &BlipConfig,
-        vocabulary: &Linear,
-    ) -> Result<Self, LoadError> {
-        let (bert, head, text) = (root.at("text_decoder.bert"), root.at(HEAD), &config.text);
-        let layers = (0..text.num_hidden_layers)
-            .map(|index| {
-                CpuTextLayer::load(&bert.at(format_args!("encoder.layer.{index}")), text, text.hidden_size)
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            embeddings: CpuTextEmbeddings::load(&bert, text)?,
-            layers,
-            transform: load_linear(&head.at("transform.dense"), text.hidden_size, text.hidden_size)?,
-            transform_norm: load_norm(
-                &head.at("transform.LayerNorm"),
-                text.hidden_size,
-                text.layer_norm_eps,
-            )?,
-            vocabulary: packed(vocabulary, number_format(root))?,
-            heads: config.text.head_layout().with_format(number_format(root)),
-            buffers: RefCell::default(),
+    /// Creates a decoder that shares the weights of `decoder` and computes with `kernels`.
+    ///
+    /// Returns `None` if the layers of `decoder` do not use the native kernels.
+    pub(crate) fn new(decoder: &TextDecoder, config: &BlipConfig, kernels: &ParallelKernels) -> Option<Self> {
+        Some(Self {
+            embeddings: CpuTextEmbeddings::new(&decoder.embeddings)?,
+            network: Network {
+                layers: decoder.layers.iter().map(CpuTextLayer::new).collect::<Option<_>>()?,
+                transform: decoder.transform.native()?.clone(),
+                transform_norm: decoder.transform_norm.native()?.clone(),
+                vocabulary: decoder.vocabulary.native()?.clone(),
+                heads: config.text.head_layout().with_format(kernels.number_format),
+                buffers: ScratchPool::default(),
+            },
+            kernels: kernels.clone(),
+            states: RefCell::default(),
             pool: BufferPool::default(),
         })
     }
@@ -80,9 +87,9 @@ impl CpuTextDecoder {
     /// Prepares the answers to the questions at `positions` of `states`, in this order.
     pub(crate) fn start(&self, states: &CpuTextStates, positions: &[i64]) -> CpuDecoderState {
         let tokens = states.token_ranges.last().map_or(0, |range| range.end);
-        let questions = self.layers.iter().map(|layer| {
+        let questions = self.network.layers.iter().map(|layer| {
             let mut key_values = self.pool.take(tokens * layer.key_value.outputs());
-            layer.key_value.forward(&states.states, &mut key_values, Epilogue::Store);
+            self.kernels.linear(&layer.key_value, &states.states, &mut key_values, Epilogue::Store);
             key_values
         });
         let questions = questions.collect();
@@ -91,54 +98,107 @@ impl CpuTextDecoder {
                 .ok()
                 .and_then(|position| states.token_ranges.get(position).cloned())
                 .unwrap_or_default(),
-            self_attention: vec![Vec::new(); self.layers.len()],
+            self_attention: vec![Vec::new(); self.network.layers.len()],
         };
         CpuDecoderState { questions, rows: positions.iter().map(row).collect(), position: 0 }
     }
 
     /// Feeds each row its last token. Returns the most likely next token of each row.
-    pub(crate) fn step(&self, tokens: &[i64], state: &mut CpuDecoderState) -> Vec<TokenChoice> {
-        let (buffers, [states, queries, logits]) = &mut *self.buffers.borrow_mut();
-        let hidden = self.heads.width();
-        let rows = state.rows.len();
-        let (states, queries) = (states.take(rows * hidden), queries.take(rows * hidden));
-        self.embeddings.forward(tokens.iter().map(|&token| (token, state.position)), states);
-        state.position += 1;
-        for ((number, layer), questions) in self.layers.iter().enumerate().zip(&state.questions) {
-            let Buffers { wide, context, scores, .. } = &mut *buffers;
-            let context = context.take(rows * hidden);
-            let qkv = wide.take(rows * 3 * hidden);
-            layer.qkv.forward(states, qkv, Epilogue::Store);
-            let of_rows = state.rows.iter_mut().zip(qkv.chunks_exact(3 * hidden));
-            for ((row, qkv), context) in of_rows.zip(context.chunks_exact_mut(hidden)) {
-                let (query, key_value) = qkv.split_at(hidden);
-                let Some(self_attention) = row.self_attention.get_mut(number) else { continue };
-                self_attention.extend_from_slice(key_value);
-                let self_attention = MatrixRows { data: self_attention, stride: 2 * hidden };
-                attend_single_query(self.heads, query, self_attention, context, scores);
+    ///
+    /// # Errors
+    /// [`TchError`] if the embeddings are in a number format without native kernels.
+    pub(crate) fn step(
+        &self,
+        tokens: &[i64],
+        state: &mut CpuDecoderState,
+    ) -> Result<Vec<TokenChoice>, TchError> {
+        let Self { network, kernels, .. } = self;
+        let CpuDecoderState { questions, rows, position } = state;
+        let hidden = network.heads.width();
+        let states = &mut *self.states.borrow_mut();
+        let states = states.take(rows.len() * hidden);
+        self.embeddings.forward(tokens.iter().map(|&token| (token, *position)), states)?;
+        *position += 1;
+        let questions: Vec<&[f32]> = questions.iter().map(|questions| &**questions).collect();
+        let mut choices = vec![TokenChoice::default(); rows.len()];
+        match kernels.parts(rows.len()) {
+            1 => network.step(kernels, &questions, rows, states, &mut choices),
+            parts => {
+                let (one_thread, of_part) = (kernels.on_one_thread(), rows.len().div_ceil(parts).max(1));
+                let tasks = rows.chunks_mut(of_part).zip(states.chunks_mut(of_part * hidden));
+                kernels.workers.each(tasks.zip(choices.chunks_mut(of_part)), |((rows, states), choices)| {
+                    network.step(&one_thread, &questions, rows, states, choices);
+                });
             }
-            layer.finish_self_attention(context, states);
-            layer.query.forward(states, queries, Epilogue::Store);
-            let of_rows = state.rows.iter().zip(queries.chunks_exact(hidden));
-            for ((row, query), context) in of_rows.zip(context.chunks_exact_mut(hidden)) {
-                let Range { start, end } = row.question;
-                let numbers = questions.get(2 * hidden * start..2 * hidden * end).unwrap_or_default();
-                attend_single_query(
-                    self.heads,
-                    query,
-                    MatrixRows { data: numbers, stride: 2 * hidden },
-                    context,
-                    scores,
-                );
-            }
-            layer.finish(context, states, wide);
         }
-        let normed = buffers.wide.take(rows * hidden);
-        self.transform.forward(states, normed, Epilogue::Gelu);
-        self.transform_norm.forward_in_place(normed);
-        let logits = logits.take(rows * self.vocabulary.outputs());
-        self.vocabulary.forward(normed, logits, Epilogue::Store);
-        logits.chunks_exact(self.vocabulary.outputs()).map(argmax_with_margin).collect()
+        Ok(choices)
+    }
+}
+
+impl Network {
+    /// Computes a step of some of the rows, from the embeddings `states` `[rows, hidden]` of their
+    /// tokens.
+    ///
+    /// `questions` are the keys and values of all questions, for each layer.
+    fn step(
+        &self,
+        kernels: &ParallelKernels,
+        questions: &[&[f32]],
+        rows: &mut [CpuDecoderRow],
+        states: &mut [f32],
+        choices: &mut [TokenChoice],
+    ) {
+        self.buffers.with(|StepBuffers { layer: buffers, logits }| {
+            for ((number, layer), questions) in self.layers.iter().enumerate().zip(questions) {
+                self.layer(kernels, (number, layer), questions, rows, states, buffers);
+            }
+            let LayerBuffers { context: normed, .. } = buffers;
+            let normed = normed.take(states.len());
+            kernels.linear(&self.transform, states, normed, Epilogue::Gelu);
+            self.transform_norm.forward_in_place(normed);
+            let logits = logits.take(rows.len() * self.vocabulary.outputs());
+            kernels.linear(&self.vocabulary, normed, logits, Epilogue::Store);
+            let logits = logits.chunks_exact(self.vocabulary.outputs());
+            kernels.workers.each(choices.iter_mut().zip(logits), |(choice, logits)| {
+                *choice = argmax_with_margin(logits);
+            });
+        });
+    }
+
+    fn layer(
+        &self,
+        kernels: &ParallelKernels,
+        (number, layer): (usize, &CpuTextLayer),
+        questions: &[f32],
+        rows: &mut [CpuDecoderRow],
+        states: &mut [f32],
+        LayerBuffers { qkv, queries, context }: &mut LayerBuffers,
+    ) {
+        let hidden = self.heads.width();
+        let qkv = qkv.take(3 * states.len());
+        let (queries, context) = (queries.take(states.len()), context.take(states.len()));
+        layer.begin(kernels, states, qkv);
+        let of_rows = rows.iter_mut().zip(qkv.chunks_exact(3 * hidden)).zip(context.chunks_exact_mut(hidden));
+        let of_rows = of_rows.map(|((row, qkv), context)| {
+            let (query, key_value) = qkv.split_at_checked(hidden).unwrap_or_default();
+            let self_attention = row.self_attention.get_mut(number);
+            let key_values: &[f32] = self_attention.map_or(&[], |self_attention| {
+                self_attention.extend_from_slice(key_value);
+                self_attention
+            });
+            (query, key_values, context)
+        });
+        kernels.attend_single_queries(self.heads, of_rows);
+        layer.finish_self_attention(kernels, context, states);
+        layer.queries(kernels, states, queries);
+        let of_rows = rows.iter().zip(queries.chunks_exact(hidden)).zip(context.chunks_exact_mut(hidden));
+        let of_rows = of_rows.map(|((row, query), context)| {
+            let Range { start, end } = row.question;
+            (query, questions.get(2 * hidden * start..2 * hidden * end).unwrap_or_default(), context)
+        });
+        kernels.attend_single_queries(self.heads, of_rows);
+        layer.finish_cross_attention(kernels, context, states);
+        layer.finish(kernels, states);
     }
 }
 

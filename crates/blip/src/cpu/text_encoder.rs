@@ -1,144 +1,228 @@
-//! The text encoder on slices. Questions of any lengths are consecutive and not padded.
+//! The text encoder on slices. Texts of any lengths are consecutive and not padded.
+//!
+//! With enough tokens, each thread computes a layer for some of the texts. Otherwise the threads
+//! divide each product.
 
 use std::{cell::RefCell, ops::Range};
 
-use cpu_kernels::{Epilogue, Heads, MatrixRows};
+use cpu_kernels::Heads;
 use tch::{TchError, Tensor};
 
 use crate::{
     batch::layout::BatchLayout,
+    cache::key_value_shape::absorption_threshold,
     checkpoint::config::BlipConfig,
     cpu::{
-        buffer_pool::{Buffer, BufferPool, Buffers, PooledBuffer},
-        image_states::CpuImageStates,
-        load::{number_format, size},
-        text_layer::{CpuTextEmbeddings, CpuTextLayer},
+        buffer_pool::{Buffer, BufferPool, PooledBuffer},
+        image_states::{CpuImageStates, QueriedImage, span},
+        load::size,
+        text_layer::{CpuTextEmbeddings, CpuTextLayer, LayerBuffers},
     },
-    error::LoadError,
-    layers::{attention::padding_mask, weight_path::WeightPath},
-    text::encoder_states::EncoderStates,
+    layers::{attention::padding_mask, tensor_slice::filled},
+    parallel::{
+        ParallelKernels,
+        image_attention::{AttendedImage, ImageAttention},
+        scratch::ScratchPool,
+    },
+    text::{encoder::TextEncoder, encoder_states::EncoderStates},
 };
 
-/// The text encoder with cross-attention to images.
+/// The text encoder. Its cross-attention to images is optional.
 #[derive(Debug)]
 pub(crate) struct CpuTextEncoder {
     embeddings: CpuTextEmbeddings,
     layers: Vec<CpuTextLayer>,
     heads: Heads,
-    buffers: RefCell<(Buffers, Buffer)>,
+    /// Number of queries over an image from which its keys and values are computed.
+    pub(super) absorption_threshold: usize,
+    kernels: ParallelKernels,
+    buffers: ScratchPool<LayerBuffers>,
+    /// Keys and values of images that no cache stores.
+    temporary: RefCell<Buffer>,
     pool: BufferPool,
 }
 
-/// The encoder's states of a batch of questions.
+/// The encoder's states of a batch of texts.
 #[derive(Debug)]
 pub(crate) struct CpuTextStates {
     /// `[tokens, hidden]`.
     pub(super) states: PooledBuffer,
-    /// Tokens of each question.
+    /// Tokens of each text.
     pub(super) token_ranges: Vec<Range<usize>>,
     hidden: usize,
 }
 
+/// A layer, and what all parts of a batch read in it.
+#[derive(Clone, Copy, Debug)]
+struct LayerInputs<'a> {
+    layer: &'a CpuTextLayer,
+    heads: Heads,
+    token_ranges: &'a [Range<usize>],
+    /// `None` without cross-attention.
+    images: Option<LayerImages<'a>>,
+    buffers: &'a ScratchPool<LayerBuffers>,
+}
+
+/// What the queries about each image read in a layer.
+#[derive(Clone, Copy, Debug)]
+struct LayerImages<'a> {
+    queried: &'a [QueriedImage],
+    attended: &'a [AttendedImage<'a>],
+    /// Tokens of an image.
+    tokens: usize,
+}
+
 impl CpuTextEncoder {
-    /// Loads `text_encoder.*`.
-    pub(super) fn load(root: &WeightPath<'_>, config: &BlipConfig) -> Result<Self, LoadError> {
-        let (path, text) = (root.at("text_encoder"), &config.text);
-        let layers = (0..text.num_hidden_layers)
-            .map(|index| {
-                let path = path.at(format_args!("encoder.layer.{index}"));
-                CpuTextLayer::load(&path, text, config.vision.hidden_size)
-            })
-            .collect::<Result<_, _>>()?;
-        Ok(Self {
-            embeddings: CpuTextEmbeddings::load(&path, text)?,
-            layers,
-            heads: config.text.head_layout().with_format(number_format(root)),
-            buffers: RefCell::default(),
+    /// Creates an encoder that shares the weights of `encoder` and computes with `kernels`.
+    ///
+    /// Returns `None` if the layers of `encoder` do not use the native kernels.
+    pub(crate) fn new(encoder: &TextEncoder, config: &BlipConfig, kernels: &ParallelKernels) -> Option<Self> {
+        Some(Self {
+            embeddings: CpuTextEmbeddings::new(&encoder.embeddings)?,
+            layers: encoder.layers.iter().map(CpuTextLayer::new).collect::<Option<_>>()?,
+            heads: config.text.head_layout().with_format(kernels.number_format),
+            absorption_threshold: size(absorption_threshold(config)),
+            kernels: kernels.clone(),
+            buffers: ScratchPool::default(),
+            temporary: RefCell::default(),
             pool: BufferPool::default(),
         })
     }
 
-    /// Encodes `questions` with cross-attention to `images`. Both are in the order of `layout`.
+    /// Encodes `texts`. With `images`, they attend to these. Both are in the order of the layout.
     ///
     /// # Errors
     /// [`TchError`] if features, keys or values of an image are missing.
     pub(crate) fn forward(
         &self,
-        questions: &[&[i64]],
-        images: &mut CpuImageStates<'_>,
-        layout: &BatchLayout,
+        texts: &[&[i64]],
+        mut images: Option<(&mut CpuImageStates<'_>, &BatchLayout)>,
     ) -> Result<CpuTextStates, TchError> {
-        let hidden = self.heads.width();
-        let mut token_ranges = Vec::with_capacity(questions.len());
+        let (heads, kernels, hidden) = (self.heads, &self.kernels, self.heads.width());
+        let mut token_ranges = Vec::with_capacity(texts.len());
         let mut tokens = 0;
-        for question in questions {
-            token_ranges.push(tokens..tokens + question.len());
-            tokens += question.len();
+        for text in texts {
+            token_ranges.push(tokens..tokens + text.len());
+            tokens += text.len();
         }
         let mut states = self.pool.take(tokens * hidden);
-        let ids = questions.iter().flat_map(|question| question.iter().copied().zip(0..));
-        self.embeddings.forward(ids, &mut states);
-        let (buffers, queries) = &mut *self.buffers.borrow_mut();
-        let queries = queries.take(tokens * hidden);
-        for (number, layer) in self.layers.iter().enumerate() {
-            self.self_attend(layer, &token_ranges, &mut states, buffers);
-            layer.query.forward(&states, queries, Epilogue::Store);
-            let Buffers { wide, context, packed, scores, .. } = &mut *buffers;
-            let context = context.take(tokens * hidden);
-            for (image, source, rows) in images_with_rows(layout) {
-                let tokens = tokens_of(&token_ranges, rows);
-                let (Some(queries), Some(context)) = (
-                    queries.get(tokens.start * hidden..tokens.end * hidden),
-                    context.get_mut(tokens.start * hidden..tokens.end * hidden),
-                ) else {
-                    continue;
-                };
-                let count = images.tokens();
-                let key_values = images.key_values(
-                    (image, source),
-                    number,
-                    &layer.key_value,
-                    self.heads,
-                    [&mut *wide, &mut *packed],
-                )?;
-                let queries = MatrixRows { data: queries, stride: hidden };
-                self.heads.attend(queries, key_values, count, context, scores);
+        let ids = texts.iter().flat_map(|text| text.iter().copied().zip(0..));
+        self.embeddings.forward(ids, &mut states)?;
+        let queried = match &images {
+            Some((images, layout)) => {
+                images.queried(layout, &token_ranges, self.absorption_threshold, kernels)
             }
-            layer.finish(context, &mut states, wide);
+            None => Vec::new(),
+        };
+        let parts = parts(&token_ranges, kernels.parts(tokens));
+        let one_thread = kernels.on_one_thread();
+        let temporary = &mut *self.temporary.borrow_mut();
+        for (number, layer) in self.layers.iter().enumerate() {
+            let tokens = images.as_ref().map_or(0, |(images, _)| images.tokens());
+            let attended = match &mut images {
+                Some((images, _)) => {
+                    Some(images.attended(&queried, (number, layer), heads, kernels, temporary)?)
+                }
+                None => None,
+            };
+            let images =
+                attended.as_ref().map(|attended| LayerImages { queried: &queried, attended, tokens });
+            let buffers = &self.buffers;
+            let inputs = LayerInputs { layer, heads, token_ranges: &token_ranges, images, buffers };
+            if let [all] = &*parts {
+                inputs.compute(all.clone(), &mut states, kernels);
+                continue;
+            }
+            let mut rest = &mut *states;
+            let tasks = parts.iter().cloned().map(|texts| {
+                let tokens = span(&token_ranges, texts.clone()).len();
+                let (states, others) =
+                    std::mem::take(&mut rest).split_at_mut_checked(tokens * hidden).unwrap_or_default();
+                rest = others;
+                (texts, states)
+            });
+            kernels.workers.each(tasks, |(texts, states)| inputs.compute(texts, states, &one_thread));
         }
         Ok(CpuTextStates { states, token_ranges, hidden })
     }
+}
 
-    /// Adds the self-attention of each question to its `states`.
-    fn self_attend(
-        &self,
-        layer: &CpuTextLayer,
-        token_ranges: &[Range<usize>],
-        states: &mut [f32],
-        buffers: &mut Buffers,
-    ) {
-        let Buffers { wide, context, packed, scores, .. } = buffers;
-        let (heads, hidden) = (self.heads, self.heads.width());
-        let qkv = wide.take(3 * states.len());
-        layer.qkv.forward(states, qkv, Epilogue::Store);
-        let context = context.take(states.len());
-        for range in token_ranges {
-            let (Some(qkv), Some(context)) = (
-                qkv.get(3 * hidden * range.start..3 * hidden * range.end),
-                context.get_mut(hidden * range.start..hidden * range.end),
-            ) else {
-                continue;
-            };
-            let qkv = MatrixRows { data: qkv, stride: 3 * hidden };
-            let packed = packed.take(heads.packed_len(range.len()));
-            heads.pack(qkv.skip_columns(hidden), qkv.skip_columns(2 * hidden), range.len(), packed);
-            heads.attend(qkv, packed, range.len(), context, scores);
-        }
-        layer.finish_self_attention(context, states);
+impl LayerInputs<'_> {
+    /// Computes the layer for some of the texts, whose states are `states` `[tokens, hidden]`.
+    fn compute(self, texts: Range<usize>, states: &mut [f32], kernels: &ParallelKernels) {
+        let Self { layer, heads, token_ranges, images, buffers } = self;
+        let tokens = span(token_ranges, texts.clone());
+        let lengths = token_ranges.get(texts).unwrap_or_default().iter().map(ExactSizeIterator::len);
+        buffers.with(|LayerBuffers { qkv, queries, context }| {
+            let qkv = qkv.take(3 * states.len());
+            let (queries, context) = (queries.take(states.len()), context.take(states.len()));
+            layer.begin(kernels, states, qkv);
+            kernels.attend_within(heads, qkv, lengths, context);
+            layer.finish_self_attention(kernels, context, states);
+            if let Some(images) = images {
+                layer.queries(kernels, states, queries);
+                images.attend(heads, tokens, queries, context, kernels);
+                layer.finish_cross_attention(kernels, context, states);
+            }
+            layer.finish(kernels, states);
+        });
     }
 }
 
+impl LayerImages<'_> {
+    /// Computes the `context` of the `queries` of texts with the tokens `tokens`. Both slices are
+    /// `[tokens, hidden]`.
+    fn attend(
+        self,
+        heads: Heads,
+        tokens: Range<usize>,
+        queries: &[f32],
+        context: &mut [f32],
+        kernels: &ParallelKernels,
+    ) {
+        let hidden = heads.width();
+        let mut rest = (queries, context);
+        let of_images = self.queried.iter().zip(self.attended).map(|(image, &attended)| {
+            let of_image = &image.text_tokens;
+            let count = of_image.end.min(tokens.end).saturating_sub(of_image.start.max(tokens.start));
+            let (queries, context) = std::mem::take(&mut rest);
+            let (queries, other_queries) = queries.split_at_checked(count * hidden).unwrap_or_default();
+            let (context, other_context) = context.split_at_mut_checked(count * hidden).unwrap_or_default();
+            rest = (other_queries, other_context);
+            ImageAttention { queries, image: attended, context }
+        });
+        kernels.attend_images(heads, self.tokens, of_images);
+    }
+}
+
+/// Cuts texts into at most `count` parts with nearly equal numbers of tokens.
+fn parts(token_ranges: &[Range<usize>], count: usize) -> Vec<Range<usize>> {
+    let tokens = token_ranges.last().map_or(0, |range| range.end);
+    let cuts = (1..=count).map(|part| tokens * part / count);
+    let mut first = 0;
+    let parts = cuts.filter_map(|cut| {
+        // A text belongs to the part that has its middle.
+        let end = token_ranges.partition_point(|range| range.start + range.len() / 2 < cut);
+        let part = first..end.max(first);
+        first = part.end;
+        (!part.is_empty()).then_some(part)
+    });
+    parts.collect()
+}
+
 impl CpuTextStates {
+    /// Returns the state of each text's first token, `[texts, hidden]`.
+    pub(crate) fn first_states(&self) -> Result<Tensor, TchError> {
+        let hidden = self.hidden;
+        filled(&[self.token_ranges.len() as i64, hidden as i64], |first_states| {
+            for (range, out) in self.token_ranges.iter().zip(first_states.chunks_exact_mut(hidden)) {
+                let state = self.states.get(range.start * hidden..(range.start + 1) * hidden);
+                out.copy_from_slice(state.unwrap_or_default());
+            }
+            Ok(())
+        })
+    }
+
     /// Returns the states for LibTorch's decoder, with questions padded to the longest.
     pub(crate) fn to_encoder_states(&self) -> Result<EncoderStates, TchError> {
         let (device, kind) = (tch::Device::Cpu, tch::Kind::Float);
@@ -158,25 +242,33 @@ impl CpuTextStates {
     }
 }
 
-/// Returns the images of `layout` by position, each with its source and the rows of its questions.
-fn images_with_rows(
-    layout: &BatchLayout,
-) -> impl Iterator<Item = (usize, crate::batch::layout::KvSource, Range<usize>)> + '_ {
-    layout.groups.iter().flat_map(|group| {
-        let [first_image, first_row, questions] =
-            [group.first_image, group.first_row, group.questions].map(size);
-        group.of(&layout.sources).iter().enumerate().map(move |(number, &source)| {
-            let first = first_row + number * questions;
-            (first_image + number, source, first..first + questions)
-        })
-    })
-}
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
 
-/// Returns the tokens of `rows`, which are consecutive.
-fn tokens_of(token_ranges: &[Range<usize>], rows: Range<usize>) -> Range<usize> {
-    let rows = token_ranges.get(rows).unwrap_or_default();
-    match (rows.first(), rows.last()) {
-        (Some(first), Some(last)) => first.start..last.end,
-        _ => 0..0,
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn parts_have_each_text_once_and_nearly_equal_tokens(
+            lengths in prop::collection::vec(1usize..40, 1..60),
+            count in 1usize..9,
+        ) {
+            let mut end = 0;
+            let token_ranges: Vec<Range<usize>> = lengths
+                .iter()
+                .map(|length| {
+                    end += length;
+                    end - length..end
+                })
+                .collect();
+            let parts = parts(&token_ranges, count);
+            prop_assert!(parts.len() <= count);
+            prop_assert!(parts.iter().cloned().flatten().eq(0..lengths.len()));
+            for part in parts {
+                let tokens = span(&token_ranges, part).len();
+                prop_assert!(tokens <= end.div_ceil(count) + 40, "{tokens} of {end} tokens in {count} parts");
+            }
+        }
     }
 }

@@ -1,129 +1,180 @@
 //! A layer of the text encoder or decoder on slices: weights, and the computation that both share.
 
+use std::sync::Arc;
+
 use cpu_kernels::{CpuLayerNorm, CpuLinear, Epilogue};
+use tch::{Kind, TchError, Tensor};
 
 use crate::{
-    checkpoint::config::text::TextConfig,
-    cpu::{
-        buffer_pool::Buffer,
-        load::{load_fused, load_linear, load_norm, size},
+    layers::{
+        dense::Dense,
+        layer_norm::LayerNorm,
+        tensor_slice::{as_bf16_slice, as_slice, size},
+        text_embeddings::TextEmbeddings,
     },
-    error::LoadError,
-    layers::{native_linear::copied, weight_path::WeightPath},
+    parallel::{ParallelKernels, image_attention::AbsorbedHead, scratch::Buffer},
+    text::layer::TextLayer,
 };
 
-/// A post-norm layer. See `text/layer.rs` for LibTorch's version.
+/// A post-norm layer. It shares its weights with LibTorch's version, see `text/layer.rs`.
 #[derive(Debug)]
 pub(super) struct CpuTextLayer {
     /// Queries, keys and values of self-attention, each in head-major order.
-    pub(super) qkv: CpuLinear,
+    qkv: Arc<CpuLinear>,
     self_output: Residual,
     /// Queries of cross-attention.
-    pub(super) query: CpuLinear,
+    query: Arc<CpuLinear>,
     /// Keys and values of cross-attention, in this order.
-    pub(super) key_value: CpuLinear,
+    pub(super) key_value: Arc<CpuLinear>,
+    /// The projections that replace keys and values for few queries over an image.
+    pub(super) absorbed: Option<Arc<[AbsorbedHead]>>,
     cross_output: Residual,
-    up: CpuLinear,
+    up: Arc<CpuLinear>,
     down: Residual,
+}
+
+/// Scratch memory of a layer. No layer reads what another one left.
+#[derive(Debug, Default)]
+pub(super) struct LayerBuffers {
+    /// Queries, keys and values of self-attention, `[rows, 3 * hidden]`.
+    pub(super) qkv: Buffer,
+    /// Queries of cross-attention, `[rows, hidden]`.
+    pub(super) queries: Buffer,
+    /// Output of attention, `[rows, hidden]`.
+    pub(super) context: Buffer,
 }
 
 /// A linear layer, the residual addition and the norm after it.
 #[derive(Debug)]
 struct Residual {
-    linear: CpuLinear,
-    norm: CpuLayerNorm,
+    linear: Arc<CpuLinear>,
+    norm: Arc<CpuLayerNorm>,
 }
 
 impl Residual {
-    /// Loads `dense` and `LayerNorm` below `path`.
-    fn load(path: &WeightPath<'_>, inputs: i64, outputs: i64, eps: f64) -> Result<Self, LoadError> {
-        let linear = load_linear(&path.at("dense"), inputs, outputs)?;
-        Ok(Self { linear, norm: load_norm(&path.at("LayerNorm"), outputs, eps)? })
+    /// Returns `None` if the layers do not use the native kernels.
+    fn new(linear: &Dense, norm: &LayerNorm) -> Option<Self> {
+        Some(Self { linear: linear.native()?.clone(), norm: norm.native()?.clone() })
     }
 
     /// Adds the layer's product of `input` to `states` and normalizes them.
-    fn forward(&self, input: &[f32], states: &mut [f32]) {
-        self.linear.forward(input, states, Epilogue::Add);
-        self.norm.forward_in_place(states);
+    fn forward(&self, kernels: &ParallelKernels, input: &[f32], states: &mut [f32]) {
+        kernels.linear_residual(&self.linear, &self.norm, input, states);
     }
 }
 
 impl CpuTextLayer {
-    /// Loads `encoder.layer.N.*`. `encoder_dim` is the width of what cross-attention reads.
-    pub(super) fn load(
-        path: &WeightPath<'_>,
-        config: &TextConfig,
-        encoder_dim: i64,
-    ) -> Result<Self, LoadError> {
-        let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
-        let (attention, cross) = (path.at("attention"), path.at("crossattention"));
-        Ok(Self {
-            qkv: load_fused(&attention.at("self"), ["query", "key", "value"], hidden, hidden)?,
-            self_output: Residual::load(&attention.at("output"), hidden, hidden, eps)?,
-            query: load_linear(&cross.at("self.query"), hidden, hidden)?,
-            key_value: load_fused(&cross.at("self"), ["key", "value"], encoder_dim, hidden)?,
-            cross_output: Residual::load(&cross.at("output"), hidden, hidden, eps)?,
-            up: load_linear(&path.at("intermediate.dense"), hidden, inner)?,
-            down: Residual::load(&path.at("output"), inner, hidden, eps)?,
+    /// Returns `None` if the layer does not use the native kernels.
+    pub(super) fn new(layer: &TextLayer) -> Option<Self> {
+        let (attention, cross) = (&layer.self_attention, &layer.cross_attention);
+        Some(Self {
+            qkv: attention.qkv.native()?.clone(),
+            self_output: Residual::new(&attention.output, &attention.norm)?,
+            query: cross.query.native()?.clone(),
+            key_value: cross.key_value.native()?.clone(),
+            absorbed: cross.absorbed_heads.clone(),
+            cross_output: Residual::new(&cross.output, &cross.norm)?,
+            up: layer.feed_forward.up.native()?.clone(),
+            down: Residual::new(&layer.feed_forward.down, &layer.norm)?,
         })
     }
 
-    /// Completes self-attention from its output `context`. Both slices are `[rows, hidden]`.
-    pub(super) fn finish_self_attention(&self, context: &[f32], states: &mut [f32]) {
-        self.self_output.forward(context, states);
+    /// Computes the queries, keys and values of self-attention, `[rows, 3 * hidden]`, from `states`
+    /// `[rows, hidden]`.
+    pub(super) fn begin(&self, kernels: &ParallelKernels, states: &[f32], qkv: &mut [f32]) {
+        kernels.linear(&self.qkv, states, qkv, Epilogue::Store);
     }
 
-    /// Completes cross-attention and the layer from the output `context`. Both slices are `[rows,
-    /// hidden]`.
-    pub(super) fn finish(&self, context: &[f32], states: &mut [f32], wide: &mut Buffer) {
-        self.cross_output.forward(context, states);
-        let rows = states.len() / self.up.inputs();
-        let inner = wide.take(rows * self.up.outputs());
-        self.up.forward(states, inner, Epilogue::Gelu);
-        self.down.forward(inner, states);
+    /// Completes self-attention from its output `context`. Both slices are `[rows, hidden]`.
+    pub(super) fn finish_self_attention(
+        &self,
+        kernels: &ParallelKernels,
+        context: &[f32],
+        states: &mut [f32],
+    ) {
+        self.self_output.forward(kernels, context, states);
+    }
+
+    /// Computes the `queries` of cross-attention. Both slices are `[rows, hidden]`.
+    pub(super) fn queries(&self, kernels: &ParallelKernels, states: &[f32], queries: &mut [f32]) {
+        kernels.linear(&self.query, states, queries, Epilogue::Store);
+    }
+
+    /// Completes cross-attention from its output `context`. Both slices are `[rows, hidden]`.
+    pub(super) fn finish_cross_attention(
+        &self,
+        kernels: &ParallelKernels,
+        context: &[f32],
+        states: &mut [f32],
+    ) {
+        self.cross_output.forward(kernels, context, states);
+    }
+
+    /// Computes the feed-forward block of `states` `[rows, hidden]`.
+    pub(super) fn finish(&self, kernels: &ParallelKernels, states: &mut [f32]) {
+        kernels.feed_forward(&self.up, &self.down.linear, &self.down.norm, states);
     }
 }
 
-/// Word and position embeddings with their norm. See `layers/text_embeddings.rs` for LibTorch's
-/// version.
+/// Word and position embeddings with their norm. They share their numbers with LibTorch's version,
+/// see `layers/text_embeddings.rs`.
 #[derive(Debug)]
 pub(super) struct CpuTextEmbeddings {
-    word: Vec<f32>,
-    position: Vec<f32>,
-    norm: CpuLayerNorm,
-    hidden: usize,
+    /// `[vocabulary, hidden]` in f32 or bf16.
+    word: Tensor,
+    /// `[positions, hidden]`.
+    position: Tensor,
+    norm: Arc<CpuLayerNorm>,
 }
 
 impl CpuTextEmbeddings {
-    /// Loads `embeddings.*` below `path`.
-    pub(super) fn load(path: &WeightPath<'_>, config: &TextConfig) -> Result<Self, LoadError> {
-        let (path, hidden) = (path.at("embeddings"), config.hidden_size);
-        let table =
-            |name, rows| -> Result<Vec<f32>, LoadError> { Ok(copied(&path.tensor(name, &[rows, hidden])?)?) };
-        Ok(Self {
-            word: table("word_embeddings.weight", config.vocab_size)?,
-            position: table("position_embeddings.weight", config.max_position_embeddings)?,
-            norm: load_norm(&path.at("LayerNorm"), hidden, config.layer_norm_eps)?,
-            hidden: size(hidden),
+    /// Returns `None` if the embeddings do not use the native kernels.
+    pub(super) fn new(embeddings: &TextEmbeddings) -> Option<Self> {
+        Some(Self {
+            word: embeddings.word().shallow_clone(),
+            position: embeddings.position.shallow_clone(),
+            norm: embeddings.norm.native()?.clone(),
         })
     }
 
     /// Embeds tokens with their positions to `states` `[tokens, hidden]`.
     ///
     /// The model checks every batch, so ids and positions are within the tables.
-    pub(super) fn forward(&self, tokens: impl Iterator<Item = (i64, usize)>, states: &mut [f32]) {
-        let row = |table: &[f32], index: usize| -> std::ops::Range<usize> {
-            let first = index.saturating_mul(self.hidden).min(table.len());
-            first..(first + self.hidden).min(table.len())
-        };
-        for ((token, position), state) in tokens.zip(states.chunks_exact_mut(self.hidden)) {
-            let word =
-                self.word.get(row(&self.word, usize::try_from(token).unwrap_or(0))).unwrap_or_default();
-            let position = self.position.get(row(&self.position, position)).unwrap_or_default();
-            for ((state, word), position) in state.iter_mut().zip(word).zip(position) {
-                *state = word + position;
+    ///
+    /// # Errors
+    /// [`TchError`] if the tables have another number format.
+    pub(super) fn forward(
+        &self,
+        tokens: impl Iterator<Item = (i64, usize)>,
+        states: &mut [f32],
+    ) -> Result<(), TchError> {
+        let hidden = size(self.position.size2()?.1);
+        let positions = as_slice(&self.position)?;
+        let row = |index: usize| index.saturating_mul(hidden)..index.saturating_add(1).saturating_mul(hidden);
+        let words: &dyn Fn(usize, &mut [f32]) = match self.word.kind() {
+            Kind::BFloat16 => {
+                let words = as_bf16_slice(&self.word)?;
+                &move |token, state| {
+                    let word = words.get(row(token)).unwrap_or_default();
+                    for (state, &bits) in state.iter_mut().zip(word) {
+                        *state = f32::from_bits(u32::from(bits) << 16);
+                    }
+                }
             }
+            _ => {
+                let words = as_slice(&self.word)?;
+                &move |token, state| {
+                    let word = words.get(row(token)).unwrap_or_default();
+                    state.iter_mut().zip(word).for_each(|(state, &word)| *state = word);
+                }
+            }
+        };
+        for ((token, position), state) in tokens.zip(states.chunks_exact_mut(hidden)) {
+            words(usize::try_from(token).unwrap_or(0), state);
+            let position = positions.get(row(position)).unwrap_or_default();
+            state.iter_mut().zip(position).for_each(|(state, position)| *state += position);
         }
         self.norm.forward_in_place(states);
+        Ok(())
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     checkpoint::config::vision::VisionConfig,
     cpu::{
         buffer_pool::{Buffer, Buffers},
-        load::{load_linear_in, load_norm, size},
+        load::{load_linear, load_norm, size},
     },
     error::LoadError,
     layers::{
@@ -162,7 +162,7 @@ impl CpuVisionEncoder {
         });
         workers.each(bands, |((pixels, states), positions)| {
             states.copy_from_slice(positions);
-            run_buffers.with(|buffers| patches.add(pixels, states, &mut buffers.wide));
+            run_buffers.with(|buffers| patches.add(pixels, states, &mut buffers.patches));
         });
     }
 }
@@ -291,7 +291,7 @@ impl Layer {
     /// Loads `encoder.layers.N.*`. `format` is the number format of the products.
     fn load(path: &WeightPath<'_>, config: &VisionConfig, format: NumberFormat) -> Result<Self, LoadError> {
         let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
-        let product = |name, inputs, outputs| load_linear_in(&path.at(name), inputs, outputs, format);
+        let product = |name, inputs, outputs| load_linear(&path.at(name), inputs, outputs, format);
         Ok(Self {
             norm1: load_norm(&path.at("layer_norm1"), hidden, eps)?,
             qkv: product("self_attn.qkv", hidden, 3 * hidden)?,

@@ -38,11 +38,11 @@ use crate::{
 /// The text decoder on LibTorch.
 #[derive(Debug)]
 pub(crate) struct TextDecoder {
-    embeddings: TextEmbeddings,
-    layers: Vec<TextLayer>,
-    transform: Dense,
-    transform_norm: LayerNorm,
-    vocabulary: Dense,
+    pub(crate) embeddings: TextEmbeddings,
+    pub(crate) layers: Vec<TextLayer>,
+    pub(crate) transform: Dense,
+    pub(crate) transform_norm: LayerNorm,
+    pub(crate) vocabulary: Dense,
     /// Start token, computed by the first batch.
     first_token: OnceCell<CachedStartToken>,
     device: Device,
@@ -84,11 +84,6 @@ impl TextDecoder {
             first_token: OnceCell::new(),
             device,
         })
-    }
-
-    /// Returns the word embeddings, `[vocabulary, hidden]`.
-    pub(crate) fn word(&self) -> &Tensor {
-        self.embeddings.word()
     }
 
     /// Returns each layer's cross-attention keys and values, projected from `states` `[rows,

@@ -5,7 +5,7 @@ use tch::{Kind, TchError, Tensor};
 use crate::device::transfer::to_host;
 
 /// The best token of a row at one step.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub(crate) struct TokenChoice {
     pub(crate) token: i64,
     /// Natural logarithm of the token's probability.

@@ -9,13 +9,10 @@ use crate::{dtype::Dtype, error::LoadError};
 /// Kernels that compute on the CPU in [`Dtype::F32`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CpuKernels {
-    /// Native kernels for images, and for the products of texts and their attention to images. If
-    /// the model is small ([`crate::VisionConfig::is_small`]), questions and greedy answers use no
-    /// LibTorch at all.
+    /// [`Self::Native`] for models in f32, otherwise [`Self::LibTorch`].
     #[default]
     Auto,
-    /// As [`Self::Auto`], but questions and greedy answers of large models use no LibTorch, too,
-    /// and one thread.
+    /// Native kernels for images, texts and greedy answers. Rarer tasks use them for products.
     Native,
     /// LibTorch's kernels.
     LibTorch,
@@ -25,11 +22,6 @@ impl CpuKernels {
     /// Returns whether a model uses native kernels.
     pub(crate) fn are_native(self, device: Device, dtype: Dtype) -> bool {
         self != Self::LibTorch && (device, dtype) == (Device::Cpu, Dtype::F32)
-    }
-
-    /// Returns whether questions and greedy answers of a model use native kernels only.
-    pub(crate) fn are_native_without_libtorch(self, is_small: bool, device: Device, dtype: Dtype) -> bool {
-        self.are_native(device, dtype) && (is_small || self == Self::Native)
     }
 
     /// Checks that these kernels support a model in `dtype` on `device`.
@@ -179,25 +171,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn native_cpu_kernels_apply_by_device_dtype_and_model_size() {
-        let (native, only) = (CpuKernels::are_native, CpuKernels::are_native_without_libtorch);
-        for (kernels, expected) in [
-            (CpuKernels::Auto, [true, true, false]),
-            (CpuKernels::Native, [true, true, true]),
-            (CpuKernels::LibTorch, [false, false, false]),
-        ] {
-            let (device, dtype) = (Device::Cpu, Dtype::F32);
-            let found = [
-                native(kernels, device, dtype),
-                only(kernels, true, device, dtype),
-                only(kernels, false, device, dtype),
-            ];
-            assert_eq!(found, expected, "{kernels}");
+    fn native_cpu_kernels_apply_by_device_and_dtype() {
+        for (kernels, expected) in
+            [(CpuKernels::Auto, true), (CpuKernels::Native, true), (CpuKernels::LibTorch, false)]
+        {
+            assert_eq!(kernels.are_native(Device::Cpu, Dtype::F32), expected, "{kernels}");
         }
         for (device, dtype) in [(Device::Cpu, Dtype::F16), (Device::Cuda(0), Dtype::F32)] {
-            assert!(
-                !native(CpuKernels::Native, device, dtype) && !only(CpuKernels::Native, true, device, dtype)
-            );
+            assert!(!CpuKernels::Native.are_native(device, dtype));
             assert!(CpuKernels::Native.check(device, dtype).is_err());
             assert!(CpuKernels::Auto.check(device, dtype).is_ok());
         }

@@ -77,7 +77,7 @@ impl<'a> BatchImages<'a> {
     pub(crate) fn assign_sources(&mut self, images: &[(ImageDigest, i64)]) -> Vec<KvSource> {
         match self {
             Self::Slots { key_values, .. } => key_values.assign_sources(images),
-            Self::Buffers { key_values, .. } => key_values.assign_sources(images.iter().map(|&(key, _)| key)),
+            Self::Buffers { key_values, .. } => key_values.assign_sources(images),
         }
     }
 

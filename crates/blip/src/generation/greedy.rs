@@ -37,7 +37,7 @@ impl DecodeBackend<'_> {
                 read_choices(&argmax_with_margin(&decoder.step(tokens, state)?)?)
             }
             Self::CudaGraph(graph) => graph.step(tokens, step),
-            Self::Cpu { decoder, state } => Ok(decoder.step(tokens, state)),
+            Self::Cpu { decoder, state } => decoder.step(tokens, state),
         }
     }
 

@@ -8,9 +8,9 @@ use crate::{
     batch::rows::RowSink,
     cache::{batch_key_values::BatchKeyValues, cross_attention::CrossAttentionCache},
     checkpoint::{Checkpoint, config::BlipConfig},
-    cpu::{CpuQuestionAnswering, image_states::CpuImageStates},
+    cpu::{CpuQuestionAnswering, image_states::CpuImageStates, text_kernels},
     cuda_graphs::CudaGraphs,
-    decoder::{TextDecoder, vocabulary_layer::load_vocabulary_layer},
+    decoder::TextDecoder,
     device::stage_timer::BatchStage,
     encode::{encoded_batch::EncodedBatch, image_cache::KeyValueAccess},
     error::{LoadError, ModelError},
@@ -35,22 +35,20 @@ pub(crate) struct QuestionAnswering {
 }
 
 impl QuestionAnswering {
-    /// Loads `text_encoder.*` and `text_decoder.*`. `native_kernels` adds the CPU implementation.
+    /// Loads `text_encoder.*` and `text_decoder.*`.
     pub(crate) fn load(
         checkpoint: &Checkpoint,
         root: &WeightPath<'_>,
         device: Device,
         kind: Kind,
-        native_kernels: bool,
     ) -> Result<Self, LoadError> {
         let config = checkpoint.config();
         let questions = TextEncoder::load(root, config, device, kind)?;
         let decoder = TextDecoder::load(checkpoint.weights(), root, config, config.text.hidden_size, device)?;
-        let cpu = native_kernels.then(|| {
-            let vocabulary = load_vocabulary_layer(checkpoint.weights(), root, config, decoder.word())?;
-            CpuQuestionAnswering::load(root, config, &vocabulary)
+        let cpu = root.kernels().and_then(|kernels| {
+            CpuQuestionAnswering::new(&questions, &decoder, config, &text_kernels(config, kernels))
         });
-        Ok(Self { questions, decoder, cpu: cpu.transpose()? })
+        Ok(Self { questions, decoder, cpu })
     }
 
     /// Returns a cache of `bytes` bytes for keys and values of images with `tokens` tokens.
@@ -86,10 +84,10 @@ impl QuestionAnswering {
         rows: &mut dyn RowSink,
     ) -> Result<(), ModelError> {
         if !batch.rows_in_order().any(|(_, row)| row.task.explains()) {
-            return self.answer(&mut batch, stopping, config, graphs, key_values, rows);
+            return self.answer(&mut batch, stopping, graphs, key_values, rows);
         }
         let mut held = HeldAnswers::new(batch.rows, rows);
-        self.answer(&mut batch, stopping, config, graphs, key_values, &mut held)?;
+        self.answer(&mut batch, stopping, graphs, key_values, &mut held)?;
         let (questions, decoder) = (&self.questions, &self.decoder);
         let explainer = Explainer { questions, decoder, stopping, grid: config.vision.grid() };
         let held = held.into_held();
@@ -101,14 +99,13 @@ impl QuestionAnswering {
         &self,
         batch: &mut EncodedBatch<'_>,
         stopping: StoppingCriteria,
-        config: &BlipConfig,
         graphs: &mut CudaGraphs,
         key_values: KeyValueAccess<'_>,
         rows: &mut dyn RowSink,
     ) -> Result<(), ModelError> {
         match (&self.cpu, key_values) {
             (Some(cpu), KeyValueAccess::Buffers(mut key_values)) => {
-                self.run_on_cpu_kernels(cpu, batch, stopping, &mut key_values, config.vision.tokens(), rows)
+                self.run_on_cpu_kernels(cpu, batch, stopping, &mut key_values, rows)
             }
             (_, KeyValueAccess::Slots(cache)) => self.run_on_libtorch(batch, stopping, graphs, cache, rows),
             (None, KeyValueAccess::Buffers(_)) => {
@@ -125,12 +122,12 @@ impl QuestionAnswering {
         batch: &mut EncodedBatch<'_>,
         stopping: StoppingCriteria,
         key_values: &mut BatchKeyValues,
-        tokens_of_image: i64,
         rows: &mut dyn RowSink,
     ) -> Result<(), ModelError> {
         let token_ids: Vec<&[i64]> = batch.rows_in_order().map(|(_, row)| row.token_ids).collect();
-        let mut images = CpuImageStates::new(&batch.features, key_values, tokens_of_image);
-        let states = cpu.questions.forward(&token_ids, &mut images, &batch.layout)?;
+        let positions = 0..batch.layout.images.len();
+        let mut images = CpuImageStates::new(&batch.features, positions, Some(&mut *key_values))?;
+        let states = cpu.questions.forward(&token_ids, Some((&mut images, &batch.layout)))?;
         key_values.commit();
         rows.key_values(batch.layout.cached_images(), batch.layout.images.len());
         batch.timer.finish_stage(BatchStage::Text);

@@ -17,6 +17,7 @@ use crate::{
         task::{MatchScores, RowOutput, RowTask},
     },
     checkpoint::Checkpoint,
+    cpu::{image_states::CpuImageStates, text_encoder::CpuTextEncoder, text_kernels},
     device::{
         stage_timer::{BatchStage, StageTimes},
         transfer::{to_device, to_host},
@@ -31,6 +32,8 @@ use crate::{
 #[derive(Debug)]
 pub(crate) struct Retrieval {
     texts: TextEncoder,
+    /// The CPU implementation of the text encoder.
+    cpu: Option<CpuTextEncoder>,
     text_projection: Linear,
     image_projection: Linear,
     matching: Linear,
@@ -49,8 +52,13 @@ impl Retrieval {
         let config = checkpoint.config();
         let (text, images, width) =
             (config.text.hidden_size, config.vision.hidden_size, config.image_text_hidden_size);
+        let texts = TextEncoder::load(root, config, device, kind)?;
+        let cpu = root
+            .kernels()
+            .and_then(|kernels| CpuTextEncoder::new(&texts, config, &text_kernels(config, kernels)));
         Ok(Self {
-            texts: TextEncoder::load(root, config, device, kind)?,
+            texts,
+            cpu,
             text_projection: Linear::load(&root.at("text_proj"), text, width)?,
             image_projection: Linear::load(&root.at("vision_proj"), images, width)?,
             matching: Linear::load(&root.at("itm_head"), text, 2)?,
@@ -113,8 +121,11 @@ impl Retrieval {
         if texts.is_empty() {
             return Ok(Vec::new());
         }
-        let states = self.texts.forward_without_images(&self.texts.prepare(texts)?)?;
-        unit_vectors(&self.text_projection.forward(&states.f_select(1, 0)?)?)
+        let states = match &self.cpu {
+            Some(cpu) => cpu.forward(texts, None)?.first_states()?,
+            None => self.texts.forward_without_images(&self.texts.prepare(texts)?)?.f_select(1, 0)?,
+        };
+        unit_vectors(&self.text_projection.forward(&states)?)
     }
 
     /// Returns the matching head's logits for the rows of `layout`. Its images are positions in the
@@ -137,12 +148,21 @@ impl Retrieval {
             })
             .collect();
         let texts: Vec<&[i64]> = texts.iter().map(Vec::as_slice).collect();
-        let positions: Vec<i64> = layout.images.iter().map(|&position| position as i64).collect();
-        let features = batch.features.gather()?;
-        let images = features.f_index_select(0, &to_device(&positions, features.device())?)?;
-        let states =
-            self.texts.forward(&self.texts.prepare(&texts)?, ImageStates::of_features(&images), layout)?;
-        let logits = to_host(&self.matching.forward(&states.f_select(1, 0)?)?)?;
+        let states = match &self.cpu {
+            Some(cpu) => {
+                let positions = layout.images.iter().copied();
+                let mut images = CpuImageStates::new(&batch.features, positions, None)?;
+                cpu.forward(&texts, Some((&mut images, layout)))?.first_states()?
+            }
+            None => {
+                let positions: Vec<i64> = layout.images.iter().map(|&position| position as i64).collect();
+                let features = batch.features.gather()?;
+                let images = features.f_index_select(0, &to_device(&positions, features.device())?)?;
+                let images = ImageStates::of_features(&images);
+                self.texts.forward(&self.texts.prepare(&texts)?, images, layout)?.f_select(1, 0)?
+            }
+        };
+        let logits = to_host(&self.matching.forward(&states)?)?;
         let (pairs, _) = logits.as_chunks::<2>();
         Ok(pairs.to_vec())
     }

@@ -1,7 +1,9 @@
 //! Linear layers in the layout that suits their device, size and number format, and the
 //! feed-forward block.
 
-use cpu_kernels::Epilogue;
+use std::sync::Arc;
+
+use cpu_kernels::{CpuLinear, Epilogue};
 use tch::{TchError, Tensor};
 
 use crate::{
@@ -48,6 +50,14 @@ impl Dense {
     /// Loads `weight` `[out, in]` and `bias` `[out]` below `path`.
     pub(crate) fn load(path: &WeightPath<'_>, inputs: i64, outputs: i64) -> Result<Self, LoadError> {
         Ok(Self::new(Linear::load(path, inputs, outputs)?, path.kernels(), path.cuda_gelu())?)
+    }
+
+    /// Returns the weights for the native kernels of the CPU, if the layer uses them.
+    pub(crate) fn native(&self) -> Option<&Arc<CpuLinear>> {
+        match self {
+            Self::Native(linear) => Some(linear.weights()),
+            Self::Plain(..) | Self::Packed(_) | Self::Int8(_) => None,
+        }
     }
 
     /// Computes the layer, `[.., in]` to `[.., out]`.

@@ -1,5 +1,7 @@
 //! Layer norm, with or without a residual.
 
+use std::sync::Arc;
+
 use cpu_kernels::CpuLayerNorm;
 use cuda::AddNorm;
 use tch::{TchError, Tensor};
@@ -20,7 +22,7 @@ pub(crate) struct LayerNorm {
     /// Native kernel that adds and normalizes in one pass, if available.
     fused: Option<AddNorm>,
     /// The same norm for the native kernels of the CPU, if the layers use them.
-    native: Option<CpuLayerNorm>,
+    native: Option<Arc<CpuLayerNorm>>,
 }
 
 impl LayerNorm {
@@ -30,7 +32,7 @@ impl LayerNorm {
         let fused = path.fused_norms().map(|norms| norms.kernel([&weight, &bias], size, eps));
         let fused = fused.transpose().map_err(TchError::from)?.flatten();
         let native = path.kernels().map(|_| -> Result<_, TchError> {
-            Ok(CpuLayerNorm::new(copied(&weight)?, copied(&bias)?, eps as f32))
+            Ok(Arc::new(CpuLayerNorm::new(copied(&weight)?, copied(&bias)?, eps as f32)))
         });
         let native = native.transpose()?;
         Ok(Self { weight, bias, size, eps, fused, native })
@@ -43,7 +45,7 @@ impl LayerNorm {
     }
 
     /// Returns the norm for the native kernels of the CPU, if the layers use them.
-    pub(super) fn native(&self) -> Option<&CpuLayerNorm> {
+    pub(crate) fn native(&self) -> Option<&Arc<CpuLayerNorm>> {
         self.native.as_ref()
     }
 

@@ -1,12 +1,14 @@
 //! A linear layer in f32 on the CPU, with the native kernels.
 
-use cpu_kernels::{CpuLayerNorm, CpuLinear, Epilogue, Heads, NumberFormat};
+use std::sync::Arc;
+
+use cpu_kernels::{CpuLayerNorm, CpuLinear, Epilogue, NumberFormat};
 use tch::{Kind, TchError, Tensor};
 
 use crate::{
     layers::{
         linear::Linear,
-        tensor_slice::{as_mut_slice, as_slice, filled},
+        tensor_slice::{as_slice, filled},
     },
     parallel::ParallelKernels,
 };
@@ -14,27 +16,19 @@ use crate::{
 /// `x W^T + b`, computed by the threads of `kernels`.
 #[derive(Debug)]
 pub(crate) struct NativeLinear {
-    linear: CpuLinear,
+    linear: Arc<CpuLinear>,
     kernels: ParallelKernels,
 }
 
 impl NativeLinear {
     /// Packs the weights of a layer.
     pub(crate) fn new(linear: &Linear, kernels: &ParallelKernels) -> Result<Self, TchError> {
-        Ok(Self { linear: packed(linear, kernels.number_format)?, kernels: kernels.clone() })
+        Ok(Self { linear: Arc::new(packed(linear, kernels.number_format)?), kernels: kernels.clone() })
     }
 
-    /// Computes the keys and values of an image with `features` `[1, tokens, in]`, packed to
-    /// `packed`, see [`ParallelKernels::project`].
-    pub(crate) fn project(
-        &self,
-        heads: Heads,
-        features: &Tensor,
-        packed: &mut Tensor,
-    ) -> Result<(), TchError> {
-        let features = features.f_contiguous()?;
-        self.kernels.project(&self.linear, heads, as_slice(&features)?, as_mut_slice(packed)?);
-        Ok(())
+    /// Returns the packed weights.
+    pub(crate) fn weights(&self) -> &Arc<CpuLinear> {
+        &self.linear
     }
 
     /// Computes the layer and `epilogue`, `[.., in]` to `[.., out]`.
@@ -76,9 +70,8 @@ impl NativeLinear {
         check_residual(states, &shape)?;
         let states = states.f_contiguous()?;
         filled(&shape, |output| {
-            let states = as_slice(&states)?;
-            output.copy_from_slice(states);
-            self.kernels.feed_forward(&self.linear, &down.linear, norm, states, output);
+            output.copy_from_slice(as_slice(&states)?);
+            self.kernels.feed_forward(&self.linear, &down.linear, norm, output);
             Ok(())
         })
     }

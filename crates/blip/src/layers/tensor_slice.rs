@@ -5,6 +5,20 @@ use std::slice;
 
 use tch::{Device, Kind, TchError, Tensor};
 
+/// A type of values of which all bit patterns are valid.
+trait Value {
+    const KIND: Kind;
+}
+
+impl Value for f32 {
+    const KIND: Kind = Kind::Float;
+}
+
+/// The bits of a number in bf16.
+impl Value for u16 {
+    const KIND: Kind = Kind::BFloat16;
+}
+
 /// Returns the values of a tensor in f32 on the CPU, in the order of its dimensions.
 ///
 /// The holder of another handle of the tensor must not write to it during the borrow.
@@ -12,18 +26,31 @@ use tch::{Device, Kind, TchError, Tensor};
 /// # Errors
 /// [`TchError`] if the tensor has another kind or device, is empty or is not contiguous.
 pub(crate) fn as_slice(tensor: &Tensor) -> Result<&[f32], TchError> {
-    if (tensor.kind(), tensor.device(), tensor.is_contiguous()) != (Kind::Float, Device::Cpu, true) {
-        return Err(TchError::Kind(format!("tensor is {tensor:?}, expected contiguous f32 on the cpu")));
+    values(tensor)
+}
+
+/// Returns the bits of a tensor in bf16 on the CPU, see [`as_slice`].
+///
+/// # Errors
+/// As [`as_slice`].
+pub(crate) fn as_bf16_slice(tensor: &Tensor) -> Result<&[u16], TchError> {
+    values(tensor)
+}
+
+fn values<T: Value>(tensor: &Tensor) -> Result<&[T], TchError> {
+    if (tensor.kind(), tensor.device(), tensor.is_contiguous()) != (T::KIND, Device::Cpu, true) {
+        let kind = T::KIND;
+        return Err(TchError::Kind(format!("tensor is {tensor:?}, expected contiguous {kind:?} on the cpu")));
     }
     let count = tensor.numel();
     // An empty tensor may have a null pointer, which a slice must not have.
     if count == 0 {
         return Err(TchError::Shape(format!("tensor is {tensor:?}, expected at least one value")));
     }
-    // SAFETY: the tensor has `count` contiguous f32, which live as long as the tensor. All bit
-    // patterns are valid. A model stays on one thread, where no code writes to the tensor during
-    // the borrow.
-    Ok(unsafe { slice::from_raw_parts(tensor.data_ptr().cast::<f32>(), count) })
+    // SAFETY: the tensor has `count` contiguous values of type `T`, which live as long as the
+    // tensor. All bit patterns are valid. A model stays on one thread, where no code writes to the
+    // tensor during the borrow.
+    Ok(unsafe { slice::from_raw_parts(tensor.data_ptr().cast::<T>(), count) })
 }
 
 /// Returns the values of a tensor in f32 on the CPU for writing. Those of a new tensor are
@@ -33,7 +60,7 @@ pub(crate) fn as_slice(tensor: &Tensor) -> Result<&[f32], TchError> {
 ///
 /// # Errors
 /// As [`as_slice`].
-pub(crate) fn as_mut_slice(tensor: &mut Tensor) -> Result<&mut [f32], TchError> {
+fn as_mut_slice(tensor: &mut Tensor) -> Result<&mut [f32], TchError> {
     let count = as_slice(tensor)?.len();
     // SAFETY: `as_slice` has checked the tensor. It has `count` contiguous f32, which live as long
     // as the tensor. LibTorch has allocated them, and all bit patterns are valid. A model stays on

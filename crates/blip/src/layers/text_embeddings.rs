@@ -14,8 +14,9 @@ use crate::{
 pub(crate) struct TextEmbeddings {
     /// `[vocabulary, hidden]`, in bf16 if products on the CPU are.
     word: Tensor,
-    position: Tensor,
-    norm: LayerNorm,
+    /// `[positions, hidden]`.
+    pub(crate) position: Tensor,
+    pub(crate) norm: LayerNorm,
 }
 
 impl TextEmbeddings {

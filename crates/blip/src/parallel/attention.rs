@@ -1,8 +1,8 @@
-//! Attention of many queries to many tokens.
+//! Attention to tokens of images and texts.
 
 use std::sync::PoisonError;
 
-use cpu_kernels::{CpuLinear, Epilogue, Heads, MatrixRows};
+use cpu_kernels::{CpuLinear, Epilogue, Heads, MatrixRows, attend_single_query};
 
 use crate::parallel::{ParallelKernels, scratch::Scratch};
 
@@ -11,8 +11,7 @@ use crate::parallel::{ParallelKernels, scratch::Scratch};
 pub(crate) struct AttentionInput<'a> {
     /// `[groups, queries, heads * head dim]`.
     pub(crate) queries: &'a [f32],
-    /// Keys and values, `[groups, tokens, 2 * heads * head dim]`, or packed ones, `[groups, packed
-    /// length]`.
+    /// Keys and values, `[groups, tokens, 2 * heads * head dim]`.
     pub(crate) key_values: &'a [f32],
     /// Tokens of a group.
     pub(crate) tokens: usize,
@@ -41,50 +40,70 @@ impl ParallelKernels {
         });
     }
 
-    /// Returns the number of values of packed keys and values of `tokens` tokens.
-    pub(crate) fn packed_len(&self, heads: Heads, tokens: usize) -> usize {
-        heads.with_format(self.number_format).packed_len(tokens)
-    }
-
-    /// Computes the keys and values of `features` `[tokens, inputs]`, and packs them for
-    /// [`Self::attend_packed`] to `out` `[packed length]`.
+    /// Computes the keys and values of an image's `features` `[tokens, inputs]`, and packs them for
+    /// [`Self::attend_images`] to `out` `[packed length]`.
     ///
     /// `key_value` computes all keys, then all values.
     pub(crate) fn project(&self, key_value: &CpuLinear, heads: Heads, features: &[f32], out: &mut [f32]) {
+        let (width, head_dim) = (heads.width(), heads.width() / heads.count());
         let tokens = features.len() / key_value.inputs();
         let mut memory = self.key_values.lock().unwrap_or_else(PoisonError::into_inner);
         let key_values = memory.take(tokens * key_value.outputs());
         self.linear(key_value, features, key_values, Epilogue::Store);
-        self.pack(heads, key_values, tokens, out);
-    }
-
-    /// Packs `key_values` `[groups, tokens, 2 * heads * head dim]` for [`Self::attend_packed`], to
-    /// `out` `[groups, packed length]`.
-    pub(crate) fn pack(&self, heads: Heads, key_values: &[f32], tokens: usize, out: &mut [f32]) {
-        let (width, head_dim) = (heads.width(), heads.width() / heads.count());
         let one = heads.one().with_format(self.number_format);
-        let groups = key_values.chunks_exact(2 * tokens * width);
-        let tasks = groups.flat_map(|group| (0..heads.count()).map(move |head| (group, head * head_dim)));
-        let tasks = tasks.zip(out.chunks_exact_mut(one.packed_len(tokens)));
-        self.workers.each(tasks, |((key_values, first_column), packed)| {
-            let keys = MatrixRows { data: key_values, stride: 2 * width }.skip_columns(first_column);
+        let keys = MatrixRows { data: key_values, stride: 2 * width };
+        let of_heads = (0..).step_by(head_dim).zip(out.chunks_exact_mut(one.packed_len(tokens)));
+        self.workers.each(of_heads, |(first_column, packed)| {
+            let keys = keys.skip_columns(first_column);
             one.pack(keys, keys.skip_columns(width), tokens, packed);
         });
     }
 
-    /// Computes [`Self::attend`] for packed keys and values.
-    pub(crate) fn attend_packed(&self, heads: Heads, input: AttentionInput<'_>, out: &mut [f32]) {
-        let AttentionInput { queries, key_values, tokens, queries_of_group } = input;
-        let (width, head_dim) = (heads.width(), heads.width() / heads.count());
-        let one = heads.one().with_format(self.number_format);
-        let of_heads = key_values.chunks_exact(one.packed_len(tokens));
-        let columns = queries.chunks_exact(queries_of_group * width).flat_map(|queries| {
-            let rows = MatrixRows { data: queries, stride: width };
-            (0..heads.count()).map(move |head| rows.skip_columns(head * head_dim))
+    /// Computes the attention of each text to itself, to `out` `[tokens, heads * head dim]`.
+    ///
+    /// `qkv` `[tokens, 3 * heads * head dim]` has the queries, keys and values of all texts, one
+    /// text after the other. `lengths` are their tokens.
+    pub(crate) fn attend_within(
+        &self,
+        heads: Heads,
+        qkv: &[f32],
+        lengths: impl Iterator<Item = usize> + Send,
+        out: &mut [f32],
+    ) {
+        let width = heads.width();
+        let mut rest = (qkv, out);
+        let texts = lengths.map(|tokens| {
+            let (qkv, out) = std::mem::take(&mut rest);
+            let (qkv, other_qkv) = qkv.split_at_checked(3 * tokens * width).unwrap_or_default();
+            let (out, other_out) = out.split_at_mut_checked(tokens * width).unwrap_or_default();
+            rest = (other_qkv, other_out);
+            (tokens, qkv, out)
         });
-        let tasks = columns.zip(of_heads).zip(out.chunks_exact_mut(queries_of_group * head_dim));
-        self.workers.each(tasks, |((queries, packed), out)| {
-            self.scratch.with(|Scratch { scores, .. }| one.attend(queries, packed, tokens, out, scores));
+        self.workers.each(texts, |(tokens, qkv, out)| {
+            self.scratch.with(|Scratch { packed, scores, .. }| {
+                let queries = MatrixRows { data: qkv, stride: 3 * width };
+                let keys = queries.skip_columns(width);
+                let packed = packed.take(heads.packed_len(tokens));
+                heads.pack(keys, keys.skip_columns(width), tokens, packed);
+                heads.attend(queries, packed, tokens, out, scores);
+            });
+        });
+    }
+
+    /// Computes the attention of one query of each row to the row's tokens.
+    ///
+    /// A row has a query `[heads * head dim]`, keys and values `[tokens, 2 * heads * head dim]`,
+    /// and the place of its context `[heads * head dim]`.
+    pub(crate) fn attend_single_queries<'a>(
+        &self,
+        heads: Heads,
+        rows: impl Iterator<Item = (&'a [f32], &'a [f32], &'a mut [f32])> + Send,
+    ) {
+        self.workers.each(rows, |(query, key_values, out)| {
+            self.scratch.with(|Scratch { scores, .. }| {
+                let key_values = MatrixRows { data: key_values, stride: 2 * heads.width() };
+                attend_single_query(heads, query, key_values, out, scores);
+            });
         });
     }
 }

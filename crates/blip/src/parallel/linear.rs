@@ -32,8 +32,9 @@ impl ParallelKernels {
     }
 
     /// Returns whether threads divide the rows of a product.
-    fn divides_rows(&self, rows: usize) -> bool {
-        rows >= MIN_ROWS_PER_THREAD * self.workers.threads()
+    pub(super) fn divides_rows(&self, rows: usize) -> bool {
+        let threads = self.workers.threads();
+        threads > 1 && rows >= MIN_ROWS_PER_THREAD * threads
     }
 
     /// Calls `work` with each thread's part of the rows of `input` `[rows, inputs]` and `out`
@@ -70,32 +71,32 @@ impl ParallelKernels {
         norm.forward_in_place(out);
     }
 
-    /// Computes the layer `up`, the GELU of its result and the layer `down`. Adds the result to
-    /// `out`, and normalizes it.
+    /// Computes the layer `up`, the GELU of its result and the layer `down` from `states` `[rows,
+    /// hidden]`. Adds the result to `states`, and normalizes them.
     pub(crate) fn feed_forward(
         &self,
         up: &CpuLinear,
         down: &CpuLinear,
         norm: &CpuLayerNorm,
-        input: &[f32],
-        out: &mut [f32],
+        states: &mut [f32],
     ) {
-        let (inputs, outputs) = (up.inputs(), down.outputs());
-        let rows = input.len() / inputs;
+        let hidden = up.inputs();
+        let rows = states.len() / hidden;
         if self.workers.threads() == 1 || self.divides_rows(rows) {
-            return self.each_part(input, inputs, out, outputs, |input, out| {
+            let of_part = rows.div_ceil(self.workers.threads()).max(1) * hidden;
+            return self.workers.each(states.chunks_mut(of_part), |states| {
                 self.scratch.with(|Scratch { rows, inner, .. }| {
-                    up.read_input(input, rows);
+                    up.read_input(states, rows);
                     up.forward_gelu(rows, down, inner);
-                    down.forward_input(inner, out, Epilogue::Add);
-                    norm.forward_in_place(out);
+                    down.forward_input(inner, states, Epilogue::Add);
+                    norm.forward_in_place(states);
                 });
             });
         }
         let mut memory = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let inner = memory.take(rows * up.outputs());
-        self.linear(up, input, inner, Epilogue::Gelu);
-        self.linear_residual(down, norm, inner, out);
+        self.linear(up, states, inner, Epilogue::Gelu);
+        self.linear_residual(down, norm, inner, states);
     }
 
     /// Computes blocks of columns, each into its own memory, and then their places in `out`.
@@ -188,22 +189,21 @@ mod tests {
             threads in 1usize..4,
             format in prop::sample::select(vec![NumberFormat::F32, NumberFormat::Bf16]),
         ) {
-            let (inputs, outputs) = (160, 40);
+            let hidden = 160;
             let kernels = ParallelKernels::new(threads, format).unwrap();
             let layer = |inputs, outputs, seed| {
                 let (weight, bias) = (numbers(outputs * inputs, seed), numbers(outputs, seed + 1));
                 CpuLinear::with_format(&weight, &bias, inputs, format).unwrap()
             };
-            let (up, down) = (layer(inputs, inner, 1), layer(inner, outputs, 3));
-            let input = numbers(rows * inputs, 5);
+            let (up, down) = (layer(hidden, inner, 1), layer(inner, hidden, 3));
+            let input = numbers(rows * hidden, 5);
             let mut of_up = vec![0.0; rows * inner];
             up.forward(&input, &mut of_up, Epilogue::Gelu);
-            let norm = CpuLayerNorm::new(numbers(outputs, 6), numbers(outputs, 7), 1e-5);
-            let mut expected = numbers(rows * outputs, 8);
-            let mut found = expected.clone();
+            let norm = CpuLayerNorm::new(numbers(hidden, 6), numbers(hidden, 7), 1e-5);
+            let (mut expected, mut found) = (input.clone(), input.clone());
             down.forward(&of_up, &mut expected, Epilogue::Add);
             norm.forward_in_place(&mut expected);
-            kernels.feed_forward(&up, &down, &norm, &input, &mut found);
+            kernels.feed_forward(&up, &down, &norm, &mut found);
             prop_assert_eq!(found, expected);
         }
     }

@@ -7,7 +7,7 @@
 //! A number is summed in the same order however the work is divided. So results do not depend on
 //! the number of threads.
 
-pub(crate) mod absorbed;
+pub(crate) mod image_attention;
 pub(crate) mod attention;
 pub(crate) mod linear;
 pub(crate) mod torch_threads;
@@ -24,6 +24,13 @@ use crate::parallel::{
     worker_pool::WorkerPool,
 };
 
+/// The least number of rows in a part of a batch of which a thread has several.
+const PART_ROWS: usize = 72;
+
+/// The largest number of parts for each thread. With several, a thread that another process
+/// interrupts does not delay the others by its whole share.
+const PARTS_PER_THREAD: usize = 4;
+
 /// The compute threads of an engine, and their scratch memory.
 #[derive(Clone, Debug)]
 pub(crate) struct ParallelKernels {
@@ -35,6 +42,8 @@ pub(crate) struct ParallelKernels {
     column_blocks: Arc<Mutex<Buffer>>,
     /// The inner numbers of a feed-forward block whose columns are divided.
     inner: Arc<Mutex<Buffer>>,
+    /// The context of attention, head by head, before it is copied to its places.
+    contexts: Arc<ScratchPool<Buffer>>,
     /// Keys and values before they are packed.
     key_values: Arc<Mutex<Buffer>>,
     /// The number format in which the linear layers of texts keep their weights.
@@ -51,8 +60,24 @@ impl ParallelKernels {
             layer_input: Arc::default(),
             column_blocks: Arc::default(),
             inner: Arc::default(),
+            contexts: Arc::default(),
             key_values: Arc::default(),
             number_format,
         })
+    }
+
+    /// Returns kernels that compute on the calling thread. Threads may share them.
+    pub(crate) fn on_one_thread(&self) -> Self {
+        Self { workers: Arc::new(WorkerPool::of_calling_thread()), ..self.clone() }
+    }
+
+    /// Returns the number of parts into which `rows` rows are divided, so that each thread computes
+    /// several parts on its own. With too few rows it is 1.
+    pub(crate) fn parts(&self, rows: usize) -> usize {
+        let threads = self.workers.threads();
+        match self.divides_rows(rows) {
+            true => (rows / PART_ROWS / threads).clamp(1, PARTS_PER_THREAD) * threads,
+            false => 1,
+        }
     }
 }

@@ -33,13 +33,18 @@ impl WorkerPool {
     /// only.
     pub(crate) fn with_current_thread(threads: usize) -> Result<Arc<Self>, ThreadPoolBuildError> {
         if threads <= 1 {
-            return Ok(Arc::new(Self { pool: None, awake: Arc::default() }));
+            return Ok(Arc::new(Self::of_calling_thread()));
         }
         POOL.with_borrow_mut(|own| match own {
             Some(pool) if pool.threads() == threads => Ok(Arc::clone(pool)),
             Some(_) => Ok(Arc::new(Self::start(threads, false)?)),
             None => Ok(Arc::clone(own.insert(Arc::new(Self::start(threads, true)?)))),
         })
+    }
+
+    /// Returns a pool of one thread: the one that calls it.
+    pub(crate) fn of_calling_thread() -> Self {
+        Self { pool: None, awake: Arc::default() }
     }
 
     fn start(threads: usize, has_current_thread: bool) -> Result<Self, ThreadPoolBuildError> {
@@ -57,7 +62,8 @@ impl WorkerPool {
     ///
     /// Each thread takes the next task when it has completed one.
     pub(crate) fn each<T: Send>(&self, tasks: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
-        let Some(pool) = &self.pool else { return tasks.for_each(work) };
+        let has_several = tasks.size_hint().1.is_none_or(|tasks| tasks > 1);
+        let Some(pool) = self.pool.as_ref().filter(|_| has_several) else { return tasks.for_each(work) };
         let tasks = Mutex::new(tasks);
         let next = || tasks.lock().unwrap_or_else(PoisonError::into_inner).next();
         let run = || {

@@ -77,7 +77,7 @@ mod tests {
     fn states_equal_those_of_the_pass_without_weights() {
         for golden in goldens() {
             let model = golden.model(Dtype::F32);
-            let layer = &model.answering().questions.layers()[0];
+            let layer = &model.answering().questions.layers[0];
             let hidden = model.config.text.hidden_size;
             let random = |shape: &[i64]| Tensor::randn(shape, (Kind::Float, Device::Cpu));
             let (states, images) =
@@ -99,7 +99,7 @@ mod tests {
     fn causal_mask_hides_later_tokens() {
         let golden = goldens().remove(0);
         let model = golden.model(Dtype::F32);
-        let layer = &model.answering().questions.layers()[0];
+        let layer = &model.answering().questions.layers[0];
         let states = Tensor::randn([1, 6, model.config.text.hidden_size], (Kind::Float, Device::Cpu));
         let mask = causal_mask(6, Device::Cpu, Kind::Float).unwrap();
         let all = layer.attend_to_itself(&states, Some(&mask)).unwrap();

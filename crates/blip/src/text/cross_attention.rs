@@ -2,30 +2,27 @@
 //!
 //! The text encoder attends to images. The text decoder attends to encoder states.
 
-use cpu_kernels::Heads;
-use tch::{Device, Kind, TchError, Tensor};
+use std::sync::Arc;
+
+use tch::{TchError, Tensor};
 
 use crate::{
     batch::layout::{BatchLayout, ImageGroup, KvSource},
-    cache::{
-        key_value_shape::KeyValueShape,
-        slot_pool::{SlotIndices, SlotPool},
-    },
+    cache::key_value_shape::KeyValueShape,
     error::LoadError,
     layers::{
         attention::{attend, merge_heads, split_heads},
         dense::Dense,
         layer_norm::LayerNorm,
         linear::Linear,
-        tensor_slice::size,
         weight_path::WeightPath,
     },
-    parallel::ParallelKernels,
+    parallel::{ParallelKernels, image_attention::AbsorbedHead},
     text::{
         absorbed_projection::AbsorbedProjection,
         hypotheses::HypothesisLayout,
         image_states::LayerImageStates,
-        native_attention::{self, attend_to_packed, attend_to_tokens},
+        native_attention::{self, attend_to_tokens},
         padded_batch::PaddedBatch,
     },
 };
@@ -33,14 +30,16 @@ use crate::{
 /// The cross-attention block of a text layer, post-norm.
 #[derive(Debug)]
 pub(crate) struct CrossAttention {
-    pub(super) query: Dense,
+    pub(crate) query: Dense,
     /// Keys and values in one product. Rows of the weight are all keys, then all values, each in
     /// head-major order.
-    key_value: Dense,
-    /// A cheaper computation of the same context, for few queries over many tokens.
+    pub(crate) key_value: Dense,
+    /// A cheaper computation of the same context on LibTorch, for few queries over many tokens.
     absorbed_projection: Option<AbsorbedProjection>,
-    pub(super) output: Dense,
-    pub(super) norm: LayerNorm,
+    /// The same for the native kernels, if the layers use them.
+    pub(crate) absorbed_heads: Option<Arc<[AbsorbedHead]>>,
+    pub(crate) output: Dense,
+    pub(crate) norm: LayerNorm,
     pub(super) heads: i64,
     pub(super) head_dim: i64,
     kernels: Option<ParallelKernels>,
@@ -60,11 +59,15 @@ impl CrossAttention {
         let key = Linear::load(&attention.at("key"), encoder_dim, hidden)?;
         let value = Linear::load(&attention.at("value"), encoder_dim, hidden)?;
         let key_value = Linear::fused(&[key, value])?;
+        let absorbed = absorbs.then(|| AbsorbedProjection::new(&key_value, heads)).transpose()?;
+        let (absorbed_projection, absorbed_heads) = match (absorbed, path.kernels()) {
+            (Some(absorbed), Some(kernels)) => (None, Some(absorbed.native(kernels)?)),
+            (absorbed, _) => (absorbed, None),
+        };
         Ok(Self {
             query: Dense::load(&attention.at("query"), hidden, hidden)?,
-            absorbed_projection: absorbs
-                .then(|| AbsorbedProjection::new(&key_value, heads, path.kernels()))
-                .transpose()?,
+            absorbed_projection,
+            absorbed_heads,
             key_value: Dense::new(key_value, path.kernels(), path.cuda_gelu())?,
             output: Dense::load(&path.at("output.dense"), hidden, hidden)?,
             norm: LayerNorm::load(&path.at("output.LayerNorm"), hidden, eps)?,
@@ -192,86 +195,28 @@ impl CrossAttention {
                     let images = key_value.size3()?.0;
                     let query = by_head.f_narrow(0, first, images)?;
                     first += images;
-                    self.cached_context(&query, &key_value, tokens)
+                    self.context(&query, &key_value, None)
                 });
                 joined(&contexts.collect::<Result<Vec<_>, _>>()?)?
             }
             (Some(KvSource::ComputeAndStore(_)), Some((pool, indices))) => {
-                match self.native_context(&by_head, &features()?, Some((pool, indices))) {
-                    Some(context) => context?,
-                    None => {
-                        let made = self.project(&features()?)?;
-                        pool.store(indices, &made)?;
-                        self.context(&by_head, &made, None)?
-                    }
-                }
+                let made = self.project(&features()?)?;
+                pool.store(indices, &made)?;
+                self.context(&by_head, &made, None)?
             }
             _ => match &self.absorbed_projection {
                 Some(absorbed_projection) if absorbed_projection.is_cheaper(queries, tokens) => {
-                    absorbed_projection.context(&query, &features()?, images.packed_of(index))?
+                    absorbed_projection.context(&query, &features()?)?
                 }
-                _ => match self.native_context(&by_head, &features()?, None) {
-                    Some(context) => context?,
-                    None => self.context(&by_head, &self.project(&features()?)?, None)?,
-                },
+                _ => self.context(&by_head, &self.project(&features()?)?, None)?,
             },
         };
         context.f_transpose(1, 2)?.f_reshape([rows, longest, hidden])
     }
 
-    /// Returns the context of `query` `[images, heads, queries, head dim]` over `features`
-    /// `[images, tokens, encoder dim]` with the native kernels, in the same shape. Packed keys and
-    /// values stay in `slots`.
-    ///
-    /// `None` without native kernels.
-    fn native_context(
-        &self,
-        query: &Tensor,
-        features: &Tensor,
-        slots: Option<(&mut SlotPool, &SlotIndices)>,
-    ) -> Option<Result<Tensor, TchError>> {
-        let (Some(kernels), Dense::Native(key_value)) = (&self.kernels, &self.key_value) else { return None };
-        let context_of = |image: usize, tokens| {
-            let mut packed = match &slots {
-                Some((pool, indices)) => pool.slot(indices, image)?,
-                None => {
-                    let shape = self.cached_shape(tokens);
-                    Tensor::f_empty([1, shape.tokens, shape.width], (Kind::Float, Device::Cpu))?
-                }
-            };
-            let of_image = |tensor: &Tensor| tensor.f_narrow(0, image as i64, 1);
-            key_value.project(self.head_layout(), &of_image(features)?, &mut packed)?;
-            attend_to_packed(kernels, &of_image(query)?, &packed, tokens)
-        };
-        Some(features.size3().and_then(|(images, tokens, _)| {
-            let contexts = (0..size(images)).map(|image| context_of(image, tokens));
-            joined(&contexts.collect::<Result<Vec<_>, _>>()?)
-        }))
-    }
-
-    /// Returns the context of `query` `[images, heads, queries, head dim]` over cached keys and
-    /// values of `tokens` tokens, see [`Self::cached_shape`], in the same shape.
-    fn cached_context(&self, query: &Tensor, key_value: &Tensor, tokens: i64) -> Result<Tensor, TchError> {
-        match &self.kernels {
-            Some(kernels) => attend_to_packed(kernels, query, key_value, tokens),
-            None => self.context(query, key_value, None),
-        }
-    }
-
-    /// Returns the shape of an image of `tokens` tokens in the cache, for one layer. The native
-    /// kernels read packed keys and values, as one token.
+    /// Returns the shape of an image of `tokens` tokens in the cache, for one layer.
     pub(crate) fn cached_shape(&self, tokens: i64) -> KeyValueShape {
-        match &self.kernels {
-            Some(kernels) => {
-                let width = kernels.packed_len(self.head_layout(), size(tokens)) as i64;
-                KeyValueShape { layers: 1, tokens: 1, width }
-            }
-            None => KeyValueShape { layers: 1, tokens, width: 2 * self.heads * self.head_dim },
-        }
-    }
-
-    fn head_layout(&self) -> Heads {
-        Heads::new(size(self.heads), size(self.head_dim))
+        KeyValueShape { layers: 1, tokens, width: 2 * self.heads * self.head_dim }
     }
 
     /// Returns the number of queries from which a projection of `tokens` tokens costs no more than
@@ -295,36 +240,33 @@ fn joined(parts: &[Tensor]) -> Result<Tensor, TchError> {
 
 #[cfg(test)]
 mod tests {
-    use cpu_kernels::NumberFormat;
+    use tch::{Device, Kind};
 
     use super::*;
-    use crate::{device::kernel_backend::CudaGelu, tests::random_layers, text::image_states::PackedGroups};
+    use crate::{
+        cache::slot_pool::{SlotIndices, SlotPool},
+        device::kernel_backend::CudaGelu,
+        tests::random_layers,
+    };
 
     #[test]
     fn context_from_cached_keys_and_values_is_equal() {
         let (hidden, heads) = (64, 4);
-        let native = ParallelKernels::new(2, NumberFormat::F32).unwrap();
-        let attention = |kernels: Option<ParallelKernels>| {
-            let dense = |outputs| {
-                Dense::new(random_layers::linear(hidden, outputs), kernels.as_ref(), CudaGelu::Exact).unwrap()
-            };
-            CrossAttention {
-                query: dense(hidden),
-                key_value: dense(2 * hidden),
-                absorbed_projection: None,
-                output: dense(hidden),
-                norm: random_layers::norm(hidden),
-                heads,
-                head_dim: hidden / heads,
-                kernels,
-            }
+        let dense =
+            |outputs| Dense::new(random_layers::linear(hidden, outputs), None, CudaGelu::Exact).unwrap();
+        let attention = CrossAttention {
+            query: dense(hidden),
+            key_value: dense(2 * hidden),
+            absorbed_projection: None,
+            absorbed_heads: None,
+            output: dense(hidden),
+            norm: random_layers::norm(hidden),
+            heads,
+            head_dim: hidden / heads,
+            kernels: None,
         };
         // With the second size, the pool returns each image's slot without a copy.
-        for (tokens, kernels) in [9, 2_100]
-            .into_iter()
-            .flat_map(|tokens| [None, Some(native.clone())].map(|kernels| (tokens, kernels)))
-        {
-            let attention = attention(kernels);
+        for tokens in [9, 2_100] {
             let features = random_layers::tensor(&[3, tokens, hidden]);
             let states = random_layers::tensor(&[4, 5, hidden]);
             let texts = PaddedBatch::new(&[[0; 5].as_slice(); 4], 0, Device::Cpu, Kind::Float).unwrap();
@@ -335,8 +277,7 @@ mod tests {
             let of_groups = [[3, 0].as_slice(), &[2]].map(|slots| Some(indices(slots)));
             let attend = |sources: [KvSource; 3], pool| {
                 let layout = BatchLayout::with_sources(&[0, 1, 2, 2], 0..4, |_| sources.to_vec());
-                let packed = PackedGroups::default();
-                let images = LayerImageStates { features: &features, packed: &packed, key_values: pool };
+                let images = LayerImageStates { features: &features, key_values: pool };
                 attention.attend_images(&states, &texts, images, &layout).unwrap()
             };
             let made = attend([KvSource::Compute; 3], None);

@@ -20,8 +20,8 @@ use crate::{
 /// The text encoder on LibTorch.
 #[derive(Debug)]
 pub(crate) struct TextEncoder {
-    embeddings: TextEmbeddings,
-    layers: Vec<TextLayer>,
+    pub(crate) embeddings: TextEmbeddings,
+    pub(crate) layers: Vec<TextLayer>,
     pad_token_id: i64,
     device: Device,
     kind: Kind,
@@ -115,13 +115,5 @@ impl TextEncoder {
             }
             None => self.embeddings.forward(&batch.ids, 0),
         }
-    }
-}
-
-#[cfg(test)]
-impl TextEncoder {
-    /// Returns the layers.
-    pub(crate) fn layers(&self) -> &[TextLayer] {
-        &self.layers
     }
 }

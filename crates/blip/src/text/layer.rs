@@ -25,10 +25,10 @@ use crate::{
 /// A post-norm text layer.
 #[derive(Debug)]
 pub(crate) struct TextLayer {
-    self_attention: SelfAttention,
+    pub(crate) self_attention: SelfAttention,
     pub(crate) cross_attention: CrossAttention,
-    feed_forward: FeedForward,
-    norm: LayerNorm,
+    pub(crate) feed_forward: FeedForward,
+    pub(crate) norm: LayerNorm,
 }
 
 impl TextLayer {
@@ -131,11 +131,11 @@ impl TextLayer {
 
 /// The self-attention block of a text layer, post-norm.
 #[derive(Debug)]
-struct SelfAttention {
+pub(crate) struct SelfAttention {
     /// Queries, keys and values in one product, each in head-major order.
-    qkv: Dense,
-    output: Dense,
-    norm: LayerNorm,
+    pub(crate) qkv: Dense,
+    pub(crate) output: Dense,
+    pub(crate) norm: LayerNorm,
     heads: i64,
 }
 

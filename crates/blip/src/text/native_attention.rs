@@ -47,30 +47,6 @@ pub(super) fn attend_to_tokens(
     })
 }
 
-/// Returns the context of `query` `[rows, heads, queries, head dim]`, in the same shape. `packed`
-/// holds the keys and values of `tokens` tokens in each row, see
-/// [`ParallelKernels::pack`].
-pub(super) fn attend_to_packed(
-    kernels: &ParallelKernels,
-    query: &Tensor,
-    packed: &Tensor,
-    tokens: i64,
-) -> Result<Tensor, TchError> {
-    let (rows, heads, queries, head_dim) = query.size4()?;
-    let (heads, tokens) = (Heads::new(size(heads), size(head_dim)), size(tokens));
-    let expected = [rows, 1, kernels.packed_len(heads, tokens) as i64];
-    if packed.size() != expected {
-        return Err(TchError::Shape(format!("keys and values are {packed:?}, expected {expected:?}")));
-    }
-    let by_token = query.f_transpose(1, 2)?.f_contiguous()?;
-    filled(&query.size(), |context| {
-        let (queries_of_group, key_values) = (size(queries), as_slice(packed)?);
-        let input = AttentionInput { queries: as_slice(&by_token)?, key_values, tokens, queries_of_group };
-        kernels.attend_packed(heads, input, context);
-        Ok(())
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use cpu_kernels::NumberFormat;
@@ -98,30 +74,6 @@ mod tests {
             let found = attend_to_tokens(&kernels, &query, &key_value).unwrap();
             prop_assert_eq!(found.size(), expected.size());
             prop_assert!((found - expected).abs().max().double_value(&[]) < 1e-4);
-        }
-
-        #[test]
-        fn context_from_packed_keys_is_bit_identical(
-            rows in 1i64..4,
-            heads in 1i64..4,
-            queries in 1i64..20,
-            tokens in 1i64..90,
-            threads in 1usize..3,
-            format in prop::sample::select(vec![NumberFormat::F32, NumberFormat::Bf16]),
-        ) {
-            let (kernels, head_dim) = (ParallelKernels::new(threads, format).unwrap(), 16);
-            let query = random_layers::tensor(&[rows, queries, heads, head_dim]).transpose(1, 2);
-            let key_value = random_layers::tensor(&[rows, tokens, 2 * heads * head_dim]);
-            let expected = attend_to_tokens(&kernels, &query, &key_value).unwrap();
-            let layout = Heads::new(size(heads), size(head_dim));
-            let packed_len = kernels.packed_len(layout, size(tokens));
-            let packed = filled(&[rows, 1, packed_len as i64], |packed| {
-                kernels.pack(layout, as_slice(&key_value)?, size(tokens), packed);
-                Ok(())
-            });
-            let packed = packed.unwrap();
-            let found = attend_to_packed(&kernels, &query, &packed, tokens).unwrap();
-            prop_assert_eq!(found, expected);
         }
     }
 }
