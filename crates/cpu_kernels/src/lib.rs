@@ -26,6 +26,7 @@ mod activation;
 mod weight_lines;
 mod packed_panels;
 mod vector_len;
+mod prefetch;
 
 pub use activation::log_sum_exp;
 pub use attention::{Heads, MatrixRows, attend_single_query};

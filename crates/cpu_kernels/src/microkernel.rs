@@ -2,7 +2,7 @@
 
 use pulp::Simd;
 
-use crate::weight_lines::ReadLine;
+use crate::{prefetch::prefetch_ahead, weight_lines::ReadLine};
 
 /// Inputs that the loop multiplies in one iteration.
 pub(crate) const UNROLL: usize = 8;
@@ -50,8 +50,9 @@ pub(crate) fn multiply_tile<S: Simd, const ROWS: usize, const VECTORS: usize, R:
             let Some(chunk) = chunks.get(index) else { return sums };
             *input = chunk;
         }
-        for (offset, &weights) in weights.iter().enumerate() {
-            let weights = reader.read(simd, weights);
+        for (offset, weights) in weights.iter().enumerate() {
+            prefetch_ahead(weights);
+            let weights = reader.read(simd, *weights);
             for (sums, input) in sums.iter_mut().zip(inputs) {
                 let Some(&value) = input.get(offset) else { continue };
                 let value = simd.splat_f32s(value);

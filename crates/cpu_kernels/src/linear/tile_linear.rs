@@ -14,6 +14,7 @@ use crate::{
     layer_norm::CpuLayerNorm,
     microkernel::{OutputOp, write_columns},
     packed_panels::PackedPanels,
+    prefetch::prefetch_for_writing,
     tiles::{
         kernel::{Bf16Kernel, TileKernel},
         layout::{LINE_GROUPS, Line, PANEL_COLUMNS, PanelTile, Sums, TILE_ROWS, Tile, TileFormat},
@@ -237,7 +238,8 @@ impl WithSimd for TileProduct<'_> {
                     let next = of_next.next().unwrap_or_default();
                     if let Output::Numbers(out) = &out {
                         let out = out.get(first * outputs + index * PANEL_COLUMNS..).unwrap_or_default();
-                        kernel.prefetch_for_writing(out.chunks(outputs).take(rows));
+                        // Otherwise the results of a block would wait for the cache, all at once.
+                        prefetch_for_writing(out.chunks(outputs).take(rows));
                     }
                     kernel.multiply(block.tiles, rows, panel, compensation, next, &mut sums.0);
                     let columns = PanelOutput { scales, bias, epilogue, index };

@@ -5,12 +5,11 @@
 #![expect(unsafe_code, reason = "calls safe functions that require detected processor features")]
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _MM_HINT_ET0, _MM_HINT_T1, _mm_add_epi8, _mm_prefetch, _mm_set1_epi8,
-    _mm512_add_epi32, _mm512_add_ps, _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32,
-    _mm512_cvtne2ps_pbh, _mm512_cvtps_epi32, _mm512_cvtsepi32_epi8, _mm512_dpbf16_ps, _mm512_dpbusd_epi32,
-    _mm512_fmadd_ps, _mm512_max_epi32, _mm512_max_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_add_ps,
-    _mm512_reduce_max_epi32, _mm512_reduce_max_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps,
-    _mm512_slli_epi32,
+    __m512, __m512bh, __m512i, _mm_add_epi8, _mm_set1_epi8, _mm512_add_epi32, _mm512_add_ps,
+    _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_cvtps_epi32,
+    _mm512_cvtsepi32_epi8, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_max_epi32,
+    _mm512_max_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_add_ps, _mm512_reduce_max_epi32,
+    _mm512_reduce_max_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32,
 };
 
 use bytemuck::must_cast;
@@ -23,6 +22,7 @@ use super::{
 use crate::{
     activation::exp_for_bf16,
     microkernel::{row_tiles, with_tile_rows},
+    prefetch::prefetch_ahead,
 };
 
 /// The vectors of a kernel.
@@ -291,6 +291,7 @@ macro_rules! define_multiply {
                     *line = of_step;
                 }
                 for (index, weights) in weights.iter().enumerate() {
+                    prefetch_ahead(weights);
                     for (sums, line) in sums.iter_mut().zip(lines) {
                         let Some(&group) = line.get(index) else { continue };
                         for (sum, &weights) in sums.iter_mut().zip(weights) {
@@ -359,29 +360,6 @@ fn add_int8(sum: __m512i, group: u32, weights: Line) -> __m512i {
 #[inline]
 fn finish_int8(sum: __m512i) -> Line {
     must_cast(_mm512_cvtepi32_ps(sum))
-}
-
-/// Largest number of lines that are prefetched at once. More would wait for each other.
-const MAX_PREFETCHED_LINES: usize = 64;
-
-/// Loads weights into the second cache.
-#[inline(always)]
-pub(super) fn prefetch(panel: &[PanelTile]) {
-    for line in panel.as_flattened().as_flattened().iter().take(MAX_PREFETCHED_LINES) {
-        // SAFETY: the instruction has no effect but on the cache.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
-    }
-}
-
-/// Loads the first two lines of each of `rows`, which will be written.
-#[inline(always)]
-pub(super) fn prefetch_for_writing<'a>(rows: impl Iterator<Item = &'a [f32]>) {
-    for row in rows {
-        for line in row.chunks(LINE_GROUPS).take(2) {
-            // SAFETY: the instruction has no effect but on the cache.
-            unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.as_ptr().cast()) };
-        }
-    }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl")]

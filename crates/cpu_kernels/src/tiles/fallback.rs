@@ -96,9 +96,3 @@ impl AmxTiles {
         match *self {}
     }
 }
-
-/// Does nothing.
-pub(super) fn prefetch(_: &[PanelTile]) {}
-
-/// Does nothing.
-pub(super) fn prefetch_for_writing<'a>(_: impl Iterator<Item = &'a [f32]>) {}

@@ -1,12 +1,12 @@
 //! The best instructions of this processor for a number format.
 
 #[cfg(not(target_arch = "x86_64"))]
-use super::fallback::{Amx, AmxTiles, Avx512, Bf16Vectors, Vectors, prefetch, prefetch_for_writing};
+use super::fallback::{Amx, AmxTiles, Avx512, Bf16Vectors, Vectors};
 use super::layout::{BLOCK_ROWS, Line, PanelTile, TILE_ROWS, Tile, TileFormat};
 #[cfg(target_arch = "x86_64")]
 use super::{
     amx::{Amx, AmxTiles},
-    avx512::{Avx512, Bf16Vectors, Vectors, prefetch, prefetch_for_writing},
+    avx512::{Avx512, Bf16Vectors, Vectors},
 };
 
 /// Rounds rows and multiplies them by panels.
@@ -118,18 +118,10 @@ impl Bf16Kernel {
 }
 
 impl PreparedKernel {
-    /// Loads the first 32 numbers of each of `rows`, which will be written.
-    ///
-    /// Otherwise the results of a block would wait for the cache, all at once.
-    #[inline(always)]
-    pub(crate) fn prefetch_for_writing<'a>(&self, rows: impl Iterator<Item = &'a [f32]>) {
-        prefetch_for_writing(rows);
-    }
-
     /// Multiplies `rows` rows by a panel, in f32. Integer sums begin with `compensation`.
     ///
     /// The two tiles have the lines of 16 rows each, the second one may be empty. Their length is
-    /// that of `panel`. `next` is loaded into the second cache meanwhile.
+    /// that of `panel`. AMX loads `next` into the second cache meanwhile.
     pub(crate) fn multiply(
         &self,
         tiles: [&[Tile]; 2],
@@ -140,7 +132,6 @@ impl PreparedKernel {
         sums: &mut [[Line; 2]; BLOCK_ROWS],
     ) {
         let Some(amx) = &self.amx else {
-            prefetch(next);
             return self.kernel.avx512.multiply(tiles, rows, panel, compensation, sums);
         };
         amx.multiply(self.kernel.format, tiles, panel, next, sums);
