@@ -168,9 +168,7 @@ fn main() -> Result<()> {
     let mut variants = [
         ("libtorch", CpuKernels::LibTorch, PartDtype::AsModel, PartDtype::AsModel),
         ("auto", CpuKernels::Auto, PartDtype::AsModel, PartDtype::AsModel),
-        ("native", CpuKernels::Native, PartDtype::AsModel, PartDtype::AsModel),
         ("auto, bf16 texts", CpuKernels::Auto, PartDtype::AsModel, PartDtype::Bf16),
-        ("native, bf16 texts", CpuKernels::Native, PartDtype::AsModel, PartDtype::Bf16),
         ("libtorch, int8 images", CpuKernels::LibTorch, PartDtype::Int8, PartDtype::AsModel),
         ("auto, int8 images", CpuKernels::Auto, PartDtype::Int8, PartDtype::AsModel),
     ]

@@ -91,9 +91,8 @@ pub struct ModelSettings {
 
     /// Kernels for models in f32, bf16 or int8 on the CPU
     ///
-    /// `libtorch` uses the kernels of LibTorch. `auto` uses those of this program for images and
-    /// for the products of texts. `native` also uses them for the rest of questions and plain
-    /// answers, on one thread, as `auto` does for a model that is as small as the demo.
+    /// `libtorch` uses the kernels of LibTorch. `native` uses those of this program for images,
+    /// texts and plain answers. `auto` is `native` where these kernels are available.
     #[arg(
         long,
         value_name = "auto|native|libtorch",
