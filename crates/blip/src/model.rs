@@ -248,7 +248,8 @@ impl Model {
             rows_with_image.iter().filter_map(|&row| rows.get(row)).map(|row| row.token_ids.len()).max();
         let mut batch_images = self.image_cache.batch();
         let layout = BatchLayout::with_sources(&image_of_row, rows_with_image, |counts| {
-            // Every question is padded to the longest one.
+            // On LibTorch every question is padded to the longest one. Native kernels add no
+            // padding, so for them this is an upper bound.
             let queries = counts.iter().filter_map(|&(image, questions)| {
                 Some((images.get(image)?.digest, (questions * longest.unwrap_or(0)) as i64))
             });

@@ -1,10 +1,11 @@
 //! Requests to load memory into a cache before it is used. They never change a result.
-#![expect(unsafe_code, reason = "prefetch instructions take pointers")]
+#![cfg_attr(target_arch = "x86_64", expect(unsafe_code, reason = "prefetch instructions take pointers"))]
 
 #[cfg(target_arch = "x86_64")]
 use std::arch::x86_64::{_MM_HINT_ET0, _MM_HINT_T1, _mm_prefetch};
 
 /// Bytes of a line of the cache.
+#[cfg(target_arch = "x86_64")]
 const LINE_BYTES: usize = 64;
 
 /// Distance of the weights that are loaded from those that are used.
@@ -12,9 +13,10 @@ const LINE_BYTES: usize = 64;
 /// Processors load ahead within a page of 4 KiB only. Two cores of an AMD EPYC (Zen 4) read weights
 /// of 768 inputs for 12 rows with 17 to 20 GB/s without this, 24 to 28 with 8 to 64 KiB, and 16 to
 /// 18 with 1 KiB.
+#[cfg(target_arch = "x86_64")]
 const AHEAD_BYTES: usize = 8 << 10;
 
-/// Loads the memory that is [`AHEAD_BYTES`] behind `weights` into the second cache.
+/// Loads the memory that is 8 KiB after `weights` into the second cache.
 ///
 /// A loop calls it for weights that are one after another.
 #[inline(always)]

@@ -42,6 +42,9 @@ impl BatchKeyValues {
     /// another image of the same batch.
     pub(crate) fn assign_sources(&mut self, images: &[(ImageDigest, i64)]) -> Vec<KvSource> {
         let entries = &mut *self.cache.entries();
+        if entries.max_key_values == 0 {
+            return vec![KvSource::Compute; images.len()];
+        }
         // Makes all images with an entry the most recent, so that no entry below evicts one of
         // them.
         let found: Vec<_> = images.iter().map(|(key, _)| entries.key_values.get(key).cloned()).collect();

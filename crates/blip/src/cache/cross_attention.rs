@@ -3,7 +3,7 @@
 //!
 //! Keys and values are many times as large as the features that they are computed from (24 times in
 //! the released size). For one or two questions it is cheaper not to compute them (see
-//! `CrossAttention::absorbed_context`). Therefore the cache admits an image when its questions have
+//! `AbsorbedProjection::context`). Therefore the cache admits an image when its questions have
 //! cost as much extra time as computing its keys and values would. While the cache has room, the
 //! total is at most twice the cost of the best choice in hindsight. Afterwards the questions read
 //! the cached keys and values, until more recently used images need the room.

@@ -48,7 +48,7 @@ pub(crate) struct Entries {
     pub(crate) features: LruCache<ImageDigest, FloatBuffer>,
     pub(crate) key_values: LruCache<ImageDigest, FloatBuffer>,
     /// Largest number of images with keys and values, complete or in computation.
-    max_key_values: usize,
+    pub(crate) max_key_values: usize,
     /// Number of images whose keys and values are in computation.
     pub(crate) in_use: usize,
     /// Unused buffers for keys and values.
@@ -171,8 +171,9 @@ impl Entries {
     /// Adds `queries` queries over an image without keys and values, and returns whether the cache
     /// stores them if it has room.
     ///
-    /// It does so from an image's second batch on. Images that never return would replace others,
-    /// and new memory costs time: 24 images of the released size need 0.5 GiB.
+    /// It does so from an image's second batch on, when its queries have reached the threshold.
+    /// Images that never return would replace others, and new memory costs time: 24 images of the
+    /// released size need 0.5 GiB in bf16.
     pub(crate) fn is_admitted(&mut self, shared: &Inner, key: ImageDigest, queries: i64) -> bool {
         let so_far = self.queries.entry(key).or_default();
         *so_far = so_far.saturating_add(queries);

@@ -122,7 +122,7 @@ impl<'a> CpuImageStates<'a> {
             let place = match image.source {
                 Source::Cached(_) | Source::Features(_) => continue,
                 Source::Stored(slot) => self.cache.as_mut().ok_or_else(no_cache)?.write(number, slot)?,
-                Source::Temporary => places.next().unwrap_or_default(),
+                Source::Temporary => places.next().ok_or_else(no_place)?,
             };
             kernels.project(&layer.key_value, heads, features, place);
         }
@@ -133,9 +133,12 @@ impl<'a> CpuImageStates<'a> {
                     let cache = self.cache.as_deref().ok_or_else(no_cache)?;
                     AttendedImage::KeyValues(cache.read(number, slot)?)
                 }
-                Source::Temporary => AttendedImage::KeyValues(places.next().unwrap_or_default()),
+                Source::Temporary => AttendedImage::KeyValues(places.next().ok_or_else(no_place)?),
                 Source::Features(packed) => {
-                    AttendedImage::Features(packed, layer.absorbed.as_deref().unwrap_or_default())
+                    let absorbed = layer.absorbed.as_deref();
+                    let absorbed =
+                        absorbed.ok_or_else(|| TchError::Shape("no absorbed projections".to_owned()));
+                    AttendedImage::Features(packed, absorbed?)
                 }
             })
         });
@@ -145,6 +148,10 @@ impl<'a> CpuImageStates<'a> {
 
 fn no_cache() -> TchError {
     TchError::Shape("no cache of keys and values".to_owned())
+}
+
+fn no_place() -> TchError {
+    TchError::Shape("no memory for keys and values".to_owned())
 }
 
 /// Returns the images of `layout` in their order, each with its source and the rows of its

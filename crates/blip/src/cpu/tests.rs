@@ -156,10 +156,13 @@ fn remaining_rows_after_removal_are_equal_to_the_bit() {
 /// States and answers are equal to the bit, whether threads divide products, texts or neither.
 #[test]
 fn texts_on_any_number_of_threads_are_equal_to_the_bit() {
-    for format in [NumberFormat::F32, NumberFormat::Bf16] {
+    let formats = [NumberFormat::F32, NumberFormat::Bf16, NumberFormat::Int8];
+    for format in formats.into_iter().filter(|format| format.is_supported()) {
         for golden in goldens() {
-            let networks = [1, 3].map(|threads| answering(&golden, &kernels(threads, format)));
-            for times in [1, 40] {
+            let mut networks = [1, 3].map(|threads| answering(&golden, &kernels(threads, format)));
+            // Without and with absorbed projections.
+            for (times, threshold) in [(1, 0), (40, 0), (1, usize::MAX), (40, usize::MAX)] {
+                networks.iter_mut().for_each(|network| network.questions.absorption_threshold = threshold);
                 let found = networks.each_ref().map(|answering| {
                     let (states, layout) = read(&golden, answering, times);
                     let positions: Vec<i64> = (0..layout.rows.len() as i64).collect();
@@ -174,7 +177,7 @@ fn texts_on_any_number_of_threads_are_equal_to_the_bit() {
                     (states.states.to_vec(), choices)
                 });
                 let [one_thread, three] = &found;
-                assert!(one_thread == three, "{} in {format:?}, {times} times", golden.name);
+                assert!(one_thread == three, "{} in {format:?}, {times} times, {threshold}", golden.name);
             }
         }
     }

@@ -129,8 +129,9 @@ impl CpuTextEncoder {
                 attended.as_ref().map(|attended| LayerImages { queried: &queried, attended, tokens });
             let buffers = &self.buffers;
             let inputs = LayerInputs { layer, heads, token_ranges: &token_ranges, images, buffers };
-            if let [all] = &*parts {
-                inputs.compute(all.clone(), &mut states, kernels);
+            // With few long texts, some threads would have no part.
+            if parts.len() < kernels.workers.threads() {
+                inputs.compute(0..texts.len(), &mut states, kernels);
                 continue;
             }
             let mut rest = &mut *states;

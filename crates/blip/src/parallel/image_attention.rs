@@ -7,8 +7,8 @@ use crate::parallel::{
     scratch::{Buffer, Scratch},
 };
 
-/// Queries that attend to an image's features together, whatever their heads. The features are then
-/// read once for all.
+/// Queries, counted once for each head, that attend to an image's features together. The features
+/// are then read once for all.
 const GROUP_QUERIES: usize = 32;
 
 /// Queries about an image.

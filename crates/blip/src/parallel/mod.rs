@@ -1,7 +1,7 @@
 //! Kernels of `cpu_kernels` whose work is divided among the compute threads of an engine.
 //!
-//! The layers on LibTorch use them for f32 on the CPU. LibTorch's own threads wait by spinning, so
-//! they lose much time when another process uses a core
+//! The CPU implementation and the layers on LibTorch use them. LibTorch's own threads wait by
+//! spinning, so they lose much time when another process uses a core
 //! (`docs/decisions/native-cpu-kernels.md`).
 //!
 //! A number is summed in the same order however the work is divided. So results do not depend on
@@ -24,7 +24,7 @@ use crate::parallel::{
     worker_pool::WorkerPool,
 };
 
-/// The least number of rows in a part of a batch of which a thread has several.
+/// The least number of rows of a part, if a thread has several parts.
 const PART_ROWS: usize = 72;
 
 /// The largest number of parts for each thread. With several, a thread that another process
