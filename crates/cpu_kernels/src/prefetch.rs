@@ -11,8 +11,8 @@ const LINE_BYTES: usize = 64;
 /// Distance of the weights that are loaded from those that are used.
 ///
 /// Processors load ahead within a page of 4 KiB only. Two cores of an AMD EPYC (Zen 4) read weights
-/// of 768 inputs for 12 rows with 17 to 20 GB/s without this, 24 to 28 with 8 to 64 KiB, and 16 to
-/// 18 with 1 KiB.
+/// of 768 inputs for 12 rows with 16 to 19 GB/s without this, 24 to 28 with 8 to 64 KiB, and 16 to
+/// 17 with 1 KiB (bf16, medians, a temporary program).
 #[cfg(target_arch = "x86_64")]
 const AHEAD_BYTES: usize = 8 << 10;
 

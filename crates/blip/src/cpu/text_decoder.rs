@@ -189,7 +189,7 @@ impl Network {
             (query, key_values, context)
         });
         kernels.attend_single_queries(self.heads, of_rows);
-        layer.finish_self_attention(kernels, context, states);
+        layer.self_output.forward(kernels, context, states);
         layer.queries(kernels, states, queries);
         let of_rows = rows.iter().zip(queries.chunks_exact(hidden)).zip(context.chunks_exact_mut(hidden));
         let of_rows = of_rows.map(|((row, query), context)| {
@@ -197,7 +197,7 @@ impl Network {
             (query, questions.get(2 * hidden * start..2 * hidden * end).unwrap_or_default(), context)
         });
         kernels.attend_single_queries(self.heads, of_rows);
-        layer.finish_cross_attention(kernels, context, states);
+        layer.cross_output.forward(kernels, context, states);
         layer.finish(kernels, states);
     }
 }

@@ -159,11 +159,11 @@ impl LayerInputs<'_> {
             let (queries, context) = (queries.take(states.len()), context.take(states.len()));
             layer.begin(kernels, states, qkv);
             kernels.attend_within(heads, qkv, lengths, context);
-            layer.finish_self_attention(kernels, context, states);
+            layer.self_output.forward(kernels, context, states);
             if let Some(images) = images {
                 layer.queries(kernels, states, queries);
                 images.attend(heads, tokens, queries, context, kernels);
-                layer.finish_cross_attention(kernels, context, states);
+                layer.cross_output.forward(kernels, context, states);
             }
             layer.finish(kernels, states);
         });

@@ -21,14 +21,16 @@ use crate::{
 pub(super) struct CpuTextLayer {
     /// Queries, keys and values of self-attention, each in head-major order.
     qkv: Arc<CpuLinear>,
-    self_output: Residual,
+    /// Completes self-attention.
+    pub(super) self_output: Residual,
     /// Queries of cross-attention.
     query: Arc<CpuLinear>,
     /// Keys and values of cross-attention, in this order.
     pub(super) key_value: Arc<CpuLinear>,
     /// The projections that replace keys and values for few queries over an image.
     pub(super) absorbed: Option<Arc<[AbsorbedHead]>>,
-    cross_output: Residual,
+    /// Completes cross-attention.
+    pub(super) cross_output: Residual,
     up: Arc<CpuLinear>,
     down: Residual,
 }
@@ -46,7 +48,7 @@ pub(super) struct LayerBuffers {
 
 /// A linear layer, the residual addition and the norm after it.
 #[derive(Debug)]
-struct Residual {
+pub(super) struct Residual {
     linear: Arc<CpuLinear>,
     norm: Arc<CpuLayerNorm>,
 }
@@ -57,8 +59,9 @@ impl Residual {
         Some(Self { linear: linear.native()?.clone(), norm: norm.native()?.clone() })
     }
 
-    /// Adds the layer's product of `input` to `states` and normalizes them.
-    fn forward(&self, kernels: &ParallelKernels, input: &[f32], states: &mut [f32]) {
+    /// Adds the layer's product of `input` to `states` and normalizes them. Both slices are `[rows,
+    /// hidden]` in attention.
+    pub(super) fn forward(&self, kernels: &ParallelKernels, input: &[f32], states: &mut [f32]) {
         kernels.linear_residual(&self.linear, &self.norm, input, states);
     }
 }
@@ -85,29 +88,9 @@ impl CpuTextLayer {
         kernels.linear(&self.qkv, states, qkv, Epilogue::Store);
     }
 
-    /// Completes self-attention from its output `context`. Both slices are `[rows, hidden]`.
-    pub(super) fn finish_self_attention(
-        &self,
-        kernels: &ParallelKernels,
-        context: &[f32],
-        states: &mut [f32],
-    ) {
-        self.self_output.forward(kernels, context, states);
-    }
-
     /// Computes the `queries` of cross-attention. Both slices are `[rows, hidden]`.
     pub(super) fn queries(&self, kernels: &ParallelKernels, states: &[f32], queries: &mut [f32]) {
         kernels.linear(&self.query, states, queries, Epilogue::Store);
-    }
-
-    /// Completes cross-attention from its output `context`. Both slices are `[rows, hidden]`.
-    pub(super) fn finish_cross_attention(
-        &self,
-        kernels: &ParallelKernels,
-        context: &[f32],
-        states: &mut [f32],
-    ) {
-        self.cross_output.forward(kernels, context, states);
     }
 
     /// Computes the feed-forward block of `states` `[rows, hidden]`.

@@ -4,6 +4,7 @@ use cpu_kernels::{CpuLinear, Epilogue, Heads, MatrixRows, NumberFormat};
 
 use crate::parallel::{
     ParallelKernels,
+    columns::Columns,
     scratch::{Buffer, Scratch},
 };
 
@@ -134,9 +135,7 @@ impl ParallelKernels {
             groups.iter().flat_map(|group| group.context.chunks_exact(group.queries.len() / heads.count()));
         for ImageAttention { context, .. } in images {
             for (first, head) in (0..width).step_by(head_dim).zip(&mut of_heads) {
-                for (context, head) in context.chunks_exact_mut(width).zip(head.chunks_exact(head_dim)) {
-                    context.get_mut(first..first + head_dim).unwrap_or_default().copy_from_slice(head);
-                }
+                Columns { first, count: head_dim, width }.write(head, context);
             }
         }
     }
@@ -178,10 +177,7 @@ impl HeadGroup<'_> {
             projections.iter().zip(columns).zip(absorbed.chunks_exact_mut(of_absorbed.max(1)))
         {
             let one_head = one_head.take(of_head);
-            let rows = self.queries.chunks_exact(width).zip(one_head.chunks_exact_mut(head_dim));
-            for (row, of_head) in rows {
-                of_head.copy_from_slice(row.get(first..first + head_dim).unwrap_or_default());
-            }
+            Columns { first, count: head_dim, width }.read(self.queries, one_head);
             head.key.forward(one_head, absorbed, Epilogue::Store);
         }
         let context = context.take(absorbed.len());

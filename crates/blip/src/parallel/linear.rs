@@ -1,10 +1,10 @@
 //! Linear layers.
 
-use std::sync::PoisonError;
+use std::{ops::Range, sync::PoisonError};
 
 use cpu_kernels::{CpuLayerNorm, CpuLinear, Epilogue};
 
-use crate::parallel::{ParallelKernels, scratch::Scratch};
+use crate::parallel::{ParallelKernels, columns::Columns, scratch::Scratch};
 
 /// The number of rows for each thread from which threads divide the rows of a product. With fewer
 /// rows, each thread would read all weights for little work. Threads then divide the columns.
@@ -120,11 +120,13 @@ impl ParallelKernels {
         let mut memory = self.column_blocks.lock().unwrap_or_else(PoisonError::into_inner);
         let mut rest = memory.take(rows * outputs);
         let mut parts = Vec::new();
+        let place =
+            |columns: &Range<usize>| Columns { first: columns.start, count: columns.len(), width: outputs };
         for columns in blocks() {
             let (part, others) = rest.split_at_mut(rows * columns.len());
             rest = others;
             if epilogue == Epilogue::Add {
-                copy(out, outputs, columns.start, part, columns.len());
+                place(&columns).read(out, part);
             }
             parts.push((columns, part));
         }
@@ -132,18 +134,8 @@ impl ParallelKernels {
             linear.forward_input_columns(input, columns.clone(), part, epilogue);
         });
         for (columns, part) in &parts {
-            let rows = out.chunks_exact_mut(outputs).zip(part.chunks_exact(columns.len()));
-            for (row, part) in rows {
-                row.get_mut(columns.clone()).unwrap_or_default().copy_from_slice(part);
-            }
+            place(columns).write(part, out);
         }
-    }
-}
-
-/// Copies `width` columns from `first` on of `all` `[rows, outputs]` to `part` `[rows, width]`.
-fn copy(all: &[f32], outputs: usize, first: usize, part: &mut [f32], width: usize) {
-    for (row, part) in all.chunks_exact(outputs).zip(part.chunks_exact_mut(width)) {
-        part.copy_from_slice(row.get(first..first + width).unwrap_or_default());
     }
 }
 

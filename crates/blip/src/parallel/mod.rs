@@ -11,6 +11,7 @@ pub(crate) mod image_attention;
 pub(crate) mod attention;
 pub(crate) mod linear;
 pub(crate) mod torch_threads;
+mod columns;
 pub(crate) mod scratch;
 pub(crate) mod worker_pool;
 
