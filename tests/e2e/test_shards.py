@@ -185,7 +185,8 @@ def test_bad_shards_and_samples_are_named_and_the_rest_is_done(shards, captioned
         writer.write({"__key__": "text", "txt": "only"})
         writer.write({"__key__": "odd", "png": scene(1), "json": b"{"})
         writer.write(sample(3))
-    completed = run("caption", source / "s-{000..004}.tar", output)
+    os.mkfifo(source / "s-005.tar")
+    completed = run("caption", source / "s-{000..005}.tar", output)
     assert completed.returncode == 1
     lines = completed.stderr.splitlines()
     (torn,) = [line for line in lines if "s-001.tar" in line]
@@ -194,7 +195,9 @@ def test_bad_shards_and_samples_are_named_and_the_rest_is_done(shards, captioned
     assert "the tar file is broken before the first sample" in no_archive
     (missing,) = [line for line in lines if "s-003.tar" in line]
     assert "No such file or directory" in missing
-    assert lines[-1] == "blip-serve: 2 shards complete, 0 were already, 3 cannot be read"
+    (pipe,) = [line for line in lines if "s-005.tar" in line]
+    assert "not a regular file" in pipe
+    assert lines[-1] == "blip-serve: 2 shards complete, 0 were already, 4 cannot be read"
     assert sorted(contents(output)) == ["s-000.tar", "s-004.tar"]
     name = "s-000.tar"
     assert contents(output)[name] == contents(captioned)[name]
@@ -387,8 +390,11 @@ def test_folder_gets_a_text_file_beside_each_image(captioned, tmp_path):
     for number, name in enumerate(["a.png", "more/b.png", "more/c.PNG"]):
         (tmp_path / name).write_bytes(scene(number))
     (tmp_path / "broken.png").write_bytes(b"no image")
+    os.mkfifo(tmp_path / "pipe.png")
     completed = caption_folder(tmp_path, tmp_path)
     assert completed.returncode == 1
+    assert [line for line in completed.stderr.splitlines() if "not a regular file" in line]
+    (tmp_path / "pipe.png").unlink()
     assert [line for line in completed.stderr.splitlines() if "IMAGE_FORMAT_UNKNOWN" in line]
     texts = {str(path.relative_to(tmp_path)): path.read_text() for path in tmp_path.rglob("*.txt")}
     captions = results(captioned)

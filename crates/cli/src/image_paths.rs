@@ -74,7 +74,7 @@ impl ExpandedImages {
         let before = self.images.len() + self.unreadable.len();
         for entry in WalkDir::new(folder).follow_links(true).sort_by_file_name() {
             match entry {
-                Ok(entry) if entry.file_type().is_file() && is_image(entry.path()) => {
+                Ok(entry) if !entry.file_type().is_dir() && is_image(entry.path()) => {
                     match entry.path().to_str() {
                         Some(path) => self.images.push(path.to_owned()),
                         None => self.add_unreadable(entry.path(), "the file name is not valid UTF-8"),
@@ -121,7 +121,7 @@ fn cause(error: &walkdir::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _};
+    use std::{ffi::OsStr, os::unix::ffi::OsStrExt as _, os::unix::net::UnixListener};
 
     use super::*;
 
@@ -137,11 +137,14 @@ mod tests {
         for name in ["c.PNG", "a.jpg", "notes.txt", "b/d.webp"] {
             std::fs::write(folder.path().join(name), b"").unwrap();
         }
+        // Neither a file nor a folder. The loader of images reports that.
+        let _socket = UnixListener::bind(folder.path().join("e.png")).unwrap();
         let root = folder.path().to_str().unwrap();
         let file = format!("{root}/notes.txt");
         let ExpandedImages { images, unreadable } = expand(&["data:,", root, &file]).unwrap();
         assert!(unreadable.is_empty());
-        let expected = ["a.jpg", "b/d.webp", "c.PNG", "notes.txt"].map(|name| format!("{root}/{name}"));
+        let expected =
+            ["a.jpg", "b/d.webp", "c.PNG", "e.png", "notes.txt"].map(|name| format!("{root}/{name}"));
         assert_eq!(images[0], "data:,");
         assert_eq!(images[1..], expected);
     }

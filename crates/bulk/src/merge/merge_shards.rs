@@ -100,7 +100,7 @@ pub struct MergedShards {
 /// Copies a shard. Returns false, without a target, if the merge is stopped.
 fn copy(shard: &Location, target: &Location, is_stopped: impl Fn() -> bool) -> io::Result<bool> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot read {shard}: {error}"));
-    let mut source = StoredFile::open(shard).and_then(StoredFile::into_stream).map_err(named)?;
+    let mut source = StoredFile::open_regular(shard).and_then(StoredFile::into_stream).map_err(named)?;
     let (length, mut buffer) = (source.length(), vec![0; BUFFER_BYTES]);
     let mut file = PartialFile::create(target)?;
     let copied = loop {

@@ -118,7 +118,10 @@ fn alternatives(inside: &str) -> Result<Vec<String>, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
+    use std::{
+        fs,
+        os::unix::{fs::symlink, net::UnixListener},
+    };
 
     use proptest::prelude::*;
 
@@ -156,7 +159,11 @@ mod tests {
         for name in ["b.tar", "a.TAR", "c.parquet", "notes.txt"] {
             fs::write(folder.path().join(name), b"").unwrap();
         }
-        let expected = ["a.TAR", "b.tar", "c.parquet"].map(|name| folder.path().join(name).into());
+        // What cannot be read is not passed over.
+        let _socket = UnixListener::bind(folder.path().join("d.tar")).unwrap();
+        symlink("nowhere", folder.path().join("e.tar")).unwrap();
+        let expected =
+            ["a.TAR", "b.tar", "c.parquet", "d.tar", "e.tar"].map(|name| folder.path().join(name).into());
         assert_eq!(expand(&input).unwrap(), expected);
     }
 

@@ -50,7 +50,7 @@ impl OutputFolder {
     }
 }
 
-/// Returns the names of the files in a folder, in any order.
+/// Returns the names of the entries of a folder that are not folders, in any order.
 ///
 /// # Errors
 /// The folder cannot be read.
@@ -60,7 +60,7 @@ pub(crate) fn file_names(folder: &Location) -> io::Result<Vec<OsString>> {
             let mut names = Vec::new();
             for entry in fs::read_dir(path)? {
                 let entry = entry?;
-                if entry.path().is_file() {
+                if !entry.path().is_dir() {
                     names.push(entry.file_name());
                 }
             }

@@ -34,6 +34,17 @@ impl StoredFile {
         }
     }
 
+    /// Opens a regular file, or finds an object. A pipe that nobody writes is not waited for.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not a regular file. The error does not name it.
+    pub(crate) fn open_regular(location: &Location) -> io::Result<Self> {
+        match location {
+            Location::Path(path) => regular_file::open(path).map(Self::File),
+            Location::Url(_) => Self::open(location),
+        }
+    }
+
     /// Returns the length in bytes.
     pub(crate) fn length(&self) -> io::Result<u64> {
         match self {

@@ -22,7 +22,7 @@ impl InputFile {
     /// # Errors
     /// The file cannot be read, or is no complete Parquet file.
     pub(super) fn open(location: &Location) -> io::Result<Self> {
-        let file = StoredFile::open(location)?;
+        let file = StoredFile::open_regular(location)?;
         let reader = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Optional);
         let metadata = reader.parse_and_finish(&file).map_err(|error| broken("", error))?;
         for (index, group) in metadata.row_groups().iter().enumerate() {

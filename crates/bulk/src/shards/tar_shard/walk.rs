@@ -61,7 +61,7 @@ pub(super) trait Visitor {
 /// The file cannot be read or is no tar file, with the last sample before the place. An error of
 /// `visitor` is returned as it is.
 pub(super) fn walk(file: &Location, visitor: &mut impl Visitor) -> io::Result<()> {
-    let file = StoredFile::open(file)?.into_stream()?;
+    let file = StoredFile::open_regular(file)?.into_stream()?;
     let mut archive = Archive::new(BufReader::with_capacity(BUFFER_BYTES, file));
     let mut key: Option<String> = None;
     let place = |key: &Option<String>| match key {
