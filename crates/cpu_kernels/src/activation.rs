@@ -61,19 +61,6 @@ pub(crate) fn gelu<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
 /// Computes `e^x`. Arguments below -87 give `e^-87`, which is about 1e-38.
 #[inline(always)]
 pub(crate) fn exp<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    exp_of_degree::<S, 8>(simd, x)
-}
-
-/// Computes `e^x` like [`exp`], for a result that is rounded to bf16. The relative error is at most
-/// 5e-5, a fortieth of that of the rounding.
-#[inline(always)]
-pub(crate) fn exp_for_bf16<S: Simd>(simd: S, x: S::f32s) -> S::f32s {
-    exp_of_degree::<S, 5>(simd, x)
-}
-
-/// Computes `e^x` with the first `COEFFICIENTS` coefficients of the Taylor series.
-#[inline(always)]
-fn exp_of_degree<S: Simd, const COEFFICIENTS: usize>(simd: S, x: S::f32s) -> S::f32s {
     // NaN is preserved, as in `gelu`.
     let x = simd.max_f32s(simd.splat_f32s(EXP_MIN), simd.min_f32s(simd.splat_f32s(EXP_MAX), x));
     let rounding_bias = simd.splat_f32s(ROUNDING_BIAS);
@@ -83,9 +70,7 @@ fn exp_of_degree<S: Simd, const COEFFICIENTS: usize>(simd: S, x: S::f32s) -> S::
     let remainder = simd.mul_add_e_f32s(integer, lower, simd.mul_add_e_f32s(integer, upper, x));
     let bits = simd.wrapping_dyn_shl_u32s(simd.transmute_u32s_f32s(rounded), simd.splat_u32s(23));
     let power = simd.transmute_f32s_u32s(simd.add_u32s(bits, simd.splat_u32s(1f32.to_bits())));
-    let coefficients = EXP_COEFFICIENTS.first_chunk::<COEFFICIENTS>();
-    let coefficients = coefficients.map_or(&EXP_COEFFICIENTS[..], |first| first);
-    simd.mul_f32s(polynomial(simd, coefficients, remainder), power)
+    simd.mul_f32s(polynomial(simd, &EXP_COEFFICIENTS, remainder), power)
 }
 
 /// Returns the logarithm of the sum of `e^x` over `values`.

@@ -24,11 +24,12 @@ mod layer_norm;
 mod microkernel;
 mod activation;
 mod weight_lines;
-mod packed_panels;
+mod aligned_numbers;
 mod vector_len;
 mod prefetch;
 
 pub use activation::log_sum_exp;
+pub use aligned_numbers::AlignedNumbers;
 pub use attention::{Heads, MatrixRows, attend_single_query};
 pub use epilogue::Epilogue;
 pub use layer_norm::CpuLayerNorm;

@@ -31,12 +31,12 @@ pub(crate) fn prefetch_ahead<T>(weights: &T) {
     let _ = weights;
 }
 
-/// Loads the first two lines of each of `rows`, which will be written.
+/// Loads the first 32 numbers of each of `rows`, which will be written.
 #[inline(always)]
-pub(crate) fn prefetch_for_writing<'a>(rows: impl Iterator<Item = &'a [f32]>) {
+pub(crate) fn prefetch_for_writing<'a, T: 'a>(rows: impl Iterator<Item = &'a [T]>) {
     #[cfg(target_arch = "x86_64")]
     for row in rows {
-        for line in row.chunks(LINE_BYTES / size_of::<f32>()).take(2) {
+        for line in row.chunks(LINE_BYTES / size_of::<T>()).take(32 * size_of::<T>() / LINE_BYTES) {
             // SAFETY: the instruction has no effect but on the cache.
             unsafe { _mm_prefetch::<_MM_HINT_ET0>(line.as_ptr().cast()) };
         }

@@ -47,7 +47,7 @@ pub(crate) fn bf16_pair(lower: f32, upper: f32) -> u32 {
 }
 
 /// Rounds a number to bf16, the nearest one, to even between two.
-fn bf16(number: f32) -> u16 {
+pub(crate) fn bf16(number: f32) -> u16 {
     let bits: u32 = cast(number);
     if number.is_nan() {
         // Rounding could turn it into an infinity.

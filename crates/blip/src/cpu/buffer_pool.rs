@@ -12,36 +12,37 @@ pub(super) use crate::parallel::scratch::Buffer;
 
 /// Buffers that outlive one stage of a batch.
 #[derive(Debug, Default)]
-pub(super) struct BufferPool(Rc<RefCell<Vec<Vec<f32>>>>);
+pub(super) struct BufferPool(Rc<RefCell<Vec<Buffer>>>);
 
 impl BufferPool {
     /// Returns a buffer of `count` numbers with unspecified values. Its memory returns to the pool
     /// on drop.
     pub(super) fn take(&self, count: usize) -> PooledBuffer {
         let mut numbers = self.0.borrow_mut().pop().unwrap_or_default();
-        numbers.resize(count, 0.0);
-        PooledBuffer { numbers, pool: Rc::clone(&self.0) }
+        numbers.take(count);
+        PooledBuffer { numbers, count, pool: Rc::clone(&self.0) }
     }
 }
 
 /// A scratch buffer that returns its memory to the pool when it is dropped.
 #[derive(Debug)]
 pub(super) struct PooledBuffer {
-    numbers: Vec<f32>,
-    pool: Rc<RefCell<Vec<Vec<f32>>>>,
+    numbers: Buffer,
+    count: usize,
+    pool: Rc<RefCell<Vec<Buffer>>>,
 }
 
 impl Deref for PooledBuffer {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        &self.numbers
+        self.numbers.as_slice().get(..self.count).unwrap_or_default()
     }
 }
 
 impl DerefMut for PooledBuffer {
     fn deref_mut(&mut self) -> &mut [f32] {
-        &mut self.numbers
+        self.numbers.take(self.count)
     }
 }
 
@@ -63,7 +64,7 @@ pub(super) struct Buffers {
     /// Output of attention, `[rows, hidden]`.
     pub(super) context: Buffer,
     /// Scratch memory of attention.
-    pub(super) scores: Vec<f32>,
+    pub(super) scores: Buffer,
 }
 
 #[cfg(test)]

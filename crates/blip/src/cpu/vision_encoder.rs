@@ -5,7 +5,7 @@
 
 use std::{cell::RefCell, ops::Range, sync::Arc};
 
-use cpu_kernels::{CpuLayerNorm, CpuLinear, Epilogue, Heads, MatrixRows, NumberFormat};
+use cpu_kernels::{CpuLayerNorm, CpuLinear, Epilogue, Heads, NumberFormat};
 
 use crate::{
     checkpoint::config::vision::VisionConfig,
@@ -56,7 +56,8 @@ pub(crate) struct CpuVisionEncoder {
 struct EncoderBuffers {
     /// `[images, tokens, hidden]`.
     states: Buffer,
-    /// All queries, keys and values of a layer, `[images, tokens, 3 * hidden]`.
+    /// All queries, keys and values of a layer, `[images, tokens, 3 * hidden]` in the format that
+    /// attention reads.
     qkv: Buffer,
     /// Keys and values of each image, head by head, in the layout that attention reads.
     packed: Buffer,
@@ -107,13 +108,14 @@ impl CpuVisionEncoder {
         let of_image = hidden + self.positions.len();
         let tokens = of_image / hidden;
         let states = states.take(images.len() * of_image);
-        let qkv = qkv.take(3 * states.len());
+        let qkv_row = heads.row_len(3 * hidden);
+        let qkv = qkv.take(images.len() * tokens * qkv_row);
         self.embed(images, states, run_buffers);
 
         let rows = run_length(images.len() * tokens, workers.threads());
         if let Some(first) = layers.first() {
-            workers.each(runs(states, rows, hidden).zip(qkv.chunks_mut(3 * rows * hidden)), |(run, qkv)| {
-                run_buffers.with(|buffers| first.begin(run.states, qkv, buffers));
+            workers.each(runs(states, rows, hidden).zip(qkv.chunks_mut(rows * qkv_row)), |(run, qkv)| {
+                run_buffers.with(|buffers| first.begin(*heads, run.states, qkv, buffers));
             });
         }
         let one_head = heads.one();
@@ -122,28 +124,24 @@ impl CpuVisionEncoder {
         let packed = packed.take(images.len() * of_packed);
         for (number, layer) in layers.iter().enumerate() {
             let heads_of_images =
-                packed.chunks_exact_mut(of_packed).zip(qkv.chunks_exact(3 * of_image)).flat_map(
+                packed.chunks_exact_mut(of_packed).zip(qkv.chunks_exact(tokens * qkv_row)).flat_map(
                     |(packed, qkv)| packed.chunks_exact_mut(of_head).enumerate().map(move |head| (head, qkv)),
                 );
             workers.each(heads_of_images, |((head, packed), qkv)| {
-                let keys = MatrixRows { data: qkv, stride: 3 * hidden }
-                    .skip_columns(hidden + head * one_head.width());
+                let keys = heads.rows(qkv, 3 * hidden).skip_columns(hidden + head * one_head.width());
                 one_head.pack(keys, keys.skip_columns(hidden), tokens, packed);
             });
             let packed = Packed { numbers: packed, of_image: of_packed, tokens };
             let next = layers.get(number + 1);
-            workers.each(
-                runs(states, rows, hidden).zip(qkv.chunks_mut(3 * rows * hidden)),
-                |(mut run, qkv)| {
-                    run_buffers.with(|buffers| {
-                        layer.finish(&mut run, qkv, packed, *heads, buffers);
-                        match next {
-                            Some(next) => next.begin(run.states, qkv, buffers),
-                            None => post_norm.forward_in_place(run.states),
-                        }
-                    });
-                },
-            );
+            workers.each(runs(states, rows, hidden).zip(qkv.chunks_mut(rows * qkv_row)), |(mut run, qkv)| {
+                run_buffers.with(|buffers| {
+                    layer.finish(&mut run, qkv, packed, *heads, buffers);
+                    match next {
+                        Some(next) => next.begin(*heads, run.states, qkv, buffers),
+                        None => post_norm.forward_in_place(run.states),
+                    }
+                });
+            });
         }
         take(states)
     }
@@ -302,11 +300,11 @@ impl Layer {
         })
     }
 
-    /// Computes queries, keys and values of a run: `qkv` `[rows, 3 * hidden]` from `states` `[rows,
-    /// hidden]`.
-    fn begin(&self, states: &[f32], qkv: &mut [f32], buffers: &mut Buffers) {
+    /// Computes queries, keys and values of a run: `qkv` `[rows, 3 * hidden]` in the format of
+    /// `heads`, from `states` `[rows, hidden]`.
+    fn begin(&self, heads: Heads, states: &[f32], qkv: &mut [f32], buffers: &mut Buffers) {
         self.qkv.norm_input(&self.norm1, states, &mut buffers.normed);
-        self.qkv.forward_input(&buffers.normed, qkv, Epilogue::Store);
+        heads.project(&self.qkv, &buffers.normed, qkv);
     }
 
     /// Computes the rest of the layer for a run whose queries are in `qkv`.
@@ -326,7 +324,7 @@ impl Layer {
             let first = rows.start - run.first;
             let packed = numbers.get(image * of_image..(image + 1) * of_image).unwrap_or_default();
             let context = context.get_mut(first * hidden..(first + rows.len()) * hidden).unwrap_or_default();
-            let queries = MatrixRows { data: qkv, stride: 3 * hidden }.skip_columns(3 * hidden * first);
+            let queries = heads.rows(qkv, 3 * hidden).skip_rows(first);
             heads.attend(queries, packed, tokens, context, scores);
         }
         self.projection.forward(context, run.states, Epilogue::Add);

@@ -31,10 +31,10 @@ impl ParallelKernels {
         let tasks = tasks.zip(out.chunks_exact_mut(queries_of_group * head_dim));
         self.workers.each(tasks, |(((queries, key_values), first_column), out)| {
             self.scratch.with(|Scratch { packed, scores, .. }| {
-                let keys = MatrixRows { data: key_values, stride: 2 * width }.skip_columns(first_column);
+                let keys = MatrixRows::new(key_values, 2 * width).skip_columns(first_column);
                 let packed = packed.take(one.packed_len(tokens));
                 one.pack(keys, keys.skip_columns(width), tokens, packed);
-                let queries = MatrixRows { data: queries, stride: width }.skip_columns(first_column);
+                let queries = MatrixRows::new(queries, width).skip_columns(first_column);
                 one.attend(queries, packed, tokens, out, scores);
             });
         });
@@ -51,7 +51,7 @@ impl ParallelKernels {
         let key_values = memory.take(tokens * key_value.outputs());
         self.linear(key_value, features, key_values, Epilogue::Store);
         let one = heads.one().with_format(self.number_format);
-        let keys = MatrixRows { data: key_values, stride: 2 * width };
+        let keys = MatrixRows::new(key_values, 2 * width);
         let of_heads = (0..).step_by(head_dim).zip(out.chunks_exact_mut(one.packed_len(tokens)));
         self.workers.each(of_heads, |(first_column, packed)| {
             let keys = keys.skip_columns(first_column);
@@ -81,7 +81,7 @@ impl ParallelKernels {
         });
         self.workers.each(texts, |(tokens, qkv, out)| {
             self.scratch.with(|Scratch { packed, scores, .. }| {
-                let queries = MatrixRows { data: qkv, stride: 3 * width };
+                let queries = MatrixRows::new(qkv, 3 * width);
                 let keys = queries.skip_columns(width);
                 let packed = packed.take(heads.packed_len(tokens));
                 heads.pack(keys, keys.skip_columns(width), tokens, packed);
@@ -101,7 +101,7 @@ impl ParallelKernels {
     ) {
         self.workers.each(rows, |(query, key_values, out)| {
             self.scratch.with(|Scratch { scores, .. }| {
-                let key_values = MatrixRows { data: key_values, stride: 2 * heads.width() };
+                let key_values = MatrixRows::new(key_values, 2 * heads.width());
                 attend_single_query(heads, query, key_values, out, scores);
             });
         });

@@ -1,6 +1,6 @@
 //! Attention to images, by keys and values or by features.
 
-use cpu_kernels::{CpuLinear, Epilogue, Heads, MatrixRows, NumberFormat};
+use cpu_kernels::{AlignedNumbers, CpuLinear, Epilogue, Heads, MatrixRows, NumberFormat};
 
 use crate::parallel::{
     ParallelKernels,
@@ -43,7 +43,7 @@ pub(crate) struct AbsorbedHead {
 /// Features `[tokens, width]` of an image in the layout that attention reads, as keys and values.
 #[derive(Debug)]
 pub(crate) struct PackedFeatures {
-    numbers: Vec<f32>,
+    numbers: AlignedNumbers,
     tokens: usize,
     /// The features as one head.
     head: Heads,
@@ -53,9 +53,9 @@ impl PackedFeatures {
     /// Packs `features` `[tokens, width]` for attention in `format`.
     fn new(features: &[f32], width: usize, format: NumberFormat) -> Self {
         let (head, tokens) = (Heads::new(1, width).with_format(format), features.len() / width);
-        let mut numbers = vec![0.0; head.packed_len(tokens)];
-        let rows = MatrixRows { data: features, stride: width };
-        head.pack(rows, rows, tokens, &mut numbers);
+        let mut numbers = AlignedNumbers::default();
+        let rows = MatrixRows::new(features, width);
+        head.pack(rows, rows, tokens, numbers.take(head.packed_len(tokens)));
         Self { numbers, tokens, head }
     }
 }
@@ -89,7 +89,7 @@ impl ParallelKernels {
             // Heads together write whole rows of the context.
             images.retain_mut(|ImageAttention { queries, image, context }| {
                 let AttendedImage::KeyValues(packed) = *image else { return true };
-                let queries = MatrixRows { data: queries, stride: heads.width() };
+                let queries = MatrixRows::new(queries, heads.width());
                 self.scratch.with(|scratch| {
                     heads.attend(queries, packed, tokens, context, &mut scratch.scores);
                 });
@@ -147,7 +147,7 @@ impl HeadGroup<'_> {
         let (width, head_dim, one) = (heads.width(), heads.width() / heads.count(), heads.one());
         match self.image {
             AttendedImage::KeyValues(packed) => {
-                let queries = MatrixRows { data: self.queries, stride: width };
+                let queries = MatrixRows::new(self.queries, width);
                 let packed = packed.chunks_exact(one.packed_len(tokens)).nth(self.first).unwrap_or_default();
                 let queries = queries.skip_columns(self.first * head_dim);
                 one.attend(queries, packed, tokens, self.context, &mut scratch.scores);
@@ -181,8 +181,8 @@ impl HeadGroup<'_> {
             head.key.forward(one_head, absorbed, Epilogue::Store);
         }
         let context = context.take(absorbed.len());
-        let absorbed = MatrixRows { data: absorbed, stride: features.head.width() };
-        features.head.attend(absorbed, &features.numbers, features.tokens, context, scores);
+        let absorbed = MatrixRows::new(absorbed, features.head.width());
+        features.head.attend(absorbed, features.numbers.as_slice(), features.tokens, context, scores);
         let results =
             context.chunks_exact(of_absorbed.max(1)).zip(self.context.chunks_exact_mut(of_head.max(1)));
         for (head, (context, out)) in projections.iter().zip(results) {
@@ -215,7 +215,7 @@ mod tests {
             let width = heads.width();
             let images = queries.iter().enumerate().map(|(seed, &queries)| {
                 let key_values = numbers(2 * tokens * width, seed);
-                let keys = MatrixRows { data: &key_values, stride: 2 * width };
+                let keys = MatrixRows::new(&key_values, 2 * width);
                 let mut packed = vec![0.0; heads.packed_len(tokens)];
                 heads.pack(keys, keys.skip_columns(width), tokens, &mut packed);
                 (numbers(queries * width, seed + 7), packed)

@@ -2,21 +2,10 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use cpu_kernels::LayerInput;
+use cpu_kernels::{AlignedNumbers, LayerInput};
 
 /// A growing buffer whose numbers are written before they are read.
-#[derive(Debug, Default)]
-pub(crate) struct Buffer(Vec<f32>);
-
-impl Buffer {
-    /// Returns `count` numbers with unspecified values.
-    pub(crate) fn take(&mut self, count: usize) -> &mut [f32] {
-        if self.0.len() < count {
-            self.0.resize(count, 0.0);
-        }
-        self.0.get_mut(..count).unwrap_or_default()
-    }
-}
+pub(crate) type Buffer = AlignedNumbers;
 
 /// The scratch memory of a task.
 #[derive(Debug, Default)]
@@ -32,7 +21,7 @@ pub(super) struct Scratch {
     /// Results of attention.
     pub(super) context: Buffer,
     /// Scores of attention.
-    pub(super) scores: Vec<f32>,
+    pub(super) scores: Buffer,
 }
 
 /// Scratch memory that no task uses at present.

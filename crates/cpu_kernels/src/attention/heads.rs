@@ -1,6 +1,13 @@
 //! The layout of the attention heads in a row.
 
-use crate::{linear::number_format::NumberFormat, tiles::kernel::Bf16Kernel};
+use bytemuck::{cast_slice, cast_slice_mut};
+
+use super::matrix_rows::MatrixRows;
+use crate::{
+    epilogue::Epilogue,
+    linear::{CpuLinear, layer_input::LayerInput, number_format::NumberFormat},
+    tiles::kernel::Bf16Kernel,
+};
 
 /// A number of attention heads, their size and their number format.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,6 +38,38 @@ impl Heads {
         match self.format {
             NumberFormat::F32 => None,
             NumberFormat::Bf16 | NumberFormat::Int8 => Bf16Kernel::new(),
+        }
+    }
+
+    /// Returns the length of a row of `columns` numbers that [`Self::project`] writes, in units of
+    /// f32.
+    #[must_use]
+    pub fn row_len(&self, columns: usize) -> usize {
+        if self.kernel().is_some() { columns.div_ceil(2) } else { columns }
+    }
+
+    /// Computes queries, keys or values, rounded if the products of these heads are.
+    ///
+    /// `out` has [`Self::row_len`] numbers for each row of `input`. [`Self::rows`] returns the
+    /// result.
+    pub fn project(&self, linear: &CpuLinear, input: &LayerInput, out: &mut [f32]) {
+        match self.kernel() {
+            Some(kernel) => {
+                let stride = 2 * self.row_len(linear.outputs());
+                linear.forward_to_bf16(input, kernel, cast_slice_mut(out), stride);
+            }
+            None => linear.forward_input(input, out, Epilogue::Store),
+        }
+    }
+
+    /// Returns what [`Self::project`] has written to `memory`, as rows of `columns` numbers.
+    ///
+    /// Only [`Self::pack`] and [`Self::attend`] of heads in this format read it.
+    #[must_use]
+    pub fn rows<'a>(&self, memory: &'a [f32], columns: usize) -> MatrixRows<'a> {
+        match self.kernel() {
+            Some(_) => MatrixRows::bf16(cast_slice(memory), 2 * self.row_len(columns)),
+            None => MatrixRows::new(memory, columns),
         }
     }
 

@@ -9,6 +9,7 @@ use super::{
     softmax::softmax_numerators,
 };
 use crate::{
+    aligned_numbers::AlignedNumbers,
     microkernel::{MAX_TILE_ROWS, Scale, as_panel, multiply_tile, row_tiles, with_tile_rows, write_row},
     vector_len::vector_len,
     weight_lines::F32Lines,
@@ -104,7 +105,7 @@ impl Heads {
         packed: &[f32],
         tokens: usize,
         out: &mut [f32],
-        scratch: &mut Vec<f32>,
+        scratch: &mut AlignedNumbers,
     ) {
         let heads = *self;
         match self.kernel() {
@@ -123,7 +124,7 @@ pub(super) struct PackedKernel<'a> {
     pub(super) packed: &'a [f32],
     pub(super) tokens: usize,
     pub(super) out: &'a mut [f32],
-    pub(super) scratch: &'a mut Vec<f32>,
+    pub(super) scratch: &'a mut AlignedNumbers,
 }
 
 impl WithSimd for PackedKernel<'_> {
@@ -139,13 +140,13 @@ impl WithSimd for PackedKernel<'_> {
             return out.fill(0.0);
         }
         let padded_tokens = tokens.next_multiple_of(vector_len);
-        scratch.resize(padded_tokens * MAX_TILE_ROWS, 0.0);
+        let scratch = scratch.take(padded_tokens * MAX_TILE_ROWS);
         for (index, packed) in packed.chunks_exact(keys_len + values_len).take(heads.heads).enumerate() {
             let (keys, values) = packed.split_at(keys_len);
             let head = PackedHead { keys, values, tokens, padded_tokens, head_dim: heads.head_dim, width };
             let first_column = index * heads.head_dim;
             for (first, tile_rows) in row_tiles::<S>(out.len() / width) {
-                let queries = queries.skip_columns(first * queries.stride + first_column);
+                let queries = queries.skip_rows(first).skip_columns(first_column);
                 let Some(out) = out.get_mut(first * width + first_column..) else { return };
                 with_tile_rows!(tile_rows, attend_tile::<S>(simd, queries, &head, out, scratch));
             }

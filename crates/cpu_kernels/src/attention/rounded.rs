@@ -2,15 +2,18 @@
 
 use std::ops::Range;
 
-use bytemuck::{cast_slice, cast_slice_mut, must_cast, must_cast_ref};
+use bytemuck::{cast_slice, cast_slice_mut, must_cast_ref};
 use pulp::{Simd, WithSimd};
 
 use super::{heads::Heads, matrix_rows::MatrixRows};
 use crate::{
+    aligned_numbers::AlignedNumbers,
     microkernel::{Scale, write_columns},
     tiles::{
         kernel::{Bf16Kernel, PreparedKernel},
-        layout::{BLOCK_ROWS, LINE_GROUPS, PANEL_COLUMNS, PanelTile, Sums, TileFormat},
+        layout::{
+            BLOCK_ROWS, LINE_GROUPS, Line, PANEL_COLUMNS, PanelTile, SumRows, Sums, TILE_ROWS, TileFormat,
+        },
         rounded_rows::{RoundedRows, RowBlock, RowLines},
     },
 };
@@ -74,44 +77,33 @@ impl WithSimd for PackRounded<'_> {
     #[inline(always)]
     fn with_simd<S: Simd>(self, _: S) {
         let Self { kernel, heads, keys, values, tokens, packed } = self;
-        let (layout, head_dim) = (Layout::new(&heads, tokens), heads.head_dim);
-        packed.fill(0.0);
+        let layout = Layout::new(&heads, tokens);
         let tiles: &mut [PanelTile] = cast_slice_mut(packed);
+        let mut block = TokenBlock::default();
         for (head, tiles) in tiles.chunks_exact_mut((layout.keys() + layout.values()).max(1)).enumerate() {
             let (key_tiles, value_tiles) = tiles.split_at_mut(layout.keys());
-            let (keys, values) = (keys.skip_columns(head * head_dim), values.skip_columns(head * head_dim));
-            for (token, key) in keys.iter(head_dim).take(tokens).enumerate() {
-                let place = token % PANEL_COLUMNS;
-                let panel = key_tiles.chunks_exact_mut(layout.key_lines).nth(token / PANEL_COLUMNS);
-                for (tile, elements) in panel.unwrap_or_default().iter_mut().zip(key.chunks(LINE_TOKENS)) {
-                    let mut line = [0; LINE_GROUPS];
-                    kernel.tiles().round(elements, std::iter::once(&mut line));
-                    for (halves, group) in tile.iter_mut().zip(line) {
-                        let half = halves.get_mut(place / LINE_GROUPS);
-                        if let Some(packed) = half.and_then(|half| half.get_mut(place % LINE_GROUPS)) {
-                            *packed = group;
-                        }
+            for (panel, key_tiles) in key_tiles.chunks_exact_mut(layout.key_lines).enumerate() {
+                let first = panel * LINE_TOKENS;
+                let tokens = first..tokens.min(first + LINE_TOKENS);
+                for (line, key_tile) in key_tiles.iter_mut().enumerate() {
+                    let element = line * PANEL_COLUMNS;
+                    let (column, width) = (head * heads.head_dim + element, heads.head_dim - element);
+                    keys.skip_columns(column).read(kernel, tokens.clone(), width, &mut block.0);
+                    kernel.transpose(&block.0, key_tile);
+                    if let Some(value_tile) = value_tiles.get_mut(line * layout.token_lines + panel) {
+                        values.skip_columns(column).read(kernel, tokens.clone(), width, &mut block.0);
+                        kernel.pair_rows(&block.0, value_tile);
                     }
                 }
-            }
-            let mut tokens = values.iter(head_dim).take(tokens);
-            let mut pair = 0;
-            while let Some(first) = tokens.next() {
-                let second = tokens.next().unwrap_or_default();
-                let mut columns = first.chunks(LINE_GROUPS).zip(0..);
-                for panel in value_tiles.chunks_exact_mut(layout.token_lines) {
-                    let tile = panel.get_mut(pair / LINE_GROUPS);
-                    let halves = tile.and_then(|tile| tile.get_mut(pair % LINE_GROUPS));
-                    for (packed, (first, index)) in halves.into_iter().flatten().zip(&mut columns) {
-                        let second = second.chunks(LINE_GROUPS).nth(index).unwrap_or_default();
-                        *packed = kernel.pair(first, second);
-                    }
-                }
-                pair += 1;
             }
         }
     }
 }
+
+/// 32 numbers of 32 tokens, rounded.
+#[derive(Debug, Default)]
+#[repr(align(64))]
+struct TokenBlock([Line; BLOCK_ROWS]);
 
 /// Computes attention, see [`Heads::attend`].
 pub(super) struct AttendRounded<'a> {
@@ -121,7 +113,7 @@ pub(super) struct AttendRounded<'a> {
     pub(super) packed: &'a [f32],
     pub(super) tokens: usize,
     pub(super) out: &'a mut [f32],
-    pub(super) scratch: &'a mut Vec<f32>,
+    pub(super) scratch: &'a mut AlignedNumbers,
 }
 
 impl WithSimd for AttendRounded<'_> {
@@ -137,21 +129,24 @@ impl WithSimd for AttendRounded<'_> {
         let (rows, prepared) = (out.len() / width, kernel.tiles().prepare());
         let mut rounded = [RoundedRows::reused(), RoundedRows::reused()];
         let [of_queries, of_scores] = &mut rounded;
-        scratch.resize(layout.token_lines * LINE_TOKENS * BLOCK_ROWS, 0.0);
+        let scratch = scratch.take(layout.token_lines * LINE_TOKENS * BLOCK_ROWS);
         let packed: &[PanelTile] = cast_slice(packed);
         for (index, tiles) in
             packed.chunks_exact(layout.keys() + layout.values()).take(heads.heads).enumerate()
         {
             let (keys, values) = tiles.split_at(layout.keys());
-            let first_column = index * heads.head_dim;
+            let columns = index * heads.head_dim..(index + 1) * heads.head_dim;
             let head = RoundedHead { kernel, prepared: &prepared, layout, keys, values, tokens };
-            let of_head = queries.skip_columns(first_column).iter(heads.head_dim);
-            of_queries.round(kernel.tiles(), of_head, rows, heads.head_dim);
-            let columns = first_column..first_column + heads.head_dim;
-            let mut rest = &mut *out;
-            for block in of_queries.blocks() {
-                let (out, others) = rest.split_at_mut((block.scales.len() * width).min(rest.len()));
-                rest = others;
+            let lines = layout.key_lines;
+            let tiles = of_queries.begin_bf16(rows, lines);
+            for (first, tiles) in (0..rows).step_by(TILE_ROWS).zip(tiles.chunks_exact_mut(lines)) {
+                let rows = first..rows.min(first + TILE_ROWS);
+                for (element, tile) in (0..heads.head_dim).step_by(PANEL_COLUMNS).zip(tiles) {
+                    let queries = queries.skip_columns(columns.start + element);
+                    queries.read(kernel, rows.clone(), heads.head_dim - element, tile);
+                }
+            }
+            for (block, out) in of_queries.blocks().zip(out.chunks_mut(BLOCK_ROWS * width)) {
                 let place = Place { out, width, columns: columns.clone() };
                 head.attend(simd, block, scratch, of_scores, place);
             }
@@ -192,13 +187,9 @@ impl RoundedHead<'_> {
         let Self { kernel, prepared, layout, keys, values, tokens } = *self;
         let Place { out, width, columns } = place;
         let (rows, padded) = (queries.scales.len(), layout.token_lines * LINE_TOKENS);
-        let mut sums = Sums::default();
         for (index, panel) in keys.chunks_exact(layout.key_lines).enumerate() {
-            prepared.multiply(queries.tiles, rows, panel, &Default::default(), &[], &mut sums.0);
-            for (sums, scores) in sums.0.iter().take(rows).zip(scores.chunks_exact_mut(padded)) {
-                let scores = scores.as_chunks_mut::<PANEL_COLUMNS>().0.get_mut(index);
-                *scores.unwrap_or(&mut [0.0; PANEL_COLUMNS]) = must_cast(*sums);
-            }
+            let numbers = scores.get_mut(index * PANEL_COLUMNS..).unwrap_or_default();
+            prepared.multiply_bf16(queries.tiles, rows, panel, SumRows { numbers, stride: padded });
         }
         let scale = 1.0 / (columns.len() as f32).sqrt();
         let mut inverse_sums = [0.0; BLOCK_ROWS];
@@ -208,9 +199,9 @@ impl RoundedHead<'_> {
             1.0
         };
         rounded.fill(all_scores, rows, layout.token_lines, numerators);
-        let Some(weights) = rounded.blocks().next() else { return };
+        let (Some(weights), mut sums) = (rounded.blocks().next(), Sums::default()) else { return };
         for (index, panel) in values.chunks_exact(layout.token_lines).enumerate() {
-            prepared.multiply(weights.tiles, rows, panel, &Default::default(), &[], &mut sums.0);
+            prepared.multiply_bf16(weights.tiles, rows, panel, sums.rows());
             let rows = sums.0.iter().zip(inverse_sums).take(rows).zip(out.chunks_exact_mut(width));
             for ((sums, inverse_sum), out) in rows {
                 let out = out.get_mut(columns.clone()).unwrap_or_default();

@@ -3,6 +3,7 @@
 use pulp::{Arch, Simd, WithSimd};
 
 use super::{heads::Heads, matrix_rows::MatrixRows, softmax::softmax_numerators};
+use crate::aligned_numbers::AlignedNumbers;
 
 /// Computes [`Heads::attend`] for one `query` `[width]` over unpacked keys and values.
 ///
@@ -13,7 +14,7 @@ pub fn attend_single_query(
     query: &[f32],
     key_values: MatrixRows<'_>,
     out: &mut [f32],
-    scratch: &mut Vec<f32>,
+    scratch: &mut AlignedNumbers,
 ) {
     Arch::new().dispatch(SingleQueryKernel { heads, query, key_values, out, scratch });
 }
@@ -23,7 +24,7 @@ pub(super) struct SingleQueryKernel<'a> {
     pub(super) query: &'a [f32],
     pub(super) key_values: MatrixRows<'a>,
     pub(super) out: &'a mut [f32],
-    pub(super) scratch: &'a mut Vec<f32>,
+    pub(super) scratch: &'a mut AlignedNumbers,
 }
 
 impl WithSimd for SingleQueryKernel<'_> {
@@ -37,7 +38,7 @@ impl WithSimd for SingleQueryKernel<'_> {
         if tokens == 0 {
             return out.fill(0.0);
         }
-        scratch.resize(tokens.next_multiple_of(S::F32_LANES), 0.0);
+        let scratch = scratch.take(tokens.next_multiple_of(S::F32_LANES));
         let per_head = query.chunks_exact(head_dim).zip(out.chunks_exact_mut(head_dim));
         for (head, (query, out)) in per_head.take(heads.heads).enumerate() {
             let (query, query_tail) = S::as_simd_f32s(query);

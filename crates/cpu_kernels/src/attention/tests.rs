@@ -8,7 +8,11 @@ use super::{
     single_query::SingleQueryKernel,
 };
 use crate::{
-    linear::number_format::NumberFormat, tiles::kernel::Bf16Kernel, vector_len::for_each_instruction_set,
+    aligned_numbers::AlignedNumbers,
+    epilogue::Epilogue,
+    linear::{CpuLinear, layer_input::LayerInput, number_format::NumberFormat},
+    tiles::kernel::Bf16Kernel,
+    vector_len::for_each_instruction_set,
 };
 
 const HEADS: usize = 3;
@@ -42,19 +46,26 @@ fn reference(queries: &[f32], key_values: &[f32], head_dim: usize) -> Vec<f64> {
     out
 }
 
+/// Returns scratch memory that another call has written.
+fn used_memory() -> AlignedNumbers {
+    let mut memory = AlignedNumbers::default();
+    memory.take(1 << 16).fill(f32::NAN);
+    memory
+}
+
 /// Computes attention of `[queries, width]` over `[tokens, 2 * width]` with each instruction set.
 ///
 /// Each element holds the result of the packed kernel and that of the single-query kernel.
 fn attend(heads: Heads, queries: &[f32], key_values: &[f32]) -> Vec<[Vec<f32>; 2]> {
     let width = heads.width();
     let tokens = key_values.len() / (2 * width);
-    let key_values = MatrixRows { data: key_values, stride: 2 * width };
-    let (mut results, mut scratch) = (Vec::new(), vec![7.0; 3]);
+    let key_values = MatrixRows::new(key_values, 2 * width);
+    let (mut results, mut scratch) = (Vec::new(), used_memory());
     for_each_instruction_set!(|simd, vector_len| {
         let mut packed = vec![f32::NAN; heads.packed_len_for(tokens, vector_len)];
         heads.pack_for(vector_len, key_values, key_values.skip_columns(width), tokens, &mut packed);
-        let (mut out, mut single_out) = (vec![0.0; queries.len()], vec![0.0; queries.len()]);
-        let rows = MatrixRows { data: queries, stride: width };
+        let (mut out, mut single_out) = (vec![f32::NAN; queries.len()], vec![f32::NAN; queries.len()]);
+        let rows = MatrixRows::new(queries, width);
         let (packed, scratch) = (&packed, &mut scratch);
         Simd::vectorize(simd, PackedKernel { heads, queries: rows, packed, tokens, out: &mut out, scratch });
         for (query, out) in queries.chunks(width).zip(single_out.chunks_mut(width)) {
@@ -106,7 +117,7 @@ proptest! {
 fn attend_rounded(heads: Heads, queries: &[f32], key_values: &[f32]) -> Vec<Vec<f32>> {
     let (width, mut results) = (heads.width(), Vec::new());
     let tokens = key_values.len() / (2 * width);
-    let keys = MatrixRows { data: key_values, stride: 2 * width };
+    let keys = MatrixRows::new(key_values, 2 * width);
     for kernel in Bf16Kernel::new().into_iter().flat_map(|all| [all, all.without_amx()]) {
         let mut packed = vec![f32::NAN; rounded::packed_len(&heads, tokens)];
         let values = keys.skip_columns(width);
@@ -114,8 +125,8 @@ fn attend_rounded(heads: Heads, queries: &[f32], key_values: &[f32]) -> Vec<Vec<
             kernel.tiles().simd(),
             PackRounded { kernel, heads, keys, values, tokens, packed: &mut packed },
         );
-        let (mut out, scratch) = (vec![0.0; queries.len()], &mut vec![7.0; 3]);
-        let (packed, queries) = (&packed[..], MatrixRows { data: queries, stride: width });
+        let (mut out, scratch) = (vec![f32::NAN; queries.len()], &mut used_memory());
+        let (packed, queries) = (&packed[..], MatrixRows::new(queries, width));
         let attend = AttendRounded { kernel, heads, queries, packed, tokens, out: &mut out, scratch };
         Simd::vectorize(kernel.tiles().simd(), attend);
         results.push(out);
@@ -165,6 +176,42 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn projected_rows_have_the_attention_of_f32_rows(
+        rows in 1usize..70,
+        first in 0usize..70,
+        head_dim in 1usize..70,
+        of_heads in prop::sample::select(vec![NumberFormat::F32, NumberFormat::Bf16]),
+        of_linear in prop::sample::select(vec![NumberFormat::F32, NumberFormat::Bf16, NumberFormat::Int8]),
+    ) {
+        let (heads, first) = (Heads::new(HEADS, head_dim).with_format(of_heads), first % rows);
+        let (inputs, width) = (24, heads.width());
+        let (weight, bias) = (numbers(3 * width * inputs, 1), numbers(3 * width, 2));
+        if let Some(linear) = CpuLinear::with_format(&weight, &bias, inputs, of_linear) {
+            let (mut input, mut in_f32) = (LayerInput::default(), vec![0.0; rows * 3 * width]);
+            linear.read_input(&numbers(rows * inputs, 3), &mut input);
+            linear.forward_input(&input, &mut in_f32, Epilogue::Store);
+            let mut memory = used_memory();
+            let projected = memory.take(rows * heads.row_len(3 * width));
+            heads.project(&linear, &input, projected);
+            let both = [MatrixRows::new(&in_f32, 3 * width), heads.rows(projected, 3 * width)];
+            let [expected, actual] = both.map(|queries| {
+                let keys = queries.skip_columns(width);
+                let mut packed = vec![f32::NAN; heads.packed_len(rows)];
+                heads.pack(keys, keys.skip_columns(width), rows, &mut packed);
+                let mut out = vec![f32::NAN; (rows - first) * width];
+                heads.attend(queries.skip_rows(first), &packed, rows, &mut out, &mut used_memory());
+                out
+            });
+            prop_assert!(expected.iter().all(|number| number.is_finite()));
+            prop_assert_eq!(actual, expected);
+        }
+    }
+}
+
 /// Without a subtracted maximum, the weights of these scores would all be 0.
 #[test]
 fn very_negative_scores_outweigh_padding() {
@@ -186,10 +233,10 @@ fn nan_query_affects_only_its_row() {
     for format in [NumberFormat::F32, NumberFormat::Bf16] {
         let (heads, key_values) = (Heads::new(1, 32).with_format(format), numbers(5 * 2 * 32, 1));
         let mut packed = vec![0.0; heads.packed_len(5)];
-        let key_values = MatrixRows { data: &key_values, stride: 64 };
+        let key_values = MatrixRows::new(&key_values, 64);
         heads.pack(key_values, key_values.skip_columns(32), 5, &mut packed);
-        let (queries, mut out) = (MatrixRows { data: &queries, stride: 32 }, vec![0.0; 64]);
-        heads.attend(queries, &packed, 5, &mut out, &mut Vec::new());
+        let (queries, mut out) = (MatrixRows::new(&queries, 32), vec![0.0; 64]);
+        heads.attend(queries, &packed, 5, &mut out, &mut AlignedNumbers::default());
         assert!(out[..32].iter().all(|value| value.is_nan()));
         assert!(out[32..].iter().all(|value| value.is_finite()));
     }

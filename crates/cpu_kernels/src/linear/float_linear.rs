@@ -5,9 +5,9 @@ use std::ops::Range;
 use pulp::{Arch, Simd, WithSimd};
 
 use crate::{
+    aligned_numbers::AlignedNumbers,
     epilogue::Epilogue,
     microkernel::{OutputOp, as_panel, multiply_tile, row_tiles, with_tile_rows, write_row},
-    packed_panels::PackedPanels,
     vector_len::vector_len,
     weight_lines::{Bf16Lines, F32Lines, ReadLine, bf16_pair},
 };
@@ -19,10 +19,10 @@ const PANEL_VECTORS: usize = 2;
 #[derive(Clone, Debug)]
 pub(super) struct FloatLinear {
     /// Panels of as many outputs as two vectors hold. Zeros fill the last panel.
-    weight: PackedPanels,
+    weight: AlignedNumbers,
     has_bf16_weights: bool,
     /// `[outputs]`. Zeros fill the last panel.
-    bias: PackedPanels,
+    bias: AlignedNumbers,
     inputs: usize,
     outputs: usize,
 }
@@ -42,8 +42,8 @@ impl FloatLinear {
 
     /// Rounds the weights of a layer in f32.
     fn into_bf16(self, vector_len: usize) -> Self {
-        let lines = self.weight.as_f32().chunks_exact(PANEL_VECTORS * vector_len);
-        let mut weight = PackedPanels::zeros(self.weight.as_f32().len() / PANEL_VECTORS);
+        let lines = self.weight.as_slice().chunks_exact(PANEL_VECTORS * vector_len);
+        let mut weight = AlignedNumbers::zeros(self.weight.as_slice().len() / PANEL_VECTORS);
         for (line, pairs) in lines.zip(weight.cast_mut::<u32>().chunks_exact_mut(vector_len)) {
             let (lower, upper) = line.split_at(vector_len);
             for ((pair, &lower), &upper) in pairs.iter_mut().zip(lower).zip(upper) {
@@ -59,19 +59,19 @@ impl FloatLinear {
             return None;
         }
         let width = PANEL_VECTORS * vector_len;
-        let mut panels = PackedPanels::zeros(outputs.div_ceil(width) * width * inputs);
+        let mut panels = AlignedNumbers::zeros(outputs.div_ceil(width) * width * inputs);
         let columns = weight.chunks_exact(inputs * width);
         let last = columns.remainder();
         let columns = columns.chain((!last.is_empty()).then_some(last));
-        for (columns, panel) in columns.zip(panels.as_f32_mut().chunks_exact_mut(inputs * width)) {
+        for (columns, panel) in columns.zip(panels.as_mut_slice().chunks_exact_mut(inputs * width)) {
             for (index, column) in columns.chunks_exact(inputs).enumerate() {
                 for (&weight, line) in column.iter().zip(panel.chunks_exact_mut(width)) {
                     line.iter_mut().skip(index).take(1).for_each(|packed| *packed = weight);
                 }
             }
         }
-        let mut padded_bias = PackedPanels::zeros(outputs.next_multiple_of(width));
-        for (padded, &bias) in padded_bias.as_f32_mut().iter_mut().zip(bias) {
+        let mut padded_bias = AlignedNumbers::zeros(outputs.next_multiple_of(width));
+        for (padded, &bias) in padded_bias.as_mut_slice().iter_mut().zip(bias) {
             *padded = bias;
         }
         Some(Self { weight: panels, has_bf16_weights: false, bias: padded_bias, inputs, outputs })
@@ -122,7 +122,7 @@ impl WithSimd for LinearKernel<'_> {
             let panels = weight.cast::<u32>().chunks_exact(lines);
             self.multiply(simd, panels.map(|panel| S::as_simd_u32s(panel).0), Bf16Lines);
         } else {
-            let panels = weight.as_f32().chunks_exact(lines * PANEL_VECTORS);
+            let panels = weight.as_slice().chunks_exact(lines * PANEL_VECTORS);
             self.multiply(simd, panels.map(as_panel::<S, PANEL_VECTORS>), F32Lines);
         }
     }
@@ -142,7 +142,7 @@ impl LinearKernel<'_> {
         let LinearKernel { linear: FloatLinear { bias, inputs, .. }, input, columns, out, epilogue } = self;
         let (width, outputs) = (PANEL_VECTORS * S::F32_LANES, columns.len());
         let rows = (input.len() / inputs).min(out.len() / outputs);
-        let panels = panels.zip(bias.as_f32().chunks_exact(width));
+        let panels = panels.zip(bias.as_slice().chunks_exact(width));
         let panels = panels.skip(columns.start / width).take(outputs.div_ceil(width));
         for (index, (panel, bias)) in panels.enumerate() {
             let columns = PanelColumns { bias, first: index * width, outputs, epilogue };

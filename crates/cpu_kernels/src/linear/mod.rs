@@ -15,7 +15,11 @@ use self::{
 use crate::{
     epilogue::Epilogue,
     layer_norm::CpuLayerNorm,
-    tiles::{kernel::TileKernel, layout::PANEL_COLUMNS},
+    tiles::{
+        kernel::{Bf16Kernel, TileKernel},
+        layout::PANEL_COLUMNS,
+    },
+    weight_lines::bf16,
 };
 
 /// A linear layer: `x W^T + b`.
@@ -140,6 +144,29 @@ impl CpuLinear {
         match &self.0 {
             Weights::Float(linear) => linear.forward_columns(&input.numbers, columns, out, epilogue),
             Weights::Tiles(linear) => linear.forward_rounded(&input.rounded, columns, out, epilogue),
+        }
+    }
+
+    /// Computes [`Self::forward`] for an input of this layer, rounded to rows of `stride` numbers.
+    pub(crate) fn forward_to_bf16(
+        &self,
+        input: &LayerInput,
+        kernel: Bf16Kernel,
+        out: &mut [u16],
+        stride: usize,
+    ) {
+        match &self.0 {
+            Weights::Tiles(linear) => linear.forward_to_bf16(&input.rounded, kernel, out, stride),
+            // No model has this combination.
+            Weights::Float(linear) => {
+                let mut numbers = vec![0.0; input.numbers.len() / linear.inputs() * linear.outputs()];
+                self.forward_input(input, &mut numbers, Epilogue::Store);
+                for (row, out) in numbers.chunks(linear.outputs()).zip(out.chunks_mut(stride)) {
+                    for (number, out) in row.iter().zip(out) {
+                        *out = bf16(*number);
+                    }
+                }
+            }
         }
     }
 

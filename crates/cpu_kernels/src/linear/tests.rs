@@ -6,7 +6,7 @@ use pulp::{Arch, Simd, WithSimd};
 use super::*;
 use crate::{
     activation::gelu,
-    tiles::{layout::TileFormat, quantization::MAX_INPUTS},
+    tiles::{layout::TileFormat, quantization::MAX_INPUTS, rounded_rows::RoundedRows},
     weight_lines::bf16_pair,
 };
 
@@ -210,6 +210,31 @@ proptest! {
                 prop_assert_eq!(block, part(&whole));
             }
             prop_assert_eq!(next, outputs);
+        }
+    }
+}
+
+/// The rows of this input are multiplied in several groups.
+#[test]
+fn many_long_rows_are_bit_identical_to_single_rows() {
+    let (rows, inputs, outputs) = (150, 8_000, 40);
+    let (input, weight) = (rows_of_numbers(rows, inputs, 4), rows_of_numbers(outputs, inputs, 5));
+    let (bias, out) = (rows_of_numbers(1, outputs, 6), vec![0.0; rows * outputs]);
+    for layer in FORMATS.into_iter().flat_map(|format| layers(&weight, &bias, inputs, format)) {
+        let batched = forward(&layer, &input, &out, Epilogue::Store);
+        for row in [0, 31, 32, 100, rows - 1] {
+            let single = forward(&layer, &input[row * inputs..][..inputs], &out[..outputs], Epilogue::Store);
+            assert_eq!(bits(&single), bits(&batched[row * outputs..][..outputs]), "row {row}");
+        }
+        if let Some(kernel) = Bf16Kernel::new() {
+            let (mut rounded, stride) = (RoundedRows::default(), outputs + 2);
+            layer.round(&input, rows, &mut rounded);
+            let mut out = vec![7; rows * stride];
+            layer.forward_to_bf16(&rounded, kernel, &mut out, stride);
+            for (out, batched) in out.chunks(stride).zip(batched.chunks(outputs)) {
+                assert!(out.iter().zip(batched).all(|(&out, &number)| out == bf16(number)));
+                assert_eq!(out[outputs..], [7; 2]);
+            }
         }
     }
 }

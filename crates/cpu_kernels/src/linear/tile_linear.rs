@@ -10,14 +10,16 @@ use bytemuck::{must_cast, must_cast_mut, must_cast_ref};
 use pulp::{Simd, WithSimd};
 
 use crate::{
+    aligned_numbers::AlignedNumbers,
     epilogue::Epilogue,
     layer_norm::CpuLayerNorm,
     microkernel::{OutputOp, write_columns},
-    packed_panels::PackedPanels,
     prefetch::prefetch_for_writing,
     tiles::{
         kernel::{Bf16Kernel, TileKernel},
-        layout::{LINE_GROUPS, Line, PANEL_COLUMNS, PanelTile, Sums, TILE_ROWS, Tile, TileFormat},
+        layout::{
+            LINE_GROUPS, Line, MatrixPart, PANEL_COLUMNS, PanelTile, Sums, TILE_ROWS, Tile, TileFormat,
+        },
         quantization::{INPUT_ZERO_POINT, MAX_INPUTS, max_magnitude, quantization_scale},
         rounded_rows::RoundedRows,
     },
@@ -29,14 +31,14 @@ use crate::{
 pub(super) struct TileLinear {
     kernel: TileKernel,
     /// For each panel the tiles of its inputs.
-    panels: PackedPanels,
+    panels: AlignedNumbers,
     /// `[outputs]`, in 32 bits: the value that each integer sum begins with. It subtracts the
     /// contribution of [`INPUT_ZERO_POINT`].
-    compensation: PackedPanels,
+    compensation: AlignedNumbers,
     /// `[outputs]`: what the integer 1 stands for, and 1 for bf16.
-    scales: PackedPanels,
+    scales: AlignedNumbers,
     /// `[outputs]`.
-    bias: PackedPanels,
+    bias: AlignedNumbers,
     inputs: usize,
     outputs: usize,
 }
@@ -56,14 +58,14 @@ impl TileLinear {
         let padded_outputs = outputs.next_multiple_of(PANEL_COLUMNS);
         let mut linear = Self {
             kernel,
-            panels: PackedPanels::zeros(padded_outputs * lines * LINE_GROUPS),
-            compensation: PackedPanels::zeros(padded_outputs),
-            scales: PackedPanels::zeros(padded_outputs),
-            bias: PackedPanels::zeros(padded_outputs),
+            panels: AlignedNumbers::zeros(padded_outputs * lines * LINE_GROUPS),
+            compensation: AlignedNumbers::zeros(padded_outputs),
+            scales: AlignedNumbers::zeros(padded_outputs),
+            bias: AlignedNumbers::zeros(padded_outputs),
             inputs,
             outputs,
         };
-        let per_output = linear.scales.as_f32_mut().iter_mut().zip(linear.bias.as_f32_mut());
+        let per_output = linear.scales.as_mut_slice().iter_mut().zip(linear.bias.as_mut_slice());
         let per_output = linear.compensation.cast_mut().iter_mut().zip(per_output);
         let mut panels = linear.panels.cast_mut::<PanelTile>().chunks_exact_mut(lines);
         let mut panel: &mut [PanelTile] = &mut [];
@@ -173,6 +175,17 @@ impl TileLinear {
         true
     }
 
+    /// Computes the output of rounded rows as rows of `stride` numbers in bf16.
+    pub(super) fn forward_to_bf16(
+        &self,
+        rows: &RoundedRows,
+        kernel: Bf16Kernel,
+        out: &mut [u16],
+        stride: usize,
+    ) {
+        self.multiply(rows, 0..self.outputs, Output::Bf16(kernel, out, stride), Epilogue::Store);
+    }
+
     fn multiply(&self, rows: &RoundedRows, columns: Range<usize>, out: Output<'_>, epilogue: Epilogue) {
         Simd::vectorize(self.kernel.simd(), TileProduct { linear: self, rows, columns, out, epilogue });
     }
@@ -182,6 +195,9 @@ impl TileLinear {
 enum Output<'a> {
     /// `[rows, columns]`.
     Numbers(&'a mut [f32]),
+    /// `[rows, columns]`, rounded to bf16, without an epilogue. The last number is the distance
+    /// between two rows.
+    Bf16(Bf16Kernel, &'a mut [u16], usize),
     /// Rounded to bf16, with the number of lines of a row.
     Lines(Bf16Kernel, &'a mut [Tile], usize),
 }
@@ -221,8 +237,8 @@ impl WithSimd for TileProduct<'_> {
         let of_columns = columns.start / PANEL_COLUMNS..columns.end.div_ceil(PANEL_COLUMNS);
         let panels = panels.get(of_columns.clone()).unwrap_or_default();
         let compensation = linear.compensation.cast::<[Line; 2]>().iter();
-        let scales = linear.scales.as_f32().chunks_exact(PANEL_COLUMNS);
-        let per_panel = scales.zip(linear.bias.as_f32().chunks_exact(PANEL_COLUMNS));
+        let scales = linear.scales.as_slice().as_chunks::<PANEL_COLUMNS>().0.iter();
+        let per_panel = scales.zip(linear.bias.as_slice().as_chunks::<PANEL_COLUMNS>().0);
         let per_panel = compensation.zip(per_panel).skip(of_columns.start);
         let mut sums = Sums::default();
         let mut first_of_group = 0;
@@ -236,17 +252,30 @@ impl WithSimd for TileProduct<'_> {
                 for block in blocks.clone() {
                     let rows = block.scales.len();
                     let next = of_next.next().unwrap_or_default();
-                    if let Output::Numbers(out) = &out {
-                        let out = out.get(first * outputs + index * PANEL_COLUMNS..).unwrap_or_default();
-                        // Otherwise the results of a block would wait for the cache, all at once.
-                        prefetch_for_writing(out.chunks(outputs).take(rows));
+                    // Otherwise the results of a block would wait for the cache, all at once.
+                    match &out {
+                        Output::Numbers(out) => {
+                            let out = out.get(first * outputs + index * PANEL_COLUMNS..).unwrap_or_default();
+                            prefetch_for_writing(out.chunks(outputs).take(rows));
+                        }
+                        Output::Bf16(_, out, stride) => {
+                            let out = out.get(first * stride + index * PANEL_COLUMNS..).unwrap_or_default();
+                            prefetch_for_writing(out.chunks(*stride).take(rows));
+                        }
+                        Output::Lines(..) => {}
                     }
-                    kernel.multiply(block.tiles, rows, panel, compensation, next, &mut sums.0);
+                    kernel.multiply(block.tiles, rows, panel, compensation, next, &mut sums);
                     let columns = PanelOutput { scales, bias, epilogue, index };
                     match &mut out {
                         Output::Numbers(out) => {
                             let out = out.get_mut(first * outputs..).unwrap_or_default();
                             columns.write(simd, &sums, block.scales, out, outputs);
+                        }
+                        Output::Bf16(kernel, out, stride) => {
+                            let numbers = out.get_mut(first * *stride..).unwrap_or_default();
+                            let first_column = index * PANEL_COLUMNS;
+                            let part = MatrixPart { numbers, stride: *stride, first_column };
+                            kernel.finish_rows(&sums.0, block.scales, scales, bias, part);
                         }
                         Output::Lines(kernel, tiles, lines) => {
                             let tiles = tiles.get_mut(first / TILE_ROWS * *lines..).unwrap_or_default();

@@ -10,7 +10,7 @@ use std::{
     sync::OnceLock,
 };
 
-use super::layout::{BLOCK_ROWS, Line, PanelTile, TILE_ROWS, Tile, TileFormat};
+use super::layout::{Line, PANEL_COLUMNS, PanelTile, SumRows, TILE_ROWS, Tile, TileFormat};
 
 /// The bits of the processor's features (leaf 7 of `cpuid`, register EDX).
 const HAS_BF16: u32 = 1 << 22;
@@ -98,7 +98,7 @@ impl Drop for AmxTiles {
 
 /// The loop over the lines of a block: `$first` multiplies one tile of rows, `$second` another one.
 macro_rules! multiply {
-    ($instruction:literal, $first:ident, $second:ident, $panel:ident, $steps:ident, $next:ident, $lines:ident, $sums:ident) => {
+    ($instruction:literal, $first:ident, $second:ident, $panel:ident, $steps:ident, $next:ident, $lines:ident, $sums:ident, $row_bytes:ident) => {
         asm!(
             "tilezero tmm0", "tilezero tmm1", "tilezero tmm2", "tilezero tmm3",
             "2:",
@@ -119,10 +119,10 @@ macro_rules! multiply {
             "jnz 3b",
             "dec {steps}",
             "jnz 2b",
-            "tilestored [{sums} + {panel_line}], tmm0",
-            "tilestored [{sums} + {panel_line} + 64], tmm1",
-            "tilestored [{sums} + {panel_line} + 2048], tmm2",
-            "tilestored [{sums} + {panel_line} + 2112], tmm3",
+            "tilestored [{sums} + {sums_row}], tmm0",
+            "tilestored [{sums} + {sums_row} + 64], tmm1",
+            "tilestored [{second_sums} + {sums_row}], tmm2",
+            "tilestored [{second_sums} + {sums_row} + 64], tmm3",
             first = inout(reg) $first.as_ptr() => _,
             second = inout(reg) $second.as_ptr() => _,
             panel = inout(reg) $panel.as_ptr() => _,
@@ -130,7 +130,9 @@ macro_rules! multiply {
             next = inout(reg) $next.as_ptr() => _,
             lines = in(reg) $lines,
             left = out(reg) _,
-            sums = in(reg) $sums.as_mut_ptr(),
+            sums = in(reg) $sums,
+            second_sums = in(reg) $sums.wrapping_byte_add(TILE_ROWS * $row_bytes),
+            sums_row = in(reg) $row_bytes,
             line = in(reg) 64usize,
             panel_line = in(reg) 128usize,
             out("tmm0") _, out("tmm1") _, out("tmm2") _, out("tmm3") _,
@@ -138,7 +140,7 @@ macro_rules! multiply {
             options(nostack)
         )
     };
-    ($instruction:literal, $first:ident, $panel:ident, $steps:ident, $next:ident, $lines:ident, $sums:ident) => {
+    ($instruction:literal, $first:ident, $panel:ident, $steps:ident, $next:ident, $lines:ident, $sums:ident, $row_bytes:ident) => {
         asm!(
             "tilezero tmm0", "tilezero tmm1",
             "2:",
@@ -156,15 +158,16 @@ macro_rules! multiply {
             "jnz 3b",
             "dec {steps}",
             "jnz 2b",
-            "tilestored [{sums} + {panel_line}], tmm0",
-            "tilestored [{sums} + {panel_line} + 64], tmm1",
+            "tilestored [{sums} + {sums_row}], tmm0",
+            "tilestored [{sums} + {sums_row} + 64], tmm1",
             first = inout(reg) $first.as_ptr() => _,
             panel = inout(reg) $panel.as_ptr() => _,
             steps = inout(reg) $steps => _,
             next = inout(reg) $next.as_ptr() => _,
             lines = in(reg) $lines,
             left = out(reg) _,
-            sums = in(reg) $sums.as_mut_ptr(),
+            sums = in(reg) $sums,
+            sums_row = in(reg) $row_bytes,
             line = in(reg) 64usize,
             panel_line = in(reg) 128usize,
             out("tmm0") _, out("tmm1") _, out("tmm4") _, out("tmm6") _, out("tmm7") _,
@@ -177,21 +180,26 @@ impl AmxTiles {
     /// Multiplies one or two tiles of rows by a panel. Writes sums in f32 or in integers.
     ///
     /// `first` and `second` have the lines of their rows. `second` may be empty. All have the
-    /// length of `panel`, at least 1. `next` is loaded into the second cache meanwhile.
+    /// length of `panel`, at least 1. `next` is loaded into the second cache meanwhile. `sums` has
+    /// room for 16 rows of each tile.
     pub(super) fn multiply(
         &self,
         format: TileFormat,
         [first, second]: [&[Tile]; 2],
         panel: &[PanelTile],
         next: &[PanelTile],
-        sums: &mut [[Line; 2]; BLOCK_ROWS],
+        sums: SumRows<'_>,
     ) {
         const { assert!(TILE_ROWS == 16 && size_of::<Tile>() == 1024 && size_of::<PanelTile>() == 2048) };
         let steps = panel.len().min(first.len());
-        if steps == 0 {
+        let has_second = second.len() >= steps;
+        let (rows, SumRows { numbers, stride }) = (if has_second { 2 * TILE_ROWS } else { TILE_ROWS }, sums);
+        let has_room = numbers.len() >= (rows - 1) * stride + PANEL_COLUMNS;
+        debug_assert!(has_room, "{rows} rows of {stride} in {}", numbers.len());
+        if steps == 0 || !has_room {
             return;
         }
-        let has_second = second.len() >= steps;
+        let (sums, row_bytes) = (numbers.as_mut_ptr(), stride * size_of::<f32>());
         // The loop prefetches at least one line in each step.
         let lines = (size_of_val(next) / size_of::<Line>()).div_ceil(steps).max(1);
         // SAFETY: `self` proves prepared registers. The loop reads `steps` tiles of `first` and of
@@ -200,13 +208,17 @@ impl AmxTiles {
         unsafe {
             match (format, has_second) {
                 (TileFormat::Bf16, true) => {
-                    multiply!("tdpbf16ps", first, second, panel, steps, next, lines, sums)
+                    multiply!("tdpbf16ps", first, second, panel, steps, next, lines, sums, row_bytes)
                 }
                 (TileFormat::Int8, true) => {
-                    multiply!("tdpbusd", first, second, panel, steps, next, lines, sums)
+                    multiply!("tdpbusd", first, second, panel, steps, next, lines, sums, row_bytes)
                 }
-                (TileFormat::Bf16, false) => multiply!("tdpbf16ps", first, panel, steps, next, lines, sums),
-                (TileFormat::Int8, false) => multiply!("tdpbusd", first, panel, steps, next, lines, sums),
+                (TileFormat::Bf16, false) => {
+                    multiply!("tdpbf16ps", first, panel, steps, next, lines, sums, row_bytes)
+                }
+                (TileFormat::Int8, false) => {
+                    multiply!("tdpbusd", first, panel, steps, next, lines, sums, row_bytes)
+                }
             }
         }
     }

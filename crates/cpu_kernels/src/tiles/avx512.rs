@@ -5,22 +5,21 @@
 #![expect(unsafe_code, reason = "calls safe functions that require detected processor features")]
 
 use std::arch::x86_64::{
-    __m512, __m512bh, __m512i, _mm_add_epi8, _mm_set1_epi8, _mm512_add_epi32, _mm512_add_ps,
-    _mm512_and_si512, _mm512_cvtepi32_ps, _mm512_cvtepu16_epi32, _mm512_cvtne2ps_pbh, _mm512_cvtps_epi32,
-    _mm512_cvtsepi32_epi8, _mm512_dpbf16_ps, _mm512_dpbusd_epi32, _mm512_fmadd_ps, _mm512_max_epi32,
-    _mm512_max_ps, _mm512_mul_ps, _mm512_or_si512, _mm512_reduce_add_ps, _mm512_reduce_max_epi32,
-    _mm512_reduce_max_ps, _mm512_set1_epi32, _mm512_set1_ps, _mm512_setzero_ps, _mm512_slli_epi32,
+    __m512, __m512bh, __m512i, _mm_add_epi8, _mm_set1_epi8, _mm512_add_epi32, _mm512_and_si512,
+    _mm512_cvtepi32_ps, _mm512_cvtne2ps_pbh, _mm512_cvtps_epi32, _mm512_cvtsepi32_epi8, _mm512_dpbf16_ps,
+    _mm512_dpbusd_epi32, _mm512_max_epi32, _mm512_mul_ps, _mm512_reduce_max_epi32, _mm512_set1_epi32,
+    _mm512_set1_ps, _mm512_setzero_ps,
 };
 
 use bytemuck::must_cast;
 use pulp::x86::V4;
 
 use super::{
-    layout::{BLOCK_ROWS, LINE_GROUPS, Line, PanelTile, TILE_ROWS, Tile, TileFormat},
+    bf16_vectors::{Bf16Vectors, line_of},
+    layout::{LINE_GROUPS, Line, PANEL_COLUMNS, PanelTile, SumRows, TILE_ROWS, Tile, TileFormat},
     quantization::{INPUT_ZERO_POINT, quantization_scale},
 };
 use crate::{
-    activation::exp_for_bf16,
     microkernel::{row_tiles, with_tile_rows},
     prefetch::prefetch_ahead,
 };
@@ -64,7 +63,7 @@ impl Avx512 {
 
     /// Returns the instructions that only bf16 has.
     pub(super) fn as_bf16(self) -> Option<Bf16Vectors> {
-        (self.format == TileFormat::Bf16).then_some(Bf16Vectors(self.simd))
+        Bf16Vectors::try_new().filter(|_| self.format == TileFormat::Bf16)
     }
 
     /// Multiplies `rows` of the `tiles` by a panel. Integer sums begin with `compensation`.
@@ -74,17 +73,16 @@ impl Avx512 {
         rows: usize,
         panel: &[PanelTile],
         compensation: &[Line; 2],
-        sums: &mut [[Line; 2]; BLOCK_ROWS],
+        sums: SumRows<'_>,
     ) {
-        let mut rest = sums.get_mut(..rows).unwrap_or_default();
+        let SumRows { numbers, stride } = sums;
         for (first, rows) in row_tiles::<V4>(rows) {
-            let (sums, others) = rest.split_at_mut(rows.min(rest.len()));
-            rest = others;
+            let sums = SumRows { numbers: numbers.get_mut(first * stride..).unwrap_or_default(), stride };
             // SAFETY: `try_new` detects the features.
             unsafe {
                 match self.format {
-                    TileFormat::Bf16 => multiply_bf16(tiles, first, panel, compensation, sums),
-                    TileFormat::Int8 => multiply_int8(tiles, first, panel, compensation, sums),
+                    TileFormat::Bf16 => multiply_bf16(tiles, first, rows, panel, compensation, sums),
+                    TileFormat::Int8 => multiply_int8(tiles, first, rows, panel, compensation, sums),
                 }
             }
         }
@@ -94,42 +92,6 @@ impl Avx512 {
     pub(super) fn convert_sums(self, compensation: &[Line; 2], sums: &mut [[Line; 2]]) {
         // SAFETY: `V4::try_new` detects the features.
         unsafe { convert_sums(compensation, sums) };
-    }
-}
-
-/// Proof that the processor has the AVX-512 instructions for bf16, and the features of [`V4`].
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Bf16Vectors(V4);
-
-impl Bf16Vectors {
-    /// Rounds 32 numbers of each of 16 rows.
-    pub(super) fn round_tile(self, rows: &[[Line; 2]; TILE_ROWS], tile: &mut Tile) {
-        // SAFETY: `self` proves the features.
-        unsafe { round_tile(rows, tile) };
-    }
-
-    /// Rounds two rows of up to 16 numbers, see `Bf16Kernel::pair`.
-    pub(super) fn pair(self, first: &[f32], second: &[f32]) -> Line {
-        let padded = |row: &[f32]| {
-            let mut padded = [0.0; LINE_GROUPS];
-            padded.iter_mut().zip(row).for_each(|(padded, &number)| *padded = number);
-            padded
-        };
-        let whole = |row: &[f32]| row.first_chunk().copied().unwrap_or_else(|| padded(row));
-        // SAFETY: `self` proves the features.
-        unsafe { pair(whole(first), whole(second)) }
-    }
-
-    /// Rounds the numerators of a softmax, see `Bf16Kernel::round_softmax`.
-    pub(super) fn round_softmax<'a>(
-        self,
-        scores: &mut [f32],
-        tokens: usize,
-        scale: f32,
-        lines: impl Iterator<Item = &'a mut Line>,
-    ) -> f32 {
-        // SAFETY: `self` proves the features.
-        unsafe { round_softmax(self.0, scores, tokens, scale, lines) }
     }
 }
 
@@ -147,64 +109,6 @@ fn round_to_bf16<'a>(row: &[f32], lines: impl Iterator<Item = &'a mut Line>) -> 
         *line = line_of(rounded);
     }
     1.0
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn round_tile(rows: &[[Line; 2]; TILE_ROWS], tile: &mut Tile) {
-    for (&[lower, upper], line) in rows.iter().zip(tile) {
-        *line = line_of(_mm512_cvtne2ps_pbh(must_cast(upper), must_cast(lower)));
-    }
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn pair(first: [f32; LINE_GROUPS], second: [f32; LINE_GROUPS]) -> Line {
-    let rounded: [[u16; LINE_GROUPS]; 2] =
-        must_cast(line_of(_mm512_cvtne2ps_pbh(must_cast(second), must_cast(first))));
-    let [lower, upper] = rounded.map(|half| _mm512_cvtepu16_epi32(must_cast(half)));
-    must_cast(_mm512_or_si512(lower, _mm512_slli_epi32::<16>(upper)))
-}
-
-#[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
-fn round_softmax<'a>(
-    simd: V4,
-    scores: &mut [f32],
-    tokens: usize,
-    scale: f32,
-    lines: impl Iterator<Item = &'a mut Line>,
-) -> f32 {
-    scores.get_mut(tokens..).unwrap_or_default().fill(f32::NEG_INFINITY);
-    let chunks = scores.as_chunks::<{ 2 * LINE_GROUPS }>().0;
-    let mut max = [_mm512_set1_ps(f32::NEG_INFINITY); 2];
-    for chunk in chunks {
-        let vectors: [[f32; LINE_GROUPS]; 2] = must_cast(*chunk);
-        for (max, vector) in max.iter_mut().zip(vectors) {
-            *max = _mm512_max_ps(*max, must_cast(vector));
-        }
-    }
-    let [first, second] = max;
-    let offset = _mm512_set1_ps(-scale * _mm512_reduce_max_ps(_mm512_max_ps(first, second)));
-    let scale = _mm512_set1_ps(scale);
-    let mut sums = [_mm512_setzero_ps(); 2];
-    for (chunk, line) in chunks.iter().zip(lines) {
-        let mut numerators: [[f32; LINE_GROUPS]; 2] = must_cast(*chunk);
-        for (numerators, sum) in numerators.iter_mut().zip(&mut sums) {
-            let power = _mm512_fmadd_ps(must_cast(*numerators), scale, offset);
-            let numerator = exp_for_bf16(simd, must_cast(power));
-            *numerators = must_cast(numerator);
-            *sum = _mm512_add_ps(*sum, must_cast(numerator));
-        }
-        let [lower, upper] = numerators;
-        *line = line_of(_mm512_cvtne2ps_pbh(must_cast(upper), must_cast(lower)));
-    }
-    let [first, second] = sums;
-    _mm512_reduce_add_ps(_mm512_add_ps(first, second))
-}
-
-/// Returns the bits of a vector.
-#[inline(always)]
-fn line_of(vector: __m512bh) -> Line {
-    // SAFETY: both types are 64 bytes without invalid values.
-    unsafe { std::mem::transmute(vector) }
 }
 
 /// Returns the vector with these bits.
@@ -252,7 +156,7 @@ fn quantize_vector(values: __m512, inverse_scale: __m512) -> [u8; LINE_GROUPS] {
     must_cast(_mm_add_epi8(rounded, _mm_set1_epi8(INPUT_ZERO_POINT.cast_signed())))
 }
 
-/// Defines the product of a few rows, from `first_row` on, by a panel. There are as many as `sums`.
+/// Defines the product of `rows` rows, at most 12, from `first_row` on, by a panel.
 ///
 /// A macro and not a generic function: each format needs its own `target_feature` attribute.
 macro_rules! define_multiply {
@@ -261,11 +165,12 @@ macro_rules! define_multiply {
         fn $name(
             tiles: [&[Tile]; 2],
             first_row: usize,
+            rows: usize,
             panel: &[PanelTile],
             compensation: &[Line; 2],
-            sums: &mut [[Line; 2]],
+            sums: SumRows<'_>,
         ) {
-            with_tile_rows!(sums.len(), $inner(tiles, first_row, panel, compensation, sums));
+            with_tile_rows!(rows, $inner(tiles, first_row, panel, compensation, sums));
         }
 
         #[target_feature(enable = $features)]
@@ -274,7 +179,7 @@ macro_rules! define_multiply {
             first_row: usize,
             panel: &[PanelTile],
             compensation: &[Line; 2],
-            out: &mut [[Line; 2]],
+            out: SumRows<'_>,
         ) {
             let mut rows: [&[Line]; ROWS] = [&[]; ROWS];
             for (offset, row) in rows.iter_mut().enumerate() {
@@ -300,9 +205,9 @@ macro_rules! define_multiply {
                     }
                 }
             }
-            for (out, sums) in out.iter_mut().zip(sums) {
-                for (out, sum) in out.iter_mut().zip(sums) {
-                    *out = $finish(sum);
+            for (out, [first, second]) in out.numbers.chunks_mut(out.stride).zip(sums) {
+                if let Some(out) = out.first_chunk_mut::<PANEL_COLUMNS>() {
+                    *out = must_cast([$finish(first), $finish(second)]);
                 }
             }
         }

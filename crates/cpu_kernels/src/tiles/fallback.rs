@@ -1,6 +1,8 @@
 //! The instructions on processors other than x86-64, where none is supported.
 
-use super::layout::{BLOCK_ROWS, Line, PanelTile, TILE_ROWS, Tile, TileFormat};
+use super::layout::{
+    BLOCK_ROWS, Line, MatrixPart, PANEL_COLUMNS, PanelTile, SumRows, TILE_ROWS, Tile, TileFormat,
+};
 
 /// The vectors of a kernel.
 pub(super) type Vectors = pulp::Scalar;
@@ -38,14 +40,7 @@ impl Avx512 {
         match self {}
     }
 
-    pub(super) fn multiply(
-        self,
-        _: [&[Tile]; 2],
-        _: usize,
-        _: &[PanelTile],
-        _: &[Line; 2],
-        _: &mut [[Line; 2]; BLOCK_ROWS],
-    ) {
+    pub(super) fn multiply(self, _: [&[Tile]; 2], _: usize, _: &[PanelTile], _: &[Line; 2], _: SumRows<'_>) {
         match self {}
     }
 
@@ -59,7 +54,29 @@ impl Bf16Vectors {
         match self {}
     }
 
-    pub(super) fn pair(self, _: &[f32], _: &[f32]) -> Line {
+    pub(super) fn finish_rows(
+        self,
+        _: &[[Line; 2]],
+        _: &[f32],
+        _: [&[f32; PANEL_COLUMNS]; 2],
+        _: MatrixPart<'_>,
+    ) {
+        match self {}
+    }
+
+    pub(super) fn round_rows(self, _: &[f32], _: usize, _: usize, _: &mut [Line]) {
+        match self {}
+    }
+
+    pub(super) fn copy_rows(self, _: &[u16], _: usize, _: usize, _: &mut [Line]) {
+        match self {}
+    }
+
+    pub(super) fn transpose(self, _: &[Line; BLOCK_ROWS], _: &mut PanelTile) {
+        match self {}
+    }
+
+    pub(super) fn pair_rows(self, _: &[Line; BLOCK_ROWS], _: &mut PanelTile) {
         match self {}
     }
 
@@ -91,7 +108,7 @@ impl AmxTiles {
         _: [&[Tile]; 2],
         _: &[PanelTile],
         _: &[PanelTile],
-        _: &mut [[Line; 2]; BLOCK_ROWS],
+        _: SumRows<'_>,
     ) {
         match *self {}
     }

@@ -2,11 +2,14 @@
 
 #[cfg(not(target_arch = "x86_64"))]
 use super::fallback::{Amx, AmxTiles, Avx512, Bf16Vectors, Vectors};
-use super::layout::{BLOCK_ROWS, Line, PanelTile, TILE_ROWS, Tile, TileFormat};
+use super::layout::{
+    BLOCK_ROWS, Line, MatrixPart, PANEL_COLUMNS, PanelTile, SumRows, Sums, TILE_ROWS, Tile, TileFormat,
+};
 #[cfg(target_arch = "x86_64")]
 use super::{
     amx::{Amx, AmxTiles},
-    avx512::{Avx512, Bf16Vectors, Vectors},
+    avx512::{Avx512, Vectors},
+    bf16_vectors::Bf16Vectors,
 };
 
 /// Rounds rows and multiplies them by panels.
@@ -68,7 +71,7 @@ impl TileKernel {
     }
 }
 
-/// A kernel for bf16. It also rounds what is not a row.
+/// A kernel for bf16. It also packs keys and values, and computes the softmax.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bf16Kernel {
     tiles: TileKernel,
@@ -97,9 +100,39 @@ impl Bf16Kernel {
         self.vectors.round_tile(rows, tile);
     }
 
-    /// Rounds two rows of up to 16 numbers. Each group has a number of both rows.
-    pub(crate) fn pair(self, first: &[f32], second: &[f32]) -> Line {
-        self.vectors.pair(first, second)
+    /// Turns the sums of a panel into results, and rounds them.
+    ///
+    /// `scales` and `bias` are those of the columns.
+    pub(crate) fn finish_rows(
+        self,
+        sums: &[[Line; 2]],
+        row_scales: &[f32],
+        scales: &[f32; PANEL_COLUMNS],
+        bias: &[f32; PANEL_COLUMNS],
+        out: MatrixPart<'_>,
+    ) {
+        self.vectors.finish_rows(sums, row_scales, [scales, bias], out);
+    }
+
+    /// Rounds the first `width` numbers, at most 32, of each row to one of `lines`. Zeros fill the
+    /// rest.
+    pub(crate) fn round_rows(self, rows: &[f32], stride: usize, width: usize, lines: &mut [Line]) {
+        self.vectors.round_rows(rows, stride, width, lines);
+    }
+
+    /// Copies rounded numbers like [`Self::round_rows`].
+    pub(crate) fn copy_rows(self, rows: &[u16], stride: usize, width: usize, lines: &mut [Line]) {
+        self.vectors.copy_rows(rows, stride, width, lines);
+    }
+
+    /// Writes the rows as columns. A pair of lines of `tile` has the same group of all rows.
+    pub(crate) fn transpose(self, rows: &[Line; BLOCK_ROWS], tile: &mut PanelTile) {
+        self.vectors.transpose(rows, tile);
+    }
+
+    /// Writes two adjacent rows as a pair of lines of `tile`. Each group has a number of both.
+    pub(crate) fn pair_rows(self, rows: &[Line; BLOCK_ROWS], tile: &mut PanelTile) {
+        self.vectors.pair_rows(rows, tile);
     }
 
     /// Rounds the numerators of a softmax in `lines`, and returns the denominator.
@@ -129,15 +162,33 @@ impl PreparedKernel {
         panel: &[PanelTile],
         compensation: &[Line; 2],
         next: &[PanelTile],
-        sums: &mut [[Line; 2]; BLOCK_ROWS],
+        sums: &mut Sums,
     ) {
         let Some(amx) = &self.amx else {
-            return self.kernel.avx512.multiply(tiles, rows, panel, compensation, sums);
+            return self.kernel.avx512.multiply(tiles, rows, panel, compensation, sums.rows());
         };
-        amx.multiply(self.kernel.format, tiles, panel, next, sums);
+        amx.multiply(self.kernel.format, tiles, panel, next, sums.rows());
         if self.kernel.format == TileFormat::Int8 {
-            let sums = sums.get_mut(..rows).unwrap_or_default();
+            let sums = sums.0.get_mut(..rows).unwrap_or_default();
             self.kernel.avx512.convert_sums(compensation, sums);
+        }
+    }
+
+    /// Multiplies rows in bf16 like [`Self::multiply`], to any place.
+    ///
+    /// `sums` has room for 16 rows, or for 32 with two tiles. What follows the last row is
+    /// unspecified.
+    pub(crate) fn multiply_bf16(
+        &self,
+        tiles: [&[Tile]; 2],
+        rows: usize,
+        panel: &[PanelTile],
+        sums: SumRows<'_>,
+    ) {
+        debug_assert_eq!(self.kernel.format, TileFormat::Bf16);
+        match &self.amx {
+            Some(amx) => amx.multiply(self.kernel.format, tiles, panel, &[], sums),
+            None => self.kernel.avx512.multiply(tiles, rows, panel, &Default::default(), sums),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! The layout of rounded numbers in memory.
 
+use bytemuck::cast_slice_mut;
+
 /// Groups of inputs in a line.
 pub(crate) const LINE_GROUPS: usize = 16;
 
@@ -50,3 +52,32 @@ impl TileFormat {
 #[derive(Debug, Default)]
 #[repr(align(64))]
 pub(crate) struct Sums(pub(crate) [[Line; 2]; BLOCK_ROWS]);
+
+impl Sums {
+    /// Returns the sums as rows.
+    pub(crate) fn rows(&mut self) -> SumRows<'_> {
+        SumRows { numbers: cast_slice_mut(&mut self.0), stride: PANEL_COLUMNS }
+    }
+}
+
+/// Where the sums of a block go: 32 numbers for each row.
+#[derive(Debug)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "the fallback does not write"))]
+pub(crate) struct SumRows<'a> {
+    /// The numbers, from the first one of the first row.
+    pub(crate) numbers: &'a mut [f32],
+    /// The distance between two adjacent rows, at least 32.
+    pub(crate) stride: usize,
+}
+
+/// Where the rounded results of a block and a panel go.
+#[derive(Debug)]
+#[cfg_attr(not(target_arch = "x86_64"), expect(dead_code, reason = "the fallback does not write"))]
+pub(crate) struct MatrixPart<'a> {
+    /// The numbers in bf16, from the first one of the first row.
+    pub(crate) numbers: &'a mut [u16],
+    /// The distance between two adjacent rows.
+    pub(crate) stride: usize,
+    /// The first column of the panel.
+    pub(crate) first_column: usize,
+}

@@ -10,6 +10,8 @@ pub(crate) mod kernel;
 mod amx;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+#[cfg(target_arch = "x86_64")]
+mod bf16_vectors;
 #[cfg(not(target_arch = "x86_64"))]
 mod fallback;
 pub(crate) mod quantization;

@@ -6,7 +6,7 @@ use super::{
     kernel::TileKernel,
     layout::{BLOCK_ROWS, Line, TILE_ROWS, Tile},
 };
-use crate::packed_panels::PackedPanels;
+use crate::aligned_numbers::AlignedNumbers;
 
 /// Bytes of rows that are multiplied by all weights before the next rows.
 const GROUP_BYTES: usize = 1 << 20;
@@ -20,7 +20,7 @@ thread_local! {
 #[derive(Debug, Default)]
 pub(crate) struct RoundedRows {
     /// For every 16 rows the tiles of all their lines. What follows the last row is unspecified.
-    tiles: PackedPanels,
+    tiles: AlignedNumbers,
     /// For each row, what the integer 1 stands for.
     scales: Vec<f32>,
     /// Lines of a row.
