@@ -19,6 +19,7 @@ use super::layout::{BLOCK_ROWS, LINE_GROUPS, Line, MatrixPart, PANEL_COLUMNS, Pa
 const EXP2_COEFFICIENTS: [f32; 5] = [1.000_002_6, 0.693_003_8, 0.241_442_75, 0.052_011_46, 0.013_534_168];
 
 /// For [`_mm512_permutex2var_epi16`]: the lower and the upper halves of two vectors, in turns.
+#[expect(clippy::indexing_slicing, reason = "a wrong index would not compile")]
 const INTERLEAVED_PAIRS: [[u16; 2 * LINE_GROUPS]; 2] = {
     let mut places = [[0; 2 * LINE_GROUPS]; 2];
     let mut index = 0;
@@ -31,6 +32,7 @@ const INTERLEAVED_PAIRS: [[u16; 2 * LINE_GROUPS]; 2] = {
 };
 
 /// For [`_mm512_permutex2var_epi32`]: the same for groups of numbers.
+#[expect(clippy::indexing_slicing, reason = "a wrong index would not compile")]
 const INTERLEAVED_GROUPS: [Line; 2] = {
     let mut places = [[0; LINE_GROUPS]; 2];
     let mut index = 0;
