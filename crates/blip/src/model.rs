@@ -27,7 +27,7 @@ use crate::{
     error::{LoadError, ModelError},
     generation::stopping_criteria::StoppingCriteria,
     heads::{captioning::Captioning, question_answering::QuestionAnswering, retrieval::Retrieval},
-    layers::{fused_norm::FusedNorms, weight_path::WeightPath},
+    layers::{fused_kernels::FusedKernels, weight_path::WeightPath},
     options::{LoadOptions, image_bytes},
     parallel::{ParallelKernels, torch_threads::SingleTorchThread},
     vision::encoder::VisionEncoder,
@@ -93,8 +93,8 @@ impl Model {
         let (config, requested) = (checkpoint.config(), dtype);
         let (dtype, parts) = options.number_formats(device, dtype);
         let kind = dtype.kind();
-        let fused_norms = FusedNorms::load(options.cuda_kernels, config, device, dtype);
-        let cuda_kernels = if fused_norms.is_some() { CudaKernels::Native } else { CudaKernels::LibTorch };
+        let fused_kernels = FusedKernels::load(options.cuda_kernels, config, device, dtype);
+        let cuda_kernels = if fused_kernels.is_some() { CudaKernels::Native } else { CudaKernels::LibTorch };
         let options =
             LoadOptions { cuda_kernels, vision_dtype: parts.vision, text_dtype: parts.text, ..options };
         if [parts.vision, parts.text].contains(&PartDtype::Bf16) && !NumberFormat::Bf16.has_products() {
@@ -104,7 +104,7 @@ impl Model {
         let is_native = options.vision_dtype.number_format().is_supported();
         let torch_threads = kernels.as_ref().filter(|_| is_native).map(|kernels| kernels.workers.threads());
         let root = WeightPath::root(checkpoint.weights(), device, kind)
-            .with_fused_norms(fused_norms.as_ref())
+            .with_fused_kernels(fused_kernels.as_ref())
             .with_kernels(kernels.as_ref())
             .with_cuda_gelu(options.cuda_gelu);
         let encoder = load_image_encoder(checkpoint, &root, device, dtype, options)?;

@@ -50,8 +50,10 @@ pub enum CudaError {
     #[error("unsupported number format: {0:?}, expected Half or Float")]
     NumberFormat(Kind),
     /// A tensor differs from what the kernel was compiled for.
-    #[error("{tensor} of add_norm does not match: {found}, expected {expected}")]
+    #[error("{tensor} of {kernel} does not match: {found}, expected {expected}")]
     TensorMismatch {
+        /// The name of the kernel.
+        kernel: &'static str,
         /// The argument.
         tensor: &'static str,
         /// Its property.

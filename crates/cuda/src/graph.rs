@@ -4,6 +4,8 @@
 //! the launches. It always reads and writes the same memory: the caller copies inputs into the
 //! tensors of the capture and reads outputs from the tensors that the captured work returned.
 
+use std::mem::ManuallyDrop;
+
 use tch::TchError;
 
 use crate::{
@@ -56,13 +58,17 @@ impl CaptureStream {
             work()?;
             functions.synchronize(device)?;
             graph.begin()?;
+            // LibTorch's allocator refers to the graph until the capture ends. A graph whose
+            // capture does not end is never freed.
+            let graph = ManuallyDrop::new(graph);
             let result = work();
             // A capture that began must end, also if the work failed.
             let ended = graph.end();
+            let graph = ended.map(|()| Graph(ManuallyDrop::into_inner(graph)));
             let result = result?;
-            ended.map(|()| result)
+            graph.map(|graph| (graph, result))
         });
-        captured?.map(|result| (Graph(graph), result))
+        captured?
     }
 }
 

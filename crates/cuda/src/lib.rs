@@ -9,6 +9,7 @@
 //! 4. [`CudnnAttention`] computes attention with cuDNN, where its shapes are fixed.
 //! 5. [`CudaStreams::linear_gelu`] computes a product and the GELU of its result together.
 //! 6. [`AddNorm`] adds a residual and normalises the sum in one kernel.
+//! 7. [`ChoiceKernel`] finds the best token of each row in one kernel.
 //!
 //! [`read_device_memory`] reports the memory of LibTorch's allocator at any time.
 //!
@@ -18,7 +19,9 @@
 //!
 //! Modules are listed from top to bottom. Each uses only modules below it.
 
+mod choice;
 mod norm;
+mod storage;
 mod attention;
 mod linear;
 mod page_locked;
@@ -30,10 +33,12 @@ mod ffi;
 mod error;
 
 pub use attention::CudnnAttention;
+pub use choice::ChoiceKernel;
 pub use error::CudaError;
 pub use event::Event;
 pub use graph::{CaptureStream, Graph};
 pub use memory::{DeviceMemory, read_device_memory};
-pub use norm::{AddNorm, NormKernels, NormShape, ROWS_PER_BLOCK, Storage};
+pub use norm::{AddNorm, NormKernels, NormShape, ROWS_PER_BLOCK};
 pub use page_locked::PageLockedBuffer;
+pub use storage::Storage;
 pub use stream::{CopyStream, CudaStreams};

@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "calls the fake, which is compiled for these tests")]
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail the test")]
 
+mod choice;
 mod fake_driver;
 mod linear;
 mod memory;

@@ -1,4 +1,4 @@
-//! The source of the kernels, compiled for the host and run by 32 threads as a warp.
+//! The source of the norm kernels, compiled for the host.
 //!
 //! The results are compared with LibTorch's two operators. The tests do not cover the machine code
 //! for a GPU or its speed.
@@ -9,7 +9,7 @@ use cuda::{CudaError, NormKernels, NormShape, Storage};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
-use crate::fake_driver::{FakeDriver, compile_kernels};
+use crate::fake_driver::{FakeDriver, compile_norms};
 
 /// Rows behind those that the kernels are given. The kernels must not write to them.
 const GUARD_ROWS: i64 = 4;
@@ -19,7 +19,7 @@ fn load(_fake: &FakeDriver, shape: NormShape) -> Rc<NormKernels> {
     static CUBINS: Mutex<Option<HashMap<String, Vec<u8>>>> = Mutex::new(None);
     let mut cubins = CUBINS.lock().unwrap();
     let cubins = cubins.get_or_insert_default();
-    let cubin = cubins.entry(format!("{shape:?}")).or_insert_with(|| compile_kernels(shape));
+    let cubin = cubins.entry(format!("{shape:?}")).or_insert_with(|| compile_norms(shape));
     Rc::new(NormKernels::load(shape, Device::Cpu, cubin).unwrap())
 }
 

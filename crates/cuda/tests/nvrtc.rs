@@ -4,8 +4,18 @@
 
 use std::path::PathBuf;
 
-use cuda::{CudaError, NormShape, Storage};
+use cuda::{ChoiceKernel, CudaError, NormShape, Storage};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+
+/// Checks that a cubin has these kernels.
+fn check(cubin: Result<Vec<u8>, CudaError>, kernels: &[&str], case: &str) {
+    let cubin = cubin.map_err(|error| format!("{case}: {error}")).unwrap();
+    assert!(cubin.starts_with(b"\x7fELF"), "{case}");
+    for kernel in kernels {
+        let section = format!(".text.{kernel}");
+        assert!(cubin.windows(section.len()).any(|part| part == section.as_bytes()), "{case}: {kernel}");
+    }
+}
 
 /// Opens NVRTC by its path, as LibTorch's CUDA library does. The library path need not contain it.
 fn open_nvrtc() {
@@ -26,13 +36,11 @@ fn nvrtc_compiles_every_kernel() {
                 [(40, 1e-5), (256, 1e-5), (768, 1e-5), (768, 1e-12), (1024, 1e-12), (2048, 1e-5)]
             {
                 let shape = NormShape::new(width, eps, storage).unwrap();
-                let cubin = shape.compile(architecture).unwrap_or_else(|error| panic!("{shape:?}: {error}"));
-                assert!(cubin.starts_with(b"\x7fELF"), "{shape:?} for {architecture}");
-                for kernel in [b".text.pre_norm".as_slice(), b".text.post_norm"] {
-                    let found = cubin.windows(kernel.len()).any(|part| part == kernel);
-                    assert!(found, "{shape:?} for {architecture}");
-                }
+                let case = format!("{shape:?} for {architecture}");
+                check(shape.compile(architecture), &["pre_norm", "post_norm"], &case);
             }
+            let case = format!("{storage:?} for {architecture}");
+            check(ChoiceKernel::compile_for(storage, architecture), &["choose"], &case);
         }
     }
     let shape = NormShape::new(768, 1e-5, Storage::Half).unwrap();

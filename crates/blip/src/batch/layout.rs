@@ -77,6 +77,15 @@ impl BatchLayout {
         self.sources.iter().filter(|source| matches!(source, KvSource::Cached(_))).count()
     }
 
+    /// Returns the position of each row's image in [`Self::images`].
+    pub(crate) fn image_positions(&self) -> Vec<i64> {
+        let images = self.groups.iter().flat_map(|group| {
+            let rows = 0..group.images * group.questions;
+            rows.map(|row| group.first_image + row / group.questions)
+        });
+        images.collect()
+    }
+
     /// Creates the layout of the rows `rows`. `image_of_row[i]` is the image of row `i`.
     pub(crate) fn new(image_of_row: &[usize], rows: impl IntoIterator<Item = usize>) -> Self {
         Self::with_sources(image_of_row, rows, |images| vec![KvSource::Compute; images.len()])
@@ -184,6 +193,11 @@ mod tests {
             let mut rows = layout.rows.clone();
             rows.sort_unstable();
             prop_assert_eq!(rows, expected);
+            let positions = layout.image_positions();
+            prop_assert_eq!(positions.len(), layout.rows.len());
+            for (&row, position) in layout.rows.iter().zip(positions) {
+                prop_assert_eq!(image_of_row[row], layout.images[position as usize]);
+            }
             for group in &layout.groups {
                 for image in 0..group.images {
                     for question in 0..group.questions {

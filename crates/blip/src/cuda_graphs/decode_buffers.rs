@@ -1,6 +1,8 @@
 //! Decoder buffers with fixed shapes, so that one captured step serves all steps of all batches
 //! that fit.
 
+use std::collections::VecDeque;
+
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
@@ -8,17 +10,23 @@ use crate::{
     decoder::{
         TextDecoder,
         state::{DecoderState, LayerState, Position},
-        token_choice::{TokenChoice, argmax_with_margin, read_choices},
+        token_choice::{TokenChoice, read_choices},
     },
     device::transfer::to_device,
     layers::attention::{lowest, mask_width, padding_mask},
     text::{hypotheses::HypothesisLayout, self_attention_cache::SelfAttentionCache},
 };
 
+/// Steps that run before the host reads the first tokens. Every answer needs as many, because one
+/// of its tokens is the stop token. The host then waits once for an answer of one word.
+const FIRST_STEPS: i64 = 2;
+
 /// The inputs of a step and the state between steps.
 #[derive(Debug)]
 pub(crate) struct DecodeBuffers {
+    rows: i64,
     longest: i64,
+    steps: i64,
     /// Encoder states of the questions, `[rows, longest, hidden]`.
     states: Tensor,
     /// Keys and values of the encoder states, `[layers, rows, longest, 2 * hidden]`.
@@ -35,9 +43,22 @@ pub(crate) struct DecodeBuffers {
     visible_at: Tensor,
     /// Mask of the questions' padding, `[rows, 1, 1, mask width]`.
     padding: Tensor,
+    /// Best tokens of all steps so far, `[steps, rows, 4]` in f32.
+    tables: Tensor,
     state: DecoderState,
     /// The step that runs next, and its tokens, if they are on the device.
     next: Option<(i64, Vec<i64>)>,
+    /// Steps that are complete and that the caller did not request yet.
+    ahead: VecDeque<CompletedStep>,
+}
+
+/// A step whose choices are on the host.
+#[derive(Debug)]
+struct CompletedStep {
+    step: i64,
+    /// Each row's last token.
+    tokens: Vec<i64>,
+    choices: Vec<TokenChoice>,
 }
 
 impl DecodeBuffers {
@@ -69,7 +90,9 @@ impl DecodeBuffers {
             })
             .collect::<Result<Vec<_>, TchError>>()?;
         Ok(Self {
+            rows,
             longest,
+            steps,
             states: zeros(&[rows, longest, hidden])?,
             ids: indices(&[rows, 1])?,
             visible_at: Tensor::f_full([steps_width + 1, steps_width], lowest(kind), (kind, device))?
@@ -85,7 +108,9 @@ impl DecodeBuffers {
             step,
             visible,
             padding,
+            tables: Tensor::f_zeros([steps, rows, 4], (Kind::Float, device))?,
             next: None,
+            ahead: VecDeque::new(),
         })
     }
 
@@ -95,6 +120,7 @@ impl DecodeBuffers {
     /// Rows and lengths must fit the buffers.
     pub(crate) fn load(&mut self, states: &Tensor, lengths: &[i64]) -> Result<(), TchError> {
         self.next = None;
+        self.ahead.clear();
         let (rows, longest, _) = states.size3()?;
         // Overwrites states of earlier batches. A NaN among them would pass even a weight of 0.
         let padded = states.f_constant_pad_nd([0, 0, 0, self.longest - longest])?;
@@ -118,10 +144,32 @@ impl DecodeBuffers {
         Ok(())
     }
 
+    /// Feeds each row its last token. Returns the best next tokens.
+    ///
+    /// `run` runs [`Self::step`], by itself or as a graph.
+    pub(crate) fn choose(
+        &mut self,
+        tokens: &[i64],
+        step: i64,
+        mut run: impl FnMut(&mut Self) -> Result<(), TchError>,
+    ) -> Result<Vec<TokenChoice>, TchError> {
+        let ahead = self.ahead.pop_front();
+        if let Some(completed) = ahead.filter(|ahead| (ahead.step, &ahead.tokens[..]) == (step, tokens)) {
+            return Ok(completed.choices);
+        }
+        self.ahead.clear();
+        self.set_step(tokens, step)?;
+        let count = if step == 0 { FIRST_STEPS.min(self.steps) } else { 1 };
+        for _ in 0..count {
+            run(self)?;
+        }
+        self.read(tokens, step, count)
+    }
+
     /// Sets the inputs of step `step`: each row's last token.
     ///
     /// Nothing is copied if the last step chose these tokens.
-    pub(crate) fn set_step(&mut self, tokens: &[i64], step: i64) -> Result<(), TchError> {
+    fn set_step(&mut self, tokens: &[i64], step: i64) -> Result<(), TchError> {
         // A step that fails leaves no inputs for the next one.
         if self.next.take().is_some_and(|(next, chosen)| (next, &chosen[..]) == (step, tokens)) {
             return Ok(());
@@ -133,29 +181,32 @@ impl DecodeBuffers {
         self.visible.f_copy_(&mask.f_view_as(&self.visible)?).map(drop)
     }
 
-    /// Runs a step, and sets the inputs of the next one to the tokens that it chooses. Returns them
-    /// as a table of [`argmax_with_margin`].
+    /// Runs a step, stores its table, and sets the inputs of the next one to the tokens that it
+    /// chooses.
     ///
     /// All of it is on the device, so it can be captured.
-    pub(crate) fn step(&mut self, decoder: &TextDecoder) -> Result<Tensor, TchError> {
-        let table = argmax_with_margin(&decoder.step_on_device(&self.ids, &mut self.state)?)?;
+    pub(crate) fn step(&mut self, decoder: &TextDecoder) -> Result<(), TchError> {
+        let table = decoder.choose_on_device(&self.ids, &mut self.state)?;
+        drop(self.tables.f_index_copy_(0, &self.step, &table.f_unsqueeze(0)?)?);
         // The third column, token ids.
         self.ids.f_copy_(&table.f_narrow(1, 2, 1)?)?;
         drop(self.step.f_add_scalar_(1)?);
         let mask = self.visible_at.f_index_select(0, &self.step)?;
-        self.visible.f_copy_(&mask.f_view_as(&self.visible)?)?;
-        Ok(table)
+        self.visible.f_copy_(&mask.f_view_as(&self.visible)?).map(drop)
     }
 
-    /// Copies the first `rows` rows of the table of step `step` to the host.
-    pub(crate) fn read(
-        &mut self,
-        table: &Tensor,
-        rows: usize,
-        step: i64,
-    ) -> Result<Vec<TokenChoice>, TchError> {
-        let choices = read_choices(&table.f_narrow(0, 0, rows as i64)?)?;
-        self.next = Some((step + 1, choices.iter().map(|choice| choice.token).collect()));
-        Ok(choices)
+    /// Copies the tables of `count` steps from `step` on to the host. Returns the choices of the
+    /// first one, which read `tokens`.
+    fn read(&mut self, tokens: &[i64], step: i64, count: i64) -> Result<Vec<TokenChoice>, TchError> {
+        let choices = read_choices(&self.tables.f_narrow(0, step, count)?)?;
+        let mut tokens = tokens.to_vec();
+        for (step, choices) in (step..).zip(choices.chunks(self.rows as usize)) {
+            let choices = choices.get(..tokens.len()).unwrap_or_default().to_vec();
+            let chosen = choices.iter().map(|choice| choice.token).collect();
+            let tokens = std::mem::replace(&mut tokens, chosen);
+            self.ahead.push_back(CompletedStep { step, tokens, choices });
+        }
+        self.next = Some((step + count, tokens));
+        Ok(self.ahead.pop_front().map(|first| first.choices).unwrap_or_default())
     }
 }

@@ -17,6 +17,7 @@ use crate::{
     checkpoint::config::{BlipConfig, text::TextConfig, vision::VisionConfig},
     cuda_graphs::decode_buffers::DecodeBuffers,
     decoder::{TextDecoder, token_choice::TokenChoice},
+    device::transfer::to_device,
     layers::attention::{lowest, mask_width},
     text::{encoder::TextEncoder, image_states::ImageStates, padded_batch::PaddedBatch},
     vision::encoder::VisionEncoder,
@@ -129,18 +130,22 @@ impl CudaGraphs {
         graph.map(|(_, graph)| graph.run(pixels)).transpose()
     }
 
-    /// Returns the states of questions with one image each, or `None` without a graph of this size.
+    /// Returns the states of questions, or `None` without a graph of this size.
+    ///
+    /// A graph has one image for each question, so several questions about an image read copies of
+    /// its features.
     pub(crate) fn encode_texts(
         &mut self,
         batch: &PaddedBatch,
         images: &Tensor,
         layout: &BatchLayout,
     ) -> Result<Option<Tensor>, TchError> {
-        if layout.images.len() != layout.rows.len() {
-            return Ok(None);
+        let Some(graph) = smallest(&mut self.questions, batch.ids.size2()?) else { return Ok(None) };
+        if layout.images.len() == layout.rows.len() {
+            return graph.run(batch, images).map(Some);
         }
-        let graph = smallest(&mut self.questions, batch.ids.size2()?);
-        graph.map(|graph| graph.run(batch, images)).transpose()
+        let positions = to_device(&layout.image_positions(), images.device())?;
+        graph.run(batch, &images.f_index_select(0, &positions)?).map(Some)
     }
 
     /// Returns a graph loaded with the encoder states `[rows, longest, hidden]`, or `None` without
@@ -290,7 +295,6 @@ pub(crate) struct DecodeGraph {
     buffers: DecodeBuffers,
     start: Graph,
     step: Graph,
-    table: Tensor,
 }
 
 impl DecodeGraph {
@@ -303,15 +307,13 @@ impl DecodeGraph {
     ) -> Result<Self, CudaError> {
         let mut buffers = DecodeBuffers::new(shape, config, capturer.device, capturer.kind)?;
         let (start, ()) = capturer.stream.capture(|| buffers.start(decoder))?;
-        let (step, table) = capturer.stream.capture(|| buffers.step(decoder))?;
-        Ok(Self { buffers, start, step, table })
+        let (step, ()) = capturer.stream.capture(|| buffers.step(decoder))?;
+        Ok(Self { buffers, start, step })
     }
 
     /// Feeds each row its last token. Returns the best next tokens.
     pub(crate) fn step(&mut self, tokens: &[i64], step: i64) -> Result<Vec<TokenChoice>, TchError> {
-        self.buffers.set_step(tokens, step)?;
-        self.step.launch()?;
-        self.buffers.read(&self.table, tokens.len(), step)
+        self.buffers.choose(tokens, step, |_| Ok(self.step.launch()?))
     }
 }
 

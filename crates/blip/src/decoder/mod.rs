@@ -9,8 +9,9 @@ pub(crate) mod token_choice;
 pub(crate) mod start_token;
 pub(crate) mod state;
 
-use std::cell::OnceCell;
+use std::{cell::OnceCell, rc::Rc};
 
+use cuda::ChoiceKernel;
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
@@ -21,13 +22,14 @@ use crate::{
     decoder::{
         start_token::CachedStartToken,
         state::{DecoderState, LayerState, Position},
+        token_choice::argmax_with_margin,
         vocabulary_layer::{WEIGHT, is_tied, load_vocabulary_layer},
     },
     device::transfer::to_device,
     error::LoadError,
     layers::{
-        attention::causal_mask, dense::Dense, layer_norm::LayerNorm, text_embeddings::TextEmbeddings,
-        weight_path::WeightPath,
+        attention::causal_mask, dense::Dense, fused_kernels::FusedKernels, layer_norm::LayerNorm,
+        text_embeddings::TextEmbeddings, weight_path::WeightPath,
     },
     text::{
         attention_weights::attended_text, hypotheses::HypothesisLayout, layer::TextLayer,
@@ -43,6 +45,8 @@ pub(crate) struct TextDecoder {
     pub(crate) transform: Dense,
     pub(crate) transform_norm: LayerNorm,
     pub(crate) vocabulary: Dense,
+    /// Native kernel that finds the best tokens, if available.
+    choice: Option<Rc<ChoiceKernel>>,
     /// Start token, computed by the first batch.
     first_token: OnceCell<CachedStartToken>,
     device: Device,
@@ -81,6 +85,7 @@ impl TextDecoder {
             transform: Dense::load(&head.at("transform.dense"), hidden, hidden)?,
             transform_norm: LayerNorm::load(&head.at("transform.LayerNorm"), hidden, text.layer_norm_eps)?,
             vocabulary,
+            choice: root.fused_kernels().map(FusedKernels::choice),
             first_token: OnceCell::new(),
             device,
         })
@@ -125,6 +130,34 @@ impl TextDecoder {
     /// Feeds each row its last token. Returns the logits of the next token, `[rows, vocabulary]` in
     /// f32.
     pub(crate) fn step(&self, tokens: &[i64], state: &mut DecoderState) -> Result<Tensor, TchError> {
+        self.next_logits(tokens, state)?.f_to_kind(Kind::Float)
+    }
+
+    /// Feeds each row its last token. Returns the best next tokens, as a table of
+    /// [`argmax_with_margin`].
+    pub(crate) fn choose(&self, tokens: &[i64], state: &mut DecoderState) -> Result<Tensor, TchError> {
+        self.best_tokens(&self.next_logits(tokens, state)?)
+    }
+
+    /// Runs [`Self::choose`] for tokens `[rows, 1]` that are already on the device.
+    pub(crate) fn choose_on_device(
+        &self,
+        ids: &Tensor,
+        state: &mut DecoderState,
+    ) -> Result<Tensor, TchError> {
+        self.best_tokens(&self.step_on_device(ids, state)?)
+    }
+
+    /// Returns the table of [`argmax_with_margin`] of logits in the model's number format.
+    fn best_tokens(&self, logits: &Tensor) -> Result<Tensor, TchError> {
+        match &self.choice {
+            Some(kernel) => Ok(kernel.choose(logits)?),
+            None => argmax_with_margin(&logits.f_to_kind(Kind::Float)?),
+        }
+    }
+
+    /// Runs [`Self::step`]. The logits are in the model's number format.
+    fn next_logits(&self, tokens: &[i64], state: &mut DecoderState) -> Result<Tensor, TchError> {
         if let (Position::Host(position @ 0), Some(start)) = (&mut state.position, self.cached_start(tokens)?)
         {
             *position = 1;
@@ -135,7 +168,8 @@ impl TextDecoder {
         self.step_on_device(&ids, state)
     }
 
-    /// Runs [`Self::step`] for tokens `[rows, 1]` that are already on the device.
+    /// Runs a step for tokens `[rows, 1]` on the device. The logits are in the model's number
+    /// format.
     pub(crate) fn step_on_device(&self, ids: &Tensor, state: &mut DecoderState) -> Result<Tensor, TchError> {
         let mut states = match &mut state.position {
             Position::Host(position) => {
@@ -179,6 +213,6 @@ impl TextDecoder {
         }
         let states = self.transform.forward_gelu(&states.f_select(1, 0)?)?;
         let states = self.transform_norm.forward(&states)?;
-        self.vocabulary.forward(&states)?.f_to_kind(Kind::Float)
+        self.vocabulary.forward(&states)
     }
 }

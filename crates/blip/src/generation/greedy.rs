@@ -12,7 +12,7 @@ use crate::{
     decoder::{
         TextDecoder,
         state::DecoderState,
-        token_choice::{TokenChoice, argmax_with_margin, read_choices},
+        token_choice::{TokenChoice, read_choices},
     },
     device::stage_timer::{StageTimer, StageTimes},
     generation::stopping_criteria::StoppingCriteria,
@@ -33,9 +33,7 @@ impl DecodeBackend<'_> {
     /// Feeds each row its last token. Returns the best next tokens.
     fn step(&mut self, tokens: &[i64], step: i64) -> Result<Vec<TokenChoice>, TchError> {
         match self {
-            Self::LibTorch { decoder, state } => {
-                read_choices(&argmax_with_margin(&decoder.step(tokens, state)?)?)
-            }
+            Self::LibTorch { decoder, state } => read_choices(&decoder.choose(tokens, state)?),
             Self::CudaGraph(graph) => graph.step(tokens, step),
             Self::Cpu { decoder, state } => decoder.step(tokens, state),
         }

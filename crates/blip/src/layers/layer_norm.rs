@@ -29,7 +29,7 @@ impl LayerNorm {
     /// Loads `weight` and `bias`, both `[size]`, below `path`.
     pub(crate) fn load(path: &WeightPath<'_>, size: i64, eps: f64) -> Result<Self, LoadError> {
         let (weight, bias) = (path.tensor("weight", &[size])?, path.tensor("bias", &[size])?);
-        let fused = path.fused_norms().map(|norms| norms.kernel([&weight, &bias], size, eps));
+        let fused = path.fused_kernels().map(|kernels| kernels.norm([&weight, &bias], size, eps));
         let fused = fused.transpose().map_err(TchError::from)?.flatten();
         let native = path.kernels().map(|_| -> Result<_, TchError> {
             Ok(Arc::new(CpuLayerNorm::new(copied(&weight)?, copied(&bias)?, eps as f32)))

@@ -10,4 +10,4 @@ pub(crate) mod linear;
 pub(crate) mod position_embeddings;
 pub(crate) mod tensor_slice;
 pub(crate) mod weight_path;
-pub(crate) mod fused_norm;
+pub(crate) mod fused_kernels;

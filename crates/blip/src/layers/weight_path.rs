@@ -6,7 +6,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     checkpoint::weights::Weights, device::kernel_backend::CudaGelu, error::LoadError,
-    layers::fused_norm::FusedNorms, parallel::ParallelKernels,
+    layers::fused_kernels::FusedKernels, parallel::ParallelKernels,
 };
 
 /// Prefix of tensor names, with the device, the number format and the native kernels of the layers
@@ -17,7 +17,7 @@ pub(crate) struct WeightPath<'a> {
     prefix: Cow<'a, str>,
     device: Device,
     kind: Kind,
-    fused_norms: Option<&'a FusedNorms>,
+    fused_kernels: Option<&'a FusedKernels>,
     kernels: Option<&'a ParallelKernels>,
     cuda_gelu: CudaGelu,
 }
@@ -25,17 +25,17 @@ pub(crate) struct WeightPath<'a> {
 impl<'a> WeightPath<'a> {
     pub(crate) fn root(weights: &'a Weights, device: Device, kind: Kind) -> Self {
         let (prefix, cuda_gelu) = (Cow::Borrowed(""), CudaGelu::default());
-        Self { weights, prefix, device, kind, fused_norms: None, kernels: None, cuda_gelu }
+        Self { weights, prefix, device, kind, fused_kernels: None, kernels: None, cuda_gelu }
     }
 
-    /// Sets the native norm kernels of the layers below this path.
-    pub(crate) fn with_fused_norms(self, fused_norms: Option<&'a FusedNorms>) -> Self {
-        Self { fused_norms, ..self }
+    /// Sets the native CUDA kernels of the layers below this path.
+    pub(crate) fn with_fused_kernels(self, fused_kernels: Option<&'a FusedKernels>) -> Self {
+        Self { fused_kernels, ..self }
     }
 
-    /// Returns the native norm kernels, if available.
-    pub(crate) fn fused_norms(&self) -> Option<&'a FusedNorms> {
-        self.fused_norms
+    /// Returns the native CUDA kernels, if available.
+    pub(crate) fn fused_kernels(&self) -> Option<&'a FusedKernels> {
+        self.fused_kernels
     }
 
     /// Sets the native kernels of the CPU.

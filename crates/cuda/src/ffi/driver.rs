@@ -30,25 +30,29 @@ impl DriverDevice {
         Ok(format!("sm_{major}{minor}"))
     }
 
-    /// Loads `cubin` and finds two kernels in it by name.
+    /// Loads `cubin` and finds kernels in it by name.
     ///
     /// The cubin is never unloaded: a captured graph may still refer to its kernels. It has a few
     /// tens of kilobytes.
-    pub(crate) fn load(&self, cubin: &[u8], names: [&CStr; 2]) -> Result<[Kernel; 2], CudaError> {
+    pub(crate) fn load<const N: usize>(
+        &self,
+        cubin: &[u8],
+        names: [&CStr; N],
+    ) -> Result<[Kernel; N], CudaError> {
         self.0.bind_to_thread().map_err(failed)?;
         // SAFETY: the image is complete. The driver copies it.
         let module = unsafe { driver::result::module::load_data(cubin.as_ptr().cast()) }.map_err(failed)?;
-        let [first, second] = names.map(|name| {
-            // SAFETY: the module stays loaded.
-            unsafe { driver::result::module::get_function(module, name.to_owned()) }
-                .map(|function| Kernel { function, device: self.clone() })
-                .map_err(failed)
-        });
-        Ok([first?, second?])
+        // SAFETY: the module stays loaded.
+        let find = |name: &CStr| unsafe { driver::result::module::get_function(module, name.to_owned()) };
+        let mut functions = [std::ptr::null_mut(); N];
+        for (function, name) in functions.iter_mut().zip(names) {
+            *function = find(name).map_err(failed)?;
+        }
+        Ok(functions.map(|function| Kernel { function, device: self.clone() }))
     }
 }
 
-/// A kernel with the parameters of `add_norm.cu`: five addresses and a number of rows.
+/// A kernel whose parameters are the addresses of tensors and a number of rows or columns.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     function: driver::sys::CUfunction,
@@ -58,25 +62,26 @@ pub(crate) struct Kernel {
 impl Kernel {
     /// Launches `blocks` of `threads` on `stream`, without waiting for them.
     ///
-    /// The caller has checked with `TensorCheck` that the kernel was compiled for these tensors.
-    pub(crate) fn launch(
+    /// The caller has checked that the kernel has these parameters, and that it was compiled for
+    /// these tensors.
+    pub(crate) fn launch<const N: usize>(
         &self,
         (blocks, threads): (u32, u32),
         stream: *mut c_void,
-        tensors: [&Tensor; 5],
-        mut rows: i64,
+        tensors: [&Tensor; N],
+        mut count: i64,
     ) -> Result<(), CudaError> {
         self.device.0.bind_to_thread().map_err(failed)?;
         let mut addresses = tensors.map(Tensor::data_ptr);
-        let [states, delta, weight, bias, normed] =
-            addresses.each_mut().map(|address| (&raw mut *address).cast());
-        let pointers = &mut [states, delta, weight, bias, normed, (&raw mut rows).cast()];
+        let mut pointers: Vec<*mut c_void> =
+            addresses.iter_mut().map(|address| (&raw mut *address).cast()).collect();
+        pointers.push((&raw mut count).cast());
         let (grid, block) = ((blocks, 1, 1), (threads, 1, 1));
         // SAFETY: the arguments have the types of the kernel's parameters, and the driver copies
-        // them before it returns. The addresses hold `rows` whole rows on this device. LibTorch
-        // reuses their memory only for later work on the same stream, which is LibTorch's current
-        // one. A stream of the CUDA runtime is a stream of the driver.
-        unsafe { driver::result::launch_kernel(self.function, grid, block, 0, stream.cast(), pointers) }
+        // them before it returns. The addresses hold the rows of these blocks on this device.
+        // LibTorch reuses their memory only for later work on the same stream, which is LibTorch's
+        // current one. A stream of the CUDA runtime is a stream of the driver.
+        unsafe { driver::result::launch_kernel(self.function, grid, block, 0, stream.cast(), &mut pointers) }
             .map_err(failed)
     }
 }

@@ -12,43 +12,6 @@
 // The variance is biased. The kernels subtract the mean before they square: with a large mean, a
 // single pass over the squares would cancel all significant digits.
 
-struct Float {
-  static constexpr int NUMBERS = 4;  // in sixteen bytes
-
-  __device__ static void unpack(uint4 bits, float* numbers) {
-    numbers[0] = __uint_as_float(bits.x);
-    numbers[1] = __uint_as_float(bits.y);
-    numbers[2] = __uint_as_float(bits.z);
-    numbers[3] = __uint_as_float(bits.w);
-  }
-
-  __device__ static uint4 pack(const float* numbers) {
-    return {__float_as_uint(numbers[0]), __float_as_uint(numbers[1]), __float_as_uint(numbers[2]),
-            __float_as_uint(numbers[3])};
-  }
-};
-
-struct Half {
-  static constexpr int NUMBERS = 8;
-
-  __device__ static void unpack(uint4 bits, float* numbers) {
-    const unsigned words[4] = {bits.x, bits.y, bits.z, bits.w};
-#pragma unroll
-    for (int word = 0; word < 4; ++word) {
-      numbers[2 * word] = half_to_float(static_cast<unsigned short>(words[word] & 0xffffu));
-      numbers[2 * word + 1] = half_to_float(static_cast<unsigned short>(words[word] >> 16));
-    }
-  }
-
-  __device__ static unsigned pair(const float* numbers) {
-    return float_to_half(numbers[0]) | static_cast<unsigned>(float_to_half(numbers[1])) << 16;
-  }
-
-  __device__ static uint4 pack(const float* numbers) {
-    return {pair(numbers), pair(numbers + 2), pair(numbers + 4), pair(numbers + 6)};
-  }
-};
-
 constexpr int WARP = 32;
 constexpr int NUMBERS = STORAGE::NUMBERS;
 constexpr int VECTORS = WIDTH / NUMBERS;

@@ -127,7 +127,7 @@ impl AddNorm {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::norm::Storage;
+    use crate::storage::Storage;
 
     #[test]
     fn compile_without_cuda_names_what_is_missing() {

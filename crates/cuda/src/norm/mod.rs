@@ -9,4 +9,4 @@ mod tensor_check;
 mod source;
 
 pub use add_norm::{AddNorm, NormKernels};
-pub use source::{NormShape, ROWS_PER_BLOCK, Storage};
+pub use source::{NormShape, ROWS_PER_BLOCK};

@@ -4,11 +4,8 @@ use std::rc::Rc;
 
 use tch::{Device, Kind, Tensor};
 
-use super::{
-    add_norm::NormKernels,
-    source::{NormShape, Storage},
-};
-use crate::error::CudaError;
+use super::{add_norm::NormKernels, source::NormShape};
+use crate::{error::CudaError, storage::Storage};
 
 /// Three full blocks and one that is not full.
 const ROWS: i64 = 14;

@@ -1,11 +1,10 @@
 //! The source of the kernels, and the values with which it is compiled.
 
-use tch::Kind;
-
-use crate::{error::CudaError, ffi::nvrtc};
-
-/// `storage.cuh` and `add_norm.cu` in one text, since NVRTC has no folder for includes.
-const SOURCE: &str = concat!(include_str!("storage.cuh"), include_str!("add_norm.cu"));
+use crate::{
+    error::CudaError,
+    ffi::nvrtc,
+    storage::{STORAGE_SOURCE, Storage},
+};
 
 /// Rows of a block of threads. Each warp computes one row.
 pub const ROWS_PER_BLOCK: u32 = 4;
@@ -15,37 +14,6 @@ const MAX_WIDTH: i64 = 2048;
 
 /// Bytes that a thread reads or writes at once.
 pub(crate) const VECTOR_BYTES: i64 = 16;
-
-/// The number format of tensors in memory.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Storage {
-    /// 16-bit floating point with five exponent bits.
-    Half,
-    /// 32-bit floating point.
-    Float,
-}
-
-impl Storage {
-    /// Returns the format of tensors of `kind`.
-    ///
-    /// # Errors
-    /// [`CudaError::NumberFormat`] if the kernels do not support it.
-    pub fn of(kind: Kind) -> Result<Self, CudaError> {
-        match kind {
-            Kind::Half => Ok(Self::Half),
-            Kind::Float => Ok(Self::Float),
-            other => Err(CudaError::NumberFormat(other)),
-        }
-    }
-
-    /// Returns LibTorch's name of the format.
-    pub fn kind(self) -> Kind {
-        match self {
-            Self::Half => Kind::Half,
-            Self::Float => Kind::Float,
-        }
-    }
-}
 
 /// The parameters for which the kernels are compiled.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -88,7 +56,8 @@ impl NormShape {
     /// # Errors
     /// [`CudaError::NvrtcMissing`], or [`CudaError::Nvrtc`] with the log of NVRTC.
     pub fn compile(self, architecture: &str) -> Result<Vec<u8>, CudaError> {
-        nvrtc::compile(c"add_norm.cu", SOURCE, architecture, &self.definitions())
+        let source = [STORAGE_SOURCE, include_str!("add_norm.cu")].concat();
+        nvrtc::compile(c"add_norm.cu", &source, architecture, &self.definitions())
     }
 
     /// Returns the macros of the source as `-D` options of a compiler.
@@ -124,15 +93,6 @@ mod tests {
         }
         let message = NormShape::new(36, 1e-5, Storage::Half).unwrap_err().to_string();
         assert_eq!(message, "unsupported row width: 36, expected a multiple of 8 up to 2048");
-    }
-
-    #[test]
-    fn storage_supports_half_and_float_only() {
-        for storage in [Storage::Half, Storage::Float] {
-            assert_eq!(Storage::of(storage.kind()).unwrap(), storage);
-        }
-        let message = Storage::of(Kind::BFloat16).unwrap_err().to_string();
-        assert_eq!(message, "unsupported number format: BFloat16, expected Half or Float");
     }
 
     #[test]

@@ -56,7 +56,7 @@ impl TensorCheck {
 }
 
 fn mismatch(tensor: &'static str, found: String, expected: String) -> CudaError {
-    CudaError::TensorMismatch { tensor, found, expected }
+    CudaError::TensorMismatch { kernel: "add_norm", tensor, found, expected }
 }
 
 #[cfg(test)]
@@ -64,7 +64,7 @@ mod tests {
     use tch::Kind;
 
     use super::*;
-    use crate::norm::Storage;
+    use crate::storage::Storage;
 
     fn check() -> TensorCheck {
         TensorCheck { shape: NormShape::new(16, 1e-5, Storage::Half).unwrap(), device: Device::Cpu }

@@ -1,6 +1,6 @@
 // The part of the NVIDIA driver that cudarc calls, with one device in the memory of the host.
 //
-// A cubin is "\x7fELF" and the handle of a library that was compiled from kernels.cpp.
+// A cubin is "\x7fELF" and the handle of a library that was compiled from add_norm.cpp or choose.cpp.
 
 #include <dlfcn.h>
 
@@ -16,6 +16,7 @@ constexpr int SUCCESS = 0, INVALID_VALUE = 1, INVALID_DEVICE = 101, INVALID_IMAG
 struct Function {
   void* kernel;
   bool (*launch)(void* kernel, unsigned blocks, unsigned threads, void** parameters);
+  int result;  // the parameter with its address
 };
 
 std::string failing_call;
@@ -71,7 +72,8 @@ int cuModuleLoadData(void** module, const char* image) {
 int cuModuleGetFunction(void** function, void* module, const char* name) {
   void* kernel = dlsym(module, name);
   if (kernel == nullptr) return NOT_FOUND;
-  *function = new Function{kernel, reinterpret_cast<decltype(Function::launch)>(dlsym(module, "fake_launch"))};
+  *function = new Function{kernel, reinterpret_cast<decltype(Function::launch)>(dlsym(module, "fake_launch")),
+                           *static_cast<const int*>(dlsym(module, "fake_result"))};
   return SUCCESS;
 }
 
@@ -83,7 +85,7 @@ int cuLaunchKernel(const Function* function, unsigned blocks, unsigned blocks_y,
   if (!flat || blocks == 0 || shared_bytes || extra || current_context != &device_context) return INVALID_VALUE;
   last_stream = stream;
   const bool defined = function->launch(function->kernel, blocks, threads, parameters);
-  if (failing_call == "result") **static_cast<unsigned**>(parameters[4]) ^= 0x00400040u;
+  if (failing_call == "result") **static_cast<unsigned**>(parameters[function->result]) ^= 0x00400040u;
   return defined ? SUCCESS : LAUNCH_FAILED;
 }
 

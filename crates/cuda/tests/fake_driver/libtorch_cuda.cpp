@@ -129,6 +129,11 @@ CUDAStream getStreamFromPool(const bool is_high_priority, DeviceIndex device) {
   return ::stream(++last_stream_id, or_current(device));
 }
 
+CUDAStream getStreamFromPool(const int priority, DeviceIndex device) {
+  log_call("stream", "new stream of " + std::to_string(device) + " with priority " + std::to_string(priority));
+  return ::stream(++last_stream_id, or_current(device));
+}
+
 CUDAStream getCurrentCUDAStream(DeviceIndex device) {
   return ::stream(current_streams[or_current(device)], or_current(device));
 }
@@ -160,6 +165,8 @@ void CUDAGraph::capture_begin(MempoolId_t, cudaStreamCaptureMode mode) {
 }
 
 void CUDAGraph::capture_end() {
+  // The allocator still refers to the graph, so freeing it is one object too many.
+  if (failing_call == "end") --live_objects;
   log_call("end", "end");
   capture_ended_ = true;
 }
@@ -177,6 +184,7 @@ extern "C" {
 void fake_reset() {
   call_log.clear();
   selected_device = 0;
+  current_streams.clear();
 }
 
 void fake_log(const char* line) { call_log += std::string(line) + "\n"; }
@@ -201,6 +209,6 @@ void fake_register_allocator(bool started) {
 
 int fake_current_device() { return selected_device; }
 
-// Returns the number of events and graphs that the crate did not free.
+// Returns the number of events and graphs that the crate must free and did not.
 int fake_live_objects() { return live_objects; }
 }

@@ -3,7 +3,7 @@
 //! - `libtorch_cuda.cpp`: the part of LibTorch's CUDA library that `src/ffi` calls.
 //! - `driver.cpp`: the part of the NVIDIA driver that cudarc calls. It runs kernels on the host.
 //! - `nvrtc.cpp`: the part of the CUDA compiler that cudarc calls.
-//! - `kernels.cpp`, `warp.h`: the kernels, and the part of a GPU that they use.
+//! - `add_norm.cpp`, `choose.cpp`, `gpu.h`: the kernels, and the part of a GPU that they use.
 
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},
@@ -11,7 +11,7 @@ use std::{
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use cuda::{CudaStreams, NormShape};
+use cuda::{ChoiceKernel, CudaStreams, NormShape, Storage};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 
 /// The fake libraries, for one test at a time.
@@ -106,9 +106,19 @@ impl Drop for FakeDriver {
     }
 }
 
-/// Compiles the kernels of `shape` for the host, to what the driver accepts as a cubin.
-pub(crate) fn compile_kernels(shape: NormShape) -> Vec<u8> {
-    let library = open("kernels.cpp", &shape.definitions(), "kernels.so", RTLD_LOCAL);
+/// Compiles the norm kernels of `shape` for the host.
+pub(crate) fn compile_norms(shape: NormShape) -> Vec<u8> {
+    compile("add_norm.cpp", &shape.definitions())
+}
+
+/// Compiles the kernel that chooses tokens for the host.
+pub(crate) fn compile_choice(storage: Storage) -> Vec<u8> {
+    compile("choose.cpp", &ChoiceKernel::definitions(storage))
+}
+
+/// Compiles kernels for the host, to what the driver accepts as a cubin.
+fn compile(source: &str, options: &[String]) -> Vec<u8> {
+    let library = open(source, options, "kernels.so", RTLD_LOCAL);
     [b"\x7fELF".as_slice(), &library.into_raw().addr().to_ne_bytes()].concat()
 }
 

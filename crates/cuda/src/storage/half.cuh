@@ -1,6 +1,4 @@
-// Conversions between numbers in memory and f32, in which the kernels compute.
-//
-// Half precision uses the conversions of PTX, since NVRTC has no cuda_fp16.h.
+// Conversions between half precision and f32 by PTX, since NVRTC has no cuda_fp16.h.
 
 __device__ inline float half_to_float(unsigned short bits) {
   float number;
@@ -13,3 +11,4 @@ __device__ inline unsigned short float_to_half(float number) {
   asm("cvt.rn.f16.f32 %0, %1;" : "=h"(bits) : "f"(number));
   return bits;
 }
+
