@@ -215,6 +215,12 @@ is_selected plain && engine plain 30 "$ends" --no-checks --cuda-graphs=false --c
 if is_selected variants && [[ $device == cuda ]]; then
   engine no_native_kernels 25 "$ends" --no-checks --cuda-kernels libtorch
   engine tanh_gelu 40 "${sizes##*,}" --cuda-gelu tanh
+  # Two engines on the device overlap their batches.
+  if start_server two_engines "$work/model" --engines 2; then
+    load new_images_two_engines
+    load cached_images_two_engines --questions-per-image 6 --reuse 1 --pool 64
+    stop_server
+  fi
 fi
 
 timeout -k 5 10 python3 benches/engine/goals.py "$out" >"$out/goals.txt" 2>&1

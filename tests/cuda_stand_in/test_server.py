@@ -98,6 +98,11 @@ def serve(stand_in, tmp_path):
         server.process.stdout.close()
 
 
+def work_since_ready(server):
+    """Returns the products and graphs of clients."""
+    return [event for event in server.trace.events_since("ready") if event.kind in ("product", "graph")]
+
+
 def assert_sound(server):
     """Checks the rules of CUDA, that nothing was compiled for a client, and standard error."""
     assert server.trace.faults() == {}
@@ -111,8 +116,7 @@ def test_server_answers_clients_without_faults(serve, options):
     server = serve(*options)
     assert (server.device, server.dtype) == ("cuda:0", "f16")
     server.load(120)
-    work = [event for event in server.trace.events_since("ready") if event.kind == "product"]
-    assert work, "the device had work"
+    assert work_since_ready(server), "the device had work"
     assert_sound(server)
 
 
@@ -120,8 +124,16 @@ def test_engines_on_two_devices_obey_the_rules(serve):
     server = serve("--engines", "2", devices=2)
     assert server.device == "cuda:0,cuda:1"
     server.load(200)
-    devices = {event.device for event in server.trace.events_since("ready") if event.kind == "product"}
-    assert devices == {0, 1}
+    assert {event.device for event in work_since_ready(server)} == {0, 1}
+    assert_sound(server)
+
+
+def test_engines_on_one_device_have_a_stream_each(serve):
+    server = serve("--engines", "2")
+    assert server.device == "cuda:0"
+    server.load(200)
+    assert len({event.stream for event in work_since_ready(server)}) == 2
+    assert {event.device for event in work_since_ready(server)} == {0}
     assert_sound(server)
 
 
@@ -138,11 +150,11 @@ def test_model_replaced_under_load_breaks_no_rule(serve):
 
 
 def test_lost_device_ends_the_process_with_its_exit_code(serve):
-    first = serve()
+    first = serve("--cuda-graphs=false")
     first.load(20)
     products = sum(event.kind == "product" for event in first.trace.events())
     of_clients = sum(event.kind == "product" for event in first.trace.events_since("ready"))
-    server = serve(fail=f"product:{products - of_clients // 2}:700")
+    server = serve("--cuda-graphs=false", fail=f"product:{products - of_clients // 2}:700")
     with pytest.raises((urllib.error.URLError, ConnectionError, AssertionError)):
         for _ in range(100):
             server.load(20)

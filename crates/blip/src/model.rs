@@ -3,6 +3,7 @@
 use std::{num::NonZeroUsize, sync::Arc};
 
 use cpu_kernels::NumberFormat;
+use cuda::CudaStreams;
 use tch::Device;
 
 use crate::{
@@ -90,6 +91,10 @@ impl Model {
     ) -> Result<Self, LoadError> {
         let _no_grad = tch::no_grad_guard();
         options.check(device, dtype)?;
+        if let (Device::Cuda(index), true) = (device, options.separate_cuda_stream) {
+            let stream = CudaStreams::open().and_then(|streams| streams.use_engine_stream(index));
+            stream.map_err(|error| LoadError::Device(error.to_string()))?;
+        }
         let (config, requested) = (checkpoint.config(), dtype);
         let (dtype, parts) = options.number_formats(device, dtype);
         let kind = dtype.kind();

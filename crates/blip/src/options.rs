@@ -30,7 +30,7 @@ pub struct LoadOptions {
     pub text_dtype: PartDtype,
     /// Kernels that compute on the CPU.
     pub cpu_kernels: CpuKernels,
-    /// Kernels that compute residuals and norms on CUDA.
+    /// Kernels that compute residuals and norms, and choose tokens, on CUDA.
     pub cuda_kernels: CudaKernels,
     /// Form of GELU on CUDA.
     pub cuda_gelu: CudaGelu,
@@ -40,6 +40,10 @@ pub struct LoadOptions {
     pub threads: Option<NonZeroUsize>,
     /// Whether small batches are launched as CUDA graphs, see `docs/decisions/cuda-graphs.md`.
     pub cuda_graphs: bool,
+    /// Whether a model on CUDA computes on another stream than LibTorch's default stream. Work
+    /// of several models on one device can then overlap. The stream becomes the current one of the
+    /// thread that loads the model.
+    pub separate_cuda_stream: bool,
 }
 
 impl LoadOptions {
@@ -59,6 +63,7 @@ impl LoadOptions {
                 max_new_tokens: None,
                 threads: None,
                 cuda_graphs: true,
+                separate_cuda_stream: false,
             }
         } else {
             Self {
@@ -74,6 +79,7 @@ impl LoadOptions {
                 max_new_tokens: None,
                 threads: None,
                 cuda_graphs: false,
+                separate_cuda_stream: false,
             }
         }
     }

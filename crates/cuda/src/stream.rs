@@ -41,6 +41,17 @@ impl CudaStreams {
         self.functions.synchronize(device)
     }
 
+    /// Makes another stream than the default one current in this thread on `device`, for the rest
+    /// of its life. The work of several threads can then overlap.
+    ///
+    /// The stream is one of LibTorch's pool for engines. After 32 calls a stream is given again.
+    ///
+    /// # Errors
+    /// [`CudaError::LibTorch`].
+    pub fn use_engine_stream(self, device: usize) -> Result<(), CudaError> {
+        self.functions.use_engine_stream(device)
+    }
+
     /// Takes a stream for copies on `device` from LibTorch's pool.
     ///
     /// # Errors

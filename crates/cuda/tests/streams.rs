@@ -48,6 +48,28 @@ fn copy_stream_run_restores_current_stream() {
 
 #[test]
 #[cfg_attr(not(with_streams), ignore = "LibTorch has no CUDA headers")]
+fn engine_stream_stays_current() {
+    let fake = FakeDriver::open();
+    fake.streams.use_engine_stream(1).unwrap();
+    let first = fake.current_stream(1);
+    assert_eq!(
+        fake.take_log(),
+        ["new stream of 1 with priority -2".to_owned(), format!("current 1:{first}")]
+    );
+    assert_eq!((fake.current_stream(0), fake.current_device()), (0, 0));
+    let copies = fake.streams.copy_stream(1).unwrap();
+    copies.run(|| assert_ne!(fake.current_stream(1), first)).unwrap();
+    assert_eq!(fake.current_stream(1), first);
+    fake.streams.use_engine_stream(1).unwrap();
+    assert_ne!(fake.current_stream(1), first, "each engine has a stream");
+    fake.fail("stream");
+    let error = fake.streams.use_engine_stream(1).unwrap_err().to_string();
+    assert!(error.contains("fake failure of stream"), "{error}");
+    assert_eq!(fake.current_device(), 0);
+}
+
+#[test]
+#[cfg_attr(not(with_streams), ignore = "LibTorch has no CUDA headers")]
 fn graph_captures_on_pool_stream_and_launches_on_current() {
     let fake = FakeDriver::open();
     let mut runs = 0;

@@ -34,6 +34,7 @@ loader::functions! {
         last_error: unsafe extern "C" fn() -> *const c_char,
         current_stream: Get,
         synchronize: unsafe extern "C" fn(c_int) -> c_int,
+        use_engine_stream: unsafe extern "C" fn(c_int) -> c_int,
         copy_stream_new: Get,
         capture_stream_new: Get,
         stream_free: Free,
@@ -112,6 +113,13 @@ impl StreamFunctions {
         let device = index(device)?;
         // SAFETY: the argument is a number.
         self.check(unsafe { (self.synchronize)(device) })
+    }
+
+    /// Makes a stream for engines the current one of this thread on `device`.
+    pub(crate) fn use_engine_stream(&self, device: usize) -> Result<(), CudaError> {
+        let device = index(device)?;
+        // SAFETY: the argument is a number.
+        self.check(unsafe { (self.use_engine_stream)(device) })
     }
 
     pub(crate) fn copy_stream(&'static self, device: usize) -> Result<RawStream, CudaError> {

@@ -58,10 +58,17 @@ int blip_synchronize(int device) {
 }
 
 // LibTorch has a pool of 32 streams for each priority, and gives the same stream again after 32
-// calls. Copies and captures use different pools, so that no copy of one engine gets into a capture
-// of another one.
+// calls. Copies, captures and engines use different pools, so that no work of one engine gets into
+// a capture of another one. Two users of a stream wait for each other, without harm.
 int blip_copy_stream_new(int device, PoolStream** stream) {
   return guarded([&] { *stream = new PoolStream(device, true); });
+}
+
+// Takes a stream for the rest of the thread's life.
+int blip_use_engine_stream(int device) {
+  constexpr int PRIORITY = -2;
+  const auto index = static_cast<c10::DeviceIndex>(device);
+  return guarded([&] { c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool(PRIORITY, index)); });
 }
 
 int blip_capture_stream_new(int device, PoolStream** stream) {

@@ -1,6 +1,6 @@
 // The part of the NVIDIA driver that cudarc calls, with one device in the memory of the host.
 //
-// A cubin is "\x7fELF" and the handle of a library that was compiled from add_norm.cpp or choose.cpp.
+// A cubin is "\x7fELF" and the handle of a library, compiled from add_norm.cpp or choose.cpp.
 
 #include <dlfcn.h>
 

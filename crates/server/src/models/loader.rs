@@ -91,14 +91,16 @@ impl ModelLoader {
 
         let preparer = self.preparer(&spec, &checkpoint).with_context(cannot_load)?;
         let engines = engines(&spec, &checkpoint, device);
-        let devices = devices_from(device, engines)?;
+        let devices = devices_from(device, engines, available_cuda_devices());
+        let engines_on_device = devices.iter().filter(|other| **other == device).count().max(1);
         let checkpoint = Arc::new(checkpoint);
         let mut placement = placement(&spec, device, dtype, &checkpoint);
         let shared = SharedFeatures::of(&checkpoint, &placement);
-        if device == Device::Cpu && shared.is_none() {
-            placement.options.feature_cache_bytes /= engines;
-            placement.options.cross_attention_cache_bytes /= engines;
+        if shared.is_none() {
+            placement.options.feature_cache_bytes /= engines_on_device;
+            placement.options.cross_attention_cache_bytes /= engines_on_device;
         }
+        placement.options.separate_cuda_stream = engines_on_device > 1;
         let factory = |device: &Device, shared| {
             BlipEngine::factory(
                 Arc::clone(&checkpoint),
@@ -205,16 +207,19 @@ fn placement(spec: &ModelSpec, device: Device, dtype: Dtype, checkpoint: &Checkp
     EnginePlacement { device, dtype, options, threads: threads.unwrap_or_else(available_cpus) }
 }
 
-/// Returns the device of each engine: CUDA devices beginning with `first`, or the CPU for all.
-fn devices_from(first: Device, engines: usize) -> anyhow::Result<Vec<Device>> {
-    let Device::Cuda(index) = first else { return Ok(vec![first; engines]) };
-    let count = usize::try_from(tch::Cuda::device_count()).unwrap_or_default();
-    anyhow::ensure!(
-        index + engines <= count,
-        "too few CUDA devices for {engines} engines: {} available, beginning with cuda:{index}",
-        count.saturating_sub(index)
-    );
-    Ok((index..index + engines).map(Device::Cuda).collect())
+/// Returns the number of CUDA devices that LibTorch finds.
+fn available_cuda_devices() -> usize {
+    usize::try_from(tch::Cuda::device_count()).unwrap_or_default()
+}
+
+/// Returns the device of each engine: the CPU for all, or the CUDA devices of this machine from
+/// `first` on.
+///
+/// If there are more engines than devices, several engines share a device, most on the first one.
+fn devices_from(first: Device, engines: usize, available: usize) -> Vec<Device> {
+    let Device::Cuda(index) = first else { return vec![first; engines] };
+    let devices = available.saturating_sub(index).clamp(1, engines.max(1));
+    (0..engines).map(|engine| Device::Cuda(index + engine * devices / engines)).collect()
 }
 
 /// Joins the names of devices, each once.
@@ -273,10 +278,20 @@ mod tests {
     }
 
     #[test]
-    fn engines_share_the_cpu_and_need_one_cuda_device_each() {
-        assert_eq!(names_of(devices_from(Device::Cpu, 3).unwrap()), "cpu");
-        assert_eq!(names_of(vec![Device::Cuda(1), Device::Cuda(2)]), "cuda:1,cuda:2");
-        let message = devices_from(Device::Cuda(90), 2).unwrap_err().to_string();
-        assert_eq!(message, "too few CUDA devices for 2 engines: 0 available, beginning with cuda:90");
+    fn engines_share_the_cpu_and_are_spread_over_cuda_devices() {
+        assert_eq!(names_of(devices_from(Device::Cpu, 3, 0)), "cpu");
+        let indices = |first, engines, available| -> Vec<usize> {
+            let devices = devices_from(Device::Cuda(first), engines, available);
+            devices
+                .iter()
+                .filter_map(|device| if let Device::Cuda(index) = device { Some(*index) } else { None })
+                .collect()
+        };
+        assert_eq!(indices(0, 1, 8), [0]);
+        assert_eq!(indices(1, 2, 4), [1, 2]);
+        assert_eq!(indices(0, 2, 1), [0, 0]);
+        assert_eq!(indices(0, 3, 2), [0, 0, 1]);
+        assert_eq!(indices(2, 5, 4), [2, 2, 2, 3, 3]);
+        assert_eq!(names_of(devices_from(Device::Cuda(2), 5, 4)), "cuda:2,cuda:3");
     }
 }

@@ -101,11 +101,12 @@ pub struct ModelSettings {
     )]
     pub cpu_kernels: blip::CpuKernels,
 
-    /// Kernels for residual and norm on CUDA
+    /// Kernels for residual and norm, and for the choice of tokens, on CUDA
     ///
-    /// `native` computes both in one kernel, which is compiled and checked when a model is loaded.
-    /// `libtorch` uses two kernels. If the native kernel is unavailable, the server logs a warning
-    /// and uses LibTorch. `auto` is native for models in f16 and f32. Not measured on a GPU.
+    /// `native` computes each in one kernel, which is compiled and checked when a model is loaded.
+    /// `libtorch` uses several kernels. If a native kernel is unavailable, the server logs a
+    /// warning and uses LibTorch. `auto` is native for models in f16 and f32. Not measured on a
+    /// GPU.
     #[arg(
         long,
         value_name = "auto|native|libtorch",
@@ -171,10 +172,12 @@ pub struct ModelSettings {
 
     /// Number of model replicas
     ///
-    /// Batches are distributed among replicas. On CUDA, each replica runs on its device, counted
-    /// from --device. On the CPU, each replica has --engine-threads threads, and all replicas share
-    /// one image cache. The default on the CPU is higher for a model as small as the demo, without
-    /// --engine-threads: one replica for each CPU, at most 4.
+    /// Batches are distributed among replicas. On CUDA, replicas are spread over the devices from
+    /// --device on. Replicas on one device have separate weights and CUDA graphs and divide the
+    /// image caches, and their batches overlap. That was not measured on a GPU. On the CPU, each
+    /// replica has --engine-threads threads, and all replicas share one image cache. The default on
+    /// the CPU is higher for a model as small as the demo, without --engine-threads: one replica
+    /// for each CPU, at most 4.
     ///
     /// [default: 1]
     #[arg(long, value_name = "N", env = "BLIP_SERVE__MODEL__ENGINES")]
