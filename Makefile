@@ -7,7 +7,7 @@ CARGO ?= cargo
 LAST_UNCHECKED_COMMIT := 661040ad7c50
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch build dist dist-gpu wheel demo test test-rust test-end-to-end test-adapters test-browser test-client test-ray test-wheel test-deploy test-cuda-stand-in test-fleet test-checkpoints test-attacks lint fmt doc bench-scheduler bench-peers bench-cpu clean
+.PHONY: help libtorch build dist dist-gpu wheel demo test test-rust test-end-to-end test-adapters test-browser test-client test-ray test-wheel test-deploy test-cuda-stand-in test-fleet test-azure test-checkpoints test-attacks lint fmt doc bench-scheduler bench-peers bench-cpu clean
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -38,7 +38,7 @@ demo: libtorch ## Start the server with its embedded model and ask three questio
 	$(CARGO) build --profile demo --locked --no-default-features
 	@scripts/demo.sh
 
-test: test-rust test-end-to-end test-adapters test-browser test-client test-ray test-wheel test-deploy test-cuda-stand-in ## Run all tests except test-fleet, test-checkpoints and test-attacks
+test: test-rust test-end-to-end test-adapters test-browser test-client test-ray test-wheel test-deploy test-cuda-stand-in ## Run all tests except test-fleet, test-azure, test-checkpoints and test-attacks
 	@echo "all tests passed"
 
 test-rust: libtorch ## Run unit, property and integration tests
@@ -84,6 +84,10 @@ test-cuda-stand-in: libtorch ## Test the CUDA path without a GPU. The first run 
 test-fleet: libtorch ## Test several servers behind clients and proxies (some minutes)
 	$(CARGO) test --workspace --locked --no-run
 	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve BLIP_EXAMPLE_BIN=$(CURDIR)/target/debug/ask tests/fleet/run.sh
+
+test-azure: libtorch ## Test data sets in Azure Blob Storage on Azurite (360 MB). Needs Node 20
+	$(CARGO) test --workspace --locked --no-run
+	BLIP_SERVE_BIN=$(CURDIR)/target/debug/blip-serve tests/azure/run.sh
 
 test-checkpoints: libtorch ## Compare full-size checkpoints with transformers (15 min, 20 GB)
 	$(CARGO) test --workspace --locked --no-run

@@ -115,7 +115,11 @@ pub(super) fn request_error(url: &ObjectUrl, error: &Error) -> io::Error {
 
 /// Returns the error of settings that no store can be made of.
 pub(super) fn settings_error(error: &Error) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidInput, without_secrets(&error.to_string()))
+    let reason = match error {
+        Error::Generic { source, .. } => source.to_string(),
+        other => other.to_string(),
+    };
+    io::Error::new(io::ErrorKind::InvalidInput, without_secrets(&reason))
 }
 
 fn is_set(name: &str) -> bool {

@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashMap,
-    env, io,
+    io,
     sync::{Arc, LazyLock, Mutex, PoisonError},
     time::Duration,
 };
@@ -104,9 +104,9 @@ fn build(url: &ObjectUrl, bucket: &str, base: &str) -> Result<Arc<dyn ObjectStor
             for (key, value) in CLIENT_OPTIONS {
                 builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
             }
-            if is_plain_http("AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP") {
-                return Err(plain_http("AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP"));
-            }
+            let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+            let allow = builder.get_config_value(&AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp));
+            check_tls(endpoint, allow, ["AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP"])?;
             Arc::new(builder.build()?)
         }
         "gs" => {
@@ -122,6 +122,15 @@ fn build(url: &ObjectUrl, bucket: &str, base: &str) -> Result<Arc<dyn ObjectStor
                 MicrosoftAzureBuilder::from_env().with_container_name(bucket).with_retry(retries());
             for (key, value) in CLIENT_OPTIONS {
                 builder = builder.with_config(AzureConfigKey::Client(key), value);
+            }
+            let emulator = builder.get_config_value(&AzureConfigKey::UseEmulator);
+            if !is_true(emulator) {
+                let endpoint = builder.get_config_value(&AzureConfigKey::Endpoint);
+                let allow = builder.get_config_value(&AzureConfigKey::Client(ClientConfigKey::AllowHttp));
+                check_tls(endpoint, allow, ["AZURE_STORAGE_ENDPOINT", "AZURE_ALLOW_HTTP"])?;
+                if builder.get_config_value(&AzureConfigKey::AccountName).is_none() {
+                    return Err(invalid_settings("no account: set AZURE_STORAGE_ACCOUNT_NAME"));
+                }
             }
             Arc::new(builder.build()?)
         }
@@ -141,14 +150,25 @@ fn retries() -> RetryConfig {
     RetryConfig { backoff, max_retries: MAX_RETRIES, retry_timeout: RETRY_TIMEOUT }
 }
 
-/// Returns whether an endpoint has no TLS, which the environment does not allow.
-fn is_plain_http(endpoint: &str, allow: &str) -> bool {
-    let endpoint = env::var(endpoint).unwrap_or_default();
-    let is_allowed = env::var(allow).is_ok_and(|value| value.eq_ignore_ascii_case("true") || value == "1");
-    endpoint.starts_with("http://") && !is_allowed
+/// Checks that an endpoint has TLS, or that the environment allows one without.
+fn check_tls(
+    endpoint: Option<String>,
+    allow: Option<String>,
+    [endpoint_name, allow_name]: [&str; 2],
+) -> Result<(), Error> {
+    if is_true(allow) || !endpoint.unwrap_or_default().starts_with("http://") {
+        return Ok(());
+    }
+    let reason = format!("{endpoint_name} is an endpoint without TLS: set {allow_name}=true to allow it");
+    Err(invalid_settings(&reason))
 }
 
-fn plain_http(endpoint: &str, allow: &str) -> Error {
-    let reason = format!("{endpoint} is an endpoint without TLS: set {allow}=true to allow it");
-    Error::Generic { store: "S3", source: reason.into() }
+/// Returns whether a setting of a store is on.
+fn is_true(setting: Option<String>) -> bool {
+    let setting = setting.unwrap_or_default();
+    ["1", "true", "on", "yes", "y"].iter().any(|on| setting.eq_ignore_ascii_case(on))
+}
+
+fn invalid_settings(reason: &str) -> Error {
+    Error::Generic { store: "settings", source: reason.into() }
 }
