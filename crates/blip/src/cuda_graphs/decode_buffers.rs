@@ -17,8 +17,8 @@ use crate::{
     text::{hypotheses::HypothesisLayout, self_attention_cache::SelfAttentionCache},
 };
 
-/// Steps that run before the host reads the first tokens. Every answer needs as many, because one
-/// of its tokens is the stop token. The host then waits once for an answer of one word.
+/// Steps that run before the host reads the first tokens. Nearly every answer needs as many,
+/// because one of its tokens is the stop token. The host waits once for an answer of one token.
 const FIRST_STEPS: i64 = 2;
 
 /// The inputs of a step and the state between steps.
