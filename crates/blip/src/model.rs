@@ -8,7 +8,7 @@ use tch::Device;
 
 use crate::{
     batch::{
-        layout::BatchLayout,
+        layout::{BatchLayout, KvSource},
         rows::{ImageInput, RowError, RowInput, RowSink},
         task::RowTask,
     },
@@ -93,7 +93,9 @@ impl Model {
         options.check(device, dtype)?;
         if let (Device::Cuda(index), true) = (device, options.separate_cuda_stream) {
             let stream = CudaStreams::open().and_then(|streams| streams.use_engine_stream(index));
-            stream.map_err(|error| LoadError::Device(error.to_string()))?;
+            if let Err(error) = stream {
+                tracing::warn!(%error, "default stream used; batches of engines on one device do not overlap");
+            }
         }
         let (config, requested) = (checkpoint.config(), dtype);
         let (dtype, parts) = options.number_formats(device, dtype);
@@ -255,6 +257,10 @@ impl Model {
         let layout = BatchLayout::with_sources(&image_of_row, rows_with_image, |counts| {
             // On LibTorch every question is padded to the longest one. Native kernels add no
             // padding, so for them this is an upper bound.
+            let questions = counts.iter().map(|(_, questions)| questions).sum();
+            if self.graphs.have_texts([questions, counts.len(), longest.unwrap_or(0)]) {
+                return vec![KvSource::Compute; counts.len()];
+            }
             let queries = counts.iter().filter_map(|&(image, questions)| {
                 Some((images.get(image)?.digest, (questions * longest.unwrap_or(0)) as i64))
             });

@@ -4,7 +4,7 @@
 //! the launches. It always reads and writes the same memory: the caller copies inputs into the
 //! tensors of the capture and reads outputs from the tensors that the captured work returned.
 
-use std::mem::ManuallyDrop;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tch::TchError;
 
@@ -15,8 +15,18 @@ use crate::{
 };
 
 /// A captured sequence of kernels.
+///
+/// It is `None` only while it is dropped.
 #[derive(Debug)]
-pub struct Graph(RawGraph);
+pub struct Graph(Option<RawGraph>);
+
+/// Returns the lock for captures and for the release of graphs.
+///
+/// LibTorch lists the graphs of a device with its random numbers, and takes no lock for the list.
+fn lock_captures() -> MutexGuard<'static, ()> {
+    static LOCK: Mutex<()> = Mutex::new(());
+    LOCK.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// A stream on which an engine captures all its graphs.
 ///
@@ -50,6 +60,7 @@ impl CaptureStream {
     /// [`CudaError::LibTorch`] if `work` fails or does something that cannot be captured.
     pub fn capture<T>(&self, mut work: impl FnMut() -> Result<T, TchError>) -> Result<(Graph, T), CudaError> {
         let (functions, device) = (self.streams.functions, self.device);
+        let _lock = lock_captures();
         let graph = functions.new_graph(device)?;
         // The pool's stream does not wait for inputs that the current stream still computes.
         functions.synchronize(device)?;
@@ -58,15 +69,11 @@ impl CaptureStream {
             work()?;
             functions.synchronize(device)?;
             graph.begin()?;
-            // LibTorch's allocator refers to the graph until the capture ends. A graph whose
-            // capture does not end is never freed.
-            let graph = ManuallyDrop::new(graph);
             let result = work();
             // A capture that began must end, also if the work failed.
             let ended = graph.end();
-            let graph = ended.map(|()| Graph(ManuallyDrop::into_inner(graph)));
             let result = result?;
-            graph.map(|graph| (graph, result))
+            ended.map(|()| (Graph(Some(graph)), result))
         });
         captured?
     }
@@ -78,6 +85,13 @@ impl Graph {
     /// # Errors
     /// [`CudaError::LibTorch`].
     pub fn launch(&self) -> Result<(), CudaError> {
-        self.0.replay()
+        self.0.as_ref().map_or(Ok(()), RawGraph::replay)
+    }
+}
+
+impl Drop for Graph {
+    fn drop(&mut self) {
+        let _lock = lock_captures();
+        self.0 = None;
     }
 }

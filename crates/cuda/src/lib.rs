@@ -21,6 +21,7 @@
 
 mod choice;
 mod norm;
+mod random;
 mod storage;
 mod attention;
 mod linear;

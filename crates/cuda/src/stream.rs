@@ -44,7 +44,7 @@ impl CudaStreams {
     /// Makes another stream than the default one current in this thread on `device`, for the rest
     /// of its life. The work of several threads can then overlap.
     ///
-    /// The stream is one of LibTorch's pool for engines. After 32 calls a stream is given again.
+    /// A thread that has such a stream keeps it. The streams are of LibTorch's pool.
     ///
     /// # Errors
     /// [`CudaError::LibTorch`].

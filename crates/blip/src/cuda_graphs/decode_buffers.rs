@@ -18,7 +18,8 @@ use crate::{
 };
 
 /// Steps that run before the host reads the first tokens. Nearly every answer needs as many,
-/// because one of its tokens is the stop token. The host waits once for an answer of one token.
+/// because one of its tokens is the stop token. The host waits once for an answer of one token. A
+/// streamed first token arrives one step later.
 const FIRST_STEPS: i64 = 2;
 
 /// The inputs of a step and the state between steps.
@@ -26,7 +27,8 @@ const FIRST_STEPS: i64 = 2;
 pub(crate) struct DecodeBuffers {
     rows: i64,
     longest: i64,
-    steps: i64,
+    /// Steps of the longest possible answer of the batch.
+    max_steps: i64,
     /// Encoder states of the questions, `[rows, longest, hidden]`.
     states: Tensor,
     /// Keys and values of the encoder states, `[layers, rows, longest, 2 * hidden]`.
@@ -48,7 +50,7 @@ pub(crate) struct DecodeBuffers {
     state: DecoderState,
     /// The step that runs next, and its tokens, if they are on the device.
     next: Option<(i64, Vec<i64>)>,
-    /// Steps that are complete and that the caller did not request yet.
+    /// Steps that ran ahead of the caller's requests.
     ahead: VecDeque<CompletedStep>,
 }
 
@@ -92,7 +94,7 @@ impl DecodeBuffers {
         Ok(Self {
             rows,
             longest,
-            steps,
+            max_steps: steps,
             states: zeros(&[rows, longest, hidden])?,
             ids: indices(&[rows, 1])?,
             visible_at: Tensor::f_full([steps_width + 1, steps_width], lowest(kind), (kind, device))?
@@ -115,12 +117,13 @@ impl DecodeBuffers {
     }
 
     /// Loads the encoder states `[rows, longest, hidden]` of a batch and the lengths of its
-    /// questions.
+    /// questions. Its answers have up to `max_steps` steps.
     ///
-    /// Rows and lengths must fit the buffers.
-    pub(crate) fn load(&mut self, states: &Tensor, lengths: &[i64]) -> Result<(), TchError> {
+    /// Rows, lengths and steps must fit the buffers.
+    pub(crate) fn load(&mut self, states: &Tensor, lengths: &[i64], max_steps: i64) -> Result<(), TchError> {
         self.next = None;
         self.ahead.clear();
+        self.max_steps = max_steps;
         let (rows, longest, _) = states.size3()?;
         // Overwrites states of earlier batches. A NaN among them would pass even a weight of 0.
         let padded = states.f_constant_pad_nd([0, 0, 0, self.longest - longest])?;
@@ -153,13 +156,13 @@ impl DecodeBuffers {
         step: i64,
         mut run: impl FnMut(&mut Self) -> Result<(), TchError>,
     ) -> Result<Vec<TokenChoice>, TchError> {
-        let ahead = self.ahead.pop_front();
-        if let Some(completed) = ahead.filter(|ahead| (ahead.step, &ahead.tokens[..]) == (step, tokens)) {
+        let requested = |completed: &CompletedStep| (completed.step, &completed.tokens[..]) == (step, tokens);
+        if let Some(completed) = self.ahead.pop_front().filter(requested) {
             return Ok(completed.choices);
         }
         self.ahead.clear();
         self.set_step(tokens, step)?;
-        let count = if step == 0 { FIRST_STEPS.min(self.steps) } else { 1 };
+        let count = if step == 0 { FIRST_STEPS.min(self.max_steps) } else { 1 };
         for _ in 0..count {
             run(self)?;
         }
@@ -195,18 +198,28 @@ impl DecodeBuffers {
         self.visible.f_copy_(&mask.f_view_as(&self.visible)?).map(drop)
     }
 
-    /// Copies the tables of `count` steps from `step` on to the host. Returns the choices of the
-    /// first one, which read `tokens`.
-    fn read(&mut self, tokens: &[i64], step: i64, count: i64) -> Result<Vec<TokenChoice>, TchError> {
-        let choices = read_choices(&self.tables.f_narrow(0, step, count)?)?;
-        let mut tokens = tokens.to_vec();
-        for (step, choices) in (step..).zip(choices.chunks(self.rows as usize)) {
-            let choices = choices.get(..tokens.len()).unwrap_or_default().to_vec();
-            let chosen = choices.iter().map(|choice| choice.token).collect();
-            let tokens = std::mem::replace(&mut tokens, chosen);
+    /// Copies the tables of `count` steps from `first` on to the host. Returns the choices of the
+    /// first one, which read `tokens`. The others ran ahead.
+    fn read(&mut self, tokens: &[i64], first: i64, count: i64) -> Result<Vec<TokenChoice>, TchError> {
+        let all = read_choices(&self.tables.f_narrow(0, first, count)?)?;
+        let mut steps = all.chunks(self.rows as usize).map(|table| table.iter().take(tokens.len()).copied());
+        let first_choices: Vec<TokenChoice> = steps.next().into_iter().flatten().collect();
+        if first_choices.len() != tokens.len() {
+            let message = format!("decoder has {} rows, expected {}", first_choices.len(), tokens.len());
+            return Err(TchError::Shape(message));
+        }
+        let mut last = token_ids(&first_choices);
+        for (step, choices) in (first + 1..).zip(steps) {
+            let choices: Vec<TokenChoice> = choices.collect();
+            let chosen = token_ids(&choices);
+            let tokens = std::mem::replace(&mut last, chosen);
             self.ahead.push_back(CompletedStep { step, tokens, choices });
         }
-        self.next = Some((step + count, tokens));
-        Ok(self.ahead.pop_front().map(|first| first.choices).unwrap_or_default())
+        self.next = Some((first + count, last));
+        Ok(first_choices)
     }
+}
+
+fn token_ids(choices: &[TokenChoice]) -> Vec<i64> {
+    choices.iter().map(|choice| choice.token).collect()
 }

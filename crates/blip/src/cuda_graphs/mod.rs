@@ -30,6 +30,9 @@ use crate::{
 const IMAGES: [i64; 4] = [1, 2, 4, 8];
 /// Questions of a captured text encoder.
 const QUESTION_ROWS: [i64; 5] = [1, 2, 4, 8, 16];
+/// Questions of a batch whose images are copied, if there are fewer images than questions. Each
+/// copy costs a projection of all image tokens. With more of them, launches cost less.
+const MAX_ROWS_WITH_COPIES: usize = 8;
 /// Rows of a captured decoder. Each graph holds the keys and values of its rows.
 const DECODE_ROWS: [i64; 7] = [1, 2, 4, 8, 16, 64, 256];
 /// Tokens of a question. Longer questions are rare.
@@ -130,7 +133,15 @@ impl CudaGraphs {
         graph.map(|(_, graph)| graph.run(pixels)).transpose()
     }
 
-    /// Returns the states of questions, or `None` without a graph of this size.
+    /// Returns whether a graph encodes `rows` questions about `images` images, of up to `tokens`
+    /// tokens. It reads features and no cached keys and values.
+    pub(crate) fn have_texts(&self, [rows, images, tokens]: [usize; 3]) -> bool {
+        let (row_count, tokens) = (rows as i64, tokens as i64);
+        let mut holding = self.questions.range([row_count, tokens]..);
+        (rows == images || rows <= MAX_ROWS_WITH_COPIES) && holding.any(|(shape, _)| holds(shape, tokens))
+    }
+
+    /// Returns the states of questions, or `None` if [`Self::have_texts`] is false.
     ///
     /// A graph has one image for each question, so several questions about an image read copies of
     /// its features.
@@ -140,7 +151,10 @@ impl CudaGraphs {
         images: &Tensor,
         layout: &BatchLayout,
     ) -> Result<Option<Tensor>, TchError> {
-        let Some(graph) = smallest(&mut self.questions, batch.ids.size2()?) else { return Ok(None) };
+        let (rows, tokens) = batch.ids.size2()?;
+        let has_graph = self.have_texts([rows as usize, layout.images.len(), tokens as usize]);
+        let graph = smallest(&mut self.questions, (rows, tokens)).filter(|_| has_graph);
+        let Some(graph) = graph else { return Ok(None) };
         if layout.images.len() == layout.rows.len() {
             return graph.run(batch, images).map(Some);
         }
@@ -148,16 +162,17 @@ impl CudaGraphs {
         graph.run(batch, &images.f_index_select(0, &positions)?).map(Some)
     }
 
-    /// Returns a graph loaded with the encoder states `[rows, longest, hidden]`, or `None` without
-    /// a graph of this size.
+    /// Returns a graph loaded with the encoder states `[rows, longest, hidden]`, for answers of up
+    /// to `max_steps` steps, or `None` without a graph of this size.
     pub(crate) fn start_decoding(
         &mut self,
         states: &Tensor,
         lengths: &[i64],
+        max_steps: i64,
     ) -> Result<Option<&mut DecodeGraph>, TchError> {
         let (rows, longest, _) = states.size3()?;
         let Some(graph) = smallest(&mut self.decode, (rows, longest)) else { return Ok(None) };
-        graph.buffers.load(states, lengths)?;
+        graph.buffers.load(states, lengths, max_steps)?;
         graph.start.launch()?;
         Ok(Some(graph))
     }
@@ -171,8 +186,12 @@ fn shapes(rows: &[i64]) -> impl Iterator<Item = [i64; 2]> {
 /// Returns the graph with the fewest rows, and of these the one with the fewest tokens, that holds
 /// `rows` rows of `tokens` tokens.
 fn smallest<G>(graphs: &mut BTreeMap<[i64; 2], G>, (rows, tokens): (i64, i64)) -> Option<&mut G> {
-    let holds = |[_, longest]: &[i64; 2]| *longest >= tokens;
-    graphs.range_mut([rows, tokens]..).find(|(shape, _)| holds(shape)).map(|(_, graph)| graph)
+    graphs.range_mut([rows, tokens]..).find(|(shape, _)| holds(shape, tokens)).map(|(_, graph)| graph)
+}
+
+/// Returns whether a graph of this shape, which has enough rows, holds rows of `tokens` tokens.
+fn holds([_, longest]: &[i64; 2], tokens: i64) -> bool {
+    *longest >= tokens
 }
 
 /// Captures the graphs of a model, on one stream.

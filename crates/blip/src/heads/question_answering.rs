@@ -17,7 +17,7 @@ use crate::{
     explanation::{explainer::Explainer, held_answers::HeldAnswers},
     generation::{
         decode_context::DecodeContext,
-        greedy::{DecodeBackend, decode},
+        greedy::{ActiveRow, DecodeBackend, decode},
         stopping_criteria::StoppingCriteria,
     },
     heads::decoding_plan::DecodingPlan,
@@ -193,9 +193,9 @@ impl QuestionAnswering {
                 .collect();
             let decoder = &self.decoder;
             // A captured graph has room for the checkpoint's maximum of new tokens.
-            let fits = greedy.iter().all(|row| row.max_steps() <= stopping.max_new_tokens);
-            let graph = match fits {
-                true => graphs.start_decoding(&selected.states, &lengths)?,
+            let max_steps = greedy.iter().map(ActiveRow::max_steps).max().unwrap_or(0);
+            let graph = match max_steps <= stopping.max_new_tokens {
+                true => graphs.start_decoding(&selected.states, &lengths, max_steps)?,
                 false => None,
             };
             let backend = match graph {

@@ -211,7 +211,14 @@ fn decode_buffers_choose_the_tokens_of_a_growing_cache() {
     let steps = model.stopping.max_new_tokens;
     let shape = [8, 40, steps];
     let mut buffers = DecodeBuffers::new(shape, &model.config.text, model.device, Dtype::F32.kind()).unwrap();
-    for cases in [&golden.cases[..], &golden.cases[..2], &golden.cases[1..2]] {
+    // The batch, the steps of its answers, and the steps after which a token is replaced.
+    let batches = [
+        (&golden.cases[..], steps, [1, 4]),
+        (&golden.cases[..2], steps, [0, 3]),
+        (&golden.cases[1..2], steps, [1, 2]),
+        (&golden.cases[..1], 1, [0, 1]),
+    ];
+    for (cases, steps, replaced_after) in batches {
         let images = model.features(&cases.iter().map(|case| &case.pixels).collect::<Vec<_>>());
         let indices: Vec<usize> = (0..cases.len()).collect();
         let questions: Vec<&[i64]> = cases.iter().map(|case| &case.input_ids[..]).collect();
@@ -224,19 +231,30 @@ fn decode_buffers_choose_the_tokens_of_a_growing_cache() {
             .unwrap();
 
         let mut cache = model.answering().decoder.start(&states, batch.padding).unwrap();
-        buffers.load(&states, &lengths).unwrap();
+        buffers.load(&states, &lengths, steps).unwrap();
         buffers.start(&model.answering().decoder).unwrap();
         let mut tokens = vec![model.stopping.start_token; cases.len()];
         for step in 0..steps {
             let decoder = &model.answering().decoder;
-            let found = buffers.choose(&tokens, step, |buffers| buffers.step(decoder)).unwrap();
+            let mut runs = 0;
+            let run = |buffers: &mut DecodeBuffers| {
+                runs += 1;
+                buffers.step(decoder)
+            };
+            let found = buffers.choose(&tokens, step, run).unwrap();
+            let expected_runs = match step {
+                0 => steps.min(2),
+                1 if !replaced_after.contains(&0) => 0,
+                _ => 1,
+            };
+            assert_eq!(runs, expected_runs, "step {step} of {steps}");
             let expected = read_choices(&decoder.choose(&tokens, &mut cache).unwrap()).unwrap();
             for (found, expected) in found.iter().zip(&expected) {
                 assert_eq!(found.token, expected.token, "step {step}");
                 assert!((found.log_probability - expected.log_probability).abs() < 1e-4, "step {step}");
             }
             tokens = expected.iter().map(|choice| choice.token).collect();
-            if step % 3 == cases.len() as i64 % 2 {
+            if replaced_after.contains(&step) {
                 tokens[0] = (tokens[0] + 1) % model.config.text.vocab_size;
             }
         }

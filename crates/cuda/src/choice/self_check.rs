@@ -3,7 +3,7 @@
 use tch::{Kind, Tensor};
 
 use super::kernel::ChoiceKernel;
-use crate::error::CudaError;
+use crate::{error::CudaError, random::random_normal};
 
 /// Rows of a check.
 const ROWS: i64 = 3;
@@ -23,8 +23,8 @@ impl ChoiceKernel {
     /// [`CudaError::SelfCheck`] if the results differ, or the error of a failed call.
     pub fn check(&self, vocabulary: i64) -> Result<(), CudaError> {
         let _no_grad = tch::no_grad_guard();
-        let options = (self.storage().kind(), self.device());
-        let logits = Tensor::f_randn([ROWS, vocabulary], options)?.f_mul_scalar(4.0)?;
+        let logits = random_normal(&[ROWS, vocabulary], self.storage().kind(), self.device())?;
+        let logits = logits.f_mul_scalar(4.0)?;
         compare(&self.choose(&logits)?, &logits)
     }
 }

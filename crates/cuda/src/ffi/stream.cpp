@@ -43,6 +43,24 @@ struct PoolStream {
   }
 };
 
+// A graph, and whether a capture has begun.
+struct CapturedGraph {
+  at::cuda::CUDAGraph graph;
+  bool has_begun = false;
+
+  // From the begin of a capture to its end, LibTorch's allocator refers to the graph. It still does
+  // after a capture that does not begin or end properly.
+  bool is_referenced() {
+    if (!has_begun) return false;
+    try {
+      graph.pool();  // fails before the end
+      return false;
+    } catch (const std::exception&) {
+      return true;
+    }
+  }
+};
+
 }  // namespace
 
 extern "C" {
@@ -58,21 +76,24 @@ int blip_synchronize(int device) {
 }
 
 // LibTorch has a pool of 32 streams for each priority, and gives the same stream again after 32
-// calls. Copies, captures and engines use different pools, so that no work of one engine gets into
-// a capture of another one. Two users of a stream wait for each other, without harm.
+// calls. Captures have the pool of high priority for themselves, so that no work of another engine
+// gets into a capture. Graphs keep its priority, so small batches go before large ones. Copies and
+// engines share the other pool. Two users of a stream wait for each other, without harm.
 int blip_copy_stream_new(int device, PoolStream** stream) {
-  return guarded([&] { *stream = new PoolStream(device, true); });
-}
-
-// Takes a stream for the rest of the thread's life.
-int blip_use_engine_stream(int device) {
-  constexpr int PRIORITY = -2;
-  const auto index = static_cast<c10::DeviceIndex>(device);
-  return guarded([&] { c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool(PRIORITY, index)); });
+  return guarded([&] { *stream = new PoolStream(device, false); });
 }
 
 int blip_capture_stream_new(int device, PoolStream** stream) {
-  return guarded([&] { *stream = new PoolStream(device, false); });
+  return guarded([&] { *stream = new PoolStream(device, true); });
+}
+
+// Takes a stream for the rest of the thread's life, unless the thread has one.
+int blip_use_engine_stream(int device) {
+  return guarded([&] {
+    if (current_stream(device).stream() != nullptr) return;
+    const auto index = static_cast<c10::DeviceIndex>(device);
+    c10::cuda::setCurrentCUDAStream(c10::cuda::getStreamFromPool(false, index));
+  });
 }
 
 void blip_stream_free(PoolStream* stream) {
@@ -108,24 +129,30 @@ int blip_event_milliseconds(const c10::Event* from, const c10::Event* to, double
   });
 }
 
-int blip_graph_new(int, at::cuda::CUDAGraph** graph) {
-  return guarded([&] { *graph = new at::cuda::CUDAGraph(); });
+int blip_graph_new(int, CapturedGraph** graph) {
+  return guarded([&] { *graph = new CapturedGraph; });
 }
 
-void blip_graph_free(at::cuda::CUDAGraph* graph) {
-  guarded([&] { delete graph; });
+// A graph to which the allocator refers is never freed.
+void blip_graph_free(CapturedGraph* graph) {
+  guarded([&] {
+    if (!graph->is_referenced()) delete graph;
+  });
 }
 
 // In thread-local mode the work of other threads does not invalidate the capture.
-int blip_graph_begin(at::cuda::CUDAGraph* graph) {
-  return guarded([&] { graph->capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal); });
+int blip_graph_begin(CapturedGraph* graph) {
+  return guarded([&] {
+    graph->has_begun = true;
+    graph->graph.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
+  });
 }
 
-int blip_graph_end(at::cuda::CUDAGraph* graph) {
-  return guarded([&] { graph->capture_end(); });
+int blip_graph_end(CapturedGraph* graph) {
+  return guarded([&] { graph->graph.capture_end(); });
 }
 
-int blip_graph_replay(at::cuda::CUDAGraph* graph) {
-  return guarded([&] { graph->replay(); });
+int blip_graph_replay(CapturedGraph* graph) {
+  return guarded([&] { graph->graph.replay(); });
 }
 }

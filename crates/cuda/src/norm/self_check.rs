@@ -5,7 +5,7 @@ use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 use super::{add_norm::NormKernels, source::NormShape};
-use crate::{error::CudaError, storage::Storage};
+use crate::{error::CudaError, random::random_normal, storage::Storage};
 
 /// Three full blocks and one that is not full.
 const ROWS: i64 = 14;
@@ -25,7 +25,7 @@ struct Sample {
 impl Sample {
     fn new(shape: NormShape, device: Device) -> Result<Self, CudaError> {
         let (kind, width) = (shape.storage().kind(), shape.width());
-        let random = |size: &[i64]| Tensor::f_randn(size, (kind, device));
+        let random = |size: &[i64]| random_normal(size, kind, device);
         Ok(Self {
             shape,
             states: random(&[ROWS, width])?.f_add_scalar(MEAN)?,

@@ -5,7 +5,9 @@
 //   - threads of a warp are in different shuffles
 //   - the mask of a shuffle names a thread that does not reach it
 //   - a thread reaches a shuffle whose mask does not name it
-//   - a thread ends or shuffles while another one waits for the block
+//   - a thread ends while another one waits for the block, or a warp does different things
+// Threads run in ascending order in even blocks and in descending order in odd ones. Where a
+// barrier is missing, results depend on this order.
 #pragma once
 
 #include <ucontext.h>
@@ -124,7 +126,9 @@ inline bool run_block() {
     const auto differs = [&](const Thread& thread) { return !is_same(thread.operation, operation); };
     if (std::any_of(block.begin(), block.end(), differs)) return false;
     if (operation.kind == Operation::EXIT) return true;
-    for (unsigned index = 0; index < threads; ++index) resume(index);
+    for (unsigned count = 0; count < threads; ++count) {
+      resume(blockIdx.x % 2 == 0 ? count : threads - 1 - count);
+    }
   }
 }
 

@@ -129,11 +129,6 @@ CUDAStream getStreamFromPool(const bool is_high_priority, DeviceIndex device) {
   return ::stream(++last_stream_id, or_current(device));
 }
 
-CUDAStream getStreamFromPool(const int priority, DeviceIndex device) {
-  log_call("stream", "new stream of " + std::to_string(device) + " with priority " + std::to_string(priority));
-  return ::stream(++last_stream_id, or_current(device));
-}
-
 CUDAStream getCurrentCUDAStream(DeviceIndex device) {
   return ::stream(current_streams[or_current(device)], or_current(device));
 }
@@ -149,6 +144,13 @@ cudaStream_t CUDAStream::stream() const { return reinterpret_cast<cudaStream_t>(
 
 }  // namespace c10::cuda
 
+namespace {
+
+// The allocator refers to the graph from now on, so freeing it is one object too many.
+void keep() { --live_objects; }
+
+}  // namespace
+
 namespace at::cuda {
 
 CUDAGraph::CUDAGraph(bool keep_graph) : capture_stream_(c10::cuda::getCurrentCUDAStream()), keep_graph_(keep_graph) {
@@ -161,14 +163,20 @@ void CUDAGraph::capture_begin(MempoolId_t, cudaStreamCaptureMode mode) {
   const auto on = c10::cuda::getCurrentCUDAStream();
   TORCH_CHECK(on.id() != 0, "CUDA does not capture the default stream");
   TORCH_CHECK(mode == cudaStreamCaptureModeThreadLocal, "other threads can invalidate the capture");
+  if (failing_call == "begin") keep();
   log_call("begin", "begin on " + name(on.unwrap()));
 }
 
 void CUDAGraph::capture_end() {
-  // The allocator still refers to the graph, so freeing it is one object too many.
-  if (failing_call == "end") --live_objects;
+  if (failing_call == "end") keep();
   log_call("end", "end");
   capture_ended_ = true;
+  log_call("instantiate", "instantiate");
+}
+
+MempoolId_t CUDAGraph::pool() {
+  TORCH_CHECK(capture_ended_, "no pool before the end of the capture");
+  return {0, 1};
 }
 
 void CUDAGraph::replay() {

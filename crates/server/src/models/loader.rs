@@ -92,29 +92,34 @@ impl ModelLoader {
         let preparer = self.preparer(&spec, &checkpoint).with_context(cannot_load)?;
         let engines = engines(&spec, &checkpoint, device);
         let devices = devices_from(device, engines, available_cuda_devices());
-        let engines_on_device = devices.iter().filter(|other| **other == device).count().max(1);
-        let checkpoint = Arc::new(checkpoint);
-        let mut placement = placement(&spec, device, dtype, &checkpoint);
-        let shared = SharedFeatures::of(&checkpoint, &placement);
-        if shared.is_none() {
-            placement.options.feature_cache_bytes /= engines_on_device;
-            placement.options.cross_attention_cache_bytes /= engines_on_device;
+        let engines_on = |device: Device| devices.iter().filter(|other| **other == device).count().max(1);
+        if device.is_cuda() {
+            tracing::info!(engines, most_on_a_device = engines_on(device), "engines spread over devices");
         }
-        placement.options.separate_cuda_stream = engines_on_device > 1;
-        let factory = |device: &Device, shared| {
-            BlipEngine::factory(
-                Arc::clone(&checkpoint),
-                EnginePlacement { device: *device, ..placement },
-                shared,
-            )
+        let checkpoint = Arc::new(checkpoint);
+        let placement = placement(&spec, device, dtype, &checkpoint);
+        let shared = SharedFeatures::of(&checkpoint, &placement);
+        let factory = |device: Device, shared: Option<SharedFeatures>, engines_on_device: usize| {
+            let mut placement = EnginePlacement { device, ..placement };
+            if shared.is_none() {
+                placement.options.feature_cache_bytes /= engines_on_device;
+                placement.options.cross_attention_cache_bytes /= engines_on_device;
+            }
+            placement.options.separate_cuda_stream = engines_on_device > 1;
+            BlipEngine::factory(Arc::clone(&checkpoint), placement, shared)
         };
         let mut config = scheduler_config(&spec, device);
         config.engines_share_features = shared.is_some();
         if let Some(p95) = spec.scheduler.target_p95() {
-            let measured = batch_tuning::limits(factory(&device, None), &checkpoint, config.batch, p95).await;
+            // One engine is measured alone. Later the batches of a device's engines share its time.
+            let sharing = if device.is_cuda() { engines_on(device) } else { 1 };
+            let p95 = p95 / u32::try_from(sharing).unwrap_or(u32::MAX);
+            let measured =
+                batch_tuning::limits(factory(device, None, 1), &checkpoint, config.batch, p95).await;
             config.batch = measured.with_context(cannot_load)?;
         }
-        let factories = devices.iter().map(|device| factory(device, shared.clone())).collect();
+        let engine = |device: &Device| factory(*device, shared.clone(), engines_on(*device));
+        let factories = devices.iter().map(engine).collect();
         let scheduler = Scheduler::start(config, factories).await.with_context(cannot_load)?;
         let (device, dtype) = (names_of(devices), dtype.to_string());
         let mut info = ModelInfo::new(spec.name, spec.source_text, revision, &checkpoint, device, dtype);

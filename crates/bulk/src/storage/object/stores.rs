@@ -104,9 +104,12 @@ fn build(url: &ObjectUrl, bucket: &str, base: &str) -> Result<Arc<dyn ObjectStor
             for (key, value) in CLIENT_OPTIONS {
                 builder = builder.with_config(AmazonS3ConfigKey::Client(key), value);
             }
-            let endpoint = builder.get_config_value(&AmazonS3ConfigKey::Endpoint);
+            let (name, endpoint) = match builder.get_config_value(&AmazonS3ConfigKey::S3Endpoint) {
+                Some(endpoint) => ("AWS_ENDPOINT_URL_S3", Some(endpoint)),
+                None => ("AWS_ENDPOINT_URL", builder.get_config_value(&AmazonS3ConfigKey::Endpoint)),
+            };
             let allow = builder.get_config_value(&AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp));
-            check_tls(endpoint, allow, ["AWS_ENDPOINT_URL", "AWS_ALLOW_HTTP"])?;
+            check_tls(endpoint, allow, [name, "AWS_ALLOW_HTTP"])?;
             Arc::new(builder.build()?)
         }
         "gs" => {
@@ -171,4 +174,27 @@ fn is_true(setting: Option<String>) -> bool {
 
 fn invalid_settings(reason: &str) -> Error {
     Error::Generic { store: "settings", source: reason.into() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn endpoint_without_tls_must_be_allowed() {
+        let check = |endpoint: Option<&str>, allow: Option<&str>| {
+            let [endpoint, allow] = [endpoint, allow].map(|text| text.map(str::to_owned));
+            check_tls(endpoint, allow, ["ENDPOINT", "ALLOW"])
+                .map_err(|error| settings_error(&error).to_string())
+        };
+        let refused = "ENDPOINT is an endpoint without TLS: set ALLOW=true to allow it".to_owned();
+        for allow in [None, Some("false"), Some("0"), Some("")] {
+            assert_eq!(check(Some("http://host"), allow), Err(refused.clone()));
+            assert_eq!(check(Some("https://host"), allow), Ok(()));
+            assert_eq!(check(None, allow), Ok(()));
+        }
+        for allow in ["true", "TRUE", "1", "on", "yes", "y"] {
+            assert_eq!(check(Some("http://host"), Some(allow)), Ok(()));
+        }
+    }
 }

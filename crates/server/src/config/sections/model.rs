@@ -141,6 +141,7 @@ pub struct ModelSettings {
     /// Device memory for cached image features, in bytes
     ///
     /// A question about a cached image needs no vision pass. Engines on the CPU share one cache.
+    /// Engines on one CUDA device divide it.
     ///
     /// [default: 4 GiB on CUDA, 512 MiB on the CPU]
     #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__MODEL__FEATURE_CACHE_BYTES")]
@@ -149,8 +150,8 @@ pub struct ModelSettings {
     /// Memory for cached cross-attention keys and values, in bytes; 0 disables it
     ///
     /// The cache is on the device. It holds images that are asked about repeatedly, and saves most
-    /// of the work that remains for an image with cached features. Engines on the CPU share one
-    /// cache.
+    /// of the work that remains for an image with cached features. CUDA graphs of small batches do
+    /// not use it. Engines on the CPU share one cache. Engines on one CUDA device divide it.
     ///
     /// [default: 1 GiB on CUDA, 512 MiB on the CPU]
     #[arg(long, value_name = "BYTES", env = "BLIP_SERVE__MODEL__CROSS_ATTENTION_CACHE_BYTES")]
