@@ -73,9 +73,10 @@ impl CaptureStream {
             // A capture that began must end, also if the work failed.
             let ended = graph.end();
             let result = result?;
-            ended.map(|()| (Graph(Some(graph)), result))
+            ended.map(|()| (graph, result))
         });
-        captured?
+        // The lock is held, so no `Graph` may be dropped above.
+        captured?.map(|(graph, result)| (Graph(Some(graph)), result))
     }
 }
 
