@@ -13,6 +13,6 @@ export PYTHONPATH=$root/clients/python/src:$root/examples/python:$root/tests/cli
 export PYTHONDONTWRITEBYTECODE=1
 # Ray reports nothing to its makers.
 export RAY_USAGE_STATS_ENABLED=0
-# Its server starts slowly from a disk whose pages were evicted by a build.
+# Its server can take longer to start than the default of 30 s.
 export RAY_gcs_server_port_wait_time_s=120
 exec "$venv/bin/python" -m pytest -p no:cacheprovider . "$@"

@@ -258,7 +258,7 @@ impl Model {
             // On LibTorch every question is padded to the longest one. Native kernels add no
             // padding, so for them this is an upper bound.
             let questions = counts.iter().map(|(_, questions)| questions).sum();
-            if self.graphs.have_texts([questions, counts.len(), longest.unwrap_or(0)]) {
+            if self.graphs.encodes_texts([questions, counts.len(), longest.unwrap_or(0)]) {
                 return vec![KvSource::Compute; counts.len()];
             }
             let queries = counts.iter().filter_map(|&(image, questions)| {

@@ -135,13 +135,13 @@ impl CudaGraphs {
 
     /// Returns whether a graph encodes `rows` questions about `images` images, of up to `tokens`
     /// tokens. It reads features and no cached keys and values.
-    pub(crate) fn have_texts(&self, [rows, images, tokens]: [usize; 3]) -> bool {
+    pub(crate) fn encodes_texts(&self, [rows, images, tokens]: [usize; 3]) -> bool {
         let (row_count, tokens) = (rows as i64, tokens as i64);
         let mut holding = self.questions.range([row_count, tokens]..);
         (rows == images || rows <= MAX_ROWS_WITH_COPIES) && holding.any(|(shape, _)| holds(shape, tokens))
     }
 
-    /// Returns the states of questions, or `None` if [`Self::have_texts`] is false.
+    /// Returns the states of questions, or `None` if [`Self::encodes_texts`] is false.
     ///
     /// A graph has one image for each question, so several questions about an image read copies of
     /// its features.
@@ -152,7 +152,7 @@ impl CudaGraphs {
         layout: &BatchLayout,
     ) -> Result<Option<Tensor>, TchError> {
         let (rows, tokens) = batch.ids.size2()?;
-        let has_graph = self.have_texts([rows as usize, layout.images.len(), tokens as usize]);
+        let has_graph = self.encodes_texts([rows as usize, layout.images.len(), tokens as usize]);
         let graph = smallest(&mut self.questions, (rows, tokens)).filter(|_| has_graph);
         let Some(graph) = graph else { return Ok(None) };
         if layout.images.len() == layout.rows.len() {
