@@ -1,4 +1,4 @@
-"""Compares the results of benches/gpu/run.sh with the project's goals for an H200 in f16.
+"""Compares the results of benches/gpu/run.sh with the project's goals for an H200, in f16 where nothing else is said.
 
 python3 benches/engine/goals.py out/gpu
 """
@@ -34,7 +34,7 @@ def server_rate(folder, name):
 
 def main(folder):
     # The others are short checks, or have other options than the server.
-    engine = load(folder / "engine_default.json") or {}
+    engine, fp8 = (load(folder / f"engine_{name}.json") or {} for name in ("default", "fp8"))
     single = engine.get("single_question_ms")
     single = single and (single["p50"], f"{single['runs']} questions")
     reference = load(folder / "reference.json")
@@ -46,6 +46,7 @@ def main(folder):
     lines = [
         ("new images, one question each, questions/s", 3_000, new),
         ("the same through the server", 2_400, server_rate(folder, "new_images")),
+        ("new images with FP8, questions/s", 4_000, best_rate(fp8, 1, False)),
         ("cached images, six questions each, questions/s", 70_000, cached),
         ("the same through the server", 56_000, server_rate(folder, "cached_images")),
         ("ratio to transformers in f16 at its best batch, new images", 3, ratio),

@@ -194,13 +194,18 @@ is_selected engine && engine default 60 "$sizes" --no-checks
 
 near_tie=0
 [[ $dtype == f16 ]] && near_tie=0.05
-if is_selected easy_vqa && start_server easy_vqa demo; then
-  questions=$bin/gpu_data/easy_vqa/questions.jsonl
-  step easy_vqa 60 "$bin/blip-serve" ask --server "$address" --input "$questions" --output "$out/answers.jsonl"
-  step easy_vqa_answers 20 python3 benches/gpu/check_answers.py "$questions" "$out/answers.jsonl" --near-tie "$near_tie"
-  cat "$out/easy_vqa_answers.log" >>"$out/summary.txt"
+# ask_easy_vqa NAME MOST OPTION...: asks a server with these options. MOST answers may differ.
+ask_easy_vqa() {
+  local name=$1 most=$2 questions=$bin/gpu_data/easy_vqa/questions.jsonl
+  shift 2
+  start_server "$name" demo "$@" || return
+  step "$name" 60 "$bin/blip-serve" ask --server "$address" --input "$questions" --output "$out/$name.jsonl"
+  step "${name}_answers" 20 python3 benches/gpu/check_answers.py "$questions" "$out/$name.jsonl" \
+    --near-tie "$near_tie" --most "$most"
+  cat "$out/${name}_answers.log" >>"$out/summary.txt"
   stop_server
-fi
+}
+is_selected easy_vqa && ask_easy_vqa easy_vqa 0
 
 # 6. The reference on the same weights and device, at its fastest batch size.
 
@@ -208,13 +213,15 @@ is_selected reference && step reference 90 python3 benches/engine/reference_spee
   --device "$device" --dtype "$dtype" --answer-tokens 3 --out "$out/reference.json" $reference_options
 cat "$out/reference.json" >>"$out/summary.txt" 2>/dev/null
 
-# 7. What the parts of the speed are: graphs, native kernels, and GELU in the products.
+# 7. What the parts of the speed are: graphs, native kernels, GELU in the products, images in FP8.
 
 ends="${sizes%%,*},${sizes##*,}"
 is_selected plain && engine plain 30 "$ends" --no-checks --cuda-graphs=false --cuda-kernels libtorch
 if is_selected variants && [[ $device == cuda ]]; then
   engine no_native_kernels 25 "$ends" --no-checks --cuda-kernels libtorch
   engine tanh_gelu 40 "${sizes##*,}" --cuda-gelu tanh
+  engine fp8 40 "$ends" --no-checks --vision-dtype fp8
+  ask_easy_vqa easy_vqa_fp8 48 --vision-dtype fp8
   # Two engines on the device overlap their batches.
   if start_server two_engines "$work/model" --engines 2; then
     load new_images_two_engines

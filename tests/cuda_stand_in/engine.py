@@ -30,11 +30,24 @@ def environment(folder, trace_path, *, devices=1, gib=None, capability=None, fai
 class Engine:
     """The program `batch_runner` with a model. It is ready for batches, or has failed to load."""
 
-    def __init__(self, folder, trace_path, model, *, dtype="f16", device="cuda:0", graphs=False, gelu="exact", **stand_in):
+    def __init__(
+        self,
+        folder,
+        trace_path,
+        model,
+        *,
+        dtype="f16",
+        images="auto",
+        device="cuda:0",
+        graphs=False,
+        gelu="exact",
+        **stand_in,
+    ):
         self.trace = Trace(trace_path)
         self.next_image = 1
         self.stderr_path = trace_path.with_suffix(".stderr")
-        command = [os.environ["BATCH_RUNNER_BIN"], "--model", str(model), "--dtype", dtype, "--device", device]
+        command = [os.environ["BATCH_RUNNER_BIN"], "--model", str(model), "--dtype", dtype, "--vision-dtype", images]
+        command += ["--device", device]
         command += [f"--cuda-graphs={str(graphs).lower()}", "--cuda-gelu", gelu, *LIBTORCH_KERNELS]
         with self.stderr_path.open("wb") as stderr:
             self.process = subprocess.Popen(

@@ -62,6 +62,29 @@ def test_tanh_gelu_is_computed_by_the_products(start, dtype):
     assert kernels["exact"] - kernels["tanh"] == 2 + 2 + 2 + 1
 
 
+@pytest.mark.parametrize("graphs", GRAPHS)
+def test_products_of_images_are_in_fp8(start, graphs):
+    engine = start(images="fp8", graphs=GRAPHS[graphs])
+    assert engine.is_loaded, engine.stderr_path.read_text()
+    engine.answer(engine.new_images(3), [question(index) for index in range(3)], "batch")
+    details = [event.detail for event in engine.trace.events() if event.kind == "product"]
+    # Four products of each layer. The patches, and all products of texts, are in f16.
+    assert any(detail.endswith(" fp8") for detail in details)
+    if graphs == "plain":
+        batch = [event.detail for event in engine.trace.events("batch") if event.kind == "product"]
+        assert sum(detail.endswith(" fp8") for detail in batch) == 4 * 2
+    random_batches(engine, 20)
+    assert_no_faults(engine)
+
+
+@pytest.mark.parametrize("capability", [80, 86])
+def test_device_without_fp8_is_named(start, capability):
+    engine = start(images="fp8", capability=capability)
+    assert not engine.is_loaded
+    message = engine.stop()
+    assert "vision_dtype fp8 is not available: " in message and "8.9" in message
+
+
 @pytest.mark.parametrize("capability", [75, 80, 89, 100, 120])
 def test_every_generation_obeys_the_rules(start, capability):
     engine = start(capability=capability)

@@ -18,8 +18,8 @@ use std::{
 use anyhow::{Context as _, Result};
 use blip::{
     Checkpoint, CudaGelu, CudaKernels, DeviceRequest, Dtype, Generation, ImageDigest, ImageInput,
-    LoadOptions, Model, ModelError, ModelFiles, Pixels, RowAnswer, RowError, RowInput, RowSink, RowTask,
-    open_device,
+    LoadOptions, Model, ModelError, ModelFiles, PartDtype, Pixels, RowAnswer, RowError, RowInput, RowSink,
+    RowTask, open_device,
 };
 use clap::{ArgAction, Parser};
 use cpu_time::ThreadTime;
@@ -36,6 +36,9 @@ struct Arguments {
     /// Number format: f32, f16 or bf16
     #[arg(long)]
     dtype: Dtype,
+    /// Number format of the image encoder: auto or fp8
+    #[arg(long, default_value_t)]
+    vision_dtype: PartDtype,
     /// Launch small batches as CUDA graphs
     #[arg(long, default_value_t = true, require_equals = true, action = ArgAction::Set)]
     cuda_graphs: bool,
@@ -155,6 +158,7 @@ fn main() -> Result<()> {
     }
     let checkpoint = Checkpoint::open(&ModelFiles::Folder(arguments.model))?;
     let mut options = LoadOptions::for_device(device);
+    options.vision_dtype = arguments.vision_dtype;
     options.cuda_graphs = arguments.cuda_graphs;
     options.cuda_kernels = arguments.cuda_kernels;
     options.cuda_gelu = arguments.cuda_gelu;

@@ -43,7 +43,7 @@ struct Arguments {
     /// Number format: f32, f16, bf16 or int8 [default: depends on the device]
     #[arg(long)]
     dtype: Option<Dtype>,
-    /// Number format of the image encoder: auto, bf16 or int8
+    /// Number format of the image encoder: auto, bf16, int8 or fp8
     #[arg(long, default_value_t)]
     vision_dtype: PartDtype,
     /// Number format of text encoder and decoder: auto, bf16 or int8

@@ -59,25 +59,28 @@ impl fmt::Display for Dtype {
     }
 }
 
-/// Number format of a part of a model, either the image encoder or the texts, on the CPU.
+/// Number format of a part of a model, either the image encoder or the texts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum PartDtype {
     /// The [`Dtype`] of the model.
     #[default]
     AsModel,
-    /// Weights and the inputs of products in bf16. Sums, norms and softmax stay in f32. Few answers
-    /// change.
+    /// Weights and the inputs of products in bf16, on the CPU. Sums, norms and softmax stay in f32.
+    /// Few answers change.
     Bf16,
-    /// Weights and the inputs of products in 8-bit integers. Sums, norms and softmax stay in f32.
-    /// Some answers change.
+    /// Weights and the inputs of products in 8-bit integers, on the CPU. Sums, norms and softmax
+    /// stay in f32. Some answers change.
     Int8,
+    /// Weights and the inputs of products in float8_e4m3, for images on CUDA. The rest stays in
+    /// f16. Some answers change.
+    Fp8,
 }
 
 impl PartDtype {
-    /// Returns the format of the native kernels.
+    /// Returns the format of the native kernels of the CPU. They have no FP8.
     pub(crate) fn number_format(self) -> NumberFormat {
         match self {
-            Self::AsModel => NumberFormat::F32,
+            Self::AsModel | Self::Fp8 => NumberFormat::F32,
             Self::Bf16 => NumberFormat::Bf16,
             Self::Int8 => NumberFormat::Int8,
         }
@@ -92,7 +95,8 @@ impl FromStr for PartDtype {
             "auto" => Ok(Self::AsModel),
             "bf16" => Ok(Self::Bf16),
             "int8" => Ok(Self::Int8),
-            _ => Err(format!("unknown dtype {text:?}, expected auto, bf16 or int8")),
+            "fp8" => Ok(Self::Fp8),
+            _ => Err(format!("unknown dtype {text:?}, expected auto, bf16, int8 or fp8")),
         }
     }
 }
@@ -103,6 +107,7 @@ impl fmt::Display for PartDtype {
             Self::AsModel => "auto",
             Self::Bf16 => "bf16",
             Self::Int8 => "int8",
+            Self::Fp8 => "fp8",
         })
     }
 }

@@ -119,6 +119,22 @@ pub enum LoadError {
         /// The part: vision or text.
         part: &'static str,
     },
+    /// The part or the model has no products in 8-bit floating point.
+    #[error(
+        "{part}_dtype fp8 is not available: model in {dtype} on {device}, expected vision_dtype of a \
+         model in f16 on cuda"
+    )]
+    Fp8Unsupported {
+        /// The part: vision or text.
+        part: &'static str,
+        /// Device of the model.
+        device: String,
+        /// Number format of the model.
+        dtype: Dtype,
+    },
+    /// The device does not multiply matrices of the model in 8-bit floating point.
+    #[error("vision_dtype fp8 is not available: {0}")]
+    NoFp8Products(String),
     /// Native CPU kernels are not available for this device and number format.
     #[error("cpu_kernels native is not available: model in {dtype} on {device}, expected f32 on cpu")]
     CpuKernelsUnsupported {

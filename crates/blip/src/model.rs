@@ -100,7 +100,7 @@ impl Model {
         let (config, requested) = (checkpoint.config(), dtype);
         let (dtype, parts) = options.number_formats(device, dtype);
         let kind = dtype.kind();
-        let fused_kernels = FusedKernels::load(options.cuda_kernels, config, device, dtype);
+        let fused_kernels = FusedKernels::load(options.cuda_kernels, config, device, dtype, parts.vision);
         let cuda_kernels = if fused_kernels.is_some() { CudaKernels::Native } else { CudaKernels::LibTorch };
         let options =
             LoadOptions { cuda_kernels, vision_dtype: parts.vision, text_dtype: parts.text, ..options };

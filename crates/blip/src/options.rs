@@ -103,8 +103,11 @@ impl LoadOptions {
             // LibTorch has int8 for images.
             let has_libtorch = (part, format) == ("vision", PartDtype::Int8);
             let is_native = kernels.are_native(device, tensors);
-            if format == PartDtype::AsModel {
-                continue;
+            match format {
+                PartDtype::AsModel => continue,
+                PartDtype::Fp8 if (part, tensors) == ("vision", Dtype::F16) && device.is_cuda() => continue,
+                PartDtype::Fp8 => return Err(LoadError::Fp8Unsupported { part, device: name(), dtype }),
+                PartDtype::Bf16 | PartDtype::Int8 => {}
             }
             if !(is_native || has_libtorch && (device, tensors) == (Device::Cpu, Dtype::F32)) {
                 let (device, kernels) = (name(), kernels_name());
@@ -232,11 +235,27 @@ mod tests {
     }
 
     #[test]
+    fn fp8_needs_images_in_f16_on_cuda() {
+        let images = LoadOptions { vision_dtype: PartDtype::Fp8, ..LoadOptions::for_device(Device::Cuda(0)) };
+        assert_eq!(check(Device::Cuda(1), Dtype::F16, images), Ok(()));
+        for (device, dtype) in [(Device::Cuda(0), Dtype::Bf16), (Device::Cpu, Dtype::F16)] {
+            let message = check(device, dtype, images).unwrap_err();
+            assert!(
+                message.starts_with(&format!("vision_dtype fp8 is not available: model in {dtype} on c"))
+            );
+            assert!(message.ends_with(", expected vision_dtype of a model in f16 on cuda"), "{message}");
+        }
+        let texts = LoadOptions { text_dtype: PartDtype::Fp8, ..images };
+        let message = check(Device::Cuda(0), Dtype::F16, texts).unwrap_err();
+        assert!(message.starts_with("text_dtype fp8 is not available"), "{message}");
+    }
+
+    #[test]
     fn number_format_parses_from_its_display_form() {
-        for part in [PartDtype::AsModel, PartDtype::Bf16, PartDtype::Int8] {
+        for part in [PartDtype::AsModel, PartDtype::Bf16, PartDtype::Int8, PartDtype::Fp8] {
             assert_eq!(part.to_string().parse(), Ok(part));
         }
-        assert!("f16".parse::<PartDtype>().unwrap_err().contains("auto, bf16 or int8"));
+        assert!("f16".parse::<PartDtype>().unwrap_err().contains("auto, bf16, int8 or fp8"));
         for dtype in [Dtype::F32, Dtype::F16, Dtype::Bf16, Dtype::Int8] {
             assert_eq!(dtype.to_string().parse(), Ok(dtype));
         }

@@ -9,7 +9,8 @@
 //! 4. [`CudnnAttention`] computes attention with cuDNN, where its shapes are fixed.
 //! 5. [`CudaStreams::linear_gelu`] computes a product and the GELU of its result together.
 //! 6. [`AddNorm`] adds a residual and normalises the sum in one kernel.
-//! 7. [`ChoiceKernel`] finds the best token of each row in one kernel.
+//! 7. [`Fp8Kernels`] round the inputs of products to FP8, with or without GELU.
+//! 8. [`ChoiceKernel`] finds the best token of each row in one kernel.
 //!
 //! [`read_device_memory`] reports the memory of LibTorch's allocator at any time.
 //!
@@ -21,6 +22,7 @@
 
 mod choice;
 mod norm;
+mod fp8;
 mod random;
 mod storage;
 mod attention;
@@ -37,6 +39,7 @@ pub use attention::CudnnAttention;
 pub use choice::ChoiceKernel;
 pub use error::CudaError;
 pub use event::Event;
+pub use fp8::{Fp8Kernels, MAX_FP8, round_to_fp8};
 pub use graph::{CaptureStream, Graph};
 pub use memory::{DeviceMemory, read_device_memory};
 pub use norm::{AddNorm, NormKernels, NormShape, ROWS_PER_BLOCK};

@@ -8,6 +8,7 @@
 
 mod choice;
 mod fake_driver;
+mod fp8;
 mod linear;
 mod memory;
 mod norms;

@@ -103,6 +103,37 @@ fn kernels_match_libtorch_at_every_width_and_format() {
 
 #[test]
 #[cfg_attr(not(with_streams), ignore = "LibTorch has no CUDA headers")]
+fn norms_in_fp8_are_rounded_once() {
+    let fake = FakeDriver::open();
+    for width in [8, 48, 256, 768, 1024] {
+        let shape = shape(width, 1e-5, Storage::Half).with_fp8_norms().unwrap();
+        let tensor = |size: &[i64]| random(size, 1.0, 3.0, Kind::Half);
+        let (states, delta) = (tensor(&[5, width]), tensor(&[5, width]));
+        let (weight, bias) = (tensor(&[width]), tensor(&[width]));
+        let kernels = load(&fake, shape);
+        kernels.check().unwrap();
+        let mut sum = states.copy();
+        let norm = kernels.with(&weight, &bias).unwrap().with_fp8_norms();
+        let found = norm.add_then_norm(&mut sum, &delta).unwrap();
+        assert_eq!((found.kind(), found.size()), (Kind::Float8e4m3fn, vec![5, width]));
+        assert_eq!(sum, &states + &delta);
+        let [exact, weight, bias] = [&sum, &weight, &bias].map(|tensor| tensor.to_kind(Kind::Double));
+        let exact = exact.layer_norm([width], Some(&weight), Some(&bias), 1e-5, false);
+        let half_step = (exact.abs() / 16.0).clamp_min(2f64.powi(-10));
+        let worst = ((found.to_kind(Kind::Double) - exact).abs() / half_step).max().double_value(&[]);
+        assert!(worst <= 1.001, "{width}: {worst}");
+        // The norm of a sum in place stays in f16.
+        let normed = norm.norm_of_sum(states.copy(), &delta).unwrap();
+        assert_eq!(normed.kind(), Kind::Half);
+    }
+    // Kernels without norms in FP8 return them in f16.
+    let row = Tensor::ones([48], (Kind::Half, Device::Cpu));
+    let norm = load(&fake, shape(48, 1e-5, Storage::Half)).with(&row, &row).unwrap().with_fp8_norms();
+    assert_eq!(norm.add_then_norm(&mut row.copy(), &row).unwrap().kind(), Kind::Half);
+}
+
+#[test]
+#[cfg_attr(not(with_streams), ignore = "LibTorch has no CUDA headers")]
 fn lanes_without_vectors_change_nothing() {
     for (width, storage) in
         [(8, Storage::Half), (40, Storage::Half), (264, Storage::Half), (4, Storage::Float)]

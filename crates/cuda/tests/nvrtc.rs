@@ -4,7 +4,7 @@
 
 use std::path::PathBuf;
 
-use cuda::{ChoiceKernel, CudaError, NormShape, Storage};
+use cuda::{ChoiceKernel, CudaError, Fp8Kernels, NormShape, Storage};
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 /// Checks that a cubin has these kernels.
@@ -44,6 +44,16 @@ fn nvrtc_compiles_every_kernel() {
         }
     }
     let shape = NormShape::new(768, 1e-5, Storage::Half).unwrap();
+    let with_fp8 = shape.with_fp8_norms().unwrap();
+    for architecture in ["sm_89", "sm_90", "sm_100", "sm_103", "sm_120", "sm_121"] {
+        let case = format!("FP8 for {architecture}");
+        check(with_fp8.compile(architecture), &["pre_norm", "post_norm", "pre_norm_fp8"], &case);
+        check(Fp8Kernels::compile_for(architecture), &["quantize", "gelu_quantize"], &case);
+    }
+    for cubin in [with_fp8.compile("sm_80"), Fp8Kernels::compile_for("sm_80")] {
+        let message = cubin.unwrap_err().to_string();
+        assert!(message.contains("sm_80") && message.contains("e4m3"), "{message}");
+    }
     let message = shape.compile("sm_12").unwrap_err().to_string();
     assert!(message.starts_with("nvrtc failed: ") && message.contains("sm_12"), "{message}");
 }

@@ -16,8 +16,11 @@ constexpr int kExecutionFailed = 13;
 // CUBLASLT_MATMUL_DESC_EPILOGUE and CUBLASLT_EPILOGUE_DEFAULT.
 constexpr int kEpilogueAttribute = 7;
 constexpr int kNoEpilogue = 1;
+// CUDA_R_8F_E4M3.
+constexpr int kFp8 = 28;
 
 struct Layout {
+  int type;
   uint64_t rows, columns;
 };
 
@@ -68,8 +71,8 @@ int cublasLtMatmulPreferenceDestroy(char* preference) {
   return kSuccess;
 }
 int cublasLtMatmulPreferenceSetAttribute(void*, int, const void*, size_t) { return kSuccess; }
-int cublasLtMatrixLayoutCreate(Layout** layout, int, uint64_t rows, uint64_t columns, int64_t) {
-  *layout = new Layout{rows, columns};
+int cublasLtMatrixLayoutCreate(Layout** layout, int type, uint64_t rows, uint64_t columns, int64_t) {
+  *layout = new Layout{type, rows, columns};
   return kSuccess;
 }
 int cublasLtMatrixLayoutDestroy(Layout* layout) {
@@ -87,9 +90,9 @@ int cublasLtMatmul(void*, Description* description, const void*, const void*, La
                    const void*, const void*, Layout*, void*, Layout* d, const void*, void*, size_t, void* stream) {
   char detail[96];
   const uint64_t inner = a->rows == d->rows ? a->columns : a->rows;
-  std::snprintf(detail, sizeof detail, "m %llu n %llu k %llu epilogue %d", static_cast<unsigned long long>(d->rows),
+  std::snprintf(detail, sizeof detail, "m %llu n %llu k %llu epilogue %d%s", static_cast<unsigned long long>(d->rows),
                 static_cast<unsigned long long>(d->columns), static_cast<unsigned long long>(inner),
-                description->epilogue);
+                description->epilogue, a->type == kFp8 ? " fp8" : "");
   switch (stand_in_submit("product", "cublasLtMatmul", detail, stream)) {
     case cudaSuccess: return kSuccess;
     case cudaErrorMemoryAllocation: return kAllocationFailed;

@@ -10,6 +10,7 @@ use crate::{
     device::kernel_backend::CudaGelu,
     error::LoadError,
     layers::{
+        fp8_linear::Fp8Linear,
         layer_norm::LayerNorm,
         linear::Linear,
         native_linear::NativeLinear,
@@ -30,6 +31,8 @@ pub(crate) enum Dense {
     Packed(PackedLinear),
     /// 8-bit integers.
     Int8(Int8Linear),
+    /// 8-bit floating point, on CUDA.
+    Fp8(Fp8Linear),
 }
 
 impl Dense {
@@ -56,7 +59,7 @@ impl Dense {
     pub(crate) fn native(&self) -> Option<&Arc<CpuLinear>> {
         match self {
             Self::Native(linear) => Some(linear.weights()),
-            Self::Plain(..) | Self::Packed(_) | Self::Int8(_) => None,
+            Self::Plain(..) | Self::Packed(_) | Self::Int8(_) | Self::Fp8(_) => None,
         }
     }
 
@@ -67,10 +70,12 @@ impl Dense {
             Self::Native(linear) => linear.forward(input, Epilogue::Store),
             Self::Packed(linear) => linear.forward(input),
             Self::Int8(linear) => linear.forward(input),
+            Self::Fp8(linear) => linear.forward(input),
         }
     }
 
-    /// Computes the layer and the GELU of its result, `[.., in]` to `[.., out]`.
+    /// Computes the layer and the GELU of its result, `[.., in]` to `[.., out]`. The result of a
+    /// layer in FP8 is in FP8, too.
     pub(crate) fn forward_gelu(&self, input: &Tensor) -> Result<Tensor, TchError> {
         match self {
             Self::Plain(linear, CudaGelu::Exact) => linear.forward(input)?.f_gelu_("none"),
@@ -78,6 +83,7 @@ impl Dense {
             Self::Native(linear) => linear.forward(input, Epilogue::Gelu),
             Self::Packed(linear) => linear.forward_gelu(input),
             Self::Int8(linear) => linear.forward(input)?.f_gelu_("none"),
+            Self::Fp8(linear) => linear.forward_gelu(input),
         }
     }
 

@@ -2,10 +2,14 @@
 
 use std::rc::Rc;
 
-use cuda::{AddNorm, ChoiceKernel, CudaError, NormKernels, NormShape, Storage};
+use cuda::{AddNorm, ChoiceKernel, CudaError, Fp8Kernels, NormKernels, NormShape, Storage};
 use tch::{Device, Kind, Tensor};
 
-use crate::{checkpoint::config::BlipConfig, device::kernel_backend::CudaKernels, dtype::Dtype};
+use crate::{
+    checkpoint::config::BlipConfig,
+    device::kernel_backend::CudaKernels,
+    dtype::{Dtype, PartDtype},
+};
 
 /// Native kernels of one model.
 #[derive(Debug)]
@@ -13,6 +17,8 @@ pub(crate) struct FusedKernels {
     /// One for each width and epsilon of the model's networks.
     norms: Vec<Rc<NormKernels>>,
     choice: Rc<ChoiceKernel>,
+    /// `None` if the images are not in FP8.
+    fp8: Option<Rc<Fp8Kernels>>,
 }
 
 impl FusedKernels {
@@ -26,12 +32,13 @@ impl FusedKernels {
         config: &BlipConfig,
         device: Device,
         dtype: Dtype,
+        vision_dtype: PartDtype,
     ) -> Option<Self> {
         let Device::Cuda(index) = device else { return None };
         if !kernels.are_native(device, dtype) {
             return None;
         }
-        match Self::compile(config, index, dtype.kind()) {
+        match Self::compile(config, index, dtype.kind(), vision_dtype) {
             Ok(kernels) => {
                 tracing::info!(norms = kernels.norms.len(), "native CUDA kernels compiled and checked");
                 Some(kernels)
@@ -43,26 +50,47 @@ impl FusedKernels {
         }
     }
 
-    fn compile(config: &BlipConfig, index: usize, kind: Kind) -> Result<Self, CudaError> {
+    fn compile(
+        config: &BlipConfig,
+        index: usize,
+        kind: Kind,
+        vision_dtype: PartDtype,
+    ) -> Result<Self, CudaError> {
         let storage = Storage::of(kind)?;
         let (vision, text) = (&config.vision, &config.text);
-        let mut networks =
-            vec![(vision.hidden_size, vision.layer_norm_eps), (text.hidden_size, text.layer_norm_eps)];
-        networks.dedup();
-        let compile = |(width, eps)| -> Result<_, CudaError> {
-            let kernels = Rc::new(NormKernels::compile(NormShape::new(width, eps, storage)?, index)?);
+        let is_fp8 = vision_dtype == PartDtype::Fp8;
+        let mut of_images = NormShape::new(vision.hidden_size, vision.layer_norm_eps, storage)?;
+        if is_fp8 {
+            of_images = of_images.with_fp8_norms()?;
+        }
+        let of_texts = NormShape::new(text.hidden_size, text.layer_norm_eps, storage)?;
+        let mut shapes = vec![of_images, of_texts];
+        shapes.dedup_by_key(|shape| (shape.width(), shape.eps()));
+        let compile = |shape| -> Result<_, CudaError> {
+            let kernels = Rc::new(NormKernels::compile(shape, index)?);
             kernels.check()?;
             Ok(kernels)
         };
-        let norms = networks.into_iter().map(compile).collect::<Result<_, _>>()?;
+        let norms = shapes.into_iter().map(compile).collect::<Result<_, _>>()?;
+        let compile_fp8 = || -> Result<_, CudaError> {
+            let kernels = Fp8Kernels::compile(index)?;
+            kernels.check()?;
+            Ok(Rc::new(kernels))
+        };
+        let fp8 = is_fp8.then(compile_fp8).transpose()?;
         let choice = Rc::new(ChoiceKernel::compile(storage, index)?);
         choice.check(text.vocab_size)?;
-        Ok(Self { norms, choice })
+        Ok(Self { norms, choice, fp8 })
     }
 
     /// Returns the kernel that finds the best token of each row.
     pub(crate) fn choice(&self) -> Rc<ChoiceKernel> {
         Rc::clone(&self.choice)
+    }
+
+    /// Returns the kernels that round to FP8, if the images are in FP8.
+    pub(crate) fn fp8(&self) -> Option<Rc<Fp8Kernels>> {
+        self.fp8.clone()
     }
 
     /// Returns the kernel of a layer norm with this `weight` and `bias`, both `[size]`, and
@@ -94,14 +122,16 @@ mod tests {
     fn unavailable_kernels_are_left_out() {
         let golden = golden("class_defaults");
         let config = golden.checkpoint.config();
-        let load = |kernels, device| FusedKernels::load(kernels, config, device, Dtype::F16);
+        let load =
+            |kernels, device| FusedKernels::load(kernels, config, device, Dtype::F16, PartDtype::AsModel);
         assert!(load(CudaKernels::Native, Device::Cuda(MISSING_DEVICE)).is_none());
         assert!(load(CudaKernels::Auto, Device::Cuda(MISSING_DEVICE)).is_none());
         assert!(load(CudaKernels::LibTorch, Device::Cuda(0)).is_none());
         assert!(load(CudaKernels::Native, Device::Cpu).is_none());
-        let reason = FusedKernels::compile(config, MISSING_DEVICE, Kind::Half).unwrap_err().to_string();
+        let compile = |index, kind| FusedKernels::compile(config, index, kind, PartDtype::AsModel);
+        let reason = compile(MISSING_DEVICE, Kind::Half).unwrap_err().to_string();
         assert!(reason.starts_with("NVIDIA driver missing") || reason.starts_with("CUDA driver"), "{reason}");
-        let reason = FusedKernels::compile(config, 0, Kind::BFloat16).unwrap_err().to_string();
+        let reason = compile(0, Kind::BFloat16).unwrap_err().to_string();
         assert_eq!(reason, "unsupported number format: BFloat16, expected Half or Float");
     }
 }

@@ -38,6 +38,11 @@ impl LayerNorm {
         Ok(Self { weight, bias, size, eps, fused, native })
     }
 
+    /// Lets [`Self::add_then_norm`] return norms in FP8, if a native kernel does.
+    pub(crate) fn with_fp8_norms(self) -> Self {
+        Self { fused: self.fused.map(AddNorm::with_fp8_norms), ..self }
+    }
+
     /// Creates a layer norm that LibTorch's kernels compute.
     #[cfg(test)]
     pub(crate) fn new(weight: Tensor, bias: Tensor, size: i64, eps: f64) -> Self {

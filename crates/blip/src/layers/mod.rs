@@ -6,6 +6,7 @@ pub(crate) mod text_embeddings;
 pub(crate) mod layer_norm;
 pub(crate) mod native_linear;
 pub(crate) mod onednn;
+pub(crate) mod fp8_linear;
 pub(crate) mod linear;
 pub(crate) mod position_embeddings;
 pub(crate) mod tensor_slice;

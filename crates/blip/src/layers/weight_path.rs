@@ -28,6 +28,11 @@ impl<'a> WeightPath<'a> {
         Self { weights, prefix, device, kind, fused_kernels: None, kernels: None, cuda_gelu }
     }
 
+    /// Returns the device of the layers.
+    pub(crate) fn device(&self) -> Device {
+        self.device
+    }
+
     /// Sets the native CUDA kernels of the layers below this path.
     pub(crate) fn with_fused_kernels(self, fused_kernels: Option<&'a FusedKernels>) -> Self {
         Self { fused_kernels, ..self }

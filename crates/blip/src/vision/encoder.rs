@@ -11,6 +11,8 @@ use crate::{
     layers::{
         attention::merge_heads,
         dense::{Dense, FeedForward},
+        fp8_linear::Fp8Linear,
+        fused_kernels::FusedKernels,
         layer_norm::LayerNorm,
         linear::Linear,
         onednn::int8_linear::Int8Linear,
@@ -54,6 +56,12 @@ impl VisionEncoder {
     ) -> Result<Self, LoadError> {
         let path = root.at("vision_model");
         let (hidden, patch_size) = (config.hidden_size, config.patch_size);
+        if dtype == PartDtype::Fp8 {
+            for [inputs, outputs] in [[hidden, config.intermediate_size], [config.intermediate_size, hidden]]
+            {
+                Fp8Linear::check(path.device(), inputs, outputs)?;
+            }
+        }
         let embeddings = path.at("embeddings");
         let patch = Linear::load_patches(&embeddings.at("patch_embedding"), patch_size, hidden)?;
         let patch = Dense::new(patch, path.kernels(), path.cuda_gelu())?;
@@ -62,11 +70,10 @@ impl VisionEncoder {
         let class_embedding = embeddings.tensor("class_embedding", &[1, 1, hidden])?;
         let layer = |index| path.at(format_args!("encoder.layers.{index}"));
         let norm_before = |index| {
-            let path_of_norm = match index {
-                last if last == config.num_hidden_layers => path.at("post_layernorm"),
-                index => layer(index).at("layer_norm1"),
-            };
-            LayerNorm::load(&path_of_norm, hidden, config.layer_norm_eps)
+            if index == config.num_hidden_layers {
+                return LayerNorm::load(&path.at("post_layernorm"), hidden, config.layer_norm_eps);
+            }
+            load_input_norm(&layer(index).at("layer_norm1"), config, dtype)
         };
         let layers = (0..config.num_hidden_layers)
             .map(|index| VisionLayer::load(&layer(index), norm_before(index + 1)?, config, dtype))
@@ -148,6 +155,16 @@ impl VisionEncoder {
     }
 }
 
+/// Loads a norm whose result is the input of products in `dtype`.
+fn load_input_norm(
+    path: &WeightPath<'_>,
+    config: &VisionConfig,
+    dtype: PartDtype,
+) -> Result<LayerNorm, LoadError> {
+    let norm = LayerNorm::load(path, config.hidden_size, config.layer_norm_eps)?;
+    Ok(if dtype == PartDtype::Fp8 { norm.with_fp8_norms() } else { norm })
+}
+
 /// A layer with the norm that follows it, so that each residual sum and its norm are one step.
 #[derive(Debug)]
 struct VisionLayer {
@@ -169,18 +186,22 @@ impl VisionLayer {
         config: &VisionConfig,
         dtype: PartDtype,
     ) -> Result<Self, LoadError> {
-        let (hidden, inner, eps) = (config.hidden_size, config.intermediate_size, config.layer_norm_eps);
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
         let dense = |name: &str, inputs: i64, outputs: i64| -> Result<Dense, LoadError> {
             let linear = Linear::load(&path.at(name), inputs, outputs)?;
             Ok(match dtype {
                 PartDtype::AsModel | PartDtype::Bf16 => Dense::new(linear, path.kernels(), path.cuda_gelu())?,
                 PartDtype::Int8 => Dense::Int8(Int8Linear::new(&linear)?),
+                PartDtype::Fp8 => {
+                    let kernels = path.fused_kernels().and_then(FusedKernels::fp8);
+                    Dense::Fp8(Fp8Linear::new(&linear, kernels)?)
+                }
             })
         };
         Ok(Self {
             qkv: dense("self_attn.qkv", hidden, 3 * hidden)?,
             projection: dense("self_attn.projection", hidden, hidden)?,
-            middle_norm: LayerNorm::load(&path.at("layer_norm2"), hidden, eps)?,
+            middle_norm: load_input_norm(&path.at("layer_norm2"), config, dtype)?,
             feed_forward: FeedForward {
                 up: dense("mlp.fc1", hidden, inner)?,
                 down: dense("mlp.fc2", inner, hidden)?,
@@ -213,5 +234,49 @@ impl VisionLayer {
             qkv.f_view([images, tokens, 3, self.heads, hidden / self.heads])?.f_permute([2, 0, 3, 1, 4])?;
         let context = attention.attend(&qkv.f_select(0, 0)?, &qkv.f_select(0, 1)?, &qkv.f_select(0, 2)?)?;
         self.projection.forward(&merge_heads(&context)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tch::Device;
+
+    use super::*;
+    use crate::{
+        Checkpoint,
+        tests::golden_files::{Golden, golden},
+    };
+
+    fn load(checkpoint: &Checkpoint, dtype: PartDtype) -> Result<VisionEncoder, LoadError> {
+        let root = WeightPath::root(checkpoint.weights(), Device::Cpu, Kind::Float);
+        let (scale, offset) = checkpoint.preprocessor().normalisation();
+        VisionEncoder::load(&root, &checkpoint.config().vision, scale, offset, Kind::Float, dtype)
+    }
+
+    /// Returns pixels `[3, side, side, 3]` of noise.
+    fn noise(golden: &Golden) -> Tensor {
+        let side = golden.checkpoint.config().vision.image_size;
+        Tensor::randint(256, [3, side, side, 3], (Kind::Uint8, Device::Cpu))
+    }
+
+    #[test]
+    fn features_in_fp8_have_the_direction_of_f32() {
+        let golden = golden("untied_head");
+        let pixels = noise(&golden);
+        let features =
+            |dtype, pixels: &Tensor| load(&golden.checkpoint, dtype).unwrap().forward(pixels).unwrap();
+        let (exact, rounded) = (features(PartDtype::AsModel, &pixels), features(PartDtype::Fp8, &pixels));
+        let cosine = Tensor::cosine_similarity(&exact, &rounded, -1, 1e-12);
+        let smallest = cosine.min().double_value(&[]);
+        assert!((0.95..0.99999).contains(&smallest), "{smallest}");
+        // An image has the same features alone and in company.
+        assert_eq!(features(PartDtype::Fp8, &pixels.narrow(0, 1, 1)), rounded.narrow(0, 1, 1));
+    }
+
+    #[test]
+    fn sizes_that_fp8_cannot_multiply_are_named() {
+        let golden = golden("class_defaults");
+        let message = load(&golden.checkpoint, PartDtype::Fp8).unwrap_err().to_string();
+        assert!(message.ends_with("expected multiples of 16"), "{message}");
     }
 }

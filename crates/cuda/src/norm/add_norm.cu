@@ -5,6 +5,7 @@
 //   EPS             added to the variance
 //   STORAGE         Half or Float, the number format in memory
 //   ROWS_PER_BLOCK  warps in a block, each of which computes one row
+//   FP8_NORMS       1 for a kernel that returns norms in FP8, otherwise 0. It needs Half.
 //
 // All arithmetic is in f32. The kernels round the sum to STORAGE before they normalise it, as
 // LibTorch does between its two kernels. Only the order of additions differs from LibTorch.
@@ -30,9 +31,9 @@ __device__ inline float warp_sum(float value) {
 // A warp computes one row in its registers. Lane l has the vectors l, l + 32, and so on.
 //
 // `normed` may equal `states`: a lane reads all its vectors of a row before it writes one.
-template <bool STORE_SUM>
+template <bool STORE_SUM, typename NORM>
 __device__ inline void add_norm(uint4* states, const uint4* __restrict__ delta, const uint4* __restrict__ weight,
-                                const uint4* __restrict__ bias, uint4* normed, long long rows) {
+                                const uint4* __restrict__ bias, typename NORM::Vector* normed, long long rows) {
   const int lane = threadIdx.x % WARP;
   const long long row = static_cast<long long>(blockIdx.x) * ROWS_PER_BLOCK + threadIdx.x / WARP;
   if (row >= rows) return;  // The whole warp returns, so no lane waits for another.
@@ -89,18 +90,28 @@ __device__ inline void add_norm(uint4* states, const uint4* __restrict__ delta, 
     STORAGE::unpack(bias[vector], biases);
 #pragma unroll
     for (int i = 0; i < NUMBERS; ++i) numbers[part][i] = numbers[part][i] * scale * weights[i] + biases[i];
-    normed[vector] = STORAGE::pack(numbers[part]);
+    normed[vector] = NORM::pack(numbers[part]);
   }
 }
 
 // Pre-norm: stores `states + delta` in `states`, and its norm in `normed`.
 extern "C" __global__ void __launch_bounds__(ROWS_PER_BLOCK* WARP)
-    pre_norm(uint4* states, const uint4* delta, const uint4* weight, const uint4* bias, uint4* normed, long long rows) {
-  add_norm<true>(states, delta, weight, bias, normed, rows);
+    pre_norm(uint4* states, const uint4* delta, const uint4* weight, const uint4* bias, void* normed, long long rows) {
+  add_norm<true, STORAGE>(states, delta, weight, bias, static_cast<uint4*>(normed), rows);
 }
 
 // Post-norm: stores only the norm of `states + delta`, in `normed`, which may equal `states`.
 extern "C" __global__ void __launch_bounds__(ROWS_PER_BLOCK* WARP)
-    post_norm(uint4* states, const uint4* delta, const uint4* weight, const uint4* bias, uint4* normed, long long rows) {
-  add_norm<false>(states, delta, weight, bias, normed, rows);
+    post_norm(uint4* states, const uint4* delta, const uint4* weight, const uint4* bias, void* normed, long long rows) {
+  add_norm<false, STORAGE>(states, delta, weight, bias, static_cast<uint4*>(normed), rows);
 }
+
+#if FP8_NORMS
+// As `pre_norm`, with the norm in FP8.
+extern "C" __global__ void __launch_bounds__(ROWS_PER_BLOCK* WARP)
+    pre_norm_fp8(uint4* states, const uint4* delta, const uint4* weight, const uint4* bias, void* normed,
+                 long long rows) {
+  static_assert(NUMBERS == Half::NUMBERS, "a vector in FP8 has as many numbers as one of Half");
+  add_norm<true, Fp8>(states, delta, weight, bias, static_cast<uint2*>(normed), rows);
+}
+#endif

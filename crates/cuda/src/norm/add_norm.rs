@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use tch::{Device, Tensor};
+use tch::{Device, Kind, Tensor};
 
 use super::{
     source::{NormShape, ROWS_PER_BLOCK},
@@ -25,6 +25,8 @@ pub struct NormKernels {
     device_index: usize,
     pre_norm: Kernel,
     post_norm: Kernel,
+    /// As `pre_norm`, with norms in FP8, if the shape has them.
+    pre_norm_fp8: Option<Kernel>,
 }
 
 impl NormKernels {
@@ -48,9 +50,12 @@ impl NormKernels {
     pub fn load(shape: NormShape, device: Device, cubin: &[u8]) -> Result<Self, CudaError> {
         let device_index = if let Device::Cuda(index) = device { index } else { 0 };
         let streams = CudaStreams::open()?;
-        let [pre_norm, post_norm] =
-            DriverDevice::open(device_index)?.load(cubin, [c"pre_norm", c"post_norm"])?;
-        Ok(Self { tensor_check: TensorCheck { shape, device }, streams, device_index, pre_norm, post_norm })
+        let driver = DriverDevice::open(device_index)?;
+        let [pre_norm, post_norm] = driver.load(cubin, [c"pre_norm", c"post_norm"])?;
+        let load_fp8 = || driver.load(cubin, [c"pre_norm_fp8"]).map(|[kernel]| kernel);
+        let pre_norm_fp8 = shape.has_fp8_norms().then(load_fp8).transpose()?;
+        let tensor_check = TensorCheck { shape, device };
+        Ok(Self { tensor_check, streams, device_index, pre_norm, post_norm, pre_norm_fp8 })
     }
 
     /// Returns the shape for which the kernels were compiled.
@@ -70,7 +75,8 @@ impl NormKernels {
     pub fn with(self: &Rc<Self>, weight: &Tensor, bias: &Tensor) -> Result<AddNorm, CudaError> {
         self.tensor_check.parameter("weight", weight)?;
         self.tensor_check.parameter("bias", bias)?;
-        Ok(AddNorm { kernels: Rc::clone(self), weight: weight.shallow_clone(), bias: bias.shallow_clone() })
+        let (kernels, [weight, bias]) = (Rc::clone(self), [weight, bias].map(Tensor::shallow_clone));
+        Ok(AddNorm { kernels, weight, bias, has_fp8_norms: false })
     }
 }
 
@@ -83,17 +89,28 @@ pub struct AddNorm {
     kernels: Rc<NormKernels>,
     weight: Tensor,
     bias: Tensor,
+    has_fp8_norms: bool,
 }
 
 impl AddNorm {
+    /// Lets [`Self::add_then_norm`] return norms in FP8, if the kernels were compiled with them.
+    #[must_use]
+    pub fn with_fp8_norms(self) -> Self {
+        Self { has_fp8_norms: true, ..self }
+    }
+
     /// Adds `delta` to `states` in place, both `[.., width]`. Returns the norm of the sum.
     ///
     /// # Errors
     /// [`CudaError`] if a tensor does not match or a call fails.
     pub fn add_then_norm(&self, states: &mut Tensor, delta: &Tensor) -> Result<Tensor, CudaError> {
         let rows = self.kernels.tensor_check.row_count(states, delta)?;
-        let normed = states.f_empty_like()?;
-        self.launch(&self.kernels.pre_norm, [states, delta, &normed], rows)?;
+        let (kernel, kind) = match &self.kernels.pre_norm_fp8 {
+            Some(kernel) if self.has_fp8_norms => (kernel, Kind::Float8e4m3fn),
+            _ => (&self.kernels.pre_norm, states.kind()),
+        };
+        let normed = Tensor::f_empty(states.size(), (kind, states.device()))?;
+        self.launch(kernel, [states, delta, &normed], rows)?;
         Ok(normed)
     }
 

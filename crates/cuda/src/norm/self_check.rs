@@ -5,7 +5,7 @@ use std::rc::Rc;
 use tch::{Device, Kind, Tensor};
 
 use super::{add_norm::NormKernels, source::NormShape};
-use crate::{error::CudaError, random::random_normal, storage::Storage};
+use crate::{error::CudaError, fp8::rounding_error, random::random_normal, storage::Storage};
 
 /// Three full blocks and one that is not full.
 const ROWS: i64 = 14;
@@ -65,7 +65,13 @@ impl NormKernels {
             return Err(CudaError::SelfCheck { kernel: "pre_norm", difference: "sum differs".to_owned() });
         }
         let found = norm.norm_of_sum(sample.states.f_detach_copy()?, &sample.delta)?;
-        compare("post_norm", storage, &found, &normed)
+        compare("post_norm", storage, &found, &normed)?;
+        if !self.shape().has_fp8_norms() {
+            return Ok(());
+        }
+        let mut states = sample.states.f_detach_copy()?;
+        let found = norm.with_fp8_norms().add_then_norm(&mut states, &sample.delta)?;
+        compare_fp8(&found, &normed)
     }
 }
 
@@ -96,6 +102,17 @@ fn compare(
     }
     let difference = format!("norm differs by {worst:.1} times the tolerance");
     Err(CudaError::SelfCheck { kernel, difference })
+}
+
+/// Checks that `found` in FP8 is `expected`, which is rounded to f16.
+fn compare_fp8(found: &Tensor, expected: &Tensor) -> Result<(), CudaError> {
+    let error = rounding_error(found, expected)?;
+    // As above for NaN. The rounding to f16 is 2^-7 of half a step.
+    if error <= 1.02 {
+        return Ok(());
+    }
+    let difference = format!("norm differs by {error:.1} times half a step");
+    Err(CudaError::SelfCheck { kernel: "pre_norm_fp8", difference })
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@ pub struct NormShape {
     width: i64,
     eps: f64,
     storage: Storage,
+    has_fp8_norms: bool,
 }
 
 impl NormShape {
@@ -31,9 +32,25 @@ impl NormShape {
     pub fn new(width: i64, eps: f64, storage: Storage) -> Result<Self, CudaError> {
         let multiple = VECTOR_BYTES / storage.kind().elt_size_in_bytes() as i64;
         match (1..=MAX_WIDTH).contains(&width) && width % multiple == 0 {
-            true => Ok(Self { width, eps, storage }),
+            true => Ok(Self { width, eps, storage, has_fp8_norms: false }),
             false => Err(CudaError::RowWidth { width, multiple, max: MAX_WIDTH }),
         }
+    }
+
+    /// Adds a kernel that returns norms in FP8. It needs compute capability 8.9.
+    ///
+    /// # Errors
+    /// [`CudaError::NumberFormat`] if the rows are not in f16.
+    pub fn with_fp8_norms(self) -> Result<Self, CudaError> {
+        match self.storage {
+            Storage::Half => Ok(Self { has_fp8_norms: true, ..self }),
+            Storage::Float => Err(CudaError::NumberFormat(self.storage.kind())),
+        }
+    }
+
+    /// Returns whether a kernel returns norms in FP8.
+    pub(crate) fn has_fp8_norms(self) -> bool {
+        self.has_fp8_norms
     }
 
     /// Returns the numbers in a row.
@@ -61,13 +78,14 @@ impl NormShape {
     }
 
     /// Returns the macros of the source as `-D` options of a compiler.
-    pub fn definitions(self) -> [String; 4] {
+    pub fn definitions(self) -> [String; 5] {
         [
             format!("-DWIDTH={}", self.width),
             // The shortest decimal text that reads back as the same f32.
             format!("-DEPS={:e}f", self.eps as f32),
             format!("-DSTORAGE={:?}", self.storage),
             format!("-DROWS_PER_BLOCK={ROWS_PER_BLOCK}"),
+            format!("-DFP8_NORMS={}", i32::from(self.has_fp8_norms)),
         ]
     }
 }
@@ -100,9 +118,11 @@ mod tests {
         let shape = NormShape::new(768, 1e-12, Storage::Half).unwrap();
         assert_eq!(
             shape.definitions(),
-            ["-DWIDTH=768", "-DEPS=1e-12f", "-DSTORAGE=Half", "-DROWS_PER_BLOCK=4"]
+            ["-DWIDTH=768", "-DEPS=1e-12f", "-DSTORAGE=Half", "-DROWS_PER_BLOCK=4", "-DFP8_NORMS=0"]
         );
+        assert_eq!(shape.with_fp8_norms().unwrap().definitions()[4], "-DFP8_NORMS=1");
         let shape = NormShape::new(64, 1.0, Storage::Float).unwrap();
         assert_eq!(shape.definitions()[1], "-DEPS=1e0f");
+        assert!(shape.with_fp8_norms().is_err());
     }
 }

@@ -6,7 +6,7 @@ use crate::error::CudaError;
 
 /// The part of every kernel's source that reads and writes numbers. NVRTC has no folder for
 /// includes.
-pub(crate) const STORAGE_SOURCE: &str = concat!(include_str!("half.cuh"), include_str!("storage.cuh"));
+pub(crate) const STORAGE_SOURCE: &str = concat!(include_str!("conversions.cuh"), include_str!("storage.cuh"));
 
 /// The number format of tensors in memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

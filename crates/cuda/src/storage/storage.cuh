@@ -2,6 +2,7 @@
 
 struct Float {
   using Number = float;
+  using Vector = uint4;
   static constexpr int NUMBERS = 4;  // in sixteen bytes
 
   __device__ static float load(float number) { return number; }
@@ -21,6 +22,7 @@ struct Float {
 
 struct Half {
   using Number = unsigned short;
+  using Vector = uint4;
   static constexpr int NUMBERS = 8;
 
   __device__ static float load(unsigned short bits) { return half_to_float(bits); }
@@ -41,4 +43,16 @@ struct Half {
   __device__ static uint4 pack(const float* numbers) {
     return {pair(numbers), pair(numbers + 2), pair(numbers + 4), pair(numbers + 6)};
   }
+};
+
+// float8_e4m3, which kernels only write. It stands for as many numbers as sixteen bytes of Half.
+struct Fp8 {
+  using Vector = uint2;
+
+  __device__ static unsigned four(const float* numbers) {
+    return floats_to_fp8(numbers[0], numbers[1]) |
+           static_cast<unsigned>(floats_to_fp8(numbers[2], numbers[3])) << 16;
+  }
+
+  __device__ static uint2 pack(const float* numbers) { return {four(numbers), four(numbers + 4)}; }
 };

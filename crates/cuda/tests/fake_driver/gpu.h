@@ -24,6 +24,9 @@
 #define __shared__ static
 #define __launch_bounds__(threads)
 
+struct alignas(8) uint2 {
+  unsigned x, y;
+};
 struct alignas(16) uint4 {
   unsigned x, y, z, w;
 };
@@ -45,6 +48,21 @@ inline float __uint_as_float(unsigned bits) { return bits_of<float>(bits); }
 inline unsigned __float_as_uint(float number) { return bits_of<unsigned>(number); }
 inline float half_to_float(unsigned short bits) { return bits_of<_Float16>(bits); }
 inline unsigned short float_to_half(float number) { return bits_of<unsigned short>(static_cast<_Float16>(number)); }
+
+// Returns a number in float8_e4m3: a sign, four bits of the exponent with a bias of 7, three bits.
+inline unsigned char float_to_fp8(float number) {
+  const unsigned char sign = std::signbit(number) ? 0x80 : 0;
+  if (std::isnan(number)) return 0x7f;
+  const float size = std::min(std::fabs(number), 448.0f);
+  const int exponent = std::max(size == 0 ? -6 : std::ilogb(size), -6);
+  // Ties go to the even number. A sum of eight steps and more carries into the exponent.
+  const long steps = std::lrint(std::ldexp(size, 3 - exponent));
+  return sign | static_cast<unsigned char>((exponent + 6) * 8 + steps);
+}
+inline unsigned short floats_to_fp8(float low, float high) {
+  return float_to_fp8(low) | float_to_fp8(high) << 8;
+}
+
 inline float rsqrtf(float number) { return 1.0f / std::sqrt(number); }
 
 namespace gpu {

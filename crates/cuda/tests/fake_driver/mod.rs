@@ -3,7 +3,8 @@
 //! - `libtorch_cuda.cpp`: the part of LibTorch's CUDA library that `src/ffi` calls.
 //! - `driver.cpp`: the part of the NVIDIA driver that cudarc calls. It runs kernels on the host.
 //! - `nvrtc.cpp`: the part of the CUDA compiler that cudarc calls.
-//! - `add_norm.cpp`, `choose.cpp`, `gpu.h`: the kernels, and the part of a GPU that they use.
+//! - `add_norm.cpp`, `choose.cpp`, `quantize.cpp`, `gpu.h`: the kernels, and the part of a GPU that
+//!   they use.
 
 use std::{
     ffi::{CStr, CString, c_char, c_int, c_void},
@@ -11,7 +12,7 @@ use std::{
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
 };
 
-use cuda::{ChoiceKernel, CudaStreams, NormShape, Storage};
+use cuda::{ChoiceKernel, CudaStreams, Fp8Kernels, NormShape, Storage};
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_LOCAL, RTLD_NOW};
 
 /// The fake libraries, for one test at a time.
@@ -114,6 +115,11 @@ pub(crate) fn compile_norms(shape: NormShape) -> Vec<u8> {
 /// Compiles the kernel that chooses tokens for the host.
 pub(crate) fn compile_choice(storage: Storage) -> Vec<u8> {
     compile("choose.cpp", &ChoiceKernel::definitions(storage))
+}
+
+/// Compiles the kernels that round to FP8 for the host.
+pub(crate) fn compile_fp8() -> Vec<u8> {
+    compile("quantize.cpp", &Fp8Kernels::definitions())
 }
 
 /// Compiles kernels for the host, to what the driver accepts as a cubin.

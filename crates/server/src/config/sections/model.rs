@@ -69,10 +69,12 @@ pub struct ModelSettings {
 
     /// Number format of the image encoder
     ///
-    /// `auto` is the format of --dtype. The others require the CPU.
+    /// `auto` is the format of --dtype. `bf16` and `int8` require the CPU. `fp8` requires a model in
+    /// f16 and a GPU of compute capability 8.9 or higher, whose tensor cores are twice as fast in it.
+    /// Some answers change (see docs/decisions/fp8-images.md). Not measured on a GPU.
     #[arg(
         long,
-        value_name = "auto|bf16|int8",
+        value_name = "auto|bf16|int8|fp8",
         env = "BLIP_SERVE__MODEL__VISION_DTYPE",
         default_value = "auto"
     )]

@@ -38,6 +38,7 @@ pub(crate) const TEXTS: &[&str] = &[
     "off",
     "auto",
     "int8",
+    "fp8",
     "native",
     "libtorch",
     "https://example.org",
