@@ -1,4 +1,6 @@
-"""Compares the results of benches/gpu/run.sh with the project's goals for an H200, in f16 where nothing else is said.
+"""Compares the results of benches/gpu/run.sh with the project's goals for an H200.
+
+The format is f16 where nothing else is said.
 
 python3 benches/engine/goals.py out/gpu
 """

@@ -31,7 +31,7 @@ pub(crate) struct DecodeBuffers {
     max_steps: i64,
     /// Encoder states of the questions, `[rows, longest, hidden]`.
     states: Tensor,
-    /// Keys and values of the encoder states, `[layers, rows, longest, 2 * hidden]`.
+    /// Keys and values of the encoder states, `[rows, longest, layers, 2 * hidden]`.
     cross_attention: Tensor,
     /// Keys and values of the tokens so far, `[layers, 2, rows, heads, steps, head dim]`.
     self_attention: Tensor,
@@ -76,7 +76,7 @@ impl DecodeBuffers {
             (config.hidden_size, config.num_attention_heads(), config.num_hidden_layers);
         let zeros = |shape: &[i64]| Tensor::f_zeros(shape, (kind, device));
         let indices = |shape: &[i64]| Tensor::f_zeros(shape, (Kind::Int64, device));
-        let cross_attention = zeros(&[layers, rows, longest, 2 * hidden])?;
+        let cross_attention = zeros(&[rows, longest, layers, 2 * hidden])?;
         let self_attention = zeros(&[layers, 2, rows, heads, steps, hidden / heads])?;
         let [steps_width, longest_width] = [steps, longest].map(|positions| mask_width(positions, device));
         let (step, visible) = (indices(&[1])?, zeros(&[1, 1, 1, steps_width])?);
@@ -88,7 +88,7 @@ impl DecodeBuffers {
                     step: step.shallow_clone(),
                     visible: visible.shallow_clone(),
                 };
-                Ok(LayerState { self_attention, cross_attention: cross_attention.f_select(0, layer)? })
+                Ok(LayerState { self_attention, cross_attention: cross_attention.f_select(2, layer)? })
             })
             .collect::<Result<Vec<_>, TchError>>()?;
         Ok(Self {
@@ -141,10 +141,7 @@ impl DecodeBuffers {
     /// Runs the work after [`Self::load`]. All of it is on the device, so it can be captured.
     pub(crate) fn start(&mut self, decoder: &TextDecoder) -> Result<(), TchError> {
         drop(self.self_attention.f_zero_()?);
-        for (layer, key_value) in (0..).zip(decoder.project(&self.states)) {
-            self.cross_attention.f_select(0, layer)?.f_copy_(&key_value?)?;
-        }
-        Ok(())
+        decoder.project_into(&self.states, &mut self.cross_attention)
     }
 
     /// Feeds each row its last token. Returns the best next tokens.

@@ -32,8 +32,8 @@ use crate::{
         text_embeddings::TextEmbeddings, weight_path::WeightPath,
     },
     text::{
-        attention_weights::attended_text, hypotheses::HypothesisLayout, layer::TextLayer,
-        self_attention_cache::SelfAttentionCache,
+        attention_weights::attended_text, hypotheses::HypothesisLayout, joined_projection::JoinedProjection,
+        layer::TextLayer, self_attention_cache::SelfAttentionCache,
     },
 };
 
@@ -42,6 +42,8 @@ use crate::{
 pub(crate) struct TextDecoder {
     pub(crate) embeddings: TextEmbeddings,
     pub(crate) layers: Vec<TextLayer>,
+    /// The layers' projections of encoder states, if LibTorch computes them.
+    joined_projection: Option<JoinedProjection>,
     pub(crate) transform: Dense,
     pub(crate) transform_norm: LayerNorm,
     pub(crate) vocabulary: Dense,
@@ -66,11 +68,12 @@ impl TextDecoder {
         let bert = root.at("text_decoder.bert");
         let head = root.at(HEAD);
         let embeddings = TextEmbeddings::load(&bert, text)?;
-        let layers = (0..text.num_hidden_layers)
+        let mut layers = (0..text.num_hidden_layers)
             .map(|index| {
                 TextLayer::load(&bert.at(format_args!("encoder.layer.{index}")), text, encoder_dim, false)
             })
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        let joined_projection = JoinedProjection::new(&mut layers)?;
         if !is_tied(weights) {
             tracing::warn!(
                 tensor = %format_args!("{HEAD}.{WEIGHT}"),
@@ -82,6 +85,7 @@ impl TextDecoder {
         Ok(Self {
             embeddings,
             layers,
+            joined_projection,
             transform: Dense::load(&head.at("transform.dense"), hidden, hidden)?,
             transform_norm: LayerNorm::load(&head.at("transform.LayerNorm"), hidden, text.layer_norm_eps)?,
             vocabulary,
@@ -92,12 +96,27 @@ impl TextDecoder {
     }
 
     /// Returns each layer's cross-attention keys and values, projected from `states` `[rows,
-    /// longest, hidden]`.
-    pub(crate) fn project<'a>(
-        &'a self,
-        states: &'a Tensor,
-    ) -> impl Iterator<Item = Result<Tensor, TchError>> + 'a {
-        self.layers.iter().map(|layer| layer.cross_attention.project(states))
+    /// longest, hidden]`. Each is `[rows, longest, 2 * hidden]`.
+    pub(crate) fn project(&self, states: &Tensor) -> Result<Vec<Tensor>, TchError> {
+        match &self.joined_projection {
+            Some(projection) => {
+                let all = projection.project(states)?;
+                (0..self.layers.len() as i64).map(|layer| all.f_select(2, layer)).collect()
+            }
+            None => self.layers.iter().map(|layer| layer.cross_attention.project(states)).collect(),
+        }
+    }
+
+    /// Copies the keys and values of [`Self::project`] to `all` `[rows, longest, layers, 2 *
+    /// hidden]`.
+    pub(crate) fn project_into(&self, states: &Tensor, all: &mut Tensor) -> Result<(), TchError> {
+        if let Some(projection) = &self.joined_projection {
+            return all.f_copy_(&projection.project(states)?);
+        }
+        let layers = (0..).zip(&self.layers);
+        layers.into_iter().try_for_each(|(index, layer)| {
+            all.f_select(2, index)?.f_copy_(&layer.cross_attention.project(states)?)
+        })
     }
 
     /// Returns how much the steps that read `tokens` attend to the encoder `states` `[1, positions,
@@ -106,7 +125,7 @@ impl TextDecoder {
     /// The tokens are those of one answer, start token first. All steps are computed together.
     pub(crate) fn attention_weights(&self, tokens: &[i64], states: &Tensor) -> Result<Tensor, TchError> {
         let ids = to_device(tokens, self.device)?.f_unsqueeze(0)?;
-        let key_values: Vec<Tensor> = self.project(states).collect::<Result<_, _>>()?;
+        let key_values = self.project(states)?;
         let mask = causal_mask(tokens.len() as i64, self.device, states.kind())?;
         let embedded = self.embeddings.forward(&ids, 0)?;
         Ok(attended_text(&self.layers, embedded, Some(&mask), &key_values)?.weights)
@@ -114,15 +133,11 @@ impl TextDecoder {
 
     /// Prepares decoding: projects the encoder states once for all steps.
     pub(crate) fn start(&self, states: &Tensor, padding: Option<Tensor>) -> Result<DecoderState, TchError> {
-        let layers = self
-            .project(states)
-            .map(|key_value| {
-                Ok(LayerState {
-                    self_attention: SelfAttentionCache::Growing(None),
-                    cross_attention: key_value?,
-                })
-            })
-            .collect::<Result<_, TchError>>()?;
+        let layer = |cross_attention| LayerState {
+            self_attention: SelfAttentionCache::Growing(None),
+            cross_attention,
+        };
+        let layers = self.project(states)?.into_iter().map(layer).collect();
         let layout = HypothesisLayout::one_each(states.size3()?.0);
         Ok(DecoderState { layers, padding, position: Position::Host(0), layout })
     }

@@ -37,10 +37,16 @@ impl Linear {
 
     /// Joins layers with the same input into one product. Outputs are side by side in the order of
     /// `layers`.
-    pub(crate) fn fused(layers: &[Self]) -> Result<Self, TchError> {
+    pub(crate) fn fused(layers: &[&Self]) -> Result<Self, TchError> {
         let weights: Vec<&Tensor> = layers.iter().map(|layer| &layer.weight).collect();
         let biases: Vec<&Tensor> = layers.iter().map(|layer| &layer.bias).collect();
         Ok(Self { weight: Tensor::f_cat(&weights, 0)?, bias: Tensor::f_cat(&biases, 0)? })
+    }
+
+    /// Returns the layer of `count` outputs from `first` on. It shares the memory.
+    pub(crate) fn outputs(&self, first: i64, count: i64) -> Result<Self, TchError> {
+        let part = |tensor: &Tensor| tensor.f_narrow(0, first, count);
+        Ok(Self { weight: part(&self.weight)?, bias: part(&self.bias)? })
     }
 
     /// Computes the layer, `[.., in]` to `[.., out]`.

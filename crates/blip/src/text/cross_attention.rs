@@ -58,7 +58,7 @@ impl CrossAttention {
         let attention = path.at("self");
         let key = Linear::load(&attention.at("key"), encoder_dim, hidden)?;
         let value = Linear::load(&attention.at("value"), encoder_dim, hidden)?;
-        let key_value = Linear::fused(&[key, value])?;
+        let key_value = Linear::fused(&[&key, &value])?;
         let absorbed = absorbs.then(|| AbsorbedProjection::new(&key_value, heads)).transpose()?;
         let (absorbed_projection, absorbed_heads) = match (absorbed, path.kernels()) {
             (Some(absorbed), Some(kernels)) => (None, Some(absorbed.native(kernels)?)),
@@ -187,7 +187,9 @@ impl CrossAttention {
         let by_head = query.f_transpose(1, 2)?;
         let all_features = images.features;
         let tokens = all_features.size3()?.1;
-        let features = || all_features.f_narrow(0, group.first_image, group.images);
+        let of_group = |tensor: &Tensor| tensor.f_narrow(0, group.first_image, group.images);
+        let features = || of_group(all_features);
+        let projected = images.joined.as_ref().map(of_group).transpose()?;
         let context = match (source, images.slots_of(index)) {
             (Some(KvSource::Cached(_)), Some((pool, indices))) => {
                 let mut first = 0;
@@ -204,8 +206,9 @@ impl CrossAttention {
                 pool.store(indices, &made)?;
                 self.context(&by_head, &made, None)?
             }
-            _ => match &self.absorbed_projection {
-                Some(absorbed_projection) if absorbed_projection.is_cheaper(queries, tokens) => {
+            _ => match (projected, &self.absorbed_projection) {
+                (Some(key_value), _) => self.context(&by_head, &key_value, None)?,
+                (None, Some(absorbed_projection)) if absorbed_projection.is_cheaper(queries, tokens) => {
                     absorbed_projection.context(&query, &features()?)?
                 }
                 _ => self.context(&by_head, &self.project(&features()?)?, None)?,
@@ -277,7 +280,7 @@ mod tests {
             let of_groups = [[3, 0].as_slice(), &[2]].map(|slots| Some(indices(slots)));
             let attend = |sources: [KvSource; 3], pool| {
                 let layout = BatchLayout::with_sources(&[0, 1, 2, 2], 0..4, |_| sources.to_vec());
-                let images = LayerImageStates { features: &features, key_values: pool };
+                let images = LayerImageStates { features: &features, key_values: pool, joined: None };
                 attention.attend_images(&states, &texts, images, &layout).unwrap()
             };
             let made = attend([KvSource::Compute; 3], None);

@@ -12,16 +12,23 @@ use crate::{
     text::{
         attention_weights::{AttendedText, attended_text},
         image_states::ImageStates,
+        joined_projection::JoinedProjection,
         layer::TextLayer,
         padded_batch::PaddedBatch,
     },
 };
+
+/// Images of which all layers' keys and values are computed together. With more of them, a layer's
+/// product fills a GPU, and keys and values of all layers need much memory.
+const MAX_JOINED_IMAGES: i64 = 4;
 
 /// The text encoder on LibTorch.
 #[derive(Debug)]
 pub(crate) struct TextEncoder {
     pub(crate) embeddings: TextEmbeddings,
     pub(crate) layers: Vec<TextLayer>,
+    /// The layers' projections of image features, on CUDA.
+    joined_projection: Option<JoinedProjection>,
     pad_token_id: i64,
     device: Device,
     kind: Kind,
@@ -37,7 +44,7 @@ impl TextEncoder {
     ) -> Result<Self, LoadError> {
         let path = root.at("text_encoder");
         let text = &config.text;
-        let layers = (0..text.num_hidden_layers)
+        let mut layers = (0..text.num_hidden_layers)
             .map(|index| {
                 TextLayer::load(
                     &path.at(format_args!("encoder.layer.{index}")),
@@ -48,9 +55,11 @@ impl TextEncoder {
                     !device.is_cuda(),
                 )
             })
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        // Elsewhere the absorbed projection has the weights.
+        let joined_projection = if device.is_cuda() { JoinedProjection::new(&mut layers)? } else { None };
         let embeddings = TextEmbeddings::load(&path, text)?;
-        Ok(Self { embeddings, layers, pad_token_id: text.pad_token_id, device, kind })
+        Ok(Self { embeddings, layers, joined_projection, pad_token_id: text.pad_token_id, device, kind })
     }
 
     /// Transfers questions, given as token ids, to the device.
@@ -77,6 +86,10 @@ impl TextEncoder {
         images: ImageStates<'_>,
         layout: &BatchLayout,
     ) -> Result<Tensor, TchError> {
+        let images = match &self.joined_projection {
+            Some(projection) if images.count()? <= MAX_JOINED_IMAGES => images.projected_by(projection)?,
+            _ => images,
+        };
         let mut states = self.embed(batch)?;
         for (index, layer) in self.layers.iter().enumerate() {
             states = layer.forward_with_images(&states, batch, images.layer(index)?, layout)?;
@@ -114,6 +127,39 @@ impl TextEncoder {
                 self.embeddings.forward_at(&unpadding.unpad(&batch.ids)?, &unpadding.positions)
             }
             None => self.embeddings.forward(&batch.ids, 0),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::tests::golden_files::golden;
+
+    #[test]
+    fn joined_projection_changes_no_states() {
+        let golden = golden("untied_head");
+        let config = golden.checkpoint.config();
+        let (device, kind) = (Device::Cpu, Kind::Half);
+        let root = WeightPath::root(golden.checkpoint.weights(), device, kind);
+        let mut encoder = TextEncoder::load(&root, config, device, kind).unwrap();
+        let size = |images| [images, config.vision.tokens(), config.vision.hidden_size];
+        let questions: [&[i64]; 5] = [&[1, 5, 6, 2], &[1, 7, 2], &[1, 8, 9, 10, 2], &[1, 2], &[1, 3, 2]];
+        for (images, of_questions) in [(1, vec![0; 5]), (3, vec![0, 0, 1, 2, 2]), (5, vec![0, 1, 2, 3, 4])] {
+            let features = Tensor::randn(size(images), (Kind::Float, device)).to_kind(kind);
+            let layout = BatchLayout::new(&of_questions, 0..5);
+            let encode = |encoder: &TextEncoder| {
+                let ordered: Vec<&[i64]> = layout.rows.iter().map(|&row| questions[row]).collect();
+                let batch = encoder.prepare(&ordered).unwrap();
+                encoder.forward(&batch, ImageStates::of_features(&features), &layout).unwrap()
+            };
+            encoder.joined_projection = None;
+            let separate = encode(&encoder);
+            encoder.joined_projection = JoinedProjection::new(&mut encoder.layers).unwrap();
+            assert!(encoder.joined_projection.is_some());
+            let difference = (encode(&encoder) - &separate).abs().max().double_value(&[]);
+            let largest = separate.abs().max().double_value(&[]);
+            assert!(difference < 0.01 * largest, "{images} images: {difference} of {largest}");
         }
     }
 }

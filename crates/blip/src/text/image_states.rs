@@ -8,6 +8,7 @@ use crate::{
         cross_attention::CrossAttentionCache,
         slot_pool::{SlotIndices, SlotPool},
     },
+    text::joined_projection::JoinedProjection,
 };
 
 /// The images of a batch, in the order of its layout.
@@ -17,6 +18,9 @@ pub(crate) struct ImageStates<'a> {
     features: &'a Tensor,
     /// Cached keys and values. Without them, layers read the features.
     key_values: Option<CachedKeyValues<'a>>,
+    /// Keys and values of all layers, `[images, tokens, layers, 2 * hidden]`, if they were computed
+    /// together. Then none are cached.
+    joined: Option<Tensor>,
 }
 
 /// The slots of the cache that a batch reads or writes.
@@ -30,7 +34,7 @@ struct CachedKeyValues<'a> {
 impl<'a> ImageStates<'a> {
     /// Creates the states of images without cached keys and values.
     pub(crate) fn of_features(features: &'a Tensor) -> Self {
-        Self { features, key_values: None }
+        Self { features, key_values: None, joined: None }
     }
 
     /// Creates the states of images whose keys and values may be in `cache`, or may be stored
@@ -47,7 +51,18 @@ impl<'a> ImageStates<'a> {
         });
         let indices = indices.collect::<Result<Vec<_>, TchError>>()?;
         let key_values = indices.iter().any(Option::is_some).then_some(CachedKeyValues { cache, indices });
-        Ok(Self { features, key_values })
+        Ok(Self { features, key_values, joined: None })
+    }
+
+    /// Returns the number of images.
+    pub(crate) fn count(&self) -> Result<i64, TchError> {
+        self.features.size3().map(|(images, ..)| images)
+    }
+
+    /// Computes the keys and values of all layers, unless some are cached.
+    pub(crate) fn projected_by(self, projection: &JoinedProjection) -> Result<Self, TchError> {
+        let joined = self.key_values.is_none().then(|| projection.project(self.features)).transpose()?;
+        Ok(Self { joined, ..self })
     }
 
     /// Returns the states that layer `layer` reads.
@@ -56,7 +71,8 @@ impl<'a> ImageStates<'a> {
             Some(cached) => Some((cached.cache.layer(layer)?, cached.indices.as_slice())),
             None => None,
         };
-        Ok(LayerImageStates { features: self.features, key_values })
+        let joined = self.joined.as_ref().map(|joined| joined.f_select(2, layer as i64)).transpose()?;
+        Ok(LayerImageStates { features: self.features, key_values, joined })
     }
 }
 
@@ -68,6 +84,8 @@ pub(crate) struct LayerImageStates<'a> {
     /// Slots of keys and values in the shape of `CrossAttention::cached_shape`, and the slots of
     /// each group.
     pub(crate) key_values: Option<(SlotPool, &'a [Option<SlotIndices>])>,
+    /// Keys and values of all images, `[images, tokens, 2 * hidden]`, if they are computed already.
+    pub(crate) joined: Option<Tensor>,
 }
 
 impl LayerImageStates<'_> {

@@ -146,7 +146,7 @@ impl SelfAttention {
         let parts = ["query", "key", "value"].map(|part| Linear::load(&attention.at(part), hidden, hidden));
         let [query, key, value] = parts;
         Ok(Self {
-            qkv: Dense::new(Linear::fused(&[query?, key?, value?])?, path.kernels(), path.cuda_gelu())?,
+            qkv: Dense::new(Linear::fused(&[&query?, &key?, &value?])?, path.kernels(), path.cuda_gelu())?,
             output: Dense::load(&path.at("output.dense"), hidden, hidden)?,
             norm: LayerNorm::load(&path.at("output.LayerNorm"), hidden, eps)?,
             heads,

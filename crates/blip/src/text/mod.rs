@@ -3,6 +3,7 @@
 pub(crate) mod encoder;
 pub(crate) mod attention_weights;
 pub(crate) mod encoder_states;
+pub(crate) mod joined_projection;
 pub(crate) mod layer;
 pub(crate) mod cross_attention;
 pub(crate) mod absorbed_projection;

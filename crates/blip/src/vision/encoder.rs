@@ -269,7 +269,7 @@ mod tests {
         let cosine = Tensor::cosine_similarity(&exact, &rounded, -1, 1e-12);
         let smallest = cosine.min().double_value(&[]);
         assert!((0.95..0.99999).contains(&smallest), "{smallest}");
-        // An image has the same features alone and in company.
+        // An image has the same features alone and in a batch.
         assert_eq!(features(PartDtype::Fp8, &pixels.narrow(0, 1, 1)), rounded.narrow(0, 1, 1));
     }
 

@@ -11,12 +11,15 @@ struct Identity {
 
 // The exact form.
 struct Gelu {
-  __device__ static float of(float number) { return 0.5f * number * (1.0f + erff(number * 0.70710678f)); }
+  __device__ static float of(float number) {
+    return 0.5f * number * (1.0f + erff(number * 0.70710678f));
+  }
 };
 
 // `vectors` is the number of vectors of `output`. One has sixteen numbers, which are two of `input`.
 template <typename FUNCTION>
-__device__ inline void quantize_vectors(const uint4* __restrict__ input, uint4* output, long long vectors) {
+__device__ inline void quantize_vectors(const uint4* __restrict__ input, uint4* output,
+                                        long long vectors) {
   const long long vector = static_cast<long long>(blockIdx.x) * THREADS + threadIdx.x;
   if (vector >= vectors) return;
   float numbers[2 * Half::NUMBERS];
@@ -28,7 +31,8 @@ __device__ inline void quantize_vectors(const uint4* __restrict__ input, uint4* 
   output[vector] = {low.x, low.y, high.x, high.y};
 }
 
-extern "C" __global__ void __launch_bounds__(THREADS) quantize(const uint4* input, uint4* output, long long vectors) {
+extern "C" __global__ void __launch_bounds__(THREADS)
+    quantize(const uint4* input, uint4* output, long long vectors) {
   quantize_vectors<Identity>(input, output, vectors);
 }
 

@@ -1,6 +1,7 @@
 // The part of the NVIDIA driver that cudarc calls, with one device in the memory of the host.
 //
-// A cubin is "\x7fELF" and the handle of a library, compiled from add_norm.cpp, choose.cpp or quantize.cpp.
+// A cubin is "\x7fELF" and the handle of a library, compiled from add_norm.cpp, choose.cpp or
+// quantize.cpp.
 
 #include <dlfcn.h>
 
