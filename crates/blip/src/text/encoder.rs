@@ -86,8 +86,10 @@ impl TextEncoder {
         images: ImageStates<'_>,
         layout: &BatchLayout,
     ) -> Result<Tensor, TchError> {
-        let images = match &self.joined_projection {
-            Some(projection) if images.count()? <= MAX_JOINED_IMAGES => images.projected_by(projection)?,
+        let images = match (&self.joined_projection, images.uncached_features()) {
+            (Some(projection), Some(features)) if features.size3()?.0 <= MAX_JOINED_IMAGES => {
+                ImageStates::of_joined(features, projection.project(features)?)
+            }
             _ => images,
         };
         let mut states = self.embed(batch)?;

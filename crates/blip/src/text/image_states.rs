@@ -8,7 +8,6 @@ use crate::{
         cross_attention::CrossAttentionCache,
         slot_pool::{SlotIndices, SlotPool},
     },
-    text::joined_projection::JoinedProjection,
 };
 
 /// The images of a batch, in the order of its layout.
@@ -54,15 +53,15 @@ impl<'a> ImageStates<'a> {
         Ok(Self { features, key_values, joined: None })
     }
 
-    /// Returns the number of images.
-    pub(crate) fn count(&self) -> Result<i64, TchError> {
-        self.features.size3().map(|(images, ..)| images)
+    /// Returns the features, unless keys and values of some images are cached.
+    pub(crate) fn uncached_features(&self) -> Option<&'a Tensor> {
+        self.key_values.is_none().then_some(self.features)
     }
 
-    /// Computes the keys and values of all layers, unless some are cached.
-    pub(crate) fn projected_by(self, projection: &JoinedProjection) -> Result<Self, TchError> {
-        let joined = self.key_values.is_none().then(|| projection.project(self.features)).transpose()?;
-        Ok(Self { joined, ..self })
+    /// Creates the states of images whose keys and values of all layers are `joined` `[images,
+    /// tokens, layers, 2 * hidden]`.
+    pub(crate) fn of_joined(features: &'a Tensor, joined: Tensor) -> Self {
+        Self { joined: Some(joined), ..Self::of_features(features) }
     }
 
     /// Returns the states that layer `layer` reads.

@@ -16,7 +16,7 @@ struct Gelu {
   }
 };
 
-// `vectors` is the number of vectors of `output`. One has sixteen numbers, which are two of `input`.
+// `vectors` is the number of vectors of `output`. One has sixteen numbers, two vectors of `input`.
 template <typename FUNCTION>
 __device__ inline void quantize_vectors(const uint4* __restrict__ input, uint4* output,
                                         long long vectors) {
