@@ -7,7 +7,7 @@ CARGO ?= cargo
 LAST_UNCHECKED_COMMIT := 661040ad7c50
 
 .DEFAULT_GOAL := help
-.PHONY: help libtorch build dist dist-gpu wheel demo test test-rust test-end-to-end test-adapters test-browser test-client test-ray test-wheel test-deploy test-cuda-stand-in test-fleet test-azure test-checkpoints test-attacks lint fmt doc bench-scheduler bench-peers bench-cpu clean
+.PHONY: help libtorch build dist dist-gpu wheel demo test test-rust test-end-to-end test-adapters test-browser test-client test-ray test-wheel test-deploy test-cuda-stand-in test-fleet test-azure test-checkpoints test-attacks lint fmt doc bench-scheduler bench-peers bench-cpu bench-cuda-host clean
 
 help: ## List the tasks
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 20
@@ -128,6 +128,11 @@ bench-peers: build ## Measure blip-serve next to other servers (30 min, 7 GB)
 
 bench-cpu: libtorch ## Measure the engine next to other CPU engines (20 min, 20 GB; first run 40 min)
 	benches/cpu/run.sh $(ARGUMENTS)
+
+bench-cuda-host: libtorch ## Measure what the CUDA path costs on the host, without a GPU (2 min)
+	$(CARGO) build --release --locked -p blip --example batch_runner
+	CUDA_STAND_IN=$$(python3 -B tests/cuda_stand_in/prepare.py) && export CUDA_STAND_IN && \
+	  BATCH_RUNNER_BIN=target/release/examples/batch_runner python3 -B tests/cuda_stand_in/host_cost.py
 
 clean: ## Delete the build outputs of this checkout
 	$(CARGO) clean

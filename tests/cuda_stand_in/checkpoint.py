@@ -10,6 +10,10 @@ ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "models/demo"
 
 
+# The shape of Salesforce/blip-vqa-base.
+BASE = {"hidden": 768, "layers": 12, "heads": 12, "image_size": 384, "patch_size": 16, "vocabulary": 30524}
+
+
 def make(folder, *, hidden, layers, heads, image_size, patch_size, vocabulary):
     """Writes a question answering model of this shape, with equal widths of both towers."""
     config = json.loads((DEMO / "config.json").read_text())

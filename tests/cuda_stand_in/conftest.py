@@ -31,8 +31,7 @@ def deep_model(tmp_path_factory):
 @pytest.fixture(scope="session")
 def base_model(tmp_path_factory):
     """A model with the shape of Salesforce/blip-vqa-base."""
-    shape = {"hidden": 768, "layers": 12, "heads": 12, "image_size": 384, "patch_size": 16, "vocabulary": 30524}
-    return checkpoint.make(tmp_path_factory.mktemp("models") / "base", **shape)
+    return checkpoint.make(tmp_path_factory.mktemp("models") / "base", **checkpoint.BASE)
 
 
 @pytest.fixture

@@ -67,12 +67,14 @@ def test_products_of_images_are_in_fp8(start, graphs):
     engine = start(images="fp8", graphs=GRAPHS[graphs])
     assert engine.is_loaded, engine.stderr_path.read_text()
     engine.answer(engine.new_images(3), [question(index) for index in range(3)], "batch")
-    details = [event.detail for event in engine.trace.events() if event.kind == "product"]
-    # Four products of each layer. The patches, and all products of texts, are in f16.
-    assert any(detail.endswith(" fp8") for detail in details)
-    if graphs == "plain":
-        batch = [event.detail for event in engine.trace.events("batch") if event.kind == "product"]
-        assert sum(detail.endswith(" fp8") for detail in batch) == 4 * 2
+    if graphs == "graphs":
+        events = [event for event in engine.trace.events() if event.is_captured]
+    else:
+        events = engine.trace.events("batch")
+    in_fp8 = [event.detail.endswith(" fp8") for event in events if event.kind == "product"]
+    # Four products of each layer, in each graph of images. The patches and the texts are in f16.
+    assert sum(in_fp8) == 4 * 2 * (4 if graphs == "graphs" else 1)
+    assert not all(in_fp8)
     random_batches(engine, 20)
     assert_no_faults(engine)
 

@@ -30,7 +30,7 @@ pub struct LoadOptions {
     pub text_dtype: PartDtype,
     /// Kernels that compute on the CPU.
     pub cpu_kernels: CpuKernels,
-    /// Kernels that compute residuals and norms, and choose tokens, on CUDA.
+    /// Kernels that compute residuals and norms, choose tokens, and round to FP8 on CUDA.
     pub cuda_kernels: CudaKernels,
     /// Form of GELU on CUDA.
     pub cuda_gelu: CudaGelu,

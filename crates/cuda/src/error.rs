@@ -47,8 +47,13 @@ pub enum CudaError {
         max: i64,
     },
     /// The kernels do not support this number format.
-    #[error("unsupported number format: {0:?}, expected Half or Float")]
-    NumberFormat(Kind),
+    #[error("unsupported number format: {found:?}, expected {expected}")]
+    NumberFormat {
+        /// The format of the tensors.
+        found: Kind,
+        /// The formats that the kernels support.
+        expected: &'static str,
+    },
     /// A tensor differs from what the kernel was compiled for.
     #[error("{tensor} of {kernel} does not match: {found}, expected {expected}")]
     TensorMismatch {

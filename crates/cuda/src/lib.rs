@@ -39,7 +39,7 @@ pub use attention::CudnnAttention;
 pub use choice::ChoiceKernel;
 pub use error::CudaError;
 pub use event::Event;
-pub use fp8::{Fp8Kernels, MAX_FP8, round_to_fp8};
+pub use fp8::{Fp8Kernels, MAX_FP8, round_to_fp8, rounding_error};
 pub use graph::{CaptureStream, Graph};
 pub use memory::{DeviceMemory, read_device_memory};
 pub use norm::{AddNorm, NormKernels, NormShape, ROWS_PER_BLOCK};

@@ -5,7 +5,7 @@
 
 use std::{collections::HashMap, rc::Rc, sync::Mutex};
 
-use cuda::{CudaError, NormKernels, NormShape, Storage};
+use cuda::{CudaError, NormKernels, NormShape, Storage, rounding_error};
 use proptest::prelude::*;
 use tch::{Device, Kind, Tensor};
 
@@ -119,8 +119,7 @@ fn norms_in_fp8_are_rounded_once() {
         assert_eq!(sum, &states + &delta);
         let [exact, weight, bias] = [&sum, &weight, &bias].map(|tensor| tensor.to_kind(Kind::Double));
         let exact = exact.layer_norm([width], Some(&weight), Some(&bias), 1e-5, false);
-        let half_step = (exact.abs() / 16.0).clamp_min(2f64.powi(-10));
-        let worst = ((found.to_kind(Kind::Double) - exact).abs() / half_step).max().double_value(&[]);
+        let worst = rounding_error(&found, &exact).unwrap();
         assert!(worst <= 1.001, "{width}: {worst}");
         // The norm of a sum in place stays in f16.
         let normed = norm.norm_of_sum(states.copy(), &delta).unwrap();

@@ -141,7 +141,7 @@ impl DecodeBuffers {
     /// Runs the work after [`Self::load`]. All of it is on the device, so it can be captured.
     pub(crate) fn start(&mut self, decoder: &TextDecoder) -> Result<(), TchError> {
         drop(self.self_attention.f_zero_()?);
-        decoder.project_into(&self.states, &mut self.cross_attention)
+        decoder.project_into(&self.states, &self.cross_attention)
     }
 
     /// Feeds each row its last token. Returns the best next tokens.

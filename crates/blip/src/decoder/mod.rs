@@ -73,7 +73,7 @@ impl TextDecoder {
                 TextLayer::load(&bert.at(format_args!("encoder.layer.{index}")), text, encoder_dim, false)
             })
             .collect::<Result<Vec<_>, _>>()?;
-        let joined_projection = JoinedProjection::new(&mut layers)?;
+        let joined_projection = JoinedProjection::join(&mut layers)?;
         if !is_tied(weights) {
             tracing::warn!(
                 tensor = %format_args!("{HEAD}.{WEIGHT}"),
@@ -98,23 +98,22 @@ impl TextDecoder {
     /// Returns each layer's cross-attention keys and values, projected from `states` `[rows,
     /// longest, hidden]`. Each is `[rows, longest, 2 * hidden]`.
     pub(crate) fn project(&self, states: &Tensor) -> Result<Vec<Tensor>, TchError> {
-        match &self.joined_projection {
-            Some(projection) => {
-                let all = projection.project(states)?;
-                (0..self.layers.len() as i64).map(|layer| all.f_select(2, layer)).collect()
-            }
+        let joined = self.joined_projection.as_ref().map(|projection| projection.project(states));
+        match joined.transpose()?.flatten() {
+            Some(all) => (0..self.layers.len() as i64).map(|layer| all.f_select(2, layer)).collect(),
             None => self.layers.iter().map(|layer| layer.cross_attention.project(states)).collect(),
         }
     }
 
-    /// Copies the keys and values of [`Self::project`] to `all` `[rows, longest, layers, 2 *
+    /// Writes the keys and values of [`Self::project`] to `all` `[rows, longest, layers, 2 *
     /// hidden]`.
-    pub(crate) fn project_into(&self, states: &Tensor, all: &mut Tensor) -> Result<(), TchError> {
-        if let Some(projection) = &self.joined_projection {
-            return all.f_copy_(&projection.project(states)?);
+    pub(crate) fn project_into(&self, states: &Tensor, all: &Tensor) -> Result<(), TchError> {
+        if let Some(projection) = &self.joined_projection
+            && projection.project_into(states, all)?
+        {
+            return Ok(());
         }
-        let layers = (0..).zip(&self.layers);
-        layers.into_iter().try_for_each(|(index, layer)| {
+        (0..).zip(&self.layers).try_for_each(|(index, layer)| {
             all.f_select(2, index)?.f_copy_(&layer.cross_attention.project(states)?)
         })
     }

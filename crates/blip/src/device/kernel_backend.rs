@@ -61,8 +61,8 @@ impl fmt::Display for CpuKernels {
     }
 }
 
-/// Kernels that compute residuals and norms, and choose tokens, on CUDA. LibTorch computes the
-/// products in any case.
+/// Kernels that compute residuals and norms, choose tokens, and round to FP8 on CUDA. LibTorch
+/// computes the products in any case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum CudaKernels {
     /// [`Self::Native`] for models in f16 and f32, otherwise [`Self::LibTorch`].

@@ -18,10 +18,6 @@ use crate::{
     },
 };
 
-/// Images of which all layers' keys and values are computed together. With more of them, a layer's
-/// product fills a GPU, and keys and values of all layers need much memory.
-const MAX_JOINED_IMAGES: i64 = 4;
-
 /// The text encoder on LibTorch.
 #[derive(Debug)]
 pub(crate) struct TextEncoder {
@@ -57,7 +53,7 @@ impl TextEncoder {
             })
             .collect::<Result<Vec<_>, _>>()?;
         // Elsewhere the absorbed projection has the weights.
-        let joined_projection = if device.is_cuda() { JoinedProjection::new(&mut layers)? } else { None };
+        let joined_projection = if device.is_cuda() { JoinedProjection::join(&mut layers)? } else { None };
         let embeddings = TextEmbeddings::load(&path, text)?;
         Ok(Self { embeddings, layers, joined_projection, pad_token_id: text.pad_token_id, device, kind })
     }
@@ -86,17 +82,23 @@ impl TextEncoder {
         images: ImageStates<'_>,
         layout: &BatchLayout,
     ) -> Result<Tensor, TchError> {
-        let images = match (&self.joined_projection, images.uncached_features()) {
-            (Some(projection), Some(features)) if features.size3()?.0 <= MAX_JOINED_IMAGES => {
-                ImageStates::of_joined(features, projection.project(features)?)
-            }
-            _ => images,
-        };
+        let images = self.projected(images)?;
         let mut states = self.embed(batch)?;
         for (index, layer) in self.layers.iter().enumerate() {
             states = layer.forward_with_images(&states, batch, images.layer(index)?, layout)?;
         }
         batch.pad(states)
+    }
+
+    /// Projects the features of few images for all layers together.
+    fn projected<'a>(&self, images: ImageStates<'a>) -> Result<ImageStates<'a>, TchError> {
+        let (Some(projection), Some(features)) = (&self.joined_projection, images.uncached_features()) else {
+            return Ok(images);
+        };
+        Ok(match projection.project(features)? {
+            Some(joined) => ImageStates::of_joined(features, joined),
+            None => images,
+        })
     }
 
     /// Projects the `features` `[1, tokens, hidden]` of an image to its keys and values in each
@@ -157,7 +159,7 @@ mod tests {
             };
             encoder.joined_projection = None;
             let separate = encode(&encoder);
-            encoder.joined_projection = JoinedProjection::new(&mut encoder.layers).unwrap();
+            encoder.joined_projection = JoinedProjection::join(&mut encoder.layers).unwrap();
             assert!(encoder.joined_projection.is_some());
             let difference = (encode(&encoder) - &separate).abs().max().double_value(&[]);
             let largest = separate.abs().max().double_value(&[]);

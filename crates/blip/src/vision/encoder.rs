@@ -57,9 +57,11 @@ impl VisionEncoder {
         let path = root.at("vision_model");
         let (hidden, patch_size) = (config.hidden_size, config.patch_size);
         if dtype == PartDtype::Fp8 {
-            for [inputs, outputs] in [[hidden, config.intermediate_size], [config.intermediate_size, hidden]]
+            let (rows, inner) = (config.tokens(), config.intermediate_size);
+            for [inputs, outputs] in
+                [[hidden, 3 * hidden], [hidden, hidden], [hidden, inner], [inner, hidden]]
             {
-                Fp8Linear::check(path.device(), inputs, outputs)?;
+                Fp8Linear::check(path.device(), [rows, inputs, outputs])?;
             }
         }
         let embeddings = path.at("embeddings");
@@ -113,7 +115,7 @@ impl VisionEncoder {
     /// preparation. A size that does not fit the memory is left out.
     ///
     /// # Errors
-    /// [`ModelError::Fatal`].
+    /// [`ModelError::Fatal`], or any other error but lack of memory of a single image.
     pub(crate) fn prepare(&mut self, side: i64, pass_images: usize) -> Result<(), ModelError> {
         for images in prepared_sizes(pass_images) {
             let with_cudnn = self.attention.use_cudnn_for(images);
@@ -126,6 +128,7 @@ impl VisionEncoder {
             match prepared {
                 Ok(()) => {}
                 Err(error @ ModelError::Fatal(_)) => return Err(error),
+                Err(error @ ModelError::Torch(_)) if images == 1 => return Err(error),
                 Err(error) => {
                     self.attention.leave_out(images);
                     tracing::warn!(%error, images, "pass of the vision encoder not prepared");

@@ -84,7 +84,7 @@ impl Fp8Kernels {
     /// # Errors
     /// [`CudaError`] if the tensor is not in f16 or has another memory layout, or a call fails.
     pub fn quantize(&self, numbers: &Tensor) -> Result<Tensor, CudaError> {
-        self.launch(&self.quantize, numbers)
+        self.launch("quantize", &self.quantize, numbers)
     }
 
     /// Returns the exact GELU of `numbers` in FP8, of the same size.
@@ -92,11 +92,11 @@ impl Fp8Kernels {
     /// # Errors
     /// As [`Self::quantize`].
     pub fn gelu_quantize(&self, numbers: &Tensor) -> Result<Tensor, CudaError> {
-        self.launch(&self.gelu_quantize, numbers)
+        self.launch("gelu_quantize", &self.gelu_quantize, numbers)
     }
 
-    fn launch(&self, kernel: &Kernel, numbers: &Tensor) -> Result<Tensor, CudaError> {
-        let vectors = self.vectors(numbers)?;
+    fn launch(&self, name: &'static str, kernel: &Kernel, numbers: &Tensor) -> Result<Tensor, CudaError> {
+        let vectors = self.vectors(name, numbers)?;
         let result = Tensor::f_empty(numbers.size(), (Kind::Float8e4m3fn, self.device))?;
         let blocks = u32::try_from(vectors.div_ceil(THREADS as usize));
         let blocks = blocks.map_err(|error| CudaError::Driver(error.to_string()))?;
@@ -108,9 +108,9 @@ impl Fp8Kernels {
     }
 
     /// Returns the vectors of a tensor that the kernels can read.
-    fn vectors(&self, numbers: &Tensor) -> Result<usize, CudaError> {
+    fn vectors(&self, kernel: &'static str, numbers: &Tensor) -> Result<usize, CudaError> {
         let mismatch = |found: String, expected: String| {
-            Err(CudaError::TensorMismatch { kernel: "quantize", tensor: "input", found, expected })
+            Err(CudaError::TensorMismatch { kernel, tensor: "input", found, expected })
         };
         let (device, kind) = (numbers.device(), numbers.kind());
         if (device, kind) != (self.device, Kind::Half) {

@@ -8,5 +8,4 @@ mod kernels;
 mod rounding;
 
 pub use kernels::Fp8Kernels;
-pub(crate) use rounding::rounding_error;
-pub use rounding::{MAX_FP8, round_to_fp8};
+pub use rounding::{MAX_FP8, round_to_fp8, rounding_error};

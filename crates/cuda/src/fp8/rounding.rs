@@ -16,13 +16,19 @@ pub fn round_to_fp8(numbers: &Tensor) -> Result<Tensor, TchError> {
     numbers.f_clamp(-MAX_FP8, MAX_FP8)?.f_to_kind(Kind::Float8e4m3fn)
 }
 
-/// Returns the largest error of `found` in FP8, relative to half the distance of its neighbours.
+/// Returns the largest error of `found` in FP8, relative to half the distance of the two numbers in
+/// FP8 around the exact one.
 ///
-/// With the exact numbers in f64, correct results have at most 1. NaN is an error, unless both are.
-pub(crate) fn rounding_error(found: &Tensor, exact: &Tensor) -> Result<f64, TchError> {
+/// Correct results have at most 1. It is NaN if a result is.
+///
+/// # Errors
+/// The error of LibTorch.
+pub fn rounding_error(found: &Tensor, exact: &Tensor) -> Result<f64, TchError> {
     let exact = exact.f_to_kind(Kind::Double)?.f_clamp(-MAX_FP8, MAX_FP8)?;
-    // Three bits follow the leading one, so half a step is up to 2^-4 of a number.
-    let half_step = exact.f_abs()?.f_div_scalar(16.0)?.f_clamp_min(SMALLEST_STEP / 2.0)?;
+    // Three bits follow the leading one. `frexp` returns an exponent that is greater by one.
+    let (_, exponent) = exact.f_frexp()?;
+    let half_step = exponent.f_to_kind(Kind::Double)?.f_sub_scalar(5.0)?.f_exp2()?;
+    let half_step = half_step.f_clamp_min(SMALLEST_STEP / 2.0)?;
     let error = found.f_to_kind(Kind::Double)?.f_sub(&exact)?.f_abs()?.f_div(&half_step)?;
     error.f_max()?.f_double_value(&[])
 }
@@ -63,8 +69,11 @@ mod tests {
     fn rounding_error_is_one_for_the_worst_correct_result() {
         let error = |exact: f64, found: f64| rounding_error(&doubles(&[found]), &doubles(&[exact])).unwrap();
         assert_eq!(error(1.0, 1.0), 0.0);
-        assert!((0.9..=1.0).contains(&error(1.0625, 1.0)));
-        assert!(error(1.0625, 1.25) > 1.0);
+        assert_eq!(error(1.0625, 1.0), 1.0);
+        assert_eq!(error(1.0625, 1.125), 1.0);
+        // The wrong one of two neighbours, at the end of a range of equal distances.
+        assert!(error(1.9, 2.0) > 1.5);
+        assert!(error(-1.05, -1.125) > 1.1);
         assert_eq!(error(1.0 / 1024.0, 0.0), 1.0);
         assert_eq!(error(1000.0, 448.0), 0.0);
         assert!(error(1.0, f64::NAN).is_nan());

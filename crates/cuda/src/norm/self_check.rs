@@ -45,7 +45,7 @@ impl Sample {
 }
 
 impl NormKernels {
-    /// Runs both kernels on random rows and compares them with LibTorch's two operators.
+    /// Runs each kernel on random rows and compares them with LibTorch's two operators.
     ///
     /// The sums must be equal to the bit. The norms may differ by the order of additions and by two
     /// roundings. The call waits for the device.
@@ -71,6 +71,10 @@ impl NormKernels {
         }
         let mut states = sample.states.f_detach_copy()?;
         let found = norm.with_fp8_norms().add_then_norm(&mut states, &sample.delta)?;
+        if !states.f_equal(&sum)? {
+            let difference = "sum differs".to_owned();
+            return Err(CudaError::SelfCheck { kernel: "pre_norm_fp8", difference });
+        }
         compare_fp8(&found, &normed)
     }
 }

@@ -1,5 +1,7 @@
 //! The source of the kernels, and the values with which it is compiled.
 
+use tch::Kind;
+
 use crate::{
     error::CudaError,
     ffi::nvrtc,
@@ -44,7 +46,7 @@ impl NormShape {
     pub fn with_fp8_norms(self) -> Result<Self, CudaError> {
         match self.storage {
             Storage::Half => Ok(Self { has_fp8_norms: true, ..self }),
-            Storage::Float => Err(CudaError::NumberFormat(self.storage.kind())),
+            Storage::Float => Err(CudaError::NumberFormat { found: Kind::Float, expected: "Half" }),
         }
     }
 

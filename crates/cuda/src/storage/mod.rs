@@ -26,7 +26,7 @@ impl Storage {
         match kind {
             Kind::Half => Ok(Self::Half),
             Kind::Float => Ok(Self::Float),
-            other => Err(CudaError::NumberFormat(other)),
+            found => Err(CudaError::NumberFormat { found, expected: "Half or Float" }),
         }
     }
 

@@ -103,7 +103,7 @@ pub struct ModelSettings {
     )]
     pub cpu_kernels: blip::CpuKernels,
 
-    /// Kernels for residual and norm, and for the choice of tokens, on CUDA
+    /// Kernels for residual and norm, for the choice of tokens and for rounding to fp8 on CUDA
     ///
     /// `native` computes each in one kernel, which is compiled and checked when a model is loaded.
     /// `libtorch` uses several kernels. If a native kernel is unavailable, the server logs a
@@ -121,7 +121,7 @@ pub struct ModelSettings {
     ///
     /// Models are trained with `exact`. `tanh` is an approximation that needs no separate kernel.
     /// It changes scores slightly and few answers (see docs/decisions/fused-kernels.md). Not
-    /// measured on a GPU.
+    /// measured on a GPU. Images in fp8 have `exact`.
     #[arg(long, value_name = "exact|tanh", env = "BLIP_SERVE__MODEL__CUDA_GELU", default_value = "exact")]
     pub cuda_gelu: blip::CudaGelu,
 
