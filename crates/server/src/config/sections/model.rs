@@ -103,7 +103,7 @@ pub struct ModelSettings {
     )]
     pub cpu_kernels: blip::CpuKernels,
 
-    /// Kernels for residual and norm, for the choice of tokens and for rounding to fp8 on CUDA
+    /// Kernels for norms, the choice of tokens and rounding to fp8 on CUDA
     ///
     /// `native` computes each in one kernel, which is compiled and checked when a model is loaded.
     /// `libtorch` uses several kernels. If a native kernel is unavailable, the server logs a
