@@ -129,7 +129,7 @@ bench-peers: build ## Measure blip-serve next to other servers (30 min, 7 GB)
 bench-cpu: libtorch ## Measure the engine next to other CPU engines (20 min, 20 GB; first run 40 min)
 	benches/cpu/run.sh $(ARGUMENTS)
 
-bench-cuda-host: libtorch ## Measure what the CUDA path costs on the host, without a GPU (2 min)
+bench-cuda-host: libtorch ## Measure what the CUDA path costs on the host, without a GPU (4 min)
 	$(CARGO) build --release --locked -p blip --example batch_runner
 	CUDA_STAND_IN=$$(python3 -B tests/cuda_stand_in/prepare.py) && export CUDA_STAND_IN && \
 	  BATCH_RUNNER_BIN=target/release/examples/batch_runner python3 -B tests/cuda_stand_in/host_cost.py
