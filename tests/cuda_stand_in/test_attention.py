@@ -66,3 +66,31 @@ def test_masks_are_not_copied_in_each_layer(start, deep_model, small_model):
         return kernels[1] - kernels[0]
 
     assert added(deep_model) == added(small_model)
+
+
+def copies_of_slots(engine, images):
+    """Returns the number of kernels that copy rows of a table, for a batch of cached images."""
+    numbers = engine.new_images(images)
+    questions = [question(row // 2, 8, 1) for row in range(2 * images)]
+    # The second batch stores keys and values.
+    engine.answer(numbers, questions)
+    engine.answer(numbers, questions)
+    engine.answer(numbers, questions, str(images))
+    kernels = [event.name for event in engine.trace.events(str(images)) if event.kind == "kernel"]
+    return sum("indexSelect" in kernel or "gather_kernel" in kernel for kernel in kernels)
+
+
+@pytest.mark.parametrize(("dtype", "capability", "layers"), [("f16", 90, LAYERS), ("bf16", 80, LAYERS), ("f32", 90, 0)])
+def test_many_cached_images_are_read_where_they_are(start, dtype, capability, layers):
+    engine = start(dtype=dtype, capability=capability)
+    few, many = copies_of_slots(engine, 15), copies_of_slots(engine, 16)
+    assert few - many == layers
+    assert engine.trace.faults() == {}
+    assert engine.stop() == ""
+
+
+def test_gpu_without_flash_attention_copies_cached_images(start):
+    engine = start(capability=75)
+    assert copies_of_slots(engine, 15) == copies_of_slots(engine, 16)
+    assert engine.trace.faults() == {}
+    assert engine.stop() == ""

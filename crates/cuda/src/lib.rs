@@ -7,10 +7,11 @@
 //! 2. [`Event`]s mark the end of each stage and measure its time on the device.
 //! 3. A [`Graph`] launches a captured sequence of kernels with one call.
 //! 4. [`CudnnAttention`] computes attention with cuDNN, where its shapes are fixed.
-//! 5. [`CudaStreams::linear_gelu`] computes a product and the GELU of its result together.
-//! 6. [`AddNorm`] adds a residual and normalises the sum in one kernel.
-//! 7. [`Fp8Kernels`] round the inputs of products to FP8, with or without GELU.
-//! 8. [`ChoiceKernel`] finds the best token of each row in one kernel.
+//! 5. [`TokenPlaces`] let flash attention read keys and values where they are.
+//! 6. [`CudaStreams::linear_gelu`] computes a product and the GELU of its result together.
+//! 7. [`AddNorm`] adds a residual and normalises the sum in one kernel.
+//! 8. [`Fp8Kernels`] round the inputs of products to FP8, with or without GELU.
+//! 9. [`ChoiceKernel`] finds the best token of each row in one kernel.
 //!
 //! [`read_device_memory`] reports the memory of LibTorch's allocator at any time.
 //!
@@ -23,9 +24,9 @@
 mod choice;
 mod norm;
 mod fp8;
+mod attention;
 mod random;
 mod storage;
-mod attention;
 mod linear;
 mod page_locked;
 mod memory;
@@ -35,7 +36,10 @@ mod stream;
 mod ffi;
 mod error;
 
-pub use attention::CudnnAttention;
+pub use attention::{
+    cudnn::CudnnAttention,
+    token_places::{PlacedAttention, TokenPlaces},
+};
 pub use choice::ChoiceKernel;
 pub use error::CudaError;
 pub use event::Event;

@@ -171,7 +171,8 @@ impl QuestionAnswering {
                 states
             }
             None => {
-                let images = ImageStates::new(&features, key_values, &batch.layout)?;
+                let (placed, longest) = (self.questions.placed_attention, questions.ids.size2()?.1);
+                let images = ImageStates::new(&features, key_values, &batch.layout, placed, longest)?;
                 let states = self.questions.forward(&questions, images, &batch.layout)?;
                 key_values.commit(&batch.layout);
                 rows.key_values(batch.layout.cached_images(), batch.layout.images.len());

@@ -8,7 +8,7 @@ use tch::{TchError, Tensor};
 
 use crate::{
     batch::layout::{BatchLayout, ImageGroup, KvSource},
-    cache::key_value_shape::KeyValueShape,
+    cache::{key_value_shape::KeyValueShape, slot_pool::SlotIndices},
     error::LoadError,
     layers::{
         attention::{attend, merge_heads, split_heads},
@@ -191,6 +191,11 @@ impl CrossAttention {
         let features = || of_group(all_features);
         let projected = images.joined.as_ref().map(of_group).transpose()?;
         let context = match (source, images.slots_of(index)) {
+            (Some(KvSource::Cached(_)), Some((pool, SlotIndices { places: Some(places), .. }))) => {
+                let query = query.f_view([-1, self.heads, self.head_dim])?;
+                let key_values = pool.0.f_view([-1, 2, self.heads, self.head_dim])?;
+                return places.attend(&query, &key_values)?.f_view([rows, longest, hidden]);
+            }
             (Some(KvSource::Cached(_)), Some((pool, indices))) => {
                 let mut first = 0;
                 let contexts = pool.read(indices)?.into_iter().map(|key_value| {
@@ -246,11 +251,7 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-    use crate::{
-        cache::slot_pool::{SlotIndices, SlotPool},
-        device::kernel_backend::CudaGelu,
-        tests::random_layers,
-    };
+    use crate::{cache::slot_pool::SlotPool, device::kernel_backend::CudaGelu, tests::random_layers};
 
     #[test]
     fn context_from_cached_keys_and_values_is_equal() {

@@ -1,8 +1,9 @@
-// C functions for the choice of LibTorch's attention kernels.
+// C functions for LibTorch's attention kernels, and for its choice among them.
 //
 // A function that can fail returns non-zero. blip_last_error then has the reason.
 
 #include <ATen/Context.h>
+#include <ATen/ops/_flash_attention_forward.h>
 #include <ATen/ops/_scaled_dot_product_cudnn_attention.h>
 #include <c10/util/env.h>
 #include <cuda_runtime_api.h>
@@ -34,6 +35,24 @@ int blip_attention_cudnn(const at::Tensor* query, const at::Tensor* key, const a
   return guarded([&] {
     auto result = at::_scaled_dot_product_cudnn_attention(*query, *key, *value, std::nullopt,
                                                           /*compute_log_sumexp=*/false);
+    *context = new at::Tensor(std::get<0>(std::move(result)));
+  });
+}
+
+// Calls flash attention for rows whose queries and tokens begin at the given places of `query`, and
+// of `key` and `value`. The caller owns the result.
+//
+// `sizes` are the largest numbers of queries and of tokens in a row.
+int blip_attention_placed(const at::Tensor* const tensors[3], const at::Tensor* const places[3],
+                          const int64_t sizes[2], at::Tensor** context) {
+  return guarded([&] {
+    const auto& [query, key, value] = std::tie(*tensors[0], *tensors[1], *tensors[2]);
+    const auto& [query_starts, token_starts, token_counts] = std::tie(*places[0], *places[1], *places[2]);
+    auto result = at::_flash_attention_forward(query, key, value, query_starts, token_starts, sizes[0], sizes[1],
+                                               /*dropout_p=*/0.0, /*is_causal=*/false,
+                                               /*return_debug_mask=*/false, /*scale=*/std::nullopt,
+                                               /*window_size_left=*/std::nullopt,
+                                               /*window_size_right=*/std::nullopt, token_counts);
     *context = new at::Tensor(std::get<0>(std::move(result)));
   });
 }

@@ -20,6 +20,14 @@ type Act = unsafe extern "C" fn(Pointer) -> c_int;
 type OfThreeTensors =
     unsafe extern "C" fn(*const C_tensor, *const C_tensor, *const C_tensor, *mut *mut C_tensor) -> c_int;
 
+/// Makes a tensor of three others, three tensors of places and two sizes.
+type OfPlaces = unsafe extern "C" fn(
+    *const *const C_tensor,
+    *const *const C_tensor,
+    *const i64,
+    *mut *mut C_tensor,
+) -> c_int;
+
 loader::functions! {
     /// The functions of `memory.cpp`.
     struct MemoryFunctions {
@@ -51,6 +59,7 @@ loader::functions! {
         attention_prefers_cudnn: unsafe extern "C" fn(c_int, *mut c_int) -> c_int,
         attention_exclude_cudnn: unsafe extern "C" fn() -> c_int,
         attention_cudnn: OfThreeTensors,
+        attention_placed: OfPlaces,
         linear_gelu: OfThreeTensors,
     }
 }
@@ -156,6 +165,27 @@ impl StreamFunctions {
     /// Returns the attention of query, key and value.
     pub(crate) fn attention_cudnn(&self, tensors: [&Tensor; 3]) -> Result<Tensor, CudaError> {
         self.tensor(self.attention_cudnn, tensors)
+    }
+
+    /// Returns the attention of query, key and value, whose rows are at `places`: the starts of
+    /// queries, the starts of tokens and the numbers of tokens. `sizes` are the queries and the
+    /// tokens of a row.
+    pub(crate) fn attention_placed(
+        &self,
+        tensors: [&Tensor; 3],
+        places: [&Tensor; 3],
+        sizes: [i64; 2],
+    ) -> Result<Tensor, CudaError> {
+        let [tensors, places] = [tensors, places].map(|tensors| tensors.map(Tensor::as_ptr));
+        let mut result = std::ptr::null_mut();
+        // SAFETY: the arrays have the lengths that the function reads. They and their tensors
+        // outlive the call. The function writes one pointer to a variable that outlives it, too.
+        let status = unsafe {
+            (self.attention_placed)(tensors.as_ptr(), places.as_ptr(), sizes.as_ptr(), &raw mut result)
+        };
+        self.check(status)?;
+        // SAFETY: the function made this tensor for its caller.
+        Ok(unsafe { Tensor::from_ptr(result) })
     }
 
     /// Returns the GELU of a linear layer, of its input, weight and bias.

@@ -1,0 +1,4 @@
+//! Attention kernels of LibTorch that are called by name.
+
+pub(crate) mod cudnn;
+pub(crate) mod token_places;
