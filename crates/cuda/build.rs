@@ -22,6 +22,7 @@ fn main() {
     println!("cargo::rerun-if-changed={}", include.join("cuda_runtime_api.h").display());
     let headers = [
         "ATen/cuda/CUDAGraph.h",
+        "ATen/ops/_flash_attention_forward.h",
         "ATen/ops/_scaled_dot_product_cudnn_attention.h",
         "cuda_runtime_api.h",
         "crt/host_defines.h",

@@ -68,8 +68,11 @@ def test_masks_are_not_copied_in_each_layer(start, deep_model, small_model):
     assert added(deep_model) == added(small_model)
 
 
-def copies_of_slots(engine, images):
-    """Returns the number of kernels that copy rows of a table, for a batch of cached images."""
+def cached_batch(engine, images):
+    """Runs a batch of cached images.
+
+    Returns the number of kernels that copy rows of a table, and of each attention kernel.
+    """
     numbers = engine.new_images(images)
     questions = [question(row // 2, 8, 1) for row in range(2 * images)]
     # The second batch stores keys and values.
@@ -77,20 +80,26 @@ def copies_of_slots(engine, images):
     engine.answer(numbers, questions)
     engine.answer(numbers, questions, str(images))
     kernels = [event.name for event in engine.trace.events(str(images)) if event.kind == "kernel"]
-    return sum("indexSelect" in kernel or "gather_kernel" in kernel for kernel in kernels)
+    copies = sum("indexSelect" in kernel or "gather_kernel" in kernel for kernel in kernels)
+    return copies, attention(engine, str(images))
 
 
-@pytest.mark.parametrize(("dtype", "capability", "layers"), [("f16", 90, LAYERS), ("bf16", 80, LAYERS), ("f32", 90, 0)])
-def test_many_cached_images_are_read_where_they_are(start, dtype, capability, layers):
+@pytest.mark.parametrize(("dtype", "capability"), [("f16", 90), ("bf16", 80)])
+def test_many_cached_images_are_read_where_they_are(start, dtype, capability):
     engine = start(dtype=dtype, capability=capability)
-    few, many = copies_of_slots(engine, 15), copies_of_slots(engine, 16)
-    assert few - many == layers
+    (few, of_few), (many, of_many) = cached_batch(engine, 15), cached_batch(engine, 16)
+    assert few - many == LAYERS
+    # Both attentions of questions, cross-attention of the decoder.
+    assert of_few == of_many == {"flash": 3 * LAYERS, "efficient": 0, "cudnn": 0}
     assert engine.trace.faults() == {}
     assert engine.stop() == ""
 
 
-def test_gpu_without_flash_attention_copies_cached_images(start):
-    engine = start(capability=75)
-    assert copies_of_slots(engine, 15) == copies_of_slots(engine, 16)
+@pytest.mark.parametrize(("dtype", "capability"), [("f32", 90), ("f16", 75)])
+def test_cached_images_are_copied_without_flash_attention(start, dtype, capability):
+    engine = start(dtype=dtype, capability=capability)
+    (few, _), (many, of_many) = cached_batch(engine, 15), cached_batch(engine, 16)
+    assert few == many > LAYERS
+    assert of_many["flash"] == 0
     assert engine.trace.faults() == {}
     assert engine.stop() == ""

@@ -7,7 +7,7 @@
 //! 2. [`Event`]s mark the end of each stage and measure its time on the device.
 //! 3. A [`Graph`] launches a captured sequence of kernels with one call.
 //! 4. [`CudnnAttention`] computes attention with cuDNN, where its shapes are fixed.
-//! 5. [`TokenPlaces`] let flash attention read keys and values where they are.
+//! 5. [`TokenRanges`] let flash attention read keys and values where they are.
 //! 6. [`CudaStreams::linear_gelu`] computes a product and the GELU of its result together.
 //! 7. [`AddNorm`] adds a residual and normalises the sum in one kernel.
 //! 8. [`Fp8Kernels`] round the inputs of products to FP8, with or without GELU.
@@ -38,7 +38,7 @@ mod error;
 
 pub use attention::{
     cudnn::CudnnAttention,
-    token_places::{PlacedAttention, TokenPlaces},
+    token_ranges::{RangeAttention, TokenRanges},
 };
 pub use choice::ChoiceKernel;
 pub use error::CudaError;

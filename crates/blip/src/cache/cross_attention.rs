@@ -10,6 +10,7 @@
 
 use std::collections::HashMap;
 
+use cuda::RangeAttention;
 use lru::LruCache;
 use tch::{Device, Kind, TchError, Tensor};
 
@@ -35,6 +36,8 @@ pub(crate) struct CrossAttentionCache {
     /// Number of queries at which an image gets a slot. With 0 each batch computes keys and values
     /// in any case, and an image gets a slot in its second batch.
     admission_threshold: i64,
+    /// Reads many slots where they are, on CUDA.
+    pub(crate) range_attention: Option<RangeAttention>,
 }
 
 impl CrossAttentionCache {
@@ -55,6 +58,7 @@ impl CrossAttentionCache {
             written: vec![false; slots],
             queries: HashMap::new(),
             admission_threshold,
+            range_attention: None,
         })
     }
 
@@ -68,7 +72,7 @@ impl CrossAttentionCache {
     /// image comes with its number of queries. An image never evicts another image of the same
     /// batch.
     pub(crate) fn assign_sources(&mut self, images: &[(ImageDigest, i64)]) -> Vec<KvSource> {
-        if self.written.is_empty() {
+        if !self.has_slots() {
             return vec![KvSource::Compute; images.len()];
         }
         // Makes all cached images the most recent, so that no image below evicts one of them.
@@ -138,6 +142,16 @@ impl CrossAttentionCache {
     pub(crate) fn forget(&mut self, key: &ImageDigest) {
         self.queries.remove(key);
         self.free.extend(self.slot_of.pop(key));
+    }
+
+    /// Returns whether the cache can store an image.
+    pub(crate) fn has_slots(&self) -> bool {
+        !self.written.is_empty()
+    }
+
+    /// Returns the number of tokens of an image.
+    pub(crate) fn tokens(&self) -> Result<i64, TchError> {
+        Ok(self.pool.size4()?.2)
     }
 
     /// Returns the slots of one layer, `[slots, tokens, 2 * hidden]`.

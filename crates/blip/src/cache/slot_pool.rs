@@ -1,9 +1,8 @@
 //! A tensor of slots, each for one image.
 //!
 //! The cache allocates this memory once. It is therefore bounded from the start and does not
-//! fragment, and a batch gathers its images with one operator.
+//! fragment, and one operator can gather the images of a batch.
 
-use cuda::TokenPlaces;
 use tch::{Device, TchError, Tensor};
 
 use crate::device::transfer::to_device;
@@ -19,19 +18,12 @@ pub(crate) struct SlotIndices {
     slots: Vec<i64>,
     /// `slots` as a tensor `[slots.len()]` of i64 on the device of the pool.
     index: Tensor,
-    /// Where attention reads the keys and values of the slots. Without places, they are gathered.
-    pub(crate) places: Option<TokenPlaces>,
 }
 
 impl SlotIndices {
     pub(crate) fn new(slots: Vec<i64>, device: Device) -> Result<Self, TchError> {
         let index = to_device(&slots, device)?;
-        Ok(Self { slots, index, places: None })
-    }
-
-    /// Lets attention read the slots at `places`.
-    pub(crate) fn with_places(self, places: TokenPlaces) -> Self {
-        Self { places: Some(places), ..self }
+        Ok(Self { slots, index })
     }
 }
 

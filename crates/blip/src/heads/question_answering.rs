@@ -61,7 +61,11 @@ impl QuestionAnswering {
     ) -> Result<CrossAttentionCache, TchError> {
         match self.questions.key_values(tokens) {
             Some((shape, admission_threshold)) => {
-                CrossAttentionCache::new(bytes, shape, admission_threshold, device, kind)
+                let mut cache = CrossAttentionCache::new(bytes, shape, admission_threshold, device, kind)?;
+                if cache.has_slots() {
+                    cache.range_attention = self.questions.range_attention(tokens);
+                }
+                Ok(cache)
             }
             None => CrossAttentionCache::none(),
         }
@@ -171,8 +175,8 @@ impl QuestionAnswering {
                 states
             }
             None => {
-                let (placed, longest) = (self.questions.placed_attention, questions.ids.size2()?.1);
-                let images = ImageStates::new(&features, key_values, &batch.layout, placed, longest)?;
+                let longest = questions.ids.size2()?.1;
+                let images = ImageStates::new(&features, key_values, &batch.layout, longest)?;
                 let states = self.questions.forward(&questions, images, &batch.layout)?;
                 key_values.commit(&batch.layout);
                 rows.key_values(batch.layout.cached_images(), batch.layout.images.len());

@@ -8,7 +8,7 @@ use tch::{TchError, Tensor};
 
 use crate::{
     batch::layout::{BatchLayout, ImageGroup, KvSource},
-    cache::{key_value_shape::KeyValueShape, slot_pool::SlotIndices},
+    cache::key_value_shape::KeyValueShape,
     error::LoadError,
     layers::{
         attention::{attend, merge_heads, split_heads},
@@ -21,7 +21,7 @@ use crate::{
     text::{
         absorbed_projection::AbsorbedProjection,
         hypotheses::HypothesisLayout,
-        image_states::LayerImageStates,
+        image_states::{GroupSlots, LayerImageStates},
         native_attention::{self, attend_to_tokens},
         padded_batch::PaddedBatch,
     },
@@ -191,12 +191,12 @@ impl CrossAttention {
         let features = || of_group(all_features);
         let projected = images.joined.as_ref().map(of_group).transpose()?;
         let context = match (source, images.slots_of(index)) {
-            (Some(KvSource::Cached(_)), Some((pool, SlotIndices { places: Some(places), .. }))) => {
+            (Some(KvSource::Cached(_)), Some((pool, GroupSlots::Ranges(ranges)))) => {
                 let query = query.f_view([-1, self.heads, self.head_dim])?;
                 let key_values = pool.0.f_view([-1, 2, self.heads, self.head_dim])?;
-                return places.attend(&query, &key_values)?.f_view([rows, longest, hidden]);
+                return ranges.attend(&query, &key_values)?.f_view([rows, longest, hidden]);
             }
-            (Some(KvSource::Cached(_)), Some((pool, indices))) => {
+            (Some(KvSource::Cached(_)), Some((pool, GroupSlots::Indices(indices)))) => {
                 let mut first = 0;
                 let contexts = pool.read(indices)?.into_iter().map(|key_value| {
                     let images = key_value.size3()?.0;
@@ -206,7 +206,7 @@ impl CrossAttention {
                 });
                 joined(&contexts.collect::<Result<Vec<_>, _>>()?)?
             }
-            (Some(KvSource::ComputeAndStore(_)), Some((pool, indices))) => {
+            (Some(KvSource::ComputeAndStore(_)), Some((pool, GroupSlots::Indices(indices)))) => {
                 let made = self.project(&features()?)?;
                 pool.store(indices, &made)?;
                 self.context(&by_head, &made, None)?
@@ -220,6 +220,11 @@ impl CrossAttention {
             },
         };
         context.f_transpose(1, 2)?.f_reshape([rows, longest, hidden])
+    }
+
+    /// Returns the sizes of attention to ranges of `tokens` tokens: heads, head dim, tokens.
+    pub(crate) fn range_sizes(&self, tokens: i64) -> [i64; 3] {
+        [self.heads, self.head_dim, tokens]
     }
 
     /// Returns the shape of an image of `tokens` tokens in the cache, for one layer.
@@ -251,7 +256,11 @@ mod tests {
     use tch::{Device, Kind};
 
     use super::*;
-    use crate::{cache::slot_pool::SlotPool, device::kernel_backend::CudaGelu, tests::random_layers};
+    use crate::{
+        cache::slot_pool::{SlotIndices, SlotPool},
+        device::kernel_backend::CudaGelu,
+        tests::random_layers,
+    };
 
     #[test]
     fn context_from_cached_keys_and_values_is_equal() {
@@ -276,7 +285,8 @@ mod tests {
             let texts = PaddedBatch::new(&[[0; 5].as_slice(); 4], 0, Device::Cpu, Kind::Float).unwrap();
             let shape = attention.cached_shape(tokens);
             let pool = SlotPool(random_layers::tensor(&[4, shape.tokens, shape.width]));
-            let indices = |slots: &[i64]| SlotIndices::new(slots.to_vec(), Device::Cpu).unwrap();
+            let indices =
+                |slots: &[i64]| GroupSlots::Indices(SlotIndices::new(slots.to_vec(), Device::Cpu).unwrap());
             // The first two images have one question each, the third has two.
             let of_groups = [[3, 0].as_slice(), &[2]].map(|slots| Some(indices(slots)));
             let attend = |sources: [KvSource; 3], pool| {

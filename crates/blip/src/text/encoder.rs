@@ -1,6 +1,6 @@
 //! The text encoder: BERT with cross-attention to the image (`text_encoder` of the reference).
 
-use cuda::{CudaError, CudaStreams, PlacedAttention};
+use cuda::{CudaStreams, RangeAttention};
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
@@ -26,8 +26,6 @@ pub(crate) struct TextEncoder {
     pub(crate) layers: Vec<TextLayer>,
     /// The layers' projections of image features, on CUDA.
     joined_projection: Option<JoinedProjection>,
-    /// Attention to cached images where they are, on CUDA.
-    pub(crate) placed_attention: Option<PlacedAttention>,
     pad_token_id: i64,
     device: Device,
     kind: Kind,
@@ -58,9 +56,7 @@ impl TextEncoder {
         // Elsewhere the absorbed projection has the weights.
         let joined_projection = if device.is_cuda() { JoinedProjection::join(&mut layers)? } else { None };
         let embeddings = TextEmbeddings::load(&path, text)?;
-        let placed_attention = placed_attention(config, device, kind);
-        let pad_token_id = text.pad_token_id;
-        Ok(Self { embeddings, layers, joined_projection, placed_attention, pad_token_id, device, kind })
+        Ok(Self { embeddings, layers, joined_projection, pad_token_id: text.pad_token_id, device, kind })
     }
 
     /// Transfers questions, given as token ids, to the device.
@@ -76,6 +72,18 @@ impl TextEncoder {
         let attention = &self.layers.first()?.cross_attention;
         let shape = KeyValueShape { layers: self.layers.len() as i64, ..attention.cached_shape(tokens) };
         Some((shape, attention.projection_threshold(tokens)))
+    }
+
+    /// Returns attention to cached keys and values of `tokens` tokens where they are, if the device
+    /// has it.
+    pub(crate) fn range_attention(&self, tokens: i64) -> Option<RangeAttention> {
+        let Device::Cuda(index) = self.device else { return None };
+        let sizes = self.layers.first()?.cross_attention.range_sizes(tokens);
+        let found = CudaStreams::open().and_then(|streams| streams.range_attention(index, self.kind, sizes));
+        found.unwrap_or_else(|error| {
+            tracing::warn!(%error, "each layer copies the cached keys and values of a batch");
+            None
+        })
     }
 
     /// Encodes questions with cross-attention to `images`, both in the order of `layout`.
@@ -138,20 +146,6 @@ impl TextEncoder {
             None => self.embeddings.forward(&batch.ids, 0),
         }
     }
-}
-
-/// Returns attention that reads cached images where they are, if it works on `device`.
-fn placed_attention(config: &BlipConfig, device: Device, kind: Kind) -> Option<PlacedAttention> {
-    let (Device::Cuda(index), Kind::Half | Kind::BFloat16) = (device, kind) else { return None };
-    let heads = config.text.num_attention_heads();
-    let sizes = [heads, config.text.hidden_size / heads, config.vision.tokens()];
-    let found = CudaStreams::open().and_then(|streams| streams.placed_attention(index, kind, sizes));
-    let report = |error| match error {
-        CudaError::SelfCheck { .. } => tracing::warn!(%error, "cached images are copied for each layer"),
-        // GPUs before compute capability 8.0 have no flash attention.
-        _ => tracing::info!(%error, "cached images are copied for each layer"),
-    };
-    found.map_err(report).ok()
 }
 
 #[cfg(test)]

@@ -10,18 +10,29 @@
 
 #include "guarded.h"
 
+// Returns the major and the minor number of a device.
+static std::pair<int, int> compute_capability(int device) {
+  int major = 0, minor = 0;
+  TORCH_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
+                  cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess,
+              "compute capability of device ", device, " is unknown");
+  return {major, minor};
+}
+
 extern "C" {
 
 // LibTorch prefers cuDNN on these devices if its choice includes cuDNN.
 int blip_attention_prefers_cudnn(int device, int* prefers) {
   return guarded([&] {
-    int major = 0, minor = 0;
-    TORCH_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device) == cudaSuccess &&
-                    cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device) == cudaSuccess,
-                "compute capability of device ", device, " is unknown");
+    const auto [major, minor] = compute_capability(device);
     const bool is_off = c10::utils::check_env("TORCH_CUDNN_SDPA_DEPRIORITIZED") == true;
     *prefers = !is_off && (major == 9 || major == 10) && minor == 0;
   });
+}
+
+// LibTorch has flash attention for these devices.
+int blip_attention_has_flash(int device, int* has_flash) {
+  return guarded([&] { *has_flash = compute_capability(device).first >= 8; });
 }
 
 // Removes cuDNN from the kernels that LibTorch chooses from, in the whole process.
@@ -39,15 +50,17 @@ int blip_attention_cudnn(const at::Tensor* query, const at::Tensor* key, const a
   });
 }
 
-// Calls flash attention for rows whose queries and tokens begin at the given places of `query`, and
-// of `key` and `value`. The caller owns the result.
+// Calls flash attention for rows of queries that attend to ranges of `key` and `value`. The caller
+// owns the result.
 //
-// `sizes` are the largest numbers of queries and of tokens in a row.
-int blip_attention_placed(const at::Tensor* const tensors[3], const at::Tensor* const places[3],
+// `ranges` are the starts of the rows of queries and the end of the last one, the starts of the
+// ranges and one number that is not used, and the numbers of tokens. `sizes` are the queries and
+// the tokens of a row.
+int blip_attention_ranges(const at::Tensor* const tensors[3], const at::Tensor* const ranges[3],
                           const int64_t sizes[2], at::Tensor** context) {
   return guarded([&] {
     const auto& [query, key, value] = std::tie(*tensors[0], *tensors[1], *tensors[2]);
-    const auto& [query_starts, token_starts, token_counts] = std::tie(*places[0], *places[1], *places[2]);
+    const auto& [query_starts, token_starts, token_counts] = std::tie(*ranges[0], *ranges[1], *ranges[2]);
     auto result = at::_flash_attention_forward(query, key, value, query_starts, token_starts, sizes[0], sizes[1],
                                                /*dropout_p=*/0.0, /*is_causal=*/false,
                                                /*return_debug_mask=*/false, /*scale=*/std::nullopt,

@@ -14,14 +14,16 @@ use crate::error::CudaError;
 
 type Pointer = *mut c_void;
 type Get = unsafe extern "C" fn(c_int, *mut Pointer) -> c_int;
+/// Answers a question about a device: 0 for no.
+type Ask = unsafe extern "C" fn(c_int, *mut c_int) -> c_int;
 type Free = unsafe extern "C" fn(Pointer);
 type Act = unsafe extern "C" fn(Pointer) -> c_int;
 /// Makes a tensor of three others.
 type OfThreeTensors =
     unsafe extern "C" fn(*const C_tensor, *const C_tensor, *const C_tensor, *mut *mut C_tensor) -> c_int;
 
-/// Makes a tensor of three others, three tensors of places and two sizes.
-type OfPlaces = unsafe extern "C" fn(
+/// Makes a tensor of three others, three tensors of ranges and two sizes.
+type OfRanges = unsafe extern "C" fn(
     *const *const C_tensor,
     *const *const C_tensor,
     *const i64,
@@ -56,10 +58,11 @@ loader::functions! {
         graph_begin: Act,
         graph_end: Act,
         graph_replay: Act,
-        attention_prefers_cudnn: unsafe extern "C" fn(c_int, *mut c_int) -> c_int,
+        attention_prefers_cudnn: Ask,
+        attention_has_flash: Ask,
         attention_exclude_cudnn: unsafe extern "C" fn() -> c_int,
         attention_cudnn: OfThreeTensors,
-        attention_placed: OfPlaces,
+        attention_ranges: OfRanges,
         linear_gelu: OfThreeTensors,
     }
 }
@@ -149,11 +152,12 @@ impl StreamFunctions {
 
     /// Returns whether LibTorch prefers cuDNN for attention on `device`.
     pub(crate) fn attention_prefers_cudnn(&self, device: usize) -> Result<bool, CudaError> {
-        let device = index(device)?;
-        let mut prefers = 0;
-        // SAFETY: the function writes one number to a variable that outlives the call.
-        self.check(unsafe { (self.attention_prefers_cudnn)(device, &raw mut prefers) })?;
-        Ok(prefers != 0)
+        self.is(self.attention_prefers_cudnn, device)
+    }
+
+    /// Returns whether LibTorch has flash attention for `device`.
+    pub(crate) fn attention_has_flash(&self, device: usize) -> Result<bool, CudaError> {
+        self.is(self.attention_has_flash, device)
     }
 
     /// Removes cuDNN from the attention kernels that LibTorch chooses from.
@@ -167,21 +171,20 @@ impl StreamFunctions {
         self.tensor(self.attention_cudnn, tensors)
     }
 
-    /// Returns the attention of query, key and value, whose rows are at `places`: the starts of
-    /// queries, the starts of tokens and the numbers of tokens. `sizes` are the queries and the
-    /// tokens of a row.
-    pub(crate) fn attention_placed(
+    /// Returns the attention of query, key and value to `ranges`, see `attention.cpp`. `sizes` are
+    /// the queries and the tokens of a row.
+    pub(crate) fn attention_ranges(
         &self,
         tensors: [&Tensor; 3],
-        places: [&Tensor; 3],
+        ranges: [&Tensor; 3],
         sizes: [i64; 2],
     ) -> Result<Tensor, CudaError> {
-        let [tensors, places] = [tensors, places].map(|tensors| tensors.map(Tensor::as_ptr));
+        let [tensors, ranges] = [tensors, ranges].map(|tensors| tensors.map(Tensor::as_ptr));
         let mut result = std::ptr::null_mut();
         // SAFETY: the arrays have the lengths that the function reads. They and their tensors
         // outlive the call. The function writes one pointer to a variable that outlives it, too.
         let status = unsafe {
-            (self.attention_placed)(tensors.as_ptr(), places.as_ptr(), sizes.as_ptr(), &raw mut result)
+            (self.attention_ranges)(tensors.as_ptr(), ranges.as_ptr(), sizes.as_ptr(), &raw mut result)
         };
         self.check(status)?;
         // SAFETY: the function made this tensor for its caller.
@@ -209,6 +212,14 @@ impl StreamFunctions {
 
     fn object(&'static self, new: Get, free: Free, device: usize) -> Result<Object, CudaError> {
         Ok(Object { functions: self, pointer: self.get(new, device)?, free })
+    }
+
+    fn is(&self, function: Ask, device: usize) -> Result<bool, CudaError> {
+        let device = index(device)?;
+        let mut answer = 0;
+        // SAFETY: the function writes one number to a variable that outlives the call.
+        self.check(unsafe { function(device, &raw mut answer) })?;
+        Ok(answer != 0)
     }
 
     fn get(&self, function: Get, device: usize) -> Result<Pointer, CudaError> {
