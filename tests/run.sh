@@ -6,7 +6,7 @@ cd "$(dirname "$0")"
 
 : "${BLIP_SERVE_BIN:?set BLIP_SERVE_BIN to the blip-serve program to test}"
 venv=$(../scripts/python_environment.sh e2e requirements.txt)
-# Tests wait for servers half of the time, so two of them run at once. The tests of a file share
-# their servers. The longest files are not the last ones if the order stays.
+# One test at a time uses less than one core, so two run at once. The tests of a file share servers.
+# The longest files are not the last ones if the order stays.
 exec "$venv/bin/python" -B -m pytest -p no:cacheprovider \
   --numprocesses 2 --dist loadfile --no-loadscope-reorder e2e "$@"

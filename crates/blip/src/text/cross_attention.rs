@@ -222,11 +222,6 @@ impl CrossAttention {
         context.f_transpose(1, 2)?.f_reshape([rows, longest, hidden])
     }
 
-    /// Returns the sizes of attention to ranges of `tokens` tokens: heads, head dim, tokens.
-    pub(crate) fn range_sizes(&self, tokens: i64) -> [i64; 3] {
-        [self.heads, self.head_dim, tokens]
-    }
-
     /// Returns the shape of an image of `tokens` tokens in the cache, for one layer.
     pub(crate) fn cached_shape(&self, tokens: i64) -> KeyValueShape {
         KeyValueShape { layers: 1, tokens, width: 2 * self.heads * self.head_dim }

@@ -78,7 +78,8 @@ impl TextEncoder {
     /// has it.
     pub(crate) fn range_attention(&self, tokens: i64) -> Option<RangeAttention> {
         let Device::Cuda(index) = self.device else { return None };
-        let sizes = self.layers.first()?.cross_attention.range_sizes(tokens);
+        let attention = &self.layers.first()?.cross_attention;
+        let sizes = [attention.heads, attention.head_dim, tokens];
         let found = CudaStreams::open().and_then(|streams| streams.range_attention(index, self.kind, sizes));
         found.unwrap_or_else(|error| {
             tracing::warn!(%error, "each layer copies the cached keys and values of a batch");

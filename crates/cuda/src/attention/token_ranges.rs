@@ -3,6 +3,8 @@
 //! It is LibTorch's operator for rows of unequal lengths. With a number of tokens for each row, the
 //! starts need not be in order, and rows need not fill the tensor. tch does not bind the operator.
 
+use std::ops::RangeInclusive;
+
 use tch::{Device, Kind, TchError, Tensor};
 
 use super::self_check::Sample;
@@ -123,8 +125,9 @@ impl TokenRanges {
     /// [`CudaError::TensorMismatch`] if the ranges do not fit the tensors, or
     /// [`CudaError::LibTorch`].
     pub fn attend(&self, query: &Tensor, key_values: &Tensor) -> Result<Tensor, CudaError> {
-        check_rows("query", query, |rows| rows == self.rows * self.queries, self.rows * self.queries)?;
-        check_rows("key_values", key_values, |tokens| tokens >= self.end, self.end)?;
+        let rows = self.rows * self.queries;
+        check_rows("query", query, rows..=rows)?;
+        check_rows("key_values", key_values, self.end..=i64::MAX)?;
         let (key, value) = (key_values.f_select(1, 0)?, key_values.f_select(1, 1)?);
         let ranges = [&self.query_starts, &self.token_starts, &self.token_counts];
         self.functions.attention_ranges([query, &key, &value], ranges, [self.queries, self.tokens])
@@ -132,17 +135,13 @@ impl TokenRanges {
 }
 
 /// Checks the first dimension of a tensor. The kernel does not check what it reads.
-fn check_rows(
-    tensor: &'static str,
-    found: &Tensor,
-    fits: impl FnOnce(i64) -> bool,
-    expected: i64,
-) -> Result<(), CudaError> {
+fn check_rows(tensor: &'static str, found: &Tensor, expected: RangeInclusive<i64>) -> Result<(), CudaError> {
     let rows = found.size().first().copied().unwrap_or(0);
-    if fits(rows) {
+    if expected.contains(&rows) {
         return Ok(());
     }
-    let (found, expected) = (format!("{rows} rows"), format!("{expected} rows"));
+    let at_least = if expected.end() > expected.start() { "at least " } else { "" };
+    let (found, expected) = (format!("{rows} rows"), format!("{at_least}{} rows", expected.start()));
     Err(CudaError::TensorMismatch { kernel: KERNEL, tensor, found, expected })
 }
 
@@ -197,9 +196,14 @@ mod tests {
     #[test]
     fn tensors_of_other_sizes_are_errors_that_name_them() {
         let tensor = Tensor::zeros([7, 1, 8], (Kind::Float, Device::Cpu));
-        assert!(check_rows("query", &tensor, |rows| rows == 7, 7).is_ok());
-        let error = check_rows("key_values", &tensor, |rows| rows >= 8, 8).unwrap_err().to_string();
-        let of_kernel = "key_values of attention to ranges of tokens does not match";
-        assert_eq!(error, format!("{of_kernel}: 7 rows, expected 8 rows"));
+        assert!(check_rows("query", &tensor, 7..=7).is_ok());
+        assert!(check_rows("key_values", &tensor, 6..=i64::MAX).is_ok());
+        let of_kernel = "of attention to ranges of tokens does not match: 7 rows, expected";
+        for (name, rows, expected) in
+            [("query", 6..=6, "6 rows"), ("key_values", 8..=i64::MAX, "at least 8 rows")]
+        {
+            let error = check_rows(name, &tensor, rows).unwrap_err().to_string();
+            assert_eq!(error, format!("{name} {of_kernel} {expected}"));
+        }
     }
 }
