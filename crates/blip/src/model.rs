@@ -22,6 +22,7 @@ use crate::{
     device::{
         kernel_backend::CudaKernels,
         stage_timer::{BatchStage, StageTimer, TimerBackend},
+        torch_panics::return_torch_panics,
     },
     dtype::{Dtype, PartDtype},
     encode::{encoded_batch::EncodedBatch, image_cache::ImageCache, image_encoder::ImageEncoder},
@@ -167,7 +168,8 @@ impl Model {
             dtype: requested,
         };
         if device.is_cuda() {
-            model.prepare().map_err(|error| LoadError::Device(error.to_string()))?;
+            let prepared = return_torch_panics(|| model.prepare());
+            prepared.map_err(|error| LoadError::Device(error.to_string()))?;
         }
         Ok(model)
     }
@@ -231,6 +233,16 @@ impl Model {
         sink: &mut dyn RowSink,
     ) -> Result<(), ModelError> {
         self.check(images, rows)?;
+        return_torch_panics(|| self.run_checked(images, rows, sink))
+    }
+
+    /// Runs [`Self::run`] for a batch within the limits.
+    fn run_checked(
+        &mut self,
+        images: &[ImageInput<'_>],
+        rows: &[RowInput<'_>],
+        sink: &mut dyn RowSink,
+    ) -> Result<(), ModelError> {
         let _no_grad = tch::no_grad_guard();
         let _single = self.torch_threads.map(SingleTorchThread::begin);
         let architecture = self.config.architecture();

@@ -14,6 +14,7 @@ use crate::{
         shared::SharedImageCache,
     },
     cuda_graphs::CudaGraphs,
+    device::torch_panics::return_torch_panics,
     encode::image_encoder::ImageEncoder,
     error::ModelError,
     preprocess::Pixels,
@@ -100,9 +101,10 @@ impl<'a> BatchImages<'a> {
                 let missing: Vec<_> = at_positions(images, &assignment.missing).collect();
                 let empty: Vec<i64> = at_positions(&assignment.slots, &assignment.missing).copied().collect();
                 let bytes = features.image_bytes();
-                let encoded = encoder.encode(&pixels(&missing), graphs, |positions, encoded| {
+                let store = |positions, encoded: &_| {
                     features.store(empty.get(positions).unwrap_or_default(), encoded)
-                });
+                };
+                let encoded = return_torch_panics(|| encoder.encode(&pixels(&missing), graphs, store));
                 if let Err(error) = encoded {
                     for image in missing {
                         features.forget(&image.digest);
