@@ -38,6 +38,7 @@ mod error;
 
 pub use attention::{
     cudnn::CudnnAttention,
+    token_range::TokenRange,
     token_ranges::{RangeAttention, TokenRanges},
 };
 pub use choice::ChoiceKernel;

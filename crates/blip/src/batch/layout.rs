@@ -2,8 +2,8 @@
 //!
 //! Cross-attention does not order its queries. Therefore all questions about an image become one
 //! row of queries over the keys of that image. The rows of one call must have equal lengths. For
-//! this reason images are grouped by two properties: their number of questions, and the source of
-//! their keys and values. The rows of a batch follow the order of the groups. The layout adds no
+//! this reason images are grouped by two properties: the source of their keys and values, and their
+//! number of questions. The rows of a batch follow the order of the groups. The layout adds no
 //! padding and repeats no image.
 
 use std::collections::BTreeMap;
@@ -28,7 +28,7 @@ impl KvSource {
         }
     }
 
-    /// Returns a number that is equal for sources that are computed together.
+    /// Returns a number that is equal for sources that are computed together. Cached ones are last.
     fn kind(self) -> u8 {
         match self {
             Self::Compute => 0,
@@ -52,6 +52,11 @@ pub(crate) struct ImageGroup {
 }
 
 impl ImageGroup {
+    /// Returns the number of rows.
+    pub(crate) fn rows(&self) -> i64 {
+        self.images * self.questions
+    }
+
     /// Returns the group's part of a list that has an entry for each of [`BatchLayout::images`].
     pub(crate) fn of<'a, T>(&self, list: &'a [T]) -> &'a [T] {
         let first = self.first_image as usize;
@@ -64,7 +69,8 @@ impl ImageGroup {
 pub(crate) struct BatchLayout {
     /// The caller's image indices in computing order, without images that have no question.
     pub(crate) images: Vec<usize>,
-    /// Source of each of these images' keys and values. A group has one kind of source.
+    /// Source of each of these images' keys and values. A group has one kind of source. Groups
+    /// whose images are in the cache follow all others.
     pub(crate) sources: Vec<KvSource>,
     /// The caller's row indices in computing order.
     pub(crate) rows: Vec<usize>,
@@ -74,13 +80,24 @@ pub(crate) struct BatchLayout {
 impl BatchLayout {
     /// Returns the number of images whose keys and values are in the cache.
     pub(crate) fn cached_images(&self) -> usize {
-        self.sources.iter().filter(|source| matches!(source, KvSource::Cached(_))).count()
+        self.images.len() - self.uncached_images()
+    }
+
+    /// Returns the number of images that are not in the cache. They come first.
+    pub(crate) fn uncached_images(&self) -> usize {
+        self.sources.partition_point(|source| !matches!(source, KvSource::Cached(_)))
+    }
+
+    /// Returns the groups whose images are not in the cache, and then those whose images are.
+    pub(crate) fn split_groups(&self) -> (&[ImageGroup], &[ImageGroup]) {
+        let uncached = self.uncached_images() as i64;
+        self.groups.split_at(self.groups.partition_point(|group| group.first_image < uncached))
     }
 
     /// Returns the position of each row's image in [`Self::images`].
     pub(crate) fn image_positions(&self) -> Vec<i64> {
         let images = self.groups.iter().flat_map(|group| {
-            let rows = 0..group.images * group.questions;
+            let rows = 0..group.rows();
             rows.map(|row| group.first_image + row / group.questions)
         });
         images.collect()
@@ -112,7 +129,7 @@ impl BatchLayout {
             .zip(of_image)
             .map(|(source, (image, rows))| (source, image, rows))
             .collect();
-        let group_key = |(source, _, rows): &(KvSource, usize, Vec<usize>)| (rows.len(), source.kind());
+        let group_key = |(source, _, rows): &(KvSource, usize, Vec<usize>)| (source.kind(), rows.len());
         images.sort_by_key(group_key);
         let mut layout = Self::default();
         for group in images.chunk_by(|left, right| group_key(left) == group_key(right)) {
@@ -158,15 +175,18 @@ mod tests {
             vec![KvSource::Cached(7), KvSource::Compute, KvSource::Cached(3), KvSource::ComputeAndStore(1)]
         };
         let layout = BatchLayout::with_sources(&[0, 1, 2, 3, 3], 0..5, sources);
-        assert_eq!(layout.images, [1, 0, 2, 3]);
+        assert_eq!(layout.images, [1, 3, 0, 2]);
         assert_eq!(
             layout.sources,
-            [KvSource::Compute, KvSource::Cached(7), KvSource::Cached(3), KvSource::ComputeAndStore(1)]
+            [KvSource::Compute, KvSource::ComputeAndStore(1), KvSource::Cached(7), KvSource::Cached(3)]
         );
-        assert_eq!(layout.rows, [1, 0, 2, 3, 4]);
+        assert_eq!(layout.rows, [1, 3, 4, 0, 2]);
         let of_groups: Vec<&[KvSource]> =
             layout.groups.iter().map(|group| group.of(&layout.sources)).collect();
-        assert_eq!(of_groups, [&layout.sources[..1], &layout.sources[1..3], &layout.sources[3..]]);
+        assert_eq!(of_groups, [&layout.sources[..1], &layout.sources[1..2], &layout.sources[2..]]);
+        let (uncached, cached) = layout.split_groups();
+        assert_eq!((uncached.len(), cached.len()), (2, 1));
+        assert_eq!((layout.uncached_images(), layout.cached_images()), (2, 2));
     }
 
     #[test]

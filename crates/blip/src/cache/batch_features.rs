@@ -19,9 +19,15 @@ pub(crate) enum BatchFeatures<'a> {
 impl BatchFeatures<'_> {
     /// Returns the features of all images, `[images, tokens, hidden]`.
     pub(crate) fn gather(&self) -> Result<Tensor, TchError> {
+        self.gather_first(usize::MAX)
+    }
+
+    /// Returns the features of the first `count` images, or of all if there are fewer.
+    pub(crate) fn gather_first(&self, count: usize) -> Result<Tensor, TchError> {
         match self {
-            Self::Slots(cache, slots) => cache.gather(slots),
+            Self::Slots(cache, slots) => cache.gather(first(slots, count)),
             Self::Buffers(images, [tokens, hidden]) => {
+                let images = first(images, count);
                 filled(&[images.len() as i64, *tokens, *hidden], |all| {
                     let places = all.chunks_exact_mut(size(tokens * hidden).max(1));
                     places.zip(images).for_each(|(place, image)| place.copy_from_slice(image));
@@ -68,4 +74,9 @@ impl BatchFeatures<'_> {
             .map(|image| &**image)
             .ok_or_else(|| TchError::Shape(format!("no feature buffer of image {position}")))
     }
+}
+
+/// Returns the first `count` elements of `list`, or all if there are fewer.
+fn first<T>(list: &[T], count: usize) -> &[T] {
+    list.get(..count).unwrap_or(list)
 }

@@ -16,13 +16,15 @@ const LARGEST_COPIED_BYTES: usize = 1 << 20;
 #[derive(Debug)]
 pub(crate) struct SlotIndices {
     slots: Vec<i64>,
-    /// `slots` as a tensor `[slots.len()]` of i64 on the device of the pool.
-    index: Tensor,
+    /// `slots` as a tensor `[slots.len()]` of i64 on the device of the pool. `None` if each slot
+    /// follows the one before it.
+    index: Option<Tensor>,
 }
 
 impl SlotIndices {
     pub(crate) fn new(slots: Vec<i64>, device: Device) -> Result<Self, TchError> {
-        let index = to_device(&slots, device)?;
+        let is_run = slots.iter().zip(slots.iter().skip(1)).all(|(slot, next)| slot + 1 == *next);
+        let index = if is_run { None } else { Some(to_device(&slots, device)?) };
         Ok(Self { slots, index })
     }
 }
@@ -34,15 +36,24 @@ pub(crate) struct SlotPool(pub(crate) Tensor);
 impl SlotPool {
     /// Writes `values` `[indices, ..]` into the slots at `indices`.
     pub(crate) fn store(&mut self, indices: &SlotIndices, values: &Tensor) -> Result<(), TchError> {
-        self.0.f_index_copy_(0, &indices.index, values).map(drop)
+        match &indices.index {
+            Some(index) => self.0.f_index_copy_(0, index, values).map(drop),
+            None => self.run(indices)?.f_copy_(values).map(drop),
+        }
     }
 
-    /// Returns the slots at `indices`, `[indices, ..]`.
+    /// Returns the slots at `indices`, `[indices, ..]`. Adjacent slots are a view.
     pub(crate) fn gather(&self, indices: &SlotIndices) -> Result<Tensor, TchError> {
-        match *indices.slots {
-            [only] => self.0.f_narrow(0, only, 1),
-            _ => self.0.f_index_select(0, &indices.index),
+        match &indices.index {
+            Some(index) => self.0.f_index_select(0, index),
+            None => self.run(indices),
         }
+    }
+
+    /// Returns a view of adjacent slots.
+    fn run(&self, indices: &SlotIndices) -> Result<Tensor, TchError> {
+        let first = indices.slots.first().copied().unwrap_or(0);
+        self.0.f_narrow(0, first, indices.slots.len() as i64)
     }
 
     /// Returns the slots at `indices`, in this order, as one or more tensors `[part of indices,
@@ -65,8 +76,30 @@ impl SlotPool {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
     use crate::tests::random_layers;
+
+    proptest! {
+        #[test]
+        fn gathered_slots_are_those_that_were_stored(
+            slots in prop_oneof![
+                prop::collection::hash_set(0i64..6, 0..6).prop_map(|slots| slots.into_iter().collect()),
+                (0i64..6).prop_flat_map(|first| (first..=6).prop_map(move |end| (first..end).collect::<Vec<_>>())),
+            ],
+        ) {
+            let before = random_layers::tensor(&[6, 3]);
+            let mut pool = SlotPool(before.copy());
+            let values = random_layers::tensor(&[slots.len() as i64, 3]);
+            let indices = SlotIndices::new(slots.clone(), Device::Cpu).unwrap();
+            pool.store(&indices, &values).unwrap();
+            prop_assert_eq!(pool.gather(&indices).unwrap(), values);
+            for slot in (0..6).filter(|slot| !slots.contains(slot)) {
+                prop_assert_eq!(pool.0.get(slot), before.get(slot));
+            }
+        }
+    }
 
     #[test]
     fn large_slots_are_read_in_place_and_small_slots_are_copied() {

@@ -166,8 +166,7 @@ impl QuestionAnswering {
         let token_ids: Vec<&[i64]> = batch.rows_in_order().map(|(_, row)| row.token_ids).collect();
         let lengths: Vec<i64> = token_ids.iter().map(|ids| ids.len() as i64).collect();
         let questions = self.questions.prepare(&token_ids)?;
-        let features = batch.features.gather()?;
-        let graph = graphs.encode_texts(&questions, &features, &batch.layout)?;
+        let graph = graphs.encode_texts(&questions, &batch.layout, || batch.features.gather())?;
         let states = match graph {
             Some(states) => {
                 // A captured graph reads features, even if keys and values are cached.
@@ -176,6 +175,7 @@ impl QuestionAnswering {
             }
             None => {
                 let longest = questions.ids.size2()?.1;
+                let features = batch.features.gather_first(batch.layout.uncached_images())?;
                 let images = ImageStates::new(&features, key_values, &batch.layout, longest)?;
                 let states = self.questions.forward(&questions, images, &batch.layout)?;
                 key_values.commit(&batch.layout);

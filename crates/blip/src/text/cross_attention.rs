@@ -21,7 +21,7 @@ use crate::{
     text::{
         absorbed_projection::AbsorbedProjection,
         hypotheses::HypothesisLayout,
-        image_states::{GroupSlots, LayerImageStates},
+        image_states::LayerImageStates,
         native_attention::{self, attend_to_tokens},
         padded_batch::PaddedBatch,
     },
@@ -152,17 +152,35 @@ impl CrossAttention {
         layout: &BatchLayout,
     ) -> Result<Tensor, TchError> {
         let query = texts.pad(self.query.forward(states)?)?;
-        let contexts = layout
-            .groups
-            .iter()
-            .enumerate()
-            .map(|(index, group)| {
-                let source = group.of(&layout.sources).first().copied();
-                self.group_context(&query, &mut images, (index, group), source)
-            })
-            .collect::<Result<Vec<_>, _>>()?;
+        let cached_context = self.cached_context(&query, &images, layout)?;
+        let (uncached, _) = layout.split_groups();
+        let groups = if cached_context.is_some() { uncached } else { &layout.groups };
+        let contexts = groups.iter().enumerate().map(|(index, group)| {
+            let source = group.of(&layout.sources).first().copied();
+            self.group_context(&query, &mut images, (index, group), source)
+        });
+        let mut contexts = contexts.collect::<Result<Vec<_>, _>>()?;
+        contexts.extend(cached_context);
         let context = texts.unpad(joined(&contexts)?)?;
         self.output.forward_residual(&context, states, &self.norm)
+    }
+
+    /// Returns the context of the questions about all cached images, if attention reads their slots
+    /// where they are. These questions come last in `query` `[rows, longest, hidden]`.
+    fn cached_context(
+        &self,
+        query: &Tensor,
+        images: &LayerImageStates<'_>,
+        layout: &BatchLayout,
+    ) -> Result<Option<Tensor>, TchError> {
+        let Some(slots) = &images.slots else { return Ok(None) };
+        let (_, cached) = layout.split_groups();
+        let (Some(ranges), Some(first)) = (slots.ranges, cached.first()) else { return Ok(None) };
+        let (rows, longest, hidden) = query.size3()?;
+        let query = query.f_narrow(0, first.first_row, rows - first.first_row)?;
+        let key_values = slots.pool.0.f_view([-1, 2, self.heads, self.head_dim])?;
+        let context = ranges.attend(&query.f_view([-1, self.heads, self.head_dim])?, &key_values)?;
+        context.f_view([-1, longest, hidden]).map(Some)
     }
 
     /// Returns the context of the group `group`, `[rows, longest, hidden]`. All its images have the
@@ -175,7 +193,7 @@ impl CrossAttention {
         source: Option<KvSource>,
     ) -> Result<Tensor, TchError> {
         let (_, longest, hidden) = query.size3()?;
-        let rows = group.images * group.questions;
+        let rows = group.rows();
         let queries = group.questions * longest;
         // All questions about an image are one row of queries.
         let query = query.f_narrow(0, group.first_row, rows)?.f_view([
@@ -191,12 +209,7 @@ impl CrossAttention {
         let features = || of_group(all_features);
         let projected = images.joined.as_ref().map(of_group).transpose()?;
         let context = match (source, images.slots_of(index)) {
-            (Some(KvSource::Cached(_)), Some((pool, GroupSlots::Ranges(ranges)))) => {
-                let query = query.f_view([-1, self.heads, self.head_dim])?;
-                let key_values = pool.0.f_view([-1, 2, self.heads, self.head_dim])?;
-                return ranges.attend(&query, &key_values)?.f_view([rows, longest, hidden]);
-            }
-            (Some(KvSource::Cached(_)), Some((pool, GroupSlots::Indices(indices)))) => {
+            (Some(KvSource::Cached(_)), Some((pool, indices))) => {
                 let mut first = 0;
                 let contexts = pool.read(indices)?.into_iter().map(|key_value| {
                     let images = key_value.size3()?.0;
@@ -206,7 +219,7 @@ impl CrossAttention {
                 });
                 joined(&contexts.collect::<Result<Vec<_>, _>>()?)?
             }
-            (Some(KvSource::ComputeAndStore(_)), Some((pool, GroupSlots::Indices(indices)))) => {
+            (Some(KvSource::ComputeAndStore(_)), Some((pool, indices))) => {
                 let made = self.project(&features()?)?;
                 pool.store(indices, &made)?;
                 self.context(&by_head, &made, None)?
@@ -255,6 +268,7 @@ mod tests {
         cache::slot_pool::{SlotIndices, SlotPool},
         device::kernel_backend::CudaGelu,
         tests::random_layers,
+        text::image_states::LayerSlots,
     };
 
     #[test]
@@ -280,20 +294,20 @@ mod tests {
             let texts = PaddedBatch::new(&[[0; 5].as_slice(); 4], 0, Device::Cpu, Kind::Float).unwrap();
             let shape = attention.cached_shape(tokens);
             let pool = SlotPool(random_layers::tensor(&[4, shape.tokens, shape.width]));
-            let indices =
-                |slots: &[i64]| GroupSlots::Indices(SlotIndices::new(slots.to_vec(), Device::Cpu).unwrap());
+            let indices = |slots: &[i64]| SlotIndices::new(slots.to_vec(), Device::Cpu).unwrap();
             // The first two images have one question each, the third has two.
             let of_groups = [[3, 0].as_slice(), &[2]].map(|slots| Some(indices(slots)));
-            let attend = |sources: [KvSource; 3], pool| {
+            let attend = |sources: [KvSource; 3], pool: Option<SlotPool>| {
                 let layout = BatchLayout::with_sources(&[0, 1, 2, 2], 0..4, |_| sources.to_vec());
-                let images = LayerImageStates { features: &features, key_values: pool, joined: None };
+                let slots = pool.map(|pool| LayerSlots { pool, of_groups: &of_groups, ranges: None });
+                let images = LayerImageStates { features: &features, slots, joined: None };
                 attention.attend_images(&states, &texts, images, &layout).unwrap()
             };
             let made = attend([KvSource::Compute; 3], None);
             let slots = [3, 0, 2];
             for sources in [slots.map(KvSource::ComputeAndStore), slots.map(KvSource::Cached)] {
                 let pool = SlotPool(pool.0.shallow_clone());
-                let read = attend(sources, Some((pool, of_groups.as_slice())));
+                let read = attend(sources, Some(pool));
                 let difference = (&made - read).abs().max().double_value(&[]);
                 assert!(difference < 1e-4, "{tokens} tokens, {sources:?}: {difference}");
             }

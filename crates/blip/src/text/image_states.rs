@@ -1,7 +1,7 @@
 //! The images of a batch, as the text encoder's cross-attention reads them.
 
-use cuda::TokenRanges;
-use tch::{Device, TchError, Tensor};
+use cuda::{TokenRange, TokenRanges};
+use tch::{TchError, Tensor};
 
 use crate::{
     batch::layout::{BatchLayout, ImageGroup, KvSource},
@@ -12,7 +12,7 @@ use crate::{
     device::transfer::to_device,
 };
 
-/// The number of images of a group from which attention reads their slots where they are.
+/// The number of cached images of a batch from which attention reads their slots where they are.
 ///
 /// LibTorch's other form of flash attention can divide the tokens of an image among the
 /// multiprocessors of a device, which few images do not fill. With 16 images of 12 heads, all 132
@@ -22,7 +22,8 @@ const MIN_RANGES: usize = 16;
 /// The images of a batch, in the order of its layout.
 #[derive(Debug)]
 pub(crate) struct ImageStates<'a> {
-    /// `[images, tokens, hidden]`.
+    /// `[images, tokens, hidden]` of the images whose keys and values are not cached. They come
+    /// first in the layout.
     features: &'a Tensor,
     /// Cached keys and values. Without them, layers read the features.
     key_values: Option<CachedKeyValues<'a>>,
@@ -35,48 +36,27 @@ pub(crate) struct ImageStates<'a> {
 #[derive(Debug)]
 struct CachedKeyValues<'a> {
     cache: &'a CrossAttentionCache,
-    /// For each group of the layout, the slots of its images. They are equal in all layers.
-    slots: Vec<Option<GroupSlots>>,
+    /// For each group of the layout, the slots that are copied or written. They are equal in all
+    /// layers.
+    slots: Vec<Option<SlotIndices>>,
+    /// The slots of all cached images, if attention reads them where they are.
+    ranges: Option<TokenRanges>,
 }
 
-/// The slots of a group of images.
-#[derive(Debug)]
-pub(crate) enum GroupSlots {
-    /// They are copied, or written.
-    Indices(SlotIndices),
-    /// Attention reads them where they are.
-    Ranges(TokenRanges),
+/// Returns the slots of the images of `group`.
+fn slots_of_group<'a>(group: &ImageGroup, layout: &'a BatchLayout) -> impl Iterator<Item = i64> + use<'a> {
+    group.of(&layout.sources).iter().copied().filter_map(KvSource::slot)
 }
 
-impl GroupSlots {
-    /// Creates the slots of `group`, whose questions have `longest` positions each. It is `None` if
-    /// no image has a slot.
-    fn new(
-        cache: &CrossAttentionCache,
-        sources: &[KvSource],
-        group: &ImageGroup,
-        longest: i64,
-        device: Device,
-    ) -> Result<Option<Self>, TchError> {
-        let slots: Vec<i64> = sources.iter().copied().filter_map(KvSource::slot).collect();
-        if slots.is_empty() {
-            return Ok(None);
-        }
-        if let (Some(attention), Some(KvSource::Cached(_))) = (cache.range_attention, sources.first())
-            && slots.len() >= MIN_RANGES
-        {
-            let (tokens, queries) = (cache.tokens()?, group.questions * longest);
-            let starts = token_starts(&slots, tokens);
-            let ranges = attention.ranges(starts, queries, tokens, |numbers| to_device(numbers, device))?;
-            return Ok(Some(Self::Ranges(ranges)));
-        }
-        Ok(Some(Self::Indices(SlotIndices::new(slots, device)?)))
-    }
-}
-
-/// Returns the index of the first token of each slot, among the tokens of all slots.
-fn token_starts(slots: &[i64], tokens: i64) -> impl ExactSizeIterator<Item = i64> + Clone {
-    slots.iter().map(move |slot| slot * tokens)
+/// Returns the cached images of a batch as ranges of tokens, among those of all slots. A question
+/// has `longest` positions, and a slot `tokens` tokens.
+fn token_ranges(layout: &BatchLayout, longest: i64, tokens: i64) -> Vec<TokenRange> {
+    let (_, cached) = layout.split_groups();
+    let of_group = |group: &ImageGroup| {
+        let queries = group.questions * longest;
+        slots_of_group(group, layout).map(move |slot| TokenRange { start: slot * tokens, queries })
+    };
+    cached.iter().flat_map(of_group).collect()
 }
 
 impl<'a> ImageStates<'a> {
@@ -93,15 +73,29 @@ impl<'a> ImageStates<'a> {
         layout: &BatchLayout,
         longest: i64,
     ) -> Result<Self, TchError> {
-        let slots = layout.groups.iter().map(|group| {
-            GroupSlots::new(cache, group.of(&layout.sources), group, longest, features.device())
+        if layout.sources.iter().all(|source| source.slot().is_none()) {
+            return Ok(Self::of_features(features));
+        }
+        let device = features.device();
+        let ranges = match cache.range_attention {
+            Some(attention) if layout.cached_images() >= MIN_RANGES => {
+                let tokens = cache.tokens()?;
+                let rows = token_ranges(layout, longest, tokens);
+                Some(attention.ranges(&rows, tokens, |numbers| to_device(numbers, device))?)
+            }
+            _ => None,
+        };
+        let (uncached, cached) = layout.split_groups();
+        let others = if ranges.is_some() { &[] } else { cached };
+        let slots = uncached.iter().chain(others).map(|group| {
+            let slots: Vec<i64> = slots_of_group(group, layout).collect();
+            (!slots.is_empty()).then(|| SlotIndices::new(slots, device)).transpose()
         });
-        let slots = slots.collect::<Result<Vec<_>, TchError>>()?;
-        let key_values = slots.iter().any(Option::is_some).then_some(CachedKeyValues { cache, slots });
-        Ok(Self { features, key_values, joined: None })
+        let slots = slots.collect::<Result<_, TchError>>()?;
+        Ok(Self { features, key_values: Some(CachedKeyValues { cache, slots, ranges }), joined: None })
     }
 
-    /// Returns the features, unless keys and values of some images are cached.
+    /// Returns the features, unless some images have slots for keys and values.
     pub(crate) fn uncached_features(&self) -> Option<&'a Tensor> {
         self.key_values.is_none().then_some(self.features)
     }
@@ -114,32 +108,44 @@ impl<'a> ImageStates<'a> {
 
     /// Returns the states that layer `layer` reads.
     pub(crate) fn layer(&self, layer: usize) -> Result<LayerImageStates<'_>, TchError> {
-        let key_values = match &self.key_values {
-            Some(cached) => Some((cached.cache.layer(layer)?, cached.slots.as_slice())),
+        let slots = match &self.key_values {
+            Some(CachedKeyValues { cache, slots, ranges }) => {
+                let pool = cache.layer(layer)?;
+                Some(LayerSlots { pool, of_groups: slots, ranges: ranges.as_ref() })
+            }
             None => None,
         };
         let joined = self.joined.as_ref().map(|joined| joined.f_select(2, layer as i64)).transpose()?;
-        Ok(LayerImageStates { features: self.features, key_values, joined })
+        Ok(LayerImageStates { features: self.features, slots, joined })
     }
 }
 
 /// The images of a batch, as one layer reads them.
 #[derive(Debug)]
 pub(crate) struct LayerImageStates<'a> {
-    /// `[images, tokens, hidden]`, in the order of the layout.
+    /// `[images, tokens, hidden]` of the images that are not cached, in the order of the layout.
     pub(crate) features: &'a Tensor,
-    /// Slots of keys and values in the shape of `CrossAttention::cached_shape`, and the slots of
-    /// each group.
-    pub(crate) key_values: Option<(SlotPool, &'a [Option<GroupSlots>])>,
+    pub(crate) slots: Option<LayerSlots<'a>>,
     /// Keys and values of all images, `[images, tokens, 2 * hidden]`, if they are computed already.
     pub(crate) joined: Option<Tensor>,
 }
 
+/// The keys and values of a layer in the cache.
+#[derive(Debug)]
+pub(crate) struct LayerSlots<'a> {
+    /// All slots, in the shape of `CrossAttention::cached_shape`.
+    pub(crate) pool: SlotPool,
+    /// The slots of each group that are copied or written.
+    pub(crate) of_groups: &'a [Option<SlotIndices>],
+    /// The slots of all cached images, if attention reads them where they are.
+    pub(crate) ranges: Option<&'a TokenRanges>,
+}
+
 impl LayerImageStates<'_> {
     /// Returns the slots of all images, and which of them belong to the group `group`.
-    pub(crate) fn slots_of(&mut self, group: usize) -> Option<(&mut SlotPool, &GroupSlots)> {
-        let (pool, slots) = self.key_values.as_mut()?;
-        Some((pool, slots.get(group)?.as_ref()?))
+    pub(crate) fn slots_of(&mut self, group: usize) -> Option<(&mut SlotPool, &SlotIndices)> {
+        let slots = self.slots.as_mut()?;
+        Some((&mut slots.pool, slots.of_groups.get(group)?.as_ref()?))
     }
 }
 
@@ -148,7 +154,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slots_start_after_the_tokens_of_those_before_them() {
-        assert_eq!(token_starts(&[4, 0, 2], 577).collect::<Vec<_>>(), [2_308, 0, 1_154]);
+    fn cached_images_are_ranges_in_the_order_of_the_layout() {
+        let sources = [KvSource::Cached(4), KvSource::Compute, KvSource::Cached(0), KvSource::Cached(2)];
+        let layout = BatchLayout::with_sources(&[0, 1, 0, 2, 3], 0..5, |_| sources.to_vec());
+        let ranges = token_ranges(&layout, 9, 577);
+        let ranges: Vec<_> = ranges.iter().map(|range| (range.start, range.queries)).collect();
+        assert_eq!(ranges, [(0, 9), (1_154, 9), (2_308, 18)]);
+        let (_, cached) = layout.split_groups();
+        assert_eq!(cached.first().unwrap().first_row, 1);
     }
 }

@@ -3,3 +3,4 @@
 pub(crate) mod cudnn;
 pub(crate) mod token_ranges;
 mod self_check;
+pub(crate) mod token_range;

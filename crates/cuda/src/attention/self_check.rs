@@ -3,17 +3,17 @@
 
 use tch::{Device, Kind, Tensor};
 
+use super::token_range::TokenRange;
 use crate::{error::CudaError, random::random_normal};
 
 /// Rows of tokens in the tensor.
 const TENSOR_ROWS: i64 = 5;
 
-/// The row to which each row of queries attends. All other rows are NaN, so that every read outside
-/// of a range makes the result NaN.
-const ATTENDED_ROWS: [i64; 3] = [3, 0, 2];
-
-/// Queries of a row. Kernels compute 64 or 128 of them together.
-const QUERIES: i64 = 130;
+/// The row of tokens to which each row of queries attends, and the number of its queries.
+///
+/// All other rows of tokens are NaN, so that every read outside of a range makes the result NaN.
+/// Kernels compute 64 or 128 queries together.
+const ATTENDED_ROWS: [(i64, i64); 3] = [(3, 130), (0, 1), (2, 65)];
 
 /// The standard deviation of queries. With 1, each token would have nearly the same weight, and one
 /// token more or less would change little.
@@ -22,7 +22,7 @@ const QUERY_DEVIATION: f64 = 4.0;
 /// The queries and tokens of a comparison.
 #[derive(Debug)]
 pub(super) struct Sample {
-    /// `[rows of queries * queries, heads, head dim]`.
+    /// `[queries of all rows, heads, head dim]`.
     pub(super) query: Tensor,
     /// `[rows of tokens * tokens, 2, heads, head dim]`.
     pub(super) key_values: Tensor,
@@ -30,36 +30,36 @@ pub(super) struct Sample {
 }
 
 impl Sample {
-    pub(super) const QUERIES: i64 = QUERIES;
-
     pub(super) fn new(
         device: Device,
         kind: Kind,
         [heads, head_dim, tokens]: [i64; 3],
     ) -> Result<Self, CudaError> {
         let random = |size: &[i64]| random_normal(size, Kind::Float, Device::Cpu);
-        let rows = ATTENDED_ROWS.len() as i64;
-        let query = random(&[rows * QUERIES, heads, head_dim])?.f_mul_scalar(QUERY_DEVIATION)?;
+        let queries = ATTENDED_ROWS.iter().map(|(_, queries)| queries).sum();
+        let query = random(&[queries, heads, head_dim])?.f_mul_scalar(QUERY_DEVIATION)?;
         let key_values = random(&[TENSOR_ROWS * tokens, 2, heads, head_dim])?;
-        for row in (0..TENSOR_ROWS).filter(|row| !ATTENDED_ROWS.contains(row)) {
+        let is_attended = |row: i64| ATTENDED_ROWS.iter().any(|&(attended, _)| attended == row);
+        for row in (0..TENSOR_ROWS).filter(|&row| !is_attended(row)) {
             let _: Tensor = key_values.f_narrow(0, row * tokens, tokens)?.f_fill_(f64::NAN)?;
         }
         let to_device = |tensor: &Tensor| tensor.f_to_kind(kind)?.f_to_device(device);
         Ok(Self { query: to_device(&query)?, key_values: to_device(&key_values)?, tokens })
     }
 
-    /// Returns where the tokens of each row of queries start.
-    pub(super) fn starts(&self) -> impl ExactSizeIterator<Item = i64> + Clone + use<> {
-        let tokens = self.tokens;
-        ATTENDED_ROWS.into_iter().map(move |row| row * tokens)
+    /// Returns the rows of queries with their tokens.
+    pub(super) fn rows(&self) -> [TokenRange; 3] {
+        ATTENDED_ROWS.map(|(row, queries)| TokenRange { start: row * self.tokens, queries })
     }
 
     /// Returns the largest difference of `context` from attention in f32, relative to its largest
     /// number. It is NaN if `context` has NaN.
     pub(super) fn difference(&self, context: &Tensor) -> Result<f64, CudaError> {
         let in_f32 = |tensor: &Tensor| tensor.f_to_kind(Kind::Float);
-        let expected = self.starts().zip((0..).step_by(QUERIES as usize)).map(|(start, first_query)| {
-            let query = in_f32(&self.query.f_narrow(0, first_query, QUERIES)?)?.f_transpose(0, 1)?;
+        let mut first_query = 0;
+        let expected = self.rows().map(|TokenRange { start, queries }| {
+            let query = in_f32(&self.query.f_narrow(0, first_query, queries)?)?.f_transpose(0, 1)?;
+            first_query += queries;
             let tokens =
                 in_f32(&self.key_values.f_narrow(0, start, self.tokens)?)?.f_permute([1, 2, 0, 3])?;
             let (key, value) = (tokens.f_select(0, 0)?, tokens.f_select(0, 1)?);
@@ -67,7 +67,7 @@ impl Sample {
             let scores = query.f_matmul(&key.f_transpose(1, 2)?)?.f_div_scalar(scale)?;
             scores.f_softmax(-1, Kind::Float)?.f_matmul(&value)?.f_transpose(0, 1)
         });
-        let expected = Tensor::f_cat(&expected.collect::<Result<Vec<_>, _>>()?, 0)?;
+        let expected = Tensor::f_cat(&expected.into_iter().collect::<Result<Vec<_>, _>>()?, 0)?;
         let difference = in_f32(context)?.f_sub(&expected)?.f_abs()?.f_max()?;
         Ok(difference.f_div(&expected.f_abs()?.f_max()?)?.f_double_value(&[])?)
     }
@@ -79,41 +79,38 @@ mod tests {
 
     const SIZES: [i64; 3] = [2, 8, 40];
 
-    /// Returns attention to copies of the tokens from each of `starts` on. `key` is the index of
-    /// keys.
-    fn attention(sample: &Sample, starts: &[i64], key: i64) -> Tensor {
-        let [heads, head_dim, tokens] = SIZES;
-        let rows = starts.len() as i64;
-        let query = sample.query.view([rows, QUERIES, heads, head_dim]).transpose(1, 2);
-        let copies: Vec<Tensor> =
-            starts.iter().map(|&start| sample.key_values.narrow(0, start, tokens)).collect();
-        let copies = Tensor::stack(&copies, 0).permute([2, 0, 3, 1, 4]);
-        let (key, value) = (copies.get(key), copies.get(1 - key));
-        let context = Tensor::scaled_dot_product_attention(
-            &query,
-            &key,
-            &value,
-            None::<Tensor>,
-            0.0,
-            false,
-            None,
-            false,
-        );
-        context.transpose(1, 2).reshape([rows * QUERIES, heads, head_dim])
+    /// Returns LibTorch's attention of `rows`. `key` is the index of keys.
+    fn attention(sample: &Sample, rows: [TokenRange; 3], key: i64) -> Tensor {
+        let mut first_query = 0;
+        let contexts = rows.map(|TokenRange { start, queries }| {
+            let query = sample.query.narrow(0, first_query, queries).transpose(0, 1);
+            first_query += queries;
+            let tokens = sample.key_values.narrow(0, start, sample.tokens).permute([1, 2, 0, 3]);
+            let (key, value) = (tokens.get(key), tokens.get(1 - key));
+            let no_mask = None::<Tensor>;
+            Tensor::scaled_dot_product_attention(&query, &key, &value, no_mask, 0.0, false, None, false)
+                .transpose(0, 1)
+        });
+        Tensor::cat(&contexts, 0)
     }
 
     #[test]
     fn comparison_finds_wrong_starts_and_swapped_keys() {
         let sample = Sample::new(Device::Cpu, Kind::Float, SIZES).unwrap();
-        let difference = |starts: &[i64], key| sample.difference(&attention(&sample, starts, key)).unwrap();
-        let starts: Vec<i64> = sample.starts().collect();
-        assert!(difference(&starts, 0) < 1e-5);
-        assert!(difference(&starts, 1) > 0.1, "keys and values are swapped");
-        assert!(difference(&[starts[1], starts[0], starts[2]], 0) > 0.1, "rows are swapped");
+        let difference = |rows, key| sample.difference(&attention(&sample, rows, key)).unwrap();
+        let rows = sample.rows();
+        assert!(difference(rows, 0) < 1e-5);
+        assert!(difference(rows, 1) > 0.1, "keys and values are swapped");
+        let [first, second, third] = rows;
+        let swapped =
+            [TokenRange { start: third.start, ..first }, second, TokenRange { start: first.start, ..third }];
+        assert!(difference(swapped, 0) > 0.1, "tokens of two rows are swapped");
+        let moved = [TokenRange { queries: 66, ..first }, TokenRange { queries: 65, ..second }, third];
+        assert!(difference(moved, 0) > 0.1, "the second row begins at another query");
         for (row, shift) in [(0, 1), (1, 1), (2, -1)] {
-            let mut shifted = starts.clone();
-            shifted[row] += shift;
-            assert!(difference(&shifted, 0).is_nan(), "row {row} starts at another token");
+            let mut shifted = rows;
+            shifted[row].start += shift;
+            assert!(difference(shifted, 0).is_nan(), "row {row} starts at another token");
         }
         assert!(sample.difference(&sample.query.zeros_like()).unwrap() > 0.9);
     }

@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use tch::{Device, Kind, TchError, Tensor};
 
-use super::self_check::Sample;
+use super::{self_check::Sample, token_range::TokenRange};
 use crate::{error::CudaError, ffi::libtorch::StreamFunctions, stream::CudaStreams};
 
 /// The name in errors.
@@ -21,7 +21,7 @@ const HEAD_DIM_MULTIPLE: i64 = 8;
 #[derive(Debug, Clone, Copy)]
 pub struct RangeAttention(&'static StreamFunctions);
 
-/// For each row of queries, the range of tokens to which it attends.
+/// The ranges of a call, in the order of its queries.
 #[derive(Debug)]
 pub struct TokenRanges {
     functions: &'static StreamFunctions,
@@ -31,8 +31,11 @@ pub struct TokenRanges {
     token_starts: Tensor,
     /// The number of tokens of each row, in i32.
     token_counts: Tensor,
-    rows: i64,
+    /// Queries of all rows.
     queries: i64,
+    /// Queries of the longest row.
+    most_queries: i64,
+    /// Tokens of a range.
     tokens: i64,
     /// Where the last range ends.
     end: i64,
@@ -74,33 +77,29 @@ impl CudaStreams {
 }
 
 impl RangeAttention {
-    /// Returns ranges of `tokens` tokens that start at the tokens `starts`. Each has a row of
-    /// `queries` queries.
-    ///
-    /// `upload` copies numbers to the device.
+    /// Returns the ranges of `rows`, each of `tokens` tokens. `upload` copies numbers to the
+    /// device.
     ///
     /// # Errors
     /// [`CudaError::LibTorch`], also for a start that is negative or too large for i32.
     pub fn ranges(
         self,
-        starts: impl ExactSizeIterator<Item = i64> + Clone,
-        queries: i64,
+        rows: &[TokenRange],
         tokens: i64,
         upload: impl FnOnce(&[i32]) -> Result<Tensor, TchError>,
     ) -> Result<TokenRanges, CudaError> {
-        let rows = starts.len() as i64;
-        let end = starts.clone().max().unwrap_or(0).saturating_add(tokens);
-        let uploaded = upload(&numbers(starts, queries, tokens)?)?;
+        let uploaded = upload(&numbers(rows, tokens)?)?;
+        let count = rows.len() as i64;
         let part = |first, count| uploaded.f_narrow(0, first, count);
         Ok(TokenRanges {
             functions: self.0,
-            query_starts: part(0, rows + 1)?,
-            token_starts: part(rows + 1, rows + 1)?,
-            token_counts: part(2 * (rows + 1), rows)?,
-            rows,
-            queries,
+            query_starts: part(0, count + 1)?,
+            token_starts: part(count + 1, count + 1)?,
+            token_counts: part(2 * (count + 1), count)?,
+            queries: rows.iter().map(|row| row.queries).sum(),
+            most_queries: rows.iter().map(|row| row.queries).max().unwrap_or(0),
             tokens,
-            end,
+            end: rows.iter().map(|row| row.start).max().unwrap_or(0).saturating_add(tokens),
         })
     }
 
@@ -110,14 +109,14 @@ impl RangeAttention {
         let sample = Sample::new(device, kind, sizes)?;
         let upload = |numbers: &[i32]| Tensor::f_from_slice(numbers)?.f_to_device(device);
         let [_, _, tokens] = sizes;
-        let ranges = self.ranges(sample.starts(), Sample::QUERIES, tokens, upload)?;
+        let ranges = self.ranges(&sample.rows(), tokens, upload)?;
         sample.difference(&ranges.attend(&sample.query, &sample.key_values)?)
     }
 }
 
 impl TokenRanges {
-    /// Returns `softmax(query key^T / sqrt(head dim)) value` in the shape of `query` `[rows *
-    /// queries, heads, head dim]`.
+    /// Returns `softmax(query key^T / sqrt(head dim)) value` in the shape of `query`
+    /// `[queries, heads, head dim]`.
     ///
     /// `key_values` `[all tokens, 2, heads, head dim]` has the key and the value of each token.
     ///
@@ -125,12 +124,11 @@ impl TokenRanges {
     /// [`CudaError::TensorMismatch`] if the ranges do not fit the tensors, or
     /// [`CudaError::LibTorch`].
     pub fn attend(&self, query: &Tensor, key_values: &Tensor) -> Result<Tensor, CudaError> {
-        let rows = self.rows * self.queries;
-        check_rows("query", query, rows..=rows)?;
+        check_rows("query", query, self.queries..=self.queries)?;
         check_rows("key_values", key_values, self.end..=i64::MAX)?;
         let (key, value) = (key_values.f_select(1, 0)?, key_values.f_select(1, 1)?);
         let ranges = [&self.query_starts, &self.token_starts, &self.token_counts];
-        self.functions.attention_ranges([query, &key, &value], ranges, [self.queries, self.tokens])
+        self.functions.attention_ranges([query, &key, &value], ranges, [self.most_queries, self.tokens])
     }
 }
 
@@ -146,15 +144,14 @@ fn check_rows(tensor: &'static str, found: &Tensor, expected: RangeInclusive<i64
 }
 
 /// Returns the numbers of [`TokenRanges`], one after the other.
-fn numbers(
-    starts: impl ExactSizeIterator<Item = i64>,
-    queries: i64,
-    tokens: i64,
-) -> Result<Vec<i32>, TchError> {
-    let rows = starts.len();
-    let query_starts = (0..).take(rows + 1).map(|row: i64| row.saturating_mul(queries));
-    let token_starts = starts.chain([0]);
-    let token_counts = std::iter::repeat_n(tokens, rows);
+fn numbers(rows: &[TokenRange], tokens: i64) -> Result<Vec<i32>, TchError> {
+    let ends = rows.iter().scan(0i64, |end, row| {
+        *end = end.saturating_add(row.queries);
+        Some(*end)
+    });
+    let query_starts = [0].into_iter().chain(ends);
+    let token_starts = rows.iter().map(|row| row.start).chain([0]);
+    let token_counts = std::iter::repeat_n(tokens, rows.len());
     // The kernel reads a negative start as no start.
     let number = |number: i64| u32::try_from(number).and_then(i32::try_from);
     let all = query_starts.chain(token_starts).chain(token_counts);
@@ -170,27 +167,33 @@ mod tests {
     proptest! {
         #[test]
         fn numbers_have_starts_of_queries_and_tokens_and_counts(
-            starts in prop::collection::vec(0i64..1 << 30, 1..40),
-            queries in 1i64..200,
+            rows in prop::collection::vec((0i64..1 << 30, 1i64..200), 1..40),
             tokens in 1i64..1_000,
         ) {
-            let numbers = numbers(starts.iter().copied(), queries, tokens).unwrap();
-            let (query_starts, rest) = numbers.split_at(starts.len() + 1);
-            let (token_starts, counts) = rest.split_at(starts.len() + 1);
-            let mut lengths = query_starts.windows(2).map(|pair| i64::from(pair[1] - pair[0]));
-            prop_assert!(query_starts[0] == 0 && lengths.all(|length| length == queries));
-            let found: Vec<i64> = token_starts[..starts.len()].iter().copied().map(i64::from).collect();
-            prop_assert_eq!(found, starts.clone());
-            prop_assert_eq!(counts.to_vec(), vec![i32::try_from(tokens).unwrap(); starts.len()]);
+            let ranges: Vec<_> = rows.iter().map(|&(start, queries)| TokenRange { start, queries }).collect();
+            let numbers = numbers(&ranges, tokens).unwrap();
+            let (query_starts, rest) = numbers.split_at(rows.len() + 1);
+            let (token_starts, counts) = rest.split_at(rows.len() + 1);
+            prop_assert_eq!(query_starts[0], 0);
+            let lengths = query_starts.windows(2).map(|pair| i64::from(pair[1] - pair[0]));
+            let found: Vec<_> = token_starts.iter().copied().map(i64::from).zip(lengths).collect();
+            prop_assert_eq!(found, rows.clone());
+            prop_assert_eq!(counts.to_vec(), vec![i32::try_from(tokens).unwrap(); rows.len()]);
         }
     }
 
     #[test]
     fn starts_beyond_i32_and_negative_ones_are_errors() {
-        assert!(numbers([i64::from(i32::MAX)].into_iter(), 1, 1).is_ok());
-        assert!(numbers([i64::from(i32::MAX) + 1].into_iter(), 1, 1).is_err());
-        assert!(numbers([-1].into_iter(), 1, 1).is_err());
-        assert!(numbers([0; 2].into_iter(), i64::MAX, 1).is_err());
+        let most = i64::from(i32::MAX);
+        let numbers = |rows: &[(i64, i64)]| {
+            let rows: Vec<_> = rows.iter().map(|&(start, queries)| TokenRange { start, queries }).collect();
+            numbers(&rows, 1)
+        };
+        assert!(numbers(&[(most, 1), (0, most - 1)]).is_ok());
+        for rows in [[(most + 1, 1), (0, 1)], [(0, 1), (-1, 1)], [(0, 1), (0, most)], [(0, 1), (0, i64::MAX)]]
+        {
+            assert!(numbers(&rows).is_err(), "{rows:?}");
+        }
     }
 
     #[test]

@@ -54,8 +54,8 @@ int blip_attention_cudnn(const at::Tensor* query, const at::Tensor* key, const a
 // owns the result.
 //
 // `ranges` are the starts of the rows of queries and the end of the last one, the starts of the
-// ranges and one number that is not used, and the numbers of tokens. `sizes` are the queries and
-// the tokens of a row.
+// ranges and one number that is not used, and the numbers of tokens. `sizes` are the most
+// queries of a row, and the tokens of a range.
 int blip_attention_ranges(const at::Tensor* const tensors[3], const at::Tensor* const ranges[3],
                           const int64_t sizes[2], at::Tensor** context) {
   return guarded([&] {

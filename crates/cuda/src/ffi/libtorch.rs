@@ -172,7 +172,7 @@ impl StreamFunctions {
     }
 
     /// Returns the attention of query, key and value to `ranges`, see `attention.cpp`. `sizes` are
-    /// the queries and the tokens of a row.
+    /// the most queries of a row, and the tokens of a range.
     pub(crate) fn attention_ranges(
         &self,
         tensors: [&Tensor; 3],
