@@ -68,20 +68,24 @@ def test_masks_are_not_copied_in_each_layer(start, deep_model, small_model):
     assert added(deep_model) == added(small_model)
 
 
-def cached_batch(engine, images):
-    """Runs a batch of cached images.
+def cached_batch(engine, images, most_questions=2):
+    """Runs a batch of cached images, which have up to `most_questions` questions each.
 
     Returns the number of kernels that copy rows of a table, and of each attention kernel.
     """
-    numbers = engine.new_images(images)
-    questions = [question(row // 2, 8, 1) for row in range(2 * images)]
+    # Adjacent slots are read without a copy, so the batch has every second image.
+    all_images = engine.new_images(2 * images)
     # The second batch stores keys and values.
-    engine.answer(numbers, questions)
-    engine.answer(numbers, questions)
-    engine.answer(numbers, questions, str(images))
-    kernels = [event.name for event in engine.trace.events(str(images)) if event.kind == "kernel"]
+    for _ in range(2):
+        engine.answer(all_images, [question(row // 2, 8, 1) for row in range(4 * images)])
+    questions = [
+        question(image, 8, 1) for image in range(images) for _ in range(most_questions - image % (most_questions - 1))
+    ]
+    name = f"{images} images, up to {most_questions} questions"
+    engine.answer(all_images[::2], questions, name)
+    kernels = [event.name for event in engine.trace.events(name) if event.kind == "kernel"]
     copies = sum("indexSelect" in kernel or "gather_kernel" in kernel for kernel in kernels)
-    return copies, attention(engine, str(images))
+    return copies, attention(engine, name)
 
 
 @pytest.mark.parametrize(("dtype", "capability"), [("f16", 90), ("bf16", 80)])
@@ -90,7 +94,12 @@ def test_many_cached_images_are_read_where_they_are(start, dtype, capability):
     (few, of_few), (many, of_many) = cached_batch(engine, 15), cached_batch(engine, 16)
     assert few - many == LAYERS
     # Both attentions of questions, cross-attention of the decoder.
-    assert of_few == of_many == {"flash": 3 * LAYERS, "efficient": 0, "cudnn": 0}
+    once = {"flash": 3 * LAYERS, "efficient": 0, "cudnn": 0}
+    assert of_few == of_many == once
+    # One call reads all images, whatever their numbers of questions.
+    assert cached_batch(engine, 16, most_questions=5) == (many, once)
+    _, of_groups = cached_batch(engine, 15, most_questions=5)
+    assert of_groups == {"flash": (2 + 4) * LAYERS, "efficient": 0, "cudnn": 0}
     assert engine.trace.faults() == {}
     assert engine.stop() == ""
 

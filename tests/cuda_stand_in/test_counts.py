@@ -45,6 +45,22 @@ def measure(engine):
     return found
 
 
+def test_answers_of_as_many_tokens_as_earlier_ones_wait_once(start):
+    engine = start(graphs=True)
+    images = engine.new_images(1)
+
+    def waits(name):
+        engine.answer(images, [question(0, max_new_tokens=3)], name)
+        return counts(engine.trace.events(name))["waits"]
+
+    waits("new")
+    # The stop token never comes on the stand-in, so answers end at their limit.
+    found = [waits(f"batch {index}") for index in range(33)]
+    assert found[:31] == [2] * 31 and found[-1] == 1
+    assert engine.trace.faults() == {}
+    assert engine.stop() == ""
+
+
 @pytest.mark.parametrize(("name", "graphs"), [("plain", False), ("graphs", True)])
 def test_counts_of_batches_do_not_rise(start, base_model, name, graphs):
     engine = start(base_model, graphs=graphs)

@@ -25,8 +25,8 @@ def test_plans_are_built_on_loading_only(start, dtype, capability, plans):
 def test_graphs_are_captured_on_loading_only(start):
     engine = start(graphs=True)
     assert engine.is_loaded, engine.stderr_path.read_text()
-    # 4 of images, 5 x 2 of questions, 7 x 2 of decoders, which have two graphs each.
-    assert compiled(engine.trace.events()) == [5, 4 + 10 + 28]
+    # 5 of images, 5 x 2 of questions, 7 x 2 of decoders, which have two graphs each.
+    assert compiled(engine.trace.events()) == [5, 5 + 10 + 28]
     random_batches(engine, 200)
     assert compiled(engine.trace.events_since("loaded")) == [0, 0]
 

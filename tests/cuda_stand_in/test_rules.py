@@ -73,7 +73,7 @@ def test_products_of_images_are_in_fp8(start, graphs):
         events = engine.trace.events("batch")
     in_fp8 = [event.detail.endswith(" fp8") for event in events if event.kind == "product"]
     # Four products of each layer, in each graph of images. The patches and the texts are in f16.
-    assert sum(in_fp8) == 4 * 2 * (4 if graphs == "graphs" else 1)
+    assert sum(in_fp8) == 4 * 2 * (5 if graphs == "graphs" else 1)
     assert not all(in_fp8)
     random_batches(engine, 20)
     assert_no_faults(engine)

@@ -7,7 +7,7 @@
 //! The checks compare:
 //!
 //! - half precision with f32;
-//! - batched questions with single ones;
+//! - batched questions with single ones, about new images and about cached ones;
 //! - CUDA graphs and native kernels with neither.
 //!
 //! The measurements are the throughput for new and for cached images, with one and with six
@@ -31,6 +31,9 @@ use serde_json::{Value, json};
 /// The allocator of blip-serve. It serves LibTorch as well.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// Uses of an image after which its keys and values are in the cross-attention cache.
+const USES_UNTIL_CACHED: usize = 8;
 
 #[derive(Debug, Parser)]
 struct Arguments {
@@ -255,8 +258,7 @@ fn throughput(
     cached: bool,
 ) -> Result<Value> {
     let same: Vec<ImageDigest> = (0..images).map(|_| workload.new_digest()).collect();
-    // The cross-attention cache admits an image after several uses.
-    let unmeasured = if cached { 8 } else { 2 };
+    let unmeasured = if cached { USES_UNTIL_CACHED } else { 2 };
     let times = repeat(arguments.seconds, unmeasured, || {
         let digests =
             if cached { same.clone() } else { (0..images).map(|_| workload.new_digest()).collect() };
@@ -321,24 +323,46 @@ fn answers_alone(workload: &Workload, model: &mut Model, images: usize) -> Resul
         .collect()
 }
 
-/// Answers the same questions in one batch. New digests make the model encode every image again.
-fn answers_together(workload: &Workload, model: &mut Model, images: usize) -> Result<Vec<Sequence>> {
+/// Answers the same questions in one batch, and returns each answer once.
+///
+/// Image `index` has as many questions as `repeats` returns. With a new `number`, the model encodes
+/// all images again.
+fn answers_together(
+    workload: &Workload,
+    model: &mut Model,
+    images: usize,
+    number: u64,
+    repeats: impl Fn(usize) -> usize,
+) -> Result<Vec<Sequence>> {
     let inputs: Vec<ImageInput<'_>> = (0..images)
         .map(|index| ImageInput {
-            digest: digest(1 << 41 | index as u64),
+            digest: digest(number << 40 | index as u64),
             pixels: &workload.images[index % 64],
         })
         .collect();
-    let questions: Vec<RowInput<'_>> = (0..images)
-        .map(|index| RowInput {
+    let mut questions: Vec<RowInput<'_>> = Vec::new();
+    let mut first_of_image = Vec::new();
+    for index in 0..images {
+        first_of_image.push(questions.len());
+        questions.extend((0..repeats(index)).map(|_| RowInput {
             image: Some(index),
             token_ids: &workload.questions[index % 64],
             task: &RowTask::GREEDY,
-        })
-        .collect();
+        }));
+    }
     let mut answers = Answers::default();
     model.run(&inputs, &questions, &mut answers)?;
-    answers.0.into_iter().map(|answer| answer.context("no answer")?.map_err(Into::into)).collect()
+    let mut answer = |row| answers.0.get_mut(row).and_then(Option::take);
+    first_of_image.into_iter().map(|row| answer(row).context("no answer")?.map_err(Into::into)).collect()
+}
+
+/// Answers the same questions, up to three times, about images whose keys and values are cached.
+fn answers_cached(workload: &Workload, model: &mut Model, images: usize) -> Result<Vec<Sequence>> {
+    let mut answers = Vec::new();
+    for _ in 0..USES_UNTIL_CACHED {
+        answers = answers_together(workload, model, images, 3, |index| 1 + index % 3)?;
+    }
+    Ok(answers)
 }
 
 fn resident_bytes() -> u64 {
@@ -411,10 +435,13 @@ fn main() -> Result<()> {
     if !arguments.no_checks {
         let images = arguments.check_images;
         let alone = answers_alone(&workload, &mut model, images)?;
-        let together = answers_together(&workload, &mut model, images)?;
+        let together = answers_together(&workload, &mut model, images, 2, |_| 1)?;
+        let cached = answers_cached(&workload, &mut model, images)?;
         let tie = if dtype == Dtype::F32 { 1e-3 } else { 0.05 };
         let batched = compare(&alone, &together, tie);
         eprintln!("batched against alone: {batched}");
+        let cached = compare(&alone, &cached, tie);
+        eprintln!("cached images against alone: {cached}");
         let plain = LoadOptions {
             cuda_graphs: false,
             vision_dtype: PartDtype::AsModel,
@@ -436,7 +463,7 @@ fn main() -> Result<()> {
             eprintln!("{dtype} against {dtype} without graphs and native kernels: {plain_kernels}");
         }
         report.add(json!({ "checks": {
-            "batched_against_alone": batched, "dtype_against_f32": precision, "against_plain_kernels": plain_kernels,
+            "batched_against_alone": batched, "cached_against_alone": cached, "dtype_against_f32": precision, "against_plain_kernels": plain_kernels,
         } }))?;
     }
 

@@ -7,6 +7,7 @@ use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
     checkpoint::config::text::TextConfig,
+    cuda_graphs::recent_steps::RecentSteps,
     decoder::{
         TextDecoder,
         state::{DecoderState, LayerState, Position},
@@ -16,11 +17,6 @@ use crate::{
     layers::attention::{lowest, mask_width, padding_mask},
     text::{hypotheses::HypothesisLayout, self_attention_cache::SelfAttentionCache},
 };
-
-/// Steps that run before the host reads the first tokens. Nearly every answer needs as many,
-/// because one of its tokens is the stop token. The host waits once for an answer of one token. A
-/// streamed first token arrives one step later.
-const FIRST_STEPS: i64 = 2;
 
 /// The inputs of a step and the state between steps.
 #[derive(Debug)]
@@ -52,6 +48,10 @@ pub(crate) struct DecodeBuffers {
     next: Option<(i64, Vec<i64>)>,
     /// Steps that ran ahead of the caller's requests.
     ahead: VecDeque<CompletedStep>,
+    /// Steps that the caller requested for this batch.
+    requested: i64,
+    /// Those of earlier batches.
+    recent: RecentSteps,
 }
 
 /// A step whose choices are on the host.
@@ -113,6 +113,8 @@ impl DecodeBuffers {
             tables: Tensor::f_zeros([steps, rows, 4], (Kind::Float, device))?,
             next: None,
             ahead: VecDeque::new(),
+            requested: 0,
+            recent: RecentSteps::default(),
         })
     }
 
@@ -124,6 +126,10 @@ impl DecodeBuffers {
         self.next = None;
         self.ahead.clear();
         self.max_steps = max_steps;
+        if self.requested > 0 {
+            self.recent.record(self.requested);
+            self.requested = 0;
+        }
         let (rows, longest, _) = states.size3()?;
         // Overwrites states of earlier batches. A NaN among them would pass even a weight of 0.
         let padded = states.f_constant_pad_nd([0, 0, 0, self.longest - longest])?;
@@ -153,13 +159,15 @@ impl DecodeBuffers {
         step: i64,
         mut run: impl FnMut(&mut Self) -> Result<(), TchError>,
     ) -> Result<Vec<TokenChoice>, TchError> {
-        let requested = |completed: &CompletedStep| (completed.step, &completed.tokens[..]) == (step, tokens);
-        if let Some(completed) = self.ahead.pop_front().filter(requested) {
+        self.requested = step + 1;
+        let is_requested =
+            |completed: &CompletedStep| (completed.step, &completed.tokens[..]) == (step, tokens);
+        if let Some(completed) = self.ahead.pop_front().filter(is_requested) {
             return Ok(completed.choices);
         }
         self.ahead.clear();
         self.set_step(tokens, step)?;
-        let count = if step == 0 { FIRST_STEPS.min(self.max_steps) } else { 1 };
+        let count = if step == 0 { self.recent.needed_by_all().min(self.max_steps) } else { 1 };
         for _ in 0..count {
             run(self)?;
         }

@@ -6,6 +6,7 @@
 //! graphs, run kernel by kernel.
 
 pub(crate) mod decode_buffers;
+mod recent_steps;
 
 use std::collections::BTreeMap;
 
@@ -17,7 +18,7 @@ use crate::{
     checkpoint::config::{BlipConfig, text::TextConfig, vision::VisionConfig},
     cuda_graphs::decode_buffers::DecodeBuffers,
     decoder::{TextDecoder, token_choice::TokenChoice},
-    device::transfer::to_device,
+    device::{torch_panics::return_torch_panics, transfer::to_device},
     layers::attention::{lowest, mask_width},
     text::{encoder::TextEncoder, image_states::ImageStates, padded_batch::PaddedBatch},
     vision::encoder::VisionEncoder,
@@ -27,7 +28,7 @@ use crate::{
 ///
 /// Above the last value of this list and the four below, a stage uses the whole device without a
 /// graph.
-const IMAGES: [i64; 4] = [1, 2, 4, 8];
+const IMAGES: [i64; 5] = [1, 2, 4, 8, 16];
 /// Questions of a captured text encoder.
 const QUESTION_ROWS: [i64; 5] = [1, 2, 4, 8, 16];
 /// Questions of a batch whose images are copied, if there are fewer images than questions. Each
@@ -144,22 +145,23 @@ impl CudaGraphs {
     /// Returns the states of questions, or `None` if [`Self::encodes_texts`] is false.
     ///
     /// A graph has one image for each question, so several questions about an image read copies of
-    /// its features.
+    /// its features. `features` returns those of all images, `[images, tokens, hidden]`.
     pub(crate) fn encode_texts(
         &mut self,
         batch: &PaddedBatch,
-        images: &Tensor,
         layout: &BatchLayout,
+        features: impl FnOnce() -> Result<Tensor, TchError>,
     ) -> Result<Option<Tensor>, TchError> {
         let (rows, tokens) = batch.ids.size2()?;
         let has_graph = self.encodes_texts([rows as usize, layout.images.len(), tokens as usize]);
         let graph = smallest(&mut self.questions, (rows, tokens)).filter(|_| has_graph);
         let Some(graph) = graph else { return Ok(None) };
+        let features = features()?;
         if layout.images.len() == layout.rows.len() {
-            return graph.run(batch, images).map(Some);
+            return graph.run(batch, &features).map(Some);
         }
-        let positions = to_device(&layout.image_positions(), images.device())?;
-        graph.run(batch, &images.f_index_select(0, &positions)?).map(Some)
+        let positions = to_device(&layout.image_positions(), features.device())?;
+        graph.run(batch, &features.f_index_select(0, &positions)?).map(Some)
     }
 
     /// Returns a graph loaded with the encoder states `[rows, longest, hidden]`, for answers of up
@@ -220,6 +222,12 @@ impl Capturer {
             .ok()
     }
 
+    /// Returns the graph of `work`, with its result.
+    fn record<T>(&self, mut work: impl FnMut() -> Result<T, TchError>) -> Result<(Graph, T), CudaError> {
+        // A panic would leave the capture open.
+        self.stream.capture(|| return_torch_panics(&mut work))
+    }
+
     /// Returns a tensor of zeros in the number format of the model.
     fn zeros(&self, shape: &[i64]) -> Result<Tensor, TchError> {
         Tensor::f_zeros(shape, (self.kind, self.device))
@@ -242,7 +250,7 @@ impl VisionGraph {
         [images, side]: [i64; 2],
     ) -> Result<Self, CudaError> {
         let pixels = Tensor::f_zeros([images, side, side, 3], (Kind::Uint8, capturer.device))?;
-        let (graph, features) = capturer.stream.capture(|| vision.forward(&pixels))?;
+        let (graph, features) = capturer.record(|| vision.forward(&pixels))?;
         Ok(Self { graph, pixels, features })
     }
 
@@ -280,9 +288,8 @@ impl TextGraph {
         };
         let each: Vec<usize> = (0..rows as usize).collect();
         let layout = BatchLayout::new(&each, each.iter().copied());
-        let (graph, states) = capturer
-            .stream
-            .capture(|| encoder.forward(&batch, ImageStates::of_features(&images), &layout))?;
+        let (graph, states) =
+            capturer.record(|| encoder.forward(&batch, ImageStates::of_features(&images), &layout))?;
         Ok(Self { graph, batch, images, states })
     }
 
@@ -325,8 +332,8 @@ impl DecodeGraph {
         shape: [i64; 3],
     ) -> Result<Self, CudaError> {
         let mut buffers = DecodeBuffers::new(shape, config, capturer.device, capturer.kind)?;
-        let (start, ()) = capturer.stream.capture(|| buffers.start(decoder))?;
-        let (step, ()) = capturer.stream.capture(|| buffers.step(decoder))?;
+        let (start, ()) = capturer.record(|| buffers.start(decoder))?;
+        let (step, ()) = capturer.record(|| buffers.step(decoder))?;
         Ok(Self { buffers, start, step })
     }
 

@@ -26,7 +26,7 @@ impl FusedKernels {
     /// LibTorch's.
     ///
     /// If a kernel does not compile or computes another result, logs a warning and returns `None`.
-    /// The model then uses LibTorch's kernels.
+    /// The model then uses LibTorch's kernels. If this was a kernel for FP8, the others stay.
     pub(crate) fn load(
         kernels: CudaKernels,
         config: &BlipConfig,
@@ -38,7 +38,15 @@ impl FusedKernels {
         if !kernels.are_native(device, dtype) {
             return None;
         }
-        match Self::compile(config, index, dtype.kind(), vision_dtype) {
+        let compile = |vision_dtype| Self::compile(config, index, dtype.kind(), vision_dtype);
+        let compiled = compile(vision_dtype).or_else(|error| match vision_dtype {
+            PartDtype::Fp8 => {
+                tracing::warn!(%error, "native CUDA kernels for FP8 not available, LibTorch rounds images");
+                compile(PartDtype::AsModel)
+            }
+            _ => Err(error),
+        });
+        match compiled {
             Ok(kernels) => {
                 tracing::info!(norms = kernels.norms.len(), "native CUDA kernels compiled and checked");
                 Some(kernels)

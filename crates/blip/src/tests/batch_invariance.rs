@@ -218,14 +218,18 @@ fn check_decode_buffers(dtype: Dtype, tolerance: f32) {
     let steps = model.stopping.max_new_tokens;
     let shape = [8, 40, steps];
     let mut buffers = DecodeBuffers::new(shape, &model.config.text, model.device, dtype.kind()).unwrap();
-    // The batch, the steps of its answers, and the steps after which a token is replaced.
+    // The batch, the steps of its answers, the steps that run before the first tokens are read, and
+    // the steps after which a token is replaced.
     let batches = [
-        (&golden.cases[..], steps, [1, 4]),
-        (&golden.cases[..2], steps, [0, 3]),
-        (&golden.cases[1..2], steps, [1, 2]),
-        (&golden.cases[..1], 1, [0, 1]),
+        (&golden.cases[..], steps, 2, [1, 4]),
+        (&golden.cases[..2], steps, 2, [0, 3]),
+        (&golden.cases[1..2], steps, 2, [1, 2]),
+        (&golden.cases[..1], 1, 1, [0, 1]),
+        (&golden.cases[..2], steps, 4, [3, 4]),
+        (&golden.cases[..], steps, 4, [1, 4]),
+        (&golden.cases[..2], 3, 3, [2, 3]),
     ];
-    for (cases, steps, replaced_after) in batches {
+    for (cases, steps, first_steps, replaced_after) in batches {
         let images = model.features(&cases.iter().map(|case| &case.pixels).collect::<Vec<_>>());
         let indices: Vec<usize> = (0..cases.len()).collect();
         let questions: Vec<&[i64]> = cases.iter().map(|case| &case.input_ids[..]).collect();
@@ -238,6 +242,13 @@ fn check_decode_buffers(dtype: Dtype, tolerance: f32) {
             .unwrap();
 
         let mut cache = model.answering().decoder.start(&states, batch.padding).unwrap();
+        if first_steps > 2 {
+            // As many batches with answers of four tokens.
+            for _ in 0..32 {
+                buffers.load(&states, &lengths, 4).unwrap();
+                buffers.choose(&[0], 3, |_| Ok(())).unwrap();
+            }
+        }
         buffers.load(&states, &lengths, steps).unwrap();
         buffers.start(&model.answering().decoder).unwrap();
         let mut tokens = vec![model.stopping.start_token; cases.len()];
@@ -250,8 +261,8 @@ fn check_decode_buffers(dtype: Dtype, tolerance: f32) {
             };
             let found = buffers.choose(&tokens, step, run).unwrap();
             let expected_runs = match step {
-                0 => steps.min(2),
-                1 if !replaced_after.contains(&0) => 0,
+                0 => first_steps,
+                _ if step < first_steps && replaced_after.iter().all(|&replaced| replaced >= step) => 0,
                 _ => 1,
             };
             assert_eq!(runs, expected_runs, "step {step} of {steps}");
