@@ -30,7 +30,7 @@ use crate::{
     generation::stopping_criteria::StoppingCriteria,
     heads::{captioning::Captioning, question_answering::QuestionAnswering, retrieval::Retrieval},
     layers::{fused_kernels::FusedKernels, weight_path::WeightPath},
-    options::{LoadOptions, image_bytes},
+    options::LoadOptions,
     parallel::{ParallelKernels, torch_threads::SingleTorchThread},
     vision::encoder::VisionEncoder,
 };
@@ -134,7 +134,7 @@ impl Model {
             Some(images) => ImageCache::Shared(images),
             None => {
                 let (tokens, hidden) = (config.vision.tokens(), config.vision.hidden_size);
-                let slots = options.feature_slots(config, dtype).get() as i64;
+                let slots = options.feature_slots(config, kind.elt_size_in_bytes()).get() as i64;
                 let key_values = match &head {
                     Head::QuestionAnswering(head) => {
                         head.cross_attention_cache(options.cross_attention_cache_bytes, tokens, device, kind)?
@@ -209,9 +209,9 @@ impl Model {
         &self.config
     }
 
-    /// Returns the size of one image's features on the device, in bytes.
+    /// Returns the size of one image's features in the cache, in bytes.
     pub fn image_bytes(&self) -> usize {
-        image_bytes(&self.config, self.dtype)
+        self.image_cache.image_bytes()
     }
 
     /// Returns the number of images whose features are cached.

@@ -135,8 +135,12 @@ impl LoadOptions {
     }
 
     /// Returns the number of images in the feature cache: as many as fit, at least one batch.
-    pub(crate) fn feature_slots(&self, config: &BlipConfig, dtype: Dtype) -> NonZeroUsize {
-        let slots = (self.feature_cache_bytes / image_bytes(config, dtype).max(1)).max(self.max_batch_images);
+    ///
+    /// A number has `number_bytes` bytes.
+    pub(crate) fn feature_slots(&self, config: &BlipConfig, number_bytes: usize) -> NonZeroUsize {
+        let numbers = usize::try_from(config.vision.tokens() * config.vision.hidden_size).unwrap_or(0);
+        let slots = self.feature_cache_bytes / (numbers * number_bytes).max(1);
+        let slots = slots.max(self.max_batch_images);
         NonZeroUsize::new(slots).unwrap_or(NonZeroUsize::MIN)
     }
 }
@@ -146,12 +150,6 @@ impl LoadOptions {
 pub(crate) struct PartDtypes {
     pub(crate) vision: PartDtype,
     pub(crate) text: PartDtype,
-}
-
-/// Returns the size of one image's features, in bytes.
-pub(crate) fn image_bytes(config: &BlipConfig, dtype: Dtype) -> usize {
-    let numbers = config.vision.tokens() * config.vision.hidden_size;
-    usize::try_from(numbers).unwrap_or(0) * dtype.kind().elt_size_in_bytes()
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use tch::{TchError, Tensor};
 
 use crate::{
-    cache::{features::FeatureCache, float_buffer::FloatBuffer},
+    cache::{feature_buffer::FeatureBuffer, features::FeatureCache},
     layers::tensor_slice::{filled, size},
 };
 
@@ -12,8 +12,8 @@ use crate::{
 pub(crate) enum BatchFeatures<'a> {
     /// The features are in these slots of the cache.
     Slots(&'a FeatureCache, Vec<i64>),
-    /// The features of each image are in a buffer `[tokens, hidden]` in the CPU's memory.
-    Buffers(Vec<FloatBuffer>, [i64; 2]),
+    /// The features of each image are in a buffer `[tokens, hidden]` in main memory.
+    Buffers(Vec<FeatureBuffer>, [i64; 2]),
 }
 
 impl BatchFeatures<'_> {
@@ -30,7 +30,7 @@ impl BatchFeatures<'_> {
                 let images = first(images, count);
                 filled(&[images.len() as i64, *tokens, *hidden], |all| {
                     let places = all.chunks_exact_mut(size(tokens * hidden).max(1));
-                    places.zip(images).for_each(|(place, image)| place.copy_from_slice(image));
+                    places.zip(images).for_each(|(place, image)| place.copy_from_slice(&image.numbers()));
                     Ok(())
                 })
             }
@@ -48,7 +48,7 @@ impl BatchFeatures<'_> {
                 None => Err(TchError::Shape(format!("no feature slot of image {position}"))),
             },
             Self::Buffers(_, [tokens, hidden]) => {
-                Tensor::f_from_slice(self.buffer(position)?)?.f_view([1, *tokens, *hidden])
+                Tensor::f_from_slice(&self.buffer(position)?.numbers())?.f_view([1, *tokens, *hidden])
             }
         }
     }
@@ -65,14 +65,12 @@ impl BatchFeatures<'_> {
     ///
     /// # Errors
     /// [`TchError::Shape`] if the image has no separate buffer.
-    pub(crate) fn buffer(&self, position: usize) -> Result<&[f32], TchError> {
+    pub(crate) fn buffer(&self, position: usize) -> Result<&FeatureBuffer, TchError> {
         let image = match self {
             Self::Slots(..) => None,
             Self::Buffers(images, _) => images.get(position),
         };
-        image
-            .map(|image| &**image)
-            .ok_or_else(|| TchError::Shape(format!("no feature buffer of image {position}")))
+        image.ok_or_else(|| TchError::Shape(format!("no feature buffer of image {position}")))
     }
 }
 

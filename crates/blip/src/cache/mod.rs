@@ -7,6 +7,7 @@ pub(crate) mod features;
 pub(crate) mod shared;
 pub(crate) mod key_value_shape;
 pub(crate) mod float_buffer;
+pub(crate) mod feature_buffer;
 pub(crate) mod slot_pool;
 
 #[cfg(test)]

@@ -11,12 +11,14 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use cpu_kernels::NumberFormat;
 use lru::LruCache;
 use tch::{Device, Kind};
 
 use crate::{
     batch::rows::{ImageDigest, RowSink},
     cache::{
+        feature_buffer::FeatureBuffer,
         float_buffer::{FloatBuffer, into_unshared},
         key_value_shape::{KeyValueShape, absorption_threshold},
     },
@@ -37,6 +39,8 @@ pub(crate) struct Inner {
     image_len: usize,
     /// Shape of one image's features, `[tokens, hidden]`.
     shape: [i64; 2],
+    /// Number format of the texts that read the features.
+    format: NumberFormat,
     /// Number of queries over an image that cost as much as computing its keys and values. With 0
     /// each batch computes them in any case.
     admission_threshold: i64,
@@ -45,7 +49,7 @@ pub(crate) struct Inner {
 
 #[derive(Debug)]
 pub(crate) struct Entries {
-    pub(crate) features: LruCache<ImageDigest, FloatBuffer>,
+    pub(crate) features: LruCache<ImageDigest, FeatureBuffer>,
     pub(crate) key_values: LruCache<ImageDigest, FloatBuffer>,
     /// Largest number of images with keys and values, complete or in computation.
     pub(crate) max_key_values: usize,
@@ -71,16 +75,15 @@ impl SharedImageCache {
         let config = checkpoint.config();
         let (dtype, parts) = options.number_formats(device, dtype);
         options.cpu_kernels.are_native(device, dtype).then(|| {
+            let format = parts.text.number_format();
             let shape = match config.architecture() {
-                Architecture::QuestionAnswering => {
-                    Some(KeyValueShape::for_config(config, parts.text.number_format()))
-                }
+                Architecture::QuestionAnswering => Some(KeyValueShape::for_config(config, format)),
                 Architecture::Captioning | Architecture::Retrieval => None,
             };
             let features = [config.vision.tokens(), config.vision.hidden_size];
             Self::new(
-                options.feature_slots(config, dtype),
-                features,
+                options.feature_slots(config, FeatureBuffer::number_bytes(format)),
+                (features, format),
                 shape,
                 options.cross_attention_cache_bytes,
                 absorption_threshold(config),
@@ -88,12 +91,13 @@ impl SharedImageCache {
         })
     }
 
-    /// Creates a cache for the `features` `[tokens, hidden]` of `images` images. The number of
-    /// images with keys and values depends on `key_value_bytes`. `admission_threshold` is the
-    /// number of queries over an image that cost as much as computing its keys and values.
+    /// Creates a cache for the features of `images` images, with their shape `[tokens, hidden]` and
+    /// the number format of the texts that read them. The number of images with keys and values
+    /// depends on `key_value_bytes`. `admission_threshold` is the number of queries over an image
+    /// that cost as much as computing its keys and values.
     pub(crate) fn new(
         images: NonZeroUsize,
-        features: [i64; 2],
+        (shape, format): ([i64; 2], NumberFormat),
         key_values: Option<KeyValueShape>,
         key_value_bytes: usize,
         admission_threshold: i64,
@@ -102,7 +106,8 @@ impl SharedImageCache {
         Self(Arc::new(Inner {
             layer_len: key_values.map_or(0, |shape| shape.layer_len()),
             image_len: key_values.map_or(0, |shape| shape.len()),
-            shape: features,
+            shape,
+            format,
             admission_threshold,
             entries: Mutex::new(Entries {
                 features: LruCache::new(images),
@@ -120,6 +125,17 @@ impl SharedImageCache {
         self.0.shape
     }
 
+    /// Number format of the texts that read the features.
+    pub(crate) fn format(&self) -> NumberFormat {
+        self.0.format
+    }
+
+    /// Returns the size of one image's features, in bytes.
+    pub(crate) fn image_bytes(&self) -> usize {
+        let numbers: i64 = self.0.shape.iter().product();
+        usize::try_from(numbers).unwrap_or(0) * FeatureBuffer::number_bytes(self.0.format)
+    }
+
     /// Returns the number of images with cached features.
     pub(crate) fn len(&self) -> usize {
         self.0.entries().features.len()
@@ -129,7 +145,7 @@ impl SharedImageCache {
     pub(crate) fn find<'a>(
         &self,
         keys: impl IntoIterator<Item = &'a ImageDigest>,
-    ) -> Vec<Option<FloatBuffer>> {
+    ) -> Vec<Option<FeatureBuffer>> {
         let mut entries = self.0.entries();
         keys.into_iter().map(|key| entries.features.get(key).cloned()).collect()
     }
@@ -140,16 +156,16 @@ impl SharedImageCache {
     /// and evict them.
     pub(crate) fn insert(
         &self,
-        encoded: impl IntoIterator<Item = (ImageDigest, FloatBuffer)>,
+        encoded: impl IntoIterator<Item = (ImageDigest, FeatureBuffer)>,
         rows: &mut dyn RowSink,
     ) {
+        let bytes = self.image_bytes();
         let mut entries = self.0.entries();
         for (key, features) in encoded {
             // Another engine may have stored this image.
             if entries.features.contains(&key) {
                 continue;
             }
-            let bytes = std::mem::size_of_val(&*features);
             if let Some((evicted, _)) = entries.features.push(key, features) {
                 entries.forget(&evicted);
                 rows.image_evicted(&evicted);

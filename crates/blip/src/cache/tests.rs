@@ -7,8 +7,12 @@ use crate::{
         layout::KvSource,
         rows::{ImageDigest, RowAnswer, RowError, RowSink},
     },
-    cache::{batch_key_values::BatchKeyValues, key_value_shape::KeyValueShape, shared::SharedImageCache},
+    cache::{
+        batch_key_values::BatchKeyValues, feature_buffer::FeatureBuffer, key_value_shape::KeyValueShape,
+        shared::SharedImageCache,
+    },
 };
+use cpu_kernels::NumberFormat;
 use std::num::NonZeroUsize;
 use tch::Kind;
 
@@ -44,20 +48,26 @@ fn cache(features: usize, key_value_images: usize) -> SharedImageCache {
 
 fn cache_with_threshold(features: usize, key_value_images: usize, threshold: i64) -> SharedImageCache {
     let bytes = key_value_images * SHAPE.bytes(Kind::Float);
-    SharedImageCache::new(NonZeroUsize::new(features).unwrap(), [1, 5], Some(SHAPE), bytes, threshold)
+    let features = NonZeroUsize::new(features).unwrap();
+    SharedImageCache::new(features, ([1, 5], NumberFormat::F32), Some(SHAPE), bytes, threshold)
 }
 
 fn key(number: u8) -> ImageDigest {
     [number; 32]
 }
 
-/// Stores features of the images that are not cached. The features encode the image's number.
+/// Returns features that encode the number of an image.
+fn features(number: u8) -> FeatureBuffer {
+    FeatureBuffer::new(&[f32::from(number); 5], NumberFormat::F32)
+}
+
+/// Stores features of the images that are not cached.
 fn encode(cache: &SharedImageCache, numbers: &[u8]) -> CacheEvents {
     let keys: Vec<ImageDigest> = numbers.iter().map(|&number| key(number)).collect();
     let found = cache.find(&keys);
     let missing = keys.iter().zip(found).filter(|(_, found)| found.is_none());
     let mut events = CacheEvents::default();
-    cache.insert(missing.map(|(&key, _)| (key, [f32::from(key[0]); 5].into())), &mut events);
+    cache.insert(missing.map(|(&key, _)| (key, features(key[0]))), &mut events);
     events
 }
 
@@ -108,7 +118,8 @@ fn features_are_shared_and_least_recently_used_are_evicted() {
     let cache = cache(2, 0);
     assert_eq!(encode(&cache, &[1, 2]), CacheEvents { cached: vec![1, 2], evicted: vec![] });
     let other_engine = cache.clone();
-    assert_eq!(other_engine.find(&[key(1)])[0].as_deref(), Some(&[1.0; 5][..]));
+    let found = other_engine.find(&[key(1)])[0].clone().unwrap();
+    assert_eq!(*found.numbers(), [1.0; 5]);
     assert_eq!(encode(&other_engine, &[3]), CacheEvents { cached: vec![3], evicted: vec![2] });
     assert_eq!(cache.len(), 2);
     assert!(cache.find(&[key(2)])[0].is_none());
@@ -119,7 +130,7 @@ fn image_encoded_by_two_engines_is_stored_and_reported_once() {
     let cache = cache(2, 0);
     let mut events = CacheEvents::default();
     for _ in 0..2 {
-        cache.insert([(key(1), [1.0; 5].into())], &mut events);
+        cache.insert([(key(1), features(1))], &mut events);
     }
     assert_eq!(events, CacheEvents { cached: vec![1], evicted: vec![] });
 }
@@ -143,6 +154,19 @@ fn key_values_are_stored_when_queries_reach_the_threshold() {
     let first_batch_suffices = cache_with_threshold(4, 2, 1);
     assert_eq!(kinds(&run_batch(&first_batch_suffices, &[1])), "f", "the image may never return");
     assert_eq!(kinds(&run_batch(&first_batch_suffices, &[1])), "K");
+}
+
+#[test]
+fn features_of_texts_in_bf16_have_half_the_bytes() {
+    for (format, bytes) in [(NumberFormat::F32, 20), (NumberFormat::Bf16, 10), (NumberFormat::Int8, 20)] {
+        let cache = SharedImageCache::new(NonZeroUsize::MIN, ([1, 5], format), None, 0, 0);
+        assert_eq!(cache.image_bytes(), bytes);
+        let stored = match FeatureBuffer::new(&[1.0; 5], cache.format()) {
+            FeatureBuffer::F32(numbers) => size_of_val(&*numbers),
+            FeatureBuffer::Bf16(bits) => size_of_val(&*bits),
+        };
+        assert_eq!(stored, bytes);
+    }
 }
 
 #[test]

@@ -1,13 +1,13 @@
 //! The images of a batch, as the text encoder's cross-attention reads them.
 
-use std::ops::Range;
+use std::{borrow::Cow, ops::Range};
 
 use cpu_kernels::Heads;
 use tch::TchError;
 
 use crate::{
     batch::layout::{BatchLayout, KvSource},
-    cache::{batch_features::BatchFeatures, batch_key_values::BatchKeyValues},
+    cache::{batch_features::BatchFeatures, batch_key_values::BatchKeyValues, feature_buffer::FeatureBuffer},
     cpu::{buffer_pool::Buffer, load::size, text_layer::CpuTextLayer},
     parallel::{
         ParallelKernels,
@@ -18,8 +18,7 @@ use crate::{
 /// The images of a batch, in the order of its layout.
 #[derive(Debug)]
 pub(crate) struct CpuImageStates<'a> {
-    /// The features of each image, `[tokens, hidden]`.
-    features: Vec<&'a [f32]>,
+    features: Vec<&'a FeatureBuffer>,
     /// `None` if no key or value is cached.
     cache: Option<&'a mut BatchKeyValues>,
     /// Tokens of an image.
@@ -28,21 +27,21 @@ pub(crate) struct CpuImageStates<'a> {
 
 /// An image with its queries.
 #[derive(Debug)]
-pub(super) struct QueriedImage {
-    source: Source,
+pub(super) struct QueriedImage<'a> {
+    source: Source<'a>,
     /// The tokens of the image's texts.
     pub(super) text_tokens: Range<usize>,
 }
 
 /// What an image's queries read.
 #[derive(Debug)]
-enum Source {
+enum Source<'a> {
     /// Keys and values in this slot of the cache.
     Cached(i64),
-    /// Keys and values that the batch computes to this slot.
-    Stored(i64),
-    /// Keys and values that only this batch reads.
-    Temporary,
+    /// Keys and values that the batch computes from features `[tokens, hidden]` to this slot.
+    Stored(i64, Cow<'a, [f32]>),
+    /// Keys and values from features that only this batch reads.
+    Temporary(Cow<'a, [f32]>),
     /// Features, with absorbed projections.
     Features(PackedFeatures),
 }
@@ -79,26 +78,24 @@ impl<'a> CpuImageStates<'a> {
         token_ranges: &[Range<usize>],
         threshold: usize,
         kernels: &ParallelKernels,
-    ) -> Vec<QueriedImage> {
+    ) -> Vec<QueriedImage<'a>> {
         let images = images_with_rows(layout).map(|(source, rows)| (source, span(token_ranges, rows)));
         let images: Vec<(KvSource, Range<usize>)> = images.collect();
-        let mut packed: Vec<Option<PackedFeatures>> = images.iter().map(|_| None).collect();
-        let tasks = packed.iter_mut().zip(images.iter().zip(&self.features));
-        kernels.workers.each(tasks, |(packed, ((source, text_tokens), features))| {
-            if *source == KvSource::Compute && text_tokens.len() < threshold {
-                *packed = Some(kernels.pack_features(features, features.len() / self.tokens.max(1)));
-            }
+        let mut queried: Vec<Option<QueriedImage<'a>>> = images.iter().map(|_| None).collect();
+        let tasks = queried.iter_mut().zip(images.into_iter().zip(&self.features));
+        kernels.workers.each(tasks, |(queried, ((source, text_tokens), features))| {
+            let source = match source {
+                KvSource::Cached(slot) => Source::Cached(slot),
+                KvSource::ComputeAndStore(slot) => Source::Stored(slot, features.numbers()),
+                KvSource::Compute if text_tokens.len() < threshold => {
+                    let numbers = features.numbers();
+                    Source::Features(kernels.pack_features(&numbers, numbers.len() / self.tokens.max(1)))
+                }
+                KvSource::Compute => Source::Temporary(features.numbers()),
+            };
+            *queried = Some(QueriedImage { source, text_tokens });
         });
-        let queried = images.into_iter().zip(packed).map(|((source, text_tokens), packed)| QueriedImage {
-            source: match (source, packed) {
-                (KvSource::Cached(slot), _) => Source::Cached(slot),
-                (KvSource::ComputeAndStore(slot), _) => Source::Stored(slot),
-                (KvSource::Compute, Some(packed)) => Source::Features(packed),
-                (KvSource::Compute, None) => Source::Temporary,
-            },
-            text_tokens,
-        });
-        queried.collect()
+        queried.into_iter().flatten().collect()
     }
 
     /// Returns what the queries of each of the `images` read in a layer. Computes keys and values
@@ -108,32 +105,34 @@ impl<'a> CpuImageStates<'a> {
     /// [`TchError`] if the slot of an image is missing.
     pub(super) fn attended<'b>(
         &'b mut self,
-        images: &'b [QueriedImage],
+        images: &'b [QueriedImage<'_>],
         (number, layer): (usize, &'b CpuTextLayer),
         heads: Heads,
         kernels: &ParallelKernels,
         temporary: &'b mut Buffer,
     ) -> Result<Vec<AttendedImage<'b>>, TchError> {
         let of_image = heads.packed_len(self.tokens).max(1);
-        let count = images.iter().filter(|image| matches!(image.source, Source::Temporary)).count();
+        let count = images.iter().filter(|image| matches!(image.source, Source::Temporary(_))).count();
         let temporary = temporary.take(count * of_image);
         let mut places = temporary.chunks_exact_mut(of_image);
-        for (image, features) in images.iter().zip(&self.features) {
-            let place = match image.source {
+        for image in images {
+            let (features, place) = match &image.source {
                 Source::Cached(_) | Source::Features(_) => continue,
-                Source::Stored(slot) => self.cache.as_mut().ok_or_else(no_cache)?.write(number, slot)?,
-                Source::Temporary => places.next().ok_or_else(no_place)?,
+                Source::Stored(slot, features) => {
+                    (features, self.cache.as_mut().ok_or_else(no_cache)?.write(number, *slot)?)
+                }
+                Source::Temporary(features) => (features, places.next().ok_or_else(no_place)?),
             };
             kernels.project(&layer.key_value, heads, features, place);
         }
         let mut places = temporary.chunks_exact(of_image);
         let attended = images.iter().map(|image| {
             Ok(match &image.source {
-                &Source::Cached(slot) | &Source::Stored(slot) => {
+                &Source::Cached(slot) | &Source::Stored(slot, _) => {
                     let cache = self.cache.as_deref().ok_or_else(no_cache)?;
                     AttendedImage::KeyValues(cache.read(number, slot)?)
                 }
-                Source::Temporary => AttendedImage::KeyValues(places.next().ok_or_else(no_place)?),
+                Source::Temporary(_) => AttendedImage::KeyValues(places.next().ok_or_else(no_place)?),
                 Source::Features(packed) => {
                     let absorbed = layer.absorbed.as_deref();
                     let absorbed =

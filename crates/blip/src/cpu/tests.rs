@@ -5,7 +5,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     batch::layout::BatchLayout,
-    cache::{batch_features::BatchFeatures, float_buffer::FloatBuffer},
+    cache::{batch_features::BatchFeatures, feature_buffer::FeatureBuffer},
     cpu::{
         CpuQuestionAnswering, image_states::CpuImageStates, text_encoder::CpuTextStates,
         vision_encoder::CpuVisionEncoder,
@@ -89,7 +89,8 @@ fn read(golden: &Golden, answering: &CpuQuestionAnswering, times: usize) -> (Cpu
     let pixels: Vec<_> = layout.images.iter().map(|&image| &golden.cases[image].pixels).collect();
     let shape @ [tokens, hidden] = [config.vision.tokens(), config.vision.hidden_size];
     let of_image = (tokens * hidden) as usize;
-    let features = vision.forward(&pixels, |all| all.chunks_exact(of_image).map(FloatBuffer::from).collect());
+    let buffer = |features: &[f32]| FeatureBuffer::new(features, NumberFormat::F32);
+    let features = vision.forward(&pixels, |all| all.chunks_exact(of_image).map(buffer).collect());
     let features = BatchFeatures::Buffers(features, shape);
     let ids: Vec<&[i64]> =
         layout.rows.iter().map(|&row| &golden.cases[image_of_row[row]].input_ids[..]).collect();

@@ -66,7 +66,7 @@ struct LayerInputs<'a> {
 /// What the queries about each image read in a layer.
 #[derive(Clone, Copy, Debug)]
 struct LayerImages<'a> {
-    queried: &'a [QueriedImage],
+    queried: &'a [QueriedImage<'a>],
     attended: &'a [AttendedImage<'a>],
     /// Tokens of an image.
     tokens: usize,

@@ -9,8 +9,8 @@ use crate::{
         batch_features::BatchFeatures,
         batch_key_values::BatchKeyValues,
         cross_attention::CrossAttentionCache,
+        feature_buffer::FeatureBuffer,
         features::{FeatureCache, SlotAssignment},
-        float_buffer::FloatBuffer,
         shared::SharedImageCache,
     },
     cuda_graphs::CudaGraphs,
@@ -38,6 +38,14 @@ impl ImageCache {
         }
     }
 
+    /// Returns the size of one image's features, in bytes.
+    pub(crate) fn image_bytes(&self) -> usize {
+        match self {
+            Self::Exclusive(caches) => caches.0.image_bytes(),
+            Self::Shared(images) => images.image_bytes(),
+        }
+    }
+
     /// Begins the use of the cache by a batch.
     pub(crate) fn batch(&mut self) -> BatchImages<'_> {
         match self {
@@ -60,7 +68,7 @@ pub(crate) enum BatchImages<'a> {
     /// Slots of the tensors of an [`ImageCache::Exclusive`].
     Slots { features: &'a mut FeatureCache, key_values: &'a mut CrossAttentionCache, slots: Vec<i64> },
     /// Buffers of a [`SharedImageCache`].
-    Buffers { cache: &'a SharedImageCache, features: Vec<FloatBuffer>, key_values: BatchKeyValues },
+    Buffers { cache: &'a SharedImageCache, features: Vec<FeatureBuffer>, key_values: BatchKeyValues },
 }
 
 /// Access to the keys and values that a batch's questions read.
@@ -124,7 +132,7 @@ impl<'a> BatchImages<'a> {
                     .map(|(position, _)| position)
                     .collect();
                 let inputs: Vec<_> = at_positions(images, &missing).collect();
-                let made = encoder.encode_to_buffers(&pixels(&inputs), graphs)?;
+                let made = encoder.encode_to_buffers(&pixels(&inputs), graphs, cache.format())?;
                 cache.insert(inputs.iter().map(|image| image.digest).zip(made.iter().cloned()), rows);
                 let mut made = made.into_iter();
                 features.extend(found.into_iter().filter_map(|found| found.or_else(|| made.next())));

@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use tch::{Device, TchError, Tensor};
 
+use cpu_kernels::NumberFormat;
+
 use crate::{
-    cache::float_buffer::FloatBuffer,
+    cache::feature_buffer::FeatureBuffer,
     checkpoint::config::vision::VisionConfig,
     cpu::vision_encoder::CpuVisionEncoder,
     cuda_graphs::CudaGraphs,
@@ -97,16 +99,19 @@ impl ImageEncoder {
         }
     }
 
-    /// Encodes `images` to one buffer each, `[tokens, hidden]` in f32, in main memory.
+    /// Encodes `images` to one buffer each, `[tokens, hidden]`, in main memory, for texts in
+    /// `format`.
     pub(crate) fn encode_to_buffers(
         &mut self,
         images: &[&Pixels],
         graphs: &mut CudaGraphs,
-    ) -> Result<Vec<FloatBuffer>, TchError> {
+        format: NumberFormat,
+    ) -> Result<Vec<FeatureBuffer>, TchError> {
         let mut made = Vec::with_capacity(images.len());
         let mut split = |features: &[f32], images: usize| {
             let of_image = features.len() / images.max(1);
-            made.extend(features.chunks_exact(of_image.max(1)).map(FloatBuffer::from));
+            let features = features.chunks_exact(of_image.max(1));
+            made.extend(features.map(|features| FeatureBuffer::new(features, format)));
         };
         match &self.vision {
             Vision::Cpu { vision, .. } => {

@@ -1,5 +1,6 @@
 //! Answers of question answering do not depend on the batch composition or on the caches.
 
+use cpu_kernels::NumberFormat;
 use proptest::prelude::*;
 
 use tch::{Device, Kind, Tensor};
@@ -60,7 +61,7 @@ fn cached_keys_and_values_do_not_change_answers() {
                 model.answering().questions.key_values(model.config.vision.tokens()).unwrap().0
             }
             CpuKernels::Auto | CpuKernels::Native => {
-                KeyValueShape::for_config(&model.config, cpu_kernels::NumberFormat::F32)
+                KeyValueShape::for_config(&model.config, NumberFormat::F32)
             }
         };
         for images in [1, 2, 64] {
@@ -303,12 +304,19 @@ fn cached_start_token_does_not_change_logits() {
 #[test]
 fn repeated_image_is_reused_and_gets_the_same_answer() {
     let golden = golden("fifty_by_ten");
-    let mut model = golden.model(Dtype::F32);
-    let first = run_single(&mut model, &golden.cases[0]);
-    let second = run_single(&mut model, &golden.cases[0]);
-    assert!(!first.image_reused && second.image_reused);
-    assert_eq!(second.vision, std::time::Duration::ZERO);
-    assert_same(&second, &first).unwrap();
+    let mut dtypes = vec![Dtype::F32, Dtype::Bf16];
+    dtypes.extend(NumberFormat::Int8.is_supported().then_some(Dtype::Int8));
+    for dtype in dtypes {
+        let mut model = golden.model(dtype);
+        let first = run_single(&mut model, &golden.cases[0]);
+        let second = run_single(&mut model, &golden.cases[0]);
+        assert!(!first.image_reused && second.image_reused);
+        assert_eq!(second.vision, std::time::Duration::ZERO);
+        assert_same(&second, &first).unwrap();
+        let number_bytes = if dtype == Dtype::Bf16 { 2 } else { 4 };
+        let numbers = model.config.vision.tokens() * model.config.vision.hidden_size;
+        assert_eq!(model.image_bytes(), numbers as usize * number_bytes, "{dtype}");
+    }
 }
 
 #[test]

@@ -6,10 +6,11 @@ use pulp::{Arch, Simd, WithSimd};
 
 use crate::{
     aligned_numbers::AlignedNumbers,
+    bf16_numbers::bf16_pair,
     epilogue::Epilogue,
     microkernel::{OutputOp, as_panel, multiply_tile, row_tiles, with_tile_rows, write_row},
     vector_len::vector_len,
-    weight_lines::{Bf16Lines, F32Lines, ReadLine, bf16_pair},
+    weight_lines::{Bf16Lines, F32Lines, ReadLine},
 };
 
 /// Vectors in a panel.

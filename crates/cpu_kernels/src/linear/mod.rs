@@ -13,13 +13,13 @@ use self::{
     float_linear::FloatLinear, layer_input::LayerInput, number_format::NumberFormat, tile_linear::TileLinear,
 };
 use crate::{
+    bf16_numbers::to_bf16,
     epilogue::Epilogue,
     layer_norm::CpuLayerNorm,
     tiles::{
         kernel::{Bf16Kernel, TileKernel},
         layout::PANEL_COLUMNS,
     },
-    weight_lines::bf16,
 };
 
 /// A linear layer: `x W^T + b`.
@@ -163,7 +163,7 @@ impl CpuLinear {
                 self.forward_input(input, &mut numbers, Epilogue::Store);
                 for (row, out) in numbers.chunks(linear.outputs()).zip(out.chunks_mut(stride)) {
                     for (number, out) in row.iter().zip(out) {
-                        *out = bf16(*number);
+                        *out = to_bf16(*number);
                     }
                 }
             }

@@ -6,8 +6,8 @@ use pulp::{Arch, Simd, WithSimd};
 use super::*;
 use crate::{
     activation::gelu,
+    bf16_numbers::{bf16_pair, to_bf16},
     tiles::{layout::TileFormat, quantization::MAX_INPUTS, rounded_rows::RoundedRows},
-    weight_lines::bf16_pair,
 };
 
 /// Creates a layer for each way to compute its products on this processor.
@@ -232,7 +232,7 @@ fn many_long_rows_are_bit_identical_to_single_rows() {
             let mut out = vec![0; rows * stride];
             layer.forward_to_bf16(&rounded, kernel, &mut out, stride);
             for (out, batched) in out.chunks(stride).zip(batched.chunks(outputs)) {
-                assert!(out.iter().zip(batched).all(|(&out, &number)| out == bf16(number)));
+                assert!(out.iter().zip(batched).all(|(&out, &number)| out == to_bf16(number)));
             }
         }
     }

@@ -11,6 +11,7 @@ use pulp::{Simd, WithSimd};
 
 use crate::{
     aligned_numbers::AlignedNumbers,
+    bf16_numbers::bf16_pair,
     epilogue::Epilogue,
     layer_norm::CpuLayerNorm,
     microkernel::{OutputOp, write_columns},
@@ -23,7 +24,6 @@ use crate::{
         quantization::{INPUT_ZERO_POINT, MAX_INPUTS, max_magnitude, quantization_scale},
         rounded_rows::RoundedRows,
     },
-    weight_lines::bf16_pair,
 };
 
 /// A linear layer: `x W^T + b`, with `x` and `W` rounded. Zeros fill the last panel of every field.
