@@ -2,8 +2,8 @@
 
     python3 benches/gpu/check_engine.py engine.json...
 
-Exits with 1 if answers differ beyond near ties, if a file has no checks, or if graphs or kernels
-that were selected on CUDA are not available.
+Exits with 1 if answers differ beyond near ties, if a file has no checks or none about cached
+images, or if graphs or kernels that were selected on CUDA are not available.
 """
 
 import json
@@ -20,6 +20,8 @@ def faults(path):
     unavailable = results["unavailable"]
     if unavailable:
         return [f"not available: {', '.join(unavailable)}"]
+    if checks["cached_against_alone"]["cached_images"] == 0:
+        return ["cached_against_alone: no image was cached"]
     compared = {name: check for name, check in checks.items() if check is not None}
     return [
         f"{name}: {check['different_beyond_near_ties']} of {check['answers']} answers differ"

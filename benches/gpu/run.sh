@@ -126,7 +126,7 @@ step manifest 20 python3 benches/write_manifest.py "$out" --suite engine --progr
 # 2. Answers of a model in the shape of a released one, in f16: alone and batched, with questions of
 # unequal lengths, with graphs and native kernels, with graphs only, and with neither.
 
-shape=vqa seconds=1 load_seconds=10 check_images=16 sizes=1,8,64,128 dtype=f16 clients=64
+shape=vqa seconds=1 load_seconds=10 check_images=22 sizes=1,8,64,128 dtype=f16 clients=64
 reference_options="--budget 1 --smallest-batch 256"
 [[ -n $small ]] && shape=tiny seconds=0.2 load_seconds=2 check_images=4 sizes=1,4 clients=8 \
   reference_options="--budget 0.2 --largest-batch 8"

@@ -16,9 +16,12 @@ def batch(engine):
 
 @pytest.fixture
 def first_call(start):
-    """A function that returns the number of a kind of call in the middle of the second batch."""
+    """A function that returns the number of a call in the second batch.
 
-    def find(kind, **options):
+    It is a call of a kind, in the middle of the batch or the last one.
+    """
+
+    def find(kind, *, is_last=False, **options):
         engine = start(**options)
         engine.answer(*batch(engine))
         engine.answer(*batch(engine), "second")
@@ -26,15 +29,16 @@ def first_call(start):
         begin = next(i for i, event in enumerate(before) if (event.kind, event.name) == ("mark", "second"))
         in_batch = sum(event.kind == kind for event in engine.trace.events("second"))
         assert in_batch > 0, f"the batch has no {kind}"
-        return sum(event.kind == kind for event in before[:begin]) + (in_batch + 1) // 2
+        in_middle = (in_batch + 1) // 2
+        return sum(event.kind == kind for event in before[:begin]) + (in_batch if is_last else in_middle)
 
     return find
 
 
 @pytest.mark.parametrize("kind", ["kernel", "product", "copy", "wait"])
-@pytest.mark.parametrize("code", [ILLEGAL_ADDRESS, LAUNCH_FAILURE])
-def test_lost_device_is_fatal_for_this_and_all_later_batches(start, first_call, kind, code):
-    number = first_call(kind)
+@pytest.mark.parametrize(("code", "is_last"), [(ILLEGAL_ADDRESS, False), (LAUNCH_FAILURE, False), (LAUNCH_FAILURE, True)])
+def test_lost_device_is_fatal_for_this_and_all_later_batches(start, first_call, kind, code, is_last):
+    number = first_call(kind, is_last=is_last)
     engine = start(fail=f"{kind}:{number}:{code}")
     engine.answer(*batch(engine))
     for _ in range(2):
@@ -53,6 +57,16 @@ def test_full_device_is_out_of_memory_and_a_smaller_batch_runs(start, base_model
     assert result["error"] is not None and result["error"][0] == "out_of_memory", result
     engine.answer(images[:1], [question(0)])
     assert engine.trace.faults() == {}
+
+
+@pytest.mark.parametrize("is_last", [False, True])
+def test_copy_without_memory_is_out_of_memory(start, first_call, is_last):
+    # The copy in the middle is in a function with a scalar argument, see `torch_panics`.
+    number = first_call("copy", is_last=is_last)
+    engine = start(fail=f"copy:{number}:{OUT_OF_MEMORY}")
+    engine.answer(*batch(engine))
+    assert engine.run(*batch(engine))["error"][0] == "out_of_memory"
+    engine.answer(*batch(engine))
 
 
 def test_refused_allocation_is_repeated_by_libtorch(start):

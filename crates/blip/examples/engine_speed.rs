@@ -7,7 +7,7 @@
 //! The checks compare:
 //!
 //! - half precision with f32;
-//! - batched questions with single ones, about new images and about cached ones;
+//! - batched questions with single ones, about new images, and about new and cached ones together;
 //! - CUDA graphs and native kernels with neither.
 //!
 //! The measurements are the throughput for new and for cached images, with one and with six
@@ -32,7 +32,8 @@ use serde_json::{Value, json};
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Uses of an image after which its keys and values are in the cross-attention cache.
+/// Uses of an image after which its keys and values are in the cross-attention cache, with
+/// questions of at least 8 tokens on average.
 const USES_UNTIL_CACHED: usize = 8;
 
 #[derive(Debug, Parser)]
@@ -138,16 +139,21 @@ impl Random {
     }
 }
 
-/// The results of rows, by row index.
+/// The results of a batch.
 #[derive(Debug, Default)]
-struct Answers(Vec<Option<Result<Sequence, RowError>>>);
+struct Answers {
+    /// By row index.
+    rows: Vec<Option<Result<Sequence, RowError>>>,
+    /// Images whose keys and values were cached.
+    cached_images: usize,
+}
 
 impl RowSink for Answers {
     fn finish(&mut self, row: usize, outcome: Result<RowAnswer, RowError>) {
-        if self.0.len() <= row {
-            self.0.resize(row + 1, None);
+        if self.rows.len() <= row {
+            self.rows.resize(row + 1, None);
         }
-        self.0[row] = Some(outcome.and_then(|answer| match answer.output {
+        self.rows[row] = Some(outcome.and_then(|answer| match answer.output {
             RowOutput::Generated(mut sequences) => sequences.pop().ok_or(RowError::NotFinite),
             _ => Err(RowError::NotFinite),
         }));
@@ -155,6 +161,10 @@ impl RowSink for Answers {
 
     fn is_cancelled(&self, _row: usize) -> bool {
         false
+    }
+
+    fn key_values(&mut self, cached: usize, _images: usize) {
+        self.cached_images = cached;
     }
 }
 
@@ -210,7 +220,8 @@ impl Workload {
             .collect();
         let mut answers = Answers::default();
         model.run(&images, &questions, &mut answers)?;
-        if answers.0.len() != questions.len() || answers.0.iter().any(|answer| !matches!(answer, Some(Ok(_))))
+        if answers.rows.len() != questions.len()
+            || answers.rows.iter().any(|answer| !matches!(answer, Some(Ok(_))))
         {
             bail!("a row has no answer");
         }
@@ -318,51 +329,63 @@ fn answers_alone(workload: &Workload, model: &mut Model, images: usize) -> Resul
             };
             let mut answers = Answers::default();
             model.run(&[image], &[question], &mut answers)?;
-            answers.0.pop().flatten().context("no answer")?.map_err(Into::into)
+            answers.rows.pop().flatten().context("no answer")?.map_err(Into::into)
         })
         .collect()
 }
 
-/// Answers the same questions in one batch, and returns each answer once.
+/// Answers the questions of the images `0..images` in one batch, each `repeats(image)` times.
+/// `digest_of` returns the digest of an image.
 ///
-/// Image `index` has as many questions as `repeats` returns. With a new `number`, the model encodes
-/// all images again.
+/// Returns the number of images with cached keys and values, and each row's image and answer.
 fn answers_together(
     workload: &Workload,
     model: &mut Model,
     images: usize,
-    number: u64,
+    digest_of: impl Fn(usize) -> ImageDigest,
     repeats: impl Fn(usize) -> usize,
-) -> Result<Vec<Sequence>> {
+) -> Result<(usize, Vec<(usize, Sequence)>)> {
     let inputs: Vec<ImageInput<'_>> = (0..images)
-        .map(|index| ImageInput {
-            digest: digest(number << 40 | index as u64),
-            pixels: &workload.images[index % 64],
+        .map(|image| ImageInput { digest: digest_of(image), pixels: &workload.images[image % 64] })
+        .collect();
+    let image_of_row: Vec<usize> =
+        (0..images).flat_map(|image| std::iter::repeat_n(image, repeats(image))).collect();
+    let questions: Vec<RowInput<'_>> = image_of_row
+        .iter()
+        .map(|&image| RowInput {
+            image: Some(image),
+            token_ids: &workload.questions[image % 64],
+            task: &RowTask::GREEDY,
         })
         .collect();
-    let mut questions: Vec<RowInput<'_>> = Vec::new();
-    let mut first_of_image = Vec::new();
-    for index in 0..images {
-        first_of_image.push(questions.len());
-        questions.extend((0..repeats(index)).map(|_| RowInput {
-            image: Some(index),
-            token_ids: &workload.questions[index % 64],
-            task: &RowTask::GREEDY,
-        }));
-    }
     let mut answers = Answers::default();
     model.run(&inputs, &questions, &mut answers)?;
-    let mut answer = |row| answers.0.get_mut(row).and_then(Option::take);
-    first_of_image.into_iter().map(|row| answer(row).context("no answer")?.map_err(Into::into)).collect()
+    let rows = image_of_row.into_iter().zip(answers.rows);
+    let rows = rows.map(|(image, answer)| Ok((image, answer.context("no answer")??)));
+    Ok((answers.cached_images, rows.collect::<Result<_>>()?))
 }
 
-/// Answers the same questions, up to three times, about images whose keys and values are cached.
-fn answers_cached(workload: &Workload, model: &mut Model, images: usize) -> Result<Vec<Sequence>> {
-    let mut answers = Vec::new();
+/// Answers questions about cached images and, every fourth image, new ones in one batch. Images
+/// have two to four questions.
+fn answers_cached(
+    workload: &Workload,
+    model: &mut Model,
+    images: usize,
+) -> Result<(usize, Vec<(usize, Sequence)>)> {
+    let cached = |image: usize| digest(3 << 40 | image as u64);
+    let repeats = |image: usize| 2 + image % 3;
     for _ in 0..USES_UNTIL_CACHED {
-        answers = answers_together(workload, model, images, 3, |index| 1 + index % 3)?;
+        answers_together(workload, model, images, cached, repeats)?;
     }
-    Ok(answers)
+    let digest_of = |image| if image % 4 == 3 { digest(4 << 40 | image as u64) } else { cached(image) };
+    answers_together(workload, model, images, digest_of, repeats)
+}
+
+/// Compares the answers of rows with those of their images alone, see [`compare`].
+fn compare_rows(alone: &[Sequence], rows: &[(usize, Sequence)], near_tie: f32) -> Value {
+    let (expected, found): (Vec<_>, Vec<_>) =
+        rows.iter().map(|(image, answer)| (alone[*image].clone(), answer.clone())).unzip();
+    compare(&expected, &found, near_tie)
 }
 
 fn resident_bytes() -> u64 {
@@ -435,13 +458,15 @@ fn main() -> Result<()> {
     if !arguments.no_checks {
         let images = arguments.check_images;
         let alone = answers_alone(&workload, &mut model, images)?;
-        let together = answers_together(&workload, &mut model, images, 2, |_| 1)?;
-        let cached = answers_cached(&workload, &mut model, images)?;
+        let new = |image| digest(2 << 40 | image as u64);
+        let (_, together) = answers_together(&workload, &mut model, images, new, |_| 1)?;
+        let (cached_images, cached) = answers_cached(&workload, &mut model, images)?;
         let tie = if dtype == Dtype::F32 { 1e-3 } else { 0.05 };
-        let batched = compare(&alone, &together, tie);
+        let batched = compare_rows(&alone, &together, tie);
         eprintln!("batched against alone: {batched}");
-        let cached = compare(&alone, &cached, tie);
-        eprintln!("cached images against alone: {cached}");
+        let mut cached = compare_rows(&alone, &cached, tie);
+        cached["cached_images"] = json!(cached_images);
+        eprintln!("cached and new images against alone: {cached}");
         let plain = LoadOptions {
             cuda_graphs: false,
             vision_dtype: PartDtype::AsModel,

@@ -90,8 +90,19 @@ impl Model {
         options: LoadOptions,
         images: Option<SharedImageCache>,
     ) -> Result<Self, LoadError> {
-        let _no_grad = tch::no_grad_guard();
         options.check(device, dtype)?;
+        return_torch_panics(|| Self::load_checked(checkpoint, device, dtype, options, images))
+    }
+
+    /// Loads a model like [`Self::load_sharing`], with options that were checked.
+    fn load_checked(
+        checkpoint: &Checkpoint,
+        device: Device,
+        dtype: Dtype,
+        options: LoadOptions,
+        images: Option<SharedImageCache>,
+    ) -> Result<Self, LoadError> {
+        let _no_grad = tch::no_grad_guard();
         if let (Device::Cuda(index), true) = (device, options.separate_cuda_stream) {
             let stream = CudaStreams::open().and_then(|streams| streams.use_engine_stream(index));
             if let Err(error) = stream {
@@ -168,18 +179,20 @@ impl Model {
             dtype: requested,
         };
         if device.is_cuda() {
-            let prepared = return_torch_panics(|| model.prepare());
-            prepared.map_err(|error| LoadError::Device(error.to_string()))?;
+            model.prepare().map_err(|error| LoadError::Device(error.to_string()))?;
         }
         Ok(model)
     }
 
     /// Compiles and captures what batches need, so that no batch waits for it.
     fn prepare(&mut self) -> Result<(), ModelError> {
-        self.encoder.prepare(self.config.vision.image_size, &mut self.graphs)?;
+        let side = self.config.vision.image_size;
+        self.encoder.prepare(side)?;
+        // After a lack of memory no graph is captured. The graphs of texts save most.
         if let Head::QuestionAnswering(head) = &self.head {
             head.prepare(self.stopping, &self.config, &mut self.graphs);
         }
+        self.encoder.capture(side, &mut self.graphs);
         self.graphs.finish_captures();
         Ok(())
     }

@@ -1,10 +1,10 @@
 //! The order of images and rows in a batch, grouped by image.
 //!
 //! Cross-attention does not order its queries. Therefore all questions about an image become one
-//! row of queries over the keys of that image. The rows of one call must have equal lengths. For
-//! this reason images are grouped by two properties: the source of their keys and values, and their
-//! number of questions. The rows of a batch follow the order of the groups. The layout adds no
-//! padding and repeats no image.
+//! row of queries over the keys of that image. In most kernels, the rows of one call must have
+//! equal lengths. For this reason images are grouped by two properties: the source of their keys
+//! and values, and their number of questions. The rows of a batch follow the order of the groups.
+//! The layout adds no padding and repeats no image.
 
 use std::collections::BTreeMap;
 
@@ -80,7 +80,7 @@ pub(crate) struct BatchLayout {
 impl BatchLayout {
     /// Returns the number of images whose keys and values are in the cache.
     pub(crate) fn cached_images(&self) -> usize {
-        self.images.len() - self.uncached_images()
+        self.sources.len() - self.uncached_images()
     }
 
     /// Returns the number of images that are not in the cache. They come first.

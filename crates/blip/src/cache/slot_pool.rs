@@ -36,6 +36,11 @@ pub(crate) struct SlotPool(pub(crate) Tensor);
 impl SlotPool {
     /// Writes `values` `[indices, ..]` into the slots at `indices`.
     pub(crate) fn store(&mut self, indices: &SlotIndices, values: &Tensor) -> Result<(), TchError> {
+        let (found, expected) = (values.size().first().copied(), indices.slots.len() as i64);
+        if found != Some(expected) {
+            // A copy to adjacent slots would repeat the values of one.
+            return Err(TchError::Shape(format!("values of {found:?} slots, expected {expected}")));
+        }
         match &indices.index {
             Some(index) => self.0.f_index_copy_(0, index, values).map(drop),
             None => self.run(indices)?.f_copy_(values).map(drop),
@@ -94,7 +99,14 @@ mod tests {
             let values = random_layers::tensor(&[slots.len() as i64, 3]);
             let indices = SlotIndices::new(slots.clone(), Device::Cpu).unwrap();
             pool.store(&indices, &values).unwrap();
-            prop_assert_eq!(pool.gather(&indices).unwrap(), values);
+            let gathered = pool.gather(&indices).unwrap();
+            prop_assert_eq!(&gathered, &values);
+            if let Some(&first) = slots.first() {
+                let is_run = (first..).zip(&slots).all(|(expected, &slot)| slot == expected);
+                prop_assert_eq!(gathered.data_ptr() == pool.0.get(first).data_ptr(), is_run);
+            }
+            let more = random_layers::tensor(&[slots.len() as i64 + 1, 3]);
+            prop_assert!(pool.store(&indices, &more).is_err());
             for slot in (0..6).filter(|slot| !slots.contains(slot)) {
                 prop_assert_eq!(pool.0.get(slot), before.get(slot));
             }

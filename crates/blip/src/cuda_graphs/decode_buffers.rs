@@ -48,9 +48,6 @@ pub(crate) struct DecodeBuffers {
     next: Option<(i64, Vec<i64>)>,
     /// Steps that ran ahead of the caller's requests.
     ahead: VecDeque<CompletedStep>,
-    /// Steps that the caller requested for this batch.
-    requested: i64,
-    /// Those of earlier batches.
     recent: RecentSteps,
 }
 
@@ -113,7 +110,6 @@ impl DecodeBuffers {
             tables: Tensor::f_zeros([steps, rows, 4], (Kind::Float, device))?,
             next: None,
             ahead: VecDeque::new(),
-            requested: 0,
             recent: RecentSteps::default(),
         })
     }
@@ -125,11 +121,8 @@ impl DecodeBuffers {
     pub(crate) fn load(&mut self, states: &Tensor, lengths: &[i64], max_steps: i64) -> Result<(), TchError> {
         self.next = None;
         self.ahead.clear();
+        self.recent.end_batch(self.max_steps);
         self.max_steps = max_steps;
-        if self.requested > 0 {
-            self.recent.record(self.requested);
-            self.requested = 0;
-        }
         let (rows, longest, _) = states.size3()?;
         // Overwrites states of earlier batches. A NaN among them would pass even a weight of 0.
         let padded = states.f_constant_pad_nd([0, 0, 0, self.longest - longest])?;
@@ -159,7 +152,7 @@ impl DecodeBuffers {
         step: i64,
         mut run: impl FnMut(&mut Self) -> Result<(), TchError>,
     ) -> Result<Vec<TokenChoice>, TchError> {
-        self.requested = step + 1;
+        self.recent.request(step);
         let is_requested =
             |completed: &CompletedStep| (completed.step, &completed.tokens[..]) == (step, tokens);
         if let Some(completed) = self.ahead.pop_front().filter(is_requested) {
@@ -167,7 +160,7 @@ impl DecodeBuffers {
         }
         self.ahead.clear();
         self.set_step(tokens, step)?;
-        let count = if step == 0 { self.recent.needed_by_all().min(self.max_steps) } else { 1 };
+        let count = if step == 0 { self.recent.first_steps().min(self.max_steps) } else { 1 };
         for _ in 0..count {
             run(self)?;
         }

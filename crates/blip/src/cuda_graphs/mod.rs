@@ -6,7 +6,7 @@
 //! graphs, run kernel by kernel.
 
 pub(crate) mod decode_buffers;
-mod recent_steps;
+pub(crate) mod recent_steps;
 
 use std::collections::BTreeMap;
 
@@ -26,9 +26,13 @@ use crate::{
 
 /// Images of a captured pass of the vision encoder.
 ///
-/// Above the last value of this list and the four below, a stage uses the whole device without a
-/// graph.
+/// Above the last value of the lists below, and with more images than [`MAX_PADDED_IMAGES`], a
+/// stage uses the whole device without a graph. The graph of 16 images, a full pass, saves time of
+/// the host.
 const IMAGES: [i64; 5] = [1, 2, 4, 8, 16];
+/// The largest graph that encodes fewer images than it has room for. In a larger one, an unused
+/// image would take longer than the launches that the graph saves.
+const MAX_PADDED_IMAGES: i64 = 8;
 /// Questions of a captured text encoder.
 const QUESTION_ROWS: [i64; 5] = [1, 2, 4, 8, 16];
 /// Questions of a batch whose images are copied, if there are fewer images than questions. Each
@@ -78,10 +82,11 @@ impl CudaGraphs {
         }
     }
 
-    /// Captures the vision encoder, for images of height and width `side`.
-    pub(crate) fn capture_images(&mut self, vision: &VisionEncoder, side: i64) {
+    /// Captures the vision encoder, for passes of up to `pass_images` images of height and width
+    /// `side`.
+    pub(crate) fn capture_images(&mut self, vision: &VisionEncoder, side: i64, pass_images: usize) {
         let Some(capturer) = &mut self.capturer else { return };
-        for images in IMAGES {
+        for images in IMAGES.into_iter().filter(|&images| images as usize <= pass_images) {
             let graph = capturer.capture(|capturer| VisionGraph::capture(capturer, vision, [images, side]));
             self.vision.extend(graph.map(|graph| (images, graph)));
         }
@@ -130,8 +135,7 @@ impl CudaGraphs {
     /// Returns the features of images `[images, side, side, 3]`, or `None` without a graph of this
     /// size.
     pub(crate) fn encode_images(&mut self, pixels: &Tensor) -> Result<Option<Tensor>, TchError> {
-        let graph = self.vision.range(pixels.size4()?.0..).next();
-        graph.map(|(_, graph)| graph.run(pixels)).transpose()
+        of_pass(&self.vision, pixels.size4()?.0).map(|graph| graph.run(pixels)).transpose()
     }
 
     /// Returns whether a graph encodes `rows` questions about `images` images, of up to `tokens`
@@ -180,6 +184,12 @@ impl CudaGraphs {
     }
 }
 
+/// Returns the graph of a pass of `images` images.
+fn of_pass<G>(graphs: &BTreeMap<i64, G>, images: i64) -> Option<&G> {
+    let (size, graph) = graphs.range(images..).next()?;
+    (*size == images || *size <= MAX_PADDED_IMAGES).then_some(graph)
+}
+
 /// Returns the shapes of texts to capture: these numbers of rows, in each length.
 fn shapes(rows: &[i64]) -> impl Iterator<Item = [i64; 2]> {
     rows.iter().flat_map(|&rows| QUESTION_TOKENS.map(|tokens| [rows, tokens]))
@@ -212,7 +222,7 @@ impl Capturer {
         if self.failures >= MAX_FAILURES {
             return None;
         }
-        capture(self)
+        return_torch_panics(|| capture(self))
             .inspect_err(|error| {
                 let graph = std::any::type_name::<G>();
                 let is_out_of_memory = error.to_string().contains("out of memory");
@@ -359,6 +369,16 @@ mod tests {
             ((5, 1), None),
         ] {
             assert_eq!(smallest(&mut graphs, batch).copied(), expected, "{batch:?}");
+        }
+    }
+
+    #[test]
+    fn pass_of_more_than_8_images_takes_a_graph_of_its_size_only() {
+        let graphs: BTreeMap<_, _> = IMAGES.map(|images| (images, images)).into();
+        for (images, expected) in
+            [(1, Some(1)), (3, Some(4)), (5, Some(8)), (9, None), (15, None), (16, Some(16)), (17, None)]
+        {
+            assert_eq!(of_pass(&graphs, images).copied(), expected, "{images} images");
         }
     }
 

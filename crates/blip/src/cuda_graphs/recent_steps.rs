@@ -3,31 +3,47 @@
 //! A wait for the device costs a few percent of a step. So a step may run early only if nearly
 //! every batch needs it.
 
-use std::collections::VecDeque;
-
-/// Batches that decide.
-const BATCHES: usize = 32;
 /// Steps at first. Nearly every answer has two tokens or more, because one is the stop token.
 const FIRST: i64 = 2;
-/// The most steps. A streamed first token arrives as many steps later.
-const MOST: i64 = 4;
+/// Larger numbers of steps. A streamed first token arrives with the last of them.
+const LONGER: [i64; 2] = [3, 4];
 
-/// The numbers of steps that recent batches needed.
+/// Counts the recent batches that needed more steps than the first two.
 #[derive(Debug, Default)]
-pub(crate) struct RecentSteps(VecDeque<i64>);
+pub(crate) struct RecentSteps {
+    /// Steps that the caller has requested for the current batch.
+    requested: i64,
+    /// For each of [`LONGER`], how many batches in a row needed as many steps.
+    in_a_row: [usize; 2],
+}
 
 impl RecentSteps {
-    /// Adds a batch that needed `steps` steps.
-    pub(crate) fn record(&mut self, steps: i64) {
-        self.0.truncate(BATCHES - 1);
-        self.0.push_front(steps);
+    /// Batches in a row after which all batches begin with more steps.
+    pub(crate) const BATCHES: usize = 32;
+
+    /// Records that the current batch needs the step `step`.
+    pub(crate) fn request(&mut self, step: i64) {
+        self.requested = step + 1;
     }
 
-    /// Returns the number of steps to run before the first wait: those that each recent batch
-    /// needed, from 2 to 4.
-    pub(crate) fn needed_by_all(&self) -> i64 {
-        let fewest = self.0.iter().min().filter(|_| self.0.len() == BATCHES);
-        fewest.map_or(FIRST, |fewest| (*fewest).clamp(FIRST, MOST))
+    /// Ends the current batch, whose answers had at most `limit` steps.
+    ///
+    /// A batch that its limit ended does not show that more steps would have been in vain.
+    pub(crate) fn end_batch(&mut self, limit: i64) {
+        let steps = std::mem::take(&mut self.requested);
+        for (count, longer) in self.in_a_row.iter_mut().zip(LONGER) {
+            if steps >= longer {
+                *count = count.saturating_add(1);
+            } else if (1..limit).contains(&steps) {
+                *count = 0;
+            }
+        }
+    }
+
+    /// Returns the number of steps that the next batch runs before the first wait.
+    pub(crate) fn first_steps(&self) -> i64 {
+        let needed = LONGER.into_iter().zip(self.in_a_row).filter(|(_, count)| *count >= Self::BATCHES);
+        needed.map(|(steps, _)| steps).max().unwrap_or(FIRST)
     }
 }
 
@@ -37,31 +53,48 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_shorter_answer_ends_longer_starts_for_32_batches() {
+    /// Returns the number of first steps after the `batches`, each with its steps and its limit.
+    fn first_steps(batches: &[(i64, i64)]) -> i64 {
         let mut recent = RecentSteps::default();
-        let mut after = |steps| {
-            recent.record(steps);
-            recent.needed_by_all()
-        };
-        let starts: Vec<i64> = (0..32).map(|_| after(3)).collect();
-        assert!(starts[..31].iter().all(|&start| start == 2) && starts[31] == 3, "{starts:?}");
-        assert_eq!(after(1), 2, "never fewer than two");
-        let starts: Vec<i64> = (0..32).map(|_| after(9)).collect();
-        assert!(starts[..31].iter().all(|&start| start == 2) && starts[31] == 4, "{starts:?}");
+        for &(steps, limit) in batches {
+            (0..steps).for_each(|step| recent.request(step));
+            recent.end_batch(limit);
+        }
+        recent.first_steps()
+    }
+
+    #[test]
+    fn shorter_answer_ends_longer_starts_for_32_batches() {
+        let mut batches = vec![(3, 9); 31];
+        assert_eq!(first_steps(&batches), 2);
+        batches.push((3, 9));
+        assert_eq!(first_steps(&batches), 3);
+        batches.push((2, 2));
+        assert_eq!(first_steps(&batches), 3, "the limit ended the answer");
+        batches.push((2, 9));
+        assert_eq!(first_steps(&batches), 2);
+        batches.extend([(9, 9); 32]);
+        assert_eq!(first_steps(&batches), 4);
+        batches.push((0, 9));
+        assert_eq!(first_steps(&batches), 4, "the batch ran no step");
     }
 
     proptest! {
         #[test]
-        fn no_recent_batch_needed_less_than_a_longer_start(steps in prop::collection::vec(1i64..8, 0..200)) {
-            let mut recent = RecentSteps::default();
-            for (index, &of_batch) in steps.iter().enumerate() {
-                recent.record(of_batch);
-                let start = recent.needed_by_all();
-                let last = &steps[(index + 1).saturating_sub(BATCHES)..=index];
-                prop_assert!((FIRST..=MOST).contains(&start));
-                prop_assert!(start == FIRST || last.iter().all(|&steps| steps >= start));
-            }
+        fn longer_starts_need_32_batches_with_as_many_steps(
+            runs in prop::collection::vec(((1i64..8, 0i64..3), 1usize..50), 0..8),
+        ) {
+            let batches: Vec<(i64, i64)> = runs
+                .into_iter()
+                .flat_map(|((steps, more), count)| std::iter::repeat_n((steps, steps + more), count))
+                .collect();
+            let is_needed = |longer: i64| {
+                let counted = batches.iter().filter(|(steps, limit)| *steps >= longer || steps < limit);
+                let last: Vec<_> = counted.rev().take(32).collect();
+                last.len() == 32 && last.iter().all(|(steps, _)| *steps >= longer)
+            };
+            let expected = [4, 3].into_iter().find(|&longer| is_needed(longer)).unwrap_or(2);
+            prop_assert_eq!(first_steps(&batches), expected);
         }
     }
 }

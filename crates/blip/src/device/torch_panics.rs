@@ -2,7 +2,7 @@
 //!
 //! A function of tch with a scalar argument frees the scalar before it reads LibTorch's error. The
 //! function that frees it finds the error and panics, also where the caller expects a result (tch
-//! 0.24).
+//! 0.24). Rust prints such a panic on standard error, also if it is caught here.
 
 use std::{
     any::Any,
@@ -11,9 +11,11 @@ use std::{
 
 use tch::TchError;
 
-/// The text around LibTorch's message in such a panic.
+/// The text around LibTorch's message in such a panic, and its escape sequences.
 const BEFORE: &str = "called `Result::unwrap()` on an `Err` value: Torch(\"";
+const AFTER: &str = "\")";
 const LINE_END: &str = "\\n";
+const QUOTE: &str = "\\\"";
 
 /// Calls `work`, which uses tch. If tch panics for an error of LibTorch, returns the error.
 ///
@@ -28,8 +30,9 @@ pub(crate) fn return_torch_panics<T, E: From<TchError>>(work: impl FnOnce() -> R
 /// Returns the first line of LibTorch's message, if a panic has one.
 fn torch_message(panic: &(dyn Any + Send)) -> Option<String> {
     let (_, message) = panic.downcast_ref::<String>()?.split_once(BEFORE)?;
+    let message = message.strip_suffix(AFTER)?;
     let line = message.split_once(LINE_END).map_or(message, |(line, _)| line);
-    Some(line.trim_end_matches("\")").to_owned())
+    Some(line.replace(QUOTE, "\""))
 }
 
 #[cfg(test)]
@@ -46,6 +49,19 @@ mod tests {
         let error = result.unwrap_err().to_string();
         assert!(error.contains("index 7 is out of bounds for dimension 0 with size 2"), "{error}");
         assert!(!error.contains(['\n', '\\']), "{error}");
+    }
+
+    #[test]
+    fn message_is_the_first_line_without_escape_sequences() {
+        for (text, line) in [
+            ("CUDA error: out of memory\nframe #0: \"at::call\"", "CUDA error: out of memory"),
+            ("\"clamp_cuda\" not implemented for \"Byte\"", "\"clamp_cuda\" not implemented for \"Byte\""),
+            ("call(\"name\")", "call(\"name\")"),
+        ] {
+            let failed = || -> Result<(), TchError> { Err(TchError::Torch(text.to_owned())) };
+            let panic = catch_unwind(|| failed().unwrap()).unwrap_err();
+            assert_eq!(torch_message(panic.as_ref()).as_deref(), Some(line));
+        }
     }
 
     #[test]

@@ -60,11 +60,18 @@ impl ImageEncoder {
     ///
     /// # Errors
     /// [`ModelError::Fatal`].
-    pub(crate) fn prepare(&mut self, side: i64, graphs: &mut CudaGraphs) -> Result<(), ModelError> {
-        let Vision::LibTorch { vision, .. } = &mut self.vision else { return Ok(()) };
-        vision.prepare(side, self.pass_images)?;
-        graphs.capture_images(vision, side);
-        Ok(())
+    pub(crate) fn prepare(&mut self, side: i64) -> Result<(), ModelError> {
+        match &mut self.vision {
+            Vision::LibTorch { vision, .. } => vision.prepare(side, self.pass_images),
+            Vision::Cpu { .. } => Ok(()),
+        }
+    }
+
+    /// Captures the graphs of the vision encoder.
+    pub(crate) fn capture(&self, side: i64, graphs: &mut CudaGraphs) {
+        if let Vision::LibTorch { vision, .. } = &self.vision {
+            graphs.capture_images(vision, side, self.pass_images);
+        }
     }
 
     /// Encodes `images`, which are all images of a batch.

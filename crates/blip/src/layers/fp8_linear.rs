@@ -8,6 +8,7 @@ use cuda::{Fp8Kernels, MAX_FP8, round_to_fp8};
 use tch::{Device, Kind, TchError, Tensor};
 
 use crate::{
+    device::torch_panics::return_torch_panics,
     error::{LoadError, ModelError},
     layers::linear::Linear,
 };
@@ -59,7 +60,8 @@ impl Fp8Linear {
             let reason = format!("{size}, expected multiples of {SIZE_MULTIPLE}");
             return Err(LoadError::NoFp8Products(reason));
         }
-        let error = Self::error_of_random_layer(device, [rows, inputs, outputs]).map_err(failed_check)?;
+        let error = return_torch_panics(|| Self::error_of_random_layer(device, [rows, inputs, outputs]));
+        let error = error.map_err(failed_check)?;
         // The comparison is false for NaN, so NaN fails the check.
         if error <= MAX_ERROR {
             return Ok(());

@@ -7,7 +7,7 @@ use tch::{Device, Kind, Tensor};
 
 use crate::{
     checkpoint::config::BlipConfig,
-    device::kernel_backend::CudaKernels,
+    device::{kernel_backend::CudaKernels, torch_panics::return_torch_panics},
     dtype::{Dtype, PartDtype},
 };
 
@@ -26,7 +26,7 @@ impl FusedKernels {
     /// LibTorch's.
     ///
     /// If a kernel does not compile or computes another result, logs a warning and returns `None`.
-    /// The model then uses LibTorch's kernels. If this was a kernel for FP8, the others stay.
+    /// The model then uses LibTorch's kernels.
     pub(crate) fn load(
         kernels: CudaKernels,
         config: &BlipConfig,
@@ -38,15 +38,7 @@ impl FusedKernels {
         if !kernels.are_native(device, dtype) {
             return None;
         }
-        let compile = |vision_dtype| Self::compile(config, index, dtype.kind(), vision_dtype);
-        let compiled = compile(vision_dtype).or_else(|error| match vision_dtype {
-            PartDtype::Fp8 => {
-                tracing::warn!(%error, "native CUDA kernels for FP8 not available, LibTorch rounds images");
-                compile(PartDtype::AsModel)
-            }
-            _ => Err(error),
-        });
-        match compiled {
+        match return_torch_panics(|| Self::compile(config, index, dtype.kind(), vision_dtype)) {
             Ok(kernels) => {
                 tracing::info!(norms = kernels.norms.len(), "native CUDA kernels compiled and checked");
                 Some(kernels)

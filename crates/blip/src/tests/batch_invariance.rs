@@ -9,7 +9,7 @@ use crate::{
     CpuKernels, Dtype, PartDtype, RowAnswer, RowInput, RowTask, SharedImageCache,
     batch::layout::BatchLayout,
     cache::key_value_shape::KeyValueShape,
-    cuda_graphs::decode_buffers::DecodeBuffers,
+    cuda_graphs::{decode_buffers::DecodeBuffers, recent_steps::RecentSteps},
     decoder::token_choice::read_choices,
     options::LoadOptions,
     tests::golden_files::{Case, Golden, golden, goldens, run_cases},
@@ -244,8 +244,8 @@ fn check_decode_buffers(dtype: Dtype, tolerance: f32) {
 
         let mut cache = model.answering().decoder.start(&states, batch.padding).unwrap();
         if first_steps > 2 {
-            // As many batches with answers of four tokens.
-            for _ in 0..32 {
+            // The buffers record as many batches of four steps as longer starts need.
+            for _ in 0..RecentSteps::BATCHES {
                 buffers.load(&states, &lengths, 4).unwrap();
                 buffers.choose(&[0], 3, |_| Ok(())).unwrap();
             }

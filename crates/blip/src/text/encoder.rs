@@ -7,7 +7,7 @@ use crate::{
     batch::layout::BatchLayout,
     cache::key_value_shape::KeyValueShape,
     checkpoint::config::BlipConfig,
-    device::transfer::to_device,
+    device::{torch_panics::return_torch_panics, transfer::to_device},
     error::LoadError,
     layers::{text_embeddings::TextEmbeddings, weight_path::WeightPath},
     text::{
@@ -80,7 +80,7 @@ impl TextEncoder {
         let Device::Cuda(index) = self.device else { return None };
         let attention = &self.layers.first()?.cross_attention;
         let sizes = [attention.heads, attention.head_dim, tokens];
-        let found = CudaStreams::open().and_then(|streams| streams.range_attention(index, self.kind, sizes));
+        let found = return_torch_panics(|| CudaStreams::open()?.range_attention(index, self.kind, sizes));
         found.unwrap_or_else(|error| {
             tracing::warn!(%error, "each layer copies the cached keys and values of a batch");
             None

@@ -5,7 +5,7 @@ use tch::{Kind, TchError, Tensor};
 
 use crate::{
     checkpoint::config::vision::VisionConfig,
-    device::transfer::to_device,
+    device::{torch_panics::return_torch_panics, transfer::to_device},
     dtype::PartDtype,
     error::{LoadError, ModelError},
     layers::{
@@ -119,11 +119,11 @@ impl VisionEncoder {
     pub(crate) fn prepare(&mut self, side: i64, pass_images: usize) -> Result<(), ModelError> {
         for images in prepared_sizes(pass_images) {
             let with_cudnn = self.attention.use_cudnn_for(images);
-            let mut prepared = self.encode_empty(images, side).map_err(ModelError::from);
+            let mut prepared = self.encode_empty(images, side);
             if let (Err(ModelError::Torch(error)), true) = (&prepared, with_cudnn) {
                 tracing::warn!(%error, images, "cuDNN attention not available; images are slower");
                 self.attention.stop_cudnn();
-                prepared = self.encode_empty(images, side).map_err(ModelError::from);
+                prepared = self.encode_empty(images, side);
             }
             match prepared {
                 Ok(()) => {}
@@ -138,9 +138,11 @@ impl VisionEncoder {
         Ok(())
     }
 
-    fn encode_empty(&self, images: i64, side: i64) -> Result<(), TchError> {
-        let pixels = Tensor::f_zeros([images, side, side, 3], (Kind::Uint8, self.positions.device()))?;
-        self.forward(&pixels).map(drop)
+    fn encode_empty(&self, images: i64, side: i64) -> Result<(), ModelError> {
+        return_torch_panics(|| {
+            let pixels = Tensor::f_zeros([images, side, side, 3], (Kind::Uint8, self.positions.device()))?;
+            Ok(self.forward(&pixels).map(drop)?)
+        })
     }
 
     /// Returns normalized pixels, one row for each patch: `[images, patches, 3 * patch * patch]`.
