@@ -25,9 +25,16 @@ dist: libtorch ## Build stripped binaries for a machine without Rust into dist/
 	strip -o dist/blip-serve target/release/blip-serve
 	strip -o dist/engine_speed target/release/examples/engine_speed
 
-dist-gpu: dist ## The same, with images and questions for benches/gpu/run.sh
+dist-gpu: libtorch ## Pack programs, images and questions for benches/gpu/run.sh into dist/gpu.tar.xz
+	@# Parquet files are for data sets. Without them the program is smaller.
+	$(CARGO) build --release --locked --no-default-features --bin blip-serve
+	$(CARGO) build --release --locked -p blip --example engine_speed
+	rm -rf dist/gpu && mkdir -p dist/gpu
+	strip -o dist/gpu/blip-serve target/release/blip-serve
+	strip -o dist/gpu/engine_speed target/release/examples/engine_speed
 	$$(scripts/python_environment.sh reference tests/reference/requirements.txt)/bin/python \
-	  benches/gpu/pack_data.py dist/gpu_data
+	  benches/gpu/pack_data.py dist/gpu/gpu_data
+	cd dist/gpu && python3 -m tarfile -c ../gpu.tar.xz *
 
 wheel: build ## Build a wheel for pip, with the release binary, into dist/
 	packaging/wheel/build.sh target/release/blip-serve dist

@@ -1,6 +1,6 @@
 """Writes the images and questions of the GPU suite into a folder, for a machine without them.
 
-    python benches/gpu/pack_data.py dist/gpu_data
+    python benches/gpu/pack_data.py dist/gpu/gpu_data
 
 * `easy_vqa/`: the test split of easy-vqa. `questions.jsonl` has one question per line, with the
   correct answer, and with the token ids and the margin of the reference.

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Checks and times blip-serve on a machine with CUDA.
 #
-#   benches/gpu/run.sh [--bin FOLDER] [--out FOLDER] [--device cuda|cpu] [--small] [--seconds N]
+#   benches/gpu/run.sh [--bin FILE] [--out FOLDER] [--device cuda|cpu] [--small] [--seconds N]
 #                      [--only STEP,STEP]
 #
-#   --bin      folder of the programs and data, see `make dist-gpu`  (default: dist)
+#   --bin      archive or folder of `make dist-gpu`                  (default: dist/gpu.tar.xz)
 #   --out      folder for the results, which replace earlier ones    (default: out/gpu)
 #   --device   cuda, or cpu to test the suite itself
 #   --small    a small model and short runs, to test the suite itself
@@ -22,7 +22,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.."
 
 arguments=$*
-bin=dist out=out/gpu device=cuda small= all_seconds=300 only=server,engine,plain,easy_vqa,variants,reference
+bin=dist/gpu.tar.xz out=out/gpu device=cuda small= all_seconds=300 only=server,engine,plain,easy_vqa,variants,reference
 while (($#)); do
   case $1 in
     --bin) bin=$2; shift 2 ;;
@@ -38,6 +38,7 @@ out=${out%/}
 for name in ${only//,/ }; do
   [[ $name =~ ^(server|engine|plain|easy_vqa|variants|reference)$ ]] || { echo "run.sh: no step $name" >&2; exit 2; }
 done
+[[ -e $bin ]] || { echo "run.sh: no $bin, see \`make dist-gpu\`" >&2; exit 2; }
 # Results of an earlier run would pass for those of this one. Other folders are left alone.
 if [[ -e $out/summary.txt ]]; then
   rm -rf "$out"
@@ -119,6 +120,11 @@ head -n -1 "$out/torch.log" >>"$out/machine.txt"
 cat "$out/machine.txt" >>"$out/summary.txt"
 LD_LIBRARY_PATH=$(tail -n 1 "$out/torch.log")${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 export LD_LIBRARY_PATH
+if [[ -f $bin ]]; then
+  # Python reads the archive also where there is no xz.
+  step unpack 60 python3 -m tarfile -e "$bin" "$work/bin" || stop "$bin is not an archive"
+  bin=$work/bin
+fi
 step version 20 "$bin/blip-serve" --version || stop "blip-serve does not start"
 step manifest 20 python3 benches/write_manifest.py "$out" --suite engine --program "$bin/blip-serve" \
   --command "benches/gpu/run.sh $arguments"
