@@ -35,6 +35,7 @@ dist-gpu: libtorch ## Pack programs, images and questions for benches/gpu/run.sh
 	$$(scripts/python_environment.sh reference tests/reference/requirements.txt)/bin/python \
 	  benches/gpu/pack_data.py dist/gpu/gpu_data
 	cd dist/gpu && python3 -m tarfile -c ../gpu.tar.xz *
+	rm -r dist/gpu
 
 wheel: build ## Build a wheel for pip, with the release binary, into dist/
 	packaging/wheel/build.sh target/release/blip-serve dist

@@ -4,7 +4,7 @@
 #   benches/gpu/run.sh [--bin FILE] [--out FOLDER] [--device cuda|cpu] [--small] [--seconds N]
 #                      [--only STEP,STEP]
 #
-#   --bin      archive or folder of `make dist-gpu`                  (default: dist/gpu.tar.xz)
+#   --bin      archive of `make dist-gpu`, or a folder of its files  (default: dist/gpu.tar.xz)
 #   --out      folder for the results, which replace earlier ones    (default: out/gpu)
 #   --device   cuda, or cpu to test the suite itself
 #   --small    a small model and short runs, to test the suite itself
