@@ -18,20 +18,22 @@ libtorch: ## Fetch LibTorch into the shared cache (DEVICE=cuda adds the CUDA lib
 build: libtorch ## Build the release binary target/release/blip-serve
 	$(CARGO) build --release --locked
 
-dist: libtorch ## Build stripped binaries for a machine without Rust into dist/
-	$(CARGO) build --release --locked --bin blip-serve
+# Builds the programs, the first one with the options $(2), and writes them without symbols to $(1).
+define strip_programs
+	$(CARGO) build --release --locked $(2) --bin blip-serve
 	$(CARGO) build --release --locked -p blip --example engine_speed
-	mkdir -p dist
-	strip -o dist/blip-serve target/release/blip-serve
-	strip -o dist/engine_speed target/release/examples/engine_speed
+	mkdir -p $(1)
+	strip -o $(1)/blip-serve target/release/blip-serve
+	strip -o $(1)/engine_speed target/release/examples/engine_speed
+endef
+
+dist: libtorch ## Build stripped binaries for a machine without Rust into dist/
+	$(call strip_programs,dist)
 
 dist-gpu: libtorch ## Pack programs, images and questions for benches/gpu/run.sh into dist/gpu.tar.xz
 	@# Parquet files are for data sets. Without them the program is smaller.
-	$(CARGO) build --release --locked --no-default-features --bin blip-serve
-	$(CARGO) build --release --locked -p blip --example engine_speed
-	rm -rf dist/gpu && mkdir -p dist/gpu
-	strip -o dist/gpu/blip-serve target/release/blip-serve
-	strip -o dist/gpu/engine_speed target/release/examples/engine_speed
+	rm -rf dist/gpu
+	$(call strip_programs,dist/gpu,--no-default-features)
 	$$(scripts/python_environment.sh reference tests/reference/requirements.txt)/bin/python \
 	  benches/gpu/pack_data.py dist/gpu/gpu_data
 	cd dist/gpu && python3 -m tarfile -c ../gpu.tar.xz *
