@@ -34,10 +34,7 @@ def test_easy_vqa_bf16_changes_at_most_0_1_percent(start):
 
 
 def test_easy_vqa_int8_changes_at_most_0_1_percent(start):
-    # Texts in int8 need a processor with AVX-512 VNNI.
-    has_vnni = "avx512_vnni" in Path("/proc/cpuinfo").read_text()
-    option = "--dtype" if has_vnni else "--vision-dtype"
-    assert equal_answers(start(option, "int8")) >= 9673 * 0.999
+    assert equal_answers(start("--dtype", "int8")) >= 9673 * 0.999
 
 
 def test_soak_loses_duplicates_and_changes_no_answer(start):

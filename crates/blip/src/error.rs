@@ -114,7 +114,7 @@ pub enum LoadError {
         kernels: String,
     },
     /// The processor has no products in 8-bit integers.
-    #[error("{part}_dtype int8 is not available: the processor lacks AVX-512 VNNI, expected auto or bf16")]
+    #[error("{part}_dtype int8 is not available: the processor lacks AVX2, expected auto or bf16")]
     NoIntegerProducts {
         /// The part: vision or text.
         part: &'static str,

@@ -120,8 +120,7 @@ impl Model {
             tracing::warn!("the processor has no products in bf16: only weights are in bf16");
         }
         let kernels = parallel_kernels(device, dtype, options)?;
-        let is_native = options.vision_dtype.number_format().is_supported();
-        let torch_threads = kernels.as_ref().filter(|_| is_native).map(|kernels| kernels.workers.threads());
+        let torch_threads = kernels.as_ref().map(|kernels| kernels.workers.threads());
         let root = WeightPath::root(checkpoint.weights(), device, kind)
             .with_fused_kernels(fused_kernels.as_ref())
             .with_kernels(kernels.as_ref())
@@ -385,17 +384,13 @@ fn load_image_encoder(
 ) -> Result<ImageEncoder, LoadError> {
     let config = &checkpoint.config().vision;
     let (scale, offset) = checkpoint.preprocessor().normalisation();
-    if let Some(kernels) = root.kernels()
-        && options.vision_dtype.number_format().is_supported()
-    {
+    if let Some(kernels) = root.kernels() {
         let workers = Arc::clone(&kernels.workers);
         let format = options.vision_dtype.number_format();
         let vision = CpuVisionEncoder::load(root, config, scale, offset, format, workers)?;
         return Ok(ImageEncoder::on_cpu_kernels(vision, config, options.vision_pass_images));
     }
-    // The native kernels keep weights in the number format of texts.
-    let root = root.clone().with_kernels(None);
-    let vision = VisionEncoder::load(&root, config, scale, offset, dtype.kind(), options.vision_dtype)?;
+    let vision = VisionEncoder::load(root, config, scale, offset, dtype.kind(), options.vision_dtype)?;
     let sizes = [options.max_batch_images, options.vision_pass_images];
     Ok(ImageEncoder::on_libtorch(vision, config, device, sizes)?)
 }

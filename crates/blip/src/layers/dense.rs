@@ -10,12 +10,8 @@ use crate::{
     device::kernel_backend::CudaGelu,
     error::LoadError,
     layers::{
-        fp8_linear::Fp8Linear,
-        layer_norm::LayerNorm,
-        linear::Linear,
-        native_linear::NativeLinear,
-        onednn::{int8_linear::Int8Linear, packed_linear::PackedLinear},
-        weight_path::WeightPath,
+        fp8_linear::Fp8Linear, layer_norm::LayerNorm, linear::Linear, native_linear::NativeLinear,
+        onednn::packed_linear::PackedLinear, weight_path::WeightPath,
     },
     parallel::ParallelKernels,
 };
@@ -29,8 +25,6 @@ pub(crate) enum Dense {
     Native(NativeLinear),
     /// f32, packed for oneDNN's kernels of the CPU.
     Packed(PackedLinear),
-    /// 8-bit integers.
-    Int8(Int8Linear),
     /// 8-bit floating point, on CUDA.
     Fp8(Fp8Linear),
 }
@@ -59,7 +53,7 @@ impl Dense {
     pub(crate) fn native(&self) -> Option<&Arc<CpuLinear>> {
         match self {
             Self::Native(linear) => Some(linear.weights()),
-            Self::Plain(..) | Self::Packed(_) | Self::Int8(_) | Self::Fp8(_) => None,
+            Self::Plain(..) | Self::Packed(_) | Self::Fp8(_) => None,
         }
     }
 
@@ -69,7 +63,6 @@ impl Dense {
             Self::Plain(linear, _) => linear.forward(input),
             Self::Native(linear) => linear.forward(input, Epilogue::Store),
             Self::Packed(linear) => linear.forward(input),
-            Self::Int8(linear) => linear.forward(input),
             Self::Fp8(linear) => linear.forward(input),
         }
     }
@@ -82,7 +75,6 @@ impl Dense {
             Self::Plain(linear, CudaGelu::Tanh) => linear.forward_cuda_gelu(input),
             Self::Native(linear) => linear.forward(input, Epilogue::Gelu),
             Self::Packed(linear) => linear.forward_gelu(input),
-            Self::Int8(linear) => linear.forward(input)?.f_gelu_("none"),
             Self::Fp8(linear) => linear.forward_gelu(input),
         }
     }

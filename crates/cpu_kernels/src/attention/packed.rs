@@ -15,8 +15,22 @@ use crate::{
     weight_lines::F32Lines,
 };
 
-/// Vectors in a panel of values. A panel of keys has one vector.
+/// Vectors in a panel of values.
 const VALUE_PANEL_VECTORS: usize = 2;
+
+/// Returns the number of vectors in a panel of keys.
+///
+/// A tile has up to 12 rows with AVX-512, enough for one vector. Other tiles have 6 and need two.
+#[inline(always)]
+const fn key_panel_vectors(vector_len: usize) -> usize {
+    if vector_len >= 16 { 1 } else { 2 }
+}
+
+/// Rounds a number of tokens up to whole panels of keys.
+#[inline(always)]
+fn padded_tokens(tokens: usize, vector_len: usize) -> usize {
+    tokens.next_multiple_of(key_panel_vectors(vector_len) * vector_len)
+}
 
 impl Heads {
     /// Returns the number of values that [`Self::pack`] writes for `tokens` tokens.
@@ -34,10 +48,10 @@ impl Heads {
 
     /// Returns the length of a head's packed keys.
     ///
-    /// Each panel covers one vector of tokens. It holds one vector for each element of a key.
+    /// Each panel covers one or two vectors of tokens. It holds as many for each element of a key.
     #[inline(always)]
     fn keys_len(&self, tokens: usize, vector_len: usize) -> usize {
-        tokens.next_multiple_of(vector_len) * self.head_dim
+        padded_tokens(tokens, vector_len) * self.head_dim
     }
 
     /// Returns the length of a head's packed values.
@@ -54,10 +68,7 @@ impl Heads {
     pub fn pack(&self, keys: MatrixRows<'_>, values: MatrixRows<'_>, tokens: usize, packed: &mut [f32]) {
         match self.kernel() {
             Some(kernel) => {
-                Simd::vectorize(
-                    kernel.tiles().simd(),
-                    PackRounded { kernel, heads: *self, keys, values, tokens, packed },
-                );
+                kernel.tiles().vectorize(PackRounded { kernel, heads: *self, keys, values, tokens, packed });
             }
             None => self.pack_for(vector_len(), keys, values, tokens, packed),
         }
@@ -74,15 +85,16 @@ impl Heads {
         let head_dim = self.head_dim;
         let keys_len = self.keys_len(tokens, vector_len);
         let values_len = self.values_len(tokens, vector_len);
+        let key_columns = key_panel_vectors(vector_len) * vector_len;
         packed.fill(0.0);
         for (head, packed) in packed.chunks_exact_mut((keys_len + values_len).max(1)).enumerate() {
             let (key_panels, value_panels) = packed.split_at_mut(keys_len);
             let first_column = head * head_dim;
             for (token, key) in keys.skip_columns(first_column).iter(head_dim).take(tokens).enumerate() {
-                let panel = key_panels.chunks_exact_mut(head_dim * vector_len).nth(token / vector_len);
-                let vectors = panel.unwrap_or_default().chunks_exact_mut(vector_len);
-                for (&element, vector) in key.iter().zip(vectors) {
-                    vector.iter_mut().skip(token % vector_len).take(1).for_each(|packed| *packed = element);
+                let panel = key_panels.chunks_exact_mut(head_dim * key_columns).nth(token / key_columns);
+                let lines = panel.unwrap_or_default().chunks_exact_mut(key_columns);
+                for (&element, line) in key.iter().zip(lines) {
+                    line.iter_mut().skip(token % key_columns).take(1).for_each(|packed| *packed = element);
                 }
             }
             let width = VALUE_PANEL_VECTORS * vector_len;
@@ -111,7 +123,7 @@ impl Heads {
         match self.kernel() {
             Some(kernel) => {
                 let attend = AttendRounded { kernel, heads, queries, packed, tokens, out, scratch };
-                Simd::vectorize(kernel.tiles().simd(), attend);
+                kernel.tiles().vectorize(attend);
             }
             None => Arch::new().dispatch(PackedKernel { heads, queries, packed, tokens, out, scratch }),
         }
@@ -139,7 +151,7 @@ impl WithSimd for PackedKernel<'_> {
         if tokens == 0 {
             return out.fill(0.0);
         }
-        let padded_tokens = tokens.next_multiple_of(vector_len);
+        let padded_tokens = padded_tokens(tokens, vector_len);
         let scratch = scratch.take(padded_tokens * MAX_TILE_ROWS);
         for (index, packed) in packed.chunks_exact(keys_len + values_len).take(heads.heads).enumerate() {
             let (keys, values) = packed.split_at(keys_len);
@@ -159,7 +171,7 @@ struct PackedHead<'a> {
     keys: &'a [f32],
     values: &'a [f32],
     tokens: usize,
-    /// `tokens`, rounded up to whole vectors.
+    /// `tokens`, rounded up to whole panels of keys.
     padded_tokens: usize,
     head_dim: usize,
     /// Length of an output row, which holds all heads.
@@ -174,18 +186,14 @@ fn attend_tile<S: Simd, const ROWS: usize>(
     out: &mut [f32],
     scores: &mut [f32],
 ) {
-    let &PackedHead { keys, values, tokens, padded_tokens, head_dim, width } = head;
+    let &PackedHead { values, tokens, padded_tokens, head_dim, width, .. } = head;
     let mut rows: [&[f32]; ROWS] = [&[]; ROWS];
     for (row, query) in rows.iter_mut().zip(queries.iter(head_dim)) {
         *row = query;
     }
-    for (index, keys) in keys.chunks_exact(head_dim * S::F32_LANES).enumerate() {
-        let sums = multiply_tile(simd, rows, as_panel::<S, 1>(keys), F32Lines);
-        for ([sum], scores) in sums.into_iter().zip(scores.chunks_exact_mut(padded_tokens)) {
-            if let Some(score) = S::as_mut_simd_f32s(scores).0.get_mut(index) {
-                *score = sum;
-            }
-        }
+    match key_panel_vectors(S::F32_LANES) {
+        1 => write_scores::<S, ROWS, 1>(simd, rows, head, scores),
+        _ => write_scores::<S, ROWS, 2>(simd, rows, head, scores),
     }
     let scale = 1.0 / (head_dim as f32).sqrt();
     let mut weights: [&[f32]; ROWS] = [&[]; ROWS];
@@ -201,6 +209,25 @@ fn attend_tile<S: Simd, const ROWS: usize>(
         for ((sums, inverse_sum), out) in sums.into_iter().zip(inverse_sums).zip(out.chunks_mut(width)) {
             let columns = index * columns..head_dim.min((index + 1) * columns);
             write_row(simd, sums, out.get_mut(columns).unwrap_or_default(), Scale(inverse_sum));
+        }
+    }
+}
+
+/// Writes the products of `rows` and the keys of `head` to `scores`.
+#[inline(always)]
+fn write_scores<S: Simd, const ROWS: usize, const VECTORS: usize>(
+    simd: S,
+    rows: [&[f32]; ROWS],
+    head: &PackedHead<'_>,
+    scores: &mut [f32],
+) {
+    for (index, keys) in head.keys.chunks_exact(head.head_dim * VECTORS * S::F32_LANES).enumerate() {
+        let sums = multiply_tile(simd, rows, as_panel::<S, VECTORS>(keys), F32Lines);
+        for (sums, scores) in sums.into_iter().zip(scores.chunks_exact_mut(head.padded_tokens)) {
+            let panels = S::as_mut_simd_f32s(scores).0.as_chunks_mut::<VECTORS>().0;
+            if let Some(scores) = panels.get_mut(index) {
+                *scores = sums;
+            }
         }
     }
 }

@@ -121,14 +121,12 @@ fn attend_rounded(heads: Heads, queries: &[f32], key_values: &[f32]) -> Vec<Vec<
     for kernel in Bf16Kernel::new().into_iter().flat_map(|all| [all, all.without_amx()]) {
         let mut packed = vec![f32::NAN; rounded::packed_len(&heads, tokens)];
         let values = keys.skip_columns(width);
-        Simd::vectorize(
-            kernel.tiles().simd(),
-            PackRounded { kernel, heads, keys, values, tokens, packed: &mut packed },
-        );
+        let pack = PackRounded { kernel, heads, keys, values, tokens, packed: &mut packed };
+        kernel.tiles().vectorize(pack);
         let (mut out, scratch) = (vec![f32::NAN; queries.len()], &mut used_memory());
         let (packed, queries) = (&packed[..], MatrixRows::new(queries, width));
         let attend = AttendRounded { kernel, heads, queries, packed, tokens, out: &mut out, scratch };
-        Simd::vectorize(kernel.tiles().simd(), attend);
+        kernel.tiles().vectorize(attend);
         results.push(out);
     }
     results

@@ -21,7 +21,7 @@ use crate::{
         layout::{
             LINE_GROUPS, Line, MatrixPart, PANEL_COLUMNS, PanelTile, Sums, TILE_ROWS, Tile, TileFormat,
         },
-        quantization::{INPUT_ZERO_POINT, MAX_INPUTS, max_magnitude, quantization_scale},
+        quantization::{MAX_INPUTS, max_magnitude, quantization_scale},
         rounded_rows::RoundedRows,
     },
 };
@@ -33,7 +33,7 @@ pub(super) struct TileLinear {
     /// For each panel the tiles of its inputs.
     panels: AlignedNumbers,
     /// `[outputs]`, in 32 bits: the value that each integer sum begins with. It subtracts the
-    /// contribution of [`INPUT_ZERO_POINT`].
+    /// contribution of the inputs' zero point.
     compensation: AlignedNumbers,
     /// `[outputs]`: what the integer 1 stands for, and 1 for bf16.
     scales: AlignedNumbers,
@@ -92,7 +92,7 @@ impl TileLinear {
                     *scale = quantization_scale(max_magnitude(column));
                     let sum = quantize(groups, column, *scale);
                     // Intermediate sums may wrap around. The final sum fits into 32 bits.
-                    *compensation = i32::from(INPUT_ZERO_POINT).wrapping_mul(-sum);
+                    *compensation = kernel.input_zero_point().wrapping_mul(-sum);
                 }
             }
         }
@@ -137,7 +137,7 @@ impl TileLinear {
         rounded: &mut RoundedRows,
     ) {
         normed.resize(self.inputs, 0.0);
-        let lines = self.kernel.format().lines(self.inputs);
+        let lines = self.kernel.row_lines(self.inputs);
         rounded.fill(states.chunks_exact(self.inputs), rows, lines, |row, lines| {
             norm.forward(row, normed);
             self.kernel.round(normed, lines)
@@ -187,7 +187,7 @@ impl TileLinear {
     }
 
     fn multiply(&self, rows: &RoundedRows, columns: Range<usize>, out: Output<'_>, epilogue: Epilogue) {
-        Simd::vectorize(self.kernel.simd(), TileProduct { linear: self, rows, columns, out, epilogue });
+        self.kernel.vectorize(TileProduct { linear: self, rows, columns, out, epilogue });
     }
 }
 

@@ -16,16 +16,15 @@ use pulp::x86::V4;
 
 use super::{
     bf16_vectors::{Bf16Vectors, line_of},
-    layout::{LINE_GROUPS, Line, PANEL_COLUMNS, PanelTile, SumRows, TILE_ROWS, Tile, TileFormat},
+    layout::{
+        LINE_GROUPS, Line, PANEL_COLUMNS, PanelTile, SumRows, TILE_ROWS, Tile, TileFormat, padded_chunks,
+    },
     quantization::{INPUT_ZERO_POINT, quantization_scale},
 };
 use crate::{
     microkernel::{row_tiles, with_tile_rows},
     prefetch::prefetch_ahead,
 };
-
-/// The vectors of a kernel.
-pub(super) type Vectors = V4;
 
 /// Proof that the processor has the AVX-512 instructions of a format, and the features of [`V4`].
 #[derive(Clone, Copy, Debug)]
@@ -44,7 +43,7 @@ impl Avx512 {
     }
 
     /// Returns the vectors for what is not a product.
-    pub(super) fn simd(self) -> Vectors {
+    pub(super) fn simd(self) -> V4 {
         self.simd
     }
 
@@ -97,13 +96,8 @@ impl Avx512 {
 
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512bf16")]
 fn round_to_bf16<'a>(row: &[f32], lines: impl Iterator<Item = &'a mut Line>) -> f32 {
-    let (chunks, tail) = row.as_chunks::<{ 2 * LINE_GROUPS }>();
-    let mut last = [0.0; 2 * LINE_GROUPS];
-    for (padded, &value) in last.iter_mut().zip(tail) {
-        *padded = value;
-    }
-    let padded = if tail.is_empty() { None } else { Some(&last) };
-    for (chunk, line) in chunks.iter().chain(padded).zip(lines) {
+    let (chunks, last) = padded_chunks::<{ 2 * LINE_GROUPS }>(row);
+    for (chunk, line) in chunks.iter().chain(&last).zip(lines) {
         let [lower, upper]: [[f32; LINE_GROUPS]; 2] = must_cast(*chunk);
         let rounded: __m512bh = _mm512_cvtne2ps_pbh(must_cast(upper), must_cast(lower));
         *line = line_of(rounded);
@@ -121,16 +115,11 @@ fn vector_of(line: Line) -> __m512bh {
 /// Quantizes a row around [`INPUT_ZERO_POINT`].
 #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx512vnni")]
 fn round_to_int8<'a>(row: &[f32], lines: impl Iterator<Item = &'a mut Line>) -> f32 {
-    let (chunks, tail) = row.as_chunks::<{ 4 * LINE_GROUPS }>();
-    let mut last = [0.0; 4 * LINE_GROUPS];
-    for (padded, &value) in last.iter_mut().zip(tail) {
-        *padded = value;
-    }
-    let padded = if tail.is_empty() { None } else { Some(&last) };
+    let (chunks, last) = padded_chunks::<{ 4 * LINE_GROUPS }>(row);
     // Without their signs, floats are in the order of their bits, with NaN above all others.
     let magnitude_mask = _mm512_set1_epi32(i32::MAX);
     let mut max = _mm512_set1_epi32(0);
-    for chunk in chunks.iter().chain(padded) {
+    for chunk in chunks.iter().chain(&last) {
         let vectors: [[f32; LINE_GROUPS]; 4] = must_cast(*chunk);
         for vector in vectors {
             max = _mm512_max_epi32(max, _mm512_and_si512(must_cast(vector), magnitude_mask));
@@ -138,7 +127,7 @@ fn round_to_int8<'a>(row: &[f32], lines: impl Iterator<Item = &'a mut Line>) -> 
     }
     let scale = quantization_scale(f32::from_bits(_mm512_reduce_max_epi32(max).cast_unsigned()));
     let inverse_scale = _mm512_set1_ps(1.0 / scale);
-    for (chunk, line) in chunks.iter().chain(padded).zip(lines) {
+    for (chunk, line) in chunks.iter().chain(&last).zip(lines) {
         let vectors: [[f32; LINE_GROUPS]; 4] = must_cast(*chunk);
         let mut bytes = [[0; LINE_GROUPS]; 4];
         for (bytes, vector) in bytes.iter_mut().zip(vectors) {

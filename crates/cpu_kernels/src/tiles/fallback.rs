@@ -1,11 +1,13 @@
 //! The instructions on processors other than x86-64, where none is supported.
 
+use pulp::Scalar;
+
 use super::layout::{
     BLOCK_ROWS, Line, MatrixPart, PANEL_COLUMNS, PanelTile, SumRows, TILE_ROWS, Tile, TileFormat,
 };
 
-/// The vectors of a kernel.
-pub(super) type Vectors = pulp::Scalar;
+/// Proof of AVX2, which cannot be constructed.
+pub(super) type Avx2 = Avx512;
 
 /// Proof of AVX-512, which cannot be constructed.
 #[derive(Clone, Copy, Debug)]
@@ -24,11 +26,15 @@ pub(super) enum Amx {}
 pub(super) enum AmxTiles {}
 
 impl Avx512 {
+    pub(super) fn row_lines(lines: usize) -> usize {
+        lines
+    }
+
     pub(super) fn try_new(_: TileFormat) -> Option<Self> {
         None
     }
 
-    pub(super) fn simd(self) -> Vectors {
+    pub(super) fn simd(self) -> Scalar {
         match self {}
     }
 

@@ -1,14 +1,18 @@
 //! The best instructions of this processor for a number format.
 
+use pulp::{Simd, WithSimd};
+
 #[cfg(not(target_arch = "x86_64"))]
-use super::fallback::{Amx, AmxTiles, Avx512, Bf16Vectors, Vectors};
+use super::fallback::{Amx, AmxTiles, Avx2, Avx512, Bf16Vectors};
 use super::layout::{
     BLOCK_ROWS, Line, MatrixPart, PANEL_COLUMNS, PanelTile, SumRows, Sums, TILE_ROWS, Tile, TileFormat,
 };
+use super::quantization::INPUT_ZERO_POINT;
 #[cfg(target_arch = "x86_64")]
 use super::{
     amx::{Amx, AmxTiles},
-    avx512::{Avx512, Vectors},
+    avx2::Avx2,
+    avx512::Avx512,
     bf16_vectors::Bf16Vectors,
 };
 
@@ -18,9 +22,16 @@ use super::{
 /// of rows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TileKernel {
-    avx512: Avx512,
+    vectors: Vectors,
     amx: Option<Amx>,
     format: TileFormat,
+}
+
+/// The instructions for what AMX does not compute.
+#[derive(Clone, Copy, Debug)]
+enum Vectors {
+    Avx512(Avx512),
+    Avx2(Avx2),
 }
 
 /// A kernel whose registers are ready on the current thread. Only one may exist on a thread at a
@@ -34,12 +45,30 @@ pub(crate) struct PreparedKernel {
 impl TileKernel {
     /// Returns `None` if the processor has no instructions for `format`.
     pub(crate) fn new(format: TileFormat) -> Option<Self> {
-        Some(Self { avx512: Avx512::try_new(format)?, amx: Amx::try_new(format), format })
+        let Some(vectors) = Avx512::try_new(format).map(Vectors::Avx512) else {
+            return Self::try_avx2(format);
+        };
+        Some(Self { vectors, amx: Amx::try_new(format), format })
+    }
+
+    /// Returns the kernel with AVX2.
+    fn try_avx2(format: TileFormat) -> Option<Self> {
+        Some(Self { vectors: Vectors::Avx2(Avx2::try_new(format)?), amx: None, format })
+    }
+
+    /// Returns the different kernels of this processor.
+    #[cfg(test)]
+    pub(crate) fn all(format: TileFormat) -> Vec<Self> {
+        let best = Self::new(format);
+        let without_amx = best.filter(|kernel| kernel.amx.is_some()).map(Self::without_amx);
+        let avx2 = best.filter(|kernel| matches!(kernel.vectors, Vectors::Avx512(_)));
+        let avx2 = avx2.and_then(|_| Self::try_avx2(format));
+        [best, without_amx, avx2].into_iter().flatten().collect()
     }
 
     /// Returns the kernel without AMX.
     #[cfg(test)]
-    pub(crate) fn without_amx(self) -> Self {
+    fn without_amx(self) -> Self {
         Self { amx: None, ..self }
     }
 
@@ -48,21 +77,46 @@ impl TileKernel {
         self.format
     }
 
-    /// Returns the vectors for what is not a product.
-    pub(crate) fn simd(self) -> Vectors {
-        self.avx512.simd()
+    /// Returns the integer that stands for an input of 0.
+    pub(crate) fn input_zero_point(self) -> i32 {
+        match self.vectors {
+            Vectors::Avx512(_) => INPUT_ZERO_POINT.into(),
+            Vectors::Avx2(_) => 0,
+        }
     }
 
-    /// Rounds a row to `lines`, and returns what the integer 1 stands for.
+    /// Returns the number of lines of a rounded row of `inputs` inputs.
+    pub(crate) fn row_lines(self, inputs: usize) -> usize {
+        match self.vectors {
+            Vectors::Avx512(_) => self.format.lines(inputs),
+            Vectors::Avx2(_) => Avx2::row_lines(self.format.lines(inputs)),
+        }
+    }
+
+    /// Runs `operation` with the vectors for what is not a product.
+    pub(crate) fn vectorize<T: WithSimd>(self, operation: T) -> T::Output {
+        match self.vectors {
+            Vectors::Avx512(avx512) => Simd::vectorize(avx512.simd(), operation),
+            Vectors::Avx2(avx2) => Simd::vectorize(avx2.simd(), operation),
+        }
+    }
+
+    /// Rounds a row to its lines, and returns what the integer 1 stands for.
     ///
-    /// `lines` are in the order of the row. The last one is filled up with zeros.
+    /// There are [`Self::row_lines`] of them.
     pub(crate) fn round<'a>(self, row: &[f32], lines: impl Iterator<Item = &'a mut Line>) -> f32 {
-        self.avx512.round(row, lines)
+        match self.vectors {
+            Vectors::Avx512(avx512) => avx512.round(row, lines),
+            Vectors::Avx2(avx2) => avx2.round(row, lines),
+        }
     }
 
     /// Returns the kernel as one for bf16, if it is.
     pub(crate) fn as_bf16(self) -> Option<Bf16Kernel> {
-        Some(Bf16Kernel { tiles: self, vectors: self.avx512.as_bf16()? })
+        match self.vectors {
+            Vectors::Avx512(avx512) => Some(Bf16Kernel { tiles: self, vectors: avx512.as_bf16()? }),
+            Vectors::Avx2(_) => None,
+        }
     }
 
     /// Prepares the registers of the current thread.
@@ -154,7 +208,7 @@ impl PreparedKernel {
     /// Multiplies `rows` rows by a panel, in f32. Integer sums begin with `compensation`.
     ///
     /// The two tiles have the lines of 16 rows each, the second one may be empty. Their length is
-    /// that of `panel`. AMX loads `next` into the second cache meanwhile.
+    /// [`TileKernel::row_lines`]. AMX loads `next` into the second cache meanwhile.
     pub(crate) fn multiply(
         &self,
         tiles: [&[Tile]; 2],
@@ -164,13 +218,17 @@ impl PreparedKernel {
         next: &[PanelTile],
         sums: &mut Sums,
     ) {
-        let Some(amx) = &self.amx else {
-            return self.kernel.avx512.multiply(tiles, rows, panel, compensation, sums.rows());
-        };
-        amx.multiply(self.kernel.format, tiles, panel, next, sums.rows());
-        if self.kernel.format == TileFormat::Int8 {
-            let sums = sums.0.get_mut(..rows).unwrap_or_default();
-            self.kernel.avx512.convert_sums(compensation, sums);
+        match (self.kernel.vectors, &self.amx) {
+            (Vectors::Avx512(avx512), Some(amx)) => {
+                amx.multiply(self.kernel.format, tiles, panel, next, sums.rows());
+                if self.kernel.format == TileFormat::Int8 {
+                    avx512.convert_sums(compensation, sums.0.get_mut(..rows).unwrap_or_default());
+                }
+            }
+            (Vectors::Avx512(avx512), None) => {
+                avx512.multiply(tiles, rows, panel, compensation, sums.rows());
+            }
+            (Vectors::Avx2(avx2), _) => avx2.multiply(tiles, rows, panel, compensation, sums.rows()),
         }
     }
 
@@ -186,9 +244,13 @@ impl PreparedKernel {
         sums: SumRows<'_>,
     ) {
         debug_assert_eq!(self.kernel.format, TileFormat::Bf16);
-        match &self.amx {
-            Some(amx) => amx.multiply(self.kernel.format, tiles, panel, &[], sums),
-            None => self.kernel.avx512.multiply(tiles, rows, panel, &Default::default(), sums),
+        match (self.kernel.vectors, &self.amx) {
+            (_, Some(amx)) => amx.multiply(self.kernel.format, tiles, panel, &[], sums),
+            (Vectors::Avx512(avx512), None) => {
+                avx512.multiply(tiles, rows, panel, &Default::default(), sums);
+            }
+            // It has no products in bf16.
+            (Vectors::Avx2(_), None) => {}
         }
     }
 }

@@ -29,7 +29,7 @@ pub(crate) type PanelTile = [[Line; 2]; LINE_GROUPS];
 pub(crate) enum TileFormat {
     /// Products are added up in f32.
     Bf16,
-    /// Inputs are unsigned and weights signed. Products are added up in 32-bit integers.
+    /// Products are added up in 32-bit integers.
     Int8,
 }
 
@@ -42,10 +42,22 @@ impl TileFormat {
         }
     }
 
-    /// Returns the number of lines that hold a row of `inputs` inputs.
+    /// Returns the number of lines that hold `inputs` inputs, or their weights for a column.
     pub(crate) const fn lines(self, inputs: usize) -> usize {
         inputs.div_ceil(LINE_GROUPS * self.group_inputs())
     }
+}
+
+/// Cuts a row into chunks. The second result is the incomplete last chunk, filled up with zeros.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+pub(crate) fn padded_chunks<const N: usize>(row: &[f32]) -> (&[[f32; N]], Option<[f32; N]>) {
+    let (chunks, tail) = row.as_chunks::<N>();
+    let mut last = [0.0; N];
+    for (padded, &value) in last.iter_mut().zip(tail) {
+        *padded = value;
+    }
+    (chunks, if tail.is_empty() { None } else { Some(last) })
 }
 
 /// The sums of a block of rows and a panel.

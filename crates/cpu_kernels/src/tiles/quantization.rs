@@ -3,7 +3,7 @@
 /// Largest magnitude of a quantized value.
 const MAX_QUANTIZED: f32 = 127.0;
 
-/// The byte of a quantized input that stands for 0. The instructions require unsigned inputs.
+/// The byte of a quantized input that stands for 0 in the kernels with unsigned inputs.
 pub(crate) const INPUT_ZERO_POINT: u8 = 128;
 
 /// Largest number of inputs (133,144) whose sums fit into 32 bits.

@@ -70,7 +70,7 @@ impl RoundedRows {
         count: usize,
         width: usize,
     ) {
-        self.fill(rows, count, kernel.format().lines(width), |row, lines| kernel.round(row, lines));
+        self.fill(rows, count, kernel.row_lines(width), |row, lines| kernel.round(row, lines));
     }
 
     /// Writes the first `count` of `rows`, each of which has `lines` lines. `write` returns what

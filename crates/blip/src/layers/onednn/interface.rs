@@ -1,5 +1,4 @@
-//! oneDNN's linear layers in f32 and in 8-bit integers. LibTorch has them, but `tch` does not
-//! expose them.
+//! oneDNN's linear layers in f32. LibTorch has them, but `tch` does not expose them.
 //!
 //! This module calls LibTorch's C interface for compiled models (`aoti_torch_*`). It is stable
 //! and needs no C++ in this crate. A call returns an error code, and LibTorch
@@ -11,11 +10,8 @@ use std::{
     ptr,
 };
 
-use tch::{Kind, TchError, Tensor};
+use tch::{TchError, Tensor};
 use torch_sys::C_tensor;
-
-/// LibTorch's code of `float32`.
-static FLOAT32: i32 = 6;
 
 unsafe extern "C" {
     /// Creates a second handle of the same tensor.
@@ -33,24 +29,6 @@ unsafe extern "C" {
         post_op_arguments: *const *const c_double,
         post_op_argument_count: i64,
         post_op_algorithm: *const *const c_char,
-        output: *mut *mut C_tensor,
-    ) -> i32;
-
-    fn aoti_torch_cpu__qlinear_pointwise_tensor(
-        input: *const C_tensor,
-        input_scale: *const C_tensor,
-        input_zero_point: *const C_tensor,
-        weight: *const C_tensor,
-        weight_scales: *const C_tensor,
-        weight_zero_points: *const C_tensor,
-        bias: *const *const C_tensor,
-        output_scale: c_double,
-        output_zero_point: i64,
-        output_kind: *const i32,
-        post_op: *const c_char,
-        post_op_arguments: *const *const c_double,
-        post_op_argument_count: i64,
-        post_op_algorithm: *const c_char,
         output: *mut *mut C_tensor,
     ) -> i32;
 }
@@ -127,69 +105,6 @@ fn pack(name: &CStr, weight: &Tensor) -> Result<Tensor, TchError> {
     // SAFETY: the call succeeded, so the first place holds an owned handle. It points to an
     // `at::Tensor` on the heap, as the handles of tch do.
     Ok(unsafe { Tensor::from_ptr(packed as *mut C_tensor) })
-}
-
-/// The weight of a linear layer in 8-bit integers, in the layout that oneDNN selects for this
-/// processor.
-#[derive(Debug)]
-pub(super) struct PackedWeight {
-    packed: Tensor,
-    /// `[out]` in f32.
-    scales: Tensor,
-    /// `[out]` of zeros, because the weights are symmetric around 0.
-    zero_points: Tensor,
-    /// `[1]` of ones.
-    input_scale: Tensor,
-    /// `[1]`: the input value that represents 0.
-    input_zero_point: Tensor,
-}
-
-impl PackedWeight {
-    /// Packs `weight` `[out, in]` of i8. Row `o` represents `weight[o] * scales[o]`.
-    ///
-    /// Inputs are u8, where `input_zero_point` represents 0.
-    pub(super) fn new(weight: &Tensor, scales: &Tensor, input_zero_point: i32) -> Result<Self, TchError> {
-        let zero_points = Tensor::f_zeros([weight.size2()?.0], (Kind::Int64, weight.device()))?;
-        let packed = pack(c"onednn::qlinear_prepack", weight)?;
-        Ok(Self {
-            packed,
-            scales: scales.shallow_clone(),
-            zero_points,
-            input_scale: Tensor::f_from_slice(&[1f32])?,
-            input_zero_point: Tensor::f_from_slice(&[input_zero_point])?,
-        })
-    }
-
-    /// Returns the product of `input` `[rows, in]` of u8 and the weight, `[rows, out]` in f32.
-    pub(super) fn multiply(&self, input: &Tensor) -> Result<Tensor, TchError> {
-        let mut output = ptr::null_mut();
-        // SAFETY: every tensor outlives the call, which does not take ownership. The absent bias
-        // and the empty list are null, as the interface requires. The strings end in 0. The call
-        // writes an owned handle to `output`.
-        let done = unsafe {
-            aoti_torch_cpu__qlinear_pointwise_tensor(
-                input.as_ptr(),
-                self.input_scale.as_ptr(),
-                self.input_zero_point.as_ptr(),
-                self.packed.as_ptr(),
-                self.scales.as_ptr(),
-                self.zero_points.as_ptr(),
-                ptr::null(),
-                1.0,
-                0,
-                &raw const FLOAT32,
-                c"none".as_ptr(),
-                ptr::null(),
-                0,
-                c"".as_ptr(),
-                &raw mut output,
-            )
-        };
-        check_code(done, c"onednn::qlinear_pointwise")?;
-        // SAFETY: the call succeeded, so `output` is an owned handle of an `at::Tensor` on the
-        // heap.
-        Ok(unsafe { Tensor::from_ptr(output) })
-    }
 }
 
 fn check_code(code: i32, name: &CStr) -> Result<(), TchError> {

@@ -1,5 +1,4 @@
 //! Linear layers with the kernels of oneDNN, which LibTorch has.
 
-pub(crate) mod int8_linear;
 pub(crate) mod packed_linear;
 mod interface;

@@ -58,7 +58,7 @@ pub struct ModelSettings {
     ///
     /// `auto` is f16 on CUDA and f32 on the CPU. On the CPU, `bf16` and `int8` need less time and
     /// memory, and change a few answers. They are fast on processors with AVX-512 for this format,
-    /// and fastest with AMX. int8 requires such a processor.
+    /// and fastest with AMX. int8 requires AVX2.
     #[arg(
         long,
         value_name = "auto|f32|f16|bf16|int8",
@@ -93,8 +93,9 @@ pub struct ModelSettings {
 
     /// Kernels for models in f32, bf16 or int8 on the CPU
     ///
-    /// `libtorch` uses the kernels of LibTorch. `native` uses those of this program for images,
-    /// texts and plain answers. `auto` is `native` where these kernels are available.
+    /// `libtorch` uses the kernels of LibTorch, which have no int8. `native` uses those of this
+    /// program for images, texts and plain answers. `auto` is `native` where these kernels are
+    /// available.
     #[arg(
         long,
         value_name = "auto|native|libtorch",
