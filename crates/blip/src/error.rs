@@ -114,10 +114,10 @@ pub enum LoadError {
         kernels: String,
     },
     /// The processor has no products in 8-bit integers.
-    #[error("{part}_dtype int8 is not available: the processor lacks AVX2, expected auto or bf16")]
+    #[error("{option} int8 is not available: the processor lacks AVX2, expected auto or bf16")]
     NoIntegerProducts {
-        /// The part: vision or text.
-        part: &'static str,
+        /// The option: dtype, vision_dtype or text_dtype.
+        option: &'static str,
     },
     /// The part or the model has no products in 8-bit floating point.
     #[error(

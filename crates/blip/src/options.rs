@@ -111,7 +111,12 @@ impl LoadOptions {
                 return Err(LoadError::PartUnsupported { part, format, device, dtype, kernels });
             }
             if !format.number_format().is_supported() {
-                return Err(LoadError::NoIntegerProducts { part });
+                let option = match part {
+                    "vision" if self.vision_dtype == format => "vision_dtype",
+                    "text" if self.text_dtype == format => "text_dtype",
+                    _ => "dtype",
+                };
+                return Err(LoadError::NoIntegerProducts { option });
             }
         }
         Ok(())

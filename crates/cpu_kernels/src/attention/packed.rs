@@ -68,7 +68,7 @@ impl Heads {
     pub fn pack(&self, keys: MatrixRows<'_>, values: MatrixRows<'_>, tokens: usize, packed: &mut [f32]) {
         match self.kernel() {
             Some(kernel) => {
-                kernel.tiles().vectorize(PackRounded { kernel, heads: *self, keys, values, tokens, packed });
+                kernel.vectorize(PackRounded { kernel, heads: *self, keys, values, tokens, packed });
             }
             None => self.pack_for(vector_len(), keys, values, tokens, packed),
         }
@@ -123,7 +123,7 @@ impl Heads {
         match self.kernel() {
             Some(kernel) => {
                 let attend = AttendRounded { kernel, heads, queries, packed, tokens, out, scratch };
-                kernel.tiles().vectorize(attend);
+                kernel.vectorize(attend);
             }
             None => Arch::new().dispatch(PackedKernel { heads, queries, packed, tokens, out, scratch }),
         }

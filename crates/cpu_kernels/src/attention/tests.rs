@@ -122,11 +122,11 @@ fn attend_rounded(heads: Heads, queries: &[f32], key_values: &[f32]) -> Vec<Vec<
         let mut packed = vec![f32::NAN; rounded::packed_len(&heads, tokens)];
         let values = keys.skip_columns(width);
         let pack = PackRounded { kernel, heads, keys, values, tokens, packed: &mut packed };
-        kernel.tiles().vectorize(pack);
+        kernel.vectorize(pack);
         let (mut out, scratch) = (vec![f32::NAN; queries.len()], &mut used_memory());
         let (packed, queries) = (&packed[..], MatrixRows::new(queries, width));
         let attend = AttendRounded { kernel, heads, queries, packed, tokens, out: &mut out, scratch };
-        kernel.tiles().vectorize(attend);
+        kernel.vectorize(attend);
         results.push(out);
     }
     results

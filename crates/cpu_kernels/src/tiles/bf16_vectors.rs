@@ -46,11 +46,16 @@ const INTERLEAVED_GROUPS: [Line; 2] = {
 
 /// Proof that the processor has the AVX-512 instructions for bf16, and the features of [`V4`].
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Bf16Vectors(());
+pub(super) struct Bf16Vectors(V4);
 
 impl Bf16Vectors {
     pub(super) fn try_new() -> Option<Self> {
-        V4::try_new().filter(|_| is_x86_feature_detected!("avx512bf16")).map(|_| Self(()))
+        V4::try_new().filter(|_| is_x86_feature_detected!("avx512bf16")).map(Self)
+    }
+
+    /// Returns the vectors for other operations.
+    pub(super) fn simd(self) -> V4 {
+        self.0
     }
 
     /// Rounds 32 numbers of each of 16 rows.

@@ -144,6 +144,11 @@ impl Bf16Kernel {
         Self { tiles: self.tiles.without_amx(), ..self }
     }
 
+    /// Runs `operation` with the vectors for other operations.
+    pub(crate) fn vectorize<T: WithSimd>(self, operation: T) -> T::Output {
+        Simd::vectorize(self.vectors.simd(), operation)
+    }
+
     /// Returns the kernel that rounds rows and multiplies them.
     pub(crate) fn tiles(self) -> TileKernel {
         self.tiles
@@ -249,8 +254,7 @@ impl PreparedKernel {
             (Vectors::Avx512(avx512), None) => {
                 avx512.multiply(tiles, rows, panel, &Default::default(), sums);
             }
-            // It has no products in bf16.
-            (Vectors::Avx2(_), None) => {}
+            (Vectors::Avx2(avx2), None) => avx2.multiply(tiles, rows, panel, &Default::default(), sums),
         }
     }
 }

@@ -69,9 +69,10 @@ pub struct ModelSettings {
 
     /// Number format of the image encoder
     ///
-    /// `auto` is the format of --dtype. `bf16` and `int8` require the CPU. `fp8` requires a model
-    /// in f16 and a GPU of compute capability 8.9 or higher, whose tensor cores are twice as fast
-    /// in it. Some answers change (see docs/decisions/fp8-images.md). Not measured on a GPU.
+    /// `auto` is the format of --dtype. `bf16` and `int8` require the CPU, and int8 AVX2. `fp8`
+    /// requires a model in f16 and a GPU of compute capability 8.9 or higher, whose tensor cores are
+    /// twice as fast in it. Some answers change (see docs/decisions/fp8-images.md). Not measured on
+    /// a GPU.
     #[arg(
         long,
         value_name = "auto|bf16|int8|fp8",
@@ -82,7 +83,7 @@ pub struct ModelSettings {
 
     /// Number format of text encoder and decoder
     ///
-    /// `auto` is the format of --dtype. The others require the CPU.
+    /// `auto` is the format of --dtype. The others require the CPU, and int8 AVX2.
     #[arg(
         long,
         value_name = "auto|bf16|int8",

@@ -140,13 +140,13 @@ mod tests {
         comparison.add(Precision::F32, measured(1.5, &["red", "two"]));
         comparison.add(Precision::Bf16, measured(3.0, &["red", "two"]));
         comparison.add(Precision::Int8, measured(6.0, &["red", "three"]));
-        comparison.add(Precision::Int8Bf16, Err(anyhow::anyhow!("no VNNI")));
+        comparison.add(Precision::Int8Bf16, Err(anyhow::anyhow!("no AVX2")));
         let expected = "\
 options                           new image cached image requests/s      memory  changed answers
 --dtype f32                          724 ms      9.25 ms       1.50    1559 MiB  0 of 2
 --dtype bf16                         724 ms      9.25 ms       3.00    1559 MiB  0 of 2
 --dtype int8                         724 ms      9.25 ms       6.00    1559 MiB  1 of 2
---dtype int8 --text-dtype bf16   not measured: no VNNI
+--dtype int8 --text-dtype bf16   not measured: no AVX2
 
 fastest without a changed answer: --dtype bf16 (2.0 times the requests/s of f32)
 fastest: --dtype int8 (4.0 times)
@@ -155,7 +155,7 @@ fastest: --dtype int8 (4.0 times)
         let rows: serde_json::Value = serde_json::from_str(&comparison.to_json().unwrap()).unwrap();
         assert_eq!(rows[2]["changed_answers"], 1);
         assert_eq!(rows[1]["options"], "--dtype bf16");
-        assert_eq!(rows[3]["error"], "no VNNI");
+        assert_eq!(rows[3]["error"], "no AVX2");
     }
 
     #[test]
