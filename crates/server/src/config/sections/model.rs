@@ -70,9 +70,9 @@ pub struct ModelSettings {
     /// Number format of the image encoder
     ///
     /// `auto` is the format of --dtype. `bf16` and `int8` require the CPU, and int8 AVX2. `fp8`
-    /// requires a model in f16 and a GPU of compute capability 8.9 or higher, whose tensor cores are
-    /// twice as fast in it. Some answers change (see docs/decisions/fp8-images.md). Not measured on
-    /// a GPU.
+    /// requires a model in f16 and a GPU of compute capability 8.9 or higher, whose tensor cores
+    /// are twice as fast in it. Some answers change (see docs/decisions/fp8-images.md). Not
+    /// measured on a GPU.
     #[arg(
         long,
         value_name = "auto|bf16|int8|fp8",
